@@ -1,0 +1,182 @@
+"""One exception tree. Every error says what happened and what the user does next.
+
+    MondrianError                      exit status
+    ├── AnswerIsNo                     1   a gate failed, nothing to do
+    │   ├── NothingToDo
+    │   └── GateFailed
+    ├── BadInput                       2   wrong usage or bad input
+    │   ├── NoWorkspace, NoDatabase, UnknownAdvisor, BadPhotograph, BadRecipe
+    │   ├── BadAdapter, UnknownVersion, BaseModelUnavailable, PortInUse
+    └── Broken                         3   something broke
+        ├── DiskFull, DatabaseBusy, TrainingDiverged, ModelProcessDied, PrefectUnavailable, AnswerUnparsable
+
+Foreign errors are translated at the edge where they appear, by `translated`.
+"""
+
+from __future__ import annotations
+
+import errno
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+class MondrianError(Exception):
+    """Base of all errors that a user may see.
+
+    Attributes:
+        problem: what happened, one sentence.
+        next_step: what the user can do, one sentence.
+    """
+
+    exit_status = 3
+
+    def __init__(self, problem: str, next_step: str = "") -> None:
+        self.problem, self.next_step = problem, next_step
+        super().__init__(f"{problem} {next_step}".strip())
+
+
+class AnswerIsNo(MondrianError):
+    """The command ran and the answer is no."""
+
+    exit_status = 1
+
+
+class NothingToDo(AnswerIsNo):
+    """There is nothing to work on."""
+
+
+class GateFailed(AnswerIsNo):
+    """A gate refused the candidate."""
+
+
+class BadInput(MondrianError):
+    """The user can mend this by other input."""
+
+    exit_status = 2
+
+
+class NoWorkspace(BadInput):
+    """The workspace folder is not there."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(
+            f"There is no workspace at {path}.",
+            f"Make one with `mondrian init --workspace {path}` (add --sample for rendered photographs), "
+            "or name another with --workspace or MONDRIAN_WORKSPACE.",
+        )
+
+
+class NoDatabase(BadInput):
+    """The workspace has no usable database."""
+
+    def __init__(self, path: Path, why: str = "it is missing") -> None:
+        super().__init__(
+            f"The database {path} can't be used: {why}.",
+            f"Run `mondrian init --workspace {path.parent}` to make one, or put your mondrian.db there.",
+        )
+
+
+class UnknownAdvisor(BadInput):
+    """No advisor of that id."""
+
+    def __init__(self, advisor: str, known: list[str]) -> None:
+        have = ", ".join(known) if known else "none yet"
+        super().__init__(
+            f"There is no advisor '{advisor}' in this workspace (known: {have}).",
+            "Check --advisor, or add a row to the table `advisors`.",
+        )
+
+
+class BadPhotograph(BadInput):
+    """A file that is no usable photograph. `reason` is a word of the closed list in `images`."""
+
+    def __init__(self, path: Path | str, reason: str, detail: str = "") -> None:
+        self.reason = reason
+        super().__init__(
+            f"{path} can't be used as a photograph: {detail or reason}.",
+            "Give a complete JPEG, PNG, TIFF, WebP or HEIC file.",
+        )
+
+
+class BadRecipe(BadInput):
+    """A recipe with mistakes; all of them are named at once."""
+
+
+class BadAdapter(BadInput):
+    """An adapter that doesn't fit its base, is damaged, or does nothing."""
+
+
+class UnknownVersion(BadInput):
+    """No such adapter version."""
+
+
+class BaseModelUnavailable(BadInput):
+    """The base model can't be loaded."""
+
+
+class PortInUse(BadInput):
+    """Another process listens on the port."""
+
+    def __init__(self, port: int) -> None:
+        super().__init__(
+            f"Port {port} is taken by another process.", "Stop that process, or choose another with --port."
+        )
+
+
+class Broken(MondrianError):
+    """Something broke that other input would not mend."""
+
+    exit_status = 3
+
+
+class DiskFull(Broken):
+    """No space is left where a file had to be written."""
+
+    def __init__(self, path: Path | str | None = None) -> None:
+        where = f" while writing {path}" if path else ""
+        super().__init__(
+            f"The disk is full{where}.", "Free some space and run the command again; what was complete is kept."
+        )
+
+
+class DatabaseBusy(Broken):
+    """SQLite stayed locked, or is read-only."""
+
+
+class TrainingDiverged(Broken):
+    """The loss or a gradient stopped being a number."""
+
+
+class ModelProcessDied(Broken):
+    """The process that holds the model went away."""
+
+
+class AnswerUnparsable(Broken):
+    """The model's answer could not be read, also after a second try."""
+
+
+class PrefectUnavailable(Broken):
+    """The Prefect server or worker can't be reached."""
+
+
+@contextmanager
+def translated(path: Path | str | None = None) -> Iterator[None]:
+    """Turn the operating system's and SQLite's errors into ours, with the file they concern."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise DiskFull(error.filename or path) from error
+        raise
+    except sqlite3.OperationalError as error:
+        text = str(error)
+        if "full" in text:
+            raise DiskFull(path) from error
+        if "locked" in text or "readonly" in text:
+            raise DatabaseBusy(
+                f"The database {path or ''} can't be written: {text}.",
+                "Close the other program that uses it, or check its permissions, and run the command again.",
+            ) from error
+        raise

@@ -1,0 +1,53 @@
+"""What the core tells while it works. Listeners decide how it looks: terminal bar, JSON line, Prefect log.
+
+Core functions take `listen: Listener = ignore` and never print.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Started:
+    """A stage begins. `stage` is a word such as "link" or "train"; `total` its number of units, if known."""
+
+    stage: str
+    total: int | None = None
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class Advanced:
+    """`done` of `total` units of a stage are finished; `detail` is a short text for people."""
+
+    stage: str
+    done: int
+    total: int | None = None
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A stage ended. `summary` holds plain values for people and logs."""
+
+    stage: str
+    summary: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Noticed:
+    """Something the user should know that stops nothing."""
+
+    stage: str
+    message: str
+
+
+Event = Started | Advanced | Finished | Noticed
+Listener = Callable[[Event], None]
+
+
+def ignore(event: Event) -> None:
+    """The listener that hears nothing."""

@@ -1,0 +1,343 @@
+"""The rubric: eight dimensions, a critique, its canonical spelling and its readers.
+
+This is the bottom floor of the house. It knows nothing of models, files or databases, so training, evaluation and
+serving can meet in it without importing one another.
+
+The canonical spelling is what `json.dumps` writes by default (separators ", " and ": ", ASCII escapes) in the order of
+`DIMENSIONS`. Constrained decoding emits exactly that spelling, so it is also what the model is trained on.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+DIMENSIONS: tuple[str, ...] = (
+    "composition",
+    "lighting",
+    "focus_sharpness",
+    "color_harmony",
+    "subject_isolation",
+    "depth_perspective",
+    "visual_balance",
+    "emotional_impact",
+)
+MIN_SCORE, MAX_SCORE = 0, 10
+
+# People round the grade, and some weigh one dimension more than another. A grade further from the mean of its own
+# scores than this contradicts them.
+GRADE_TOLERANCE = 1.0
+
+TITLES: dict[str, str] = {
+    "composition": "Composition",
+    "lighting": "Lighting",
+    "focus_sharpness": "Focus & Sharpness",
+    "color_harmony": "Color Harmony",
+    "subject_isolation": "Subject Isolation",
+    "depth_perspective": "Depth & Perspective",
+    "visual_balance": "Visual Balance",
+    "emotional_impact": "Emotional Impact",
+}
+
+
+class Unparsable(ValueError):
+    """A text that is no critique. `reason` is one of `REASONS`; `detail` says where."""
+
+    def __init__(self, reason: str, detail: str = "") -> None:
+        assert reason in REASONS, reason
+        self.reason, self.detail = reason, detail
+        super().__init__(f"{reason}: {detail}" if detail else reason)
+
+
+REASONS: tuple[str, ...] = (
+    "empty",
+    "cut",
+    "not_json",
+    "not_canonical",
+    "wrong_keys",
+    "missing_dimensions",
+    "bad_score",
+    "score_out_of_range",
+    "no_comment",
+    "bad_grade",
+    "grade_inconsistent",
+)
+
+
+@dataclass(frozen=True)
+class Assessment:
+    """One dimension of a critique: a score (0-10) and what was said about it."""
+
+    score: float
+    comment: str
+    recommendation: str | None = None
+
+
+@dataclass(frozen=True)
+class Critique:
+    """Eight assessments in the order of `DIMENSIONS` and an overall grade such as "8.1"."""
+
+    assessments: Mapping[str, Assessment]
+    overall_grade: str
+    advisor_notes: str | None = None
+
+    @property
+    def scores(self) -> dict[str, float]:
+        """The eight scores, 0-10, by dimension."""
+        return {name: self.assessments[name].score for name in DIMENSIONS}
+
+    @property
+    def mean(self) -> float:
+        """Mean of the eight scores, 0-10."""
+        return mean_score(self.scores)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The canonical answer as plain values, keys in canonical order."""
+        dimensions = {}
+        for name in DIMENSIONS:
+            assessment = self.assessments[name]
+            entry: dict[str, Any] = {"score": plain_number(assessment.score), "comment": assessment.comment}
+            if assessment.recommendation:
+                entry["recommendation"] = assessment.recommendation
+            dimensions[name] = entry
+        answer: dict[str, Any] = {"dimensional_analysis": dimensions, "overall_grade": self.overall_grade}
+        if self.advisor_notes:
+            answer["advisor_notes"] = self.advisor_notes
+        return answer
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What `read_lenient` made of a text: the critique and the repairs that were needed (empty: none)."""
+
+    critique: Critique
+    repairs: tuple[str, ...] = field(default=())
+
+
+def plain_number(score: float) -> int | float:
+    """8.0 -> 8, 7.5 -> 7.5: a whole score is spelled without a decimal point."""
+    return int(score) if float(score).is_integer() else float(score)
+
+
+def whole_score(score: float) -> int:
+    """Round half up and clip to 0-10: the scores that the model is taught are whole."""
+    return min(MAX_SCORE, max(MIN_SCORE, math.floor(score + 0.5)))
+
+
+def mean_score(scores: Mapping[str, float]) -> float:
+    """Mean of the eight scores, 0-10."""
+    return sum(scores[name] for name in DIMENSIONS) / len(DIMENSIONS)
+
+
+def grade_of(scores: Mapping[str, float]) -> str:
+    """The overall grade that belongs to eight scores: their mean with one decimal, halves rounded up."""
+    return f"{math.floor(mean_score(scores) * 10 + 0.5) / 10:.1f}"
+
+
+def make_critique(scores: Mapping[str, float], comments: Mapping[str, str], grade: str | None = None) -> Critique:
+    """A critique from scores (0-10) and comments by dimension; the grade is the mean unless it is given."""
+    assessments = {name: Assessment(scores[name], comments[name]) for name in DIMENSIONS}
+    return Critique(assessments, grade or grade_of(scores))
+
+
+def canonical(critique: Critique) -> str:
+    """The one spelling of an answer that training, constrained decoding and the strict reader share."""
+    return json.dumps(critique.as_dict())
+
+
+def json_schema() -> dict[str, Any]:
+    """JSON schema of the canonical answer (scores are integers 0-10), for constrained decoding and the API."""
+    assessment = {
+        "type": "object",
+        "properties": {
+            "score": {"type": "integer", "minimum": MIN_SCORE, "maximum": MAX_SCORE},
+            "comment": {"type": "string", "minLength": 1, "maxLength": 600},
+        },
+        "required": ["score", "comment"],
+        "additionalProperties": False,
+    }
+    return {
+        "type": "object",
+        "properties": {
+            "dimensional_analysis": {
+                "type": "object",
+                "properties": dict.fromkeys(DIMENSIONS, assessment),
+                "required": list(DIMENSIONS),
+                "additionalProperties": False,
+            },
+            "overall_grade": {"type": "string", "pattern": r"^(10\.0|[0-9]\.[0-9])$"},
+        },
+        "required": ["dimensional_analysis", "overall_grade"],
+        "additionalProperties": False,
+    }
+
+
+def read_strict(text: str) -> Critique:
+    """Read an answer that is exactly the canonical object, nothing before or after it.
+
+    White space around the object is forgiven; a fence, a missing or extra key, a key out of order, a score that is no
+    number in 0-10, an empty comment or a grade more than `GRADE_TOLERANCE` from the mean is not.
+
+    Raises:
+        Unparsable: with the first reason found.
+    """
+    answer = _load_object(text)
+    if list(answer)[:2] != ["dimensional_analysis", "overall_grade"] or set(answer) - _ANSWER_KEYS:
+        raise Unparsable("wrong_keys", ", ".join(answer))
+    dimensions = answer["dimensional_analysis"]
+    if not isinstance(dimensions, dict) or list(dimensions) != list(DIMENSIONS):
+        raise Unparsable("missing_dimensions", "expected the eight dimensions in order")
+    for name, entry in dimensions.items():
+        if not isinstance(entry, dict) or list(entry)[:2] != ["score", "comment"] or set(entry) - _ENTRY_KEYS:
+            raise Unparsable("wrong_keys", name)
+        if isinstance(entry["score"], str):
+            raise Unparsable("bad_score", f"{name}: the score is a string")
+    if not isinstance(answer["overall_grade"], str):
+        raise Unparsable("bad_grade", "the grade is not a string")
+    return _checked(dimensions, answer["overall_grade"], answer.get("advisor_notes"), strict=True)
+
+
+def read_lenient(text: str) -> Reading:
+    """Read whatever can honestly be read as a critique, and say which repairs it took.
+
+    Accepts a ```json fence, prose around the object, trailing commas, numbers written as strings, and the older form
+    with a `dimensions` list. It never invents a score: a missing dimension stays missing and raises.
+
+    Raises:
+        Unparsable: when no complete critique is there.
+    """
+    repairs: list[str] = []
+    body = _unwrap(text, repairs)
+    try:
+        answer = _load_object(body)
+    except Unparsable as first:
+        without = re.sub(r",(\s*[}\]])", r"\1", body)
+        if without == body:
+            raise
+        try:
+            answer = _load_object(without)
+        except Unparsable:
+            raise first from None
+        repairs.append("trailing_comma")
+    dimensions, grade, notes = _from_older_form(answer, repairs)
+    critique = _checked(dimensions, grade, notes, strict=False, repairs=repairs)
+    return Reading(critique, tuple(repairs))
+
+
+_ANSWER_KEYS = {"dimensional_analysis", "overall_grade", "advisor_notes"}
+_ENTRY_KEYS = {"score", "comment", "recommendation"}
+_FENCE = re.compile(r"```(?:json)?\s*\n(.*?)\n?\s*```", re.DOTALL)
+
+
+def _load_object(text: str) -> dict[str, Any]:
+    stripped = text.strip()
+    if not stripped:
+        raise Unparsable("empty")
+    try:
+        answer = json.loads(stripped, parse_constant=_refuse_constant)
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise Unparsable("cut" if _ends_early(stripped, error) else "not_json", str(error)) from None
+    except ValueError as error:
+        raise Unparsable("not_json", str(error)) from None
+    if not isinstance(answer, dict):
+        raise Unparsable("not_json", "the answer is not an object")
+    return answer
+
+
+def _ends_early(text: str, error: Exception) -> bool:
+    """True when an object began and the text stopped before it was closed."""
+    if not text.startswith("{") or text.endswith("}") or "Extra data" in str(error):
+        return False
+    return "Unterminated string" in str(error) or getattr(error, "pos", 0) >= len(text) - 1
+
+
+def _refuse_constant(name: str) -> float:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _unwrap(text: str, repairs: list[str]) -> str:
+    fenced = _FENCE.search(text)
+    if fenced:
+        repairs.append("fence")
+        return fenced.group(1)
+    start, end = text.find("{"), text.rfind("}")
+    if start < 0:
+        return text
+    body = text[start : end + 1] if end > start else text[start:]
+    if body.strip() != text.strip():
+        repairs.append("surrounding_text")
+    return body
+
+
+def dimension_of(label: str) -> str | None:
+    """ "Focus & Sharpness" -> focus_sharpness; None when the label names no dimension."""
+    words = [word for word in re.split(r"[^a-z]+", label.lower().replace("colour", "color")) if word and word != "and"]
+    name = "_".join(words)
+    return name if name in DIMENSIONS else None
+
+
+def _from_older_form(answer: dict[str, Any], repairs: list[str]) -> tuple[dict[str, Any], Any, Any]:
+    if "dimensional_analysis" in answer:
+        dimensions = answer["dimensional_analysis"]
+        if not isinstance(dimensions, dict):
+            raise Unparsable("missing_dimensions", "dimensional_analysis is not an object")
+        return dimensions, answer.get("overall_grade"), answer.get("advisor_notes")
+    if not isinstance(answer.get("dimensions"), list):
+        raise Unparsable("missing_dimensions", "neither dimensional_analysis nor dimensions")
+    repairs.append("older_form")
+    dimensions = {}
+    for entry in answer["dimensions"]:
+        name = dimension_of(str(entry.get("name", ""))) if isinstance(entry, dict) else None
+        if name:
+            dimensions.setdefault(name, entry)
+    return dimensions, answer.get("overall_score"), answer.get("technical_notes") or None
+
+
+def _checked(dimensions: Mapping[str, Any], grade: Any, notes: Any, *, strict: bool,
+             repairs: list[str] | None = None) -> Critique:  # fmt: skip
+    missing = [name for name in DIMENSIONS if name not in dimensions]
+    if missing:
+        raise Unparsable("missing_dimensions", ", ".join(missing))
+    assessments = {name: _assessment(name, dimensions[name]) for name in DIMENSIONS}
+    scores = {name: assessment.score for name, assessment in assessments.items()}
+    value = _number(grade)
+    if value is None and not strict and repairs is not None:
+        repairs.append("grade_computed")
+        value = round(mean_score(scores), 1)
+    if value is None or not MIN_SCORE <= value <= MAX_SCORE:
+        raise Unparsable("bad_grade", repr(grade))
+    if strict and abs(value - mean_score(scores)) > GRADE_TOLERANCE:
+        raise Unparsable("grade_inconsistent", f"grade {value} beside a mean of {mean_score(scores):.2f}")
+    spelled = grade if isinstance(grade, str) and _number(grade) is not None else f"{value:.1f}"
+    return Critique(assessments, spelled, notes if isinstance(notes, str) and notes else None)
+
+
+def _assessment(name: str, entry: Any) -> Assessment:
+    if not isinstance(entry, dict):
+        raise Unparsable("wrong_keys", name)
+    score = _number(entry.get("score"))
+    if score is None:
+        raise Unparsable("bad_score", f"{name}: {entry.get('score')!r}")
+    if not MIN_SCORE <= score <= MAX_SCORE:
+        raise Unparsable("score_out_of_range", f"{name}: {score}")
+    comment = entry.get("comment")
+    if not isinstance(comment, str) or not comment.strip():
+        raise Unparsable("no_comment", name)
+    recommendation = entry.get("recommendation")
+    return Assessment(score, comment, recommendation if isinstance(recommendation, str) and recommendation else None)
+
+
+def _number(value: Any) -> float | None:
+    """A finite number, or a string that is one ("8", "8.0", "8/10"); anything else is None."""
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, str):
+        match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(?:/\s*10)?\s*", value)
+        return float(match.group(1)) if match else None
+    if isinstance(value, int | float) and math.isfinite(value):
+        return float(value)
+    return None

@@ -1,0 +1,93 @@
+"""The only reader of environment variables.
+
+Command-line options win over the environment, the environment over the defaults here.
+"""
+
+from __future__ import annotations
+
+import platform
+import re
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+from pydantic import AliasChoices, Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from mondrian_core.errors import BadInput, NoWorkspace
+
+ADVISOR_ID = re.compile(r"[a-z0-9_-]{1,64}")
+METAL_BASE_MODEL = "mlx-community/Qwen3-VL-4B-Instruct-4bit"
+MINI = "mini"
+
+Mode = Literal["baseline", "rag", "lora"]
+
+
+def _env(*names: str) -> AliasChoices:
+    return AliasChoices(*names)
+
+
+class Settings(BaseSettings):
+    """Where things are and how the service behaves. Paths are made absolute when they are used."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", populate_by_name=True)
+
+    workspace: Path = Field(Path("workspace"), validation_alias=_env("MONDRIAN_WORKSPACE"))
+    adapters: Path = Field(Path("adapters"), validation_alias=_env("MONDRIAN_ADAPTERS"))
+    base_model: str | None = Field(None, validation_alias=_env("MONDRIAN_BASE_MODEL"))
+    analysis_mode: Mode = Field("lora", validation_alias=_env("ANALYSIS_MODE", "MONDRIAN_ANALYSIS_MODE"))
+    embeddings_enabled: bool = Field(False, validation_alias=_env("EMBEDDINGS_ENABLED"))
+    lora_adapter_dir: Path | None = Field(None, validation_alias=_env("LORA_ADAPTER_DIR"))
+    log_level: str = Field("INFO", validation_alias=_env("MONDRIAN_LOG_LEVEL"))
+
+    @property
+    def root(self) -> Path:
+        """The workspace folder, absolute."""
+        return self.workspace.expanduser().resolve()
+
+    @property
+    def adapters_root(self) -> Path:
+        """The registry's root, absolute."""
+        return self.adapters.expanduser().resolve()
+
+    @property
+    def database(self) -> Path:
+        """`mondrian.db` of the workspace."""
+        return self.root / "mondrian.db"
+
+    @cached_property
+    def base(self) -> str:
+        """The base model in use: what was asked for, else the 4-bit Qwen3-VL-4B on Apple Silicon, else mini."""
+        if self.base_model:
+            return self.base_model
+        return METAL_BASE_MODEL if on_apple_silicon() else MINI
+
+    def require_workspace(self) -> Path:
+        """The workspace folder, absolute.
+
+        Raises:
+            NoWorkspace: when it isn't there.
+        """
+        if not self.root.is_dir():
+            raise NoWorkspace(self.root)
+        return self.root
+
+    def run_folder(self, run: str) -> Path:
+        """`runs/<run>/` of the workspace."""
+        return self.root / "runs" / run
+
+
+def on_apple_silicon() -> bool:
+    """True on a Mac with Metal's unified memory, the only place where the large default base makes sense."""
+    return platform.system() == "Darwin" and platform.machine() == "arm64"
+
+
+def check_advisor(advisor: str) -> str:
+    """The id itself.
+
+    Raises:
+        BadInput: when it is no `[a-z0-9_-]{1,64}`; ids become folder names, so nothing else is let through.
+    """
+    if not ADVISOR_ID.fullmatch(advisor):
+        raise BadInput(f"'{advisor}' is no advisor id.", "Use 1-64 of the characters a-z, 0-9, _ and -.")
+    return advisor
