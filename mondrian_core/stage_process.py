@@ -1,0 +1,67 @@
+"""One stage as a process of its own: `python -m mondrian_core.stage_process STAGE CONTEXT.json`.
+
+Whoever holds the accelerator can then be stopped, timed out or crash without taking anything else with it. Progress goes
+to standard output as JSON lines, the result to `<run folder>/<stage>.json`, an error that a user may see to
+`<run folder>/<stage>.error.json`; the exit status is the documented one.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+import traceback
+from dataclasses import asdict
+from pathlib import Path
+
+from mondrian_core.errors import MondrianError, translated
+from mondrian_core.events import Event
+from mondrian_core.files import write_json
+from mondrian_core.stages import STAGES, Context, failure_of
+
+INTERRUPTED = 130
+
+
+def print_event(event: Event) -> None:
+    """One event as one JSON line on standard output."""
+    print(json.dumps({"event": type(event).__name__, **asdict(event)}, default=str), flush=True)
+
+
+def run_stage(stage: str, context: Context) -> int:
+    """Run one stage; give the exit status."""
+    failure = context.run_folder / f"{stage}.error.json"
+    failure.unlink(missing_ok=True)
+    try:
+        with translated(context.run_folder):
+            STAGES[stage](context, print_event)
+    except MondrianError as error:
+        write_json(failure, failure_of(error))
+        print(f"{error}", file=sys.stderr)
+        return error.exit_status
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except Exception as error:
+        traceback.print_exc()
+        next_step = "The log of this run has the traceback; please report it."
+        write_json(failure, {"problem": f"{type(error).__name__}: {error}.", "next_step": next_step, "exit_status": 3})
+        return 3
+    return 0
+
+
+def _stop(signum: int, frame: object) -> None:
+    raise KeyboardInterrupt
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Entry point."""
+    given = sys.argv[1:] if arguments is None else arguments
+    if len(given) != 2 or given[0] not in STAGES:
+        print(f"Usage: python -m mondrian_core.stage_process {{{','.join(STAGES)}}} CONTEXT.json", file=sys.stderr)
+        return 2
+    signal.signal(signal.SIGTERM, _stop)
+    signal.signal(signal.SIGINT, _stop)
+    return run_stage(given[0], Context.load(Path(given[1])))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,437 @@
+"""The stages of the loop, each one call: link, dataset, train, evaluate, register, promote.
+
+A stage takes a `Context`, reads what earlier stages of the same run left as `<run folder>/<stage>.json`, does its work
+through one room of the core and leaves its own summary there. So the command line, `retrain` in one process, and a
+Prefect task that runs a stage in a process of its own all do the same thing, and hand on references instead of rows.
+"""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from mondrian_core.decision import Keep, Promote, decide
+from mondrian_core.errors import BadInput, MondrianError, NothingToDo, translated
+from mondrian_core.events import Finished, Listener, Noticed, Started, ignore
+from mondrian_core.files import read_json, write_json
+from mondrian_core.prompts import prompt_digest
+from mondrian_core.recipes import Recipe, recipe_of
+from mondrian_core.registry import Registry, Version
+from mondrian_core.settings import Settings, check_advisor
+
+if TYPE_CHECKING:
+    from mondrian_core.data.dataset import DatasetVersion
+    from mondrian_core.store import Store
+
+PACKAGES = ("mlx", "mlx-vlm", "transformers", "datasets", "numpy", "prefect")
+
+
+@dataclass(frozen=True)
+class Context:
+    """Everything a stage needs to know; plain values, so that it can travel to another process as JSON."""
+
+    workspace: str
+    adapters: str
+    base_model: str
+    advisor: str
+    run: str
+    recipe: Recipe
+    actor: str = "person"
+    dataset: str | None = None
+    adapter: str | None = None
+
+    @property
+    def root(self) -> Path:
+        """The workspace."""
+        return Path(self.workspace)
+
+    @property
+    def run_folder(self) -> Path:
+        """`runs/<run>/` of the workspace."""
+        return self.root / "runs" / self.run
+
+    @property
+    def registry(self) -> Registry:
+        """The registry of adapters."""
+        return Registry(Path(self.adapters))
+
+    def store(self) -> Store:
+        """The workspace's database, opened for reading.
+
+        Raises:
+            NoWorkspace, NoDatabase: when there is none.
+        """
+        from mondrian_core.store import Store
+
+        Settings(workspace=self.root).require_workspace()
+        return Store(self.root / "mondrian.db", read_only=True)
+
+    def save(self, path: Path) -> None:
+        """Write the context as JSON."""
+        write_json(path, {**asdict(self), "recipe": self.recipe.model_dump(mode="json")})
+
+    @classmethod
+    def load(cls, path: Path) -> Context:
+        """Read a context written by `save`."""
+        values = read_json(path)
+        return cls(**{**values, "recipe": recipe_of(values["recipe"], str(path))})
+
+
+def new_context(settings: Settings, advisor: str, recipe: Recipe, *, run: str | None = None, actor: str = "person",
+                dataset: str | None = None, adapter: str | None = None) -> Context:  # fmt: skip
+    """A context for a new run; its name begins with the time, so that runs sort."""
+    check_advisor(advisor)
+    settings.require_workspace()
+    name = run or f"{datetime.now(UTC):%Y%m%d-%H%M%S-%f}-{advisor}"
+    return Context(str(settings.root), str(settings.adapters_root), settings.base, advisor, name, recipe, actor,
+                   dataset, adapter)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Summary:
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class LinkSummary(_Summary):
+    """What was linked and why the rest was not; `table` is Markdown."""
+
+    manifest: str
+    used: int
+    left_out: dict[str, int]
+    table: str
+
+
+@dataclass(frozen=True)
+class DatasetSummary(_Summary):
+    """A dataset version and its sizes per split."""
+
+    path: str
+    digest: str
+    photographs: dict[str, int]
+    rows: dict[str, int]
+    contact_sheet: str | None = None
+
+
+@dataclass(frozen=True)
+class TrainSummary(_Summary):
+    """A trained adapter, not yet a version."""
+
+    adapter: str
+    curve: str
+    log: str
+    steps: int
+    best_epoch: int
+    best_loss: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class EvaluateSummary(_Summary):
+    """The verdict of the gates; `gates` are the rows of the table."""
+
+    report: str
+    html: str
+    verdict: str
+    gates: list[dict[str, Any]]
+    split: str
+
+
+@dataclass(frozen=True)
+class RegisterSummary(_Summary):
+    """The version that was written and its state."""
+
+    version: str
+    path: str
+    state: str
+
+
+@dataclass(frozen=True)
+class PromoteSummary(_Summary):
+    """What became of the version: promoted, candidate or rejected, and the sentence that says why."""
+
+    decision: str
+    version: str
+    sentence: str
+    command: str | None = None
+
+
+SummaryT = TypeVar("SummaryT", bound=_Summary)
+
+
+def summary_of(context: Context, stage: str, kind: type[SummaryT]) -> SummaryT:
+    """What an earlier stage of this run left.
+
+    Raises:
+        NothingToDo: when that stage has not run.
+    """
+    path = context.run_folder / f"{stage}.json"
+    try:
+        values = read_json(path)
+    except FileNotFoundError:
+        raise NothingToDo(
+            f"The run {context.run} has no result of the stage '{stage}'.", f"Run the stage '{stage}' first."
+        ) from None
+    return kind(**{field.name: values[field.name] for field in fields(kind) if field.name in values})
+
+
+def _leave(context: Context, stage: str, summary: SummaryT, listen: Listener) -> SummaryT:
+    write_json(context.run_folder / f"{stage}.json", summary.as_dict())
+    listen(Finished(stage, summary.as_dict()))
+    return summary
+
+
+def link(context: Context, listen: Listener = ignore) -> LinkSummary:
+    """Join profiles and analyses with their photographs; every record is used or left out with a reason."""
+    from mondrian_core.data.link import link as link_records
+
+    store = context.store()
+    store.voice(context.advisor)
+    listen(Started("link", detail=context.advisor))
+    manifest = link_records(store, context.root, context.advisor, listen)
+    path = context.run_folder / "link_manifest.json"
+    write_json(path, manifest.as_dict())
+    left_out: dict[str, int] = {}
+    for record in manifest.left_out:
+        left_out[str(record.reason)] = left_out.get(str(record.reason), 0) + 1
+    return _leave(context, "link", LinkSummary(str(path), len(manifest.used), left_out, manifest.table()), listen)
+
+
+def dataset(context: Context, listen: Listener = ignore) -> DatasetSummary:
+    """Split, augment and write the dataset version that belongs to the linked records."""
+    from mondrian_core.data.dataset import build
+    from mondrian_core.data.link import LinkManifest
+
+    linked = summary_of(context, "link", LinkSummary)
+    manifest = LinkManifest.from_dict(read_json(Path(linked.manifest)))
+    if not manifest.used:
+        raise NothingToDo(
+            f"No usable critique of '{context.advisor}' was found ({sum(linked.left_out.values())} records left out).",
+            f"Run `mondrian link --advisor {context.advisor}` to see the reason for each record.",
+        )
+    voice = context.store().voice(context.advisor)
+    listen(Started("dataset", detail=f"{linked.used} critiques"))
+    built = build(manifest, voice, context.recipe.data, context.root, listen)
+    sheet = built.path / "contact_sheet.png"
+    return _leave(
+        context,
+        "dataset",
+        DatasetSummary(str(built.path), built.digest, dict(built.photographs), dict(built.rows_per_split),
+                       str(sheet) if sheet.exists() else None),  # fmt: skip
+        listen,
+    )
+
+
+def _dataset_of(context: Context) -> DatasetVersion:
+    from mondrian_core.data.dataset import load
+
+    return load(Path(context.dataset or summary_of(context, "dataset", DatasetSummary).path))
+
+
+def train(context: Context, listen: Listener = ignore, *, resume: bool = False) -> TrainSummary:
+    """Train a LoRA adapter on the dataset's training rows; it lies in the run folder until it is registered."""
+    from mondrian_core.models.base import load_base
+    from mondrian_core.training import train as train_adapter
+
+    version = _dataset_of(context)
+    rows = version.rows("train")
+    validation = version.rows(version.selection) if version.selection else []
+    listen(Started("train", detail=f"{len(rows)} rows"))
+    base = load_base(context.base_model)
+    with translated(context.run_folder):
+        result = train_adapter(base, rows, validation, context.recipe.train, context.run_folder, resume=resume,
+                               listen=listen)  # fmt: skip
+    summary = TrainSummary(str(result.adapter), str(result.curve), str(result.log), result.steps, result.best_epoch,
+                           result.best_loss, result.seconds)  # fmt: skip
+    return _leave(context, "train", summary, listen)
+
+
+def evaluate(context: Context, listen: Listener = ignore) -> EvaluateSummary:
+    """Measure the adapter against base and champion on photographs it never saw, and let the gates decide."""
+    from mondrian_core.evaluation import Labelled, evaluate as judge
+    from mondrian_core.models import adapters
+    from mondrian_core.models.base import load_base
+
+    version = _dataset_of(context)
+    folder = Path(context.adapter or summary_of(context, "train", TrainSummary).adapter)
+    split = version.evaluation_split
+    rows = version.rows(split)
+    trained_on = {row.lineage for row in version.rows("train")}
+    listen(Started("evaluate", detail=f"{len(rows)} photographs of the {split} split"))
+    base = load_base(context.base_model)
+    champion = context.registry.champion(context.advisor)
+    wanted = max(0, context.recipe.evaluate.compliance_photographs - len(rows))
+    with translated(context.run_folder):
+        report = judge(
+            base,
+            folder,
+            [Labelled(row.lineage, row.image, dict(row.scores)) for row in rows],
+            unlabelled_photographs(context, version, wanted),
+            context.store().voice(context.advisor),
+            context.recipe,
+            context.run_folder,
+            champion=_comparable(champion, base.fingerprint, folder, listen),
+            integrity_problems=adapters.check(base, folder),
+            training_lineages=trained_on,
+            training_scores=[dict(row.scores) for row in version.rows("train")],
+            cache=context.root / "runs" / "cache",
+            split=split,
+            listen=listen,
+        )
+    gates = [gate.as_dict() for gate in report.gates]
+    summary = EvaluateSummary(str(context.run_folder / "comparison_report.json"),
+                              str(context.run_folder / "report.html"), report.verdict, gates, split)  # fmt: skip
+    return _leave(context, "evaluate", summary, listen)
+
+
+def _comparable(champion: Version | None, fingerprint: str, candidate: Path, listen: Listener) -> Path | None:
+    """The champion's folder when it can answer beside the candidate: same base, and not the candidate itself."""
+    if champion is None or champion.path == candidate:
+        return None
+    if champion.manifest.get("base", {}).get("fingerprint") not in (None, fingerprint):
+        listen(Noticed("evaluate", f"The champion {champion.version} belongs to another base and is not compared."))
+        return None
+    return champion.path
+
+
+def unlabelled_photographs(context: Context, version: DatasetVersion, wanted: int) -> list[Any]:
+    """Up to `wanted` photographs without labels for format compliance, none of them trained on.
+
+    The workspace's own come first, in the order of their names; rendered ones fill what is missing.
+    """
+    from mondrian_core.images import PHOTOGRAPH_SUFFIXES, open_photograph
+    from mondrian_core.mini.render import render_photographs
+
+    known = version.photograph_hashes
+    found: list[Any] = []
+    for path in sorted((context.root / "source").rglob("*")):
+        if len(found) >= wanted:
+            break
+        if path.suffix.lower() not in PHOTOGRAPH_SUFFIXES:
+            continue
+        try:
+            photograph = open_photograph(path)
+        except BadInput:
+            continue
+        if photograph.sha256 not in known:
+            found.append(photograph.image)
+    return [*found, *render_photographs(wanted - len(found), seed=context.recipe.evaluate.seed + 1_000_003)]
+
+
+def register(context: Context, listen: Listener = ignore) -> RegisterSummary:
+    """Make the adapter an immutable version with everything that is needed to repeat the run."""
+    from mondrian_core.models.base import fingerprint
+
+    listen(Started("register"))
+    trained = summary_of(context, "train", TrainSummary)
+    judged = summary_of(context, "evaluate", EvaluateSummary)
+    built = summary_of(context, "dataset", DatasetSummary)
+    champion = context.registry.champion(context.advisor)
+    manifest = {
+        "run": context.run,
+        "base": {"name": context.base_model, "fingerprint": fingerprint(context.base_model)},
+        "prompt_digest": prompt_digest(context.store().voice(context.advisor)),
+        "dataset": {"digest": built.digest, "photographs": built.photographs, "rows": built.rows,
+                    "evaluated_on": judged.split},  # fmt: skip
+        "recipe": {"digest": context.recipe.digest, "values": context.recipe.model_dump(mode="json")},
+        "seed": context.recipe.train.seed,
+        "parent": champion.version if champion else None,
+        "packages": package_versions(),
+        "device": {"system": platform.system(), "machine": platform.machine(), "python": platform.python_version()},
+        "code_commit": code_commit(),
+        "training": trained.as_dict(),
+        "gate_report": {"verdict": judged.verdict, "gates": judged.gates},
+        "metrics": read_json(Path(judged.report)).get("metrics", {}),
+    }
+    state = "rejected" if judged.verdict == "FAIL" else "candidate"
+    version = context.registry.register(
+        context.advisor, Path(trained.adapter), manifest, state, actor=context.actor,
+        attachments=[Path(judged.report), Path(judged.html), Path(trained.curve), Path(trained.log)],
+    )  # fmt: skip
+    return _leave(context, "register", RegisterSummary(version.version, str(version.path), state), listen)
+
+
+def promote(context: Context, listen: Listener = ignore) -> PromoteSummary:
+    """Let the gates' verdict decide: promote, keep as a candidate, or leave as rejected."""
+    listen(Started("promote"))
+    registered = summary_of(context, "register", RegisterSummary)
+    judged = summary_of(context, "evaluate", EvaluateSummary)
+    champion = context.registry.champion(context.advisor)
+    decision = decide(read_json(Path(judged.report)), champion.version if champion else None,
+                      advisor=context.advisor, version=registered.version)  # fmt: skip
+    if isinstance(decision, Promote):
+        context.registry.promote(
+            context.advisor, registered.version, expected=champion.version if champion else None,
+            actor=context.actor, reason=decision.sentence,
+            verdicts={gate["name"]: gate["verdict"] for gate in judged.gates},
+        )  # fmt: skip
+        outcome = PromoteSummary("promoted", registered.version, decision.sentence)
+    elif isinstance(decision, Keep):
+        outcome = PromoteSummary("candidate", registered.version, decision.sentence, decision.command)
+    else:
+        outcome = PromoteSummary("rejected", registered.version, decision.sentence)
+    return _leave(context, "promote", outcome, listen)
+
+
+STAGES: Mapping[str, Callable[..., _Summary]] = {
+    "link": link,
+    "dataset": dataset,
+    "train": train,
+    "evaluate": evaluate,
+    "register": register,
+    "promote": promote,
+}
+
+
+def retrain(context: Context, listen: Listener = ignore) -> PromoteSummary:
+    """The whole chain in this process: what the flow `retrain` does, without a server."""
+    context.save(context.run_folder / "context.json")
+    began = time.monotonic()
+    for stage in STAGES.values():
+        outcome = stage(context, listen)
+    assert isinstance(outcome, PromoteSummary)
+    listen(Finished("retrain", {"seconds": round(time.monotonic() - began, 1), **outcome.as_dict()}))
+    return outcome
+
+
+def with_seed(context: Context, seed: int) -> Context:
+    """The same run with another seed of training."""
+    train_recipe = context.recipe.train.model_copy(update={"seed": seed})
+    return replace(context, recipe=context.recipe.model_copy(update={"train": train_recipe}))
+
+
+def package_versions() -> dict[str, str]:
+    """Versions of the packages that decide what a run computes; a missing one is left out."""
+    versions = {}
+    for name in PACKAGES:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def code_commit() -> str | None:
+    """The checkout's commit with "-dirty" when files differ; None outside a checkout."""
+    here = Path(__file__).parent
+    try:
+        commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=True)
+        status = subprocess.run(["git", "status", "--porcelain", "-uno"], cwd=here, capture_output=True, text=True,
+                                check=True)  # fmt: skip
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return commit.stdout.strip() + ("-dirty" if status.stdout.strip() else "")
+
+
+def failure_of(error: MondrianError) -> dict[str, Any]:
+    """An error as plain values, for another process to show."""
+    return {"problem": error.problem, "next_step": error.next_step, "exit_status": error.exit_status}
