@@ -38,6 +38,7 @@ class Settings(BaseSettings):
     analysis_mode: Mode = Field("lora", validation_alias=_env("ANALYSIS_MODE", "MONDRIAN_ANALYSIS_MODE"))
     embeddings_enabled: bool = Field(False, validation_alias=_env("EMBEDDINGS_ENABLED"))
     lora_adapter_dir: Path | None = Field(None, validation_alias=_env("LORA_ADAPTER_DIR"))
+    prefect_api: str | None = Field(None, validation_alias=_env("PREFECT_API_URL"))
     log_level: str = Field("INFO", validation_alias=_env("MONDRIAN_LOG_LEVEL"))
 
     @property

@@ -1,0 +1,55 @@
+"""The command line: arguments in, one call, rendering out.
+
+Exit status: 0 done, 1 the answer is no, 2 wrong usage or bad input, 3 something broke, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import traceback
+from argparse import Namespace
+from typing import Any
+
+from mondrian_core.cli.parser import build_parser, with_dashes
+from mondrian_core.errors import MondrianError, translated
+
+INTERRUPTED = 130
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; give its exit status."""
+    given = with_dashes(sys.argv[1:] if arguments is None else arguments)
+    options = build_parser().parse_args(given)
+    try:
+        with translated():
+            return int(options.run(options))
+    except MondrianError as error:
+        return _tell(options, error.problem, error.next_step, error.exit_status)
+    except KeyboardInterrupt:
+        return _tell(options, "Interrupted.", "What was complete is kept; run the command again.", INTERRUPTED)
+    except BrokenPipeError:
+        # The reader (head, less) has gone: there is nobody left to tell. Python would complain at exit otherwise.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:
+        if options.debug:
+            traceback.print_exc()
+        return _tell(options, f"Mondrian broke: {type(error).__name__}: {error}.",
+                     "Run it again with --debug for the traceback, and report it.", 3)  # fmt: skip
+
+
+def _tell(options: Namespace, problem: str, next_step: str, status: int) -> int:
+    if options.debug and sys.exc_info()[0] is not None:
+        traceback.print_exc()
+    if options.json:
+        answer: dict[str, Any] = {"error": problem, "next_step": next_step, "exit_status": status}
+        print(json.dumps(answer))
+    else:
+        print(f"{problem} {next_step}".strip(), file=sys.stderr)
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

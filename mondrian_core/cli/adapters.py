@@ -1,0 +1,168 @@
+"""`mondrian adapters ...`: the registry from the terminal."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from mondrian_core import registry as registry_room
+from mondrian_core.cli.options import person, settings_of
+from mondrian_core.cli.screen import answer, gate_table, number
+from mondrian_core.decision import check_promotable
+from mondrian_core.registry import Registry, Version
+from mondrian_core.settings import check_advisor
+
+
+def _registry(options: Namespace) -> Registry:
+    if options.advisor:
+        check_advisor(options.advisor)
+    return Registry(settings_of(options).adapters_root)
+
+
+def list_versions(options: Namespace) -> int:
+    """Every version with its state."""
+    registry = _registry(options)
+    advisors = [options.advisor] if options.advisor else registry.advisors()
+    versions = [version for advisor in advisors for version in registry.versions(advisor)]
+    values = [registry_room.describe(version) for version in versions]
+
+    def draw(console: Console) -> None:
+        if not values:
+            console.print(f"No adapters under {registry.root}. Make one with `mondrian retrain --advisor A`.")
+            return
+        table = Table()
+        for heading in ("advisor", "version", "state", "verdict", "created", "base", "parent"):
+            table.add_column(heading)
+        for value in values:
+            table.add_row(*(str(value.get(key) or "") for key in
+                            ("advisor", "version", "state", "verdict", "created_at", "base", "parent")))  # fmt: skip
+        console.print(table)
+
+    answer(options.json, values, draw)
+    return 0
+
+
+def show(options: Namespace) -> int:
+    """One version: where it comes from, its figures, its gates."""
+    registry = _registry(options)
+    version = registry.get(options.advisor, options.version)
+    value = {**registry_room.describe(version), "manifest": version.manifest,
+             "lineage": registry.lineage(options.advisor, version.version)}  # fmt: skip
+
+    def draw(console: Console) -> None:
+        console.print(f"[bold]{version.advisor} {version.version}[/]  {version.state}")
+        console.print(f"  folder: {version.path}")
+        console.print(f"  lineage: {' <- '.join(value['lineage']) or 'none'}")
+        for key in ("created_at", "run", "code_commit", "seed"):
+            if version.manifest.get(key) is not None:
+                console.print(f"  {key}: {escape(str(version.manifest[key]))}")
+        gates = (version.manifest.get("gate_report") or {}).get("gates")
+        if gates:
+            console.print(gate_table(gates))
+        console.print(f"The library alone answers with it: {library_command(version, settings_of(options).base)}")
+
+    answer(options.json, value, draw)
+    return 0
+
+
+def library_command(version: Version, base: str) -> str:
+    """The command that runs this version with mlx-vlm alone."""
+    from mondrian_core.models.base import resolve
+
+    return (f"python -m mlx_vlm.generate --model {resolve(base)} --adapter-path {version.path} "
+            "--image PHOTO --prompt 'Critique the photograph.' --max-tokens 600 --temperature 0")  # fmt: skip
+
+
+def verify(options: Namespace) -> int:
+    """Re-hash the files and check the weights against the base; exit status 1 when something is wrong."""
+    from mondrian_core.models import adapters
+    from mondrian_core.models.base import load_base
+
+    registry = _registry(options)
+    chosen = ([registry.get(options.advisor, options.version)] if options.version
+              else registry.versions(options.advisor))  # fmt: skip
+    base = load_base(settings_of(options).base) if chosen else None
+    found: dict[str, list[str]] = {}
+    for version in chosen:
+        problems = [*registry.verify(options.advisor, version.version), *adapters.check(base, version.path)]
+        found[version.version] = problems
+        if problems and version.state != "quarantined":
+            registry.quarantine(options.advisor, version.version, actor=person(), reason="; ".join(problems))
+
+    def draw(console: Console) -> None:
+        for name, problems in found.items():
+            console.print(f"{name}: {'sound' if not problems else '; '.join(problems) + ' (quarantined)'}")
+
+    answer(options.json, found, draw)
+    return 1 if any(found.values()) else 0
+
+
+def promote(options: Namespace) -> int:
+    """Make a version the champion by hand."""
+    registry = _registry(options)
+    version = registry.get(options.advisor, options.version)
+    check_promotable(version, force=options.force, reason=options.reason)
+    champion = registry.champion(options.advisor)
+    registry.promote(options.advisor, version.version, expected=champion.version if champion else None,
+                     actor=person(), reason=options.reason or "promoted by hand",
+                     verdicts=verdicts_of(version.manifest), forced=options.force)  # fmt: skip
+    return _tell_change(options, champion.version if champion else None, version.version)
+
+
+def verdicts_of(manifest: dict[str, Any]) -> dict[str, str]:
+    """Verdict by gate name."""
+    return {gate["name"]: gate["verdict"] for gate in (manifest.get("gate_report") or {}).get("gates", [])}
+
+
+def rollback(options: Namespace) -> int:
+    """Back to the previous champion, in one step; needs neither Prefect nor the service."""
+    registry = _registry(options)
+    champion = registry.champion(options.advisor)
+    restored = registry.rollback(options.advisor, actor=person(), reason=options.reason or "rolled back by hand")
+    return _tell_change(options, champion.version if champion else None, restored.version if restored else None)
+
+
+def _tell_change(options: Namespace, before: str | None, after: str | None) -> int:
+    value = {"advisor": options.advisor, "from": before, "to": after}
+    answer(options.json, value, lambda console: console.print(
+        f"{options.advisor}: champion is now {after or 'the base alone'} (before: {before or 'the base alone'})"))  # fmt: skip
+    return 0
+
+
+def export(options: Namespace) -> int:
+    """Copy a version out as one archive."""
+    path = _registry(options).export(options.advisor, options.version, Path(options.out))
+    answer(options.json, {"archive": str(path)}, lambda console: console.print(f"Written: {path}"))
+    return 0
+
+
+def import_adapter(options: Namespace) -> int:
+    """Take a folder or archive in as a new candidate; it still has to pass its gates."""
+    version = _registry(options).import_from(options.advisor, Path(options.source), actor=person())
+    answer(options.json, registry_room.describe(version),
+           lambda console: console.print(f"{version.version}: {version.state}. Next: mondrian evaluate "
+                                         f"--advisor {options.advisor} --adapter {version.version}"))  # fmt: skip
+    return 0
+
+
+def diff(options: Namespace) -> int:
+    """What differs between two versions."""
+    registry = _registry(options)
+    first, second = (registry.get(options.advisor, name) for name in options.versions)
+    rows = registry_room.diff(first, second)
+
+    def draw(console: Console) -> None:
+        table = Table()
+        for heading in ("what", first.version, second.version):
+            table.add_column(heading, overflow="fold")
+        for row in rows:
+            table.add_row(escape(str(row["what"])), number(row["first"]), number(row["second"]))
+        console.print(table)
+
+    answer(options.json, rows, draw)
+    return 0

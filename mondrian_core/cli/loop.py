@@ -1,0 +1,145 @@
+"""The commands of the loop: link, dataset, train, evaluate, retrain."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markdown import Markdown
+
+from mondrian_core import stages
+from mondrian_core.cli.options import context_of
+from mondrian_core.cli.screen import answer, gate_table, progress
+from mondrian_core.errors import BadInput
+from mondrian_core.events import Listener
+from mondrian_core.files import read_json
+from mondrian_core.stages import Context
+
+
+def link(options: Namespace) -> int:
+    """Join critiques with photographs and say why the rest was left out."""
+    context = context_of(options)
+    with progress(options.json) as listen:
+        linked = stages.link(context, listen)
+    manifest = read_json(Path(linked.manifest))
+    if options.csv:
+        from mondrian_core.data.link import LinkManifest
+
+        LinkManifest.from_dict(manifest).write_csv(options.csv)
+
+    def draw(console: Console) -> None:
+        console.print(Markdown(linked.table))
+        console.print(f"Manifest: {linked.manifest}")
+
+    answer(options.json, {**linked.as_dict(), "records": manifest}, draw)
+    return 0 if linked.used else 1
+
+
+def dataset(options: Namespace) -> int:
+    """Write the dataset version of the linked critiques."""
+    context = context_of(options)
+    with progress(options.json) as listen:
+        built = _built(context, listen)
+
+    def draw(console: Console) -> None:
+        console.print(f"Dataset {built.digest[:12]} at {built.path}")
+        for split, rows in built.rows.items():
+            console.print(f"  {split}: {built.photographs.get(split, 0)} photographs, {rows} rows")
+
+    answer(options.json, built.as_dict(), draw)
+    return 0
+
+
+def _built(context: Context, listen: Listener) -> stages.DatasetSummary:
+    stages.link(context, listen)
+    return stages.dataset(context, listen)
+
+
+def train(options: Namespace) -> int:
+    """Train an adapter; it becomes a version only after its evaluation."""
+    context = _training_context(options)
+    with progress(options.json) as listen:
+        if not context.dataset and not (options.resume and (context.run_folder / "dataset.json").exists()):
+            _built(context, listen)
+        if options.dry_run:
+            return _dry_run(options, context, listen)
+        context.save(context.run_folder / "context.json")
+        trained = stages.train(context, listen, resume=options.resume)
+
+    def draw(console: Console) -> None:
+        console.print(f"Adapter: {trained.adapter}")
+        console.print(f"  {trained.steps} steps in {trained.seconds:.0f} s; best loss {trained.best_loss:.4f} "
+                      f"after epoch {trained.best_epoch}")  # fmt: skip
+        console.print(f"  loss curve: {trained.curve}")
+        console.print(f"Next: mondrian evaluate --advisor {context.advisor} --adapter {trained.adapter}")
+
+    answer(options.json, trained.as_dict(), draw)
+    return 0
+
+
+def _training_context(options: Namespace) -> Context:
+    if options.resume and not options.out:
+        raise BadInput("--resume needs the run to go on with.", "Name its folder with --out, such as runs/<run>.")
+    context = context_of(options)
+    if not options.out:
+        return context
+    out = Path(options.out).resolve()
+    if out.parent != context.root / "runs":
+        raise BadInput(f"{out} is no folder under {context.root / 'runs'}.", "Choose --out below the workspace's runs/.")
+    return replace(context, run=out.name)
+
+
+def _dry_run(options: Namespace, context: Context, listen: Listener) -> int:
+    estimate = stages.estimate(context, listen)
+
+    def draw(console: Console) -> None:
+        for name, value in estimate.items():
+            console.print(f"  {name}: {value}")
+
+    answer(options.json, estimate, draw)
+    return 0 if estimate.get("fits", True) else 1
+
+
+def evaluate(options: Namespace) -> int:
+    """Measure an adapter against base and champion; exit status 0 only when every gate passes."""
+    context = context_of(options)
+    folder = Path(options.adapter)
+    if not folder.is_dir():
+        folder = context.registry.get(context.advisor, options.adapter).path
+    context = replace(context, adapter=str(folder.resolve()))
+    with progress(options.json) as listen:
+        if not context.dataset:
+            _built(context, listen)
+        judged = stages.evaluate(context, listen)
+    _show_verdict(options, judged.as_dict(), judged.gates)
+    return 0 if judged.verdict == "PASS" else 1
+
+
+def _show_verdict(options: Namespace, value: dict[str, Any], gates: list[dict[str, Any]]) -> None:
+    def draw(console: Console) -> None:
+        console.print(gate_table(gates))
+        console.print(f"Verdict: {value['verdict']}")
+        console.print(f"Report: {value['html']}")
+
+    answer(options.json, value, draw)
+
+
+def retrain(options: Namespace) -> int:
+    """Link, build, train, evaluate, register, promote: exit status 0 when the new version was promoted."""
+    context = context_of(options)
+    with progress(options.json) as listen:
+        outcome = stages.retrain(context, listen)
+    judged = stages.summary_of(context, "evaluate", stages.EvaluateSummary)
+
+    def draw(console: Console) -> None:
+        console.print(gate_table(judged.gates))
+        console.print(f"{outcome.version}: {outcome.decision}. {outcome.sentence}")
+        if outcome.command:
+            console.print(f"To promote it by hand: {outcome.command}")
+        console.print(f"Report: {judged.html}")
+
+    answer(options.json, {**outcome.as_dict(), "run": context.run, "evaluation": judged.as_dict()}, draw)
+    return 0 if outcome.decision == "promoted" else 1

@@ -1,0 +1,135 @@
+"""The commands and their options. Names take "-" and "_" alike."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from mondrian_core.cli import adapters, loop, service, workspace
+from mondrian_core.recipes import TrainRecipe
+
+Command = Callable[[argparse.Namespace], int]
+
+
+def with_dashes(arguments: list[str]) -> list[str]:
+    """Spell option names with dashes: --lora_path=X and --lora-path=X are the same option."""
+    spelled = []
+    for position, argument in enumerate(arguments):
+        if argument == "--":
+            return [*spelled, *arguments[position:]]
+        if argument.startswith("--"):
+            name, equals, value = argument.partition("=")
+            argument = name.replace("_", "-") + equals + value
+        spelled.append(argument)
+    return spelled
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of `mondrian`."""
+    parser = argparse.ArgumentParser(
+        prog="mondrian",
+        description="Teach a vision-language model to critique photographs with one advisor's eye, and keep it current.",
+    )
+    parser.set_defaults(json=False, debug=False)
+    found = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _workspace_commands(found)
+    _stage_commands(found)
+    _adapter_commands(found)
+    _service_commands(found)
+    return parser
+
+
+def _add(found: Any, name: str, run: Command, text: str, *, advisor: bool = False) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = found.add_parser(name, help=text, description=text)
+    parser.set_defaults(run=run)
+    parser.add_argument("--workspace", type=Path, help="folder with mondrian.db and source/ (MONDRIAN_WORKSPACE)")
+    parser.add_argument("--adapters", type=Path, help="root of the adapter registry (MONDRIAN_ADAPTERS)")
+    parser.add_argument("--base-model", help="mini, a folder, or a hub id of a Qwen-VL model (MONDRIAN_BASE_MODEL)")
+    parser.add_argument("--json", action="store_true", help="answer as one JSON document")
+    parser.add_argument("--debug", action="store_true", help="show tracebacks")
+    if advisor:
+        parser.add_argument("--advisor", required=True, help="advisor id, such as ansel")
+    return parser
+
+
+def _workspace_commands(found: Any) -> None:
+    init = _add(found, "init", workspace.init, "make a workspace")
+    init.add_argument("--sample", action="store_true", help="fill it with rendered photographs and critiques")
+    init.add_argument("--photographs", type=int, default=80, help="how many critiqued photographs a sample gets")
+    init.add_argument("--seed", type=int, default=0)
+    doctor = _add(found, "doctor", workspace.doctor, "check this machine and say what to do")
+    doctor.add_argument("--api", help="address of the Prefect API (PREFECT_API_URL, or the one `make up` started)")
+
+
+def _stage_commands(found: Any) -> None:
+    link = _add(found, "link", loop.link, "profiles + analyses -> manifest, with a reason for each left out",
+                advisor=True)  # fmt: skip
+    link.add_argument("--csv", type=Path, help="write every record as a line of this CSV file too")
+    data = _add(found, "dataset", loop.dataset, "manifest -> dataset version", advisor=True)
+    _recipe_options(data)
+    train = _add(found, "train", loop.train, "train a LoRA adapter", advisor=True)
+    _recipe_options(train)
+    train.add_argument("--dataset", type=Path, help="a dataset version's folder (default: built from the database)")
+    train.add_argument("--out", type=Path, help="run folder (default: runs/<time>-<advisor> of the workspace)")
+    train.add_argument("--resume", action="store_true", help="go on where the run in --out stopped")
+    train.add_argument("--dry-run", action="store_true", help="say what would be trained, and stop")
+    evaluate = _add(found, "evaluate", loop.evaluate, "an adapter against base and champion: report and gates",
+                    advisor=True)  # fmt: skip
+    _recipe_options(evaluate)
+    evaluate.add_argument("--adapter", required=True, help="a version such as v0001, or a folder")
+    evaluate.add_argument("--dataset", type=Path, help="a dataset version's folder (default: built from the database)")
+    retrain = _add(found, "retrain", loop.retrain, "the whole chain in this process", advisor=True)
+    _recipe_options(retrain)
+
+
+def _recipe_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--recipe", type=Path, help="TOML file with the settings of every stage")
+    group = parser.add_argument_group("settings of training (win over the recipe)")
+    for name, field in TrainRecipe.model_fields.items():
+        kind = field.annotation if field.annotation in (int, float) else str
+        note = field.description or ""
+        many = name == "target_modules"
+        group.add_argument(f"--{name.replace('_', '-')}", dest=name, type=kind, default=None,
+                           nargs="+" if many else None,  # fmt: skip
+                           help=f"{note} (default {field.default})".strip().replace("%", "%%"))
+
+
+def _adapter_commands(found: Any) -> None:
+    parser = found.add_parser("adapters", help="versions: list, show, verify, promote, rollback, export, import, diff")
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    listing = _add(actions, "list", adapters.list_versions, "every version and its state")
+    listing.add_argument("--advisor", help="only this advisor's")
+    show = _add(actions, "show", adapters.show, "one version: lineage, figures, gates", advisor=True)
+    show.add_argument("version")
+    verify = _add(actions, "verify", adapters.verify, "re-hash the files, check the weights", advisor=True)
+    verify.add_argument("version", nargs="?", help="default: all versions")
+    promote = _add(actions, "promote", adapters.promote, "make a version the champion", advisor=True)
+    promote.add_argument("--version", required=True)
+    promote.add_argument("--reason", default="")
+    promote.add_argument("--force", action="store_true", help="also when a gate failed; needs --reason")
+    rollback = _add(actions, "rollback", adapters.rollback, "back to the previous champion", advisor=True)
+    rollback.add_argument("--reason", default="")
+    export = _add(actions, "export", adapters.export, "copy a version out as one archive", advisor=True)
+    export.add_argument("version")
+    export.add_argument("--out", type=Path, required=True)
+    imports = _add(actions, "import", adapters.import_adapter, "take an adapter in as a new candidate", advisor=True)
+    imports.add_argument("source", type=Path)
+    diff = _add(actions, "diff", adapters.diff, "what differs between two versions", advisor=True)
+    diff.add_argument("versions", nargs=2, metavar="VERSION")
+
+
+def _service_commands(found: Any) -> None:
+    serve = _add(found, "serve", service.serve, "answer requests for critiques")
+    serve.add_argument("--host", default="127.0.0.1")
+    serve.add_argument("--port", type=int, default=5100)
+    serve.add_argument("--model-mode", choices=("base", "fine_tuned", "ab_test"), default="base")
+    serve.add_argument("--lora-path", help="a folder, a version, or an advisor's folder of the registry")
+    serve.add_argument("--ab-test-split", type=float, default=0.5, help="share of photographs for the adapter, 0-1")
+    serve.add_argument("--fallback", choices=("base",), help="serve the base when the adapter can't be loaded")
+    analyze = _add(found, "analyze", service.analyze, "critique photographs", advisor=True)
+    analyze.add_argument("photographs", nargs="+", type=Path, metavar="PHOTO")
+    analyze.add_argument("--mode", choices=("baseline", "rag", "lora"), default=None)
+    compare = _add(found, "compare", service.compare, "the A/B table from the jobs table")
+    compare.add_argument("--days", type=int, default=7)

@@ -1,0 +1,130 @@
+"""What the terminal shows: progress on standard error, results on standard output."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from mondrian_core.events import Advanced, Event, Finished, Listener, Noticed, Started, ignore
+from mondrian_core.rubric import DIMENSIONS, TITLES, Critique
+
+VERDICT_STYLE = {"PASS": "green", "FAIL": "bold red", "INCONCLUSIVE": "yellow"}
+
+
+def console() -> Console:
+    """Standard output; plain when it is no terminal."""
+    return Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+
+
+@contextmanager
+def progress(quiet: bool) -> Iterator[Listener]:
+    """A listener that draws bars on standard error; on no terminal it writes a line per stage."""
+    if quiet:
+        yield ignore
+        return
+    errors = Console(stderr=True, highlight=False)
+    if not errors.is_terminal:
+        yield _line_listener(errors)
+        return
+    columns = (TextColumn("{task.description:<10}"), BarColumn(30), MofNCompleteColumn(), TimeElapsedColumn(),
+               TextColumn("{task.fields[detail]}"))  # fmt: skip
+    with Progress(*columns, console=errors) as bars:
+        yield _bar_listener(bars)
+
+
+def _line_listener(errors: Console) -> Listener:
+    def listen(event: Event) -> None:
+        if isinstance(event, Started):
+            errors.print(f"{event.stage}: {event.detail or 'started'}")
+        elif isinstance(event, Noticed):
+            errors.print(f"{event.stage}: {event.message}")
+        elif isinstance(event, Finished):
+            errors.print(f"{event.stage}: done")
+
+    return listen
+
+
+def _bar_listener(bars: Progress) -> Listener:
+    tasks: dict[str, TaskID] = {}
+
+    def task(stage: str, total: int | None) -> TaskID:
+        if stage not in tasks:
+            tasks[stage] = bars.add_task(stage, total=total, detail="")
+        return tasks[stage]
+
+    def listen(event: Event) -> None:
+        if isinstance(event, Started):
+            bars.update(task(event.stage, event.total), total=event.total, detail=event.detail)
+        elif isinstance(event, Advanced):
+            bars.update(task(event.stage, event.total), completed=event.done, total=event.total, detail=event.detail)
+        elif isinstance(event, Noticed):
+            bars.console.print(f"{event.stage}: {event.message}")
+        else:
+            row = bars.tasks[task(event.stage, 1)]
+            bars.update(row.id, completed=row.total or 1, total=row.total or 1, detail="done")
+
+    return listen
+
+
+def answer(as_json: bool, value: Any, draw: Callable[[Console], None]) -> None:
+    """Print `value` as one JSON document, or let `draw` show it to a person."""
+    if as_json:
+        print(json.dumps(value, indent=2, default=str))
+    else:
+        draw(console())
+
+
+def gate_table(gates: list[dict[str, Any]]) -> Table:
+    """The gates with threshold, observed value, n, interval and verdict."""
+    table = Table(title="Gates", title_justify="left")
+    for heading in ("gate", "verdict", "observed", "threshold", "n", "95 % interval", "in words"):
+        table.add_column(heading, overflow="fold")
+    for gate in gates:
+        style = VERDICT_STYLE.get(gate["verdict"], "")
+        table.add_row(gate["name"], f"[{style}]{gate['verdict']}[/]" if style else gate["verdict"],
+                      number(gate.get("observed")), str(gate.get("threshold") or ""), number(gate.get("n")),
+                      interval(gate.get("interval")), gate.get("sentence", ""))  # fmt: skip
+    return table
+
+
+def critique_table(titles_and_critiques: list[tuple[str, Critique]]) -> Table:
+    """Critiques side by side, a row for each dimension."""
+    table = Table(title_justify="left", show_lines=True)
+    table.add_column("dimension", no_wrap=True)
+    for title, _ in titles_and_critiques:
+        table.add_column(title, overflow="fold", ratio=1)
+    for name in DIMENSIONS:
+        cells = [critique.assessments[name] for _, critique in titles_and_critiques]
+        table.add_row(TITLES[name], *(f"[bold]{number(cell.score)}[/]  {_safe(cell.comment)}" for cell in cells))
+    table.add_row("Overall grade", *(f"[bold]{_safe(critique.overall_grade)}[/]" for _, critique in titles_and_critiques))
+    return table
+
+
+def number(value: Any) -> str:
+    """A number for people: at most three significant decimals, nothing for None."""
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
+    return str(value)
+
+
+def interval(value: Any) -> str:
+    """[low, high] for people."""
+    if not value:
+        return ""
+    low, high = value
+    return f"[{number(low)}, {number(high)}]".replace("[", r"\[", 1)
+
+
+def _safe(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)

@@ -1,0 +1,50 @@
+"""`mondrian init` and `mondrian doctor`."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+
+from rich.console import Console
+from rich.markup import escape
+
+from mondrian_core.cli.options import settings_of
+from mondrian_core.cli.screen import answer, progress
+
+
+def init(options: Namespace) -> int:
+    """Make a workspace; with --sample, one with rendered photographs and an advisor's critiques."""
+    from mondrian_core.data.sample import make_workspace
+
+    settings = settings_of(options)
+    with progress(options.json) as listen:
+        made = make_workspace(settings.root, sample=options.sample, seed=options.seed,
+                              photographs=options.photographs, listen=listen)  # fmt: skip
+
+    def draw(console: Console) -> None:
+        console.print(f"Workspace {settings.root}")
+        for name, count in made.items():
+            console.print(f"  {name}: {count}")
+        if options.sample:
+            console.print("Next: mondrian link --advisor ansel, or the whole chain: mondrian retrain --advisor ansel")
+        else:
+            console.print("Next: put photographs under source/, rows into mondrian.db, then: mondrian doctor")
+
+    answer(options.json, {"workspace": str(settings.root), **made}, draw)
+    return 0
+
+
+def doctor(options: Namespace) -> int:
+    """Check machine, base model, database, Prefect server and worker; exit status 1 when something is wrong."""
+    from mondrian_core.doctor import examine
+
+    checks = examine(settings_of(options), options.api)
+
+    def draw(console: Console) -> None:
+        for check in checks:
+            mark = {True: "[green]ok  [/]", False: "[bold red]no  [/]", None: "[yellow]?   [/]"}[check.ok]
+            console.print(f"{mark} {check.name}: {escape(check.finding)}")
+            if check.next_step and check.ok is not True:
+                console.print(f"       {escape(check.next_step)}")
+
+    answer(options.json, [check.as_dict() for check in checks], draw)
+    return 1 if any(check.ok is False for check in checks) else 0

@@ -1,0 +1,131 @@
+"""Look at everything the loop needs and say, for each thing, how it is and what to do."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from mondrian_core.errors import MondrianError
+from mondrian_core.files import read_json
+from mondrian_core.settings import Settings, on_apple_silicon
+
+POOL = "apple-silicon"
+SPARE_BYTES = 2_000_000_000
+
+
+@dataclass(frozen=True)
+class Check:
+    """One finding. `ok` is None when it could not be told or is optional and absent."""
+
+    name: str
+    ok: bool | None
+    finding: str
+    next_step: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return asdict(self)
+
+
+def examine(settings: Settings, api: str | None = None) -> list[Check]:
+    """Every check, in the order in which things are needed."""
+    return [_machine(), _disk(settings), _base(settings), _database(settings), *_prefect(settings, api)]
+
+
+def _machine() -> Check:
+    name = f"{platform.system()} {platform.machine()}, Python {platform.python_version()}"
+    if sys.version_info < (3, 11):
+        return Check("machine", False, name, "Install Python 3.11 or newer and run `make test` again.")
+    try:
+        import mondrian_core.models  # noqa: F401  (loads the CPU's BLAS before mlx)
+        from mondrian_core.models.base import device_name
+    except ImportError as error:
+        return Check("machine", False, f"{name}: MLX can't be imported ({error})", "Run `make test` to install it.")
+    kind = "Apple Silicon" if on_apple_silicon() else "no Metal: mini on the CPU"
+    return Check("machine", True, f"{name}; {kind}; MLX on {device_name()}")
+
+
+def _disk(settings: Settings) -> Check:
+    place = settings.root if settings.root.is_dir() else Path.cwd()
+    free = shutil.disk_usage(place).free
+    return Check("disk", free > SPARE_BYTES, f"{free / 1e9:.1f} GB free at {place}",
+                 "Free some space: training and datasets need at least 2 GB.")  # fmt: skip
+
+
+def _base(settings: Settings) -> Check:
+    from mondrian_core.models.base import fingerprint
+
+    try:
+        return Check("base model", True, f"{settings.base} (fingerprint {fingerprint(settings.base)[:12]})")
+    except MondrianError as error:
+        return Check("base model", False, error.problem, error.next_step)
+
+
+def _database(settings: Settings) -> Check:
+    from mondrian_core.store import Store
+
+    try:
+        settings.require_workspace()
+        store = Store(settings.database, read_only=True)
+        advisors = [voice.advisor for voice in store.advisors()]
+        counted = {advisor: len(store.profiles(advisor)) for advisor in advisors}
+    except MondrianError as error:
+        return Check("database", False, error.problem, error.next_step)
+    text = ", ".join(f"{advisor}: {count} profiles" for advisor, count in counted.items()) or "no advisors yet"
+    return Check("database", True, f"{settings.database} ({text})")
+
+
+def api_address(settings: Settings, given: str | None = None) -> str | None:
+    """The Prefect API: what was given, else PREFECT_API_URL, else the server that `make up` started here."""
+    started = settings.root / ".prefect" / "up.json"
+    if given or settings.prefect_api:
+        return given or settings.prefect_api
+    try:
+        address = read_json(started)["api_url"]
+    except (OSError, ValueError, KeyError):
+        return None
+    return str(address)
+
+
+def _prefect(settings: Settings, given: str | None) -> list[Check]:
+    import httpx
+
+    address = api_address(settings, given)
+    if address is None:
+        return [Check("prefect server", None, "none is known", "`make up` starts one with a worker on this machine.")]
+    try:
+        with httpx.Client(base_url=address.rstrip("/"), timeout=5) as client:
+            client.get("/health").raise_for_status()
+            return [Check("prefect server", True, address), _worker(client), *_schedules(client)]
+    except httpx.HTTPError as error:
+        return [Check("prefect server", False, f"{address} doesn't answer ({type(error).__name__})",
+                      "Start it with `make up`, or check PREFECT_API_URL.")]  # fmt: skip
+
+
+def _worker(client: Any) -> Check:
+    answer = client.post(f"/work_pools/{POOL}/workers/filter", json={})
+    workers = answer.json() if answer.status_code == 200 else []
+    online = [worker["name"] for worker in workers if worker.get("status") == "ONLINE"]
+    if online:
+        return Check("prefect worker", True, f"{', '.join(online)} online in pool {POOL}")
+    return Check("prefect worker", False, f"no worker is online in pool {POOL}",
+                 f"Run `make up`, or `prefect worker start --pool {POOL}`.")  # fmt: skip
+
+
+def _schedules(client: Any) -> list[Check]:
+    """A schedule may look active while no run is ever created (a known trap of mismatched packages): count the runs."""
+    deployments = client.post("/deployments/filter", json={}).json()
+    checks = []
+    for deployment in deployments:
+        if not any(schedule.get("active") for schedule in deployment.get("schedules", [])):
+            continue
+        query = {"deployments": {"id": {"any_": [deployment["id"]]}},
+                 "flow_runs": {"state": {"type": {"any_": ["SCHEDULED"]}}}}  # fmt: skip
+        upcoming = client.post("/flow_runs/count", json=query).json()
+        checks.append(Check(f"schedule of {deployment['name']}", upcoming > 0, f"{upcoming} upcoming runs",
+                            "Compare the installed sqlalchemy and fastapi with the lock; run `make test` to mend it."))  # fmt: skip
+    return checks
