@@ -51,7 +51,7 @@ types: $(ready)  ## static types
 	@$(py) -m mypy
 
 contracts: $(ready)  ## who may import whom
-	@$(VENV)/bin/lint-imports
+	@$(VENV)/bin/lint-imports --no-logo
 
 setup: $(ready)  ## only build .venv
 

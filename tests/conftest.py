@@ -1,0 +1,70 @@
+"""What every test stands on: an environment of its own, marks, and a copy of the sample workspace."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+KINDS = {"mini", "flow", "browser"}
+OWN_SETTINGS = ("MONDRIAN_", "PREFECT_", "ANALYSIS_MODE", "EMBEDDINGS_ENABLED", "LORA_ADAPTER_DIR")
+
+
+def _set_environment() -> str | None:
+    """Hide this machine's settings from the tests; give back the samples folder that was asked for, if any.
+
+    Runs when pytest reads this file, because Prefect, datasets and matplotlib look at the environment on import.
+    """
+    samples = os.environ.get("MONDRIAN_SAMPLES")
+    for name in [name for name in os.environ if name.startswith(OWN_SETTINGS)]:
+        del os.environ[name]
+    home = tempfile.mkdtemp(prefix="mondrian-tests-")
+    atexit.register(shutil.rmtree, home, ignore_errors=True)
+    os.environ.update(
+        PREFECT_HOME=f"{home}/prefect",
+        PREFECT_SERVER_ANALYTICS_ENABLED="false",
+        DO_NOT_TRACK="1",
+        HF_HOME=f"{home}/hf",
+        HF_HUB_OFFLINE="1",
+        TOKENIZERS_PARALLELISM="false",
+        MPLBACKEND="Agg",
+        MPLCONFIGDIR=f"{home}/matplotlib",
+    )
+    return samples
+
+
+ASKED_SAMPLES = _set_environment()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A test that needs neither model, server nor browser is a unit test."""
+    for item in items:
+        if not KINDS & {mark.name for mark in item.iter_markers()}:
+            item.add_marker(pytest.mark.unit)
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The repository."""
+    return ROOT
+
+
+@pytest.fixture
+def samples(tmp_path: Path) -> Path:
+    """A writable copy of the sample workspace: ten real critiques, broken records included.
+
+    Taken from MONDRIAN_SAMPLES, or from shared/samples/mondrian beside the repository.
+    """
+    source = Path(ASKED_SAMPLES) if ASKED_SAMPLES else ROOT.parent / "shared" / "samples" / "mondrian"
+    if not (source / "mondrian.db").is_file():
+        pytest.skip("no sample workspace beside the repository; MONDRIAN_SAMPLES=FOLDER names one")
+    copy = tmp_path / "samples"
+    shutil.copytree(source, copy, copy_function=shutil.copyfile)
+    for path in [copy, *copy.rglob("*")]:
+        path.chmod(0o755 if path.is_dir() else 0o644)
+    return copy
