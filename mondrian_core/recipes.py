@@ -126,3 +126,24 @@ def recipe_of(values: dict[str, Any], source: str = "the recipe") -> Recipe:
     except ValidationError as error:
         mistakes = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
         raise BadRecipe(f"Mistakes in {source}: {mistakes}.", "Mend them all; docs/recipes.md lists the keys.") from error
+
+
+def reference() -> str:
+    """The keys of a recipe as Markdown; docs/recipes.md is this text (`python -m mondrian_core.recipes`)."""
+    lines = ["# Recipes", "", "A recipe is a TOML file with these tables. What is left out keeps its default; an unknown key is an",
+             "error, and all mistakes of a file are told at once. Every key of `[train]` is also an option of",
+             "`mondrian train` and `mondrian retrain` (`--learning-rate 5e-4`).", ""]  # fmt: skip
+    for table, field in Recipe.model_fields.items():
+        kind = field.annotation
+        if not (isinstance(kind, type) and issubclass(kind, BaseModel)):
+            continue
+        lines += [f"## [{table}]", "", (kind.__doc__ or "").strip(), "", "| key | default | what |", "|---|---|---|"]
+        for key, entry in kind.model_fields.items():
+            default = list(entry.default) if isinstance(entry.default, tuple) else entry.default
+            lines.append(f"| `{key}` | `{json.dumps(default)}` | {entry.description or ''} |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    print(reference(), end="")

@@ -1,0 +1,88 @@
+"""The command line's promises: exit status, one paragraph, no traceback, both spellings of an option."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mondrian_core.cli import main
+from mondrian_core.cli.parser import build_parser, with_dashes
+from mondrian_core.store import Store
+
+
+@pytest.fixture
+def empty_workspace(tmp_path: Path) -> Path:
+    root = tmp_path / "workspace"
+    (root / "source").mkdir(parents=True)
+    Store.create(root / "mondrian.db")
+    return root
+
+
+def test_underscores_and_dashes_name_the_same_option() -> None:
+    spelled = with_dashes(["serve", "--model_mode=ab_test", "--lora_path", "some_dir", "--", "--not_mine"])
+    assert spelled == ["serve", "--model-mode=ab_test", "--lora-path", "some_dir", "--", "--not_mine"]
+    options = build_parser().parse_args(with_dashes(["serve", "--model_mode", "fine_tuned", "--ab_test_split", "0.1"]))
+    assert (options.model_mode, options.ab_test_split) == ("fine_tuned", 0.1)
+
+
+@pytest.mark.parametrize("command", ["link", "dataset", "train", "retrain"])
+def test_no_workspace_is_bad_input(command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    status = main([command, "--advisor", "ansel", "--workspace", str(tmp_path / "nowhere")])
+    told = capsys.readouterr().err.strip()
+    assert status == 2
+    assert "mondrian init" in told and "Traceback" not in told and "\n\n" not in told
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_no_database_is_bad_input(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["link", "--advisor", "ansel", "--workspace", str(tmp_path)]) == 2
+    assert "mondrian.db" in capsys.readouterr().err
+
+
+def test_unknown_advisor_names_the_known_ones(empty_workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["link", "--advisor", "nobody", "--workspace", str(empty_workspace)]) == 2
+    assert "nobody" in capsys.readouterr().err
+
+
+def test_an_advisor_id_is_no_path(empty_workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["link", "--advisor", "../evil", "--workspace", str(empty_workspace)]) == 2
+    assert "advisor id" in capsys.readouterr().err
+
+
+def test_errors_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["link", "--advisor", "ansel", "--workspace", str(tmp_path / "x"), "--json"]) == 2
+    told = json.loads(capsys.readouterr().out)
+    assert told["exit_status"] == 2 and told["error"] and told["next_step"]
+
+
+def test_debug_shows_the_traceback(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["link", "--advisor", "ansel", "--workspace", str(tmp_path / "x"), "--debug"]) == 2
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_a_missing_base_model_is_bad_input(empty_workspace: Path, tmp_path: Path,
+                                           capsys: pytest.CaptureFixture[str]) -> None:  # fmt: skip
+    status = main(["doctor", "--workspace", str(empty_workspace), "--base-model", str(tmp_path / "no-model"), "--json"])
+    checks = {check["name"]: check for check in json.loads(capsys.readouterr().out)}
+    assert status == 1
+    assert checks["base model"]["ok"] is False and checks["base model"]["next_step"]
+    assert checks["database"]["ok"] is True
+
+
+def test_a_recipe_with_mistakes_names_all_of_them(empty_workspace: Path, tmp_path: Path,
+                                                  capsys: pytest.CaptureFixture[str]) -> None:  # fmt: skip
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text("[train]\nrnk = 4\nepochs = 0\n")
+    status = main(["retrain", "--advisor", "ansel", "--workspace", str(empty_workspace), "--recipe", str(recipe)])
+    told = capsys.readouterr().err
+    assert status == 2 and "train.rnk" in told and "train.epochs" in told
+
+
+def test_help_does_not_load_the_model_libraries() -> None:
+    code = "import sys, mondrian_core.cli.parser as p; p.build_parser(); print([m for m in ('mlx', 'datasets', 'torch', 'fastapi', 'prefect') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
