@@ -1,0 +1,142 @@
+"""The repository says what is true: file map, commands and the lock; and it names no machine."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import subprocess
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+FENCES = re.findall(r"^```(\w*)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+# Folders that only ever exist on one machine. Homebrew's is the same everywhere, so /opt alone is no sign.
+MACHINE_PATH = re.compile(r"(?<![\w.$~}>)/-])/(?:root|work|opt/(?!homebrew)\w+|home/(?!me\b|you\b|user\b)\w+|tmp/v)/\w")
+
+
+def known_files() -> list[Path]:
+    """Files under version control, or about to be: not the ignored ones. Relative to the repository."""
+    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
+    try:
+        listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("not a git checkout: which files belong to the project can't be told")
+    return [Path(name) for name in listed.split("\0") if name and (ROOT / name).is_file()]
+
+
+def file_map() -> tuple[set[str], set[str]]:
+    """Top-level folders and modules of mondrian_core that README's file map names, folders with a slash at the end."""
+    lines = next(text for _, text in FENCES if text.startswith("mondrian_core/")).splitlines()
+    top = {line.split()[0] for line in lines if not line.startswith(" ")}
+    core = {line.split()[0] for line in lines if line.startswith("  ")}
+    return top, core
+
+
+def test_file_map_names_every_top_level_folder_and_no_other() -> None:
+    tree = {f"{file.parts[0]}/" for file in known_files() if len(file.parts) > 1 and not file.parts[0].startswith(".")}
+    named = file_map()[0]
+    assert {name for name in named if name.endswith("/")} == tree
+    assert [name for name in named if not (ROOT / name).exists()] == []
+
+
+def test_file_map_names_every_module_of_the_core_and_no_other() -> None:
+    inside = [file.parts[1:] for file in known_files() if file.parts[0] == "mondrian_core" and file.suffix == ".py"]
+    tree = {parts[0] if len(parts) == 1 else f"{parts[0]}/" for parts in inside} - {"__init__.py"}
+    assert file_map()[1] == tree
+
+
+def shell_lines() -> list[list[str]]:
+    lines = [line for language, text in FENCES if language == "sh" for line in text.splitlines()]
+    table = re.findall(r"^\| `(mondrian [^`]*)`", README, re.MULTILINE)
+    inline = re.findall(r"`(make [a-z]+)`", README)
+    words = [shlex.split(line, comments=True) for line in [*lines, *table, *inline]]
+    return [line for line in words if line]
+
+
+def test_make_targets_in_readme_exist() -> None:
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    named = {line[1] for line in shell_lines() if line[0] == "make"}
+    assert {"demo", "test"} <= named <= targets
+
+
+def test_mondrian_commands_in_readme_parse_and_none_is_missing() -> None:
+    from mondrian_core.cli.parser import build_parser, with_dashes
+
+    named = [line[1:] for line in shell_lines() if line[0] == "mondrian"]
+    for arguments in named:
+        plain = [word.strip("[]") for word in arguments]
+        try:
+            build_parser().parse_args(with_dashes(plain))
+        except SystemExit:
+            pytest.fail(f"README: mondrian {' '.join(arguments)} isn't understood")
+    commands = next(action.choices for action in build_parser()._actions if action.dest == "command")
+    assert commands is not None
+    assert {arguments[0] for arguments in named} == set(commands)
+
+
+def test_deployments_in_readme_exist() -> None:
+    file = ROOT / "prefect.yaml"
+    deployments = yaml.safe_load(file.read_text())["deployments"]
+    flows = {entry["entrypoint"].split(":")[0].split("/")[-1].removesuffix(".py") for entry in deployments}
+    names = {entry["name"] for entry in deployments}
+    for line in shell_lines():
+        if line[:3] == ["prefect", "deployment", "run"]:
+            flow, name = line[3].split("/")
+            assert flow in flows, line
+            assert name in names, line
+
+
+def test_links_in_documents_lead_somewhere() -> None:
+    for document in [file for file in known_files() if file.suffix == ".md"]:
+        for target in re.findall(r"\]\(([^)#\s]+)", (ROOT / document).read_text(encoding="utf-8")):
+            if "://" not in target:
+                assert (ROOT / document.parent / target).exists(), f"{document}: {target}"
+
+
+def test_index_of_documents_names_every_page() -> None:
+    pages = {file for file in known_files() if file.parts[0] == "docs" and file.suffix == ".md"}
+    text = (ROOT / "docs" / "README.md").read_text(encoding="utf-8")
+    linked = {Path("docs") / target for target in re.findall(r"\]\(([^)#\s]+\.md)", text)}
+    assert linked == pages - {Path("docs/README.md")}
+
+
+def test_packaging_names_no_address() -> None:
+    for name in ("requirements.lock", "pyproject.toml", "Makefile", ".ci/run"):
+        assert "://" not in (ROOT / name).read_text(), name
+
+
+def test_lock_is_pins_with_hashes_and_nothing_else() -> None:
+    lines = (ROOT / "requirements.lock").read_text().splitlines()
+    pin = re.compile(r"[a-z0-9-]+==[\w.]+( ; [^\\]+)? \\|    --hash=sha256:[0-9a-f]{64}( \\)?")
+    assert [line for line in lines if not pin.fullmatch(line)] == []
+
+
+def test_lock_covers_the_declared_dependencies_and_leaves_torch_out() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    declared = [*project["dependencies"], *project["optional-dependencies"]["dev"]]
+    wanted = {re.split(r"[\[<>=;~! ]", line)[0].lower().replace("_", "-") for line in declared}
+    text = (ROOT / "requirements.lock").read_text()
+    locked = dict(re.findall(r"^([a-z0-9-]+)==([\w.]+)", text, re.MULTILINE))
+    assert wanted <= set(locked)
+    assert "torch" not in locked
+    assert locked["mlx"] == locked["mlx-cpu"] == locked["mlx-metal"]
+    assert re.search(r"^mlx-cpu==\S+ ; sys_platform == 'linux' ", text, re.MULTILINE)
+
+
+def test_no_file_names_a_machine() -> None:
+    found = []
+    for file in known_files():
+        try:
+            text = (ROOT / file).read_text(encoding="utf-8")
+        except UnicodeDecodeError:
+            continue
+        paths = MACHINE_PATH.findall(text)
+        here = [str(ROOT)] if len(ROOT.parts) > 2 and str(ROOT) in text else []
+        if (paths or here) and file != Path(__file__).relative_to(ROOT):
+            found.append((str(file), paths + here))
+    assert found == [], json.dumps(found, indent=1)
