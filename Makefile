@@ -1,11 +1,12 @@
 # `make demo` and `make test` are all the set-up there is: both build .venv from the lock when it is missing or old.
 # Variables: PYTHON (the interpreter to build with), VENV (where), ARGS (handed on to pytest, demo, up, bench).
 
-PYTHON ?= python3
+new_enough := import sys; sys.exit(sys.version_info < (3, 11))
+PYTHON ?= $(firstword $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
+  $$p -c '$(new_enough)' 2>/dev/null && echo $$p; done) python3)
 VENV ?= .venv
 ARGS ?=
 SHELL := /bin/bash
-.SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-builtin-rules
@@ -14,6 +15,8 @@ py := $(VENV)/bin/python
 locked := $(VENV)/.locked
 ready := $(VENV)/.ready
 pip := PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1 $(py) -m pip
+progress := /^(Collecting|Processing) / {if (++n % 40 == 0) {print "    " n " packages found"; fflush()}} \
+  /^Installing collected/ {print "    unpacking " n; fflush()}
 sources := mondrian_core tasks flows deployments bench tests
 present = $(wildcard $(sources))
 
@@ -58,17 +61,15 @@ setup: $(ready)  ## only build .venv
 # Hashes are required and nothing is built from source, so the same files arrive everywhere. The lock is complete, so
 # pip resolves nothing (--no-deps; it can't match a pin with extras under hashes), and `pip check` proves it complete.
 $(locked): requirements.lock
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-	  { echo "Mondrian needs Python 3.11 or newer, '$(PYTHON)' is older: make PYTHON=/path/to/python3.12 $(MAKECMDGOALS)"; exit 2; }
+	@$(PYTHON) -c '$(new_enough)' || \
+	  { echo "Mondrian needs Python 3.11 or newer, '$(PYTHON)' is none: make PYTHON=/path/to/python3.12 $(MAKECMDGOALS)"; exit 2; }
 	@echo "==> $(VENV): a virtual environment with $$($(PYTHON) -V)"
 	@$(PYTHON) -m venv --clear $(VENV) || \
 	  { echo "python3 has no working 'venv' module; on Debian and Ubuntu: apt install python3-venv"; exit 2; }
 	@echo "==> $(VENV): installing the lock (first time: some minutes, about 1 GB)"
-	@$(pip) install --no-deps --require-hashes --only-binary :all: --progress-bar off -r requirements.lock 2>&1 | \
-	  tee $(VENV)/install.log | \
-	  awk '/^(Collecting|Processing)/ {if (++n % 25 == 0) {print "    " n " packages found"; fflush()}} \
-	       /^Installing collected/ {print "    unpacking " n " packages"; fflush()}' || \
-	  { tail -n 20 $(VENV)/install.log; echo "the packages could not be installed; the whole log: $(VENV)/install.log"; exit 3; }
+	@set -o pipefail; $(pip) install --no-deps --require-hashes --only-binary :all: --progress-bar off \
+	  -r requirements.lock </dev/null 2>&1 | tee $(VENV)/install.log | awk '$(progress)' || \
+	  { tail -n 20 $(VENV)/install.log; echo "The packages couldn't be installed; the whole log: $(VENV)/install.log"; exit 3; }
 	@$(pip) check >/dev/null || { $(pip) check; exit 3; }
 	@touch $@
 

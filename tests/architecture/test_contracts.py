@@ -15,6 +15,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 CONTRACTS = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
 PACKAGES = ("mondrian_core", "tasks", "flows", "deployments")
+RUN = "from importlinter.cli import lint_imports_command; lint_imports_command()"
 ROOMS = ("data", "training", "evaluation", "serving")
 
 # contract, {file: what it says}; a file that is not there yet is made
@@ -65,8 +66,7 @@ def lint(tree: Path, *contracts: str) -> subprocess.CompletedProcess[str]:
     """Run import-linter on the packages of `tree`, not on the installed ones."""
     only = [part for contract in contracts for part in ("--contract", contract)]
     return subprocess.run(
-        [sys.executable, "-c", "from importlinter.cli import lint_imports_command; lint_imports_command()"]
-        + ["--no-logo", "--no-cache", "--config", "pyproject.toml", *only],
+        [sys.executable, "-c", RUN, "--no-logo", "--no-cache", "--config", "pyproject.toml", *only],
         cwd=tree,
         env=os.environ | {"PYTHONPATH": str(tree)},
         capture_output=True,
