@@ -1,0 +1,1 @@
+"""From critiques to datasets: linking, splits, augmentation, building, sample workspaces."""

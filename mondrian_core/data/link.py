@@ -1,0 +1,292 @@
+"""Joining critiques with their photographs. Every record ends as used, or left out with one reason.
+
+The rule that chooses among several critiques of one photograph (same bytes, wherever they lie):
+
+1. a critique by a person over one by a model;
+2. a complete one over one that needed a repair (a grade that can't be read, a fence, an older form);
+3. the newest: by `created_at` where both have it, else by the order in which the rows were inserted.
+
+The others are left out as `duplicate_of` when scores and comments are the same, else as `superseded`. Critiques by a model
+are used only when there is none by a person at all; otherwise they are `model_written`, so that ground truth is never
+mixed in silence.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from mondrian_core.data.paths import How, SourceIndex, is_temporary
+from mondrian_core.data.records import HUMAN, MODEL, Candidate, LeftOut, LinkedRecord, LinkManifest, Reason
+from mondrian_core.errors import BadPhotograph
+from mondrian_core.events import Advanced, Listener, Noticed, ignore
+from mondrian_core.files import sha256_of
+from mondrian_core.images import Facts, photograph_facts
+from mondrian_core.images import Reason as PhotographReason
+from mondrian_core.rubric import DIMENSIONS, MAX_SCORE, MIN_SCORE, Critique, Unparsable, read_lenient
+from mondrian_core.store import COMPLETED, Job, Profile, Store
+
+__all__ = ["LeftOut", "LinkManifest", "LinkedRecord", "Reason", "link"]
+
+ANALYSES = "analysis_md"
+EVERY = 500
+MAX_ANALYSIS_BYTES = 1_000_000
+_PLACEHOLDER = re.compile(
+    r"\W*(ok|okay|fine|good|bad|nice|great|yes|no|none|n/?a|null|todo|tbd|test|x+|comment|placeholder|\.*)\W*", re.IGNORECASE
+)
+_PHOTOGRAPH_REASONS = {
+    PhotographReason.MISSING: Reason.MISSING_PHOTOGRAPH,
+    PhotographReason.EMPTY: Reason.EMPTY_PHOTOGRAPH,
+    PhotographReason.NOT_A_PHOTOGRAPH: Reason.NOT_A_PHOTOGRAPH,
+    PhotographReason.TOO_LARGE: Reason.TOO_LARGE_PHOTOGRAPH,
+    PhotographReason.TRUNCATED: Reason.UNREADABLE_PHOTOGRAPH,
+    PhotographReason.UNREADABLE: Reason.UNREADABLE_PHOTOGRAPH,
+}
+_PATH_REASONS = {
+    How.MISSING: Reason.MISSING_PHOTOGRAPH,
+    How.AMBIGUOUS: Reason.AMBIGUOUS_PHOTOGRAPH,
+    How.OUTSIDE: Reason.OUTSIDE_WORKSPACE,
+}
+_ANSWER_REASONS = {
+    "missing_dimensions": Reason.MISSING_DIMENSIONS,
+    "score_out_of_range": Reason.SCORE_OUT_OF_RANGE,
+    "no_comment": Reason.NO_COMMENTS,
+}
+
+
+class _Refused(Exception):  # noqa: N818 (it is an outcome, not an error)
+    def __init__(self, reason: Reason, detail: str = "") -> None:
+        self.reason, self.detail = reason, detail
+        super().__init__(reason.value)
+
+
+def link(store: Store, workspace: Path, advisor: str, listen: Listener = ignore) -> LinkManifest:
+    """Join the profiles and completed jobs of one advisor with their photographs.
+
+    Reads only; of photographs the headers, and the bytes of those that are used. The module's docstring has the rule that
+    chooses among several critiques of one photograph.
+    """
+    linker = _Linker(workspace, advisor)
+    candidates: list[Candidate] = []
+    left_out: list[LeftOut] = []
+    done = 0
+    for record, outcome in linker.outcomes(store):
+        if isinstance(outcome, Candidate):
+            candidates.append(outcome)
+        else:
+            left_out.append(LeftOut(record, outcome.reason, outcome.detail))
+        done += 1
+        if done % EVERY == 0:
+            listen(Advanced("link", done, detail=f"{len(candidates)} usable"))
+    chosen, passed_over = choose(candidates, linker.content_keys(candidates))
+    chosen, by_model = _prefer_people(chosen)
+    used = tuple(linker.with_hash(each.linked) for each in chosen)
+    listen(Advanced("link", done, done, f"{len(used)} used"))
+    if used and all(record.origin == MODEL for record in used):
+        listen(Noticed("link", f"No critique of '{advisor}' was written by a person; {len(used)} by a model are used."))
+    return LinkManifest(advisor, used, tuple([*left_out, *passed_over, *by_model]), store.version)
+
+
+def choose(candidates: Sequence[Candidate],
+           keys: Sequence[str]) -> tuple[list[Candidate], list[LeftOut]]:  # fmt: skip
+    """One critique for each photograph (`keys` are equal for equal photographs), by the module's rule; order is kept."""
+    by_photograph: dict[str, list[Candidate]] = {}
+    for candidate, key in zip(candidates, keys, strict=True):
+        by_photograph.setdefault(key, []).append(candidate)
+    chosen, left_out = [], []
+    for group in by_photograph.values():
+        best = max(group, key=_rank)
+        chosen.append(best)
+        left_out += [_passed_over(other, best) for other in group if other is not best]
+    return chosen, left_out
+
+
+def _rank(candidate: Candidate) -> tuple[Any, ...]:
+    linked = candidate.linked
+    return (linked.origin == HUMAN, not candidate.problems, linked.created_at or "", candidate.order)
+
+
+def _passed_over(other: Candidate, best: Candidate) -> LeftOut:
+    mine, theirs = other.linked, best.linked
+    if mine.scores == theirs.scores and mine.comments == theirs.comments:
+        return LeftOut(mine.record, Reason.DUPLICATE_OF, theirs.record)
+    if mine.origin != theirs.origin:
+        rule = "a person's critique comes before a model's"
+    elif bool(other.problems) != bool(best.problems):
+        rule = "the complete one comes first"
+    else:
+        rule = "the newest comes first"
+    return LeftOut(mine.record, Reason.SUPERSEDED, f"{theirs.record}: {rule}")
+
+
+def _prefer_people(chosen: list[Candidate]) -> tuple[list[Candidate], list[LeftOut]]:
+    people = [each for each in chosen if each.linked.origin == HUMAN]
+    if not people:
+        return chosen, []
+    models = [each.linked.record for each in chosen if each.linked.origin != HUMAN]
+    return people, [LeftOut(record, Reason.MODEL_WRITTEN) for record in models]
+
+
+class _Linker:
+    """The workspace's files, each looked at once."""
+
+    def __init__(self, workspace: Path, advisor: str) -> None:
+        self.workspace, self.advisor = workspace, advisor
+        self.index = SourceIndex(workspace)
+        self._facts: dict[str, Facts | _Refused] = {}
+        self._hashes: dict[str, str] = {}
+
+    def outcomes(self, store: Store) -> Iterable[tuple[str, Candidate | _Refused]]:
+        """Every record of the database with what became of it."""
+        for profile in store.profiles():
+            yield f"profile:{profile.id}", self._judged(self._profile, profile)
+        for order, job in enumerate(store.jobs()):
+            yield f"job:{job.id}", self._judged(self._job, job, order)
+
+    def _judged(self, judge: Any, *arguments: Any) -> Candidate | _Refused:
+        try:
+            candidate: Candidate = judge(*arguments)
+        except _Refused as refused:
+            return refused.with_traceback(None)
+        return candidate
+
+    def _profile(self, profile: Profile) -> Candidate:
+        if profile.advisor != self.advisor:
+            raise _Refused(Reason.OTHER_ADVISOR, profile.advisor)
+        photograph, found = self._photograph(profile.image_path)
+        scores, comments = _profile_scores(profile), _profile_comments(profile)
+        readable_grade = bool(re.fullmatch(r"\s*\d+(\.\d+)?\s*", profile.overall_grade or ""))
+        problems = () if readable_grade else ("grade_computed",)
+        linked = self._linked(
+            f"profile:{profile.id}", photograph, found, profile.origin, scores, comments,
+            profile.overall_grade if readable_grade else None, profile.created_at, problems,
+        )  # fmt: skip
+        return Candidate(linked, profile.order, problems)
+
+    def _job(self, job: Job, order: int) -> Candidate:
+        if job.advisor != self.advisor:
+            raise _Refused(Reason.OTHER_ADVISOR, job.advisor or "none")
+        if job.status != COMPLETED:
+            raise _Refused(Reason.JOB_NOT_COMPLETED, job.status or "no status")
+        photograph, found = self._photograph(job.filename)
+        critique, repairs = self._critique(job)
+        comments = {name: critique.assessments[name].comment for name in DIMENSIONS}
+        _refuse_placeholders(comments)
+        linked = self._linked(
+            f"job:{job.id}", photograph, found, MODEL, critique.scores, comments, critique.overall_grade or None,
+            job.completed_at or job.created_at, repairs,
+        )  # fmt: skip
+        return Candidate(linked, order, repairs)
+
+    def _linked(self, record: str, photograph: str, found: How, origin: str, scores: dict[str, float],
+                comments: dict[str, str], grade: str | None, created: str | None,
+                repairs: tuple[str, ...]) -> LinkedRecord:  # fmt: skip
+        facts = self._facts[photograph]
+        assert isinstance(facts, Facts)
+        return LinkedRecord(record, photograph, "", facts.width, facts.height, found.value, origin, scores, comments,
+                            grade, created, repairs)  # fmt: skip
+
+    def _photograph(self, text: str | None) -> tuple[str, How]:
+        if not text or not text.strip():
+            raise _Refused(Reason.NO_PATH)
+        if is_temporary(text):
+            raise _Refused(Reason.TEMPORARY_FILE, text)
+        resolved = self.index.resolve(text)
+        if resolved.path is None:
+            raise _Refused(_PATH_REASONS[resolved.how], text)
+        if resolved.path not in self._facts:
+            self._facts[resolved.path] = self._look_at(resolved.path)
+        facts = self._facts[resolved.path]
+        if isinstance(facts, _Refused):
+            raise _Refused(facts.reason, facts.detail)
+        return resolved.path, resolved.how
+
+    def _look_at(self, path: str) -> Facts | _Refused:
+        try:
+            return photograph_facts(self.workspace / path)
+        except BadPhotograph as error:
+            return _Refused(_PHOTOGRAPH_REASONS[PhotographReason(error.reason)], path)
+
+    def _critique(self, job: Job) -> tuple[Critique, tuple[str, ...]]:
+        text = self._analysis(job)
+        try:
+            reading = read_lenient(text)
+        except Unparsable as error:
+            reason = _ANSWER_REASONS.get(error.reason, Reason.UNPARSABLE_ANSWER)
+            raise _Refused(reason, error.detail or error.reason) from None
+        return reading.critique, reading.repairs
+
+    def _analysis(self, job: Job) -> str:
+        """The text of a job's analysis file; the answer in the row where there is no file."""
+        import json
+
+        if not job.analysis_markdown:
+            if job.answer is not None:
+                return json.dumps(job.answer)
+            raise _Refused(Reason.MISSING_ANALYSIS, "the job names none")
+        name = Path(job.analysis_markdown.replace("\\", "/")).name
+        path = self.workspace / ANALYSES / name
+        try:
+            if path.stat().st_size > MAX_ANALYSIS_BYTES:
+                raise _Refused(Reason.UNPARSABLE_ANSWER, f"{name} is larger than {MAX_ANALYSIS_BYTES:,} bytes")
+            return path.read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            if job.answer is not None:
+                return json.dumps(job.answer)
+            raise _Refused(Reason.MISSING_ANALYSIS, name) from None
+
+    def content_keys(self, candidates: Sequence[Candidate]) -> list[str]:
+        """A key per candidate, equal for photographs with equal bytes; only files of the same size are read."""
+        paths = {each.linked.photograph for each in candidates}
+        by_size: dict[int, list[str]] = {}
+        for path in sorted(paths):
+            facts = self._facts[path]
+            assert isinstance(facts, Facts)
+            by_size.setdefault(facts.bytes, []).append(path)
+        keys = {path: self._hash(path) if len(same) > 1 else path for same in by_size.values() for path in same}
+        return [keys[each.linked.photograph] for each in candidates]
+
+    def with_hash(self, linked: LinkedRecord) -> LinkedRecord:
+        """The record with the SHA-256 of its photograph."""
+        return replace(linked, sha256=self._hash(linked.photograph))
+
+    def _hash(self, path: str) -> str:
+        if path not in self._hashes:
+            self._hashes[path] = sha256_of(self.workspace / path)
+        return self._hashes[path]
+
+
+def _profile_scores(profile: Profile) -> dict[str, float]:
+    given = {name: value for name, value in profile.scores.items() if value is not None and str(value).strip() != ""}
+    if not given:
+        raise _Refused(Reason.NO_SCORES)
+    if missing := [name for name in DIMENSIONS if name not in given]:
+        raise _Refused(Reason.MISSING_DIMENSIONS, ", ".join(missing))
+    scores = {}
+    for name in DIMENSIONS:
+        try:
+            score = float(given[name])
+        except ValueError:
+            raise _Refused(Reason.UNPARSABLE_ANSWER, f"{name}: {given[name]!r} is no number") from None
+        if not MIN_SCORE <= score <= MAX_SCORE:  # also true of a NaN
+            raise _Refused(Reason.SCORE_OUT_OF_RANGE, f"{name}: {given[name]}")
+        scores[name] = score
+    return scores
+
+
+def _profile_comments(profile: Profile) -> dict[str, str]:
+    comments = {name: (profile.comments.get(name) or "").strip() for name in DIMENSIONS}
+    if empty := [name for name in DIMENSIONS if not comments[name]]:
+        raise _Refused(Reason.NO_COMMENTS, ", ".join(empty))
+    _refuse_placeholders(comments)
+    return comments
+
+
+def _refuse_placeholders(comments: dict[str, str]) -> None:
+    """Words such as "ok" in most dimensions say nothing about the photograph and would teach empty comments."""
+    empty = [name for name, comment in comments.items() if _PLACEHOLDER.fullmatch(comment)]
+    if len(empty) > len(DIMENSIONS) // 2:
+        raise _Refused(Reason.PLACEHOLDER_COMMENTS, f"{len(empty)} of {len(DIMENSIONS)} say nothing")

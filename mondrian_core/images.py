@@ -1,0 +1,309 @@
+"""Opening photographs: the one place where bytes from outside become pixels.
+
+A photograph is told by its content, never by its name. Only formats a camera or an editor writes are let through, size is
+checked before anything is decoded, and what comes back is upright 8-bit sRGB without metadata (no GPS).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image, ImageCms, UnidentifiedImageError
+
+from mondrian_core.errors import BadPhotograph
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+PHOTOGRAPH_SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".png", ".tif", ".tiff", ".webp", ".heic", ".heif", ".mpo"})
+FORMATS = ("JPEG", "PNG", "TIFF", "WEBP")  # a phone's MPO comes through JPEG
+MAX_PIXELS = 80_000_000
+MAX_BYTES = 250_000_000
+MAX_SIDE = 30_000
+LONG_SIDE = 1024
+SIMILAR_BITS = 10  # perceptual hashes this close are copies, mirrors, exposures or other sizes (evaluation.md 3.4)
+_ORIENTATION, _SIDEWAYS = 0x0112, (5, 6, 7, 8)
+_TURNS = {
+    1: None, 2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}  # fmt: skip
+_TAIL = 1 << 16
+
+
+class Reason(StrEnum):
+    """Why a file is no usable photograph; the list is closed."""
+
+    MISSING = "missing"
+    EMPTY = "empty"
+    NOT_A_PHOTOGRAPH = "not_a_photograph"
+    TOO_LARGE = "too_large"
+    TRUNCATED = "truncated"
+    UNREADABLE = "unreadable"
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the headers say: upright width and height in pixels, format name, size in bytes."""
+
+    width: int
+    height: int
+    format: str
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Photograph:
+    """An opened photograph: upright 8-bit RGB (sRGB), SHA-256 of the file's bytes, upright size in pixels."""
+
+    image: Image.Image
+    sha256: str
+    width: int
+    height: int
+
+
+def open_photograph(source: Path | bytes, max_pixels: int = MAX_PIXELS) -> Photograph:
+    """Open a photograph from a file or from bytes and make it upright 8-bit sRGB.
+
+    Transparent pixels come out white; a page or frame after the first is ignored.
+
+    Raises:
+        BadPhotograph: with `reason` out of `Reason`.
+    """
+    name, data = _bytes_of(source)
+    with _refusals(name), _open(name, data, max_pixels) as image:
+        _refuse_truncated(name, image.format or "", len(data), data[-_TAIL:])
+        image.load()
+        flat = _in_srgb(_upright(image))
+    clean = Image.frombytes("RGB", flat.size, flat.tobytes())  # a copy without metadata or file handle
+    return Photograph(clean, hashlib.sha256(data).hexdigest(), *clean.size)
+
+
+def photograph_facts(path: Path, max_pixels: int = MAX_PIXELS) -> Facts:
+    """Read only the headers (and the last bytes, where a cut file shows).
+
+    Raises:
+        BadPhotograph: with `reason` out of `Reason`. A file that passes can still turn out damaged when it is decoded.
+    """
+    size = _size_of(path)
+    with _refusals(path), path.open("rb") as stream, _open(path, stream, max_pixels) as image:
+        facts = Facts(*_upright_size(image), image.format or "", size)
+        stream.seek(max(0, size - _TAIL))
+        _refuse_truncated(path, facts.format, size, stream.read())
+    return facts
+
+
+def bounded(image: Image.Image, long_side: int = LONG_SIDE) -> Image.Image:
+    """The photograph with its long side at most `long_side` pixels, resampled once; never enlarged."""
+    factor = long_side / max(image.size)
+    if factor >= 1:
+        return image
+    size = (max(1, round(image.width * factor)), max(1, round(image.height * factor)))
+    return image.resize(size, Image.Resampling.LANCZOS, reducing_gap=None)
+
+
+def jpeg_bytes(image: Image.Image, quality: int = 95) -> bytes:
+    """JPEG without colour subsampling or metadata."""
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=quality, subsampling=0)
+    return buffer.getvalue()
+
+
+def perceptual_hash(image: Image.Image) -> tuple[int, int]:
+    """64-bit hashes of the picture and of its mirror image.
+
+    Signs of the 8 x 8 lowest cosine coefficients of a 32 x 32 grey picture against their median (pHash, as in
+    imagehash 4.3.2 `phash`). Unrelated pictures differ in about 32 bits; see `SIMILAR_BITS`.
+    """
+    small = image.convert("L").resize((32, 32), Image.Resampling.LANCZOS)
+    grey = np.asarray(small, dtype=np.float64)
+    return _hash_of(grey), _hash_of(grey[:, ::-1])
+
+
+def bits_apart(first: tuple[int, int], second: tuple[int, int]) -> int:
+    """Bits by which two photographs differ, one of them mirrored if that is closer (0-64)."""
+    return min((first[0] ^ second[0]).bit_count(), (first[0] ^ second[1]).bit_count())
+
+
+@cache
+def _cosines() -> NDArray[np.float64]:
+    """The first 8 rows of the 32-point type-II cosine transform."""
+    rows, columns = np.arange(8)[:, None], np.arange(32)[None, :]
+    return np.cos(np.pi * rows * (2 * columns + 1) / 64)
+
+
+def _hash_of(grey: NDArray[np.float64]) -> int:
+    low = _cosines() @ grey @ _cosines().T
+    bits = (low > np.median(low)).ravel()
+    return int("".join("1" if bit else "0" for bit in bits), 2)
+
+
+def _bytes_of(source: Path | bytes) -> tuple[Path | str, bytes]:
+    if isinstance(source, bytes):
+        _refuse_size("the upload", len(source))
+        return "the upload", source
+    _size_of(source)
+    try:
+        return source, source.read_bytes()
+    except OSError as error:
+        raise BadPhotograph(source, Reason.UNREADABLE, error.strerror or "it can't be read") from error
+
+
+def _size_of(path: Path) -> int:
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise BadPhotograph(path, Reason.MISSING, "there is no such file") from error
+    if not path.is_file():
+        raise BadPhotograph(path, Reason.NOT_A_PHOTOGRAPH, "it is no file")
+    _refuse_size(path, status.st_size)
+    if not os.access(path, os.R_OK):
+        raise BadPhotograph(path, Reason.UNREADABLE, "its permissions forbid reading")
+    return status.st_size
+
+
+def _refuse_size(name: Path | str, size: int) -> None:
+    if size == 0:
+        raise BadPhotograph(name, Reason.EMPTY, "the file is empty")
+    if size > MAX_BYTES:
+        raise BadPhotograph(name, Reason.TOO_LARGE, f"{size:,} bytes are more than {MAX_BYTES:,}")
+
+
+@contextmanager
+def _open(name: Path | str, source: Any, max_pixels: int) -> Iterator[Image.Image]:
+    stream = io.BytesIO(source) if isinstance(source, bytes) else source
+    formats = [*FORMATS, *_heif()]
+    # Pillow warns and raises at limits of its own; ours comes first, so that size is refused before any decoding.
+    image = Image.open(stream, formats=formats)
+    with image:
+        width, height = image.size
+        if width * height > max_pixels or max(width, height) > MAX_SIDE:
+            detail = f"{width} x {height} pixels are more than {max_pixels:,}"
+            raise BadPhotograph(name, Reason.TOO_LARGE, detail)
+        yield image
+
+
+@cache
+def _heif() -> tuple[str, ...]:
+    """HEIC as iPhones write it, where pillow-heif is installed."""
+    try:
+        import pillow_heif
+    except ImportError:
+        return ()
+    pillow_heif.register_heif_opener(thumbnails=False)
+    return ("HEIF",)
+
+
+@contextmanager
+def _refusals(name: Path | str) -> Iterator[None]:
+    """Turn whatever a decoder raises on hostile or damaged bytes into a refusal with a reason."""
+    try:
+        yield
+    except BadPhotograph:
+        raise
+    except UnidentifiedImageError as error:
+        detail = _what_it_is(name) if isinstance(name, Path) else "no format that a camera writes"
+        raise BadPhotograph(name, Reason.NOT_A_PHOTOGRAPH, detail) from error
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise BadPhotograph(name, Reason.TOO_LARGE, "it claims too many pixels") from error
+    except MemoryError as error:
+        raise BadPhotograph(name, Reason.TOO_LARGE, "there is not enough memory for it") from error
+    except (OSError, ValueError, SyntaxError, EOFError, IndexError, KeyError, TypeError, OverflowError,
+            ArithmeticError, RuntimeError, AssertionError, AttributeError, struct.error) as error:  # fmt: skip
+        truncated = "truncated" in str(error).lower() or isinstance(error, EOFError)
+        reason = Reason.TRUNCATED if truncated else Reason.UNREADABLE
+        raise BadPhotograph(name, reason, f"it is damaged ({error})") from error
+
+
+def _what_it_is(path: Path) -> str:
+    with path.open("rb") as stream:
+        start = stream.read(512).lstrip().lower()
+    if start.startswith((b"<!doctype html", b"<html", b"<?xml", b"<head", b"<body")):
+        return "it is an HTML page, probably an error page saved as a picture"
+    if b"ftypheic" in start or b"ftypheix" in start or b"ftypmif1" in start:
+        return "it is HEIC, and pillow-heif is not installed"
+    return "its content is no format that a camera writes"
+
+
+def _refuse_truncated(name: Path | str, kind: str, size: int, tail: bytes) -> None:
+    """Formats that say where they end are held to it; an end marker can't occur inside their data."""
+    complete = True
+    if kind in ("JPEG", "MPO"):
+        complete = b"\xff\xd9" in tail
+    elif kind == "PNG":
+        complete = b"IEND\xaeB`\x82" in tail
+    if not complete:
+        raise BadPhotograph(name, Reason.TRUNCATED, f"the file is cut off after {size:,} bytes")
+
+
+def _orientation(image: Image.Image) -> int:
+    """1-8 as in EXIF; 1 (upright) when the metadata is damaged, which is no fault of the pixels."""
+    try:
+        value = image.getexif().get(_ORIENTATION, 1)
+    except (OSError, ValueError, SyntaxError, TypeError, KeyError, IndexError, EOFError, struct.error):
+        return 1
+    return value if value in _TURNS else 1
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    turn = _TURNS[_orientation(image)]
+    return image if turn is None else image.transpose(turn)
+
+
+def _upright_size(image: Image.Image) -> tuple[int, int]:
+    width, height = image.size
+    return (height, width) if _orientation(image) in _SIDEWAYS else (width, height)
+
+
+def _in_srgb(image: Image.Image) -> Image.Image:
+    """8-bit RGB in sRGB: deep pixels scaled, an embedded profile applied, transparency laid on white."""
+    profile = image.info.get("icc_profile")
+    shallow = _eight_bit(image)
+    if shallow.mode == "P":
+        shallow = shallow.convert("RGBA" if "transparency" in shallow.info else "RGB")
+    opacity = shallow.getchannel("A") if shallow.mode in ("LA", "RGBA", "PA") else None
+    coloured = _converted(shallow, profile)
+    if opacity is None:
+        return coloured
+    white = Image.new("RGB", coloured.size, "white")
+    white.paste(coloured, mask=opacity)
+    return white
+
+
+def _converted(image: Image.Image, profile: bytes | None) -> Image.Image:
+    if image.mode in ("LA", "PA", "RGBA"):
+        image = image.convert("L" if image.mode == "LA" else "RGB")
+    if profile and image.mode in ("RGB", "L", "CMYK", "LAB"):
+        try:
+            source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+            changed = ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
+        except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
+            changed = None  # a profile that is damaged or belongs to another mode: the numbers are taken as sRGB
+        if changed is not None:
+            return changed
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _eight_bit(image: Image.Image) -> Image.Image:
+    """16-bit and floating-point grey as 8-bit grey; Pillow would clip instead of scaling."""
+    if image.mode not in ("I", "F") and not image.mode.startswith("I;16"):
+        return image
+    values = np.asarray(image, dtype=np.float64)
+    if image.mode == "F":
+        values = np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
+        top = 1.0 if values.max(initial=0) <= 1.0 else 255.0 if values.max() <= 255 else float(values.max())
+    else:
+        top = 65535.0
+    scaled = np.floor(np.clip(values / top, 0, 1) * 255 + 0.5).astype(np.uint8)
+    return Image.fromarray(scaled)
