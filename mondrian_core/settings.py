@@ -39,6 +39,7 @@ class Settings(BaseSettings):
     embeddings_enabled: bool = Field(False, validation_alias=_env("EMBEDDINGS_ENABLED"))
     lora_adapter_dir: Path | None = Field(None, validation_alias=_env("LORA_ADAPTER_DIR"))
     prefect_api: str | None = Field(None, validation_alias=_env("PREFECT_API_URL"))
+    prefect_port: int | None = Field(None, ge=1, le=65535, validation_alias=_env("MONDRIAN_PREFECT_PORT"))
     log_level: str = Field("INFO", validation_alias=_env("MONDRIAN_LOG_LEVEL"))
 
     @property
