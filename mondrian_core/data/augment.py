@@ -1,0 +1,236 @@
+"""Variants of training photographs: planned as data from a seed, applied separately.
+
+Each operation says for each dimension whether the advisor's score still holds for what it makes; the others leave the loss.
+The matrix is that of research on label-preserving augmentation (docs/decisions/0022): a flip keeps every score when left and
+right swap in the text; +-0.2 stop in linear light puts lighting, colour and emotion in doubt; a crop puts composition,
+isolation, balance and emotion in doubt. Rotation is not among the defaults: 5 degrees are a 20 % crop and a tilt.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from mondrian_core.recipes import DataRecipe
+from mondrian_core.rubric import DIMENSIONS
+
+LEAST_CROP = 0.97
+MOST_NEW_CLIPPING = 0.005
+_LOW, _HIGH = 3, 250
+
+
+@dataclass(frozen=True)
+class Mirror:
+    """The photograph as in a mirror; left and right change places in the text."""
+
+    @property
+    def kept(self) -> tuple[str, ...]:
+        """Dimensions whose score still holds."""
+        return DIMENSIONS
+
+
+@dataclass(frozen=True)
+class Exposure:
+    """More or less light, in stops, multiplied in linear light."""
+
+    stops: float
+
+    @property
+    def kept(self) -> tuple[str, ...]:
+        """Dimensions whose score still holds."""
+        return _without("lighting", "color_harmony", "emotional_impact")
+
+
+@dataclass(frozen=True)
+class Crop:
+    """A part of the photograph: share of both sides that is kept, and where it lies (0 left or top .. 1)."""
+
+    share: float
+    x: float
+    y: float
+
+    @property
+    def kept(self) -> tuple[str, ...]:
+        """Dimensions whose score still holds."""
+        return _without("composition", "subject_isolation", "visual_balance", "emotional_impact")
+
+
+Operation = Mirror | Exposure | Crop
+
+
+def _without(*names: str) -> tuple[str, ...]:
+    return tuple(name for name in DIMENSIONS if name not in names)
+
+
+@dataclass(frozen=True)
+class Variant:
+    """Operations in the order they are applied; none of them: the photograph itself."""
+
+    operations: tuple[Operation, ...] = ()
+
+    @property
+    def kept(self) -> tuple[str, ...]:
+        """Dimensions whose score every operation lets stand, in the order of `DIMENSIONS`."""
+        return tuple(name for name in DIMENSIONS if all(name in each.kept for each in self.operations))
+
+    @property
+    def name(self) -> str:
+        """A short name such as "mirror+exposure-0.20"; "original" for none."""
+        return "+".join(_name(operation) for operation in self.operations) or "original"
+
+    def as_dict(self) -> list[dict[str, Any]]:
+        """Plain values for the manifest."""
+        return [{"operation": type(each).__name__.lower(), **asdict(each)} for each in self.operations]
+
+
+ORIGINAL = Variant()
+
+
+def _name(operation: Operation) -> str:
+    match operation:
+        case Mirror():
+            return "mirror"
+        case Exposure(stops):
+            return f"exposure{stops:+.2f}"
+        case Crop(share):
+            return f"crop{share:.3f}"
+
+
+# What a comment speaks of when an operation would make it untrue. "light" alone is no mention of exposure.
+_SPEAKS_OF: Mapping[type, re.Pattern[str]] = {
+    Mirror: re.compile(
+        r"\b(text|sign(s|age)?|letters?|lettering|writing|inscriptions?|words?|numbers?|numerals?|logos?|clocks?|"
+        r"maps?|flags?|brand|caption|el capitan|half dome|tetons?|moonrise|north|south|east|west)\b", re.IGNORECASE),
+    Exposure: re.compile(
+        r"\b(under|over)-?\s?expos\w*|\bexpos(ure|ed|ing)\b|\bhighlights?\b|\bshadows?\b|\bzones?\b|\bblown\b|\bclipp\w+|"
+        r"\bburn(s|t|ed)? out\b|\btoo (bright|dark)\b|\bstops?\b|\bblacks?\b|\bwhites?\b|\bwash\w* out\b", re.IGNORECASE),
+    Crop: re.compile(
+        r"\b(edges?|corners?|borders?|margins?|headroom|negative space|fram(e|es|ed|ing)|crop\w*|cut off|bisects?)\b",
+        re.IGNORECASE),
+}  # fmt: skip
+
+
+def allowed(operation: Operation, comments: Mapping[str, str]) -> bool:
+    """False when a comment speaks of what the operation changes."""
+    pattern = _SPEAKS_OF[type(operation)]
+    return not any(pattern.search(comment) for comment in comments.values())
+
+
+def plan(lineage: str, comments: Mapping[str, str], recipe: DataRecipe) -> tuple[Variant, ...]:
+    """The variants to make of one training photograph: the original and up to `recipe.variants` others, all different.
+
+    The same photograph, comments and recipe give the same plan, whatever else is in the dataset. An operation that a comment
+    forbids is left out, so some photographs have fewer variants.
+    """
+    rng = np.random.default_rng(_seed(lineage, recipe.seed))
+    offered = [variant for variant in _offers(recipe, rng)
+               if all(allowed(operation, comments) for operation in variant.operations)]  # fmt: skip
+    return (ORIGINAL, *offered[: recipe.variants])
+
+
+def _offers(recipe: DataRecipe, rng: np.random.Generator) -> Sequence[Variant]:
+    """Variants in the order they are wanted: a flip first because it keeps every score, then what keeps fewer."""
+    stops = recipe.exposure_stops * (1 if rng.random() < 0.5 else -1)
+    crop = Crop(round(float(rng.uniform(LEAST_CROP, 0.995)), 4), *(round(float(value), 3) for value in rng.beta(3, 3, 2)))
+    second = Crop(round(float(rng.uniform(LEAST_CROP, 0.995)), 4), *(round(float(value), 3) for value in rng.beta(3, 3, 2)))
+    flip = (Mirror(),) if recipe.flips else ()
+    offers = [Variant(flip)] if flip else []
+    if stops:
+        offers += [Variant((Exposure(stops),)), Variant((*flip, Exposure(-stops)))]
+    offers += [Variant((crop,)), Variant((*flip, second))]
+    if stops:
+        offers += [Variant((Exposure(-stops),)), Variant((*flip, Exposure(stops)))]
+    return list(dict.fromkeys(offers))
+
+
+def _seed(lineage: str, seed: int) -> int:
+    return int.from_bytes(hashlib.sha256(f"mondrian variants {seed} {lineage}".encode()).digest()[:8], "big")
+
+
+# --- applying to pixels ---------------------------------------------------------------------------------------------------
+
+
+def applied(variant: Variant, image: Image.Image) -> Image.Image | None:
+    """The variant of an 8-bit RGB photograph; None when an exposure would clip more than 0.5 % of the pixels anew."""
+    for operation in variant.operations:
+        match operation:
+            case Mirror():
+                image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+            case Exposure(stops):
+                lighter = image.point(_exposure_table(stops) * 3)
+                if _clipped(lighter) - _clipped(image) > MOST_NEW_CLIPPING:
+                    return None
+                image = lighter
+            case Crop():
+                image = image.crop(_box(operation, image.size))
+    return image
+
+
+def _exposure_table(stops: float) -> list[int]:
+    """256 entries: sRGB value -> sRGB value after multiplying the linear light (IEC 61966-2-1)."""
+    encoded = np.arange(256) / 255
+    linear = np.where(encoded <= 0.04045, encoded / 12.92, ((encoded + 0.055) / 1.055) ** 2.4)
+    brighter = np.clip(linear * 2.0**stops, 0, 1)
+    back = np.where(brighter <= 0.0031308, brighter * 12.92, 1.055 * brighter ** (1 / 2.4) - 0.055)
+    return [int(value) for value in np.floor(np.clip(back, 0, 1) * 255 + 0.5)]
+
+
+def _clipped(image: Image.Image) -> float:
+    """Share of pixels near black or white (0-1)."""
+    counts = np.asarray(image.convert("L").histogram())
+    return float((counts[: _LOW + 1].sum() + counts[_HIGH:].sum()) / max(1, counts.sum()))
+
+
+def _box(crop: Crop, size: tuple[int, int]) -> tuple[int, int, int, int]:
+    width, height = (max(1, round(side * crop.share)) for side in size)
+    left, top = round((size[0] - width) * crop.x), round((size[1] - height) * crop.y)
+    return left, top, left + width, top + height
+
+
+# --- applying to text -----------------------------------------------------------------------------------------------------
+
+_SWAPS = {
+    "left": "right", "leftmost": "rightmost", "leftward": "rightward", "leftwards": "rightwards", "lefthand": "righthand",
+    "clockwise": "counterclockwise", "counterclockwise": "clockwise", "anticlockwise": "clockwise",
+    "counter-clockwise": "clockwise", "anti-clockwise": "clockwise",
+}  # fmt: skip
+_SWAPS |= {there: here for here, there in _SWAPS.items() if here.startswith("left")}
+_DIRECTION = re.compile(r"\b(" + "|".join(sorted(map(re.escape, _SWAPS), key=len, reverse=True)) + r")\b", re.IGNORECASE)
+# "right" and "left" that name no side: "just right", "the right moment", "right away", "left out", "nothing is left".
+_NO_SIDE = re.compile(
+    r"\b(?:(?:just|exactly|quite|all|feels?|looks?|seems?|gets?|got|not) right(?!\s+(?:side|of|hand|edge|third|corner))|"
+    r"right (?:moment|time|away|now|amount|place|through|into|at|choice|balance|down|up|exposure)|"
+    r"(?:is|are|was|were|has|have|nothing|little|much|what(?:'s)?|been) left(?!\s+(?:of|side|hand|third|edge))|"
+    r"left (?:out|over|behind|alone|unresolved|wanting|to (?:the )?(?:viewer|imagination)|with|in (?:shadow|darkness)))\b",
+    re.IGNORECASE,
+)
+
+
+def mirrored_text(text: str) -> str:
+    """The comment for the mirrored photograph: left and right, clockwise and its opposite change places, case kept."""
+    fixed = [match.span() for match in _NO_SIDE.finditer(text)]
+
+    def swap(match: re.Match[str]) -> str:
+        if any(start <= match.start() < end for start, end in fixed):
+            return match.group()
+        return _cased_like(match.group(), _SWAPS[match.group().lower()])
+
+    return _DIRECTION.sub(swap, text)
+
+
+def _cased_like(model: str, word: str) -> str:
+    if model.isupper():
+        return word.upper()
+    return word.capitalize() if model[0].isupper() else word
+
+
+def applied_to_comments(variant: Variant, comments: Mapping[str, str]) -> dict[str, str]:
+    """The comments that belong to a variant."""
+    flipped = sum(isinstance(operation, Mirror) for operation in variant.operations) % 2 == 1
+    return {name: mirrored_text(comment) if flipped else comment for name, comment in comments.items()}

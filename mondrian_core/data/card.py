@@ -1,0 +1,69 @@
+"""The dataset card: what is in a version, for people. Made from the manifest alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from mondrian_core.rubric import DIMENSIONS, TITLES
+
+_BARS = " ▁▂▃▄▅▆▇█"
+
+
+def card_of(facts: Mapping[str, Any]) -> str:
+    """Markdown with counts, origin, scores per dimension and what is known of rights."""
+    splits = [split for split, count in facts["photographs"].items() if count]
+    lines = [
+        f"# Critiques by {facts['voice']['name']}",
+        "",
+        f"Digest `{facts['digest']}`. Advisor `{facts['advisor']}`.",
+        "",
+        "| split | photographs | rows |",
+        "|---|---:|---:|",
+        *(f"| {split} | {facts['photographs'][split]} | {facts['rows'][split]} |" for split in splits),
+        "",
+        "Rows beyond the photographs are variants (mirrored, +-exposure, slightly cropped); only training has them, and every "
+        "photograph weighs the same. Fractional scores are kept in the column `scores`; the taught answer has whole ones.",
+        "",
+        "## Scores",
+        "",
+        "How many photographs have each score from 0 to 10.",
+        "",
+        f"| dimension | {' | '.join(splits)} |",
+        f"|---|{'---|' * len(splits)}",
+        *(_line(name, facts, splits) for name in DIMENSIONS),
+        "",
+        "## Origin",
+        "",
+        *_origin(facts),
+        "",
+        "## Rights",
+        "",
+        "Photographs and critiques belong to those who made them. Nothing here records a licence; don't pass the dataset on "
+        "without asking. Metadata of the photographs (place, device, time) is not in it.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _line(name: str, facts: Mapping[str, Any], splits: list[str]) -> str:
+    return f"| {TITLES[name]} | " + " | ".join(_bars(facts["histograms"][split][name]) for split in splits) + " |"
+
+
+def _bars(counts: list[int]) -> str:
+    most = max(counts) or 1
+    total = sum(counts)
+    mean = sum(score * count for score, count in enumerate(counts)) / max(1, total)
+    drawn = "".join(_BARS[-(-count * (len(_BARS) - 1) // most)] for count in counts)
+    return f"`{drawn}` mean {mean:.1f}"
+
+
+def _origin(facts: Mapping[str, Any]) -> list[str]:
+    by_model = sum(each["origin"] != "human" for each in facts["members"])
+    total = len(facts["members"])
+    lines = [f"{total - by_model} critiques were written by a person, {by_model} by a model."]
+    left_out = {reason: count for reason, count in facts["linked"].items() if reason != "used"}
+    if left_out:
+        lines.append("Left out when linking: " + ", ".join(f"{count} {reason}" for reason, count in left_out.items()) + ".")
+    if facts["damaged"]:
+        lines.append(f"{len(facts['damaged'])} photographs could not be decoded and were left out as well.")
+    return lines
