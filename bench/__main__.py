@@ -1,0 +1,49 @@
+"""`make bench`: run the measurements, print a table, and with --out keep the figures as JSON."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from bench import critique
+
+BENCHES: dict[str, Callable[[int, str], dict[str, Any]]] = {"critique": critique.run}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the benches that are asked for, all by default."""
+    parser = argparse.ArgumentParser(prog="bench", description="Side by side with what one would pick instead.")
+    parser.add_argument("names", nargs="*", choices=[[], *BENCHES], metavar="NAME", help=f"of {', '.join(BENCHES)}")
+    parser.add_argument("--pairs", type=int, default=10, help="measurements of each side (default 10)")
+    parser.add_argument("--base-model", default="mini")
+    parser.add_argument("--out", type=Path, help="JSON file for the figures")
+    options = parser.parse_args(arguments)
+    if options.pairs < 2:
+        parser.error("--pairs: at least 2, or there is no interval")
+    found = [BENCHES[name](options.pairs, options.base_model) for name in options.names or BENCHES]
+    for result in found:
+        print(render(result))
+    if options.out:
+        machine = {"system": platform.system(), "machine": platform.machine(), "python": platform.python_version()}
+        options.out.write_text(json.dumps({"machine": machine, "results": found}, indent=2) + "\n", encoding="utf-8")
+    return 0
+
+
+def render(result: dict[str, Any]) -> str:
+    """A result as a few lines of text."""
+    times, answers = result["seconds"], result["answers"]
+    return (
+        f"{result['bench']} ({result['base_model']}, {times['pairs']} interleaved pairs)\n"
+        f"  {result['ours']:<34} {times['ours']:7.2f} s   usable {result['usable_ours']} of {answers}\n"
+        f"  {result['rival']:<34} {times['rival']:7.2f} s   usable {result['usable_rival']} of {answers}\n"
+        f"  ratio of times {times['ratio']:.2f}, 95 % interval {times['low']:.2f} to {times['high']:.2f}"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
