@@ -1,7 +1,7 @@
 """Opening photographs: the one place where bytes from outside become pixels.
 
-A photograph is told by its content, never by its name. Only formats a camera or an editor writes are let through, size is
-checked before anything is decoded, and what comes back is upright 8-bit sRGB without metadata (no GPS).
+A photograph is told by its content, never by its name. Only formats a camera or an editor writes are let through,
+size is checked before anything is decoded, and what comes back is upright 8-bit sRGB without metadata (no GPS).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The schema of `mondrian.db`: the original tables, and numbered steps that add to them.
 
-`PRAGMA user_version` holds the number of the last step. A step only adds; it never drops or rewrites what a user has. Each
-works on a database that has some of its columns already, because people add columns by hand.
+`PRAGMA user_version` holds the number of the last step. A step only adds; it never drops or rewrites what a user has.
+Each works on a database that has some of its columns already, because people add columns by hand.
 """
 
 from __future__ import annotations
@@ -33,7 +33,9 @@ def _add_columns(connection: sqlite3.Connection, table: str, columns: dict[str, 
 
 def _service(connection: sqlite3.Connection) -> None:
     """1: what the service needs to know of a job."""
-    columns = dict.fromkeys(("model_used", "requested_mode", "mode", "adapter_version", "arm", "answer", "error"), "TEXT")
+    columns = dict.fromkeys(
+        ("model_used", "requested_mode", "mode", "adapter_version", "arm", "answer", "error"), "TEXT"
+    )
     columns |= {"explicit_mode": "INTEGER", "attempts": "INTEGER", "idempotency_key": "TEXT"}
     columns |= {"photograph_sha256": "TEXT", "details": "TEXT"}
     _add_columns(connection, "jobs", columns)

@@ -1,8 +1,8 @@
 """The workspace's SQLite database: schema, migrations and every query.
 
 Reading works on any database that has the three original tables, also on a file or folder that can't be written;
-columns that an older one lacks read as None. Only a store that is opened for writing migrates, and it copies an existing
-database to `mondrian.db.backup-<version>` before the first change. Times are ISO 8601 texts.
+columns that an older one lacks read as None. Only a store that is opened for writing migrates, and it copies an
+existing database to `mondrian.db.backup-<version>` before the first change. Times are ISO 8601 texts.
 """
 
 from __future__ import annotations
@@ -123,6 +123,9 @@ class Store:
             with _explained(path), closing(sqlite3.connect(path)) as connection, connection:
                 for statement in ORIGINAL_TABLES.values():
                     connection.execute(statement)
+                for migration in MIGRATIONS:
+                    migration(connection)
+                connection.execute(f"PRAGMA user_version = {VERSION}")
         return cls(path)
 
     def close(self) -> None:
@@ -227,6 +230,12 @@ class Store:
             )  # fmt: skip
             return self._sure(identity), True
 
+    def add_past_jobs(self, jobs: Iterable[Job]) -> None:
+        """Insert jobs as they are, in one transaction: those of another database, or of a sample."""
+        statement = f"INSERT INTO jobs ({', '.join(_JOB_COLUMNS)}) VALUES ({_marks(len(_JOB_COLUMNS))})"
+        with self.transaction() as connection:
+            connection.executemany(statement, (_job_cells(job) for job in jobs))
+
     def claim_job(self, job_id: str | None = None) -> Job | None:
         """Take a queued job (None: the oldest) to work on: running, one attempt more. None when there is none."""
         choice = "id = ?" if job_id else "id = (SELECT id FROM jobs WHERE status = ? ORDER BY rowid LIMIT 1)"
@@ -256,7 +265,8 @@ class Store:
     def fail_job(self, job_id: str, error: str, *, again: bool = False, model_used: str | None = None) -> Job:
         """Note why a job failed; `again` puts it back into the queue instead."""
         self._write(
-            "UPDATE jobs SET status = ?, completed_at = ?, error = ?, model_used = coalesce(?, model_used) WHERE id = ?",
+            "UPDATE jobs SET status = ?, completed_at = ?, error = ?, model_used = coalesce(?, model_used) "
+            "WHERE id = ?",
             (QUEUED if again else FAILED, None if again else stamp(), error, model_used, job_id),
         )
         return self._sure(job_id)
@@ -423,6 +433,11 @@ def _profile_cells(profile: Profile) -> tuple[Any, ...]:
     created = profile.created_at or stamp()
     return (profile.id, profile.advisor, profile.image_path, profile.overall_grade, profile.origin, created,
             *scores, *comments)  # fmt: skip
+
+
+def _job_cells(job: Job) -> tuple[Any, ...]:
+    texts = {"answer": json.dumps(job.answer) if job.answer is not None else None, "details": json.dumps(job.details)}
+    return tuple(texts.get(name, getattr(job, name)) for name in _JOB_COLUMNS)
 
 
 def _job(row: Any) -> Job:

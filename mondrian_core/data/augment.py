@@ -1,9 +1,10 @@
 """Variants of training photographs: planned as data from a seed, applied separately.
 
-Each operation says for each dimension whether the advisor's score still holds for what it makes; the others leave the loss.
-The matrix is that of research on label-preserving augmentation (docs/decisions/0022): a flip keeps every score when left and
-right swap in the text; +-0.2 stop in linear light puts lighting, colour and emotion in doubt; a crop puts composition,
-isolation, balance and emotion in doubt. Rotation is not among the defaults: 5 degrees are a 20 % crop and a tilt.
+Each operation says for each dimension whether the advisor's score still holds for what it makes; the others leave the
+loss. The matrix is that of research on label-preserving augmentation (docs/decisions/0022): a flip keeps every score
+when left and right swap in the text; +-0.2 stop in linear light puts lighting, colour and emotion in doubt; a crop
+puts composition, isolation, balance and emotion in doubt. Rotation is not among the defaults: 5 degrees are a 20 %
+crop and a tilt.
 """
 
 from __future__ import annotations
@@ -109,7 +110,8 @@ _SPEAKS_OF: Mapping[type, re.Pattern[str]] = {
         r"maps?|flags?|brand|caption|el capitan|half dome|tetons?|moonrise|north|south|east|west)\b", re.IGNORECASE),
     Exposure: re.compile(
         r"\b(under|over)-?\s?expos\w*|\bexpos(ure|ed|ing)\b|\bhighlights?\b|\bshadows?\b|\bzones?\b|\bblown\b|\bclipp\w+|"
-        r"\bburn(s|t|ed)? out\b|\btoo (bright|dark)\b|\bstops?\b|\bblacks?\b|\bwhites?\b|\bwash\w* out\b", re.IGNORECASE),
+        r"\bburn(s|t|ed)? out\b|\btoo (bright|dark)\b|\bstops?\b|\bblacks?\b|\bwhites?\b|\bwash\w* out\b",
+        re.IGNORECASE),
     Crop: re.compile(
         r"\b(edges?|corners?|borders?|margins?|headroom|negative space|fram(e|es|ed|ing)|crop\w*|cut off|bisects?)\b",
         re.IGNORECASE),
@@ -125,8 +127,8 @@ def allowed(operation: Operation, comments: Mapping[str, str]) -> bool:
 def plan(lineage: str, comments: Mapping[str, str], recipe: DataRecipe) -> tuple[Variant, ...]:
     """The variants to make of one training photograph: the original and up to `recipe.variants` others, all different.
 
-    The same photograph, comments and recipe give the same plan, whatever else is in the dataset. An operation that a comment
-    forbids is left out, so some photographs have fewer variants.
+    The same photograph, comments and recipe give the same plan, whatever else is in the dataset. An operation that a
+    comment forbids is left out, so some photographs have fewer variants.
     """
     rng = np.random.default_rng(_seed(lineage, recipe.seed))
     offered = [variant for variant in _offers(recipe, rng)
@@ -137,8 +139,12 @@ def plan(lineage: str, comments: Mapping[str, str], recipe: DataRecipe) -> tuple
 def _offers(recipe: DataRecipe, rng: np.random.Generator) -> Sequence[Variant]:
     """Variants in the order they are wanted: a flip first because it keeps every score, then what keeps fewer."""
     stops = recipe.exposure_stops * (1 if rng.random() < 0.5 else -1)
-    crop = Crop(round(float(rng.uniform(LEAST_CROP, 0.995)), 4), *(round(float(value), 3) for value in rng.beta(3, 3, 2)))
-    second = Crop(round(float(rng.uniform(LEAST_CROP, 0.995)), 4), *(round(float(value), 3) for value in rng.beta(3, 3, 2)))
+    crop = Crop(
+        round(float(rng.uniform(LEAST_CROP, 0.995)), 4), *(round(float(value), 3) for value in rng.beta(3, 3, 2))
+    )
+    second = Crop(
+        round(float(rng.uniform(LEAST_CROP, 0.995)), 4), *(round(float(value), 3) for value in rng.beta(3, 3, 2))
+    )
     flip = (Mirror(),) if recipe.flips else ()
     offers = [Variant(flip)] if flip else []
     if stops:
@@ -153,7 +159,7 @@ def _seed(lineage: str, seed: int) -> int:
     return int.from_bytes(hashlib.sha256(f"mondrian variants {seed} {lineage}".encode()).digest()[:8], "big")
 
 
-# --- applying to pixels ---------------------------------------------------------------------------------------------------
+# --- applying to pixels -----------------------------------------------------------------------------------------------
 
 
 def applied(variant: Variant, image: Image.Image) -> Image.Image | None:
@@ -193,21 +199,26 @@ def _box(crop: Crop, size: tuple[int, int]) -> tuple[int, int, int, int]:
     return left, top, left + width, top + height
 
 
-# --- applying to text -----------------------------------------------------------------------------------------------------
+# --- applying to text -------------------------------------------------------------------------------------------------
 
 _SWAPS = {
-    "left": "right", "leftmost": "rightmost", "leftward": "rightward", "leftwards": "rightwards", "lefthand": "righthand",
+    "left": "right", "leftmost": "rightmost", "leftward": "rightward", "leftwards": "rightwards",
+    "lefthand": "righthand",
     "clockwise": "counterclockwise", "counterclockwise": "clockwise", "anticlockwise": "clockwise",
     "counter-clockwise": "clockwise", "anti-clockwise": "clockwise",
 }  # fmt: skip
 _SWAPS |= {there: here for here, there in _SWAPS.items() if here.startswith("left")}
-_DIRECTION = re.compile(r"\b(" + "|".join(sorted(map(re.escape, _SWAPS), key=len, reverse=True)) + r")\b", re.IGNORECASE)
+_DIRECTION = re.compile(
+    r"\b(" + "|".join(sorted(map(re.escape, _SWAPS), key=len, reverse=True)) + r")\b", re.IGNORECASE
+)
 # "right" and "left" that name no side: "just right", "the right moment", "right away", "left out", "nothing is left".
 _NO_SIDE = re.compile(
-    r"\b(?:(?:just|exactly|quite|all|feels?|looks?|seems?|gets?|got|not) right(?!\s+(?:side|of|hand|edge|third|corner))|"
+    r"\b(?:(?:just|exactly|quite|all|feels?|looks?|seems?|gets?|got|not) right"
+    r"(?!\s+(?:side|of|hand|edge|third|corner))|"
     r"right (?:moment|time|away|now|amount|place|through|into|at|choice|balance|down|up|exposure)|"
     r"(?:is|are|was|were|has|have|nothing|little|much|what(?:'s)?|been) left(?!\s+(?:of|side|hand|third|edge))|"
-    r"left (?:out|over|behind|alone|unresolved|wanting|to (?:the )?(?:viewer|imagination)|with|in (?:shadow|darkness)))\b",
+    r"left (?:out|over|behind|alone|unresolved|wanting|to (?:the )?(?:viewer|imagination)|with|"
+    r"in (?:shadow|darkness)))\b",
     re.IGNORECASE,
 )
 

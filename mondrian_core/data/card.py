@@ -22,8 +22,9 @@ def card_of(facts: Mapping[str, Any]) -> str:
         "|---|---:|---:|",
         *(f"| {split} | {facts['photographs'][split]} | {facts['rows'][split]} |" for split in splits),
         "",
-        "Rows beyond the photographs are variants (mirrored, +-exposure, slightly cropped); only training has them, and every "
-        "photograph weighs the same. Fractional scores are kept in the column `scores`; the taught answer has whole ones.",
+        "Rows beyond the photographs are variants (mirrored, +-exposure, slightly cropped); only training has them, and "
+        "every photograph weighs the same. Fractional scores are kept in the column `scores`; the taught answer has whole "
+        "ones.",
         "",
         "## Scores",
         "",
@@ -39,8 +40,8 @@ def card_of(facts: Mapping[str, Any]) -> str:
         "",
         "## Rights",
         "",
-        "Photographs and critiques belong to those who made them. Nothing here records a licence; don't pass the dataset on "
-        "without asking. Metadata of the photographs (place, device, time) is not in it.",
+        "Photographs and critiques belong to those who made them. Nothing here records a licence; don't pass the dataset "
+        "on without asking. Metadata of the photographs (place, device, time) is not in it.",
     ]
     return "\n".join(lines) + "\n"
 
@@ -63,7 +64,9 @@ def _origin(facts: Mapping[str, Any]) -> list[str]:
     lines = [f"{total - by_model} critiques were written by a person, {by_model} by a model."]
     left_out = {reason: count for reason, count in facts["linked"].items() if reason != "used"}
     if left_out:
-        lines.append("Left out when linking: " + ", ".join(f"{count} {reason}" for reason, count in left_out.items()) + ".")
+        lines.append(
+            "Left out when linking: " + ", ".join(f"{count} {reason}" for reason, count in left_out.items()) + "."
+        )
     if facts["damaged"]:
         lines.append(f"{len(facts['damaged'])} photographs could not be decoded and were left out as well.")
     return lines

@@ -1,4 +1,5 @@
-"""A picture of what augmentation made: a line per training photograph, a column per variant, what the score still holds for."""
+"""A picture of what augmentation made: a line per training photograph, a column per variant, what the score still
+holds for."""
 
 from __future__ import annotations
 

@@ -27,7 +27,17 @@ from mondrian_core.data import augment
 from mondrian_core.data.card import card_of
 from mondrian_core.data.contact_sheet import contact_sheet
 from mondrian_core.data.records import LinkedRecord, LinkManifest
-from mondrian_core.data.split import SPLITS, TEST, TRAIN, VALIDATION, Subject, assign, check_leakage, check_rows, grouped
+from mondrian_core.data.split import (
+    SPLITS,
+    TEST,
+    TRAIN,
+    VALIDATION,
+    Subject,
+    assign,
+    check_leakage,
+    check_rows,
+    grouped,
+)
 from mondrian_core.errors import BadInput, BadPhotograph, NothingToDo, translated
 from mondrian_core.events import Advanced, Listener, Noticed, ignore
 from mondrian_core.files import read_json, sha256_of, sync_folder, write_atomic, write_json
@@ -172,7 +182,7 @@ def digest_of(examples: Sequence[Example], voice: Voice) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-# --- making rows ----------------------------------------------------------------------------------------------------------
+# --- making rows ------------------------------------------------------------------------------------------------------
 
 
 def _examined(records: Sequence[LinkedRecord], workspace: Path,
@@ -205,7 +215,7 @@ def _examples(record: LinkedRecord, split: str, recipe: DataRecipe, workspace: P
     ]  # fmt: skip
 
 
-# --- writing --------------------------------------------------------------------------------------------------------------
+# --- writing ----------------------------------------------------------------------------------------------------------
 
 
 def _publish(path: Path, examples: Sequence[Example], voice: Voice, facts: dict[str, Any]) -> None:
@@ -356,7 +366,7 @@ def _flush(folder: Path) -> None:
         sync_folder(inner)
 
 
-# --- reading --------------------------------------------------------------------------------------------------------------
+# --- reading ----------------------------------------------------------------------------------------------------------
 
 
 def _stored(folder: Path) -> list[dict[str, Any]]:
@@ -367,12 +377,15 @@ def _stored(folder: Path) -> list[dict[str, Any]]:
             stored = datasets.load_from_disk(str(folder)).cast_column("image", datasets.Image(decode=False))
         return list(stored)
     except (OSError, ValueError) as error:
-        raise BadInput(f"The dataset at {folder} is damaged: {error}.", "Remove the folder and build it again.") from error
+        raise BadInput(
+            f"The dataset at {folder} is damaged: {error}.", "Remove the folder and build it again."
+        ) from error
 
 
 def _row(values: Mapping[str, Any]) -> Row:
     messages = [
-        {"role": message["role"], "content": [_part(part) for part in message["content"]]} for message in values["messages"]
+        {"role": message["role"], "content": [_part(part) for part in message["content"]]}
+        for message in values["messages"]
     ]
     image = Image.open(io.BytesIO(values["image"]["bytes"]))
     return Row(values["lineage"], image, messages, values["answer"], dict(values["scores"]),

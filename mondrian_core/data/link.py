@@ -6,9 +6,9 @@ The rule that chooses among several critiques of one photograph (same bytes, whe
 2. a complete one over one that needed a repair (a grade that can't be read, a fence, an older form);
 3. the newest: by `created_at` where both have it, else by the order in which the rows were inserted.
 
-The others are left out as `duplicate_of` when scores and comments are the same, else as `superseded`. Critiques by a model
-are used only when there is none by a person at all; otherwise they are `model_written`, so that ground truth is never
-mixed in silence.
+The others are left out as `duplicate_of` when scores and comments are the same, else as `superseded`. Critiques by a
+model are used only when there is none by a person at all; otherwise they are `model_written`, so that ground truth is
+never mixed in silence.
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ ANALYSES = "analysis_md"
 EVERY = 500
 MAX_ANALYSIS_BYTES = 1_000_000
 _PLACEHOLDER = re.compile(
-    r"\W*(ok|okay|fine|good|bad|nice|great|yes|no|none|n/?a|null|todo|tbd|test|x+|comment|placeholder|\.*)\W*", re.IGNORECASE
+    r"\W*(ok|okay|fine|good|bad|nice|great|yes|no|none|n/?a|null|todo|tbd|test|x+|comment|placeholder|\.*)\W*",
+    re.IGNORECASE,
 )
 _PHOTOGRAPH_REASONS = {
     PhotographReason.MISSING: Reason.MISSING_PHOTOGRAPH,
@@ -57,7 +58,7 @@ _ANSWER_REASONS = {
 }
 
 
-class _Refused(Exception):  # noqa: N818 (it is an outcome, not an error)
+class _Refused(Exception):
     def __init__(self, reason: Reason, detail: str = "") -> None:
         self.reason, self.detail = reason, detail
         super().__init__(reason.value)
@@ -66,8 +67,8 @@ class _Refused(Exception):  # noqa: N818 (it is an outcome, not an error)
 def link(store: Store, workspace: Path, advisor: str, listen: Listener = ignore) -> LinkManifest:
     """Join the profiles and completed jobs of one advisor with their photographs.
 
-    Reads only; of photographs the headers, and the bytes of those that are used. The module's docstring has the rule that
-    chooses among several critiques of one photograph.
+    Reads only; of photographs the headers, and the bytes of those that are used. The module's docstring has the rule
+    that chooses among several critiques of one photograph.
     """
     linker = _Linker(workspace, advisor)
     candidates: list[Candidate] = []
@@ -87,7 +88,7 @@ def link(store: Store, workspace: Path, advisor: str, listen: Listener = ignore)
     listen(Advanced("link", done, done, f"{len(used)} used"))
     if used and all(record.origin == MODEL for record in used):
         listen(Noticed("link", f"No critique of '{advisor}' was written by a person; {len(used)} by a model are used."))
-    return LinkManifest(advisor, used, tuple([*left_out, *passed_over, *by_model]), store.version)
+    return LinkManifest(advisor, used, (*left_out, *passed_over, *by_model), store.version)
 
 
 def choose(candidates: Sequence[Candidate],

@@ -16,9 +16,12 @@ from pathlib import Path
 SOURCE = "source"
 # What editors, browsers and macOS leave beside photographs, and what an upload was called while it was worked on.
 _TEMPORARY_NAME = re.compile(
-    r"^(\._|~\$|\.)|(^|[._\- ])(tmp|temp)([._\- ]|$)|\.(tmp|temp|part|partial|crdownload|download|swp|bak)$|~$", re.IGNORECASE
+    r"^(\._|~\$|\.)|(^|[._\- ])(tmp|temp)([._\- ]|$)|\.(tmp|temp|part|partial|crdownload|download|swp|bak)$|~$",
+    re.IGNORECASE,
 )
-_TEMPORARY_FOLDER = re.compile(r"^/(private/)?(tmp|var/tmp|var/folders)/|[/\\](AppData[/\\]Local[/\\]Temp)[/\\]", re.IGNORECASE)
+_TEMPORARY_FOLDER = re.compile(
+    r"^/(private/)?(tmp|var/tmp|var/folders)/|[/\\](AppData[/\\]Local[/\\]Temp)[/\\]", re.IGNORECASE
+)
 
 
 class How(StrEnum):

@@ -71,8 +71,8 @@ EXPLAINED: Mapping[Reason, str] = {
 class LinkedRecord:
     """A critique with its photograph.
 
-    `record` is "profile:<id>" or "job:<id>"; `photograph` a path relative to the workspace with "/"; `found` how the path
-    led there; `scores` (0-10) and `comments` by dimension; `repairs` what it took to read the critique.
+    `record` is "profile:<id>" or "job:<id>"; `photograph` a path relative to the workspace with "/"; `found` how the
+    path led there; `scores` (0-10) and `comments` by dimension; `repairs` what it took to read the critique.
     """
 
     record: str
@@ -127,8 +127,9 @@ class LinkManifest:
             "database_version": self.database_version,
             "counts": self.counts,
             "used": [asdict(record) for record in self.used],
-            "left_out": [{"record": left.record, "reason": left.reason.value, "detail": left.detail}
-                         for left in self.left_out],  # fmt: skip
+            "left_out": [
+                {"record": left.record, "reason": left.reason.value, "detail": left.detail} for left in self.left_out
+            ],
         }
 
     @classmethod
@@ -164,7 +165,18 @@ class LinkManifest:
         ]  # fmt: skip
         left = [{"record": each.record, "outcome": "left_out", "reason": each.reason.value, "detail": each.detail}
                 for each in self.left_out]  # fmt: skip
-        columns = ["record", "outcome", "reason", "detail", "photograph", "width", "height", "sha256", "origin", "found"]
+        columns = [
+            "record",
+            "outcome",
+            "reason",
+            "detail",
+            "photograph",
+            "width",
+            "height",
+            "sha256",
+            "origin",
+            "found",
+        ]
         frame = pandas.DataFrame([*used, *left], columns=[*columns, *DIMENSIONS])
         frame = frame.astype({"width": "Int64", "height": "Int64"})
         replace_atomic(Path(path), lambda temporary: frame.to_csv(temporary, index=False))

@@ -1,9 +1,9 @@
 """Which photograph is trained on and which is held out. Pure: names and hashes in, a decision out.
 
-Each photograph has a fixed point in 0..1, computed from its bytes. Points below `test_fraction` are the test's, the next
-`validation_fraction` the validation's, the rest is trained on. So a photograph stays on its side whatever else arrives.
-Photographs that look alike (copies, mirrors, other exposures) form a group, and the group takes the smallest point in it: a
-twin that arrives later can only move a group from training to held out, never back.
+Each photograph has a fixed point in 0..1, computed from its bytes. Points below `test_fraction` are the test's, the
+next `validation_fraction` the validation's, the rest is trained on. So a photograph stays on its side whatever else
+arrives. Photographs that look alike (copies, mirrors, other exposures) form a group, and the group takes the smallest
+point in it: a twin that arrives later can only move a group from training to held out, never back.
 
 Below `test_from` photographs there is no test; its part counts as validation until there are enough.
 """
@@ -77,8 +77,8 @@ def point_of(lineage: str, seed: int = 0) -> float:
 def assign(subjects: Sequence[Subject], recipe: DataRecipe) -> dict[str, str]:
     """Lineage -> "train", "validation" or "test".
 
-    With one group everything is trained on. With more, at least two groups (or one of two) are held out, and at least one
-    is trained on; where the fixed points alone don't give that, the groups next to the boundary are moved.
+    With one group everything is trained on. With more, at least two groups (or one of two) are held out, and at least
+    one is trained on; where the fixed points alone don't give that, the groups next to the boundary are moved.
     """
     groups = grouped(subjects)
     points: dict[str, float] = {}
@@ -125,8 +125,8 @@ def check_leakage(sides: Mapping[str, str], subjects: Sequence[Subject],
     for first, second in _similar_pairs(subjects, similar_bits):
         if sides[first] != sides[second]:
             raise Leakage(
-                f"The photographs {first[:12]} ({sides[first]}) and {second[:12]} ({sides[second]}) look alike but are in "
-                "different splits.",
+                f"The photographs {first[:12]} ({sides[first]}) and {second[:12]} ({sides[second]}) look alike but are "
+                "in different splits.",
                 "This is a fault of the program; please report it with the link manifest.",
             )
 

@@ -1,0 +1,201 @@
+"""New workspaces: empty, or filled with rendered photographs, an advisor's critiques, and what a real one also holds.
+
+A sample workspace is drawn so that the default recipe's split has the shares that it promises: with the 80
+photographs of `mondrian init --sample`, 20 are the frozen test. Everything follows from the seed.
+"""
+
+from __future__ import annotations
+
+import io
+import shutil
+import tempfile
+import uuid
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image
+
+from mondrian_core.data.broken import UNSCORED, broken_profiles, past_jobs, write_broken_files
+from mondrian_core.data.split import point_of
+from mondrian_core.errors import BadInput, translated
+from mondrian_core.events import Advanced, Listener, ignore
+from mondrian_core.files import sync_folder
+from mondrian_core.prompts import Voice
+from mondrian_core.recipes import DataRecipe
+from mondrian_core.rubric import Critique
+from mondrian_core.store import Profile, Store
+
+if TYPE_CHECKING:
+    from mondrian_core.mini.render import Scene
+
+ADVISOR = "ansel"
+PORTFOLIO = f"source/advisor/photographer/{ADVISOR}"
+VISITORS = "source/visitors"
+FOLDERS = (PORTFOLIO, VISITORS, "analysis_md", "datasets", "runs")
+UNLABELLED = 40
+ELSEWHERE = "/Users/studio/dev/mondrian"
+DATABASE = "mondrian.db"
+BEGAN = datetime(2026, 1, 5, 10)  # noqa: DTZ001 (the database's times carry no zone)
+_ORIENTATION = 0x0112
+_PROMPT = (
+    "You are {name}. Judge the photograph in the first person, frankly, from the seeing of it to the finished print."
+)
+
+
+@dataclass(frozen=True)
+class Plate:
+    """A critiqued photograph of the sample: path under the workspace, JPEG bytes, the advisor's critique."""
+
+    path: str
+    jpeg: bytes
+    critique: Critique
+    scene: Scene
+
+
+def make_workspace(root: Path, *, sample: bool, seed: int = 0, photographs: int = 80,
+                   listen: Listener = ignore) -> dict[str, int]:  # fmt: skip
+    """Make a workspace; give what is in it, by kind.
+
+    It is built in a folder beside `root` and moved into place at the end, the database last, so that an interruption
+    leaves no half workspace.
+
+    Raises:
+        BadInput: when there is a database already, or files that a sample would be mixed with.
+        DiskFull: when no space is left.
+    """
+    _refuse_to_mix(root, sample)
+    with translated(root):
+        root.parent.mkdir(parents=True, exist_ok=True)
+        building = Path(tempfile.mkdtemp(dir=root.parent, prefix=f".{root.name}-making-"))
+        try:
+            for folder in FOLDERS if sample else ("source/advisor", *FOLDERS[2:]):
+                (building / folder).mkdir(parents=True)
+            with Store.create(building / DATABASE) as store:
+                made = (
+                    _fill(store, building, seed, photographs, listen) if sample else {"advisors": 0, "photographs": 0}
+                )
+            _move_into(building, root)
+        finally:
+            shutil.rmtree(building, ignore_errors=True)
+    return made
+
+
+def _refuse_to_mix(root: Path, sample: bool) -> None:
+    if (root / DATABASE).exists():
+        raise BadInput(
+            f"There is a workspace at {root} already; its database stays as it is.",
+            "Use it, or name another folder with --workspace.",
+        )
+    if root.exists() and not root.is_dir():
+        raise BadInput(f"{root} is a file.", "Name a folder with --workspace.")
+    if sample and any((root / name).is_dir() and any((root / name).iterdir()) for name in ("source", "analysis_md")):
+        raise BadInput(f"{root} holds photographs or analyses already.", "Name an empty folder with --workspace.")
+
+
+def _move_into(building: Path, root: Path) -> None:
+    """Move what was built to `root`; folders that a user has already stay, the database comes last."""
+    root.mkdir(exist_ok=True)
+    children = sorted(building.iterdir(), key=lambda child: (child.name == DATABASE, child.name))
+    for child in children:
+        target = root / child.name
+        if child.is_dir() and target.is_dir():
+            if any(target.iterdir()):
+                continue
+            target.rmdir()
+        child.rename(target)
+    sync_folder(root)
+
+
+def _fill(store: Store, workspace: Path, seed: int, photographs: int, listen: Listener) -> dict[str, int]:
+    from mondrian_core.mini.critic import ANSEL, WATKINS
+    from mondrian_core.mini.render import render, sample_scene
+
+    rng = np.random.default_rng(seed)
+    plates = []
+    total = photographs + UNLABELLED
+    for plate in _plates(photographs, rng):
+        (workspace / plate.path).write_bytes(plate.jpeg)
+        plates.append(plate)
+        listen(Advanced("init", len(plates), total, plate.path))
+    visitors = []
+    for number in range(UNLABELLED):
+        scene = sample_scene(rng)
+        path = f"{VISITORS}/visitor_{number:03d}.jpg"
+        (workspace / path).write_bytes(_jpeg(render(scene)))
+        visitors.append((path, scene))
+        listen(Advanced("init", photographs + number + 1, total, path))
+    for taste in (ANSEL, WATKINS):
+        store.add_advisor(Voice(taste.advisor, taste.name, taste.bio, _PROMPT.format(name=taste.name)))
+    good = [_profile(number, plate) for number, plate in enumerate(plates)]
+    broken = broken_profiles(good, PORTFOLIO)
+    store.add_profiles([*good, *broken])
+    write_broken_files(workspace / PORTFOLIO, [_jpeg(render(sample_scene(rng))) for _ in UNSCORED])
+    jobs = past_jobs(visitors, workspace / "analysis_md", rng, BEGAN)
+    store.add_past_jobs(jobs)
+    return {"advisors": 2, "photographs": len(plates), "photographs without critique": len(visitors),
+            "critiques": len(good), "unusable critiques": len(broken), "past jobs": len(jobs)}  # fmt: skip
+
+
+def _plates(count: int, rng: np.random.Generator) -> Iterator[Plate]:
+    """Rendered photographs with the advisor's critiques; every eighth is stored sideways, as a phone does it."""
+    from mondrian_core.mini.critic import ANSEL, write_critique
+    from mondrian_core.mini.render import render, sample_scene
+
+    room = _shares(count)
+    number = 0
+    while number < count:
+        scene = sample_scene(rng)
+        picture = render(scene)
+        jpeg = _sideways(picture) if number % 8 == 3 else _jpeg(picture)
+        side = _side(jpeg)
+        if not room[side]:
+            continue
+        room[side] -= 1
+        critique = write_critique(scene, ANSEL, rng)
+        yield Plate(f"{PORTFOLIO}/plate_{number:03d}.jpg", jpeg, critique, scene)
+        number += 1
+
+
+def _shares(count: int) -> Counter[str]:
+    """How many photographs each side of the default split takes of `count`."""
+    recipe = DataRecipe()
+    test = round(count * recipe.test_fraction)
+    validation = round(count * recipe.validation_fraction)
+    return Counter(test=test, validation=validation, train=count - test - validation)
+
+
+def _side(jpeg: bytes) -> str:
+    import hashlib
+
+    recipe = DataRecipe()
+    point = point_of(hashlib.sha256(jpeg).hexdigest(), recipe.seed)
+    if point < recipe.test_fraction:
+        return "test"
+    return "validation" if point < recipe.test_fraction + recipe.validation_fraction else "train"
+
+
+def _jpeg(picture: Image.Image, orientation: int = 1) -> bytes:
+    exif = Image.Exif()
+    exif[_ORIENTATION] = orientation
+    buffer = io.BytesIO()
+    picture.save(buffer, "JPEG", quality=93, subsampling=0, exif=exif)
+    return buffer.getvalue()
+
+
+def _sideways(picture: Image.Image) -> bytes:
+    """Pixels turned to the left, and the note that tells a viewer to turn them back."""
+    return _jpeg(picture.transpose(Image.Transpose.ROTATE_90), orientation=6)
+
+
+def _profile(number: int, plate: Plate) -> Profile:
+    """The row of a plate; every fifth has a path from another machine."""
+    path = f"{ELSEWHERE}/{plate.path}" if number % 5 == 0 else plate.path
+    created = (BEGAN + timedelta(hours=number)).isoformat()
+    comments = {name: assessment.comment for name, assessment in plate.critique.assessments.items()}
+    return Profile(str(uuid.uuid5(uuid.NAMESPACE_URL, plate.path)), ADVISOR, path, plate.critique.scores, comments,
+                   plate.critique.overall_grade, "human", created)  # fmt: skip
