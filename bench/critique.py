@@ -71,13 +71,12 @@ class _Rival:
         self._photographs = photographs
 
     def __call__(self) -> None:
-        from mondrian_core.errors import MondrianError
-        from mondrian_core.rubric import read_strict
+        from mondrian_core.rubric import Unparsable, read_strict
 
         text = _call("-m", "mlx_vlm.generate", "--image", str(next(self._photographs)), *self._options).strip()
         try:
             read_strict(text)
-        except (MondrianError, ValueError):
+        except Unparsable:
             return
         self.usable += 1
 
