@@ -1,0 +1,199 @@
+"""What the server must know: pool, queues, limit, automation, deployments. Each step may be repeated."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from deployments.place import ACCELERATOR_LIMIT, POOL, ROOT, Place
+from mondrian_core.errors import PrefectUnavailable
+
+if TYPE_CHECKING:
+    from prefect.client.orchestration import SyncPrefectClient
+    from prefect.client.schemas.objects import FlowRun
+
+QUEUES = {"control": 1, "accelerator": 10}  # priority: the lower number goes first
+ZOMBIES = "mondrian: runs whose process died"
+HEARTBEAT_MISSED = timedelta(seconds=90)  # three heartbeats of 30 s
+ACTIVE = ("PENDING", "RUNNING", "CANCELLING", "PAUSED")
+
+
+def client_of(api: str) -> SyncPrefectClient:
+    """A client for that server; proxies of the environment are left alone."""
+    from prefect.client.orchestration import SyncPrefectClient
+
+    return SyncPrefectClient(api=api, httpx_settings={"trust_env": False})
+
+
+def arrange(place: Place) -> None:
+    """Make pool, queues, limit and automation as they should be, then apply prefect.yaml.
+
+    Raises:
+        PrefectUnavailable: when prefect.yaml can't be applied.
+    """
+    with client_of(place.api) as client:
+        _pool(client)
+        _queues(client)
+        client.upsert_global_concurrency_limit_by_name(ACCELERATOR_LIMIT, 1)
+        _zombie_automation(client)
+        deploy(place)
+        _drop_removed_schedules(client)
+
+
+def _pool(client: SyncPrefectClient) -> None:
+    from prefect.client.schemas.actions import WorkPoolCreate, WorkPoolUpdate
+    from prefect.exceptions import ObjectNotFound
+    from prefect.workers.process import ProcessWorker
+
+    # The template is given, or client and server would look for it in a registry on the internet.
+    template = ProcessWorker.get_default_base_job_template()
+    try:
+        client.read_work_pool(POOL)
+        client.update_work_pool(POOL, WorkPoolUpdate(base_job_template=template))
+    except ObjectNotFound:
+        client.create_work_pool(WorkPoolCreate(name=POOL, type="process", base_job_template=template))
+
+
+def _queues(client: SyncPrefectClient) -> None:
+    from prefect.exceptions import ObjectNotFound
+
+    for name, priority in QUEUES.items():
+        try:
+            queue = client.read_work_queue_by_name(name, work_pool_name=POOL)
+            client.update_work_queue(queue.id, priority=priority, concurrency_limit=None)
+        except ObjectNotFound:
+            client.create_work_queue(name, work_pool_name=POOL, priority=priority)
+
+
+def _zombie_automation(client: SyncPrefectClient) -> None:
+    """A run whose process went away without a word becomes Crashed; Prefect alone would leave it Running for ever.
+
+    Any later event of the run counts as a sign of life, not only heartbeats: a run may end in a state of another name
+    ("Rejected", "Candidate"), and must not be called crashed for it afterwards.
+    """
+    from prefect.automations import AutomationCore
+    from prefect.client.schemas.objects import StateType
+    from prefect.events.actions import ChangeFlowRunState
+    from prefect.events.schemas.automations import EventTrigger, Posture
+
+    wanted = AutomationCore(
+        name=ZOMBIES,
+        description="No heartbeat for 90 s after the last one: the process is gone.",
+        trigger=EventTrigger(
+            after={"prefect.flow-run.heartbeat"},
+            expect={"prefect.flow-run.*"},
+            match={"prefect.resource.id": "prefect.flow-run.*"},
+            for_each={"prefect.resource.id"},
+            posture=Posture.Proactive,
+            threshold=1,
+            within=HEARTBEAT_MISSED,
+        ),
+        actions=[
+            ChangeFlowRunState(
+                name=None, force=False, state=StateType.CRASHED, message="The run's process ended without saying so."
+            )
+        ],
+    )
+    present = client.read_automations_by_name(ZOMBIES)
+    for extra in present[1:]:
+        client.delete_automation(extra.id)
+    if present:
+        client.update_automation(present[0].id, wanted)
+    else:
+        client.create_automation(wanted)
+
+
+def deploy(place: Place) -> None:
+    """`prefect deploy --all` in the repository."""
+    done = subprocess.run(
+        [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"],
+        cwd=ROOT,
+        text=True,
+        env=place.environment(),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        check=False,
+    )
+    if done.returncode:
+        told = " ".join((done.stdout + done.stderr).split())[-600:]
+        raise PrefectUnavailable(f"prefect.yaml could not be applied: {told}", "Mend it and run `make up` again.")
+
+
+def described() -> list[dict[str, Any]]:
+    """The deployments of prefect.yaml, with their full name under "full_name"."""
+    values = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
+    return [{**value, "full_name": f"{value['entrypoint'].rpartition(':')[2]}/{value['name']}"} for value in values]
+
+
+def _drop_removed_schedules(client: SyncPrefectClient) -> None:
+    """Delete schedules that are no longer in prefect.yaml: Prefect keeps them active."""
+    for wanted in described():
+        deployment = client.read_deployment_by_name(wanted["full_name"])
+        slugs = {schedule["slug"] for schedule in wanted.get("schedules", [])}
+        for schedule in deployment.schedules:
+            if schedule.slug not in slugs and schedule.id is not None:
+                client.delete_deployment_schedule(deployment.id, schedule.id)
+
+
+def wait_for_worker(place: Place, name: str, patience: float = 60.0) -> None:
+    """Until the worker says it is there.
+
+    Raises:
+        PrefectUnavailable: when it doesn't.
+    """
+    until = time.monotonic() + patience
+    with client_of(place.api) as client:
+        while time.monotonic() < until:
+            workers = client.read_workers_for_work_pool(POOL)
+            if any(worker.name == name and str(worker.status).endswith("ONLINE") for worker in workers):
+                return
+            time.sleep(0.3)
+    raise PrefectUnavailable("The worker did not report to the server.", f"Its log: {place.home / 'worker.log'}")
+
+
+def upcoming_runs(place: Place, full_name: str, patience: float = 30.0) -> int:
+    """Runs that the schedule of a deployment has made; 0 after `patience` seconds.
+
+    With mismatched packages the schedule looks active while no run is ever made, so this looks for the runs themselves.
+    """
+    from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterId, FlowRunFilter, FlowRunFilterState
+    from prefect.client.schemas.filters import FlowRunFilterStateType as OfType
+    from prefect.client.schemas.objects import StateType
+
+    scheduled = FlowRunFilter(state=FlowRunFilterState(type=OfType(any_=[StateType.SCHEDULED])))
+    until = time.monotonic() + patience
+    with client_of(place.api) as client:
+        deployment = client.read_deployment_by_name(full_name)
+        chosen = DeploymentFilter(id=DeploymentFilterId(any_=[deployment.id]))
+        while not (found := client.read_flow_runs(flow_run_filter=scheduled, deployment_filter=chosen)):
+            if time.monotonic() > until:
+                return 0
+            time.sleep(1.0)
+    return len(found)
+
+
+def active_runs(client: SyncPrefectClient) -> list[FlowRun]:
+    """Runs that a worker holds."""
+    from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterState
+    from prefect.client.schemas.filters import FlowRunFilterStateType as OfType
+    from prefect.client.schemas.objects import StateType
+
+    states = OfType(any_=[StateType(name) for name in ACTIVE])
+    return client.read_flow_runs(flow_run_filter=FlowRunFilter(state=FlowRunFilterState(type=states)))
+
+
+def end_active_runs(api: str, reason: str) -> list[str]:
+    """Call runs crashed whose worker was stopped; without this they would stay Running for ever. Gives their names."""
+    from prefect.states import Crashed
+
+    ended = []
+    with client_of(api) as client:
+        for run in active_runs(client):
+            client.set_flow_run_state(run.id, Crashed(message=reason), force=True)
+            ended.append(run.name)
+    return ended

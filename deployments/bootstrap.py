@@ -1,0 +1,192 @@
+"""Server, worker and deployments on one machine: brought up and taken down. `up`, `demo` and the tests all use this.
+
+Everything may be repeated: what runs already is kept, what is missing is added. Which processes were started is written
+to `WORKSPACE/.prefect/up.json`, and only those are ever stopped.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+from filelock import FileLock, Timeout
+
+from deployments import arrange, processes
+from deployments.place import HOST, POOL, ROOT, Place, choose_port, home_of, record_of
+from deployments.processes import Process
+from mondrian_core.errors import PortInUse, PrefectUnavailable
+from mondrian_core.files import read_json, write_json
+from mondrian_core.settings import Settings
+
+SERVER, WORKER = "prefect server", "prefect worker"
+SERVER_PATIENCE = 90.0
+WORKER_NAME = "mondrian"
+
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Running:
+    """What runs now. `started` are the processes of this call; what ran before it is not in there."""
+
+    place: Place
+    processes: tuple[Process, ...]
+    started: tuple[Process, ...]
+
+
+def silent(line: str) -> None:
+    """Tell nobody."""
+
+
+def bring_up(
+    settings: Settings, *, port: int | None = None, usual_port: int | None = None, tell: Tell = silent
+) -> Running:
+    """Server, pool, limits, automation, deployments and worker, all of them there when this returns.
+
+    Raises:
+        NoWorkspace: when there is no workspace to work for.
+        PortInUse: when `port` is given and taken.
+        PrefectUnavailable: when server or worker don't start; what this call started is stopped again.
+    """
+    settings.require_workspace()
+    home = home_of(settings)
+    home.mkdir(exist_ok=True)
+    started: list[Process] = []
+    try:
+        with FileLock(home / "up.lock", timeout=120):
+            place = _server(settings, port, usual_port, started, tell)
+            tell("deploying what prefect.yaml describes")
+            arrange.arrange(place)
+            _worker(place, started, tell)
+            return Running(place, tuple(_recorded(settings)), tuple(started))
+    except Timeout:
+        raise PrefectUnavailable("Another command is starting Prefect here.", "Wait for it and try again.") from None
+    except BaseException:
+        _stop(settings, started)
+        raise
+
+
+def _server(settings: Settings, port: int | None, usual: int | None, started: list[Process], tell: Tell) -> Place:
+    known = _recorded(settings)
+    address = _address(settings)
+    if address is not None and any(process.name == SERVER and process.alive for process in known):
+        place = Place(settings, address)
+        _wait_until_healthy(place, next(process for process in known if process.name == SERVER))
+        if port not in (None, address):
+            raise PortInUse(address) from None
+        tell(f"the server at {place.ui} is already there")
+        return place
+    place = Place(settings, choose_port(port, usual=usual))
+    tell(f"starting the Prefect server at {place.ui}")
+    command = [sys.executable, "-m", "prefect", "server", "start", "--host", HOST, "--port", str(place.port)]
+    server = processes.start(
+        SERVER, command, environment=place.environment(), folder=ROOT, log=place.home / "server.log"
+    )
+    started.append(server)
+    _record(place, [process for process in known if process.alive and process.name != SERVER] + [server])
+    _wait_until_healthy(place, server)
+    return place
+
+
+def _wait_until_healthy(place: Place, server: Process) -> None:
+    until = time.monotonic() + SERVER_PATIENCE
+    with httpx.Client(base_url=place.api, timeout=2.0, trust_env=False) as client:
+        while time.monotonic() < until and server.alive:
+            try:
+                if client.get("/health").status_code == 200:
+                    return
+            except httpx.HTTPError:
+                time.sleep(0.2)
+    raise PrefectUnavailable(
+        f"The Prefect server did not start: {_last_line(server.log)}",
+        f"Its log is {server.log}; `mondrian doctor` checks the rest.",
+    )
+
+
+def _worker(place: Place, started: list[Process], tell: Tell) -> None:
+    known = _recorded(place.settings)
+    if any(process.name == WORKER and process.alive for process in known):
+        tell("the worker is already there")
+        return
+    tell("starting the worker")
+    name = WORKER_NAME
+    command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", POOL, "--type", "process", "--name", name]
+    worker = processes.start(
+        WORKER, command, environment=place.environment(), folder=ROOT, log=place.home / "worker.log"
+    )
+    started.append(worker)
+    _record(place, [process for process in known if process.alive and process.name != WORKER] + [worker])
+    arrange.wait_for_worker(place, name)
+
+
+def take_down(settings: Settings, tell: Tell = silent) -> list[str]:
+    """Stop exactly what was started here, the worker before the server; the names of what ran."""
+    return _stop(settings, _recorded(settings), tell)
+
+
+def _stop(settings: Settings, chosen: list[Process], tell: Tell = silent) -> list[str]:
+    """The worker first, then the runs it held are called crashed, then the server."""
+    stopped = []
+    for process in sorted(chosen, key=lambda process: process.name == SERVER):
+        if process.name == SERVER and process.alive:
+            _end_runs(settings, tell)
+        tell(f"stopping the {process.name}")
+        if processes.stop(process):
+            stopped.append(process.name)
+    left = [process for process in _recorded(settings) if process.alive]
+    port = _address(settings)
+    if left and port is not None:
+        _record(Place(settings, port), left)
+    else:
+        record_of(settings).unlink(missing_ok=True)
+    return stopped
+
+
+def _end_runs(settings: Settings, tell: Tell) -> None:
+    port = _address(settings)
+    if port is None or any(process.name == WORKER and process.alive for process in _recorded(settings)):
+        return
+    try:
+        for name in arrange.end_active_runs(Place(settings, port).api, "The worker was stopped while it ran."):
+            tell(f"the run {name} was not finished")
+    except httpx.HTTPError as error:
+        tell(f"the server could not be asked about unfinished runs ({type(error).__name__})")
+
+
+def _record(place: Place, running: list[Process]) -> None:
+    write_json(
+        record_of(place.settings),
+        {
+            "api_url": place.api,
+            "ui_url": place.ui,
+            "port": place.port,
+            "processes": [asdict(process) for process in running],
+        },
+    )
+
+
+def _read_record(settings: Settings) -> dict[str, Any]:
+    try:
+        record: dict[str, Any] = read_json(record_of(settings))
+    except (FileNotFoundError, ValueError):
+        return {}
+    return record
+
+
+def _recorded(settings: Settings) -> list[Process]:
+    return [Process(**values) for values in _read_record(settings).get("processes", [])]
+
+
+def _address(settings: Settings) -> int | None:
+    port = _read_record(settings).get("port")
+    return int(port) if port is not None else None
+
+
+def _last_line(log: str) -> str:
+    lines = [line.strip() for line in Path(log).read_text(errors="replace").splitlines() if line.strip()]
+    return lines[-1] if lines else "it wrote nothing"

@@ -1,0 +1,153 @@
+"""Processes that this project started: begin them, know them again, stop exactly them.
+
+A process is known by its number and the moment it began, because the system hands out numbers again. Each one gets a
+session of its own: Ctrl-C in the terminal reaches only the command that started it, which then stops them in order.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Process:
+    """A process that was started: its name for people, its number, when it began (a token, not a time), its log."""
+
+    name: str
+    pid: int
+    began: str
+    log: str
+
+    @property
+    def alive(self) -> bool:
+        """True while that very process runs."""
+        return began(self.pid) == self.began
+
+
+def began(pid: int) -> str | None:
+    """A token for the moment a process began; None when it runs no more (a zombie runs no more)."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return None if fields[0] in "ZX" else f"{boot}:{fields[19]}"
+    except FileNotFoundError:
+        if Path("/proc/self/stat").exists():
+            return None
+    except ProcessLookupError:
+        return None
+    asked = subprocess.run(
+        ["ps", "-o", "state=,lstart=", "-p", str(pid)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "LC_ALL": "C"},
+    )
+    state, _, since = asked.stdout.strip().partition(" ")
+    return since.strip() if state and not state.startswith("Z") else None
+
+
+def start(name: str, command: Sequence[str], *, environment: Mapping[str, str], folder: Path, log: Path) -> Process:
+    """Start a process with its output in a file, in a session of its own."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("ab") as output, _default_interrupt():
+        # Not waited for: it outlives this call, and `began` takes a zombie for what it is.
+        child = subprocess.Popen(
+            command,
+            cwd=folder,
+            env=dict(environment),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    _reap_in_background(child)
+    return Process(name, child.pid, began(child.pid) or "gone", str(log))
+
+
+@contextmanager
+def _default_interrupt() -> Iterator[None]:
+    """Let children begin with SIGINT at its default.
+
+    A background job of a non-interactive shell inherits "ignored", and Prefect turns SIGTERM into SIGINT: a server or
+    worker started so could never be stopped politely. A handler that Python set is reset to the default on exec.
+    """
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
+        yield
+        return
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _reap_in_background(child: subprocess.Popen[bytes]) -> None:
+    threading.Thread(target=child.wait, daemon=True).start()
+
+
+def stop(process: Process, *, patience: float = 15.0) -> bool:
+    """Ask a process to end, wait, then end it and what it started by force. True when it ran.
+
+    Descendants are listed before it ends: afterwards nobody could tell whose they were.
+    """
+    if not process.alive:
+        return False
+    family = [(pid, began(pid)) for pid in descendants(process.pid)]
+    _signal(process.pid, signal.SIGTERM)
+    if not _gone([(process.pid, process.began)], patience):
+        _signal(process.pid, signal.SIGKILL)
+    left = [(pid, since) for pid, since in family if since and began(pid) == since]
+    if left and not _gone(left, 5.0):
+        for pid, since in left:
+            if began(pid) == since:
+                _signal(pid, signal.SIGKILL)
+    return True
+
+
+def _gone(processes: Sequence[tuple[int, str]], patience: float) -> bool:
+    until = time.monotonic() + patience
+    while any(began(pid) == since for pid, since in processes):
+        if time.monotonic() > until:
+            return False
+        time.sleep(0.1)
+    return True
+
+
+def _signal(pid: int, number: signal.Signals) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(pid, number)
+
+
+def descendants(pid: int) -> list[int]:
+    """Numbers of the children of a process, their children, and so on."""
+    listed = (
+        subprocess.run(["ps", "-A", "-o", "pid=,ppid="], capture_output=True, text=True, check=False).stdout
+        if not Path("/proc/self/stat").exists()
+        else _from_proc()
+    )
+    children: dict[int, list[int]] = {}
+    for line in listed.splitlines():
+        child, parent = map(int, line.split())
+        children.setdefault(parent, []).append(child)
+    found, queue = [], [pid]
+    while queue:
+        young = children.get(queue.pop(), [])
+        found += young
+        queue += young
+    return found
+
+
+def _from_proc() -> str:
+    lines = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            lines.append(f"{folder.name} {(folder / 'stat').read_text().rpartition(')')[2].split()[1]}")
+    return "\n".join(lines)

@@ -1,0 +1,143 @@
+"""What a person reads in the UI after each stage: the verdict first, then the figures, then where the files are.
+
+Pure functions from a stage's summary to Markdown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from mondrian_core.stages import (
+    DatasetSummary,
+    EvaluateSummary,
+    LinkSummary,
+    PromoteSummary,
+    RegisterSummary,
+    TrainSummary,
+)
+from tasks.pictures import embedded
+
+MARKS = {"PASS": "✅", "FAIL": "❌", "INCONCLUSIVE": "❔"}
+VERDICTS = {
+    "PASS": "Every gate passed.",
+    "FAIL": "A gate failed: this adapter must not go live.",
+    "INCONCLUSIVE": "No gate failed, but not every gate could be decided.",
+}
+DECISIONS = {"promoted": "✅ promoted", "candidate": "❔ kept as a candidate", "rejected": "❌ rejected"}
+
+
+def page(*parts: str) -> str:
+    """Parts that aren't empty, a blank line between them."""
+    return "\n\n".join(part for part in parts if part)
+
+
+def table(headings: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """A Markdown table; what is in a cell can't break it."""
+    lines = [headings, ["---"] * len(headings), *rows]
+    return "\n".join(f"| {' | '.join(cell(value) for value in line)} |" for line in lines)
+
+
+def cell(value: Any) -> str:
+    """One value for people: nothing for None, numbers short, intervals in brackets."""
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(cell(each) for each in value)}]"
+    return str(value).replace("|", "\\|").replace("\n", " ")
+
+
+def linked(summary: LinkSummary) -> str:
+    """The link report."""
+    left = sum(summary.left_out.values())
+    verdict = f"## {summary.used} critiques linked, {left} records left out"
+    return page(verdict, summary.table, f"Every record with its reason: `{summary.manifest}`")
+
+
+def built(summary: DatasetSummary) -> str:
+    """The dataset's sizes and a look at its photographs."""
+    verdict = f"## Dataset {summary.digest[:12]}: {sum(summary.photographs.values())} photographs"
+    splits = dict.fromkeys([*summary.photographs, *summary.rows])
+    sizes = [(split, summary.photographs.get(split, 0), summary.rows.get(split, 0)) for split in splits]
+    return page(
+        verdict,
+        table(("split", "photographs", "rows (with variants)"), sizes),
+        embedded(summary.contact_sheet, "contact sheet"),
+        f"Files: `{summary.path}`",
+    )
+
+
+def trained(summary: TrainSummary, recipe: Mapping[str, Any]) -> str:
+    """The loss curve and what it was trained with."""
+    verdict = f"## Best loss {summary.best_loss:.4g} after epoch {summary.best_epoch}"
+    settings = table(("setting", "value"), recipe.items())
+    return page(
+        verdict,
+        f"{summary.steps} steps in {summary.seconds:.0f} s.",
+        embedded(summary.curve, "loss curve"),
+        settings,
+        f"Adapter (not yet a version): `{summary.adapter}`",
+        f"Every step: `{summary.log}`",
+    )
+
+
+def judged(summary: EvaluateSummary, pictures: Sequence[str] = ()) -> str:
+    """The gate report."""
+    verdict = f"## {MARKS.get(summary.verdict, '')} {summary.verdict}: {VERDICTS.get(summary.verdict, '')}"
+    return page(
+        verdict,
+        gate_table(summary.gates),
+        *(embedded(path, "evaluation") for path in pictures),
+        f"Measured on the {summary.split} split. Full report: `{summary.html}`",
+    )
+
+
+def gate_table(gates: Sequence[Mapping[str, Any]]) -> str:
+    """One line per gate."""
+    rows = [
+        (
+            f"{MARKS.get(gate['verdict'], '')} {gate['verdict']}",
+            gate["name"],
+            gate.get("observed"),
+            gate.get("threshold"),
+            gate.get("n"),
+            gate.get("interval"),
+            gate.get("sentence"),
+        )
+        for gate in gates
+    ]
+    return table(("verdict", "gate", "observed", "threshold", "n", "95 % interval", "in words"), rows)
+
+
+def registered(summary: RegisterSummary, advisor: str) -> str:
+    """The new version."""
+    return page(
+        f"## {advisor} {summary.version} registered as {summary.state}",
+        "It never changes from now on; what becomes of it is in the registry's history.",
+        f"Files: `{summary.path}`",
+    )
+
+
+def decided(summary: PromoteSummary, advisor: str) -> str:
+    """What became of the version."""
+    verdict = f"## {DECISIONS.get(summary.decision, summary.decision)}: {advisor} {summary.version}"
+    by_hand = f"To promote it by hand:\n\n```\n{summary.command}\n```" if summary.command else ""
+    return page(verdict, summary.sentence, by_hand)
+
+
+def version_facts(
+    advisor: str, version: str, state: str, gates: Sequence[Mapping[str, Any]], problems: Sequence[str]
+) -> str:
+    """A version before it is promoted by hand: its gates, and whether its files are sound."""
+    sound = "Every file matches its hash." if not problems else "Damaged: " + "; ".join(problems)
+    known = gate_table(gates) if gates else "It carries no gate report."
+    return page(f"## {advisor} {version}, {state}", sound, known)
+
+
+def champion_changed(advisor: str, before: str | None, after: str | None, actor: str, reason: str) -> str:
+    """A promotion by hand or a rollback."""
+    base = "the base alone"
+    rows = [("before", before or base), ("now", after or base), ("by", actor), ("reason", reason)]
+    return page(f"## {advisor}: the champion is now {after or base}", table(("", ""), rows))

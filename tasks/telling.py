@@ -1,0 +1,134 @@
+"""How a run tells what happens: log lines, a progress bar, one page per stage, one paragraph when it fails."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import re
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
+from uuid import UUID
+
+import httpx
+from prefect import get_run_logger
+from prefect.artifacts import create_markdown_artifact, create_progress_artifact, update_progress_artifact
+from prefect.client.schemas.objects import State
+from prefect.exceptions import PrefectException
+from prefect.states import Failed
+
+from mondrian_core.errors import MondrianError
+from mondrian_core.events import Advanced, Event, Finished, Listener, Noticed, Started
+
+UPDATE_SECONDS = 1.0
+STEP = 10  # per cent between two log lines
+
+Body = TypeVar("Body", bound=Callable[..., Any])
+
+
+def artifact_key(*words: str) -> str:
+    """Words as an artifact key: lower-case letters, digits and dashes."""
+    return re.sub(r"[^a-z0-9-]+", "-", "-".join(words).lower())
+
+
+def leave_page(key: str, markdown: str, description: str) -> None:
+    """The one artifact of a stage; its key keeps the history of earlier runs."""
+    create_markdown_artifact(markdown, key=key, description=description)
+
+
+def only(*errors: type[BaseException]) -> Callable[[Any, Any, State[Any]], bool]:
+    """For `retry_condition_fn`: try again after these errors and no others."""
+
+    def again(_task: Any, _run: Any, state: State[Any]) -> bool:
+        try:
+            state.result()
+        except errors:
+            return True
+        except Exception:  # noqa: BLE001  (whatever else it was: not again)
+            return False
+        return False
+
+    return again
+
+
+def log_events() -> Listener:
+    """Events as log lines of the run; for stages that take seconds."""
+    logger = get_run_logger()
+
+    def listen(event: Event) -> None:
+        if isinstance(event, Started):
+            logger.info("%s: %s", event.stage, event.detail or "started")
+        elif isinstance(event, Noticed):
+            logger.warning("%s: %s", event.stage, event.message)
+
+    return listen
+
+
+class Progress:
+    """Events as log lines and as a progress bar that the UI, and `make demo`, follow."""
+
+    def __init__(self, stage: str, advisor: str) -> None:
+        self.logger, self.lines = get_run_logger(), log_events()
+        self.key = artifact_key("progress", stage, advisor)
+        self.artifact: UUID | None = None
+        self.updated, self.step = 0.0, 0
+
+    def __call__(self, event: Event) -> None:
+        """Listen."""
+        if isinstance(event, Advanced):
+            self._advance(event)
+        elif isinstance(event, Finished):
+            self._show(100.0, f"{event.stage}: done")
+        else:
+            self.lines(event)
+
+    def _advance(self, event: Advanced) -> None:
+        percent = min(100.0, 100.0 * event.done / event.total) if event.total else 0.0
+        if time.monotonic() - self.updated >= UPDATE_SECONDS:
+            self._show(percent, f"{event.stage}: {event.detail or f'{event.done} of {event.total}'}")
+        if event.total and percent // STEP > self.step:
+            self.step = int(percent // STEP)
+            self.logger.info("%s: %d of %d (%.0f %%) %s", event.stage, event.done, event.total, percent, event.detail)
+
+    def _show(self, percent: float, text: str) -> None:
+        """Draw the bar; a server that is away for a moment must not stop the work."""
+        self.updated = time.monotonic()
+        try:
+            if self.artifact is None:
+                made = create_progress_artifact(progress=percent, key=self.key, description=text)
+                self.artifact = made if isinstance(made, UUID) else None
+            else:
+                update_progress_artifact(self.artifact, progress=percent, description=text)
+        except (httpx.HTTPError, PrefectException) as error:
+            self.logger.debug("the progress could not be shown: %s", error)
+
+
+class OneParagraph(logging.Filter):
+    """Takes the traceback off a log record whose error already says what happened and what to do."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Let every record through; those of our own errors without their traceback."""
+        error = record.exc_info[1] if isinstance(record.exc_info, tuple) else None
+        if isinstance(error, MondrianError):
+            record.msg, record.args, record.exc_info, record.exc_text = str(error), (), None, None
+        return True
+
+
+def plain_failures(body: Body) -> Body:
+    """For the body of a flow: one of our own errors becomes the message of the state Failed, without a traceback."""
+
+    @functools.wraps(body)
+    def run(*arguments: Any, **options: Any) -> Any:
+        quiet = OneParagraph()
+        loggers = [logging.getLogger(name) for name in ("prefect.flow_runs", "prefect.task_runs", "prefect.engine")]
+        for logger in loggers:
+            logger.addFilter(quiet)
+        try:
+            return body(*arguments, **options)
+        except MondrianError as error:
+            return Failed(message=str(error))
+        finally:
+            for logger in loggers:
+                logger.removeFilter(quiet)
+
+    return run  # type: ignore[return-value]
