@@ -3,12 +3,13 @@
     MondrianError                      exit status
     ├── AnswerIsNo                     1   a gate failed, nothing to do
     │   ├── NothingToDo
+    │   ├── ChampionChanged
     │   └── GateFailed
     ├── BadInput                       2   wrong usage or bad input
     │   ├── NoWorkspace, NoDatabase, UnknownAdvisor, BadPhotograph, BadRecipe
     │   ├── BadAdapter, UnknownVersion, BaseModelUnavailable, PortInUse
     └── Broken                         3   something broke
-        ├── DiskFull, DatabaseBusy, TrainingDiverged, ModelProcessDied, PrefectUnavailable, AnswerUnparsable
+        ├── DiskFull, DatabaseBusy, RegistryBusy, TrainingDiverged, ModelProcessDied, PrefectUnavailable, AnswerUnparsable
 
 Foreign errors are translated at the edge where they appear, by `translated`.
 """
@@ -45,6 +46,17 @@ class AnswerIsNo(MondrianError):
 
 class NothingToDo(AnswerIsNo):
     """There is nothing to work on."""
+
+
+class ChampionChanged(AnswerIsNo):
+    """Somebody else promoted or rolled back in between."""
+
+    def __init__(self, advisor: str, expected: str | None, found: str | None) -> None:
+        self.expected, self.found = expected, found
+        super().__init__(
+            f"The champion of '{advisor}' is {found or 'the base alone'} by now, not {expected or 'the base alone'}.",
+            f"Look with `mondrian adapters list --advisor {advisor}` and decide again.",
+        )
 
 
 class GateFailed(AnswerIsNo):
@@ -143,6 +155,16 @@ class DiskFull(Broken):
 
 class DatabaseBusy(Broken):
     """SQLite stayed locked, or is read-only."""
+
+
+class RegistryBusy(Broken):
+    """Another process keeps the registry's lock."""
+
+    def __init__(self, lock: Path) -> None:
+        super().__init__(
+            f"Another process has been writing to {lock.parent} for too long.",
+            "Wait for it, or end it, and run the command again; a process that died holds no lock.",
+        )
 
 
 class TrainingDiverged(Broken):

@@ -1,0 +1,101 @@
+"""What becomes of a candidate: decided from the gate report alone, as values.
+
+Promote only when every gate that must be there is there and says PASS; any FAIL rejects; everything else is kept for a
+person to decide. The report's own summary is not believed over its gates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from mondrian_core.errors import BadInput, GateFailed
+from mondrian_core.registry import Version
+
+PASS, FAIL, INCONCLUSIVE = "PASS", "FAIL", "INCONCLUSIVE"
+REQUIRED = ("integrity", "effect", "format_compliance", "latency_overhead", "score_error")
+AGAINST_CHAMPION = "champion"
+
+
+@dataclass(frozen=True)
+class Promote:
+    """All gates passed."""
+
+    sentence: str
+
+
+@dataclass(frozen=True)
+class Keep:
+    """No gate failed, and not all are sure. `command` and `deployment` promote it by hand."""
+
+    sentence: str
+    command: str
+    deployment: str
+
+
+@dataclass(frozen=True)
+class Reject:
+    """A gate failed."""
+
+    sentence: str
+
+
+Decision = Promote | Keep | Reject
+
+
+def decide(report: Mapping[str, Any], champion: str | None, *, advisor: str = "ADVISOR",
+           version: str = "VERSION") -> Decision:  # fmt: skip
+    """The decision on a candidate.
+
+    Args:
+        report: {"verdict", "gates": [{"name", "verdict", "sentence"}, ...]}, as in comparison_report.json.
+        champion: name of the champion; with one, the gate "champion" is required too.
+        advisor, version: for the commands of `Keep`.
+    """
+    gates = {gate["name"]: gate for gate in report.get("gates", [])}
+    failed = [name for name, gate in gates.items() if gate["verdict"] == FAIL]
+    if failed or report.get("verdict") == FAIL:
+        return Reject(f"Rejected: {_named(gates, failed) or 'the report as a whole says FAIL'}.")
+    required = (*REQUIRED, AGAINST_CHAMPION) if champion else REQUIRED
+    missing = [name for name in required if name not in gates]
+    unsure = [name for name, gate in gates.items() if gate["verdict"] != PASS]
+    if not missing and not unsure and report.get("verdict", PASS) == PASS:
+        instead = f"replaces {champion}" if champion else "is the first champion"
+        return Promote(f"Promoted: all {len(gates)} gates passed; it {instead}.")
+    why = [f"not sure: {_named(gates, unsure)}"] if unsure else []
+    why += [f"not measured: {', '.join(missing)}"] if missing else []
+    by_hand = f'mondrian adapters promote --advisor {advisor} --version {version} --reason "..."'
+    flow = f"prefect deployment run 'promote/manual' -p advisor={advisor} -p version={version} -p reason=\"...\""
+    return Keep(f"Kept as a candidate, {'; '.join(why) or 'the report as a whole is not PASS'}.", by_hand, flow)
+
+
+def _named(gates: Mapping[str, Mapping[str, Any]], names: list[str]) -> str:
+    return "; ".join(
+        f"{name} ({str(gates[name].get('sentence') or gates[name]['verdict']).rstrip('.')})" for name in names
+    )
+
+
+def check_promotable(version: Version, *, force: bool, reason: str | None) -> None:
+    """The rules of a promotion by hand.
+
+    PASS goes through. INCONCLUSIVE needs a reason. FAIL, a version rejected by hand, and one that was never measured
+    need force and a reason. What a file check finds is the registry's to refuse.
+
+    Raises:
+        GateFailed: the gates refuse it and it isn't forced.
+        BadInput: the reason is missing.
+    """
+    given = bool((reason or "").strip())
+    name, verdict = f"{version.version} of '{version.advisor}'", version.verdict
+    refused = version.state == "rejected" or verdict == FAIL
+    if (refused or verdict is None) and not force:
+        failed = [gate for gate, result in version.verdicts.items() if result == FAIL]
+        problem = f"The gates refuse {name}{': ' + ', '.join(failed) if failed else ''}." if refused else (
+            f"{name} was never put through the gates.")  # fmt: skip
+        raise GateFailed(
+            problem, 'To promote it all the same, add --force --reason "..."; the reason goes into the history.'
+        )
+    if (force or verdict != PASS) and not given:
+        what = "A forced promotion" if force else f"{name} is {verdict}: its promotion"
+        raise BadInput(f"{what} needs a reason.", 'Add --reason "..."; it goes into the history.')

@@ -1,0 +1,15 @@
+"""Adapter versions, the promoted pointer, history, rollback, on plain files.
+
+version.py    a version on disk          history.py   the append-only chain, replayed to states
+intake.py     files coming in            pointer.py   promoted.json
+soundness.py  hashes and arrays          ledger.py    both under lock, kept in step through crashes
+reading.py    Registry's reading side    registry.py  Registry with its writing side
+compare.py    describe, diff, lineage    retention.py, archive.py
+"""
+
+from mondrian_core.registry.compare import describe, diff
+from mondrian_core.registry.history import Entry
+from mondrian_core.registry.registry import Registry
+from mondrian_core.registry.version import State, Version
+
+__all__ = ["Entry", "Registry", "State", "Version", "describe", "diff"]

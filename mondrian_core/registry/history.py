@@ -1,0 +1,251 @@
+"""history.jsonl: what happened to an advisor's versions, append-only, each line holding the SHA-256 of the one before.
+
+A line says what has already happened. Where a change is a rename (a version appears, the pointer moves), the rename
+comes first and carries what the line will say; a process killed in between leaves a history that is one line short,
+never one that claims too much, and the next writer adds the line (`ledger`). A torn last line, without its newline,
+never happened and is cut off by the next writer.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from mondrian_core.errors import translated
+from mondrian_core.files import sync_folder
+from mondrian_core.registry.version import State
+
+HISTORY = "history.jsonl"
+BEGINNING = "0" * 64
+
+# register: a new version.  adopt: a version found on disk that no line names.  promote, rollback: the pointer moved.
+# quarantine: found damaged, never served (moves the pointer when it was the champion).  release: found sound again.
+# reject: refused by hand.  evaluate: measured anew.  remove: deleted by retention.  rollout: a share changed.
+EVENTS = frozenset(
+    {"register", "adopt", "promote", "rollback", "quarantine", "release", "reject", "evaluate", "remove", "rollout"}
+)
+
+
+def sha256(data: bytes) -> str:
+    """SHA-256, hexadecimal."""
+    return hashlib.sha256(data).hexdigest()
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line.
+
+    Attributes:
+        serial: 1, 2, 3, ...; the order of events. `at` is what the clock said, and clocks go backwards.
+        before, after: the champion before and after, for events that move the pointer; None is the base alone.
+        previous: SHA-256 of the line before, without its newline.
+    """
+
+    serial: int
+    at: str
+    event: str
+    version: str | None
+    actor: str
+    reason: str
+    previous: str
+    before: str | None = None
+    after: str | None = None
+    moves_pointer: bool = False
+    forced: bool = False
+    verdicts: Mapping[str, str] = field(default_factory=dict)
+    detail: Mapping[str, Any] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values in the order of the line."""
+        return asdict(self)
+
+    @property
+    def line(self) -> str:
+        """The line without its newline; the same bytes on every machine."""
+        return json.dumps(self.as_dict(), ensure_ascii=False, sort_keys=False, separators=(", ", ": "))
+
+    @property
+    def sha256(self) -> str:
+        """SHA-256 of the line."""
+        return sha256(self.line.encode())
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any]) -> Entry:
+        """An entry from a line's values.
+
+        Raises:
+            ValueError: when it is no entry.
+        """
+        try:
+            entry = cls(**value)
+        except TypeError as error:
+            raise ValueError(str(error)) from None
+        if type(entry.serial) is not int or entry.event not in EVENTS:
+            raise ValueError(f"no such event: {entry.event!r}")
+        return entry
+
+
+@dataclass(frozen=True)
+class Chain:
+    """What a history file holds.
+
+    Attributes:
+        size: bytes up to the end of the last complete line; what follows is a torn line.
+        problems: lines that can't be read, or that don't follow from the one before.
+    """
+
+    entries: tuple[Entry, ...]
+    size: int
+    problems: tuple[str, ...]
+
+    @property
+    def tip(self) -> str:
+        """SHA-256 of the last entry."""
+        return self.entries[-1].sha256 if self.entries else BEGINNING
+
+    @property
+    def next_serial(self) -> int:
+        """The serial of the entry to come."""
+        return self.entries[-1].serial + 1 if self.entries else 1
+
+    def following(self, event: str, clock: datetime, **values: Any) -> Entry:
+        """The entry that would come next."""
+        at = clock.astimezone(UTC).isoformat(timespec="milliseconds")
+        detail = dict(values.pop("detail", {}) or {})
+        if self.entries and at < self.entries[-1].at:
+            detail["clock"] = "behind the line before"
+        return Entry(self.next_serial, at, event, previous=self.tip, detail=detail, **values)
+
+    def with_entry(self, entry: Entry) -> Chain:
+        """The chain after `entry`."""
+        return Chain((*self.entries, entry), self.size + len(entry.line.encode()) + 1, self.problems)
+
+
+def read(home: Path) -> Chain:
+    """The history of an advisor's folder; empty when there is no file."""
+    try:
+        data = (home / HISTORY).read_bytes()
+    except FileNotFoundError:
+        return Chain((), 0, ())
+    size = data.rfind(b"\n") + 1
+    entries: list[Entry] = []
+    problems: list[str] = []
+    previous = BEGINNING
+    for number, line in enumerate(data[:size].split(b"\n")[:-1], start=1):
+        try:
+            entry = Entry.from_dict(json.loads(line))
+        except (ValueError, TypeError) as error:
+            problems.append(f"{HISTORY} line {number} can't be read: {error}")
+            previous = sha256(line)
+            continue
+        if entry.previous != previous:
+            problems.append(
+                f"{HISTORY} line {number} doesn't follow from the line before: a line was changed or removed"
+            )
+        if entries and entry.serial <= entries[-1].serial:
+            problems.append(f"{HISTORY} line {number} repeats serial {entry.serial}")
+        entries.append(entry)
+        previous = sha256(line)
+    return Chain(tuple(entries), size, tuple(problems))
+
+
+def append(home: Path, chain: Chain, entry: Entry) -> Chain:
+    """Write `entry` behind `chain` and flush it to disk; cut off a torn line first. The caller holds the lock.
+
+    Raises:
+        DiskFull: when no space is left; the file is as it was.
+    """
+    path = home / HISTORY
+    is_new = not path.exists()
+    payload = f"{entry.line}\n".encode()
+    with translated(path):
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+        try:
+            os.ftruncate(handle, chain.size)
+            try:
+                _write_all(handle, payload)
+                os.fsync(handle)
+                if is_new:
+                    sync_folder(home)
+            except OSError:
+                os.ftruncate(handle, chain.size)
+                raise
+        finally:
+            os.close(handle)
+    return chain.with_entry(entry)
+
+
+def _write_all(handle: int, payload: bytes) -> None:
+    while payload:
+        payload = payload[os.write(handle, payload) :]
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What the history says about an advisor's versions.
+
+    Attributes:
+        states: by version, without the pointer: who is champion is the pointer's word.
+        manifests: SHA-256 of the manifest by version, as it was when the version came.
+        evaluations: the newest recorded gate report by version.
+        champions: champions in force, oldest first; the last is the present one. None is the base alone.
+        removed: versions that retention deleted; their numbers are not used again.
+    """
+
+    states: Mapping[str, State]
+    manifests: Mapping[str, str]
+    evaluations: Mapping[str, Mapping[str, Any]]
+    champions: tuple[str | None, ...]
+    removed: frozenset[str]
+
+
+def standing(entries: Sequence[Entry]) -> Standing:
+    """Replay the history. Pure."""
+    states: dict[str, State] = {}
+    manifests: dict[str, str] = {}
+    evaluations: dict[str, Mapping[str, Any]] = {}
+    champions: list[str | None] = [None]
+    removed: set[str] = set()
+    for entry in entries:
+        name = entry.version
+        if entry.moves_pointer:
+            _move(champions, states, entry)
+        if name is None:
+            continue
+        if entry.event in ("register", "adopt", "release"):
+            states[name] = entry.detail.get("state", "candidate")
+            removed.discard(name)
+            if "manifest_sha256" in entry.detail:
+                manifests[name] = entry.detail["manifest_sha256"]
+        elif entry.event == "quarantine":
+            states[name] = "quarantined"
+        elif entry.event == "reject":
+            states[name] = "rejected"
+        elif entry.event == "evaluate":
+            evaluations[name] = entry.detail.get("report", {})
+            if "state" in entry.detail:
+                states[name] = entry.detail["state"]
+        elif entry.event == "remove":
+            removed.add(name)
+            states.pop(name, None)
+    return Standing(states, manifests, evaluations, tuple(champions), frozenset(removed))
+
+
+def _move(champions: list[str | None], states: dict[str, State], entry: Entry) -> None:
+    if entry.before is not None:
+        states[entry.before] = "retired"
+    if entry.event == "promote":
+        champions.append(entry.after)
+    else:
+        while len(champions) > 1 and champions[-1] != entry.after:
+            champions.pop()
+        if champions[-1] != entry.after:
+            champions.append(entry.after)
+    if entry.after is not None:
+        states[entry.after] = "retired"  # what it is once it is champion no more; the pointer says that it is

@@ -1,0 +1,100 @@
+"""Taking files in as a new version: what may come in, copying it, and the manifest written last."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mondrian_core.errors import BadAdapter
+from mondrian_core.files import sha256_of, sync_folder
+from mondrian_core.registry.version import CONFIG, FORMAT, MANIFEST, PEFT_WEIGHTS, WEIGHTS, is_plain_name
+
+# What a version may hold. Formats that run code when they are read (pickle, and what wraps it) are not among them.
+SUFFIXES = frozenset({".safetensors", ".json", ".jsonl", ".html", ".md", ".txt", ".toml", ".csv", ".png", ".jpg"})
+PICKLES = frozenset({".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".npz", ".npy", ".joblib"})
+READ_ONLY = 0o444
+
+# Keys of a manifest that belong to the registry it was written in.
+OF_ITS_OLD_PLACE = frozenset(
+    {"advisor", "version", "created_at", "registered_as", "files", "format", "gate_report", "parent", "imported_from"}
+)
+
+
+def files_of(folder: Path, attachments: Sequence[Path] = ()) -> dict[str, Path]:
+    """By name in the version: the files to copy from an adapter's folder, and reports to lay beside them.
+
+    Raises:
+        BadAdapter: no safetensors weights or configuration, a pickle, two files of one name.
+    """
+    if not folder.is_dir():
+        raise BadAdapter(f"{folder} is no folder with an adapter.", "Name the folder that holds adapters.safetensors.")
+    found = {path.name: path for path in sorted(folder.iterdir()) if path.is_file() and path.name != MANIFEST}
+    for name in found:
+        if Path(name).suffix.lower() in PICKLES:
+            raise BadAdapter(
+                f"{folder / name} is a file that can run code when it is read.",
+                "Convert the adapter to safetensors and remove that file; nothing else is taken in.",
+            )
+    found = {name: path for name, path in found.items() if is_plain_name(name) and path.suffix.lower() in SUFFIXES}
+    if not {WEIGHTS, PEFT_WEIGHTS} & found.keys() or CONFIG not in found:
+        raise BadAdapter(
+            f"{folder} lacks {WEIGHTS} or {CONFIG}.",
+            "Both are written by training; PEFT's adapter_model.safetensors does too.",
+        )
+    for path in attachments:
+        if not is_plain_name(path.name) or path.suffix.lower() not in SUFFIXES or path.name in (MANIFEST, *found):
+            raise BadAdapter(f"{path} can't be laid beside the adapter.", "Give it another name or leave it out.")
+        if path.is_file():
+            found[path.name] = path
+    return found
+
+
+def write(folder: Path, files: Mapping[str, Path], manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """Fill a new folder: copies flushed to disk and read-only, then the manifest with their hashes.
+
+    Raises:
+        OSError: what the disk says; the folder is then no version, for it has no manifest.
+    """
+    folder.mkdir(parents=True)
+    facts = {}
+    for name, source in files.items():
+        target = folder / name
+        shutil.copyfile(source, target)
+        _flush(target)
+        facts[name] = {"sha256": sha256_of(target), "bytes": target.stat().st_size}
+    complete = {"format": FORMAT, **manifest, "files": facts}
+    target = folder / MANIFEST
+    target.write_text(json.dumps(complete, indent=2, ensure_ascii=False) + "\n")
+    _flush(target)
+    sync_folder(folder)
+    return complete
+
+
+def _flush(path: Path) -> None:
+    handle = os.open(path, os.O_RDWR)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+    path.chmod(READ_ONLY)
+
+
+def manifest_problems(folder: Path) -> tuple[str, ...]:
+    """Where a folder's files differ from the manifest that came with them; () also when none came."""
+    try:
+        files = json.loads((folder / MANIFEST).read_bytes())["files"]
+    except FileNotFoundError:
+        return ()
+    except (ValueError, TypeError, KeyError):
+        return (f"{MANIFEST} can't be read",)
+    found = []
+    for name, facts in files.items():
+        if not is_plain_name(name) or not (folder / name).is_file():
+            found.append(f"{name} is missing")
+        elif sha256_of(folder / name) != facts.get("sha256"):
+            found.append(f"{name} doesn't match its SHA-256")
+    return tuple(found)

@@ -1,0 +1,200 @@
+"""One advisor's folder under lock: the pointer and the history, kept in step through crashes.
+
+Every change has one moment in which it happens: a rename of promoted.json (the champion), a rename of a folder (a
+version appears or goes), or a flushed line (everything else). Before its own change a writer settles what a dead one
+left.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from mondrian_core.errors import BadAdapter, MondrianError, RegistryBusy, UnknownVersion, translated
+from mondrian_core.events import Listener, Noticed, ignore
+from mondrian_core.files import sync_folder
+from mondrian_core.registry import history, pointer
+from mondrian_core.registry.history import Chain, Entry, Standing
+from mondrian_core.registry.pointer import POINTER, Pointer
+from mondrian_core.registry.version import MANIFEST, State, is_present, parse_manifest, version_folders
+
+LOCK = ".lock"
+INCOMING = ".incoming-"
+REMOVED = ".removed-"
+LOCK_SECONDS = 30.0
+REGISTRY = "registry"  # the actor of what the registry finds by itself
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Pointer and history as they belong together.
+
+    Attributes:
+        chain: with the pointer's own entry at its end when a dead writer didn't come to write it.
+        trouble: why the pointer can't be followed; then the history says who is champion.
+    """
+
+    chain: Chain
+    pointer: Pointer | None
+    trouble: BadAdapter | None = None
+
+    @cached_property
+    def standing(self) -> Standing:
+        """What the history says."""
+        return history.standing(self.chain.entries)
+
+    @property
+    def champion(self) -> str | None:
+        """Name of the champion; None is the base alone."""
+        return self.standing.champions[-1]
+
+
+class Ledger:
+    """The books of one advisor. Reading takes no lock; writing happens inside `writing()`."""
+
+    def __init__(self, home: Path, advisor: str, clock: Callable[[], datetime], listen: Listener = ignore) -> None:
+        self.home, self.advisor, self.clock, self.listen = home, advisor, clock, listen
+
+    def snapshot(self) -> Snapshot:
+        """Pointer and history. A promotion that happens between the two readings makes it read again."""
+        snapshot = self._snapshot_once()
+        for _ in range(100):
+            if snapshot.trouble is None:
+                break
+            time.sleep(0.002)
+            before, snapshot = snapshot, self._snapshot_once()
+            if (before.chain, before.pointer) == (snapshot.chain, snapshot.pointer):
+                break  # nobody is writing: the trouble stays
+        return snapshot
+
+    def _snapshot_once(self) -> Snapshot:
+        try:
+            found = pointer.read(self.home, self.advisor)
+        except BadAdapter as trouble:
+            return Snapshot(history.read(self.home), None, trouble)
+        chain = history.read(self.home)
+        moves = [entry for entry in chain.entries if entry.moves_pointer]
+        if found is None:
+            gone = bool(moves) and moves[-1].after is not None
+            return Snapshot(chain, None, self._trouble("promoted.json is gone") if gone else None)
+        if found.entry.serial >= chain.next_serial:
+            return Snapshot(chain.with_entry(found.entry), found)
+        if moves and moves[-1] != found.entry:
+            return Snapshot(chain, found, self._trouble("promoted.json is not the one that the history tells of"))
+        return Snapshot(chain, found)
+
+    def _trouble(self, what: str) -> BadAdapter:
+        return BadAdapter(
+            f"{self.home}: {what}.",
+            f"Run `mondrian adapters promote` or `mondrian adapters rollback --advisor {self.advisor}`; "
+            "both go by the history and write it anew.",
+        )
+
+    @contextmanager
+    def writing(self, *, create: bool = False) -> Iterator[Snapshot]:
+        """Hold the advisor's lock, with the books settled. A lock whose process died is free: the kernel drops it.
+
+        Raises:
+            UnknownVersion: when there is no folder to write in and none is to be made.
+            RegistryBusy: when another process keeps it for longer than LOCK_SECONDS.
+            DiskFull: when what a dead process left can't be settled.
+        """
+        from filelock import FileLock, Timeout
+
+        if not create and not self.home.is_dir():
+            raise UnknownVersion(
+                f"There are no adapters of '{self.advisor}' under {self.home.parent}.",
+                f"Make one with `mondrian retrain --advisor {self.advisor}`, or check --advisor and --adapters.",
+            )
+        with translated(self.home):
+            self.home.mkdir(parents=True, exist_ok=True)
+            try:
+                lock = FileLock(self.home / LOCK).acquire(timeout=LOCK_SECONDS, poll_interval=0.01)
+            except Timeout:
+                raise RegistryBusy(self.home / LOCK) from None
+            with lock:
+                yield self._settle()
+
+    def note(self, snapshot: Snapshot, event: str, **values: Any) -> Snapshot:
+        """Append a line; for an event whose line is the event."""
+        entry = snapshot.chain.following(event, self.clock(), **values)
+        return replace(snapshot, chain=history.append(self.home, snapshot.chain, entry))
+
+    def move(self, snapshot: Snapshot, event: str, after: str | None, manifest_sha256: str, **values: Any) -> Entry:
+        """Let the pointer name `after`: when this returns it does, when this raises it doesn't.
+
+        The line follows the rename. When the disk has no room for it, it waits in the pointer for the next writer.
+        """
+        entry = snapshot.chain.following(
+            event, self.clock(), before=snapshot.champion, after=after, moves_pointer=True, **values
+        )
+        try:
+            pointer.write(self.home, Pointer(self.advisor, after, manifest_sha256, entry))
+            history.append(self.home, snapshot.chain, entry)
+        except (MondrianError, OSError) as error:
+            found = self._snapshot_once().pointer
+            if found is None or found.entry != entry:
+                raise
+            self.listen(Noticed("registry", f"The champion has changed; its line in the history has to wait. {error}"))
+        return entry
+
+    def _settle(self) -> Snapshot:
+        snapshot = self._snapshot_once()
+        written = history.read(self.home)
+        if snapshot.chain.size > written.size:
+            history.append(self.home, written, snapshot.chain.entries[-1])
+        for left in (*self.home.glob(f"{INCOMING}*"), *self.home.glob(f".{Path(POINTER).stem}-*.json")):
+            shutil.rmtree(left) if left.is_dir() else left.unlink()
+        snapshot = self._finish_removals(snapshot)
+        return self._adopt_found(snapshot)
+
+    def _finish_removals(self, snapshot: Snapshot) -> Snapshot:
+        for left in sorted(self.home.glob(f"{REMOVED}*")):
+            name = left.name.removeprefix(REMOVED)
+            if name not in snapshot.standing.removed:
+                snapshot = self.note(
+                    snapshot, "remove", version=name, actor=REGISTRY, reason="its removal was cut short"
+                )
+            shutil.rmtree(left)
+        return snapshot
+
+    def _adopt_found(self, snapshot: Snapshot) -> Snapshot:
+        for folder in version_folders(self.home):
+            if folder.name in snapshot.standing.states:
+                continue
+            try:
+                data = (folder / MANIFEST).read_bytes()
+            except OSError:
+                continue
+            manifest = parse_manifest(data, self.advisor, folder.name)
+            if manifest is not None and is_present(folder, manifest):
+                snapshot = self.note(
+                    snapshot,
+                    "adopt",
+                    version=folder.name,
+                    actor=REGISTRY,
+                    reason="found complete on disk without a line in the history",
+                    detail={"state": first_state(manifest), "manifest_sha256": history.sha256(data)},
+                )
+        return snapshot
+
+    def drop(self, folder: Path) -> None:
+        """Take back a version that could not be recorded: out of sight in one step, then deleted."""
+        hidden = folder.with_name(f"{INCOMING}{folder.name}")
+        folder.rename(hidden)
+        sync_folder(self.home)
+        shutil.rmtree(hidden, ignore_errors=True)
+
+
+def first_state(manifest: Mapping[str, Any]) -> State:
+    """The state a version starts in when nobody said otherwise: rejected when its gates failed."""
+    report = manifest.get("gate_report") or {}
+    failed = report.get("verdict") == "FAIL" or manifest.get("registered_as") == "rejected"
+    return "rejected" if failed else "candidate"

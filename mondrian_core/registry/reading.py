@@ -1,0 +1,160 @@
+"""Reading the registry: versions, their states, the champion, the history, what is wrong. No locks, no writes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+from mondrian_core.errors import BadAdapter, UnknownVersion
+from mondrian_core.events import Listener, ignore
+from mondrian_core.registry import compare, history, soundness
+from mondrian_core.registry.history import Entry
+from mondrian_core.registry.ledger import Ledger, Snapshot, first_state
+from mondrian_core.registry.version import (
+    MANIFEST,
+    VERSION_NAME,
+    Version,
+    is_present,
+    legacy_folders,
+    legacy_version,
+    parse_manifest,
+    version_folders,
+)
+from mondrian_core.settings import ADVISOR_ID, check_advisor
+
+
+def now() -> datetime:
+    """The time, with its zone."""
+    return datetime.now(UTC)
+
+
+class Reading:
+    """Adapter versions under `root`, in the layout of PRODUCT (Files)."""
+
+    def __init__(self, root: Path, *, clock: Callable[[], datetime] = now, listen: Listener = ignore) -> None:
+        self.root, self._clock, self._listen = Path(root), clock, listen
+
+    def advisors(self) -> list[str]:
+        """Ids of the advisors with a folder here, sorted."""
+        if not self.root.is_dir():
+            return []
+        return sorted(path.name for path in self.root.iterdir() if path.is_dir() and ADVISOR_ID.fullmatch(path.name))
+
+    def versions(self, advisor: str) -> list[Version]:
+        """All versions, oldest first; then what older layouts left. Half-copied folders are none."""
+        ledger = self._ledger(advisor)
+        return self._versions(ledger, ledger.snapshot())
+
+    def get(self, advisor: str, version: str) -> Version:
+        """One version.
+
+        Raises:
+            UnknownVersion: when there is none of that name.
+        """
+        ledger = self._ledger(advisor)
+        return self._get(ledger, ledger.snapshot(), version)
+
+    def current(self, advisor: str) -> str | None:
+        """Name of the champion as writers see it, also when promoted.json is damaged; None is the base alone."""
+        return self._ledger(advisor).snapshot().champion
+
+    def champion(self, advisor: str) -> Version | None:
+        """The version that serves; None when nothing was promoted and the base answers alone.
+
+        Files are looked at but not hashed; `verify` does that.
+
+        Raises:
+            BadAdapter: when the pointer is damaged, or what it names is not complete or was edited.
+        """
+        ledger = self._ledger(advisor)
+        snapshot = ledger.snapshot()
+        if snapshot.trouble is not None:
+            raise snapshot.trouble
+        if snapshot.champion is None:
+            return None
+        version = self._read(ledger, snapshot, snapshot.champion)
+        if version is None or version.state != "champion":
+            raise BadAdapter(
+                f"The champion of '{advisor}', {snapshot.champion}, is damaged or was edited.",
+                f"`mondrian adapters verify --advisor {advisor}` says what is wrong; `... rollback` goes back.",
+            )
+        return version
+
+    def history(self, advisor: str) -> tuple[Entry, ...]:
+        """What happened, oldest first."""
+        return self._ledger(advisor).snapshot().chain.entries
+
+    def verify(self, advisor: str, version: str) -> tuple[str, ...]:
+        """Hash every file anew and read the arrays; () is sound. Writes nothing: `quarantine` does."""
+        ledger = self._ledger(advisor)
+        snapshot = ledger.snapshot()
+        return self._problems(snapshot, self._get(ledger, snapshot, version))
+
+    def check(self, advisor: str) -> tuple[str, ...]:
+        """What is wrong with the books: changed history lines, a damaged pointer, versions that went missing."""
+        ledger = self._ledger(advisor)
+        snapshot = ledger.snapshot()
+        found = list(snapshot.chain.problems)
+        if snapshot.trouble is not None:
+            found.append(snapshot.trouble.problem)
+        there = {folder.name for folder in version_folders(ledger.home)}
+        found += [f"{name} is in the history but not on disk" for name in snapshot.standing.states if name not in there]
+        return tuple(found)
+
+    def lineage(self, advisor: str, version: str | None = None) -> list[str]:
+        """A version (the champion when none is named), its parent, and so on."""
+        start = version or self.current(advisor)
+        if start is None:
+            return []
+        return compare.lineage({each.version: each for each in self.versions(advisor)}, start)
+
+    # --- what both sides stand on -------------------------------------------------------------------------------------
+
+    def _ledger(self, advisor: str) -> Ledger:
+        return Ledger(self.root / check_advisor(advisor), advisor, self._clock, self._listen)
+
+    def _versions(self, ledger: Ledger, snapshot: Snapshot) -> list[Version]:
+        found = [self._read(ledger, snapshot, folder.name) for folder in version_folders(ledger.home)]
+        older = [legacy_version(ledger.advisor, name, folder) for name, folder in legacy_folders(ledger.home)]
+        return [version for version in found if version is not None] + older
+
+    def _get(self, ledger: Ledger, snapshot: Snapshot, name: str) -> Version:
+        if VERSION_NAME.fullmatch(name):
+            version = self._read(ledger, snapshot, name)
+            if version is not None:
+                return version
+        for older, folder in legacy_folders(ledger.home):
+            if older == name:
+                return legacy_version(ledger.advisor, name, folder)
+        known = ", ".join(version.version for version in self._versions(ledger, snapshot)) or "none yet"
+        half = VERSION_NAME.fullmatch(name) and (ledger.home / name).is_dir()
+        raise UnknownVersion(
+            f"'{ledger.advisor}' has no version '{name}'"
+            + (" yet: its folder is only half copied." if half else f" (known: {known})."),
+            "Copy it again, with its manifest.json." if half else "List them with `mondrian adapters list`.",
+        )
+
+    def _read(self, ledger: Ledger, snapshot: Snapshot, name: str) -> Version | None:
+        """The version of a folder; None when it is half-copied. One that is complete no more is quarantined."""
+        folder = ledger.home / name
+        known = snapshot.standing.states.get(name)
+        try:
+            data = (folder / MANIFEST).read_bytes()
+        except OSError:
+            data = b""
+        manifest = parse_manifest(data, ledger.advisor, name)
+        if manifest is None or not is_present(folder, manifest):
+            if known is None or not folder.is_dir():
+                return None
+            return Version(ledger.advisor, name, folder, manifest or {"version": name}, "quarantined")
+        digest = history.sha256(data)
+        state = known or first_state(manifest)
+        if snapshot.standing.manifests.get(name, digest) != digest:
+            state = "quarantined"
+        elif name == snapshot.champion:
+            state = "champion"
+        return Version(ledger.advisor, name, folder, manifest, state, digest, snapshot.standing.evaluations.get(name))
+
+    def _problems(self, snapshot: Snapshot, version: Version) -> tuple[str, ...]:
+        return soundness.problems(version, snapshot.standing.manifests.get(version.version))

@@ -1,0 +1,269 @@
+"""The registry of adapters: immutable versions, one champion per advisor, a history that can't be rewritten unseen."""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+from collections.abc import Mapping, Sequence
+from datetime import UTC
+from pathlib import Path
+from typing import Any
+
+from mondrian_core.errors import (
+    BadAdapter,
+    BadInput,
+    ChampionChanged,
+    DiskFull,
+    GateFailed,
+    MondrianError,
+    NothingToDo,
+)
+from mondrian_core.events import Noticed
+from mondrian_core.files import read_json, sync_folder
+from mondrian_core.registry import archive, history, intake, retention
+from mondrian_core.registry.ledger import INCOMING, REMOVED, Ledger, Snapshot, first_state
+from mondrian_core.registry.reading import Reading
+from mondrian_core.registry.version import MANIFEST, VERSION_NAME, State, Version, version_folders, version_name
+
+
+class Registry(Reading):
+    """The registry with its writing side.
+
+    Writers of one advisor take turns; each names the champion it knows of as `expected` (compare and swap). `actor` is
+    "person:<login>" or "flow:<run name>".
+    """
+
+    def register(self, advisor: str, folder: Path, manifest: Mapping[str, Any], state: State = "candidate", *,
+                 actor: str = "person", reason: str = "", attachments: Sequence[Path] = ()) -> Version:  # fmt: skip
+        """Copy an adapter's files, and reports beside them, to the next free version; all of it or nothing.
+
+        Raises:
+            BadAdapter: no weights, or files that may not come in.
+            DiskFull: nothing is left behind.
+        """
+        if state not in ("candidate", "rejected"):
+            raise BadInput(f"A version can't begin as {state}.", "Register it as candidate or rejected.")
+        files = intake.files_of(Path(folder), attachments)
+        ledger = self._ledger(advisor)
+        with ledger.writing(create=True) as snapshot:
+            name = version_name(self._next_number(ledger, snapshot))
+            incoming = ledger.home / f"{INCOMING}{secrets.token_hex(4)}"
+            facts = {"advisor": advisor, "version": name, "created_at": self._clock().astimezone(UTC).isoformat(),
+                     "registered_as": state}  # fmt: skip
+            try:
+                intake.write(incoming, files, {**manifest, **facts})
+                digest = history.sha256((incoming / MANIFEST).read_bytes())
+                incoming.rename(ledger.home / name)
+            except BaseException:
+                shutil.rmtree(incoming, ignore_errors=True)
+                raise
+            try:
+                sync_folder(ledger.home)
+                snapshot = ledger.note(snapshot, "register", version=name, actor=actor, reason=reason,
+                                       detail={"state": state, "manifest_sha256": digest})  # fmt: skip
+            except (OSError, MondrianError):
+                ledger.drop(ledger.home / name)
+                raise
+            return self._get(ledger, snapshot, name)
+
+    def promote(self, advisor: str, version: str, *, expected: str | None, actor: str, reason: str,
+                verdicts: Mapping[str, str] | None = None, forced: bool = False,
+                problems: Sequence[str] = ()) -> Version:  # fmt: skip
+        """Make `version` the champion, if the champion still is `expected` (None: the base alone).
+
+        It is hashed anew first; `problems` is what the models room found against the base.
+
+        Raises:
+            ChampionChanged: somebody else was first; nothing has changed.
+            GateFailed: its gates failed and it is not `forced` with a reason.
+            BadAdapter: it is damaged; it is in quarantine now.
+            NothingToDo: it is the champion already.
+        """
+        ledger = self._ledger(advisor)
+        with ledger.writing() as snapshot:
+            if snapshot.champion != expected:
+                raise ChampionChanged(advisor, expected, snapshot.champion)
+            chosen = self._get(ledger, snapshot, version)
+            if chosen.version == snapshot.champion and snapshot.trouble is None:
+                raise NothingToDo(f"{version} is the champion of '{advisor}' already.", "Nothing was changed.")
+            _refuse(chosen, forced, reason)
+            if found := (*self._problems(snapshot, chosen), *problems):
+                self._quarantine(ledger, snapshot, chosen.version, actor, "; ".join(found))
+                raise BadAdapter(
+                    f"{version} of '{advisor}' is damaged: {'; '.join(found)}.", "It is in quarantine now."
+                )
+            entry = ledger.move(snapshot, "promote", version, chosen.manifest_sha256, version=version, actor=actor,
+                                reason=reason, forced=forced, verdicts=dict(verdicts or chosen.verdicts))  # fmt: skip
+            return self._get(ledger, Snapshot(snapshot.chain.with_entry(entry), None), version)
+
+    def rollback(self, advisor: str, *, actor: str, reason: str, expected: str | None = None) -> Version | None:
+        """Back to the champion before this one that is still sound; None is the base alone.
+
+        Args:
+            expected: go back only if this is the champion, such as the version whose failures were counted.
+
+        Raises:
+            NothingToDo: nothing is promoted.
+            ChampionChanged: the champion is not `expected`.
+        """
+        ledger = self._ledger(advisor)
+        with ledger.writing() as snapshot:
+            leaving = snapshot.champion
+            if expected is not None and leaving != expected:
+                raise ChampionChanged(advisor, expected, leaving)
+            if leaving is None:
+                raise NothingToDo(f"Nothing is promoted for '{advisor}'.", "The base alone answers already.")
+            snapshot, target = self._fallback(ledger, snapshot, leaving)
+            entry = ledger.move(snapshot, "rollback", target.version if target else None,
+                                target.manifest_sha256 if target else "", version=leaving, actor=actor,
+                                reason=reason)  # fmt: skip
+            after = Snapshot(snapshot.chain.with_entry(entry), None)
+            return self._get(ledger, after, target.version) if target else None
+
+    def quarantine(self, advisor: str, version: str, *, actor: str, reason: str) -> Version | None:
+        """Never serve `version` again. When it is the champion, the pointer goes back. Gives the new champion."""
+        ledger = self._ledger(advisor)
+        with ledger.writing() as snapshot:
+            self._get(ledger, snapshot, version)
+            snapshot = self._quarantine(ledger, snapshot, version, actor, reason)
+            return self._get(ledger, snapshot, snapshot.champion) if snapshot.champion else None
+
+    def release(self, advisor: str, version: str, *, actor: str, reason: str) -> Version:
+        """Take a version that is sound again out of quarantine.
+
+        Raises:
+            BadAdapter: when it still is not.
+        """
+        ledger = self._ledger(advisor)
+        with ledger.writing() as snapshot:
+            chosen = self._get(ledger, snapshot, version)
+            if chosen.state != "quarantined":
+                raise NothingToDo(f"{version} of '{advisor}' is not in quarantine but {chosen.state}.")
+            if found := self._problems(snapshot, chosen):
+                raise BadAdapter(f"{version} of '{advisor}' is damaged: {'; '.join(found)}.", "Copy its files anew.")
+            state = first_state(chosen.manifest)
+            snapshot = ledger.note(snapshot, "release", version=version, actor=actor, reason=reason,
+                                   detail={"state": state})  # fmt: skip
+            return self._get(ledger, snapshot, version)
+
+    def reject(self, advisor: str, version: str, *, actor: str, reason: str) -> Version:
+        """Refuse a candidate by hand."""
+        ledger = self._ledger(advisor)
+        with ledger.writing() as snapshot:
+            chosen = self._get(ledger, snapshot, version)
+            if chosen.state not in ("candidate", "retired"):
+                raise BadInput(f"{version} of '{advisor}' is {chosen.state}.", "Only a candidate can be rejected.")
+            snapshot = ledger.note(snapshot, "reject", version=version, actor=actor, reason=reason)
+            return self._get(ledger, snapshot, version)
+
+    def record_evaluation(self, advisor: str, version: str, report: Mapping[str, Any], *, actor: str) -> Version:
+        """Write down the gates of a later evaluation; a candidate becomes rejected, or a rejected one a candidate."""
+        ledger = self._ledger(advisor)
+        with ledger.writing() as snapshot:
+            chosen = self._get(ledger, snapshot, version)
+            kept = {"verdict": report["verdict"], "gates": list(report["gates"])}
+            detail: dict[str, Any] = {"report": kept}
+            if chosen.state in ("candidate", "rejected"):
+                detail["state"] = "rejected" if report["verdict"] == "FAIL" else "candidate"
+            verdicts = {gate["name"]: gate["verdict"] for gate in report["gates"]}
+            snapshot = ledger.note(snapshot, "evaluate", version=version, actor=actor,
+                                   reason=f"gates: {kept['verdict']}", verdicts=verdicts, detail=detail)  # fmt: skip
+            return self._get(ledger, snapshot, version)
+
+    def export(self, advisor: str, version: str, out: Path) -> Path:
+        """Pack a sound version into `out`, a file or a folder to put `<advisor>-<version>.tar` in.
+
+        Raises:
+            BadAdapter: it is damaged, or belongs to an older layout.
+        """
+        chosen = self.get(advisor, version)
+        if not chosen.managed:
+            raise BadInput(f"{version} is of an older layout.", f"Copy {chosen.path}, or import it first.")
+        if found := self.verify(advisor, version):
+            raise BadAdapter(f"{version} of '{advisor}' is damaged: {'; '.join(found)}.", "It was not exported.")
+        return archive.pack(chosen, Path(out))
+
+    def import_from(self, advisor: str, source: Path, *, actor: str, reason: str = "") -> Version:
+        """Take in a folder (also of an older layout, or PEFT's) or an archive as a new candidate.
+
+        What its manifest says of its making is kept; gates passed elsewhere are not, they stay under "imported_from".
+        """
+        with archive.opened(Path(source)) as folder:
+            if found := intake.manifest_problems(folder):
+                raise BadAdapter(f"{source} is damaged: {'; '.join(found)}.", "Fetch it again; nothing was taken in.")
+            manifest = read_json(folder / MANIFEST) if (folder / MANIFEST).is_file() else {}
+            kept = {key: value for key, value in manifest.items() if key not in intake.OF_ITS_OLD_PLACE}
+            kept["imported_from"] = {"source": Path(source).name, **{
+                key: manifest[key] for key in ("advisor", "version", "created_at", "gate_report") if key in manifest
+            }}  # fmt: skip
+            return self.register(advisor, folder, kept, actor=actor, reason=reason or f"imported from {source}")
+
+    def prune(self, advisor: str, *, keep: int, actor: str, force: bool = False, dry_run: bool = False) -> list[str]:
+        """Delete what retention lets go (see `retention.removable`); gives the names."""
+        ledger = self._ledger(advisor)
+        if dry_run:
+            snapshot = ledger.snapshot()
+            return list(retention.removable(self._versions(ledger, snapshot), snapshot.standing, keep, force=force))
+        with ledger.writing() as snapshot:
+            names = retention.removable(self._versions(ledger, snapshot), snapshot.standing, keep, force=force)
+            for name in names:
+                hidden = ledger.home / f"{REMOVED}{name}"
+                (ledger.home / name).rename(hidden)
+                sync_folder(ledger.home)
+                snapshot = ledger.note(snapshot, "remove", version=name, actor=actor, reason=f"retention keeps {keep}",
+                                       forced=force)  # fmt: skip
+                shutil.rmtree(hidden)
+        return list(names)
+
+    # --- steps of the writers -----------------------------------------------------------------------------------------
+
+    def _next_number(self, ledger: Ledger, snapshot: Snapshot) -> int:
+        used = [folder.name for folder in version_folders(ledger.home)]
+        used += [entry.version for entry in snapshot.chain.entries if entry.version]
+        return max((int(name[1:]) for name in used if VERSION_NAME.fullmatch(name)), default=0) + 1
+
+    def _fallback(self, ledger: Ledger, snapshot: Snapshot, leaving: str) -> tuple[Snapshot, Version | None]:
+        """The newest earlier champion that is sound; those that are not go into quarantine on the way."""
+        for name in reversed(snapshot.standing.champions[:-1]):
+            if name is None:
+                return snapshot, None
+            version = self._read(ledger, snapshot, name) if name != leaving else None
+            if version is None or version.state == "quarantined":
+                continue
+            found = self._problems(snapshot, version)
+            if not found:
+                return snapshot, version
+            try:
+                snapshot = ledger.note(snapshot, "quarantine", version=name, actor="registry", reason="; ".join(found))
+            except DiskFull as error:  # going back matters more than the note
+                self._listen(Noticed("registry", f"{name} is damaged, which could not be written down. {error}"))
+        return snapshot, None
+
+    def _quarantine(self, ledger: Ledger, snapshot: Snapshot, name: str, actor: str, reason: str) -> Snapshot:
+        if name != snapshot.champion:
+            return ledger.note(snapshot, "quarantine", version=name, actor=actor, reason=reason)
+        snapshot, target = self._fallback(ledger, snapshot, name)
+        entry = ledger.move(snapshot, "quarantine", target.version if target else None,
+                            target.manifest_sha256 if target else "", version=name, actor=actor,
+                            reason=reason)  # fmt: skip
+        return Snapshot(snapshot.chain.with_entry(entry), None)
+
+
+def _refuse(version: Version, forced: bool, reason: str) -> None:
+    """The rules that no caller gets around; `decision.check_promotable` adds those for promotions by hand."""
+    if not version.managed:
+        raise BadInput(
+            f"'{version.version}' lies in an older layout and has no manifest.",
+            f"Take it in first: `mondrian adapters import --advisor {version.advisor} {version.path}`.",
+        )
+    if version.state == "quarantined":
+        raise BadAdapter(
+            f"{version.version} is in quarantine.", "`mondrian adapters verify` says what is wrong with it."
+        )
+    if (version.state == "rejected" or version.verdict == "FAIL") and not forced:
+        raise GateFailed(
+            f"The gates refused {version.version} of '{version.advisor}'.",
+            'To promote it all the same, add --force --reason "..."; the reason goes into the history.',
+        )
+    if forced and not reason.strip():
+        raise BadInput("A forced promotion needs a reason.", 'Add --reason "..."; it goes into the history.')

@@ -1,0 +1,35 @@
+"""Which old versions may go: a plan as a value."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from mondrian_core.registry.history import Standing
+from mondrian_core.registry.version import Version
+
+
+def removable(versions: Sequence[Version], standing: Standing, keep: int, *, force: bool = False) -> tuple[str, ...]:
+    """Names of the versions that retention would delete, oldest first.
+
+    Kept are the champion, the newest `keep` of the rest, parents of the champion, and every version that a rollback may
+    return to (those go only with `force`). Quarantined versions are evidence and stay as well.
+    """
+    champion = standing.champions[-1]
+    kept = {
+        version.version for version in versions if not version.managed or version.state in ("champion", "quarantined")
+    }
+    kept |= {champion} if champion else set()
+    if not force:
+        kept |= {name for name in standing.champions if name} | set(_ancestors(versions, champion))
+    rest = [version.version for version in sorted(versions, key=lambda v: v.number) if version.version not in kept]
+    return tuple(rest[: max(0, len(rest) - max(0, keep))])
+
+
+def _ancestors(versions: Iterable[Version], start: str | None) -> list[str]:
+    parents = {version.version: version.parent for version in versions}
+    line: list[str] = []
+    name = parents.get(start) if start else None
+    while name is not None and name not in line:
+        line.append(name)
+        name = parents.get(name)
+    return line

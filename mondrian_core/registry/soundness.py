@@ -1,0 +1,147 @@
+"""Is a version still what was registered? Hashes against the manifest, and the LoRA arrays against their configuration.
+
+Nothing is ever unpickled: weights are safetensors, read by that library alone. Whether the keys fit a base model is the
+models room's question; its answer is passed to the registry as `problems`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mondrian_core.files import sha256_of
+from mondrian_core.registry.version import CONFIG, MANIFEST, Version, weights_name
+
+# How A and B are spelled, and which of their axes is the rank: mlx-vlm's, its older way, PEFT's.
+_SPELLINGS = ((".lora_a", ".lora_b", -1, -2), (".A", ".B", -1, -2), (".lora_A.weight", ".lora_B.weight", 0, 1))
+_MOST = 3  # examples named in one problem
+
+
+def file_problems(version: Version, recorded_sha256: str | None) -> tuple[str, ...]:
+    """What differs from the manifest: missing, changed and unlisted files, or an edited manifest."""
+    found: list[str] = []
+    if recorded_sha256 and sha256_of(version.path / MANIFEST) != recorded_sha256:
+        found.append(f"{MANIFEST} was changed after registration")
+    for name, facts in version.manifest["files"].items():
+        path = version.path / name
+        try:
+            size, expected = path.stat().st_size, facts["bytes"]
+            if size != expected:
+                found.append(f"{name} has {size} bytes instead of {expected}")
+            elif sha256_of(path) != facts["sha256"]:
+                found.append(f"{name} doesn't match its SHA-256")
+        except FileNotFoundError:
+            found.append(f"{name} is missing")
+        except (OSError, KeyError, TypeError) as error:
+            found.append(f"{name} can't be checked: {error}")
+    listed = {MANIFEST, *version.manifest["files"]}
+    there = sorted(path.name for path in version.path.iterdir() if not path.name.startswith("."))
+    return (*found, *(f"{name} is not listed in {MANIFEST}" for name in there if name not in listed))
+
+
+def array_problems(folder: Path) -> tuple[str, ...]:
+    """What is wrong with the LoRA arrays: unreadable, not finite, unpaired, other rank than the configuration's."""
+    weights = folder / weights_name(folder)
+    try:
+        config = json.loads((folder / CONFIG).read_bytes())
+        if not isinstance(config, dict):
+            raise ValueError("no object")
+    except (OSError, ValueError) as error:
+        return (f"{CONFIG} can't be read: {error}",)
+    try:
+        arrays = read_arrays(weights)
+    except (OSError, ValueError) as error:
+        return (f"{weights.name} can't be read: {error}",)
+    found = [*_not_finite(arrays)]
+    if config.get("fine_tune_type", "lora") != "full":
+        found += _shape_problems({name: array["shape"] for name, array in arrays.items()}, _rank(config))
+    return tuple(found)
+
+
+def read_arrays(weights: Path) -> dict[str, Mapping[str, Any]]:
+    """By array name: "shape", "dtype" and "data" (bytes) of a safetensors file.
+
+    Raises:
+        ValueError: when it is none.
+    """
+    from safetensors import SafetensorError, deserialize
+
+    try:
+        return {name: entry for name, entry in deserialize(weights.read_bytes()) if name != "__metadata__"}
+    except SafetensorError as error:
+        raise ValueError(str(error)) from None
+
+
+def _rank(config: Mapping[str, Any]) -> int | None:
+    rank = (config.get("lora_parameters") or {}).get("rank", config.get("rank", config.get("r")))
+    return rank if isinstance(rank, int) else None
+
+
+def _not_finite(arrays: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    import numpy as np
+
+    # A float is no number when all bits of its exponent are set; bfloat16 has no numpy type.
+    exponents = {
+        "F64": (np.uint64, 0x7FF0000000000000),
+        "F32": (np.uint32, 0x7F800000),
+        "F16": (np.uint16, 0x7C00),
+        "BF16": (np.uint16, 0x7F80),
+    }
+    bad = []
+    for name, array in arrays.items():
+        if array["dtype"] not in exponents:
+            bad.append(f"{name} ({array['dtype']})")
+            continue
+        kind, mask = exponents[array["dtype"]]
+        bits = np.frombuffer(array["data"], dtype=kind)
+        if bool(np.any((bits & kind(mask)) == kind(mask))):
+            bad.append(name)
+    return [f"values that are no finite floats: {_some(bad)}"] if bad else []
+
+
+def _shape_problems(shapes: Mapping[str, list[int]], rank: int | None) -> list[str]:
+    pairs, unpaired = _pairs(shapes)
+    wrong = []
+    for first, second, axis, other_axis in pairs:
+        a, b = shapes[first], shapes[second]
+        if len(a) < 2 or len(b) < 2 or a[axis] != b[other_axis] or (rank is not None and a[axis] != rank):
+            wrong.append(f"{first} {a} with {b}")
+    found = []
+    if unpaired:
+        found.append(f"A without B, or B without A: {_some(unpaired)}")
+    if wrong:
+        found.append(f"shapes that don't fit rank {rank}: {_some(wrong)}")
+    return found if pairs or found else ["no LoRA arrays"]
+
+
+def _pairs(names: Mapping[str, Any]) -> tuple[list[tuple[str, str, int, int]], list[str]]:
+    """(A, B, axis of the rank in A, in B) of every pair, and the arrays that miss their other half."""
+    pairs, unpaired = [], []
+    for name in names:
+        for first, second, axis, other_axis in _SPELLINGS:
+            if name.endswith(first):
+                other = name.removesuffix(first) + second
+                if other in names:
+                    pairs.append((name, other, axis, other_axis))
+                else:
+                    unpaired.append(name)
+            elif name.endswith(second) and name.removesuffix(second) + first not in names:
+                unpaired.append(name)
+    return pairs, unpaired
+
+
+def _some(names: list[str]) -> str:
+    more = len(names) - _MOST
+    return ", ".join(names[:_MOST]) + (f" and {more} more" if more > 0 else "")
+
+
+def problems(version: Version, recorded_sha256: str | None) -> tuple[str, ...]:
+    """Everything that speaks against serving `version`; () is sound. A legacy version has no manifest to hold it to."""
+    if not version.managed:
+        return array_problems(version.path)
+    if "files" not in version.manifest:
+        return (f"{MANIFEST} is missing or damaged",)
+    found = file_problems(version, recorded_sha256)
+    return found or array_problems(version.path)

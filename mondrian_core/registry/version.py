@@ -1,0 +1,155 @@
+"""A version of an adapter as it lies on disk: names, files, manifest.
+
+    adapters/<advisor>/v0001/   adapters.safetensors, adapter_config.json, reports ..., manifest.json (written last)
+
+A folder without a complete manifest is no version: it is half-copied. The older layouts, weights flat in the advisor's
+folder or in a hand-named one, MLX's or PEFT's, are read as versions in the state "legacy" that can only be imported.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+State = Literal["candidate", "champion", "retired", "rejected", "quarantined", "legacy"]
+
+VERSION_NAME = re.compile(r"v\d{4,9}")
+MANIFEST = "manifest.json"
+WEIGHTS = "adapters.safetensors"
+PEFT_WEIGHTS = "adapter_model.safetensors"
+CONFIG = "adapter_config.json"
+FLAT = "legacy"
+FORMAT = 1
+
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
+
+
+@dataclass(frozen=True)
+class Version:
+    """One version. `manifest` never changes; `state` is derived from the pointer and the history.
+
+    Attributes:
+        path: the folder; plain mlx-vlm loads it as an adapter path.
+        manifest_sha256: SHA-256 of the manifest's bytes; "" for a legacy version.
+        evaluation: the newest gate report that was recorded after registration, if any.
+    """
+
+    advisor: str
+    version: str
+    path: Path
+    manifest: Mapping[str, Any]
+    state: State
+    manifest_sha256: str = ""
+    evaluation: Mapping[str, Any] | None = field(default=None, compare=False)
+
+    @property
+    def report(self) -> Mapping[str, Any] | None:
+        """The gate report, {"verdict", "gates", ...}; None when the version was never measured."""
+        return self.evaluation or self.manifest.get("gate_report")
+
+    @property
+    def verdict(self) -> str | None:
+        """PASS, FAIL, INCONCLUSIVE, or None without a report."""
+        return (self.report or {}).get("verdict")
+
+    @property
+    def verdicts(self) -> dict[str, str]:
+        """Verdict by gate name."""
+        return {gate["name"]: gate["verdict"] for gate in (self.report or {}).get("gates", [])}
+
+    @property
+    def parent(self) -> str | None:
+        """The champion when this version was trained."""
+        return self.manifest.get("parent")
+
+    @property
+    def base_fingerprint(self) -> str | None:
+        """Fingerprint of the base model it was trained on."""
+        return (self.manifest.get("base") or {}).get("fingerprint")
+
+    @property
+    def managed(self) -> bool:
+        """True for v0001, v0002, ...; False for what older layouts left."""
+        return bool(VERSION_NAME.fullmatch(self.version))
+
+    @property
+    def weights(self) -> Path:
+        """The file with the LoRA arrays, MLX's or PEFT's."""
+        return self.path / weights_name(self.path)
+
+    @cached_property
+    def number(self) -> int:
+        """7 for v0007; 0 for a legacy version."""
+        return int(self.version[1:]) if self.managed else 0
+
+
+def weights_name(folder: Path) -> str:
+    """Name of the weights file that `folder` holds; MLX's when it holds neither."""
+    return PEFT_WEIGHTS if not (folder / WEIGHTS).exists() and (folder / PEFT_WEIGHTS).exists() else WEIGHTS
+
+
+def version_name(number: int) -> str:
+    """v0007 for 7."""
+    return f"v{number:04d}"
+
+
+def is_plain_name(name: object) -> bool:
+    """True for a file name that can't leave its folder and hides from nobody."""
+    return isinstance(name, str) and bool(_PLAIN_NAME.fullmatch(name))
+
+
+def parse_manifest(data: bytes, advisor: str, version: str) -> dict[str, Any] | None:
+    """The manifest when it is complete and belongs to this folder, else None."""
+    try:
+        value = json.loads(data)
+    except ValueError:
+        return None
+    if not isinstance(value, dict) or value.get("advisor") != advisor or value.get("version") != version:
+        return None
+    files = value.get("files")
+    named = isinstance(files, dict) and bool(files) and all(is_plain_name(name) for name in files)
+    return value if named else None
+
+
+def version_folders(home: Path) -> Iterator[Path]:
+    """Folders named like a version, half-copied ones included, in the order of their numbers."""
+    if home.is_dir():
+        found = [path for path in home.iterdir() if VERSION_NAME.fullmatch(path.name) and path.is_dir()]
+        yield from sorted(found, key=lambda path: int(path.name[1:]))
+
+
+def is_present(folder: Path, manifest: Mapping[str, Any]) -> bool:
+    """True when every file of the manifest is there with its size (no hashing)."""
+    for name, facts in manifest["files"].items():
+        try:
+            if (folder / name).stat().st_size != facts["bytes"]:
+                return False
+        except (OSError, KeyError, TypeError):
+            return False
+    return True
+
+
+def legacy_folders(home: Path) -> Iterator[tuple[str, Path]]:
+    """(name, folder) of adapters in older layouts: flat in the advisor's folder, or in folders named by hand."""
+    if not home.is_dir():
+        return
+    folders = [(FLAT, home)]
+    folders += sorted(
+        (path.name, path)
+        for path in home.iterdir()
+        if is_plain_name(path.name) and path.is_dir() and not VERSION_NAME.fullmatch(path.name) and path.name != FLAT
+    )
+    for name, folder in folders:
+        if (folder / WEIGHTS).is_file() or (folder / PEFT_WEIGHTS).is_file():
+            yield name, folder
+
+
+def legacy_version(advisor: str, name: str, folder: Path) -> Version:
+    """A version of an older layout; its manifest says only what can be seen."""
+    kind = "peft" if weights_name(folder) == PEFT_WEIGHTS else "mlx-vlm"
+    return Version(advisor, name, folder, {"advisor": advisor, "version": name, "layout": kind}, "legacy")

@@ -1,0 +1,69 @@
+"""Adapters small enough to write by the hundred, and a registry to put them in."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from mondrian_core.registry import Registry
+
+RANK = 4
+MODULE = "language_model.model.layers.0.self_attn.q_proj"
+GATES = ("integrity", "effect", "format_compliance", "latency_overhead", "score_error")
+
+
+def write_adapter(folder: Path, seed: int = 0, *, rank: int = RANK, fill: float | None = None) -> Path:
+    """An adapter of one module, as mlx-vlm writes it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(seed)
+    first = rng.normal(size=(8, rank)).astype(np.float32)
+    second = rng.normal(size=(rank, 8)).astype(np.float32)
+    if fill is not None:
+        second[0, 0] = fill
+    save_file({f"{MODULE}.lora_a": first, f"{MODULE}.lora_b": second}, folder / "adapters.safetensors")
+    config = {"fine_tune_type": "lora", "num_layers": -1,
+              "lora_parameters": {"rank": RANK, "scale": 2.0, "dropout": 0.0, "keys": [MODULE]}}  # fmt: skip
+    (folder / "adapter_config.json").write_text(json.dumps(config))
+    return folder
+
+
+def gate_report(verdict: str = "PASS", **others: str) -> dict[str, Any]:
+    """A report in which every required gate says `verdict`, but for those named."""
+    gates = [{"name": name, "verdict": others.get(name, verdict), "sentence": f"{name} was seen."} for name in GATES]
+    return {"verdict": verdict, "gates": gates, "metrics": {}}
+
+
+def manifest(verdict: str = "PASS", **values: Any) -> dict[str, Any]:
+    """What the stages hand over."""
+    return {"run": "run-1", "base": {"name": "mini", "fingerprint": "f" * 64}, "parent": None, "seed": 0,
+            "gate_report": gate_report(verdict), **values}  # fmt: skip
+
+
+@pytest.fixture
+def adapter(tmp_path: Path) -> Path:
+    """A folder as training leaves it."""
+    return write_adapter(tmp_path / "trained")
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> Registry:
+    """An empty registry."""
+    return Registry(tmp_path / "adapters")
+
+
+@pytest.fixture
+def filled(registry: Registry, adapter: Path) -> Registry:
+    """Three versions of ansel, v0001 the champion."""
+    for seed in range(3):
+        registry.register("ansel", write_adapter(adapter, seed), manifest(), actor="person:test")
+    registry.promote("ansel", "v0001", expected=None, actor="person:test", reason="first", verdicts={})
+    return registry
+
+
+Damage = Callable[[Path], None]
