@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from argparse import Namespace
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -107,24 +106,19 @@ def promote(options: Namespace) -> int:
     registry = _registry(options)
     version = registry.get(options.advisor, options.version)
     check_promotable(version, force=options.force, reason=options.reason)
-    champion = registry.champion(options.advisor)
-    registry.promote(options.advisor, version.version, expected=champion.version if champion else None,
-                     actor=person(), reason=options.reason or "promoted by hand",
-                     verdicts=verdicts_of(version.manifest), forced=options.force)  # fmt: skip
-    return _tell_change(options, champion.version if champion else None, version.version)
-
-
-def verdicts_of(manifest: dict[str, Any]) -> dict[str, str]:
-    """Verdict by gate name."""
-    return {gate["name"]: gate["verdict"] for gate in (manifest.get("gate_report") or {}).get("gates", [])}
+    before = registry.current(options.advisor)
+    registry.promote(options.advisor, version.version, expected=before, actor=person(),
+                     reason=options.reason or "promoted by hand", verdicts=version.verdicts,
+                     forced=options.force)  # fmt: skip
+    return _tell_change(options, before, version.version)
 
 
 def rollback(options: Namespace) -> int:
     """Back to the previous champion, in one step; needs neither Prefect nor the service."""
     registry = _registry(options)
-    champion = registry.champion(options.advisor)
+    before = registry.current(options.advisor)
     restored = registry.rollback(options.advisor, actor=person(), reason=options.reason or "rolled back by hand")
-    return _tell_change(options, champion.version if champion else None, restored.version if restored else None)
+    return _tell_change(options, before, restored.version if restored else None)
 
 
 def _tell_change(options: Namespace, before: str | None, after: str | None) -> int:

@@ -77,12 +77,11 @@ def test_promote_compares_and_swaps(filled: Registry) -> None:
 
 
 def test_history_says_who_why_from_to_and_verdicts(filled: Registry) -> None:
-    filled.promote(
-        "ansel", "v0002", expected="v0001", actor="flow:brave-otter", reason="better", verdicts={"effect": "PASS"}
-    )
+    seen = {"effect": "PASS"}
+    filled.promote("ansel", "v0002", expected="v0001", actor="flow:brave-otter", reason="better", verdicts=seen)
     entry = filled.history("ansel")[-1]
     assert (entry.event, entry.before, entry.after) == ("promote", "v0001", "v0002")
-    assert (entry.actor, entry.reason, entry.verdicts) == ("flow:brave-otter", "better", {"effect": "PASS"})
+    assert (entry.actor, entry.reason, entry.verdicts) == ("flow:brave-otter", "better", seen)
     pointer = json.loads((filled.root / "ansel" / "promoted.json").read_text())
     assert (pointer["version"], pointer["previous"]) == ("v0002", "v0001")
 
@@ -224,21 +223,21 @@ def test_an_archive_can_not_leave_its_folder(registry: Registry, tmp_path: Path)
     import io
     import tarfile
 
-    def archive(name: str, kind: bytes = tarfile.REGTYPE, link: str = "") -> Path:
-        path = tmp_path / "evil.tar"
+    entries = [
+        ("../../x.json", tarfile.REGTYPE, ""),
+        ("/etc/x.json", tarfile.REGTYPE, ""),
+        ("v/.hidden", tarfile.REGTYPE, ""),
+        ("v/adapters.safetensors", tarfile.SYMTYPE, "/etc/passwd"),
+        ("v/adapters.safetensors", tarfile.LNKTYPE, "../../x"),
+        ("v/adapters.safetensors", tarfile.CHRTYPE, ""),
+    ]
+    for number, (name, kind, link) in enumerate(entries):
+        path = tmp_path / f"{number}.tar"
         with tarfile.open(path, "w") as tar:
             info = tarfile.TarInfo(name)
-            info.type, info.linkname, info.size = kind, link, 0 if link else 3
+            info.type, info.linkname, info.size = kind, link, 3 if kind == tarfile.REGTYPE else 0
             tar.addfile(info, io.BytesIO(b"abc"))
-        return path
-
-    evil = [
-        archive("../../x.json"),
-        archive("/etc/x.json"),
-        archive("v/adapters.safetensors", tarfile.SYMTYPE, "/etc/x"),
-    ]
-    for path in evil:
-        with pytest.raises(BadAdapter):
+        with pytest.raises(BadAdapter, match="no plain file"):
             registry.import_from("ansel", path, actor="a")
     with pytest.raises(BadAdapter):
         registry.import_from("ansel", tmp_path / "missing.tar", actor="a")
