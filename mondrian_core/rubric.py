@@ -215,7 +215,7 @@ def read_lenient(text: str) -> Reading:
     try:
         answer = _load_object(body)
     except Unparsable as first:
-        without = re.sub(r",(\s*[}\]])", r"\1", body)
+        without = _TRAILING_COMMA.sub(lambda match: match.group("text") or "", body)
         if without == body:
             raise
         try:
@@ -230,6 +230,9 @@ def read_lenient(text: str) -> Reading:
 
 _ANSWER_KEYS = {"dimensional_analysis", "overall_grade", "advisor_notes"}
 _ENTRY_KEYS = {"score", "comment", "recommendation"}
+# A string is matched whole, so that a comma inside one is never taken for a trailing comma.
+_TRAILING_COMMA = re.compile(r'(?P<text>"(?:[^"\\]|\\.)*")|,(?=\s*[}\]])', re.DOTALL)
+_BRACE = re.compile(r'"(?:[^"\\]|\\.)*"?|[{}]', re.DOTALL)
 _FENCE = re.compile(r"```(?:json)?\s*\n(.*?)\n?\s*```", re.DOTALL)
 
 
@@ -238,9 +241,12 @@ def _load_object(text: str) -> dict[str, Any]:
     if not stripped:
         raise Unparsable("empty")
     try:
-        answer = json.loads(stripped, parse_constant=_refuse_constant)
+        answer = json.loads(stripped, parse_constant=_refuse_constant, object_pairs_hook=_each_key_once)
     except (json.JSONDecodeError, RecursionError) as error:
-        raise Unparsable("cut" if _ends_early(stripped, error) else "not_json", str(error)) from None
+        cut = stripped.startswith("{") and _object_end(stripped) is None
+        raise Unparsable("cut" if cut else "not_json", str(error)) from None
+    except Unparsable:
+        raise
     except ValueError as error:
         raise Unparsable("not_json", str(error)) from None
     if not isinstance(answer, dict):
@@ -248,11 +254,23 @@ def _load_object(text: str) -> dict[str, Any]:
     return answer
 
 
-def _ends_early(text: str, error: Exception) -> bool:
-    """True when an object began and the text stopped before it was closed."""
-    if not text.startswith("{") or text.endswith("}") or "Extra data" in str(error):
-        return False
-    return "Unterminated string" in str(error) or getattr(error, "pos", 0) >= len(text) - 1
+def _object_end(text: str) -> int | None:
+    """Where the object that begins at `text[0]` ends (index after its brace); None when it is never closed."""
+    depth = 0
+    for token in _BRACE.finditer(text):
+        depth += {"{": 1, "}": -1}.get(token.group(), 0)
+        if depth == 0:
+            return token.end()
+    return None
+
+
+def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """`json` keeps the last of two equal keys in silence; which one was meant, nobody knows."""
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        twice = next(key for index, (key, _) in enumerate(pairs) if key in dict(pairs[:index]))
+        raise Unparsable("wrong_keys", f"'{twice}' is given twice")
+    return values
 
 
 def _refuse_constant(name: str) -> float:
@@ -264,10 +282,11 @@ def _unwrap(text: str, repairs: list[str]) -> str:
     if fenced:
         repairs.append("fence")
         return fenced.group(1)
-    start, end = text.find("{"), text.rfind("}")
+    start = text.find("{")
     if start < 0:
         return text
-    body = text[start : end + 1] if end > start else text[start:]
+    body = text[start:]
+    body = body[: _object_end(body)]
     if body.strip() != text.strip():
         repairs.append("surrounding_text")
     return body

@@ -379,8 +379,11 @@ def _connect_to_write(path: Path, busy_seconds: float) -> sqlite3.Connection:
 def _connect_to_read(path: Path, busy_seconds: float) -> sqlite3.Connection:
     """A connection that can't write; `immutable` where a WAL database lies in a folder that can't be written."""
     address = path.absolute().as_uri() + "?mode=ro"
-    options = {"uri": True, "timeout": busy_seconds, "isolation_level": None, "check_same_thread": False}
-    connection = sqlite3.connect(address, **options)  # type: ignore[call-overload]
+
+    def connect(uri: str) -> sqlite3.Connection:
+        return sqlite3.connect(uri, uri=True, timeout=busy_seconds, isolation_level=None, check_same_thread=False)
+
+    connection = connect(address)
     try:
         connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
     except sqlite3.OperationalError as error:
@@ -389,7 +392,7 @@ def _connect_to_read(path: Path, busy_seconds: float) -> sqlite3.Connection:
         if "unable to open" not in str(error) or (journal.exists() and journal.stat().st_size):
             with translated(path):
                 raise
-        connection = sqlite3.connect(address + "&immutable=1", **options)  # type: ignore[call-overload]
+        connection = connect(address + "&immutable=1")
     return connection
 
 

@@ -22,9 +22,9 @@ def card_of(facts: Mapping[str, Any]) -> str:
         "|---|---:|---:|",
         *(f"| {split} | {facts['photographs'][split]} | {facts['rows'][split]} |" for split in splits),
         "",
-        "Rows beyond the photographs are variants (mirrored, +-exposure, slightly cropped); only training has them, and "
-        "every photograph weighs the same. Fractional scores are kept in the column `scores`; the taught answer has whole "
-        "ones.",
+        "Rows beyond the photographs are variants (mirrored, +-exposure, slightly cropped). Only training has "
+        "them, and every photograph weighs the same. Fractional scores are kept in the column `scores`; the taught "
+        "answer has whole ones.",
         "",
         "## Scores",
         "",
@@ -40,8 +40,8 @@ def card_of(facts: Mapping[str, Any]) -> str:
         "",
         "## Rights",
         "",
-        "Photographs and critiques belong to those who made them. Nothing here records a licence; don't pass the dataset "
-        "on without asking. Metadata of the photographs (place, device, time) is not in it.",
+        "Photographs and critiques belong to those who made them. Nothing here records a licence; don't pass it on "
+        "without asking. Metadata of the photographs (place, device, time) is not in it.",
     ]
     return "\n".join(lines) + "\n"
 

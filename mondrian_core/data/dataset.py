@@ -238,7 +238,7 @@ def _publish(path: Path, examples: Sequence[Example], voice: Voice, facts: dict[
 
 
 def _rename(building: Path, path: Path) -> None:
-    """A finished version of the same digest (another process was first) stays; a folder without a manifest gives way."""
+    """A finished version that another process put there first stays; a folder without a manifest gives way."""
     if path.exists() and not (path / MANIFEST).is_file():
         path.rename(building.with_name(f"{building.name}-unfinished"))
         shutil.rmtree(building.with_name(f"{building.name}-unfinished"))

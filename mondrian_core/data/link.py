@@ -93,7 +93,7 @@ def link(store: Store, workspace: Path, advisor: str, listen: Listener = ignore)
 
 def choose(candidates: Sequence[Candidate],
            keys: Sequence[str]) -> tuple[list[Candidate], list[LeftOut]]:  # fmt: skip
-    """One critique for each photograph (`keys` are equal for equal photographs), by the module's rule; order is kept."""
+    """One critique per photograph (equal `keys` are equal photographs), by the module's rule; order is kept."""
     by_photograph: dict[str, list[Candidate]] = {}
     for candidate, key in zip(candidates, keys, strict=True):
         by_photograph.setdefault(key, []).append(candidate)

@@ -1,0 +1,251 @@
+"""The rubric's readers and its one spelling."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+import pytest
+from hypothesis import given, strategies as st
+
+from mondrian_core.rubric import (
+    DIMENSIONS,
+    REASONS,
+    TITLES,
+    Assessment,
+    Critique,
+    Unparsable,
+    canonical,
+    dimension_of,
+    grade_of,
+    json_schema,
+    make_critique,
+    mean_score,
+    plain_number,
+    read_lenient,
+    read_strict,
+    whole_score,
+)
+
+comments = st.text(min_size=1, max_size=60).filter(lambda text: text.strip())
+whole = st.integers(0, 10)
+halves = st.integers(0, 20).map(lambda value: value / 2)
+
+
+@st.composite
+def critiques(draw: st.DrawFn, scores: st.SearchStrategy[float] = whole) -> Critique:
+    given_scores = {name: draw(scores) for name in DIMENSIONS}
+    return make_critique(given_scores, {name: draw(comments) for name in DIMENSIONS})
+
+
+def example() -> dict[str, Any]:
+    return make_critique(dict.fromkeys(DIMENSIONS, 7), dict.fromkeys(DIMENSIONS, "Level.")).as_dict()
+
+
+def reason_of(text: str, read: Any = read_strict) -> str:
+    with pytest.raises(Unparsable) as caught:
+        read(text)
+    return caught.value.reason
+
+
+@given(critiques())
+def test_what_is_written_is_read_back(critique: Critique) -> None:
+    text = canonical(critique)
+    assert text.isascii()
+    assert canonical(read_strict(text)) == text
+    assert read_lenient(text).repairs == ()
+    assert canonical(read_lenient(text).critique) == text
+
+
+@given(critiques(halves))
+def test_fractions_survive(critique: Critique) -> None:
+    assert read_strict(canonical(critique)).scores == critique.scores
+
+
+@given(critiques(), st.integers(1, 400))
+def test_no_prefix_of_an_answer_is_an_answer(critique: Critique, cut: int) -> None:
+    text = canonical(critique)
+    kept = text[: max(0, len(text) - cut)]
+    expected = "cut" if kept else "empty"
+    assert reason_of(kept) == expected
+    assert reason_of(kept, read_lenient) == expected
+    assert not kept or reason_of("Here it is: " + kept, read_lenient) == "cut"
+
+
+@given(st.text(max_size=200))
+def test_any_text_is_read_or_refused(text: str) -> None:
+    for read in (read_strict, read_lenient):
+        try:
+            read(text)
+        except Unparsable as error:
+            assert error.reason in REASONS  # noqa: PT017
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(
+        ["score", "comment", "dimensions", "name", "overall_grade", "overall_score", *DIMENSIONS]), inner, max_size=4),
+    max_leaves=12,
+)  # fmt: skip
+
+
+@given(st.dictionaries(st.sampled_from([*DIMENSIONS, "x"]), json_values), json_values)
+def test_any_json_is_read_or_refused(dimensions: dict[str, Any], grade: Any) -> None:
+    for answer in ({"dimensional_analysis": dimensions, "overall_grade": grade},
+                   {"dimensions": grade, "overall_score": grade},
+                   {"dimensional_analysis": grade, "overall_grade": "5.0"}):  # fmt: skip
+        for read in (read_strict, read_lenient):
+            try:
+                read(json.dumps(answer))
+            except Unparsable as error:
+                assert error.reason in REASONS  # noqa: PT017
+
+
+def test_the_readers_refuse_with_the_reason() -> None:
+    answer = example()
+    assert reason_of("") == "empty"
+    assert reason_of("   \n") == "empty"
+    assert reason_of(canonical_text(answer)[:200]) == "cut"
+    assert reason_of("A fine photograph.") == "not_json"
+    assert reason_of("[1, 2]") == "not_json"
+    assert reason_of(canonical_text({**answer, "mood": "calm"})) == "wrong_keys"
+    assert reason_of(canonical_text({**answer, "overall_grade": "2.0"})) == "grade_inconsistent"
+    assert reason_of(canonical_text({**answer, "overall_grade": 7.0})) == "bad_grade"
+    assert reason_of(canonical_text(answer) + " Enjoy!") == "not_json"
+    assert reason_of(changed(answer, score=11)) == "score_out_of_range"
+    assert reason_of(changed(answer, score=-1)) == "score_out_of_range"
+    assert reason_of(changed(answer, score="7")) == "bad_score"
+    assert reason_of(changed(answer, score=True)) == "bad_score"
+    assert reason_of(changed(answer, score=None)) == "bad_score"
+    assert reason_of(changed(answer, comment=" ")) == "no_comment"
+    assert reason_of(f"```json\n{canonical_text(answer)}\n```") == "not_json"
+
+
+def test_not_a_number_is_no_score() -> None:
+    text = canonical_text(example()).replace('"score": 7', '"score": NaN', 1)
+    assert reason_of(text) == "not_json"
+    assert reason_of(text, read_lenient) == "not_json"
+    assert reason_of(canonical_text(example()).replace('"score": 7', '"score": 1e999', 1)) == "bad_score"
+
+
+def test_a_key_given_twice_is_refused() -> None:
+    """`json.loads` keeps the last of two equal keys in silence; the first may have been the one that was meant."""
+    text = canonical_text(example())
+    twice = text.replace('{"score": 7,', '{"score": 2, "score": 7,', 1)
+    assert reason_of(twice) == "wrong_keys"
+
+
+def canonical_text(answer: dict[str, Any]) -> str:
+    return json.dumps(answer)
+
+
+def changed(answer: dict[str, Any], **entry: Any) -> str:
+    dimensions = {**answer["dimensional_analysis"]}
+    dimensions["lighting"] = {**dimensions["lighting"], **entry}
+    return canonical_text({**answer, "dimensional_analysis": dimensions})
+
+
+def test_the_order_of_the_dimensions_counts_for_the_strict_reader_only() -> None:
+    answer = example()
+    answer["dimensional_analysis"] = dict(reversed(answer["dimensional_analysis"].items()))
+    assert reason_of(canonical_text(answer)) == "missing_dimensions"
+    assert read_lenient(canonical_text(answer)).critique.scores == dict.fromkeys(DIMENSIONS, 7)
+
+
+def older_form() -> dict[str, Any]:
+    return {
+        "image_description": "A valley.",
+        "dimensions": [{"name": TITLES[name], "score": "7.5", "comment": "Level.", "recommendation": "Wait."}
+                       for name in DIMENSIONS],
+        "overall_score": None,
+        "key_strengths": [], "priority_improvements": [], "technical_notes": "Grain.",
+    }  # fmt: skip
+
+
+def test_the_older_form_is_read_in_a_fence_and_says_its_repairs() -> None:
+    reading = read_lenient(f"Here it is:\n```json\n{json.dumps(older_form(), indent=2)}\n```\nDone.")
+    assert reading.critique.scores == dict.fromkeys(DIMENSIONS, 7.5)
+    assert reading.critique.overall_grade == "7.5"
+    assert reading.critique.advisor_notes == "Grain."
+    assert reading.critique.assessments["lighting"].recommendation == "Wait."
+    assert set(reading.repairs) == {"fence", "older_form", "grade_computed"}
+
+
+def test_the_lenient_reader_never_invents_a_dimension() -> None:
+    answer = older_form()
+    answer["dimensions"] = answer["dimensions"][:5]
+    with pytest.raises(Unparsable) as caught:
+        read_lenient(json.dumps(answer))
+    assert caught.value.reason == "missing_dimensions"
+    assert "visual_balance" in caught.value.detail
+
+
+def test_a_trailing_comma_is_mended_but_not_inside_a_comment() -> None:
+    text = canonical_text(example()).replace('"Level."', '"A fence (left,], bare,}"', 1)
+    assert read_lenient(text).repairs == ()
+    mended = read_lenient(text[:-1] + ",}")
+    assert mended.repairs == ("trailing_comma",)
+    assert mended.critique.assessments["composition"].comment == "A fence (left,], bare,}"
+
+
+def test_a_cut_answer_without_closing_brace_inside_prose_is_refused() -> None:
+    text = "Sure! " + canonical_text(example())[:150]
+    assert reason_of(text, read_lenient) == "cut"
+
+
+def test_deep_nesting_is_refused() -> None:
+    assert reason_of("[" * 100_000) in ("not_json", "cut")
+    assert reason_of('{"a":' * 100_000, read_lenient) in ("not_json", "cut")
+
+
+def test_huge_numbers_are_refused() -> None:
+    text = canonical_text(example()).replace('"score": 7', '"score": ' + "9" * 5000, 1)
+    assert reason_of(text) in ("not_json", "score_out_of_range")
+
+
+@pytest.mark.parametrize(("score", "expected"), [(7.5, 8), (7.49, 7), (0.5, 1), (-3, 0), (12, 10), (8.0, 8)])
+def test_halves_are_rounded_up(score: float, expected: int) -> None:
+    assert whole_score(score) == expected
+
+
+@given(st.fixed_dictionaries(dict.fromkeys(DIMENSIONS, whole)))
+def test_the_grade_is_the_mean_with_halves_up(scores: dict[str, int]) -> None:
+    exact = sum(scores.values()) * 10
+    assert grade_of(scores) == f"{(exact + 4) // 8 / 10:.1f}"
+    assert abs(float(grade_of(scores)) - mean_score(scores)) <= 0.05 + 1e-9
+
+
+def test_whole_scores_have_no_decimal_point() -> None:
+    assert json.dumps([plain_number(8.0), plain_number(7.5)]) == "[8, 7.5]"
+
+
+@pytest.mark.parametrize("label", ["Focus & Sharpness", "focus_sharpness", "FOCUS AND SHARPNESS", "Focus/Sharpness"])
+def test_labels_name_dimensions(label: str) -> None:
+    assert dimension_of(label) == "focus_sharpness"
+
+
+def test_british_labels_and_unknown_ones() -> None:
+    assert dimension_of("Colour Harmony") == "color_harmony"
+    assert dimension_of("Mood") is None
+    assert all(dimension_of(title) == name for name, title in TITLES.items())
+
+
+def test_the_schema_lists_the_same_keys_in_the_same_order() -> None:
+    schema = json_schema()["properties"]
+    assert list(schema) == list(example())
+    assert tuple(schema["dimensional_analysis"]["properties"]) == DIMENSIONS
+
+
+def test_a_recommendation_keeps_its_place() -> None:
+    assessments = {name: Assessment(7, "Level.", "Wait.") for name in DIMENSIONS}
+    text = canonical(Critique(assessments, "7.0", "Grain."))
+    again = read_strict(text)
+    assert canonical(again) == text
+    assert again.advisor_notes == "Grain."
+
+
+def test_reasons_are_closed() -> None:
+    with pytest.raises(AssertionError):
+        Unparsable("whatever")
+    assert math.isclose(mean_score(dict.fromkeys(DIMENSIONS, 3)), 3)
