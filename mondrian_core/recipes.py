@@ -10,73 +10,91 @@ import hashlib
 import json
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from mondrian_core.errors import BadRecipe
 
 
 class _Table(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class DataRecipe(_Table):
     """How critiques become rows."""
 
-    validation_fraction: float = Field(0.15, ge=0.0, le=0.5, description="share of photographs kept for validation")
-    test_fraction: float = Field(0.25, ge=0.0, le=0.5, description="share kept for the frozen test")
-    test_from: int = Field(50, ge=1, description="number of photographs from which on there is a frozen test")
-    flips: bool = Field(True, description="add a mirrored copy, left and right swapped in the text")
-    exposure_stops: float = Field(0.2, ge=0.0, le=1.0, description="+- stops in linear light; 0: none")
-    variants: int = Field(2, ge=0, le=8, description="augmented copies per training photograph")
-    seed: int = Field(0, ge=0)
+    validation_fraction: float = Field(
+        default=0.15, ge=0.0, le=0.5, description="share of photographs kept for validation"
+    )
+    test_fraction: float = Field(default=0.25, ge=0.0, le=0.5, description="share kept for the frozen test")
+    test_from: int = Field(default=50, ge=1, description="number of photographs from which on there is a frozen test")
+    flips: bool = Field(default=True, description="add a mirrored copy, left and right swapped in the text")
+    exposure_stops: float = Field(default=0.2, ge=0.0, le=1.0, description="+- stops in linear light; 0: none")
+    variants: int = Field(default=2, ge=0, le=8, description="augmented copies per training photograph")
+    seed: int = Field(default=0, ge=0)
+
+    @model_validator(mode="after")
+    def _leaves_something(self) -> Self:
+        if self.validation_fraction + self.test_fraction > 0.8:
+            raise ValueError(
+                "validation_fraction and test_fraction together leave too little to train on (at most 0.8)"
+            )
+        return self
 
 
 class TrainRecipe(_Table):
     """How a LoRA adapter is trained."""
 
-    rank: int = Field(8, ge=1, le=256)
-    alpha: float = Field(16.0, gt=0)
-    dropout: float = Field(0.0, ge=0.0, lt=1.0)
+    rank: int = Field(default=8, ge=1, le=256)
+    alpha: float = Field(default=16.0, gt=0)
+    dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
     target_modules: tuple[str, ...] = Field(
-        ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"), min_length=1
+        default=("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"), min_length=1
     )
-    epochs: int = Field(4, ge=1, le=100)
-    accumulation: int = Field(4, ge=1, le=256, description="rows per optimizer step, weighted by tokens")
-    learning_rate: float = Field(1e-3, gt=0, le=1.0)
-    warmup_fraction: float = Field(0.1, ge=0.0, lt=1.0)
-    final_rate_fraction: float = Field(0.1, ge=0.0, le=1.0, description="learning rate at the end of the cosine")
-    weight_decay: float = Field(0.0, ge=0.0)
-    clip_norm: float = Field(1.0, gt=0, description="global norm")
-    score_weight: float = Field(4.0, ge=1.0, description="weight of a score token in the loss; other tokens have 1")
-    patience: int = Field(2, ge=1, description="epochs without a better validation loss before it stops")
-    max_tokens: int = Field(4096, ge=64, description="a longer row stops the training with its numbers")
-    seed: int = Field(0, ge=0)
+    epochs: int = Field(default=4, ge=1, le=100)
+    accumulation: int = Field(default=4, ge=1, le=256, description="rows per optimizer step, weighted by tokens")
+    learning_rate: float = Field(default=1e-3, gt=0, le=1.0)
+    warmup_fraction: float = Field(default=0.1, ge=0.0, lt=1.0)
+    final_rate_fraction: float = Field(
+        default=0.1, ge=0.0, le=1.0, description="learning rate at the end of the cosine"
+    )
+    weight_decay: float = Field(default=0.0, ge=0.0)
+    clip_norm: float = Field(default=1.0, gt=0, description="global norm")
+    score_weight: float = Field(
+        default=4.0, ge=1.0, description="weight of a score token in the loss; other tokens have 1"
+    )
+    patience: int = Field(default=2, ge=1, description="epochs without a better validation loss before it stops")
+    max_tokens: int = Field(default=4096, ge=64, description="a longer row stops the training with its numbers")
+    seed: int = Field(default=0, ge=0)
 
 
 class EvaluateRecipe(_Table):
     """How much is measured."""
 
-    compliance_photographs: int = Field(60, ge=1, description="photographs for format compliance; no labels needed")
-    latency_pairs: int = Field(12, ge=3, description="interleaved pairs base/candidate")
-    latency_tokens: int = Field(64, ge=8, description="forced output length of a timed answer")
-    max_tokens: int = Field(1024, ge=64, description="an answer that reaches this is counted as cut")
-    seed: int = Field(0, ge=0)
+    compliance_photographs: int = Field(
+        default=60, ge=1, description="photographs for format compliance; no labels needed"
+    )
+    latency_pairs: int = Field(default=12, ge=3, description="interleaved pairs base/candidate")
+    latency_tokens: int = Field(default=64, ge=8, description="forced output length of a timed answer")
+    max_tokens: int = Field(default=1024, ge=64, description="an answer that reaches this is counted as cut")
+    seed: int = Field(default=0, ge=0)
 
 
 class GateRecipe(_Table):
     """Thresholds of the gates (PRODUCT: gates that decide a promotion)."""
 
-    compliance_observed: float = Field(0.95, ge=0, le=1)
-    compliance_bound: float = Field(0.90, ge=0, le=1, description="exact one-sided 95 % lower bound")
-    base_compliance: float = Field(0.90, ge=0, le=1, description="reported only")
-    overhead_ratio: float = Field(1.10, gt=0, description="median and upper 95 % bound of candidate/base")
-    score_improvement: float = Field(0.05, ge=0, lt=1, description="relative drop of the mean squared error")
-    p_value: float = Field(0.05, gt=0, lt=1, description="one-sided, paired over photographs")
-    effect_floor: float = Field(1e-4, ge=0, description="mean KL (nats) over scored tokens")
-    non_inferiority_margin: float = Field(0.10, ge=0, description="relative rise of the error that is still not worse")
-    seconds_per_photograph: float = Field(3.0, gt=0, description="absolute; a gate on Metal only")
+    compliance_observed: float = Field(default=0.95, ge=0, le=1)
+    compliance_bound: float = Field(default=0.90, ge=0, le=1, description="exact one-sided 95 % lower bound")
+    base_compliance: float = Field(default=0.90, ge=0, le=1, description="reported only")
+    overhead_ratio: float = Field(default=1.10, gt=0, description="median and upper 95 % bound of candidate/base")
+    score_improvement: float = Field(default=0.05, ge=0, lt=1, description="relative drop of the mean squared error")
+    p_value: float = Field(default=0.05, gt=0, lt=1, description="one-sided, paired over photographs")
+    effect_floor: float = Field(default=1e-4, ge=0, description="mean KL (nats) over scored tokens")
+    non_inferiority_margin: float = Field(
+        default=0.10, ge=0, description="relative rise of the error that is still not worse"
+    )
+    seconds_per_photograph: float = Field(default=3.0, gt=0, description="absolute; a gate on Metal only")
 
 
 class Recipe(_Table):
@@ -104,13 +122,13 @@ def load_recipe(path: Path | None = None, **train: Any) -> Recipe:
     values: dict[str, Any] = {}
     if path is not None:
         try:
-            values = tomllib.loads(path.read_text())
+            values = tomllib.loads(path.read_text(encoding="utf-8"))
         except OSError as error:
             raise BadRecipe(f"The recipe {path} can't be read: {error.strerror}.", "Check --recipe.") from error
-        except tomllib.TOMLDecodeError as error:
+        except ValueError as error:
             raise BadRecipe(f"The recipe {path} is no TOML: {error}.", "Mend that line.") from error
     given = {key: value for key, value in train.items() if value is not None}
-    if given:
+    if given and isinstance(values.get("train", {}), dict):
         values = {**values, "train": {**values.get("train", {}), **given}}
     return recipe_of(values, str(path or "the options"))
 
@@ -125,7 +143,9 @@ def recipe_of(values: dict[str, Any], source: str = "the recipe") -> Recipe:
         return Recipe.model_validate(values)
     except ValidationError as error:
         mistakes = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
-        raise BadRecipe(f"Mistakes in {source}: {mistakes}.", "Mend them all; docs/recipes.md lists the keys.") from error
+        raise BadRecipe(
+            f"Mistakes in {source}: {mistakes}.", "Mend them all; docs/recipes.md lists the keys."
+        ) from error
 
 
 def reference() -> str:

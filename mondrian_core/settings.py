@@ -9,9 +9,9 @@ import platform
 import re
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import AliasChoices, Field
+from pydantic import AliasChoices, Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from mondrian_core.errors import BadInput, NoWorkspace
@@ -30,17 +30,29 @@ def _env(*names: str) -> AliasChoices:
 class Settings(BaseSettings):
     """Where things are and how the service behaves. Paths are made absolute when they are used."""
 
-    model_config = SettingsConfigDict(frozen=True, extra="ignore", populate_by_name=True)
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", populate_by_name=True, env_ignore_empty=True)
 
-    workspace: Path = Field(Path("workspace"), validation_alias=_env("MONDRIAN_WORKSPACE"))
-    adapters: Path = Field(Path("adapters"), validation_alias=_env("MONDRIAN_ADAPTERS"))
-    base_model: str | None = Field(None, validation_alias=_env("MONDRIAN_BASE_MODEL"))
-    analysis_mode: Mode = Field("lora", validation_alias=_env("ANALYSIS_MODE", "MONDRIAN_ANALYSIS_MODE"))
-    embeddings_enabled: bool = Field(False, validation_alias=_env("EMBEDDINGS_ENABLED"))
-    lora_adapter_dir: Path | None = Field(None, validation_alias=_env("LORA_ADAPTER_DIR"))
-    prefect_api: str | None = Field(None, validation_alias=_env("PREFECT_API_URL"))
-    prefect_port: int | None = Field(None, ge=1, le=65535, validation_alias=_env("MONDRIAN_PREFECT_PORT"))
-    log_level: str = Field("INFO", validation_alias=_env("MONDRIAN_LOG_LEVEL"))
+    workspace: Path = Field(default=Path("workspace"), validation_alias=_env("MONDRIAN_WORKSPACE"))
+    adapters: Path = Field(default=Path("adapters"), validation_alias=_env("MONDRIAN_ADAPTERS"))
+    base_model: str | None = Field(default=None, validation_alias=_env("MONDRIAN_BASE_MODEL"))
+    analysis_mode: Mode = Field(default="lora", validation_alias=_env("ANALYSIS_MODE", "MONDRIAN_ANALYSIS_MODE"))
+    embeddings_enabled: bool = Field(default=False, validation_alias=_env("EMBEDDINGS_ENABLED"))
+    lora_adapter_dir: Path | None = Field(default=None, validation_alias=_env("LORA_ADAPTER_DIR"))
+    prefect_api: str | None = Field(default=None, validation_alias=_env("PREFECT_API_URL"))
+    prefect_port: int | None = Field(default=None, ge=1, le=65535, validation_alias=_env("MONDRIAN_PREFECT_PORT"))
+    log_level: str = Field(default="INFO", validation_alias=_env("MONDRIAN_LOG_LEVEL"))
+
+    def __init__(self, **values: Any) -> None:
+        """Read the environment, `values` over it.
+
+        Raises:
+            BadInput: naming every variable with a value that can't be used.
+        """
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            mistakes = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
+            raise BadInput(f"Mistakes in the settings: {mistakes}.", "Mend or unset these variables.") from error
 
     @property
     def root(self) -> Path:

@@ -283,7 +283,8 @@ class Store:
         if self.read_only:
             raise DatabaseBusy(f"The database {self.path} was opened for reading only.", "Open it for writing.")
         with self._lock, translated(self.path):
-            if self._connection.in_transaction:
+            outer = self._connection.in_transaction
+            if outer:
                 yield self._connection
                 return
             self._connection.execute("BEGIN IMMEDIATE")

@@ -1,0 +1,103 @@
+"""Recipes: defaults, unknown keys, all mistakes at once, digest."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from mondrian_core.errors import BadRecipe
+from mondrian_core.recipes import Recipe, load_recipe, recipe_of
+
+
+def written(folder: Path, text: str) -> Path:
+    path = folder / "recipe.toml"
+    path.write_text(text)
+    return path
+
+
+def test_what_is_left_out_keeps_its_default(tmp_path: Path) -> None:
+    recipe = load_recipe(written(tmp_path, 'name = "short"\n[train]\nepochs = 2\n'))
+    assert (recipe.name, recipe.train.epochs, recipe.train.rank) == ("short", 2, Recipe().train.rank)
+
+
+def test_options_go_over_the_file(tmp_path: Path) -> None:
+    path = written(tmp_path, "[train]\nepochs = 2\nseed = 5\n")
+    recipe = load_recipe(path, seed=9, epochs=None)
+    assert (recipe.train.epochs, recipe.train.seed) == (2, 9)
+
+
+def test_all_mistakes_are_reported_at_once(tmp_path: Path) -> None:
+    path = written(tmp_path, "[train]\nepoch = 3\nrank = 0\n[gates]\np_value = 2.0\n[dta]\nseed = 1\n")
+    with pytest.raises(BadRecipe) as caught:
+        load_recipe(path)
+    for key in ("train.epoch", "train.rank", "gates.p_value", "dta"):
+        assert key in caught.value.problem
+    assert str(path) in caught.value.problem
+    assert caught.value.exit_status == 2
+
+
+@pytest.mark.parametrize("text", ["[train\n", "name = \n", "\x00"])
+def test_a_file_that_is_no_toml(tmp_path: Path, text: str) -> None:
+    with pytest.raises(BadRecipe, match="no TOML"):
+        load_recipe(written(tmp_path, text))
+
+
+def test_a_file_that_is_no_text(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.toml"
+    path.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(BadRecipe):
+        load_recipe(path)
+
+
+def test_a_file_that_is_missing_or_a_folder(tmp_path: Path) -> None:
+    for path in (tmp_path / "none.toml", tmp_path):
+        with pytest.raises(BadRecipe, match="can't be read"):
+            load_recipe(path)
+
+
+@pytest.mark.parametrize("values", [{"train": 3}, {"train": None}, {"train": [1]}, {"name": 4}])
+def test_tables_of_another_kind(values: dict[str, object]) -> None:
+    with pytest.raises(BadRecipe):
+        recipe_of(values)
+
+
+def test_a_train_key_that_is_no_table_with_options_over_it(tmp_path: Path) -> None:
+    with pytest.raises(BadRecipe):
+        load_recipe(written(tmp_path, "train = 3\n"), seed=1)
+
+
+@pytest.mark.parametrize("text", ["nan", "inf", "-inf"])
+def test_numbers_that_are_none(tmp_path: Path, text: str) -> None:
+    for key in ("train.learning_rate", "train.alpha", "train.score_weight", "gates.seconds_per_photograph",
+                "gates.non_inferiority_margin", "data.exposure_stops"):  # fmt: skip
+        table, name = key.split(".")
+        with pytest.raises(BadRecipe, match=name):
+            load_recipe(written(tmp_path, f"[{table}]\n{name} = {text}\n"))
+
+
+def test_the_fractions_leave_something_to_train_on() -> None:
+    with pytest.raises(BadRecipe, match="to train on"):
+        recipe_of({"data": {"validation_fraction": 0.5, "test_fraction": 0.5}})
+
+
+def test_recipes_are_frozen() -> None:
+    with pytest.raises(ValidationError):
+        Recipe().name = "other"  # type: ignore[misc]
+
+
+@given(st.integers(1, 100), st.integers(1, 256), st.floats(1e-6, 1.0))
+def test_a_recipe_survives_json_with_its_digest(epochs: int, rank: int, rate: float) -> None:
+    recipe = recipe_of({"train": {"epochs": epochs, "rank": rank, "learning_rate": rate}})
+    again = recipe_of(json.loads(json.dumps(recipe.model_dump(mode="json"))))
+    assert again == recipe
+    assert again.digest == recipe.digest
+
+
+def test_another_value_is_another_digest_and_the_default_is_stable() -> None:
+    assert recipe_of({"train": {"seed": 1}}).digest != Recipe().digest
+    assert recipe_of({}).digest == Recipe().digest == load_recipe().digest

@@ -1,0 +1,79 @@
+"""Settings: environment, defaults, advisor ids."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mondrian_core import settings as module
+from mondrian_core.errors import BadInput, NoWorkspace
+from mondrian_core.settings import METAL_BASE_MODEL, Settings, check_advisor
+
+
+def test_defaults_are_absolute_when_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    settings = Settings()
+    assert settings.root == tmp_path / "workspace"
+    assert settings.adapters_root == tmp_path / "adapters"
+    assert settings.database == tmp_path / "workspace" / "mondrian.db"
+    assert settings.run_folder("r1") == tmp_path / "workspace" / "runs" / "r1"
+
+
+def test_the_environment_and_what_goes_over_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MONDRIAN_WORKSPACE", str(tmp_path / "environment"))
+    monkeypatch.setenv("ANALYSIS_MODE", "rag")
+    monkeypatch.setenv("EMBEDDINGS_ENABLED", "true")
+    monkeypatch.setenv("LORA_ADAPTER_DIR", "/somewhere")
+    settings = Settings()
+    assert settings.root == tmp_path / "environment"
+    assert (settings.analysis_mode, settings.embeddings_enabled) == ("rag", True)
+    assert settings.lora_adapter_dir == Path("/somewhere")
+    assert Settings(workspace=tmp_path / "option").root == tmp_path / "option"
+
+
+def test_the_default_base_depends_on_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "on_apple_silicon", lambda: True)
+    assert Settings().base == METAL_BASE_MODEL
+    monkeypatch.setattr(module, "on_apple_silicon", lambda: False)
+    assert Settings().base == "mini"
+    monkeypatch.setenv("MONDRIAN_BASE_MODEL", "/models/other")
+    assert Settings().base == "/models/other"
+
+
+def test_an_empty_variable_is_as_good_as_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MONDRIAN_BASE_MODEL", "")
+    monkeypatch.setenv("LORA_ADAPTER_DIR", "")
+    monkeypatch.setenv("ANALYSIS_MODE", "")
+    settings = Settings()
+    assert settings.base_model is None
+    assert settings.lora_adapter_dir is None
+    assert settings.analysis_mode == "lora"
+
+
+def test_bad_variables_are_named_without_a_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ANALYSIS_MODE", "lorra")
+    monkeypatch.setenv("EMBEDDINGS_ENABLED", "perhaps")
+    with pytest.raises(BadInput, match=r"(?s)ANALYSIS_MODE.*EMBEDDINGS_ENABLED"):
+        Settings()
+
+
+def test_a_missing_workspace_says_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(NoWorkspace, match="mondrian init"):
+        Settings(workspace=tmp_path / "none").require_workspace()
+    (tmp_path / "file").write_text("")
+    with pytest.raises(NoWorkspace):
+        Settings(workspace=tmp_path / "file").require_workspace()
+
+
+@given(st.from_regex(r"[a-z0-9_-]{1,64}", fullmatch=True))
+def test_good_ids_pass(advisor: str) -> None:
+    assert check_advisor(advisor) == advisor
+
+
+@pytest.mark.parametrize("advisor", ["", "Ansel", "../ansel", "a" * 65, "ansel\n", "an sel", "ansel/x", ".", "änsel"])
+def test_bad_ids_are_refused(advisor: str) -> None:
+    with pytest.raises(BadInput, match="no advisor id"):
+        check_advisor(advisor)
