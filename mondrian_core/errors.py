@@ -4,7 +4,7 @@
     ├── AnswerIsNo                     1   a gate failed, nothing to do
     │   ├── NothingToDo
     │   ├── ChampionChanged
-    │   └── GateFailed
+    │   └── GateFailed, AdapterNotLoadable
     ├── BadInput                       2   wrong usage or bad input
     │   ├── NoWorkspace, NoDatabase, UnknownAdvisor, BadPhotograph, BadRecipe
     │   ├── BadAdapter, UnknownVersion, BaseModelUnavailable, PortInUse
@@ -61,6 +61,10 @@ class ChampionChanged(AnswerIsNo):
 
 class GateFailed(AnswerIsNo):
     """A gate refused the candidate."""
+
+
+class AdapterNotLoadable(AnswerIsNo):
+    """A service that needs an adapter can't load one."""
 
 
 class BadInput(MondrianError):

@@ -24,7 +24,7 @@ from mondrian_core.prompts import Voice
 from mondrian_core.rubric import DIMENSIONS
 
 BUSY_SECONDS = 10.0
-QUEUED, RUNNING, COMPLETED, FAILED = "queued", "running", "completed", "failed"
+QUEUED, RUNNING, COMPLETED, FAILED, CANCELED = "queued", "running", "completed", "failed", "canceled"
 MODELS_USED = ("base", "fine_tuned", "ab_test_base", "ab_test_fine_tuned")
 
 
@@ -262,12 +262,29 @@ class Store:
         )  # fmt: skip
         return self._sure(job_id)
 
-    def fail_job(self, job_id: str, error: str, *, again: bool = False, model_used: str | None = None) -> Job:
-        """Note why a job failed; `again` puts it back into the queue instead."""
+    def fail_job(
+        self,
+        job_id: str,
+        error: str,
+        *,
+        again: bool = False,
+        model_used: str | None = None,
+        details: Mapping[str, Any] | None = None,
+    ) -> Job:
+        """Note why a job failed; `again` puts it back into the queue instead. `model_used` is the arm it counts for."""
         self._write(
-            "UPDATE jobs SET status = ?, completed_at = ?, error = ?, model_used = coalesce(?, model_used) "
-            "WHERE id = ?",
-            (QUEUED if again else FAILED, None if again else stamp(), error, model_used, job_id),
+            "UPDATE jobs SET status = ?, completed_at = ?, error = ?, model_used = coalesce(?, model_used), "
+            "details = coalesce(?, details) WHERE id = ?",
+            (QUEUED if again else FAILED, None if again else stamp(), error, model_used,
+             json.dumps(details) if details else None, job_id),
+        )  # fmt: skip
+        return self._sure(job_id)
+
+    def cancel_job(self, job_id: str) -> Job:
+        """End a job that waits or runs; one that has ended stays as it is."""
+        self._write(
+            "UPDATE jobs SET status = ?, completed_at = ?, error = NULL WHERE id = ? AND status IN (?, ?)",
+            (CANCELED, stamp(), job_id, QUEUED, RUNNING),
         )
         return self._sure(job_id)
 
