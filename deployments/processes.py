@@ -100,16 +100,20 @@ def stop(process: Process, *, patience: float = 15.0) -> bool:
     """
     if not process.alive:
         return False
-    family = [(pid, began(pid)) for pid in descendants(process.pid)]
-    _signal(process.pid, signal.SIGTERM)
-    if not _gone([(process.pid, process.began)], patience):
-        _signal(process.pid, signal.SIGKILL)
-    left = [(pid, since) for pid, since in family if since and began(pid) == since]
-    if left and not _gone(left, 5.0):
-        for pid, since in left:
-            if began(pid) == since:
-                _signal(pid, signal.SIGKILL)
+    family = [(pid, since) for pid in descendants(process.pid) if (since := began(pid))]
+    _end([(process.pid, process.began)], patience)
+    _end(family, 5.0)
     return True
+
+
+def _end(chosen: Sequence[tuple[int, str]], patience: float) -> None:
+    for number, wait in ((signal.SIGTERM, patience), (signal.SIGKILL, 5.0)):
+        for pid, since in chosen:
+            if began(pid) == since:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, number)
+        if _gone(chosen, wait):
+            return
 
 
 def _gone(processes: Sequence[tuple[int, str]], patience: float) -> bool:
@@ -119,11 +123,6 @@ def _gone(processes: Sequence[tuple[int, str]], patience: float) -> bool:
             return False
         time.sleep(0.1)
     return True
-
-
-def _signal(pid: int, number: signal.Signals) -> None:
-    with suppress(ProcessLookupError):
-        os.kill(pid, number)
 
 
 def descendants(pid: int) -> list[int]:

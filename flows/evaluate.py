@@ -1,12 +1,10 @@
 """A registered version against base and champion, once more; changes nothing."""
 
-from __future__ import annotations
-
 from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
-from flows.parameters import DEFAULT, Adapters, Advisor, BaseModel, Version, Workspace
+from flows.parameters import DEFAULT, Advisor, Version
 from mondrian_core.recipes import Recipe
 from mondrian_core.registry import Registry
 from tasks import data, model
@@ -21,12 +19,21 @@ NAMES = {"PASS": "Completed", "FAIL": "GatesFailed", "INCONCLUSIVE": "Inconclusi
 def evaluate(
     advisor: Advisor,
     version: Version,
-    workspace: Workspace = None,
-    adapters: Adapters = None,
-    base_model: BaseModel = None,
+    workspace: str | None = None,
+    adapters: str | None = None,
+    base_model: str | None = None,
     recipe: Recipe = DEFAULT,
 ) -> State:
-    """Link, build the dataset, measure."""
+    """Link, build the dataset, measure; the registry stays as it is.
+
+    Args:
+        advisor: whose adapter, an id of the table `advisors`.
+        version: a registered version such as v0003.
+        workspace: folder; empty: the worker's own (MONDRIAN_WORKSPACE).
+        adapters: the registry's folder; empty: the worker's own (MONDRIAN_ADAPTERS).
+        base_model: hub id, folder or `mini`; empty: what suits the worker's machine.
+        recipe: settings of every stage; what is left out keeps its default.
+    """
     settings = settings_of(workspace, adapters, base_model)
     chosen = Registry(settings.adapters_root).get(advisor, version)
     run = begin(settings, advisor, recipe, adapter=str(chosen.path))

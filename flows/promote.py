@@ -1,16 +1,12 @@
 """A registered version becomes the champion by hand."""
 
-from __future__ import annotations
-
-from typing import Annotated
-
 from prefect import flow, pause_flow_run
 from prefect.client.schemas.objects import State
 from prefect.input import RunInput
 from prefect.states import Completed
 from pydantic import Field
 
-from flows.parameters import Adapters, Advisor, Reason, Version
+from flows.parameters import Advisor, Version
 from mondrian_core.errors import GateFailed
 from mondrian_core.registry import Registry
 from tasks import registry
@@ -32,17 +28,26 @@ class Approval(RunInput):
 def promote(
     advisor: Advisor,
     version: Version,
-    reason: Reason = "",
-    force: Annotated[bool, Field(description="although its gates speak against it; needs a reason")] = False,
-    approve: Annotated[bool, Field(description="wait for an approval in the UI")] = False,
-    adapters: Adapters = None,
+    reason: str = "",
+    force: bool = False,
+    approve: bool = False,
+    adapters: str | None = None,
 ) -> State:
-    """Check the version, ask if wanted, promote. The champion must not change meanwhile."""
+    """Check the version, ask if wanted, promote; the champion must not change meanwhile.
+
+    Args:
+        advisor: whose adapter, an id of the table `advisors`.
+        version: a registered version such as v0003.
+        reason: goes into the registry's history; needed unless every gate passed.
+        force: promote although the gates speak against it.
+        approve: wait, up to a day, until somebody approves in the UI.
+        adapters: the registry's folder; empty: the worker's own (MONDRIAN_ADAPTERS).
+    """
     root = settings_of(None, adapters).adapters_root
     champion = Registry(root).current(advisor)
     registry.inspect_version(root, advisor, version, force=force, reason=reason)
     if approve:
-        reason = f"{reason} (approved by {approval(version)})"
+        reason = f"{reason} (approved by {approval(version)})".strip()
     return Completed(
         message=registry.promote_by_hand(root, advisor, version, expected=champion, force=force, reason=reason)
     )

@@ -16,7 +16,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -132,14 +132,21 @@ def is_orphan(written: str) -> bool:
 
 
 def run_process(
-    stage: str, context_file: Path, run_folder: Path, *, lock: int, timeout: float, listen: Listener
+    stage: str,
+    context_file: Path,
+    run_folder: Path,
+    *,
+    lock: int,
+    timeout: float,
+    listen: Listener,
+    program: Sequence[str] = (sys.executable, "-m", MODULE),
 ) -> None:
     """`python -m mondrian_core.stage_process` from start to end; it never outlives this call."""
     log = run_folder / f"{stage}.log"
     offset = log.stat().st_size if log.exists() else 0
     with log.open("ab") as output:
         child = subprocess.Popen(
-            [sys.executable, "-m", MODULE, stage, str(context_file)],
+            [*program, stage, str(context_file)],
             cwd=ROOT,
             pass_fds=(lock,),
             stdin=subprocess.DEVNULL,

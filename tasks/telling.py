@@ -14,7 +14,7 @@ import httpx
 from prefect import get_run_logger
 from prefect.artifacts import create_markdown_artifact, create_progress_artifact, update_progress_artifact
 from prefect.client.schemas.objects import State
-from prefect.exceptions import PrefectException
+from prefect.exceptions import FailedRun, PrefectException
 from prefect.states import Failed
 
 from mondrian_core.errors import MondrianError
@@ -104,31 +104,36 @@ class Progress:
 
 
 class OneParagraph(logging.Filter):
-    """Takes the traceback off a log record whose error already says what happened and what to do."""
+    """Takes the traceback off a log record whose error already says what happened and what to do.
+
+    `FailedRun` is Prefect's own echo of a flow that returned the state Failed.
+    """
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Let every record through; those of our own errors without their traceback."""
         error = record.exc_info[1] if isinstance(record.exc_info, tuple) else None
-        if isinstance(error, MondrianError):
+        if isinstance(error, MondrianError | FailedRun):
             record.msg, record.args, record.exc_info, record.exc_text = str(error), (), None, None
         return True
 
 
+ONE_PARAGRAPH = OneParagraph()
+
+
 def plain_failures(body: Body) -> Body:
-    """For the body of a flow: one of our own errors becomes the message of the state Failed, without a traceback."""
+    """For the body of a flow: one of our own errors becomes the message of the state Failed, without a traceback.
+
+    The filter stays: Prefect logs the failure once more after the body has returned. The body's annotations must be
+    objects, not text (no `from __future__ import annotations` in its module), or Prefect finds no types for the form.
+    """
 
     @functools.wraps(body)
     def run(*arguments: Any, **options: Any) -> Any:
-        quiet = OneParagraph()
-        loggers = [logging.getLogger(name) for name in ("prefect.flow_runs", "prefect.task_runs", "prefect.engine")]
-        for logger in loggers:
-            logger.addFilter(quiet)
+        for name in ("prefect.flow_runs", "prefect.task_runs", "prefect.engine"):
+            logging.getLogger(name).addFilter(ONE_PARAGRAPH)
         try:
             return body(*arguments, **options)
         except MondrianError as error:
             return Failed(message=str(error))
-        finally:
-            for logger in loggers:
-                logger.removeFilter(quiet)
 
     return run  # type: ignore[return-value]

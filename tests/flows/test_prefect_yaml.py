@@ -1,0 +1,136 @@
+"""prefect.yaml read strictly: Prefect ignores a mistyped key without a word, and one in a schedule drops the file."""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+import re
+from pathlib import Path
+from typing import Any, Literal
+from zoneinfo import ZoneInfo
+
+import pytest
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+ROOT = Path(__file__).resolve().parents[2]
+TEXT = (ROOT / "prefect.yaml").read_text(encoding="utf-8")
+PROMISED = {"retrain/scheduled", "promote/manual", "rollback/manual", "evaluate/manual"}
+LATER = {"serve/local", "rollout/advance", "index/portfolio", "synthesize/manual"}
+
+
+class Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class Pool(Strict):
+    name: Literal["apple-silicon"]
+    work_queue_name: Literal["accelerator", "control"]
+
+
+class Schedule(Strict):
+    slug: str = Field(pattern=r"^[a-z0-9-]+$")
+    cron: str = Field(pattern=r"^(\S+ ){4}\S+$")
+    timezone: str
+    active: bool
+    parameters: dict[str, Any] = Field(default_factory=dict)
+
+
+class Limit(Strict):
+    limit: int = Field(ge=1)
+    collision_strategy: Literal["ENQUEUE", "CANCEL_NEW"]
+
+
+class Deployment(Strict):
+    name: str
+    entrypoint: str = Field(pattern=r"^flows/[a-z_]+\.py:[a-z_]+$")
+    description: str
+    tags: list[str] = Field(default_factory=list)
+    parameters: dict[str, Any] = Field(default_factory=dict)
+    schedules: list[Schedule] = Field(default_factory=list)
+    concurrency_limit: Limit | None = None
+    work_pool: Pool
+
+    @property
+    def full_name(self) -> str:
+        return f"{self.entrypoint.rpartition(':')[2]}/{self.name}"
+
+
+class File(Strict):
+    name: Literal["mondrian"]
+    definitions: dict[str, Pool]
+    deployments: list[Deployment]
+
+
+FILE = File.model_validate(yaml.safe_load(TEXT))
+
+
+def flow_of(deployment: Deployment) -> Any:
+    path, _, name = deployment.entrypoint.partition(":")
+    spec = importlib.util.spec_from_file_location(f"entrypoint_{Path(path).stem}", ROOT / path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return getattr(module, name)
+
+
+def test_the_names_are_those_that_were_promised() -> None:
+    names = [deployment.full_name for deployment in FILE.deployments]
+    assert len(names) == len(set(names))
+    assert set(names) >= PROMISED
+    assert set(names) <= PROMISED | LATER
+
+
+@pytest.mark.parametrize("deployment", FILE.deployments, ids=lambda each: each.full_name)
+def test_entrypoint_is_a_flow_of_that_name_and_takes_the_parameters(deployment: Deployment) -> None:
+    found = flow_of(deployment)
+    assert found.name == deployment.full_name.partition("/")[0]
+    known = set(found.parameters.properties)
+    assert known == set(inspect.signature(found.fn).parameters)
+    given = [deployment.parameters, *(schedule.parameters for schedule in deployment.schedules)]
+    assert set().union(*given) <= known
+    for schedule in deployment.schedules:
+        found.validate_parameters({**deployment.parameters, **schedule.parameters})
+
+
+@pytest.mark.parametrize("deployment", FILE.deployments, ids=lambda each: each.full_name)
+def test_every_parameter_is_explained_in_the_form(deployment: Deployment) -> None:
+    properties = flow_of(deployment).parameters.properties
+    assert [name for name, schema in properties.items() if not schema.get("description")] == []
+
+
+def test_wrong_parameters_are_refused() -> None:
+    deployments = {deployment.full_name: flow_of(deployment) for deployment in FILE.deployments}
+    wrong: list[tuple[str, dict[str, Any]]] = [
+        ("retrain/scheduled", {"advisor": "../ansel"}),
+        ("retrain/scheduled", {"advisor": "ansel", "recipe": {"train": {"rnak": 4}}}),
+        ("retrain/scheduled", {"advisor": "ansel", "seed": -1}),
+        ("promote/manual", {"advisor": "ansel", "version": "7"}),
+    ]
+    for name, parameters in wrong:
+        with pytest.raises(Exception, match=r"(?i)valid"):
+            deployments[name].validate_parameters(parameters)
+
+
+def test_schedules_have_a_real_time_zone() -> None:
+    for deployment in FILE.deployments:
+        for schedule in deployment.schedules:
+            ZoneInfo(schedule.timezone)
+
+
+def test_the_weekly_schedule_is_there() -> None:
+    weekly = next(each for each in FILE.deployments if each.full_name == "retrain/scheduled").schedules
+    assert [schedule.parameters["advisor"] for schedule in weekly] == ["ansel"]
+    assert weekly[0].active and weekly[0].cron.split()[-1] != "*"
+
+
+def test_no_absolute_path() -> None:
+    assert re.findall(r"(?:^|[\s:\"'])(/[A-Za-z]\S*)", TEXT.split("deployments:", 1)[1]) == []
+
+
+@pytest.mark.parametrize("typo", ["concurrency_limitt: 3", "retries: 3"])
+def test_a_typo_would_be_found(typo: str) -> None:
+    broken = TEXT.replace("  - name: scheduled\n", f"  - name: scheduled\n    {typo}\n", 1)
+    assert broken != TEXT
+    with pytest.raises(ValidationError):
+        File.model_validate(yaml.safe_load(broken))

@@ -1,0 +1,88 @@
+"""Processes are known by number and beginning, stopped with their descendants, and nothing else is touched."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+from deployments import processes
+from deployments.processes import began, start, stop
+
+PARENT = (
+    "import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)']); "
+    "time.sleep(60)"
+)
+
+
+def started(folder: Path, code: str) -> processes.Process:
+    environment = {**os.environ}
+    return start("test", [sys.executable, "-c", code], environment=environment, folder=folder, log=folder / "log")
+
+
+def wait_for_children(pid: int) -> list[int]:
+    until = time.monotonic() + 20
+    while not (found := processes.descendants(pid)):
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    return found
+
+
+def test_stop_ends_the_process_and_what_it_started(tmp_path: Path) -> None:
+    parent = started(tmp_path, PARENT)
+    children = wait_for_children(parent.pid)
+    assert parent.alive
+    assert stop(parent)
+    assert not parent.alive
+    assert [child for child in children if began(child)] == []
+
+
+def test_a_process_that_ignores_sigterm_is_ended_by_force(tmp_path: Path) -> None:
+    stubborn = started(
+        tmp_path, "import signal, time; signal.signal(15, signal.SIG_IGN); print('on', flush=True); time.sleep(60)"
+    )
+    until = time.monotonic() + 20
+    while "on" not in (tmp_path / "log").read_text():
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    assert stop(stubborn, patience=0.3)
+    assert not stubborn.alive
+
+
+def test_a_process_of_the_same_number_is_left_alone(tmp_path: Path) -> None:
+    stranger = started(tmp_path, "import time; time.sleep(60)")
+    try:
+        assert not stop(replace(stranger, began="another moment"))
+        assert stranger.alive
+    finally:
+        assert stop(stranger)
+
+
+def test_a_process_that_is_gone_is_no_error(tmp_path: Path) -> None:
+    gone = started(tmp_path, "pass")
+    until = time.monotonic() + 20
+    while gone.alive:
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    assert not stop(gone)
+
+
+def test_children_hear_sigint_although_a_background_shell_ignores_it(tmp_path: Path) -> None:
+    """The trap: a shell's background job ignores SIGINT, and Prefect's worker would never stop."""
+    inner = "import signal; print(signal.getsignal(signal.SIGINT) is signal.SIG_IGN, flush=True)"
+    outer = (
+        "import os, sys, time; from pathlib import Path; from deployments.processes import start\n"
+        f"start('t', [sys.executable, '-c', {inner!r}], environment=dict(os.environ), folder=Path('.'),"
+        f" log=Path({str(tmp_path / 'log')!r}))\ntime.sleep(3)"
+    )
+    root = Path(processes.__file__).parents[1]
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        subprocess.run([sys.executable, "-c", outer], cwd=root, check=True)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert (tmp_path / "log").read_text().strip() == "False"
