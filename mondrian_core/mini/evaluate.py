@@ -1,0 +1,129 @@
+"""Measures mini as a user meets it: greedy, unconstrained, through mlx-vlm.
+
+`python -m mondrian_core.mini.evaluate [--model DIR] [--photographs N] [--real FOLDER]` prints one JSON object.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from mondrian_core.mini import weights_path
+from mondrian_core.mini.critic import GENERIC, score
+from mondrian_core.mini.render import render
+from mondrian_core.mini.scene import sample_scene
+from mondrian_core.models import openblas
+from mondrian_core.prompts import Voice, critique_messages
+from mondrian_core.rubric import DIMENSIONS, Unparsable, read_strict
+
+VOICE = Voice(GENERIC.advisor, GENERIC.name, GENERIC.bio)
+EVALUATION_SEED = 990_000_000  # far from every bank of the training script
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the model wrote about one photograph: scores (8,) or None when unreadable, the text, tokens a second."""
+
+    scores: NDArray[np.float64] | None
+    text: str
+    tokens: int
+    speed: float
+
+
+def answerer(folder: Path) -> Any:
+    """A function from picture to Answer, on a freshly loaded model."""
+    openblas.preload()
+    import mlx_vlm
+
+    model, processor = mlx_vlm.load(str(folder))
+    prompt = processor.apply_chat_template(critique_messages(VOICE), tokenize=False, add_generation_prompt=True)
+
+    def answer(picture: Image.Image) -> Answer:
+        result = mlx_vlm.generate(model, processor, prompt, image=[picture], max_tokens=400, temperature=0.0)
+        try:
+            critique = read_strict(result.text)
+        except Unparsable:
+            return Answer(None, result.text, result.generation_tokens, result.generation_tps)
+        scores = np.array([critique.scores[name] for name in DIMENSIONS], float)
+        return Answer(scores, result.text, result.generation_tokens, result.generation_tps)
+
+    return answer
+
+
+def rendered(count: int) -> tuple[list[Image.Image], NDArray[np.float64]]:
+    """Photographs never trained on and their generic scores (count, 8)."""
+    scenes = [sample_scene(np.random.default_rng(EVALUATION_SEED + i)) for i in range(count)]
+    truth = np.array([[score(scene, GENERIC)[name] for name in DIMENSIONS] for scene in scenes], float)
+    return [render(scene) for scene in scenes], truth
+
+
+def figures(answers: list[Answer], truth: NDArray[np.float64]) -> dict[str, Any]:
+    """Compliance, squared errors (points squared) against the truth, the mean and a shuffle, and speed."""
+    read = [i for i, answer in enumerate(answers) if answer.scores is not None]
+    said = np.array([answers[i].scores for i in read], float).reshape(-1, len(DIMENSIONS))
+    true = truth[read]
+    error = (said - true) ** 2
+    blind = (true - true.mean(0)) ** 2
+    shuffled = (np.roll(said, 1, axis=0) - true) ** 2  # everybody gets a neighbour's answer
+    return {
+        "photographs": len(answers),
+        "compliance": round(len(read) / len(answers), 4),
+        "mse": round(float(error.mean()), 3),
+        "mse_answering_the_mean": round(float(blind.mean()), 3),
+        "mse_share_of_mean": round(float(error.mean() / blind.mean()), 3),
+        "mse_shuffled": round(float(shuffled.mean()), 3),
+        "share_by_dimension": dict(
+            zip(DIMENSIONS, (error.mean(0) / blind.mean(0)).round(3).tolist(), strict=True)
+        ),
+        "answer_tokens": round(float(np.mean([answer.tokens for answer in answers])), 1),
+        "tokens_per_second_median": round(float(np.median([answer.speed for answer in answers])), 1),
+    }
+
+
+def real(folder: Path, answer: Any) -> dict[str, Any]:
+    """Compliance on every real photograph below `folder`; files that are no picture are left out."""
+    answers = {}
+    for path in sorted(p for p in folder.rglob("*") if p.suffix.lower() in (".jpg", ".jpeg", ".png")):
+        try:
+            with Image.open(path) as opened:
+                picture = ImageOps.exif_transpose(opened).convert("RGB")
+        except OSError:
+            continue
+        answers[path.name] = answer(picture)
+    read = {name: a.scores for name, a in answers.items() if a.scores is not None}
+    scores = np.array(list(read.values()))
+    return {
+        "photographs": len(answers),
+        "compliance": round(len(read) / max(1, len(answers)), 4),
+        "score_sd_between_photographs": round(float(scores.std(0).mean()), 2) if len(read) else None,
+        "unreadable": {name: a.text[:200] for name, a in answers.items() if a.scores is None},
+        "scores": {name: values.astype(int).tolist() for name, values in read.items()},
+    }
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Print the figures as JSON."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", type=Path, default=weights_path())
+    parser.add_argument("--photographs", type=int, default=120)
+    parser.add_argument("--real", type=Path, help="a folder of real photographs")
+    options = parser.parse_args(arguments)
+    answer, began = answerer(options.model), time.time()
+    pictures, truth = rendered(options.photographs)
+    report: dict[str, Any] = {"rendered": figures([answer(picture) for picture in pictures], truth)}
+    if options.real:
+        report["real"] = real(options.real, answer)
+    report["seconds"] = round(time.time() - began, 1)
+    print(json.dumps(report, indent=2))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,138 @@
+"""Trains mini from nothing: `python -m mondrian_core.mini.train --stage all --out DIR --seed 0`.
+
+Needs the extra `mini` (torch). On two CPU cores with AVX-512 bf16 the whole of it takes about an hour; every stage
+saves as it goes and continues where it was stopped. The stages, in order: bank (draw the pictures), tokenizer, vision,
+scores, critiques, weights (write the folder that mlx-vlm opens).
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mondrian_core.mini import tokenizer as tokenizing
+from mondrian_core.mini.bank import MAX_PIXELS, MIN_PIXELS, fill
+
+if TYPE_CHECKING:
+    from transformers import Qwen3VLForConditionalGeneration
+
+    from mondrian_core.mini.language_stage import Seen
+
+STAGES = ("bank", "tokenizer", "vision", "scores", "critiques", "weights")
+# seeds of the banks: no picture is in two of them, and none of the product's samples comes from these streams
+VISION_BANK, LANGUAGE_BANK, HELD_BANK = 1, 2, 3
+
+
+def make_bank(out: Path, options: argparse.Namespace) -> None:
+    """Three banks: for the tower, for the language model (with a few strangers), and held out."""
+    base = 10 * options.seed
+    fill(out / "bank/vision", options.pictures, base + VISION_BANK)
+    fill(out / "bank/language", options.pictures // 2, base + LANGUAGE_BANK, strange_share=0.04)
+    fill(out / "bank/held", 600, base + HELD_BANK)
+
+
+def make_tokenizer(out: Path, options: argparse.Namespace) -> None:
+    """Train the tokenizer into OUT/weights, with template and processor settings."""
+    trained = tokenizing.train(options.seed)
+    tokenizing.save(trained, out / "weights", min_pixels=MIN_PIXELS, max_pixels=MAX_PIXELS)
+
+
+def _model(out: Path, seed: int) -> Qwen3VLForConditionalGeneration:
+    """A fresh model of the tokenizer's vocabulary, both halves primed from the seed."""
+    import torch
+    from tokenizers import Tokenizer
+
+    from mondrian_core.mini.architecture import build, make_config
+    from mondrian_core.mini.language_stage import prime_text
+
+    vocabulary = Tokenizer.from_file(str(out / "weights/tokenizer.json"))
+    ids = {token: vocabulary.token_to_id(token) for token in tokenizing.SPECIAL}
+    torch.manual_seed(seed)
+    model = build(make_config(vocabulary.get_vocab_size(), ids))
+    prime_text(model)
+    return model
+
+
+def make_vision(out: Path, options: argparse.Namespace) -> None:
+    """The vision tower alone, on the rendered attributes."""
+    from mondrian_core.mini.vision_stage import fit
+
+    model = _model(out, options.seed)
+    errors = fit(model, out / "bank/vision", out / "bank/held", out, steps=options.vision_steps, seed=options.seed)
+    print("vision, share of variance left on held-out pictures:", errors, flush=True)
+
+
+def make_language(out: Path, options: argparse.Namespace, *, stages: tuple[str, ...]) -> None:
+    """Scores as a short answer, then whole critiques, on the frozen tower's features."""
+    import torch
+    from transformers import PreTrainedTokenizerFast
+
+    from mondrian_core.mini.language_stage import fit, look
+
+    model = _model(out, options.seed)
+    model.model.visual.load_state_dict(torch.load(out / "vision.pt", weights_only=False)["visual"])
+    seen: list[Seen] = look(model, out / "bank/language", mirror=True)
+    held = look(model, out / "bank/held", mirror=False)
+    words = PreTrainedTokenizerFast.from_pretrained(out / "weights")
+    if "scores" in stages:
+        fit(model, seen, words, out, whole=False, steps=options.score_steps, seed=options.seed, rate=1.5e-3,
+            size=64, held=held)  # fmt: skip
+    if "critiques" in stages:
+        state = torch.load(out / "scores.pt", weights_only=False)
+        model.model.language_model.load_state_dict(state["text"])
+        fit(model, seen, words, out, whole=True, steps=options.critique_steps, seed=options.seed, rate=8e-4,
+            held=held)  # fmt: skip
+
+
+def make_weights(out: Path, options: argparse.Namespace) -> None:
+    """Join tower and language model into OUT/weights; with --install, into the package."""
+    import torch
+
+    from mondrian_core.mini import weights_path
+    from mondrian_core.mini.architecture import save
+
+    model = _model(out, options.seed)
+    model.model.visual.load_state_dict(torch.load(out / "vision.pt", weights_only=False)["visual"])
+    for name in ("critiques", "scores"):
+        if (out / f"{name}.pt").exists():
+            state = torch.load(out / f"{name}.pt", weights_only=False)
+            model.model.language_model.load_state_dict(state["text"])
+            print(f"language model from {name}.pt, step {state['step']}")
+            break
+    save(model, out / "weights")
+    make_tokenizer(out, options)  # transformers rewrites generation_config.json; ours comes last
+    if options.install:
+        shutil.copytree(out / "weights", weights_path(), dirs_exist_ok=True)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run one stage or all of them."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--stage", choices=(*STAGES, "all"), default="all")
+    parser.add_argument("--out", type=Path, required=True, help="scratch folder: bank, checkpoints, weights")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--pictures", type=int, default=24000)
+    parser.add_argument("--vision-steps", type=int, default=2500)
+    parser.add_argument("--score-steps", type=int, default=600)
+    parser.add_argument("--critique-steps", type=int, default=900)
+    parser.add_argument("--install", action="store_true", help="copy the finished weights into the package")
+    options = parser.parse_args(arguments)
+    out: Path = options.out
+    out.mkdir(parents=True, exist_ok=True)
+    stages = STAGES if options.stage == "all" else (options.stage,)
+    if "bank" in stages:
+        make_bank(out, options)
+    if "tokenizer" in stages:
+        make_tokenizer(out, options)
+    if "vision" in stages:
+        make_vision(out, options)
+    if "scores" in stages or "critiques" in stages:
+        make_language(out, options, stages=stages)
+    if "weights" in stages:
+        make_weights(out, options)
+
+
+if __name__ == "__main__":
+    main()
