@@ -10,6 +10,8 @@ import hashlib
 import io
 import os
 import struct
+import threading
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -40,6 +42,7 @@ _TURNS = {
     8: Image.Transpose.ROTATE_90,
 }  # fmt: skip
 _TAIL = 1 << 16
+_WARNINGS = threading.RLock()
 
 
 class Reason(StrEnum):
@@ -209,13 +212,16 @@ def _heif() -> tuple[str, ...]:
 def _refusals(name: Path | str) -> Iterator[None]:
     """Turn whatever a decoder raises on hostile or damaged bytes into a refusal with a reason."""
     try:
-        yield
+        # Pillow warns of odd metadata, which is no news to anybody here. Filters belong to the process, hence the lock.
+        with _WARNINGS, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
     except BadPhotograph:
         raise
     except UnidentifiedImageError as error:
         detail = _what_it_is(name) if isinstance(name, Path) else "no format that a camera writes"
         raise BadPhotograph(name, Reason.NOT_A_PHOTOGRAPH, detail) from error
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+    except Image.DecompressionBombError as error:
         raise BadPhotograph(name, Reason.TOO_LARGE, "it claims too many pixels") from error
     except MemoryError as error:
         raise BadPhotograph(name, Reason.TOO_LARGE, "there is not enough memory for it") from error

@@ -43,7 +43,8 @@ def old(tmp_path: Path) -> Path:
             "INSERT INTO jobs (id, filename, advisor, status) VALUES ('j1', 'a.jpg', 'ansel', 'analyzing')"
         )
         connection.execute(
-            "INSERT INTO dimensional_profiles (id, advisor_id, image_path, composition_score) VALUES ('p1', 'ansel', 'a', 7)"
+            "INSERT INTO dimensional_profiles (id, advisor_id, image_path, composition_score) "
+            "VALUES ('p1', 'ansel', 'a', 7)"
         )
     return path
 
@@ -203,7 +204,7 @@ def test_advisors(store: Store) -> None:
 def test_profiles_come_back_as_they_were(store: Store) -> None:
     given = [
         Profile(f"p{number}", "ansel", f"source/{number}.jpg", dict.fromkeys(DIMENSIONS, number / 2),
-                dict.fromkeys(DIMENSIONS, "It's level."), "5.0", "model" if number % 2 else "human", stamp(), number + 1)
+                dict.fromkeys(DIMENSIONS, "It's level."), "5.0", ("human", "model")[number % 2], stamp(), number + 1)
         for number in range(5)
     ]  # fmt: skip
     store.add_profiles(given)
@@ -340,9 +341,13 @@ def test_a_locked_database_waits_and_then_says_so(store: Store) -> None:
 
 
 def test_an_interrupted_transaction_leaves_nothing(store: Store) -> None:
-    with pytest.raises(KeyboardInterrupt), store.transaction():
-        store.add_job("ansel", "a.jpg")
-        raise KeyboardInterrupt
+    def interrupted() -> None:
+        with store.transaction():
+            store.add_job("ansel", "a.jpg")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
     assert list(store.jobs()) == []
     store.add_job("ansel", "b.jpg")
 
