@@ -124,6 +124,11 @@ def _worker(place: Place, started: list[Process], tell: Tell) -> None:
     arrange.wait_for_worker(place, name)
 
 
+def leave(running: Running) -> list[str]:
+    """Stop what that call of `bring_up` started; what had been there before runs on."""
+    return _stop(running.place.settings, list(running.started))
+
+
 def take_down(settings: Settings, tell: Tell = silent) -> list[str]:
     """Stop exactly what was started here, the worker before the server; the names of what ran."""
     return _stop(settings, _recorded(settings), tell)
@@ -131,6 +136,11 @@ def take_down(settings: Settings, tell: Tell = silent) -> list[str]:
 
 def _stop(settings: Settings, chosen: list[Process], tell: Tell = silent) -> list[str]:
     """The worker first, then the runs it held are called crashed, then the server."""
+    with processes.undisturbed():
+        return _stop_in_order(settings, chosen, tell)
+
+
+def _stop_in_order(settings: Settings, chosen: list[Process], tell: Tell) -> list[str]:
     stopped = []
     for process in sorted(chosen, key=lambda process: process.name == SERVER):
         if process.name == SERVER and process.alive:

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from deployments.bootstrap import take_down
+from deployments.place import use_home
 from deployments.up import settings_from
 
 
@@ -15,6 +16,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m deployments.down", description=__doc__)
     parser.add_argument("--workspace", type=Path, help="default: MONDRIAN_WORKSPACE or ./workspace")
     settings = settings_from(parser.parse_args(arguments))
+    use_home(settings)
     stopped = take_down(settings, lambda line: print(line, flush=True))
     if not stopped:
         print(f"Nothing that was started for {settings.root} is running.")

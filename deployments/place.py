@@ -84,6 +84,11 @@ def home_of(settings: Settings) -> Path:
     return settings.root / ".prefect"
 
 
+def use_home(settings: Settings) -> None:
+    """Let Prefect, when this process imports it, keep to the workspace instead of the user's home folder."""
+    os.environ.update(PREFECT_HOME=str(home_of(settings)), DO_NOT_TRACK="1")
+
+
 def record_of(settings: Settings) -> Path:
     """The file that says which processes were started here; `mondrian doctor` reads the address from it."""
     return home_of(settings) / "up.json"

@@ -89,6 +89,22 @@ def _default_interrupt() -> Iterator[None]:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Let no second Ctrl-C interrupt the stopping of processes; it takes seconds."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {
+        number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    }
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 def _reap_in_background(child: subprocess.Popen[bytes]) -> None:
     threading.Thread(target=child.wait, daemon=True).start()
 

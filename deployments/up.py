@@ -8,7 +8,7 @@ from pathlib import Path
 
 from deployments import arrange
 from deployments.bootstrap import bring_up
-from deployments.place import DEFAULT_PORT, Place
+from deployments.place import DEFAULT_PORT, Place, use_home
 from mondrian_core.errors import MondrianError
 from mondrian_core.settings import Settings
 
@@ -21,6 +21,7 @@ def main(arguments: list[str] | None = None) -> int:
     add_place_options(parser)
     options = parser.parse_args(arguments)
     settings = settings_from(options)
+    use_home(settings)
     try:
         running = bring_up(settings, port=options.port or settings.prefect_port, usual_port=DEFAULT_PORT, tell=_tell)
         _check_schedule(running.place)

@@ -1,0 +1,135 @@
+"""`make demo`: the whole loop on this machine, from nothing to a promoted adapter that is tried out.
+
+It makes a sample workspace when there is none, starts Prefect's server and a worker, runs `retrain/scheduled`, shows
+what came of it, and leaves nothing running. A second run makes the next version.
+"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from rich.console import Console
+
+from deployments import demo_screen
+from deployments.bootstrap import Running, bring_up, leave
+from deployments.place import use_home
+from deployments.up import add_place_options, settings_from
+from deployments.watching import Glance, begin, follow
+from mondrian_core.errors import MondrianError
+from mondrian_core.files import read_json
+from mondrian_core.registry import Registry
+from mondrian_core.settings import MINI, Settings
+
+ADVISOR = "ansel"
+SCHEDULED = "retrain/scheduled"
+INTERRUPTED = 130
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Entry point: 0 when the loop promoted, 1 when it ended otherwise, 2 and 3 for errors, 130 when interrupted."""
+    parser = argparse.ArgumentParser(prog="python -m deployments.demo", description=__doc__)
+    add_place_options(parser)
+    parser.add_argument("--recipe", type=Path, help="settings of every stage (TOML); default: the built-in ones")
+    options = parser.parse_args(arguments)
+    console = Console(highlight=False)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupt)
+    try:
+        return _demo(options, settings_from(options), console)
+    except MondrianError as error:
+        Console(stderr=True, highlight=False).print(str(error), style="red", markup=False)
+        return error.exit_status
+    except KeyboardInterrupt:
+        console.print("\nInterrupted. Nothing that this command started is running any more.")
+        return INTERRUPTED
+
+
+def _interrupt(_signum: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _demo(options: argparse.Namespace, settings: Settings, console: Console) -> int:
+    began = time.monotonic()
+    settings = settings.model_copy(update={"base_model": settings.base_model or MINI})
+    demo_screen.headline(console, settings)
+    _sample(settings, console)
+    seed = _next_number(settings)
+    with _prefect(settings, options.port, console) as running:
+        ended = _run(running, parameters(settings, options, seed), console)
+    run_folder = settings.run_folder(ended.run)
+    if not (run_folder / "promote.json").exists():
+        console.print(f"\n{ended.state}: {ended.message}", style="red", markup=False)
+        console.print(f"Logs: {settings.root / '.prefect'}, {run_folder}", markup=False)
+        return 3
+    outcome = read_json(run_folder / "promote.json")
+    demo_screen.gates(console, read_json(run_folder / "evaluate.json"), outcome)
+    if outcome["decision"] == "promoted":
+        demo_screen.critiques(console, settings, ADVISOR, run_folder)
+    demo_screen.where_to_look(console, settings, ADVISOR, outcome, run_folder, time.monotonic() - began)
+    return 0 if outcome["decision"] == "promoted" else 1
+
+
+def _sample(settings: Settings, console: Console) -> None:
+    """A sample workspace where there is none yet."""
+    if settings.database.exists():
+        console.print(f"Workspace {settings.root} is there already; it is used as it is.", markup=False)
+        return
+    from mondrian_core.data.sample import make_workspace
+
+    with demo_screen.bar(console, "photographs") as listen:
+        made = make_workspace(settings.root, sample=True, listen=listen)
+    counted = ", ".join(f"{count} {kind}" for kind, count in made.items())
+    console.print(f"Made a sample workspace at {settings.root}: {counted}.", markup=False)
+
+
+def _next_number(settings: Settings) -> int:
+    """Number of the version that will be made; it is the seed too, so a second run trains another adapter."""
+    numbers = [int(each.version[1:]) for each in Registry(settings.adapters_root).versions(ADVISOR)
+               if each.version[1:].isdigit()]  # fmt: skip
+    return max(numbers, default=0) + 1
+
+
+@contextmanager
+def _prefect(settings: Settings, port: int | None, console: Console) -> Iterator[Running]:
+    """Server and worker for the time of the demo; those of `make up` are used when they are there."""
+    use_home(settings)
+    running = bring_up(settings, port=port or settings.prefect_port, tell=lambda line: console.print(f"  {line}"))
+    try:
+        yield running
+    finally:
+        leave(running)
+
+
+def parameters(settings: Settings, options: argparse.Namespace, seed: int) -> dict[str, Any]:
+    """Parameters of the run; absolute, because a worker that was there before may have other defaults."""
+    from mondrian_core.recipes import load_recipe
+
+    given: dict[str, Any] = {
+        "advisor": ADVISOR,
+        "workspace": str(settings.root),
+        "adapters": str(settings.adapters_root),
+        "base_model": settings.base,
+        "seed": seed,
+    }
+    if options.recipe:
+        given["recipe"] = load_recipe(options.recipe).model_dump(mode="json")
+    return given
+
+
+def _run(running: Running, given: dict[str, Any], console: Console) -> Glance:
+    console.print(f"running {SCHEDULED}, seed {given['seed']}")
+    run = begin(running.place.api, SCHEDULED, given)
+    with demo_screen.stages(console) as show:
+        return follow(running.place.api, run, show)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

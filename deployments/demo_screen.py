@@ -1,0 +1,154 @@
+"""What `make demo` shows: bars while it works, then gates, critiques side by side, and where to look."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn
+
+from deployments.watching import Glance
+from mondrian_core.cli.screen import critique_table, gate_table
+from mondrian_core.events import Advanced, Event, Listener
+from mondrian_core.files import read_json
+from mondrian_core.registry import Registry
+from mondrian_core.rubric import Critique, Unparsable, read_lenient, read_strict
+from mondrian_core.settings import Settings
+
+STAGES = ("link", "dataset", "train", "evaluate", "register", "promote")
+DONE = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
+LINE_STEP = 25.0  # per cent between two lines where there is no terminal
+
+
+def headline(console: Console, settings: Settings) -> None:
+    """What is going to happen."""
+    console.print("[bold]Mondrian[/]: link, dataset, train, evaluate, gates, promote, all of it on this machine")
+    console.print(f"base model {settings.base}, workspace {settings.root}", markup=False)
+
+
+@contextmanager
+def bar(console: Console, name: str) -> Iterator[Listener]:
+    """One bar that follows the events of a core function."""
+    with _progress(console) as progress:
+        row = progress.add_task(name, total=None, detail="")
+
+        def listen(event: Event) -> None:
+            if isinstance(event, Advanced):
+                progress.update(row, completed=event.done, total=event.total, detail=event.detail)
+
+        yield listen
+
+
+def _progress(console: Console) -> Progress:
+    columns = (TextColumn("  {task.description:<11}"), BarColumn(30), TaskProgressColumn(), TimeElapsedColumn(),
+               TextColumn("{task.fields[detail]}", markup=False))  # fmt: skip
+    return Progress(*columns, console=console, disable=not console.is_terminal)
+
+
+@contextmanager
+def stages(console: Console) -> Iterator[Callable[[Glance], None]]:
+    """Follow a run: a bar per stage on a terminal, otherwise a line for each step."""
+    if not console.is_terminal:
+        yield _Lines(console)
+        return
+    with _progress(console) as progress:
+        yield _Bars(progress)
+
+
+class _Bars:
+    def __init__(self, progress: Progress) -> None:
+        self.progress = progress
+        self.rows: dict[str, TaskID] = {
+            stage: progress.add_task(stage, total=100, start=False, detail="") for stage in STAGES
+        }
+
+    def __call__(self, seen: Glance) -> None:
+        for stage, state in seen.stages.items():
+            if stage not in self.rows:
+                continue
+            row = self.rows[stage]
+            if self.progress.tasks[row].start_time is None:
+                self.progress.start_task(row)
+            if state == "COMPLETED":
+                self.progress.update(row, completed=100, detail="")
+                self.progress.stop_task(row)
+            elif state in DONE:
+                self.progress.update(row, detail=state.lower())
+                self.progress.stop_task(row)
+            else:
+                self.progress.update(row, completed=seen.percent.get(stage, 0.0), detail=seen.detail.get(stage, ""))
+
+
+class _Lines:
+    def __init__(self, console: Console) -> None:
+        self.console, self.began = console, time.monotonic()
+        self.told: set[tuple[str, str]] = set()
+
+    def __call__(self, seen: Glance) -> None:
+        for stage, state in seen.stages.items():
+            share = seen.percent.get(stage, 0.0) // LINE_STEP * LINE_STEP
+            word = state.lower() if state in DONE else f"{share:.0f} %" if share else "running"
+            if (stage, word) not in self.told:
+                self.told.add((stage, word))
+                passed = time.monotonic() - self.began
+                self.console.print(f"  {passed:4.0f} s  {stage:<9} {word} {seen.detail.get(stage, '')}".rstrip())
+
+
+def gates(console: Console, evaluation: Mapping[str, Any], outcome: Mapping[str, Any]) -> None:
+    """The gate table and what was decided."""
+    console.print()
+    console.print(gate_table(evaluation["gates"]))
+    style = {"promoted": "bold green", "rejected": "bold red"}.get(outcome["decision"], "yellow")
+    console.print(f"{outcome['version']}: {outcome['decision']}", style=style)
+    console.print(outcome["sentence"], markup=False)
+    if outcome.get("command"):
+        console.print(f"To promote it by hand: {outcome['command']}", markup=False)
+
+
+def critiques(console: Console, settings: Settings, advisor: str, run_folder: Path) -> None:
+    """One held-out photograph, critiqued by the base, by the champion as the registry gives it, and by the advisor."""
+    from mondrian_core.data.dataset import load
+    from mondrian_core.models.adapters import mount
+    from mondrian_core.models.base import load_base
+    from mondrian_core.models.generation import generate
+
+    champion = Registry(settings.adapters_root).champion(advisor)
+    version = load(Path(read_json(run_folder / "dataset.json")["path"]))
+    row = version.rows(version.evaluation_split)[0]
+    if champion is None:
+        return
+    base = load_base(settings.base)
+    mounted = mount(base)
+    columns: list[tuple[str, Critique]] = []
+    for title, adapter in (("base model", None), (f"{advisor} {champion.version}", champion.path)):
+        mounted.use(adapter)
+        answer = generate(base, row.messages[:-1], row.image, max_tokens=1024)
+        try:
+            columns.append((title, read_lenient(answer.text).critique))
+        except Unparsable as error:
+            console.print(f"{title}: its answer can't be read ({error}).", markup=False)
+    columns.append((f"what {advisor} wrote", read_strict(row.answer)))
+    console.print(f"\nOne photograph that was never trained on ({row.lineage}):", markup=False)
+    console.print(critique_table(columns))
+
+
+def where_to_look(console: Console, settings: Settings, advisor: str, outcome: Mapping[str, Any], run_folder: Path,
+                  seconds: float) -> None:  # fmt: skip
+    """Files and commands to go on with."""
+    folder = settings.adapters_root / advisor / outcome["version"]
+    lines = {
+        "adapter": folder,
+        "gate report": run_folder / "report.html",
+        "loss curve": run_folder / "loss_curve.png",
+        "the run in Prefect's UI": "make up, then the address it prints",
+        "its versions": f"mondrian adapters list --advisor {advisor}",
+        "a photograph of yours": f"mondrian analyze PHOTO --advisor {advisor} --mode lora",
+    }
+    console.print("\n[bold]Where to look[/]")
+    for name, value in lines.items():
+        console.print(f"  {name:<24} {value}", markup=False, soft_wrap=True)
+    console.print(f"\nDone in {seconds:.0f} s; nothing is left running.")

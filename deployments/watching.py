@@ -1,0 +1,87 @@
+"""A flow run seen from outside, through the server's API: which stages are done, and how far the current one is."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from deployments.arrange import client_of
+
+if TYPE_CHECKING:
+    from prefect.client.orchestration import SyncPrefectClient
+
+POLL_SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class Glance:
+    """One look at a run. `stages`: state by task name, in the order of their start; `percent` and `detail` by stage."""
+
+    run: str
+    state: str
+    message: str
+    final: bool
+    stages: dict[str, str] = field(default_factory=dict)
+    percent: dict[str, float] = field(default_factory=dict)
+    detail: dict[str, str] = field(default_factory=dict)
+
+
+def begin(api: str, full_name: str, parameters: dict[str, Any]) -> UUID:
+    """Create a run of a deployment; the worker picks it up."""
+    with client_of(api) as client:
+        deployment = client.read_deployment_by_name(full_name)
+        return client.create_flow_run_from_deployment(deployment.id, parameters=parameters).id
+
+
+def follow(api: str, run: UUID, show: Callable[[Glance], None]) -> Glance:
+    """Look every second, and once more when the run has ended, which is returned."""
+    with client_of(api) as client:
+        while True:
+            seen = look(client, run)
+            show(seen)
+            if seen.final:
+                return seen
+            time.sleep(POLL_SECONDS)
+
+
+def look(client: SyncPrefectClient, run: UUID) -> Glance:
+    """One look."""
+    from prefect.client.schemas.filters import (
+        ArtifactFilter,
+        ArtifactFilterFlowRunId,
+        ArtifactFilterType,
+        FlowRunFilter,
+        FlowRunFilterId,
+    )
+
+    flow_run = client.read_flow_run(run)
+    state = flow_run.state
+    tasks = client.read_task_runs(flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[run])))
+    started = sorted((task for task in tasks if task.start_time), key=lambda task: task.start_time)  # type: ignore[arg-type,return-value]
+    bars = client.read_artifacts(
+        artifact_filter=ArtifactFilter(
+            type=ArtifactFilterType(any_=["progress"]), flow_run_id=ArtifactFilterFlowRunId(any_=[run])
+        )
+    )
+    shown = [str(bar.description or "").partition(": ") for bar in bars]
+    return Glance(
+        run=flow_run.name,
+        state=state.name or "" if state else "",
+        message=state.message or "" if state else "",
+        final=bool(state and state.is_final()),
+        stages={_stage(task.name): task.state.type.value if task.state else "" for task in started},
+        percent={stage: float(bar.data) for (stage, _, _), bar in zip(shown, bars, strict=True) if _number(bar.data)},
+        detail={stage: text for stage, _, text in shown},
+    )
+
+
+def _stage(task_name: str) -> str:
+    """ "train-3f2" -> train: Prefect adds a few digits to a task's name."""
+    return task_name.rpartition("-")[0] or task_name
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, int | float)

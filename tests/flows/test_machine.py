@@ -1,0 +1,106 @@
+"""Server and worker for real: what is deployed, that schedules make runs, that starting and stopping may be repeated."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from deployments import arrange, watching
+from deployments.bootstrap import Running, bring_up, take_down
+from deployments.place import ACCELERATOR_LIMIT, POOL, record_of
+from mondrian_core.doctor import examine
+from mondrian_core.errors import NoWorkspace, PortInUse
+from mondrian_core.settings import Settings
+
+pytestmark = pytest.mark.flow
+
+
+def test_the_promised_deployments_are_there(machine: Running) -> None:
+    with arrange.client_of(machine.place.api) as client:
+        found = {f"{client.read_flow(each.flow_id).name}/{each.name}" for each in client.read_deployments()}
+    assert found == {wanted["full_name"] for wanted in arrange.described()}
+
+
+def test_scheduled_runs_appear(machine: Running) -> None:
+    assert arrange.upcoming_runs(machine.place, "retrain/scheduled", patience=30) > 0
+
+
+def test_pool_queues_limit_and_automation(machine: Running) -> None:
+    with arrange.client_of(machine.place.api) as client:
+        assert client.read_work_pool(POOL).type == "process"
+        for name, priority in arrange.QUEUES.items():
+            queue = client.read_work_queue_by_name(name, work_pool_name=POOL)
+            assert (queue.priority, queue.concurrency_limit) == (priority, None)
+        limit = client.read_global_concurrency_limit_by_name(ACCELERATOR_LIMIT)
+        assert (limit.limit, limit.active_slots) == (1, 0)
+        assert len(client.read_automations_by_name(arrange.ZOMBIES)) == 1
+
+
+def test_bringing_it_up_again_changes_nothing(machine: Running, settings: Settings) -> None:
+    again = bring_up(settings)
+    assert again.started == ()
+    assert again.processes == machine.processes
+    assert again.place.port == machine.place.port
+    with arrange.client_of(machine.place.api) as client:
+        assert len(client.read_automations_by_name(arrange.ZOMBIES)) == 1
+        assert len(client.read_deployment_by_name("retrain/scheduled").schedules) == 1
+
+
+def test_a_schedule_that_left_prefect_yaml_is_dropped(machine: Running, settings: Settings) -> None:
+    from prefect.client.schemas.schedules import CronSchedule
+
+    with arrange.client_of(machine.place.api) as client:
+        deployment = client.read_deployment_by_name("retrain/scheduled")
+        client.create_deployment_schedules(deployment.id, [(CronSchedule(cron="1 2 3 4 *", timezone="UTC"), True)])
+        assert len(client.read_deployment_by_name("retrain/scheduled").schedules) == 2
+        bring_up(settings)
+        assert [each.slug for each in client.read_deployment_by_name("retrain/scheduled").schedules] == ["weekly-ansel"]
+
+
+def test_doctor_sees_it(machine: Running, settings: Settings) -> None:
+    checks = {check.name: check for check in examine(settings)}
+    assert checks["prefect server"].ok and checks["prefect server"].finding == machine.place.api
+    assert checks["prefect worker"].ok
+
+
+def test_another_port_for_what_runs_already_is_refused(machine: Running, settings: Settings) -> None:
+    with pytest.raises(PortInUse):
+        bring_up(settings, port=machine.place.port + 1)
+
+
+def test_an_error_is_one_paragraph_in_the_state(machine: Running) -> None:
+    """No database in this workspace: the run fails with what the command line would say."""
+    run = watching.begin(machine.place.api, "retrain/scheduled", {"advisor": "nobody"})
+    seen = watching.follow(machine.place.api, run, lambda glance: None)
+    assert seen.state == "Failed"
+    assert "mondrian init" in seen.message and "Traceback" not in seen.message and "\n" not in seen.message
+
+
+def test_no_workspace_is_said_before_anything_starts(tmp_path: Path) -> None:
+    with pytest.raises(NoWorkspace):
+        bring_up(Settings(workspace=tmp_path / "none"))
+    assert not (tmp_path / "none").exists()
+
+
+def test_down_stops_both_and_says_so(tmp_path: Path) -> None:
+    settings = Settings(workspace=tmp_path, adapters=tmp_path / "adapters", base_model="mini")
+    running = bring_up(settings)
+    assert all(process.alive for process in running.processes)
+    assert take_down(settings) == ["prefect worker", "prefect server"]
+    assert not any(process.alive for process in running.processes)
+    assert not record_of(settings).exists()
+    assert take_down(settings) == []
+
+
+def test_make_up_and_down_as_commands(tmp_path: Path, root: Path) -> None:
+    def call(module: str, *more: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", module, "--workspace", str(tmp_path / "workspace"), *more]
+        return subprocess.run(command, cwd=root, capture_output=True, text=True, check=False, timeout=110)
+
+    refused = call("deployments.up")
+    assert refused.returncode == 2 and "mondrian init" in refused.stderr and "Traceback" not in refused.stderr
+    nothing = call("deployments.down")
+    assert nothing.returncode == 0 and "Nothing" in nothing.stdout
