@@ -1,0 +1,104 @@
+"""LoRA on a base: attach for training, save, check before use, mount for answering.
+
+Layers and files are mlx-vlm's own, so `mlx_vlm.load(path, adapter_path=folder)` gives the same answers.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+from mlx.utils import tree_flatten
+
+from mondrian_core.errors import BadRecipe
+from mondrian_core.files import replace_atomic, write_json
+from mondrian_core.models import adapter_files
+from mondrian_core.models.base import Base
+from mondrian_core.models.mounted import Mounted, mount, mounted_on
+from mondrian_core.models.soundness import check, linear_layers
+from mondrian_core.recipes import TrainRecipe
+
+__all__ = ["Mounted", "attach", "check", "detach", "mount", "save"]
+
+
+def attach(base: Base, train: TrainRecipe, seed: int) -> list[str]:
+    """Put trainable LoRA layers on the language model; the rest is frozen. Names of the adapted modules.
+
+    The seed is set before the layers are made: A is drawn at random, B is zero, so the first answers are the base's.
+
+    Raises:
+        BadRecipe: when a name in `target_modules` fits no linear layer.
+    """
+    from mlx_vlm.trainer.peft import get_peft_model
+
+    if any(hasattr(module, "lora_a") for _, module in base.model.named_modules()):
+        raise RuntimeError("LoRA layers are already attached to this base")
+    mounted = mounted_on(base)
+    if mounted is not None:
+        mounted.use(None)
+    mx.random.seed(seed)
+    try:
+        get_peft_model(base.model, list(train.target_modules), rank=train.rank, alpha=train.alpha,
+                       dropout=train.dropout, verbose=False)  # fmt: skip
+    except ValueError as error:
+        known = sorted({name.rpartition(".")[2] for name in linear_layers(base)})
+        raise BadRecipe(
+            f"train.target_modules names a layer that {base.name} doesn't have ({', '.join(train.target_modules)}).",
+            f"Choose among {', '.join(known)}.",
+        ) from error
+    mx.eval(base.model.trainable_parameters())
+    return list(configuration(base)["lora_parameters"]["keys"])
+
+
+def detach(base: Base) -> None:
+    """Take the LoRA layers off again; the base is what it was, bit for bit."""
+    from mlx_vlm.trainer.common.utils import set_module_by_name
+
+    for name, module in list(base.model.named_modules()):
+        if hasattr(module, "lora_a"):
+            set_module_by_name(base.model, name, module.linear)
+    base.model._vlm_adapter_config = None
+    base.model.freeze()
+    base.model.eval()
+
+
+def configuration(base: Base) -> dict[str, Any]:
+    """adapter_config.json of the attached layers, as mlx-vlm writes it."""
+    from mlx_vlm.trainer.common.model import _quantization_config
+
+    found = dict(base.model._vlm_adapter_config)
+    packed = _quantization_config(base.model)
+    if packed:
+        # attached layers hold their linear one level down; the base's own name is what a loader knows
+        found["base_quantization"] = {name.removesuffix(".linear"): values for name, values in packed.items()}
+    return found
+
+
+def parameters(base: Base) -> dict[str, mx.array]:
+    """The trainable arrays of the attached layers by name."""
+    return dict(tree_flatten(base.model.trainable_parameters()))
+
+
+def save(base: Base, folder: Path, weights: dict[str, mx.array] | None = None) -> None:
+    """Write adapters.safetensors and adapter_config.json (weights: None for those attached now).
+
+    Raises:
+        DiskFull: when no space is left; what lay there before stays whole.
+    """
+    tensors = parameters(base) if weights is None else weights
+
+    def write(path: Path) -> None:
+        try:
+            mx.save_safetensors(str(path), tensors)
+        except RuntimeError as error:  # mlx reports a full disk as a failed write
+            raise _write_error(error, path) from error
+
+    replace_atomic(folder / adapter_files.WEIGHTS, write)
+    write_json(folder / adapter_files.CONFIGURATION, configuration(base))
+
+
+def _write_error(error: RuntimeError, path: Path) -> OSError:
+    import errno
+
+    return OSError(errno.ENOSPC, f"{error}", str(path))

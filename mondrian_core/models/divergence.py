@@ -1,0 +1,64 @@
+"""How far an adapter moves the base's answers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+
+from mondrian_core.models.base import Base
+from mondrian_core.models.encoding import Prompt, answer_ids, encode
+from mondrian_core.models.forward import hidden_states, logits
+from mondrian_core.models.mounted import Mounted
+
+_CHUNK = 128  # tokens whose logits are in memory at once; at Qwen's vocabulary these are 78 MB in float32
+
+
+def mean_kl(base: Base, mounted: Mounted, adapter_folder: Path, messages: list[dict[str, Any]], image: Any,
+            answer_text: str) -> float:  # fmt: skip
+    """Mean KL(base || adapter) in nats per token of the answer (end token included), teacher forced; 0 or more.
+
+    The adapter that was in use before is in use afterwards.
+    """
+    prompt = encode(base, messages, image)
+    answer = answer_ids(base, messages, answer_text)
+    before = mounted.folder
+    try:
+        mounted.use(None)
+        of_base = _answer_states(base, prompt, answer)
+        mounted.use(adapter_folder)
+        of_adapter = _answer_states(base, prompt, answer)
+    finally:
+        mounted.use(before)
+    total = 0.0
+    for start in range(0, len(answer), _CHUNK):
+        p = log_probabilities(base, of_base[start : start + _CHUNK])
+        q = log_probabilities(base, of_adapter[start : start + _CHUNK])
+        total += float(np.array(mx.sum(mx.exp(p) * (p - q))))
+    return max(0.0, total / len(answer))
+
+
+def _answer_states(base: Base, prompt: Prompt, answer: list[int]) -> mx.array:
+    """Hidden states (A, D) from which the A tokens of the answer are predicted."""
+    embeddings, positions = teacher_forced(base, prompt, answer)
+    hidden = hidden_states(base.language_model, embeddings, positions, prompt.image_index, prompt.deepstack)
+    states = hidden[0, len(prompt.ids) - 1 :]
+    mx.eval(states)
+    return states
+
+
+def teacher_forced(base: Base, prompt: Prompt, answer: list[int]) -> tuple[mx.array, mx.array]:
+    """Embeddings (1, T, D) and positions (3, 1, T) of prompt and answer without its last token."""
+    inputs = mx.array([answer[:-1]], dtype=mx.int32)
+    embeddings = mx.concatenate([prompt.embeddings, base.language_model.model.embed_tokens(inputs)], axis=1)
+    ahead = mx.arange(prompt.next_position, prompt.next_position + len(answer) - 1, dtype=mx.int32)
+    positions = mx.concatenate([prompt.positions, mx.broadcast_to(ahead, (3, 1, len(answer) - 1))], axis=2)
+    return embeddings, positions
+
+
+def log_probabilities(base: Base, states: mx.array) -> mx.array:
+    """Log-probabilities (A, V) in float32 of hidden states (A, D)."""
+    raw = logits(base.language_model, states).astype(mx.float32)
+    return raw - mx.logsumexp(raw, axis=-1, keepdims=True)

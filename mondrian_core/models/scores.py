@@ -1,0 +1,115 @@
+"""Reading scores out of the model's distribution instead of out of the digit it happened to choose.
+
+The expected value over the score tokens beats the chosen digit (research: LLM judges, 2503.03064; Q-Align). Qwen splits
+numbers into digits, so "10" is P("1") P("0" | "1") and "1" is P("1") times the rest.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import mlx.core as mx
+import numpy as np
+
+from mondrian_core.models.base import Base
+from mondrian_core.rubric import DIMENSIONS
+
+BEFORE_SCORE = re.compile(r'"score"\s*:\s*$')
+SCORE_PLACE = re.compile(r'"(\w+)"\s*:\s*\{\s*"score"\s*:\s*(?=\d)')
+_ONE_MATTERS = 1e-3  # below this share of "1" the question whether it is a ten can't move the expected value
+_TAIL = 32
+
+
+@dataclass(frozen=True)
+class Digits:
+    """Tokens of the digits as they stand at a score; `prefix` is what such a token carries before the digit."""
+
+    prefix: str
+    tokens: tuple[int, ...]
+
+
+def digits_of(base: Base, prefix: str) -> Digits | None:
+    """Single tokens for prefix + "0" ... prefix + "9", or None where the tokenizer hasn't them."""
+    known: dict[str, Digits | None] = base.kept.setdefault("digits", {})
+    if prefix not in known:
+        encoded = [base.tokenizer.encode(f"{prefix}{digit}", add_special_tokens=False) for digit in range(10)]
+        single = all(len(tokens) == 1 for tokens in encoded)
+        known[prefix] = Digits(prefix, tuple(tokens[0] for tokens in encoded)) if single else None
+    return known[prefix]
+
+
+def pieces_of(base: Base, tokens: Sequence[int]) -> list[str]:
+    """Text of each token on its own; a piece of a character beyond ASCII becomes a replacement sign."""
+    known: dict[int, str] = base.kept.setdefault("pieces", {})
+    for token in tokens:
+        if token not in known:
+            known[token] = base.tokenizer.decode([token], skip_special_tokens=False)
+    return [known[token] for token in tokens]
+
+
+class ScoreWatch:
+    """Keeps the logits (before any mask) of the places where a score may begin, while an answer is decoded."""
+
+    def __init__(self, base: Base) -> None:
+        self._base = base
+        self._tail = ""
+        self._logits: dict[int, mx.array] = {}
+
+    def see(self, index: int, token: int, following: mx.array | None) -> None:
+        """Token number `index` is known, `following` are the logits of the next one."""
+        self._tail = (self._tail + pieces_of(self._base, [token])[0])[-_TAIL:]
+        begins = BEFORE_SCORE.search(self._tail) is not None
+        if following is not None and (begins or index in self._logits):
+            self._logits[index + 1] = following
+
+    def expected(self, tokens: Sequence[int], probe: Callable[[int, int], mx.array]) -> dict[str, float]:
+        """Expected score (0-10) by dimension, for the dimensions that the answer scores.
+
+        `probe(index, token)` gives the logits after another token had been chosen at `index`.
+        """
+        found = {}
+        for name, index in score_places(self._base, tokens).items():
+            if index.place in self._logits and (digits := digits_of(self._base, index.prefix)):
+                found[name] = self._expected_at(index.place, tokens, digits, probe)
+        return found
+
+    def _expected_at(self, index: int, tokens: Sequence[int], digits: Digits,
+                     probe: Callable[[int, int], mx.array]) -> float:  # fmt: skip
+        share = _softmax(self._logits[index])[list(digits.tokens)]
+        ten = 0.0
+        one = digits.tokens[1]
+        if share[1] > _ONE_MATTERS * share.sum():
+            chosen = tokens[index] == one and index + 1 in self._logits
+            after = _softmax(self._logits[index + 1] if chosen else probe(index, one))
+            plain = digits_of(self._base, "") or digits
+            ten = float(share[1] * after[plain.tokens[0]])
+            share[1] -= ten
+        total = float(share.sum()) + ten
+        return float((share * np.arange(10)).sum() + 10 * ten) / total
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a score begins: the number of its token in the answer, and what that token holds before the digit."""
+
+    place: int
+    prefix: str
+
+
+def score_places(base: Base, tokens: Sequence[int]) -> Mapping[str, Place]:
+    """The token at which each dimension's score begins, by dimension; the first mention counts."""
+    pieces = pieces_of(base, tokens)
+    starts = np.cumsum([0, *(len(piece) for piece in pieces)])
+    places: dict[str, Place] = {}
+    for match in SCORE_PLACE.finditer("".join(pieces)):
+        name, offset = match.group(1), match.end()
+        if name in DIMENSIONS and name not in places:
+            place = int(np.searchsorted(starts, offset, side="right")) - 1
+            places[name] = Place(place, pieces[place][: offset - int(starts[place])])
+    return places
+
+
+def _softmax(logits: mx.array) -> np.ndarray:
+    return np.array(mx.softmax(logits.astype(mx.float32), precise=True)).astype(np.float64)

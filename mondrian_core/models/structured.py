@@ -1,0 +1,63 @@
+"""Decoding that can only write what a JSON schema allows.
+
+llguidance makes the masks. mlx-vlm's own kernel for them needs Metal; plain array operations work anywhere. The grammar
+forces the spelling that `json.dumps` gives by default, with the keys in the schema's order.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+
+from mondrian_core.models.base import Base
+
+
+class Grammar:
+    """The state of one constrained answer."""
+
+    def __init__(self, base: Base, schema: dict[str, Any], vocabulary: int) -> None:
+        """`vocabulary` is the length of the logits; it may exceed the tokenizer's."""
+        import llguidance
+
+        self._tokenizer = _tokenizer(base)
+        self._matcher = llguidance.LLMatcher(self._tokenizer, _compiled(base, schema))
+        self._bits = np.zeros((1, (self._tokenizer.vocab_size + 31) // 32), dtype=np.int32)
+        self._vocabulary = vocabulary
+
+    def allow(self, logits: mx.array) -> mx.array:
+        """Logits (V,) with minus infinity at every token that can't come next."""
+        import llguidance.numpy
+
+        llguidance.numpy.fill_next_token_bitmask(self._matcher, self._bits, 0)
+        allowed = np.zeros(self._vocabulary, dtype=bool)
+        known = np.unpackbits(self._bits.view(np.uint8)[0], bitorder="little")[: self._vocabulary].astype(bool)
+        allowed[: len(known)] = known
+        return mx.where(mx.array(allowed), logits, -mx.inf)
+
+    def consume(self, token: int) -> None:
+        """Take note of the token that was chosen."""
+        self._matcher.consume_token(token)
+        trouble = self._matcher.get_error()
+        if trouble:
+            raise RuntimeError(f"the grammar refused a token it had allowed: {trouble}")
+
+
+def _tokenizer(base: Base) -> Any:
+    import llguidance.hf
+
+    if "grammar_tokenizer" not in base.kept:
+        base.kept["grammar_tokenizer"] = llguidance.hf.from_tokenizer(base.tokenizer)
+    return base.kept["grammar_tokenizer"]
+
+
+def _compiled(base: Base, schema: dict[str, Any]) -> str:
+    import llguidance
+
+    text = json.dumps(schema)
+    grammars: dict[str, str] = base.kept.setdefault("grammars", {})
+    if text not in grammars:
+        grammars[text] = llguidance.JsonCompiler(separators=(", ", ": "), whitespace_pattern="").compile(text)
+    return grammars[text]
