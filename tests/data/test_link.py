@@ -1,0 +1,270 @@
+"""Linking: every record ends as used, or left out with one reason."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from stand_in import jpeg, profile, workspace_of
+
+from mondrian_core.data.link import LinkedRecord, LinkManifest, Reason, link
+from mondrian_core.data.records import EXPLAINED, Candidate
+from mondrian_core.events import Event
+from mondrian_core.rubric import DIMENSIONS, TITLES
+from mondrian_core.store import COMPLETED, Job, Store
+
+
+def outcome_of(manifest: LinkManifest) -> dict[str, str]:
+    """Record -> "used" or the reason."""
+    used = {each.record: "used" for each in manifest.used}
+    return used | {each.record: each.reason.value for each in manifest.left_out}
+
+
+def analysis(score: float = 7.0, names: tuple[str, ...] = DIMENSIONS, comment: str = "The road leads in.") -> str:
+    dimensions = [{"name": TITLES[name], "score": score, "comment": comment} for name in names]
+    return "```json\n" + json.dumps({"dimensions": dimensions, "overall_score": score}) + "\n```"
+
+
+def job(number: int, filename: str, **changes: object) -> Job:
+    values: dict[str, object] = {"status": COMPLETED, "analysis_markdown": f"a{number}.md",
+                                 "created_at": f"2026-02-{number + 1:02d}T08:00:00"}  # fmt: skip
+    return Job(f"j{number}", filename, "ansel", **{**values, **changes})  # type: ignore[arg-type]
+
+
+# --- the samples, record by record ----------------------------------------------------------------------------------------
+
+SAMPLES = {
+    "profile:b32c0380": "used", "profile:a1770da6": "used", "profile:caaa4b17": "duplicate_of",
+    "profile:294fbd9d": "used", "profile:23611386": "used", "profile:966baaec": "used", "profile:61513b9f": "used",
+    "profile:90981431": "used", "profile:abda858a": "used", "profile:a7a4a4c1": "used", "profile:709f78e3": "used",
+    "profile:9578feb8": "no_scores", "profile:b5b180ef": "no_scores", "profile:b807e23f": "temporary_file",
+    "profile:24dea6c8": "empty_photograph", "profile:19778912": "not_a_photograph",
+    "profile:24353c73": "missing_photograph",
+    "job:63c0570b": "missing_dimensions", "job:7009e17f": "missing_dimensions", "job:528924e8": "missing_dimensions",
+    "job:7efb1ad0": "unparsable_answer", "job:291e3a9f": "unparsable_answer", "job:c89a0461": "unparsable_answer",
+    "job:210bf101": "unparsable_answer", "job:be2dfa00": "unparsable_answer", "job:stuck-1": "job_not_completed",
+}  # fmt: skip
+
+
+def test_every_record_of_the_samples(samples: Path) -> None:
+    with Store(samples / "mondrian.db", read_only=True) as store:
+        manifest = link(store, samples, "ansel")
+    kind_and_start = {
+        f"{record.split(':')[0]}:{record.split(':')[1][: 8 if 'stuck' not in record else None]}": outcome
+        for record, outcome in outcome_of(manifest).items()
+    }
+    assert kind_and_start == SAMPLES
+    assert all(each.origin == "human" for each in manifest.used)
+    sizes = {each.photograph.rsplit("/", 1)[-1]: (each.width, each.height) for each in manifest.used}
+    assert sizes["neg.jpg"] == (480, 640)  # stored sideways
+    assert sum(each.found == "tail" for each in manifest.used) == 4  # paths from another machine
+    by_record = {each.record: each for each in manifest.left_out}
+    duplicate = next(each for record, each in by_record.items() if record.startswith("profile:caaa4b17"))
+    assert duplicate.detail.startswith("profile:a1770da6")
+
+
+def test_an_advisor_without_data(samples: Path) -> None:
+    with Store(samples / "mondrian.db", read_only=True) as store:
+        manifest = link(store, samples, "watkins")
+    assert manifest.counts == {"used": 0, "other_advisor": 26}
+
+
+def test_linking_twice_gives_the_same_and_writes_nothing(samples: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in samples.rglob("*")}
+    texts = []
+    for _ in range(2):
+        with Store(samples / "mondrian.db", read_only=True) as store:
+            texts.append(json.dumps(link(store, samples, "ansel").as_dict()))
+    assert texts[0] == texts[1]
+    assert {path: path.stat().st_mtime_ns for path in samples.rglob("*")} == before
+
+
+# --- every reason, on its own ---------------------------------------------------------------------------------------------
+
+
+def broken(folder: Path, store: Store) -> dict[str, str]:
+    """One record for each reason; gives the reason that is expected of it."""
+    source = folder / "source"
+    (source / "empty.jpg").write_bytes(b"")
+    (source / "page.jpg").write_text("<html>404</html>")
+    (source / "cut.jpg").write_bytes(jpeg(1)[:900])
+    (source / "a").mkdir()
+    (source / "b").mkdir()
+    for name in ("a/twin.jpg", "b/twin.jpg"):
+        (source / name).write_bytes(jpeg(3))
+    huge = bytearray(jpeg(2))
+    at = huge.index(b"\xff\xc0") + 5
+    huge[at : at + 4] = b"\xff\xff\xff\xff"
+    (source / "huge.jpg").write_bytes(huge)
+    model = profile(0)
+    rows = {
+        "other_advisor": {"advisor": "watkins"},
+        "temporary_file": {"image_path": "/tmp/x.jpg"},
+        "no_path": {"image_path": "  "},
+        "outside_workspace": {"image_path": "../x.jpg"},
+        "missing_photograph": {"image_path": "source/none.jpg"},
+        "ambiguous_photograph": {"image_path": "/old/twin.jpg"},
+        "empty_photograph": {"image_path": "source/empty.jpg"},
+        "not_a_photograph": {"image_path": "source/page.jpg"},
+        "unreadable_photograph": {"image_path": "source/cut.jpg"},
+        "too_large_photograph": {"image_path": "source/huge.jpg"},
+        "missing_dimensions": {"scores": {**model.scores, "lighting": None}},
+        "no_scores": {"scores": dict.fromkeys(DIMENSIONS)},
+        "score_out_of_range": {"scores": {**model.scores, "lighting": 10.5}},
+        "unparsable_answer": {"scores": {**model.scores, "lighting": "high"}},
+        "no_comments": {"comments": {**model.comments, "lighting": " "}},
+        "placeholder_comments": {"comments": dict.fromkeys(DIMENSIONS, "ok.")},
+        "duplicate_of": {"created_at": "2025-01-01T00:00:00"},
+        "superseded": {"scores": {**model.scores, "lighting": 9.0}, "created_at": "2025-01-01T00:00:00"},
+    }
+    store.add_profiles(profile(0, **{"id": reason, **changes}) for reason, changes in rows.items())
+    (folder / "analysis_md" / "a0.md").write_text(analysis())
+    store.add_past_jobs([
+        job(0, "photo_1.jpg"), job(1, "photo_1.jpg", analysis_markdown=None), job(2, "photo_1.jpg", status="queued"),
+        job(3, "photo_2.jpg", analysis_markdown="a0.md"),
+    ])  # fmt: skip
+    (source / "photo_2.jpg").write_bytes(jpeg(2))
+    return {f"profile:{reason}": reason for reason in rows} | {
+        "profile:p0": "used", "profile:p1": "used", "job:j0": "superseded", "job:j1": "missing_analysis",
+        "job:j2": "job_not_completed", "job:j3": "model_written",
+    }  # fmt: skip
+
+
+def test_every_reason_occurs_and_has_a_sentence(tmp_path: Path) -> None:
+    with workspace_of(tmp_path, 2) as store:
+        expected = broken(tmp_path, store)
+        manifest = link(store, tmp_path, "ansel")
+    assert outcome_of(manifest) == expected
+    assert set(Reason) == set(EXPLAINED)
+    assert {each.reason for each in manifest.left_out} == set(Reason)
+
+
+def test_the_manifest_survives_json_and_its_numbers_add_up(tmp_path: Path) -> None:
+    with workspace_of(tmp_path, 2) as store:
+        expected = broken(tmp_path, store)
+        manifest = link(store, tmp_path, "ansel")
+    assert LinkManifest.from_dict(json.loads(json.dumps(manifest.as_dict()))) == manifest
+    assert sum(manifest.counts.values()) == len(expected)
+    assert manifest.used[0].critique.scores == profile(0).scores
+    table = manifest.table()
+    for reason in Reason:
+        assert reason.value in table
+
+
+def test_the_csv_has_a_line_per_record(tmp_path: Path) -> None:
+    import pandas
+
+    with workspace_of(tmp_path, 2) as store:
+        expected = broken(tmp_path, store)
+        link(store, tmp_path, "ansel").write_csv(tmp_path / "out" / "records.csv")
+    frame = pandas.read_csv(tmp_path / "out" / "records.csv")
+    assert len(frame) == len(expected)
+    assert set(frame.loc[frame.outcome == "left_out", "reason"]) == set(Reason)
+    assert frame.loc[frame.outcome == "used", list(DIMENSIONS)].notna().all().all()
+
+
+# --- the rule that chooses --------------------------------------------------------------------------------------------------
+
+
+def chosen(store: Store, folder: Path) -> list[str]:
+    return [each.record for each in link(store, folder, "ansel").used]
+
+
+def test_a_person_comes_before_a_newer_model(tmp_path: Path) -> None:
+    with workspace_of(tmp_path, 1) as store:
+        (tmp_path / "analysis_md" / "a0.md").write_text(analysis())
+        store.add_past_jobs([job(0, "photo_0.jpg", created_at="2030-01-01T00:00:00")])
+        manifest = link(store, tmp_path, "ansel")
+    assert outcome_of(manifest) == {"profile:p0": "used", "job:j0": "superseded"}
+    assert "person" in manifest.left_out[0].detail
+
+
+def test_a_profile_by_a_model_is_no_ground_truth(tmp_path: Path) -> None:
+    with workspace_of(tmp_path, 1) as store:
+        (tmp_path / "source" / "other.jpg").write_bytes(jpeg(50))
+        store.add_profiles([profile(1, "source/other.jpg", origin="model")])
+        assert outcome_of(link(store, tmp_path, "ansel")) == {"profile:p0": "used", "profile:p1": "model_written"}
+
+
+def test_without_people_the_models_are_used_and_it_is_said(tmp_path: Path) -> None:
+    told: list[Event] = []
+    with workspace_of(tmp_path, 0) as store:
+        (tmp_path / "source" / "a.jpg").write_bytes(jpeg(1))
+        (tmp_path / "analysis_md" / "a0.md").write_text(analysis())
+        store.add_past_jobs([job(0, "a.jpg")])
+        manifest = link(store, tmp_path, "ansel", told.append)
+    assert [each.origin for each in manifest.used] == ["model"]
+    assert any("No critique" in getattr(event, "message", "") for event in told)
+
+
+def test_the_complete_one_comes_before_the_newest(tmp_path: Path) -> None:
+    with workspace_of(tmp_path, 1) as store:
+        newer = profile(1, "source/photo_0.jpg", overall_grade="7.9.0", created_at="2030-01-01T00:00:00")
+        store.add_profiles([newer])
+        assert chosen(store, tmp_path) == ["profile:p0"]
+
+
+def test_among_equals_the_newest_wins_and_insertion_decides_without_dates(tmp_path: Path) -> None:
+    with workspace_of(tmp_path, 1) as store:
+        store.add_profiles([profile(1, "source/photo_0.jpg", created_at="2025-01-01T00:00:00"),
+                            profile(2, "source/photo_0.jpg", created_at="2026-06-01T00:00:00")])  # fmt: skip
+        assert chosen(store, tmp_path) == ["profile:p2"]
+        with store.transaction() as connection:
+            connection.execute("UPDATE dimensional_profiles SET created_at = NULL")
+        store.add_past_jobs([])
+        assert chosen(store, tmp_path) == ["profile:p2"]
+
+
+def test_a_copy_under_another_name_is_the_same_photograph(tmp_path: Path) -> None:
+    with workspace_of(tmp_path, 1) as store:
+        (tmp_path / "source" / "copy.jpg").write_bytes(jpeg(0))
+        store.add_profiles([profile(1, "source/copy.jpg")])
+        manifest = link(store, tmp_path, "ansel")
+    assert outcome_of(manifest) == {"profile:p0": "superseded", "profile:p1": "used"}
+
+
+def test_the_answer_in_the_row_serves_where_the_file_is_gone(tmp_path: Path) -> None:
+    answer = {"dimensional_analysis": {name: {"score": 6, "comment": "A calm lake."} for name in DIMENSIONS},
+              "overall_grade": "6.0"}  # fmt: skip
+    with workspace_of(tmp_path, 0) as store:
+        (tmp_path / "source" / "a.jpg").write_bytes(jpeg(1))
+        store.add_past_jobs([job(0, "a.jpg", answer=answer), job(1, "a.jpg", answer=answer, analysis_markdown=None)])
+        assert [each.scores["lighting"] for each in link(store, tmp_path, "ansel").used] == [6.0]
+
+
+def test_an_analysis_is_never_read_outside_its_folder(tmp_path: Path) -> None:
+    (tmp_path / "secret.md").write_text(analysis())
+    with workspace_of(tmp_path / "w", 0) as store:
+        (tmp_path / "w" / "source" / "a.jpg").write_bytes(jpeg(1))
+        store.add_past_jobs([job(0, "a.jpg", analysis_markdown="../../secret.md")])
+        assert outcome_of(link(store, tmp_path / "w", "ansel")) == {"job:j0": "missing_analysis"}
+
+
+@pytest.mark.parametrize("comment", ["ok", "Fine.", "n/a", "-", "...", "TODO", "xxx", "good!"])
+def test_placeholders(tmp_path: Path, comment: str) -> None:
+    with workspace_of(tmp_path, 1) as store:
+        store.add_profiles([profile(1, "source/photo_0.jpg", comments=dict.fromkeys(DIMENSIONS, comment))])
+        assert outcome_of(link(store, tmp_path, "ansel"))["profile:p1"] == "placeholder_comments"
+
+
+def test_a_short_comment_among_real_ones_is_let_through(tmp_path: Path) -> None:
+    with workspace_of(tmp_path, 1) as store:
+        comments = {**profile(0).comments, "lighting": "Fine."}
+        store.add_profiles([profile(1, "source/photo_0.jpg", comments=comments)])
+        assert outcome_of(link(store, tmp_path, "ansel"))["profile:p1"] == "used"
+
+
+def test_values_out_of_a_spreadsheet(tmp_path: Path) -> None:
+    with workspace_of(tmp_path, 1) as store:
+        bad = {"nan": float("nan"), "inf": float("inf"), "minus": -0.1}
+        store.add_profiles(profile(0, id=name, scores={**profile(0).scores, "lighting": value})
+                           for name, value in bad.items())  # fmt: skip
+        outcomes = outcome_of(link(store, tmp_path, "ansel"))
+    assert outcomes["profile:inf"] == outcomes["profile:minus"] == "score_out_of_range"
+    assert outcomes["profile:nan"] == "missing_dimensions"  # SQLite keeps a NaN as NULL
+
+
+def test_a_candidate_is_a_plain_value() -> None:
+    linked = LinkedRecord("profile:a", "source/a.jpg", "", 1, 1, "as_given", "human", {}, {})
+    assert Candidate(linked, 0) == Candidate(linked, 0)
