@@ -19,7 +19,6 @@ from typing import Any
 
 from mondrian_core.errors import BadAdapter, MondrianError, RegistryBusy, UnknownVersion, translated
 from mondrian_core.events import Listener, Noticed, ignore
-from mondrian_core.files import sync_folder
 from mondrian_core.registry import history, pointer
 from mondrian_core.registry.history import Chain, Entry, Standing
 from mondrian_core.registry.pointer import POINTER, Pointer
@@ -186,11 +185,9 @@ class Ledger:
         return snapshot
 
     def drop(self, folder: Path) -> None:
-        """Take back a version that could not be recorded: out of sight in one step, then deleted."""
-        hidden = folder.with_name(f"{INCOMING}{folder.name}")
-        folder.rename(hidden)
-        sync_folder(self.home)
-        shutil.rmtree(hidden, ignore_errors=True)
+        """Take back a version that could not be recorded: no version in one step, then deleted. Needs no space."""
+        (folder / MANIFEST).unlink()
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def first_state(manifest: Mapping[str, Any]) -> State:

@@ -10,7 +10,7 @@ from mondrian_core.errors import BadAdapter, UnknownVersion
 from mondrian_core.events import Listener, ignore
 from mondrian_core.registry import compare, history, soundness
 from mondrian_core.registry.history import Entry
-from mondrian_core.registry.ledger import Ledger, Snapshot, first_state
+from mondrian_core.registry.ledger import REMOVED, Ledger, Snapshot, first_state
 from mondrian_core.registry.version import (
     MANIFEST,
     VERSION_NAME,
@@ -99,6 +99,7 @@ class Reading:
         if snapshot.trouble is not None:
             found.append(snapshot.trouble.problem)
         there = {folder.name for folder in version_folders(ledger.home)}
+        there |= {left.name.removeprefix(REMOVED) for left in ledger.home.glob(f"{REMOVED}*")}  # about to be told
         found += [f"{name} is in the history but not on disk" for name in snapshot.standing.states if name not in there]
         return tuple(found)
 

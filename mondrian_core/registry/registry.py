@@ -20,7 +20,7 @@ from mondrian_core.errors import (
 )
 from mondrian_core.events import Noticed
 from mondrian_core.files import read_json, sync_folder
-from mondrian_core.registry import archive, history, intake, retention
+from mondrian_core.registry import archive, history, intake, retention, soundness
 from mondrian_core.registry.ledger import INCOMING, REMOVED, Ledger, Snapshot, first_state
 from mondrian_core.registry.reading import Reading
 from mondrian_core.registry.version import MANIFEST, VERSION_NAME, State, Version, version_folders, version_name
@@ -124,8 +124,8 @@ class Registry(Reading):
         """Never serve `version` again. When it is the champion, the pointer goes back. Gives the new champion."""
         ledger = self._ledger(advisor)
         with ledger.writing() as snapshot:
-            self._get(ledger, snapshot, version)
-            snapshot = self._quarantine(ledger, snapshot, version, actor, reason)
+            if self._get(ledger, snapshot, version).managed:  # nothing serves what an older layout left
+                snapshot = self._quarantine(ledger, snapshot, version, actor, reason)
             return self._get(ledger, snapshot, snapshot.champion) if snapshot.champion else None
 
     def release(self, advisor: str, version: str, *, actor: str, reason: str) -> Version:
@@ -230,7 +230,8 @@ class Registry(Reading):
             version = self._read(ledger, snapshot, name) if name != leaving else None
             if version is None or version.state == "quarantined":
                 continue
-            found = self._problems(snapshot, version)
+            # Its arrays were read when it was promoted; the same bytes hold the same arrays.
+            found = soundness.file_problems(version, snapshot.standing.manifests.get(name))
             if not found:
                 return snapshot, version
             try:

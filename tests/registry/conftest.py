@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import os
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,12 @@ def manifest(verdict: str = "PASS", **values: Any) -> dict[str, Any]:
             "gate_report": gate_report(verdict), **values}  # fmt: skip
 
 
+@pytest.fixture(autouse=True)
+def quick_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A killed process loses nothing that the kernel has; only a power cut needs fsync, which is slow."""
+    monkeypatch.setattr(os, "fsync", lambda handle: None)
+
+
 @pytest.fixture
 def adapter(tmp_path: Path) -> Path:
     """A folder as training leaves it."""
@@ -64,6 +70,3 @@ def filled(registry: Registry, adapter: Path) -> Registry:
         registry.register("ansel", write_adapter(adapter, seed), manifest(), actor="person:test")
     registry.promote("ansel", "v0001", expected=None, actor="person:test", reason="first", verdicts={})
     return registry
-
-
-Damage = Callable[[Path], None]
