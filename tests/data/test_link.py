@@ -32,7 +32,7 @@ def job(number: int, filename: str, **changes: object) -> Job:
     return Job(f"j{number}", filename, "ansel", **{**values, **changes})  # type: ignore[arg-type]
 
 
-# --- the samples, record by record ----------------------------------------------------------------------------------------
+# --- the samples, record by record ------------------------------------------------------------------------------------
 
 SAMPLES = {
     "profile:b32c0380": "used", "profile:a1770da6": "used", "profile:caaa4b17": "duplicate_of",
@@ -80,7 +80,7 @@ def test_linking_twice_gives_the_same_and_writes_nothing(samples: Path) -> None:
     assert {path: path.stat().st_mtime_ns for path in samples.rglob("*")} == before
 
 
-# --- every reason, on its own ---------------------------------------------------------------------------------------------
+# --- every reason, on its own -----------------------------------------------------------------------------------------
 
 
 def broken(folder: Path, store: Store) -> dict[str, str]:
@@ -164,7 +164,7 @@ def test_the_csv_has_a_line_per_record(tmp_path: Path) -> None:
     assert frame.loc[frame.outcome == "used", list(DIMENSIONS)].notna().all().all()
 
 
-# --- the rule that chooses --------------------------------------------------------------------------------------------------
+# --- the rule that chooses --------------------------------------------------------------------------------------------
 
 
 def chosen(store: Store, folder: Path) -> list[str]:

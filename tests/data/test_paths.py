@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
@@ -71,8 +70,8 @@ def test_links_out_of_the_workspace_are_not_followed(tmp_path: Path) -> None:
     (outside / "secret.jpg").write_bytes(b"x")
     workspace = tmp_path / "workspace"
     (workspace / "source").mkdir(parents=True)
-    os.symlink(outside, workspace / "source" / "linked")
-    os.symlink(outside / "secret.jpg", workspace / "source" / "secret.jpg")
+    (workspace / "source" / "linked").symlink_to(outside)
+    (workspace / "source" / "secret.jpg").symlink_to(outside / "secret.jpg")
     index = SourceIndex(workspace)
     assert len(index) == 0
     assert index.resolve("linked/secret.jpg").path is None

@@ -1,0 +1,171 @@
+"""Variants: planned from a seed, honest about which scores survive, text that fits the picture."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from stand_in import picture
+
+from mondrian_core.data.augment import (
+    LEAST_CROP,
+    ORIGINAL,
+    Crop,
+    Exposure,
+    Mirror,
+    Variant,
+    allowed,
+    applied,
+    applied_to_comments,
+    mirrored_text,
+    plan,
+)
+from mondrian_core.recipes import DataRecipe
+from mondrian_core.rubric import DIMENSIONS
+
+PLAIN = dict.fromkeys(DIMENSIONS, "A quiet lake under clouds.")
+
+
+def comments(text: str) -> dict[str, str]:
+    return {**PLAIN, "composition": text}
+
+
+@given(st.text("0123456789abcdef", min_size=64, max_size=64), st.integers(0, 50), st.integers(0, 8))
+def test_a_plan_follows_from_photograph_and_seed(lineage: str, seed: int, variants: int) -> None:
+    recipe = DataRecipe(seed=seed, variants=variants)
+    made = plan(lineage, PLAIN, recipe)
+    assert made == plan(lineage, PLAIN, recipe)
+    assert made[0] == ORIGINAL
+    assert len(made) == len(set(made))
+    assert len(made) <= 1 + variants
+    assert all(set(variant.kept) <= set(DIMENSIONS) and variant.kept for variant in made)
+
+
+def test_other_photographs_and_seeds_get_other_plans() -> None:
+    recipe = DataRecipe(variants=4)
+    plans = {plan(str(number), PLAIN, recipe) for number in range(20)}
+    assert len(plans) > 15
+    assert plan("1", PLAIN, recipe) != plan("1", PLAIN, DataRecipe(variants=4, seed=1))
+
+
+def test_what_the_recipe_switches_off_is_not_planned() -> None:
+    recipe = DataRecipe(flips=False, exposure_stops=0, variants=8)
+    operations = {type(each) for number in range(30) for v in plan(str(number), PLAIN, recipe) for each in v.operations}
+    assert operations == {Crop}
+    assert plan("1", PLAIN, DataRecipe(variants=0)) == (ORIGINAL,)
+
+
+def test_which_scores_survive() -> None:
+    assert ORIGINAL.kept == Variant((Mirror(),)).kept == DIMENSIONS
+    assert set(DIMENSIONS) - set(Exposure(0.2).kept) == {"lighting", "color_harmony", "emotional_impact"}
+    lost = {"composition", "subject_isolation", "visual_balance", "emotional_impact"}
+    assert set(DIMENSIONS) - set(Crop(0.98, 0.5, 0.5).kept) == lost
+    both = Variant((Exposure(0.2), Crop(0.98, 0.5, 0.5)))
+    assert both.kept == ("focus_sharpness", "depth_perspective")
+
+
+@pytest.mark.parametrize(("operation", "text"), [
+    (Mirror(), "The sign above the door is sharp."), (Mirror(), "Half Dome rises."), (Mirror(), "The clock shows ten."),
+    (Exposure(0.2), "The highlights burn out."), (Exposure(0.2), "Underexposed foreground."),
+    (Exposure(0.2), "Deep shadows carry Zone III."), (Exposure(-0.2), "It is a stop too dark."),
+    (Crop(0.98, 0, 0), "A branch touches the left edge."), (Crop(0.98, 0, 0), "Too little headroom."),
+    (Crop(0.98, 0, 0), "The frame is full."),
+])  # fmt: skip
+def test_operations_are_skipped_when_a_comment_speaks_of_what_they_change(operation: object, text: str) -> None:
+    assert not allowed(operation, comments(text))  # type: ignore[arg-type]
+    planned = [variant for number in range(40) for variant in plan(str(number), comments(text), DataRecipe(variants=8))]
+    assert not any(isinstance(each, type(operation)) for variant in planned for each in variant.operations)
+
+
+def test_a_plain_comment_forbids_nothing() -> None:
+    for operation in (Mirror(), Exposure(0.2), Crop(0.98, 0, 0)):
+        assert allowed(operation, PLAIN)
+
+
+# --- text -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("text", "expected"), [
+    ("The tree on the left third, the path at right.", "The tree on the right third, the path at left."),
+    ("Left, then RIGHT.", "Right, then LEFT."),
+    ("The left-hand cliff; the leftmost pine.", "The right-hand cliff; the rightmost pine."),
+    ("The eye moves clockwise.", "The eye moves counterclockwise."),
+    ("The horizon leans left.", "The horizon leans right."),
+    ("The light is just right.", "The light is just right."),
+    ("Taken at the right moment.", "Taken at the right moment."),
+    ("Nothing is left to chance.", "Nothing is left to chance."),
+    ("Detail is left out of the shadows on the left.", "Detail is left out of the shadows on the right."),
+    ("A bright copyright, an uplifted alright.", "A bright copyright, an uplifted alright."),
+    ("The mass is right of centre.", "The mass is left of centre."),
+    ("The tree is left of the road.", "The tree is right of the road."),
+])  # fmt: skip
+def test_left_and_right_change_places(text: str, expected: str) -> None:
+    assert mirrored_text(text) == expected
+
+
+@given(st.lists(st.sampled_from(["left", "Right", "LEFT", "tree", "leftmost", "right", "righthand", "a", "sea"])))
+def test_mirroring_twice_gives_the_text_back(words: list[str]) -> None:
+    text = " ".join(words)
+    assert mirrored_text(mirrored_text(text)) == text
+
+
+def test_only_mirrored_variants_change_the_text() -> None:
+    spoken = dict.fromkeys(DIMENSIONS, "On the left.")
+    assert applied_to_comments(Variant((Exposure(0.2),)), spoken) == spoken
+    assert applied_to_comments(Variant((Mirror(), Exposure(0.2))), spoken)["lighting"] == "On the right."
+    assert applied_to_comments(Variant((Mirror(), Mirror())), spoken) == spoken
+
+
+# --- pixels -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_mirror() -> None:
+    made = applied(Variant((Mirror(),)), picture(1))
+    assert made is not None
+    assert np.array_equal(np.asarray(made), np.asarray(picture(1))[:, ::-1])
+
+
+def test_exposure_is_in_linear_light() -> None:
+    """+0.2 stop takes sRGB 118 to 126; a gain on the encoded value would give 136."""
+    grey = Image.new("RGB", (4, 4), (118, 118, 118))
+    lighter, darker = (applied(Variant((Exposure(stops),)), grey) for stops in (0.2, -0.2))
+    assert lighter is not None
+    assert darker is not None
+    assert lighter.getpixel((0, 0)) == (126, 126, 126)
+    assert darker.getpixel((0, 0)) == (111, 111, 111)
+
+
+def test_grey_stays_grey() -> None:
+    grey = picture(2).convert("L").convert("RGB")
+    made = applied(Variant((Exposure(0.2),)), grey)
+    assert made is not None
+    pixels = np.asarray(made)
+    assert (pixels[..., 0] == pixels[..., 1]).all()
+    assert (pixels[..., 1] == pixels[..., 2]).all()
+
+
+def test_an_exposure_that_clips_is_not_made() -> None:
+    bright = Image.new("RGB", (10, 10), (245, 245, 245))
+    assert applied(Variant((Exposure(0.5),)), bright) is None
+    burnt = Image.new("RGB", (10, 10), (255, 255, 255))
+    assert applied(Variant((Exposure(0.5),)), burnt) is not None  # nothing new is lost
+
+
+@settings(deadline=None)
+@given(st.floats(LEAST_CROP, 0.999), st.floats(0, 1), st.floats(0, 1), st.integers(1, 400), st.integers(1, 400))
+def test_a_crop_stays_inside_and_large(share: float, x: float, y: float, width: int, height: int) -> None:
+    made = applied(Variant((Crop(share, x, y),)), Image.new("RGB", (width, height), "red"))
+    assert made is not None
+    assert made.width >= min(width, round(width * LEAST_CROP))
+    assert made.height >= min(height, round(height * LEAST_CROP))
+    assert np.asarray(made)[..., 0].min() == 255  # black would be padding
+
+
+def test_names() -> None:
+    assert ORIGINAL.name == "original"
+    assert Variant((Mirror(), Exposure(-0.2))).name == "mirror+exposure-0.20"
+    assert Variant((Exposure(0.2), Crop(0.98, 0.1, 0.2))).as_dict() == [
+        {"operation": "exposure", "stops": 0.2}, {"operation": "crop", "share": 0.98, "x": 0.1, "y": 0.2},
+    ]  # fmt: skip

@@ -1,0 +1,173 @@
+"""Splits: stable, by photograph and group, without leaks."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from stand_in import picture
+
+from mondrian_core.data.split import (
+    TEST,
+    TRAIN,
+    VALIDATION,
+    Leakage,
+    Subject,
+    assign,
+    check_leakage,
+    check_rows,
+    folds,
+    grouped,
+    point_of,
+)
+from mondrian_core.images import perceptual_hash
+from mondrian_core.recipes import DataRecipe
+
+RECIPE = DataRecipe()
+
+
+def lineage(number: int) -> str:
+    return hashlib.sha256(str(number).encode()).hexdigest()
+
+
+def looks(number: int) -> tuple[int, int]:
+    """Two 64-bit hashes that are far from those of other numbers."""
+    digest = hashlib.sha256(f"looks {number}".encode()).digest()
+    return int.from_bytes(digest[:8], "big"), int.from_bytes(digest[8:16], "big")
+
+
+def subjects_of(numbers: list[int]) -> list[Subject]:
+    return [Subject(lineage(number), looks(number)) for number in numbers]
+
+
+def held_out(side: str) -> bool:
+    return side != TRAIN
+
+
+def by_points(numbers: list[int]) -> int:
+    """How many are held out by their fixed points alone."""
+    limit = RECIPE.test_fraction + RECIPE.validation_fraction
+    return sum(point_of(lineage(number)) < limit for number in numbers)
+
+
+many = st.lists(st.integers(0, 100_000), unique=True, min_size=1, max_size=120)
+
+
+@settings(deadline=None)
+@given(many, st.randoms(use_true_random=False))
+def test_the_order_of_the_records_does_not_matter(numbers: list[int], rng: random.Random) -> None:
+    shuffled = list(numbers)
+    rng.shuffle(shuffled)
+    assert assign(subjects_of(numbers), RECIPE) == assign(subjects_of(shuffled), RECIPE)
+
+
+@settings(deadline=None)
+@given(many, many)
+def test_no_photograph_changes_side_when_others_arrive(first: list[int], later: list[int]) -> None:
+    everything = list(dict.fromkeys(first + later))
+    before, after = assign(subjects_of(first), RECIPE), assign(subjects_of(everything), RECIPE)
+    if by_points(first) < 2 or by_points(first) == len(first):
+        return  # too few for the fixed points alone; tested below
+    assert all(held_out(before[name]) == held_out(after[name]) for name in before)
+
+
+@settings(deadline=None)
+@given(many)
+def test_a_photograph_of_the_test_was_held_out_all_along(numbers: list[int]) -> None:
+    small, large = numbers[: len(numbers) // 2], numbers
+    if not small or by_points(small) < 2 or by_points(small) == len(small):
+        return
+    before, after = assign(subjects_of(small), RECIPE), assign(subjects_of(large), RECIPE)
+    assert all(held_out(before[name]) for name in before if after[name] == TEST)
+
+
+@settings(deadline=None)
+@given(many)
+def test_there_is_always_something_on_both_sides(numbers: list[int]) -> None:
+    sides = list(assign(subjects_of(numbers), RECIPE).values())
+    assert TRAIN in sides
+    assert sum(map(held_out, sides)) >= min(2, len(numbers) - 1)
+    assert (TEST in sides) <= (len(numbers) >= RECIPE.test_from)
+
+
+def test_shares() -> None:
+    sides = list(assign(subjects_of(list(range(4000))), RECIPE).values())
+    assert abs(sides.count(TEST) / 4000 - 0.25) < 0.02
+    assert abs(sides.count(VALIDATION) / 4000 - 0.15) < 0.02
+
+
+def test_below_the_limit_there_is_no_test_and_from_it_on_there_is() -> None:
+    few = assign(subjects_of(list(range(RECIPE.test_from - 1))), RECIPE)
+    enough = assign(subjects_of(list(range(RECIPE.test_from))), RECIPE)
+    assert TEST not in few.values()
+    assert TEST in enough.values()
+    assert {name for name in few if held_out(few[name])} <= {name for name in enough if held_out(enough[name])}
+
+
+def test_another_seed_is_another_split() -> None:
+    subjects = subjects_of(list(range(100)))
+    assert assign(subjects, RECIPE) != assign(subjects, RECIPE.model_copy(update={"seed": 1}))
+
+
+def test_copies_and_mirrors_stay_together() -> None:
+    upright = picture(7, (320, 240))
+    mirrored = upright.transpose(0)
+    half = upright.resize((160, 120))
+    subjects = [Subject(lineage(number), perceptual_hash(image)) for number, image in
+                enumerate([upright, mirrored, half, *(picture(100 + n, (320, 240)) for n in range(60))])]  # fmt: skip
+    groups = grouped(subjects)
+    assert groups[lineage(0)] == groups[lineage(1)] == groups[lineage(2)]
+    assert len(set(groups.values())) == 61
+    for seed in range(20):
+        sides = assign(subjects, RECIPE.model_copy(update={"seed": seed}))
+        assert sides[lineage(0)] == sides[lineage(1)] == sides[lineage(2)]
+        check_leakage(sides, subjects)
+
+
+def test_likeness_is_handed_on() -> None:
+    """A is like B and B like C: all three are one group though A and C differ more."""
+    chain = [Subject(lineage(0), (0, ~0 & 2**64 - 1)), Subject(lineage(1), (0xFF, ~0xFF & 2**64 - 1)),
+             Subject(lineage(2), (0xFFFF, ~0xFFFF & 2**64 - 1))]  # fmt: skip
+    assert len(set(grouped(chain).values())) == 1
+    assert len(set(grouped([chain[0], chain[2]]).values())) == 2
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(0, 5000), unique=True, min_size=12, max_size=60), st.integers(0, 5000))
+def test_a_twin_never_moves_a_photograph_into_training(numbers: list[int], twin: int) -> None:
+    if by_points(numbers) < 2 or by_points(numbers) == len(numbers):
+        return
+    before = assign(subjects_of(numbers), RECIPE)
+    copy = Subject(lineage(90_000 + twin), looks(numbers[0]))
+    after = assign([*subjects_of(numbers), copy], RECIPE)
+    assert all(held_out(after[name]) for name in before if held_out(before[name]))
+
+
+def test_a_leak_fails_the_build() -> None:
+    subjects = [Subject(lineage(0), (1, 2)), Subject(lineage(1), (2**63, 1))]  # one is the other's mirror image
+    with pytest.raises(Leakage, match="look alike"):
+        check_leakage({lineage(0): TRAIN, lineage(1): VALIDATION}, subjects)
+    check_leakage({lineage(0): TRAIN, lineage(1): TRAIN}, subjects)
+    with pytest.raises(Leakage, match="in the splits"):
+        check_rows({TRAIN: ["a", "b"], VALIDATION: ["b"]})
+    check_rows({TRAIN: ["a", "a"], VALIDATION: ["b"]})
+
+
+@settings(deadline=None)
+@given(st.integers(6, 60), st.integers(2, 5))
+def test_folds_are_even_and_keep_groups_together(count: int, number: int) -> None:
+    subjects = subjects_of(list(range(count)))
+    twin = Subject(lineage(70_000), looks(0))
+    result = folds([*subjects, twin], number)
+    sizes = [list(result.values()).count(fold) for fold in range(number)]
+    assert max(sizes) - min(sizes) <= 2
+    assert result[twin.lineage] == result[lineage(0)]
+    assert result == folds([twin, *reversed(subjects)], number)
+
+
+def test_no_photographs() -> None:
+    assert assign([], RECIPE) == {}
+    assert assign(subjects_of([1]), RECIPE) == {lineage(1): TRAIN}
