@@ -23,7 +23,7 @@ from mondrian_core.events import Finished, Listener, Noticed, Started, ignore
 from mondrian_core.files import read_json, write_json
 from mondrian_core.prompts import prompt_digest
 from mondrian_core.recipes import Recipe, recipe_of
-from mondrian_core.registry import Registry, Version
+from mondrian_core.registry import Registry, State, Version
 from mondrian_core.settings import Settings, check_advisor
 
 if TYPE_CHECKING:
@@ -309,7 +309,7 @@ def unlabelled_photographs(context: Context, version: DatasetVersion, wanted: in
     The workspace's own come first, in the order of their names; rendered ones fill what is missing.
     """
     from mondrian_core.images import PHOTOGRAPH_SUFFIXES, open_photograph
-    from mondrian_core.mini.render import render_photographs
+    from mondrian_core.mini import rendered_photographs
 
     known = version.photograph_hashes
     found: list[Any] = []
@@ -324,7 +324,7 @@ def unlabelled_photographs(context: Context, version: DatasetVersion, wanted: in
             continue
         if photograph.sha256 not in known:
             found.append(photograph.image)
-    return [*found, *render_photographs(wanted - len(found), seed=context.recipe.evaluate.seed + 1_000_003)]
+    return [*found, *rendered_photographs(wanted - len(found), seed=context.recipe.evaluate.seed + 1_000_003)]
 
 
 def register(context: Context, listen: Listener = ignore) -> RegisterSummary:
@@ -352,7 +352,7 @@ def register(context: Context, listen: Listener = ignore) -> RegisterSummary:
         "gate_report": {"verdict": judged.verdict, "gates": judged.gates},
         "metrics": read_json(Path(judged.report)).get("metrics", {}),
     }
-    state = "rejected" if judged.verdict == "FAIL" else "candidate"
+    state: State = "rejected" if judged.verdict == "FAIL" else "candidate"
     version = context.registry.register(
         context.advisor, Path(trained.adapter), manifest, state, actor=context.actor,
         attachments=[Path(judged.report), Path(judged.html), Path(trained.curve), Path(trained.log)],
@@ -397,8 +397,8 @@ def retrain(context: Context, listen: Listener = ignore) -> PromoteSummary:
     context.save(context.run_folder / "context.json")
     began = time.monotonic()
     for stage in STAGES.values():
-        outcome = stage(context, listen)
-    assert isinstance(outcome, PromoteSummary)
+        stage(context, listen)
+    outcome = summary_of(context, "promote", PromoteSummary)
     listen(Finished("retrain", {"seconds": round(time.monotonic() - began, 1), **outcome.as_dict()}))
     return outcome
 

@@ -85,7 +85,7 @@ def verify(options: Namespace) -> int:
     registry = _registry(options)
     chosen = ([registry.get(options.advisor, options.version)] if options.version
               else registry.versions(options.advisor))  # fmt: skip
-    base = load_base(settings_of(options).base) if chosen else None
+    base = load_base(settings_of(options).base)
     found: dict[str, list[str]] = {}
     for version in chosen:
         problems = [*registry.verify(options.advisor, version.version), *adapters.check(base, version.path)]

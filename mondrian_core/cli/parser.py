@@ -15,7 +15,7 @@ Command = Callable[[argparse.Namespace], int]
 
 def with_dashes(arguments: list[str]) -> list[str]:
     """Spell option names with dashes: --lora_path=X and --lora-path=X are the same option."""
-    spelled = []
+    spelled: list[str] = []
     for position, argument in enumerate(arguments):
         if argument == "--":
             return [*spelled, *arguments[position:]]
@@ -88,7 +88,7 @@ def _recipe_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--recipe", type=Path, help="TOML file with the settings of every stage")
     group = parser.add_argument_group("settings of training (win over the recipe)")
     for name, field in TrainRecipe.model_fields.items():
-        kind = field.annotation if field.annotation in (int, float) else str
+        kind: Callable[[str], Any] = {int: int, float: float}.get(field.annotation, str)  # type: ignore[arg-type]
         note = field.description or ""
         many = name == "target_modules"
         group.add_argument(f"--{name.replace('_', '-')}", dest=name, type=kind, default=None,

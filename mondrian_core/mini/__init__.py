@@ -3,10 +3,25 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-__all__ = ["weights_path"]
+if TYPE_CHECKING:
+    from PIL import Image
+
+__all__ = ["rendered_photographs", "weights_path"]
 
 
 def weights_path() -> Path:
     """The folder that `mlx_vlm.load` opens: config, float32 weights, tokenizer, processor and model card."""
     return Path(__file__).resolve().parent / "weights"
+
+
+def rendered_photographs(count: int, seed: int) -> list[Image.Image]:
+    """`count` rendered photographs (RGB, 384-480 pixels on the long side); the same seed gives the same pictures."""
+    import numpy as np
+
+    from mondrian_core.mini.render import render
+    from mondrian_core.mini.scene import sample_scene
+
+    rng = np.random.default_rng(seed)
+    return [render(sample_scene(rng)) for _ in range(count)]
