@@ -1,0 +1,47 @@
+"""The service: critiques over HTTP and from the command line, by the base model or a promoted adapter.
+
+Two processes: the API (`app`, no MLX) and the model process (`model_process`), which answers one question at a time.
+`mondrian analyze` runs the same strategies in its own process. This file stays light: the command line imports it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mondrian_core.events import Listener, ignore
+
+if TYPE_CHECKING:
+    from mondrian_core.serving.offline import AnalysisResult
+    from mondrian_core.settings import Settings
+
+__all__ = ["analyze", "serve"]
+
+
+def serve(settings: Settings, *, host: str = "127.0.0.1", port: int = 5100, model_mode: str = "base",
+          lora_path: str | None = None, ab_test_split: float = 0.5, fallback: str | None = None,
+          ready: Callable[[int], None] | None = None) -> None:  # fmt: skip
+    """Answer requests until SIGINT or SIGTERM; `ready` is called with the port once requests are taken.
+
+    Raises:
+        NoWorkspace, NoDatabase, BaseModelUnavailable, PortInUse: exit status 2.
+        AdapterNotLoadable: a mode that needs an adapter has none and `fallback` is not "base"; exit status 1.
+    """
+    from mondrian_core.serving.server import Options, run
+
+    run(settings, Options(host, port, model_mode, lora_path, ab_test_split, fallback), ready=ready)
+
+
+def analyze(settings: Settings, paths: Sequence[Path], advisor: str, mode: str, listen: Listener = ignore, *,
+            lora_path: str | None = None) -> list[AnalysisResult]:  # fmt: skip
+    """Critique photographs in this process; each becomes a row of the jobs table.
+
+    A photograph that can't be used, or whose critique fails, is a result with its error; the others go on.
+
+    Raises:
+        NoWorkspace, NoDatabase, UnknownAdvisor, BaseModelUnavailable: exit status 2.
+    """
+    from mondrian_core.serving.offline import critique_all
+
+    return critique_all(settings, paths, advisor, mode, listen, lora_path=lora_path)

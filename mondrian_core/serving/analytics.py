@@ -1,0 +1,96 @@
+"""The A/B table from the jobs table, by the arm a photograph was assigned to (intention to treat).
+
+A request that was assigned to the adapter and fell back to another strategy, or failed, counts against the adapter's
+arm. Requests that named a mode themselves are left out.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from mondrian_core.rubric import DIMENSIONS
+from mondrian_core.store import COMPLETED, FAILED, Job, Store
+
+Z95 = 1.959964
+
+
+def compare(store: Store, days: int, *, now: datetime | None = None) -> list[dict[str, Any]]:
+    """One row per arm for the jobs of the last `days` days; empty when there were none in an A/B test."""
+    since = (now or datetime.now(UTC)) - timedelta(days=days)
+    arms: dict[str, list[Job]] = {"base": [], "fine_tuned": []}
+    for job in store.jobs(since=since):
+        if job.arm in arms and not job.explicit_mode and job.status in (COMPLETED, FAILED):
+            arms[job.arm].append(job)
+    return [row_of(arm, jobs) for arm, jobs in arms.items()] if any(arms.values()) else []
+
+
+def row_of(arm: str, jobs: Sequence[Job]) -> dict[str, Any]:
+    """The figures of one arm. No jobs is None in every figure, not zero."""
+    completed = [job for job in jobs if job.status == COMPLETED]
+    scores = [mean for job in completed if (mean := mean_score_of(job)) is not None]
+    seconds = sorted(value for job in completed if isinstance(value := job.details.get("seconds"), int | float))
+    failed = len(jobs) - len(completed)
+    fell_back = sum(1 for job in completed if job.details.get("fell_back"))
+    return {
+        "arm": arm,
+        "n": len(jobs),
+        "failed": failed,
+        "failure_rate_95": wilson(failed, len(jobs)),
+        "fell_back": fell_back,
+        "fallback_rate_95": wilson(fell_back, len(jobs)),
+        "mean_score": _rounded(_mean(scores)),
+        "mean_score_95": mean_interval(scores),
+        "seconds_median": _rounded(quantile(seconds, 0.5)),
+        "seconds_p95": _rounded(quantile(seconds, 0.95)),
+    }
+
+
+def mean_score_of(job: Job) -> float | None:
+    """Mean of a completed job's eight scores (0-10); None when they are not all there."""
+    dimensions = (job.answer or {}).get("dimensional_analysis")
+    if not isinstance(dimensions, dict):
+        return None
+    scores = [dimensions.get(name, {}).get("score") for name in DIMENSIONS]
+    return sum(scores) / len(scores) if all(isinstance(score, int | float) for score in scores) else None
+
+
+def wilson(hits: int, n: int) -> list[float] | None:
+    """Wilson's 95 % interval of a rate; None when n is 0."""
+    if n == 0:
+        return None
+    rate, z = hits / n, Z95
+    middle = (rate + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * math.sqrt(rate * (1 - rate) / n + z * z / (4 * n * n))
+    return [round(max(0.0, middle - half), 4), round(min(1.0, middle + half), 4)]
+
+
+def mean_interval(values: Sequence[float]) -> list[float] | None:
+    """95 % interval of a mean (Student's t); None below two values."""
+    n = len(values)
+    if n < 2:
+        return None
+    from scipy.stats import t
+
+    middle = sum(values) / n
+    spread = math.sqrt(sum((value - middle) ** 2 for value in values) / (n - 1) / n)
+    half = float(t.ppf(0.975, n - 1)) * spread
+    return [round(middle - half, 3), round(middle + half, 3)]
+
+
+def quantile(ordered: Sequence[float], share: float) -> float | None:
+    """The value below which `share` of the ordered values lie (nearest rank); None when there are none."""
+    if not ordered:
+        return None
+    return ordered[min(len(ordered) - 1, math.ceil(share * len(ordered)) - 1)]
+
+
+def _mean(values: Iterable[float]) -> float | None:
+    found = list(values)
+    return sum(found) / len(found) if found else None
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 3)

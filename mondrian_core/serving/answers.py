@@ -1,0 +1,111 @@
+"""A job as an answer: its JSON, its headers, and what a request wants of them."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from fastapi import Request
+
+from mondrian_core.serving.problems import NotAcceptable
+from mondrian_core.store import Job
+
+PATIENCE_SECONDS = 60.0
+MOST_PATIENCE = 300.0
+
+
+def link_of(job: Job) -> str:
+    """Where a job is found."""
+    return f"/jobs/{job.id}"
+
+
+def fallbacks_of(job: Job) -> list[dict[str, Any]]:
+    """The strategies that were left, with the reasons."""
+    hops: list[dict[str, Any]] = job.details.get("hops", [])
+    return hops
+
+
+def as_json(job: Job) -> dict[str, Any]:
+    """A job for programs; `critique` is there once it is completed."""
+    return {
+        "job_id": job.id,
+        "status": job.status,
+        "advisor": job.advisor,
+        "photograph": job.filename,
+        "photograph_sha256": job.photograph_sha256,
+        "requested_mode": job.requested_mode,
+        "explicit_mode": job.explicit_mode,
+        "mode": job.mode,
+        "arm": job.arm,
+        "model_used": job.model_used,
+        "adapter_version": job.adapter_version,
+        "critique": job.answer,
+        "expected_scores": job.details.get("expected_scores") or None,
+        "compared_with": job.details.get("compared_with") or [],
+        "fallbacks": fallbacks_of(job),
+        "seconds": job.details.get("seconds"),
+        "passes": job.details.get("passes") or [],
+        "error": job.error,
+        "created_at": job.created_at,
+        "started_at": job.started_at,
+        "completed_at": job.completed_at,
+        "links": {"self": link_of(job), "events": f"{link_of(job)}/events", "photograph": f"{link_of(job)}/photograph"},
+    }
+
+
+def headers_of(job: Job) -> dict[str, str]:
+    """What answered, also for programs that read no body. A job that has not been answered says "pending"."""
+    requested = job.requested_mode or ""
+    left = {hop["strategy"] for hop in fallbacks_of(job) if hop.get("left")}
+    pending = "pending" if job.status in ("queued", "running") else "none"
+    return {
+        "X-Job-ID": job.id,
+        "X-Analysis-Mode": job.mode or pending,
+        "X-Requested-Mode": requested,
+        "X-Advisor-ID": job.advisor or "",
+        "X-Strategy-Available": "pending" if pending == "pending" else str(requested not in left).lower(),
+        "X-Model-Used": job.model_used or pending,
+        "X-Adapter-Version": job.adapter_version or pending,
+    }
+
+
+def wants_html(request: Request) -> bool:
+    """True for a browser: `?format=html`, or an Accept header that prefers HTML. JSON is the default.
+
+    Raises:
+        NotAcceptable: neither JSON nor HTML will do.
+    """
+    form = request.query_params.get("format")
+    if form in ("html", "json"):
+        return form == "html"
+    weights = accepted(request.headers.get("accept", ""))
+    if not weights:
+        return False
+    html = weights.get("text/html", weights.get("text/*", 0.0))
+    anything = weights.get("*/*", 0.0)
+    plain = max(weights.get("application/json", weights.get("application/*", 0.0)), anything)
+    if not html and not plain and "text/event-stream" not in weights:
+        raise NotAcceptable("The answer is JSON or HTML.", "Send Accept: application/json or text/html.")
+    return html > plain or (html > 0 and html == plain and "application/json" not in weights)
+
+
+def accepted(header: str) -> dict[str, float]:
+    """Media types of an Accept header with their weights (0-1)."""
+    found = {}
+    for part in header.split(","):
+        kind, *parameters = (piece.strip().lower() for piece in part.split(";"))
+        weight = 1.0
+        for parameter in parameters:
+            match = re.fullmatch(r"q\s*=\s*([01](?:\.\d{0,3})?)", parameter)
+            weight = float(match.group(1)) if match else weight
+        if kind:
+            found[kind] = weight
+    return {kind: weight for kind, weight in found.items() if weight > 0}
+
+
+def patience_of(prefer: str) -> float:
+    """Seconds to wait for the critique (RFC 7240): `wait=20`, `respond-async`, else a minute."""
+    match = re.search(r"\bwait\s*=\s*(\d{1,6})\b", prefer)
+    if match:
+        return min(float(match.group(1)), MOST_PATIENCE)
+    return 0.0 if "respond-async" in prefer else PATIENCE_SECONDS

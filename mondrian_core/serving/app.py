@@ -1,0 +1,217 @@
+"""The routes of the service: between HTTP and the jobs table. The work happens in the worker's thread."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib import metadata
+from typing import Annotated, Any
+
+from fastapi import FastAPI, Header, Path, Query, Request
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import HTMLResponse, JSONResponse, Response
+from sse_starlette import EventSourceResponse, ServerSentEvent
+
+from mondrian_core.rubric import json_schema
+from mondrian_core.serving import analytics, problems, uploads
+from mondrian_core.serving.answers import as_json, headers_of, link_of, patience_of, wants_html
+from mondrian_core.serving.board import LAST
+from mondrian_core.serving.pages import front_page, job_page, photograph_bytes
+from mondrian_core.serving.security import Guard
+from mondrian_core.serving.service import Service
+from mondrian_core.store import Job
+
+JobId = Annotated[str, Path(max_length=64)]
+_PROBLEM = {"description": "A problem (RFC 9457)", "content": {"application/problem+json": {}}}
+_BODY = {
+    "required": True,
+    "content": {
+        "multipart/form-data": {
+            "schema": {
+                "type": "object",
+                "required": ["image", "advisor"],
+                "properties": {
+                    "image": {"type": "string", "format": "binary"},
+                    "advisor": {"type": "string", "pattern": "^[a-z0-9_-]{1,64}$"},
+                    "mode": {"type": "string", "enum": ["baseline", "rag", "lora"]},
+                },
+            }
+        },
+        "application/json": {
+            "schema": {
+                "type": "object",
+                "required": ["path", "advisor"],
+                "additionalProperties": False,
+                "properties": {
+                    "path": {"type": "string", "description": "a photograph under the workspace"},
+                    "advisor": {"type": "string", "pattern": "^[a-z0-9_-]{1,64}$"},
+                    "mode": {"type": "string", "enum": ["baseline", "rag", "lora"]},
+                },
+            }
+        },
+    },
+}
+
+
+def create_app(service: Service) -> FastAPI:
+    """The app of one service. Its lifespan starts and stops the worker."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        service.board.open(asyncio.get_running_loop())
+        service.worker.start()
+        yield
+        await run_in_threadpool(service.worker.stop)
+
+    about = "Critiques of photographs with an advisor's eye."
+    app = FastAPI(
+        title="Mondrian",
+        description=about,
+        version=_version(),
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+    )
+    app.add_middleware(uploads.BodyLimit)
+    app.add_middleware(Guard, token=service.token)
+    problems.install(app)
+    _job_routes(app, service)
+    _other_routes(app, service)
+    _pages(app, service)
+    return app
+
+
+def _version() -> str:
+    try:
+        return metadata.version("mondrian")
+    except metadata.PackageNotFoundError:
+        return "unknown"  # run from a checkout that is not installed
+
+
+def _job_routes(app: FastAPI, service: Service) -> None:
+    @app.post("/analyze", openapi_extra={"requestBody": _BODY}, responses=_answers(413, 415, 422, 503))
+    async def analyze(
+        request: Request,
+        prefer: Annotated[str, Header(max_length=200)] = "",
+        idempotency_key: Annotated[str | None, Header(max_length=200)] = None,
+    ) -> Response:
+        """Critique a photograph. 200 with the critique when it is done in time, else 202 and where to look."""
+        html = wants_html(request)
+        wanted = await uploads.read_request(request)
+        job, ended = await _accept(service, wanted, idempotency_key), False
+        ended = await service.board.ended(job.id, patience_of(prefer)) if job.status not in LAST else True
+        return await run_in_threadpool(_answer, service, job.id, html, ended)
+
+    @app.get("/jobs/{job_id}", responses=_answers(404))
+    def job(request: Request, job_id: JobId) -> Response:
+        """A job as it is now."""
+        found = service.job(job_id)
+        if wants_html(request):
+            return HTMLResponse(job_page(service, found))
+        return JSONResponse(as_json(found), headers=headers_of(found))
+
+    @app.get("/jobs/{job_id}/events", responses=_answers(404))
+    async def events(
+        request: Request, job_id: JobId, last_event_id: Annotated[str, Header(max_length=20)] = ""
+    ) -> Response:
+        """Progress as server-sent events, from `Last-Event-ID` on."""
+        found = await run_in_threadpool(service.job, job_id)
+        after = int(last_event_id) if last_event_id.isdecimal() else 0
+        return EventSourceResponse(_events(service, found, after), ping=15)
+
+    @app.post("/jobs/{job_id}/cancel", responses=_answers(404))
+    def cancel(job_id: JobId) -> Response:
+        """Take a job out of the queue, or stop it."""
+        found = service.job(job_id)
+        if found.status not in LAST:
+            service.worker.cancel(job_id)
+        return JSONResponse(as_json(service.job(job_id)), 202)
+
+    @app.get("/jobs/{job_id}/photograph", responses=_answers(404))
+    def photograph(job_id: JobId) -> Response:
+        """The photograph, re-encoded without metadata."""
+        return Response(photograph_bytes(service.root, service.job(job_id)), media_type="image/jpeg")
+
+
+async def _accept(service: Service, wanted: uploads.Wanted, key: str | None) -> Job:
+    def take() -> Job:
+        service.store.voice(wanted.advisor)
+        if not key:
+            service.worker.require_room()
+        received = uploads.take(service.root, wanted)
+        job, _ = service.accept(received, wanted.advisor, wanted.mode, key)
+        return job
+
+    return await run_in_threadpool(take)
+
+
+def _answer(service: Service, job_id: str, html: bool, ended: bool) -> Response:
+    job = service.job(job_id)
+    if html:
+        return HTMLResponse(job_page(service, job), 200 if ended else 202, headers=headers_of(job))
+    if not ended:
+        waiting = {"Location": link_of(job), "Retry-After": "2", "Preference-Applied": "respond-async"}
+        return JSONResponse(as_json(job), 202, headers={**headers_of(job), **waiting})
+    if job.status == "failed":
+        failed = problems.problem(500, "analysis-failed", "The critique failed.", job.error or "", job=as_json(job))
+        failed.headers.update(headers_of(job))
+        return failed
+    return JSONResponse(as_json(job), headers=headers_of(job))
+
+
+async def _events(service: Service, job: Job, after: int) -> AsyncIterator[ServerSentEvent]:
+    if job.status in LAST and not service.board.knows(job.id):
+        yield ServerSentEvent(json.dumps(as_json(job)), event=job.status, id="1")
+        return
+    async for event in service.board.events(job.id, after):
+        yield ServerSentEvent(json.dumps(dict(event.data)), event=event.kind, id=str(event.number))
+
+
+def _other_routes(app: FastAPI, service: Service) -> None:
+    @app.get("/advisors")
+    def advisors() -> list[dict[str, Any]]:
+        """Who can be asked, and which adapter answers for them."""
+        serving = service.adapters.serving
+        return [{"id": voice.advisor, "name": voice.name, "bio": voice.bio,
+                 "adapter_version": serving.get(voice.advisor) or serving.get("*")}
+                for voice in service.store.advisors()]  # fmt: skip
+
+    @app.get("/compare", responses=_answers(422))
+    def compare(days: Annotated[int, Query(ge=1, le=3650)] = 7) -> dict[str, Any]:
+        """The A/B table by assigned arm; requests that named a mode are left out."""
+        return {"days": days, "arms": analytics.compare(service.store, days)}
+
+    @app.get("/health")
+    def health() -> Response:
+        """200 while photographs can be critiqued, else 503."""
+        able, figures = service.health()
+        return JSONResponse(figures, 200 if able else 503)
+
+    @app.get("/metrics")
+    def metrics() -> Response:
+        """Figures for Prometheus."""
+        return Response(service.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    @app.get("/schema")
+    def schema() -> dict[str, Any]:
+        """JSON schema of a critique."""
+        return json_schema()
+
+
+def _pages(app: FastAPI, service: Service) -> None:
+    from fastapi.staticfiles import StaticFiles
+
+    from mondrian_core.serving.pages import STATIC
+
+    app.mount("/static", StaticFiles(directory=STATIC), name="static")
+
+    @app.get("/", response_class=HTMLResponse)
+    def page() -> str:
+        """A page to drop photographs on."""
+        return front_page(service)
+
+
+def _answers(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    return dict.fromkeys(statuses, _PROBLEM)

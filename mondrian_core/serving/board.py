@@ -1,0 +1,97 @@
+"""What happens to jobs while people wait: events by job, written by the worker's thread, read by requests."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+LAST = frozenset({"completed", "failed", "canceled"})
+KEPT_JOBS = 1000
+
+
+@dataclass(frozen=True)
+class JobEvent:
+    """One thing that happened; `number` counts within the job, from 1."""
+
+    number: int
+    kind: str
+    data: Mapping[str, Any]
+
+
+@dataclass
+class _Thread:
+    events: list[JobEvent] = field(default_factory=list)
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def ended(self) -> bool:
+        return bool(self.events) and self.events[-1].kind in LAST
+
+
+class Board:
+    """Events of the latest jobs, in memory: the rows of the jobs table are what lasts."""
+
+    def __init__(self) -> None:
+        self._threads: OrderedDict[str, _Thread] = OrderedDict()
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def open(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Take part in the event loop that requests run on."""
+        self._loop = loop
+
+    def publish(self, job_id: str, kind: str, **data: Any) -> None:
+        """Add an event; from any thread."""
+        loop = self._loop
+        if loop is not None and not loop.is_closed():
+            try:
+                loop.call_soon_threadsafe(self._add, job_id, kind, data)
+            except RuntimeError:
+                pass  # the loop was closed in between: nobody waits any more
+
+    def knows(self, job_id: str) -> bool:
+        """True when the job has events here."""
+        return job_id in self._threads
+
+    async def ended(self, job_id: str, seconds: float) -> bool:
+        """Wait until the job has ended, at most so long; True when it has."""
+        try:
+            async with asyncio.timeout(seconds):
+                async for _ in self.events(job_id):
+                    pass
+        except TimeoutError:
+            return False
+        return True
+
+    async def events(self, job_id: str, after: int = 0) -> AsyncIterator[JobEvent]:
+        """The job's events with a number above `after`, as they come, to its last one."""
+        thread = self._thread(job_id)
+        at = after
+        while True:
+            while at < len(thread.events):
+                at += 1
+                yield thread.events[at - 1]
+            if thread.ended:
+                return
+            await thread.changed.wait()
+
+    def _thread(self, job_id: str) -> _Thread:
+        if job_id not in self._threads:
+            self._threads[job_id] = _Thread()
+            self._forget()
+        return self._threads[job_id]
+
+    def _add(self, job_id: str, kind: str, data: Mapping[str, Any]) -> None:
+        thread = self._thread(job_id)
+        if thread.ended:
+            return
+        thread.events.append(JobEvent(len(thread.events) + 1, kind, data))
+        waiting, thread.changed = thread.changed, asyncio.Event()
+        waiting.set()
+
+    def _forget(self) -> None:
+        ended = [job_id for job_id, thread in self._threads.items() if thread.ended]
+        for job_id in ended[: max(0, len(self._threads) - KEPT_JOBS)]:
+            del self._threads[job_id]

@@ -1,0 +1,147 @@
+"""One job from its row to its critique: what the command line and the service both do with a photograph."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from mondrian_core.errors import BadPhotograph, ModelProcessDied, MondrianError
+from mondrian_core.files import write_atomic
+from mondrian_core.images import bounded, open_photograph
+from mondrian_core.prompts import Voice, prompt_digest
+from mondrian_core.serving.engine import Canceled, Engine
+from mondrian_core.serving.lookup import Adapters
+from mondrian_core.serving.routing import Arm, mode_of, model_used
+from mondrian_core.serving.strategies import (
+    Adapter,
+    AnalysisContext,
+    ChainExhausted,
+    Outcome,
+    Strategy,
+    Tell,
+    critique,
+    tell_nobody,
+)
+from mondrian_core.settings import Mode
+from mondrian_core.store import Job, Store
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+PATIENCE = 2  # how often a job is begun with the same strategy, counted over restarts of the service
+PINNED = "the model process crashed too often with an adapter; the base answers for a while"
+
+
+class Critic:
+    """Makes critiques for jobs and writes them down.
+
+    Args:
+        root: the workspace.
+        engine: what answers; one thread at a time.
+    """
+
+    def __init__(self, store: Store, root: Path, engine: Engine, adapters: Adapters,
+                 strategies: Mapping[Mode, Strategy]) -> None:  # fmt: skip
+        self.store, self.root, self.engine, self.adapters = store, root, engine, adapters
+        self.strategies = dict(strategies)
+
+    def work(self, job: Job, image: Image.Image | None = None, tell: Tell = tell_nobody) -> Job:
+        """Critique a claimed job's photograph; gives the row as it is then: completed, failed or canceled."""
+        began = time.perf_counter()
+        try:
+            outcome, facts = self._outcome(job, image, tell)
+        except Canceled:
+            return self.store.cancel_job(job.id)
+        except MondrianError as error:
+            failed = model_used(cast("Arm | None", job.arm), job.arm == "fine_tuned") if job.arm else None
+            details = {"hops": [hop.as_dict() for hop in error.hops]} if isinstance(error, ChainExhausted) else {}
+            return self.store.fail_job(job.id, str(error), model_used=failed, details=details)
+        return self._keep(job, outcome, facts, time.perf_counter() - began)
+
+    def _outcome(self, job: Job, image: Image.Image | None, tell: Tell) -> tuple[Outcome, dict[str, Any]]:
+        voice = self.store.voice(job.advisor or "")
+        requested = mode_of(job.requested_mode or "baseline")
+        picture = bounded(image if image is not None else self._photograph_of(job))
+        context = self.context(voice, picture, requested)
+        skip = max(0, job.attempts - PATIENCE)
+        outcome = critique(self.strategies, requested, context, self.engine, tell=tell, skip=skip)
+        facts = {"prompt_sha256": prompt_digest(voice), "pixels": list(picture.size)}
+        return outcome, facts
+
+    def context(self, voice: Voice, picture: Image.Image, requested: Mode) -> AnalysisContext:
+        """What the strategies of the requested chain may use."""
+        adapter, why = self._adapter_of(voice.advisor) if requested == "lora" else (None, "it was not asked for")
+        return AnalysisContext(voice, picture, adapter, why)
+
+    def _adapter_of(self, advisor: str) -> tuple[Adapter | None, str]:
+        if getattr(self.engine, "pinned", False):
+            return None, PINNED
+        try:
+            return self.adapters.of(advisor)
+        except ModelProcessDied:
+            return self.adapters.of(advisor)
+
+    def available(self, advisor: str, requested: Mode) -> bool:
+        """True when the requested strategy could answer for this advisor now (the adapter is not checked anew)."""
+        return requested in self.strategies and (requested != "lora" or advisor in self.adapters.serving)
+
+    def _photograph_of(self, job: Job) -> Image.Image:
+        return open_photograph(photograph_path(self.root, job.filename or "")).image
+
+    def _keep(self, job: Job, outcome: Outcome, facts: dict[str, Any], seconds: float) -> Job:
+        answer = outcome.answer
+        name = f"analysis-{job.advisor}-{job.id}.md"
+        text = json.dumps(answer.critique.as_dict(), indent=2)
+        write_atomic(self.root / "analysis_md" / name, f"```json\n{text}\n```\n")
+        details = {
+            **facts,
+            "hops": [hop.as_dict() for hop in outcome.hops],
+            "fell_back": outcome.fell_back,
+            "repairs": list(answer.repairs),
+            "passes": [reply.facts for reply in answer.replies],
+            "expected_scores": {name: round(value, 3) for name, value in answer.reply.expected_scores.items()},
+            "compared_with": [dict(each) for each in answer.compared_with],
+            "seconds": round(seconds, 4),
+        }
+        return self.store.finish_job(
+            job.id, answer=answer.critique.as_dict(), mode=answer.strategy,
+            model_used=model_used(cast("Arm | None", job.arm), answer.adapter is not None),
+            adapter_version=answer.adapter.version if answer.adapter else None, analysis_markdown=name,
+            llm_outputs=json.dumps([reply.text for reply in answer.replies]), details=details,
+        )  # fmt: skip
+
+
+def photograph_path(root: Path, filename: str) -> Path:
+    """Where a job's photograph lies: under source/ of the workspace, or an absolute path that a person named.
+
+    Raises:
+        BadPhotograph: a relative name that leads out of the workspace.
+    """
+    path = Path(filename)
+    if path.is_absolute():
+        return path
+    return confined(root, Path("source") / path)
+
+
+def confined(root: Path, path: Path) -> Path:
+    """A path under the workspace, symbolic links followed.
+
+    Raises:
+        BadPhotograph: it leads out, whatever lies there.
+    """
+    try:
+        whole = (root / path).resolve()
+    except (OSError, ValueError, RuntimeError):
+        whole = None
+    if whole is None or not whole.is_relative_to(root.resolve()):
+        raise BadPhotograph(str(path), "missing", "it is not in the workspace")
+    return whole
+
+
+def filename_of(root: Path, path: Path) -> str:
+    """How a job names a photograph: relative to source/ when it lies there, else the whole path."""
+    whole, source = path.resolve(), (root / "source").resolve()
+    return whole.relative_to(source).as_posix() if whole.is_relative_to(source) else str(whole)

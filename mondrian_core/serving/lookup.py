@@ -1,0 +1,224 @@
+"""Which adapter serves an advisor: the promoted one, or what --lora_path names.
+
+A promotion is noticed by the next request.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from mondrian_core.errors import AdapterNotLoadable, BadAdapter, BadInput, MondrianError
+from mondrian_core.events import Listener, Noticed, ignore
+from mondrian_core.files import read_json
+from mondrian_core.registry import Registry
+from mondrian_core.registry.pointer import POINTER
+from mondrian_core.registry.version import MANIFEST, PEFT_WEIGHTS, VERSION_NAME, WEIGHTS
+from mondrian_core.serving.strategies import Adapter
+from mondrian_core.settings import ADVISOR_ID
+
+
+@dataclass(frozen=True)
+class Pointer:
+    """An advisor's promoted version, whichever that is."""
+
+    advisor: str
+    root: Path
+
+
+Source = Adapter | Pointer | None
+
+
+def source_of(lora_path: str | None, registry: Registry) -> Source:
+    """What --lora_path names: a folder, a version ("v0003", "ansel/v0003"), or an advisor's promoted pointer.
+
+    Raises:
+        AdapterNotLoadable: there is no such thing.
+    """
+    if not lora_path:
+        return None
+    path = Path(lora_path).expanduser()
+    if path.is_dir():
+        return _source_in(path.resolve())
+    parts = lora_path.strip("/").split("/")
+    if len(parts) == 1 and ADVISOR_ID.fullmatch(parts[0]) and not VERSION_NAME.fullmatch(parts[0]):
+        if parts[0] in registry.advisors():
+            return Pointer(parts[0], registry.root)
+    elif VERSION_NAME.fullmatch(parts[-1]) and len(parts) <= 2:
+        return _version_named(registry, parts)
+    raise AdapterNotLoadable(
+        f"--lora_path {lora_path}: there is no such folder, version or advisor under {registry.root}.",
+        "`mondrian adapters list` shows what there is.",
+    )
+
+
+def _source_in(folder: Path) -> Source:
+    if VERSION_NAME.fullmatch(folder.name) and (folder / MANIFEST).is_file():
+        advisor = _advisor_in(folder / MANIFEST)
+        return Adapter(advisor, folder.name, folder)
+    if (folder / POINTER).is_file():
+        return Pointer(folder.name, folder.parent)
+    if (folder / WEIGHTS).is_file() or (folder / PEFT_WEIGHTS).is_file():
+        return Adapter(None, folder.name, folder)
+    if (folder / "adapter" / WEIGHTS).is_file():  # the folder of a training run
+        return Adapter(None, folder.name, folder / "adapter")
+    raise AdapterNotLoadable(
+        f"{folder} holds no adapter and no {POINTER}.",
+        f"Name a folder with {WEIGHTS}, a version such as {folder.name}/v0001, or promote one first.",
+    )
+
+
+def _advisor_in(manifest: Path) -> str | None:
+    try:
+        advisor = read_json(manifest).get("advisor")
+    except (OSError, ValueError, AttributeError):
+        return None
+    return advisor if isinstance(advisor, str) else None
+
+
+def _version_named(registry: Registry, parts: list[str]) -> Adapter:
+    advisors = [parts[0]] if len(parts) == 2 else registry.advisors()
+    found = [each for advisor in advisors for each in registry.versions(advisor) if each.version == parts[-1]]
+    if len(found) == 1:
+        return Adapter(found[0].advisor, found[0].version, found[0].path)
+    names = ", ".join(f"{each.advisor}/{each.version}" for each in found)
+    why = f"several advisors have it ({names})" if found else "there is no such version"
+    raise AdapterNotLoadable(
+        f"--lora_path {'/'.join(parts)}: {why}.",
+        "Name the advisor too, such as ansel/v0003.",
+    )
+
+
+Stamp = tuple[int, int, int] | None
+
+
+class Adapters:
+    """The adapters that serve. `soundness` gives the problems of one on the loaded base.
+
+    What serves an advisor changes only when the new one is sound; until then the old one keeps answering. Use from one
+    thread at a time, except `serving`.
+    """
+
+    def __init__(self, registry: Registry, source: Source, soundness: Callable[[Path], tuple[str, ...]],
+                 listen: Listener = ignore) -> None:  # fmt: skip
+        self._registry, self._source, self._soundness, self._listen = registry, source, soundness, listen
+        self._seen: dict[str, Stamp] = {}
+        self._serving: dict[str, Adapter | None] = {}
+        self._why: dict[str, str] = {}
+        self._sound: set[Path] = set()
+        self._lock = threading.Lock()
+
+    @property
+    def serving(self) -> dict[str, str]:
+        """Version by advisor, for those who were asked for so far."""
+        with self._lock:
+            return {advisor: adapter.version for advisor, adapter in self._serving.items() if adapter is not None}
+
+    def of(self, advisor: str) -> tuple[Adapter | None, str]:
+        """The adapter that serves an advisor now, and why there is none.
+
+        Raises:
+            ModelProcessDied: it went away while a new adapter was checked.
+        """
+        pinned = self._pinned(advisor)
+        if pinned is not None:
+            return self._checked(pinned)
+        registry = self._registry_of(advisor)
+        stamp = _stamp_of(registry.root / advisor / POINTER)
+        if advisor not in self._seen or stamp != self._seen[advisor]:
+            self._follow(registry, advisor)
+            self._seen[advisor] = stamp
+        return self._serving.get(advisor), self._why.get(advisor, "")
+
+    def known(self) -> list[str]:
+        """Advisors who have a folder in the registry, sorted."""
+        return self._registry.advisors()
+
+    def refresh(self) -> None:
+        """Look at the pointers of all advisors who were asked for so far."""
+        for advisor in list(self._seen):
+            self.of(advisor)
+
+    def _pinned(self, advisor: str) -> Adapter | None:
+        source = self._source
+        return source if isinstance(source, Adapter) and source.advisor in (None, advisor) else None
+
+    def _registry_of(self, advisor: str) -> Registry:
+        source = self._source
+        return Registry(source.root) if isinstance(source, Pointer) and source.advisor == advisor else self._registry
+
+    def _checked(self, adapter: Adapter) -> tuple[Adapter | None, str]:
+        problems = self._problems(adapter)
+        if problems:
+            return None, f"the adapter {adapter.version} can't be used: {'; '.join(problems)}"
+        with self._lock:
+            self._serving[adapter.advisor or "*"] = adapter
+        return adapter, ""
+
+    def _follow(self, registry: Registry, advisor: str) -> None:
+        """Go where the pointer points, when that is sound."""
+        try:
+            champion = registry.champion(advisor)
+            found = Adapter(advisor, champion.version, champion.path) if champion else None
+            problems = self._problems(found, registry) if found else ()
+        except MondrianError as error:
+            if not isinstance(error, BadInput):
+                raise
+            found, problems = None, (error.problem,)
+        before = self._serving.get(advisor)
+        if problems:
+            self._why[advisor] = f"the promoted adapter can't be used: {'; '.join(problems)}"
+            kept = f"{before.version} keeps answering" if before else "the base answers"
+            self._listen(Noticed("adapters", f"{advisor}: {self._why[advisor]}; {kept}."))
+            return
+        self._why[advisor] = "" if found else "no adapter is promoted for this advisor"
+        with self._lock:
+            self._serving[advisor] = found
+        if found != before:
+            self._listen(
+                Noticed("adapters", f"{advisor}: {found.version if found else 'the base'} answers from now on.")
+            )
+
+    def _problems(self, adapter: Adapter, registry: Registry | None = None) -> tuple[str, ...]:
+        if adapter.folder in self._sound:
+            return ()
+        problems: tuple[str, ...] = ()
+        if registry is not None and adapter.advisor:
+            problems = registry.verify(adapter.advisor, adapter.version)
+        problems = problems or self._soundness(adapter.folder)
+        if not problems:
+            self._sound.add(adapter.folder)
+        return problems
+
+
+def _stamp_of(path: Path) -> Stamp:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_mtime_ns, status.st_ino, status.st_size
+
+
+def require_adapter(adapters: Adapters, source: Source) -> None:
+    """Make sure that there is at least one adapter to serve with.
+
+    Raises:
+        AdapterNotLoadable: there is none, with the reason.
+    """
+    named = source.advisor if source is not None else None
+    candidates = [named] if named else adapters.known() or ["*"]
+    reasons = []
+    for advisor in candidates:
+        try:
+            adapter, why = adapters.of(advisor)
+        except (BadAdapter, BadInput) as error:
+            adapter, why = None, error.problem
+        if adapter is not None:
+            return
+        reasons.append(f"{advisor}: {why}" if advisor != "*" else why)
+    raise AdapterNotLoadable(
+        f"No adapter can be loaded ({'; '.join(reasons)}).",
+        "Promote one (`mondrian adapters list`), name another with --lora_path, or start with `--fallback base`.",
+    )

@@ -1,0 +1,44 @@
+"""Prometheus figures of one service."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from mondrian_core.store import COMPLETED, Job
+
+SECONDS = (0.5, 1, 2, 3, 5, 8, 13, 20, 30, 60, 120)
+
+
+class Metrics:
+    """Counters that belong to one service, not to the process: two in one process don't share them."""
+
+    def __init__(self) -> None:
+        self._registry = CollectorRegistry()
+        self._jobs = Counter(
+            "mondrian_jobs", "Jobs that ended", ["status", "mode", "model_used"], registry=self._registry
+        )
+        self._fallbacks = Counter("mondrian_fallbacks", "Jobs another strategy answered", ["requested"],
+                                  registry=self._registry)  # fmt: skip
+        self._seconds = Histogram("mondrian_critique_seconds", "Seconds per critique", ["model_used"], buckets=SECONDS,
+                                  registry=self._registry)  # fmt: skip
+        self._tokens = Counter("mondrian_tokens", "Tokens generated", registry=self._registry)
+
+    def gauge(self, name: str, text: str, read: Callable[[], float]) -> None:
+        """A figure that is read when somebody asks."""
+        Gauge(f"mondrian_{name}", text, registry=self._registry).set_function(read)
+
+    def ended(self, job: Job) -> None:
+        """Count a job that ended."""
+        self._jobs.labels(job.status or "", job.mode or "", job.model_used or "").inc()
+        if job.status != COMPLETED:
+            return
+        if job.details.get("fell_back"):
+            self._fallbacks.labels(job.requested_mode or "").inc()
+        self._seconds.labels(job.model_used or "").observe(float(job.details.get("seconds", 0.0)))
+        self._tokens.inc(sum(each.get("tokens", 0) for each in job.details.get("passes", [])))
+
+    def text(self) -> bytes:
+        """Prometheus' text form."""
+        return generate_latest(self._registry)

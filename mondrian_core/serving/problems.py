@@ -1,0 +1,114 @@
+"""Errors as answers: application/problem+json (RFC 9457) with stable types and never a traceback."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, Response
+from starlette.exceptions import HTTPException
+
+from mondrian_core.errors import (
+    BadInput,
+    BadPhotograph,
+    DatabaseBusy,
+    DiskFull,
+    ModelProcessDied,
+    MondrianError,
+    UnknownAdvisor,
+)
+from mondrian_core.serving.worker import QueueFull
+
+_PHOTOGRAPH_STATUS = {"too_large": 413, "not_a_photograph": 415, "missing": 404}
+
+
+class UploadTooLarge(BadInput):
+    """More bytes than an upload may have."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__(f"The request is larger than {most:,} bytes.", "Send a smaller copy of the photograph.")
+
+
+class UnknownJob(BadInput):
+    """No job of that id."""
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(f"There is no job {job_id[:80]}.", "Check the id.")
+
+
+class KeyReused(BadInput):
+    """An idempotency key came with another request than the first time."""
+
+
+class Unauthorized(BadInput):
+    """The token is missing or wrong."""
+
+
+class NotAcceptable(BadInput):
+    """No form of the answer that the request accepts."""
+
+
+def status_of(error: MondrianError) -> int:
+    """The HTTP status that belongs to an error."""
+    if isinstance(error, BadPhotograph):
+        return _PHOTOGRAPH_STATUS.get(str(error.reason), 422)
+    special = {UploadTooLarge: 413, UnknownJob: 404, UnknownAdvisor: 422, KeyReused: 422, Unauthorized: 401,
+               NotAcceptable: 406, QueueFull: 503, DatabaseBusy: 503, ModelProcessDied: 503, DiskFull: 507}  # fmt: skip
+    for kind, status in special.items():
+        if isinstance(error, kind):
+            return status
+    return 422 if isinstance(error, BadInput) else 500
+
+
+def problem(status: int, kind: str, title: str, detail: str = "", **more: Any) -> Response:
+    """An answer that says what went wrong; `kind` is the stable word of its type."""
+    body = {"type": f"urn:mondrian:problem:{kind}", "title": title, "status": status, "detail": detail, **more}
+    return JSONResponse(body, status, media_type="application/problem+json")
+
+
+def kind_of(error: BaseException) -> str:
+    """BadPhotograph -> bad-photograph."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "-", type(error).__name__).lower()
+
+
+def answer_to(error: MondrianError) -> Response:
+    """One of our errors as an answer."""
+    more = {"reason": str(error.reason)} if isinstance(error, BadPhotograph) else {}
+    response = problem(status_of(error), kind_of(error), error.problem, error.next_step, **more)
+    if isinstance(error, QueueFull):
+        response.headers["Retry-After"] = str(error.retry_after)
+    elif response.status_code == 503:
+        response.headers["Retry-After"] = "5"
+    elif isinstance(error, Unauthorized):
+        response.headers["WWW-Authenticate"] = "Bearer"
+    return response
+
+
+def install(app: FastAPI) -> None:
+    """Let every error of the app leave as a problem."""
+
+    async def ours(request: Request, error: Exception) -> Response:
+        assert isinstance(error, MondrianError)
+        return answer_to(error)
+
+    async def theirs(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        kind = {404: "not-found", 405: "method-not-allowed"}.get(error.status_code, "refused")
+        response = problem(error.status_code, kind, str(error.detail))
+        response.headers.update(error.headers or {})
+        return response
+
+    async def invalid(request: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestValidationError)
+        mistakes = [f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()]
+        return problem(422, "invalid-request", "The request has mistakes.", "; ".join(mistakes))
+
+    async def unexpected(request: Request, error: Exception) -> Response:
+        return problem(500, "broken", "Mondrian broke.", "The service's log says more.")
+
+    app.add_exception_handler(MondrianError, ours)
+    app.add_exception_handler(HTTPException, theirs)
+    app.add_exception_handler(RequestValidationError, invalid)
+    app.add_exception_handler(Exception, unexpected)

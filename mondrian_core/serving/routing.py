@@ -1,0 +1,78 @@
+"""Which strategy a request asks for, and to which arm of an A/B test it belongs. Values in, values out."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Literal
+
+from mondrian_core.errors import BadInput
+from mondrian_core.settings import Mode
+
+ModelMode = Literal["base", "fine_tuned", "ab_test"]
+Arm = Literal["base", "fine_tuned"]
+MODES: tuple[Mode, ...] = ("baseline", "rag", "lora")
+
+
+@dataclass(frozen=True)
+class Policy:
+    """How the service was started: the model mode, the adapter's share of photographs (0-1) and the usual strategy."""
+
+    model_mode: ModelMode = "base"
+    split: float = 0.5
+    analysis_mode: Mode = "lora"
+    salt: str = "mondrian"
+
+
+@dataclass(frozen=True)
+class Route:
+    """What a request gets: the strategy to begin with, whether it named that itself, and its arm in an A/B test."""
+
+    mode: Mode
+    explicit: bool
+    arm: Arm | None = None
+
+
+def route(policy: Policy, asked: str | None, advisor: str, photograph_sha256: str) -> Route:
+    """Route one request. An explicit mode wins and takes no part in the A/B test.
+
+    Raises:
+        BadInput: the mode is none of `MODES`.
+    """
+    if asked:
+        return Route(mode_of(asked), explicit=True)
+    if policy.model_mode == "base":
+        return Route("rag" if policy.analysis_mode == "rag" else "baseline", explicit=False)
+    if policy.model_mode == "fine_tuned":
+        return Route(policy.analysis_mode, explicit=False)
+    in_test = assigned(policy.salt, advisor, photograph_sha256, policy.split)
+    return Route("lora", False, "fine_tuned") if in_test else Route("baseline", False, "base")
+
+
+def mode_of(text: str) -> Mode:
+    """The strategy of that name.
+
+    Raises:
+        BadInput: there is none.
+    """
+    for mode in MODES:
+        if text == mode:
+            return mode
+    raise BadInput(f"'{text}' is no mode.", f"Use one of {', '.join(MODES)}, or leave it out.")
+
+
+def share_of(salt: str, advisor: str, unit: str) -> float:
+    """The place of a unit (such as a photograph's SHA-256) on [0, 1): uniform, and always the same."""
+    digest = hashlib.sha256(f"{salt}:{advisor}:{unit}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") / 2**64
+
+
+def assigned(salt: str, advisor: str, unit: str, split: float) -> bool:
+    """True when the unit belongs to the adapter's arm. A growing split only moves units into it."""
+    return share_of(salt, advisor, unit) < split
+
+
+def model_used(arm: Arm | None, adapted: bool) -> str:
+    """The word of `jobs.model_used` for what really answered; the arm it counts for stands in `jobs.arm`."""
+    answered = "fine_tuned" if adapted else "base"
+    return f"ab_test_{answered}" if arm is not None else answered

@@ -1,0 +1,256 @@
+"""How a critique is made: lora (one pass, adapter) -> rag (two passes) -> baseline (one pass, base).
+
+The arrow is the fallback chain. A strategy says whether it is available for a request and answers it; `critique` walks
+the chain, tries each link twice and keeps a record of why it went on.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from mondrian_core.errors import AnswerUnparsable, BadAdapter, Broken, ModelProcessDied
+from mondrian_core.prompts import Voice, critique_messages
+from mondrian_core.rubric import Critique, Unparsable, read_lenient, read_strict
+from mondrian_core.serving.engine import Engine, GenerationFailed, Question, Reply
+from mondrian_core.settings import Mode
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+TRIES = 2
+RETRY_TEMPERATURE = 0.4  # greedy decoding would only repeat the answer that could not be read
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """An adapter as it serves: whose, which version, and the folder that the model process reads."""
+
+    advisor: str | None
+    version: str
+    folder: Path
+
+
+@dataclass(frozen=True)
+class AnalysisContext:
+    """All that a strategy may use for one request. `why_no_adapter` explains an adapter that is None."""
+
+    voice: Voice
+    image: Image.Image
+    adapter: Adapter | None = None
+    why_no_adapter: str = "no adapter is promoted for this advisor"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A critique and how it came about: the strategy, the adapter that answered, measured values, repairs needed.
+
+    `reply` is the one that was read; `replies` are all, in the order they were asked for.
+    """
+
+    critique: Critique
+    strategy: Mode
+    adapter: Adapter | None
+    reply: Reply
+    replies: tuple[Reply, ...]
+    repairs: tuple[str, ...] = ()
+    compared_with: tuple[Mapping[str, Any], ...] = ()
+
+
+@dataclass(frozen=True)
+class Hop:
+    """Why a strategy was tried again or left: its name and the reason for people; `left` when the chain went on."""
+
+    strategy: Mode
+    reason: str
+    left: bool = True
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        return {"strategy": self.strategy, "reason": self.reason, "left": self.left}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The answer and the way to it."""
+
+    answer: Answer
+    hops: tuple[Hop, ...] = ()
+
+    @property
+    def fell_back(self) -> bool:
+        """True when another strategy than the requested one answered."""
+        return any(hop.left for hop in self.hops)
+
+
+class ChainExhausted(Broken):
+    """No strategy could answer; `hops` says why."""
+
+    def __init__(self, hops: Sequence[Hop]) -> None:
+        self.hops = tuple(hops)
+        reasons = "; ".join(f"{hop.strategy}: {hop.reason}" for hop in self.hops) or "tried too often"
+        super().__init__(f"No critique could be made ({reasons}).", "Look at the model process's log, then try again.")
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a request stands: the strategy at work, which pass of how many, and tokens so far in it."""
+
+    strategy: Mode
+    at: str = ""
+    tokens: int = 0
+    detail: Mapping[str, Any] = field(default_factory=dict)
+
+
+Tell = Callable[[Progress], None]
+
+
+def tell_nobody(progress: Progress) -> None:
+    """For callers who don't want to know."""
+
+
+class Strategy(ABC):
+    """One way to make a critique."""
+
+    name: ClassVar[Mode]
+    fallback: ClassVar[Mode | None]
+
+    def is_available(self, context: AnalysisContext) -> bool:
+        """True when it could answer this request."""
+        return self.why_not(context) is None
+
+    def why_not(self, context: AnalysisContext) -> str | None:
+        """What is missing for this request; None when nothing is."""
+        return None
+
+    @abstractmethod
+    def analyze(self, context: AnalysisContext, engine: Engine, tell: Tell = tell_nobody) -> Answer:
+        """Make the critique.
+
+        Raises:
+            AnswerUnparsable, ModelProcessDied, BadAdapter, GenerationFailed: the chain goes on with `fallback`.
+        """
+
+
+class Baseline(Strategy):
+    """One pass with the base. The end of the chain: an answer that is complete but not quite canonical will do."""
+
+    name: ClassVar[Mode] = "baseline"
+    fallback: ClassVar[Mode | None] = None
+
+    def analyze(self, context: AnalysisContext, engine: Engine, tell: Tell = tell_nobody) -> Answer:
+        """Make the critique with the base."""
+        return one_pass(self.name, context, engine, None, tell, lenient=True)
+
+
+class Lora(Strategy):
+    """One pass with the advisor's adapter."""
+
+    name: ClassVar[Mode] = "lora"
+    fallback: ClassVar[Mode | None] = "rag"
+
+    def why_not(self, context: AnalysisContext) -> str | None:
+        """An adapter is needed."""
+        return context.why_no_adapter if context.adapter is None else None
+
+    def analyze(self, context: AnalysisContext, engine: Engine, tell: Tell = tell_nobody) -> Answer:
+        """Make the critique with the adapter."""
+        return one_pass(self.name, context, engine, context.adapter, tell)
+
+
+def one_pass(name: Mode, context: AnalysisContext, engine: Engine, adapter: Adapter | None, tell: Tell, *,
+             lenient: bool = False) -> Answer:  # fmt: skip
+    """Ask for a critique, once more when it can't be read.
+
+    Raises:
+        AnswerUnparsable: neither answer could be read (strictly; leniently at the end of the chain).
+    """
+    question = Question(critique_messages(context.voice), context.image, adapter.folder if adapter else None)
+
+    def on_token(tokens: int) -> None:
+        tell(Progress(name, "critique", tokens))
+
+    return ask_for_critique(name, adapter, engine, question, on_token, lenient=lenient)
+
+
+def ask_for_critique(
+    name: Mode,
+    adapter: Adapter | None,
+    engine: Engine,
+    question: Question,
+    on_token: Callable[[int], None],
+    *,
+    lenient: bool = False,
+) -> Answer:
+    """Strict reading, a second try with another draw, then lenient reading of the likelier answer if that is allowed.
+
+    Raises:
+        AnswerUnparsable: nothing could be read.
+    """
+    replies: list[Reply] = []
+    problem: Unparsable | None = None
+    for attempt in range(TRIES):
+        draw = question if attempt == 0 else replace(question, temperature=RETRY_TEMPERATURE, seed=attempt)
+        replies.append(engine.ask(draw, on_token))
+        try:
+            return Answer(read_strict(replies[-1].text), name, adapter, replies[-1], tuple(replies))
+        except Unparsable as error:
+            problem = error
+    for reply in replies if lenient else ():
+        try:
+            reading = read_lenient(reply.text)
+        except Unparsable:
+            continue
+        repairs = (*reading.repairs, problem.reason) if problem else reading.repairs
+        return Answer(reading.critique, name, adapter, reply, tuple(replies), repairs)
+    raise AnswerUnparsable(f"The answer can't be read ({problem}), twice.", "Try another mode, or another base model.")
+
+
+def chain_from(strategies: Mapping[Mode, Strategy], requested: Mode) -> tuple[Strategy, ...]:
+    """The requested strategy and its fallbacks, in order; links that don't exist are skipped."""
+    order: dict[Mode, Mode | None] = {"lora": "rag", "rag": "baseline", "baseline": None}
+    found: list[Strategy] = []
+    at: Mode | None = requested
+    while at is not None:
+        if at in strategies:
+            found.append(strategies[at])
+        at = order[at]
+    return tuple(found)
+
+
+def critique(strategies: Mapping[Mode, Strategy], requested: Mode, context: AnalysisContext, engine: Engine, *,
+             tell: Tell = tell_nobody, skip: int = 0) -> Outcome:  # fmt: skip
+    """Walk the chain from the requested strategy until one answers.
+
+    Args:
+        skip: links left out at the front, for a request that took the process down with it before.
+
+    Raises:
+        ChainExhausted: none could.
+        Canceled: somebody asked for that.
+    """
+    links = chain_from(strategies, requested)
+    hops = [Hop(link.name, "it was at work when the service went down before") for link in links[:skip]]
+    for link in links[skip:]:
+        missing = link.why_not(context)
+        if missing is not None:
+            hops.append(Hop(link.name, missing))
+            continue
+        for attempt in range(1, TRIES + 1):
+            tell(Progress(link.name))
+            try:
+                return Outcome(link.analyze(context, engine, tell), tuple(hops))
+            except ModelProcessDied as error:
+                hops.append(Hop(link.name, error.problem, left=attempt == TRIES))
+            except (AnswerUnparsable, BadAdapter, GenerationFailed) as error:
+                hops.append(Hop(link.name, error.problem))
+                break
+    raise ChainExhausted(hops)
+
+
+def all_strategies() -> dict[Mode, Strategy]:
+    """Every strategy by name."""
+    return {"lora": Lora(), "baseline": Baseline()}

@@ -1,0 +1,264 @@
+"""The API's side of the model process: start, ask with deadlines, replace when it dies."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+from mondrian_core import errors
+from mondrian_core.errors import Broken, ModelProcessDied, MondrianError
+from mondrian_core.events import Listener, Noticed, ignore
+from mondrian_core.serving import engine as engine_module
+from mondrian_core.serving.engine import OnToken, Question, Reply
+from mondrian_core.serving.wire import Answered, Ask, Cancel, Check, Failed, Message, Ready, Tokens, Word
+
+Crash = tuple[float, bool]  # when (monotonic seconds), and whether an adapter was answering
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How long each phase may take (seconds), and when the process is replaced or pinned to the base."""
+
+    load: float = 900.0
+    first_token: float = 120.0
+    between_tokens: float = 45.0
+    answer: float = 600.0
+    check: float = 120.0
+    backoff: float = 0.25
+    longest_backoff: float = 30.0
+    recycle_after: int = 500
+    crashes: int = 3
+    crash_window: float = 600.0
+
+
+def model_command(base: str) -> tuple[str, ...]:
+    """The command line of the real model process; the descriptor comes before the base's name."""
+    return (sys.executable, "-m", "mondrian_core.serving.model_process", "{descriptor}", base)
+
+
+class ModelProcess:
+    """An `Engine` whose model lives in a process of its own. Ask from one thread at a time; the rest from any."""
+
+    def __init__(self, command: Sequence[str], log: Path, *, limits: Limits | None = None, listen: Listener = ignore,
+                 clock: Callable[[], float] = time.monotonic) -> None:  # fmt: skip
+        self._command, self._log, self._listen, self._clock = tuple(command), log, listen, clock
+        self.limits = limits or Limits()
+        self.fingerprint: str | None = None
+        self.starts, self.jobs = 0, 0
+        self._process: subprocess.Popen[bytes] | None = None
+        self._connection: Connection | None = None
+        self._sending, self._asking = threading.Lock(), threading.Lock()
+        self._numbers = itertools.count(1)
+        self._current: int | None = None
+        self._last_word = clock()
+        self._crashes: deque[Crash] = deque(maxlen=32)
+        self._in_a_row = 0
+        self._stopped = threading.Event()
+
+    # --- what others may know -----------------------------------------------------------------------------------------
+
+    @property
+    def pid(self) -> int | None:
+        """Process id while it runs."""
+        process = self._process
+        return process.pid if process is not None and process.poll() is None else None
+
+    @property
+    def silence(self) -> float | None:
+        """Seconds since the last token (or other word) while a question is in flight; None when idle."""
+        return None if self._current is None else self._clock() - self._last_word
+
+    @property
+    def crashes(self) -> int:
+        """Crashes within the window."""
+        horizon = self._clock() - self.limits.crash_window
+        return sum(1 for when, _ in self._crashes if when >= horizon)
+
+    @property
+    def pinned(self) -> bool:
+        """True after too many crashes with an adapter in a short time: the base answers until that is past."""
+        horizon = self._clock() - self.limits.crash_window
+        return sum(1 for when, adapted in self._crashes if adapted and when >= horizon) >= self.limits.crashes
+
+    # --- life ---------------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Start the process and wait until the base is loaded.
+
+        Raises:
+            BaseModelUnavailable: the base can't be loaded.
+            ModelProcessDied: it went away while loading.
+        """
+        ours, theirs = socket.socketpair()
+        self._log.parent.mkdir(parents=True, exist_ok=True)
+        command = [part.format(descriptor=theirs.fileno()) for part in self._command]
+        with theirs, self._log.open("ab") as log:
+            # A process group of its own: Ctrl-C in the terminal reaches the API alone, which then leaves in order.
+            self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                                             pass_fds=[theirs.fileno()], process_group=0)  # fmt: skip
+        self._connection = Connection(ours.detach())
+        self.starts += 1
+        self.jobs = 0
+        word = self._hear(self.limits.load, adapted=False)
+        if isinstance(word, Failed):
+            self.kill()
+            raise _error_of(word)
+        assert isinstance(word, Ready), word
+        self.fingerprint = word.fingerprint
+
+    def stop(self) -> None:
+        """End the process for good; a question in flight raises `ModelProcessDied`."""
+        self._stopped.set()
+        self.kill()
+
+    def kill(self) -> None:
+        """End the process now and wait for it."""
+        process, connection = self._process, self._connection
+        if process is not None and process.poll() is None:
+            process.kill()
+        if process is not None:
+            process.wait()
+        if connection is not None and self._current is None:
+            connection.close()
+            self._connection = None
+
+    def recycle(self) -> bool:
+        """Replace a process that has answered many questions; to be called when nothing waits. True when it did."""
+        if self.pid is None or self.jobs < self.limits.recycle_after:
+            return False
+        self.kill()
+        self._ensure()
+        return True
+
+    # --- questions ----------------------------------------------------------------------------------------------------
+
+    def ask(self, question: Question, on_token: OnToken | None = None) -> Reply:
+        """Generate one answer; see `Engine.ask`."""
+        value = self._exchange(lambda number: Ask(number, question), self.limits.first_token, self.limits.answer,
+                               adapted=question.adapter is not None, on_token=on_token)  # fmt: skip
+        assert isinstance(value, Reply)
+        self.jobs += 1
+        self._in_a_row = 0
+        return value
+
+    def check(self, folder: Path) -> tuple[str, ...]:
+        """Problems of an adapter on this base; () is sound."""
+        value = self._exchange(lambda number: Check(number, folder), self.limits.check, self.limits.check, adapted=True)
+        assert isinstance(value, tuple)
+        return value
+
+    def cancel(self) -> None:
+        """Stop the generation in flight, if there is one."""
+        number = self._current
+        if number is not None:
+            self._send(Cancel(number))
+
+    def _exchange(self, message: Callable[[int], Message], first: float, whole: float, *, adapted: bool,
+                  on_token: OnToken | None = None) -> Reply | tuple[str, ...]:  # fmt: skip
+        with self._asking:
+            self._ensure()
+            number = next(self._numbers)
+            self._current, self._last_word = number, self._clock()
+            try:
+                self._send(message(number))
+                word = self._await(number, first, whole, adapted, on_token)
+            finally:
+                self._current = None
+        if isinstance(word, Failed):
+            raise _error_of(word)
+        return word.value
+
+    def _await(self, number: int, first: float, whole: float, adapted: bool,
+               on_token: OnToken | None) -> Answered | Failed:  # fmt: skip
+        ends = self._clock() + whole
+        patience = first
+        while True:
+            word = self._hear(max(0.0, min(patience, ends - self._clock())), adapted=adapted)
+            self._last_word = self._clock()
+            if isinstance(word, Tokens):
+                patience = self.limits.between_tokens
+                if on_token is not None and word.number == number:
+                    on_token(word.count)
+            elif isinstance(word, Answered | Failed) and word.number == number:
+                return word
+
+    def _ensure(self) -> None:
+        """Have a process that is ready; after crashes in a row wait a little longer each time."""
+        if self.pid is not None:
+            return
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+        if self._in_a_row:
+            pause = min(self.limits.backoff * 2 ** (self._in_a_row - 1), self.limits.longest_backoff)
+            self._stopped.wait(pause)
+        if self._stopped.is_set():
+            raise ModelProcessDied("The service is stopping.", "Send the photograph again when it is back.")
+        self.start()
+
+    def _send(self, message: Message) -> None:
+        connection = self._connection
+        try:
+            if connection is not None:
+                with self._sending:
+                    connection.send(message)
+        except OSError:
+            pass  # it died; hearing finds that out and tells it
+
+    def _hear(self, patience: float, *, adapted: bool) -> Word:
+        connection = self._connection
+        assert connection is not None
+        try:
+            if connection.poll(patience):
+                word: Word = connection.recv()
+                return word
+        except (EOFError, OSError):
+            raise self._died("went away", adapted) from None
+        raise self._died(f"gave no sign of life for {patience:.0f} s", adapted)
+
+    def _died(self, how: str, adapted: bool) -> ModelProcessDied:
+        process = self._process
+        assert process is not None
+        if process.poll() is None:
+            process.kill()
+        status = process.wait()
+        if not self._stopped.is_set():
+            self._crashes.append((self._clock(), adapted))
+            self._in_a_row += 1
+            self._listen(Noticed("model process", f"It {how} (exit status {status}); its log: {self._log}"))
+            if adapted and self.pinned:
+                self._listen(
+                    Noticed("model process", f"{self.limits.crashes} crashes with an adapter: the base answers.")
+                )
+        return ModelProcessDied(f"The model process {how} (exit status {status}).", f"Its log is {self._log}.")
+
+
+def _error_of(failed: Failed) -> MondrianError:
+    """The error that the other process raised, as its own class where it takes a problem and a next step."""
+    kind = getattr(errors, failed.kind, None) or getattr(engine_module, failed.kind, None)
+    if failed.kind == "Canceled":
+        return engine_module.Canceled()
+    if isinstance(kind, type) and issubclass(kind, MondrianError) and kind.__init__ is MondrianError.__init__:
+        return kind(failed.problem, failed.next_step)
+    return Broken(failed.problem, failed.next_step)
+
+
+def is_alive(pid: int) -> bool:
+    """True while a process of that id exists."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -1,0 +1,168 @@
+"""Requests that bring a photograph: limits while they stream in, a safe name, the bytes kept before the work begins."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fastapi import Request
+from starlette.datastructures import UploadFile
+from starlette.exceptions import HTTPException
+from starlette.formparsers import MultiPartException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from mondrian_core.errors import BadInput, BadPhotograph
+from mondrian_core.files import write_atomic
+from mondrian_core.images import Photograph, open_photograph
+from mondrian_core.serving.critic import confined, filename_of
+from mondrian_core.serving.problems import UploadTooLarge, answer_to
+from mondrian_core.settings import check_advisor
+
+MOST_BYTES = 64_000_000
+MOST_FIELD = 4096
+_SUFFIXES = {b"\xff\xd8": ".jpg", b"\x89P": ".png", b"II": ".tif", b"MM": ".tif", b"RI": ".webp"}
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a request asks for. Exactly one of `data` (uploaded bytes) and `path` (under the workspace) is there."""
+
+    advisor: str
+    mode: str | None
+    data: bytes | None = None
+    name: str = "photograph"
+    path: str | None = None
+
+
+@dataclass(frozen=True)
+class Received:
+    """A photograph that has been opened and lies in the workspace; `filename` as a job names it."""
+
+    filename: str
+    photograph: Photograph
+
+
+class BodyLimit:
+    """ASGI middleware: a request's body may not have more than `most` bytes, whatever it claims."""
+
+    def __init__(self, app: ASGIApp, most: int = MOST_BYTES) -> None:
+        self._app, self._most = app, most
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Count while it streams in."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        claimed = dict(scope["headers"]).get(b"content-length", b"0")
+        if not claimed.isdigit() or int(claimed) > self._most:
+            await answer_to(UploadTooLarge(self._most))(scope, receive, send)
+            return
+        seen = 0
+
+        async def counted() -> Message:
+            nonlocal seen
+            message = await receive()
+            seen += len(message.get("body", b""))
+            if seen > self._most:
+                raise UploadTooLarge(self._most)
+            return message
+
+        await self._app(scope, counted, send)
+
+
+async def read_request(request: Request) -> Wanted:
+    """Read POST /analyze: multipart with `image`, `advisor`, `mode`, or JSON with `path`, `advisor`, `mode`.
+
+    Raises:
+        BadInput: what is missing or wrong.
+    """
+    kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
+    if kind == "application/json":
+        return _from_json(await request.body())
+    if kind == "multipart/form-data":
+        return await _from_form(request)
+    raise BadInput(f"The content type '{kind[:80]}' can't be read.", "Send multipart/form-data or application/json.")
+
+
+def _from_json(body: bytes) -> Wanted:
+    try:
+        value: Any = json.loads(body)
+    except (ValueError, RecursionError):
+        raise BadInput("The request is no JSON.", 'Send {"path": "...", "advisor": "..."}.') from None
+    if not isinstance(value, dict):
+        raise BadInput("The request is no JSON object.", 'Send {"path": "...", "advisor": "..."}.')
+    unknown = sorted(set(value) - {"path", "advisor", "mode"})
+    if unknown:
+        raise BadInput(f"Unknown keys: {', '.join(unknown)[:200]}.", "The keys are path, advisor and mode.")
+    path, advisor, mode = value.get("path"), value.get("advisor"), value.get("mode")
+    if not isinstance(path, str) or not path or "\0" in path or not (mode is None or isinstance(mode, str)):
+        raise BadInput("`path` must be the path of a photograph in the workspace, `mode` a text.", "Mend the request.")
+    return Wanted(_advisor(advisor), mode, path=path)
+
+
+async def _from_form(request: Request) -> Wanted:
+    try:
+        async with request.form(max_files=1, max_fields=8, max_part_size=MOST_FIELD) as form:
+            image = form.get("image")
+            if not isinstance(image, UploadFile):
+                raise BadInput(
+                    "The part `image` with the photograph is missing.", "Send it: curl -F image=@photo.jpg ..."
+                )
+            mode = form.get("mode")
+            name = image.filename or "photograph"
+            return Wanted(_advisor(form.get("advisor")), str(mode) if mode else None, await image.read(), name)
+    except (MultiPartException, HTTPException) as error:
+        detail = error.message if isinstance(error, MultiPartException) else str(error.detail)
+        raise BadInput(
+            f"The form can't be read: {detail}.", "Send multipart/form-data with `image` and `advisor`."
+        ) from None
+
+
+def _advisor(value: Any) -> str:
+    if not isinstance(value, str) or not value:
+        raise BadInput("The advisor is missing.", "Send `advisor`, such as ansel; GET /advisors lists them.")
+    return check_advisor(value)
+
+
+def take(root: Path, wanted: Wanted) -> Received:
+    """Open the photograph and make sure that it lies in the workspace.
+
+    Raises:
+        BadPhotograph: with its reason.
+        DiskFull: it can't be kept.
+    """
+    if wanted.path is not None:
+        path = confined(root, Path(wanted.path))
+        if not path.exists():
+            raise BadPhotograph(wanted.path, "missing", "there is no such file in the workspace")
+        return Received(filename_of(root, path), _open(path, wanted.path))
+    data = wanted.data or b""
+    photograph = _open(data, "the upload")
+    filename = f"{safe_stem(wanted.name)}-{photograph.sha256[:8]}{suffix_of(data)}"
+    target = root / "source" / filename
+    if not target.exists():
+        write_atomic(target, data)
+    return Received(filename, photograph)
+
+
+def _open(source: Path | bytes, name: str) -> Photograph:
+    try:
+        return open_photograph(source)
+    except BadPhotograph as error:
+        # the full path of the workspace is nobody's business
+        detail = error.problem.split("can't be used as a photograph: ", 1)[-1].rstrip(".")
+        raise BadPhotograph(name, error.reason, detail) from None
+
+
+def safe_stem(name: str) -> str:
+    """The name without folders, suffix and anything but letters, digits, "_" and "-"; at most 60 characters."""
+    stem = Path(name.replace("\\", "/")).name.rsplit(".", 1)[0]
+    return re.sub(r"[^A-Za-z0-9_-]+", "-", stem).strip("-")[:60] or "photograph"
+
+
+def suffix_of(data: bytes) -> str:
+    """The suffix that belongs to the content; the name's own is no more than a hint."""
+    return _SUFFIXES.get(data[:2], ".heic")
