@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import secrets
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC
 from pathlib import Path
 from typing import Any
@@ -68,10 +69,11 @@ class Registry(Reading):
 
     def promote(self, advisor: str, version: str, *, expected: str | None, actor: str, reason: str,
                 verdicts: Mapping[str, str] | None = None, forced: bool = False,
-                problems: Sequence[str] = ()) -> Version:  # fmt: skip
+                problems: Sequence[str] = (), detail: Mapping[str, Any] | None = None) -> Version:  # fmt: skip
         """Make `version` the champion, if the champion still is `expected` (None: the base alone).
 
-        It is hashed anew first; `problems` is what the models room found against the base.
+        It is hashed anew first; `problems` is what the models room found against the base. `detail` goes into the
+        history, such as the rollout that the promotion begins.
 
         Raises:
             ChampionChanged: somebody else was first; nothing has changed.
@@ -93,7 +95,8 @@ class Registry(Reading):
                     f"{version} of '{advisor}' is damaged: {'; '.join(found)}.", "It is in quarantine now."
                 )
             entry = ledger.move(snapshot, "promote", version, chosen.manifest_sha256, version=version, actor=actor,
-                                reason=reason, forced=forced, verdicts=dict(verdicts or chosen.verdicts))  # fmt: skip
+                                reason=reason, forced=forced, verdicts=dict(verdicts or chosen.verdicts),
+                                detail=detail)  # fmt: skip
             return self._get(ledger, Snapshot(snapshot.chain.with_entry(entry), None), version)
 
     def rollback(self, advisor: str, *, actor: str, reason: str, expected: str | None = None) -> Version | None:
@@ -169,6 +172,18 @@ class Registry(Reading):
             snapshot = ledger.note(snapshot, "evaluate", version=version, actor=actor,
                                    reason=f"gates: {kept['verdict']}", verdicts=verdicts, detail=detail)  # fmt: skip
             return self._get(ledger, snapshot, version)
+
+    def record_rollout(self, advisor: str, version: str, *, actor: str, reason: str, detail: Mapping[str, Any]) -> None:
+        """Write down that another share of the traffic goes to `version`."""
+        ledger = self._ledger(advisor)
+        with ledger.writing() as snapshot:
+            ledger.note(snapshot, "rollout", version=version, actor=actor, reason=reason, detail=detail)
+
+    @contextmanager
+    def locked(self, advisor: str) -> Iterator[None]:
+        """Hold the advisor's lock, for what lies beside the pointer. No writer of this class may be called inside."""
+        with self._ledger(advisor).writing():
+            yield
 
     def export(self, advisor: str, version: str, out: Path) -> Path:
         """Pack a sound version into `out`, a file or a folder to put `<advisor>-<version>.tar` in.

@@ -1,0 +1,164 @@
+"""Rollouts beside the pointer, and counts from the jobs table."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from mondrian_core.errors import BadInput, ChampionChanged, NothingToDo
+from mondrian_core.registry import Registry
+from mondrian_core.rollout import (
+    Advance,
+    Hold,
+    Plan,
+    Request,
+    RollBack,
+    active,
+    carry_out,
+    observe,
+    recorded,
+    requests_of,
+    start,
+)
+from mondrian_core.rollout.plan import Counts, Pairs
+from mondrian_core.store import Job
+from tests.registry.conftest import manifest, write_adapter
+
+NOW = datetime(2026, 11, 21, tzinfo=UTC)
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> Registry:
+    """v0001 the champion, v0002 a candidate."""
+    registry = Registry(tmp_path / "adapters", clock=lambda: NOW)
+    for seed in range(3):
+        registry.register("ansel", write_adapter(tmp_path / "trained", seed), manifest())
+    registry.promote("ansel", "v0001", expected=None, actor="a", reason="r")
+    return registry
+
+
+def begin(registry: Registry, version: str = "v0002", now: datetime = NOW) -> None:
+    start(registry, "ansel", version, Plan(), actor="flow:x", reason="all gates passed", now=now)
+
+
+def test_start_promotes_at_the_first_share(registry: Registry) -> None:
+    assert active(registry, "ansel") is None
+    begin(registry)
+    rollout = active(registry, "ansel")
+    assert rollout is not None and (rollout.version, rollout.control, rollout.share) == ("v0002", "v0001", 0.05)
+    assert registry.current("ansel") == "v0002"
+    assert registry.history("ansel")[-1].detail == {"rollout": rollout.salt, "share": 0.05}
+    with pytest.raises(NothingToDo, match="5%"):
+        begin(registry, "v0003")
+
+
+def test_advance_is_done_once_and_told(registry: Registry) -> None:
+    begin(registry)
+    rollout = active(registry, "ansel")
+    assert rollout is not None
+    later = carry_out(registry, rollout, Advance(0.10, "Advanced.", {"failures": 0.5}), actor="flow:y", now=NOW)
+    assert later.share == 0.10 and active(registry, "ansel") == later
+    entry = registry.history("ansel")[-1]
+    assert (entry.event, entry.actor, entry.detail["share"]) == ("rollout", "flow:y", 0.10)
+    with pytest.raises(NothingToDo, match="changed"):
+        carry_out(registry, rollout, Advance(0.10, "Advanced."), actor="flow:z", now=NOW)
+    assert carry_out(registry, later, Hold("Held."), actor="flow:y") is later
+    assert registry.check("ansel") == ()
+
+
+def test_roll_back_goes_to_the_control_and_cools_down(registry: Registry) -> None:
+    begin(registry)
+    rollout = active(registry, "ansel")
+    assert rollout is not None
+    done = carry_out(registry, rollout, RollBack("failures", "Rolled back: 8 of 60 failed."), actor="flow:y", now=NOW)
+    assert done.status == "rolled_back" and registry.current("ansel") == "v0001"
+    assert registry.history("ansel")[-1].reason == "Rolled back: 8 of 60 failed."
+    with pytest.raises(NothingToDo, match="may begin again at 2026-11-22"):
+        begin(registry, now=NOW + timedelta(hours=23))
+    begin(registry, now=NOW + timedelta(hours=25))
+
+
+def test_a_rollback_by_hand_ends_the_rollout_in_the_same_moment(registry: Registry) -> None:
+    begin(registry)
+    rollout = active(registry, "ansel")
+    assert rollout is not None
+    registry.rollback("ansel", actor="person:me", reason="I don't like it")
+    assert active(registry, "ansel") is None
+    with pytest.raises(ChampionChanged):
+        carry_out(registry, rollout, Advance(0.10, "Advanced."), actor="flow:y")
+    with pytest.raises(ChampionChanged):
+        carry_out(registry, rollout, RollBack("failures", "Rolled back."), actor="flow:y")
+    registry.promote("ansel", "v0002", expected="v0001", actor="person:me", reason="now for everybody")
+    assert active(registry, "ansel") is None, "the old file must not hold back a promotion by hand"
+
+
+def test_a_damaged_file_is_said(registry: Registry) -> None:
+    begin(registry)
+    (registry.root / "ansel" / "rollout.json").write_text("{")
+    with pytest.raises(BadInput, match="Remove it"):
+        active(registry, "ansel")
+
+
+def answer(score: float) -> dict[str, object]:
+    return {"dimensional_analysis": {"composition": {"score": score, "comment": "x"}}}
+
+
+def test_jobs_become_requests(registry: Registry) -> None:
+    begin(registry)
+    rollout = recorded(registry, "ansel")
+    assert rollout is not None
+    mark = {"salt": rollout.salt, "share": 0.05, "candidate": True}
+
+    def job(name: str, **values: object) -> Job:
+        facts = {"status": "completed", "requested_mode": "lora", "mode": "lora", "adapter_version": "v0002",
+                 "answer": answer(7), "photograph_sha256": name,
+                 "details": {"rollout": mark, "seconds": 2.0}}  # fmt: skip
+        return Job(name, "x.jpg", "ansel", **{**facts, **values})  # type: ignore[arg-type]
+
+    found = requests_of(
+        [
+            job("good"),
+            job("fell back", mode="rag"),
+            job("base answered", adapter_version=None),
+            job("error", status="failed", answer=None),
+            job("waiting", status="queued"),
+            job("by hand", explicit_mode=True),
+            job("other rollout", details={"rollout": {**mark, "salt": "another"}}),
+            job("none", details={}),
+            job("control", adapter_version="v0001", details={"rollout": {**mark, "candidate": False}}),
+        ],
+        rollout,
+    )
+    assert [(request.unit, request.failed) for request in found] == [
+        ("good", False), ("fell back", True), ("base answered", True), ("error", True), ("control", False)]  # fmt: skip
+    counted = observe(found, rollout)
+    assert counted.candidate == Counts(4, 3) and counted.control == Counts(1, 0) and counted.longest_run == 3
+
+
+def test_a_photograph_counts_once(registry: Registry) -> None:
+    begin(registry)
+    rollout = recorded(registry, "ansel")
+    assert rollout is not None
+    again = [Request("same", 0.05, True, failed=True)] * 5
+    assert observe(again, rollout).candidate == Counts(1, 1)
+
+
+def test_pairs_and_collapse_are_counted(registry: Registry) -> None:
+    begin(registry)
+    rollout = recorded(registry, "ansel")
+    assert rollout is not None
+    live = [
+        Request("a", 0.05, False, seconds=1.0, rating=5),
+        Request("b", 0.05, True, seconds=1.2, rating=3, scores=(7.0,)),
+        Request("c", 0.05, True, seconds=9.0, scores=(7.0,)),  # no control left to compare with
+        Request("d", 0.05, False, seconds=1.0),
+        Request("e", 0.05, True, seconds=1.05, scores=(6.0,)),
+    ]
+    counted = observe(live, rollout)
+    assert counted.latency == Pairs(worse=1, better=1) and counted.ratings == Pairs(worse=1)
+    assert (counted.repeated, counted.neighbours, counted.in_step) == (1, 2, 3)
+    shadow = [Request("p", 0.0, True, failed=True, shadow=True), Request("p", 0.0, False, shadow=True),
+              Request("q", 0.0, True, shadow=True)]  # fmt: skip
+    assert observe(shadow, rollout).shadow == Pairs(worse=1)

@@ -1,0 +1,178 @@
+"""Assignment, evidence, and the decision advance / hold / roll back, without files or clock."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mondrian_core.errors import BadInput
+from mondrian_core.rollout import (
+    Advance,
+    Hold,
+    Observed,
+    Plan,
+    RollBack,
+    Rollout,
+    Step,
+    after,
+    decide_rollout,
+    in_share,
+)
+from mondrian_core.rollout.evidence import log_e_above, log_e_failures, log_e_ratio, log_e_worse
+from mondrian_core.rollout.plan import QUIET, Counts, Pairs, Stratum, plan_for
+
+BEGAN = datetime(2026, 11, 21, tzinfo=UTC)
+LATER = BEGAN + timedelta(hours=30)
+
+
+def rollout(**values: object) -> Rollout:
+    began = BEGAN.isoformat()
+    return replace(Rollout("ansel", "v0002", "v0001", "salt", Plan(), began, began), **values)  # type: ignore[arg-type]
+
+
+def seen(candidate: tuple[int, int] = (60, 1), control: tuple[int, int] = (1140, 12), **values: object) -> Observed:
+    stratum = Stratum(0.05, Counts(*candidate), Counts(*control))
+    return Observed(strata=(stratum,), in_step=candidate[0], **values)  # type: ignore[arg-type]
+
+
+@given(st.text(max_size=20), st.text(max_size=64), st.floats(0, 1), st.floats(0, 1))
+def test_a_growing_share_only_adds(salt: str, unit: str, a: float, b: float) -> None:
+    small, large = sorted((a, b))
+    assert not in_share(salt, unit, small) or in_share(salt, unit, large)
+    assert in_share(salt, unit, 1.0) and not in_share(salt, unit, 0.0)
+
+
+def test_the_share_is_kept_and_salts_are_independent() -> None:
+    units = [str(number) for number in range(20_000)]
+    first = np.array([in_share("one", unit, 0.25) for unit in units])
+    second = np.array([in_share("two", unit, 0.25) for unit in units])
+    assert abs(first.mean() - 0.25) < 0.012  # four standard deviations
+    assert abs((first & second).mean() - 0.0625) < 0.007
+
+
+def false_alarms(draw: object, log_e: object, alpha: float, runs: int = 400, looks: int = 40) -> float:
+    """Share of runs without a difference in which evidence, looked at every time, ever passes 1/alpha."""
+    alarms = 0
+    for _ in range(runs):
+        counts = np.cumsum(draw(looks), axis=0)  # type: ignore[operator]
+        alarms += any(log_e(*map(int, row)) >= -math.log(alpha) for row in counts)  # type: ignore[operator]
+    return alarms / runs
+
+
+def test_looking_all_the_time_alarms_no_more_than_alpha() -> None:
+    """Ville's inequality, by simulation; a fixed-size test looked at as often would alarm several times as often."""
+    rng = np.random.default_rng(5)
+
+    def failures(looks: int) -> np.ndarray:
+        return np.stack([rng.binomial(50, 0.02, looks), rng.binomial(950, 0.02, looks)], axis=1)
+
+    def coins(looks: int) -> np.ndarray:
+        worse = rng.binomial(20, 0.5, looks)
+        return np.stack([worse, 20 - worse], axis=1)
+
+    assert false_alarms(failures, lambda a, b: log_e_failures([(0.05, a, b)]), 0.05) <= 0.05
+    assert false_alarms(coins, log_e_worse, 0.05) <= 0.05
+    assert false_alarms(coins, lambda a, b: log_e_above(a, b, 0.5), 0.05) <= 0.05
+    assert false_alarms(lambda n: coins(n), lambda a, b: log_e_ratio([(0.5, a, b)]), 0.05) <= 0.05
+
+
+def test_a_candidate_that_is_better_alarms_less() -> None:
+    assert log_e_failures([(0.05, 0, 50)]) < 0 < log_e_failures([(0.05, 12, 50)])
+    assert log_e_failures([(1.0, 50, 0)]) == 0.0, "with nothing to compare there is no evidence"
+    assert log_e_failures([]) == log_e_worse(0, 0) == 0.0
+
+
+def test_all_well_advances_after_requests_and_hours() -> None:
+    decision = decide_rollout(rollout(), seen(), LATER)
+    assert isinstance(decision, Advance) and decision.share == 0.10
+    assert isinstance(decide_rollout(rollout(), seen(), BEGAN + timedelta(hours=5)), Hold)
+    assert isinstance(decide_rollout(rollout(), seen((49, 0)), LATER), Hold)
+
+
+def test_the_clock_going_back_holds() -> None:
+    assert isinstance(decide_rollout(rollout(), seen(), BEGAN - timedelta(days=2)), Hold)
+
+
+@pytest.mark.parametrize(
+    ("guardrail", "observed"),
+    [
+        ("failures", seen((60, 8), (1140, 12))),
+        ("failures", seen(shadow=Pairs(worse=14, better=0))),
+        ("latency", seen(latency=Pairs(worse=75, better=25))),
+        ("score collapse", seen(repeated=20, neighbours=40)),
+        ("ratings", seen(ratings=Pairs(worse=30, better=8))),
+        ("failures in a row", seen((5, 3), (95, 1), longest_run=3)),
+        ("crashes", seen(crashes=2)),
+    ],
+)
+def test_each_guardrail_rolls_back_and_says_why(guardrail: str, observed: Observed) -> None:
+    decision = decide_rollout(rollout(), observed, BEGAN)
+    assert isinstance(decision, RollBack) and decision.guardrail == guardrail
+    assert decision.sentence.startswith("Rolled back: ") and any(letter.isdigit() for letter in decision.sentence)
+
+
+@pytest.mark.parametrize(
+    "observed",
+    [
+        seen((60, 1), (1140, 12), latency=Pairs(30, 30), ratings=Pairs(5, 5), repeated=2, neighbours=40),
+        seen((100_000, 1000), (1_900_000, 19_000), longest_run=3),  # at 1 % failures such a run is due by now
+        seen((600, 6), (11_400, 120), crashes=2, control_crashes=40),  # whatever kills the process, it isn't this
+    ],
+)
+def test_no_guardrail_gives_way_to_what_is_usual(observed: Observed) -> None:
+    assert isinstance(decide_rollout(rollout(), observed, LATER), Advance)
+
+
+def test_a_suspicion_holds() -> None:
+    decision = decide_rollout(rollout(), seen((60, 4), (1140, 12)), LATER)
+    assert isinstance(decision, Hold) and "failures" in decision.sentence
+
+
+def test_a_broken_assignment_holds_and_never_rolls_back() -> None:
+    decision = decide_rollout(rollout(), seen((400, 4), (1140, 12)), LATER)
+    assert isinstance(decision, Hold) and "assignment" in decision.sentence
+
+
+def test_a_whole_rollout_ends_at_everything() -> None:
+    state, now, shares = rollout(), LATER, []
+    while state.status == "running":
+        share = state.share
+        shares.append(share)
+        stratum = Stratum(share, Counts(500, 5), Counts(round(500 / share) - 500, round(5 / share) - 5))
+        decision = decide_rollout(state, Observed(strata=(stratum,), in_step=500), now)
+        state, now = after(state, decision, now), now + timedelta(hours=30)
+    assert shares == [0.05, 0.10, 0.25, 0.50] and (state.status, state.share) == ("finished", 1.0)
+    assert isinstance(decide_rollout(state, seen(), now), Hold)
+
+
+def test_without_traffic_it_begins_in_the_shadow() -> None:
+    assert plan_for(50).steps == QUIET and plan_for(5000).steps[0].share == 0.05
+    state = rollout(plan=plan_for(50))
+    assert state.in_shadow and state.share == 0.0
+    decision = decide_rollout(state, Observed(in_step=100, shadow=Pairs(1, 2)), LATER)
+    assert isinstance(decision, Advance) and decision.share == 0.5
+
+
+@pytest.mark.parametrize("shares", [[], [0.5], [0.5, 0.1, 1.0], [0.5, 0.5, 1.0], [-0.1, 1.0]])
+def test_a_plan_that_does_not_grow_is_refused(shares: list[float]) -> None:
+    with pytest.raises(BadInput):
+        Plan(steps=tuple(Step(share, 1, 1.0) for share in shares))
+
+
+def test_unknown_keys_of_a_plan_are_refused_and_plans_travel_as_json() -> None:
+    with pytest.raises(BadInput):
+        Plan.from_dict({"stepps": []})
+    state = rollout()
+    assert Rollout.from_dict(state.as_dict()) == state
+
+
+def test_alphas_stay_within_five_percent() -> None:
+    plan = Plan()
+    total = plan.failure_alpha + plan.latency_alpha + plan.collapse_alpha + plan.rating_alpha + plan.run_alpha
+    assert total <= 0.05 + 1e-12
