@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from mondrian_core.files import read_json, write_json
 from mondrian_core.settings import Settings
 
 SERVER, WORKER = "prefect server", "prefect worker"
-SERVER_PATIENCE = 90.0
+SERVER_PATIENCE = 180.0  # three seconds on an idle machine; a busy one must not fail for it
 WORKER_NAME = "mondrian"
 
 Tell = Callable[[str], None]
@@ -95,13 +96,12 @@ def _server(settings: Settings, port: int | None, usual: int | None, started: li
 
 def _wait_until_healthy(place: Place, server: Process) -> None:
     until = time.monotonic() + SERVER_PATIENCE
-    with httpx.Client(base_url=place.api, timeout=2.0, trust_env=False) as client:
+    with httpx.Client(base_url=place.api, timeout=10.0, trust_env=False) as client:
         while time.monotonic() < until and server.alive:
-            try:
+            with suppress(httpx.HTTPError):
                 if client.get("/health").status_code == 200:
                     return
-            except httpx.HTTPError:
-                time.sleep(0.2)
+            time.sleep(0.2)
     raise PrefectUnavailable(
         f"The Prefect server did not start: {_last_line(server.log)}",
         f"Its log is {server.log}; `mondrian doctor` checks the rest.",

@@ -16,6 +16,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import httpx
 from rich.console import Console
 
 from deployments import demo_screen
@@ -23,7 +24,7 @@ from deployments.bootstrap import Running, bring_up, leave
 from deployments.place import use_home
 from deployments.up import add_place_options, settings_from
 from deployments.watching import Glance, begin, follow
-from mondrian_core.errors import MondrianError
+from mondrian_core.errors import MondrianError, PrefectUnavailable
 from mondrian_core.files import read_json
 from mondrian_core.registry import Registry
 from mondrian_core.settings import MINI, Settings
@@ -39,7 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
     add_place_options(parser)
     parser.add_argument("--recipe", type=Path, help="settings of every stage (TOML); default: the built-in ones")
     options = parser.parse_args(arguments)
-    console = Console(highlight=False)
+    console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)
     try:
@@ -126,9 +127,22 @@ def parameters(settings: Settings, options: argparse.Namespace, seed: int) -> di
 
 def _run(running: Running, given: dict[str, Any], console: Console) -> Glance:
     console.print(f"running {SCHEDULED}, seed {given['seed']}")
-    run = begin(running.place.api, SCHEDULED, given)
-    with demo_screen.stages(console) as show:
-        return follow(running.place.api, run, show)
+    try:
+        run = begin(running.place.api, SCHEDULED, given)
+        with demo_screen.stages(console) as show:
+            return follow(running.place.api, run, lambda seen: (_still_there(running), show(seen)))
+    except httpx.HTTPError as error:
+        _still_there(running)
+        raise PrefectUnavailable(
+            f"The Prefect server stopped answering ({type(error).__name__}).",
+            f"Its log: {running.place.home / 'server.log'}",
+        ) from error
+
+
+def _still_there(running: Running) -> None:
+    for process in running.processes:
+        if not process.alive:
+            raise PrefectUnavailable(f"The {process.name} ended while the run went on.", f"Its log: {process.log}")
 
 
 if __name__ == "__main__":

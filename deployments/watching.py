@@ -36,7 +36,7 @@ def begin(api: str, full_name: str, parameters: dict[str, Any]) -> UUID:
         return client.create_flow_run_from_deployment(deployment.id, parameters=parameters).id
 
 
-def follow(api: str, run: UUID, show: Callable[[Glance], None]) -> Glance:
+def follow(api: str, run: UUID, show: Callable[[Glance], object]) -> Glance:
     """Look every second, and once more when the run has ended, which is returned."""
     with client_of(api) as client:
         while True:

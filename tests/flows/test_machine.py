@@ -1,4 +1,4 @@
-"""Server and worker for real: what is deployed, that schedules make runs, that starting and stopping may be repeated."""
+"""Server and worker for real: what is deployed, that schedules make runs, that starting and stopping may repeat."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mondrian_core.doctor import examine
 from mondrian_core.errors import NoWorkspace, PortInUse
 from mondrian_core.settings import Settings
 
-pytestmark = pytest.mark.flow
+pytestmark = [pytest.mark.flow, pytest.mark.timeout(300)]
 
 
 def test_the_promised_deployments_are_there(machine: Running) -> None:

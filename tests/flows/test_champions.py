@@ -1,0 +1,128 @@
+"""promote/manual and rollback/manual, run by a real worker as a user would start them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from deployments import arrange, watching
+from deployments.bootstrap import Running
+from deployments.watching import Glance
+from flows.promote import promote
+from mondrian_core.registry import Registry
+from mondrian_core.settings import Settings
+
+pytestmark = [pytest.mark.flow, pytest.mark.timeout(300)]
+GATES = ("integrity", "effect", "format_compliance", "latency_overhead", "score_error")
+
+
+def register(settings: Settings, advisor: str, verdict: str, folder: Path) -> str:
+    """A version whose files are sound and whose gates all say `verdict`."""
+    folder.mkdir()
+    draw = np.random.default_rng(len(list(folder.parent.iterdir())))
+    arrays = {f"layers.0.q_proj.{name}": draw.normal(size=shape).astype(np.float32)
+              for name, shape in (("lora_a", (8, 2)), ("lora_b", (2, 8)))}  # fmt: skip
+    save_file(arrays, folder / "adapters.safetensors")
+    (folder / "adapter_config.json").write_text(json.dumps({"rank": 2, "alpha": 4.0, "fine_tune_type": "lora"}))
+    gates = [{"name": name, "verdict": verdict, "observed": 1.0, "threshold": "> 0", "n": 20, "interval": [0.5, 1.5],
+              "sentence": f"{name} says {verdict}."} for name in GATES]  # fmt: skip
+    manifest = {"gate_report": {"verdict": verdict, "gates": gates}}
+    state: Any = "rejected" if verdict == "FAIL" else "candidate"
+    return Registry(settings.adapters_root).register(advisor, folder, manifest, state).version
+
+
+@contextmanager
+def prefect_here(machine: Running) -> Iterator[None]:
+    """Flows called in this process report to the machine's server: quicker than a run on the worker."""
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    with temporary_settings({PREFECT_API_URL: machine.place.api}):
+        yield
+
+
+def run(machine: Running, deployment: str, **parameters: Any) -> Glance:
+    api = machine.place.api
+    return watching.follow(api, watching.begin(api, deployment, parameters), lambda seen: None)
+
+
+def test_promote_then_roll_back(machine: Running, settings: Settings, tmp_path: Path) -> None:
+    registry = Registry(settings.adapters_root)
+    first, second = (register(settings, "one", "PASS", tmp_path / name) for name in ("a", "b"))
+    for version in (first, second):
+        assert run(machine, "promote/manual", advisor="one", version=version).state == "Completed"
+        assert registry.current("one") == version
+    seen = run(machine, "rollback/manual", advisor="one", reason="it was too kind")
+    assert seen.state == "Completed" and f"now {first} (before: {second})" in seen.message
+    assert registry.current("one") == first
+    last = registry.history("one")[-1]
+    assert (last.actor, last.reason) == (f"flow:{seen.run}", "it was too kind")
+    with arrange.client_of(machine.place.api) as client:
+        pages = {each.key: str(each.data) for each in client.read_artifacts() if each.type == "markdown"}
+    assert f"champion is now {first}" in pages["promotion-one"]
+    assert "score_error says PASS" in pages["version-one"]
+
+
+def test_a_version_whose_gates_fail_needs_force_and_a_reason(
+    machine: Running, settings: Settings, tmp_path: Path
+) -> None:
+    version = register(settings, "two", "FAIL", tmp_path / "a")
+    given = {"advisor": "two", "version": version, "adapters": str(settings.adapters_root)}
+    with prefect_here(machine):
+        refused = promote(**given, return_state=True)
+        assert refused.name == "Failed" and "The gates refuse" in str(refused.message)
+        assert promote(**given, force=True, return_state=True).name == "Failed"
+        assert Registry(settings.adapters_root).current("two") is None
+        assert promote(**given, force=True, reason="for a comparison", return_state=True).name == "Completed"
+    assert Registry(settings.adapters_root).history("two")[-1].reason == "for a comparison"
+
+
+def test_the_command_that_users_type(machine: Running, settings: Settings, tmp_path: Path) -> None:
+    version = register(settings, "three", "PASS", tmp_path / "a")
+
+    def prefect(*words: str) -> int:
+        command = [sys.executable, "-m", "prefect", "deployment", "run", *words, "--watch"]
+        return subprocess.run(command, env=machine.place.environment(), capture_output=True, check=False).returncode
+
+    assert prefect("promote/manual", "-p", "advisor=three", "-p", f"version={version}") == 0
+    assert Registry(settings.adapters_root).current("three") == version
+    assert prefect("promote/manual", "-p", "advisor=three", "-p", "version=v0099") == 1
+    assert prefect("rollback/manual", "-p", "advisor=three") == 0
+    assert Registry(settings.adapters_root).current("three") is None
+
+
+@pytest.mark.parametrize(("answer", "state"), [(True, "Completed"), (False, "Failed")])
+def test_approval_in_the_ui(machine: Running, settings: Settings, tmp_path: Path, answer: bool, state: str) -> None:
+    from prefect.client.schemas.objects import FlowRun
+
+    advisor = f"approved-{answer}".lower()
+    version = register(settings, advisor, "PASS", tmp_path / "a")
+    api = machine.place.api
+    begun = watching.begin(api, "promote/manual", {"advisor": advisor, "version": version, "approve": True})
+
+    def paused() -> FlowRun:
+        until = time.monotonic() + 60
+        while not (found := client.read_flow_run(begun)).state or not found.state.is_paused():
+            assert time.monotonic() < until, found.state
+            time.sleep(0.3)
+        return found
+
+    with arrange.client_of(api) as client:
+        paused()
+        assert Registry(settings.adapters_root).current(advisor) is None
+        client.resume_flow_run(begun, run_input={"approve": answer, "name": "Ansel"})
+    seen = watching.follow(api, begun, lambda glance: None)
+    assert seen.state == state
+    champion = Registry(settings.adapters_root).current(advisor)
+    assert champion == (version if answer else None)
+    if answer:
+        assert "approved by Ansel" in Registry(settings.adapters_root).history(advisor)[-1].reason
