@@ -1,0 +1,93 @@
+"""A checkpoint is one file: adapter, optimizer, best adapter and where the run stands; it is there whole or not at all."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+from mlx.utils import tree_flatten, tree_unflatten
+
+from mondrian_core.errors import BadInput
+from mondrian_core.files import write_atomic
+
+FILE = "checkpoint.safetensors"
+Tree = Any
+
+
+@dataclass
+class Progress:
+    """Where a run stands.
+
+    Attributes:
+        signature: what must not change between interruption and resumption, by name.
+        step: optimizer steps done; the order of rows and every random number follow from it and the seed.
+        seconds: training time so far.
+        best_epoch: epoch (from 1) whose adapter is the best so far; 0: none yet.
+        best_loss: its loss.
+        unimproved: evaluations in a row without a better loss.
+        finished: True when the run ended by itself.
+        epoch_loss: [sum, weight] of the running epoch's training loss.
+    """
+
+    signature: dict[str, str]
+    step: int = 0
+    seconds: float = 0.0
+    best_epoch: int = 0
+    best_loss: float = float("inf")
+    unimproved: int = 0
+    finished: bool = False
+    epoch_loss: list[float] = field(default_factory=lambda: [0.0, 0.0])
+
+
+def save_checkpoint(folder: Path, progress: Progress, trainable: Tree, optimizer: Tree, best: Tree | None) -> None:
+    """Replace the run's checkpoint.
+
+    Raises:
+        DiskFull: when no space is left; the checkpoint before it stays.
+    """
+    from safetensors.numpy import save
+
+    trees = {"adapter": trainable, "optimizer": optimizer, **({} if best is None else {"best": best})}
+    tensors = {f"{kind}/{name}": np.array(array) for kind, tree in trees.items() for name, array in tree_flatten(tree)}
+    write_atomic(folder / FILE, save(tensors, metadata={"progress": json.dumps(asdict(progress))}))
+
+
+def load_checkpoint(folder: Path) -> tuple[Progress, Tree, Tree, Tree | None] | None:
+    """(progress, adapter, optimizer, best) of an interrupted run, or None where there is none.
+
+    Raises:
+        BadInput: when the file is damaged.
+    """
+    path = folder / FILE
+    if not path.exists():
+        return None
+    try:
+        tensors, metadata = mx.load(str(path), return_metadata=True)  # type: ignore[misc]
+        progress = Progress(**json.loads(metadata["progress"]))
+        parts = {kind: _tree(tensors, kind) for kind in ("adapter", "optimizer", "best")}
+    except (RuntimeError, ValueError, KeyError, TypeError) as error:
+        raise BadInput(f"The checkpoint {path} can't be read ({error}).", "Train without --resume.") from error
+    return progress, parts["adapter"], parts["optimizer"], parts["best"] or None
+
+
+def _tree(tensors: dict[str, mx.array], kind: str) -> Tree:
+    found = [(name.removeprefix(f"{kind}/"), array) for name, array in tensors.items() if name.startswith(f"{kind}/")]
+    return tree_unflatten(found) if found else {}
+
+
+def check_signature(found: dict[str, str], wanted: dict[str, str]) -> None:
+    """Refuse to go on with other rows, another recipe or another base.
+
+    Raises:
+        BadInput: naming what differs.
+    """
+    different = [name for name in sorted({*found, *wanted}) if found.get(name) != wanted.get(name)]
+    if different:
+        raise BadInput(
+            f"The interrupted run can't be resumed: {', '.join(different)} changed since then.",
+            "Give the same recipe, dataset and base, or train without --resume.",
+        )

@@ -1,0 +1,155 @@
+"""Rows turned into arrays, once: tokens, vision features and how much each token of the answer counts.
+
+Shapes: `T` tokens of prompt and answer, `A` tokens of the answer (end token included), `N` image tokens, `D` width.
+Lengths are padded up to multiples of a bucket, so that a few compiled steps serve every row.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+
+from mondrian_core.errors import BadInput
+from mondrian_core.events import Advanced, Listener
+from mondrian_core.models.base import Base
+from mondrian_core.models.encoding import Prompt, answer_ids, encode
+from mondrian_core.models.scores import pieces_of
+from mondrian_core.recipes import TrainRecipe
+from mondrian_core.rows import Row
+from mondrian_core.rubric import DIMENSIONS
+
+BUCKET = 32
+_SCORE = re.compile(r'"(\w+)"\s*:\s*\{\s*"score"\s*:\s*(\d+(?:\.\d+)?)')
+_GRADE = re.compile(r'"overall_grade"\s*:\s*"(\d+(?:\.\d+)?)"')
+
+Batch = dict[str, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Example:
+    """A row, ready for the step.
+
+    Attributes:
+        lineage: source photograph.
+        prompt: everything before the answer, vision features included.
+        answer: tokens of the answer and its end token, A of them.
+        weights: (A,) float32, what each token counts in the loss; the row's own weight is in it.
+    """
+
+    lineage: str
+    prompt: Prompt
+    answer: tuple[int, ...]
+    weights: np.ndarray
+
+    @property
+    def length(self) -> int:
+        """Tokens that the language model reads: the answer's last one is only predicted."""
+        return len(self.prompt.ids) + len(self.answer) - 1
+
+    @property
+    def weight(self) -> float:
+        """Sum of the token weights."""
+        return float(self.weights.sum())
+
+
+def encode_rows(base: Base, rows: Sequence[Row], recipe: TrainRecipe, listen: Listener, what: str) -> list[Example]:
+    """Encode every row once; the vision tower is frozen, so its features hold for every epoch.
+
+    Raises:
+        BadInput: when a row is longer than the recipe allows; nothing is ever cut.
+    """
+    examples = []
+    for number, row in enumerate(rows):
+        prompt = encode(base, row.messages, row.image)
+        answer = answer_ids(base, row.messages, row.answer)
+        example = Example(row.lineage, prompt, tuple(answer), token_weights(base, row, answer, recipe.score_weight))
+        _check_length(example, recipe.max_tokens)
+        if example.weight <= 0:
+            raise BadInput(f"The row of {row.lineage} has no token that counts.", "Give it a weight above 0.")
+        examples.append(example)
+        listen(Advanced("encode", number + 1, len(rows), what))
+    return examples
+
+
+def _check_length(example: Example, limit: int) -> None:
+    if example.length <= limit:
+        return
+    prompt = len(example.prompt.ids)
+    raise BadInput(
+        f"The row of {example.lineage} has {example.length} tokens ({prompt - example.prompt.image_tokens} of "
+        f"instructions, {example.prompt.image_tokens} of the photograph, {len(example.answer)} of the answer); "
+        f"the recipe allows {limit}.",
+        "Shorten the critique, use smaller photographs, or raise max_tokens in the recipe's [train].",
+    )
+
+
+def token_weights(base: Base, row: Row, answer: Sequence[int], score_weight: float) -> np.ndarray:
+    """(A,) float32: `score_weight` at score tokens, 0 at those of dimensions that no longer hold, else 1; times the row's.
+
+    The overall grade is the mean of all scores, so it doesn't hold either once one of them doesn't.
+    """
+    pieces = pieces_of(base, answer)
+    ends = np.cumsum([len(piece) for piece in pieces])
+    text = "".join(pieces)
+    weights = np.ones(len(answer), dtype=np.float32)
+    for match in _SCORE.finditer(text):
+        if match.group(1) in DIMENSIONS:
+            counts = match.group(1) in row.loss_dimensions
+            weights[_tokens(ends, match.span(2))] = score_weight if counts else 0.0
+    grade = _GRADE.search(text)
+    if grade and set(row.loss_dimensions) < set(DIMENSIONS):
+        weights[_tokens(ends, grade.span(1))] = 0.0
+    return weights * np.float32(row.weight)
+
+
+def _tokens(ends: np.ndarray, span: tuple[int, int]) -> slice:
+    """Tokens that hold the characters of a span; `ends` are the offsets behind each token."""
+    first = int(np.searchsorted(ends, span[0], side="right"))
+    last = int(np.searchsorted(ends, span[1], side="left"))
+    return slice(first, last + 1)
+
+
+def batch_of(base: Base, example: Example, image_tokens: int, scale: float) -> Batch:
+    """Padded arrays of one row.
+
+    Args:
+        image_tokens: N to pad the photograph's tokens to; the padding adds zero at the last place.
+        scale: factor of the token weights, 1 / (sum of the weights of the optimizer step).
+    """
+    prompt, count = example.prompt, len(example.answer)
+    length, answer = _padded(example.length), _padded(count)
+    inputs = mx.array([example.answer[:-1]], dtype=mx.int32)
+    embeddings = mx.concatenate([prompt.embeddings, base.language_model.model.embed_tokens(inputs)], axis=1)
+    spare = length - example.length
+    ahead = mx.arange(prompt.next_position, prompt.next_position + length - len(prompt.ids), dtype=mx.int32)
+    missing = image_tokens - prompt.image_tokens
+    places = np.minimum(len(prompt.ids) - 1 + np.arange(answer), length - 1)
+    return {
+        "embeddings": mx.pad(embeddings, [(0, 0), (0, spare), (0, 0)]),
+        "positions": mx.concatenate([prompt.positions, mx.broadcast_to(ahead, (3, 1, ahead.shape[0]))], axis=2),
+        "image_index": mx.pad(prompt.image_index, (0, missing), constant_values=length - 1),
+        "deepstack": [mx.pad(layer, [(0, missing), (0, 0)]) for layer in prompt.deepstack],
+        "places": mx.array(places.astype(np.int32)),
+        "targets": mx.array(np.pad(example.answer, (0, answer - count)).astype(np.int32)),
+        "weights": mx.array(np.pad(example.weights * np.float32(scale), (0, answer - count))),
+    }
+
+
+def _padded(length: int) -> int:
+    return -(-length // BUCKET) * BUCKET
+
+
+def digest_of(rows: Sequence[Row]) -> str:
+    """SHA-256 over everything in the rows that training sees, hexadecimal."""
+    digest = hashlib.sha256()
+    for row in rows:
+        facts = (row.lineage, row.messages, row.answer, sorted(row.loss_dimensions), float(row.weight))
+        digest.update(repr(facts).encode())
+        digest.update(repr((row.image.mode, row.image.size)).encode() + row.image.tobytes())
+    return digest.hexdigest()

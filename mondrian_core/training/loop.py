@@ -1,0 +1,239 @@
+"""The training loop: epochs over encoded rows, one optimizer step per few rows, nothing lost when it is interrupted."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+from mlx.utils import tree_flatten, tree_map, tree_unflatten
+
+from mondrian_core.errors import BadInput, TrainingDiverged
+from mondrian_core.events import Advanced, Listener, Noticed, ignore
+from mondrian_core.models import adapters
+from mondrian_core.models.base import Base
+from mondrian_core.recipes import TrainRecipe
+from mondrian_core.rows import Row
+from mondrian_core.training import curve
+from mondrian_core.training.checkpoints import Progress, check_signature, load_checkpoint, save_checkpoint
+from mondrian_core.training.examples import Example, batch_of, digest_of, encode_rows
+from mondrian_core.training.optimizer import apply_step, learning_rate, make_optimizer
+from mondrian_core.training.run_log import RunLog
+from mondrian_core.training.step import GradientStep
+
+ADAPTER = "adapter"
+_CHECKPOINT_SECONDS = 20.0
+Tree = Any
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """What a training left behind.
+
+    Attributes:
+        adapter: folder with the best adapter (mlx-vlm's format).
+        best_epoch: epoch it comes from, counted from 1.
+        best_loss: its validation loss, or its training loss when there was nothing to validate on; nats per token.
+        steps: optimizer steps.
+        seconds: training time over all interruptions.
+        log: training_log.jsonl.
+        curve: loss_curve.png.
+    """
+
+    adapter: Path
+    best_epoch: int
+    best_loss: float
+    steps: int
+    seconds: float
+    log: Path
+    curve: Path
+
+
+def train(base: Base, rows: Sequence[Row], validation: Sequence[Row], recipe: TrainRecipe, out: Path, *,
+          resume: bool = False, listen: Listener = ignore) -> TrainingResult:  # fmt: skip
+    """Train an adapter on `rows`, choose the best epoch by `validation`, and leave it in out/adapter.
+
+    Without validation rows every epoch is run and the last one is taken. The base is unchanged afterwards. With
+    `resume` a run that was interrupted goes on from its last checkpoint and ends with the same adapter, bit for bit.
+
+    Raises:
+        BadInput: no rows, a row that is too long, or a resumption with other rows, recipe or base.
+        TrainingDiverged: when the loss or a gradient stops being a number; the last checkpoint stays.
+        DiskFull: when no space is left; the last checkpoint stays.
+    """
+    if not rows:
+        raise BadInput("There are no rows to train on.", "Run `mondrian link` to see why records were left out.")
+    signature = {"recipe": json.dumps(recipe.model_dump(mode="json"), sort_keys=True), "base": base.fingerprint,
+                 "rows": digest_of(rows), "validation rows": digest_of(validation)}  # fmt: skip
+    out.mkdir(parents=True, exist_ok=True)
+    examples = encode_rows(base, rows, recipe, listen, "training")
+    held_out = encode_rows(base, validation, recipe, listen, "validation")
+    adapters.attach(base, recipe, recipe.seed)
+    base.model.train()
+    try:
+        run = _Run(base, examples, held_out, recipe, out, signature, listen)
+        run.begin(resume)
+        run.go()
+        return run.finish()
+    finally:
+        adapters.detach(base)
+
+
+class _Run:
+    """The state of one training."""
+
+    def __init__(self, base: Base, examples: list[Example], held_out: list[Example], recipe: TrainRecipe, out: Path,
+                 signature: dict[str, str], listen: Listener) -> None:  # fmt: skip
+        self._base, self._examples, self._held_out = base, examples, held_out
+        self._recipe, self._out, self._listen = recipe, out, listen
+        self._image_tokens = max(example.prompt.image_tokens for example in [*examples, *held_out])
+        self._per_epoch = math.ceil(len(examples) / recipe.accumulation)
+        self._total = self._per_epoch * recipe.epochs
+        self._step = GradientStep(base)
+        self._trainable = base.model.trainable_parameters()
+        self._optimizer = make_optimizer(recipe, self._trainable)
+        self._zero = tree_map(mx.zeros_like, self._trainable)
+        self._best: Tree | None = None
+        self._progress = Progress(signature)
+        self._began = time.perf_counter()
+        self._begun_at = 0
+        self._log: RunLog
+
+    # --- the course of a run ------------------------------------------------------------------------------------------
+
+    def begin(self, resume: bool) -> None:
+        """Start anew, or take up an interrupted run."""
+        found = load_checkpoint(self._out) if resume else None
+        if found is not None:
+            check_signature(found[0].signature, self._progress.signature)
+            self._progress, self._trainable, self._optimizer.state, self._best = found
+            self._begun_at = self._progress.step
+            self._listen(Noticed("train", f"Resumed after step {self._progress.step} of {self._total}."))
+        self._log = RunLog(self._out, self._progress.step)
+        self._began = time.perf_counter() - self._progress.seconds
+        if found is None:
+            self._keep()
+            if self._held_out:
+                self._log.add(kind="epoch", step=0, epoch=0, train_loss=None, validation_loss=self._validate())
+
+    def go(self) -> None:
+        """Run the epochs that are left; on an interruption keep the steps that are done."""
+        kept = time.perf_counter()
+        try:
+            while self._progress.step < self._total and not self._progress.finished:
+                self._advance()
+                ended = self._progress.step % self._per_epoch == 0
+                if ended:
+                    self._end_epoch()
+                if ended or time.perf_counter() - kept > _CHECKPOINT_SECONDS:
+                    self._keep()
+                    kept = time.perf_counter()
+        except KeyboardInterrupt:
+            self._keep()
+            raise
+        if not self._progress.finished:
+            self._progress.finished = True
+            self._keep()
+
+    def finish(self) -> TrainingResult:
+        """Write the best adapter and the curve."""
+        best = self._best if self._best is not None else self._trainable
+        folder = self._out / ADAPTER
+        adapters.save(self._base, folder, dict(tree_flatten(best)))
+        progress = self._progress
+        curve.draw(self._log.lines, progress.best_epoch, self._out / curve.FILE)
+        return TrainingResult(folder, progress.best_epoch, progress.best_loss, progress.step, progress.seconds,
+                              self._log.path, self._out / curve.FILE)  # fmt: skip
+
+    # --- one optimizer step -------------------------------------------------------------------------------------------
+
+    def _advance(self) -> None:
+        progress, recipe = self._progress, self._recipe
+        epoch, within = divmod(progress.step, self._per_epoch)
+        order = np.random.default_rng([recipe.seed, epoch]).permutation(len(self._examples))
+        chosen = [self._examples[i] for i in order[within * recipe.accumulation : (within + 1) * recipe.accumulation]]
+        weight = sum(example.weight for example in chosen)
+        loss, gathered = mx.array(0.0), self._zero
+        for number, example in enumerate(chosen):
+            if recipe.dropout > 0:
+                mx.random.seed(_number(recipe.seed, progress.step, number))
+            batch = batch_of(self._base, example, self._image_tokens, 1.0 / weight)
+            part, _, gathered = self._step.gather(self._trainable, batch, gathered)
+            loss = loss + part
+        rate = learning_rate(progress.step, self._total, recipe)
+        updated, norm = apply_step(self._optimizer, self._trainable, gathered, rate, recipe.clip_norm)
+        mx.eval(updated, self._optimizer.state, loss, norm)
+        self._accept(updated, float(np.array(loss)), float(np.array(norm)), rate, weight, epoch)
+
+    def _accept(self, updated: Tree, loss: float, norm: float, rate: float, weight: float, epoch: int) -> None:
+        progress = self._progress
+        if not (math.isfinite(loss) and math.isfinite(norm)):
+            raise TrainingDiverged(
+                f"The training stopped being a number at step {progress.step + 1} (loss {loss}, gradient norm {norm}).",
+                f"Lower the learning rate ({self._recipe.learning_rate:g}) and train again; "
+                "the last checkpoint is kept.",
+            )
+        self._trainable = updated
+        progress.step += 1
+        progress.seconds = time.perf_counter() - self._began
+        progress.epoch_loss[0] += loss * weight
+        progress.epoch_loss[1] += weight
+        self._log.add(kind="step", step=progress.step, epoch=epoch + 1, loss=loss, gradient_norm=norm,
+                      learning_rate=rate, seconds=round(progress.seconds, 3))  # fmt: skip
+        self._tell(loss, epoch)
+
+    def _tell(self, loss: float, epoch: int) -> None:
+        progress = self._progress
+        fresh = progress.step - self._begun_at
+        left = progress.seconds / progress.step * (self._total - progress.step) if fresh else 0.0
+        self._listen(Advanced("train", progress.step, self._total,
+                              f"epoch {epoch + 1}/{self._recipe.epochs}, loss {loss:.3f}, "
+                              f"{int(left) // 60}:{int(left) % 60:02d} left"))  # fmt: skip
+
+    # --- epochs -------------------------------------------------------------------------------------------------------
+
+    def _end_epoch(self) -> None:
+        progress = self._progress
+        epoch = progress.step // self._per_epoch
+        train_loss = progress.epoch_loss[0] / progress.epoch_loss[1]
+        judged = self._validate() if self._held_out else None
+        loss = train_loss if judged is None else judged
+        if judged is None or loss < progress.best_loss:
+            progress.best_loss, progress.best_epoch, progress.unimproved = loss, epoch, 0
+            self._best = self._trainable
+        else:
+            progress.unimproved += 1
+            progress.finished = progress.unimproved >= self._recipe.patience
+        progress.epoch_loss = [0.0, 0.0]
+        progress.seconds = time.perf_counter() - self._began
+        self._log.add(kind="epoch", step=progress.step, epoch=epoch, train_loss=train_loss, validation_loss=judged)
+
+    def _validate(self) -> float:
+        """Weighted loss over the held-out rows, nats per token."""
+        weight = sum(example.weight for example in self._held_out)
+        self._base.model.eval()
+        try:
+            losses = [self._step.value(self._trainable, batch_of(self._base, example, self._image_tokens, 1.0 / weight))
+                      for example in self._held_out]  # fmt: skip
+        finally:
+            self._base.model.train()
+        return float(sum(float(np.array(weighted)) for weighted, _ in losses))
+
+    def _keep(self) -> None:
+        save_checkpoint(self._out, self._progress, self._trainable, self._optimizer.state, self._best)
+
+
+def _number(*parts: int) -> int:
+    """One seed from several numbers."""
+    return int(np.random.SeedSequence(parts).generate_state(1)[0])
+
+
+def restored(flat: dict[str, mx.array]) -> Tree:
+    """A tree of trainable arrays from their names."""
+    return tree_unflatten(list(flat.items()))

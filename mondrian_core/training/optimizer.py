@@ -1,0 +1,41 @@
+"""AdamW with warm-up, cosine and a global norm; its whole state is a tree of arrays that a checkpoint can hold."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import mlx.core as mx
+import mlx.optimizers
+from mlx.utils import tree_flatten
+
+from mondrian_core.recipes import TrainRecipe
+
+Tree = Any
+
+
+def learning_rate(step: int, total: int, recipe: TrainRecipe) -> float:
+    """Rate of optimizer step `step` (from 0) of `total`: linear warm-up, then a cosine down to the final fraction."""
+    warm = round(recipe.warmup_fraction * total)
+    if step < warm:
+        return recipe.learning_rate * (step + 1) / (warm + 1)
+    done = (step - warm) / max(1, total - warm - 1)
+    final = recipe.final_rate_fraction
+    return recipe.learning_rate * (final + (1 - final) * 0.5 * (1 + math.cos(math.pi * min(1.0, done))))
+
+
+def make_optimizer(recipe: TrainRecipe, trainable: Tree) -> mlx.optimizers.AdamW:
+    """A fresh AdamW with bias correction for these arrays."""
+    optimizer = mlx.optimizers.AdamW(recipe.learning_rate, weight_decay=recipe.weight_decay, bias_correction=True)
+    optimizer.init(trainable)
+    return optimizer
+
+
+def apply_step(optimizer: mlx.optimizers.AdamW, trainable: Tree, gradient: Tree, rate: float,
+               clip: float) -> tuple[Tree, mx.array]:  # fmt: skip
+    """The updated arrays and the gradient's global norm before clipping."""
+    norm = mx.sqrt(sum(mx.sum(mx.square(array)) for _, array in tree_flatten(gradient)))
+    factor = mx.minimum(1.0, clip / mx.maximum(norm, 1e-12))
+    clipped = mlx.utils.tree_map(lambda array: array * factor, gradient)
+    optimizer.learning_rate = rate
+    return optimizer.apply_gradients(clipped, trainable), norm
