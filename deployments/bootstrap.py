@@ -17,12 +17,13 @@ from typing import Any
 import httpx
 from filelock import FileLock, Timeout
 
-from deployments import arrange, processes
+from deployments import arrange
 from deployments.place import HOST, POOL, ROOT, Place, choose_port, home_of, record_of
-from deployments.processes import Process
 from mondrian_core.errors import PortInUse, PrefectUnavailable
 from mondrian_core.files import read_json, write_json
 from mondrian_core.settings import Settings
+from tasks import processes
+from tasks.processes import Process
 
 SERVER, WORKER = "prefect server", "prefect worker"
 SERVER_PATIENCE = 180.0  # three seconds on an idle machine; a busy one must not fail for it

@@ -130,7 +130,12 @@ def _run(running: Running, given: dict[str, Any], console: Console) -> Glance:
     try:
         run = begin(running.place.api, SCHEDULED, given)
         with demo_screen.stages(console) as show:
-            return follow(running.place.api, run, lambda seen: (_still_there(running), show(seen)))
+
+            def look(seen: Glance) -> None:
+                _still_there(running)
+                show(seen)
+
+            return follow(running.place.api, run, look)
     except httpx.HTTPError as error:
         _still_there(running)
         raise PrefectUnavailable(

@@ -73,7 +73,7 @@ def look(client: SyncPrefectClient, run: UUID) -> Glance:
         message=state.message or "" if state else "",
         final=bool(state and state.is_final()),
         stages={_stage(task.name): task.state.type.value if task.state else "" for task in started},
-        percent={stage: float(bar.data) for (stage, _, _), bar in zip(shown, bars, strict=True) if _number(bar.data)},
+        percent={stage: _number(bar.data) for (stage, _, _), bar in zip(shown, bars, strict=True)},
         detail={stage: text for stage, _, text in shown},
     )
 
@@ -83,5 +83,5 @@ def _stage(task_name: str) -> str:
     return task_name.rpartition("-")[0] or task_name
 
 
-def _number(value: Any) -> bool:
-    return isinstance(value, int | float)
+def _number(value: Any) -> float:
+    return float(value) if isinstance(value, int | float) else 0.0

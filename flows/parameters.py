@@ -17,3 +17,5 @@ DEFAULT = Recipe()
 Advisor = Annotated[str, Field(pattern=f"^{ADVISOR_ID.pattern}$")]
 Version = Annotated[str, Field(pattern=r"^v\d{4,}$")]
 Seed = Annotated[int, Field(ge=0)]
+Port = Annotated[int, Field(ge=1, le=65535)]
+Share = Annotated[float, Field(ge=0.0, le=1.0)]

@@ -150,7 +150,7 @@ def test_a_foreign_process_is_never_taken_for_an_orphan() -> None:
 
 
 def is_running(pid: int) -> bool:
-    from deployments.processes import began
+    from tasks.processes import began
 
     return began(pid) is not None
 

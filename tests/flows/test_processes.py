@@ -10,8 +10,8 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from deployments import processes
-from deployments.processes import began, start, stop
+from tasks import processes
+from tasks.processes import began, start, stop
 
 PARENT = (
     "import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)']); "
@@ -75,7 +75,7 @@ def test_children_hear_sigint_although_a_background_shell_ignores_it(tmp_path: P
     """The trap: a shell's background job ignores SIGINT, and Prefect's worker would never stop."""
     inner = "import signal; print(signal.getsignal(signal.SIGINT) is signal.SIG_IGN, flush=True)"
     outer = (
-        "import os, sys, time; from pathlib import Path; from deployments.processes import start\n"
+        "import os, sys, time; from pathlib import Path; from tasks.processes import start\n"
         f"start('t', [sys.executable, '-c', {inner!r}], environment=dict(os.environ), folder=Path('.'),"
         f" log=Path({str(tmp_path / 'log')!r}))\ntime.sleep(3)"
     )

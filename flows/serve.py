@@ -1,0 +1,41 @@
+"""The service on this machine: there, healthy, and with these options when the run ends."""
+
+from typing import Literal
+
+from prefect import flow
+from prefect.client.schemas.objects import State
+from prefect.states import Completed
+
+from flows.parameters import Port, Share
+from tasks.run import settings_of
+from tasks.service import Wanted, ensure_service
+from tasks.telling import plain_failures
+
+
+@flow(name="serve")
+@plain_failures
+def serve(
+    model_mode: Literal["base", "fine_tuned", "ab_test"] = "base",
+    port: Port = 5100,
+    ab_test_split: Share = 0.5,
+    lora_path: str | None = None,
+    restart: bool = False,
+    workspace: str | None = None,
+    adapters: str | None = None,
+    base_model: str | None = None,
+) -> State:
+    """Start the service, or leave it alone when it is well; a promotion reaches it without this.
+
+    Args:
+        model_mode: which model answers: base, fine_tuned (the champion), or both in an A/B test.
+        port: of the service, on this machine only.
+        ab_test_split: share of photographs for the adapter in an A/B test.
+        lora_path: adapter folder or version; empty: the champion.
+        restart: replace it although it is well.
+        workspace: folder; empty: the worker's own (MONDRIAN_WORKSPACE).
+        adapters: the registry's folder; empty: the worker's own (MONDRIAN_ADAPTERS).
+        base_model: hub id, folder or `mini`; empty: what suits the worker's machine.
+    """
+    settings = settings_of(workspace, adapters, base_model)
+    wanted = Wanted(port=port, model_mode=model_mode, ab_test_split=ab_test_split, lora_path=lora_path)
+    return Completed(message=ensure_service(settings, wanted, restart=restart))

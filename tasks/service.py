@@ -1,0 +1,141 @@
+"""The service as a process of its own that outlives the run: started when it isn't there, replaced when it is not well.
+
+A flow that itself answered requests would hold a slot of the worker for months and be Running for ever once the worker stops.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from mondrian_core.errors import BadInput, Broken
+from mondrian_core.files import read_json, write_json
+from mondrian_core.settings import Settings
+from tasks import pages, processes
+from tasks.processes import Process
+from tasks.telling import artifact_key, leave_page
+
+ROOT = Path(__file__).resolve().parent.parent
+PATIENCE = 300.0  # a base of several gigabytes takes its time to load
+NAME = "service"
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What the service is told when it starts."""
+
+    host: str = "127.0.0.1"
+    port: int = 5100
+    model_mode: str = "base"
+    ab_test_split: float = 0.5
+    lora_path: str | None = None
+
+    @property
+    def address(self) -> str:
+        """Where it answers."""
+        return f"http://{self.host}:{self.port}"
+
+    def command(self) -> list[str]:
+        """`mondrian serve` with these options."""
+        words = [sys.executable, "-m", "mondrian_core.cli", "serve", "--host", self.host, "--port", str(self.port)]
+        words += ["--model-mode", self.model_mode, "--ab-test-split", str(self.ab_test_split)]
+        return [*words, "--lora-path", self.lora_path] if self.lora_path else words
+
+
+def record_of(settings: Settings) -> Path:
+    """The file that says which process serves this workspace."""
+    return settings.root / "runs" / NAME / "process.json"
+
+
+def recorded(settings: Settings) -> tuple[Process, Wanted] | None:
+    """The process that was started last for this workspace and what it was told; it may be gone."""
+    try:
+        record = read_json(record_of(settings))
+        return Process(**record["process"]), Wanted(**record["wanted"])
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return None
+
+
+def stop_service(settings: Settings) -> bool:
+    """Stop the service that was started here; True when it ran."""
+    known = recorded(settings)
+    ran = known is not None and processes.stop(known[0], patience=30.0)
+    record_of(settings).unlink(missing_ok=True)
+    return ran
+
+
+@task(name="service", cache_policy=NO_CACHE)
+def ensure_service(settings: Settings, wanted: Wanted, *, restart: bool = False) -> str:
+    """Have a healthy service with these options; gives the sentence that says what was done.
+
+    Raises:
+        Broken: when it doesn't become healthy; then it is stopped again.
+        BadInput: when it refused what it was told.
+    """
+    settings.require_workspace()
+    known = recorded(settings)
+    if known and known[0].alive and known[1] == wanted and not restart and (figures := healthy(wanted)):
+        return _told(wanted, figures, "serves already")
+    if known and known[0].alive:
+        stop_service(settings)
+    process = _start(settings, wanted)
+    try:
+        figures = _wait(process, wanted)
+    except BaseException:
+        stop_service(settings)
+        raise
+    return _told(wanted, figures, "serves now")
+
+
+def _start(settings: Settings, wanted: Wanted) -> Process:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+    ours = {
+        "MONDRIAN_WORKSPACE": str(settings.root),
+        "MONDRIAN_ADAPTERS": str(settings.adapters_root),
+        "MONDRIAN_BASE_MODEL": settings.base,
+    }
+    log = record_of(settings).with_name("service.log")
+    process = processes.start(NAME, wanted.command(), environment={**kept, **ours}, folder=ROOT, log=log)
+    write_json(record_of(settings), {"process": asdict(process), "wanted": asdict(wanted)})
+    return process
+
+
+def _wait(process: Process, wanted: Wanted) -> dict[str, Any]:
+    until = time.monotonic() + PATIENCE
+    while process.alive and time.monotonic() < until:
+        if figures := healthy(wanted):
+            return figures
+        time.sleep(0.5)
+    lines = [line for line in Path(process.log).read_text(errors="replace").splitlines() if line.strip()]
+    if process.alive:
+        raise Broken(f"The service did not become healthy in {PATIENCE:.0f} s.", f"Its log: {process.log}.")
+    raise BadInput(
+        f"The service did not start: {lines[-1] if lines else 'it said nothing'}", f"Its log: {process.log}."
+    )
+
+
+def healthy(wanted: Wanted) -> dict[str, Any] | None:
+    """What `/health` says when it is well; None otherwise."""
+    with suppress(httpx.HTTPError, ValueError), httpx.Client(timeout=5.0, trust_env=False) as client:
+        answer = client.get(f"{wanted.address}/health")
+        if answer.status_code == 200:
+            figures: dict[str, Any] = answer.json()
+            return figures
+    return None
+
+
+def _told(wanted: Wanted, figures: dict[str, Any], what: str) -> str:
+    sentence = f"{wanted.address} {what} ({wanted.model_mode})."
+    shown = [(name, value) for name, value in figures.items() if not isinstance(value, dict)]
+    adapters = [(f"adapter of {advisor}", version) for advisor, version in figures.get("adapters", {}).items()]
+    leave_page(artifact_key(NAME), pages.page(f"## {sentence}", pages.table(("", ""), [*shown, *adapters])), sentence)
+    return sentence
