@@ -75,9 +75,12 @@ class EvaluateRecipe(_Table):
     compliance_photographs: int = Field(
         default=60, ge=1, description="photographs for format compliance; no labels needed"
     )
-    latency_pairs: int = Field(default=12, ge=3, description="interleaved pairs base/candidate")
+    latency_pairs: int = Field(
+        default=12, ge=3, description="interleaved pairs base/candidate; up to four times as many while it is undecided"
+    )
     latency_tokens: int = Field(default=64, ge=8, description="forced output length of a timed answer")
     max_tokens: int = Field(default=1024, ge=64, description="an answer that reaches this is counted as cut")
+    effect_photographs: int = Field(default=8, ge=1, description="photographs on which the effect on the base is measured")
     seed: int = Field(default=0, ge=0)
 
 
@@ -93,6 +96,12 @@ class GateRecipe(_Table):
     effect_floor: float = Field(default=1e-4, ge=0, description="mean KL (nats) over scored tokens")
     non_inferiority_margin: float = Field(
         default=0.10, ge=0, description="relative rise of the error that is still not worse"
+    )
+    score_photographs: int = Field(default=8, ge=5, description="fewer photographs give no verdict on scores")
+    modal_share: float = Field(default=0.9, gt=0.5, le=1, description="one score this often is a collapsed dimension")
+    truncated_share: float = Field(default=0.02, ge=0, lt=1, description="share of the answers that may be cut")
+    failed_share: float = Field(
+        default=0.05, ge=0, lt=1, description="share of photographs without any answer that a verdict can bear"
     )
     seconds_per_photograph: float = Field(default=3.0, gt=0, description="absolute; a gate on Metal only")
 
