@@ -17,6 +17,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -106,7 +107,7 @@ class DatasetVersion:
         """
         if not self.rows_per_split.get(split):
             return []
-        return [_row(values) for values in _stored(self.path / split)]
+        return [_row(values) for values in stored(self.path / split)]
 
 
 def build(manifest: LinkManifest, voice: Voice, recipe: DataRecipe, workspace: Path,
@@ -253,7 +254,7 @@ def _write_split(folder: Path, examples: Sequence[Example], voice: Voice) -> Non
     features = _features()
     rows = [_columns(each, voice) for each in examples]
     columns = {name: [row[name] for row in rows] for name in features}
-    with _quiet():
+    with quiet():
         datasets.Dataset.from_dict(columns, features=features).save_to_disk(folder)
 
 
@@ -289,23 +290,18 @@ def _features() -> Any:
     )
 
 
-def _quiet() -> Any:
+@contextmanager
+def quiet() -> Iterator[None]:
     """No progress bars of the library: the core prints nothing."""
-    import contextlib
-
     import datasets
 
-    @contextlib.contextmanager
-    def silenced() -> Iterator[None]:
-        wanted = datasets.are_progress_bars_disabled()
-        datasets.disable_progress_bars()
-        try:
-            yield
-        finally:
-            if not wanted:
-                datasets.enable_progress_bars()
-
-    return silenced()
+    wanted = not datasets.are_progress_bars_disabled()
+    datasets.disable_progress_bars()
+    try:
+        yield
+    finally:
+        if wanted:
+            datasets.enable_progress_bars()
 
 
 def _write_sheet(path: Path, examples: Sequence[Example]) -> None:
@@ -369,13 +365,18 @@ def _flush(folder: Path) -> None:
 # --- reading ----------------------------------------------------------------------------------------------------------
 
 
-def _stored(folder: Path) -> list[dict[str, Any]]:
+def stored(folder: Path) -> list[dict[str, Any]]:
+    """The columns of a split's rows; pictures as {"bytes", "path"}, messages without empty columns.
+
+    Raises:
+        BadInput: when the files are damaged.
+    """
     import datasets
 
     try:
-        with _quiet():
-            stored = datasets.load_from_disk(str(folder)).cast_column("image", datasets.Image(decode=False))
-        return list(stored)
+        with quiet():
+            table = datasets.load_from_disk(str(folder)).cast_column("image", datasets.Image(decode=False))
+        return [{**row, "messages": [_message(each) for each in row["messages"]]} for row in table]
     except (OSError, ValueError) as error:
         raise BadInput(
             f"The dataset at {folder} is damaged: {error}.", "Remove the folder and build it again."
@@ -383,15 +384,12 @@ def _stored(folder: Path) -> list[dict[str, Any]]:
 
 
 def _row(values: Mapping[str, Any]) -> Row:
-    messages = [
-        {"role": message["role"], "content": [_part(part) for part in message["content"]]}
-        for message in values["messages"]
-    ]
     image = Image.open(io.BytesIO(values["image"]["bytes"]))
-    return Row(values["lineage"], image, messages, values["answer"], dict(values["scores"]),
+    return Row(values["lineage"], image, values["messages"], values["answer"], dict(values["scores"]),
                tuple(values["loss_dimensions"]), values["weight"])  # fmt: skip
 
 
-def _part(part: Mapping[str, Any]) -> dict[str, Any]:
-    """A part of a message without the empty columns that the table gave it."""
-    return {key: value for key, value in part.items() if value is not None}
+def _message(message: Mapping[str, Any]) -> dict[str, Any]:
+    """A message without the empty columns that the table gave its parts."""
+    parts = [{key: value for key, value in part.items() if value is not None} for part in message["content"]]
+    return {"role": message["role"], "content": parts}
