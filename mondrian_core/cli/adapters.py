@@ -88,14 +88,20 @@ def verify(options: Namespace) -> int:
     base = load_base(settings_of(options).base)
     found: dict[str, list[str]] = {}
     for version in chosen:
-        problems = [*registry.verify(options.advisor, version.version), *adapters.check(base, version.path)]
+        problems = list(registry.verify(options.advisor, version.version))
+        if not problems and version.base_fingerprint in (None, base.fingerprint):
+            problems = list(adapters.check(base, version.path))  # on another base its keys say nothing
         found[version.version] = problems
-        if problems and version.state != "quarantined":
+        if problems and version.state not in ("quarantined", "legacy"):
             registry.quarantine(options.advisor, version.version, actor=person(), reason="; ".join(problems))
+    books = registry.check(options.advisor)
+    if books:
+        found["books"] = list(books)
 
     def draw(console: Console) -> None:
         for name, problems in found.items():
-            console.print(f"{name}: {'sound' if not problems else '; '.join(problems) + ' (quarantined)'}")
+            told = "" if name == "books" else " (not served)"
+            console.print(f"{name}: {'sound' if not problems else escape('; '.join(problems)) + told}")
 
     answer(options.json, found, draw)
     return 1 if any(found.values()) else 0

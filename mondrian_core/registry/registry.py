@@ -49,7 +49,7 @@ class Registry(Reading):
         with ledger.writing(create=True) as snapshot:
             name = version_name(self._next_number(ledger, snapshot))
             incoming = ledger.home / f"{INCOMING}{secrets.token_hex(4)}"
-            facts = {"advisor": advisor, "version": name, "created_at": self._clock().astimezone(UTC).isoformat(),
+            facts = {"advisor": advisor, "version": name, "created_at": self._clock().astimezone(UTC).isoformat(timespec="seconds"),
                      "registered_as": state}  # fmt: skip
             try:
                 intake.write(incoming, files, {**manifest, **facts})
