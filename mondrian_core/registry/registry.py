@@ -49,8 +49,8 @@ class Registry(Reading):
         with ledger.writing(create=True) as snapshot:
             name = version_name(self._next_number(ledger, snapshot))
             incoming = ledger.home / f"{INCOMING}{secrets.token_hex(4)}"
-            facts = {"advisor": advisor, "version": name, "created_at": self._clock().astimezone(UTC).isoformat(timespec="seconds"),
-                     "registered_as": state}  # fmt: skip
+            made = self._clock().astimezone(UTC).isoformat(timespec="seconds")
+            facts = {"advisor": advisor, "version": name, "created_at": made, "registered_as": state}
             try:
                 intake.write(incoming, files, {**manifest, **facts})
                 digest = history.sha256((incoming / MANIFEST).read_bytes())
