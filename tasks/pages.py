@@ -95,20 +95,17 @@ def judged(summary: EvaluateSummary, pictures: Sequence[str] = ()) -> str:
 
 
 def gate_table(gates: Sequence[Mapping[str, Any]]) -> str:
-    """One line per gate."""
-    rows = [
-        (
-            f"{MARKS.get(gate['verdict'], '')} {gate['verdict']}",
-            gate["name"],
-            gate.get("observed"),
-            gate.get("threshold"),
-            gate.get("n"),
-            gate.get("interval"),
-            gate.get("sentence"),
-        )
-        for gate in gates
-    ]
-    return table(("verdict", "gate", "observed", "threshold", "n", "95 % interval", "in words"), rows)
+    """One line per gate; below it the checks it is made of, where they did not pass."""
+    rows = []
+    for gate in gates:
+        rows.append(_gate_row(gate, f"**{gate['name']}**"))
+        rows += [_gate_row(part, f"↳ {part['name']}") for part in gate.get("parts", ()) if part["verdict"] != "PASS"]
+    return table(("verdict", "gate", "in words", "observed", "threshold", "n", "interval"), rows)
+
+
+def _gate_row(gate: Mapping[str, Any], name: str) -> tuple[Any, ...]:
+    figures = (gate.get(key) for key in ("observed", "threshold", "n", "interval"))
+    return (f"{MARKS.get(gate['verdict'], '')} {gate['verdict']}", name, gate.get("sentence"), *figures)
 
 
 def registered(summary: RegisterSummary, advisor: str) -> str:

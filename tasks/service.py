@@ -1,6 +1,6 @@
 """The service as a process of its own that outlives the run: started when it isn't there, replaced when it is not well.
 
-A flow that itself answered requests would hold a slot of the worker for months and be Running for ever once the worker stops.
+A flow that answered requests itself would hold a slot of the worker for months and be Running for ever once that stops.
 """
 
 from __future__ import annotations

@@ -1,0 +1,90 @@
+"""The whole loop by a real worker on mini: small, but every stage real; and what a cancel leaves behind."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from deployments import arrange, watching
+from deployments.bootstrap import Running
+from mondrian_core.data.sample import make_workspace
+from mondrian_core.registry import Registry
+from mondrian_core.settings import Settings
+from tasks.accelerator import is_orphan
+from tasks.processes import began
+
+pytestmark = [pytest.mark.flow, pytest.mark.timeout(600)]
+
+SMALL: dict[str, Any] = {
+    "name": "as small as it gets",
+    "data": {"variants": 0, "test_from": 8},
+    "train": {"epochs": 1, "rank": 2},
+    "evaluate": {"compliance_photographs": 4, "latency_pairs": 3, "latency_tokens": 8},
+}
+
+
+@pytest.fixture(scope="module")
+def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("sample") / "workspace"
+    make_workspace(folder, sample=True, photographs=16)
+    return folder
+
+
+def begin(machine: Running, settings: Settings, sample: Path, recipe: dict[str, Any]) -> Any:
+    given = {"advisor": "ansel", "workspace": str(sample), "adapters": str(settings.adapters_root), "recipe": recipe}
+    return watching.begin(machine.place.api, "retrain/scheduled", given)
+
+
+@pytest.mark.mini
+@pytest.mark.slow
+def test_the_loop(machine: Running, settings: Settings, sample: Path) -> None:
+    run = begin(machine, settings, sample, SMALL)
+    looks: list[watching.Glance] = []
+    seen = watching.follow(machine.place.api, run, looks.append)
+    assert seen.state in ("Completed", "Candidate", "Rejected"), seen.message
+    assert list(seen.stages.items()) == [(stage, "COMPLETED") for stage in
+                                         ("link", "dataset", "train", "evaluate", "register", "promote")]  # fmt: skip
+    assert seen.percent["train"] == seen.percent["evaluate"] == 100.0
+    folder = sample / "runs" / seen.run
+    outcome = json.loads((folder / "promote.json").read_text())
+    version = Registry(settings.adapters_root).get("ansel", outcome["version"])
+    assert version.manifest["run"] == seen.run
+    assert outcome["sentence"] in seen.message
+    with arrange.client_of(machine.place.api) as client:
+        found = {each.key: str(each.data) for each in client.read_artifacts() if each.key and "ansel" in each.key}
+        assert client.read_global_concurrency_limit_by_name("accelerator").active_slots == 0
+    assert {"link-ansel", "dataset-ansel", "training-ansel", "gates-ansel", "version-ansel", "promotion-ansel"} <= set(
+        found
+    )
+    assert "data:image/" in found["dataset-ansel"] and "data:image/" in found["training-ansel"]
+    assert "score_error" in found["gates-ansel"]
+
+
+@pytest.mark.mini
+def test_cancel_ends_the_process_that_trains(machine: Running, settings: Settings, sample: Path) -> None:
+    from prefect.states import Cancelling
+
+    lock = sample / ".accelerator.lock"
+    run = begin(machine, settings, sample, {**SMALL, "train": {"epochs": 100, "patience": 100, "rank": 2}})
+    until = time.monotonic() + 240
+    while not lock.exists() or "pid" not in lock.read_text():
+        assert time.monotonic() < until, "training did not begin"
+        time.sleep(0.3)
+    holder = json.loads(lock.read_text())
+    assert holder["stage"] == "train" and began(holder["pid"]) and not is_orphan(lock.read_text())
+    with arrange.client_of(machine.place.api) as client:
+        client.set_flow_run_state(run, Cancelling())
+    seen = watching.follow(machine.place.api, run, lambda glance: None)
+    assert seen.state == "Cancelled"
+    assert began(holder["pid"]) is None and began(holder["run_pid"]) is None
+    handle = os.open(lock, os.O_RDWR)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    finally:
+        os.close(handle)

@@ -1,0 +1,107 @@
+"""The pages a person reads in the UI, and one paragraph instead of a traceback."""
+
+from __future__ import annotations
+
+import base64
+import io
+import logging
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from prefect.exceptions import FailedRun
+
+from mondrian_core.errors import BadInput, NothingToDo
+from mondrian_core.stages import DatasetSummary, EvaluateSummary, LinkSummary, PromoteSummary, TrainSummary
+from tasks import pages
+from tasks.pictures import MAX_BYTES, embedded
+from tasks.telling import OneParagraph, artifact_key, plain_failures
+
+GATE = {"name": "score_error", "rule": "lower", "threshold": 0.05, "observed": 0.31234, "n": 20,
+        "interval": [0.1, None], "verdict": "PASS", "sentence": "Lower | by far.\nReally."}  # fmt: skip
+
+
+def columns(markdown: str) -> set[int]:
+    """Number of cells of the rows of every table in a page."""
+    rows = [line for line in markdown.splitlines() if line.startswith("|")]
+    return {len(re.findall(r"(?<!\\)\|", row)) - 1 for row in rows}
+
+
+def test_a_table_survives_what_is_in_its_cells() -> None:
+    text = pages.gate_table([GATE])
+    assert columns(text) == {7}
+    assert "0.312" in text and "[0.1, ]" in text and "Lower \\| by far. Really." in text
+
+
+def test_checks_that_did_not_pass_stand_below_their_gate() -> None:
+    parts = [{**GATE, "name": "collapse", "verdict": "FAIL"}, {**GATE, "name": "leakage"}]
+    text = pages.gate_table([{**GATE, "parts": parts}])
+    assert "↳ collapse" in text and "leakage" not in text
+
+
+@pytest.mark.parametrize("verdict", ["PASS", "FAIL", "INCONCLUSIVE"])
+def test_the_verdict_comes_first(verdict: str) -> None:
+    text = pages.judged(EvaluateSummary("r.json", "r.html", verdict, [GATE], "test"))
+    assert verdict in text.splitlines()[0]
+    assert text.index(verdict) < text.index("score_error") < text.index("r.html")
+
+
+def test_every_stage_has_a_page(tmp_path: Path) -> None:
+    picture = tmp_path / "curve.png"
+    Image.new("RGB", (20, 20)).save(picture)
+    made = [
+        pages.linked(LinkSummary("m.json", 5, {"no_scores": 2}, "| a |\n| --- |\n| b |")),
+        pages.built(DatasetSummary("d", "0123456789abcdef", {"train": 4}, {"train": 9}, str(picture))),
+        pages.trained(TrainSummary("a", str(picture), "log", 10, 2, 0.5, 3.0), {"rank": 8}),
+        pages.decided(PromoteSummary("candidate", "v0001", "Not sure.", "mondrian adapters promote"), "ansel"),
+    ]
+    assert all(text.startswith("## ") for text in made)
+    assert "5 critiques linked, 2 records left out" in made[0]
+    assert [text.count("data:image/png;base64,") for text in made] == [0, 1, 1, 0]
+    assert "mondrian adapters promote" in made[3]
+
+
+def test_a_large_picture_is_made_smaller(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (1500, 2000, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(tmp_path / "sheet.png")
+    data = base64.b64decode(embedded(tmp_path / "sheet.png", "sheet").partition("base64,")[2].removesuffix(")"))
+    assert len(data) <= MAX_BYTES < (tmp_path / "sheet.png").stat().st_size
+    assert Image.open(io.BytesIO(data)).size[0] > 100
+
+
+def test_a_missing_picture_leaves_no_trace(tmp_path: Path) -> None:
+    assert embedded(None, "x") == embedded(tmp_path / "none.png", "x") == ""
+
+
+def test_artifact_keys_fit_prefect() -> None:
+    assert artifact_key("gates", "ansel_adams") == "gates-ansel-adams"
+    assert re.fullmatch(r"[a-z0-9-]+", artifact_key("Link", "A.b c/ü"))
+
+
+def test_our_errors_lose_their_traceback_and_others_keep_it() -> None:
+    def record(error: Exception) -> logging.LogRecord:
+        try:
+            raise error
+        except Exception:  # noqa: BLE001
+            made = logging.LogRecord("prefect", logging.ERROR, __file__, 1, "It broke: %r", (error,), sys.exc_info())
+        OneParagraph().filter(made)
+        return made
+
+    ours = record(BadInput("There is no room.", "Make some."))
+    assert (ours.getMessage(), ours.exc_info) == ("There is no room. Make some.", None)
+    assert record(FailedRun("There is no room.")).exc_info is None
+    assert record(ValueError("a bug")).exc_info is not None
+
+
+def test_our_errors_become_the_message_of_the_state() -> None:
+    @plain_failures
+    def body(error: Exception) -> None:
+        raise error
+
+    state = body(NothingToDo("No critique was found.", "Look at the link report."))
+    assert (state.name, state.message) == ("Failed", "No critique was found. Look at the link report.")
+    with pytest.raises(ZeroDivisionError):
+        body(ZeroDivisionError())
