@@ -288,6 +288,15 @@ class Store:
         )
         return self._sure(job_id)
 
+    def give_back_job(self, job_id: str) -> Job:
+        """Put a job that was claimed back into the queue, as if it had not been: the attempt doesn't count."""
+        self._write(
+            "UPDATE jobs SET status = ?, started_at = NULL, attempts = max(0, coalesce(attempts, 0) - 1) "
+            "WHERE id = ? AND status = ?",
+            (QUEUED, job_id, RUNNING),
+        )
+        return self._sure(job_id)
+
     def requeue_running(self) -> int:
         """Put jobs back that a process left running when it died; to be called before a service takes work."""
         return self._write("UPDATE jobs SET status = ?, started_at = NULL WHERE status = ?", (QUEUED, RUNNING))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -48,14 +48,25 @@ class Critic:
         self.store, self.root, self.engine, self.adapters = store, root, engine, adapters
         self.strategies = dict(strategies)
 
-    def work(self, job: Job, image: Image.Image | None = None, tell: Tell = tell_nobody) -> Job:
-        """Critique a claimed job's photograph; gives the row as it is then: completed, failed or canceled."""
+    def work(
+        self,
+        job: Job,
+        image: Image.Image | None = None,
+        tell: Tell = tell_nobody,
+        leaving: Callable[[], bool] = lambda: False,
+    ) -> Job:
+        """Critique a claimed job's photograph; gives the row as it is then: completed, failed or canceled.
+
+        `leaving` says that whoever works here is about to stop: then a failure puts the job back instead.
+        """
         began = time.perf_counter()
         try:
             outcome, facts = self._outcome(job, image, tell)
         except Canceled:
             return self.store.cancel_job(job.id)
         except MondrianError as error:
+            if leaving():
+                return self.store.give_back_job(job.id)
             failed = model_used(cast("Arm | None", job.arm), job.arm == "fine_tuned") if job.arm else None
             details = {"hops": [hop.as_dict() for hop in error.hops]} if isinstance(error, ChainExhausted) else {}
             return self.store.fail_job(job.id, str(error), model_used=failed, details=details)

@@ -57,7 +57,7 @@ class ModelProcess:
         self.starts, self.jobs = 0, 0
         self._process: subprocess.Popen[bytes] | None = None
         self._connection: Connection | None = None
-        self._sending, self._asking = threading.Lock(), threading.Lock()
+        self._sending, self._asking = threading.Lock(), threading.RLock()
         self._numbers = itertools.count(1)
         self._current: int | None = None
         self._last_word = clock()
@@ -99,6 +99,10 @@ class ModelProcess:
             BaseModelUnavailable: the base can't be loaded.
             ModelProcessDied: it went away while loading.
         """
+        with self._asking:
+            self._start()
+
+    def _start(self) -> None:
         ours, theirs = socket.socketpair()
         self._log.parent.mkdir(parents=True, exist_ok=True)
         command = [part.format(descriptor=theirs.fileno()) for part in self._command]
@@ -111,7 +115,8 @@ class ModelProcess:
         self.jobs = 0
         word = self._hear(self.limits.load, adapted=False)
         if isinstance(word, Failed):
-            self.kill()
+            self._end()
+            self._hang_up()
             raise _error_of(word)
         assert isinstance(word, Ready), word
         self.fingerprint = word.fingerprint
@@ -119,25 +124,32 @@ class ModelProcess:
     def stop(self) -> None:
         """End the process for good; a question in flight raises `ModelProcessDied`."""
         self._stopped.set()
-        self.kill()
+        self._end()
+        with self._asking:
+            self._end()  # one that was being started meanwhile
+            self._hang_up()
 
-    def kill(self) -> None:
-        """End the process now and wait for it."""
-        process, connection = self._process, self._connection
-        if process is not None and process.poll() is None:
-            process.kill()
+    def _end(self) -> None:
+        process = self._process
         if process is not None:
+            if process.poll() is None:
+                process.kill()
             process.wait()
-        if connection is not None and self._current is None:
-            connection.close()
-            self._connection = None
+
+    def _hang_up(self) -> None:
+        """Close our end; only by who holds `_asking`, because a closed descriptor's number is soon another file's."""
+        if self._connection is not None:
+            with self._sending:
+                self._connection.close()
+                self._connection = None
 
     def recycle(self) -> bool:
         """Replace a process that has answered many questions; to be called when nothing waits. True when it did."""
         if self.pid is None or self.jobs < self.limits.recycle_after:
             return False
-        self.kill()
-        self._ensure()
+        with self._asking:
+            self._end()
+            self._ensure()
         return True
 
     # --- questions ----------------------------------------------------------------------------------------------------
@@ -196,22 +208,19 @@ class ModelProcess:
         """Have a process that is ready; after crashes in a row wait a little longer each time."""
         if self.pid is not None:
             return
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+        self._hang_up()
         if self._in_a_row:
             pause = min(self.limits.backoff * 2 ** (self._in_a_row - 1), self.limits.longest_backoff)
             self._stopped.wait(pause)
         if self._stopped.is_set():
             raise ModelProcessDied("The service is stopping.", "Send the photograph again when it is back.")
-        self.start()
+        self._start()
 
     def _send(self, message: Message) -> None:
-        connection = self._connection
         try:
-            if connection is not None:
-                with self._sending:
-                    connection.send(message)
+            with self._sending:
+                if self._connection is not None:
+                    self._connection.send(message)
         except OSError:
             pass  # it died; hearing finds that out and tells it
 

@@ -11,9 +11,10 @@ from mondrian_core.errors import BadInput, Broken, MondrianError
 from mondrian_core.events import Listener, Noticed, ignore
 from mondrian_core.serving.board import Board
 from mondrian_core.serving.critic import Critic
+from mondrian_core.serving.engine import Canceled
 from mondrian_core.serving.strategies import Progress
 from mondrian_core.serving.supervisor import ModelProcess
-from mondrian_core.store import CANCELED, COMPLETED, QUEUED, Job
+from mondrian_core.store import QUEUED, Job
 
 IDLE_SECONDS = 1.0
 
@@ -118,7 +119,7 @@ class Worker:
             return
         self.current = job_id
         try:
-            finished = self._critic.work(job, tell=self._teller(job_id))
+            finished = self._critic.work(job, tell=self._teller(job_id), leaving=self._stopping.is_set)
         except BadInput as error:
             finished = store.fail_job(job_id, str(error))
         except Exception as error:
@@ -127,9 +128,8 @@ class Worker:
         finally:
             self.current = None
             self._canceled.discard(job_id)
-        if self._stopping.is_set() and finished.status not in (COMPLETED, CANCELED):
-            store.fail_job(job_id, "The service stopped.", again=True)
-            return
+        if finished.status == QUEUED:
+            return  # the service is stopping; the next one takes it up
         self._end(finished)
 
     def _end(self, job: Job) -> None:
@@ -146,6 +146,10 @@ class Worker:
         at: list[str] = []
 
         def tell(progress: Progress) -> None:
+            if job_id in self._canceled:
+                if not progress.at:
+                    raise Canceled
+                self._model.cancel()
             if not progress.at:
                 if not at:
                     self._board.publish(job_id, "started", strategy=progress.strategy)

@@ -1,0 +1,139 @@
+"""A small workspace with two adapter versions, and a service whose model process is a fake."""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+import json
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mondrian_core.prompts import Voice
+from mondrian_core.registry import Registry
+from mondrian_core.serving.routing import Policy
+from mondrian_core.serving.server import Options, assemble
+from mondrian_core.serving.service import Service
+from mondrian_core.serving.supervisor import Limits, ModelProcess
+from mondrian_core.settings import Settings
+from mondrian_core.store import Store
+
+HERE = Path(__file__).resolve().parent
+QUICK = Limits(load=30, first_token=10, between_tokens=5, answer=20, check=10, backoff=0.01, longest_backoff=0.05)
+
+
+def _fake_model() -> Any:
+    spec = importlib.util.spec_from_file_location("fake_model", HERE / "fake_model.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+fake_model = _fake_model()
+
+
+def jpeg(seed: int = 0, size: tuple[int, int] = (64, 48)) -> bytes:
+    pixels = np.random.default_rng(seed).integers(0, 255, (size[1], size[0], 3), dtype=np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "JPEG")
+    return buffer.getvalue()
+
+
+@pytest.fixture
+def photograph() -> Callable[..., bytes]:
+    """Bytes of a small JPEG; another seed is another photograph."""
+    return jpeg
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    """A workspace with the advisors ansel and dorothea and one photograph."""
+    root = tmp_path / "workspace"
+    (root / "source").mkdir(parents=True)
+    (root / "source" / "one.jpg").write_bytes(jpeg())
+    with Store.create(root / "mondrian.db") as store:
+        store.add_advisor(Voice("ansel", "Ansel Adams", "Landscapes."))
+        store.add_advisor(Voice("dorothea", "Dorothea Lange", "People."))
+    return Settings(workspace=root, adapters=tmp_path / "adapters", base_model="mini")
+
+
+@pytest.fixture
+def registry(settings: Settings) -> Registry:
+    """v0001 and v0002 of ansel as candidates; nothing is promoted."""
+    from safetensors.numpy import save_file
+
+    found = Registry(settings.adapters_root)
+    made = settings.root / "made"
+    made.mkdir()
+    for number in (1, 2):
+        pair = {name: np.full((2, 2), number, np.float32) for name in ("layer.lora_a", "layer.lora_b")}
+        save_file(pair, made / "adapters.safetensors")
+        (made / "adapter_config.json").write_text("{}")
+        found.register("ansel", made, {"base": {"name": "mini", "fingerprint": "fake"}})
+    return found
+
+
+@pytest.fixture
+def promote(registry: Registry) -> Callable[[str | None], None]:
+    """Make a version of ansel the champion; None goes back."""
+
+    def act(version: str | None) -> None:
+        if version is None:
+            registry.rollback("ansel", actor="person:test", reason="a test")
+            return
+        registry.promote("ansel", version, expected=registry.current("ansel"), actor="person:test", reason="a test")
+
+    return act
+
+
+@pytest.fixture
+def control(tmp_path: Path) -> Callable[..., None]:
+    """Tell the fake model what to do from now on."""
+
+    def act(**orders: Any) -> None:
+        (tmp_path / "control.json").write_text(json.dumps(orders))
+
+    return act
+
+
+@pytest.fixture
+def command(tmp_path: Path) -> tuple[str, ...]:
+    """The command line of the fake model process."""
+    return (sys.executable, str(HERE / "fake_model.py"), "{descriptor}", str(tmp_path / "control.json"))
+
+
+@pytest.fixture
+def fake_engine(tmp_path: Path) -> Any:
+    """The fake model in this process."""
+    return fake_model.FakeEngine(tmp_path / "control.json")
+
+
+@pytest.fixture
+def model(tmp_path: Path, command: tuple[str, ...]) -> Iterator[ModelProcess]:
+    """A supervised fake model process, started when it is asked."""
+    found = ModelProcess(command, tmp_path / "model.log", limits=QUICK)
+    yield found
+    found.stop()
+
+
+@pytest.fixture
+def make_service(settings: Settings, registry: Registry, model: ModelProcess) -> Iterator[Callable[..., Service]]:
+    """Put a service together whose worker is not running yet."""
+    stores = []
+
+    def make(model_mode: str = "base", **options: Any) -> Service:
+        store = Store(settings.database)
+        stores.append(store)
+        policy = Policy(model_mode, options.pop("ab_test_split", 0.5))  # type: ignore[arg-type]
+        told = Options(model_mode=model_mode, ab_test_split=policy.split, **options)
+        return assemble(settings, told, policy, store, model, lambda event: None)
+
+    yield make
+    for store in stores:
+        store.close()

@@ -1,0 +1,75 @@
+"""A model process without a model: `python fake_model.py DESCRIPTOR CONTROL`.
+
+It speaks the real protocol (it runs the real host) and answers at once. CONTROL is a JSON file that is read before each
+question: {"die": times to die, "hang": seconds, "tokens": count, "pace": seconds a token, "texts": answers to give in
+turn, "unsound": names of adapter folders with problems, "no_base": true}.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # also where the package is not installed
+
+from mondrian_core.errors import BadAdapter, BaseModelUnavailable
+from mondrian_core.rubric import DIMENSIONS, canonical, make_critique
+from mondrian_core.serving.engine import Engine, OnToken, Question, Reply
+from mondrian_core.serving.model_process import run
+
+
+class FakeEngine:
+    """Answers with scores that name the arm: 5 for the base, the version's number for an adapter."""
+
+    def __init__(self, control: Path) -> None:
+        self.control, self.asked = control, 0
+        if self._orders().get("no_base"):
+            raise BaseModelUnavailable("The base model fake can't be loaded.", "Name another.")
+
+    def ask(self, question: Question, on_token: OnToken | None = None) -> Reply:
+        orders = self._orders()
+        self.asked += 1
+        if orders.get("die", 0) > 0:
+            self.control.write_text(json.dumps({**orders, "die": orders["die"] - 1}))
+            os._exit(9)
+        if question.adapter is not None and self.check(question.adapter):
+            raise BadAdapter("The adapter is unsound.", "Name another.")
+        time.sleep(orders.get("hang", 0))
+        tokens = orders.get("tokens", 3)
+        for count in range(1, tokens + 1):
+            time.sleep(orders.get("pace", 0))
+            if on_token is not None:
+                on_token(count)
+        texts = orders.get("texts") or []
+        text = texts.pop(0) if texts else critique_by(question.adapter)
+        if "texts" in orders:
+            self.control.write_text(json.dumps({**orders, "texts": texts}))
+        return Reply(text, "stop", tokens, 100, 56, 0.01, 0.02, boot=str(os.getpid()))
+
+    def check(self, folder: Path) -> tuple[str, ...]:
+        return ("it is unsound",) if folder.name in self._orders().get("unsound", []) else ()
+
+    def _orders(self) -> dict[str, Any]:
+        return json.loads(self.control.read_text()) if self.control.exists() else {}
+
+
+def critique_by(adapter: Path | None) -> str:
+    """A canonical critique whose comments say who answered."""
+    score = 5 if adapter is None else int(adapter.name.lstrip("v") or 0) % 11
+    who = "the base" if adapter is None else adapter.name
+    return canonical(make_critique(dict.fromkeys(DIMENSIONS, score), dict.fromkeys(DIMENSIONS, f"said by {who}")))
+
+
+def main() -> None:
+    def make_engine() -> tuple[Engine, str]:
+        return FakeEngine(Path(sys.argv[2])), "fake"
+
+    run(int(sys.argv[1]), make_engine)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,65 @@
+"""Routing: which strategy and which arm a request gets."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mondrian_core.errors import BadInput
+from mondrian_core.serving.routing import Policy, Route, assigned, model_used, route, share_of
+
+UNITS = st.text("0123456789abcdef", min_size=1, max_size=64)
+SHARES = st.floats(0, 1)
+
+
+@given(unit=UNITS, first=SHARES, second=SHARES)
+def test_a_growing_split_only_moves_photographs_to_the_adapter(unit: str, first: float, second: float) -> None:
+    low, high = sorted((first, second))
+    if assigned("s", "ansel", unit, low):
+        assert assigned("s", "ansel", unit, high)
+
+
+@given(unit=UNITS)
+def test_the_ends_of_the_split_are_all_and_nothing(unit: str) -> None:
+    assert not assigned("s", "ansel", unit, 0.0)
+    assert assigned("s", "ansel", unit, 1.0)
+    assert 0 <= share_of("s", "ansel", unit) < 1
+
+
+def test_the_split_is_met_and_differs_by_advisor() -> None:
+    units = [f"{number:064x}" for number in range(4000)]
+    share = sum(assigned("s", "ansel", unit, 0.1) for unit in units) / len(units)
+    assert 0.08 < share < 0.12
+    assert [assigned("s", "ansel", unit, 0.5) for unit in units] != [assigned("s", "ada", unit, 0.5) for unit in units]
+
+
+@pytest.mark.parametrize(
+    ("policy", "asked", "expected"),
+    [
+        (Policy("base"), None, Route("baseline", False)),
+        (Policy("base", analysis_mode="rag"), None, Route("rag", False)),
+        (Policy("base"), "lora", Route("lora", True)),
+        (Policy("fine_tuned"), None, Route("lora", False)),
+        (Policy("fine_tuned", analysis_mode="baseline"), None, Route("baseline", False)),
+        (Policy("fine_tuned"), "baseline", Route("baseline", True)),
+        (Policy("ab_test", 1.0), None, Route("lora", False, "fine_tuned")),
+        (Policy("ab_test", 0.0), None, Route("baseline", False, "base")),
+        (Policy("ab_test", 1.0), "baseline", Route("baseline", True, None)),
+    ],
+)
+def test_routes(policy: Policy, asked: str | None, expected: Route) -> None:
+    assert route(policy, asked, "ansel", "00") == expected
+
+
+def test_an_unknown_mode_is_refused() -> None:
+    with pytest.raises(BadInput, match="baseline, rag, lora"):
+        route(Policy(), "turbo", "ansel", "00")
+
+
+def test_the_word_for_the_model_says_what_answered() -> None:
+    assert model_used(None, adapted=False) == "base"
+    assert model_used(None, adapted=True) == "fine_tuned"
+    assert model_used("base", adapted=False) == "ab_test_base"
+    assert model_used("fine_tuned", adapted=True) == "ab_test_fine_tuned"
+    assert model_used("fine_tuned", adapted=False) == "ab_test_base"

@@ -1,0 +1,215 @@
+"""The whole service as a process of its own: start, exit statuses, Ctrl-C, kill. Only the model is a fake."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from mondrian_core.registry import Registry
+from mondrian_core.serving.supervisor import is_alive
+from mondrian_core.settings import Settings
+from mondrian_core.store import Store
+
+CODE = """
+import json, sys
+from pathlib import Path
+from mondrian_core.errors import MondrianError
+from mondrian_core.serving.server import Options, run
+from mondrian_core.settings import Settings
+told = json.loads(sys.argv[1])
+settings = Settings(workspace=Path(told["workspace"]), adapters=Path(told["adapters"]), base_model="mini")
+options = Options(port=told["port"], command=tuple(told["command"]), **told["options"])
+try:
+    run(settings, options, ready=lambda port: print(port, flush=True))
+except MondrianError as error:
+    print(error, file=sys.stderr)
+    sys.exit(error.exit_status)
+"""
+Start = Callable[..., "Running"]
+
+
+class Running:
+    """A service in a process of its own."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self.process = process
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        self.port = int(line) if line.strip() else 0
+
+    def get(self, path: str) -> httpx.Response:
+        return httpx.get(f"http://127.0.0.1:{self.port}{path}", timeout=30)
+
+    def post(self, data: bytes, **headers: str) -> httpx.Response:
+        return httpx.post(f"http://127.0.0.1:{self.port}/analyze", files={"image": ("x.jpg", data)},
+                          data={"advisor": "ansel"}, headers=headers, timeout=30)  # fmt: skip
+
+    @property
+    def model_pid(self) -> int:
+        pid: int = self.get("/health").json()["model_process"]["pid"]
+        return pid
+
+    def leave(self, how: signal.Signals) -> tuple[int, str]:
+        self.process.send_signal(how)
+        _, errors = self.process.communicate(timeout=20)
+        return self.process.returncode, errors
+
+
+@pytest.fixture
+def start(settings: Settings, command: tuple[str, ...], root: Path) -> Iterator[Start]:
+    """Start a service; whatever is left of it is killed at the end."""
+    made: list[subprocess.Popen[str]] = []
+
+    def act(port: int = 0, **options: Any) -> Running:
+        told = {"workspace": str(settings.root), "adapters": str(settings.adapters_root), "port": port,
+                "command": command, "options": options}  # fmt: skip
+        process = subprocess.Popen(
+            [sys.executable, "-c", CODE, json.dumps(told)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            cwd=root,
+        )  # fmt: skip
+        made.append(process)
+        return Running(process)
+
+    yield act
+    for process in made:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
+
+
+def gone(pid: int, seconds: float = 10) -> bool:
+    ends = time.monotonic() + seconds
+    while is_alive(pid) and time.monotonic() < ends:
+        stat = Path(f"/proc/{pid}/stat")
+        if stat.exists() and " Z " in stat.read_text():
+            return True
+        time.sleep(0.05)
+    return not is_alive(pid)
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_it_leaves_in_order_and_takes_the_model_process_along(
+    start: Start, photograph: Callable[..., bytes], how: signal.Signals
+) -> None:
+    running = start()
+    assert running.post(photograph()).headers["X-Model-Used"] == "base"
+    pid = running.model_pid
+    status, errors = running.leave(how)
+    assert "Traceback" not in errors
+    assert status in (0, -how), errors
+    assert gone(pid)
+    assert json.loads(errors.splitlines()[0])["about"] == "serve"
+
+
+def test_it_leaves_in_order_while_it_works(
+    start: Start, photograph: Callable[..., bytes], control: Callable[..., None], settings: Settings
+) -> None:
+    control(tokens=1000, pace=0.05)
+    running = start()
+    running.post(photograph(), Prefer="respond-async")
+    pid = running.model_pid
+    began = time.monotonic()
+    status, errors = running.leave(signal.SIGTERM)
+    assert "Traceback" not in errors
+    assert status in (0, -signal.SIGTERM)
+    assert time.monotonic() - began < 15
+    assert gone(pid)
+    with Store(settings.database) as store:
+        assert [(job.status, job.attempts) for job in store.jobs()] == [("queued", 0)]
+
+
+def test_a_killed_service_loses_no_job(
+    start: Start, photograph: Callable[..., bytes], control: Callable[..., None], settings: Settings
+) -> None:
+    control(tokens=1000, pace=0.05)
+    running = start()
+    ids = [running.post(photograph(seed), Prefer="respond-async").json()["job_id"] for seed in (1, 2)]
+    pid = running.model_pid
+    running.leave(signal.SIGKILL)
+    assert gone(pid), "no orphan keeps the accelerator"
+    control()
+    again = start()
+    for each in ids:
+        again.get(f"/jobs/{each}/events")
+        assert again.get(f"/jobs/{each}").json()["status"] == "completed"
+
+
+def test_a_taken_port_is_told_at_once(start: Start) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        running = start(port=taken.getsockname()[1])
+        _, errors = running.process.communicate(timeout=20)
+    assert running.process.returncode == 2
+    assert "is taken by another process" in errors
+
+
+def test_fine_tuned_without_an_adapter_ends_with_1_or_serves_the_base(
+    start: Start, registry: Registry, photograph: Callable[..., bytes]
+) -> None:
+    refused = start(model_mode="fine_tuned")
+    _, errors = refused.process.communicate(timeout=20)
+    assert refused.process.returncode == 1
+    assert "No adapter can be loaded" in errors
+    assert "Traceback" not in errors
+    running = start(model_mode="fine_tuned", fallback="base")
+    assert running.post(photograph()).headers["X-Model-Used"] == "base"
+    assert running.get("/health").json()["model_mode"] == "base"
+
+
+def test_fine_tuned_with_a_version_answers_with_it(
+    start: Start, registry: Registry, photograph: Callable[..., bytes]
+) -> None:
+    running = start(model_mode="fine_tuned", lora_path=str(registry.root / "ansel" / "v0002"))
+    answer = running.post(photograph())
+    assert (answer.headers["X-Model-Used"], answer.headers["X-Adapter-Version"]) == ("fine_tuned", "v0002")
+
+
+def test_an_adapter_that_does_not_fit_ends_with_1(
+    start: Start, registry: Registry, control: Callable[..., None]
+) -> None:
+    control(unsound=["v0001"])
+    refused = start(model_mode="fine_tuned", lora_path="v0001")
+    _, errors = refused.process.communicate(timeout=20)
+    assert refused.process.returncode == 1
+    assert "it is unsound" in errors
+
+
+def test_a_second_service_on_the_same_workspace_is_refused(start: Start) -> None:
+    start()
+    second = start()
+    _, errors = second.process.communicate(timeout=20)
+    assert second.process.returncode == 2
+    assert "Another service" in errors
+
+
+def test_a_base_that_cannot_be_loaded_ends_with_2(start: Start, control: Callable[..., None]) -> None:
+    control(no_base=True)
+    refused = start()
+    _, errors = refused.process.communicate(timeout=20)
+    assert refused.process.returncode == 2
+    assert "can't be loaded" in errors
+
+
+def test_other_machines_need_a_token(start: Start, photograph: Callable[..., bytes]) -> None:
+    refused = start(host="0.0.0.0")
+    _, errors = refused.process.communicate(timeout=20)
+    assert refused.process.returncode == 2
+    assert "MONDRIAN_SERVICE_TOKEN" in errors
+    os.environ["MONDRIAN_SERVICE_TOKEN"] = "a long random text"
+    try:
+        running = start(host="0.0.0.0")
+    finally:
+        del os.environ["MONDRIAN_SERVICE_TOKEN"]
+    assert running.get("/advisors").status_code == 401
+    assert running.get("/health").status_code == 200
+    assert running.post(photograph(), Authorization="Bearer a long random text").status_code == 200
