@@ -43,13 +43,31 @@ def dataset(options: Namespace) -> int:
     context = context_of(options)
     with progress(options.json) as listen:
         built = _built(context, listen)
+    extra: dict[str, Any] = {}
+    if options.export:
+        from mondrian_core.data.dataset import load
+        from mondrian_core.data.export import export
+
+        form, folder = options.export
+        extra["exported"] = [str(path) for path in export(load(Path(built.path)), form, Path(folder).resolve())]
+    shown = None
+    if options.preview is not None:
+        from mondrian_core.cli.examples import draw_preview, preview_of
+
+        shown = preview_of(context, Path(built.path), options.preview)
+        extra["preview"] = shown.as_dict()
 
     def draw(console: Console) -> None:
         console.print(f"Dataset {built.digest[:12]} at {built.path}")
         for split, rows in built.rows.items():
             console.print(f"  {split}: {built.photographs.get(split, 0)} photographs, {rows} rows")
+        console.print(f"  variants to look at: {built.contact_sheet}")
+        for path in extra.get("exported", ()):
+            console.print(f"  exported: {path}")
+        if shown is not None:
+            draw_preview(console, shown)
 
-    answer(options.json, built.as_dict(), draw)
+    answer(options.json, {**built.as_dict(), **extra}, draw)
     return 0
 
 

@@ -68,6 +68,10 @@ def _stage_commands(found: Any) -> None:
                 advisor=True)  # fmt: skip
     link.add_argument("--csv", type=Path, help="write every record as a line of this CSV file too")
     data = _add(found, "dataset", loop.dataset, "manifest -> dataset version", advisor=True)
+    data.add_argument("--preview", type=int, nargs="?", const=1, metavar="N",
+                      help="show row N of the training split exactly as the model sees it (default 1)")  # fmt: skip
+    data.add_argument("--export", nargs=2, metavar=("FORM", "FOLDER"),
+                      help="write it as parquet, chat (JSON lines) or pairs to a new folder too")  # fmt: skip
     _recipe_options(data)
     train = _add(found, "train", loop.train, "train a LoRA adapter", advisor=True)
     _recipe_options(train)

@@ -18,6 +18,7 @@ from mondrian_core.data.split import SPLITS
 from mondrian_core.errors import BadInput, translated
 
 IMAGES = "images"
+_Line = Callable[[dict[str, Any], str], dict[str, Any]]
 
 
 def export(version: DatasetVersion, form: str, folder: Path) -> list[Path]:
@@ -58,8 +59,8 @@ def _chat(version: DatasetVersion, split: str, folder: Path) -> None:
     """One line per row: messages with plain text, the photograph's place marked by a part of type image."""
 
     def line(row: dict[str, Any], image: str) -> dict[str, Any]:
-        return {"messages": row["messages"], "images": [image], "scores": row["scores"],
-                "loss_dimensions": row["loss_dimensions"], "lineage": row["lineage"], "weight": row["weight"]}  # fmt: skip
+        kept = ("messages", "scores", "loss_dimensions", "lineage", "weight")
+        return {**{name: row[name] for name in kept}, "images": [image]}
 
     _lines(version, split, folder, line)
 
@@ -74,7 +75,7 @@ def _pairs(version: DatasetVersion, split: str, folder: Path) -> None:
     _lines(version, split, folder, line)
 
 
-def _lines(version: DatasetVersion, split: str, folder: Path, line: Callable[[dict[str, Any], str], Any]) -> None:
+def _lines(version: DatasetVersion, split: str, folder: Path, line: _Line) -> None:
     with (folder / f"{split}.jsonl").open("w", encoding="utf-8") as stream:
         for row, image in _with_image_files(version, split, folder):
             stream.write(json.dumps(line(row, image)) + "\n")

@@ -1,4 +1,4 @@
-"""A row exactly as the model sees it: every token, which of them are learned, how much each counts, and how many there are.
+"""A row exactly as the model sees it: every token, which of them are learned, how much each counts, how many there are.
 
 What a token counts is the training's business; the caller hands that function in, so that the preview shows the truth
 and not a second opinion.

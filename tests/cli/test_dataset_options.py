@@ -1,0 +1,36 @@
+"""`mondrian dataset --preview` and `--export`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from mondrian_core.cli import main
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Path:
+    assert main(["init", "--sample", "--photographs", "6", "--workspace", str(tmp_path / "w"), "--json"]) == 0
+    return tmp_path / "w"
+
+
+@pytest.mark.mini
+def test_preview_as_json(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    capsys.readouterr()
+    assert main(["dataset", "--advisor", "ansel", "--workspace", str(workspace), "--preview", "2", "--base-model", "mini",
+                 "--json"]) == 0  # fmt: skip
+    shown = json.loads(capsys.readouterr().out)["preview"]
+    assert shown["tokens"]["total"] == sum(piece["tokens"] for piece in shown["pieces"])
+
+
+def test_export_to_a_new_folder_and_never_over_one(workspace: Path, tmp_path: Path) -> None:
+    command = ["dataset", "--advisor", "ansel", "--workspace", str(workspace), "--export", "chat", str(tmp_path / "out")]
+    assert main(command) == 0
+    assert (tmp_path / "out" / "train.jsonl").is_file()
+    assert main(command) == 2
+
+
+def test_no_such_row(workspace: Path) -> None:
+    assert main(["dataset", "--advisor", "ansel", "--workspace", str(workspace), "--preview", "999"]) == 2
