@@ -1,0 +1,25 @@
+"""Is the candidate better? Outcomes, metrics, statistics, gates, report.
+
+`evaluate` measures and judges; `rescore` judges again from what was measured.
+"""
+
+from mondrian_core.evaluation.asking import Labelled, Model
+from mondrian_core.evaluation.evaluator import evaluate, evaluate_model, rescore
+from mondrian_core.evaluation.gates import FAIL, INCONCLUSIVE, PASS, GateResult, Measured, judge, verdict_of
+from mondrian_core.evaluation.report import Report
+
+__all__ = [
+    "FAIL",
+    "INCONCLUSIVE",
+    "PASS",
+    "GateResult",
+    "Labelled",
+    "Measured",
+    "Model",
+    "Report",
+    "evaluate",
+    "evaluate_model",
+    "judge",
+    "rescore",
+    "verdict_of",
+]

@@ -1,0 +1,130 @@
+"""Is it a critic at all? Collapse onto one score, independence of the photograph, halo, calibration, repetition."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from mondrian_core.evaluation import statistics
+from mondrian_core.evaluation.metrics import ScoreTable, Table
+from mondrian_core.evaluation.outcomes import CANDIDATE, Outcome
+from mondrian_core.rubric import DIMENSIONS
+
+_GRAM = 4
+
+
+@dataclass(frozen=True)
+class Collapse:
+    """How often the candidate writes its favourite score.
+
+    Attributes:
+        n: answers that could be read.
+        modal_share, advisor_share: by dimension, share of the most frequent score (0-1), candidate's and advisor's.
+        same_answer_share: share of answers with the most frequent row of eight scores.
+        advisor_same_share: the same of the advisor.
+    """
+
+    n: int
+    modal_share: dict[str, float]
+    advisor_share: dict[str, float]
+    same_answer_share: float
+    advisor_same_share: float
+
+
+def collapse(outcomes: Sequence[Outcome], labels: Table) -> Collapse:
+    """Collapse of the candidate over all photographs, labelled or not; `labels` (N, 8)."""
+    rows = [tuple(round(outcome.scores[name]) for name in DIMENSIONS) for outcome in outcomes if outcome.readable]
+    truth = [tuple(int(np.floor(score + 0.5)) for score in row) for row in labels]
+    return Collapse(
+        n=len(rows),
+        modal_share={name: _modal([row[k] for row in rows]) for k, name in enumerate(DIMENSIONS)},
+        advisor_share={name: _modal([row[k] for row in truth]) for k, name in enumerate(DIMENSIONS)},
+        same_answer_share=_modal(rows),
+        advisor_same_share=_modal(truth),
+    )
+
+
+def _modal(values: Sequence[Any]) -> float:
+    return Counter(values).most_common(1)[0][1] / len(values) if values else 0.0
+
+
+@dataclass(frozen=True)
+class Dependence:
+    """The candidate with its own photographs and with others'.
+
+    Attributes:
+        n: photographs; own: mean squared error with the right photograph.
+        shuffled: mean squared error when each answer is held against all the other photographs' labels.
+        p: one-sided, "the pairing of answer and photograph doesn't matter".
+    """
+
+    n: int
+    own: float | None
+    shuffled: float | None
+    p: float
+
+
+def dependence(table: ScoreTable, arm: str = CANDIDATE, *, seed: int = 0) -> Dependence:
+    """Compare own and exchanged photographs; nothing is asked again, since the answer to j is known already."""
+    if arm not in table.predictions:
+        return Dependence(0, None, None, 1.0)
+    kept = table.readable(arm)
+    guess, truth = table.predictions[arm][kept], table.labels[kept]
+    n = len(guess)
+    if n < 2:
+        return Dependence(n, None, None, 1.0)
+    errors = ((guess[None, :, :] - truth[:, None, :]) ** 2).mean(axis=2)
+    own = float(np.trace(errors)) / n
+    others = float(errors.sum() - np.trace(errors)) / (n * (n - 1))
+    return Dependence(n, own, others, statistics.pairing_p(errors, seed=seed))
+
+
+def describe(table: ScoreTable, outcomes: Sequence[Outcome], arm: str) -> dict[str, Any]:
+    """Numbers that decide nothing and tell a lot: halo, spread, calibration, positivity, length, repetition."""
+    kept = table.readable(arm) if arm in table.predictions else np.zeros(0, dtype=np.bool_)
+    guess = table.predictions[arm][kept] if kept.any() else np.empty((0, len(DIMENSIONS)))
+    truth = table.labels[kept] if kept.any() else guess
+    ran = [outcome for outcome in outcomes if outcome.arm == arm and outcome.ran]
+    texts = [outcome.text for outcome in ran if outcome.text]
+    return {
+        "halo": _halo(guess),
+        "advisor_halo": _halo(truth),
+        "spread_ratio": float(guess.std() / truth.std()) if len(guess) > 1 and truth.std() > 0 else None,
+        "calibration_slope": _slope(guess, truth),
+        "share_8_or_more": float((guess >= 7.5).mean()) if len(guess) else None,
+        "advisor_share_8_or_more": float((truth >= 7.5).mean()) if len(truth) else None,
+        "distinct_answers": len(set(texts)) / len(texts) if texts else None,
+        "repetition": float(np.mean([repetition(text) for text in texts])) if texts else None,
+        "tokens": float(np.median([len(outcome.tokens) for outcome in ran])) if ran else None,
+    }
+
+
+def _halo(scores: Table) -> float | None:
+    """Mean correlation between dimensions; None below 4 rows or when fewer than two dimensions vary."""
+    if len(scores) < 4:
+        return None
+    varied = scores[:, scores.std(axis=0) > 1e-9]
+    if varied.shape[1] < 2:
+        return None
+    matrix = np.corrcoef(varied, rowvar=False)
+    return float(matrix[np.triu_indices(len(matrix), 1)].mean())
+
+
+def _slope(guess: Table, truth: Table) -> float | None:
+    """Slope of advisor on candidate over all cells, within dimensions; 1 is calibrated, below 1 exaggerates."""
+    if len(guess) < 4:
+        return None
+    x, y = guess - guess.mean(axis=0), truth - truth.mean(axis=0)
+    spread = float((x**2).sum())
+    return float((x * y).sum() / spread) if spread > 1e-9 else None
+
+
+def repetition(text: str) -> float:
+    """Share (0-1) of four-word sequences that occur before in the same answer; 0 for short texts."""
+    words = text.lower().split()
+    grams = [tuple(words[k : k + _GRAM]) for k in range(len(words) - _GRAM + 1)]
+    return 1 - len(set(grams)) / len(grams) if grams else 0.0

@@ -1,0 +1,116 @@
+"""Overhead of the adapter: interleaved pairs at equal output length, looked at a fixed number of times.
+
+Pairs are measured until the interval decides, but only at looks that are fixed beforehand (1, 2 and 4 times the
+recipe's number of pairs), and each look gets a third of the allowed error (Bonferroni). So measuring on while it is
+undecided can't raise the chance of a false pass above 5 %.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from mondrian_core.evaluation import statistics
+
+LOOKS = (1, 2, 4)
+ALPHA = 0.05
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One photograph answered by both arms right after one another, with equally many tokens; seconds."""
+
+    base_prefill: float
+    base_decode: float
+    candidate_prefill: float
+    candidate_decode: float
+
+    @property
+    def ratio(self) -> float:
+        """Time of the candidate over the base's, whole answers."""
+        return (self.candidate_prefill + self.candidate_decode) / (self.base_prefill + self.base_decode)
+
+
+@dataclass(frozen=True)
+class Overhead:
+    """What the pairs say.
+
+    Attributes:
+        n: pairs up to the look that decided.
+        median: of the ratios; low, high: one-sided bounds of it that hold at 95 % over all looks together.
+        decision: "pass" (high < threshold), "fail" (low >= threshold) or "open".
+        prefill, decode: medians of the ratios apart; base_seconds, candidate_seconds: medians.
+    """
+
+    n: int
+    median: float | None
+    low: float
+    high: float
+    decision: Literal["pass", "fail", "open"]
+    prefill: float | None = None
+    decode: float | None = None
+    base_seconds: float | None = None
+    candidate_seconds: float | None = None
+
+
+def looks_of(pairs: int) -> tuple[int, ...]:
+    """Numbers of pairs at which it may be decided."""
+    return tuple(pairs * factor for factor in LOOKS)
+
+
+def overhead(pairs: Sequence[Pair], wanted: int, threshold: float) -> Overhead:
+    """Go through the looks that `pairs` cover; the first that decides counts, else the last.
+
+    Args:
+        wanted: pairs of the first look (recipe).
+        threshold: highest ratio that is allowed.
+    """
+    looks = looks_of(wanted)
+    verdict = _look(pairs[: min(len(pairs), looks[-1])], threshold, allowed=False)
+    for look in looks:
+        if look > len(pairs):
+            break
+        verdict = _look(pairs[:look], threshold, allowed=True)
+        if verdict.decision != "open":
+            break
+    return verdict
+
+
+def finished(pairs: Sequence[Pair], wanted: int, threshold: float) -> bool:
+    """True when no more pairs are to be measured."""
+    looks = looks_of(wanted)
+    return len(pairs) >= looks[-1] or (
+        len(pairs) in looks and overhead(pairs, wanted, threshold).decision != "open"
+    )  # fmt: skip
+
+
+def _look(pairs: Sequence[Pair], threshold: float, *, allowed: bool) -> Overhead:
+    if not pairs:
+        return Overhead(0, None, -np.inf, np.inf, "open")
+    ratios = np.array([pair.ratio for pair in pairs])
+    low, high = statistics.median_bounds(ratios, ALPHA / len(LOOKS))
+    decision: Literal["pass", "fail", "open"] = "open"
+    if allowed and high < threshold:
+        decision = "pass"
+    elif allowed and low >= threshold:
+        decision = "fail"
+    return Overhead(
+        n=len(pairs),
+        median=float(np.median(ratios)),
+        low=low,
+        high=high,
+        decision=decision,
+        prefill=float(np.median([pair.candidate_prefill / pair.base_prefill for pair in pairs])),
+        decode=float(np.median([pair.candidate_decode / pair.base_decode for pair in pairs])),
+        base_seconds=float(np.median([pair.base_prefill + pair.base_decode for pair in pairs])),
+        candidate_seconds=float(np.median([pair.candidate_prefill + pair.candidate_decode for pair in pairs])),
+    )
+
+
+def pair_of(record: dict[str, Any]) -> Pair:
+    """The pair in a record of `samples.jsonl`."""
+    return Pair(*(float(record[name]) for name in ("base_prefill", "base_decode", "candidate_prefill",
+                                                   "candidate_decode")))  # fmt: skip

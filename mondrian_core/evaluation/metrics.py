@@ -1,0 +1,282 @@
+"""From the answers to numbers: formats, errors against the advisor, comparisons in pairs, and rivals.
+
+Legend: `N` photographs with labels, `8` the dimensions in the order of `rubric.DIMENSIONS`, NaN where there is no score.
+An error is a squared difference of scores (points squared, 0-100) unless it says otherwise.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mondrian_core.evaluation import statistics
+from mondrian_core.evaluation.outcomes import BASE, CANDIDATE, Outcome
+from mondrian_core.rubric import DIMENSIONS, MAX_SCORE
+
+Table = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Format:
+    """How an arm's answers read.
+
+    Attributes:
+        asked, ran: photographs it was asked about, and those that brought an answer of whatever kind.
+        valid: read strictly; mended: only leniently; cut: ended by the limit.
+        reasons: why the others aren't valid, with counts.
+        tokens, seconds: medians of an answer's length and of its time, None without answers.
+    """
+
+    asked: int
+    ran: int
+    valid: int
+    mended: int
+    cut: int
+    reasons: Mapping[str, int]
+    tokens: float | None
+    seconds: float | None
+
+    @property
+    def rate(self) -> float | None:
+        """Share of strictly valid answers among those that ran; None when none ran (no data is not zero)."""
+        return self.valid / self.ran if self.ran else None
+
+    @property
+    def failed(self) -> int:
+        """Photographs without any answer."""
+        return self.asked - self.ran
+
+
+def format_of(outcomes: Sequence[Outcome]) -> Format:
+    """Counts over one arm's outcomes, one per photograph."""
+    ran = [outcome for outcome in outcomes if outcome.ran]
+    reasons = Counter(outcome.reason or "" for outcome in outcomes if outcome.status != "valid")
+    fresh = [outcome.prefill_seconds + outcome.decode_seconds for outcome in ran if not outcome.kept]
+    return Format(
+        asked=len(outcomes),
+        ran=len(ran),
+        valid=sum(outcome.status == "valid" for outcome in ran),
+        mended=sum(outcome.status != "valid" and outcome.readable and not outcome.cut for outcome in ran),
+        cut=sum(outcome.cut for outcome in ran),
+        reasons=dict(reasons.most_common()),
+        tokens=float(np.median([len(outcome.tokens) for outcome in ran])) if ran else None,
+        seconds=float(np.median(fresh)) if fresh else None,
+    )
+
+
+@dataclass(frozen=True)
+class ScoreTable:
+    """The advisor's scores and every arm's, photograph by photograph.
+
+    Attributes:
+        photographs: N names.
+        labels: (N, 8).
+        predictions: by arm (N, 8); a row of NaN where that arm's answer can't be read or is missing.
+        failed: by arm (N,), True where there is no answer at all.
+    """
+
+    photographs: tuple[str, ...]
+    labels: Table
+    predictions: Mapping[str, Table]
+    failed: Mapping[str, NDArray[np.bool_]]
+
+    def readable(self, arm: str) -> NDArray[np.bool_]:
+        """(N,) True where the arm's answer carries eight scores."""
+        return ~np.isnan(self.predictions[arm]).any(axis=1)
+
+    def squared(self, arm: str) -> Table:
+        """(N, 8) squared errors, NaN where unreadable."""
+        return np.asarray((self.predictions[arm] - self.labels) ** 2)
+
+    def worst_case(self) -> Table:
+        """(N, 8) the error of the legal score that is furthest from the advisor's."""
+        return np.asarray(np.maximum(self.labels, MAX_SCORE - self.labels) ** 2)
+
+
+def score_table(labels: Mapping[str, Mapping[str, float]], outcomes: Sequence[Outcome], *,
+                written: bool = False) -> ScoreTable:  # fmt: skip
+    """Lay the outcomes beside the labels. Expected scores count where there are any, or with `written` those read."""
+    names = tuple(labels)
+    truth = np.array([[labels[name][dimension] for dimension in DIMENSIONS] for name in names], dtype=np.float64)
+    found = {(outcome.arm, outcome.photograph): outcome for outcome in outcomes if outcome.photograph in labels}
+    arms = dict.fromkeys(outcome.arm for outcome in outcomes)
+    predictions, failed = {}, {}
+    for arm in arms:
+        rows = [found.get((arm, name)) for name in names]
+        predictions[arm] = np.array([_row(outcome, written) for outcome in rows]).reshape(-1, len(DIMENSIONS))
+        failed[arm] = np.array([outcome is None or not outcome.ran for outcome in rows], dtype=np.bool_)
+    return ScoreTable(names, truth.reshape(-1, len(DIMENSIONS)), predictions, failed)
+
+
+def _row(outcome: Outcome | None, written: bool) -> list[float]:
+    if outcome is None or not outcome.readable:
+        return [np.nan] * len(DIMENSIONS)
+    scores = outcome.scores if written else outcome.best_scores
+    return [float(scores[name]) for name in DIMENSIONS]
+
+
+@dataclass(frozen=True)
+class DimensionComparison:
+    """One dimension of a comparison; see `Comparison` for the fields.
+
+    `p_worse` is one-sided for "more than the margin worse", `p_worse_holm` the same adjusted for the eight dimensions.
+    """
+
+    name: str
+    error_ours: float
+    error_theirs: float
+    reduction: float | None
+    interval: tuple[float, float] | None
+    p_better: float
+    p_worse: float
+    p_worse_holm: float = 1.0
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two arms on the same photographs; the unit is the photograph, its error the mean over the eight dimensions.
+
+    Attributes:
+        n: photographs that count.
+        error_ours, error_theirs: mean squared errors over them.
+        reduction: 1 - ours / theirs; None when theirs is 0 or n is 0.
+        interval: two-sided 95 % of the reduction.
+        p_better: one-sided, "ours isn't smaller"; p_worse: "ours isn't larger".
+        p_not_inferior: one-sided, "ours is larger than theirs by the margin or more".
+        detectable: the smallest true reduction that would be seen in 80 % of runs.
+        needed: photographs that would show the reduction observed, or the one asked for if that is larger.
+        penalised: photographs on which ours couldn't be read and got the worst legal error.
+        left_out: photographs on which theirs couldn't be read; no_answer: on which one of them failed to run.
+    """
+
+    n: int
+    error_ours: float | None
+    error_theirs: float | None
+    reduction: float | None
+    interval: tuple[float, float] | None
+    p_better: float
+    p_worse: float
+    p_not_inferior: float
+    detectable: float | None
+    needed: int | None
+    penalised: int
+    left_out: int
+    no_answer: int
+    dimensions: tuple[DimensionComparison, ...] = ()
+
+
+def compare(table: ScoreTable, theirs: str, *, margin: float, wanted: float, seed: int,
+            ours: str = CANDIDATE) -> Comparison:  # fmt: skip
+    """Compare two arms of a table in pairs.
+
+    A photograph counts when theirs can be read and neither failed to run. Where ours can't be read although it answered,
+    its error is the worst that a legal score could have: a candidate can't win by saying nothing on hard photographs.
+    """
+    no_answer = table.failed[ours] | table.failed[theirs]
+    counts = ~no_answer & table.readable(theirs)
+    unreadable = counts & ~table.readable(ours)
+    a = np.where(table.readable(ours)[:, None], table.squared(ours), table.worst_case())[counts]
+    b = table.squared(theirs)[counts]
+    mine, other = a.mean(axis=1), b.mean(axis=1)
+    n, difference = int(counts.sum()), other - mine
+    scale = float(other.mean()) if n else 0.0
+    reduction = 1 - float(mine.mean()) / scale if scale > 0 else None
+    return Comparison(
+        n=n,
+        error_ours=float(mine.mean()) if n else None,
+        error_theirs=scale if n else None,
+        reduction=reduction,
+        interval=statistics.reduction_interval(mine, other, seed=seed),
+        p_better=statistics.sign_flip_p(difference, seed=seed),
+        p_worse=statistics.sign_flip_p(-difference, seed=seed),
+        p_not_inferior=statistics.sign_flip_p((1 + margin) * other - mine, seed=seed),
+        detectable=statistics.minimum_detectable(difference, scale),
+        needed=statistics.photographs_needed(difference, scale, max(wanted, reduction or 0.0)),
+        penalised=int(unreadable.sum()),
+        left_out=int((~no_answer & ~table.readable(theirs)).sum()),
+        no_answer=int(no_answer.sum()),
+        dimensions=_by_dimension(a, b, margin, seed),
+    )  # fmt: skip
+
+
+def _by_dimension(a: Table, b: Table, margin: float, seed: int) -> tuple[DimensionComparison, ...]:
+    if not len(a):
+        return ()
+    p_worse = [statistics.sign_flip_p(a[:, k] - (1 + margin) * b[:, k], seed=seed) for k in range(len(DIMENSIONS))]
+    adjusted = statistics.holm(p_worse)
+    return tuple(
+        DimensionComparison(
+            name,
+            float(a[:, k].mean()),
+            float(b[:, k].mean()),
+            1 - float(a[:, k].mean() / b[:, k].mean()) if b[:, k].mean() > 0 else None,
+            statistics.reduction_interval(a[:, k], b[:, k], seed=seed, draws=2000),
+            statistics.sign_flip_p(b[:, k] - a[:, k], seed=seed),
+            p_worse[k],
+            adjusted[k],
+        )
+        for k, name in enumerate(DIMENSIONS)
+    )
+
+
+def accuracy(predictions: Table, labels: Table) -> dict[str, Any]:
+    """MSE, MAE, bias (prediction - label) and rank correlation, overall and by dimension; rows with NaN don't count.
+
+    Rank correlations are within a dimension; the overall one is their mean. All None without rows.
+    """
+    kept = ~np.isnan(predictions).any(axis=1)
+    error, truth, guess = (predictions - labels)[kept], labels[kept], predictions[kept]
+    if not len(error):
+        return {"n": 0, "mse": None, "mae": None, "bias": None, "rank_correlation": None, "dimensions": {}}
+    ranks = [statistics.rank_correlation(guess[:, k], truth[:, k]) for k in range(len(DIMENSIONS))]
+    known = [value for value in ranks if value is not None]
+    return {
+        "n": len(error),
+        "mse": float((error**2).mean()),
+        "mae": float(np.abs(error).mean()),
+        "bias": float(error.mean()),
+        "rank_correlation": float(np.mean(known)) if known else None,
+        "dimensions": {
+            name: {
+                "mse": float((error[:, k] ** 2).mean()),
+                "mae": float(np.abs(error[:, k]).mean()),
+                "bias": float(error[:, k].mean()),
+                "rank_correlation": ranks[k],
+                "mean": float(guess[:, k].mean()),
+                "advisor_mean": float(truth[:, k].mean()),
+            }
+            for k, name in enumerate(DIMENSIONS)
+        },
+    }
+
+
+def rivals(table: ScoreTable, training_mean: Mapping[str, float] | None) -> dict[str, dict[str, Any]]:
+    """What costs nothing and should be beaten: the mean of the training scores, always 8, and the base shifted.
+
+    The shift of a photograph is the base's mean error on all the others, by dimension. That shift is fitted on photographs
+    of the evaluation, which the candidate never saw, so this rival has an advantage.
+    """
+    shape = table.labels.shape
+    found = {"always_8": accuracy(np.full(shape, 8.0), table.labels)}
+    if training_mean:
+        constant = np.array([training_mean[name] for name in DIMENSIONS])
+        found["training_mean"] = accuracy(np.broadcast_to(constant, shape).copy(), table.labels)
+    if BASE in table.predictions:
+        base = table.predictions[BASE]
+        kept = table.readable(BASE)
+        if kept.sum() >= 3:
+            error = (table.labels - base)[kept]
+            shifted = np.full(shape, np.nan)
+            shifted[kept] = base[kept] + (error.sum(axis=0) - error) / (len(error) - 1)
+            found["base_shifted"] = accuracy(np.clip(shifted, 0, MAX_SCORE), table.labels)
+    return found
+
+
+def plain(value: Any) -> Any:
+    """A dataclass as plain values for JSON."""
+    return asdict(value)

@@ -1,0 +1,48 @@
+"""The real model behind `asking.Model`: a base of `mondrian_core.models` with adapters mounted on it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mondrian_core.evaluation.outcomes import Answer
+from mondrian_core.prompts import Voice, critique_messages
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from mondrian_core.models.base import Base
+
+
+class MlxModel:
+    """Answers with the base or an adapter; swapping is cheap, nothing is loaded twice."""
+
+    def __init__(self, base: Base, voice: Voice) -> None:
+        from mondrian_core.models import base as bases
+        from mondrian_core.models import generation
+        from mondrian_core.models.mounted import mount
+
+        self._base, self._generation = base, generation
+        self._mounted = mount(base)
+        self._messages = critique_messages(voice)
+        self.fingerprint = base.fingerprint
+        self.metal = "Metal" in bases.device_name()
+
+    def use(self, adapter: Path | None) -> None:
+        """Answer with this adapter from now on; None: as the base.
+
+        Raises:
+            BadAdapter: when it isn't sound for this base.
+        """
+        if self._mounted.folder != adapter:
+            self._mounted.use(adapter)
+
+    def answer(self, image: Image.Image, *, max_tokens: int, exact_tokens: int | None = None) -> Answer:
+        """A greedy, unconstrained answer."""
+        return self._generation.generate(
+            self._base, self._messages, image, max_tokens=max_tokens, exact_tokens=exact_tokens
+        )
+
+    def divergence(self, adapter: Path, image: Image.Image, text: str) -> float:
+        """Mean KL(base || adapter) in nats per token of `text`."""
+        return self._generation.mean_kl(self._base, self._mounted, adapter, self._messages, image, text)

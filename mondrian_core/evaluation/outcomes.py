@@ -1,0 +1,181 @@
+"""What came of asking one model about one photograph: valid, unparsable, or failed to run. Three different things.
+
+Everything measured goes line by line into `samples.jsonl`. An evaluation that was interrupted goes on at the next
+photograph, and metrics, gates and report can be made again from that file alone.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from mondrian_core.errors import translated
+from mondrian_core.rubric import Unparsable, read_lenient, read_strict
+
+BASE, CANDIDATE, CHAMPION = "base", "candidate", "champion"
+Status = Literal["valid", "unparsable", "failed"]
+
+
+class Answer(Protocol):
+    """What a model gives for one photograph; `models.generation.Generation` is one."""
+
+    @property
+    def text(self) -> str: ...
+    @property
+    def tokens(self) -> tuple[int, ...]: ...
+    @property
+    def finish_reason(self) -> str: ...
+    @property
+    def prompt_tokens(self) -> int: ...
+    @property
+    def image_tokens(self) -> int: ...
+    @property
+    def prefill_seconds(self) -> float: ...
+    @property
+    def decode_seconds(self) -> float: ...
+    @property
+    def expected_scores(self) -> Mapping[str, float]: ...
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One arm's answer to one photograph.
+
+    Attributes:
+        photograph: its lineage, or a name made from its pixels when it has no labels.
+        arm: base, candidate or champion.
+        status: "valid" is read strictly; "unparsable" is an answer that isn't; "failed" is no answer at all.
+        reason: why it is unparsable (`rubric.REASONS`), or the error that stopped it.
+        scores: as read (0-10), also from an answer that only the lenient reader accepts; empty when nobody can read it.
+        expected_scores: expected value over the score tokens, before any mask.
+        repairs: what the lenient reader had to mend.
+        kept: True when it came from an earlier evaluation of the same model, prompt and photograph.
+    """
+
+    photograph: str
+    arm: str
+    status: Status
+    reason: str | None = None
+    text: str = ""
+    tokens: tuple[int, ...] = ()
+    finish_reason: str = ""
+    prompt_tokens: int = 0
+    image_tokens: int = 0
+    prefill_seconds: float = 0.0
+    decode_seconds: float = 0.0
+    scores: Mapping[str, float] = field(default_factory=dict)
+    expected_scores: Mapping[str, float] = field(default_factory=dict)
+    repairs: tuple[str, ...] = ()
+    kept: bool = False
+
+    @property
+    def ran(self) -> bool:
+        """There is an answer, whatever it is worth."""
+        return self.status != "failed"
+
+    @property
+    def readable(self) -> bool:
+        """It carries eight scores, strictly or after mending."""
+        return bool(self.scores)
+
+    @property
+    def cut(self) -> bool:
+        """The limit ended it, not the model."""
+        return self.finish_reason == "length"
+
+    @property
+    def best_scores(self) -> Mapping[str, float]:
+        """Expected scores where the model gave all of them, else those it wrote; empty when unreadable."""
+        if not self.readable:
+            return {}
+        return {name: self.expected_scores.get(name, written) for name, written in self.scores.items()}
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Outcome:
+        """The outcome that `as_dict` wrote."""
+        tuples = {"tokens": tuple(values.get("tokens", ())), "repairs": tuple(values.get("repairs", ()))}
+        return cls(**{**values, **tuples})
+
+
+def judge_answer(photograph: str, arm: str, answer: Answer) -> Outcome:
+    """Read an answer strictly and leniently; one that was cut is never valid, even if it happens to parse."""
+    status: Status = "valid"
+    reason, scores, repairs = None, {}, ()
+    try:
+        scores = read_strict(answer.text).scores
+    except Unparsable as unparsable:
+        status, reason = "unparsable", unparsable.reason
+        try:
+            reading = read_lenient(answer.text)
+            scores, repairs = reading.critique.scores, reading.repairs
+        except Unparsable:
+            pass
+    if answer.finish_reason == "length":
+        status, reason = "unparsable", "cut"
+    return Outcome(
+        photograph, arm, status, reason, answer.text, tuple(answer.tokens), answer.finish_reason, answer.prompt_tokens,
+        answer.image_tokens, answer.prefill_seconds, answer.decode_seconds, scores, dict(answer.expected_scores), repairs,
+    )  # fmt: skip
+
+
+def failed(photograph: str, arm: str, error: BaseException) -> Outcome:
+    """The model gave no answer."""
+    return Outcome(photograph, arm, "failed", f"{type(error).__name__}: {error}"[:500])
+
+
+class Journal:
+    """`samples.jsonl`: one JSON object per line, each with a `kind`, flushed as it is written."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def records(self) -> Iterator[dict[str, Any]]:
+        """What is there; a last line that was torn by a crash is left out."""
+        if not self.path.exists():
+            return
+        with self.path.open(encoding="utf-8") as stream:
+            for line in stream:
+                try:
+                    record = json.loads(line)
+                except json.JSONDecodeError:
+                    continue
+                if line.endswith("\n") and isinstance(record, dict) and "kind" in record:
+                    yield record
+
+    def begin(self, identity: Mapping[str, Any]) -> bool:
+        """Go on with the file when it belongs to the same evaluation, else start it anew; True when it goes on."""
+        first = next(self.records(), None)
+        if first is not None and first["kind"] == "identity" and first["values"] == dict(identity):
+            self._mend()
+            return True
+        with translated(self.path):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self.path.write_text("", encoding="utf-8")
+        self.append("identity", {"values": dict(identity)})
+        return False
+
+    def _mend(self) -> None:
+        """Cut a torn last line off, so that the next one starts on a line of its own."""
+        content = self.path.read_bytes()
+        if not content.endswith(b"\n"):
+            with self.path.open("rb+") as stream:
+                stream.truncate(content.rfind(b"\n") + 1)
+
+    def append(self, kind: str, record: Mapping[str, Any]) -> None:
+        """Write one line and flush it.
+
+        Raises:
+            DiskFull: when there is no room; what was written before stays readable.
+        """
+        with translated(self.path), self.path.open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps({"kind": kind, **record}) + "\n")
+            stream.flush()
+            os.fsync(stream.fileno())

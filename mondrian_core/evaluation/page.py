@@ -1,0 +1,176 @@
+"""The report as one standalone HTML file: no script, no address outside it, everything that a model wrote escaped."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup, escape
+
+from mondrian_core.evaluation import plots
+from mondrian_core.evaluation.gates import FAIL, INCONCLUSIVE, PASS
+from mondrian_core.evaluation.metrics import score_table
+from mondrian_core.evaluation.outcomes import BASE, CANDIDATE, CHAMPION, Outcome
+from mondrian_core.evaluation.report import MEANING, Report, interval, number
+from mondrian_core.files import write_atomic
+from mondrian_core.rubric import DIMENSIONS, TITLES, Unparsable, read_lenient
+
+SIDE_BY_SIDE = 6
+WORST = 8
+UNREADABLE = 12
+_WORD = {PASS: "Pass", FAIL: "Fail", INCONCLUSIVE: "Inconclusive"}
+_RIVALS = {"training_mean": "always the mean of the training scores", "always_8": "always 8",
+           "base_shifted": "base, shifted to the advisor's mean", "candidate_shuffled": "candidate, photographs exchanged"}  # fmt: skip
+
+
+def write_page(
+    report: Report, labels: Mapping[str, Mapping[str, Any]], outcomes: Sequence[Outcome], path: Path
+) -> None:
+    """Write report.html."""
+    write_atomic(path, page(report, labels, outcomes))
+
+
+def page(report: Report, labels: Mapping[str, Mapping[str, Any]], outcomes: Sequence[Outcome]) -> str:
+    """The HTML; `labels` and `outcomes` as in `Samples`."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent / "templates"), autoescape=True, undefined=StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    environment.filters.update(number=number, interval=interval)
+    comparison = report.metrics.get("against_base")
+    by_key = {(outcome.arm, outcome.photograph): outcome for outcome in outcomes}
+    order = _by_change(report.metrics["per_photograph"])
+    return environment.get_template("report.html").render(
+        report=report,
+        word=_WORD,
+        meaning=MEANING[report.verdict],
+        titles=TITLES,
+        forest=Markup(plots.forest(comparison["dimensions"], comparison)) if comparison else "",
+        radar=Markup(plots.radar(_means(report))) if _means(report) else "",
+        scatter=Markup(plots.scatter(_points(labels, outcomes))) if labels else "",
+        arms=report.metrics["arms"],
+        rivals=[(_RIVALS[name], found) for name, found in report.metrics["rivals"].items() if found["mse"] is not None],
+        cards=[_card(name, why, labels[name], by_key) for name, why in _chosen(order) if name in labels],
+        worst=_worst(report.metrics["per_photograph"], labels, by_key),
+        unreadable=[outcome for outcome in outcomes if outcome.status != "valid"][:UNREADABLE],
+        unreadable_total=sum(outcome.status != "valid" for outcome in outcomes),
+    )  # fmt: skip
+
+
+def _means(report: Report) -> dict[str, dict[str, float]]:
+    arms, means = report.metrics["arms"], {}
+    for arm in (BASE, CANDIDATE):
+        dimensions = arms.get(arm, {}).get("scores", {}).get("dimensions")
+        if dimensions:
+            means[arm] = {name: dimensions[name]["mean"] for name in DIMENSIONS}
+            means["advisor"] = {name: dimensions[name]["advisor_mean"] for name in DIMENSIONS}
+    return means
+
+
+def _points(
+    labels: Mapping[str, Mapping[str, Any]], outcomes: Sequence[Outcome]
+) -> dict[str, list[tuple[float, float]]]:
+    table = score_table({name: record["scores"] for name, record in labels.items()}, outcomes)
+    found = {}
+    for arm in (BASE, CANDIDATE):
+        if arm in table.predictions:
+            kept = table.readable(arm)
+            found[arm] = list(
+                zip(table.predictions[arm][kept].ravel().tolist(), table.labels[kept].ravel().tolist(), strict=True)
+            )
+    return found
+
+
+def _by_change(rows: Sequence[Mapping[str, Any]]) -> list[tuple[float, str]]:
+    """(candidate's error - base's, photograph), most improved first; only where both are known."""
+    known = [(row[CANDIDATE] - row[BASE], row["photograph"]) for row in rows
+             if row.get(CANDIDATE) is not None and row.get(BASE) is not None]  # fmt: skip
+    return sorted(known)
+
+
+def _chosen(order: Sequence[tuple[float, str]]) -> list[tuple[str, str]]:
+    """Photographs to show: the most worsened first, then most improved, then from the middle."""
+    if not order:
+        return []
+    names = [name for _, name in order]
+    middle = names[len(names) // 2 :][:2]
+    wanted = [(names[-1], "most worsened" if order[-1][0] > 0 else "least improved"), (names[0], "most improved")]
+    wanted += [(name, "typical") for name in middle] + [(name, "among the worse") for name in names[-3:-1]]
+    first: dict[str, str] = {}
+    for name, why in wanted:
+        first.setdefault(name, why)
+    return list(first.items())[:SIDE_BY_SIDE]
+
+
+def _card(name: str, why: str, label: Mapping[str, Any], outcomes: Mapping[tuple[str, str], Outcome]) -> dict[str, Any]:
+    """One photograph with every voice on each dimension."""
+    arms = [arm for arm in (BASE, CHAMPION, CANDIDATE) if (arm, name) in outcomes]
+    comments = {arm: _comments(outcomes[arm, name].text) for arm in arms}
+    advisor = _comments(label.get("critique") or "")
+    rows = []
+    for dimension in DIMENSIONS:
+        truth = label["scores"][dimension]
+        cells = []
+        for arm in arms:
+            said = comments[arm].get(dimension, "")
+            shown = marked(comments.get(BASE, {}).get(dimension, ""), said) if arm == CANDIDATE else escape(said)
+            score = outcomes[arm, name].best_scores.get(dimension)
+            cells.append(
+                {"arm": arm, "score": score, "away": None if score is None else score - truth, "comment": shown}
+            )
+        rows.append({"title": TITLES[dimension], "advisor": truth, "said": advisor.get(dimension, ""), "cells": cells})
+    return {
+        "name": name,
+        "why": why,
+        "picture": label.get("picture"),
+        "arms": arms,
+        "rows": rows,
+        "has_critique": bool(advisor),
+    }
+
+
+def _comments(text: str) -> dict[str, str]:
+    try:
+        assessments = read_lenient(text).critique.assessments
+    except Unparsable:
+        return {}
+    return {name: assessment.comment for name, assessment in assessments.items()}
+
+
+def marked(before: str, after: str) -> Markup:
+    """`after` with the words that differ from `before` marked; both are escaped."""
+    if not before:
+        return escape(after)
+    old, new = before.split(), after.split()
+    parts: list[Markup] = []
+    for kind, a, b, c, d in difflib.SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
+        gone, come = escape(" ".join(old[a:b])), escape(" ".join(new[c:d]))
+        if kind == "equal":
+            parts.append(come)
+            continue
+        if gone:
+            parts.append(Markup("<del>{}</del>").format(gone))
+        if come:
+            parts.append(Markup("<ins>{}</ins>").format(come))
+    return Markup(" ").join(parts)
+
+
+def _worst(rows: Sequence[Mapping[str, Any]], labels: Mapping[str, Mapping[str, Any]],
+           outcomes: Mapping[tuple[str, str], Outcome]) -> list[dict[str, Any]]:  # fmt: skip
+    """Photographs on which the candidate is furthest from the advisor, unreadable ones first."""
+    known = [row for row in rows if (CANDIDATE, row["photograph"]) in outcomes]
+    known.sort(key=lambda row: -(row[CANDIDATE] if row.get(CANDIDATE) is not None else 1e9))
+    found = []
+    for row in known[:WORST]:
+        label, outcome = labels[row["photograph"]], outcomes[CANDIDATE, row["photograph"]]
+        scores = outcome.best_scores
+        off = sorted(DIMENSIONS, key=lambda name: -abs(scores[name] - label["scores"][name])) if scores else []
+        told = [f"{TITLES[name]} {scores[name]:.1f} for {label['scores'][name]:g}" for name in off[:3]]
+        found.append(
+            {**row, "picture": label.get("picture"), "told": "; ".join(told) or f"unreadable: {outcome.reason}"}
+        )
+    return found

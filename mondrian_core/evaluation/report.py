@@ -1,0 +1,96 @@
+"""The report as a value: verdict, gates and numbers; as JSON, and as Markdown for a Prefect artifact."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mondrian_core.evaluation.gates import FAIL, INCONCLUSIVE, PASS, GateResult, Verdict
+from mondrian_core.files import read_json, write_json
+
+FORMAT = 1
+MEANING: Mapping[str, str] = {
+    PASS: "every gate passed; the candidate may go live",
+    FAIL: "a gate failed; the candidate must not go live",
+    INCONCLUSIVE: "nothing failed, but not every gate is sure; a person decides",
+}
+
+
+@dataclass(frozen=True)
+class Report:
+    """What an evaluation found.
+
+    Attributes:
+        verdict: of all gates together.
+        gates: in the order of PRODUCT.
+        metrics: the numbers behind them, plain values (see summary.py).
+        about: what was evaluated: advisor, split, digests of base, candidate, champion and prompt.
+        next_steps: what to do now, a sentence each.
+    """
+
+    verdict: Verdict
+    gates: tuple[GateResult, ...]
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+    about: Mapping[str, Any] = field(default_factory=dict)
+    next_steps: tuple[str, ...] = ()
+
+    def gate(self, name: str) -> GateResult:
+        """The gate of that name; KeyError when there is none."""
+        return {gate.name: gate for gate in self.gates}[name]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values; infinite bounds are None."""
+        return {
+            "format": FORMAT,
+            "verdict": self.verdict,
+            "meaning": MEANING[self.verdict],
+            "gates": [gate.as_dict() for gate in self.gates],
+            "next_steps": list(self.next_steps),
+            "about": dict(self.about),
+            "metrics": dict(self.metrics),
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Report:
+        """The report that `as_dict` wrote."""
+        gates = tuple(GateResult.from_dict(gate) for gate in values["gates"])
+        return cls(values["verdict"], gates, values["metrics"], values["about"], tuple(values["next_steps"]))
+
+    def save(self, path: Path) -> None:
+        """Write comparison_report.json."""
+        write_json(path, self.as_dict())
+
+    @classmethod
+    def load(cls, path: Path) -> Report:
+        """Read comparison_report.json."""
+        return cls.from_dict(read_json(path))
+
+    def markdown(self) -> str:
+        """Verdict, gate table and next steps."""
+        lines = [f"## {self.verdict}: {MEANING[self.verdict]}", "",
+                 "| gate | verdict | observed | threshold | n | interval | in words |", "|---|---|---|---|---|---|---|"]  # fmt: skip
+        for gate in self.gates:
+            cells = (gate.name, gate.verdict, number(gate.observed), number(gate.threshold), str(gate.n),
+                     interval(gate.interval), gate.sentence)  # fmt: skip
+            lines.append(f"| {' | '.join(_cell(cell) for cell in cells)} |")
+        if self.next_steps:
+            lines += ["", "**Next**", "", *(f"- {step}" for step in self.next_steps)]
+        return "\n".join(lines) + "\n"
+
+
+def number(value: float | None) -> str:
+    """Three significant digits; "" for None."""
+    return "" if value is None else f"{value:.3g}"
+
+
+def interval(value: tuple[float | None, float | None] | None) -> str:
+    """ "0.1 to 0.4", with "..." for an open side; "" for None."""
+    if value is None or value == (None, None):
+        return ""
+    return f"{number(value[0]) or '...'} to {number(value[1]) or '...'}"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")

@@ -1,0 +1,86 @@
+"""A small world: an advisor, photographs with and without labels, adapters as folders."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mondrian_core.evaluation import Labelled, Report, evaluate_model
+from mondrian_core.prompts import Voice
+from mondrian_core.recipes import Recipe, recipe_of
+from mondrian_core.rubric import DIMENSIONS
+
+VOICE = Voice("ansel", "Ansel Adams")
+
+
+def _load() -> ModuleType:
+    specification = importlib.util.spec_from_file_location(
+        "evaluation_stand_in", Path(__file__).with_name("stand_in.py")
+    )
+    assert specification and specification.loader
+    module = importlib.util.module_from_spec(specification)
+    sys.modules[specification.name] = module
+    specification.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def stand_in() -> ModuleType:
+    """tests/evaluation/stand_in.py"""
+    return sys.modules.get("evaluation_stand_in") or _load()
+
+
+@pytest.fixture
+def recipe() -> Recipe:
+    """The defaults."""
+    return recipe_of({})
+
+
+@pytest.fixture
+def labelled(stand_in: ModuleType) -> list[Labelled]:
+    """Twenty photographs with the advisor's scores."""
+    return make_labelled(stand_in, 20)
+
+
+def make_labelled(stand_in: ModuleType, count: int, seed: int = 5) -> list[Labelled]:
+    rng = np.random.default_rng(seed)
+    found = []
+    for number in range(count):
+        scores = {name: float(rng.integers(1, 10)) for name in DIMENSIONS}
+        critique = stand_in.text_of(np.array([scores[name] for name in DIMENSIONS]), "Austere")
+        found.append(Labelled(f"photo-{number:02d}", stand_in.photograph(scores, number), scores, critique))
+    return found
+
+
+def adapter(folder: Path, name: str) -> Path:
+    """A folder that stands for an adapter; its bytes make it another candidate than one of another name."""
+    path = folder / name
+    path.mkdir(exist_ok=True)
+    (path / "adapters.safetensors").write_bytes(name.encode())
+    return path
+
+
+@pytest.fixture
+def run(tmp_path: Path, stand_in: ModuleType, recipe: Recipe, labelled: list[Labelled]) -> Callable[..., Report]:
+    """Evaluate a stand-in; what isn't given is sound."""
+
+    def evaluate(model: Any, photographs: list[Labelled] | None = None, out: str = "run", **options: Any) -> Report:
+        given = labelled if photographs is None else photographs
+        rng = np.random.default_rng(9)
+        more = [
+            stand_in.photograph({name: float(rng.integers(1, 10)) for name in DIMENSIONS}, 100 + k) for k in range(60)
+        ]
+        champion = options.pop("champion", None)
+        settings = {"training_lineages": {"other"}, "training_scores": [entry.scores for entry in given]} | options
+        return evaluate_model(model, adapter(tmp_path, "candidate"), given, settings.pop("unlabelled", more), VOICE,
+                              settings.pop("recipe", recipe), tmp_path / out,
+                              champion=adapter(tmp_path, champion) if champion else None, **settings)  # fmt: skip
+
+    return evaluate

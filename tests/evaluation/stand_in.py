@@ -1,0 +1,101 @@
+"""A model of plain arithmetic behind the same protocol as the real one, with faults that can be planted.
+
+A stand-in photograph carries its truth in its pixels (row of eight grey squares), so an answer that depends on the
+photograph has to read it, as a real one would.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from mondrian_core.rubric import DIMENSIONS, canonical, make_critique
+
+
+def photograph(scores: Mapping[str, float], number: int = 0) -> Image.Image:
+    """A picture whose pixels hold the eight scores (0-10) and a number that makes it unique."""
+    values = [round(scores[name] * 20) for name in DIMENSIONS] + [number % 256, number // 256]
+    return Image.fromarray(np.array([values] * 4, dtype=np.uint8)).convert("RGB")
+
+
+def truth_of(image: Image.Image) -> np.ndarray:
+    """The eight scores a picture holds."""
+    return np.asarray(image.convert("L"), dtype=np.float64)[0, : len(DIMENSIONS)] / 20
+
+
+def text_of(scores: np.ndarray, word: str = "Calm") -> str:
+    """A canonical answer."""
+    whole = [int(round(float(np.clip(score, 0, 10)))) for score in scores]
+    comments = {name: f"{word} light on the ridge, {value}." for name, value in zip(DIMENSIONS, whole, strict=True)}
+    return canonical(make_critique(dict(zip(DIMENSIONS, whole, strict=True)), comments))
+
+
+@dataclass(frozen=True)
+class Said:
+    """Stands for `models.generation.Generation`."""
+
+    text: str
+    tokens: tuple[int, ...] = tuple(range(40))
+    finish_reason: str = "stop"
+    prompt_tokens: int = 100
+    image_tokens: int = 64
+    prefill_seconds: float = 0.05
+    decode_seconds: float = 0.1
+    expected_scores: Mapping[str, float] = field(default_factory=dict)
+
+
+Critic = Callable[[np.ndarray, np.random.Generator], np.ndarray]
+
+
+def noisy(spread: float, shift: float = 0.0) -> Critic:
+    """A critic that sees the truth with an error of this spread (points) and this bias."""
+    return lambda truth, rng: truth + shift + rng.normal(0, spread, len(truth))
+
+
+def always(score: float) -> Critic:
+    """A critic that says the same of everything."""
+    return lambda truth, rng: np.full(len(truth), score)
+
+
+@dataclass
+class StandIn:
+    """A model whose base and adapters are critics; an adapter is known by the name of its folder."""
+
+    critics: dict[str, Critic]
+    fingerprint: str = "stand-in"
+    metal: bool = False
+    nats: float = 0.2
+    slow: dict[str, float] = field(default_factory=dict)
+    cut: frozenset[str] = frozenset()
+    broken: Callable[[str, int], BaseException | None] = lambda arm, number: None
+    asked: list[tuple[str, int]] = field(default_factory=list)
+    timed: int = 0
+    arm: str = "base"
+
+    def use(self, adapter: Path | None) -> None:
+        self.arm = adapter.name if adapter else "base"
+
+    def answer(self, image: Image.Image, *, max_tokens: int, exact_tokens: int | None = None) -> Said:
+        number = int(np.asarray(image.convert("L"))[0, 8])
+        if exact_tokens:
+            self.timed += 1
+            noise = 1 + 0.01 * np.sin(self.timed * 12.9898)
+            return Said("", decode_seconds=0.1 * self.slow.get(self.arm, 1.0) * noise,
+                        prefill_seconds=0.05 * self.slow.get(self.arm, 1.0) * noise)  # fmt: skip
+        self.asked.append((self.arm, number))
+        error = self.broken(self.arm, number)
+        if error is not None:
+            raise error
+        rng = np.random.default_rng([number, sum(map(ord, self.arm))])
+        scores = np.clip(self.critics[self.arm](truth_of(image), rng), 0, 10)
+        text = text_of(scores, "Calm" if self.arm == "base" else "Stern")
+        if self.arm in self.cut:
+            return Said(text[: len(text) // 2], finish_reason="length")
+        return Said(text, expected_scores=dict(zip(DIMENSIONS, map(float, scores), strict=True)))
+
+    def divergence(self, adapter: Path, image: Image.Image, text: str) -> float:
+        return self.nats

@@ -1,0 +1,144 @@
+"""The statistics against scipy, published tables and simulation."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from mondrian_core.evaluation import statistics
+
+
+@pytest.mark.parametrize(("k", "n"), [(59, 59), (92, 93), (122, 124), (150, 153)])
+def test_published_sizes_for_95_percent(k: int, n: int) -> None:
+    assert statistics.rate_lower(k, n) >= 0.95
+    assert statistics.rate_lower(k, n - 1 if k < n else n) >= 0.95
+    assert statistics.rate_lower(k - 1, n) < 0.95
+
+
+@pytest.mark.parametrize(("k", "n"), [(0, 7), (1, 7), (6, 7), (7, 7), (56, 60), (118, 120)])
+def test_bounds_are_clopper_and_pearsons(k: int, n: int) -> None:
+    test = stats.binomtest(k, n, alternative="greater").proportion_ci(0.95, "exact")
+    assert statistics.rate_lower(k, n) == pytest.approx(test.low)
+    test = stats.binomtest(k, n, alternative="less").proportion_ci(0.95, "exact")
+    assert statistics.rate_upper(k, n) == pytest.approx(test.high)
+
+
+def test_no_data_is_not_zero_nor_one() -> None:
+    assert (statistics.rate_lower(0, 0), statistics.rate_upper(0, 0)) == (0.0, 1.0)
+
+
+@pytest.mark.parametrize(("rate", "needed"), [(0.90, 29), (0.95, 59)])
+def test_perfect_runs(rate: float, needed: int) -> None:
+    assert statistics.perfect_run_needed(rate) == needed
+    assert statistics.rate_lower(needed, needed) >= rate > statistics.rate_lower(needed - 1, needed - 1)
+
+
+@pytest.mark.parametrize("n", [4, 9, 16])
+def test_exact_sign_flips_are_scipys(n: int) -> None:
+    values = np.random.default_rng(n).normal(0.4, 1, n)
+    exact = stats.permutation_test(
+        (values,), np.mean, permutation_type="samples", alternative="greater", n_resamples=np.inf
+    )
+    assert statistics.sign_flip_p(values) == pytest.approx(exact.pvalue)
+
+
+def test_drawn_sign_flips_come_close_to_the_exact_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = np.random.default_rng(1).normal(0.3, 1, 15)
+    exact = statistics.sign_flip_p(values)
+    monkeypatch.setattr(statistics, "EXACT_SIGNS", 3)
+    drawn = statistics.sign_flip_p(values, seed=3)
+    assert drawn == statistics.sign_flip_p(values, seed=3)
+    assert drawn == pytest.approx(exact, abs=4 * math.sqrt(exact * (1 - exact) / statistics.DRAWS))
+
+
+def test_nothing_and_nothing_but_zeros_show_nothing() -> None:
+    assert statistics.sign_flip_p([]) == statistics.sign_flip_p([0.0] * 30) == 1.0
+
+
+def test_all_better_reaches_the_smallest_p() -> None:
+    assert statistics.sign_flip_p([1.0, 2.0, 3.0, 0.5, 1.5]) == statistics.smallest_p(5) == 1 / 32
+
+
+@pytest.mark.parametrize("n", [5, 9, 12, 25, 48])
+@pytest.mark.parametrize("alpha", [0.05, 0.05 / 3])
+def test_median_bounds_hold_what_they_promise(n: int, alpha: float) -> None:
+    """The order statistic that is taken covers the median with at least 1 - alpha, and the next one inside doesn't."""
+    low, high = statistics.median_bounds(np.arange(n), alpha)
+    if math.isinf(high):
+        assert stats.binom.cdf(0, n, 0.5) > alpha
+        return
+    k = round(low)
+    assert (low, high) == (k, n - 1 - k)
+    assert stats.binom.cdf(k, n, 0.5) <= alpha < stats.binom.cdf(k + 1, n, 0.5)
+
+
+def test_bca_interval_is_scipys() -> None:
+    rng = np.random.default_rng(4)
+    theirs = rng.gamma(2, 1, 25)
+    ours = theirs * rng.uniform(0.4, 1.1, 25)
+
+    def reduction(a: np.ndarray, b: np.ndarray, axis: int = -1) -> np.ndarray:
+        return 1 - a.mean(axis=axis) / b.mean(axis=axis)
+
+    other = stats.bootstrap((ours, theirs), reduction, paired=True, vectorized=True, n_resamples=9999, rng=rng)
+    mine = statistics.reduction_interval(ours, theirs, draws=9999)
+    assert mine == pytest.approx((other.confidence_interval.low, other.confidence_interval.high), abs=0.02)
+
+
+def test_interval_of_equal_arms_is_a_point_at_zero() -> None:
+    errors = np.random.default_rng(0).gamma(2, 1, 20)
+    assert statistics.reduction_interval(errors, errors) == pytest.approx((0.0, 0.0))
+
+
+def test_interval_needs_data() -> None:
+    assert statistics.reduction_interval([1.0, 2.0], [2.0, 3.0]) is None
+    assert statistics.reduction_interval([0.0] * 9, [0.0] * 9) is None
+
+
+def test_holm_is_the_textbook_example() -> None:
+    assert statistics.holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+
+
+def test_pairing_sees_a_link_and_nothing_where_there_is_none() -> None:
+    rng = np.random.default_rng(2)
+    truth = rng.normal(0, 1, (15, 8))
+    linked = ((truth[None] + rng.normal(0, 0.8, truth.shape)[None] - truth[:, None]) ** 2).mean(axis=2)
+    assert statistics.pairing_p(linked) < 0.001
+    assert statistics.pairing_p(np.ones((15, 15))) == 1.0
+    assert statistics.pairing_p(np.where(np.eye(4), 0.0, 1.0)) == pytest.approx(1 / 24)
+
+
+def test_pairing_keeps_its_level() -> None:
+    rng = np.random.default_rng(3)
+    hits = 0
+    for _ in range(200):
+        truth, guess = rng.normal(0, 1, (10, 8)), rng.normal(0, 1, (10, 8))
+        table = ((guess[None] - truth[:, None]) ** 2).mean(axis=2)
+        hits += statistics.pairing_p(table, draws=400) <= 0.05
+    assert hits <= stats.binom.ppf(0.999, 200, 0.05)
+
+
+def test_detectable_effect_is_detected_in_four_of_five_runs() -> None:
+    rng = np.random.default_rng(6)
+    n, scale = 40, 2.0
+    pilot = rng.normal(0, 1, 4000)
+    effect = statistics.minimum_detectable(pilot[:n] / pilot[:n].std(ddof=1), scale)
+    assert effect is not None
+    found = sum(statistics.sign_flip_p(rng.normal(effect * scale, 1, n), draws=500) <= 0.05 for _ in range(300))
+    assert 0.72 <= found / 300 <= 0.88
+
+
+@pytest.mark.parametrize("ties", [False, True])
+def test_rank_correlation_is_scipys(ties: bool) -> None:
+    rng = np.random.default_rng(8)
+    first, second = rng.normal(size=30), rng.normal(size=30)
+    if ties:
+        first, second = np.round(first), np.round(second)
+    assert statistics.rank_correlation(first, second) == pytest.approx(stats.spearmanr(first, second).statistic)
+
+
+def test_rank_correlation_of_a_constant_is_unknown() -> None:
+    assert statistics.rank_correlation([8.0] * 9, range(9)) is None
