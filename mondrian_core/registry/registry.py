@@ -20,8 +20,8 @@ from mondrian_core.errors import (
     NothingToDo,
 )
 from mondrian_core.events import Noticed
-from mondrian_core.files import read_json, sync_folder
-from mondrian_core.registry import archive, history, intake, retention, soundness
+from mondrian_core.files import read_json, sha256_of, sync_folder
+from mondrian_core.registry import archive, history, intake, older, retention, soundness
 from mondrian_core.registry.ledger import INCOMING, REMOVED, Ledger, Snapshot, first_state
 from mondrian_core.registry.reading import Reading
 from mondrian_core.registry.version import MANIFEST, VERSION_NAME, State, Version, version_folders, version_name
@@ -202,7 +202,10 @@ class Registry(Reading):
         """Take in a folder (also of an older layout, or PEFT's) or an archive as a new candidate.
 
         What its manifest says of its making is kept; gates passed elsewhere are not, they stay under "imported_from".
+        The older project's `model_config.json` as source means the adapter it names as active, once.
         """
+        if Path(source).name == older.CONFIG_FILE:
+            return self._take_over(advisor, Path(source), actor, reason)
         with archive.opened(Path(source)) as folder:
             if found := intake.manifest_problems(folder):
                 raise BadAdapter(f"{source} is damaged: {'; '.join(found)}.", "Fetch it again; nothing was taken in.")
@@ -229,6 +232,19 @@ class Registry(Reading):
                                        forced=force)  # fmt: skip
                 shutil.rmtree(hidden)
         return list(names)
+
+    def _take_over(self, advisor: str, config: Path, actor: str, reason: str) -> Version:
+        chosen = older.active_adapter(config)
+        mark = {"source": config.name, "sha256": sha256_of(config), "active_model": chosen.name}
+        for version in self.versions(advisor):
+            if version.manifest.get("imported_from") == mark:
+                raise NothingToDo(f"{config} was taken over as {version.version} already.", "Promote that version.")
+        facts = {"imported_from": mark, "base": {"name": chosen.base, "fingerprint": None}}
+        why = reason or f"{config.name} named '{chosen.name}' as active; it becomes champion when it passes the gates"
+        version = self.register(advisor, chosen.adapter, facts, actor=actor, reason=f"{why}. {chosen.notice}".strip())
+        if chosen.notice:
+            self._listen(Noticed("registry", f"{version.version}: {chosen.notice}"))
+        return version
 
     # --- steps of the writers -----------------------------------------------------------------------------------------
 
