@@ -7,13 +7,16 @@ carries its salt), so that a rollback, or any other promotion, ends it in the sa
 from __future__ import annotations
 
 import secrets
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 
 from mondrian_core.errors import BadInput, ChampionChanged, NothingToDo
 from mondrian_core.files import read_json, write_json
 from mondrian_core.registry import Registry
-from mondrian_core.rollout.decide import after
+from mondrian_core.rollout.decide import after, decide_rollout
+from mondrian_core.rollout.observe import observe, requests_of
 from mondrian_core.rollout.plan import Advance, Decision, Hold, Plan, RollBack, Rollout
+from mondrian_core.store import Job
 
 FILE = "rollout.json"
 
@@ -101,3 +104,18 @@ def carry_out(registry: Registry, rollout: Rollout, decision: Decision, *, actor
         detail = {"rollout": rollout.salt, "share": changed.share, "evidence": dict(decision.evidence)}
         registry.record_rollout(rollout.advisor, rollout.version, actor=actor, reason=decision.sentence, detail=detail)
     return changed
+
+
+def look(registry: Registry, advisor: str, jobs: Iterable[Job], *, actor: str,
+         now: datetime | None = None) -> tuple[Rollout, Decision]:  # fmt: skip
+    """What `rollout/advance` does: count the advisor's jobs (oldest first), decide, and carry it out.
+
+    Raises:
+        NothingToDo: no rollout is in force, or another scheduler was first.
+        ChampionChanged: somebody promoted or rolled back meanwhile.
+    """
+    rollout, moment = active(registry, advisor), now or datetime.now(UTC)
+    if rollout is None:
+        raise NothingToDo(f"No rollout of '{advisor}' is in force.", "Its champion answers everything.")
+    decision = decide_rollout(rollout, observe(requests_of(jobs, rollout), rollout), moment)
+    return carry_out(registry, rollout, decision, actor=actor, now=moment), decision

@@ -17,6 +17,7 @@ from mondrian_core.rollout import (
     RollBack,
     active,
     carry_out,
+    look,
     observe,
     recorded,
     requests_of,
@@ -162,3 +163,32 @@ def test_pairs_and_collapse_are_counted(registry: Registry) -> None:
     shadow = [Request("p", 0.0, True, failed=True, shadow=True), Request("p", 0.0, False, shadow=True),
               Request("q", 0.0, True, shadow=True)]  # fmt: skip
     assert observe(shadow, rollout).shadow == Pairs(worse=1)
+
+
+def test_looking_counts_decides_and_acts(registry: Registry) -> None:
+    with pytest.raises(NothingToDo):
+        look(registry, "ansel", [], actor="flow:advance", now=NOW)
+    begin(registry)
+    rollout = active(registry, "ansel")
+    assert rollout is not None
+
+    def jobs(failed: int) -> list[Job]:
+        made = []
+        for number in range(1200):
+            ours = number % 20 == 0
+            mark = {"salt": rollout.salt, "share": 0.05, "candidate": ours}
+            bad = ours and number < 20 * failed
+            made.append(Job(str(number), "x.jpg", "ansel", "failed" if bad else "completed", requested_mode="lora",
+                            mode="lora", adapter_version="v0002" if ours else "v0001",
+                            answer=answer(number % 9), photograph_sha256=str(number),
+                            details={"rollout": mark}))  # fmt: skip
+        return made
+
+    later = NOW + timedelta(hours=7)
+    state, decision = look(registry, "ansel", jobs(0), actor="flow:advance", now=later)
+    assert isinstance(decision, Advance) and state.share == 0.10
+    state, decision = look(registry, "ansel", jobs(0), actor="flow:advance", now=later)
+    assert isinstance(decision, Hold) and state.share == 0.10
+    state, decision = look(registry, "ansel", jobs(3), actor="flow:advance", now=later)
+    assert isinstance(decision, RollBack) and registry.current("ansel") == "v0001"
+    assert registry.history("ansel")[-1].actor == "flow:advance"
