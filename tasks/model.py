@@ -39,6 +39,6 @@ def evaluate(context_file: Path) -> EvaluateSummary:
     context = Context.load(context_file)
     run_on_accelerator("evaluate", context_file, timeout=EVALUATE_SECONDS, listen=Progress("evaluate", context.advisor))
     summary = summary_of(context, "evaluate", EvaluateSummary)
-    pictures = sorted(str(path) for path in Path(summary.report).parent.glob("evaluation*.png"))
+    pictures = [str(path) for path in Path(summary.report).parent.glob("evaluation*.png")]
     leave_page(artifact_key("gates", context.advisor), pages.judged(summary, pictures), f"Gates: {summary.verdict}")
     return summary

@@ -65,34 +65,41 @@ def log_events() -> Listener:
 
 
 class Progress:
-    """Events as log lines and as a progress bar that the UI, and `make demo`, follow."""
+    """Events as log lines and as one progress bar per stage, which the UI and `make demo` follow.
+
+    A stage may have steps that count for themselves ("encode" before "train"); the bar begins anew with each.
+    """
 
     def __init__(self, stage: str, advisor: str) -> None:
-        self.logger, self.lines = get_run_logger(), log_events()
+        self.stage, self.logger, self.lines = stage, get_run_logger(), log_events()
         self.key = artifact_key("progress", stage, advisor)
         self.artifact: UUID | None = None
-        self.updated, self.step = 0.0, 0
+        self.updated, self.counted, self.tenths = 0.0, "", 0
 
     def __call__(self, event: Event) -> None:
         """Listen."""
         if isinstance(event, Advanced):
             self._advance(event)
-        elif isinstance(event, Finished):
-            self._show(100.0, f"{event.stage}: done")
+        elif isinstance(event, Finished) and event.stage == self.stage:
+            self._show(100.0, "done")
         else:
             self.lines(event)
 
     def _advance(self, event: Advanced) -> None:
+        if event.stage != self.counted:
+            self.counted, self.tenths, self.updated = event.stage, 0, 0.0
         percent = min(100.0, 100.0 * event.done / event.total) if event.total else 0.0
+        step = "" if event.stage == self.stage else f"{event.stage} "
+        text = f"{step}{event.done} of {event.total or '?'} {event.detail}".strip()
         if time.monotonic() - self.updated >= UPDATE_SECONDS:
-            self._show(percent, f"{event.stage}: {event.detail or f'{event.done} of {event.total}'}")
-        if event.total and percent // STEP > self.step:
-            self.step = int(percent // STEP)
-            self.logger.info("%s: %d of %d (%.0f %%) %s", event.stage, event.done, event.total, percent, event.detail)
+            self._show(percent, text)
+        if percent // STEP > self.tenths:
+            self.tenths = int(percent // STEP)
+            self.logger.info("%s: %s (%.0f %%)", self.stage, text, percent)
 
     def _show(self, percent: float, text: str) -> None:
         """Draw the bar; a server that is away for a moment must not stop the work."""
-        self.updated = time.monotonic()
+        self.updated, text = time.monotonic(), f"{self.stage}: {text}"
         try:
             if self.artifact is None:
                 made = create_progress_artifact(progress=percent, key=self.key, description=text)

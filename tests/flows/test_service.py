@@ -1,0 +1,78 @@
+"""serve/local: the service outlives the run, is left alone when it is well, and replaced when it is not."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from deployments import watching
+from deployments.bootstrap import Running
+from mondrian_core.data.sample import make_workspace
+from mondrian_core.settings import Settings
+from tasks.service import Wanted, healthy, recorded, stop_service
+
+pytestmark = [pytest.mark.flow, pytest.mark.mini, pytest.mark.timeout(400)]
+
+
+@pytest.fixture
+def served(tmp_path: Path, settings: Settings) -> Iterator[Settings]:
+    make_workspace(tmp_path / "workspace", sample=False)
+    place = settings.model_copy(update={"workspace": tmp_path / "workspace"})
+    yield place
+    stop_service(place)
+
+
+@contextmanager
+def prefect_here(machine: Running) -> Iterator[None]:
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    with temporary_settings({PREFECT_API_URL: machine.place.api}):
+        yield
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def test_started_by_a_run_left_alone_and_replaced(machine: Running, served: Settings) -> None:
+    from flows.serve import serve
+
+    port = free_port()
+    given = {"port": port, "workspace": str(served.root), "base_model": "mini"}
+    run = watching.begin(machine.place.api, "serve/local", given)
+    seen = watching.follow(machine.place.api, run, lambda glance: None)
+    assert (seen.state, "serves now" in seen.message) == ("Completed", True), seen.message
+    known = recorded(served)
+    assert known is not None and known[0].alive and healthy(Wanted(port=port))
+    with prefect_here(machine):
+        again = serve(**given, return_state=True)
+        assert "serves already" in again.message
+        assert recorded(served) == known
+        os.kill(known[0].pid, signal.SIGKILL)
+        after = serve(**given, return_state=True)
+    assert "serves now" in after.message
+    replaced = recorded(served)
+    assert replaced is not None and replaced[0].pid != known[0].pid
+    assert stop_service(served) and not replaced[0].alive
+    assert healthy(Wanted(port=port)) is None
+    assert not stop_service(served)
+
+
+def test_a_refusal_is_told_and_nothing_is_left(machine: Running, served: Settings) -> None:
+    from flows.serve import serve
+
+    wanted = replace(Wanted(), port=free_port(), model_mode="fine_tuned")
+    with prefect_here(machine):
+        state = serve(model_mode="fine_tuned", port=wanted.port, workspace=str(served.root), base_model="mini",
+                      adapters=str(served.root / "none"), return_state=True)  # fmt: skip
+    assert state.name == "Failed" and "did not start" in str(state.message)
+    assert recorded(served) is None
