@@ -14,7 +14,7 @@ from mondrian_core.errors import BadInput, GateFailed
 from mondrian_core.registry import Version
 
 PASS, FAIL, INCONCLUSIVE = "PASS", "FAIL", "INCONCLUSIVE"
-REQUIRED = ("integrity", "effect", "format_compliance", "latency_overhead", "score_error")
+REQUIRED = ("integrity", "effect", "format_compliance", "latency_overhead", "score_error", "health")
 AGAINST_CHAMPION = "champion"
 
 
@@ -50,7 +50,7 @@ def decide(report: Mapping[str, Any], champion: str | None, *, advisor: str = "A
 
     Args:
         report: {"verdict", "gates": [{"name", "verdict", "sentence"}, ...]}, as in comparison_report.json.
-        champion: name of the champion; with one, the gate "champion" is required too.
+        champion: name of the champion; with one, the gate "champion" is required too, over at least one photograph.
         advisor, version: for the commands of `Keep`.
     """
     gates = {gate["name"]: gate for gate in report.get("gates", [])}
@@ -59,6 +59,8 @@ def decide(report: Mapping[str, Any], champion: str | None, *, advisor: str = "A
         return Reject(f"Rejected: {_named(gates, failed) or 'the report as a whole says FAIL'}.")
     required = (*REQUIRED, AGAINST_CHAMPION) if champion else REQUIRED
     missing = [name for name in required if name not in gates]
+    if champion and gates.get(AGAINST_CHAMPION, {}).get("n") == 0:  # such as a champion on another base
+        missing.append(f"{AGAINST_CHAMPION} (not compared with {champion})")
     unsure = [name for name, gate in gates.items() if gate["verdict"] != PASS]
     if not missing and not unsure and report.get("verdict", PASS) == PASS:
         instead = f"replaces {champion}" if champion else "is the first champion"

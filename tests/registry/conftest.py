@@ -15,7 +15,7 @@ from mondrian_core.registry import Registry
 
 RANK = 4
 MODULE = "language_model.model.layers.0.self_attn.q_proj"
-GATES = ("integrity", "effect", "format_compliance", "latency_overhead", "score_error")
+GATES = ("integrity", "effect", "format_compliance", "latency_overhead", "score_error", "health")
 
 
 def write_adapter(folder: Path, seed: int = 0, *, rank: int = RANK, fill: float | None = None) -> Path:

@@ -13,7 +13,7 @@ from tests.registry.conftest import gate_report
 
 
 def test_all_pass_promotes() -> None:
-    assert decide(gate_report(), None) == Promote("Promoted: all 5 gates passed; it is the first champion.")
+    assert decide(gate_report(), None) == Promote("Promoted: all 6 gates passed; it is the first champion.")
 
 
 def test_any_fail_rejects_and_says_which() -> None:
@@ -40,7 +40,11 @@ def test_a_gate_that_was_not_measured_is_not_passed() -> None:
 def test_with_a_champion_it_must_have_been_compared() -> None:
     report = gate_report()
     assert isinstance(decide(report, "v0001"), Keep)
-    report["gates"].append({"name": "champion", "verdict": "PASS"})
+    report["gates"].append({"name": "champion", "verdict": "PASS", "n": 0})
+    uncompared = decide(report, "v0001")
+    assert isinstance(uncompared, Keep) and "not compared with v0001" in uncompared.sentence
+    assert isinstance(decide(report, None), Promote)
+    report["gates"][-1]["n"] = 12
     decision = decide(report, "v0001")
     assert isinstance(decision, Promote) and "replaces v0001" in decision.sentence
 
