@@ -3,7 +3,7 @@
 | layout | A and B | weights file | configuration | scale |
 |---|---|---|---|---|
 | mlx-vlm 0.7.10 | `.lora_a` (in, r), `.lora_b` (r, out) | adapters.safetensors | `lora_parameters` | as written |
-| older mlx-vlm | `.A` (in, r), `.B` (r, out) | adapters.safetensors | `rank`, `alpha` | alpha / rank, as 0.7.10 reads it |
+| older mlx-vlm | `.A` (in, r), `.B` (r, out) | adapters.safetensors | `rank`, `alpha` | alpha / rank, as now read |
 | PEFT | `.lora_A.weight` (r, in), `.lora_B.weight` (out, r) | adapter_model.safetensors | `peft_type` | alpha / r |
 """
 
@@ -116,7 +116,7 @@ def _peft(folder: Path, configuration: dict[str, Any]) -> Adapter:
     rank, alpha = int(configuration["r"]), float(configuration["lora_alpha"])
     scale = alpha / math.sqrt(rank) if configuration.get("use_rslora") else alpha / rank
     tensors = {_our_name(key): tensor for key, tensor in _tensors(folder / PEFT_WEIGHTS).items()}
-    turned = {key: tensor.T if tensor.ndim == 2 else tensor for key, tensor in tensors.items()}
+    turned = {key: mx.contiguous(tensor.T) if tensor.ndim == 2 else tensor for key, tensor in tensors.items()}
     values = {"rank": rank, "dropout": configuration.get("lora_dropout", 0.0)}
     return _paired("peft", turned, (".lora_A.weight", ".lora_B.weight"), values, scale, ())
 

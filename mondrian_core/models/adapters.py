@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
+import numpy as np
 from mlx.utils import tree_flatten
 
 from mondrian_core.errors import BadRecipe
-from mondrian_core.files import replace_atomic, write_json
+from mondrian_core.files import write_atomic, write_json
 from mondrian_core.models import adapter_files
 from mondrian_core.models.base import Base
 from mondrian_core.models.mounted import Mounted, mount, mounted_on
@@ -86,19 +87,9 @@ def save(base: Base, folder: Path, weights: dict[str, mx.array] | None = None) -
     Raises:
         DiskFull: when no space is left; what lay there before stays whole.
     """
+    from safetensors.numpy import save as as_bytes  # mlx's own writer doesn't tell a full disk apart
+
     tensors = parameters(base) if weights is None else weights
-
-    def write(path: Path) -> None:
-        try:
-            mx.save_safetensors(str(path), tensors)
-        except RuntimeError as error:  # mlx reports a full disk as a failed write
-            raise _write_error(error, path) from error
-
-    replace_atomic(folder / adapter_files.WEIGHTS, write)
+    plain = {name: np.array(array.astype(mx.float32)) for name, array in tensors.items()}
+    write_atomic(folder / adapter_files.WEIGHTS, as_bytes(plain, metadata={"format": "mlx"}))
     write_json(folder / adapter_files.CONFIGURATION, configuration(base))
-
-
-def _write_error(error: RuntimeError, path: Path) -> OSError:
-    import errno
-
-    return OSError(errno.ENOSPC, f"{error}", str(path))

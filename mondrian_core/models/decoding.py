@@ -1,8 +1,8 @@
 """One token after another: prefill once, then steps on a key-value cache.
 
 On the CPU a step of a small model is mostly overhead, so it is compiled: the cache is a buffer of fixed size with a
-mask over what isn't written yet, and grows by blocks. On Metal, where mlx-vlm's rotary kernel is compiled already, the step
-runs on the library's growing cache. Both go through the same layers.
+mask over what isn't written yet, and grows by blocks. On Metal, where mlx-vlm's rotary kernel is compiled already, the
+step runs on the library's growing cache. Both go through the same layers.
 Shapes: `T` tokens, `V` vocabulary, `H` key-value heads, `E` width of a head, `C` capacity of the buffer.
 """
 

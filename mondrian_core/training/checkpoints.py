@@ -1,11 +1,11 @@
-"""A checkpoint is one file: adapter, optimizer, best adapter and where the run stands; it is there whole or not at all."""
+"""A checkpoint is one file with adapter, optimizer, best adapter and progress: it is there whole or not at all."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import mlx.core as mx
 import numpy as np
@@ -18,7 +18,7 @@ FILE = "checkpoint.safetensors"
 Tree = Any
 
 
-@dataclass
+@dataclass(frozen=True)
 class Progress:
     """Where a run stands.
 
@@ -28,19 +28,21 @@ class Progress:
         seconds: training time so far.
         best_epoch: epoch (from 1) whose adapter is the best so far; 0: none yet.
         best_loss: its loss.
+        judged: epochs whose end (validation, choice) is done.
         unimproved: evaluations in a row without a better loss.
         finished: True when the run ended by itself.
-        epoch_loss: [sum, weight] of the running epoch's training loss.
+        epoch_loss: (sum, weight) of the running epoch's training loss.
     """
 
     signature: dict[str, str]
     step: int = 0
     seconds: float = 0.0
+    judged: int = 0
     best_epoch: int = 0
     best_loss: float = float("inf")
     unimproved: int = 0
     finished: bool = False
-    epoch_loss: list[float] = field(default_factory=lambda: [0.0, 0.0])
+    epoch_loss: tuple[float, float] = (0.0, 0.0)
 
 
 def save_checkpoint(folder: Path, progress: Progress, trainable: Tree, optimizer: Tree, best: Tree | None) -> None:
@@ -66,8 +68,9 @@ def load_checkpoint(folder: Path) -> tuple[Progress, Tree, Tree, Tree | None] | 
     if not path.exists():
         return None
     try:
-        tensors, metadata = mx.load(str(path), return_metadata=True)  # type: ignore[misc]
-        progress = Progress(**json.loads(metadata["progress"]))
+        tensors, metadata = cast(tuple[Any, Any], mx.load(str(path), return_metadata=True))
+        values = json.loads(metadata["progress"])
+        progress = Progress(**{**values, "epoch_loss": tuple(values["epoch_loss"])})
         parts = {kind: _tree(tensors, kind) for kind in ("adapter", "optimizer", "best")}
     except (RuntimeError, ValueError, KeyError, TypeError) as error:
         raise BadInput(f"The checkpoint {path} can't be read ({error}).", "Train without --resume.") from error

@@ -90,7 +90,7 @@ def _check_length(example: Example, limit: int) -> None:
 
 
 def token_weights(base: Base, row: Row, answer: Sequence[int], score_weight: float) -> np.ndarray:
-    """(A,) float32: `score_weight` at score tokens, 0 at those of dimensions that no longer hold, else 1; times the row's.
+    """(A,) float32: `score_weight` at scores, 0 at those of dimensions that no longer hold, else 1; times the row's.
 
     The overall grade is the mean of all scores, so it doesn't hold either once one of them doesn't.
     """

@@ -6,13 +6,13 @@ import json
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
 import numpy as np
-from mlx.utils import tree_flatten, tree_map, tree_unflatten
+from mlx.utils import tree_flatten, tree_map
 
 from mondrian_core.errors import BadInput, TrainingDiverged
 from mondrian_core.events import Advanced, Listener, Noticed, ignore
@@ -86,7 +86,7 @@ def train(base: Base, rows: Sequence[Row], validation: Sequence[Row], recipe: Tr
 
 
 class _Run:
-    """The state of one training."""
+    """The state of one training. `_sound` is what a checkpoint may hold: it changes whole, between two steps."""
 
     def __init__(self, base: Base, examples: list[Example], held_out: list[Example], recipe: TrainRecipe, out: Path,
                  signature: dict[str, str], listen: Listener) -> None:  # fmt: skip
@@ -96,13 +96,11 @@ class _Run:
         self._per_epoch = math.ceil(len(examples) / recipe.accumulation)
         self._total = self._per_epoch * recipe.epochs
         self._step = GradientStep(base)
-        self._trainable = base.model.trainable_parameters()
-        self._optimizer = make_optimizer(recipe, self._trainable)
-        self._zero = tree_map(mx.zeros_like, self._trainable)
-        self._best: Tree | None = None
-        self._progress = Progress(signature)
+        trainable = base.model.trainable_parameters()
+        self._optimizer = make_optimizer(recipe, trainable)
+        self._zero = tree_map(mx.zeros_like, trainable)
+        self._sound = _Sound(Progress(signature), trainable, self._optimizer.state, None)
         self._began = time.perf_counter()
-        self._begun_at = 0
         self._log: RunLog
 
     # --- the course of a run ------------------------------------------------------------------------------------------
@@ -111,129 +109,141 @@ class _Run:
         """Start anew, or take up an interrupted run."""
         found = load_checkpoint(self._out) if resume else None
         if found is not None:
-            check_signature(found[0].signature, self._progress.signature)
-            self._progress, self._trainable, self._optimizer.state, self._best = found
-            self._begun_at = self._progress.step
-            self._listen(Noticed("train", f"Resumed after step {self._progress.step} of {self._total}."))
-        self._log = RunLog(self._out, self._progress.step)
-        self._began = time.perf_counter() - self._progress.seconds
+            check_signature(found[0].signature, self._sound.progress.signature)
+            self._sound = _Sound(*found)
+            self._listen(Noticed("train", f"Resumed after step {found[0].step} of {self._total}."))
+        self._log = RunLog(self._out, found[0] if found else None)
+        self._began = time.perf_counter() - self._sound.progress.seconds
         if found is None:
             self._keep()
             if self._held_out:
                 self._log.add(kind="epoch", step=0, epoch=0, train_loss=None, validation_loss=self._validate())
 
     def go(self) -> None:
-        """Run the epochs that are left; on an interruption keep the steps that are done."""
+        """Run what is left; on an interruption keep the steps that are done."""
         kept = time.perf_counter()
         try:
-            while self._progress.step < self._total and not self._progress.finished:
-                self._advance()
-                ended = self._progress.step % self._per_epoch == 0
+            while True:
+                progress = self._sound.progress
+                ended = progress.step // self._per_epoch > progress.judged
                 if ended:
                     self._end_epoch()
+                elif progress.finished or progress.step >= self._total:
+                    return
+                else:
+                    self._advance()
                 if ended or time.perf_counter() - kept > _CHECKPOINT_SECONDS:
                     self._keep()
                     kept = time.perf_counter()
         except KeyboardInterrupt:
             self._keep()
             raise
-        if not self._progress.finished:
-            self._progress.finished = True
-            self._keep()
 
     def finish(self) -> TrainingResult:
         """Write the best adapter and the curve."""
-        best = self._best if self._best is not None else self._trainable
-        folder = self._out / ADAPTER
-        adapters.save(self._base, folder, dict(tree_flatten(best)))
-        progress = self._progress
-        curve.draw(self._log.lines, progress.best_epoch, self._out / curve.FILE)
-        return TrainingResult(folder, progress.best_epoch, progress.best_loss, progress.step, progress.seconds,
-                              self._log.path, self._out / curve.FILE)  # fmt: skip
+        sound = self._sound
+        folder, picture = self._out / ADAPTER, self._out / curve.FILE
+        adapters.save(self._base, folder, dict(tree_flatten(sound.best)))
+        curve.draw(self._log.lines, sound.progress.best_epoch, picture)
+        return TrainingResult(folder, sound.progress.best_epoch, sound.progress.best_loss, sound.progress.step,
+                              sound.progress.seconds, self._log.path, picture)  # fmt: skip
+
+    def _keep(self) -> None:
+        sound = self._sound
+        save_checkpoint(self._out, sound.progress, sound.trainable, sound.optimizer, sound.best)
 
     # --- one optimizer step -------------------------------------------------------------------------------------------
 
     def _advance(self) -> None:
-        progress, recipe = self._progress, self._recipe
-        epoch, within = divmod(progress.step, self._per_epoch)
-        order = np.random.default_rng([recipe.seed, epoch]).permutation(len(self._examples))
-        chosen = [self._examples[i] for i in order[within * recipe.accumulation : (within + 1) * recipe.accumulation]]
+        progress, recipe, trainable = self._sound.progress, self._recipe, self._sound.trainable
+        chosen = self._chosen(progress.step)
         weight = sum(example.weight for example in chosen)
         loss, gathered = mx.array(0.0), self._zero
         for number, example in enumerate(chosen):
             if recipe.dropout > 0:
                 mx.random.seed(_number(recipe.seed, progress.step, number))
             batch = batch_of(self._base, example, self._image_tokens, 1.0 / weight)
-            part, _, gathered = self._step.gather(self._trainable, batch, gathered)
+            part, gathered = self._step.gather(trainable, batch, gathered)
             loss = loss + part
         rate = learning_rate(progress.step, self._total, recipe)
-        updated, norm = apply_step(self._optimizer, self._trainable, gathered, rate, recipe.clip_norm)
-        mx.eval(updated, self._optimizer.state, loss, norm)
-        self._accept(updated, float(np.array(loss)), float(np.array(norm)), rate, weight, epoch)
+        self._optimizer.state = self._sound.optimizer
+        updated, state, norm = apply_step(self._optimizer, trainable, gathered, rate, recipe.clip_norm)
+        mx.eval(updated, state, loss, norm)
+        self._accept(updated, state, float(np.array(loss)), float(np.array(norm)), rate, weight)
 
-    def _accept(self, updated: Tree, loss: float, norm: float, rate: float, weight: float, epoch: int) -> None:
-        progress = self._progress
+    def _chosen(self, step: int) -> list[Example]:
+        """The rows of an optimizer step: every epoch uses every row, in an order drawn from the seed."""
+        epoch, within = divmod(step, self._per_epoch)
+        order = np.random.default_rng([self._recipe.seed, epoch]).permutation(len(self._examples))
+        size = self._recipe.accumulation
+        return [self._examples[i] for i in order[within * size : (within + 1) * size]]
+
+    def _accept(self, updated: Tree, state: Tree, loss: float, norm: float, rate: float, weight: float) -> None:
+        before = self._sound.progress
         if not (math.isfinite(loss) and math.isfinite(norm)):
             raise TrainingDiverged(
-                f"The training stopped being a number at step {progress.step + 1} (loss {loss}, gradient norm {norm}).",
+                f"The training stopped being a number at step {before.step + 1} (loss {loss}, gradient norm {norm}).",
                 f"Lower the learning rate ({self._recipe.learning_rate:g}) and train again; "
                 "the last checkpoint is kept.",
             )
-        self._trainable = updated
-        progress.step += 1
-        progress.seconds = time.perf_counter() - self._began
-        progress.epoch_loss[0] += loss * weight
-        progress.epoch_loss[1] += weight
-        self._log.add(kind="step", step=progress.step, epoch=epoch + 1, loss=loss, gradient_norm=norm,
-                      learning_rate=rate, seconds=round(progress.seconds, 3))  # fmt: skip
-        self._tell(loss, epoch)
-
-    def _tell(self, loss: float, epoch: int) -> None:
-        progress = self._progress
-        fresh = progress.step - self._begun_at
-        left = progress.seconds / progress.step * (self._total - progress.step) if fresh else 0.0
-        self._listen(Advanced("train", progress.step, self._total,
-                              f"epoch {epoch + 1}/{self._recipe.epochs}, loss {loss:.3f}, "
-                              f"{int(left) // 60}:{int(left) % 60:02d} left"))  # fmt: skip
+        gathered = (before.epoch_loss[0] + loss * weight, before.epoch_loss[1] + weight)
+        seconds = time.perf_counter() - self._began
+        progress = replace(before, step=before.step + 1, seconds=seconds, epoch_loss=gathered)
+        epoch = before.step // self._per_epoch + 1
+        self._log.add(kind="step", step=progress.step, epoch=epoch, loss=loss, gradient_norm=norm, learning_rate=rate,
+                      seconds=round(seconds, 3))  # fmt: skip
+        self._sound = _Sound(progress, updated, state, self._sound.best)
+        left = int(seconds / progress.step * (self._total - progress.step))
+        text = f"epoch {epoch}/{self._recipe.epochs}, loss {loss:.3f}, {left // 60}:{left % 60:02d} left"
+        self._listen(Advanced("train", progress.step, self._total, text))
 
     # --- epochs -------------------------------------------------------------------------------------------------------
 
     def _end_epoch(self) -> None:
-        progress = self._progress
-        epoch = progress.step // self._per_epoch
-        train_loss = progress.epoch_loss[0] / progress.epoch_loss[1]
+        before = self._sound.progress
+        epoch = before.judged + 1
+        train_loss = before.epoch_loss[0] / before.epoch_loss[1]
         judged = self._validate() if self._held_out else None
         loss = train_loss if judged is None else judged
-        if judged is None or loss < progress.best_loss:
-            progress.best_loss, progress.best_epoch, progress.unimproved = loss, epoch, 0
-            self._best = self._trainable
-        else:
-            progress.unimproved += 1
-            progress.finished = progress.unimproved >= self._recipe.patience
-        progress.epoch_loss = [0.0, 0.0]
-        progress.seconds = time.perf_counter() - self._began
-        self._log.add(kind="epoch", step=progress.step, epoch=epoch, train_loss=train_loss, validation_loss=judged)
+        better = judged is None or loss < before.best_loss
+        unimproved = 0 if better else before.unimproved + 1
+        progress = replace(
+            before,
+            judged=epoch,
+            best_epoch=epoch if better else before.best_epoch,
+            best_loss=loss if better else before.best_loss,
+            unimproved=unimproved,
+            finished=unimproved >= self._recipe.patience or before.step >= self._total,
+            epoch_loss=(0.0, 0.0),
+            seconds=time.perf_counter() - self._began,
+        )
+        self._log.add(kind="epoch", step=before.step, epoch=epoch, train_loss=train_loss, validation_loss=judged)
+        best = self._sound.trainable if better else self._sound.best
+        self._sound = _Sound(progress, self._sound.trainable, self._sound.optimizer, best)
 
     def _validate(self) -> float:
         """Weighted loss over the held-out rows, nats per token."""
         weight = sum(example.weight for example in self._held_out)
         self._base.model.eval()
         try:
-            losses = [self._step.value(self._trainable, batch_of(self._base, example, self._image_tokens, 1.0 / weight))
+            losses = [self._step.value(self._sound.trainable,
+                                       batch_of(self._base, example, self._image_tokens, 1.0 / weight))
                       for example in self._held_out]  # fmt: skip
         finally:
             self._base.model.train()
-        return float(sum(float(np.array(weighted)) for weighted, _ in losses))
+        return float(sum(float(np.array(loss)) for loss in losses))
 
-    def _keep(self) -> None:
-        save_checkpoint(self._out, self._progress, self._trainable, self._optimizer.state, self._best)
+
+@dataclass(frozen=True, eq=False)
+class _Sound:
+    """A moment between two steps: everything in it belongs together."""
+
+    progress: Progress
+    trainable: Tree
+    optimizer: Tree
+    best: Tree | None
 
 
 def _number(*parts: int) -> int:
     """One seed from several numbers."""
     return int(np.random.SeedSequence(parts).generate_state(1)[0])
-
-
-def restored(flat: dict[str, mx.array]) -> Tree:
-    """A tree of trainable arrays from their names."""
-    return tree_unflatten(list(flat.items()))

@@ -7,7 +7,7 @@ from typing import Any
 
 import mlx.core as mx
 import mlx.optimizers
-from mlx.utils import tree_flatten
+from mlx.utils import tree_flatten, tree_map
 
 from mondrian_core.recipes import TrainRecipe
 
@@ -32,10 +32,14 @@ def make_optimizer(recipe: TrainRecipe, trainable: Tree) -> mlx.optimizers.AdamW
 
 
 def apply_step(optimizer: mlx.optimizers.AdamW, trainable: Tree, gradient: Tree, rate: float,
-               clip: float) -> tuple[Tree, mx.array]:  # fmt: skip
-    """The updated arrays and the gradient's global norm before clipping."""
-    norm = mx.sqrt(sum(mx.sum(mx.square(array)) for _, array in tree_flatten(gradient)))
+               clip: float) -> tuple[Tree, Tree, mx.array]:  # fmt: skip
+    """(updated arrays, the optimizer's new state, global norm of the gradient before clipping).
+
+    The state that the optimizer held is left as it is, so an interrupted step has changed nothing.
+    """
+    norm = mx.sqrt(mx.sum(mx.stack([mx.sum(mx.square(array)) for _, array in tree_flatten(gradient)])))
     factor = mx.minimum(1.0, clip / mx.maximum(norm, 1e-12))
-    clipped = mlx.utils.tree_map(lambda array: array * factor, gradient)
+    optimizer.state = tree_map(lambda array: array, optimizer.state)
     optimizer.learning_rate = rate
-    return optimizer.apply_gradients(clipped, trainable), norm
+    updated = optimizer.apply_gradients(tree_map(lambda array: array * factor, gradient), trainable)
+    return updated, optimizer.state, norm

@@ -8,6 +8,7 @@ from typing import Any
 
 from mondrian_core.errors import translated
 from mondrian_core.files import write_atomic
+from mondrian_core.training.checkpoints import Progress
 
 FILE = "training_log.jsonl"
 
@@ -15,12 +16,11 @@ FILE = "training_log.jsonl"
 class RunLog:
     """Appends lines; after an interruption it goes back to what the checkpoint knows."""
 
-    def __init__(self, folder: Path, after_step: int) -> None:
-        """Keep the lines up to optimizer step `after_step`; 0 begins anew."""
+    def __init__(self, folder: Path, progress: Progress | None) -> None:
+        """Keep the lines that `progress` knows of; None begins anew."""
         self.path = folder / FILE
-        self.lines: list[dict[str, Any]] = [line for line in _read(self.path) if 0 < line["step"] <= after_step]
-        if after_step:
-            self.lines = [line for line in _read(self.path) if line["step"] <= after_step]
+        known = [] if progress is None else [line for line in _read(self.path) if _is_known(line, progress)]
+        self.lines: list[dict[str, Any]] = known
         write_atomic(self.path, "".join(json.dumps(line) + "\n" for line in self.lines))
 
     def add(self, **line: Any) -> None:
@@ -32,6 +32,10 @@ class RunLog:
         self.lines.append(line)
         with translated(self.path), self.path.open("a") as stream:
             stream.write(json.dumps(line) + "\n")
+
+
+def _is_known(line: dict[str, Any], progress: Progress) -> bool:
+    return bool(line["epoch"] <= progress.judged if line["kind"] == "epoch" else line["step"] <= progress.step)
 
 
 def _read(path: Path) -> list[dict[str, Any]]:

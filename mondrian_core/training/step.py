@@ -19,11 +19,8 @@ _LOGITS_AT_ONCE = 1 << 24  # 64 MB in float32; a larger head is done in pieces t
 _PIECE = 128
 
 
-def loss_sums(base: Base, batch: Batch) -> tuple[mx.array, mx.array]:
-    """Sum of weight x cross-entropy over the answer's tokens, in float32, and the same without weights where they count.
-
-    Only the supervised positions go through the vocabulary.
-    """
+def weighted_loss(base: Base, batch: Batch) -> mx.array:
+    """Sum of weight x cross-entropy over the answer's tokens, float32; only these go through the vocabulary."""
     model = base.language_model
     hidden = hidden_states(model, batch["embeddings"], batch["positions"], batch["image_index"], batch["deepstack"])
     states = hidden[0, batch["places"]]
@@ -35,11 +32,10 @@ def loss_sums(base: Base, batch: Batch) -> tuple[mx.array, mx.array]:
     if count * vocabulary <= _LOGITS_AT_ONCE:
         losses = head(states, 0)
     else:
-        pieces = range(0, count, _PIECE)
         # targets are held by closure: checkpoint would ask for a gradient of the indices
         losses = mx.concatenate([mx.checkpoint(lambda part, at=at: head(part, at))(states[at : at + _PIECE])
-                                 for at in pieces])  # fmt: skip
-    return mx.sum(losses * batch["weights"]), mx.sum(losses * (batch["weights"] > 0))
+                                 for at in range(0, count, _PIECE)])  # fmt: skip
+    return mx.sum(losses * batch["weights"])
 
 
 def cross_entropy(raw: mx.array, targets: mx.array) -> mx.array:
@@ -51,52 +47,51 @@ def cross_entropy(raw: mx.array, targets: mx.array) -> mx.array:
 class GradientStep:
     """Loss and gradient of one row, added to what the optimizer step has gathered so far.
 
-    Compiled; where this version of mlx can't compile the architecture it runs eagerly, with the same result.
+    Compiled; where mlx can't compile it (an architecture that looks at values, a CPU without a C++ compiler) it runs
+    eagerly, with the same result.
     """
 
     def __init__(self, base: Base, *, compiled: bool = True) -> None:
         self._base = base
-        self._compile = compiled
-        self._train = self._made(self._gradient)
-        self._judge = self._made(self._value)
+        self.compiled = compiled
+        self._made: dict[str, Any] = {}
 
-    @property
-    def compiled(self) -> bool:
-        """False once it fell back."""
-        return self._compile
+    def gather(self, trainable: Tree, batch: Batch, gathered: Tree) -> tuple[mx.array, Tree]:
+        """(weighted loss, `gathered` + gradient)."""
+        return self._run(self._gradient, trainable, batch, gathered)
 
-    def gather(self, trainable: Tree, batch: Batch, gathered: Tree) -> tuple[mx.array, mx.array, Tree]:
-        """(weighted loss, sum of the plain loss, `gathered` + gradient)."""
-        return self._run("_train", self._gradient, trainable, batch, gathered)
+    def value(self, trainable: Tree, batch: Batch) -> mx.array:
+        """The weighted loss without a gradient."""
+        return self._run(self._value, trainable, batch)
 
-    def value(self, trainable: Tree, batch: Batch) -> tuple[mx.array, mx.array]:
-        """(weighted loss, sum of the plain loss) without a gradient."""
-        return self._run("_judge", self._value, trainable, batch)
-
-    def _run(self, name: str, plain: Any, *arguments: Any) -> Any:
+    def _run(self, function: Any, *arguments: Any) -> Any:
         held = self._base.model.trainable_parameters()
         try:
-            result = getattr(self, name)(*arguments)
-            if self._compile:
-                mx.eval(result)
+            if self.compiled:
+                try:
+                    result = self._compiled(function)(*arguments)
+                    mx.eval(result)
+                    return result
+                except (ValueError, RuntimeError):
+                    self.compiled = False
+            result = function(*arguments)
+            mx.eval(result)
             return result
-        except ValueError:
-            if not self._compile:
-                raise
-            self._compile = False
-            self._train, self._judge = self._gradient, self._value
-            return plain(*arguments)
         finally:
             self._base.model.update(held)  # tracing leaves its own arrays in the model
 
-    def _made(self, function: Any) -> Any:
-        state = [mx.random.state]
-        return mx.compile(function, inputs=state, outputs=state) if self._compile else function
+    def _compiled(self, function: Any) -> Any:
+        """Compiled once per mode: evaluation has no dropout."""
+        key = f"{function.__name__} {self._base.model.training}"
+        if key not in self._made:
+            state = [mx.random.state]
+            self._made[key] = mx.compile(function, inputs=state, outputs=state)
+        return self._made[key]
 
-    def _gradient(self, trainable: Tree, batch: Batch, gathered: Tree) -> tuple[mx.array, mx.array, Tree]:
-        (weighted, plain), gradient = mx.value_and_grad(self._value)(trainable, batch)
-        return weighted, plain, tree_map(mx.add, gathered, gradient)
+    def _gradient(self, trainable: Tree, batch: Batch, gathered: Tree) -> tuple[mx.array, Tree]:
+        loss, gradient = mx.value_and_grad(self._value)(trainable, batch)
+        return loss, tree_map(mx.add, gathered, gradient)
 
-    def _value(self, trainable: Tree, batch: Batch) -> tuple[mx.array, mx.array]:
+    def _value(self, trainable: Tree, batch: Batch) -> mx.array:
         self._base.model.update(trainable)
-        return loss_sums(self._base, batch)
+        return weighted_loss(self._base, batch)

@@ -1,0 +1,179 @@
+"""Answers: the library's own, greedily; constrained ones always parse; scores come from the distribution."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+import pytest
+
+import mondrian_core.models  # noqa: F401  (before mlx)
+from mondrian_core.models import adapters
+from mondrian_core.models.base import Base
+from mondrian_core.models.decoding import CompiledDecoder, EagerDecoder
+from mondrian_core.models.divergence import log_probabilities, teacher_forced
+from mondrian_core.models.encoding import answer_ids, encode
+from mondrian_core.models.forward import hidden_states
+from mondrian_core.models.generation import generate, mean_kl, prepare
+from mondrian_core.models.scores import ScoreWatch, digits_of, score_places
+from mondrian_core.rubric import DIMENSIONS, read_strict
+from tests.models.conftest import photograph
+
+pytestmark = pytest.mark.mini
+
+
+def _library(base: Base, messages: Any, image: Any, tokens: int, adapter: Path | None = None) -> str:
+    from mlx_vlm import generate as plain
+    from mlx_vlm import load
+
+    model, processor = load(str(base.path), adapter_path=str(adapter) if adapter else None)
+    text = processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+    return str(plain(model, processor, text, image=[image], max_tokens=tokens, temperature=0.0, verbose=False).text)
+
+
+def test_greedy_answers_are_the_librarys(base: Base, messages: Any, image: Any, adapter: Path) -> None:
+    assert generate(base, messages, image, max_tokens=60).text == _library(base, messages, image, 60)
+    adapters.mount(base).use(adapter)
+    ours = generate(base, messages, image, max_tokens=60).text
+    assert ours == _library(base, messages, image, 60, adapter)
+
+
+def test_the_image_alone_changes_the_logits(base: Base, messages: Any, image: Any) -> None:
+    def last(picture: Any) -> np.ndarray:
+        prompt = encode(base, messages, picture)
+        hidden = hidden_states(base.language_model, prompt.embeddings, prompt.positions, prompt.image_index,
+                               prompt.deepstack)  # fmt: skip
+        return np.array(log_probabilities(base, hidden[0, -1:]))
+
+    assert np.array_equal(last(image), last(image))
+    assert np.abs(last(image) - last(photograph(2))).max() > 1e-4
+
+
+def test_deepstack_features_reach_the_logits(base: Base, messages: Any, image: Any) -> None:
+    prompt = encode(base, messages, image)
+    assert prompt.deepstack and prompt.deepstack[0].shape[0] == prompt.image_tokens
+
+    def last(deepstack: Any) -> np.ndarray:
+        hidden = hidden_states(base.language_model, prompt.embeddings, prompt.positions, prompt.image_index, deepstack)
+        return np.array(log_probabilities(base, hidden[0, -1:]))
+
+    assert np.abs(last(prompt.deepstack) - last(())).max() > 1e-4
+
+
+def test_both_decoders_give_the_logits_of_one_pass(base: Base, messages: Any, image: Any, answer: str) -> None:
+    """Also over the edge where the compiled decoder's buffer grows."""
+    prompt = encode(base, messages, image)
+    tokens = (answer_ids(base, messages, answer) * 3)[:300]
+    embeddings, positions = teacher_forced(base, prompt, tokens)
+    hidden = hidden_states(base.language_model, embeddings, positions, prompt.image_index, prompt.deepstack)
+    expected = np.array(log_probabilities(base, hidden[0, len(prompt.ids) - 1 :]))
+    for decoder in (CompiledDecoder(base), EagerDecoder(base)):
+        found = [decoder.start(prompt)]
+        for token in tokens[:-1]:
+            found.append(decoder.step(mx.array(token, dtype=mx.int32)))
+            mx.eval(found[-1])
+        np.testing.assert_allclose(np.array(mx.stack(found) - mx.logsumexp(mx.stack(found), -1, keepdims=True)),
+                                   expected, atol=2e-4)  # fmt: skip
+        probed = np.array(decoder.probe(17, tokens[17]))
+        np.testing.assert_allclose(probed, np.array(found[18]), atol=2e-4)
+
+
+def test_constrained_answers_parse_strictly(base: Base, messages: Any, image: Any) -> None:
+    answer = generate(base, messages, image, max_tokens=900, constrained=True, temperature=1.0, seed=3)
+    if answer.finish_reason == "stop":
+        critique = read_strict_shape(answer.text)
+        assert list(critique) == list(DIMENSIONS)
+    assert set(answer.expected_scores) <= set(DIMENSIONS)
+    assert answer.expected_scores and all(0 <= score <= 10 for score in answer.expected_scores.values())
+
+
+def read_strict_shape(text: str) -> dict[str, Any]:
+    """The dimensions of an answer; the grade may contradict the scores, which a grammar can't prevent."""
+    import json
+
+    return dict(json.loads(text)["dimensional_analysis"])
+
+
+def test_exact_tokens_forces_the_length(base: Base, messages: Any, image: Any, adapter: Path) -> None:
+    adapters.mount(base).use(adapter)
+    for count in (1, 24):
+        answer = generate(base, messages, image, max_tokens=5, exact_tokens=count)
+        assert len(answer.tokens) == count and answer.finish_reason == "length"
+        assert not set(answer.tokens) & base.end_tokens
+
+
+def test_sampling_follows_the_seed(base: Base, messages: Any, image: Any) -> None:
+    prompt = prepare(base, messages, image)
+    options: dict[str, Any] = {"max_tokens": 30, "temperature": 1.0, "prepared": prompt}
+    one, again, other = (generate(base, messages, image, seed=seed, **options).tokens for seed in (1, 1, 2))
+    assert one == again != other
+
+
+def test_pieces_that_are_heard_make_the_text(base: Base, messages: Any, image: Any) -> None:
+    heard: list[str] = []
+    answer = generate(base, messages, image, max_tokens=30, on_token=heard.append)
+    assert "".join(heard) == answer.text
+
+
+def test_scores_are_found_by_what_is_written(base: Base, answer: str) -> None:
+    tokens = base.tokenizer.encode(answer, add_special_tokens=False)
+    places = score_places(base, tokens)
+    assert list(places) == list(DIMENSIONS)
+    critique = read_strict(answer)
+    for name, place in places.items():
+        rest = base.tokenizer.decode(tokens[place.place :])[len(place.prefix) :]
+        assert rest.startswith(str(int(critique.scores[name])))
+
+
+def test_expected_scores_split_one_and_ten(base: Base, answer: str) -> None:
+    """Made-up distributions: P("1") = 0.5 of which 0.8 become a ten, P("4") = 0.5."""
+    tokens = base.tokenizer.encode(answer, add_special_tokens=False)
+    digits = digits_of(base, "")
+    assert digits is not None
+    vocabulary = base.language_model.args.vocab_size
+
+    def logits(**shares: float) -> mx.array:
+        values = np.full(vocabulary, -60.0, dtype=np.float32)
+        for name, share in shares.items():
+            values[digits.tokens[int(name[1:])]] = np.log(share)
+        return mx.array(values)
+
+    watch = ScoreWatch(base)
+    for index, token in enumerate(tokens):
+        watch.see(index, token, logits(d1=0.5, d4=0.5))
+    asked: list[int] = []
+
+    def probe(index: int, token: int) -> mx.array:
+        asked.append(index)
+        return logits(d0=0.8, d9=0.2)
+
+    found = watch.expected(tokens, probe)
+    places = score_places(base, tokens)
+    # where the answer has no "1", the question is asked: 0.5 x (0.8 x 10 + 0.2 x 1) + 0.5 x 4
+    assert found["composition"] == pytest.approx(0.5 * 8.2 + 2.0, abs=1e-4)
+    assert places["composition"].place in asked and places["lighting"].place not in asked
+    assert list(found) == list(DIMENSIONS)
+
+
+def test_expected_scores_are_those_of_a_teacher_forced_pass(base: Base, messages: Any, image: Any) -> None:
+    answer = generate(base, messages, image, max_tokens=400, constrained=True)
+    prompt = encode(base, messages, image)
+    embeddings, positions = teacher_forced(base, prompt, [*answer.tokens, 0])
+    hidden = hidden_states(base.language_model, embeddings, positions, prompt.image_index, prompt.deepstack)
+    chances = np.exp(np.array(log_probabilities(base, hidden[0, len(prompt.ids) - 1 :])))
+    digits = digits_of(base, "")
+    assert digits is not None and answer.expected_scores
+    for name, place in score_places(base, answer.tokens).items():
+        share = chances[place.place, list(digits.tokens)]
+        low, high = (share * np.arange(10)).sum(), (share * np.arange(10)).sum() + 9 * share[1]
+        assert low / share.sum() - 1e-3 <= answer.expected_scores[name] <= high / share.sum() + 1e-3
+
+
+def test_divergence_is_zero_for_nothing_and_positive_for_something(base: Base, messages: Any, image: Any, answer: str,
+                                                                   adapter: Path) -> None:  # fmt: skip
+    mounted = adapters.mount(base)
+    found = mean_kl(base, mounted, adapter, messages, image, answer)
+    assert found > 1e-4
+    assert mounted.folder is None

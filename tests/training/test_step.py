@@ -1,0 +1,146 @@
+"""Loss and gradient: the library's own, compiled or not, in pieces or not, padded or not."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+import pytest
+from mlx.utils import tree_flatten, tree_map
+
+import mondrian_core.training  # noqa: F401  (before mlx)
+from mondrian_core.events import ignore
+from mondrian_core.models import adapters
+from mondrian_core.models.base import Base
+from mondrian_core.recipes import TrainRecipe
+from mondrian_core.rows import Row
+from mondrian_core.training import step as steps
+from mondrian_core.training.examples import Example, batch_of, encode_rows
+from mondrian_core.training.optimizer import apply_step, learning_rate, make_optimizer
+from tests.training.conftest import make_row
+
+pytestmark = pytest.mark.mini
+
+
+@pytest.fixture
+def attached(base: Base) -> Any:
+    """LoRA layers with B not zero, so that every gradient is there."""
+    adapters.attach(base, TrainRecipe(), 0)
+    key = mx.random.key(7)
+    base.model.update(tree_map(lambda a: a + 0.02 * mx.random.normal(a.shape, key=key),
+                               base.model.trainable_parameters()))  # fmt: skip
+    yield base
+    adapters.detach(base)
+
+
+def _gradient(base: Base, example: Example, *, compiled: bool = False, image_tokens: int = 0) -> tuple[float, Any]:
+    trainable = base.model.trainable_parameters()
+    batch = batch_of(base, example, image_tokens or example.prompt.image_tokens, 1.0 / example.weight)
+    zero = tree_map(mx.zeros_like, trainable)
+    loss, gradient = steps.GradientStep(base, compiled=compiled).gather(trainable, batch, zero)
+    return float(np.array(loss)), {name: np.array(array) for name, array in tree_flatten(gradient)}
+
+
+def _close(one: tuple[float, Any], other: tuple[float, Any], tolerance: float = 2e-6) -> None:
+    assert one[0] == pytest.approx(other[0], rel=1e-5)
+    for name, array in one[1].items():
+        np.testing.assert_allclose(array, other[1][name], atol=tolerance, rtol=1e-3)
+
+
+def test_loss_and_gradient_are_the_librarys(attached: Base) -> None:
+    """Against mlx-vlm's own forward pass with every logit and a mask: loss to 1e-5, gradients to 2e-6."""
+    row = make_row(4)
+    example = encode_rows(attached, [row], TrainRecipe(score_weight=1.0), ignore, "")[0]
+    ids = mx.array([[*example.prompt.ids, *example.answer[:-1]]])
+    asked = [message for message in row.messages if message["role"] != "assistant"]
+    text = attached.processor.apply_chat_template(asked, add_generation_prompt=True, tokenize=False)
+    picture = attached.processor(text=[text], images=[row.image])
+    pixels, grid = mx.array(picture["pixel_values"]), mx.array(picture["image_grid_thw"])
+
+    def plain(trainable: Any) -> mx.array:
+        attached.model.update(trainable)
+        raw = attached.model(ids, pixels, image_grid_thw=grid).logits[0, len(example.prompt.ids) - 1 :]
+        return mx.mean(steps.cross_entropy(raw, mx.array(example.answer)))
+
+    held = attached.model.trainable_parameters()
+    loss, gradient = mx.value_and_grad(plain)(held)
+    theirs = (float(np.array(loss)), {name: np.array(array) for name, array in tree_flatten(gradient)})
+    attached.model.update(held)
+    _close(_gradient(attached, example), theirs)
+
+
+def test_compiled_and_eager_agree(attached: Base) -> None:
+    example = encode_rows(attached, [make_row(5)], TrainRecipe(), ignore, "")[0]
+    _close(_gradient(attached, example, compiled=True), _gradient(attached, example))
+
+
+def test_padding_the_photograph_changes_nothing(attached: Base) -> None:
+    example = encode_rows(attached, [make_row(5)], TrainRecipe(), ignore, "")[0]
+    wide = example.prompt.image_tokens + 9
+    _close(_gradient(attached, example, image_tokens=wide), _gradient(attached, example))
+
+
+def test_the_head_in_pieces_agrees(attached: Base, monkeypatch: pytest.MonkeyPatch) -> None:
+    example = encode_rows(attached, [make_row(6)], TrainRecipe(), ignore, "")[0]
+    whole = _gradient(attached, example)
+    monkeypatch.setattr(steps, "_LOGITS_AT_ONCE", 1)
+    monkeypatch.setattr(steps, "_PIECE", 16)
+    _close(_gradient(attached, example), whole)
+
+
+def test_it_falls_back_when_compiling_is_impossible(attached: Base, monkeypatch: pytest.MonkeyPatch) -> None:
+    example = encode_rows(attached, [make_row(6)], TrainRecipe(), ignore, "")[0]
+
+    def no_compiler(*_: Any, **__: Any) -> Any:
+        raise RuntimeError("no compiler")
+
+    monkeypatch.setattr(mx, "compile", lambda *_, **__: no_compiler)
+    found = _gradient(attached, example, compiled=True)
+    monkeypatch.undo()
+    _close(found, _gradient(attached, example))
+
+
+def test_accumulation_is_one_weighted_batch(attached: Base) -> None:
+    """Summed over rows of different lengths and weights: the gradient of the token-weighted mean over all of them."""
+    rows: list[Row] = [make_row(1, words=1, weight=0.25), make_row(2, words=4, weight=1.0)]
+    examples = encode_rows(attached, rows, TrainRecipe(), ignore, "")
+    trainable = attached.model.trainable_parameters()
+    total = sum(example.weight for example in examples)
+    step = steps.GradientStep(attached, compiled=False)
+    gathered = tree_map(mx.zeros_like, trainable)
+    for example in examples:
+        _, gathered = step.gather(trainable, batch_of(attached, example, 16, 1.0 / total), gathered)
+
+    def together(parameters: Any) -> mx.array:
+        attached.model.update(parameters)
+        losses = [steps.weighted_loss(attached, batch_of(attached, example, 16, 1.0)) for example in examples]
+        return sum(losses, mx.array(0.0)) / total
+
+    expected = dict(tree_flatten(mx.grad(together)(trainable)))
+    attached.model.update(trainable)
+    for name, array in tree_flatten(gathered):
+        np.testing.assert_allclose(np.array(array), np.array(expected[name]), atol=2e-6)
+
+
+def test_the_norm_is_global_and_clipped() -> None:
+    trainable = {"a": mx.array([0.0, 0.0]), "b": mx.array([0.0])}
+    gradient = {"a": mx.array([3.0, 0.0]), "b": mx.array([4.0])}
+    optimizer = make_optimizer(TrainRecipe(), trainable)
+    before = dict(tree_flatten(optimizer.state))
+    _, state, norm = apply_step(optimizer, trainable, gradient, 1e-3, 1.0)
+    assert float(np.array(norm)) == pytest.approx(5.0)
+    moments = dict(tree_flatten(state))
+    # AdamW's first moment is (1 - beta1) x clipped gradient
+    np.testing.assert_allclose(np.array(moments["a.m"]), [0.1 * 3 / 5, 0.0], rtol=1e-5)
+    assert not np.array(before["a.m"]).any()
+
+
+def test_the_rate_warms_up_and_falls_to_its_fraction() -> None:
+    recipe = TrainRecipe(learning_rate=1.0, warmup_fraction=0.1, final_rate_fraction=0.2)
+    rates = [learning_rate(step, 100, recipe) for step in range(100)]
+    assert all(a < b for a, b in pairwise(rates[:11]))
+    assert max(rates) == pytest.approx(1.0) and rates[-1] == pytest.approx(0.2)
+    assert all(a >= b for a, b in pairwise(rates[10:]))
+    assert learning_rate(0, 1, recipe) == pytest.approx(1.0)

@@ -1,0 +1,183 @@
+"""A whole training: by numbers, through interruptions, and with what can go wrong."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+import pytest
+from mlx.utils import tree_flatten
+
+import mondrian_core.training  # noqa: F401  (before mlx)
+from mondrian_core.errors import BadInput, DiskFull, TrainingDiverged
+from mondrian_core.events import Advanced, Event
+from mondrian_core.models import adapters
+from mondrian_core.models.base import Base
+from mondrian_core.recipes import TrainRecipe
+from mondrian_core.rows import Row
+from mondrian_core.training import TrainingResult, loop, train
+from tests.training.conftest import files_of, make_row
+
+pytestmark = pytest.mark.mini
+
+
+def _bytes(result: TrainingResult) -> bytes:
+    return (result.adapter / "adapters.safetensors").read_bytes()
+
+
+def _lines(folder: Path) -> list[dict[str, Any]]:
+    lines = [json.loads(line) for line in (folder / "training_log.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in line.items() if key != "seconds"} for line in lines]
+
+
+class _Interrupter:
+    """Interrupts as Ctrl-C does, after so many optimizer steps."""
+
+    def __init__(self, after: int) -> None:
+        self.after = after
+        self.events: list[Event] = []
+
+    def __call__(self, event: Event) -> None:
+        self.events.append(event)
+        if isinstance(event, Advanced) and event.stage == "train" and event.done == self.after:
+            raise KeyboardInterrupt
+
+
+def test_loss_falls_the_base_stays_and_the_library_loads_it(base: Base, tmp_path: Path) -> None:
+    before = {name: np.array(array) for name, array in tree_flatten(base.model.parameters())}
+    recipe = TrainRecipe(epochs=10, accumulation=1, learning_rate=1e-2, warmup_fraction=0.0)
+    heard: list[Event] = []
+    result = train(base, [make_row(1)], [], recipe, tmp_path, listen=heard.append)
+    after = {name: np.array(array) for name, array in tree_flatten(base.model.parameters())}
+    assert list(before) == list(after)
+    assert all(np.array_equal(before[name], after[name]) for name in before)
+    losses = [line["loss"] for line in _lines(tmp_path) if line["kind"] == "step"]
+    assert len(losses) == result.steps == 10
+    assert losses[-1] < 0.8 * losses[0]
+    assert result.best_epoch == 10 and result.best_loss == pytest.approx(losses[-1])
+    assert adapters.check(base, result.adapter) == ()
+    assert files_of(tmp_path) == {"adapter", "training_log.jsonl", "loss_curve.png", "checkpoint.safetensors"}
+    advanced = [event for event in heard if isinstance(event, Advanced) and event.stage == "train"]
+    assert [event.done for event in advanced] == list(range(1, 11)) and "left" in advanced[0].detail
+    from mlx_vlm import load
+
+    model, _ = load(str(base.path), adapter_path=str(result.adapter))
+    saved = mx.load(str(result.adapter / "adapters.safetensors"))
+    theirs = dict(tree_flatten(model.parameters()))
+    assert all(np.array_equal(np.array(theirs[name]), np.array(array)) for name, array in saved.items())
+
+
+def test_a_resumed_run_ends_as_an_uninterrupted_one(base: Base, rows: list[Row], recipe: TrainRecipe,
+                                                    tmp_path: Path) -> None:  # fmt: skip
+    """Bit for bit: adapter, log and choice; with dropout, so that the random state is part of it."""
+    recipe = recipe.model_copy(update={"dropout": 0.1})
+    whole = train(base, rows, rows[:1], recipe, tmp_path / "whole")
+    for after in (1, 3, 4):  # within an epoch, at its end before validation, and in the second one
+        out = tmp_path / f"cut{after}"
+        with pytest.raises(KeyboardInterrupt):
+            train(base, rows, rows[:1], recipe, out, listen=_Interrupter(after))
+        assert not (out / "adapter").exists()
+        resumed = train(base, rows, rows[:1], recipe, out, resume=True)
+        assert _bytes(resumed) == _bytes(whole)
+        assert _lines(out) == _lines(tmp_path / "whole")
+        assert (resumed.best_epoch, resumed.best_loss) == (whole.best_epoch, whole.best_loss)
+
+
+def test_two_runs_of_one_seed_are_equal_and_of_two_seeds_are_not(base: Base, rows: list[Row], recipe: TrainRecipe,
+                                                                 tmp_path: Path) -> None:  # fmt: skip
+    recipe = recipe.model_copy(update={"epochs": 1})
+    one = train(base, rows[:2], [], recipe, tmp_path / "one")
+    again = train(base, rows[:2], [], recipe, tmp_path / "again")
+    other = train(base, rows[:2], [], recipe.model_copy(update={"seed": 1}), tmp_path / "other")
+    assert _bytes(one) == _bytes(again) != _bytes(other)
+
+
+def test_resuming_with_something_else_is_refused(base: Base, rows: list[Row], recipe: TrainRecipe,
+                                                 tmp_path: Path) -> None:  # fmt: skip
+    with pytest.raises(KeyboardInterrupt):
+        train(base, rows[:2], [], recipe, tmp_path, listen=_Interrupter(1))
+    with pytest.raises(BadInput, match="recipe changed"):
+        train(base, rows[:2], [], recipe.model_copy(update={"epochs": 3}), tmp_path, resume=True)
+    with pytest.raises(BadInput, match="rows changed"):
+        train(base, rows[:3], [], recipe, tmp_path, resume=True)
+
+
+def test_the_best_epoch_is_kept_and_patience_ends_the_run(base: Base, rows: list[Row], tmp_path: Path,
+                                                          monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+    judged = iter([9.0, 5.0, 4.0, 6.0, 7.0, 3.0])
+    monkeypatch.setattr(loop._Run, "_validate", lambda self: next(judged))
+    recipe = TrainRecipe(epochs=9, accumulation=2, patience=2, learning_rate=1e-2)
+    result = train(base, rows[:2], rows[:1], recipe, tmp_path)
+    assert (result.best_epoch, result.best_loss, result.steps) == (2, 4.0, 4)
+    monkeypatch.undo()
+    alone = train(base, rows[:2], [], recipe, tmp_path / "four")
+    assert _bytes(alone) != _bytes(result)
+
+
+def test_every_row_is_used_in_every_epoch(base: Base, rows: list[Row], tmp_path: Path,
+                                          monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+    seen: list[str] = []
+    real = loop.batch_of
+
+    def watched(base: Base, example: Any, *rest: Any) -> Any:
+        seen.append(example.lineage)
+        return real(base, example, *rest)
+
+    monkeypatch.setattr(loop, "batch_of", watched)
+    train(base, rows, [], TrainRecipe(epochs=2, accumulation=2), tmp_path)
+    names = {row.lineage for row in rows}
+    assert set(seen[:5]) == set(seen[5:]) == names and seen[:5] != seen[5:]
+
+
+def test_no_number_stops_with_the_last_checkpoint_kept(base: Base, rows: list[Row], tmp_path: Path,
+                                                       monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+    real = loop.apply_step
+    count = iter(range(9))
+
+    def broken(*arguments: Any) -> Any:
+        updated, state, norm = real(*arguments)
+        return updated, state, norm * (float("nan") if next(count) == 2 else 1.0)
+
+    monkeypatch.setattr(loop, "apply_step", broken)
+    with pytest.raises(TrainingDiverged, match="step 3") as caught:
+        train(base, rows[:2], [], TrainRecipe(epochs=4, accumulation=1), tmp_path)
+    assert "learning rate" in caught.value.next_step
+    monkeypatch.undo()
+    kept = loop.load_checkpoint(tmp_path)
+    assert kept is not None and kept[0].step == 2
+    assert not (tmp_path / "adapter").exists()
+    assert not any(hasattr(module, "lora_a") for _, module in base.model.named_modules())
+
+
+def test_a_full_disk_keeps_the_last_checkpoint(base: Base, rows: list[Row], recipe: TrainRecipe, tmp_path: Path,
+                                               monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+    import errno
+
+    from mondrian_core import files
+
+    real = Path.write_bytes
+    written: list[Path] = []
+
+    def full(self: Path, data: bytes) -> int:
+        if "checkpoint" in self.name:
+            written.append(self)
+            if len(written) == 2:
+                real(self, data[: len(data) // 2])
+                raise OSError(errno.ENOSPC, "No space left on device", str(self))
+        return real(self, data)
+
+    monkeypatch.setattr(files.Path, "write_bytes", full)
+    with pytest.raises(DiskFull):
+        train(base, rows[:2], [], recipe, tmp_path)
+    monkeypatch.undo()
+    assert files_of(tmp_path) == {"training_log.jsonl", "checkpoint.safetensors"}
+    resumed = train(base, rows[:2], [], recipe, tmp_path, resume=True)
+    assert _bytes(resumed) == _bytes(train(base, rows[:2], [], recipe, tmp_path / "whole"))
+
+
+def test_no_rows_is_bad_input(base: Base, tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="no rows"):
+        train(base, [], [], TrainRecipe(), tmp_path)
