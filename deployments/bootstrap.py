@@ -83,6 +83,8 @@ def _server(settings: Settings, port: int | None, usual: int | None, started: li
             raise PortInUse(address) from None
         tell(f"the server at {place.ui} is already there")
         return place
+    for process in known:
+        processes.stop(process)  # a worker whose server is gone would wait for the old address
     place = Place(settings, choose_port(port, usual=usual))
     tell(f"starting the Prefect server at {place.ui}")
     command = [sys.executable, "-m", "prefect", "server", "start", "--host", HOST, "--port", str(place.port)]
@@ -90,7 +92,7 @@ def _server(settings: Settings, port: int | None, usual: int | None, started: li
         SERVER, command, environment=place.environment(), folder=ROOT, log=place.home / "server.log"
     )
     started.append(server)
-    _record(place, [process for process in known if process.alive and process.name != SERVER] + [server])
+    _record(place, [server])
     _wait_until_healthy(place, server)
     return place
 
