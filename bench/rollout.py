@@ -209,7 +209,7 @@ def plot(rows: list[dict[str, Any]], path: Path) -> None:
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.2), layout="constrained")
+    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.8), layout="constrained")
     names = [adapter.name for adapter in ADAPTERS]
     for place, (way, mark) in enumerate((("mondrian", "o"), ("usual canary", "x"))):
         for shade, volume in enumerate(VOLUMES):
@@ -227,7 +227,7 @@ def plot(rows: list[dict[str, Any]], path: Path) -> None:
     )
     for axes in (left, right):
         axes.set_xticks(range(len(names)), names, rotation=15)
-    left.legend(fontsize=7)
+    figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=8)
     figure.savefig(path, dpi=110)
     plt.close(figure)
 
