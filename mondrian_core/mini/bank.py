@@ -45,7 +45,9 @@ def degrade(picture: Image.Image, rng: np.random.Generator) -> Image.Image:
     """What real files went through: JPEG at some quality, another pixel count. Scores stay."""
     if rng.random() < 0.5:
         scale = float(rng.uniform(0.85, 1.6))
-        picture = picture.resize((round(picture.width * scale), round(picture.height * scale)), Image.Resampling.BICUBIC)
+        picture = picture.resize(
+            (round(picture.width * scale), round(picture.height * scale)), Image.Resampling.BICUBIC
+        )
     if rng.random() < 0.6:
         buffer = io.BytesIO()
         picture.save(buffer, "JPEG", quality=int(rng.integers(70, 96)))
@@ -62,8 +64,8 @@ def stranger(size: tuple[int, int], rng: np.random.Generator) -> Image.Image:
         pattern = np.repeat(pattern.mean(2, keepdims=True), 3, 2)
     picture = Image.fromarray((pattern * 255).astype(np.uint8))
     method = Image.Resampling.BICUBIC if rng.random() < 0.7 else Image.Resampling.NEAREST
-    pixels = np.asarray(picture.resize((width, height), method), np.float32)
-    pixels = pixels + rng.standard_normal((height, width, 1)) * rng.uniform(0, 50)
+    flat = np.asarray(picture.resize((width, height), method), np.float32)
+    pixels = flat + rng.standard_normal((height, width, 1)) * rng.uniform(0, 50)
     return Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
 
 

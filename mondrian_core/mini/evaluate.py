@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from mondrian_core.mini import weights_path
+from mondrian_core.mini.card import write_card
 from mondrian_core.mini.critic import GENERIC, score
 from mondrian_core.mini.render import render
 from mondrian_core.mini.scene import sample_scene
@@ -80,9 +81,7 @@ def figures(answers: list[Answer], truth: NDArray[np.float64]) -> dict[str, Any]
         "mse_answering_the_mean": round(float(blind.mean()), 3),
         "mse_share_of_mean": round(float(error.mean() / blind.mean()), 3),
         "mse_shuffled": round(float(shuffled.mean()), 3),
-        "share_by_dimension": dict(
-            zip(DIMENSIONS, (error.mean(0) / blind.mean(0)).round(3).tolist(), strict=True)
-        ),
+        "share_by_dimension": dict(zip(DIMENSIONS, (error.mean(0) / blind.mean(0)).round(3).tolist(), strict=True)),
         "answer_tokens": round(float(np.mean([answer.tokens for answer in answers])), 1),
         "tokens_per_second_median": round(float(np.median([answer.speed for answer in answers])), 1),
     }
@@ -115,6 +114,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--model", type=Path, default=weights_path())
     parser.add_argument("--photographs", type=int, default=120)
     parser.add_argument("--real", type=Path, help="a folder of real photographs")
+    parser.add_argument("--card", action="store_true", help="write the figures into the model card (README.md)")
     options = parser.parse_args(arguments)
     answer, began = answerer(options.model), time.time()
     pictures, truth = rendered(options.photographs)
@@ -123,6 +123,8 @@ def main(arguments: list[str] | None = None) -> None:
         report["real"] = real(options.real, answer)
     report["seconds"] = round(time.time() - began, 1)
     print(json.dumps(report, indent=2))
+    if options.card:
+        write_card(options.model, report)
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ from mondrian_core.mini.vision_stage import _rate, see
 from mondrian_core.prompts import critique_messages
 from mondrian_core.rubric import DIMENSIONS, canonical, make_critique
 
-DIGIT_WEIGHT = 6.0
+DIGIT_WEIGHT = 8.0
 SCORE_KEY = '": {"score": '
 
 
@@ -57,10 +57,11 @@ def look(model: nn.Module, folder: Path, *, mirror: bool, size: int = 64) -> lis
     for shard in shards(folder):
         for flip in (False, True) if mirror else (False,):
             pictures = shard.pictures[:, :, ::-1] if flip else shard.pictures
-            parts = [
-                torch.stack(see(model.model.visual, pictures[i : i + size]), 1).numpy().astype(np.float16)
-                for i in range(0, len(pictures), size)
-            ]
+            parts = []
+            for i in range(0, len(pictures), size):
+                with torch.autocast("cpu", torch.bfloat16):
+                    features = torch.stack([f.float() for f in see(model.model.visual, pictures[i : i + size])], 1)
+                parts.append(features.numpy().astype(np.float16))
             grid = (pictures.shape[1] // (PATCH * MERGE), pictures.shape[2] // (PATCH * MERGE))
             scenes = [mirrored(scene) for scene in shard.scenes] if flip else shard.scenes
             seen.append(Seen(np.concatenate(parts), scenes, grid))
@@ -211,7 +212,9 @@ def fit(model: nn.Module, groups: list[Seen], tokenizer: PreTrainedTokenizerFast
             optimizer.step()
             step += 1
             if step % 25 == 0:
-                _report(name, step, steps, losses.detach(), batch.weights, size * (step - first) / (time.time() - began))
+                _report(
+                    name, step, steps, losses.detach(), batch.weights, size * (step - first) / (time.time() - began)
+                )
             if step % 200 == 0 or step == steps:
                 torch.save({"text": text.state_dict(), "optimizer": optimizer.state_dict(), "step": step}, checkpoint)
                 if held:

@@ -15,17 +15,17 @@ from PIL import Image, ImageFilter
 
 from mondrian_core.mini.scene import (
     ASPECTS,
-    DIMENSIONS,
     PALETTES,
     Scene,
     attributes,
     generic_scores,
     sample_scene,
 )
+from mondrian_core.rubric import DIMENSIONS
 
 __all__ = ["DIMENSIONS", "Scene", "attributes", "generic_scores", "render", "sample_scene"]
 
-Array = NDArray[np.float32]
+Array = NDArray[np.floating]
 TILE = 768
 
 

@@ -23,7 +23,10 @@ SPECIAL = (
     "<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|vision_pad|>",
     "<|image_pad|>", "<|video_pad|>",
 )  # fmt: skip
-SCAFFOLD = r'\{"dimensional_analysis": \{"|": \{"score": |, "comment": "|\."\}, "|"\}, "|\."\}\}, "overall_grade": "|"\}\}, "overall_grade": "|"\}'
+SCAFFOLD = (
+    r'\{"dimensional_analysis": \{"|": \{"score": |, "comment": "'
+    r'|\."\}, "|"\}, "|\."\}\}, "overall_grade": "|"\}\}, "overall_grade": "|"\}'
+)
 WORDS = r"""[a-z]+_[a-z]+|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"""
 VOCABULARY = (
     "exposure contrast highlight shadow tonal range detail texture foreground background middle ground horizon "

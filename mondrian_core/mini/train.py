@@ -48,7 +48,7 @@ def _model(out: Path, seed: int) -> Qwen3VLForConditionalGeneration:
     from mondrian_core.mini.language_stage import prime_text
 
     vocabulary = Tokenizer.from_file(str(out / "weights/tokenizer.json"))
-    ids = {token: vocabulary.token_to_id(token) for token in tokenizing.SPECIAL}
+    ids = {token: i for i, token in enumerate(tokenizing.SPECIAL)}
     torch.manual_seed(seed)
     model = build(make_config(vocabulary.get_vocab_size(), ids))
     prime_text(model)
@@ -73,7 +73,7 @@ def make_language(out: Path, options: argparse.Namespace, *, stages: tuple[str, 
 
     model = _model(out, options.seed)
     model.model.visual.load_state_dict(torch.load(out / "vision.pt", weights_only=False)["visual"])
-    seen: list[Seen] = look(model, out / "bank/language", mirror=True)
+    seen: list[Seen] = look(model, out / "bank/language", mirror=options.mirror)
     held = look(model, out / "bank/held", mirror=False)
     words = PreTrainedTokenizerFast.from_pretrained(out / "weights")
     if "scores" in stages:
@@ -89,6 +89,7 @@ def make_language(out: Path, options: argparse.Namespace, *, stages: tuple[str, 
 def make_weights(out: Path, options: argparse.Namespace) -> None:
     """Join tower and language model into OUT/weights; with --install, into the package."""
     import torch
+    from tokenizers import Tokenizer
 
     from mondrian_core.mini import weights_path
     from mondrian_core.mini.architecture import save
@@ -102,7 +103,9 @@ def make_weights(out: Path, options: argparse.Namespace) -> None:
             print(f"language model from {name}.pt, step {state['step']}")
             break
     save(model, out / "weights")
-    make_tokenizer(out, options)  # transformers rewrites generation_config.json; ours comes last
+    vocabulary = Tokenizer.from_file(str(out / "weights/tokenizer.json"))
+    # transformers rewrites generation_config.json; ours comes last
+    tokenizing.save(vocabulary, out / "weights", min_pixels=MIN_PIXELS, max_pixels=MAX_PIXELS)
     if options.install:
         shutil.copytree(out / "weights", weights_path(), dirs_exist_ok=True)
 
@@ -115,8 +118,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--pictures", type=int, default=24000)
     parser.add_argument("--vision-steps", type=int, default=2500)
-    parser.add_argument("--score-steps", type=int, default=600)
-    parser.add_argument("--critique-steps", type=int, default=900)
+    parser.add_argument("--score-steps", type=int, default=400)
+    parser.add_argument("--critique-steps", type=int, default=600)
+    parser.add_argument("--mirror", action="store_true", help="train the language model on mirror images as well")
     parser.add_argument("--install", action="store_true", help="copy the finished weights into the package")
     options = parser.parse_args(arguments)
     out: Path = options.out

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -21,43 +20,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from transformers.vision_utils import get_vision_interpolation_indices_and_weights, get_vision_position_ids
 
-from mondrian_core.mini.architecture import MERGE, PATCH, TEXT_WIDTH
-from mondrian_core.mini.bank import Shard, shards
-from mondrian_core.mini.scene import MAX_EV, MAX_LAYERS, MAX_RIVALS, MAX_TILT_DEG, Scene, attributes
+from mondrian_core.mini.architecture import MERGE, PATCH, TEXT_WIDTH, VISION_WIDTH
+from mondrian_core.mini.measurements import LOCAL, Targets, measure_names
 from mondrian_core.rubric import DIMENSIONS
 
-SIGNED = ("subject_x", "tilt", "mass")  # change sign when the picture is mirrored
-
-
-def measurements(scene: Scene) -> dict[str, float]:
-    """What the heads regress, each about unit spread: eight qualities first, then the facts behind them."""
-    quality = {name: (value - 0.5) / 0.28 for name, value in attributes(scene).items()}
-    facts = {
-        "subject_x": (scene.subject_x - 0.5) * 4,
-        "tilt": scene.tilt_deg / MAX_TILT_DEG * 1.7,
-        "mass": scene.mass * 1.7,
-        "ev": scene.ev / MAX_EV * 1.7,
-        "tilt_size": abs(scene.tilt_deg) / MAX_TILT_DEG * 3 - 1.5,
-        "mass_size": abs(scene.mass) * 3 - 1.5,
-        "rivals": scene.rivals / MAX_RIVALS * 3 - 1.5,
-        "layers": scene.layers / MAX_LAYERS * 3 - 1.5,
-        "haze": scene.haze * 3 - 1.5,
-        "path": scene.path * 2.5 - 1,
-        "relief": scene.relief * 3 - 1.5,
-        "drama": scene.drama * 3 - 1.5,
-        "contrast": scene.contrast * 3 - 1.5,
-        "subject_contrast": scene.subject_contrast * 3 - 1.5,
-        "subject_bright": scene.subject_bright * 2 - 1,
-        "horizon": (scene.horizon - 0.5) * 12,
-        "mono": scene.mono * 2 - 1,
-    }
-    return {**quality, **facts}
-
-
-def measure_names() -> list[str]:
-    from mondrian_core.mini.scene import sample_scene
-
-    return list(measurements(sample_scene(np.random.default_rng(0))))
+TAPS = (1, 3)
+WEIGHTS = {"composition": 3.0, "focus_sharpness": 3.0, "subject_x": 2.0, "tilt": 1.5}  # what is slowest to be found
 
 
 def to_patches(pictures: NDArray[np.uint8]) -> Tensor:
@@ -69,8 +37,10 @@ def to_patches(pictures: NDArray[np.uint8]) -> Tensor:
     return x.permute(0, 1, 4, 2, 5, 7, 3, 6).reshape(b, -1, 3 * PATCH * PATCH)
 
 
-def see(visual: nn.Module, pictures: NDArray[np.uint8]) -> list[Tensor]:
+def see(visual: nn.Module, pictures: NDArray[np.uint8], taps: tuple[int, ...] = ()) -> list[Tensor]:
     """[merged, DeepStack 1, DeepStack 2], each (B, N, D): the tower's own forward, batched over one picture size.
+
+    The residual streams after the blocks in `taps` come last: (B, N, width), mean over each merge group.
 
     The library's forward loops over pictures in every layer; pictures of one size can share a batched attention.
     """
@@ -86,14 +56,16 @@ def see(visual: nn.Module, pictures: NDArray[np.uint8]) -> list[Tensor]:
     # a still picture fills both frames of the temporal patch with the same pixels
     x = F.linear(patches, kernel.weight.sum(2).flatten(1), kernel.bias) + position
     cos, sin = visual.rotary_pos_emb(x, get_vision_position_ids(grid, MERGE, kwargs={}))
-    features = []
+    features, tapped = [], []
     for depth, block in enumerate(visual.blocks):
         x = x + _attend(block.attn, block.norm1(x), cos, sin)
         x = x + block.mlp(block.norm2(x))
+        if depth in taps:
+            tapped.append(F.layer_norm(x, x.shape[-1:]).view(b, s // MERGE**2, MERGE**2, -1).mean(2))
         if depth in visual.deepstack_visual_indexes:
             merger = visual.deepstack_merger_list[list(visual.deepstack_visual_indexes).index(depth)]
             features.append(merger(x.reshape(b * s, -1)).view(b, s // MERGE**2, -1))
-    return [visual.merger(x.reshape(b * s, -1)).view(b, s // MERGE**2, -1), *features]
+    return [visual.merger(x.reshape(b * s, -1)).view(b, s // MERGE**2, -1), *features, *tapped]
 
 
 def _attend(attention: nn.Module, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
@@ -152,43 +124,6 @@ def _gabor(rng: np.random.Generator) -> NDArray[np.float32]:
     return (kernel / np.linalg.norm(kernel) * gain).astype(np.float32)
 
 
-class Targets:
-    """Measurements of every picture of a bank, and batches of pictures of one size."""
-
-    def __init__(self, folder: Path) -> None:
-        self.shards: list[Shard] = [shard for shard in shards(folder) if len(shard.scenes)]
-        self.values = [
-            np.array([list(measurements(scene).values()) for scene in shard.scenes], np.float32)
-            for shard in self.shards
-        ]
-        sign = np.ones(len(measure_names()), np.float32)
-        sign[[measure_names().index(name) for name in SIGNED]] = -1
-        self.mirror = sign
-
-    def stream(self, size: int, seed: int, skip: int = 0) -> Iterator[tuple[NDArray[np.uint8], Tensor]]:
-        """Pass after pass without end; sizes mixed from batch to batch, half of the batches mirrored. Skips `skip`."""
-        turn = 0
-        while True:
-            rng = np.random.default_rng([seed, turn])
-            for which, rows, flip in self._plan(size, rng):
-                if skip:
-                    skip -= 1
-                    continue
-                pictures, values = self.shards[which].pictures[rows], self.values[which][rows]
-                if flip:
-                    pictures, values = pictures[:, :, ::-1], values * self.mirror
-                yield pictures, torch.from_numpy(values)
-            turn += 1
-
-    def _plan(self, size: int, rng: np.random.Generator) -> list[tuple[int, NDArray[np.int64], bool]]:
-        plan = []
-        for which, shard in enumerate(self.shards):
-            order = rng.permutation(len(shard.scenes))
-            for i in range(0, len(order) - size + 1, size):
-                plan.append((which, np.sort(order[i : i + size]), bool(rng.random() < 0.5)))
-        return [plan[at] for at in rng.permutation(len(plan))]
-
-
 def fit(model: nn.Module, bank: Path, held: Path, out: Path, *, steps: int, seed: int, rate: float = 1e-3,
         size: int = 24) -> dict[str, float]:  # fmt: skip
     """Train `model.model.visual`; saves `out/vision.pt` every 300 steps and resumes from it. Returns `measure`."""
@@ -196,20 +131,24 @@ def fit(model: nn.Module, bank: Path, held: Path, out: Path, *, steps: int, seed
     data, names = Targets(bank), measure_names()
     prime(visual, seed)
     heads = nn.ModuleList([nn.Linear(TEXT_WIDTH, len(names)) for _ in range(3)])
-    weight = torch.tensor([2.0 if name in DIMENSIONS else 0.5 for name in names])
+    heads.extend(nn.Linear(VISION_WIDTH, LOCAL) for _ in TAPS)
+    weight = torch.tensor([WEIGHTS.get(name, 2.0 if name in DIMENSIONS else 0.5) for name in names])
+    local_weight = torch.tensor([1.0] * (LOCAL - 2) + [4.0, 2.0])
     optimizer = torch.optim.AdamW(
         [*visual.parameters(), *heads.parameters()], lr=rate, betas=(0.9, 0.98), weight_decay=0.01
     )
     step = _resume(visual, heads, optimizer, out / "vision.pt")
     began, first = time.time(), step
-    for pictures, values in data.stream(size, seed, skip=step):
+    for pictures, values, local in data.stream(size, seed, skip=step):
         for group in optimizer.param_groups:
             group["lr"] = _rate(step, steps, rate)
         with torch.autocast("cpu", torch.bfloat16):  # 1.7 times the speed where the CPU has AVX-512 bf16
-            features = see(visual, pictures)
-            guesses = [head(f).float() for head, f in zip(heads, features, strict=True)]
+            features = see(visual, pictures, TAPS)
+            guesses = [head(f).float() for head, f in zip(heads[:3], features[:3], strict=True)]
+            nearby = [head(f).float() for head, f in zip(heads[3:], features[3:], strict=True)]
         error = [((guess - values[:, None]) ** 2 * weight).mean() for guess in guesses]
-        loss = error[0] + 0.3 * error[1] + 0.6 * error[2]
+        near_loss = torch.stack([((guess - local) ** 2 * local_weight).mean() for guess in nearby]).sum()
+        loss = error[0] + 0.3 * error[1] + 0.6 * error[2] + near_loss
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(visual.parameters(), 1.0)
@@ -217,7 +156,10 @@ def fit(model: nn.Module, bank: Path, held: Path, out: Path, *, steps: int, seed
         step += 1
         if step % 100 == 0:
             speed = (step - first) * size / (time.time() - began)
-            print(f"vision {step}/{steps} loss {error[0].item():.4f} {speed:.0f} pictures/s", flush=True)
+            print(
+                f"vision {step}/{steps} loss {error[0].item():.4f} local {near_loss.item():.3f} {speed:.0f} pictures/s",
+                flush=True,
+            )
         if step % 300 == 0 or step >= steps:
             print("  " + _line(measure(visual, heads, held, limit=32)), flush=True)
             torch.save({"visual": visual.state_dict(), "heads": heads.state_dict(),

@@ -1,0 +1,41 @@
+"""The tokenizer that ships with mini: digits alone, nothing lost, answers short, Qwen's template."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from tokenizers import Tokenizer
+
+from mondrian_core.mini import weights_path
+from mondrian_core.mini.critic import ANSEL, write_critique
+from mondrian_core.mini.scene import sample_scene
+from mondrian_core.rubric import canonical
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Tokenizer:
+    return Tokenizer.from_file(str(weights_path() / "tokenizer.json"))
+
+
+def test_every_digit_is_a_token_of_its_own(tokenizer: Tokenizer) -> None:
+    for text in ('{"score": 10, "comment": "in 1902"}', '"overall_grade": "8.1"', "123 4567"):
+        pieces = tokenizer.encode(text).tokens
+        assert all(len(piece) == 1 for piece in pieces if any(c.isdigit() for c in piece)), pieces
+
+
+@pytest.mark.parametrize(
+    "text", ["Ansel’s “Zone” — 5°", "naïve façade\n\n\tx", "日本 🏔", '{"a": [1, 2]}', " two  spaces "]
+)
+def test_any_text_comes_back(tokenizer: Tokenizer, text: str) -> None:
+    assert tokenizer.decode(tokenizer.encode(text).ids) == text
+
+
+def test_a_critique_is_short(tokenizer: Tokenizer) -> None:
+    rng = np.random.default_rng(0)
+    lengths = [len(tokenizer.encode(canonical(write_critique(sample_scene(rng), ANSEL, rng))).ids) for _ in range(50)]
+    assert max(lengths) < 200
+
+
+def test_special_tokens_are_single(tokenizer: Tokenizer) -> None:
+    for token in ("<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|image_pad|>", "<|vision_end|>", "<|endoftext|>"):
+        assert len(tokenizer.encode(token).ids) == 1
