@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,6 +49,50 @@ def critique_messages(voice: Voice) -> list[Message]:
         {"role": "system", "content": [{"type": "text", "text": voice.system}]},
         {"role": "user", "content": [{"type": "text", "text": INSTRUCTION}, {"type": "image"}]},
     ]
+
+
+@dataclass(frozen=True)
+class Neighbour:
+    """A photograph of the portfolio: its name, its scores (0-10) and what was said about some dimensions."""
+
+    name: str
+    scores: Mapping[str, float]
+    comments: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What a second look is told: first scores, neighbours, (mean, lowest, highest) over `size` photographs."""
+
+    scores: Mapping[str, float]
+    neighbours: tuple[Neighbour, ...]
+    spreads: Mapping[str, tuple[float, float, float]]
+    size: int
+
+
+def comparison_messages(voice: Voice, comparison: Comparison) -> list[Message]:
+    """Messages that ask for a critique in comparison with the advisor's own photographs; the photograph comes last.
+
+    The usual instruction stands first, so that up to there the prompt is the one of `critique_messages`.
+    """
+    messages = critique_messages(voice)
+    messages[1]["content"].insert(1, {"type": "text", "text": _comparison_text(comparison)})
+    return messages
+
+
+def _comparison_text(comparison: Comparison) -> str:
+    lines = ["", "At first sight the scores were: " + _scores_text(comparison.scores) + "."]
+    lines += [f"Compare with these photographs of your own (of {comparison.size}):"]
+    for neighbour in comparison.neighbours:
+        lines.append(f"- {neighbour.name}: {_scores_text(neighbour.scores)}.")
+        lines += [f"  On {name}: {comment}" for name, comment in neighbour.comments.items()]
+    spreads = (f"{name} {mean:.1f} ({low:g}-{high:g})" for name, (mean, low, high) in comparison.spreads.items())
+    lines += ["Your photographs score on average (lowest-highest): " + ", ".join(spreads) + "."]
+    return "\n".join([*lines, "Weigh the photograph against them, then answer in the form above."])
+
+
+def _scores_text(scores: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {scores[name]:g}" for name in DIMENSIONS)
 
 
 def training_messages(voice: Voice, answer: str) -> list[Message]:

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from mondrian_core.errors import BadPhotograph, ModelProcessDied, MondrianError
-from mondrian_core.files import write_atomic
+from mondrian_core.files import sha256_of, write_atomic
 from mondrian_core.images import bounded, open_photograph
 from mondrian_core.prompts import Voice, prompt_digest
 from mondrian_core.serving.engine import Canceled, Engine
 from mondrian_core.serving.lookup import Adapters
+from mondrian_core.serving.retrieval import Reference, portfolio_of
 from mondrian_core.serving.routing import Arm, mode_of, model_used
 from mondrian_core.serving.strategies import (
     Adapter,
@@ -76,16 +77,32 @@ class Critic:
         voice = self.store.voice(job.advisor or "")
         requested = mode_of(job.requested_mode or "baseline")
         picture = bounded(image if image is not None else self._photograph_of(job))
-        context = self.context(voice, picture, requested)
+        context = self.context(voice, picture, requested, job)
         skip = max(0, job.attempts - PATIENCE)
         outcome = critique(self.strategies, requested, context, self.engine, tell=tell, skip=skip)
         facts = {"prompt_sha256": prompt_digest(voice), "pixels": list(picture.size)}
         return outcome, facts
 
-    def context(self, voice: Voice, picture: Image.Image, requested: Mode) -> AnalysisContext:
+    def context(self, voice: Voice, picture: Image.Image, requested: Mode, job: Job) -> AnalysisContext:
         """What the strategies of the requested chain may use."""
+        if requested == "baseline":
+            return AnalysisContext(voice, picture)
         adapter, why = self._adapter_of(voice.advisor) if requested == "lora" else (None, "it was not asked for")
-        return AnalysisContext(voice, picture, adapter, why)
+        portfolio = portfolio_of(self.store.profiles(voice.advisor))
+
+        def same(reference: Reference) -> bool:
+            return self._is_photograph_of(job, reference.path)
+
+        return AnalysisContext(voice, picture, adapter, why, portfolio, same)
+
+    def _is_photograph_of(self, job: Job, path: str) -> bool:
+        """True when a path of the database, perhaps another machine's, is this job's photograph."""
+        inside = path.replace("\\", "/").rpartition("source/")[2]
+        try:
+            file = confined(self.root, Path("source") / inside)
+            return inside == job.filename or (file.is_file() and sha256_of(file) == job.photograph_sha256)
+        except (BadPhotograph, OSError):
+            return False
 
     def _adapter_of(self, advisor: str) -> tuple[Adapter | None, str]:
         if getattr(self.engine, "pinned", False):
@@ -94,10 +111,6 @@ class Critic:
             return self.adapters.of(advisor)
         except ModelProcessDied:
             return self.adapters.of(advisor)
-
-    def available(self, advisor: str, requested: Mode) -> bool:
-        """True when the requested strategy could answer for this advisor now (the adapter is not checked anew)."""
-        return requested in self.strategies and (requested != "lora" or advisor in self.adapters.serving)
 
     def _photograph_of(self, job: Job) -> Image.Image:
         return open_photograph(photograph_path(self.root, job.filename or "")).image

@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from mondrian_core.errors import AnswerUnparsable, BadAdapter, Broken, ModelProcessDied
-from mondrian_core.prompts import Voice, critique_messages
+from mondrian_core.prompts import Voice, comparison_messages, critique_messages
 from mondrian_core.rubric import Critique, Unparsable, read_lenient, read_strict
 from mondrian_core.serving.engine import Engine, GenerationFailed, Question, Reply
+from mondrian_core.serving.retrieval import Portfolio, Reference, comparison, nearest
 from mondrian_core.settings import Mode
 
 if TYPE_CHECKING:
@@ -36,12 +37,17 @@ class Adapter:
 
 @dataclass(frozen=True)
 class AnalysisContext:
-    """All that a strategy may use for one request. `why_no_adapter` explains an adapter that is None."""
+    """All that a strategy may use for one request.
+
+    `why_no_adapter` explains an adapter that is None. `same` is true for a reference that is the photograph itself.
+    """
 
     voice: Voice
     image: Image.Image
     adapter: Adapter | None = None
     why_no_adapter: str = "no adapter is promoted for this advisor"
+    portfolio: Portfolio = field(default_factory=Portfolio)
+    same: Callable[[Reference], bool] = lambda reference: False
 
 
 @dataclass(frozen=True)
@@ -161,6 +167,36 @@ class Lora(Strategy):
         return one_pass(self.name, context, engine, context.adapter, tell)
 
 
+class Rag(Strategy):
+    """Two passes with the base: first the dimensions, then a comparison with the advisor's most similar photographs."""
+
+    name: ClassVar[Mode] = "rag"
+    fallback: ClassVar[Mode | None] = "baseline"
+
+    def why_not(self, context: AnalysisContext) -> str | None:
+        """Something to compare with is needed."""
+        return None if context.portfolio.references else "the advisor's portfolio has no critiqued photographs"
+
+    def analyze(self, context: AnalysisContext, engine: Engine, tell: Tell = tell_nobody) -> Answer:
+        """Look twice; the answer names the photographs that it was compared with."""
+        first = one_pass(self.name, context, engine, None, tell, lenient=True)
+        scores = {**first.critique.scores, **first.reply.expected_scores}
+        neighbours = nearest(scores, context.portfolio, same=context.same)
+        facts = tuple(
+            {"photograph": reference.name, "grade": reference.grade, "similarity": round(similarity, 4)}
+            for reference, similarity in neighbours
+        )
+        tell(Progress(self.name, "retrieved", detail={"photographs": [each["photograph"] for each in facts]}))
+        told = comparison(first.critique.scores, context.portfolio, neighbours)
+        question = Question(comparison_messages(context.voice, told), context.image)
+        second = ask_for_critique(
+            self.name, None, engine, question, lambda tokens: tell(Progress(self.name, "comparison", tokens))
+        )
+        names = ", ".join(str(each["photograph"]) for each in facts)
+        critique = replace(second.critique, advisor_notes=f"Compared with {names}.") if names else second.critique
+        return replace(second, critique=critique, replies=(*first.replies, *second.replies), compared_with=facts)
+
+
 def one_pass(name: Mode, context: AnalysisContext, engine: Engine, adapter: Adapter | None, tell: Tell, *,
              lenient: bool = False) -> Answer:  # fmt: skip
     """Ask for a critique, once more when it can't be read.
@@ -210,14 +246,12 @@ def ask_for_critique(
 
 
 def chain_from(strategies: Mapping[Mode, Strategy], requested: Mode) -> tuple[Strategy, ...]:
-    """The requested strategy and its fallbacks, in order; links that don't exist are skipped."""
-    order: dict[Mode, Mode | None] = {"lora": "rag", "rag": "baseline", "baseline": None}
+    """The requested strategy and its fallbacks, in order."""
     found: list[Strategy] = []
     at: Mode | None = requested
-    while at is not None:
-        if at in strategies:
-            found.append(strategies[at])
-        at = order[at]
+    while at is not None and at in strategies:
+        found.append(strategies[at])
+        at = strategies[at].fallback
     return tuple(found)
 
 
@@ -253,4 +287,4 @@ def critique(strategies: Mapping[Mode, Strategy], requested: Mode, context: Anal
 
 def all_strategies() -> dict[Mode, Strategy]:
     """Every strategy by name."""
-    return {"lora": Lora(), "baseline": Baseline()}
+    return {"lora": Lora(), "rag": Rag(), "baseline": Baseline()}

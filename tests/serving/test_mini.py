@@ -1,0 +1,136 @@
+"""The real model keeps the fake's promises, switches adapters in place, and answers in a process of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from mondrian_core.errors import BadAdapter, ModelProcessDied
+from mondrian_core.prompts import Voice, critique_messages
+from mondrian_core.registry import Registry
+from mondrian_core.serving import analyze
+from mondrian_core.serving.engine import Canceled, Question
+from mondrian_core.serving.local_engine import LocalEngine
+from mondrian_core.serving.supervisor import ModelProcess, model_command
+from mondrian_core.settings import Settings
+from mondrian_core.store import Store
+
+pytestmark = pytest.mark.mini
+QUESTION = Question(critique_messages(Voice("ansel", "Ansel Adams")), Image.new("RGB", (96, 64), "navy"), max_tokens=12)
+
+
+@pytest.fixture(scope="module")
+def mini() -> LocalEngine:
+    """The bundled base in this process."""
+    return LocalEngine("mini")
+
+
+@pytest.fixture(scope="module")
+def adapter(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An adapter that fits mini and changes its answers."""
+    import mlx.core as mx
+
+    from mondrian_core.models import adapters
+    from mondrian_core.models.base import load_base
+    from mondrian_core.recipes import TrainRecipe
+
+    base, folder = load_base("mini"), tmp_path_factory.mktemp("adapter")
+    adapters.attach(base, TrainRecipe(rank=2), seed=1)
+    weights = adapters.parameters(base)
+    key = mx.random.key(7)
+    changed = {}
+    for name, value in weights.items():
+        key, draw = mx.random.split(key)
+        changed[name] = value if name.endswith("lora_a") else 0.5 * mx.random.normal(value.shape, key=draw)
+    adapters.save(base, folder, changed)
+    return folder
+
+
+@pytest.fixture(params=["fake", "mini"])
+def engine(request: pytest.FixtureRequest, fake_engine: Any) -> Any:
+    """Both engines: what the fake promises, the real one keeps."""
+    return fake_engine if request.param == "fake" else request.getfixturevalue("mini")
+
+
+def test_contract_of_the_engines(engine: Any, tmp_path: Path, control: Any) -> None:
+    control(unsound=["v0666"])
+    unsound = tmp_path / "v0666"
+    unsound.mkdir()
+    (unsound / "adapters.safetensors").write_bytes(b"no arrays")
+    heard: list[int] = []
+    reply = engine.ask(QUESTION, heard.append)
+    assert heard and heard == sorted(heard)
+    assert 0 < reply.tokens <= 12
+    assert reply.text.startswith('{"dimensional_analysis": {"composition": {"score": ')
+    assert reply.finish_reason in ("stop", "length")
+    assert reply.boot == str(os.getpid())
+    assert engine.ask(QUESTION).text == reply.text, "greedy answers repeat"
+    assert engine.check(unsound)
+    with pytest.raises(BadAdapter):
+        engine.ask(replace(QUESTION, adapter=unsound))
+    assert engine.ask(QUESTION).text == reply.text, "an unsound adapter leaves no trace"
+
+    def stop(count: int) -> None:
+        raise Canceled
+
+    with pytest.raises(Canceled):
+        engine.ask(QUESTION, stop)
+    assert engine.ask(QUESTION).text == reply.text, "a cancellation leaves no trace"
+
+
+def test_the_adapter_changes_the_answer_and_the_base_comes_back(mini: LocalEngine, adapter: Path) -> None:
+    question = replace(QUESTION, constrained=False, max_tokens=24)
+    plain = mini.ask(question)
+    tuned = mini.ask(replace(question, adapter=adapter))
+    assert tuned.text != plain.text
+    assert mini.ask(question).text == plain.text
+    switched = [mini.ask(replace(question, adapter=each, max_tokens=1)).switch_seconds for each in (adapter, None) * 3]
+    assert sorted(switched)[2] < 0.05, "switching back and forth takes less than 50 ms"
+
+
+@pytest.fixture
+def process(tmp_path: Path) -> Iterator[ModelProcess]:
+    """The real model process."""
+    found = ModelProcess(model_command("mini"), tmp_path / "model.log")
+    yield found
+    found.stop()
+
+
+def test_the_real_process_answers_dies_and_comes_back(process: ModelProcess, mini: LocalEngine, adapter: Path) -> None:
+    process.start()
+    assert process.fingerprint == mini.fingerprint
+    assert process.check(adapter) == ()
+    text = process.ask(replace(QUESTION, adapter=adapter)).text
+    assert text == mini.ask(replace(QUESTION, adapter=adapter)).text
+    assert process.pid is not None
+    os.kill(process.pid, signal.SIGKILL)
+    with contextlib.suppress(ModelProcessDied):  # not raised when the death was found before asking
+        process.ask(QUESTION)
+    assert process.ask(replace(QUESTION, adapter=adapter)).text == text
+
+
+def test_analyze_writes_rows_with_base_and_adapter(settings: Settings, adapter: Path, mini: LocalEngine) -> None:
+    registry = Registry(settings.adapters_root)
+    manifest = {"base": {"name": "mini", "fingerprint": mini.fingerprint}}
+    version = registry.register("ansel", adapter, manifest).version
+    registry.promote("ansel", version, expected=None, actor="person:test", reason="a test")
+    photograph = settings.root / "source" / "one.jpg"
+    missing = settings.root / "none.jpg"
+    tuned, refused = analyze(settings, [photograph, missing], "ansel", "lora")
+    assert refused.critique is None and "no such file" in (refused.error or "")
+    with Store(settings.database, read_only=True) as store:
+        (row,) = store.jobs()
+    assert row.status == "completed"
+    assert (row.model_used, row.mode, row.adapter_version, row.filename) == (
+        tuned.model_used, tuned.mode, tuned.adapter_version, "one.jpg")  # fmt: skip
+    assert tuned.critique is not None
+    # a random adapter may write what can't be read; then the chain went on and says why
+    assert tuned.model_used == "fine_tuned" or "can't be read" in row.details["hops"][0]["reason"]

@@ -1,0 +1,133 @@
+"""The portfolio: known neighbours, weights, hybrid similarity, the prompt of the second pass, and the strategy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from mondrian_core.prompts import Voice, comparison_messages, critique_messages
+from mondrian_core.rubric import DIMENSIONS
+from mondrian_core.serving.engine import Question, Reply
+from mondrian_core.serving.retrieval import Portfolio, Reference, comparison, cosine, nearest, portfolio_of
+from mondrian_core.serving.strategies import AnalysisContext, Rag, all_strategies, critique
+from mondrian_core.store import Profile
+
+
+def scores(value: float, **others: float) -> dict[str, float]:
+    return {**dict.fromkeys(DIMENSIONS, value), **others}
+
+
+def reference(name: str, value: float, **others: float) -> Reference:
+    return Reference(f"source/{name}", scores(value, **others), dict.fromkeys(DIMENSIONS, f"comment on {name}"), "7.0")
+
+
+PORTFOLIO = Portfolio((
+    reference("dark.jpg", 6, lighting=2),
+    reference("bright.jpg", 6, lighting=10),
+    reference("middling.jpg", 6),
+    reference("great.jpg", 9.5),
+    reference("poor.jpg", 2),
+))  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [
+        (scores(6, lighting=3), "dark.jpg"),
+        (scores(6, lighting=9), "bright.jpg"),
+        (scores(6), "middling.jpg"),
+        (scores(9), "great.jpg"),
+        (scores(3), "poor.jpg"),
+    ],
+)
+def test_the_right_neighbour_comes_first(asked: dict[str, float], expected: str) -> None:
+    found = nearest(asked, PORTFOLIO)
+    assert found[0][0].name == expected
+    similarities = [similarity for _, similarity in found]
+    assert similarities == sorted(similarities, reverse=True)
+    assert all(0 <= similarity <= 1 for similarity in similarities)
+
+
+def test_a_photograph_is_not_compared_with_itself() -> None:
+    found = nearest(scores(6), PORTFOLIO, same=lambda each: each.name == "middling.jpg")
+    assert "middling.jpg" not in [each.name for each, _ in found]
+    assert len(found) == 3
+
+
+def test_a_dimension_that_hardly_varies_does_not_decide() -> None:
+    portfolio = Portfolio((reference("a.jpg", 5, lighting=5.1), reference("b.jpg", 8, lighting=5.0)))
+    assert nearest(scores(5, lighting=5.0), portfolio)[0][0].name == "a.jpg"
+
+
+def test_embeddings_turn_the_order_when_profiles_are_alike() -> None:
+    embeddings = {"dark.jpg": [1.0, 0.0], "bright.jpg": [0.0, 1.0]}
+    pair = Portfolio(PORTFOLIO.references[:2])
+    for embedding, expected in (([0.9, 0.1], "dark.jpg"), ([0.1, 0.9], "bright.jpg")):
+        found = nearest(scores(6), pair, 1, embedding=embedding, embeddings=embeddings)
+        assert found[0][0].name == expected
+    assert cosine([0.0, 0.0], [1.0, 2.0]) == 0.0
+
+
+def profile(path: str, order: int, value: Any = 5, origin: str = "human") -> Profile:
+    return Profile(f"p{order}", "ansel", path, dict.fromkeys(DIMENSIONS, value), dict.fromkeys(DIMENSIONS, "x"), "5.0",
+                   origin, None, order)  # fmt: skip
+
+
+def test_only_usable_profiles_by_people_are_references_and_the_newest_counts() -> None:
+    found = portfolio_of([
+        profile("/Users/x/source/a.jpg", 1, 4),
+        profile("source\\a.jpg", 2, 6),
+        profile("b.jpg", 3, None),
+        profile("c.jpg", 4, 11),
+        profile("d.jpg", 5, 5, origin="model"),
+        profile("e.jpg", 6, float("nan")),
+    ])  # fmt: skip
+    assert [(each.name, each.scores["lighting"]) for each in found.references] == [("a.jpg", 6.0)]
+
+
+def test_the_second_prompt_begins_like_the_first_and_names_neighbours() -> None:
+    voice = Voice("ansel", "Ansel Adams")
+    asked = scores(5)
+    told = comparison(asked, PORTFOLIO, nearest(asked, PORTFOLIO, 2))
+    plain, second = critique_messages(voice), comparison_messages(voice, told)
+    assert second[0] == plain[0]
+    assert second[1]["content"][0] == plain[1]["content"][0]
+    assert second[1]["content"][-1] == {"type": "image"}
+    text = second[1]["content"][1]["text"]
+    assert "middling.jpg" in text and "of 5" in text
+    assert "composition 5.9 (2-9.5)" in text
+    assert "<image>" not in text
+
+
+class Listening:
+    """The fake engine, with what it was asked."""
+
+    def __init__(self, engine: Any) -> None:
+        self.engine, self.texts = engine, []
+
+    def ask(self, question: Question, on_token: Any = None) -> Reply:
+        self.texts.append(str(question.messages))
+        assert question.adapter is None
+        return self.engine.ask(question, on_token)
+
+
+def test_rag_looks_twice_and_names_what_it_compared_with(fake_engine: Any) -> None:
+    context = AnalysisContext(Voice("ansel", "Ansel"), Image.new("RGB", (32, 32)), portfolio=PORTFOLIO)
+    engine = Listening(fake_engine)
+    answer = Rag().analyze(context, engine)  # type: ignore[arg-type]
+    assert len(answer.replies) == 2
+    assert "middling.jpg" not in engine.texts[0]
+    assert "middling.jpg" in engine.texts[1]
+    assert answer.compared_with[0]["photograph"] == "middling.jpg"
+    assert "middling.jpg" in (answer.critique.advisor_notes or "")
+
+
+def test_rag_needs_a_portfolio_and_lora_falls_back_to_it(fake_engine: Any, control: Callable[..., None]) -> None:
+    bare = AnalysisContext(Voice("ansel", "Ansel"), Image.new("RGB", (32, 32)))
+    assert not Rag().is_available(bare)
+    assert critique(all_strategies(), "rag", bare, fake_engine).answer.strategy == "baseline"
+    full = AnalysisContext(bare.voice, bare.image, portfolio=PORTFOLIO)
+    assert critique(all_strategies(), "lora", full, fake_engine).answer.strategy == "rag"
