@@ -130,7 +130,7 @@ def plan(lineage: str, comments: Mapping[str, str], recipe: DataRecipe) -> tuple
     The same photograph, comments and recipe give the same plan, whatever else is in the dataset. An operation that a
     comment forbids is left out, so some photographs have fewer variants.
     """
-    rng = np.random.default_rng(_seed(lineage, recipe.seed))
+    rng = np.random.default_rng(seed_of(f"variants {lineage}", recipe.seed))
     offered = [variant for variant in _offers(recipe, rng)
                if all(allowed(operation, comments) for operation in variant.operations)]  # fmt: skip
     return (ORIGINAL, *offered[: recipe.variants])
@@ -155,8 +155,9 @@ def _offers(recipe: DataRecipe, rng: np.random.Generator) -> Sequence[Variant]:
     return list(dict.fromkeys(offers))
 
 
-def _seed(lineage: str, seed: int) -> int:
-    return int.from_bytes(hashlib.sha256(f"mondrian variants {seed} {lineage}".encode()).digest()[:8], "big")
+def seed_of(purpose: str, seed: int) -> int:
+    """A seed of its own for a purpose and photograph, from the recipe's seed."""
+    return int.from_bytes(hashlib.sha256(f"mondrian {seed} {purpose}".encode()).digest()[:8], "big")
 
 
 # --- applying to pixels -----------------------------------------------------------------------------------------------

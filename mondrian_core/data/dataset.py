@@ -18,7 +18,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,7 @@ from mondrian_core.data.split import (
     check_rows,
     grouped,
 )
+from mondrian_core.data.variations import vary
 from mondrian_core.errors import BadInput, BadPhotograph, NothingToDo, translated
 from mondrian_core.events import Advanced, Listener, Noticed, ignore
 from mondrian_core.files import read_json, sha256_of, sync_folder, write_atomic, write_json
@@ -66,6 +67,12 @@ class Example:
     comments: Mapping[str, str]
     scores: Mapping[str, float]
     weight: float
+    wording: int = 0
+
+    @property
+    def name(self) -> str:
+        """What was done to picture and words, such as "mirror" or "original~1" (the first other wording)."""
+        return f"{self.variant.name}~{self.wording}" if self.wording else self.variant.name
 
     def answer(self) -> str:
         """What is taught: whole scores, and the grade that belongs to them."""
@@ -209,11 +216,24 @@ def _examples(record: LinkedRecord, split: str, recipe: DataRecipe, workspace: P
     plan = augment.plan(record.sha256, record.comments, recipe) if split == TRAIN else (augment.ORIGINAL,)
     made = [(variant, augment.applied(variant, image)) for variant in plan]
     pictures = [(variant, picture) for variant, picture in made if picture is not None]
-    return [
+    examples = [
         Example(split, record.sha256, record.record, variant, jpeg_bytes(picture),
-                augment.applied_to_comments(variant, record.comments), record.scores, 1 / len(pictures))
+                augment.applied_to_comments(variant, record.comments), record.scores, 1.0)
         for variant, picture in pictures
     ]  # fmt: skip
+    if split == TRAIN:
+        examples += _reworded(examples[0], recipe)
+    return [replace(each, weight=1 / len(examples)) for each in examples]
+
+
+def _reworded(original: Example, recipe: DataRecipe) -> list[Example]:
+    """The photograph itself with its critique in other words, up to `recipe.variations` times, all different."""
+    found = {tuple(original.comments.values()): original}
+    for attempt in range(4 * recipe.variations):
+        words = vary(original.comments, augment.seed_of(f"words {attempt} {original.lineage}", recipe.seed))
+        if words and len(found) <= recipe.variations:
+            found.setdefault(tuple(words.values()), replace(original, comments=words, wording=len(found)))
+    return list(found.values())[1:]
 
 
 # --- writing ----------------------------------------------------------------------------------------------------------
@@ -266,7 +286,7 @@ def _columns(example: Example, voice: Voice) -> dict[str, Any]:
         "scores": {name: float(example.scores[name]) for name in DIMENSIONS},
         "loss_dimensions": list(example.variant.kept),
         "lineage": example.lineage,
-        "variant": example.variant.name,
+        "variant": example.name,
         "record": example.record,
         "weight": example.weight,
         "answer": answer,
@@ -307,7 +327,7 @@ def quiet() -> Iterator[None]:
 def _write_sheet(path: Path, examples: Sequence[Example]) -> None:
     lines: dict[str, list[tuple[str, tuple[str, ...], Image.Image]]] = {}
     for each in examples:
-        if each.split == TRAIN:
+        if each.split == TRAIN and not each.wording:
             picture = Image.open(io.BytesIO(each.jpeg))
             lines.setdefault(each.lineage, []).append((each.variant.name, each.variant.kept, picture))
     buffer = io.BytesIO()
@@ -321,7 +341,7 @@ def _facts(manifest: LinkManifest, voice: Voice, recipe: DataRecipe, used: Seque
     """What the manifest says of the content; nothing in it depends on the machine or the time."""
     variants: dict[str, list[str]] = {}
     for each in examples:
-        variants.setdefault(each.lineage, []).append(each.variant.name)
+        variants.setdefault(each.lineage, []).append(each.name)
     members = [
         {"lineage": each.sha256, "split": sides[each.sha256], "group": groups[each.sha256], "record": each.record,
          "photograph": each.photograph, "origin": each.origin, "variants": variants[each.sha256]}

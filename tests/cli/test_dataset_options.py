@@ -19,14 +19,23 @@ def workspace(tmp_path: Path) -> Path:
 @pytest.mark.mini
 def test_preview_as_json(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     capsys.readouterr()
-    assert main(["dataset", "--advisor", "ansel", "--workspace", str(workspace), "--preview", "2", "--base-model", "mini",
-                 "--json"]) == 0  # fmt: skip
+    options = ["--workspace", str(workspace), "--base-model", "mini", "--json"]
+    assert main(["dataset", "--advisor", "ansel", "--preview", "2", *options]) == 0
     shown = json.loads(capsys.readouterr().out)["preview"]
     assert shown["tokens"]["total"] == sum(piece["tokens"] for piece in shown["pieces"])
 
 
 def test_export_to_a_new_folder_and_never_over_one(workspace: Path, tmp_path: Path) -> None:
-    command = ["dataset", "--advisor", "ansel", "--workspace", str(workspace), "--export", "chat", str(tmp_path / "out")]
+    command = [
+        "dataset",
+        "--advisor",
+        "ansel",
+        "--workspace",
+        str(workspace),
+        "--export",
+        "chat",
+        str(tmp_path / "out"),
+    ]
     assert main(command) == 0
     assert (tmp_path / "out" / "train.jsonl").is_file()
     assert main(command) == 2

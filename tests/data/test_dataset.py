@@ -20,6 +20,7 @@ from mondrian_core.errors import BadInput, DiskFull, NothingToDo
 from mondrian_core.events import Event, ignore
 from mondrian_core.prompts import Voice, critique_messages
 from mondrian_core.recipes import DataRecipe
+from mondrian_core.rows import Row
 from mondrian_core.rubric import DIMENSIONS, grade_of, read_strict, whole_score
 
 RECIPE = DataRecipe()
@@ -89,6 +90,27 @@ def test_with_few_photographs_the_validation_is_held_out_and_chooses_nothing(tmp
     assert (version.evaluation_split, version.selection) == ("validation", None)
     assert version.rows("test") == []
     assert len(version.rows("validation")) >= 2
+
+
+def test_other_wordings_keep_picture_scores_and_weight(tmp_path: Path) -> None:
+    spoken = "The tree stands on the left; the sky is calm."
+    with workspace_of(tmp_path, 0) as store:
+        for number in range(6):
+            (tmp_path / "source" / f"photo_{number}.jpg").write_bytes(jpeg(number))
+        store.add_profiles(profile(number, comments=dict.fromkeys(DIMENSIONS, spoken)) for number in range(6))
+        recipe = DataRecipe(variants=0, variations=2)
+        version = build(link(store, tmp_path, "ansel"), VOICE, recipe, tmp_path)
+    rows = version.rows("train")
+    assert len(rows) == 3 * version.photographs["train"]
+    assert version.rows_per_split["validation"] == version.photographs["validation"]
+    by_photograph: dict[str, list[Row]] = {}
+    for row in rows:
+        by_photograph.setdefault(row.lineage, []).append(row)
+    for same in by_photograph.values():
+        assert len({row.answer for row in same}) == 3
+        assert len({row.image.tobytes() for row in same}) == 1
+        assert all(read_strict(row.answer).scores == read_strict(same[0].answer).scores for row in same)
+        assert abs(sum(row.weight for row in same) - 1) < 1e-9
 
 
 def test_mirrored_rows_are_mirrored_in_picture_and_text(tmp_path: Path) -> None:
