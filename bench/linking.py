@@ -39,7 +39,7 @@ def main(arguments: list[str] | None = None) -> int:
         figures = {name: _in_own_process(name, Path(folder)) for name in ("ours", "rival")}
     for name, figure in figures.items():
         print(
-            f"{name:6} {options.jobs:,} jobs: {figure['seconds']:6.1f} s ({figure['cpu_seconds']:.1f} of the processor), "
+            f"{name:6} {options.jobs:,} jobs: {figure['seconds']:6.1f} s ({figure['cpu_seconds']:.1f} of processor), "
             f"{figure['megabytes']:5.0f} MB, {figure['used']:,} used, {figure['explained']:,} left out with a reason"
         )
     if options.out:
@@ -63,8 +63,11 @@ def make_workspace(folder: Path, jobs: int, photographs: int) -> None:
     for number in range(photographs):
         pixels = rng.integers(0, 255, (12, 16, 3), dtype=np.uint8)
         Image.fromarray(pixels).resize((640, 480)).save(folder / "source" / f"photo-{number:05d}.jpg", quality=85)
-    dimensions = [{"name": TITLES[name], "score": 7.0, "comment": "A comment of some length on what is seen here.",
-                   "recommendation": "Wait for another light."} for name in DIMENSIONS]  # fmt: skip
+    dimensions = [
+        {"name": TITLES[name], "score": 7.0, "comment": "A comment of some length on what is seen here.",
+         "recommendation": "Wait for another light."}
+        for name in DIMENSIONS
+    ]  # fmt: skip
     whole = f"```json\n{json.dumps({'dimensions': dimensions, 'overall_score': 7.0}, indent=2)}\n```\n"
 
     def job(number: int) -> Job:

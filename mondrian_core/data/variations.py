@@ -43,8 +43,8 @@ _BAD = _words_of(
     "overexposed lifeless bland heavy crowded lost loses dark empty"
 )
 
-# A word and one that means and judges the same; not the other way round ("a path leads in" draws nothing). By dimension, because a word changes its
-# meaning with the subject ("depth" of a picture, of a colour).
+# A word and one that means and judges the same; not the other way round ("a path leads in" draws nothing). By
+# dimension, because a word changes its meaning with the subject ("depth" of a picture, of a colour).
 _EVERYWHERE = {
     "photograph": "picture", "draws": "leads", "creates": "gives", "viewer": "beholder", "throughout": "everywhere",
     "because": "since", "shows": "reveals", "whole": "entire",
