@@ -216,7 +216,7 @@ class Store:
 
     def add_job(self, advisor: str, filename: str, *, requested_mode: str | None = None, explicit_mode: bool = False,
                 arm: str | None = None, idempotency_key: str | None = None, photograph_sha256: str | None = None,
-                job_id: str | None = None) -> tuple[Job, bool]:  # fmt: skip
+                job_id: str | None = None, details: Mapping[str, Any] | None = None) -> tuple[Job, bool]:  # fmt: skip
         """Insert a queued job before any work is done: (job, True), or (the earlier job of the same key, False)."""
         identity = job_id or str(uuid.uuid4())
         with self.transaction() as connection:
@@ -224,9 +224,9 @@ class Store:
                 return earlier, False
             connection.execute(
                 "INSERT INTO jobs (id, filename, advisor, status, created_at, requested_mode, explicit_mode, arm, "
-                "idempotency_key, photograph_sha256, attempts) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0)",
+                "idempotency_key, photograph_sha256, details, attempts) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0)",
                 (identity, filename, advisor, QUEUED, stamp(), requested_mode, int(explicit_mode), arm,
-                 idempotency_key, photograph_sha256),
+                 idempotency_key, photograph_sha256, json.dumps(details) if details else None),
             )  # fmt: skip
             return self._sure(identity), True
 

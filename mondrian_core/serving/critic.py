@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -20,6 +20,7 @@ from mondrian_core.serving.strategies import (
     Adapter,
     AnalysisContext,
     ChainExhausted,
+    Hop,
     Outcome,
     Strategy,
     Tell,
@@ -69,7 +70,8 @@ class Critic:
             if leaving():
                 return self.store.give_back_job(job.id)
             failed = model_used(cast("Arm | None", job.arm), job.arm == "fine_tuned") if job.arm else None
-            details = {"hops": [hop.as_dict() for hop in error.hops]} if isinstance(error, ChainExhausted) else {}
+            hops = error.hops if isinstance(error, ChainExhausted) else ()
+            details = {**_marks(job, hops), "hops": [hop.as_dict() for hop in hops]}
             return self.store.fail_job(job.id, str(error), model_used=failed, details=details)
         return self._keep(job, outcome, facts, time.perf_counter() - began)
 
@@ -87,7 +89,7 @@ class Critic:
         """What the strategies of the requested chain may use."""
         if requested == "baseline":
             return AnalysisContext(voice, picture)
-        adapter, why = self._adapter_of(voice.advisor) if requested == "lora" else (None, "it was not asked for")
+        adapter, why = self._adapter_of(job) if requested == "lora" else (None, "it was not asked for")
         portfolio = portfolio_of(self.store.profiles(voice.advisor))
 
         def same(reference: Reference) -> bool:
@@ -104,13 +106,20 @@ class Critic:
         except (BadPhotograph, OSError):
             return False
 
-    def _adapter_of(self, advisor: str) -> tuple[Adapter | None, str]:
+    def _adapter_of(self, job: Job) -> tuple[Adapter | None, str]:
         if getattr(self.engine, "pinned", False):
             return None, PINNED
         try:
-            return self.adapters.of(advisor)
+            return self._find_adapter(job)
         except ModelProcessDied:
-            return self.adapters.of(advisor)
+            return self._find_adapter(job)
+
+    def _find_adapter(self, job: Job) -> tuple[Adapter | None, str]:
+        advisor, mark = job.advisor or "", job.details.get("rollout")
+        serving, why = self.adapters.of(advisor)
+        if not mark or mark["candidate"] or not mark["version"]:
+            return serving, why
+        return self.adapters.version(advisor, mark["version"])
 
     def _photograph_of(self, job: Job) -> Image.Image:
         return open_photograph(photograph_path(self.root, job.filename or "")).image
@@ -122,6 +131,7 @@ class Critic:
         write_atomic(self.root / "analysis_md" / name, f"```json\n{text}\n```\n")
         details = {
             **facts,
+            **_marks(job, outcome.hops),
             "hops": [hop.as_dict() for hop in outcome.hops],
             "fell_back": outcome.fell_back,
             "repairs": list(answer.repairs),
@@ -136,6 +146,12 @@ class Critic:
             adapter_version=answer.adapter.version if answer.adapter else None, analysis_markdown=name,
             llm_outputs=json.dumps([reply.text for reply in answer.replies]), details=details,
         )  # fmt: skip
+
+
+def _marks(job: Job, hops: Sequence[Hop]) -> dict[str, Any]:
+    """What a rollout wants to know of a job: its share when it came in, and whether the model process died over it."""
+    crashed = {"crashed": True} if any(hop.crashed for hop in hops) else {}
+    return {**({"rollout": job.details["rollout"]} if "rollout" in job.details else {}), **crashed}
 
 
 def photograph_path(root: Path, filename: str) -> Path:

@@ -16,6 +16,8 @@ from mondrian_core.files import read_json
 from mondrian_core.registry import Registry
 from mondrian_core.registry.pointer import POINTER
 from mondrian_core.registry.version import MANIFEST, PEFT_WEIGHTS, VERSION_NAME, WEIGHTS
+from mondrian_core.rollout import Rollout, active
+from mondrian_core.rollout.book import FILE as ROLLOUT
 from mondrian_core.serving.strategies import Adapter
 from mondrian_core.settings import ADVISOR_ID
 
@@ -108,6 +110,7 @@ class Adapters:
         self._serving: dict[str, Adapter | None] = {}
         self._why: dict[str, str] = {}
         self._sound: set[Path] = set()
+        self._rollouts: dict[str, tuple[tuple[Stamp, Stamp], Rollout | None]] = {}
         self._lock = threading.Lock()
 
     @property
@@ -131,6 +134,34 @@ class Adapters:
             self._follow(registry, advisor)
             self._seen[advisor] = stamp
         return self._serving.get(advisor), self._why.get(advisor, "")
+
+    def version(self, advisor: str, version: str) -> tuple[Adapter | None, str]:
+        """A version that needn't be the champion, such as the one before it during a rollout."""
+        found = self._registry.get(advisor, version)
+        adapter = Adapter(advisor, version, found.path)
+        problems = self._problems(adapter, self._registry)
+        return (None, f"{version} can't be used: {'; '.join(problems)}") if problems else (adapter, "")
+
+    def rollout(self, advisor: str) -> Rollout | None:
+        """The rollout in force; None when the champion answers everything, or an adapter was named at start."""
+        if self._source is not None and self._source.advisor in (None, advisor) and isinstance(self._source, Adapter):
+            return None
+        registry = self._registry_of(advisor)
+        home = registry.root / advisor
+        stamps = (_stamp_of(home / ROLLOUT), _stamp_of(home / POINTER))
+        if stamps[0] is None:
+            return None
+        with self._lock:
+            if advisor not in self._rollouts or self._rollouts[advisor][0] != stamps:
+                self._rollouts[advisor] = (stamps, self._read_rollout(registry, advisor))
+            return self._rollouts[advisor][1]
+
+    def _read_rollout(self, registry: Registry, advisor: str) -> Rollout | None:
+        try:
+            return active(registry, advisor)
+        except BadInput as error:
+            self._listen(Noticed("adapters", f"{advisor}: {error}"))
+            return None
 
     def known(self) -> list[str]:
         """Advisors who have a folder in the registry, sorted."""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 from mondrian_core.errors import BadInput
+from mondrian_core.rollout import Rollout, in_share
 from mondrian_core.settings import Mode
 
 ModelMode = Literal["base", "fine_tuned", "ab_test"]
@@ -61,15 +61,26 @@ def mode_of(text: str) -> Mode:
     raise BadInput(f"'{text}' is no mode.", f"Use one of {', '.join(MODES)}, or leave it out.")
 
 
-def share_of(salt: str, advisor: str, unit: str) -> float:
-    """The place of a unit (such as a photograph's SHA-256) on [0, 1): uniform, and always the same."""
-    digest = hashlib.sha256(f"{salt}:{advisor}:{unit}".encode()).digest()
-    return int.from_bytes(digest[:8], "big") / 2**64
-
-
 def assigned(salt: str, advisor: str, unit: str, split: float) -> bool:
     """True when the unit belongs to the adapter's arm. A growing split only moves units into it."""
-    return share_of(salt, advisor, unit) < split
+    return in_share(f"{salt}:{advisor}", unit, split)
+
+
+def in_rollout(way: Route, rollout: Rollout | None, photograph_sha256: str) -> tuple[Route, dict[str, Any] | None]:
+    """(route, mark for the job's details) while a new version gets only a share of the requests for the adapter.
+
+    Who is not in the share gets the version from before; when that was none, the base, as if it had been asked for.
+    """
+    if rollout is None or way.explicit or way.mode != "lora":
+        return way, None
+    candidate = in_share(rollout.salt, photograph_sha256, rollout.share)
+    mark = {
+        "salt": rollout.salt,
+        "share": rollout.share,
+        "candidate": candidate,
+        "version": rollout.version if candidate else rollout.control,
+    }
+    return (way if mark["version"] else replace(way, mode="baseline")), mark
 
 
 def model_used(arm: Arm | None, adapted: bool) -> str:

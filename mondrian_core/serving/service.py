@@ -13,7 +13,7 @@ from mondrian_core.serving.critic import Critic
 from mondrian_core.serving.lookup import Adapters
 from mondrian_core.serving.metrics import Metrics
 from mondrian_core.serving.problems import KeyReused, UnknownJob
-from mondrian_core.serving.routing import Policy, Route, route
+from mondrian_core.serving.routing import Policy, Route, in_rollout, route
 from mondrian_core.serving.supervisor import ModelProcess
 from mondrian_core.serving.uploads import Received
 from mondrian_core.serving.worker import Worker
@@ -64,8 +64,10 @@ class Service:
             if earlier is not None:
                 return _same(earlier, advisor, sha256, way, mode), False
             self.worker.require_room()
+            way, mark = in_rollout(way, self.adapters.rollout(advisor), sha256)
             job, _ = self.store.add_job(advisor, received.filename, requested_mode=way.mode, explicit_mode=way.explicit,
-                                        arm=way.arm, idempotency_key=key, photograph_sha256=sha256)  # fmt: skip
+                                        arm=way.arm, idempotency_key=key, photograph_sha256=sha256,
+                                        details={"rollout": mark} if mark else None)  # fmt: skip
             self.worker.submit(job.id)
         return job, True
 

@@ -68,11 +68,15 @@ class Answer:
 
 @dataclass(frozen=True)
 class Hop:
-    """Why a strategy was tried again or left: its name and the reason for people; `left` when the chain went on."""
+    """Why a strategy was tried again or left: its name and the reason for people.
+
+    `left` when the chain went on, `crashed` when the model process died.
+    """
 
     strategy: Mode
     reason: str
     left: bool = True
+    crashed: bool = False
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values."""
@@ -278,7 +282,7 @@ def critique(strategies: Mapping[Mode, Strategy], requested: Mode, context: Anal
             try:
                 return Outcome(link.analyze(context, engine, tell), tuple(hops))
             except ModelProcessDied as error:
-                hops.append(Hop(link.name, error.problem, left=attempt == TRIES))
+                hops.append(Hop(link.name, error.problem, left=attempt == TRIES, crashed=True))
             except (AnswerUnparsable, BadAdapter, GenerationFailed) as error:
                 hops.append(Hop(link.name, error.problem))
                 break

@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
+from mondrian_core.registry import Registry
+from mondrian_core.rollout import Plan, Step, requests_of, start
 from mondrian_core.serving.app import create_app
 from mondrian_core.serving.service import Service
 from mondrian_core.store import Store
@@ -86,6 +88,22 @@ def test_a_promotion_is_picked_up_between_two_requests(
         seen.append(send(client, photograph()).headers["X-Adapter-Version"])
         assert service.model.starts == 1
     assert seen == ["v0001", "v0002", "v0001"]
+
+
+def test_a_rollout_is_answered_by_both_versions_and_marked(
+    make_service: Make, photograph: Photograph, promote: Callable[[str], None], registry: Registry
+) -> None:
+    promote("v0001")
+    steps = (Step(0.5, 1, 0.0), Step(1.0, 1, 0.0))
+    rollout = start(registry, "ansel", "v0002", Plan(steps=steps), actor="person:test", reason="a test")
+    with client_of(make_service("fine_tuned")) as client:
+        seen = [send(client, photograph(seed)).json() for seed in range(8)]
+        jobs = [client.get(f"/jobs/{body['job_id']}").json() for body in seen]
+    assert {body["adapter_version"] for body in seen} == {"v0001", "v0002"}
+    with Store(make_service("base").root / "mondrian.db", read_only=True) as store:
+        requests = requests_of(store.jobs(), rollout)
+    assert [request.candidate for request in requests] == [job["adapter_version"] == "v0002" for job in jobs]
+    assert not any(request.failed for request in requests)
 
 
 def test_ab_test_keeps_a_photograph_in_its_arm_and_leaves_explicit_modes_out(

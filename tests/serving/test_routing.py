@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mondrian_core.errors import BadInput
-from mondrian_core.serving.routing import Policy, Route, assigned, model_used, route, share_of
+from mondrian_core.rollout import Rollout, plan_for
+from mondrian_core.serving.routing import Policy, Route, assigned, in_rollout, model_used, route
 
 UNITS = st.text("0123456789abcdef", min_size=1, max_size=64)
 SHARES = st.floats(0, 1)
@@ -24,7 +27,6 @@ def test_a_growing_split_only_moves_photographs_to_the_adapter(unit: str, first:
 def test_the_ends_of_the_split_are_all_and_nothing(unit: str) -> None:
     assert not assigned("s", "ansel", unit, 0.0)
     assert assigned("s", "ansel", unit, 1.0)
-    assert 0 <= share_of("s", "ansel", unit) < 1
 
 
 def test_the_split_is_met_and_differs_by_advisor() -> None:
@@ -50,6 +52,25 @@ def test_the_split_is_met_and_differs_by_advisor() -> None:
 )
 def test_routes(policy: Policy, asked: str | None, expected: Route) -> None:
     assert route(policy, asked, "ansel", "00") == expected
+
+
+ROLLOUT = Rollout("ansel", "v0002", "v0001", "salt", plan_for(5000), "2026-01-01", "2026-01-01", step=1)
+
+
+def test_a_rollout_gives_a_share_to_the_new_version_and_the_rest_to_the_old_one() -> None:
+    way = Route("lora", explicit=False)
+    marks = [in_rollout(way, ROLLOUT, f"{number:064x}")[1] for number in range(2000)]
+    share = sum(mark["candidate"] for mark in marks if mark) / len(marks)
+    assert abs(share - ROLLOUT.share) < 0.02
+    assert {(mark["candidate"], mark["version"]) for mark in marks if mark} == {(True, "v0002"), (False, "v0001")}
+
+
+def test_a_first_rollout_gives_the_rest_to_the_base_and_explicit_modes_stay_out() -> None:
+    first = replace(ROLLOUT, control=None, step=0, plan=plan_for(50))  # begins with share 0
+    way, mark = in_rollout(Route("lora", explicit=False), first, "00")
+    assert way.mode == "baseline" and mark is not None and mark["version"] is None
+    assert in_rollout(Route("lora", explicit=True), ROLLOUT, "00") == (Route("lora", True), None)
+    assert in_rollout(Route("lora", explicit=False), None, "00")[1] is None
 
 
 def test_an_unknown_mode_is_refused() -> None:
