@@ -77,6 +77,11 @@ def load_checkpoint(folder: Path) -> tuple[Progress, Tree, Tree, Tree | None] | 
     return progress, parts["adapter"], parts["optimizer"], parts["best"] or None
 
 
+def pruned(tree: Tree) -> Tree:
+    """The tree without its empty branches, as it comes back out of a file."""
+    return tree_unflatten(tree_flatten(tree))
+
+
 def _tree(tensors: dict[str, mx.array], kind: str) -> Tree:
     found = [(name.removeprefix(f"{kind}/"), array) for name, array in tensors.items() if name.startswith(f"{kind}/")]
     return tree_unflatten(found) if found else {}

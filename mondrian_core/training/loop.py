@@ -21,7 +21,7 @@ from mondrian_core.models.base import Base
 from mondrian_core.recipes import TrainRecipe
 from mondrian_core.rows import Row
 from mondrian_core.training import curve
-from mondrian_core.training.checkpoints import Progress, check_signature, load_checkpoint, save_checkpoint
+from mondrian_core.training.checkpoints import Progress, check_signature, load_checkpoint, pruned, save_checkpoint
 from mondrian_core.training.examples import Example, batch_of, digest_of, encode_rows
 from mondrian_core.training.optimizer import apply_step, learning_rate, make_optimizer
 from mondrian_core.training.run_log import RunLog
@@ -96,7 +96,7 @@ class _Run:
         self._per_epoch = math.ceil(len(examples) / recipe.accumulation)
         self._total = self._per_epoch * recipe.epochs
         self._step = GradientStep(base)
-        trainable = base.model.trainable_parameters()
+        trainable = pruned(base.model.trainable_parameters())
         self._optimizer = make_optimizer(recipe, trainable)
         self._zero = tree_map(mx.zeros_like, trainable)
         self._sound = _Sound(Progress(signature), trainable, self._optimizer.state, None)
