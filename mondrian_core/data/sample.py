@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 ADVISOR = "ansel"
 PORTFOLIO = f"source/advisor/photographer/{ADVISOR}"
+PLATE = "plate_"
 VISITORS = "source/visitors"
 FOLDERS = (PORTFOLIO, VISITORS, "analysis_md", "datasets", "runs")
 UNLABELLED = 40
@@ -83,6 +84,26 @@ def make_workspace(root: Path, *, sample: bool, seed: int = 0, photographs: int 
         finally:
             shutil.rmtree(building, ignore_errors=True)
     return made
+
+
+def add_critiques(root: Path, count: int, listen: Listener = ignore) -> int:
+    """The sample's advisor critiques `count` more photographs, as time goes by; give how many critiques there are now.
+
+    Which photographs they are follows from how many there were, so the same history gives the same workspace.
+
+    Raises:
+        NoDatabase: when there is no workspace.
+    """
+    with translated(root), Store(root / DATABASE) as store:
+        present = sum(1 for _ in (root / PORTFOLIO).glob(f"{PLATE}*.jpg"))
+        rng = np.random.default_rng([present, count])
+        plates = []
+        for plate in _plates(count, rng, first=present):
+            (root / plate.path).write_bytes(plate.jpeg)
+            plates.append(plate)
+            listen(Advanced("init", len(plates), count, plate.path))
+        store.add_profiles([_profile(present + number, plate) for number, plate in enumerate(plates)])
+    return present + count
 
 
 def _refuse_to_mix(root: Path, sample: bool) -> None:
@@ -141,14 +162,14 @@ def _fill(store: Store, workspace: Path, seed: int, photographs: int, listen: Li
             "critiques": len(good), "unusable critiques": len(broken), "past jobs": len(jobs)}  # fmt: skip
 
 
-def _plates(count: int, rng: np.random.Generator) -> Iterator[Plate]:
+def _plates(count: int, rng: np.random.Generator, first: int = 0) -> Iterator[Plate]:
     """Rendered photographs with the advisor's critiques; every eighth is stored sideways, as a phone does it."""
     from mondrian_core.mini.critic import ANSEL, write_critique
     from mondrian_core.mini.render import render, sample_scene
 
     room = _shares(count)
-    number = 0
-    while number < count:
+    number = first
+    while number < first + count:
         scene = sample_scene(rng)
         picture = render(scene)
         jpeg = _sideways(picture) if number % 8 == 3 else _jpeg(picture)
@@ -157,7 +178,7 @@ def _plates(count: int, rng: np.random.Generator) -> Iterator[Plate]:
             continue
         room[side] -= 1
         critique = write_critique(scene, ANSEL, rng)
-        yield Plate(f"{PORTFOLIO}/plate_{number:03d}.jpg", jpeg, critique, scene)
+        yield Plate(f"{PORTFOLIO}/{PLATE}{number:03d}.jpg", jpeg, critique, scene)
         number += 1
 
 

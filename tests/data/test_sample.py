@@ -11,7 +11,7 @@ from PIL import Image
 from mondrian_core.data import sample as module
 from mondrian_core.data.dataset import build
 from mondrian_core.data.link import link
-from mondrian_core.data.sample import make_workspace
+from mondrian_core.data.sample import add_critiques, make_workspace
 from mondrian_core.errors import BadInput
 from mondrian_core.events import Advanced, Event
 from mondrian_core.images import photograph_facts
@@ -155,3 +155,11 @@ def test_small_samples(tmp_path: Path, photographs: int) -> None:
         assert manifest.counts["used"] == photographs
         version = build(manifest, store.voice("ansel"), DataRecipe(), tmp_path / "w")
     assert sum(version.photographs.values()) == photographs
+
+
+def test_more_critiques_arrive_and_all_of_them_link(tmp_path: Path) -> None:
+    root = tmp_path / "workspace"
+    make_workspace(root, sample=True, photographs=8)
+    assert [add_critiques(root, 4), add_critiques(root, 4)] == [12, 16]
+    with Store(root / "mondrian.db", read_only=True) as store:
+        assert len(link(store, root, "ansel").used) == 16

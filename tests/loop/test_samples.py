@@ -1,0 +1,63 @@
+"""The loop on a real workspace: ten critiques by a person, and everything that a real workspace also holds."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from mondrian_core.cli import main
+from mondrian_core.registry import Registry
+
+pytestmark = [pytest.mark.mini, pytest.mark.slow, pytest.mark.timeout(600)]
+
+QUICK = """
+[data]
+variants = 1
+[train]
+epochs = 2
+[evaluate]
+compliance_photographs = 8
+latency_pairs = 4
+latency_tokens = 16
+max_tokens = 700
+"""
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    path = tmp_path / "quick.toml"
+    path.write_text(QUICK)
+    return path
+
+
+def test_retrain_ends_with_an_honest_verdict(samples: Path, recipe: Path, tmp_path: Path,
+                                             capsys: pytest.CaptureFixture[str]) -> None:  # fmt: skip
+    adapters = tmp_path / "adapters"
+    database = (samples / "mondrian.db").read_bytes()
+    status = main(["retrain", "--advisor", "ansel", "--workspace", str(samples), "--adapters", str(adapters),
+                   "--recipe", str(recipe), "--base-model", "mini", "--json"])  # fmt: skip
+    outcome = json.loads(capsys.readouterr().out)
+
+    run = samples / "runs" / outcome["run"]
+    linked = json.loads((run / "link.json").read_text())
+    assert linked["used"] == 10
+    assert linked["left_out"] == {
+        "job_not_completed": 1, "temporary_file": 1, "missing_photograph": 1, "empty_photograph": 1,
+        "not_a_photograph": 1, "unparsable_answer": 5, "missing_dimensions": 3, "no_scores": 2, "duplicate_of": 1,
+    }  # fmt: skip
+    verdict = outcome["evaluation"]["verdict"]
+    gates = {gate["name"]: gate for gate in outcome["evaluation"]["gates"]}
+    # two or three held-out photographs can never show a better score at p <= 0.05
+    assert gates["score_error"]["verdict"] in ("FAIL", "INCONCLUSIVE")
+    assert verdict in ("FAIL", "INCONCLUSIVE") and status == 1
+    assert gates["integrity"]["verdict"] == "PASS"
+    assert outcome["decision"] == ("rejected" if verdict == "FAIL" else "candidate")
+
+    registry = Registry(adapters)
+    version = registry.get("ansel", outcome["version"])
+    assert registry.champion("ansel") is None
+    assert registry.verify("ansel", version.version) == ()
+    assert (version.path / "comparison_report.json").exists() and (version.path / "report.html").exists()
+    assert (samples / "mondrian.db").read_bytes() == database, "retraining only reads the user's database"
