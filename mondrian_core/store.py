@@ -207,6 +207,11 @@ class Store:
         rows = self._rows(f"SELECT {self._job_columns} FROM jobs WHERE id = ?", (job_id,))
         return _job(rows[0]) if rows else None
 
+    def latest_jobs(self, count: int) -> list[Job]:
+        """The `count` jobs that were completed last, newest first."""
+        query = f"SELECT {self._job_columns} FROM jobs WHERE status = ? AND answer IS NOT NULL"
+        return [_job(row) for row in self._rows(query + " ORDER BY completed_at DESC LIMIT ?", (COMPLETED, count))]
+
     def job_of_key(self, idempotency_key: str) -> Job | None:
         """The job that was made with this idempotency key, or None."""
         rows = self._rows(f"SELECT {self._job_columns} FROM jobs WHERE idempotency_key = ?", (idempotency_key,))

@@ -90,7 +90,7 @@ class Critic:
         if requested == "baseline":
             return AnalysisContext(voice, picture)
         adapter, why = self._adapter_of(job) if requested == "lora" else (None, "it was not asked for")
-        portfolio = portfolio_of(self.store.profiles(voice.advisor))
+        portfolio = portfolio_of(self.store.profiles(voice.advisor), lambda path: self._file_of(path) is not None)
 
         def same(reference: Reference) -> bool:
             return self._is_photograph_of(job, reference.path)
@@ -99,12 +99,17 @@ class Critic:
 
     def _is_photograph_of(self, job: Job, path: str) -> bool:
         """True when a path of the database, perhaps another machine's, is this job's photograph."""
+        file = self._file_of(path)
+        return file is not None and sha256_of(file) == job.photograph_sha256
+
+    def _file_of(self, path: str) -> Path | None:
+        """The photograph in the workspace that a path of the database, perhaps another machine's, means."""
         inside = path.replace("\\", "/").rpartition("source/")[2]
         try:
             file = confined(self.root, Path("source") / inside)
-            return inside == job.filename or (file.is_file() and sha256_of(file) == job.photograph_sha256)
+            return file if file.is_file() else None
         except (BadPhotograph, OSError):
-            return False
+            return None
 
     def _adapter_of(self, job: Job) -> tuple[Adapter | None, str]:
         if getattr(self.engine, "pinned", False):

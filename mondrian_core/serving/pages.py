@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 HERE = Path(__file__).resolve().parent
 STATIC = HERE / "static"
 SHOWN_SIDE = 1400
+LATEST = 12
 RADAR_RADIUS = 100.0
 SHORT_TITLES = ("Composition", "Lighting", "Sharpness", "Color", "Isolation", "Depth", "Balance", "Impact")
 
@@ -38,7 +39,7 @@ def _templates() -> Environment:
 def front_page(service: Service) -> str:
     """The page to drop photographs on."""
     return _templates().get_template("front.html").render(
-        advisors=service.store.advisors(), policy=service.policy, base=service.base, radar=empty_radar()
+        advisors=service.store.advisors(), latest=service.store.latest_jobs(LATEST)
     )  # fmt: skip
 
 

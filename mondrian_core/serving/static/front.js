@@ -14,7 +14,7 @@ function show(card, job) {
   const words = {queued: "Waiting", running: "At work", completed: "", failed: job.error, canceled: "Canceled"};
   fill(card, ".state", words[job.status] ?? job.status);
   card.dataset.status = job.status;
-  card.querySelector(".picture").href = job.links.self;
+  card.querySelector(".picture").href = job.links.self + "?format=html";
   if (job.status !== "completed") return;
   card.querySelector("progress").remove();
   fill(card, ".grade", job.critique.overall_grade);

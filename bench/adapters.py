@@ -1,0 +1,141 @@
+"""What an adapter costs on top of the base, and what changing it costs: ours against mlx-vlm's own LoRA layers.
+
+    python -m bench.adapters --pairs 12
+
+Each pair generates the same number of tokens from the same prompt, interleaved, in one process. Switching is timed from
+the question to the moment the layers hold the other arrays.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from bench.paired import compare
+
+TOKENS = 96
+
+
+def make_adapter(folder: Path, *, rank: int, seed: int, size: float = 0.05) -> str:
+    """An adapter for mini with random B, so that it does something; gives the base's fingerprint."""
+    import mlx.core as mx
+
+    from mondrian_core.models import adapters
+    from mondrian_core.models.base import load_base
+    from mondrian_core.recipes import TrainRecipe
+
+    base = load_base("mini")
+    adapters.attach(base, TrainRecipe(rank=rank), seed=seed)
+    key, changed = mx.random.key(seed), {}
+    for name, value in adapters.parameters(base).items():
+        key, draw = mx.random.split(key)
+        changed[name] = value if name.endswith("lora_a") else size * mx.random.normal(value.shape, key=draw)
+    adapters.save(base, folder, changed)
+    return base.fingerprint
+
+
+def run(pairs: int, rank: int) -> dict[str, Any]:
+    """Ratios of time adapter/base for our layers and for mlx-vlm's, and the time of a switch."""
+    with tempfile.TemporaryDirectory(prefix="mondrian-adapters-") as made:
+        folder = Path(made)
+        make_adapter(folder, rank=rank, seed=1)
+        ours, rival = _Ours(folder), _Rival(folder)
+        return {
+            "rank": rank,
+            "tokens": TOKENS,
+            "ours_adapter_to_base": compare(ours.adapted, ours.plain, pairs=pairs).as_dict(),
+            "mlx_vlm_adapter_to_base": compare(rival.adapted, rival.plain, pairs=pairs).as_dict(),
+            "switch_ms": ours.switches(),
+        }
+
+
+class _Ours:
+    def __init__(self, folder: Path) -> None:
+        from mondrian_core.models import adapters
+        from mondrian_core.models.base import load_base
+
+        self.base = load_base("mini")
+        self.folder, self.mounted = folder, adapters.mount(self.base)
+        self.messages, self.image = _question()
+
+    def plain(self) -> None:
+        self.mounted.use(None)
+        self._generate()
+
+    def adapted(self) -> None:
+        self.mounted.use(self.folder)
+        self._generate()
+
+    def switches(self, rounds: int = 20) -> dict[str, float]:
+        """Milliseconds of a switch, median and worst."""
+        times = []
+        for number in range(rounds):
+            began = time.perf_counter()
+            self.mounted.use(self.folder if number % 2 else None)
+            times.append(1000 * (time.perf_counter() - began))
+        return {"median": round(statistics.median(times), 3), "worst": round(max(times), 3)}
+
+    def _generate(self) -> None:
+        from mondrian_core.models.generation import generate
+
+        generate(self.base, self.messages, self.image, max_tokens=TOKENS, exact_tokens=TOKENS)
+
+
+class _Rival:
+    """mlx-vlm's own layers and its own loop; the two models are loaded once, so no reload is counted."""
+
+    def __init__(self, folder: Path) -> None:
+        from mlx_vlm import load
+        from mlx_vlm.prompt_utils import apply_chat_template
+
+        from mondrian_core.mini import weights_path
+
+        path = str(weights_path())
+        self._base, self._adapted = load(path), load(path, adapter_path=str(folder))
+        messages, self._image = _question()
+        text = messages[1]["content"][0]["text"]
+        self._prompt = apply_chat_template(self._base[1], self._base[0].config, text, num_images=1)
+
+    def plain(self) -> None:
+        self._generate(*self._base)
+
+    def adapted(self) -> None:
+        self._generate(*self._adapted)
+
+    def _generate(self, model: Any, processor: Any) -> None:
+        from mlx_vlm import stream_generate
+
+        for _ in stream_generate(model, processor, self._prompt, image=[self._image], max_tokens=TOKENS,
+                                 temperature=0.0, eos_tokens=[]):  # fmt: skip
+            pass
+
+
+def _question() -> tuple[list[dict[str, Any]], Any]:
+    import numpy as np
+
+    from mondrian_core.mini import render
+    from mondrian_core.prompts import Voice, critique_messages
+
+    return critique_messages(Voice("ansel", "Ansel Adams")), render.render(
+        render.sample_scene(np.random.default_rng(0))
+    )
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run and report."""
+    parser = argparse.ArgumentParser(prog="bench.adapters", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--pairs", type=int, default=12)
+    parser.add_argument("--rank", type=int, default=8)
+    options = parser.parse_args(arguments)
+    print(json.dumps(run(options.pairs, options.rank), indent=2))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
