@@ -19,13 +19,19 @@ from mondrian_core.settings import Settings
 from tasks.accelerator import is_orphan
 from tasks.processes import began
 
-pytestmark = [pytest.mark.flow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.flow, pytest.mark.timeout(1200)]
 
 SMALL: dict[str, Any] = {
     "name": "as small as it gets",
     "data": {"variants": 0, "test_from": 8},
     "train": {"epochs": 1, "rank": 2},
-    "evaluate": {"compliance_photographs": 4, "latency_pairs": 3, "latency_tokens": 8},
+    "evaluate": {
+        "compliance_photographs": 4,
+        "effect_photographs": 2,
+        "latency_pairs": 3,
+        "latency_tokens": 8,
+        "max_tokens": 128,
+    },
 }
 
 
