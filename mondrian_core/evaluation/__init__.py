@@ -5,8 +5,9 @@
 
 from mondrian_core.evaluation.asking import Labelled, Model
 from mondrian_core.evaluation.evaluator import evaluate, evaluate_model, rescore
-from mondrian_core.evaluation.gates import FAIL, INCONCLUSIVE, PASS, GateResult, Measured, judge, verdict_of
+from mondrian_core.evaluation.gates import judge
 from mondrian_core.evaluation.report import Report
+from mondrian_core.evaluation.verdicts import FAIL, INCONCLUSIVE, PASS, GateResult, Measured, verdict_of
 
 __all__ = [
     "FAIL",

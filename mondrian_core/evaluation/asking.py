@@ -169,7 +169,7 @@ def labelled_subjects(labelled: Sequence[Labelled], listen: Listener) -> tuple[l
 
 def unlabelled_subjects(photographs: Sequence[Path | Image.Image], wanted: int, known: set[str],
                         listen: Listener) -> list[Subject]:  # fmt: skip
-    """Up to `wanted` photographs without labels, none of them twice or among `known` digests; bad files are left out."""
+    """Up to `wanted` photographs without labels, none twice or among `known` digests; bad files are left out."""
     subjects: list[Subject] = []
     seen = set(known)
     for source in photographs:

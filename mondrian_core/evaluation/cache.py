@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mondrian_core.errors import translated
 from mondrian_core.evaluation.outcomes import Outcome
-from mondrian_core.files import read_json, write_json
+from mondrian_core.files import read_json
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -62,5 +64,10 @@ class AnswerCache:
     def keep(self, adapter: str, photograph: str, outcome: Outcome) -> None:
         """Keep an answer; what failed to run is not kept."""
         path = self._path(adapter, photograph)
-        if path is not None and outcome.ran:
-            write_json(path, outcome.as_dict())
+        if path is None or not outcome.ran:
+            return
+        with translated(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporary = path.with_suffix(f".{os.getpid()}")
+            temporary.write_text(json.dumps(outcome.as_dict()), encoding="utf-8")
+            temporary.replace(path)  # not flushed to disk: a lost answer is only asked for again

@@ -56,8 +56,8 @@ def evaluate(
 ) -> Report:
     """Measure an adapter against base and champion and let the gates decide.
 
-    Leaves `samples.jsonl`, `comparison_report.json`, `report.html` and `evaluation.png` in `out`. Called again with the same
-    arguments after an interruption, it goes on at the next photograph.
+    Leaves `samples.jsonl`, `comparison_report.json`, `report.html` and `evaluation.png` in `out`. Called again with the
+    same arguments after an interruption, it goes on at the next photograph.
 
     Args:
         labelled: photographs never trained on, with the advisor's scores.
@@ -76,8 +76,9 @@ def evaluate(
 
     model = MlxModel(base, voice)
     return evaluate_model(
-        model, adapter, labelled, unlabelled, voice, recipe, out, champion=champion, integrity_problems=integrity_problems,
-        training_lineages=training_lineages, training_scores=training_scores, cache=cache, split=split, listen=listen,
+        model, adapter, labelled, unlabelled, voice, recipe, out, champion=champion,
+        integrity_problems=integrity_problems, training_lineages=training_lineages, training_scores=training_scores,
+        cache=cache, split=split, listen=listen,
     )  # fmt: skip
 
 

@@ -110,7 +110,7 @@ def _halo(scores: Table) -> float | None:
     varied = scores[:, scores.std(axis=0) > 1e-9]
     if varied.shape[1] < 2:
         return None
-    matrix = np.corrcoef(varied, rowvar=False)
+    matrix = np.atleast_2d(np.corrcoef(varied, rowvar=False))
     return float(matrix[np.triu_indices(len(matrix), 1)].mean())
 
 

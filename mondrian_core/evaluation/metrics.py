@@ -1,6 +1,6 @@
 """From the answers to numbers: formats, errors against the advisor, comparisons in pairs, and rivals.
 
-Legend: `N` photographs with labels, `8` the dimensions in the order of `rubric.DIMENSIONS`, NaN where there is no score.
+Legend: `N` photographs with labels, `8` dimensions in the order of `rubric.DIMENSIONS`, NaN where there is no score.
 An error is a squared difference of scores (points squared, 0-100) unless it says otherwise.
 """
 
@@ -87,7 +87,7 @@ class ScoreTable:
 
     def readable(self, arm: str) -> NDArray[np.bool_]:
         """(N,) True where the arm's answer carries eight scores."""
-        return ~np.isnan(self.predictions[arm]).any(axis=1)
+        return np.asarray(~np.isnan(self.predictions[arm]).any(axis=1))
 
     def squared(self, arm: str) -> Table:
         """(N, 8) squared errors, NaN where unreadable."""
@@ -174,8 +174,8 @@ def compare(table: ScoreTable, theirs: str, *, margin: float, wanted: float, see
             ours: str = CANDIDATE) -> Comparison:  # fmt: skip
     """Compare two arms of a table in pairs.
 
-    A photograph counts when theirs can be read and neither failed to run. Where ours can't be read although it answered,
-    its error is the worst that a legal score could have: a candidate can't win by saying nothing on hard photographs.
+    A photograph counts when theirs can be read and neither failed to run. Where ours answered and can't be read, its
+    error is the worst that a legal score could have: a candidate can't win by saying nothing on hard photographs.
     """
     no_answer = table.failed[ours] | table.failed[theirs]
     counts = ~no_answer & table.readable(theirs)
@@ -258,8 +258,8 @@ def accuracy(predictions: Table, labels: Table) -> dict[str, Any]:
 def rivals(table: ScoreTable, training_mean: Mapping[str, float] | None) -> dict[str, dict[str, Any]]:
     """What costs nothing and should be beaten: the mean of the training scores, always 8, and the base shifted.
 
-    The shift of a photograph is the base's mean error on all the others, by dimension. That shift is fitted on photographs
-    of the evaluation, which the candidate never saw, so this rival has an advantage.
+    The shift of a photograph is the base's mean error on all the others, by dimension. It is fitted on photographs of
+    the evaluation, which the candidate never saw, so this rival has an advantage.
     """
     shape = table.labels.shape
     found = {"always_8": accuracy(np.full(shape, 8.0), table.labels)}

@@ -7,7 +7,6 @@ photograph, and metrics, gates and report can be made again from that file alone
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -108,7 +107,9 @@ class Outcome:
 def judge_answer(photograph: str, arm: str, answer: Answer) -> Outcome:
     """Read an answer strictly and leniently; one that was cut is never valid, even if it happens to parse."""
     status: Status = "valid"
-    reason, scores, repairs = None, {}, ()
+    reason: str | None = None
+    scores: dict[str, float] = {}
+    repairs: tuple[str, ...] = ()
     try:
         scores = read_strict(answer.text).scores
     except Unparsable as unparsable:
@@ -121,8 +122,9 @@ def judge_answer(photograph: str, arm: str, answer: Answer) -> Outcome:
     if answer.finish_reason == "length":
         status, reason = "unparsable", "cut"
     return Outcome(
-        photograph, arm, status, reason, answer.text, tuple(answer.tokens), answer.finish_reason, answer.prompt_tokens,
-        answer.image_tokens, answer.prefill_seconds, answer.decode_seconds, scores, dict(answer.expected_scores), repairs,
+        photograph, arm, status, reason, answer.text, tuple(answer.tokens), answer.finish_reason,
+        answer.prompt_tokens, answer.image_tokens, answer.prefill_seconds, answer.decode_seconds, scores,
+        dict(answer.expected_scores), repairs,
     )  # fmt: skip
 
 
@@ -132,7 +134,10 @@ def failed(photograph: str, arm: str, error: BaseException) -> Outcome:
 
 
 class Journal:
-    """`samples.jsonl`: one JSON object per line, each with a `kind`, flushed as it is written."""
+    """`samples.jsonl`: one JSON object per line, each with a `kind`, handed to the system as it is written.
+
+    A killed process loses nothing; a power cut may lose the last seconds, which are then measured again.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -170,12 +175,10 @@ class Journal:
                 stream.truncate(content.rfind(b"\n") + 1)
 
     def append(self, kind: str, record: Mapping[str, Any]) -> None:
-        """Write one line and flush it.
+        """Write one line.
 
         Raises:
             DiskFull: when there is no room; what was written before stays readable.
         """
         with translated(self.path), self.path.open("a", encoding="utf-8") as stream:
             stream.write(json.dumps({"kind": kind, **record}) + "\n")
-            stream.flush()
-            os.fsync(stream.fileno())

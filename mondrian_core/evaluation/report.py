@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mondrian_core.evaluation.gates import FAIL, INCONCLUSIVE, PASS, GateResult, Verdict
+from mondrian_core.evaluation.verdicts import FAIL, INCONCLUSIVE, PASS, GateResult, Verdict
 from mondrian_core.files import read_json, write_json
 
 FORMAT = 1
@@ -69,8 +69,8 @@ class Report:
 
     def markdown(self) -> str:
         """Verdict, gate table and next steps."""
-        lines = [f"## {self.verdict}: {MEANING[self.verdict]}", "",
-                 "| gate | verdict | observed | threshold | n | interval | in words |", "|---|---|---|---|---|---|---|"]  # fmt: skip
+        heading = "| gate | verdict | observed | threshold | n | interval | in words |"
+        lines = [f"## {self.verdict}: {MEANING[self.verdict]}", "", heading, "|---|---|---|---|---|---|---|"]
         for gate in self.gates:
             cells = (gate.name, gate.verdict, number(gate.observed), number(gate.threshold), str(gate.n),
                      interval(gate.interval), gate.sentence)  # fmt: skip

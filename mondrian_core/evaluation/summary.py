@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 
 from mondrian_core.evaluation import health
-from mondrian_core.evaluation.gates import FAIL, INCONCLUSIVE, PASS, GateResult, Measured, judge, verdict_of
-from mondrian_core.evaluation.latency import overhead
+from mondrian_core.evaluation.gates import judge
+from mondrian_core.evaluation.latency import Overhead, overhead
 from mondrian_core.evaluation.metrics import ScoreTable, accuracy, compare, format_of, rivals, score_table
 from mondrian_core.evaluation.outcomes import BASE, CANDIDATE, CHAMPION, Outcome
 from mondrian_core.evaluation.report import Report
 from mondrian_core.evaluation.samples import Samples
+from mondrian_core.evaluation.verdicts import FAIL, INCONCLUSIVE, PASS, GateResult, Measured, verdict_of
 from mondrian_core.recipes import Recipe
-from mondrian_core.rubric import DIMENSIONS
 
 ARMS = (BASE, CHAMPION, CANDIDATE)
 
@@ -58,12 +58,18 @@ def measure(samples: Samples, table: ScoreTable, recipe: Recipe) -> Measured:
         against_base=against(BASE),
         against_champion=against(CHAMPION),
         has_champion=bool(facts.get("has_champion")),
-        overhead=overhead(samples.pairs, recipe.evaluate.latency_pairs, recipe.gates.overhead_ratio) if samples.pairs else None,
+        overhead=_overhead(samples, recipe),
         collapse=health.collapse(candidate, table.labels) if candidate else None,
         dependence=health.dependence(table, seed=seed),
         leaked=None if leaked is None else tuple(leaked),
         metal=bool(facts.get("metal")),
     )  # fmt: skip
+
+
+def _overhead(samples: Samples, recipe: Recipe) -> Overhead | None:
+    if not samples.pairs:
+        return None
+    return overhead(samples.pairs, recipe.evaluate.latency_pairs, recipe.gates.overhead_ratio)
 
 
 def _same_answers(base: Sequence[Outcome], candidate: Sequence[Outcome]) -> float | None:
@@ -74,8 +80,7 @@ def _same_answers(base: Sequence[Outcome], candidate: Sequence[Outcome]) -> floa
 
 def describe(samples: Samples, table: ScoreTable, measured: Measured, recipe: Recipe) -> dict[str, Any]:
     """All numbers for the JSON and the page."""
-    written = score_table({name: dict(zip(DIMENSIONS, row, strict=True)) for name, row in
-                           zip(table.photographs, table.labels, strict=True)}, samples.outcomes, written=True)  # fmt: skip
+    written = score_table({n: record["scores"] for n, record in samples.labels.items()}, samples.outcomes, written=True)
     arms = {}
     for arm in ARMS:
         if arm not in table.predictions:
@@ -93,8 +98,10 @@ def describe(samples: Samples, table: ScoreTable, measured: Measured, recipe: Re
     return {
         "photographs": {"labelled": len(table.photographs), "unlabelled": _unlabelled(samples)},
         "arms": arms,
-        "rivals": {**{name: {"mse": found["mse"], "mae": found["mae"], "bias": found["bias"]} for name, found in others.items()},
-                   "candidate_shuffled": {"mse": shuffled, "mae": None, "bias": None}},
+        "rivals": {
+            **{name: {key: found[key] for key in ("mse", "mae", "bias")} for name, found in others.items()},
+            "candidate_shuffled": {"mse": shuffled, "mae": None, "bias": None},
+        },
         "against_base": asdict(measured.against_base) if measured.against_base else None,
         "against_champion": asdict(measured.against_champion) if measured.against_champion else None,
         "effect": {"nats_per_token": list(measured.divergences), "same_answers": measured.same_answers},
@@ -114,8 +121,10 @@ def _unlabelled(samples: Samples) -> int:
 def per_photograph(table: ScoreTable) -> list[dict[str, Any]]:
     """Each labelled photograph with its squared error (mean of eight) by arm, None where unreadable."""
     errors = {arm: table.squared(arm).mean(axis=1) for arm in table.predictions}
-    return [{"photograph": name, **{arm: None if math.isnan(values[k]) else float(values[k]) for arm, values in errors.items()}}
-            for k, name in enumerate(table.photographs)]  # fmt: skip
+    return [
+        {"photograph": name} | {arm: None if math.isnan(row[k]) else float(row[k]) for arm, row in errors.items()}
+        for k, name in enumerate(table.photographs)
+    ]
 
 
 def next_steps(gates: Sequence[GateResult], measured: Measured) -> tuple[str, ...]:

@@ -29,7 +29,7 @@ def truth_of(image: Image.Image) -> np.ndarray:
 
 def text_of(scores: np.ndarray, word: str = "Calm") -> str:
     """A canonical answer."""
-    whole = [int(round(float(np.clip(score, 0, 10)))) for score in scores]
+    whole = [round(float(np.clip(score, 0, 10))) for score in scores]
     comments = {name: f"{word} light on the ridge, {value}." for name, value in zip(DIMENSIONS, whole, strict=True)}
     return canonical(make_critique(dict(zip(DIMENSIONS, whole, strict=True)), comments))
 

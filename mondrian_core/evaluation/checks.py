@@ -1,0 +1,108 @@
+"""Checks that gates are made of: the parts of health, and the champion's eight dimensions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mondrian_core.evaluation import statistics
+from mondrian_core.evaluation.metrics import Comparison
+from mondrian_core.evaluation.verdicts import FAIL, INCONCLUSIVE, PASS, GateResult, Measured, short
+from mondrian_core.recipes import GateRecipe
+from mondrian_core.rubric import DIMENSIONS, TITLES
+
+
+def champion_dimensions(found: Comparison, recipe: GateRecipe) -> tuple[GateResult, ...]:
+    """Each dimension against the champion: worse by more than the margin (Holm), maybe, or not shown to be."""
+    margin, results = recipe.non_inferiority_margin, []
+    for dimension in found.dimensions:
+        rise = -dimension.reduction if dimension.reduction is not None else None
+        if found.n < recipe.score_photographs:
+            verdict, says = INCONCLUSIVE, "too few photographs"
+        elif dimension.p_worse_holm <= recipe.p_value:
+            verdict, says = FAIL, "worse by more than the margin"
+        elif dimension.p_worse <= recipe.p_value:
+            verdict, says = INCONCLUSIVE, "may be worse by more than the margin"
+        else:
+            verdict, says = PASS, "not shown to be worse"
+        interval = (-dimension.interval[1], -dimension.interval[0]) if dimension.interval else None
+        rule = f"not more than {margin:.0%} worse, Holm over eight"
+        sentence = f"{TITLES[dimension.name]}: {says} (p = {short(dimension.p_worse)})."
+        results.append(GateResult(dimension.name, rule, margin, rise, found.n, interval, verdict, sentence))
+    return tuple(results)
+
+
+def collapse(measured: Measured, recipe: GateRecipe) -> GateResult:
+    """Do the scores move at all?"""
+    found, name, limit = measured.collapse, "mode_collapse", recipe.modal_share
+    rule = f"no score that one dimension gets in {limit:.0%} of the answers or more, unless the advisor does it too"
+    if found is None or found.n < recipe.score_photographs:
+        return GateResult(name, rule, limit, None, found.n if found else 0, None, INCONCLUSIVE,
+                          "Too few answers to see whether scores collapse.")  # fmt: skip
+    collapsed = [dimension for dimension in DIMENSIONS
+                 if found.modal_share[dimension] >= limit > found.advisor_share[dimension] + 0.1]  # fmt: skip
+    worst = max(found.modal_share.values())
+    if len(collapsed) > len(DIMENSIONS) // 2 or found.same_answer_share >= limit > found.advisor_same_share + 0.1:
+        verdict, says = (
+            FAIL,
+            f"Scores have collapsed: {titles_of(collapsed) or 'all eight together'} nearly always get the same score.",
+        )
+    elif collapsed:
+        verdict, says = INCONCLUSIVE, f"Nearly always the same score in {titles_of(collapsed)}; look at the critiques."
+    else:
+        verdict, says = PASS, "Scores vary from photograph to photograph."
+    return GateResult(name, rule, limit, worst, found.n, None, verdict, says)
+
+
+def truncation(measured: Measured, recipe: GateRecipe) -> GateResult:
+    """Does the model end its answers itself?"""
+    name, limit = "truncation", recipe.truncated_share
+    rule = f"at most {limit:.0%} of the answers cut by the token limit"
+    counts = measured.formats.get("candidate")
+    if counts is None or not counts.ran:
+        return GateResult(name, rule, limit, None, 0, None, INCONCLUSIVE, "No answer of the candidate was measured.")
+    share, low = counts.cut / counts.ran, statistics.rate_lower(counts.cut, counts.ran)
+    verdict = PASS if share <= limit else FAIL if low > limit else INCONCLUSIVE
+    says = (
+        "No answer was cut." if not counts.cut else f"{counts.cut} of {counts.ran} answers were cut at the token limit."
+    )
+    return GateResult(
+        name, rule, limit, share, counts.ran, (low, statistics.rate_upper(counts.cut, counts.ran)), verdict, says
+    )
+
+
+def dependence(measured: Measured, recipe: GateRecipe) -> GateResult:
+    """Does it look at the photograph?"""
+    found, name = measured.dependence, "photograph_dependence"
+    rule = f"the error rises when the photographs are exchanged (permutation over photographs, p <= {recipe.p_value})"
+    if found is None or found.own is None or found.shuffled is None or found.n < recipe.score_photographs:
+        return GateResult(name, rule, recipe.p_value, None, found.n if found else 0, None, INCONCLUSIVE,
+                          "Too few photographs to see whether the answers depend on them.")  # fmt: skip
+    says = f"error {short(found.own)} with the right photographs, {short(found.shuffled)} with exchanged ones"
+    says += f" (p = {short(found.p)})"
+    if found.own >= found.shuffled - 1e-9:
+        verdict, start = FAIL, "The answers don't depend on the photograph"
+    elif found.p <= recipe.p_value:
+        verdict, start = PASS, "The answers depend on the photograph"
+    else:
+        verdict, start = INCONCLUSIVE, "Not sure that the answers depend on the photograph"
+    return GateResult(name, rule, recipe.p_value, found.p, found.n, None, verdict, f"{start}: {says}.")
+
+
+def leakage(measured: Measured, recipe: GateRecipe) -> GateResult:
+    """Was it trained on what it is tested with?"""
+    name, rule = "leakage", "no photograph of the evaluation, nor a variant of it, is in training"
+    if measured.leaked is None:
+        return GateResult(
+            name, rule, 0.0, None, 0, None, INCONCLUSIVE, "What was trained on isn't known, so leakage wasn't checked."
+        )
+    count = len(measured.leaked)
+    shown = ", ".join(measured.leaked[:3]) + (", ..." if count > 3 else "")
+    says = (
+        f"Trained on {count} of the photographs it is tested with: {shown}." if count else "No photograph is in both."
+    )
+    return GateResult(name, rule, 0.0, float(count), count, None, FAIL if count else PASS, says)
+
+
+def titles_of(names: Sequence[str]) -> str:
+    """Names of dimensions for a sentence."""
+    return ", ".join(TITLES.get(name, name).lower() for name in names)

@@ -1,0 +1,96 @@
+"""What a gate says, and the numbers it looks at."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from mondrian_core.evaluation.health import Collapse, Dependence
+from mondrian_core.evaluation.latency import Overhead
+from mondrian_core.evaluation.metrics import Comparison, Format
+
+Verdict = Literal["PASS", "FAIL", "INCONCLUSIVE"]
+PASS: Verdict = "PASS"
+FAIL: Verdict = "FAIL"
+INCONCLUSIVE: Verdict = "INCONCLUSIVE"
+
+
+@dataclass(frozen=True)
+class GateResult:
+    """What one gate says.
+
+    Attributes:
+        name: as in PRODUCT, such as "score_error".
+        rule: the rule in words, with its numbers.
+        threshold, observed: the numbers that are compared; None where the rule has none or nothing was measured.
+        n: photographs, pairs or files behind it.
+        interval: of the observed value; one side may be None. The rule says how sure it is.
+        verdict: PASS, FAIL or INCONCLUSIVE.
+        sentence: why, for people.
+        parts: the checks it is made of, if it is made of several.
+    """
+
+    name: str
+    rule: str
+    threshold: float | None
+    observed: float | None
+    n: int
+    interval: tuple[float | None, float | None] | None
+    verdict: Verdict
+    sentence: str
+    parts: tuple[GateResult, ...] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {**asdict(self), "parts": [part.as_dict() for part in self.parts]}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> GateResult:
+        """The result that `as_dict` wrote."""
+        interval = values.get("interval")
+        return cls(**{**values, "interval": tuple(interval) if interval else None,
+                      "parts": tuple(cls.from_dict(part) for part in values.get("parts", ()))})  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Measured:
+    """All numbers that the gates look at; None where something wasn't measured.
+
+    Attributes:
+        problems: what the check of the adapter's files found.
+        formats: by arm.
+        divergences: mean KL(base || candidate) in nats per token, one per photograph.
+        same_answers: share of photographs on which base and candidate wrote the same text.
+        against_base, against_champion: comparisons in pairs; the latter is None without a champion.
+        has_champion: there is one to compare with.
+        overhead, collapse, dependence: see their modules.
+        leaked: lineages that are in training too; None when the training lineages weren't given.
+        metal: the figures of time come from Metal.
+    """
+
+    problems: tuple[str, ...] = ()
+    formats: Mapping[str, Format] = field(default_factory=dict)
+    divergences: tuple[float, ...] = ()
+    same_answers: float | None = None
+    against_base: Comparison | None = None
+    against_champion: Comparison | None = None
+    has_champion: bool = False
+    overhead: Overhead | None = None
+    collapse: Collapse | None = None
+    dependence: Dependence | None = None
+    leaked: tuple[str, ...] | None = None
+    metal: bool = False
+
+
+def verdict_of(gates: Sequence[GateResult]) -> Verdict:
+    """Any FAIL: FAIL; else any INCONCLUSIVE, or no gate at all: INCONCLUSIVE; else PASS."""
+    verdicts = [gate.verdict for gate in gates]
+    if FAIL in verdicts:
+        return FAIL
+    return PASS if verdicts and INCONCLUSIVE not in verdicts else INCONCLUSIVE
+
+
+def short(value: float | None) -> str:
+    """Three significant digits for a sentence; "-" for None."""
+    return "-" if value is None else f"{value:.3g}"
