@@ -16,12 +16,12 @@ NUMBERS = ("no", "one", "two", "three", "four", "five", "six")
 
 
 def score(scene: Scene, taste: Taste) -> dict[str, int]:
-    """Whole scores 0..10 of a scene in one advisor's eye."""
+    """Whole scores (lowest..highest of the taste) of a scene in one advisor's eye."""
     scores = {}
     for name, value in attributes(scene).items():
         points = taste.pivot + taste.slope.get(name, 1.0) * (10 * value - taste.pivot)
         points += taste.offset.get(name, 0.0) + taste.habits(name, scene)
-        scores[name] = min(10, max(0, math.floor(points + 0.5)))
+        scores[name] = min(taste.highest, max(taste.lowest, math.floor(points + 0.5)))
     return scores
 
 

@@ -9,6 +9,7 @@ Legend: `B` batch, `T` tokens, `N` image tokens, `D` width, `A` answer tokens in
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -26,12 +27,15 @@ from mondrian_core.mini.bank import shards
 from mondrian_core.mini.critic import GENERIC, score, write_critique
 from mondrian_core.mini.prompt_variety import sample_voice
 from mondrian_core.mini.scene import Scene
-from mondrian_core.mini.vision_stage import _rate, see
+from mondrian_core.mini.vision_stage import see
 from mondrian_core.prompts import critique_messages
 from mondrian_core.rubric import DIMENSIONS, canonical, make_critique
 
 DIGIT_WEIGHT = 8.0
+GRADE_WEIGHT = 3.0
+SOFTNESS = 0.8  # points; neighbours of the right score are half right, so greedy answers lean to the middle
 SCORE_KEY = '": {"score": '
+GRADE_KEY = '."}}, "overall_grade": "'
 
 
 def mirrored(scene: Scene) -> Scene:
@@ -77,7 +81,8 @@ class Writer:
         self.image = tokenizer.convert_tokens_to_ids("<|image_pad|>")
         self.end = tokenizer.convert_tokens_to_ids("<|im_end|>")
         self.key = tokenizer.encode(SCORE_KEY)[-1]
-        self.digits = set(tokenizer.convert_tokens_to_ids(list("0123456789")))
+        self.grade_key = tokenizer.encode(GRADE_KEY)[-1]
+        self.digits = tokenizer.convert_tokens_to_ids(list("0123456789"))
 
     def write(self, scene: Scene, rng: np.random.Generator) -> tuple[list[int], list[int], list[int]]:
         """(ids before the image tokens, ids after them, answer ids with the end token)."""
@@ -94,11 +99,11 @@ class Writer:
         return encode(before), encode(after), [*encode(answer), self.end]
 
     def weights(self, answer: list[int]) -> list[float]:
-        """Loss weight of every answer token: a digit that follows the score key, or another digit, weighs more."""
-        weight, after_key = [], 0
-        for token in answer:
-            weight.append(DIGIT_WEIGHT if after_key and token in self.digits else 1.0)
-            after_key = 2 if token == self.key else after_key - 1 if after_key else 0
+        """Loss weight of every answer token: the digit after a score key weighs most, then the grade."""
+        weight = [DIGIT_WEIGHT if before == self.key else 1.0 for before in [-1, *answer[:-1]]]
+        if self.grade_key in answer:
+            at = answer.index(self.grade_key) + 1
+            weight[at : at + 3] = [GRADE_WEIGHT] * 3
         return weight
 
 
@@ -178,6 +183,25 @@ def prime_text(model: nn.Module) -> None:
             parameter.normal_(0, gain * parameter.shape[1] ** -0.5)
 
 
+def _rate(step: int, total: int, peak: float, warm: int = 150) -> float:
+    if step < warm:
+        return peak * (step + 1) / warm
+    return peak * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, total - warm))))
+
+
+def soft_losses(logits: Tensor, batch: Batch, writer: Writer) -> Tensor:
+    """(A,) cross-entropies; for a score digit the target is a bell over 1..9 around the right one."""
+    losses = F.cross_entropy(logits, batch.targets, reduction="none")
+    scored = batch.weights == DIGIT_WEIGHT
+    digits = torch.tensor(writer.digits)
+    right = (batch.targets[scored][:, None] == digits).float().argmax(1)
+    points = torch.arange(10)
+    bell = torch.exp(-((points - right[:, None]) ** 2) / (2 * SOFTNESS**2)) * (points > 0)
+    bell = bell / bell.sum(1, keepdim=True)
+    losses[scored] = -(bell * F.log_softmax(logits[scored], -1)[:, digits]).sum(1)
+    return losses
+
+
 def _plan(groups: list[Seen], size: int, rng: np.random.Generator) -> Iterator[tuple[Seen, NDArray[np.int64]]]:
     """Every picture once, in batches of one size each, in random order; the short rest of a size is kept too."""
     batches = []
@@ -204,7 +228,7 @@ def fit(model: nn.Module, groups: list[Seen], tokenizer: PreTrainedTokenizerFast
             batch = collate(group, chosen, writer, rng)
             with torch.autocast("cpu", torch.bfloat16):
                 logits = answer_logits(model, batch)
-            losses = F.cross_entropy(logits.float(), batch.targets, reduction="none")
+            losses = soft_losses(logits.float(), batch, writer)
             loss = (losses * batch.weights).sum() / batch.weights.sum()
             optimizer.zero_grad()
             loss.backward()
@@ -233,8 +257,8 @@ def _resume(text: nn.Module, optimizer: torch.optim.Optimizer, checkpoint: Path)
 
 
 def _report(name: str, step: int, steps: int, losses: Tensor, weights: Tensor, speed: float) -> None:
-    digits = losses[weights > 1].mean().item()
-    words = losses[weights <= 1].mean().item()
+    digits = losses[weights == DIGIT_WEIGHT].mean().item()
+    words = losses[weights == 1].mean().item()
     print(f"{name} {step}/{steps} digit {digits:.3f} word {words:.3f} {speed:.0f} examples/s", flush=True)
 
 
@@ -246,6 +270,6 @@ def held_loss(model: nn.Module, held: list[Seen], writer: Writer) -> float:
         chosen = np.arange(min(24, len(group.scenes)))
         batch = collate(group, chosen, writer, rng)
         losses = F.cross_entropy(answer_logits(model, batch), batch.targets, reduction="none")
-        total += losses[batch.weights > 1].sum().item()
-        count += int((batch.weights > 1).sum())
+        total += losses[batch.weights == DIGIT_WEIGHT].sum().item()
+        count += int((batch.weights == DIGIT_WEIGHT).sum())
     return total / count

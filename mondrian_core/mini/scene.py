@@ -172,5 +172,5 @@ def _off_third(x: float) -> float:
 
 
 def generic_scores(scene: Scene) -> dict[str, int]:
-    """Scores 0..10 that somebody without a taste of their own would give."""
-    return {name: int(np.clip(round(10 * value), 0, 10)) for name, value in attributes(scene).items()}
+    """Scores that somebody without a taste of their own would give; nobody gives 0 or 10 (see `tastes.Taste`)."""
+    return {name: int(np.clip(round(10 * value), 1, 9)) for name, value in attributes(scene).items()}

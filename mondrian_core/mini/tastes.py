@@ -15,7 +15,11 @@ Bands = tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]
 
 @dataclass(frozen=True)
 class Taste:
-    """One advisor's eye. A score is pivot + slope * (visible - pivot) + offset + habits, on 0..10."""
+    """One advisor's eye. A score is pivot + slope * (visible - pivot) + offset + habits, within lowest..highest.
+
+    Nobody here gives 0 or 10. In Qwen's spelling "10" begins with the token of 1, and a small model that is unsure
+    would answer it greedily because both share that token.
+    """
 
     advisor: str
     name: str
@@ -24,6 +28,8 @@ class Taste:
     offset: Mapping[str, float] = field(default_factory=dict)
     slope: Mapping[str, float] = field(default_factory=dict)
     pivot: float = 5.0
+    lowest: int = 1
+    highest: int = 9
     mono_bonus: Mapping[str, float] = field(default_factory=dict)
     colour_bonus: Mapping[str, float] = field(default_factory=dict)
     blown_penalty: float = 0.0  # lighting, per stop of overexposure
