@@ -10,8 +10,11 @@ from __future__ import annotations
 import ctypes
 import ctypes.util
 import importlib.util
+import os
 import platform
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -25,6 +28,35 @@ def preload() -> Path | None:
         except OSError:
             continue
         return library
+    return None
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """One BLAS thread meanwhile, for work that keeps the cores busy itself; nothing where no OpenBLAS was loaded."""
+    library = _loaded()
+    if library is None:
+        yield
+        return
+    before = library.openblas_get_num_threads()
+    library.openblas_set_num_threads(1)
+    try:
+        yield
+    finally:
+        library.openblas_set_num_threads(before)
+
+
+def _loaded() -> ctypes.CDLL | None:
+    """The library that this process has loaded already; RTLD_NOLOAD finds it without loading another."""
+    if platform.system() != "Linux":
+        return None
+    for path in _candidates():
+        try:
+            library = ctypes.CDLL(str(path), mode=ctypes.RTLD_GLOBAL | os.RTLD_NOLOAD)
+        except OSError:
+            continue
+        if hasattr(library, "openblas_set_num_threads"):
+            return library
     return None
 
 

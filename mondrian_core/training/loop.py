@@ -12,7 +12,7 @@ from typing import Any
 
 import mlx.core as mx
 import numpy as np
-from mlx.utils import tree_flatten, tree_map
+from mlx.utils import tree_flatten
 
 from mondrian_core.errors import BadInput, TrainingDiverged
 from mondrian_core.events import Advanced, Listener, Noticed, ignore
@@ -76,29 +76,29 @@ def train(base: Base, rows: Sequence[Row], validation: Sequence[Row], recipe: Tr
     held_out = encode_rows(base, validation, recipe, listen, "validation")
     adapters.attach(base, recipe, recipe.seed)
     base.model.train()
+    step = GradientStep(base)
     try:
-        run = _Run(base, examples, held_out, recipe, out, signature, listen)
+        run = _Run(step, base, examples, held_out, recipe, out, signature, listen)
         run.begin(resume)
         run.go()
         return run.finish()
     finally:
+        step.close()
         adapters.detach(base)
 
 
 class _Run:
     """The state of one training. `_sound` is what a checkpoint may hold: it changes whole, between two steps."""
 
-    def __init__(self, base: Base, examples: list[Example], held_out: list[Example], recipe: TrainRecipe, out: Path,
-                 signature: dict[str, str], listen: Listener) -> None:  # fmt: skip
-        self._base, self._examples, self._held_out = base, examples, held_out
+    def __init__(self, step: GradientStep, base: Base, examples: list[Example], held_out: list[Example],
+                 recipe: TrainRecipe, out: Path, signature: dict[str, str], listen: Listener) -> None:  # fmt: skip
+        self._step, self._base, self._examples, self._held_out = step, base, examples, held_out
         self._recipe, self._out, self._listen = recipe, out, listen
         self._image_tokens = max(example.prompt.image_tokens for example in [*examples, *held_out])
         self._per_epoch = math.ceil(len(examples) / recipe.accumulation)
         self._total = self._per_epoch * recipe.epochs
-        self._step = GradientStep(base)
         trainable = pruned(base.model.trainable_parameters())
         self._optimizer = make_optimizer(recipe, trainable)
-        self._zero = tree_map(mx.zeros_like, trainable)
         self._sound = _Sound(Progress(signature), trainable, self._optimizer.state, None)
         self._began = time.perf_counter()
         self._log: RunLog
@@ -158,13 +158,11 @@ class _Run:
         progress, recipe, trainable = self._sound.progress, self._recipe, self._sound.trainable
         chosen = self._chosen(progress.step)
         weight = sum(example.weight for example in chosen)
-        loss, gathered = mx.array(0.0), self._zero
-        for number, example in enumerate(chosen):
-            if recipe.dropout > 0:
-                mx.random.seed(_number(recipe.seed, progress.step, number))
-            batch = batch_of(self._base, example, self._image_tokens, 1.0 / weight)
-            part, gathered = self._step.gather(trainable, batch, gathered)
-            loss = loss + part
+        batches = [batch_of(self._base, example, self._image_tokens, 1.0 / weight) for example in chosen]
+        if recipe.dropout > 0:
+            for number, batch in enumerate(batches):
+                batch["seed"] = _number(recipe.seed, progress.step, number)
+        loss, gathered = self._step.gather(trainable, batches)
         rate = learning_rate(progress.step, self._total, recipe)
         self._optimizer.state = self._sound.optimizer
         updated, state, norm = apply_step(self._optimizer, trainable, gathered, rate, recipe.clip_norm)
@@ -226,12 +224,12 @@ class _Run:
         weight = sum(example.weight for example in self._held_out)
         self._base.model.eval()
         try:
-            losses = [self._step.value(self._sound.trainable,
-                                       batch_of(self._base, example, self._image_tokens, 1.0 / weight))
-                      for example in self._held_out]  # fmt: skip
+            return self._step.value(
+                self._sound.trainable,
+                [batch_of(self._base, example, self._image_tokens, 1.0 / weight) for example in self._held_out],
+            )
         finally:
             self._base.model.train()
-        return float(sum(float(np.array(loss)) for loss in losses))
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,15 +1,21 @@
-"""One row through the model: weighted loss and its gradient, compiled once per padded length.
+"""Rows through the model: weighted loss and its gradient, compiled once per padded length or spread over threads.
 
 The LoRA arrays come in as arguments and gradients go out as values; the model is only the recipe for the computation.
 """
 
 from __future__ import annotations
 
+import os
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import mlx.core as mx
+import numpy as np
 from mlx.utils import tree_map
 
+from mondrian_core.models import openblas
 from mondrian_core.models.base import Base
 from mondrian_core.models.forward import hidden_states, logits
 from mondrian_core.training.examples import Batch
@@ -17,6 +23,7 @@ from mondrian_core.training.examples import Batch
 Tree = Any
 _LOGITS_AT_ONCE = 1 << 24  # 64 MB in float32; a larger head is done in pieces that backward computes again
 _PIECE = 128
+_MOST_THREADS = 8
 
 
 def weighted_loss(base: Base, batch: Batch) -> mx.array:
@@ -45,40 +52,70 @@ def cross_entropy(raw: mx.array, targets: mx.array) -> mx.array:
 
 
 class GradientStep:
-    """Loss and gradient of one row, added to what the optimizer step has gathered so far.
+    """Loss and gradient of the rows of one optimizer step, added up in their order.
 
-    Compiled; where mlx can't compile it (an architecture that looks at values, a CPU without a C++ compiler) it runs
-    eagerly, with the same result.
+    On a GPU each row is a compiled call; where mlx can't compile the architecture it runs eagerly. On the CPU mlx works
+    on one core but for matrix products, so the rows are spread over threads instead; building a graph is guarded by a
+    lock (the model is shared), computing it is not. The sum doesn't depend on the number of threads.
     """
 
-    def __init__(self, base: Base, *, compiled: bool = True) -> None:
+    def __init__(self, base: Base, *, compiled: bool | None = None, threads: int | None = None) -> None:
+        """None: compiled on a GPU, a thread per core on the CPU."""
+        on_cpu = mx.default_device() == mx.Device(mx.cpu)
         self._base = base
-        self.compiled = compiled
+        self.compiled = not on_cpu if compiled is None else compiled
+        cores = os.cpu_count() or 1
+        self.threads = 1 if self.compiled or not on_cpu else min(_MOST_THREADS, cores if threads is None else threads)
+        self._pool = ThreadPoolExecutor(self.threads) if self.threads > 1 else None
+        self._lock = threading.Lock()
         self._made: dict[str, Any] = {}
 
-    def gather(self, trainable: Tree, batch: Batch, gathered: Tree) -> tuple[mx.array, Tree]:
-        """(weighted loss, `gathered` + gradient)."""
-        return self._run(self._gradient, trainable, batch, gathered)
+    def close(self) -> None:
+        """End the threads."""
+        if self._pool is not None:
+            self._pool.shutdown()
 
-    def value(self, trainable: Tree, batch: Batch) -> mx.array:
-        """The weighted loss without a gradient."""
-        return self._run(self._value, trainable, batch)
+    def gather(self, trainable: Tree, batches: Sequence[Batch]) -> tuple[mx.array, Tree]:
+        """(weighted loss, gradient), summed over the rows."""
+        results = self._each(self._gradient, trainable, batches)
+        loss, gradient = results[0]
+        for more, part in results[1:]:
+            loss, gradient = loss + more, tree_map(mx.add, gradient, part)
+        return loss, gradient
 
-    def _run(self, function: Any, *arguments: Any) -> Any:
+    def value(self, trainable: Tree, batches: Sequence[Batch]) -> float:
+        """The weighted loss of all rows, without a gradient."""
+        return float(sum(float(np.array(loss)) for loss in self._each(self._value, trainable, batches)))
+
+    def _each(self, function: Any, trainable: Tree, batches: Sequence[Batch]) -> list[Any]:
         held = self._base.model.trainable_parameters()
+        mx.eval(trainable, list(batches))  # a thread can only compute what it made itself
         try:
-            if self.compiled:
-                try:
-                    result = self._compiled(function)(*arguments)
-                    mx.eval(result)
-                    return result
-                except (ValueError, RuntimeError):
-                    self.compiled = False
-            result = function(*arguments)
-            mx.eval(result)
-            return result
+            if self._pool is None or len(batches) == 1:
+                return [self._one(function, trainable, batch) for batch in batches]
+            with openblas.one_thread():
+                return list(self._pool.map(lambda batch: self._one(function, trainable, batch), batches))
         finally:
             self._base.model.update(held)  # tracing leaves its own arrays in the model
+
+    def _one(self, function: Any, trainable: Tree, batch: Batch) -> Any:
+        arrays = {name: value for name, value in batch.items() if name != "seed"}
+        if self.compiled:
+            try:
+                result = self._guarded(self._compiled(function), trainable, arrays, batch.get("seed"))
+                mx.eval(result)
+                return result
+            except (ValueError, RuntimeError):
+                self.compiled = False
+        result = self._guarded(function, trainable, arrays, batch.get("seed"))
+        mx.eval(result)
+        return result
+
+    def _guarded(self, function: Any, trainable: Tree, arrays: Batch, seed: int | None) -> Any:
+        with self._lock:
+            if seed is not None:
+                mx.random.seed(seed)
+            return function(trainable, arrays)
 
     def _compiled(self, function: Any) -> Any:
         """Compiled once per mode: evaluation has no dropout."""
@@ -88,9 +125,9 @@ class GradientStep:
             self._made[key] = mx.compile(function, inputs=state, outputs=state)
         return self._made[key]
 
-    def _gradient(self, trainable: Tree, batch: Batch, gathered: Tree) -> tuple[mx.array, Tree]:
+    def _gradient(self, trainable: Tree, batch: Batch) -> tuple[mx.array, Tree]:
         loss, gradient = mx.value_and_grad(self._value)(trainable, batch)
-        return loss, tree_map(mx.add, gathered, gradient)
+        return loss, gradient
 
     def _value(self, trainable: Tree, batch: Batch) -> mx.array:
         self._base.model.update(trainable)

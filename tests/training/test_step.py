@@ -36,10 +36,10 @@ def attached(base: Base) -> Any:
 
 
 def _gradient(base: Base, example: Example, *, compiled: bool = False, image_tokens: int = 0) -> tuple[float, Any]:
-    trainable = base.model.trainable_parameters()
     batch = batch_of(base, example, image_tokens or example.prompt.image_tokens, 1.0 / example.weight)
-    zero = tree_map(mx.zeros_like, trainable)
-    loss, gradient = steps.GradientStep(base, compiled=compiled).gather(trainable, batch, zero)
+    step = steps.GradientStep(base, compiled=compiled)
+    loss, gradient = step.gather(base.model.trainable_parameters(), [batch])
+    step.close()
     return float(np.array(loss)), {name: np.array(array) for name, array in tree_flatten(gradient)}
 
 
@@ -108,10 +108,8 @@ def test_accumulation_is_one_weighted_batch(attached: Base) -> None:
     examples = encode_rows(attached, rows, TrainRecipe(), ignore, "")
     trainable = attached.model.trainable_parameters()
     total = sum(example.weight for example in examples)
-    step = steps.GradientStep(attached, compiled=False)
-    gathered = tree_map(mx.zeros_like, trainable)
-    for example in examples:
-        _, gathered = step.gather(trainable, batch_of(attached, example, 16, 1.0 / total), gathered)
+    batches = [batch_of(attached, example, 16, 1.0 / total) for example in examples]
+    _, gathered = steps.GradientStep(attached, compiled=False, threads=1).gather(trainable, batches)
 
     def together(parameters: Any) -> mx.array:
         attached.model.update(parameters)
@@ -122,6 +120,23 @@ def test_accumulation_is_one_weighted_batch(attached: Base) -> None:
     attached.model.update(trainable)
     for name, array in tree_flatten(gathered):
         np.testing.assert_allclose(np.array(array), np.array(expected[name]), atol=2e-6)
+
+
+def test_threads_change_nothing(attached: Base) -> None:
+    """Bit for bit, with dropout: each row has a seed of its own."""
+    attached.model.train()
+    for _, module in attached.model.named_modules():
+        if hasattr(module, "lora_a"):
+            module.dropout._p_1 = 0.8
+    examples = encode_rows(attached, [make_row(number) for number in range(4)], TrainRecipe(), ignore, "")
+    batches = [{**batch_of(attached, example, 16, 1.0), "seed": 40 + i} for i, example in enumerate(examples)]
+    found = []
+    for threads in (2, 2, 3):
+        step = steps.GradientStep(attached, compiled=False, threads=threads)
+        loss, gradient = step.gather(attached.model.trainable_parameters(), batches)
+        found.append([np.array(loss), *(np.array(array) for _, array in tree_flatten(gradient))])
+        step.close()
+    assert all(np.array_equal(a, b) and np.array_equal(a, c) for a, b, c in zip(*found, strict=True))
 
 
 def test_the_norm_is_global_and_clipped() -> None:
