@@ -114,6 +114,6 @@ def test_temporary_files(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["source/temple.jpg", "source/attempt.jpg", "contemporary.jpg", "source/tmpest/a.jpg",
-                                  "/home/ansel/temp/IMG_1.jpg", "Half_Dome.jpg"])  # fmt: skip
+                                  "/Volumes/card/temp/IMG_1.jpg", "Half_Dome.jpg"])  # fmt: skip
 def test_photographs_that_only_sound_temporary(text: str) -> None:
     assert not is_temporary(text)
