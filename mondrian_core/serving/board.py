@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 LAST = frozenset({"completed", "failed", "canceled"})
-KEPT_JOBS = 1000
+KEPT_JOBS = 256
 
 
 @dataclass(frozen=True)
