@@ -10,9 +10,11 @@ from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
 
-from deployments.watching import Glance
-from mondrian_core.cli.screen import critique_table, gate_table
+from deployments.watching import FINAL, Glance
+from mondrian_core.cli.screen import VERDICT_STYLE, critique_table
 from mondrian_core.events import Advanced, Event, Listener
 from mondrian_core.files import read_json
 from mondrian_core.registry import Registry
@@ -20,7 +22,6 @@ from mondrian_core.rubric import Critique, Unparsable, read_lenient, read_strict
 from mondrian_core.settings import Settings
 
 STAGES = ("link", "dataset", "train", "evaluate", "register", "promote")
-DONE = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
 LINE_STEP = 25.0  # per cent between two lines where there is no terminal
 
 
@@ -76,7 +77,7 @@ class _Bars:
             if state == "COMPLETED":
                 self.progress.update(row, completed=100, detail="")
                 self.progress.stop_task(row)
-            elif state in DONE:
+            elif state in FINAL:
                 self.progress.update(row, detail=state.lower())
                 self.progress.stop_task(row)
             else:
@@ -91,7 +92,7 @@ class _Lines:
     def __call__(self, seen: Glance) -> None:
         for stage, state in seen.stages.items():
             share = seen.percent.get(stage, 0.0) // LINE_STEP * LINE_STEP
-            word = state.lower() if state in DONE else f"{share:.0f} %" if share else "running"
+            word = state.lower() if state in FINAL else f"{share:.0f} %" if share else "running"
             if (stage, word) not in self.told:
                 self.told.add((stage, word))
                 passed = time.monotonic() - self.began
@@ -101,7 +102,14 @@ class _Lines:
 def gates(console: Console, evaluation: Mapping[str, Any], outcome: Mapping[str, Any]) -> None:
     """The gate table and what was decided."""
     console.print()
-    console.print(gate_table(evaluation["gates"]))
+    table = Table(title="Gates", title_justify="left", show_lines=True)
+    for heading in ("gate", "verdict"):
+        table.add_column(heading, no_wrap=True)
+    table.add_column("in words", overflow="fold", ratio=1)
+    for gate in evaluation["gates"]:
+        verdict = Text(gate["verdict"], style=VERDICT_STYLE.get(gate["verdict"], ""))
+        table.add_row(gate["name"], verdict, Text(gate["sentence"]))
+    console.print(table)
     style = {"promoted": "bold green", "rejected": "bold red"}.get(outcome["decision"], "yellow")
     console.print(f"{outcome['version']}: {outcome['decision']}", style=style)
     console.print(outcome["sentence"], markup=False)

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
 
 POLL_SECONDS = 1.0
+SETTLE_SECONDS = 10.0
+FINAL = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
 
 
 @dataclass(frozen=True)
@@ -37,12 +39,18 @@ def begin(api: str, full_name: str, parameters: dict[str, Any]) -> UUID:
 
 
 def follow(api: str, run: UUID, show: Callable[[Glance], object]) -> Glance:
-    """Look every second, and once more when the run has ended, which is returned."""
+    """Look every second until the run has ended; the last look is returned.
+
+    The server writes down the ends of tasks a moment after that of their run, so the last look waits for them.
+    """
     with client_of(api) as client:
+        ended = None
         while True:
             seen = look(client, run)
             show(seen)
-            if seen.final:
+            ended = ended or (time.monotonic() if seen.final else None)
+            settled = all(state in FINAL for state in seen.stages.values())
+            if ended and (settled or time.monotonic() - ended > SETTLE_SECONDS):
                 return seen
             time.sleep(POLL_SECONDS)
 

@@ -18,13 +18,13 @@ from mondrian_core.stages import (
 )
 from tasks.pictures import embedded
 
-MARKS = {"PASS": "✅", "FAIL": "❌", "INCONCLUSIVE": "❔"}
+FIGURES = ("observed", "threshold", "n", "interval")
 VERDICTS = {
     "PASS": "Every gate passed.",
     "FAIL": "A gate failed: this adapter must not go live.",
     "INCONCLUSIVE": "No gate failed, but not every gate could be decided.",
 }
-DECISIONS = {"promoted": "✅ promoted", "candidate": "❔ kept as a candidate", "rejected": "❌ rejected"}
+DECISIONS = {"promoted": "Promoted", "candidate": "Kept as a candidate", "rejected": "Rejected"}
 
 
 def page(*parts: str) -> str:
@@ -85,7 +85,7 @@ def trained(summary: TrainSummary, recipe: Mapping[str, Any]) -> str:
 
 def judged(summary: EvaluateSummary, pictures: Sequence[str] = ()) -> str:
     """The gate report."""
-    verdict = f"## {MARKS.get(summary.verdict, '')} {summary.verdict}: {VERDICTS.get(summary.verdict, '')}"
+    verdict = f"## {summary.verdict}: {VERDICTS.get(summary.verdict, '')}"
     return page(
         verdict,
         gate_table(summary.gates),
@@ -95,17 +95,21 @@ def judged(summary: EvaluateSummary, pictures: Sequence[str] = ()) -> str:
 
 
 def gate_table(gates: Sequence[Mapping[str, Any]]) -> str:
-    """One line per gate; below it the checks it is made of, where they did not pass."""
-    rows = []
+    """The figures of every gate, and below them why: a table of the UI cuts a long sentence off, a list doesn't.
+
+    Checks that a gate is made of stand under it where they did not pass.
+    """
+    shown: list[tuple[str, Mapping[str, Any]]] = []
     for gate in gates:
-        rows.append(_gate_row(gate, f"**{gate['name']}**"))
-        rows += [_gate_row(part, f"↳ {part['name']}") for part in gate.get("parts", ()) if part["verdict"] != "PASS"]
-    return table(("verdict", "gate", "in words", "observed", "threshold", "n", "interval"), rows)
+        shown.append((gate["name"], gate))
+        shown += [(f"↳ {part['name']}", part) for part in gate.get("parts", ()) if part["verdict"] != "PASS"]
+    rows = [(name, _strong(gate["verdict"]), *(gate.get(key) for key in FIGURES)) for name, gate in shown]
+    reasons = [f"- **{name}** {_strong(gate['verdict'])}: {cell(gate.get('sentence'))}" for name, gate in shown]
+    return page(table(("gate", "verdict", *FIGURES), rows), "\n".join(reasons))
 
 
-def _gate_row(gate: Mapping[str, Any], name: str) -> tuple[Any, ...]:
-    figures = (gate.get(key) for key in ("observed", "threshold", "n", "interval"))
-    return (f"{MARKS.get(gate['verdict'], '')} {gate['verdict']}", name, gate.get("sentence"), *figures)
+def _strong(verdict: str) -> str:
+    return verdict if verdict == "PASS" else f"**{verdict}**"
 
 
 def registered(summary: RegisterSummary, advisor: str) -> str:

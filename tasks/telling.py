@@ -21,6 +21,7 @@ from mondrian_core.errors import MondrianError
 from mondrian_core.events import Advanced, Event, Finished, Listener, Noticed, Started
 
 UPDATE_SECONDS = 1.0
+HASH = re.compile(r"\b([0-9a-f]{12})[0-9a-f]{20,}\b")  # shown by its beginning
 STEP = 10  # per cent between two log lines
 
 Body = TypeVar("Body", bound=Callable[..., Any])
@@ -90,7 +91,7 @@ class Progress:
             self.counted, self.tenths, self.updated = event.stage, 0, 0.0
         percent = min(100.0, 100.0 * event.done / event.total) if event.total else 0.0
         step = "" if event.stage == self.stage else f"{event.stage} "
-        text = f"{step}{event.done} of {event.total or '?'} {event.detail}".strip()
+        text = HASH.sub(r"\1", f"{step}{event.done} of {event.total or '?'} {event.detail}".strip())
         if time.monotonic() - self.updated >= UPDATE_SECONDS:
             self._show(percent, text)
         if percent // STEP > self.tenths:
