@@ -49,17 +49,25 @@ def encode(base: Base, messages: list[dict[str, Any]], image: Image.Image | None
 
     An assistant message at the end is left out; `answer_ids` gives its tokens.
     """
-    asked = [message for message in messages if message["role"] != "assistant"]
-    text = base.processor.apply_chat_template(asked, add_generation_prompt=True, tokenize=False)
-    if image is None:
-        inputs = {"input_ids": np.array([base.tokenizer.encode(text, add_special_tokens=False)])}
-    else:
-        inputs = base.processor(text=[text], images=[image.convert("RGB")])
+    inputs = _processed(base, messages, image)
     ids = np.array(inputs["input_ids"]).reshape(1, -1)
     picture: dict[str, mx.array] = {
         str(key): mx.array(inputs[key]) for key in ("pixel_values", "image_grid_thw") if key in inputs
     }
     return _features(base, ids, picture)
+
+
+def prompt_tokens(base: Base, messages: list[dict[str, Any]], image: Image.Image | None) -> int:
+    """Tokens before the answer, the photograph's included, without running the vision tower."""
+    return int(np.array(_processed(base, messages, image)["input_ids"]).size)
+
+
+def _processed(base: Base, messages: list[dict[str, Any]], image: Image.Image | None) -> dict[str, Any]:
+    asked = [message for message in messages if message["role"] != "assistant"]
+    text = base.processor.apply_chat_template(asked, add_generation_prompt=True, tokenize=False)
+    if image is None:
+        return {"input_ids": np.array([base.tokenizer.encode(text, add_special_tokens=False)])}
+    return dict(base.processor(text=[text], images=[image.convert("RGB")]))
 
 
 def _features(base: Base, ids: np.ndarray, picture: dict[str, mx.array]) -> Prompt:

@@ -1,0 +1,140 @@
+"""What a training would take, from one probed optimizer step: nothing is written and no step is taken."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+
+from mondrian_core.errors import BadInput
+from mondrian_core.events import Listener, ignore
+from mondrian_core.models import adapters
+from mondrian_core.models.base import Base
+from mondrian_core.models.encoding import answer_ids, prompt_tokens
+from mondrian_core.recipes import TrainRecipe
+from mondrian_core.rows import Row
+from mondrian_core.training.examples import batch_of, encode_rows
+from mondrian_core.training.step import GradientStep
+
+_FORWARD_SHARE = 0.6  # a forward pass alone costs this much of forward and backward (measured on mini, CPU)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a training would take.
+
+    Attributes:
+        rows: training rows; `validation_rows` those to validate on.
+        tokens: tokens of all training rows, photographs and prompts included.
+        supervised_tokens: those of the answers, which alone carry loss.
+        longest_row: tokens of the longest row, training or validation.
+        steps: optimizer steps of all epochs.
+        trainable: numbers in the adapter.
+        seconds: expected time; early stopping can only shorten it.
+        peak_bytes: most memory that MLX held in the probed step, on the longest row.
+        memory_bytes: what this machine has.
+        fits: False when the longest row is over the recipe's limit, or memory wouldn't suffice.
+        problem: why it doesn't fit; empty when it does.
+    """
+
+    rows: int
+    validation_rows: int
+    tokens: int
+    supervised_tokens: int
+    longest_row: int
+    steps: int
+    trainable: int
+    seconds: float
+    peak_bytes: int
+    memory_bytes: int
+    fits: bool
+    problem: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return asdict(self)
+
+
+def estimate(base: Base, rows: Sequence[Row], validation: Sequence[Row], recipe: TrainRecipe,
+             listen: Listener = ignore) -> Estimate:  # fmt: skip
+    """Count the tokens of every row and probe one optimizer step on the longest.
+
+    Raises:
+        BadInput: when there are no rows.
+    """
+    if not rows:
+        raise BadInput("There are no rows to train on.", "Run `mondrian link` to see why records were left out.")
+    answers = [len(answer_ids(base, row.messages, row.answer)) for row in rows]
+    lengths = [_length(base, row) for row in rows]
+    others = [_length(base, row) for row in validation]
+    longest = max(lengths)
+    over = max([longest, *others]) > recipe.max_tokens
+    seconds, peak, trainable = (0.0, 0, 0)
+    if not over:
+        seconds, peak, trainable = _probe(base, rows[lengths.index(longest)], recipe, listen)
+    per_token = seconds / (longest * recipe.accumulation)
+    judged = sum(others) * (recipe.epochs + 1) * _FORWARD_SHARE
+    memory = machine_memory()
+    problem = _problem(max([longest, *others]), recipe.max_tokens, peak, memory)
+    return Estimate(
+        rows=len(rows),
+        validation_rows=len(validation),
+        tokens=sum(lengths),
+        supervised_tokens=sum(answers),
+        longest_row=max([longest, *others]),
+        steps=math.ceil(len(rows) / recipe.accumulation) * recipe.epochs,
+        trainable=trainable,
+        seconds=round(per_token * (sum(lengths) * recipe.epochs + judged), 1),
+        peak_bytes=peak,
+        memory_bytes=memory,
+        fits=not problem,
+        problem=problem,
+    )
+
+
+def _length(base: Base, row: Row) -> int:
+    return prompt_tokens(base, row.messages, row.image) + len(answer_ids(base, row.messages, row.answer)) - 1
+
+
+def _probe(base: Base, row: Row, recipe: TrainRecipe, listen: Listener) -> tuple[float, int, int]:
+    """(seconds of an optimizer step on this row, peak bytes, numbers in the adapter); the second of two counts."""
+    example = encode_rows(base, [row], recipe, listen, "probe")[0]
+    adapters.attach(base, recipe, recipe.seed)
+    base.model.train()
+    step = GradientStep(base)
+    try:
+        batch = batch_of(base, example, example.prompt.image_tokens, 1.0 / example.weight)
+        trainable = base.model.trainable_parameters()
+        seconds = 0.0
+        for _ in range(2):
+            mx.reset_peak_memory()
+            began = time.perf_counter()
+            mx.eval(step.gather(trainable, [batch] * recipe.accumulation))
+            seconds = time.perf_counter() - began
+        size = sum(int(np.prod(array.shape)) for array in adapters.parameters(base).values())
+        return seconds, int(mx.get_peak_memory()), size
+    finally:
+        step.close()
+        adapters.detach(base)
+
+
+def machine_memory() -> int:
+    """Bytes that a training may take: Metal's recommended working set, else the machine's memory."""
+    if mx.metal.is_available():
+        info: dict[str, Any] = mx.device_info()
+        return int(info["max_recommended_working_set_size"])
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def _problem(longest: int, limit: int, peak: int, memory: int) -> str:
+    if longest > limit:
+        return f"The longest row has {longest} tokens, the recipe allows {limit}."
+    if peak > 0.9 * memory:
+        return f"A step takes {peak / 1e9:.1f} GB, this machine has {memory / 1e9:.1f} GB."
+    return ""

@@ -1,0 +1,34 @@
+"""A training that can be killed at any moment: `python -m tests.training.killable OUT`.
+
+It prints "begun" before its first step. Every step is followed by a checkpoint, so that a kill also falls into the writing of one.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import mondrian_core.training  # noqa: F401  (before mlx)
+from mondrian_core.events import Advanced, Event
+from mondrian_core.models.base import load_base
+from mondrian_core.recipes import TrainRecipe
+from mondrian_core.training import loop
+from tests.training.conftest import make_row
+
+
+def main(out: Path) -> None:
+    """Train, or go on with what is there."""
+    loop._CHECKPOINT_SECONDS = 0.0
+    rows = [make_row(number) for number in range(4)]
+    recipe = TrainRecipe(rank=2, alpha=4, epochs=12, accumulation=2, learning_rate=5e-3, patience=99, dropout=0.1)
+
+    def tell(event: Event) -> None:
+        if isinstance(event, Advanced) and event.stage == "encode" and event.detail == "validation":
+            print("begun", flush=True)
+
+    loop.train(load_base("mini"), rows, rows[:1], recipe, out, resume=True, listen=tell)
+    print("ended", flush=True)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

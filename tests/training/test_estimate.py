@@ -1,0 +1,46 @@
+"""The estimate counts what training would see and takes no step."""
+
+from __future__ import annotations
+
+import pytest
+from mlx.utils import tree_flatten
+
+from mondrian_core.errors import BadInput
+from mondrian_core.events import ignore
+from mondrian_core.models.base import Base
+from mondrian_core.recipes import TrainRecipe
+from mondrian_core.rows import Row
+from mondrian_core.training.estimate import estimate
+from mondrian_core.training.examples import encode_rows
+
+pytestmark = pytest.mark.mini
+
+
+def test_it_counts_what_training_sees(base: Base, rows: list[Row]) -> None:
+    names = [name for name, _ in tree_flatten(base.model.parameters())]
+    recipe = TrainRecipe(rank=4, epochs=3, accumulation=2)
+    found = estimate(base, rows, rows[:1], recipe)
+    examples = encode_rows(base, rows, recipe, ignore, "")
+    assert found.tokens == sum(example.length for example in examples)
+    assert found.supervised_tokens == sum(len(example.answer) for example in examples)
+    assert found.longest_row == max(example.length for example in examples)
+    assert (found.rows, found.validation_rows, found.steps) == (5, 1, 9)
+    assert found.seconds > 0 and found.peak_bytes > 1_000_000 and found.fits and not found.problem
+    assert 4 * found.trainable < found.peak_bytes
+    assert [name for name, _ in tree_flatten(base.model.parameters())] == names
+
+
+def test_a_row_over_the_limit_does_not_fit(base: Base, rows: list[Row]) -> None:
+    found = estimate(base, rows[:1], [], TrainRecipe(max_tokens=64))
+    assert not found.fits and "allows 64" in found.problem
+
+
+def test_memory_is_compared(base: Base, rows: list[Row], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mondrian_core.training.estimate.machine_memory", lambda: 1000)
+    found = estimate(base, rows[:1], [], TrainRecipe(accumulation=1))
+    assert not found.fits and "this machine has" in found.problem
+
+
+def test_no_rows_is_bad_input(base: Base) -> None:
+    with pytest.raises(BadInput, match="no rows"):
+        estimate(base, [], [], TrainRecipe())
