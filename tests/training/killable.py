@@ -1,6 +1,7 @@
 """A training that can be killed at any moment: `python -m tests.training.killable OUT`.
 
-It prints "begun" before its first step. Every step is followed by a checkpoint, so that a kill also falls into the writing of one.
+It prints "begun" before its first step. Every step is followed by a checkpoint, so that a kill also falls into the
+writing of one.
 """
 
 from __future__ import annotations
