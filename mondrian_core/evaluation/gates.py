@@ -95,7 +95,7 @@ def latency_overhead(measured: Measured, recipe: GateRecipe) -> GateResult:
     elif found.decision == "fail":
         verdict, why = FAIL, f"; it must stay below {limit:.2f}"
     else:
-        verdict, why = INCONCLUSIVE, f"; too noisy here to tell whether it stays below {limit:.2f}"
+        verdict, why = INCONCLUSIVE, f"; not sure that it stays below {limit:.2f}"
     return GateResult("latency_overhead", RULES["latency_overhead"](recipe), limit, found.median, found.n, (low, high),
                       verdict, f"{says}{why}.")  # fmt: skip
 

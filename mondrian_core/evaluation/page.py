@@ -13,6 +13,7 @@ from mondrian_core.evaluation import svg
 from mondrian_core.evaluation.metrics import score_table
 from mondrian_core.evaluation.outcomes import BASE, CANDIDATE, CHAMPION, Outcome
 from mondrian_core.evaluation.report import MEANING, Report, interval, number
+from mondrian_core.evaluation.summary import RIVALS
 from mondrian_core.evaluation.verdicts import FAIL, INCONCLUSIVE, PASS
 from mondrian_core.files import write_atomic
 from mondrian_core.rubric import DIMENSIONS, TITLES, Unparsable, read_lenient
@@ -21,12 +22,6 @@ SIDE_BY_SIDE = 6
 WORST = 8
 UNREADABLE = 12
 _WORD = {PASS: "Pass", FAIL: "Fail", INCONCLUSIVE: "Inconclusive"}
-_RIVALS = {
-    "training_mean": "always the mean of the training scores",
-    "always_8": "always 8",
-    "base_shifted": "base, shifted to the advisor's mean",
-    "candidate_shuffled": "candidate, photographs exchanged",
-}
 
 
 def write_page(
@@ -57,7 +52,7 @@ def page(report: Report, labels: Mapping[str, Mapping[str, Any]], outcomes: Sequ
         radar=Markup(svg.radar(_means(report))) if _means(report) else "",
         scatter=Markup(svg.scatter(_points(labels, outcomes))) if labels else "",
         arms=report.metrics["arms"],
-        rivals=[(_RIVALS[name], found) for name, found in report.metrics["rivals"].items() if found["mse"] is not None],
+        rivals=[(RIVALS[name], found) for name, found in report.metrics["rivals"].items() if found["mse"] is not None],
         cards=[_card(name, why, labels[name], by_key) for name, why in _chosen(order) if name in labels],
         worst=_worst(report.metrics["per_photograph"], labels, by_key),
         unreadable=[outcome for outcome in outcomes if outcome.status != "valid"][:UNREADABLE],

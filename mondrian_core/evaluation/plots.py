@@ -58,4 +58,4 @@ def _picture_of_drop(axes: Any, comparison: Mapping[str, Any] | None) -> None:
     axes.axvline(0, color="#444", linewidth=0.8)
     axes.set_yticks(range(len(rows)), [TITLES.get(row["name"] or "", "All eight") for row in reversed(rows)])
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:+.0%}")
-    axes.set_xlabel("drop of the error against the base, 95 % interval")
+    axes.set_xlabel("error below the base's, 95 % interval")

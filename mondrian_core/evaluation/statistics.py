@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -61,10 +62,25 @@ def sign_flip_p(differences: ArrayLike, *, seed: int = 0, draws: int = DRAWS) ->
     if values.size <= EXACT_SIGNS:
         sums = _signed_sums(values)
         return float(np.mean(sums >= observed - tolerance))
-    rng = np.random.default_rng(seed)
-    signs = rng.integers(0, 2, size=(draws, values.size), dtype=np.int8)
-    sums = (2.0 * signs - 1.0) @ values
+    sums = _signs(values.size, seed, draws) @ values.astype(np.float32)
+    tolerance = 1e-5 * float(np.abs(values).sum())
     return float((1 + np.count_nonzero(sums >= observed - tolerance)) / (1 + draws))
+
+
+@lru_cache(maxsize=4)
+def _signs(n: int, seed: int, draws: int) -> NDArray[np.float32]:
+    """(draws, n) of -1 and 1; the same for every comparison of one evaluation, so they are drawn once."""
+    signs = np.random.default_rng(seed).integers(0, 2, size=(draws, n), dtype=np.int8)
+    return (2 * signs - 1).astype(np.float32)
+
+
+@lru_cache(maxsize=4)
+def _resamples(n: int, seed: int, draws: int) -> NDArray[np.float32]:
+    """(draws, n): how often each photograph is in a bootstrap sample."""
+    index = np.random.default_rng(seed).integers(0, n, size=(draws, n))
+    counts = np.zeros((draws, n), dtype=np.float32)
+    np.add.at(counts, (np.arange(draws)[:, None], index), 1.0)
+    return counts
 
 
 def _signed_sums(values: Vector) -> Vector:
@@ -132,9 +148,9 @@ def reduction_interval(ours: ArrayLike, theirs: ArrayLike, *, confidence: float 
     n = a.size
     if n < 3 or b.sum() <= 0:
         return None
-    index = np.random.default_rng(seed).integers(0, n, size=(draws, n))
-    weight = b[index].sum(axis=1)
-    drawn = 1 - a[index].sum(axis=1)[weight > 0] / weight[weight > 0]
+    counts = _resamples(n, seed, draws)
+    weight = counts @ b
+    drawn = 1 - (counts @ a)[weight > 0] / weight[weight > 0]
     observed = 1 - a.sum() / b.sum()
     if np.ptp(drawn) < 1e-12:
         return float(observed), float(observed)

@@ -19,6 +19,12 @@ from mondrian_core.evaluation.samples import Samples
 from mondrian_core.evaluation.verdicts import FAIL, INCONCLUSIVE, PASS, GateResult, Measured, verdict_of
 from mondrian_core.recipes import Recipe
 
+RIVALS: Mapping[str, str] = {
+    "training_mean": "always the mean of the training scores",
+    "always_8": "always 8",
+    "base_shifted": "the base shifted to the advisor's mean",
+    "candidate_shuffled": "itself with the photographs exchanged",
+}
 ARMS = (BASE, CHAMPION, CANDIDATE)
 
 
@@ -35,7 +41,7 @@ def report_of(samples: Samples, recipe: Recipe) -> Report:
         "recipe": recipe.digest,
     }
     metrics = describe(samples, table, measured, recipe)
-    return Report(verdict, gates, _finite(metrics), about, next_steps(gates, measured))
+    return Report(verdict, gates, _finite(metrics), about, next_steps(gates, measured, warnings(metrics)))
 
 
 def measure(samples: Samples, table: ScoreTable, recipe: Recipe) -> Measured:
@@ -127,11 +133,23 @@ def per_photograph(table: ScoreTable) -> list[dict[str, Any]]:
     ]
 
 
-def next_steps(gates: Sequence[GateResult], measured: Measured) -> tuple[str, ...]:
-    """What to do now, for every gate that didn't pass."""
+def warnings(metrics: Mapping[str, Any]) -> tuple[str, ...]:
+    """Rivals that cost nothing and do as well: no gate, but worth knowing."""
+    own = metrics["arms"].get(CANDIDATE, {}).get("scores", {}).get("mse")
+    if own is None:
+        return ()
+    return tuple(
+        f"The candidate doesn't beat {title} ({found['mse']:.3g} against its {own:.3g}): look whether it sees anything."
+        for name, title in RIVALS.items()
+        if (found := metrics["rivals"].get(name)) and found["mse"] is not None and found["mse"] <= own
+    )
+
+
+def next_steps(gates: Sequence[GateResult], measured: Measured, unbeaten: Sequence[str] = ()) -> tuple[str, ...]:
+    """What to do now, for every gate that didn't pass; then what rivals say."""
     verdict = verdict_of(gates)
     if verdict == PASS:
-        return ("Nothing stands in the way of a promotion.",)
+        return ("Nothing stands in the way of a promotion.", *unbeaten)
     advice = [_ADVICE[gate.name, gate.verdict] for gate in gates if (gate.name, gate.verdict) in _ADVICE]
     comparison = measured.against_base
     if (
@@ -141,7 +159,7 @@ def next_steps(gates: Sequence[GateResult], measured: Measured) -> tuple[str, ..
     ):
         advice.append(f"With {comparison.n} photographs of this spread, a drop of the error below "
                       f"{comparison.detectable:.0%} usually can't be told from chance.")  # fmt: skip
-    return tuple(dict.fromkeys(advice))
+    return tuple(dict.fromkeys([*advice, *unbeaten]))
 
 
 _ADVICE: Mapping[tuple[str, str], str] = {

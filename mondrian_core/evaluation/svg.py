@@ -33,7 +33,7 @@ def forest(dimensions: Sequence[Mapping[str, Any]], overall: Mapping[str, Any] |
     for tick in _ticks(low, high):
         parts.append(f'<line class="grid{" zero" if abs(tick) < 1e-9 else ""}" x1="{x(tick):.1f}" x2="{x(tick):.1f}" '
                      f'y1="6" y2="{height - 34}"/><text class="tick" x="{x(tick):.1f}" y="{height - 18}" '
-                     f'text-anchor="middle">{tick:+.0%}</text>'.replace("+0%", "0"))  # fmt: skip
+                     f'text-anchor="middle">{tick:+.0%}</text>'.replace(">+0%<", ">0<"))  # fmt: skip
     for k, (title, mid, span) in enumerate(rows):
         parts.append(
             _forest_row(title, mid, span, x, 6 + _ROW * k + _ROW / 2, last=bool(overall) and k == len(rows) - 1)
@@ -70,7 +70,7 @@ def radar(series: Mapping[str, Mapping[str, float]]) -> str:
         angle = 2 * math.pi * k / len(DIMENSIONS) - math.pi / 2
         return middle + radius * value / 10 * math.cos(angle), middle + radius * value / 10 * math.sin(angle)
 
-    parts = [f'<svg class="radar" viewBox="0 30 {size} {size - 60}" role="img" aria-label="Mean scores by dimension">']
+    parts = [f'<svg class="radar" viewBox="-60 30 {size + 120} {size - 60}" role="img" aria-label="Mean scores">']
     for ring in (2, 4, 6, 8, 10):
         corners = " ".join(f"{a:.1f},{b:.1f}" for a, b in (point(k, ring) for k in range(len(DIMENSIONS))))
         parts.append(f'<polygon class="grid" points="{corners}"/><text class="tick" x="{middle + 3}" '
