@@ -10,7 +10,7 @@ from mondrian_core.mini.scene import MAX_BLUR_PX, Scene, attributes
 from mondrian_core.mini.tastes import ADVISORS, ANSEL, GENERIC, WATKINS, Taste
 from mondrian_core.rubric import DIMENSIONS, Critique, make_critique
 
-__all__ = ["ADVISORS", "ANSEL", "GENERIC", "WATKINS", "Taste", "facts", "score", "write_critique"]
+__all__ = ["ADVISORS", "ANSEL", "GENERIC", "WATKINS", "Taste", "compose", "facts", "score", "write_critique"]
 
 NUMBERS = ("no", "one", "two", "three", "four", "five", "six")
 
@@ -120,8 +120,12 @@ def _mood(scene: Scene) -> tuple[str, ...]:
 
 def write_critique(scene: Scene, taste: Taste, rng: np.random.Generator) -> Critique:
     """A critique of `scene` in the taste's scores and words; `rng` chooses among phrasings only."""
-    scores, seen = score(scene, taste), facts(scene)
-    comments = {}
+    return compose(scene, score(scene, taste), taste, rng)
+
+
+def compose(scene: Scene, scores: dict[str, int], taste: Taste, rng: np.random.Generator) -> Critique:
+    """The scene's facts with verdicts that fit the given scores (0..10), in the taste's words."""
+    seen, comments = facts(scene), {}
     for name in DIMENSIONS:
         band = 0 if scores[name] <= 3 else 1 if scores[name] <= 6 else 2
         fact, verdict = str(rng.choice(seen[name])), str(rng.choice(taste.verdicts[name][band]))

@@ -24,7 +24,7 @@ from transformers import PreTrainedTokenizerFast
 
 from mondrian_core.mini.architecture import MERGE, PATCH
 from mondrian_core.mini.bank import shards
-from mondrian_core.mini.critic import GENERIC, score, write_critique
+from mondrian_core.mini.critic import ANSEL, GENERIC, WATKINS, compose, score
 from mondrian_core.mini.prompt_variety import sample_voice
 from mondrian_core.mini.scene import Scene
 from mondrian_core.mini.vision_stage import see
@@ -32,7 +32,10 @@ from mondrian_core.prompts import critique_messages
 from mondrian_core.rubric import DIMENSIONS, canonical, make_critique
 
 DIGIT_WEIGHT = 8.0
-GRADE_WEIGHT = 3.0
+GRADE_WEIGHT = 5.0
+# Share of whole critiques whose scores are moved at random and carry no loss: verdicts and grade are then learned from
+# the digits that stand in the answer, not from the picture, and still fit when an adapter moves the digits.
+FREE_SHARE = 0.35
 SOFTNESS = 0.8  # points; neighbours of the right score are half right, so greedy answers lean to the middle
 SCORE_KEY = '": {"score": '
 GRADE_KEY = '."}}, "overall_grade": "'
@@ -84,27 +87,38 @@ class Writer:
         self.grade_key = tokenizer.encode(GRADE_KEY)[-1]
         self.digits = tokenizer.convert_tokens_to_ids(list("0123456789"))
 
-    def write(self, scene: Scene, rng: np.random.Generator) -> tuple[list[int], list[int], list[int]]:
-        """(ids before the image tokens, ids after them, answer ids with the end token)."""
+    def write(self, scene: Scene, rng: np.random.Generator) -> tuple[list[int], list[int], list[int], bool]:
+        """(ids before the image tokens, ids after them, answer ids with the end token, whether its digits count)."""
+        scores, honest = score(scene, GENERIC), True
         messages = critique_messages(sample_voice(rng))
         if not self.whole:  # the scores alone come with a short prompt, so that a step is cheap
             messages = [{"role": "user", "content": [{"type": "image"}]}]
         prompt = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
         before, after = prompt.split("<|image_pad|>")
         if self.whole:
-            answer = canonical(write_critique(scene, GENERIC, rng))
+            # Some answers borrow an advisor's words (never the taste), so that an adapter meets words the base can say.
+            taste = (GENERIC, ANSEL, WATKINS)[int(rng.choice(3, p=[0.7, 0.17, 0.13]))]
+            if rng.random() < FREE_SHARE:
+                scores, honest = _free_scores(scores, rng), False
+            answer = canonical(compose(scene, scores, taste, rng))
         else:
-            answer = canonical(make_critique(score(scene, GENERIC), dict.fromkeys(DIMENSIONS, ".")))
+            answer = canonical(make_critique(scores, dict.fromkeys(DIMENSIONS, ".")))
         encode = self.tokenizer.encode
-        return encode(before), encode(after), [*encode(answer), self.end]
+        return encode(before), encode(after), [*encode(answer), self.end], honest
 
-    def weights(self, answer: list[int]) -> list[float]:
+    def weights(self, answer: list[int], honest: bool = True) -> list[float]:
         """Loss weight of every answer token: the digit after a score key weighs most, then the grade."""
-        weight = [DIGIT_WEIGHT if before == self.key else 1.0 for before in [-1, *answer[:-1]]]
+        weight = [(DIGIT_WEIGHT if honest else 0.0) if before == self.key else 1.0 for before in [-1, *answer[:-1]]]
         if self.grade_key in answer:
             at = answer.index(self.grade_key) + 1
             weight[at : at + 3] = [GRADE_WEIGHT] * 3
         return weight
+
+
+def _free_scores(scores: dict[str, int], rng: np.random.Generator) -> dict[str, int]:
+    """Scores moved together and each for itself, within 1..9."""
+    together = rng.normal(0, 1.5)
+    return {name: int(np.clip(round(value + together + rng.normal(0, 2)), 1, 9)) for name, value in scores.items()}
 
 
 @dataclass(frozen=True)
@@ -127,7 +141,7 @@ def collate(group: Seen, chosen: NDArray[np.int64], writer: Writer, rng: np.rand
     height, width = group.grid
     n = height * width
     written = [writer.write(group.scenes[i], rng) for i in chosen]
-    longest = max(len(a) + n + len(b) + len(c) for a, b, c in written)
+    longest = max(len(a) + n + len(b) + len(c) for a, b, c, _ in written)
     ids = np.zeros((len(chosen), longest), np.int64)
     positions = np.zeros((3, len(chosen), longest), np.int64)
     image = np.zeros((len(chosen), longest), bool)
@@ -135,7 +149,7 @@ def collate(group: Seen, chosen: NDArray[np.int64], writer: Writer, rng: np.rand
     columns: list[int] = []
     targets: list[int] = []
     weights: list[float] = []
-    for row, (before, after, answer) in enumerate(written):
+    for row, (before, after, answer, honest) in enumerate(written):
         start, text = len(before), [*after, *answer]
         ids[row, : start + n + len(text)] = [*before, *[writer.image] * n, *text]
         image[row, start : start + n] = True
@@ -149,7 +163,7 @@ def collate(group: Seen, chosen: NDArray[np.int64], writer: Writer, rng: np.rand
         rows += [row] * len(answer)
         columns += range(first, first + len(answer))
         targets += answer
-        weights += writer.weights(answer)
+        weights += writer.weights(answer, honest)
     features = torch.from_numpy(group.features[chosen].astype(np.float32)).transpose(0, 1).flatten(1, 2)
     return Batch(
         torch.from_numpy(ids), torch.from_numpy(image), torch.from_numpy(positions), features,
