@@ -1,4 +1,4 @@
-"""The rules of the gates in words, with the numbers of the recipe."""
+"""The rules of the gates in words, with the numbers of the recipe; docs/gates.md is made of them."""
 
 from __future__ import annotations
 
