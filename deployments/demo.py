@@ -32,6 +32,7 @@ from mondrian_core.settings import MINI, Settings
 ADVISOR = "ansel"
 SCHEDULED = "retrain/scheduled"
 INTERRUPTED = 130
+NEW_CRITIQUES = 40  # with fewer the gate "champion" could seldom tell that the next version is no worse
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -79,11 +80,17 @@ def _demo(options: argparse.Namespace, settings: Settings, console: Console) -> 
 
 
 def _sample(settings: Settings, console: Console) -> None:
-    """A sample workspace where there is none yet."""
-    if settings.database.exists():
+    """A sample workspace where there is none yet; in one that is there, more critiques, as when time goes by."""
+    from mondrian_core.data.sample import add_critiques, is_sample, make_workspace
+
+    if settings.database.exists() and not is_sample(settings.root):
         console.print(f"Workspace {settings.root} is there already; it is used as it is.", markup=False)
         return
-    from mondrian_core.data.sample import make_workspace
+    if settings.database.exists():
+        with demo_screen.bar(console, "photographs") as listen:
+            total = add_critiques(settings.root, NEW_CRITIQUES, listen)
+        console.print(f"Since the last run {ADVISOR} critiqued {NEW_CRITIQUES} more photographs: {total} now.")
+        return
 
     with demo_screen.bar(console, "photographs") as listen:
         made = make_workspace(settings.root, sample=True, listen=listen)

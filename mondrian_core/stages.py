@@ -255,6 +255,17 @@ def train(context: Context, listen: Listener = ignore, *, resume: bool = False) 
     return _leave(context, "train", summary, listen)
 
 
+def estimate(context: Context, listen: Listener = ignore) -> dict[str, Any]:
+    """What a training would take: rows, tokens, steps, and time and memory from one probed step; nothing is trained."""
+    from mondrian_core.models.base import load_base
+    from mondrian_core.training.estimate import estimate as probe
+
+    version = _dataset_of(context)
+    validation = version.rows(version.selection) if version.selection else []
+    base = load_base(context.base_model)
+    return dict(probe(base, version.rows("train"), validation, context.recipe.train, listen).as_dict())
+
+
 def evaluate(context: Context, listen: Listener = ignore) -> EvaluateSummary:
     """Measure the adapter against base and champion on photographs it never saw, and let the gates decide."""
     from mondrian_core.evaluation import Labelled, evaluate as judge

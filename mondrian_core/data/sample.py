@@ -86,6 +86,11 @@ def make_workspace(root: Path, *, sample: bool, seed: int = 0, photographs: int 
     return made
 
 
+def is_sample(root: Path) -> bool:
+    """True for a workspace that `make_workspace(sample=True)` made."""
+    return any((root / PORTFOLIO).glob(f"{PLATE}*.jpg"))
+
+
 def add_critiques(root: Path, count: int, listen: Listener = ignore) -> int:
     """The sample's advisor critiques `count` more photographs, as time goes by; give how many critiques there are now.
 

@@ -110,7 +110,7 @@ class CompiledDecoder:
         self._values: list[mx.array] = []
         self._start = self._length = self._steps = self._capacity = 0
         self._mounted = mounted_on(base)
-        self._pairs = self._mounted.pairs if self._mounted else []
+        self._changes = self._mounted.changes if self._mounted else []
         self._step = _compiled_step(base)
 
     def start(self, prompt: Prompt) -> mx.array:
@@ -137,7 +137,7 @@ class CompiledDecoder:
 
     def _run(self, token: mx.array, steps: int) -> tuple[mx.array, list[mx.array], list[mx.array]]:
         place = mx.array([self._length + steps, self._start + steps], dtype=mx.int32)
-        return self._step(token, place, self._keys, self._values, self._pairs)
+        return self._step(token, place, self._keys, self._values, self._changes)
 
     def _grow(self) -> None:
         target = (self._capacity // BLOCK + 1) * BLOCK
@@ -148,15 +148,15 @@ class CompiledDecoder:
 
 
 def _compiled_step(base: Base) -> Any:
-    """The compiled step for the modules that are adapted now; adapters of the same modules and rank share it."""
+    """The compiled step for the modules that are adapted now; adapters of the same modules share it."""
     mounted = mounted_on(base)
-    key = ("step", mounted.names if mounted else ())
+    key = mounted.kind if mounted else ()
     steps: dict[Any, Any] = base.kept.setdefault("steps", {})
     if key in steps:
         return steps[key]
     model = base.language_model
 
-    def step(token: mx.array, place: mx.array, keys: list[mx.array], values: list[mx.array], pairs: list[Any]) -> Any:
+    def step(token: mx.array, place: mx.array, keys: list[mx.array], values: list[mx.array], changes: list[Any]) -> Any:
         slots = [_Slot(k, v, place[:1]) for k, v in zip(keys, values, strict=True)]
         mask = (mx.arange(keys[0].shape[2]) <= place[0])[None, None, None]
         positions = mx.broadcast_to(place[1], (3, 1, 1))
@@ -165,7 +165,7 @@ def _compiled_step(base: Base) -> Any:
         if mounted is None:
             hidden = hidden_states(model, embedding, positions, none, (), mask=mask, caches=slots)
         else:
-            with mounted.traced(pairs):
+            with mounted.traced(changes):
                 hidden = hidden_states(model, embedding, positions, none, (), mask=mask, caches=slots)
         return logits(model, hidden[:, -1])[0], [slot.keys for slot in slots], [slot.values for slot in slots]
 

@@ -1,7 +1,11 @@
-"""Adapters on a base that answers: unfused, swapped in place, and really absent for the base arm.
+"""Adapters on a base that answers: swapped in place, and really absent for the base arm.
 
-The linear layers of the language model get a subclass that adds the adapter's product when it holds one. Names and
-parameters of the model stay as they were. With no adapter a layer runs exactly the base's operation.
+The linear layers of the language model get a subclass with a place for what an adapter changes. Names and parameters of
+the model stay as they were. With no adapter a layer runs exactly the base's operation.
+
+Packed and 16-bit layers add the product (x A) B beside their own; adding it to such weights would destroy most of it.
+float32 layers hold the sum W + A B instead, as long as a second copy of the weights is small: rounding is then below
+that of the product, and the adapter costs no time. Both leave W alone.
 """
 
 from __future__ import annotations
@@ -20,20 +24,22 @@ from mondrian_core.models import adapter_files
 from mondrian_core.models.base import Base
 from mondrian_core.models.soundness import check, linear_layers
 
-Pair = tuple[mx.array, mx.array]
+Change = tuple[mx.array, ...]  # (W + A B,) or (A, B), the scale already in B
+_COPY_BYTES = 256 << 20  # float32 weights up to this size are held twice rather than adapted at every token
 _KEPT_ADAPTERS = 4  # base, champion, candidate and one more: swapping between them reads no file
 
 
 class _Switched:
-    """Adds x A B (scale already in B) to what the linear layer gives, when a pair is there."""
+    """Gives what the linear layer gives, changed by an adapter when there is one."""
 
-    pair: Pair | None = None
+    change: Change | None = None
 
     def __call__(self, x: mx.array) -> mx.array:
+        change = self.change
+        if change is not None and len(change) == 1:
+            return mx.addmm(self["bias"], x, change[0].T) if "bias" in self else x @ change[0].T  # type: ignore[operator, index]
         y = super().__call__(x)  # type: ignore[misc]
-        if self.pair is None:
-            return y
-        return mx.addmm(y, x @ self.pair[0], self.pair[1])
+        return y if change is None else mx.addmm(y, x @ change[0], change[1])
 
 
 class SwitchedLinear(_Switched, nn.Linear):
@@ -54,7 +60,7 @@ class Mounted:
         self.base = base
         self.folder: Path | None = None
         self._layers = linear_layers(base)
-        self._cache: OrderedDict[tuple[str, int, int], dict[str, Pair]] = OrderedDict()
+        self._cache: OrderedDict[tuple[str, int, int], dict[str, Change]] = OrderedDict()
         self._names: tuple[str, ...] = ()
         for layer in self._layers.values():
             layer.__class__ = _CLASSES.get(type(layer), type(layer))
@@ -65,8 +71,7 @@ class Mounted:
         Raises:
             BadAdapter: when it isn't sound for this base; the one in use stays.
         """
-        pairs = {} if folder is None else self._read(Path(folder))
-        self._set(pairs)
+        self._set({} if folder is None else self._read(Path(folder)))
         self.folder = folder
 
     @property
@@ -75,32 +80,37 @@ class Mounted:
         return self._names
 
     @property
-    def pairs(self) -> list[Pair]:
+    def changes(self) -> list[Change]:
         """Arrays of the adapter in use, in the order of `names`."""
-        return [self._layers[name].pair for name in self._names]
+        return [self._layers[name].change for name in self._names]
+
+    @property
+    def kind(self) -> tuple[Any, ...]:
+        """What a compiled step depends on: which modules are changed, and in which of the two ways."""
+        return tuple((name, len(self._layers[name].change)) for name in self._names)
 
     @contextmanager
-    def traced(self, pairs: Sequence[Pair]) -> Iterator[None]:
+    def traced(self, changes: Sequence[Change]) -> Iterator[None]:
         """Let the layers use these arrays meanwhile: the arguments of a function that is being compiled."""
-        held = self.pairs
-        self._assign(pairs)
+        held = self.changes
+        self._assign(changes)
         try:
             yield
         finally:
             self._assign(held)
 
-    def _assign(self, pairs: Sequence[Pair]) -> None:
-        for name, pair in zip(self._names, pairs, strict=True):
-            _put(self._layers[name], pair)
+    def _assign(self, changes: Sequence[Change]) -> None:
+        for name, change in zip(self._names, changes, strict=True):
+            _put(self._layers[name], change)
 
-    def _set(self, pairs: dict[str, Pair]) -> None:
+    def _set(self, changes: dict[str, Change]) -> None:
         for name in self._names:
             _put(self._layers[name], None)
-        for name, pair in pairs.items():
-            _put(self._layers[name], pair)
-        self._names = tuple(pairs)
+        for name, change in changes.items():
+            _put(self._layers[name], change)
+        self._names = tuple(changes)
 
-    def _read(self, folder: Path) -> dict[str, Pair]:
+    def _read(self, folder: Path) -> dict[str, Change]:
         key = _identity(folder)
         if key not in self._cache:
             found = check(self.base, folder)
@@ -115,12 +125,16 @@ class Mounted:
         self._cache.move_to_end(key)
         return self._cache[key]
 
-    def _prepared(self, adapter: adapter_files.Adapter) -> dict[str, Pair]:
-        """Cast to what the layers compute in and fold the scale into B."""
-        ready = {}
-        for name in adapter.modules:
-            kind = _computes_in(self._layers[name])
-            ready[name] = (adapter.down[name].astype(kind), (adapter.scale * adapter.up[name]).astype(kind))
+    def _prepared(self, adapter: adapter_files.Adapter) -> dict[str, Change]:
+        """Cast to what the layers compute in, the scale folded into B; summed with W where that is right."""
+        changed = [self._layers[name] for name in adapter.modules]
+        small = sum(layer.weight.nbytes for layer in changed) <= _COPY_BYTES
+        ready: dict[str, Change] = {}
+        for name, layer in zip(adapter.modules, changed, strict=True):
+            kind = _computes_in(layer)
+            down, up = adapter.down[name].astype(kind), (adapter.scale * adapter.up[name]).astype(kind)
+            summed = small and kind == mx.float32 and not isinstance(layer, nn.QuantizedLinear)
+            ready[name] = (layer.weight + (down @ up).T,) if summed else (down, up)
         mx.eval(list(ready.values()))
         return ready
 
@@ -138,9 +152,9 @@ def mounted_on(base: Base) -> Mounted | None:
     return base.kept.get("mounted")
 
 
-def _put(layer: Any, pair: Pair | None) -> None:
+def _put(layer: Any, change: Change | None) -> None:
     """Set past nn.Module, which would count the arrays among the model's parameters."""
-    object.__setattr__(layer, "pair", pair)
+    object.__setattr__(layer, "change", change)
 
 
 def _computes_in(layer: nn.Module) -> mx.Dtype:

@@ -119,6 +119,18 @@ def test_a_mounted_adapter_gives_the_attached_layers_logits(base: Base, adapter:
     np.testing.assert_allclose(ours, _logits(plain, messages, image), atol=2e-5)
 
 
+def test_sum_and_product_give_the_same_logits(base: Base, adapter: Path, messages: Any, image: Any, tmp_path: Path,
+                                              monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+    mounted = adapters.mount(base)
+    mounted.use(adapter)
+    assert {len(change) for change in mounted.changes} == {1}
+    summed = _logits(base, messages, image)
+    monkeypatch.setattr("mondrian_core.models.mounted._COPY_BYTES", 0)
+    mounted.use(Path(shutil.copytree(adapter, tmp_path / "beside")))
+    assert {len(change) for change in mounted.changes} == {2}
+    np.testing.assert_allclose(_logits(base, messages, image), summed, atol=2e-5)
+
+
 def test_mounting_adds_no_parameters(base: Base, adapter: Path) -> None:
     names = [name for name, _ in tree_flatten(base.model.parameters())]
     adapters.mount(base).use(adapter)
@@ -207,6 +219,7 @@ def test_a_packed_base_takes_adapters_too(tmp_path: Path, messages: Any, image: 
     mounted = adapters.mount(packed)
     alone = _logits(packed, messages, image)
     mounted.use(folder)
+    assert {len(change) for change in mounted.changes} == {2}
     assert np.abs(_logits(packed, messages, image) - alone).max() > 1e-3
     mounted.use(None)
     np.testing.assert_array_equal(_logits(packed, messages, image), alone)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = [pytest.mark.mini, pytest.mark.slow, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.soak, pytest.mark.mini, pytest.mark.slow, pytest.mark.timeout(1800)]
 KILLS = 3
 
 
