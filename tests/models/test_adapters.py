@@ -116,7 +116,8 @@ def test_a_mounted_adapter_gives_the_attached_layers_logits(base: Base, adapter:
     ours = _logits(base, messages, image)
     model, processor = load(str(base.path), adapter_path=str(adapter))
     plain = Base("plain", base.path, base.fingerprint, model, processor, processor.tokenizer)
-    np.testing.assert_allclose(ours, _logits(plain, messages, image), atol=2e-5)
+    # W + A B is rounded once where x A B is added apart: about 1e-5 on logits of size 10
+    np.testing.assert_allclose(ours, _logits(plain, messages, image), atol=1e-4)
 
 
 def test_sum_and_product_give_the_same_logits(base: Base, adapter: Path, messages: Any, image: Any, tmp_path: Path,
