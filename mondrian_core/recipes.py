@@ -101,6 +101,9 @@ class GateRecipe(_Table):
     score_photographs: int = Field(default=8, ge=5, description="fewer photographs give no verdict on scores")
     modal_share: float = Field(default=0.9, gt=0.5, le=1, description="one score this often is a collapsed dimension")
     truncated_share: float = Field(default=0.02, ge=0, lt=1, description="share of the answers that may be cut")
+    stuttering_share: float = Field(
+        default=0.1, ge=0, lt=1, description="share of the answers that may say a word three times in a row"
+    )
     failed_share: float = Field(
         default=0.05, ge=0, lt=1, description="share of photographs without any answer that a verdict can bear"
     )

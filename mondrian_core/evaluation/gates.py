@@ -9,7 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from mondrian_core.evaluation import statistics
-from mondrian_core.evaluation.checks import champion_dimensions, collapse, dependence, leakage, titles_of, truncation
+from mondrian_core.evaluation.checks import (
+    champion_dimensions,
+    collapse,
+    dependence,
+    leakage,
+    stuttering,
+    titles_of,
+    truncation,
+)
 from mondrian_core.evaluation.metrics import Comparison, Format
 from mondrian_core.evaluation.rules import RULES
 from mondrian_core.evaluation.verdicts import (
@@ -163,10 +171,11 @@ def champion(measured: Measured, recipe: GateRecipe) -> GateResult:
 
 def health(measured: Measured, recipe: GateRecipe) -> GateResult:
     """Nothing is wrong that an average would hide."""
-    parts = tuple(check(measured, recipe) for check in (collapse, truncation, dependence, leakage))
+    parts = tuple(check(measured, recipe) for check in (collapse, truncation, stuttering, dependence, leakage))
     verdict = verdict_of(parts)
     told = [part.sentence for part in parts if part.verdict == verdict] if verdict != PASS else []
-    sentence = " ".join(told) or "No collapse, no cut answers, no leakage, and the answers depend on the photograph."
+    fine = "No collapse, no cut or stuttering answers, no leakage, and the answers depend on the photograph."
+    sentence = " ".join(told) or fine
     passed = sum(part.verdict == PASS for part in parts)
     return GateResult("health", RULES["health"](recipe), float(len(parts)), float(passed), len(parts), None, verdict,
                       sentence, parts)  # fmt: skip
@@ -214,9 +223,9 @@ def _missing(found: Comparison, recipe: GateRecipe) -> str:
 def _beside(found: Comparison) -> str:
     told = []
     if found.penalised:
-        told.append(f"{found.penalised} unreadable answers of the candidate counted with the worst error")
+        told.append(f"{found.penalised} answers of the candidate lack scores, which count with the worst error")
     if found.left_out:
-        told.append(f"{found.left_out} photographs left out because the other answer couldn't be read")
+        told.append(f"{found.left_out} photographs left out because the other answer lacks scores")
     return f" ({'; '.join(told)})" if told else ""
 
 

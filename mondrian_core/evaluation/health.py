@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from mondrian_core.evaluation.outcomes import CANDIDATE, Outcome
 from mondrian_core.rubric import DIMENSIONS
 
 _GRAM = 4
+_STUTTER = re.compile(r"\b(\w+)(?:\W+\1\b){2,}")
 
 
 @dataclass(frozen=True)
@@ -98,6 +100,7 @@ def describe(table: ScoreTable, outcomes: Sequence[Outcome], arm: str) -> dict[s
         "share_8_or_more": float((guess >= 7.5).mean()) if len(guess) else None,
         "advisor_share_8_or_more": float((truth >= 7.5).mean()) if len(truth) else None,
         "distinct_answers": len(set(texts)) / len(texts) if texts else None,
+        "stutters": sum(stutters(text) for text in texts) / len(texts) if texts else None,
         "repetition": float(np.mean([repetition(text) for text in texts])) if texts else None,
         "tokens": float(np.median([len(outcome.tokens) for outcome in ran])) if ran else None,
     }
@@ -121,6 +124,11 @@ def _slope(guess: Table, truth: Table) -> float | None:
     x, y = guess - guess.mean(axis=0), truth - truth.mean(axis=0)
     spread = float((x**2).sum())
     return float((x * y).sum() / spread) if spread > 1e-9 else None
+
+
+def stutters(text: str) -> bool:
+    """True when a word stands three times in a row ("I would would would"); no person writes that."""
+    return _STUTTER.search(text.lower()) is not None
 
 
 def repetition(text: str) -> float:

@@ -76,7 +76,7 @@ class ScoreTable:
     Attributes:
         photographs: N names.
         labels: (N, 8).
-        predictions: by arm (N, 8); a row of NaN where that arm's answer can't be read or is missing.
+        predictions: by arm (N, 8); NaN where that arm gave no score.
         failed: by arm (N,), True where there is no answer at all.
     """
 
@@ -86,7 +86,7 @@ class ScoreTable:
     failed: Mapping[str, NDArray[np.bool_]]
 
     def readable(self, arm: str) -> NDArray[np.bool_]:
-        """(N,) True where the arm's answer carries eight scores."""
+        """(N,) True where the arm gave all eight scores."""
         return np.asarray(~np.isnan(self.predictions[arm]).any(axis=1))
 
     def squared(self, arm: str) -> Table:
@@ -114,10 +114,8 @@ def score_table(labels: Mapping[str, Mapping[str, float]], outcomes: Sequence[Ou
 
 
 def _row(outcome: Outcome | None, written: bool) -> list[float]:
-    if outcome is None or not outcome.readable:
-        return [np.nan] * len(DIMENSIONS)
-    scores = outcome.scores if written else outcome.best_scores
-    return [float(scores[name]) for name in DIMENSIONS]
+    scores = {} if outcome is None else outcome.scores if written else outcome.best_scores
+    return [float(scores.get(name, np.nan)) for name in DIMENSIONS]
 
 
 @dataclass(frozen=True)
@@ -150,8 +148,8 @@ class Comparison:
         p_not_inferior: one-sided, "ours is larger than theirs by the margin or more".
         detectable: the smallest true reduction that would be seen in 80 % of runs.
         needed: photographs that would show the reduction observed, or the one asked for if that is larger.
-        penalised: photographs on which ours couldn't be read and got the worst legal error.
-        left_out: photographs on which theirs couldn't be read; no_answer: on which one of them failed to run.
+        penalised: photographs on which ours left a score out and got the worst legal error for it.
+        left_out: photographs on which theirs left one out; no_answer: on which one of them failed to run.
     """
 
     n: int
@@ -174,13 +172,13 @@ def compare(table: ScoreTable, theirs: str, *, margin: float, wanted: float, see
             ours: str = CANDIDATE) -> Comparison:  # fmt: skip
     """Compare two arms of a table in pairs.
 
-    A photograph counts when theirs can be read and neither failed to run. Where ours answered and can't be read, its
-    error is the worst that a legal score could have: a candidate can't win by saying nothing on hard photographs.
+    A photograph counts when theirs has all eight scores and neither failed to run. Where ours answered without a score,
+    that dimension's error is the worst a legal score could have: silence on hard photographs doesn't pay.
     """
     no_answer = table.failed[ours] | table.failed[theirs]
     counts = ~no_answer & table.readable(theirs)
     unreadable = counts & ~table.readable(ours)
-    a = np.where(table.readable(ours)[:, None], table.squared(ours), table.worst_case())[counts]
+    a = np.where(np.isnan(table.predictions[ours]), table.worst_case(), table.squared(ours))[counts]
     b = table.squared(theirs)[counts]
     mine, other = a.mean(axis=1), b.mean(axis=1)
     n, difference = int(counts.sum()), other - mine

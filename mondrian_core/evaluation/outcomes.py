@@ -78,7 +78,7 @@ class Outcome:
 
     @property
     def readable(self) -> bool:
-        """It carries eight scores, strictly or after mending."""
+        """Its text gives eight scores, strictly or after mending."""
         return bool(self.scores)
 
     @property
@@ -88,10 +88,11 @@ class Outcome:
 
     @property
     def best_scores(self) -> Mapping[str, float]:
-        """Expected scores where the model gave all of them, else those it wrote; empty when unreadable."""
-        if not self.readable:
-            return {}
-        return {name: self.expected_scores.get(name, written) for name, written in self.scores.items()}
+        """Expected scores where the model gave them, else those that were read; a dimension without either is missing.
+
+        An answer whose form is broken may still have said all its scores: that is a failure of format, not of the eye.
+        """
+        return {**self.scores, **self.expected_scores}
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values."""

@@ -167,7 +167,7 @@ def _worst(rows: Sequence[Mapping[str, Any]], labels: Mapping[str, Mapping[str, 
     for row in known[:WORST]:
         label, outcome = labels[row["photograph"]], outcomes[CANDIDATE, row["photograph"]]
         scores = outcome.best_scores
-        off = sorted(DIMENSIONS, key=lambda name: -abs(scores[name] - label["scores"][name])) if scores else []
+        off = sorted(scores, key=lambda name: -abs(scores[name] - label["scores"][name]))
         told = [f"{TITLES[name]} {scores[name]:.1f} for {label['scores'][name]:g}" for name in off[:3]]
         found.append(
             {**row, "picture": label.get("picture"), "told": "; ".join(told) or f"unreadable: {outcome.reason}"}

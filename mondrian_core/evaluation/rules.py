@@ -44,7 +44,7 @@ def _champion(recipe: GateRecipe) -> str:
 
 
 def _health(_: GateRecipe) -> str:
-    return "scores haven't collapsed, answers aren't cut, they depend on the photograph, nothing leaked"
+    return "scores haven't collapsed, answers aren't cut, don't stutter and depend on the photograph, nothing leaked"
 
 
 def _seconds(recipe: GateRecipe) -> str:

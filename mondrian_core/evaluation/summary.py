@@ -67,9 +67,15 @@ def measure(samples: Samples, table: ScoreTable, recipe: Recipe) -> Measured:
         overhead=_overhead(samples, recipe),
         collapse=health.collapse(candidate, table.labels) if candidate else None,
         dependence=health.dependence(table, seed=seed),
+        stuttering=_stuttering(candidate),
         leaked=None if leaked is None else tuple(leaked),
         metal=bool(facts.get("metal")),
     )  # fmt: skip
+
+
+def _stuttering(candidate: Sequence[Outcome]) -> tuple[int, int] | None:
+    ran = [outcome for outcome in candidate if outcome.ran]
+    return (sum(health.stutters(outcome.text) for outcome in ran), len(ran)) if ran else None
 
 
 def _overhead(samples: Samples, recipe: Recipe) -> Overhead | None:

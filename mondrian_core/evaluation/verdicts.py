@@ -65,6 +65,7 @@ class Measured:
         against_base, against_champion: comparisons in pairs; the latter is None without a champion.
         has_champion: there is one to compare with.
         overhead, collapse, dependence: see their modules.
+        stuttering: answers of the candidate with a word three times in a row, and answers that ran.
         leaked: lineages that are in training too; None when the training lineages weren't given.
         metal: the figures of time come from Metal.
     """
@@ -79,6 +80,7 @@ class Measured:
     overhead: Overhead | None = None
     collapse: Collapse | None = None
     dependence: Dependence | None = None
+    stuttering: tuple[int, int] | None = None
     leaked: tuple[str, ...] | None = None
     metal: bool = False
 

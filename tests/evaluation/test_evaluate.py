@@ -124,11 +124,13 @@ def test_unreadable_base_answers_are_left_out_and_told(run: Run, stand_in: Modul
         def answer(self, image: object, **options: object) -> object:
             said = super().answer(image, **options)
             mumbles = self.arm == "base" and self.asked and self.asked[-1][1] % 4 == 0
-            return replace(said, text="Well.") if mumbles and not options.get("exact_tokens") else said
+            if options.get("exact_tokens") or not mumbles:
+                return said
+            return replace(said, text="Well.", expected_scores={})
 
     report = run(Mumbling(sound(stand_in).critics))
     assert (report.metrics["against_base"]["n"], report.metrics["against_base"]["left_out"]) == (15, 5)
-    assert "left out because the other answer couldn't be read" in report.gate("score_error").sentence
+    assert "left out because the other answer lacks scores" in report.gate("score_error").sentence
 
 
 def test_no_photograph_at_all(run: Run, stand_in: ModuleType) -> None:
@@ -182,3 +184,34 @@ def test_candidate_that_learned_only_habits_is_warned_of(run: Run, stand_in: Mod
     model = sound(stand_in)
     model.critics |= {"base": stand_in.noisy(0.5, shift=3), "candidate": stand_in.noisy(1.2)}
     assert any("the base shifted" in step for step in run(model).next_steps)
+
+
+def test_broken_form_with_all_scores_is_a_matter_of_format(run: Run, stand_in: ModuleType) -> None:
+    """The candidate's closing brace is missing on a third of the photographs, but every score was said."""
+
+    class Careless(stand_in.StandIn):
+        def answer(self, image: object, **options: object) -> object:
+            said = super().answer(image, **options)
+            careless = self.arm == "candidate" and self.asked[-1][1] % 3 == 0 and not options.get("exact_tokens")
+            return replace(said, text=said.text[:-1] + ",") if careless else said
+
+    careless, neat = run(Careless(sound(stand_in).critics), out="careless"), run(sound(stand_in), out="neat")
+    assert careless.gate("format_compliance").verdict == "FAIL"
+    assert careless.gate("score_error") == neat.gate("score_error")
+    assert careless.metrics["against_base"]["penalised"] == 0
+
+
+def test_one_missing_score_costs_that_dimension_only(run: Run, stand_in: ModuleType) -> None:
+    class Forgetful(stand_in.StandIn):
+        def answer(self, image: object, **options: object) -> object:
+            said = super().answer(image, **options)
+            if self.arm != "candidate" or options.get("exact_tokens") or self.asked[-1][1] != 0:
+                return said
+            known = {name: score for name, score in said.expected_scores.items() if name != "lighting"}
+            return replace(said, text="{", expected_scores=known)
+
+    first = run(Forgetful(sound(stand_in).critics), out="forgetful").metrics["against_base"]
+    whole = run(sound(stand_in), out="whole").metrics["against_base"]
+    added = first["error_ours"] - whole["error_ours"]
+    assert first["penalised"] == 1
+    assert 0 < added <= 100 / 8 / 20

@@ -162,9 +162,23 @@ def test_saying_nothing_on_hard_photographs_does_not_pay(run: Run, stand_in: Mod
         def answer(self, image: object, **options: object) -> object:
             said = super().answer(image, **options)
             silent = self.arm == "candidate" and self.asked[-1][1] % 3 == 0 and not options.get("exact_tokens")
-            return replace(said, text="I would rather not.") if silent else said
+            return replace(said, text="I would rather not.", expected_scores={}) if silent else said
 
     honest = run(model).metrics["against_base"]
     silent = run(Silent(model.critics), out="silent").metrics["against_base"]
     assert (silent["n"], silent["penalised"]) == (20, 7)
     assert silent["error_ours"] > honest["error_ours"] + 10
+
+
+def test_stuttering_is_seen_although_every_score_is_right(run: Run, stand_in: ModuleType) -> None:
+    """Seen on a real adapter: half the error of the base, and "I would would would" in 57 of 60 critiques."""
+
+    class Stuttering(stand_in.StandIn):
+        def answer(self, image: object, **options: object) -> object:
+            said = super().answer(image, **options)
+            return replace(said, text=said.text.replace("Stern light", "I would would would"))
+
+    report = run(Stuttering(sound(stand_in).critics))
+    assert report.gate("score_error").verdict == "PASS"
+    assert (report.gate("health").verdict, report.verdict) == ("FAIL", "FAIL")
+    assert "three times in a row" in report.gate("health").sentence
