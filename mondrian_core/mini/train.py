@@ -117,10 +117,11 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, required=True, help="scratch folder: bank, checkpoints, weights")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--pictures", type=int, default=24000)
-    parser.add_argument("--vision-steps", type=int, default=3000)
+    parser.add_argument("--vision-steps", type=int, default=3400)
     parser.add_argument("--score-steps", type=int, default=400)
-    parser.add_argument("--critique-steps", type=int, default=500)
-    parser.add_argument("--mirror", action="store_true", help="train the language model on mirror images as well")
+    parser.add_argument("--critique-steps", type=int, default=800)
+    parser.add_argument("--mirror", action=argparse.BooleanOptionalAction, default=True,
+                        help="train the language model on mirror images as well")  # fmt: skip
     parser.add_argument("--install", action="store_true", help="copy the finished weights into the package")
     options = parser.parse_args(arguments)
     out: Path = options.out
