@@ -37,7 +37,9 @@ def apply_step(optimizer: mlx.optimizers.AdamW, trainable: Tree, gradient: Tree,
 
     The state that the optimizer held is left as it is, so an interrupted step has changed nothing.
     """
-    norm = mx.sqrt(mx.sum(mx.stack([mx.sum(mx.square(array)) for _, array in tree_flatten(gradient)])))
+    # by name: a tree from a checkpoint comes in another order, and the last bit of a sum depends on it
+    by_name = sorted(tree_flatten(gradient), key=lambda item: item[0])
+    norm = mx.sqrt(mx.sum(mx.stack([mx.sum(mx.square(array)) for _, array in by_name])))
     factor = mx.minimum(1.0, clip / mx.maximum(norm, 1e-12))
     optimizer.state = tree_map(lambda array: array, optimizer.state)
     optimizer.learning_rate = rate

@@ -22,7 +22,7 @@ from flows.promote import promote
 from mondrian_core.registry import Registry
 from mondrian_core.settings import Settings
 
-pytestmark = [pytest.mark.soak, pytest.mark.flow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.flow, pytest.mark.timeout(300)]
 GATES = ("integrity", "effect", "format_compliance", "latency_overhead", "score_error")
 
 

@@ -19,7 +19,7 @@ from mondrian_core.settings import Settings
 from tasks.accelerator import is_orphan
 from tasks.processes import began
 
-pytestmark = [pytest.mark.soak, pytest.mark.flow, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.flow, pytest.mark.timeout(1200)]
 
 SMALL: dict[str, Any] = {
     "name": "as small as it gets",

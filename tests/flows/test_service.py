@@ -18,7 +18,7 @@ from mondrian_core.data.sample import make_workspace
 from mondrian_core.settings import Settings
 from tasks.service import Wanted, healthy, recorded, stop_service
 
-pytestmark = [pytest.mark.soak, pytest.mark.flow, pytest.mark.mini, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.flow, pytest.mark.mini, pytest.mark.timeout(400)]
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import pytest
 from mondrian_core.cli import main
 from mondrian_core.registry import Registry
 
-pytestmark = [pytest.mark.soak, pytest.mark.mini, pytest.mark.slow, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.mini, pytest.mark.slow, pytest.mark.timeout(400)]
 
 
 def test_ctrl_c_in_training_keeps_what_is_complete(samples: Path, tmp_path: Path,

@@ -6,46 +6,49 @@ import random
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 import pytest
 
-pytestmark = [pytest.mark.soak, pytest.mark.mini, pytest.mark.slow, pytest.mark.timeout(1800)]
-KILLS = 3
+pytestmark = [pytest.mark.mini, pytest.mark.slow, pytest.mark.timeout(1800)]
 
 
-def _start(root: Path, out: Path) -> subprocess.Popen[str]:
-    return subprocess.Popen([sys.executable, "-m", "tests.training.killable", str(out)], cwd=root, text=True,
-                            stdout=subprocess.PIPE)  # fmt: skip
+@contextmanager
+def _started(root: Path, out: Path) -> Iterator[tuple[subprocess.Popen[str], IO[str]]]:
+    """A training that is about to take its first step, and what it prints."""
+    command = [sys.executable, "-m", "tests.training.killable", str(out)]
+    with subprocess.Popen(command, cwd=root, text=True, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None and process.stdout.readline() == "begun\n"
+        yield process, process.stdout
 
 
-def killed_often(root: Path, folder: Path, kills: int, seed: int) -> tuple[int, list[int]]:
-    """(kills that were survived, checkpointed steps at each); raises when the adapters differ."""
+def _run_through(root: Path, out: Path) -> float:
+    """Seconds from the first step to the end."""
+    with _started(root, out) as (process, said):
+        began = time.monotonic()
+        assert said.readline() == "ended\n"
+        seconds = time.monotonic() - began
+        assert process.wait() == 0
+    return seconds
+
+
+@pytest.mark.parametrize("kills", [3, pytest.param(20, marks=pytest.mark.soak)])
+def test_killed_at_random_moments(root: Path, tmp_path: Path, kills: int) -> None:
     from mondrian_core.training.checkpoints import load_checkpoint
 
-    began = time.monotonic()
-    whole, cut = folder / "whole", folder / "cut"
-    process = _start(root, whole)
-    assert process.stdout is not None and process.stdout.readline() == "begun\n"
-    began = time.monotonic()
-    assert process.stdout.readline() == "ended\n"
-    duration = time.monotonic() - began
-    rng, steps = random.Random(seed), []
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    duration = _run_through(root, whole)
+    rng, steps = random.Random(kills), []
     for _ in range(kills):
-        process = _start(root, cut)
-        assert process.stdout is not None and process.stdout.readline() == "begun\n"
-        time.sleep(rng.uniform(0, 2 * duration / kills))
-        process.kill()
-        process.wait()
+        with _started(root, cut) as (process, _):
+            time.sleep(rng.uniform(0, 2 * duration / kills))
+            process.kill()
         found = load_checkpoint(cut)
         steps.append(found[0].step if found else 0)
-    process = _start(root, cut)
-    assert process.wait() == 0
+    _run_through(root, cut)
+    assert steps == sorted(steps) and steps[-1] > 0
     for name in ("adapters.safetensors", "adapter_config.json"):
         assert (cut / "adapter" / name).read_bytes() == (whole / "adapter" / name).read_bytes()
-    return kills, steps
-
-
-def test_killed_at_random_moments(root: Path, tmp_path: Path) -> None:
-    _, steps = killed_often(root, tmp_path, KILLS, seed=1)
-    assert steps == sorted(steps)
