@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
@@ -122,6 +124,22 @@ def test_accumulation_is_one_weighted_batch(attached: Base) -> None:
         np.testing.assert_allclose(np.array(array), np.array(expected[name]), atol=2e-6)
 
 
+def test_closing_leaves_no_thread_behind(attached: Base) -> None:
+    """A thread of mlx that outlives the interpreter aborts the process."""
+    tasks = Path("/proc/self/task")
+    if not tasks.exists():
+        pytest.skip("threads can't be listed on this system")
+    examples = encode_rows(attached, [make_row(number) for number in range(2)], TrainRecipe(), ignore, "")
+    batches = [batch_of(attached, example, 16, 1.0) for example in examples]
+    for _ in range(5):
+        step = steps.GradientStep(attached, compiled=False, threads=2)
+        step.gather(attached.model.trainable_parameters(), batches)
+        native = [thread.native_id for thread in threading.enumerate() if "ThreadPoolExecutor" in thread.name]
+        assert len(native) == 2
+        step.close()
+        assert not [each for each in native if (tasks / str(each)).exists()]
+
+
 def test_threads_change_nothing(attached: Base) -> None:
     """Bit for bit, with dropout: each row has a seed of its own."""
     attached.model.train()
@@ -137,6 +155,20 @@ def test_threads_change_nothing(attached: Base) -> None:
         found.append([np.array(loss), *(np.array(array) for _, array in tree_flatten(gradient))])
         step.close()
     assert all(np.array_equal(a, b) and np.array_equal(a, c) for a, b, c in zip(*found, strict=True))
+
+
+def test_the_norm_does_not_depend_on_the_order_of_the_arrays() -> None:
+    """A tree from a checkpoint comes in another order than a fresh one."""
+    names, draw = "abcdefgh", np.random.default_rng(3)
+    gradient = {name: mx.array(draw.normal(scale=10.0**at, size=50).astype(np.float32))
+                for at, name in enumerate(names, -4)}  # fmt: skip
+    norms = set()
+    for _ in range(20):
+        order = draw.permutation(list(names))
+        shuffled = {str(name): gradient[name] for name in order}
+        optimizer = make_optimizer(TrainRecipe(), shuffled)
+        norms.add(float(np.array(apply_step(optimizer, shuffled, shuffled, 1e-3, 1.0)[2])))
+    assert len(norms) == 1
 
 
 def test_the_norm_is_global_and_clipped() -> None:
