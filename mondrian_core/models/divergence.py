@@ -8,22 +8,29 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
+from mondrian_core.errors import BadInput
 from mondrian_core.models.base import Base
 from mondrian_core.models.encoding import Prompt, answer_ids, encode
 from mondrian_core.models.forward import hidden_states, logits
 from mondrian_core.models.mounted import Mounted
-
-_CHUNK = 128  # tokens whose logits are in memory at once; at Qwen's vocabulary these are 78 MB in float32
+from mondrian_core.models.scores import score_places
 
 
 def mean_kl(base: Base, mounted: Mounted, adapter_folder: Path, messages: list[dict[str, Any]], image: Any,
             answer_text: str) -> float:  # fmt: skip
-    """Mean KL(base || adapter) in nats per token of the answer (end token included), teacher forced; 0 or more.
+    """Mean KL(base || adapter) in nats over the tokens at which the answer's scores begin, teacher forced; 0 or more.
 
+    The rest of an answer is left out: an adapter that only writes other words would look as if it judged otherwise.
     The adapter that was in use before is in use afterwards.
+
+    Raises:
+        BadInput: the answer has no score.
     """
     prompt = encode(base, messages, image)
     answer = answer_ids(base, messages, answer_text)
+    places = sorted(found.place for found in score_places(base, answer).values())
+    if not places:
+        raise BadInput("The answer to measure on has no scores.", "Measure on an answer in the rubric's form.")
     before = mounted.folder
     try:
         mounted.use(None)
@@ -32,12 +39,9 @@ def mean_kl(base: Base, mounted: Mounted, adapter_folder: Path, messages: list[d
         of_adapter = _answer_states(base, prompt, answer)
     finally:
         mounted.use(before)
-    total = 0.0
-    for start in range(0, len(answer), _CHUNK):
-        p = log_probabilities(base, of_base[start : start + _CHUNK])
-        q = log_probabilities(base, of_adapter[start : start + _CHUNK])
-        total += float(np.array(mx.sum(mx.exp(p) * (p - q))))
-    return max(0.0, total / len(answer))
+    at = mx.array(places)
+    p, q = log_probabilities(base, of_base[at]), log_probabilities(base, of_adapter[at])
+    return max(0.0, float(np.array(mx.sum(mx.exp(p) * (p - q)))) / len(places))
 
 
 def _answer_states(base: Base, prompt: Prompt, answer: list[int]) -> mx.array:

@@ -13,7 +13,7 @@ from mondrian_core.models.base import Base
 from mondrian_core.models.decoding import Decoder, make_decoder
 from mondrian_core.models.divergence import mean_kl
 from mondrian_core.models.encoding import Prompt, encode
-from mondrian_core.models.scores import ScoreWatch
+from mondrian_core.models.scores import ScoreWatch, expected_of
 from mondrian_core.models.structured import Grammar
 from mondrian_core.rubric import json_schema
 
@@ -36,6 +36,7 @@ class Generation:
         prefill_seconds: from the photograph to the first token known.
         decode_seconds: from the first token to the last.
         expected_scores: expected value (0-10) over the score tokens by dimension, before any mask.
+        score_chances: by dimension the probabilities of 0 to 10 that it is made of, shares of the whole vocabulary.
     """
 
     text: str
@@ -46,6 +47,7 @@ class Generation:
     prefill_seconds: float
     decode_seconds: float
     expected_scores: dict[str, float] = field(default_factory=dict)
+    score_chances: dict[str, tuple[float, ...]] = field(default_factory=dict)
 
 
 def prepare(base: Base, messages: list[dict[str, Any]], image: Image.Image | None) -> Prompt:
@@ -86,6 +88,7 @@ def generate(
     answer.run(first)
     ended = time.perf_counter()
     known = answer.first_known or ended
+    chances = answer.watch.chances(answer.tokens, decoder.probe)
     return Generation(
         text=base.tokenizer.decode(answer.tokens, skip_special_tokens=True),
         tokens=tuple(answer.tokens),
@@ -94,7 +97,8 @@ def generate(
         image_tokens=prompt.image_tokens,
         prefill_seconds=known - began,
         decode_seconds=ended - known,
-        expected_scores=answer.watch.expected(answer.tokens, decoder.probe),
+        expected_scores={name: expected_of(found) for name, found in chances.items()},
+        score_chances=chances,
     )
 
 

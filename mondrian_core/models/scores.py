@@ -64,19 +64,20 @@ class ScoreWatch:
         if following is not None and (begins or index in self._logits):
             self._logits[index + 1] = following
 
-    def expected(self, tokens: Sequence[int], probe: Callable[[int, int], mx.array]) -> dict[str, float]:
-        """Expected score (0-10) by dimension, for the dimensions that the answer scores.
+    def chances(self, tokens: Sequence[int], probe: Callable[[int, int], mx.array]) -> dict[str, tuple[float, ...]]:
+        """Probabilities of 0 to 10 by dimension, for the dimensions that the answer scores.
 
+        They are shares of the whole vocabulary, so what 1 - sum leaves went to tokens that begin no score.
         `probe(index, token)` gives the logits after another token had been chosen at `index`.
         """
         found = {}
         for name, index in score_places(self._base, tokens).items():
             if index.place in self._logits and (digits := digits_of(self._base, index.prefix)):
-                found[name] = self._expected_at(index.place, tokens, digits, probe)
+                found[name] = self._chances_at(index.place, tokens, digits, probe)
         return found
 
-    def _expected_at(self, index: int, tokens: Sequence[int], digits: Digits,
-                     probe: Callable[[int, int], mx.array]) -> float:  # fmt: skip
+    def _chances_at(self, index: int, tokens: Sequence[int], digits: Digits,
+                    probe: Callable[[int, int], mx.array]) -> tuple[float, ...]:  # fmt: skip
         share = _softmax(self._logits[index])[list(digits.tokens)]
         ten = 0.0
         one = digits.tokens[1]
@@ -86,8 +87,12 @@ class ScoreWatch:
             plain = digits_of(self._base, "") or digits
             ten = float(share[1] * after[plain.tokens[0]])
             share[1] -= ten
-        total = float(share.sum()) + ten
-        return float((share * np.arange(10)).sum() + 10 * ten) / total
+        return (*(float(each) for each in share), ten)
+
+
+def expected_of(chances: Sequence[float]) -> float:
+    """Expected score (0-10) of the 11 probabilities of 0 to 10, whatever they sum to."""
+    return sum(score * chance for score, chance in enumerate(chances)) / sum(chances)
 
 
 @dataclass(frozen=True)

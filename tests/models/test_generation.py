@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import mondrian_core.models  # noqa: F401  (before mlx)
+from mondrian_core.errors import BadInput
 from mondrian_core.models import adapters
 from mondrian_core.models.base import Base
 from mondrian_core.models.decoding import CompiledDecoder, EagerDecoder
@@ -17,7 +18,7 @@ from mondrian_core.models.divergence import log_probabilities, teacher_forced
 from mondrian_core.models.encoding import answer_ids, encode
 from mondrian_core.models.forward import hidden_states
 from mondrian_core.models.generation import generate, mean_kl, prepare
-from mondrian_core.models.scores import ScoreWatch, digits_of, score_places
+from mondrian_core.models.scores import ScoreWatch, digits_of, expected_of, score_places
 from mondrian_core.rubric import DIMENSIONS, read_strict
 from tests.models.conftest import photograph
 
@@ -149,7 +150,8 @@ def test_expected_scores_split_one_and_ten(base: Base, answer: str) -> None:
         asked.append(index)
         return logits(d0=0.8, d9=0.2)
 
-    found = watch.expected(tokens, probe)
+    chances = watch.chances(tokens, probe)
+    found = {name: expected_of(each) for name, each in chances.items()}
     places = score_places(base, tokens)
     # where the answer has no "1", the question is asked: 0.5 x (0.8 x 10 + 0.2 x 1) + 0.5 x 4
     assert found["composition"] == pytest.approx(0.5 * 8.2 + 2.0, abs=1e-4)
@@ -177,3 +179,33 @@ def test_divergence_is_zero_for_nothing_and_positive_for_something(base: Base, m
     found = mean_kl(base, mounted, adapter, messages, image, answer)
     assert found > 1e-4
     assert mounted.folder is None
+
+
+def test_divergence_looks_at_the_score_tokens_only(base: Base, messages: Any, image: Any, answer: str,
+                                                   adapter: Path) -> None:  # fmt: skip
+    mounted, prompt, tokens = adapters.mount(base), encode(base, messages, image), answer_ids(base, messages, answer)
+    found = mean_kl(base, mounted, adapter, messages, image, answer)
+    sides = []
+    for folder in (None, adapter):
+        mounted.use(folder)
+        embeddings, positions = teacher_forced(base, prompt, tokens)
+        hidden = hidden_states(base.language_model, embeddings, positions, prompt.image_index, prompt.deepstack)
+        sides.append(np.array(log_probabilities(base, hidden[0, len(prompt.ids) - 1 :])))
+    everywhere = (np.exp(sides[0]) * (sides[0] - sides[1])).sum(axis=1)
+    places = [place.place for place in score_places(base, tokens).values()]
+    assert len(places) == len(DIMENSIONS)
+    assert found == pytest.approx(everywhere[places].mean(), rel=1e-3)
+    assert found != pytest.approx(everywhere.mean(), rel=1e-2)
+
+
+def test_divergence_needs_an_answer_with_scores(base: Base, messages: Any, image: Any, adapter: Path) -> None:
+    with pytest.raises(BadInput, match="no scores"):
+        mean_kl(base, adapters.mount(base), adapter, messages, image, "A calm evening.")
+
+
+def test_chances_are_kept_beside_the_expected_score(base: Base, messages: Any, image: Any) -> None:
+    made = generate(base, messages, image, max_tokens=400, constrained=True)
+    assert list(made.score_chances) == list(made.expected_scores) == list(DIMENSIONS)
+    for name, chances in made.score_chances.items():
+        assert len(chances) == 11 and 0 < sum(chances) <= 1 + 1e-5
+        assert made.expected_scores[name] == pytest.approx(np.average(range(11), weights=chances))
