@@ -32,7 +32,8 @@ MODELS_USED = ("base", "fine_tuned", "ab_test_base", "ab_test_fine_tuned")
 class Profile:
     """A row of `dimensional_profiles` as it is: scores may be missing, texts or out of range.
 
-    `origin` is "human" or "model"; `order` grows with insertion and stands for the age where `created_at` is missing.
+    `origin` is "human", "model", or "index" for one that the base model made for retrieval alone; `order` grows with
+    insertion and stands for the age where `created_at` is missing.
     """
 
     id: str
@@ -172,18 +173,20 @@ class Store:
 
     def profiles(self, advisor: str | None = None) -> list[Profile]:
         """Critiques of one advisor (None: of all) in the order they were inserted."""
-        scores = ", ".join(f"{name}_score" for name in DIMENSIONS)
-        comments = ", ".join(f"{name}_comment" for name in DIMENSIONS)
-        later = self._selectable("dimensional_profiles", ("origin", "created_at"))
-        query = f"SELECT rowid, id, advisor_id, image_path, overall_grade, {later}, {scores}, {comments} "
-        query += "FROM dimensional_profiles"
+        query = self._profile_query
         return [_profile(row) for row in self._rows(*_where(query, {"advisor_id": advisor}, "rowid"))]
 
-    def add_profiles(self, profiles: Iterable[Profile]) -> None:
-        """Insert critiques in one transaction; `order` is given by the database."""
+    def profile(self, profile_id: str) -> Profile | None:
+        """One critique, or None."""
+        rows = self._rows(*_where(self._profile_query, {"id": profile_id}, None))
+        return _profile(rows[0]) if rows else None
+
+    def add_profiles(self, profiles: Iterable[Profile], *, replace: bool = False) -> None:
+        """Insert critiques in one transaction; `order` is given by the database. `replace` those of the same id."""
         names = ["id", "advisor_id", "image_path", "overall_grade", "origin", "created_at"]
         names += [f"{name}_score" for name in DIMENSIONS] + [f"{name}_comment" for name in DIMENSIONS]
-        statement = f"INSERT INTO dimensional_profiles ({', '.join(names)}) VALUES ({_marks(len(names))})"
+        verb = "INSERT OR REPLACE" if replace else "INSERT"
+        statement = f"{verb} INTO dimensional_profiles ({', '.join(names)}) VALUES ({_marks(len(names))})"
         with self.transaction() as connection:
             connection.executemany(statement, (_profile_cells(profile) for profile in profiles))
 
@@ -285,6 +288,18 @@ class Store:
         )  # fmt: skip
         return self._sure(job_id)
 
+    def note_on_job(self, job_id: str, **values: str | int | float) -> Job:
+        """Add plain values, such as a person's rating, to the details of a completed job; the last word counts."""
+        places = ", ".join("?, ?" for _ in values)
+        pairs = [part for name, value in values.items() for part in (f"$.{name}", value)]
+        changed = self._write(
+            f"UPDATE jobs SET details = json_set(coalesce(details, '{{}}'), {places}) WHERE id = ? AND status = ?",
+            (*pairs, job_id, COMPLETED),
+        )
+        if not changed:
+            raise BadInput(f"The job {job_id} is not completed.", "Wait for its critique first.")
+        return self._sure(job_id)
+
     def cancel_job(self, job_id: str) -> Job:
         """End a job that waits or runs; one that has ended stays as it is."""
         self._write(
@@ -327,6 +342,14 @@ class Store:
                     self._connection.execute("ROLLBACK")
                 raise
 
+    def select(self, query: str, values: tuple[Any, ...] = ()) -> list[Any]:
+        """Rows of a query that only reads, for the modules with tables of their own (`drafts`, `embeddings`)."""
+        return self._rows(query, values)
+
+    def has_table(self, name: str) -> bool:
+        """False on a database that was opened for reading and is older than that table."""
+        return bool(self._rows("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?", (name,)))
+
     def _write(self, statement: str, values: tuple[Any, ...]) -> int:
         with self.transaction() as connection:
             return connection.execute(statement, values).rowcount
@@ -350,6 +373,14 @@ class Store:
         if job is None:
             raise BadInput(f"There is no job {job_id}.", "Check the id with `GET /jobs/{id}` or in the jobs table.")
         return job
+
+    @property
+    def _profile_query(self) -> str:
+        scores = ", ".join(f"{name}_score" for name in DIMENSIONS)
+        comments = ", ".join(f"{name}_comment" for name in DIMENSIONS)
+        later = self._selectable("dimensional_profiles", ("origin", "created_at"))
+        query = f"SELECT rowid, id, advisor_id, image_path, overall_grade, {later}, {scores}, {comments} "
+        return query + "FROM dimensional_profiles"
 
     @property
     def _job_columns(self) -> str:

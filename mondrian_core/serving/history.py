@@ -1,0 +1,106 @@
+"""How one's scores changed over time: one point per photograph and advisor, as values and as the lines of a chart."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from mondrian_core.rubric import DIMENSIONS, MAX_SCORE, TITLES, mean_score
+from mondrian_core.store import Job
+
+MOST_POINTS = 200
+WIDTH, HEIGHT = 600.0, 150.0
+SMALL_WIDTH, SMALL_HEIGHT = 120.0, 32.0
+SPAN = 5  # photographs at either end of the time that are set against each other
+
+
+@dataclass(frozen=True)
+class Point:
+    """One critiqued photograph: when (ISO 8601), its eight scores and their mean (0-10), and what answered."""
+
+    job_id: str
+    photograph: str
+    at: str
+    scores: dict[str, float]
+    adapter_version: str | None
+
+    @property
+    def mean(self) -> float:
+        """Mean of the scores, 0-10."""
+        return mean_score(self.scores)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        return {"job_id": self.job_id, "photograph": self.photograph, "at": self.at, "scores": self.scores,
+                "mean": round(self.mean, 3), "adapter_version": self.adapter_version}  # fmt: skip
+
+
+def points_of(jobs: Iterable[Job], advisor: str) -> list[Point]:
+    """The last `MOST_POINTS` photographs that an advisor critiqued, oldest first; of several critiques the last one."""
+    latest: dict[str, Point] = {}
+    for job in sorted(jobs, key=lambda each: each.completed_at or ""):
+        scores = scores_of(job)
+        if job.advisor == advisor and job.completed_at and len(scores) == len(DIMENSIONS):
+            unit = job.photograph_sha256 or job.id
+            latest.pop(unit, None)
+            latest[unit] = Point(job.id, job.filename or "", job.completed_at, scores, job.adapter_version)
+    return list(latest.values())[-MOST_POINTS:]
+
+
+def scores_of(job: Job) -> dict[str, float]:
+    """The scores (0-10) of a job's answer, those that are there."""
+    entries = (job.answer or {}).get("dimensional_analysis") or {}
+    scores = {name: entries.get(name, {}).get("score") for name in DIMENSIONS}
+    return {name: float(score) for name, score in scores.items() if isinstance(score, int | float)}
+
+
+def chart(points: Sequence[Point]) -> dict[str, Any] | None:
+    """The SVG values of the line of means and of a small line per dimension; None below two points.
+
+    Photographs stand at equal distances: many are critiqued in one hour, then none for a week.
+    """
+    if len(points) < 2:
+        return None
+    means = [point.mean for point in points]
+    dots = [
+        {"x": x, "y": y, "point": point, "title": f"{point.photograph}: {point.mean:.1f} ({day(point.at)})"}
+        for (x, y), point in zip(_line(means, WIDTH, HEIGHT), points, strict=True)
+    ]
+    small = [
+        {"title": TITLES[name], "points": _text(_line(values, SMALL_WIDTH, SMALL_HEIGHT)), "last": recent,
+         "change": round(recent - earlier, 1)}
+        for name in DIMENSIONS
+        for values in [[point.scores[name] for point in points]]
+        for earlier, recent in [_ends(values)]
+    ]  # fmt: skip
+    return {"width": WIDTH, "height": HEIGHT, "small_width": SMALL_WIDTH, "small_height": SMALL_HEIGHT,
+            "points": _text(_line(means, WIDTH, HEIGHT)), "dots": dots, "dimensions": small,
+            "first": day(points[0].at), "last": day(points[-1].at), "count": len(points),
+            "grid": [(score, HEIGHT - score / MAX_SCORE * HEIGHT) for score in (0, 5, 10)]}  # fmt: skip
+
+
+def day(moment: str) -> str:
+    """The day of an ISO 8601 moment, "21 Nov 2026"; the text itself where it is none."""
+    try:
+        return f"{datetime.fromisoformat(moment):%d %b %Y}".lstrip("0")
+    except ValueError:
+        return moment
+
+
+def _ends(values: Sequence[float]) -> tuple[float, float]:
+    """Means of the first and of the last few values; they don't overlap."""
+    span = min(SPAN, len(values) // 2)
+    first, last = values[:span], values[-span:]
+    return round(sum(first) / span, 1), round(sum(last) / span, 1)
+
+
+def _line(values: Sequence[float], width: float, height: float) -> list[tuple[float, float]]:
+    step = width / (len(values) - 1)
+    return [(round(index * step, 1), round(height - value / MAX_SCORE * height, 1))
+            for index, value in enumerate(values)]  # fmt: skip
+
+
+def _text(line: Sequence[tuple[float, float]]) -> str:
+    return " ".join(f"{x},{y}" for x, y in line)
