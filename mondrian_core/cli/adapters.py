@@ -10,11 +10,15 @@ from rich.markup import escape
 from rich.table import Table
 
 from mondrian_core import registry as registry_room
+from mondrian_core.cli.library import library_command, told
 from mondrian_core.cli.options import person, settings_of
 from mondrian_core.cli.screen import answer, gate_table, number
 from mondrian_core.decision import check_promotable
+from mondrian_core.errors import MondrianError
+from mondrian_core.prompts import Voice
 from mondrian_core.registry import Registry, Version
-from mondrian_core.settings import check_advisor
+from mondrian_core.settings import Settings, check_advisor
+from mondrian_core.store import Store
 
 
 def _registry(options: Namespace) -> Registry:
@@ -52,6 +56,8 @@ def show(options: Namespace) -> int:
     version = registry.get(options.advisor, options.version)
     value = {**registry_room.describe(version), "manifest": version.manifest,
              "lineage": registry.lineage(options.advisor, version.version)}  # fmt: skip
+    settings = settings_of(options)
+    command = library_command(settings.base, version.path, _voice(settings, version.advisor))
 
     def draw(console: Console) -> None:
         console.print(f"[bold]{version.advisor} {version.version}[/]  {version.state}")
@@ -63,18 +69,20 @@ def show(options: Namespace) -> int:
         gates = (version.manifest.get("gate_report") or {}).get("gates")
         if gates:
             console.print(gate_table(gates))
-        console.print(f"The library alone answers with it: {library_command(version, settings_of(options).base)}")
+        console.print("The library alone answers with it:")
+        console.print(told(command), soft_wrap=True, markup=False, highlight=False)
 
     answer(options.json, value, draw)
     return 0
 
 
-def library_command(version: Version, base: str) -> str:
-    """The command that runs this version with mlx-vlm alone."""
-    from mondrian_core.models.base import resolve
-
-    return (f"python -m mlx_vlm.generate --model {resolve(base)} --adapter-path {version.path} "
-            "--image PHOTO --prompt 'Critique the photograph.' --max-tokens 600 --temperature 0")  # fmt: skip
+def _voice(settings: Settings, advisor: str) -> Voice | None:
+    """The advisor's prompt where the workspace has it; versions can be looked at without one."""
+    try:
+        with Store(settings.database, read_only=True) as store:
+            return store.voice(advisor)
+    except MondrianError:
+        return None
 
 
 def verify(options: Namespace) -> int:

@@ -1,0 +1,35 @@
+"""The command that asks an adapter through mlx-vlm alone: proof that nothing of it needs Mondrian."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+from mondrian_core.mini import weights_path
+from mondrian_core.prompts import INSTRUCTION, Voice
+
+
+def library_command(base: str, adapter: Path, voice: Voice | None, photograph: str = "PHOTO", *,
+                    max_tokens: int = 600) -> list[str]:  # fmt: skip
+    """Words of `mlx_vlm.generate` for one critique by this adapter.
+
+    mlx-vlm's command puts the photograph before the instruction, Mondrian after it (see `prompts`), so words and scores
+    may differ a little from `mondrian analyze`; through mlx-vlm's Python interface, with the messages of
+    `prompts.critique_messages`, they are the same.
+
+    Args:
+        base: "mini", a folder or a hub id.
+        adapter: a version's folder.
+        voice: whose system prompt is used; None leaves it out.
+    """
+    from mondrian_core.models.base import MINI
+
+    model = str(weights_path()) if base == MINI else base
+    system = ["--system", voice.system] if voice else []
+    return ["mlx_vlm.generate", "--model", model, "--adapter-path", str(adapter), "--image", photograph, *system,
+            "--prompt", INSTRUCTION, "--max-tokens", str(max_tokens), "--temperature", "0", "--no-verbose"]  # fmt: skip
+
+
+def told(command: list[str]) -> str:
+    """The words as one line for a shell."""
+    return shlex.join(command)
