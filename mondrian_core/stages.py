@@ -17,6 +17,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from mondrian_core import rollout
 from mondrian_core.decision import Keep, Promote, decide
 from mondrian_core.errors import BadInput, MondrianError, NothingToDo, translated
 from mondrian_core.events import Finished, Listener, Noticed, Started, ignore
@@ -379,7 +380,12 @@ def promote(context: Context, listen: Listener = ignore) -> PromoteSummary:
     champion = context.registry.champion(context.advisor)
     decision = decide(read_json(Path(judged.report)), champion.version if champion else None,
                       advisor=context.advisor, version=registered.version)  # fmt: skip
-    if isinstance(decision, Promote):
+    running = rollout.active(context.registry, context.advisor)
+    if isinstance(decision, Promote) and running is not None:
+        sentence = f"Kept as a candidate: all gates passed, but the rollout of {running.version} is {running.place}."
+        by_hand = f"mondrian adapters promote --advisor {context.advisor} --version {registered.version}"
+        outcome = PromoteSummary("candidate", registered.version, sentence, by_hand)
+    elif isinstance(decision, Promote):
         context.registry.promote(
             context.advisor, registered.version, expected=champion.version if champion else None,
             actor=context.actor, reason=decision.sentence,
@@ -403,8 +409,21 @@ STAGES: Mapping[str, Callable[..., _Summary]] = {
 }
 
 
+def check(context: Context) -> None:
+    """Refuse a run that could only fail later: before it leaves a folder, and before minutes of other work.
+
+    Raises:
+        UnknownAdvisor, NoDatabase, BaseModelUnavailable: each says what to do.
+    """
+    from mondrian_core.models.base import resolve
+
+    context.store().voice(context.advisor)
+    resolve(context.base_model)
+
+
 def retrain(context: Context, listen: Listener = ignore) -> PromoteSummary:
     """The whole chain in this process: what the flow `retrain` does, without a server."""
+    check(context)
     context.save(context.run_folder / "context.json")
     began = time.monotonic()
     for stage in STAGES.values():

@@ -1,0 +1,79 @@
+"""Bad input to the loop: the documented exit status, one paragraph with the next step, and nothing left behind."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+import pytest
+
+from mondrian_core.cli import main
+from mondrian_core.prompts import Voice
+from mondrian_core.store import Store
+
+ADVISOR = Voice("ansel", "Ansel Adams", "American landscape photographer.")
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Path:
+    """A workspace with an advisor and no critique."""
+    root = tmp_path / "workspace"
+    assert main(["init", "--workspace", str(root)]) == 0
+    with Store(root / "mondrian.db") as store:
+        store.add_advisor(ADVISOR)
+    return root
+
+
+def refused(words: list[str], root: Path, capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
+    capsys.readouterr()
+    status = main([*words, "--workspace", str(root), "--adapters", str(root / "adapters")])
+    told = capsys.readouterr().err.strip().splitlines()[-1]
+    assert "Traceback" not in told
+    assert not (root / "adapters").exists()
+    return status, told
+
+
+def test_no_usable_critique(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    status, told = refused(["retrain", "--advisor", "ansel", "--base-model", "mini"], workspace, capsys)
+    assert status == 1
+    assert "No usable critique of 'ansel'" in told and "mondrian link --advisor ansel" in told
+
+
+def test_an_empty_file_is_no_database(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "mondrian.db").touch()
+    status, told = refused(["retrain", "--advisor", "ansel", "--base-model", "mini"], tmp_path, capsys)
+    assert status == 2 and "mondrian init" in told
+    assert (tmp_path / "mondrian.db").stat().st_size == 0
+
+
+def test_a_broken_file_is_no_database(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "mondrian.db").write_bytes(b"SQLite format 4\0" + bytes(range(256)) * 8)
+    status, told = refused(["link", "--advisor", "ansel"], tmp_path, capsys)
+    assert status == 2 and "mondrian.db" in told
+
+
+@pytest.mark.parametrize("base", ["./no-such-folder", "an-empty-folder", "nobody/no-such-model"])
+def test_a_base_that_cannot_be_loaded_is_told_before_any_work(
+    base: str, workspace: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "an-empty-folder").mkdir()
+    status, told = refused(["retrain", "--advisor", "ansel", "--base-model", base], workspace, capsys)
+    assert status == 2
+    assert base.removeprefix("./") in told
+    assert not list((workspace / "runs").iterdir())
+
+
+def test_unknown_advisor_leaves_no_run(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    status, told = refused(["retrain", "--advisor", "weston", "--base-model", "mini"], workspace, capsys)
+    assert status == 2 and "known: ansel" in told
+    assert not list((workspace / "runs").iterdir())
+
+
+def test_a_port_in_use(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        status, told = refused(["serve", "--port", str(port), "--base-model", "mini"], workspace, capsys)
+    assert status == 2 and str(port) in told and "--port" in told
