@@ -10,11 +10,9 @@ from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn
-from rich.table import Table
-from rich.text import Text
 
 from deployments.watching import FINAL, Glance
-from mondrian_core.cli.screen import VERDICT_STYLE, critique_table
+from mondrian_core.cli.screen import critique_table, gate_table
 from mondrian_core.events import Advanced, Event, Listener
 from mondrian_core.files import read_json
 from mondrian_core.registry import Registry
@@ -102,14 +100,7 @@ class _Lines:
 def gates(console: Console, evaluation: Mapping[str, Any], outcome: Mapping[str, Any]) -> None:
     """The gate table and what was decided."""
     console.print()
-    table = Table(title="Gates", title_justify="left", show_lines=True)
-    for heading in ("gate", "verdict"):
-        table.add_column(heading, no_wrap=True)
-    table.add_column("in words", overflow="fold", ratio=1)
-    for gate in evaluation["gates"]:
-        verdict = Text(gate["verdict"], style=VERDICT_STYLE.get(gate["verdict"], ""))
-        table.add_row(gate["name"], verdict, Text(gate["sentence"]))
-    console.print(table)
+    console.print(gate_table(evaluation["gates"]))
     style = {"promoted": "bold green", "rejected": "bold red"}.get(outcome["decision"], "yellow")
     console.print(f"{outcome['version']}: {outcome['decision']}", style=style)
     console.print(outcome["sentence"], markup=False)
@@ -120,6 +111,7 @@ def gates(console: Console, evaluation: Mapping[str, Any], outcome: Mapping[str,
 def critiques(console: Console, settings: Settings, advisor: str, run_folder: Path) -> None:
     """One held-out photograph, critiqued by the base, by the champion as the registry gives it, and by the advisor."""
     from mondrian_core.data.dataset import load
+    from mondrian_core.data.link import LinkManifest
     from mondrian_core.models.adapters import mount
     from mondrian_core.models.base import load_base
     from mondrian_core.models.generation import generate
@@ -140,7 +132,9 @@ def critiques(console: Console, settings: Settings, advisor: str, run_folder: Pa
         except Unparsable as error:
             console.print(f"{title}: its answer can't be read ({error}).", markup=False)
     columns.append((f"what {advisor} wrote", read_strict(row.answer)))
-    console.print(f"\nOne photograph that was never trained on ({row.lineage}):", markup=False)
+    linked = LinkManifest.from_dict(read_json(run_folder / "link_manifest.json"))
+    names = {record.sha256: record.photograph for record in linked.used}
+    console.print(f"\nA photograph that was never trained on, {names.get(row.lineage, row.lineage)}:", markup=False)
     console.print(critique_table(columns))
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
 from mondrian_core.events import Advanced, Event, Finished, Listener, Noticed, Started, ignore
 from mondrian_core.rubric import DIMENSIONS, TITLES, Critique
@@ -81,17 +82,31 @@ def answer(as_json: bool, value: Any, draw: Callable[[Console], None]) -> None:
         draw(console())
 
 
-def gate_table(gates: list[dict[str, Any]]) -> Table:
-    """The gates with threshold, observed value, n, interval and verdict."""
-    table = Table(title="Gates", title_justify="left")
-    for heading in ("gate", "verdict", "observed", "threshold", "n", "95 % interval", "in words"):
-        table.add_column(heading, overflow="fold")
+def gate_table(gates: Sequence[Mapping[str, Any]]) -> Table:
+    """Gate, verdict, and in words what was seen, with the figures below; fits 80 columns."""
+    table = Table(title="Gates", title_justify="left", show_lines=True)
+    for heading in ("gate", "verdict"):
+        table.add_column(heading, no_wrap=True)
+    table.add_column("in words", overflow="fold", ratio=1)
     for gate in gates:
-        style = VERDICT_STYLE.get(gate["verdict"], "")
-        table.add_row(gate["name"], f"[{style}]{gate['verdict']}[/]" if style else gate["verdict"],
-                      number(gate.get("observed")), str(gate.get("threshold") or ""), number(gate.get("n")),
-                      interval(gate.get("interval")), gate.get("sentence", ""))  # fmt: skip
+        words = Text(str(gate.get("sentence", "")))
+        figures = _figures(gate)
+        if figures:
+            words.append(f"\n{figures}", style="dim")
+        table.add_row(gate["name"], Text(gate["verdict"], style=VERDICT_STYLE.get(gate["verdict"], "")), words)
     return table
+
+
+def _figures(gate: Mapping[str, Any]) -> str:
+    """Observed value with its interval, threshold and n, as far as the gate has them."""
+    if gate.get("observed") is None:
+        return ""
+    told = [f"observed {number(gate['observed'])} {interval(gate.get('interval'))}".strip()]
+    if gate.get("threshold") is not None:
+        told.append(f"threshold {number(gate['threshold'])}")
+    if gate.get("n"):
+        told.append(f"n {number(gate['n'])}")
+    return ", ".join(told)
 
 
 def critique_table(titles_and_critiques: list[tuple[str, Critique]]) -> Table:
@@ -103,7 +118,9 @@ def critique_table(titles_and_critiques: list[tuple[str, Critique]]) -> Table:
     for name in DIMENSIONS:
         cells = [critique.assessments[name] for _, critique in titles_and_critiques]
         table.add_row(TITLES[name], *(f"[bold]{number(cell.score)}[/]  {_safe(cell.comment)}" for cell in cells))
-    table.add_row("Overall grade", *(f"[bold]{_safe(critique.overall_grade)}[/]" for _, critique in titles_and_critiques))
+    table.add_row(
+        "Overall grade", *(f"[bold]{_safe(critique.overall_grade)}[/]" for _, critique in titles_and_critiques)
+    )
     return table
 
 
@@ -121,7 +138,7 @@ def interval(value: Any) -> str:
     if not value:
         return ""
     low, high = value
-    return f"[{number(low)}, {number(high)}]".replace("[", r"\[", 1)
+    return f"[{number(low)}, {number(high)}]"
 
 
 def _safe(text: str) -> str:
