@@ -22,7 +22,7 @@ def library_command(base: str, adapter: Path, voice: Voice | None, photograph: s
         adapter: a version's folder.
         voice: whose system prompt is used; None leaves it out.
     """
-    from mondrian_core.models.base import MINI
+    from mondrian_core.settings import MINI
 
     model = str(weights_path()) if base == MINI else base
     system = ["--system", voice.system] if voice else []
