@@ -50,5 +50,23 @@ def _origin(connection: sqlite3.Connection) -> None:
     connection.execute("CREATE INDEX IF NOT EXISTS profiles_by_advisor ON dimensional_profiles (advisor_id)")
 
 
-MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (_service, _origin)
+def _portfolio(connection: sqlite3.Connection) -> None:
+    """3: what the index knows of a photograph, and critiques that a model drafted and a person decides on.
+
+    `looks` are two perceptual hashes as hexadecimal, `vector` little-endian float32, critiques canonical JSON.
+    """
+    connection.execute(
+        "CREATE TABLE IF NOT EXISTS embeddings (advisor_id TEXT NOT NULL, sha256 TEXT NOT NULL, base TEXT NOT NULL, "
+        "image_path TEXT NOT NULL, looks TEXT NOT NULL, vector BLOB NOT NULL, created_at TEXT NOT NULL, "
+        "PRIMARY KEY (advisor_id, sha256, base))"
+    )
+    connection.execute(
+        "CREATE TABLE IF NOT EXISTS drafts (id TEXT PRIMARY KEY, advisor_id TEXT NOT NULL, sha256 TEXT NOT NULL, "
+        "image_path TEXT NOT NULL, base TEXT NOT NULL, prompt_digest TEXT NOT NULL, raw TEXT NOT NULL, "
+        "proposal TEXT NOT NULL, state TEXT NOT NULL, decided TEXT, decided_by TEXT, decided_at TEXT, "
+        "created_at TEXT NOT NULL, UNIQUE (advisor_id, sha256))"
+    )
+
+
+MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (_service, _origin, _portfolio)
 VERSION = len(MIGRATIONS)

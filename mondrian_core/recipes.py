@@ -32,7 +32,12 @@ class DataRecipe(_Table):
     flips: bool = Field(default=True, description="add a mirrored copy, left and right swapped in the text")
     exposure_stops: float = Field(default=0.2, ge=0.0, le=1.0, description="+- stops in linear light; 0: none")
     variants: int = Field(default=2, ge=0, le=8, description="augmented copies per training photograph")
-    variations: int = Field(default=0, ge=0, le=3, description="the same critique in other words, copies per photograph")
+    variations: int = Field(
+        default=0, ge=0, le=3, description="the same critique in other words, copies per photograph"
+    )
+    synthetic_share: float = Field(
+        default=0.5, ge=0.0, le=0.5, description="most that reviewed drafts may be of the training rows; 0: none"
+    )
     seed: int = Field(default=0, ge=0)
 
     @model_validator(mode="after")

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from mondrian_core import rollout
 from mondrian_core.decision import Keep, Promote, decide
-from mondrian_core.errors import BadInput, MondrianError, NothingToDo, translated
+from mondrian_core.errors import BadInput, BaseModelUnavailable, MondrianError, NothingToDo, translated
 from mondrian_core.events import Finished, Listener, Noticed, Started, ignore
 from mondrian_core.files import read_json, write_json
 from mondrian_core.prompts import prompt_digest
@@ -29,6 +29,8 @@ from mondrian_core.settings import Settings, check_advisor
 
 if TYPE_CHECKING:
     from mondrian_core.data.dataset import DatasetVersion
+    from mondrian_core.data.fit import Fit
+    from mondrian_core.data.twins import Subject
     from mondrian_core.store import Store
 
 PACKAGES = ("mlx", "mlx-vlm", "transformers", "datasets", "numpy", "prefect")
@@ -221,7 +223,8 @@ def dataset(context: Context, listen: Listener = ignore) -> DatasetSummary:
         )
     voice = context.store().voice(context.advisor)
     listen(Started("dataset", detail=f"{linked.used} critiques"))
-    built = build(manifest, voice, context.recipe.data, context.root, listen)
+    built = build(manifest, voice, context.recipe.data, context.root, listen,
+                  fit=_fit_of(context, listen), index=indexed_photographs(context))  # fmt: skip
     sheet = built.path / "contact_sheet.png"
     return _leave(
         context,
@@ -230,6 +233,28 @@ def dataset(context: Context, listen: Listener = ignore) -> DatasetSummary:
                        str(sheet) if sheet.exists() else None),  # fmt: skip
         listen,
     )
+
+
+def _fit_of(context: Context, listen: Listener) -> Fit | None:
+    """How the base model counts a row's tokens; None where there is no base model, which stops the training anyway."""
+    from mondrian_core.data.fit import Fit, Length
+    from mondrian_core.models.lengths import counter
+
+    try:
+        count = counter(context.base_model)
+    except BaseModelUnavailable as error:
+        listen(Noticed("dataset", f"Whether every row fits is left to the training: {error.problem}"))
+        return None
+    return Fit(lambda messages, image, answer: Length(*count(messages, image, answer)), context.recipe.train.max_tokens)
+
+
+def indexed_photographs(context: Context) -> list[Subject]:
+    """The photographs of the advisor's retrieval index, whichever base made it, each once."""
+    from mondrian_core.data.twins import Subject
+    from mondrian_core.embeddings import Embeddings
+
+    entries = Embeddings(context.store()).of(context.advisor)
+    return [Subject(each.sha256, each.looks) for each in {each.sha256: each for each in entries}.values()]
 
 
 def _dataset_of(context: Context) -> DatasetVersion:

@@ -10,7 +10,8 @@ from rich.console import Console
 from rich.text import Text
 
 from mondrian_core.data.dataset import load
-from mondrian_core.data.preview import ANSWER, PHOTOGRAPH, PROMPT, Preview, check_fit, preview
+from mondrian_core.data.fit import check_fit
+from mondrian_core.data.preview import ANSWER, PHOTOGRAPH, PROMPT, Preview, preview
 from mondrian_core.errors import BadInput
 from mondrian_core.models.base import Base, load_base
 from mondrian_core.rows import Row
@@ -34,7 +35,7 @@ def preview_of(context: Context, dataset: Path, number: int) -> Preview:
         return token_weights(base, row, answer, context.recipe.train.score_weight)
 
     shown = preview(load_base(context.base_model), rows[number - 1], weigh)
-    check_fit([shown], context.recipe.train.max_tokens)
+    check_fit([(f"row {number}", shown.length)], context.recipe.train.max_tokens)
     return shown
 
 

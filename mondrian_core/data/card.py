@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
+from mondrian_core.data.records import HUMAN, MODEL, SYNTHETIC
 from mondrian_core.rubric import DIMENSIONS, TITLES
 
 _BARS = " ▁▂▃▄▅▆▇█"
@@ -59,9 +61,16 @@ def _bars(counts: list[int]) -> str:
 
 
 def _origin(facts: Mapping[str, Any]) -> list[str]:
-    by_model = sum(each["origin"] != "human" for each in facts["members"])
-    total = len(facts["members"])
-    lines = [f"{total - by_model} critiques were written by a person, {by_model} by a model."]
+    counted = Counter(each["origin"] for each in facts["members"])
+    lines = [f"{counted[HUMAN]} critiques were written by a person, {counted[MODEL]} by a model."]
+    if counted[SYNTHETIC]:
+        lines.append(
+            f"{counted[SYNTHETIC]} were drafted by a model and accepted or corrected by a person; they are only "
+            "trained on, marked `synthetic` in the column `origin`, and not in the scores above."
+        )
+    if facts["drafts"]["left_out"]:
+        why = Counter(facts["drafts"]["left_out"].values())
+        lines.append("Drafts left out: " + "; ".join(f"{count}: {reason}" for reason, count in why.items()) + ".")
     left_out = {reason: count for reason, count in facts["linked"].items() if reason != "used"}
     if left_out:
         lines.append(

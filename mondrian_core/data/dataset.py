@@ -6,6 +6,8 @@
 The digest covers what a row says and how its picture is made (SHA-256 of the source file, the operations), not how an
 encoder of one machine spells the bytes, so the same inputs give the same digest everywhere. A version is built in a
 temporary folder and renamed; a folder without a manifest is no dataset.
+
+A build stops when a row doesn't fit (`fit`) or when something held out is known elsewhere (`leakage`).
 """
 
 from __future__ import annotations
@@ -13,71 +15,33 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
-import shutil
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
-from mondrian_core.data import augment
-from mondrian_core.data.card import card_of
-from mondrian_core.data.contact_sheet import contact_sheet
-from mondrian_core.data.records import LinkedRecord, LinkManifest
-from mondrian_core.data.split import (
-    SPLITS,
-    TEST,
-    TRAIN,
-    VALIDATION,
-    Subject,
-    assign,
-    check_leakage,
-    check_rows,
-    grouped,
-)
-from mondrian_core.data.variations import vary
-from mondrian_core.errors import BadInput, BadPhotograph, NothingToDo, translated
+from mondrian_core.data import leakage
+from mondrian_core.data.examples import Example, examples_of
+from mondrian_core.data.fit import Fit, Length, check_fit
+from mondrian_core.data.publish import MANIFEST, publish, quiet
+from mondrian_core.data.records import SYNTHETIC, LinkedRecord, LinkManifest
+from mondrian_core.data.split import SPLITS, TEST, TRAIN, VALIDATION, assign, grouped
+from mondrian_core.data.synthetic import join
+from mondrian_core.data.twins import Subject, said
+from mondrian_core.errors import BadInput, BadPhotograph, NothingToDo
 from mondrian_core.events import Advanced, Listener, Noticed, ignore
-from mondrian_core.files import read_json, sha256_of, sync_folder, write_atomic, write_json
-from mondrian_core.images import LONG_SIDE, bounded, jpeg_bytes, open_photograph, perceptual_hash
+from mondrian_core.files import read_json, sha256_of
+from mondrian_core.images import LONG_SIDE, open_photograph, perceptual_hash
 from mondrian_core.prompts import Voice, prompt_digest, training_messages
 from mondrian_core.recipes import DataRecipe
 from mondrian_core.rows import Row
-from mondrian_core.rubric import DIMENSIONS, canonical, make_critique, whole_score
+from mondrian_core.rubric import DIMENSIONS, whole_score
 
 __all__ = ["DatasetVersion", "build", "load"]
 
 FORMAT = 1
-MANIFEST = "manifest.json"
-
-
-@dataclass(frozen=True)
-class Example:
-    """A row before it is written: the picture as JPEG bytes."""
-
-    split: str
-    lineage: str
-    record: str
-    variant: augment.Variant
-    jpeg: bytes
-    comments: Mapping[str, str]
-    scores: Mapping[str, float]
-    weight: float
-    wording: int = 0
-
-    @property
-    def name(self) -> str:
-        """What was done to picture and words, such as "mirror" or "original~1" (the first other wording)."""
-        return f"{self.variant.name}~{self.wording}" if self.wording else self.variant.name
-
-    def answer(self) -> str:
-        """What is taught: whole scores, and the grade that belongs to them."""
-        taught = {name: whole_score(self.scores[name]) for name in DIMENSIONS}
-        return canonical(make_critique(taught, self.comments))
 
 
 @dataclass(frozen=True)
@@ -106,6 +70,16 @@ class DatasetVersion:
         """SHA-256 of every photograph in any split."""
         return frozenset(each["lineage"] for each in self.manifest["members"])
 
+    @property
+    def retrieval(self) -> frozenset[str]:
+        """SHA-256 of the photographs that an evaluation may look up: none held out, no twin of one held out."""
+        return frozenset(self.manifest.get("retrieval", {}).get("for_evaluation", ()))
+
+    @property
+    def groups(self) -> dict[str, str]:
+        """Lineage -> group of twins, of every photograph that is no draft: what `split.folds` would keep together."""
+        return {each["lineage"]: each["group"] for each in self.manifest["members"] if each["origin"] != SYNTHETIC}
+
     def rows(self, split: str) -> list[Row]:
         """The rows of a split, pictures decoded when they are first used.
 
@@ -117,35 +91,59 @@ class DatasetVersion:
         return [_row(values) for values in stored(self.path / split)]
 
 
-def build(manifest: LinkManifest, voice: Voice, recipe: DataRecipe, workspace: Path,
-          listen: Listener = ignore) -> DatasetVersion:  # fmt: skip
+@dataclass(frozen=True)
+class _Examined:
+    """Linked records whose photographs could be decoded, ordered by hash, and what turned out damaged."""
+
+    records: tuple[LinkedRecord, ...]
+    subjects: Mapping[str, Subject]
+    damaged: list[dict[str, str]]
+
+    def of(self, drafted: bool) -> list[Subject]:
+        """Subjects of the drafts, or of all else."""
+        return [self.subjects[each.sha256] for each in self.records if (each.origin == SYNTHETIC) is drafted]
+
+
+def build(manifest: LinkManifest, voice: Voice, recipe: DataRecipe, workspace: Path, listen: Listener = ignore, *,
+          fit: Fit | None = None, index: Sequence[Subject] = ()) -> DatasetVersion:  # fmt: skip
     """Split, augment and write the linked critiques; a version that is there already is returned as it is.
+
+    Args:
+        fit: how rows are measured and how long one may be; None: not looked at.
+        index: photographs of the advisor's retrieval index; those that an evaluation may use go into the manifest.
 
     Raises:
         NothingToDo: when no photograph can be used.
-        BadInput: when a photograph changed after it was linked.
-        Leakage: when a photograph would be on both sides.
+        BadInput: when a photograph changed after it was linked, or a row doesn't fit.
+        Leakage: when something held out is known from training or from the index.
         DiskFull: when no space is left; nothing half-written stays.
     """
-    used, subjects, damaged = _examined(manifest.used, workspace, listen)
-    if not used:
+    examined = _examined(manifest.used, workspace, listen)
+    real = examined.of(drafted=False)
+    if not real:
         raise NothingToDo(
-            f"No photograph of '{manifest.advisor}' can be used.",
+            f"No photograph of '{manifest.advisor}' can be used (reviewed drafts alone are not enough).",
             f"Run `mondrian link --advisor {manifest.advisor}` to see why.",
         )
-    sides = assign(subjects, recipe)
-    check_leakage(sides, subjects)
-    examples = []
-    for done, record in enumerate(used, 1):
-        examples += _examples(record, sides[record.sha256], recipe, workspace)
-        listen(Advanced("dataset", done, len(used), record.photograph))
-    check_rows({split: [each.lineage for each in examples if each.split == split] for split in SPLITS})
+    sides = assign(real, recipe)
+    drafts = join(examined.of(drafted=True), real, sides, recipe)
+    sides |= dict.fromkeys(drafts.used, TRAIN)
+    used = [record for record in examined.records if record.sha256 in sides]
+    examples = _made(used, sides, recipe, workspace, listen)
+    if fit is not None:
+        check_fit(_lengths(examples, voice, fit), fit.limit)
+    allowed = _checked(examples, examined.subjects, index)
     digest = digest_of(examples, voice)
     path = workspace / "datasets" / manifest.advisor / digest
     if (path / MANIFEST).is_file():
         return load(path)
-    facts = _facts(manifest, voice, recipe, used, sides, grouped(subjects), damaged, examples)
-    _publish(path, examples, voice, {"digest": digest, **facts})
+    facts = {
+        **_facts(manifest, voice, recipe, used, sides, grouped(list(examined.subjects.values())), examples),
+        "damaged": examined.damaged,
+        "drafts": {"used": len(drafts.used), "left_out": drafts.left_out},
+        "retrieval": {"indexed": len(index), "for_evaluation": list(allowed)},
+    }
+    publish(path, examples, voice, {"digest": digest, **facts})
     return load(path)
 
 
@@ -183,20 +181,19 @@ def digest_of(examples: Sequence[Example], voice: Voice) -> str:
     rows = [
         {"split": each.split, "lineage": each.lineage, "picture": each.variant.as_dict(), "answer": each.answer(),
          "scores": [each.scores[name] for name in DIMENSIONS], "loss_dimensions": each.variant.kept,
-         "weight": each.weight}
+         "weight": each.weight, **({"origin": SYNTHETIC} if each.origin == SYNTHETIC else {})}
         for each in examples
     ]  # fmt: skip
     content = {"format": FORMAT, "long_side": LONG_SIDE, "prompt": prompt_digest(voice), "rows": rows}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-# --- making rows ------------------------------------------------------------------------------------------------------
+# --- making rows --------------------------------------------------------------------------------------------------
 
 
-def _examined(records: Sequence[LinkedRecord], workspace: Path,
-              listen: Listener) -> tuple[list[LinkedRecord], list[Subject], list[dict[str, str]]]:  # fmt: skip
-    """Decode every photograph once: what is usable (ordered by hash), how it looks, and what turned out damaged."""
-    used, subjects, damaged = [], [], []
+def _examined(records: Sequence[LinkedRecord], workspace: Path, listen: Listener) -> _Examined:
+    """Decode every photograph once."""
+    used, subjects, damaged = [], {}, []
     for record in sorted(records, key=lambda each: each.sha256):
         try:
             photograph = open_photograph(workspace / record.photograph)
@@ -207,141 +204,46 @@ def _examined(records: Sequence[LinkedRecord], workspace: Path,
         if photograph.sha256 != record.sha256:
             raise BadInput(f"{record.photograph} changed after it was linked.", "Link again, then build the dataset.")
         used.append(record)
-        subjects.append(Subject(record.sha256, perceptual_hash(photograph.image)))
-    return used, subjects, damaged
+        looks = perceptual_hash(photograph.image)
+        subjects[record.sha256] = Subject(record.sha256, looks, said(record.scores, record.comments))
+    return _Examined(tuple(used), subjects, damaged)
 
 
-def _examples(record: LinkedRecord, split: str, recipe: DataRecipe, workspace: Path) -> list[Example]:
-    image = bounded(open_photograph(workspace / record.photograph).image)
-    plan = augment.plan(record.sha256, record.comments, recipe) if split == TRAIN else (augment.ORIGINAL,)
-    made = [(variant, augment.applied(variant, image)) for variant in plan]
-    pictures = [(variant, picture) for variant, picture in made if picture is not None]
-    examples = [
-        Example(split, record.sha256, record.record, variant, jpeg_bytes(picture),
-                augment.applied_to_comments(variant, record.comments), record.scores, 1.0)
-        for variant, picture in pictures
-    ]  # fmt: skip
-    if split == TRAIN:
-        examples += _reworded(examples[0], recipe)
-    return [replace(each, weight=1 / len(examples)) for each in examples]
+def _made(used: Sequence[LinkedRecord], sides: Mapping[str, str], recipe: DataRecipe, workspace: Path,
+          listen: Listener) -> list[Example]:  # fmt: skip
+    examples = []
+    for done, record in enumerate(used, 1):
+        examples += examples_of(record, sides[record.sha256], recipe, workspace)
+        listen(Advanced("dataset", done, len(used), record.photograph))
+    return examples
 
 
-def _reworded(original: Example, recipe: DataRecipe) -> list[Example]:
-    """The photograph itself with its critique in other words, up to `recipe.variations` times, all different."""
-    found = {tuple(original.comments.values()): original}
-    for attempt in range(4 * recipe.variations):
-        words = vary(original.comments, augment.seed_of(f"words {attempt} {original.lineage}", recipe.seed))
-        if words and len(found) <= recipe.variations:
-            found.setdefault(tuple(words.values()), replace(original, comments=words, wording=len(found)))
-    return list(found.values())[1:]
-
-
-# --- writing ----------------------------------------------------------------------------------------------------------
-
-
-def _publish(path: Path, examples: Sequence[Example], voice: Voice, facts: dict[str, Any]) -> None:
-    """Write everything beside `path`, flush it, and rename it into place."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with translated(path):
-        building = Path(tempfile.mkdtemp(dir=path.parent, prefix=".building-"))
-        try:
-            for split in SPLITS:
-                _write_split(building / split, [each for each in examples if each.split == split], voice)
-            _write_sheet(building / "contact_sheet.png", examples)
-            write_atomic(building / "README.md", card_of(facts))
-            files = {file.relative_to(building).as_posix(): sha256_of(file) for file in _files(building)}
-            write_json(building / MANIFEST, {**facts, "files": files})
-            _flush(building)
-            building.chmod(0o755)
-            _rename(building, path)
-        finally:
-            shutil.rmtree(building, ignore_errors=True)
-
-
-def _rename(building: Path, path: Path) -> None:
-    """A finished version that another process put there first stays; a folder without a manifest gives way."""
-    if path.exists() and not (path / MANIFEST).is_file():
-        path.rename(building.with_name(f"{building.name}-unfinished"))
-        shutil.rmtree(building.with_name(f"{building.name}-unfinished"))
-    if not path.exists():
-        building.rename(path)
-        sync_folder(path.parent)
-
-
-def _write_split(folder: Path, examples: Sequence[Example], voice: Voice) -> None:
-    import datasets
-
-    features = _features()
-    rows = [_columns(each, voice) for each in examples]
-    columns = {name: [row[name] for row in rows] for name in features}
-    with quiet():
-        datasets.Dataset.from_dict(columns, features=features).save_to_disk(folder)
-
-
-def _columns(example: Example, voice: Voice) -> dict[str, Any]:
-    answer = example.answer()
-    return {
-        "messages": training_messages(voice, answer),
-        "image": {"bytes": example.jpeg, "path": None},
-        "scores": {name: float(example.scores[name]) for name in DIMENSIONS},
-        "loss_dimensions": list(example.variant.kept),
-        "lineage": example.lineage,
-        "variant": example.name,
-        "record": example.record,
-        "weight": example.weight,
-        "answer": answer,
-    }
-
-
-def _features() -> Any:
-    from datasets import Features, Image, List, Value
-
-    text = Value("string")
-    return Features(
-        messages=List({"role": text, "content": List({"type": text, "text": text})}),
-        image=Image(),
-        scores={name: Value("float64") for name in DIMENSIONS},
-        loss_dimensions=List(text),
-        lineage=text,
-        variant=text,
-        record=text,
-        weight=Value("float64"),
-        answer=text,
-    )
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """No progress bars of the library: the core prints nothing."""
-    import datasets
-
-    wanted = not datasets.are_progress_bars_disabled()
-    datasets.disable_progress_bars()
-    try:
-        yield
-    finally:
-        if wanted:
-            datasets.enable_progress_bars()
-
-
-def _write_sheet(path: Path, examples: Sequence[Example]) -> None:
-    lines: dict[str, list[tuple[str, tuple[str, ...], Image.Image]]] = {}
+def _lengths(examples: Sequence[Example], voice: Voice, fit: Fit) -> list[tuple[str, Length]]:
+    measured = []
     for each in examples:
-        if each.split == TRAIN and not each.wording:
-            picture = Image.open(io.BytesIO(each.jpeg))
-            lines.setdefault(each.lineage, []).append((each.variant.name, each.variant.kept, picture))
-    buffer = io.BytesIO()
-    contact_sheet(list(lines.values())).save(buffer, "PNG")
-    write_atomic(path, buffer.getvalue())
+        answer = each.answer()
+        length = fit.measure(training_messages(voice, answer), Image.open(io.BytesIO(each.jpeg)), answer)
+        measured.append((f"{each.record} ({each.name})", length))
+    return measured
+
+
+def _checked(examples: Sequence[Example], subjects: Mapping[str, Subject], index: Sequence[Subject]) -> tuple[str, ...]:
+    """Hold the finished rows to the splits; give what an evaluation may look up in the index."""
+    rows: dict[str, list[Subject]] = {split: [] for split in SPLITS}
+    for each in examples:
+        rows[each.split].append(Subject(each.lineage, subjects[each.lineage].looks, each.says))
+    allowed = leakage.fit_for_evaluation(index, [*rows[VALIDATION], *rows[TEST]])
+    leakage.check(rows, [entry for entry in index if entry.lineage in allowed])
+    return allowed
 
 
 def _facts(manifest: LinkManifest, voice: Voice, recipe: DataRecipe, used: Sequence[LinkedRecord],
-           sides: Mapping[str, str], groups: Mapping[str, str], damaged: list[dict[str, str]],
-           examples: Sequence[Example]) -> dict[str, Any]:  # fmt: skip
+           sides: Mapping[str, str], groups: Mapping[str, str], examples: Sequence[Example]) -> dict[str, Any]:  # fmt: skip
     """What the manifest says of the content; nothing in it depends on the machine or the time."""
     variants: dict[str, list[str]] = {}
     for each in examples:
         variants.setdefault(each.lineage, []).append(each.name)
+    written = [each for each in used if each.origin != SYNTHETIC]
     members = [
         {"lineage": each.sha256, "split": sides[each.sha256], "group": groups[each.sha256], "record": each.record,
          "photograph": each.photograph, "origin": each.origin, "variants": variants[each.sha256]}
@@ -355,10 +257,10 @@ def _facts(manifest: LinkManifest, voice: Voice, recipe: DataRecipe, used: Seque
         "photographs": {split: sum(side == split for side in sides.values()) for split in SPLITS},
         "rows": {split: sum(each.split == split for each in examples) for split in SPLITS},
         "linked": manifest.counts,
-        "damaged": damaged,
-        "histograms": {split: _histograms([each for each in used if sides[each.sha256] == split]) for split in SPLITS},
+        "histograms": {split: _histograms([each for each in written if sides[each.sha256] == split])
+                       for split in SPLITS},
         "members": members,
-    }
+    }  # fmt: skip
 
 
 def _histograms(records: Sequence[LinkedRecord]) -> dict[str, list[int]]:
@@ -368,18 +270,6 @@ def _histograms(records: Sequence[LinkedRecord]) -> dict[str, list[int]]:
         for name in DIMENSIONS:
             counts[name][whole_score(record.scores[name])] += 1
     return counts
-
-
-def _files(folder: Path) -> list[Path]:
-    return sorted(file for file in folder.rglob("*") if file.is_file())
-
-
-def _flush(folder: Path) -> None:
-    for file in _files(folder):
-        with file.open("rb") as stream:
-            os.fsync(stream.fileno())
-    for inner in (folder, *(each for each in folder.rglob("*") if each.is_dir())):
-        sync_folder(inner)
 
 
 # --- reading ----------------------------------------------------------------------------------------------------------

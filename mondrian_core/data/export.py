@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from mondrian_core.data.dataset import DatasetVersion, quiet, stored
+from mondrian_core.data.dataset import DatasetVersion, stored
+from mondrian_core.data.publish import quiet
 from mondrian_core.data.split import SPLITS
 from mondrian_core.errors import BadInput, translated
 

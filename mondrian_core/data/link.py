@@ -2,13 +2,13 @@
 
 The rule that chooses among several critiques of one photograph (same bytes, wherever they lie):
 
-1. a critique by a person over one by a model;
+1. a critique by a person over one that a model drafted and a person accepted, and that over one by a model;
 2. a complete one over one that needed a repair (a grade that can't be read, a fence, an older form);
 3. the newest: by `created_at` where both have it, else by the order in which the rows were inserted.
 
 The others are left out as `duplicate_of` when scores and comments are the same, else as `superseded`. Critiques by a
 model are used only when there is none by a person at all; otherwise they are `model_written`, so that ground truth is
-never mixed in silence.
+never mixed in silence. What the index made for retrieval is never used, whatever else there is.
 """
 
 from __future__ import annotations
@@ -20,7 +20,18 @@ from pathlib import Path
 from typing import Any
 
 from mondrian_core.data.paths import How, SourceIndex, is_temporary
-from mondrian_core.data.records import HUMAN, MODEL, Candidate, LeftOut, LinkedRecord, LinkManifest, Reason
+from mondrian_core.data.records import (
+    HUMAN,
+    INDEX,
+    MODEL,
+    SYNTHETIC,
+    Candidate,
+    LeftOut,
+    LinkedRecord,
+    LinkManifest,
+    Reason,
+)
+from mondrian_core.drafts import DISCARDED, WAITING, Draft, Drafts
 from mondrian_core.errors import BadPhotograph
 from mondrian_core.events import Advanced, Listener, Noticed, ignore
 from mondrian_core.files import sha256_of
@@ -51,6 +62,8 @@ _PATH_REASONS = {
     How.AMBIGUOUS: Reason.AMBIGUOUS_PHOTOGRAPH,
     How.OUTSIDE: Reason.OUTSIDE_WORKSPACE,
 }
+_UNUSED_DRAFTS = {WAITING: Reason.DRAFT_WAITING, DISCARDED: Reason.DRAFT_DISCARDED}
+_TRUST = {HUMAN: 2, SYNTHETIC: 1, MODEL: 0}
 _ANSWER_REASONS = {
     "missing_dimensions": Reason.MISSING_DIMENSIONS,
     "score_out_of_range": Reason.SCORE_OUT_OF_RANGE,
@@ -65,7 +78,7 @@ class _Refused(Exception):
 
 
 def link(store: Store, workspace: Path, advisor: str, listen: Listener = ignore) -> LinkManifest:
-    """Join the profiles and completed jobs of one advisor with their photographs.
+    """Join the profiles, completed jobs and reviewed drafts of one advisor with their photographs.
 
     Reads only; of photographs the headers, and the bytes of those that are used. The module's docstring has the rule
     that chooses among several critiques of one photograph.
@@ -83,12 +96,13 @@ def link(store: Store, workspace: Path, advisor: str, listen: Listener = ignore)
         if done % EVERY == 0:
             listen(Advanced("link", done, detail=f"{len(candidates)} usable"))
     chosen, passed_over = choose(candidates, linker.content_keys(candidates))
-    chosen, by_model = _prefer_people(chosen)
+    chosen, models = _prefer_people(chosen)
     used = tuple(linker.with_hash(each.linked) for each in chosen)
     listen(Advanced("link", done, done, f"{len(used)} used"))
-    if used and all(record.origin == MODEL for record in used):
-        listen(Noticed("link", f"No critique of '{advisor}' was written by a person; {len(used)} by a model are used."))
-    return LinkManifest(advisor, used, (*left_out, *passed_over, *by_model), store.version)
+    if used and not any(record.origin == HUMAN for record in used):
+        by_model = sum(record.origin == MODEL for record in used)
+        listen(Noticed("link", f"No critique of '{advisor}' was written by a person; {by_model} by a model are used."))
+    return LinkManifest(advisor, used, (*left_out, *passed_over, *models), store.version)
 
 
 def choose(candidates: Sequence[Candidate],
@@ -107,7 +121,7 @@ def choose(candidates: Sequence[Candidate],
 
 def _rank(candidate: Candidate) -> tuple[Any, ...]:
     linked = candidate.linked
-    return (linked.origin == HUMAN, not candidate.problems, linked.created_at or "", candidate.order)
+    return (_TRUST[linked.origin], not candidate.problems, linked.created_at or "", candidate.order)
 
 
 def _passed_over(other: Candidate, best: Candidate) -> LeftOut:
@@ -115,7 +129,7 @@ def _passed_over(other: Candidate, best: Candidate) -> LeftOut:
     if mine.scores == theirs.scores and mine.comments == theirs.comments:
         return LeftOut(mine.record, Reason.DUPLICATE_OF, theirs.record)
     if mine.origin != theirs.origin:
-        rule = "a person's critique comes before a model's"
+        rule = "a person's critique comes before a model's or a draft"
     elif bool(other.problems) != bool(best.problems):
         rule = "the complete one comes first"
     else:
@@ -124,11 +138,11 @@ def _passed_over(other: Candidate, best: Candidate) -> LeftOut:
 
 
 def _prefer_people(chosen: list[Candidate]) -> tuple[list[Candidate], list[LeftOut]]:
-    people = [each for each in chosen if each.linked.origin == HUMAN]
-    if not people:
+    if not any(each.linked.origin == HUMAN for each in chosen):
         return chosen, []
-    models = [each.linked.record for each in chosen if each.linked.origin != HUMAN]
-    return people, [LeftOut(record, Reason.MODEL_WRITTEN) for record in models]
+    models = [each.linked.record for each in chosen if each.linked.origin == MODEL]
+    kept = [each for each in chosen if each.linked.origin != MODEL]
+    return kept, [LeftOut(record, Reason.MODEL_WRITTEN) for record in models]
 
 
 class _Linker:
@@ -146,6 +160,8 @@ class _Linker:
             yield f"profile:{profile.id}", self._judged(self._profile, profile)
         for order, job in enumerate(store.jobs()):
             yield f"job:{job.id}", self._judged(self._job, job, order)
+        for order, draft in enumerate(Drafts(store).of()):
+            yield f"draft:{draft.id}", self._judged(self._draft, draft, order)
 
     def _judged(self, judge: Any, *arguments: Any) -> Candidate | _Refused:
         try:
@@ -157,12 +173,14 @@ class _Linker:
     def _profile(self, profile: Profile) -> Candidate:
         if profile.advisor != self.advisor:
             raise _Refused(Reason.OTHER_ADVISOR, profile.advisor)
+        if profile.origin == INDEX:
+            raise _Refused(Reason.INDEX_MADE, profile.image_path)
         photograph, found = self._photograph(profile.image_path)
         scores, comments = _profile_scores(profile), _profile_comments(profile)
         readable_grade = bool(re.fullmatch(r"\s*\d+(\.\d+)?\s*", profile.overall_grade or ""))
         problems = () if readable_grade else ("grade_computed",)
         linked = self._linked(
-            f"profile:{profile.id}", photograph, found, profile.origin, scores, comments,
+            f"profile:{profile.id}", photograph, found, HUMAN if profile.origin == HUMAN else MODEL, scores, comments,
             profile.overall_grade if readable_grade else None, profile.created_at, problems,
         )  # fmt: skip
         return Candidate(linked, profile.order, problems)
@@ -181,6 +199,18 @@ class _Linker:
             job.completed_at or job.created_at, repairs,
         )  # fmt: skip
         return Candidate(linked, order, repairs)
+
+    def _draft(self, draft: Draft, order: int) -> Candidate:
+        if draft.advisor != self.advisor:
+            raise _Refused(Reason.OTHER_ADVISOR, draft.advisor)
+        if draft.state in _UNUSED_DRAFTS or draft.decided is None:
+            raise _Refused(_UNUSED_DRAFTS.get(draft.state, Reason.DRAFT_WAITING), draft.image_path)
+        photograph, found = self._photograph(draft.image_path)
+        comments = {name: draft.decided.assessments[name].comment for name in DIMENSIONS}
+        _refuse_placeholders(comments)
+        linked = self._linked(f"draft:{draft.id}", photograph, found, SYNTHETIC, draft.decided.scores, comments,
+                              draft.decided.overall_grade, draft.decided_at, ())  # fmt: skip
+        return Candidate(linked, order)
 
     def _linked(self, record: str, photograph: str, found: How, origin: str, scores: dict[str, float],
                 comments: dict[str, str], grade: str | None, created: str | None,

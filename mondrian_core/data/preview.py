@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
-from mondrian_core.errors import BadInput
+from mondrian_core.data.fit import Length
 from mondrian_core.models.base import Base
 from mondrian_core.models.encoding import answer_ids, encode, image_token
 from mondrian_core.rows import Row
@@ -47,6 +47,11 @@ class Preview:
         """All tokens, those of the photograph and the end token included."""
         return sum(piece.tokens for piece in self.pieces)
 
+    @property
+    def length(self) -> Length:
+        """The counts, for `fit.check_fit`."""
+        return Length(self.count(PROMPT), self.count(PHOTOGRAPH), self.count(ANSWER))
+
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
         counts = {kind: self.count(kind) for kind in (PROMPT, PHOTOGRAPH, ANSWER)}
@@ -71,19 +76,3 @@ def _joined(base: Base, tokens: Iterable[tuple[str, float, int]]) -> Iterable[Pi
         ids = [token for _, _, token in group]
         text = base.tokenizer.decode(ids, skip_special_tokens=False)
         yield Piece(kind, f"[the photograph: {len(ids)} tokens]" if kind == PHOTOGRAPH else text, len(ids), weight)
-
-
-def check_fit(previews: Iterable[Preview], limit: int) -> None:
-    """Make sure that every row fits; nothing is ever cut.
-
-    Raises:
-        BadInput: with the numbers of the longest row.
-    """
-    longest = max(previews, key=lambda each: each.total, default=None)
-    if longest is None or longest.total - 1 <= limit:  # the last token is only predicted, never read
-        return
-    counts = ", ".join(f"{longest.count(kind)} of the {kind}" for kind in (PROMPT, PHOTOGRAPH, ANSWER))
-    raise BadInput(
-        f"The row of {longest.lineage} has {longest.total} tokens ({counts}); the recipe allows {limit}.",
-        "Shorten the critique, use smaller photographs, or raise max_tokens in the recipe's [train].",
-    )

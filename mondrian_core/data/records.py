@@ -12,7 +12,7 @@ from typing import Any
 from mondrian_core.files import replace_atomic
 from mondrian_core.rubric import DIMENSIONS, Assessment, Critique
 
-HUMAN, MODEL = "human", "model"
+HUMAN, SYNTHETIC, MODEL, INDEX = "human", "synthetic", "model", "index"
 SHOWN = 200
 
 
@@ -40,6 +40,9 @@ class Reason(StrEnum):
     DUPLICATE_OF = "duplicate_of"
     SUPERSEDED = "superseded"
     MODEL_WRITTEN = "model_written"
+    INDEX_MADE = "index_made"
+    DRAFT_WAITING = "draft_waiting"
+    DRAFT_DISCARDED = "draft_discarded"
 
 
 EXPLAINED: Mapping[Reason, str] = {
@@ -64,6 +67,9 @@ EXPLAINED: Mapping[Reason, str] = {
     Reason.DUPLICATE_OF: "the same critique of the same photograph is used already",
     Reason.SUPERSEDED: "another critique of the same photograph was chosen",
     Reason.MODEL_WRITTEN: "a model wrote it, and there are critiques by a person",
+    Reason.INDEX_MADE: "the base model scored it for retrieval; never learned from",
+    Reason.DRAFT_WAITING: "a drafted critique that nobody has reviewed (`mondrian review`)",
+    Reason.DRAFT_DISCARDED: "a drafted critique that a person discarded",
 }
 
 
@@ -71,8 +77,9 @@ EXPLAINED: Mapping[Reason, str] = {
 class LinkedRecord:
     """A critique with its photograph.
 
-    `record` is "profile:<id>" or "job:<id>"; `photograph` a path relative to the workspace with "/"; `found` how the
-    path led there; `scores` (0-10) and `comments` by dimension; `repairs` what it took to read the critique.
+    `record` is "profile:<id>", "job:<id>" or "draft:<id>"; `origin` "human", "synthetic" (drafted by a model and
+    accepted or corrected by a person) or "model"; `photograph` a path relative to the workspace with "/"; `found` how
+    the path led there; `scores` (0-10) and `comments` by dimension; `repairs` what it took to read the critique.
     """
 
     record: str
@@ -193,7 +200,7 @@ class Candidate:
 
 def _origins(used: tuple[LinkedRecord, ...]) -> str:
     counted = Counter(record.origin for record in used)
-    words = {HUMAN: "by a person", MODEL: "by a model"}
+    words = {HUMAN: "by a person", SYNTHETIC: "drafted and accepted", MODEL: "by a model"}
     return ", ".join(f"{counted[origin]} {words[origin]}" for origin in words if counted[origin]) or "nothing usable"
 
 

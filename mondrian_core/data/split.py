@@ -2,8 +2,9 @@
 
 Each photograph has a fixed point in 0..1, computed from its bytes. Points below `test_fraction` are the test's, the
 next `validation_fraction` the validation's, the rest is trained on. So a photograph stays on its side whatever else
-arrives. Photographs that look alike (copies, mirrors, other exposures) form a group, and the group takes the smallest
-point in it: a twin that arrives later can only move a group from training to held out, never back.
+arrives. Photographs that look alike (copies, mirrors, other exposures) or are critiqued in the same words form a group,
+and the group takes the smallest point in it: a twin that arrives later can only move a group from training to held out,
+never back.
 
 Below `test_from` photographs there is no test; its part counts as validation until there are enough.
 """
@@ -12,34 +13,22 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
-import numpy as np
-
-from mondrian_core.errors import Broken
+from mondrian_core.data.twins import Subject, twins
+from mondrian_core.errors import BadInput
 from mondrian_core.images import SIMILAR_BITS
 from mondrian_core.recipes import DataRecipe
+
+__all__ = ["SPLITS", "TEST", "TRAIN", "VALIDATION", "Subject", "assign", "folds", "grouped", "point_of"]
 
 TRAIN, VALIDATION, TEST = "train", "validation", "test"
 SPLITS = (TRAIN, VALIDATION, TEST)
 LEAST_HELD_OUT = 2
 
 
-@dataclass(frozen=True)
-class Subject:
-    """A photograph to be assigned: lineage (the SHA-256 of its bytes) and perceptual hashes (upright, mirrored)."""
-
-    lineage: str
-    looks: tuple[int, int] | None = None
-
-
-class Leakage(Broken):
-    """A photograph, or one that looks like it, is on both sides."""
-
-
 def grouped(subjects: Sequence[Subject], similar_bits: int = SIMILAR_BITS) -> dict[str, str]:
-    """Lineage -> name of its group: photographs at most `similar_bits` apart, directly or over others, are together.
+    """Lineage -> name of its group: twins (`twins.twins`) are together, directly or over others.
 
     A group is named after its smallest lineage, so the order of `subjects` doesn't matter.
     """
@@ -51,21 +40,10 @@ def grouped(subjects: Sequence[Subject], similar_bits: int = SIMILAR_BITS) -> di
             name = parent[name]
         return name
 
-    for first, second in _similar_pairs(subjects, similar_bits):
-        one, other = sorted((root(first), root(second)))
+    for pair in twins(subjects, similar_bits):
+        one, other = sorted((root(subjects[pair.first].lineage), root(subjects[pair.second].lineage)))
         parent[other] = one
     return {name: root(name) for name in parent}
-
-
-def _similar_pairs(subjects: Sequence[Subject], similar_bits: int) -> Iterator[tuple[str, str]]:
-    """Names of photographs at most `similar_bits` apart, one of them mirrored if that is closer."""
-    seen = [(subject.lineage, subject.looks) for subject in subjects if subject.looks is not None]
-    upright = np.array([looks[0] for _, looks in seen], dtype=np.uint64)
-    for index, (name, looks) in enumerate(seen):
-        others = upright[index + 1 :]
-        apart = np.minimum(*(np.bitwise_count(others ^ np.uint64(look)) for look in looks))
-        for offset in np.flatnonzero(apart <= similar_bits):
-            yield name, seen[index + 1 + int(offset)][0]
 
 
 def point_of(lineage: str, seed: int = 0) -> float:
@@ -103,9 +81,21 @@ def _side(point: float, recipe: DataRecipe, has_test: bool) -> str:
 
 
 def folds(subjects: Sequence[Subject], count: int, seed: int = 0) -> dict[str, int]:
-    """Lineage -> fold 0..count-1 for cross-validation: groups stay together and the folds are about equally large."""
+    """Lineage -> fold 0..count-1 for cross-validation: groups stay together and the folds are about equally large.
+
+    The largest groups are dealt first, each to the fold that has the fewest photographs; so with groups of one, the
+    sizes differ by one at most. The order of `subjects` doesn't matter.
+
+    Raises:
+        BadInput: with fewer than two folds, or fewer groups than folds (a fold would be empty).
+    """
     groups = grouped(subjects)
     sizes = Counter(groups.values())
+    if not 2 <= count <= len(sizes):
+        raise BadInput(
+            f"{len(groups)} photographs in {len(sizes)} groups of twins can't be cut into {count} folds.",
+            "Use 2 folds or more, and no more than there are photographs that differ.",
+        )
     filled = [0] * count
     fold_of = {}
     for group in sorted(sizes, key=lambda name: (-sizes[name], point_of(name, seed))):
@@ -113,35 +103,3 @@ def folds(subjects: Sequence[Subject], count: int, seed: int = 0) -> dict[str, i
         fold_of[group] = fold
         filled[fold] += sizes[group]
     return {lineage: fold_of[group] for lineage, group in sorted(groups.items())}
-
-
-def check_leakage(sides: Mapping[str, str], subjects: Sequence[Subject],
-                  similar_bits: int = SIMILAR_BITS) -> None:  # fmt: skip
-    """Make sure that nothing trained on is held out as well, nor looks like something that is.
-
-    Raises:
-        Leakage: naming the photographs.
-    """
-    for first, second in _similar_pairs(subjects, similar_bits):
-        if sides[first] != sides[second]:
-            raise Leakage(
-                f"The photographs {first[:12]} ({sides[first]}) and {second[:12]} ({sides[second]}) look alike but are "
-                "in different splits.",
-                "This is a fault of the program; please report it with the link manifest.",
-            )
-
-
-def check_rows(lineages: Mapping[str, Sequence[str]]) -> None:
-    """The same check on finished rows: split -> lineages of its rows.
-
-    Raises:
-        Leakage: naming the photograph.
-    """
-    home: dict[str, str] = {}
-    for split, members in lineages.items():
-        for lineage in members:
-            if home.setdefault(lineage, split) != split:
-                raise Leakage(
-                    f"The photograph {lineage[:12]} is in the splits {home[lineage]} and {split}.",
-                    "This is a fault of the program; please report it with the dataset's manifest.",
-                )

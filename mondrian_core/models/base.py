@@ -163,10 +163,11 @@ def _digest(facts: tuple[tuple[str, int, int], ...]) -> str:
     return digest.hexdigest()
 
 
-def load_base(name: str) -> Base:
+def load_base(name: str, *, weights: bool = True) -> Base:
     """Load a base model, frozen and in evaluation mode; on the CPU its floating weights become float32.
 
-    bfloat16 is slow on the CPU and has no fast BLAS. The caller keeps what it got; nothing is cached here.
+    bfloat16 is slow on the CPU and has no fast BLAS. The caller keeps what it got; nothing is cached here. Without
+    `weights` none is read, which is enough for tokens and lengths; such a base has no fingerprint ("").
 
     Raises:
         BaseModelUnavailable: when it is missing, not a Qwen-VL, or damaged.
@@ -177,13 +178,14 @@ def load_base(name: str) -> Base:
     with _explained(name):
         from mlx_vlm import load
 
-        model, processor = load(str(folder))
-        if mx.default_device() == mx.Device(mx.cpu):
+        model, processor = load(str(folder), lazy=not weights)
+        if weights and mx.default_device() == mx.Device(mx.cpu):
             model.set_dtype(mx.float32)
         model.freeze()
         model.eval()
-        mx.eval(model.parameters())
-    return Base(name, folder, _fingerprint(folder), model, processor, processor.tokenizer)
+        if weights:
+            mx.eval(model.parameters())
+    return Base(name, folder, _fingerprint(folder) if weights else "", model, processor, processor.tokenizer)
 
 
 @contextmanager

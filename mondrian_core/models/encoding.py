@@ -62,6 +62,13 @@ def prompt_tokens(base: Base, messages: list[dict[str, Any]], image: Image.Image
     return int(np.array(_processed(base, messages, image)["input_ids"]).size)
 
 
+def prompt_counts(base: Base, messages: list[dict[str, Any]], image: Image.Image | None) -> tuple[int, int]:
+    """Tokens before the answer as (instructions, photograph), without running the vision tower."""
+    ids = np.array(_processed(base, messages, image)["input_ids"]).reshape(-1)
+    photograph = int((ids == image_token(base)).sum())
+    return ids.size - photograph, photograph
+
+
 def _processed(base: Base, messages: list[dict[str, Any]], image: Image.Image | None) -> dict[str, Any]:
     asked = [message for message in messages if message["role"] != "assistant"]
     text = base.processor.apply_chat_template(asked, add_generation_prompt=True, tokenize=False)

@@ -13,6 +13,7 @@ from PIL import Image
 from stand_in import VOICE, jpeg, profile, workspace_of
 
 from mondrian_core.data import dataset as module
+from mondrian_core.data import publish
 from mondrian_core.data.dataset import DatasetVersion, build, load, verify
 from mondrian_core.data.link import LinkManifest, link
 from mondrian_core.data.split import SPLITS
@@ -188,7 +189,7 @@ def test_an_interruption_or_a_full_disk_leaves_no_half_dataset(
     def fail(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr(module, "_write_sheet", fail)
+    monkeypatch.setattr(publish, "_write_sheet", fail)
     with pytest.raises(DiskFull if isinstance(error, OSError) else KeyboardInterrupt):
         build(manifest, VOICE, RECIPE, tmp_path)
     assert list((tmp_path / "datasets" / "ansel").iterdir()) == []

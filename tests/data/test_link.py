@@ -10,8 +10,9 @@ from stand_in import jpeg, profile, workspace_of
 
 from mondrian_core.data.link import LinkedRecord, LinkManifest, Reason, link
 from mondrian_core.data.records import EXPLAINED, Candidate
+from mondrian_core.drafts import Draft, Drafts
 from mondrian_core.events import Event
-from mondrian_core.rubric import DIMENSIONS, TITLES
+from mondrian_core.rubric import DIMENSIONS, TITLES, make_critique
 from mondrian_core.store import COMPLETED, Job, Store
 
 
@@ -125,9 +126,16 @@ def broken(folder: Path, store: Store) -> dict[str, str]:
         job(3, "photo_2.jpg", analysis_markdown="a0.md"),
     ])  # fmt: skip
     (source / "photo_2.jpg").write_bytes(jpeg(2))
+    store.add_profiles([profile(0, id="index_made", origin="index")])
+    critique = make_critique(dict.fromkeys(DIMENSIONS, 5.0), dict.fromkeys(DIMENSIONS, "A river bends away."))
+    drafts = Drafts(store)
+    drafts.add(Draft(f"d{number}", "ansel", str(number), "source/photo_1.jpg", "base", "prompt", {}, critique)
+               for number in range(2))  # fmt: skip
+    drafts.discard("d1", "person:test")
     return {f"profile:{reason}": reason for reason in rows} | {
         "profile:p0": "used", "profile:p1": "used", "job:j0": "superseded", "job:j1": "missing_analysis",
-        "job:j2": "job_not_completed", "job:j3": "model_written",
+        "job:j2": "job_not_completed", "job:j3": "model_written", "profile:index_made": "index_made",
+        "draft:d0": "draft_waiting", "draft:d1": "draft_discarded",
     }  # fmt: skip
 
 

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
-from stand_in import VOICE, workspace_of
+from stand_in import VOICE, jpeg, profile, workspace_of
 
 from mondrian_core.data.dataset import build
+from mondrian_core.data.fit import Fit, Length, check_fit
 from mondrian_core.data.link import link
-from mondrian_core.data.preview import ANSWER, PHOTOGRAPH, PROMPT, Preview, check_fit, preview
+from mondrian_core.data.preview import ANSWER, PHOTOGRAPH, PROMPT, Preview, preview
 from mondrian_core.errors import BadInput
 from mondrian_core.models.base import Base, load_base
+from mondrian_core.models.lengths import counter
 from mondrian_core.recipes import DataRecipe
 from mondrian_core.rows import Row
+from mondrian_core.rubric import DIMENSIONS
 
 pytestmark = pytest.mark.mini
 
@@ -56,9 +60,33 @@ def test_the_counts_add_up(seen: tuple[Row, Preview]) -> None:
     assert counts["total"] == shown.total
 
 
-def test_a_row_that_does_not_fit_stops_with_its_numbers(seen: tuple[Row, Preview]) -> None:
-    _, shown = seen
-    check_fit([shown], shown.total - 1)
-    check_fit([], 1)
-    with pytest.raises(BadInput, match=f"{shown.total} tokens .*{shown.count(PHOTOGRAPH)} of the photograph"):
-        check_fit([shown], shown.total - 2)
+def test_the_counter_agrees_with_what_is_read(seen: tuple[Row, Preview]) -> None:
+    """Counted without weights, and shown from the tokens that training uses: the same numbers."""
+    row, shown = seen
+    assert Length(*counter("mini")(row.messages, row.image, row.answer)) == shown.length
+
+
+def test_a_row_that_does_not_fit_stops_with_its_numbers() -> None:
+    check_fit([("a", Length(80, 16, 5)), ("b", Length(80, 16, 4))], 100)  # the last token is only predicted
+    with pytest.raises(BadInput, match="2 rows don't fit into the 99 tokens") as caught:
+        check_fit([("a", Length(80, 16, 5)), ("b", Length(80, 36, 4)), ("c", Length(1, 1, 1))], 99)
+    assert "b has 120 tokens (80 of instructions, 36 of the photograph, 4 of the answer); a has 101" in str(
+        caught.value
+    )
+
+
+def test_a_long_critique_stops_the_build(tmp_path: Path) -> None:
+    measure = counter("mini")
+    with workspace_of(tmp_path, 4) as store:
+        long = "The ridge runs on and on. " * 60
+        (tmp_path / "source" / "photo_9.jpg").write_bytes(jpeg(9))
+        store.add_profiles([profile(9, comments=dict.fromkeys(DIMENSIONS, long))])
+        manifest = link(store, tmp_path, "ansel")
+
+    def fit(limit: int) -> Fit:
+        return Fit(lambda *row: Length(*measure(*row)), limit)
+
+    with pytest.raises(BadInput, match=r"profile:p9 \(\w+\) has \d+ tokens"):
+        build(manifest, VOICE, DataRecipe(), tmp_path, fit=fit(2000))
+    assert not (tmp_path / "datasets").exists()
+    assert build(manifest, VOICE, DataRecipe(), tmp_path, fit=fit(20_000)).rows_per_split["train"] > 0

@@ -10,19 +10,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from stand_in import picture
 
+from mondrian_core.data.leakage import check
 from mondrian_core.data.split import (
+    SPLITS,
     TEST,
     TRAIN,
     VALIDATION,
-    Leakage,
     Subject,
     assign,
-    check_leakage,
-    check_rows,
     folds,
     grouped,
     point_of,
 )
+from mondrian_core.errors import BadInput
 from mondrian_core.images import perceptual_hash
 from mondrian_core.recipes import DataRecipe
 
@@ -124,7 +124,7 @@ def test_copies_and_mirrors_stay_together() -> None:
     for seed in range(20):
         sides = assign(subjects, RECIPE.model_copy(update={"seed": seed}))
         assert sides[lineage(0)] == sides[lineage(1)] == sides[lineage(2)]
-        check_leakage(sides, subjects)
+        check({side: [each for each in subjects if sides[each.lineage] == side] for side in SPLITS})
 
 
 def test_likeness_is_handed_on() -> None:
@@ -146,16 +146,6 @@ def test_a_twin_never_moves_a_photograph_into_training(numbers: list[int], twin:
     assert all(held_out(after[name]) for name in before if held_out(before[name]))
 
 
-def test_a_leak_fails_the_build() -> None:
-    subjects = [Subject(lineage(0), (1, 2)), Subject(lineage(1), (2**63, 1))]  # one is the other's mirror image
-    with pytest.raises(Leakage, match="look alike"):
-        check_leakage({lineage(0): TRAIN, lineage(1): VALIDATION}, subjects)
-    check_leakage({lineage(0): TRAIN, lineage(1): TRAIN}, subjects)
-    with pytest.raises(Leakage, match="in the splits"):
-        check_rows({TRAIN: ["a", "b"], VALIDATION: ["b"]})
-    check_rows({TRAIN: ["a", "a"], VALIDATION: ["b"]})
-
-
 @settings(deadline=None)
 @given(st.integers(6, 60), st.integers(2, 5))
 def test_folds_are_even_and_keep_groups_together(count: int, number: int) -> None:
@@ -166,6 +156,33 @@ def test_folds_are_even_and_keep_groups_together(count: int, number: int) -> Non
     assert max(sizes) - min(sizes) <= 2
     assert result[twin.lineage] == result[lineage(0)]
     assert result == folds([twin, *reversed(subjects)], number)
+
+
+@given(many, st.integers(2, 6), st.integers(0, 50))
+def test_folds_hold_out_every_photograph_once_and_no_fold_is_empty(numbers: list[int], count: int, seed: int) -> None:
+    subjects = subjects_of(numbers)
+    if len(numbers) < count:
+        with pytest.raises(BadInput, match="folds"):
+            folds(subjects, count, seed)
+        return
+    result = folds(subjects, count, seed)
+    assert set(result) == {each.lineage for each in subjects}
+    assert set(result.values()) == set(range(count))
+
+
+def test_a_large_group_fills_a_fold_and_the_others_make_up_for_it() -> None:
+    chain = [Subject(lineage(number), looks(0)) for number in range(10)]  # ten copies of one photograph
+    others = subjects_of(list(range(100, 120)))
+    result = folds([*chain, *others], 3)
+    assert len({result[each.lineage] for each in chain}) == 1
+    assert sorted(list(result.values()).count(fold) for fold in range(3)) == [10, 10, 10]
+
+
+@pytest.mark.parametrize("count", [-1, 0, 1, 3])
+def test_more_folds_than_groups_are_refused(count: int) -> None:
+    twin = Subject(lineage(70_000), looks(0))
+    with pytest.raises(BadInput, match="2 groups"):
+        folds([*subjects_of([0, 1]), twin], count)
 
 
 def test_no_photographs() -> None:

@@ -1,0 +1,81 @@
+"""Rows before they are written: the photographs of a split, their variants and other wordings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from mondrian_core.data import augment
+from mondrian_core.data.records import HUMAN, SYNTHETIC, LinkedRecord
+from mondrian_core.data.split import TRAIN
+from mondrian_core.data.twins import Says, said
+from mondrian_core.data.variations import vary
+from mondrian_core.images import bounded, jpeg_bytes, open_photograph
+from mondrian_core.recipes import DataRecipe
+from mondrian_core.rubric import DIMENSIONS, canonical, make_critique, whole_score
+
+
+@dataclass(frozen=True)
+class Example:
+    """A row before it is written: the picture as JPEG bytes."""
+
+    split: str
+    lineage: str
+    record: str
+    variant: augment.Variant
+    jpeg: bytes
+    comments: Mapping[str, str]
+    scores: Mapping[str, float]
+    weight: float
+    wording: int = 0
+    origin: str = HUMAN
+
+    @property
+    def name(self) -> str:
+        """What was done to picture and words, such as "mirror" or "original~1" (the first other wording)."""
+        return f"{self.variant.name}~{self.wording}" if self.wording else self.variant.name
+
+    def answer(self) -> str:
+        """What is taught: whole scores, and the grade that belongs to them."""
+        taught = {name: whole_score(self.scores[name]) for name in DIMENSIONS}
+        return canonical(make_critique(taught, self.comments))
+
+    @property
+    def says(self) -> Says:
+        """What the row teaches, for the leakage check."""
+        return said(self.scores, self.comments)
+
+
+def examples_of(record: LinkedRecord, split: str, recipe: DataRecipe, workspace: Path) -> list[Example]:
+    """The rows of one photograph; their weights sum to 1.
+
+    Only training has variants and other wordings, and a drafted critique has neither: the share of drafts is counted in
+    rows and in weight alike.
+    """
+    drafted = record.origin == SYNTHETIC
+    image = bounded(open_photograph(workspace / record.photograph).image)
+    plan = (
+        augment.plan(record.sha256, record.comments, recipe) if split == TRAIN and not drafted else (augment.ORIGINAL,)
+    )
+    made = [(variant, augment.applied(variant, image)) for variant in plan]
+    pictures = [(variant, picture) for variant, picture in made if picture is not None]
+    examples = [
+        Example(split, record.sha256, record.record, variant, jpeg_bytes(picture),
+                augment.applied_to_comments(variant, record.comments), record.scores, 1.0,
+                origin=record.origin)
+        for variant, picture in pictures
+    ]  # fmt: skip
+    if split == TRAIN and not drafted:
+        examples += _reworded(examples[0], recipe)
+    return [replace(each, weight=1 / len(examples)) for each in examples]
+
+
+def _reworded(original: Example, recipe: DataRecipe) -> list[Example]:
+    """The photograph itself with its critique in other words, up to `recipe.variations` times, all different."""
+    found = {tuple(original.comments.values()): original}
+    for attempt in range(4 * recipe.variations):
+        words = vary(original.comments, augment.seed_of(f"words {attempt} {original.lineage}", recipe.seed))
+        if words and len(found) <= recipe.variations:
+            found.setdefault(tuple(words.values()), replace(original, comments=words, wording=len(found)))
+    return list(found.values())[1:]

@@ -1,0 +1,135 @@
+"""Putting a dataset version on disk: built beside its place, flushed, renamed; the manifest is written last."""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from mondrian_core.data.card import card_of
+from mondrian_core.data.contact_sheet import contact_sheet
+from mondrian_core.data.examples import Example
+from mondrian_core.data.split import SPLITS, TRAIN
+from mondrian_core.errors import translated
+from mondrian_core.files import sha256_of, sync_folder, write_atomic, write_json
+from mondrian_core.prompts import Voice, training_messages
+from mondrian_core.rubric import DIMENSIONS
+
+MANIFEST = "manifest.json"
+
+
+def publish(path: Path, examples: Sequence[Example], voice: Voice, facts: dict[str, Any]) -> None:
+    """Write everything beside `path`, flush it, and rename it into place."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with translated(path):
+        building = Path(tempfile.mkdtemp(dir=path.parent, prefix=".building-"))
+        try:
+            for split in SPLITS:
+                _write_split(building / split, [each for each in examples if each.split == split], voice)
+            _write_sheet(building / "contact_sheet.png", examples)
+            write_atomic(building / "README.md", card_of(facts))
+            files = {file.relative_to(building).as_posix(): sha256_of(file) for file in _files(building)}
+            write_json(building / MANIFEST, {**facts, "files": files})
+            _flush(building)
+            building.chmod(0o755)
+            _rename(building, path)
+        finally:
+            shutil.rmtree(building, ignore_errors=True)
+
+
+def _rename(building: Path, path: Path) -> None:
+    """A finished version that another process put there first stays; a folder without a manifest gives way."""
+    if path.exists() and not (path / MANIFEST).is_file():
+        path.rename(building.with_name(f"{building.name}-unfinished"))
+        shutil.rmtree(building.with_name(f"{building.name}-unfinished"))
+    if not path.exists():
+        building.rename(path)
+        sync_folder(path.parent)
+
+
+def _write_split(folder: Path, examples: Sequence[Example], voice: Voice) -> None:
+    import datasets
+
+    features = _features()
+    rows = [_columns(each, voice) for each in examples]
+    columns = {name: [row[name] for row in rows] for name in features}
+    with quiet():
+        datasets.Dataset.from_dict(columns, features=features).save_to_disk(folder)
+
+
+def _columns(example: Example, voice: Voice) -> dict[str, Any]:
+    answer = example.answer()
+    return {
+        "messages": training_messages(voice, answer),
+        "image": {"bytes": example.jpeg, "path": None},
+        "scores": {name: float(example.scores[name]) for name in DIMENSIONS},
+        "loss_dimensions": list(example.variant.kept),
+        "lineage": example.lineage,
+        "variant": example.name,
+        "record": example.record,
+        "origin": example.origin,
+        "weight": example.weight,
+        "answer": answer,
+    }
+
+
+def _features() -> Any:
+    from datasets import Features, Image, List, Value
+
+    text = Value("string")
+    return Features(
+        messages=List({"role": text, "content": List({"type": text, "text": text})}),
+        image=Image(),
+        scores={name: Value("float64") for name in DIMENSIONS},
+        loss_dimensions=List(text),
+        lineage=text,
+        variant=text,
+        record=text,
+        origin=text,
+        weight=Value("float64"),
+        answer=text,
+    )
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """No progress bars of the library: the core prints nothing."""
+    import datasets
+
+    wanted = not datasets.are_progress_bars_disabled()
+    datasets.disable_progress_bars()
+    try:
+        yield
+    finally:
+        if wanted:
+            datasets.enable_progress_bars()
+
+
+def _write_sheet(path: Path, examples: Sequence[Example]) -> None:
+    lines: dict[str, list[tuple[str, tuple[str, ...], Image.Image]]] = {}
+    for each in examples:
+        if each.split == TRAIN and not each.wording:
+            picture = Image.open(io.BytesIO(each.jpeg))
+            lines.setdefault(each.lineage, []).append((each.variant.name, each.variant.kept, picture))
+    buffer = io.BytesIO()
+    contact_sheet(list(lines.values())).save(buffer, "PNG")
+    write_atomic(path, buffer.getvalue())
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(file for file in folder.rglob("*") if file.is_file())
+
+
+def _flush(folder: Path) -> None:
+    for file in _files(folder):
+        with file.open("rb") as stream:
+            os.fsync(stream.fileno())
+    for inner in (folder, *(each for each in folder.rglob("*") if each.is_dir())):
+        sync_folder(inner)

@@ -1,0 +1,203 @@
+"""Critiques that a model drafted and a person decides on: the table `drafts`.
+
+A draft waits until a person accepts, corrects or discards it; the first decision holds, whoever makes it (terminal or
+page), until it is taken back. Only accepted and corrected ones are ever linked (data/link.py), marked as synthetic.
+
+For a page of the service: `Drafts(store).waiting(advisor)` is what to show, `draft.image_path` the photograph below
+the workspace, `draft.proposal` the eight sliders and comments; a form's values become a critique with
+`rubric.make_critique(scores, comments)` and go to `correct`. All writes are single transactions, and `AlreadyDecided`
+is what to answer when somebody else was faster.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from mondrian_core.errors import AnswerIsNo, BadInput
+from mondrian_core.rubric import DIMENSIONS, Critique, canonical, read_lenient
+from mondrian_core.store import Store, stamp
+
+WAITING, ACCEPTED, CORRECTED, DISCARDED = "waiting", "accepted", "corrected", "discarded"
+STATES = (WAITING, ACCEPTED, CORRECTED, DISCARDED)
+USABLE = (ACCEPTED, CORRECTED)
+_COLUMNS = (
+    "id", "advisor_id", "sha256", "image_path", "base", "prompt_digest", "raw", "proposal", "state", "decided",
+    "decided_by", "decided_at", "created_at",
+)  # fmt: skip
+
+
+class AlreadyDecided(AnswerIsNo):
+    """Somebody decided on the draft before."""
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A row of `drafts`.
+
+    Attributes:
+        id: of the draft.
+        advisor: whose critique it would be.
+        sha256: of the photograph's bytes; an advisor has one draft of a photograph.
+        image_path: below the workspace, with "/".
+        base: fingerprint of the model that drafted it.
+        prompt_digest: SHA-256 of the messages it was asked with.
+        raw: the model's own scores (0-10) by dimension, before they were shifted to the advisor's.
+        proposal: the critique as it is put to a person.
+        state: one of `STATES`.
+        decided: the critique as it was accepted or corrected; None while it waits or when it was discarded.
+        decided_by: who decided; decided_at and created_at: ISO 8601, UTC.
+    """
+
+    id: str
+    advisor: str
+    sha256: str
+    image_path: str
+    base: str
+    prompt_digest: str
+    raw: Mapping[str, float]
+    proposal: Critique
+    state: str = WAITING
+    decided: Critique | None = None
+    decided_by: str | None = None
+    decided_at: str | None = None
+    created_at: str = field(default_factory=stamp)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {
+            "id": self.id, "advisor": self.advisor, "photograph": self.image_path, "state": self.state,
+            "raw_scores": dict(self.raw), "proposal": self.proposal.as_dict(),
+            "decided": self.decided.as_dict() if self.decided else None, "decided_by": self.decided_by,
+            "decided_at": self.decided_at, "created_at": self.created_at,
+        }  # fmt: skip
+
+
+class Drafts:
+    """The drafts of a workspace. A store that was opened for reading does for everything but decisions.
+
+    Raises (all methods): what `Store` raises.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def add(self, drafts: Iterable[Draft]) -> int:
+        """Insert drafts that wait, in one transaction; a photograph that has one keeps it. Gives how many are new."""
+        added = 0
+        statement = f"INSERT OR IGNORE INTO drafts ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))})"
+        with self._store.transaction() as connection:
+            for draft in drafts:
+                added += connection.execute(statement, _cells(draft)).rowcount
+        return added
+
+    def of(self, advisor: str | None = None, states: Iterable[str] = STATES) -> list[Draft]:
+        """Drafts of an advisor (None: of all) in these states, in the order they were made."""
+        wanted = tuple(states)
+        where, values = f"state IN ({', '.join('?' * len(wanted))})", wanted
+        if advisor is not None:
+            where, values = f"{where} AND advisor_id = ?", (*wanted, advisor)
+        return self._read(where, values)
+
+    def waiting(self, advisor: str | None = None) -> list[Draft]:
+        """Drafts that nobody has decided on."""
+        return self.of(advisor, (WAITING,))
+
+    def get(self, draft_id: str) -> Draft:
+        """One draft.
+
+        Raises:
+            BadInput: when there is no such draft.
+        """
+        found = self._read("id = ?", (draft_id,))
+        if not found:
+            raise BadInput(
+                f"There is no draft {draft_id}.", "`mondrian review --advisor A --list` shows what there is."
+            )
+        return found[0]
+
+    def counts(self, advisor: str) -> dict[str, int]:
+        """Drafts of an advisor by state; every state has an entry."""
+        held = [draft.state for draft in self.of(advisor)]
+        return {state: held.count(state) for state in STATES}
+
+    def accept(self, draft_id: str, by: str) -> Draft:
+        """Take the proposal as it is.
+
+        Raises:
+            BadInput, AlreadyDecided: when there is no such draft, or none that waits.
+        """
+        return self._decide(draft_id, ACCEPTED, self.get(draft_id).proposal, by)
+
+    def correct(self, draft_id: str, critique: Critique, by: str) -> Draft:
+        """Take the critique that a person made of the proposal.
+
+        Raises:
+            BadInput, AlreadyDecided: as `accept`; BadInput also when the critique is not complete.
+        """
+        _require_complete(critique)
+        return self._decide(draft_id, CORRECTED, critique, by)
+
+    def discard(self, draft_id: str, by: str) -> Draft:
+        """Throw the proposal away; the photograph isn't drafted for this advisor again.
+
+        Raises:
+            BadInput, AlreadyDecided: as `accept`.
+        """
+        return self._decide(draft_id, DISCARDED, None, by)
+
+    def reopen(self, draft_id: str) -> Draft:
+        """Take a decision back: the draft waits again, as it was proposed."""
+        with self._store.transaction() as connection:
+            connection.execute(
+                "UPDATE drafts SET state = ?, decided = NULL, decided_by = NULL, decided_at = NULL WHERE id = ?",
+                (WAITING, draft_id),
+            )
+            return self.get(draft_id)
+
+    def _read(self, where: str, values: tuple[str, ...]) -> list[Draft]:
+        if not self._store.has_table("drafts"):
+            return []
+        query = f"SELECT {', '.join(_COLUMNS)} FROM drafts WHERE {where} ORDER BY rowid"
+        return [_draft(row) for row in self._store.select(query, values)]
+
+    def _decide(self, draft_id: str, state: str, critique: Critique | None, by: str) -> Draft:
+        with self._store.transaction() as connection:
+            changed = connection.execute(
+                "UPDATE drafts SET state = ?, decided = ?, decided_by = ?, decided_at = ? WHERE id = ? AND state = ?",
+                (state, canonical(critique) if critique else None, by, stamp(), draft_id, WAITING),
+            ).rowcount
+            now = self.get(draft_id)
+        if not changed:
+            raise AlreadyDecided(
+                f"The draft {draft_id} was {now.state} by {now.decided_by} already.",
+                "Look at it with `mondrian review --advisor A --list`; `--reopen ID` takes a decision back.",
+            )
+        return now
+
+
+def _require_complete(critique: Critique) -> None:
+    empty = [name for name in DIMENSIONS if not critique.assessments[name].comment.strip()]
+    wrong = [name for name in DIMENSIONS if not 0 <= critique.assessments[name].score <= 10]
+    if empty or wrong:
+        what = f"no comment on {', '.join(empty)}" if empty else f"a score outside 0-10 for {', '.join(wrong)}"
+        raise BadInput(f"The critique has {what}.", "Give every dimension a score from 0 to 10 and a comment.")
+
+
+def _cells(draft: Draft) -> tuple[Any, ...]:
+    decided = canonical(draft.decided) if draft.decided else None
+    return (draft.id, draft.advisor, draft.sha256, draft.image_path, draft.base, draft.prompt_digest,
+            json.dumps(dict(draft.raw)), canonical(draft.proposal), draft.state, decided, draft.decided_by,
+            draft.decided_at, draft.created_at)  # fmt: skip
+
+
+def _draft(row: Any) -> Draft:
+    values = dict(zip(_COLUMNS, row, strict=True))
+    decided = read_lenient(values["decided"]).critique if values["decided"] else None
+    return Draft(
+        values["id"], values["advisor_id"], values["sha256"], values["image_path"], values["base"],
+        values["prompt_digest"], json.loads(values["raw"]), read_lenient(values["proposal"]).critique, values["state"],
+        decided, values["decided_by"], values["decided_at"], values["created_at"],
+    )  # fmt: skip

@@ -1,0 +1,83 @@
+"""What the index of an advisor's photographs knows: the table `embeddings`.
+
+An entry belongs to a photograph (by its bytes), an advisor and a base model; vectors of different bases can't be
+compared. Vectors have length 1, so their dot product is the cosine. For retrieval: `Embeddings(store).of(advisor,
+fingerprint)`; the file's name without folders is what `serving.retrieval.Reference.name` compares.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any
+
+import numpy as np
+
+from mondrian_core.store import Profile, Store, stamp
+
+_LITTLE = np.dtype("<f4")
+_ENTRY = (
+    "INSERT OR REPLACE INTO embeddings (advisor_id, sha256, base, image_path, looks, vector, created_at) "
+    "VALUES (?, ?, ?, ?, ?, ?, ?)"
+)
+_PROFILE = "DELETE FROM dimensional_profiles WHERE id = ?"
+
+
+@dataclass(frozen=True)
+class Embedding:
+    """An entry: advisor, SHA-256 of the photograph, its path below the workspace, fingerprint of the base, perceptual
+    hashes (upright, mirrored), and the vector, of length 1."""
+
+    advisor: str
+    sha256: str
+    image_path: str
+    base: str
+    looks: tuple[int, int]
+    vector: tuple[float, ...]
+
+    @property
+    def name(self) -> str:
+        """The file's name without folders."""
+        return PurePosixPath(self.image_path).name
+
+
+class Embeddings:
+    """The index of a workspace. Reading does with a store that was opened for reading.
+
+    Raises (all methods): what `Store` raises.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def put(self, entry: Embedding, profile: Profile | None = None) -> None:
+        """Write an entry and, in the same transaction, the profile that was made with it (replacing an earlier one)."""
+        looks = ",".join(f"{value:016x}" for value in entry.looks)
+        cells = (entry.advisor, entry.sha256, entry.base, entry.image_path, looks, _bytes(entry.vector), stamp())
+        with self._store.transaction() as connection:
+            connection.execute(_ENTRY, cells)
+            if profile is not None:
+                connection.execute(_PROFILE, (profile.id,))
+                self._store.add_profiles([profile])
+
+    def of(self, advisor: str, base: str | None = None) -> list[Embedding]:
+        """Entries of an advisor, made with one base (None: with any), by path."""
+        if not self._store.has_table("embeddings"):
+            return []
+        query = "SELECT advisor_id, sha256, image_path, base, looks, vector FROM embeddings WHERE advisor_id = ?"
+        values: tuple[Any, ...] = (advisor,)
+        if base is not None:
+            query, values = f"{query} AND base = ?", (advisor, base)
+        return [_entry(row) for row in self._store.select(f"{query} ORDER BY image_path, base", values)]
+
+
+def _bytes(vector: Sequence[float]) -> bytes:
+    return np.asarray(vector, dtype=_LITTLE).tobytes()
+
+
+def _entry(row: Any) -> Embedding:
+    advisor, sha256, path, base, looks, vector = row
+    first, second = (int(value, 16) for value in looks.split(","))
+    numbers = tuple(float(value) for value in np.frombuffer(vector, dtype=_LITTLE))
+    return Embedding(advisor, sha256, path, base, (first, second), numbers)
