@@ -1,5 +1,7 @@
 """A registered version becomes the champion by hand."""
 
+from typing import Any
+
 from prefect import flow, pause_flow_run
 from prefect.client.schemas.objects import State
 from prefect.input import RunInput
@@ -10,6 +12,7 @@ from flows.parameters import Advisor, Version
 from mondrian_core.errors import GateFailed
 from mondrian_core.registry import Registry
 from tasks import registry
+from tasks.rollout import plan_of
 from tasks.run import run_name, settings_of
 from tasks.telling import plain_failures
 
@@ -31,7 +34,11 @@ def promote(
     reason: str = "",
     force: bool = False,
     approve: bool = False,
+    rollout: bool = False,
+    plan: dict[str, Any] | None = None,
+    workspace: str | None = None,
     adapters: str | None = None,
+    base_model: str | None = None,
 ) -> State:
     """Check the version, ask if wanted, promote; the champion must not change meanwhile.
 
@@ -41,15 +48,23 @@ def promote(
         reason: goes into the registry's history; needed unless every gate passed.
         force: promote although the gates speak against it.
         approve: wait, up to a day, until somebody approves in the UI.
+        rollout: begin with a share of the photographs that grows by itself (see docs/rollout.md).
+        plan: keys of the rollout's plan over what suits the traffic; a plan makes it a rollout.
+        workspace: folder, whose jobs table says how busy the service is; empty: the worker's own (MONDRIAN_WORKSPACE).
         adapters: the registry's folder; empty: the worker's own (MONDRIAN_ADAPTERS).
+        base_model: the base to check against if the version's own is known by another name here.
     """
-    root = settings_of(None, adapters).adapters_root
+    settings = settings_of(workspace, adapters, base_model)
+    root = settings.adapters_root
     champion = Registry(root).current(advisor)
-    registry.inspect_version(root, advisor, version, force=force, reason=reason)
-    if approve:
+    problems = registry.inspect_version(root, advisor, version, force=force, reason=reason, base=settings.base)
+    staged = plan_of(settings, advisor, plan or {}) if rollout or plan else None
+    if approve and not problems:
         reason = f"{reason} (approved by {approval(version)})".strip()
     return Completed(
-        message=registry.promote_by_hand(root, advisor, version, expected=champion, force=force, reason=reason)
+        message=registry.promote_by_hand(
+            root, advisor, version, expected=champion, force=force, reason=reason, problems=problems, plan=staged
+        )
     )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from mondrian_core.rollout import Look
 from mondrian_core.stages import (
     DatasetSummary,
     EvaluateSummary,
@@ -129,10 +130,20 @@ def decided(summary: PromoteSummary, advisor: str) -> str:
 
 
 def version_facts(
-    advisor: str, version: str, state: str, gates: Sequence[Mapping[str, Any]], problems: Sequence[str]
+    advisor: str,
+    version: str,
+    state: str,
+    gates: Sequence[Mapping[str, Any]],
+    problems: Sequence[str],
+    inspection: Mapping[str, Any] | None = None,
 ) -> str:
-    """A version before it is promoted by hand: its gates, and whether its files are sound."""
+    """A version before it is promoted by hand: its gates, whether its files are sound, and what it does to its base."""
     sound = "Every file matches its hash." if not problems else "Damaged: " + "; ".join(problems)
+    base, change = (inspection or {}).get("base"), (inspection or {}).get("change")
+    if not problems and base and change is not None:
+        sound += f" On {base} its keys and shapes fit, and it changes its layers by {cell(100.0 * change)} %."
+    elif not problems:
+        sound += " Its base is not on this machine, so it was not held against it."
     known = gate_table(gates) if gates else "It carries no gate report."
     return page(f"## {advisor} {version}, {state}", sound, known)
 
@@ -142,3 +153,38 @@ def champion_changed(advisor: str, before: str | None, after: str | None, actor:
     base = "the base alone"
     rows = [("before", before or base), ("now", after or base), ("by", actor), ("reason", reason)]
     return page(f"## {advisor}: the champion is now {after or base}", table(("", ""), rows))
+
+
+def rollout_look(seen: Look) -> str:
+    """One look at a rollout: what was decided and why, then the figures it rests on."""
+    now, observed = seen.now, seen.observed
+    title = f"## {now.advisor} {now.version}: {seen.decision.sentence}"
+    plan = [
+        (
+            "**now**" if now.status == "running" and place == now.step else "",
+            f"{step.share:.0%}" if step.share else "shadow",
+            step.requests,
+            step.hours,
+        )
+        for place, step in enumerate(now.plan.steps)
+    ]
+    arms = [(f"{each.share:.0%}", each.candidate.requests, each.candidate.failures, each.control.requests,
+             each.control.failures) for each in observed.strata]  # fmt: skip
+    pairs = [
+        (name, value.worse, value.better)
+        for name, value in (
+            ("same photographs (shadow)", observed.shadow),
+            ("latency", observed.latency),
+            ("ratings", observed.ratings),
+        )
+    ]
+    headings = ("share", f"{now.version}: photographs", "failed", f"{now.control or 'base'}: photographs", "failed")
+    return page(
+        title,
+        f"It is {now.place}; before it: {now.control or 'the base alone'}.",
+        table(("", "share", "photographs to go on", "hours to go on"), plan),
+        table(headings, arms) if arms else "No photograph has been assigned yet.",
+        table(("pairs", "new one worse", "new one better"), pairs),
+        table(("guardrail", "evidence (e-value)"), sorted(seen.decision.evidence.items())),
+        f"An e-value of {now.plan.watch:g} or more holds the rollout; a guardrail's limit, 1/alpha, rolls it back.",
+    )

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.events import emit_event
 
-from mondrian_core import stages
+from mondrian_core import rollout, stages
 from mondrian_core.decision import check_promotable
-from mondrian_core.registry import Registry
+from mondrian_core.errors import Broken
+from mondrian_core.registry import Registry, Version
+from mondrian_core.rollout import Plan
 from mondrian_core.stages import Context, PromoteSummary, RegisterSummary
 from tasks import pages
 from tasks.run import actor
@@ -19,6 +26,8 @@ from tasks.telling import artifact_key, leave_page, log_events
 PROMOTED = "mondrian.adapter.promoted"
 ROLLED_BACK = "mondrian.adapter.rolled-back"
 BY_HAND = "promoted by hand"
+ROOT = Path(__file__).resolve().parent.parent
+INSPECTION_SECONDS = 600.0  # the fingerprint of a large base is a hash of all its bytes
 
 
 @task(name="register", timeout_seconds=600, cache_policy=NO_CACHE)
@@ -41,9 +50,11 @@ def promote(context_file: Path) -> PromoteSummary:
     return summary
 
 
-@task(name="inspect version", timeout_seconds=600, cache_policy=NO_CACHE)
-def inspect_version(adapters: Path, advisor: str, version: str, *, force: bool, reason: str) -> None:
-    """Hash a version's files anew and show its gates.
+@task(name="inspect version", timeout_seconds=900, cache_policy=NO_CACHE)
+def inspect_version(
+    adapters: Path, advisor: str, version: str, *, force: bool, reason: str, base: str
+) -> tuple[str, ...]:
+    """Hash a version's files anew, hold it against its base, show its gates; gives what is wrong with it.
 
     Raises:
         UnknownVersion: when there is none of that name.
@@ -51,24 +62,64 @@ def inspect_version(adapters: Path, advisor: str, version: str, *, force: bool, 
     """
     registry = Registry(adapters)
     chosen = registry.get(advisor, version)
-    gates = (chosen.manifest.get("gate_report") or {}).get("gates", [])
     problems = registry.verify(advisor, chosen.version)
+    seen: dict[str, Any] = {} if problems else against_base(chosen, base)
+    problems = problems or tuple(seen["problems"])
     leave_page(
         artifact_key("version", advisor),
-        pages.version_facts(advisor, version, chosen.state, gates, problems),
+        pages.version_facts(advisor, version, chosen.state, (chosen.report or {}).get("gates", []), problems, seen),
         f"{version}, {chosen.state}",
     )
     check_promotable(chosen, force=force, reason=reason)
+    return problems
+
+
+def against_base(version: Version, base: str) -> dict[str, Any]:
+    """The fields of `models.inspection.Inspection`, found by a process of its own: this one holds no model.
+
+    Raises:
+        Broken: when that process fails.
+    """
+    named = (version.manifest.get("base") or {}).get("name")
+    command = [sys.executable, "-m", "mondrian_core.models.inspection", str(version.path),
+               version.base_fingerprint or "", *filter(None, [named, base])]  # fmt: skip
+    try:
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=INSPECTION_SECONDS)
+    except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
+        told = error.stderr if isinstance(error.stderr, str) else ""
+        raise Broken(
+            f"{version.version} could not be held against its base: {(told.strip().splitlines() or [str(error)])[-1]}",
+            f"`mondrian adapters verify --advisor {version.advisor} {version.version} --debug` shows more.",
+        ) from error
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
 
 
 @task(name="promote by hand", timeout_seconds=600, cache_policy=NO_CACHE)
 def promote_by_hand(
-    adapters: Path, advisor: str, version: str, *, expected: str | None, force: bool, reason: str
+    adapters: Path,
+    advisor: str,
+    version: str,
+    *,
+    expected: str | None,
+    force: bool,
+    reason: str,
+    problems: Sequence[str] = (),
+    plan: Plan | None = None,
 ) -> str:
-    """Make a version the champion if the champion still is `expected`; gives the sentence that says so."""
-    registry = Registry(adapters)
-    registry.promote(advisor, version, expected=expected, actor=actor(), reason=reason or BY_HAND, forced=force)
-    return _changed(PROMOTED, advisor, expected, version, reason or BY_HAND)
+    """Make a version the champion if the champion still is `expected`; gives the sentence that says so.
+
+    With a `plan` it begins with the plan's first share.
+    """
+    registry, why = Registry(adapters), reason or BY_HAND
+    facts: dict[str, Any] = {"expected": expected, "actor": actor(), "reason": why, "forced": force,
+                             "problems": problems}  # fmt: skip
+    if plan is None:
+        rollout.refuse_while_running(registry, advisor)
+        registry.promote(advisor, version, **facts)
+        return _changed(PROMOTED, advisor, expected, version, why)
+    begun = rollout.start(registry, advisor, version, plan, **facts)
+    return f"{_changed(PROMOTED, advisor, expected, version, why)} Its rollout begins {begun.place}."
 
 
 @task(name="roll back", timeout_seconds=600, cache_policy=NO_CACHE)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from argparse import Namespace
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -13,7 +14,6 @@ from mondrian_core import registry as registry_room
 from mondrian_core.cli.library import library_command, told
 from mondrian_core.cli.options import person, settings_of
 from mondrian_core.cli.screen import answer, gate_table, number
-from mondrian_core.decision import check_promotable
 from mondrian_core.errors import MondrianError
 from mondrian_core.prompts import Voice
 from mondrian_core.registry import Registry, Version
@@ -86,60 +86,45 @@ def _voice(settings: Settings, advisor: str) -> Voice | None:
 
 
 def verify(options: Namespace) -> int:
-    """Re-hash the files and check the weights against the base; exit status 1 when something is wrong."""
-    from mondrian_core.models import adapters
-    from mondrian_core.models.base import load_base
-
-    registry = _registry(options)
+    """Re-hash the files and hold the weights against their base; exit status 1 when something is wrong."""
+    registry, settings = _registry(options), settings_of(options)
     chosen = ([registry.get(options.advisor, options.version)] if options.version
               else registry.versions(options.advisor))  # fmt: skip
-    base = load_base(settings_of(options).base)
-    found: dict[str, list[str]] = {}
-    for version in chosen:
-        problems = list(registry.verify(options.advisor, version.version))
-        if not problems and version.base_fingerprint in (None, base.fingerprint):
-            problems = list(adapters.check(base, version.path))  # on another base its keys say nothing
-        found[version.version] = problems
-        if problems and version.state not in ("quarantined", "legacy"):
-            registry.quarantine(options.advisor, version.version, actor=person(), reason="; ".join(problems))
-    books = registry.check(options.advisor)
-    if books:
-        found["books"] = list(books)
-
-    def draw(console: Console) -> None:
-        for name, problems in found.items():
-            told = "" if name == "books" else " (not served)"
-            console.print(f"{name}: {'sound' if not problems else escape('; '.join(problems)) + told}")
-
-    answer(options.json, found, draw)
-    return 1 if any(found.values()) else 0
+    found = [_verified(registry, version, settings) for version in chosen]
+    for version, result in zip(chosen, found, strict=True):
+        _act_on(registry, version, result["problems"], release=options.release)
+    if books := registry.check(options.advisor):
+        found.append({"version": None, "problems": list(books), "base": None, "change": None})
+    answer(options.json, found, lambda console: console.print(escape("\n".join(map(_told, found)))))
+    return 1 if any(result["problems"] for result in found) else 0
 
 
-def promote(options: Namespace) -> int:
-    """Make a version the champion by hand."""
-    registry = _registry(options)
-    version = registry.get(options.advisor, options.version)
-    check_promotable(version, force=options.force, reason=options.reason)
-    before = registry.current(options.advisor)
-    registry.promote(options.advisor, version.version, expected=before, actor=person(),
-                     reason=options.reason or "promoted by hand", verdicts=version.verdicts,
-                     forced=options.force)  # fmt: skip
-    return _tell_change(options, before, version.version)
+def _verified(registry: Registry, version: Version, settings: Settings) -> dict[str, Any]:
+    from mondrian_core.models.inspection import inspect
+
+    result: dict[str, Any] = {"version": version.version, "problems": [], "base": None, "change": None}
+    result["problems"] = list(registry.verify(version.advisor, version.version))
+    if not result["problems"]:
+        named = (version.manifest.get("base") or {}).get("name")
+        seen = inspect(version.path, version.base_fingerprint, [named, settings.base])
+        result |= {"problems": list(seen.problems), "base": seen.base, "change": seen.change}
+    return result
 
 
-def rollback(options: Namespace) -> int:
-    """Back to the previous champion, in one step; needs neither Prefect nor the service."""
-    registry = _registry(options)
-    before = registry.current(options.advisor)
-    restored = registry.rollback(options.advisor, actor=person(), reason=options.reason or "rolled back by hand")
-    return _tell_change(options, before, restored.version if restored else None)
+def _act_on(registry: Registry, version: Version, problems: list[str], *, release: bool) -> None:
+    if problems and version.state not in ("quarantined", "legacy"):
+        registry.quarantine(version.advisor, version.version, actor=person(), reason="; ".join(problems))
+    if release and not problems and version.state == "quarantined":
+        registry.release(version.advisor, version.version, actor=person(), reason="verified anew and found sound")
 
 
-def _tell_change(options: Namespace, before: str | None, after: str | None) -> int:
-    value = {"advisor": options.advisor, "from": before, "to": after}
-    answer(options.json, value, lambda console: console.print(
-        f"{options.advisor}: champion is now {after or 'the base alone'} (before: {before or 'the base alone'})"))  # fmt: skip
-    return 0
+def _told(result: dict[str, Any]) -> str:
+    name = result["version"] or "history and pointer"
+    if result["problems"]:
+        return f"{name}: {'; '.join(result['problems'])}{' (not served)' if result['version'] else ''}"
+    if result["base"] is None:
+        return f"{name}: files sound; its base is not at hand, so they were not held against it"
+    return f"{name}: sound; on {result['base']} it changes its layers by {number(100 * result['change'])} %"
 
 
 def export(options: Namespace) -> int:

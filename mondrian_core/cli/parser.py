@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from mondrian_core.cli import adapters, loop, service, workspace
+from mondrian_core.cli import adapters, champions, loop, rollout, service, workspace
 from mondrian_core.recipes import TrainRecipe
 
 Command = Callable[[argparse.Namespace], int]
@@ -37,6 +37,7 @@ def build_parser() -> argparse.ArgumentParser:
     _workspace_commands(found)
     _stage_commands(found)
     _adapter_commands(found)
+    _rollout_commands(found)
     _service_commands(found)
     return parser
 
@@ -109,11 +110,14 @@ def _adapter_commands(found: Any) -> None:
     show.add_argument("version")
     verify = _add(actions, "verify", adapters.verify, "re-hash the files, check the weights", advisor=True)
     verify.add_argument("version", nargs="?", help="default: all versions")
-    promote = _add(actions, "promote", adapters.promote, "make a version the champion", advisor=True)
+    verify.add_argument("--release", action="store_true", help="let versions out of quarantine that are sound again")
+    promote = _add(actions, "promote", champions.promote, "make a version the champion", advisor=True)
     promote.add_argument("--version", required=True)
     promote.add_argument("--reason", default="")
     promote.add_argument("--force", action="store_true", help="also when a gate failed; needs --reason")
-    rollback = _add(actions, "rollback", adapters.rollback, "back to the previous champion", advisor=True)
+    promote.add_argument("--rollout", action="store_true", help="begin with a share of the photographs that grows")
+    promote.add_argument("--plan", type=Path, help="JSON file with keys of a rollout's plan, see docs/rollout.md")
+    rollback = _add(actions, "rollback", champions.rollback, "back to the previous champion", advisor=True)
     rollback.add_argument("--reason", default="")
     export = _add(actions, "export", adapters.export, "copy a version out as one archive", advisor=True)
     export.add_argument("version")
@@ -122,6 +126,18 @@ def _adapter_commands(found: Any) -> None:
     imports.add_argument("source", type=Path)
     diff = _add(actions, "diff", adapters.diff, "what differs between two versions", advisor=True)
     diff.add_argument("versions", nargs=2, metavar="VERSION")
+
+
+def _rollout_commands(found: Any) -> None:
+    parser = found.add_parser("rollout", help="share of the photographs that a new version gets: show, advance, set")
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    show = _add(actions, "show", rollout.show, "where rollouts stand and what would be decided now")
+    show.add_argument("--advisor", help="only this advisor's")
+    advance = _add(actions, "advance", rollout.advance, "decide and do it: advance, hold or roll back")
+    advance.add_argument("--advisor", help="only this advisor's")
+    change = _add(actions, "set", rollout.set_share, "go to a later share of the plan by hand", advisor=True)
+    change.add_argument("share", type=float, help="a share of the plan, 1.0 for everything")
+    change.add_argument("--reason", default="")
 
 
 def _service_commands(found: Any) -> None:

@@ -20,7 +20,7 @@ from mondrian_core.errors import (
     NothingToDo,
 )
 from mondrian_core.events import Noticed
-from mondrian_core.files import read_json, sha256_of, sync_folder
+from mondrian_core.files import read_json, sha256_of, sync_folder, write_json
 from mondrian_core.registry import archive, history, intake, older, retention, soundness
 from mondrian_core.registry.ledger import INCOMING, REMOVED, Ledger, Snapshot, first_state
 from mondrian_core.registry.reading import Reading
@@ -69,11 +69,13 @@ class Registry(Reading):
 
     def promote(self, advisor: str, version: str, *, expected: str | None, actor: str, reason: str,
                 verdicts: Mapping[str, str] | None = None, forced: bool = False,
-                problems: Sequence[str] = (), detail: Mapping[str, Any] | None = None) -> Version:  # fmt: skip
+                problems: Sequence[str] = (), detail: Mapping[str, Any] | None = None,
+                beside: Mapping[str, Mapping[str, Any]] | None = None) -> Version:  # fmt: skip
         """Make `version` the champion, if the champion still is `expected` (None: the base alone).
 
         It is hashed anew first; `problems` is what the models room found against the base. `detail` goes into the
-        history, such as the rollout that the promotion begins.
+        history, such as the rollout that the promotion begins; `beside` are JSON files by name that belong to it and
+        are written just before the pointer moves, under the same lock.
 
         Raises:
             ChampionChanged: somebody else was first; nothing has changed.
@@ -94,6 +96,8 @@ class Registry(Reading):
                 raise BadAdapter(
                     f"{version} of '{advisor}' is damaged: {'; '.join(found)}.", "It is in quarantine now."
                 )
+            for name, values in (beside or {}).items():
+                write_json(ledger.home / name, values)
             entry = ledger.move(snapshot, "promote", version, chosen.manifest_sha256, version=version, actor=actor,
                                 reason=reason, forced=forced, verdicts=dict(verdicts or chosen.verdicts),
                                 detail=detail)  # fmt: skip

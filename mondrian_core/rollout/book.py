@@ -7,18 +7,21 @@ carries its salt), so that a rollback, or any other promotion, ends it in the sa
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from mondrian_core.errors import BadInput, ChampionChanged, NothingToDo
 from mondrian_core.files import read_json, write_json
 from mondrian_core.registry import Registry
 from mondrian_core.rollout.decide import after, decide_rollout
 from mondrian_core.rollout.observe import observe, requests_of
-from mondrian_core.rollout.plan import Advance, Decision, Hold, Plan, RollBack, Rollout
+from mondrian_core.rollout.plan import Advance, Decision, Hold, Observed, Plan, RollBack, Rollout
 from mondrian_core.store import Job
 
 FILE = "rollout.json"
+WHOEVER = "whoever"  # no name of a version
 
 
 def recorded(registry: Registry, advisor: str) -> Rollout | None:
@@ -45,31 +48,50 @@ def active(registry: Registry, advisor: str) -> Rollout | None:
 
 
 def start(registry: Registry, advisor: str, version: str, plan: Plan, *, actor: str, reason: str,
-          now: datetime | None = None, forced: bool = False) -> Rollout:  # fmt: skip
+          expected: str | None = WHOEVER, now: datetime | None = None, forced: bool = False,
+          problems: Sequence[str] = ()) -> Rollout:  # fmt: skip
     """Promote `version`, but let it begin with the first share of `plan`.
 
-    The file is written first: a process killed in between leaves a rollout that no pointer stems from, hence none.
+    The file is written under the lock of the promotion, just before the pointer moves: a process killed in between
+    leaves a rollout that no pointer stems from, hence none; of two that start at once the winner's file stays.
+
+    Args:
+        expected: the champion that is replaced, None for the base alone; left out: whoever it is now.
 
     Raises:
         NothingToDo: another rollout is in force, or this version was rolled back a short while ago.
         What `Registry.promote` raises.
     """
     moment = (now or datetime.now(UTC)).astimezone(UTC)
-    if (running := active(registry, advisor)) is not None:
-        raise NothingToDo(
-            f"The rollout of {running.version} of '{advisor}' is at {running.share:.0%}.", "Wait for it, or roll back."
-        )
+    refuse_while_running(registry, advisor)
     if (until := cooling_until(registry, advisor, version, plan)) is not None and moment < until:
         raise NothingToDo(
             f"{version} of '{advisor}' was rolled back.", f"It may begin again at {until:%Y-%m-%d %H:%M} UTC."
         )
-    control, began = registry.current(advisor), moment.isoformat()
-    rollout = Rollout(advisor, version, control, secrets.token_hex(8), plan, began, began)
-    with registry.locked(advisor):
-        write_json(registry.root / advisor / FILE, rollout.as_dict())
-    registry.promote(advisor, version, expected=control, actor=actor, reason=reason, forced=forced,
-                     detail={"rollout": rollout.salt, "share": rollout.share})  # fmt: skip
+    control = registry.current(advisor) if expected == WHOEVER else expected
+    began = moment.isoformat()
+    rollout = Rollout(advisor, version, control, secrets.token_hex(8), plan, began, began, why=reason)
+    registry.promote(advisor, version, expected=control, actor=actor, reason=reason, forced=forced, problems=problems,
+                     detail={"rollout": rollout.salt, "share": rollout.share},
+                     beside={FILE: rollout.as_dict()})  # fmt: skip
     return rollout
+
+
+def refuse_while_running(registry: Registry, advisor: str) -> None:
+    """For every promotion: a rollout in force has to end first.
+
+    Promoting over it would leave a version that has only seen a share as the one that a rollback returns to.
+
+    Raises:
+        NothingToDo: one is in force.
+    """
+    running = active(registry, advisor)
+    if running is not None:
+        raise NothingToDo(
+            f"The rollout of {running.version} of '{advisor}' is {running.place}.",
+            f"Let it end (`mondrian rollout show --advisor {advisor}`), end it with `mondrian rollout set --advisor "
+            f'{advisor} 1.0 --reason "..."`, or go back with `mondrian adapters rollback --advisor {advisor}`.',
+        )
 
 
 def cooling_until(registry: Registry, advisor: str, version: str, plan: Plan) -> datetime | None:
@@ -88,9 +110,7 @@ def carry_out(registry: Registry, rollout: Rollout, decision: Decision, *, actor
     """
     if isinstance(decision, Hold):
         return rollout
-    moment = now or datetime.now(UTC)
-    changed = after(rollout, decision, moment)
-    path = registry.root / rollout.advisor / FILE
+    changed = after(rollout, decision, now or datetime.now(UTC))
     if isinstance(decision, RollBack):
         registry.rollback(rollout.advisor, actor=actor, reason=decision.sentence, expected=rollout.version)
     with registry.locked(rollout.advisor):
@@ -99,23 +119,101 @@ def carry_out(registry: Registry, rollout: Rollout, decision: Decision, *, actor
             raise NothingToDo(f"The rollout of {rollout.version} has changed by now.", "Look again.")
         if isinstance(decision, Advance) and active(registry, rollout.advisor) is None:
             raise ChampionChanged(rollout.advisor, rollout.version, registry.current(rollout.advisor))
-        write_json(path, changed.as_dict())
+        write_json(registry.root / rollout.advisor / FILE, changed.as_dict())
     if isinstance(decision, Advance):
-        detail = {"rollout": rollout.salt, "share": changed.share, "evidence": dict(decision.evidence)}
-        registry.record_rollout(rollout.advisor, rollout.version, actor=actor, reason=decision.sentence, detail=detail)
+        _write_down(registry, changed, actor)
     return changed
 
 
-def look(registry: Registry, advisor: str, jobs: Iterable[Job], *, actor: str,
-         now: datetime | None = None) -> tuple[Rollout, Decision]:  # fmt: skip
+def _write_down(registry: Registry, rollout: Rollout, actor: str) -> None:
+    detail = {"rollout": rollout.salt, "share": rollout.share, "revision": rollout.revision,
+              "evidence": dict(rollout.evidence)}  # fmt: skip
+    registry.record_rollout(rollout.advisor, rollout.version, actor=actor, reason=rollout.why, detail=detail)
+
+
+def settle(registry: Registry, advisor: str, actor: str) -> None:
+    """Write the line of a share that a process changed before it died; the file says what it was."""
+    rollout = recorded(registry, advisor)
+    if rollout is None or rollout.revision == 0 or rollout.status == "rolled_back":
+        return
+    entries = registry.history(advisor)
+    moves = [entry for entry in entries if entry.moves_pointer]
+    if not moves or moves[-1].detail.get("rollout") != rollout.salt:
+        return  # the champion stems from something else by now
+    if all(entry.detail.get("revision") != rollout.revision for entry in entries if entry.serial > moves[-1].serial):
+        _write_down(registry, rollout, actor)
+
+
+def set_share(registry: Registry, advisor: str, share: float, *, actor: str, reason: str,
+              now: datetime | None = None) -> Rollout:  # fmt: skip
+    """Go to a later share of the plan by hand; 1.0 ends the rollout with everything for the new version.
+
+    Raises:
+        NothingToDo: no rollout is in force.
+        BadInput: the share is not ahead in the plan, or there is no reason.
+    """
+    rollout = _in_force(registry, advisor)
+    ahead = [step.share for step in rollout.plan.steps[rollout.step + 1 :]]
+    if share not in ahead:
+        listed = ", ".join(f"{each:g}" for each in ahead)
+        raise BadInput(f"{share:g} is no share that lies ahead of this rollout.", f"Choose one of {listed}.")
+    if not reason.strip():
+        raise BadInput("A share set by hand needs a reason.", 'Add --reason "..."; it goes into the history.')
+    return carry_out(registry, rollout, Advance(share, f"By hand: {reason.strip()}"), actor=actor, now=now)
+
+
+def _in_force(registry: Registry, advisor: str) -> Rollout:
+    rollout = active(registry, advisor)
+    if rollout is None:
+        raise NothingToDo(f"No rollout of '{advisor}' is in force.", "Its champion answers everything.")
+    return rollout
+
+
+@dataclass(frozen=True)
+class Look:
+    """One look at a rollout: how it stood, what was seen, what was decided, and how it stands now."""
+
+    before: Rollout
+    observed: Observed
+    decision: Decision
+    now: Rollout
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON and pages."""
+        return {
+            "advisor": self.now.advisor,
+            "version": self.now.version,
+            "control": self.now.control,
+            "decision": WORDS[type(self.decision)],
+            "sentence": self.decision.sentence,
+            "guardrail": getattr(self.decision, "guardrail", None),
+            "evidence": dict(self.decision.evidence),
+            "share": self.now.share if self.now.status != "rolled_back" else 0.0,
+            "status": self.now.status,
+            "observed": asdict(self.observed),
+        }
+
+
+WORDS: dict[type[Any], str] = {Advance: "advance", Hold: "hold", RollBack: "roll back"}
+
+
+def look(registry: Registry, advisor: str, jobs: Iterable[Job], *, actor: str, now: datetime | None = None,
+         only_look: bool = False) -> Look:  # fmt: skip
     """What `rollout/advance` does: count the advisor's jobs (oldest first), decide, and carry it out.
+
+    Args:
+        only_look: decide, and change nothing.
 
     Raises:
         NothingToDo: no rollout is in force, or another scheduler was first.
         ChampionChanged: somebody promoted or rolled back meanwhile.
     """
-    rollout, moment = active(registry, advisor), now or datetime.now(UTC)
-    if rollout is None:
-        raise NothingToDo(f"No rollout of '{advisor}' is in force.", "Its champion answers everything.")
-    decision = decide_rollout(rollout, observe(requests_of(jobs, rollout), rollout), moment)
-    return carry_out(registry, rollout, decision, actor=actor, now=moment), decision
+    moment = now or datetime.now(UTC)
+    if not only_look:
+        settle(registry, advisor, actor)
+    rollout = _in_force(registry, advisor)
+    observed = observe(requests_of(jobs, rollout), rollout)
+    decision = decide_rollout(rollout, observed, moment)
+    if only_look:
+        return Look(rollout, observed, decision, rollout)
+    return Look(rollout, observed, decision, carry_out(registry, rollout, decision, actor=actor, now=moment))

@@ -86,20 +86,25 @@ def _progress(rollout: Rollout, observed: Observed, now: datetime, evidence: dic
     hours = rollout.hours_in_step(now)
     if observed.in_step < step.requests or hours < step.hours:
         what = "pairs" if rollout.in_shadow else "requests"
-        return Hold(f"Held at {step.share:.0%}: {observed.in_step} of {step.requests} {what}, {hours:.1f} of "
-                    f"{step.hours:.0f} hours.", evidence)  # fmt: skip
+        idle = rollout.in_shadow and not observed.in_step and hours >= step.hours
+        advice = " Nothing is compared: is the service running, and had it a photograph to compare?" if idle else ""
+        return Hold(f"Held {rollout.place}: {observed.in_step} of {step.requests} {what}, {hours:.1f} of "
+                    f"{step.hours:.0f} hours.{advice}", evidence)  # fmt: skip
     share = plan.steps[min(rollout.step + 1, len(plan.steps) - 1)].share
-    return Advance(share, f"Advanced from {step.share:.0%} to {share:.0%} after {observed.in_step} answers "
+    begun = "the shadow" if rollout.in_shadow else f"{step.share:.0%}"
+    return Advance(share, f"Advanced from {begun} to {share:.0%} after {observed.in_step} answers "
                           f"and {hours:.1f} hours.", evidence)  # fmt: skip
 
 
 def after(rollout: Rollout, decision: Decision, now: datetime) -> Rollout:
     """The rollout once `decision` is carried out. Pure; a Hold changes nothing."""
-    if isinstance(decision, RollBack):
-        return replace(rollout, status="rolled_back", revision=rollout.revision + 1)
+    if isinstance(decision, Hold):
+        return rollout
+    status: Status = "rolled_back"
+    step, began = rollout.step, rollout.step_started_at
     if isinstance(decision, Advance):
-        step = rollout.step + 1
-        status: Status = "finished" if rollout.plan.steps[step].share >= 1.0 else "running"
+        step = [each.share for each in rollout.plan.steps].index(decision.share)
+        status = "finished" if decision.share >= 1.0 else "running"
         began = now.astimezone(UTC).isoformat()
-        return replace(rollout, step=step, status=status, step_started_at=began, revision=rollout.revision + 1)
-    return rollout
+    return replace(rollout, step=step, status=status, step_started_at=began, revision=rollout.revision + 1,
+                   why=decision.sentence, evidence=dict(decision.evidence))  # fmt: skip

@@ -43,7 +43,8 @@ def requests_of(jobs: Iterable[Job], rollout: Rollout) -> list[Request]:
     """The jobs that belong to this rollout, in the order given (oldest first).
 
     The service leaves `details["rollout"] = {"salt", "share", "candidate", "shadow"}` with each job it assigned; a
-    request with an explicit mode is not assigned and doesn't count. `details` may hold "seconds", "rating", "crashed".
+    request with an explicit mode is not assigned and doesn't count. `details` may hold "seconds", "rating", "crashed",
+    and "repairs": what the lenient reader mended in an answer that broke the schema.
     """
     found = []
     for job in jobs:
@@ -57,7 +58,11 @@ def requests_of(jobs: Iterable[Job], rollout: Rollout) -> list[Request]:
                 unit=job.photograph_sha256 or job.id,
                 share=float(mark["share"]),
                 candidate=bool(mark["candidate"]),
-                failed=job.status != COMPLETED or job.answer is None or fell_back or job.adapter_version != answered_by,
+                failed=job.status != COMPLETED
+                or job.answer is None
+                or fell_back
+                or job.adapter_version != answered_by
+                or bool(job.details.get("repairs")),
                 seconds=job.details.get("seconds"),
                 scores=_scores(job),
                 rating=job.details.get("rating"),

@@ -99,6 +99,7 @@ class Rollout:
         salt: names the rollout, and decides who is in the share.
         step: index into `plan.steps`.
         revision: counts changes, so that two schedulers can't advance twice.
+        why, evidence: of the change that led here.
     """
 
     advisor: str
@@ -111,6 +112,8 @@ class Rollout:
     step: int = 0
     status: Status = "running"
     revision: int = 0
+    why: str = ""
+    evidence: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def share(self) -> float:
@@ -121,6 +124,18 @@ class Rollout:
     def in_shadow(self) -> bool:
         """True while the candidate only answers for comparison."""
         return self.status == "running" and self.share == 0.0
+
+    @property
+    def place(self) -> str:
+        """Where it stands, for people."""
+        if self.status != "running":
+            return self.status.replace("_", " ")
+        return "in the shadow" if self.in_shadow else f"at {self.share:.0%}"
+
+    @property
+    def started(self) -> datetime:
+        """When it began."""
+        return datetime.fromisoformat(self.started_at)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values."""

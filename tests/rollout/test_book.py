@@ -185,10 +185,13 @@ def test_looking_counts_decides_and_acts(registry: Registry) -> None:
         return made
 
     later = NOW + timedelta(hours=7)
-    state, decision = look(registry, "ansel", jobs(0), actor="flow:advance", now=later)
-    assert isinstance(decision, Advance) and state.share == 0.10
-    state, decision = look(registry, "ansel", jobs(0), actor="flow:advance", now=later)
-    assert isinstance(decision, Hold) and state.share == 0.10
-    state, decision = look(registry, "ansel", jobs(3), actor="flow:advance", now=later)
-    assert isinstance(decision, RollBack) and registry.current("ansel") == "v0001"
+    peek = look(registry, "ansel", jobs(0), actor="person:me", now=later, only_look=True)
+    assert isinstance(peek.decision, Advance) and active(registry, "ansel") == rollout
+    seen = look(registry, "ansel", jobs(0), actor="flow:advance", now=later)
+    assert isinstance(seen.decision, Advance) and seen.now.share == 0.10 and seen.before == rollout
+    seen = look(registry, "ansel", jobs(0), actor="flow:advance", now=later)
+    assert isinstance(seen.decision, Hold) and seen.now.share == 0.10
+    seen = look(registry, "ansel", jobs(3), actor="flow:advance", now=later)
+    assert isinstance(seen.decision, RollBack) and registry.current("ansel") == "v0001"
     assert registry.history("ansel")[-1].actor == "flow:advance"
+    assert seen.as_dict()["decision"] == "roll back" and seen.as_dict()["observed"]["longest_run"] == 3

@@ -1,0 +1,77 @@
+"""The shadow: both versions answer the same photographs while nobody waits. Which answers are due, as values.
+
+Whoever has the model asks `due` when it is idle, makes a job for each with `details={"rollout": mark}` and answers it
+like any other; `observe` pairs them by photograph. Users get the control's answers meanwhile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from mondrian_core.rollout.observe import SHADOW
+from mondrian_core.rollout.plan import Rollout
+from mondrian_core.settings import Mode
+from mondrian_core.store import CANCELED, COMPLETED, Job
+
+
+@dataclass(frozen=True)
+class Due:
+    """An answer that the comparison lacks.
+
+    Attributes:
+        filename, photograph_sha256: of the user's job, to find the photograph again.
+        candidate: True for the new version, False for the control.
+        mode: the strategy to ask for; the base alone answers as baseline.
+        mark: belongs into the job's details as "rollout".
+    """
+
+    filename: str
+    photograph_sha256: str
+    candidate: bool
+    mode: Mode
+    mark: dict[str, Any]
+
+
+def due(rollout: Rollout, jobs: Iterable[Job], limit: int = 2) -> list[Due]:
+    """The next answers, at most `limit`; none outside the shadow, or when enough photographs are compared or under way.
+
+    Args:
+        jobs: the advisor's, oldest first; those from before the rollout give photographs too.
+
+    Both arms of a photograph follow each other, and every other photograph begins with the control, so that a warm
+    cache or a busy minute favours neither.
+    """
+    if not rollout.in_shadow:
+        return []
+    photographs, asked = _sorted_out(rollout, jobs)
+    needed = rollout.plan.steps[rollout.step].requests
+    found: list[Due] = []
+    for place, (sha256, filename) in enumerate(list(photographs.items())[:needed]):
+        for candidate in (True, False) if place % 2 == 0 else (False, True):
+            if (sha256, candidate) not in asked:
+                found.append(_due(rollout, filename, sha256, candidate))
+    return found[: max(0, limit)]
+
+
+def _sorted_out(rollout: Rollout, jobs: Iterable[Job]) -> tuple[dict[str, str], set[tuple[str, bool]]]:
+    """File names by hash of what users sent, oldest first, and the (hash, arm) that the shadow has already."""
+    photographs: dict[str, str] = {}
+    asked: set[tuple[str, bool]] = set()
+    for job in jobs:
+        if job.photograph_sha256 is None or job.filename is None or job.advisor != rollout.advisor:
+            continue
+        mark = job.details.get("rollout") or {}
+        if mark.get(SHADOW):
+            if mark.get("salt") == rollout.salt and job.status != CANCELED:
+                asked.add((job.photograph_sha256, bool(mark["candidate"])))
+        elif job.status == COMPLETED:
+            photographs.setdefault(job.photograph_sha256, job.filename)
+    return photographs, asked
+
+
+def _due(rollout: Rollout, filename: str, sha256: str, candidate: bool) -> Due:
+    version = rollout.version if candidate else rollout.control
+    mark = {"salt": rollout.salt, "share": 0.0, "candidate": candidate, "version": version, SHADOW: True}
+    return Due(filename, sha256, candidate, "lora" if version else "baseline", mark)

@@ -1,0 +1,178 @@
+"""rollout/advance, and promotions that begin as a rollout, on a real server, a real worker and a real jobs table."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from prefect.events.worker import EventsWorker
+from safetensors.numpy import load_file, save_file
+
+from deployments import arrange, watching
+from deployments.bootstrap import Running
+from flows.promote import promote
+from flows.rollout import rollout as rollout_flow
+from mondrian_core.registry import Registry
+from mondrian_core.rollout import Rollout, active
+from mondrian_core.settings import Settings
+from mondrian_core.store import Store
+from tests.rollout.conftest import jobs_of
+
+pytestmark = [pytest.mark.flow, pytest.mark.timeout(300)]
+GATES = ("integrity", "effect", "format_compliance", "latency_overhead", "score_error", "health")
+PLAN = {"steps": [{"share": 0.2, "requests": 20, "hours": 0}, {"share": 1.0, "requests": 0, "hours": 0}]}
+
+
+@pytest.fixture
+def registry(settings: Settings) -> Registry:
+    return Registry(settings.adapters_root)
+
+
+@pytest.fixture
+def store(settings: Settings) -> Iterator[Store]:
+    path = settings.database
+    store = Store(path) if path.exists() else Store.create(path)
+    yield store
+    store.close()
+
+
+def register(registry: Registry, advisor: str, folder: Path, **manifest: Any) -> str:
+    """A version whose files are sound and whose gates all pass."""
+    folder.mkdir()
+    draw = np.random.default_rng(7)
+    arrays = {f"layers.0.q_proj.{name}": draw.normal(size=shape).astype(np.float32)
+              for name, shape in (("lora_a", (8, 2)), ("lora_b", (2, 8)))}  # fmt: skip
+    save_file(arrays, folder / "adapters.safetensors")
+    config = {"fine_tune_type": "lora", "lora_parameters": {"rank": 2, "scale": 2.0, "keys": ["layers.0.q_proj"]}}
+    (folder / "adapter_config.json").write_text(json.dumps(config))
+    gates = [{"name": name, "verdict": "PASS", "sentence": f"{name} passed."} for name in GATES]
+    return registry.register(
+        advisor, folder, {"gate_report": {"verdict": "PASS", "gates": gates}, **manifest}, actor="person:test"
+    ).version
+
+
+def champion_and_candidate(registry: Registry, advisor: str, room: Path) -> tuple[str, str]:
+    first, second = (register(registry, advisor, room / name) for name in ("a", "b"))
+    registry.promote(advisor, first, expected=None, actor="person:test", reason="first")
+    return first, second
+
+
+@contextmanager
+def prefect_here(machine: Running) -> Iterator[None]:
+    """Flows called in this process report to the machine's server: quicker than a run on the worker."""
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    with temporary_settings({PREFECT_API_URL: machine.place.api}):
+        yield
+
+
+def in_force(registry: Registry, advisor: str) -> Rollout:
+    found = active(registry, advisor)
+    assert found is not None
+    return found
+
+
+def answer_jobs(store: Store, rollout: Rollout, advisor: str, **how: Any) -> None:
+    made = jobs_of(rollout, 400, began=datetime.now(UTC), hours=0.0005, **how)
+    store.add_past_jobs(replace(job, id=f"{advisor}-{job.id}", advisor=advisor) for job in made)
+
+
+def page_of(machine: Running, key: str) -> str:
+    with arrange.client_of(machine.place.api) as client:
+        pages = [each for each in client.read_artifacts() if each.key == key]
+    return str(max(pages, key=lambda each: each.created or datetime.min.replace(tzinfo=UTC)).data)
+
+
+def events_of(machine: Running, advisor: str) -> list[str]:
+    """Names of our events about an advisor, as the server has them."""
+    wanted = {"filter": {"resource": {"id": [f"mondrian.adapter.{advisor}"]}}}
+    with httpx.Client(base_url=machine.place.api, trust_env=False) as client:
+        found = client.post("/events/filter", json=wanted).raise_for_status().json()["events"]
+    return [event["event"] for event in found]
+
+
+def test_promoted_at_a_fifth_then_advanced_by_the_worker(
+    machine: Running, settings: Settings, registry: Registry, store: Store, tmp_path: Path
+) -> None:
+    first, second = champion_and_candidate(registry, "ro-worker", tmp_path)
+
+    def run(name: str, **given: Any) -> watching.Glance:
+        return watching.follow(machine.place.api, watching.begin(machine.place.api, name, given), lambda seen: None)
+
+    seen = run("promote/manual", advisor="ro-worker", version=second, plan=PLAN)
+    assert seen.state == "Completed" and "begins at 20%" in seen.message, seen
+    begun = in_force(registry, "ro-worker")
+    assert (begun.version, begun.control, begun.share) == (second, first, 0.2)
+    answer_jobs(store, begun, "ro-worker")
+    seen = run("rollout/advance", advisor="ro-worker")
+    assert seen.state == "Completed" and "Advanced from 20% to 100%" in seen.message, seen
+    assert active(registry, "ro-worker") is None and registry.current("ro-worker") == second
+    last = registry.history("ro-worker")[-1]
+    assert (last.event, last.actor, last.detail["share"]) == ("rollout", f"flow:{seen.run}", 1.0)
+    assert "Advanced from 20% to 100%" in page_of(machine, "rollout-ro-worker")
+
+
+def test_held_and_rolled_back_each_with_a_page_and_an_event(
+    machine: Running, settings: Settings, registry: Registry, store: Store, tmp_path: Path
+) -> None:
+    first, second = champion_and_candidate(registry, "ro-here", tmp_path)
+    where = {"workspace": str(settings.root), "adapters": str(settings.adapters_root)}
+    with prefect_here(machine):
+        quiet = rollout_flow(advisor="ro-here", **where, return_state=True)
+        assert quiet.name == "NothingToDo"
+        promote(advisor="ro-here", version=second, plan=PLAN, **where)
+        held = rollout_flow(advisor="ro-here", **where, return_state=True)
+        assert held.name == "Held" and "0 of 20 requests" in str(held.message)
+        assert "Held at 20%" in page_of(machine, "rollout-ro-here")
+        answer_jobs(store, in_force(registry, "ro-here"), "ro-here", failing=lambda ours, number: ours)
+        back = rollout_flow(**where, return_state=True)
+    assert back.name == "RolledBack" and "answers in a row failed" in str(back.message)
+    assert registry.current("ro-here") == first
+    assert registry.history("ro-here")[-1].reason in str(back.message)
+    page = page_of(machine, "rollout-ro-here")
+    assert "Rolled back" in page.splitlines()[0] and "| 20% |" in page
+    EventsWorker.drain_all()
+    until = time.monotonic() + 30
+    wanted = {"mondrian.adapter.promoted", "mondrian.rollout.held", "mondrian.rollout.rolled-back"}
+    while not wanted <= set(events_of(machine, "ro-here")):
+        assert time.monotonic() < until, events_of(machine, "ro-here")
+        time.sleep(0.5)
+
+
+def test_a_plan_with_a_mistake_promotes_nobody(
+    machine: Running, settings: Settings, registry: Registry, store: Store, tmp_path: Path
+) -> None:
+    first, second = champion_and_candidate(registry, "ro-plan", tmp_path)
+    where = {"workspace": str(settings.root), "adapters": str(settings.adapters_root)}
+    with prefect_here(machine):
+        done = promote(advisor="ro-plan", version=second, plan={"stepps": []}, **where, return_state=True)
+        quiet = promote(advisor="ro-plan", version=second, rollout=True, **where, return_state=True)
+    assert done.name == "Failed" and "docs/rollout.md" in str(done.message)
+    assert quiet.name == "Completed" and "begins in the shadow" in str(quiet.message)
+    assert in_force(registry, "ro-plan").control == first
+
+
+@pytest.mark.mini
+def test_a_version_that_does_not_fit_its_base_is_quarantined_instead(
+    machine: Running, settings: Settings, registry: Registry, tmp_path: Path
+) -> None:
+    """Its hashes and its gates are fine: only the base it names can tell that its keys belong nowhere."""
+    from mondrian_core.models.base import fingerprint
+
+    base = {"name": "mini", "fingerprint": fingerprint("mini")}
+    version = register(registry, "ro-base", tmp_path / "a", base=base)
+    assert load_file(registry.get("ro-base", version).weights) and registry.verify("ro-base", version) == ()
+    with prefect_here(machine):
+        done = promote(advisor="ro-base", version=version, adapters=str(settings.adapters_root), return_state=True)
+    assert done.name == "Failed" and "no layer of the base" in str(done.message)
+    assert registry.get("ro-base", version).state == "quarantined" and registry.current("ro-base") is None
+    assert "no layer of the base" in page_of(machine, "version-ro-base")

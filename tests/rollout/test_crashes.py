@@ -1,0 +1,114 @@
+"""Rollouts begun at once, begun by a process that dies, and moved by one that dies."""
+
+from __future__ import annotations
+
+import shutil
+from datetime import timedelta
+from multiprocessing import get_context
+from pathlib import Path
+
+from mondrian_core.errors import MondrianError
+from mondrian_core.registry import Registry
+from mondrian_core.rollout import Advance, Plan, active, carry_out, look, recorded, settle, start
+from tests.registry.faults import Disk, faulty, killed_at
+from tests.rollout.conftest import NOW
+
+
+def _begin(root: Path, version: str, barrier: object, results: object) -> None:
+    barrier.wait()  # type: ignore[attr-defined]
+    try:
+        start(Registry(root), "ansel", version, Plan(), actor=version, reason="r", expected="v0001", now=NOW)
+    except MondrianError as error:
+        results.put((version, type(error).__name__))  # type: ignore[attr-defined]
+    else:
+        results.put((version, "won"))  # type: ignore[attr-defined]
+
+
+def test_of_rollouts_begun_at_once_one_is_in_force_at_its_first_share(registry: Registry) -> None:
+    """The file of a loser must never lie beside the winner's pointer: the winner would get everything at once."""
+    context = get_context("fork")
+    for round_ in range(3):
+        root = registry.root.parent / f"round-{round_}"
+        shutil.copytree(registry.root, root)
+        barrier, results = context.Barrier(6), context.Queue()
+        versions = ["v0002", "v0003"] * 3
+        racers = [context.Process(target=_begin, args=(root, version, barrier, results)) for version in versions]
+        for racer in racers:
+            racer.start()
+        ends = [results.get(timeout=60) for _ in racers]
+        for racer in racers:
+            racer.join()
+        winners = [version for version, end in ends if end == "won"]
+        assert len(winners) == 1, ends
+        rollout = active(Registry(root), "ansel")
+        assert rollout is not None and (rollout.version, rollout.share) == (winners[0], 0.05)
+
+
+def test_killed_anywhere_while_it_begins(registry: Registry, tmp_path: Path) -> None:
+    def begin(root: Path) -> None:
+        start(Registry(root), "ansel", "v0002", Plan(), actor="a", reason="r", now=NOW)
+
+    shutil.copytree(registry.root, tmp_path / "count")
+    with faulty(Disk()) as disk:
+        begin(tmp_path / "count")
+    seen = set()
+    for point in range(disk.count):
+        root = tmp_path / f"at-{point}"
+        shutil.copytree(registry.root, root)
+        assert killed_at(point, lambda root=root: begin(root))  # type: ignore[misc]
+        left = Registry(root)
+        rollout = active(left, "ansel")
+        seen.add(left.current("ansel"))
+        assert (left.current("ansel") == "v0002") == (rollout is not None and rollout.share == 0.05)
+    assert seen == {"v0001", "v0002"} and disk.count >= 10
+
+
+def test_killed_anywhere_while_it_advances_the_line_is_written_later(registry: Registry, tmp_path: Path) -> None:
+    start(registry, "ansel", "v0002", Plan(), actor="a", reason="r", now=NOW)
+    rollout = active(registry, "ansel")
+    assert rollout is not None
+
+    def advance(root: Path) -> None:
+        carry_out(Registry(root), rollout, Advance(0.10, "Advanced.", {"failures": 0.5}), actor="dead", now=NOW)
+
+    shutil.copytree(registry.root, tmp_path / "count")
+    with faulty(Disk()) as disk:
+        advance(tmp_path / "count")
+    for point in range(disk.count):
+        root = tmp_path / f"at-{point}"
+        shutil.copytree(registry.root, root)
+        assert killed_at(point, lambda root=root: advance(root))  # type: ignore[misc]
+        left = Registry(root)
+        share = (active(left, "ansel") or rollout).share
+        for _ in range(2):
+            settle(left, "ansel", "settler")
+        lines = [entry for entry in left.history("ansel") if entry.event == "rollout"]
+        assert [entry.detail["share"] for entry in lines] == ([0.10] if share == 0.10 else [])
+        assert all(entry.reason == "Advanced." for entry in lines)
+
+
+def test_a_line_is_not_written_once_the_champion_stems_from_something_else(registry: Registry) -> None:
+    start(registry, "ansel", "v0002", Plan(), actor="a", reason="r", now=NOW)
+    rollout = active(registry, "ansel")
+    assert rollout is not None
+    carry_out(registry, rollout, Advance(0.10, "Advanced."), actor="b", now=NOW)
+    registry.rollback("ansel", actor="person:me", reason="no")
+    before = registry.history("ansel")
+    settle(registry, "ansel", "c")
+    assert registry.history("ansel") == before
+    left = recorded(registry, "ansel")
+    assert left is not None and left.share == 0.10
+
+
+def test_a_look_settles_first(registry: Registry) -> None:
+    start(registry, "ansel", "v0002", Plan(), actor="a", reason="r", now=NOW)
+    rollout = active(registry, "ansel")
+    assert rollout is not None
+    from mondrian_core.files import write_json
+    from mondrian_core.rollout import after
+
+    changed = after(rollout, Advance(0.10, "Advanced."), NOW)
+    write_json(registry.root / "ansel" / "rollout.json", changed.as_dict())
+    look(registry, "ansel", [], actor="flow:next", now=NOW + timedelta(minutes=5))
+    entry = registry.history("ansel")[-1]
+    assert (entry.event, entry.reason, entry.detail["share"]) == ("rollout", "Advanced.", 0.10)
