@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from argparse import Namespace
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -15,8 +16,10 @@ def serve(options: Namespace) -> int:
     """Answer requests until it is interrupted."""
     from mondrian_core.serving import serve as run_service
 
-    run_service(settings_of(options), host=options.host, port=options.port, model_mode=options.model_mode,
-                lora_path=options.lora_path, ab_test_split=options.ab_test_split, fallback=options.fallback)  # fmt: skip
+    run_service(
+        settings_of(options), host=options.host, port=options.port, model_mode=options.model_mode,
+        lora_path=options.lora_path, ab_test_split=options.ab_test_split, fallback=options.fallback,
+    )  # fmt: skip
     return 0
 
 
@@ -41,6 +44,18 @@ def analyze(options: Namespace) -> int:
     return 0 if all(result.critique is not None for result in results) else 3
 
 
+FIGURES = {
+    "n": ("requests", None),
+    "failed": ("failed", "failure_rate_95"),
+    "fell_back": ("answered by another strategy", "fallback_rate_95"),
+    "mean_score": ("mean score, 0-10", "mean_score_95"),
+    "seconds_median": ("seconds, median", "seconds_median_95"),
+    "seconds_p95": ("seconds, 95 % quicker", None),
+    "rated": ("rated by people", None),
+    "mean_rating": ("mean rating, 1-5", "mean_rating_95"),
+}
+
+
 def compare(options: Namespace) -> int:
     """The A/B table of the last days."""
     from mondrian_core.serving.analytics import compare as compare_arms
@@ -48,15 +63,32 @@ def compare(options: Namespace) -> int:
 
     settings = settings_of(options)
     settings.require_workspace()
-    rows = compare_arms(Store(settings.database, read_only=True), options.days)
+    with Store(settings.database, read_only=True) as store:
+        rows = compare_arms(store, options.days)
 
     def draw(console: Console) -> None:
-        table = Table(title=f"Arms, last {options.days} days", title_justify="left")
-        for heading in rows[0] if rows else ("arm",):
-            table.add_column(str(heading))
+        if not rows:
+            console.print(f"No request of the last {options.days} days took part in an A/B test.")
+            console.print("Start one: mondrian serve --model-mode ab_test; a request that names its mode is left out.")
+            return
+        table = Table(title=f"By assigned arm, last {options.days} days; 95 % intervals", title_justify="left")
+        table.add_column("")
         for row in rows:
-            table.add_row(*("" if value is None else str(value) for value in row.values()))
+            table.add_column(str(row["arm"]))
+        for name, (title, interval) in FIGURES.items():
+            table.add_row(title, *(_figure(row, name, interval) for row in rows))
         console.print(table)
 
     answer(options.json, rows, draw)
     return 0 if rows else 1
+
+
+def _figure(row: dict[str, Any], name: str, interval: str | None) -> str:
+    """A figure with its interval; a dash where there is no data."""
+    value, bounds = row[name], row[interval] if interval else None
+    if value is None:
+        return "-"
+    if bounds is None:
+        return f"{value:g}"
+    rate = "rate " if interval and "rate_95" in interval else ""
+    return f"{value:g}  ({rate}{bounds[0]:g} to {bounds[1]:g})"

@@ -1,7 +1,8 @@
 """The A/B table from the jobs table, by the arm a photograph was assigned to (intention to treat).
 
 A request that was assigned to the adapter and fell back to another strategy, or failed, counts against the adapter's
-arm. Requests that named a mode themselves are left out.
+arm. Requests that named a mode themselves are left out. Ratings (1-5) are those that people gave to the critiques; one
+that was not rated has none, not a bad one.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ def row_of(arm: str, jobs: Sequence[Job]) -> dict[str, Any]:
     completed = [job for job in jobs if job.status == COMPLETED]
     scores = [mean for job in completed if (mean := mean_score_of(job)) is not None]
     seconds = sorted(value for job in completed if isinstance(value := job.details.get("seconds"), int | float))
+    ratings = [float(value) for job in completed if isinstance(value := job.details.get("rating"), int | float)]
     failed = len(jobs) - len(completed)
     fell_back = sum(1 for job in completed if job.details.get("fell_back"))
     return {
@@ -44,7 +46,11 @@ def row_of(arm: str, jobs: Sequence[Job]) -> dict[str, Any]:
         "mean_score": _rounded(_mean(scores)),
         "mean_score_95": mean_interval(scores),
         "seconds_median": _rounded(quantile(seconds, 0.5)),
+        "seconds_median_95": median_interval(seconds),
         "seconds_p95": _rounded(quantile(seconds, 0.95)),
+        "rated": len(ratings),
+        "mean_rating": _rounded(_mean(ratings)),
+        "mean_rating_95": mean_interval(ratings),
     }
 
 
@@ -78,6 +84,16 @@ def mean_interval(values: Sequence[float]) -> list[float] | None:
     spread = math.sqrt(sum((value - middle) ** 2 for value in values) / (n - 1) / n)
     half = float(stdtrit(n - 1, 0.975)) * spread
     return [round(middle - half, 3), round(middle + half, 3)]
+
+
+def median_interval(ordered: Sequence[float]) -> list[float] | None:
+    """95 % interval of a median from the order alone: the ranks n/2 -+ z sqrt(n)/2; None below six values."""
+    n = len(ordered)
+    if n < 6:
+        return None
+    half = Z95 * math.sqrt(n) / 2
+    low, high = max(0, math.floor(n / 2 - half)), min(n - 1, math.ceil(n / 2 + half) - 1)
+    return [round(ordered[low], 3), round(ordered[high], 3)]
 
 
 def quantile(ordered: Sequence[float], share: float) -> float | None:

@@ -25,6 +25,13 @@ def fallbacks_of(job: Job) -> list[dict[str, Any]]:
     return hops
 
 
+def compared_with(job: Job) -> list[dict[str, Any]]:
+    """The photographs of the portfolio it was compared with, without their places on this machine."""
+    named = job.details.get("compared_with") or []
+    told = [{key: value for key, value in each.items() if key != "path"} for each in named]
+    return [{**each, "link": f"{link_of(job)}/compared/{number}"} for number, each in enumerate(told, start=1)]
+
+
 def as_json(job: Job) -> dict[str, Any]:
     """A job for programs; `critique` is there once it is completed."""
     return {
@@ -41,10 +48,12 @@ def as_json(job: Job) -> dict[str, Any]:
         "adapter_version": job.adapter_version,
         "critique": job.answer,
         "expected_scores": job.details.get("expected_scores") or None,
-        "compared_with": job.details.get("compared_with") or [],
+        "compared_with": compared_with(job),
         "fallbacks": fallbacks_of(job),
         "seconds": job.details.get("seconds"),
         "passes": job.details.get("passes") or [],
+        "rating": job.details.get("rating"),
+        "corrected_at": job.details.get("corrected_at"),
         "error": job.error,
         "created_at": job.created_at,
         "started_at": job.started_at,

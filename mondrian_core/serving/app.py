@@ -15,16 +15,16 @@ from fastapi.responses import HTMLResponse, JSONResponse, Response
 from sse_starlette import EventSourceResponse, ServerSentEvent
 
 from mondrian_core.rubric import json_schema
-from mondrian_core.serving import analytics, problems, uploads
+from mondrian_core.serving import analytics, feedback_api, problems, uploads
 from mondrian_core.serving.answers import as_json, headers_of, link_of, patience_of, wants_html
 from mondrian_core.serving.board import LAST
-from mondrian_core.serving.pages import front_page, job_page, photograph_bytes
+from mondrian_core.serving.pages import compared_bytes, front_page, job_page, photograph_bytes
 from mondrian_core.serving.security import Guard
 from mondrian_core.serving.service import Service
 from mondrian_core.store import Job
 
 JobId = Annotated[str, Path(max_length=64)]
-_PROBLEM = {"description": "A problem (RFC 9457)", "content": {"application/problem+json": {}}}
+_JPEG = {"description": "A JPEG without metadata", "content": {"image/jpeg": {}}}
 _BODY = {
     "required": True,
     "content": {
@@ -78,6 +78,7 @@ def create_app(service: Service) -> FastAPI:
     app.add_middleware(Guard, token=service.token)
     problems.install(app)
     _job_routes(app, service)
+    feedback_api.install(app, service)
     _other_routes(app, service)
     _pages(app, service)
     return app
@@ -129,10 +130,15 @@ def _job_routes(app: FastAPI, service: Service) -> None:
             service.worker.cancel(job_id)
         return JSONResponse(as_json(service.job(job_id)), 202)
 
-    @app.get("/jobs/{job_id}/photograph", responses=_answers(404))
+    @app.get("/jobs/{job_id}/photograph", response_class=Response, responses={200: _JPEG, **_answers(404)})
     def photograph(job_id: JobId) -> Response:
         """The photograph, re-encoded without metadata."""
         return Response(photograph_bytes(service.root, service.job(job_id)), media_type="image/jpeg")
+
+    @app.get("/jobs/{job_id}/compared/{number}", response_class=Response, responses={200: _JPEG, **_answers(404, 422)})
+    def compared(job_id: JobId, number: Annotated[int, Path(ge=1, le=100)]) -> Response:
+        """A photograph of the portfolio that the critique compared with, by its place in `compared_with`."""
+        return Response(compared_bytes(service.root, service.job(job_id), number), media_type="image/jpeg")
 
 
 async def _accept(service: Service, wanted: uploads.Wanted, key: str | None) -> Job:
@@ -214,4 +220,4 @@ def _pages(app: FastAPI, service: Service) -> None:
 
 
 def _answers(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    return dict.fromkeys(statuses, _PROBLEM)
+    return dict.fromkeys(statuses, feedback_api.PROBLEM)

@@ -90,7 +90,7 @@ class Critic:
         if requested == "baseline":
             return AnalysisContext(voice, picture)
         adapter, why = self._adapter_of(job) if requested == "lora" else (None, "it was not asked for")
-        portfolio = portfolio_of(self.store.profiles(voice.advisor), lambda path: self._file_of(path) is not None)
+        portfolio = portfolio_of(self.store.profiles(voice.advisor), lambda path: file_of(self.root, path) is not None)
 
         def same(reference: Reference) -> bool:
             return self._is_photograph_of(job, reference.path)
@@ -99,17 +99,8 @@ class Critic:
 
     def _is_photograph_of(self, job: Job, path: str) -> bool:
         """True when a path of the database, perhaps another machine's, is this job's photograph."""
-        file = self._file_of(path)
+        file = file_of(self.root, path)
         return file is not None and sha256_of(file) == job.photograph_sha256
-
-    def _file_of(self, path: str) -> Path | None:
-        """The photograph in the workspace that a path of the database, perhaps another machine's, means."""
-        inside = path.replace("\\", "/").rpartition("source/")[2]
-        try:
-            file = confined(self.root, Path("source") / inside)
-            return file if file.is_file() else None
-        except (BadPhotograph, OSError):
-            return None
 
     def _adapter_of(self, job: Job) -> tuple[Adapter | None, str]:
         if getattr(self.engine, "pinned", False):
@@ -184,6 +175,16 @@ def confined(root: Path, path: Path) -> Path:
     if whole is None or not whole.is_relative_to(root.resolve()):
         raise BadPhotograph(str(path), "missing", "it is not in the workspace")
     return whole
+
+
+def file_of(root: Path, path: str) -> Path | None:
+    """The photograph in the workspace that a path of the database, perhaps another machine's, means; else None."""
+    inside = path.replace("\\", "/").rpartition("source/")[2]
+    try:
+        file = confined(root, Path("source") / inside)
+        return file if file.is_file() else None
+    except (BadPhotograph, OSError):
+        return None
 
 
 def filename_of(root: Path, path: Path) -> str:

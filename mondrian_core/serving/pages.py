@@ -9,9 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from mondrian_core.images import bounded, jpeg_bytes, open_photograph
+from mondrian_core.errors import BadPhotograph
+from mondrian_core.images import Reason, bounded, jpeg_bytes, open_photograph
 from mondrian_core.rubric import DIMENSIONS, MAX_SCORE, TITLES
-from mondrian_core.serving.critic import photograph_path
+from mondrian_core.serving.answers import compared_with
+from mondrian_core.serving.critic import file_of, photograph_path
+from mondrian_core.serving.feedback import MOST_TEXT, correction_of
+from mondrian_core.serving.history import MOST_POINTS, chart, day, points_of, scores_of
 from mondrian_core.serving.routing import MODES
 from mondrian_core.store import Job
 
@@ -21,6 +25,7 @@ if TYPE_CHECKING:
 HERE = Path(__file__).resolve().parent
 STATIC = HERE / "static"
 SHOWN_SIDE = 1400
+COMPARED_SIDE = 480
 LATEST = 12
 RADAR_RADIUS = 100.0
 SHORT_TITLES = ("Composition", "Lighting", "Sharpness", "Color", "Isolation", "Depth", "Balance", "Impact")
@@ -32,25 +37,29 @@ def _templates() -> Environment:
         loader=FileSystemLoader(HERE / "templates"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True,
     )  # fmt: skip
-    environment.globals.update(titles=TITLES, dimensions=DIMENSIONS, modes=MODES)
+    environment.globals.update(titles=TITLES, dimensions=DIMENSIONS, modes=MODES, most_text=MOST_TEXT)
     return environment
 
 
 def front_page(service: Service) -> str:
-    """The page to drop photographs on."""
+    """The page to drop photographs on, with one's latest critiques and scores over time."""
+    advisors, jobs = service.store.advisors(), service.store.latest_jobs(4 * MOST_POINTS)
+    charts = [(voice, chart(points_of(jobs, voice.advisor))) for voice in advisors]
     return _templates().get_template("front.html").render(
-        advisors=service.store.advisors(), latest=service.store.latest_jobs(LATEST)
+        advisors=advisors, latest=jobs[:LATEST], charts=[(voice, found) for voice, found in charts if found],
+        chosen=service.policy.model_mode,
     )  # fmt: skip
 
 
 def job_page(service: Service, job: Job) -> str:
-    """A critique to read, or how far it is."""
+    """A critique to read, rate and correct, or how far it is."""
     voice = next((voice for voice in service.store.advisors() if voice.advisor == job.advisor), None)
     scores = scores_of(job)
     return _templates().get_template("job.html").render(
         job=job, advisor=voice.name if voice else job.advisor, scores=scores,
         entries=(job.answer or {}).get("dimensional_analysis", {}), radar=radar(scores) if scores else None,
         weakest=sorted(scores, key=lambda name: scores[name])[:2] if scores else [],
+        correction=correction_of(service.store, job), compared=compared_with(job), day=day,
     )  # fmt: skip
 
 
@@ -64,11 +73,17 @@ def photograph_bytes(root: Path, job: Job) -> bytes:
     return jpeg_bytes(bounded(image, SHOWN_SIDE), quality=88)
 
 
-def scores_of(job: Job) -> dict[str, float]:
-    """The eight scores (0-10) of a job that has them all, else nothing."""
-    entries = (job.answer or {}).get("dimensional_analysis") or {}
-    scores = {name: entries.get(name, {}).get("score") for name in DIMENSIONS}
-    return {name: float(score) for name, score in scores.items() if isinstance(score, int | float)}
+def compared_bytes(root: Path, job: Job, number: int) -> bytes:
+    """The photograph that a critique was compared with, `number` counting from 1, as a JPEG without metadata.
+
+    Raises:
+        BadPhotograph: there is none of that number, or its file is gone.
+    """
+    named = job.details.get("compared_with") or []
+    file = file_of(root, str(named[number - 1].get("path", ""))) if number <= len(named) else None
+    if file is None:
+        raise BadPhotograph(f"comparison {number}", Reason.MISSING, "there is no such photograph")
+    return jpeg_bytes(bounded(open_photograph(file).image, COMPARED_SIDE), quality=85)
 
 
 def radar(scores: dict[str, float]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from pathlib import PurePosixPath, PureWindowsPath
 
 from mondrian_core.prompts import Comparison, Neighbour
 from mondrian_core.rubric import DIMENSIONS, MAX_SCORE, MIN_SCORE
+from mondrian_core.serving.feedback import is_correction
 from mondrian_core.store import Profile
 
 NEIGHBOURS = 3
@@ -64,12 +65,15 @@ class Portfolio:
 def portfolio_of(profiles: Iterable[Profile], present: Callable[[str], bool] = lambda path: True) -> Portfolio:
     """What can be compared with: profiles by a person with eight usable scores; the newest of each photograph.
 
+    What a person corrected is a photograph of their own, not of the advisor's, and is left out.
+
     `present` says whether a path of the database leads to a photograph: temporary files and lost ones are left out.
     """
     found: dict[str, Reference] = {}
     for profile in sorted(profiles, key=lambda each: each.order):
         scores = {name: score for name in DIMENSIONS if (score := _usable(profile.scores.get(name))) is not None}
-        if len(scores) == len(DIMENSIONS) and profile.origin == "human" and present(profile.image_path):
+        own = profile.origin == "human" and not is_correction(profile)
+        if len(scores) == len(DIMENSIONS) and own and present(profile.image_path):
             comments = {name: profile.comments.get(name) or "" for name in DIMENSIONS}
             reference = Reference(profile.image_path, scores, comments, profile.overall_grade)
             found[reference.name.lower()] = reference

@@ -187,7 +187,12 @@ class Rag(Strategy):
         scores = {**first.critique.scores, **first.reply.expected_scores}
         neighbours = nearest(scores, context.portfolio, same=context.same)
         facts = tuple(
-            {"photograph": reference.name, "grade": reference.grade, "similarity": round(similarity, 4)}
+            {
+                "photograph": reference.name,
+                "path": reference.path,
+                "grade": reference.grade,
+                "similarity": round(similarity, 4),
+            }
             for reference, similarity in neighbours
         )
         tell(Progress(self.name, "retrieved", detail={"photographs": [each["photograph"] for each in facts]}))

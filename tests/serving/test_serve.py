@@ -6,14 +6,11 @@ import json
 import os
 import signal
 import socket
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
 from mondrian_core.registry import Registry
@@ -21,71 +18,7 @@ from mondrian_core.serving.supervisor import is_alive
 from mondrian_core.settings import Settings
 from mondrian_core.store import Store
 
-CODE = """
-import json, sys
-from pathlib import Path
-from mondrian_core.errors import MondrianError
-from mondrian_core.serving.server import Options, run
-from mondrian_core.settings import Settings
-told = json.loads(sys.argv[1])
-settings = Settings(workspace=Path(told["workspace"]), adapters=Path(told["adapters"]), base_model="mini")
-options = Options(port=told["port"], command=tuple(told["command"]), **told["options"])
-try:
-    run(settings, options, ready=lambda port: print(port, flush=True))
-except MondrianError as error:
-    print(error, file=sys.stderr)
-    sys.exit(error.exit_status)
-"""
-Start = Callable[..., "Running"]
-
-
-class Running:
-    """A service in a process of its own."""
-
-    def __init__(self, process: subprocess.Popen[str]) -> None:
-        self.process = process
-        assert process.stdout is not None
-        line = process.stdout.readline()
-        self.port = int(line) if line.strip() else 0
-
-    def get(self, path: str) -> httpx.Response:
-        return httpx.get(f"http://127.0.0.1:{self.port}{path}", timeout=30)
-
-    def post(self, data: bytes, **headers: str) -> httpx.Response:
-        return httpx.post(f"http://127.0.0.1:{self.port}/analyze", files={"image": ("x.jpg", data)},
-                          data={"advisor": "ansel"}, headers=headers, timeout=30)  # fmt: skip
-
-    @property
-    def model_pid(self) -> int:
-        pid: int = self.get("/health").json()["model_process"]["pid"]
-        return pid
-
-    def leave(self, how: signal.Signals) -> tuple[int, str]:
-        self.process.send_signal(how)
-        _, errors = self.process.communicate(timeout=20)
-        return self.process.returncode, errors
-
-
-@pytest.fixture
-def start(settings: Settings, command: tuple[str, ...], root: Path) -> Iterator[Start]:
-    """Start a service; whatever is left of it is killed at the end."""
-    made: list[subprocess.Popen[str]] = []
-
-    def act(port: int = 0, **options: Any) -> Running:
-        told = {"workspace": str(settings.root), "adapters": str(settings.adapters_root), "port": port,
-                "command": command, "options": options}  # fmt: skip
-        process = subprocess.Popen(
-            [sys.executable, "-c", CODE, json.dumps(told)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-            cwd=root,
-        )  # fmt: skip
-        made.append(process)
-        return Running(process)
-
-    yield act
-    for process in made:
-        if process.poll() is None:
-            process.kill()
-        process.communicate()
+Start = Callable[..., Any]
 
 
 def gone(pid: int, seconds: float = 10) -> bool:

@@ -1,0 +1,30 @@
+// The page of one critique: rate it, correct it.
+
+import {showStars} from "/static/stars.js";
+
+const jobId = document.querySelector(".critique").dataset.job;
+const stars = document.querySelector(".stars");
+const form = document.querySelector(".correction");
+const said = form.querySelector(".said");
+
+showStars(stars, jobId, stars.dataset.rating);
+
+form.addEventListener("submit", async (event) => {
+  event.preventDefault();
+  const dimensions = {};
+  for (const field of form.querySelectorAll("fieldset")) {
+    dimensions[field.dataset.dimension] = {score: Number(field.querySelector("input").value),
+      comment: field.querySelector("textarea").value};
+  }
+  said.textContent = "Sending";
+  try {
+    const answer = await fetch(`/jobs/${jobId}/correction`, {method: "POST",
+      body: JSON.stringify({dimensional_analysis: dimensions}),
+      headers: {"Content-Type": "application/json", Accept: "application/json"}});
+    const body = await answer.json();
+    if (!answer.ok) throw new Error([body.title, body.detail].filter(Boolean).join(" "));
+    said.textContent = "Kept. The next training takes it before the model's own.";
+  } catch (error) {
+    said.textContent = error.message;
+  }
+});
