@@ -10,7 +10,7 @@ import hashlib
 import json
 import tomllib
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -70,9 +70,21 @@ class TrainRecipe(_Table):
     score_weight: float = Field(
         default=4.0, ge=1.0, description="weight of a score token in the loss; other tokens have 1"
     )
-    patience: int = Field(default=2, ge=1, description="epochs without a better validation loss before it stops")
+    patience: int = Field(default=2, ge=1, description="epochs without a better figure before it stops")
+    answered_photographs: int = Field(
+        default=8, ge=0, description="validation photographs that are also answered after each epoch; 0: none"
+    )
+    choose_by: Literal["loss", "score_error"] = Field(
+        default="loss", description="figure of the validation photographs by which the best epoch is chosen"
+    )
     max_tokens: int = Field(default=4096, ge=64, description="a longer row stops the training with its numbers")
     seed: int = Field(default=0, ge=0)
+
+    @model_validator(mode="after")
+    def _something_to_choose_by(self) -> Self:
+        if self.choose_by == "score_error" and not self.answered_photographs:
+            raise ValueError("choose_by: score_error needs answered_photographs above 0")
+        return self
 
 
 class EvaluateRecipe(_Table):

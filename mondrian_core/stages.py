@@ -127,7 +127,7 @@ class DatasetSummary(_Summary):
 
 @dataclass(frozen=True)
 class TrainSummary(_Summary):
-    """A trained adapter, not yet a version."""
+    """A trained adapter, not yet a version; `answers` says how it answered about validation photographs, if asked."""
 
     adapter: str
     curve: str
@@ -136,6 +136,7 @@ class TrainSummary(_Summary):
     best_epoch: int
     best_loss: float
     seconds: float
+    answers: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -277,7 +278,8 @@ def train(context: Context, listen: Listener = ignore, *, resume: bool = False) 
         result = train_adapter(base, rows, validation, context.recipe.train, context.run_folder, resume=resume,
                                listen=listen)  # fmt: skip
     summary = TrainSummary(str(result.adapter), str(result.curve), str(result.log), result.steps, result.best_epoch,
-                           result.best_loss, result.seconds)  # fmt: skip
+                           result.best_loss, result.seconds,
+                           asdict(result.best_answers) if result.best_answers else None)  # fmt: skip
     return _leave(context, "train", summary, listen)
 
 

@@ -74,9 +74,11 @@ def trained(summary: TrainSummary, recipe: Mapping[str, Any]) -> str:
     """The loss curve and what it was trained with."""
     verdict = f"## Best loss {summary.best_loss:.4g} after epoch {summary.best_epoch}"
     settings = table(("setting", "value"), recipe.items())
+    answers = ("{valid} of {photographs} validation photographs were answered in form; squared error of the scores "
+               "{score_error:.2f}.".format(**summary.answers) if summary.answers else "")  # fmt: skip
     return page(
         verdict,
-        f"{summary.steps} steps in {summary.seconds:.0f} s.",
+        f"{summary.steps} steps in {summary.seconds:.0f} s. {answers}".strip(),
         embedded(summary.curve, "loss curve"),
         settings,
         f"Adapter (not yet a version): `{summary.adapter}`",

@@ -91,6 +91,9 @@ def train(options: Namespace) -> int:
         console.print(f"Adapter: {trained.adapter}")
         console.print(f"  {trained.steps} steps in {trained.seconds:.0f} s; best loss {trained.best_loss:.4f} "
                       f"after epoch {trained.best_epoch}")  # fmt: skip
+        if trained.answers:
+            console.print("  validation: {valid} of {photographs} answers in form, squared error of the scores "
+                          "{score_error:.2f}".format(**trained.answers))  # fmt: skip
         console.print(f"  loss curve: {trained.curve}")
         console.print(f"Next: mondrian evaluate --advisor {context.advisor} --adapter {trained.adapter}")
 

@@ -28,6 +28,8 @@ class Progress:
         seconds: training time so far.
         best_epoch: epoch (from 1) whose adapter is the best so far; 0: none yet.
         best_loss: its loss.
+        best_figure: what it was chosen by, see `TrainRecipe.choose_by`.
+        best_answers: its (photographs, valid, score_error) where validation photographs were answered.
         judged: epochs whose end (validation, choice) is done.
         unimproved: evaluations in a row without a better loss.
         finished: True when the run ended by itself.
@@ -40,6 +42,8 @@ class Progress:
     judged: int = 0
     best_epoch: int = 0
     best_loss: float = float("inf")
+    best_figure: float = float("inf")
+    best_answers: tuple[int, int, float] | None = None
     unimproved: int = 0
     finished: bool = False
     epoch_loss: tuple[float, float] = (0.0, 0.0)
@@ -70,7 +74,9 @@ def load_checkpoint(folder: Path) -> tuple[Progress, Tree, Tree, Tree | None] | 
     try:
         tensors, metadata = cast(tuple[Any, Any], mx.load(str(path), return_metadata=True))
         values = json.loads(metadata["progress"])
-        progress = Progress(**{**values, "epoch_loss": tuple(values["epoch_loss"])})
+        answers = values.get("best_answers")
+        progress = Progress(**{**values, "epoch_loss": tuple(values["epoch_loss"]),
+                               "best_answers": None if answers is None else tuple(answers)})  # fmt: skip
         parts = {kind: _tree(tensors, kind) for kind in ("adapter", "optimizer", "best")}
     except (RuntimeError, ValueError, KeyError, TypeError) as error:
         raise BadInput(f"The checkpoint {path} can't be read ({error}).", "Train without --resume.") from error

@@ -21,6 +21,7 @@ from mondrian_core.models.base import Base
 from mondrian_core.recipes import TrainRecipe
 from mondrian_core.rows import Row
 from mondrian_core.training import curve
+from mondrian_core.training.answering import Answered, answer_validation
 from mondrian_core.training.checkpoints import Progress, check_signature, load_checkpoint, pruned, save_checkpoint
 from mondrian_core.training.examples import Example, batch_of, digest_of, encode_rows
 from mondrian_core.training.optimizer import apply_step, learning_rate, make_optimizer
@@ -40,6 +41,7 @@ class TrainingResult:
         adapter: folder with the best adapter (mlx-vlm's format).
         best_epoch: epoch it comes from, counted from 1.
         best_loss: its validation loss, or its training loss when there was nothing to validate on; nats per token.
+        best_answers: what it answered about validation photographs; None where none were asked.
         steps: optimizer steps.
         seconds: training time over all interruptions.
         log: training_log.jsonl.
@@ -49,6 +51,7 @@ class TrainingResult:
     adapter: Path
     best_epoch: int
     best_loss: float
+    best_answers: Answered | None
     steps: int
     seconds: float
     log: Path
@@ -78,7 +81,8 @@ def train(base: Base, rows: Sequence[Row], validation: Sequence[Row], recipe: Tr
     base.model.train()
     step = GradientStep(base)
     try:
-        run = _Run(step, base, examples, held_out, recipe, out, signature, listen)
+        asked = list(validation[: recipe.answered_photographs])
+        run = _Run(step, base, examples, held_out, asked, recipe, out, signature, listen)
         run.begin(resume)
         run.go()
         return run.finish()
@@ -91,8 +95,9 @@ class _Run:
     """The state of one training. `_sound` is what a checkpoint may hold: it changes whole, between two steps."""
 
     def __init__(self, step: GradientStep, base: Base, examples: list[Example], held_out: list[Example],
-                 recipe: TrainRecipe, out: Path, signature: dict[str, str], listen: Listener) -> None:  # fmt: skip
-        self._step, self._base, self._examples, self._held_out = step, base, examples, held_out
+                 asked: list[Row], recipe: TrainRecipe, out: Path, signature: dict[str, str],
+                 listen: Listener) -> None:  # fmt: skip
+        self._step, self._base, self._examples, self._held_out, self._asked = step, base, examples, held_out, asked
         self._recipe, self._out, self._listen = recipe, out, listen
         self._image_tokens = max(example.prompt.image_tokens for example in [*examples, *held_out])
         self._per_epoch = math.ceil(len(examples) / recipe.accumulation)
@@ -117,7 +122,8 @@ class _Run:
         if found is None:
             self._keep()
             if self._held_out:
-                self._log.add(kind="epoch", step=0, epoch=0, train_loss=None, validation_loss=self._validate())
+                self._log.add(kind="epoch", step=0, epoch=0, train_loss=None, validation_loss=self._validate(),
+                              **_logged(self._answers()))  # fmt: skip
 
     def go(self) -> None:
         """Run what is left; on an interruption keep the steps that are done."""
@@ -145,8 +151,10 @@ class _Run:
         folder, picture = self._out / ADAPTER, self._out / curve.FILE
         adapters.save(self._base, folder, dict(tree_flatten(sound.best)))
         curve.draw(self._log.lines, sound.progress.best_epoch, picture)
-        return TrainingResult(folder, sound.progress.best_epoch, sound.progress.best_loss, sound.progress.step,
-                              sound.progress.seconds, self._log.path, picture)  # fmt: skip
+        progress = sound.progress
+        answers = Answered(*progress.best_answers) if progress.best_answers else None
+        return TrainingResult(folder, progress.best_epoch, progress.best_loss, answers, progress.step,
+                              progress.seconds, self._log.path, picture)  # fmt: skip
 
     def _keep(self) -> None:
         sound = self._sound
@@ -202,20 +210,25 @@ class _Run:
         epoch = before.judged + 1
         train_loss = before.epoch_loss[0] / before.epoch_loss[1]
         judged = self._validate() if self._held_out else None
+        answers = self._answers()
         loss = train_loss if judged is None else judged
-        better = judged is None or loss < before.best_loss
+        figure = answers.score_error if answers and self._recipe.choose_by == "score_error" else loss
+        better = judged is None or figure < before.best_figure
         unimproved = 0 if better else before.unimproved + 1
         progress = replace(
             before,
             judged=epoch,
             best_epoch=epoch if better else before.best_epoch,
             best_loss=loss if better else before.best_loss,
+            best_figure=figure if better else before.best_figure,
+            best_answers=_values(answers) if better else before.best_answers,
             unimproved=unimproved,
             finished=unimproved >= self._recipe.patience or before.step >= self._total,
             epoch_loss=(0.0, 0.0),
             seconds=time.perf_counter() - self._began,
         )
-        self._log.add(kind="epoch", step=before.step, epoch=epoch, train_loss=train_loss, validation_loss=judged)
+        self._log.add(kind="epoch", step=before.step, epoch=epoch, train_loss=train_loss, validation_loss=judged,
+                      **_logged(answers))  # fmt: skip
         best = self._sound.trainable if better else self._sound.best
         self._sound = _Sound(progress, self._sound.trainable, self._sound.optimizer, best)
 
@@ -231,6 +244,13 @@ class _Run:
         finally:
             self._base.model.train()
 
+    def _answers(self) -> Answered | None:
+        """What the adapter answers about the photographs that are asked about; None where there are none."""
+        if not self._asked:
+            return None
+        weights = dict(tree_flatten(self._sound.trainable)) if self._sound.progress.step else None
+        return answer_validation(self._base, weights, self._asked, self._recipe, self._listen)
+
 
 @dataclass(frozen=True, eq=False)
 class _Sound:
@@ -240,6 +260,14 @@ class _Sound:
     trainable: Tree
     optimizer: Tree
     best: Tree | None
+
+
+def _values(answers: Answered | None) -> tuple[int, int, float] | None:
+    return None if answers is None else (answers.photographs, answers.valid, answers.score_error)
+
+
+def _logged(answers: Answered | None) -> dict[str, Any]:
+    return {} if answers is None else {f"answers_{name}": value for name, value in vars(answers).items()}
 
 
 def _number(*parts: int) -> int:

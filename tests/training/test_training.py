@@ -16,9 +16,11 @@ from mondrian_core.errors import BadInput, DiskFull, TrainingDiverged
 from mondrian_core.events import Advanced, Event
 from mondrian_core.models import adapters
 from mondrian_core.models.base import Base
+from mondrian_core.models.generation import generate
 from mondrian_core.recipes import TrainRecipe
 from mondrian_core.rows import Row
 from mondrian_core.training import TrainingResult, loop, train
+from mondrian_core.training.answering import Answered, answered
 from tests.training.conftest import files_of, make_row
 
 pytestmark = pytest.mark.mini
@@ -183,3 +185,33 @@ def test_a_full_disk_keeps_the_last_checkpoint(base: Base, rows: list[Row], reci
 def test_no_rows_is_bad_input(base: Base, tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="no rows"):
         train(base, [], [], TrainRecipe(), tmp_path)
+
+
+def test_validation_photographs_are_answered_and_can_choose(base: Base, rows: list[Row], tmp_path: Path,
+                                                            monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+    """The loss gets better in each epoch, the answers are best after the second."""
+    losses, errors = iter([9.0, 5.0, 4.0, 3.0]), iter([8.0, 6.0, 2.0, 7.0])
+    monkeypatch.setattr(loop._Run, "_validate", lambda self: next(losses))
+    monkeypatch.setattr(loop, "answer_validation", lambda *args: Answered(1, 1, next(errors)))
+    recipe = TrainRecipe(epochs=3, accumulation=2, learning_rate=1e-2, choose_by="score_error")
+    result = train(base, rows[:2], rows[:1], recipe, tmp_path)
+    assert (result.best_epoch, result.best_loss, result.best_answers) == (2, 4.0, Answered(1, 1, 2.0))
+    logged = [line["answers_score_error"] for line in _lines(tmp_path) if line["kind"] == "epoch"]
+    assert logged == [8.0, 6.0, 2.0, 7.0]
+
+
+def test_answers_come_from_the_adapter_in_training(base: Base, rows: list[Row], recipe: TrainRecipe,
+                                                   tmp_path: Path) -> None:  # fmt: skip
+    """In training as afterwards from the saved file; before the first step they are the base's."""
+
+    def asked(adapter: Path | None) -> Answered:
+        adapters.mount(base).use(adapter)
+        found = answered([rows[0]], [generate(base, rows[0].messages, rows[0].image, max_tokens=1024)])
+        adapters.mount(base).use(None)
+        return found
+
+    without = asked(None)
+    result = train(base, rows[:2], rows[:1], recipe, tmp_path)
+    first = next(line for line in _lines(tmp_path) if line["kind"] == "epoch")
+    assert {name: first[f"answers_{name}"] for name in vars(without)} == vars(without)
+    assert result.best_answers == asked(result.adapter) != without

@@ -1,0 +1,88 @@
+"""Validation by answering: the form of the answers and the error of their scores, which the loss only hints at."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import mlx.core as mx
+
+from mondrian_core.events import Advanced, Listener
+from mondrian_core.models import adapters
+from mondrian_core.models.base import Base
+from mondrian_core.models.generation import Generation, generate
+from mondrian_core.recipes import TrainRecipe
+from mondrian_core.rows import Row
+from mondrian_core.rubric import DIMENSIONS, MAX_SCORE, MIN_SCORE, Unparsable, read_strict
+
+ANSWER_TOKENS = 1024
+
+
+@dataclass(frozen=True)
+class Answered:
+    """What an adapter answered about validation photographs, greedily and unconstrained.
+
+    Attributes:
+        photographs: how many were asked about.
+        valid: answers that are strictly in form and not cut.
+        score_error: mean over photographs and dimensions of the squared difference (points^2) between the advisor's score
+            and the expected value over the score tokens; a score that wasn't given counts with the worst legal one.
+    """
+
+    photographs: int
+    valid: int
+    score_error: float
+
+
+def answer_validation(base: Base, weights: dict[str, mx.array] | None, rows: Sequence[Row], recipe: TrainRecipe,
+                      listen: Listener) -> Answered:  # fmt: skip
+    """Let the adapter that is being trained answer; with `weights` None the base, before the first step.
+
+    The layers of training are taken off meanwhile and put on again with fresh arrays: a step takes its arrays as
+    arguments. So the answers come from the decoder that evaluation and the service use.
+    """
+    with tempfile.TemporaryDirectory(prefix="mondrian-epoch-") as name:
+        folder = Path(name)
+        if weights is not None:
+            adapters.save(base, folder, weights)
+        adapters.detach(base)
+        mounted = adapters.mount(base)
+        try:
+            mounted.use(None if weights is None else folder)
+            found = [_answer(base, row, number, len(rows), listen) for number, row in enumerate(rows)]
+        finally:
+            mounted.use(None)
+            adapters.attach(base, recipe, recipe.seed)
+            base.model.train()
+    return answered(rows, found)
+
+
+def _answer(base: Base, row: Row, number: int, total: int, listen: Listener) -> Generation:
+    said = generate(base, row.messages, row.image, max_tokens=ANSWER_TOKENS)
+    listen(Advanced("validate", number + 1, total, "answers"))
+    return said
+
+
+def answered(rows: Sequence[Row], found: Sequence[Generation]) -> Answered:
+    """Count and compare."""
+    errors = [_error(row.scores, said.expected_scores) for row, said in zip(rows, found, strict=True)]
+    return Answered(len(rows), sum(_valid(said) for said in found), sum(errors) / len(errors))
+
+
+def _valid(said: Generation) -> bool:
+    try:
+        read_strict(said.text)
+    except Unparsable:
+        return False
+    return said.finish_reason == "stop"
+
+
+def _error(wanted: Mapping[str, float], found: Mapping[str, float]) -> float:
+    squares = [(found[name] - wanted[name]) ** 2 if name in found else _worst(wanted[name]) for name in DIMENSIONS]
+    return sum(squares) / len(squares)
+
+
+def _worst(score: float) -> float:
+    return float(max(score - MIN_SCORE, MAX_SCORE - score) ** 2)
