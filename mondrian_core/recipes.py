@@ -16,6 +16,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from mondrian_core.errors import BadRecipe
 
+SHIPPED = Path(__file__).resolve().parent / "recipe_files"
+
 
 class _Table(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -60,7 +62,9 @@ class TrainRecipe(_Table):
     )
     epochs: int = Field(default=4, ge=1, le=100)
     accumulation: int = Field(default=4, ge=1, le=256, description="rows per optimizer step, weighted by tokens")
-    learning_rate: float = Field(default=1e-3, gt=0, le=1.0)
+    learning_rate: float | None = Field(
+        default=None, gt=0, le=1.0, description="peak; left out: 2e-4 x (2560 / width of the base)^0.775"
+    )
     warmup_fraction: float = Field(default=0.1, ge=0.0, lt=1.0)
     final_rate_fraction: float = Field(
         default=0.1, ge=0.0, le=1.0, description="learning rate at the end of the cosine"
@@ -143,18 +147,29 @@ class Recipe(_Table):
         return hashlib.sha256(text.encode()).hexdigest()
 
 
+def shipped_recipes() -> dict[str, Path]:
+    """The recipes that come with Mondrian, by name."""
+    return {path.stem: path for path in sorted(SHIPPED.glob("*.toml"))}
+
+
 def load_recipe(path: Path | None = None, **train: Any) -> Recipe:
     """Read a recipe file (None: the defaults) and put single settings of training over it (None: not given).
+
+    A name without a folder and an ending is one of `shipped_recipes`, unless a file of that name is there.
 
     Raises:
         BadRecipe: naming every mistake in the file.
     """
     values: dict[str, Any] = {}
     if path is not None:
+        path = path if path.exists() else shipped_recipes().get(str(path), path)
         try:
             values = tomllib.loads(path.read_text(encoding="utf-8"))
         except OSError as error:
-            raise BadRecipe(f"The recipe {path} can't be read: {error.strerror}.", "Check --recipe.") from error
+            raise BadRecipe(
+                f"The recipe {path} can't be read: {error.strerror}.",
+                f"Check --recipe: a TOML file, or one of {', '.join(shipped_recipes())}.",
+            ) from error
         except ValueError as error:
             raise BadRecipe(f"The recipe {path} is no TOML: {error}.", "Mend that line.") from error
     given = {key: value for key, value in train.items() if value is not None}

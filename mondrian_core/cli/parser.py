@@ -90,13 +90,13 @@ def _stage_commands(found: Any) -> None:
 
 
 def _recipe_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--recipe", type=Path, help="TOML file with the settings of every stage")
+    parser.add_argument("--recipe", type=Path, help="settings of every stage: a TOML file, or the name of a shipped one")
     group = parser.add_argument_group("settings of training (win over the recipe)")
     for name, field in TrainRecipe.model_fields.items():
-        kind: Callable[[str], Any] = {int: int, float: float}.get(field.annotation, str)  # type: ignore[arg-type]
+        kinds: dict[Any, Callable[[str], Any]] = {int: int, float: float, float | None: float}
         note = field.description or ""
         many = name == "target_modules"
-        group.add_argument(f"--{name.replace('_', '-')}", dest=name, type=kind, default=None,
+        group.add_argument(f"--{name.replace('_', '-')}", dest=name, type=kinds.get(field.annotation, str), default=None,
                            nargs="+" if many else None,  # fmt: skip
                            help=f"{note} (default {field.default})".strip().replace("%", "%%"))
 

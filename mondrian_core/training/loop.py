@@ -24,7 +24,7 @@ from mondrian_core.training import curve
 from mondrian_core.training.answering import Answered, answer_validation
 from mondrian_core.training.checkpoints import Progress, check_signature, load_checkpoint, pruned, save_checkpoint
 from mondrian_core.training.examples import Example, batch_of, digest_of, encode_rows
-from mondrian_core.training.optimizer import apply_step, learning_rate, make_optimizer
+from mondrian_core.training.optimizer import apply_step, learning_rate, make_optimizer, settled
 from mondrian_core.training.run_log import RunLog
 from mondrian_core.training.step import GradientStep
 
@@ -72,6 +72,7 @@ def train(base: Base, rows: Sequence[Row], validation: Sequence[Row], recipe: Tr
     """
     if not rows:
         raise BadInput("There are no rows to train on.", "Run `mondrian link` to see why records were left out.")
+    recipe = settled(recipe, base.width)
     signature = {"recipe": json.dumps(recipe.model_dump(mode="json"), sort_keys=True), "base": base.fingerprint,
                  "rows": digest_of(rows), "validation rows": digest_of(validation)}  # fmt: skip
     out.mkdir(parents=True, exist_ok=True)

@@ -14,19 +14,45 @@ from mondrian_core.recipes import TrainRecipe
 Tree = Any
 
 
+_REFERENCE_RATE, _REFERENCE_WIDTH, _EXPONENT = 2e-4, 2560, 0.775
+
+
+def suited_rate(width: int) -> float:
+    """Peak learning rate for a base of this hidden width, where the recipe names none.
+
+    2e-4 at 2560 (Qwen3-VL-4B), falling with the width to the power 0.775: the exponent that Schulman et al. (LoRA Without
+    Regret, Thinking Machines Lab, 2025) fitted for Qwen models. It doesn't depend on the rank, as alpha is divided by it.
+    """
+    return _REFERENCE_RATE * (_REFERENCE_WIDTH / width) ** _EXPONENT
+
+
+def settled(recipe: TrainRecipe, width: int) -> TrainRecipe:
+    """The recipe with a learning rate."""
+    if recipe.learning_rate is not None:
+        return recipe
+    return recipe.model_copy(update={"learning_rate": suited_rate(width)})
+
+
 def learning_rate(step: int, total: int, recipe: TrainRecipe) -> float:
-    """Rate of optimizer step `step` (from 0) of `total`: linear warm-up, then a cosine down to the final fraction."""
+    """For a settled recipe the rate of optimizer step `step` (from 0) of `total`: linear warm-up, then a cosine down to the final fraction."""
+    peak = _peak(recipe)
     warm = round(recipe.warmup_fraction * total)
     if step < warm:
-        return recipe.learning_rate * (step + 1) / (warm + 1)
+        return peak * (step + 1) / (warm + 1)
     done = (step - warm) / max(1, total - warm - 1)
     final = recipe.final_rate_fraction
-    return recipe.learning_rate * (final + (1 - final) * 0.5 * (1 + math.cos(math.pi * min(1.0, done))))
+    return peak * (final + (1 - final) * 0.5 * (1 + math.cos(math.pi * min(1.0, done))))
+
+
+def _peak(recipe: TrainRecipe) -> float:
+    if recipe.learning_rate is None:
+        raise ValueError("the recipe has no learning rate; `settled` gives it one")
+    return recipe.learning_rate
 
 
 def make_optimizer(recipe: TrainRecipe, trainable: Tree) -> mlx.optimizers.AdamW:
     """A fresh AdamW with bias correction for these arrays."""
-    optimizer = mlx.optimizers.AdamW(recipe.learning_rate, weight_decay=recipe.weight_decay, bias_correction=True)
+    optimizer = mlx.optimizers.AdamW(_peak(recipe), weight_decay=recipe.weight_decay, bias_correction=True)
     optimizer.init(trainable)
     return optimizer
 
