@@ -25,6 +25,7 @@ from mondrian_core.files import read_json, write_json
 from mondrian_core.prompts import prompt_digest
 from mondrian_core.recipes import Recipe, recipe_of
 from mondrian_core.registry import Registry, State, Version
+from mondrian_core.registry.answers import SAMPLES
 from mondrian_core.settings import Settings, check_advisor
 
 if TYPE_CHECKING:
@@ -394,7 +395,8 @@ def register(context: Context, listen: Listener = ignore) -> RegisterSummary:
     state: State = "rejected" if judged.verdict == "FAIL" else "candidate"
     version = context.registry.register(
         context.advisor, Path(trained.adapter), manifest, state, actor=context.actor,
-        attachments=[Path(judged.report), Path(judged.html), Path(trained.curve), Path(trained.log)],
+        attachments=[Path(judged.report), Path(judged.html), Path(judged.report).with_name(SAMPLES),
+                     Path(trained.curve), Path(trained.log)],
     )  # fmt: skip
     return _leave(context, "register", RegisterSummary(version.version, str(version.path), state), listen)
 

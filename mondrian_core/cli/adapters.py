@@ -11,14 +11,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from mondrian_core import registry as registry_room
-from mondrian_core.cli.library import library_command, told
 from mondrian_core.cli.options import person, settings_of
-from mondrian_core.cli.screen import answer, gate_table, number
-from mondrian_core.errors import MondrianError
-from mondrian_core.prompts import Voice
+from mondrian_core.cli.screen import answer, number
 from mondrian_core.registry import Registry, Version
 from mondrian_core.settings import Settings, check_advisor
-from mondrian_core.store import Store
 
 
 def _registry(options: Namespace) -> Registry:
@@ -48,41 +44,6 @@ def list_versions(options: Namespace) -> int:
 
     answer(options.json, values, draw)
     return 0
-
-
-def show(options: Namespace) -> int:
-    """One version: where it comes from, its figures, its gates."""
-    registry = _registry(options)
-    version = registry.get(options.advisor, options.version)
-    value = {**registry_room.describe(version), "manifest": version.manifest,
-             "lineage": registry.lineage(options.advisor, version.version)}  # fmt: skip
-    settings = settings_of(options)
-    command = library_command(settings.base, version.path, _voice(settings, version.advisor))
-
-    def draw(console: Console) -> None:
-        console.print(f"[bold]{version.advisor} {version.version}[/]  {version.state}")
-        console.print(f"  folder: {version.path}")
-        console.print(f"  lineage: {' <- '.join(value['lineage']) or 'none'}")
-        for key in ("created_at", "run", "code_commit", "seed"):
-            if version.manifest.get(key) is not None:
-                console.print(f"  {key}: {escape(str(version.manifest[key]))}")
-        gates = (version.manifest.get("gate_report") or {}).get("gates")
-        if gates:
-            console.print(gate_table(gates))
-        console.print("The library alone answers with it:")
-        console.print(told(command), soft_wrap=True, markup=False, highlight=False)
-
-    answer(options.json, value, draw)
-    return 0
-
-
-def _voice(settings: Settings, advisor: str) -> Voice | None:
-    """The advisor's prompt where the workspace has it; versions can be looked at without one."""
-    try:
-        with Store(settings.database, read_only=True) as store:
-            return store.voice(advisor)
-    except MondrianError:
-        return None
 
 
 def verify(options: Namespace) -> int:
@@ -140,22 +101,4 @@ def import_adapter(options: Namespace) -> int:
     answer(options.json, registry_room.describe(version),
            lambda console: console.print(f"{version.version}: {version.state}. Next: mondrian evaluate "
                                          f"--advisor {options.advisor} --adapter {version.version}"))  # fmt: skip
-    return 0
-
-
-def diff(options: Namespace) -> int:
-    """What differs between two versions."""
-    registry = _registry(options)
-    first, second = (registry.get(options.advisor, name) for name in options.versions)
-    rows = registry_room.diff(first, second)
-
-    def draw(console: Console) -> None:
-        table = Table()
-        for heading in ("what", first.version, second.version):
-            table.add_column(heading, overflow="fold")
-        for row in rows:
-            table.add_row(escape(str(row["what"])), number(row["first"]), number(row["second"]))
-        console.print(table)
-
-    answer(options.json, rows, draw)
     return 0

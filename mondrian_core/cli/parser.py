@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from mondrian_core.cli import adapters, champions, loop, rollout, service, workspace
+from mondrian_core.cli import adapters, champions, loop, rollout, service, versions, workspace
 from mondrian_core.recipes import TrainRecipe
 
 Command = Callable[[argparse.Namespace], int]
@@ -106,7 +106,7 @@ def _adapter_commands(found: Any) -> None:
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     listing = _add(actions, "list", adapters.list_versions, "every version and its state")
     listing.add_argument("--advisor", help="only this advisor's")
-    show = _add(actions, "show", adapters.show, "one version: lineage, figures, gates", advisor=True)
+    show = _add(actions, "show", versions.show, "one version: lineage, gates, history", advisor=True)
     show.add_argument("version")
     verify = _add(actions, "verify", adapters.verify, "re-hash the files, check the weights", advisor=True)
     verify.add_argument("version", nargs="?", help="default: all versions")
@@ -124,8 +124,10 @@ def _adapter_commands(found: Any) -> None:
     export.add_argument("--out", type=Path, required=True)
     imports = _add(actions, "import", adapters.import_adapter, "take an adapter in as a new candidate", advisor=True)
     imports.add_argument("source", type=Path)
-    diff = _add(actions, "diff", adapters.diff, "what differs between two versions", advisor=True)
+    diff = _add(actions, "diff", versions.diff, "two versions side by side", advisor=True)
     diff.add_argument("versions", nargs=2, metavar="VERSION")
+    diff.add_argument("--photographs", type=int, default=2, metavar="N",
+                      help="critiques of the N photographs about which they differ most (default 2)")  # fmt: skip
 
 
 def _rollout_commands(found: Any) -> None:

@@ -4,12 +4,17 @@ version.py    a version on disk          history.py   the append-only chain, rep
 intake.py     files coming in            pointer.py   promoted.json
 soundness.py  hashes and arrays          ledger.py    both under lock, kept in step through crashes
 reading.py    Registry's reading side    registry.py  Registry with its writing side
-compare.py    describe, diff, lineage    retention.py, archive.py
+answers.py    what versions answered     compare.py   describe, diff, side by side, family
+retention.py, archive.py
 """
 
-from mondrian_core.registry.compare import describe, diff
+from mondrian_core.registry.answers import Answers, answers_of
+from mondrian_core.registry.compare import critiques_side_by_side, describe, diff, family, scores_side_by_side
 from mondrian_core.registry.history import Entry
 from mondrian_core.registry.registry import Registry
 from mondrian_core.registry.version import State, Version
 
-__all__ = ["Entry", "Registry", "State", "Version", "describe", "diff"]
+__all__ = [
+    "Answers", "Entry", "Registry", "State", "Version", "answers_of", "critiques_side_by_side", "describe", "diff",
+    "family", "scores_side_by_side",
+]  # fmt: skip

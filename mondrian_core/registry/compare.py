@@ -1,14 +1,19 @@
-"""Versions as plain values for people: one described, two side by side, the line of parents."""
+"""Versions as plain values for people: one described, two side by side, their family."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from mondrian_core.registry.answers import Answers
 from mondrian_core.registry.version import Version
+from mondrian_core.rubric import DIMENSIONS
 
 # Parts of the manifest that differ between any two versions, or say nothing about the adapter.
 _SILENT = ("version", "files", "format", "gate_report", "training", "imported_from")
+# Parts of the metrics that are about others than the version, or shown by dimension and by photograph elsewhere.
+_DETAILS = frozenset({"base", "champion", "rivals", "dimensions", "per_photograph", "against_base", "against_champion",
+                      "health"})  # fmt: skip
 
 
 def describe(version: Version) -> dict[str, Any]:
@@ -55,7 +60,11 @@ def _facts(version: Version) -> Iterator[tuple[str, Any]]:
         yield f"gate {gate['name']} observed", gate.get("observed")
     for name, value in version.manifest.items():
         if name not in _SILENT:
-            yield from _leaves(name, value)
+            yield from ((leaf, found) for leaf, found in _leaves(name, value) if not _is_detail(leaf, found))
+
+
+def _is_detail(name: str, value: Any) -> bool:
+    return name.startswith("metrics.") and (isinstance(value, list) or not _DETAILS.isdisjoint(name.split(".")))
 
 
 def _leaves(name: str, value: Any) -> Iterator[tuple[str, Any]]:
@@ -66,6 +75,63 @@ def _leaves(name: str, value: Any) -> Iterator[tuple[str, Any]]:
         yield name, value
 
 
+def scores_side_by_side(first: Answers, second: Answers) -> dict[str, Any]:
+    """Both versions on the labelled photographs that both answered readably.
+
+    {"photographs": n, "first"/"second": {"mse", "mae", "bias"}, "dimensions": {name: {"advisor": mean score, "first":
+    mean score, "second": ..., "first_mse": ..., "second_mse": ...}}}; without such photographs only {"photographs": 0}.
+    """
+    common = [
+        name
+        for name in first.labels
+        if all(name in each.told and each.told[name].scores for each in (first, second)) and name in second.labels
+    ]
+    if not common:
+        return {"photographs": 0}
+    arms = {"first": first, "second": second}
+    errors = {
+        arm: {d: [each.told[n].scores[d] - first.labels[n][d] for n in common] for d in DIMENSIONS}
+        for arm, each in arms.items()
+    }
+    whole = {arm: [error for of_one in by_name.values() for error in of_one] for arm, by_name in errors.items()}
+    dimensions = {}
+    for name in DIMENSIONS:
+        truth = _mean([first.labels[n][name] for n in common])
+        dimensions[name] = {"advisor": truth}
+        dimensions[name] |= {arm: truth + _mean(errors[arm][name]) for arm in arms}
+        dimensions[name] |= {f"{arm}_mse": _mean([e * e for e in errors[arm][name]]) for arm in arms}
+    summary = {
+        arm: {"mse": _mean([e * e for e in found]), "mae": _mean([abs(e) for e in found]), "bias": _mean(found)}
+        for arm, found in whole.items()
+    }
+    return {"photographs": len(common), **summary, "dimensions": dimensions}
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
+
+
+def critiques_side_by_side(first: Answers, second: Answers, count: int) -> list[dict[str, Any]]:
+    """The `count` photographs about which two versions differ most, each with both critiques and the advisor's scores.
+
+    Where only one answer can be read comes first: there the difference is whether there is a critique. Where none can,
+    comes last.
+    """
+    rows = []
+    for name in first.told.keys() & second.told.keys():
+        one, other = first.told[name], second.told[name]
+        readable = (one.critique is not None) + (other.critique is not None)
+        apart = sum(abs(one.scores[d] - other.scores[d]) for d in DIMENSIONS) if one.scores and other.scores else 0.0
+        row = {"photograph": name, "advisor": dict(first.labels.get(name) or second.labels.get(name) or {}),
+               "first": _critique_of(one), "second": _critique_of(other)}  # fmt: skip
+        rows.append(((1, 2, 0).index(readable), -apart, name, row))
+    return [row for *_, row in sorted(rows, key=lambda each: each[:3])[:count]]
+
+
+def _critique_of(told: Any) -> dict[str, Any]:
+    return told.critique.as_dict() if told.critique is not None else {"unreadable": told.text}
+
+
 def lineage(versions: Mapping[str, Version], start: str) -> list[str]:
     """`start`, its parent, its parent's parent, ...; a parent that is gone is named and ends the line."""
     line = [start]
@@ -74,3 +140,27 @@ def lineage(versions: Mapping[str, Version], start: str) -> list[str]:
             break
         line.append(version.parent)
     return line
+
+
+def family(versions: Mapping[str, Version], member: str) -> dict[str, Any]:
+    """The oldest known ancestor of `member` with all that stems from it: {"version", "state", ..., "children": [...]}.
+
+    A parent that is gone is there with state None. Manifests that name each other in a circle end where it closes.
+    """
+    children: dict[str, list[str]] = {}
+    for version in versions.values():
+        if version.parent is not None:
+            children.setdefault(version.parent, []).append(version.version)
+
+    def node(name: str, above: frozenset[str]) -> dict[str, Any]:
+        version = versions.get(name)
+        below = [child for child in sorted(children.get(name, [])) if child not in above | {name}]
+        return {
+            "version": name,
+            "state": version.state if version else None,
+            "verdict": version.verdict if version else None,
+            "created_at": version.manifest.get("created_at") if version else None,
+            "children": [node(child, above | {name}) for child in below],
+        }
+
+    return node(lineage(versions, member)[-1], frozenset())
