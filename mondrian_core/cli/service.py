@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 from argparse import Namespace
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from mondrian_core.cli.options import settings_of
 from mondrian_core.cli.screen import answer, critique_table, progress
+
+if TYPE_CHECKING:
+    from mondrian_core.serving.offline import AnalysisResult
 
 
 def serve(options: Namespace) -> int:
     """Answer requests until it is interrupted."""
     from mondrian_core.serving import serve as run_service
 
-    run_service(
-        settings_of(options), host=options.host, port=options.port, model_mode=options.model_mode,
-        lora_path=options.lora_path, ab_test_split=options.ab_test_split, fallback=options.fallback,
-    )  # fmt: skip
+    model_mode = options.model_mode or ("fine_tuned" if options.use_fine_tuned else "base")
+    run_service(settings_of(options), host=options.host, port=options.port, model_mode=model_mode,
+                lora_path=options.lora_path, ab_test_split=options.ab_test_split,
+                fallback=options.fallback)  # fmt: skip
     return 0
 
 
@@ -28,20 +33,44 @@ def analyze(options: Namespace) -> int:
     from mondrian_core.serving import analyze as critique_photographs
 
     settings = settings_of(options)
-    with progress(options.json) as listen:
-        results = critique_photographs(settings, options.photographs, options.advisor,
-                                       options.mode or settings.analysis_mode, listen)  # fmt: skip
+    mode = options.mode or ("lora" if options.use_fine_tuned else settings.analysis_mode)
+    results: list[AnalysisResult] = []
+    try:
+        with progress(options.json) as listen:
+            critique_photographs(settings, options.photographs, options.advisor, mode, listen,
+                                 lora_path=options.lora_path, keep=results.append)  # fmt: skip
+    finally:  # what was critiqued before an interruption is kept too
+        _write_batch(options, results)
 
     def draw(console: Console) -> None:
-        for result in results:
-            console.print(f"{result.path}  ({result.mode}, {result.model_used})")
-            if result.critique is not None:
-                console.print(critique_table([(options.advisor, result.critique)]))
-            else:
-                console.print(f"  failed: {result.error}")
+        for path, group in by_photograph(results).items():
+            console.print(f"[bold]{escape(str(path))}[/]")
+            found = [(each.answered_by, each.critique) for each in group if each.critique is not None]
+            if found:
+                console.print(critique_table(found))
+            for each in group:
+                if each.critique is None:
+                    console.print(f"  {each.requested_mode} failed: {escape(each.error or '')}")
 
     answer(options.json, [result.as_dict() for result in results], draw)
-    return 0 if all(result.critique is not None for result in results) else 3
+    return 0 if results and all(result.critique is not None for result in results) else 3
+
+
+def _write_batch(options: Namespace, results: list[AnalysisResult]) -> None:
+    from mondrian_core.serving.batch import write_csv, write_page
+
+    if results and options.csv:
+        write_csv(options.csv, results)
+    if results and options.html:
+        write_page(options.html, results)
+
+
+def by_photograph(results: list[AnalysisResult]) -> dict[Path, list[AnalysisResult]]:
+    """The critiques of each photograph together, in the order in which they were made."""
+    groups: dict[Path, list[AnalysisResult]] = {}
+    for result in results:
+        groups.setdefault(result.path, []).append(result)
+    return groups
 
 
 FIGURES = {

@@ -34,14 +34,20 @@ def serve(settings: Settings, *, host: str = "127.0.0.1", port: int = 5100, mode
 
 
 def analyze(settings: Settings, paths: Sequence[Path], advisor: str, mode: str, listen: Listener = ignore, *,
-            lora_path: str | None = None) -> list[AnalysisResult]:  # fmt: skip
-    """Critique photographs in this process; each becomes a row of the jobs table.
+            lora_path: str | None = None,
+            keep: Callable[[AnalysisResult], object] = lambda result: None) -> list[AnalysisResult]:  # fmt: skip
+    """Critique photographs, and those in folders, in this process; each critique becomes a row of the jobs table.
 
     A photograph that can't be used, or whose critique fails, is a result with its error; the others go on.
 
+    Args:
+        mode: baseline, rag, lora, or "all": each photograph in the three of them, one after the other.
+        keep: hears each result as it comes, so that an interruption loses none.
+
     Raises:
         NoWorkspace, NoDatabase, UnknownAdvisor, BaseModelUnavailable: exit status 2.
+        BadInput: a folder without photographs, or a mode that there isn't.
     """
     from mondrian_core.serving.offline import critique_all
 
-    return critique_all(settings, paths, advisor, mode, listen, lora_path=lora_path)
+    return critique_all(settings, paths, advisor, mode, listen, lora_path=lora_path, keep=keep)

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mondrian_core.errors import BadPhotograph
+from mondrian_core.errors import BadInput, BadPhotograph
 from mondrian_core.events import Advanced, Finished, Listener, Started
-from mondrian_core.images import open_photograph
+from mondrian_core.images import PHOTOGRAPH_SUFFIXES, Photograph, open_photograph
 from mondrian_core.registry import Registry
 from mondrian_core.rubric import Critique, Reading, read_lenient
 from mondrian_core.serving.critic import Critic, filename_of
 from mondrian_core.serving.engine import Engine
 from mondrian_core.serving.lookup import Adapters, source_of
-from mondrian_core.serving.routing import mode_of
+from mondrian_core.serving.routing import MODES, mode_of
 from mondrian_core.serving.strategies import all_strategies
 from mondrian_core.settings import Settings, check_advisor
 from mondrian_core.store import COMPLETED, Job, Store
+
+ALL = "all"  # every mode, and with that the base and the adapter, side by side
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,15 @@ class AnalysisResult:
     model_used: str | None = None
     adapter_version: str | None = None
     details: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def answered_by(self) -> str:
+        """What answered, in words: "lora: adapter v0003", or "lora, answered by baseline: base model"."""
+        if self.mode is None:
+            return f"{self.requested_mode}: no answer"
+        who = f"adapter {self.adapter_version}" if self.adapter_version else "base model"
+        way = "" if self.mode == self.requested_mode else f", answered by {self.mode}"
+        return f"{self.requested_mode}{way}: {who}"
 
     @property
     def seconds(self) -> float | None:
@@ -57,27 +69,58 @@ class AnalysisResult:
         }
 
 
+Keep = Callable[[AnalysisResult], object]
+
+
 def critique_all(settings: Settings, paths: Sequence[Path], advisor: str, mode: str, listen: Listener, *,
-                 lora_path: str | None = None, engine: Engine | None = None) -> list[AnalysisResult]:  # fmt: skip
+                 lora_path: str | None = None, engine: Engine | None = None,
+                 keep: Keep = lambda result: None) -> list[AnalysisResult]:  # fmt: skip
     """Critique photographs one after the other; see `mondrian_core.serving.analyze`."""
     check_advisor(advisor)
-    requested = mode_of(mode)
+    modes = MODES if mode == ALL else (mode_of(mode),)
     root = settings.require_workspace()
+    photographs = photographs_in(paths)
     with Store(settings.database) as store:
         store.voice(advisor)
         registry = Registry(settings.adapters_root, listen=listen)
         source = source_of(
             lora_path or (str(settings.lora_adapter_dir) if settings.lora_adapter_dir else None), registry
         )
-        listen(Started("analyze", len(paths), f"loading {settings.base}"))
+        total = len(photographs) * len(modes)
+        listen(Started("analyze", total, f"loading {settings.base}"))
         engine = engine or _local_engine(settings.base)
         critic = Critic(store, root, engine, Adapters(registry, source, engine.check, listen), all_strategies())
         results = []
-        for done, path in enumerate(paths, start=1):
-            results.append(_critique_one(critic, path, advisor, requested))
-            listen(Advanced("analyze", done, len(paths), path.name))
-    listen(Finished("analyze", {"photographs": len(results)}))
+        for result in _critiques(critic, photographs, advisor, modes):
+            results.append(result)
+            keep(result)
+            listen(Advanced("analyze", len(results), total, f"{result.path.name} ({result.requested_mode})"))
+    listen(Finished("analyze", {"photographs": len(photographs), "critiques": len(results)}))
     return results
+
+
+def photographs_in(paths: Sequence[Path]) -> list[Path]:
+    """The photographs that were named, and those in named folders and below, by name; hidden ones are left out.
+
+    Raises:
+        BadInput: a folder holds none.
+    """
+    found: list[Path] = []
+    for path in paths:
+        if not path.is_dir():
+            found.append(path)
+            continue
+        inside = sorted(each for each in path.rglob("*") if _is_photograph(each, path))
+        if not inside:
+            kinds = ", ".join(sorted(PHOTOGRAPH_SUFFIXES))
+            raise BadInput(f"There is no photograph in {path}.", f"Name a folder with files that end in {kinds}.")
+        found += inside
+    return list(dict.fromkeys(found))
+
+
+def _is_photograph(path: Path, folder: Path) -> bool:
+    hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+    return path.suffix.lower() in PHOTOGRAPH_SUFFIXES and not hidden and path.is_file()
 
 
 def _local_engine(base: str) -> Engine:
@@ -86,13 +129,21 @@ def _local_engine(base: str) -> Engine:
     return LocalEngine(base)
 
 
-def _critique_one(critic: Critic, path: Path, advisor: str, requested: str) -> AnalysisResult:
-    try:
-        photograph = open_photograph(path)
-    except BadPhotograph as error:
-        return AnalysisResult(path, advisor, requested, error=str(error))
-    job, _ = critic.store.add_job(advisor, filename_of(critic.root, path), requested_mode=requested,
-                                  explicit_mode=True, photograph_sha256=photograph.sha256)  # fmt: skip
+def _critiques(critic: Critic, paths: Sequence[Path], advisor: str, modes: Sequence[str]) -> Iterator[AnalysisResult]:
+    """Each photograph is opened once and asked about in every mode."""
+    for path in paths:
+        try:
+            photograph = open_photograph(path)
+        except BadPhotograph as error:
+            yield from (AnalysisResult(path, advisor, mode, error=str(error)) for mode in modes)
+            continue
+        for mode in modes:
+            yield _critique_one(critic, path, photograph, advisor, mode)
+
+
+def _critique_one(critic: Critic, path: Path, photograph: Photograph, advisor: str, mode: str) -> AnalysisResult:
+    job, _ = critic.store.add_job(advisor, filename_of(critic.root, path), requested_mode=mode, explicit_mode=True,
+                                  photograph_sha256=photograph.sha256)  # fmt: skip
     claimed = critic.store.claim_job(job.id) or job
     try:
         done = critic.work(claimed, photograph.image)
@@ -111,8 +162,6 @@ def result_of(path: Path, job: Job) -> AnalysisResult:
 
 def critique_of(job: Job) -> Critique | None:
     """The critique that a completed job holds."""
-    import json
-
     if job.status != COMPLETED or job.answer is None:
         return None
     reading: Reading = read_lenient(json.dumps(job.answer))

@@ -41,6 +41,11 @@ def _templates() -> Environment:
     return environment
 
 
+def rendered(template: str, **values: Any) -> str:
+    """A template filled; every text in it is escaped."""
+    return _templates().get_template(template).render(**values)
+
+
 def front_page(service: Service) -> str:
     """The page to drop photographs on, with one's latest critiques and scores over time."""
     advisors, jobs = service.store.advisors(), service.store.latest_jobs(4 * MOST_POINTS)

@@ -1,0 +1,157 @@
+"""Folders of photographs at once: which are taken, every mode side by side, the CSV and the page."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mondrian_core.cli import main
+from mondrian_core.errors import BadInput
+from mondrian_core.events import Advanced
+from mondrian_core.rubric import DIMENSIONS, make_critique
+from mondrian_core.serving import offline
+from mondrian_core.serving.batch import change_by_adapter, summary, write_csv, write_page
+from mondrian_core.serving.offline import AnalysisResult, critique_all, photographs_in
+from mondrian_core.settings import Settings
+from mondrian_core.store import Profile, Store
+
+Photograph = Callable[..., bytes]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, photograph: Photograph) -> Path:
+    """Two photographs, one of them deeper down, and what is none."""
+    found = tmp_path / "shoot"
+    (found / "day one" / ".cache").mkdir(parents=True)
+    (found / "b.JPG").write_bytes(photograph(1))
+    (found / "day one" / "a.jpg").write_bytes(photograph(2))
+    (found / "day one" / ".cache" / "c.jpg").write_bytes(photograph(3))
+    (found / "._b.JPG").write_bytes(b"a Mac's shadow file")
+    (found / "notes.txt").write_text("no photograph")
+    return found
+
+
+def test_folders_are_opened_and_named_files_kept(folder: Path, tmp_path: Path) -> None:
+    found = [folder / "b.JPG", folder / "day one" / "a.jpg"]
+    assert photographs_in([folder]) == found
+    assert photographs_in([folder / "b.JPG", folder, Path("none.jpg")]) == [*found, Path("none.jpg")]
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(BadInput, match="no photograph in"):
+        photographs_in([tmp_path / "empty"])
+
+
+@pytest.fixture
+def compared(settings: Settings, photograph: Photograph) -> None:
+    """One photograph of ansel's to compare with."""
+    (settings.root / "source" / "near.jpg").write_bytes(photograph(9))
+    with Store(settings.database) as store:
+        store.add_profiles([Profile("p", "ansel", "source/near.jpg", dict.fromkeys(DIMENSIONS, 6),
+                                    dict.fromkeys(DIMENSIONS, "Said long ago."), "6.0")])  # fmt: skip
+
+
+def all_modes(settings: Settings, folder: Path, engine: Any, **more: Any) -> list[AnalysisResult]:
+    return critique_all(
+        settings, [folder], "ansel", "all", more.pop("listen", lambda event: None), engine=engine, **more
+    )
+
+
+@pytest.mark.usefixtures("compared")
+def test_all_modes_stand_side_by_side(
+    settings: Settings, folder: Path, fake_engine: Any, promote: Callable[[str], None], tmp_path: Path
+) -> None:
+    promote("v0002")
+    (folder / "z.jpg").write_bytes(b"no photograph")
+    heard: list[Advanced] = []
+    kept: list[AnalysisResult] = []
+    results = all_modes(settings, folder, fake_engine, keep=kept.append,
+                        listen=lambda event: heard.append(event) if isinstance(event, Advanced) else None)  # fmt: skip
+    assert kept == results and [event.done for event in heard] == list(range(1, 10)) and heard[0].total == 9
+    assert [result.answered_by for result in results[:3]] == [
+        "baseline: base model", "rag: base model", "lora: adapter v0002"]  # fmt: skip
+    write_csv(tmp_path / "out.csv", results)
+    with (tmp_path / "out.csv").open(newline="") as stream:
+        lines = list(csv.DictReader(stream))
+    assert [(line["requested_mode"], line["model_used"], line["composition_score"]) for line in lines[:3]] == [
+        ("baseline", "base", "5"), ("rag", "base", "5"), ("lora", "fine_tuned", "2")]  # fmt: skip
+    assert "no format that a camera writes" in lines[-1]["error"]
+    write_page(tmp_path / "out.html", results)
+    page = (tmp_path / "out.html").read_text()
+    assert page.count("data:image/jpeg;base64,") == 2, "the third is no photograph"
+    assert page.count("<td>-3</td>") == 16, "adapter against base on eight dimensions of two photographs"
+    figures = {row["mode"]: row for row in summary(results)}
+    assert figures["lora"] | {"seconds": 0} == {
+        "mode": "lora", "n": 3, "failed": 1, "fell_back": 0, "mean": 2.0, "seconds": 0}  # fmt: skip
+    with Store(settings.database, read_only=True) as store:
+        assert sum(job.explicit_mode for job in store.jobs()) == 6
+
+
+@pytest.mark.usefixtures("compared")
+def test_a_fallback_is_named_and_no_adapter_is_no_comparison(
+    settings: Settings, folder: Path, fake_engine: Any
+) -> None:
+    results = all_modes(settings, folder, fake_engine)
+    assert results[2].answered_by == "lora, answered by rag: base model"
+    assert change_by_adapter(results[:3]) is None
+
+
+def test_no_text_becomes_markup_or_a_formula(tmp_path: Path) -> None:
+    evil = dict.fromkeys(DIMENSIONS, "=1+1<script>alert(1)</script>")
+    result = AnalysisResult(Path("<b>.jpg"), "ansel", "baseline", make_critique(dict.fromkeys(DIMENSIONS, 4), evil),
+                            mode="baseline")  # fmt: skip
+    write_page(tmp_path / "out.html", [result])
+    page = (tmp_path / "out.html").read_text()
+    assert "<script" not in page and "<b>.jpg" not in page and "&lt;script&gt;" in page
+    write_csv(tmp_path / "out.csv", [result])
+    assert ",'=1+1<script>" in (tmp_path / "out.csv").read_text()
+
+
+def test_an_interruption_loses_no_critique_that_was_made(
+    settings: Settings, folder: Path, fake_engine: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    asked = fake_engine.ask
+
+    def ask(*arguments: Any) -> Any:
+        if fake_engine.asked == 1:
+            raise KeyboardInterrupt
+        return asked(*arguments)
+
+    fake_engine.ask = ask
+    monkeypatch.setattr(offline, "_local_engine", lambda base: fake_engine)
+    status = main(["analyze", str(folder), "--advisor", "ansel", "--mode", "baseline", "--csv", str(tmp_path / "o.csv"),
+                   "--workspace", str(settings.root)])  # fmt: skip
+    assert status not in (0, None)
+    assert len((tmp_path / "o.csv").read_text().splitlines()) == 2
+
+
+def test_the_command_takes_a_folder_and_the_older_names(
+    settings: Settings, folder: Path, fake_engine: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
+    promote: Callable[[str], None], capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    promote("v0002")
+    monkeypatch.setattr(offline, "_local_engine", lambda base: fake_engine)
+    where = ["--workspace", str(settings.root), "--adapters", str(settings.adapters_root), "--advisor", "ansel"]
+    assert main(["analyze", str(folder), "--use_fine_tuned", "--json", *where]) == 0
+    assert {each["model_used"] for each in json.loads(capsys.readouterr().out)} == {"fine_tuned"}
+    page = tmp_path / "out.html"
+    assert main(["analyze", str(folder), "--mode", "all", "--html", str(page), *where]) == 0
+    assert "v0002" in capsys.readouterr().out and "adapter v0002" in page.read_text()
+
+
+def test_the_ab_table_is_readable(settings: Settings, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["compare", "--days", "7", "--workspace", str(settings.root)]) == 1
+    assert "took part in an A/B test" in capsys.readouterr().out
+    answer = {"dimensional_analysis": {name: {"score": 6, "comment": "c"} for name in DIMENSIONS}}
+    with Store(settings.database) as store:
+        for number in range(12):
+            arm = "fine_tuned" if number % 2 else "base"
+            job, _ = store.add_job("ansel", "one.jpg", arm=arm)
+            store.finish_job(job.id, answer=answer, model_used=f"ab_test_{arm}", mode="lora",
+                             details={"seconds": number + 1, "rating": 1 + number % 5})  # fmt: skip
+    assert main(["compare", "--days", "7", "--workspace", str(settings.root)]) == 0
+    text = capsys.readouterr().out
+    assert "mean rating, 1-5" in text and "fine_tuned" in text and "(rate 0 to 0.3903)" in text
