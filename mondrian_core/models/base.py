@@ -48,6 +48,11 @@ class Base:
         return self.model.language_model
 
     @property
+    def width(self) -> int:
+        """Hidden width of the language model."""
+        return int(self.language_model.args.hidden_size)
+
+    @property
     def end_tokens(self) -> frozenset[int]:
         """Tokens that end an answer."""
         return frozenset(self.tokenizer.stopping_criteria.eos_token_ids)

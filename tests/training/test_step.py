@@ -20,7 +20,7 @@ from mondrian_core.recipes import TrainRecipe
 from mondrian_core.rows import Row
 from mondrian_core.training import step as steps
 from mondrian_core.training.examples import Example, batch_of, encode_rows
-from mondrian_core.training.optimizer import apply_step, learning_rate, make_optimizer
+from mondrian_core.training.optimizer import apply_step, learning_rate, make_optimizer, settled
 from tests.training.conftest import make_row
 
 pytestmark = pytest.mark.mini
@@ -166,7 +166,7 @@ def test_the_norm_does_not_depend_on_the_order_of_the_arrays() -> None:
     for _ in range(20):
         order = draw.permutation(list(names))
         shuffled = {str(name): gradient[name] for name in order}
-        optimizer = make_optimizer(TrainRecipe(), shuffled)
+        optimizer = make_optimizer(settled(TrainRecipe(), 256), shuffled)
         norms.add(float(np.array(apply_step(optimizer, shuffled, shuffled, 1e-3, 1.0)[2])))
     assert len(norms) == 1
 
@@ -174,7 +174,7 @@ def test_the_norm_does_not_depend_on_the_order_of_the_arrays() -> None:
 def test_the_norm_is_global_and_clipped() -> None:
     trainable = {"a": mx.array([0.0, 0.0]), "b": mx.array([0.0])}
     gradient = {"a": mx.array([3.0, 0.0]), "b": mx.array([4.0])}
-    optimizer = make_optimizer(TrainRecipe(), trainable)
+    optimizer = make_optimizer(settled(TrainRecipe(), 256), trainable)
     before = dict(tree_flatten(optimizer.state))
     _, state, norm = apply_step(optimizer, trainable, gradient, 1e-3, 1.0)
     assert float(np.array(norm)) == pytest.approx(5.0)
