@@ -13,6 +13,7 @@ from rich.table import Table
 from mondrian_core import registry as registry_room
 from mondrian_core.cli.options import person, settings_of
 from mondrian_core.cli.screen import answer, number
+from mondrian_core.events import Event, Noticed
 from mondrian_core.registry import Registry, Version
 from mondrian_core.settings import Settings, check_advisor
 
@@ -97,8 +98,24 @@ def export(options: Namespace) -> int:
 
 def import_adapter(options: Namespace) -> int:
     """Take a folder or archive in as a new candidate; it still has to pass its gates."""
-    version = _registry(options).import_from(options.advisor, Path(options.source), actor=person())
-    answer(options.json, registry_room.describe(version),
-           lambda console: console.print(f"{version.version}: {version.state}. Next: mondrian evaluate "
-                                         f"--advisor {options.advisor} --adapter {version.version}"))  # fmt: skip
+
+    def listen(event: Event) -> None:
+        notices.extend([event.message] if isinstance(event, Noticed) else [])
+
+    notices: list[str] = []
+    check_advisor(options.advisor)
+    registry = Registry(settings_of(options).adapters_root, listen=listen)
+    version = registry.import_from(options.advisor, Path(options.source), actor=person(), scale=options.scale)
+    came = {key: value for key, value in version.manifest["imported_from"].items() if key != "gate_report"}
+
+    def draw(console: Console) -> None:
+        console.print(f"{version.version}: {version.state}. Next: mondrian evaluate --advisor {options.advisor} "
+                      f"--adapter {version.version}")  # fmt: skip
+        if "layout" in came:
+            console.print(f"  came as {came['layout']}: {came['modules']} modules, rank {came['rank']}, scale "
+                          f"{', '.join(map(number, came['scales']))}; it is mlx-vlm's layout now")  # fmt: skip
+        for notice in notices:
+            console.print(f"  {escape(notice)}")
+
+    answer(options.json, {**registry_room.describe(version), "imported_from": came, "notices": notices}, draw)
     return 0

@@ -123,7 +123,10 @@ def _adapter_commands(found: Any) -> None:
     export.add_argument("version")
     export.add_argument("--out", type=Path, required=True)
     imports = _add(actions, "import", adapters.import_adapter, "take an adapter in as a new candidate", advisor=True)
-    imports.add_argument("source", type=Path)
+    imports.add_argument("source", type=Path, help="a folder (mlx-vlm's, PEFT's), an archive, or model_config.json")
+    imports.add_argument("--scale", choices=("alpha", "alpha/rank"),
+                         help="for the older flat layout: what its trainer multiplied by (mlx-vlm until "
+                              "March 2026: alpha)")  # fmt: skip
     diff = _add(actions, "diff", versions.diff, "two versions side by side", advisor=True)
     diff.add_argument("versions", nargs=2, metavar="VERSION")
     diff.add_argument("--photographs", type=int, default=2, metavar="N",

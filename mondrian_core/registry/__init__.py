@@ -5,7 +5,8 @@ intake.py     files coming in            pointer.py   promoted.json
 soundness.py  hashes and arrays          ledger.py    both under lock, kept in step through crashes
 reading.py    Registry's reading side    registry.py  Registry with its writing side
 answers.py    what versions answered     compare.py   describe, diff, side by side, family
-retention.py, archive.py
+imports.py    what comes from elsewhere  conversion.py  PEFT's and older layouts as mlx-vlm's
+retention.py, archive.py, older.py
 """
 
 from mondrian_core.registry.answers import Answers, answers_of

@@ -63,5 +63,6 @@ def _scale_notice(folder: Path) -> str:
         return ""
     return (
         f"Its alpha {config['alpha']} over rank {config['rank']} is a scale of {scale:.4g}: older versions of mlx-vlm "
-        "took alpha itself as the scale, so it does next to nothing now. Train it anew."
+        "took alpha itself as the scale, so it does next to nothing now. If one of those trained it, import it with "
+        "--scale alpha; otherwise train it anew."
     )

@@ -20,8 +20,9 @@ from mondrian_core.errors import (
     NothingToDo,
 )
 from mondrian_core.events import Noticed
-from mondrian_core.files import read_json, sha256_of, sync_folder, write_json
-from mondrian_core.registry import archive, history, intake, older, retention, soundness
+from mondrian_core.files import sync_folder, write_json
+from mondrian_core.registry import archive, history, imports, intake, retention, soundness
+from mondrian_core.registry.conversion import Meant
 from mondrian_core.registry.ledger import INCOMING, REMOVED, Ledger, Snapshot, first_state
 from mondrian_core.registry.reading import Reading
 from mondrian_core.registry.version import MANIFEST, VERSION_NAME, State, Version, version_folders, version_name
@@ -202,23 +203,25 @@ class Registry(Reading):
             raise BadAdapter(f"{version} of '{advisor}' is damaged: {'; '.join(found)}.", "It was not exported.")
         return archive.pack(chosen, Path(out))
 
-    def import_from(self, advisor: str, source: Path, *, actor: str, reason: str = "") -> Version:
+    def import_from(self, advisor: str, source: Path, *, actor: str, reason: str = "",
+                    scale: Meant | None = None) -> Version:  # fmt: skip
         """Take in a folder (also of an older layout, or PEFT's) or an archive as a new candidate.
 
         What its manifest says of its making is kept; gates passed elsewhere are not, they stay under "imported_from".
-        The older project's `model_config.json` as source means the adapter it names as active, once.
+        PEFT's layout becomes mlx-vlm's. One of the older flat layout stays as it is, unless `scale` says what its
+        trainer meant. The older project's `model_config.json` as source means the adapter it names as active, once.
+
+        Raises:
+            BadAdapter: damaged, more than a LoRA, or no adapter at all.
+            BadInput: `scale` for a layout that leaves no doubt.
+            NothingToDo: that configuration was taken over before.
         """
-        if Path(source).name == older.CONFIG_FILE:
-            return self._take_over(advisor, Path(source), actor, reason)
-        with archive.opened(Path(source)) as folder:
-            if found := intake.manifest_problems(folder):
-                raise BadAdapter(f"{source} is damaged: {'; '.join(found)}.", "Fetch it again; nothing was taken in.")
-            manifest = read_json(folder / MANIFEST) if (folder / MANIFEST).is_file() else {}
-            kept = {key: value for key, value in manifest.items() if key not in intake.OF_ITS_OLD_PLACE}
-            kept["imported_from"] = {"source": Path(source).name, **{
-                key: manifest[key] for key in ("advisor", "version", "created_at", "gate_report") if key in manifest
-            }}  # fmt: skip
-            return self.register(advisor, folder, kept, actor=actor, reason=reason or f"imported from {source}")
+        with imports.ready(Path(source), self.versions(advisor), scale) as made:
+            why = f"{reason or made.reason}. {made.notice}".strip(". ") if made.notice else reason or made.reason
+            version = self.register(advisor, made.folder, made.manifest, actor=actor, reason=why)
+        if made.notice:
+            self._listen(Noticed("registry", f"{version.version}: {made.notice}"))
+        return version
 
     def prune(self, advisor: str, *, keep: int, actor: str, force: bool = False, dry_run: bool = False) -> list[str]:
         """Delete what retention lets go (see `retention.removable`); gives the names."""
@@ -236,19 +239,6 @@ class Registry(Reading):
                                        forced=force)  # fmt: skip
                 shutil.rmtree(hidden)
         return list(names)
-
-    def _take_over(self, advisor: str, config: Path, actor: str, reason: str) -> Version:
-        chosen = older.active_adapter(config)
-        mark = {"source": config.name, "sha256": sha256_of(config), "active_model": chosen.name}
-        for version in self.versions(advisor):
-            if version.manifest.get("imported_from") == mark:
-                raise NothingToDo(f"{config} was taken over as {version.version} already.", "Promote that version.")
-        facts = {"imported_from": mark, "base": {"name": chosen.base, "fingerprint": None}}
-        why = reason or f"{config.name} named '{chosen.name}' as active; it becomes champion when it passes the gates"
-        version = self.register(advisor, chosen.adapter, facts, actor=actor, reason=f"{why}. {chosen.notice}".strip())
-        if chosen.notice:
-            self._listen(Noticed("registry", f"{version.version}: {chosen.notice}"))
-        return version
 
     # --- steps of the writers -----------------------------------------------------------------------------------------
 
