@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from mondrian_core.errors import BadRecipe
-from mondrian_core.recipes import Recipe, load_recipe, recipe_of
+from mondrian_core.recipes import Recipe, TrainRecipe, load_recipe, recipe_of, shipped_recipes
 
 
 def written(folder: Path, text: str) -> Path:
@@ -101,3 +101,35 @@ def test_a_recipe_survives_json_with_its_digest(epochs: int, rank: int, rate: fl
 def test_another_value_is_another_digest_and_the_default_is_stable() -> None:
     assert recipe_of({"train": {"seed": 1}}).digest != Recipe().digest
     assert recipe_of({}).digest == Recipe().digest == load_recipe().digest
+
+
+@pytest.mark.parametrize("name", sorted(shipped_recipes()))
+def test_every_shipped_recipe_loads_by_name_and_by_path(name: str) -> None:
+    by_name = load_recipe(Path(name))
+    assert by_name == load_recipe(shipped_recipes()[name])
+    assert by_name.name == name
+    assert by_name != Recipe(name=name), "it differs from the defaults in something"
+
+
+def test_shipped_recipes_are_the_ones_that_are_documented() -> None:
+    assert set(shipped_recipes()) == {"plan", "small-set"}
+    plan = load_recipe(Path("plan")).train
+    assert (plan.rank, plan.alpha, plan.dropout, plan.epochs, plan.accumulation) == (16, 32.0, 0.05, 3, 2)
+
+
+def test_an_unknown_name_tells_the_known_ones(tmp_path: Path) -> None:
+    with pytest.raises(BadRecipe, match=r"plan, small-set"):
+        load_recipe(Path("no-such-recipe"))
+
+
+def test_every_setting_of_training_is_an_option() -> None:
+    from mondrian_core.cli.options import recipe_from
+    from mondrian_core.cli.parser import build_parser
+
+    words = ["train", "--advisor", "ansel", "--recipe", "plan", "--rank", "8", "--epochs", "5", "--learning-rate", "3e-4",
+             "--choose-by", "score_error", "--target-modules", "q_proj", "v_proj"]  # fmt: skip
+    found = recipe_from(build_parser().parse_args(words)).train
+    assert (found.rank, found.epochs, found.learning_rate, found.alpha) == (8, 5, 3e-4, 32.0)
+    assert (found.choose_by, found.target_modules) == ("score_error", ("q_proj", "v_proj"))
+    options = build_parser().parse_args(["train", "--advisor", "ansel"])
+    assert set(TrainRecipe.model_fields) <= set(vars(options))
