@@ -51,6 +51,15 @@ class DataRecipe(_Table):
         return self
 
 
+class SynthesizeRecipe(_Table):
+    """How critiques are drafted for a person to review."""
+
+    photographs: int = Field(default=20, ge=1, le=1000, description="drafts that one run makes at most")
+    calibration_photographs: int = Field(
+        default=24, ge=5, description="training photographs on which base and advisor are compared"
+    )
+
+
 class TrainRecipe(_Table):
     """How a LoRA adapter is trained."""
 
@@ -95,15 +104,39 @@ class EvaluateRecipe(_Table):
     """How much is measured."""
 
     compliance_photographs: int = Field(
-        default=60, ge=1, description="photographs for format compliance; no labels needed"
+        default=120, ge=1, description="photographs for format compliance; no labels needed"
+    )
+    constrained_photographs: int = Field(
+        default=8, ge=0, description="photographs also answered under the schema; 0: none"
+    )
+    edited_photographs: int = Field(
+        default=8, ge=0, description="photographs of which edited copies (blurred, tilted, dark, invisible) are judged"
+    )
+    rag: bool = Field(default=True, description="also ask the base with the advisor's similar photographs, as a rival")
+    temperature: float = Field(
+        default=0.0,
+        ge=0.0,
+        le=2.0,
+        description="of the answers that are judged; 0: greedy, above: sampled with the seed",
+    )
+    folds: int = Field(
+        default=0, ge=0, le=20, description="retrain so many times on the other photographs; for small sets; 0: don't"
     )
     latency_pairs: int = Field(
         default=12, ge=3, description="interleaved pairs base/candidate; up to four times as many while it is undecided"
     )
     latency_tokens: int = Field(default=64, ge=8, description="forced output length of a timed answer")
     max_tokens: int = Field(default=1024, ge=64, description="an answer that reaches this is counted as cut")
-    effect_photographs: int = Field(default=8, ge=1, description="photographs on which the effect on the base is measured")
+    effect_photographs: int = Field(
+        default=8, ge=1, description="photographs on which the effect on the base is measured"
+    )
     seed: int = Field(default=0, ge=0)
+
+    @model_validator(mode="after")
+    def _more_than_one_fold(self) -> Self:
+        if self.folds == 1:
+            raise ValueError("folds: at least 2, or 0 for none")
+        return self
 
 
 class GateRecipe(_Table):
@@ -125,6 +158,9 @@ class GateRecipe(_Table):
     stuttering_share: float = Field(
         default=0.1, ge=0, lt=1, description="share of the answers that may say a word three times in a row"
     )
+    violated_share: float = Field(
+        default=0.5, gt=0, le=1, description="share of edited copies that may be judged the wrong way round"
+    )
     failed_share: float = Field(
         default=0.05, ge=0, lt=1, description="share of photographs without any answer that a verdict can bear"
     )
@@ -136,6 +172,7 @@ class Recipe(_Table):
 
     name: str = "default"
     data: DataRecipe = DataRecipe()
+    synthesize: SynthesizeRecipe = SynthesizeRecipe()
     train: TrainRecipe = TrainRecipe()
     evaluate: EvaluateRecipe = EvaluateRecipe()
     gates: GateRecipe = GateRecipe()

@@ -22,13 +22,14 @@ from mondrian_core.decision import Keep, Promote, decide
 from mondrian_core.errors import BadInput, BaseModelUnavailable, MondrianError, NothingToDo, translated
 from mondrian_core.events import Finished, Listener, Noticed, Started, ignore
 from mondrian_core.files import read_json, write_json
-from mondrian_core.prompts import prompt_digest
+from mondrian_core.prompts import Voice, prompt_digest
 from mondrian_core.recipes import Recipe, recipe_of
 from mondrian_core.registry import Registry, State, Version
 from mondrian_core.registry.answers import SAMPLES
 from mondrian_core.settings import Settings, check_advisor
 
 if TYPE_CHECKING:
+    from mondrian_core.data.base_critic import BaseCritic
     from mondrian_core.data.dataset import DatasetVersion
     from mondrian_core.data.fit import Fit
     from mondrian_core.data.twins import Subject
@@ -77,9 +78,25 @@ class Context:
         Settings(workspace=self.root).require_workspace()
         return Store(self.root / "mondrian.db", read_only=True)
 
+    def store_for_writing(self) -> Store:
+        """The workspace's database, opened for writing: migrated when it is older.
+
+        Raises:
+            NoWorkspace, NoDatabase: when there is none.
+            DatabaseBusy: when it is locked for too long, or can't be written.
+        """
+        from mondrian_core.store import Store
+
+        Settings(workspace=self.root).require_workspace()
+        return Store(self.root / "mondrian.db")
+
     def save(self, path: Path) -> None:
         """Write the context as JSON."""
-        write_json(path, {**asdict(self), "recipe": self.recipe.model_dump(mode="json")})
+        write_json(path, self.as_dict())
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, as `save` writes them."""
+        return {**asdict(self), "recipe": self.recipe.model_dump(mode="json")}
 
     @classmethod
     def load(cls, path: Path) -> Context:
@@ -168,6 +185,30 @@ class PromoteSummary(_Summary):
     version: str
     sentence: str
     command: str | None = None
+
+
+@dataclass(frozen=True)
+class IndexSummary(_Summary):
+    """What was indexed; `left_out` are lists of path and reason, `base` the fingerprint the vectors belong to."""
+
+    photographs: int
+    known: int
+    embedded: int
+    scored: int
+    left_out: list[dict[str, str]]
+    base: str
+
+
+@dataclass(frozen=True)
+class SynthesizeSummary(_Summary):
+    """What was drafted; `waiting` counts every draft of the advisor that nobody has decided on."""
+
+    drafted: int
+    known: int
+    remaining: int
+    calibrated_on: int
+    waiting: int
+    left_out: list[dict[str, str]]
 
 
 SummaryT = TypeVar("SummaryT", bound=_Summary)
@@ -297,7 +338,9 @@ def estimate(context: Context, listen: Listener = ignore) -> dict[str, Any]:
 
 def evaluate(context: Context, listen: Listener = ignore) -> EvaluateSummary:
     """Measure the adapter against base and champion on photographs it never saw, and let the gates decide."""
-    from mondrian_core.evaluation import Labelled, evaluate as judge
+    from mondrian_core import evidence
+    from mondrian_core.evaluation import Known
+    from mondrian_core.evaluation import evaluate as judge
     from mondrian_core.models import adapters
     from mondrian_core.models.base import load_base
 
@@ -305,28 +348,26 @@ def evaluate(context: Context, listen: Listener = ignore) -> EvaluateSummary:
     folder = Path(context.adapter or summary_of(context, "train", TrainSummary).adapter)
     split = version.evaluation_split
     rows = version.rows(split)
-    trained_on = {row.lineage for row in version.rows("train")}
     listen(Started("evaluate", detail=f"{len(rows)} photographs of the {split} split"))
     base = load_base(context.base_model)
     champion = context.registry.champion(context.advisor)
-    wanted = max(0, context.recipe.evaluate.compliance_photographs - len(rows))
+    settings, train_rows = context.recipe.evaluate, version.rows("train")
+    wanted = max(0, settings.compliance_photographs - len(rows))
+    known = Known(
+        champion=_comparable(champion, base.fingerprint, folder, listen),
+        problems=adapters.check(base, folder),
+        trained=evidence.trained_on(folder, context.root / "datasets" / context.advisor, listen),
+        index=frozenset(row.lineage for row in train_rows),
+        consult=evidence.consult_of(train_rows) if settings.rag else None,
+        folding=evidence.folding_of(version, settings.folds, context.base_model, context.recipe.train,
+                                    context.run_folder / "folds", listen) if settings.folds else None,
+        cache=context.root / "runs" / "cache",
+        split=split,
+    )  # fmt: skip
     with translated(context.run_folder):
-        report = judge(
-            base,
-            folder,
-            [Labelled(row.lineage, row.image, dict(row.scores)) for row in rows],
-            unlabelled_photographs(context, version, wanted),
-            context.store().voice(context.advisor),
-            context.recipe,
-            context.run_folder,
-            champion=_comparable(champion, base.fingerprint, folder, listen),
-            integrity_problems=adapters.check(base, folder),
-            training_lineages=trained_on,
-            training_scores=[dict(row.scores) for row in version.rows("train")],
-            cache=context.root / "runs" / "cache",
-            split=split,
-            listen=listen,
-        )
+        report = judge(base, folder, evidence.labelled(rows, version), unlabelled_photographs(context, version, wanted),
+                       context.store().voice(context.advisor), context.recipe, context.run_folder, known,
+                       listen=listen)  # fmt: skip
     gates = [gate.as_dict() for gate in report.gates]
     summary = EvaluateSummary(str(context.run_folder / "comparison_report.json"),
                               str(context.run_folder / "report.html"), report.verdict, gates, split)  # fmt: skip
@@ -428,6 +469,42 @@ def promote(context: Context, listen: Listener = ignore) -> PromoteSummary:
     return _leave(context, "promote", outcome, listen)
 
 
+def index(context: Context, listen: Listener = ignore) -> IndexSummary:
+    """Embed the advisor's photographs and let the base score those without a critique; for retrieval alone."""
+    from mondrian_core.data.index import index as bring_up_to_date
+
+    with context.store_for_writing() as store:
+        voice = store.voice(context.advisor)
+        listen(Started("index", detail=context.advisor))
+        critic = _base_critic(context, voice)
+        done = bring_up_to_date(store, context.root, context.advisor, critic, listen)
+    summary = IndexSummary(**{**asdict(done), "left_out": [asdict(each) for each in done.left_out]},
+                           base=critic.fingerprint)  # fmt: skip
+    return _leave(context, "index", summary, listen)
+
+
+def synthesize(context: Context, listen: Listener = ignore) -> SynthesizeSummary:
+    """Let the base draft critiques of photographs that have none; they wait for a person."""
+    from mondrian_core.data.synthesis import synthesize as draft
+    from mondrian_core.drafts import Drafts
+
+    with context.store_for_writing() as store:
+        voice = store.voice(context.advisor)
+        listen(Started("synthesize", detail=context.advisor))
+        done = draft(store, context.root, voice, context.recipe, _base_critic(context, voice), listen)
+        waiting = len(Drafts(store).waiting(context.advisor))
+    summary = SynthesizeSummary(**{**asdict(done), "left_out": [asdict(each) for each in done.left_out]},
+                                waiting=waiting)  # fmt: skip
+    return _leave(context, "synthesize", summary, listen)
+
+
+def _base_critic(context: Context, voice: Voice) -> BaseCritic:
+    from mondrian_core.data.base_critic import BaseCritic
+    from mondrian_core.models.base import load_base
+
+    return BaseCritic(load_base(context.base_model), voice, context.recipe.evaluate.max_tokens)
+
+
 STAGES: Mapping[str, Callable[..., _Summary]] = {
     "link": link,
     "dataset": dataset,
@@ -436,6 +513,8 @@ STAGES: Mapping[str, Callable[..., _Summary]] = {
     "register": register,
     "promote": promote,
 }
+# Not part of the loop: run on their own, by the same means.
+APART: Mapping[str, Callable[..., _Summary]] = {"index": index, "synthesize": synthesize}
 
 
 def check(context: Context) -> None:

@@ -4,8 +4,10 @@
 """
 
 from mondrian_core.evaluation.asking import Labelled, Model
-from mondrian_core.evaluation.evaluator import evaluate, evaluate_model, rescore
+from mondrian_core.evaluation.evaluator import Known, evaluate, evaluate_model, rescore
+from mondrian_core.evaluation.folds import Folding
 from mondrian_core.evaluation.gates import judge
+from mondrian_core.evaluation.leaks import Trained
 from mondrian_core.evaluation.report import Report
 from mondrian_core.evaluation.verdicts import FAIL, INCONCLUSIVE, PASS, GateResult, Measured, verdict_of
 
@@ -13,11 +15,14 @@ __all__ = [
     "FAIL",
     "INCONCLUSIVE",
     "PASS",
+    "Folding",
     "GateResult",
+    "Known",
     "Labelled",
     "Measured",
     "Model",
     "Report",
+    "Trained",
     "evaluate",
     "evaluate_model",
     "judge",

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import hashlib
+import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -15,7 +17,9 @@ from mondrian_core.evaluation.latency import Pair
 from mondrian_core.evaluation.outcomes import BASE, CANDIDATE, CHAMPION, Answer, Journal, Outcome, failed, judge_answer
 from mondrian_core.events import Advanced, Listener, Noticed
 from mondrian_core.images import bounded, jpeg_bytes, open_photograph
+from mondrian_core.prompts import Comparison
 from mondrian_core.recipes import Recipe
+from mondrian_core.rubric import DIMENSIONS, canonical, make_critique, whole_score
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -34,11 +38,15 @@ class Model(Protocol):
     def use(self, adapter: Path | None) -> None:
         """Answer with this adapter from now on; None: as the base."""
 
-    def answer(self, image: Image.Image, *, max_tokens: int, exact_tokens: int | None = None) -> Answer:
-        """A greedy, unconstrained answer."""
+    def answer(self, image: Image.Image, *, max_tokens: int, exact_tokens: int | None = None, temperature: float = 0.0,
+               seed: int = 0, constrained: bool = False, comparison: Comparison | None = None) -> Answer:  # fmt: skip
+        """An answer: greedy at temperature 0, else sampled with `seed`; under the schema when `constrained`.
+
+        `exact_tokens` forces the length; `comparison` is what a second look is told (retrieval).
+        """
 
     def divergence(self, adapter: Path, image: Image.Image, text: str) -> float:
-        """Mean KL(base || adapter) in nats per token of `text`."""
+        """Mean KL(base || adapter) in nats over the score tokens of `text`."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +57,7 @@ class Labelled:
     image: Image.Image | Path
     scores: Mapping[str, float]
     critique: str | None = None
+    title: str | None = None  # what a person knows it by, such as its file name
 
 
 @dataclass(frozen=True)
@@ -71,11 +80,11 @@ class Asking:
     cache: AnswerCache
     recipe: Recipe
     listen: Listener
+    digests: dict[Path | None, str] = field(default_factory=dict)
 
     def answers(self, subjects: Sequence[Subject], done: Sequence[Outcome]) -> list[Outcome]:
         """Every arm's answer to every photograph; the champion is asked about labelled ones only."""
         known = {(outcome.photograph, outcome.arm): outcome for outcome in done}
-        digests = {arm: adapter_digest(folder) for arm, folder in self.adapters.items()}
         wanted = [
             (subject, arm) for subject in subjects for arm in self.adapters if subject.labelled or arm != CHAMPION
         ]
@@ -83,7 +92,7 @@ class Asking:
         for count, (subject, arm) in enumerate(wanted, 1):
             outcome = known.get((subject.name, arm))
             if outcome is None:
-                outcome = self._outcome(subject, arm, digests[arm])
+                outcome = self.ask(subject, arm)
                 self.journal.append("answer", outcome.as_dict())
             outcomes.append(outcome)
             self.listen(
@@ -91,37 +100,51 @@ class Asking:
             )
         return outcomes
 
-    def _outcome(self, subject: Subject, arm: str, digest: str) -> Outcome:
-        kept = self.cache.get(digest, subject.digest) if arm != CANDIDATE else None
+    def ask(self, subject: Subject, arm: str, adapter: Path | None = None, *, constrained: bool = False,
+            comparison: Comparison | None = None) -> Outcome:  # fmt: skip
+        """One answer, from the cache where it can be; `adapter` instead of the one that `adapters` names for the arm.
+
+        Raises:
+            MondrianError: the adapter is refused. Whatever else stops an answer is an outcome of that photograph.
+        """
+        folder = self.adapters.get(arm) if adapter is None else adapter
+        told = f"{subject.digest} {constrained} {comparison!r}" if constrained or comparison else subject.digest
+        kept = self.cache.get(self._digest(folder), told) if arm != CANDIDATE else None
         if kept is not None:
             return replace(kept, photograph=subject.name, arm=arm, kept=True)
-        self.model.use(self.adapters[arm])
+        settings = self.recipe.evaluate
         try:
-            answer = self.model.answer(subject.image, max_tokens=self.recipe.evaluate.max_tokens)
+            self.model.use(folder)
+            answer = self.model.answer(
+                subject.image, max_tokens=settings.max_tokens, temperature=settings.temperature,
+                seed=seed_of(settings.seed, subject.digest), constrained=constrained, comparison=comparison,
+            )  # fmt: skip
         except MondrianError:
             raise
         except Exception as error:  # noqa: BLE001  whatever stops one answer is an outcome of that photograph
             return failed(subject.name, arm, error)
         outcome = judge_answer(subject.name, arm, answer)
         if arm != CANDIDATE:
-            self.cache.keep(digest, subject.digest, outcome)
+            self.cache.keep(self._digest(folder), told, outcome)
         return outcome
+
+    def _digest(self, folder: Path | None) -> str:
+        if folder not in self.digests:
+            self.digests[folder] = adapter_digest(folder)
+        return self.digests[folder]
 
     def divergences(
         self, subjects: Sequence[Subject], outcomes: Sequence[Outcome], done: Mapping[str, float]
     ) -> list[float]:
-        """Effect of the candidate on the texts that the base wrote (its own where the base wrote none)."""
+        """Effect of the candidate on the scores of the base's own answers (of a plain one where it gave none)."""
         adapter = self.adapters[CANDIDATE]
         assert adapter is not None
-        texts = {(outcome.photograph, outcome.arm): outcome.text for outcome in outcomes}
+        answers = {outcome.photograph: outcome for outcome in outcomes if outcome.arm == BASE}
         values = []
         for subject in subjects[: self.recipe.evaluate.effect_photographs]:
-            text = texts.get((subject.name, BASE)) or texts.get((subject.name, CANDIDATE))
-            if not text:
-                continue
             value = done.get(subject.name)
             if value is None:
-                value = self.model.divergence(adapter, subject.image, text)
+                value = self.model.divergence(adapter, subject.image, _spelled(answers.get(subject.name)))
                 self.journal.append("divergence", {"photograph": subject.name, "nats": value})
             values.append(value)
         return values
@@ -146,11 +169,30 @@ class Asking:
         order = (CANDIDATE, BASE) if swapped else (BASE, CANDIDATE)
         tokens = self.recipe.evaluate.latency_tokens
         times: dict[str, Answer] = {}
+        switches: dict[str, float] = {}
         for arm in order:
+            began = time.perf_counter()
             self.model.use(self.adapters[arm])
+            switches[arm] = time.perf_counter() - began
             times[arm] = self.model.answer(subject.image, max_tokens=tokens, exact_tokens=tokens)
         base, candidate = times[BASE], times[CANDIDATE]
-        return Pair(base.prefill_seconds, base.decode_seconds, candidate.prefill_seconds, candidate.decode_seconds)
+        # the second pair of A-B-B-A finds its arm in use already, which would count as a switch in no time
+        switch = None if swapped else switches[CANDIDATE]
+        return Pair(base.prefill_seconds, base.decode_seconds, candidate.prefill_seconds, candidate.decode_seconds,
+                    switch)  # fmt: skip
+
+
+def seed_of(seed: int, digest: str) -> int:
+    """The seed of one photograph's answer (32 bits): the same whatever else is asked, and in every arm."""
+    return int.from_bytes(hashlib.sha256(f"{seed} {digest}".encode()).digest()[:4], "big")
+
+
+def _spelled(outcome: Outcome | None) -> str:
+    """An answer in canonical spelling, so that a score stands where scores are looked for."""
+    scores = {name: whole_score(score) for name, score in outcome.scores.items()} if outcome else {}
+    if outcome is not None and outcome.status == "valid":
+        return outcome.text
+    return canonical(make_critique({**dict.fromkeys(DIMENSIONS, 5), **scores}, dict.fromkeys(DIMENSIONS, "Plain.")))
 
 
 def labelled_subjects(labelled: Sequence[Labelled], listen: Listener) -> tuple[list[Subject], list[Labelled]]:
@@ -191,5 +233,5 @@ def unlabelled_subjects(photographs: Sequence[Path | Image.Image], wanted: int, 
 def label_record(subject: Subject, entry: Labelled) -> dict[str, Any]:
     """What the journal keeps of a labelled photograph, a small picture (JPEG, base64) included."""
     picture = base64.b64encode(jpeg_bytes(bounded(subject.image.convert("RGB"), _THUMBNAIL), 80)).decode()
-    return {"photograph": subject.name, "digest": subject.digest, "scores": dict(entry.scores),
+    return {"photograph": subject.name, "title": entry.title, "digest": subject.digest, "scores": dict(entry.scores),
             "critique": entry.critique, "picture": picture}  # fmt: skip

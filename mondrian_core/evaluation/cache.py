@@ -18,7 +18,7 @@ from mondrian_core.files import read_json
 if TYPE_CHECKING:
     from PIL import Image
 
-FORMAT = 1  # raise it when answers of the same model may come out otherwise
+FORMAT = 2  # raise it when answers of the same model may come out otherwise
 
 
 def photograph_digest(image: Image.Image) -> str:

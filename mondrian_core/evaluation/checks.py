@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mondrian_core.evaluation import statistics
+from mondrian_core.evaluation.leaks import SAYS
 from mondrian_core.evaluation.metrics import Comparison
 from mondrian_core.evaluation.verdicts import FAIL, INCONCLUSIVE, PASS, GateResult, Measured, short
 from mondrian_core.recipes import GateRecipe
@@ -101,19 +102,50 @@ def dependence(measured: Measured, recipe: GateRecipe) -> GateResult:
     return GateResult(name, rule, recipe.p_value, found.p, found.n, None, verdict, f"{start}: {says}.")
 
 
+def edits(measured: Measured, recipe: GateRecipe) -> GateResult:
+    """Does it judge a spoilt copy the right way round, and one that looks the same the same?"""
+    name, limit = "edited_copies", recipe.violated_share
+    rule = (
+        f"no edit (blurred, tilted, dark, invisible) judged the wrong way round on surely more than {limit:.0%} of the "
+        "photographs (exact, Bonferroni over four) unless the base does so as often"
+    )
+    found = {edit: each for edit, each in (measured.edits or {}).items() if each["n"]}
+    inherited = {edit: each["rate"] or 0.0 for edit, each in (measured.base_edits or {}).items()}
+    if not found:
+        return GateResult(name, rule, limit, None, 0, None, INCONCLUSIVE, "No edited copy could be judged.")
+    confidence = 1 - 0.05 / len(found)
+    wrong = [each for edit, each in found.items()
+             if statistics.rate_lower(each["broken"], each["n"], confidence) > limit
+             and each["broken"] / each["n"] > inherited.get(edit, 0.0)]  # fmt: skip
+    broken, n = sum(each["broken"] for each in found.values()), sum(each["n"] for each in found.values())
+    told = ", ".join(
+        f"{edit} {each['broken']} of {each['n']}{_of_base(edit, measured)}" for edit, each in found.items()
+    )
+    says = f"Wrong way round: {told}."
+    if wrong:
+        says = f"It doesn't hold that {'; '.join(each['says'] for each in wrong)}. {says}"
+    return GateResult(name, rule, limit, broken / n, n, None, FAIL if wrong else PASS, says)
+
+
+def _of_base(edit: str, measured: Measured) -> str:
+    each = (measured.base_edits or {}).get(edit)
+    return f" (base {each['broken']})" if each and each["n"] else ""
+
+
 def leakage(measured: Measured, recipe: GateRecipe) -> GateResult:
-    """Was it trained on what it is tested with?"""
-    name, rule = "leakage", "no photograph of the evaluation, nor a variant of it, is in training"
+    """Was it known before what it is tested with?"""
+    name = "leakage"
+    rule = "no photograph of the evaluation is in training, looks like one that is, or is quoted in the prompt"
     if measured.leaked is None:
         return GateResult(
             name, rule, 0.0, None, 0, None, INCONCLUSIVE, "What was trained on isn't known, so leakage wasn't checked."
         )
     count = len(measured.leaked)
-    shown = ", ".join(measured.leaked[:3]) + (", ..." if count > 3 else "")
-    says = (
-        f"Trained on {count} of the photographs it is tested with: {shown}." if count else "No photograph is in both."
-    )
-    return GateResult(name, rule, 0.0, float(count), count, None, FAIL if count else PASS, says)
+    shown = ", ".join(f"{photograph} ({SAYS[how]})" for photograph, how in measured.leaked[:3])
+    more = ", ..." if count > 3 else ""
+    says = f"{count} of the photographs it is tested with were known before: {shown}{more}."
+    return GateResult(name, rule, 0.0, float(count), count, None, FAIL if count else PASS,
+                      says if count else "No photograph of the test was known before.")  # fmt: skip
 
 
 def titles_of(names: Sequence[str]) -> str:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Mapping, Sequence
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mondrian_core.errors import BadAdapter, BadInput
+from mondrian_core.evaluation import probing
 from mondrian_core.evaluation.asking import (
     STAGE,
     Asking,
@@ -20,6 +23,8 @@ from mondrian_core.evaluation.asking import (
     unlabelled_subjects,
 )
 from mondrian_core.evaluation.cache import AnswerCache, adapter_digest
+from mondrian_core.evaluation.folds import Folding, cross_validate
+from mondrian_core.evaluation.leaks import Trained, leaks
 from mondrian_core.evaluation.outcomes import BASE, CANDIDATE, CHAMPION, Journal
 from mondrian_core.evaluation.report import Report
 from mondrian_core.evaluation.samples import Samples, read_samples
@@ -37,23 +42,37 @@ if TYPE_CHECKING:
 SAMPLES, REPORT, PAGE, PICTURE = "samples.jsonl", "comparison_report.json", "report.html", "evaluation.png"
 
 
-def evaluate(
-    base: Base,
-    adapter: Path,
-    labelled: Sequence[Labelled],
-    unlabelled: Sequence[Path | Image.Image],
-    voice: Voice,
-    recipe: Recipe,
-    out: Path,
-    *,
-    champion: Path | None = None,
-    integrity_problems: tuple[str, ...] = (),
-    training_lineages: Collection[str] | None = None,
-    training_scores: Sequence[Mapping[str, float]] = (),
-    cache: Path | None = None,
-    split: str = "validation",
-    listen: Listener = ignore,
-) -> Report:
+@dataclass(frozen=True)
+class Known:
+    """What is known about a candidate besides its weights; all of it may be missing.
+
+    Attributes:
+        champion: folder of what is live, if there is one on this base.
+        problems: what `models.adapters.check` and the registry found; with any, the candidate isn't asked.
+        trained: what it was trained on; None when that isn't known, which leaves leakage open.
+        index: lineages of the photographs that retrieval offers to `consult`.
+        consult: what the base's second look is told (the rival base + RAG).
+        folding: retrain the recipe fold by fold, for small sets.
+        cache: folder where answers of base and champion are kept between evaluations.
+        split: name of the split that the labelled photographs come from.
+    """
+
+    champion: Path | None = None
+    problems: tuple[str, ...] = ()
+    trained: Trained | None = None
+    index: frozenset[str] = frozenset()
+    consult: probing.Consult | None = None
+    folding: Folding | None = None
+    cache: Path | None = None
+    split: str = "validation"
+
+
+NOTHING_KNOWN = Known()
+
+
+def evaluate(base: Base, adapter: Path, labelled: Sequence[Labelled], unlabelled: Sequence[Path | Image.Image],
+             voice: Voice, recipe: Recipe, out: Path, known: Known = NOTHING_KNOWN, *,
+             listen: Listener = ignore) -> Report:  # fmt: skip
     """Measure an adapter against base and champion and let the gates decide.
 
     Leaves `samples.jsonl`, `comparison_report.json`, `report.html` and `evaluation.png` in `out`. Called again with the
@@ -62,11 +81,7 @@ def evaluate(
     Args:
         labelled: photographs never trained on, with the advisor's scores.
         unlabelled: more photographs for the format; as many are taken as the recipe wants beyond the labelled.
-        champion: folder of what is live, if there is one on this base.
-        integrity_problems: what `models.adapters.check` and the registry found; with any, the candidate isn't asked.
-        training_lineages: photographs that were trained on, to catch a leak; None: not known.
-        training_scores: the advisor's scores in training, for the rival that always answers their mean.
-        cache: folder where answers of base and champion are kept between evaluations.
+        known: champion, training set and the like.
 
     Raises:
         BadInput: when there is no photograph at all.
@@ -74,69 +89,60 @@ def evaluate(
     """
     from mondrian_core.evaluation.mlx_model import MlxModel
 
-    model = MlxModel(base, voice)
-    return evaluate_model(
-        model, adapter, labelled, unlabelled, voice, recipe, out, champion=champion,
-        integrity_problems=integrity_problems, training_lineages=training_lineages, training_scores=training_scores,
-        cache=cache, split=split, listen=listen,
-    )  # fmt: skip
+    return evaluate_model(MlxModel(base, voice), adapter, labelled, unlabelled, voice, recipe, out, known,
+                          listen=listen)  # fmt: skip
 
 
-def evaluate_model(
-    model: Model,
-    adapter: Path,
-    labelled: Sequence[Labelled],
-    unlabelled: Sequence[Path | Image.Image],
-    voice: Voice,
-    recipe: Recipe,
-    out: Path,
-    *,
-    champion: Path | None = None,
-    integrity_problems: tuple[str, ...] = (),
-    training_lineages: Collection[str] | None = None,
-    training_scores: Sequence[Mapping[str, float]] = (),
-    cache: Path | None = None,
-    split: str = "validation",
-    listen: Listener = ignore,
-) -> Report:
+def evaluate_model(model: Model, adapter: Path, labelled: Sequence[Labelled], unlabelled: Sequence[Path | Image.Image],
+                   voice: Voice, recipe: Recipe, out: Path, known: Known = NOTHING_KNOWN, *,
+                   listen: Listener = ignore) -> Report:  # fmt: skip
     """`evaluate` with the model as a value, so that it can be another than MLX's."""
     subjects, entries = labelled_subjects(labelled, listen)
     wanted = max(0, recipe.evaluate.compliance_photographs - len(subjects))
     subjects += unlabelled_subjects(unlabelled, wanted, {subject.digest for subject in subjects}, listen)
     if not subjects:
         raise BadInput("There is no photograph to evaluate with.", "Add critiques for the advisor, or photographs.")
-    problems = (*integrity_problems, *_refused(model, adapter, integrity_problems))
+    refused, load_seconds = _first_use(model, adapter, known.problems)
+    problems = (*known.problems, *refused)
     arms: dict[str, Path | None] = {BASE: None} | ({} if problems else {CANDIDATE: adapter})
-    if champion is not None:
-        arms[CHAMPION] = champion
+    if known.champion is not None:
+        arms[CHAMPION] = known.champion
     journal = Journal(out / SAMPLES)
-    journal.begin(_identity(model, arms, adapter, voice, recipe, subjects, split))
-    leaked = (
-        None if training_lineages is None else sorted({entry.photograph for entry in entries} & set(training_lineages))
-    )
-    _note(journal, entries, subjects, {
-        "advisor": voice.advisor, "split": split, "integrity_problems": list(problems), "leaked": leaked,
-        "training_mean": _mean_scores(training_scores), "has_champion": champion is not None, "metal": model.metal,
+    journal.begin(_identity(model, arms, adapter, voice, recipe, subjects, known))
+    _note(journal, entries, subjects, known.trained, {
+        "advisor": voice.advisor, "split": known.split, "integrity_problems": list(problems),
+        "leaked": _leaked(entries, subjects, voice, known), "has_champion": known.champion is not None,
+        "training_mean": _mean_scores(known.trained.scores) if known.trained else None, "metal": model.metal,
     })  # fmt: skip
-    asking = Asking(model, arms, journal, AnswerCache(cache, base=model.fingerprint, prompt=prompt_digest(voice),
-                    max_tokens=recipe.evaluate.max_tokens, temperature=0.0), recipe, listen)  # fmt: skip
-    _ask_everything(asking, subjects, read_samples(journal.path))
+    if load_seconds is not None:
+        journal.append("load", {"seconds": load_seconds})
+    asking = Asking(model, arms, journal, AnswerCache(known.cache, base=model.fingerprint, prompt=prompt_digest(voice),
+                    **_sampling(recipe)), recipe, listen)  # fmt: skip
+    _ask_everything(asking, subjects, read_samples(journal.path), known)
     return rescore(out, recipe, listen=listen)
 
 
-def _ask_everything(asking: Asking, subjects: Sequence[Subject], known: Samples) -> None:
+def _ask_everything(asking: Asking, subjects: Sequence[Subject], samples: Samples, known: Known) -> None:
     try:
-        outcomes = asking.answers(subjects, known.outcomes)
+        outcomes = asking.answers(subjects, samples.outcomes)
         if CANDIDATE in asking.adapters:
             asking.listen(Advanced(STAGE, len(outcomes), len(outcomes), "effect of the adapter"))
-            asking.divergences(subjects, outcomes, known.divergences)
-            asking.pairs(subjects, known.pairs)
+            asking.divergences(subjects, outcomes, samples.divergences)
+            asking.pairs(subjects, samples.pairs)
+            probing.edited(asking, subjects, samples.edited)
+            probing.constrained(asking, subjects, samples.constrained)
+            if known.consult is not None and asking.recipe.evaluate.rag:
+                probing.consulted(asking, subjects, outcomes, known.consult, samples.outcomes)
+            if known.folding is not None:
+                cross_validate(asking, known.folding, samples.folds)
     finally:
         asking.model.use(None)
 
 
-def rescore(out: Path, recipe: Recipe, *, listen: Listener = ignore) -> Report:
+def rescore(run: Path, recipe: Recipe, out: Path | None = None, *, listen: Listener = ignore) -> Report:
     """Metrics, gates and report from a run folder's `samples.jsonl` alone, for instance under another recipe.
+
+    They are written to `out`; None: over those of the run.
 
     Raises:
         BadInput: when the folder has no samples.
@@ -144,51 +150,71 @@ def rescore(out: Path, recipe: Recipe, *, listen: Listener = ignore) -> Report:
     from mondrian_core.evaluation.page import write_page
     from mondrian_core.evaluation.plots import write_picture
 
-    samples = read_samples(out / SAMPLES)
+    samples, folder = read_samples(run / SAMPLES), out or run
     if not samples.facts:
-        raise BadInput(f"{out} holds no samples of an evaluation.", "Name the folder of a run that was evaluated.")
+        raise BadInput(f"{run} holds no samples of an evaluation.", "Name the folder of a run that was evaluated.")
     report = report_of(samples, recipe)
-    write_page(report, samples.labels, samples.outcomes, out / PAGE)
-    write_picture(report, out / PICTURE)
-    report.save(out / REPORT)
-    listen(Finished(STAGE, {"verdict": report.verdict, "report": str(out / REPORT)}))
+    write_page(report, samples, folder / PAGE)
+    write_picture(report, folder / PICTURE)
+    report.save(folder / REPORT)
+    listen(Finished(STAGE, {"verdict": report.verdict, "report": str(folder / REPORT)}))
     return report
 
 
-def _refused(model: Model, adapter: Path, known: tuple[str, ...]) -> tuple[str, ...]:
-    """The model's own word on an adapter that seemed sound."""
-    if known:
-        return ()
+def _first_use(model: Model, adapter: Path, problems: tuple[str, ...]) -> tuple[tuple[str, ...], float | None]:
+    """The model's own word on an adapter that seemed sound, and the seconds that loading it took."""
+    if problems:
+        return (), None
+    began = time.perf_counter()
     try:
         model.use(adapter)
     except BadAdapter as error:
-        return (error.problem,)
-    return ()
+        return (error.problem,), None
+    return (), time.perf_counter() - began
+
+
+def _sampling(recipe: Recipe) -> dict[str, Any]:
+    """What decides an answer besides model, prompt and photograph; greedy answers don't depend on the seed."""
+    settings = recipe.evaluate
+    seed = {"seed": settings.seed} if settings.temperature > 0 else {}
+    return {"max_tokens": settings.max_tokens, "temperature": settings.temperature, **seed}
 
 
 def _identity(model: Model, arms: Mapping[str, Path | None], adapter: Path, voice: Voice, recipe: Recipe,
-              subjects: Sequence[Subject], split: str) -> dict[str, Any]:  # fmt: skip
+              subjects: Sequence[Subject], known: Known) -> dict[str, Any]:  # fmt: skip
     photographs = hashlib.sha256(json.dumps([(subject.name, subject.digest) for subject in subjects]).encode())
-    champion = arms.get(CHAMPION)
     return {
-        "format": 1,
+        "format": 2,
         "base": model.fingerprint,
         "candidate": adapter_digest(adapter),
-        "champion": adapter_digest(champion) if champion else None,
+        "champion": adapter_digest(known.champion) if known.champion else None,
         "asked": sorted(arms),
         "prompt": prompt_digest(voice),
         "photographs": photographs.hexdigest(),
-        "split": split,
-        "sampling": {"max_tokens": recipe.evaluate.max_tokens, "latency_tokens": recipe.evaluate.latency_tokens},
+        "split": known.split,
+        "sampling": {**_sampling(recipe), "latency_tokens": recipe.evaluate.latency_tokens},
+        "folds": known.folding.digest if known.folding else None,
     }
 
 
-def _note(journal: Journal, entries: Sequence[Labelled], subjects: Sequence[Subject], facts: Mapping[str, Any]) -> None:
-    known = read_samples(journal.path)
+def _leaked(entries: Sequence[Labelled], subjects: Sequence[Subject], voice: Voice,
+            known: Known) -> list[dict[str, str]] | None:  # fmt: skip
+    if known.trained is None:
+        return None
+    pictures = {subject.name: subject.image for subject in subjects}
+    tested = [(entry.photograph, pictures[entry.photograph], entry.critique) for entry in entries]
+    return leaks(tested, known.trained, voice, known.index)
+
+
+def _note(journal: Journal, entries: Sequence[Labelled], subjects: Sequence[Subject], trained: Trained | None,
+          facts: Mapping[str, Any]) -> None:  # fmt: skip
+    samples = read_samples(journal.path)
     for entry, subject in zip(entries, subjects, strict=False):
-        if entry.photograph not in known.labels:
+        if entry.photograph not in samples.labels:
             journal.append("label", label_record(subject, entry))
-    if known.facts != facts:
+    if trained is not None and samples.training != trained.critiques:
+        journal.append("training", {"critiques": list(trained.critiques)})
+    if samples.facts != facts:
         journal.append("facts", {"values": facts})
 
 

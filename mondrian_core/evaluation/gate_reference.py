@@ -6,6 +6,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from mondrian_core.evaluation.edits import RELATIONS, RISE, UNSEEN
 from mondrian_core.evaluation.latency import looks_of
 from mondrian_core.evaluation.rules import RULES
 from mondrian_core.recipes import EvaluateRecipe, GateRecipe
@@ -22,7 +23,10 @@ def reference(recipe: GateRecipe | None = None, evaluate: EvaluateRecipe | None 
     )  # fmt: skip
     environment.filters.update(percent=lambda share: f"{share:.0%}", cell=lambda text: text.replace("|", "\\|"))
     rows = [(name, RULES[name](gates), fails, open_) for name, (fails, open_) in _failing(gates, amounts).items()]
-    return environment.get_template("gates.md").render(gates=gates, amounts=amounts, rows=rows)
+    return environment.get_template("gates.md").render(
+        gates=gates, amounts=amounts, rows=rows, rise=RISE, unseen=UNSEEN,
+        relations=[(name, relation.says) for name, relation in RELATIONS.items()],
+    )  # fmt: skip
 
 
 def _failing(recipe: GateRecipe, evaluate: EvaluateRecipe) -> Mapping[str, tuple[str, str]]:
@@ -40,7 +44,10 @@ def _failing(recipe: GateRecipe, evaluate: EvaluateRecipe) -> Mapping[str, tuple
             f"the lower bound is {recipe.overhead_ratio:.2f} or more",
             f"neither after {', '.join(map(str, looks_of(evaluate.latency_pairs)))} pairs",
         ),
-        "score_error": ("not better than the base", f"{few}; better by less, or by chance"),
+        "score_error": (
+            "not better than the base",
+            f"{few} (by folds, where the recipe has them, those count); better by less, or by chance",
+        ),
         "champion": (
             f"shown to be worse overall (p <= {recipe.p_value:g}), or by more than the margin in a dimension (Holm)",
             f"{few}; not sure of the margin overall; a dimension may be worse by more than the margin (p <= "

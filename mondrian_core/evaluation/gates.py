@@ -13,6 +13,7 @@ from mondrian_core.evaluation.checks import (
     champion_dimensions,
     collapse,
     dependence,
+    edits,
     leakage,
     stuttering,
     titles_of,
@@ -55,11 +56,11 @@ def effect(measured: Measured, recipe: GateRecipe) -> GateResult:
         verdict, sentence = INCONCLUSIVE, "The effect on the base wasn't measured."
     elif not mean >= recipe.effect_floor:
         verdict = FAIL
-        sentence = f"The adapter hardly moves the base: {short(mean)} nats per token of {short(recipe.effect_floor)}."
+        sentence = f"The adapter hardly moves the base: {short(mean)} nats per score of {short(recipe.effect_floor)}."
     else:
         same = measured.same_answers
         beside = "" if same is None else f"; {same:.0%} of the answers are word for word the base's"
-        verdict, sentence = PASS, f"The adapter moves the base by {short(mean)} nats per token{beside}."
+        verdict, sentence = PASS, f"The adapter moves the base by {short(mean)} nats per score{beside}."
     return GateResult("effect", RULES["effect"](recipe), recipe.effect_floor, mean, len(values),
                       statistics.mean_interval(values), verdict, sentence)  # fmt: skip
 
@@ -109,12 +110,15 @@ def latency_overhead(measured: Measured, recipe: GateRecipe) -> GateResult:
 
 
 def score_error(measured: Measured, recipe: GateRecipe) -> GateResult:
-    """The candidate comes closer to the advisor than the base does."""
-    found, wanted = measured.against_base, recipe.score_improvement
+    """The candidate comes closer to the advisor than the base does; where too few tell, the recipe does by folds."""
+    found, wanted, start = measured.against_base, recipe.score_improvement, ""
+    folds = measured.by_folds
+    if folds is not None and (found is None or found.n < recipe.score_photographs):
+        found, start = folds, "By folds, which say what the recipe does and not this adapter: "
     if found is None or found.reduction is None:
         return _unmeasured("score_error", recipe, wanted, "No photograph could be compared with the base.")
     gain = found.reduction
-    says = (f"Squared error {short(found.error_ours)} against the base's {short(found.error_theirs)}: "
+    says = (f"{start}Squared error {short(found.error_ours)} against the base's {short(found.error_theirs)}: "
             f"{_percent(gain)} on {found.n} photographs, p = {short(found.p_better)}{_beside(found)}")  # fmt: skip
     if found.n < recipe.score_photographs:
         verdict, why = INCONCLUSIVE, f"; at least {recipe.score_photographs} photographs are needed"
@@ -127,7 +131,7 @@ def score_error(measured: Measured, recipe: GateRecipe) -> GateResult:
     else:
         verdict, why = INCONCLUSIVE, f"; {_missing(found, recipe)}"
     return GateResult("score_error", RULES["score_error"](recipe), wanted, gain, found.n, found.interval, verdict,
-                      f"{says}{why}.")  # fmt: skip
+                      f"{says}{why}.{_detectable(found)}")  # fmt: skip
 
 
 def champion(measured: Measured, recipe: GateRecipe) -> GateResult:
@@ -171,7 +175,10 @@ def champion(measured: Measured, recipe: GateRecipe) -> GateResult:
 
 def health(measured: Measured, recipe: GateRecipe) -> GateResult:
     """Nothing is wrong that an average would hide."""
-    parts = tuple(check(measured, recipe) for check in (collapse, truncation, stuttering, dependence, leakage))
+    checks = [collapse, truncation, stuttering, dependence, leakage]
+    if measured.edits is not None:
+        checks.append(edits)
+    parts = tuple(check(measured, recipe) for check in checks)
     verdict = verdict_of(parts)
     told = [part.sentence for part in parts if part.verdict == verdict] if verdict != PASS else []
     fine = "No collapse, no cut or stuttering answers, no leakage, and the answers depend on the photograph."
@@ -218,6 +225,12 @@ def _missing(found: Comparison, recipe: GateRecipe) -> str:
         return f"better, but by less than {recipe.score_improvement:.0%}"
     needed = f"; about {found.needed} photographs would show it" if found.needed and found.needed > found.n else ""
     return f"that may be chance (p must be <= {recipe.p_value:g}){needed}"
+
+
+def _detectable(found: Comparison) -> str:
+    if found.detectable is None:
+        return ""
+    return f" {found.n} photographs of this spread usually show a drop of {found.detectable:.0%} or more."
 
 
 def _beside(found: Comparison) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from mondrian_core.evaluation import statistics
+from mondrian_core.evaluation.leaks import by_heart
 from mondrian_core.evaluation.metrics import ScoreTable, Table
 from mondrian_core.evaluation.outcomes import CANDIDATE, Outcome
 from mondrian_core.rubric import DIMENSIONS
@@ -85,8 +86,12 @@ def dependence(table: ScoreTable, arm: str = CANDIDATE, *, seed: int = 0) -> Dep
     return Dependence(n, own, others, statistics.pairing_p(errors, seed=seed))
 
 
-def describe(table: ScoreTable, outcomes: Sequence[Outcome], arm: str) -> dict[str, Any]:
-    """Numbers that decide nothing and tell a lot: halo, spread, calibration, positivity, length, repetition."""
+def describe(table: ScoreTable, outcomes: Sequence[Outcome], arm: str,
+             trained_on: Sequence[str] = ()) -> dict[str, Any]:  # fmt: skip
+    """Numbers that decide nothing and tell a lot: halo, spread, calibration, positivity, length, repetition.
+
+    `trained_on` are critiques, to find sentences that were learned by heart.
+    """
     kept = table.readable(arm) if arm in table.predictions else np.zeros(0, dtype=np.bool_)
     guess = table.predictions[arm][kept] if kept.any() else np.empty((0, len(DIMENSIONS)))
     truth = table.labels[kept] if kept.any() else guess
@@ -102,7 +107,30 @@ def describe(table: ScoreTable, outcomes: Sequence[Outcome], arm: str) -> dict[s
         "distinct_answers": len(set(texts)) / len(texts) if texts else None,
         "stutters": sum(stutters(text) for text in texts) / len(texts) if texts else None,
         "repetition": float(np.mean([repetition(text) for text in texts])) if texts else None,
+        "by_heart": by_heart(texts, trained_on),
+        **certainty([outcome for outcome in ran if outcome.photograph in table.photographs], table),
         "tokens": float(np.median([len(outcome.tokens) for outcome in ran])) if ran else None,
+    }
+
+
+def certainty(outcomes: Sequence[Outcome], table: ScoreTable) -> dict[str, float | None]:
+    """What the chances of the scores say: do they go to scores at all, and is the model as sure as it may be?
+
+    "legal_mass" is the mean chance (0-1) that a score's position gives to 0..10; "coverage_80" the share of the
+    advisor's scores inside the model's central 80 %: below 0.8 it is too sure of itself. None without chances.
+    """
+    rows = {name: table.labels[k] for k, name in enumerate(table.photographs)}
+    masses, hits = [], []
+    for outcome in outcomes:
+        for name, logs in outcome.score_log_probabilities.items():
+            chances = np.exp(np.array(logs))
+            masses.append(float(chances.sum()))
+            reached = np.cumsum(chances) / chances.sum()
+            low, high = int(np.searchsorted(reached, 0.1)), int(np.searchsorted(reached, 0.9))
+            hits.append(low - 0.5 <= rows[outcome.photograph][DIMENSIONS.index(name)] <= high + 0.5)
+    return {
+        "legal_mass": float(np.mean(masses)) if masses else None,
+        "coverage_80": float(np.mean(hits)) if hits else None,
     }
 
 

@@ -27,6 +27,7 @@ class Pair:
     base_decode: float
     candidate_prefill: float
     candidate_decode: float
+    switch: float | None = None  # seconds to put the adapter in use
 
     @property
     def ratio(self) -> float:
@@ -42,7 +43,8 @@ class Overhead:
         n: pairs up to the look that decided.
         median: of the ratios; low, high: one-sided bounds of it that hold at 95 % over all looks together.
         decision: "pass" (high < threshold), "fail" (low >= threshold) or "open".
-        prefill, decode: medians of the ratios apart; base_seconds, candidate_seconds: medians.
+        prefill, decode: medians of the ratios apart, prefill_bounds and decode_bounds as low and high.
+        base_seconds, candidate_seconds, switch_seconds: medians.
     """
 
     n: int
@@ -54,6 +56,9 @@ class Overhead:
     decode: float | None = None
     base_seconds: float | None = None
     candidate_seconds: float | None = None
+    prefill_bounds: tuple[float, float] | None = None
+    decode_bounds: tuple[float, float] | None = None
+    switch_seconds: float | None = None
 
 
 def looks_of(pairs: int) -> tuple[int, ...]:
@@ -92,6 +97,9 @@ def _look(pairs: Sequence[Pair], threshold: float, *, allowed: bool) -> Overhead
         return Overhead(0, None, -np.inf, np.inf, "open")
     ratios = np.array([pair.ratio for pair in pairs])
     low, high = statistics.median_bounds(ratios, ALPHA / len(LOOKS))
+    prefill = np.array([pair.candidate_prefill / pair.base_prefill for pair in pairs])
+    decode = np.array([pair.candidate_decode / pair.base_decode for pair in pairs])
+    switches = [pair.switch for pair in pairs if pair.switch is not None]
     decision: Literal["pass", "fail", "open"] = "open"
     if allowed and high < threshold:
         decision = "pass"
@@ -103,14 +111,18 @@ def _look(pairs: Sequence[Pair], threshold: float, *, allowed: bool) -> Overhead
         low=low,
         high=high,
         decision=decision,
-        prefill=float(np.median([pair.candidate_prefill / pair.base_prefill for pair in pairs])),
-        decode=float(np.median([pair.candidate_decode / pair.base_decode for pair in pairs])),
+        prefill=float(np.median(prefill)),
+        decode=float(np.median(decode)),
         base_seconds=float(np.median([pair.base_prefill + pair.base_decode for pair in pairs])),
         candidate_seconds=float(np.median([pair.candidate_prefill + pair.candidate_decode for pair in pairs])),
+        prefill_bounds=statistics.median_bounds(prefill, ALPHA / len(LOOKS)),
+        decode_bounds=statistics.median_bounds(decode, ALPHA / len(LOOKS)),
+        switch_seconds=float(np.median(switches)) if switches else None,
     )
 
 
 def pair_of(record: dict[str, Any]) -> Pair:
     """The pair in a record of `samples.jsonl`."""
-    return Pair(*(float(record[name]) for name in ("base_prefill", "base_decode", "candidate_prefill",
-                                                   "candidate_decode")))  # fmt: skip
+    names = ("base_prefill", "base_decode", "candidate_prefill", "candidate_decode")
+    prefill, decode, other_prefill, other_decode = (float(record[name]) for name in names)
+    return Pair(prefill, decode, other_prefill, other_decode, record.get("switch"))

@@ -1,4 +1,4 @@
-"""From the answers to numbers: formats, errors against the advisor, comparisons in pairs, and rivals.
+"""From the answers to numbers: formats, errors against the advisor, comparisons in pairs.
 
 Legend: `N` photographs with labels, `8` dimensions in the order of `rubric.DIMENSIONS`, NaN where there is no score.
 An error is a squared difference of scores (points squared, 0-100) unless it says otherwise.
@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mondrian_core.evaluation import statistics
-from mondrian_core.evaluation.outcomes import BASE, CANDIDATE, Outcome
+from mondrian_core.evaluation.outcomes import CANDIDATE, Outcome
 from mondrian_core.rubric import DIMENSIONS, MAX_SCORE
 
 Table = NDArray[np.float64]
@@ -45,6 +45,18 @@ class Format:
     def rate(self) -> float | None:
         """Share of strictly valid answers among those that ran; None when none ran (no data is not zero)."""
         return self.valid / self.ran if self.ran else None
+
+    @property
+    def bounds(self) -> tuple[float, float] | None:
+        """Exact one-sided 95 % bounds of the rate; None when none ran."""
+        if not self.ran:
+            return None
+        return statistics.rate_lower(self.valid, self.ran), statistics.rate_upper(self.valid, self.ran)
+
+    @property
+    def repair_rate(self) -> float | None:
+        """Share that only the lenient reader could read; None when none ran."""
+        return self.mended / self.ran if self.ran else None
 
     @property
     def failed(self) -> int:
@@ -222,16 +234,18 @@ def _by_dimension(a: Table, b: Table, margin: float, seed: int) -> tuple[Dimensi
     )
 
 
-def accuracy(predictions: Table, labels: Table) -> dict[str, Any]:
+def accuracy(predictions: Table, labels: Table, folds: NDArray[np.int_] | None = None) -> dict[str, Any]:
     """MSE, MAE, bias (prediction - label) and rank correlation, overall and by dimension; rows with NaN don't count.
 
-    Rank correlations are within a dimension; the overall one is their mean. All None without rows.
+    Rank correlations are within a dimension and, with `folds` (N,), within a fold: pooled over folds even a constant
+    would correlate. The overall one is the mean of the dimensions'. All None without rows.
     """
     kept = ~np.isnan(predictions).any(axis=1)
     error, truth, guess = (predictions - labels)[kept], labels[kept], predictions[kept]
     if not len(error):
         return {"n": 0, "mse": None, "mae": None, "bias": None, "rank_correlation": None, "dimensions": {}}
-    ranks = [statistics.rank_correlation(guess[:, k], truth[:, k]) for k in range(len(DIMENSIONS))]
+    inside = np.zeros(len(guess), dtype=np.int_) if folds is None else folds[kept]
+    ranks = [_rank_within(guess[:, k], truth[:, k], inside) for k in range(len(DIMENSIONS))]
     known = [value for value in ranks if value is not None]
     return {
         "n": len(error),
@@ -253,28 +267,9 @@ def accuracy(predictions: Table, labels: Table) -> dict[str, Any]:
     }
 
 
-def rivals(table: ScoreTable, training_mean: Mapping[str, float] | None) -> dict[str, dict[str, Any]]:
-    """What costs nothing and should be beaten: the mean of the training scores, always 8, and the base shifted.
-
-    The shift of a photograph is the base's mean error on all the others, by dimension. It is fitted on photographs of
-    the evaluation, which the candidate never saw, so this rival has an advantage.
-    """
-    shape = table.labels.shape
-    found = {"always_8": accuracy(np.full(shape, 8.0), table.labels)}
-    if training_mean:
-        constant = np.array([training_mean[name] for name in DIMENSIONS])
-        found["training_mean"] = accuracy(np.broadcast_to(constant, shape).copy(), table.labels)
-    if BASE in table.predictions:
-        base = table.predictions[BASE]
-        kept = table.readable(BASE)
-        if kept.sum() >= 3:
-            error = (table.labels - base)[kept]
-            shifted = np.full(shape, np.nan)
-            shifted[kept] = base[kept] + (error.sum(axis=0) - error) / (len(error) - 1)
-            found["base_shifted"] = accuracy(np.clip(shifted, 0, MAX_SCORE), table.labels)
-    return found
-
-
-def plain(value: Any) -> Any:
-    """A dataclass as plain values for JSON."""
-    return asdict(value)
+def _rank_within(guess: Table, truth: Table, folds: NDArray[np.int_]) -> float | None:
+    """Mean over folds, weighted by their photographs, of the rank correlations that are known; None without any."""
+    found = [(statistics.rank_correlation(guess[folds == fold], truth[folds == fold]), int((folds == fold).sum()))
+             for fold in np.unique(folds)]  # fmt: skip
+    known = [(value, n) for value, n in found if value is not None]
+    return float(np.average([value for value, _ in known], weights=[n for _, n in known])) if known else None

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mondrian_core.evaluation.outcomes import Answer
-from mondrian_core.prompts import Voice, critique_messages
+from mondrian_core.prompts import Comparison, Voice, comparison_messages, critique_messages
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -24,7 +24,7 @@ class MlxModel:
 
         self._base, self._generation = base, generation
         self._mounted = mount(base)
-        self._messages = critique_messages(voice)
+        self._voice, self._messages = voice, critique_messages(voice)
         self.fingerprint = base.fingerprint
         self.metal = "Metal" in bases.device_name()
 
@@ -37,12 +37,15 @@ class MlxModel:
         if self._mounted.folder != adapter:
             self._mounted.use(adapter)
 
-    def answer(self, image: Image.Image, *, max_tokens: int, exact_tokens: int | None = None) -> Answer:
-        """A greedy, unconstrained answer."""
+    def answer(self, image: Image.Image, *, max_tokens: int, exact_tokens: int | None = None, temperature: float = 0.0,
+               seed: int = 0, constrained: bool = False, comparison: Comparison | None = None) -> Answer:  # fmt: skip
+        """An answer; see `asking.Model`."""
+        messages = self._messages if comparison is None else comparison_messages(self._voice, comparison)
         return self._generation.generate(
-            self._base, self._messages, image, max_tokens=max_tokens, exact_tokens=exact_tokens
-        )
+            self._base, messages, image, max_tokens=max_tokens, exact_tokens=exact_tokens, temperature=temperature,
+            seed=seed, constrained=constrained,
+        )  # fmt: skip
 
     def divergence(self, adapter: Path, image: Image.Image, text: str) -> float:
-        """Mean KL(base || adapter) in nats per token of `text`."""
+        """Mean KL(base || adapter) in nats over the score tokens of `text`."""
         return self._generation.mean_kl(self._base, self._mounted, adapter, self._messages, image, text)

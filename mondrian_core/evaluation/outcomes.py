@@ -7,6 +7,7 @@ photograph, and metrics, gates and report can be made again from that file alone
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -16,6 +17,8 @@ from mondrian_core.errors import translated
 from mondrian_core.rubric import Unparsable, read_lenient, read_strict
 
 BASE, CANDIDATE, CHAMPION = "base", "candidate", "champion"
+BASE_RAG = "base_rag"  # the base after it has seen the scores of the advisor's similar photographs; a rival, no arm
+LEAST_CHANCE = 1e-30  # so that a logarithm is a number
 Status = Literal["valid", "unparsable", "failed"]
 
 
@@ -38,6 +41,8 @@ class Answer(Protocol):
     def decode_seconds(self) -> float: ...
     @property
     def expected_scores(self) -> Mapping[str, float]: ...
+    @property
+    def score_chances(self) -> Mapping[str, tuple[float, ...]]: ...
 
 
 @dataclass(frozen=True)
@@ -51,6 +56,7 @@ class Outcome:
         reason: why it is unparsable (`rubric.REASONS`), or the error that stopped it.
         scores: as read (0-10), also from an answer that only the lenient reader accepts; empty when nobody can read it.
         expected_scores: expected value over the score tokens, before any mask.
+        score_log_probabilities: by dimension those of 0 to 10 at the score's position, before any mask, in nats.
         repairs: what the lenient reader had to mend.
         kept: True when it came from an earlier evaluation of the same model, prompt and photograph.
     """
@@ -68,6 +74,7 @@ class Outcome:
     decode_seconds: float = 0.0
     scores: Mapping[str, float] = field(default_factory=dict)
     expected_scores: Mapping[str, float] = field(default_factory=dict)
+    score_log_probabilities: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     repairs: tuple[str, ...] = ()
     kept: bool = False
 
@@ -102,7 +109,8 @@ class Outcome:
     def from_dict(cls, values: Mapping[str, Any]) -> Outcome:
         """The outcome that `as_dict` wrote."""
         tuples = {"tokens": tuple(values.get("tokens", ())), "repairs": tuple(values.get("repairs", ()))}
-        return cls(**{**values, **tuples})
+        logs = {name: tuple(found) for name, found in values.get("score_log_probabilities", {}).items()}
+        return cls(**{**values, **tuples, "score_log_probabilities": logs})
 
 
 def judge_answer(photograph: str, arm: str, answer: Answer) -> Outcome:
@@ -125,8 +133,15 @@ def judge_answer(photograph: str, arm: str, answer: Answer) -> Outcome:
     return Outcome(
         photograph, arm, status, reason, answer.text, tuple(answer.tokens), answer.finish_reason,
         answer.prompt_tokens, answer.image_tokens, answer.prefill_seconds, answer.decode_seconds, scores,
-        dict(answer.expected_scores), repairs,
+        dict(answer.expected_scores), _logarithms(answer.score_chances), repairs,
     )  # fmt: skip
+
+
+def _logarithms(chances: Mapping[str, tuple[float, ...]]) -> dict[str, tuple[float, ...]]:
+    return {
+        name: tuple(round(math.log(max(chance, LEAST_CHANCE)), 4) for chance in found)
+        for name, found in chances.items()
+    }
 
 
 def failed(photograph: str, arm: str, error: BaseException) -> Outcome:

@@ -12,8 +12,10 @@ from markupsafe import Markup, escape
 from mondrian_core.evaluation import svg
 from mondrian_core.evaluation.metrics import score_table
 from mondrian_core.evaluation.outcomes import BASE, CANDIDATE, CHAMPION, Outcome
-from mondrian_core.evaluation.report import MEANING, Report, interval, number
-from mondrian_core.evaluation.summary import RIVALS
+from mondrian_core.evaluation.report import MEANING, Report, interval, number, percent, points
+from mondrian_core.evaluation.rivals import TITLES as RIVALS
+from mondrian_core.evaluation.samples import Samples
+from mondrian_core.evaluation.summary import ARMS
 from mondrian_core.evaluation.verdicts import FAIL, INCONCLUSIVE, PASS
 from mondrian_core.files import write_atomic
 from mondrian_core.rubric import DIMENSIONS, TITLES, Unparsable, read_lenient
@@ -24,22 +26,21 @@ UNREADABLE = 12
 _WORD = {PASS: "Pass", FAIL: "Fail", INCONCLUSIVE: "Inconclusive"}
 
 
-def write_page(
-    report: Report, labels: Mapping[str, Mapping[str, Any]], outcomes: Sequence[Outcome], path: Path
-) -> None:
+def write_page(report: Report, samples: Samples, path: Path) -> None:
     """Write report.html."""
-    write_atomic(path, page(report, labels, outcomes))
+    write_atomic(path, page(report, samples))
 
 
-def page(report: Report, labels: Mapping[str, Mapping[str, Any]], outcomes: Sequence[Outcome]) -> str:
-    """The HTML; `labels` and `outcomes` as in `Samples`."""
+def page(report: Report, samples: Samples) -> str:
+    """The HTML."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent / "templates"), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
-    environment.filters.update(number=number, interval=interval)
+    environment.filters.update(number=number, interval=interval, percent=percent, points=points)
+    labels, outcomes = samples.labels, [outcome for outcome in samples.outcomes if outcome.arm in ARMS]
     comparison = report.metrics.get("against_base")
     by_key = {(outcome.arm, outcome.photograph): outcome for outcome in outcomes}
     order = _by_change(report.metrics["per_photograph"])
@@ -52,12 +53,23 @@ def page(report: Report, labels: Mapping[str, Mapping[str, Any]], outcomes: Sequ
         radar=Markup(svg.radar(_means(report))) if _means(report) else "",
         scatter=Markup(svg.scatter(_points(labels, outcomes))) if labels else "",
         arms=report.metrics["arms"],
+        by_dimension=_by_dimension(report.metrics["arms"]),
         rivals=[(RIVALS[name], found) for name, found in report.metrics["rivals"].items() if found["mse"] is not None],
+        rival_titles=RIVALS,
         cards=[_card(name, why, labels[name], by_key) for name, why in _chosen(order) if name in labels],
         worst=_worst(report.metrics["per_photograph"], labels, by_key),
-        unreadable=[outcome for outcome in outcomes if outcome.status != "valid"][:UNREADABLE],
+        unreadable=[(title_of(outcome.photograph, labels.get(outcome.photograph)), outcome)
+                    for outcome in outcomes if outcome.status != "valid"][:UNREADABLE],
         unreadable_total=sum(outcome.status != "valid" for outcome in outcomes),
     )  # fmt: skip
+
+
+def _by_dimension(arms: Mapping[str, Any]) -> list[tuple[str, list[Mapping[str, Any]]]]:
+    """Title of each dimension and its figures arm by arm; empty where an arm has none."""
+    found = [arms[arm]["scores"]["dimensions"] for arm in (BASE, CANDIDATE) if arm in arms]
+    if len(found) < 2 or not all(found):
+        return []
+    return [(TITLES[name], [each[name] for each in found]) for name in DIMENSIONS]
 
 
 def _means(report: Report) -> dict[str, dict[str, float]]:
@@ -123,13 +135,18 @@ def _card(name: str, why: str, label: Mapping[str, Any], outcomes: Mapping[tuple
             )
         rows.append({"title": TITLES[dimension], "advisor": truth, "said": advisor.get(dimension, ""), "cells": cells})
     return {
-        "name": name,
+        "name": title_of(name, label),
         "why": why,
         "picture": label.get("picture"),
         "arms": arms,
         "rows": rows,
         "has_critique": bool(advisor),
     }
+
+
+def title_of(name: str, label: Mapping[str, Any] | None) -> str:
+    """What a person knows a photograph by: its file name, else the beginning of its lineage."""
+    return str((label or {}).get("title") or (name if len(name) <= 24 else f"{name[:12]}…"))
 
 
 def _comments(text: str) -> dict[str, str]:
@@ -170,6 +187,11 @@ def _worst(rows: Sequence[Mapping[str, Any]], labels: Mapping[str, Mapping[str, 
         off = sorted(scores, key=lambda name: -abs(scores[name] - label["scores"][name]))
         told = [f"{TITLES[name]} {scores[name]:.1f} for {label['scores'][name]:g}" for name in off[:3]]
         found.append(
-            {**row, "picture": label.get("picture"), "told": "; ".join(told) or f"unreadable: {outcome.reason}"}
+            {
+                **row,
+                "photograph": title_of(row["photograph"], label),
+                "picture": label.get("picture"),
+                "told": "; ".join(told) or f"unreadable: {outcome.reason}",
+            }
         )
     return found

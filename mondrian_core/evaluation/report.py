@@ -85,6 +85,16 @@ def number(value: float | None) -> str:
     return "" if value is None else f"{value:.3g}"
 
 
+def points(value: float | None) -> str:
+    """Two decimals; "" for None."""
+    return "" if value is None else f"{round(value, 2) + 0.0:.2f}"
+
+
+def percent(value: float | None) -> str:
+    """Whole per cent; "" for None."""
+    return "" if value is None else f"{value:.0%}"
+
+
 def interval(value: tuple[float | None, float | None] | None) -> str:
     """ "0.1 to 0.4", with "..." for an open side; "" for None."""
     if value is None or value == (None, None):

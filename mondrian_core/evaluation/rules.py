@@ -12,7 +12,7 @@ def _integrity(_: GateRecipe) -> str:
 
 
 def _effect(recipe: GateRecipe) -> str:
-    return f"mean KL(base || adapter) over the tokens of answers >= {recipe.effect_floor:g} nats"
+    return f"mean KL(base || adapter) over the score tokens of answers >= {recipe.effect_floor:g} nats"
 
 
 def _format_compliance(recipe: GateRecipe) -> str:
@@ -44,7 +44,10 @@ def _champion(recipe: GateRecipe) -> str:
 
 
 def _health(_: GateRecipe) -> str:
-    return "scores haven't collapsed, answers aren't cut, don't stutter and depend on the photograph, nothing leaked"
+    return (
+        "scores haven't collapsed, answers aren't cut, don't stutter and depend on the photograph, spoilt copies don't "
+        "gain, nothing leaked"
+    )
 
 
 def _seconds(recipe: GateRecipe) -> str:

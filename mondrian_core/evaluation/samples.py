@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mondrian_core.evaluation.edits import Edited
+from mondrian_core.evaluation.folds import Folds
 from mondrian_core.evaluation.latency import Pair, pair_of
 from mondrian_core.evaluation.outcomes import Journal, Outcome
 
@@ -18,6 +20,9 @@ class Samples:
     Attributes:
         identity: what was evaluated; facts: what can't be measured (split, integrity problems, leaked lineages, ...).
         labels: the records of labelled photographs by name, in order.
+        edited: answers to edited copies; constrained: answers under the schema.
+        folds: what cross-validation measured; training: the critiques that were trained on.
+        load_seconds: what putting the adapter in use for the first time took.
     """
 
     identity: Mapping[str, Any] = field(default_factory=dict)
@@ -26,26 +31,58 @@ class Samples:
     outcomes: tuple[Outcome, ...] = ()
     divergences: Mapping[str, float] = field(default_factory=dict)
     pairs: tuple[Pair, ...] = ()
+    edited: tuple[Edited, ...] = ()
+    constrained: tuple[Outcome, ...] = ()
+    folds: Folds = field(default_factory=Folds)
+    training: tuple[str, ...] = ()
+    load_seconds: float | None = None
 
 
 def read_samples(path: Path) -> Samples:
     """What a journal holds; of two records about the same thing the later one counts."""
-    single: dict[str, Mapping[str, Any]] = {"identity": {}, "facts": {}}
-    labels: dict[str, Mapping[str, Any]] = {}
-    outcomes: dict[tuple[str, str], Outcome] = {}
-    divergences: dict[str, float] = {}
+    found: dict[str, dict[Any, Any]] = {kind: {} for kind in _KEYS}
     pairs: list[Pair] = []
     for record in Journal(path).records():
         kind = record.pop("kind")
-        if kind in single:
-            single[kind] = record["values"]
-        elif kind == "label":
-            labels[record["photograph"]] = record
-        elif kind == "answer":
-            outcome = Outcome.from_dict(record)
-            outcomes[outcome.photograph, outcome.arm] = outcome
-        elif kind == "divergence":
-            divergences[record["photograph"]] = float(record["nats"])
-        elif kind == "pair":
+        if kind == "pair":
             pairs.append(pair_of(record))
-    return Samples(single["identity"], single["facts"], labels, tuple(outcomes.values()), divergences, tuple(pairs))
+        elif kind in _KEYS:
+            found[kind][tuple(record[name] for name in _KEYS[kind])] = record
+
+    def only(kind: str, name: str, default: Any) -> Any:
+        return found[kind].get((), {}).get(name, default)
+
+    folds = [(record.pop("fold"), Outcome.from_dict(record)) for record in found["fold"].values()]
+    return Samples(
+        identity=only("identity", "values", {}),
+        facts=only("facts", "values", {}),
+        labels={name: record for (name,), record in found["label"].items()},
+        outcomes=tuple(Outcome.from_dict(record) for record in found["answer"].values()),
+        divergences={name: float(record["nats"]) for (name,), record in found["divergence"].items()},
+        pairs=tuple(pairs),
+        edited=tuple(Edited(record.pop("edit"), Outcome.from_dict(record)) for record in found["edited"].values()),
+        constrained=tuple(Outcome.from_dict(record) for record in found["constrained"].values()),
+        folds=Folds(
+            {name: record["scores"] for (name,), record in found["fold_label"].items()},
+            {outcome.photograph: fold for fold, outcome in folds},
+            tuple(outcome for _, outcome in folds),
+        ),
+        training=tuple(only("training", "critiques", ())),
+        load_seconds=only("load", "seconds", None),
+    )
+
+
+# What tells records of a kind apart; of one kind without a key there is one.
+_KEYS: Mapping[str, tuple[str, ...]] = {
+    "identity": (),
+    "facts": (),
+    "training": (),
+    "load": (),
+    "label": ("photograph",),
+    "answer": ("photograph", "arm"),
+    "divergence": ("photograph",),
+    "edited": ("edit", "photograph", "arm"),
+    "constrained": ("photograph", "arm"),
+    "fold_label": ("photograph",),
+    "fold": ("photograph", "arm"),
+}

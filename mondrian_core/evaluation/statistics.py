@@ -58,13 +58,13 @@ def sign_flip_p(differences: ArrayLike, *, seed: int = 0, draws: int = DRAWS) ->
     if values.size == 0 or not np.any(values):
         return 1.0
     observed = values.sum()
-    tolerance = 1e-12 * np.abs(values).sum()
+    tolerance = 1e-12 * float(np.abs(values).sum())
     if values.size <= EXACT_SIGNS:
         sums = _signed_sums(values)
         return float(np.mean(sums >= observed - tolerance))
-    sums = _signs(values.size, seed, draws) @ values.astype(np.float32)
+    drawn = _signs(values.size, seed, draws) @ values.astype(np.float32)
     tolerance = 1e-5 * float(np.abs(values).sum())
-    return float((1 + np.count_nonzero(sums >= observed - tolerance)) / (1 + draws))
+    return float((1 + np.count_nonzero(drawn >= observed - tolerance)) / (1 + draws))
 
 
 @lru_cache(maxsize=4)

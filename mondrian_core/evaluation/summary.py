@@ -3,29 +3,29 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
 from mondrian_core.evaluation import health
+from mondrian_core.evaluation.advice import next_steps
+from mondrian_core.evaluation.edits import violations
+from mondrian_core.evaluation.folds import Folds, fold_means
 from mondrian_core.evaluation.gates import judge
 from mondrian_core.evaluation.latency import Overhead, overhead
-from mondrian_core.evaluation.metrics import ScoreTable, accuracy, compare, format_of, rivals, score_table
+from mondrian_core.evaluation.leaks import by_heart
+from mondrian_core.evaluation.metrics import Format, ScoreTable, accuracy, compare, format_of, score_table
 from mondrian_core.evaluation.outcomes import BASE, CANDIDATE, CHAMPION, Outcome
 from mondrian_core.evaluation.report import Report
+from mondrian_core.evaluation.rivals import rivals, unbeaten
 from mondrian_core.evaluation.samples import Samples
-from mondrian_core.evaluation.verdicts import FAIL, INCONCLUSIVE, PASS, GateResult, Measured, verdict_of
+from mondrian_core.evaluation.verdicts import Measured, verdict_of
 from mondrian_core.recipes import Recipe
 
-RIVALS: Mapping[str, str] = {
-    "training_mean": "always the mean of the training scores",
-    "always_8": "always 8",
-    "base_shifted": "the base shifted to the advisor's mean",
-    "candidate_shuffled": "itself with the photographs exchanged",
-}
 ARMS = (BASE, CHAMPION, CANDIDATE)
+SHOWN = ("n", "mse", "mae", "bias", "rank_correlation")
 
 
 def report_of(samples: Samples, recipe: Recipe) -> Report:
@@ -41,7 +41,9 @@ def report_of(samples: Samples, recipe: Recipe) -> Report:
         "recipe": recipe.digest,
     }
     metrics = describe(samples, table, measured, recipe)
-    return Report(verdict, gates, _finite(metrics), about, next_steps(gates, measured, warnings(metrics)))
+    own = metrics["arms"].get(CANDIDATE, {}).get("scores", {}).get("mse")
+    told = unbeaten(own, metrics["rivals"])
+    return Report(verdict, gates, _finite(metrics), about, next_steps(gates, measured, told))
 
 
 def measure(samples: Samples, table: ScoreTable, recipe: Recipe) -> Measured:
@@ -56,6 +58,7 @@ def measure(samples: Samples, table: ScoreTable, recipe: Recipe) -> Measured:
             return None
         return compare(table, arm, margin=margin, wanted=wanted, seed=seed)
 
+    folded = _fold_table(samples.folds) if samples.folds.outcomes else None
     return Measured(
         problems=tuple(facts.get("integrity_problems", ())),
         formats={arm: format_of(outcomes) for arm, outcomes in by_arm.items() if outcomes},
@@ -68,7 +71,10 @@ def measure(samples: Samples, table: ScoreTable, recipe: Recipe) -> Measured:
         collapse=health.collapse(candidate, table.labels) if candidate else None,
         dependence=health.dependence(table, seed=seed),
         stuttering=_stuttering(candidate),
-        leaked=None if leaked is None else tuple(leaked),
+        leaked=None if leaked is None else tuple((each["photograph"], each["how"]) for each in leaked),
+        edits=violations(samples.outcomes, samples.edited, CANDIDATE) if recipe.evaluate.edited_photographs else None,
+        base_edits=violations(samples.outcomes, samples.edited, BASE),
+        by_folds=compare(folded, BASE, margin=margin, wanted=wanted, seed=seed) if folded else None,
         metal=bool(facts.get("metal")),
     )  # fmt: skip
 
@@ -92,38 +98,87 @@ def _same_answers(base: Sequence[Outcome], candidate: Sequence[Outcome]) -> floa
 
 def describe(samples: Samples, table: ScoreTable, measured: Measured, recipe: Recipe) -> dict[str, Any]:
     """All numbers for the JSON and the page."""
-    written = score_table({n: record["scores"] for n, record in samples.labels.items()}, samples.outcomes, written=True)
-    arms = {}
-    for arm in ARMS:
-        if arm not in table.predictions:
-            continue
-        arms[arm] = {
-            "format": {**asdict(measured.formats[arm]), "rate": measured.formats[arm].rate},
-            "scores": accuracy(table.predictions[arm], table.labels),
-            "written_scores": {
-                key: accuracy(written.predictions[arm], written.labels)[key] for key in ("mse", "mae", "bias")
-            },
-            "health": health.describe(table, samples.outcomes, arm),
-        }
     shuffled = measured.dependence.shuffled if measured.dependence else None
-    others = rivals(table, samples.facts.get("training_mean")) if table.photographs else {}
+    seed = recipe.evaluate.seed
+    others = rivals(table, samples.facts.get("training_mean"), seed=seed) if table.photographs else {}
     return {
         "photographs": {"labelled": len(table.photographs), "unlabelled": _unlabelled(samples)},
-        "arms": arms,
+        "arms": {arm: _arm(arm, samples, table, measured) for arm in ARMS if arm in table.predictions},
         "rivals": {
-            **{name: {key: found[key] for key in ("mse", "mae", "bias")} for name, found in others.items()},
-            "candidate_shuffled": {"mse": shuffled, "mae": None, "bias": None},
+            **{name: {key: found[key] for key in SHOWN} for name, found in others.items()},
+            "candidate_shuffled": {**dict.fromkeys(SHOWN), "mse": shuffled},
         },
         "against_base": asdict(measured.against_base) if measured.against_base else None,
         "against_champion": asdict(measured.against_champion) if measured.against_champion else None,
-        "effect": {"nats_per_token": list(measured.divergences), "same_answers": measured.same_answers},
+        "effect": {"nats_per_score": list(measured.divergences), "same_answers": measured.same_answers},
         "overhead": asdict(measured.overhead) if measured.overhead else None,
+        "load_seconds": samples.load_seconds,
         "health": {"collapse": asdict(measured.collapse) if measured.collapse else None,
-                   "dependence": asdict(measured.dependence) if measured.dependence else None},
+                   "dependence": asdict(measured.dependence) if measured.dependence else None,
+                   "advisor_by_heart": _advisor_by_heart(samples)},
+        "edits": {arm: violations(samples.outcomes, samples.edited, arm) for arm in (BASE, CANDIDATE)}
+        if samples.edited else {},
+        "constrained": {arm: _format([o for o in samples.constrained if o.arm == arm]) for arm in (BASE, CANDIDATE)}
+        if samples.constrained else {},
+        "folds": _folds(samples.folds, measured, seed),
         "per_photograph": per_photograph(table),
         "advisor_spread": float(np.var(table.labels, axis=0).mean()) if len(table.photographs) > 1 else None,
-        "seed": recipe.evaluate.seed,
+        "seed": seed,
     }  # fmt: skip
+
+
+def _arm(arm: str, samples: Samples, table: ScoreTable, measured: Measured) -> dict[str, Any]:
+    """One arm: format, scores (expected values), the same from the digits it wrote, and health."""
+    labels = {name: record["scores"] for name, record in samples.labels.items()}
+    written = score_table(labels, samples.outcomes, written=True)
+    found = accuracy(written.predictions[arm], written.labels)
+    return {
+        "format": _plain(measured.formats[arm]),
+        "scores": accuracy(table.predictions[arm], table.labels),
+        "written_scores": {key: found[key] for key in SHOWN},
+        "health": health.describe(table, samples.outcomes, arm, samples.training),
+    }
+
+
+def _format(outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    return _plain(format_of(outcomes))
+
+
+def _plain(found: Format) -> dict[str, Any]:
+    return {**asdict(found), "rate": found.rate, "bounds": found.bounds, "repair_rate": found.repair_rate}
+
+
+def _advisor_by_heart(samples: Samples) -> float | None:
+    """How often the advisor's own critiques of the test repeat those of the training: nobody is wholly new."""
+    critiques = [record["critique"] for record in samples.labels.values() if record.get("critique")]
+    return by_heart(critiques, samples.training)
+
+
+def _folds(folds: Folds, measured: Measured, seed: int) -> dict[str, Any] | None:
+    """What cross-validation says of the recipe; None where there was none."""
+    if not folds.outcomes:
+        return None
+    table = _fold_table(folds)
+    of = np.array([folds.fold_of[name] for name in table.photographs])
+    means = accuracy(fold_means({n: folds.labels[n] for n in table.photographs}, folds.fold_of), table.labels, of)
+    others = {"fold_mean": means, **rivals(table, None, seed=seed, fold_of=of)}
+    errors = {arm: table.squared(arm).mean(axis=1) for arm in table.predictions}
+    return {
+        "count": len(set(folds.fold_of.values())),
+        "photographs": len(table.photographs),
+        "against_base": asdict(measured.by_folds) if measured.by_folds else None,
+        "arms": {arm: {key: accuracy(table.predictions[arm], table.labels, of)[key] for key in SHOWN}
+                 for arm in table.predictions},
+        "rivals": {name: {key: found[key] for key in SHOWN} for name, found in others.items()},
+        "by_fold": [{"fold": int(fold), "n": int((of == fold).sum())}
+                    | {arm: float(np.nanmean(row[of == fold])) if not np.isnan(row[of == fold]).all() else None
+                       for arm, row in errors.items()} for fold in np.unique(of)],
+    }  # fmt: skip
+
+
+def _fold_table(folds: Folds) -> ScoreTable:
+    """The table over the photographs whose fold was asked, in the order of the labels."""
+    return score_table({name: scores for name, scores in folds.labels.items() if name in folds.fold_of}, folds.outcomes)
 
 
 def _unlabelled(samples: Samples) -> int:
@@ -137,65 +192,6 @@ def per_photograph(table: ScoreTable) -> list[dict[str, Any]]:
         {"photograph": name} | {arm: None if math.isnan(row[k]) else float(row[k]) for arm, row in errors.items()}
         for k, name in enumerate(table.photographs)
     ]
-
-
-def warnings(metrics: Mapping[str, Any]) -> tuple[str, ...]:
-    """Rivals that cost nothing and do as well: no gate, but worth knowing."""
-    own = metrics["arms"].get(CANDIDATE, {}).get("scores", {}).get("mse")
-    if own is None:
-        return ()
-    return tuple(
-        f"The candidate doesn't beat {title} ({found['mse']:.3g} against its {own:.3g}): look whether it sees anything."
-        for name, title in RIVALS.items()
-        if (found := metrics["rivals"].get(name)) and found["mse"] is not None and found["mse"] <= own
-    )
-
-
-def next_steps(gates: Sequence[GateResult], measured: Measured, unbeaten: Sequence[str] = ()) -> tuple[str, ...]:
-    """What to do now, for every gate that didn't pass; then what rivals say."""
-    verdict = verdict_of(gates)
-    if verdict == PASS:
-        return ("Nothing stands in the way of a promotion.", *unbeaten)
-    advice = [_ADVICE[gate.name, gate.verdict] for gate in gates if (gate.name, gate.verdict) in _ADVICE]
-    comparison = measured.against_base
-    if (
-        comparison
-        and comparison.detectable
-        and any(g.name == "score_error" and g.verdict == INCONCLUSIVE for g in gates)
-    ):
-        advice.append(f"With {comparison.n} photographs of this spread, a drop of the error below "
-                      f"{comparison.detectable:.0%} usually can't be told from chance.")  # fmt: skip
-    return tuple(dict.fromkeys([*advice, *unbeaten]))
-
-
-_ADVICE: Mapping[tuple[str, str], str] = {
-    ("integrity", FAIL): "Don't use these files: train again on this base, or fetch the version anew.",
-    ("effect", FAIL): "Check that training ran at all (loss curve) and that the adapter's scale isn't close to 0.",
-    ("effect", INCONCLUSIVE): "Measure the effect: it needs at least one photograph that the base answers.",
-    (
-        "format_compliance",
-        FAIL,
-    ): "Read the unparsable answers below; longer training, or a higher token limit where they are cut.",
-    (
-        "format_compliance",
-        INCONCLUSIVE,
-    ): "Evaluate on more photographs (evaluate.compliance_photographs); they need no labels.",
-    ("latency_overhead", FAIL): "Train with fewer modules or a lower rank.",
-    ("latency_overhead", INCONCLUSIVE): "Evaluate again on a quiet machine, or raise evaluate.latency_pairs.",
-    (
-        "score_error",
-        FAIL,
-    ): "The base is at least as close to the advisor: more critiques or other training settings are needed.",
-    ("score_error", INCONCLUSIVE): "More critiques of this advisor make the comparison surer.",
-    ("champion", FAIL): "The champion stays.",
-    (
-        "champion",
-        INCONCLUSIVE,
-    ): "The champion stays unless a person decides otherwise; look at the photographs below side by side.",
-    ("health", FAIL): "Mend what the health check names before anything else; the averages can't be trusted.",
-    ("health", INCONCLUSIVE): "Look at the critiques below for what the health check names.",
-    ("seconds_per_photograph", FAIL): "A smaller base or shorter answers are needed to answer in time.",
-}
 
 
 def _finite(value: Any) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from html import escape
+from itertools import pairwise
 from typing import Any
 
 from mondrian_core.rubric import DIMENSIONS, TITLES
@@ -86,6 +87,16 @@ def radar(series: Mapping[str, Mapping[str, float]]) -> str:
     return "".join([*parts, "</svg>"])
 
 
+def fifths(pairs: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Means of both coordinates over five groups of about equal size, in the order of the first; [] below ten pairs."""
+    if len(pairs) < 10:
+        return []
+    ordered = sorted(pairs)
+    edges = [round(k * len(ordered) / 5) for k in range(6)]
+    groups = [ordered[low:high] for low, high in pairwise(edges)]
+    return [(sum(a for a, _ in group) / len(group), sum(b for _, b in group) / len(group)) for group in groups]
+
+
 def scatter(points: Mapping[str, Sequence[tuple[float, float]]]) -> str:
     """Reliability: the model's score (across) and the advisor's (up), 0-10, by arm; on the diagonal they agree."""
     size, edge = 360, 34
@@ -109,6 +120,9 @@ def scatter(points: Mapping[str, Sequence[tuple[float, float]]]) -> str:
             f'<circle class="point {escape(arm)}" cx="{place(a, False):.1f}" cy="{place(b, True):.1f}" r="3"/>'
             for a, b in pairs
         ]
+    for arm, pairs in points.items():
+        line = " ".join(f"{place(a, False):.1f},{place(b, True):.1f}" for a, b in fifths(pairs))
+        parts.append(f'<polyline class="curve {escape(arm)}" points="{line}"/>')
     parts.append(f'<text class="tick" x="{size / 2}" y="{size - 3}" text-anchor="middle">model</text>'
                  f'<text class="tick" x="4" y="{edge - 12}">advisor</text></svg>')  # fmt: skip
     return "".join(parts)

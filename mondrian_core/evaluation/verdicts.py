@@ -60,13 +60,17 @@ class Measured:
     Attributes:
         problems: what the check of the adapter's files found.
         formats: by arm.
-        divergences: mean KL(base || candidate) in nats per token, one per photograph.
+        divergences: mean KL(base || candidate) in nats per score token, one per photograph.
         same_answers: share of photographs on which base and candidate wrote the same text.
         against_base, against_champion: comparisons in pairs; the latter is None without a champion.
         has_champion: there is one to compare with.
         overhead, collapse, dependence: see their modules.
         stuttering: answers of the candidate with a word three times in a row, and answers that ran.
-        leaked: lineages that are in training too; None when the training lineages weren't given.
+        leaked: photographs of the test that were known before, and how (`leaks.SAYS`); None when what was trained on
+            isn't known.
+        edits: by edit how the candidate judged edited copies (`edits.violations`), None when the recipe wants none;
+            base_edits: the same of the base, whose faults an adapter inherits.
+        by_folds: the recipe's adapters against the base, fold by fold; None without cross-validation.
         metal: the figures of time come from Metal.
     """
 
@@ -81,7 +85,10 @@ class Measured:
     collapse: Collapse | None = None
     dependence: Dependence | None = None
     stuttering: tuple[int, int] | None = None
-    leaked: tuple[str, ...] | None = None
+    leaked: tuple[tuple[str, str], ...] | None = None
+    edits: Mapping[str, Mapping[str, Any]] | None = None
+    base_edits: Mapping[str, Mapping[str, Any]] | None = None
+    by_folds: Comparison | None = None
     metal: bool = False
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mondrian_core.evaluation import Labelled, Report, evaluate_model
+from mondrian_core.evaluation import Known, Labelled, Report, Trained, evaluate_model
 from mondrian_core.prompts import Voice
 from mondrian_core.recipes import Recipe, recipe_of
 from mondrian_core.rubric import DIMENSIONS
@@ -39,8 +39,9 @@ def stand_in() -> ModuleType:
 
 @pytest.fixture
 def recipe() -> Recipe:
-    """The defaults."""
-    return recipe_of({})
+    """The plain questions alone, on as many photographs as there are."""
+    amounts = {"compliance_photographs": 60, "edited_photographs": 0, "constrained_photographs": 0}
+    return recipe_of({"evaluate": amounts})
 
 
 @pytest.fixture
@@ -78,9 +79,11 @@ def run(tmp_path: Path, stand_in: ModuleType, recipe: Recipe, labelled: list[Lab
             stand_in.photograph({name: float(rng.integers(1, 10)) for name in DIMENSIONS}, 100 + k) for k in range(60)
         ]
         champion = options.pop("champion", None)
-        settings = {"training_lineages": {"other"}, "training_scores": [entry.scores for entry in given]} | options
-        return evaluate_model(model, adapter(tmp_path, "candidate"), given, settings.pop("unlabelled", more), VOICE,
-                              settings.pop("recipe", recipe), tmp_path / out,
-                              champion=adapter(tmp_path, champion) if champion else None, **settings)  # fmt: skip
+        trained = Trained(frozenset({"other"}), scores=tuple(entry.scores for entry in given))
+        unlabelled, chosen = options.pop("unlabelled", more), options.pop("recipe", recipe)
+        voice = options.pop("voice", VOICE)
+        known = Known(**{"trained": trained, "champion": adapter(tmp_path, champion) if champion else None} | options)
+        candidate = adapter(tmp_path, "candidate")
+        return evaluate_model(model, candidate, given, unlabelled, voice, chosen, tmp_path / out, known)
 
     return evaluate

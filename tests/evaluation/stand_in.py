@@ -1,6 +1,6 @@
 """A model of plain arithmetic behind the same protocol as the real one, with faults that can be planted.
 
-A stand-in photograph carries its truth in its pixels (row of eight grey squares), so an answer that depends on the
+A stand-in photograph carries its truth in its pixels (eight grey stripes), so an answer that depends on the
 photograph has to read it, as a real one would.
 """
 
@@ -9,22 +9,32 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from mondrian_core.rubric import DIMENSIONS, canonical, make_critique
 
+_STRIPE = 12  # pixels; wide enough that a blurred or recompressed copy can still be read
+
 
 def photograph(scores: Mapping[str, float], number: int = 0) -> Image.Image:
     """A picture whose pixels hold the eight scores (0-10) and a number that makes it unique."""
     values = [round(scores[name] * 20) for name in DIMENSIONS] + [number % 256, number // 256]
-    return Image.fromarray(np.array([values] * 4, dtype=np.uint8)).convert("RGB")
+    row = np.repeat(np.array(values, dtype=np.uint8), _STRIPE)
+    return Image.fromarray(np.tile(row, (6 * _STRIPE, 1))).convert("RGB")
 
 
 def truth_of(image: Image.Image) -> np.ndarray:
     """The eight scores a picture holds."""
-    return np.asarray(image.convert("L"), dtype=np.float64)[0, : len(DIMENSIONS)] / 20
+    return stripes(image)[: len(DIMENSIONS)] / 20
+
+
+def stripes(image: Image.Image) -> np.ndarray:
+    """The ten grey values of a picture, read in the middle of each stripe."""
+    middle = np.asarray(image.convert("L"), dtype=np.float64)[image.height // 2]
+    return middle[[int((k + 0.5) * image.width / 10) for k in range(10)]]
 
 
 def text_of(scores: np.ndarray, word: str = "Calm") -> str:
@@ -46,6 +56,7 @@ class Said:
     prefill_seconds: float = 0.05
     decode_seconds: float = 0.1
     expected_scores: Mapping[str, float] = field(default_factory=dict)
+    score_chances: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
 
 
 Critic = Callable[[np.ndarray, np.random.Generator], np.ndarray]
@@ -73,14 +84,16 @@ class StandIn:
     cut: frozenset[str] = frozenset()
     broken: Callable[[str, int], BaseException | None] = lambda arm, number: None
     asked: list[tuple[str, int]] = field(default_factory=list)
+    manners: list[dict[str, Any]] = field(default_factory=list)
     timed: int = 0
     arm: str = "base"
 
     def use(self, adapter: Path | None) -> None:
         self.arm = adapter.name if adapter else "base"
 
-    def answer(self, image: Image.Image, *, max_tokens: int, exact_tokens: int | None = None) -> Said:
-        number = int(np.asarray(image.convert("L"))[0, 8])
+    def answer(self, image: Image.Image, *, max_tokens: int, exact_tokens: int | None = None, **manner: Any) -> Said:
+        self.manners.append({"arm": self.arm, **manner})
+        number = int(stripes(image)[8])
         if exact_tokens:
             self.timed += 1
             noise = 1 + 0.01 * np.sin(self.timed * 12.9898)

@@ -7,14 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mondrian_core.evaluation import Labelled, Report, evaluate
+from mondrian_core.evaluation import Known, Labelled, Report, Trained, evaluate
 from mondrian_core.evaluation.samples import read_samples
 from mondrian_core.prompts import Voice
 from mondrian_core.recipes import TrainRecipe, recipe_of
 
 pytestmark = [pytest.mark.mini, pytest.mark.slow, pytest.mark.timeout(600)]
 RECIPE = recipe_of({"evaluate": {"compliance_photographs": 4, "latency_pairs": 3, "latency_tokens": 16,
-                                 "effect_photographs": 1, "max_tokens": 400}})  # fmt: skip
+                                 "effect_photographs": 1, "max_tokens": 400,
+                                 "edited_photographs": 1, "constrained_photographs": 1}})  # fmt: skip
 
 
 def test_real_model_behind_the_protocol(tmp_path: Path) -> None:
@@ -42,7 +43,7 @@ def test_real_model_behind_the_protocol(tmp_path: Path) -> None:
 
     def judged(name: str) -> Report:
         return evaluate(base, tmp_path / name, labelled, more, Voice("ansel", "Ansel Adams"), RECIPE, tmp_path / "run",
-                        integrity_problems=(), training_lineages=set(), cache=tmp_path / "cache")  # fmt: skip
+                        Known(trained=Trained(), cache=tmp_path / "cache"))  # fmt: skip
 
     zero = judged("zero")
     assert (zero.gate("integrity").verdict, zero.verdict) == ("FAIL", "FAIL")

@@ -9,7 +9,7 @@ from types import ModuleType
 import pytest
 
 from mondrian_core.errors import BadAdapter
-from mondrian_core.evaluation import Labelled, Report
+from mondrian_core.evaluation import Labelled, Report, Trained
 
 Run = Callable[..., Report]
 
@@ -87,18 +87,18 @@ def test_wrong_taste_fails_the_score_gate(run: Run, stand_in: ModuleType) -> Non
 
 
 def test_photograph_in_both_splits(run: Run, stand_in: ModuleType) -> None:
-    report = run(sound(stand_in), training_lineages={"photo-03", "other"})
+    report = run(sound(stand_in), trained=Trained(frozenset({"photo-03", "other"})))
     assert verdicts(report)["health"] == "FAIL"
     assert "photo-03" in report.gate("health").sentence
 
 
 def test_unknown_training_set_is_not_taken_for_clean(run: Run, stand_in: ModuleType) -> None:
-    assert verdicts(run(sound(stand_in), training_lineages=None))["health"] == "INCONCLUSIVE"
+    assert verdicts(run(sound(stand_in), trained=None))["health"] == "INCONCLUSIVE"
 
 
 def test_damaged_files_stop_before_anything_is_asked(run: Run, stand_in: ModuleType) -> None:
     model = sound(stand_in)
-    report = run(model, integrity_problems=("2 LoRA keys match nothing in the base",))
+    report = run(model, problems=("2 LoRA keys match nothing in the base",))
     assert (report.gate("integrity").verdict, report.verdict) == ("FAIL", "FAIL")
     assert {arm for arm, _ in model.asked} == {"base"}
     assert "2 LoRA keys" in report.gate("integrity").sentence
@@ -149,7 +149,7 @@ def test_much_better_than_the_champion(run: Run, stand_in: ModuleType) -> None:
 def test_too_few_photographs_never_pass(run: Run, stand_in: ModuleType, labelled: list[Labelled], count: int) -> None:
     model = sound(stand_in)
     model.critics["candidate"] = stand_in.noisy(0.01)
-    report = run(model, labelled[:count], training_scores=[])
+    report = run(model, labelled[:count], trained=Trained())
     assert report.gate("score_error").verdict == "INCONCLUSIVE"
     assert report.verdict == "INCONCLUSIVE"
 

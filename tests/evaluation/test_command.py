@@ -1,0 +1,160 @@
+"""`mondrian evaluate`: exit status, judging again without a model, the page, and going on after an interruption."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+
+from mondrian_core import stages
+from mondrian_core.cli import main
+from mondrian_core.evaluation import Report
+from mondrian_core.recipes import Recipe
+from mondrian_core.stages import EvaluateSummary
+
+Run = Callable[..., Report]
+
+
+@pytest.fixture
+def measured(run: Run, stand_in: ModuleType, tmp_path: Path) -> Path:
+    """A run of a sound adapter."""
+    run(stand_in.StandIn({"base": stand_in.noisy(2.0), "candidate": stand_in.noisy(1.0)}))
+    return tmp_path / "run"
+
+
+@pytest.fixture
+def refused(run: Run, stand_in: ModuleType, tmp_path: Path) -> Path:
+    """A run of one that a gate refuses."""
+    run(stand_in.StandIn({"base": stand_in.noisy(1.0), "candidate": stand_in.noisy(3.0)}), out="refused")
+    return tmp_path / "refused"
+
+
+@pytest.fixture
+def plain(tmp_path: Path, recipe: Recipe) -> list[str]:
+    """--recipe with the recipe that the runs were measured by."""
+    path = tmp_path / "plain.toml"
+    lines = [f"{key} = {value}" for key, value in recipe.evaluate.model_dump().items() if isinstance(value, int)
+             and not isinstance(value, bool)]  # fmt: skip
+    path.write_text("[evaluate]\n" + "\n".join(lines) + "\n")
+    return ["--recipe", str(path)]
+
+
+def test_status_says_whether_it_may_go_live(measured: Path, refused: Path, plain: list[str]) -> None:
+    assert main(["evaluate", "--rescore", str(measured), *plain]) == 0
+    assert main(["evaluate", "--rescore", str(refused), *plain]) == 1
+
+
+def test_inconclusive_is_not_yes(measured: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    strict = tmp_path / "strict.toml"
+    strict.write_text("[evaluate]\nedited_photographs = 0\n[gates]\nscore_improvement = 0.99\n")
+    assert main(["evaluate", "--rescore", str(measured), "--recipe", str(strict), "--json"]) == 1
+    assert json.loads(capsys.readouterr().out)["verdict"] == "INCONCLUSIVE"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--rescore", "no-such-run"],
+        [],
+        ["--advisor", "ansel"],
+        ["--rescore", "{run}", "--recipe", "no-such-file.toml"],
+    ],
+)
+def test_bad_input_is_two(measured: Path, tmp_path: Path, arguments: list[str],
+                          capsys: pytest.CaptureFixture[str]) -> None:  # fmt: skip
+    given = [argument.format(run=measured) for argument in arguments]
+    assert main(["evaluate", *given, "--workspace", str(tmp_path)]) == 2
+    told = capsys.readouterr().err.strip()
+    assert told and "Traceback" not in told and "\n\n" not in told
+
+
+def test_something_broken_is_three(measured: Path, plain: list[str], monkeypatch: pytest.MonkeyPatch,
+                                   capsys: pytest.CaptureFixture[str]) -> None:  # fmt: skip
+    def breaks(*_: object, **__: object) -> None:
+        raise RuntimeError("a fault of the program")
+
+    monkeypatch.setattr("mondrian_core.evaluation.rescore", breaks)
+    assert main(["evaluate", "--rescore", str(measured), *plain]) == 3
+    assert "--debug" in capsys.readouterr().err
+
+
+def test_judging_again_leaves_the_run_as_it_is(measured: Path, plain: list[str],
+                                               capsys: pytest.CaptureFixture[str]) -> None:  # fmt: skip
+    before = {path.name: path.read_bytes() for path in measured.iterdir()}
+    main(["evaluate", "--rescore", str(measured), *plain, "--json"])
+    told = json.loads(capsys.readouterr().out)
+    again = Report.load(Path(told["report"]))
+    assert {path.name: path.read_bytes() for path in measured.iterdir() if path.is_file()} == before
+    assert Path(told["report"]).parent.parent == measured / "rescored"
+    assert again.gates == Report.load(measured / "comparison_report.json").gates
+
+
+def test_a_run_is_found_by_its_name_and_judged_by_its_own_recipe(
+    measured: Path, tmp_path: Path, recipe: Recipe, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "runs").mkdir()
+    measured.rename(tmp_path / "runs" / "tonight")
+    values = {"recipe": recipe.model_dump(mode="json")}
+    (tmp_path / "runs" / "tonight" / "context.json").write_text(json.dumps(values))
+    assert main(["evaluate", "--rescore", "tonight", "--workspace", str(tmp_path), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["recipe"] == recipe.digest
+
+
+def test_the_page_goes_where_it_is_wanted(measured: Path, plain: list[str], tmp_path: Path,
+                                          monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    main(["evaluate", "--rescore", str(measured), *plain, "--html"])
+    main(["evaluate", "--rescore", str(measured), *plain, "--html", "out/of.html"])
+    for page in ("report.html", "out/of.html"):
+        assert (tmp_path / page).read_text().startswith("<!doctype html>")
+
+
+@pytest.fixture
+def workspace(samples: Path, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """A workspace, an adapter's folder, and a stage that only notes what it was called with."""
+    adapter = samples / "an-adapter"
+    adapter.mkdir()
+    seen: list[Any] = []
+
+    def stage(context: stages.Context, listen: object) -> EvaluateSummary:
+        seen.append(context)
+        (context.run_folder / "samples.jsonl").parent.mkdir(parents=True, exist_ok=True)
+        (context.run_folder / "samples.jsonl").touch()
+        if len(seen) == 1:
+            raise KeyboardInterrupt
+        (context.run_folder / "evaluate.json").write_text("{}")
+        (context.run_folder / "report.html").write_text("")
+        (context.run_folder / "comparison_report.json").write_text("{}")
+        return EvaluateSummary(str(context.run_folder / "comparison_report.json"),
+                               str(context.run_folder / "report.html"), "PASS", [], "test")  # fmt: skip
+
+    monkeypatch.setattr(stages, "evaluate", stage)
+    monkeypatch.setattr("mondrian_core.cli.evaluation.built_dataset", lambda *_: None)
+    arguments = ["evaluate", "--advisor", "ansel", "--adapter", str(adapter), "--workspace", str(samples)]
+    return SimpleNamespace(seen=seen, arguments=[*arguments, "--base-model", "mini"])
+
+
+def test_the_same_command_goes_on_after_an_interruption(workspace: SimpleNamespace) -> None:
+    assert main(workspace.arguments) == 130
+    assert main(workspace.arguments) == 0
+    first, second = workspace.seen
+    assert first.run == second.run
+    assert main(workspace.arguments) == 0
+    assert workspace.seen[-1].run != first.run  # that one was finished: this is a new evaluation
+
+
+def test_another_recipe_is_another_evaluation(workspace: SimpleNamespace) -> None:
+    assert main(workspace.arguments) == 130
+    assert main([*workspace.arguments, "--folds", "3"]) == 0
+    first, second = workspace.seen
+    assert first.run != second.run
+    assert (first.recipe.evaluate.folds, second.recipe.evaluate.folds) == (0, 3)
+
+
+def test_one_fold_is_no_cross_validation(workspace: SimpleNamespace, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*workspace.arguments, "--folds", "1"]) == 2
+    assert "folds: at least 2" in capsys.readouterr().err

@@ -1,0 +1,117 @@
+"""What must hold without labels, on photographs whose pixels are known."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mondrian_core.evaluation.checks import edits as judge
+from mondrian_core.evaluation.edits import RELATIONS, Edited, violations
+from mondrian_core.evaluation.outcomes import Outcome
+from mondrian_core.evaluation.verdicts import Measured
+from mondrian_core.mini import rendered_photographs
+from mondrian_core.recipes import GateRecipe
+from mondrian_core.rubric import DIMENSIONS
+
+Critic = Callable[[Image.Image], dict[str, float]]
+RECIPE = GateRecipe()
+
+
+@pytest.fixture(scope="module")
+def photographs() -> list[Image.Image]:
+    """Eight rendered ones."""
+    return list(rendered_photographs(8, seed=3))
+
+
+def measured(image: Image.Image) -> dict[str, float]:
+    """A critic that only measures: edges for sharpness, mean light for lighting, the tilt of nothing else."""
+    grey = np.asarray(image.convert("L").resize((128, 128), Image.Resampling.BILINEAR), dtype=np.float64)
+    sharp = float(np.abs(np.diff(grey, axis=1)).mean())
+    return dict.fromkeys(DIMENSIONS, 5.0) | {"focus_sharpness": min(10.0, sharp), "lighting": grey.mean() / 25.6}
+
+
+def answers(photographs: list[Image.Image], critic: Critic) -> Measured:
+    """What a candidate with this eye would have said to photographs and edited copies."""
+    plain, copies = [], []
+    for number, image in enumerate(photographs):
+        plain.append(Outcome(str(number), "candidate", "valid", scores=critic(image)))
+        for edit, relation in RELATIONS.items():
+            copies.append(Edited(edit, Outcome(str(number), "candidate", "valid", scores=critic(relation.edit(image)))))
+    return Measured(edits=violations(plain, copies, "candidate"))
+
+
+def test_edits_do_to_the_pixels_what_their_names_say(photographs: list[Image.Image]) -> None:
+    for image in photographs:
+        before = np.asarray(image.convert("RGB"), dtype=np.float64)
+        copies = {name: relation.edit(image) for name, relation in RELATIONS.items()}
+        assert measured(copies["blurred"])["focus_sharpness"] < measured(image)["focus_sharpness"]
+        assert np.asarray(copies["dark"], dtype=np.float64).mean() < 0.65 * before.mean()
+        assert np.abs(np.asarray(copies["invisible"], dtype=np.float64) - before).mean() < 4
+        tilted = copies["tilted"]
+        assert tilted.width / tilted.height == pytest.approx(image.width / image.height, rel=0.02)
+
+
+def test_a_tilted_copy_has_no_black_corners() -> None:
+    white = Image.new("RGB", (301, 200), "white")
+    tilted = np.asarray(RELATIONS["tilted"].edit(white))
+    assert tilted.min() == 255
+    assert tilted.shape[1] > 0.7 * 301
+
+
+def test_an_eye_that_measures_passes(photographs: list[Image.Image]) -> None:
+    found = answers(photographs, measured)
+    assert judge(found, RECIPE).verdict == "PASS"
+    assert found.edits is not None
+    assert {name: each["broken"] for name, each in found.edits.items()} == dict.fromkeys(RELATIONS, 0)
+    assert all(each["n"] == 8 and each["interval"] == (0.0, pytest.approx(0.369, abs=1e-3))
+               for each in found.edits.values())  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("edit", "dimension"), [("blurred", "focus_sharpness"), ("dark", "lighting"), ("tilted", "visual_balance")]
+)
+def test_an_eye_that_is_the_wrong_way_round_fails(photographs: list[Image.Image], edit: str, dimension: str) -> None:
+    originals = {image.tobytes() for image in photographs}
+
+    def wrong(image: Image.Image) -> dict[str, float]:
+        return dict.fromkeys(DIMENSIONS, 5.0) | {dimension: 4.0 if image.tobytes() in originals else 6.0}
+
+    found = judge(answers(photographs, wrong), RECIPE)
+    assert found.verdict == "FAIL"
+    assert RELATIONS[edit].says in found.sentence
+
+
+def test_an_eye_that_changes_its_mind_about_what_looks_the_same_fails(photographs: list[Image.Image]) -> None:
+    def nervous(image: Image.Image) -> dict[str, float]:
+        seed = int(np.asarray(image, dtype=np.int64).sum())
+        return dict(zip(DIMENSIONS, np.random.default_rng(seed).uniform(0, 10, 8), strict=True))
+
+    found = judge(answers(photographs, nervous), RECIPE)
+    assert found.verdict == "FAIL"
+    assert RELATIONS["invisible"].says in found.sentence
+
+
+def test_tossing_a_coin_does_not_fail_by_bad_luck_more_than_it_may(photographs: list[Image.Image]) -> None:
+    """At most half wrong is what the check allows; a critic exactly there fails in less than 5 % of evaluations."""
+    rng = np.random.default_rng(5)
+    fails = 0
+    for _ in range(300):
+        broken = {name: {"broken": int(rng.binomial(8, 0.5)), "n": 8, "says": name} for name in RELATIONS}
+        fails += judge(Measured(edits=broken), RECIPE).verdict == "FAIL"
+    assert fails / 300 < 0.05
+
+
+def test_missing_answers_are_not_counted_as_right(photographs: list[Image.Image]) -> None:
+    found = judge(Measured(edits=violations([], [], "candidate")), RECIPE)
+    assert (found.verdict, found.n) == ("INCONCLUSIVE", 0)
+
+
+def test_a_fault_of_the_base_is_not_charged_to_the_adapter() -> None:
+    """Seen on mini: the base finds a tilted copy better balanced on 8 of 8 photographs, and so does every adapter."""
+    broken = {"tilted": {"broken": 8, "n": 8, "rate": 1.0, "says": RELATIONS["tilted"].says}}
+    some = {"tilted": {"broken": 3, "n": 8, "rate": 3 / 8, "says": RELATIONS["tilted"].says}}
+    assert judge(Measured(edits=broken, base_edits=broken), RECIPE).verdict == "PASS"
+    assert judge(Measured(edits=broken, base_edits=some), RECIPE).verdict == "FAIL"

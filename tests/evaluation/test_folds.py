@@ -1,0 +1,127 @@
+"""Cross-validation: nobody is judged by an adapter that saw the photograph, and the report says what folds are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+from mondrian_core.evaluation import Folding, Labelled, Report, rescore
+from mondrian_core.recipes import Recipe, recipe_of
+
+Run = Callable[..., Report]
+
+
+@pytest.fixture
+def recipe() -> Recipe:
+    return recipe_of({"evaluate": {"compliance_photographs": 30, "edited_photographs": 0, "constrained_photographs": 0,
+                                   "folds": 4}})  # fmt: skip
+
+
+class School:
+    """Trains adapters whose critic is right by `spread` points on what it never saw, and perfect on what it did."""
+
+    def __init__(self, folder: Path, entries: list[Labelled], count: int = 4) -> None:
+        self.folder, self.trained = folder, []
+        self.fold_of = {entry.photograph: k % count for k, entry in enumerate(entries)}
+
+    def __call__(self, fold: int, lineages: frozenset[str]) -> Path:
+        self.trained.append((fold, lineages))
+        path = self.folder / f"fold-{fold}"
+        path.mkdir(exist_ok=True)
+        (path / "adapters.safetensors").write_bytes(bytes([fold]))
+        return path
+
+
+def model_of(stand_in: ModuleType, spread: float) -> object:
+    critics = {"base": stand_in.noisy(2.0), "candidate": stand_in.noisy(1.0)}
+    return stand_in.StandIn(critics | {f"fold-{k}": stand_in.noisy(spread) for k in range(4)})
+
+
+def folding(school: School, entries: list[Labelled]) -> Folding:
+    return Folding(entries, school.fold_of, school, "recipe")
+
+
+def test_each_fold_is_judged_by_the_adapter_that_never_saw_it(
+    run: Run, stand_in: ModuleType, labelled: list[Labelled], tmp_path: Path, recipe: Recipe
+) -> None:
+    school, model = School(tmp_path, labelled), model_of(stand_in, 0.8)
+    report = run(model, labelled[:3], folding=folding(school, labelled))
+    assert [fold for fold, _ in school.trained] == [0, 1, 2, 3]
+    for fold, lineages in school.trained:
+        assert lineages == {name for name, other in school.fold_of.items() if other != fold}
+    asked = {(arm, number) for arm, number in model.asked if arm.startswith("fold-")}
+    assert asked == {(f"fold-{school.fold_of[entry.photograph]}", int(entry.photograph[-2:])) for entry in labelled}
+    found = report.metrics["folds"]
+    assert (found["count"], found["photographs"], found["against_base"]["n"]) == (4, 20, 20)
+    assert sum(each["n"] for each in found["by_fold"]) == 20
+    assert {"fold_mean", "always_8", "base_calibrated"} <= set(found["rivals"])
+
+
+def test_folds_speak_where_too_few_photographs_are_held_out(
+    run: Run, stand_in: ModuleType, labelled: list[Labelled], tmp_path: Path, recipe: Recipe
+) -> None:
+    few = run(model_of(stand_in, 0.8), labelled[:3], out="few").gate("score_error")
+    assert few.verdict == "INCONCLUSIVE"
+    gate = run(
+        model_of(stand_in, 0.8), labelled[:3], folding=folding(School(tmp_path, labelled), labelled), out="folds"
+    ).gate("score_error")
+    assert (gate.verdict, gate.n) == ("PASS", 20)
+    assert "not this adapter" in gate.sentence
+
+
+def test_a_recipe_that_learns_nothing_fails_by_folds(
+    run: Run, stand_in: ModuleType, labelled: list[Labelled], tmp_path: Path, recipe: Recipe
+) -> None:
+    school = School(tmp_path, labelled)
+    report = run(model_of(stand_in, 3.0), labelled[:3], folding=folding(school, labelled))
+    assert report.gate("score_error").verdict == "FAIL"
+
+
+def test_the_adapter_itself_decides_where_it_can(
+    run: Run, stand_in: ModuleType, labelled: list[Labelled], tmp_path: Path, recipe: Recipe
+) -> None:
+    model = model_of(stand_in, 0.1)
+    model.critics["candidate"] = stand_in.noisy(3.0)
+    report = run(model, labelled, folding=folding(School(tmp_path, labelled), labelled))
+    assert report.gate("score_error").verdict == "FAIL"
+    assert report.metrics["folds"]["against_base"]["reduction"] > 0.5
+
+
+def test_the_report_says_what_folds_are(
+    run: Run, stand_in: ModuleType, labelled: list[Labelled], tmp_path: Path, recipe: Recipe
+) -> None:
+    run(model_of(stand_in, 0.8), labelled[:3], folding=folding(School(tmp_path, labelled), labelled))
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "what the recipe does" in page
+    assert "none of these: it is trained on every photograph of the training split" in page
+
+
+def test_interrupted_folds_go_on_and_are_rescored_without_training(
+    run: Run, stand_in: ModuleType, labelled: list[Labelled], tmp_path: Path, recipe: Recipe
+) -> None:
+    class Impatient(School):
+        def __call__(self, fold: int, lineages: frozenset[str]) -> Path:
+            if fold == 2:
+                raise KeyboardInterrupt
+            return super().__call__(fold, lineages)
+
+    with pytest.raises(KeyboardInterrupt):
+        run(model_of(stand_in, 0.8), labelled[:3], folding=folding(Impatient(tmp_path, labelled), labelled))
+    school, model = School(tmp_path, labelled), model_of(stand_in, 0.8)
+    report = run(model, labelled[:3], folding=folding(school, labelled))
+    assert [fold for fold, _ in school.trained] == [2, 3]
+    assert report.metrics["folds"]["photographs"] == 20
+    assert rescore(tmp_path / "run", recipe, tmp_path / "again") == report
+
+
+def test_a_fold_mean_never_knows_its_own_fold() -> None:
+    from mondrian_core.evaluation.folds import fold_means
+    from mondrian_core.rubric import DIMENSIONS
+
+    labels = {str(k): dict.fromkeys(DIMENSIONS, float(k)) for k in range(4)}
+    means = fold_means(labels, {"0": 0, "1": 0, "2": 1, "3": 1})
+    assert np.array_equal(means[:, 0], [2.5, 2.5, 0.5, 0.5])

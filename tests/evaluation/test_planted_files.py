@@ -1,0 +1,128 @@
+"""Faults planted in the files of a real adapter: the check of the models room finds each, and integrity refuses it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from mondrian_core.evaluation import Report
+from mondrian_core.recipes import TrainRecipe
+
+pytestmark = pytest.mark.mini
+Run = Callable[..., Report]
+Weights = dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def base() -> Iterator[Any]:
+    from mondrian_core.models.base import load_base
+
+    return load_base("mini")
+
+
+@pytest.fixture(scope="module")
+def weights(base: Any) -> Weights:
+    """A sound adapter: A as it is before training, B moved off zero."""
+    import mlx.core as mx
+
+    from mondrian_core.models import adapters
+
+    adapters.attach(base, TrainRecipe(rank=4), 0)
+    fresh = adapters.parameters(base)
+    adapters.detach(base)
+    return {name: mx.full(value.shape, 0.01) if "lora_b" in name else value for name, value in fresh.items()}
+
+
+def written(base: Any, folder: Path, weights: Weights) -> Path:
+    from mondrian_core.models import adapters
+
+    adapters.attach(base, TrainRecipe(rank=4), 0)
+    try:
+        adapters.save(base, folder, weights)
+    finally:
+        adapters.detach(base)
+    return folder
+
+
+def first(weights: Weights, part: str = "lora_b") -> str:
+    return next(name for name in weights if part in name)
+
+
+def zero(weights: Weights) -> Weights:
+    return {name: value * 0 if "lora_b" in name else value for name, value in weights.items()}
+
+
+def not_a_number(weights: Weights) -> Weights:
+    name = first(weights)
+    return weights | {name: weights[name] * float("nan")}
+
+
+def wrong_shape(weights: Weights) -> Weights:
+    name = first(weights)
+    return weights | {name: weights[name][:, :-1]}
+
+
+def one_half(weights: Weights) -> Weights:
+    return {name: value for name, value in weights.items() if name != first(weights)}
+
+
+def misnamed(weights: Weights) -> Weights:
+    return {name.replace("layers.0.", "layers.99."): value for name, value in weights.items()}
+
+
+def nothing(folder: Path) -> None:
+    pass
+
+
+def of_another_base(folder: Path) -> None:
+    (folder / "manifest.json").write_text(json.dumps({"base": {"fingerprint": "0" * 64}}))
+
+
+def cut_off(folder: Path) -> None:
+    path = folder / "adapters.safetensors"
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def judged(run: Run, stand_in: ModuleType, base: Any, folder: Path) -> tuple[Report, Any]:
+    from mondrian_core.models import adapters
+
+    model = stand_in.StandIn({"base": stand_in.noisy(2.0), "candidate": stand_in.noisy(1.0)})
+    return run(model, problems=adapters.check(base, folder)), model
+
+
+def test_a_sound_adapter_is_let_through(run: Run, stand_in: ModuleType, base: Any, weights: Weights,
+                                        tmp_path: Path) -> None:  # fmt: skip
+    report, model = judged(run, stand_in, base, written(base, tmp_path / "sound", weights))
+    assert report.gate("integrity").verdict == "PASS"
+    assert {arm for arm, _ in model.asked} == {"base", "candidate"}
+
+
+@pytest.mark.parametrize(
+    ("change", "spoil", "says"),
+    [
+        (zero, nothing, "all zero"),
+        (not_a_number, nothing, "not finite"),
+        (wrong_shape, nothing, "shapes"),
+        (one_half, nothing, "one half"),
+        (misnamed, nothing, "no layer of the base"),
+        (dict, of_another_base, "another base"),
+        (dict, cut_off, ""),
+    ],
+    ids=["zero", "nan", "shapes", "half", "misnamed", "another base", "cut off"],
+)
+def test_a_planted_fault_is_caught_by_integrity_before_anything_is_asked(
+    run: Run, stand_in: ModuleType, base: Any, weights: Weights, tmp_path: Path, change: Callable[[Weights], Weights],
+    spoil: Callable[[Path], None], says: str,
+) -> None:  # fmt: skip
+    folder = written(base, tmp_path / "faulty", change(weights))
+    spoil(folder)
+    report, model = judged(run, stand_in, base, folder)
+    gate = report.gate("integrity")
+    assert (gate.verdict, report.verdict) == ("FAIL", "FAIL")
+    assert says in gate.sentence
+    assert {arm for arm, _ in model.asked} == {"base"}
