@@ -1,0 +1,121 @@
+"""What an evaluation is told about a candidate: where it was trained, what retrieval offers, how folds are trained."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from mondrian_core import evidence, stages
+from mondrian_core.errors import BadInput
+from mondrian_core.events import Event, ignore
+from mondrian_core.recipes import Recipe, TrainRecipe
+from mondrian_core.rubric import DIMENSIONS
+from mondrian_core.settings import Settings
+from mondrian_core.stages import Context
+
+
+@pytest.fixture
+def built(samples: Path) -> tuple[Context, Any]:
+    """A run of the sample workspace as far as its dataset."""
+    from mondrian_core.data.dataset import load
+
+    context = stages.new_context(Settings(workspace=samples, base_model="mini"), "ansel", Recipe())
+    stages.link(context)
+    summary = stages.dataset(context)
+    return context, load(Path(summary.path))
+
+
+def found(context: Context, adapter: Path, listen: Callable[[Event], None] = ignore) -> Any:
+    return evidence.trained_on(adapter, context.root / "datasets" / context.advisor, listen)
+
+
+def test_an_adapter_in_a_run_was_trained_on_that_runs_dataset(built: tuple[Context, Any]) -> None:
+    context, version = built
+    (context.run_folder / "adapter").mkdir()
+    trained = found(context, context.run_folder / "adapter")
+    rows = version.rows("train")
+    assert trained.lineages == {row.lineage for row in rows}
+    assert len(trained.looks) == len(trained.critiques) == len(trained.scores) == len(trained.lineages) < len(rows)
+    held_out = {row.lineage for row in version.rows(version.evaluation_split)}
+    assert held_out and not held_out & trained.lineages
+
+
+def test_a_registered_version_names_its_dataset(built: tuple[Context, Any], tmp_path: Path) -> None:
+    context, version = built
+    folder = tmp_path / "v0001"
+    folder.mkdir()
+    (folder / "manifest.json").write_text(json.dumps({"dataset": {"digest": version.digest}}))
+    assert found(context, folder).lineages == {row.lineage for row in version.rows("train")}
+
+
+@pytest.mark.parametrize("manifest", ["{}", "not json", '{"dataset": {"digest": "gone"}}', "[]"])
+def test_an_unknown_training_set_is_told_and_not_guessed(
+    built: tuple[Context, Any], tmp_path: Path, manifest: str
+) -> None:
+    folder = tmp_path / "elsewhere" / "v0001"
+    folder.mkdir(parents=True)
+    (folder / "manifest.json").write_text(manifest)
+    heard: list[Event] = []
+    assert found(built[0], folder, heard.append) is None
+    assert "leakage stays open" in str(heard)
+
+
+def test_photographs_are_called_by_their_file_names(built: tuple[Context, Any], samples: Path) -> None:
+    _, version = built
+    entries = evidence.labelled(version.rows(version.evaluation_split), version)
+    names = {path.name for path in samples.rglob("*") if path.is_file()}
+    assert entries and all(entry.title in names for entry in entries)
+    assert len({entry.photograph for entry in entries}) == len(entries)
+
+
+def test_retrieval_offers_training_photographs_only(built: tuple[Context, Any]) -> None:
+    _, version = built
+    rows = version.rows("train")
+    told = evidence.consult_of(rows)(dict.fromkeys(DIMENSIONS, 6.0), "any")
+    assert told is not None
+    assert told.size == len({row.lineage for row in rows})
+    assert {neighbour.name for neighbour in told.neighbours} <= {row.lineage[:12] for row in rows}
+    assert evidence.consult_of([])(dict.fromkeys(DIMENSIONS, 6.0), "any") is None
+
+
+def test_a_fold_is_trained_on_the_other_folds_alone(built: tuple[Context, Any], tmp_path: Path,
+                                                    monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+    _, version = built
+    calls: list[Any] = []
+
+    def train(base: object, rows: list[Any], validation: list[Any], recipe: object, out: Path, **options: Any) -> Any:
+        calls.append((rows, validation, out, options["resume"]))
+        return SimpleNamespace(adapter=out / "adapter")
+
+    monkeypatch.setattr("mondrian_core.training.train", train)
+    monkeypatch.setattr("mondrian_core.models.base.load_base", lambda name: name)
+    folding = evidence.folding_of(version, 3, "mini", TrainRecipe(), tmp_path / "folds", ignore)
+    assert set(folding.fold_of) == {entry.photograph for entry in folding.entries} == set(version.groups)
+    assert set(folding.fold_of.values()) == {0, 1, 2}
+    for group in set(version.groups.values()):
+        assert len({folding.fold_of[name] for name, other in version.groups.items() if other == group}) == 1
+    rest = frozenset(name for name, fold in folding.fold_of.items() if fold != 1)
+    assert folding.train(1, rest) == tmp_path / "folds" / "fold-1" / "adapter"
+    rows, validation, _, resumed = calls[0]
+    assert {row.lineage for row in rows} == rest
+    assert (validation, resumed) == ([], False)
+    (tmp_path / "folds" / "fold-1").mkdir(parents=True)
+    folding.train(1, rest)
+    assert calls[1][3] is True
+
+
+def test_another_recipe_is_another_cross_validation(built: tuple[Context, Any], tmp_path: Path) -> None:
+    digests = {
+        evidence.folding_of(built[1], 3, "mini", TrainRecipe(rank=rank), tmp_path, ignore).digest for rank in (4, 8)
+    }
+    assert len(digests) == 2
+
+
+def test_more_folds_than_photographs_say_so(built: tuple[Context, Any], tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="folds"):
+        evidence.folding_of(built[1], 19, "mini", TrainRecipe(), tmp_path, ignore)
