@@ -17,9 +17,10 @@ from pathlib import Path
 from mondrian_core.errors import MondrianError, translated
 from mondrian_core.events import Event
 from mondrian_core.files import write_json
-from mondrian_core.stages import STAGES, Context, failure_of
+from mondrian_core.stages import APART, STAGES, Context, failure_of
 
 INTERRUPTED = 130
+EVERY_STAGE = {**STAGES, **APART}
 
 
 def print_event(event: Event) -> None:
@@ -33,7 +34,7 @@ def run_stage(stage: str, context: Context) -> int:
     failure.unlink(missing_ok=True)
     try:
         with translated(context.run_folder):
-            STAGES[stage](context, print_event)
+            EVERY_STAGE[stage](context, print_event)
     except MondrianError as error:
         write_json(failure, failure_of(error))
         print(f"{error}", file=sys.stderr)
@@ -55,8 +56,8 @@ def _stop(signum: int, frame: object) -> None:
 def main(arguments: list[str] | None = None) -> int:
     """Entry point."""
     given = sys.argv[1:] if arguments is None else arguments
-    if len(given) != 2 or given[0] not in STAGES:
-        print(f"Usage: python -m mondrian_core.stage_process {{{','.join(STAGES)}}} CONTEXT.json", file=sys.stderr)
+    if len(given) != 2 or given[0] not in EVERY_STAGE:
+        print(f"Usage: python -m mondrian_core.stage_process {{{','.join(EVERY_STAGE)}}} CONTEXT.json", file=sys.stderr)
         return 2
     signal.signal(signal.SIGTERM, _stop)
     signal.signal(signal.SIGINT, _stop)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from mondrian_core.cli import adapters, champions, loop, rollout, service, versions, workspace
+from mondrian_core.cli import adapters, champions, loop, portfolio, review, rollout, service, versions, workspace
 from mondrian_core.recipes import TrainRecipe
 
 Command = Callable[[argparse.Namespace], int]
@@ -36,6 +36,7 @@ def build_parser() -> argparse.ArgumentParser:
     found = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _workspace_commands(found)
     _stage_commands(found)
+    _data_commands(found)
     _adapter_commands(found)
     _rollout_commands(found)
     _service_commands(found)
@@ -87,6 +88,21 @@ def _stage_commands(found: Any) -> None:
     evaluate.add_argument("--dataset", type=Path, help="a dataset version's folder (default: built from the database)")
     retrain = _add(found, "retrain", loop.retrain, "the whole chain in this process", advisor=True)
     _recipe_options(retrain)
+
+
+def _data_commands(found: Any) -> None:
+    _add(found, "index", portfolio.index, "portfolio photographs -> profiles and embeddings", advisor=True)
+    drafting = _add(found, "synthesize", portfolio.synthesize,
+                    "the base drafts critiques of photographs without one, for a review", advisor=True)  # fmt: skip
+    drafting.add_argument("--count", type=int, metavar="N", help="drafts to make at most (default: the recipe's, 20)")
+    drafting.add_argument("--recipe", type=Path, help="TOML file with the settings of every stage")
+    reviewing = _add(found, "review", review.review, "accept, correct or discard drafted critiques", advisor=True)
+    reviewing.add_argument("--list", action="store_true", help="show every draft and its state, and ask nothing")
+    reviewing.add_argument("--accept", nargs="+", metavar="ID", help="take these drafts as they are; ask nothing")
+    reviewing.add_argument("--discard", nargs="+", metavar="ID", help="throw these drafts away; ask nothing")
+    reviewing.add_argument("--correct", nargs=2, action="append", metavar=("ID", "FILE"),
+                           help="take the critique (JSON) in FILE in place of a draft; ask nothing")  # fmt: skip
+    reviewing.add_argument("--reopen", nargs="+", metavar="ID", help="take the decision on these drafts back")
 
 
 def _recipe_options(parser: argparse.ArgumentParser) -> None:

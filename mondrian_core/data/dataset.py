@@ -237,8 +237,15 @@ def _checked(examples: Sequence[Example], subjects: Mapping[str, Subject], index
     return allowed
 
 
-def _facts(manifest: LinkManifest, voice: Voice, recipe: DataRecipe, used: Sequence[LinkedRecord],
-           sides: Mapping[str, str], groups: Mapping[str, str], examples: Sequence[Example]) -> dict[str, Any]:  # fmt: skip
+def _facts(
+    manifest: LinkManifest,
+    voice: Voice,
+    recipe: DataRecipe,
+    used: Sequence[LinkedRecord],
+    sides: Mapping[str, str],
+    groups: Mapping[str, str],
+    examples: Sequence[Example],
+) -> dict[str, Any]:
     """What the manifest says of the content; nothing in it depends on the machine or the time."""
     variants: dict[str, list[str]] = {}
     for each in examples:

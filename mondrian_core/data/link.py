@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from mondrian_core.data.paths import How, SourceIndex, is_temporary
+from mondrian_core.data.photographs import reason_of
 from mondrian_core.data.records import (
     HUMAN,
     INDEX,
@@ -36,7 +37,6 @@ from mondrian_core.errors import BadPhotograph
 from mondrian_core.events import Advanced, Listener, Noticed, ignore
 from mondrian_core.files import sha256_of
 from mondrian_core.images import Facts, photograph_facts
-from mondrian_core.images import Reason as PhotographReason
 from mondrian_core.rubric import DIMENSIONS, MAX_SCORE, MIN_SCORE, Critique, Unparsable, read_lenient
 from mondrian_core.store import COMPLETED, Job, Profile, Store
 
@@ -49,14 +49,6 @@ _PLACEHOLDER = re.compile(
     r"\W*(ok|okay|fine|good|bad|nice|great|yes|no|none|n/?a|null|todo|tbd|test|x+|comment|placeholder|\.*)\W*",
     re.IGNORECASE,
 )
-_PHOTOGRAPH_REASONS = {
-    PhotographReason.MISSING: Reason.MISSING_PHOTOGRAPH,
-    PhotographReason.EMPTY: Reason.EMPTY_PHOTOGRAPH,
-    PhotographReason.NOT_A_PHOTOGRAPH: Reason.NOT_A_PHOTOGRAPH,
-    PhotographReason.TOO_LARGE: Reason.TOO_LARGE_PHOTOGRAPH,
-    PhotographReason.TRUNCATED: Reason.UNREADABLE_PHOTOGRAPH,
-    PhotographReason.UNREADABLE: Reason.UNREADABLE_PHOTOGRAPH,
-}
 _PATH_REASONS = {
     How.MISSING: Reason.MISSING_PHOTOGRAPH,
     How.AMBIGUOUS: Reason.AMBIGUOUS_PHOTOGRAPH,
@@ -239,7 +231,7 @@ class _Linker:
         try:
             return photograph_facts(self.workspace / path)
         except BadPhotograph as error:
-            return _Refused(_PHOTOGRAPH_REASONS[PhotographReason(error.reason)], path)
+            return _Refused(reason_of(error), path)
 
     def _critique(self, job: Job) -> tuple[Critique, tuple[str, ...]]:
         text = self._analysis(job)

@@ -56,10 +56,7 @@ def parts_of(text: str) -> tuple[str, ...]:
 
 
 class SourceIndex:
-    """All files under source/, listed once; links that lead out of the workspace are not followed.
-
-    `files` are paths relative to the workspace with "/".
-    """
+    """All files under source/, listed once; links that lead out of the workspace are not followed."""
 
     def __init__(self, workspace: Path) -> None:
         self.workspace = workspace.resolve()
@@ -71,6 +68,11 @@ class SourceIndex:
 
     def __len__(self) -> int:
         return len(self._exact)
+
+    @property
+    def files(self) -> list[str]:
+        """Every file under source/, relative to the workspace with "/", sorted."""
+        return sorted("/".join(parts) for parts in self._exact)
 
     def resolve(self, text: str) -> Resolved:
         """Find the file that a path means.

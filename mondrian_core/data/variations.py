@@ -59,6 +59,13 @@ _SYNONYMS: Mapping[str, Mapping[str, str]] = {
     "visual_balance": {"horizon": "skyline", "mass": "weight"},
     "emotional_impact": {"feeling": "emotion", "mood": "atmosphere"},
 }
+
+
+def synonyms(dimension: str) -> dict[str, str]:
+    """Words that may be exchanged in a comment on a dimension: word -> one that means and judges the same."""
+    return {**_EVERYWHERE, **_SYNONYMS[dimension]}
+
+
 # A clause that begins so refers to the one before it and can't go first.
 _REFERS_BACK = re.compile(
     r"^(it|its|it's|they|their|them|this|that|these|those|he|she|which|but|however|yet|so|and|or|because|though|although|"
@@ -78,7 +85,7 @@ def _varied(dimension: str, comment: str, rng: np.random.Generator) -> str:
     candidate = comment
     if rng.random() < 0.6:
         candidate = exchanged_clauses(candidate)
-    candidate = _with_synonyms(candidate, {**_EVERYWHERE, **_SYNONYMS[dimension]}, rng)
+    candidate = _with_synonyms(candidate, synonyms(dimension), rng)
     return comment if problems(comment, candidate) else candidate
 
 

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from mondrian_core.prompts import Voice
-from mondrian_core.rubric import DIMENSIONS
+from mondrian_core.data.base_critic import Look
+from mondrian_core.prompts import Comparison, Voice
+from mondrian_core.rubric import DIMENSIONS, Critique, make_critique
 from mondrian_core.store import Profile, Store
 
 VOICE = Voice("ansel", "Ansel Adams", "Landscapes.", "You are Ansel Adams.")
@@ -55,3 +56,31 @@ def workspace_of(folder: Path, photographs: int, first: int = 0) -> Store:
     store.add_advisor(VOICE)
     store.add_profiles(profile(number) for number in range(first, first + photographs))
     return store
+
+
+class Stub:
+    """A critic without a model: sees the mean colour, scores by it, and says so. `unreadable` photographs (by the
+    size of their pictures) get no critique; `compares` is what the second look gives."""
+
+    def __init__(self, fingerprint: str = "stub", unreadable: tuple[tuple[int, int], ...] = (),
+                 compares: str | None = None) -> None:  # fmt: skip
+        self.fingerprint, self.unreadable, self.compares = fingerprint, unreadable, compares
+        self.looked = self.scored = self.compared = 0
+
+    def look(self, image: Image.Image, *, critique: bool) -> Look:
+        self.looked += 1
+        mean = np.asarray(image, dtype=float).mean(axis=(0, 1))
+        vector = tuple(float(value) for value in mean / np.linalg.norm(mean))
+        if not critique:
+            return Look(vector)
+        if image.size in self.unreadable:
+            return Look(vector, problem="it mumbles")
+        self.scored += 1
+        scores = {name: 4.0 + (float(mean[place % 3]) - 120) / 20 for place, name in enumerate(DIMENSIONS)}
+        scores = {name: min(10.0, max(0.0, score)) for name, score in scores.items()}
+        return Look(vector, make_critique(scores, dict.fromkeys(DIMENSIONS, "The photograph shows a stone.")))
+
+    def compare(self, image: Image.Image, comparison: Comparison) -> Critique | None:
+        self.compared += 1
+        self.told = comparison
+        return make_critique(comparison.scores, dict.fromkeys(DIMENSIONS, self.compares)) if self.compares else None

@@ -1,0 +1,30 @@
+"""Drafted critiques for a person to review. `mondrian synthesize` does the same without Prefect."""
+
+from prefect import flow
+from prefect.client.schemas.objects import State
+from prefect.states import Completed
+
+from flows.parameters import DEFAULT, Advisor
+from mondrian_core.recipes import Recipe
+from tasks import synthesize as tasks
+from tasks.run import begin, run_name, settings_of
+from tasks.telling import plain_failures
+
+
+@flow(name="synthesize", flow_run_name=run_name)
+@plain_failures
+def synthesize(
+    advisor: Advisor, workspace: str | None = None, base_model: str | None = None, recipe: Recipe = DEFAULT
+) -> State:
+    """Draft critiques of photographs that have none; the run ends there, and a person decides when it suits.
+
+    Args:
+        advisor: in whose range and words, an id of the table `advisors`.
+        workspace: folder; empty: the worker's own (MONDRIAN_WORKSPACE).
+        base_model: hub id, folder or `mini`; empty: what suits the worker's machine.
+        recipe: settings of every stage; `synthesize.photographs` is how many drafts a run makes at most.
+    """
+    run = begin(settings_of(workspace, None, base_model), advisor, recipe)
+    done = tasks.synthesize(run)
+    name = "Completed" if done.drafted else "NothingDrafted"
+    return Completed(name=name, message=f"{done.drafted} critiques drafted, {done.waiting} wait for `mondrian review`.")

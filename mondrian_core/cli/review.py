@@ -1,0 +1,123 @@
+"""`mondrian review`: drafted critiques, one after the other, to accept, correct or discard."""
+
+from __future__ import annotations
+
+import webbrowser
+from argparse import Namespace
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from mondrian_core.cli.options import person, settings_of
+from mondrian_core.cli.reviewing import Review
+from mondrian_core.cli.screen import answer, console
+from mondrian_core.drafts import Draft, Drafts
+from mondrian_core.errors import BadInput, NothingToDo
+from mondrian_core.rubric import Critique, Unparsable, read_lenient
+from mondrian_core.settings import Settings, check_advisor
+from mondrian_core.store import Store
+
+SHORT = 8
+
+
+def review(options: Namespace) -> int:
+    """Decide on drafts: by the options, or by answering questions; exit status 1 when nothing waits."""
+    settings = settings_of(options)
+    advisor = check_advisor(options.advisor)
+    settings.require_workspace()
+    decisions = bool(options.accept or options.discard or options.reopen or options.correct)
+    if (options.list or options.json) and not decisions:
+        return _list(options, settings, advisor)
+    with Store(settings.database) as store:
+        store.voice(advisor)
+        drafts = Drafts(store)
+        if decisions:
+            return _decide(options, drafts, advisor)
+        return _ask(drafts, settings, advisor)
+
+
+def _ask(drafts: Drafts, settings: Settings, advisor: str) -> int:
+    waiting = drafts.waiting(advisor)
+    if not waiting:
+        raise NothingToDo(
+            f"No draft of '{advisor}' waits for a review.", f"`mondrian synthesize --advisor {advisor}` makes some."
+        )
+    screen = console()
+    session = Review(drafts, settings.root, screen, screen.input, person(), _open)
+    done = session.run(waiting)
+    left = len(drafts.waiting(advisor))
+    screen.print(f"{done.accepted} accepted, {done.corrected} corrected, {done.discarded} discarded; {left} wait.")
+    if done.accepted or done.corrected:
+        screen.print(f"They are in the next dataset: mondrian dataset --advisor {advisor}")
+    return 0
+
+
+def _open(path: Path) -> None:
+    webbrowser.open(path.resolve().as_uri())
+
+
+def _list(options: Namespace, settings: Settings, advisor: str) -> int:
+    with Store(settings.database, read_only=True) as store:
+        store.voice(advisor)
+        drafts = Drafts(store)
+        found, counts = drafts.of(advisor), drafts.counts(advisor)
+
+    def draw(screen: Console) -> None:
+        table = Table(title=f"Drafts of {advisor}", title_justify="left")
+        for heading in ("draft", "state", "photograph", "grade", "by", "when"):
+            table.add_column(heading, overflow="fold")
+        for draft in found:
+            critique = draft.decided or draft.proposal
+            when = (draft.decided_at or draft.created_at)[:16]
+            table.add_row(draft.id[:SHORT], draft.state, escape(draft.image_path), critique.overall_grade,
+                          escape(draft.decided_by or ""), when)  # fmt: skip
+        screen.print(table)
+        screen.print(", ".join(f"{count} {state}" for state, count in counts.items()))
+
+    answer(options.json, {"counts": counts, "drafts": [draft.as_dict() for draft in found]}, draw)
+    return 0 if counts["waiting"] else 1
+
+
+def _decide(options: Namespace, drafts: Drafts, advisor: str) -> int:
+    by = person()
+    held = drafts.of(advisor)
+    acts: list[tuple[str, Callable[[str], Draft]]] = [
+        *((given, lambda found: drafts.accept(found, by)) for given in options.accept or ()),
+        *((given, lambda found: drafts.discard(found, by)) for given in options.discard or ()),
+        *((given, drafts.reopen) for given in options.reopen or ()),
+    ]
+    for given, file in options.correct or ():
+        critique = _critique_in(Path(file))
+        acts.append((given, lambda found, critique=critique: drafts.correct(found, critique, by)))  # type: ignore[misc]
+    chosen = [(_id_of(given, held), act) for given, act in acts]  # all names are read before anything is decided
+    done = [act(draft_id) for draft_id, act in chosen]
+
+    def draw(screen: Console) -> None:
+        for draft in done:
+            screen.print(f"{draft.id[:SHORT]} {draft.state}: {escape(draft.image_path)}")
+
+    value: dict[str, Any] = {"decided": [draft.as_dict() for draft in done], "counts": drafts.counts(advisor)}
+    answer(options.json, value, draw)
+    return 0
+
+
+def _id_of(given: str, held: list[Draft]) -> str:
+    found = [draft.id for draft in held if draft.id.startswith(given)]
+    if len(found) != 1:
+        what = "names no draft" if not found else f"is the beginning of {len(found)} drafts"
+        raise BadInput(f"'{given}' {what} of this advisor.", "`mondrian review --advisor A --list` shows them.")
+    return found[0]
+
+
+def _critique_in(file: Path) -> Critique:
+    try:
+        return read_lenient(file.read_text(encoding="utf-8")).critique
+    except OSError as error:
+        raise BadInput(f"{file} can't be read: {error.strerror}.", "Check --correct.") from error
+    except (Unparsable, UnicodeDecodeError) as error:
+        raise BadInput(f"{file} holds no complete critique ({error}).",
+                       "Start from the proposal that `mondrian review --json` shows.") from error  # fmt: skip

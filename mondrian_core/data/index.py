@@ -1,0 +1,112 @@
+"""The index of an advisor's photographs: an embedding of each, and a critique of those that have none.
+
+What the base model scores here is a profile of origin "index". It serves retrieval alone: linking leaves it out always
+(`index_made`), so it is neither trained on nor measured against. Each photograph is written in a transaction of its
+own, so an interrupted run goes on where it stopped, and a second run has nothing to do.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mondrian_core.data.base_critic import Critic, Look
+from mondrian_core.data.link import link
+from mondrian_core.data.photographs import Found, LeftOutFile, hashed, portfolio, refused
+from mondrian_core.data.records import HUMAN, INDEX, SYNTHETIC
+from mondrian_core.embeddings import Embedding, Embeddings
+from mondrian_core.errors import BadPhotograph, NothingToDo
+from mondrian_core.events import Advanced, Listener, Noticed, ignore
+from mondrian_core.images import bounded, open_photograph, perceptual_hash
+from mondrian_core.store import Profile, Store, stamp
+
+
+@dataclass(frozen=True)
+class Indexed:
+    """What became of an advisor's photographs.
+
+    Attributes:
+        photographs: different photographs that are in the index now: the portfolio's, and those critiqued elsewhere.
+        known: those that the index had already.
+        embedded: entries that were written now.
+        scored: those of them that had no critique by a person and got one by the base.
+        left_out: files that could not be used, with the reason.
+    """
+
+    photographs: int
+    known: int
+    embedded: int
+    scored: int
+    left_out: tuple[LeftOutFile, ...]
+
+
+def index(store: Store, workspace: Path, advisor: str, critic: Critic, listen: Listener = ignore) -> Indexed:
+    """Bring the index of an advisor up to date with this base.
+
+    Raises:
+        NothingToDo: when the advisor has no photographs.
+    """
+    profiled = {record.sha256: record.photograph for record in link(store, workspace, advisor).used
+                if record.origin in (HUMAN, SYNTHETIC)}  # fmt: skip
+    left_out: list[LeftOutFile] = []
+    files = list(hashed(workspace, _paths(workspace, advisor, profiled), left_out))
+    if not files:
+        raise NothingToDo(
+            f"'{advisor}' has no photographs to index.",
+            f"Put them into source/advisor/<kind>/{advisor}/ of the workspace.",
+        )
+    complete = _complete(store, advisor, critic, profiled)
+    todo = [each for each in files if each.sha256 not in complete]
+    embedded = scored = 0
+    for done, found in enumerate(todo, 1):
+        outcome = _look(found, workspace, critic, critique=found.sha256 not in profiled)
+        if isinstance(outcome, LeftOutFile):
+            left_out.append(outcome)
+            listen(Noticed("index", f"{outcome.path} is left out: {outcome.reason}"))
+        else:
+            look, looks = outcome
+            entry = Embedding(advisor, found.sha256, found.path, critic.fingerprint, looks, look.vector)
+            profile = _profile(advisor, found, look)
+            Embeddings(store).put(entry, profile)
+            embedded, scored = embedded + 1, scored + (profile is not None)
+        listen(Advanced("index", done, len(todo), found.path))
+    known = len(files) - len(todo)
+    return Indexed(known + embedded, known, embedded, scored, tuple(left_out))
+
+
+def profile_id(advisor: str, sha256: str) -> str:
+    """The id of the profile that the index makes of a photograph; another base replaces it."""
+    return str(uuid.uuid5(uuid.NAMESPACE_URL, f"mondrian index {advisor} {sha256}"))
+
+
+def _paths(workspace: Path, advisor: str, profiled: Mapping[str, str]) -> Sequence[str]:
+    return sorted({*portfolio(workspace, advisor), *profiled.values()})
+
+
+def _complete(store: Store, advisor: str, critic: Critic, profiled: Mapping[str, str]) -> frozenset[str]:
+    """SHA-256 of what is complete: an entry of this base, and a critique by a person or by this index."""
+    scored = {profile.id for profile in store.profiles(advisor) if profile.origin == INDEX}
+    entries = {entry.sha256 for entry in Embeddings(store).of(advisor, critic.fingerprint)}
+    return frozenset(sha for sha in entries if sha in profiled or profile_id(advisor, sha) in scored)
+
+
+def _look(found: Found, workspace: Path, critic: Critic, *,
+          critique: bool) -> tuple[Look, tuple[int, int]] | LeftOutFile:  # fmt: skip
+    try:
+        photograph = open_photograph(workspace / found.path)
+    except BadPhotograph as error:
+        return refused(found.path, error)
+    look = critic.look(bounded(photograph.image), critique=critique)
+    if look.problem is not None:
+        return LeftOutFile(found.path, look.problem)
+    return look, perceptual_hash(photograph.image)
+
+
+def _profile(advisor: str, found: Found, look: Look) -> Profile | None:
+    if look.critique is None:
+        return None
+    comments = {name: each.comment for name, each in look.critique.assessments.items()}
+    return Profile(profile_id(advisor, found.sha256), advisor, found.path, look.critique.scores, comments,
+                   look.critique.overall_grade, INDEX, stamp())  # fmt: skip
