@@ -1,0 +1,203 @@
+"""Our training loop beside mlx-vlm's own Trainer: same base, rows, order of magnitude of work, optimizer and rate.
+
+    python -m bench.training [--base mini|wide|FOLDER] [--pairs 4] [--rows 8] [--epochs 2] [--out FOLDER]
+
+`wide` is a base of Qwen3-VL-2B's widths and vocabulary with two layers and random weights, made for the occasion: what
+a large vocabulary costs is seen there. Both sides train a LoRA of the same rank on the same layers, one row at a time,
+completions only, gradients gathered over four rows. A measurement is a whole training, preparation of the rows
+included, divided by its optimizer steps; sides alternate in one process. Memory is what MLX held at most beyond what
+was there before, plus the weights of one base.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import sys
+import tempfile
+from contextlib import redirect_stderr, redirect_stdout
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+from bench.paired import compare
+
+ACCUMULATION, RANK, ALPHA, RATE = 4, 8, 16.0, 1e-3
+WIDE = {"hidden_size": 2048, "intermediate_size": 6144, "num_hidden_layers": 2, "num_attention_heads": 16,
+        "num_key_value_heads": 8, "head_dim": 128, "vocab_size": 151_936}  # fmt: skip
+
+
+def rows_of(count: int) -> list[Any]:
+    """Rendered photographs with the bundled plain critic's words."""
+    import numpy as np
+
+    from mondrian_core.mini import render
+    from mondrian_core.mini.critic import write_critique
+    from mondrian_core.mini.tastes import GENERIC
+    from mondrian_core.prompts import Voice, training_messages
+    from mondrian_core.rows import Row
+    from mondrian_core.rubric import DIMENSIONS, canonical
+
+    rng, voice, rows = np.random.default_rng(5), Voice("ansel", "Ansel Adams"), []
+    for number in range(count):
+        scene = render.sample_scene(rng)
+        critique = write_critique(scene, GENERIC, rng)
+        answer = canonical(critique)
+        scores = {name: float(critique.assessments[name].score) for name in DIMENSIONS}
+        rows.append(Row(f"row{number}", render.render(scene), training_messages(voice, answer), answer, scores,
+                        tuple(DIMENSIONS), 1.0))  # fmt: skip
+    return rows
+
+
+def make_wide(folder: Path) -> Path:
+    """A base with a large model's widths: mini's tower, tokenizer and processor, two wide layers of random weights."""
+    import mlx.core as mx
+    from mlx.utils import tree_flatten
+    from mlx_vlm.utils import get_model_and_args, load_config
+
+    from mondrian_core.mini import weights_path
+
+    shutil.copytree(weights_path(), folder, ignore=shutil.ignore_patterns("*.safetensors", "README.md"))
+    path = folder / "config.json"
+    values = json.loads(path.read_text())
+    values["text_config"].update(WIDE)
+    values["vision_config"]["out_hidden_size"] = WIDE["hidden_size"]
+    path.write_text(json.dumps(values))
+    config = load_config(folder)
+    module, _ = get_model_and_args(config)
+    mx.random.seed(0)
+    model = module.Model(module.ModelConfig.from_dict(config))
+    flat = {name: 0.02 * mx.random.normal(array.shape) if array.ndim > 1 else array
+            for name, array in tree_flatten(model.parameters())}  # fmt: skip
+    mx.save_safetensors(str(folder / "model.safetensors"), flat, metadata={"format": "mlx"})
+    return folder
+
+
+class _Side:
+    """A side's losses and peak memory beyond what was held before, in bytes, of its last training."""
+
+    losses: list[float]
+    peak: int = 0
+
+    def __call__(self) -> None:
+        import mlx.core as mx
+
+        mx.clear_cache()
+        mx.reset_peak_memory()
+        held = mx.get_active_memory()
+        self.losses = self.train()
+        self.peak = mx.get_peak_memory() - held
+
+    def train(self) -> list[float]:
+        """Loss of every optimizer step."""
+        raise NotImplementedError
+
+
+class _Ours(_Side):
+    def __init__(self, base: str, rows: list[Any], epochs: int) -> None:
+        from mondrian_core.models.base import load_base
+        from mondrian_core.recipes import TrainRecipe
+
+        self.base, self.rows = load_base(base), rows
+        self.recipe = TrainRecipe(rank=RANK, alpha=ALPHA, epochs=epochs, accumulation=ACCUMULATION, score_weight=1.0,
+                                  learning_rate=RATE, warmup_fraction=0.0, final_rate_fraction=1.0)  # fmt: skip
+
+    def train(self) -> list[float]:
+        from mondrian_core.training import train
+
+        with tempfile.TemporaryDirectory(prefix="mondrian-bench-") as name:
+            result = train(self.base, self.rows, [], self.recipe, Path(name))
+            lines = [json.loads(line) for line in result.log.read_text().splitlines()]
+        return [line["loss"] for line in lines if line["kind"] == "step"]
+
+
+class _Library(_Side):
+    def __init__(self, base: str, rows: list[Any], epochs: int) -> None:
+        from mlx_vlm import load
+        from mlx_vlm.trainer.common.model import prepare_model_for_training
+
+        from mondrian_core.models.base import resolve
+
+        self.model, self.processor = load(str(resolve(base)))
+        prepare_model_for_training(self.model, train_type="lora", lora_rank=RANK, lora_alpha=ALPHA)
+        self.rows = [{"messages": row.messages, "images": [row.image]} for row in rows]
+        self.iterations = epochs * len(rows)
+
+    def train(self) -> list[float]:
+        import mlx.optimizers
+        from mlx_vlm.trainer import Trainer
+        from mlx_vlm.trainer.vlm.config import VLMTrainingArgs
+
+        with tempfile.TemporaryDirectory(prefix="mondrian-bench-") as name, redirect_stdout(StringIO()), \
+                redirect_stderr(StringIO()):  # fmt: skip
+            settings = VLMTrainingArgs(
+                iters=self.iterations, gradient_accumulation_steps=ACCUMULATION, train_on_completions=True,
+                steps_per_report=ACCUMULATION, steps_per_save=10**9, steps_per_eval=10**9, max_seq_length=4096,
+                adapter_file=str(Path(name) / "adapters.safetensors"),
+            )  # fmt: skip
+            optimizer = mlx.optimizers.AdamW(RATE, weight_decay=0.0)
+            trainer = Trainer(
+                self.model, settings, train_dataset=self.rows, processing_class=self.processor, optimizer=optimizer
+            )
+            trainer.train()
+        return [float(entry["train_loss"]) for entry in trainer.log_history if "train_loss" in entry]
+
+
+def run(base: str, pairs: int, rows: int, epochs: int) -> dict[str, Any]:
+    """Ratios ours/library of the time of an optimizer step and of peak memory; losses of the last training of each."""
+    with tempfile.TemporaryDirectory(prefix="mondrian-wide-") as name:
+        chosen = str(make_wide(Path(name) / "wide")) if base == "wide" else base
+        examples = rows_of(rows)
+        ours, library = _Ours(chosen, examples, epochs), _Library(chosen, examples, epochs)
+        weights = _weights(ours.base.model)
+        first = (ours(), ours.losses[0], library(), library.losses[0])
+        times = compare(ours, library, pairs=pairs)
+    steps = epochs * rows / ACCUMULATION
+    memory = {"ours": weights + ours.peak, "library": weights + library.peak}
+    return {
+        "base": base,
+        "seconds_per_step": {"ours": times.ours / steps, "library": times.rival / steps},
+        "ratio_of_times": {"median": times.ratio, "interval": [times.low, times.high], "pairs": times.pairs},
+        "peak_bytes": memory,
+        "ratio_of_peaks": memory["ours"] / memory["library"],
+        "weights_bytes": weights,
+        "first_loss": {"ours": first[1], "library": first[3]},
+        "losses": {"ours": ours.losses, "library": library.losses},
+    }
+
+
+def _weights(model: Any) -> int:
+    """Bytes of a model's arrays."""
+    from mlx.utils import tree_flatten
+
+    return sum(array.nbytes for _, array in tree_flatten(model.parameters()))
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run and report."""
+    parser = argparse.ArgumentParser(prog="bench.training", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--base", default="mini", help="mini, wide or a folder (default mini)")
+    parser.add_argument("--pairs", type=int, default=4)
+    parser.add_argument("--rows", type=int, default=8, help="a multiple of 4 (default 8)")
+    parser.add_argument("--epochs", type=int, default=2)
+    parser.add_argument("--out", type=Path, help="JSON file for the figures")
+    options = parser.parse_args(arguments)
+    if options.rows % ACCUMULATION or options.rows < ACCUMULATION:
+        parser.error(f"--rows: a multiple of {ACCUMULATION}")
+    found = run(options.base, options.pairs, options.rows, options.epochs)
+    times, peaks = found["ratio_of_times"], found["peak_bytes"]
+    low, high = times["interval"]
+    each = found["seconds_per_step"]
+    print(f"{found['base']}: seconds per optimizer step {each['ours']:.2f} (ours), {each['library']:.2f} (mlx-vlm)")
+    print(f"  ratio {times['median']:.2f}, 95 % interval {low:.2f} to {high:.2f}, {times['pairs']} pairs")
+    print(f"  peak memory {peaks['ours'] / 2**20:.0f} MB (ours), {peaks['library'] / 2**20:.0f} MB (mlx-vlm), "
+          f"ratio {found['ratio_of_peaks']:.2f}; weights {found['weights_bytes'] / 2**20:.0f} MB")  # fmt: skip
+    print(f"  first loss {found['first_loss']['ours']:.4f} and {found['first_loss']['library']:.4f}")
+    if options.out:
+        options.out.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

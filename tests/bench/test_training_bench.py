@@ -1,0 +1,30 @@
+"""The trainer's bench, shortened: both sides really train on the same rows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import mondrian_core.training  # noqa: F401  (before mlx)
+from bench import training
+
+pytestmark = [pytest.mark.mini, pytest.mark.slow]
+
+
+def test_both_sides_train() -> None:
+    found = training.run("mini", pairs=2, rows=4, epochs=1)
+    ours, library = found["first_loss"]["ours"], found["first_loss"]["library"]
+    # the library also supervises the line break behind the end token, which no chat ever needs
+    assert 0 < ours < library < ours + 0.2
+    assert found["ratio_of_peaks"] > 0 and found["ratio_of_times"]["pairs"] == 2
+    assert len(found["losses"]["ours"]) == len(found["losses"]["library"]) == 1
+
+
+def test_the_wide_base_opens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mondrian_core.models.base import load_base
+
+    small = {**training.WIDE, "hidden_size": 256, "intermediate_size": 64, "vocab_size": 4096}
+    monkeypatch.setattr(training, "WIDE", small)
+    base = load_base(str(training.make_wide(tmp_path / "wide")))
+    assert (base.width, base.language_model.args.vocab_size) == (256, 4096)
