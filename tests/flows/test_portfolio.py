@@ -1,0 +1,51 @@
+"""The deployments `index/portfolio` and `synthesize/manual` by a real worker on mini."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from deployments import arrange, watching
+from deployments.bootstrap import Running
+from mondrian_core.data.sample import make_workspace
+from mondrian_core.drafts import Drafts
+from mondrian_core.embeddings import Embeddings
+from mondrian_core.stages import IndexSummary, SynthesizeSummary
+from mondrian_core.store import Store
+from tasks.index import indexed
+from tasks.synthesize import drafted
+
+LEFT_OUT = [{"path": "source/a|b.jpg", "reason": "the photograph's file is empty"}]
+
+
+def test_the_pages_put_the_outcome_first_and_the_next_step_last() -> None:
+    page = indexed(IndexSummary(9, 4, 5, 2, LEFT_OUT, "ab" * 32))
+    assert page.startswith("## 9 photographs in the index, 5 of them new")
+    assert "source/a\\|b.jpg" in page and "abababababab" in page and "ab" * 32 not in page
+    page = drafted(SynthesizeSummary(3, 1, 7, 24, 4, []), "ansel")
+    assert page.startswith("## 3 critiques drafted, 4 wait")
+    assert page.endswith("`mondrian review --advisor ansel`") and "| reason |" not in page
+
+
+@pytest.mark.flow
+@pytest.mark.mini
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_both_run_and_leave_a_page(machine: Running, tmp_path: Path) -> None:
+    sample = tmp_path / "workspace"
+    make_workspace(sample, sample=True, photographs=12)
+    recipe = {"synthesize": {"photographs": 2, "calibration_photographs": 5}, "evaluate": {"max_tokens": 300}}
+    given: dict[str, Any] = {"advisor": "ansel", "workspace": str(sample), "base_model": "mini", "recipe": recipe}
+    for name in ("index/portfolio", "synthesize/manual"):
+        run = watching.begin(machine.place.api, name, given)
+        seen = watching.follow(machine.place.api, run, lambda glance: None)
+        assert seen.state == "Completed", seen.message
+    with Store(sample / "mondrian.db", read_only=True) as store:
+        assert len(Embeddings(store).of("ansel")) == 14
+        assert len(Drafts(store).waiting("ansel")) == 2
+    with arrange.client_of(machine.place.api) as client:
+        found = {each.key: str(each.data) for each in client.read_artifacts() if each.key}
+    assert "14 photographs in the index, 14 of them new" in found["index-ansel"]
+    assert "2 critiques drafted, 2 wait" in found["drafts-ansel"]
