@@ -42,7 +42,7 @@ def dataset(options: Namespace) -> int:
     """Write the dataset version of the linked critiques."""
     context = context_of(options)
     with progress(options.json) as listen:
-        built = _built(context, listen)
+        built = built_dataset(context, listen)
     extra: dict[str, Any] = {}
     if options.export:
         from mondrian_core.data.dataset import load
@@ -71,7 +71,8 @@ def dataset(options: Namespace) -> int:
     return 0
 
 
-def _built(context: Context, listen: Listener) -> stages.DatasetSummary:
+def built_dataset(context: Context, listen: Listener) -> stages.DatasetSummary:
+    """Link and build in this run."""
     stages.link(context, listen)
     return stages.dataset(context, listen)
 
@@ -81,7 +82,7 @@ def train(options: Namespace) -> int:
     context = _training_context(options)
     with progress(options.json) as listen:
         if not context.dataset and not (options.resume and (context.run_folder / "dataset.json").exists()):
-            _built(context, listen)
+            built_dataset(context, listen)
         if options.dry_run:
             return _dry_run(options, context, listen)
         context.save(context.run_folder / "context.json")
@@ -122,30 +123,6 @@ def _dry_run(options: Namespace, context: Context, listen: Listener) -> int:
 
     answer(options.json, estimate, draw)
     return 0 if estimate.get("fits", True) else 1
-
-
-def evaluate(options: Namespace) -> int:
-    """Measure an adapter against base and champion; exit status 0 only when every gate passes."""
-    context = context_of(options)
-    folder = Path(options.adapter)
-    if not folder.is_dir():
-        folder = context.registry.get(context.advisor, options.adapter).path
-    context = replace(context, adapter=str(folder.resolve()))
-    with progress(options.json) as listen:
-        if not context.dataset:
-            _built(context, listen)
-        judged = stages.evaluate(context, listen)
-    _show_verdict(options, judged.as_dict(), judged.gates)
-    return 0 if judged.verdict == "PASS" else 1
-
-
-def _show_verdict(options: Namespace, value: dict[str, Any], gates: list[dict[str, Any]]) -> None:
-    def draw(console: Console) -> None:
-        console.print(gate_table(gates))
-        console.print(f"Verdict: {value['verdict']}")
-        console.print(f"Report: {value['html']}")
-
-    answer(options.json, value, draw)
 
 
 def retrain(options: Namespace) -> int:

@@ -7,7 +7,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from mondrian_core.cli import adapters, champions, loop, portfolio, review, rollout, service, versions, workspace
+from mondrian_core.cli import (
+    adapters,
+    champions,
+    evaluation,
+    loop,
+    portfolio,
+    review,
+    rollout,
+    service,
+    versions,
+    workspace,
+)
 from mondrian_core.recipes import TrainRecipe
 
 Command = Callable[[argparse.Namespace], int]
@@ -81,13 +92,23 @@ def _stage_commands(found: Any) -> None:
     train.add_argument("--out", type=Path, help="run folder (default: runs/<time>-<advisor> of the workspace)")
     train.add_argument("--resume", action="store_true", help="go on where the run in --out stopped")
     train.add_argument("--dry-run", action="store_true", help="say what would be trained, and stop")
-    evaluate = _add(found, "evaluate", loop.evaluate, "an adapter against base and champion: report and gates",
-                    advisor=True)  # fmt: skip
-    _recipe_options(evaluate)
-    evaluate.add_argument("--adapter", required=True, help="a version such as v0001, or a folder")
-    evaluate.add_argument("--dataset", type=Path, help="a dataset version's folder (default: built from the database)")
+    _evaluate_command(found)
     retrain = _add(found, "retrain", loop.retrain, "the whole chain in this process", advisor=True)
     _recipe_options(retrain)
+
+
+def _evaluate_command(found: Any) -> None:
+    evaluate = _add(found, "evaluate", evaluation.evaluate, "an adapter against base and champion: report and gates")
+    evaluate.add_argument("--advisor", help="advisor id, such as ansel")
+    evaluate.add_argument("--adapter", help="a version such as v0001, or a folder")
+    evaluate.add_argument("--dataset", type=Path, help="a dataset version's folder (default: built from the database)")
+    evaluate.add_argument("--html", type=Path, nargs="?", const=Path("report.html"), metavar="FILE",
+                          help="also write the report as one standalone page (default: report.html here)")  # fmt: skip
+    evaluate.add_argument("--folds", type=int, metavar="K",
+                          help="for small sets: retrain K times, each time judged on what was left out")  # fmt: skip
+    evaluate.add_argument("--rescore", metavar="RUN",
+                          help="judge a run again from its answers, without a model: its name or folder")  # fmt: skip
+    _recipe_options(evaluate)
 
 
 def _data_commands(found: Any) -> None:
