@@ -24,6 +24,10 @@ from mondrian_core.serving.service import Service
 from mondrian_core.store import Job
 
 JobId = Annotated[str, Path(max_length=64)]
+_JOB = {"description": "The job; as a page where HTML is preferred", "content": {"text/html": {}}}
+_LATER = {**_JOB, "description": "The job goes on; `Location` says where"}
+_EVENTS = {"description": "Progress", "content": {"text/event-stream": {}}}
+_TEXT = {"description": "Prometheus' text form", "content": {"text/plain": {}}}
 _JPEG = {"description": "A JPEG without metadata", "content": {"image/jpeg": {}}}
 _BODY = {
     "required": True,
@@ -71,6 +75,7 @@ def create_app(service: Service) -> FastAPI:
         description=about,
         version=_version(),
         lifespan=lifespan,
+        responses=_answers(400, 401, 422, 503),
         docs_url=None,
         redoc_url=None,
     )
@@ -92,7 +97,8 @@ def _version() -> str:
 
 
 def _job_routes(app: FastAPI, service: Service) -> None:
-    @app.post("/analyze", openapi_extra={"requestBody": _BODY}, responses=_answers(413, 415, 422, 503))
+    @app.post("/analyze", openapi_extra={"requestBody": _BODY},
+              responses={200: _JOB, 202: _LATER, **_answers(404, 406, 413, 415, 500, 507)})  # fmt: skip
     async def analyze(
         request: Request,
         prefer: Annotated[str, Header(max_length=200)] = "",
@@ -101,11 +107,11 @@ def _job_routes(app: FastAPI, service: Service) -> None:
         """Critique a photograph. 200 with the critique when it is done in time, else 202 and where to look."""
         html = wants_html(request)
         wanted = await uploads.read_request(request)
-        job, ended = await _accept(service, wanted, idempotency_key), False
+        job, ended = await _accept(service, wanted, idempotency_key or None), False
         ended = await service.board.ended(job.id, patience_of(prefer)) if job.status not in LAST else True
         return await run_in_threadpool(_answer, service, job.id, html, ended)
 
-    @app.get("/jobs/{job_id}", responses=_answers(404))
+    @app.get("/jobs/{job_id}", responses={200: _JOB, **_answers(404, 406)})
     def job(request: Request, job_id: JobId) -> Response:
         """A job as it is now."""
         found = service.job(job_id)
@@ -113,7 +119,7 @@ def _job_routes(app: FastAPI, service: Service) -> None:
             return HTMLResponse(job_page(service, found))
         return JSONResponse(as_json(found), headers=headers_of(found))
 
-    @app.get("/jobs/{job_id}/events", responses=_answers(404))
+    @app.get("/jobs/{job_id}/events", response_class=Response, responses={200: _EVENTS, **_answers(404)})
     async def events(
         request: Request, job_id: JobId, last_event_id: Annotated[str, Header(max_length=20)] = ""
     ) -> Response:
@@ -122,7 +128,7 @@ def _job_routes(app: FastAPI, service: Service) -> None:
         after = int(last_event_id) if last_event_id.isdecimal() else 0
         return EventSourceResponse(_events(service, found, after), ping=15)
 
-    @app.post("/jobs/{job_id}/cancel", responses=_answers(404))
+    @app.post("/jobs/{job_id}/cancel", status_code=202, responses=_answers(404))
     def cancel(job_id: JobId) -> Response:
         """Take a job out of the queue, or stop it."""
         found = service.job(job_id)
@@ -135,7 +141,7 @@ def _job_routes(app: FastAPI, service: Service) -> None:
         """The photograph, re-encoded without metadata."""
         return Response(photograph_bytes(service.root, service.job(job_id)), media_type="image/jpeg")
 
-    @app.get("/jobs/{job_id}/compared/{number}", response_class=Response, responses={200: _JPEG, **_answers(404, 422)})
+    @app.get("/jobs/{job_id}/compared/{number}", response_class=Response, responses={200: _JPEG, **_answers(404)})
     def compared(job_id: JobId, number: Annotated[int, Path(ge=1, le=100)]) -> Response:
         """A photograph of the portfolio that the critique compared with, by its place in `compared_with`."""
         return Response(compared_bytes(service.root, service.job(job_id), number), media_type="image/jpeg")
@@ -184,18 +190,18 @@ def _other_routes(app: FastAPI, service: Service) -> None:
                  "adapter_version": serving.get(voice.advisor) or serving.get("*")}
                 for voice in service.store.advisors()]  # fmt: skip
 
-    @app.get("/compare", responses=_answers(422))
+    @app.get("/compare")
     def compare(days: Annotated[int, Query(ge=1, le=3650)] = 7) -> dict[str, Any]:
         """The A/B table by assigned arm; requests that named a mode are left out."""
         return {"days": days, "arms": analytics.compare(service.store, days)}
 
-    @app.get("/health")
+    @app.get("/health", responses={503: {"description": "The model process starts, or gives no sign of life"}})
     def health() -> Response:
         """200 while photographs can be critiqued, else 503."""
         able, figures = service.health()
         return JSONResponse(figures, 200 if able else 503)
 
-    @app.get("/metrics")
+    @app.get("/metrics", response_class=Response, responses={200: _TEXT})
     def metrics() -> Response:
         """Figures for Prometheus."""
         return Response(service.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")

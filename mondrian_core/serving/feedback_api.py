@@ -52,18 +52,18 @@ class Correction(BaseModel):
 def install(app: FastAPI, service: Service) -> None:
     """Add the routes."""
 
-    @app.post("/jobs/{job_id}/rating", responses={404: PROBLEM, 422: PROBLEM, 503: PROBLEM})
+    @app.post("/jobs/{job_id}/rating", responses={404: PROBLEM})
     def rate(job_id: _JobId, told: Rating) -> Response:
         """Rate a critique from 1 to 5; the last rating counts, for the A/B table and for rollouts."""
         return JSONResponse(as_json(feedback.rate(service.store, service.job(job_id), told.rating)))
 
-    @app.post("/jobs/{job_id}/correction", responses={404: PROBLEM, 422: PROBLEM, 503: PROBLEM})
+    @app.post("/jobs/{job_id}/correction", responses={404: PROBLEM})
     def correct(job_id: _JobId, told: Correction) -> Response:
         """Say how a critique should have been; the next dataset takes it before the model's own."""
         job = feedback.correct(service.store, service.job(job_id), told.model_dump(exclude_none=True))
         return JSONResponse(as_json(job))
 
-    @app.get("/history", responses={422: PROBLEM})
+    @app.get("/history")
     def scores(advisor: _AdvisorId) -> list[dict[str, Any]]:
         """Scores of one's photographs over time, oldest first; of several critiques of a photograph the last."""
         jobs = service.store.latest_jobs(4 * history.MOST_POINTS)

@@ -64,8 +64,14 @@ def status_of(error: MondrianError) -> int:
 
 def problem(status: int, kind: str, title: str, detail: str = "", **more: Any) -> Response:
     """An answer that says what went wrong; `kind` is the stable word of its type."""
-    body = {"type": f"urn:mondrian:problem:{kind}", "title": title, "status": status, "detail": detail, **more}
+    body = {"type": f"urn:mondrian:problem:{kind}", "title": _sendable(title), "status": status,
+            "detail": _sendable(detail), **more}  # fmt: skip
     return JSONResponse(body, status, media_type="application/problem+json")
+
+
+def _sendable(text: str) -> str:
+    """The text with half surrogates, which JSON may bring in and no encoding takes, replaced."""
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def kind_of(error: BaseException) -> str:

@@ -48,17 +48,33 @@ class Guard:
 
     def _refusal(self, method: str, path: str, headers: dict[str, str]) -> BadInput | None:
         origin = headers.get("origin")
-        if origin is not None and method not in ("GET", "HEAD") and urlsplit(origin).netloc != headers.get("host"):
+        if origin is not None and method not in ("GET", "HEAD") and _place_of(origin) != headers.get("host"):
             return Unauthorized("Another site's page may not send photographs here.", "Open the service's own page.")
         if self._token is None:
             # without a token only names of this machine are answered, so that no foreign name can be pointed here
-            if is_local(urlsplit(f"//{headers.get('host', 'localhost')}").hostname or ""):
+            if is_local(_host_of(headers.get("host", "localhost"))):
                 return None
             return Unauthorized("This host name is not the service's.", "Use http://127.0.0.1 or http://localhost.")
         given = headers.get("authorization", "").removeprefix("Bearer ")
         if path in OPEN_PATHS or hmac.compare_digest(given.encode(), self._token.encode()):
             return None
         return Unauthorized("The token is missing or wrong.", "Send the header `Authorization: Bearer TOKEN`.")
+
+
+def _place_of(origin: str) -> str | None:
+    """Host and port of an origin; None where it is none."""
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:
+        return None
+
+
+def _host_of(header: str) -> str:
+    """The name in a Host header, without port; empty where there is none."""
+    try:
+        return urlsplit(f"//{header}").hostname or ""
+    except ValueError:
+        return ""
 
 
 def is_local(host: str) -> bool:

@@ -136,8 +136,8 @@ def take(root: Path, wanted: Wanted) -> Received:
     """
     if wanted.path is not None:
         path = confined(root, Path(wanted.path))
-        if not path.exists():
-            raise BadPhotograph(wanted.path, "missing", "there is no such file in the workspace")
+        if not _exists(path):
+            raise BadPhotograph(wanted.path[:200], "missing", "there is no such file in the workspace")
         return Received(filename_of(root, path), _open(path, wanted.path))
     data = wanted.data or b""
     photograph = _open(data, "the upload")
@@ -146,6 +146,13 @@ def take(root: Path, wanted: Wanted) -> Received:
     if not target.exists():
         write_atomic(target, data)
     return Received(filename, photograph)
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # a name that is too long, or that no file can have
+        return False
 
 
 def _open(source: Path | bytes, name: str) -> Photograph:

@@ -189,13 +189,17 @@ def start(settings: Settings, command: tuple[str, ...], root: Path) -> Iterator[
     """Start a service; whatever is left of it is killed at the end."""
     made: list[subprocess.Popen[str]] = []
 
-    def act(port: int = 0, **options: Any) -> Running:
+    def act(port: int = 0, log: Path | None = None, **options: Any) -> Running:
         told = {"workspace": str(settings.root), "adapters": str(settings.adapters_root), "port": port,
                 "command": command, "options": options}  # fmt: skip
+        # a pipe that nobody reads until the end is full after some hundred jobs; a file never is
+        errors = log.open("w") if log else subprocess.PIPE
         process = subprocess.Popen(
-            [sys.executable, "-c", CODE, json.dumps(told)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            [sys.executable, "-c", CODE, json.dumps(told)], stdout=subprocess.PIPE, stderr=errors, text=True,
             cwd=root,
         )  # fmt: skip
+        if log:
+            errors.close()  # type: ignore[union-attr]
         made.append(process)
         return Running(process)
 
