@@ -124,6 +124,12 @@ def allowed(operation: Operation, comments: Mapping[str, str]) -> bool:
     return not any(pattern.search(comment) for comment in comments.values())
 
 
+def forbidden(comments: Mapping[str, str]) -> list[str]:
+    """Names of the operations that these comments forbid: "mirror", "exposure", "crop"."""
+    return [kind.__name__.lower() for kind, pattern in _SPEAKS_OF.items()
+            if any(pattern.search(comment) for comment in comments.values())]  # fmt: skip
+
+
 def plan(lineage: str, comments: Mapping[str, str], recipe: DataRecipe) -> tuple[Variant, ...]:
     """The variants to make of one training photograph: the original and up to `recipe.variants` others, all different.
 

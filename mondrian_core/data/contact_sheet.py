@@ -1,46 +1,107 @@
-"""A picture of what augmentation made: a line per training photograph, a column per variant, what the score still
-holds for."""
+"""A picture of what augmentation made: a strip per training photograph with its variants side by side, and under each
+the scores that no longer count."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from PIL import Image, ImageDraw, ImageFont
 
 from mondrian_core.rubric import DIMENSIONS
 
-CELL, LABEL, GAP = 220, 34, 8
-MOST_LINES = 12
-_PAPER, _INK, _PALE = (250, 249, 246), (30, 30, 30), (120, 120, 120)
+CELL, GAP, MARGIN = 240, 12, 20
+LINE = 16
+MOST_STRIPS = 12
+_PAPER, _INK, _PALE = (250, 249, 246), (30, 30, 30), (110, 110, 110)
+# Under a tile there is room for three short words a line.
+_SHORT = {
+    "composition": "composition", "lighting": "lighting", "focus_sharpness": "focus", "color_harmony": "colour",
+    "subject_isolation": "isolation", "depth_perspective": "depth", "visual_balance": "balance",
+    "emotional_impact": "emotion",
+}  # fmt: skip
 
-Tile = tuple[str, tuple[str, ...], Image.Image]
+
+@dataclass(frozen=True)
+class Tile:
+    """One variant: its name, the dimensions whose score holds, the picture."""
+
+    name: str
+    kept: tuple[str, ...]
+    picture: Image.Image
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is written under the picture's name."""
+        lost = [_SHORT[name] for name in DIMENSIONS if name not in self.kept]
+        if not lost:
+            return ("every score counts",)
+        words = (", ".join(lost[:3]) + ("," if lost[3:] else ""), ", ".join(lost[3:]))
+        return ("these scores don't count:", *(line for line in words if line))
 
 
-def contact_sheet(lines: Sequence[Sequence[Tile]]) -> Image.Image:
-    """The sheet as 8-bit RGB. A tile is (name of the variant, dimensions whose score holds, picture).
+@dataclass(frozen=True)
+class Strip:
+    """A photograph: its name, a remark, and the tiles made of it."""
 
-    The first `MOST_LINES` photographs are shown.
-    """
-    shown = lines[:MOST_LINES]
-    columns = max((len(line) for line in shown), default=1)
-    size = (GAP + columns * (CELL + GAP), GAP + max(1, len(shown)) * (CELL + LABEL + GAP))
-    sheet = Image.new("RGB", size, _PAPER)
+    name: str
+    remark: str
+    tiles: tuple[Tile, ...]
+
+
+def contact_sheet(strips: Sequence[Strip], heading: str) -> Image.Image:
+    """The sheet as 8-bit RGB; the first `MOST_STRIPS` photographs are shown, and the heading says of how many."""
+    shown = strips[:MOST_STRIPS]
+    columns = max(3, *(len(strip.tiles) for strip in shown)) if shown else 3
+    width = 2 * MARGIN + columns * CELL + (columns - 1) * GAP
+    height = 2 * MARGIN + 2 * LINE + sum(_height(strip) for strip in shown)
+    sheet = Image.new("RGB", (width, height), _PAPER)
     draw = ImageDraw.Draw(sheet)
-    for row, line in enumerate(shown):
-        for column, tile in enumerate(line):
-            _put(sheet, draw, tile, GAP + column * (CELL + GAP), GAP + row * (CELL + LABEL + GAP))
+    more = f" The first {len(shown)} of {len(strips)} are shown." if len(strips) > len(shown) else ""
+    _write(draw, MARGIN, MARGIN, heading + more, _INK, width - 2 * MARGIN)
+    top = MARGIN + 2 * LINE
+    for strip in shown:
+        _put(sheet, draw, strip, top)
+        top += _height(strip)
     return sheet
 
 
-def _put(sheet: Image.Image, draw: ImageDraw.ImageDraw, tile: Tile, left: int, top: int) -> None:
-    name, kept, picture = tile
+def _small(picture: Image.Image) -> Image.Image:
     small = picture.copy()
     small.thumbnail((CELL, CELL), Image.Resampling.LANCZOS)
-    sheet.paste(small, (left + (CELL - small.width) // 2, top + (CELL - small.height) // 2))
-    draw.text((left, top + CELL + 2), name, fill=_INK, font=_font())
-    lost = [dimension for dimension in DIMENSIONS if dimension not in kept]
-    note = "every score counts" if not lost else f"{len(kept)} of {len(DIMENSIONS)} scores count"
-    draw.text((left, top + CELL + 17), note, fill=_PALE, font=_font())
+    return small
+
+
+def _picture_height(strip: Strip) -> int:
+    return max(_small(tile.picture).height for tile in strip.tiles)
+
+
+def _height(strip: Strip) -> int:
+    """Name, pictures, the longest of their captions, and a gap before the next strip."""
+    captions = 1 + max(len(tile.notes) for tile in strip.tiles)
+    return LINE + 6 + _picture_height(strip) + 4 + captions * LINE + 2 * GAP
+
+
+def _put(sheet: Image.Image, draw: ImageDraw.ImageDraw, strip: Strip, top: int) -> None:
+    room = sheet.width - 2 * MARGIN
+    draw.line((MARGIN, top - GAP, sheet.width - MARGIN, top - GAP), fill=(222, 220, 214))
+    _write(draw, MARGIN, top, strip.name + (f"   {strip.remark}" if strip.remark else ""), _INK, room)
+    below = top + LINE + 6 + _picture_height(strip)
+    for column, tile in enumerate(strip.tiles):
+        left = MARGIN + column * (CELL + GAP)
+        small = _small(tile.picture)
+        sheet.paste(small, (left, below - small.height))
+        _write(draw, left, below + 4, tile.name, _INK, CELL)
+        for number, note in enumerate(tile.notes, 1):
+            _write(draw, left, below + 4 + number * LINE, note, _PALE, CELL)
+
+
+def _write(draw: ImageDraw.ImageDraw, left: int, top: int, text: str, colour: tuple[int, int, int], room: int) -> None:
+    """Text on one line, its end left out where there is no room for it."""
+    font, said = _font(), text
+    while said and draw.textlength(said, font=font) > room:
+        said = said[:-2].rstrip() + "…" if len(said) > 2 else ""
+    draw.text((left, top), said, fill=colour, font=font)
 
 
 def _font() -> ImageFont.ImageFont | ImageFont.FreeTypeFont:

@@ -30,6 +30,7 @@ class Example:
     weight: float
     wording: int = 0
     origin: str = HUMAN
+    photograph: str = ""
 
     @property
     def name(self) -> str:
@@ -63,7 +64,7 @@ def examples_of(record: LinkedRecord, split: str, recipe: DataRecipe, workspace:
     examples = [
         Example(split, record.sha256, record.record, variant, jpeg_bytes(picture),
                 augment.applied_to_comments(variant, record.comments), record.scores, 1.0,
-                origin=record.origin)
+                origin=record.origin, photograph=record.photograph)
         for variant, picture in pictures
     ]  # fmt: skip
     if split == TRAIN and not drafted:

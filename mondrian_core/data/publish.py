@@ -13,9 +13,11 @@ from typing import Any
 
 from PIL import Image
 
+from mondrian_core.data.augment import forbidden
 from mondrian_core.data.card import card_of
-from mondrian_core.data.contact_sheet import contact_sheet
+from mondrian_core.data.contact_sheet import Strip, Tile, contact_sheet
 from mondrian_core.data.examples import Example
+from mondrian_core.data.records import SYNTHETIC
 from mondrian_core.data.split import SPLITS, TRAIN
 from mondrian_core.errors import translated
 from mondrian_core.files import sha256_of, sync_folder, write_atomic, write_json
@@ -113,14 +115,25 @@ def quiet() -> Iterator[None]:
 
 
 def _write_sheet(path: Path, examples: Sequence[Example]) -> None:
-    lines: dict[str, list[tuple[str, tuple[str, ...], Image.Image]]] = {}
+    by_photograph: dict[str, list[Example]] = {}
     for each in examples:
         if each.split == TRAIN and not each.wording:
-            picture = Image.open(io.BytesIO(each.jpeg))
-            lines.setdefault(each.lineage, []).append((each.variant.name, each.variant.kept, picture))
+            by_photograph.setdefault(each.lineage, []).append(each)
+    strips = [_strip(rows) for rows in by_photograph.values()]
     buffer = io.BytesIO()
-    contact_sheet(list(lines.values())).save(buffer, "PNG")
+    heading = f"What is trained on: {len(strips)} photographs and the variants made of them."
+    contact_sheet(strips, heading).save(buffer, "PNG")
     write_atomic(path, buffer.getvalue())
+
+
+def _strip(rows: Sequence[Example]) -> Strip:
+    original = rows[0]
+    skipped = [] if original.origin == SYNTHETIC else forbidden(original.comments)
+    remark = f"no {', no '.join(skipped)}: a comment speaks of what that changes" if skipped else ""
+    if original.origin == SYNTHETIC:
+        remark = "drafted by a model, accepted by a person: no variants"
+    tiles = (Tile(each.variant.name, each.variant.kept, Image.open(io.BytesIO(each.jpeg))) for each in rows)
+    return Strip(Path(original.photograph).name, remark, tuple(tiles))
 
 
 def _files(folder: Path) -> list[Path]:

@@ -1,0 +1,59 @@
+"""The contact sheet: everything made is on it, with what no longer counts, whatever the pictures' shapes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mondrian_core.data import contact_sheet as module
+from mondrian_core.data.contact_sheet import CELL, MOST_STRIPS, Strip, Tile, contact_sheet
+from mondrian_core.rubric import DIMENSIONS
+
+RED, BLUE = (200, 0, 0), (0, 0, 200)
+
+
+def tile(name: str, colour: tuple[int, int, int], size: tuple[int, int], kept: tuple[str, ...] = DIMENSIONS) -> Tile:
+    return Tile(name, kept, Image.new("RGB", size, colour))
+
+
+def area(sheet: Image.Image, colour: tuple[int, int, int]) -> int:
+    return int((np.asarray(sheet) == colour).all(axis=2).sum())
+
+
+@pytest.mark.parametrize("size", [(480, 240), (240, 480), (2400, 3)])
+def test_every_picture_is_there_whole(size: tuple[int, int]) -> None:
+    strip = Strip("a.jpg", "", (tile("original", RED, size), tile("mirror", BLUE, size)))
+    sheet = contact_sheet([strip], "What is trained on.")
+    small = Image.new("RGB", size)
+    small.thumbnail((CELL, CELL))
+    assert area(sheet, RED) == area(sheet, BLUE) == small.width * small.height
+
+
+def test_small_pictures_are_not_enlarged_and_an_empty_sheet_is_a_sheet() -> None:
+    sheet = contact_sheet([Strip("a.jpg", "", (tile("original", RED, (10, 10)),))], "One.")
+    assert area(sheet, RED) == 100
+    assert contact_sheet([], "Nothing.").size[1] > 0
+
+
+def test_the_scores_that_do_not_count_are_named() -> None:
+    assert tile("original", RED, (9, 9)).notes == ("every score counts",)
+    kept = tuple(name for name in DIMENSIONS if name not in ("lighting", "color_harmony", "emotional_impact"))
+    assert tile("exposure", RED, (9, 9), kept).notes == ("these scores don't count:", "lighting, colour, emotion")
+    for name in DIMENSIONS:
+        assert len(tile("x", RED, (9, 9), tuple(each for each in DIMENSIONS if each != name)).notes) == 2
+    assert len(tile("x", RED, (9, 9), ()).notes) == 3
+
+
+def test_only_the_first_strips_are_shown_and_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(module, "_write", lambda draw, left, top, text, *rest: said.append(text))
+    contact_sheet([Strip(f"{n}.jpg", "", (tile("original", RED, (9, 9)),)) for n in range(MOST_STRIPS + 3)], "Sheet.")
+    assert said[0] == f"Sheet. The first {MOST_STRIPS} of {MOST_STRIPS + 3} are shown."
+    assert f"{MOST_STRIPS - 1}.jpg" in said and f"{MOST_STRIPS}.jpg" not in said
+
+
+def test_long_names_stay_on_the_sheet() -> None:
+    long = Strip("x" * 500, "a remark", (tile("y" * 200, RED, (9, 9)),))
+    sheet = np.asarray(contact_sheet([long], "z" * 900))
+    assert (sheet[:, -10:] == sheet[0, 0]).all()
