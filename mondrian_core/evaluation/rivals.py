@@ -17,6 +17,7 @@ from mondrian_core.evaluation.outcomes import BASE, BASE_RAG, CANDIDATE
 from mondrian_core.rubric import DIMENSIONS, MAX_SCORE
 
 TITLES: Mapping[str, str] = {
+    "fold_mean": "always the mean of the other folds",
     "training_mean": "always the mean of the training scores",
     "always_8": "always 8",
     "base_shifted": "the base shifted to the advisor's mean",
@@ -77,12 +78,12 @@ def _folds(n: int, seed: int) -> NDArray[np.int_]:
     return np.asarray(np.random.default_rng(seed).permutation(np.arange(n) % FOLDS))
 
 
-def unbeaten(own: float | None, found: Mapping[str, Mapping[str, Any]]) -> tuple[str, ...]:
-    """A sentence for every rival whose squared error isn't above the candidate's `own`: no gate, but worth knowing."""
+def unbeaten(own: float | None, found: Mapping[str, Mapping[str, Any]], who: str = "The candidate") -> tuple[str, ...]:
+    """A sentence for every rival whose squared error isn't above `own`, `who`'s: no gate, but worth knowing."""
     if own is None:
         return ()
     return tuple(
-        f"The candidate doesn't beat {TITLES[name]} ({rival['mse']:.3g} against its {own:.3g}): "
+        f"{who} doesn't beat {TITLES.get(name, name)} ({rival['mse']:.3g} against its {own:.3g}): "
         "look whether it sees anything."
         for name, rival in found.items()
         if name not in OWN and rival["mse"] is not None and rival["mse"] <= own

@@ -43,6 +43,8 @@ def report_of(samples: Samples, recipe: Recipe) -> Report:
     metrics = describe(samples, table, measured, recipe)
     own = metrics["arms"].get(CANDIDATE, {}).get("scores", {}).get("mse")
     told = unbeaten(own, metrics["rivals"])
+    if folds := metrics["folds"]:
+        told += unbeaten(folds["arms"].get(CANDIDATE, {}).get("mse"), folds["rivals"], "By folds the recipe")
     return Report(verdict, gates, _finite(metrics), about, next_steps(gates, measured, told))
 
 

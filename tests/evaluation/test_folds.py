@@ -100,6 +100,17 @@ def test_the_report_says_what_folds_are(
     assert "none of these: it is trained on every photograph of the training split" in page
 
 
+def test_a_recipe_that_a_shift_of_the_base_beats_is_warned_of(
+    run: Run, stand_in: ModuleType, labelled: list[Labelled], tmp_path: Path, recipe: Recipe
+) -> None:
+    """Seen on mini with 16 photographs to train on: 21 % below the base, and above the base calibrated for nothing."""
+    model = model_of(stand_in, 1.2)
+    model.critics["base"] = stand_in.noisy(0.5, shift=2)
+    report = run(model, labelled[:3], folding=folding(School(tmp_path, labelled), labelled))
+    assert report.metrics["folds"]["against_base"]["reduction"] > 0.2
+    assert any(step.startswith("By folds the recipe doesn't beat the base shifted") for step in report.next_steps)
+
+
 def test_interrupted_folds_go_on_and_are_rescored_without_training(
     run: Run, stand_in: ModuleType, labelled: list[Labelled], tmp_path: Path, recipe: Recipe
 ) -> None:
