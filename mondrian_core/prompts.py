@@ -51,6 +51,15 @@ def critique_messages(voice: Voice) -> list[Message]:
     ]
 
 
+def rewording_messages(dimension: str, comment: str) -> list[Message]:
+    """Messages that ask for the same comment in other words; no photograph."""
+    asked = (
+        f"Say this remark on {dimension.replace('_', ' ')} in other words. Keep every fact, number and judgement and "
+        f"most of its words; answer with the remark alone.\n\n{comment}"
+    )
+    return [{"role": "user", "content": [{"type": "text", "text": asked}]}]
+
+
 @dataclass(frozen=True)
 class Neighbour:
     """A photograph of the portfolio: its name, its scores (0-10) and what was said about some dimensions."""

@@ -10,7 +10,8 @@ from __future__ import annotations
 import platform
 import subprocess
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
 from importlib import metadata
@@ -31,6 +32,7 @@ from mondrian_core.settings import Settings, check_advisor
 if TYPE_CHECKING:
     from mondrian_core.data.base_critic import BaseCritic
     from mondrian_core.data.dataset import DatasetVersion
+    from mondrian_core.data.examples import Vary
     from mondrian_core.data.fit import Fit
     from mondrian_core.data.twins import Subject
     from mondrian_core.store import Store
@@ -266,8 +268,9 @@ def dataset(context: Context, listen: Listener = ignore) -> DatasetSummary:
         )
     voice = context.store().voice(context.advisor)
     listen(Started("dataset", detail=f"{linked.used} critiques"))
-    built = build(manifest, voice, context.recipe.data, context.root, listen,
-                  fit=_fit_of(context, listen), index=indexed_photographs(context))  # fmt: skip
+    with _words_of(context, listen) as words:
+        built = build(manifest, voice, context.recipe.data, context.root, listen, fit=_fit_of(context, listen),
+                      index=indexed_photographs(context), words=words)  # fmt: skip
     sheet = built.path / "contact_sheet.png"
     return _leave(
         context,
@@ -276,6 +279,28 @@ def dataset(context: Context, listen: Listener = ignore) -> DatasetSummary:
                        str(sheet) if sheet.exists() else None),  # fmt: skip
         listen,
     )
+
+
+@contextmanager
+def _words_of(context: Context, listen: Listener) -> Iterator[Vary]:
+    """Who makes other wordings; what the base drafted is kept afterwards."""
+    from mondrian_core.data.variations import vary
+
+    if not context.recipe.drafts_wordings:
+        yield vary
+        return
+    from mondrian_core.data.base_critic import BaseRewriter
+    from mondrian_core.data.rewording import FILE, Rewordings
+    from mondrian_core.models.base import load_base
+
+    file = context.root / "datasets" / context.advisor / FILE
+    rewordings = Rewordings(BaseRewriter(load_base(context.base_model)), file)
+    try:
+        yield rewordings.vary
+    finally:
+        rewordings.save()
+    message = f"The checker took {rewordings.taken} of {rewordings.asked} wordings that the base drafted."
+    listen(Noticed("dataset", message))
 
 
 def _fit_of(context: Context, listen: Listener) -> Fit | None:

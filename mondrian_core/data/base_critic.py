@@ -10,8 +10,10 @@ from PIL import Image
 from mondrian_core.models.base import Base
 from mondrian_core.models.embedding import embedding
 from mondrian_core.models.generation import Generation, generate, prepare
-from mondrian_core.prompts import Comparison, Voice, comparison_messages, critique_messages
+from mondrian_core.prompts import Comparison, Voice, comparison_messages, critique_messages, rewording_messages
 from mondrian_core.rubric import Critique, Unparsable, make_critique, read_strict
+
+TEMPERATURE = 0.7
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,22 @@ class BaseCritic:
             return _with_expected_scores(answer)
         except Unparsable:
             return None
+
+
+class BaseRewriter:
+    """A loaded base that says comments in other words; sampled, so that another seed gives another wording."""
+
+    def __init__(self, base: Base) -> None:
+        self.name = f"base {base.fingerprint}"
+        self._base = base
+
+    def reword(self, dimension: str, comment: str, seed: int) -> str:
+        """A proposal of at most about twice the comment's length."""
+        room = 2 * len(self._base.tokenizer.encode(comment, add_special_tokens=False)) + 8
+        messages = rewording_messages(dimension, comment)
+        return generate(
+            self._base, messages, None, max_tokens=room, temperature=TEMPERATURE, seed=seed % 2**31
+        ).text.strip()  # fmt: skip
 
 
 def _with_expected_scores(answer: Generation) -> Critique:

@@ -23,13 +23,14 @@ from typing import Any
 from PIL import Image
 
 from mondrian_core.data import leakage
-from mondrian_core.data.examples import Example, examples_of
+from mondrian_core.data.examples import Example, Vary, examples_of
 from mondrian_core.data.fit import Fit, Length, check_fit
 from mondrian_core.data.publish import MANIFEST, publish, quiet
 from mondrian_core.data.records import SYNTHETIC, LinkedRecord, LinkManifest
 from mondrian_core.data.split import SPLITS, TEST, TRAIN, VALIDATION, assign, grouped
 from mondrian_core.data.synthetic import join
 from mondrian_core.data.twins import Subject, said
+from mondrian_core.data.variations import vary
 from mondrian_core.errors import BadInput, BadPhotograph, NothingToDo
 from mondrian_core.events import Advanced, Listener, Noticed, ignore
 from mondrian_core.files import read_json, sha256_of
@@ -105,11 +106,13 @@ class _Examined:
 
 
 def build(manifest: LinkManifest, voice: Voice, recipe: DataRecipe, workspace: Path, listen: Listener = ignore, *,
-          fit: Fit | None = None, index: Sequence[Subject] = ()) -> DatasetVersion:  # fmt: skip
+          fit: Fit | None = None, index: Sequence[Subject] = (),
+          words: Vary = vary) -> DatasetVersion:  # fmt: skip
     """Split, augment and write the linked critiques; a version that is there already is returned as it is.
 
     Args:
         fit: how rows are measured and how long one may be; None: not looked at.
+        words: who makes other wordings.
         index: photographs of the advisor's retrieval index; those that an evaluation may use go into the manifest.
 
     Raises:
@@ -129,7 +132,7 @@ def build(manifest: LinkManifest, voice: Voice, recipe: DataRecipe, workspace: P
     drafts = join(examined.of(drafted=True), real, sides, recipe)
     sides |= dict.fromkeys(drafts.used, TRAIN)
     used = [record for record in examined.records if record.sha256 in sides]
-    examples = _made(used, sides, recipe, workspace, listen)
+    examples = _made(used, sides, recipe, workspace, words, listen)
     if fit is not None:
         check_fit(_lengths(examples, voice, fit), fit.limit)
     allowed = _checked(examples, examined.subjects, index)
@@ -209,11 +212,11 @@ def _examined(records: Sequence[LinkedRecord], workspace: Path, listen: Listener
     return _Examined(tuple(used), subjects, damaged)
 
 
-def _made(used: Sequence[LinkedRecord], sides: Mapping[str, str], recipe: DataRecipe, workspace: Path,
+def _made(used: Sequence[LinkedRecord], sides: Mapping[str, str], recipe: DataRecipe, workspace: Path, words: Vary,
           listen: Listener) -> list[Example]:  # fmt: skip
     examples = []
     for done, record in enumerate(used, 1):
-        examples += examples_of(record, sides[record.sha256], recipe, workspace)
+        examples += examples_of(record, sides[record.sha256], recipe, workspace, words)
         listen(Advanced("dataset", done, len(used), record.photograph))
     return examples
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -48,7 +48,12 @@ class Example:
         return said(self.scores, self.comments)
 
 
-def examples_of(record: LinkedRecord, split: str, recipe: DataRecipe, workspace: Path) -> list[Example]:
+Vary = Callable[[Mapping[str, str], int], dict[str, str] | None]
+
+
+def examples_of(
+    record: LinkedRecord, split: str, recipe: DataRecipe, workspace: Path, words: Vary = vary
+) -> list[Example]:
     """The rows of one photograph; their weights sum to 1.
 
     Only training has variants and other wordings, and a drafted critique has neither: the share of drafts is counted in
@@ -68,15 +73,17 @@ def examples_of(record: LinkedRecord, split: str, recipe: DataRecipe, workspace:
         for variant, picture in pictures
     ]  # fmt: skip
     if split == TRAIN and not drafted:
-        examples += _reworded(examples[0], recipe)
+        examples += _reworded(examples[0], recipe, words)
     return [replace(each, weight=1 / len(examples)) for each in examples]
 
 
-def _reworded(original: Example, recipe: DataRecipe) -> list[Example]:
+def _reworded(original: Example, recipe: DataRecipe, make: Vary) -> list[Example]:
     """The photograph itself with its critique in other words, up to `recipe.variations` times, all different."""
     found = {tuple(original.comments.values()): original}
     for attempt in range(4 * recipe.variations):
-        words = vary(original.comments, augment.seed_of(f"words {attempt} {original.lineage}", recipe.seed))
-        if words and len(found) <= recipe.variations:
+        if len(found) > recipe.variations:
+            break
+        words = make(original.comments, augment.seed_of(f"words {attempt} {original.lineage}", recipe.seed))
+        if words:
             found.setdefault(tuple(words.values()), replace(original, comments=words, wording=len(found)))
     return list(found.values())[1:]
