@@ -10,6 +10,7 @@ import re
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import quote, unquote
 
 from pydantic import AliasChoices, Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -19,6 +20,7 @@ from mondrian_core.errors import BadInput, NoWorkspace
 ADVISOR_ID = re.compile(r"[a-z0-9_-]{1,64}")
 METAL_BASE_MODEL = "mlx-community/Qwen3-VL-4B-Instruct-4bit"
 MINI = "mini"
+REGISTRIES = "registries"  # folder of the cache
 
 Mode = Literal["baseline", "rag", "lora"]
 
@@ -34,6 +36,7 @@ class Settings(BaseSettings):
 
     workspace: Path = Field(default=Path("workspace"), validation_alias=_env("MONDRIAN_WORKSPACE"))
     adapters: Path = Field(default=Path("adapters"), validation_alias=_env("MONDRIAN_ADAPTERS"))
+    cache: Path = Field(default=Path("~/.cache/mondrian"), validation_alias=_env("MONDRIAN_CACHE"))
     base_model: str | None = Field(default=None, validation_alias=_env("MONDRIAN_BASE_MODEL"))
     analysis_mode: Mode = Field(default="lora", validation_alias=_env("ANALYSIS_MODE", "MONDRIAN_ANALYSIS_MODE"))
     embeddings_enabled: bool = Field(default=False, validation_alias=_env("EMBEDDINGS_ENABLED"))
@@ -62,8 +65,9 @@ class Settings(BaseSettings):
 
     @property
     def adapters_root(self) -> Path:
-        """The registry's root, absolute."""
-        return self.adapters.expanduser().resolve()
+        """The registry's root, absolute; for a URL the folder of the cache that stands for it."""
+        url = _url_in(self.adapters)
+        return cached(url, self.cache.expanduser().resolve()) if url else self.adapters.expanduser().resolve()
 
     @property
     def database(self) -> Path:
@@ -90,6 +94,23 @@ class Settings(BaseSettings):
     def run_folder(self, run: str) -> Path:
         """`runs/<run>/` of the workspace."""
         return self.root / "runs" / run
+
+
+def _url_in(path: Path) -> str | None:
+    """The URL that was given where a folder may be; a path keeps one of its two slashes."""
+    found = re.fullmatch(r"([a-z][a-z0-9+.-]+):/+(.+)", str(path))
+    return f"{found[1]}://{found[2]}" if found else None
+
+
+def cached(url: str, cache: Path) -> Path:
+    """The folder of the cache that stands for a registry at `url`; its name says which."""
+    return cache / REGISTRIES / quote(url.rstrip("/"), safe="")
+
+
+def url_of(root: Path) -> str | None:
+    """The URL for which a folder of the cache stands; None for any other folder."""
+    url = unquote(root.name) if root.parent.name == REGISTRIES else ""
+    return url if "://" in url else None
 
 
 def on_apple_silicon() -> bool:

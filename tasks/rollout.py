@@ -39,6 +39,8 @@ def in_force(settings: Settings, advisor: str | None) -> list[str]:
     registry = Registry(settings.adapters_root)
     found = []
     for each in [advisor] if advisor else registry.advisors():
+        if registry.url is not None:
+            registry.current(each)  # brings this machine's copy up to date, which is all that its service looks at
         rollout.settle(registry, each, actor())
         if rollout.active(registry, each) is not None:
             found.append(each)

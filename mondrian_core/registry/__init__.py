@@ -6,7 +6,8 @@ soundness.py  hashes and arrays          ledger.py    both under lock, kept in s
 reading.py    Registry's reading side    registry.py  Registry with its writing side
 answers.py    what versions answered     compare.py   describe, diff, side by side, family
 imports.py    what comes from elsewhere  conversion.py  PEFT's and older layouts as mlx-vlm's
-retention.py, archive.py, older.py
+remote.py     the books in a store       object_store.py  conditional writes through fsspec
+again.py      done anew after losing     retention.py, archive.py, older.py
 """
 
 from mondrian_core.registry.answers import Answers, answers_of

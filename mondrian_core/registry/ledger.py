@@ -96,6 +96,13 @@ class Ledger:
             "both go by the history and write it anew.",
         )
 
+    def is_whole(self, folder: Path, manifest: Mapping[str, Any]) -> bool:
+        """True when every file of a version is there with its size."""
+        return is_present(folder, manifest)
+
+    def fetch(self, folder: Path, manifest: Mapping[str, Any], *, anew: bool = False) -> None:
+        """Have the files of a version in its folder; here they always are."""
+
     @contextmanager
     def writing(self, *, create: bool = False) -> Iterator[Snapshot]:
         """Hold the advisor's lock, with the books settled. A lock whose process died is free: the kernel drops it.
@@ -173,7 +180,7 @@ class Ledger:
             except OSError:
                 continue
             manifest = parse_manifest(data, self.advisor, folder.name)
-            if manifest is not None and is_present(folder, manifest):
+            if manifest is not None and self.is_whole(folder, manifest):
                 snapshot = self.note(
                     snapshot,
                     "adopt",

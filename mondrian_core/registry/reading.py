@@ -11,17 +11,18 @@ from mondrian_core.events import Listener, ignore
 from mondrian_core.registry import compare, history, soundness
 from mondrian_core.registry.history import Entry
 from mondrian_core.registry.ledger import REMOVED, Ledger, Snapshot, first_state
+from mondrian_core.registry.object_store import store_at
+from mondrian_core.registry.remote import RemoteLedger
 from mondrian_core.registry.version import (
     MANIFEST,
     VERSION_NAME,
     Version,
-    is_present,
     legacy_folders,
     legacy_version,
     parse_manifest,
     version_folders,
 )
-from mondrian_core.settings import ADVISOR_ID, check_advisor
+from mondrian_core.settings import ADVISOR_ID, check_advisor, url_of
 
 
 def now() -> datetime:
@@ -33,10 +34,14 @@ class Reading:
     """Adapter versions under `root`, in the layout of PRODUCT (Files)."""
 
     def __init__(self, root: Path, *, clock: Callable[[], datetime] = now, listen: Listener = ignore) -> None:
+        """`root` is a folder, or the place in the cache that stands for a URL (`settings.cached`)."""
         self.root, self._clock, self._listen = Path(root), clock, listen
+        self.url = url_of(self.root)
 
     def advisors(self) -> list[str]:
         """Ids of the advisors with a folder here, sorted."""
+        if self.url is not None:
+            return [name for name in store_at(self.url).folders() if ADVISOR_ID.fullmatch(name)]
         if not self.root.is_dir():
             return []
         return sorted(path.name for path in self.root.iterdir() if path.is_dir() and ADVISOR_ID.fullmatch(path.name))
@@ -53,7 +58,7 @@ class Reading:
             UnknownVersion: when there is none of that name.
         """
         ledger = self._ledger(advisor)
-        return self._get(ledger, ledger.snapshot(), version)
+        return self._fetched(ledger, self._get(ledger, ledger.snapshot(), version))
 
     def current(self, advisor: str) -> str | None:
         """Name of the champion as writers see it, also when promoted.json is damaged; None is the base alone."""
@@ -79,17 +84,20 @@ class Reading:
                 f"The champion of '{advisor}', {snapshot.champion}, is damaged or was edited.",
                 f"`mondrian adapters verify --advisor {advisor}` says what is wrong; `... rollback` goes back.",
             )
-        return version
+        return self._fetched(ledger, version)
 
     def history(self, advisor: str) -> tuple[Entry, ...]:
         """What happened, oldest first."""
         return self._ledger(advisor).snapshot().chain.entries
 
     def verify(self, advisor: str, version: str) -> tuple[str, ...]:
-        """Hash every file anew and read the arrays; () is sound. Writes nothing: `quarantine` does."""
+        """Hash every file anew and read the arrays; () is sound. Writes nothing: `quarantine` does.
+
+        Files in an object store are fetched anew: what the cache has says nothing about the store.
+        """
         ledger = self._ledger(advisor)
         snapshot = ledger.snapshot()
-        return self._problems(snapshot, self._get(ledger, snapshot, version))
+        return self._problems(ledger, snapshot, self._get(ledger, snapshot, version), anew=True)
 
     def check(self, advisor: str) -> tuple[str, ...]:
         """What is wrong with the books: changed history lines, a damaged pointer, versions that went missing."""
@@ -113,7 +121,16 @@ class Reading:
     # --- what both sides stand on -------------------------------------------------------------------------------------
 
     def _ledger(self, advisor: str) -> Ledger:
-        return Ledger(self.root / check_advisor(advisor), advisor, self._clock, self._listen)
+        home = self.root / check_advisor(advisor)
+        if self.url is None:
+            return Ledger(home, advisor, self._clock, self._listen)
+        return RemoteLedger(home, advisor, self._clock, self._listen, store_at(self.url))
+
+    def _fetched(self, ledger: Ledger, version: Version) -> Version:
+        """The version with its files in its folder."""
+        if version.managed and version.state != "quarantined":
+            ledger.fetch(version.path, version.manifest)
+        return version
 
     def _versions(self, ledger: Ledger, snapshot: Snapshot) -> list[Version]:
         found = [self._read(ledger, snapshot, folder.name) for folder in version_folders(ledger.home)]
@@ -145,7 +162,7 @@ class Reading:
         except OSError:
             data = b""
         manifest = parse_manifest(data, ledger.advisor, name)
-        if manifest is None or not is_present(folder, manifest):
+        if manifest is None or not ledger.is_whole(folder, manifest):
             if known is None or not folder.is_dir():
                 return None
             return Version(ledger.advisor, name, folder, manifest or {"version": name}, "quarantined")
@@ -157,5 +174,10 @@ class Reading:
             state = "champion"
         return Version(ledger.advisor, name, folder, manifest, state, digest, snapshot.standing.evaluations.get(name))
 
-    def _problems(self, snapshot: Snapshot, version: Version) -> tuple[str, ...]:
+    def _problems(self, ledger: Ledger, snapshot: Snapshot, version: Version, *, anew: bool = False) -> tuple[str, ...]:
+        try:
+            if version.managed:
+                ledger.fetch(version.path, version.manifest, anew=anew)
+        except BadAdapter as error:
+            return (error.problem,)
         return soundness.problems(version, snapshot.standing.manifests.get(version.version))

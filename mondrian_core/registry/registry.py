@@ -22,6 +22,7 @@ from mondrian_core.errors import (
 from mondrian_core.events import Noticed
 from mondrian_core.files import sync_folder, write_json
 from mondrian_core.registry import archive, history, imports, intake, retention, soundness
+from mondrian_core.registry.again import again
 from mondrian_core.registry.conversion import Meant
 from mondrian_core.registry.ledger import INCOMING, REMOVED, Ledger, Snapshot, first_state
 from mondrian_core.registry.reading import Reading
@@ -35,6 +36,7 @@ class Registry(Reading):
     "person:<login>" or "flow:<run name>".
     """
 
+    @again
     def register(self, advisor: str, folder: Path, manifest: Mapping[str, Any], state: State = "candidate", *,
                  actor: str = "person", reason: str = "", attachments: Sequence[Path] = ()) -> Version:  # fmt: skip
         """Copy an adapter's files, and reports beside them, to the next free version; all of it or nothing.
@@ -68,6 +70,7 @@ class Registry(Reading):
                 raise
             return self._get(ledger, snapshot, name)
 
+    @again
     def promote(self, advisor: str, version: str, *, expected: str | None, actor: str, reason: str,
                 verdicts: Mapping[str, str] | None = None, forced: bool = False,
                 problems: Sequence[str] = (), detail: Mapping[str, Any] | None = None,
@@ -84,6 +87,11 @@ class Registry(Reading):
             BadAdapter: it is damaged; it is in quarantine now.
             NothingToDo: it is the champion already.
         """
+        if beside and self.url is not None:
+            raise BadInput(
+                f"A registry at {self.url} can't hold a rollout, which belongs to one service.",
+                "Promote without --rollout, or keep the registry in a folder.",
+            )
         ledger = self._ledger(advisor)
         with ledger.writing() as snapshot:
             if snapshot.champion != expected:
@@ -92,7 +100,7 @@ class Registry(Reading):
             if chosen.version == snapshot.champion and snapshot.trouble is None:
                 raise NothingToDo(f"{version} is the champion of '{advisor}' already.", "Nothing was changed.")
             _refuse(chosen, forced, reason)
-            if found := (*self._problems(snapshot, chosen), *problems):
+            if found := (*self._problems(ledger, snapshot, chosen), *problems):
                 self._quarantine(ledger, snapshot, chosen.version, actor, "; ".join(found))
                 raise BadAdapter(
                     f"{version} of '{advisor}' is damaged: {'; '.join(found)}.", "It is in quarantine now."
@@ -104,6 +112,7 @@ class Registry(Reading):
                                 detail=detail)  # fmt: skip
             return self._get(ledger, Snapshot(snapshot.chain.with_entry(entry), None), version)
 
+    @again
     def rollback(self, advisor: str, *, actor: str, reason: str, expected: str | None = None) -> Version | None:
         """Back to the champion before this one that is still sound; None is the base alone.
 
@@ -128,6 +137,7 @@ class Registry(Reading):
             after = Snapshot(snapshot.chain.with_entry(entry), None)
             return self._get(ledger, after, target.version) if target else None
 
+    @again
     def quarantine(self, advisor: str, version: str, *, actor: str, reason: str) -> Version | None:
         """Never serve `version` again. When it is the champion, the pointer goes back. Gives the new champion."""
         ledger = self._ledger(advisor)
@@ -136,6 +146,7 @@ class Registry(Reading):
                 snapshot = self._quarantine(ledger, snapshot, version, actor, reason)
             return self._get(ledger, snapshot, snapshot.champion) if snapshot.champion else None
 
+    @again
     def release(self, advisor: str, version: str, *, actor: str, reason: str) -> Version:
         """Take a version that is sound again out of quarantine.
 
@@ -147,13 +158,14 @@ class Registry(Reading):
             chosen = self._get(ledger, snapshot, version)
             if chosen.state != "quarantined":
                 raise NothingToDo(f"{version} of '{advisor}' is not in quarantine but {chosen.state}.")
-            if found := self._problems(snapshot, chosen):
+            if found := self._problems(ledger, snapshot, chosen):
                 raise BadAdapter(f"{version} of '{advisor}' is damaged: {'; '.join(found)}.", "Copy its files anew.")
             state = first_state(chosen.manifest)
             snapshot = ledger.note(snapshot, "release", version=version, actor=actor, reason=reason,
                                    detail={"state": state})  # fmt: skip
             return self._get(ledger, snapshot, version)
 
+    @again
     def reject(self, advisor: str, version: str, *, actor: str, reason: str) -> Version:
         """Refuse a candidate by hand."""
         ledger = self._ledger(advisor)
@@ -164,6 +176,7 @@ class Registry(Reading):
             snapshot = ledger.note(snapshot, "reject", version=version, actor=actor, reason=reason)
             return self._get(ledger, snapshot, version)
 
+    @again
     def record_evaluation(self, advisor: str, version: str, report: Mapping[str, Any], *, actor: str) -> Version:
         """Write down the gates of a later evaluation; a candidate becomes rejected, or a rejected one a candidate."""
         ledger = self._ledger(advisor)
@@ -178,6 +191,7 @@ class Registry(Reading):
                                    reason=f"gates: {kept['verdict']}", verdicts=verdicts, detail=detail)  # fmt: skip
             return self._get(ledger, snapshot, version)
 
+    @again
     def record_rollout(self, advisor: str, version: str, *, actor: str, reason: str, detail: Mapping[str, Any]) -> None:
         """Write down that another share of the traffic goes to `version`."""
         ledger = self._ledger(advisor)
@@ -223,6 +237,7 @@ class Registry(Reading):
             self._listen(Noticed("registry", f"{version.version}: {made.notice}"))
         return version
 
+    @again
     def prune(self, advisor: str, *, keep: int, actor: str, force: bool = False, dry_run: bool = False) -> list[str]:
         """Delete what retention lets go (see `retention.removable`); gives the names."""
         ledger = self._ledger(advisor)
@@ -256,7 +271,7 @@ class Registry(Reading):
             if version is None or version.state == "quarantined":
                 continue
             # Its arrays were read when it was promoted; the same bytes hold the same arrays.
-            found = soundness.file_problems(version, snapshot.standing.manifests.get(name))
+            found = self._changed_files(ledger, snapshot, version)
             if not found:
                 return snapshot, version
             try:
@@ -264,6 +279,13 @@ class Registry(Reading):
             except DiskFull as error:  # going back matters more than the note
                 self._listen(Noticed("registry", f"{name} is damaged, which could not be written down. {error}"))
         return snapshot, None
+
+    def _changed_files(self, ledger: Ledger, snapshot: Snapshot, version: Version) -> tuple[str, ...]:
+        try:
+            ledger.fetch(version.path, version.manifest)
+        except BadAdapter as error:
+            return (error.problem,)
+        return soundness.file_problems(version, snapshot.standing.manifests.get(version.version))
 
     def _quarantine(self, ledger: Ledger, snapshot: Snapshot, name: str, actor: str, reason: str) -> Snapshot:
         if name != snapshot.champion:
