@@ -89,13 +89,6 @@ def _told(result: dict[str, Any]) -> str:
     return f"{name}: sound; on {result['base']} it changes its layers by {number(100 * result['change'])} %"
 
 
-def export(options: Namespace) -> int:
-    """Copy a version out as one archive."""
-    path = _registry(options).export(options.advisor, options.version, Path(options.out))
-    answer(options.json, {"archive": str(path)}, lambda console: console.print(f"Written: {path}"))
-    return 0
-
-
 def import_adapter(options: Namespace) -> int:
     """Take a folder or archive in as a new candidate; it still has to pass its gates."""
 

@@ -11,6 +11,7 @@ from mondrian_core.cli import (
     adapters,
     champions,
     evaluation,
+    exports,
     loop,
     portfolio,
     review,
@@ -156,8 +157,11 @@ def _adapter_commands(found: Any) -> None:
     promote.add_argument("--plan", type=Path, help="JSON file with keys of a rollout's plan, see docs/rollout.md")
     rollback = _add(actions, "rollback", champions.rollback, "back to the previous champion", advisor=True)
     rollback.add_argument("--reason", default="")
-    export = _add(actions, "export", adapters.export, "copy a version out as one archive", advisor=True)
+    export = _add(actions, "export", exports.export, "copy a version out, also for other tools", advisor=True)
     export.add_argument("version")
+    export.add_argument("--format", choices=exports.FORMATS, default="archive",
+                        help="one archive for `adapters import` (default), a folder for mlx-vlm or PEFT, or the base with "
+                        "the adapter merged into its weights")  # fmt: skip
     export.add_argument("--out", type=Path, required=True)
     imports = _add(actions, "import", adapters.import_adapter, "take an adapter in as a new candidate", advisor=True)
     imports.add_argument("source", type=Path, help="a folder (mlx-vlm's, PEFT's), an archive, or model_config.json")

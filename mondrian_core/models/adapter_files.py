@@ -115,15 +115,19 @@ def _peft(folder: Path, configuration: dict[str, Any]) -> Adapter:
         raise BadAdapter(f"The PEFT adapter in {folder} is no plain LoRA.", "Export it as a LoRA adapter.")
     rank, alpha = int(configuration["r"]), float(configuration["lora_alpha"])
     scale = alpha / math.sqrt(rank) if configuration.get("use_rslora") else alpha / rank
-    tensors = {_our_name(key): tensor for key, tensor in _tensors(folder / PEFT_WEIGHTS).items()}
+    tensors = {module_of(key): tensor for key, tensor in _tensors(folder / PEFT_WEIGHTS).items()}
     turned = {key: mx.contiguous(tensor.T) if tensor.ndim == 2 else tensor for key, tensor in tensors.items()}
     values = {"rank": rank, "dropout": configuration.get("lora_dropout", 0.0)}
     return _paired("peft", turned, (".lora_A.weight", ".lora_B.weight"), values, scale, ())
 
 
-def _our_name(key: str) -> str:
-    """transformers names Qwen3-VL's language model `model.language_model`, mlx-vlm `language_model.model`."""
-    return key.removeprefix("base_model.model.").replace("model.language_model.", "language_model.model.", 1)
+def module_of(key: str) -> str:
+    """A key of transformers or PEFT as mlx-vlm spells it.
+
+    transformers names Qwen3-VL's language model `model.language_model`, mlx-vlm `language_model.model`.
+    """
+    key = key.removeprefix("base_model.model.")
+    return key.replace("model.language_model.", "language_model.model.", 1) if key.startswith("model.") else key
 
 
 def peft_name(module: str) -> str:

@@ -1,0 +1,193 @@
+"""An adapter for other tools: mlx-vlm's folder, PEFT's, or the base with the adapter merged into its weights."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import mlx.core as mx
+import numpy as np
+
+from mondrian_core.errors import BadAdapter, BadInput
+from mondrian_core.files import write_atomic, write_json
+from mondrian_core.models import adapter_files
+from mondrian_core.models.adapters import check, mount
+from mondrian_core.models.base import Base, load_base
+from mondrian_core.models.divergence import log_probabilities, teacher_forced
+from mondrian_core.models.encoding import encode
+from mondrian_core.models.forward import hidden_states
+from mondrian_core.models.generation import generate
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    Question = tuple[list[dict[str, Any]], Image.Image]
+
+REPORT = "merge_report.json"
+_TOKENS = 160
+
+
+@dataclass(frozen=True)
+class Parity:
+    """Base with adapter against the merged weights, on a few photographs.
+
+    Attributes:
+        photographs: how many.
+        same_answers: greedy answers that are equal, of at most 160 tokens.
+        log_probability_difference: largest difference (nats) of a token's log-probability along these answers.
+        delta_error: Frobenius norm of what rounding changed in W + A B, relative to that of A B; 0 keeps the adapter
+            whole, 1 loses it.
+    """
+
+    photographs: int
+    same_answers: int
+    log_probability_difference: float
+    delta_error: float
+
+
+def export_mlx(adapter: Path, out: Path) -> None:
+    """The two files that `mlx_vlm.generate --adapter-path` reads, and nothing of the registry's."""
+    adapter_files.read(adapter)
+    with _new(out) as folder:
+        for name in (adapter_files.WEIGHTS, adapter_files.CONFIGURATION):
+            write_atomic(folder / name, (adapter / name).read_bytes())
+
+
+def export_peft(base: Base, adapter: Path, out: Path) -> None:
+    """A folder that `peft.PeftModel.from_pretrained` opens on the same base in transformers.
+
+    PEFT holds A and B transposed and divides alpha by the rank: lora_alpha = scale x r.
+
+    Raises:
+        BadAdapter: when it isn't sound for this base.
+    """
+    from safetensors.numpy import save
+
+    found = _sound(base, adapter)
+    tensors = {}
+    for name in found.modules:
+        tensors[f"{adapter_files.peft_name(name)}.lora_A.weight"] = _numpy(found.down[name].T)
+        tensors[f"{adapter_files.peft_name(name)}.lora_B.weight"] = _numpy(found.up[name].T)
+    prefix = "base_model.model."
+    configuration = {
+        "peft_type": "LORA",
+        "r": found.rank,
+        "lora_alpha": found.scale * found.rank,
+        "lora_dropout": found.dropout,
+        "bias": "none",
+        "use_rslora": False,
+        "use_dora": False,
+        "inference_mode": True,
+        "task_type": None,
+        "base_model_name_or_path": base.name,
+        "target_modules": [adapter_files.peft_name(name).removeprefix(prefix) for name in found.modules],
+    }
+    with _new(out) as folder:
+        write_atomic(folder / adapter_files.PEFT_WEIGHTS, save(tensors, metadata={"format": "pt"}))
+        write_json(folder / adapter_files.CONFIGURATION, configuration)
+
+
+def export_merged(base: Base, adapter: Path, out: Path, questions: Sequence[Question]) -> Parity:
+    """The base's own folder with W + scale (A B)^T in place of W; answers about `questions` are compared.
+
+    Raises:
+        BadInput: when the base's weights are packed: rounding to 4 or 8 bit would lose most of the adapter.
+        BadAdapter: when it isn't sound for this base.
+    """
+    if base.quantized:
+        raise BadInput(
+            f"{base.name} has packed (4 or 8 bit) weights; an adapter adds less than their steps, so merging "
+            "would lose it.",
+            "Export with --format mlx or peft, or merge into the same model with 16-bit weights.",
+        )
+    found = _sound(base, adapter)
+    with _new(out) as folder:
+        errors = _merge(base.path, folder, found)
+        merged = load_base(str(folder))
+        parity = _parity(base, adapter, merged, questions, errors)
+        write_json(folder / REPORT, {"base": base.fingerprint, "adapter": str(adapter), **asdict(parity)})
+    return parity
+
+
+def _sound(base: Base, adapter: Path) -> adapter_files.Adapter:
+    problems = check(base, adapter)
+    if problems:
+        raise BadAdapter(f"The adapter in {adapter} can't be exported: {'; '.join(problems)}.",
+                         "Choose another version with `mondrian adapters list`.")  # fmt: skip
+    return adapter_files.read(adapter)
+
+
+@contextmanager
+def _new(out: Path) -> Iterator[Path]:
+    """A folder beside `out` that takes its name only when everything is in it."""
+    if out.exists():
+        raise BadInput(f"{out} is there already.", "Name a folder that doesn't exist yet.")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    folder = out.parent / f".{out.name}.partial"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    try:
+        yield folder
+        folder.rename(out)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _merge(base: Path, folder: Path, adapter: adapter_files.Adapter) -> tuple[float, float]:
+    """Write the folder file by file; squared norms of (what rounding changed, what the adapter adds)."""
+    lost = added = 0.0
+    missing = set(adapter.modules)
+    for path in sorted(path for path in base.iterdir() if path.is_file()):
+        if path.suffix != ".safetensors":
+            if path.name not in ("README.md", REPORT):
+                shutil.copyfile(path, folder / path.name)
+            continue
+        tensors, metadata = cast(tuple[dict[str, mx.array], dict[str, str]], mx.load(str(path), return_metadata=True))
+        for key in list(tensors):
+            name = adapter_files.module_of(key.removesuffix(".weight"))
+            if name not in adapter.down or not key.endswith(".weight"):
+                continue
+            delta = adapter.scale * (adapter.down[name].astype(mx.float32) @ adapter.up[name].astype(mx.float32)).T
+            wanted = tensors[key].astype(mx.float32) + delta
+            tensors[key] = wanted.astype(tensors[key].dtype)
+            lost += float(mx.sum(mx.square(tensors[key].astype(mx.float32) - wanted)).item())
+            added += float(mx.sum(mx.square(delta)).item())
+            missing.discard(name)
+        mx.save_safetensors(str(folder / path.name), tensors, metadata=metadata)
+    if missing:
+        raise BadAdapter(f"{base} has no weights named {', '.join(sorted(missing)[:3])}.",
+                         "Export with --format mlx or peft.")  # fmt: skip
+    return lost, added
+
+
+def _parity(base: Base, adapter: Path, merged: Base, questions: Sequence[Question],
+            errors: tuple[float, float]) -> Parity:  # fmt: skip
+    same, worst = 0, 0.0
+    mounted = mount(base)
+    for messages, image in questions:
+        mounted.use(adapter)
+        answer = generate(base, messages, image, max_tokens=_TOKENS)
+        mine = _along(base, messages, image, answer.tokens)
+        mounted.use(None)
+        other = generate(merged, messages, image, max_tokens=_TOKENS)
+        same += other.tokens == answer.tokens
+        theirs = _along(merged, messages, image, answer.tokens)
+        worst = max(worst, float(np.abs(mine - theirs).max()))
+    return Parity(len(questions), same, worst, (errors[0] / errors[1]) ** 0.5 if errors[1] else 0.0)
+
+
+def _along(base: Base, messages: list[dict[str, Any]], image: Image.Image, tokens: Sequence[int]) -> np.ndarray:
+    """Log-probabilities of these tokens of an answer, in their order."""
+    prompt = encode(base, messages, image)
+    embeddings, positions = teacher_forced(base, prompt, list(tokens))
+    hidden = hidden_states(base.language_model, embeddings, positions, prompt.image_index, prompt.deepstack)
+    found = np.array(log_probabilities(base, hidden[0, len(prompt.ids) - 1 :]))
+    return np.asarray(found[np.arange(len(tokens)), list(tokens)])
+
+
+def _numpy(array: mx.array) -> np.ndarray:
+    return np.ascontiguousarray(np.array(array.astype(mx.float32)))

@@ -1,0 +1,53 @@
+"""The export opens in `peft` on the same weights in transformers, with the same logits.
+
+Torch and peft are not in the lock (they are several gigabytes): `pip install torch peft` beside it, then run this file.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+import pytest
+
+import mondrian_core.models  # noqa: F401  (before mlx)
+from mondrian_core.models import adapters
+from mondrian_core.models.base import Base
+from mondrian_core.models.encoding import encode, image_token
+from mondrian_core.models.export import export_peft
+from mondrian_core.models.forward import hidden_states, logits
+
+torch = pytest.importorskip("torch", reason="torch is not installed; see the head of this file")
+peft = pytest.importorskip("peft", reason="peft is not installed; see the head of this file")
+
+pytestmark = pytest.mark.mini
+
+
+def ours(base: Base, messages: Any, image: Any, adapter: Path | None) -> np.ndarray:
+    adapters.mount(base).use(adapter)
+    prompt = encode(base, messages, image)
+    hidden = hidden_states(base.language_model, prompt.embeddings, prompt.positions, prompt.image_index,
+                           prompt.deepstack)  # fmt: skip
+    return np.array(logits(base.language_model, hidden)[0].astype(mx.float32))
+
+
+def test_peft_gives_the_same_logits(base: Base, messages: Any, image: Any, adapter: Path, tmp_path: Path) -> None:
+    from transformers import AutoModelForImageTextToText
+
+    export_peft(base, adapter, tmp_path / "peft")
+    inputs = base.processor(text=[base.processor.apply_chat_template(messages, add_generation_prompt=True,
+                                                                     tokenize=False)], images=[image])  # fmt: skip
+    given: dict[str, Any] = {name: torch.tensor(np.array(value)) for name, value in dict(inputs).items()}
+    given["mm_token_type_ids"] = (given["input_ids"] == image_token(base)).int()  # transformers' processor adds it
+    plain = AutoModelForImageTextToText.from_pretrained(base.path, dtype=torch.float32)
+    found = []
+    with torch.no_grad():
+        found.append(plain(**given).logits[0].numpy())
+        model = peft.PeftModel.from_pretrained(plain, tmp_path / "peft")
+        found.append(model(**given).logits[0].numpy())
+    without, with_adapter = ours(base, messages, image, None), ours(base, messages, image, adapter)
+    np.testing.assert_allclose(found[0], without, atol=2e-3)
+    np.testing.assert_allclose(found[1], with_adapter, atol=2e-3)
+    assert np.abs(with_adapter - without).max() > 0.5
