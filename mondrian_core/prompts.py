@@ -104,6 +104,16 @@ def _scores_text(scores: Mapping[str, float]) -> str:
     return ", ".join(f"{name} {scores[name]:g}" for name in DIMENSIONS)
 
 
+def preference_messages(first: str, second: str) -> list[Message]:
+    """A user message that asks a judge which of two critiques fits the photograph better; the photograph comes last."""
+    text = (
+        "Two critiques of the photograph follow. Which one says more truly what is in the photograph and what would "
+        f"help its maker? Length doesn't count.\n\nCritique A:\n{first}\n\nCritique B:\n{second}\n\n"
+        "Answer with one letter and nothing else: A or B."
+    )
+    return [{"role": "user", "content": [{"type": "text", "text": text}, {"type": "image"}]}]
+
+
 def training_messages(voice: Voice, answer: str) -> list[Message]:
     """The same messages followed by the answer that is to be learned (canonical spelling)."""
     return [*critique_messages(voice), {"role": "assistant", "content": [{"type": "text", "text": answer}]}]

@@ -27,6 +27,8 @@ def evaluate(options: Namespace) -> int:
     """Measure an adapter against base and champion; exit status 0 only when every gate passes."""
     if options.rescore is not None:
         return _rescore(options)
+    if options.blind or options.choices or options.judge:
+        raise BadInput("--blind, --choices and --judge look at a run that was measured.", "Name it with --rescore RUN.")
     if not options.advisor or not options.adapter:
         raise BadInput("An evaluation needs an advisor and an adapter.",
                        "Add --advisor A --adapter V, or name a run that was measured with --rescore RUN.")  # fmt: skip
@@ -68,6 +70,7 @@ def _rescore(options: Namespace) -> int:
     from mondrian_core.evaluation import rescore
 
     run = _run_of(options)
+    _preferences(options, run / "samples.jsonl")
     recipe = recipe_from(options) if options.recipe else _recipe_of_run(run)
     out = run / "rescored" / recipe.digest[:12]
     with progress(options.json) as listen:
@@ -76,6 +79,25 @@ def _rescore(options: Namespace) -> int:
     value = {"report": str(out / "comparison_report.json"), "html": str(out / "report.html"), "gates": gates,
              "verdict": report.verdict, "split": report.about.get("split"), "recipe": recipe.digest}  # fmt: skip
     return _tell(options, value, gates)
+
+
+def _preferences(options: Namespace, samples: Path) -> None:
+    """Ask for preferences between critiques, or take them in; they become part of the run's samples."""
+    from mondrian_core.evaluation import preference
+    from mondrian_core.evaluation.judge import judge_of
+    from mondrian_core.evaluation.samples import read_samples
+
+    if options.blind:
+        write_atomic(options.blind.resolve(), preference.blind_page(read_samples(samples)))
+    if options.choices:
+        preference.keep(samples, preference.choices_from(read_samples(samples), options.choices))
+    if options.judge:
+        from mondrian_core.models.base import load_base
+
+        measured = read_samples(samples)
+        ask = judge_of(load_base(options.judge), options.judge, measured.identity.get("base"))
+        pairs = [pair for pair in preference.pairs_of(measured) if pair.picture]
+        preference.keep(samples, preference.judged_by(ask, options.judge, pairs))
 
 
 def _run_of(options: Namespace) -> Path:

@@ -109,6 +109,10 @@ def _evaluate_command(found: Any) -> None:
                           help="for small sets: retrain K times, each time judged on what was left out")  # fmt: skip
     evaluate.add_argument("--rescore", metavar="RUN",
                           help="judge a run again from its answers, without a model: its name or folder")  # fmt: skip
+    blind = evaluate.add_argument_group("with --rescore: which critiques are preferred, blind (no gate)")
+    blind.add_argument("--blind", type=Path, metavar="FILE", help="write a page that asks a person")
+    blind.add_argument("--choices", type=Path, metavar="FILE", help="take in what that page saved")
+    blind.add_argument("--judge", metavar="MODEL", help="ask another model, in both orders")
     _recipe_options(evaluate)
 
 

@@ -22,6 +22,7 @@ class Samples:
         labels: the records of labelled photographs by name, in order.
         edited: answers to edited copies; constrained: answers under the schema.
         folds: what cross-validation measured; training: the critiques that were trained on.
+        preferences: what was preferred blind (`preference.Choice` as values).
         load_seconds: what putting the adapter in use for the first time took.
     """
 
@@ -35,6 +36,7 @@ class Samples:
     constrained: tuple[Outcome, ...] = ()
     folds: Folds = field(default_factory=Folds)
     training: tuple[str, ...] = ()
+    preferences: tuple[Mapping[str, str], ...] = ()
     load_seconds: float | None = None
 
 
@@ -68,6 +70,7 @@ def read_samples(path: Path) -> Samples:
             tuple(outcome for _, outcome in folds),
         ),
         training=tuple(only("training", "critiques", ())),
+        preferences=tuple(found["preference"].values()),
         load_seconds=only("load", "seconds", None),
     )
 
@@ -85,4 +88,5 @@ _KEYS: Mapping[str, tuple[str, ...]] = {
     "constrained": ("photograph", "arm"),
     "fold_label": ("photograph",),
     "fold": ("photograph", "arm"),
+    "preference": ("judge", "photograph"),
 }

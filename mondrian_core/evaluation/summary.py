@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from mondrian_core.evaluation import health
+from mondrian_core.evaluation import health, preference
 from mondrian_core.evaluation.advice import next_steps
 from mondrian_core.evaluation.edits import violations
 from mondrian_core.evaluation.folds import Folds, fold_means
@@ -122,6 +122,7 @@ def describe(samples: Samples, table: ScoreTable, measured: Measured, recipe: Re
         if samples.edited else {},
         "constrained": {arm: _format([o for o in samples.constrained if o.arm == arm]) for arm in (BASE, CANDIDATE)}
         if samples.constrained else {},
+        "preferences": preference.summary([preference.Choice(**each) for each in samples.preferences]),
         "folds": _folds(samples.folds, measured, seed),
         "per_photograph": per_photograph(table),
         "advisor_spread": float(np.var(table.labels, axis=0).mean()) if len(table.photographs) > 1 else None,

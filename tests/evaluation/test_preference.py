@@ -1,0 +1,202 @@
+"""Blind preferences: the page gives no arm away, choices find their way back, judges must agree with themselves."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from PIL import Image
+from scipy import stats
+
+from mondrian_core.cli import main
+from mondrian_core.errors import BadInput
+from mondrian_core.evaluation import Report, preference
+from mondrian_core.evaluation.judge import judge_of, letter
+from mondrian_core.evaluation.samples import Samples, read_samples
+
+Run = Callable[..., Report]
+
+
+@pytest.fixture
+def measured(run: Run, stand_in: ModuleType, tmp_path: Path) -> Path:
+    run(stand_in.StandIn({"base": stand_in.noisy(2.0), "candidate": stand_in.noisy(1.0)}))
+    return tmp_path / "run"
+
+
+@pytest.fixture
+def samples(measured: Path) -> Samples:
+    return read_samples(measured / "samples.jsonl")
+
+
+def test_the_page_gives_neither_arm_nor_score_away(samples: Samples) -> None:
+    page = preference.blind_page(samples)
+    body = page[page.index("<body>") :]
+    assert "candidate" not in body and ">base" not in body
+    assert '"score"' not in body and "dimensional_analysis" not in body
+    assert 'src="http' not in page
+    sides = {pair.left for pair in preference.pairs_of(samples)}
+    assert sides == {"base", "candidate"}  # a side that was always the same arm would be found out
+
+
+def test_sides_are_the_same_on_another_day(samples: Samples) -> None:
+    assert preference.pairs_of(samples) == preference.pairs_of(samples)
+
+
+def test_equal_critiques_are_not_asked_about(run: Run, stand_in: ModuleType, tmp_path: Path) -> None:
+    class Parrot(stand_in.StandIn):
+        def answer(self, image: object, **options: object) -> object:
+            self.arm, arm = "base", self.arm
+            try:
+                return super().answer(image, **options)
+            finally:
+                self.arm = arm
+
+    run(Parrot({"base": stand_in.noisy(2.0)}), out="same")
+    found = read_samples(tmp_path / "same" / "samples.jsonl")
+    assert preference.pairs_of(found) == []
+    with pytest.raises(BadInput, match="no photograph on which both"):
+        preference.blind_page(found)
+
+
+def choices(measured: Path, samples: Samples, choose: Callable[[preference.Pair], str], path: Path) -> Path:
+    given = {pair.photograph: choose(pair) for pair in preference.pairs_of(samples)}
+    path.write_text(json.dumps({"run": preference.key_of(samples), "choices": given}))
+    return path
+
+
+def test_choices_find_their_arms_and_stand_in_the_report(measured: Path, samples: Samples, tmp_path: Path,
+                                                         capsys: pytest.CaptureFixture[str]) -> None:  # fmt: skip
+    def right(pair: preference.Pair) -> str:
+        return "left" if pair.left == "candidate" else "right"
+
+    file = choices(measured, samples, right, tmp_path / "choices.json")
+    n = len(preference.pairs_of(samples))
+    before = Report.load(measured / "comparison_report.json")
+    arguments = ["evaluate", "--rescore", str(measured), "--choices", str(file), "--json"]
+    main(arguments)
+    told = json.loads(capsys.readouterr().out)
+    found = json.loads(Path(told["report"]).read_text())["metrics"]["preferences"]["a person"]
+    assert (found["candidate"], found["base"], found["same"], found["share"]) == (n, 0, 0, 1.0)
+    assert found["p"] == pytest.approx(0.5**n)
+    assert "Preferred, blind" in Path(told["html"]).read_text()
+    assert {gate["name"] for gate in told["gates"]} == {gate.name for gate in before.gates}  # no gate more, none less
+    main(arguments)  # the same choices once more count once
+    again = json.loads(Path(json.loads(capsys.readouterr().out)["report"]).read_text())
+    assert again["metrics"]["preferences"]["a person"]["n"] == n
+
+
+@pytest.mark.parametrize(
+    "content", ["", "[]", '{"run": "x", "choices": {}}', '{"choices": {"photo-00": "left"}}', "{nonsense"]
+)
+def test_a_strange_file_of_choices_is_bad_input(measured: Path, tmp_path: Path, content: str,
+                                                capsys: pytest.CaptureFixture[str]) -> None:  # fmt: skip
+    path = tmp_path / "choices.json"
+    path.write_text(content)
+    before = (measured / "samples.jsonl").read_bytes()
+    assert main(["evaluate", "--rescore", str(measured), "--choices", str(path)]) == 2
+    assert "Traceback" not in capsys.readouterr().err
+    assert (measured / "samples.jsonl").read_bytes() == before
+
+
+def test_choices_of_another_run_are_refused(measured: Path, samples: Samples, tmp_path: Path) -> None:
+    path = tmp_path / "choices.json"
+    path.write_text(json.dumps({"run": "0" * 64, "choices": {"photo-00": "left"}}))
+    with pytest.raises(BadInput, match="another run"):
+        preference.choices_from(samples, path)
+
+
+def test_a_judge_that_only_likes_the_first_prefers_nothing(samples: Samples) -> None:
+    found = preference.judged_by(lambda picture, first, second: "first", "biased", preference.pairs_of(samples))
+    assert {choice.prefers for choice in found} == {"same"}
+    assert preference.summary(found)["biased"]["share"] is None
+
+
+def test_a_judge_with_a_mind_is_heard_in_both_orders(samples: Samples) -> None:
+    asked: list[tuple[str, str]] = []
+
+    def stern(picture: str, first: str, second: str) -> str:
+        asked.append((first, second))
+        return "first" if "Stern" in first else "second"
+
+    pairs = preference.pairs_of(samples)
+    found = preference.summary(preference.judged_by(stern, "stern", pairs))["stern"]
+    assert (found["candidate"], found["n"]) == (len(pairs), len(pairs))
+    assert all((second, first) in asked for first, second in asked)
+
+
+@pytest.mark.parametrize(("won", "lost"), [(9, 1), (5, 5), (0, 4), (20, 8)])
+def test_the_sign_test_is_scipys(won: int, lost: int) -> None:
+    chosen = [preference.Choice("j", str(k), "candidate" if k < won else "base") for k in range(won + lost)]
+    expected = stats.binomtest(won, won + lost, alternative="greater").pvalue
+    assert preference.summary(chosen)["j"]["p"] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("said", "meant"),
+    [("A", "first"), (" B.", "second"), ("**A**", "first"), ("Both", ""), ("Apples", ""), ("", ""), ("(B)", "second")],
+)
+def test_letters_of_a_judge(said: str, meant: str) -> None:
+    assert letter(said) == meant
+
+
+@pytest.mark.mini
+def test_a_model_does_not_judge_its_own_critiques_and_another_one_answers() -> None:
+    from mondrian_core.models.base import load_base
+
+    base = load_base("mini")
+    with pytest.raises(BadInput, match="prefer its own"):
+        judge_of(base, "mini", base.fingerprint)
+    buffer = io.BytesIO()
+    Image.new("RGB", (64, 64), "grey").save(buffer, "JPEG")
+    ask = judge_of(base, "mini", "another")
+    assert ask(base64.b64encode(buffer.getvalue()).decode(), "Dark.", "Bright.") in ("first", "second", "")
+
+
+def test_preferences_need_a_run(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["evaluate", "--advisor", "ansel", "--adapter", "v0001", "--blind", "page.html"]) == 2
+    assert "--rescore" in capsys.readouterr().err
+
+
+@pytest.fixture
+def chromium() -> Iterator[object]:
+    playwright = pytest.importorskip("playwright.sync_api")
+    import shutil
+
+    path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if path is None:
+        pytest.skip("no Chromium here")
+    with playwright.sync_playwright() as started:
+        browser = started.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.mark.browser
+def test_the_page_saves_what_was_chosen(measured: Path, samples: Samples, tmp_path: Path, chromium: object) -> None:
+    page_file = tmp_path / "blind.html"
+    main(["evaluate", "--rescore", str(measured), "--blind", str(page_file)])
+    page = chromium.new_page()  # type: ignore[attr-defined]
+    mistakes: list[str] = []
+    page.on("console", lambda message: mistakes.append(message.text) if message.type == "error" else None)
+    page.goto(page_file.as_uri())
+    fields = page.locator("fieldset")
+    assert fields.count() == len(preference.pairs_of(samples))
+    assert page.locator("#save").is_disabled()
+    fields.nth(0).locator("input[value=left]").check()
+    fields.nth(1).locator("input[value=right]").check()
+    fields.nth(1).locator("input[value=same]").check()  # a change of mind
+    assert re.match(r"2 of \d+", page.locator("#count").inner_text())
+    with page.expect_download() as waiting:
+        page.locator("#save").click()
+    saved = tmp_path / "saved.json"
+    waiting.value.save_as(saved)
+    assert not mistakes
+    found = {choice.photograph: choice.prefers for choice in preference.choices_from(samples, saved)}
+    first, second = preference.pairs_of(samples)[:2]
+    assert found == {first.photograph: first.left, second.photograph: "same"}
