@@ -42,7 +42,7 @@ def build_parser() -> argparse.ArgumentParser:
     """The parser of `mondrian`."""
     parser = argparse.ArgumentParser(
         prog="mondrian",
-        description="Teach a vision-language model to critique photographs with one advisor's eye, and keep it current.",
+        description="Teach a vision-language model to critique photographs with one advisor's eye, and keep it so.",
     )
     parser.set_defaults(json=False, debug=False)
     found = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -132,15 +132,15 @@ def _data_commands(found: Any) -> None:
 
 
 def _recipe_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--recipe", type=Path, help="settings of every stage: a TOML file, or the name of a shipped one")
+    parser.add_argument("--recipe", type=Path, help="settings of every stage: a TOML file, or a shipped one's name")
     group = parser.add_argument_group("settings of training (win over the recipe)")
     for name, field in TrainRecipe.model_fields.items():
         kinds: dict[Any, Callable[[str], Any]] = {int: int, float: float, float | None: float}
         note = field.description or ""
         many = name == "target_modules"
-        group.add_argument(f"--{name.replace('_', '-')}", dest=name, type=kinds.get(field.annotation, str), default=None,
-                           nargs="+" if many else None,  # fmt: skip
-                           help=f"{note} (default {field.default})".strip().replace("%", "%%"))
+        kind = kinds.get(field.annotation, str)
+        told = f"{note} (default {field.default})".strip().replace("%", "%%")
+        group.add_argument(f"--{name.replace('_', '-')}", dest=name, type=kind, nargs="+" if many else None, help=told)
 
 
 def _adapter_commands(found: Any) -> None:
@@ -164,8 +164,8 @@ def _adapter_commands(found: Any) -> None:
     export = _add(actions, "export", exports.export, "copy a version out, also for other tools", advisor=True)
     export.add_argument("version")
     export.add_argument("--format", choices=exports.FORMATS, default="archive",
-                        help="one archive for `adapters import` (default), a folder for mlx-vlm or PEFT, or the base with "
-                        "the adapter merged into its weights")  # fmt: skip
+                        help="one archive for `adapters import` (default), a folder for mlx-vlm or PEFT, or the base "
+                        "with the adapter merged into its weights")  # fmt: skip
     export.add_argument("--out", type=Path, required=True)
     imports = _add(actions, "import", adapters.import_adapter, "take an adapter in as a new candidate", advisor=True)
     imports.add_argument("source", type=Path, help="a folder (mlx-vlm's, PEFT's), an archive, or model_config.json")
