@@ -3,11 +3,15 @@
 On the CPU a step of a small model is mostly overhead, so it is compiled: the cache is a buffer of fixed size with a
 mask over what isn't written yet, and grows by blocks. On Metal, where mlx-vlm's rotary kernel is compiled already, the
 step runs on the library's growing cache. Both go through the same layers.
+Tokens that are known beforehand go through in one pass (`extend`). What stands before the photograph is the same for
+every photograph of an advisor and arm, so its keys and values are kept.
 Shapes: `T` tokens, `V` vocabulary, `H` key-value heads, `E` width of a head, `C` capacity of the buffer.
 """
 
 from __future__ import annotations
 
+from collections import OrderedDict
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import mlx.core as mx
@@ -18,6 +22,9 @@ from mondrian_core.models.forward import hidden_states, logits
 from mondrian_core.models.mounted import mounted_on
 
 BLOCK = 256  # tokens by which the buffer grows; each size is compiled once
+WIDTHS = (1, 2, 4, 8, 16)  # tokens of one compiled pass; fewer are padded, more take several passes
+_SHORTEST_PREFIX = 16  # tokens below which keeping keys and values isn't worth their copy
+_KEPT_PREFIXES = 8
 
 
 class Decoder(Protocol):
@@ -28,6 +35,9 @@ class Decoder(Protocol):
 
     def step(self, token: mx.array) -> mx.array:
         """Append a token (a scalar array); logits (V,) of the one after it."""
+
+    def extend(self, tokens: Sequence[int]) -> mx.array:
+        """Append one or more tokens that are known; logits (V,) of the one after the last."""
 
     def probe(self, index: int, token: int) -> mx.array:
         """Logits (V,) after `token` had been the answer's token `index`; what was decoded stays as it is."""
@@ -44,9 +54,49 @@ def prefill(base: Base, prompt: Prompt) -> tuple[mx.array, list[Any]]:
     from mlx_vlm.models.cache import make_prompt_cache
 
     caches = make_prompt_cache(base.language_model)
-    hidden = hidden_states(base.language_model, prompt.embeddings, prompt.positions, prompt.image_index,
-                           prompt.deepstack, caches=caches)  # fmt: skip
+    known = _prefix_of(base, prompt)
+    done = known[0][0].shape[2] if known else 0
+    for cache, state in zip(caches, known, strict=False):
+        cache.update_and_fetch(*state)
+    hidden = hidden_states(base.language_model, prompt.embeddings[:, done:], prompt.positions[:, :, done:],
+                           prompt.image_index - done, prompt.deepstack, caches=caches)  # fmt: skip
     return logits(base.language_model, hidden[:, -1])[0], caches
+
+
+State = tuple[mx.array, mx.array]  # keys and values of a layer, each (1, H, T, E)
+
+
+def _prefix_of(base: Base, prompt: Prompt) -> list[State]:
+    """Keys and values, by layer, of the tokens before the photograph under the adapter in use; empty for few tokens.
+
+    While an adapter is being trained its weights change at every step, and nothing is kept.
+    """
+    length = int(prompt.image_index[0].item()) if prompt.image_tokens else 0
+    if length < _SHORTEST_PREFIX or getattr(base.model, "_vlm_adapter_config", None) is not None:
+        return []
+    mounted = mounted_on(base)
+    changes = mounted.changes if mounted else []
+    arrays = tuple(array for change in changes for array in change)
+    # the arrays are held beside what they gave, so that another adapter's can't have their identity
+    kept: OrderedDict[Any, tuple[Any, list[State]]] = base.kept.setdefault("prefixes", OrderedDict())
+    key = (prompt.ids[:length], tuple(id(array) for array in arrays))
+    if key not in kept:
+        kept[key] = (arrays, _computed_prefix(base, prompt, length))
+        while len(kept) > _KEPT_PREFIXES:
+            kept.popitem(last=False)
+    kept.move_to_end(key)
+    return kept[key][1]
+
+
+def _computed_prefix(base: Base, prompt: Prompt, length: int) -> list[State]:
+    from mlx_vlm.models.cache import make_prompt_cache
+
+    caches = make_prompt_cache(base.language_model)
+    hidden_states(base.language_model, prompt.embeddings[:, :length], prompt.positions[:, :, :length],
+                  mx.zeros(0, dtype=mx.int32), (), caches=caches)  # fmt: skip
+    states = [(mx.contiguous(keys), mx.contiguous(values)) for keys, values in (cache.state for cache in caches)]
+    mx.eval(states)
+    return states
 
 
 class EagerDecoder:
@@ -65,8 +115,15 @@ class EagerDecoder:
 
     def step(self, token: mx.array) -> mx.array:
         """See Decoder."""
-        found = self._forward(token, self._start + self._steps, self._caches)
-        self._steps += 1
+        return self._append(token.reshape(1))
+
+    def extend(self, tokens: Sequence[int]) -> mx.array:
+        """See Decoder."""
+        return self._append(mx.array(tokens, dtype=mx.int32))
+
+    def _append(self, tokens: mx.array) -> mx.array:
+        found = self._forward(tokens, self._start + self._steps, self._caches)
+        self._steps += tokens.shape[0]
         return found
 
     def probe(self, index: int, token: int) -> mx.array:
@@ -78,24 +135,25 @@ class EagerDecoder:
         for new, old in zip(shorter, self._caches, strict=True):
             keys, values = old.state
             new.update_and_fetch(keys[:, :, :kept], values[:, :, :kept])
-        return self._forward(mx.array(token, dtype=mx.int32), self._start + index, shorter)
+        return self._forward(mx.array([token], dtype=mx.int32), self._start + index, shorter)
 
-    def _forward(self, token: mx.array, position: int, caches: list[Any]) -> mx.array:
-        model = self._base.language_model
-        embedding = model.model.embed_tokens(token.reshape(1, 1))
-        positions = mx.full((3, 1, 1), position, dtype=mx.int32)
-        hidden = hidden_states(model, embedding, positions, mx.zeros(0, dtype=mx.int32), (), mask=None, caches=caches)
+    def _forward(self, tokens: mx.array, position: int, caches: list[Any]) -> mx.array:
+        model, count = self._base.language_model, tokens.shape[0]
+        embedding = model.model.embed_tokens(tokens[None])
+        positions = mx.broadcast_to(mx.arange(position, position + count, dtype=mx.int32), (3, 1, count))
+        mask = "causal" if count > 1 else None
+        hidden = hidden_states(model, embedding, positions, mx.zeros(0, dtype=mx.int32), (), mask=mask, caches=caches)
         return logits(model, hidden[:, -1])[0]
 
 
 class _Slot:
-    """A key-value cache of fixed size: writes one token at an offset that is an array, so that it can be traced."""
+    """A key-value cache of fixed size: writes at an offset that is an array, so that it can be traced."""
 
     def __init__(self, keys: mx.array, values: mx.array, offset: mx.array) -> None:
         self.keys, self.values, self.offset = keys, values, offset
 
     def update_and_fetch(self, keys: mx.array, values: mx.array) -> tuple[mx.array, mx.array]:
-        """The whole buffers (1, H, C, E) with the new token in its place."""
+        """The whole buffers (1, H, C, E) with the new tokens in their places."""
         self.keys = mx.slice_update(self.keys, keys, self.offset, axes=(2,))
         self.values = mx.slice_update(self.values, values, self.offset, axes=(2,))
         return self.keys, self.values
@@ -125,19 +183,33 @@ class CompiledDecoder:
 
     def step(self, token: mx.array) -> mx.array:
         """See Decoder."""
-        if self._length + self._steps >= self._capacity:
+        return self._append(token.reshape(1), 1)
+
+    def extend(self, tokens: Sequence[int]) -> mx.array:
+        """See Decoder. Padding is written behind the tokens; no mask lets anything see it before it is overwritten."""
+        found = None
+        for start in range(0, len(tokens), WIDTHS[-1]):
+            part = list(tokens[start : start + WIDTHS[-1]])
+            width = next(each for each in WIDTHS if each >= len(part))
+            found = self._append(mx.array(part + part[-1:] * (width - len(part)), dtype=mx.int32), len(part))
+        assert found is not None, "there is nothing to append"
+        return found
+
+    def _append(self, tokens: mx.array, count: int) -> mx.array:
+        """The first `count` of the tokens count, the rest is padding."""
+        while self._length + self._steps + tokens.shape[0] > self._capacity:
             self._grow()
-        found, self._keys, self._values = self._run(token, self._steps)
-        self._steps += 1
+        found, self._keys, self._values = self._run(tokens, count, self._steps)
+        self._steps += count
         return found
 
     def probe(self, index: int, token: int) -> mx.array:
         """See Decoder."""
-        return self._run(mx.array(token, dtype=mx.int32), index)[0]
+        return self._run(mx.array([token], dtype=mx.int32), 1, index)[0]
 
-    def _run(self, token: mx.array, steps: int) -> tuple[mx.array, list[mx.array], list[mx.array]]:
-        place = mx.array([self._length + steps, self._start + steps], dtype=mx.int32)
-        return self._step(token, place, self._keys, self._values, self._changes)
+    def _run(self, tokens: mx.array, count: int, steps: int) -> tuple[mx.array, list[mx.array], list[mx.array]]:
+        place = mx.array([self._length + steps, self._start + steps, count - 1], dtype=mx.int32)
+        return self._step(tokens, place, self._keys, self._values, self._changes)
 
     def _grow(self) -> None:
         target = (self._capacity // BLOCK + 1) * BLOCK
@@ -156,18 +228,21 @@ def _compiled_step(base: Base) -> Any:
         return steps[key]
     model = base.language_model
 
-    def step(token: mx.array, place: mx.array, keys: list[mx.array], values: list[mx.array], changes: list[Any]) -> Any:
+    def step(tokens: mx.array, place: mx.array, keys: list[mx.array], values: list[mx.array],
+             changes: list[Any]) -> Any:  # fmt: skip
         slots = [_Slot(k, v, place[:1]) for k, v in zip(keys, values, strict=True)]
-        mask = (mx.arange(keys[0].shape[2]) <= place[0])[None, None, None]
-        positions = mx.broadcast_to(place[1], (3, 1, 1))
-        embedding = model.model.embed_tokens(token.reshape(1, 1))
+        steps = mx.arange(tokens.shape[0])
+        mask = (mx.arange(keys[0].shape[2])[None] <= place[0] + steps[:, None])[None, None]
+        positions = mx.broadcast_to(place[1] + steps, (3, 1, tokens.shape[0]))
+        embedding = model.model.embed_tokens(tokens[None])
         none = mx.zeros(0, dtype=mx.int32)
         if mounted is None:
             hidden = hidden_states(model, embedding, positions, none, (), mask=mask, caches=slots)
         else:
             with mounted.traced(changes):
                 hidden = hidden_states(model, embedding, positions, none, (), mask=mask, caches=slots)
-        return logits(model, hidden[:, -1])[0], [slot.keys for slot in slots], [slot.values for slot in slots]
+        last = hidden if tokens.shape[0] == 1 else mx.take(hidden, place[2:], axis=1)
+        return logits(model, last[:, 0])[0], [slot.keys for slot in slots], [slot.values for slot in slots]
 
     steps[key] = mx.compile(step)
     return steps[key]

@@ -33,8 +33,8 @@ class Generation:
         finish_reason: "stop" when the model ended it, "length" when the limit did.
         prompt_tokens: tokens before the answer, those of the photograph included.
         image_tokens: tokens of the photograph.
-        prefill_seconds: from the photograph to the first token known.
-        decode_seconds: from the first token to the last.
+        prefill_seconds: from the photograph to the first token that the model chose.
+        decode_seconds: from there to the last token.
         expected_scores: expected value (0-10) over the score tokens by dimension, before any mask.
         score_chances: by dimension the probabilities of 0 to 10 that it is made of, shares of the whole vocabulary.
     """
@@ -115,6 +115,10 @@ class _Chooser:
             ends = mx.array(sorted(base.end_tokens))
             self._forbidden = mx.zeros(vocabulary).at[ends].add(-mx.inf)
 
+    def forced(self) -> list[int]:
+        """Tokens that come next whatever the model says; none where it has a choice, or the end is forbidden."""
+        return [] if self.grammar is None or self._forbidden is not None else self.grammar.forced()
+
     def pick(self, logits: mx.array) -> mx.array:
         """The token, a scalar int32 array that need not be evaluated yet."""
         if self.grammar is not None:
@@ -142,28 +146,47 @@ class _Answer:
 
     def run(self, logits: mx.array) -> None:
         """Decode from the logits of the first token until the model ends or the limit is reached."""
-        while len(self.tokens) < self._limit:
-            token = self._choose.pick(logits)
-            following = self._decoder.step(token) if len(self.tokens) + 1 < self._limit else None
-            mx.async_eval(token, *([] if following is None else [following]))
-            identity = cast(int, token.item())
-            if self.first_known is None:
-                self.first_known = time.perf_counter()
-            if identity in self._end:
-                self.stopped = True
-                return
-            self._take(identity, following)
-            if following is None:
-                return
-            logits = following
+        following: mx.array | None = logits
+        while following is not None and len(self.tokens) < self._limit:
+            forced = self._choose.forced()
+            following = self._take_forced(forced) if forced else self._take_chosen(following)
 
-    def _take(self, identity: int, following: mx.array | None) -> None:
-        self.tokens.append(identity)
-        self.watch.see(len(self.tokens) - 1, identity, following)
+    def _take_chosen(self, logits: mx.array) -> mx.array | None:
+        """Let the model choose one token; the logits after it, None at the end."""
+        token = self._choose.pick(logits)
+        following = self._decoder.step(token) if len(self.tokens) + 1 < self._limit else None
+        mx.async_eval(token, *([] if following is None else [following]))
+        identity = cast(int, token.item())
+        if self.first_known is None:
+            self.first_known = time.perf_counter()
+        if identity in self._end:
+            self.stopped = True
+            return None
+        self._note([identity], following)
+        return following
+
+    def _take_forced(self, forced: list[int]) -> mx.array | None:
+        """Feed tokens that are no choice together, without waiting for their logits; the logits after the last."""
+        tokens = forced[: self._limit - len(self.tokens)]
+        ending = next((index for index, token in enumerate(tokens) if token in self._end), None)
+        self.stopped = ending is not None
+        tokens = tokens[:ending]
+        more = not self.stopped and len(self.tokens) + len(tokens) < self._limit
+        following = self._decoder.extend(tokens) if more else None
+        if following is not None:
+            mx.async_eval(following)
+        self._note(tokens, following)
+        return following
+
+    def _note(self, tokens: list[int], following: mx.array | None) -> None:
+        """`following` are the logits after the last of the tokens."""
+        for number, token in enumerate(tokens, start=1):
+            self.tokens.append(token)
+            self.watch.see(len(self.tokens) - 1, token, following if number == len(tokens) else None)
+            if self._speak is not None:
+                self._speak.token(token)
         if self._choose.grammar is not None:
-            self._choose.grammar.consume(identity)
-        if self._speak is not None:
-            self._speak.token(identity)
+            self._choose.grammar.consume(*tokens)
 
 
 class _Speech:

@@ -37,9 +37,13 @@ class Grammar:
         allowed[: len(known)] = known
         return mx.where(mx.array(allowed), logits, -mx.inf)
 
-    def consume(self, token: int) -> None:
-        """Take note of the token that was chosen."""
-        self._matcher.consume_token(token)
+    def forced(self) -> list[int]:
+        """The tokens of which only one can come next, as the tokenizer spells them; none where there is a choice."""
+        return list(self._matcher.compute_ff_tokens())
+
+    def consume(self, *tokens: int) -> None:
+        """Take note of the tokens that were chosen."""
+        self._matcher.consume_tokens(list(tokens))
         trouble = self._matcher.get_error()
         if trouble:
             raise RuntimeError(f"the grammar refused a token it had allowed: {trouble}")

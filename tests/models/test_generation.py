@@ -81,6 +81,69 @@ def test_both_decoders_give_the_logits_of_one_pass(base: Base, messages: Any, im
         np.testing.assert_allclose(probed, np.array(found[18]), atol=2e-4)
 
 
+@pytest.mark.parametrize("make", [CompiledDecoder, EagerDecoder])
+def test_tokens_fed_together_are_those_fed_one_by_one(base: Base, messages: Any, image: Any, answer: str,
+                                                      make: Any) -> None:  # fmt: skip
+    """Runs of every width, also over the edge where the compiled decoder's buffer grows."""
+    prompt = encode(base, messages, image)
+    tokens = (answer_ids(base, messages, answer) * 3)[:200]
+    one, together = make(base), make(base)
+    one.start(prompt), together.start(prompt)
+    at = 0
+    for width in (1, 2, 3, 5, 8, 16, 17, 40, 1, 100):
+        run = tokens[at : at + width]
+        at += len(run)
+        for token in run:
+            expected = one.step(mx.array(token, dtype=mx.int32))
+            mx.eval(expected)
+        np.testing.assert_allclose(np.array(together.extend(run)), np.array(expected), atol=2e-4, err_msg=str(width))
+    assert at > 190
+    np.testing.assert_allclose(np.array(together.probe(17, tokens[17])), np.array(one.probe(17, tokens[17])), atol=2e-4)
+
+
+def test_forced_tokens_change_no_answer(base: Base, messages: Any, image: Any, monkeypatch: Any) -> None:
+    from mondrian_core.models.structured import Grammar
+
+    options: dict[str, Any] = {"max_tokens": 400, "constrained": True, "prepared": prepare(base, messages, image)}
+    heard: list[str] = []
+    together = generate(base, messages, image, on_token=heard.append, **options)
+    cut = generate(base, messages, image, **{**options, "max_tokens": 2})
+    monkeypatch.setattr(Grammar, "forced", lambda self: [])
+    single = generate(base, messages, image, **options)
+    assert (together.tokens, together.finish_reason) == (single.tokens, single.finish_reason)
+    assert "".join(heard) == together.text
+    assert together.expected_scores == pytest.approx(single.expected_scores, abs=1e-3)
+    assert (cut.tokens, cut.finish_reason) == (single.tokens[:2], "length"), "a run is cut at the limit"
+
+
+def test_what_stands_before_the_photograph_is_kept_by_adapter(base: Base, messages: Any, image: Any, adapter: Path,
+                                                              monkeypatch: Any) -> None:  # fmt: skip
+    from mondrian_core.models import decoding
+
+    mounted, computed, kept = adapters.mount(base), [], {}
+    compute = decoding._computed_prefix
+    monkeypatch.setattr(decoding, "_computed_prefix", lambda *a: computed.append(1) or compute(*a))
+    base.kept.pop("prefixes", None)
+    prompt = encode(base, messages, photograph(3))
+    for folder in (None, adapter, None, adapter):
+        mounted.use(folder)
+        found = np.array(decoding.prefill(base, prompt)[0])
+        hidden = hidden_states(base.language_model, prompt.embeddings, prompt.positions, prompt.image_index,
+                               prompt.deepstack)  # fmt: skip
+        whole = np.array(decoding.logits(base.language_model, hidden[:, -1])[0])
+        np.testing.assert_allclose(found, whole, atol=2e-4)
+        kept.setdefault(folder, found)
+        assert np.array_equal(found, kept[folder])
+    assert len(computed) == 2, "once for the base, once for the adapter"
+    assert np.abs(kept[None] - kept[adapter]).max() > 1e-3
+    base.model._vlm_adapter_config = {"training": "goes on"}
+    try:
+        assert decoding._prefix_of(base, prompt) == []
+    finally:
+        base.model._vlm_adapter_config = None
+        mounted.use(None)
+
+
 def test_constrained_answers_parse_strictly(base: Base, messages: Any, image: Any) -> None:
     answer = generate(base, messages, image, max_tokens=900, constrained=True, temperature=1.0, seed=3)
     if answer.finish_reason == "stop":
