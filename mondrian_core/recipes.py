@@ -33,6 +33,12 @@ class DataRecipe(_Table):
     test_from: int = Field(default=50, ge=1, description="number of photographs from which on there is a frozen test")
     flips: bool = Field(default=True, description="add a mirrored copy, left and right swapped in the text")
     exposure_stops: float = Field(default=0.2, ge=0.0, le=1.0, description="+- stops in linear light; 0: none")
+    least_crop: float = Field(
+        default=0.97, ge=0.9, le=1.0, description="share of both sides that a crop keeps at least; 1: no crops"
+    )
+    rotation_degrees: float = Field(
+        default=0.0, ge=0.0, le=5.0, description="largest rotation, cut to the inscribed rectangle; 0: none"
+    )
     variants: int = Field(default=2, ge=0, le=8, description="augmented copies per training photograph")
     variations: int = Field(
         default=0, ge=0, le=3, description="the same critique in other words, copies per photograph"

@@ -3,15 +3,16 @@
 Each operation says for each dimension whether the advisor's score still holds for what it makes; the others leave the
 loss. The matrix is that of research on label-preserving augmentation (docs/decisions/0022): a flip keeps every score
 when left and right swap in the text; +-0.2 stop in linear light puts lighting, colour and emotion in doubt; a crop
-puts composition, isolation, balance and emotion in doubt. Rotation is not among the defaults: 5 degrees are a 20 %
-crop and a tilt.
+puts composition, isolation, balance and emotion in doubt, and below 97 % focus and depth as well. Rotation is made
+only when the recipe asks for it, because 5 degrees are a 20 % crop and a tilt.
 """
 
 from __future__ import annotations
 
 import hashlib
+import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -59,10 +60,24 @@ class Crop:
     @property
     def kept(self) -> tuple[str, ...]:
         """Dimensions whose score still holds."""
+        if self.share < LEAST_CROP:
+            return ("lighting", "color_harmony")
         return _without("composition", "subject_isolation", "visual_balance", "emotional_impact")
 
 
-Operation = Mirror | Exposure | Crop
+@dataclass(frozen=True)
+class Rotate:
+    """The photograph turned (degrees, anticlockwise) and cut to the largest upright rectangle of its shape in it."""
+
+    degrees: float
+
+    @property
+    def kept(self) -> tuple[str, ...]:
+        """Dimensions whose score still holds: a tilt is what balance and composition are judged by."""
+        return ("lighting", "color_harmony", "subject_isolation") if abs(self.degrees) <= 1 else Crop(0.9, 0, 0).kept
+
+
+Operation = Mirror | Exposure | Crop | Rotate
 
 
 def _without(*names: str) -> tuple[str, ...]:
@@ -101,6 +116,8 @@ def _name(operation: Operation) -> str:
             return f"exposure{stops:+.2f}"
         case Crop(share):
             return f"crop{share:.3f}"
+        case Rotate(degrees):
+            return f"rotate{degrees:+.2f}"
 
 
 # What a comment speaks of when an operation would make it untrue. "light" alone is no mention of exposure.
@@ -115,6 +132,10 @@ _SPEAKS_OF: Mapping[type, re.Pattern[str]] = {
     Crop: re.compile(
         r"\b(edges?|corners?|borders?|margins?|headroom|negative space|fram(e|es|ed|ing)|crop\w*|cut off|bisects?)\b",
         re.IGNORECASE),
+    Rotate: re.compile(
+        r"\b(horizons?|skyline|level\w*|tilt\w*|lean\w*|straight\w*|verticals?|upright|diagonals?|slop\w+|plumb|"
+        r"edges?|corners?|borders?|margins?|headroom|fram(e|es|ed|ing)|crop\w*|cut off)\b",
+        re.IGNORECASE),
 }  # fmt: skip
 
 
@@ -124,10 +145,12 @@ def allowed(operation: Operation, comments: Mapping[str, str]) -> bool:
     return not any(pattern.search(comment) for comment in comments.values())
 
 
-def forbidden(comments: Mapping[str, str]) -> list[str]:
-    """Names of the operations that these comments forbid: "mirror", "exposure", "crop"."""
+def forbidden(comments: Mapping[str, str], recipe: DataRecipe) -> list[str]:
+    """Names of the operations that the recipe asks for and these comments forbid, such as "mirror"."""
+    wanted = {Mirror: recipe.flips, Exposure: recipe.exposure_stops > 0, Crop: recipe.least_crop < 1,
+              Rotate: recipe.rotation_degrees > 0}  # fmt: skip
     return [kind.__name__.lower() for kind, pattern in _SPEAKS_OF.items()
-            if any(pattern.search(comment) for comment in comments.values())]  # fmt: skip
+            if wanted[kind] and any(pattern.search(comment) for comment in comments.values())]  # fmt: skip
 
 
 def plan(lineage: str, comments: Mapping[str, str], recipe: DataRecipe) -> tuple[Variant, ...]:
@@ -144,20 +167,20 @@ def plan(lineage: str, comments: Mapping[str, str], recipe: DataRecipe) -> tuple
 
 def _offers(recipe: DataRecipe, rng: np.random.Generator) -> Sequence[Variant]:
     """Variants in the order they are wanted: a flip first because it keeps every score, then what keeps fewer."""
+    crops = recipe.least_crop, max(recipe.least_crop, 0.995)
     stops = recipe.exposure_stops * (1 if rng.random() < 0.5 else -1)
-    crop = Crop(
-        round(float(rng.uniform(LEAST_CROP, 0.995)), 4), *(round(float(value), 3) for value in rng.beta(3, 3, 2))
-    )
-    second = Crop(
-        round(float(rng.uniform(LEAST_CROP, 0.995)), 4), *(round(float(value), 3) for value in rng.beta(3, 3, 2))
-    )
+    crop = Crop(round(float(rng.uniform(*crops)), 4), *(round(float(value), 3) for value in rng.beta(3, 3, 2)))
+    second = Crop(round(float(rng.uniform(*crops)), 4), *(round(float(value), 3) for value in rng.beta(3, 3, 2)))
     flip = (Mirror(),) if recipe.flips else ()
     offers = [Variant(flip)] if flip else []
     if stops:
         offers += [Variant((Exposure(stops),)), Variant((*flip, Exposure(-stops)))]
-    offers += [Variant((crop,)), Variant((*flip, second))]
+    offers += [Variant((crop,)), Variant((*flip, second))] if recipe.least_crop < 1 else []
     if stops:
         offers += [Variant((Exposure(-stops),)), Variant((*flip, Exposure(stops)))]
+    if recipe.rotation_degrees:
+        turn = round(float(rng.uniform(0.4, 1.0)) * recipe.rotation_degrees * (1 if rng.random() < 0.5 else -1), 2)
+        offers[1:1] = [Variant((Rotate(turn),))]
     return list(dict.fromkeys(offers))
 
 
@@ -182,6 +205,9 @@ def applied(variant: Variant, image: Image.Image) -> Image.Image | None:
                 image = lighter
             case Crop():
                 image = image.crop(_box(operation, image.size))
+            case Rotate(degrees):
+                turned = image.rotate(degrees, Image.Resampling.BICUBIC)
+                image = turned.crop(_box(Crop(inscribed_share(image.size, degrees), 0.5, 0.5), image.size, math.floor))
     return image
 
 
@@ -200,8 +226,16 @@ def _clipped(image: Image.Image) -> float:
     return float((counts[: _LOW + 1].sum() + counts[_HIGH:].sum()) / max(1, counts.sum()))
 
 
-def _box(crop: Crop, size: tuple[int, int]) -> tuple[int, int, int, int]:
-    width, height = (max(1, round(side * crop.share)) for side in size)
+def inscribed_share(size: tuple[int, int], degrees: float) -> float:
+    """Share (0-1) of both sides that is left when a turned picture is cut to its own shape without corners."""
+    width, height = size
+    sine, cosine = abs(math.sin(math.radians(degrees))), abs(math.cos(math.radians(degrees)))
+    return min(width / (width * cosine + height * sine), height / (width * sine + height * cosine))
+
+
+def _box(crop: Crop, size: tuple[int, int],
+         whole: Callable[[float], int] = round) -> tuple[int, int, int, int]:  # fmt: skip
+    width, height = (max(1, whole(side * crop.share)) for side in size)
     left, top = round((size[0] - width) * crop.x), round((size[1] - height) * crop.y)
     return left, top, left + width, top + height
 

@@ -22,6 +22,7 @@ from mondrian_core.data.split import SPLITS, TRAIN
 from mondrian_core.errors import translated
 from mondrian_core.files import sha256_of, sync_folder, write_atomic, write_json
 from mondrian_core.prompts import Voice, training_messages
+from mondrian_core.recipes import DataRecipe
 from mondrian_core.rubric import DIMENSIONS
 
 MANIFEST = "manifest.json"
@@ -35,7 +36,7 @@ def publish(path: Path, examples: Sequence[Example], voice: Voice, facts: dict[s
         try:
             for split in SPLITS:
                 _write_split(building / split, [each for each in examples if each.split == split], voice)
-            _write_sheet(building / "contact_sheet.png", examples)
+            _write_sheet(building / "contact_sheet.png", examples, DataRecipe.model_validate(facts["recipe"]))
             write_atomic(building / "README.md", card_of(facts))
             files = {file.relative_to(building).as_posix(): sha256_of(file) for file in _files(building)}
             write_json(building / MANIFEST, {**facts, "files": files})
@@ -114,21 +115,21 @@ def quiet() -> Iterator[None]:
             datasets.enable_progress_bars()
 
 
-def _write_sheet(path: Path, examples: Sequence[Example]) -> None:
+def _write_sheet(path: Path, examples: Sequence[Example], recipe: DataRecipe) -> None:
     by_photograph: dict[str, list[Example]] = {}
     for each in examples:
         if each.split == TRAIN and not each.wording:
             by_photograph.setdefault(each.lineage, []).append(each)
-    strips = [_strip(rows) for rows in by_photograph.values()]
+    strips = [_strip(rows, recipe) for rows in by_photograph.values()]
     buffer = io.BytesIO()
     heading = f"What is trained on: {len(strips)} photographs and the variants made of them."
     contact_sheet(strips, heading).save(buffer, "PNG")
     write_atomic(path, buffer.getvalue())
 
 
-def _strip(rows: Sequence[Example]) -> Strip:
+def _strip(rows: Sequence[Example], recipe: DataRecipe) -> Strip:
     original = rows[0]
-    skipped = [] if original.origin == SYNTHETIC else forbidden(original.comments)
+    skipped = [] if original.origin == SYNTHETIC else forbidden(original.comments, recipe)
     remark = f"no {', no '.join(skipped)}: a comment speaks of what that changes" if skipped else ""
     if original.origin == SYNTHETIC:
         remark = "drafted by a model, accepted by a person: no variants"

@@ -15,10 +15,13 @@ from mondrian_core.data.augment import (
     Crop,
     Exposure,
     Mirror,
+    Rotate,
     Variant,
     allowed,
     applied,
     applied_to_comments,
+    forbidden,
+    inscribed_share,
     mirrored_text,
     plan,
 )
@@ -169,3 +172,74 @@ def test_names() -> None:
     assert Variant((Exposure(0.2), Crop(0.98, 0.1, 0.2))).as_dict() == [
         {"operation": "exposure", "stops": 0.2}, {"operation": "crop", "share": 0.98, "x": 0.1, "y": 0.2},
     ]  # fmt: skip
+
+
+# --- only when the recipe asks ----------------------------------------------------------------------------------------
+
+ROTATING = DataRecipe(rotation_degrees=5, least_crop=0.9, variants=8)
+
+
+def test_larger_crops_and_rotations_come_only_on_demand_and_keep_fewer_scores() -> None:
+    def made(recipe: DataRecipe) -> list[object]:
+        return [each for number in range(60) for v in plan(str(number), PLAIN, recipe) for each in v.operations]
+
+    usual, asked = made(DataRecipe(variants=8)), made(ROTATING)
+    assert not [each for each in usual if isinstance(each, Rotate)]
+    assert all(each.share >= LEAST_CROP for each in usual if isinstance(each, Crop))
+    turns = [each.degrees for each in asked if isinstance(each, Rotate)]
+    assert len(turns) == 60 and max(map(abs, turns)) <= 5 and min(turns) < 0 < max(turns)
+    shares = [each.share for each in asked if isinstance(each, Crop)]
+    assert min(shares) < LEAST_CROP and min(shares) >= 0.9
+    assert not [each for each in made(DataRecipe(variants=8, least_crop=1.0)) if isinstance(each, Crop)]
+
+
+def test_the_default_plan_is_what_it_was_before_rotation_was_offered() -> None:
+    """A dataset of last month keeps its digest."""
+    names = [variant.name for variant in plan("ab" * 32, PLAIN, DataRecipe(variants=8))]
+    assert names == [
+        "original",
+        "mirror",
+        "exposure+0.20",
+        "mirror+exposure-0.20",
+        "crop0.993",
+        "mirror+crop0.988",
+        "exposure-0.20",
+        "mirror+exposure+0.20",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("operation", "kept"),
+    [
+        (Crop(0.95, 0.5, 0.5), ("lighting", "color_harmony")),
+        (Rotate(0.8), ("lighting", "color_harmony", "subject_isolation")),
+        (Rotate(-4.0), ("lighting", "color_harmony")),
+    ],
+)
+def test_what_still_holds_after_a_strong_edit(operation: Crop | Rotate, kept: tuple[str, ...]) -> None:
+    assert set(operation.kept) == set(kept)
+    assert set(Variant((Mirror(), operation)).kept) == set(kept)
+
+
+@pytest.mark.parametrize(("degrees", "share"), [(1, 0.950), (2, 0.904), (3, 0.862), (5, 0.787)])
+def test_what_a_rotation_leaves_of_a_photograph(degrees: float, share: float) -> None:
+    assert inscribed_share((3000, 2000), degrees) ** 2 == pytest.approx(share, abs=0.001)
+
+
+@settings(deadline=None)
+@given(st.integers(40, 300), st.integers(40, 300), st.floats(-5, 5))
+def test_a_rotation_shows_no_corner_that_was_not_there(width: int, height: int, degrees: float) -> None:
+    white = Image.new("RGB", (width, height), "white")
+    turned = applied(Variant((Rotate(degrees),)), white)
+    assert turned is not None
+    assert int(np.asarray(turned).min()) == 255
+    assert abs(turned.width / turned.height - width / height) < 0.1 * width / height
+
+
+@pytest.mark.parametrize(
+    "text", ["The horizon is level.", "Strong verticals.", "The diagonal leads in.", "A tight frame."]
+)
+def test_no_rotation_where_a_comment_speaks_of_what_is_upright(text: str) -> None:
+    assert not allowed(Rotate(2.0), comments(text))
+    assert "rotate" in forbidden(comments(text), ROTATING)
+    assert "rotate" not in forbidden(comments(text), DataRecipe())
