@@ -99,6 +99,9 @@ class TrainRecipe(_Table):
     choose_by: Literal["loss", "score_error"] = Field(
         default="loss", description="figure of the validation photographs by which the best epoch is chosen"
     )
+    gradient_checkpointing: Literal["auto", "on", "off"] = Field(
+        default="auto", description="layers computed again for the gradient; auto: where memory would be short"
+    )
     max_tokens: int = Field(default=4096, ge=64, description="a longer row stops the training with its numbers")
     seed: int = Field(default=0, ge=0)
 

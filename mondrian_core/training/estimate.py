@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -20,6 +19,7 @@ from mondrian_core.models.encoding import answer_ids, prompt_tokens
 from mondrian_core.recipes import TrainRecipe
 from mondrian_core.rows import Row
 from mondrian_core.training.examples import batch_of, encode_rows
+from mondrian_core.training.memory import machine_memory, wants_checkpointing
 from mondrian_core.training.step import GradientStep
 
 _FORWARD_SHARE = 0.6  # a forward pass alone costs this much of forward and backward (measured on mini, CPU)
@@ -39,6 +39,7 @@ class Estimate:
         seconds: expected time; early stopping can only shorten it.
         peak_bytes: most memory that MLX held in the probed step, on the longest row.
         memory_bytes: what this machine has.
+        gradient_checkpointing: whether layers are computed again to save memory.
         fits: False when the longest row is over the recipe's limit, or memory wouldn't suffice.
         problem: why it doesn't fit; empty when it does.
     """
@@ -53,6 +54,7 @@ class Estimate:
     seconds: float
     peak_bytes: int
     memory_bytes: int
+    gradient_checkpointing: bool
     fits: bool
     problem: str
 
@@ -75,9 +77,9 @@ def estimate(base: Base, rows: Sequence[Row], validation: Sequence[Row], recipe:
     others = [_length(base, row) for row in validation]
     longest = max(lengths)
     over = max([longest, *others]) > recipe.max_tokens
-    seconds, peak, trainable = (0.0, 0, 0)
+    seconds, peak, trainable, saving = (0.0, 0, 0, False)
     if not over:
-        seconds, peak, trainable = _probe(base, rows[lengths.index(longest)], recipe, listen)
+        seconds, peak, trainable, saving = _probe(base, rows[lengths.index(longest)], recipe, listen)
     per_token = seconds / (longest * recipe.accumulation)
     judged = sum(others) * (recipe.epochs + 1) * _FORWARD_SHARE
     memory = machine_memory()
@@ -93,6 +95,7 @@ def estimate(base: Base, rows: Sequence[Row], validation: Sequence[Row], recipe:
         seconds=round(per_token * (sum(lengths) * recipe.epochs + judged), 1),
         peak_bytes=peak,
         memory_bytes=memory,
+        gradient_checkpointing=saving,
         fits=not problem,
         problem=problem,
     )
@@ -102,12 +105,16 @@ def _length(base: Base, row: Row) -> int:
     return prompt_tokens(base, row.messages, row.image) + len(answer_ids(base, row.messages, row.answer)) - 1
 
 
-def _probe(base: Base, row: Row, recipe: TrainRecipe, listen: Listener) -> tuple[float, int, int]:
-    """(seconds of an optimizer step on this row, peak bytes, numbers in the adapter); the second of two counts."""
+def _probe(base: Base, row: Row, recipe: TrainRecipe, listen: Listener) -> tuple[float, int, int, bool]:
+    """(seconds of an optimizer step on this row, peak bytes, numbers in the adapter, whether it checkpoints).
+
+    Two steps are taken, the second one counts.
+    """
     example = encode_rows(base, [row], recipe, listen, "probe")[0]
     adapters.attach(base, recipe, recipe.seed)
     base.model.train()
     step = GradientStep(base)
+    step.checkpointing = wants_checkpointing(base, [example], recipe, step.threads)
     try:
         batch = batch_of(base, example, example.prompt.image_tokens, 1.0 / example.weight)
         trainable = base.model.trainable_parameters()
@@ -118,18 +125,10 @@ def _probe(base: Base, row: Row, recipe: TrainRecipe, listen: Listener) -> tuple
             mx.eval(step.gather(trainable, [batch] * recipe.accumulation))
             seconds = time.perf_counter() - began
         size = sum(int(np.prod(array.shape)) for array in adapters.parameters(base).values())
-        return seconds, int(mx.get_peak_memory()), size
+        return seconds, int(mx.get_peak_memory()), size, step.checkpointing
     finally:
         step.close()
         adapters.detach(base)
-
-
-def machine_memory() -> int:
-    """Bytes that a training may take: Metal's recommended working set, else the machine's memory."""
-    if mx.metal.is_available():
-        info: dict[str, Any] = mx.device_info()
-        return int(info["max_recommended_working_set_size"])
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def _problem(longest: int, limit: int, peak: int, memory: int) -> str:

@@ -24,6 +24,7 @@ from mondrian_core.training import curve
 from mondrian_core.training.answering import Answered, answer_validation
 from mondrian_core.training.checkpoints import Progress, check_signature, load_checkpoint, pruned, save_checkpoint
 from mondrian_core.training.examples import Example, batch_of, digest_of, encode_rows
+from mondrian_core.training.memory import wants_checkpointing
 from mondrian_core.training.optimizer import apply_step, learning_rate, make_optimizer, settled
 from mondrian_core.training.run_log import RunLog
 from mondrian_core.training.step import GradientStep
@@ -81,6 +82,9 @@ def train(base: Base, rows: Sequence[Row], validation: Sequence[Row], recipe: Tr
     adapters.attach(base, recipe, recipe.seed)
     base.model.train()
     step = GradientStep(base)
+    step.checkpointing = wants_checkpointing(base, [*examples, *held_out], recipe, step.threads)
+    if step.checkpointing:
+        listen(Noticed("train", "Layers are computed again for the gradient, to save memory."))
     try:
         asked = list(validation[: recipe.answered_photographs])
         run = _Run(step, base, examples, held_out, asked, recipe, out, signature, listen)

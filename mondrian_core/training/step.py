@@ -29,10 +29,11 @@ _MOST_THREADS = 8
 _THREADS_END_SECONDS = 5.0
 
 
-def weighted_loss(base: Base, batch: Batch) -> mx.array:
+def weighted_loss(base: Base, batch: Batch, *, checkpointing: bool = False, seed: int | None = None) -> mx.array:
     """Sum of weight x cross-entropy over the answer's tokens, float32; only these go through the vocabulary."""
     model = base.language_model
-    hidden = hidden_states(model, batch["embeddings"], batch["positions"], batch["image_index"], batch["deepstack"])
+    hidden = hidden_states(model, batch["embeddings"], batch["positions"], batch["image_index"], batch["deepstack"],
+                           checkpointing=checkpointing, seed=seed)  # fmt: skip
     states = hidden[0, batch["places"]]
     count, vocabulary = states.shape[0], model.args.vocab_size
 
@@ -62,16 +63,18 @@ class GradientStep:
     lock (the model is shared), computing it is not. The sum doesn't depend on the number of threads.
     """
 
-    def __init__(self, base: Base, *, compiled: bool | None = None, threads: int | None = None) -> None:
-        """None: compiled on a GPU, a thread per core on the CPU."""
+    def __init__(self, base: Base, *, compiled: bool | None = None, threads: int | None = None,
+                 checkpointing: bool = False) -> None:  # fmt: skip
+        """None: compiled on a GPU, a thread per core on the CPU. `checkpointing`: see `forward.hidden_states`."""
         on_cpu = mx.default_device() == mx.Device(mx.cpu)
-        self._base = base
+        self._base, self.checkpointing = base, checkpointing
         self.compiled = not on_cpu if compiled is None else compiled
         cores = os.cpu_count() or 1
         self.threads = 1 if self.compiled or not on_cpu else min(_MOST_THREADS, cores if threads is None else threads)
         self._native: list[int] = []
         self._pool = ThreadPoolExecutor(self.threads, initializer=self._enter) if self.threads > 1 else None
         self._lock = threading.Lock()
+        self._seed: int | None = None  # of the row whose graph is being built
         self._made: dict[str, Any] = {}
 
     def _enter(self) -> None:
@@ -115,7 +118,8 @@ class GradientStep:
 
     def _one(self, function: Any, trainable: Tree, batch: Batch) -> Any:
         arrays = {name: value for name, value in batch.items() if name != "seed"}
-        if self.compiled:
+        # a seed that is set within a compiled step would be the same in all of them
+        if self.compiled and not (self.checkpointing and "seed" in batch):
             try:
                 result = self._guarded(self._compiled(function), trainable, arrays, batch.get("seed"))
                 mx.eval(result)
@@ -130,6 +134,7 @@ class GradientStep:
         with self._lock:
             if seed is not None:
                 mx.random.seed(seed)
+            self._seed = seed
             return function(trainable, arrays)
 
     def _compiled(self, function: Any) -> Any:
@@ -146,4 +151,5 @@ class GradientStep:
 
     def _value(self, trainable: Tree, batch: Batch) -> mx.array:
         self._base.model.update(trainable)
-        return weighted_loss(self._base, batch)
+        return weighted_loss(self._base, batch, checkpointing=self.checkpointing and self._base.model.training,
+                             seed=self._seed)  # fmt: skip

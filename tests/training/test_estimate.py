@@ -10,6 +10,7 @@ from mondrian_core.events import ignore
 from mondrian_core.models.base import Base
 from mondrian_core.recipes import TrainRecipe
 from mondrian_core.rows import Row
+from mondrian_core.training import memory
 from mondrian_core.training.estimate import estimate
 from mondrian_core.training.examples import encode_rows
 
@@ -44,3 +45,20 @@ def test_memory_is_compared(base: Base, rows: list[Row], monkeypatch: pytest.Mon
 def test_no_rows_is_bad_input(base: Base) -> None:
     with pytest.raises(BadInput, match="no rows"):
         estimate(base, [], [], TrainRecipe())
+
+
+def test_checkpointing_is_chosen_where_memory_is_short(base: Base, rows: list[Row],
+                                                       monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+    """Its step holds much less, and the formula that decides is within a factor of two of what a step holds."""
+    plenty = estimate(base, rows[:1], [], TrainRecipe(accumulation=1, rank=4))
+    examples = encode_rows(base, rows[:1], TrainRecipe(), ignore, "")
+    guessed = memory.activation_bytes(base, examples[0].length, 4)
+    weights = sum(array.nbytes for _, array in tree_flatten(base.model.parameters()))
+    assert not plenty.gradient_checkpointing
+    assert 0.5 < guessed / (plenty.peak_bytes - weights) < 2
+    monkeypatch.setattr(memory, "machine_memory", lambda: (weights + guessed) / 0.7)
+    short = estimate(base, rows[:1], [], TrainRecipe(accumulation=1, rank=4))
+    assert short.gradient_checkpointing
+    assert short.peak_bytes - weights < 0.75 * (plenty.peak_bytes - weights)
+    off = estimate(base, rows[:1], [], TrainRecipe(accumulation=1, rank=4, gradient_checkpointing="off"))
+    assert not off.gradient_checkpointing

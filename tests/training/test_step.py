@@ -14,7 +14,7 @@ from mlx.utils import tree_flatten, tree_map
 
 import mondrian_core.training  # noqa: F401  (before mlx)
 from mondrian_core.events import ignore
-from mondrian_core.models import adapters
+from mondrian_core.models import adapters, forward
 from mondrian_core.models.base import Base
 from mondrian_core.recipes import TrainRecipe
 from mondrian_core.rows import Row
@@ -122,6 +122,33 @@ def test_accumulation_is_one_weighted_batch(attached: Base) -> None:
     attached.model.update(trainable)
     for name, array in tree_flatten(gathered):
         np.testing.assert_allclose(np.array(array), np.array(expected[name]), atol=2e-6)
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+@pytest.mark.parametrize("compiled", [False, True])
+def test_checkpointing_changes_no_gradient(attached: Base, dropout: float, compiled: bool,
+                                           monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+    """Also with dropout: a layer that runs again draws what it drew before. Plain is the same step without the wrapper."""
+    attached.model.train()
+    for _, module in attached.model.named_modules():
+        if hasattr(module, "lora_a"):
+            module.dropout._p_1 = 1.0 - dropout
+    example = encode_rows(attached, [make_row(5)], TrainRecipe(), ignore, "")[0]
+    batch = batch_of(attached, example, example.prompt.image_tokens, 1.0 / example.weight)
+    if dropout:
+        batch["seed"] = 11
+
+    def found() -> tuple[float, Any]:
+        step = steps.GradientStep(attached, compiled=compiled, checkpointing=True)
+        loss, gradient = step.gather(attached.model.trainable_parameters(), [batch])
+        assert step.compiled == compiled
+        step.close()
+        return float(np.array(loss)), {name: np.array(array) for name, array in tree_flatten(gradient)}
+
+    saving = found()
+    monkeypatch.setattr(forward.mx, "checkpoint", lambda function: function)
+    _close(saving, found())
+    attached.model.eval()
 
 
 def test_closing_leaves_no_thread_behind(attached: Base) -> None:
