@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from PIL import Image
 
 from mondrian_core.evaluation import Known, Labelled, Report, Trained, evaluate
 from mondrian_core.images import perceptual_hash
@@ -91,7 +92,12 @@ def of_another_advisor(world: World, rows: list[Row]) -> list[Row]:
     return rows_of(world.train, WATKINS)
 
 
-def without_seeing(world: World, rows: list[Row]) -> list[Row]:
+def without_photographs(world: World, rows: list[Row]) -> list[Row]:
+    """The pictures got lost on the way; the model was trained on plain grey."""
+    return [replace(row, image=Image.new("RGB", row.image.size, (128, 128, 128))) for row in rows]
+
+
+def mixed_up(world: World, rows: list[Row]) -> list[Row]:
     """Every critique lies beside another photograph."""
     return [replace(row, image=other.image) for row, other in zip(rows, rows[1:] + rows[:1], strict=True)]
 
@@ -136,7 +142,8 @@ def _with_answer(row: Row, answer: str) -> Row:
 FAULTS: Mapping[str, Fault] = {
     "sound": Fault(as_it_is, "score_error"),
     "another advisor": Fault(of_another_advisor, "score_error"),
-    "without seeing": Fault(without_seeing, "health", "photograph_dependence"),
+    "without photographs": Fault(without_photographs, "health", "photograph_dependence"),
+    "mixed up": Fault(mixed_up, "health", "photograph_dependence"),
     "always 8": Fault(always_eight, "health", "mode_collapse"),
     "upside down": Fault(upside_down, "score_error"),
     "cut short": Fault(cut_short, "format_compliance"),

@@ -173,6 +173,9 @@ class GateRecipe(_Table):
     violated_share: float = Field(
         default=0.5, gt=0, le=1, description="share of edited copies that may be judged the wrong way round"
     )
+    dependence_kept: float = Field(
+        default=0.75, ge=0, le=1, description="share of the base's dependence on the photograph that must be left"
+    )
     failed_share: float = Field(
         default=0.05, ge=0, lt=1, description="share of photographs without any answer that a verdict can bear"
     )

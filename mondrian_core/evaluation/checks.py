@@ -87,7 +87,10 @@ def stuttering(measured: Measured, recipe: GateRecipe) -> GateResult:
 def dependence(measured: Measured, recipe: GateRecipe) -> GateResult:
     """Does it look at the photograph?"""
     found, name = measured.dependence, "photograph_dependence"
-    rule = f"the error rises when the photographs are exchanged (permutation over photographs, p <= {recipe.p_value})"
+    rule = (
+        f"the error rises when the photographs are exchanged (permutation over photographs, p <= {recipe.p_value}), "
+        f"and looking is worth at least {recipe.dependence_kept:.0%} of what it is worth to the base"
+    )
     if found is None or found.own is None or found.shuffled is None or found.n < recipe.score_photographs:
         return GateResult(name, rule, recipe.p_value, None, found.n if found else 0, None, INCONCLUSIVE,
                           "Too few photographs to see whether the answers depend on them.")  # fmt: skip
@@ -95,6 +98,12 @@ def dependence(measured: Measured, recipe: GateRecipe) -> GateResult:
     says += f" (p = {short(found.p)})"
     if found.own >= found.shuffled - 1e-9:
         verdict, start = FAIL, "The answers don't depend on the photograph"
+    elif found.ratio is not None and found.ratio < recipe.dependence_kept:
+        sure = found.ratio_upper is not None and found.ratio_upper < recipe.dependence_kept
+        verdict = FAIL if sure else INCONCLUSIVE
+        start = f"The adapter{'' if sure else ' may have'} unlearned to look"
+        says += f"; looking is worth {short(found.ratio)} of what it is worth to the base (at most "
+        says += f"{short(found.ratio_upper)}, 95 %)"
     elif found.p <= recipe.p_value:
         verdict, start = PASS, "The answers depend on the photograph"
     else:

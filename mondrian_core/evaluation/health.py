@@ -5,19 +5,22 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mondrian_core.evaluation import statistics
 from mondrian_core.evaluation.leaks import by_heart
 from mondrian_core.evaluation.metrics import ScoreTable, Table
-from mondrian_core.evaluation.outcomes import CANDIDATE, Outcome
+from mondrian_core.evaluation.outcomes import BASE, CANDIDATE, Outcome
 from mondrian_core.rubric import DIMENSIONS
 
 _GRAM = 4
+_LEAST_SHARE = 0.1  # a base that takes less of the exchanged error away hardly looks, and there is nothing to lose
 _STUTTER = re.compile(r"\b(\w+)(?:\W+\1\b){2,}")
+_BOUNDLESS = 1e6  # ratio in a bootstrap sample in which the base doesn't look: no evidence against the adapter
 
 
 @dataclass(frozen=True)
@@ -63,12 +66,25 @@ class Dependence:
         n: photographs; own: mean squared error with the right photograph.
         shuffled: mean squared error when each answer is held against all the other photographs' labels.
         p: one-sided, "the pairing of answer and photograph doesn't matter".
+        share: of the exchanged error that the right photographs take away (0-1); base_share: the same of the base.
+        ratio_upper: one-sided 95 % bound of share / base_share, bootstrapped over photographs; None without a base that
+            looks at its photographs.
     """
 
     n: int
     own: float | None
     shuffled: float | None
     p: float
+    share: float | None = None
+    base_share: float | None = None
+    ratio_upper: float | None = None
+
+    @property
+    def ratio(self) -> float | None:
+        """How much of the base's dependence is left; None without a base that looks."""
+        if self.share is None or self.base_share is None or self.ratio_upper is None:
+            return None
+        return self.share / self.base_share
 
 
 def dependence(table: ScoreTable, arm: str = CANDIDATE, *, seed: int = 0) -> Dependence:
@@ -76,14 +92,29 @@ def dependence(table: ScoreTable, arm: str = CANDIDATE, *, seed: int = 0) -> Dep
     if arm not in table.predictions:
         return Dependence(0, None, None, 1.0)
     kept = table.readable(arm)
-    guess, truth = table.predictions[arm][kept], table.labels[kept]
-    n = len(guess)
+    n = int(kept.sum())
     if n < 2:
         return Dependence(n, None, None, 1.0)
-    errors = ((guess[None, :, :] - truth[:, None, :]) ** 2).mean(axis=2)
+    errors = _exchanged(table, arm, kept)
     own = float(np.trace(errors)) / n
     others = float(errors.sum() - np.trace(errors)) / (n * (n - 1))
-    return Dependence(n, own, others, statistics.pairing_p(errors, seed=seed))
+    found = Dependence(n, own, others, statistics.pairing_p(errors, seed=seed))
+    both = kept & table.readable(BASE) if BASE in table.predictions else np.zeros_like(kept)
+    if both.sum() < 2:
+        return found
+    share, drawn = statistics.exchange_shares(_exchanged(table, arm, both), seed)
+    base_share, base_drawn = statistics.exchange_shares(_exchanged(table, BASE, both), seed)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        ratios = np.where(base_drawn > 0, drawn / base_drawn, _BOUNDLESS)
+    known = ratios[~np.isnan(ratios)]
+    upper = float(np.quantile(known, 0.95)) if base_share >= _LEAST_SHARE and len(known) else None
+    return replace(found, share=share, base_share=base_share, ratio_upper=upper)
+
+
+def _exchanged(table: ScoreTable, arm: str, kept: NDArray[np.bool_]) -> Table:
+    """(N, N) error of the answer to photograph j against the labels of photograph i, mean over the dimensions."""
+    guess, truth = table.predictions[arm][kept], table.labels[kept]
+    return np.asarray(((guess[None, :, :] - truth[:, None, :]) ** 2).mean(axis=2))
 
 
 def describe(table: ScoreTable, outcomes: Sequence[Outcome], arm: str,

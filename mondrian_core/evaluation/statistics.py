@@ -117,6 +117,30 @@ def pairing_p(errors: ArrayLike, *, seed: int = 0, draws: int = DRAWS) -> float:
     return float((1 + hits) / (1 + draws))
 
 
+def exchange_shares(errors: ArrayLike, seed: int = 0, draws: int = 2000) -> tuple[float, Vector]:
+    """Share of the error with exchanged photographs that the right ones take away: 1 sees perfectly, 0 doesn't look.
+
+    Args:
+        errors: (N, N), error of the answer to photograph j against the labels of photograph i; N >= 2.
+
+    Returns:
+        1 - mean(own) / mean(exchanged), and the same of `draws` bootstrap samples of photographs. The same seed draws
+        the same photographs, so two arms can be compared in pairs. NaN where a sample has no two different photographs.
+    """
+    table = np.asarray(errors, dtype=np.float64)
+    own = np.diag(table)
+
+    def share(weights: Vector) -> Vector:
+        total, squares = weights.sum(axis=1), (weights**2).sum(axis=1)
+        right = weights @ own / total
+        exchanged = ((weights @ table) * weights).sum(axis=1) - weights**2 @ own
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return np.asarray(1 - right / (exchanged / (total**2 - squares)))
+
+    whole = float(share(np.ones((1, len(table))))[0])
+    return whole, share(_resamples(len(table), seed, draws).astype(np.float64))
+
+
 def _orders(n: int) -> NDArray[np.intp]:
     from itertools import permutations
 

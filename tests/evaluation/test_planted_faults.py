@@ -80,6 +80,39 @@ def test_blind_adapter_is_seen(run: Run, stand_in: ModuleType) -> None:
     assert report.verdict != "PASS"
 
 
+def looking(share: float, stand_in: ModuleType) -> object:
+    """A critic that goes by the photograph to this share and by the advisor's mean for the rest."""
+    return lambda truth, rng: share * truth + (1 - share) * 5 + rng.normal(0, 0.8, 8)
+
+
+def dependence_of(report: Report) -> object:
+    return next(part for part in report.gate("health").parts if part.name == "photograph_dependence")
+
+
+def test_an_adapter_that_unlearns_to_look_is_seen_though_it_still_looks_a_little(
+    run: Run, stand_in: ModuleType
+) -> None:
+    """Seen on mini: trained with every critique beside another photograph, it went on looking half as much."""
+    model = sound(stand_in)
+    model.critics |= {"base": stand_in.noisy(1.0), "candidate": looking(0.35, stand_in)}
+    found = dependence_of(run(model))
+    assert found.verdict == "FAIL"
+    assert found.observed <= 0.05  # exchanging photographs alone would have passed it
+    assert "unlearned to look" in found.sentence
+
+
+def test_calibrating_is_not_unlearning(run: Run, stand_in: ModuleType) -> None:
+    model = sound(stand_in)
+    model.critics |= {"base": stand_in.noisy(2.0), "candidate": looking(0.8, stand_in)}
+    assert dependence_of(run(model)).verdict == "PASS"
+
+
+def test_a_base_that_does_not_look_asks_nothing_of_the_adapter(run: Run, stand_in: ModuleType) -> None:
+    model = sound(stand_in)
+    model.critics |= {"base": stand_in.always(5), "candidate": stand_in.noisy(1.5)}
+    assert dependence_of(run(model)).verdict == "PASS"
+
+
 def test_wrong_taste_fails_the_score_gate(run: Run, stand_in: ModuleType) -> None:
     model = sound(stand_in)
     model.critics["candidate"] = lambda truth, rng: 10 - truth

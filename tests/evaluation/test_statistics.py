@@ -142,3 +142,24 @@ def test_rank_correlation_is_scipys(ties: bool) -> None:
 
 def test_rank_correlation_of_a_constant_is_unknown() -> None:
     assert statistics.rank_correlation([8.0] * 9, range(9)) is None
+
+
+def test_exchange_share_is_what_its_words_say() -> None:
+    rng = np.random.default_rng(4)
+    errors = rng.gamma(2, 1, (9, 9))
+    share, drawn = statistics.exchange_shares(errors, seed=1)
+    off = errors[~np.eye(9, dtype=bool)]
+    assert share == pytest.approx(1 - np.trace(errors) / 9 / off.mean())
+    # one bootstrap sample by hand: pairs of the same photograph are no exchange
+    again = statistics._resamples(9, 1, 2000)[0].astype(int)
+    index = np.repeat(np.arange(9), again)
+    pairs = [(i, j) for a, i in enumerate(index) for b, j in enumerate(index) if i != j and a != b]
+    expected = 1 - errors[index, index].mean() / np.mean([errors[i, j] for i, j in pairs])
+    assert drawn[0] == pytest.approx(expected)
+
+
+def test_exchange_share_of_who_sees_and_who_does_not() -> None:
+    truth = np.random.default_rng(5).normal(0, 2, (30, 8))
+    seeing = ((truth[None] - truth[:, None]) ** 2).mean(axis=2)
+    assert statistics.exchange_shares(seeing)[0] == pytest.approx(1.0)
+    assert statistics.exchange_shares(np.full((30, 30), 3.0))[0] == pytest.approx(0.0)
