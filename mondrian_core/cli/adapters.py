@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from mondrian_core import registry as registry_room
+from mondrian_core import rollout
 from mondrian_core.cli.options import person, settings_of
 from mondrian_core.cli.screen import answer, number
 from mondrian_core.events import Event, Noticed
@@ -25,26 +26,43 @@ def _registry(options: Namespace) -> Registry:
 
 
 def list_versions(options: Namespace) -> int:
-    """Every version with its state."""
+    """Every version with its state; a champion that only a share sees says so."""
     registry = _registry(options)
     advisors = [options.advisor] if options.advisor else registry.advisors()
     versions = [version for advisor in advisors for version in registry.versions(advisor)]
-    values = [registry_room.describe(version) for version in versions]
+    running = {advisor: rollout.active(registry, advisor) for advisor in advisors}
+    places = {(advisor, found.version): found.place for advisor, found in running.items() if found}
+    values = [
+        {**registry_room.describe(version), "rollout": places.get((version.advisor, version.version))}
+        for version in versions
+    ]
 
     def draw(console: Console) -> None:
         if not values:
-            console.print(f"No adapters under {registry.root}. Make one with `mondrian retrain --advisor A`.")
+            where = registry.url or registry.root
+            console.print(f"No adapters under {where}. Make one with `mondrian retrain --advisor A`.")
             return
         table = Table()
         for heading in ("advisor", "version", "state", "verdict", "created", "base", "parent"):
             table.add_column(heading)
         for value in values:
-            table.add_row(*(str(value.get(key) or "") for key in
+            shown = {**value, "state": " ".join(filter(None, (value["state"], value["rollout"])))}
+            table.add_row(*(str(shown.get(key) or "") for key in
                             ("advisor", "version", "state", "verdict", "created_at", "base", "parent")))  # fmt: skip
         console.print(table)
 
     answer(options.json, values, draw)
     return 0
+
+
+def prune(options: Namespace) -> int:
+    """Delete old versions that nothing needs; 1 when there is none to delete."""
+    names = _registry(options).prune(options.advisor, keep=options.keep, actor=person(), force=options.force,
+                                     dry_run=options.dry_run)  # fmt: skip
+    done = "Would delete" if options.dry_run else "Deleted"
+    told = f"{done}: {', '.join(names)}" if names else "Nothing to delete: what is left is needed or wanted."
+    answer(options.json, {"removed": names, "dry_run": options.dry_run}, lambda console: console.print(told))
+    return 0 if names else 1
 
 
 def verify(options: Namespace) -> int:

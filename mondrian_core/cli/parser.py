@@ -161,6 +161,10 @@ def _adapter_commands(found: Any) -> None:
     promote.add_argument("--plan", type=Path, help="JSON file with keys of a rollout's plan, see docs/rollout.md")
     rollback = _add(actions, "rollback", champions.rollback, "back to the previous champion", advisor=True)
     rollback.add_argument("--reason", default="")
+    prune = _add(actions, "prune", adapters.prune, "delete old versions that nothing needs", advisor=True)
+    prune.add_argument("--keep", type=int, default=5, help="candidates and rejected ones to keep, newest first (5)")
+    prune.add_argument("--force", action="store_true", help="also versions that a rollback could return to")
+    prune.add_argument("--dry-run", action="store_true", help="say what would be deleted, and stop")
     export = _add(actions, "export", exports.export, "copy a version out, also for other tools", advisor=True)
     export.add_argument("version")
     export.add_argument("--format", choices=exports.FORMATS, default="archive",

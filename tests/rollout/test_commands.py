@@ -95,6 +95,21 @@ def test_a_share_set_by_hand_needs_a_reason_and_lies_ahead(registry: Registry, m
     assert mondrian("rollout", "set", "--advisor", "ansel", "1.0", "--reason", "again")[0] == 1
 
 
+def test_the_list_says_that_only_a_share_sees_the_champion(mondrian: Mondrian, begun: None) -> None:
+    rows = {row["version"]: (row["state"], row["rollout"]) for row in mondrian("adapters", "list")[1]}
+    assert rows == {"v0001": ("retired", None), "v0002": ("champion", "at 10%"), "v0003": ("candidate", None)}
+
+
+def test_prune_deletes_what_nothing_needs(registry: Registry, mondrian: Mondrian, begun: None) -> None:
+    words = ("adapters", "prune", "--advisor", "ansel", "--keep")
+    assert mondrian(*words, "0", "--dry-run") == (0, {"removed": ["v0003"], "dry_run": True})
+    assert len(registry.versions("ansel")) == 3
+    assert mondrian(*words, "1") == (1, {"removed": [], "dry_run": False})
+    assert mondrian(*words, "0") == (0, {"removed": ["v0003"], "dry_run": False})
+    assert mondrian(*words, "0", "--force")[1]["removed"] == ["v0001"], "what a rollback could return to goes by force"
+    assert [version.version for version in registry.versions("ansel")] == ["v0002"]
+
+
 def test_no_promotion_over_a_running_rollout(registry: Registry, mondrian: Mondrian, begun: None) -> None:
     """v0002 has seen a tenth: a rollback from v0003 must not give it everything."""
     for words in ((), ("--rollout",)):
