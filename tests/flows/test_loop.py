@@ -28,6 +28,8 @@ SMALL: dict[str, Any] = {
     "evaluate": {
         "compliance_photographs": 4,
         "effect_photographs": 2,
+        "edited_photographs": 1,
+        "constrained_photographs": 1,
         "latency_pairs": 3,
         "latency_tokens": 8,
         "max_tokens": 128,

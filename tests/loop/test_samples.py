@@ -19,6 +19,8 @@ variants = 1
 epochs = 2
 [evaluate]
 compliance_photographs = 8
+edited_photographs = 2
+constrained_photographs = 1
 latency_pairs = 4
 latency_tokens = 16
 max_tokens = 700
