@@ -154,8 +154,8 @@ def _merge(base: Path, folder: Path, adapter: adapter_files.Adapter) -> tuple[fl
             delta = adapter.scale * (adapter.down[name].astype(mx.float32) @ adapter.up[name].astype(mx.float32)).T
             wanted = tensors[key].astype(mx.float32) + delta
             tensors[key] = wanted.astype(tensors[key].dtype)
-            lost += float(mx.sum(mx.square(tensors[key].astype(mx.float32) - wanted)).item())
-            added += float(mx.sum(mx.square(delta)).item())
+            lost += float(np.array(mx.sum(mx.square(tensors[key].astype(mx.float32) - wanted))))
+            added += float(np.array(mx.sum(mx.square(delta))))
             missing.discard(name)
         mx.save_safetensors(str(folder / path.name), tensors, metadata=metadata)
     if missing:

@@ -27,8 +27,8 @@ class Answered:
     Attributes:
         photographs: how many were asked about.
         valid: answers that are strictly in form and not cut.
-        score_error: mean over photographs and dimensions of the squared difference (points^2) between the advisor's score
-            and the expected value over the score tokens; a score that wasn't given counts with the worst legal one.
+        score_error: mean over photographs and dimensions of the squared difference (points^2) between the advisor's
+            score and the expected value over the score tokens; a score that wasn't given counts as the worst legal one.
     """
 
     photographs: int

@@ -13,9 +13,9 @@ from mondrian_core.models.base import Base
 from mondrian_core.recipes import TrainRecipe
 from mondrian_core.training.examples import Example
 
-# Arrays that the gradient needs of one token in one layer: so many of the hidden width and of the MLP's. Measured on mini
-# and on bases of 8 and 16 layers, 512 and 1024 wide (docs/experiments/training.md); with checkpointing one hidden state
-# a layer is left, and one layer at a time is whole.
+# Arrays that the gradient needs of one token in one layer: so many of the hidden width and of the MLP's. Measured on
+# mini and on bases of 8 and 16 layers, 512 and 1024 wide (docs/experiments/training.md); with checkpointing one hidden
+# state a layer is left, and one layer at a time is whole.
 _OF_WIDTH, _OF_MLP = 12, 6
 _ROOM = 0.6  # share of the memory up to which a step may be without checkpointing; the rest is the system's and caches'
 

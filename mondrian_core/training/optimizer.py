@@ -20,8 +20,9 @@ _REFERENCE_RATE, _REFERENCE_WIDTH, _EXPONENT = 2e-4, 2560, 0.775
 def suited_rate(width: int) -> float:
     """Peak learning rate for a base of this hidden width, where the recipe names none.
 
-    2e-4 at 2560 (Qwen3-VL-4B), falling with the width to the power 0.775: the exponent that Schulman et al. (LoRA Without
-    Regret, Thinking Machines Lab, 2025) fitted for Qwen models. It doesn't depend on the rank, as alpha is divided by it.
+    2e-4 at 2560 (Qwen3-VL-4B), falling with the width to the power 0.775: the exponent that Schulman et al. (LoRA
+    Without Regret, Thinking Machines Lab, 2025) fitted for Qwen models. It doesn't depend on the rank, as alpha is
+    divided by it.
     """
     return _REFERENCE_RATE * (_REFERENCE_WIDTH / width) ** _EXPONENT
 
@@ -34,7 +35,11 @@ def settled(recipe: TrainRecipe, width: int) -> TrainRecipe:
 
 
 def learning_rate(step: int, total: int, recipe: TrainRecipe) -> float:
-    """For a settled recipe the rate of optimizer step `step` (from 0) of `total`: linear warm-up, then a cosine down to the final fraction."""
+    """Rate of optimizer step `step` (from 0) of `total`: linear warm-up, then a cosine down to the final fraction.
+
+    Raises:
+        ValueError: when the recipe names no rate, see `settled`.
+    """
     peak = _peak(recipe)
     warm = round(recipe.warmup_fraction * total)
     if step < warm:

@@ -128,7 +128,7 @@ def test_accumulation_is_one_weighted_batch(attached: Base) -> None:
 @pytest.mark.parametrize("compiled", [False, True])
 def test_checkpointing_changes_no_gradient(attached: Base, dropout: float, compiled: bool,
                                            monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
-    """Also with dropout: a layer that runs again draws what it drew before. Plain is the same step without the wrapper."""
+    """Also with dropout: a layer that runs again draws what it drew before. Compared without the wrapper."""
     attached.model.train()
     for _, module in attached.model.named_modules():
         if hasattr(module, "lora_a"):
