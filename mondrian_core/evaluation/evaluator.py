@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
     from mondrian_core.models.base import Base
 
+FORMAT = 2  # of samples.jsonl; raise it when what is in there means something else
 SAMPLES, REPORT, PAGE, PICTURE = "samples.jsonl", "comparison_report.json", "report.html", "evaluation.png"
 
 
@@ -145,7 +146,7 @@ def rescore(run: Path, recipe: Recipe, out: Path | None = None, *, listen: Liste
     They are written to `out`; None: over those of the run.
 
     Raises:
-        BadInput: when the folder has no samples.
+        BadInput: when the folder has no samples, or those of another version.
     """
     from mondrian_core.evaluation.page import write_page
     from mondrian_core.evaluation.plots import write_picture
@@ -153,6 +154,8 @@ def rescore(run: Path, recipe: Recipe, out: Path | None = None, *, listen: Liste
     samples, folder = read_samples(run / SAMPLES), out or run
     if not samples.facts:
         raise BadInput(f"{run} holds no samples of an evaluation.", "Name the folder of a run that was evaluated.")
+    if samples.identity.get("format") != FORMAT:
+        raise BadInput(f"The samples in {run} were written by another version of Mondrian.", "Evaluate once more.")
     report = report_of(samples, recipe)
     write_page(report, samples, folder / PAGE)
     write_picture(report, folder / PICTURE)
@@ -184,7 +187,7 @@ def _identity(model: Model, arms: Mapping[str, Path | None], adapter: Path, voic
               subjects: Sequence[Subject], known: Known) -> dict[str, Any]:  # fmt: skip
     photographs = hashlib.sha256(json.dumps([(subject.name, subject.digest) for subject in subjects]).encode())
     return {
-        "format": 2,
+        "format": FORMAT,
         "base": model.fingerprint,
         "candidate": adapter_digest(adapter),
         "champion": adapter_digest(known.champion) if known.champion else None,

@@ -181,7 +181,8 @@ def health(measured: Measured, recipe: GateRecipe) -> GateResult:
     parts = tuple(check(measured, recipe) for check in checks)
     verdict = verdict_of(parts)
     told = [part.sentence for part in parts if part.verdict == verdict] if verdict != PASS else []
-    fine = "No collapse, no cut or stuttering answers, no leakage, and the answers depend on the photograph."
+    fine = "No collapse, no cut or stuttering answers, no leakage; the answers depend on the photograph"
+    fine += ", and no edit is surely judged the wrong way round." if measured.edits is not None else "."
     sentence = " ".join(told) or fine
     passed = sum(part.verdict == PASS for part in parts)
     return GateResult("health", RULES["health"](recipe), float(len(parts)), float(passed), len(parts), None, verdict,

@@ -113,6 +113,14 @@ def test_the_page_goes_where_it_is_wanted(measured: Path, plain: list[str], tmp_
         assert (tmp_path / page).read_text().startswith("<!doctype html>")
 
 
+def test_samples_of_another_version_say_so(measured: Path, plain: list[str],
+                                           capsys: pytest.CaptureFixture[str]) -> None:  # fmt: skip
+    samples = measured / "samples.jsonl"
+    samples.write_text(samples.read_text().replace('"format": 2', '"format": 1', 1))
+    assert main(["evaluate", "--rescore", str(measured), *plain]) == 2
+    assert "another version" in capsys.readouterr().err
+
+
 @pytest.fixture
 def workspace(samples: Path, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     """A workspace, an adapter's folder, and a stage that only notes what it was called with."""
