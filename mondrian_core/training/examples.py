@@ -19,7 +19,7 @@ from mondrian_core.errors import BadInput
 from mondrian_core.events import Advanced, Listener
 from mondrian_core.models.base import Base
 from mondrian_core.models.encoding import Prompt, answer_ids, encode
-from mondrian_core.models.scores import pieces_of
+from mondrian_core.models.scores import digits_of, pieces_of, score_places
 from mondrian_core.recipes import TrainRecipe
 from mondrian_core.rows import Row
 from mondrian_core.rubric import DIMENSIONS
@@ -40,12 +40,14 @@ class Example:
         prompt: everything before the answer, vision features included.
         answer: tokens of the answer and its end token, A of them.
         weights: (A,) float32, what each token counts in the loss; the row's own weight is in it.
+        soft: the scores' targets as chances, where the recipe wants them soft; their places have no weight of their own.
     """
 
     lineage: str
     prompt: Prompt
     answer: tuple[int, ...]
     weights: np.ndarray
+    soft: SoftScores | None = None
 
     @property
     def length(self) -> int:
@@ -55,7 +57,56 @@ class Example:
     @property
     def weight(self) -> float:
         """Sum of the token weights."""
-        return float(self.weights.sum())
+        return float(self.weights.sum() + (self.soft.weights.sum() if self.soft else 0.0))
+
+
+@dataclass(frozen=True, eq=False)
+class SoftScores:
+    """Targets of the tokens at which scores begin, as chances of the ten digits.
+
+    Attributes:
+        places: (S,) int32 places in the answer.
+        digits: (S, 10) int32 tokens of the digits as they stand there.
+        chances: (S, 10) float32, rows sum to 1.
+        weights: (S,) float32, what each place counts in the loss.
+    """
+
+    places: np.ndarray
+    digits: np.ndarray
+    chances: np.ndarray
+    weights: np.ndarray
+
+    def arrays(self, scale: float) -> Batch:
+        """For the step; the weights times `scale`."""
+        return {"soft_places": mx.array(self.places), "soft_digits": mx.array(self.digits),
+                "soft_chances": mx.array(self.chances), "soft_weights": mx.array(self.weights * np.float32(scale))}  # fmt: skip
+
+
+def bell(score: float, spread: float) -> np.ndarray:
+    """(10,) chances of the first digit of a score 0-10 that is normally distributed around `score`, in points.
+
+    A ten begins with the digit 1, so its chance is there.
+    """
+    chances = np.exp(-0.5 * ((np.arange(11) - score) / spread) ** 2)
+    chances /= chances.sum()
+    chances[1] += chances[10]
+    return np.asarray(chances[:10], dtype=np.float32)
+
+
+def soft_scores(base: Base, row: Row, answer: Sequence[int], weights: np.ndarray,
+                spread: float) -> SoftScores | None:  # fmt: skip
+    """Soft targets around the advisor's own scores (fractions kept); None where none are wanted or can be had."""
+    found = {name: (index.place, digits_of(base, index.prefix)) for name, index in score_places(base, answer).items()}
+    known = {name: (place, digits.tokens) for name, (place, digits) in found.items() if digits is not None}
+    if spread <= 0 or not known or set(known) != set(found):
+        return None
+    places = np.array([place for place, _ in known.values()], dtype=np.int32)
+    return SoftScores(
+        places,
+        np.array([tokens for _, tokens in known.values()], dtype=np.int32),
+        np.stack([bell(float(row.scores[name]), spread) for name in known]),
+        weights[places].copy(),
+    )
 
 
 def encode_rows(base: Base, rows: Sequence[Row], recipe: TrainRecipe, listen: Listener, what: str) -> list[Example]:
@@ -68,7 +119,11 @@ def encode_rows(base: Base, rows: Sequence[Row], recipe: TrainRecipe, listen: Li
     for number, row in enumerate(rows):
         prompt = encode(base, row.messages, row.image)
         answer = answer_ids(base, row.messages, row.answer)
-        example = Example(row.lineage, prompt, tuple(answer), token_weights(base, row, answer, recipe.score_weight))
+        weights = token_weights(base, row, answer, recipe.score_weight)
+        soft = soft_scores(base, row, answer, weights, recipe.score_spread)
+        if soft is not None:
+            weights[soft.places] = 0.0
+        example = Example(row.lineage, prompt, tuple(answer), weights, soft)
         _check_length(example, recipe.max_tokens)
         if example.weight <= 0:
             raise BadInput(f"The row of {row.lineage} has no token that counts.", "Give it a weight above 0.")
@@ -130,7 +185,9 @@ def batch_of(base: Base, example: Example, image_tokens: int, scale: float) -> B
     ahead = mx.arange(prompt.next_position, prompt.next_position + length - len(prompt.ids), dtype=mx.int32)
     missing = image_tokens - prompt.image_tokens
     places = np.minimum(len(prompt.ids) - 1 + np.arange(answer), length - 1)
+    soft = example.soft.arrays(scale) if example.soft else {}
     return {
+        **soft,
         "embeddings": mx.pad(embeddings, [(0, 0), (0, spare), (0, 0)]),
         "positions": mx.concatenate([prompt.positions, mx.broadcast_to(ahead, (3, 1, ahead.shape[0]))], axis=2),
         "image_index": mx.pad(prompt.image_index, (0, missing), constant_values=length - 1),

@@ -30,7 +30,10 @@ _THREADS_END_SECONDS = 5.0
 
 
 def weighted_loss(base: Base, batch: Batch, *, checkpointing: bool = False, seed: int | None = None) -> mx.array:
-    """Sum of weight x cross-entropy over the answer's tokens, float32; only these go through the vocabulary."""
+    """Sum of weight x cross-entropy over the answer's tokens, float32; only these go through the vocabulary.
+
+    Where a score begins the target may be a distribution over the digits.
+    """
     model = base.language_model
     hidden = hidden_states(model, batch["embeddings"], batch["positions"], batch["image_index"], batch["deepstack"],
                            checkpointing=checkpointing, seed=seed)  # fmt: skip
@@ -46,7 +49,12 @@ def weighted_loss(base: Base, batch: Batch, *, checkpointing: bool = False, seed
         # targets are held by closure: checkpoint would ask for a gradient of the indices
         losses = mx.concatenate([mx.checkpoint(lambda part, at=at: head(part, at))(states[at : at + _PIECE])
                                  for at in range(0, count, _PIECE)])  # fmt: skip
-    return mx.sum(losses * batch["weights"])
+    total = mx.sum(losses * batch["weights"])
+    if "soft_places" in batch:
+        raw = logits(model, states[batch["soft_places"]]).astype(mx.float32)
+        wanted = mx.sum(mx.take_along_axis(raw, batch["soft_digits"], axis=-1) * batch["soft_chances"], axis=-1)
+        total = total + mx.sum((mx.logsumexp(raw, axis=-1) - wanted) * batch["soft_weights"])
+    return total
 
 
 def cross_entropy(raw: mx.array, targets: mx.array) -> mx.array:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from mlx.utils import tree_flatten
 
 from mondrian_core.errors import BadInput
 from mondrian_core.events import ignore
+from mondrian_core.models import adapters
 from mondrian_core.models.base import Base
 from mondrian_core.models.encoding import answer_ids
 from mondrian_core.models.scores import pieces_of
 from mondrian_core.recipes import TrainRecipe
 from mondrian_core.rubric import DIMENSIONS
-from mondrian_core.training.examples import batch_of, digest_of, encode_rows, token_weights
+from mondrian_core.training.examples import batch_of, bell, digest_of, encode_rows, token_weights
+from mondrian_core.training.step import GradientStep
 from tests.training.conftest import make_row
 
 pytestmark = pytest.mark.mini
@@ -63,3 +66,39 @@ def test_the_digest_follows_what_training_sees() -> None:
     assert one == digest_of([make_row(1)])
     others = [make_row(2), make_row(1, weight=0.5), make_row(1, loss_dimensions=DIMENSIONS[1:]), make_row(1, words=2)]
     assert len({one, *(digest_of([row]) for row in others)}) == 5
+
+
+def test_a_soft_score_is_a_bell_around_the_advisors_own(base: Base) -> None:
+    np.testing.assert_allclose(bell(5.0, 0.01), np.eye(10)[5], atol=1e-6)
+    assert bell(4.5, 0.8)[4] == pytest.approx(bell(4.5, 0.8)[5])
+    assert bell(10.0, 0.01)[1] == pytest.approx(1.0), "a ten begins with a one"
+    assert bell(9.0, 0.8).sum() == pytest.approx(1.0)
+
+
+def test_soft_targets_replace_the_digits_and_keep_the_weight(base: Base) -> None:
+    row = make_row(3, loss_dimensions=DIMENSIONS[:6])
+    hard = encode_rows(base, [row], TrainRecipe(), ignore, "")[0]
+    soft = encode_rows(base, [row], TrainRecipe(score_spread=0.8), ignore, "")[0]
+    assert soft.soft is not None and hard.soft is None
+    assert soft.weight == pytest.approx(hard.weight)
+    assert soft.soft.weights.tolist() == [4.0] * 6 + [0.0] * 2, "a score that doesn't hold has no soft target either"
+    said = [base.tokenizer.decode([soft.answer[place]]) for place in soft.soft.places]
+    assert said == [str(int(row.scores[name]))[0] for name in DIMENSIONS]
+    assert not soft.weights[soft.soft.places].any()
+
+
+def test_a_very_narrow_bell_is_the_digit_alone(base: Base) -> None:
+    """Loss and gradient are then those of the hard target."""
+    row = make_row(2)
+    found = []
+    adapters.attach(base, TrainRecipe(), 0)
+    for spread in (0.0, 0.01):
+        example = encode_rows(base, [row], TrainRecipe(score_spread=spread), ignore, "")[0]
+        step = GradientStep(base, compiled=False)
+        batch = batch_of(base, example, example.prompt.image_tokens, 1.0 / example.weight)
+        loss, gradient = step.gather(base.model.trainable_parameters(), [batch])
+        step.close()
+        found.append([np.array(loss), *(np.array(array) for _, array in tree_flatten(gradient))])
+    adapters.detach(base)
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_allclose(one, other, atol=2e-6, rtol=1e-4)
