@@ -59,10 +59,18 @@ class Synthesized:
 
 
 @dataclass(frozen=True)
-class _Advisor:
-    """What may be known of the advisor: training critiques, and how held-out photographs look."""
+class Advisor:
+    """An advisor's critiques as the dataset would split them.
+
+    Attributes:
+        trained: critiques that a draft may learn from.
+        judged: critiques that are held out; for measuring only.
+        held_out: how their photographs look.
+        seen: SHA-256 of every photograph with a critique, whoever wrote it.
+    """
 
     trained: tuple[LinkedRecord, ...]
+    judged: tuple[LinkedRecord, ...]
     held_out: tuple[Subject, ...]
     seen: frozenset[str]
 
@@ -74,7 +82,7 @@ def synthesize(store: Store, workspace: Path, voice: Voice, recipe: Recipe, crit
     Raises:
         NothingToDo: when there are too few critiques to learn a range from, or no photograph without a critique.
     """
-    advisor = _what_is_known(store, workspace, voice.advisor, recipe)
+    advisor = what_is_known(store, workspace, voice.advisor, recipe)
     drafts = Drafts(store)
     known = {draft.sha256 for draft in drafts.of(voice.advisor)}
     left_out: list[LeftOutFile] = []
@@ -101,8 +109,12 @@ def synthesize(store: Store, workspace: Path, voice: Voice, recipe: Recipe, crit
     return Synthesized(drafted, len(known), len(offered) - tried, writer.calibrated_on, tuple(left_out))
 
 
-def _what_is_known(store: Store, workspace: Path, advisor: str, recipe: Recipe) -> _Advisor:
-    """Split the critiques as the dataset would."""
+def what_is_known(store: Store, workspace: Path, advisor: str, recipe: Recipe) -> Advisor:
+    """Split the critiques by a person as the dataset would.
+
+    Raises:
+        NothingToDo: when too few of them are trained on.
+    """
     used = link(store, workspace, advisor).used
     looked_at: dict[str, tuple[LinkedRecord, Subject]] = {}
     for record in used:
@@ -121,11 +133,12 @@ def _what_is_known(store: Store, workspace: Path, advisor: str, recipe: Recipe) 
             f"{LEAST_TRAINED} are needed to know the advisor's range and words.",
             f"Add critiques, or see with `mondrian link --advisor {advisor}` why they are left out.",
         )
-    held_out = tuple(subject for sha, (_, subject) in sorted(looked_at.items()) if sides[sha] != TRAIN)
-    return _Advisor(trained, held_out, frozenset(record.sha256 for record in used))
+    apart = [pair for sha, pair in sorted(looked_at.items()) if sides[sha] != TRAIN]
+    judged, held_out = tuple(record for record, _ in apart), tuple(subject for _, subject in apart)
+    return Advisor(trained, judged, held_out, frozenset(record.sha256 for record in used))
 
 
-def _drafted(found: Found, workspace: Path, advisor: _Advisor, writer: _Writer) -> Draft | LeftOutFile:
+def _drafted(found: Found, workspace: Path, advisor: Advisor, writer: _Writer) -> Draft | LeftOutFile:
     try:
         image = open_photograph(workspace / found.path).image
     except BadPhotograph as error:

@@ -1,0 +1,70 @@
+"""The portfolio bench: its figures from a critic whose answers are known."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from bench.portfolio import drafts, main, retrieval
+from mondrian_core.data.base_critic import Look
+from mondrian_core.data.records import HUMAN, LinkedRecord
+from mondrian_core.rubric import DIMENSIONS, make_critique
+
+GREYS = (10, 60, 110, 160, 210, 250)
+
+
+class Reader:
+    """Reads the grey of a photograph: its vector points there, its scores are one above the truth."""
+
+    fingerprint = "reader"
+
+    def look(self, image: Image.Image, *, critique: bool) -> Look:
+        grey = float(np.asarray(image).mean())
+        scores = dict.fromkeys(DIMENSIONS, min(10.0, score_of(grey) + 1))
+        vector = (float(np.cos(grey / 100)), float(np.sin(grey / 100)))
+        return Look(vector, make_critique(scores, dict.fromkeys(DIMENSIONS, "A grey wall.")))
+
+    def compare(self, image: Image.Image, comparison: object) -> None:
+        raise NotImplementedError
+
+
+def score_of(grey: float) -> float:
+    return grey / 30
+
+
+@pytest.fixture
+def records(tmp_path: Path) -> list[LinkedRecord]:
+    made = []
+    for number, grey in enumerate(GREYS):
+        Image.new("RGB", (30, 20), (grey, grey, grey)).save(tmp_path / f"{number}.png")
+        scores = dict.fromkeys(DIMENSIONS, float(score_of(grey)))
+        comments = dict.fromkeys(DIMENSIONS, "A grey wall.")
+        made.append(LinkedRecord(f"p{number}", f"{number}.png", str(number), 30, 20, "x", HUMAN, scores, comments))
+    return made
+
+
+def test_nearest_in_grey_is_nearest_in_score(tmp_path: Path, records: list[LinkedRecord]) -> None:
+    figures = retrieval(tmp_path, records, Reader())
+    assert figures["photographs"] == figures["mirror_first"] == figures["mirror_in_three"] == len(GREYS)
+    assert figures["apart_nearest"] == figures["apart_best_possible"] < figures["apart_any"]
+
+
+def test_a_constant_offset_is_shifted_away(tmp_path: Path, records: list[LinkedRecord]) -> None:
+    figures = drafts(tmp_path, records[:4], records[:4], records[1:5], Reader())
+    assert figures["error_base"] == pytest.approx(1.0)
+    assert figures["error_shifted"] <= 0.25  # drafts have whole scores
+    assert figures["error_training_mean"] > 1
+    assert figures["words_of_the_advisor_base"] == 1.0
+    assert figures["comments_with_synonyms"] == 0
+    assert 1 / 16 - 0.02 < figures["p_shifted_is_no_better"] < 1 / 16 + 0.02  # four photographs, all better
+
+
+@pytest.mark.mini
+@pytest.mark.slow
+def test_with_mini(tmp_path: Path) -> None:
+    out = tmp_path / "figures.json"
+    assert main(["--photographs", "12", "--out", str(out)]) == 0
+    assert out.is_file()
