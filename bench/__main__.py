@@ -12,7 +12,10 @@ from typing import Any
 
 from bench import critique
 
-BENCHES: dict[str, Callable[[int, str], dict[str, Any]]] = {"critique": critique.run}
+BENCHES: dict[str, Callable[[int, str], dict[str, Any]]] = {
+    "critique": critique.run,
+    "terminal": critique.run_terminal,
+}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -36,6 +39,23 @@ def main(arguments: list[str] | None = None) -> int:
 
 def render(result: dict[str, Any]) -> str:
     """A result as a few lines of text."""
+    return _sides(result) if "sides" in result else _pair(result)
+
+
+def _sides(result: dict[str, Any]) -> str:
+    lines = [f"{result['bench']} ({result['base_model']}, {result['rounds']} interleaved rounds)"]
+    for name, side in result["sides"].items():
+        least, most = side["seconds_spread"]
+        lines.append(f"  {name:<12} {side['seconds_median']:6.2f} s ({least:.2f} to {most:.2f}), processor "
+                     f"{side['cpu_seconds_median']:5.2f} s   {side['tokens_mean']:4.0f} tokens of "
+                     f"{side['cpu_milliseconds_per_token']:6.2f} ms   valid {side['valid']}")  # fmt: skip
+    for rival, ratio in result["times_faster"].items():
+        lines.append(f"  {ratio['median']:.2f} times as fast as {rival}, 95 % interval {ratio['low']:.2f} to "
+                     f"{ratio['high']:.2f}, rounds from {ratio['least']:.2f} to {ratio['most']:.2f}")  # fmt: skip
+    return "\n".join(lines)
+
+
+def _pair(result: dict[str, Any]) -> str:
     times, answers = result["seconds"], result["answers"]
     return (
         f"{result['bench']} ({result['base_model']}, {times['pairs']} interleaved pairs)\n"

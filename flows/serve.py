@@ -1,14 +1,15 @@
 """The service on this machine: there, healthy, and with these options when the run ends."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
+from pydantic import Field
 
 from flows.parameters import Port, Share
 from tasks.run import settings_of
-from tasks.service import Wanted, ensure_service
+from tasks.service import Wanted, ensure_service, smoke_set, stay
 from tasks.telling import plain_failures
 
 
@@ -20,6 +21,8 @@ def serve(
     ab_test_split: Share = 0.5,
     lora_path: str | None = None,
     restart: bool = False,
+    smoke_photographs: Annotated[int, Field(ge=0, le=20)] = 2,
+    foreground: bool = False,
     workspace: str | None = None,
     adapters: str | None = None,
     base_model: str | None = None,
@@ -32,10 +35,17 @@ def serve(
         ab_test_split: share of photographs for the adapter in an A/B test.
         lora_path: adapter folder or version; empty: the champion.
         restart: replace it although it is well.
+        smoke_photographs: of each advisor with a champion that must be answered by it before the run succeeds; 0: none.
+        foreground: keep the service inside this run; canceling the run stops it in order.
         workspace: folder; empty: the worker's own (MONDRIAN_WORKSPACE).
         adapters: the registry's folder; empty: the worker's own (MONDRIAN_ADAPTERS).
         base_model: hub id, folder or `mini`; empty: what suits the worker's machine.
     """
     settings = settings_of(workspace, adapters, base_model)
     wanted = Wanted(port=port, model_mode=model_mode, ab_test_split=ab_test_split, lora_path=lora_path)
-    return Completed(message=ensure_service(settings, wanted, restart=restart))
+    said = ensure_service(settings, wanted, restart=restart)
+    if smoke_photographs:
+        said = f"{said} {smoke_set(settings, wanted, smoke_photographs)}"
+    if foreground:
+        stay(settings)
+    return Completed(message=said)

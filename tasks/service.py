@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+import uuid
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -27,6 +28,7 @@ from tasks.telling import artifact_key, leave_page
 ROOT = Path(__file__).resolve().parent.parent
 PATIENCE = 300.0  # a base of several gigabytes takes its time to load
 NAME = "service"
+SMOKE = "smoke-"  # begins the idempotency key of the smoke set's jobs
 
 
 @dataclass(frozen=True)
@@ -121,6 +123,108 @@ def _wait(process: Process, wanted: Wanted) -> dict[str, Any]:
     raise BadInput(
         f"The service did not start: {lines[-1] if lines else 'it said nothing'}", f"Its log: {process.log}."
     )
+
+
+@dataclass(frozen=True)
+class Tried:
+    """One photograph of the smoke set: what was asked for and what became of it; `seconds` of the answer."""
+
+    photograph: str
+    advisor: str
+    expected: str | None
+    version: str | None = None
+    mode: str | None = None
+    seconds: float | None = None
+    error: str | None = None
+
+    @property
+    def passed(self) -> bool:
+        """Answered, and by the version that is promoted where there is one."""
+        return self.error is None and self.version == self.expected
+
+
+@task(name="smoke set", cache_policy=NO_CACHE)
+def smoke_set(settings: Settings, wanted: Wanted, count: int) -> str:
+    """Ask the running service about photographs of each advisor with a champion; the verdict in a sentence.
+
+    Raises:
+        Broken: a photograph got no critique, or another version than the promoted one answered.
+    """
+    tried = [_try(wanted, advisor, expected, photograph)
+             for advisor, expected in _expected(settings, wanted).items()
+             for photograph in _photographs(settings, advisor, count)]  # fmt: skip
+    failed = [each for each in tried if not each.passed]
+    versions = sorted({f"{each.advisor} {each.version or 'base'}" for each in tried})
+    if failed:
+        first = failed[0]
+        why = first.error or f"{first.version or 'the base'} answered, not {first.expected or 'the base'}"
+        sentence = f"Smoke set: {len(failed)} of {len(tried)} photographs failed ({first.photograph}: {why})."
+    else:
+        sentence = f"Smoke set: {len(tried)} of {len(tried)} photographs answered ({', '.join(versions) or 'none'})."
+    rows = [_row(each) for each in tried]
+    head = ("photograph", "advisor", "promoted", "answered by", "mode", "time", "verdict")
+    leave_page(artifact_key("smoke set"), pages.page(f"## {sentence}", pages.table(head, rows)), sentence)
+    if failed:
+        raise Broken(sentence, "The service keeps running with what passed; its log says more.")
+    return sentence
+
+
+def _row(tried: Tried) -> tuple[str, ...]:
+    seconds = "" if tried.seconds is None else f"{tried.seconds:.1f} s"
+    return (tried.photograph, tried.advisor, tried.expected or "base", tried.version or "base", tried.mode or "",
+            seconds, tried.error or "ok")  # fmt: skip
+
+
+def _expected(settings: Settings, wanted: Wanted) -> dict[str, str | None]:
+    """The version that must answer, by advisor; the base (None) of one advisor where nobody has a champion."""
+    from mondrian_core.registry import Registry
+    from mondrian_core.store import Store
+
+    with Store(settings.database, read_only=True) as store:
+        known = [voice.advisor for voice in store.advisors()]
+    registry = Registry(settings.adapters_root)
+    champions = {advisor: registry.current(advisor) for advisor in known} if wanted.lora_path is None else {}
+    found: dict[str, str | None] = {advisor: version for advisor, version in champions.items() if version}
+    return found or dict.fromkeys(known[:1])
+
+
+def _photographs(settings: Settings, advisor: str, count: int) -> list[str]:
+    """Paths under the workspace, the advisor's own portfolio first."""
+    from mondrian_core.images import PHOTOGRAPH_SUFFIXES
+
+    files = [path.relative_to(settings.root) for path in sorted((settings.root / "source").rglob("*"))
+             if path.suffix.lower() in PHOTOGRAPH_SUFFIXES and path.is_file()]  # fmt: skip
+    files.sort(key=lambda path: advisor not in path.parts)
+    return [path.as_posix() for path in files[:count]]
+
+
+def _try(wanted: Wanted, advisor: str, expected: str | None, photograph: str) -> Tried:
+    body = {"path": photograph, "advisor": advisor, "mode": "lora" if expected else "baseline"}
+    headers = {"Prefer": "wait=300", "Idempotency-Key": f"{SMOKE}{uuid.uuid4().hex}"}
+    try:
+        with httpx.Client(timeout=330.0, trust_env=False) as client:
+            answer = client.post(f"{wanted.address}/analyze", json=body, headers=headers)
+        told = answer.json()
+    except (httpx.HTTPError, ValueError) as error:
+        return Tried(photograph, advisor, expected, error=f"no answer ({type(error).__name__})")
+    if answer.status_code != 200:
+        return Tried(photograph, advisor, expected, error=f"{answer.status_code} {told.get('title', '')}".strip())
+    return Tried(photograph, advisor, expected, told["adapter_version"], told["mode"], told["seconds"])
+
+
+def stay(settings: Settings) -> None:
+    """Wait as long as the service runs; stop it when this run is ended.
+
+    Raises:
+        Broken: it ended by itself.
+    """
+    known = recorded(settings)
+    try:
+        while known is not None and known[0].alive:
+            time.sleep(1.0)
+    finally:
+        stop_service(settings)
+    raise Broken("The service ended by itself.", f"Its log: {record_of(settings).with_name('service.log')}.")
 
 
 def healthy(wanted: Wanted) -> dict[str, Any] | None:

@@ -22,6 +22,7 @@ from mondrian_core.serving.security import is_local
 from mondrian_core.serving.service import Service
 from mondrian_core.serving.strategies import all_strategies
 from mondrian_core.serving.supervisor import Limits, ModelProcess, model_command
+from mondrian_core.serving.trial import Trial
 from mondrian_core.serving.worker import Worker
 from mondrian_core.settings import Settings
 from mondrian_core.store import Job, Store
@@ -89,7 +90,8 @@ def assemble(settings: Settings, options: Options, policy: Policy, store: Store,
         AdapterNotLoadable: there is none and no `--fallback base`.
     """
     registry = Registry(settings.adapters_root, listen=listen)
-    adapters, policy = _adapters(settings, options, policy, registry, model, listen)
+    trial = Trial(model, store, settings.root)
+    adapters, policy = _adapters(settings, options, policy, registry, trial, listen)
     board, metrics = Board(), Metrics()
     critic = Critic(store, settings.root, model, adapters, all_strategies())
 
@@ -102,13 +104,13 @@ def assemble(settings: Settings, options: Options, policy: Policy, store: Store,
                    settings.service_token)  # fmt: skip
 
 
-def _adapters(settings: Settings, options: Options, policy: Policy, registry: Registry, model: ModelProcess,
+def _adapters(settings: Settings, options: Options, policy: Policy, registry: Registry, trial: Trial,
               listen: Listener) -> tuple[Adapters, Policy]:  # fmt: skip
     source: Source = None
-    adapters = Adapters(registry, None, model.check, listen)
+    adapters = Adapters(registry, None, trial, listen)
     try:
         source = source_of(options.lora_path or _text(settings.lora_adapter_dir), registry)
-        adapters = Adapters(registry, source, model.check, listen)
+        adapters = Adapters(registry, source, trial, listen)
         if policy.model_mode != "base":
             require_adapter(adapters, source)
     except AdapterNotLoadable as error:

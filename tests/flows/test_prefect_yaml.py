@@ -22,6 +22,7 @@ PROMISED = {
     "rollout/advance",
     "evaluate/manual",
     "serve/local",
+    "serve/stop",
     "index/portfolio",
     "synthesize/manual",
 }  # fmt: skip
