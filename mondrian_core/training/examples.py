@@ -40,7 +40,7 @@ class Example:
         prompt: everything before the answer, vision features included.
         answer: tokens of the answer and its end token, A of them.
         weights: (A,) float32, what each token counts in the loss; the row's own weight is in it.
-        soft: the scores' targets as chances, where the recipe wants them soft; their places have no weight of their own.
+        soft: the scores' targets as chances, where the recipe wants them so; `weights` is 0 at their places.
     """
 
     lineage: str
@@ -78,8 +78,12 @@ class SoftScores:
 
     def arrays(self, scale: float) -> Batch:
         """For the step; the weights times `scale`."""
-        return {"soft_places": mx.array(self.places), "soft_digits": mx.array(self.digits),
-                "soft_chances": mx.array(self.chances), "soft_weights": mx.array(self.weights * np.float32(scale))}  # fmt: skip
+        return {
+            "soft_places": mx.array(self.places),
+            "soft_digits": mx.array(self.digits),
+            "soft_chances": mx.array(self.chances),
+            "soft_weights": mx.array(self.weights * np.float32(scale)),
+        }
 
 
 def bell(score: float, spread: float) -> np.ndarray:
