@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import mlx.core as mx
 
@@ -71,7 +71,7 @@ def _prefix_of(base: Base, prompt: Prompt) -> list[State]:
 
     While an adapter is being trained its weights change at every step, and nothing is kept.
     """
-    length = int(prompt.image_index[0].item()) if prompt.image_tokens else 0
+    length = cast(int, prompt.image_index[0].item()) if prompt.image_tokens else 0
     if length < _SHORTEST_PREFIX or getattr(base.model, "_vlm_adapter_config", None) is not None:
         return []
     mounted = mounted_on(base)
@@ -119,7 +119,7 @@ class EagerDecoder:
 
     def extend(self, tokens: Sequence[int]) -> mx.array:
         """See Decoder."""
-        return self._append(mx.array(tokens, dtype=mx.int32))
+        return self._append(mx.array(list(tokens), dtype=mx.int32))
 
     def _append(self, tokens: mx.array) -> mx.array:
         found = self._forward(tokens, self._start + self._steps, self._caches)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from mondrian_core.embeddings import Embeddings
 from mondrian_core.errors import BadPhotograph, ModelProcessDied, MondrianError
 from mondrian_core.files import sha256_of, write_atomic
 from mondrian_core.images import bounded, open_photograph
@@ -43,12 +44,13 @@ class Critic:
     Args:
         root: the workspace.
         engine: what answers; one thread at a time.
+        embed: compare photographs by their embeddings too, those that `mondrian index` keeps (EMBEDDINGS_ENABLED).
     """
 
     def __init__(self, store: Store, root: Path, engine: Engine, adapters: Adapters,
-                 strategies: Mapping[Mode, Strategy]) -> None:  # fmt: skip
+                 strategies: Mapping[Mode, Strategy], *, embed: bool = False) -> None:  # fmt: skip
         self.store, self.root, self.engine, self.adapters = store, root, engine, adapters
-        self.strategies = dict(strategies)
+        self.strategies, self.embed = dict(strategies), embed
 
     def work(
         self,
@@ -95,7 +97,14 @@ class Critic:
         def same(reference: Reference) -> bool:
             return self._is_photograph_of(job, reference.path)
 
-        return AnalysisContext(voice, picture, adapter, why, portfolio, same)
+        return AnalysisContext(voice, picture, adapter, why, portfolio, same, self._embeddings(voice.advisor))
+
+    def _embeddings(self, advisor: str) -> dict[str, Sequence[float]]:
+        """Vectors of the portfolio by the photograph's name, made with the base that is loaded."""
+        base = getattr(self.engine, "fingerprint", None)
+        if not self.embed or base is None:
+            return {}
+        return {entry.name: entry.vector for entry in Embeddings(self.store).of(advisor, base)}
 
     def _is_photograph_of(self, job: Job, path: str) -> bool:
         """True when a path of the database, perhaps another machine's, is this job's photograph."""

@@ -24,7 +24,10 @@ OnToken = Callable[[int], None]
 
 @dataclass(frozen=True)
 class Question:
-    """One generation. `adapter` is the folder of an adapter, None asks the base; temperature 0 is greedy."""
+    """One generation. `adapter` is the folder of an adapter, None asks the base; temperature 0 is greedy.
+
+    `embed` asks for the photograph's embedding too.
+    """
 
     messages: list[Message]
     image: Image.Image
@@ -33,6 +36,7 @@ class Question:
     temperature: float = 0.0
     seed: int = 0
     constrained: bool = True
+    embed: bool = False
 
 
 @dataclass(frozen=True)
@@ -40,7 +44,8 @@ class Reply:
     """What came back.
 
     `tokens` were generated, `prompt_tokens` read (`image_tokens` of them the photograph's); times in seconds;
-    `switch_seconds` is what changing the adapter took; `expected_scores` (0-10) by dimension; `boot` names the process.
+    `switch_seconds` is what changing the adapter took; `expected_scores` (0-10) by dimension; `boot` names the process;
+    `embedding` of the photograph has length 1, or is empty when it was not asked for.
     """
 
     text: str
@@ -53,6 +58,7 @@ class Reply:
     switch_seconds: float = 0.0
     expected_scores: Mapping[str, float] = field(default_factory=dict)
     boot: str = ""
+    embedding: tuple[float, ...] = ()
 
     @property
     def facts(self) -> dict[str, Any]:

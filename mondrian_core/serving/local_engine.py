@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import time
 from pathlib import Path
@@ -23,6 +25,7 @@ class LocalEngine:
         self.base = load_base(base_name)
         self._mounted: Any = None
         self._using: Path | None = None
+        self._read: tuple[str, Any] | None = None
 
     @property
     def fingerprint(self) -> str:
@@ -31,11 +34,13 @@ class LocalEngine:
 
     def ask(self, question: Question, on_token: OnToken | None = None) -> Reply:
         """Generate one answer."""
+        from mondrian_core.models.embedding import embedding
         from mondrian_core.models.generation import generate
 
         began = time.perf_counter()
         self._use(question.adapter)
         switched = time.perf_counter() - began
+        prompt, reading = self._prompt(question)
         count = 0
 
         def heard(*_: Any) -> None:
@@ -46,10 +51,26 @@ class LocalEngine:
 
         made = generate(self.base, question.messages, question.image, max_tokens=question.max_tokens,
                         temperature=question.temperature, seed=question.seed, constrained=question.constrained,
-                        on_token=heard)  # fmt: skip
+                        on_token=heard, prepared=prompt)  # fmt: skip
         return Reply(made.text, made.finish_reason, len(made.tokens), made.prompt_tokens, made.image_tokens,
-                     made.prefill_seconds, made.decode_seconds, switched, dict(made.expected_scores),
-                     str(os.getpid()))  # fmt: skip
+                     reading + made.prefill_seconds, made.decode_seconds, switched, dict(made.expected_scores),
+                     str(os.getpid()), embedding(prompt) if question.embed else ())  # fmt: skip
+
+    def _prompt(self, question: Question) -> tuple[Any, float]:
+        """The question as the language model reads it, and the seconds that took.
+
+        The last one is kept: an adapter changes nothing before the language model, so both arms, a second try and a
+        comparison of modes ask about the same photograph without looking at it again.
+        """
+        from mondrian_core.models.generation import prepare
+
+        began = time.perf_counter()
+        words = json.dumps(question.messages, sort_keys=True).encode()
+        pixels = f"{question.image.mode} {question.image.size}".encode() + question.image.tobytes()
+        key = hashlib.sha256(words + b"\0" + pixels).hexdigest()
+        if self._read is None or self._read[0] != key:
+            self._read = (key, prepare(self.base, question.messages, question.image))
+        return self._read[1], time.perf_counter() - began
 
     def check(self, folder: Path) -> tuple[str, ...]:
         """Problems of an adapter on this base; () is sound."""

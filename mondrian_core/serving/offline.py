@@ -89,7 +89,8 @@ def critique_all(settings: Settings, paths: Sequence[Path], advisor: str, mode: 
         total = len(photographs) * len(modes)
         listen(Started("analyze", total, f"loading {settings.base}"))
         engine = engine or _local_engine(settings.base)
-        critic = Critic(store, root, engine, Adapters(registry, source, engine.check, listen), all_strategies())
+        adapters = Adapters(registry, source, engine.check, listen)
+        critic = Critic(store, root, engine, adapters, all_strategies(), embed=settings.embeddings_enabled)
         results = []
         for result in _critiques(critic, photographs, advisor, modes):
             results.append(result)

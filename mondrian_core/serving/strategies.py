@@ -40,6 +40,7 @@ class AnalysisContext:
     """All that a strategy may use for one request.
 
     `why_no_adapter` explains an adapter that is None. `same` is true for a reference that is the photograph itself.
+    `embeddings` by reference name make the retrieval hybrid; empty: by scores alone.
     """
 
     voice: Voice
@@ -48,6 +49,7 @@ class AnalysisContext:
     why_no_adapter: str = "no adapter is promoted for this advisor"
     portfolio: Portfolio = field(default_factory=Portfolio)
     same: Callable[[Reference], bool] = lambda reference: False
+    embeddings: Mapping[str, Sequence[float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -183,9 +185,10 @@ class Rag(Strategy):
 
     def analyze(self, context: AnalysisContext, engine: Engine, tell: Tell = tell_nobody) -> Answer:
         """Look twice; the answer names the photographs that it was compared with."""
-        first = one_pass(self.name, context, engine, None, tell, lenient=True)
+        first = one_pass(self.name, context, engine, None, tell, lenient=True, embed=bool(context.embeddings))
         scores = {**first.critique.scores, **first.reply.expected_scores}
-        neighbours = nearest(scores, context.portfolio, same=context.same)
+        neighbours = nearest(scores, context.portfolio, same=context.same, embedding=first.reply.embedding or None,
+                             embeddings=context.embeddings)  # fmt: skip
         facts = tuple(
             {
                 "photograph": reference.name,
@@ -207,13 +210,14 @@ class Rag(Strategy):
 
 
 def one_pass(name: Mode, context: AnalysisContext, engine: Engine, adapter: Adapter | None, tell: Tell, *,
-             lenient: bool = False) -> Answer:  # fmt: skip
+             lenient: bool = False, embed: bool = False) -> Answer:  # fmt: skip
     """Ask for a critique, once more when it can't be read.
 
     Raises:
         AnswerUnparsable: neither answer could be read (strictly; leniently at the end of the chain).
     """
-    question = Question(critique_messages(context.voice), context.image, adapter.folder if adapter else None)
+    folder = adapter.folder if adapter else None
+    question = Question(critique_messages(context.voice), context.image, folder, embed=embed)
 
     def on_token(tokens: int) -> None:
         tell(Progress(name, "critique", tokens))

@@ -2,7 +2,7 @@
 
 It speaks the real protocol (it runs the real host) and answers at once. CONTROL is a JSON file that is read before each
 question: {"die": times to die, "hang": seconds, "tokens": count, "pace": seconds a token, "texts": answers to give in
-turn, "unsound": names of adapter folders with problems, "no_base": true}.
+turn, "embedding": of every photograph, "unsound": names of adapter folders with problems, "no_base": true}.
 """
 
 from __future__ import annotations
@@ -48,7 +48,8 @@ class FakeEngine:
         text = texts.pop(0) if texts else critique_by(question.adapter)
         if "texts" in orders:
             self.control.write_text(json.dumps({**orders, "texts": texts}))
-        return Reply(text, "stop", tokens, 100, 56, 0.01, 0.02, boot=str(os.getpid()))
+        vector = tuple(orders.get("embedding", ())) if question.embed else ()
+        return Reply(text, "stop", tokens, 100, 56, 0.01, 0.02, boot=str(os.getpid()), embedding=vector)
 
     def check(self, folder: Path) -> tuple[str, ...]:
         return ("it is unsound",) if folder.name in self._orders().get("unsound", []) else ()

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from mondrian_core.cli import main
+from mondrian_core.embeddings import Embedding, Embeddings
 from mondrian_core.errors import BadInput
 from mondrian_core.events import Advanced
 from mondrian_core.rubric import DIMENSIONS, make_critique
@@ -97,6 +98,26 @@ def test_a_fallback_is_named_and_no_adapter_is_no_comparison(
     results = all_modes(settings, folder, fake_engine)
     assert results[2].answered_by == "lora, answered by rag: base model"
     assert change_by_adapter(results[:3]) is None
+
+
+def test_embeddings_that_are_enabled_decide_between_equal_scores(
+    settings: Settings, folder: Path, fake_engine: Any, control: Callable[..., None], photograph: Photograph
+) -> None:
+    """Three references with the same scores: by scores alone the first name wins, with embeddings the nearest view."""
+    views = {"a.jpg": (1.0, 0.0), "b.jpg": (0.0, 1.0), "c.jpg": (0.6, 0.8)}
+    words = dict.fromkeys(DIMENSIONS, "Said long ago.")
+    with Store(settings.database) as store:
+        for number, (name, vector) in enumerate(views.items()):
+            (settings.root / "source" / name).write_bytes(photograph(30 + number))
+            store.add_profiles([Profile(name, "ansel", f"source/{name}", dict.fromkeys(DIMENSIONS, 6), words, "6.0")])
+            Embeddings(store).put(Embedding("ansel", name, f"source/{name}", "fake", (0, 0), vector))
+        Embeddings(store).put(Embedding("ansel", "x", "source/a.jpg", "another base", (0, 0), (0.0, 1.0)))
+    control(embedding=(0.0, 1.0))
+    fake_engine.fingerprint = "fake"
+    for enabled, order in ((False, ["a.jpg", "b.jpg", "c.jpg"]), (True, ["b.jpg", "c.jpg", "a.jpg"])):
+        place = settings.model_copy(update={"embeddings_enabled": enabled})
+        (result,) = critique_all(place, [folder / "b.JPG"], "ansel", "rag", lambda event: None, engine=fake_engine)
+        assert [each["photograph"] for each in result.details["compared_with"]] == order
 
 
 def test_no_text_becomes_markup_or_a_formula(tmp_path: Path) -> None:

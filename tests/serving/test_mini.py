@@ -96,6 +96,22 @@ def test_the_adapter_changes_the_answer_and_the_base_comes_back(mini: LocalEngin
     assert sorted(switched)[2] < 0.05, "switching back and forth takes less than 50 ms"
 
 
+def test_a_photograph_is_looked_at_once_for_both_arms(
+    mini: LocalEngine, adapter: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mondrian_core.models import generation
+
+    looked, prepare = [], generation.prepare
+    monkeypatch.setattr(generation, "prepare", lambda *given: looked.append(1) or prepare(*given))
+    question = replace(QUESTION, image=Image.new("RGB", (96, 64), "maroon"), embed=True)
+    replies = [mini.ask(replace(question, adapter=each)) for each in (None, adapter, None)]
+    assert len(looked) == 1
+    assert replies[0].text == replies[2].text
+    assert sum(value * value for value in replies[1].embedding) == pytest.approx(1.0)
+    assert mini.ask(replace(question, image=QUESTION.image, embed=False)).embedding == ()
+    assert len(looked) == 2, "another photograph is looked at"
+
+
 @pytest.fixture
 def process(tmp_path: Path) -> Iterator[ModelProcess]:
     """The real model process."""
