@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -13,6 +14,7 @@ from mondrian_core.errors import BadPhotograph, ModelProcessDied, MondrianError
 from mondrian_core.files import sha256_of, write_atomic
 from mondrian_core.images import bounded, open_photograph
 from mondrian_core.prompts import Voice, prompt_digest
+from mondrian_core.serving.camera import camera_of
 from mondrian_core.serving.engine import Canceled, Engine
 from mondrian_core.serving.lookup import Adapters
 from mondrian_core.serving.retrieval import Reference, portfolio_of
@@ -45,12 +47,13 @@ class Critic:
         root: the workspace.
         engine: what answers; one thread at a time.
         embed: compare photographs by their embeddings too, those that `mondrian index` keeps (EMBEDDINGS_ENABLED).
+        exif: tell the model how a photograph was taken, never where or when (EXIF_ENABLED).
     """
 
     def __init__(self, store: Store, root: Path, engine: Engine, adapters: Adapters,
-                 strategies: Mapping[Mode, Strategy], *, embed: bool = False) -> None:  # fmt: skip
+                 strategies: Mapping[Mode, Strategy], *, embed: bool = False, exif: bool = False) -> None:  # fmt: skip
         self.store, self.root, self.engine, self.adapters = store, root, engine, adapters
-        self.strategies, self.embed = dict(strategies), embed
+        self.strategies, self.embed, self.exif = dict(strategies), embed, exif
 
     def work(
         self,
@@ -81,11 +84,14 @@ class Critic:
         voice = self.store.voice(job.advisor or "")
         requested = mode_of(job.requested_mode or "baseline")
         picture = bounded(image if image is not None else self._photograph_of(job))
-        context = self.context(voice, picture, requested, job)
+        context = replace(self.context(voice, picture, requested, job), camera=self._camera_of(job))
         skip = max(0, job.attempts - PATIENCE)
         outcome = critique(self.strategies, requested, context, self.engine, tell=tell, skip=skip)
         facts = {"prompt_sha256": prompt_digest(voice), "pixels": list(picture.size)}
-        return outcome, facts
+        return outcome, {**facts, "camera": context.camera} if context.camera else facts
+
+    def _camera_of(self, job: Job) -> str | None:
+        return camera_of(photograph_path(self.root, job.filename or "")) if self.exif else None
 
     def context(self, voice: Voice, picture: Image.Image, requested: Mode, job: Job) -> AnalysisContext:
         """What the strategies of the requested chain may use."""

@@ -90,7 +90,8 @@ def critique_all(settings: Settings, paths: Sequence[Path], advisor: str, mode: 
         listen(Started("analyze", total, f"loading {settings.base}"))
         engine = engine or _local_engine(settings.base)
         adapters = Adapters(registry, source, engine.check, listen)
-        critic = Critic(store, root, engine, adapters, all_strategies(), embed=settings.embeddings_enabled)
+        critic = Critic(store, root, engine, adapters, all_strategies(), embed=settings.embeddings_enabled,
+                        exif=settings.exif_enabled)  # fmt: skip
         results = []
         for result in _critiques(critic, photographs, advisor, modes):
             results.append(result)

@@ -93,7 +93,8 @@ def assemble(settings: Settings, options: Options, policy: Policy, store: Store,
     trial = Trial(model, store, settings.root)
     adapters, policy = _adapters(settings, options, policy, registry, trial, listen)
     board, metrics = Board(), Metrics()
-    critic = Critic(store, settings.root, model, adapters, all_strategies(), embed=settings.embeddings_enabled)
+    critic = Critic(store, settings.root, model, adapters, all_strategies(), embed=settings.embeddings_enabled,
+                    exif=settings.exif_enabled)  # fmt: skip
 
     def ended(job: Job) -> None:
         metrics.ended(job)

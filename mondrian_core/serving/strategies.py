@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from mondrian_core.errors import AnswerUnparsable, BadAdapter, Broken, ModelProcessDied
 from mondrian_core.prompts import Voice, comparison_messages, critique_messages
 from mondrian_core.rubric import Critique, Unparsable, read_lenient, read_strict
+from mondrian_core.serving.camera import with_camera
 from mondrian_core.serving.engine import Engine, GenerationFailed, Question, Reply
 from mondrian_core.serving.retrieval import Portfolio, Reference, comparison, nearest
 from mondrian_core.settings import Mode
@@ -40,7 +41,8 @@ class AnalysisContext:
     """All that a strategy may use for one request.
 
     `why_no_adapter` explains an adapter that is None. `same` is true for a reference that is the photograph itself.
-    `embeddings` by reference name make the retrieval hybrid; empty: by scores alone.
+    `embeddings` by reference name make the retrieval hybrid; empty: by scores alone. `camera` says how the photograph
+    was taken.
     """
 
     voice: Voice
@@ -50,6 +52,7 @@ class AnalysisContext:
     portfolio: Portfolio = field(default_factory=Portfolio)
     same: Callable[[Reference], bool] = lambda reference: False
     embeddings: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    camera: str | None = None
 
 
 @dataclass(frozen=True)
@@ -200,7 +203,8 @@ class Rag(Strategy):
         )
         tell(Progress(self.name, "retrieved", detail={"photographs": [each["photograph"] for each in facts]}))
         told = comparison(first.critique.scores, context.portfolio, neighbours)
-        question = Question(comparison_messages(context.voice, told), context.image)
+        messages = with_camera(comparison_messages(context.voice, told), context.camera)
+        question = Question(messages, context.image)
         second = ask_for_critique(
             self.name, None, engine, question, lambda tokens: tell(Progress(self.name, "comparison", tokens))
         )
@@ -217,7 +221,8 @@ def one_pass(name: Mode, context: AnalysisContext, engine: Engine, adapter: Adap
         AnswerUnparsable: neither answer could be read (strictly; leniently at the end of the chain).
     """
     folder = adapter.folder if adapter else None
-    question = Question(critique_messages(context.voice), context.image, folder, embed=embed)
+    messages = with_camera(critique_messages(context.voice), context.camera)
+    question = Question(messages, context.image, folder, embed=embed)
 
     def on_token(tokens: int) -> None:
         tell(Progress(name, "critique", tokens))

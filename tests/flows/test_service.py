@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 import signal
 import socket
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from prefect.states import Cancelling
 
-from deployments import watching
+from deployments import arrange, watching
 from deployments.bootstrap import Running
 from mondrian_core.data.sample import make_workspace
 from mondrian_core.settings import Settings
@@ -65,6 +67,30 @@ def test_started_by_a_run_left_alone_and_replaced(machine: Running, served: Sett
     assert stop_service(served) and not replaced[0].alive
     assert healthy(Wanted(port=port)) is None
     assert not stop_service(served)
+
+
+def test_in_the_foreground_it_ends_with_the_run(machine: Running, served: Settings) -> None:
+    """Canceled as a person would in the UI; then serve/stop finds nothing to stop."""
+    from flows.stop import serve as stop
+
+    port = free_port()
+    given = {"port": port, "workspace": str(served.root), "base_model": "mini", "foreground": True}
+    run = watching.begin(machine.place.api, "serve/local", given)
+    wait_until(lambda: healthy(Wanted(port=port)) is not None, 200)
+    known = recorded(served)
+    assert known is not None and known[0].alive
+    with arrange.client_of(machine.place.api) as client:
+        client.set_flow_run_state(run, Cancelling())
+    wait_until(lambda: not known[0].alive, 60)
+    with prefect_here(machine):
+        assert stop(workspace=str(served.root), return_state=True).message == "No service ran."
+
+
+def wait_until(holds: Callable[[], bool], seconds: float) -> None:
+    ends = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < ends
+        time.sleep(0.5)
 
 
 def test_a_refusal_is_told_and_nothing_is_left(machine: Running, served: Settings) -> None:

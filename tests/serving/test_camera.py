@@ -1,0 +1,84 @@
+"""How a photograph was taken may stand in the prompt when the switch is on; where and when never leaves."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+from PIL.TiffImagePlugin import IFDRational
+
+from mondrian_core.prompts import Voice, critique_messages
+from mondrian_core.serving.camera import camera_of, with_camera
+from mondrian_core.serving.offline import critique_all
+from mondrian_core.serving.pages import photograph_bytes
+from mondrian_core.settings import Settings
+from mondrian_core.store import Store
+
+PLACE, SHOT = "59 deg 54' N", "2026:05:17 04:12:00"
+
+
+def tagged(path: Path, **values: Any) -> Path:
+    """A JPEG with tags of the camera, of the place, of the hour and of the owner."""
+    exif = Image.Exif()
+    exif[0x0110], exif[0x013B] = "Camera of somebody", "Somebody"
+    tags = {"focal": 0x920A, "aperture": 0x829D, "exposure": 0x829A, "iso": 0x8827}
+    exif.get_ifd(0x8769).update({tags[name]: value for name, value in values.items()} | {0x9003: SHOT})
+    exif.get_ifd(0x8825).update({1: "N", 2: (59.0, 54.0, 0.0), 0x1B: PLACE.encode()})
+    buffer = io.BytesIO()
+    Image.new("RGB", (48, 32), "teal").save(buffer, "JPEG", exif=exif)
+    path.write_bytes(buffer.getvalue())
+    return path
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        (
+            {"focal": IFDRational(35, 1), "aperture": IFDRational(8, 1), "exposure": IFDRational(1, 125), "iso": 100},
+            "Taken at 35 mm, f/8, 1/125 s, ISO 100.",
+        ),
+        ({"aperture": IFDRational(28, 10), "exposure": IFDRational(2, 1)}, "Taken at f/2.8, 2 s."),
+        ({"focal": IFDRational(1, 0), "aperture": IFDRational(0, 1), "exposure": IFDRational(-1, 5)}, None),
+        ({}, None),
+    ],
+)
+def test_only_what_a_camera_can_do_is_said(tmp_path: Path, values: dict[str, Any], said: str | None) -> None:
+    assert camera_of(tagged(tmp_path / "a.jpg", **values)) == said
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"no photograph", b"\xff\xd8\xff\xe1\x00\x20Exif\x00\x00MM\x00\x2a\xff\xff\xff\xff"]
+)
+def test_damaged_tags_say_nothing(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "a.jpg").write_bytes(data)
+    assert camera_of(tmp_path / "a.jpg") is None
+    assert camera_of(tmp_path / "none.jpg") is None
+
+
+def test_the_sentence_stands_before_the_photograph() -> None:
+    messages = critique_messages(Voice("ansel", "Ansel Adams"))
+    told = with_camera(messages, "Taken at 35 mm.")
+    assert [part.get("text", "photograph") for part in told[-1]["content"]][1:] == ["\nTaken at 35 mm.", "photograph"]
+    assert with_camera(messages, None) == messages == critique_messages(Voice("ansel", "Ansel Adams"))
+
+
+@pytest.mark.parametrize("enabled", [False, True])
+def test_the_switch(settings: Settings, fake_engine: Any, enabled: bool) -> None:
+    tagged(settings.root / "source" / "tagged.jpg", focal=IFDRational(35, 1))
+    asked, ask = [], fake_engine.ask
+    fake_engine.ask = lambda question, *more: asked.append(question) or ask(question, *more)
+    place = settings.model_copy(update={"exif_enabled": enabled})
+    (result,) = critique_all(place, [settings.root / "source" / "tagged.jpg"], "ansel", "baseline",
+                             lambda event: None, engine=fake_engine)  # fmt: skip
+    assert ("Taken at 35 mm." in str(asked[0].messages)) is enabled
+    assert result.details.get("camera") == ("Taken at 35 mm." if enabled else None)
+    with Store(settings.database, read_only=True) as store:
+        served = photograph_bytes(settings.root, next(iter(store.jobs())))
+    assert not Image.open(io.BytesIO(served)).getexif()
+    kept = [path.read_bytes() for path in (settings.root / "analysis_md").iterdir()]
+    everything = str(asked) + str(result) + str(kept) + str(asked[0].image.getexif()) + str(asked[0].image.info)
+    for secret in (PLACE, SHOT, "GPS", "Somebody", "Camera of"):
+        assert secret not in everything
