@@ -343,7 +343,7 @@ def train(context: Context, listen: Listener = ignore, *, resume: bool = False) 
     base = load_base(context.base_model)
     with translated(context.run_folder):
         result = train_adapter(base, rows, validation, context.recipe.train, context.run_folder, resume=resume,
-                               listen=listen)  # fmt: skip
+                               features=context.root / "runs" / "cache" / "features", listen=listen)  # fmt: skip
     summary = TrainSummary(str(result.adapter), str(result.curve), str(result.log), result.steps, result.best_epoch,
                            result.best_loss, result.seconds,
                            asdict(result.best_answers) if result.best_answers else None)  # fmt: skip

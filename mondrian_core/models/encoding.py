@@ -43,18 +43,25 @@ class Prompt:
         """Number of tokens that the photograph takes."""
         return int(self.image_index.shape[0])
 
+    def load(self) -> Prompt:
+        """The prompt itself: its arrays are in memory already (see `features.StoredPrompt`)."""
+        return self
+
 
 def encode(base: Base, messages: list[dict[str, Any]], image: Image.Image | None) -> Prompt:
     """Tokens, vision features (with DeepStack) and positions of the messages before the answer.
 
     An assistant message at the end is left out; `answer_ids` gives its tokens.
     """
+    return features_of(base, *inputs_of(base, messages, image))
+
+
+def inputs_of(base: Base, messages: list[dict[str, Any]],
+              image: Image.Image | None) -> tuple[np.ndarray, dict[str, mx.array]]:  # fmt: skip
+    """What the processor makes of a prompt: token ids (1, T), and the photograph's patches with their grid."""
     inputs = _processed(base, messages, image)
     ids = np.array(inputs["input_ids"]).reshape(1, -1)
-    picture: dict[str, mx.array] = {
-        str(key): mx.array(inputs[key]) for key in ("pixel_values", "image_grid_thw") if key in inputs
-    }
-    return _features(base, ids, picture)
+    return ids, {str(key): mx.array(inputs[key]) for key in ("pixel_values", "image_grid_thw") if key in inputs}
 
 
 def prompt_tokens(base: Base, messages: list[dict[str, Any]], image: Image.Image | None) -> int:
@@ -77,7 +84,8 @@ def _processed(base: Base, messages: list[dict[str, Any]], image: Image.Image | 
     return dict(base.processor(text=[text], images=[image.convert("RGB")]))
 
 
-def _features(base: Base, ids: np.ndarray, picture: dict[str, mx.array]) -> Prompt:
+def features_of(base: Base, ids: np.ndarray, picture: dict[str, mx.array]) -> Prompt:
+    """The prompt of `inputs_of`, through the vision tower."""
     tokens = mx.array(ids.astype(np.int32))
     pixels, grid = picture.get("pixel_values"), picture.get("image_grid_thw")
     found = base.model.get_input_embeddings(tokens, pixels, image_grid_thw=grid)

@@ -19,6 +19,7 @@ from mondrian_core.errors import BadInput
 from mondrian_core.events import Advanced, Listener
 from mondrian_core.models.base import Base
 from mondrian_core.models.encoding import Prompt, answer_ids, encode
+from mondrian_core.models.features import StoredPrompt, VisionFeatures
 from mondrian_core.models.scores import digits_of, pieces_of, score_places
 from mondrian_core.recipes import TrainRecipe
 from mondrian_core.rows import Row
@@ -44,7 +45,7 @@ class Example:
     """
 
     lineage: str
-    prompt: Prompt
+    prompt: Prompt | StoredPrompt
     answer: tuple[int, ...]
     weights: np.ndarray
     soft: SoftScores | None = None
@@ -113,15 +114,18 @@ def soft_scores(base: Base, row: Row, answer: Sequence[int], weights: np.ndarray
     )
 
 
-def encode_rows(base: Base, rows: Sequence[Row], recipe: TrainRecipe, listen: Listener, what: str) -> list[Example]:
+def encode_rows(base: Base, rows: Sequence[Row], recipe: TrainRecipe, listen: Listener, what: str,
+                features: VisionFeatures | None = None) -> list[Example]:  # fmt: skip
     """Encode every row once; the vision tower is frozen, so its features hold for every epoch.
+
+    With `features` they lie on disk, also for the next training, and are read when a step needs them.
 
     Raises:
         BadInput: when a row is longer than the recipe allows; nothing is ever cut.
     """
     examples = []
     for number, row in enumerate(rows):
-        prompt = encode(base, row.messages, row.image)
+        prompt = (features.encode if features else encode)(base, row.messages, row.image)
         answer = answer_ids(base, row.messages, row.answer)
         weights = token_weights(base, row, answer, recipe.score_weight)
         soft = soft_scores(base, row, answer, weights, recipe.score_spread)
@@ -181,7 +185,7 @@ def batch_of(base: Base, example: Example, image_tokens: int, scale: float) -> B
         image_tokens: N to pad the photograph's tokens to; the padding adds zero at the last place.
         scale: factor of the token weights, 1 / (sum of the weights of the optimizer step).
     """
-    prompt, count = example.prompt, len(example.answer)
+    prompt, count = example.prompt.load(), len(example.answer)
     length, answer = _padded(example.length), _padded(count)
     inputs = mx.array([example.answer[:-1]], dtype=mx.int32)
     embeddings = mx.concatenate([prompt.embeddings, base.language_model.model.embed_tokens(inputs)], axis=1)

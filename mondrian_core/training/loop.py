@@ -18,6 +18,7 @@ from mondrian_core.errors import BadInput, TrainingDiverged
 from mondrian_core.events import Advanced, Listener, Noticed, ignore
 from mondrian_core.models import adapters
 from mondrian_core.models.base import Base
+from mondrian_core.models.features import VisionFeatures
 from mondrian_core.recipes import TrainRecipe
 from mondrian_core.rows import Row
 from mondrian_core.training import curve
@@ -60,11 +61,12 @@ class TrainingResult:
 
 
 def train(base: Base, rows: Sequence[Row], validation: Sequence[Row], recipe: TrainRecipe, out: Path, *,
-          resume: bool = False, listen: Listener = ignore) -> TrainingResult:  # fmt: skip
+          resume: bool = False, features: Path | None = None, listen: Listener = ignore) -> TrainingResult:  # fmt: skip
     """Train an adapter on `rows`, choose the best epoch by `validation`, and leave it in out/adapter.
 
     Without validation rows every epoch is run and the last one is taken. The base is unchanged afterwards. With
     `resume` a run that was interrupted goes on from its last checkpoint and ends with the same adapter, bit for bit.
+    In the folder `features` what the vision tower saw is kept, so that the next training needn't look again.
 
     Raises:
         BadInput: no rows, a row that is too long, or a resumption with other rows, recipe or base.
@@ -77,8 +79,9 @@ def train(base: Base, rows: Sequence[Row], validation: Sequence[Row], recipe: Tr
     signature = {"recipe": json.dumps(recipe.model_dump(mode="json"), sort_keys=True), "base": base.fingerprint,
                  "rows": digest_of(rows), "validation rows": digest_of(validation)}  # fmt: skip
     out.mkdir(parents=True, exist_ok=True)
-    examples = encode_rows(base, rows, recipe, listen, "training")
-    held_out = encode_rows(base, validation, recipe, listen, "validation")
+    kept = VisionFeatures(features) if features else None
+    examples = encode_rows(base, rows, recipe, listen, "training", kept)
+    held_out = encode_rows(base, validation, recipe, listen, "validation", kept)
     adapters.attach(base, recipe, recipe.seed)
     base.model.train()
     step = GradientStep(base)
@@ -94,6 +97,8 @@ def train(base: Base, rows: Sequence[Row], validation: Sequence[Row], recipe: Tr
     finally:
         step.close()
         adapters.detach(base)
+        if kept:
+            kept.prune()
 
 
 class _Run:

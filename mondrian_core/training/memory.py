@@ -41,5 +41,5 @@ def wants_checkpointing(base: Base, examples: Sequence[Example], recipe: TrainRe
         return recipe.gradient_checkpointing == "on"
     weights = sum(array.nbytes for _, array in tree_flatten(base.model.parameters()))
     longest = max(examples, key=lambda example: example.length)
-    active = activation_bytes(base, longest.length, longest.prompt.embeddings.dtype.size)
+    active = activation_bytes(base, longest.length, longest.prompt.load().embeddings.dtype.size)
     return weights + rows_at_once * active > _ROOM * machine_memory()

@@ -215,3 +215,20 @@ def test_answers_come_from_the_adapter_in_training(base: Base, rows: list[Row], 
     first = next(line for line in _lines(tmp_path) if line["kind"] == "epoch")
     assert {name: first[f"answers_{name}"] for name in vars(without)} == vars(without)
     assert result.best_answers == asked(result.adapter) != without
+
+
+def test_features_on_disk_change_no_bit(base: Base, rows: list[Row], recipe: TrainRecipe, tmp_path: Path,
+                                        monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+    """And a second training of the same rows doesn't run the vision tower at all."""
+    recipe = recipe.model_copy(update={"answered_photographs": 0, "epochs": 1})
+    kept = tmp_path / "features"
+    without = train(base, rows[:3], rows[3:4], recipe, tmp_path / "without")
+    first = train(base, rows[:3], rows[3:4], recipe, tmp_path / "first", features=kept)
+    assert len(list(kept.iterdir())) == 4
+
+    def blind(*_: Any, **__: Any) -> Any:
+        raise AssertionError("the vision tower was run")
+
+    monkeypatch.setattr(type(base.model), "get_input_embeddings", blind)
+    second = train(base, rows[:3], rows[3:4], recipe, tmp_path / "second", features=kept)
+    assert _bytes(without) == _bytes(first) == _bytes(second)
