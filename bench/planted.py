@@ -3,7 +3,8 @@
     python -m bench.planted [FAULT ...] [--photographs 48] [--epochs 4] [--out FILE]
 
 A fault counts as caught when the gate that is meant for it says FAIL, or at least refuses to pass. The sound adapter,
-trained the same way on the right data, must not fail anything. Timing is left out: it says nothing about these faults.
+trained the same way on the right data, must not be failed by its gate; on so little data it may stay undecided. Time is
+left out: it says nothing about these faults.
 """
 
 from __future__ import annotations
@@ -184,8 +185,8 @@ def outcome(name: str, report: Report) -> dict[str, Any]:
 
 
 def as_meant(found: Mapping[str, Any]) -> bool:
-    """The sound adapter fails nothing; a faulty one is refused by its gate."""
-    return found["verdict"] == "PASS" if found["fault"] == "sound" else found["verdict"] != "PASS"
+    """The sound adapter isn't failed; a faulty one doesn't pass its gate."""
+    return found["verdict"] != ("FAIL" if found["fault"] == "sound" else "PASS")
 
 
 def table(found: Sequence[Mapping[str, Any]]) -> str:
