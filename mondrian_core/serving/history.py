@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from mondrian_core.rubric import DIMENSIONS, MAX_SCORE, TITLES, mean_score
+from mondrian_core.serving.shadow import is_shadow
 from mondrian_core.store import Job
 
 MOST_POINTS = 200
@@ -42,16 +43,16 @@ def points_of(jobs: Iterable[Job], advisor: str) -> list[Point]:
     latest: dict[str, Point] = {}
     for job in sorted(jobs, key=lambda each: each.completed_at or ""):
         scores = scores_of(job)
-        if job.advisor == advisor and job.completed_at and len(scores) == len(DIMENSIONS) and not is_smoke(job):
+        if job.advisor == advisor and job.completed_at and len(scores) == len(DIMENSIONS) and not is_nobodys(job):
             unit = job.photograph_sha256 or job.id
             latest.pop(unit, None)
             latest[unit] = Point(job.id, job.filename or "", job.completed_at, scores, job.adapter_version)
     return list(latest.values())[-MOST_POINTS:]
 
 
-def is_smoke(job: Job) -> bool:
-    """True for a job of the smoke set that serve/local sends: nobody's photograph."""
-    return (job.idempotency_key or "").startswith("smoke-")
+def is_nobodys(job: Job) -> bool:
+    """True for a job that no person sent: of the smoke set of serve/local, or made for a rollout's comparison."""
+    return (job.idempotency_key or "").startswith("smoke-") or is_shadow(job)
 
 
 def scores_of(job: Job) -> dict[str, float]:

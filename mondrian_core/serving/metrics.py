@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from mondrian_core.serving.shadow import is_shadow
 from mondrian_core.store import COMPLETED, Job
 
 SECONDS = (0.5, 1, 2, 3, 5, 8, 13, 20, 30, 60, 120)
@@ -23,6 +24,8 @@ class Metrics:
                                   registry=self._registry)  # fmt: skip
         self._seconds = Histogram("mondrian_critique_seconds", "Seconds per critique", ["model_used"], buckets=SECONDS,
                                   registry=self._registry)  # fmt: skip
+        self._shadows = Counter("mondrian_shadow_answers", "Answers made for a rollout's comparison alone",
+                                registry=self._registry)  # fmt: skip
         self._tokens = Counter("mondrian_tokens", "Tokens generated", registry=self._registry)
 
     def gauge(self, name: str, text: str, read: Callable[[], float]) -> None:
@@ -30,7 +33,10 @@ class Metrics:
         Gauge(f"mondrian_{name}", text, registry=self._registry).set_function(read)
 
     def ended(self, job: Job) -> None:
-        """Count a job that ended."""
+        """Count a job that ended; one that nobody waited for is no figure of what people get."""
+        if is_shadow(job):
+            self._shadows.inc()
+            return
         self._jobs.labels(job.status or "", job.mode or "", job.model_used or "").inc()
         if job.status != COMPLETED:
             return

@@ -15,7 +15,7 @@ from mondrian_core.rubric import DIMENSIONS, MAX_SCORE, TITLES
 from mondrian_core.serving.answers import compared_with
 from mondrian_core.serving.critic import file_of, photograph_path
 from mondrian_core.serving.feedback import MOST_TEXT, correction_of
-from mondrian_core.serving.history import MOST_POINTS, chart, day, is_smoke, points_of, scores_of
+from mondrian_core.serving.history import MOST_POINTS, chart, day, is_nobodys, points_of, scores_of
 from mondrian_core.serving.routing import MODES
 from mondrian_core.store import Job
 
@@ -49,7 +49,7 @@ def rendered(template: str, **values: Any) -> str:
 def front_page(service: Service) -> str:
     """The page to drop photographs on, with one's latest critiques and scores over time."""
     advisors = service.store.advisors()
-    jobs = [job for job in service.store.latest_jobs(4 * MOST_POINTS) if not is_smoke(job)]
+    jobs = [job for job in service.store.latest_jobs(4 * MOST_POINTS) if not is_nobodys(job)]
     charts = [(voice, chart(points_of(jobs, voice.advisor))) for voice in advisors]
     return _templates().get_template("front.html").render(
         advisors=advisors, latest=jobs[:LATEST], charts=[(voice, found) for voice, found in charts if found],

@@ -12,6 +12,7 @@ from mondrian_core.events import Listener, Noticed, ignore
 from mondrian_core.serving.board import Board
 from mondrian_core.serving.critic import Critic
 from mondrian_core.serving.engine import Canceled
+from mondrian_core.serving.shadow import next_shadow_job
 from mondrian_core.serving.strategies import Progress
 from mondrian_core.serving.supervisor import ModelProcess
 from mondrian_core.store import QUEUED, Job
@@ -107,6 +108,9 @@ class Worker:
         self._critic.adapters.refresh()
         if self._model.recycle():
             self._listen(Noticed("worker", "The model process was replaced after many jobs."))
+        shadow = next_shadow_job(self._critic.store, self._critic.adapters)
+        if shadow is not None:
+            self.submit(shadow.id)
 
     def _work(self, job_id: str) -> None:
         store = self._critic.store
