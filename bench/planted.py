@@ -143,7 +143,9 @@ def _with_answer(row: Row, answer: str) -> Row:
 FAULTS: Mapping[str, Fault] = {
     "sound": Fault(as_it_is, "score_error"),
     "another advisor": Fault(of_another_advisor, "score_error"),
-    "without photographs": Fault(without_photographs, "health", "photograph_dependence"),
+    "without photographs": Fault(
+        without_photographs, "score_error"
+    ),  # it goes on looking, so that is no fault of health
     "mixed up": Fault(mixed_up, "health", "photograph_dependence"),
     "always 8": Fault(always_eight, "health", "mode_collapse"),
     "upside down": Fault(upside_down, "score_error"),
