@@ -85,16 +85,18 @@ class _Bars:
 class _Lines:
     def __init__(self, console: Console) -> None:
         self.console, self.began = console, time.monotonic()
-        self.told: set[tuple[str, str]] = set()
+        self.told: set[tuple[str, str, str]] = set()
 
     def __call__(self, seen: Glance) -> None:
         for stage, state in seen.stages.items():
             share = seen.percent.get(stage, 0.0) // LINE_STEP * LINE_STEP
             word = state.lower() if state in FINAL else f"{share:.0f} %" if share else "running"
-            if (stage, word) not in self.told:
-                self.told.add((stage, word))
+            detail = seen.detail.get(stage, "")
+            step = detail.partition(" ")[0] if not detail[:1].isdigit() else ""
+            if (stage, step, word) not in self.told:
+                self.told.add((stage, step, word))
                 passed = time.monotonic() - self.began
-                self.console.print(f"  {passed:4.0f} s  {stage:<9} {word} {seen.detail.get(stage, '')}".rstrip())
+                self.console.print(f"  {passed:4.0f} s  {stage:<9} {word} {detail}".rstrip())
 
 
 def gates(console: Console, evaluation: Mapping[str, Any], outcome: Mapping[str, Any]) -> None:

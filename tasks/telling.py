@@ -68,7 +68,8 @@ def log_events() -> Listener:
 class Progress:
     """Events as log lines and as one progress bar per stage, which the UI and `make demo` follow.
 
-    A stage may have steps that count for themselves ("encode" before "train"); the bar begins anew with each.
+    A stage may have steps that count for themselves. Before the stage's own count the bar begins anew with each
+    ("encode" before "train"); once that has begun they only change the words ("validate" after an epoch).
     """
 
     def __init__(self, stage: str, advisor: str) -> None:
@@ -76,6 +77,7 @@ class Progress:
         self.key = artifact_key("progress", stage, advisor)
         self.artifact: UUID | None = None
         self.updated, self.counted, self.tenths = 0.0, "", 0
+        self.own: float | None = None  # percent of the stage's own count
 
     def __call__(self, event: Event) -> None:
         """Listen."""
@@ -87,9 +89,13 @@ class Progress:
             self.lines(event)
 
     def _advance(self, event: Advanced) -> None:
-        if event.stage != self.counted:
-            self.counted, self.tenths, self.updated = event.stage, 0, 0.0
         percent = min(100.0, 100.0 * event.done / event.total) if event.total else 0.0
+        if event.stage == self.stage:
+            self.own = percent
+        counted = self.stage if self.own is not None else event.stage
+        if counted != self.counted:
+            self.counted, self.tenths, self.updated = counted, 0, 0.0
+        percent = percent if self.own is None else self.own
         step = "" if event.stage == self.stage else f"{event.stage} "
         text = HASH.sub(r"\1", f"{step}{event.done} of {event.total or '?'} {event.detail}".strip())
         if time.monotonic() - self.updated >= UPDATE_SECONDS:
