@@ -9,7 +9,8 @@
     │   ├── NoWorkspace, NoDatabase, UnknownAdvisor, BadPhotograph, BadRecipe
     │   ├── BadAdapter, UnknownVersion, BaseModelUnavailable, PortInUse
     └── Broken                         3   something broke
-        ├── DiskFull, DatabaseBusy, RegistryBusy, TrainingDiverged, ModelProcessDied, PrefectUnavailable, AnswerUnparsable
+        ├── DiskFull, DatabaseBusy, RegistryBusy, TrainingDiverged, ModelProcessDied, PrefectUnavailable,
+        │   AnswerUnparsable
 
 Foreign errors are translated at the edge where they appear, by `translated`.
 """

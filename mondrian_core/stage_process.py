@@ -1,7 +1,7 @@
 """One stage as a process of its own: `python -m mondrian_core.stage_process STAGE CONTEXT.json`.
 
-Whoever holds the accelerator can then be stopped, timed out or crash without taking anything else with it. Progress goes
-to standard output as JSON lines, the result to `<run folder>/<stage>.json`, an error that a user may see to
+Whoever holds the accelerator can then be stopped, timed out or crash without taking anything else with it. Progress
+goes to standard output as JSON lines, the result to `<run folder>/<stage>.json`, an error that a user may see to
 `<run folder>/<stage>.error.json`; the exit status is the documented one.
 """
 
@@ -41,7 +41,7 @@ def run_stage(stage: str, context: Context) -> int:
         return error.exit_status
     except KeyboardInterrupt:
         return INTERRUPTED
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001  (the parent gets a sentence, whatever broke)
         traceback.print_exc()
         next_step = "The log of this run has the traceback; please report it."
         write_json(failure, {"problem": f"{type(error).__name__}: {error}.", "next_step": next_step, "exit_status": 3})

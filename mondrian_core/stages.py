@@ -275,8 +275,13 @@ def dataset(context: Context, listen: Listener = ignore) -> DatasetSummary:
     return _leave(
         context,
         "dataset",
-        DatasetSummary(str(built.path), built.digest, dict(built.photographs), dict(built.rows_per_split),
-                       str(sheet) if sheet.exists() else None),  # fmt: skip
+        DatasetSummary(
+            str(built.path),
+            built.digest,
+            dict(built.photographs),
+            dict(built.rows_per_split),
+            str(sheet) if sheet.exists() else None,
+        ),
         listen,
     )
 
@@ -446,8 +451,12 @@ def register(context: Context, listen: Listener = ignore) -> RegisterSummary:
         "run": context.run,
         "base": {"name": context.base_model, "fingerprint": fingerprint(context.base_model)},
         "prompt_digest": prompt_digest(context.store().voice(context.advisor)),
-        "dataset": {"digest": built.digest, "photographs": built.photographs, "rows": built.rows,
-                    "evaluated_on": judged.split},  # fmt: skip
+        "dataset": {
+            "digest": built.digest,
+            "photographs": built.photographs,
+            "rows": built.rows,
+            "evaluated_on": judged.split,
+        },
         "recipe": {"digest": context.recipe.digest, "values": context.recipe.model_dump(mode="json")},
         "seed": context.recipe.train.seed,
         "parent": champion.version if champion else None,

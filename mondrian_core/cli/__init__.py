@@ -33,7 +33,7 @@ def main(arguments: list[str] | None = None) -> int:
         # The reader (head, less) has gone: there is nobody left to tell. Python would complain at exit otherwise.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001  (a person gets one paragraph, whatever broke)
         if options.debug:
             traceback.print_exc()
         return _tell(options, f"Mondrian broke: {type(error).__name__}: {error}.",

@@ -110,7 +110,7 @@ def _training_context(options: Namespace) -> Context:
         return context
     out = Path(options.out).resolve()
     if out.parent != context.root / "runs":
-        raise BadInput(f"{out} is no folder under {context.root / 'runs'}.", "Choose --out below the workspace's runs/.")
+        raise BadInput(f"{out} is no folder under {context.root / 'runs'}.", "Choose --out below the workspace's runs.")
     return replace(context, run=out.name)
 
 

@@ -83,6 +83,9 @@ def test_a_recipe_with_mistakes_names_all_of_them(empty_workspace: Path, tmp_pat
 
 
 def test_help_does_not_load_the_model_libraries() -> None:
-    code = "import sys, mondrian_core.cli.parser as p; p.build_parser(); print([m for m in ('mlx', 'datasets', 'torch', 'fastapi', 'prefect') if m in sys.modules])"
+    heavy = ("mlx", "datasets", "torch", "fastapi", "prefect")
+    code = (
+        f"import sys, mondrian_core.cli.parser as p; p.build_parser(); print([m for m in {heavy} if m in sys.modules])"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
