@@ -126,10 +126,24 @@ def test_every_setting_of_training_is_an_option() -> None:
     from mondrian_core.cli.options import recipe_from
     from mondrian_core.cli.parser import build_parser
 
-    words = (
-        "train --advisor ansel --recipe plan --rank 8 --epochs 5 --learning-rate 3e-4 --choose-by score_error "
-        "--target-modules q_proj v_proj"
-    ).split()
+    words = [
+        "train",
+        "--advisor",
+        "ansel",
+        "--recipe",
+        "plan",
+        "--rank",
+        "8",
+        "--epochs",
+        "5",
+        "--learning-rate",
+        "3e-4",
+        "--choose-by",
+        "score_error",
+        "--target-modules",
+        "q_proj",
+        "v_proj",
+    ]
     found = recipe_from(build_parser().parse_args(words)).train
     assert (found.rank, found.epochs, found.learning_rate, found.alpha) == (8, 5, 3e-4, 32.0)
     assert (found.choose_by, found.target_modules) == ("score_error", ("q_proj", "v_proj"))
