@@ -53,7 +53,15 @@ def analyze(options: Namespace) -> int:
                     console.print(f"  {each.requested_mode} failed: {escape(each.error or '')}")
 
     answer(options.json, [result.as_dict() for result in results], draw)
-    return 0 if results and all(result.critique is not None for result in results) else 3
+    return exit_status(results)
+
+
+def exit_status(results: list[AnalysisResult]) -> int:
+    """0 when every photograph has its critiques, 2 when only files are to blame that are no photographs, else 3."""
+    failed = [result for result in results if result.critique is None]
+    if not failed:
+        return 0 if results else 3
+    return 2 if all(result.job is None for result in failed) else 3
 
 
 def _write_batch(options: Namespace, results: list[AnalysisResult]) -> None:

@@ -176,3 +176,15 @@ def test_the_ab_table_is_readable(settings: Settings, capsys: pytest.CaptureFixt
     assert main(["compare", "--days", "7", "--workspace", str(settings.root)]) == 0
     text = capsys.readouterr().out
     assert "mean rating, 1-5" in text and "fine_tuned" in text and "(rate 0 to 0.3903)" in text
+
+
+def test_a_file_that_is_no_photograph_is_bad_input(
+    settings: Settings, fake_engine: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    wrong = tmp_path / "page.jpg"
+    wrong.write_text("<html>no photograph</html>")
+    monkeypatch.setattr(offline, "_local_engine", lambda base: fake_engine)
+    words = ["analyze", str(wrong), "--advisor", "ansel", "--mode", "baseline", "--workspace", str(settings.root)]
+    assert main(words) == 2
+    assert "can't be used as a photograph" in capsys.readouterr().out
