@@ -67,7 +67,8 @@ def test_promote_then_roll_back(machine: Running, settings: Settings, tmp_path: 
     last = registry.history("one")[-1]
     assert (last.actor, last.reason) == (f"flow:{seen.run}", "it was too kind")
     with arrange.client_of(machine.place.api) as client:
-        pages = {each.key: str(each.data) for each in client.read_artifacts() if each.type == "markdown"}
+        in_time = sorted(client.read_artifacts(), key=lambda each: each.created)
+        pages = {each.key: str(each.data) for each in in_time if each.type == "markdown"}
     assert f"champion is now {first}" in pages["promotion-one"]
     assert "score_error says PASS" in pages["version-one"]
 
