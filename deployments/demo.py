@@ -39,7 +39,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Entry point: 0 when the loop promoted, 1 when it ended otherwise, 2 and 3 for errors, 130 when interrupted."""
     parser = argparse.ArgumentParser(prog="python -m deployments.demo", description=__doc__)
     add_place_options(parser)
-    parser.add_argument("--recipe", type=Path, help="settings of every stage (TOML); default: the built-in ones")
+    parser.add_argument("--recipe", type=Path, default=Path("demo"),
+                        help="settings of every stage: a TOML file or a shipped one's name (default demo)")  # fmt: skip
     options = parser.parse_args(arguments)
     console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
     for number in (signal.SIGTERM, signal.SIGHUP):
@@ -120,16 +121,14 @@ def parameters(settings: Settings, options: argparse.Namespace, seed: int) -> di
     """Parameters of the run; absolute, because a worker that was there before may have other defaults."""
     from mondrian_core.recipes import load_recipe
 
-    given: dict[str, Any] = {
+    return {
         "advisor": ADVISOR,
         "workspace": str(settings.root),
         "adapters": str(settings.adapters_root),
         "base_model": settings.base,
         "seed": seed,
+        "recipe": load_recipe(options.recipe).model_dump(mode="json"),
     }
-    if options.recipe:
-        given["recipe"] = load_recipe(options.recipe).model_dump(mode="json")
-    return given
 
 
 def _run(running: Running, given: dict[str, Any], console: Console) -> Glance:
