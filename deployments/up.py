@@ -35,6 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
         f"\nPrefect UI:  {running.place.ui}\nworkspace:   {settings.root}\nlogs:        {running.place.home}\n\n"
         f"For `prefect` in this terminal:  export PREFECT_API_URL={running.place.api}\n"
         f"A run now:                       prefect deployment run '{SCHEDULED}'\n"
+        "Critiques over HTTP:             prefect deployment run 'serve/local'\n"
         "Stop it:                         make down"
     )
     return 0
