@@ -119,7 +119,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--pictures", type=int, default=24000)
     parser.add_argument("--vision-steps", type=int, default=3400)
     parser.add_argument("--score-steps", type=int, default=400)
-    parser.add_argument("--critique-steps", type=int, default=800)
+    parser.add_argument("--critique-steps", type=int, default=400)
     parser.add_argument("--mirror", action=argparse.BooleanOptionalAction, default=True,
                         help="train the language model on mirror images as well")  # fmt: skip
     parser.add_argument("--install", action="store_true", help="copy the finished weights into the package")
