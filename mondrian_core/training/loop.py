@@ -24,11 +24,12 @@ from mondrian_core.rows import Row
 from mondrian_core.training import curve
 from mondrian_core.training.answering import Answered, answer_validation
 from mondrian_core.training.checkpoints import Progress, check_signature, load_checkpoint, pruned, save_checkpoint
-from mondrian_core.training.examples import Example, batch_of, digest_of, encode_rows
+from mondrian_core.training.examples import batch_of, digest_of, encode_rows
 from mondrian_core.training.memory import wants_checkpointing
+from mondrian_core.training.objective import SUPERVISED, Objective
 from mondrian_core.training.optimizer import apply_step, learning_rate, make_optimizer, settled
 from mondrian_core.training.run_log import RunLog
-from mondrian_core.training.step import GradientStep
+from mondrian_core.training.step import GradientStep, weighted_loss
 
 ADAPTER = "adapter"
 _CHECKPOINT_SECONDS = 20.0
@@ -82,33 +83,46 @@ def train(base: Base, rows: Sequence[Row], validation: Sequence[Row], recipe: Tr
     kept = VisionFeatures(features) if features else None
     examples = encode_rows(base, rows, recipe, listen, "training", kept)
     held_out = encode_rows(base, validation, recipe, listen, "validation", kept)
+    asked = list(validation[: recipe.answered_photographs])
+    try:
+        return run_phase(Objective(SUPERVISED, weighted_loss, batch_of), base, examples, held_out, asked, recipe, out,
+                         signature, resume, listen)  # fmt: skip
+    finally:
+        if kept:
+            kept.prune()
+
+
+def run_phase(objective: Objective, base: Base, examples: Sequence[Any], held_out: Sequence[Any], asked: list[Row],
+              recipe: TrainRecipe, out: Path, signature: dict[str, str], resume: bool, listen: Listener,
+              start: dict[str, mx.array] | None = None) -> TrainingResult:  # fmt: skip
+    """Run one phase, from these arrays or (None) from an adapter that changes nothing; see `train`."""
     adapters.attach(base, recipe, recipe.seed)
+    if start is not None:
+        base.model.load_weights(list(start.items()), strict=False)
     base.model.train()
-    step = GradientStep(base)
+    step = GradientStep(base, loss=objective.loss)
     step.checkpointing = wants_checkpointing(base, [*examples, *held_out], recipe, step.threads)
     if step.checkpointing:
-        listen(Noticed("train", "Layers are computed again for the gradient, to save memory."))
+        listen(Noticed(objective.stage, "Layers are computed again for the gradient, to save memory."))
     try:
-        asked = list(validation[: recipe.answered_photographs])
-        run = _Run(step, base, examples, held_out, asked, recipe, out, signature, listen)
+        run = _Run(objective, step, base, examples, held_out, asked, recipe, out, signature, listen)
         run.begin(resume)
         run.go()
         return run.finish()
     finally:
         step.close()
         adapters.detach(base)
-        if kept:
-            kept.prune()
 
 
 class _Run:
     """The state of one training. `_sound` is what a checkpoint may hold: it changes whole, between two steps."""
 
-    def __init__(self, step: GradientStep, base: Base, examples: list[Example], held_out: list[Example],
-                 asked: list[Row], recipe: TrainRecipe, out: Path, signature: dict[str, str],
+    def __init__(self, objective: Objective, step: GradientStep, base: Base, examples: Sequence[Any],
+                 held_out: Sequence[Any], asked: list[Row], recipe: TrainRecipe, out: Path, signature: dict[str, str],
                  listen: Listener) -> None:  # fmt: skip
         self._step, self._base, self._examples, self._held_out, self._asked = step, base, examples, held_out, asked
-        self._recipe, self._out, self._listen = recipe, out, listen
+        self._objective, self._recipe, self._out, self._listen = objective, recipe, out, listen
+        self._folder = out / objective.phase  # of its checkpoint
         self._image_tokens = max(example.prompt.image_tokens for example in [*examples, *held_out])
         self._per_epoch = math.ceil(len(examples) / recipe.accumulation)
         self._total = self._per_epoch * recipe.epochs
@@ -122,18 +136,19 @@ class _Run:
 
     def begin(self, resume: bool) -> None:
         """Start anew, or take up an interrupted run."""
-        found = load_checkpoint(self._out) if resume else None
+        found = load_checkpoint(self._folder) if resume else None
         if found is not None:
             check_signature(found[0].signature, self._sound.progress.signature)
+        if found is not None and found[0].step:
             self._sound = _Sound(*found)
-            self._listen(Noticed("train", f"Resumed after step {found[0].step} of {self._total}."))
-        self._log = RunLog(self._out, found[0] if found else None)
+            self._listen(Noticed(self._objective.stage, f"Resumed after step {found[0].step} of {self._total}."))
+        self._log = RunLog(self._out, self._sound.progress if self._sound.progress.step else None,
+                           self._objective.phase)  # fmt: skip
         self._began = time.perf_counter() - self._sound.progress.seconds
-        if found is None:
+        if not self._sound.progress.step:
             self._keep()
             if self._held_out:
-                self._log.add(kind="epoch", step=0, epoch=0, train_loss=None, validation_loss=self._validate(),
-                              **_logged(self._answers()))  # fmt: skip
+                self._judge_start()
 
     def go(self) -> None:
         """Run what is left; on an interruption keep the steps that are done."""
@@ -168,7 +183,7 @@ class _Run:
 
     def _keep(self) -> None:
         sound = self._sound
-        save_checkpoint(self._out, sound.progress, sound.trainable, sound.optimizer, sound.best)
+        save_checkpoint(self._folder, sound.progress, sound.trainable, sound.optimizer, sound.best)
 
     # --- one optimizer step -------------------------------------------------------------------------------------------
 
@@ -176,26 +191,28 @@ class _Run:
         progress, recipe, trainable = self._sound.progress, self._recipe, self._sound.trainable
         chosen = self._chosen(progress.step)
         weight = sum(example.weight for example in chosen)
-        batches = [batch_of(self._base, example, self._image_tokens, 1.0 / weight) for example in chosen]
+        batches = [self._objective.batch_of(self._base, example, self._image_tokens, 1.0 / weight)
+                   for example in chosen]  # fmt: skip
         if recipe.dropout > 0:
             for number, batch in enumerate(batches):
                 batch["seed"] = _number(recipe.seed, progress.step, number)
-        loss, gathered = self._step.gather(trainable, batches)
+        figures, gathered = self._step.gather(trainable, batches)
         rate = learning_rate(progress.step, self._total, recipe)
         self._optimizer.state = self._sound.optimizer
         updated, state, norm = apply_step(self._optimizer, trainable, gathered, rate, recipe.clip_norm)
-        mx.eval(updated, state, loss, norm)
-        self._accept(updated, state, float(np.array(loss)), float(np.array(norm)), rate, weight)
+        mx.eval(updated, state, figures, norm)
+        self._accept(updated, state, np.array(figures), float(np.array(norm)), rate, weight)
 
-    def _chosen(self, step: int) -> list[Example]:
+    def _chosen(self, step: int) -> list[Any]:
         """The rows of an optimizer step: every epoch uses every row, in an order drawn from the seed."""
         epoch, within = divmod(step, self._per_epoch)
         order = np.random.default_rng([self._recipe.seed, epoch]).permutation(len(self._examples))
         size = self._recipe.accumulation
         return [self._examples[i] for i in order[within * size : (within + 1) * size]]
 
-    def _accept(self, updated: Tree, state: Tree, loss: float, norm: float, rate: float, weight: float) -> None:
-        before = self._sound.progress
+    def _accept(self, updated: Tree, state: Tree, figures: np.ndarray, norm: float, rate: float,
+                weight: float) -> None:  # fmt: skip
+        before, loss = self._sound.progress, float(figures.flat[0])
         if not (math.isfinite(loss) and math.isfinite(norm)):
             raise TrainingDiverged(
                 f"The training stopped being a number at step {before.step + 1} (loss {loss}, gradient norm {norm}).",
@@ -206,12 +223,12 @@ class _Run:
         seconds = time.perf_counter() - self._began
         progress = replace(before, step=before.step + 1, seconds=seconds, epoch_loss=gathered)
         epoch = before.step // self._per_epoch + 1
-        self._log.add(kind="step", step=progress.step, epoch=epoch, loss=loss, gradient_norm=norm, learning_rate=rate,
-                      seconds=round(seconds, 3))  # fmt: skip
+        self._log.add(kind="step", step=progress.step, epoch=epoch, loss=loss, **self._named(figures),
+                      gradient_norm=norm, learning_rate=rate, seconds=round(seconds, 3))  # fmt: skip
         self._sound = _Sound(progress, updated, state, self._sound.best)
         left = int(seconds / progress.step * (self._total - progress.step))
         text = f"epoch {epoch}/{self._recipe.epochs}, loss {loss:.3f}, {left // 60}:{left % 60:02d} left"
-        self._listen(Advanced("train", progress.step, self._total, text))
+        self._listen(Advanced(self._objective.stage, progress.step, self._total, text))
 
     # --- epochs -------------------------------------------------------------------------------------------------------
 
@@ -219,10 +236,11 @@ class _Run:
         before = self._sound.progress
         epoch = before.judged + 1
         train_loss = before.epoch_loss[0] / before.epoch_loss[1]
-        judged = self._validate() if self._held_out else None
+        figures = np.asarray(self._validate()) if self._held_out else None
         answers = self._answers()
+        judged = None if figures is None else float(figures.flat[0])
         loss = train_loss if judged is None else judged
-        figure = answers.score_error if answers and self._recipe.choose_by == "score_error" else loss
+        figure = self._figure(loss, answers)
         better = judged is None or figure < before.best_figure
         unimproved = 0 if better else before.unimproved + 1
         progress = replace(
@@ -238,19 +256,43 @@ class _Run:
             seconds=time.perf_counter() - self._began,
         )
         self._log.add(kind="epoch", step=before.step, epoch=epoch, train_loss=train_loss, validation_loss=judged,
-                      **_logged(answers))  # fmt: skip
+                      **self._named(figures, "validation_"), **_logged(answers))  # fmt: skip
         best = self._sound.trainable if better else self._sound.best
         self._sound = _Sound(progress, self._sound.trainable, self._sound.optimizer, best)
 
-    def _validate(self) -> float:
-        """Weighted loss over the held-out rows, nats per token."""
+    def _judge_start(self) -> None:
+        """Validate and answer before the first step."""
+        figures, answers = np.asarray(self._validate()), self._answers()
+        loss, sound = float(figures.flat[0]), self._sound
+        self._log.add(kind="epoch", step=0, epoch=0, train_loss=None, validation_loss=loss,
+                      **self._named(figures, "validation_"), **_logged(answers))  # fmt: skip
+        if self._objective.keeps_start:
+            progress = replace(sound.progress, best_loss=loss, best_figure=self._figure(loss, answers),
+                               best_answers=_values(answers))  # fmt: skip
+            self._sound = _Sound(progress, sound.trainable, sound.optimizer, sound.trainable)
+
+    def _figure(self, loss: float, answers: Answered | None) -> float:
+        """What the best epoch is chosen by."""
+        return answers.score_error if answers and self._recipe.choose_by == "score_error" else loss
+
+    def _named(self, figures: np.ndarray | None, prefix: str = "") -> dict[str, float]:
+        """What the objective gives besides the loss, for the log."""
+        if figures is None:
+            return {}
+        return {
+            prefix + name: float(value) for name, value in zip(self._objective.figures, figures.flat[1:], strict=True)
+        }
+
+    def _validate(self) -> np.ndarray:
+        """Weighted loss over the held-out rows (nats per token), or what the objective gives, the loss first."""
         weight = sum(example.weight for example in self._held_out)
         self._base.model.eval()
         try:
             return self._step.value(
                 self._sound.trainable,
-                [batch_of(self._base, example, self._image_tokens, 1.0 / weight) for example in self._held_out],
-            )
+                [self._objective.batch_of(self._base, example, self._image_tokens, 1.0 / weight)
+                 for example in self._held_out],
+            )  # fmt: skip
         finally:
             self._base.model.train()
 
@@ -258,7 +300,8 @@ class _Run:
         """What the adapter answers about the photographs that are asked about; None where there are none."""
         if not self._asked:
             return None
-        weights = dict(tree_flatten(self._sound.trainable)) if self._sound.progress.step else None
+        changed = self._sound.progress.step or self._objective.keeps_start
+        weights = dict(tree_flatten(self._sound.trainable)) if changed else None
         return answer_validation(self._base, weights, self._asked, self._recipe, self._listen)
 
 

@@ -1,4 +1,4 @@
-"""training_log.jsonl: one line per optimizer step and one per evaluation."""
+"""training_log.jsonl: one line per optimizer step and one per evaluation; a later phase marks its lines."""
 
 from __future__ import annotations
 
@@ -16,11 +16,14 @@ FILE = "training_log.jsonl"
 class RunLog:
     """Appends lines; after an interruption it goes back to what the checkpoint knows."""
 
-    def __init__(self, folder: Path, progress: Progress | None) -> None:
-        """Keep the lines that `progress` knows of; None begins anew."""
-        self.path = folder / FILE
-        known = [] if progress is None else [line for line in _read(self.path) if _is_known(line, progress)]
-        self.lines: list[dict[str, Any]] = known
+    def __init__(self, folder: Path, progress: Progress | None, phase: str = "") -> None:
+        """Keep the lines that `progress` knows of; None begins this phase anew (the first phase: the whole log)."""
+        self.path, self._mark = folder / FILE, {"phase": phase} if phase else {}
+        found = _read(self.path) if phase or progress else []
+        self.lines: list[dict[str, Any]] = [
+            line for line in found
+            if line.get("phase", "") != phase or (progress is not None and _is_known(line, progress))
+        ]  # fmt: skip
         write_atomic(self.path, "".join(json.dumps(line) + "\n" for line in self.lines))
 
     def add(self, **line: Any) -> None:
@@ -29,6 +32,7 @@ class RunLog:
         Raises:
             DiskFull: when no space is left.
         """
+        line = {**self._mark, **line}
         self.lines.append(line)
         with translated(self.path), self.path.open("a") as stream:
             stream.write(json.dumps(line) + "\n")

@@ -21,6 +21,7 @@ from mondrian_core.models import openblas
 from mondrian_core.models.base import Base
 from mondrian_core.models.forward import hidden_states, logits
 from mondrian_core.training.examples import Batch
+from mondrian_core.training.objective import Loss
 
 Tree = Any
 _LOGITS_AT_ONCE = 1 << 24  # 64 MB in float32; a larger head is done in pieces that backward computes again
@@ -34,9 +35,24 @@ def weighted_loss(base: Base, batch: Batch, *, checkpointing: bool = False, seed
 
     Where a score begins the target may be a distribution over the digits.
     """
+    states, losses = token_losses(base, batch, checkpointing=checkpointing, seed=seed)
+    total = mx.sum(losses * batch["weights"])
+    if "soft_places" in batch:
+        raw = logits(base.language_model, states[batch["soft_places"]]).astype(mx.float32)
+        wanted = mx.sum(mx.take_along_axis(raw, batch["soft_digits"], axis=-1) * batch["soft_chances"], axis=-1)
+        total = total + mx.sum((mx.logsumexp(raw, axis=-1) - wanted) * batch["soft_weights"])
+    return total
+
+
+def token_losses(base: Base, batch: Batch, *, checkpointing: bool = False,
+                 seed: int | None = None) -> tuple[mx.array, mx.array]:  # fmt: skip
+    """(states (A, D) at the places that predict the answer's tokens, their negative log-likelihoods (A,) in float32).
+
+    Attention is causal unless the batch holds a mask.
+    """
     model = base.language_model
     hidden = hidden_states(model, batch["embeddings"], batch["positions"], batch["image_index"], batch["deepstack"],
-                           checkpointing=checkpointing, seed=seed)  # fmt: skip
+                           mask=batch.get("mask", "causal"), checkpointing=checkpointing, seed=seed)  # fmt: skip
     states = hidden[0, batch["places"]]
     count, vocabulary = states.shape[0], model.args.vocab_size
 
@@ -44,17 +60,10 @@ def weighted_loss(base: Base, batch: Batch, *, checkpointing: bool = False, seed
         return cross_entropy(logits(model, piece), batch["targets"][start : start + piece.shape[0]])
 
     if count * vocabulary <= _LOGITS_AT_ONCE:
-        losses = head(states, 0)
-    else:
-        # targets are held by closure: checkpoint would ask for a gradient of the indices
-        losses = mx.concatenate([mx.checkpoint(lambda part, at=at: head(part, at))(states[at : at + _PIECE])
-                                 for at in range(0, count, _PIECE)])  # fmt: skip
-    total = mx.sum(losses * batch["weights"])
-    if "soft_places" in batch:
-        raw = logits(model, states[batch["soft_places"]]).astype(mx.float32)
-        wanted = mx.sum(mx.take_along_axis(raw, batch["soft_digits"], axis=-1) * batch["soft_chances"], axis=-1)
-        total = total + mx.sum((mx.logsumexp(raw, axis=-1) - wanted) * batch["soft_weights"])
-    return total
+        return states, head(states, 0)
+    # targets are held by closure: checkpoint would ask for a gradient of the indices
+    return states, mx.concatenate([mx.checkpoint(lambda part, at=at: head(part, at))(states[at : at + _PIECE])
+                                   for at in range(0, count, _PIECE)])  # fmt: skip
 
 
 def cross_entropy(raw: mx.array, targets: mx.array) -> mx.array:
@@ -72,8 +81,12 @@ class GradientStep:
     """
 
     def __init__(self, base: Base, *, compiled: bool | None = None, threads: int | None = None,
-                 checkpointing: bool = False) -> None:  # fmt: skip
-        """None: compiled on a GPU, a thread per core on the CPU. `checkpointing`: see `forward.hidden_states`."""
+                 checkpointing: bool = False, loss: Loss | None = None) -> None:  # fmt: skip
+        """None: compiled on a GPU, a thread per core on the CPU. `checkpointing`: see `forward.hidden_states`.
+
+        `loss` (None: `weighted_loss`) may give further figures behind the loss, see `objective.Objective`.
+        """
+        self._loss = weighted_loss if loss is None else loss
         on_cpu = mx.default_device() == mx.Device(mx.cpu)
         self._base, self.checkpointing = base, checkpointing
         self.compiled = not on_cpu if compiled is None else compiled
@@ -102,16 +115,20 @@ class GradientStep:
             time.sleep(0.001)
 
     def gather(self, trainable: Tree, batches: Sequence[Batch]) -> tuple[mx.array, Tree]:
-        """(weighted loss, gradient), summed over the rows."""
+        """(weighted loss and what its function gives besides, gradient of the loss), summed over the rows."""
         results = self._each(self._gradient, trainable, batches)
         loss, gradient = results[0]
         for more, part in results[1:]:
             loss, gradient = loss + more, tree_map(mx.add, gradient, part)
         return loss, gradient
 
-    def value(self, trainable: Tree, batches: Sequence[Batch]) -> float:
-        """The weighted loss of all rows, without a gradient."""
-        return float(sum(float(np.array(loss)) for loss in self._each(self._value, trainable, batches)))
+    def value(self, trainable: Tree, batches: Sequence[Batch]) -> np.ndarray:
+        """The weighted loss of all rows, or (F,) with it first, in float64 and without a gradient."""
+        return np.asarray(sum(self.values(trainable, batches), np.float64(0)))
+
+    def values(self, trainable: Tree, batches: Sequence[Batch]) -> list[np.ndarray]:
+        """What the loss function gives of each row, in float64."""
+        return [np.array(found, dtype=np.float64) for found in self._each(self._value, trainable, batches)]
 
     def _each(self, function: Any, trainable: Tree, batches: Sequence[Batch]) -> list[Any]:
         held = self._base.model.trainable_parameters()
@@ -154,10 +171,15 @@ class GradientStep:
         return self._made[key]
 
     def _gradient(self, trainable: Tree, batch: Batch) -> tuple[mx.array, Tree]:
-        loss, gradient = mx.value_and_grad(self._value)(trainable, batch)
-        return loss, gradient
+        (_, figures), gradient = mx.value_and_grad(self._led)(trainable, batch)
+        return figures, gradient
+
+    def _led(self, trainable: Tree, batch: Batch) -> tuple[mx.array, mx.array]:
+        """What the gradient is of, and all figures."""
+        figures = self._value(trainable, batch)
+        return (figures[0] if figures.ndim else figures), figures
 
     def _value(self, trainable: Tree, batch: Batch) -> mx.array:
         self._base.model.update(trainable)
-        return weighted_loss(self._base, batch, checkpointing=self.checkpointing and self._base.model.training,
-                             seed=self._seed)  # fmt: skip
+        return self._loss(self._base, batch, checkpointing=self.checkpointing and self._base.model.training,
+                          seed=self._seed)  # fmt: skip
