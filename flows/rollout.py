@@ -17,6 +17,8 @@ QUIET = "NothingToDo"
 def rollout(advisor: Advisor | None = None, workspace: str | None = None, adapters: str | None = None) -> State:
     """Advance, hold or roll back every rollout in force. `mondrian rollout advance` does the same without Prefect.
 
+    What the service took back by itself since the last run gets its page and its event here.
+
     Args:
         advisor: only this one's; empty: every advisor's.
         workspace: folder with the jobs table; empty: the worker's own (MONDRIAN_WORKSPACE).
@@ -24,6 +26,7 @@ def rollout(advisor: Advisor | None = None, workspace: str | None = None, adapte
     """
     settings = settings_of(workspace, adapters)
     decisions = [rollout_tasks.advance(settings, each) for each in rollout_tasks.in_force(settings, advisor)]
+    decisions += [rollout_tasks.tell(each) for each in rollout_tasks.untold(settings, advisor)]
     if not decisions:
         return Completed(name=QUIET, message="No rollout is in force; champions answer everything.")
     worst = next((name for name in ("RolledBack", "Held") if name in {each.name for each in decisions}), "Completed")

@@ -185,6 +185,14 @@ class GateRecipe(_Table):
     seconds_per_photograph: float = Field(default=3.0, gt=0, description="absolute; a gate on Metal only")
 
 
+class PromoteRecipe(_Table):
+    """How a version that passed every gate becomes the champion."""
+
+    rollout: bool = Field(
+        default=False, description="begin with a share of the photographs that grows by itself (docs/rollout.md)"
+    )
+
+
 class Recipe(_Table):
     """All settings of one retraining."""
 
@@ -194,6 +202,7 @@ class Recipe(_Table):
     train: TrainRecipe = TrainRecipe()
     evaluate: EvaluateRecipe = EvaluateRecipe()
     gates: GateRecipe = GateRecipe()
+    promote: PromoteRecipe = PromoteRecipe()
 
     @property
     def drafts_wordings(self) -> bool:

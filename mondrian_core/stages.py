@@ -490,17 +490,25 @@ def promote(context: Context, listen: Listener = ignore) -> PromoteSummary:
         by_hand = f"mondrian adapters promote --advisor {context.advisor} --version {registered.version}"
         outcome = PromoteSummary("candidate", registered.version, sentence, by_hand)
     elif isinstance(decision, Promote):
-        context.registry.promote(
-            context.advisor, registered.version, expected=champion.version if champion else None,
-            actor=context.actor, reason=decision.sentence,
-            verdicts={gate["name"]: gate["verdict"] for gate in judged.gates},
-        )  # fmt: skip
-        outcome = PromoteSummary("promoted", registered.version, decision.sentence)
+        sentence = _carry_out(context, registered.version, champion.version if champion else None, decision.sentence)
+        outcome = PromoteSummary("promoted", registered.version, sentence)
     elif isinstance(decision, Keep):
         outcome = PromoteSummary("candidate", registered.version, decision.sentence, decision.command)
     else:
         outcome = PromoteSummary("rejected", registered.version, decision.sentence)
     return _leave(context, "promote", outcome, listen)
+
+
+def _carry_out(context: Context, version: str, champion: str | None, sentence: str) -> str:
+    """Make it the champion, at once or for a share first; gives what was done. Its own gates go into the history."""
+    if not context.recipe.promote.rollout:
+        context.registry.promote(context.advisor, version, expected=champion, actor=context.actor, reason=sentence)
+        return sentence
+    with context.store() as store:
+        plan = rollout.suitable_plan(store, context.advisor)
+    begun = rollout.start(context.registry, context.advisor, version, plan, expected=champion, actor=context.actor,
+                          reason=sentence)  # fmt: skip
+    return f"{sentence} Its rollout begins {begun.place}."
 
 
 def index(context: Context, listen: Listener = ignore) -> IndexSummary:
@@ -556,9 +564,12 @@ def check(context: Context) -> None:
 
     Raises:
         UnknownAdvisor, NoDatabase, BaseModelUnavailable: each says what to do.
+        BadInput: the recipe wants a rollout and the registry is in an object store.
     """
     from mondrian_core.models.base import resolve
 
+    if context.recipe.promote.rollout:
+        context.registry.require_room_for_rollouts()
     context.store().voice(context.advisor)
     resolve(context.base_model)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from mondrian_core.rollout import Look
+from mondrian_core.rollout import Look, Rollout
 from mondrian_core.stages import (
     DatasetSummary,
     EvaluateSummary,
@@ -157,10 +157,15 @@ def champion_changed(advisor: str, before: str | None, after: str | None, actor:
     return page(f"## {advisor}: the champion is now {after or base}", table(("", ""), rows))
 
 
+def rollout_title(rollout: Rollout, sentence: str) -> str:
+    """The first line of the page of a look."""
+    return f"## {rollout.advisor} {rollout.version}: {sentence}"
+
+
 def rollout_look(seen: Look) -> str:
     """One look at a rollout: what was decided and why, then the figures it rests on."""
     now, observed = seen.now, seen.observed
-    title = f"## {now.advisor} {now.version}: {seen.decision.sentence}"
+    title = rollout_title(now, seen.decision.sentence)
     plan = [
         (
             "**now**" if now.status == "running" and place == now.step else "",

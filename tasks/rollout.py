@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from prefect import task
+from prefect.artifacts import Artifact
 from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import Artifact as ArtifactResponse
 from prefect.events import emit_event
 
 from mondrian_core import rollout
 from mondrian_core.errors import ChampionChanged, NothingToDo
 from mondrian_core.registry import Registry
-from mondrian_core.rollout import Advance, Look, Plan, RollBack, suitable_plan
+from mondrian_core.rollout import Advance, Look, Plan, RollBack, Rollout, observe, requests_of, suitable_plan
 from mondrian_core.settings import Settings
 from mondrian_core.store import Store
 from tasks import pages
@@ -65,10 +67,42 @@ def advance(settings: Settings, advisor: str) -> Told:
             seen = rollout.look(registry, advisor, jobs, actor=actor())
     except (NothingToDo, ChampionChanged) as error:
         return Told("Held", f"{advisor}: {error.problem}")
-    leave_page(artifact_key("rollout", advisor), pages.rollout_look(seen), seen.decision.sentence)
+    return _tell(seen)
+
+
+def untold(settings: Settings, advisor: str | None) -> list[Look]:
+    """Rollouts that the service itself took back, and whose page is still missing."""
+    registry = Registry(settings.adapters_root)
+    found = [rollout.taken_back(registry, each) for each in ([advisor] if advisor else registry.advisors())]
+    return [_look_back(settings, each) for each in found if each is not None and not _has_page(each)]
+
+
+@task(name="tell", timeout_seconds=600, cache_policy=NO_CACHE)
+def tell(seen: Look) -> Told:
+    """The page and the event of a decision that has been carried out already."""
+    return _tell(seen)
+
+
+def _look_back(settings: Settings, ended: Rollout) -> Look:
+    """What the jobs table says of a rollout that has ended."""
+    settings.require_workspace()
+    with closing(Store(settings.database, read_only=True)) as store:
+        counted = observe(requests_of(store.jobs(ended.advisor, since=ended.started), ended), ended)
+    return Look(ended, counted, RollBack("service", ended.why, ended.evidence), ended)
+
+
+def _has_page(ended: Rollout) -> bool:
+    page = cast("ArtifactResponse | None", Artifact.get(artifact_key("rollout", ended.advisor)))
+    if page is None or page.created is None or page.created < ended.started:
+        return False
+    return str(page.data).startswith(pages.rollout_title(ended, ended.why))
+
+
+def _tell(seen: Look) -> Told:
+    leave_page(artifact_key("rollout", seen.now.advisor), pages.rollout_look(seen), seen.decision.sentence)
     _announce(seen)
     named = {Advance: "Completed", RollBack: "RolledBack"}.get(type(seen.decision), "Held")
-    return Told(named, f"{advisor} {seen.now.version}: {seen.decision.sentence}")
+    return Told(named, f"{seen.now.advisor} {seen.now.version}: {seen.decision.sentence}")
 
 
 def _announce(seen: Look) -> None:

@@ -57,7 +57,10 @@ def list_versions(options: Namespace) -> int:
 
 def prune(options: Namespace) -> int:
     """Delete old versions that nothing needs; 1 when there is none to delete."""
-    names = _registry(options).prune(options.advisor, keep=options.keep, actor=person(), force=options.force,
+    registry = _registry(options)
+    if options.force:
+        rollout.refuse_while_running(registry, options.advisor)  # it answers with the version before, too
+    names = registry.prune(options.advisor, keep=options.keep, actor=person(), force=options.force,
                                      dry_run=options.dry_run)  # fmt: skip
     done = "Would delete" if options.dry_run else "Deleted"
     told = f"{done}: {', '.join(names)}" if names else "Nothing to delete: what is left is needed or wanted."

@@ -87,11 +87,8 @@ class Registry(Reading):
             BadAdapter: it is damaged; it is in quarantine now.
             NothingToDo: it is the champion already.
         """
-        if beside and self.url is not None:
-            raise BadInput(
-                f"A registry at {self.url} can't hold a rollout, which belongs to one service.",
-                "Promote without --rollout, or keep the registry in a folder.",
-            )
+        if beside:
+            self.require_room_for_rollouts()
         ledger = self._ledger(advisor)
         with ledger.writing() as snapshot:
             if snapshot.champion != expected:
@@ -111,6 +108,18 @@ class Registry(Reading):
                                 reason=reason, forced=forced, verdicts=dict(verdicts or chosen.verdicts),
                                 detail=detail)  # fmt: skip
             return self._get(ledger, Snapshot(snapshot.chain.with_entry(entry), None), version)
+
+    def require_room_for_rollouts(self) -> None:
+        """Refuse an object store, where nobody would look at a rollout every few minutes.
+
+        Raises:
+            BadInput: the root is no folder.
+        """
+        if self.url is not None:
+            raise BadInput(
+                f"A registry at {self.url} can't hold a rollout, which belongs to one service.",
+                "Promote without one, or keep the registry in a folder.",
+            )
 
     @again
     def rollback(self, advisor: str, *, actor: str, reason: str, expected: str | None = None) -> Version | None:

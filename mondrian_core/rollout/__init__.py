@@ -8,6 +8,7 @@ traffic.py      requests a day -> plan      shadow.py    which answers the compa
 
 from mondrian_core.rollout.assignment import in_share
 from mondrian_core.rollout.book import (
+    SERVICE,
     Look,
     active,
     carry_out,
@@ -17,6 +18,7 @@ from mondrian_core.rollout.book import (
     set_share,
     settle,
     start,
+    taken_back,
 )
 from mondrian_core.rollout.decide import after, decide_rollout
 from mondrian_core.rollout.observe import Request, observe, requests_of
@@ -25,7 +27,8 @@ from mondrian_core.rollout.shadow import Due, due
 from mondrian_core.rollout.traffic import requests_per_day, suitable_plan
 
 __all__ = [
-    "Advance", "Decision", "Due", "Hold", "Look", "Observed", "Plan", "Request", "RollBack", "Rollout", "Step",
-    "active", "after", "carry_out", "decide_rollout", "due", "in_share", "look", "observe", "plan_for", "recorded",
-    "refuse_while_running", "requests_of", "requests_per_day", "set_share", "settle", "start", "suitable_plan",
+    "SERVICE", "Advance", "Decision", "Due", "Hold", "Look", "Observed", "Plan", "Request", "RollBack", "Rollout",
+    "Step", "active", "after", "carry_out", "decide_rollout", "due", "in_share", "look", "observe", "plan_for",
+    "recorded", "refuse_while_running", "requests_of", "requests_per_day", "set_share", "settle", "start", "suitable_plan",
+    "taken_back",
 ]  # fmt: skip

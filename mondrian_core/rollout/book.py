@@ -22,6 +22,7 @@ from mondrian_core.store import Job
 
 FILE = "rollout.json"
 WHOEVER = "whoever"  # no name of a version
+SERVICE = "service"  # who went back because an answer of its own failed
 
 
 def recorded(registry: Registry, advisor: str) -> Rollout | None:
@@ -125,6 +126,15 @@ def carry_out(registry: Registry, rollout: Rollout, decision: Decision, *, actor
     return changed
 
 
+def taken_back(registry: Registry, advisor: str) -> Rollout | None:
+    """The newest rollout when the service itself ended it (`SERVICE`) and nothing has been promoted since."""
+    rollout = recorded(registry, advisor)
+    moves = [entry for entry in registry.history(advisor) if entry.moves_pointer] if rollout else []
+    if rollout is None or rollout.status != "rolled_back" or len(moves) < 2 or moves[-1].actor != SERVICE:
+        return None
+    return rollout if moves[-2].detail.get("rollout") == rollout.salt else None
+
+
 def _write_down(registry: Registry, rollout: Rollout, actor: str) -> None:
     detail = {"rollout": rollout.salt, "share": rollout.share, "revision": rollout.revision,
               "evidence": dict(rollout.evidence)}  # fmt: skip
@@ -198,11 +208,12 @@ WORDS: dict[type[Any], str] = {Advance: "advance", Hold: "hold", RollBack: "roll
 
 
 def look(registry: Registry, advisor: str, jobs: Iterable[Job], *, actor: str, now: datetime | None = None,
-         only_look: bool = False) -> Look:  # fmt: skip
+         only_look: bool = False, only_back: bool = False) -> Look:  # fmt: skip
     """What `rollout/advance` does: count the advisor's jobs (oldest first), decide, and carry it out.
 
     Args:
         only_look: decide, and change nothing.
+        only_back: carry out a RollBack and nothing else, as the service does as soon as an answer failed.
 
     Raises:
         NothingToDo: no rollout is in force, or another scheduler was first.
@@ -214,6 +225,6 @@ def look(registry: Registry, advisor: str, jobs: Iterable[Job], *, actor: str, n
     rollout = _in_force(registry, advisor)
     observed = observe(requests_of(jobs, rollout), rollout)
     decision = decide_rollout(rollout, observed, moment)
-    if only_look:
+    if only_look or (only_back and not isinstance(decision, RollBack)):
         return Look(rollout, observed, decision, rollout)
     return Look(rollout, observed, decision, carry_out(registry, rollout, decision, actor=actor, now=moment))

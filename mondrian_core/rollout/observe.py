@@ -24,7 +24,7 @@ class Request:
         seconds: of the answer; None when there is none.
         scores: the eight scores of the answer.
         rating: of a user, higher is better.
-        crashed: the model process died over it.
+        crashed: how often the model process died over it while the assigned adapter answered.
         shadow: answered for comparison only, by both arms on the same photograph.
     """
 
@@ -35,7 +35,7 @@ class Request:
     seconds: float | None = None
     scores: tuple[float, ...] | None = None
     rating: float | None = None
-    crashed: bool = False
+    crashed: int = 0
     shadow: bool = False
 
 
@@ -66,7 +66,7 @@ def requests_of(jobs: Iterable[Job], rollout: Rollout) -> list[Request]:
                 seconds=job.details.get("seconds"),
                 scores=_scores(job),
                 rating=job.details.get("rating"),
-                crashed=bool(job.details.get("crashed")),
+                crashed=int(job.details.get("crashed") or 0),
                 shadow=bool(mark.get(SHADOW)),
             )
         )

@@ -160,9 +160,10 @@ class Critic:
 
 
 def _marks(job: Job, hops: Sequence[Hop]) -> dict[str, Any]:
-    """What a rollout wants to know of a job: its share when it came in, and whether the model process died over it."""
-    crashed = {"crashed": True} if any(hop.crashed for hop in hops) else {}
-    return {**({"rollout": job.details["rollout"]} if "rollout" in job.details else {}), **crashed}
+    """What a rollout wants to know of a job: its share when it came in, how often the model process died over it."""
+    deaths = sum(hop.crashed and hop.strategy == job.requested_mode for hop in hops)
+    mark = {"rollout": job.details["rollout"]} if "rollout" in job.details else {}
+    return {**mark, **({"crashed": deaths} if deaths else {})}
 
 
 def photograph_path(root: Path, filename: str) -> Path:

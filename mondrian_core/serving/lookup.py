@@ -128,7 +128,7 @@ class Adapters:
         pinned = self._pinned(advisor)
         if pinned is not None:
             return self._checked(pinned)
-        registry = self._registry_of(advisor)
+        registry = self.registry_of(advisor)
         stamp = _stamp_of(registry.root / advisor / POINTER)
         if advisor not in self._seen or stamp != self._seen[advisor]:
             self._follow(registry, advisor)
@@ -146,7 +146,7 @@ class Adapters:
         """The rollout in force; None when the champion answers everything, or an adapter was named at start."""
         if self._source is not None and self._source.advisor in (None, advisor) and isinstance(self._source, Adapter):
             return None
-        registry = self._registry_of(advisor)
+        registry = self.registry_of(advisor)
         home = registry.root / advisor
         stamps = (_stamp_of(home / ROLLOUT), _stamp_of(home / POINTER))
         if stamps[0] is None:
@@ -167,6 +167,11 @@ class Adapters:
         """Advisors who have a folder in the registry, sorted."""
         return self._registry.advisors()
 
+    def registry_of(self, advisor: str) -> Registry:
+        """Where this advisor's versions lie."""
+        source = self._source
+        return Registry(source.root) if isinstance(source, Pointer) and source.advisor == advisor else self._registry
+
     def refresh(self) -> None:
         """Look at the pointers of all advisors who were asked for so far."""
         for advisor in list(self._seen):
@@ -175,10 +180,6 @@ class Adapters:
     def _pinned(self, advisor: str) -> Adapter | None:
         source = self._source
         return source if isinstance(source, Adapter) and source.advisor in (None, advisor) else None
-
-    def _registry_of(self, advisor: str) -> Registry:
-        source = self._source
-        return Registry(source.root) if isinstance(source, Pointer) and source.advisor == advisor else self._registry
 
     def _checked(self, adapter: Adapter) -> tuple[Adapter | None, str]:
         problems = self._problems(adapter)

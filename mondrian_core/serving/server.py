@@ -15,6 +15,7 @@ from mondrian_core.serving import journal
 from mondrian_core.serving.app import create_app
 from mondrian_core.serving.board import Board
 from mondrian_core.serving.critic import Critic
+from mondrian_core.serving.guard import Guard
 from mondrian_core.serving.lookup import Adapters, Source, require_adapter, source_of
 from mondrian_core.serving.metrics import Metrics
 from mondrian_core.serving.routing import ModelMode, Policy
@@ -96,9 +97,12 @@ def assemble(settings: Settings, options: Options, policy: Policy, store: Store,
     critic = Critic(store, settings.root, model, adapters, all_strategies(), embed=settings.embeddings_enabled,
                     exif=settings.exif_enabled)  # fmt: skip
 
+    guard = Guard(store, adapters, listen)
+
     def ended(job: Job) -> None:
         metrics.ended(job)
         listen(journal.ended(job))
+        guard.ended(job)
 
     worker = Worker(critic, model, board, longest_queue=options.longest_queue, done=ended, listen=listen)
     return Service(settings.root, store, policy, model, adapters, critic, worker, board, metrics, settings.base,

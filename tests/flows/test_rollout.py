@@ -22,7 +22,7 @@ from deployments.bootstrap import Running
 from flows.promote import promote
 from flows.rollout import rollout as rollout_flow
 from mondrian_core.registry import Registry
-from mondrian_core.rollout import Rollout, active
+from mondrian_core.rollout import SERVICE, Rollout, active, look
 from mondrian_core.settings import Settings
 from mondrian_core.store import Store
 from tests.rollout.conftest import jobs_of
@@ -145,6 +145,30 @@ def test_held_and_rolled_back_each_with_a_page_and_an_event(
     wanted = {"mondrian.adapter.promoted", "mondrian.rollout.held", "mondrian.rollout.rolled-back"}
     while not wanted <= set(events_of(machine, "ro-here")):
         assert time.monotonic() < until, events_of(machine, "ro-here")
+        time.sleep(0.5)
+
+
+def test_what_the_service_took_back_is_told_once(
+    machine: Running, settings: Settings, registry: Registry, store: Store, tmp_path: Path
+) -> None:
+    first, second = champion_and_candidate(registry, "ro-service", tmp_path)
+    where = {"workspace": str(settings.root), "adapters": str(settings.adapters_root)}
+    with prefect_here(machine):
+        promote(advisor="ro-service", version=second, plan=PLAN, **where)
+        begun = in_force(registry, "ro-service")
+        answer_jobs(store, begun, "ro-service", failing=lambda ours, number: ours)
+        look(registry, "ro-service", store.jobs("ro-service", since=begun.started), actor=SERVICE, only_back=True)
+        assert registry.current("ro-service") == first
+        told = rollout_flow(advisor="ro-service", **where, return_state=True)
+        again = rollout_flow(advisor="ro-service", **where, return_state=True)
+    assert told.name == "RolledBack" and "answers in a row failed" in str(told.message)
+    assert again.name == "NothingToDo"
+    page = page_of(machine, "rollout-ro-service")
+    assert "It is rolled back" in page and "| 20% |" in page
+    EventsWorker.drain_all()
+    until = time.monotonic() + 30
+    while "mondrian.rollout.rolled-back" not in events_of(machine, "ro-service"):
+        assert time.monotonic() < until, events_of(machine, "ro-service")
         time.sleep(0.5)
 
 

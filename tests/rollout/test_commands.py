@@ -106,6 +106,9 @@ def test_prune_deletes_what_nothing_needs(registry: Registry, mondrian: Mondrian
     assert len(registry.versions("ansel")) == 3
     assert mondrian(*words, "1") == (1, {"removed": [], "dry_run": False})
     assert mondrian(*words, "0") == (0, {"removed": ["v0003"], "dry_run": False})
+    status, told = mondrian(*words, "0", "--force")
+    assert status == 1 and "is at 10%" in told["error"], "the version before still answers nine in ten"
+    assert mondrian("rollout", "set", "--advisor", "ansel", "1.0", "--reason", "enough seen")[0] == 0
     assert mondrian(*words, "0", "--force")[1]["removed"] == ["v0001"], "what a rollback could return to goes by force"
     assert [version.version for version in registry.versions("ansel")] == ["v0002"]
 

@@ -2,7 +2,8 @@
 
 It speaks the real protocol (it runs the real host) and answers at once. CONTROL is a JSON file that is read before each
 question: {"die": times to die, "hang": seconds, "tokens": count, "pace": seconds a token, "texts": answers to give in
-turn, "embedding": of every photograph, "unsound": names of adapter folders with problems, "no_base": true}.
+turn, "embedding": of every photograph, "unsound": names of adapter folders with problems, "no_base": true,
+"deadly", "garbled": names of adapter folders that kill the process or answer nonsense}.
 """
 
 from __future__ import annotations
@@ -36,6 +37,8 @@ class FakeEngine:
         if orders.get("die", 0) > 0:
             self.control.write_text(json.dumps({**orders, "die": orders["die"] - 1}))
             os._exit(9)
+        if question.adapter is not None and question.adapter.name in orders.get("deadly", []):
+            os._exit(9)
         if question.adapter is not None and self.check(question.adapter):
             raise BadAdapter("The adapter is unsound.", "Name another.")
         time.sleep(orders.get("hang", 0))
@@ -46,6 +49,8 @@ class FakeEngine:
                 on_token(count)
         texts = orders.get("texts") or []
         text = texts.pop(0) if texts else critique_by(question.adapter)
+        if question.adapter is not None and question.adapter.name in orders.get("garbled", []):
+            text = "a fine photograph"
         if "texts" in orders:
             self.control.write_text(json.dumps({**orders, "texts": texts}))
         vector = tuple(orders.get("embedding", ())) if question.embed else ()
