@@ -9,8 +9,8 @@
     │   ├── NoWorkspace, NoDatabase, UnknownAdvisor, BadPhotograph, BadRecipe
     │   ├── BadAdapter, UnknownVersion, BaseModelUnavailable, PortInUse
     └── Broken                         3   something broke
-        ├── DiskFull, DatabaseBusy, RegistryBusy, TrainingDiverged, ModelProcessDied, PrefectUnavailable,
-        │   AnswerUnparsable
+        ├── DiskFull, DatabaseBusy, RegistryBusy, TrainingDiverged, RankLost, ModelProcessDied,
+        │   PrefectUnavailable, AnswerUnparsable
 
 Foreign errors are translated at the edge where they appear, by `translated`.
 """
@@ -174,6 +174,10 @@ class RegistryBusy(Broken):
 
 class TrainingDiverged(Broken):
     """The loss or a gradient stopped being a number."""
+
+
+class RankLost(Broken):
+    """Another process of a training that several do together stopped or can't be reached."""
 
 
 class ModelProcessDied(Broken):
