@@ -1,4 +1,4 @@
-"""One example as training, evaluation and the dataset hand it to one another."""
+"""One example, or one pair of answers, as training, evaluation and the dataset hand it to one another."""
 
 from __future__ import annotations
 
@@ -28,3 +28,15 @@ class Row:
     scores: Mapping[str, float]
     loss_dimensions: tuple[str, ...]
     weight: float
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two answers to one photograph: that of `row` is preferred to `rejected`, in the same canonical form.
+
+    `kind` says why: a person corrected the rejected one, or it is about another photograph.
+    """
+
+    row: Row
+    rejected: str
+    kind: str

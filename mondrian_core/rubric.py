@@ -149,6 +149,12 @@ def canonical(critique: Critique) -> str:
     return json.dumps(critique.as_dict())
 
 
+def taught(critique: Critique) -> str:
+    """The answer that a critique is taught as: whole scores, and the grade that belongs to them."""
+    comments = {name: critique.assessments[name].comment for name in DIMENSIONS}
+    return canonical(make_critique({name: whole_score(critique.scores[name]) for name in DIMENSIONS}, comments))
+
+
 def json_schema() -> dict[str, Any]:
     """JSON schema of the canonical answer (scores are integers 0-10), for constrained decoding and the API."""
     assessment = {

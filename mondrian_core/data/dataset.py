@@ -81,6 +81,11 @@ class DatasetVersion:
         """Lineage -> group of twins, of every photograph that is no draft: what `split.folds` would keep together."""
         return {each["lineage"]: each["group"] for each in self.manifest["members"] if each["origin"] != SYNTHETIC}
 
+    @property
+    def corrections(self) -> Mapping[str, str]:
+        """Lineage -> the model's critique that a person corrected; of no photograph of the test."""
+        return dict(self.manifest.get("corrections", {}))
+
     def rows(self, split: str) -> list[Row]:
         """The rows of a split, pictures decoded when they are first used.
 
@@ -184,7 +189,8 @@ def digest_of(examples: Sequence[Example], voice: Voice) -> str:
     rows = [
         {"split": each.split, "lineage": each.lineage, "picture": each.variant.as_dict(), "answer": each.answer(),
          "scores": [each.scores[name] for name in DIMENSIONS], "loss_dimensions": each.variant.kept,
-         "weight": each.weight, **({"origin": SYNTHETIC} if each.origin == SYNTHETIC else {})}
+         "weight": each.weight, **({"origin": SYNTHETIC} if each.origin == SYNTHETIC else {}),
+         **({"corrects": each.corrects} if each.corrects and each.split != TEST else {})}
         for each in examples
     ]  # fmt: skip
     content = {"format": FORMAT, "long_side": LONG_SIDE, "prompt": prompt_digest(voice), "rows": rows}
@@ -270,6 +276,7 @@ def _facts(
         "histograms": {split: _histograms([each for each in written if sides[each.sha256] == split])
                        for split in SPLITS},
         "members": members,
+        "corrections": {each.lineage: each.corrects for each in examples if each.corrects and each.split != TEST},
     }  # fmt: skip
 
 

@@ -13,12 +13,15 @@ from mondrian_core.data.twins import Says, said
 from mondrian_core.data.variations import vary
 from mondrian_core.images import bounded, jpeg_bytes, open_photograph
 from mondrian_core.recipes import DataRecipe
-from mondrian_core.rubric import DIMENSIONS, canonical, make_critique, whole_score
+from mondrian_core.rubric import make_critique, taught
 
 
 @dataclass(frozen=True)
 class Example:
-    """A row before it is written: the picture as JPEG bytes."""
+    """A row before it is written: the picture as JPEG bytes.
+
+    `corrects` stands with the photograph itself, see `records.LinkedRecord`.
+    """
 
     split: str
     lineage: str
@@ -31,6 +34,7 @@ class Example:
     wording: int = 0
     origin: str = HUMAN
     photograph: str = ""
+    corrects: str = ""
 
     @property
     def name(self) -> str:
@@ -39,8 +43,7 @@ class Example:
 
     def answer(self) -> str:
         """What is taught: whole scores, and the grade that belongs to them."""
-        taught = {name: whole_score(self.scores[name]) for name in DIMENSIONS}
-        return canonical(make_critique(taught, self.comments))
+        return taught(make_critique(self.scores, self.comments))
 
     @property
     def says(self) -> Says:
@@ -69,7 +72,8 @@ def examples_of(
     examples = [
         Example(split, record.sha256, record.record, variant, jpeg_bytes(picture),
                 augment.applied_to_comments(variant, record.comments), record.scores, 1.0,
-                origin=record.origin, photograph=record.photograph)
+                origin=record.origin, photograph=record.photograph,
+                corrects=record.corrects or "" if variant == augment.ORIGINAL else "")
         for variant, picture in pictures
     ]  # fmt: skip
     if split == TRAIN and not drafted:
@@ -85,5 +89,5 @@ def _reworded(original: Example, recipe: DataRecipe, make: Vary) -> list[Example
             break
         words = make(original.comments, augment.seed_of(f"words {attempt} {original.lineage}", recipe.seed))
         if words:
-            found.setdefault(tuple(words.values()), replace(original, comments=words, wording=len(found)))
+            found.setdefault(tuple(words.values()), replace(original, comments=words, wording=len(found), corrects=""))
     return list(found.values())[1:]

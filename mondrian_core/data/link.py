@@ -19,6 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from mondrian_core.corrections import corrected_job
 from mondrian_core.data.paths import How, SourceIndex, is_temporary
 from mondrian_core.data.photographs import reason_of
 from mondrian_core.data.records import (
@@ -32,12 +33,12 @@ from mondrian_core.data.records import (
     LinkManifest,
     Reason,
 )
-from mondrian_core.drafts import DISCARDED, WAITING, Draft, Drafts
+from mondrian_core.drafts import CORRECTED, DISCARDED, WAITING, Draft, Drafts
 from mondrian_core.errors import BadPhotograph
 from mondrian_core.events import Advanced, Listener, Noticed, ignore
 from mondrian_core.files import sha256_of
 from mondrian_core.images import Facts, photograph_facts
-from mondrian_core.rubric import DIMENSIONS, MAX_SCORE, MIN_SCORE, Critique, Unparsable, read_lenient
+from mondrian_core.rubric import DIMENSIONS, MAX_SCORE, MIN_SCORE, Critique, Unparsable, read_lenient, taught
 from mondrian_core.store import COMPLETED, Job, Profile, Store
 
 __all__ = ["LeftOut", "LinkManifest", "LinkedRecord", "Reason", "link"]
@@ -145,9 +146,11 @@ class _Linker:
         self.index = SourceIndex(workspace)
         self._facts: dict[str, Facts | _Refused] = {}
         self._hashes: dict[str, str] = {}
+        self._store: Store | None = None
 
     def outcomes(self, store: Store) -> Iterable[tuple[str, Candidate | _Refused]]:
         """Every record of the database with what became of it."""
+        self._store = store
         for profile in store.profiles():
             yield f"profile:{profile.id}", self._judged(self._profile, profile)
         for order, job in enumerate(store.jobs()):
@@ -175,7 +178,18 @@ class _Linker:
             f"profile:{profile.id}", photograph, found, HUMAN if profile.origin == HUMAN else MODEL, scores, comments,
             profile.overall_grade if readable_grade else None, profile.created_at, problems,
         )  # fmt: skip
-        return Candidate(linked, profile.order, problems)
+        return Candidate(replace(linked, corrects=self._corrected(profile)), profile.order, problems)
+
+    def _corrected(self, profile: Profile) -> str | None:
+        """What the model had said where the profile is a person's correction of it; None where that can't be read."""
+        job_id = corrected_job(profile.id)
+        job = self._store.job(job_id) if job_id and self._store else None
+        if job is None or job.status != COMPLETED:
+            return None
+        try:
+            return taught(self._critique(job)[0])
+        except _Refused:
+            return None
 
     def _job(self, job: Job, order: int) -> Candidate:
         if job.advisor != self.advisor:
@@ -202,7 +216,8 @@ class _Linker:
         _refuse_placeholders(comments)
         linked = self._linked(f"draft:{draft.id}", photograph, found, SYNTHETIC, draft.decided.scores, comments,
                               draft.decided.overall_grade, draft.decided_at, ())  # fmt: skip
-        return Candidate(linked, order)
+        proposed = taught(draft.proposal) if draft.state == CORRECTED else None
+        return Candidate(replace(linked, corrects=proposed), order)
 
     def _linked(self, record: str, photograph: str, found: How, origin: str, scores: dict[str, float],
                 comments: dict[str, str], grade: str | None, created: str | None,

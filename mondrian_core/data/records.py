@@ -79,7 +79,8 @@ class LinkedRecord:
 
     `record` is "profile:<id>", "job:<id>" or "draft:<id>"; `origin` "human", "synthetic" (drafted by a model and
     accepted or corrected by a person) or "model"; `photograph` a path relative to the workspace with "/"; `found` how
-    the path led there; `scores` (0-10) and `comments` by dimension; `repairs` what it took to read the critique.
+    the path led there; `scores` (0-10) and `comments` by dimension; `repairs` what it took to read the critique;
+    `corrects` the critique by a model that a person corrected to this one, as an answer of the model, if there is one.
     """
 
     record: str
@@ -94,6 +95,7 @@ class LinkedRecord:
     overall_grade: str | None = None
     created_at: str | None = None
     repairs: tuple[str, ...] = ()
+    corrects: str | None = None
 
     @property
     def critique(self) -> Critique:

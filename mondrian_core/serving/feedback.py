@@ -11,13 +11,13 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from mondrian_core.corrections import corrected_job, correction_id
 from mondrian_core.errors import BadInput
 from mondrian_core.rubric import DIMENSIONS, MAX_SCORE, MIN_SCORE, Critique, Unparsable, grade_of, read_strict
 from mondrian_core.store import COMPLETED, Job, Profile, Store, stamp
 
 LOWEST_RATING, HIGHEST_RATING = 1, 5
 MOST_TEXT = 2000  # characters of a comment; a model's own are bounded at 600
-_PREFIX = "correction-"
 
 
 def rate(store: Store, job: Job, rating: int) -> Job:
@@ -56,14 +56,9 @@ def correction_of(store: Store, job: Job) -> Profile | None:
     return store.profile(correction_id(job.id)) if "corrected_at" in job.details else None
 
 
-def correction_id(job_id: str) -> str:
-    """The id of the profile that corrects a job's critique."""
-    return f"{_PREFIX}{job_id}"
-
-
 def is_correction(profile: Profile) -> bool:
     """True for a corrected critique of somebody's photograph: that is no photograph of the advisor's portfolio."""
-    return profile.id.startswith(_PREFIX)
+    return corrected_job(profile.id) is not None
 
 
 def _require_critique(job: Job) -> None:

@@ -1,0 +1,177 @@
+"""Pairs of answers: who is preferred to whom, nothing held out among them, the same every time."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from stand_in import VOICE, jpeg, picture, profile, workspace_of
+
+from mondrian_core.corrections import corrected_job, correction_id
+from mondrian_core.data.dataset import DatasetVersion, build
+from mondrian_core.data.link import link
+from mondrian_core.data.pairs import pairs_in, pairs_of
+from mondrian_core.drafts import Draft, Drafts
+from mondrian_core.images import jpeg_bytes
+from mondrian_core.recipes import DataRecipe
+from mondrian_core.rows import Row
+from mondrian_core.rubric import DIMENSIONS, make_critique, read_strict, taught
+from mondrian_core.store import Job, Store
+
+SAID = make_critique(dict.fromkeys(DIMENSIONS, 3.5), dict.fromkeys(DIMENSIONS, "The model: a river in the middle."))
+
+
+def answered(store: Store, job_id: str, photograph: str) -> None:
+    """A finished job, as the service leaves one."""
+    store.add_past_jobs([Job(job_id, photograph, "ansel", "completed", answer=SAID.as_dict(), mode="baseline")])
+
+
+def version_of(folder: Path, store: Store) -> DatasetVersion:
+    return build(link(store, folder, "ansel"), VOICE, DataRecipe(), folder)
+
+
+def corrected(folder: Path, photographs: int = 12) -> DatasetVersion:
+    """A workspace in which a person corrected the model's critique of every photograph."""
+    with workspace_of(folder, photographs) as store:
+        for number in range(photographs):
+            answered(store, f"j{number}", f"photo_{number}.jpg")
+        store.add_profiles(
+            profile(number, id=correction_id(f"j{number}"), created_at="2026-02-02T10:00:00")
+            for number in range(photographs)
+        )
+        return version_of(folder, store)
+
+
+def test_a_corrected_critique_is_rejected_in_the_form_that_is_trained(tmp_path: Path) -> None:
+    version = corrected(tmp_path)
+    train = {row.lineage: row for row in reversed(version.rows("train"))}
+    pairs = pairs_in(version, "train", others=0)
+    assert [pair.row.lineage for pair in pairs] == sorted(train)
+    for pair in pairs:
+        assert pair.kind == "correction" and pair.rejected == taught(SAID)
+        assert set(read_strict(pair.rejected).scores.values()) == {4}
+        assert pair.row.answer == train[pair.row.lineage].answer != pair.rejected
+        assert pair.row.loss_dimensions == DIMENSIONS, "the photograph itself, not a variant"
+
+
+def test_a_correction_that_changed_nothing_and_a_lost_job_make_no_pair(tmp_path: Path) -> None:
+    same = {name: assessment.comment for name, assessment in SAID.assessments.items()}
+    with workspace_of(tmp_path, 6) as store:
+        for number in range(5):
+            answered(store, f"j{number}", f"photo_{number}.jpg")
+        store.add_profiles([profile(n, id=correction_id(f"j{n}"), scores=dict.fromkeys(DIMENSIONS, 4.0),
+                                    comments=same,
+                                    created_at="2026-02-02T10:00:00") for n in range(5)])  # fmt: skip
+        store.add_profiles([profile(5, id=correction_id("gone"), created_at="2026-02-02T10:00:00")])
+        linked = {each.record: each for each in link(store, tmp_path, "ansel").used}
+        version = version_of(tmp_path, store)
+    assert linked["profile:correction-gone"].corrects is None
+    assert linked["profile:correction-j0"].corrects == taught(SAID)
+    assert version.corrections and pairs_in(version, "train", others=0) == []
+
+
+def test_a_draft_that_a_person_corrected_is_a_pair_and_no_other_one_s_rejected(tmp_path: Path) -> None:
+    with workspace_of(tmp_path, 8) as store:
+        held = Drafts(store)
+        for number in (500, 501):
+            data, path = jpeg(number), f"source/new_{number}.jpg"
+            (tmp_path / path).write_bytes(data)
+            held.add(
+                [Draft(f"d{number}", "ansel", hashlib.sha256(data).hexdigest(), path, "b", "p", SAID.scores, SAID)]
+            )
+        better = make_critique(dict.fromkeys(DIMENSIONS, 9), dict.fromkeys(DIMENSIONS, "A person: light on the water."))
+        held.correct("d500", better, "person:a")
+        held.accept("d501", "person:a")
+        version = version_of(tmp_path, store)
+    pairs = pairs_in(version, "train", others=3)
+    (correction,) = [pair for pair in pairs if pair.kind == "correction"]
+    assert (correction.row.answer, correction.rejected) == (taught(better), taught(SAID))
+    written = {row.answer for row in version.rows("train") if row.lineage in version.groups}
+    others = [pair for pair in pairs if pair.kind != "correction"]
+    assert others and all({pair.row.answer, pair.rejected} <= written for pair in others)
+
+
+def test_the_digest_tells_when_pairs_change_and_only_then(tmp_path: Path) -> None:
+    with workspace_of(tmp_path, 8) as store:
+        answered(store, "j3", "photo_3.jpg")
+        answered(store, "j4", "photo_4.jpg")
+        before = version_of(tmp_path, store)
+        sides = {Path(each["photograph"]).name: each["split"] for each in before.manifest["members"]}
+        number = next(n for n in (3, 4) if sides[f"photo_{n}.jpg"] == "train")
+        words = profile(number, created_at="2026-02-02T10:00:00")
+        # what a person says to the photograph stays the same: what changes is that it corrects something
+        store.add_profiles([replace(words, id=correction_id(f"j{number}"))])
+        after = version_of(tmp_path, store)
+    assert before.digest != after.digest
+    assert not before.corrections and set(after.corrections.values()) == {taught(SAID)}
+    assert [row.answer for row in before.rows("train")] == [row.answer for row in after.rows("train")]
+
+
+def test_nothing_held_out_is_in_a_pair_on_either_side(tmp_path: Path) -> None:
+    """Neither the photograph nor the other one's critique; a mirrored copy of a held-out one is held out with it."""
+    with workspace_of(tmp_path, 70) as store:
+        plain = version_of(tmp_path, store)
+        tested = next(each for each in plain.manifest["members"] if each["split"] == "test")
+        number = int(Path(tested["photograph"]).stem.rpartition("_")[2])
+        mirrored = picture(number).transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        (tmp_path / "source" / "twin.jpg").write_bytes(jpeg_bytes(mirrored))
+        store.add_profiles([profile(200, "source/twin.jpg")])
+        version = version_of(tmp_path, store)
+    twin = hashlib.sha256((tmp_path / "source" / "twin.jpg").read_bytes()).hexdigest()
+    for split in ("train", "validation"):
+        pairs = pairs_in(version, split, others=3)
+        rows = version.rows(split)
+        assert len(pairs) == 3 * version.photographs[split] > 0
+        assert {pair.row.lineage for pair in pairs} == {row.lineage for row in rows}
+        assert {pair.rejected for pair in pairs} <= {row.answer for row in rows}
+        assert twin not in {pair.row.lineage for pair in pairs}
+    with pytest.raises(ValueError, match="held out"):
+        pairs_in(version, "test", others=1)
+
+
+def test_a_validation_that_gates_are_measured_on_gives_no_pairs(tmp_path: Path) -> None:
+    version = corrected(tmp_path)
+    assert version.selection is None
+    with pytest.raises(ValueError, match="held out"):
+        pairs_in(version, "validation", others=1)
+
+
+def row(lineage: str, answer: str) -> Row:
+    return Row(lineage, Image.new("RGB", (4, 4)), [], answer, {}, DIMENSIONS, 1.0)
+
+
+@given(st.integers(2, 12), st.integers(0, 4), st.integers(0, 5), st.integers(1, 4))
+def test_the_same_arguments_give_the_same_pairs_whatever_the_order(count: int, others: int, seed: int,
+                                                                   twins: int) -> None:  # fmt: skip
+    rows = [row(f"p{number}", f"answer {number}") for number in range(count)]
+    groups = {each.lineage: f"g{number // twins}" for number, each in enumerate(rows)}
+    pairs = pairs_of(rows, groups, {}, others, seed)
+    assert pairs == pairs_of(rows[::-1], groups, {}, others, seed)
+    lineage_of = {each.answer: each.lineage for each in rows}
+    for pair in pairs:
+        assert groups[pair.row.lineage] != groups[lineage_of[pair.rejected]]
+    for each in rows:
+        mine = [pair.rejected for pair in pairs if pair.row is each]
+        possible = sum(groups[other.lineage] != groups[each.lineage] for other in rows)
+        assert len(mine) == len(set(mine)) == min(others, possible)
+
+
+def test_another_seed_draws_other_photographs_and_one_more_photograph_changes_few(tmp_path: Path) -> None:
+    rows = [row(f"p{number}", f"answer {number}") for number in range(41)]
+    groups = {each.lineage: each.lineage for each in rows}
+
+    def drawn(rows: list[Row], seed: int) -> dict[str, str]:
+        return {pair.row.lineage: pair.rejected for pair in pairs_of(rows, groups, {}, 1, seed)}
+
+    assert drawn(rows, 0) != drawn(rows, 1)
+    before, after = drawn(rows[:40], 0), drawn(rows, 0)
+    assert sum(after[name] != said for name, said in before.items()) < 8
+
+
+def test_names_of_corrections() -> None:
+    assert corrected_job(correction_id("j1")) == "j1" and corrected_job("p1") is None
