@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import mlx.core as mx
+import numpy as np
 
 from mondrian_core.events import Advanced, Listener
 from mondrian_core.models import adapters
@@ -16,6 +17,7 @@ from mondrian_core.models.generation import Generation, generate
 from mondrian_core.recipes import TrainRecipe
 from mondrian_core.rows import Row
 from mondrian_core.rubric import DIMENSIONS, MAX_SCORE, MIN_SCORE, Unparsable, read_strict
+from mondrian_core.training.ranks import Ranks
 
 ANSWER_TOKENS = 1024
 
@@ -69,6 +71,15 @@ def answered(rows: Sequence[Row], found: Sequence[Generation]) -> Answered:
     """Count and compare."""
     errors = [_error(row.scores, said.expected_scores) for row, said in zip(rows, found, strict=True)]
     return Answered(len(rows), sum(_valid(said) for said in found), sum(errors) / len(errors))
+
+
+def together(found: Answered | None, ranks: Ranks) -> Answered | None:
+    """What all ranks found; None: this one was asked about nothing."""
+    if ranks.size == 1:
+        return found
+    count, valid, error = (0, 0, 0.0) if found is None else (found.photographs, found.valid, found.score_error)
+    all_counted, all_valid, all_errors = ranks.sums(np.array([count, valid, count * error]))
+    return Answered(round(all_counted), round(all_valid), float(all_errors / all_counted))
 
 
 def _valid(said: Generation) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -13,6 +14,7 @@ from mlx.utils import tree_flatten, tree_unflatten
 
 from mondrian_core.errors import BadInput
 from mondrian_core.files import write_atomic
+from mondrian_core.training.ranks import ALONE, Ranks
 
 FILE = "checkpoint.safetensors"
 Tree = Any
@@ -62,15 +64,29 @@ def save_checkpoint(folder: Path, progress: Progress, trainable: Tree, optimizer
     write_atomic(folder / FILE, save(tensors, metadata={"progress": json.dumps(asdict(progress))}))
 
 
-def load_checkpoint(folder: Path) -> tuple[Progress, Tree, Tree, Tree | None] | None:
+def load_checkpoint(folder: Path, ranks: Ranks = ALONE) -> tuple[Progress, Tree, Tree, Tree | None] | None:
     """(progress, adapter, optimizer, best) of an interrupted run, or None where there is none.
+
+    Every rank gets the first one's, so the others needn't share its disk.
 
     Raises:
         BadInput: when the file is damaged.
     """
     path = folder / FILE
-    if not path.exists():
+    if ranks.size == 1:
+        return _read(path) if path.exists() else None
+    data = ranks.file_from_first(path)
+    if data is None:
         return None
+    with tempfile.TemporaryDirectory(prefix="mondrian-resume-") as name:
+        copy = Path(name) / FILE
+        copy.write_bytes(data)
+        found = _read(copy)
+        mx.eval(found[1:])  # mlx reads when it computes
+    return found
+
+
+def _read(path: Path) -> tuple[Progress, Tree, Tree, Tree | None]:
     try:
         tensors, metadata = cast(tuple[Any, Any], mx.load(str(path), return_metadata=True))
         values = json.loads(metadata["progress"])

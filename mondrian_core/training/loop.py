@@ -6,15 +6,16 @@ import json
 import math
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
 import numpy as np
-from mlx.utils import tree_flatten
+from mlx.utils import tree_flatten, tree_map
 
-from mondrian_core.errors import BadInput, TrainingDiverged
+from mondrian_core.errors import BadInput, RankLost, TrainingDiverged
 from mondrian_core.events import Advanced, Listener, Noticed, ignore
 from mondrian_core.models import adapters
 from mondrian_core.models.base import Base
@@ -22,12 +23,13 @@ from mondrian_core.models.features import VisionFeatures
 from mondrian_core.recipes import TrainRecipe
 from mondrian_core.rows import Row
 from mondrian_core.training import curve
-from mondrian_core.training.answering import Answered, answer_validation
+from mondrian_core.training.answering import Answered, answer_validation, together
 from mondrian_core.training.checkpoints import Progress, check_signature, load_checkpoint, pruned, save_checkpoint
 from mondrian_core.training.examples import batch_of, digest_of, encode_rows
 from mondrian_core.training.memory import wants_checkpointing
 from mondrian_core.training.objective import SUPERVISED, Objective
 from mondrian_core.training.optimizer import apply_step, learning_rate, make_optimizer, settled
+from mondrian_core.training.ranks import ALONE, Ranks
 from mondrian_core.training.run_log import RunLog
 from mondrian_core.training.step import GradientStep, weighted_loss
 
@@ -62,39 +64,44 @@ class TrainingResult:
 
 
 def train(base: Base, rows: Sequence[Row], validation: Sequence[Row], recipe: TrainRecipe, out: Path, *,
-          resume: bool = False, features: Path | None = None, listen: Listener = ignore) -> TrainingResult:  # fmt: skip
+          resume: bool = False, features: Path | None = None, listen: Listener = ignore,
+          ranks: Ranks = ALONE) -> TrainingResult:  # fmt: skip
     """Train an adapter on `rows`, choose the best epoch by `validation`, and leave it in out/adapter.
 
     Without validation rows every epoch is run and the last one is taken. The base is unchanged afterwards. With
     `resume` a run that was interrupted goes on from its last checkpoint and ends with the same adapter, bit for bit.
     In the folder `features` what the vision tower saw is kept, so that the next training needn't look again.
+    With several `ranks` each process calls this with the same rows, in `ranks.taking_part()`; only the first one writes
+    to `out`.
 
     Raises:
-        BadInput: no rows, a row that is too long, or a resumption with other rows, recipe or base.
+        BadInput: no rows, a row that is too long, a resumption with other rows, recipe or base, or ranks with others.
         TrainingDiverged: when the loss or a gradient stops being a number; the last checkpoint stays.
         DiskFull: when no space is left; the last checkpoint stays.
+        RankLost: when another rank went away; the steps so far are kept.
     """
     if not rows:
         raise BadInput("There are no rows to train on.", "Run `mondrian link` to see why records were left out.")
     recipe = settled(recipe, base.width)
     signature = {"recipe": json.dumps(recipe.model_dump(mode="json"), sort_keys=True), "base": base.fingerprint,
                  "rows": digest_of(rows), "validation rows": digest_of(validation)}  # fmt: skip
-    out.mkdir(parents=True, exist_ok=True)
+    ranks.same(signature)
     kept = VisionFeatures(features) if features else None
     examples = encode_rows(base, rows, recipe, listen, "training", kept)
     held_out = encode_rows(base, validation, recipe, listen, "validation", kept)
     asked = list(validation[: recipe.answered_photographs])
     try:
         return run_phase(Objective(SUPERVISED, weighted_loss, batch_of), base, examples, held_out, asked, recipe, out,
-                         signature, resume, listen)  # fmt: skip
+                         signature, resume, listen, ranks=ranks)  # fmt: skip
     finally:
         if kept:
-            kept.prune()
+            with suppress(FileNotFoundError):  # another process clears the same folder
+                kept.prune()
 
 
 def run_phase(objective: Objective, base: Base, examples: Sequence[Any], held_out: Sequence[Any], asked: list[Row],
               recipe: TrainRecipe, out: Path, signature: dict[str, str], resume: bool, listen: Listener,
-              start: dict[str, mx.array] | None = None) -> TrainingResult:  # fmt: skip
+              start: dict[str, mx.array] | None = None, ranks: Ranks = ALONE) -> TrainingResult:  # fmt: skip
     """Run one phase, from these arrays or (None) from an adapter that changes nothing; see `train`."""
     adapters.attach(base, recipe, recipe.seed)
     if start is not None:
@@ -105,7 +112,7 @@ def run_phase(objective: Objective, base: Base, examples: Sequence[Any], held_ou
     if step.checkpointing:
         listen(Noticed(objective.stage, "Layers are computed again for the gradient, to save memory."))
     try:
-        run = _Run(objective, step, base, examples, held_out, asked, recipe, out, signature, listen)
+        run = _Run(objective, step, base, examples, held_out, asked, recipe, out, signature, listen, ranks)
         run.begin(resume)
         run.go()
         return run.finish()
@@ -119,9 +126,9 @@ class _Run:
 
     def __init__(self, objective: Objective, step: GradientStep, base: Base, examples: Sequence[Any],
                  held_out: Sequence[Any], asked: list[Row], recipe: TrainRecipe, out: Path, signature: dict[str, str],
-                 listen: Listener) -> None:  # fmt: skip
+                 listen: Listener, ranks: Ranks) -> None:  # fmt: skip
         self._step, self._base, self._examples, self._held_out, self._asked = step, base, examples, held_out, asked
-        self._objective, self._recipe, self._out, self._listen = objective, recipe, out, listen
+        self._objective, self._recipe, self._out, self._listen, self._ranks = objective, recipe, out, listen, ranks
         self._folder = out / objective.phase  # of its checkpoint
         self._image_tokens = max(example.prompt.image_tokens for example in [*examples, *held_out])
         self._per_epoch = math.ceil(len(examples) / recipe.accumulation)
@@ -136,14 +143,14 @@ class _Run:
 
     def begin(self, resume: bool) -> None:
         """Start anew, or take up an interrupted run."""
-        found = load_checkpoint(self._folder) if resume else None
+        found = load_checkpoint(self._folder, self._ranks) if resume else None
         if found is not None:
             check_signature(found[0].signature, self._sound.progress.signature)
         if found is not None and found[0].step:
             self._sound = _Sound(*found)
             self._listen(Noticed(self._objective.stage, f"Resumed after step {found[0].step} of {self._total}."))
         self._log = RunLog(self._out, self._sound.progress if self._sound.progress.step else None,
-                           self._objective.phase)  # fmt: skip
+                           self._objective.phase, writes=self._ranks.first)  # fmt: skip
         self._began = time.perf_counter() - self._sound.progress.seconds
         if not self._sound.progress.step:
             self._keep()
@@ -166,7 +173,7 @@ class _Run:
                 if ended or time.perf_counter() - kept > _CHECKPOINT_SECONDS:
                     self._keep()
                     kept = time.perf_counter()
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, RankLost):
             self._keep()
             raise
 
@@ -174,8 +181,9 @@ class _Run:
         """Write the best adapter and the curve."""
         sound = self._sound
         folder, picture = self._out / ADAPTER, self._out / curve.FILE
-        adapters.save(self._base, folder, dict(tree_flatten(sound.best)))
-        curve.draw(self._log.lines, sound.progress.best_epoch, picture)
+        if self._ranks.first:
+            adapters.save(self._base, folder, dict(tree_flatten(sound.best)))
+            curve.draw(self._log.lines, sound.progress.best_epoch, picture)
         progress = sound.progress
         answers = Answered(*progress.best_answers) if progress.best_answers else None
         return TrainingResult(folder, progress.best_epoch, progress.best_loss, answers, progress.step,
@@ -183,7 +191,8 @@ class _Run:
 
     def _keep(self) -> None:
         sound = self._sound
-        save_checkpoint(self._folder, sound.progress, sound.trainable, sound.optimizer, sound.best)
+        if self._ranks.first:
+            save_checkpoint(self._folder, sound.progress, sound.trainable, sound.optimizer, sound.best)
 
     # --- one optimizer step -------------------------------------------------------------------------------------------
 
@@ -191,17 +200,23 @@ class _Run:
         progress, recipe, trainable = self._sound.progress, self._recipe, self._sound.trainable
         chosen = self._chosen(progress.step)
         weight = sum(example.weight for example in chosen)
+        shared = self._ranks.share(list(enumerate(chosen)))
         batches = [self._objective.batch_of(self._base, example, self._image_tokens, 1.0 / weight)
-                   for example in chosen]  # fmt: skip
+                   for _, example in shared]  # fmt: skip
         if recipe.dropout > 0:
-            for number, batch in enumerate(batches):
+            for (number, _), batch in zip(shared, batches, strict=True):
                 batch["seed"] = _number(recipe.seed, progress.step, number)
-        figures, gathered = self._step.gather(trainable, batches)
+        mine = self._step.gather(trainable, batches) if batches else self._nothing(trainable)
+        figures, gathered = self._ranks.gradient(*mine)
         rate = learning_rate(progress.step, self._total, recipe)
         self._optimizer.state = self._sound.optimizer
         updated, state, norm = apply_step(self._optimizer, trainable, gathered, rate, recipe.clip_norm)
         mx.eval(updated, state, figures, norm)
         self._accept(updated, state, np.array(figures), float(np.array(norm)), rate, weight)
+
+    def _nothing(self, trainable: Tree) -> tuple[mx.array, Tree]:
+        """Figures and gradient of a rank that has no row in this step."""
+        return mx.zeros(1 + len(self._objective.figures)), tree_map(mx.zeros_like, trainable)
 
     def _chosen(self, step: int) -> list[Any]:
         """The rows of an optimizer step: every epoch uses every row, in an order drawn from the seed."""
@@ -233,6 +248,7 @@ class _Run:
     # --- epochs -------------------------------------------------------------------------------------------------------
 
     def _end_epoch(self) -> None:
+        self._sound = self._level(self._sound)
         before = self._sound.progress
         epoch = before.judged + 1
         train_loss = before.epoch_loss[0] / before.epoch_loss[1]
@@ -259,6 +275,11 @@ class _Run:
                       **self._named(figures, "validation_"), **_logged(answers))  # fmt: skip
         best = self._sound.trainable if better else self._sound.best
         self._sound = _Sound(progress, self._sound.trainable, self._sound.optimizer, best)
+
+    def _level(self, sound: _Sound) -> _Sound:
+        """Other chips round otherwise: at the end of an epoch all ranks go on with the arrays of the first."""
+        levelled = self._ranks.tree_from_first({"adapter": sound.trainable, "optimizer": sound.optimizer})
+        return replace(sound, trainable=levelled["adapter"], optimizer=levelled["optimizer"])
 
     def _judge_start(self) -> None:
         """Validate and answer before the first step."""
@@ -288,11 +309,10 @@ class _Run:
         weight = sum(example.weight for example in self._held_out)
         self._base.model.eval()
         try:
-            return self._step.value(
-                self._sound.trainable,
-                [self._objective.batch_of(self._base, example, self._image_tokens, 1.0 / weight)
-                 for example in self._held_out],
-            )  # fmt: skip
+            batches = [self._objective.batch_of(self._base, example, self._image_tokens, 1.0 / weight)
+                       for example in self._ranks.share(self._held_out)]  # fmt: skip
+            nothing = np.zeros(1 + len(self._objective.figures))
+            return self._ranks.sums(self._step.value(self._sound.trainable, batches) if batches else nothing)
         finally:
             self._base.model.train()
 
@@ -302,7 +322,9 @@ class _Run:
             return None
         changed = self._sound.progress.step or self._objective.keeps_start
         weights = dict(tree_flatten(self._sound.trainable)) if changed else None
-        return answer_validation(self._base, weights, self._asked, self._recipe, self._listen)
+        asked = self._ranks.share(self._asked)
+        found = answer_validation(self._base, weights, asked, self._recipe, self._listen) if asked else None
+        return together(found, self._ranks)
 
 
 @dataclass(frozen=True, eq=False)

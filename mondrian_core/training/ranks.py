@@ -84,6 +84,15 @@ class Ranks:
     def leave(self, error: BaseException) -> None:
         """Tell the others why this rank stops; they stop too, at their next operation."""
 
+    @contextmanager
+    def taking_part(self) -> Iterator[None]:
+        """What this rank does with the others; when it fails or is interrupted, it leaves."""
+        try:
+            yield
+        except BaseException as error:
+            self.leave(error)
+            raise
+
 
 ALONE = Ranks()
 
@@ -123,11 +132,8 @@ class Group(Ranks):
     def from_first(self, make: Callable[[], Any]) -> Any:
         mine = b""
         if self.first:
-            try:
+            with self.taking_part():
                 mine = json.dumps(make()).encode()
-            except BaseException as error:
-                self.leave(error)
-                raise
         return json.loads(self._bytes(mine))
 
     def file_from_first(self, path: Path) -> bytes | None:
@@ -149,6 +155,7 @@ class Group(Ranks):
     def leave(self, error: BaseException) -> None:
         if self._over:
             return
+        self._over = True
         state = _INTERRUPTED if isinstance(error, KeyboardInterrupt) else _FAILED
         text = f"{error}" if isinstance(error, MondrianError) else f"{type(error).__name__}: {error}"
         with suppress(MondrianError, KeyboardInterrupt), self._whole("", 0, state, text):

@@ -16,15 +16,20 @@ FILE = "training_log.jsonl"
 class RunLog:
     """Appends lines; after an interruption it goes back to what the checkpoint knows."""
 
-    def __init__(self, folder: Path, progress: Progress | None, phase: str = "") -> None:
-        """Keep the lines that `progress` knows of; None begins this phase anew (the first phase: the whole log)."""
+    def __init__(self, folder: Path, progress: Progress | None, phase: str = "", *, writes: bool = True) -> None:
+        """Keep the lines that `progress` knows of; None begins this phase anew (the first phase: the whole log).
+
+        Where it doesn't write (a rank that isn't the first), lines are only held.
+        """
         self.path, self._mark = folder / FILE, {"phase": phase} if phase else {}
         found = _read(self.path) if phase or progress else []
         self.lines: list[dict[str, Any]] = [
             line for line in found
             if line.get("phase", "") != phase or (progress is not None and _is_known(line, progress))
         ]  # fmt: skip
-        write_atomic(self.path, "".join(json.dumps(line) + "\n" for line in self.lines))
+        self._writes = writes
+        if writes:
+            write_atomic(self.path, "".join(json.dumps(line) + "\n" for line in self.lines))
 
     def add(self, **line: Any) -> None:
         """Append one line and flush it.
@@ -34,6 +39,8 @@ class RunLog:
         """
         line = {**self._mark, **line}
         self.lines.append(line)
+        if not self._writes:
+            return
         with translated(self.path), self.path.open("a") as stream:
             stream.write(json.dumps(line) + "\n")
 
