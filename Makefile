@@ -28,7 +28,7 @@ help:  ## this list
 demo: $(ready)  ## the whole loop on this machine, from nothing to a promoted, tried-out adapter
 	@$(py) -m deployments.demo $(ARGS)
 
-up: $(ready)  ## Prefect server, worker and deployments, left running
+up: $(ready)  ## Prefect server, worker and the service, left running
 	@$(py) -m deployments.up $(ARGS)
 
 down: $(ready)  ## stop what `make up` started

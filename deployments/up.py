@@ -1,4 +1,4 @@
-"""`make up`: Prefect's server, worker and deployments on this machine, left running."""
+"""`make up`: Prefect's server, worker, deployments and the service on this machine, left running."""
 
 from __future__ import annotations
 
@@ -6,25 +6,28 @@ import argparse
 import sys
 from pathlib import Path
 
-from deployments import arrange
+from deployments import arrange, watching
 from deployments.bootstrap import bring_up
 from deployments.place import DEFAULT_PORT, Place, use_home
-from mondrian_core.errors import MondrianError
+from mondrian_core.errors import Broken, MondrianError
 from mondrian_core.settings import Settings
 
-SCHEDULED = "retrain/scheduled"
+SCHEDULED, SERVE = "retrain/scheduled", "serve/local"
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Entry point; exit status as everywhere."""
     parser = argparse.ArgumentParser(prog="python -m deployments.up", description=__doc__)
     add_place_options(parser)
+    parser.add_argument("--service-port", type=int, default=5100, help="of the service; default: %(default)s")
+    parser.add_argument("--no-service", action="store_true", help="Prefect alone; the base isn't kept in memory")
     options = parser.parse_args(arguments)
     settings = settings_from(options)
     use_home(settings)
     try:
         running = bring_up(settings, port=options.port or settings.prefect_port, usual_port=DEFAULT_PORT, tell=_tell)
         _check_schedule(running.place)
+        service = "" if options.no_service else _serve(running.place, options.service_port)
     except MondrianError as error:
         print(error, file=sys.stderr)
         return error.exit_status
@@ -32,13 +35,31 @@ def main(arguments: list[str] | None = None) -> int:
         print("Interrupted; what this command had started is stopped again.", file=sys.stderr)
         return 130
     print(
-        f"\nPrefect UI:  {running.place.ui}\nworkspace:   {settings.root}\nlogs:        {running.place.home}\n\n"
+        f"\nPrefect UI:  {running.place.ui}\ncritiques:   {service or '(no service)'}\n"
+        f"workspace:   {settings.root}\nlogs:        {running.place.home}\n\n"
         f"For `prefect` in this terminal:  export PREFECT_API_URL={running.place.api}\n"
         f"A run now:                       prefect deployment run '{SCHEDULED}'\n"
-        "Critiques over HTTP:             prefect deployment run 'serve/local'\n"
         "Stop it:                         make down"
     )
     return 0
+
+
+def _serve(place: Place, port: int) -> str:
+    """Have the service started by a run of `serve/local`, as everybody else would; its address.
+
+    Raises:
+        Broken: it didn't come up; Prefect stays, with the run that says why.
+    """
+    _tell("starting the service")
+    given = {"port": port, "base_model": place.settings.base}
+    seen = watching.follow(place.api, watching.begin(place.api, SERVE, given), lambda glance: None)
+    if seen.state != "Completed":
+        raise Broken(
+            f"Prefect runs at {place.ui}, the service doesn't: {seen.message or seen.state}",
+            f"Mend that, then `prefect deployment run '{SERVE}'`; `make down` stops the rest.",
+        )
+    _tell(seen.message)
+    return f"http://127.0.0.1:{port}"
 
 
 def add_place_options(parser: argparse.ArgumentParser) -> None:

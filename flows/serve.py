@@ -1,5 +1,6 @@
 """The service on this machine: there, healthy, and with these options when the run ends."""
 
+from contextlib import nullcontext
 from typing import Annotated, Literal
 
 from prefect import flow
@@ -9,17 +10,18 @@ from pydantic import Field
 
 from flows.parameters import Port, Share
 from tasks.run import settings_of
-from tasks.service import Wanted, ensure_service, smoke_set, stay
+from tasks.service import Wanted, ensure_service, kept_inside, smoke_set, stay
 from tasks.telling import plain_failures
 
 
 @flow(name="serve")
 @plain_failures
 def serve(
-    model_mode: Literal["base", "fine_tuned", "ab_test"] = "base",
+    model_mode: Literal["base", "fine_tuned", "ab_test"] = "fine_tuned",
     port: Port = 5100,
     ab_test_split: Share = 0.5,
     lora_path: str | None = None,
+    fallback: bool = True,
     restart: bool = False,
     smoke_photographs: Annotated[int, Field(ge=0, le=20)] = 2,
     foreground: bool = False,
@@ -34,6 +36,7 @@ def serve(
         port: of the service, on this machine only.
         ab_test_split: share of photographs for the adapter in an A/B test.
         lora_path: adapter folder or version; empty: the champion.
+        fallback: without a usable adapter let the base answer, until a version is promoted; off: the run fails.
         restart: replace it although it is well.
         smoke_photographs: of each advisor with a champion that must be answered by it before the run succeeds; 0: none.
         foreground: keep the service inside this run; canceling the run stops it in order.
@@ -42,10 +45,12 @@ def serve(
         base_model: hub id, folder or `mini`; empty: what suits the worker's machine.
     """
     settings = settings_of(workspace, adapters, base_model)
-    wanted = Wanted(port=port, model_mode=model_mode, ab_test_split=ab_test_split, lora_path=lora_path)
+    wanted = Wanted(port=port, model_mode=model_mode, ab_test_split=ab_test_split, lora_path=lora_path,
+                    fallback=fallback)  # fmt: skip
     said = ensure_service(settings, wanted, restart=restart)
-    if smoke_photographs:
-        said = f"{said} {smoke_set(settings, wanted, smoke_photographs)}"
-    if foreground:
-        stay(settings)
+    with kept_inside(settings) if foreground else nullcontext():
+        if smoke_photographs:
+            said = f"{said} {smoke_set(settings, wanted, smoke_photographs)}"
+        if foreground:
+            stay(settings)
     return Completed(message=said)

@@ -9,7 +9,8 @@ import os
 import sys
 import time
 import uuid
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,7 @@ class Wanted:
     model_mode: str = "base"
     ab_test_split: float = 0.5
     lora_path: str | None = None
+    fallback: bool = True
 
     @property
     def address(self) -> str:
@@ -50,6 +52,7 @@ class Wanted:
         """`mondrian serve` with these options."""
         words = [sys.executable, "-m", "mondrian_core.cli", "serve", "--host", self.host, "--port", str(self.port)]
         words += ["--model-mode", self.model_mode, "--ab-test-split", str(self.ab_test_split)]
+        words += ["--fallback", "base"] if self.fallback else []
         return [*words, "--lora-path", self.lora_path] if self.lora_path else words
 
 
@@ -159,8 +162,10 @@ def smoke_set(settings: Settings, wanted: Wanted, count: int) -> str:
         first = failed[0]
         why = first.error or f"{first.version or 'the base'} answered, not {first.expected or 'the base'}"
         sentence = f"Smoke set: {len(failed)} of {len(tried)} photographs failed ({first.photograph}: {why})."
+    elif tried:
+        sentence = f"Smoke set: {len(tried)} of {len(tried)} photographs answered ({', '.join(versions)})."
     else:
-        sentence = f"Smoke set: {len(tried)} of {len(tried)} photographs answered ({', '.join(versions) or 'none'})."
+        sentence = "Smoke set: the workspace has no photograph to try."
     rows = [_row(each) for each in tried]
     head = ("photograph", "advisor", "promoted", "answered by", "mode", "time", "verdict")
     leave_page(artifact_key("smoke set"), pages.page(f"## {sentence}", pages.table(head, rows)), sentence)
@@ -212,18 +217,24 @@ def _try(wanted: Wanted, advisor: str, expected: str | None, photograph: str) ->
     return Tried(photograph, advisor, expected, told["adapter_version"], told["mode"], told["seconds"])
 
 
+@contextmanager
+def kept_inside(settings: Settings) -> Iterator[None]:
+    """However this is left, by a cancellation in the middle of the smoke set too, the service is stopped."""
+    try:
+        yield
+    finally:
+        stop_service(settings)
+
+
 def stay(settings: Settings) -> None:
-    """Wait as long as the service runs; stop it when this run is ended.
+    """Wait as long as the service runs.
 
     Raises:
         Broken: it ended by itself.
     """
     known = recorded(settings)
-    try:
-        while known is not None and known[0].alive:
-            time.sleep(1.0)
-    finally:
-        stop_service(settings)
+    while known is not None and known[0].alive:
+        time.sleep(1.0)
     raise Broken("The service ended by itself.", f"Its log: {record_of(settings).with_name('service.log')}.")
 
 
@@ -238,7 +249,7 @@ def healthy(wanted: Wanted) -> dict[str, Any] | None:
 
 
 def _told(wanted: Wanted, figures: dict[str, Any], what: str) -> str:
-    sentence = f"{wanted.address} {what} ({wanted.model_mode})."
+    sentence = f"{wanted.address} {what} ({figures.get('model_mode', wanted.model_mode)})."
     shown = [(name, value) for name, value in figures.items() if not isinstance(value, dict)]
     adapters = [(f"adapter of {advisor}", version) for advisor, version in figures.get("adapters", {}).items()]
     leave_page(artifact_key(NAME), pages.page(f"## {sentence}", pages.table(("", ""), [*shown, *adapters])), sentence)

@@ -137,6 +137,10 @@ def _recipe_options(parser: argparse.ArgumentParser) -> None:
     for name, field in TrainRecipe.model_fields.items():
         kinds: dict[Any, Callable[[str], Any]] = {int: int, float: float, float | None: float}
         note = field.description or ""
+        if field.annotation is bool:
+            switch = argparse.BooleanOptionalAction
+            group.add_argument(f"--{name.replace('_', '-')}", dest=name, action=switch, help=note)
+            continue
         many = name == "target_modules"
         kind = kinds.get(field.annotation, str)
         told = f"{note} (default {field.default})".strip().replace("%", "%%")
@@ -202,7 +206,8 @@ def _service_commands(found: Any) -> None:
     serve.add_argument("--use-fine-tuned", action="store_true", help="older name of --model-mode fine_tuned")
     serve.add_argument("--lora-path", help="a folder, a version, or an advisor's folder of the registry")
     serve.add_argument("--ab-test-split", type=float, default=0.5, help="share of photographs for the adapter, 0-1")
-    serve.add_argument("--fallback", choices=("base",), help="serve the base when the adapter can't be loaded")
+    serve.add_argument("--fallback", choices=("base",), 
+                       help="without a usable adapter let the base answer, until a version is promoted")
     analyze = _add(found, "analyze", service.analyze, "critique photographs", advisor=True)
     analyze.add_argument("photographs", nargs="+", type=Path, metavar="PHOTO", help="a photograph, or a folder of them")
     analyze.add_argument("--mode", choices=("baseline", "rag", "lora", "all"), help="all: the three side by side")

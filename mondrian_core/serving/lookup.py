@@ -110,6 +110,7 @@ class Adapters:
         self._serving: dict[str, Adapter | None] = {}
         self._why: dict[str, str] = {}
         self._sound: set[Path] = set()
+        self._promoted: dict[str, tuple[Stamp, bool]] = {}
         self._rollouts: dict[str, tuple[tuple[Stamp, Stamp], Rollout | None]] = {}
         self._lock = threading.Lock()
 
@@ -155,6 +156,21 @@ class Adapters:
             if advisor not in self._rollouts or self._rollouts[advisor][0] != stamps:
                 self._rollouts[advisor] = (stamps, self._read_rollout(registry, advisor))
             return self._rollouts[advisor][1]
+
+    def promoted(self, advisor: str) -> bool:
+        """True when a version is promoted for this advisor, or an adapter was named at start. From any thread."""
+        if self._pinned(advisor) is not None:
+            return True
+        registry = self.registry_of(advisor)
+        stamp = _stamp_of(registry.root / advisor / POINTER)
+        with self._lock:
+            if advisor not in self._promoted or self._promoted[advisor][0] != stamp:
+                try:
+                    found = stamp is not None and registry.current(advisor) is not None
+                except MondrianError:
+                    found = True  # whoever is to answer with it finds out what is wrong, and tells
+                self._promoted[advisor] = (stamp, found)
+            return self._promoted[advisor][1]
 
     def _read_rollout(self, registry: Registry, advisor: str) -> Rollout | None:
         try:

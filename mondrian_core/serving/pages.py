@@ -53,7 +53,7 @@ def front_page(service: Service) -> str:
     charts = [(voice, chart(points_of(jobs, voice.advisor))) for voice in advisors]
     return _templates().get_template("front.html").render(
         advisors=advisors, latest=jobs[:LATEST], charts=[(voice, found) for voice, found in charts if found],
-        chosen=service.policy.model_mode,
+        chosen=service.model_mode,
     )  # fmt: skip
 
 

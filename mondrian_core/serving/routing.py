@@ -16,12 +16,19 @@ MODES: tuple[Mode, ...] = ("baseline", "rag", "lora")
 
 @dataclass(frozen=True)
 class Policy:
-    """How the service was started: the model mode, the adapter's share of photographs (0-1) and the usual strategy."""
+    """How the service was started.
+
+    Attributes:
+        split: the adapter's share of photographs in an A/B test, 0-1.
+        analysis_mode: the usual strategy.
+        base_until_promoted: an advisor without a promoted version is served as in the mode base (`--fallback base`).
+    """
 
     model_mode: ModelMode = "base"
     split: float = 0.5
     analysis_mode: Mode = "lora"
     salt: str = "mondrian"
+    base_until_promoted: bool = False
 
 
 @dataclass(frozen=True)
@@ -33,15 +40,18 @@ class Route:
     arm: Arm | None = None
 
 
-def route(policy: Policy, asked: str | None, advisor: str, photograph_sha256: str) -> Route:
+def route(policy: Policy, asked: str | None, advisor: str, photograph_sha256: str, *, promoted: bool = True) -> Route:
     """Route one request. An explicit mode wins and takes no part in the A/B test.
+
+    Args:
+        promoted: whether there is an adapter that could answer for this advisor.
 
     Raises:
         BadInput: the mode is none of `MODES`.
     """
     if asked:
         return Route(mode_of(asked), explicit=True)
-    if policy.model_mode == "base":
+    if policy.model_mode == "base" or (policy.base_until_promoted and not promoted):
         return Route("rag" if policy.analysis_mode == "rag" else "baseline", explicit=False)
     if policy.model_mode == "fine_tuned":
         return Route(policy.analysis_mode, explicit=False)

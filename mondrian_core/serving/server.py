@@ -6,7 +6,7 @@ import errno
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from mondrian_core.errors import AdapterNotLoadable, BadInput, PortInUse
 from mondrian_core.events import Listener, Noticed
@@ -16,12 +16,12 @@ from mondrian_core.serving.app import create_app
 from mondrian_core.serving.board import Board
 from mondrian_core.serving.critic import Critic
 from mondrian_core.serving.guard import Guard
-from mondrian_core.serving.lookup import Adapters, Source, require_adapter, source_of
+from mondrian_core.serving.lookup import Adapters, require_adapter, source_of
 from mondrian_core.serving.metrics import Metrics
 from mondrian_core.serving.routing import ModelMode, Policy
 from mondrian_core.serving.security import is_local
 from mondrian_core.serving.service import Service
-from mondrian_core.serving.strategies import all_strategies
+from mondrian_core.serving.strategies import Adapter, all_strategies
 from mondrian_core.serving.supervisor import Limits, ModelProcess, model_command
 from mondrian_core.serving.trial import Trial
 from mondrian_core.serving.worker import Worker
@@ -111,21 +111,25 @@ def assemble(settings: Settings, options: Options, policy: Policy, store: Store,
 
 def _adapters(settings: Settings, options: Options, policy: Policy, registry: Registry, trial: Trial,
               listen: Listener) -> tuple[Adapters, Policy]:  # fmt: skip
-    source: Source = None
-    adapters = Adapters(registry, None, trial, listen)
+    may_fall = options.fallback == "base"
     try:
         source = source_of(options.lora_path or _text(settings.lora_adapter_dir), registry)
-        adapters = Adapters(registry, source, trial, listen)
-        if policy.model_mode != "base":
-            require_adapter(adapters, source)
     except AdapterNotLoadable as error:
-        if options.fallback != "base" and policy.model_mode != "base":
-            raise
-        if options.lora_path and policy.model_mode == "base" and options.fallback != "base":
+        if not may_fall and (policy.model_mode != "base" or options.lora_path):
             raise
         listen(Noticed("serve", f"{error.problem} The base answers."))
-        policy = Policy("base", policy.split, policy.analysis_mode)
-    return adapters, policy
+        return Adapters(registry, None, trial, listen), replace(policy, model_mode="base")
+    adapters = Adapters(registry, source, trial, listen)
+    if policy.model_mode != "base":
+        try:
+            require_adapter(adapters, source)
+        except AdapterNotLoadable as error:
+            if not may_fall:
+                raise
+            listen(Noticed("serve", f"{error.problem} The base answers where no version is promoted."))
+            if isinstance(source, Adapter):  # the one adapter that was named; no promotion changes it
+                policy = replace(policy, model_mode="base")
+    return adapters, replace(policy, base_until_promoted=may_fall)
 
 
 def _text(path: object) -> str | None:
@@ -140,7 +144,7 @@ def _answer(service: Service, listening: socket.socket, ready: Callable[[int], N
     class Server(uvicorn.Server):
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
             await super().startup(sockets=sockets)
-            listen(Noticed("serve", f"http://{listening.getsockname()[0]}:{port} ({service.policy.model_mode})"))
+            listen(Noticed("serve", f"http://{listening.getsockname()[0]}:{port} ({service.model_mode})"))
             if ready is not None:
                 ready(port)
 

@@ -58,7 +58,8 @@ class Service:
             KeyReused: the key came with another photograph, advisor or mode before.
         """
         sha256 = received.photograph.sha256
-        way = route(self.policy, mode, advisor, sha256)
+        promoted = not self.policy.base_until_promoted or self.adapters.promoted(advisor)
+        way = route(self.policy, mode, advisor, sha256, promoted=promoted)
         with self._adding:
             earlier = self.store.job_of_key(key) if key else None
             if earlier is not None:
@@ -70,6 +71,12 @@ class Service:
                                         details={"rollout": mark} if mark else None)  # fmt: skip
             self.worker.submit(job.id)
         return job, True
+
+    @property
+    def model_mode(self) -> str:
+        """The mode in force: base as long as nobody has a promoted version to answer with."""
+        waits = self.policy.base_until_promoted and not any(map(self.adapters.promoted, self.adapters.known()))
+        return "base" if waits else self.policy.model_mode
 
     def job(self, job_id: str) -> Job:
         """One job.
@@ -97,8 +104,8 @@ class Service:
             "boot": self.boot,
             "base": self.base,
             "base_fingerprint": self.model.fingerprint,
-            "model_mode": self.policy.model_mode,
-            "ab_test_split": self.policy.split if self.policy.model_mode == "ab_test" else None,
+            "model_mode": self.model_mode,
+            "ab_test_split": self.policy.split if self.model_mode == "ab_test" else None,
             "adapters": self.adapters.serving,
             "model_process": {
                 "pid": pid,

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
+import httpx
 import pytest
 
 from deployments import arrange, watching
 from deployments.bootstrap import Running, bring_up, take_down
 from deployments.place import ACCELERATOR_LIMIT, POOL, record_of
+from mondrian_core.data.sample import make_workspace
 from mondrian_core.doctor import examine
 from mondrian_core.errors import NoWorkspace, PortInUse
 from mondrian_core.settings import Settings
@@ -104,3 +107,28 @@ def test_make_up_and_down_as_commands(tmp_path: Path, root: Path) -> None:
     assert refused.returncode == 2 and "mondrian init" in refused.stderr and "Traceback" not in refused.stderr
     nothing = call("deployments.down")
     assert nothing.returncode == 0 and "Nothing" in nothing.stdout
+
+
+@pytest.mark.mini
+def test_make_up_starts_the_service_too_and_make_down_stops_all_three(tmp_path: Path, root: Path) -> None:
+    make_workspace(tmp_path / "workspace", sample=False)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    where = ["--workspace", str(tmp_path / "workspace")]
+    whole = [*where, "--adapters", str(tmp_path / "adapters"), "--base-model", "mini", "--service-port", str(port)]
+
+    def call(module: str, words: list[str]) -> str:
+        done = subprocess.run([sys.executable, "-m", module, *words], cwd=root, capture_output=True, text=True,
+                              check=False, timeout=200)  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    try:
+        assert f"critiques:   http://127.0.0.1:{port}" in call("deployments.up", whole)
+        assert httpx.get(f"http://127.0.0.1:{port}/health", trust_env=False).json()["model_mode"] == "base"
+    finally:
+        stopped = call("deployments.down", where)
+    assert all(f"stopping the {each}" in stopped for each in ("prefect worker", "prefect server", "service"))
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(f"http://127.0.0.1:{port}/health", trust_env=False)

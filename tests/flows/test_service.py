@@ -98,7 +98,7 @@ def test_a_refusal_is_told_and_nothing_is_left(machine: Running, served: Setting
 
     wanted = replace(Wanted(), port=free_port(), model_mode="fine_tuned")
     with prefect_here(machine):
-        state = serve(model_mode="fine_tuned", port=wanted.port, workspace=str(served.root), base_model="mini",
+        state = serve(port=wanted.port, fallback=False, workspace=str(served.root), base_model="mini",
                       adapters=str(served.root / "none"), return_state=True)  # fmt: skip
     assert state.name == "Failed" and "did not start" in str(state.message)
     assert recorded(served) is None

@@ -97,6 +97,9 @@ def test_fine_tuned_without_an_adapter_ends_with_1_or_serves_the_base(
     running = start(model_mode="fine_tuned", fallback="base")
     assert running.post(photograph()).headers["X-Model-Used"] == "base"
     assert running.get("/health").json()["model_mode"] == "base"
+    registry.promote("ansel", "v0002", expected=None, actor="person:test", reason="the first")
+    assert running.post(photograph(2)).headers["X-Adapter-Version"] == "v0002", "no restart is needed"
+    assert running.get("/health").json()["model_mode"] == "fine_tuned"
 
 
 def test_fine_tuned_with_a_version_answers_with_it(
