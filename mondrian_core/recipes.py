@@ -102,6 +102,30 @@ class TrainRecipe(_Table):
     choose_by: Literal["loss", "score_error"] = Field(
         default="loss", description="figure of the validation photographs by which the best epoch is chosen"
     )
+    preference_epochs: int = Field(
+        default=0, ge=0, le=50, description="epochs of preference tuning (DPO) after the training; 0: none"
+    )
+    preference_beta: float = Field(
+        default=0.1, gt=0, le=10, description="how much a difference of log-likelihoods (nats) counts as a reward"
+    )
+    preference_reference: Literal["base", "start"] = Field(
+        default="base", description="what likelihoods are compared with: the base alone, or the adapter as trained"
+    )
+    preference_learning_rate: float | None = Field(
+        default=None, gt=0, le=1.0, description="peak of preference tuning; left out: a tenth of learning_rate"
+    )
+    preference_nll: float = Field(
+        default=1.0, ge=0.0, description="weight of the chosen answer's own loss beside the preference; 0: none"
+    )
+    preference_smoothing: float = Field(
+        default=0.0, ge=0.0, lt=0.5, description="share of the pairs that may be the wrong way round"
+    )
+    preference_others: int = Field(
+        default=1, ge=0, le=20, description="critiques of other photographs that each one is held against; 0: none"
+    )
+    preference_pairs: int = Field(
+        default=8, ge=1, description="with fewer pairs there is no preference tuning, and the log says so"
+    )
     gradient_checkpointing: Literal["auto", "on", "off"] = Field(
         default="auto", description="layers computed again for the gradient; auto: where memory would be short"
     )

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from PIL import Image
 
+CORRECTION, OTHER = "correction", "other photograph"
+
 
 @dataclass(frozen=True)
 class Row:
@@ -34,7 +36,7 @@ class Row:
 class Pair:
     """Two answers to one photograph: that of `row` is preferred to `rejected`, in the same canonical form.
 
-    `kind` says why: a person corrected the rejected one, or it is about another photograph.
+    `kind` says why: a person corrected the rejected one (`CORRECTION`), or it is about another photograph (`OTHER`).
     """
 
     row: Row

@@ -14,11 +14,9 @@ from collections.abc import Mapping, Sequence
 
 from mondrian_core.data.dataset import DatasetVersion
 from mondrian_core.data.split import TEST
-from mondrian_core.rows import Pair, Row
+from mondrian_core.rows import CORRECTION, OTHER, Pair, Row
 
 __all__ = ["pairs_in", "pairs_of"]
-
-CORRECTION, OTHER = "correction", "other photograph"
 
 
 def pairs_in(version: DatasetVersion, split: str, others: int, seed: int = 0) -> list[Pair]:
@@ -39,7 +37,8 @@ def pairs_of(rows: Sequence[Row], groups: Mapping[str, str], corrections: Mappin
     Args:
         rows: of one split; of each lineage the first one counts, the photograph itself.
         groups: lineage -> group of twins, of every photograph that the advisor critiqued. A twin's critique would fit
-            as well, so it is never the other one; a photograph without a group (a reviewed draft) has corrections alone.
+            as well, so it is never the other one; a photograph without a group (a reviewed draft) is in corrections
+            alone.
         corrections: lineage -> the model's critique that a person corrected.
         others: how many critiques of other photographs each one is held against. Which ones depends on seed and
             photographs only, so that a photograph that arrives later changes few pairs.

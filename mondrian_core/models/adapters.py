@@ -5,6 +5,7 @@ Layers and files are mlx-vlm's own, so `mlx_vlm.load(path, adapter_path=folder)`
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,13 @@ def configuration(base: Base) -> dict[str, Any]:
 def parameters(base: Base) -> dict[str, mx.array]:
     """The trainable arrays of the attached layers by name."""
     return dict(tree_flatten(base.model.trainable_parameters()))
+
+
+def put(base: Base, weights: Mapping[str, mx.array]) -> None:
+    """Give the attached layers these arrays, in the types they have."""
+    held = parameters(base)
+    base.model.load_weights([(name, array.astype(held[name].dtype)) for name, array in weights.items()], strict=False)
+    mx.eval(base.model.trainable_parameters())
 
 
 def save(base: Base, folder: Path, weights: dict[str, mx.array] | None = None) -> None:

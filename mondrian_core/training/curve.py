@@ -3,34 +3,37 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from mondrian_core.files import write_atomic
 
 FILE = "loss_curve.png"
+Lines = Sequence[dict[str, Any]]
+_QUIET, _FIRST, _SECOND, _THIRD, _GREY = "#b9c3d6", "#3b5b92", "#c2572b", "#2e7d4f", "#555555"
 
 
-def draw(lines: Sequence[dict[str, Any]], best_epoch: int, path: Path) -> None:
-    """Loss per step and epoch; beside it, where validation photographs were answered, the error of their scores."""
+def draw(lines: Lines, best: Mapping[str, int], path: Path) -> None:
+    """Loss per step and epoch; beside it, where validation photographs were answered, the error of their scores.
+
+    A phase of preference tuning has rewards and accuracy in panels of its own.
+
+    Args:
+        best: phase -> the epoch that was chosen; "" is the first phase.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    epochs = [line for line in lines if line["kind"] == "epoch"]
-    answered = [line for line in epochs if line.get("answers_score_error") is not None]
-    chosen = next((line["step"] for line in epochs if line["epoch"] == best_epoch), None)
-    figure = Figure(figsize=(12 if answered else 8, 4.2), dpi=110, layout="constrained")
+    phases: dict[str, list[dict[str, Any]]] = {}
+    for line in lines:
+        phases.setdefault(line.get("phase", ""), []).append(line)
+    panels = [panel for phase, own in phases.items() for panel in _panels(own, phase, best.get(phase))]
+    figure = Figure(figsize=(8 if len(panels) == 1 else 6 * len(panels), 4.2), dpi=110, layout="constrained")
     FigureCanvasAgg(figure)
-    panels = figure.subplots(1, 2 if answered else 1, squeeze=False)[0]
-    _losses(panels[0], [line for line in lines if line["kind"] == "step"], epochs)
-    if answered:
-        _answers(panels[1], answered)
-    for axes in panels:
-        if chosen is not None:
-            axes.axvline(chosen, color="#555555", linestyle=":", label=f"chosen: epoch {best_epoch}")
+    for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+        panel(axes)
         axes.set_xlabel("optimizer step")
-        axes.set_ylim(bottom=0)
         axes.grid(alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)
         axes.legend(frameon=False)
@@ -39,24 +42,68 @@ def draw(lines: Sequence[dict[str, Any]], best_epoch: int, path: Path) -> None:
     write_atomic(path, stream.getvalue())
 
 
-def _losses(axes: Any, steps: Sequence[dict[str, Any]], epochs: Sequence[dict[str, Any]]) -> None:
-    axes.plot([line["step"] for line in steps], [line["loss"] for line in steps], color="#b9c3d6", linewidth=1,
+def _panels(lines: Lines, phase: str, best: int | None) -> list[Callable[[Any], None]]:
+    steps, epochs = ([line for line in lines if line["kind"] == kind] for kind in ("step", "epoch"))
+    answered = [line for line in epochs if line.get("answers_score_error") is not None]
+    chosen = next((line["step"] for line in epochs if line["epoch"] == best), None)
+
+    def marked(draw_on: Callable[..., None], *arguments: Any) -> Callable[[Any], None]:
+        def panel(axes: Any) -> None:
+            draw_on(axes, *arguments)
+            if chosen is not None:
+                text = f"chosen: epoch {best}" if best else "chosen: as it began"
+                axes.axvline(chosen, color=_GREY, linestyle=":", label=text)
+
+        return panel
+
+    found = [marked(_rewards, steps, epochs), marked(_accuracy, steps, epochs)] if phase else []
+    found = found or [marked(_losses, steps, epochs)]
+    return [*found, marked(_answers, answered)] if answered else found
+
+
+def _losses(axes: Any, steps: Lines, epochs: Lines) -> None:
+    axes.plot([line["step"] for line in steps], [line["loss"] for line in steps], color=_QUIET, linewidth=1,
               label="training, each step")  # fmt: skip
-    for name, style, color, label in (("train_loss", "o-", "#3b5b92", "training, mean of the epoch"),
-                                      ("validation_loss", "s-", "#c2572b", "validation")):  # fmt: skip
-        known = [line for line in epochs if line.get(name) is not None]
-        if known:
-            axes.plot([line["step"] for line in known], [line[name] for line in known], style, color=color, label=label)
+    for name, style, color, label in (("train_loss", "o-", _FIRST, "training, mean of the epoch"),
+                                      ("validation_loss", "s-", _SECOND, "validation")):  # fmt: skip
+        _line(axes, epochs, name, style, color, label)
     axes.set(title="Loss", ylabel="weighted loss, nats per token")
+    axes.set_ylim(bottom=0)
 
 
-def _answers(axes: Any, epochs: Sequence[dict[str, Any]]) -> None:
+def _rewards(axes: Any, steps: Lines, epochs: Lines) -> None:
+    for name, color, label in (("chosen_reward", _FIRST, "chosen"), ("rejected_reward", _SECOND, "rejected"),
+                               ("margin", _THIRD, "difference")):  # fmt: skip
+        axes.plot([line["step"] for line in steps], [line[name] for line in steps], color=color, linewidth=1, alpha=0.6,
+                  label=f"{label}, each step")  # fmt: skip
+        _line(axes, epochs, f"validation_{name}", "s", color, f"{label}, validation")
+    axes.set(title="Preference: rewards", ylabel="reward: beta x gain over the reference, nats")
+
+
+def _accuracy(axes: Any, steps: Lines, epochs: Lines) -> None:
+    axes.plot([line["step"] for line in steps], [line["accuracy"] for line in steps], color=_QUIET, linewidth=1,
+              label="accuracy, each step")  # fmt: skip
+    _line(axes, epochs, "validation_accuracy", "s-", _SECOND, "accuracy, validation")
+    axes.plot([line["step"] for line in steps], [line["loss"] for line in steps], ":", color=_FIRST, linewidth=1,
+              label="loss, each step")  # fmt: skip
+    _line(axes, epochs, "validation_loss", "s:", _FIRST, "loss, validation")
+    axes.set(title="Preference: pairs the right way round, and loss", ylabel="share of the pairs; loss, nats")
+    axes.set_ylim(bottom=0)
+
+
+def _line(axes: Any, epochs: Lines, name: str, style: str, color: str, label: str) -> None:
+    known = [line for line in epochs if line.get(name) is not None]
+    if known:
+        axes.plot([line["step"] for line in known], [line[name] for line in known], style, color=color, label=label)
+
+
+def _answers(axes: Any, epochs: Lines) -> None:
     """Each point says how many of the answers were in form."""
     steps, errors = [line["step"] for line in epochs], [line["answers_score_error"] for line in epochs]
     count = epochs[0]["answers_photographs"]
-    axes.plot(steps, errors, "D-", color="#2e7d4f", label=f"{count} validation photographs")
+    axes.plot(steps, errors, "D-", color=_THIRD, label=f"{count} validation photographs")
     for line, step, error in zip(epochs, steps, errors, strict=True):
         axes.annotate(f"{line['answers_valid']}/{count}", (step, error), textcoords="offset points", xytext=(0, 8),
-                      ha="center", fontsize=8, color="#555555")  # fmt: skip
+                      ha="center", fontsize=8, color=_GREY)  # fmt: skip
     axes.set(title="Answers: error of the scores (and how many are in form)", ylabel="squared error, points²")
-    axes.set_ylim(top=1.2 * max(errors) or 1.0)
+    axes.set_ylim(bottom=0, top=1.2 * max(errors) or 1.0)

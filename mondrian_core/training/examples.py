@@ -186,27 +186,40 @@ def batch_of(base: Base, example: Example, image_tokens: int, scale: float) -> B
         scale: factor of the token weights, 1 / (sum of the weights of the optimizer step).
     """
     prompt, count = example.prompt.load(), len(example.answer)
-    length, answer = _padded(example.length), _padded(count)
-    inputs = mx.array([example.answer[:-1]], dtype=mx.int32)
-    embeddings = mx.concatenate([prompt.embeddings, base.language_model.model.embed_tokens(inputs)], axis=1)
-    spare = length - example.length
-    ahead = mx.arange(prompt.next_position, prompt.next_position + length - len(prompt.ids), dtype=mx.int32)
-    missing = image_tokens - prompt.image_tokens
+    length, answer = padded(example.length), padded(count)
     places = np.minimum(len(prompt.ids) - 1 + np.arange(answer), length - 1)
     soft = example.soft.arrays(scale) if example.soft else {}
     return {
         **soft,
-        "embeddings": mx.pad(embeddings, [(0, 0), (0, spare), (0, 0)]),
-        "positions": mx.concatenate([prompt.positions, mx.broadcast_to(ahead, (3, 1, ahead.shape[0]))], axis=2),
-        "image_index": mx.pad(prompt.image_index, (0, missing), constant_values=length - 1),
-        "deepstack": [mx.pad(layer, [(0, missing), (0, 0)]) for layer in prompt.deepstack],
+        **read_tokens(base, prompt, example.answer[:-1], np.arange(length - len(prompt.ids)), image_tokens),
         "places": mx.array(places.astype(np.int32)),
         "targets": mx.array(np.pad(example.answer, (0, answer - count)).astype(np.int32)),
         "weights": mx.array(np.pad(example.weights * np.float32(scale), (0, answer - count))),
     }
 
 
-def _padded(length: int) -> int:
+def read_tokens(base: Base, prompt: Prompt, tokens: Sequence[int], ahead: np.ndarray, image_tokens: int) -> Batch:
+    """What the language model reads: the prompt, then `tokens`, padded.
+
+    Args:
+        ahead: for every place behind the prompt, padding included, how far it lies behind the prompt's last one.
+        image_tokens: as `batch_of`.
+    """
+    length = len(prompt.ids) + len(ahead)
+    inputs = mx.array([tokens], dtype=mx.int32)
+    embeddings = mx.concatenate([prompt.embeddings, base.language_model.model.embed_tokens(inputs)], axis=1)
+    behind = mx.array((prompt.next_position + ahead).astype(np.int32))
+    missing = image_tokens - prompt.image_tokens
+    return {
+        "embeddings": mx.pad(embeddings, [(0, 0), (0, length - embeddings.shape[1]), (0, 0)]),
+        "positions": mx.concatenate([prompt.positions, mx.broadcast_to(behind, (3, 1, len(ahead)))], axis=2),
+        "image_index": mx.pad(prompt.image_index, (0, missing), constant_values=length - 1),
+        "deepstack": [mx.pad(layer, [(0, missing), (0, 0)]) for layer in prompt.deepstack],
+    }
+
+
+def padded(length: int) -> int:
+    """Up to the next multiple of the bucket."""
     return -(-length // BUCKET) * BUCKET
 
 

@@ -27,7 +27,7 @@ from mondrian_core.training.answering import Answered, answer_validation, togeth
 from mondrian_core.training.checkpoints import Progress, check_signature, load_checkpoint, pruned, save_checkpoint
 from mondrian_core.training.examples import batch_of, digest_of, encode_rows
 from mondrian_core.training.memory import wants_checkpointing
-from mondrian_core.training.objective import SUPERVISED, Objective
+from mondrian_core.training.objective import SUPERVISED, Objective, Preferred
 from mondrian_core.training.optimizer import apply_step, learning_rate, make_optimizer, settled
 from mondrian_core.training.ranks import ALONE, Ranks
 from mondrian_core.training.run_log import RunLog
@@ -51,6 +51,7 @@ class TrainingResult:
         seconds: training time over all interruptions.
         log: training_log.jsonl.
         curve: loss_curve.png.
+        preference: what the phase after it came to; None where there was none.
     """
 
     adapter: Path
@@ -61,6 +62,7 @@ class TrainingResult:
     seconds: float
     log: Path
     curve: Path
+    preference: Preferred | None = None
 
 
 def train(base: Base, rows: Sequence[Row], validation: Sequence[Row], recipe: TrainRecipe, out: Path, *,
@@ -83,7 +85,7 @@ def train(base: Base, rows: Sequence[Row], validation: Sequence[Row], recipe: Tr
     if not rows:
         raise BadInput("There are no rows to train on.", "Run `mondrian link` to see why records were left out.")
     recipe = settled(recipe, base.width)
-    signature = {"recipe": json.dumps(recipe.model_dump(mode="json"), sort_keys=True), "base": base.fingerprint,
+    signature = {"recipe": recipe_text(recipe), "base": base.fingerprint,
                  "rows": digest_of(rows), "validation rows": digest_of(validation)}  # fmt: skip
     ranks.same(signature)
     kept = VisionFeatures(features) if features else None
@@ -99,13 +101,20 @@ def train(base: Base, rows: Sequence[Row], validation: Sequence[Row], recipe: Tr
                 kept.prune()
 
 
+def recipe_text(recipe: TrainRecipe, *, preference: bool = False) -> str:
+    """What of a recipe a run must keep to: the settings of the later phase may change after the first one."""
+    values = recipe.model_dump(mode="json")
+    return json.dumps({name: values[name] for name in sorted(values)
+                       if preference or not name.startswith("preference_")})  # fmt: skip
+
+
 def run_phase(objective: Objective, base: Base, examples: Sequence[Any], held_out: Sequence[Any], asked: list[Row],
               recipe: TrainRecipe, out: Path, signature: dict[str, str], resume: bool, listen: Listener,
               start: dict[str, mx.array] | None = None, ranks: Ranks = ALONE) -> TrainingResult:  # fmt: skip
     """Run one phase, from these arrays or (None) from an adapter that changes nothing; see `train`."""
     adapters.attach(base, recipe, recipe.seed)
     if start is not None:
-        base.model.load_weights(list(start.items()), strict=False)
+        adapters.put(base, start)
     base.model.train()
     step = GradientStep(base, loss=objective.loss)
     step.checkpointing = wants_checkpointing(base, [*examples, *held_out], recipe, step.threads)
@@ -183,7 +192,7 @@ class _Run:
         folder, picture = self._out / ADAPTER, self._out / curve.FILE
         if self._ranks.first:
             adapters.save(self._base, folder, dict(tree_flatten(sound.best)))
-            curve.draw(self._log.lines, sound.progress.best_epoch, picture)
+            curve.draw(self._log.lines, {self._objective.phase: sound.progress.best_epoch}, picture)
         progress = sound.progress
         answers = Answered(*progress.best_answers) if progress.best_answers else None
         return TrainingResult(folder, progress.best_epoch, progress.best_loss, answers, progress.step,

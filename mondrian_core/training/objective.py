@@ -37,3 +37,30 @@ class Objective:
     def phase(self) -> str:
         """Mark of its lines in the log, and folder of its checkpoint below the run's; "" for the first phase."""
         return "" if self.stage == SUPERVISED else self.stage
+
+
+@dataclass(frozen=True)
+class Preferred:
+    """What preference tuning came to.
+
+    Attributes:
+        pairs: pairs it learned from; corrections: how many of them a person's corrections are.
+        validation_pairs: those that chose the epoch; 0: the last epoch was taken.
+        best_epoch: epoch it comes from; 0: none was better than the adapter it began with, which was kept.
+        steps: optimizer steps.
+        loss: of the best epoch, on the validation pairs or (without any) the training pairs.
+        accuracy: share of the validation pairs whose chosen answer has the larger reward; None without any.
+        margin: mean difference of their rewards.
+        start_accuracy, start_margin: the same before the first step.
+    """
+
+    pairs: int
+    corrections: int
+    validation_pairs: int
+    best_epoch: int
+    steps: int
+    loss: float
+    accuracy: float | None = None
+    margin: float | None = None
+    start_accuracy: float | None = None
+    start_margin: float | None = None

@@ -22,7 +22,7 @@ class RunLog:
         Where it doesn't write (a rank that isn't the first), lines are only held.
         """
         self.path, self._mark = folder / FILE, {"phase": phase} if phase else {}
-        found = _read(self.path) if phase or progress else []
+        found = read_lines(self.path) if phase or progress else []
         self.lines: list[dict[str, Any]] = [
             line for line in found
             if line.get("phase", "") != phase or (progress is not None and _is_known(line, progress))
@@ -49,7 +49,7 @@ def _is_known(line: dict[str, Any], progress: Progress) -> bool:
     return bool(line["epoch"] <= progress.judged if line["kind"] == "epoch" else line["step"] <= progress.step)
 
 
-def _read(path: Path) -> list[dict[str, Any]]:
+def read_lines(path: Path) -> list[dict[str, Any]]:
     """The whole lines of a log; a last line that was cut by a kill is left out."""
     if not path.exists():
         return []

@@ -1,0 +1,157 @@
+"""Direct preference optimization: of two answers to one photograph, the first is to become likelier than the second.
+
+    L = -(1 - s) log sigma(m) - s log sigma(-m) + w N
+    m = r(chosen) - r(rejected),   r(y) = beta (log p(y | x) - log p_ref(y | x))
+
+Rafailov et al., Direct Preference Optimization (2023), equation 7; the smoothing s is Mitchell's (A note on DPO with
+noisy preferences, 2023); N is the negative log-likelihood of the chosen answer per token, weighted as in the training
+before, which Pang et al. (Iterative Reasoning Preference Optimization, 2024) add because the first part alone is
+content when both answers become unlikely. log p(y | x) is the sum over the tokens of the answer, its end token
+included, each counting 1: it is not divided by the length.
+
+Both answers go through the model in one pass behind one prompt: a mask hides the chosen from the rejected one, and both
+have the positions they would have alone. Shapes: `T` tokens, `A` tokens of both answers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import mlx.core as mx
+import mlx.nn as nn
+import numpy as np
+
+from mondrian_core.events import Advanced, Listener, Noticed
+from mondrian_core.models.base import Base
+from mondrian_core.models.encoding import Prompt, answer_ids, encode
+from mondrian_core.models.features import StoredPrompt, VisionFeatures
+from mondrian_core.recipes import TrainRecipe
+from mondrian_core.rows import Pair
+from mondrian_core.training.examples import Batch, padded, read_tokens, token_weights
+from mondrian_core.training.objective import Objective
+from mondrian_core.training.step import token_losses
+
+PREFERENCE = "preference"
+FIGURES = ("accuracy", "margin", "chosen_reward", "rejected_reward")
+
+
+@dataclass(frozen=True, eq=False)
+class PairExample:
+    """A pair, ready for the step.
+
+    Attributes:
+        lineage: source photograph; `kind` as `rows.Pair`.
+        key: SHA-256 over everything that the likelihoods of both answers depend on, but for the weights.
+        prompt: everything before the answer.
+        chosen, rejected: tokens of both answers, end tokens included.
+        weights: what each token of the chosen answer counts in N; they sum to 1.
+        references: log p_ref of the chosen and the rejected answer, nats.
+        weight: 1; every pair counts the same.
+    """
+
+    lineage: str
+    kind: str
+    key: str
+    prompt: Prompt | StoredPrompt
+    chosen: tuple[int, ...]
+    rejected: tuple[int, ...]
+    weights: np.ndarray
+    references: tuple[float, float] = (0.0, 0.0)
+    weight: float = 1.0
+
+    @property
+    def length(self) -> int:
+        """Tokens that the language model reads; the last one of each answer is only predicted."""
+        return len(self.prompt.ids) + len(self.chosen) + len(self.rejected) - 2
+
+
+def encode_pairs(base: Base, pairs: Sequence[Pair], recipe: TrainRecipe, listen: Listener, what: str,
+                 features: VisionFeatures | None = None) -> list[PairExample]:  # fmt: skip
+    """Encode every pair, each photograph once; a pair with an answer over `recipe.max_tokens` is left out, and told."""
+    prompts: dict[str, Prompt | StoredPrompt] = {}
+    examples = []
+    for number, pair in enumerate(pairs):
+        row = pair.row
+        if row.lineage not in prompts:
+            prompts[row.lineage] = (features.encode if features else encode)(base, row.messages, row.image)
+        prompt, chosen = prompts[row.lineage], answer_ids(base, row.messages, row.answer)
+        rejected = answer_ids(base, row.messages, pair.rejected)
+        weights = token_weights(base, row, chosen, recipe.score_weight)
+        if len(prompt.ids) + max(len(chosen), len(rejected)) - 1 <= recipe.max_tokens:
+            key = _key(pair, prompt.ids, chosen, rejected)
+            examples.append(PairExample(row.lineage, pair.kind, key, prompt, tuple(chosen), tuple(rejected),
+                                        weights / weights.sum()))  # fmt: skip
+        listen(Advanced("encode", number + 1, len(pairs), what))
+    if len(examples) < len(pairs):
+        message = (
+            f"{len(pairs) - len(examples)} pairs are left out: an answer is over max_tokens ({recipe.max_tokens})."
+        )
+        listen(Noticed(PREFERENCE, message))
+    return examples
+
+
+def _key(pair: Pair, *tokens: Sequence[int]) -> str:
+    image = pair.row.image
+    digest = hashlib.sha256(repr((image.mode, image.size, [tuple(part) for part in tokens])).encode())
+    digest.update(image.tobytes())
+    return digest.hexdigest()
+
+
+def pair_batch(base: Base, example: PairExample, image_tokens: int, scale: float) -> Batch:
+    """Padded arrays of one pair: prompt, chosen answer, rejected answer. Arguments as `examples.batch_of`."""
+    prompt, first, second = example.prompt.load(), len(example.chosen), len(example.rejected)
+    start, length = len(prompt.ids), padded(example.length)
+    ahead = np.concatenate([np.arange(first - 1), np.arange(length - start - first + 1)])
+    places = np.concatenate([start - 1 + np.arange(first), [start - 1], start + first - 1 + np.arange(second - 1)])
+    spare = padded(first + second) - first - second
+    side = np.concatenate([np.zeros(first), np.ones(second), np.full(spare, 2)])
+    return {
+        **read_tokens(base, prompt, (*example.chosen[:-1], *example.rejected[:-1]), ahead, image_tokens),
+        "mask": mx.array(_mask(length, start, start + first - 1)),
+        "places": mx.array(np.pad(places, (0, spare), constant_values=length - 1).astype(np.int32)),
+        "targets": mx.array(np.pad((*example.chosen, *example.rejected), (0, spare)).astype(np.int32)),
+        "chosen": mx.array((side == 0).astype(np.float32)),
+        "rejected": mx.array((side == 1).astype(np.float32)),
+        "weights": mx.array(np.pad(example.weights, (0, second + spare)).astype(np.float32)),
+        "references": mx.array(np.array(example.references, dtype=np.float32)),
+        "scale": mx.array(scale, dtype=mx.float32),
+    }
+
+
+def _mask(length: int, chosen: int, rejected: int) -> np.ndarray:
+    """(T, T), true where a row sees a column: causal, but from `rejected` on nothing from `chosen` to there."""
+    mask = np.tri(length, dtype=bool)
+    mask[rejected:, chosen:rejected] = False
+    return mask
+
+
+def likelihoods(base: Base, batch: Batch, *, checkpointing: bool = False, seed: int | None = None) -> mx.array:
+    """(2,) log p of the chosen and of the rejected answer, nats, float32."""
+    return _sums(batch, token_losses(base, batch, checkpointing=checkpointing, seed=seed)[1])
+
+
+def _sums(batch: Batch, losses: mx.array) -> mx.array:
+    return -mx.stack([mx.sum(losses * batch[side]) for side in ("chosen", "rejected")])
+
+
+def preference_loss(margin: mx.array, smoothing: float = 0.0) -> mx.array:
+    """The module's L without N, of a difference of rewards; log 2 at 0, where its slope is smoothing - 1/2."""
+    return -(1 - smoothing) * nn.log_sigmoid(margin) - smoothing * nn.log_sigmoid(-margin)
+
+
+def preferring(recipe: TrainRecipe) -> Objective:
+    """The objective with the recipe's beta, smoothing and weight of N."""
+
+    def loss(base: Base, batch: Batch, *, checkpointing: bool = False, seed: int | None = None) -> mx.array:
+        _, losses = token_losses(base, batch, checkpointing=checkpointing, seed=seed)
+        rewards = recipe.preference_beta * (_sums(batch, losses) - batch["references"])
+        margin = rewards[0] - rewards[1]
+        total = preference_loss(margin, recipe.preference_smoothing)
+        if recipe.preference_nll:
+            total = total + recipe.preference_nll * mx.sum(losses * batch["weights"])
+        right = (margin > 0).astype(mx.float32)
+        return mx.stack([total, right, margin, rewards[0], rewards[1]]) * batch["scale"]
+
+    return Objective(PREFERENCE, loss, pair_batch, FIGURES, keeps_start=True)

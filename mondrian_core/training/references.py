@@ -1,0 +1,104 @@
+"""How likely the reference finds both answers of a pair: computed once by the same weights, kept in the run's folder.
+
+There is no second model. The reference is the base, so it is asked before the adapter's layers are put on; or it is the
+adapter that the phase begins with, so it is asked with those arrays. A figure is kept under what it depends on: the
+base's weights, the reference, photograph and prompt, both answers. A resumed run reads them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import mlx.core as mx
+import numpy as np
+
+from mondrian_core.events import Advanced, Listener
+from mondrian_core.files import write_json
+from mondrian_core.models import adapters
+from mondrian_core.models.base import Base
+from mondrian_core.recipes import TrainRecipe
+from mondrian_core.training.preference import PairExample, likelihoods, pair_batch
+from mondrian_core.training.step import GradientStep
+
+FILE = "references.json"
+FORMAT = 1
+_KEEP_SECONDS = 20.0
+
+
+def with_references(examples: Sequence[PairExample], found: Mapping[str, Sequence[float]]) -> list[PairExample]:
+    """The examples with the likelihoods that `references` gave."""
+    return [replace(each, references=(found[each.key][0], found[each.key][1])) for each in examples]
+
+
+def references(base: Base, examples: Sequence[PairExample], recipe: TrainRecipe, folder: Path,
+               start: Mapping[str, mx.array], listen: Listener) -> dict[str, list[float]]:  # fmt: skip
+    """Key of a pair -> log-likelihoods (nats) of its chosen and its rejected answer; what is not in the folder is made.
+
+    Args:
+        start: arrays of the adapter that the phase begins with; asked where `recipe.preference_reference` says so.
+
+    Raises:
+        DiskFull: when no space is left; what was kept before stays.
+    """
+    asked = dict(start) if recipe.preference_reference == "start" else {}
+    key = _key_of(base, asked, recipe)
+    known = _read(folder / FILE, key)
+    missing = list({each.key: each for each in examples if each.key not in known}.values())
+    if not missing:
+        return known
+    if asked:
+        adapters.attach(base, recipe, recipe.seed)
+        adapters.put(base, asked)
+        base.model.eval()
+    step = GradientStep(base, loss=likelihoods)
+    try:
+        _ask(base, step, missing, max(each.prompt.image_tokens for each in examples), known, listen,
+             lambda: write_json(folder / FILE, {"key": key, "log_likelihoods": known}))  # fmt: skip
+    finally:
+        step.close()
+        if asked:
+            adapters.detach(base)
+    return known
+
+
+def _ask(base: Base, step: GradientStep, missing: Sequence[PairExample], image_tokens: int,
+         known: dict[str, list[float]], listen: Listener, keep: Callable[[], None]) -> None:  # fmt: skip
+    """Fill `known`, a few pairs at a time, and keep it now and then."""
+    trainable, kept = base.model.trainable_parameters(), time.perf_counter()
+    for begin in range(0, len(missing), step.threads):
+        some = missing[begin : begin + step.threads]
+        found = step.values(trainable, [pair_batch(base, each, image_tokens, 1.0) for each in some])
+        known.update({each.key: [float(value) for value in both] for each, both in zip(some, found, strict=True)})
+        listen(Advanced("reference", begin + len(some), len(missing), "pairs"))
+        if time.perf_counter() - kept > _KEEP_SECONDS:
+            keep()
+            kept = time.perf_counter()
+    keep()
+
+
+def _key_of(base: Base, asked: Mapping[str, mx.array], recipe: TrainRecipe) -> str:
+    """Of everything but the pair; the recipe matters only where an adapter is asked."""
+    adapter = [digest_of(asked), recipe.model_dump(mode="json")] if asked else []
+    return hashlib.sha256(json.dumps([FORMAT, base.fingerprint, adapter]).encode()).hexdigest()
+
+
+def _read(path: Path, key: str) -> dict[str, list[float]]:
+    """What is kept under this key; nothing where the file is damaged or belongs to something else."""
+    try:
+        values = json.loads(path.read_text())
+        return dict(values["log_likelihoods"]) if values["key"] == key else {}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+
+
+def digest_of(arrays: Mapping[str, mx.array]) -> str:
+    """SHA-256 of named arrays, hexadecimal."""
+    digest = hashlib.sha256()
+    for name in sorted(arrays):
+        digest.update(f"{name} {arrays[name].shape}".encode() + np.array(arrays[name].astype(mx.float32)).tobytes())
+    return digest.hexdigest()

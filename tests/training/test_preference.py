@@ -1,0 +1,310 @@
+"""Preference tuning by numbers: the loss, both answers in one pass, the reference, and a phase from end to end."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+import pytest
+from mlx.utils import tree_flatten
+
+import mondrian_core.training  # noqa: F401  (before mlx)
+from mondrian_core.errors import BadInput
+from mondrian_core.events import Advanced, Event, Noticed, ignore
+from mondrian_core.models import adapters
+from mondrian_core.models.base import Base
+from mondrian_core.recipes import TrainRecipe
+from mondrian_core.rows import CORRECTION, OTHER, Pair, Row
+from mondrian_core.training import Pairs, TrainingResult, references, train
+from mondrian_core.training.examples import batch_of, encode_rows
+from mondrian_core.training.preference import (
+    FIGURES,
+    PairExample,
+    encode_pairs,
+    likelihoods,
+    pair_batch,
+    preference_loss,
+    preferring,
+)
+from mondrian_core.training.step import GradientStep, token_losses
+from tests.training.conftest import make_row
+
+pytestmark = pytest.mark.mini
+RECIPE = TrainRecipe(rank=4, alpha=8, epochs=1, accumulation=2, learning_rate=5e-3, answered_photographs=0,
+                     preference_epochs=2, preference_pairs=2, preference_learning_rate=2e-3)  # fmt: skip
+
+
+def make_pairs(numbers: Sequence[int], shift: int = 1) -> list[Pair]:
+    """Each photograph's critique against that of another one; the lengths differ."""
+    rows = [make_row(number, words=1 + number % 3) for number in numbers]
+    return [Pair(row, rows[(at + shift) % len(rows)].answer, OTHER) for at, row in enumerate(rows)]
+
+
+def encoded(base: Base, pairs: Sequence[Pair], recipe: TrainRecipe = RECIPE) -> list[PairExample]:
+    return encode_pairs(base, pairs, recipe, ignore, "")
+
+
+@pytest.fixture
+def changed(base: Base) -> Iterator[Base]:
+    """mini with an adapter that changes it."""
+    adapters.attach(base, RECIPE, 3)
+    rng = np.random.default_rng(0)
+    moved = {name: mx.array(rng.normal(scale=0.02, size=array.shape).astype(np.float32))
+             for name, array in adapters.parameters(base).items() if name.endswith("lora_b")}  # fmt: skip
+    adapters.put(base, moved)
+    base.model.eval()
+    yield base
+    adapters.detach(base)
+
+
+def alone(base: Base, row: Row, answer: str) -> float:
+    """log p of an answer, by the pass of the training before."""
+    (example,) = encode_rows(base, [replace(row, answer=answer)], RECIPE, ignore, "")
+    _, losses = token_losses(base, batch_of(base, example, example.prompt.image_tokens, 1.0))
+    return -float(np.array(losses)[: len(example.answer)].astype(np.float64).sum())
+
+
+@pytest.mark.parametrize(("margin", "smoothing"), [(0.0, 0.0), (1.7, 0.0), (-2.5, 0.1), (30.0, 0.2)])
+def test_the_loss_is_the_formula_and_its_slope_too(margin: float, smoothing: float) -> None:
+    chance = 1 / (1 + math.exp(-margin))
+    by_hand = -(1 - smoothing) * math.log(chance) + smoothing * (margin + math.log1p(math.exp(-margin)))
+    loss, slope = mx.value_and_grad(lambda m: preference_loss(m, smoothing))(mx.array(margin))
+    assert loss.item() == pytest.approx(by_hand, rel=1e-5, abs=1e-7)
+    assert slope.item() == pytest.approx(-(1 - smoothing) * (1 - chance) + smoothing * chance, abs=1e-6)
+
+
+def test_both_answers_in_one_pass_are_as_likely_as_alone(changed: Base) -> None:
+    for pair, example in zip(make_pairs([1, 2, 6]), encoded(changed, make_pairs([1, 2, 6])), strict=True):
+        assert len(example.chosen) != len(example.rejected)
+        batch = pair_batch(changed, example, example.prompt.image_tokens + 3, 1.0)
+        found = np.array(likelihoods(changed, batch))
+        expected = [alone(changed, pair.row, pair.row.answer), alone(changed, pair.row, pair.rejected)]
+        np.testing.assert_allclose(found, expected, rtol=2e-5)
+
+
+def test_the_gradient_at_no_margin_is_half_beta_times_the_difference(changed: Base) -> None:
+    """Rafailov et al., section 4: beta sigma(-m) (grad log p(chosen) - grad log p(rejected)), sigma(0) = 1/2."""
+    recipe = RECIPE.model_copy(update={"preference_beta": 0.3, "preference_nll": 0.0})
+    (example, _) = encoded(changed, make_pairs([1, 2]), recipe)
+    trainable = changed.model.trainable_parameters()
+    plain = pair_batch(changed, example, example.prompt.image_tokens, 1.0)
+    now = np.array(likelihoods(changed, plain))
+    batch = pair_batch(changed, replace(example, references=(float(now[0]), float(now[1]))),
+                       example.prompt.image_tokens, 1.0)  # fmt: skip
+    objective = preferring(recipe)
+    figures, gradient = GradientStep(changed, compiled=False, threads=1, loss=objective.loss).gather(trainable, [batch])
+    loss, right, margin, *rewards = np.array(figures)
+    assert (loss, right, margin) == (pytest.approx(math.log(2), abs=1e-5), 0.0, pytest.approx(0, abs=1e-4))
+    np.testing.assert_allclose(rewards, 0, atol=1e-4)
+
+    def difference(parameters: Any) -> mx.array:
+        changed.model.update(parameters)
+        both = likelihoods(changed, plain)
+        return both[0] - both[1]
+
+    expected = dict(tree_flatten(mx.grad(difference)(trainable)))
+    changed.model.update(trainable)
+    for name, array in tree_flatten(gradient):
+        np.testing.assert_allclose(np.array(array), -0.3 / 2 * np.array(expected[name]), atol=2e-5, err_msg=name)
+
+
+def test_the_chosen_answer_s_own_loss_is_that_of_training(changed: Base) -> None:
+    """With references of minus infinity's size the preference is settled, and N alone is left."""
+    recipe = RECIPE.model_copy(update={"preference_nll": 0.7})
+    pair = make_pairs([4, 5])[0]
+    example = replace(encoded(changed, [pair], recipe)[0], references=(-1e5, 1e5))
+    step = GradientStep(changed, compiled=False, threads=1, loss=preferring(recipe).loss)
+    batch = pair_batch(changed, example, example.prompt.image_tokens, 0.5)
+    found = step.value(changed.model.trainable_parameters(), [batch])
+    (row,) = encode_rows(changed, [pair.row], recipe, ignore, "")
+    batches = [batch_of(changed, row, row.prompt.image_tokens, 1 / row.weight)]
+    nll = float(GradientStep(changed, compiled=False, threads=1).value(changed.model.trainable_parameters(), batches))
+    assert found[0] == pytest.approx(0.5 * 0.7 * nll, rel=1e-4)
+    assert found[1] == 0.5 and len(found) == 1 + len(FIGURES)
+
+
+def test_compiled_with_checkpoints_and_in_threads_the_figures_are_the_same(changed: Base) -> None:
+    examples = encoded(changed, make_pairs([1, 2]))
+    changed.model.train()
+
+    def found(**how: Any) -> list[np.ndarray]:
+        step = GradientStep(changed, loss=preferring(RECIPE).loss, **how)
+        batches = [pair_batch(changed, each, 16, 0.5) for each in examples]
+        figures, gradient = step.gather(changed.model.trainable_parameters(), batches)
+        step.close()
+        return [np.array(figures), *(np.array(array) for _, array in sorted(tree_flatten(gradient)))]
+
+    eager = found(compiled=False, threads=1)
+    assert all(np.array_equal(one, other) for one, other in zip(eager, found(compiled=False, threads=2), strict=True))
+    for how in ({"compiled": True}, {"compiled": False, "threads": 1, "checkpointing": True}):
+        for one, other in zip(eager, found(**how), strict=True):
+            np.testing.assert_allclose(one, other, atol=1e-4)
+    changed.model.eval()
+
+
+@pytest.mark.parametrize("what", ["base", "start"])
+def test_the_reference_is_the_same_weights_without_or_with_the_trained_adapter(base: Base, tmp_path: Path,
+                                                                               what: str) -> None:  # fmt: skip
+    recipe = RECIPE.model_copy(update={"preference_reference": what})
+    pairs = make_pairs([1, 2])
+    examples = encoded(base, pairs, recipe)
+    adapters.attach(base, recipe, recipe.seed)
+    rng = np.random.default_rng(1)
+    start = {name: mx.array(rng.normal(scale=0.02, size=array.shape).astype(np.float32))
+             for name, array in adapters.parameters(base).items()}  # fmt: skip
+    if what == "start":
+        adapters.put(base, start)
+    else:
+        adapters.detach(base)
+    base.model.eval()
+    expected = [[alone(base, pair.row, pair.row.answer), alone(base, pair.row, pair.rejected)] for pair in pairs]
+    adapters.detach(base)
+    found = references.references(base, examples, recipe, tmp_path, start, ignore)
+    np.testing.assert_allclose([found[each.key] for each in examples], expected, rtol=2e-5)
+    assert not any(hasattr(module, "lora_a") for _, module in base.model.named_modules())
+
+
+def test_references_are_kept_under_what_they_depend_on(base: Base, tmp_path: Path,
+                                                       monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+    asked: list[int] = []
+    real = GradientStep.values
+
+    def counted(self: GradientStep, trainable: Any, batches: Sequence[Any]) -> Any:
+        asked.append(len(batches))
+        return real(self, trainable, batches)
+
+    monkeypatch.setattr(GradientStep, "values", counted)
+    examples, start = encoded(base, make_pairs([1, 2, 3])), {"any": mx.ones((2, 2))}
+
+    def found(some: list[PairExample], recipe: TrainRecipe = RECIPE) -> int:
+        asked.clear()
+        first = references.references(base, some, recipe, tmp_path, start, ignore)
+        assert all(first[each.key][0] < 0 for each in some)
+        return sum(asked)
+
+    assert found(examples[:2]) == 2
+    assert found(examples[:2]) == 0, "read, not asked again"
+    assert found(examples) == 1, "only what is new"
+    other = encoded(base, [replace(make_pairs([1, 2, 3])[0], rejected=make_row(9).answer)])
+    assert found(other) == 1, "another answer is another pair"
+    (tmp_path / references.FILE).write_text("{ cut off")
+    assert found(examples) == 3
+    kept = json.loads((tmp_path / references.FILE).read_text())
+    (tmp_path / references.FILE).write_text(json.dumps({**kept, "key": "of another base"}))
+    assert found(examples) == 3
+
+
+def bytes_of(result: TrainingResult) -> bytes:
+    return (result.adapter / "adapters.safetensors").read_bytes()
+
+
+def lines_of(folder: Path) -> list[dict[str, Any]]:
+    lines = [json.loads(line) for line in (folder / "training_log.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in line.items() if key != "seconds"} for line in lines]
+
+
+@pytest.mark.timeout(600)
+def test_pairs_that_were_not_learned_from_come_the_right_way_round_too(base: Base, tmp_path: Path) -> None:
+    """The person's wish is plain here: many words, not one. The base is bit for bit what it was."""
+    before = {name: np.array(array) for name, array in tree_flatten(base.model.parameters())}
+
+    def wishes(numbers: range) -> list[Pair]:
+        return [Pair(make_row(number, words=1), make_row(number, words=3).answer, CORRECTION) for number in numbers]
+
+    recipe = RECIPE.model_copy(update={"preference_epochs": 3, "preference_reference": "start"})
+    rows = [make_row(number) for number in range(2)]
+    pairs = Pairs(wishes(range(4)), wishes(range(10, 13)))
+    result = train(base, rows, [], recipe, tmp_path, pairs=pairs)
+    told = result.preference
+    assert told is not None and (told.pairs, told.corrections, told.validation_pairs) == (4, 4, 3)
+    assert told.start_accuracy == 0.0 and told.start_margin == pytest.approx(0, abs=1e-3)
+    assert told.accuracy == 1.0 and told.margin is not None and told.margin > 0.1
+    assert told.best_epoch > 0 and result.steps == 1 + told.steps == 1 + 6
+    lines = [line for line in lines_of(tmp_path) if line.get("phase") == "preference"]
+    assert [line["step"] for line in lines if line["kind"] == "step"] == [1, 2, 3, 4, 5, 6]
+    assert all(name in line for line in lines if line["kind"] == "step" for name in FIGURES)
+    judged = [line["validation_margin"] for line in lines if line["kind"] == "epoch"]
+    assert len(judged) == 4 and judged[-1] > judged[0]
+    after = {name: np.array(array) for name, array in tree_flatten(base.model.parameters())}
+    assert list(before) == list(after) and all(np.array_equal(before[name], after[name]) for name in before)
+    assert adapters.check(base, result.adapter) == adapters.check(base, tmp_path / "preference" / "start") == ()
+    assert bytes_of(result) != (tmp_path / "preference" / "start" / "adapters.safetensors").read_bytes()
+
+
+class Interrupter:
+    """Interrupts as Ctrl-C does, in the phase after the first one."""
+
+    def __init__(self, after: int) -> None:
+        self.after, self.events = after, list[Event]()
+
+    def __call__(self, event: Event) -> None:
+        self.events.append(event)
+        if isinstance(event, Advanced) and event.stage == "preference" and event.done == self.after:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.timeout(600)
+def test_a_resumed_phase_ends_as_an_uninterrupted_one_and_reads_its_references(
+    base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bit for bit, with dropout; and what has been asked of the reference isn't asked again."""
+    recipe = RECIPE.model_copy(update={"dropout": 0.1})
+    rows, pairs = [make_row(number) for number in range(2)], Pairs(make_pairs([1, 2, 3]), make_pairs([7, 8]))
+    whole = train(base, rows, [], recipe, tmp_path / "whole", pairs=pairs)
+    out = tmp_path / "cut"
+    with pytest.raises(KeyboardInterrupt):
+        train(base, rows, [], recipe, out, pairs=pairs, listen=Interrupter(1))
+
+    def asked_again(*_: Any) -> None:
+        raise AssertionError("the reference was asked again")
+
+    monkeypatch.setattr(references, "_ask", asked_again)
+    listener = Interrupter(99)
+    resumed = train(base, rows, [], recipe, out, pairs=pairs, resume=True, listen=listener)
+    assert any(isinstance(event, Noticed) and "Resumed after step 1 of 4" in event.message for event in listener.events)
+    assert bytes_of(resumed) == bytes_of(whole)
+    assert lines_of(out) == lines_of(tmp_path / "whole")
+    assert resumed.preference == whole.preference
+    other = recipe.model_copy(update={"preference_beta": 0.5})
+    with pytest.raises(BadInput, match="recipe changed"):
+        train(base, rows, [], other, out, pairs=pairs, resume=True)
+
+
+def test_a_finished_training_can_be_tuned_later_and_too_few_pairs_leave_it(base: Base, tmp_path: Path) -> None:
+    rows, heard = [make_row(number) for number in range(2)], list[Event]()
+    plain = train(base, rows, [], RECIPE.model_copy(update={"preference_epochs": 0}), tmp_path, pairs=Pairs())
+    first = bytes_of(plain)
+    few = train(base, rows, [], RECIPE, tmp_path, pairs=Pairs(make_pairs([1, 2])[:1]), resume=True,
+                listen=heard.append)  # fmt: skip
+    assert any(isinstance(event, Noticed) and "There are 1 pairs" in event.message for event in heard)
+    assert few.preference is None and bytes_of(few) == first
+    tuned = train(base, rows, [], RECIPE, tmp_path, pairs=Pairs(make_pairs([1, 2])), resume=True)
+    assert tuned.preference is not None and tuned.preference.best_epoch == 2, "without validation the last epoch"
+    assert bytes_of(tuned) != first == (tmp_path / "preference" / "start" / "adapters.safetensors").read_bytes()
+
+
+def test_a_pair_that_is_too_long_is_left_out_and_told(base: Base) -> None:
+    pairs = make_pairs([1, 2])
+    long = replace(pairs[0], rejected=make_row(1, words=60).answer)
+    lengths = [len(each.prompt.ids) + max(len(each.chosen), len(each.rejected)) for each in encoded(base, pairs)]
+    heard: list[Event] = []
+    found = encode_pairs(base, [long, pairs[1]], RECIPE.model_copy(update={"max_tokens": max(lengths)}), heard.append,
+                         "")  # fmt: skip
+    assert [each.lineage for each in found] == [pairs[1].row.lineage]
+    assert any(isinstance(event, Noticed) and "1 pairs are left out" in event.message for event in heard)
+
+
+def test_the_adapter_it_began_with_stays_when_no_epoch_is_better(base: Base, tmp_path: Path) -> None:
+    """A rate that wrecks the likelihoods: the validation pairs get worse, so the start is the result."""
+    recipe = RECIPE.model_copy(update={"preference_epochs": 1, "preference_reference": "start"})
+    pairs = make_pairs([1, 2])
+    turned = [Pair(replace(pair.row, answer=pair.rejected), pair.row.answer, OTHER) for pair in pairs]
+    result = train(base, [make_row(1)], [], recipe, tmp_path, pairs=Pairs(pairs, turned))
+    assert result.preference is not None and result.preference.best_epoch == 0
+    assert bytes_of(result) == (tmp_path / "preference" / "start" / "adapters.safetensors").read_bytes()
