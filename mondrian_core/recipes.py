@@ -74,6 +74,8 @@ class TrainRecipe(_Table):
 
     rank: int = Field(default=8, ge=1, le=256)
     alpha: float = Field(default=16.0, gt=0)
+    rslora: bool = Field(default=False, description="the product is scaled by alpha / sqrt(rank), not by alpha / rank")
+    dora: bool = Field(default=False, description="also learn the length of every row of the adapted weights (DoRA)")
     dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
     target_modules: tuple[str, ...] = Field(
         default=("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"), min_length=1

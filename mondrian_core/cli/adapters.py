@@ -126,7 +126,8 @@ def import_adapter(options: Namespace) -> int:
         console.print(f"{version.version}: {version.state}. Next: mondrian evaluate --advisor {options.advisor} "
                       f"--adapter {version.version}")  # fmt: skip
         if "layout" in came:
-            console.print(f"  came as {came['layout']}: {came['modules']} modules, rank {came['rank']}, scale "
+            kind = "DoRA" if came.get("kind") == "dora" else "LoRA"
+            console.print(f"  came as {came['layout']} ({kind}): {came['modules']} modules, rank {came['rank']}, scale "
                           f"{', '.join(map(number, came['scales']))}; it is mlx-vlm's layout now")  # fmt: skip
         for notice in notices:
             console.print(f"  {escape(notice)}")

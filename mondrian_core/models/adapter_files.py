@@ -5,13 +5,16 @@
 | mlx-vlm 0.7.10 | `.lora_a` (in, r), `.lora_b` (r, out) | adapters.safetensors | `lora_parameters` | as written |
 | older mlx-vlm | `.A` (in, r), `.B` (r, out) | adapters.safetensors | `rank`, `alpha` | alpha / rank, as now read |
 | PEFT | `.lora_A.weight` (r, in), `.lora_B.weight` (out, r) | adapter_model.safetensors | `peft_type` | alpha / r |
+
+A DoRA holds a magnitude (out,) for each module besides: `.m` with `fine_tune_type` "dora", PEFT's
+`.lora_magnitude_vector` with `use_dora`.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
@@ -20,6 +23,8 @@ import mlx.core as mx
 from mondrian_core.errors import BadAdapter
 
 WEIGHTS, CONFIGURATION, PEFT_WEIGHTS = "adapters.safetensors", "adapter_config.json", "adapter_model.safetensors"
+DORA = "dora"
+_MAGNITUDE, _PEFT_MAGNITUDE = ".m", ".lora_magnitude_vector"
 _OLDER_ALPHA = 0.1  # mlx-vlm's default where an older configuration names none
 
 
@@ -33,7 +38,9 @@ class Adapter:
         down: A by module name, (in, r).
         up: B by module name, (r, out).
         declared: modules that the configuration names; empty where it names none.
-        stray: keys of the weights file that belong to no pair.
+        stray: keys of the weights file that belong to no module.
+        dora: whether it is a DoRA, by its configuration.
+        magnitude: m by module name, (out,); empty but for a DoRA.
     """
 
     layout: str
@@ -44,6 +51,8 @@ class Adapter:
     up: dict[str, mx.array]
     declared: tuple[str, ...]
     stray: tuple[str, ...]
+    dora: bool = False
+    magnitude: dict[str, mx.array] = field(default_factory=dict)
 
     @property
     def modules(self) -> tuple[str, ...]:
@@ -63,12 +72,12 @@ def read(folder: Path) -> Adapter:
     tensors = _tensors(folder / WEIGHTS)
     if "lora_parameters" in configuration:
         kind = configuration.get("fine_tune_type", "lora")
-        if kind != "lora":
+        if kind not in ("lora", DORA):
             raise BadAdapter(f"The adapter in {folder} is a '{kind}', not a LoRA.", "Train or import a LoRA adapter.")
         values = configuration["lora_parameters"]
         names = tuple(values.get("keys") or ())
         scale = float(values["scale"])
-        return _paired("mlx", tensors, (".lora_a", ".lora_b"), values, scale, names)
+        return _paired("mlx", tensors, (".lora_a", ".lora_b"), values, scale, names, _MAGNITUDE if kind == DORA else "")
     if "rank" in configuration:
         scale = float(configuration.get("alpha", _OLDER_ALPHA)) / int(configuration["rank"])
         return _paired("older", tensors, (".A", ".B"), configuration, scale, ())
@@ -103,22 +112,26 @@ def _tensors(path: Path) -> dict[str, mx.array]:
 
 
 def _paired(layout: str, tensors: dict[str, mx.array], ends: tuple[str, str], values: dict[str, Any], scale: float,
-            declared: tuple[str, ...]) -> Adapter:  # fmt: skip
-    down = {key.removesuffix(ends[0]): tensor for key, tensor in tensors.items() if key.endswith(ends[0])}
-    up = {key.removesuffix(ends[1]): tensor for key, tensor in tensors.items() if key.endswith(ends[1])}
-    stray = tuple(key for key in tensors if not key.endswith(ends))
-    return Adapter(layout, int(values["rank"]), scale, float(values.get("dropout", 0.0)), down, up, declared, stray)
+            declared: tuple[str, ...], magnitude: str = "") -> Adapter:  # fmt: skip
+    """`magnitude`: how its keys end; empty for a plain LoRA, whose magnitudes would be stray."""
+    known = (*ends, magnitude) if magnitude else ends
+    down, up, lengths = ({key.removesuffix(end): tensor for key, tensor in tensors.items() if end and key.endswith(end)}
+                         for end in (*ends, magnitude))  # fmt: skip
+    stray = tuple(key for key in tensors if not key.endswith(known))
+    return Adapter(layout, int(values["rank"]), scale, float(values.get("dropout", 0.0)), down, up, declared, stray,
+                   bool(magnitude), lengths)  # fmt: skip
 
 
 def _peft(folder: Path, configuration: dict[str, Any]) -> Adapter:
-    if configuration["peft_type"] != "LORA" or configuration.get("use_dora"):
-        raise BadAdapter(f"The PEFT adapter in {folder} is no plain LoRA.", "Export it as a LoRA adapter.")
+    if configuration["peft_type"] != "LORA":
+        raise BadAdapter(f"The PEFT adapter in {folder} is no LoRA.", "Export it as a LoRA adapter.")
     rank, alpha = int(configuration["r"]), float(configuration["lora_alpha"])
     scale = alpha / math.sqrt(rank) if configuration.get("use_rslora") else alpha / rank
     tensors = {module_of(key): tensor for key, tensor in _tensors(folder / PEFT_WEIGHTS).items()}
     turned = {key: mx.contiguous(tensor.T) if tensor.ndim == 2 else tensor for key, tensor in tensors.items()}
     values = {"rank": rank, "dropout": configuration.get("lora_dropout", 0.0)}
-    return _paired("peft", turned, (".lora_A.weight", ".lora_B.weight"), values, scale, ())
+    return _paired("peft", turned, (".lora_A.weight", ".lora_B.weight"), values, scale, (),
+                   _PEFT_MAGNITUDE if configuration.get("use_dora") else "")  # fmt: skip
 
 
 def module_of(key: str) -> str:

@@ -5,6 +5,7 @@ Layers and files are mlx-vlm's own, so `mlx_vlm.load(path, adapter_path=folder)`
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from mondrian_core.errors import BadRecipe
 from mondrian_core.files import write_atomic, write_json
 from mondrian_core.models import adapter_files
 from mondrian_core.models.base import Base
+from mondrian_core.models.dora import DoRALinear
 from mondrian_core.models.mounted import Mounted, mount, mounted_on
 from mondrian_core.models.soundness import check, linear_layers
 from mondrian_core.recipes import TrainRecipe
@@ -25,7 +27,7 @@ __all__ = ["Mounted", "attach", "check", "detach", "mount", "save"]
 
 
 def attach(base: Base, train: TrainRecipe, seed: int) -> list[str]:
-    """Put trainable LoRA layers on the language model; the rest is frozen. Names of the adapted modules.
+    """Put trainable LoRA or DoRA layers on the language model; the rest is frozen. Names of the adapted modules.
 
     The seed is set before the layers are made: A is drawn at random, B is zero, so the first answers are the base's.
 
@@ -39,18 +41,34 @@ def attach(base: Base, train: TrainRecipe, seed: int) -> list[str]:
     mounted = mounted_on(base)
     if mounted is not None:
         mounted.use(None)
+    # the library divides alpha by the rank; Kalajdzievski (rsLoRA, 2023) by its root
+    alpha = train.alpha * math.sqrt(train.rank) if train.rslora else train.alpha
     mx.random.seed(seed)
     try:
-        get_peft_model(base.model, list(train.target_modules), rank=train.rank, alpha=train.alpha,
-                       dropout=train.dropout, verbose=False)  # fmt: skip
+        get_peft_model(base.model, list(train.target_modules), rank=train.rank, alpha=alpha, dropout=train.dropout,
+                       verbose=False)  # fmt: skip
     except ValueError as error:
         known = sorted({name.rpartition(".")[2] for name in linear_layers(base)})
         raise BadRecipe(
             f"train.target_modules names a layer that {base.name} doesn't have ({', '.join(train.target_modules)}).",
             f"Choose among {', '.join(known)}.",
         ) from error
+    if train.dora:
+        _decompose(base)
     mx.eval(base.model.trainable_parameters())
     return list(configuration(base)["lora_parameters"]["keys"])
+
+
+def _decompose(base: Base) -> None:
+    """Make DoRA of the LoRA layers, with the same A."""
+    from mlx_vlm.trainer.common.utils import get_module_by_name, set_module_by_name
+
+    values = base.model._vlm_adapter_config
+    for name in values["lora_parameters"]["keys"]:
+        lora = get_module_by_name(base.model, name)
+        dora = DoRALinear(lora.linear, lora.lora_a, lora.lora_b, lora.scale, values["lora_parameters"]["dropout"])
+        set_module_by_name(base.model, name, dora)
+    values["fine_tune_type"] = adapter_files.DORA  # the name under which mlx-vlm loads it
 
 
 def detach(base: Base) -> None:

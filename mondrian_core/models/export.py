@@ -18,6 +18,7 @@ from mondrian_core.models import adapter_files
 from mondrian_core.models.adapters import check, mount
 from mondrian_core.models.base import Base, load_base
 from mondrian_core.models.divergence import log_probabilities, teacher_forced
+from mondrian_core.models.dora import LEAST_NORM
 from mondrian_core.models.encoding import encode
 from mondrian_core.models.forward import hidden_states
 from mondrian_core.models.generation import generate
@@ -39,8 +40,8 @@ class Parity:
         photographs: how many.
         same_answers: greedy answers that are equal, of at most 160 tokens.
         log_probability_difference: largest difference (nats) of a token's log-probability along these answers.
-        delta_error: Frobenius norm of what rounding changed in W + A B, relative to that of A B; 0 keeps the adapter
-            whole, 1 loses it.
+        delta_error: Frobenius norm of what rounding changed in the adapted W', relative to that of W' - W; 0 keeps the
+            adapter whole, 1 loses it.
     """
 
     photographs: int
@@ -72,6 +73,8 @@ def export_peft(base: Base, adapter: Path, out: Path) -> None:
     for name in found.modules:
         tensors[f"{adapter_files.peft_name(name)}.lora_A.weight"] = _numpy(found.down[name].T)
         tensors[f"{adapter_files.peft_name(name)}.lora_B.weight"] = _numpy(found.up[name].T)
+        if found.dora:
+            tensors[f"{adapter_files.peft_name(name)}.lora_magnitude_vector"] = _numpy(found.magnitude[name])
     prefix = "base_model.model."
     configuration = {
         "peft_type": "LORA",
@@ -80,7 +83,7 @@ def export_peft(base: Base, adapter: Path, out: Path) -> None:
         "lora_dropout": found.dropout,
         "bias": "none",
         "use_rslora": False,
-        "use_dora": False,
+        "use_dora": found.dora,
         "inference_mode": True,
         "task_type": None,
         "base_model_name_or_path": base.name,
@@ -92,7 +95,7 @@ def export_peft(base: Base, adapter: Path, out: Path) -> None:
 
 
 def export_merged(base: Base, adapter: Path, out: Path, questions: Sequence[Question]) -> Parity:
-    """The base's own folder with W + scale (A B)^T in place of W; answers about `questions` are compared.
+    """The base's own folder with the adapted weights in place of W; answers about `questions` are compared.
 
     Raises:
         BadInput: when the base's weights are packed: rounding to 4 or 8 bit would lose most of the adapter.
@@ -151,17 +154,27 @@ def _merge(base: Path, folder: Path, adapter: adapter_files.Adapter) -> tuple[fl
             name = adapter_files.module_of(key.removesuffix(".weight"))
             if name not in adapter.down or not key.endswith(".weight"):
                 continue
-            delta = adapter.scale * (adapter.down[name].astype(mx.float32) @ adapter.up[name].astype(mx.float32)).T
-            wanted = tensors[key].astype(mx.float32) + delta
+            plain = tensors[key].astype(mx.float32)
+            wanted = _adapted(plain, adapter, name)
             tensors[key] = wanted.astype(tensors[key].dtype)
             lost += float(np.array(mx.sum(mx.square(tensors[key].astype(mx.float32) - wanted))))
-            added += float(np.array(mx.sum(mx.square(delta))))
+            added += float(np.array(mx.sum(mx.square(wanted - plain))))
             missing.discard(name)
         mx.save_safetensors(str(folder / path.name), tensors, metadata=metadata)
     if missing:
         raise BadAdapter(f"{base} has no weights named {', '.join(sorted(missing)[:3])}.",
                          "Export with --format mlx or peft.")  # fmt: skip
     return lost, added
+
+
+def _adapted(weight: mx.array, adapter: adapter_files.Adapter, name: str) -> mx.array:
+    """W' (out, in) of a module in float32: W + s (A B)^T, its rows brought to the magnitudes of a DoRA."""
+    delta = adapter.scale * (adapter.down[name].astype(mx.float32) @ adapter.up[name].astype(mx.float32)).T
+    moved = weight + delta
+    if not adapter.dora:
+        return moved
+    norms = mx.maximum(mx.linalg.norm(moved, axis=1), LEAST_NORM)
+    return (adapter.magnitude[name].astype(mx.float32) / norms)[:, None] * moved
 
 
 def _parity(base: Base, adapter: Path, merged: Base, questions: Sequence[Question],

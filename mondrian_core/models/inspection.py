@@ -20,6 +20,7 @@ import mlx.nn as nn
 from mondrian_core.errors import BadAdapter, BaseModelUnavailable
 from mondrian_core.models import adapter_files
 from mondrian_core.models.base import MINI_WEIGHTS, Base, fingerprint
+from mondrian_core.models.dora import row_norms, squared_rows, without_bias
 from mondrian_core.models.soundness import check, linear_layers
 from mondrian_core.settings import MINI
 
@@ -38,7 +39,7 @@ class Inspection:
         base: name of the base it was held against; None when that is not at hand, and then nothing else is known.
         problems: what speaks against using it on that base.
         change: how much it changes the output of its layers for random inputs: the median over layers of
-            ||x A B scale|| / ||x W||; None when it has problems.
+            ||change|| / ||x W||, the change of a LoRA being x A B scale; None when it has problems.
     """
 
     base: str | None
@@ -98,7 +99,7 @@ def _against(base: Base, folder: Path) -> Inspection:
 
 
 def relative_change(base: Base, adapter: adapter_files.Adapter) -> float:
-    """Median over (up to twelve evenly chosen) layers of ||x A B scale|| / ||x W||, for normal x of a fixed seed."""
+    """Median over (up to twelve evenly chosen) layers of ||x (W' - W)|| / ||x W||, for normal x of a fixed seed."""
     layers, names = linear_layers(base), adapter.modules
     if not names:
         raise BadAdapter("It holds no LoRA weights.", "Train it again.")
@@ -111,9 +112,12 @@ def relative_change(base: Base, adapter: adapter_files.Adapter) -> float:
 def _change(layer: nn.Module, adapter: adapter_files.Adapter, name: str) -> float:
     down, up = adapter.down[name].astype(mx.float32), adapter.up[name].astype(mx.float32)
     x = mx.random.normal((_INPUTS, down.shape[0]), key=mx.random.key(0))
-    plain = layer(x) - layer.bias if "bias" in layer else layer(x)
+    plain = without_bias(layer, x).astype(mx.float32)
     ours = adapter.scale * (x @ down @ up)
-    return float(mx.linalg.norm(ours) / mx.maximum(mx.linalg.norm(plain.astype(mx.float32)), 1e-12))
+    if adapter.dora:
+        norms = row_norms(layer, squared_rows(layer), down, up, adapter.scale)
+        ours = adapter.magnitude[name].astype(mx.float32) / norms * (plain + ours) - plain
+    return float(mx.linalg.norm(ours) / mx.maximum(mx.linalg.norm(plain), 1e-12))
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -6,6 +6,8 @@ the model stay as they were. With no adapter a layer runs exactly the base's ope
 Packed and 16-bit layers add the product (x A) B beside their own; adding it to such weights would destroy most of it.
 float32 layers hold the sum W + A B instead, as long as a second copy of the weights is small: rounding is then below
 that of the product, and the adapter costs no time. Both leave W alone.
+
+A DoRA also multiplies each output by m / ||W + A B||, a vector that is computed once, when the adapter is read.
 """
 
 from __future__ import annotations
@@ -22,9 +24,11 @@ import mlx.nn as nn
 from mondrian_core.errors import BadAdapter
 from mondrian_core.models import adapter_files
 from mondrian_core.models.base import Base
+from mondrian_core.models.dora import computes_in, row_norms, squared_rows, without_bias
 from mondrian_core.models.soundness import check, linear_layers
 
-Change = tuple[mx.array, ...]  # (W + A B,) or (A, B), the scale already in B
+# (W + A B,) or (A, B), the scale already in B; of a DoRA (W',) or (A, B, factor less 1), the factor already in B
+Change = tuple[mx.array, ...]
 _COPY_BYTES = 256 << 20  # float32 weights up to this size are held twice rather than adapted at every token
 _KEPT_ADAPTERS = 4  # base, champion, candidate and one more: swapping between them reads no file
 
@@ -38,6 +42,10 @@ class _Switched:
         change = self.change
         if change is not None and len(change) == 1:
             return mx.addmm(self["bias"], x, change[0].T) if "bias" in self else x @ change[0].T  # type: ignore[operator, index]
+        if change is not None and len(change) == 3:
+            y = without_bias(self, x)
+            y = mx.addmm(y + change[2] * y, x @ change[0], change[1])
+            return y + self["bias"] if "bias" in self else y  # type: ignore[operator, index]
         y = super().__call__(x)  # type: ignore[misc]
         return y if change is None else mx.addmm(y, x @ change[0], change[1])
 
@@ -62,6 +70,7 @@ class Mounted:
         self._layers = linear_layers(base)
         self._cache: OrderedDict[tuple[str, int, int], dict[str, Change]] = OrderedDict()
         self._names: tuple[str, ...] = ()
+        self._squares: dict[str, mx.array] = {}  # ||W_i||^2 of layers that a DoRA changed
         for layer in self._layers.values():
             layer.__class__ = _CLASSES.get(type(layer), type(layer))
 
@@ -86,7 +95,7 @@ class Mounted:
 
     @property
     def kind(self) -> tuple[Any, ...]:
-        """What a compiled step depends on: which modules are changed, and in which of the two ways."""
+        """What a compiled step depends on: which modules are changed, and in which of the ways."""
         return tuple((name, len(self._layers[name].change)) for name in self._names)
 
     @contextmanager
@@ -131,12 +140,26 @@ class Mounted:
         small = sum(layer.weight.nbytes for layer in changed) <= _COPY_BYTES
         ready: dict[str, Change] = {}
         for name, layer in zip(adapter.modules, changed, strict=True):
-            kind = _computes_in(layer)
-            down, up = adapter.down[name].astype(kind), (adapter.scale * adapter.up[name]).astype(kind)
-            summed = small and kind == mx.float32 and not isinstance(layer, nn.QuantizedLinear)
-            ready[name] = (layer.weight + (down @ up).T,) if summed else (down, up)
+            kind, plain = computes_in(layer), not isinstance(layer, nn.QuantizedLinear)
+            down, up = adapter.down[name].astype(kind), adapter.scale * adapter.up[name]
+            factor = self._factor(name, adapter) if adapter.dora else None
+            if small and plain and kind == mx.float32:
+                summed = layer.weight + (down @ up.astype(kind)).T
+                ready[name] = (summed if factor is None else factor[:, None] * summed,)
+            elif factor is None:
+                ready[name] = (down, up.astype(kind))
+            else:
+                ready[name] = (down, (factor * up).astype(kind), (factor - 1.0).astype(kind))
         mx.eval(list(ready.values()))
         return ready
+
+    def _factor(self, name: str, adapter: adapter_files.Adapter) -> mx.array:
+        """m / ||W + s B A|| of a DoRA's module, (out,) in float32."""
+        layer = self._layers[name]
+        if name not in self._squares:
+            self._squares[name] = squared_rows(layer)
+        norms = row_norms(layer, self._squares[name], adapter.down[name], adapter.up[name], adapter.scale)
+        return adapter.magnitude[name].astype(mx.float32) / norms
 
 
 def mount(base: Base) -> Mounted:
@@ -155,10 +178,6 @@ def mounted_on(base: Base) -> Mounted | None:
 def _put(layer: Any, change: Change | None) -> None:
     """Set past nn.Module, which would count the arrays among the model's parameters."""
     object.__setattr__(layer, "change", change)
-
-
-def _computes_in(layer: nn.Module) -> mx.Dtype:
-    return layer.scales.dtype if isinstance(layer, nn.QuantizedLinear) else layer.weight.dtype
 
 
 def _identity(folder: Path) -> tuple[str, int, int]:

@@ -12,6 +12,7 @@ from mondrian_core.errors import BadAdapter
 from mondrian_core.files import read_json
 from mondrian_core.models import adapter_files
 from mondrian_core.models.base import Base
+from mondrian_core.models.dora import squared_rows
 
 
 def linear_layers(base: Base) -> dict[str, nn.Module]:
@@ -28,7 +29,7 @@ def linear_layers(base: Base) -> dict[str, nn.Module]:
 def check(base: Base, folder: Path) -> tuple[str, ...]:
     """What is wrong with an adapter for this base; empty when it is sound.
 
-    Looks for missing and unmatched keys, wrong shapes, values that are not finite, B all zero (the adapter would do
+    Looks for missing and unmatched keys, wrong shapes, values that are not finite, B all zero (a LoRA would do
     nothing), and a manifest that names another base.
     """
     try:
@@ -55,9 +56,21 @@ def problems(base: Base, adapter: adapter_files.Adapter) -> tuple[str, ...]:
             found.append(f"{name} is no layer of the base")
             continue
         found += _shape_problems(name, layers[name], adapter)
-    if not adapter.scale or all(not bool(mx.any(tensor != 0)) for tensor in adapter.up.values()):
+    if adapter.dora:
+        halved = sorted(set(adapter.magnitude) ^ set(adapter.modules))
+        found += [f"{name} has a pair without a magnitude, or a magnitude without its pair" for name in halved[:3]]
+    idle = not adapter.scale or all(not bool(mx.any(tensor != 0)) for tensor in adapter.up.values())
+    if idle and not found and all(_keeps_lengths(layers[name], adapter, name) for name in adapter.modules):
         found.append("B is all zero, so it changes nothing")
     return tuple(found[:12])
+
+
+def _keeps_lengths(layer: nn.Module, adapter: adapter_files.Adapter, name: str) -> bool:
+    """True when the magnitudes are those of the base, or there are none."""
+    if not adapter.dora:
+        return True
+    own = mx.sqrt(squared_rows(layer))
+    return bool(mx.allclose(adapter.magnitude[name].astype(mx.float32), own, rtol=1e-5))
 
 
 def _shape_problems(name: str, layer: nn.Module, adapter: adapter_files.Adapter) -> list[str]:
@@ -66,7 +79,10 @@ def _shape_problems(name: str, layer: nn.Module, adapter: adapter_files.Adapter)
     if tuple(down.shape) != (inputs, adapter.rank) or tuple(up.shape) != (adapter.rank, outputs):
         return [f"{name} has shapes {tuple(down.shape)} and {tuple(up.shape)}, "
                 f"expected {(inputs, adapter.rank)} and {(adapter.rank, outputs)}"]  # fmt: skip
-    if not bool(mx.all(mx.isfinite(down)) & mx.all(mx.isfinite(up))):
+    lengths = adapter.magnitude.get(name, mx.zeros(outputs))
+    if tuple(lengths.shape) != (outputs,):
+        return [f"{name} has a magnitude of shape {tuple(lengths.shape)}, expected {(outputs,)}"]
+    if not all(bool(mx.all(mx.isfinite(tensor))) for tensor in (down, up, lengths)):
         return [f"{name} has values that are not finite"]
     return []
 

@@ -10,7 +10,7 @@ What an adapter adds to a layer must stay the same number, so the scale that its
 | mlx-vlm, `lora_parameters` | x A B scale | mlx-vlm, LoRALinear |
 
 mlx-vlm's layout has one rank and one scale. Smaller ranks are filled up with zeros, other scales go into B; both leave
-the product as it is.
+the product as it is, and so the norms that a DoRA divides by: its magnitudes are taken over unchanged.
 """
 
 from __future__ import annotations
@@ -36,8 +36,10 @@ Meant = Literal["alpha", "alpha/rank"]
 ORIGINAL_CONFIG = "original_config.json"
 
 _PEFT_KEY = re.compile(r"(?P<module>.+)\.lora_(?P<half>A|B)(\.\w+)?\.weight")
+_PEFT_MAGNITUDE = re.compile(r"(?P<module>.+)\.lora_(?P<half>magnitude_vector)(\.\w+)?(\.weight)?")
+_OF_LORA, _OF_DORA = {"A", "B"}, {"A", "B", "magnitude_vector"}
 # Features of PEFT that change more than a low-rank product, with the value under which they do nothing.
-_BEYOND = {"use_dora": False, "bias": "none", "modules_to_save": None, "layer_replication": None, "lora_bias": False,
+_BEYOND = {"bias": "none", "modules_to_save": None, "layer_replication": None, "lora_bias": False,
            "trainable_token_indices": None, "target_parameters": None}  # fmt: skip
 _MOVES_THE_BASE = ("pissa", "olora", "corda", "loftq")
 _DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
@@ -45,11 +47,12 @@ _DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
 
 @dataclass(frozen=True)
 class Pair:
-    """A (in, r) and B (r, out) of a module in float32, and the factor of their product."""
+    """A (in, r) and B (r, out) of a module in float32, the factor of their product, and a DoRA's magnitudes (out,)."""
 
     down: Array
     up: Array
     scale: float
+    magnitude: Array | None = None
 
 
 def is_peft(folder: Path) -> bool:
@@ -70,7 +73,7 @@ def convert(folder: Path, out: Path, meant: Meant | None = None) -> dict[str, An
         meant: for the older layout, the scale that its trainer used.
 
     Raises:
-        BadAdapter: damaged, incomplete, or more than a low-rank product.
+        BadAdapter: damaged, incomplete, or more than a LoRA or DoRA.
     """
     from safetensors.numpy import save_file
 
@@ -81,14 +84,17 @@ def convert(folder: Path, out: Path, meant: Meant | None = None) -> dict[str, An
     arrays: dict[str, Array] = {}
     for name, pair in pairs.items():
         arrays[f"{name}.lora_a"], arrays[f"{name}.lora_b"] = _fitted(pair, rank, scale)
+        if pair.magnitude is not None:
+            arrays[f"{name}.m"] = pair.magnitude
     dropout = float(configuration.get("lora_dropout", configuration.get("dropout", 0.0)) or 0.0)
     values = {"rank": rank, "scale": scale, "dropout": dropout, "keys": list(pairs)}
     out.mkdir(parents=True, exist_ok=True)
     save_file(arrays, out / WEIGHTS, metadata={"format": "mlx"})
-    (out / CONFIG).write_text(json.dumps({"fine_tune_type": "lora", "num_layers": -1, "lora_parameters": values}))
+    kind = "dora" if configuration.get("use_dora") else "lora"
+    (out / CONFIG).write_text(json.dumps({"fine_tune_type": kind, "num_layers": -1, "lora_parameters": values}))
     (out / ORIGINAL_CONFIG).write_text(json.dumps(configuration, indent=2))
     scales = sorted({round(pair.scale, 9) for pair in pairs.values()})
-    return {"layout": "peft" if is_peft(folder) else "mlx-vlm, flat", "modules": len(pairs), "rank": rank,
+    return {"layout": "peft" if is_peft(folder) else "mlx-vlm, flat", "kind": kind, "modules": len(pairs), "rank": rank,
             "scales": scales}  # fmt: skip
 
 
@@ -103,26 +109,28 @@ def _fitted(pair: Pair, rank: int, scale: float) -> tuple[Array, Array]:
 
 
 def _peft_pairs(folder: Path, configuration: Mapping[str, Any]) -> dict[str, Pair]:
-    _require_plain_lora(folder, configuration)
+    _require_lora(folder, configuration)
+    wanted = _OF_DORA if configuration.get("use_dora") else _OF_LORA
     halves: dict[str, dict[str, Array]] = {}
     for key, array in _floats(folder / PEFT_WEIGHTS).items():
-        found = _PEFT_KEY.fullmatch(key)
-        if found is None or array.ndim != 2:
+        found = _PEFT_KEY.fullmatch(key) or (_PEFT_MAGNITUDE.fullmatch(key) if wanted == _OF_DORA else None)
+        if found is None or array.ndim != (1 if found["half"] == "magnitude_vector" else 2):
             raise BadAdapter(f"{folder / PEFT_WEIGHTS} holds {key}, which is no half of a LoRA.", _EXPORT)
         halves.setdefault(found["module"], {})[found["half"]] = array
     pairs = {}
     for module, half in halves.items():
-        if half.keys() != {"A", "B"}:
-            raise BadAdapter(f"{folder / PEFT_WEIGHTS} has only one half of {module}.", "Save the adapter again.")
+        if half.keys() != wanted:
+            said = "has no magnitude" if half.keys() == _OF_LORA else "has only one half"
+            raise BadAdapter(f"{folder / PEFT_WEIGHTS} {said} of {module}.", "Save the adapter again.")
         scale = _peft_scale(configuration, module, half["A"].shape[0], folder)
-        pairs[our_name(module)] = Pair(half["A"].T, half["B"].T, scale)
+        pairs[our_name(module)] = Pair(half["A"].T, half["B"].T, scale, half.get("magnitude_vector"))
     return _some(pairs, folder)
 
 
 _EXPORT = "Export it as a plain LoRA (PEFT can merge or convert it), or train it anew."
 
 
-def _require_plain_lora(folder: Path, configuration: Mapping[str, Any]) -> None:
+def _require_lora(folder: Path, configuration: Mapping[str, Any]) -> None:
     if configuration["peft_type"] != "LORA":
         raise BadAdapter(f"The PEFT adapter in {folder} is a {configuration['peft_type']}, not a LoRA.", _EXPORT)
     beyond = [name for name, nothing in _BEYOND.items() if configuration.get(name, nothing) not in (nothing, [], {})]

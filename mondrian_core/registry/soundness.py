@@ -14,8 +14,9 @@ from typing import Any
 from mondrian_core.files import sha256_of
 from mondrian_core.registry.version import CONFIG, MANIFEST, Version, weights_name
 
-# How A and B are spelled, and which of their axes is the rank: mlx-vlm's, its older way, PEFT's.
+# How A and B are spelled, and which of their axes is the rank: mlx-vlm's, its older way, PEFT's; a DoRA's magnitudes.
 _SPELLINGS = ((".lora_a", ".lora_b", -1, -2), (".A", ".B", -1, -2), (".lora_A.weight", ".lora_B.weight", 0, 1))
+_MAGNITUDES = {".lora_b": ".m", ".B": ".m", ".lora_B.weight": ".lora_magnitude_vector"}
 _MOST = 3  # examples named in one problem
 
 
@@ -56,7 +57,10 @@ def array_problems(folder: Path) -> tuple[str, ...]:
         return (f"{weights.name} can't be read: {error}",)
     found = [*_not_finite(arrays)]
     if config.get("fine_tune_type", "lora") != "full":
-        found += _shape_problems({name: array["shape"] for name, array in arrays.items()}, _rank(config))
+        shapes = {name: array["shape"] for name, array in arrays.items()}
+        found += _shape_problems(shapes, _rank(config))
+        if config.get("fine_tune_type") == "dora" or config.get("use_dora"):
+            found += _magnitude_problems(shapes)
     return tuple(found)
 
 
@@ -114,6 +118,17 @@ def _shape_problems(shapes: Mapping[str, list[int]], rank: int | None) -> list[s
     if wrong:
         found.append(f"shapes that don't fit rank {rank}: {_some(wrong)}")
     return found if pairs or found else ["no LoRA arrays"]
+
+
+def _magnitude_problems(shapes: Mapping[str, list[int]]) -> list[str]:
+    """B's without a magnitude for each of their outputs beside them."""
+    wrong = []
+    for _, up, _, rank_axis in _pairs(shapes)[0]:
+        end = next(end for end in _MAGNITUDES if up.endswith(end))
+        name, outputs = up.removesuffix(end) + _MAGNITUDES[end], shapes[up][-1 - rank_axis]
+        if shapes.get(name) != [outputs]:
+            wrong.append(f"{name} {shapes.get(name, 'missing')}")
+    return [f"magnitudes that don't fit their pair: {_some(wrong)}"] if wrong else []
 
 
 def _pairs(names: Mapping[str, Any]) -> tuple[list[tuple[str, str, int, int]], list[str]]:

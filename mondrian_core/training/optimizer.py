@@ -55,9 +55,18 @@ def _peak(recipe: TrainRecipe) -> float:
     return recipe.learning_rate
 
 
+class _AdamW(mlx.optimizers.AdamW):
+    """Decays matrices alone: a DoRA's magnitudes begin at the base's row norms, and 0 would be no smaller change."""
+
+    def apply_single(self, gradient: mx.array, parameter: mx.array, state: dict[str, Any]) -> mx.array:
+        if parameter.ndim < 2:
+            return mlx.optimizers.Adam.apply_single(self, gradient, parameter, state)
+        return super().apply_single(gradient, parameter, state)
+
+
 def make_optimizer(recipe: TrainRecipe, trainable: Tree) -> mlx.optimizers.AdamW:
     """A fresh AdamW with bias correction for these arrays."""
-    optimizer = mlx.optimizers.AdamW(_peak(recipe), weight_decay=recipe.weight_decay, bias_correction=True)
+    optimizer = _AdamW(_peak(recipe), weight_decay=recipe.weight_decay, bias_correction=True)
     optimizer.init(trainable)
     return optimizer
 

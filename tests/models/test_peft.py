@@ -18,6 +18,7 @@ from mondrian_core.models.base import Base
 from mondrian_core.models.encoding import encode, image_token
 from mondrian_core.models.export import export_peft
 from mondrian_core.models.forward import hidden_states, logits
+from tests.models.test_dora import moved_dora
 
 torch = pytest.importorskip("torch", reason="torch is not installed; see the head of this file")
 peft = pytest.importorskip("peft", reason="peft is not installed; see the head of this file")
@@ -33,9 +34,12 @@ def ours(base: Base, messages: Any, image: Any, adapter: Path | None) -> np.ndar
     return np.array(logits(base.language_model, hidden)[0].astype(mx.float32))
 
 
-def test_peft_gives_the_same_logits(base: Base, messages: Any, image: Any, adapter: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("dora", [False, True])
+def test_peft_gives_the_same_logits(base: Base, messages: Any, image: Any, adapter: Path, tmp_path: Path,
+                                    dora: bool) -> None:  # fmt: skip
     from transformers import AutoModelForImageTextToText
 
+    adapter = moved_dora(base, tmp_path / "dora") if dora else adapter
     export_peft(base, adapter, tmp_path / "peft")
     inputs = base.processor(text=[base.processor.apply_chat_template(messages, add_generation_prompt=True,
                                                                      tokenize=False)], images=[image])  # fmt: skip

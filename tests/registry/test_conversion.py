@@ -15,6 +15,7 @@ from mondrian_core.cli import main
 from mondrian_core.errors import BadAdapter, BadInput, NothingToDo
 from mondrian_core.registry import Registry
 from mondrian_core.registry.conversion import our_name
+from mondrian_core.registry.soundness import array_problems
 from tests.registry.conftest import write_adapter
 
 THEIRS = "base_model.model.model.language_model.layers.{}.{}"
@@ -94,7 +95,7 @@ def test_bfloat16_is_widened_exactly(registry: Registry, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("config", [
-    {"use_dora": True}, {"bias": "lora_only"}, {"modules_to_save": ["lm_head"]}, {"peft_type": "IA3"},
+    {"bias": "lora_only"}, {"modules_to_save": ["lm_head"]}, {"peft_type": "IA3"},
     {"init_lora_weights": "pissa_niter_4"}, {"layer_replication": [[0, 2]]}, {"r": 8}, {"lora_alpha": 0},
 ])  # fmt: skip
 def test_what_is_more_or_less_than_a_lora_is_refused(
@@ -104,6 +105,65 @@ def test_what_is_more_or_less_than_a_lora_is_refused(
     with pytest.raises(BadAdapter):
         registry.import_from("ansel", tmp_path / "peft", actor="a")
     assert registry.versions("ansel") == []
+
+
+def dora(folder: Path, modules: dict[str, int], **config: Any) -> tuple[Any, dict[str, np.ndarray]]:
+    """`peft` with magnitudes; gives pairs and magnitudes by module."""
+    pairs = peft(folder, modules, use_dora=True, **config)
+    rng = np.random.default_rng(6)
+    lengths = {name: rng.uniform(0.5, 2.0, OUTPUTS).astype(np.float32) for name in modules}
+    weights = folder / "adapter_model.safetensors"
+    save_file(load_file(weights) | {f"{name}.lora_magnitude_vector": array for name, array in lengths.items()}, weights)
+    return pairs, lengths
+
+
+def test_a_dora_comes_in_with_its_magnitudes(registry: Registry, tmp_path: Path) -> None:
+    """What rows of W + sBA are divided by stays what it was, ranks by module and rsLoRA included."""
+    pairs, lengths = dora(tmp_path / "peft", {Q: 4, K: 2}, rank_pattern={"k_proj": 2}, use_rslora=True)
+    version = registry.import_from("ansel", tmp_path / "peft", actor="a")
+    stored = load_file(version.path / "adapters.safetensors")
+    config = json.loads((version.path / "adapter_config.json").read_text())
+    assert config["fine_tune_type"] == "dora" and version.manifest["imported_from"]["kind"] == "dora"
+    for theirs, ours, scale in ((Q, OUR_Q, 16 / math.sqrt(4)), (K, OUR_K, 16 / math.sqrt(2))):
+        a, b = pairs[theirs]
+        np.testing.assert_allclose(added(version.path, ours, X), scale * (X @ a.T @ b.T), rtol=1e-4)
+        np.testing.assert_array_equal(stored[f"{ours}.m"], lengths[theirs])
+    assert registry.verify("ansel", "v0001") == ()
+
+
+def test_a_dora_without_all_its_magnitudes_is_refused(registry: Registry, tmp_path: Path) -> None:
+    dora(tmp_path / "peft", {Q: 4, K: 4})
+    weights = tmp_path / "peft" / "adapter_model.safetensors"
+    whole = load_file(weights)
+    save_file({key: array for key, array in whole.items() if key != f"{K}.lora_magnitude_vector"}, weights)
+    with pytest.raises(BadAdapter, match="no magnitude"):
+        registry.import_from("ansel", tmp_path / "peft", actor="a")
+    config = tmp_path / "peft" / "adapter_config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"use_dora": False}))
+    save_file(whole, weights)
+    with pytest.raises(BadAdapter, match="no half"):  # magnitudes in what says it is a LoRA
+        registry.import_from("ansel", tmp_path / "peft", actor="a")
+
+
+@pytest.mark.parametrize(("spoil", "problem"), [
+    (lambda w: w.pop(f"{OUR_Q}.m"), "missing"),
+    (lambda w: w.update({f"{OUR_Q}.m": w[f"{OUR_Q}.m"][1:]}), "[19]"),
+    (lambda w: w.update({f"{OUR_Q}.m": w[f"{OUR_Q}.m"] * np.float32(np.nan)}), "finite"),
+])  # fmt: skip
+def test_a_dora_of_mlx_vlm_is_verified(registry: Registry, tmp_path: Path, spoil: Any, problem: str) -> None:
+    folder, rng = tmp_path / "adapter", np.random.default_rng(2)
+    folder.mkdir()
+    arrays = {f"{OUR_Q}.lora_a": (INPUTS, 4), f"{OUR_Q}.lora_b": (4, OUTPUTS), f"{OUR_Q}.m": (OUTPUTS,)}
+    weights = {name: rng.normal(size=shape).astype(np.float32) for name, shape in arrays.items()}
+    values = {"rank": 4, "scale": 2.0, "dropout": 0.0, "keys": [OUR_Q]}
+    (folder / "adapter_config.json").write_text(json.dumps({"fine_tune_type": "dora", "lora_parameters": values}))
+    save_file(weights, folder / "adapters.safetensors")
+    assert array_problems(folder) == ()
+    registry.import_from("ansel", folder, actor="a")
+    assert registry.verify("ansel", "v0001") == ()
+    spoil(weights)
+    save_file(weights, folder / "adapters.safetensors")
+    assert any(problem in found for found in array_problems(folder))
 
 
 def test_a_half_pair_and_a_foreign_array_are_refused(registry: Registry, tmp_path: Path) -> None:
