@@ -5,6 +5,7 @@ Command-line options win over the environment, the environment over the defaults
 
 from __future__ import annotations
 
+import os
 import platform
 import re
 from functools import cached_property
@@ -128,3 +129,14 @@ def check_advisor(advisor: str) -> str:
     if not ADVISOR_ID.fullmatch(advisor):
         raise BadInput(f"'{advisor}' is no advisor id.", "Use 1-64 of the characters a-z, 0-9, _ and -.")
     return advisor
+
+
+def launched_as_one_of_several() -> bool:
+    """True when `mlx.launch` started this process together with others."""
+    hosts = os.environ.get("MLX_HOSTFILE")
+    if "MLX_RANK" not in os.environ:
+        return False
+    try:
+        return hosts is None or bool(Path(hosts).read_text().strip())
+    except OSError:
+        return True  # and meeting the others says what is wrong with it

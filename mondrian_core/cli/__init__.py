@@ -13,7 +13,8 @@ from argparse import Namespace
 from typing import Any
 
 from mondrian_core.cli.parser import build_parser, with_dashes
-from mondrian_core.errors import MondrianError, translated
+from mondrian_core.errors import BadInput, MondrianError, translated
+from mondrian_core.settings import launched_as_one_of_several
 
 INTERRUPTED = 130
 
@@ -24,6 +25,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = build_parser().parse_args(given)
     try:
         with translated():
+            _refuse_several(options)
             return int(options.run(options))
     except MondrianError as error:
         return _tell(options, error.problem, error.next_step, error.exit_status)
@@ -38,6 +40,16 @@ def main(arguments: list[str] | None = None) -> int:
             traceback.print_exc()
         return _tell(options, f"Mondrian broke: {type(error).__name__}: {error}.",
                      "Run it again with --debug for the traceback, and report it.", 3)  # fmt: skip
+
+
+def _refuse_several(options: Namespace) -> None:
+    """Every other command would do the same work in each process, and all would write the same files.
+
+    Raises:
+        BadInput: `mlx.launch` started this, and it is no training.
+    """
+    if launched_as_one_of_several() and options.command != "train":
+        raise BadInput("Only `mondrian train` divides its work over processes.", "Run this without mlx.launch.")
 
 
 def _tell(options: Namespace, problem: str, next_step: str, status: int) -> int:

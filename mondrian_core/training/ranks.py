@@ -23,6 +23,7 @@ import numpy as np
 from mlx.utils import tree_flatten, tree_unflatten
 
 from mondrian_core.errors import BadInput, MondrianError, RankLost
+from mondrian_core.settings import launched_as_one_of_several
 
 Tree = Any
 T = TypeVar("T")
@@ -287,7 +288,7 @@ def here() -> Ranks:
     Raises:
         BadInput: when the others can't be reached.
     """
-    if not launched():
+    if not launched_as_one_of_several():
         return ALONE
     timer = threading.Timer(_MEETING_SECONDS, _give_up, (
         "The other processes of this training didn't come. Check that each host of the host file can be reached.",
@@ -304,14 +305,3 @@ def here() -> Ranks:
     finally:
         timer.cancel()
     return Group(group, PATIENCE_SECONDS) if group.size() > 1 else ALONE
-
-
-def launched() -> bool:
-    """True when `mlx.launch` started this process as one of several."""
-    hosts = os.environ.get("MLX_HOSTFILE")
-    if "MLX_RANK" not in os.environ:
-        return False
-    try:
-        return hosts is None or bool(Path(hosts).read_text().strip())
-    except OSError:
-        return True  # and `here` says what is wrong with it

@@ -17,7 +17,7 @@ def started(root: Path, folder: Path, module: str, *arguments: str, size: int = 
             environment: dict[str, str] | None = None) -> Iterator[list[subprocess.Popen[str]]]:  # fmt: skip
     """`python -m module ARGUMENTS` as so many ranks; none of them outlives the block."""
     hosts = folder / "hosts.json"
-    hosts.write_text(json.dumps([[f"127.0.0.1:{port}"] for port in _free_ports(size)]))
+    hosts.write_text(json.dumps([[f"127.0.0.1:{port}"] for port in free_ports(size)]))
     running = [
         subprocess.Popen(
             [sys.executable, "-m", module, *arguments],
@@ -44,7 +44,8 @@ def ended(running: list[subprocess.Popen[str]], seconds: float) -> list[tuple[in
     return found
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
+    """Ports of this machine that nobody listens on."""
     sockets = [socket.socket() for _ in range(count)]
     try:
         for each in sockets:

@@ -1,0 +1,40 @@
+"""`mlx.launch ... mondrian train`: the command as docs/several-macs.md gives it, with two processes of this machine."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mondrian_core.cli import main
+from tests.training.starting import free_ports
+
+pytestmark = [pytest.mark.mini, pytest.mark.slow, pytest.mark.timeout(300)]
+PROGRAMS = Path(sys.executable).parent
+
+
+def launched(*words: str) -> subprocess.CompletedProcess[str]:
+    command = [str(PROGRAMS / "mlx.launch"), "-n", "2", "-p", str(free_ports(1)[0]), str(PROGRAMS / "mondrian"), *words]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=200)
+
+
+def test_two_processes_leave_one_run(samples: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    where = ["--advisor", "ansel", "--workspace", str(samples), "--base-model", "mini",
+             "--adapters", str(tmp_path / "adapters")]  # fmt: skip
+    assert main(["dataset", *where, "--json"]) == 0
+    dataset = json.loads(capsys.readouterr().out)["path"]
+    words = ["train", *where, "--epochs", "1"]
+    assert "name it with --dataset" in launched(*words).stderr
+    done = launched(*words, "--dataset", dataset, "--out", str(samples / "runs" / "together"))
+    assert done.stdout.count("loss curve:") == 1, done.stdout + done.stderr
+    trained = json.loads((samples / "runs" / "together" / "train.json").read_text())
+    assert (Path(trained["adapter"]) / "adapters.safetensors").exists() and trained["best_epoch"] == 1
+
+
+def test_other_commands_are_refused(samples: Path) -> None:
+    done = launched("link", "--advisor", "ansel", "--workspace", str(samples))
+    assert "Only `mondrian train` divides its work" in done.stdout + done.stderr
+    assert not (samples / "runs").exists() or not list((samples / "runs").glob("*-ansel/link.json"))
