@@ -117,6 +117,7 @@ def folding_of(version: DatasetVersion, count: int, base_model: str, recipe: Tra
     Raises:
         BadInput: when there are fewer photographs that differ than folds.
     """
+    from mondrian_core.data.pairs import pairs_of
     from mondrian_core.data.split import SPLITS, Subject, folds
     from mondrian_core.evaluation import Folding
 
@@ -125,12 +126,15 @@ def folding_of(version: DatasetVersion, count: int, base_model: str, recipe: Tra
 
     def train(fold: int, lineages: frozenset[str]) -> Path:
         from mondrian_core.models.base import load_base
+        from mondrian_core.training import Pairs
         from mondrian_core.training import train as train_adapter
 
         out = folder / f"fold-{fold}"
         kept = [row for row in rows if row.lineage in lineages]
+        others = recipe.preference_others if recipe.preference_epochs else 0
+        pairs = Pairs(pairs_of(kept, version.groups, version.corrections, others, recipe.seed))
         base = load_base(base_model)  # one of its own: the other may have an adapter mounted
-        return train_adapter(base, kept, [], recipe, out, resume=out.exists(), listen=listen).adapter
+        return train_adapter(base, kept, [], recipe, out, pairs=pairs, resume=out.exists(), listen=listen).adapter
 
     text = json.dumps([version.digest, recipe.model_dump(mode="json")], sort_keys=True)
     return Folding(labelled(rows, version), fold_of, train, hashlib.sha256(text.encode()).hexdigest())

@@ -24,7 +24,7 @@ from mondrian_core.errors import BadInput, BaseModelUnavailable, MondrianError, 
 from mondrian_core.events import Finished, Listener, Noticed, Started, ignore
 from mondrian_core.files import read_json, write_json
 from mondrian_core.prompts import Voice, prompt_digest
-from mondrian_core.recipes import Recipe, recipe_of
+from mondrian_core.recipes import Recipe, TrainRecipe, recipe_of
 from mondrian_core.registry import Registry, State, Version
 from mondrian_core.registry.answers import SAMPLES
 from mondrian_core.settings import Settings, check_advisor
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from mondrian_core.data.fit import Fit
     from mondrian_core.data.twins import Subject
     from mondrian_core.store import Store
+    from mondrian_core.training import Pairs
 
 PACKAGES = ("mlx", "mlx-vlm", "transformers", "datasets", "numpy", "prefect")
 
@@ -147,7 +148,10 @@ class DatasetSummary(_Summary):
 
 @dataclass(frozen=True)
 class TrainSummary(_Summary):
-    """A trained adapter, not yet a version; `answers` says how it answered about validation photographs, if asked."""
+    """A trained adapter, not yet a version; `answers` says how it answered about validation photographs, if asked.
+
+    `preference` says what preference tuning came to; None where there was none.
+    """
 
     adapter: str
     curve: str
@@ -157,6 +161,7 @@ class TrainSummary(_Summary):
     best_loss: float
     seconds: float
     answers: dict[str, Any] | None = None
+    preference: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -347,12 +352,26 @@ def train(context: Context, listen: Listener = ignore, *, resume: bool = False) 
     listen(Started("train", detail=f"{len(rows)} rows"))
     base = load_base(context.base_model)
     with translated(context.run_folder):
-        result = train_adapter(base, rows, validation, context.recipe.train, context.run_folder, resume=resume,
+        result = train_adapter(base, rows, validation, context.recipe.train, context.run_folder,
+                               pairs=pairs_of_version(version, context.recipe.train), resume=resume,
                                features=context.root / "runs" / "cache" / "features", listen=listen)  # fmt: skip
     summary = TrainSummary(str(result.adapter), str(result.curve), str(result.log), result.steps, result.best_epoch,
                            result.best_loss, result.seconds,
-                           asdict(result.best_answers) if result.best_answers else None)  # fmt: skip
+                           asdict(result.best_answers) if result.best_answers else None,
+                           asdict(result.preference) if result.preference else None)  # fmt: skip
     return _leave(context, "train", summary, listen)
+
+
+def pairs_of_version(version: DatasetVersion, recipe: TrainRecipe) -> Pairs:
+    """The pairs that a training on this dataset is tuned on; none where the recipe has no epochs for that."""
+    from mondrian_core.data.pairs import pairs_in
+    from mondrian_core.training import Pairs
+
+    if not recipe.preference_epochs:
+        return Pairs()
+    chosen_by = [version.selection] if version.selection else []
+    found = [pairs_in(version, split, recipe.preference_others, recipe.seed) for split in ["train", *chosen_by]]
+    return Pairs(*found)
 
 
 def estimate(context: Context, listen: Listener = ignore) -> dict[str, Any]:
@@ -363,7 +382,8 @@ def estimate(context: Context, listen: Listener = ignore) -> dict[str, Any]:
     version = _dataset_of(context)
     validation = version.rows(version.selection) if version.selection else []
     base = load_base(context.base_model)
-    return dict(probe(base, version.rows("train"), validation, context.recipe.train, listen).as_dict())
+    pairs = pairs_of_version(version, context.recipe.train)
+    return dict(probe(base, version.rows("train"), validation, context.recipe.train, listen, pairs).as_dict())
 
 
 def evaluate(context: Context, listen: Listener = ignore) -> EvaluateSummary:

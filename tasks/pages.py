@@ -79,11 +79,23 @@ def trained(summary: TrainSummary, recipe: Mapping[str, Any]) -> str:
     return page(
         verdict,
         f"{summary.steps} steps in {summary.seconds:.0f} s. {answers}".strip(),
+        _preferred(summary.preference),
         embedded(summary.curve, "loss curve"),
         settings,
         f"Adapter (not yet a version): `{summary.adapter}`",
         f"Every step: `{summary.log}`",
     )
+
+
+def _preferred(told: Mapping[str, Any] | None) -> str:
+    """What preference tuning came to; "" where there was none."""
+    if told is None:
+        return ""
+    after = f"after epoch {told['best_epoch']}" if told["best_epoch"] else "no epoch was better than the start"
+    validated = ("" if told["accuracy"] is None else
+                 f" Of {told['validation_pairs']} validation pairs {told['accuracy']:.0%} are the right way round "
+                 f"(before: {told['start_accuracy']:.0%}), mean margin {told['margin']:.3g}.")  # fmt: skip
+    return f"Tuned on {told['pairs']} pairs ({told['corrections']} corrections), {after}.{validated}"
 
 
 def judged(summary: EvaluateSummary, pictures: Sequence[str] = ()) -> str:

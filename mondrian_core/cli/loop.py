@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from argparse import Namespace
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -95,11 +96,22 @@ def train(options: Namespace) -> int:
         if trained.answers:
             console.print("  validation: {valid} of {photographs} answers in form, squared error of the scores "
                           "{score_error:.2f}".format(**trained.answers))  # fmt: skip
+        if trained.preference:
+            console.print(preferred(trained.preference))
         console.print(f"  loss curve: {trained.curve}")
         console.print(f"Next: mondrian evaluate --advisor {context.advisor} --adapter {trained.adapter}")
 
     answer(options.json, trained.as_dict(), draw)
     return 0
+
+
+def preferred(told: Mapping[str, Any]) -> str:
+    """What preference tuning came to, in a line."""
+    after = f"epoch {told['best_epoch']}" if told["best_epoch"] else "no epoch: the adapter stays as it was trained"
+    validated = ("" if told["accuracy"] is None else
+                 f"; of {told['validation_pairs']} validation pairs {told['accuracy']:.0%} the right way round "
+                 f"(before: {told['start_accuracy']:.0%})")  # fmt: skip
+    return f"  tuned on {told['pairs']} pairs ({told['corrections']} corrections), {after}{validated}"
 
 
 def _training_context(options: Namespace) -> Context:

@@ -20,7 +20,10 @@ from mondrian_core.recipes import TrainRecipe
 from mondrian_core.rows import Row
 from mondrian_core.training.examples import batch_of, encode_rows
 from mondrian_core.training.memory import machine_memory, wants_checkpointing
-from mondrian_core.training.step import GradientStep
+from mondrian_core.training.objective import SUPERVISED, Objective
+from mondrian_core.training.preference import encode_pairs, preferring
+from mondrian_core.training.step import GradientStep, weighted_loss
+from mondrian_core.training.tuning import NO_PAIRS, Pairs
 
 _FORWARD_SHARE = 0.6  # a forward pass alone costs this much of forward and backward (measured on mini, CPU)
 
@@ -34,10 +37,11 @@ class Estimate:
         tokens: tokens of all training rows, photographs and prompts included.
         supervised_tokens: those of the answers, which alone carry loss.
         longest_row: tokens of the longest row, training or validation.
-        steps: optimizer steps of all epochs.
+        pairs: pairs that the adapter would be tuned on afterwards; 0 where they are too few, or the recipe wants none.
+        steps: optimizer steps of all epochs, those of preference tuning included.
         trainable: numbers in the adapter.
         seconds: expected time; early stopping can only shorten it.
-        peak_bytes: most memory that MLX held in the probed step, on the longest row.
+        peak_bytes: most memory that MLX held in a probed step, on the longest row and the longest pair.
         memory_bytes: what this machine has.
         gradient_checkpointing: whether layers are computed again to save memory.
         fits: False when the longest row is over the recipe's limit, or memory wouldn't suffice.
@@ -49,6 +53,7 @@ class Estimate:
     tokens: int
     supervised_tokens: int
     longest_row: int
+    pairs: int
     steps: int
     trainable: int
     seconds: float
@@ -64,8 +69,8 @@ class Estimate:
 
 
 def estimate(base: Base, rows: Sequence[Row], validation: Sequence[Row], recipe: TrainRecipe,
-             listen: Listener = ignore) -> Estimate:  # fmt: skip
-    """Count the tokens of every row and probe one optimizer step on the longest.
+             listen: Listener = ignore, pairs: Pairs = NO_PAIRS) -> Estimate:  # fmt: skip
+    """Count the tokens of every row and pair, and probe one optimizer step on the longest of each.
 
     Raises:
         BadInput: when there are no rows.
@@ -78,10 +83,15 @@ def estimate(base: Base, rows: Sequence[Row], validation: Sequence[Row], recipe:
     longest = max(lengths)
     over = max([longest, *others]) > recipe.max_tokens
     seconds, peak, trainable, saving = (0.0, 0, 0, False)
+    later = _Tuning(0, 0, 0.0, 0)
     if not over:
-        seconds, peak, trainable, saving = _probe(base, rows[lengths.index(longest)], recipe, listen)
+        example = encode_rows(base, [rows[lengths.index(longest)]], recipe, listen, "probe")[0]
+        objective = Objective(SUPERVISED, weighted_loss, batch_of)
+        seconds, peak, trainable, saving = _probe(base, objective, example, recipe)
+        later = _tuning(base, pairs, recipe, listen)
     per_token = seconds / (longest * recipe.accumulation)
     judged = sum(others) * (recipe.epochs + 1) * _FORWARD_SHARE
+    peak = max(peak, later.peak)
     memory = machine_memory()
     problem = _problem(max([longest, *others]), recipe.max_tokens, peak, memory)
     return Estimate(
@@ -90,9 +100,10 @@ def estimate(base: Base, rows: Sequence[Row], validation: Sequence[Row], recipe:
         tokens=sum(lengths),
         supervised_tokens=sum(answers),
         longest_row=max([longest, *others]),
-        steps=math.ceil(len(rows) / recipe.accumulation) * recipe.epochs,
+        pairs=later.pairs,
+        steps=math.ceil(len(rows) / recipe.accumulation) * recipe.epochs + later.steps,
         trainable=trainable,
-        seconds=round(per_token * (sum(lengths) * recipe.epochs + judged), 1),
+        seconds=round(per_token * (sum(lengths) * recipe.epochs + judged) + later.seconds, 1),
         peak_bytes=peak,
         memory_bytes=memory,
         gradient_checkpointing=saving,
@@ -105,18 +116,41 @@ def _length(base: Base, row: Row) -> int:
     return prompt_tokens(base, row.messages, row.image) + len(answer_ids(base, row.messages, row.answer)) - 1
 
 
-def _probe(base: Base, row: Row, recipe: TrainRecipe, listen: Listener) -> tuple[float, int, int, bool]:
-    """(seconds of an optimizer step on this row, peak bytes, numbers in the adapter, whether it checkpoints).
+@dataclass(frozen=True)
+class _Tuning:
+    """What preference tuning would take: pairs, optimizer steps, seconds, peak bytes."""
+
+    pairs: int
+    steps: int
+    seconds: float
+    peak: int
+
+
+def _tuning(base: Base, pairs: Pairs, recipe: TrainRecipe, listen: Listener) -> _Tuning:
+    examples = encode_pairs(base, pairs.train, recipe, listen, "pairs") if recipe.preference_epochs else []
+    if len(examples) < recipe.preference_pairs:
+        return _Tuning(0, 0, 0.0, 0)
+    validation = encode_pairs(base, pairs.validation, recipe, listen, "validation pairs")
+    longest = max(examples, key=lambda example: example.length)
+    seconds, peak, _, _ = _probe(base, preferring(recipe), longest, recipe)
+    epochs, learned, judged = (recipe.preference_epochs, *(sum(each.length for each in some)
+                                                           for some in (examples, validation)))  # fmt: skip
+    passes = learned * (epochs + _FORWARD_SHARE) + judged * (epochs + 2) * _FORWARD_SHARE  # the reference's among them
+    steps = math.ceil(len(examples) / recipe.accumulation) * epochs
+    return _Tuning(len(examples), steps, seconds / (longest.length * recipe.accumulation) * passes, peak)
+
+
+def _probe(base: Base, objective: Objective, example: Any, recipe: TrainRecipe) -> tuple[float, int, int, bool]:
+    """(seconds of an optimizer step on this example, peak bytes, numbers in the adapter, whether it checkpoints).
 
     Two steps are taken, the second one counts.
     """
-    example = encode_rows(base, [row], recipe, listen, "probe")[0]
     adapters.attach(base, recipe, recipe.seed)
     base.model.train()
-    step = GradientStep(base)
+    step = GradientStep(base, loss=objective.loss)
     step.checkpointing = wants_checkpointing(base, [example], recipe, step.threads)
     try:
-        batch = batch_of(base, example, example.prompt.image_tokens, 1.0 / example.weight)
+        batch = objective.batch_of(base, example, example.prompt.image_tokens, 1.0 / example.weight)
         trainable = base.model.trainable_parameters()
         seconds = 0.0
         for _ in range(2):

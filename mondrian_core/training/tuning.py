@@ -38,8 +38,11 @@ class Pairs:
     validation: Sequence[Pair] = ()
 
 
+NO_PAIRS = Pairs()
+
+
 def train(base: Base, rows: Sequence[Row], validation: Sequence[Row], recipe: TrainRecipe, out: Path, *,
-          pairs: Pairs = Pairs(), resume: bool = False, features: Path | None = None, listen: Listener = ignore,
+          pairs: Pairs = NO_PAIRS, resume: bool = False, features: Path | None = None, listen: Listener = ignore,
           ranks: Ranks = ALONE) -> TrainingResult:  # fmt: skip
     """As `loop.train`; then the adapter is tuned on the pairs, if the recipe has epochs for that.
 

@@ -52,16 +52,21 @@ def test_the_verdict_comes_first(verdict: str) -> None:
 def test_every_stage_has_a_page(tmp_path: Path) -> None:
     picture = tmp_path / "curve.png"
     Image.new("RGB", (20, 20)).save(picture)
+    told = {"pairs": 9, "corrections": 2, "best_epoch": 1, "validation_pairs": 4, "accuracy": 0.75,
+            "start_accuracy": 0.5, "margin": 0.25}  # fmt: skip
     made = [
         pages.linked(LinkSummary("m.json", 5, {"no_scores": 2}, "| a |\n| --- |\n| b |")),
         pages.built(DatasetSummary("d", "0123456789abcdef", {"train": 4}, {"train": 9}, str(picture))),
-        pages.trained(TrainSummary("a", str(picture), "log", 10, 2, 0.5, 3.0), {"rank": 8}),
+        pages.trained(TrainSummary("a", str(picture), "log", 10, 2, 0.5, 3.0, preference=told), {"rank": 8}),
         pages.decided(PromoteSummary("candidate", "v0001", "Not sure.", "mondrian adapters promote"), "ansel"),
     ]
     assert all(text.startswith("## ") for text in made)
     assert "5 critiques linked, 2 records left out" in made[0]
     assert [text.count("data:image/png;base64,") for text in made] == [0, 1, 1, 0]
     assert "mondrian adapters promote" in made[3]
+    assert (
+        "Tuned on 9 pairs (2 corrections), after epoch 1. Of 4 validation pairs 75% are the right way round" in made[2]
+    )
 
 
 def test_a_large_picture_is_made_smaller(tmp_path: Path) -> None:

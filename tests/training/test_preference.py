@@ -22,6 +22,7 @@ from mondrian_core.models.base import Base
 from mondrian_core.recipes import TrainRecipe
 from mondrian_core.rows import CORRECTION, OTHER, Pair, Row
 from mondrian_core.training import Pairs, TrainingResult, references, train
+from mondrian_core.training.estimate import estimate
 from mondrian_core.training.examples import batch_of, encode_rows
 from mondrian_core.training.preference import (
     FIGURES,
@@ -308,3 +309,14 @@ def test_the_adapter_it_began_with_stays_when_no_epoch_is_better(base: Base, tmp
     result = train(base, [make_row(1)], [], recipe, tmp_path, pairs=Pairs(pairs, turned))
     assert result.preference is not None and result.preference.best_epoch == 0
     assert bytes_of(result) == (tmp_path / "preference" / "start" / "adapters.safetensors").read_bytes()
+
+
+def test_the_estimate_counts_the_phase(base: Base) -> None:
+    rows, pairs = [make_row(number) for number in range(3)], make_pairs([1, 2, 3])
+    plain = estimate(base, rows, [], RECIPE.model_copy(update={"preference_epochs": 0}), ignore, Pairs(pairs))
+    tuned = estimate(base, rows, [], RECIPE, ignore, Pairs(pairs, make_pairs([7, 8])))
+    few = estimate(base, rows, [], RECIPE, ignore, Pairs(pairs[:1]))
+    assert (plain.pairs, plain.steps) == (few.pairs, few.steps) == (0, 2)
+    assert (tuned.pairs, tuned.steps) == (3, 2 + 2 * 2)
+    assert tuned.peak_bytes > plain.peak_bytes, "both answers go through at once"
+    assert not any(hasattr(module, "lora_a") for _, module in base.model.named_modules())
