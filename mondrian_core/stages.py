@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from mondrian_core.data.twins import Subject
     from mondrian_core.store import Store
     from mondrian_core.training import Pairs
+    from mondrian_core.training.ranks import Ranks
 
 PACKAGES = ("mlx", "mlx-vlm", "transformers", "datasets", "numpy", "prefect")
 
@@ -341,11 +342,17 @@ def _dataset_of(context: Context) -> DatasetVersion:
     return load(Path(context.dataset or summary_of(context, "dataset", DatasetSummary).path))
 
 
-def train(context: Context, listen: Listener = ignore, *, resume: bool = False) -> TrainSummary:
-    """Train a LoRA adapter on the dataset's training rows; it lies in the run folder until it is registered."""
+def train(context: Context, listen: Listener = ignore, *, resume: bool = False,
+          ranks: Ranks | None = None) -> TrainSummary:  # fmt: skip
+    """Train a LoRA adapter on the dataset's training rows; it lies in the run folder until it is registered.
+
+    With several `ranks` every process calls this, and the first one alone leaves a summary.
+    """
     from mondrian_core.models.base import load_base
     from mondrian_core.training import train as train_adapter
+    from mondrian_core.training.ranks import ALONE
 
+    ranks = ranks or ALONE
     version = _dataset_of(context)
     rows = version.rows("train")
     validation = version.rows(version.selection) if version.selection else []
@@ -354,12 +361,13 @@ def train(context: Context, listen: Listener = ignore, *, resume: bool = False) 
     with translated(context.run_folder):
         result = train_adapter(base, rows, validation, context.recipe.train, context.run_folder,
                                pairs=pairs_of_version(version, context.recipe.train), resume=resume,
-                               features=context.root / "runs" / "cache" / "features", listen=listen)  # fmt: skip
+                               features=context.root / "runs" / "cache" / "features", listen=listen,
+                               ranks=ranks)  # fmt: skip
     summary = TrainSummary(str(result.adapter), str(result.curve), str(result.log), result.steps, result.best_epoch,
                            result.best_loss, result.seconds,
                            asdict(result.best_answers) if result.best_answers else None,
                            asdict(result.preference) if result.preference else None)  # fmt: skip
-    return _leave(context, "train", summary, listen)
+    return _leave(context, "train", summary, listen) if ranks.first else summary
 
 
 def pairs_of_version(version: DatasetVersion, recipe: TrainRecipe) -> Pairs:

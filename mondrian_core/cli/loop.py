@@ -17,7 +17,8 @@ from mondrian_core.cli.screen import answer, gate_table, progress
 from mondrian_core.errors import BadInput
 from mondrian_core.events import Listener
 from mondrian_core.files import read_json
-from mondrian_core.stages import Context
+from mondrian_core.settings import launched_as_one_of_several
+from mondrian_core.stages import Context, TrainSummary
 
 
 def link(options: Namespace) -> int:
@@ -80,6 +81,8 @@ def built_dataset(context: Context, listen: Listener) -> stages.DatasetSummary:
 
 def train(options: Namespace) -> int:
     """Train an adapter; it becomes a version only after its evaluation."""
+    if launched_as_one_of_several():
+        return _train_together(options)
     context = _training_context(options)
     with progress(options.json) as listen:
         if not context.dataset and not (options.resume and (context.run_folder / "dataset.json").exists()):
@@ -88,7 +91,29 @@ def train(options: Namespace) -> int:
             return _dry_run(options, context, listen)
         context.save(context.run_folder / "context.json")
         trained = stages.train(context, listen, resume=options.resume)
+    return _told(options, context, trained)
 
+
+def _train_together(options: Namespace) -> int:
+    """The same in each process that `mlx.launch` started; the first one names the run, writes and talks."""
+    from mondrian_core.training.ranks import here
+
+    ranks = here()
+    with ranks.taking_part(), progress(options.json or not ranks.first) as listen:
+        context = _training_context(options)
+        if options.dry_run or not context.dataset:
+            raise BadInput(
+                "Several processes train on a dataset that each of them has, and without --dry-run.",
+                "Build it once (`mondrian dataset`), copy its folder to every machine, and name it with --dataset.",
+            )
+        context = replace(context, run=ranks.from_first(lambda: context.run))
+        if ranks.first:
+            context.save(context.run_folder / "context.json")
+        trained = stages.train(context, listen, resume=options.resume, ranks=ranks)
+    return _told(options, context, trained) if ranks.first else 0
+
+
+def _told(options: Namespace, context: Context, trained: TrainSummary) -> int:
     def draw(console: Console) -> None:
         console.print(f"Adapter: {trained.adapter}")
         console.print(f"  {trained.steps} steps in {trained.seconds:.0f} s; best loss {trained.best_loss:.4f} "
