@@ -45,9 +45,28 @@ class Noticed:
     message: str
 
 
-Event = Started | Advanced | Finished | Noticed
+@dataclass(frozen=True)
+class Logged:
+    """Lines of a stage's log, as they were written; `anew`: the log consists of these, whatever was told before."""
+
+    stage: str
+    lines: tuple[Mapping[str, Any], ...]
+    anew: bool = False
+
+
+Event = Started | Advanced | Finished | Noticed | Logged
 Listener = Callable[[Event], None]
 
 
 def ignore(event: Event) -> None:
     """The listener that hears nothing."""
+
+
+def both(first: Listener, second: Listener) -> Listener:
+    """A listener that hands every event on to two, in this order."""
+
+    def listen(event: Event) -> None:
+        first(event)
+        second(event)
+
+    return listen

@@ -41,6 +41,7 @@ class Settings(BaseSettings):
     base_model: str | None = Field(default=None, validation_alias=_env("MONDRIAN_BASE_MODEL"))
     analysis_mode: Mode = Field(default="lora", validation_alias=_env("ANALYSIS_MODE", "MONDRIAN_ANALYSIS_MODE"))
     embeddings_enabled: bool = Field(default=False, validation_alias=_env("EMBEDDINGS_ENABLED"))
+    tensorboard_enabled: bool = Field(default=False, validation_alias=_env("TENSORBOARD_ENABLED"))
     exif_enabled: bool = Field(default=False, validation_alias=_env("EXIF_ENABLED", "MONDRIAN_EXIF_ENABLED"))
     lora_adapter_dir: Path | None = Field(default=None, validation_alias=_env("LORA_ADAPTER_DIR"))
     prefect_api: str | None = Field(default=None, validation_alias=_env("PREFECT_API_URL"))

@@ -11,7 +11,7 @@ import platform
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
 from importlib import metadata
@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from mondrian_core import rollout
 from mondrian_core.decision import Keep, Promote, decide
 from mondrian_core.errors import BadInput, BaseModelUnavailable, MondrianError, NothingToDo, translated
-from mondrian_core.events import Finished, Listener, Noticed, Started, ignore
+from mondrian_core.events import Finished, Listener, Noticed, Started, both, ignore
 from mondrian_core.files import read_json, write_json
 from mondrian_core.prompts import Voice, prompt_digest
 from mondrian_core.recipes import Recipe, TrainRecipe, recipe_of
@@ -349,6 +349,7 @@ def train(context: Context, listen: Listener = ignore, *, resume: bool = False,
     With several `ranks` every process calls this, and the first one alone leaves a summary.
     """
     from mondrian_core.models.base import load_base
+    from mondrian_core.training import tensorboard
     from mondrian_core.training import train as train_adapter
     from mondrian_core.training.ranks import ALONE
 
@@ -357,8 +358,11 @@ def train(context: Context, listen: Listener = ignore, *, resume: bool = False,
     rows = version.rows("train")
     validation = version.rows(version.selection) if version.selection else []
     listen(Started("train", detail=f"{len(rows)} rows"))
-    base = load_base(context.base_model)
-    with translated(context.run_folder):
+    with ExitStack() as stack, translated(context.run_folder):
+        if Settings().tensorboard_enabled and ranks.first:
+            curves = stack.enter_context(tensorboard.following(context.run_folder / tensorboard.FOLDER))
+            listen = both(listen, curves)
+        base = load_base(context.base_model)
         result = train_adapter(base, rows, validation, context.recipe.train, context.run_folder,
                                pairs=pairs_of_version(version, context.recipe.train), resume=resume,
                                features=context.root / "runs" / "cache" / "features", listen=listen,

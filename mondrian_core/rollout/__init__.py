@@ -29,6 +29,6 @@ from mondrian_core.rollout.traffic import requests_per_day, suitable_plan
 __all__ = [
     "SERVICE", "Advance", "Decision", "Due", "Hold", "Look", "Observed", "Plan", "Request", "RollBack", "Rollout",
     "Step", "active", "after", "carry_out", "decide_rollout", "due", "in_share", "look", "observe", "plan_for",
-    "recorded", "refuse_while_running", "requests_of", "requests_per_day", "set_share", "settle", "start", "suitable_plan",
-    "taken_back",
+    "recorded", "refuse_while_running", "requests_of", "requests_per_day", "set_share", "settle", "start",
+    "suitable_plan", "taken_back",
 ]  # fmt: skip

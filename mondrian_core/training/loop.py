@@ -159,7 +159,7 @@ class _Run:
             self._sound = _Sound(*found)
             self._listen(Noticed(self._objective.stage, f"Resumed after step {found[0].step} of {self._total}."))
         self._log = RunLog(self._out, self._sound.progress if self._sound.progress.step else None,
-                           self._objective.phase, writes=self._ranks.first)  # fmt: skip
+                           self._objective.phase, writes=self._ranks.first, listen=self._listen)  # fmt: skip
         self._began = time.perf_counter() - self._sound.progress.seconds
         if not self._sound.progress.step:
             self._keep()

@@ -1,4 +1,7 @@
-"""training_log.jsonl: one line per optimizer step and one per evaluation; a later phase marks its lines."""
+"""training_log.jsonl: one line per optimizer step and one per evaluation; a later phase marks its lines.
+
+Each line is an event too (`events.Logged`), for whoever draws curves elsewhere.
+"""
 
 from __future__ import annotations
 
@@ -7,16 +10,18 @@ from pathlib import Path
 from typing import Any
 
 from mondrian_core.errors import translated
+from mondrian_core.events import Listener, Logged, ignore
 from mondrian_core.files import write_atomic
 from mondrian_core.training.checkpoints import Progress
 
-FILE = "training_log.jsonl"
+FILE, STAGE = "training_log.jsonl", "train"
 
 
 class RunLog:
     """Appends lines; after an interruption it goes back to what the checkpoint knows."""
 
-    def __init__(self, folder: Path, progress: Progress | None, phase: str = "", *, writes: bool = True) -> None:
+    def __init__(self, folder: Path, progress: Progress | None, phase: str = "", *, writes: bool = True,
+                 listen: Listener = ignore) -> None:  # fmt: skip
         """Keep the lines that `progress` knows of; None begins this phase anew (the first phase: the whole log).
 
         Where it doesn't write (a rank that isn't the first), lines are only held.
@@ -27,9 +32,10 @@ class RunLog:
             line for line in found
             if line.get("phase", "") != phase or (progress is not None and _is_known(line, progress))
         ]  # fmt: skip
-        self._writes = writes
+        self._writes, self._listen = writes, listen
         if writes:
             write_atomic(self.path, "".join(json.dumps(line) + "\n" for line in self.lines))
+            listen(Logged(STAGE, tuple(self.lines), anew=True))
 
     def add(self, **line: Any) -> None:
         """Append one line and flush it.
@@ -43,6 +49,7 @@ class RunLog:
             return
         with translated(self.path), self.path.open("a") as stream:
             stream.write(json.dumps(line) + "\n")
+        self._listen(Logged(STAGE, (line,)))
 
 
 def _is_known(line: dict[str, Any], progress: Progress) -> bool:

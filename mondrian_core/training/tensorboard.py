@@ -1,0 +1,65 @@
+"""A training's log as event files of TensorBoard, for those who keep their curves there.
+
+It follows the lines of training_log.jsonl and nothing else. A log that begins anew (a resumption drops what the
+checkpoint doesn't know) is written anew, so no point is there twice.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from mondrian_core.errors import BadInput
+from mondrian_core.events import Event, Listener, Logged
+
+FOLDER = "tensorboard"
+_NOT_FIGURES = ("kind", "step", "phase")
+
+
+@contextmanager
+def following(folder: Path) -> Iterator[Listener]:
+    """A listener that writes every figure of the log into `folder`, under `<phase>/<kind>/<name>` at its step.
+
+    Raises:
+        BadInput: tensorboardX isn't installed.
+    """
+    # Not its SummaryWriter: that one writes from a thread, and what is in its queue when a process is killed is lost.
+    try:
+        from tensorboardX.event_file_writer import EventsWriter
+        from tensorboardX.proto.event_pb2 import Event as Record
+        from tensorboardX.summary import scalar
+    except ImportError:
+        raise BadInput("TENSORBOARD_ENABLED is set and tensorboardX isn't installed.",
+                       "`pip install tensorboardX`, or unset the variable.") from None  # fmt: skip
+    writers: list[Any] = []
+
+    def listen(event: Event) -> None:
+        if not isinstance(event, Logged):
+            return
+        if event.anew or not writers:
+            for writer in writers:
+                writer.close()
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(parents=True)
+            writers[:] = [EventsWriter(str(folder / "events"))]
+        for line in event.lines:
+            for name, value in figures(line).items():
+                writers[0].write_event(Record(wall_time=time.time(), step=line["step"], summary=scalar(name, value)))
+        writers[0].flush()
+
+    try:
+        yield listen
+    finally:
+        for writer in writers:
+            writer.close()
+
+
+def figures(line: Mapping[str, Any]) -> dict[str, float]:
+    """Numbers of a line of the log, by the names they get; what is unknown (None) is left out."""
+    begins = "/".join(filter(None, (line.get("phase"), line["kind"])))
+    return {f"{begins}/{name}": float(value) for name, value in line.items()
+            if name not in _NOT_FIGURES and isinstance(value, int | float)}  # fmt: skip
