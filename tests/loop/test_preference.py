@@ -1,0 +1,59 @@
+"""From a person's correction in the service to an adapter that was tuned on it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from mondrian_core.cli import main
+from mondrian_core.data.dataset import load
+from mondrian_core.rubric import DIMENSIONS, Critique, make_critique
+from mondrian_core.serving.feedback import correct
+from mondrian_core.store import Job, Store
+
+pytestmark = [pytest.mark.mini, pytest.mark.timeout(400)]
+
+SAID = make_critique(dict.fromkeys(DIMENSIONS, 9.0), dict.fromkeys(DIMENSIONS, "The frame is full of light."))
+
+
+def better(number: int) -> Critique:
+    """What a person says; different scores, or the photographs would be twins by words."""
+    scores = {name: float((number + place) % 8) for place, name in enumerate(DIMENSIONS)}
+    return make_critique(scores, dict.fromkeys(DIMENSIONS, "The frame is dull and grey."))
+
+
+def corrected(workspace: Path) -> None:
+    """A person corrects the model's critique of each photograph that has one by the advisor."""
+    with Store(workspace / "mondrian.db") as store:
+        paths = sorted({each.image_path for each in store.profiles("ansel") if each.image_path.startswith("source/")})
+        store.add_past_jobs(Job(f"asked{at}", path.removeprefix("source/"), "ansel", "completed",
+                                answer=SAID.as_dict()) for at, path in enumerate(paths))  # fmt: skip
+        for at in range(len(paths)):
+            job = store.job(f"asked{at}")
+            assert job is not None
+            correct(store, job, better(at).as_dict())
+
+
+def test_corrections_reach_the_adapter(samples: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    corrected(samples)
+    run = samples / "runs" / "tuned"
+    command = ["train", "--advisor", "ansel", "--workspace", str(samples), "--adapters", str(tmp_path / "adapters"),
+               "--base-model", "mini", "--out", str(run), "--epochs", "1", "--answered-photographs", "0",
+               "--preference-others", "0", "--preference-pairs", "1"]  # fmt: skip
+    assert main([*command, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["preference"] is None, "off by default"
+    plain = (run / "adapter" / "adapters.safetensors").read_bytes()
+
+    assert main([*command, "--resume", "--preference-epochs", "1"]) == 0
+    out = capsys.readouterr().out
+    told = json.loads((run / "train.json").read_text())["preference"]
+    version = load(Path(json.loads((run / "dataset.json").read_text())["path"]))
+    trained = {row.lineage for row in version.rows("train")} & set(version.corrections)
+    assert told["corrections"] == told["pairs"] == len(trained) > 0
+    assert f"tuned on {len(trained)} pairs" in out
+    assert (run / "adapter" / "adapters.safetensors").read_bytes() != plain
+    lines = [json.loads(line) for line in (run / "training_log.jsonl").read_text().splitlines()]
+    rewards = [line["margin"] for line in lines if line.get("phase") == "preference" and line["kind"] == "step"]
+    assert len(rewards) == told["steps"] > 0
