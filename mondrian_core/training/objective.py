@@ -49,7 +49,8 @@ class Preferred:
         best_epoch: epoch it comes from; 0: none was better than the adapter it began with, which was kept.
         steps: optimizer steps.
         loss: of the best epoch, on the validation pairs or (without any) the training pairs.
-        accuracy: share of the validation pairs whose chosen answer has the larger reward; None without any.
+        accuracy: share of the validation pairs whose chosen answer has the larger reward, a tie counted
+            half; None without any.
         margin: mean difference of their rewards.
         start_accuracy, start_margin: the same before the first step.
     """

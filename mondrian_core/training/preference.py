@@ -151,7 +151,7 @@ def preferring(recipe: TrainRecipe) -> Objective:
         total = preference_loss(margin, recipe.preference_smoothing)
         if recipe.preference_nll:
             total = total + recipe.preference_nll * mx.sum(losses * batch["weights"])
-        right = (margin > 0).astype(mx.float32)
+        right = (mx.sign(margin) + 1) / 2  # where nothing has moved yet, neither way
         return mx.stack([total, right, margin, rewards[0], rewards[1]]) * batch["scale"]
 
     return Objective(PREFERENCE, loss, pair_batch, FIGURES, keeps_start=True)

@@ -129,5 +129,5 @@ def _together(first: TrainingResult, second: TrainingResult, examples: Sequence[
 
 
 def _share(value: float | None, count: int) -> float | None:
-    """The share of `count` pairs without what adding float32 parts left of rounding."""
-    return None if value is None else round(value * count) / count
+    """The share of `count` pairs (a tie is half of one) without what adding float32 parts left of rounding."""
+    return None if value is None else round(value * 2 * count) / (2 * count)
