@@ -70,3 +70,19 @@ def test_other_rows_are_refused_before_the_first_step(root: Path, tmp_path: Path
     assert [status for status, _, _ in said] == [2, 2], said
     assert all("different from rank 0 in rows (rank 1)" in errors for _, _, errors in said)
     assert files_of(tmp_path / "rows") == {"hosts.json"}
+
+
+@pytest.mark.timeout(300)
+def test_two_processes_tune_as_one(root: Path, tmp_path: Path) -> None:
+    """The second one has no file of the first's: adapter and reference come over the wire."""
+    alone, two, module = tmp_path / "alone", tmp_path / "two", "tests.training.ranked_tuning"
+    alone.mkdir()
+    two.mkdir()
+    subprocess.run([sys.executable, "-m", module, str(alone)], cwd=root, check=True, timeout=90)
+    with started(root, two, module, str(two)) as running:
+        said = ended(running, 90)
+    assert [status for status, _, _ in said] == [0, 0], said
+    assert files_of(two) == {"hosts.json", "0"}
+    _close(two, alone)
+    margins = [line["validation_margin"] for line in _lines(two) if "validation_margin" in line]
+    assert len(margins) == 3 and margins[0] == 0.0 and margins[-1] > 0
