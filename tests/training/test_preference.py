@@ -142,8 +142,9 @@ def test_compiled_with_checkpoints_and_in_threads_the_figures_are_the_same(chang
         return [np.array(figures), *(np.array(array) for _, array in sorted(tree_flatten(gradient)))]
 
     eager = found(compiled=False, threads=1)
-    assert all(np.array_equal(one, other) for one, other in zip(eager, found(compiled=False, threads=2), strict=True))
-    for how in ({"compiled": True}, {"compiled": False, "threads": 1, "checkpointing": True}):
+    # one thread of ours leaves the BLAS all of its own, whose sums have another order
+    for how in ({"compiled": False, "threads": 2}, {"compiled": True},
+                {"compiled": False, "threads": 1, "checkpointing": True}):  # fmt: skip
         for one, other in zip(eager, found(**how), strict=True):
             np.testing.assert_allclose(one, other, atol=1e-4)
     changed.model.eval()

@@ -12,6 +12,7 @@ import pytest
 
 import mondrian_core.training  # noqa: F401  (before mlx)
 from mondrian_core.errors import BadInput
+from mondrian_core.settings import launched_as_one_of_several
 from mondrian_core.training import ranks
 from mondrian_core.training.ranks import ALONE
 from tests.training.starting import ended, started
@@ -31,7 +32,7 @@ def _run(root: Path, folder: Path, what: str, size: int = 2) -> tuple[list[int],
 def test_alone_everything_stays_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MLX_RANK", raising=False)
     ranks.here.cache_clear()
-    assert ranks.here() is ALONE and not ranks.launched() and ALONE.first
+    assert ranks.here() is ALONE and not launched_as_one_of_several() and ALONE.first
     tree, numbers, figures = {"a": mx.ones(2)}, np.ones(2), mx.array(1.0)
     assert ALONE.share([1, 2]) == [1, 2] and ALONE.sums(numbers) is numbers and ALONE.tree_from_first(tree) is tree
     assert ALONE.gradient(figures, tree) == (figures, tree)
@@ -41,7 +42,7 @@ def test_alone_everything_stays_as_it_is(tmp_path: Path, monkeypatch: pytest.Mon
     (tmp_path / "hosts").write_text("\n")
     monkeypatch.setenv("MLX_RANK", "0")
     monkeypatch.setenv("MLX_HOSTFILE", str(tmp_path / "hosts"))
-    assert not ranks.launched()
+    assert not launched_as_one_of_several()
 
 
 def test_a_host_file_that_is_not_there_is_bad_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
