@@ -34,6 +34,7 @@ from mondrian_core.training.objective import Objective
 from mondrian_core.training.step import token_losses
 
 PREFERENCE = "preference"
+_TIE = 1e-4  # of a reward, nats times beta
 FIGURES = ("accuracy", "margin", "chosen_reward", "rejected_reward")
 
 
@@ -151,7 +152,8 @@ def preferring(recipe: TrainRecipe) -> Objective:
         total = preference_loss(margin, recipe.preference_smoothing)
         if recipe.preference_nll:
             total = total + recipe.preference_nll * mx.sum(losses * batch["weights"])
-        right = (mx.sign(margin) + 1) / 2  # where nothing has moved yet, neither way
+        # where nothing has moved yet, neither way: sums of many tokens differ by rounding alone
+        right = (mx.where(mx.abs(margin) < _TIE, 0.0, mx.sign(margin)) + 1) / 2
         return mx.stack([total, right, margin, rewards[0], rewards[1]]) * batch["scale"]
 
     return Objective(PREFERENCE, loss, pair_batch, FIGURES, keeps_start=True)

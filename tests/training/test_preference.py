@@ -225,7 +225,8 @@ def test_pairs_that_were_not_learned_from_come_the_right_way_round_too(base: Bas
     result = train(base, rows, [], recipe, tmp_path, pairs=pairs)
     told = result.preference
     assert told is not None and (told.pairs, told.corrections, told.validation_pairs) == (4, 4, 3)
-    assert told.start_accuracy == 0.5 and told.start_margin == 0.0, "compared with itself nothing is preferred"
+    assert told.start_accuracy == 0.5, "compared with itself nothing is preferred"
+    assert told.start_margin == pytest.approx(0, abs=1e-4), "but for the rounding of sums of many tokens"
     assert told.accuracy == 1.0 and told.margin is not None and told.margin > 0.1
     assert told.best_epoch > 0 and result.steps == 1 + told.steps == 1 + 6
     lines = [line for line in lines_of(tmp_path) if line.get("phase") == "preference"]
