@@ -94,7 +94,7 @@ def test_migrating_is_idempotent_and_tolerates_columns_added_by_hand(old: Path) 
 
 def test_a_migration_that_fails_changes_nothing(old: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from mondrian_core import migrations
-    from mondrian_core import store as module
+    from mondrian_core.store import database as module
 
     def fail(connection: sqlite3.Connection) -> None:
         connection.execute("ALTER TABLE jobs ADD COLUMN half TEXT")
@@ -148,7 +148,7 @@ def test_a_database_that_migrations_moved_to_wal_can_be_read_where_nothing_can_b
         def connect(address: str, **options: Any) -> Any:
             return real(address, **options) if "immutable" in address else _Refusing()
 
-        monkeypatch.setattr("mondrian_core.store.sqlite3.connect", connect)
+        monkeypatch.setattr("mondrian_core.store.database.sqlite3.connect", connect)
     else:
         old.chmod(0o444)
         old.parent.chmod(0o555)

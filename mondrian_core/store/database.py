@@ -1,0 +1,207 @@
+"""The SQLite file: opening it for reading or writing, migrations with a copy beforehand, transactions."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+import uuid
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any, Self
+
+from mondrian_core.errors import BadInput, DatabaseBusy, NoDatabase, translated
+from mondrian_core.migrations import MIGRATIONS, ORIGINAL_TABLES, VERSION
+
+BUSY_SECONDS = 10.0
+
+
+class Database:
+    """One connection to `mondrian.db`, safe to share between the threads of a process.
+
+    Raises (all methods):
+        DatabaseBusy: when the file stays locked for `BUSY_SECONDS` or can't be written.
+        DiskFull: when a write finds no space; the transaction is undone.
+    """
+
+    def __init__(self, path: Path, *, read_only: bool = False, busy_seconds: float = BUSY_SECONDS) -> None:
+        """Open an existing database.
+
+        Raises:
+            NoDatabase: when it is missing, no SQLite file, lacks a table, or is newer than this program.
+        """
+        self.path, self.read_only = Path(path), read_only
+        self._lock = threading.RLock()
+        if not self.path.is_file():
+            raise NoDatabase(self.path)
+        with _explained(self.path):
+            self._connection = (_connect_to_read if read_only else _connect_to_write)(self.path, busy_seconds)
+        try:
+            self._check_tables()
+            if not read_only:
+                self._migrate()
+            self._columns = {table: self._columns_of(table) for table in ORIGINAL_TABLES}
+        except BaseException:
+            self._connection.close()
+            raise
+
+    @classmethod
+    def create(cls, path: Path) -> Self:
+        """Make an empty database and open it.
+
+        Raises:
+            BadInput: when there is a file already.
+        """
+        if path.exists():
+            raise BadInput(f"There is a database at {path} already.", "Use it as it is, or name another workspace.")
+        with translated(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with _explained(path), closing(sqlite3.connect(path)) as connection, connection:
+                for statement in ORIGINAL_TABLES.values():
+                    connection.execute(statement)
+                for migration in MIGRATIONS:
+                    migration(connection)
+                connection.execute(f"PRAGMA user_version = {VERSION}")
+        return cls(path)
+
+    def close(self) -> None:
+        """Close the connection; further use raises."""
+        with self._lock:
+            self._connection.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def version(self) -> int:
+        """The schema's number: that of the last migration, 0 for a database from before there were any."""
+        return int(self._rows("PRAGMA user_version")[0][0])
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """A write transaction that is begun at once, so that it waits for its turn instead of failing half-way."""
+        if self.read_only:
+            raise DatabaseBusy(f"The database {self.path} was opened for reading only.", "Open it for writing.")
+        with self._lock, translated(self.path):
+            outer = self._connection.in_transaction
+            if outer:
+                yield self._connection
+                return
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._connection
+                self._connection.execute("COMMIT")
+            except BaseException:
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+                raise
+
+    def select(self, query: str, values: tuple[Any, ...] = ()) -> list[Any]:
+        """Rows of a query that only reads, for the modules with tables of their own (`drafts`, `embeddings`)."""
+        return self._rows(query, values)
+
+    def has_table(self, name: str) -> bool:
+        """False on a database that was opened for reading and is older than that table."""
+        return bool(self._rows("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?", (name,)))
+
+    def _write(self, statement: str, values: tuple[Any, ...]) -> int:
+        with self.transaction() as connection:
+            return connection.execute(statement, values).rowcount
+
+    def _rows(self, query: str, values: tuple[Any, ...] = ()) -> list[Any]:
+        with self._lock, translated(self.path), _explained(self.path):
+            return self._connection.execute(query, values).fetchall()
+
+    def _each(self, query: str, values: tuple[Any, ...], batch: int = 1000) -> Iterator[Any]:
+        with self._lock, translated(self.path), _explained(self.path):
+            cursor = self._connection.execute(query, values)
+        while True:
+            with self._lock, translated(self.path), _explained(self.path):
+                rows = cursor.fetchmany(batch)
+            if not rows:
+                return
+            yield from rows
+
+    def _selectable(self, table: str, columns: tuple[str, ...]) -> str:
+        present = self._columns[table]
+        return ", ".join(name if name in present else f"NULL AS {name}" for name in columns)
+
+    def _columns_of(self, table: str) -> set[str]:
+        return {row[1] for row in self._rows(f"PRAGMA table_info({table})")}
+
+    def _check_tables(self) -> None:
+        present = {row[0] for row in self._rows("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        missing = [name for name in ORIGINAL_TABLES if name not in present]
+        if missing:
+            raise NoDatabase(self.path, f"it has no table {' and no table '.join(missing)}")
+        if self.version > VERSION:
+            raise NoDatabase(self.path, f"its schema {self.version} is newer than this program's {VERSION}")
+
+    def _migrate(self) -> None:
+        if self.version == VERSION:
+            return
+        with translated(self.path):
+            _back_up(self._connection, self.path, self.version)
+            with self.transaction() as connection:
+                for number in range(self.version, VERSION):  # read again: another process may have been first
+                    MIGRATIONS[number](connection)
+                connection.execute(f"PRAGMA user_version = {VERSION}")
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """Turn SQLite's "this is no database" into ours."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        if "unable to open" in str(error):
+            raise NoDatabase(path, "it can't be opened; check the permissions of the file and its folder") from error
+        raise
+    except sqlite3.DatabaseError as error:
+        raise NoDatabase(path, str(error)) from error
+
+
+def _connect_to_write(path: Path, busy_seconds: float) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, timeout=busy_seconds, isolation_level=None, check_same_thread=False)
+    with translated(path):
+        if connection.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
+            connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+    return connection
+
+
+def _connect_to_read(path: Path, busy_seconds: float) -> sqlite3.Connection:
+    """A connection that can't write; `immutable` where a WAL database lies in a folder that can't be written."""
+    address = path.absolute().as_uri() + "?mode=ro"
+
+    def connect(uri: str) -> sqlite3.Connection:
+        return sqlite3.connect(uri, uri=True, timeout=busy_seconds, isolation_level=None, check_same_thread=False)
+
+    connection = connect(address)
+    try:
+        connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    except sqlite3.OperationalError as error:
+        connection.close()
+        journal = path.with_name(path.name + "-wal")
+        if "unable to open" not in str(error) or (journal.exists() and journal.stat().st_size):
+            with translated(path):
+                raise
+        connection = connect(address + "&immutable=1")
+    return connection
+
+
+def _back_up(connection: sqlite3.Connection, path: Path, version: int) -> None:
+    """Copy the database before it changes; an earlier copy of the same version is the true original and stays."""
+    copy = path.with_name(f"{path.name}.backup-{version}")
+    if copy.exists():
+        return
+    temporary = copy.with_name(f".{copy.name}-{uuid.uuid4().hex}")
+    try:
+        with closing(sqlite3.connect(temporary)) as target:
+            connection.backup(target)
+        temporary.replace(copy)
+    finally:
+        temporary.unlink(missing_ok=True)
