@@ -1,6 +1,6 @@
 """What an adapter costs on top of the base, and what changing it costs: ours against mlx-vlm's own LoRA layers.
 
-    python -m bench.adapters --pairs 12
+    python -m bench.adapters --pairs 12 [--dora]
 
 Each pair generates the same number of tokens from the same prompt, interleaved, in one process. Switching is timed from
 the question to the moment the layers hold the other arrays.
@@ -23,7 +23,7 @@ from bench.paired import compare
 TOKENS = 96
 
 
-def make_adapter(folder: Path, *, rank: int, seed: int, size: float = 0.05) -> str:
+def make_adapter(folder: Path, *, rank: int, seed: int, size: float = 0.05, dora: bool = False) -> str:
     """An adapter for mini with random B, so that it does something; gives the base's fingerprint."""
     import mlx.core as mx
 
@@ -32,23 +32,24 @@ def make_adapter(folder: Path, *, rank: int, seed: int, size: float = 0.05) -> s
     from mondrian_core.recipes import TrainRecipe
 
     base = load_base("mini")
-    adapters.attach(base, TrainRecipe(rank=rank), seed=seed)
+    adapters.attach(base, TrainRecipe(rank=rank, dora=dora), seed=seed)
     key, changed = mx.random.key(seed), {}
     for name, value in adapters.parameters(base).items():
         key, draw = mx.random.split(key)
-        changed[name] = value if name.endswith("lora_a") else size * mx.random.normal(value.shape, key=draw)
+        changed[name] = size * mx.random.normal(value.shape, key=draw) if name.endswith("lora_b") else value
     adapters.save(base, folder, changed)
     return base.fingerprint
 
 
-def run(pairs: int, rank: int, clock: Callable[[], float] = time.perf_counter) -> dict[str, Any]:
+def run(pairs: int, rank: int, clock: Callable[[], float] = time.perf_counter, *, dora: bool = False) -> dict[str, Any]:
     """Ratios of time adapter/base for our layers and for mlx-vlm's, and the time of a switch."""
     with tempfile.TemporaryDirectory(prefix="mondrian-adapters-") as made:
         folder = Path(made)
-        make_adapter(folder, rank=rank, seed=1)
+        make_adapter(folder, rank=rank, seed=1, dora=dora)
         ours, rival = _Ours(folder), _Rival(folder)
         return {
             "rank": rank,
+            "dora": dora,
             "tokens": TOKENS,
             "ours_adapter_to_base": compare(ours.adapted, ours.plain, pairs=pairs, clock=clock).as_dict(),
             "mlx_vlm_adapter_to_base": compare(rival.adapted, rival.plain, pairs=pairs, clock=clock).as_dict(),
@@ -133,10 +134,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="bench.adapters", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--pairs", type=int, default=12)
     parser.add_argument("--rank", type=int, default=8)
+    parser.add_argument("--dora", action="store_true", help="a DoRA instead of a LoRA")
     parser.add_argument("--cpu-time", action="store_true", help="count this process's CPU time: for a busy machine")
     options = parser.parse_args(arguments)
     clock = time.process_time if options.cpu_time else time.perf_counter
-    print(json.dumps(run(options.pairs, options.rank, clock), indent=2))
+    print(json.dumps(run(options.pairs, options.rank, clock, dora=options.dora), indent=2))
     return 0
 
 

@@ -1,12 +1,12 @@
 """Our training loop beside mlx-vlm's own Trainer: same base, rows, order of magnitude of work, optimizer and rate.
 
-    python -m bench.training [--base mini|wide|FOLDER] [--pairs 4] [--rows 8] [--epochs 2] [--out FOLDER]
+    python -m bench.training [--base mini|wide|FOLDER] [--rival mlx-vlm|lora] [--pairs 4] [--rows 8] [--epochs 2]
 
 `wide` is a base of Qwen3-VL-2B's widths and vocabulary with two layers and random weights, made for the occasion: what
 a large vocabulary costs is seen there. Both sides train a LoRA of the same rank on the same layers, one row at a time,
 completions only, gradients gathered over four rows. A measurement is a whole training, preparation of the rows
 included, divided by its optimizer steps; sides alternate in one process. Memory is what MLX held at most beyond what
-was there before, plus the weights of one base.
+was there before, plus the weights of one base. With `--rival lora` our DoRA stands beside our LoRA: what it costs.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from typing import Any
 from bench.paired import compare
 
 ACCUMULATION, RANK, ALPHA, RATE = 4, 8, 16.0, 1e-3
+LIBRARY, LORA = "mlx-vlm", "lora"
 WIDE = {"hidden_size": 2048, "intermediate_size": 6144, "num_hidden_layers": 2, "num_attention_heads": 16,
         "num_key_value_heads": 8, "head_dim": 128, "vocab_size": 151_936}  # fmt: skip
 
@@ -75,9 +76,13 @@ def make_wide(folder: Path) -> Path:
 
 
 class _Side:
-    """A side's losses and peak memory beyond what was held before, in bytes, of its last training."""
+    """A side's losses and peak memory beyond what was held before, in bytes, of its last training.
+
+    `first` is the very first loss: the rival's model keeps what it learned from one training to the next.
+    """
 
     losses: list[float]
+    first: float | None = None
     peak: int = 0
 
     def __call__(self) -> None:
@@ -87,6 +92,7 @@ class _Side:
         mx.reset_peak_memory()
         held = mx.get_active_memory()
         self.losses = self.train()
+        self.first = self.losses[0] if self.first is None else self.first
         self.peak = mx.get_peak_memory() - held
 
     def train(self) -> list[float]:
@@ -95,13 +101,22 @@ class _Side:
 
 
 class _Ours(_Side):
-    def __init__(self, base: str, rows: list[Any], epochs: int) -> None:
+    def __init__(self, base: str, rows: list[Any], epochs: int, *, dora: bool = False) -> None:
         from mondrian_core.models.base import load_base
         from mondrian_core.recipes import TrainRecipe
 
         self.base, self.rows = load_base(base), rows
-        self.recipe = TrainRecipe(rank=RANK, alpha=ALPHA, epochs=epochs, accumulation=ACCUMULATION, score_weight=1.0,
-                                  learning_rate=RATE, warmup_fraction=0.0, final_rate_fraction=1.0)  # fmt: skip
+        self.recipe = TrainRecipe(
+            rank=RANK,
+            alpha=ALPHA,
+            dora=dora,
+            epochs=epochs,
+            accumulation=ACCUMULATION,
+            score_weight=1.0,
+            learning_rate=RATE,
+            warmup_fraction=0.0,
+            final_rate_fraction=1.0,
+        )
 
     def train(self) -> list[float]:
         from mondrian_core.training import train
@@ -144,26 +159,27 @@ class _Library(_Side):
         return [float(entry["train_loss"]) for entry in trainer.log_history if "train_loss" in entry]
 
 
-def run(base: str, pairs: int, rows: int, epochs: int) -> dict[str, Any]:
-    """Ratios ours/library of the time of an optimizer step and of peak memory; losses of the last training of each."""
+def run(base: str, pairs: int, rows: int, epochs: int, rival: str = LIBRARY) -> dict[str, Any]:
+    """Ratios ours/rival of the time of an optimizer step and of peak memory; losses of the last training of each."""
     with tempfile.TemporaryDirectory(prefix="mondrian-wide-") as name:
         chosen = str(make_wide(Path(name) / "wide")) if base == "wide" else base
         examples = rows_of(rows)
-        ours, library = _Ours(chosen, examples, epochs), _Library(chosen, examples, epochs)
+        ours = _Ours(chosen, examples, epochs, dora=rival != LIBRARY)
+        other = _Library(chosen, examples, epochs) if rival == LIBRARY else _Ours(chosen, examples, epochs)
         weights = _weights(ours.base.model)
-        first = (ours(), ours.losses[0], library(), library.losses[0])
-        times = compare(ours, library, pairs=pairs)
+        times = compare(ours, other, pairs=pairs)
     steps = epochs * rows / ACCUMULATION
-    memory = {"ours": weights + ours.peak, "library": weights + library.peak}
+    memory = {"ours": weights + ours.peak, "rival": weights + other.peak}
     return {
         "base": base,
-        "seconds_per_step": {"ours": times.ours / steps, "library": times.rival / steps},
+        "rival": rival,
+        "seconds_per_step": {"ours": times.ours / steps, "rival": times.rival / steps},
         "ratio_of_times": {"median": times.ratio, "interval": [times.low, times.high], "pairs": times.pairs},
         "peak_bytes": memory,
-        "ratio_of_peaks": memory["ours"] / memory["library"],
+        "ratio_of_peaks": memory["ours"] / memory["rival"],
         "weights_bytes": weights,
-        "first_loss": {"ours": first[1], "library": first[3]},
-        "losses": {"ours": ours.losses, "library": library.losses},
+        "first_loss": {"ours": ours.first, "rival": other.first},
+        "losses": {"ours": ours.losses, "rival": other.losses},
     }
 
 
@@ -178,6 +194,9 @@ def main(arguments: list[str] | None = None) -> int:
     """Run and report."""
     parser = argparse.ArgumentParser(prog="bench.training", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--base", default="mini", help="mini, wide or a folder (default mini)")
+    parser.add_argument(
+        "--rival", choices=(LIBRARY, LORA), default=LIBRARY, help=f"{LORA}: a DoRA beside a LoRA, both ours"
+    )
     parser.add_argument("--pairs", type=int, default=4)
     parser.add_argument("--rows", type=int, default=8, help="a multiple of 4 (default 8)")
     parser.add_argument("--epochs", type=int, default=2)
@@ -185,15 +204,17 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if options.rows % ACCUMULATION or options.rows < ACCUMULATION:
         parser.error(f"--rows: a multiple of {ACCUMULATION}")
-    found = run(options.base, options.pairs, options.rows, options.epochs)
+    found = run(options.base, options.pairs, options.rows, options.epochs, options.rival)
     times, peaks = found["ratio_of_times"], found["peak_bytes"]
     low, high = times["interval"]
     each = found["seconds_per_step"]
-    print(f"{found['base']}: seconds per optimizer step {each['ours']:.2f} (ours), {each['library']:.2f} (mlx-vlm)")
+    print(
+        f"{found['base']}: seconds per optimizer step {each['ours']:.2f} (ours), {each['rival']:.2f} ({options.rival})"
+    )
     print(f"  ratio {times['median']:.2f}, 95 % interval {low:.2f} to {high:.2f}, {times['pairs']} pairs")
-    print(f"  peak memory {peaks['ours'] / 2**20:.0f} MB (ours), {peaks['library'] / 2**20:.0f} MB (mlx-vlm), "
+    print(f"  peak memory {peaks['ours'] / 2**20:.0f} MB (ours), {peaks['rival'] / 2**20:.0f} MB ({options.rival}), "
           f"ratio {found['ratio_of_peaks']:.2f}; weights {found['weights_bytes'] / 2**20:.0f} MB")  # fmt: skip
-    print(f"  first loss {found['first_loss']['ours']:.4f} and {found['first_loss']['library']:.4f}")
+    print(f"  first loss {found['first_loss']['ours']:.4f} and {found['first_loss']['rival']:.4f}")
     if options.out:
         options.out.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
     return 0

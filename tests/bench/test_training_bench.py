@@ -14,11 +14,11 @@ pytestmark = [pytest.mark.mini, pytest.mark.slow]
 
 def test_both_sides_train() -> None:
     found = training.run("mini", pairs=2, rows=4, epochs=1)
-    ours, library = found["first_loss"]["ours"], found["first_loss"]["library"]
+    ours, library = found["first_loss"]["ours"], found["first_loss"]["rival"]
     # the library also supervises the line break behind the end token, which no chat ever needs
     assert 0 < ours < library < ours + 0.2
     assert found["ratio_of_peaks"] > 0 and found["ratio_of_times"]["pairs"] == 2
-    assert len(found["losses"]["ours"]) == len(found["losses"]["library"]) == 1
+    assert len(found["losses"]["ours"]) == len(found["losses"]["rival"]) == 1
 
 
 def test_the_wide_base_opens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
