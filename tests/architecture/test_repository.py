@@ -152,3 +152,11 @@ def test_wheel_carries_every_file_of_the_packages_and_nothing_else(tmp_path: Pat
     with zipfile.ZipFile(next(tmp_path.glob("*.whl"))) as wheel:
         packed = {Path(name) for name in wheel.namelist() if ".dist-info/" not in name}
     assert packed == {file for file in known_files() if file.parts[0] in PACKAGES}
+
+
+def test_every_environment_variable_is_explained_and_no_other() -> None:
+    from mondrian_core.settings import Settings
+
+    table = re.findall(r"^\| `([A-Z0-9_]+)` \|", (ROOT / "docs" / "settings.md").read_text(), re.MULTILINE)
+    names = [field.validation_alias.choices for field in Settings.model_fields.values()]  # type: ignore[union-attr]
+    assert sorted(table) == sorted(str(first) for first, *_ in names)
