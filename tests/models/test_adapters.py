@@ -129,7 +129,8 @@ def test_sum_and_product_give_the_same_logits(base: Base, adapter: Path, message
     monkeypatch.setattr("mondrian_core.models.mounted._COPY_BYTES", 0)
     mounted.use(Path(shutil.copytree(adapter, tmp_path / "beside")))
     assert {len(change) for change in mounted.changes} == {2}
-    np.testing.assert_allclose(_logits(base, messages, image), summed, atol=2e-5)
+    # float32 sums in two orders; which, also depends on what BLAS was used for before in this process
+    np.testing.assert_allclose(_logits(base, messages, image), summed, atol=5e-5)
 
 
 def test_mounting_adds_no_parameters(base: Base, adapter: Path) -> None:
