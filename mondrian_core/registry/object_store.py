@@ -51,7 +51,8 @@ class ObjectStore:
         protocol = url.partition("://")[0]
         self.conditional = protocol in CONDITIONAL
         try:
-            self._fs, self._root = fsspec.core.url_to_fs(self.url)
+            # no listings kept: threads share a file system, and one's old listing would hide what is there for another
+            self._fs, self._root = fsspec.core.url_to_fs(self.url, use_listings_cache=False)
         except (ImportError, ValueError) as error:
             extra = " Install it with `pip install 'mondrian[s3]'`." if self.conditional else ""
             raise BadInput(
@@ -62,7 +63,6 @@ class ObjectStore:
         """Every object below `prefix`, by its path relative to that."""
         place = f"{self._root}/{prefix}".rstrip("/")
         with self._told():
-            self._fs.invalidate_cache()
             try:
                 found = self._fs.find(place, detail=True)
             except FileNotFoundError as error:
@@ -76,7 +76,6 @@ class ObjectStore:
     def folders(self) -> list[str]:
         """Names directly under the URL that are folders."""
         with self._told():
-            self._fs.invalidate_cache()
             try:
                 found = self._fs.ls(self._root, detail=True)
             except FileNotFoundError:

@@ -197,6 +197,16 @@ def test_of_twenty_promotions_at_once_one_wins(filled: Registry, machine: Machin
     history_is_true(filled)
 
 
+def test_an_older_listing_hides_nothing(url: str) -> None:
+    """Threads share a connection: what one listed must not decide what another can read."""
+    store = store_at(url)
+    store.upload("ansel/v0001/a.json", Path(__file__))
+    ObjectStore(url)._fs.ls(f"{url.removeprefix('s3://')}/ansel/v0001")
+    store.write_if("ansel/v0001/manifest.json", b"{}", None)
+    assert store.read("ansel/v0001/manifest.json") == b"{}"
+    assert set(store.listing("ansel")) == {"v0001/a.json", "v0001/manifest.json"}
+
+
 def test_of_registrations_at_once_each_gets_a_number(machine: Machine, tmp_path: Path) -> None:
     ends: list[Any] = []
     ready = threading.Barrier(6)
