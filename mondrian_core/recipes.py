@@ -97,6 +97,9 @@ class TrainRecipe(_Table):
     score_spread: float = Field(
         default=0.0, ge=0.0, le=3.0, description="standard deviation (points) of a score's target; 0: the digit alone"
     )
+    score_value: float = Field(
+        default=0.0, ge=0.0, le=100.0, description="weight of the squared error of the expected score, in score_weight"
+    )
     patience: int = Field(default=2, ge=1, description="epochs without a better figure before it stops")
     answered_photographs: int = Field(
         default=8, ge=0, description="validation photographs that are also answered after each epoch; 0: none"

@@ -41,7 +41,7 @@ class Example:
         prompt: everything before the answer, vision features included.
         answer: tokens of the answer and its end token, A of them.
         weights: (A,) float32, what each token counts in the loss; the row's own weight is in it.
-        soft: the scores' targets as chances, where the recipe wants them so; `weights` is 0 at their places.
+        soft: the scores' targets, where the recipe wants more than their digits; `weights` is 0 at their places.
     """
 
     lineage: str
@@ -63,28 +63,38 @@ class Example:
 
 @dataclass(frozen=True, eq=False)
 class SoftScores:
-    """Targets of the tokens at which scores begin, as chances of the ten digits.
+    """Targets of the tokens at which scores begin: chances of the ten digits, and the advisor's own value.
 
     Attributes:
         places: (S,) int32 places in the answer.
         digits: (S, 10) int32 tokens of the digits as they stand there.
         chances: (S, 10) float32, rows sum to 1.
         weights: (S,) float32, what each place counts in the loss.
+        points: (S, 10) float32, the score that begins with each digit.
+        wanted: (S,) float32, the advisor's score, 0-10, fractions kept.
+        value: how much the squared error of the expected score counts, as a multiple of `weights`.
     """
 
     places: np.ndarray
     digits: np.ndarray
     chances: np.ndarray
     weights: np.ndarray
+    points: np.ndarray
+    wanted: np.ndarray
+    value: float = 0.0
 
     def arrays(self, scale: float) -> Batch:
         """For the step; the weights times `scale`."""
-        return {
+        arrays = {
             "soft_places": mx.array(self.places),
             "soft_digits": mx.array(self.digits),
             "soft_chances": mx.array(self.chances),
             "soft_weights": mx.array(self.weights * np.float32(scale)),
         }
+        if self.value:
+            arrays["soft_points"], arrays["soft_wanted"] = mx.array(self.points), mx.array(self.wanted)
+            arrays["value_weights"] = mx.array(self.weights * np.float32(scale * self.value))
+        return arrays
 
 
 def bell(score: float, spread: float) -> np.ndarray:
@@ -98,20 +108,33 @@ def bell(score: float, spread: float) -> np.ndarray:
     return np.asarray(chances[:10], dtype=np.float32)
 
 
+def points_of(score: float) -> np.ndarray:
+    """(10,) the score that begins with each digit.
+
+    A 1 is a one or a ten. Which, the model would only say one token later, so it is the one nearer to the advisor's.
+    """
+    points = np.arange(10, dtype=np.float32)
+    points[1] = 10 if score > 5.5 else 1
+    return points
+
+
 def soft_scores(base: Base, row: Row, answer: Sequence[int], weights: np.ndarray,
-                spread: float) -> SoftScores | None:  # fmt: skip
-    """Soft targets around the advisor's own scores (fractions kept); None where none are wanted or can be had."""
+                recipe: TrainRecipe) -> SoftScores | None:  # fmt: skip
+    """Targets from the advisor's own scores (fractions kept); None where none are wanted or can be had."""
+    if recipe.score_spread <= 0 and recipe.score_value <= 0:
+        return None
     found = {name: (index.place, digits_of(base, index.prefix)) for name, index in score_places(base, answer).items()}
     known = {name: (place, digits.tokens) for name, (place, digits) in found.items() if digits is not None}
-    if spread <= 0 or not known or set(known) != set(found):
+    if not known or set(known) != set(found):
         return None
     places = np.array([place for place, _ in known.values()], dtype=np.int32)
-    return SoftScores(
-        places,
-        np.array([tokens for _, tokens in known.values()], dtype=np.int32),
-        np.stack([bell(float(row.scores[name]), spread) for name in known]),
-        weights[places].copy(),
-    )
+    digits = np.array([tokens for _, tokens in known.values()], dtype=np.int32)
+    scores = [float(row.scores[name]) for name in known]
+    written = digits == np.array(answer, dtype=np.int32)[places][:, None]
+    chances = [bell(score, recipe.score_spread) for score in scores] if recipe.score_spread > 0 else written
+    return SoftScores(places, digits, np.array(chances, dtype=np.float32), weights[places].copy(),
+                      np.stack([points_of(score) for score in scores]), np.array(scores, dtype=np.float32),
+                      recipe.score_value)  # fmt: skip
 
 
 def encode_rows(base: Base, rows: Sequence[Row], recipe: TrainRecipe, listen: Listener, what: str,
@@ -128,7 +151,7 @@ def encode_rows(base: Base, rows: Sequence[Row], recipe: TrainRecipe, listen: Li
         prompt = (features.encode if features else encode)(base, row.messages, row.image)
         answer = answer_ids(base, row.messages, row.answer)
         weights = token_weights(base, row, answer, recipe.score_weight)
-        soft = soft_scores(base, row, answer, weights, recipe.score_spread)
+        soft = soft_scores(base, row, answer, weights, recipe)
         if soft is not None:
             weights[soft.places] = 0.0
         example = Example(row.lineage, prompt, tuple(answer), weights, soft)
@@ -227,7 +250,8 @@ def digest_of(rows: Sequence[Row]) -> str:
     """SHA-256 over everything in the rows that training sees, hexadecimal."""
     digest = hashlib.sha256()
     for row in rows:
-        facts = (row.lineage, row.messages, row.answer, sorted(row.loss_dimensions), float(row.weight))
+        facts = (row.lineage, row.messages, row.answer, sorted(row.scores.items()), sorted(row.loss_dimensions),
+                 float(row.weight))  # fmt: skip
         digest.update(repr(facts).encode())
         digest.update(repr((row.image.mode, row.image.size)).encode() + row.image.tobytes())
     return digest.hexdigest()

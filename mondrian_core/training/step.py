@@ -33,14 +33,19 @@ _THREADS_END_SECONDS = 5.0
 def weighted_loss(base: Base, batch: Batch, *, checkpointing: bool = False, seed: int | None = None) -> mx.array:
     """Sum of weight x cross-entropy over the answer's tokens, float32; only these go through the vocabulary.
 
-    Where a score begins the target may be a distribution over the digits.
+    Where a score begins the target may be a distribution over the digits, and the squared error of the expected score
+    may count beside it: that is what an adapter is judged by.
     """
     states, losses = token_losses(base, batch, checkpointing=checkpointing, seed=seed)
     total = mx.sum(losses * batch["weights"])
     if "soft_places" in batch:
         raw = logits(base.language_model, states[batch["soft_places"]]).astype(mx.float32)
-        wanted = mx.sum(mx.take_along_axis(raw, batch["soft_digits"], axis=-1) * batch["soft_chances"], axis=-1)
+        digits = mx.take_along_axis(raw, batch["soft_digits"], axis=-1)
+        wanted = mx.sum(digits * batch["soft_chances"], axis=-1)
         total = total + mx.sum((mx.logsumexp(raw, axis=-1) - wanted) * batch["soft_weights"])
+        if "soft_points" in batch:
+            expected = mx.sum(mx.softmax(digits, axis=-1) * batch["soft_points"], axis=-1)
+            total = total + mx.sum((expected - batch["soft_wanted"]) ** 2 * batch["value_weights"])
     return total
 
 

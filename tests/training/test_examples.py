@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import mlx.core as mx
 import numpy as np
 import pytest
-from mlx.utils import tree_flatten
+from mlx.utils import tree_flatten, tree_map
 
 from mondrian_core.errors import BadInput
 from mondrian_core.events import ignore
 from mondrian_core.models import adapters
 from mondrian_core.models.base import Base
 from mondrian_core.models.encoding import answer_ids
+from mondrian_core.models.forward import logits
 from mondrian_core.models.scores import pieces_of
 from mondrian_core.recipes import TrainRecipe
 from mondrian_core.rubric import DIMENSIONS
-from mondrian_core.training.examples import batch_of, bell, digest_of, encode_rows, token_weights
-from mondrian_core.training.step import GradientStep
+from mondrian_core.training.examples import batch_of, bell, digest_of, encode_rows, points_of, token_weights
+from mondrian_core.training.step import GradientStep, token_losses
 from tests.training.conftest import make_row
 
 pytestmark = pytest.mark.mini
@@ -64,8 +68,15 @@ def test_a_row_that_is_too_long_is_refused_with_its_numbers(base: Base) -> None:
 def test_the_digest_follows_what_training_sees() -> None:
     one = digest_of([make_row(1)])
     assert one == digest_of([make_row(1)])
-    others = [make_row(2), make_row(1, weight=0.5), make_row(1, loss_dimensions=DIMENSIONS[1:]), make_row(1, words=2)]
-    assert len({one, *(digest_of([row]) for row in others)}) == 5
+    scores = {**make_row(1).scores, "composition": 4.4}
+    others = [
+        make_row(2),
+        replace(make_row(1), scores=scores),
+        make_row(1, weight=0.5),
+        make_row(1, loss_dimensions=DIMENSIONS[1:]),
+        make_row(1, words=2),
+    ]
+    assert len({one, *(digest_of([row]) for row in others)}) == 6
 
 
 def test_a_soft_score_is_a_bell_around_the_advisors_own(base: Base) -> None:
@@ -88,17 +99,62 @@ def test_soft_targets_replace_the_digits_and_keep_the_weight(base: Base) -> None
 
 
 def test_a_very_narrow_bell_is_the_digit_alone(base: Base) -> None:
-    """Loss and gradient are then those of the hard target."""
+    """Loss and gradient are then those of the hard target; and so with next to no weight on the expected score."""
     row = make_row(2)
     found = []
     adapters.attach(base, TrainRecipe(), 0)
-    for spread in (0.0, 0.01):
-        example = encode_rows(base, [row], TrainRecipe(score_spread=spread), ignore, "")[0]
+    for recipe in (TrainRecipe(), TrainRecipe(score_spread=0.01), TrainRecipe(score_value=1e-9)):
+        example = encode_rows(base, [row], recipe, ignore, "")[0]
         step = GradientStep(base, compiled=False)
         batch = batch_of(base, example, example.prompt.image_tokens, 1.0 / example.weight)
         loss, gradient = step.gather(base.model.trainable_parameters(), [batch])
         step.close()
         found.append([np.array(loss), *(np.array(array) for _, array in tree_flatten(gradient))])
     adapters.detach(base)
-    for one, other in zip(*found, strict=True):
-        np.testing.assert_allclose(one, other, atol=2e-6, rtol=1e-4)
+    for hard, *others in zip(*found, strict=True):
+        for other in others:
+            np.testing.assert_allclose(hard, other, atol=2e-6, rtol=1e-4)
+
+
+def test_the_expected_score_is_drawn_to_the_advisors_own(base: Base) -> None:
+    """Fractions too, which no digit can say. The loss is the hard one and the squares; its gradient moves the mean."""
+    row = replace(make_row(2), scores=dict.fromkeys(DIMENSIONS, 4.4))
+    adapters.attach(base, TrainRecipe(), 0)
+    trainable = base.model.trainable_parameters()
+
+    def loss_of(recipe: TrainRecipe) -> float:
+        example = encode_rows(base, [row], recipe, ignore, "")[0]
+        step = GradientStep(base, compiled=False)
+        found = float(step.value(trainable, [batch_of(base, example, example.prompt.image_tokens, 1.0)]))
+        step.close()
+        return found
+
+    def squares() -> np.ndarray:
+        example = encode_rows(base, [row], TrainRecipe(score_value=1.0), ignore, "")[0]
+        batch = batch_of(base, example, example.prompt.image_tokens, 1.0)
+        states, _ = token_losses(base, batch)
+        raw = logits(base.language_model, states[batch["soft_places"]]).astype(mx.float32)
+        chances = np.array(mx.softmax(raw, axis=-1))[np.arange(8)[:, None], np.array(batch["soft_digits"])]
+        chances /= chances.sum(axis=1, keepdims=True)
+        return np.asarray((chances @ np.arange(10) - 4.4) ** 2)
+
+    hard, both = loss_of(TrainRecipe()), loss_of(TrainRecipe(score_value=0.5))
+    assert both == pytest.approx(hard + 4.0 * 0.5 * squares().sum(), rel=1e-4)
+    before = squares().sum()
+    example = encode_rows(base, [row], TrainRecipe(score_value=100.0), ignore, "")[0]
+    step = GradientStep(base, compiled=False)
+    batch = batch_of(base, example, example.prompt.image_tokens, 1.0 / example.weight)
+    for _ in range(3):
+        _, gradient = step.gather(base.model.trainable_parameters(), [batch])
+        base.model.update(
+            tree_map(lambda held, slope: held - 0.002 * slope, base.model.trainable_parameters(), gradient)
+        )
+    step.close()
+    after = squares().sum()
+    adapters.detach(base)
+    assert after < before
+
+
+def test_a_one_is_a_ten_where_the_advisor_is_nearer_to_it() -> None:
+    assert points_of(9.5).tolist() == [0, 10, 2, 3, 4, 5, 6, 7, 8, 9]
+    assert points_of(3.0).tolist() == list(range(10))
