@@ -1,20 +1,26 @@
-"""What an evaluation is told about a candidate besides its weights: what it was trained on, what retrieval offers, and
-how the recipe is trained again fold by fold. Here the rooms meet that don't know one another.
+"""What is trained on, what was, what is left to test with, what retrieval offers, and how the recipe is trained again
+fold by fold. Here the rooms meet that don't know one another.
+
+A dataset is trained on in one of two ways. `TRAIN`: on its training split. `ALL`: on every photograph that the advisor
+critiqued, where so few are held out that the folds have to speak anyway (docs/decisions/0035).
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
+from pydantic import ValidationError
+
 from mondrian_core.errors import BadInput
 from mondrian_core.events import Listener, Noticed
-from mondrian_core.files import read_json
+from mondrian_core.files import read_json, write_json
 from mondrian_core.images import perceptual_hash
-from mondrian_core.recipes import TrainRecipe
+from mondrian_core.recipes import Recipe, TrainRecipe
 from mondrian_core.rubric import Unparsable, read_lenient
 
 if TYPE_CHECKING:
@@ -23,6 +29,89 @@ if TYPE_CHECKING:
     from mondrian_core.evaluation.probing import Consult
     from mondrian_core.prompts import Comparison
     from mondrian_core.rows import Row
+    from mondrian_core.training import Pairs
+
+TRAIN, ALL = "train", "all"
+NOTE = "trained_on.json"  # in a run's folder, from the moment its training begins
+
+
+@dataclass(frozen=True)
+class Lessons:
+    """What a recipe makes of a dataset.
+
+    Attributes:
+        extent: `TRAIN` or `ALL`.
+        photographs: how many are trained on.
+        rows: to train on; chosen_by: rows by which the epoch is chosen, none where every epoch is run.
+        pairs: for preference tuning, none where the recipe has no epochs for that.
+    """
+
+    extent: str
+    photographs: int
+    rows: Sequence[Row]
+    chosen_by: Sequence[Row]
+    pairs: Pairs
+
+    @property
+    def told(self) -> str:
+        """For people, such as "36 rows of all 12 photographs, none held out"."""
+        if self.extent == ALL:
+            return f"{len(self.rows)} rows of all {self.photographs} photographs, none held out: folds judge the recipe"
+        return f"{len(self.rows)} rows of {self.photographs} photographs"
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for the run and the adapter's manifest."""
+        return {"extent": self.extent, "photographs": self.photographs, "rows": len(self.rows)}
+
+
+def trains_on_all(version: DatasetVersion, recipe: Recipe) -> bool:
+    """True when a training of this recipe on this dataset holds nothing out.
+
+    So it is where the recipe has folds and fewer photographs are held out than a verdict on scores needs: then the
+    folds decide anyway, and what they estimate is the recipe, trained without a validation set.
+    """
+    held_out = version.photographs[version.evaluation_split]
+    return recipe.evaluate.folds > 0 and held_out < recipe.gates.score_photographs
+
+
+def lessons(version: DatasetVersion, recipe: Recipe) -> Lessons:
+    """The rows and pairs that a training of this recipe on this dataset learns from.
+
+    Raises:
+        BadInput: when the dataset can't be read, or has fewer photographs that differ than the recipe has folds.
+    """
+    from mondrian_core.data import whole
+    from mondrian_core.data.pairs import pairs_in
+    from mondrian_core.data.split import dealt
+    from mondrian_core.training import Pairs
+
+    train, pairs = recipe.train, Pairs()
+    if recipe.evaluate.folds:
+        dealt(version.groups, recipe.evaluate.folds)  # before minutes of training, not after them
+    if trains_on_all(version, recipe):
+        rows = whole.taught(version)
+        return Lessons(ALL, len(version.groups), rows, (), _pairs_among(rows, version, train))
+    chosen_by = [version.selection] if version.selection else []
+    if train.preference_epochs:
+        pairs = Pairs(*(pairs_in(version, split, train.preference_others, train.seed)
+                        for split in [TRAIN, *chosen_by]))  # fmt: skip
+    return Lessons(TRAIN, version.photographs[TRAIN], version.rows(TRAIN),
+                   [row for split in chosen_by for row in version.rows(split)], pairs)  # fmt: skip
+
+
+def _pairs_among(rows: Sequence[Row], version: DatasetVersion, recipe: TrainRecipe) -> Pairs:
+    """Pairs of these photographs alone, as the recipe wants them; none of them chooses an epoch."""
+    from mondrian_core.data.pairs import pairs_of
+    from mondrian_core.training import Pairs
+
+    if not recipe.preference_epochs:
+        return Pairs()
+    return Pairs(pairs_of(rows, version.groups, version.corrections, recipe.preference_others, recipe.seed))
+
+
+def note_training(run: Path, version: DatasetVersion, extent: str) -> None:
+    """Leave in a run's folder what its adapter is trained on; before the training, so that a torn one is known too."""
+    write_json(run / NOTE, {"dataset": version.digest, "path": str(version.path), "trained_on": extent})
 
 
 def labelled(rows: list[Row], version: DatasetVersion) -> list[Labelled]:
@@ -49,15 +138,17 @@ def trained_on(adapter: Path, datasets: Path, listen: Listener) -> Trained | Non
         adapter: a version's folder, or the folder that a training left in its run.
         datasets: the advisor's dataset versions.
     """
+    from mondrian_core.data import whole
     from mondrian_core.data.dataset import load
     from mondrian_core.evaluation import Trained
 
-    folder = _dataset_of(adapter, datasets)
-    if folder is None:
+    folder, extent = _dataset_of(adapter, datasets)
+    if folder is None or extent not in (TRAIN, ALL):
         listen(Noticed("evaluate", f"What {adapter.name} was trained on isn't known: leakage stays open."))
         return None
     try:
-        rows = originals(load(folder).rows("train"))
+        version = load(folder)
+        rows = whole.photographs(version) if extent == ALL else originals(version.rows(TRAIN))
     except BadInput as error:
         listen(Noticed("evaluate", f"The dataset it was trained on can't be read: {error.problem}"))
         return None
@@ -66,16 +157,61 @@ def trained_on(adapter: Path, datasets: Path, listen: Listener) -> Trained | Non
         looks=tuple(perceptual_hash(row.image) for row in rows),
         scores=tuple(dict(row.scores) for row in rows),
         critiques=tuple(row.answer for row in rows),
+        everything=extent == ALL,
     )
 
 
-def _dataset_of(adapter: Path, datasets: Path) -> Path | None:
-    digest = (_values(adapter / "manifest.json").get("dataset") or {}).get("digest")
+def _dataset_of(adapter: Path, datasets: Path) -> tuple[Path | None, str]:
+    """The dataset that an adapter was trained on, None when it isn't there any more, and `TRAIN` or `ALL`.
+
+    What neither manifest nor run says otherwise was trained on the training split: there was a time without folds.
+    """
+    recorded = _values(adapter / "manifest.json").get("dataset") or {}
     run = adapter.parent
-    found = [datasets / digest] if isinstance(digest, str) else []
-    found += [Path(value) for value in (_values(run / "context.json").get("dataset"),
-                                        _values(run / "dataset.json").get("path")) if value]  # fmt: skip
-    return next((folder for folder in found if (folder / "manifest.json").is_file()), None)
+    note = _values(run / NOTE)
+    if isinstance(recorded.get("digest"), str):
+        extent, found = recorded.get("trained_on", TRAIN), [datasets / recorded["digest"]]
+    elif note:
+        extent, found = note.get("trained_on"), [datasets / str(note.get("dataset")), Path(str(note.get("path")))]
+    else:
+        named = (_values(run / "context.json").get("dataset"), _values(run / "dataset.json").get("path"))
+        extent, found = TRAIN, [Path(path) for path in named if path]
+    return next((folder for folder in found if (folder / "manifest.json").is_file()), None), str(extent)
+
+
+def tested_on(version: DatasetVersion, trained: Trained | None) -> tuple[list[Row], str]:
+    """The photographs that an adapter can be tested on itself, one row each, and what they are called.
+
+    They are those of the held-out split, unless the adapter was trained on every photograph of a dataset: then the
+    ones of this dataset, of whatever split, that it never saw, nor a twin of them.
+    """
+    from mondrian_core.data import whole
+    from mondrian_core.evaluation.leaks import seen_by
+
+    if trained is None or not trained.everything:
+        return version.rows(version.evaluation_split), version.evaluation_split
+    rows = whole.photographs(version)
+    seen = seen_by([(row.lineage, row.image) for row in rows], trained)
+    groups = {version.groups[lineage] for lineage in seen}
+    unseen = [row for row in rows if version.groups[row.lineage] not in groups]
+    return unseen, "new photographs" if unseen else "folds"
+
+
+def train_recipe_of(adapter: Path, otherwise: TrainRecipe, listen: Listener) -> TrainRecipe:
+    """The settings that an adapter was trained by, from its manifest or its run: folds must repeat those.
+
+    Args:
+        otherwise: given where neither says, or not in the words of this release.
+    """
+    recorded = _values(adapter / "manifest.json").get("recipe") or {}
+    values = recorded.get("values") or _values(adapter.parent / "context.json").get("recipe") or {}
+    try:
+        found = TrainRecipe.model_validate(values["train"])
+    except (KeyError, TypeError, ValidationError):
+        return otherwise
+    if found != otherwise:
+        listen(Noticed("folds", f"Folds are trained as {adapter.name} was, not by the recipe of this evaluation."))
+    return found
 
 
 def _values(path: Path) -> Mapping[str, Any]:
@@ -117,24 +253,23 @@ def folding_of(version: DatasetVersion, count: int, base_model: str, recipe: Tra
     Raises:
         BadInput: when there are fewer photographs that differ than folds.
     """
-    from mondrian_core.data.pairs import pairs_of
-    from mondrian_core.data.split import SPLITS, Subject, folds
+    from mondrian_core.data import whole
+    from mondrian_core.data.split import dealt
     from mondrian_core.evaluation import Folding
 
-    rows = [row for split in SPLITS for row in version.rows(split) if row.lineage in version.groups]
-    fold_of = folds([Subject(row.lineage, perceptual_hash(row.image)) for row in originals(rows)], count)
+    rows, fold_of = whole.taught(version), dealt(version.groups, count)
+    if left_out := whole.drafts(version):
+        listen(Noticed("folds", f"{left_out} reviewed drafts are in no fold: they were calibrated on all critiques."))
 
     def train(fold: int, lineages: frozenset[str]) -> Path:
         from mondrian_core.models.base import load_base
-        from mondrian_core.training import Pairs
         from mondrian_core.training import train as train_adapter
 
         out = folder / f"fold-{fold}"
         kept = [row for row in rows if row.lineage in lineages]
-        others = recipe.preference_others if recipe.preference_epochs else 0
-        pairs = Pairs(pairs_of(kept, version.groups, version.corrections, others, recipe.seed))
         base = load_base(base_model)  # one of its own: the other may have an adapter mounted
-        return train_adapter(base, kept, [], recipe, out, pairs=pairs, resume=out.exists(), listen=listen).adapter
+        return train_adapter(base, kept, [], recipe, out, pairs=_pairs_among(kept, version, recipe),
+                             resume=out.exists(), listen=listen).adapter  # fmt: skip
 
-    text = json.dumps([version.digest, recipe.model_dump(mode="json")], sort_keys=True)
+    text = json.dumps([version.digest, recipe.model_dump(mode="json"), "with variants"], sort_keys=True)
     return Folding(labelled(rows, version), fold_of, train, hashlib.sha256(text.encode()).hexdigest())

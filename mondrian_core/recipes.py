@@ -164,7 +164,11 @@ class EvaluateRecipe(_Table):
         description="of the answers that are judged; 0: greedy, above: sampled with the seed",
     )
     folds: int = Field(
-        default=0, ge=0, le=20, description="retrain so many times on the other photographs; for small sets; 0: don't"
+        default=0,
+        ge=0,
+        le=20,
+        description="retrain so many times on the other photographs; a small set is then trained on whole (gates.md); "
+        "0: don't",
     )
     latency_pairs: int = Field(
         default=12, ge=3, description="interleaved pairs base/candidate; up to four times as many while it is undecided"

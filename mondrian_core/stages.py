@@ -24,7 +24,7 @@ from mondrian_core.errors import BadInput, BaseModelUnavailable, MondrianError, 
 from mondrian_core.events import Finished, Listener, Noticed, Started, both, ignore
 from mondrian_core.files import read_json, write_json
 from mondrian_core.prompts import Voice, prompt_digest
-from mondrian_core.recipes import Recipe, TrainRecipe, recipe_of
+from mondrian_core.recipes import Recipe, recipe_of
 from mondrian_core.registry import Registry, State, Version
 from mondrian_core.registry.answers import SAMPLES
 from mondrian_core.settings import Settings, check_advisor
@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     from mondrian_core.data.examples import Vary
     from mondrian_core.data.fit import Fit
     from mondrian_core.data.twins import Subject
+    from mondrian_core.evaluation import Trained
     from mondrian_core.store import Store
-    from mondrian_core.training import Pairs
     from mondrian_core.training.ranks import Ranks
 
 PACKAGES = ("mlx", "mlx-vlm", "transformers", "datasets", "numpy", "prefect")
@@ -151,7 +151,8 @@ class DatasetSummary(_Summary):
 class TrainSummary(_Summary):
     """A trained adapter, not yet a version; `answers` says how it answered about validation photographs, if asked.
 
-    `preference` says what preference tuning came to; None where there was none.
+    `preference` says what preference tuning came to; None where there was none. `trained_on` is the extent
+    ("train": the dataset's training split, "all": its every photograph) and how many photographs and rows that are.
     """
 
     adapter: str
@@ -163,6 +164,7 @@ class TrainSummary(_Summary):
     seconds: float
     answers: dict[str, Any] | None = None
     preference: dict[str, Any] | None = None
+    trained_on: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -344,10 +346,12 @@ def _dataset_of(context: Context) -> DatasetVersion:
 
 def train(context: Context, listen: Listener = ignore, *, resume: bool = False,
           ranks: Ranks | None = None) -> TrainSummary:  # fmt: skip
-    """Train a LoRA adapter on the dataset's training rows; it lies in the run folder until it is registered.
+    """Train a LoRA adapter; it lies in the run folder until it is registered.
 
+    `evidence.lessons` says on what: the dataset's training split, or all of a small one when folds judge the recipe.
     With several `ranks` every process calls this, and the first one alone leaves a summary.
     """
+    from mondrian_core import evidence
     from mondrian_core.models.base import load_base
     from mondrian_core.training import tensorboard
     from mondrian_core.training import train as train_adapter
@@ -355,51 +359,43 @@ def train(context: Context, listen: Listener = ignore, *, resume: bool = False,
 
     ranks = ranks or ALONE
     version = _dataset_of(context)
-    rows = version.rows("train")
-    validation = version.rows(version.selection) if version.selection else []
-    listen(Started("train", detail=f"{len(rows)} rows"))
+    taught = evidence.lessons(version, context.recipe)
+    listen(Started("train", detail=taught.told))
+    if ranks.first:
+        evidence.note_training(context.run_folder, version, taught.extent)
     with ExitStack() as stack, translated(context.run_folder):
         if Settings().tensorboard_enabled and ranks.first:
             curves = stack.enter_context(tensorboard.following(context.run_folder / tensorboard.FOLDER))
             listen = both(listen, curves)
         base = load_base(context.base_model)
-        result = train_adapter(base, rows, validation, context.recipe.train, context.run_folder,
-                               pairs=pairs_of_version(version, context.recipe.train), resume=resume,
+        result = train_adapter(base, taught.rows, taught.chosen_by, context.recipe.train, context.run_folder,
+                               pairs=taught.pairs, resume=resume,
                                features=context.root / "runs" / "cache" / "features", listen=listen,
                                ranks=ranks)  # fmt: skip
     summary = TrainSummary(str(result.adapter), str(result.curve), str(result.log), result.steps, result.best_epoch,
                            result.best_loss, result.seconds,
                            asdict(result.best_answers) if result.best_answers else None,
-                           asdict(result.preference) if result.preference else None)  # fmt: skip
+                           asdict(result.preference) if result.preference else None, taught.as_dict())  # fmt: skip
     return _leave(context, "train", summary, listen) if ranks.first else summary
-
-
-def pairs_of_version(version: DatasetVersion, recipe: TrainRecipe) -> Pairs:
-    """The pairs that a training on this dataset is tuned on; none where the recipe has no epochs for that."""
-    from mondrian_core.data.pairs import pairs_in
-    from mondrian_core.training import Pairs
-
-    if not recipe.preference_epochs:
-        return Pairs()
-    chosen_by = [version.selection] if version.selection else []
-    found = [pairs_in(version, split, recipe.preference_others, recipe.seed) for split in ["train", *chosen_by]]
-    return Pairs(*found)
 
 
 def estimate(context: Context, listen: Listener = ignore) -> dict[str, Any]:
     """What a training would take: rows, tokens, steps, and time and memory from one probed step; nothing is trained."""
+    from mondrian_core import evidence
     from mondrian_core.models.base import load_base
     from mondrian_core.training.estimate import estimate as probe
 
-    version = _dataset_of(context)
-    validation = version.rows(version.selection) if version.selection else []
+    taught = evidence.lessons(_dataset_of(context), context.recipe)
     base = load_base(context.base_model)
-    pairs = pairs_of_version(version, context.recipe.train)
-    return dict(probe(base, version.rows("train"), validation, context.recipe.train, listen, pairs).as_dict())
+    found = probe(base, taught.rows, taught.chosen_by, context.recipe.train, listen, taught.pairs)
+    return {"trained_on": taught.told, **found.as_dict()}
 
 
 def evaluate(context: Context, listen: Listener = ignore) -> EvaluateSummary:
-    """Measure the adapter against base and champion on photographs it never saw, and let the gates decide."""
+    """Measure the adapter against base and champion on photographs it never saw, and let the gates decide.
+
+    What it was trained on is looked up, not assumed: one that saw every photograph is judged by folds.
+    """
     from mondrian_core import evidence
     from mondrian_core.evaluation import Known
     from mondrian_core.evaluation import evaluate as judge
@@ -408,28 +404,31 @@ def evaluate(context: Context, listen: Listener = ignore) -> EvaluateSummary:
 
     version = _dataset_of(context)
     folder = Path(context.adapter or summary_of(context, "train", TrainSummary).adapter)
-    split = version.evaluation_split
-    rows = version.rows(split)
-    listen(Started("evaluate", detail=f"{len(rows)} photographs of the {split} split"))
+    datasets, settings = context.root / "datasets" / context.advisor, context.recipe.evaluate
+    trained = evidence.trained_on(folder, datasets, listen)
+    rows, split = evidence.tested_on(version, trained)
+    listen(Started("evaluate", detail=f"{len(rows)} photographs with scores: {split}"))
     base = load_base(context.base_model)
-    champion = context.registry.champion(context.advisor)
-    settings, train_rows = context.recipe.evaluate, version.rows("train")
-    wanted = max(0, settings.compliance_photographs - len(rows))
+    champion = _comparable(context.registry.champion(context.advisor), base.fingerprint, folder, listen)
+    tested = {row.lineage for row in rows}
+    index = [row for row in version.rows("train") if row.lineage not in tested]
     known = Known(
-        champion=_comparable(champion, base.fingerprint, folder, listen),
+        champion=champion,
+        champion_trained=evidence.trained_on(champion, datasets, listen) if champion else None,
         problems=adapters.check(base, folder),
-        trained=evidence.trained_on(folder, context.root / "datasets" / context.advisor, listen),
-        index=frozenset(row.lineage for row in train_rows),
-        consult=evidence.consult_of(train_rows) if settings.rag else None,
-        folding=evidence.folding_of(version, settings.folds, context.base_model, context.recipe.train,
+        trained=trained,
+        index=frozenset(row.lineage for row in index),
+        consult=evidence.consult_of(index) if settings.rag else None,
+        folding=evidence.folding_of(version, settings.folds, context.base_model,
+                                    evidence.train_recipe_of(folder, context.recipe.train, listen),
                                     context.run_folder / "folds", listen) if settings.folds else None,
         cache=context.root / "runs" / "cache",
         split=split,
     )  # fmt: skip
+    more = unlabelled_photographs(context, version, max(0, settings.compliance_photographs - len(rows)), trained)
     with translated(context.run_folder):
-        report = judge(base, folder, evidence.labelled(rows, version), unlabelled_photographs(context, version, wanted),
-                       context.store().voice(context.advisor), context.recipe, context.run_folder, known,
-                       listen=listen)  # fmt: skip
+        report = judge(base, folder, evidence.labelled(rows, version), more, context.store().voice(context.advisor),
+                       context.recipe, context.run_folder, known, listen=listen)  # fmt: skip
     gates = [gate.as_dict() for gate in report.gates]
     summary = EvaluateSummary(str(context.run_folder / "comparison_report.json"),
                               str(context.run_folder / "report.html"), report.verdict, gates, split)  # fmt: skip
@@ -446,11 +445,13 @@ def _comparable(champion: Version | None, fingerprint: str, candidate: Path, lis
     return champion.path
 
 
-def unlabelled_photographs(context: Context, version: DatasetVersion, wanted: int) -> list[Any]:
-    """Up to `wanted` photographs without labels for format compliance, none of them trained on.
+def unlabelled_photographs(context: Context, version: DatasetVersion, wanted: int,
+                           trained: Trained | None = None) -> list[Any]:  # fmt: skip
+    """Up to `wanted` photographs without labels for format compliance, none of them trained on, nor a twin of one.
 
     The workspace's own come first, in the order of their names; rendered ones fill what is missing.
     """
+    from mondrian_core.evaluation.leaks import seen_by
     from mondrian_core.images import PHOTOGRAPH_SUFFIXES, open_photograph
     from mondrian_core.mini import rendered_photographs
 
@@ -465,7 +466,7 @@ def unlabelled_photographs(context: Context, version: DatasetVersion, wanted: in
             photograph = open_photograph(path)
         except BadInput:
             continue
-        if photograph.sha256 not in known:
+        if photograph.sha256 not in known and not seen_by([(photograph.sha256, photograph.image)], trained):
             found.append(photograph.image)
     return [*found, *rendered_photographs(wanted - len(found), seed=context.recipe.evaluate.seed + 1_000_003)]
 
@@ -488,6 +489,7 @@ def register(context: Context, listen: Listener = ignore) -> RegisterSummary:
             "photographs": built.photographs,
             "rows": built.rows,
             "evaluated_on": judged.split,
+            "trained_on": (trained.trained_on or {}).get("extent", "train"),
         },
         "recipe": {"digest": context.recipe.digest, "values": context.recipe.model_dump(mode="json")},
         "seed": context.recipe.train.seed,

@@ -79,12 +79,21 @@ def trained(summary: TrainSummary, recipe: Mapping[str, Any]) -> str:
     return page(
         verdict,
         f"{summary.steps} steps in {summary.seconds:.0f} s. {answers}".strip(),
+        _extent(summary.trained_on),
         _preferred(summary.preference),
         embedded(summary.curve, "loss curve"),
         settings,
         f"Adapter (not yet a version): `{summary.adapter}`",
         f"Every step: `{summary.log}`",
     )
+
+
+def _extent(told: Mapping[str, Any] | None) -> str:
+    """That nothing was held out; "" where something was."""
+    if not told or told["extent"] != "all":
+        return ""
+    return (f"Trained on all {told['photographs']} photographs ({told['rows']} rows): so few would be held out that "
+            "folds judge the recipe, and none is left to measure this adapter itself.")  # fmt: skip
 
 
 def _preferred(told: Mapping[str, Any] | None) -> str:
@@ -105,7 +114,7 @@ def judged(summary: EvaluateSummary, pictures: Sequence[str] = ()) -> str:
         verdict,
         gate_table(summary.gates),
         *(embedded(path, "evaluation") for path in pictures),
-        f"Measured on the {summary.split} split. Full report: `{summary.html}`",
+        f"Measured on: {summary.split}. Full report: `{summary.html}`",
     )
 
 

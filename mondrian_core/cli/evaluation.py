@@ -36,10 +36,7 @@ def evaluate(options: Namespace) -> int:
     folder = Path(options.adapter)
     if not folder.is_dir():
         folder = context.registry.get(context.advisor, options.adapter).path
-    values = context.recipe.model_dump()
-    if options.folds is not None:
-        values["evaluate"]["folds"] = options.folds
-    context = replace(context, adapter=str(folder.resolve()), recipe=recipe_of(values, "the options"))
+    context = replace(context, adapter=str(folder.resolve()))
     with progress(options.json) as listen:
         context = _gone_on_with(context, listen)
         if not context.dataset:

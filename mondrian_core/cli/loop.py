@@ -116,6 +116,10 @@ def _train_together(options: Namespace) -> int:
 def _told(options: Namespace, context: Context, trained: TrainSummary) -> int:
     def draw(console: Console) -> None:
         console.print(f"Adapter: {trained.adapter}")
+        told = trained.trained_on or {}
+        if told.get("extent") == "all":
+            console.print(f"  trained on all {told['photographs']} photographs: folds judge the recipe, none is left "
+                          "to measure this adapter")  # fmt: skip
         console.print(f"  {trained.steps} steps in {trained.seconds:.0f} s; best loss {trained.best_loss:.4f} "
                       f"after epoch {trained.best_epoch}")  # fmt: skip
         if trained.answers:

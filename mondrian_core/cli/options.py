@@ -6,7 +6,7 @@ import getpass
 from argparse import Namespace
 from pathlib import Path
 
-from mondrian_core.recipes import Recipe, TrainRecipe, load_recipe
+from mondrian_core.recipes import Recipe, TrainRecipe, load_recipe, recipe_of
 from mondrian_core.settings import Settings
 from mondrian_core.stages import Context, new_context
 
@@ -18,9 +18,14 @@ def settings_of(options: Namespace) -> Settings:
 
 
 def recipe_from(options: Namespace) -> Recipe:
-    """The recipe file with the single settings of training over it."""
+    """The recipe file with the single settings of training, and --folds, over it."""
     single = {name: getattr(options, name, None) for name in TrainRecipe.model_fields}
-    return load_recipe(getattr(options, "recipe", None), **single)
+    recipe = load_recipe(getattr(options, "recipe", None), **single)
+    folds = getattr(options, "folds", None)
+    if folds is None:
+        return recipe
+    values = recipe.model_dump()
+    return recipe_of({**values, "evaluate": {**values["evaluate"], "folds": folds}}, "the options")
 
 
 def context_of(options: Namespace, *, run: str | None = None) -> Context:

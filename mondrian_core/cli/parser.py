@@ -93,8 +93,10 @@ def _stage_commands(found: Any) -> None:
     train.add_argument("--out", type=Path, help="run folder (default: runs/<time>-<advisor> of the workspace)")
     train.add_argument("--resume", action="store_true", help="go on where the run in --out stopped")
     train.add_argument("--dry-run", action="store_true", help="say what would be trained, and stop")
+    _folds_option(train)
     _evaluate_command(found)
     retrain = _add(found, "retrain", loop.retrain, "the whole chain in this process", advisor=True)
+    _folds_option(retrain)
     _recipe_options(retrain)
 
 
@@ -105,8 +107,7 @@ def _evaluate_command(found: Any) -> None:
     evaluate.add_argument("--dataset", type=Path, help="a dataset version's folder (default: built from the database)")
     evaluate.add_argument("--html", type=Path, nargs="?", const=Path("report.html"), metavar="FILE",
                           help="also write the report as one standalone page (default: report.html here)")  # fmt: skip
-    evaluate.add_argument("--folds", type=int, metavar="K",
-                          help="for small sets: retrain K times, each time judged on what was left out")  # fmt: skip
+    _folds_option(evaluate)
     evaluate.add_argument("--rescore", metavar="RUN",
                           help="judge a run again from its answers, without a model: its name or folder")  # fmt: skip
     blind = evaluate.add_argument_group("with --rescore: which critiques are preferred, blind (no gate)")
@@ -114,6 +115,12 @@ def _evaluate_command(found: Any) -> None:
     blind.add_argument("--choices", type=Path, metavar="FILE", help="take in what that page saved")
     blind.add_argument("--judge", metavar="MODEL", help="ask another model, in both orders")
     _recipe_options(evaluate)
+
+
+def _folds_option(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--folds", type=int, metavar="K",
+                         help="for small sets: retrain K times, each time judged on what was left out; a training then "
+                         "takes every photograph")  # fmt: skip
 
 
 def _data_commands(found: Any) -> None:

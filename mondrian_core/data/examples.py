@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mondrian_core.data import augment
 from mondrian_core.data.records import HUMAN, SYNTHETIC, LinkedRecord
@@ -14,6 +15,9 @@ from mondrian_core.data.variations import vary
 from mondrian_core.images import bounded, jpeg_bytes, open_photograph
 from mondrian_core.recipes import DataRecipe
 from mondrian_core.rubric import make_critique, taught
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 
 @dataclass(frozen=True)
@@ -62,22 +66,30 @@ def examples_of(
     Only training has variants and other wordings, and a drafted critique has neither: the share of drafts is counted in
     rows and in weight alike.
     """
-    drafted = record.origin == SYNTHETIC
     image = bounded(open_photograph(workspace / record.photograph).image)
-    plan = (
-        augment.plan(record.sha256, record.comments, recipe) if split == TRAIN and not drafted else (augment.ORIGINAL,)
-    )
-    made = [(variant, augment.applied(variant, image)) for variant in plan]
-    pictures = [(variant, picture) for variant, picture in made if picture is not None]
-    examples = [
-        Example(split, record.sha256, record.record, variant, jpeg_bytes(picture),
-                augment.applied_to_comments(variant, record.comments), record.scores, 1.0,
-                origin=record.origin, photograph=record.photograph,
-                corrects=record.corrects or "" if variant == augment.ORIGINAL else "")
-        for variant, picture in pictures
+    original = Example(split, record.sha256, record.record, augment.ORIGINAL, jpeg_bytes(image), record.comments,
+                       record.scores, 1.0, origin=record.origin, photograph=record.photograph,
+                       corrects=record.corrects or "")  # fmt: skip
+    if split != TRAIN or record.origin == SYNTHETIC:
+        return [original]
+    return varied(original, image, recipe, words)
+
+
+def varied(original: Example, image: Image.Image, recipe: DataRecipe, words: Vary = vary) -> list[Example]:
+    """A photograph with the variants and other wordings that training gives it, itself first; weights sum to 1.
+
+    Args:
+        image: the photograph that `original` is made of, 8-bit RGB.
+    """
+    made = [(variant, augment.applied(variant, image))
+            for variant in augment.plan(original.lineage, original.comments, recipe)[1:]]  # fmt: skip
+    examples = [original]
+    examples += [
+        replace(original, variant=variant, jpeg=jpeg_bytes(picture), corrects="",
+                comments=augment.applied_to_comments(variant, original.comments))
+        for variant, picture in made if picture is not None
     ]  # fmt: skip
-    if split == TRAIN and not drafted:
-        examples += _reworded(examples[0], recipe, words)
+    examples += _reworded(original, recipe, words)
     return [replace(each, weight=1 / len(examples)) for each in examples]
 
 

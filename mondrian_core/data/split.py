@@ -13,14 +13,14 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from mondrian_core.data.twins import Subject, twins
 from mondrian_core.errors import BadInput
 from mondrian_core.images import SIMILAR_BITS
 from mondrian_core.recipes import DataRecipe
 
-__all__ = ["SPLITS", "TEST", "TRAIN", "VALIDATION", "Subject", "assign", "folds", "grouped", "point_of"]
+__all__ = ["SPLITS", "TEST", "TRAIN", "VALIDATION", "Subject", "assign", "dealt", "folds", "grouped", "point_of"]
 
 TRAIN, VALIDATION, TEST = "train", "validation", "test"
 SPLITS = (TRAIN, VALIDATION, TEST)
@@ -89,7 +89,11 @@ def folds(subjects: Sequence[Subject], count: int, seed: int = 0) -> dict[str, i
     Raises:
         BadInput: with fewer than two folds, or fewer groups than folds (a fold would be empty).
     """
-    groups = grouped(subjects)
+    return dealt(grouped(subjects), count, seed)
+
+
+def dealt(groups: Mapping[str, str], count: int, seed: int = 0) -> dict[str, int]:
+    """As `folds`, from groups that are known already (lineage -> group)."""
     sizes = Counter(groups.values())
     if not 2 <= count <= len(sizes):
         raise BadInput(

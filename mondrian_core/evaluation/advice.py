@@ -4,24 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from mondrian_core.evaluation.verdicts import FAIL, INCONCLUSIVE, PASS, GateResult, Measured, verdict_of
+from mondrian_core.evaluation.verdicts import FAIL, INCONCLUSIVE, PASS, GateResult, Measured, decisive, verdict_of
+from mondrian_core.recipes import GateRecipe
 
 
-def next_steps(gates: Sequence[GateResult], measured: Measured, unbeaten: Sequence[str] = ()) -> tuple[str, ...]:
+def next_steps(gates: Sequence[GateResult], measured: Measured, recipe: GateRecipe,
+               unbeaten: Sequence[str] = ()) -> tuple[str, ...]:  # fmt: skip
     """What to do now, for every gate that didn't pass; then what rivals say."""
     verdict = verdict_of(gates)
     if verdict == PASS:
         return ("Nothing stands in the way of a promotion.", *unbeaten)
     advice = [_ADVICE[gate.name, gate.verdict] for gate in gates if (gate.name, gate.verdict) in _ADVICE]
-    comparison = measured.against_base
-    if (
-        comparison
-        and comparison.detectable
-        and any(g.name == "score_error" and g.verdict == INCONCLUSIVE for g in gates)
-    ):
-        advice.append(f"With {comparison.n} photographs of this spread, a drop of the error below "
-                      f"{comparison.detectable:.0%} usually can't be told from chance.")  # fmt: skip
-        if measured.by_folds is None:
+    comparison, _ = decisive(measured.against_base, measured.by_folds, recipe)
+    if any(gate.name == "score_error" and gate.verdict == INCONCLUSIVE for gate in gates):
+        if comparison and comparison.detectable:
+            advice.append(f"With {comparison.n} photographs of this spread, a drop of the error below "
+                          f"{comparison.detectable:.0%} usually can't be told from chance.")  # fmt: skip
+        if measured.by_folds is None and (comparison or measured.untested is not None):
             advice.append("On a small set, --folds 5 lets every critique count: it retrains the recipe five times.")
     return tuple(dict.fromkeys([*advice, *unbeaten]))
 

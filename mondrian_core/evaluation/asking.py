@@ -80,14 +80,13 @@ class Asking:
     cache: AnswerCache
     recipe: Recipe
     listen: Listener
+    champion_saw: frozenset[str] | None = frozenset()  # names of photographs; None: what it was trained on isn't known
     digests: dict[Path | None, str] = field(default_factory=dict)
 
     def answers(self, subjects: Sequence[Subject], done: Sequence[Outcome]) -> list[Outcome]:
-        """Every arm's answer to every photograph; the champion is asked about labelled ones only."""
+        """Every arm's answer to every photograph; the champion is asked about labelled ones it never saw."""
         known = {(outcome.photograph, outcome.arm): outcome for outcome in done}
-        wanted = [
-            (subject, arm) for subject in subjects for arm in self.adapters if subject.labelled or arm != CHAMPION
-        ]
+        wanted = [(subject, arm) for subject in subjects for arm in self.adapters if self.may_ask(subject, arm)]
         outcomes = []
         for count, (subject, arm) in enumerate(wanted, 1):
             outcome = known.get((subject.name, arm))
@@ -99,6 +98,17 @@ class Asking:
                 Advanced(STAGE, count, len(wanted), f"{subject.name}: {arm} {outcome.reason or outcome.status}")
             )
         return outcomes
+
+    def may_ask(self, subject: Subject, arm: str, *, of_folds: bool = False) -> bool:
+        """False for the champion on a photograph without labels, or one that it was trained on.
+
+        Where what it was trained on isn't known, it is compared on what the dataset holds out, and on nothing else.
+        """
+        if arm != CHAMPION:
+            return True
+        if self.champion_saw is None:
+            return subject.labelled and CHAMPION in self.adapters and not of_folds
+        return subject.labelled and CHAMPION in self.adapters and subject.name not in self.champion_saw
 
     def ask(self, subject: Subject, arm: str, adapter: Path | None = None, *, constrained: bool = False,
             comparison: Comparison | None = None) -> Outcome:  # fmt: skip

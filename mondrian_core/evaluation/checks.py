@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from mondrian_core.evaluation import statistics
 from mondrian_core.evaluation.leaks import SAYS
 from mondrian_core.evaluation.metrics import Comparison
-from mondrian_core.evaluation.verdicts import FAIL, INCONCLUSIVE, PASS, GateResult, Measured, short
+from mondrian_core.evaluation.seen import BY_FOLDS, untested
+from mondrian_core.evaluation.verdicts import FAIL, INCONCLUSIVE, PASS, GateResult, Measured, decisive, short
 from mondrian_core.recipes import GateRecipe
 from mondrian_core.rubric import DIMENSIONS, TITLES
 
@@ -42,7 +43,12 @@ def collapse(measured: Measured, recipe: GateRecipe) -> GateResult:
     collapsed = [dimension for dimension in DIMENSIONS
                  if found.modal_share[dimension] >= limit > found.advisor_share[dimension] + 0.1]  # fmt: skip
     worst = max(found.modal_share.values())
-    if len(collapsed) > len(DIMENSIONS) // 2 or found.same_answer_share >= limit > found.advisor_same_share + 0.1:
+    if collapsed and not found.advisor_n:
+        verdict, says = (
+            INCONCLUSIVE,
+            f"Nearly always the same score in {titles_of(collapsed)}; no critique says if the advisor does it too.",
+        )
+    elif len(collapsed) > len(DIMENSIONS) // 2 or found.same_answer_share >= limit > found.advisor_same_share + 0.1:
         verdict, says = (
             FAIL,
             f"Scores have collapsed: {titles_of(collapsed) or 'all eight together'} nearly always get the same score.",
@@ -86,7 +92,8 @@ def stuttering(measured: Measured, recipe: GateRecipe) -> GateResult:
 
 def dependence(measured: Measured, recipe: GateRecipe) -> GateResult:
     """Does it look at the photograph?"""
-    found, name = measured.dependence, "photograph_dependence"
+    name = "photograph_dependence"
+    found, by_folds = decisive(measured.dependence, measured.dependence_by_folds, recipe)
     rule = (
         f"the error rises when the photographs are exchanged (permutation over photographs, p <= {recipe.p_value}), "
         f"and looking is worth at least {recipe.dependence_kept:.0%} of what it is worth to the base"
@@ -95,7 +102,7 @@ def dependence(measured: Measured, recipe: GateRecipe) -> GateResult:
         return GateResult(name, rule, recipe.p_value, None, found.n if found else 0, None, INCONCLUSIVE,
                           "Too few photographs to see whether the answers depend on them.")  # fmt: skip
     says = f"error {short(found.own)} with the right photographs, {short(found.shuffled)} with exchanged ones"
-    says += f" (p = {short(found.p)})"
+    says += f" of the same fold (p = {short(found.p)})" if by_folds else f" (p = {short(found.p)})"
     if found.own >= found.shuffled - 1e-9:
         verdict, start = FAIL, "The answers don't depend on the photograph"
     elif found.ratio is not None and found.ratio < recipe.dependence_kept:
@@ -108,7 +115,8 @@ def dependence(measured: Measured, recipe: GateRecipe) -> GateResult:
         verdict, start = PASS, "The answers depend on the photograph"
     else:
         verdict, start = INCONCLUSIVE, "Not sure that the answers depend on the photograph"
-    return GateResult(name, rule, recipe.p_value, found.p, found.n, None, verdict, f"{start}: {says}.")
+    whose = f"{BY_FOLDS}: {start[0].lower()}{start[1:]}" if by_folds else start
+    return GateResult(name, rule, recipe.p_value, found.p, found.n, None, verdict, f"{whose}: {says}.")
 
 
 def edits(measured: Measured, recipe: GateRecipe) -> GateResult:
@@ -142,19 +150,25 @@ def _of_base(edit: str, measured: Measured) -> str:
 
 
 def leakage(measured: Measured, recipe: GateRecipe) -> GateResult:
-    """Was it known before what it is tested with?"""
+    """Was it known before what it is tested with? Where the folds decide, that goes for their photographs too."""
     name = "leakage"
     rule = "no photograph of the evaluation is in training, looks like one that is, or is quoted in the prompt"
     if measured.leaked is None:
         return GateResult(
             name, rule, 0.0, None, 0, None, INCONCLUSIVE, "What was trained on isn't known, so leakage wasn't checked."
         )
-    count = len(measured.leaked)
-    shown = ", ".join(f"{photograph} ({SAYS[how]})" for photograph, how in measured.leaked[:3])
+    by_folds = decisive(measured.against_base, measured.by_folds, recipe)[1]
+    if measured.untested is not None and not by_folds:
+        return GateResult(name, rule, 0.0, None, 0, None, INCONCLUSIVE, f"{untested(measured)}.")
+    found = dict((*measured.leaked, *(measured.fold_leaked if by_folds else ())))
+    count = len(found)
+    shown = ", ".join(f"{photograph} ({SAYS[how]})" for photograph, how in list(found.items())[:3])
     more = ", ..." if count > 3 else ""
     says = f"{count} of the photographs it is tested with were known before: {shown}{more}."
-    return GateResult(name, rule, 0.0, float(count), count, None, FAIL if count else PASS,
-                      says if count else "No photograph of the test was known before.")  # fmt: skip
+    fine = "No photograph of the test was known before."
+    if by_folds:
+        fine = "No photograph of a fold was known to the adapter that judged it."
+    return GateResult(name, rule, 0.0, float(count), count, None, FAIL if count else PASS, says if count else fine)
 
 
 def titles_of(names: Sequence[str]) -> str:

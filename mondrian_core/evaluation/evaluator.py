@@ -23,8 +23,8 @@ from mondrian_core.evaluation.asking import (
     unlabelled_subjects,
 )
 from mondrian_core.evaluation.cache import AnswerCache, adapter_digest
-from mondrian_core.evaluation.folds import Folding, cross_validate
-from mondrian_core.evaluation.leaks import Trained, leaks
+from mondrian_core.evaluation.folds import Folding, cross_validate, fold_leaks
+from mondrian_core.evaluation.leaks import Trained, leaks, seen_by
 from mondrian_core.evaluation.outcomes import BASE, CANDIDATE, CHAMPION, Journal
 from mondrian_core.evaluation.report import Report
 from mondrian_core.evaluation.samples import Samples, read_samples
@@ -49,6 +49,7 @@ class Known:
 
     Attributes:
         champion: folder of what is live, if there is one on this base.
+        champion_trained: what the champion was trained on; it isn't compared on that. None when that isn't known.
         problems: what `models.adapters.check` and the registry found; with any, the candidate isn't asked.
         trained: what it was trained on; None when that isn't known, which leaves leakage open.
         index: lineages of the photographs that retrieval offers to `consult`.
@@ -59,6 +60,7 @@ class Known:
     """
 
     champion: Path | None = None
+    champion_trained: Trained | None = None
     problems: tuple[str, ...] = ()
     trained: Trained | None = None
     index: frozenset[str] = frozenset()
@@ -80,7 +82,7 @@ def evaluate(base: Base, adapter: Path, labelled: Sequence[Labelled], unlabelled
     same arguments after an interruption, it goes on at the next photograph.
 
     Args:
-        labelled: photographs never trained on, with the advisor's scores.
+        labelled: photographs never trained on, with the advisor's scores; none where folds alone speak of scores.
         unlabelled: more photographs for the format; as many are taken as the recipe wants beyond the labelled.
         known: champion, training set and the like.
 
@@ -108,17 +110,20 @@ def evaluate_model(model: Model, adapter: Path, labelled: Sequence[Labelled], un
     arms: dict[str, Path | None] = {BASE: None} | ({} if problems else {CANDIDATE: adapter})
     if known.champion is not None:
         arms[CHAMPION] = known.champion
+    champion_saw = _champion_saw(subjects, known)
     journal = Journal(out / SAMPLES)
     journal.begin(_identity(model, arms, adapter, voice, recipe, subjects, known))
     _note(journal, entries, subjects, known.trained, {
         "advisor": voice.advisor, "split": known.split, "integrity_problems": list(problems),
         "leaked": _leaked(entries, subjects, voice, known), "has_champion": known.champion is not None,
+        "fold_leaked": fold_leaks(known.folding, voice) if known.folding else [],
+        "champion_saw": None if champion_saw is None else sorted(champion_saw), "trained": _trained(known.trained),
         "training_mean": _mean_scores(known.trained.scores) if known.trained else None, "metal": model.metal,
     })  # fmt: skip
     if load_seconds is not None:
         journal.append("load", {"seconds": load_seconds})
     asking = Asking(model, arms, journal, AnswerCache(known.cache, base=model.fingerprint, prompt=prompt_digest(voice),
-                    **_sampling(recipe)), recipe, listen)  # fmt: skip
+                    **_sampling(recipe)), recipe, listen, champion_saw)  # fmt: skip
     _ask_everything(asking, subjects, read_samples(journal.path), known)
     return rescore(out, recipe, listen=listen)
 
@@ -207,6 +212,21 @@ def _leaked(entries: Sequence[Labelled], subjects: Sequence[Subject], voice: Voi
     pictures = {subject.name: subject.image for subject in subjects}
     tested = [(entry.photograph, pictures[entry.photograph], entry.critique) for entry in entries]
     return leaks(tested, known.trained, voice, known.index)
+
+
+def _champion_saw(subjects: Sequence[Subject], known: Known) -> frozenset[str] | None:
+    """Names of the labelled photographs, those of the folds included, that the champion was trained on or a twin of."""
+    if known.champion is None:
+        return frozenset()
+    if known.champion_trained is None:
+        return None
+    more = known.folding.opened[0] if known.folding else []
+    pictures = {subject.name: subject.image for subject in (*subjects, *more) if subject.labelled}
+    return seen_by(pictures.items(), known.champion_trained)
+
+
+def _trained(trained: Trained | None) -> dict[str, Any] | None:
+    return {"photographs": len(trained.lineages), "everything": trained.everything} if trained else None
 
 
 def _note(journal: Journal, entries: Sequence[Labelled], subjects: Sequence[Subject], trained: Trained | None,

@@ -1,8 +1,8 @@
 """Cross-validation for small sets: train the recipe anew on all folds but one and ask about that one.
 
-What comes out is about the recipe: every fold's adapter is another one, and the adapter that is shipped is none of
-them: it is trained on all photographs of the training split. So each photograph is judged by an adapter that
-never saw it.
+Each photograph is judged by an adapter that never saw it. What comes out is about the recipe: every fold's adapter is
+another one, and the adapter that is shipped is none of them. A champion is asked about those photographs that it never
+saw either.
 """
 
 from __future__ import annotations
@@ -11,14 +11,20 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from mondrian_core.evaluation.asking import Asking, Labelled, Subject, labelled_subjects
+from mondrian_core.evaluation.asking import Asking, Labelled, Subject, label_record, labelled_subjects
+from mondrian_core.evaluation.leaks import Trained, leaks
 from mondrian_core.evaluation.metrics import Table
-from mondrian_core.evaluation.outcomes import BASE, CANDIDATE, Outcome
+from mondrian_core.evaluation.outcomes import BASE, CANDIDATE, CHAMPION, Outcome
 from mondrian_core.events import Advanced, Noticed, ignore
+from mondrian_core.images import perceptual_hash
+from mondrian_core.prompts import Voice
 from mondrian_core.rubric import DIMENSIONS
 
 # (fold, lineages to train on) -> the adapter's folder. It may answer from an earlier run of the same.
@@ -46,44 +52,83 @@ class Folding:
         """SHA-256 of the assignment and the recipe, hexadecimal."""
         return hashlib.sha256(json.dumps([sorted(self.fold_of.items()), self.recipe]).encode()).hexdigest()
 
+    @cached_property
+    def opened(self) -> tuple[list[Subject], list[Labelled]]:
+        """Each photograph once, decoded, and its entry."""
+        return labelled_subjects(self.entries, ignore)
+
+    def others(self, fold: int) -> frozenset[str]:
+        """Lineages of all other folds: what this fold's adapter is trained on."""
+        return frozenset(name for name, other in self.fold_of.items() if other != fold)
+
 
 @dataclass(frozen=True)
 class Folds:
-    """What cross-validation measured: the advisor's scores, each photograph's fold, and both arms' answers."""
+    """What cross-validation measured.
 
-    labels: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    Attributes:
+        records: what the journal keeps of every photograph (`asking.label_record`), by name.
+        fold_of: name -> fold, of the photographs that were asked about.
+        outcomes: answers of the base, of each fold's adapter (as the candidate's), and of the champion.
+    """
+
+    records: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     fold_of: Mapping[str, int] = field(default_factory=dict)
     outcomes: tuple[Outcome, ...] = ()
 
+    @property
+    def labels(self) -> dict[str, Mapping[str, float]]:
+        """The advisor's scores of the photographs that were asked about, by name."""
+        return {name: record["scores"] for name, record in self.records.items() if name in self.fold_of}
+
+    def folds_of(self, names: Sequence[str]) -> NDArray[np.int_]:
+        """(N,) the fold of each photograph."""
+        return np.array([self.fold_of[name] for name in names], dtype=np.int_)
+
 
 def cross_validate(asking: Asking, folding: Folding, known: Folds) -> None:
-    """Ask base and each fold's adapter about that fold; a fold whose answers are all known isn't trained again."""
+    """Ask base, champion and each fold's adapter about that fold; one whose answers are known isn't trained again."""
     done = {(outcome.photograph, outcome.arm) for outcome in known.outcomes}
-    subjects, entries = labelled_subjects(folding.entries, ignore)
-    for entry in entries:
-        if entry.photograph not in known.labels:
-            asking.journal.append("fold_label", {"photograph": entry.photograph, "scores": dict(entry.scores)})
+    for subject, entry in zip(*folding.opened, strict=True):
+        if entry.photograph not in known.records:
+            asking.journal.append("fold_label", label_record(subject, entry))
     folds = sorted(set(folding.fold_of.values()))
     for count, fold in enumerate(folds, 1):
-        inside = [subject for subject in subjects if folding.fold_of[subject.name] == fold]
-        if not all((subject.name, arm) in done for subject in inside for arm in (BASE, CANDIDATE)):
-            _one_fold(asking, folding, fold, inside, done)
+        inside = [subject for subject in folding.opened[0] if folding.fold_of[subject.name] == fold]
+        _one_fold(asking, folding, fold, inside, done)
         asking.listen(Advanced("folds", count, len(folds), f"{len(inside)} photographs"))
 
 
 def _one_fold(asking: Asking, folding: Folding, fold: int, inside: Sequence[Subject],
               done: set[tuple[str, str]]) -> None:  # fmt: skip
-    rest = frozenset(name for name, other in folding.fold_of.items() if other != fold)
-    asking.model.use(None)
-    adapter = folding.train(fold, rest)
+    adapter = None
+    if not all((subject.name, CANDIDATE) in done for subject in inside):
+        asking.model.use(None)
+        adapter = folding.train(fold, folding.others(fold))
     for subject in inside:
-        for arm, folder in ((BASE, None), (CANDIDATE, adapter)):
-            if (subject.name, arm) in done:
+        for arm in (BASE, CANDIDATE, CHAMPION):
+            if (subject.name, arm) in done or not asking.may_ask(subject, arm, of_folds=True):
                 continue
-            outcome = asking.ask(subject, arm, folder)
+            outcome = asking.ask(subject, arm, adapter if arm == CANDIDATE else None)
             asking.journal.append("fold", {"fold": fold, **outcome.as_dict()})
             if not outcome.ran:
                 asking.listen(Noticed("folds", f"{subject.name}: no answer ({outcome.reason})."))
+
+
+def fold_leaks(folding: Folding, voice: Voice) -> list[dict[str, str]]:
+    """Every photograph that its own fold's adapter knew before, or that the prompt quotes, and how; one entry each."""
+    subjects, entries = folding.opened
+    looks = {subject.name: perceptual_hash(subject.image) for subject in subjects}
+    found = []
+    for fold in sorted(set(folding.fold_of.values())):
+        others = folding.others(fold)
+        tested = [
+            (subject.name, subject.image, entry.critique)
+            for subject, entry in zip(subjects, entries, strict=True)
+            if folding.fold_of[subject.name] == fold
+        ]
+        found += leaks(tested, Trained(others, tuple(looks[name] for name in looks if name in others)), voice)
+    return found
 
 
 def fold_means(labels: Mapping[str, Mapping[str, float]], fold_of: Mapping[str, int]) -> Table:

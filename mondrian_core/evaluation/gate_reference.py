@@ -50,8 +50,8 @@ def _failing(recipe: GateRecipe, evaluate: EvaluateRecipe) -> Mapping[str, tuple
         ),
         "champion": (
             f"shown to be worse overall (p <= {recipe.p_value:g}), or by more than the margin in a dimension (Holm)",
-            f"{few}; not sure of the margin overall; a dimension may be worse by more than the margin (p <= "
-            f"{recipe.p_value:g} before Holm)",
+            f"{few} that neither was trained on (by folds as above); not sure of the margin overall; a dimension may "
+            f"be worse by more than the margin (p <= {recipe.p_value:g} before Holm)",
         ),
         "health": ("any of its checks fails", "any of its checks is inconclusive and none fails"),
         "seconds_per_photograph": ("the median is at the limit or above", "nothing was timed"),

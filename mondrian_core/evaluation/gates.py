@@ -21,6 +21,7 @@ from mondrian_core.evaluation.checks import (
 )
 from mondrian_core.evaluation.metrics import Comparison, Format
 from mondrian_core.evaluation.rules import RULES
+from mondrian_core.evaluation.seen import in_words, not_compared, too_few_new, untested
 from mondrian_core.evaluation.verdicts import (
     FAIL,
     INCONCLUSIVE,
@@ -28,6 +29,7 @@ from mondrian_core.evaluation.verdicts import (
     GateResult,
     Measured,
     Verdict,
+    decisive,
     short,
     verdict_of,
 )
@@ -111,13 +113,12 @@ def latency_overhead(measured: Measured, recipe: GateRecipe) -> GateResult:
 
 def score_error(measured: Measured, recipe: GateRecipe) -> GateResult:
     """The candidate comes closer to the advisor than the base does; where too few tell, the recipe does by folds."""
-    found, wanted, start = measured.against_base, recipe.score_improvement, ""
-    folds = measured.by_folds
-    if folds is not None and (found is None or found.n < recipe.score_photographs):
-        found, start = folds, "By folds, which say what the recipe does and not this adapter: "
+    wanted = recipe.score_improvement
+    found, by_folds = decisive(measured.against_base, measured.by_folds, recipe)
     if found is None or found.reduction is None:
-        return _unmeasured("score_error", recipe, wanted, "No photograph could be compared with the base.")
-    gain = found.reduction
+        why = "No photograph could be compared with the base" if measured.untested is None else untested(measured)
+        return _unmeasured("score_error", recipe, wanted, f"{why}.")
+    gain, start = found.reduction, in_words(measured) if by_folds else ""
     says = (f"{start}Squared error {short(found.error_ours)} against the base's {short(found.error_theirs)}: "
             f"{_percent(gain)} on {found.n} photographs, p = {short(found.p_better)}{_beside(found)}")  # fmt: skip
     if found.n < recipe.score_photographs:
@@ -135,42 +136,42 @@ def score_error(measured: Measured, recipe: GateRecipe) -> GateResult:
 
 
 def champion(measured: Measured, recipe: GateRecipe) -> GateResult:
-    """The candidate isn't worse than what is live."""
+    """The candidate isn't worse than what is live, on photographs that neither was trained on."""
     rule, margin = RULES["champion"](recipe), recipe.non_inferiority_margin
     if not measured.has_champion:
         return GateResult("champion", rule, margin, None, 0, None, PASS, "There is no champion to compare with.")
-    found = measured.against_champion
+    found, by_folds = decisive(measured.against_champion, measured.champion_by_folds, recipe)
     if found is None or found.reduction is None:
         if found is not None and found.n and found.error_ours == 0:
             return GateResult("champion", rule, margin, 0.0, found.n, None, PASS, "Neither makes any error.")
-        return _unmeasured("champion", recipe, margin, "No photograph could be compared with the champion.")
-    rise = -found.reduction
-    parts = champion_dimensions(found, recipe)
-    worse, doubtful = _named(parts, FAIL), _named(parts, INCONCLUSIVE)
-    says = (f"Squared error {short(found.error_ours)} against the champion's {short(found.error_theirs)} on {found.n} "
-            f"photographs: {_percent(-rise)}{_beside(found)}")  # fmt: skip
-    if found.n < recipe.score_photographs:
-        verdict, why = INCONCLUSIVE, f"; at least {recipe.score_photographs} photographs are needed"
-    elif rise > 0 and found.p_worse <= recipe.p_value:
-        verdict, why = FAIL, f"; it is worse (p = {short(found.p_worse)})"
-    elif worse:
-        verdict, why = FAIL, f"; it is worse in {worse}"
-    elif _too_many_missing(found, recipe):
-        verdict, why = INCONCLUSIVE, f"; {found.no_answer} photographs brought no answer at all"
-    elif found.p_not_inferior > recipe.p_value:
-        verdict, why = (
-            INCONCLUSIVE,
-            f"; not sure that it is less than {margin:.0%} worse (p = {short(found.p_not_inferior)})",
-        )
-    elif doubtful:
-        verdict, why = INCONCLUSIVE, f"; it may be worse in {doubtful}"
-    else:
-        verdict, why = (
-            PASS,
-            f"; at most {margin:.0%} worse (p = {short(found.p_not_inferior)}) and no dimension is shown to be worse",
-        )
+        return _unmeasured("champion", recipe, margin, not_compared(measured, recipe))
+    rise, parts = -found.reduction, champion_dimensions(found, recipe)
+    start = in_words(measured) if by_folds else ""
+    says = (f"{start}Squared error {short(found.error_ours)} against the champion's {short(found.error_theirs)} on "
+            f"{found.n} photographs: {_percent(-rise)}{_beside(found)}")  # fmt: skip
+    verdict, why = _against_champion(measured, found, parts, recipe)
     interval = (-found.interval[1], -found.interval[0]) if found.interval else None
     return GateResult("champion", rule, margin, rise, found.n, interval, verdict, f"{says}{why}.", parts)
+
+
+def _against_champion(measured: Measured, found: Comparison, parts: Sequence[GateResult],
+                      recipe: GateRecipe) -> tuple[Verdict, str]:  # fmt: skip
+    """The verdict and why, as the end of a sentence."""
+    margin, p_value = recipe.non_inferiority_margin, short(found.p_not_inferior)
+    worse, doubtful = _named(parts, FAIL), _named(parts, INCONCLUSIVE)
+    if found.n < recipe.score_photographs:
+        return INCONCLUSIVE, f"; {too_few_new(found.n, measured, recipe)}"
+    if found.reduction is not None and found.reduction < 0 and found.p_worse <= recipe.p_value:
+        return FAIL, f"; it is worse (p = {short(found.p_worse)})"
+    if worse:
+        return FAIL, f"; it is worse in {worse}"
+    if _too_many_missing(found, recipe):
+        return INCONCLUSIVE, f"; {found.no_answer} photographs brought no answer at all"
+    if found.p_not_inferior > recipe.p_value:
+        return INCONCLUSIVE, f"; not sure that it is less than {margin:.0%} worse (p = {p_value})"
+    if doubtful:
+        return INCONCLUSIVE, f"; it may be worse in {doubtful}"
+    return PASS, f"; at most {margin:.0%} worse (p = {p_value}) and no dimension is shown to be worse"
 
 
 def health(measured: Measured, recipe: GateRecipe) -> GateResult:

@@ -32,6 +32,7 @@ class Collapse:
         modal_share, advisor_share: by dimension, share of the most frequent score (0-1), candidate's and advisor's.
         same_answer_share: share of answers with the most frequent row of eight scores.
         advisor_same_share: the same of the advisor.
+        advisor_n: photographs that the advisor's figures come from.
     """
 
     n: int
@@ -39,6 +40,7 @@ class Collapse:
     advisor_share: dict[str, float]
     same_answer_share: float
     advisor_same_share: float
+    advisor_n: int = 1
 
 
 def collapse(outcomes: Sequence[Outcome], labels: Table) -> Collapse:
@@ -51,6 +53,7 @@ def collapse(outcomes: Sequence[Outcome], labels: Table) -> Collapse:
         advisor_share={name: _modal([row[k] for row in truth]) for k, name in enumerate(DIMENSIONS)},
         same_answer_share=_modal(rows),
         advisor_same_share=_modal(truth),
+        advisor_n=len(truth),
     )
 
 
@@ -63,7 +66,7 @@ class Dependence:
     """The candidate with its own photographs and with others'.
 
     Attributes:
-        n: photographs; own: mean squared error with the right photograph.
+        n: photographs that could be exchanged; own: mean squared error with the right photograph.
         shuffled: mean squared error when each answer is held against all the other photographs' labels.
         p: one-sided, "the pairing of answer and photograph doesn't matter".
         share: of the exchanged error that the right photographs take away (0-1); base_share: the same of the base.
@@ -87,28 +90,39 @@ class Dependence:
         return self.share / self.base_share
 
 
-def dependence(table: ScoreTable, arm: str = CANDIDATE, *, seed: int = 0) -> Dependence:
-    """Compare own and exchanged photographs; nothing is asked again, since the answer to j is known already."""
+def dependence(table: ScoreTable, arm: str = CANDIDATE, *, seed: int = 0,
+               folds: NDArray[np.int_] | None = None) -> Dependence:  # fmt: skip
+    """Compare own and exchanged photographs; nothing is asked again, since the answer to j is known already.
+
+    With `folds` (N,) photographs are exchanged inside a fold only, where one adapter gave all the answers: another fold
+    has another adapter, whose level goes against that fold's scores because it was trained on all the others.
+    """
     if arm not in table.predictions:
         return Dependence(0, None, None, 1.0)
-    kept = table.readable(arm)
+    inside = np.zeros(len(table.photographs), dtype=np.int_) if folds is None else folds
+    kept = _with_others(table.readable(arm), inside)
     n = int(kept.sum())
     if n < 2:
         return Dependence(n, None, None, 1.0)
-    errors = _exchanged(table, arm, kept)
-    own = float(np.trace(errors)) / n
-    others = float(errors.sum() - np.trace(errors)) / (n * (n - 1))
-    found = Dependence(n, own, others, statistics.pairing_p(errors, seed=seed))
+    errors, pairs = _exchanged(table, arm, kept), statistics.exchangeable(n, inside[kept])
+    found = Dependence(n, float(np.trace(errors)) / n, float(errors[pairs].mean()),
+                       statistics.pairing_p(errors, inside[kept], seed=seed))  # fmt: skip
     both = kept & table.readable(BASE) if BASE in table.predictions else np.zeros_like(kept)
+    both = _with_others(both, inside)
     if both.sum() < 2:
         return found
-    share, drawn = statistics.exchange_shares(_exchanged(table, arm, both), seed)
-    base_share, base_drawn = statistics.exchange_shares(_exchanged(table, BASE, both), seed)
+    share, drawn = statistics.exchange_shares(_exchanged(table, arm, both), seed, groups=inside[both])
+    base_share, base_drawn = statistics.exchange_shares(_exchanged(table, BASE, both), seed, groups=inside[both])
     with np.errstate(invalid="ignore", divide="ignore"):
         ratios = np.where(base_drawn > 0, drawn / base_drawn, _BOUNDLESS)
     known = ratios[~np.isnan(ratios)]
     upper = float(np.quantile(known, 0.95)) if base_share >= _LEAST_SHARE and len(known) else None
     return replace(found, share=share, base_share=base_share, ratio_upper=upper)
+
+
+def _with_others(kept: NDArray[np.bool_], inside: NDArray[np.int_]) -> NDArray[np.bool_]:
+    """Those of `kept` that have another one in their group to be exchanged with."""
+    return np.asarray(kept & np.array([np.count_nonzero(kept & (inside == group)) > 1 for group in inside], dtype=bool))
 
 
 def _exchanged(table: ScoreTable, arm: str, kept: NDArray[np.bool_]) -> Table:

@@ -35,12 +35,29 @@ class Trained:
         looks: their perceptual hashes (`images.perceptual_hash`), to find near-duplicates.
         scores: the advisor's scores, one row per photograph.
         critiques: the advisor's answers, to find sentences that were learned by heart.
+        everything: that is every photograph of its dataset; nothing was held out.
     """
 
     lineages: frozenset[str] = frozenset()
     looks: tuple[Look, ...] = ()
     scores: tuple[Mapping[str, float], ...] = ()
     critiques: tuple[str, ...] = ()
+    everything: bool = False
+
+
+def seen_by(photographs: Iterable[tuple[str, Image.Image]], trained: Trained | None) -> frozenset[str]:
+    """Names of the photographs (lineage, picture) that were trained on or look like one that was."""
+    if trained is None:
+        return frozenset()
+    return frozenset(name for name, image in photographs if _seen(name, image, trained))
+
+
+def _seen(name: str, image: Image.Image, trained: Trained) -> How | None:
+    if name in trained.lineages:
+        return "trained"
+    look = perceptual_hash(image) if trained.looks else None
+    alike = look is not None and any(bits_apart(look, other) <= SIMILAR_BITS for other in trained.looks)
+    return "looks_alike" if alike else None
 
 
 def leaks(tested: Sequence[tuple[str, Image.Image, str | None]], trained: Trained, voice: Voice,
@@ -60,12 +77,9 @@ def leaks(tested: Sequence[tuple[str, Image.Image, str | None]], trained: Traine
 
 def _how(name: str, image: Image.Image, critique: str | None, trained: Trained, prompt: frozenset[str],
          offered: frozenset[str]) -> How | None:  # fmt: skip
-    if name in trained.lineages:
-        return "trained"
-    if trained.looks:
-        look = perceptual_hash(image)
-        if any(bits_apart(look, other) <= SIMILAR_BITS for other in trained.looks):
-            return "looks_alike"
+    seen = _seen(name, image, trained)
+    if seen is not None:
+        return seen
     if critique and prompt & phrases(said(critique)):
         return "in_prompt"
     return "in_index" if name in offered else None

@@ -7,7 +7,7 @@ An error is a squared difference of scores (points squared, 0-100) unless it say
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -100,6 +100,13 @@ class ScoreTable:
     def readable(self, arm: str) -> NDArray[np.bool_]:
         """(N,) True where the arm gave all eight scores."""
         return np.asarray(~np.isnan(self.predictions[arm]).any(axis=1))
+
+    def without(self, names: Collection[str]) -> ScoreTable:
+        """The same table less these photographs."""
+        kept = np.array([name not in names for name in self.photographs], dtype=np.bool_)
+        return ScoreTable(tuple(name for name in self.photographs if name not in names), self.labels[kept],
+                          {arm: rows[kept] for arm, rows in self.predictions.items()},
+                          {arm: rows[kept] for arm, rows in self.failed.items()})  # fmt: skip
 
     def squared(self, arm: str) -> Table:
         """(N, 8) squared errors, NaN where unreadable."""

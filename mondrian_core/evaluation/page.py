@@ -40,43 +40,47 @@ def page(report: Report, samples: Samples) -> str:
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     environment.filters.update(number=number, interval=interval, percent=percent, points=points)
-    labels, outcomes = samples.labels, [outcome for outcome in samples.outcomes if outcome.arm in ARMS]
-    comparison = report.metrics.get("against_base")
+    asked = [outcome for outcome in samples.outcomes if outcome.arm in ARMS]
+    arms, comparison, by_folds = report.scores
+    labels, outcomes, rows = samples.labels, asked, report.metrics["per_photograph"]
+    if by_folds:
+        labels, outcomes = samples.folds.records, list(samples.folds.outcomes)
+        rows = report.metrics["folds"]["per_photograph"]
     by_key = {(outcome.arm, outcome.photograph): outcome for outcome in outcomes}
-    order = _by_change(report.metrics["per_photograph"])
     return environment.get_template("report.html").render(
         report=report,
         word=_WORD,
         meaning=MEANING[report.verdict],
         titles=TITLES,
         forest=Markup(svg.forest(comparison["dimensions"], comparison)) if comparison else "",
-        radar=Markup(svg.radar(_means(report))) if _means(report) else "",
+        comparison=comparison,
+        by_folds=by_folds,
+        radar=Markup(svg.radar(_means(arms))) if _means(arms) else "",
         scatter=Markup(svg.scatter(_points(labels, outcomes))) if labels else "",
         arms=report.metrics["arms"],
-        by_dimension=_by_dimension(report.metrics["arms"]),
+        by_dimension=_by_dimension(arms),
         rivals=[(RIVALS[name], found) for name, found in report.metrics["rivals"].items() if found["mse"] is not None],
         rival_titles=RIVALS,
-        cards=[_card(name, why, labels[name], by_key) for name, why in _chosen(order) if name in labels],
-        worst=_worst(report.metrics["per_photograph"], labels, by_key),
+        cards=[_card(name, why, labels[name], by_key) for name, why in _chosen(_by_change(rows)) if name in labels],
+        worst=_worst(rows, labels, by_key),
         unreadable=[(title_of(outcome.photograph, labels.get(outcome.photograph)), outcome)
-                    for outcome in outcomes if outcome.status != "valid"][:UNREADABLE],
-        unreadable_total=sum(outcome.status != "valid" for outcome in outcomes),
+                    for outcome in asked if outcome.status != "valid"][:UNREADABLE],
+        unreadable_total=sum(outcome.status != "valid" for outcome in asked),
     )  # fmt: skip
 
 
 def _by_dimension(arms: Mapping[str, Any]) -> list[tuple[str, list[Mapping[str, Any]]]]:
     """Title of each dimension and its figures arm by arm; empty where an arm has none."""
-    found = [arms[arm]["scores"]["dimensions"] for arm in (BASE, CANDIDATE) if arm in arms]
-    if len(found) < 2 or not all(found):
+    found = [arms[arm] for arm in (BASE, CANDIDATE) if arm in arms]
+    if len(found) < 2:
         return []
     return [(TITLES[name], [each[name] for each in found]) for name in DIMENSIONS]
 
 
-def _means(report: Report) -> dict[str, dict[str, float]]:
-    arms, means = report.metrics["arms"], {}
+def _means(arms: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, float]]:
+    means: dict[str, dict[str, float]] = {}
     for arm in (BASE, CANDIDATE):
-        dimensions = arms.get(arm, {}).get("scores", {}).get("dimensions")
-        if dimensions:
+        if dimensions := arms.get(arm):
             means[arm] = {name: dimensions[name]["mean"] for name in DIMENSIONS}
             means["advisor"] = {name: dimensions[name]["advisor_mean"] for name in DIMENSIONS}
     return means

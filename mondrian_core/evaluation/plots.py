@@ -15,11 +15,7 @@ def write_picture(report: Report, path: Path) -> None:
     """PNG for a Prefect artifact: error by arm and dimension, and the drop with its intervals."""
     from matplotlib.figure import Figure
 
-    arms = {
-        arm: found["scores"]["dimensions"]
-        for arm, found in report.metrics["arms"].items()
-        if found["scores"]["dimensions"]
-    }
+    arms, comparison, by_folds = report.scores
     figure = Figure(figsize=(10, 4.2), dpi=110, layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=[3, 2])
     colours = {"base": "#9aa1a9", "champion": "#d9a520", "candidate": "#1f5fbf"}
@@ -35,8 +31,10 @@ def write_picture(report: Report, path: Path) -> None:
     left.spines[["top", "right"]].set_visible(False)
     if arms:
         left.legend(frameon=False)
-    _picture_of_drop(right, report.metrics.get("against_base"))
-    figure.suptitle(f"{report.verdict}: {MEANING[report.verdict]}", fontsize=11, fontweight="bold", ha="left", x=0.01)
+    _picture_of_drop(right, comparison)
+    whose = "\nScores by folds: the recipe's, not this adapter's" if by_folds else ""
+    figure.suptitle(f"{report.verdict}: {MEANING[report.verdict]}{whose}", fontsize=11, fontweight="bold", ha="left",
+                    x=0.01)  # fmt: skip
     replace_atomic(path, lambda temporary: figure.savefig(temporary))
 
 

@@ -40,6 +40,18 @@ class Report:
         """The gate of that name; KeyError when there is none."""
         return {gate.name: gate for gate in self.gates}[name]
 
+    @property
+    def scores(self) -> tuple[dict[str, Mapping[str, Any]], Mapping[str, Any] | None, bool]:
+        """By arm the figures of each dimension, the comparison with the base, and whether both are the folds'.
+
+        They are the folds' where no photograph was left to measure the adapter itself.
+        """
+        folds = self.metrics.get("folds")
+        if folds and not self.metrics["photographs"]["labelled"]:
+            return _with_dimensions(folds["arms"]), folds["against_base"], True
+        arms = {arm: found["scores"] for arm, found in self.metrics["arms"].items()}
+        return _with_dimensions(arms), self.metrics.get("against_base"), False
+
     def as_dict(self) -> dict[str, Any]:
         """Plain values; infinite bounds are None."""
         return {
@@ -78,6 +90,10 @@ class Report:
         if self.next_steps:
             lines += ["", "**Next**", "", *(f"- {step}" for step in self.next_steps)]
         return "\n".join(lines) + "\n"
+
+
+def _with_dimensions(arms: Mapping[str, Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+    return {arm: found["dimensions"] for arm, found in arms.items() if found["dimensions"]}
 
 
 def number(value: float | None) -> str:

@@ -65,7 +65,7 @@ def read_samples(path: Path) -> Samples:
         edited=tuple(Edited(record.pop("edit"), Outcome.from_dict(record)) for record in found["edited"].values()),
         constrained=tuple(Outcome.from_dict(record) for record in found["constrained"].values()),
         folds=Folds(
-            {name: record["scores"] for (name,), record in found["fold_label"].items()},
+            {name: record for (name,), record in found["fold_label"].items()},
             {outcome.photograph: fold for fold, outcome in folds},
             tuple(outcome for _, outcome in folds),
         ),

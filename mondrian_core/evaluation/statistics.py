@@ -96,49 +96,66 @@ def smallest_p(n: int) -> float:
     return 1.0 if n <= 0 else float(0.5**n)
 
 
-def pairing_p(errors: ArrayLike, *, seed: int = 0, draws: int = DRAWS) -> float:
+def pairing_p(errors: ArrayLike, groups: ArrayLike | None = None, *, seed: int = 0, draws: int = DRAWS) -> float:
     """One-sided p of "answers fit their own photograph no better than another's" by permuting the answers.
 
     Args:
         errors: (N, N), error of the answer to photograph j against the labels of photograph i.
+        groups: (N,), answers are exchanged inside a group only; None: all are one group.
     """
     table = np.asarray(errors, dtype=np.float64)
-    n = len(table)
-    if n < 2:
-        return 1.0
-    observed = float(np.trace(table))
-    tolerance = 1e-12 * float(np.abs(table).sum())
-    rows = np.arange(n)
-    if n <= EXACT_ORDERS:
-        orders = _orders(n)
-        return float(np.mean(table[rows, orders].sum(axis=1) <= observed + tolerance))
-    orders = np.random.default_rng(seed).permuted(np.tile(rows, (draws, 1)), axis=1)
-    hits = np.count_nonzero(table[rows, orders].sum(axis=1) <= observed + tolerance)
-    return float((1 + hits) / (1 + draws))
+    inside = np.zeros(len(table)) if groups is None else np.asarray(groups)
+    places = [np.flatnonzero(inside == group) for group in np.unique(inside)]
+    blocks = [table[np.ix_(place, place)] for place in places if len(place) > 1]
+    observed = sum(float(np.trace(block)) for block in blocks)
+    tolerance = 1e-12 * sum(float(np.abs(block).sum()) for block in blocks)
+    if math.prod(math.factorial(len(block)) for block in blocks) <= math.factorial(EXACT_ORDERS):
+        return float(np.mean(_all_exchanges(blocks) <= observed + tolerance))
+    rng, drawn = np.random.default_rng(seed), np.zeros(draws)
+    for block in blocks:
+        rows = np.arange(len(block))
+        drawn += block[rows, rng.permuted(np.tile(rows, (draws, 1)), axis=1)].sum(axis=1)
+    return float((1 + np.count_nonzero(drawn <= observed + tolerance)) / (1 + draws))
 
 
-def exchange_shares(errors: ArrayLike, seed: int = 0, draws: int = 2000) -> tuple[float, Vector]:
+def _all_exchanges(blocks: Sequence[Vector]) -> Vector:
+    """The sums that all orders inside the blocks give; without a block the one sum 0, so that nothing is shown."""
+    sums = np.zeros(1)
+    for block in blocks:
+        found = block[np.arange(len(block)), _orders(len(block))].sum(axis=1)
+        sums = (sums[:, None] + found[None, :]).ravel()
+    return sums
+
+
+def exchange_shares(errors: ArrayLike, seed: int = 0, draws: int = 2000, *,
+                    groups: ArrayLike | None = None) -> tuple[float, Vector]:  # fmt: skip
     """Share of the error with exchanged photographs that the right ones take away: 1 sees perfectly, 0 doesn't look.
 
     Args:
         errors: (N, N), error of the answer to photograph j against the labels of photograph i; N >= 2.
+        groups: (N,), only photographs of one group are exchanged; None: all are.
 
     Returns:
         1 - mean(own) / mean(exchanged), and the same of `draws` bootstrap samples of photographs. The same seed draws
         the same photographs, so two arms can be compared in pairs. NaN where a sample has no two different photographs.
     """
     table = np.asarray(errors, dtype=np.float64)
-    own = np.diag(table)
+    own, pairs = np.diag(table), exchangeable(len(table), groups).astype(np.float64)
 
     def share(weights: Vector) -> Vector:
-        total, squares = weights.sum(axis=1), (weights**2).sum(axis=1)
-        right = weights @ own / total
-        exchanged = ((weights @ table) * weights).sum(axis=1) - weights**2 @ own
+        right = weights @ own / weights.sum(axis=1)
         with np.errstate(invalid="ignore", divide="ignore"):
-            return np.asarray(1 - right / (exchanged / (total**2 - squares)))
+            exchanged = ((weights @ (table * pairs)) * weights).sum(axis=1) / ((weights @ pairs) * weights).sum(axis=1)
+            return np.asarray(1 - right / exchanged)
 
     whole = float(share(np.ones((1, len(table))))[0])
     return whole, share(_resamples(len(table), seed, draws).astype(np.float64))
+
+
+def exchangeable(n: int, groups: ArrayLike | None = None) -> NDArray[np.bool_]:
+    """(n, n) True for two different photographs of one group; without groups for any two."""
+    inside = np.zeros(n) if groups is None else np.asarray(groups)
+    return np.asarray((inside[:, None] == inside[None, :]) & ~np.eye(n, dtype=np.bool_))
 
 
 def _orders(n: int) -> NDArray[np.intp]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mondrian_core.evaluation import health, preference
 from mondrian_core.evaluation.advice import next_steps
@@ -16,7 +17,16 @@ from mondrian_core.evaluation.folds import Folds, fold_means
 from mondrian_core.evaluation.gates import judge
 from mondrian_core.evaluation.latency import Overhead, overhead
 from mondrian_core.evaluation.leaks import by_heart
-from mondrian_core.evaluation.metrics import Format, ScoreTable, accuracy, compare, format_of, score_table
+from mondrian_core.evaluation.metrics import (
+    Comparison,
+    Format,
+    ScoreTable,
+    Table,
+    accuracy,
+    compare,
+    format_of,
+    score_table,
+)
 from mondrian_core.evaluation.outcomes import BASE, CANDIDATE, CHAMPION, Outcome
 from mondrian_core.evaluation.report import Report
 from mondrian_core.evaluation.rivals import rivals, unbeaten
@@ -45,7 +55,7 @@ def report_of(samples: Samples, recipe: Recipe) -> Report:
     told = unbeaten(own, metrics["rivals"])
     if folds := metrics["folds"]:
         told += unbeaten(folds["arms"].get(CANDIDATE, {}).get("mse"), folds["rivals"], "By folds the recipe")
-    return Report(verdict, gates, _finite(metrics), about, next_steps(gates, measured, told))
+    return Report(verdict, gates, _finite(metrics), about, next_steps(gates, measured, recipe.gates, told))
 
 
 def measure(samples: Samples, table: ScoreTable, recipe: Recipe) -> Measured:
@@ -55,30 +65,55 @@ def measure(samples: Samples, table: ScoreTable, recipe: Recipe) -> Measured:
     candidate, leaked = by_arm[CANDIDATE], facts.get("leaked")
     margin, wanted = recipe.gates.non_inferiority_margin, recipe.gates.score_improvement
 
-    def against(arm: str) -> Any:
-        if not candidate or arm not in table.predictions or not table.photographs:
+    def against(arm: str, table: ScoreTable | None) -> Comparison | None:
+        if table is None or arm not in table.predictions or CANDIDATE not in table.predictions:
             return None
-        return compare(table, arm, margin=margin, wanted=wanted, seed=seed)
+        kept = table.without(facts.get("champion_saw") or ()) if arm == CHAMPION else table
+        return compare(kept, arm, margin=margin, wanted=wanted, seed=seed) if kept.photographs else None
 
-    folded = _fold_table(samples.folds) if samples.folds.outcomes else None
+    folds, folded = samples.folds, _fold_table(samples.folds) if samples.folds.outcomes else None
     return Measured(
         problems=tuple(facts.get("integrity_problems", ())),
         formats={arm: format_of(outcomes) for arm, outcomes in by_arm.items() if outcomes},
         divergences=tuple(samples.divergences.values()),
         same_answers=_same_answers(by_arm[BASE], candidate),
-        against_base=against(BASE),
-        against_champion=against(CHAMPION),
+        against_base=against(BASE, table),
+        against_champion=against(CHAMPION, table),
         has_champion=bool(facts.get("has_champion")),
+        champion_saw=_count(facts.get("champion_saw", ())),
         overhead=_overhead(samples, recipe),
-        collapse=health.collapse(candidate, table.labels) if candidate else None,
+        collapse=health.collapse(candidate, _advisors_scores(table, folded)) if candidate else None,
         dependence=health.dependence(table, seed=seed),
         stuttering=_stuttering(candidate),
-        leaked=None if leaked is None else tuple((each["photograph"], each["how"]) for each in leaked),
+        leaked=None if leaked is None else _known_before(leaked),
+        fold_leaked=_known_before(facts.get("fold_leaked", ())),
         edits=violations(samples.outcomes, samples.edited, CANDIDATE) if recipe.evaluate.edited_photographs else None,
         base_edits=violations(samples.outcomes, samples.edited, BASE),
-        by_folds=compare(folded, BASE, margin=margin, wanted=wanted, seed=seed) if folded else None,
+        by_folds=against(BASE, folded),
+        champion_by_folds=against(CHAMPION, folded),
+        dependence_by_folds=health.dependence(folded, seed=seed, folds=folds.folds_of(folded.photographs))
+        if folded else None,
+        untested=_untested(samples),
         metal=bool(facts.get("metal")),
     )  # fmt: skip
+
+
+def _count(found: Sequence[str] | None) -> int | None:
+    return None if found is None else len(found)
+
+
+def _known_before(leaked: Sequence[Mapping[str, str]]) -> tuple[tuple[str, str], ...]:
+    return tuple((each["photograph"], each["how"]) for each in leaked)
+
+
+def _advisors_scores(table: ScoreTable, folded: ScoreTable | None) -> Table:
+    """(N, 8) what the advisor's habits are known by: that says nothing of the adapter, so the folds' do as well."""
+    return folded.labels if folded is not None and not table.photographs else table.labels
+
+
+def _untested(samples: Samples) -> int | None:
+    trained = samples.facts.get("trained") or {}
+    return trained["photographs"] if trained.get("everything") and not samples.labels else None
 
 
 def _stuttering(candidate: Sequence[Outcome]) -> tuple[int, int] | None:
@@ -124,6 +159,8 @@ def describe(samples: Samples, table: ScoreTable, measured: Measured, recipe: Re
         if samples.constrained else {},
         "preferences": preference.summary([preference.Choice(**each) for each in samples.preferences]),
         "folds": _folds(samples.folds, measured, seed),
+        "trained": samples.facts.get("trained"),
+        "untested": measured.untested,
         "per_photograph": per_photograph(table),
         "advisor_spread": float(np.var(table.labels, axis=0).mean()) if len(table.photographs) > 1 else None,
         "seed": seed,
@@ -161,27 +198,42 @@ def _folds(folds: Folds, measured: Measured, seed: int) -> dict[str, Any] | None
     """What cross-validation says of the recipe; None where there was none."""
     if not folds.outcomes:
         return None
-    table = _fold_table(folds)
-    of = np.array([folds.fold_of[name] for name in table.photographs])
-    means = accuracy(fold_means({n: folds.labels[n] for n in table.photographs}, folds.fold_of), table.labels, of)
-    others = {"fold_mean": means, **rivals(table, None, seed=seed, fold_of=of)}
-    errors = {arm: table.squared(arm).mean(axis=1) for arm in table.predictions}
+    whole = _fold_table(folds)
+    table = replace(whole, predictions={arm: rows for arm, rows in whole.predictions.items() if arm != CHAMPION})
+    of = folds.folds_of(table.photographs)
+    others = {"fold_mean": accuracy(fold_means(folds.labels, folds.fold_of), table.labels, of),
+              **rivals(table, None, seed=seed, fold_of=of)}  # fmt: skip
+    shuffled = measured.dependence_by_folds.shuffled if measured.dependence_by_folds else None
     return {
         "count": len(set(folds.fold_of.values())),
         "photographs": len(table.photographs),
         "against_base": asdict(measured.by_folds) if measured.by_folds else None,
-        "arms": {arm: {key: accuracy(table.predictions[arm], table.labels, of)[key] for key in SHOWN}
-                 for arm in table.predictions},
-        "rivals": {name: {key: found[key] for key in SHOWN} for name, found in others.items()},
-        "by_fold": [{"fold": int(fold), "n": int((of == fold).sum())}
-                    | {arm: float(np.nanmean(row[of == fold])) if not np.isnan(row[of == fold]).all() else None
-                       for arm, row in errors.items()} for fold in np.unique(of)],
+        "against_champion": asdict(measured.champion_by_folds) if measured.champion_by_folds else None,
+        "champion_saw": measured.champion_saw if measured.has_champion else None,
+        "health": {"dependence": asdict(measured.dependence_by_folds) if measured.dependence_by_folds else None},
+        "arms": {arm: _shown(accuracy(rows, table.labels, of), "dimensions")
+                 for arm, rows in table.predictions.items()},
+        "rivals": {**{name: _shown(found) for name, found in others.items()},
+                   "candidate_shuffled": {**dict.fromkeys(SHOWN), "mse": shuffled}},
+        "by_fold": [{"fold": int(fold), "n": int((of == fold).sum())} | _mean_errors(table, of == fold)
+                    for fold in np.unique(of)],
+        "per_photograph": per_photograph(table),
     }  # fmt: skip
+
+
+def _shown(found: Mapping[str, Any], *more: str) -> dict[str, Any]:
+    return {key: found[key] for key in (*SHOWN, *more)}
+
+
+def _mean_errors(table: ScoreTable, kept: NDArray[np.bool_]) -> dict[str, float | None]:
+    """By arm the mean squared error of these photographs; None where none of them could be read."""
+    errors = {arm: table.squared(arm).mean(axis=1)[kept] for arm in table.predictions}
+    return {arm: None if np.isnan(row).all() else float(np.nanmean(row)) for arm, row in errors.items()}
 
 
 def _fold_table(folds: Folds) -> ScoreTable:
     """The table over the photographs whose fold was asked, in the order of the labels."""
-    return score_table({name: scores for name, scores in folds.labels.items() if name in folds.fold_of}, folds.outcomes)
+    return score_table(folds.labels, folds.outcomes)
 
 
 def _unlabelled(samples: Samples) -> int:

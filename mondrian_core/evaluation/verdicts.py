@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from mondrian_core.evaluation.health import Collapse, Dependence
 from mondrian_core.evaluation.latency import Overhead
 from mondrian_core.evaluation.metrics import Comparison, Format
+from mondrian_core.recipes import GateRecipe
 
+ComparedT = TypeVar("ComparedT", Comparison, Dependence)
 Verdict = Literal["PASS", "FAIL", "INCONCLUSIVE"]
 PASS: Verdict = "PASS"
 FAIL: Verdict = "FAIL"
@@ -62,15 +64,23 @@ class Measured:
         formats: by arm.
         divergences: mean KL(base || candidate) in nats per score token, one per photograph.
         same_answers: share of photographs on which base and candidate wrote the same text.
-        against_base, against_champion: comparisons in pairs; the latter is None without a champion.
+        against_base, against_champion: comparisons in pairs; the latter is None without a champion, and only on
+            photographs that the champion wasn't trained on.
         has_champion: there is one to compare with.
+        champion_saw: how many of the photographs with scores the champion was trained on, those of the folds included;
+            None when what it was trained on isn't known.
         overhead, collapse, dependence: see their modules.
         stuttering: answers of the candidate with a word three times in a row, and answers that ran.
         leaked: photographs of the test that were known before, and how (`leaks.SAYS`); None when what was trained on
             isn't known.
+        fold_leaked: the same of the photographs that the folds are judged on.
         edits: by edit how the candidate judged edited copies (`edits.violations`), None when the recipe wants none;
             base_edits: the same of the base, whose faults an adapter inherits.
         by_folds: the recipe's adapters against the base, fold by fold; None without cross-validation.
+        champion_by_folds: the same against the champion, on photographs of the folds that it wasn't trained on.
+        dependence_by_folds: of the recipe's adapters, photographs exchanged inside their fold.
+        untested: how many photographs the adapter was trained on, when those are all there are and none is left to test
+            it with; None: some are left.
         metal: the figures of time come from Metal.
     """
 
@@ -81,15 +91,29 @@ class Measured:
     against_base: Comparison | None = None
     against_champion: Comparison | None = None
     has_champion: bool = False
+    champion_saw: int | None = 0
     overhead: Overhead | None = None
     collapse: Collapse | None = None
     dependence: Dependence | None = None
     stuttering: tuple[int, int] | None = None
     leaked: tuple[tuple[str, str], ...] | None = None
+    fold_leaked: tuple[tuple[str, str], ...] = ()
     edits: Mapping[str, Mapping[str, Any]] | None = None
     base_edits: Mapping[str, Mapping[str, Any]] | None = None
     by_folds: Comparison | None = None
+    champion_by_folds: Comparison | None = None
+    dependence_by_folds: Dependence | None = None
+    untested: int | None = None
     metal: bool = False
+
+
+def decisive(own: ComparedT | None, by_folds: ComparedT | None, recipe: GateRecipe) -> tuple[ComparedT | None, bool]:
+    """What decides about scores, and whether it is the folds' word: theirs counts where the adapter's own photographs
+    are too few for a verdict. An adapter that can be judged itself always is.
+    """
+    if by_folds is not None and (own is None or own.n < recipe.score_photographs):
+        return by_folds, True
+    return own, False
 
 
 def verdict_of(gates: Sequence[GateResult]) -> Verdict:

@@ -11,9 +11,12 @@ from typing import Any
 import pytest
 
 from mondrian_core import evidence, stages
+from mondrian_core.data import whole
 from mondrian_core.errors import BadInput
+from mondrian_core.evaluation import Trained
 from mondrian_core.events import Event, ignore
-from mondrian_core.recipes import Recipe, TrainRecipe
+from mondrian_core.images import perceptual_hash
+from mondrian_core.recipes import Recipe, TrainRecipe, recipe_of
 from mondrian_core.rubric import DIMENSIONS
 from mondrian_core.settings import Settings
 from mondrian_core.stages import Context
@@ -51,6 +54,100 @@ def test_a_registered_version_names_its_dataset(built: tuple[Context, Any], tmp_
     folder.mkdir()
     (folder / "manifest.json").write_text(json.dumps({"dataset": {"digest": version.digest}}))
     assert found(context, folder).lineages == {row.lineage for row in version.rows("train")}
+
+
+@pytest.mark.parametrize("where", ["manifest", "run"])
+def test_an_adapter_that_was_trained_on_everything_is_known_as_that(
+    built: tuple[Context, Any], tmp_path: Path, where: str
+) -> None:
+    context, version = built
+    folder = tmp_path / "elsewhere" / "v0001"
+    folder.mkdir(parents=True)
+    if where == "manifest":
+        said = {"dataset": {"digest": version.digest, "trained_on": "all"}}
+        (folder / "manifest.json").write_text(json.dumps(said))
+    else:
+        evidence.note_training(folder.parent, version, evidence.ALL)
+    trained = found(context, folder)
+    assert trained.everything and trained.lineages == set(version.groups) == version.photograph_hashes
+    assert len(trained.looks) == len(trained.critiques) == len(trained.scores) == len(version.groups)
+    rows, split = evidence.tested_on(version, trained)
+    assert (rows, split) == ([], "folds")
+
+
+def test_a_note_counts_from_the_moment_the_training_begins_and_over_a_dataset_built_later(
+    built: tuple[Context, Any],
+) -> None:
+    context, version = built
+    (context.run_folder / "adapter").mkdir()
+    evidence.note_training(context.run_folder, version, evidence.ALL)
+    (context.run_folder / "dataset.json").write_text(json.dumps({"path": "another"}))
+    assert found(context, context.run_folder / "adapter").everything
+    (context.run_folder / evidence.NOTE).write_text(json.dumps({"dataset": version.digest, "trained_on": "some"}))
+    assert found(context, context.run_folder / "adapter") is None
+
+
+def test_what_it_never_saw_nor_a_twin_of_is_left_to_test_with(built: tuple[Context, Any]) -> None:
+    _, version = built
+    rows = whole.photographs(version)
+    half = rows[:6]
+    trained = Trained(frozenset(row.lineage for row in half), tuple(perceptual_hash(row.image) for row in half),
+                      everything=True)  # fmt: skip
+    left, called = evidence.tested_on(version, trained)
+    seen = {version.groups[row.lineage] for row in half}
+    assert {row.lineage for row in left} == {name for name, group in version.groups.items() if group not in seen}
+    assert left and called == "new photographs"
+    twin = Trained(frozenset({"another"}), (perceptual_hash(left[0].image),), everything=True)
+    assert left[0].lineage not in {row.lineage for row in evidence.tested_on(version, twin)[0]}
+    for known in (None, Trained(trained.lineages)):  # one that had something held out is tested on that
+        assert evidence.tested_on(version, known)[1] == version.evaluation_split
+
+
+def recipe(**evaluate: int) -> Recipe:
+    return recipe_of({"evaluate": evaluate})
+
+
+def test_a_small_set_is_trained_on_whole_where_folds_judge(built: tuple[Context, Any]) -> None:
+    _, version = built
+    held_out = version.photographs[version.evaluation_split]
+    assert 0 < held_out < 8
+    assert [evidence.trains_on_all(version, recipe(folds=folds)) for folds in (0, 3)] == [False, True]
+    enough = recipe_of({"evaluate": {"folds": 3}, "gates": {"score_photographs": 5}})
+    assert evidence.trains_on_all(version, enough) is (held_out < 5)
+    taught = evidence.lessons(version, recipe(folds=3))
+    assert (taught.extent, taught.photographs, list(taught.chosen_by)) == ("all", len(version.groups), [])
+    assert {row.lineage for row in taught.rows} == set(version.groups)
+    assert f"all {len(version.groups)} photographs" in taught.told
+    plain = evidence.lessons(version, recipe())
+    assert plain.extent == "train" and [row.answer for row in plain.rows] == [
+        row.answer for row in version.rows("train")
+    ]
+
+
+def test_more_folds_than_photographs_are_refused_before_any_training(built: tuple[Context, Any]) -> None:
+    with pytest.raises(BadInput, match="folds"):
+        evidence.lessons(built[1], recipe(folds=20))
+
+
+def test_preference_pairs_follow_what_is_trained_on(built: tuple[Context, Any]) -> None:
+    _, version = built
+    values = {"train": {"preference_epochs": 1}, "evaluate": {"folds": 3}}
+    pairs = evidence.lessons(version, recipe_of(values)).pairs
+    assert {pair.row.lineage for pair in pairs.train} == set(version.groups) and not pairs.validation
+    split = evidence.lessons(version, recipe_of({**values, "evaluate": {"folds": 0}})).pairs
+    assert {pair.row.lineage for pair in split.train} == {row.lineage for row in version.rows("train")}
+
+
+def test_folds_repeat_the_settings_an_adapter_was_trained_by(tmp_path: Path) -> None:
+    folder, heard = tmp_path / "v0001", []
+    folder.mkdir()
+    own, other = TrainRecipe(rank=2), TrainRecipe(rank=16)
+    assert evidence.train_recipe_of(folder, other, heard.append) == other and not heard
+    said = {"recipe": {"values": recipe_of({"train": {"rank": 2}}).model_dump(mode="json")}}
+    (folder / "manifest.json").write_text(json.dumps(said))
+    assert evidence.train_recipe_of(folder, other, heard.append) == own and "as v0001 was" in str(heard)
+    (folder / "manifest.json").write_text(json.dumps({"recipe": {"values": {"train": {"of another release": 1}}}}))
+    assert evidence.train_recipe_of(folder, other, heard.append) == other
 
 
 @pytest.mark.parametrize("manifest", ["{}", "not json", '{"dataset": {"digest": "gone"}}', "[]"])
@@ -103,6 +200,9 @@ def test_a_fold_is_trained_on_the_other_folds_alone(built: tuple[Context, Any], 
     assert folding.train(1, rest) == tmp_path / "folds" / "fold-1" / "adapter"
     rows, validation, _, resumed = calls[0]
     assert {row.lineage for row in rows} == rest
+    assert {row.answer for row in rows} == {
+        row.answer for row in evidence.lessons(version, recipe(folds=3)).rows if row.lineage in rest
+    }  # just as the adapter that is shipped
     assert (validation, resumed) == ([], False)
     (tmp_path / "folds" / "fold-1").mkdir(parents=True)
     folding.train(1, rest)

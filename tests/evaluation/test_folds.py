@@ -9,8 +9,9 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from mondrian_core.evaluation import Folding, Labelled, Report, rescore
+from mondrian_core.evaluation import Labelled, Report, rescore
 from mondrian_core.recipes import Recipe, recipe_of
+from tests.evaluation.schooling import School, folding, model_of
 
 Run = Callable[..., Report]
 
@@ -19,30 +20,6 @@ Run = Callable[..., Report]
 def recipe() -> Recipe:
     return recipe_of({"evaluate": {"compliance_photographs": 30, "edited_photographs": 0, "constrained_photographs": 0,
                                    "folds": 4}})  # fmt: skip
-
-
-class School:
-    """Trains adapters whose critic is right by `spread` points on what it never saw, and perfect on what it did."""
-
-    def __init__(self, folder: Path, entries: list[Labelled], count: int = 4) -> None:
-        self.folder, self.trained = folder, []
-        self.fold_of = {entry.photograph: k % count for k, entry in enumerate(entries)}
-
-    def __call__(self, fold: int, lineages: frozenset[str]) -> Path:
-        self.trained.append((fold, lineages))
-        path = self.folder / f"fold-{fold}"
-        path.mkdir(exist_ok=True)
-        (path / "adapters.safetensors").write_bytes(bytes([fold]))
-        return path
-
-
-def model_of(stand_in: ModuleType, spread: float) -> object:
-    critics = {"base": stand_in.noisy(2.0), "candidate": stand_in.noisy(1.0)}
-    return stand_in.StandIn(critics | {f"fold-{k}": stand_in.noisy(spread) for k in range(4)})
-
-
-def folding(school: School, entries: list[Labelled]) -> Folding:
-    return Folding(entries, school.fold_of, school, "recipe")
 
 
 def test_each_fold_is_judged_by_the_adapter_that_never_saw_it(
@@ -97,7 +74,9 @@ def test_the_report_says_what_folds_are(
     run(model_of(stand_in, 0.8), labelled[:3], folding=folding(School(tmp_path, labelled), labelled))
     page = (tmp_path / "run" / "report.html").read_text()
     assert "what the recipe does" in page
-    assert "none of these: it is trained on every photograph of the training split" in page
+    assert (
+        "The adapter that is judged is none of these: it is trained on the 1 photographs of the training split" in page
+    )
 
 
 def test_a_recipe_that_a_shift_of_the_base_beats_is_warned_of(

@@ -163,3 +163,51 @@ def test_exchange_share_of_who_sees_and_who_does_not() -> None:
     seeing = ((truth[None] - truth[:, None]) ** 2).mean(axis=2)
     assert statistics.exchange_shares(seeing)[0] == pytest.approx(1.0)
     assert statistics.exchange_shares(np.full((30, 30), 3.0))[0] == pytest.approx(0.0)
+
+
+def test_pairing_inside_groups_exchanges_nothing_across() -> None:
+    rng = np.random.default_rng(7)
+    truth = rng.normal(0, 1, (9, 8))
+    linked = ((truth[None] + rng.normal(0, 0.3, truth.shape)[None] - truth[:, None]) ** 2).mean(axis=2)
+    groups = np.array([0, 0, 1, 1, 1, 2, 2, 2, 3])
+    assert statistics.pairing_p(linked, groups) == pytest.approx(1 / (2 * 6 * 6))  # all the orders there are
+    spoilt = np.where(groups[:, None] == groups[None, :], linked, 0.0)  # nothing across groups is looked at
+    assert statistics.pairing_p(spoilt, groups) == statistics.pairing_p(linked, groups)
+    assert statistics.pairing_p(linked, np.arange(9)) == 1.0  # nobody to exchange with shows nothing
+
+
+def test_pairing_by_draws_agrees_with_all_orders() -> None:
+    rng = np.random.default_rng(9)
+    truth, guess = rng.normal(0, 1, (8, 8)), rng.normal(0, 1, (8, 8))
+    table = ((guess[None] - truth[:, None]) ** 2).mean(axis=2) - 0.3 * np.eye(8)
+    groups = np.array([0, 0, 0, 0, 1, 1, 1, 1])
+    exact = statistics.pairing_p(table, groups)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(statistics, "EXACT_ORDERS", 1)
+        assert statistics.pairing_p(table, groups) == pytest.approx(exact, abs=0.01)
+
+
+def test_pairing_inside_groups_keeps_its_level_where_levels_differ() -> None:
+    """Each group's answers have a level of their own that goes against its truth, as in cross-validation."""
+    rng, groups = np.random.default_rng(11), np.repeat(np.arange(5), 3)
+    hits = pooled = 0
+    for _ in range(300):
+        level = rng.normal(0, 2, 5)[groups]
+        truth = level[:, None] + rng.normal(0, 1, (15, 8))
+        guess = level[:, None] + rng.normal(0, 1, (15, 8))  # knows the group, and nothing of the photograph
+        table = ((guess[None] - truth[:, None]) ** 2).mean(axis=2)
+        hits += statistics.pairing_p(table, groups, draws=400) <= 0.05
+        pooled += statistics.pairing_p(table, draws=400) <= 0.05
+    assert hits <= stats.binom.ppf(0.999, 300, 0.05) < pooled
+
+
+def test_exchange_share_inside_groups_is_what_its_words_say() -> None:
+    rng, groups = np.random.default_rng(4), np.array([0, 0, 0, 1, 1])
+    errors = rng.gamma(2, 1, (5, 5))
+    share, drawn = statistics.exchange_shares(errors, seed=1, groups=groups)
+    pairs = [(i, j) for i in range(5) for j in range(5) if i != j and groups[i] == groups[j]]
+    assert share == pytest.approx(1 - np.trace(errors) / 5 / np.mean([errors[pair] for pair in pairs]))
+    again = np.repeat(np.arange(5), statistics._resamples(5, 1, 2000)[0].astype(int))
+    found = [errors[i, j] for a, i in enumerate(again) for b, j in enumerate(again)
+             if i != j and a != b and groups[i] == groups[j]]  # fmt: skip
+    assert drawn[0] == pytest.approx(1 - errors[again, again].mean() / np.mean(found))

@@ -1,0 +1,99 @@
+"""Five critiques, trained on whole with folds, on mini: what is trained, recorded and measured; and the next round."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mondrian_core import evidence, stages
+from mondrian_core.data.dataset import DatasetVersion, load
+from mondrian_core.data.sample import add_critiques, make_workspace
+from mondrian_core.evaluation.samples import Samples, read_samples
+from mondrian_core.events import ignore
+from mondrian_core.recipes import recipe_of
+from mondrian_core.registry import Registry
+from mondrian_core.settings import Settings
+from mondrian_core.stages import Context, DatasetSummary, TrainSummary, summary_of
+
+pytestmark = [pytest.mark.mini, pytest.mark.slow, pytest.mark.timeout(300)]
+RECIPE = recipe_of({
+    "data": {"variants": 1},
+    "train": {"epochs": 1, "rank": 2, "accumulation": 2},
+    "evaluate": {"folds": 2, "compliance_photographs": 2, "edited_photographs": 0, "constrained_photographs": 0,
+                 "latency_pairs": 3, "latency_tokens": 8, "effect_photographs": 1, "max_tokens": 400},
+    "gates": {"score_photographs": 5, "overhead_ratio": 50},
+})  # fmt: skip
+
+
+def retrained(workspace: Path) -> Context:
+    settings = Settings(workspace=workspace, adapters=workspace.parent / "adapters", base_model="mini")
+    context = stages.new_context(settings, "ansel", RECIPE)
+    stages.retrain(context)
+    return context
+
+
+def report_of(context: Context) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((context.run_folder / "comparison_report.json").read_text())
+    return found | {"gates": {gate["name"]: gate for gate in found["gates"]}}
+
+
+def samples_of(context: Context) -> Samples:
+    return read_samples(context.run_folder / "samples.jsonl")
+
+
+def dataset_of(context: Context) -> DatasetVersion:
+    return load(Path(summary_of(context, "dataset", DatasetSummary).path))
+
+
+def test_a_small_set_is_trained_on_whole_and_judged_by_folds_round_after_round(tmp_path: Path) -> None:
+    workspace, registry = tmp_path / "workspace", Registry(tmp_path / "adapters")
+    make_workspace(workspace, sample=True, photographs=5)
+    first = retrained(workspace)
+    version = dataset_of(first)
+    everything = set(version.groups)
+    assert 0 < version.photographs["validation"] < 5 == len(everything)
+
+    told = json.loads((first.run_folder / "train.json").read_text())["trained_on"]
+    rows = evidence.lessons(version, RECIPE).rows
+    assert told == {"extent": "all", "photographs": 5, "rows": len(rows)}
+    assert summary_of(first, "train", TrainSummary).steps == math.ceil(len(rows) / RECIPE.train.accumulation)
+
+    made = registry.get("ansel", "v0001")
+    assert made.manifest["dataset"]["trained_on"] == "all" and made.manifest["dataset"]["evaluated_on"] == "folds"
+
+    nothing_of_its_own(first, everything)
+    gate = report_of(first)["gates"]["score_error"]
+    assert gate["n"] == 5 and "trained on all 5 photographs, so none is left to measure it with" in gate["sentence"]
+    assert report_of(first)["gates"]["champion"]["verdict"] == "PASS"
+
+    registry.promote("ansel", "v0001", expected=None, actor="person:test", reason="the first one", forced=True)
+    known = evidence.trained_on(made.path, workspace / "datasets" / "ansel", ignore)
+    assert known is not None and known.everything and known.lineages == everything
+
+    add_critiques(workspace, 5)
+    second = retrained(workspace)
+    grown = dataset_of(second)
+    new = set(grown.groups) - everything
+    assert len(new) == 5
+    asked = {outcome.photograph for outcome in (*samples_of(second).outcomes, *samples_of(second).folds.outcomes)
+             if outcome.arm == "champion"}  # fmt: skip
+    assert asked == new, "the champion answers about what it never saw, and about nothing else"
+    gate = report_of(second)["gates"]["champion"]
+    assert gate["n"] == 5 and gate["observed"] is not None
+    assert "By folds" in gate["sentence"] and "the champion was on" not in gate["sentence"]
+
+
+def nothing_of_its_own(context: Context, trained: set[str]) -> None:
+    """No figure of the adapter comes from a photograph that it was trained on."""
+    measured = samples_of(context)
+    asked = {outcome.photograph for outcome in (*measured.outcomes, *measured.constrained)}
+    asked |= {each.outcome.photograph for each in measured.edited} | set(measured.divergences)
+    assert asked and not asked & trained and not measured.labels
+    metrics = report_of(context)["metrics"]
+    assert metrics["arms"]["candidate"]["scores"]["n"] == 0 and metrics["per_photograph"] == []
+    assert metrics["against_base"] is None and metrics["arms"]["candidate"]["format"]["ran"] == 2
+    assert {outcome.photograph for outcome in measured.folds.outcomes} == trained
