@@ -55,6 +55,7 @@ def page(report: Report, samples: Samples) -> str:
         forest=Markup(svg.forest(comparison["dimensions"], comparison)) if comparison else "",
         comparison=comparison,
         by_folds=by_folds,
+        who="recipe" if by_folds else CANDIDATE,
         radar=Markup(svg.radar(_means(arms))) if _means(arms) else "",
         scatter=Markup(svg.scatter(_points(labels, outcomes))) if labels else "",
         arms=report.metrics["arms"],

@@ -22,7 +22,11 @@ def write_picture(report: Report, path: Path) -> None:
     for k, (arm, dimensions) in enumerate(arms.items()):
         places = [i + (k - (len(arms) - 1) / 2) * 0.8 / len(arms) for i in range(len(DIMENSIONS))]
         left.bar(
-            places, [dimensions[name]["mse"] for name in DIMENSIONS], 0.8 / len(arms), label=arm, color=colours[arm]
+            places,
+            [dimensions[name]["mse"] for name in DIMENSIONS],
+            0.8 / len(arms),
+            label="recipe" if by_folds and arm == "candidate" else arm,
+            color=colours[arm],
         )
     left.set_xticks(
         range(len(DIMENSIONS)), [TITLES[name].split(" &")[0] for name in DIMENSIONS], rotation=35, ha="right"
