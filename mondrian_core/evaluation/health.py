@@ -131,22 +131,25 @@ def _exchanged(table: ScoreTable, arm: str, kept: NDArray[np.bool_]) -> Table:
     return np.asarray(((guess[None, :, :] - truth[:, None, :]) ** 2).mean(axis=2))
 
 
-def describe(table: ScoreTable, outcomes: Sequence[Outcome], arm: str,
-             trained_on: Sequence[str] = ()) -> dict[str, Any]:  # fmt: skip
+def describe(table: ScoreTable, outcomes: Sequence[Outcome], arm: str, trained_on: Sequence[str] = (), *,
+             folds: NDArray[np.int_] | None = None) -> dict[str, Any]:  # fmt: skip
     """Numbers that decide nothing and tell a lot: halo, spread, calibration, positivity, length, repetition.
 
-    `trained_on` are critiques, to find sentences that were learned by heart.
+    `trained_on` are critiques, to find sentences that were learned by heart. With `folds` (N,) halo, spread and slope
+    are within folds: another fold has another adapter, with a level of its own.
     """
     kept = table.readable(arm) if arm in table.predictions else np.zeros(0, dtype=np.bool_)
     guess = table.predictions[arm][kept] if kept.any() else np.empty((0, len(DIMENSIONS)))
     truth = table.labels[kept] if kept.any() else guess
+    inside = np.zeros(len(guess), dtype=np.int_) if folds is None or not kept.any() else folds[kept]
+    moves, wanted = _within(guess, inside), _within(truth, inside)
     ran = [outcome for outcome in outcomes if outcome.arm == arm and outcome.ran]
     texts = [outcome.text for outcome in ran if outcome.text]
     return {
-        "halo": _halo(guess),
-        "advisor_halo": _halo(truth),
-        "spread_ratio": float(guess.std() / truth.std()) if len(guess) > 1 and truth.std() > 0 else None,
-        "calibration_slope": _slope(guess, truth),
+        "halo": _halo(moves),
+        "advisor_halo": _halo(wanted),
+        "spread_ratio": float(moves.std() / wanted.std()) if len(guess) > 1 and wanted.std() > 0 else None,
+        "calibration_slope": _slope(moves, wanted),
         "share_8_or_more": float((guess >= 7.5).mean()) if len(guess) else None,
         "advisor_share_8_or_more": float((truth >= 7.5).mean()) if len(truth) else None,
         "distinct_answers": len(set(texts)) / len(texts) if texts else None,
@@ -156,6 +159,16 @@ def describe(table: ScoreTable, outcomes: Sequence[Outcome], arm: str,
         **certainty([outcome for outcome in ran if outcome.photograph in table.photographs], table),
         "tokens": float(np.median([len(outcome.tokens) for outcome in ran])) if ran else None,
     }
+
+
+def _within(scores: Table, inside: NDArray[np.int_]) -> Table:
+    """(N, 8) the scores with the means of each group moved to those of all; unchanged where there is one group."""
+    found = scores.copy()
+    groups = np.unique(inside)
+    for group in groups if len(groups) > 1 else ():
+        rows = inside == group
+        found[rows] += scores.mean(axis=0) - scores[rows].mean(axis=0)
+    return found
 
 
 def certainty(outcomes: Sequence[Outcome], table: ScoreTable) -> dict[str, float | None]:

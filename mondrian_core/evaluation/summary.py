@@ -210,7 +210,8 @@ def _folds(folds: Folds, measured: Measured, seed: int) -> dict[str, Any] | None
         "against_base": asdict(measured.by_folds) if measured.by_folds else None,
         "against_champion": asdict(measured.champion_by_folds) if measured.champion_by_folds else None,
         "champion_saw": measured.champion_saw if measured.has_champion else None,
-        "health": {"dependence": asdict(measured.dependence_by_folds) if measured.dependence_by_folds else None},
+        "health": {"dependence": asdict(measured.dependence_by_folds) if measured.dependence_by_folds else None,
+                   "arms": {arm: health.describe(table, folds.outcomes, arm, folds=of) for arm in table.predictions}},
         "arms": {arm: _shown(accuracy(rows, table.labels, of), "dimensions")
                  for arm, rows in table.predictions.items()},
         "rivals": {**{name: _shown(found) for name, found in others.items()},

@@ -14,7 +14,7 @@ from mondrian_core.data.dataset import DatasetVersion, load
 from mondrian_core.data.sample import add_critiques, make_workspace
 from mondrian_core.evaluation.samples import Samples, read_samples
 from mondrian_core.events import ignore
-from mondrian_core.recipes import recipe_of
+from mondrian_core.recipes import DataRecipe, Recipe, recipe_of
 from mondrian_core.registry import Registry
 from mondrian_core.settings import Settings
 from mondrian_core.stages import Context, DatasetSummary, TrainSummary, summary_of
@@ -23,15 +23,15 @@ pytestmark = [pytest.mark.mini, pytest.mark.slow, pytest.mark.timeout(300)]
 RECIPE = recipe_of({
     "data": {"variants": 1},
     "train": {"epochs": 1, "rank": 2, "accumulation": 2},
-    "evaluate": {"folds": 2, "compliance_photographs": 2, "edited_photographs": 0, "constrained_photographs": 0,
+    "evaluate": {"folds": 2, "compliance_photographs": 1, "edited_photographs": 0, "constrained_photographs": 0,
                  "latency_pairs": 3, "latency_tokens": 8, "effect_photographs": 1, "max_tokens": 400},
     "gates": {"score_photographs": 5, "overhead_ratio": 50},
 })  # fmt: skip
 
 
-def retrained(workspace: Path) -> Context:
+def retrained(workspace: Path, recipe: Recipe = RECIPE) -> Context:
     settings = Settings(workspace=workspace, adapters=workspace.parent / "adapters", base_model="mini")
-    context = stages.new_context(settings, "ansel", RECIPE)
+    context = stages.new_context(settings, "ansel", recipe)
     stages.retrain(context)
     return context
 
@@ -75,7 +75,7 @@ def test_a_small_set_is_trained_on_whole_and_judged_by_folds_round_after_round(t
     assert known is not None and known.everything and known.lineages == everything
 
     add_critiques(workspace, 5)
-    second = retrained(workspace)
+    second = retrained(workspace, RECIPE.model_copy(update={"data": DataRecipe(variants=0)}))
     grown = dataset_of(second)
     new = set(grown.groups) - everything
     assert len(new) == 5
@@ -95,5 +95,5 @@ def nothing_of_its_own(context: Context, trained: set[str]) -> None:
     assert asked and not asked & trained and not measured.labels
     metrics = report_of(context)["metrics"]
     assert metrics["arms"]["candidate"]["scores"]["n"] == 0 and metrics["per_photograph"] == []
-    assert metrics["against_base"] is None and metrics["arms"]["candidate"]["format"]["ran"] == 2
+    assert metrics["against_base"] is None and metrics["arms"]["candidate"]["format"]["ran"] == 1
     assert {outcome.photograph for outcome in measured.folds.outcomes} == trained

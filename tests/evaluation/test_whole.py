@@ -184,6 +184,17 @@ def test_an_eye_that_does_not_look_is_seen_by_folds(whole: Callable[..., Report]
     assert part(whole(model, out="blind"), "photograph_dependence").verdict != "PASS"
 
 
+def test_calibration_is_within_folds(whole: Callable[..., Report], stand_in: ModuleType) -> None:
+    """Right up to a level that each fold's adapter has of its own: pooled, the levels would flatten the slope."""
+    model = model_of(stand_in, 0.8)
+    model.critics |= {
+        f"fold-{k}": (lambda truth, rng, level=k: 2 + 0.5 * truth + 1.5 * (level - 1.5)) for k in range(4)
+    }
+    found = whole(model).metrics["folds"]["health"]["arms"]["candidate"]
+    assert found["calibration_slope"] == pytest.approx(2.0, abs=0.15)
+    assert found["spread_ratio"] == pytest.approx(0.5, abs=0.05)
+
+
 def test_collapse_is_measured_on_the_adapter_itself(
     whole: Callable[..., Report], run: Run, stand_in: ModuleType, labelled: list[Labelled]
 ) -> None:
