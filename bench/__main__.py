@@ -10,11 +10,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from bench import critique
+from bench import critique, terminal
 
 BENCHES: dict[str, Callable[[int, str], dict[str, Any]]] = {
     "critique": critique.run,
-    "terminal": critique.run_terminal,
+    "terminal": terminal.run,
 }
 
 
@@ -43,16 +43,29 @@ def render(result: dict[str, Any]) -> str:
 
 
 def _sides(result: dict[str, Any]) -> str:
-    lines = [f"{result['bench']} ({result['base_model']}, {result['rounds']} interleaved rounds)"]
+    lines = [
+        f"{result['bench']} ({result['base_model']}, {result['rounds']} interleaved rounds; "
+        f"{result['answers_remembered_before']} answers remembered before the first)",
+        f"  the same text with precedents of every kind and without: {result['same_answers']}",
+    ]
     for name, side in result["sides"].items():
         least, most = side["seconds_spread"]
-        lines.append(f"  {name:<12} {side['seconds_median']:6.2f} s ({least:.2f} to {most:.2f}), processor "
-                     f"{side['cpu_seconds_median']:5.2f} s   {side['tokens_mean']:4.0f} tokens of "
-                     f"{side['cpu_milliseconds_per_token']:6.2f} ms   valid {side['valid']}")  # fmt: skip
-    for rival, ratio in result["times_faster"].items():
-        lines.append(f"  {ratio['median']:.2f} times as fast as {rival}, 95 % interval {ratio['low']:.2f} to "
+        lines.append(f"  {name:<20} {side['seconds_median']:5.2f} s ({least:.2f} to {most:.2f}), processor "
+                     f"{side['cpu_seconds_median']:5.2f} s  {side['tokens_mean']:4.0f} tokens of "
+                     f"{side['cpu_milliseconds_per_token']:5.2f} ms  valid {side['valid']}{_drafts(side)}")  # fmt: skip
+    for sides, ratio in result["times_faster"].items():
+        lines.append(f"  {sides}: {ratio['median']:.2f} times as fast, 95 % interval {ratio['low']:.2f} to "
                      f"{ratio['high']:.2f}, rounds from {ratio['least']:.2f} to {ratio['most']:.2f}")  # fmt: skip
     return "\n".join(lines)
+
+
+def _drafts(side: dict[str, Any]) -> str:
+    if side["tokens_per_pass"] is None:
+        return ""
+    passes = f"  {side['tokens_per_pass']:.2f} tokens a pass"
+    if side["accepted"] is None:
+        return passes
+    return f"{passes}, {side['accepted']:.0%} of {side['drafted_mean']:.0f} drafted held"
 
 
 def _pair(result: dict[str, Any]) -> str:

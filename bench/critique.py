@@ -7,67 +7,122 @@ free rival writes as many tokens as ours did for that photograph (its end token 
 how valid it is, is told by another answer, which ends where the model ends it. The constrained rival runs mlx-vlm's
 own processor; where there is no Metal its mask kernel, which needs it, is replaced by array operations. Ratios are told
 of the time on the wall and of the processor's time of this process, which other work on the machine hardly changes.
-`run_terminal` compares the commands, process start included.
+
+Ours with precedents also drafts from its answers about other photographs: WARM of them and those of the rounds before.
+No photograph comes twice. "Cold" begins each round with an empty memory, "misled" with WARM answers in the right form
+whose words stand in a random order, "unrelated" with as many random tokens: what precedents cost where they don't help.
 """
 
 from __future__ import annotations
 
+import copy
 import json
-import os
+import random
 import statistics
-import subprocess
-import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator
-from itertools import cycle
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bench.paired import RESAMPLES, compare
+from bench.paired import RESAMPLES
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from mondrian_core.models.precedents import Precedents
 
 MAX_TOKENS = 700
 ADVISOR = "ansel"
-MONDRIAN = "import sys; from mondrian_core.cli import main; sys.exit(main())"
-PHOTOGRAPHS = 12
+WARM = 24  # answers about other photographs before the first round
+WARMUP_SEED = 10_000  # of the scenes of the answers before the first round; the rounds' begin at 0
+OURS, FREE, CONSTRAINED = "ours", "free", "constrained"
+PRECEDENTS, COLD, MISLED, UNRELATED = "ours with precedents", "ours, cold", "ours, misled", "ours, unrelated"
+SIDES = (OURS, PRECEDENTS, COLD, MISLED, UNRELATED, FREE, CONSTRAINED)
+AGAINST = ((OURS, FREE), (OURS, CONSTRAINED), (PRECEDENTS, FREE), (PRECEDENTS, CONSTRAINED), (PRECEDENTS, OURS),
+           (COLD, FREE), (COLD, OURS), (MISLED, OURS), (UNRELATED, OURS))  # fmt: skip
 
 
 def run(pairs: int, base_model: str) -> dict[str, Any]:
-    """Measure over `pairs` rounds, each on another photograph; every round runs the three in another order."""
-    from mondrian_core.mini import render
-
+    """Measure over `pairs` rounds, each on another photograph; every round runs them all in another order."""
     contenders = _Contenders(base_model)
-    photographs = [render.render(render.sample_scene(np.random.default_rng(seed))) for seed in range(PHOTOGRAPHS)]
-    contenders.round(photographs[0], 0)  # warms up: every pass is compiled once
-    rounds = [contenders.round(photographs[number % PHOTOGRAPHS], number) for number in range(pairs)]
-    sides = {name: _side([each[name] for each in rounds]) for name in ("ours", "free", "constrained")}
+    contenders.learn([scene(WARMUP_SEED + number) for number in range(WARM)])
+    contenders.round(scene(WARMUP_SEED + WARM), 0)  # warms up: every pass is compiled once
+    rounds = [contenders.round(scene(number), number) for number in range(pairs)]
     return {
         "bench": "critique",
         "base_model": base_model,
         "rounds": pairs,
-        "sides": sides,
+        "answers_remembered_before": WARM + 1,
+        "same_answers": f"{sum(_agree(each) for each in rounds)} of {pairs}",
+        "sides": {name: _side([each[name] for each in rounds]) for name in SIDES},
         "times_faster": {
-            f"{rival}, {clock}": _ratio(rounds, rival, clock)
-            for rival in ("free", "constrained")
+            f"{ours} / {rival}, {clock}": _ratio(rounds, ours, rival, clock)
+            for ours, rival in AGAINST
             for clock in ("seconds", "cpu_seconds")
         },
     }
 
 
-Measured = dict[str, float]  # seconds, cpu_seconds, tokens, valid (0 or 1)
+def scene(seed: int) -> Image.Image:
+    """A rendered photograph; another seed is another one."""
+    from mondrian_core.mini import render
+
+    return render.render(render.sample_scene(np.random.default_rng(seed)))
+
+
+@dataclass(frozen=True)
+class Written:
+    """An answer, and how it was decoded where that is ours."""
+
+    text: str
+    tokens: int
+    passes: int = 0
+    drafted: int = 0
+    accepted: int = 0
+
+
+@dataclass(frozen=True)
+class Measured:
+    """An answer, what it took, and whether it is valid."""
+
+    made: Written
+    seconds: float
+    cpu_seconds: float
+    valid: bool
+
+
+def _timed(act: Callable[[], Written]) -> Measured:
+    """Run it once, on both clocks."""
+    began, cpu_began = time.perf_counter(), time.process_time()
+    made = act()
+    return Measured(made, time.perf_counter() - began, time.process_time() - cpu_began, _valid(made.text))
+
+
+def _shuffled(text: str, rng: random.Random) -> str:
+    """The answer with the words of all its comments in a random order."""
+    answer = json.loads(text)
+    parts = answer["dimensional_analysis"].values()
+    words = [word for part in parts for word in part["comment"].split()]
+    rng.shuffle(words)
+    for part in parts:
+        count = len(part["comment"].split())
+        part["comment"], words = " ".join(words[:count]), words[count:]
+    return json.dumps(answer)
 
 
 class _Contenders:
-    """The three on one loaded base; nothing is loaded while the clock runs."""
+    """All on one loaded base; nothing is loaded while the clock runs."""
 
     def __init__(self, base_model: str) -> None:
         from mlx_vlm import load
 
         from mondrian_core.models.base import load_base
+        from mondrian_core.models.precedents import Precedents
         from mondrian_core.prompts import Voice, critique_messages
 
+        self.memory, self.misled, self.unrelated = Precedents(), Precedents(), Precedents()
         self.base = load_base(base_model)
         self.model, self.processor = load(str(self.base.path))
         self.messages = critique_messages(Voice(ADVISOR, "Ansel Adams", "Landscapes in black and white."))
@@ -76,38 +131,51 @@ class _Contenders:
             self.model.set_dtype(self.base.model.language_model.model.embed_tokens.weight.dtype)
             _mask_without_metal()
 
-    def round(self, photograph: Any, number: int) -> dict[str, Measured]:
-        """Each of the three once on this photograph; who begins goes round."""
-        tokens = self._ours(photograph)[1]
-        work: dict[str, Callable[[], tuple[str, int]]] = {
-            "ours": lambda: self._ours(photograph),
-            "free": lambda: self._rival(photograph, tokens, eos_tokens=[]),
-            "constrained": lambda: self._rival(photograph, MAX_TOKENS, logits_processors=[self._processor()]),
+    def learn(self, photographs: list[Image.Image]) -> None:
+        """Fill the memories: with the answers about these photographs, with their words mixed up, with anything."""
+        rng = random.Random(0)
+        for photograph in photographs:
+            made = self._ours(photograph, self.memory)
+            mixed = self.base.tokenizer.encode(_shuffled(made.text, rng), add_special_tokens=False)
+            self.misled.remember(mixed)
+            self.unrelated.remember([rng.randrange(self.base.tokenizer.vocab_size) for _ in mixed])
+
+    def round(self, photograph: Image.Image, number: int) -> dict[str, Measured]:
+        """Each of them once on this photograph; who begins goes round."""
+        from mondrian_core.models.precedents import Precedents
+
+        tokens = self._ours(photograph).tokens
+        cold, misled, unrelated = Precedents(), copy.deepcopy(self.misled), copy.deepcopy(self.unrelated)
+        work: dict[str, Callable[[], Written]] = {
+            OURS: lambda: self._ours(photograph),
+            PRECEDENTS: lambda: self._ours(photograph, self.memory),
+            COLD: lambda: self._ours(photograph, cold),
+            MISLED: lambda: self._ours(photograph, misled),
+            UNRELATED: lambda: self._ours(photograph, unrelated),
+            FREE: lambda: self._rival(photograph, tokens, eos_tokens=[]),
+            CONSTRAINED: lambda: self._rival(photograph, MAX_TOKENS, logits_processors=[self._processor()]),
         }
         names = list(work)
-        found = {}
-        for name in names[number % 3 :] + names[: number % 3]:
-            began, cpu_began = time.perf_counter(), time.process_time()
-            text, count = work[name]()
-            found[name] = {"seconds": time.perf_counter() - began, "cpu_seconds": time.process_time() - cpu_began,
-                           "tokens": float(count), "valid": float(_valid(text))}  # fmt: skip
-        found["free"]["valid"] = float(_valid(self._rival(photograph, MAX_TOKENS)[0]))
+        first = number % len(names)
+        found = {name: _timed(work[name]) for name in names[first:] + names[:first]}
+        found[FREE] = replace(found[FREE], valid=_valid(self._rival(photograph, MAX_TOKENS).text))
         return found
 
-    def _ours(self, photograph: Any) -> tuple[str, int]:
+    def _ours(self, photograph: Image.Image, memory: Precedents | None = None) -> Written:
         from mondrian_core.models.generation import generate
 
-        made = generate(self.base, self.messages, photograph, max_tokens=MAX_TOKENS, constrained=True)
-        return made.text, len(made.tokens)
+        made = generate(self.base, self.messages, photograph, max_tokens=MAX_TOKENS, constrained=True,
+                        precedents=memory)  # fmt: skip
+        return Written(made.text, len(made.tokens), made.passes, made.drafted, made.accepted)
 
-    def _rival(self, photograph: Any, tokens: int, **options: Any) -> tuple[str, int]:
+    def _rival(self, photograph: Image.Image, tokens: int, **options: Any) -> Written:
         from mlx_vlm import stream_generate
 
         text, count = "", 0
         for piece in stream_generate(self.model, self.processor, self.text, image=[photograph], max_tokens=tokens,
                                      temperature=0.0, **options):  # fmt: skip
             text, count = text + piece.text, piece.generation_tokens
-        return text, count
+        return Written(text, count)
 
     def _processor(self) -> Any:
         from mlx_vlm.structured import build_json_schema_logits_processor
@@ -148,90 +216,32 @@ def _valid(text: str) -> bool:
     return True
 
 
+def _agree(found: dict[str, Measured]) -> bool:
+    """Whether precedents, of whatever kind, changed no answer."""
+    return len({found[name].made.text for name in (OURS, PRECEDENTS, COLD, MISLED, UNRELATED)}) == 1
+
+
 def _side(measured: list[Measured]) -> dict[str, Any]:
-    seconds = [each["seconds"] for each in measured]
+    seconds = [each.seconds for each in measured]
+    tokens, passes, drafted = (sum(getattr(each.made, name) for each in measured)
+                               for name in ("tokens", "passes", "drafted"))  # fmt: skip
     return {
         "seconds_median": statistics.median(seconds),
         "seconds_spread": [min(seconds), max(seconds)],
-        "cpu_seconds_median": statistics.median(each["cpu_seconds"] for each in measured),
-        "tokens_mean": statistics.fmean(each["tokens"] for each in measured),
-        "cpu_milliseconds_per_token": 1000
-        * statistics.median(each["cpu_seconds"] / each["tokens"] for each in measured),
-        "valid": f"{sum(int(each['valid']) for each in measured)} of {len(measured)}",
+        "cpu_seconds_median": statistics.median(each.cpu_seconds for each in measured),
+        "tokens_mean": tokens / len(measured),
+        "cpu_milliseconds_per_token": 1000 * statistics.median(e.cpu_seconds / e.made.tokens for e in measured),
+        "tokens_per_pass": tokens / passes if passes else None,
+        "drafted_mean": drafted / len(measured),
+        "accepted": sum(each.made.accepted for each in measured) / drafted if drafted else None,
+        "valid": f"{sum(each.valid for each in measured)} of {len(measured)}",
     }
 
 
-def _ratio(rounds: list[dict[str, Measured]], rival: str, clock: str) -> dict[str, float]:
+def _ratio(rounds: list[dict[str, Measured]], ours: str, rival: str, clock: str) -> dict[str, float]:
     """Median of rival/ours over the rounds, its bootstrapped 95 % interval, and the spread of the ratios."""
-    ratios = np.array([each[rival][clock] / each["ours"][clock] for each in rounds])
+    ratios = np.array([getattr(each[rival], clock) / getattr(each[ours], clock) for each in rounds])
     drawn = np.random.default_rng(0).choice(ratios, size=(RESAMPLES, len(ratios)))
     low, high = np.quantile(np.median(drawn, axis=1), [0.025, 0.975])
     return {"median": float(np.median(ratios)), "low": float(low), "high": float(high),
             "least": float(ratios.min()), "most": float(ratios.max())}  # fmt: skip
-
-
-def run_terminal(pairs: int, base_model: str) -> dict[str, Any]:
-    """Measure on rendered photographs in a workspace of its own, gone afterwards."""
-    with tempfile.TemporaryDirectory(prefix="mondrian-bench-") as folder:
-        workspace = Path(folder) / "workspace"
-        _call("-c", MONDRIAN, "init", "--sample", "--workspace", str(workspace))
-        photographs = sorted(path for path in (workspace / "source").rglob("*") if path.suffix in (".jpg", ".png"))
-        ours, rival = (
-            _Ours(workspace, base_model, cycle(photographs)),
-            _Rival(workspace, base_model, cycle(photographs)),
-        )
-        times = compare(ours, rival, pairs=pairs)
-    return {
-        "bench": "terminal",
-        "ours": "mondrian analyze --mode baseline",
-        "rival": "mlx_vlm.generate",
-        "base_model": base_model,
-        "seconds": times.as_dict(),
-        "usable_ours": ours.usable,
-        "usable_rival": rival.usable,
-        "answers": pairs + 1,
-    }
-
-
-class _Ours:
-    def __init__(self, workspace: Path, base_model: str, photographs: Iterator[Path]) -> None:
-        self.usable = 0
-        self._options = ["--advisor", ADVISOR, "--mode", "baseline", "--json", "--workspace", str(workspace)]
-        self._options += ["--base-model", base_model]
-        self._photographs = photographs
-
-    def __call__(self) -> None:
-        answers = json.loads(_call("-c", MONDRIAN, "analyze", str(next(self._photographs)), *self._options))
-        self.usable += sum(bool(answer.get("critique")) for answer in answers)
-
-
-class _Rival:
-    def __init__(self, workspace: Path, base_model: str, photographs: Iterator[Path]) -> None:
-        from mondrian_core.models.base import resolve
-        from mondrian_core.prompts import INSTRUCTION
-        from mondrian_core.store import Store
-
-        self.usable = 0
-        voice = Store(workspace / "mondrian.db", read_only=True).voice(ADVISOR)
-        self._options = ["--model", str(resolve(base_model)), "--system", voice.system, "--prompt", INSTRUCTION]
-        self._options += ["--max-tokens", str(MAX_TOKENS), "--temperature", "0", "--no-verbose"]
-        self._photographs = photographs
-
-    def __call__(self) -> None:
-        from mondrian_core.rubric import Unparsable, read_strict
-
-        text = _call("-m", "mlx_vlm.generate", "--image", str(next(self._photographs)), *self._options).strip()
-        try:
-            read_strict(text)
-        except Unparsable:
-            return
-        self.usable += 1
-
-
-def _call(*arguments: str) -> str:
-    """Run this Python with `arguments`; its standard output."""
-    quiet = os.environ | {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
-    done = subprocess.run([sys.executable, *arguments], env=quiet, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(f"{' '.join(arguments[:3])} ended with {done.returncode}:\n{done.stderr.strip()[-2000:]}")
-    return done.stdout

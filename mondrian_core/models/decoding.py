@@ -39,6 +39,12 @@ class Decoder(Protocol):
     def extend(self, tokens: Sequence[int]) -> mx.array:
         """Append one or more tokens that are known; logits (V,) of the one after the last."""
 
+    def read(self, tokens: Sequence[int]) -> mx.array:
+        """Append up to WIDTHS[-1] tokens in one pass; logits (T, V) of the one after each of them."""
+
+    def undo(self, count: int) -> None:
+        """Take back the last `count` tokens that were appended."""
+
     def probe(self, index: int, token: int) -> mx.array:
         """Logits (V,) after `token` had been the answer's token `index`; what was decoded stays as it is."""
 
@@ -121,10 +127,20 @@ class EagerDecoder:
         """See Decoder."""
         return self._append(mx.array(list(tokens), dtype=mx.int32))
 
-    def _append(self, tokens: mx.array) -> mx.array:
-        found = self._forward(tokens, self._start + self._steps, self._caches)
+    def read(self, tokens: Sequence[int]) -> mx.array:
+        """See Decoder."""
+        return self._append(mx.array(list(tokens), dtype=mx.int32), every=True)
+
+    def undo(self, count: int) -> None:
+        """See Decoder."""
+        for cache in self._caches:
+            cache.trim(count)
+        self._steps -= count
+
+    def _append(self, tokens: mx.array, *, every: bool = False) -> mx.array:
+        found = self._forward(tokens, self._start + self._steps, self._caches, every=every)
         self._steps += tokens.shape[0]
-        return found
+        return found if every else found[0]
 
     def probe(self, index: int, token: int) -> mx.array:
         """See Decoder."""
@@ -135,15 +151,16 @@ class EagerDecoder:
         for new, old in zip(shorter, self._caches, strict=True):
             keys, values = old.state
             new.update_and_fetch(keys[:, :, :kept], values[:, :, :kept])
-        return self._forward(mx.array([token], dtype=mx.int32), self._start + index, shorter)
+        return self._forward(mx.array([token], dtype=mx.int32), self._start + index, shorter)[0]
 
-    def _forward(self, tokens: mx.array, position: int, caches: list[Any]) -> mx.array:
+    def _forward(self, tokens: mx.array, position: int, caches: list[Any], *, every: bool = False) -> mx.array:
+        """Logits after the last token (1, V), or after each (T, V)."""
         model, count = self._base.language_model, tokens.shape[0]
         embedding = model.model.embed_tokens(tokens[None])
         positions = mx.broadcast_to(mx.arange(position, position + count, dtype=mx.int32), (3, 1, count))
         mask = "causal" if count > 1 else None
         hidden = hidden_states(model, embedding, positions, mx.zeros(0, dtype=mx.int32), (), mask=mask, caches=caches)
-        return logits(model, hidden[:, -1])[0]
+        return logits(model, hidden[0] if every else hidden[:, -1])
 
 
 class _Slot:
@@ -169,7 +186,7 @@ class CompiledDecoder:
         self._start = self._length = self._steps = self._capacity = 0
         self._mounted = mounted_on(base)
         self._changes = self._mounted.changes if self._mounted else []
-        self._step = _compiled_step(base)
+        self._step, self._every = _compiled_step(base), _compiled_step(base, every=True)
 
     def start(self, prompt: Prompt) -> mx.array:
         """See Decoder."""
@@ -189,17 +206,24 @@ class CompiledDecoder:
         """See Decoder. Padding is written behind the tokens; no mask lets anything see it before it is overwritten."""
         found = None
         for start in range(0, len(tokens), WIDTHS[-1]):
-            part = list(tokens[start : start + WIDTHS[-1]])
-            width = next(each for each in WIDTHS if each >= len(part))
-            found = self._append(mx.array(part + part[-1:] * (width - len(part)), dtype=mx.int32), len(part))
+            part = tokens[start : start + WIDTHS[-1]]
+            found = self._append(_padded(part), len(part))
         assert found is not None, "there is nothing to append"
         return found
 
-    def _append(self, tokens: mx.array, count: int) -> mx.array:
+    def read(self, tokens: Sequence[int]) -> mx.array:
+        """See Decoder."""
+        return self._append(_padded(tokens), len(tokens), every=True)[: len(tokens)]
+
+    def undo(self, count: int) -> None:
+        """See Decoder. What was written stays in the buffers, behind what any mask lets be seen."""
+        self._steps -= count
+
+    def _append(self, tokens: mx.array, count: int, *, every: bool = False) -> mx.array:
         """The first `count` of the tokens count, the rest is padding."""
         while self._length + self._steps + tokens.shape[0] > self._capacity:
             self._grow()
-        found, self._keys, self._values = self._run(tokens, count, self._steps)
+        found, self._keys, self._values = self._run(tokens, count, self._steps, every=every)
         self._steps += count
         return found
 
@@ -207,9 +231,11 @@ class CompiledDecoder:
         """See Decoder."""
         return self._run(mx.array([token], dtype=mx.int32), 1, index)[0]
 
-    def _run(self, tokens: mx.array, count: int, steps: int) -> tuple[mx.array, list[mx.array], list[mx.array]]:
+    def _run(self, tokens: mx.array, count: int, steps: int, *,
+             every: bool = False) -> tuple[mx.array, list[mx.array], list[mx.array]]:  # fmt: skip
         place = mx.array([self._length + steps, self._start + steps, count - 1], dtype=mx.int32)
-        return self._step(tokens, place, self._keys, self._values, self._changes)
+        step = self._every if every else self._step
+        return step(tokens, place, self._keys, self._values, self._changes)
 
     def _grow(self) -> None:
         target = (self._capacity // BLOCK + 1) * BLOCK
@@ -219,10 +245,19 @@ class CompiledDecoder:
         self._capacity = target
 
 
-def _compiled_step(base: Base) -> Any:
-    """The compiled step for the modules that are adapted now; adapters of the same modules share it."""
+def _padded(tokens: Sequence[int]) -> mx.array:
+    """The tokens, the last of them repeated up to the next of WIDTHS."""
+    width = next(each for each in WIDTHS if each >= len(tokens))
+    return mx.array([*tokens, *[tokens[-1]] * (width - len(tokens))], dtype=mx.int32)
+
+
+def _compiled_step(base: Base, *, every: bool = False) -> Any:
+    """The compiled step for the modules that are adapted now; adapters of the same modules share it.
+
+    It gives the logits (V,) after one of its tokens, or (T, V) after each.
+    """
     mounted = mounted_on(base)
-    key = mounted.kind if mounted else ()
+    key = (every, mounted.kind if mounted else ())
     steps: dict[Any, Any] = base.kept.setdefault("steps", {})
     if key in steps:
         return steps[key]
@@ -241,8 +276,9 @@ def _compiled_step(base: Base) -> Any:
         else:
             with mounted.traced(changes):
                 hidden = hidden_states(model, embedding, positions, none, (), mask=mask, caches=slots)
-        last = hidden if tokens.shape[0] == 1 else mx.take(hidden, place[2:], axis=1)
-        return logits(model, last[:, 0])[0], [slot.keys for slot in slots], [slot.values for slot in slots]
+        last = hidden if every or tokens.shape[0] == 1 else mx.take(hidden, place[2:], axis=1)
+        found = logits(model, last[0])
+        return found if every else found[0], [slot.keys for slot in slots], [slot.values for slot in slots]
 
     steps[key] = mx.compile(step)
     return steps[key]

@@ -29,13 +29,25 @@ class Grammar:
 
     def allow(self, logits: mx.array) -> mx.array:
         """Logits (V,) with minus infinity at every token that can't come next."""
-        import llguidance.numpy
-
-        llguidance.numpy.fill_next_token_bitmask(self._matcher, self._bits, 0)
+        self._fill()
         allowed = np.zeros(self._vocabulary, dtype=bool)
         known = np.unpackbits(self._bits.view(np.uint8)[0], bitorder="little")[: self._vocabulary].astype(bool)
         allowed[: len(known)] = known
         return mx.where(mx.array(allowed), logits, -mx.inf)
+
+    def allows(self, token: int) -> bool:
+        """Whether this token can come next, as the mask says.
+
+        The matcher's `validate_tokens` also accepts other spellings of what is forced, so it can't be asked instead.
+        """
+        self._fill()
+        word, bit = divmod(token, 32)
+        return word < self._bits.shape[1] and bool(int(self._bits[0, word]) >> bit & 1)
+
+    def _fill(self) -> None:
+        import llguidance.numpy
+
+        llguidance.numpy.fill_next_token_bitmask(self._matcher, self._bits, 0)
 
     def forced(self) -> list[int]:
         """The tokens of which only one can come next, as the tokenizer spells them; none where there is a choice."""

@@ -84,7 +84,8 @@ class Critic:
         voice = self.store.voice(job.advisor or "")
         requested = mode_of(job.requested_mode or "baseline")
         picture = bounded(image if image is not None else self._photograph_of(job))
-        context = replace(self.context(voice, picture, requested, job), camera=self._camera_of(job))
+        context = replace(self.context(voice, picture, requested, job), camera=self._camera_of(job),
+                          timed="rollout" in job.details)  # fmt: skip
         skip = max(0, job.attempts - PATIENCE)
         outcome = critique(self.strategies, requested, context, self.engine, tell=tell, skip=skip)
         facts = {"prompt_sha256": prompt_digest(voice), "pixels": list(picture.size)}

@@ -26,7 +26,8 @@ OnToken = Callable[[int], None]
 class Question:
     """One generation. `adapter` is the folder of an adapter, None asks the base; temperature 0 is greedy.
 
-    `embed` asks for the photograph's embedding too.
+    `embed` asks for the photograph's embedding too. Without `precedents` no earlier answer makes this one faster, so
+    that its time can be compared with another model's.
     """
 
     messages: list[Message]
@@ -37,6 +38,7 @@ class Question:
     seed: int = 0
     constrained: bool = True
     embed: bool = False
+    precedents: bool = True
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,8 @@ class Reply:
 
     `tokens` were generated, `prompt_tokens` read (`image_tokens` of them the photograph's); times in seconds;
     `switch_seconds` is what changing the adapter took; `expected_scores` (0-10) by dimension; `boot` names the process;
-    `embedding` of the photograph has length 1, or is empty when it was not asked for.
+    `embedding` of the photograph has length 1, or is empty when it was not asked for; `drafted` tokens were tried
+    because of earlier answers, and `accepted` of them were right.
     """
 
     text: str
@@ -59,6 +62,8 @@ class Reply:
     expected_scores: Mapping[str, float] = field(default_factory=dict)
     boot: str = ""
     embedding: tuple[float, ...] = ()
+    drafted: int = 0
+    accepted: int = 0
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -72,6 +77,8 @@ class Reply:
             "decode_seconds": round(self.decode_seconds, 4),
             "switch_seconds": round(self.switch_seconds, 4),
             "boot": self.boot,
+            "drafted": self.drafted,
+            "accepted": self.accepted,
         }
 
 

@@ -6,10 +6,16 @@ import hashlib
 import json
 import os
 import time
+from collections import OrderedDict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mondrian_core.serving.engine import OnToken, Question, Reply
+
+if TYPE_CHECKING:
+    from mondrian_core.models.precedents import Precedents
+
+_KEPT_MEMORIES = 4  # as many as adapters are kept ready
 
 
 class LocalEngine:
@@ -26,6 +32,7 @@ class LocalEngine:
         self._mounted: Any = None
         self._using: Path | None = None
         self._read: tuple[str, Any] | None = None
+        self._memories: OrderedDict[Path | None, Precedents] = OrderedDict()
 
     @property
     def fingerprint(self) -> str:
@@ -41,6 +48,7 @@ class LocalEngine:
         self._use(question.adapter)
         switched = time.perf_counter() - began
         prompt, reading = self._prompt(question)
+        memory = self._memory_of(question.adapter)
         count = 0
 
         def heard(*_: Any) -> None:
@@ -51,10 +59,24 @@ class LocalEngine:
 
         made = generate(self.base, question.messages, question.image, max_tokens=question.max_tokens,
                         temperature=question.temperature, seed=question.seed, constrained=question.constrained,
-                        on_token=heard, prepared=prompt)  # fmt: skip
+                        on_token=heard, prepared=prompt,
+                        precedents=memory if question.precedents else None)  # fmt: skip
+        if not question.precedents and question.temperature <= 0:
+            memory.remember(made.tokens)
         return Reply(made.text, made.finish_reason, len(made.tokens), made.prompt_tokens, made.image_tokens,
                      reading + made.prefill_seconds, made.decode_seconds, switched, dict(made.expected_scores),
-                     str(os.getpid()), embedding(prompt) if question.embed else ())  # fmt: skip
+                     str(os.getpid()), embedding(prompt) if question.embed else (), made.drafted,
+                     made.accepted)  # fmt: skip
+
+    def _memory_of(self, adapter: Path | None) -> Precedents:
+        """What this adapter, or the base, answered before: no other writes so much like it."""
+        from mondrian_core.models.precedents import Precedents
+
+        memory = self._memories.setdefault(adapter, Precedents())
+        self._memories.move_to_end(adapter)
+        while len(self._memories) > _KEPT_MEMORIES:
+            self._memories.popitem(last=False)
+        return memory
 
     def _prompt(self, question: Question) -> tuple[Any, float]:
         """The question as the language model reads it, and the seconds that took.

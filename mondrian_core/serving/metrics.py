@@ -27,6 +27,9 @@ class Metrics:
         self._shadows = Counter("mondrian_shadow_answers", "Answers made for a rollout's comparison alone",
                                 registry=self._registry)  # fmt: skip
         self._tokens = Counter("mondrian_tokens", "Tokens generated", registry=self._registry)
+        self._drafted = Counter("mondrian_tokens_drafted", "Tokens tried because of earlier answers",
+                                registry=self._registry)  # fmt: skip
+        self._accepted = Counter("mondrian_tokens_accepted", "Tokens so tried that were right", registry=self._registry)
 
     def gauge(self, name: str, text: str, read: Callable[[], float]) -> None:
         """A figure that is read when somebody asks."""
@@ -43,7 +46,9 @@ class Metrics:
         if job.details.get("fell_back"):
             self._fallbacks.labels(job.requested_mode or "").inc()
         self._seconds.labels(job.model_used or "").observe(float(job.details.get("seconds", 0.0)))
-        self._tokens.inc(sum(each.get("tokens", 0) for each in job.details.get("passes", [])))
+        passes = job.details.get("passes", [])
+        for name, counter in (("tokens", self._tokens), ("drafted", self._drafted), ("accepted", self._accepted)):
+            counter.inc(sum(each.get(name, 0) for each in passes))
 
     def text(self) -> bytes:
         """Prometheus' text form."""

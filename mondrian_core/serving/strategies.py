@@ -42,7 +42,7 @@ class AnalysisContext:
 
     `why_no_adapter` explains an adapter that is None. `same` is true for a reference that is the photograph itself.
     `embeddings` by reference name make the retrieval hybrid; empty: by scores alone. `camera` says how the photograph
-    was taken.
+    was taken. `timed`: the answer's time is compared with another version's, so no earlier answer may shorten it.
     """
 
     voice: Voice
@@ -53,6 +53,7 @@ class AnalysisContext:
     same: Callable[[Reference], bool] = lambda reference: False
     embeddings: Mapping[str, Sequence[float]] = field(default_factory=dict)
     camera: str | None = None
+    timed: bool = False
 
 
 @dataclass(frozen=True)
@@ -204,7 +205,7 @@ class Rag(Strategy):
         tell(Progress(self.name, "retrieved", detail={"photographs": [each["photograph"] for each in facts]}))
         told = comparison(first.critique.scores, context.portfolio, neighbours)
         messages = with_camera(comparison_messages(context.voice, told), context.camera)
-        question = Question(messages, context.image)
+        question = Question(messages, context.image, precedents=not context.timed)
         second = ask_for_critique(
             self.name, None, engine, question, lambda tokens: tell(Progress(self.name, "comparison", tokens))
         )
@@ -222,7 +223,7 @@ def one_pass(name: Mode, context: AnalysisContext, engine: Engine, adapter: Adap
     """
     folder = adapter.folder if adapter else None
     messages = with_camera(critique_messages(context.voice), context.camera)
-    question = Question(messages, context.image, folder, embed=embed)
+    question = Question(messages, context.image, folder, embed=embed, precedents=not context.timed)
 
     def on_token(tokens: int) -> None:
         tell(Progress(name, "critique", tokens))

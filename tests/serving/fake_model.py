@@ -54,7 +54,9 @@ class FakeEngine:
         if "texts" in orders:
             self.control.write_text(json.dumps({**orders, "texts": texts}))
         vector = tuple(orders.get("embedding", ())) if question.embed else ()
-        return Reply(text, "stop", tokens, 100, 56, 0.01, 0.02, boot=str(os.getpid()), embedding=vector)
+        drafted, accepted = (4, 3) if question.precedents else (0, 0)
+        return Reply(text, "stop", tokens, 100, 56, 0.01, 0.02, boot=str(os.getpid()), embedding=vector,
+                     drafted=drafted, accepted=accepted)  # fmt: skip
 
     def check(self, folder: Path) -> tuple[str, ...]:
         return ("it is unsound",) if folder.name in self._orders().get("unsound", []) else ()

@@ -104,6 +104,7 @@ def test_a_rollout_is_answered_by_both_versions_and_marked(
         requests = requests_of(store.jobs(), rollout)
     assert [request.candidate for request in requests] == [job["adapter_version"] == "v0002" for job in jobs]
     assert not any(request.failed for request in requests)
+    assert all(job["passes"][0]["drafted"] == 0 for job in jobs), "times are compared: no memory shortens either side's"
 
 
 def test_ab_test_keeps_a_photograph_in_its_arm_and_leaves_explicit_modes_out(
@@ -333,6 +334,7 @@ def test_health_metrics_and_advisors(base: TestClient, photograph: Photograph) -
     assert health.json()["base_fingerprint"] == "fake"
     text = base.get("/metrics").text
     assert 'mondrian_jobs_total{mode="baseline",model_used="base",status="completed"} 1.0' in text
+    assert "mondrian_tokens_drafted_total 4.0" in text and "mondrian_tokens_accepted_total 3.0" in text
     assert [each["id"] for each in base.get("/advisors").json()] == ["ansel", "dorothea"]
     assert base.get("/compare").json()["arms"] == []
     assert json.dumps(base.get("/openapi.json").json()).count("multipart/form-data") == 1

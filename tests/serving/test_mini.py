@@ -10,10 +10,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from mondrian_core.errors import BadAdapter, ModelProcessDied
+from mondrian_core.mini.render import render, sample_scene
 from mondrian_core.prompts import Voice, critique_messages
 from mondrian_core.registry import Registry
 from mondrian_core.serving import analyze
@@ -110,6 +112,39 @@ def test_a_photograph_is_looked_at_once_for_both_arms(
     assert sum(value * value for value in replies[1].embedding) == pytest.approx(1.0)
     assert mini.ask(replace(question, image=QUESTION.image, embed=False)).embedding == ()
     assert len(looked) == 2, "another photograph is looked at"
+
+
+def _scene(seed: int) -> Image.Image:
+    return render(sample_scene(np.random.default_rng(seed)))
+
+
+def test_earlier_answers_make_later_ones_cheaper_and_no_different(mini: LocalEngine) -> None:
+    questions = [replace(QUESTION, image=_scene(seed), max_tokens=90) for seed in range(6)]
+    plain = [mini.ask(replace(each, precedents=False)) for each in questions]
+    assert {(each.drafted, each.accepted) for each in plain} == {(0, 0)}
+    other = LocalEngine("mini")
+    found = [other.ask(each) for each in questions]
+    assert [each.text for each in found] == [each.text for each in plain]
+    assert found[-1].expected_scores == pytest.approx(plain[-1].expected_scores, abs=1e-3)
+    assert sum(each.accepted for each in found[3:]) > 30
+    assert mini.ask(replace(questions[0], image=_scene(9))).accepted > 0, "what was answered without is remembered too"
+
+
+def test_an_adapter_draws_on_its_own_answers_alone(adapter: Path) -> None:
+    engine = LocalEngine("mini")
+    for seed in range(3):
+        engine.ask(replace(QUESTION, image=_scene(seed), max_tokens=60))
+    base = engine._memory_of(None)
+    before = (len(base), base.drafted, base.accepted)
+    engine.ask(replace(QUESTION, adapter=adapter))
+    own = engine._memory_of(adapter)
+    assert own is not base and 0 < len(own) < len(base)
+    assert own.drafted == 0, "its first answer has nothing to go by"
+    assert before == (len(base), base.drafted, base.accepted)
+    for number in range(9):
+        engine._memory_of(Path(f"v{number:04d}"))
+    assert len(engine._memories) < 9
+    assert engine._memory_of(None) is not base, "those that answered longest ago are forgotten"
 
 
 @pytest.fixture

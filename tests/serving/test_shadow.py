@@ -38,6 +38,8 @@ def test_both_versions_answer_the_same_photographs_while_nobody_waits(
             time.sleep(0.2)
         page, figures = client.get("/").text, client.get("/metrics").text
     found = observe(requests_of(service.store.jobs(), rollout), rollout)
+    drafted = [job.details["passes"][0]["drafted"] for job in service.store.jobs()]
+    assert drafted == [0] * 7, "times are compared: no memory shortens either side's"
     assert found.in_step == 2, "the step asks for two photographs, in pairs"
     assert sorted((each.candidate, each.scores and each.scores[0]) for each in shadows) == [
         (False, 1.0), (False, 1.0), (True, 2.0), (True, 2.0)]  # fmt: skip

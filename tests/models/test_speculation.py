@@ -1,0 +1,252 @@
+"""Drafts change no answer: what holds is what the model writes anyway, what doesn't leaves no trace."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+import pytest
+
+import mondrian_core.models  # noqa: F401  (before mlx)
+from mondrian_core.models import adapters
+from mondrian_core.models.answering import Chooser
+from mondrian_core.models.base import Base
+from mondrian_core.models.decoding import BLOCK, CompiledDecoder, EagerDecoder
+from mondrian_core.models.divergence import teacher_forced
+from mondrian_core.models.encoding import Prompt, answer_ids
+from mondrian_core.models.forward import hidden_states, logits
+from mondrian_core.models.generation import Generation, generate, prepare
+from mondrian_core.models.precedents import Precedents
+from mondrian_core.models.structured import Grammar
+from mondrian_core.rubric import json_schema
+from tests.models.conftest import photograph
+
+pytestmark = pytest.mark.mini
+PHOTOGRAPHS = 10
+ARMS = {"constrained": (True, False, 200), "free": (False, False, 80), "with adapter": (True, True, 48)}
+
+
+class Asked:
+    """Ten photographs, and what is answered about them without precedents."""
+
+    def __init__(self, base: Base, messages: Any, adapter: Path) -> None:
+        self._base, self._messages, self._adapter = base, messages, adapter
+        self.images = [photograph(100 + number, (96, 64)) for number in range(PHOTOGRAPHS)]
+        self.prompts = [prepare(base, messages, image) for image in self.images]
+        self._plain: dict[tuple[str, int], Generation] = {}
+
+    def answer(self, arm: str, number: int, **options: Any) -> Generation:
+        constrained, adapted, limit = ARMS[arm]
+        adapters.mount(self._base).use(self._adapter if adapted else None)
+        told = {"max_tokens": limit, "constrained": constrained, "prepared": self.prompts[number], **options}
+        return generate(self._base, self._messages, self.images[number], **told)
+
+    def plain(self, arm: str, number: int) -> Generation:
+        if (arm, number) not in self._plain:
+            self._plain[arm, number] = self.answer(arm, number)
+        return self._plain[arm, number]
+
+
+@pytest.fixture(scope="module")
+def asked(base: Base, messages: Any, adapter: Path) -> Asked:
+    return Asked(base, messages, adapter)
+
+
+def same(found: Generation, plain: Generation) -> None:
+    assert found.tokens == plain.tokens
+    assert (found.text, found.finish_reason) == (plain.text, plain.finish_reason)
+    assert list(found.score_chances) == list(plain.score_chances)
+    assert found.expected_scores == pytest.approx(plain.expected_scores, abs=1e-3)
+    for name, chances in plain.score_chances.items():
+        assert found.score_chances[name] == pytest.approx(chances, abs=1e-4)
+
+
+class Oracle(Precedents):
+    """Expects what it is told to, with certainty, at every token."""
+
+    def __init__(self, expect: Callable[[int, int], list[int]]) -> None:
+        super().__init__()
+        self._expect, self._written = expect, 0
+
+    @property
+    def promising(self) -> bool:
+        return True
+
+    def begin(self) -> None:
+        super().begin()
+        self._written = 0
+
+    def add(self, token: int, *, chosen: bool = True) -> None:
+        super().add(token, chosen=chosen)
+        self._written += 1
+
+    def ahead(self, limit: int) -> tuple[list[int], list[float]]:
+        tokens = self._expect(self._written, limit)[:limit]
+        return tokens, [1.0] * len(tokens)
+
+
+@pytest.mark.parametrize("arm", ARMS)
+def test_ten_photographs_are_answered_as_without(arm: str, asked: Asked) -> None:
+    """One memory that grows from nothing: cold at the first photograph, mostly right at the last."""
+    memory = Precedents()
+    found = []
+    for number in range(PHOTOGRAPHS):
+        heard: list[str] = []
+        found.append(asked.answer(arm, number, precedents=memory, on_token=heard.append))
+        same(found[-1], asked.plain(arm, number))
+        assert "".join(heard) == found[-1].text
+    assert memory.accepted == sum(each.accepted for each in found) > 0
+    assert memory.drafted == sum(each.drafted for each in found)
+    if arm == "constrained":
+        assert sum(each.passes for each in found) < 0.8 * sum(asked.plain(arm, n).passes for n in range(PHOTOGRAPHS))
+
+
+@pytest.mark.parametrize("arm", ARMS)
+@pytest.mark.parametrize("right", [0, 3, 99])
+def test_drafts_that_go_wrong_change_nothing(arm: str, right: int, asked: Asked) -> None:
+    """Right for so many tokens and wrong from there on, at every pass, past the end of the answer too."""
+    plain = asked.plain(arm, 0)
+
+    def expect(at: int, limit: int) -> list[int]:
+        true = list(plain.tokens[at : at + right])
+        return true + [7] * (limit - len(true))
+
+    found = asked.answer(arm, 0, precedents=Oracle(expect))
+    same(found, plain)
+    if right < 99:
+        assert found.drafted > found.accepted
+    else:
+        assert found.passes < 0.25 * len(plain.tokens)
+
+
+def test_drafts_that_break_off_inside_forced_tokens_change_nothing(asked: Asked) -> None:
+    """Every pass drafts one or two tokens, so that some end inside what the grammar forces, right or wrong there."""
+    plain = asked.plain("constrained", 1)
+    for count, wrong in ((1, 0), (2, 0), (1, 1), (2, 1)):
+
+        def expect(at: int, limit: int, count: int = count, wrong: int = wrong) -> list[int]:
+            return [*plain.tokens[at : at + count], *[7] * wrong]
+
+        same(asked.answer("constrained", 1, precedents=Oracle(expect)), plain)
+
+
+@pytest.mark.parametrize("arm", ["constrained", "free"])
+def test_an_end_inside_a_draft_is_no_end(arm: str, base: Base, asked: Asked) -> None:
+    plain, end = asked.answer(arm, 2, max_tokens=200), min(base.end_tokens)
+    assert plain.finish_reason == "stop"
+    oracle = Oracle(lambda at, limit: [*plain.tokens[at : at + 3], end, 7, 7])
+    found = asked.answer(arm, 2, max_tokens=200, precedents=oracle)
+    same(found, plain)
+    assert found.drafted == found.accepted, "an end token is never tried: the pass before tells whether it comes"
+
+
+@pytest.mark.parametrize("arm", ["constrained", "free"])
+def test_a_limit_cuts_a_draft_that_holds(arm: str, asked: Asked) -> None:
+    plain = asked.plain(arm, 0)
+    oracle = Oracle(lambda at, limit: list(plain.tokens[at:]))
+    for limit in (1, 2, 3, 17, 40, len(plain.tokens)):
+        found = asked.answer(arm, 0, precedents=oracle, max_tokens=limit)
+        assert (found.tokens, found.finish_reason) == (plain.tokens[:limit], "length")
+    if plain.finish_reason == "stop":
+        same(asked.answer(arm, 0, precedents=oracle, max_tokens=len(plain.tokens) + 1), plain)
+
+
+def test_a_memory_of_other_words_costs_few_passes(asked: Asked) -> None:
+    plain, rng = asked.plain("constrained", 3), random.Random(0)
+    memory = Precedents()
+    for _ in range(20):
+        memory.remember(rng.sample(plain.tokens, len(plain.tokens)))
+    found = asked.answer("constrained", 3, precedents=memory)
+    same(found, plain)
+    assert found.passes <= plain.passes
+
+
+def test_only_equal_work_and_draws_go_without(asked: Asked) -> None:
+    memory = Precedents()
+    plain = asked.plain("constrained", 0)
+    memory.remember(plain.tokens)
+    held = len(memory)
+    for options in ({"exact_tokens": 8}, {"temperature": 0.7}):
+        made = asked.answer("free", 0, precedents=memory, **{"max_tokens": 8, **options})
+        assert (made.drafted, made.passes) == (0, asked.answer("free", 0, **{"max_tokens": 8, **options}).passes)
+        assert made.tokens == asked.answer("free", 0, **{"max_tokens": 8, **options}).tokens
+    assert (len(memory), memory.drafted) == (held, 0)
+
+
+def test_an_answer_that_is_broken_off_leaves_a_memory_that_serves(asked: Asked) -> None:
+    memory = Precedents()
+    asked.answer("constrained", 0, precedents=memory)
+    heard: list[str] = []
+
+    def stop(text: str) -> None:
+        heard.append(text)
+        if len(heard) > 30:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        asked.answer("constrained", 1, precedents=memory, on_token=stop)
+    same(asked.answer("constrained", 1, precedents=memory), asked.plain("constrained", 1))
+
+
+@pytest.mark.parametrize("make", [CompiledDecoder, EagerDecoder])
+def test_what_is_taken_back_leaves_no_trace(base: Base, messages: Any, answer: str, asked: Asked, make: Any) -> None:
+    """Right tokens with wrong ones behind, of every width, also over the edge where the compiled buffer grows."""
+    prompt = asked.prompts[0]
+    tokens = (answer_ids(base, messages, answer) * 3)[: BLOCK - 20]
+    assert len(prompt.ids) < BLOCK < len(prompt.ids) + len(tokens)
+    expected = _forced_pass(base, prompt, tokens)
+    decoder = make(base)
+    decoder.start(prompt)
+    at, rng = 0, random.Random(1)
+    while at < len(tokens):
+        right = tokens[at : at + rng.randint(1, 9)]
+        wrong = [rng.randrange(1000) for _ in range(rng.randint(0, 16 - len(right)))]
+        found = np.array(decoder.read([*right, *wrong]))
+        assert len(found) == len(right) + len(wrong)
+        np.testing.assert_allclose(found[: len(right)], expected[at + 1 : at + 1 + len(right)], atol=2e-4)
+        decoder.undo(len(wrong))
+        at += len(right)
+    np.testing.assert_allclose(np.array(decoder.probe(17, tokens[17])), expected[18], atol=2e-4)
+    decoder.undo(30)
+    np.testing.assert_allclose(np.array(decoder.extend(tokens[-30:])), expected[-1], atol=2e-4)
+    decoder.undo(1)
+    np.testing.assert_allclose(np.array(decoder.step(mx.array(tokens[-1]))), expected[-1], atol=2e-4)
+
+
+def _forced_pass(base: Base, prompt: Prompt, tokens: list[int]) -> np.ndarray:
+    """Logits (1 + T, V) before the first and after each of the tokens, in one pass."""
+    embeddings, positions = teacher_forced(base, prompt, [*tokens, 0])
+    hidden = hidden_states(base.language_model, embeddings, positions, prompt.image_index, prompt.deepstack)
+    return np.array(logits(base.language_model, hidden[0, len(prompt.ids) - 1 :]))
+
+
+def test_the_grammar_allows_a_token_where_its_mask_does(base: Base, asked: Asked) -> None:
+    """Every token of the vocabulary, at places all over an answer and where it may end."""
+    plain = asked.plain("constrained", 0)
+    vocabulary = base.language_model.args.vocab_size
+    grammar, zeros = Grammar(base, json_schema(), vocabulary), mx.zeros(vocabulary)
+    for place, token in enumerate([*plain.tokens, None]):
+        if place % 12 == 0 or token is None:
+            mask = np.isfinite(np.array(grammar.allow(zeros)))
+            assert [grammar.allows(each) for each in range(vocabulary)] == mask.tolist()
+            assert 0 < mask.sum() < vocabulary
+        if token is not None:
+            grammar.consume(token)
+    assert mask[sorted(base.end_tokens)].any(), "the last place is where the answer may end"
+
+
+def test_a_choice_is_settled_as_the_mask_settles_it(base: Base) -> None:
+    vocabulary = base.language_model.args.vocab_size
+    choose = Chooser(base, vocabulary, 0.0, 0, False, True)
+    for seed in range(20):
+        scores = mx.random.normal((vocabulary,), key=mx.random.key(seed))
+        likeliest = int(mx.argmax(scores).item())
+        assert choose.settle(scores, likeliest) == int(choose.pick(scores).item())
+    free = Chooser(base, vocabulary, 0.0, 0, False, False)
+    assert free.settle(scores, likeliest) == likeliest
+    assert free.greedy and not Chooser(base, vocabulary, 0.5, 0, False, False).greedy
+    assert not Chooser(base, vocabulary, 0.0, 0, True, False).greedy
