@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from mondrian_core.rows import Row
     from mondrian_core.training import Pairs
 
-TRAIN, ALL = "train", "all"
+TRAIN, ALL, UNKNOWN = "train", "all", "unknown"
 NOTE = "trained_on.json"  # in a run's folder, from the moment its training begins
 
 
@@ -109,9 +109,16 @@ def _pairs_among(rows: Sequence[Row], version: DatasetVersion, recipe: TrainReci
     return Pairs(pairs_of(rows, version.groups, version.corrections, recipe.preference_others, recipe.seed))
 
 
-def note_training(run: Path, version: DatasetVersion, extent: str) -> None:
-    """Leave in a run's folder what its adapter is trained on; before the training, so that a torn one is known too."""
-    write_json(run / NOTE, {"dataset": version.digest, "path": str(version.path), "trained_on": extent})
+def note_training(run: Path, version: DatasetVersion, extent: str, *, done: bool = False) -> None:
+    """Leave in a run's folder what its adapter is trained on.
+
+    Called before the training, so that a torn one is known too, and again when it is `done`. In between, a run whose
+    earlier adapter was trained on something else says that it isn't known: either may lie there.
+    """
+    note = {"dataset": version.digest, "path": str(version.path), "trained_on": extent}
+    if not done and _values(run / NOTE) not in ({}, note):
+        note["trained_on"] = UNKNOWN
+    write_json(run / NOTE, note)
 
 
 def labelled(rows: list[Row], version: DatasetVersion) -> list[Labelled]:

@@ -372,6 +372,8 @@ def train(context: Context, listen: Listener = ignore, *, resume: bool = False,
                                pairs=taught.pairs, resume=resume,
                                features=context.root / "runs" / "cache" / "features", listen=listen,
                                ranks=ranks)  # fmt: skip
+    if ranks.first:
+        evidence.note_training(context.run_folder, version, taught.extent, done=True)
     summary = TrainSummary(str(result.adapter), str(result.curve), str(result.log), result.steps, result.best_epoch,
                            result.best_loss, result.seconds,
                            asdict(result.best_answers) if result.best_answers else None,

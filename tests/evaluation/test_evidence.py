@@ -87,6 +87,19 @@ def test_a_note_counts_from_the_moment_the_training_begins_and_over_a_dataset_bu
     assert found(context, context.run_folder / "adapter") is None
 
 
+def test_a_run_trained_anew_on_something_else_is_unknown_until_it_is_done(built: tuple[Context, Any]) -> None:
+    context, version = built
+    adapter = context.run_folder / "adapter"
+    adapter.mkdir()
+    evidence.note_training(context.run_folder, version, evidence.ALL)
+    evidence.note_training(context.run_folder, version, evidence.TRAIN)  # interrupted: which adapter lies there?
+    assert found(context, adapter) is None
+    evidence.note_training(context.run_folder, version, evidence.TRAIN, done=True)
+    assert not found(context, adapter).everything
+    evidence.note_training(context.run_folder, version, evidence.TRAIN)  # once more the same, as a resumption does
+    assert found(context, adapter) is not None
+
+
 def test_what_it_never_saw_nor_a_twin_of_is_left_to_test_with(built: tuple[Context, Any]) -> None:
     _, version = built
     rows = whole.photographs(version)
