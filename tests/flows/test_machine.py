@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from deployments import arrange, watching
-from deployments.bootstrap import Running, bring_up, take_down
+from deployments.bootstrap import Running, bring_up
 from deployments.place import ACCELERATOR_LIMIT, POOL, record_of
 from mondrian_core.data.sample import make_workspace
 from mondrian_core.doctor import examine
@@ -88,16 +88,6 @@ def test_no_workspace_is_said_before_anything_starts(tmp_path: Path) -> None:
     assert not (tmp_path / "none").exists()
 
 
-def test_down_stops_both_and_says_so(tmp_path: Path) -> None:
-    settings = Settings(workspace=tmp_path, adapters=tmp_path / "adapters", base_model="mini")
-    running = bring_up(settings)
-    assert all(process.alive for process in running.processes)
-    assert take_down(settings) == ["prefect worker", "prefect server"]
-    assert not any(process.alive for process in running.processes)
-    assert not record_of(settings).exists()
-    assert take_down(settings) == []
-
-
 def test_make_up_and_down_as_commands(tmp_path: Path, root: Path) -> None:
     def call(module: str, *more: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", module, "--workspace", str(tmp_path / "workspace"), *more]
@@ -132,3 +122,5 @@ def test_make_up_starts_the_service_too_and_make_down_stops_all_three(tmp_path: 
     assert all(f"stopping the {each}" in stopped for each in ("prefect worker", "prefect server", "service"))
     with pytest.raises(httpx.ConnectError):
         httpx.get(f"http://127.0.0.1:{port}/health", trust_env=False)
+    assert "Nothing" in call("deployments.down", where)
+    assert not record_of(Settings(workspace=tmp_path / "workspace")).exists()

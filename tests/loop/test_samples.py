@@ -16,8 +16,9 @@ QUICK = """
 [data]
 variants = 1
 [train]
-epochs = 2
+epochs = 1
 [evaluate]
+rag = false
 compliance_photographs = 8
 edited_photographs = 2
 constrained_photographs = 1

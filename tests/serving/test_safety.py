@@ -49,6 +49,8 @@ def _malformed() -> Any:
     return module
 
 
+# threads of other tests' clients may draw from `random` while hypothesis draws; nothing here is made with it
+@pytest.mark.filterwarnings("ignore:Do not use the `random` module:hypothesis.errors.HypothesisDeprecationWarning")
 def test_no_request_made_up_from_the_document_is_an_error_of_the_service(
     start: Start, photograph: Callable[..., bytes], tmp_path: Path
 ) -> None:

@@ -113,7 +113,7 @@ def test_the_best_epoch_is_kept_and_patience_ends_the_run(base: Base, rows: list
                                                           monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
     judged = iter([9.0, 5.0, 4.0, 6.0, 7.0, 3.0])
     monkeypatch.setattr(loop._Run, "_validate", lambda self: next(judged))
-    recipe = TrainRecipe(epochs=9, accumulation=2, patience=2, learning_rate=1e-2)
+    recipe = TrainRecipe(epochs=9, accumulation=2, patience=2, learning_rate=1e-2, answered_photographs=0)
     result = train(base, rows[:2], rows[:1], recipe, tmp_path)
     assert (result.best_epoch, result.best_loss, result.steps) == (2, 4.0, 4)
     monkeypatch.undo()
