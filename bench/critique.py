@@ -46,6 +46,8 @@ AGAINST = ((OURS, FREE), (OURS, CONSTRAINED), (PRECEDENTS, FREE), (PRECEDENTS, C
 
 def run(pairs: int, base_model: str) -> dict[str, Any]:
     """Measure over `pairs` rounds, each on another photograph; every round runs them all in another order."""
+    import mondrian_core.models  # noqa: F401  (its fast BLAS must be there before mlx; the rivals get it too)
+
     contenders = _Contenders(base_model)
     contenders.learn([scene(WARMUP_SEED + number) for number in range(WARM)])
     contenders.round(scene(WARMUP_SEED + WARM), 0)  # warms up: every pass is compiled once

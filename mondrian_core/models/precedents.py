@@ -21,7 +21,8 @@ _RATE = 1 / 32  # weight of the newest observation in the running shares of righ
 _LEAST_CHANCE = 0.05  # a draft ends where all of it being right is less likely
 _LEAST_HITS = 0.2
 _GUESSED_COST = 0.05  # of each further token of a pass, in passes of one, until it is measured
-_SAMPLES, _ENOUGH = 7, 3
+_SAMPLES, _ENOUGH = 31, 3
+_FADES = 16  # passes of one token for which a wider one's measurement is forgotten: without drafts none is made anew
 
 
 class Precedents:
@@ -147,27 +148,37 @@ class _Share:
 
 
 class PassCosts:
-    """What a pass of several tokens costs, in passes of one: measured, for machines differ in this most."""
+    """What a pass of several tokens costs, in passes of one: measured, for machines differ in this most.
+
+    One figure for all widths, so that what few passes were measured for can't stay wrong: each further token costs the
+    same. Medians, because the first pass of a width compiles and other programs interrupt.
+    """
 
     def __init__(self) -> None:
-        self._seconds: dict[int, deque[float]] = {width: deque(maxlen=_SAMPLES) for width in WIDTHS}
-        self._medians: dict[int, float] = {}
+        self._singles: deque[float] = deque(maxlen=_SAMPLES)
+        self._further: deque[float] = deque(maxlen=_SAMPLES)
+        self._count, self._each = 0, _GUESSED_COST
 
     def add(self, tokens: int, seconds: float) -> None:
-        """A pass of so many tokens took so long; the median of the last few counts, which no compilation moves."""
-        if tokens > WIDTHS[-1]:
-            return
+        """A pass of so many tokens took so long."""
         width = _width(tokens)
-        self._seconds[width].append(seconds)
-        if len(self._seconds[width]) >= _ENOUGH:
-            self._medians[width] = statistics.median(self._seconds[width])
+        if width == 1:
+            self._singles.append(seconds)
+            self._count += 1
+            if self._count % _FADES == 0:
+                self._learn(_GUESSED_COST)
+        elif width > 2 and tokens <= WIDTHS[-1] and self._singles:  # of two, the second one's cost is told too roughly
+            further = (seconds / statistics.median(self._singles) - 1) / (width - 1)
+            self._learn(min(max(further, 0.0), 1.0))
 
     def of(self, tokens: int) -> float:
         """Cost of a pass of 1 to WIDTHS[-1] tokens."""
-        width = _width(tokens)
-        if width in self._medians and 1 in self._medians:
-            return self._medians[width] / self._medians[1]
-        return 1.0 + _GUESSED_COST * (width - 1)
+        return 1 + self._each * (_width(tokens) - 1)
+
+    def _learn(self, further: float) -> None:
+        self._further.append(further)
+        if len(self._further) >= _ENOUGH:
+            self._each = statistics.median(self._further)
 
 
 def _width(tokens: int) -> int:

@@ -116,25 +116,30 @@ def test_costs_that_were_measured_decide_how_long_a_draft_is() -> None:
     memory.begin()
     for token in ANSWER[:10]:
         memory.add(token)
-    for _ in range(3):
+    memory.costs.add(1, 0.001)
+    for _ in range(9):
+        memory.costs.add(16, 0.1)
+    assert memory.draft(1, 100) == [], "a machine on which a wider pass costs as much as single ones"
+    for _ in range(600):
         memory.costs.add(1, 0.001)
-        for width in WIDTHS[1:]:
-            memory.costs.add(width, 0.1)
-    assert memory.draft(1, 100) == [], "a machine on which a wider pass costs a hundred narrow ones"
+    assert memory.draft(1, 100), "a measurement that is not made anew is forgotten"
 
 
-def test_a_compilation_moves_no_cost() -> None:
+def test_neither_a_compilation_nor_an_interruption_moves_the_costs() -> None:
     costs = PassCosts()
     guessed = [costs.of(width) for width in WIDTHS]
     assert guessed == sorted(guessed) and guessed[0] == 1.0
     costs.add(8, 3.0)
     costs.add(1, 0.003)
+    costs.add(8, 3.0)
     assert [costs.of(width) for width in WIDTHS] == guessed, "one measurement is none"
-    for _ in range(3):
-        costs.add(7, 0.006)
+    for width in (7, 4, 16, 5):
         costs.add(1, 0.003)
-    costs.add(17, 99.0)
-    assert costs.of(8) == costs.of(5) == pytest.approx(2.0)
+        costs.add(width, 0.003 * (1 + 0.1 * (next(each for each in WIDTHS if each >= width) - 1)))
+    for width in (17, 2):
+        costs.add(width, 99.0)
+    assert costs.of(8) == costs.of(5) == pytest.approx(1.7)
+    assert costs.of(1) == 1.0 and costs.of(16) == pytest.approx(2.5)
 
 
 def test_contexts_are_of_falling_size() -> None:
