@@ -1,0 +1,80 @@
+"""The stages of the loop, each one call: link, dataset, train, evaluate, register, promote.
+
+A stage takes a `Context`, reads what earlier stages of the same run left as `<run folder>/<stage>.json`, does its work
+through one room of the core and leaves its own summary there. So the command line, `retrain` in one process, and a
+Prefect task that runs a stage in a process of its own all do the same thing, and hand on references instead of rows.
+
+context.py    what a stage is told               summaries.py  what it leaves
+material.py   link, dataset; index, synthesize   learning.py   train, estimate
+judging.py    evaluate                           keeping.py    register, promote
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+
+from mondrian_core.events import Finished, Listener, ignore
+from mondrian_core.stages.context import Context, new_context, with_seed
+from mondrian_core.stages.judging import evaluate
+from mondrian_core.stages.keeping import promote, register
+from mondrian_core.stages.learning import estimate, train
+from mondrian_core.stages.material import dataset, index, indexed_photographs, link, synthesize
+from mondrian_core.stages.summaries import (
+    DatasetSummary,
+    EvaluateSummary,
+    IndexSummary,
+    LinkSummary,
+    PromoteSummary,
+    RegisterSummary,
+    Summary,
+    SynthesizeSummary,
+    TrainSummary,
+    failure_of,
+    summary_of,
+)
+
+__all__ = [
+    "APART", "STAGES", "Context", "DatasetSummary", "EvaluateSummary", "IndexSummary", "LinkSummary", "PromoteSummary",
+    "RegisterSummary", "Summary", "SynthesizeSummary", "TrainSummary", "check", "dataset", "estimate", "evaluate",
+    "failure_of", "index", "indexed_photographs", "link", "new_context", "promote", "register", "retrain",
+    "summary_of", "synthesize", "train", "with_seed",
+]  # fmt: skip
+
+STAGES: Mapping[str, Callable[..., Summary]] = {
+    "link": link,
+    "dataset": dataset,
+    "train": train,
+    "evaluate": evaluate,
+    "register": register,
+    "promote": promote,
+}
+# Not part of the loop: run on their own, by the same means.
+APART: Mapping[str, Callable[..., Summary]] = {"index": index, "synthesize": synthesize}
+
+
+def check(context: Context) -> None:
+    """Refuse a run that could only fail later: before it leaves a folder, and before minutes of other work.
+
+    Raises:
+        UnknownAdvisor, NoDatabase, BaseModelUnavailable: each says what to do.
+        BadInput: the recipe wants a rollout and the registry is in an object store.
+    """
+    from mondrian_core.models.base import resolve
+
+    if context.recipe.promote.rollout:
+        context.registry.require_room_for_rollouts()
+    context.store().voice(context.advisor)
+    resolve(context.base_model)
+
+
+def retrain(context: Context, listen: Listener = ignore) -> PromoteSummary:
+    """The whole chain in this process: what the flow `retrain` does, without a server."""
+    check(context)
+    context.save(context.run_folder / "context.json")
+    began = time.monotonic()
+    for stage in STAGES.values():
+        stage(context, listen)
+    outcome = summary_of(context, "promote", PromoteSummary)
+    listen(Finished("retrain", {"seconds": round(time.monotonic() - began, 1), **outcome.as_dict()}))
+    return outcome

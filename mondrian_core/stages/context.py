@@ -1,0 +1,99 @@
+"""What a stage is told: one value, the same in every process."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mondrian_core.files import read_json, write_json
+from mondrian_core.recipes import Recipe, recipe_of
+from mondrian_core.registry import Registry
+from mondrian_core.settings import Settings, check_advisor
+
+if TYPE_CHECKING:
+    from mondrian_core.store import Store
+
+
+@dataclass(frozen=True)
+class Context:
+    """Everything a stage needs to know; plain values, so that it can travel to another process as JSON."""
+
+    workspace: str
+    adapters: str
+    base_model: str
+    advisor: str
+    run: str
+    recipe: Recipe
+    actor: str = "person"
+    dataset: str | None = None
+    adapter: str | None = None
+
+    @property
+    def root(self) -> Path:
+        """The workspace."""
+        return Path(self.workspace)
+
+    @property
+    def run_folder(self) -> Path:
+        """`runs/<run>/` of the workspace."""
+        return self.root / "runs" / self.run
+
+    @property
+    def registry(self) -> Registry:
+        """The registry of adapters."""
+        return Registry(Path(self.adapters))
+
+    def store(self) -> Store:
+        """The workspace's database, opened for reading.
+
+        Raises:
+            NoWorkspace, NoDatabase: when there is none.
+        """
+        from mondrian_core.store import Store
+
+        Settings(workspace=self.root).require_workspace()
+        return Store(self.root / "mondrian.db", read_only=True)
+
+    def store_for_writing(self) -> Store:
+        """The workspace's database, opened for writing: migrated when it is older.
+
+        Raises:
+            NoWorkspace, NoDatabase: when there is none.
+            DatabaseBusy: when it is locked for too long, or can't be written.
+        """
+        from mondrian_core.store import Store
+
+        Settings(workspace=self.root).require_workspace()
+        return Store(self.root / "mondrian.db")
+
+    def save(self, path: Path) -> None:
+        """Write the context as JSON."""
+        write_json(path, self.as_dict())
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, as `save` writes them."""
+        return {**asdict(self), "recipe": self.recipe.model_dump(mode="json")}
+
+    @classmethod
+    def load(cls, path: Path) -> Context:
+        """Read a context written by `save`."""
+        values = read_json(path)
+        return cls(**{**values, "recipe": recipe_of(values["recipe"], str(path))})
+
+
+def new_context(settings: Settings, advisor: str, recipe: Recipe, *, run: str | None = None, actor: str = "person",
+                dataset: str | None = None, adapter: str | None = None) -> Context:  # fmt: skip
+    """A context for a new run; its name begins with the time, so that runs sort."""
+    check_advisor(advisor)
+    settings.require_workspace()
+    name = run or f"{datetime.now(UTC):%Y%m%d-%H%M%S-%f}-{advisor}"
+    return Context(str(settings.root), str(settings.adapters_root), settings.base, advisor, name, recipe, actor,
+                   dataset, adapter)  # fmt: skip
+
+
+def with_seed(context: Context, seed: int) -> Context:
+    """The same run with another seed of training."""
+    train_recipe = context.recipe.train.model_copy(update={"seed": seed})
+    return replace(context, recipe=context.recipe.model_copy(update={"train": train_recipe}))

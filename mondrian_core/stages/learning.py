@@ -1,0 +1,74 @@
+"""The stage that trains, and what it would take."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mondrian_core.errors import translated
+from mondrian_core.events import Listener, Started, both, ignore
+from mondrian_core.settings import Settings
+from mondrian_core.stages.context import Context
+from mondrian_core.stages.summaries import DatasetSummary, TrainSummary, leave, summary_of
+
+if TYPE_CHECKING:
+    from mondrian_core.data.dataset import DatasetVersion
+    from mondrian_core.training.ranks import Ranks
+
+
+def dataset_of(context: Context) -> DatasetVersion:
+    """The dataset version that was named, else the one that this run made."""
+    from mondrian_core.data.dataset import load
+
+    return load(Path(context.dataset or summary_of(context, "dataset", DatasetSummary).path))
+
+
+def train(context: Context, listen: Listener = ignore, *, resume: bool = False,
+          ranks: Ranks | None = None) -> TrainSummary:  # fmt: skip
+    """Train a LoRA adapter; it lies in the run folder until it is registered.
+
+    `evidence.lessons` says on what: the dataset's training split, or all of a small one when folds judge the recipe.
+    With several `ranks` every process calls this, and the first one alone leaves a summary.
+    """
+    from mondrian_core import evidence
+    from mondrian_core.models.base import load_base
+    from mondrian_core.training import tensorboard
+    from mondrian_core.training import train as train_adapter
+    from mondrian_core.training.ranks import ALONE
+
+    ranks = ranks or ALONE
+    version = dataset_of(context)
+    taught = evidence.lessons(version, context.recipe)
+    listen(Started("train", detail=taught.told))
+    if ranks.first:
+        evidence.note_training(context.run_folder, version, taught.extent)
+    with ExitStack() as stack, translated(context.run_folder):
+        if Settings().tensorboard_enabled and ranks.first:
+            curves = stack.enter_context(tensorboard.following(context.run_folder / tensorboard.FOLDER))
+            listen = both(listen, curves)
+        base = load_base(context.base_model)
+        result = train_adapter(base, taught.rows, taught.chosen_by, context.recipe.train, context.run_folder,
+                               pairs=taught.pairs, resume=resume,
+                               features=context.root / "runs" / "cache" / "features", listen=listen,
+                               ranks=ranks)  # fmt: skip
+    if ranks.first:
+        evidence.note_training(context.run_folder, version, taught.extent, done=True)
+    summary = TrainSummary(str(result.adapter), str(result.curve), str(result.log), result.steps, result.best_epoch,
+                           result.best_loss, result.seconds,
+                           asdict(result.best_answers) if result.best_answers else None,
+                           asdict(result.preference) if result.preference else None, taught.as_dict())  # fmt: skip
+    return leave(context, "train", summary, listen) if ranks.first else summary
+
+
+def estimate(context: Context, listen: Listener = ignore) -> dict[str, Any]:
+    """What a training would take: rows, tokens, steps, and time and memory from one probed step; nothing is trained."""
+    from mondrian_core import evidence
+    from mondrian_core.models.base import load_base
+    from mondrian_core.training.estimate import estimate as probe
+
+    taught = evidence.lessons(dataset_of(context), context.recipe)
+    base = load_base(context.base_model)
+    found = probe(base, taught.rows, taught.chosen_by, context.recipe.train, listen, taught.pairs)
+    return {"trained_on": taught.told, **found.as_dict()}
