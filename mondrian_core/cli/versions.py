@@ -64,6 +64,9 @@ def _draw_version(console: Console, version: Version, value: Mapping[str, Any]) 
     for key in ("created_at", "run", "code_commit", "seed"):
         if version.manifest.get(key) is not None:
             console.print(f"  {key}: {escape(str(version.manifest[key]))}")
+    trained = (version.manifest.get("training") or {}).get("trained_on") or {}
+    if trained.get("extent") == "all":
+        console.print(f"  trained on all {trained['photographs']} photographs; its scores are its recipe's, by folds")
     console.print(_tree(value["family"], version.version))
     if gates := (version.report or {}).get("gates"):
         console.print(gate_table(gates))

@@ -42,10 +42,9 @@ def page(report: Report, samples: Samples) -> str:
     environment.filters.update(number=number, interval=interval, percent=percent, points=points)
     asked = [outcome for outcome in samples.outcomes if outcome.arm in ARMS]
     arms, comparison, by_folds = report.scores
-    labels, outcomes, rows = samples.labels, asked, report.metrics["per_photograph"]
-    if by_folds:
-        labels, outcomes = samples.folds.records, list(samples.folds.outcomes)
-        rows = report.metrics["folds"]["per_photograph"]
+    labels, scored = samples.scored
+    outcomes = [outcome for outcome in scored if outcome.arm in ARMS]
+    rows = (report.metrics["folds"] if by_folds else report.metrics)["per_photograph"]
     by_key = {(outcome.arm, outcome.photograph): outcome for outcome in outcomes}
     return environment.get_template("report.html").render(
         report=report,

@@ -53,10 +53,14 @@ class Choice:
 
 
 def pairs_of(samples: Samples) -> list[Pair]:
-    """Labelled photographs on which both arms wrote something readable and not the same."""
-    texts = {(outcome.photograph, outcome.arm): said(outcome.text) for outcome in samples.outcomes if outcome.readable}
+    """Labelled photographs on which both arms wrote something readable and not the same.
+
+    Where none was left for the adapter itself they are the folds', and the candidate's critiques are its recipe's.
+    """
+    labels, outcomes = samples.scored
+    texts = {(outcome.photograph, outcome.arm): said(outcome.text) for outcome in outcomes if outcome.readable}
     found = []
-    for name, label in samples.labels.items():
+    for name, label in labels.items():
         both = {arm: texts[name, arm] for arm in (BASE, CANDIDATE) if (name, arm) in texts}
         if len(both) == 2 and both[BASE] != both[CANDIDATE]:
             coin = hashlib.sha256(f"{key_of(samples)} {name}".encode()).digest()[0] % 2

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,13 @@ class Samples:
     training: tuple[str, ...] = ()
     preferences: tuple[Mapping[str, str], ...] = ()
     load_seconds: float | None = None
+
+    @property
+    def scored(self) -> tuple[Mapping[str, Mapping[str, Any]], Sequence[Outcome]]:
+        """Photographs with the advisor's scores and the answers about them: the folds' where there are no others."""
+        if self.labels or not self.folds.outcomes:
+            return self.labels, self.outcomes
+        return self.folds.records, self.folds.outcomes
 
 
 def read_samples(path: Path) -> Samples:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from mondrian_core import evidence, stages
+from mondrian_core.cli import main
 from mondrian_core.data.dataset import DatasetVersion, load
 from mondrian_core.data.sample import add_critiques, make_workspace
 from mondrian_core.evaluation.samples import Samples, read_samples
@@ -49,7 +50,9 @@ def dataset_of(context: Context) -> DatasetVersion:
     return load(Path(summary_of(context, "dataset", DatasetSummary).path))
 
 
-def test_a_small_set_is_trained_on_whole_and_judged_by_folds_round_after_round(tmp_path: Path) -> None:
+def test_a_small_set_is_trained_on_whole_and_judged_by_folds_round_after_round(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     workspace, registry = tmp_path / "workspace", Registry(tmp_path / "adapters")
     make_workspace(workspace, sample=True, photographs=5)
     first = retrained(workspace)
@@ -64,6 +67,10 @@ def test_a_small_set_is_trained_on_whole_and_judged_by_folds_round_after_round(t
 
     made = registry.get("ansel", "v0001")
     assert made.manifest["dataset"]["trained_on"] == "all" and made.manifest["dataset"]["evaluated_on"] == "folds"
+
+    show = ["adapters", "show", "v0001", "--advisor", "ansel", "--adapters", str(tmp_path / "adapters")]
+    assert main([*show, "--workspace", str(workspace)]) == 0
+    assert "trained on all 5 photographs; its scores are its recipe's" in capsys.readouterr().out
 
     nothing_of_its_own(first, everything)
     gate = report_of(first)["gates"]["score_error"]

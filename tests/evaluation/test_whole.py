@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mondrian_core.evaluation import GateResult, Labelled, Report, Trained, rescore
+from mondrian_core.evaluation import GateResult, Labelled, Report, Trained, preference, rescore
 from mondrian_core.evaluation.samples import read_samples
 from mondrian_core.images import perceptual_hash
 from mondrian_core.recipes import Recipe, recipe_of
@@ -121,6 +121,16 @@ def test_the_page_says_whose_figures_these_are(
     assert "None of them is the adapter that would go live" in page
     assert page.count("<article>") >= 4 and 'src="data:image/jpeg;base64,' in page
     assert "never trained on, for format, effect and time" in page
+
+
+def test_preferences_are_asked_about_the_folds_critiques(
+    whole: Callable[..., Report], stand_in: ModuleType, labelled: list[Labelled], tmp_path: Path
+) -> None:
+    whole(model_of(stand_in, 0.8))
+    samples = read_samples(tmp_path / "run" / "samples.jsonl")
+    pairs = preference.pairs_of(samples)
+    assert {pair.photograph for pair in pairs} == {entry.photograph for entry in labelled}
+    assert all(pair.picture for pair in pairs) and "<img" in preference.blind_page(samples)
 
 
 def test_without_folds_nothing_is_said_of_scores(run: Run, stand_in: ModuleType, labelled: list[Labelled]) -> None:
