@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from mondrian_core.models.decoding import WIDTHS
 
 SIZES = (16, 8, 5, 3, 2)  # tokens of a context; the longest that is known gives the guess
-ENTRIES = 1 << 17  # about 20 MB, and 37 answers of 700 tokens
+ENTRIES = 1 << 17  # 14 MB; 37 answers of 700 tokens
 _STEADY = 4  # levels of the counter
 _RATE = 1 / 32  # weight of the newest observation in the running shares of right guesses
 _LEAST_CHANCE = 0.05  # a draft ends where all of it being right is less likely

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
+import shutil
 import signal
 from collections.abc import Iterator
 from dataclasses import replace
@@ -145,6 +147,22 @@ def test_an_adapter_draws_on_its_own_answers_alone(adapter: Path) -> None:
         engine._memory_of(Path(f"v{number:04d}"))
     assert len(engine._memories) < 9
     assert engine._memory_of(None) is not base, "those that answered longest ago are forgotten"
+
+
+def test_an_adapters_memory_begins_with_its_evaluation(mini: LocalEngine, adapter: Path, tmp_path: Path) -> None:
+    question = replace(QUESTION, image=_scene(0), max_tokens=40)
+    plain = mini.ask(replace(question, adapter=adapter, precedents=False))
+    rows = [{"kind": "identity"}, {"kind": "answer", "arm": "base", "text": "of the other arm"},
+            {"kind": "answer", "arm": "candidate", "text": plain.text}]  # fmt: skip
+    whole = "".join(json.dumps(row) + "\n" for row in rows)
+    for name, record in {"whole": whole, "broken": whole + "{", "odd": "7"}.items():
+        folder = shutil.copytree(adapter, tmp_path / name)
+        (folder / "samples.jsonl").write_text(record)
+        memory = mini._memory_of(folder)
+        memory.begin()
+        expected = mini.base.tokenizer.decode(memory.ahead(8)[0])
+        assert (plain.text.startswith(expected) and len(expected) > 20) if name == "whole" else len(memory) == 0
+        assert mini.ask(replace(question, adapter=folder)).text == plain.text
 
 
 @pytest.fixture
