@@ -63,22 +63,14 @@ def measure(samples: Samples, table: ScoreTable, recipe: Recipe) -> Measured:
     facts, seed = samples.facts, recipe.evaluate.seed
     by_arm = {arm: [outcome for outcome in samples.outcomes if outcome.arm == arm] for arm in ARMS}
     candidate, leaked = by_arm[CANDIDATE], facts.get("leaked")
-    margin, wanted = recipe.gates.non_inferiority_margin, recipe.gates.score_improvement
-
-    def against(arm: str, table: ScoreTable | None) -> Comparison | None:
-        if table is None or arm not in table.predictions or CANDIDATE not in table.predictions:
-            return None
-        kept = table.without(facts.get("champion_saw") or ()) if arm == CHAMPION else table
-        return compare(kept, arm, margin=margin, wanted=wanted, seed=seed) if kept.photographs else None
-
-    folds, folded = samples.folds, _fold_table(samples.folds) if samples.folds.outcomes else None
+    folded = _fold_table(samples.folds) if samples.folds.outcomes else None
     return Measured(
         problems=tuple(facts.get("integrity_problems", ())),
         formats={arm: format_of(outcomes) for arm, outcomes in by_arm.items() if outcomes},
         divergences=tuple(samples.divergences.values()),
         same_answers=_same_answers(by_arm[BASE], candidate),
-        against_base=against(BASE, table),
-        against_champion=against(CHAMPION, table),
+        against_base=_against(BASE, table, samples, recipe),
+        against_champion=_against(CHAMPION, table, samples, recipe),
         has_champion=bool(facts.get("has_champion")),
         champion_saw=_count(facts.get("champion_saw", ())),
         overhead=_overhead(samples, recipe),
@@ -86,16 +78,34 @@ def measure(samples: Samples, table: ScoreTable, recipe: Recipe) -> Measured:
         dependence=health.dependence(table, seed=seed),
         stuttering=_stuttering(candidate),
         leaked=None if leaked is None else _known_before(leaked),
-        fold_leaked=_known_before(facts.get("fold_leaked", ())),
         edits=violations(samples.outcomes, samples.edited, CANDIDATE) if recipe.evaluate.edited_photographs else None,
         base_edits=violations(samples.outcomes, samples.edited, BASE),
-        by_folds=against(BASE, folded),
-        champion_by_folds=against(CHAMPION, folded),
-        dependence_by_folds=health.dependence(folded, seed=seed, folds=folds.folds_of(folded.photographs))
-        if folded else None,
+        **(_by_folds(folded, samples, recipe) if folded is not None else {}),
         untested=_untested(samples),
         metal=bool(facts.get("metal")),
     )  # fmt: skip
+
+
+def _by_folds(folded: ScoreTable, samples: Samples, recipe: Recipe) -> dict[str, Any]:
+    """What `Measured` takes from cross-validation."""
+    folds = samples.folds.folds_of(folded.photographs)
+    return {
+        "by_folds": _against(BASE, folded, samples, recipe),
+        "champion_by_folds": _against(CHAMPION, folded, samples, recipe),
+        "dependence_by_folds": health.dependence(folded, seed=recipe.evaluate.seed, folds=folds),
+        "fold_leaked": _known_before(samples.facts.get("fold_leaked", ())),
+    }
+
+
+def _against(arm: str, table: ScoreTable, samples: Samples, recipe: Recipe) -> Comparison | None:
+    """The candidate against another arm; against the champion on what that wasn't trained on. None without either."""
+    if arm not in table.predictions or CANDIDATE not in table.predictions:
+        return None
+    kept = table.without(samples.facts.get("champion_saw") or ()) if arm == CHAMPION else table
+    if not kept.photographs:
+        return None
+    return compare(kept, arm, margin=recipe.gates.non_inferiority_margin, wanted=recipe.gates.score_improvement,
+                   seed=recipe.evaluate.seed)  # fmt: skip
 
 
 def _count(found: Sequence[str] | None) -> int | None:
