@@ -69,6 +69,15 @@ def test_every_stage_has_a_page(tmp_path: Path) -> None:
     )
 
 
+def test_a_training_says_when_nothing_was_held_out(tmp_path: Path) -> None:
+    def told(extent: str) -> str:
+        on = {"extent": extent, "photographs": 12, "rows": 36}
+        return pages.trained(TrainSummary("a", str(tmp_path / "none.png"), "log", 9, 1, 0.5, 3.0, trained_on=on), {})
+
+    assert "Trained on all 12 photographs (36 rows)" in told("all")
+    assert "Trained on all" not in told("train")
+
+
 def test_a_large_picture_is_made_smaller(tmp_path: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 255, (1500, 2000, 3), dtype=np.uint8)
     Image.fromarray(noise).save(tmp_path / "sheet.png")
