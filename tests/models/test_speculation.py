@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import mondrian_core.models  # noqa: F401  (before mlx)
-from mondrian_core.models import adapters
+from mondrian_core.models import adapters, generation
 from mondrian_core.models.answering import Chooser
 from mondrian_core.models.base import Base
 from mondrian_core.models.decoding import BLOCK, CompiledDecoder, EagerDecoder
@@ -121,6 +121,14 @@ def test_drafts_that_go_wrong_change_nothing(arm: str, right: int, asked: Asked)
         assert found.drafted > found.accepted
     else:
         assert found.passes < 0.25 * len(plain.tokens)
+
+
+def test_the_librarys_cache_serves_too(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The decoder of Metal, on this machine."""
+    monkeypatch.setattr(generation, "make_decoder", EagerDecoder)
+    plain = asked.plain("constrained", 0)
+    oracle = Oracle(lambda at, limit: [*plain.tokens[at : at + 3], *[7] * (limit - 3)])
+    same(asked.answer("constrained", 0, precedents=oracle), plain)
 
 
 def test_drafts_that_break_off_inside_forced_tokens_change_nothing(asked: Asked) -> None:
