@@ -2,11 +2,12 @@
 
     python -m bench.training [--base mini|wide|FOLDER] [--rival mlx-vlm|lora] [--pairs 4] [--rows 8] [--epochs 2]
 
-`wide` is a base of Qwen3-VL-2B's widths and vocabulary with two layers and random weights, made for the occasion: what
-a large vocabulary costs is seen there. Both sides train a LoRA of the same rank on the same layers, one row at a time,
-completions only, gradients gathered over four rows. A measurement is a whole training, preparation of the rows
-included, divided by its optimizer steps; sides alternate in one process. Memory is what MLX held at most beyond what
-was there before, plus the weights of one base. With `--rival lora` our DoRA stands beside our LoRA: what it costs.
+`wide` is a base of Qwen3-VL-2B's widths and vocabulary with two layers and random weights, made for the occasion, and
+photographs in the size that datasets keep: what a large vocabulary and many tokens cost is seen there. Both sides train
+a LoRA of the same rank on the same layers, one row at a time, completions only, gradients gathered over four rows. A
+measurement is a whole training, preparation of the rows included, divided by its optimizer steps; sides alternate in
+one process. Memory is what MLX held at most beyond what was there before, plus the weights of one base.
+With `--rival lora` our DoRA stands beside our LoRA: what it costs.
 """
 
 from __future__ import annotations
@@ -17,11 +18,13 @@ import shutil
 import sys
 import tempfile
 from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 from typing import Any
 
 from bench.paired import compare
+from mondrian_core.images import LONG_SIDE
 
 ACCUMULATION, RANK, ALPHA, RATE = 4, 8, 16.0, 1e-3
 LIBRARY, LORA = "mlx-vlm", "lora"
@@ -52,7 +55,10 @@ def rows_of(count: int) -> list[Any]:
 
 
 def make_wide(folder: Path) -> Path:
-    """A base with a large model's widths: mini's tower, tokenizer and processor, two wide layers of random weights."""
+    """A base with a large model's widths: mini's tower and tokenizer, two wide layers of random weights.
+
+    Its processor lets photographs through in the size in which datasets keep them, as a large model's does.
+    """
     import mlx.core as mx
     from mlx.utils import tree_flatten
     from mlx_vlm.utils import get_model_and_args, load_config
@@ -65,6 +71,9 @@ def make_wide(folder: Path) -> Path:
     values["text_config"].update(WIDE)
     values["vision_config"]["out_hidden_size"] = WIDE["hidden_size"]
     path.write_text(json.dumps(values))
+    processor = folder / "preprocessor_config.json"
+    most = {"max_pixels": LONG_SIDE**2, "size": {"shortest_edge": 16_384, "longest_edge": LONG_SIDE**2}}
+    processor.write_text(json.dumps({**json.loads(processor.read_text()), **most}))
     config = load_config(folder)
     module, _ = get_model_and_args(config)
     mx.random.seed(0)
@@ -73,6 +82,13 @@ def make_wide(folder: Path) -> Path:
             for name, array in tree_flatten(model.parameters())}  # fmt: skip
     mx.save_safetensors(str(folder / "model.safetensors"), flat, metadata={"format": "mlx"})
     return folder
+
+
+def _enlarged(row: Any) -> Any:
+    """A row whose photograph has the size in which datasets keep them."""
+    factor = LONG_SIDE / max(row.image.size)
+    size = (round(row.image.width * factor), round(row.image.height * factor))
+    return replace(row, image=row.image.resize(size))
 
 
 class _Side:
@@ -163,7 +179,7 @@ def run(base: str, pairs: int, rows: int, epochs: int, rival: str = LIBRARY) -> 
     """Ratios ours/rival of the time of an optimizer step and of peak memory; losses of the last training of each."""
     with tempfile.TemporaryDirectory(prefix="mondrian-wide-") as name:
         chosen = str(make_wide(Path(name) / "wide")) if base == "wide" else base
-        examples = rows_of(rows)
+        examples = [_enlarged(row) for row in rows_of(rows)] if base == "wide" else rows_of(rows)
         ours = _Ours(chosen, examples, epochs, dora=rival != LIBRARY)
         other = _Library(chosen, examples, epochs) if rival == LIBRARY else _Ours(chosen, examples, epochs)
         weights = _weights(ours.base.model)

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+import mondrian_core.models  # noqa: F401  (its fast BLAS must be there before any test module brings mlx)
+
 # machines are shared: how long an example takes says nothing
 settings.register_profile("shared machine", deadline=None)
 settings.load_profile("shared machine")

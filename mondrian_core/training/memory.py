@@ -17,6 +17,7 @@ from mondrian_core.training.examples import Example
 # mini and on bases of 8 and 16 layers, 512 and 1024 wide (docs/experiments/training.md); with checkpointing one hidden
 # state a layer is left, and one layer at a time is whole.
 _OF_WIDTH, _OF_MLP = 12, 6
+_MORE_OF_WIDTH, _MORE_OF_MLP = 4, 2  # of a DoRA: every adapted layer's output before it is brought to its length
 _ROOM = 0.6  # share of the memory up to which a step may be without checkpointing; the rest is the system's and caches'
 
 
@@ -28,10 +29,11 @@ def machine_memory() -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
-def activation_bytes(base: Base, tokens: int, item_bytes: int) -> int:
+def activation_bytes(base: Base, tokens: int, item_bytes: int, *, dora: bool = False) -> int:
     """Bytes that the gradient of one row of so many tokens holds in the layers, without checkpointing."""
     shape = base.language_model.args
-    per_token = _OF_WIDTH * shape.hidden_size + _OF_MLP * shape.intermediate_size
+    of_width, of_mlp = _OF_WIDTH + dora * _MORE_OF_WIDTH, _OF_MLP + dora * _MORE_OF_MLP
+    per_token = of_width * shape.hidden_size + of_mlp * shape.intermediate_size
     return int(tokens * shape.num_hidden_layers * per_token * item_bytes)
 
 
@@ -41,5 +43,6 @@ def wants_checkpointing(base: Base, examples: Sequence[Example], recipe: TrainRe
         return recipe.gradient_checkpointing == "on"
     weights = sum(array.nbytes for _, array in tree_flatten(base.model.parameters()))
     longest = max(examples, key=lambda example: example.length)
-    active = activation_bytes(base, longest.length, longest.prompt.load().embeddings.dtype.size)
+    active = activation_bytes(base, longest.length, longest.prompt.load().embeddings.dtype.size,
+                              dora=recipe.dora)  # fmt: skip
     return weights + rows_at_once * active > _ROOM * machine_memory()

@@ -67,3 +67,15 @@ def test_checkpointing_is_chosen_where_memory_is_short(base: Base, rows: list[Ro
     assert short.peak_bytes - held < 0.75 * (plenty.peak_bytes - held)
     off = estimate(base, rows[:1], [], TrainRecipe(accumulation=1, rank=4, gradient_checkpointing="off"))
     assert not off.gradient_checkpointing
+
+
+def test_a_dora_holds_more_and_the_formula_knows(base: Base, rows: list[Row]) -> None:
+    """Of what is guessed that it holds more, at least half is there and not twice as much."""
+    gc.collect()
+    held, peaks = mx.get_active_memory(), []
+    for dora in (False, True):
+        recipe = TrainRecipe(accumulation=1, rank=4, dora=dora, gradient_checkpointing="off")
+        peaks.append(estimate(base, rows[:1], [], recipe).peak_bytes - held)
+    length = encode_rows(base, rows[:1], TrainRecipe(), ignore, "")[0].length
+    guessed = [memory.activation_bytes(base, length, 4, dora=dora) for dora in (False, True)]
+    assert 0.5 < (peaks[1] - peaks[0]) / (guessed[1] - guessed[0]) < 2
