@@ -10,11 +10,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from bench import critique, terminal
+from bench import adapters, critique, terminal, training
 
 BENCHES: dict[str, Callable[[int, str], dict[str, Any]]] = {
     "critique": critique.run,
     "terminal": terminal.run,
+    "training": lambda pairs, base_model: {"bench": "training", **training.run(base_model, pairs, rows=8, epochs=2)},
+    "adapters": lambda pairs, _: {"bench": "adapters", **adapters.run(pairs, rank=8)},
 }
 
 
@@ -39,7 +41,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 def render(result: dict[str, Any]) -> str:
     """A result as a few lines of text."""
-    return _sides(result) if "sides" in result else _pair(result)
+    return {"critique": _sides, "training": training.render, "adapters": adapters.render}.get(result["bench"], _pair)(
+        result
+    )
 
 
 def _sides(result: dict[str, Any]) -> str:

@@ -57,6 +57,18 @@ def run(pairs: int, rank: int, clock: Callable[[], float] = time.perf_counter, *
         }
 
 
+def render(found: dict[str, Any]) -> str:
+    """A result of `run` as a few lines of text."""
+    kind = "DoRA" if found["dora"] else "LoRA"
+    lines = [f"adapters ({kind}, rank {found['rank']}, {found['tokens']} tokens): time with / without"]
+    for name in ("ours", "mlx_vlm"):
+        ratio = found[f"{name}_adapter_to_base"]
+        lines.append(f"  {name:<8} {ratio['ratio']:.2f}, 95 % interval {ratio['low']:.2f} to {ratio['high']:.2f}, "
+                     f"{ratio['pairs']} pairs")  # fmt: skip
+    switch = found["switch_ms"]
+    return "\n".join([*lines, f"  a switch takes {switch['median']:.3f} ms, at worst {switch['worst']:.3f}"])
+
+
 class _Ours:
     def __init__(self, folder: Path) -> None:
         from mondrian_core.models import adapters
@@ -135,10 +147,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--pairs", type=int, default=12)
     parser.add_argument("--rank", type=int, default=8)
     parser.add_argument("--dora", action="store_true", help="a DoRA instead of a LoRA")
+    parser.add_argument("--out", type=Path, help="JSON file for the figures")
     parser.add_argument("--cpu-time", action="store_true", help="count this process's CPU time: for a busy machine")
     options = parser.parse_args(arguments)
     clock = time.process_time if options.cpu_time else time.perf_counter
-    print(json.dumps(run(options.pairs, options.rank, clock, dora=options.dora), indent=2))
+    found = run(options.pairs, options.rank, clock, dora=options.dora)
+    print(render(found))
+    if options.out:
+        options.out.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
     return 0
 
 

@@ -199,6 +199,19 @@ def run(base: str, pairs: int, rows: int, epochs: int, rival: str = LIBRARY) -> 
     }
 
 
+def render(found: dict[str, Any]) -> str:
+    """A result of `run` as a few lines of text."""
+    times, peaks, each, rival = found["ratio_of_times"], found["peak_bytes"], found["seconds_per_step"], found["rival"]
+    low, high = times["interval"]
+    return (
+        f"training ({found['base']}): seconds a step {each['ours']:.2f} (ours), {each['rival']:.2f} ({rival})\n"
+        f"  ratio {times['median']:.2f}, 95 % interval {low:.2f} to {high:.2f}, {times['pairs']} pairs\n"
+        f"  peak memory {peaks['ours'] / 2**20:.0f} MB (ours), {peaks['rival'] / 2**20:.0f} MB ({rival}), "
+        f"ratio {found['ratio_of_peaks']:.2f}; weights {found['weights_bytes'] / 2**20:.0f} MB\n"
+        f"  first loss {found['first_loss']['ours']:.4f} and {found['first_loss']['rival']:.4f}"
+    )
+
+
 def _weights(model: Any) -> int:
     """Bytes of a model's arrays."""
     from mlx.utils import tree_flatten
@@ -221,16 +234,7 @@ def main(arguments: list[str] | None = None) -> int:
     if options.rows % ACCUMULATION or options.rows < ACCUMULATION:
         parser.error(f"--rows: a multiple of {ACCUMULATION}")
     found = run(options.base, options.pairs, options.rows, options.epochs, options.rival)
-    times, peaks = found["ratio_of_times"], found["peak_bytes"]
-    low, high = times["interval"]
-    each = found["seconds_per_step"]
-    print(
-        f"{found['base']}: seconds per optimizer step {each['ours']:.2f} (ours), {each['rival']:.2f} ({options.rival})"
-    )
-    print(f"  ratio {times['median']:.2f}, 95 % interval {low:.2f} to {high:.2f}, {times['pairs']} pairs")
-    print(f"  peak memory {peaks['ours'] / 2**20:.0f} MB (ours), {peaks['rival'] / 2**20:.0f} MB ({options.rival}), "
-          f"ratio {found['ratio_of_peaks']:.2f}; weights {found['weights_bytes'] / 2**20:.0f} MB")  # fmt: skip
-    print(f"  first loss {found['first_loss']['ours']:.4f} and {found['first_loss']['rival']:.4f}")
+    print(render(found))
     if options.out:
         options.out.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
     return 0
