@@ -1,11 +1,13 @@
 # `make demo` and `make test` are all the set-up there is: both build .venv from the lock when it is missing or old.
-# Variables: PYTHON (the interpreter to build with), VENV (where), ARGS (handed on to pytest, demo, up, bench).
+# Variables: PYTHON (the interpreter to build with), VENV (where), ARGS (handed on to pytest, demo, up, bench),
+# WORKERS (processes that share the tests; 0: none but pytest's own, for a debugger).
 
 new_enough := import sys; sys.exit(sys.version_info < (3, 11))
 PYTHON ?= $(firstword $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
   $$p -c '$(new_enough)' 2>/dev/null && echo $$p; done) python3)
 VENV ?= .venv
 ARGS ?=
+WORKERS ?= 2
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -38,7 +40,7 @@ bench: $(ready)  ## measurements against what one would pick instead
 	@$(py) -m bench $(ARGS)
 
 test: $(ready)  ## every test; ARGS="-m unit" for the quick ones
-	@$(py) -m pytest $(ARGS) </dev/null
+	@$(py) -m pytest -n $(WORKERS) --dist loadgroup $(ARGS) </dev/null
 
 check: lint types contracts test  ## all that must hold before a commit
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import os
 import shutil
+import signal
 import tempfile
 from pathlib import Path
 
@@ -46,13 +47,21 @@ def _set_environment() -> str | None:
 
 
 ASKED_SAMPLES = _set_environment()
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    # a background job of a shell ignores it, and so would the processes that tests interrupt
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A test that needs neither model, server nor browser is a unit test."""
+    """A test that needs neither model, server nor browser is a unit test.
+
+    Workers share the tests out by file, for the fixtures of modules; those with a Prefect server stay with one of them.
+    """
     for item in items:
         if not KINDS & {mark.name for mark in item.iter_markers()}:
             item.add_marker(pytest.mark.unit)
+        together = item.path.parent if item.path.parent.name == "flows" else item.path
+        item.add_marker(pytest.mark.xdist_group(str(together.relative_to(ROOT))))
 
 
 @pytest.fixture(scope="session")
