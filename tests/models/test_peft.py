@@ -23,7 +23,8 @@ from tests.models.test_dora import moved_dora
 torch = pytest.importorskip("torch", reason="torch is not installed; see the head of this file")
 peft = pytest.importorskip("peft", reason="peft is not installed; see the head of this file")
 
-pytestmark = pytest.mark.mini
+# peft and transformers, whichever are installed beside the lock, may be ahead of one another
+pytestmark = [pytest.mark.mini, pytest.mark.filterwarnings("ignore::FutureWarning")]
 
 
 def ours(base: Base, messages: Any, image: Any, adapter: Path | None) -> np.ndarray:
