@@ -86,8 +86,8 @@ def compare(base: Base, rows: Sequence[Row], names: Sequence[str], out: Path, fo
     """Train every recipe on every fold, or read what an earlier call left in `out`."""
     from mondrian_core.data.split import Subject
     from mondrian_core.data.split import folds as parts_of
-    from mondrian_core.evidence import originals
     from mondrian_core.images import perceptual_hash
+    from mondrian_core.rows import originals
 
     part_of = parts_of([Subject(row.lineage, perceptual_hash(row.image)) for row in originals(list(rows))], PARTS)
     found: dict[str, list[Trained]] = {name: [] for name in names}
@@ -114,9 +114,9 @@ def _read(folder: Path) -> Trained | None:
 
 def _train(base: Base, recipe: TrainRecipe, folder: Path, rows: list[Row], chooses: list[Row],
            judged: list[Row]) -> Trained:  # fmt: skip
-    from mondrian_core.evidence import originals
     from mondrian_core.models import adapters
     from mondrian_core.models.generation import generate
+    from mondrian_core.rows import originals
     from mondrian_core.training import train
     from mondrian_core.training.answering import ANSWER_TOKENS, answered
 

@@ -21,6 +21,7 @@ from mondrian_core.events import Listener, Noticed
 from mondrian_core.files import read_json, write_json
 from mondrian_core.images import perceptual_hash
 from mondrian_core.recipes import Recipe, TrainRecipe
+from mondrian_core.rows import originals
 from mondrian_core.rubric import Unparsable, read_lenient
 
 if TYPE_CHECKING:
@@ -128,14 +129,6 @@ def labelled(rows: list[Row], version: DatasetVersion) -> list[Labelled]:
     titles = {each["lineage"]: PurePath(each["photograph"]).name for each in version.manifest["members"]}
     return [Labelled(row.lineage, row.image, dict(row.scores), row.answer, titles.get(row.lineage))
             for row in originals(rows)]  # fmt: skip
-
-
-def originals(rows: list[Row]) -> list[Row]:
-    """The first row of every lineage: the photograph itself, before its variants."""
-    first: dict[str, Row] = {}
-    for row in rows:
-        first.setdefault(row.lineage, row)
-    return list(first.values())
 
 
 def trained_on(adapter: Path, datasets: Path, listen: Listener) -> Trained | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +30,14 @@ class Row:
     scores: Mapping[str, float]
     loss_dimensions: tuple[str, ...]
     weight: float
+
+
+def originals(rows: Iterable[Row]) -> list[Row]:
+    """The first row of every lineage: the photograph itself, before its variants."""
+    first: dict[str, Row] = {}
+    for row in rows:
+        first.setdefault(row.lineage, row)
+    return list(first.values())
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from mondrian_core.data.examples import Example, varied
 from mondrian_core.data.split import SPLITS, TRAIN
 from mondrian_core.images import jpeg_bytes
 from mondrian_core.recipes import DataRecipe
-from mondrian_core.rows import Row
+from mondrian_core.rows import Row, originals
 from mondrian_core.rubric import read_strict
 
 __all__ = ["drafts", "photographs", "taught"]
@@ -30,12 +30,7 @@ def photographs(version: DatasetVersion) -> list[Row]:
     Raises:
         BadInput: when the dataset's files are damaged.
     """
-    first: dict[str, Row] = {}
-    for split in SPLITS:
-        for row in version.rows(split):
-            if row.lineage in version.groups:
-                first.setdefault(row.lineage, row)
-    return list(first.values())
+    return originals(row for split in SPLITS for row in version.rows(split) if row.lineage in version.groups)
 
 
 def taught(version: DatasetVersion) -> list[Row]:

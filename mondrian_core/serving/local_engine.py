@@ -10,13 +10,13 @@ from collections import OrderedDict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mondrian_core.registry.answers import CANDIDATE, SAMPLES
 from mondrian_core.serving.engine import OnToken, Question, Reply
 
 if TYPE_CHECKING:
     from mondrian_core.models.precedents import Precedents
 
 _KEPT_MEMORIES = 4  # as many as adapters are kept ready
-_RECORD = "samples.jsonl"  # of the evaluation, in the folder of a version
 _KEPT_ANSWERS = 32  # of the record; learning an answer of 700 tokens takes 7 ms
 
 
@@ -126,10 +126,10 @@ def _answers_on_record(adapter: Path) -> list[str]:
     """The newest answers that the version gave in its evaluation; none where there is no readable record."""
     found: list[str] = []
     try:
-        with (adapter / _RECORD).open(encoding="utf-8") as lines:
+        with (adapter / SAMPLES).open(encoding="utf-8") as lines:
             for line in lines:
                 row = json.loads(line)
-                if (row["kind"], row.get("arm")) == ("answer", "candidate"):
+                if (row["kind"], row.get("arm")) == ("answer", CANDIDATE):
                     found.append(str(row["text"]))
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return []  # it only makes the first answers faster

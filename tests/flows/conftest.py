@@ -18,9 +18,9 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     return Settings(workspace=folder / "workspace", adapters=folder / "adapters", base_model="mini")
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def machine(settings: Settings) -> Iterator[Running]:
-    """Server, worker and deployments; the same for all tests here, because they take ten seconds to start."""
+    """Server, worker and deployments; the same for all tests of a session, because they take ten seconds to start."""
     running = bring_up(settings)
     yield running
     take_down(settings)
