@@ -5,6 +5,7 @@ Command-line options win over the environment, the environment over the defaults
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 import re
@@ -76,6 +77,14 @@ class Settings(BaseSettings):
     def database(self) -> Path:
         """`mondrian.db` of the workspace."""
         return self.root / "mondrian.db"
+
+    @property
+    def workspace_id(self) -> str:
+        """Identifies the workspace to other processes of this machine without disclosing its path: `name-1a2b3c4d`.
+
+        The folder's name and the first 8 hex digits of the SHA-256 of its absolute path.
+        """
+        return f"{self.root.name}-{hashlib.sha256(str(self.root).encode()).hexdigest()[:8]}"
 
     @cached_property
     def base(self) -> str:

@@ -77,3 +77,11 @@ def test_good_ids_pass(advisor: str) -> None:
 def test_bad_ids_are_refused(advisor: str) -> None:
     with pytest.raises(BadInput, match="no advisor id"):
         check_advisor(advisor)
+
+
+def test_workspace_id_identifies_the_path_and_does_not_contain_it(tmp_path):
+    one, other = (Settings(workspace=tmp_path / name / "photos").workspace_id for name in ("a", "b"))
+    assert one != other
+    assert one.startswith("photos-")
+    assert str(tmp_path) not in one
+    assert Settings(workspace=tmp_path / "b" / ".." / "a" / "photos").workspace_id == one
