@@ -21,7 +21,6 @@ _ENTRY = (
     "INSERT OR REPLACE INTO embeddings (advisor_id, sha256, base, image_path, looks, vector, created_at) "
     "VALUES (?, ?, ?, ?, ?, ?, ?)"
 )
-_PROFILE = "DELETE FROM dimensional_profiles WHERE id = ?"
 
 
 @dataclass(frozen=True)
@@ -58,8 +57,7 @@ class Embeddings:
         with self._store.transaction() as connection:
             connection.execute(_ENTRY, cells)
             if profile is not None:
-                connection.execute(_PROFILE, (profile.id,))
-                self._store.add_profiles([profile])
+                self._store.put_profile(profile)
 
     def of(self, advisor: str, base: str | None = None) -> list[Embedding]:
         """Entries of an advisor, made with one base (None: with any), by path."""

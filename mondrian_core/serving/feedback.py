@@ -1,8 +1,8 @@
 """What a person says to a critique: a rating from 1 to 5, and the critique as it should have been.
 
 A rating stays with the job, where the A/B table and a rollout's guardrails read it; it counts for the arm that was
-assigned. A correction becomes a critique by a person (a row of `dimensional_profiles`), so that the next dataset takes
-it before the model's own.
+assigned. A correction becomes a critique by a person (a row of `added_profiles`), so that the next dataset takes it
+before the model's own; it replaces nothing that stands in `dimensional_profiles`.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def correct(store: Store, job: Job, told: Mapping[str, Any]) -> Job:
     profile = Profile(correction_id(job.id), job.advisor or "", _image_path(job), critique.scores, comments,
                       critique.overall_grade)  # fmt: skip
     with store.transaction():
-        store.add_profiles([profile], replace=True)
+        store.put_profile(profile)
         return store.note_on_job(job.id, corrected_at=stamp())
 
 
