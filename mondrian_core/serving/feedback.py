@@ -52,8 +52,12 @@ def correct(store: Store, job: Job, told: Mapping[str, Any]) -> Job:
 
 
 def correction_of(store: Store, job: Job) -> Profile | None:
-    """The person's version of a job's critique, or None."""
-    return store.profile(correction_id(job.id)) if "corrected_at" in job.details else None
+    """The person's version of a job's critique; None where there is none, or none that can be read."""
+    profile = store.profile(correction_id(job.id)) if "corrected_at" in job.details else None
+    whole = profile is not None and all(
+        isinstance(profile.scores[name], int | float) and profile.comments[name] is not None for name in DIMENSIONS
+    )
+    return profile if whole else None
 
 
 def is_correction(profile: Profile) -> bool:

@@ -60,9 +60,9 @@ def _moment_of_text(text: str) -> datetime | None:
     if _NUMBER.fullmatch(text) and len(text) != 8:  # eight digits are the day 20260120
         return _moment_of_number(float(text))
     spelled = _ZONE.sub("", text.replace("/", "-").removesuffix(" UTC").removesuffix(" GMT"))
-    for read in (datetime.fromisoformat, parsedate_to_datetime):
+    for read, given in ((datetime.fromisoformat, spelled), (parsedate_to_datetime, text)):
         try:
-            moment = read(spelled if read is datetime.fromisoformat else text)
+            moment = read(given)
             return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
         except (ValueError, TypeError, OverflowError, IndexError):
             continue
@@ -194,5 +194,6 @@ class Cells:
             return self._refuse(column, f"JSON that can't be used ({error})")
         return value if isinstance(value, dict) else self._refuse(column, "JSON that is no object")
 
-    def _refuse(self, column: str, why: str) -> None:
+    def _refuse(self, column: str, why: str) -> Any:
         self.unreadable[column] = why
+        return None

@@ -111,6 +111,12 @@ class Database:
         """False on a database that was opened for reading and is older than that table."""
         return bool(self._rows("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?", (name,)))
 
+    def copy_to(self, target: Path) -> None:
+        """Write a consistent copy to `target`, one file without a journal; who writes meanwhile isn't stopped."""
+        with self._lock, translated(target), closing(sqlite3.connect(target)) as copy:
+            self._connection.backup(copy)
+            copy.execute("PRAGMA journal_mode = DELETE")
+
     def _write(self, statement: str, values: tuple[Any, ...]) -> int:
         with self.transaction() as connection:
             return connection.execute(statement, values).rowcount
@@ -132,7 +138,9 @@ class Database:
     def _named_rows(self, table: str, columns: tuple[str, ...], where: str, values: tuple[Any, ...],
                     order: str) -> list[dict[str, Any]]:  # fmt: skip
         """Rows of a table as dictionaries; `{number}` in `order` is what numbers its rows."""
-        query = f"SELECT {self._selectable(table, columns)} FROM {table}{where} {order.format(number=self._number(table))}"
+        query = (
+            f"SELECT {self._selectable(table, columns)} FROM {table}{where} {order.format(number=self._number(table))}"
+        )
         return [dict(zip(columns, row, strict=True)) for row in self._rows(query, values)]
 
     def _selectable(self, table: str, columns: tuple[str, ...]) -> str:
@@ -166,7 +174,9 @@ class Database:
         return {row[1].lower() for row in self._rows(f"PRAGMA table_xinfo({table})")}
 
     def _check_tables(self) -> None:
-        present = {row[0] for row in self._rows("SELECT lower(name) FROM sqlite_master WHERE type IN ('table', 'view')")}
+        present = {
+            row[0] for row in self._rows("SELECT lower(name) FROM sqlite_master WHERE type IN ('table', 'view')")
+        }
         missing = [name for name in ORIGINAL_TABLES if name not in present]
         if missing:
             raise NoDatabase(self.path, f"it has no table {' and no table '.join(missing)}")
