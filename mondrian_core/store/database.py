@@ -156,8 +156,10 @@ class Database:
 
     def _number_of(self, table: str) -> str:
         try:
-            self._connection.execute(f"SELECT rowid FROM {table} LIMIT 1").close()
-        except sqlite3.OperationalError:
+            self._rows(f"SELECT rowid FROM {table} LIMIT 0")
+        except sqlite3.OperationalError as error:
+            if "no such" not in str(error):
+                raise
             return "NULL"
         return "rowid"
 

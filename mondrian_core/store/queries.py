@@ -233,7 +233,8 @@ class Store(Database):
         places = ", ".join("?, ?" for _ in values)
         pairs = [part for name, value in values.items() for part in (f"$.{name}", value)]
         changed = self._write(
-            f"UPDATE jobs SET details = json_set(iif({_IS_OBJECT}, details, '{{}}'), {places}) WHERE id = ? AND status = ?",
+            f"UPDATE jobs SET details = json_set(iif({_IS_OBJECT}, details, '{{}}'), {places}) "
+            "WHERE id = ? AND status = ?",
             (*pairs, job_id, COMPLETED),
         )
         if not changed:

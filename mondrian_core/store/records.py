@@ -40,7 +40,7 @@ class Profile:
 class Job:
     """A row of `jobs`. `analysis_markdown` is a file name under analysis_md/; `answer` the parsed JSON.
 
-    Times are spelled as `stamp` does, whatever stood in the row; `unreadable` says by column why a cell couldn't be read.
+    Times are spelled as `stamp` does, whatever stood in the row; `unreadable` says by column why a cell can't be read.
     """
 
     id: str

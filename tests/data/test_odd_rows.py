@@ -1,4 +1,4 @@
-"""Databases that other programs and people wrote: their rules refuse nothing, odd cells cost their own record at most."""
+"""Databases of other programs and people: their rules refuse nothing, an odd cell costs its own record at most."""
 
 from __future__ import annotations
 
@@ -30,12 +30,13 @@ COMMENT = "The tree stands on the left and holds the frame."
 TOLD = {"dimensional_analysis": {name: {"score": 3, "comment": "Mine: rather flat."} for name in DIMENSIONS}}
 ANSWER = make_critique(dict.fromkeys(DIMENSIONS, 6), dict.fromkeys(DIMENSIONS, "A model says so.")).as_dict()
 RULES = {
-    "unique constraint": [PROFILES[:-1] + ", created_at TIMESTAMP DEFAULT CURRENT_TIMESTAMP, UNIQUE (advisor_id, image_path))"],
+    "unique constraint": [PROFILES[:-1] + ", created_at TIMESTAMP DEFAULT CURRENT_TIMESTAMP, "
+                          "UNIQUE (advisor_id, image_path))"],
     "replacing constraint": [PROFILES[:-1] + ", UNIQUE (advisor_id, image_path) ON CONFLICT REPLACE)"],
     "unique index": [PROFILES, "CREATE UNIQUE INDEX one ON dimensional_profiles (advisor_id, image_path)"],
     "columns of their own": [PROFILES[:-1] + ", model_version TEXT NOT NULL, reviewed INTEGER NOT NULL, note TEXT)"],
-    "trigger that refuses": [PROFILES, "CREATE TRIGGER closed BEFORE INSERT ON dimensional_profiles "
-                             "WHEN (SELECT count(*) FROM dimensional_profiles) > 1 BEGIN SELECT RAISE(ABORT, 'closed'); END"],
+    "trigger that refuses": [PROFILES, "CREATE TRIGGER closed BEFORE INSERT ON dimensional_profiles WHEN "
+                             "(SELECT count(*) FROM dimensional_profiles) > 1 BEGIN SELECT RAISE(ABORT, 'no'); END"],
     "trigger that replaces": [PROFILES, "CREATE TRIGGER last AFTER INSERT ON dimensional_profiles BEGIN DELETE FROM "
                               "dimensional_profiles WHERE image_path = new.image_path AND id <> new.id; END"],
     "check": [PROFILES.replace("overall_grade TEXT", "overall_grade TEXT CHECK (overall_grade = '5.0')")],
