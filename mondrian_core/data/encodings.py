@@ -35,9 +35,9 @@ def decoded(data: bytes) -> tuple[str, str | None]:
     Raises:
         UnknownEncoding: its encoding can't be told.
     """
-    for mark, name, repair in _MARKS:
+    for mark, encoding, repair in _MARKS:
         if data.startswith(mark):
-            return _checked(data, name), repair
+            return _checked(data, encoding), repair
     try:
         text = data.decode()
     except UnicodeDecodeError:
