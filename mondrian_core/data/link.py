@@ -40,6 +40,7 @@ from mondrian_core.errors import BadPhotograph
 from mondrian_core.events import Advanced, Listener, Noticed, ignore
 from mondrian_core.files import sha256_of
 from mondrian_core.images import Facts, photograph_facts
+from mondrian_core.portable_paths import hidden_path
 from mondrian_core.rubric import DIMENSIONS, MAX_SCORE, MIN_SCORE, Critique, Unparsable, read_lenient, taught
 from mondrian_core.store import COMPLETED, Job, Profile, Store
 
@@ -87,7 +88,7 @@ def link(store: Store, workspace: Path, advisor: str, listen: Listener = ignore)
         if isinstance(outcome, Candidate):
             candidates.append(outcome)
         else:
-            left_out.append(LeftOut(record, outcome.reason, outcome.detail))
+            left_out.append(LeftOut(record, outcome.reason, linker.detail_for_others(outcome.detail)))
         done += 1
         if done % EVERY == 0:
             listen(Advanced("link", done, detail=f"{len(candidates)} usable"))
@@ -160,6 +161,10 @@ class _Linker:
             yield f"job:{job.id}", self._judged(self._job, job, order)
         for order, draft in enumerate(Drafts(store).of()):
             yield f"draft:{draft.id}", self._judged(self._draft, draft, order)
+
+    def detail_for_others(self, detail: str) -> str:
+        """A reason's detail without folders outside the workspace: the manifest is shown and passed on."""
+        return hidden_path(detail, self.index.homes) if "/" in detail or "\\" in detail else detail
 
     def _judged(self, judge: Any, *arguments: Any) -> Candidate | _Refused:
         try:

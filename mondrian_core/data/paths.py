@@ -93,6 +93,11 @@ class SourceIndex:
         """Every file under source/, relative to the workspace with "/", sorted."""
         return sorted("/".join(parts) for parts in self._files)
 
+    @property
+    def homes(self) -> tuple[Path, ...]:
+        """The workspace's folder, as it was named and with links resolved."""
+        return tuple(Path("/", *parts) for parts in sorted(self._homes))
+
     def is_temporary(self, text: str) -> bool:
         """True for a path that only ever named a temporary file; the workspace itself may lie under /tmp."""
         inside = self._inside(text, parts_of(text)) is not None
