@@ -109,11 +109,11 @@ class UnknownAdvisor(BadInput):
 class BadPhotograph(BadInput):
     """A file that is no usable photograph. `reason` is a word of the closed list in `images`."""
 
-    def __init__(self, path: Path | str, reason: str, detail: str = "") -> None:
+    def __init__(self, path: Path | str, reason: str, detail: str = "", next_step: str = "") -> None:
         self.reason = reason
         super().__init__(
             f"{path} can't be used as a photograph: {detail or reason}.",
-            "Give a complete JPEG, PNG, TIFF, WebP or HEIC file.",
+            next_step or "Give a complete JPEG, PNG, TIFF, WebP or HEIC file.",
         )
 
 

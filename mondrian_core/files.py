@@ -6,7 +6,8 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Callable, Mapping
+import unicodedata
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,30 @@ def write_json(path: Path, value: Mapping[str, Any] | list[Any]) -> None:
 def read_json(path: Path) -> Any:
     """Read JSON; the caller translates what is missing or damaged."""
     return json.loads(path.read_text())
+
+
+def stored_path(folder: Path, parts: Sequence[str]) -> Path:
+    """The file or folder below `folder` that the names mean, as the file system spells them.
+
+    macOS and some programs decompose an umlaut into letter and dots (NFD), others don't (NFC); either finds the other.
+    What isn't there comes back as it was named.
+    """
+    whole = folder.joinpath(*parts)
+    if whole.exists():
+        return whole
+    place = folder
+    for part in parts:
+        place = place / (part if (place / part).exists() else _spelled_otherwise(place, part))
+    return place
+
+
+def _spelled_otherwise(folder: Path, name: str) -> str:
+    composed = unicodedata.normalize("NFC", name)
+    try:
+        names = sorted(each.name for each in folder.iterdir())
+    except OSError:
+        return name
+    return next((each for each in names if unicodedata.normalize("NFC", each) == composed), name)
 
 
 def sha256_of(path: Path) -> str:

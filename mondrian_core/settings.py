@@ -45,6 +45,7 @@ class Settings(BaseSettings):
     embeddings_enabled: bool = Field(default=False, validation_alias=_env("EMBEDDINGS_ENABLED"))
     tensorboard_enabled: bool = Field(default=False, validation_alias=_env("TENSORBOARD_ENABLED"))
     exif_enabled: bool = Field(default=False, validation_alias=_env("EXIF_ENABLED", "MONDRIAN_EXIF_ENABLED"))
+    max_megapixels: int = Field(default=80, ge=1, le=900, validation_alias=_env("MONDRIAN_MAX_MEGAPIXELS"))
     lora_adapter_dir: Path | None = Field(default=None, validation_alias=_env("LORA_ADAPTER_DIR"))
     prefect_api: str | None = Field(default=None, validation_alias=_env("PREFECT_API_URL"))
     prefect_port: int | None = Field(default=None, ge=1, le=65535, validation_alias=_env("MONDRIAN_PREFECT_PORT"))
@@ -94,6 +95,11 @@ class Settings(BaseSettings):
     def database(self) -> Path:
         """`mondrian.db` of the workspace."""
         return self.root / "mondrian.db"
+
+    @property
+    def max_pixels(self) -> int:
+        """Pixels that a photograph may have."""
+        return self.max_megapixels * 1_000_000
 
     @property
     def workspace_id(self) -> str:

@@ -52,7 +52,7 @@ def _copy(source: Path, folder: Path, room: Path, scale: Meant | None) -> Ready:
     kept["imported_from"] = {"source": source.name, **made, **{
         key: manifest[key] for key in ("advisor", "version", "created_at", "gate_report") if key in manifest
     }}  # fmt: skip
-    return Ready(taken, kept, f"imported from {source}")
+    return Ready(taken, kept, f"imported from {source.name}")
 
 
 def _active(config: Path, versions: Iterable[Version], room: Path, scale: Meant | None) -> Ready:

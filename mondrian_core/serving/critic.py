@@ -6,18 +6,18 @@ import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, cast
 
 from mondrian_core.embeddings import Embeddings
 from mondrian_core.errors import BadPhotograph, ModelProcessDied, MondrianError
-from mondrian_core.files import sha256_of, write_atomic
+from mondrian_core.files import sha256_of, stored_path, write_atomic
 from mondrian_core.images import bounded, open_photograph
 from mondrian_core.prompts import Voice, prompt_digest
 from mondrian_core.serving.camera import camera_of
 from mondrian_core.serving.engine import Canceled, Engine
 from mondrian_core.serving.lookup import Adapters
-from mondrian_core.serving.retrieval import Reference, portfolio_of
+from mondrian_core.serving.retrieval import Reference, inside_source, portfolio_of
 from mondrian_core.serving.routing import Arm, mode_of, model_used
 from mondrian_core.serving.strategies import (
     Adapter,
@@ -99,19 +99,25 @@ class Critic:
         if requested == "baseline":
             return AnalysisContext(voice, picture)
         adapter, why = self._adapter_of(job) if requested == "lora" else (None, "it was not asked for")
-        portfolio = portfolio_of(self.store.profiles(voice.advisor), lambda path: file_of(self.root, path) is not None)
+        portfolio = portfolio_of(self.store.profiles(voice.advisor), self._key_of, lambda file: sha256_of(Path(file)))
 
         def same(reference: Reference) -> bool:
             return self._is_photograph_of(job, reference.path)
 
         return AnalysisContext(voice, picture, adapter, why, portfolio, same, self._embeddings(voice.advisor))
 
+    def _key_of(self, path: str) -> str | None:
+        """The file that a path of the database means, links resolved, as a key of references and embeddings."""
+        file = file_of(self.root, path)
+        return str(file) if file is not None else None
+
     def _embeddings(self, advisor: str) -> dict[str, Sequence[float]]:
-        """Vectors of the portfolio by the photograph's name, made with the base that is loaded."""
+        """Vectors of the portfolio by the photograph's file, made with the base that is loaded."""
         base = getattr(self.engine, "fingerprint", None)
         if not self.embed or base is None:
             return {}
-        return {entry.name: entry.vector for entry in Embeddings(self.store).of(advisor, base)}
+        entries = Embeddings(self.store).of(advisor, base)
+        return {key: entry.vector for entry in entries if (key := self._key_of(entry.image_path)) is not None}
 
     def _is_photograph_of(self, job: Job, path: str) -> bool:
         """True when a path of the database, perhaps another machine's, is this job's photograph."""
@@ -180,13 +186,13 @@ def photograph_path(root: Path, filename: str) -> Path:
 
 
 def confined(root: Path, path: Path) -> Path:
-    """A path under the workspace, symbolic links followed.
+    """A path under the workspace, symbolic links resolved; for what a request names.
 
     Raises:
         BadPhotograph: it leads out, whatever lies there.
     """
     try:
-        whole = (root / path).resolve()
+        whole = stored_path(root, path.parts).resolve()
     except (OSError, ValueError, RuntimeError):
         whole = None
     if whole is None or not whole.is_relative_to(root.resolve()):
@@ -195,12 +201,17 @@ def confined(root: Path, path: Path) -> Path:
 
 
 def file_of(root: Path, path: str) -> Path | None:
-    """The photograph in the workspace that a path of the database, perhaps another machine's, means; else None."""
-    inside = path.replace("\\", "/").rpartition("source/")[2]
+    """The photograph below source/ that a path of the database, perhaps another machine's, means; else None.
+
+    Links are followed, as when linking: the portfolio may lie on another disk.
+    """
+    parts = PurePosixPath(inside_source(path)).parts
+    if ".." in parts or parts[:1] == ("/",):
+        return None
     try:
-        file = confined(root, Path("source") / inside)
+        file = stored_path(root / "source", parts).resolve()
         return file if file.is_file() else None
-    except (BadPhotograph, OSError):
+    except (OSError, ValueError, RuntimeError):
         return None
 
 

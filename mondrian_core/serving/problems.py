@@ -21,7 +21,7 @@ from mondrian_core.errors import (
 )
 from mondrian_core.serving.worker import QueueFull
 
-_PHOTOGRAPH_STATUS = {"too_large": 413, "not_a_photograph": 415, "missing": 404}
+_PHOTOGRAPH_STATUS = {"too_large": 413, "not_a_photograph": 415, "raw": 415, "missing": 404}
 
 
 class UploadTooLarge(BadInput):

@@ -41,7 +41,7 @@ class AnalysisContext:
     """All that a strategy may use for one request.
 
     `why_no_adapter` explains an adapter that is None. `same` is true for a reference that is the photograph itself.
-    `embeddings` by reference name make the retrieval hybrid; empty: by scores alone. `camera` says how the photograph
+    `embeddings` by reference's file make the retrieval hybrid; empty: by scores alone. `camera` says how the photograph
     was taken. `timed`: the answer's time is compared with another version's, so no earlier answer may shorten it.
     """
 

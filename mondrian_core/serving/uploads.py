@@ -161,7 +161,7 @@ def _open(source: Path | bytes, name: str) -> Photograph:
     except BadPhotograph as error:
         # the full path of the workspace is nobody's business
         detail = error.problem.split("can't be used as a photograph: ", 1)[-1].rstrip(".")
-        raise BadPhotograph(name, error.reason, detail) from None
+        raise BadPhotograph(name, error.reason, detail, error.next_step) from None
 
 
 def safe_stem(name: str) -> str:

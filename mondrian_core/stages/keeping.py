@@ -11,6 +11,7 @@ from mondrian_core import rollout
 from mondrian_core.decision import Keep, Promote, decide
 from mondrian_core.events import Listener, Started, ignore
 from mondrian_core.files import read_json
+from mondrian_core.portable_paths import base_name, without_absolute_paths
 from mondrian_core.prompts import prompt_digest
 from mondrian_core.registry import State
 from mondrian_core.registry.answers import SAMPLES
@@ -39,7 +40,7 @@ def register(context: Context, listen: Listener = ignore) -> RegisterSummary:
     champion = context.registry.champion(context.advisor)
     manifest = {
         "run": context.run,
-        "base": {"name": context.base_model, "fingerprint": fingerprint(context.base_model)},
+        "base": {"name": base_name(context.base_model), "fingerprint": fingerprint(context.base_model)},
         "prompt_digest": prompt_digest(context.store().voice(context.advisor)),
         "dataset": {
             "digest": built.digest,
@@ -54,13 +55,14 @@ def register(context: Context, listen: Listener = ignore) -> RegisterSummary:
         "packages": package_versions(),
         "device": {"system": platform.system(), "machine": platform.machine(), "python": platform.python_version()},
         "code_commit": code_commit(),
-        "training": trained.as_dict(),
+        "training": trained.as_stored(context),
         "gate_report": {"verdict": judged.verdict, "gates": judged.gates},
         "metrics": read_json(Path(judged.report)).get("metrics", {}),
     }
     state: State = "rejected" if judged.verdict == "FAIL" else "candidate"
     version = context.registry.register(
-        context.advisor, Path(trained.adapter), manifest, state, actor=context.actor,
+        context.advisor, Path(trained.adapter), without_absolute_paths(manifest, context.named_places), state,
+        actor=context.actor,
         attachments=[Path(judged.report), Path(judged.html), Path(judged.report).with_name(SAMPLES),
                      Path(trained.curve), Path(trained.log)],
     )  # fmt: skip

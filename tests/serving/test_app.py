@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import threading
 import time
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
+from PIL import Image
 
 from mondrian_core.registry import Registry
 from mondrian_core.rollout import Plan, Step, requests_of, start
@@ -266,6 +268,38 @@ def test_what_is_no_photograph_is_refused_and_leaves_no_job(
     assert str(settings.root) not in answer.text
     with Store(settings.database, read_only=True) as store:
         assert list(store.jobs()) == []
+
+
+def strip() -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", (3000, 10), "teal").save(buffer, "JPEG")
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("data", "status", "reason"),
+    [
+        (b"FUJIFILMCCD-RAW 0201" + bytes(400), 415, "raw"),
+        (b"\0\0\0\x18ftypcrx \0\0\0\1crx isom" + bytes(400), 415, "raw"),
+        (strip(), 422, "too_narrow"),
+    ],
+)
+def test_raw_files_and_strips_are_refused_with_their_reason(
+    base: TestClient, data: bytes, status: int, reason: str, settings: Any
+) -> None:
+    (settings.root / "source" / "named.jpg").write_bytes(data)
+    named = base.post("/analyze", json={"path": "source/named.jpg", "advisor": "ansel"})
+    for answer in (send(base, data), named):
+        assert (answer.status_code, answer.json()["reason"]) == (status, reason)
+        assert str(settings.root) not in answer.text
+    with Store(settings.database, read_only=True) as store:
+        assert list(store.jobs()) == []
+
+
+def test_a_path_finds_its_file_composed_or_decomposed(base: TestClient, photograph: Photograph, settings: Any) -> None:
+    (settings.root / "source" / "Scho\u0308n.jpg").write_bytes(photograph(9))
+    answer = base.post("/analyze", json={"path": "source/Sch\u00f6n.jpg", "advisor": "ansel"})
+    assert answer.status_code in (200, 202), answer.text
 
 
 @pytest.mark.parametrize("path", ["../secret.jpg", "/etc/passwd", "source/../../x.jpg", "source/none.jpg", "", "a\0b"])
