@@ -93,8 +93,8 @@ def test_what_an_import_honours_direct_use_honours(base: Base, tmp_path: Path, n
         stored[f"base_model.model.model.language_model.layers.0.self_attn.q_proj.lora_{half}.weight"] for half in "AB"
     )
     alpha = values.get("alpha_pattern", {}).get("q_proj", 6)
-    np.testing.assert_allclose(found[ours("self_attn.q_proj")],
-                               alpha / (2 if values["use_rslora"] else 4) * a.T @ b.T, rtol=1e-4, atol=1e-5)  # fmt: skip
+    expected_q = alpha / (2 if values["use_rslora"] else 4) * a.T @ b.T
+    np.testing.assert_allclose(found[ours("self_attn.q_proj")], expected_q, rtol=1e-4, atol=1e-5)
 
 
 REFUSED: dict[str, dict[str, Any]] = {
