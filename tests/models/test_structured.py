@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import mondrian_core.models  # noqa: F401  (before mlx)
+from mondrian_core.models.answering import Speech
 from mondrian_core.models.base import Base, load_base
 from mondrian_core.models.encoding import text_ids
 from mondrian_core.models.scores import pieces_of, score_places
@@ -103,6 +104,18 @@ def test_scores_are_found_at_their_tokens(reader: Base, name: str) -> None:
         assert text.endswith(f'"{dimension}": {{"score": ')
         assert place.place > before
         before = place.place
+
+
+@pytest.mark.parametrize("name", COMMENTS)
+def test_what_is_heard_is_whole_characters(reader: Base, name: str) -> None:
+    """Streamed token by token: no half of a character, and together the answer."""
+    answer = answer_of(COMMENTS[name])
+    heard: list[str] = []
+    speech = Speech(reader, heard.append)
+    for token in text_ids(reader, answer):
+        speech.token(token)
+    assert "".join(heard) == answer
+    assert sum("\ufffd" in piece for piece in heard) == (8 if "\ufffd" in answer else 0)
 
 
 def written(base: Base, seed: int) -> str:
