@@ -15,12 +15,12 @@ from mondrian_core.errors import translated
 
 
 def write_atomic(path: Path, data: bytes | str) -> None:
-    """Replace `path` by `data` in one step.
+    """Replace `path` by `data` in one step; half a character (a lone surrogate) in a text is written as its escape.
 
     Raises:
         DiskFull: when no space is left; the old file stays as it was.
     """
-    payload = data.encode() if isinstance(data, str) else data
+    payload = data.encode(errors="backslashreplace") if isinstance(data, str) else data
 
     def write(temporary: Path) -> None:
         temporary.write_bytes(payload)

@@ -16,13 +16,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
+from mondrian_core import lora_files
+
 State = Literal["candidate", "champion", "retired", "rejected", "quarantined", "legacy"]
 
 VERSION_NAME = re.compile(r"v\d{4,9}")
 MANIFEST = "manifest.json"
-WEIGHTS = "adapters.safetensors"
-PEFT_WEIGHTS = "adapter_model.safetensors"
-CONFIG = "adapter_config.json"
+WEIGHTS, PEFT_WEIGHTS, CONFIG = lora_files.WEIGHTS, lora_files.PEFT_WEIGHTS, lora_files.CONFIG
 FLAT = "legacy"
 FORMAT = 1
 
