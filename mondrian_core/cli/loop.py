@@ -177,7 +177,7 @@ def retrain(options: Namespace) -> int:
         console.print(gate_table(judged.gates))
         console.print(f"{outcome.version}: {outcome.decision}. {outcome.sentence}")
         if outcome.command:
-            console.print(f"To promote it by hand: {outcome.command}")
+            console.print(f"Next: {outcome.command}")
         console.print(f"Report: {judged.html}")
 
     answer(options.json, {**outcome.as_dict(), "run": context.run, "evaluation": judged.as_dict()}, draw)

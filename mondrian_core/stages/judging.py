@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from mondrian_core.errors import BadInput, translated
 from mondrian_core.events import Listener, Noticed, Started, ignore
-from mondrian_core.registry import Version
+from mondrian_core.registry import ChampionReference, Version
 from mondrian_core.stages.context import Context
 from mondrian_core.stages.learning import dataset_of
 from mondrian_core.stages.summaries import EvaluateSummary, TrainSummary, leave, summary_of
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 def evaluate(context: Context, listen: Listener = ignore) -> EvaluateSummary:
     """Measure the adapter against base and champion on photographs it never saw, and let the gates decide.
 
-    What it was trained on is looked up, not assumed: one that saw every photograph is judged by folds.
+    What it was trained on is looked up, not assumed: one that saw every photograph is judged by folds. The evaluation
+    of a registered version goes into the registry's history.
     """
     from mondrian_core import evidence
     from mondrian_core.evaluation import Known
@@ -35,7 +36,9 @@ def evaluate(context: Context, listen: Listener = ignore) -> EvaluateSummary:
     rows, split = evidence.tested_on(version, trained)
     listen(Started("evaluate", detail=f"{len(rows)} photographs with scores: {split}"))
     base = load_base(context.base_model)
-    champion = _comparable(context.registry.champion(context.advisor), base.fingerprint, folder, listen)
+    live = context.registry.champion(context.advisor)
+    compared_with = (live.reference if live else ChampionReference()).as_dict()
+    champion = _comparable(live, base.fingerprint, folder, listen)
     tested = {row.lineage for row in rows}
     index = [row for row in version.rows("train") if row.lineage not in tested]
     known = Known(
@@ -50,6 +53,7 @@ def evaluate(context: Context, listen: Listener = ignore) -> EvaluateSummary:
                                     context.run_folder / "folds", listen) if settings.folds else None,
         cache=context.root / "runs" / "cache",
         split=split,
+        compared_with=compared_with,
     )  # fmt: skip
     more = unlabelled_photographs(context, version, max(0, settings.compliance_photographs - len(rows)), trained)
     with translated(context.run_folder):
@@ -57,7 +61,11 @@ def evaluate(context: Context, listen: Listener = ignore) -> EvaluateSummary:
                        context.recipe, context.run_folder, known, listen=listen)  # fmt: skip
     gates = [gate.as_dict() for gate in report.gates]
     summary = EvaluateSummary(str(context.run_folder / "comparison_report.json"),
-                              str(context.run_folder / "report.html"), report.verdict, gates, split)  # fmt: skip
+                              str(context.run_folder / "report.html"), report.verdict, gates, split,
+                              compared_with)  # fmt: skip
+    if (version_judged := context.registry.version_at(context.advisor, folder)) is not None:
+        context.registry.record_evaluation(context.advisor, version_judged.version, summary.gate_report,
+                                           actor=context.actor)  # fmt: skip
     return leave(context, "evaluate", summary, listen)
 
 

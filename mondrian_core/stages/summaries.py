@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from mondrian_core.errors import MondrianError, NothingToDo
 from mondrian_core.events import Finished, Listener
 from mondrian_core.files import read_json, write_json
+from mondrian_core.registry import COMPARED_WITH
 from mondrian_core.stages.context import Context
 
 
@@ -63,13 +64,20 @@ class TrainSummary(Summary):
 
 @dataclass(frozen=True)
 class EvaluateSummary(Summary):
-    """The verdict of the gates; `gates` are the rows of the table."""
+    """The verdict of the gates; `gates` are the rows of the table, `compared_with` the champion at that time."""
 
     report: str
     html: str
     verdict: str
     gates: list[dict[str, Any]]
     split: str
+    compared_with: dict[str, Any] | None = None
+
+    @property
+    def gate_report(self) -> dict[str, Any]:
+        """What a version carries of it, in its manifest or in the registry's history."""
+        compared = {} if self.compared_with is None else {COMPARED_WITH: self.compared_with}
+        return {"verdict": self.verdict, "gates": self.gates, **compared}
 
 
 @dataclass(frozen=True)
