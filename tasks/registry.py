@@ -15,13 +15,13 @@ from prefect.events import emit_event
 
 from mondrian_core import rollout, stages
 from mondrian_core.decision import check_promotable
-from mondrian_core.errors import Broken
+from mondrian_core.errors import AnswerIsNo, BadInput, Broken
 from mondrian_core.registry import ChampionReference, Registry, Version
 from mondrian_core.rollout import Plan
 from mondrian_core.stages import Context, PromoteSummary, RegisterSummary
 from tasks import pages
 from tasks.run import actor
-from tasks.telling import artifact_key, leave_page, log_events
+from tasks.telling import artifact_key, leave_page, log_events, unless
 
 PROMOTED = "mondrian.adapter.promoted"
 ROLLED_BACK = "mondrian.adapter.rolled-back"
@@ -30,18 +30,21 @@ ROOT = Path(__file__).resolve().parent.parent
 INSPECTION_SECONDS = 600.0  # the fingerprint of a large base is a hash of all its bytes
 
 
-@task(name="register", timeout_seconds=600, cache_policy=NO_CACHE)
+AGAIN: dict[str, Any] = {"retries": 2, "retry_delay_seconds": 10, "retry_condition_fn": unless(AnswerIsNo, BadInput)}
+
+
+@task(name="register", timeout_seconds=600, cache_policy=NO_CACHE, **AGAIN)
 def register(context_file: Path) -> RegisterSummary:
-    """The adapter as an immutable version with its report. Not retried: a second try would write a second version."""
+    """The adapter as an immutable version with its report. Tried again, it finds the version that the run has."""
     context = Context.load(context_file)
     summary = stages.register(context, log_events())
     leave_page(artifact_key("version", context.advisor), pages.registered(summary, context.advisor), summary.version)
     return summary
 
 
-@task(name="promote", timeout_seconds=600, cache_policy=NO_CACHE)
+@task(name="promote", timeout_seconds=600, cache_policy=NO_CACHE, **AGAIN)
 def promote(context_file: Path) -> PromoteSummary:
-    """The gates' verdict carried out: promoted, kept as a candidate, or rejected."""
+    """The gates' verdict carried out: promoted, kept as a candidate, or rejected. A run promotes once."""
     context = Context.load(context_file)
     summary = stages.promote(context, log_events())
     leave_page(artifact_key("promotion", context.advisor), pages.decided(summary, context.advisor), summary.decision)
