@@ -15,6 +15,7 @@ from mondrian_core.stages.summaries import EvaluateSummary, TrainSummary, leave,
 if TYPE_CHECKING:
     from mondrian_core.data.dataset import DatasetVersion
     from mondrian_core.evaluation import Trained
+    from mondrian_core.models.base import Base
 
 
 def evaluate(context: Context, listen: Listener = ignore) -> EvaluateSummary:
@@ -38,13 +39,13 @@ def evaluate(context: Context, listen: Listener = ignore) -> EvaluateSummary:
     base = load_base(context.base_model)
     live = context.registry.champion(context.advisor)
     compared_with = (live.reference if live else ChampionReference()).as_dict()
-    champion = _comparable(live, base.fingerprint, folder, listen)
+    champion = _comparable(live, base, folder, listen)
     tested = {row.lineage for row in rows}
     index = [row for row in version.rows("train") if row.lineage not in tested]
     known = Known(
         champion=champion,
         champion_trained=evidence.trained_on(champion, datasets, listen) if champion else None,
-        problems=adapters.check(base, folder),
+        problems=(*adapters.check(base, folder), *base.identity.differences(_trained_base(context))),
         trained=trained,
         index=frozenset(row.lineage for row in index),
         consult=evidence.consult_of(index) if settings.rag else None,
@@ -69,12 +70,18 @@ def evaluate(context: Context, listen: Listener = ignore) -> EvaluateSummary:
     return leave(context, "evaluate", summary, listen)
 
 
-def _comparable(champion: Version | None, fingerprint: str, candidate: Path, listen: Listener) -> Path | None:
+def _trained_base(context: Context) -> dict[str, Any] | None:
+    """The base that this run's adapter was trained on; that of a version is in its manifest."""
+    return None if context.adapter else summary_of(context, "train", TrainSummary).base
+
+
+def _comparable(champion: Version | None, base: Base, candidate: Path, listen: Listener) -> Path | None:
     """The champion's folder when it can answer beside the candidate: same base, and not the candidate itself."""
     if champion is None or champion.path == candidate:
         return None
-    if champion.manifest.get("base", {}).get("fingerprint") not in (None, fingerprint):
-        listen(Noticed("evaluate", f"The champion {champion.version} belongs to another base and is not compared."))
+    if differences := base.identity.differences(champion.manifest.get("base")):
+        listen(Noticed("evaluate", f"The champion {champion.version} belongs to another base and is not compared: "
+                                   f"{'; '.join(differences)}."))  # fmt: skip
         return None
     return champion.path
 

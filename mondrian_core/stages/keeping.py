@@ -35,7 +35,7 @@ def register(context: Context, listen: Listener = ignore) -> RegisterSummary:
 
     A run has one version: called again, it gives the one that is there.
     """
-    from mondrian_core.models.base import fingerprint
+    from mondrian_core.models.base import base_record
 
     listen(Started("register"))
     trained = summary_of(context, "train", TrainSummary)
@@ -44,7 +44,7 @@ def register(context: Context, listen: Listener = ignore) -> RegisterSummary:
     champion = context.registry.champion(context.advisor)
     manifest = {
         "run": context.run,
-        "base": {"name": context.base_model, "fingerprint": fingerprint(context.base_model)},
+        "base": trained.base or base_record(context.base_model),
         "prompt_digest": prompt_digest(context.store().voice(context.advisor)),
         "dataset": {
             "digest": built.digest,
@@ -59,7 +59,7 @@ def register(context: Context, listen: Listener = ignore) -> RegisterSummary:
         "packages": package_versions(),
         "device": {"system": platform.system(), "machine": platform.machine(), "python": platform.python_version()},
         "code_commit": code_commit(),
-        "training": trained.as_dict(),
+        "training": {key: value for key, value in trained.as_dict().items() if key != "base"},
         "gate_report": judged.gate_report,
         "metrics": read_json(Path(judged.report)).get("metrics", {}),
     }

@@ -60,7 +60,8 @@ def train(context: Context, listen: Listener = ignore, *, resume: bool | None = 
     summary = TrainSummary(str(result.adapter), str(result.curve), str(result.log), result.steps, result.best_epoch,
                            result.best_loss, result.seconds,
                            asdict(result.best_answers) if result.best_answers else None,
-                           asdict(result.preference) if result.preference else None, taught.as_dict())  # fmt: skip
+                           asdict(result.preference) if result.preference else None, taught.as_dict(),
+                           base.identity.record(context.base_model))  # fmt: skip
     return leave(context, "train", summary, listen) if ranks.first else summary
 
 

@@ -48,6 +48,7 @@ class TrainSummary(Summary):
 
     `preference` says what preference tuning came to; None where there was none. `trained_on` is the extent
     ("train": the dataset's training split, "all": its every photograph) and how many photographs and rows that are.
+    `base` is what the base is known by, as a manifest keeps it.
     """
 
     adapter: str
@@ -60,6 +61,7 @@ class TrainSummary(Summary):
     answers: dict[str, Any] | None = None
     preference: dict[str, Any] | None = None
     trained_on: dict[str, Any] | None = None
+    base: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ import pytest
 
 from mondrian_core.cli import main
 from mondrian_core.data.sample import make_workspace
+from mondrian_core.models.base import base_record
 from mondrian_core.registry import Registry
 
 pytestmark = [pytest.mark.mini, pytest.mark.slow, pytest.mark.timeout(400)]
@@ -97,5 +98,6 @@ def test_a_killed_retraining_goes_on_and_has_one_version(tmp_path: Path, capsys:
     assert main(["retrain", *where, "--resume", run.name]) in (0, 1)
     assert json.loads(capsys.readouterr().out)["version"] == told["version"]
     versions = Registry(tmp_path / "adapters").versions("ansel")
+    assert versions[0].manifest["base"] == base_record("mini"), "of the training, not of the registration"
     assert [each.manifest["run"] for each in versions] == [run.name]
     assert main(["retrain", *where, "--resume", "never-begun"]) == 2
