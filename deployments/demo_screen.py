@@ -107,7 +107,7 @@ def gates(console: Console, evaluation: Mapping[str, Any], outcome: Mapping[str,
     console.print(f"{outcome['version']}: {outcome['decision']}", style=style)
     console.print(outcome["sentence"], markup=False)
     if outcome.get("command"):
-        console.print(f"To promote it by hand: {outcome['command']}", markup=False)
+        console.print(f"Next: {outcome['command']}", markup=False)
 
 
 def critiques(console: Console, settings: Settings, advisor: str, run_folder: Path) -> None:

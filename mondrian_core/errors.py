@@ -54,8 +54,10 @@ class ChampionChanged(AnswerIsNo):
 
     def __init__(self, advisor: str, expected: str | None, found: str | None) -> None:
         self.expected, self.found = expected, found
+        wanted = expected or "the base alone"
         super().__init__(
-            f"The champion of '{advisor}' is {found or 'the base alone'} by now, not {expected or 'the base alone'}.",
+            f"The champion of '{advisor}' is {found or 'the base alone'} by now, not "
+            f"{f'the {wanted} that was expected' if found == expected else wanted}.",
             f"Look with `mondrian adapters list --advisor {advisor}` and decide again.",
         )
 

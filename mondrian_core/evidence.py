@@ -272,7 +272,7 @@ def folding_of(version: DatasetVersion, count: int, base_model: str, recipe: Tra
         kept = [row for row in rows if row.lineage in lineages]
         base = load_base(base_model)  # one of its own: the other may have an adapter mounted
         return train_adapter(base, kept, [], recipe, out, pairs=_pairs_among(kept, version, recipe),
-                             resume=out.exists(), listen=listen).adapter  # fmt: skip
+                             resume=None, listen=listen).adapter  # fmt: skip
 
     text = json.dumps([version.digest, recipe.model_dump(mode="json"), "with variants"], sort_keys=True)
     return Folding(labelled(rows, version), fold_of, train, hashlib.sha256(text.encode()).hexdigest())

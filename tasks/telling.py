@@ -61,6 +61,21 @@ def only(*errors: type[BaseException]) -> Callable[[Any, Any, State[Any]], bool]
     return again
 
 
+def unless(*errors: type[BaseException]) -> Callable[[Any, Any, State[Any]], bool]:
+    """For `retry_condition_fn`: try again, but not after these errors."""
+
+    def again(_task: Any, _run: Any, state: State[Any]) -> bool:
+        try:
+            state.result()
+        except errors:
+            return False
+        except Exception:  # noqa: BLE001  (whatever else it was: once more)
+            return True
+        return False
+
+    return again
+
+
 def log_events() -> Listener:
     """Events as log lines of the run; for stages that take seconds."""
     logger = get_run_logger()

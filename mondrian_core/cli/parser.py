@@ -111,6 +111,7 @@ def _stage_commands(found: Any) -> None:
     _folds_option(train)
     _evaluate_command(found)
     retrain = _add(found, "retrain", loop.retrain, "the whole chain in this process", advisor=True)
+    retrain.add_argument("--resume", metavar="RUN", help="go on where the run of that name was interrupted")
     _folds_option(retrain)
     _recipe_options(retrain)
 

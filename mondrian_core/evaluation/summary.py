@@ -47,7 +47,7 @@ def report_of(samples: Samples, recipe: Recipe) -> Report:
     verdict = verdict_of(gates)
     about = {
         **samples.identity,
-        **{key: samples.facts.get(key) for key in ("advisor", "split")},
+        **{key: samples.facts.get(key) for key in ("advisor", "split", "compared_with")},
         "recipe": recipe.digest,
     }
     metrics = describe(samples, table, measured, recipe)

@@ -11,6 +11,7 @@ from mondrian_core.errors import MondrianError, NothingToDo
 from mondrian_core.events import Finished, Listener
 from mondrian_core.files import read_json, write_json
 from mondrian_core.portable_paths import read_path, stored_path, without_absolute_paths
+from mondrian_core.registry import COMPARED_WITH
 from mondrian_core.stages.context import Context
 
 
@@ -82,6 +83,7 @@ class TrainSummary(Summary):
 
     `preference` says what preference tuning came to; None where there was none. `trained_on` is the extent
     ("train": the dataset's training split, "all": its every photograph) and how many photographs and rows that are.
+    `base` is what the base is known by, as a manifest keeps it.
     """
 
     in_workspace: ClassVar[tuple[str, ...]] = ("adapter", "curve", "log")
@@ -96,11 +98,12 @@ class TrainSummary(Summary):
     answers: dict[str, Any] | None = None
     preference: dict[str, Any] | None = None
     trained_on: dict[str, Any] | None = None
+    base: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
 class EvaluateSummary(Summary):
-    """The verdict of the gates; `gates` are the rows of the table."""
+    """The verdict of the gates; `gates` are the rows of the table, `compared_with` the champion at that time."""
 
     in_workspace: ClassVar[tuple[str, ...]] = ("report", "html")
 
@@ -109,6 +112,13 @@ class EvaluateSummary(Summary):
     verdict: str
     gates: list[dict[str, Any]]
     split: str
+    compared_with: dict[str, Any] | None = None
+
+    @property
+    def gate_report(self) -> dict[str, Any]:
+        """What a version carries of it, in its manifest or in the registry's history."""
+        compared = {} if self.compared_with is None else {COMPARED_WITH: self.compared_with}
+        return {"verdict": self.verdict, "gates": self.gates, **compared}
 
 
 @dataclass(frozen=True)
