@@ -9,7 +9,7 @@
     │   ├── NoWorkspace, NoDatabase, UnknownAdvisor, BadPhotograph, BadRecipe
     │   ├── BadAdapter, UnknownVersion, BaseModelUnavailable, PortInUse
     └── Broken                         3   something broke
-        ├── DiskFull, DatabaseBusy, RegistryBusy, TrainingDiverged, RankLost, ModelProcessDied,
+        ├── DiskFull, DatabaseBusy, DatabaseReplaced, RegistryBusy, TrainingDiverged, RankLost, ModelProcessDied,
         │   PrefectUnavailable, AnswerUnparsable
 
 Foreign errors are translated at the edge where they appear, by `translated`.
@@ -160,6 +160,16 @@ class DiskFull(Broken):
 
 class DatabaseBusy(Broken):
     """SQLite stayed locked, or is read-only."""
+
+
+class DatabaseReplaced(Broken):
+    """The database file is no longer the one that this process opened, or rows that it wrote are gone."""
+
+    def __init__(self, path: Path, what: str = "was replaced or deleted while it was open") -> None:
+        super().__init__(
+            f"The database {path.name} {what}.",
+            "Restart the service, or run the command again, so that it opens the database that is there now.",
+        )
 
 
 class RegistryBusy(Broken):
