@@ -324,6 +324,8 @@ def test_other_sites_and_other_names_get_nothing(base: TestClient, photograph: P
     assert send(base, photograph(), {"Origin": "https://evil.example"}).status_code == 401
     assert base.get("/advisors", headers={"Host": "evil.example"}).status_code == 401
     assert send(base, photograph(), {"Origin": "http://localhost"}).status_code == 200
+    for headers in ({"Sec-Fetch-Site": "cross-site"}, {"Sec-Fetch-Site": "same-site"}, {"Origin": "https://localhost"}):
+        assert send(base, photograph(1), headers).status_code == 401
 
 
 def test_health_metrics_and_advisors(base: TestClient, photograph: Photograph) -> None:
