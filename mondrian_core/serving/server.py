@@ -118,8 +118,8 @@ def assemble(settings: Settings, options: Options, policy: Policy, store: Store,
         guard.ended(job)
 
     worker = Worker(critic, model, board, longest_queue=options.longest_queue, done=ended, listen=listen)
-    return Service(settings.root, store, policy, model, adapters, critic, worker, board, metrics, settings.base,
-                   settings.service_token)  # fmt: skip
+    return Service(settings.root, settings.workspace_id, store, policy, model, adapters, critic, worker, board, metrics,
+                   settings.base, settings.service_token)  # fmt: skip
 
 
 def _adapters(settings: Settings, options: Options, policy: Policy, registry: Registry, trial: Trial,

@@ -170,7 +170,8 @@ def test_who_does_not_wait_gets_202_and_follows_the_events(base: TestClient, pho
     kinds = [line.removeprefix("event: ") for line in told.splitlines() if line.startswith("event: ")]
     assert kinds[0] == "queued"
     assert kinds[-1] == "completed"
-    resumed = base.get(f"{place}/events", headers={"Last-Event-ID": "1"}).text
+    first = next(line.removeprefix("id: ") for line in told.splitlines() if line.startswith("id: "))
+    resumed = base.get(f"{place}/events", headers={"Last-Event-ID": first}).text
     assert "event: queued" not in resumed
     assert "event: completed" in resumed
     assert base.get(place).json()["status"] == "completed"
