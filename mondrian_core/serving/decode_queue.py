@@ -21,7 +21,7 @@ class DecodeQueue:
     """The line in front of decoding, for the requests of one service."""
 
     def __init__(self, most_waiting: int = MOST_WAITING) -> None:
-        self.most_waiting, self._waiting = most_waiting, 0
+        self.most_waiting = most_waiting
         self._places, self._turn = CapacityLimiter(RECEIVED_AT_ONCE), CapacityLimiter(1)
         self._seconds = 0.2  # a moving mean of what a turn takes, for Retry-After
 
@@ -32,13 +32,10 @@ class DecodeQueue:
         Raises:
             QueueFull: too many wait, with the seconds after which to try again.
         """
-        if self._waiting >= self.most_waiting:
-            raise QueueFull(self._waiting, max(1, round(self._seconds * self._waiting)))
-        self._waiting += 1
-        try:
-            await self._places.acquire_on_behalf_of(token := object())
-        finally:
-            self._waiting -= 1
+        waiting = self._places.statistics().tasks_waiting
+        if waiting >= self.most_waiting:
+            raise QueueFull(waiting, max(1, round(self._seconds * waiting)))
+        await self._places.acquire_on_behalf_of(token := object())
         try:
             yield
         finally:

@@ -79,7 +79,7 @@ class Running:
 
     def post(self, data: bytes, **headers: str) -> httpx.Response:
         return httpx.post(f"http://127.0.0.1:{self.port}/analyze", files={"image": ("x.jpg", data)},
-                          data={"advisor": "ansel"}, headers=headers, timeout=30)  # fmt: skip
+                          data={"advisor": "ansel"}, headers=headers, timeout=90)  # fmt: skip
 
     @property
     def model_pid(self) -> int:
