@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import threading
 import time
 from collections.abc import Callable
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -234,6 +236,18 @@ def test_a_service_that_stops_leaves_its_jobs_to_the_next_one(
         for each in ids:
             client.get(f"/jobs/{each}/events")
             assert client.get(f"/jobs/{each}").json()["status"] == "completed"
+
+
+def test_a_row_that_cannot_be_read_does_not_block_uploads(
+    base: TestClient, photograph: Photograph, settings: Any
+) -> None:
+    job = send(base, photograph()).json()["job_id"]
+    with closing(sqlite3.connect(settings.database, isolation_level=None)) as other:
+        other.execute("UPDATE jobs SET filename = cast(x'6bf66e6967' AS TEXT) WHERE id = ?", (job,))
+        for path in ("/compare", "/", f"/jobs/{job}", "/history?advisor=ansel"):
+            base.get(path)
+            other.execute("UPDATE advisors SET bio = bio || '.'")
+            assert send(base, photograph(1)).status_code == 200, path
 
 
 @pytest.mark.parametrize(
