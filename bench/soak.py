@@ -244,9 +244,11 @@ def _judge(jobs: list[Job], killed: list[tuple[str, str]], plan: Plan, counts: C
         counts.tried_again += crashes > 0
         met = sum((job.started_at or "") <= after and before <= (job.completed_at or "") for before, after in killed)
         counts.misattributed_crashes += crashes > met
-        for hop in (each for each in hops if each["left"]):
-            counts.fallbacks[next((why for why in EXPLAINED if why in hop["reason"]), hop["reason"])] += 1
-            counts.unexplained_fallbacks += not any(why in hop["reason"] for why in EXPLAINED)
+        left = [hop["reason"] for hop in hops if hop["left"]]
+        if left:  # the first is why the adapter didn't answer; what comes after follows from it
+            why = next((each for each in EXPLAINED if each in left[0]), None)
+            counts.fallbacks[why or left[0]] += 1
+            counts.unexplained_fallbacks += why is None
 
 
 def _send_all(service: Running, plan: Plan, workers: int, history: Promotions, counts: Counts) -> None:
