@@ -9,8 +9,8 @@
     │   ├── NoWorkspace, NoDatabase, UnknownAdvisor, BadPhotograph, BadRecipe
     │   ├── BadAdapter, UnknownVersion, BaseModelUnavailable, PortInUse
     └── Broken                         3   something broke
-        ├── DiskFull, DatabaseBusy, DatabaseRefused, RegistryBusy, TrainingDiverged, RankLost, ModelProcessDied,
-        │   PrefectUnavailable, AnswerUnparsable
+        ├── DiskFull, DatabaseBusy, DatabaseRefused, DatabaseReplaced, RegistryBusy, TrainingDiverged, RankLost,
+        │   ModelProcessDied, PrefectUnavailable, AnswerUnparsable
 
 Foreign errors are translated at the edge where they appear, by `translated`.
 """
@@ -162,6 +162,16 @@ class DiskFull(Broken):
 
 class DatabaseBusy(Broken):
     """SQLite stayed locked, or is read-only."""
+
+
+class DatabaseReplaced(Broken):
+    """The database file is no longer the one that this process opened, or rows that it wrote are gone."""
+
+    def __init__(self, path: Path, what: str = "was replaced or deleted while it was open") -> None:
+        super().__init__(
+            f"The database {path.name} {what}.",
+            "Restart the service, or run the command again, so that it opens the database that is there now.",
+        )
 
 
 class RegistryBusy(Broken):

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any, cast
 from mondrian_core.embeddings import Embeddings
 from mondrian_core.errors import BadPhotograph, ModelProcessDied, MondrianError
 from mondrian_core.files import sha256_of, stored_path, write_atomic
-from mondrian_core.images import bounded, open_photograph
+from mondrian_core.images import bounded
 from mondrian_core.prompts import Voice, prompt_digest
 from mondrian_core.serving.camera import camera_of
+from mondrian_core.serving.decoding import small_copy
 from mondrian_core.serving.engine import Canceled, Engine
 from mondrian_core.serving.lookup import Adapters
 from mondrian_core.serving.retrieval import Reference, inside_source, portfolio_of
@@ -140,7 +141,7 @@ class Critic:
         return self.adapters.version(advisor, mark["version"])
 
     def _photograph_of(self, job: Job) -> Image.Image:
-        return open_photograph(photograph_path(self.root, job.filename or "")).image
+        return small_copy(photograph_path(self.root, job.filename or "")).image
 
     def _keep(self, job: Job, outcome: Outcome, facts: dict[str, Any], seconds: float) -> Job:
         answer = outcome.answer

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import errno
+import os
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from mondrian_core.errors import AdapterNotLoadable, BadInput, PortInUse
 from mondrian_core.events import Listener, Noticed
+from mondrian_core.files import keep_private, make_private_folder
 from mondrian_core.registry import Registry
 from mondrian_core.serving import journal
 from mondrian_core.serving.app import create_app
@@ -32,6 +35,7 @@ MODEL_MODES: tuple[ModelMode, ...] = ("base", "fine_tuned", "ab_test")
 LOG = "runs/service/model_process.log"
 LOCK = "runs/service/.lock"
 LEAVE_SECONDS = 5
+PRIVATE = ("analysis_md", "datasets", "runs", ".prefect")  # folders of the workspace that Mondrian itself fills
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,7 @@ def run(settings: Settings, options: Options, *, ready: Callable[[int], None] | 
     """Answer requests until SIGINT or SIGTERM; see `mondrian_core.serving.serve`."""
     policy = policy_of(settings, options)
     root = settings.require_workspace()
+    _keep_private(root)
     token = settings.service_token
     if not is_local(options.host) and not token:
         raise BadInput(f"Binding to {options.host} lets other machines in.",
@@ -68,6 +73,14 @@ def run(settings: Settings, options: Options, *, ready: Callable[[int], None] | 
             _answer(service, listening, ready, listen)
         finally:
             model.stop()
+
+
+def _keep_private(root: Path) -> None:
+    """What this process and the model process write is the owner's alone; the photographs' folder is a person's."""
+    os.umask(os.umask(0o077) | 0o077)
+    for name in PRIVATE:
+        keep_private(root / name)
+    make_private_folder(root / Path(LOG).parent)
 
 
 def policy_of(settings: Settings, options: Options) -> Policy:
@@ -105,8 +118,8 @@ def assemble(settings: Settings, options: Options, policy: Policy, store: Store,
         guard.ended(job)
 
     worker = Worker(critic, model, board, longest_queue=options.longest_queue, done=ended, listen=listen)
-    return Service(settings.root, store, policy, model, adapters, critic, worker, board, metrics, settings.base,
-                   settings.service_token)  # fmt: skip
+    return Service(settings.root, settings.workspace_id, store, policy, model, adapters, critic, worker, board, metrics,
+                   settings.base, settings.service_token)  # fmt: skip
 
 
 def _adapters(settings: Settings, options: Options, policy: Policy, registry: Registry, trial: Trial,
@@ -137,21 +150,20 @@ def _text(path: object) -> str | None:
 
 
 def _answer(service: Service, listening: socket.socket, ready: Callable[[int], None] | None, listen: Listener) -> None:
-    import uvicorn
+    from mondrian_core.serving.connections import Server, config_of
 
     port = listening.getsockname()[1]
 
-    class Server(uvicorn.Server):
+    class Announced(Server):
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
             await super().startup(sockets=sockets)
             listen(Noticed("serve", f"http://{listening.getsockname()[0]}:{port} ({service.model_mode})"))
             if ready is not None:
                 ready(port)
 
-    config = uvicorn.Config(create_app(service), log_config=None, access_log=False, lifespan="on", server_header=False,
-                            timeout_graceful_shutdown=LEAVE_SECONDS)  # fmt: skip
+    config = config_of(create_app(service), leave_seconds=LEAVE_SECONDS)
     try:
-        Server(config).run(sockets=[listening])
+        Announced(config).run(sockets=[listening])
     except KeyboardInterrupt:
         pass  # uvicorn has left in order and raises the signal again
 

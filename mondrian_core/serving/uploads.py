@@ -16,8 +16,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mondrian_core.errors import BadInput, BadPhotograph
 from mondrian_core.files import write_atomic
-from mondrian_core.images import Photograph, open_photograph
 from mondrian_core.serving.critic import confined, filename_of
+from mondrian_core.serving.decoding import verified
 from mondrian_core.serving.problems import UploadTooLarge, answer_to
 from mondrian_core.settings import check_advisor
 
@@ -39,10 +39,10 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Received:
-    """A photograph that has been opened and lies in the workspace; `filename` as a job names it."""
+    """A photograph that could be decoded and lies in the workspace; `filename` as a job names it."""
 
     filename: str
-    photograph: Photograph
+    sha256: str
 
 
 class BodyLimit:
@@ -128,7 +128,7 @@ def _advisor(value: Any) -> str:
 
 
 def take(root: Path, wanted: Wanted) -> Received:
-    """Open the photograph and make sure that it lies in the workspace.
+    """Decode the photograph once, and make sure that it lies in the workspace.
 
     Raises:
         BadPhotograph: with its reason.
@@ -138,14 +138,14 @@ def take(root: Path, wanted: Wanted) -> Received:
         path = confined(root, Path(wanted.path))
         if not _exists(path):
             raise BadPhotograph(wanted.path[:200], "missing", "there is no such file in the workspace")
-        return Received(filename_of(root, path), _open(path, wanted.path))
+        return Received(filename_of(root, path), _verified(path, wanted.path))
     data = wanted.data or b""
-    photograph = _open(data, "the upload")
-    filename = f"{safe_stem(wanted.name)}-{photograph.sha256[:8]}{suffix_of(data)}"
+    sha256 = _verified(data, "the upload")
+    filename = f"{safe_stem(wanted.name)}-{sha256[:8]}{suffix_of(data)}"
     target = root / "source" / filename
     if not target.exists():
         write_atomic(target, data)
-    return Received(filename, photograph)
+    return Received(filename, sha256)
 
 
 def _exists(path: Path) -> bool:
@@ -155,9 +155,9 @@ def _exists(path: Path) -> bool:
         return False
 
 
-def _open(source: Path | bytes, name: str) -> Photograph:
+def _verified(source: Path | bytes, name: str) -> str:
     try:
-        return open_photograph(source)
+        return verified(source)
     except BadPhotograph as error:
         # the full path of the workspace is nobody's business
         detail = error.problem.split("can't be used as a photograph: ", 1)[-1].rstrip(".")

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import io
 import json
+import sqlite3
 import threading
 import time
 from collections.abc import Callable
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -172,7 +174,8 @@ def test_who_does_not_wait_gets_202_and_follows_the_events(base: TestClient, pho
     kinds = [line.removeprefix("event: ") for line in told.splitlines() if line.startswith("event: ")]
     assert kinds[0] == "queued"
     assert kinds[-1] == "completed"
-    resumed = base.get(f"{place}/events", headers={"Last-Event-ID": "1"}).text
+    first = next(line.removeprefix("id: ") for line in told.splitlines() if line.startswith("id: "))
+    resumed = base.get(f"{place}/events", headers={"Last-Event-ID": first}).text
     assert "event: queued" not in resumed
     assert "event: completed" in resumed
     assert base.get(place).json()["status"] == "completed"
@@ -235,6 +238,18 @@ def test_a_service_that_stops_leaves_its_jobs_to_the_next_one(
         for each in ids:
             client.get(f"/jobs/{each}/events")
             assert client.get(f"/jobs/{each}").json()["status"] == "completed"
+
+
+def test_a_row_that_cannot_be_read_does_not_block_uploads(
+    base: TestClient, photograph: Photograph, settings: Any
+) -> None:
+    job = send(base, photograph()).json()["job_id"]
+    with closing(sqlite3.connect(settings.database, isolation_level=None)) as other:
+        other.execute("UPDATE jobs SET filename = cast(x'6bf66e6967' AS TEXT) WHERE id = ?", (job,))
+        for path in ("/compare", "/", f"/jobs/{job}", "/history?advisor=ansel"):
+            base.get(path)
+            other.execute("UPDATE advisors SET bio = bio || '.'")
+            assert send(base, photograph(1)).status_code == 200, path
 
 
 @pytest.mark.parametrize(
@@ -358,6 +373,8 @@ def test_other_sites_and_other_names_get_nothing(base: TestClient, photograph: P
     assert send(base, photograph(), {"Origin": "https://evil.example"}).status_code == 401
     assert base.get("/advisors", headers={"Host": "evil.example"}).status_code == 401
     assert send(base, photograph(), {"Origin": "http://localhost"}).status_code == 200
+    for headers in ({"Sec-Fetch-Site": "cross-site"}, {"Sec-Fetch-Site": "same-site"}, {"Origin": "https://localhost"}):
+        assert send(base, photograph(1), headers).status_code == 401
 
 
 def test_health_metrics_and_advisors(base: TestClient, photograph: Photograph) -> None:

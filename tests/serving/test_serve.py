@@ -149,3 +149,20 @@ def test_other_machines_need_a_token(start: Start, photograph: Callable[..., byt
     assert running.get("/advisors").status_code == 401
     assert running.get("/health").status_code == 200
     assert running.post(photograph(), Authorization="Bearer a long random text").status_code == 200
+
+
+def test_what_the_service_writes_is_its_owners_alone(
+    start: Start, photograph: Callable[..., bytes], settings: Settings
+) -> None:
+    root = settings.root
+    (root / "analysis_md").mkdir(mode=0o755)
+    settings.database.chmod(0o644)  # as an older project left them
+    before = set(root.rglob("*"))
+    running = start()
+    assert running.post(photograph(7)).status_code == 200
+    written = [path for path in root.rglob("*") if path not in before]
+    assert {"source", "analysis_md", "service"} <= {path.parent.name for path in written}
+    assert {path.name for path in written} >= {"model_process.log", "mondrian.db-wal", "mondrian.db-shm"}
+    loose = {path.name: oct(path.stat().st_mode) for path in [*written, settings.database, root / "analysis_md"]
+             if path.stat().st_mode & 0o077}  # fmt: skip
+    assert loose == {}
