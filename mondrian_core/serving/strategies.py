@@ -19,6 +19,7 @@ from mondrian_core.serving.camera import with_camera
 from mondrian_core.serving.engine import Engine, GenerationFailed, Question, Reply
 from mondrian_core.serving.retrieval import Portfolio, Reference, comparison, nearest
 from mondrian_core.settings import Mode
+from mondrian_core.text_quality import degenerate
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -242,26 +243,44 @@ def ask_for_critique(
 ) -> Answer:
     """Strict reading, a second try with another draw, then lenient reading of the likelier answer if that is allowed.
 
+    An answer that can be read but is degenerate text is treated like one that can't.
+
     Raises:
-        AnswerUnparsable: nothing could be read.
+        AnswerUnparsable: nothing could be read, or nothing that a person may be shown.
     """
     replies: list[Reply] = []
-    problem: Unparsable | None = None
+    problem = ""
     for attempt in range(TRIES):
         draw = question if attempt == 0 else replace(question, temperature=RETRY_TEMPERATURE, seed=attempt)
         replies.append(engine.ask(draw, on_token))
         try:
-            return Answer(read_strict(replies[-1].text), name, adapter, replies[-1], tuple(replies))
+            critique = read_strict(replies[-1].text)
         except Unparsable as error:
-            problem = error
-    for reply in replies if lenient else ():
-        try:
-            reading = read_lenient(reply.text)
-        except Unparsable:
+            problem = f"can't be read ({error})"
             continue
-        repairs = (*reading.repairs, problem.reason) if problem else reading.repairs
-        return Answer(reading.critique, name, adapter, reply, tuple(replies), repairs)
-    raise AnswerUnparsable(f"The answer can't be read ({problem}), twice.", "Try another mode, or another base model.")
+        if (gibberish := degenerate(critique)) is None:
+            return Answer(critique, name, adapter, replies[-1], tuple(replies))
+        problem = f"is no text for a person ({gibberish})"
+    for reply in replies if lenient else ():
+        found = _mended(reply.text)
+        if found is not None:
+            critique, repairs = found
+            return Answer(critique, name, adapter, reply, tuple(replies), repairs)
+    raise AnswerUnparsable(f"The answer {problem}, twice.", "Try another mode, or another base model.")
+
+
+def _mended(text: str) -> tuple[Critique, tuple[str, ...]] | None:
+    """(critique, what had to be forgiven) of a complete answer that isn't quite canonical; None when it won't do."""
+    try:
+        reading = read_lenient(text)
+    except Unparsable:
+        return None
+    try:
+        read_strict(text)
+        broken: tuple[str, ...] = ()
+    except Unparsable as error:
+        broken = (error.reason,)
+    return None if degenerate(reading.critique) else (reading.critique, (*reading.repairs, *broken))
 
 
 def chain_from(strategies: Mapping[Mode, Strategy], requested: Mode) -> tuple[Strategy, ...]:
