@@ -12,6 +12,7 @@ from rich.table import Table
 
 from mondrian_core.cli.options import settings_of
 from mondrian_core.cli.screen import answer, critique_table, progress
+from mondrian_core.rollout import FAULT
 
 if TYPE_CHECKING:
     from mondrian_core.serving.offline import AnalysisResult
@@ -61,7 +62,7 @@ def exit_status(results: list[AnalysisResult]) -> int:
     failed = [result for result in results if result.critique is None]
     if not failed:
         return 0 if results else 3
-    return 2 if all(result.job is None for result in failed) else 3
+    return 2 if all(result.job is None or result.details.get(FAULT) == "request" for result in failed) else 3
 
 
 def _write_batch(options: Namespace, results: list[AnalysisResult]) -> None:
@@ -83,6 +84,7 @@ def by_photograph(results: list[AnalysisResult]) -> dict[Path, list[AnalysisResu
 
 FIGURES = {
     "n": ("requests", None),
+    "unanswered": ("answered by no model, left out", None),
     "failed": ("failed", "failure_rate_95"),
     "fell_back": ("answered by another strategy", "fallback_rate_95"),
     "mean_score": ("mean score, 0-10", "mean_score_95"),

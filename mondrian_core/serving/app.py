@@ -16,7 +16,7 @@ from sse_starlette import EventSourceResponse, ServerSentEvent
 
 from mondrian_core.rubric import json_schema
 from mondrian_core.serving import analytics, feedback_api, problems, uploads
-from mondrian_core.serving.answers import as_json, headers_of, link_of, patience_of, wants_html
+from mondrian_core.serving.answers import as_json, failure_of, headers_of, link_of, patience_of, wants_html
 from mondrian_core.serving.board import LAST
 from mondrian_core.serving.pages import compared_bytes, front_page, job_page, photograph_bytes
 from mondrian_core.serving.security import Guard
@@ -167,9 +167,7 @@ def _answer(service: Service, job_id: str, html: bool, ended: bool) -> Response:
         waiting = {"Location": link_of(job), "Retry-After": "2", "Preference-Applied": "respond-async"}
         return JSONResponse(as_json(job), 202, headers={**headers_of(job), **waiting})
     if job.status == "failed":
-        failed = problems.problem(500, "analysis-failed", "The critique failed.", job.error or "", job=as_json(job))
-        failed.headers.update(headers_of(job))
-        return failed
+        return failure_of(job)
     return JSONResponse(as_json(job), headers=headers_of(job))
 
 

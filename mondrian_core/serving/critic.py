@@ -10,10 +10,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from mondrian_core.embeddings import Embeddings
-from mondrian_core.errors import BadPhotograph, ModelProcessDied, MondrianError
+from mondrian_core.errors import (
+    BadAdapter,
+    BadInput,
+    BadPhotograph,
+    BaseModelUnavailable,
+    ModelProcessDied,
+    MondrianError,
+    NoDatabase,
+    NoWorkspace,
+)
 from mondrian_core.files import sha256_of, write_atomic
 from mondrian_core.images import bounded, open_photograph
 from mondrian_core.prompts import Voice, prompt_digest
+from mondrian_core.rollout import FAULT, Fault
 from mondrian_core.serving.camera import camera_of
 from mondrian_core.serving.engine import Canceled, Engine
 from mondrian_core.serving.lookup import Adapters
@@ -24,6 +34,7 @@ from mondrian_core.serving.strategies import (
     AnalysisContext,
     ChainExhausted,
     Hop,
+    Lora,
     Outcome,
     Strategy,
     Tell,
@@ -69,16 +80,36 @@ class Critic:
         began = time.perf_counter()
         try:
             outcome, facts = self._outcome(job, image, tell)
+            return self._keep(job, outcome, facts, time.perf_counter() - began)
         except Canceled:
             return self.store.cancel_job(job.id)
         except MondrianError as error:
-            if leaving():
-                return self.store.give_back_job(job.id)
-            failed = model_used(cast("Arm | None", job.arm), job.arm == "fine_tuned") if job.arm else None
-            hops = error.hops if isinstance(error, ChainExhausted) else ()
-            details = {**_marks(job, hops), "hops": [hop.as_dict() for hop in hops]}
-            return self.store.fail_job(job.id, str(error), model_used=failed, details=details)
-        return self._keep(job, outcome, facts, time.perf_counter() - began)
+            return self.store.give_back_job(job.id) if leaving() else self._fail(job, error)
+        except Exception as error:
+            self._fail(job, error)
+            raise
+
+    def _fail(self, job: Job, error: Exception) -> Job:
+        """Write down why a job failed, and whose fault it is: the arm it was assigned to only when it may be that."""
+        hops = error.hops if isinstance(error, ChainExhausted) else ()
+        details = {**_marks(job, hops), "hops": [hop.as_dict() for hop in hops]}
+        fault = fault_in(error)
+        failed = None
+        if fault is not None:
+            details[FAULT] = fault
+        elif job.arm:
+            failed = model_used(cast("Arm | None", job.arm), job.arm == "fine_tuned")
+        if isinstance(error, ChainExhausted) and error.shared_death:
+            self._forgive(hops)
+        told = str(error) if isinstance(error, MondrianError) else f"{type(error).__name__}: {error}"
+        return self.store.fail_job(job.id, told, model_used=failed, details=details)
+
+    def _forgive(self, hops: Sequence[Hop]) -> None:
+        """The model process died over this photograph with the base too: the adapter is not to blame for its deaths."""
+        deaths = sum(hop.crashed and hop.strategy == Lora.name for hop in hops)
+        forgive = getattr(self.engine, "forgive", None)
+        if deaths and forgive is not None:
+            forgive(deaths)
 
     def _outcome(self, job: Job, image: Image.Image | None, tell: Tell) -> tuple[Outcome, dict[str, Any]]:
         voice = self.store.voice(job.advisor or "")
@@ -125,6 +156,8 @@ class Critic:
             return self._find_adapter(job)
         except ModelProcessDied:
             return self._find_adapter(job)
+        except BadInput as error:  # such as a version of the registry that is gone
+            return None, error.problem
 
     def _find_adapter(self, job: Job) -> tuple[Adapter | None, str]:
         advisor, mark = job.advisor or "", job.details.get("rollout")
@@ -158,6 +191,14 @@ class Critic:
             adapter_version=answer.adapter.version if answer.adapter else None, analysis_markdown=name,
             llm_outputs=json.dumps([reply.text for reply in answer.replies]), details=details,
         )  # fmt: skip
+
+
+def fault_in(error: Exception) -> Fault | None:
+    """Whose fault an error is that ended a job; None when it may be the fault of the arm it was assigned to."""
+    if isinstance(error, ChainExhausted):
+        return "shared" if error.shared else None
+    ours = isinstance(error, BadAdapter | BaseModelUnavailable | NoDatabase | NoWorkspace)
+    return "request" if isinstance(error, BadInput) and not ours else "service"
 
 
 def _marks(job: Job, hops: Sequence[Hop]) -> dict[str, Any]:

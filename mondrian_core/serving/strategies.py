@@ -12,11 +12,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from mondrian_core.errors import AnswerUnparsable, BadAdapter, Broken, ModelProcessDied
+from mondrian_core.errors import AnswerUnparsable, BadAdapter, BadInput, Broken, ModelProcessDied
 from mondrian_core.prompts import Voice, comparison_messages, critique_messages
 from mondrian_core.rubric import Critique, Unparsable, read_lenient, read_strict
 from mondrian_core.serving.camera import with_camera
-from mondrian_core.serving.engine import Engine, GenerationFailed, Question, Reply
+from mondrian_core.serving.engine import Canceled, Engine, Question, Reply
 from mondrian_core.serving.retrieval import Portfolio, Reference, comparison, nearest
 from mondrian_core.settings import Mode
 from mondrian_core.text_quality import degenerate
@@ -104,10 +104,18 @@ class Outcome:
 
 
 class ChainExhausted(Broken):
-    """No strategy could answer; `hops` says why."""
+    """No strategy could answer.
+
+    Attributes:
+        hops: why, in order.
+        shared: the base failed too, so that it is no fault of the adapter.
+        shared_death: the model process died with the base too.
+    """
 
     def __init__(self, hops: Sequence[Hop]) -> None:
         self.hops = tuple(hops)
+        self.shared = any(hop.strategy == Baseline.name for hop in hops)
+        self.shared_death = any(hop.strategy == Baseline.name and hop.crashed for hop in hops)
         reasons = "; ".join(f"{hop.strategy}: {hop.reason}" for hop in self.hops) or "tried too often"
         super().__init__(f"No critique could be made ({reasons}).", "Look at the model process's log, then try again.")
 
@@ -148,7 +156,9 @@ class Strategy(ABC):
         """Make the critique.
 
         Raises:
-            AnswerUnparsable, ModelProcessDied, BadAdapter, GenerationFailed: the chain goes on with `fallback`.
+            ModelProcessDied: it is tried again, then the chain goes on with `fallback`.
+            Canceled, BadInput about the photograph: the chain ends, nobody could do better.
+            BadAdapter, anything else: the chain goes on.
         """
 
 
@@ -303,6 +313,7 @@ def critique(strategies: Mapping[Mode, Strategy], requested: Mode, context: Anal
     Raises:
         ChainExhausted: none could.
         Canceled: somebody asked for that.
+        BadInput: the photograph is at fault, or the base can't be loaded; no other strategy would help.
     """
     links = chain_from(strategies, requested)
     hops = [Hop(link.name, "it was at work when the service went down before") for link in links[:skip]]
@@ -317,8 +328,13 @@ def critique(strategies: Mapping[Mode, Strategy], requested: Mode, context: Anal
                 return Outcome(link.analyze(context, engine, tell), tuple(hops))
             except ModelProcessDied as error:
                 hops.append(Hop(link.name, error.problem, left=attempt == TRIES, crashed=True))
-            except (AnswerUnparsable, BadAdapter, GenerationFailed) as error:
+            except (Canceled, BadInput) as error:
+                if not isinstance(error, BadAdapter):
+                    raise
                 hops.append(Hop(link.name, error.problem))
+                break
+            except Exception as error:  # noqa: BLE001  whatever a strange answer sets off, the next strategy may do
+                hops.append(Hop(link.name, getattr(error, "problem", f"{type(error).__name__}: {error}")))
                 break
     raise ChainExhausted(hops)
 
