@@ -22,7 +22,7 @@ def serve(options: Namespace) -> int:
     """Answer requests until it is interrupted."""
     from mondrian_core.serving import serve as run_service
 
-    model_mode = options.model_mode or ("fine_tuned" if options.use_fine_tuned else "base")
+    model_mode = options.model_mode or ("fine_tuned" if options.use_fine_tuned else None)
     run_service(settings_of(options), host=options.host, port=options.port, model_mode=model_mode,
                 lora_path=options.lora_path, ab_test_split=options.ab_test_split,
                 fallback=options.fallback)  # fmt: skip
