@@ -29,16 +29,21 @@ _LATER = {**_JOB, "description": "The job goes on; `Location` says where"}
 _EVENTS = {"description": "Progress", "content": {"text/event-stream": {}}}
 _TEXT = {"description": "Prometheus' text form", "content": {"text/plain": {}}}
 _JPEG = {"description": "A JPEG without metadata", "content": {"image/jpeg": {}}}
+_ADVISOR = {
+    "type": "string",
+    "pattern": "^[a-z0-9_-]{1,64}$",
+    "description": "may be left out when the workspace has exactly one",
+}
 _BODY = {
     "required": True,
     "content": {
         "multipart/form-data": {
             "schema": {
                 "type": "object",
-                "required": ["image", "advisor"],
+                "required": ["image"],
                 "properties": {
                     "image": {"type": "string", "format": "binary"},
-                    "advisor": {"type": "string", "pattern": "^[a-z0-9_-]{1,64}$"},
+                    "advisor": _ADVISOR,
                     "mode": {"type": "string", "enum": ["baseline", "rag", "lora"]},
                 },
             }
@@ -46,11 +51,12 @@ _BODY = {
         "application/json": {
             "schema": {
                 "type": "object",
-                "required": ["path", "advisor"],
+                "oneOf": [{"required": ["path"]}, {"required": ["image"]}],
                 "additionalProperties": False,
                 "properties": {
                     "path": {"type": "string", "description": "a photograph under the workspace"},
-                    "advisor": {"type": "string", "pattern": "^[a-z0-9_-]{1,64}$"},
+                    "image": {"type": "string", "description": "older name of path"},
+                    "advisor": _ADVISOR,
                     "mode": {"type": "string", "enum": ["baseline", "rag", "lora"]},
                 },
             }
@@ -149,11 +155,12 @@ def _job_routes(app: FastAPI, service: Service) -> None:
 
 async def _accept(service: Service, wanted: uploads.Wanted, key: str | None) -> Job:
     def take() -> Job:
-        service.store.voice(wanted.advisor)
+        advisor = wanted.advisor or uploads.only_advisor(service.store)
+        service.store.voice(advisor)
         if not key:
             service.worker.require_room()
         received = uploads.take(service.root, wanted)
-        job, _ = service.accept(received, wanted.advisor, wanted.mode, key)
+        job, _ = service.accept(received, advisor, wanted.mode, key)
         return job
 
     return await run_in_threadpool(take)

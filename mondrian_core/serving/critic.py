@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -32,6 +33,7 @@ from mondrian_core.serving.routing import Arm, mode_of, model_used
 from mondrian_core.serving.strategies import (
     Adapter,
     AnalysisContext,
+    Answer,
     ChainExhausted,
     Hop,
     Lora,
@@ -189,8 +191,19 @@ class Critic:
             job.id, answer=answer.critique.as_dict(), mode=answer.strategy,
             model_used=model_used(cast("Arm | None", job.arm), answer.adapter is not None),
             adapter_version=answer.adapter.version if answer.adapter else None, analysis_markdown=name,
-            llm_outputs=json.dumps([reply.text for reply in answer.replies]), details=details,
+            llm_outputs=json.dumps(outputs_of(answer)), details=details,
         )  # fmt: skip
+
+
+def outputs_of(answer: Answer) -> dict[str, Any]:
+    """`jobs.llm_outputs`: what the model wrote, with the score where the older project's queries look for it."""
+    critique = answer.critique
+    grade = re.match(r"\s*\d+(\.\d+)?", critique.overall_grade)
+    return {
+        "overall_score": float(grade.group()) if grade else round(critique.mean, 1),
+        "overall_grade": critique.overall_grade,
+        "replies": [reply.text for reply in answer.replies],
+    }
 
 
 def fault_in(error: Exception) -> Fault | None:
