@@ -58,6 +58,7 @@ def as_json(job: Job) -> dict[str, Any]:
         "rating": job.details.get("rating"),
         "corrected_at": job.details.get("corrected_at"),
         "error": job.error,
+        "fault": fault_of(job),
         "created_at": job.created_at,
         "started_at": job.started_at,
         "completed_at": job.completed_at,

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
 
+from mondrian_core.cli.service import exit_status
 from mondrian_core.errors import BaseModelUnavailable, DiskFull
 from mondrian_core.registry import Registry
 from mondrian_core.rollout import Plan, Step, active, due, look, requests_of, start
 from mondrian_core.serving import critic
 from mondrian_core.serving.analytics import compare
 from mondrian_core.serving.app import create_app
+from mondrian_core.serving.offline import AnalysisResult
 from mondrian_core.serving.service import Service
 from mondrian_core.store import Job
 
@@ -90,7 +93,7 @@ def test_the_request_is_told_what_is_wrong_with_its_photograph(
     answer = send(3)
     body = answer.json()
     assert (answer.status_code, body["type"]) == (422, "urn:mondrian:problem:bad-photograph")
-    assert "200 times" in body["detail"]
+    assert "200 times" in body["detail"] and body["job"]["fault"] == "request"
     job = rolling.store.job(body["job"]["job_id"])
     assert job is not None and (job.status, job.model_used, job.details["fault"]) == ("failed", None, "request")
     assert [hop["strategy"] for hop in job.details["hops"]] == [], "no other strategy is tried with it"
@@ -147,6 +150,12 @@ def test_the_shadow_looks_for_another_photograph_in_place_of_one_nobody_can_answ
                            details={"rollout": first.mark})  # fmt: skip
     store.fail_job(job.id, "no", details={"rollout": first.mark, "fault": "shared"})
     assert next_due().photograph_sha256 == "bb"
+
+
+def test_a_photograph_at_fault_is_bad_input_on_the_command_line_too(tmp_path: Path) -> None:
+    failed = {fault: AnalysisResult(tmp_path, "ansel", "lora", job="1", details={"fault": fault})
+              for fault in ("request", "shared")}  # fmt: skip
+    assert [exit_status([failed["request"]]), exit_status([failed["shared"]])] == [2, 3]
 
 
 def test_a_failure_without_a_reason_still_counts(rolling: Service, registry: Registry) -> None:
