@@ -214,7 +214,7 @@ class GateRecipe(_Table):
     modal_share: float = Field(default=0.9, gt=0.5, le=1, description="one score this often is a collapsed dimension")
     truncated_share: float = Field(default=0.02, ge=0, lt=1, description="share of the answers that may be cut")
     stuttering_share: float = Field(
-        default=0.1, ge=0, lt=1, description="share of the answers that may say a word three times in a row"
+        default=0.1, ge=0, lt=1, description="share of the answers that may stutter or be no text at all"
     )
     violated_share: float = Field(
         default=0.5, gt=0, le=1, description="share of edited copies that may be judged the wrong way round"

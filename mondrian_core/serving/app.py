@@ -17,7 +17,7 @@ from sse_starlette import EventSourceResponse, ServerSentEvent
 
 from mondrian_core.rubric import json_schema
 from mondrian_core.serving import analytics, feedback_api, problems, uploads
-from mondrian_core.serving.answers import as_json, headers_of, link_of, patience_of, wants_html
+from mondrian_core.serving.answers import as_json, failure_of, headers_of, link_of, patience_of, wants_html
 from mondrian_core.serving.board import LAST, JobEvent
 from mondrian_core.serving.pages import compared_bytes, front_page, job_page, photograph_bytes
 from mondrian_core.serving.security import Guard
@@ -30,16 +30,21 @@ _LATER = {**_JOB, "description": "The job goes on; `Location` says where"}
 _EVENTS = {"description": "Progress", "content": {"text/event-stream": {}}}
 _TEXT = {"description": "Prometheus' text form", "content": {"text/plain": {}}}
 _JPEG = {"description": "A JPEG without metadata", "content": {"image/jpeg": {}}}
+_ADVISOR = {
+    "type": "string",
+    "pattern": "^[a-z0-9_-]{1,64}$",
+    "description": "may be left out when the workspace has exactly one",
+}
 _BODY = {
     "required": True,
     "content": {
         "multipart/form-data": {
             "schema": {
                 "type": "object",
-                "required": ["image", "advisor"],
+                "required": ["image"],
                 "properties": {
                     "image": {"type": "string", "format": "binary"},
-                    "advisor": {"type": "string", "pattern": "^[a-z0-9_-]{1,64}$"},
+                    "advisor": _ADVISOR,
                     "mode": {"type": "string", "enum": ["baseline", "rag", "lora"]},
                 },
             }
@@ -47,11 +52,12 @@ _BODY = {
         "application/json": {
             "schema": {
                 "type": "object",
-                "required": ["path", "advisor"],
+                "oneOf": [{"required": ["path"]}, {"required": ["image"]}],
                 "additionalProperties": False,
                 "properties": {
                     "path": {"type": "string", "description": "a photograph under the workspace"},
-                    "advisor": {"type": "string", "pattern": "^[a-z0-9_-]{1,64}$"},
+                    "image": {"type": "string", "description": "older name of path"},
+                    "advisor": _ADVISOR,
                     "mode": {"type": "string", "enum": ["baseline", "rag", "lora"]},
                 },
             }
@@ -156,11 +162,12 @@ def _job_routes(app: FastAPI, service: Service) -> None:
 
 async def _accept(service: Service, wanted: uploads.Wanted, key: str | None) -> Job:
     def take() -> Job:
-        service.store.voice(wanted.advisor)
+        advisor = wanted.advisor or uploads.only_advisor(service.store)
+        service.store.voice(advisor)
         if not key:
             service.worker.require_room()
         received = uploads.take(service.root, wanted)
-        job, _ = service.accept(received, wanted.advisor, wanted.mode, key)
+        job, _ = service.accept(received, advisor, wanted.mode, key)
         return job
 
     return await service.decoding.run(take)
@@ -175,9 +182,7 @@ def _answer(service: Service, job_id: str, html: bool) -> Response:
         waiting = {"Location": link_of(job), "Retry-After": "2", "Preference-Applied": "respond-async"}
         return JSONResponse(as_json(job), 202, headers={**headers_of(job), **waiting})
     if job.status == "failed":
-        failed = problems.problem(500, "analysis-failed", "The critique failed.", job.error or "", job=as_json(job))
-        failed.headers.update(headers_of(job))
-        return failed
+        return failure_of(job)
     return JSONResponse(as_json(job), headers=headers_of(job))
 
 

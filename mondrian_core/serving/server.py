@@ -21,14 +21,14 @@ from mondrian_core.serving.critic import Critic
 from mondrian_core.serving.guard import Guard
 from mondrian_core.serving.lookup import Adapters, require_adapter, source_of
 from mondrian_core.serving.metrics import Metrics
-from mondrian_core.serving.routing import ModelMode, Policy
+from mondrian_core.serving.routing import ModelMode, Policy, at_start, mode_followed
 from mondrian_core.serving.security import is_local
 from mondrian_core.serving.service import Service
 from mondrian_core.serving.strategies import Adapter, all_strategies
 from mondrian_core.serving.supervisor import Limits, ModelProcess, model_command
 from mondrian_core.serving.trial import Trial
 from mondrian_core.serving.worker import Worker
-from mondrian_core.settings import Settings
+from mondrian_core.settings import Mode, Settings
 from mondrian_core.store import Job, Store
 
 MODEL_MODES: tuple[ModelMode, ...] = ("base", "fine_tuned", "ab_test")
@@ -44,7 +44,7 @@ class Options:
 
     host: str = "127.0.0.1"
     port: int = 5100
-    model_mode: str = "base"
+    model_mode: str | None = "base"  # None: as ANALYSIS_MODE says
     lora_path: str | None = None
     ab_test_split: float = 0.5
     fallback: str | None = None
@@ -64,6 +64,8 @@ def run(settings: Settings, options: Options, *, ready: Callable[[int], None] | 
         raise BadInput(f"Binding to {options.host} lets other machines in.",
                        "Set MONDRIAN_SERVICE_TOKEN to a long random text, or bind to 127.0.0.1.")  # fmt: skip
     listen = journal.listener(settings.log_level, quiet=options.quiet)
+    for sentence in at_start(policy, options.model_mode, _named(settings)):
+        listen(Noticed("serve", sentence))
     with bound_socket(options.host, options.port) as listening, Store(settings.database) as store, _alone(settings):
         model = ModelProcess(options.command or model_command(settings.base), root / LOG, limits=options.limits,
                              listen=listen)  # fmt: skip
@@ -89,11 +91,18 @@ def policy_of(settings: Settings, options: Options) -> Policy:
     Raises:
         BadInput: a mode or share that there isn't.
     """
-    if options.model_mode not in MODEL_MODES:
+    model_mode = next(
+        (mode for mode in MODEL_MODES if mode == mode_followed(options.model_mode, _named(settings))), None
+    )
+    if model_mode is None:
         raise BadInput(f"'{options.model_mode}' is no model mode.", f"Use one of {', '.join(MODEL_MODES)}.")
     if not 0.0 <= options.ab_test_split <= 1.0:
         raise BadInput(f"--ab_test_split {options.ab_test_split} is no share.", "Give a number from 0 to 1.")
-    return Policy(options.model_mode, options.ab_test_split, settings.analysis_mode)
+    return Policy(model_mode, options.ab_test_split, settings.analysis_mode)
+
+
+def _named(settings: Settings) -> Mode | None:
+    return settings.analysis_mode if settings.names_analysis_mode else None
 
 
 def assemble(settings: Settings, options: Options, policy: Policy, store: Store, model: ModelProcess,
@@ -133,9 +142,11 @@ def _adapters(settings: Settings, options: Options, policy: Policy, registry: Re
         listen(Noticed("serve", f"{error.problem} The base answers."))
         return Adapters(registry, None, trial, listen), replace(policy, model_mode="base")
     adapters = Adapters(registry, source, trial, listen)
+    # an A/B test without an adapter has nothing to compare yet; one that was named must load
+    may_fall = may_fall or (policy.model_mode == "ab_test" and not isinstance(source, Adapter))
     if policy.model_mode != "base":
         try:
-            require_adapter(adapters, source)
+            require_adapter(adapters, source, trial.advisors(), settings.overlooked_registry)
         except AdapterNotLoadable as error:
             if not may_fall:
                 raise
