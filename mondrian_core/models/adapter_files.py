@@ -16,7 +16,7 @@ from mondrian_core import lora_files
 from mondrian_core.errors import BadAdapter
 from mondrian_core.lora_files import DORA, PEFT_WEIGHTS, WEIGHTS, Described
 
-__all__ = ["CONFIGURATION", "DORA", "PEFT_WEIGHTS", "WEIGHTS", "Adapter", "module_of", "peft_name", "read"]
+__all__ = ["CONFIGURATION", "DORA", "PEFT_WEIGHTS", "WEIGHTS", "Adapter", "peft_name", "read"]
 
 CONFIGURATION = lora_files.CONFIG
 _MAGNITUDE = ".m"
@@ -93,15 +93,6 @@ def _peft(folder: Path, said: Described) -> Adapter:
     up = {name: mx.array(pair.up) for name, pair in made.pairs.items()}
     lengths = {name: mx.array(pair.magnitude) for name, pair in made.pairs.items() if pair.magnitude is not None}
     return Adapter("peft", made.rank, made.scale, said.dropout, down, up, (), (), said.dora, lengths)
-
-
-def module_of(key: str) -> str:
-    """A key of transformers or PEFT as mlx-vlm spells it.
-
-    transformers names Qwen3-VL's language model `model.language_model`, mlx-vlm `language_model.model`.
-    """
-    key = key.removeprefix("base_model.model.")
-    return key.replace("model.language_model.", "language_model.model.", 1) if key.startswith("model.") else key
 
 
 def peft_name(module: str) -> str:

@@ -14,6 +14,7 @@ import numpy as np
 
 from mondrian_core.errors import BadAdapter, BadInput
 from mondrian_core.files import write_atomic, write_json
+from mondrian_core.lora_files import our_name
 from mondrian_core.models import adapter_files
 from mondrian_core.models.adapters import check, mount
 from mondrian_core.models.base import Base, load_base
@@ -152,7 +153,7 @@ def _merge(base: Path, folder: Path, adapter: adapter_files.Adapter) -> tuple[fl
             continue
         tensors, metadata = cast(tuple[dict[str, mx.array], dict[str, str]], mx.load(str(path), return_metadata=True))
         for key in list(tensors):
-            name = adapter_files.module_of(key.removesuffix(".weight"))
+            name = our_name(key.removesuffix(".weight"))
             if name not in adapter.down or not key.endswith(".weight"):
                 continue
             plain = tensors[key].astype(mx.float32)

@@ -16,7 +16,7 @@ from mondrian_core.data.link import LinkedRecord, LinkManifest, Reason, link
 from mondrian_core.data.records import EXPLAINED, Candidate
 from mondrian_core.drafts import Draft, Drafts
 from mondrian_core.events import Event
-from mondrian_core.rubric import DIMENSIONS, TITLES, make_critique
+from mondrian_core.rubric import DIMENSIONS, TITLES, canonical, make_critique
 from mondrian_core.store import COMPLETED, Job, Store
 
 
@@ -328,6 +328,31 @@ def test_an_analysis_is_never_read_outside_its_folder(tmp_path: Path) -> None:
         (tmp_path / "w" / "source" / "a.jpg").write_bytes(jpeg(1))
         store.add_past_jobs([job(0, "a.jpg", analysis_markdown="../../secret.md")])
         assert outcome_of(link(store, tmp_path / "w", "ansel")) == {"job:j0": "missing_analysis"}
+
+
+def test_one_odd_analysis_never_stops_the_rest(tmp_path: Path) -> None:
+    """Each is read, or left out with a reason; the others are used whatever it holds."""
+    good = canonical(make_critique(dict.fromkeys(DIMENSIONS, 7), dict.fromkeys(DIMENSIONS, "Calm light on a road.")))
+    odd = {
+        good.replace('"score": 7', '"score": 1' + "0" * 400, 1): "score_out_of_range",
+        good.replace('"score": 7', '"score": 1' + "0" * 5000, 1): "score_out_of_range",
+        good.replace("Calm light", "Calm \\ud83d light", 1): "unparsable_answer",
+        good.replace("7", "3") + "\nOn second thought:\n" + good: "used",
+        "```json\n" + good.replace("Calm light", "Use ```code``` here", 1) + "\n```": "used",
+        good.replace('"7.0"', '"7.0/10"'): "used",
+        good.replace("Calm light", "It’s “soft” <|im_end|> \x7f\u2028", 1): "used",
+    }
+    with workspace_of(tmp_path, 0) as store:
+        for number, text in enumerate(odd):
+            (tmp_path / "analysis_md" / f"a{number}.md").write_text(text, encoding="utf-8")
+            (tmp_path / "source" / f"p{number}.jpg").write_bytes(jpeg(number))
+        store.add_past_jobs([job(number, f"p{number}.jpg") for number in range(len(odd))])
+        manifest = link(store, tmp_path, "ansel")
+    assert outcome_of(manifest) == {f"job:j{number}": expected for number, expected in enumerate(odd.values())}
+    used = {each.record: each for each in manifest.used}
+    assert used["job:j3"].scores["lighting"] == 7
+    assert "last_of_several" in used["job:j3"].repairs
+    assert used["job:j4"].comments["composition"] == "Use ```code``` here on a road."
 
 
 @pytest.mark.parametrize("comment", ["ok", "Fine.", "n/a", "-", "...", "TODO", "xxx", "good!"])

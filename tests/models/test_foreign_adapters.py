@@ -97,6 +97,20 @@ def test_what_an_import_honours_direct_use_honours(base: Base, tmp_path: Path, n
     np.testing.assert_allclose(found[ours("self_attn.q_proj")], expected_q, rtol=1e-4, atol=1e-5)
 
 
+def test_a_changed_scale_is_noticed_beside_the_same_weights(base: Base, tmp_path: Path) -> None:
+    """What was read is kept for the next use, under a name that covers the configuration too."""
+    folder, mounted = peft(base, tmp_path / "peft"), adapters.mount(base)
+
+    def change() -> np.ndarray:
+        mounted.use(folder)
+        place = mounted.names.index(ours("self_attn.q_proj"))
+        return np.array(mounted.changes[place][0]) - np.array(linear_layers(base)[ours("self_attn.q_proj")].weight)
+
+    once, path = change(), folder / "adapter_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "lora_alpha": 12}))
+    np.testing.assert_allclose(change(), 2 * once, rtol=1e-3, atol=1e-4)
+
+
 REFUSED: dict[str, dict[str, Any]] = {
     "modules_to_save": {"modules_to_save": ["lm_head"]},
     "bias": {"bias": "lora_only"},

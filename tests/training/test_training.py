@@ -19,6 +19,7 @@ from mondrian_core.models.base import Base
 from mondrian_core.models.generation import generate
 from mondrian_core.recipes import TrainRecipe
 from mondrian_core.rows import Row
+from mondrian_core.rubric import MAX_ANSWER_TOKENS
 from mondrian_core.training import TrainingResult, loop, train
 from mondrian_core.training.answering import Answered, answered
 from tests.training.conftest import files_of, make_row
@@ -222,7 +223,7 @@ def test_answers_come_from_the_adapter_in_training(base: Base, rows: list[Row], 
 
     def asked(adapter: Path | None) -> Answered:
         adapters.mount(base).use(adapter)
-        found = answered([rows[0]], [generate(base, rows[0].messages, rows[0].image, max_tokens=1024)])
+        found = answered([rows[0]], [generate(base, rows[0].messages, rows[0].image, max_tokens=MAX_ANSWER_TOKENS)])
         adapters.mount(base).use(None)
         return found
 
