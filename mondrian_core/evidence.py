@@ -20,6 +20,7 @@ from mondrian_core.errors import BadInput
 from mondrian_core.events import Listener, Noticed
 from mondrian_core.files import read_json, write_json
 from mondrian_core.images import perceptual_hash
+from mondrian_core.portable_paths import read_path, stored_path
 from mondrian_core.recipes import Recipe, TrainRecipe
 from mondrian_core.rows import originals
 from mondrian_core.rubric import Unparsable, read_lenient
@@ -116,8 +117,9 @@ def note_training(run: Path, version: DatasetVersion, extent: str, *, done: bool
     Called before the training, so that a torn one is known too, and again when it is `done`. In between, a run whose
     earlier adapter was trained on something else says that it isn't known: either may lie there.
     """
-    note = {"dataset": version.digest, "path": str(version.path), "trained_on": extent}
-    if not done and _values(run / NOTE) not in ({}, note):
+    note = {"dataset": version.digest, "path": stored_path(version.path, run.parents[1]), "trained_on": extent}
+    before = _values(run / NOTE)
+    if not done and before and any(before.get(key) != note[key] for key in ("dataset", "trained_on")):
         note["trained_on"] = UNKNOWN
     write_json(run / NOTE, note)
 
@@ -172,10 +174,11 @@ def _dataset_of(adapter: Path, datasets: Path) -> tuple[Path | None, str]:
     if isinstance(recorded.get("digest"), str):
         extent, found = recorded.get("trained_on", TRAIN), [datasets / recorded["digest"]]
     elif note:
-        extent, found = note.get("trained_on"), [datasets / str(note.get("dataset")), Path(str(note.get("path")))]
+        elsewhere = Path(read_path(str(note.get("path")), datasets.parents[1]))
+        extent, found = note.get("trained_on"), [datasets / str(note.get("dataset")), elsewhere]
     else:
         named = (_values(run / "context.json").get("dataset"), _values(run / "dataset.json").get("path"))
-        extent, found = TRAIN, [Path(path) for path in named if path]
+        extent, found = TRAIN, [Path(read_path(path, datasets.parents[1])) for path in named if path]
     return next((folder for folder in found if (folder / "manifest.json").is_file()), None), str(extent)
 
 
@@ -269,7 +272,7 @@ def folding_of(version: DatasetVersion, count: int, base_model: str, recipe: Tra
         kept = [row for row in rows if row.lineage in lineages]
         base = load_base(base_model)  # one of its own: the other may have an adapter mounted
         return train_adapter(base, kept, [], recipe, out, pairs=_pairs_among(kept, version, recipe),
-                             resume=out.exists(), listen=listen).adapter  # fmt: skip
+                             resume=None, listen=listen).adapter  # fmt: skip
 
     text = json.dumps([version.digest, recipe.model_dump(mode="json"), "with variants"], sort_keys=True)
     return Folding(labelled(rows, version), fold_of, train, hashlib.sha256(text.encode()).hexdigest())

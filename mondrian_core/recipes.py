@@ -15,6 +15,7 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from mondrian_core.errors import BadRecipe
+from mondrian_core.rubric import MAX_ANSWER_TOKENS
 
 SHIPPED = Path(__file__).resolve().parent / "recipe_files"
 
@@ -134,7 +135,11 @@ class TrainRecipe(_Table):
     gradient_checkpointing: Literal["auto", "on", "off"] = Field(
         default="auto", description="layers computed again for the gradient; auto: where memory would be short"
     )
-    max_tokens: int = Field(default=4096, ge=64, description="a longer row stops the training with its numbers")
+    max_tokens: int = Field(
+        default=4096,
+        ge=64,
+        description="prompt, photograph and answer; a longer row is left out of the dataset and stops a training",
+    )
     seed: int = Field(default=0, ge=0)
 
     @model_validator(mode="after")
@@ -174,7 +179,12 @@ class EvaluateRecipe(_Table):
         default=12, ge=3, description="interleaved pairs base/candidate; up to four times as many while it is undecided"
     )
     latency_tokens: int = Field(default=64, ge=8, description="forced output length of a timed answer")
-    max_tokens: int = Field(default=1024, ge=64, description="an answer that reaches this is counted as cut")
+    max_tokens: int = Field(
+        default=MAX_ANSWER_TOKENS,
+        ge=64,
+        le=MAX_ANSWER_TOKENS,
+        description="an answer that reaches this is counted as cut; the service cuts at the default",
+    )
     effect_photographs: int = Field(
         default=8, ge=1, description="photographs on which the effect on the base is measured"
     )
@@ -204,7 +214,7 @@ class GateRecipe(_Table):
     modal_share: float = Field(default=0.9, gt=0.5, le=1, description="one score this often is a collapsed dimension")
     truncated_share: float = Field(default=0.02, ge=0, lt=1, description="share of the answers that may be cut")
     stuttering_share: float = Field(
-        default=0.1, ge=0, lt=1, description="share of the answers that may say a word three times in a row"
+        default=0.1, ge=0, lt=1, description="share of the answers that may stutter or be no text at all"
     )
     violated_share: float = Field(
         default=0.5, gt=0, le=1, description="share of edited copies that may be judged the wrong way round"

@@ -148,7 +148,7 @@ def registered(summary: RegisterSummary, advisor: str) -> str:
 def decided(summary: PromoteSummary, advisor: str) -> str:
     """What became of the version."""
     verdict = f"## {DECISIONS.get(summary.decision, summary.decision)}: {advisor} {summary.version}"
-    by_hand = f"To promote it by hand:\n\n```\n{summary.command}\n```" if summary.command else ""
+    by_hand = f"What to do next:\n\n```\n{summary.command}\n```" if summary.command else ""
     return page(verdict, summary.sentence, by_hand)
 
 

@@ -60,7 +60,11 @@ def _add(found: Any, name: str, run: Command, text: str, *, advisor: bool = Fals
     parser: argparse.ArgumentParser = found.add_parser(name, help=text, description=text)
     parser.set_defaults(run=run)
     parser.add_argument("--workspace", type=Path, help="folder with mondrian.db and source/ (MONDRIAN_WORKSPACE)")
-    parser.add_argument("--adapters", type=Path, help="root of the adapter registry (MONDRIAN_ADAPTERS)")
+    parser.add_argument(
+        "--adapters",
+        type=Path,
+        help="root of the adapter registry (MONDRIAN_ADAPTERS; default: adapters beside the workspace)",
+    )
     parser.add_argument("--base-model", help="mini, a folder, or a hub id of a Qwen-VL model (MONDRIAN_BASE_MODEL)")
     parser.add_argument("--json", action="store_true", help="answer as one JSON document")
     parser.add_argument("--debug", action="store_true", help="show tracebacks")
@@ -111,6 +115,7 @@ def _stage_commands(found: Any) -> None:
     _folds_option(train)
     _evaluate_command(found)
     retrain = _add(found, "retrain", loop.retrain, "the whole chain in this process", advisor=True)
+    retrain.add_argument("--resume", metavar="RUN", help="go on where the run of that name was interrupted")
     _folds_option(retrain)
     _recipe_options(retrain)
 
@@ -224,7 +229,8 @@ def _service_commands(found: Any) -> None:
     serve = _add(found, "serve", service.serve, "answer requests for critiques")
     serve.add_argument("--host", default="127.0.0.1")
     serve.add_argument("--port", type=int, default=5100)
-    serve.add_argument("--model-mode", choices=("base", "fine_tuned", "ab_test"), help="default: base")
+    serve.add_argument("--model-mode", choices=("base", "fine_tuned", "ab_test"),
+                       help="default: fine_tuned when ANALYSIS_MODE is lora, else base")  # fmt: skip
     serve.add_argument("--use-fine-tuned", action="store_true", help="older name of --model-mode fine_tuned")
     serve.add_argument("--lora-path", help="a folder, a version, or an advisor's folder of the registry")
     serve.add_argument("--ab-test-split", type=float, default=0.5, help="share of photographs for the adapter, 0-1")

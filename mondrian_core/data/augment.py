@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from mondrian_core.images import is_too_narrow
 from mondrian_core.recipes import DataRecipe
 from mondrian_core.rubric import DIMENSIONS
 
@@ -193,7 +194,10 @@ def seed_of(purpose: str, seed: int) -> int:
 
 
 def applied(variant: Variant, image: Image.Image) -> Image.Image | None:
-    """The variant of an 8-bit RGB photograph; None when an exposure would clip more than 0.5 % of the pixels anew."""
+    """The variant of an 8-bit RGB photograph.
+
+    None when an exposure would clip more than 0.5 % of the pixels anew, or when too narrow a strip would be left.
+    """
     for operation in variant.operations:
         match operation:
             case Mirror():
@@ -208,7 +212,7 @@ def applied(variant: Variant, image: Image.Image) -> Image.Image | None:
             case Rotate(degrees):
                 turned = image.rotate(degrees, Image.Resampling.BICUBIC)
                 image = turned.crop(_box(Crop(inscribed_share(image.size, degrees), 0.5, 0.5), image.size, math.floor))
-    return image
+    return None if is_too_narrow(image.size) else image
 
 
 def _exposure_table(stops: float) -> list[int]:

@@ -78,4 +78,6 @@ def _origin(facts: Mapping[str, Any]) -> list[str]:
         )
     if facts["damaged"]:
         lines.append(f"{len(facts['damaged'])} photographs could not be decoded and were left out as well.")
+    if facts.get("too_long"):
+        lines.append(f"{len(facts['too_long'])} critiques are too long for an answer and were left out as well.")
     return lines

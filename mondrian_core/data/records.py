@@ -25,10 +25,13 @@ class Reason(StrEnum):
     NO_PATH = "no_path"
     OUTSIDE_WORKSPACE = "outside_workspace"
     MISSING_PHOTOGRAPH = "missing_photograph"
+    BROKEN_LINK = "broken_link"
     AMBIGUOUS_PHOTOGRAPH = "ambiguous_photograph"
     EMPTY_PHOTOGRAPH = "empty_photograph"
     NOT_A_PHOTOGRAPH = "not_a_photograph"
     UNREADABLE_PHOTOGRAPH = "unreadable_photograph"
+    RAW_PHOTOGRAPH = "raw_photograph"
+    TOO_NARROW_PHOTOGRAPH = "too_narrow_photograph"
     TOO_LARGE_PHOTOGRAPH = "too_large_photograph"
     UNREADABLE_RECORD = "unreadable_record"
     MISSING_ANALYSIS = "missing_analysis"
@@ -53,11 +56,14 @@ EXPLAINED: Mapping[Reason, str] = {
     Reason.NO_PATH: "the record names no photograph",
     Reason.OUTSIDE_WORKSPACE: "the path leads out of the workspace",
     Reason.MISSING_PHOTOGRAPH: "the photograph is not under source/",
+    Reason.BROKEN_LINK: "the path goes through a symbolic link that leads nowhere, or round in a circle",
     Reason.AMBIGUOUS_PHOTOGRAPH: "several photographs fit the path equally well",
     Reason.EMPTY_PHOTOGRAPH: "the photograph's file is empty",
     Reason.NOT_A_PHOTOGRAPH: "the file is no photograph (an HTML page, for instance)",
     Reason.UNREADABLE_PHOTOGRAPH: "the photograph is damaged or cut off",
-    Reason.TOO_LARGE_PHOTOGRAPH: "the photograph has too many pixels or bytes",
+    Reason.RAW_PHOTOGRAPH: "a camera's raw file; export it as JPEG or TIFF and critique that",
+    Reason.TOO_NARROW_PHOTOGRAPH: "the photograph is a strip, narrower than the model takes",
+    Reason.TOO_LARGE_PHOTOGRAPH: "too many pixels (MONDRIAN_MAX_MEGAPIXELS) or bytes",
     Reason.UNREADABLE_RECORD: "a cell of the row holds something else than its column should",
     Reason.MISSING_ANALYSIS: "the analysis file is not in analysis_md/",
     Reason.UNPARSABLE_ANSWER: "the critique can't be read as JSON",

@@ -22,6 +22,7 @@ from mondrian_core.models.dora import LEAST_NORM
 from mondrian_core.models.encoding import encode
 from mondrian_core.models.forward import hidden_states
 from mondrian_core.models.generation import generate
+from mondrian_core.portable_paths import base_name
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -86,7 +87,7 @@ def export_peft(base: Base, adapter: Path, out: Path) -> None:
         "use_dora": found.dora,
         "inference_mode": True,
         "task_type": None,
-        "base_model_name_or_path": base.name,
+        "base_model_name_or_path": base_name(base.name),
         "target_modules": [adapter_files.peft_name(name).removeprefix(prefix) for name in found.modules],
     }
     with _new(out) as folder:

@@ -37,6 +37,10 @@ class Trial:
         """
         return self._engine.check(folder) or self._answered(folder)
 
+    def advisors(self) -> list[str]:
+        """Ids of the workspace's advisors."""
+        return [voice.advisor for voice in self._store.advisors()]
+
     def _answered(self, folder: Path) -> tuple[str, ...]:
         image = self._photograph()
         if image is None:

@@ -66,12 +66,13 @@ class TrainingResult:
 
 
 def train(base: Base, rows: Sequence[Row], validation: Sequence[Row], recipe: TrainRecipe, out: Path, *,
-          resume: bool = False, features: Path | None = None, listen: Listener = ignore,
+          resume: bool | None = False, features: Path | None = None, listen: Listener = ignore,
           ranks: Ranks = ALONE) -> TrainingResult:  # fmt: skip
     """Train an adapter on `rows`, choose the best epoch by `validation`, and leave it in out/adapter.
 
     Without validation rows every epoch is run and the last one is taken. The base is unchanged afterwards. With
-    `resume` a run that was interrupted goes on from its last checkpoint and ends with the same adapter, bit for bit.
+    `resume` a run that was interrupted goes on from its last checkpoint and ends with the same adapter, bit for bit;
+    with None it does so where rows, recipe and base are still the same, and begins anew where they are not.
     In the folder `features` what the vision tower saw is kept, so that the next training needn't look again.
     With several `ranks` each process calls this with the same rows, in `ranks.taking_part()`; only the first one writes
     to `out`.
@@ -109,7 +110,7 @@ def recipe_text(recipe: TrainRecipe, *, preference: bool = False) -> str:
 
 
 def run_phase(objective: Objective, base: Base, examples: Sequence[Any], held_out: Sequence[Any], asked: list[Row],
-              recipe: TrainRecipe, out: Path, signature: dict[str, str], resume: bool, listen: Listener,
+              recipe: TrainRecipe, out: Path, signature: dict[str, str], resume: bool | None, listen: Listener,
               start: dict[str, mx.array] | None = None, ranks: Ranks = ALONE) -> TrainingResult:  # fmt: skip
     """Run one phase, from these arrays or (None) from an adapter that changes nothing; see `train`."""
     adapters.attach(base, recipe, recipe.seed)
@@ -150,11 +151,9 @@ class _Run:
 
     # --- the course of a run ------------------------------------------------------------------------------------------
 
-    def begin(self, resume: bool) -> None:
-        """Start anew, or take up an interrupted run."""
-        found = load_checkpoint(self._folder, self._ranks) if resume else None
-        if found is not None:
-            check_signature(found[0].signature, self._sound.progress.signature)
+    def begin(self, resume: bool | None) -> None:
+        """Start anew, or take up an interrupted run (None: if it is the same training)."""
+        found = self._checkpoint(required=resume) if resume is not False else None
         if found is not None and found[0].step:
             self._sound = _Sound(*found)
             self._listen(Noticed(self._objective.stage, f"Resumed after step {found[0].step} of {self._total}."))
@@ -165,6 +164,19 @@ class _Run:
             self._keep()
             if self._held_out:
                 self._judge_start()
+
+    def _checkpoint(self, *, required: bool | None) -> tuple[Progress, Tree, Tree, Tree | None] | None:
+        """What an interrupted run left; None without one, and where another training left it and none is `required`."""
+        try:
+            found = load_checkpoint(self._folder, self._ranks)
+            if found is not None:
+                check_signature(found[0].signature, self._sound.progress.signature)
+        except BadInput as error:
+            if required:
+                raise
+            self._listen(Noticed(self._objective.stage, f"{error.problem} It begins at the first step."))
+            return None
+        return found
 
     def go(self) -> None:
         """Run what is left; on an interruption keep the steps that are done."""

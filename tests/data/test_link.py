@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from pathlib import Path
 
 import pytest
+from older_workspace import COUNTS, PORTFOLIO, SIDEWAYS, USED, record_id
+from PIL import Image
 from stand_in import jpeg, profile, workspace_of
 
+from mondrian_core.data import photographs
 from mondrian_core.data.link import LinkedRecord, LinkManifest, Reason, link
 from mondrian_core.data.records import EXPLAINED, Candidate
 from mondrian_core.drafts import Draft, Drafts
@@ -48,21 +52,35 @@ SAMPLES = {
 }  # fmt: skip
 
 
-def test_every_record_of_the_samples(samples: Path) -> None:
-    with Store(samples / "mondrian.db", read_only=True) as store:
-        manifest = link(store, samples, "ansel")
+def test_every_record_of_the_field_samples(field_samples: Path) -> None:
+    with Store(field_samples / "mondrian.db", read_only=True) as store:
+        manifest = link(store, field_samples, "ansel")
     kind_and_start = {
         f"{record.split(':')[0]}:{record.split(':')[1][: 8 if 'stuck' not in record else None]}": outcome
         for record, outcome in outcome_of(manifest).items()
     }
     assert kind_and_start == SAMPLES
+    assert_origin_size_and_duplicate(manifest, "neg.jpg", "profile:caaa4b17", "profile:a1770da6")
+
+
+def test_every_record_of_an_older_workspace(samples: Path) -> None:
+    with Store(samples / "mondrian.db", read_only=True) as store:
+        manifest = link(store, samples, "ansel")
+    assert manifest.counts == COUNTS
+    used = {f"profile:{record_id(name)}": f"{PORTFOLIO}/{name}" for name in USED}
+    assert {each.record: each.photograph for each in manifest.used} == used
+    assert_origin_size_and_duplicate(manifest, SIDEWAYS, f"profile:{record_id('copy')}",
+                                     f"profile:{record_id('courtyard.jpg')}")  # fmt: skip
+
+
+def assert_origin_size_and_duplicate(manifest: LinkManifest, sideways: str, copy: str, original: str) -> None:
     assert all(each.origin == "human" for each in manifest.used)
     sizes = {each.photograph.rsplit("/", 1)[-1]: (each.width, each.height) for each in manifest.used}
-    assert sizes["neg.jpg"] == (480, 640)  # stored sideways
+    assert sizes[sideways] == (480, 640)
     assert sum(each.found == "tail" for each in manifest.used) == 4  # paths from another machine
     by_record = {each.record: each for each in manifest.left_out}
-    duplicate = next(each for record, each in by_record.items() if record.startswith("profile:caaa4b17"))
-    assert duplicate.detail.startswith("profile:a1770da6")
+    duplicate = next(each for record, each in by_record.items() if record.startswith(copy))
+    assert duplicate.detail.startswith(original)
 
 
 def test_an_advisor_without_data(samples: Path) -> None:
@@ -94,6 +112,9 @@ def broken(folder: Path, store: Store) -> dict[str, str]:
     (source / "b").mkdir()
     for name in ("a/twin.jpg", "b/twin.jpg"):
         (source / name).write_bytes(jpeg(3))
+    (source / "raw.jpg").write_bytes(b"FUJIFILMCCD-RAW " + bytes(200))
+    Image.new("RGB", (3000, 10)).save(source / "strip.jpg")
+    (source / "unplugged").symlink_to(folder / "not-mounted")
     huge = bytearray(jpeg(2))
     at = huge.index(b"\xff\xc0") + 5
     huge[at : at + 4] = b"\xff\xff\xff\xff"
@@ -105,6 +126,9 @@ def broken(folder: Path, store: Store) -> dict[str, str]:
         "no_path": {"image_path": "  "},
         "outside_workspace": {"image_path": "../x.jpg"},
         "missing_photograph": {"image_path": "source/none.jpg"},
+        "broken_link": {"image_path": "source/unplugged/x.jpg"},
+        "raw_photograph": {"image_path": "source/raw.jpg"},
+        "too_narrow_photograph": {"image_path": "source/strip.jpg"},
         "ambiguous_photograph": {"image_path": "/old/twin.jpg"},
         "empty_photograph": {"image_path": "source/empty.jpg"},
         "not_a_photograph": {"image_path": "source/page.jpg"},
@@ -171,6 +195,63 @@ def test_the_csv_has_a_line_per_record(tmp_path: Path) -> None:
     assert len(frame) == len(expected)
     assert set(frame.loc[frame.outcome == "left_out", "reason"]) == set(Reason)
     assert frame.loc[frame.outcome == "used", list(DIMENSIONS)].notna().all().all()
+
+
+def photographed(folder: Path, changes: dict[str, dict[str, object]]) -> dict[str, str]:
+    """Outcome of profiles that differ from an ordinary one in `changes`, by record."""
+    with workspace_of(folder, 1) as store:
+        store.add_profiles(profile(0, **{"id": name, **change}) for name, change in changes.items())
+        return outcome_of(link(store, folder, "ansel"))
+
+
+def test_names_are_found_whichever_way_an_umlaut_is_stored(tmp_path: Path) -> None:
+    (tmp_path / "source").mkdir(parents=True)
+    (tmp_path / "source" / "Scho\u0308n.jpg").write_bytes(jpeg(7))
+    (tmp_path / "source" / "\u00c4hre.jpg").write_bytes(jpeg(8))
+    rows = {"one": {"image_path": "source/Sch\u00f6n.jpg"}, "two": {"image_path": "source/A\u0308hre.jpg"}}
+    outcomes = photographed(tmp_path, rows)
+    assert (outcomes["profile:one"], outcomes["profile:two"]) == ("used", "used")
+
+
+def test_a_portfolio_on_another_disk_is_linked(tmp_path: Path) -> None:
+    portfolio = tmp_path / "workspace" / "source" / "advisor" / "photographer"
+    portfolio.mkdir(parents=True)
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "disk" / "moon.jpg").write_bytes(jpeg(7))
+    (portfolio / "ansel").symlink_to(tmp_path / "disk")
+    rows = {"one": {"image_path": "source/advisor/photographer/ansel/moon.jpg"}}
+    assert photographed(tmp_path / "workspace", rows)["profile:one"] == "used"
+    assert photographs.portfolio(tmp_path / "workspace", "ansel") == ["source/advisor/photographer/ansel/moon.jpg"]
+
+
+def test_absolute_paths_in_a_workspace_under_tmp_are_used(tmp_path: Path) -> None:
+    with tempfile.TemporaryDirectory(dir="/tmp", prefix="mondrian-") as name:
+        (Path(name) / "source").mkdir()
+        (Path(name) / "source" / "a.jpg").write_bytes(jpeg(7))
+        rows = {"in": {"image_path": f"{name}/source/a.jpg"}, "out": {"image_path": "/tmp/analyze/x.jpg"}}
+        outcomes = photographed(Path(name), rows)
+    assert (outcomes["profile:in"], outcomes["profile:out"]) == ("used", "temporary_file")
+
+
+def test_analyses_in_other_encodings(tmp_path: Path) -> None:
+    """Read with the repair noted, or left out with a reason; never taught with other letters."""
+    text = analysis(comment="@").replace("@", "Schönes Licht.")
+    with workspace_of(tmp_path, 0) as store:
+        files = {"cp1252": text.encode("cp1252"), "utf-16": text.encode("utf-16"), "mark": text.encode("utf-8-sig"),
+                 "roman": text.encode("mac_roman"), "half": text.encode() + b"\xff\xfe"}  # fmt: skip
+        for number, (name, data) in enumerate(files.items()):
+            (tmp_path / "source" / f"photo_{name}.jpg").write_bytes(jpeg(10 + number))
+            (tmp_path / "analysis_md" / f"{name}.md").write_bytes(data)
+        store.add_past_jobs(
+            Job(name, f"photo_{name}.jpg", "ansel", status=COMPLETED, analysis_markdown=f"{name}.md") for name in files
+        )
+        manifest = link(store, tmp_path, "ansel")
+    repairs = {each.record: set(each.repairs) & {"decoded_windows_1252", "decoded_utf_16"} for each in manifest.used}
+    assert repairs == {"job:cp1252": {"decoded_windows_1252"}, "job:utf-16": {"decoded_utf_16"}, "job:mark": set()}
+    assert {each.comments["lighting"] for each in manifest.used} == {"Schönes Licht."}
+    refused = {each.record: each for each in manifest.left_out}
+    assert set(refused) == {"job:roman", "job:half"}
+    assert "roman.md: its encoding can't be told" in refused["job:roman"].detail
 
 
 # --- the rule that chooses --------------------------------------------------------------------------------------------

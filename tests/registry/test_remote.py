@@ -406,7 +406,9 @@ def test_settings_and_commands_take_the_url(
         return json.loads(capsys.readouterr().out)
 
     assert [row["state"] for row in mondrian("list")] == ["champion", "candidate", "candidate"]
-    assert mondrian("promote", "--version", "v0002")["to"] == "v0002"
+    assert main(["adapters", "promote", "--version", "v0002", *where]) == 2
+    assert "The champion changed since v0002" in capsys.readouterr().out, "it was compared with the base alone"
+    assert mondrian("promote", "--version", "v0002", "--reason", "by eye")["to"] == "v0002"
     assert mondrian("rollback")["to"] == "v0001"
     assert mondrian("export", "v0003", "--out", str(tmp_path / "v3.tar"))["archive"]
     assert mondrian("import", str(tmp_path / "v3.tar"))["version"] == "v0004"
