@@ -6,6 +6,7 @@ other machines read (manifests, reports, pages, messages) goes through `without_
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -16,7 +17,8 @@ T = TypeVar("T")
 ELSEWHERE = ".../"  # begins a path whose folders are nobody's business
 _HUB_SNAPSHOT = re.compile(r"/models--([^/]+?)--([^/]+)/snapshots/[^/]+/?$")
 # An absolute path of any system in a sentence: of two parts at least, not the middle of a URL or of another path.
-_PART = r"[^\s/\\'\"`|<>*?:;,()\[\]{}]+"
+# A part of it; in Markdown a sign may have a backslash.
+_PART = r"(?:[^\s/\\'\"`|<>*?:;,()\[\]{}]|\\[^\w\s\\/]|\\_)+"
 _ABSOLUTE = re.compile(
     rf"(?<![\w./:~\\-])(?:file://)?(?:/(?:{_PART}/)+{_PART}/?|[A-Za-z]:[\\/]+(?:{_PART}[\\/]+)*{_PART}|"
     rf"\\\\+{_PART}(?:\\+{_PART})+|~{_PART}/(?:{_PART}/?)+)"
@@ -41,6 +43,19 @@ def stored_path(path: Path | str, root: Path) -> str:
 def read_path(text: str, root: Path) -> str:
     """What `stored_path` wrote as an absolute path; one that was stored absolute, as older versions did, as it is."""
     return str(root / text)
+
+
+def relative_to_neighbour(path: str, root: Path) -> str:
+    """A path from `root` with as many ".." as it takes, where that names neither a home nor a disk; else as it is."""
+    common = Path(os.path.commonpath([path, root]))
+    reveals = Path.home().is_relative_to(common) and common != Path.home()
+    return path if reveals or len(common.parts) < 2 else os.path.relpath(path, root)
+
+
+def below_home(text: str) -> str:
+    """A path in the home of whoever runs this with "~" for it; anything else as it is."""
+    home = f"{Path.home()}/"
+    return f"~/{text.removeprefix(home)}" if text.startswith(home) else text
 
 
 def base_name(name: str) -> str:
@@ -87,16 +102,20 @@ def _without_any(text: str, roots: Mapping[Path, str]) -> str:
     spelled = {str(place): stands for root, stands in roots.items() for place in (root, root.resolve())}
     for root in sorted(spelled, key=len, reverse=True):
         if root.strip("/"):
-            pattern = rf"(?<![\w./-]){re.escape(root)}(?:/|(?![\w-]|\.\w))"
+            spelling = "".join(re.escape(sign) if sign.isalnum() else rf"\\?{re.escape(sign)}" for sign in root)
+            pattern = rf"(?<![\w./-]){spelling}(?:/|(?![\w-]|\.\w))"
             text = re.sub(pattern, lambda found: _standing(found.group(), spelled), text)
     return _ABSOLUTE.sub(lambda found: ELSEWHERE + _last_part(found.group()), text)
 
 
 def _standing(found: str, spelled: Mapping[str, str]) -> str:
     """What stands for a root and the slash behind it, or for the root itself."""
-    stands = spelled[found.rstrip("/")]
+    root = found.rstrip("/")
+    stands = spelled.get(root) or spelled.get(re.sub(r"\\([\W_])", r"\1", root), "")
     return stands if found.endswith("/") else stands.rstrip("/") or "."
 
 
 def _last_part(path: str) -> str:
-    return next((part for part in reversed(re.split(r"[/\\]+", path)) if part and part != "."), "")
+    windows = re.match(r"[A-Za-z]:[\\/]|\\\\", path)
+    between = r"[/\\]+(?=\w)|\\{2,}" if windows else r"/+|\\+(?=[^\W_])"
+    return next((part for part in reversed(re.split(between, path)) if part and part != "."), "")
