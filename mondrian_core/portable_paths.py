@@ -14,6 +14,7 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
+_LOADED_FROM = ("_name_or_path", "name_or_path", "base_model_name_or_path")
 ELSEWHERE = ".../"  # begins a path whose folders are nobody's business
 _HUB_SNAPSHOT = re.compile(r"/models--([^/]+?)--([^/]+)/snapshots/[^/]+/?$")
 # An absolute path of any system in a sentence: of two parts at least, not the middle of a URL or of another path.
@@ -64,6 +65,14 @@ def base_name(name: str) -> str:
         return f"{found[1]}/{found[2]}"
     local = name.startswith(("/", "~", ".", "\\")) or ":" in name or "\\" in name or Path(name).is_dir()
     return _last_part(name) or name if local else name
+
+
+def with_base_names(values: T) -> T:
+    """A configuration of a model's or tokenizer's, the folder it was once loaded from replaced by its name."""
+    if not isinstance(values, dict):
+        return values
+    return {key: base_name(value) if key in _LOADED_FROM and isinstance(value, str) else value
+            for key, value in values.items()}  # type: ignore[return-value]  # fmt: skip
 
 
 def hidden_path(text: str, roots: Iterable[Path] = ()) -> str:

@@ -131,6 +131,9 @@ def test_a_versions_texts_name_no_folder(tmp_path: Path) -> None:
     (source / "adapter_config.json").write_text(json.dumps(config))
     (source / "README.md").write_text("Trained on C:\\Users\\mike\\data.")
     (source / "log.jsonl").write_text('{"step": 1, "seen": "/Users/mike/x/y.jpg"}\n{"step": 2}\n')
+    vocabulary = json.dumps({"vocab": {"/usr/bin/x": 1, "/home/user/y": 2}})
+    (source / "tokenizer.json").write_text(vocabulary)
+    (source / "tokenizer_config.json").write_text(json.dumps({"name_or_path": "/Users/mike/models/qwen"}))
     untouched = '{"rank":   8}'
     (source / "other.json").write_text(untouched)
     files = {path.name: path for path in source.iterdir()}
@@ -139,7 +142,8 @@ def test_a_versions_texts_name_no_folder(tmp_path: Path) -> None:
     assert (written["from"], written["notes"]) == ("adapters/ansel", [".../x"])
     told = {path.name: path.read_text() for path in folder.iterdir()}
     assert all("mike" not in text and str(tmp_path) not in text for text in told.values())
-    assert json.loads(told["adapter_config.json"]) == {**config, "base_model_name_or_path": ".../qwen"}
+    assert json.loads(told["adapter_config.json"]) == {**config, "base_model_name_or_path": "qwen"}
+    assert (told["tokenizer.json"], json.loads(told["tokenizer_config.json"])) == (vocabulary, {"name_or_path": "qwen"})
     assert [json.loads(line)["step"] for line in told["log.jsonl"].splitlines()] == [1, 2]
     assert told["other.json"] == untouched
     assert intake.manifest_problems(folder) == ()
