@@ -30,7 +30,15 @@ _BASE64 = re.compile(r"[A-Za-z0-9+/=]{200,}")
 
 def named_places(workspace: Path, adapters: Path) -> dict[Path, str]:
     """Roots for `without_absolute_paths`: the workspace, the registry, and the home of whoever runs this."""
-    return {workspace: "", adapters: "adapters/", Path.home(): "~/"}
+    return {workspace: "", adapters: "adapters/", **home_place()}
+
+
+def home_place() -> dict[Path, str]:
+    """The home of whoever runs this as a root for `without_absolute_paths`; {} where there is none."""
+    try:
+        return {Path.home(): "~/"}
+    except RuntimeError:
+        return {}
 
 
 def stored_path(path: Path | str, root: Path) -> str:
@@ -49,14 +57,16 @@ def read_path(text: str, root: Path) -> str:
 def relative_to_neighbour(path: str, root: Path) -> str:
     """A path from `root` with as many ".." as it takes, where that names neither a home nor a disk; else as it is."""
     common = Path(os.path.commonpath([path, root]))
-    reveals = Path.home().is_relative_to(common) and common != Path.home()
+    reveals = any(home.is_relative_to(common) and home != common for home in home_place())
     return path if reveals or len(common.parts) < 2 else os.path.relpath(path, root)
 
 
 def below_home(text: str) -> str:
     """A path in the home of whoever runs this with "~" for it; anything else as it is."""
-    home = f"{Path.home()}/"
-    return f"~/{text.removeprefix(home)}" if text.startswith(home) else text
+    for home in home_place():
+        if text.startswith(f"{home}/"):
+            return f"~/{text.removeprefix(f'{home}/')}"
+    return text
 
 
 def base_name(name: str) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 
 from mondrian_core.errors import BadAdapter
 from mondrian_core.files import sha256_of, sync_folder
-from mondrian_core.portable_paths import with_base_names, without_absolute_paths
+from mondrian_core.portable_paths import home_place, with_base_names, without_absolute_paths
 from mondrian_core.registry.version import CONFIG, FORMAT, MANIFEST, PEFT_WEIGHTS, WEIGHTS, is_plain_name
 
 # What a version may hold. Formats that run code when they are read (pickle, and what wraps it) are not among them.
@@ -66,7 +66,7 @@ def write(folder: Path, files: Mapping[str, Path], manifest: Mapping[str, Any]) 
         OSError: what the disk says; the folder is then no version, for it has no manifest.
     """
     folder.mkdir(parents=True)
-    roots = {folder.parent.parent: "adapters/", Path.home(): "~/"}
+    roots = {folder.parent.parent: "adapters/", **home_place()}
     facts = {}
     for name, source in files.items():
         target = folder / name

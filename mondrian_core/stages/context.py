@@ -82,7 +82,8 @@ class Context:
         if home == self.root:
             values |= {"workspace": ".", "adapters": relative_to_neighbour(self.adapters, self.root),
                        "base_model": below_home(self.base_model)}  # fmt: skip
-            values |= {key: stored_path(value, self.root) for key in ("dataset", "adapter") if (value := values[key])}
+            named = {key: values[key] for key in ("dataset", "adapter") if values[key]}
+            values |= {key: stored_path(Path(value).absolute(), self.root) for key, value in named.items()}
         write_json(path, values)
 
     def as_dict(self) -> dict[str, Any]:
