@@ -102,9 +102,10 @@ def open_photograph(source: Path | bytes, max_pixels: int | None = None) -> Phot
     """
     name, data = _bytes_of(source)
     with _refusals(name), _open(name, io.BytesIO(data), data, max_pixels) as image:
-        size = _upright_size(image)
+        whole = image.size
         _draft(image)
-        image.load()
+        image.load()  # before the orientation is asked for: Pillow decodes a PNG for that and the error would be lost
+        size = _upright_size(image, whole)
         flat = _in_srgb(_upright(image))
     clean = Image.frombytes("RGB", flat.size, flat.tobytes())  # a copy without metadata or file handle
     return Photograph(clean, hashlib.sha256(data).hexdigest(), *size)
@@ -123,7 +124,7 @@ def photograph_facts(path: Path, max_pixels: int | None = None) -> Facts:
         path.open("rb") as stream,
         _open(path, stream, data, max_pixels) as image,
     ):
-        return Facts(*_upright_size(image), image.format or "", size)
+        return Facts(*_upright_size(image, image.size), image.format or "", size)
 
 
 def exif_of(path: Path, directory: int) -> Mapping[int, Any]:
@@ -325,8 +326,8 @@ def _upright(image: Image.Image) -> Image.Image:
     return image if turn is None else image.transpose(turn)
 
 
-def _upright_size(image: Image.Image) -> tuple[int, int]:
-    width, height = image.size
+def _upright_size(image: Image.Image, size: tuple[int, int]) -> tuple[int, int]:
+    width, height = size
     turned = image.format != "TIFF" and _orientation(image) in _SIDEWAYS  # Pillow turns TIFF files itself
     return (height, width) if turned else (width, height)
 
