@@ -102,10 +102,10 @@ def open_photograph(source: Path | bytes, max_pixels: int | None = None) -> Phot
     """
     name, data = _bytes_of(source)
     with _refusals(name), _open(name, io.BytesIO(data), data, max_pixels) as image:
-        stored = image.size
+        whole = image.size
         _draft(image)
-        image.load()  # before anything asks for EXIF data: that decodes a PNG, and what goes wrong there is passed over
-        size = _upright_size(image, stored)
+        image.load()  # before the orientation is asked for: Pillow decodes a PNG for that and the error would be lost
+        size = _upright_size(image, whole)
         flat = _in_srgb(_upright(image))
     clean = Image.frombytes("RGB", flat.size, flat.tobytes())  # a copy without metadata or file handle
     return Photograph(clean, hashlib.sha256(data).hexdigest(), *size)
@@ -326,8 +326,8 @@ def _upright(image: Image.Image) -> Image.Image:
     return image if turn is None else image.transpose(turn)
 
 
-def _upright_size(image: Image.Image, stored: tuple[int, int]) -> tuple[int, int]:
-    width, height = stored
+def _upright_size(image: Image.Image, size: tuple[int, int]) -> tuple[int, int]:
+    width, height = size
     turned = image.format != "TIFF" and _orientation(image) in _SIDEWAYS  # Pillow turns TIFF files itself
     return (height, width) if turned else (width, height)
 

@@ -21,6 +21,7 @@ from prefect.cache_policies import NO_CACHE
 
 from mondrian_core.errors import BadInput, Broken
 from mondrian_core.files import read_json, write_json
+from mondrian_core.markdown import plain, table
 from mondrian_core.settings import Settings
 from tasks import pages, processes
 from tasks.processes import Process
@@ -168,7 +169,7 @@ def smoke_set(settings: Settings, wanted: Wanted, count: int) -> str:
         sentence = "Smoke set: the workspace has no photograph to try."
     rows = [_row(each) for each in tried]
     head = ("photograph", "advisor", "promoted", "answered by", "mode", "time", "verdict")
-    leave_page(artifact_key("smoke set"), pages.page(f"## {sentence}", pages.table(head, rows)), sentence)
+    leave_page(artifact_key("smoke set"), pages.page(f"## {plain(sentence)}", table(head, rows)), sentence)
     if failed:
         raise Broken(sentence, "The service keeps running with what passed; its log says more.")
     return sentence
@@ -252,5 +253,5 @@ def _told(wanted: Wanted, figures: dict[str, Any], what: str) -> str:
     sentence = f"{wanted.address} {what} ({figures.get('model_mode', wanted.model_mode)})."
     shown = [(name, value) for name, value in figures.items() if not isinstance(value, dict)]
     adapters = [(f"adapter of {advisor}", version) for advisor, version in figures.get("adapters", {}).items()]
-    leave_page(artifact_key(NAME), pages.page(f"## {sentence}", pages.table(("", ""), [*shown, *adapters])), sentence)
+    leave_page(artifact_key(NAME), pages.page(f"## {plain(sentence)}", table(("", ""), [*shown, *adapters])), sentence)
     return sentence

@@ -19,7 +19,7 @@ from prefect.states import Failed
 
 from mondrian_core.errors import MondrianError
 from mondrian_core.events import Advanced, Event, Finished, Listener, Noticed, Started
-from mondrian_core.portable_paths import named_places, without_absolute_paths
+from mondrian_core.portable_paths import home_place, named_places, without_absolute_paths
 from tasks.run import settings_of
 
 UPDATE_SECONDS = 1.0
@@ -42,8 +42,12 @@ def leave_page(key: str, markdown: str, description: str) -> None:
 def for_others(text: str) -> str:
     """A text for the server, which others may read: paths relative to this run's workspace and registry."""
     given = runtime.flow_run.get_parameters() or {}
-    settings = settings_of(given.get("workspace"), given.get("adapters"))
-    return without_absolute_paths(text, named_places(settings.root, settings.adapters_root))
+    try:
+        settings = settings_of(given.get("workspace"), given.get("adapters"))
+        places = named_places(settings.root, settings.adapters_root)
+    except MondrianError:  # the settings may be what the text complains of
+        places = home_place()
+    return without_absolute_paths(text, places)
 
 
 def only(*errors: type[BaseException]) -> Callable[[Any, Any, State[Any]], bool]:

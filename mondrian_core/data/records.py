@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from mondrian_core.files import replace_atomic
+from mondrian_core.markdown import Markdown, table
 from mondrian_core.rubric import DIMENSIONS, Assessment, Critique
 
 HUMAN, SYNTHETIC, MODEL, INDEX = "human", "synthetic", "model", "index"
 SHOWN = 200
+MOST_SHOWN = 160  # characters of a cell
 
 
 class Reason(StrEnum):
@@ -158,14 +160,14 @@ class LinkManifest:
 
     def table(self) -> str:
         """Markdown for people: a line per outcome, then the records that are left out (the first 200)."""
-        lines = ["| outcome | records | meaning |", "|---|---:|---|"]
-        lines.append(f"| **used** | {len(self.used)} | {_origins(self.used)} |")
+        outcomes: list[tuple[object, ...]] = [(Markdown("**used**"), len(self.used), _origins(self.used))]
         for reason, count in list(self.counts.items())[1:]:
-            lines.append(f"| {reason} | {count} | {EXPLAINED[Reason(reason)]} |")
+            outcomes.append((reason, count, EXPLAINED[Reason(reason)]))
+        lines: list[str] = [table(("outcome", "records", "meaning"), outcomes, ("---", "---:", "---"))]
         shown = [left for left in self.left_out if left.reason is not Reason.OTHER_ADVISOR][:SHOWN]
         if shown:
-            lines += ["", "| left out | reason | detail |", "|---|---|---|"]
-            lines += [f"| {_cell(left.record)} | {left.reason.value} | {_cell(left.detail)} |" for left in shown]
+            rows = [(left.record[:MOST_SHOWN], left.reason.value, left.detail[:MOST_SHOWN]) for left in shown]
+            lines += ["", table(("left out", "reason", "detail"), rows)]
         if len(self.left_out) > len(shown):
             lines += ["", f"{len(self.left_out) - len(shown)} more are in the manifest."]
         return "\n".join(lines) + "\n"
@@ -212,7 +214,3 @@ def _origins(used: tuple[LinkedRecord, ...]) -> str:
     counted = Counter(record.origin for record in used)
     words = {HUMAN: "by a person", SYNTHETIC: "drafted and accepted", MODEL: "by a model"}
     return ", ".join(f"{counted[origin]} {words[origin]}" for origin in words if counted[origin]) or "nothing usable"
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")[:160]

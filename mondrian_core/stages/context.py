@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mondrian_core.files import read_json, write_json
-from mondrian_core.portable_paths import named_places, read_path, stored_path
+from mondrian_core.portable_paths import below_home, named_places, read_path, relative_to_neighbour, stored_path
 from mondrian_core.recipes import Recipe, recipe_of
 from mondrian_core.registry import Registry
 from mondrian_core.settings import Settings, check_advisor
@@ -80,10 +80,10 @@ class Context:
         home = path.resolve().parents[2] if len(path.resolve().parents) > 2 else self.root
         values = self.as_dict()
         if home == self.root:
-            beside = Path(self.adapters).is_relative_to(self.root.parent)
-            adapters = os.path.relpath(self.adapters, self.root) if beside else self.adapters
-            values |= {"workspace": ".", "adapters": adapters}
-            values |= {key: stored_path(value, self.root) for key in ("dataset", "adapter") if (value := values[key])}
+            values |= {"workspace": ".", "adapters": relative_to_neighbour(self.adapters, self.root),
+                       "base_model": below_home(self.base_model)}  # fmt: skip
+            named = {key: values[key] for key in ("dataset", "adapter") if values[key]}
+            values |= {key: stored_path(Path(value).absolute(), self.root) for key, value in named.items()}
         write_json(path, values)
 
     def as_dict(self) -> dict[str, Any]:
@@ -96,7 +96,9 @@ class Context:
         values = read_json(path)
         if not Path(values["workspace"]).is_absolute():
             root = (path.resolve().parents[2] / values["workspace"]).resolve()
-            values |= {"workspace": str(root), "adapters": os.path.normpath(root / values["adapters"])}
+            adapters, base = os.path.normpath(root / values["adapters"]), values["base_model"]
+            base = str(Path(base).expanduser()) if base.startswith("~/") else base
+            values |= {"workspace": str(root), "adapters": adapters, "base_model": base}
             values |= {key: read_path(value, root) for key in ("dataset", "adapter") if (value := values.get(key))}
         return cls(**{**values, "recipe": recipe_of(values["recipe"], str(path))})
 

@@ -93,7 +93,7 @@ def unlabelled_photographs(context: Context, version: DatasetVersion, wanted: in
     The workspace's own come first, in the order of their names; rendered ones fill what is missing.
     """
     from mondrian_core.evaluation.leaks import seen_by
-    from mondrian_core.images import PHOTOGRAPH_SUFFIXES, open_photograph
+    from mondrian_core.images import PHOTOGRAPH_SUFFIXES, bounded, open_photograph
     from mondrian_core.mini import rendered_photographs
 
     known = version.photograph_hashes
@@ -108,5 +108,5 @@ def unlabelled_photographs(context: Context, version: DatasetVersion, wanted: in
         except BadInput:
             continue
         if photograph.sha256 not in known and not seen_by([(photograph.sha256, photograph.image)], trained):
-            found.append(photograph.image)
+            found.append(bounded(photograph.image))
     return [*found, *rendered_photographs(wanted - len(found), seed=context.recipe.evaluate.seed + 1_000_003)]

@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import random
 import struct
+import time
 import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from mondrian_core import images
 from mondrian_core.errors import BadPhotograph
 from mondrian_core.image_formats import jpeg_is_complete, png_is_complete, raw_kind
 from mondrian_core.images import DECODED_SIDE, is_too_narrow, open_photograph, photograph_facts
@@ -238,3 +241,22 @@ def test_a_large_jpeg_never_takes_its_full_size(monkeypatch: pytest.MonkeyPatch)
     tracemalloc.stop()
     assert max(width * height for width, height in sizes) < 6_000_000
     assert peak < 40_000_000
+
+
+def test_one_picture_of_full_size_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    data, at_once, most = encoded(ramp(640, 480), "PNG"), 0, 0
+    convert = images._in_srgb
+
+    def slowly(image: Image.Image) -> Image.Image:
+        nonlocal at_once, most
+        at_once += 1
+        most = max(most, at_once)
+        time.sleep(0.05)
+        done = convert(image)
+        at_once -= 1
+        return done
+
+    monkeypatch.setattr(images, "_in_srgb", slowly)
+    with ThreadPoolExecutor(4) as pool:
+        assert [opened.width for opened in pool.map(open_photograph, [data] * 4)] == [640] * 4
+    assert most == 1
