@@ -10,17 +10,37 @@ import hashlib
 import json
 import tomllib
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from mondrian_core.errors import BadRecipe
+
+LARGEST_SEED = 2**63 - 1  # random generators take 64 bits
+Seed = Annotated[int, Field(ge=0, le=LARGEST_SEED)]
 
 SHIPPED = Path(__file__).resolve().parent / "recipe_files"
 
 
 class _Table(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _a_truth_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
+        """`rank = true` would be read as 1."""
+        annotation = cls.model_fields[str(info.field_name)].annotation
+        if isinstance(value, bool) and bool not in (annotation, *get_args(annotation)):
+            raise ValueError("true and false are not accepted here")
+        return value
 
 
 class DataRecipe(_Table):
@@ -49,7 +69,7 @@ class DataRecipe(_Table):
     synthetic_share: float = Field(
         default=0.5, ge=0.0, le=0.5, description="most that reviewed drafts may be of the training rows; 0: none"
     )
-    seed: int = Field(default=0, ge=0)
+    seed: Seed = 0
 
     @model_validator(mode="after")
     def _leaves_something(self) -> Self:
@@ -135,7 +155,7 @@ class TrainRecipe(_Table):
         default="auto", description="layers computed again for the gradient; auto: where memory would be short"
     )
     max_tokens: int = Field(default=4096, ge=64, description="a longer row stops the training with its numbers")
-    seed: int = Field(default=0, ge=0)
+    seed: Seed = 0
 
     @model_validator(mode="after")
     def _something_to_choose_by(self) -> Self:
@@ -178,7 +198,7 @@ class EvaluateRecipe(_Table):
     effect_photographs: int = Field(
         default=8, ge=1, description="photographs on which the effect on the base is measured"
     )
-    seed: int = Field(default=0, ge=0)
+    seed: Seed = 0
 
     @model_validator(mode="after")
     def _more_than_one_fold(self) -> Self:
