@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
 from mondrian_core.errors import BadInput
-from mondrian_core.events import Listener, Noticed
+from mondrian_core.events import Event, Listener, Noticed
 from mondrian_core.files import read_json, write_json
 from mondrian_core.images import perceptual_hash
 from mondrian_core.portable_paths import read_path, stored_path
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from mondrian_core.training import Pairs
 
 TRAIN, ALL, UNKNOWN = "train", "all", "unknown"
+_LINEAGE = re.compile(r"\b[0-9a-f]{64}\b")
 NOTE = "trained_on.json"  # in a run's folder, from the moment its training begins
 
 
@@ -124,11 +126,29 @@ def note_training(run: Path, version: DatasetVersion, extent: str, *, done: bool
     write_json(run / NOTE, note)
 
 
+def titles_of(version: DatasetVersion) -> dict[str, str]:
+    """File names of a dataset's photographs by lineage."""
+    return {each["lineage"]: PurePath(each["photograph"]).name for each in version.manifest["members"]}
+
+
+def naming_photographs(listen: Listener, version: DatasetVersion) -> Listener:
+    """Give photographs their file names in what is noticed: a training knows them by lineage alone."""
+    titles = titles_of(version)
+
+    def tell(event: Event) -> None:
+        if isinstance(event, Noticed):
+            named = _LINEAGE.sub(lambda found: titles.get(found[0], found[0]), event.message)
+            event = replace(event, message=named)
+        listen(event)
+
+    return tell
+
+
 def labelled(rows: list[Row], version: DatasetVersion) -> list[Labelled]:
     """Rows as photographs of an evaluation, each lineage once, with the file names that the dataset knows."""
     from mondrian_core.evaluation import Labelled
 
-    titles = {each["lineage"]: PurePath(each["photograph"]).name for each in version.manifest["members"]}
+    titles = titles_of(version)
     return [Labelled(row.lineage, row.image, dict(row.scores), row.answer, titles.get(row.lineage))
             for row in originals(rows)]  # fmt: skip
 

@@ -10,18 +10,38 @@ import hashlib
 import json
 import tomllib
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from mondrian_core.errors import BadRecipe
 from mondrian_core.rubric import MAX_ANSWER_TOKENS
+
+LARGEST_SEED = 2**63 - 1  # random generators take 64 bits
+Seed = Annotated[int, Field(ge=0, le=LARGEST_SEED)]
 
 SHIPPED = Path(__file__).resolve().parent / "recipe_files"
 
 
 class _Table(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _a_truth_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
+        """`rank = true` would be read as 1."""
+        annotation = cls.model_fields[str(info.field_name)].annotation
+        if isinstance(value, bool) and bool not in (annotation, *get_args(annotation)):
+            raise ValueError("true and false are not accepted here")
+        return value
 
 
 class DataRecipe(_Table):
@@ -50,7 +70,7 @@ class DataRecipe(_Table):
     synthetic_share: float = Field(
         default=0.5, ge=0.0, le=0.5, description="most that reviewed drafts may be of the training rows; 0: none"
     )
-    seed: int = Field(default=0, ge=0)
+    seed: Seed = 0
 
     @model_validator(mode="after")
     def _leaves_something(self) -> Self:
@@ -140,7 +160,7 @@ class TrainRecipe(_Table):
         ge=64,
         description="prompt, photograph and answer; a longer row is left out of the dataset and stops a training",
     )
-    seed: int = Field(default=0, ge=0)
+    seed: Seed = 0
 
     @model_validator(mode="after")
     def _something_to_choose_by(self) -> Self:
@@ -188,7 +208,7 @@ class EvaluateRecipe(_Table):
     effect_photographs: int = Field(
         default=8, ge=1, description="photographs on which the effect on the base is measured"
     )
-    seed: int = Field(default=0, ge=0)
+    seed: Seed = 0
 
     @model_validator(mode="after")
     def _more_than_one_fold(self) -> Self:

@@ -56,7 +56,7 @@ def built(summary: DatasetSummary) -> str:
 
 def trained(summary: TrainSummary, recipe: Mapping[str, Any]) -> str:
     """The loss curve and what it was trained with."""
-    verdict = f"## Best loss {summary.best_loss:.4g} after epoch {summary.best_epoch}"
+    verdict = f"## {summary.chosen[0].upper()}{summary.chosen[1:]}"
     settings = table(("setting", "value"), recipe.items())
     answers = ("{valid} of {photographs} validation photographs were answered in form; squared error of the scores "
                "{score_error:.2f}.".format(**summary.answers) if summary.answers else "")  # fmt: skip

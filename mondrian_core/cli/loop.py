@@ -120,8 +120,7 @@ def _told(options: Namespace, context: Context, trained: TrainSummary) -> int:
         if told.get("extent") == "all":
             console.print(f"  trained on all {told['photographs']} photographs: folds judge the recipe, none is left "
                           "to measure this adapter")  # fmt: skip
-        console.print(f"  {trained.steps} steps in {trained.seconds:.0f} s; best loss {trained.best_loss:.4f} "
-                      f"after epoch {trained.best_epoch}")  # fmt: skip
+        console.print(f"  {trained.steps} steps in {trained.seconds:.0f} s; {trained.chosen}")
         if trained.answers:
             console.print("  validation: {valid} of {photographs} answers in form, squared error of the scores "
                           "{score_error:.2f}".format(**trained.answers))  # fmt: skip

@@ -21,7 +21,7 @@ from mondrian_core.cli import (
     versions,
     workspace,
 )
-from mondrian_core.recipes import TrainRecipe
+from mondrian_core.recipes import LARGEST_SEED, TrainRecipe
 
 Command = Callable[[argparse.Namespace], int]
 
@@ -77,7 +77,7 @@ def _workspace_commands(found: Any) -> None:
     init = _add(found, "init", workspace.init, "make a workspace")
     init.add_argument("--sample", action="store_true", help="fill it with rendered photographs and critiques")
     init.add_argument("--photographs", type=int, default=80, help="how many critiqued photographs a sample gets")
-    init.add_argument("--seed", type=int, default=0)
+    init.add_argument("--seed", type=_seed, default=0)
     doctor = _add(found, "doctor", workspace.doctor, "check this machine and say what to do")
     _backup_commands(found)
     doctor.add_argument("--api", help="address of the Prefect API (PREFECT_API_URL, or the one `make up` started)")
@@ -156,6 +156,13 @@ def _data_commands(found: Any) -> None:
     reviewing.add_argument("--correct", nargs=2, action="append", metavar=("ID", "FILE"),
                            help="take the critique (JSON) in FILE in place of a draft; ask nothing")  # fmt: skip
     reviewing.add_argument("--reopen", nargs="+", metavar="ID", help="take the decision on these drafts back")
+
+
+def _seed(text: str) -> int:
+    value = int(text)
+    if not 0 <= value <= LARGEST_SEED:
+        raise argparse.ArgumentTypeError(f"{text} is not between 0 and {LARGEST_SEED}")
+    return value
 
 
 def _recipe_options(parser: argparse.ArgumentParser) -> None:

@@ -64,10 +64,11 @@ def evaluate(context: Context, listen: Listener = ignore) -> EvaluateSummary:
     summary = EvaluateSummary(str(context.run_folder / "comparison_report.json"),
                               str(context.run_folder / "report.html"), report.verdict, gates, split,
                               compared_with)  # fmt: skip
-    if (version_judged := context.registry.version_at(context.advisor, folder)) is not None:
-        context.registry.record_evaluation(context.advisor, version_judged.version, summary.gate_report,
+    leave(context, "evaluate", summary, listen)
+    if (registered := context.registry.version_at(context.advisor, folder)) is not None:
+        context.registry.record_evaluation(context.advisor, registered.version, summary.gate_report,
                                            actor=context.actor)  # fmt: skip
-    return leave(context, "evaluate", summary, listen)
+    return summary
 
 
 def _trained_base(context: Context) -> dict[str, Any] | None:

@@ -43,6 +43,7 @@ def train(context: Context, listen: Listener = ignore, *, resume: bool | None = 
     ranks = ranks or ALONE
     version = dataset_of(context)
     taught = evidence.lessons(version, context.recipe)
+    listen = evidence.naming_photographs(listen, version)
     listen(Started("train", detail=taught.told))
     if ranks.first:
         evidence.note_training(context.run_folder, version, taught.extent)
@@ -61,7 +62,8 @@ def train(context: Context, listen: Listener = ignore, *, resume: bool | None = 
                            result.best_loss, result.seconds,
                            asdict(result.best_answers) if result.best_answers else None,
                            asdict(result.preference) if result.preference else None, taught.as_dict(),
-                           base.identity.record(context.base_model))  # fmt: skip
+                           base.identity.record(context.base_model), result.start_loss,
+                           result.worse_than_base)  # fmt: skip
     return leave(context, "train", summary, listen) if ranks.first else summary
 
 

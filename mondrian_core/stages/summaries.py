@@ -83,7 +83,8 @@ class TrainSummary(Summary):
 
     `preference` says what preference tuning came to; None where there was none. `trained_on` is the extent
     ("train": the dataset's training split, "all": its every photograph) and how many photographs and rows that are.
-    `base` is what the base is known by, as a manifest keeps it.
+    `base` is what the base is known by, as a manifest keeps it; `start_loss` its validation loss untouched, and
+    `worse_than_base` says that no epoch was better than that.
     """
 
     in_workspace: ClassVar[tuple[str, ...]] = ("adapter", "curve", "log")
@@ -99,6 +100,16 @@ class TrainSummary(Summary):
     preference: dict[str, Any] | None = None
     trained_on: dict[str, Any] | None = None
     base: dict[str, Any] | None = None
+    start_loss: float | None = None
+    worse_than_base: bool = False
+
+    @property
+    def chosen(self) -> str:
+        """Which epoch was taken, for people."""
+        if self.worse_than_base:
+            return (f"no epoch was better than the untouched base (validation loss {self.start_loss:.4g}); the least "
+                    f"worse is epoch {self.best_epoch}, loss {self.best_loss:.4g}")  # fmt: skip
+        return f"best loss {self.best_loss:.4g} after epoch {self.best_epoch}"
 
 
 @dataclass(frozen=True)

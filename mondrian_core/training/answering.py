@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -89,7 +90,8 @@ def _valid(said: Generation) -> bool:
 
 
 def _error(wanted: Mapping[str, float], found: Mapping[str, float]) -> float:
-    squares = [(found[name] - wanted[name]) ** 2 if name in found else _worst(wanted[name]) for name in DIMENSIONS]
+    squares = [(found[name] - wanted[name]) ** 2 if math.isfinite(found.get(name, math.nan)) else _worst(wanted[name])
+               for name in DIMENSIONS]  # fmt: skip
     return sum(squares) / len(squares)
 
 

@@ -101,3 +101,12 @@ def test_a_killed_retraining_goes_on_and_has_one_version(tmp_path: Path, capsys:
     assert versions[0].manifest["base"] == base_record("mini"), "of the training, not of the registration"
     assert [each.manifest["run"] for each in versions] == [run.name]
     assert main(["retrain", *where, "--resume", "never-begun"]) == 2
+
+    registry, version = Registry(tmp_path / "adapters"), told["version"]
+    assert versions[0].manifest["gate_report"]["compared_with"] == {"version": None, "manifest_sha256": ""}
+    registry.promote("ansel", version, expected=None, actor="person:test", reason="to be compared with", forced=True)
+    again = ["evaluate", *where, "--adapter", version, "--recipe", str(tmp_path / "small.toml")]
+    assert main(again) in (0, 1)
+    last = registry.history("ansel")[-1]
+    assert (last.event, last.version) == ("evaluate", version)
+    assert last.detail["report"]["compared_with"] == registry.reference("ansel").as_dict()

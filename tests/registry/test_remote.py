@@ -17,7 +17,7 @@ from werkzeug.serving import WSGIRequestHandler, make_server
 from mondrian_core.cli import main
 from mondrian_core.errors import BadAdapter, BadInput, ChampionChanged, MondrianError
 from mondrian_core.events import Event, Noticed
-from mondrian_core.registry import Registry
+from mondrian_core.registry import ChampionReference, Registry
 from mondrian_core.registry.object_store import Lost, ObjectStore, Unreachable, store_at
 from mondrian_core.rollout import Plan, start
 from mondrian_core.settings import Settings, cached, url_of
@@ -304,6 +304,33 @@ def examine(there: Registry, champions: set[str | None], adapter: Path) -> None:
     again = there.register("ansel", adapter, manifest(), actor="c").version
     assert {version.version for version in there.versions("ansel")} == versions | {again} and again not in versions
     history_is_true(there)
+
+
+@pytest.mark.slow
+def test_a_run_that_dies_at_any_write_has_one_version(machine: Machine, url: str, tmp_path: Path,
+                                                      monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+    """Registered and promoted, then both once more from another machine."""
+    adapter, store = write_adapter(tmp_path / "new", 9), store_at(url)
+
+    def keep(registry: Registry) -> str:
+        version = registry.register("ansel", adapter, manifest(), actor="b", run="r").version
+        registry.promote("ansel", version, expected=ChampionReference(), actor="b", reason="r", run="r")
+        return version
+
+    point, alive = 0, False
+    while not alive:
+        store.remove([f"ansel/{path}" for path in objects(url)])
+        for name in ("b", "c"):
+            shutil.rmtree(tmp_path / name, ignore_errors=True)
+        alive = not died(monkeypatch, Deaths(point), lambda: keep(machine("b")))
+        there = machine("c")
+        version = keep(there)
+        assert [each.version for each in there.versions("ansel") if each.manifest["run"] == "r"] == [version], point
+        assert [entry.event for entry in there.history("ansel")].count("promote") == 1, point
+        assert there.current("ansel") == version
+        history_is_true(there)
+        point += 1
+    assert point >= 6
 
 
 def test_a_write_whose_answer_got_lost_counts_once(
