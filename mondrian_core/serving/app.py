@@ -72,6 +72,7 @@ def create_app(service: Service) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         service.board.open(asyncio.get_running_loop())
+        await run_in_threadpool(service.begin)
         service.worker.start()
         yield
         await run_in_threadpool(service.worker.stop)

@@ -46,7 +46,7 @@ class Service:
     boot: str = field(default_factory=lambda: uuid.uuid4().hex[:12])
     decoding: DecodeQueue = field(default_factory=DecodeQueue)
     _adding: threading.Lock = field(default_factory=threading.Lock)
-    _accepted: str | None = None  # the last job whose row this service made
+    _marked: int | None = None  # the jobs that this start made; the database keeps the same count
     _rows_lost: bool = False
 
     def __post_init__(self) -> None:
@@ -58,6 +58,11 @@ class Service:
         self.metrics.gauge(
             "model_process_up", "1 while the model process runs", lambda: float(self.model.pid is not None)
         )
+
+    def begin(self) -> None:
+        """To be called before the first request: count in the database, so that a restore of it is noticed."""
+        self.store.start_mark(self.boot)
+        self._marked = 0
 
     def accept(self, received: Received, advisor: str, mode: str | None, key: str | None) -> tuple[Job, bool]:
         """Make the row, then queue the job: (job, True), or (the job of the same key, False).
@@ -77,10 +82,13 @@ class Service:
             self.worker.require_room()
             self._require_rows()
             way, mark = in_rollout(way, self.adapters.rollout(advisor), sha256)
-            job, _ = self.store.add_job(advisor, received.filename, requested_mode=way.mode, explicit_mode=way.explicit,
-                                        arm=way.arm, idempotency_key=key, photograph_sha256=sha256,
-                                        details={"rollout": mark} if mark else None)  # fmt: skip
-            self._accepted = job.id
+            with self.store.transaction():
+                job, _ = self.store.add_job(advisor, received.filename, requested_mode=way.mode, arm=way.arm,
+                                            explicit_mode=way.explicit, idempotency_key=key, photograph_sha256=sha256,
+                                            details={"rollout": mark} if mark else None)  # fmt: skip
+                if self._marked is not None:
+                    self.store.raise_mark(self.boot)
+            self._marked = None if self._marked is None else self._marked + 1
             self.worker.submit(job.id)
         return job, True
 
@@ -110,9 +118,7 @@ class Service:
             UnknownJob, DatabaseReplaced: as `job`.
         """
         job = self.job(job_id)
-        if not self.store.holds_job(job_id):
-            self._rows_lost = True
-            self._require_rows()
+        self._require_rows()
         return job
 
     @property
@@ -123,8 +129,9 @@ class Service:
         """
         if self.store.replaced:
             return "database_replaced"
-        if self._accepted is not None and not self._rows_lost:
-            self._rows_lost = not self.store.holds_job(self._accepted)
+        if self._marked is not None and not self._rows_lost:
+            expected, found = self._marked, self.store.mark_of(self.boot)
+            self._rows_lost = found is not None and found < expected
         return "database_restored" if self._rows_lost else None
 
     def _require_rows(self) -> None:
@@ -132,8 +139,7 @@ class Service:
         if problem == "database_replaced":
             raise DatabaseReplaced(self.store.path)
         if problem is not None:
-            what = "lost rows while it was open: it was restored, or they were deleted"
-            raise DatabaseReplaced(self.store.path, what)
+            raise DatabaseReplaced(self.store.path, "lost rows while it was open: an older copy of it was restored")
 
     def health(self) -> tuple[bool, dict[str, Any]]:
         """(able to answer, figures). Able is: the process is there, a job in flight has given a sign of life, and the

@@ -125,21 +125,35 @@ class Database:
         return any(ours is not None and ours != now
                    for ours, now in zip(self._opened, _ids_of(self.path), strict=False))  # fmt: skip
 
-    def holds_job(self, job_id: str) -> bool:
-        """True when a connection that is opened now finds this row of `jobs`: it lies in the file, not in a cache.
+    def start_mark(self, boot: str) -> None:
+        """Begin a count in the database of what a service writes, under the id of its start; see `mark_of`."""
+        with self.transaction() as connection:
+            connection.execute(
+                "CREATE TABLE IF NOT EXISTS service_marks (boot TEXT PRIMARY KEY, jobs INTEGER NOT NULL)"
+            )
+            connection.execute("DELETE FROM service_marks")
+            connection.execute("INSERT INTO service_marks VALUES (?, 0)", (boot,))
 
-        A copy written over the open file keeps its inode, so only this shows that rows are gone. True also when the
-        database is locked at the moment.
+    def raise_mark(self, boot: str) -> None:
+        """Count one more; in the transaction that writes it."""
+        self._write("UPDATE service_marks SET jobs = jobs + 1 WHERE boot = ?", (boot,))
+
+    def mark_of(self, boot: str) -> int | None:
+        """The count as others find it, by a connection that is opened now; 0 where there is none, None while locked.
+
+        A copy written over the open file, or a restore by SQLite, keeps its inode: only a count that went back shows
+        that rows are gone.
         """
         try:
             with closing(_connect_to_read(self.path, 0.1)) as fresh:
-                return fresh.execute("SELECT 1 FROM jobs WHERE id = ?", (job_id,)).fetchone() is not None
+                row = fresh.execute("SELECT jobs FROM service_marks WHERE boot = ?", (boot,)).fetchone()
+                return int(row[0]) if row else 0
         except DatabaseBusy:
-            return True
+            return None
         except sqlite3.OperationalError as error:
-            return "locked" in str(error)
+            return None if "locked" in str(error) else 0
         except (sqlite3.DatabaseError, OSError):
-            return False
+            return 0
 
     def _require_same_files(self) -> None:
         if self.replaced:

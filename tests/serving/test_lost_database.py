@@ -103,9 +103,12 @@ def test_rows_that_a_person_changes_are_no_loss(start: Start, photograph: Photog
         connection.execute("UPDATE jobs SET advisor = 'dorothea' WHERE id = ?", (job,))
         connection.execute("UPDATE advisors SET bio = 'Deserts.'")
         connection.commit()
+        connection.execute("DELETE FROM jobs WHERE id = ?", (job,))
+        connection.commit()
         connection.execute("VACUUM")
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     assert running.get("/health").status_code == 200
+    assert running.get(f"/jobs/{job}").status_code == 404
     assert running.post(photograph(2)).status_code == 200
 
 
