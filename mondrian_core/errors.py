@@ -9,7 +9,7 @@
     │   ├── NoWorkspace, NoDatabase, UnknownAdvisor, BadPhotograph, BadRecipe
     │   ├── BadAdapter, UnknownVersion, BaseModelUnavailable, PortInUse
     └── Broken                         3   something broke
-        ├── DiskFull, DatabaseBusy, RegistryBusy, TrainingDiverged, RankLost, ModelProcessDied,
+        ├── DiskFull, DatabaseBusy, RegistryBusy, AcceleratorBusy, TrainingDiverged, RankLost, ModelProcessDied,
         │   PrefectUnavailable, AnswerUnparsable
 
 Foreign errors are translated at the edge where they appear, by `translated`.
@@ -169,6 +169,16 @@ class RegistryBusy(Broken):
         super().__init__(
             f"Another process has been writing to {lock.parent} for too long.",
             "Wait for it, or end it, and run the command again; a process that died holds no lock.",
+        )
+
+
+class AcceleratorBusy(Broken):
+    """Another process of this machine works on the accelerator."""
+
+    def __init__(self, holder: str) -> None:
+        super().__init__(
+            f"The accelerator is in use ({holder}).",
+            "Wait for it and run the command again; without --no-wait a command waits by itself.",
         )
 
 

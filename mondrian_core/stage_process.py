@@ -1,8 +1,9 @@
-"""One stage as a process of its own: `python -m mondrian_core.stage_process STAGE CONTEXT.json`.
+"""One stage as a process of its own: `python -m mondrian_core.stage_process STAGE CONTEXT.json [LOCK]`.
 
 Whoever holds the accelerator can then be stopped, timed out or crash without taking anything else with it. Progress
 goes to standard output as JSON lines, the result to `<run folder>/<stage>.json`, an error that a user may see to
-`<run folder>/<stage>.error.json`; the exit status is the documented one.
+`<run folder>/<stage>.error.json`; the exit status is the documented one. LOCK is the descriptor of the
+accelerator's lock when whoever began this process holds it already; without it the stage takes the lock itself.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import traceback
 from dataclasses import asdict
 from pathlib import Path
 
+from mondrian_core import accelerator
 from mondrian_core.errors import MondrianError, translated
 from mondrian_core.events import Event
 from mondrian_core.files import write_json
@@ -56,9 +58,12 @@ def _stop(signum: int, frame: object) -> None:
 def main(arguments: list[str] | None = None) -> int:
     """Entry point."""
     given = sys.argv[1:] if arguments is None else arguments
-    if len(given) != 2 or given[0] not in EVERY_STAGE:
-        print(f"Usage: python -m mondrian_core.stage_process {{{','.join(EVERY_STAGE)}}} CONTEXT.json", file=sys.stderr)
+    if len(given) not in (2, 3) or given[0] not in EVERY_STAGE:
+        stages = ",".join(EVERY_STAGE)
+        print(f"Usage: python -m mondrian_core.stage_process {{{stages}}} CONTEXT.json [LOCK]", file=sys.stderr)
         return 2
+    if len(given) == 3:
+        accelerator.inherit(int(given[2]))
     signal.signal(signal.SIGTERM, _stop)
     signal.signal(signal.SIGINT, _stop)
     return run_stage(given[0], Context.load(Path(given[1])))

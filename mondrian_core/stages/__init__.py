@@ -7,6 +7,7 @@ Prefect task that runs a stage in a process of its own all do the same thing, an
 context.py    what a stage is told               summaries.py  what it leaves
 material.py   link, dataset; index, synthesize   learning.py   train, estimate
 judging.py    evaluate                           keeping.py    register, promote
+exclusive.py  one at a time on the accelerator
 """
 
 from __future__ import annotations

@@ -14,10 +14,11 @@ from pathlib import Path
 
 import pytest
 
+from mondrian_core.accelerator import held, is_orphan
 from mondrian_core.errors import BadInput, Broken, ModelProcessDied
 from mondrian_core.events import Advanced, Event
 from tasks import accelerator
-from tasks.accelerator import event_of, held, is_orphan, run_process
+from tasks.accelerator import event_of, run_process
 
 STUB = Path(__file__).with_name("stub_stage.py")
 PROGRAM = (sys.executable, str(STUB))
@@ -106,8 +107,9 @@ def test_an_orphan_keeps_the_lock_and_the_next_run_ends_it(tmp_path: Path) -> No
     """The run is killed outright; its process works on, so the lock must hold, and the next run must get rid of it."""
     script = (
         "import sys; sys.path.insert(0, sys.argv[1]); from pathlib import Path; from tasks import accelerator\n"
+        "from mondrian_core.accelerator import held\n"
         "folder = Path(sys.argv[2])\n"
-        "with accelerator.held(folder / 'lock', print) as lock:\n"
+        "with held(folder / 'lock', print) as lock:\n"
         "    accelerator.run_process('train', folder / 'c.json', folder, lock=lock, timeout=60, listen=print,\n"
         "                            program=(sys.executable, sys.argv[3], 'mondrian_core.stage_process'))\n"
     )
@@ -118,7 +120,7 @@ def test_an_orphan_keeps_the_lock_and_the_next_run_ends_it(tmp_path: Path) -> No
     root = str(Path(accelerator.__file__).parents[1])
     first = subprocess.Popen([sys.executable, "-c", script, root, str(tmp_path), str(stub)])
     orphan = int(wait_for(tmp_path / "ready"))
-    wait_until(lambda: (tmp_path / "lock").read_text() != "")
+    wait_until(lambda: str(orphan) in (tmp_path / "lock").read_text())
     first.kill()
     first.wait()
     assert is_running(orphan)
