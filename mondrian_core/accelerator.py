@@ -127,7 +127,7 @@ def described(written: str) -> str:
 
 
 def is_orphan(written: str) -> bool:
-    """True when the process that a lock names is one of our stages and the run that began it is no longer its parent."""
+    """True when the process that a lock names is one of our stages and no longer a child of the run that began it."""
     try:
         holder = json.loads(written)
         pid, parent = int(holder["pid"]), int(holder["run_pid"])

@@ -11,14 +11,16 @@ from typing import Any, TypeVar
 from uuid import UUID
 
 import httpx
-from prefect import get_run_logger
+from prefect import get_run_logger, runtime
 from prefect.artifacts import create_markdown_artifact, create_progress_artifact, update_progress_artifact
 from prefect.client.schemas.objects import State
 from prefect.exceptions import FailedRun, PrefectException
+from prefect.settings import PREFECT_HOME
 from prefect.states import Failed
 
 from mondrian_core.errors import MondrianError
 from mondrian_core.events import Advanced, Event, Finished, Listener, Noticed, Started
+from tasks import liveness
 
 UPDATE_SECONDS = 1.0
 HASH = re.compile(r"\b([0-9a-f]{12})[0-9a-f]{20,}\b")  # shown by its beginning
@@ -33,8 +35,14 @@ def artifact_key(*words: str) -> str:
 
 
 def leave_page(key: str, markdown: str, description: str) -> None:
-    """The one artifact of a stage; its key keeps the history of earlier runs."""
-    create_markdown_artifact(markdown, key=key, description=description)
+    """The one artifact of a stage; its key keeps the history of earlier runs.
+
+    A server that is away, or whose disk is full, costs the page and not the stage: its files are in the run's folder.
+    """
+    try:
+        create_markdown_artifact(markdown, key=key, description=description)
+    except (httpx.HTTPError, PrefectException) as error:
+        get_run_logger().warning("The page '%s' could not be left with the server: %s", key, error)
 
 
 def only(*errors: type[BaseException]) -> Callable[[Any, Any, State[Any]], bool]:
@@ -137,12 +145,17 @@ ONE_PARAGRAPH = OneParagraph()
 def plain_failures(body: Body) -> Body:
     """For the body of a flow: one of our own errors becomes the message of the state Failed, without a traceback.
 
+    The run is marked as living (tasks/liveness.py), so that `make up` knows it from one whose process is gone.
+
     The filter stays: Prefect logs the failure once more after the body has returned. The body's annotations must be
     objects, not text (no `from __future__ import annotations` in its module), or Prefect finds no types for the form.
     """
 
     @functools.wraps(body)
     def run(*arguments: Any, **options: Any) -> Any:
+        run_id = runtime.flow_run.get_id()
+        if run_id:
+            liveness.mark(PREFECT_HOME.value(), run_id)
         for name in ("prefect.flow_runs", "prefect.task_runs", "prefect.engine"):
             logging.getLogger(name).addFilter(ONE_PARAGRAPH)
         try:
