@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import subprocess
 import sys
 import time
@@ -173,7 +172,7 @@ def active_runs(client: SyncPrefectClient) -> list[FlowRun]:
 def end_dead_runs(place: Place, reason: str, *, worker_stopped: bool = False) -> list[str]:
     """Call runs crashed whose process is gone, and let those begin again that never began; gives their names.
 
-    A run whose process lives, awake or asleep, stays as it is; so do runs of other machines.
+    A run whose process lives, awake or asleep, stays as it is; so does one that waits for a person.
 
     Args:
         worker_stopped: no worker is left that could still be starting a process.
@@ -193,9 +192,7 @@ def _state_of_dead(place: Place, run: FlowRun, reason: str, worker_stopped: bool
     """What a run without a process becomes; None for one that is to be left alone."""
     from prefect.states import Cancelled, Crashed, Scheduled
 
-    elsewhere = run.infrastructure_pid is not None and not run.infrastructure_pid.startswith(f"{socket.gethostname()}:")
-    waits_for_a_person = run.state is not None and run.state.is_paused()
-    if run.state is None or elsewhere or waits_for_a_person or liveness.lives(place.home, run.id):
+    if run.state is None or run.state.is_paused() or liveness.lives(place.home, run.id):
         return None
     begun = liveness.is_marked(place.home, run.id)
     age = (datetime.now(UTC) - run.state.timestamp).total_seconds()

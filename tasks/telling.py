@@ -7,6 +7,7 @@ import logging
 import re
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -20,9 +21,10 @@ from prefect.states import Failed
 
 from mondrian_core.errors import MondrianError
 from mondrian_core.events import Advanced, Event, Finished, Listener, Noticed, Started
-from tasks import liveness
+from tasks import liveness, processes
 
 UPDATE_SECONDS = 1.0
+RUNS_LOG = "runs.log"
 HASH = re.compile(r"\b([0-9a-f]{12})[0-9a-f]{20,}\b")  # shown by its beginning
 STEP = 10  # per cent between two log lines
 
@@ -142,6 +144,14 @@ class OneParagraph(logging.Filter):
 ONE_PARAGRAPH = OneParagraph()
 
 
+def _outlive_the_worker() -> None:
+    """The death of the worker that began this run must not end it: only the pipe to it would."""
+    home = PREFECT_HOME.value()
+    liveness.mark(home, str(runtime.flow_run.get_id()))
+    with suppress(OSError):  # a full disk: the run goes on with the pipe
+        processes.leave_pipe(home / RUNS_LOG)
+
+
 def plain_failures(body: Body) -> Body:
     """For the body of a flow: one of our own errors becomes the message of the state Failed, without a traceback.
 
@@ -153,9 +163,8 @@ def plain_failures(body: Body) -> Body:
 
     @functools.wraps(body)
     def run(*arguments: Any, **options: Any) -> Any:
-        run_id = runtime.flow_run.get_id()
-        if run_id:
-            liveness.mark(PREFECT_HOME.value(), run_id)
+        if runtime.deployment.get_id():
+            _outlive_the_worker()
         for name in ("prefect.flow_runs", "prefect.task_runs", "prefect.engine"):
             logging.getLogger(name).addFilter(ONE_PARAGRAPH)
         try:

@@ -90,7 +90,7 @@ def state_of(running: Running, run: UUID) -> str:
     with arrange.client_of(running.place.api) as client:
         state = client.read_flow_run(run).state
     assert state is not None
-    return state.name or ""
+    return f"{state.name}"
 
 
 def sleep_with(process: Process, seconds: float) -> None:
@@ -136,7 +136,7 @@ def test_only_runs_whose_process_is_gone_are_ended(machine: Running, settings: S
 
     kill(pid_of(now, WORKER))
     now = bring_up(settings)
-    assert state_of(now, run) == "Running" and process.alive, "the worker alone died; the training lives"
+    assert process.alive and state_of(now, run) == "Running", "the worker alone died; the training lives"
 
     port = now.place.port
     kill(pid_of(now, WORKER), pid_of(now, SERVER), process.pid, *stage)  # a power cut
