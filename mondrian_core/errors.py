@@ -2,7 +2,7 @@
 
     MondrianError                      exit status
     ├── AnswerIsNo                     1   a gate failed, nothing to do
-    │   ├── NothingToDo
+    │   ├── NothingToDo, NothingNew
     │   ├── ChampionChanged
     │   └── GateFailed, AdapterNotLoadable
     ├── BadInput                       2   wrong usage or bad input
@@ -47,6 +47,16 @@ class AnswerIsNo(MondrianError):
 
 class NothingToDo(AnswerIsNo):
     """There is nothing to work on."""
+
+
+class NothingNew(NothingToDo):
+    """A retraining could only repeat the last one."""
+
+    def __init__(self, advisor: str, version: str) -> None:
+        super().__init__(
+            f"Nothing new to learn for '{advisor}': {version} was made of the same critiques, base, recipe and prompt.",
+            "Train anyway with --force (as a flow: -p force=true).",
+        )
 
 
 class ChampionChanged(AnswerIsNo):

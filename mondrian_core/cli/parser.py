@@ -98,6 +98,7 @@ def _stage_commands(found: Any) -> None:
     retrain = _add(found, "retrain", loop.retrain, "the whole chain in this process", advisor=True)
     _folds_option(retrain)
     _recipe_options(retrain)
+    retrain.add_argument("--force", action="store_true", help="train also when nothing is new since the last one")
     _no_wait_option(train, retrain)
 
 
@@ -137,7 +138,7 @@ def _data_commands(found: Any) -> None:
                     "the base drafts critiques of photographs without one, for a review", advisor=True)  # fmt: skip
     drafting.add_argument("--count", type=int, metavar="N", help="drafts to make at most (default: the recipe's, 20)")
     _no_wait_option(indexing, drafting)
-    drafting.add_argument("--recipe", type=Path, help="TOML file with the settings of every stage")
+    drafting.add_argument("--recipe", type=Path, help="settings of every stage: a TOML file, or a shipped one's name")
     reviewing = _add(found, "review", review.review, "accept, correct or discard drafted critiques", advisor=True)
     reviewing.add_argument("--list", action="store_true", help="show every draft and its state, and ask nothing")
     reviewing.add_argument("--accept", nargs="+", metavar="ID", help="take these drafts as they are; ask nothing")
