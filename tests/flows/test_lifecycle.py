@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -24,6 +26,7 @@ from tasks.processes import Process, began, descendants
 
 pytestmark = [pytest.mark.flow, pytest.mark.mini, pytest.mark.slow, pytest.mark.timeout(600)]
 
+ROOT = Path(__file__).resolve().parents[2]
 ENDED_WELL = ("Completed", "Candidate", "Rejected")
 SMALL: dict[str, Any] = {
     "name": "as small as it gets",
@@ -69,10 +72,13 @@ def train(machine: Running, recipe: dict[str, Any]) -> tuple[UUID, Process]:
     """A retraining that has begun to train, and its process."""
     run = watching.begin(machine.place.api, "retrain/scheduled", {"advisor": "ansel", "recipe": recipe})
     process = wait_until(lambda: liveness.process_of(machine.place.home, run))
-    log = next((machine.place.settings.root / "runs").glob(f"*{str(run)[:8]}"), None)
-    assert log is not None
-    wait_until(lambda: (log / "train.log").exists() and '"Advanced"' in (log / "train.log").read_text())
+    wait_until(lambda: log_of(machine, run).exists() and '"stage": "train"' in log_of(machine, run).read_text())
     return run, process
+
+
+def log_of(machine: Running, run: UUID) -> Path:
+    folders = list((machine.place.settings.root / "runs").glob(f"*{str(run)[:8]}"))
+    return (folders[0] if folders else Path("none")) / "train.log"
 
 
 def kill(*pids: int) -> None:
@@ -117,42 +123,48 @@ def test_nothing_of_prefect_ends_a_run_that_slept(machine: Running, settings: Se
         assert "accelerator" not in [each.name for each in client.read_global_concurrency_limits(limit=100, offset=0)]
 
 
-def test_a_killed_server_is_started_again_under_the_living_worker(machine: Running, settings: Settings) -> None:
-    run, process = train(machine, SMALL)
-    kill(pid_of(machine, SERVER))
-    sleep_with(process, 3.0)
-    again = bring_up(settings)
-    assert [each.name for each in again.started] == [SERVER]
-    assert again.place.port == machine.place.port
-    assert pid_of(again, WORKER) == pid_of(machine, WORKER)
-    seen = watching.follow(again.place.api, run, lambda glance: None)
-    assert seen.state in ENDED_WELL, seen.message
-
-
-def test_only_runs_whose_process_is_gone_are_ended(machine: Running, settings: Settings) -> None:
+def test_only_the_death_of_its_process_ends_a_run(machine: Running, settings: Settings) -> None:
     now = bring_up(settings)
     run, process = train(now, ENDLESS)
-    stage = descendants(process.pid)
+    port, worker = now.place.port, pid_of(now, WORKER)
 
-    kill(pid_of(now, WORKER))
+    kill(pid_of(now, SERVER))
+    sleep_with(process, 3.0)
     now = bring_up(settings)
-    assert process.alive and state_of(now, run) == "Running", "the worker alone died; the training lives"
+    assert [each.name for each in now.started] == [SERVER] and now.place.port == port
+    assert pid_of(now, WORKER) == worker
+    assert process.alive and state_of(now, run) == "Running", "the server alone died"
 
-    port = now.place.port
-    kill(pid_of(now, WORKER), pid_of(now, SERVER), process.pid, *stage)  # a power cut
+    kill(worker)
+    now = bring_up(settings)
+    assert [each.name for each in now.started] == [WORKER]
+    told = log_of(now, run).stat().st_size
+    wait_until(lambda: log_of(now, run).stat().st_size > told)
+    assert process.alive and state_of(now, run) == "Running", "the worker alone died"
+
+    family = [process.pid, *descendants(process.pid)]
+    kill(pid_of(now, WORKER), pid_of(now, SERVER), *family)  # a power cut
     now = bring_up(settings)
     assert now.place.port == port
     assert state_of(now, run) == "Crashed"
+    with accelerator.working("test", print, wait=False):
+        pass
 
 
 def test_down_stops_a_run_that_outlived_its_worker(machine: Running, settings: Settings) -> None:
     now = bring_up(settings)
-    _, process = train(now, ENDLESS)
+    code = (
+        "import sys, time; from pathlib import Path; from tasks.liveness import mark\n"
+        "mark(Path(sys.argv[1]), 'orphan'); print('marked', flush=True); time.sleep(60)"
+    )
+    orphan = subprocess.Popen(
+        [sys.executable, "-c", code, str(now.place.home)], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    )
+    assert orphan.stdout is not None and orphan.stdout.readline() == "marked\n"
     kill(pid_of(now, WORKER))
     take_down(settings)
-    assert not process.alive
-    with accelerator.working("test", print):
-        pass
+    assert orphan.wait(30) == -signal.SIGTERM
+    orphan.stdout.close()
 
 
 @pytest.mark.soak
