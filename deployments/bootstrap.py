@@ -20,7 +20,7 @@ from filelock import FileLock, Timeout
 from deployments import arrange
 from deployments.place import HOST, POOL, ROOT, Place, choose_port, home_of, record_of
 from mondrian_core.errors import PortInUse, PrefectUnavailable
-from mondrian_core.files import read_json, write_json
+from mondrian_core.files import read_json, require_room, write_json
 from mondrian_core.settings import Settings
 from tasks import liveness, processes
 from tasks.processes import Process
@@ -52,11 +52,13 @@ def bring_up(
 
     Raises:
         NoWorkspace: when there is no workspace to work for.
+        DiskFull: when too little space is left for server and logs.
         PortInUse: when `port` is given and taken.
         PrefectUnavailable: when server or worker don't start; what this call started is stopped again.
     """
     settings.require_workspace()
     home = home_of(settings)
+    require_room(settings.root)
     home.mkdir(exist_ok=True)
     started: list[Process] = []
     try:
@@ -126,6 +128,7 @@ def _wait_until_healthy(place: Place, server: Process) -> None:
                 if client.get("/health").status_code == 200:
                     return
             time.sleep(0.2)
+    require_room(place.home)
     raise PrefectUnavailable(
         f"The Prefect server did not start: {_last_line(server.log)}",
         f"Its log is {server.log}; `mondrian doctor` checks the rest.",

@@ -21,9 +21,10 @@ from pathlib import Path
 from typing import Any
 
 from mondrian_core.accelerator import STAGE_MODULE, held, lock_file, note
-from mondrian_core.errors import AnswerIsNo, BadInput, Broken, ModelProcessDied, MondrianError
+from mondrian_core.errors import AnswerIsNo, BadInput, Broken, DiskFull, ModelProcessDied, MondrianError, translated
 from mondrian_core.events import Advanced, Event, Finished, Listener, Noticed, Started
 from mondrian_core.files import read_json
+from mondrian_core.stage_process import DISK_FULL
 from mondrian_core.stages import Context
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -64,7 +65,7 @@ def run_process(
     """`python -m mondrian_core.stage_process` from start to end; it never outlives this call."""
     log = run_folder / f"{stage}.log"
     offset = log.stat().st_size if log.exists() else 0
-    with log.open("ab") as output:
+    with translated(log), log.open("ab") as output:
         child = subprocess.Popen(
             [*program, stage, str(context_file), str(lock)],
             cwd=ROOT,
@@ -138,6 +139,8 @@ def failure(stage: str, status: int, run_folder: Path) -> MondrianError:
         return ModelProcessDied(
             f"The process of the stage '{stage}' was ended by {name}{memory}.", f"Its output: {log}."
         )
+    if status == DISK_FULL:
+        return DiskFull(run_folder)
     kind = {1: AnswerIsNo, 2: BadInput, 3: Broken}.get(status, ModelProcessDied)
     try:
         told = read_json(run_folder / f"{stage}.error.json")

@@ -7,6 +7,7 @@ from typing import Any
 
 from prefect import runtime
 
+from mondrian_core.files import require_room
 from mondrian_core.recipes import Recipe, recipe_named
 from mondrian_core.settings import Settings
 from mondrian_core.stages import new_context, with_seed
@@ -49,7 +50,9 @@ def begin(
     Raises:
         NoWorkspace: when there is none.
         BadRecipe: no recipe has that name.
+        DiskFull: too little space is left to begin.
     """
+    require_room(settings.require_workspace())
     chosen = recipe_named(recipe)
     context = new_context(settings, advisor, chosen, run=run_name(), actor=actor(), dataset=dataset, adapter=adapter)
     if seed is not None:

@@ -19,7 +19,7 @@ from prefect.exceptions import FailedRun, PrefectException
 from prefect.settings import PREFECT_HOME
 from prefect.states import Failed
 
-from mondrian_core.errors import MondrianError
+from mondrian_core.errors import MondrianError, translated
 from mondrian_core.events import Advanced, Event, Finished, Listener, Noticed, Started
 from tasks import liveness, processes
 
@@ -163,12 +163,13 @@ def plain_failures(body: Body) -> Body:
 
     @functools.wraps(body)
     def run(*arguments: Any, **options: Any) -> Any:
-        if runtime.deployment.get_id():
-            _outlive_the_worker()
         for name in ("prefect.flow_runs", "prefect.task_runs", "prefect.engine"):
             logging.getLogger(name).addFilter(ONE_PARAGRAPH)
         try:
-            return body(*arguments, **options)
+            with translated():
+                if runtime.deployment.get_id():
+                    _outlive_the_worker()
+                return body(*arguments, **options)
         except MondrianError as error:
             return Failed(message=str(error))
 
