@@ -13,10 +13,14 @@ from pathlib import Path
 
 import pytest
 
-from mondrian_core import accelerator
+from mondrian_core import accelerator, stages
 from mondrian_core.accelerator import described, held, lock_file, turn, working
+from mondrian_core.cli import main
 from mondrian_core.errors import AcceleratorBusy, Broken
-from mondrian_core.events import Advanced, ignore
+from mondrian_core.events import Advanced, Event, Noticed, ignore
+from mondrian_core.recipes import recipe_of
+from mondrian_core.settings import Settings
+from mondrian_core.stages import new_context
 
 HOLDS = """
 import sys, time
@@ -199,3 +203,36 @@ def test_progress_is_handed_on_as_it_is(lock: Path) -> None:
     with working("train of ansel", ignore):  # type: ignore[arg-type]
         accelerator.sharing(heard.append)(Advanced("train", 1))
     assert heard == [Advanced("train", 1)]
+
+
+class Waits(Exception):
+    """Raised in place of waiting."""
+
+
+@pytest.mark.parametrize("stage", ["train", "evaluate", "index", "synthesize", "estimate", "dataset"])
+def test_every_stage_that_computes_waits_for_it(lock: Path, stage: str, tmp_path: Path) -> None:
+    """Called by hand too, without flow or command."""
+    (tmp_path / "workspace").mkdir()
+    settings = Settings(workspace=tmp_path / "workspace", adapters=tmp_path / "adapters", base_model="mini")
+    words = recipe_of({"data": {"wording": "base", "variations": 1}})
+
+    def heard(event: Event) -> None:
+        if isinstance(event, Noticed) and "in use (train of ansel, started by" in event.message:
+            raise Waits
+
+    with running(HOLDS), pytest.raises(Waits):
+        getattr(stages, stage)(new_context(settings, "ansel", words), heard)
+
+
+@pytest.mark.parametrize(
+    "command", [["train"], ["retrain"], ["evaluate", "--adapter", "v0001"], ["index"], ["synthesize"]]
+)
+def test_a_command_that_may_not_wait_names_the_holder(
+    lock: Path, command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "workspace").mkdir()
+    where = ["--workspace", str(tmp_path / "workspace"), "--advisor", "ansel", "--base-model", "mini"]
+    with running(HOLDS) as holder:
+        assert main([*command, *where, "--no-wait"]) == 3
+    told = capsys.readouterr().err
+    assert f"process {holder.pid}" in told and "Traceback" not in told
