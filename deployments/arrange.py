@@ -192,7 +192,8 @@ def _state_of_dead(place: Place, run: FlowRun, reason: str, worker_stopped: bool
     """What a run without a process becomes; None for one that is to be left alone."""
     from prefect.states import Cancelled, Crashed, Scheduled
 
-    if run.state is None or run.state.is_paused() or liveness.lives(place.home, run.id):
+    ours = run.work_pool_name == POOL  # not one that a person started as a script
+    if not ours or run.state is None or run.state.is_paused() or liveness.lives(place.home, run.id):
         return None
     begun = liveness.is_marked(place.home, run.id)
     age = (datetime.now(UTC) - run.state.timestamp).total_seconds()

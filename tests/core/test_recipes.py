@@ -149,3 +149,12 @@ def test_every_setting_of_training_is_an_option() -> None:
     assert (found.choose_by, found.target_modules) == ("score_error", ("q_proj", "v_proj"))
     options = build_parser().parse_args(["train", "--advisor", "ansel"])
     assert set(TrainRecipe.model_fields) <= set(vars(options))
+
+
+def test_a_name_is_a_recipe_also_beside_a_folder_of_that_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("small-set", "default"):
+        (tmp_path / name).mkdir()
+        assert load_recipe(Path(name)).name == name
+    with pytest.raises(BadRecipe, match="default, demo"):
+        load_recipe(Path("smal-set"))
