@@ -1,9 +1,9 @@
 """A model process without a model: `python fake_model.py DESCRIPTOR CONTROL`.
 
 It speaks the real protocol (it runs the real host) and answers at once. CONTROL is a JSON file that is read before each
-question: {"die": times to die, "hang": seconds, "waits": signs of life while it has no turn, "tokens": count,
-"pace": seconds a token, "texts": answers to give in turn, "embedding": of every photograph, "unsound": names of adapter folders with problems, "no_base": true,
-"deadly", "garbled": names of adapter folders that kill the process or answer nonsense}.
+question: {"die": times to die, "hang": seconds, "waits": signs of life while it has no turn, "tokens": count, "pace":
+seconds a token, "texts": answers to give in turn, "embedding": of every photograph, "unsound": names of adapter folders
+with problems, "no_base": true, "deadly", "garbled": names of adapter folders that kill the process or answer nonsense}.
 """
 
 from __future__ import annotations
