@@ -1,26 +1,28 @@
-"""What the server must know: pool, queues, limit, automation, deployments. Each step may be repeated."""
+"""What the server must know: pool, queues, deployments; which runs have ended. Each step may be repeated."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
 import time
-from datetime import timedelta
+from contextlib import suppress
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from deployments.place import ACCELERATOR_LIMIT, POOL, ROOT, Place
 from mondrian_core.errors import PrefectUnavailable
+from tasks import liveness
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
-    from prefect.client.schemas.objects import FlowRun
+    from prefect.client.schemas.objects import FlowRun, State
 
 QUEUES = {"control": 1, "accelerator": 10}  # priority: the lower number goes first
 ZOMBIES = "mondrian: runs whose process died"
-HEARTBEAT_MISSED = timedelta(seconds=90)  # three heartbeats of 30 s
 ACTIVE = ("PENDING", "RUNNING", "CANCELLING", "PAUSED")
+BEGIN_SECONDS = 120.0  # from the worker's taking a run to its mark; seconds, on a busy machine more
 
 
 def client_of(api: str) -> SyncPrefectClient:
@@ -31,7 +33,7 @@ def client_of(api: str) -> SyncPrefectClient:
 
 
 def arrange(place: Place) -> None:
-    """Make pool, queues, limit and automation as they should be, then apply prefect.yaml.
+    """Make pool and queues as they should be, then apply prefect.yaml.
 
     Raises:
         PrefectUnavailable: when prefect.yaml can't be applied.
@@ -39,10 +41,9 @@ def arrange(place: Place) -> None:
     with client_of(place.api) as client:
         _pool(client)
         _queues(client)
-        client.upsert_global_concurrency_limit_by_name(ACCELERATOR_LIMIT, 1)
-        _zombie_automation(client)
         deploy(place)
         _drop_removed_schedules(client)
+        _drop_what_ends_runs(client)
 
 
 def _pool(client: SyncPrefectClient) -> None:
@@ -70,42 +71,23 @@ def _queues(client: SyncPrefectClient) -> None:
             client.create_work_queue(name, work_pool_name=POOL, priority=priority)
 
 
-def _zombie_automation(client: SyncPrefectClient) -> None:
-    """A run whose process went away without a word becomes Crashed; Prefect alone would leave it Running for ever.
+def _drop_what_ends_runs(client: SyncPrefectClient) -> None:
+    """Remove what earlier versions set up, and what ends a run that only slept: the automation, limits with leases.
 
-    Any later event of the run counts as a sign of life, not only heartbeats: a run may end in a state of another name
-    ("Rejected", "Candidate"), and must not be called crashed for it afterwards.
+    Prefect keeps a deployment's limit when prefect.yaml has none any more, so it is taken off here.
     """
-    from prefect.automations import AutomationCore
-    from prefect.client.schemas.objects import StateType
-    from prefect.events.actions import ChangeFlowRunState
-    from prefect.events.schemas.automations import EventTrigger, Posture
+    from prefect.client.schemas.actions import DeploymentUpdate
+    from prefect.exceptions import ObjectNotFound
 
-    wanted = AutomationCore(
-        name=ZOMBIES,
-        description="No heartbeat for 90 s after the last one: the process is gone.",
-        trigger=EventTrigger(
-            after={"prefect.flow-run.heartbeat"},
-            expect={"prefect.flow-run.*"},
-            match={"prefect.resource.id": "prefect.flow-run.*"},
-            for_each={"prefect.resource.id"},
-            posture=Posture.Proactive,
-            threshold=1,
-            within=HEARTBEAT_MISSED,
-        ),
-        actions=[
-            ChangeFlowRunState(
-                name=None, force=False, state=StateType.CRASHED, message="The run's process ended without saying so."
-            )
-        ],
-    )
-    present = client.read_automations_by_name(ZOMBIES)
-    for extra in present[1:]:
-        client.delete_automation(extra.id)
-    if present:
-        client.update_automation(present[0].id, wanted)
-    else:
-        client.create_automation(wanted)
+    for each in client.read_automations_by_name(ZOMBIES):
+        client.delete_automation(each.id)
+    with suppress(ObjectNotFound):
+        client.delete_global_concurrency_limit_by_name(ACCELERATOR_LIMIT)
+    for wanted in described():
+        if "concurrency_limit" not in wanted:
+            deployment = client.read_deployment_by_name(wanted["full_name"])
+            if deployment.global_concurrency_limit is not None:
+                client.update_deployment(deployment.id, DeploymentUpdate(concurrency_limit=None))
 
 
 def deploy(place: Place) -> None:
@@ -187,13 +169,38 @@ def active_runs(client: SyncPrefectClient) -> list[FlowRun]:
     return client.read_flow_runs(flow_run_filter=FlowRunFilter(state=FlowRunFilterState(type=states)))
 
 
-def end_active_runs(api: str, reason: str) -> list[str]:
-    """Call runs crashed whose worker was stopped; without this they would stay Running for ever. Gives their names."""
-    from prefect.states import Crashed
+def end_dead_runs(place: Place, reason: str, *, worker_stopped: bool = False) -> list[str]:
+    """Call runs crashed whose process is gone, and let those begin again that never began; gives their names.
 
+    A run whose process lives, awake or asleep, stays as it is; so does one that waits for a person.
+
+    Args:
+        worker_stopped: no worker is left that could still be starting a process.
+    """
     ended = []
-    with client_of(api) as client:
+    with client_of(place.api) as client:
         for run in active_runs(client):
-            client.set_flow_run_state(run.id, Crashed(message=reason), force=True)
-            ended.append(run.name)
+            state = _state_of_dead(place, run, reason, worker_stopped)
+            if state is not None:
+                client.set_flow_run_state(run.id, state, force=True)
+                ended.append(run.name)
+    liveness.clear(place.home)
     return ended
+
+
+def _state_of_dead(place: Place, run: FlowRun, reason: str, worker_stopped: bool) -> State[Any] | None:
+    """What a run without a process becomes; None for one that is to be left alone."""
+    from prefect.states import Cancelled, Crashed, Scheduled
+
+    ours = run.work_pool_name == POOL  # not one that a person started as a script
+    if not ours or run.state is None or run.state.is_paused() or liveness.lives(place.home, run.id):
+        return None
+    begun = liveness.is_marked(place.home, run.id)
+    age = (datetime.now(UTC) - run.state.timestamp).total_seconds()
+    if not begun and not worker_stopped and age < BEGIN_SECONDS:
+        return None
+    if run.state.is_cancelling():
+        return Cancelled(message=reason)
+    if run.state.is_pending() and not begun:
+        return Scheduled(message=f"{reason} It had not begun and begins again.")
+    return Crashed(message=f"{reason} Run it again; what was complete is in its folder under runs/.")

@@ -20,9 +20,9 @@ from filelock import FileLock, Timeout
 from deployments import arrange
 from deployments.place import HOST, POOL, ROOT, Place, choose_port, home_of, record_of
 from mondrian_core.errors import PortInUse, PrefectUnavailable
-from mondrian_core.files import read_json, write_json
+from mondrian_core.files import read_json, require_room, write_json
 from mondrian_core.settings import Settings
-from tasks import processes
+from tasks import liveness, processes
 from tasks.processes import Process
 
 SERVER, WORKER = "prefect server", "prefect worker"
@@ -52,11 +52,13 @@ def bring_up(
 
     Raises:
         NoWorkspace: when there is no workspace to work for.
+        DiskFull: when too little space is left for server and logs.
         PortInUse: when `port` is given and taken.
         PrefectUnavailable: when server or worker don't start; what this call started is stopped again.
     """
     settings.require_workspace()
     home = home_of(settings)
+    require_room(settings.root)
     home.mkdir(exist_ok=True)
     started: list[Process] = []
     try:
@@ -64,6 +66,7 @@ def bring_up(
             place = _server(settings, port, usual_port, started, tell)
             tell("deploying what prefect.yaml describes")
             arrange.arrange(place)
+            _end_runs(settings, tell, "Its process is gone: this machine or its worker stopped while it ran.")
             _worker(place, started, tell)
             return Running(place, tuple(_recorded(settings)), tuple(started))
     except Timeout:
@@ -83,18 +86,38 @@ def _server(settings: Settings, port: int | None, usual: int | None, started: li
             raise PortInUse(address) from None
         tell(f"the server at {place.ui} is already there")
         return place
-    for process in known:
-        processes.stop(process)  # a worker whose server is gone would wait for the old address
-    place = Place(settings, choose_port(port, usual=usual))
-    tell(f"starting the Prefect server at {place.ui}")
+    left = [process for process in known if process.alive]  # a worker, with what it runs, waits for the old address
+    place = Place(settings, _port_again(address, port, left) or choose_port(port, usual=usual))
+    tell(f"starting the Prefect server at {place.ui}{', where its worker waits for it' if left else ''}")
     command = [sys.executable, "-m", "prefect", "server", "start", "--host", HOST, "--port", str(place.port)]
     server = processes.start(
         SERVER, command, environment=place.environment(), folder=ROOT, log=place.home / "server.log"
     )
     started.append(server)
-    _record(place, [server])
+    _record(place, [*left, server])
     _wait_until_healthy(place, server)
     return place
+
+
+def _port_again(address: int | None, wanted: int | None, left: list[Process]) -> int | None:
+    """The port of the server that is gone, when something that it served may live on; None: any other will do.
+
+    Raises:
+        PrefectUnavailable: a living worker waits at that port and it can't be had.
+    """
+    if address is None or (not left and wanted not in (None, address)):
+        return None
+    try:
+        if wanted in (None, address):
+            return choose_port(address)
+    except PortInUse:
+        pass
+    if not left:
+        return None
+    raise PrefectUnavailable(
+        f"The Prefect server is gone, and its worker waits for it at port {address}, which can't be used.",
+        f"Free port {address}, or give up what the worker runs with `make down`, and run `make up` again.",
+    )
 
 
 def _wait_until_healthy(place: Place, server: Process) -> None:
@@ -105,6 +128,7 @@ def _wait_until_healthy(place: Place, server: Process) -> None:
                 if client.get("/health").status_code == 200:
                     return
             time.sleep(0.2)
+    require_room(place.home)
     raise PrefectUnavailable(
         f"The Prefect server did not start: {_last_line(server.log)}",
         f"Its log is {server.log}; `mondrian doctor` checks the rest.",
@@ -134,20 +158,25 @@ def leave(running: Running) -> list[str]:
 
 def take_down(settings: Settings, tell: Tell = silent) -> list[str]:
     """Stop exactly what was started here, the worker before the server; the names of what ran."""
-    return _stop(settings, _recorded(settings), tell)
+    return _stop(settings, _recorded(settings), tell, everything=True)
 
 
-def _stop(settings: Settings, chosen: list[Process], tell: Tell = silent) -> list[str]:
-    """The worker first, then the runs it held are called crashed, then the server."""
+def _stop(settings: Settings, chosen: list[Process], tell: Tell = silent, *, everything: bool = False) -> list[str]:
+    """The worker first, then the runs it held are called crashed, then the server.
+
+    `everything`: runs that outlived their worker are stopped too.
+    """
     with processes.undisturbed():
-        return _stop_in_order(settings, chosen, tell)
+        return _stop_in_order(settings, chosen, tell, everything)
 
 
-def _stop_in_order(settings: Settings, chosen: list[Process], tell: Tell) -> list[str]:
+def _stop_in_order(settings: Settings, chosen: list[Process], tell: Tell, everything: bool) -> list[str]:
     stopped = []
     for process in sorted(chosen, key=lambda process: process.name == SERVER):
-        if process.name == SERVER and process.alive:
-            _end_runs(settings, tell)
+        if process.name == SERVER and everything:
+            _stop_runs(settings, tell)
+        if process.name == SERVER and process.alive and not _worker_lives(settings):
+            _end_runs(settings, tell, "The worker was stopped while it ran.", worker_stopped=True)
         tell(f"stopping the {process.name}")
         if processes.stop(process):
             stopped.append(process.name)
@@ -160,15 +189,28 @@ def _stop_in_order(settings: Settings, chosen: list[Process], tell: Tell) -> lis
     return stopped
 
 
-def _end_runs(settings: Settings, tell: Tell) -> None:
+def _worker_lives(settings: Settings) -> bool:
+    return any(process.name == WORKER and process.alive for process in _recorded(settings))
+
+
+def _end_runs(settings: Settings, tell: Tell, reason: str, *, worker_stopped: bool = False) -> None:
+    """Say of runs whose process is gone that they ended."""
     port = _address(settings)
-    if port is None or any(process.name == WORKER and process.alive for process in _recorded(settings)):
+    if port is None:
         return
     try:
-        for name in arrange.end_active_runs(Place(settings, port).api, "The worker was stopped while it ran."):
+        stopped = worker_stopped or not _worker_lives(settings)
+        for name in arrange.end_dead_runs(Place(settings, port), reason, worker_stopped=stopped):
             tell(f"the run {name} was not finished")
     except httpx.HTTPError as error:
         tell(f"the server could not be asked about unfinished runs ({type(error).__name__})")
+
+
+def _stop_runs(settings: Settings, tell: Tell) -> None:
+    """Stop runs whose worker was killed and left them alone."""
+    for process in liveness.living(home_of(settings)):
+        tell(f"stopping the {process.name}")
+        processes.stop(process)
 
 
 def _record(place: Place, running: list[Process]) -> None:

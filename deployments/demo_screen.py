@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
 from deployments.watching import FINAL, Glance
+from mondrian_core import accelerator
 from mondrian_core.cli.screen import critique_table, gate_table
 from mondrian_core.events import Advanced, Event, Listener
 from mondrian_core.files import read_json
@@ -123,12 +124,14 @@ def critiques(console: Console, settings: Settings, advisor: str, run_folder: Pa
     row = version.rows(version.evaluation_split)[0]
     if champion is None:
         return
-    base = load_base(settings.base)
-    mounted = mount(base)
+    with accelerator.turn():
+        base = load_base(settings.base)
+        mounted = mount(base)
     columns: list[tuple[str, Critique]] = []
     for title, adapter in (("base model", None), (f"{advisor} {champion.version}", champion.path)):
-        mounted.use(adapter)
-        answer = generate(base, row.messages[:-1], row.image, max_tokens=MAX_ANSWER_TOKENS)
+        with accelerator.turn():
+            mounted.use(adapter)
+            answer = generate(base, row.messages[:-1], row.image, max_tokens=MAX_ANSWER_TOKENS)
         try:
             columns.append((title, read_lenient(answer.text).critique))
         except Unparsable as error:

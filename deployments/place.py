@@ -65,6 +65,8 @@ class Place:
             "PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "20",
             "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
             "PREFECT_WORKER_QUERY_SECONDS": "2",
+            # a server that is away for minutes must not end the worker, nor lose the end of a run
+            "PREFECT_CLIENT_MAX_RETRIES": "8",
             "PREFECT_CLI_PROMPT": "false",
         }
 

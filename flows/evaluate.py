@@ -4,8 +4,7 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
-from flows.parameters import DEFAULT, Advisor, Version
-from mondrian_core.recipes import Recipe
+from flows.parameters import DEFAULT, Advisor, GivenRecipe, Version
 from mondrian_core.registry import Registry
 from tasks import data, model
 from tasks.run import begin, run_name, settings_of
@@ -22,7 +21,7 @@ def evaluate(
     workspace: str | None = None,
     adapters: str | None = None,
     base_model: str | None = None,
-    recipe: Recipe = DEFAULT,
+    recipe: GivenRecipe = DEFAULT,
 ) -> State:
     """Link, build the dataset, measure; the version keeps its files, and the champion stays.
 
@@ -32,7 +31,7 @@ def evaluate(
         workspace: folder; empty: the worker's own (MONDRIAN_WORKSPACE).
         adapters: the registry's folder; empty: the worker's own (MONDRIAN_ADAPTERS).
         base_model: hub id, folder or `mini`; empty: what suits the worker's machine.
-        recipe: settings of every stage; what is left out keeps its default.
+        recipe: a recipe's name, or settings of every stage; what is left out keeps its default.
     """
     settings = settings_of(workspace, adapters, base_model)
     chosen = Registry(settings.adapters_root).get(advisor, version)

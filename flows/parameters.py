@@ -10,10 +10,15 @@ from typing import Annotated
 from pydantic import Field
 
 from mondrian_core import recipes
-from mondrian_core.recipes import Recipe
+from mondrian_core.recipes import DEFAULT as DEFAULT_NAME
+from mondrian_core.recipes import Recipe, shipped_recipes
 from mondrian_core.settings import ADVISOR_ID
 
 DEFAULT = Recipe()
+
+RecipeName = Annotated[str, Field(title="Name", json_schema_extra={"enum": [DEFAULT_NAME, *shipped_recipes()]})]
+# A name or all the values; which of the two is chosen in the form of the UI.
+GivenRecipe = RecipeName | Recipe
 
 Advisor = Annotated[str, Field(pattern=f"^{ADVISOR_ID.pattern}$")]
 Version = Annotated[str, Field(pattern=r"^v\d{4,}$")]

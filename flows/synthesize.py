@@ -4,8 +4,7 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
-from flows.parameters import DEFAULT, Advisor
-from mondrian_core.recipes import Recipe
+from flows.parameters import DEFAULT, Advisor, GivenRecipe
 from tasks import synthesize as tasks
 from tasks.run import begin, run_name, settings_of
 from tasks.telling import plain_failures
@@ -14,7 +13,7 @@ from tasks.telling import plain_failures
 @flow(name="synthesize", flow_run_name=run_name)
 @plain_failures
 def synthesize(
-    advisor: Advisor, workspace: str | None = None, base_model: str | None = None, recipe: Recipe = DEFAULT
+    advisor: Advisor, workspace: str | None = None, base_model: str | None = None, recipe: GivenRecipe = DEFAULT
 ) -> State:
     """Draft critiques of photographs that have none; the run ends there, and a person decides when it suits.
 
@@ -22,7 +21,7 @@ def synthesize(
         advisor: in whose range and words, an id of the table `advisors`.
         workspace: folder; empty: the worker's own (MONDRIAN_WORKSPACE).
         base_model: hub id, folder or `mini`; empty: what suits the worker's machine.
-        recipe: settings of every stage; `synthesize.photographs` is how many drafts a run makes at most.
+        recipe: a recipe's name, or settings; `synthesize.photographs` is how many drafts a run makes at most.
     """
     run = begin(settings_of(workspace, None, base_model), advisor, recipe)
     done = tasks.synthesize(run)

@@ -2,15 +2,15 @@
 
     MondrianError                      exit status
     ├── AnswerIsNo                     1   a gate failed, nothing to do
-    │   ├── NothingToDo
+    │   ├── NothingToDo, NothingNew
     │   ├── ChampionChanged
     │   └── GateFailed, AdapterNotLoadable
     ├── BadInput                       2   wrong usage or bad input
     │   ├── NoWorkspace, NoDatabase, UnknownAdvisor, BadPhotograph, BadRecipe
     │   ├── BadAdapter, UnknownVersion, BaseModelUnavailable, PortInUse
     └── Broken                         3   something broke
-        ├── DiskFull, DatabaseBusy, DatabaseRefused, DatabaseReplaced, RegistryBusy, TrainingDiverged, RankLost,
-        │   ModelProcessDied, PrefectUnavailable, AnswerUnparsable
+        ├── DiskFull, DatabaseBusy, DatabaseRefused, DatabaseReplaced, RegistryBusy, AcceleratorBusy, TrainingDiverged,
+        │   RankLost, ModelProcessDied, PrefectUnavailable, AnswerUnparsable
 
 Foreign errors are translated at the edge where they appear, by `translated`.
 """
@@ -47,6 +47,16 @@ class AnswerIsNo(MondrianError):
 
 class NothingToDo(AnswerIsNo):
     """There is nothing to work on."""
+
+
+class NothingNew(NothingToDo):
+    """A retraining could only repeat the last one."""
+
+    def __init__(self, advisor: str, version: str) -> None:
+        super().__init__(
+            f"Nothing new to learn for '{advisor}': {version} was made of the same critiques, base, recipe and prompt.",
+            "Train anyway with --force (as a flow: -p force=true).",
+        )
 
 
 class ChampionChanged(AnswerIsNo):
@@ -181,6 +191,16 @@ class RegistryBusy(Broken):
         super().__init__(
             f"Another process has been writing to {lock.parent} for too long.",
             "Wait for it, or end it, and run the command again; a process that died holds no lock.",
+        )
+
+
+class AcceleratorBusy(Broken):
+    """Another process of this machine works on the accelerator."""
+
+    def __init__(self, holder: str) -> None:
+        super().__init__(
+            f"The accelerator is in use ({holder}).",
+            "Wait for it and run the command again; without --no-wait a command waits by itself.",
         )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import stat
 import unicodedata
 import uuid
@@ -16,7 +17,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mondrian_core.errors import translated
+from mondrian_core.errors import DiskFull, translated
+
+LEAST_FREE = 16 << 20  # a log, a database and their journals can still be written
 
 
 def write_atomic(path: Path, data: bytes | str) -> None:
@@ -49,6 +52,16 @@ def replace_atomic(path: Path, write: Callable[[Path], None]) -> None:
             sync_folder(path.parent)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def require_room(folder: Path, least: int = LEAST_FREE) -> None:
+    """Refuse to begin what writes files while fewer than `least` bytes are free: it would break in the middle.
+
+    Raises:
+        DiskFull: there is less.
+    """
+    if shutil.disk_usage(folder).free < least:
+        raise DiskFull(folder)
 
 
 def make_folder(folder: Path) -> None:

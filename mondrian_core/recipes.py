@@ -29,6 +29,9 @@ LARGEST_SEED = 2**63 - 1  # random generators take 64 bits
 Seed = Annotated[int, Field(ge=0, le=LARGEST_SEED)]
 
 SHIPPED = Path(__file__).resolve().parent / "recipe_files"
+DEFAULT = "default"
+SMALL_SET = "small-set"
+SMALL_SET_BELOW = 20  # critiques; with fewer a retraining that was given no recipe uses that one
 
 
 class _Table(BaseModel):
@@ -280,27 +283,44 @@ class Recipe(_Table):
 
 
 def shipped_recipes() -> dict[str, Path]:
-    """The recipes that come with Mondrian, by name."""
+    """The recipes that come with Mondrian, by name; DEFAULT is none of them, it has no file."""
     return {path.stem: path for path in sorted(SHIPPED.glob("*.toml"))}
+
+
+def recipe_named(given: Recipe | str | None) -> Recipe:
+    """The recipe itself, from its values or its name; None is the default.
+
+    Raises:
+        BadRecipe: no recipe has that name.
+    """
+    if isinstance(given, Recipe):
+        return given
+    if given in (None, DEFAULT):
+        return Recipe()
+    if given not in shipped_recipes():
+        raise BadRecipe(
+            f"No recipe is named '{given}'.", f"Use one of {', '.join([DEFAULT, *shipped_recipes()])}, or its values."
+        )
+    return load_recipe(shipped_recipes()[given])
 
 
 def load_recipe(path: Path | None = None, **train: Any) -> Recipe:
     """Read a recipe file (None: the defaults) and put single settings of training over it (None: not given).
 
-    A name without a folder and an ending is one of `shipped_recipes`, unless a file of that name is there.
+    A name without a folder and an ending is DEFAULT or one of `shipped_recipes`, unless a file of that name is there.
 
     Raises:
         BadRecipe: naming every mistake in the file.
     """
     values: dict[str, Any] = {}
-    if path is not None:
-        path = path if path.exists() else shipped_recipes().get(str(path), path)
+    if path is not None and (path.is_file() or str(path) != DEFAULT):
+        path = path if path.is_file() else shipped_recipes().get(str(path), path)
         try:
             values = tomllib.loads(path.read_text(encoding="utf-8"))
         except OSError as error:
             raise BadRecipe(
                 f"The recipe {path} can't be read: {error.strerror}.",
-                f"Check --recipe: a TOML file, or one of {', '.join(shipped_recipes())}.",
+                f"Check --recipe: a TOML file, or one of {', '.join([DEFAULT, *shipped_recipes()])}.",
             ) from error
         except ValueError as error:
             raise BadRecipe(f"The recipe {path} is no TOML: {error}.", "Mend that line.") from error
@@ -331,7 +351,8 @@ def reference() -> str:
              "A recipe is a TOML file with these tables. What is left out keeps its default; an unknown key is an",
              "error, and all mistakes of a file are told at once. Every key of `[train]` is also an option of",
              "`mondrian train` and `mondrian retrain` (`--learning-rate 5e-4`).", "",
-             "These come with Mondrian, by name (`--recipe small-set`):", ""]  # fmt: skip
+             "These come with Mondrian, by name (`--recipe small-set`; in flows `-p recipe=small-set`). A retraining",
+             f"without one uses `{SMALL_SET}` below {SMALL_SET_BELOW} critiques, else `{DEFAULT}`.", ""]  # fmt: skip
     for name, path in shipped_recipes().items():
         text = path.read_text(encoding="utf-8")
         lines += [f"* `{name}`: " + " ".join(line[2:] for line in text.splitlines() if line.startswith("# "))]

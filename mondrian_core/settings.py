@@ -50,6 +50,7 @@ class Settings(BaseSettings):
     prefect_api: str | None = Field(default=None, validation_alias=_env("PREFECT_API_URL"))
     prefect_port: int | None = Field(default=None, ge=1, le=65535, validation_alias=_env("MONDRIAN_PREFECT_PORT"))
     service_token: str | None = Field(default=None, min_length=16, validation_alias=_env("MONDRIAN_SERVICE_TOKEN"))
+    accelerator_lock: Path | None = Field(default=None, validation_alias=_env("MONDRIAN_ACCELERATOR_LOCK"))
     log_level: str = Field(default="INFO", validation_alias=_env("MONDRIAN_LOG_LEVEL"))
 
     def __init__(self, **values: Any) -> None:

@@ -1,34 +1,32 @@
-"""One accelerator, one job: a stage runs in a process of its own, behind two locks, and is ended with its run.
+"""One accelerator, one job: a stage runs in a process of its own, behind the machine's lock, and is ended with its run.
 
 Why a process: a crash in native code, a time-out or a cancel then ends it and nothing else. It stays in the process
 group of the run, so a cancel reaches it too; its output goes to a file in the run folder, because a child that keeps
-the run's pipe open would hide the run's own crash from the worker. Why two locks: Prefect's limit shows who waits and
-works over several machines; the file lock holds where Prefect's bookkeeping has a gap, and its descriptor is handed to
-the child, so it stays taken while the child lives, even when the run was killed.
+the run's pipe open would hide the run's own crash from the worker. The lock is that of
+`mondrian_core.accelerator`, which commands and services take too; its descriptor is handed to the child, so it stays
+taken while the child lives, even when the run was killed. No limit of Prefect's is around it: a lease that lapses while
+the machine sleeps would end the run (docs/decisions/0073).
 """
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mondrian_core.errors import AnswerIsNo, BadInput, Broken, ModelProcessDied, MondrianError, PrefectUnavailable
+from mondrian_core.accelerator import STAGE_MODULE, held, lock_file, note
+from mondrian_core.errors import AnswerIsNo, BadInput, Broken, DiskFull, ModelProcessDied, MondrianError, translated
 from mondrian_core.events import Advanced, Event, Finished, Listener, Noticed, Started
 from mondrian_core.files import read_json
+from mondrian_core.stage_process import DISK_FULL
 from mondrian_core.stages import Context
 
-LIMIT = "accelerator"
-LEASE_SECONDS = 60
-MODULE = "mondrian_core.stage_process"
 ROOT = Path(__file__).resolve().parent.parent
 POLL_SECONDS = 0.3
 GRACE_SECONDS = 10.0
@@ -42,7 +40,6 @@ def run_on_accelerator(stage: str, context_file: Path, *, timeout: float, listen
     """Run one stage as a process once the accelerator is free; `timeout` seconds count from its start.
 
     Raises:
-        PrefectUnavailable: when the global limit was never made.
         ModelProcessDied: when the process was killed or crashed.
         MondrianError: what the stage itself reported.
     """
@@ -51,84 +48,8 @@ def run_on_accelerator(stage: str, context_file: Path, *, timeout: float, listen
     def waiting(message: str) -> None:
         listen(Noticed(stage, message))
 
-    with _slot(), held(context.root / ".accelerator.lock", waiting) as lock:
+    with held(lock_file(), waiting, f"{stage} of {context.advisor}") as lock:
         run_process(stage, context_file, context.run_folder, lock=lock, timeout=timeout, listen=listen)
-
-
-@contextmanager
-def _slot() -> Iterator[None]:
-    from prefect.concurrency.asyncio import ConcurrencySlotAcquisitionError
-    from prefect.concurrency.sync import concurrency
-
-    # A lease that can't be renewed (the server restarts) doesn't end hours of work: the file lock still holds.
-    limit = concurrency(
-        LIMIT, occupy=1, strict=True, lease_duration=LEASE_SECONDS, raise_on_lease_renewal_failure=False
-    )
-    try:
-        with limit:
-            yield
-    except ConcurrencySlotAcquisitionError as error:
-        raise PrefectUnavailable(f"The Prefect limit '{LIMIT}' can't be taken.", "`make up` makes it.") from error
-
-
-@contextmanager
-def held(path: Path, waiting: Callable[[str], None]) -> Iterator[int]:
-    """The file lock; yields its descriptor, which the process that does the work inherits.
-
-    A process whose run is gone while it still holds the lock is ended: nobody waits for its result any more.
-    """
-    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    try:
-        _take(handle, path, waiting)
-        os.ftruncate(handle, 0)
-        yield handle
-        os.ftruncate(handle, 0)
-    finally:
-        os.close(handle)  # not LOCK_UN, which would release it for an inherited descriptor too
-
-
-def _take(handle: int, path: Path, waiting: Callable[[str], None]) -> None:
-    told, suspect = False, ""
-    while True:
-        try:
-            return fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            written = path.read_text()
-        if not told:
-            waiting(f"The accelerator is in use ({written.strip() or 'by another process'}); waiting for it.")
-            told = True
-        if written and written == suspect and is_orphan(written):
-            pid = json.loads(written)["pid"]
-            waiting(f"Process {pid} held the accelerator although its run is gone; it was ended.")
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        suspect = written
-        time.sleep(1.0)
-
-
-def is_orphan(written: str) -> bool:
-    """True when the process that a lock file names is one of ours and its parent is no longer the run that began it."""
-    try:
-        holder = json.loads(written)
-        pid, parent = int(holder["pid"]), int(holder["run_pid"])
-    except (ValueError, KeyError, TypeError):
-        return False
-    try:
-        now, command = (
-            int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1]),
-            Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " "),
-        )
-    except OSError:
-        asked = (
-            subprocess.run(["ps", "-o", "ppid=,command=", "-p", str(pid)], capture_output=True, text=True, check=False)
-            if not Path("/proc/self").exists()
-            else None
-        )
-        if asked is None or not asked.stdout.strip():
-            return False
-        first, _, command = asked.stdout.strip().partition(" ")
-        now = int(first)
-    return now != parent and MODULE in command
 
 
 def run_process(
@@ -139,14 +60,14 @@ def run_process(
     lock: int,
     timeout: float,
     listen: Listener,
-    program: Sequence[str] = (sys.executable, "-m", MODULE),
+    program: Sequence[str] = (sys.executable, "-m", STAGE_MODULE),
 ) -> None:
     """`python -m mondrian_core.stage_process` from start to end; it never outlives this call."""
     log = run_folder / f"{stage}.log"
     offset = log.stat().st_size if log.exists() else 0
-    with log.open("ab") as output:
+    with translated(log), log.open("ab") as output:
         child = subprocess.Popen(
-            [*program, stage, str(context_file)],
+            [*program, stage, str(context_file), str(lock)],
             cwd=ROOT,
             pass_fds=(lock,),
             stdin=subprocess.DEVNULL,
@@ -154,7 +75,7 @@ def run_process(
             stderr=subprocess.STDOUT,
         )
     try:
-        os.pwrite(lock, json.dumps({"pid": child.pid, "run_pid": os.getpid(), "stage": stage}).encode(), 0)
+        note(lock, f"{stage} of {run_folder.name}", pid=child.pid, run_pid=os.getpid())
         _follow(child, log, offset, time.monotonic() + timeout, listen)
     finally:
         end(child)
@@ -218,6 +139,8 @@ def failure(stage: str, status: int, run_folder: Path) -> MondrianError:
         return ModelProcessDied(
             f"The process of the stage '{stage}' was ended by {name}{memory}.", f"Its output: {log}."
         )
+    if status == DISK_FULL:
+        return DiskFull(run_folder)
     kind = {1: AnswerIsNo, 2: BadInput, 3: Broken}.get(status, ModelProcessDied)
     try:
         told = read_json(run_folder / f"{stage}.error.json")

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import os
 import signal
+import stat
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -87,6 +89,31 @@ def _default_interrupt() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def leave_pipe(log: Path) -> None:
+    """Let this process write to a file what it has written to a pipe: the pipe breaks when its reader dies.
+
+    The first line of a log that met a broken pipe would end the run (rich raises SystemExit then). Terminals and files
+    stay as they are.
+    """
+    streams = [stream for stream in (1, 2) if _is_pipe(stream)]
+    if not streams:
+        return
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            stream.flush()
+    handle = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    for number in streams:
+        os.dup2(handle, number)
+    os.close(handle)
+
+
+def _is_pipe(descriptor: int) -> bool:
+    try:
+        return stat.S_ISFIFO(os.fstat(descriptor).st_mode)
+    except OSError:
+        return False
 
 
 @contextmanager

@@ -7,7 +7,8 @@ from typing import Any
 
 from prefect import runtime
 
-from mondrian_core.recipes import Recipe
+from mondrian_core.files import require_room
+from mondrian_core.recipes import Recipe, recipe_named
 from mondrian_core.settings import Settings
 from mondrian_core.stages import new_context, with_seed
 
@@ -38,7 +39,7 @@ def actor() -> str:
 def begin(
     settings: Settings,
     advisor: str,
-    recipe: Recipe,
+    recipe: Recipe | str | None,
     *,
     seed: int | None = None,
     dataset: str | None = None,
@@ -48,8 +49,12 @@ def begin(
 
     Raises:
         NoWorkspace: when there is none.
+        BadRecipe: no recipe has that name.
+        DiskFull: too little space is left to begin.
     """
-    context = new_context(settings, advisor, recipe, run=run_name(), actor=actor(), dataset=dataset, adapter=adapter)
+    require_room(settings.require_workspace())
+    chosen = recipe_named(recipe)
+    context = new_context(settings, advisor, chosen, run=run_name(), actor=actor(), dataset=dataset, adapter=adapter)
     if seed is not None:
         context = with_seed(context, seed)
     path = context.run_folder / CONTEXT

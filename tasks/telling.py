@@ -7,6 +7,7 @@ import logging
 import re
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -15,14 +16,17 @@ from prefect import get_run_logger, runtime
 from prefect.artifacts import create_markdown_artifact, create_progress_artifact, update_progress_artifact
 from prefect.client.schemas.objects import State
 from prefect.exceptions import FailedRun, PrefectException
+from prefect.settings import PREFECT_HOME
 from prefect.states import Failed
 
-from mondrian_core.errors import MondrianError
+from mondrian_core.errors import MondrianError, translated
 from mondrian_core.events import Advanced, Event, Finished, Listener, Noticed, Started
 from mondrian_core.portable_paths import home_place, named_places, without_absolute_paths
+from tasks import liveness, processes
 from tasks.run import settings_of
 
 UPDATE_SECONDS = 1.0
+RUNS_LOG = "runs.log"
 HASH = re.compile(r"\b([0-9a-f]{12})[0-9a-f]{20,}\b")  # shown by its beginning
 STEP = 10  # per cent between two log lines
 
@@ -35,8 +39,14 @@ def artifact_key(*words: str) -> str:
 
 
 def leave_page(key: str, markdown: str, description: str) -> None:
-    """The one artifact of a stage, without absolute paths; its key keeps the history of earlier runs."""
-    create_markdown_artifact(for_others(markdown), key=key, description=for_others(description))
+    """The one artifact of a stage, without absolute paths; its key keeps the history of earlier runs.
+
+    A server that is away, or whose disk is full, costs the page and not the stage: its files are in the run's folder.
+    """
+    try:
+        create_markdown_artifact(for_others(markdown), key=key, description=for_others(description))
+    except (httpx.HTTPError, PrefectException) as error:
+        get_run_logger().warning("The page '%s' could not be left with the server: %s", key, error)
 
 
 def for_others(text: str) -> str:
@@ -162,8 +172,18 @@ class OneParagraph(logging.Filter):
 ONE_PARAGRAPH = OneParagraph()
 
 
+def _outlive_the_worker() -> None:
+    """The death of the worker that began this run must not end it: only the pipe to it would."""
+    home = PREFECT_HOME.value()
+    liveness.mark(home, str(runtime.flow_run.get_id()))
+    with suppress(OSError):  # a full disk: the run goes on with the pipe
+        processes.leave_pipe(home / RUNS_LOG)
+
+
 def plain_failures(body: Body) -> Body:
     """For the body of a flow: one of our own errors becomes the message of the state Failed, without a traceback.
+
+    The run is marked as living (tasks/liveness.py), so that `make up` knows it from one whose process is gone.
 
     The filter stays: Prefect logs the failure once more after the body has returned. The body's annotations must be
     objects, not text (no `from __future__ import annotations` in its module), or Prefect finds no types for the form.
@@ -174,7 +194,10 @@ def plain_failures(body: Body) -> Body:
         for name in ("prefect.flow_runs", "prefect.task_runs", "prefect.engine"):
             logging.getLogger(name).addFilter(ONE_PARAGRAPH)
         try:
-            state = body(*arguments, **options)
+            with translated():
+                if runtime.deployment.get_id():
+                    _outlive_the_worker()
+                state = body(*arguments, **options)
         except MondrianError as error:
             return Failed(message=for_others(str(error)))
         if isinstance(state, State) and state.message:

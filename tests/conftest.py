@@ -35,6 +35,8 @@ def _set_environment() -> str | None:
     home = tempfile.mkdtemp(prefix="mondrian-tests-")
     atexit.register(shutil.rmtree, home, ignore_errors=True)
     os.environ.update(
+        # each worker its own, or tests in parallel would wait for one another, and for what this machine trains
+        MONDRIAN_ACCELERATOR_LOCK=f"{home}/accelerator.lock",
         PREFECT_HOME=f"{home}/prefect",
         PREFECT_SERVER_ANALYTICS_ENABLED="false",
         DO_NOT_TRACK="1",

@@ -10,8 +10,11 @@ import os
 import sys
 import traceback
 from argparse import Namespace
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
+from mondrian_core import accelerator
 from mondrian_core.cli.older_options import understood
 from mondrian_core.cli.parser import build_parser, with_dashes
 from mondrian_core.errors import BadInput, MondrianError, translated
@@ -32,7 +35,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         with translated():
             _refuse_several(options)
-            return int(options.run(options))
+            with _at_once(options):
+                return int(options.run(options))
     except MondrianError as error:
         return _tell(options, error.problem, error.next_step, error.exit_status)
     except KeyboardInterrupt:
@@ -56,6 +60,16 @@ def _refuse_several(options: Namespace) -> None:
     """
     if launched_as_one_of_several() and options.command != "train":
         raise BadInput("Only `mondrian train` divides its work over processes.", "Run this without mlx.launch.")
+
+
+@contextmanager
+def _at_once(options: Namespace) -> Iterator[None]:
+    """With --no-wait: the accelerator is taken before anything is done, or the command fails."""
+    if not getattr(options, "no_wait", False):
+        yield
+        return
+    with accelerator.held(accelerator.lock_file(), lambda text: None, f"mondrian {options.command}", wait=False):
+        yield
 
 
 def _tell(options: Namespace, problem: str, next_step: str, status: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import replace
@@ -10,7 +11,7 @@ from typing import Any
 
 from rich.console import Console
 
-from mondrian_core import stages
+from mondrian_core import accelerator, stages
 from mondrian_core.cli.loop import built_dataset
 from mondrian_core.cli.options import context_of, recipe_from, settings_of
 from mondrian_core.cli.screen import answer, gate_table, progress
@@ -96,9 +97,10 @@ def _preferences(options: Namespace, samples: Path) -> None:
         from mondrian_core.models.base import load_base
 
         measured = read_samples(samples)
-        ask = judge_of(load_base(options.judge), options.judge, measured.identity.get("base"))
-        pairs = [pair for pair in preference.pairs_of(measured) if pair.picture]
-        preference.keep(samples, preference.judged_by(ask, options.judge, pairs))
+        with accelerator.working("judge of critiques", lambda text: print(text, file=sys.stderr)):
+            ask = judge_of(load_base(options.judge), options.judge, measured.identity.get("base"))
+            pairs = [pair for pair in preference.pairs_of(measured) if pair.picture]
+            preference.keep(samples, preference.judged_by(ask, options.judge, pairs))
 
 
 def _run_of(options: Namespace) -> Path:

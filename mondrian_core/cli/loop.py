@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.markdown import Markdown
 
 from mondrian_core import stages
-from mondrian_core.cli.options import context_of
+from mondrian_core.cli.options import context_of, names_recipe
 from mondrian_core.cli.screen import answer, gate_table, progress
 from mondrian_core.errors import BadInput
 from mondrian_core.events import Listener
@@ -183,7 +183,8 @@ def retrain(options: Namespace) -> int:
     """Link, build, train, evaluate, register, promote: exit status 0 when the new version was promoted."""
     context = context_of(options) if options.resume is None else _run_to_resume(options)
     with progress(options.json) as listen:
-        outcome = stages.retrain(context, listen, resume=options.resume is not None)
+        outcome = stages.retrain(context, listen, suit=not names_recipe(options), force=options.force,
+                                 resume=options.resume is not None)  # fmt: skip
     judged = stages.summary_of(context, "evaluate", stages.EvaluateSummary)
 
     def draw(console: Console) -> None:

@@ -28,6 +28,11 @@ def recipe_from(options: Namespace) -> Recipe:
     return recipe_of({**values, "evaluate": {**values["evaluate"], "folds": folds}}, "the options")
 
 
+def names_recipe(options: Namespace) -> bool:
+    """True when a recipe, or any setting of one, was given."""
+    return any(getattr(options, name, None) is not None for name in ("recipe", "folds", *TrainRecipe.model_fields))
+
+
 def context_of(options: Namespace, *, run: str | None = None) -> Context:
     """A context for one run of this command."""
     dataset = getattr(options, "dataset", None)

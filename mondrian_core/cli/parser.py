@@ -118,6 +118,8 @@ def _stage_commands(found: Any) -> None:
     retrain.add_argument("--resume", metavar="RUN", help="go on where the run of that name was interrupted")
     _folds_option(retrain)
     _recipe_options(retrain)
+    retrain.add_argument("--force", action="store_true", help="train also when nothing is new since the last one")
+    _no_wait_option(train, retrain)
 
 
 def _evaluate_command(found: Any) -> None:
@@ -135,6 +137,13 @@ def _evaluate_command(found: Any) -> None:
     blind.add_argument("--choices", type=Path, metavar="FILE", help="take in what that page saved")
     blind.add_argument("--judge", metavar="MODEL", help="ask another model, in both orders")
     _recipe_options(evaluate)
+    _no_wait_option(evaluate)
+
+
+def _no_wait_option(*commands: argparse.ArgumentParser) -> None:
+    for command in commands:
+        command.add_argument("--no-wait", action="store_true",
+                             help="fail when another process of this machine uses the accelerator")  # fmt: skip
 
 
 def _folds_option(command: argparse.ArgumentParser) -> None:
@@ -144,11 +153,12 @@ def _folds_option(command: argparse.ArgumentParser) -> None:
 
 
 def _data_commands(found: Any) -> None:
-    _add(found, "index", portfolio.index, "portfolio photographs -> profiles and embeddings", advisor=True)
+    indexing = _add(found, "index", portfolio.index, "portfolio photographs -> profiles and embeddings", advisor=True)
     drafting = _add(found, "synthesize", portfolio.synthesize,
                     "the base drafts critiques of photographs without one, for a review", advisor=True)  # fmt: skip
     drafting.add_argument("--count", type=int, metavar="N", help="drafts to make at most (default: the recipe's, 20)")
-    drafting.add_argument("--recipe", type=Path, help="TOML file with the settings of every stage")
+    _no_wait_option(indexing, drafting)
+    drafting.add_argument("--recipe", type=Path, help="settings of every stage: a TOML file, or a shipped one's name")
     reviewing = _add(found, "review", review.review, "accept, correct or discard drafted critiques", advisor=True)
     reviewing.add_argument("--list", action="store_true", help="show every draft and its state, and ask nothing")
     reviewing.add_argument("--accept", nargs="+", metavar="ID", help="take these drafts as they are; ask nothing")

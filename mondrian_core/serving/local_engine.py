@@ -10,6 +10,7 @@ from collections import OrderedDict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mondrian_core import accelerator
 from mondrian_core.registry.answers import CANDIDATE, SAMPLES
 from mondrian_core.serving.engine import OnToken, Question, Reply
 
@@ -30,7 +31,8 @@ class LocalEngine:
     def __init__(self, base_name: str) -> None:
         from mondrian_core.models.base import load_base
 
-        self.base = load_base(base_name)
+        with accelerator.turn():
+            self.base = load_base(base_name)
         self._mounted: Any = None
         self._using: Path | None = None
         self._read: tuple[str, Any] | None = None
@@ -42,7 +44,14 @@ class LocalEngine:
         return self.base.fingerprint
 
     def ask(self, question: Question, on_token: OnToken | None = None) -> Reply:
-        """Generate one answer."""
+        """Generate one answer, between two steps of whatever else works on this machine's accelerator.
+
+        While it waits for that, `on_token` hears that there are 0 tokens.
+        """
+        with accelerator.turn(alive=lambda: on_token(0) if on_token is not None else None):
+            return self._answer(question, on_token)
+
+    def _answer(self, question: Question, on_token: OnToken | None) -> Reply:
         from mondrian_core.models.embedding import embedding
         from mondrian_core.models.generation import generate
 
@@ -107,7 +116,8 @@ class LocalEngine:
         """Problems of an adapter on this base; () is sound."""
         from mondrian_core.models import adapters
 
-        return adapters.check(self.base, folder)
+        with accelerator.turn():
+            return adapters.check(self.base, folder)
 
     def _use(self, adapter: Path | None) -> None:
         """Switch only when something changes; a version's folder never changes its content."""

@@ -206,8 +206,9 @@ class ModelProcess:
             word = self._hear(max(0.0, min(patience, ends - self._clock())), adapted=adapted)
             self._last_word = self._clock()
             if isinstance(word, Tokens):
-                patience = self.limits.between_tokens
-                if on_token is not None and word.number == number:
+                # none yet: it lives, and waits for its turn on the accelerator
+                patience = self.limits.between_tokens if word.count else first
+                if word.count and on_token is not None and word.number == number:
                     on_token(word.count)
             elif isinstance(word, Answered | Failed) and word.number == number:
                 return word

@@ -7,6 +7,7 @@ Prefect task that runs a stage in a process of its own all do the same thing, an
 context.py    what a stage is told               summaries.py  what it leaves
 material.py   link, dataset; index, synthesize   learning.py   train, estimate
 judging.py    evaluate                           keeping.py    register, promote
+exclusive.py  one at a time on the accelerator   novelty.py    is there anything new to learn
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from mondrian_core.stages.judging import evaluate
 from mondrian_core.stages.keeping import promote, register
 from mondrian_core.stages.learning import estimate, train
 from mondrian_core.stages.material import dataset, index, indexed_photographs, link, synthesize
+from mondrian_core.stages.novelty import remember, require_something_new, retraining_lock, suited_to_size
 from mondrian_core.stages.summaries import (
     DatasetSummary,
     EvaluateSummary,
@@ -37,8 +39,9 @@ from mondrian_core.stages.summaries import (
 __all__ = [
     "APART", "STAGES", "Context", "DatasetSummary", "EvaluateSummary", "IndexSummary", "LinkSummary", "PromoteSummary",
     "RegisterSummary", "Summary", "SynthesizeSummary", "TrainSummary", "check", "dataset", "estimate", "evaluate",
-    "failure_of", "index", "indexed_photographs", "link", "new_context", "promote", "register", "retrain",
-    "summary_of", "synthesize", "train", "with_seed",
+    "failure_of", "index", "indexed_photographs", "link", "new_context", "promote", "register", "remember",
+    "require_something_new", "retrain", "retraining_lock", "suited_to_size", "summary_of", "synthesize", "train",
+    "with_seed",
 ]  # fmt: skip
 
 STAGES: Mapping[str, Callable[..., Summary]] = {
@@ -68,18 +71,32 @@ def check(context: Context) -> None:
     resolve(context.base_model)
 
 
-def retrain(context: Context, listen: Listener = ignore, *, resume: bool = False) -> PromoteSummary:
+def retrain(context: Context, listen: Listener = ignore, *, suit: bool = False, force: bool = True,
+            resume: bool = False) -> PromoteSummary:  # fmt: skip
     """The whole chain in this process: what the flow `retrain` does, without a server.
 
-    With `resume` a run that was interrupted goes on with the dataset that it has.
+    Args:
+        suit: choose the recipe by the number of critiques (`suited_to_size`).
+        force: train also when there is nothing new.
+        resume: a run that was interrupted goes on with the dataset and the recipe that it has.
+
+    Raises:
+        NothingNew: without `force`, when critiques, base, recipe and prompt are those of the last retraining.
     """
     check(context)
     context.save(context.run_folder / "context.json")
     began = time.monotonic()
     built = resume and (context.run_folder / "dataset.json").is_file()
-    for name, stage in STAGES.items():
-        if not (built and name in ("link", "dataset")):
+    with retraining_lock(context):
+        for name, stage in STAGES.items():
+            if built and name in ("link", "dataset"):
+                continue
             stage(context, listen)
+            if name == "link":
+                context = suited_to_size(context, listen) if suit else context
+                if not (force or resume):
+                    require_something_new(context)
+        remember(context)
     outcome = summary_of(context, "promote", PromoteSummary)
     listen(Finished("retrain", {"seconds": round(time.monotonic() - began, 1), **outcome.as_dict()}))
     return outcome

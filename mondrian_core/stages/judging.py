@@ -9,6 +9,7 @@ from mondrian_core.errors import BadInput, translated
 from mondrian_core.events import Listener, Noticed, Started, ignore
 from mondrian_core.registry import ChampionReference, Version
 from mondrian_core.stages.context import Context
+from mondrian_core.stages.exclusive import on_accelerator
 from mondrian_core.stages.learning import dataset_of
 from mondrian_core.stages.summaries import EvaluateSummary, TrainSummary, leave, summary_of
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from mondrian_core.models.base import Base
 
 
+@on_accelerator()
 def evaluate(context: Context, listen: Listener = ignore) -> EvaluateSummary:
     """Measure the adapter against base and champion on photographs it never saw, and let the gates decide.
 

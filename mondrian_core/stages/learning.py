@@ -11,6 +11,7 @@ from mondrian_core.errors import translated
 from mondrian_core.events import Listener, Started, both, ignore
 from mondrian_core.settings import Settings
 from mondrian_core.stages.context import Context
+from mondrian_core.stages.exclusive import on_accelerator
 from mondrian_core.stages.summaries import DatasetSummary, TrainSummary, leave, summary_of
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ def dataset_of(context: Context) -> DatasetVersion:
     return load(Path(context.dataset or summary_of(context, "dataset", DatasetSummary).path))
 
 
+@on_accelerator()
 def train(context: Context, listen: Listener = ignore, *, resume: bool | None = None,
           ranks: Ranks | None = None) -> TrainSummary:  # fmt: skip
     """Train a LoRA adapter; it lies in the run folder until it is registered.
@@ -67,6 +69,7 @@ def train(context: Context, listen: Listener = ignore, *, resume: bool | None = 
     return leave(context, "train", summary, listen) if ranks.first else summary
 
 
+@on_accelerator()
 def estimate(context: Context, listen: Listener = ignore) -> dict[str, Any]:
     """What a training would take: rows, tokens, steps, and time and memory from one probed step; nothing is trained."""
     from mondrian_core import evidence

@@ -13,6 +13,7 @@ from mondrian_core.events import Listener, Noticed, Started, ignore
 from mondrian_core.files import read_json, write_json
 from mondrian_core.prompts import Voice
 from mondrian_core.stages.context import Context
+from mondrian_core.stages.exclusive import on_accelerator
 from mondrian_core.stages.summaries import (
     DatasetSummary,
     IndexSummary,
@@ -45,6 +46,7 @@ def link(context: Context, listen: Listener = ignore) -> LinkSummary:
     return leave(context, "link", LinkSummary(str(path), len(manifest.used), left_out, manifest.table()), listen)
 
 
+@on_accelerator(lambda context: context.recipe.drafts_wordings)
 def dataset(context: Context, listen: Listener = ignore) -> DatasetSummary:
     """Split, augment and write the dataset version that belongs to the linked records."""
     from mondrian_core.data.dataset import build
@@ -121,6 +123,7 @@ def indexed_photographs(context: Context) -> list[Subject]:
     return [Subject(each.sha256, each.looks) for each in {each.sha256: each for each in entries}.values()]
 
 
+@on_accelerator()
 def index(context: Context, listen: Listener = ignore) -> IndexSummary:
     """Embed the advisor's photographs and let the base score those without a critique; for retrieval alone."""
     from mondrian_core.data.index import index as bring_up_to_date
@@ -135,6 +138,7 @@ def index(context: Context, listen: Listener = ignore) -> IndexSummary:
     return leave(context, "index", summary, listen)
 
 
+@on_accelerator()
 def synthesize(context: Context, listen: Listener = ignore) -> SynthesizeSummary:
     """Let the base draft critiques of photographs that have none; they wait for a person."""
     from mondrian_core.data.synthesis import synthesize as draft

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mondrian_core.errors import DiskFull
-from mondrian_core.files import read_json, replace_atomic, sha256_of, write_atomic, write_json
+from mondrian_core.files import read_json, replace_atomic, require_room, sha256_of, write_atomic, write_json
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=25)
@@ -78,3 +78,9 @@ def test_the_hash_of_a_file_longer_than_a_block(tmp_path: Path) -> None:
     data = bytes(range(256)) * 9000
     (tmp_path / "big").write_bytes(data)
     assert sha256_of(tmp_path / "big") == hashlib.sha256(data).hexdigest()
+
+
+def test_nothing_is_begun_without_room(tmp_path: Path) -> None:
+    require_room(tmp_path)
+    with pytest.raises(DiskFull, match="disk is full"):
+        require_room(tmp_path, least=1 << 62)

@@ -172,3 +172,12 @@ def test_truths_are_no_numbers_and_seeds_fit_a_generator(table: str, key: str, v
 def test_truths_where_they_belong_and_the_largest_seed() -> None:
     recipe = recipe_of({"train": {"dora": True, "seed": 2**63 - 1}, "promote": {"rollout": True}})
     assert recipe.train.dora and recipe.promote.rollout and recipe.train.seed == 2**63 - 1
+
+
+def test_a_name_is_a_recipe_also_beside_a_folder_of_that_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("small-set", "default"):
+        (tmp_path / name).mkdir()
+        assert load_recipe(Path(name)).name == name
+    with pytest.raises(BadRecipe, match="default, demo"):
+        load_recipe(Path("smal-set"))

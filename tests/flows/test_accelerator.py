@@ -14,12 +14,18 @@ from pathlib import Path
 
 import pytest
 
-from mondrian_core.errors import BadInput, Broken, ModelProcessDied
+from mondrian_core.accelerator import STAGE_MODULE, held, is_orphan
+from mondrian_core.data.sample import make_workspace
+from mondrian_core.errors import BadInput, Broken, DiskFull, ModelProcessDied
 from mondrian_core.events import Advanced, Event
+from mondrian_core.recipes import Recipe
+from mondrian_core.settings import Settings
+from mondrian_core.stages import new_context
 from tasks import accelerator
-from tasks.accelerator import event_of, held, is_orphan, run_process
+from tasks.accelerator import event_of, run_process
 
 STUB = Path(__file__).with_name("stub_stage.py")
+ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = (sys.executable, str(STUB))
 
 
@@ -106,8 +112,9 @@ def test_an_orphan_keeps_the_lock_and_the_next_run_ends_it(tmp_path: Path) -> No
     """The run is killed outright; its process works on, so the lock must hold, and the next run must get rid of it."""
     script = (
         "import sys; sys.path.insert(0, sys.argv[1]); from pathlib import Path; from tasks import accelerator\n"
+        "from mondrian_core.accelerator import held\n"
         "folder = Path(sys.argv[2])\n"
-        "with accelerator.held(folder / 'lock', print) as lock:\n"
+        "with held(folder / 'lock', print) as lock:\n"
         "    accelerator.run_process('train', folder / 'c.json', folder, lock=lock, timeout=60, listen=print,\n"
         "                            program=(sys.executable, sys.argv[3], 'mondrian_core.stage_process'))\n"
     )
@@ -118,7 +125,7 @@ def test_an_orphan_keeps_the_lock_and_the_next_run_ends_it(tmp_path: Path) -> No
     root = str(Path(accelerator.__file__).parents[1])
     first = subprocess.Popen([sys.executable, "-c", script, root, str(tmp_path), str(stub)])
     orphan = int(wait_for(tmp_path / "ready"))
-    wait_until(lambda: (tmp_path / "lock").read_text() != "")
+    wait_until(lambda: str(orphan) in (tmp_path / "lock").read_text())
     first.kill()
     first.wait()
     assert is_running(orphan)
@@ -165,3 +172,37 @@ def wait_until(condition: object, patience: float = 20.0) -> None:
 def wait_for(path: Path) -> str:
     wait_until(lambda: path.exists() and path.read_text() != "")
     return path.read_text()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a device that is always full")
+def test_a_stage_whose_log_is_full_goes_on_and_keeps_its_status(tmp_path: Path) -> None:
+    context = retraining(tmp_path)
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run([sys.executable, "-m", STAGE_MODULE, "link", str(context)], stdout=full, stderr=full,
+                              cwd=ROOT, check=False)  # fmt: skip
+    assert done.returncode == 0
+    assert json.loads((context.parent / "link.json").read_text())["used"] > 0
+
+
+def test_a_full_disk_is_told_by_the_status_when_no_file_can_be_written(tmp_path: Path) -> None:
+    """Every write of a file fails as on a full disk, that of the reason too."""
+    context = retraining(tmp_path)
+    code = (
+        "import errno, sys; from pathlib import Path; from mondrian_core import files, stage_process\n"
+        "def full(path): raise OSError(errno.ENOSPC, 'No space left on device', str(path))\n"
+        "Path.write_bytes = lambda path, data: full(path)\n"
+        "sys.exit(stage_process.main(['link', sys.argv[1]]))"
+    )
+    status = subprocess.run([sys.executable, "-c", code, str(context)], cwd=ROOT, capture_output=True, check=False)
+    error = accelerator.failure("link", status.returncode, context.parent)
+    assert isinstance(error, DiskFull) and "disk is full" in str(error)
+
+
+def retraining(folder: Path) -> Path:
+    """The context file of a retraining that has not begun."""
+    make_workspace(folder / "workspace", sample=True, photographs=3)
+    settings = Settings(workspace=folder / "workspace", adapters=folder / "adapters", base_model="mini")
+    context = new_context(settings, "ansel", Recipe())
+    path = context.run_folder / "context.json"
+    context.save(path)
+    return path

@@ -12,7 +12,7 @@ import pytest
 
 from deployments import arrange, watching
 from deployments.bootstrap import Running, bring_up
-from deployments.place import ACCELERATOR_LIMIT, POOL, record_of
+from deployments.place import POOL, record_of
 from mondrian_core.data.sample import make_workspace
 from mondrian_core.doctor import examine
 from mondrian_core.errors import NoWorkspace, PortInUse
@@ -31,15 +31,12 @@ def test_scheduled_runs_appear(machine: Running) -> None:
     assert arrange.upcoming_runs(machine.place, "retrain/scheduled", patience=30) > 0
 
 
-def test_pool_queues_limit_and_automation(machine: Running) -> None:
+def test_pool_and_queues(machine: Running) -> None:
     with arrange.client_of(machine.place.api) as client:
         assert client.read_work_pool(POOL).type == "process"
         for name, priority in arrange.QUEUES.items():
             queue = client.read_work_queue_by_name(name, work_pool_name=POOL)
             assert (queue.priority, queue.concurrency_limit) == (priority, None)
-        limit = client.read_global_concurrency_limit_by_name(ACCELERATOR_LIMIT)
-        assert (limit.limit, limit.active_slots) == (1, 0)
-        assert len(client.read_automations_by_name(arrange.ZOMBIES)) == 1
 
 
 def test_bringing_it_up_again_changes_nothing(machine: Running, settings: Settings) -> None:
@@ -48,7 +45,6 @@ def test_bringing_it_up_again_changes_nothing(machine: Running, settings: Settin
     assert again.processes == machine.processes
     assert again.place.port == machine.place.port
     with arrange.client_of(machine.place.api) as client:
-        assert len(client.read_automations_by_name(arrange.ZOMBIES)) == 1
         assert len(client.read_deployment_by_name("retrain/scheduled").schedules) == 1
 
 

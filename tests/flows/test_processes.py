@@ -71,6 +71,25 @@ def test_a_process_that_is_gone_is_no_error(tmp_path: Path) -> None:
     assert not stop(gone)
 
 
+def test_a_process_that_left_its_pipe_outlives_the_reader(tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from rich.console import Console\n"
+        "from tasks.processes import leave_pipe\n"
+        "print('begun', flush=True); sys.stdin.readline(); leave_pipe(Path(sys.argv[1]))\n"
+        "Console().print('said to nobody'); print('done', file=sys.stderr)"
+    )
+    root = Path(processes.__file__).parents[1]
+    child = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "log")], cwd=root, text=True,
+                             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)  # fmt: skip
+    assert child.stdin and child.stdout and child.stderr and child.stdout.readline() == "begun\n"
+    child.stdout.close()
+    child.stderr.close()
+    child.stdin.write("go on\n")
+    child.stdin.close()
+    assert child.wait(30) == 0
+    assert (tmp_path / "log").read_text() == "said to nobody\ndone\n"
+
+
 def test_children_hear_sigint_although_a_background_shell_ignores_it(tmp_path: Path) -> None:
     """The trap: a shell's background job ignores SIGINT, and Prefect's worker would never stop."""
     inner = "import signal; print(signal.getsignal(signal.SIGINT) is signal.SIG_IGN, flush=True)"

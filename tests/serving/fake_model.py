@@ -1,10 +1,11 @@
 """A model process without a model: `python fake_model.py DESCRIPTOR CONTROL`.
 
 It speaks the real protocol (it runs the real host) and answers at once. CONTROL is a JSON file that is read before each
-question: {"die": times to die, "hang": seconds, "tokens": count, "pace": seconds a token, "texts": answers to give in
-turn, "embedding": of every photograph, "unsound": names of adapter folders with problems, "no_base": true,
-"deadly", "garbled": names of adapter folders that kill the process or answer nonsense ("*": whoever answers, the base
-too), "refuse": the model takes no such photograph, "odd": names of adapter folders that raise what nobody expects}.
+question: {"die": times to die, "hang": seconds, "waits": signs of life while it has no turn, "tokens": count, "pace":
+seconds a token, "texts": answers to give in turn, "embedding": of every photograph, "unsound": names of adapter folders
+with problems, "no_base": true, "deadly", "garbled": names of adapter folders that kill the process or answer nonsense
+("*": whoever answers, the base too), "refuse": the model takes no such photograph, "odd": names of adapter folders that
+raise what nobody expects}.
 """
 
 from __future__ import annotations
@@ -47,6 +48,10 @@ class FakeEngine:
             raise OverflowError("int too large to convert to float")
         if question.adapter is not None and self.check(question.adapter):
             raise BadAdapter("The adapter is unsound.", "Name another.")
+        for _ in range(orders.get("waits", 0)):
+            time.sleep(0.3)
+            if on_token is not None:
+                on_token(0)
         time.sleep(orders.get("hang", 0))
         tokens = orders.get("tokens", 3)
         for count in range(1, tokens + 1):

@@ -43,6 +43,21 @@ def test_tokens_are_told_as_signs_of_life(model: ModelProcess, control: Callable
     assert heard == [1, 2, 3, 4]
 
 
+def test_waiting_for_a_turn_on_the_accelerator_is_no_hanging(
+    tmp_path: Path, command: tuple[str, ...], control: Callable[..., None]
+) -> None:
+    """The waiting lasts longer than a first token may take."""
+    control(waits=20)
+    model = ModelProcess(command, tmp_path / "log", limits=Limits(first_token=3.0))
+    model.start()
+    try:
+        heard: list[int] = []
+        assert model.ask(QUESTION, heard.append).tokens == 3
+        assert 0 not in heard and model.crashes == 0
+    finally:
+        model.stop()
+
+
 def test_a_process_that_dies_is_replaced(model: ModelProcess, control: Callable[..., None]) -> None:
     control(die=1)
     with pytest.raises(ModelProcessDied, match="exit status 9"):

@@ -1,0 +1,90 @@
+"""Which flow runs have a living process on this machine: each holds a file lock, which the system drops when it ends.
+
+Heartbeats and leases can't tell a machine that sleeps from a process that died; a lock can. A run without a process is
+ended by `make up`; one whose process lives is left alone, however long it has been silent.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import time
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+from uuid import UUID
+
+from tasks.processes import Process, began
+
+FOLDER = "processes"
+KEPT_SECONDS = 24 * 3600.0
+
+
+def mark(home: Path, run: UUID | str) -> int:
+    """Hold the mark of a flow run as long as this process lives; gives the descriptor, which nobody closes.
+
+    The processes that this one starts don't inherit it: a stage that outlives its run is no sign of life.
+    """
+    path = _path(home, run)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    while True:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(handle), path.stat()):
+                break
+        os.close(handle)
+    with suppress(OSError):  # a full disk: the lock alone says enough
+        process = Process(f"run {run}", os.getpid(), began(os.getpid()) or "", "")
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, json.dumps(asdict(process)).encode(), 0)
+    return handle
+
+
+def is_marked(home: Path, run: UUID | str) -> bool:
+    """True when a process of this machine has begun that run, whether it lives or not."""
+    return _path(home, run).exists()
+
+
+def lives(home: Path, run: UUID | str) -> bool:
+    """True while the process of that run lives, stopped or not."""
+    try:
+        handle = os.open(_path(home, run), os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(handle)
+    return False
+
+
+def process_of(home: Path, run: UUID | str) -> Process | None:
+    """The living process of a run; None when it is gone, or its mark can't be read."""
+    if not lives(home, run):
+        return None
+    try:
+        return Process(**json.loads(_path(home, run).read_text()))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def living(home: Path) -> list[Process]:
+    """The processes of all runs that live on this machine; no server is asked."""
+    found = [process_of(home, path.stem) for path in (home / FOLDER).glob("*.lock")]
+    return [process for process in found if process is not None]
+
+
+def clear(home: Path) -> None:
+    """Remove the marks of runs that ended long ago."""
+    for path in (home / FOLDER).glob("*.lock"):
+        with suppress(OSError):
+            if time.time() - path.stat().st_mtime > KEPT_SECONDS and not lives(home, path.stem):
+                path.unlink()
+
+
+def _path(home: Path, run: UUID | str) -> Path:
+    return home / FOLDER / f"{run}.lock"
