@@ -6,10 +6,10 @@ to `WORKSPACE/.prefect/up.json`, and only those are ever stopped.
 
 from __future__ import annotations
 
+import hashlib
 import sys
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,10 @@ import httpx
 from filelock import FileLock, Timeout
 
 from deployments import arrange
-from deployments.place import HOST, POOL, ROOT, Place, choose_port, home_of, record_of
-from mondrian_core.errors import PortInUse, PrefectUnavailable
+from deployments.place import POOL, ROOT, Place, choose_port
+from mondrian_core.errors import PrefectUnavailable
 from mondrian_core.files import read_json, write_json
+from mondrian_core.prefect_server import Identity, auth_file, auth_string, identity, make_home, record_of
 from mondrian_core.settings import Settings
 from tasks import processes
 from tasks.processes import Process
@@ -56,8 +57,7 @@ def bring_up(
         PrefectUnavailable: when server or worker don't start; what this call started is stopped again.
     """
     settings.require_workspace()
-    home = home_of(settings)
-    home.mkdir(exist_ok=True)
+    home = make_home(settings)
     started: list[Process] = []
     try:
         with FileLock(home / "up.lock", timeout=120):
@@ -76,18 +76,22 @@ def bring_up(
 def _server(settings: Settings, port: int | None, usual: int | None, started: list[Process], tell: Tell) -> Place:
     known = _recorded(settings)
     address = _address(settings)
-    if address is not None and any(process.name == SERVER and process.alive for process in known):
+    ours = _read_record(settings).get("password_sha256") == _digest(settings)  # an older version had none
+    if ours and address is not None and any(process.name == SERVER and process.alive for process in known):
         place = Place(settings, address)
         _wait_until_healthy(place, next(process for process in known if process.name == SERVER))
         if port not in (None, address):
-            raise PortInUse(address) from None
+            raise PrefectUnavailable(
+                f"The Prefect server of this workspace runs at {place.ui} already.",
+                "Leave --port away to use it, or stop it with `make down` first.",
+            )
         tell(f"the server at {place.ui} is already there")
         return place
     for process in known:
         processes.stop(process)  # a worker whose server is gone would wait for the old address
     place = Place(settings, choose_port(port, usual=usual))
-    tell(f"starting the Prefect server at {place.ui}")
-    command = [sys.executable, "-m", "prefect", "server", "start", "--host", HOST, "--port", str(place.port)]
+    tell(f"starting the Prefect server at {place.ui} (its password: {auth_file(settings)})")
+    command = [sys.executable, "-m", "deployments.server", "--port", str(place.port)]
     server = processes.start(
         SERVER, command, environment=place.environment(), folder=ROOT, log=place.home / "server.log"
     )
@@ -99,12 +103,11 @@ def _server(settings: Settings, port: int | None, usual: int | None, started: li
 
 def _wait_until_healthy(place: Place, server: Process) -> None:
     until = time.monotonic() + SERVER_PATIENCE
-    with httpx.Client(base_url=place.api, timeout=10.0, trust_env=False) as client:
-        while time.monotonic() < until and server.alive:
-            with suppress(httpx.HTTPError):
-                if client.get("/health").status_code == 200:
-                    return
-            time.sleep(0.2)
+    expected = Identity(place.settings.workspace_id, server.pid)  # another one may have got the port meanwhile
+    while time.monotonic() < until and server.alive:
+        if identity(place.ui) == expected:
+            return
+        time.sleep(0.2)
     raise PrefectUnavailable(
         f"The Prefect server did not start: {_last_line(server.log)}",
         f"Its log is {server.log}; `mondrian doctor` checks the rest.",
@@ -165,9 +168,9 @@ def _end_runs(settings: Settings, tell: Tell) -> None:
     if port is None or any(process.name == WORKER and process.alive for process in _recorded(settings)):
         return
     try:
-        for name in arrange.end_active_runs(Place(settings, port).api, "The worker was stopped while it ran."):
+        for name in arrange.end_active_runs(Place(settings, port), "The worker was stopped while it ran."):
             tell(f"the run {name} was not finished")
-    except httpx.HTTPError as error:
+    except (httpx.HTTPError, PrefectUnavailable) as error:
         tell(f"the server could not be asked about unfinished runs ({type(error).__name__})")
 
 
@@ -178,26 +181,33 @@ def _record(place: Place, running: list[Process]) -> None:
             "api_url": place.api,
             "ui_url": place.ui,
             "port": place.port,
+            "password_sha256": _digest(place.settings),
             "processes": [asdict(process) for process in running],
         },
     )
 
 
+def _digest(settings: Settings) -> str:
+    """Tells one password of a server from another without disclosing it."""
+    return hashlib.sha256((auth_string(settings) or "").encode()).hexdigest()
+
+
 def _read_record(settings: Settings) -> dict[str, Any]:
     try:
-        record: dict[str, Any] = read_json(record_of(settings))
+        record = read_json(record_of(settings))
     except (FileNotFoundError, ValueError):
         return {}
-    return record
+    return record if isinstance(record, dict) else {}
 
 
 def _recorded(settings: Settings) -> list[Process]:
-    return [Process(**values) for values in _read_record(settings).get("processes", [])]
+    found = (Process.from_record(values) for values in _read_record(settings).get("processes") or [])
+    return [process for process in found if process is not None]
 
 
 def _address(settings: Settings) -> int | None:
     port = _read_record(settings).get("port")
-    return int(port) if port is not None else None
+    return port if isinstance(port, int) else None
 
 
 def _last_line(log: str) -> str:

@@ -46,6 +46,7 @@ class Settings(BaseSettings):
     exif_enabled: bool = Field(default=False, validation_alias=_env("EXIF_ENABLED", "MONDRIAN_EXIF_ENABLED"))
     lora_adapter_dir: Path | None = Field(default=None, validation_alias=_env("LORA_ADAPTER_DIR"))
     prefect_api: str | None = Field(default=None, validation_alias=_env("PREFECT_API_URL"))
+    prefect_auth: str | None = Field(default=None, validation_alias=_env("PREFECT_API_AUTH_STRING"), repr=False)
     prefect_port: int | None = Field(default=None, ge=1, le=65535, validation_alias=_env("MONDRIAN_PREFECT_PORT"))
     service_token: str | None = Field(default=None, min_length=16, validation_alias=_env("MONDRIAN_SERVICE_TOKEN"))
     log_level: str = Field(default="INFO", validation_alias=_env("MONDRIAN_LOG_LEVEL"))

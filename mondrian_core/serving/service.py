@@ -17,6 +17,7 @@ from mondrian_core.serving.routing import Policy, Route, in_rollout, route
 from mondrian_core.serving.supervisor import ModelProcess
 from mondrian_core.serving.uploads import Received
 from mondrian_core.serving.worker import Worker
+from mondrian_core.settings import Settings
 from mondrian_core.store import Job, Store
 
 STUCK_SECONDS = 60.0
@@ -101,6 +102,7 @@ class Service:
             status = "pinned_to_base"
         return status in ("ok", "pinned_to_base"), {
             "status": status,
+            "workspace": Settings(workspace=self.root).workspace_id,
             "boot": self.boot,
             "base": self.base,
             "base_fingerprint": self.model.fingerprint,

@@ -46,7 +46,7 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def begin(machine: Running, settings: Settings, sample: Path, recipe: dict[str, Any]) -> Any:
     given = {"advisor": "ansel", "workspace": str(sample), "adapters": str(settings.adapters_root), "recipe": recipe}
-    return watching.begin(machine.place.api, "retrain/scheduled", given)
+    return watching.begin(machine.place, "retrain/scheduled", given)
 
 
 @pytest.mark.mini
@@ -54,7 +54,7 @@ def begin(machine: Running, settings: Settings, sample: Path, recipe: dict[str, 
 def test_the_loop(machine: Running, settings: Settings, sample: Path) -> None:
     run = begin(machine, settings, sample, SMALL)
     looks: list[watching.Glance] = []
-    seen = watching.follow(machine.place.api, run, looks.append)
+    seen = watching.follow(machine.place, run, looks.append)
     assert seen.state in ("Completed", "Candidate", "Rejected"), seen.message
     assert list(seen.stages.items()) == [(stage, "COMPLETED") for stage in
                                          ("link", "dataset", "train", "evaluate", "register", "promote")]  # fmt: skip
@@ -64,7 +64,7 @@ def test_the_loop(machine: Running, settings: Settings, sample: Path) -> None:
     version = Registry(settings.adapters_root).get("ansel", outcome["version"])
     assert version.manifest["run"] == seen.run
     assert outcome["sentence"] in seen.message
-    with arrange.client_of(machine.place.api) as client:
+    with arrange.client_of(machine.place) as client:
         found = {each.key: str(each.data) for each in client.read_artifacts() if each.key and "ansel" in each.key}
         assert client.read_global_concurrency_limit_by_name("accelerator").active_slots == 0
     assert {"link-ansel", "dataset-ansel", "training-ansel", "gates-ansel", "version-ansel", "promotion-ansel"} <= set(
@@ -86,9 +86,9 @@ def test_cancel_ends_the_process_that_trains(machine: Running, settings: Setting
         time.sleep(0.3)
     holder = json.loads(lock.read_text())
     assert holder["stage"] == "train" and began(holder["pid"]) and not is_orphan(lock.read_text())
-    with arrange.client_of(machine.place.api) as client:
+    with arrange.client_of(machine.place) as client:
         client.set_flow_run_state(run, Cancelling())
-    seen = watching.follow(machine.place.api, run, lambda glance: None)
+    seen = watching.follow(machine.place, run, lambda glance: None)
     assert seen.state == "Cancelled"
     assert began(holder["pid"]) is None and began(holder["run_pid"]) is None
     handle = os.open(lock, os.O_RDWR)

@@ -2,27 +2,39 @@
 
 from __future__ import annotations
 
+import json
+import os
 import socket
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 
 from deployments import arrange, watching
 from deployments.bootstrap import Running, bring_up
-from deployments.place import ACCELERATOR_LIMIT, POOL, record_of
+from deployments.down import main as down
+from deployments.place import ACCELERATOR_LIMIT, POOL, choose_port
+from deployments.up import _serve
 from mondrian_core.data.sample import make_workspace
 from mondrian_core.doctor import examine
-from mondrian_core.errors import NoWorkspace, PortInUse
+from mondrian_core.errors import Broken, NoWorkspace, PortInUse, PrefectUnavailable
+from mondrian_core.prefect_server import client_environment, record_of
 from mondrian_core.settings import Settings
+from tasks import processes
 
 pytestmark = [pytest.mark.flow, pytest.mark.timeout(300)]
 
 
 def test_the_promised_deployments_are_there(machine: Running) -> None:
-    with arrange.client_of(machine.place.api) as client:
+    with arrange.client_of(machine.place) as client:
         found = {f"{client.read_flow(each.flow_id).name}/{each.name}" for each in client.read_deployments()}
     assert found == {wanted["full_name"] for wanted in arrange.described()}
 
@@ -32,7 +44,7 @@ def test_scheduled_runs_appear(machine: Running) -> None:
 
 
 def test_pool_queues_limit_and_automation(machine: Running) -> None:
-    with arrange.client_of(machine.place.api) as client:
+    with arrange.client_of(machine.place) as client:
         assert client.read_work_pool(POOL).type == "process"
         for name, priority in arrange.QUEUES.items():
             queue = client.read_work_queue_by_name(name, work_pool_name=POOL)
@@ -47,7 +59,7 @@ def test_bringing_it_up_again_changes_nothing(machine: Running, settings: Settin
     assert again.started == ()
     assert again.processes == machine.processes
     assert again.place.port == machine.place.port
-    with arrange.client_of(machine.place.api) as client:
+    with arrange.client_of(machine.place) as client:
         assert len(client.read_automations_by_name(arrange.ZOMBIES)) == 1
         assert len(client.read_deployment_by_name("retrain/scheduled").schedules) == 1
 
@@ -55,7 +67,7 @@ def test_bringing_it_up_again_changes_nothing(machine: Running, settings: Settin
 def test_a_schedule_that_left_prefect_yaml_is_dropped(machine: Running, settings: Settings) -> None:
     from prefect.client.schemas.schedules import CronSchedule
 
-    with arrange.client_of(machine.place.api) as client:
+    with arrange.client_of(machine.place) as client:
         deployment = client.read_deployment_by_name("retrain/scheduled")
         client.create_deployment_schedules(deployment.id, [(CronSchedule(cron="1 2 3 4 *", timezone="UTC"), True)])
         assert len(client.read_deployment_by_name("retrain/scheduled").schedules) == 2
@@ -70,14 +82,88 @@ def test_doctor_sees_it(machine: Running, settings: Settings) -> None:
 
 
 def test_another_port_for_what_runs_already_is_refused(machine: Running, settings: Settings) -> None:
-    with pytest.raises(PortInUse):
+    with pytest.raises(PrefectUnavailable, match="runs at"):
         bring_up(settings, port=machine.place.port + 1)
+
+
+def test_the_server_of_another_workspace_is_never_taken_for_ours(machine: Running, tmp_path: Path) -> None:
+    """Its port is refused, naming it; the usual port gives way to a free one."""
+    (tmp_path / "other").mkdir()
+    other = Settings(workspace=tmp_path / "other", adapters=tmp_path / "adapters", base_model="mini")
+    with pytest.raises(
+        PortInUse, match=f"the Prefect server of workspace {machine.place.settings.workspace_id}"
+    ) as raised:
+        bring_up(other, port=machine.place.port)
+    assert raised.value.exit_status == 3
+    assert choose_port(None, usual=machine.place.port) != machine.place.port
+    with pytest.raises(PrefectUnavailable, match="make up"):
+        client_environment(other, {})
+    record_of(other).write_text(json.dumps({"api_url": machine.place.api}))  # left by a server that has gone since
+    with pytest.raises(PrefectUnavailable, match="make up"):
+        client_environment(other, {})
+
+
+def test_the_service_of_another_program_is_never_taken_for_ours(machine: Running) -> None:
+    """`make up` on a port where something else answers 200 to everything: status 3, naming port and owner."""
+    healthy = b'{"status": "ok", "model_mode": "base", "workspace": "elsewhere-00000000"}'
+    told = "is taken by the service of workspace elsewhere-00000000"
+    with answering(healthy) as port, pytest.raises(Broken, match=f"Port {port} {told}") as raised:
+        _serve(machine.place, port)
+    assert raised.value.exit_status == 3
+
+
+@contextmanager
+def answering(body: bytes) -> Iterator[int]:
+    """A web server in this process that answers everything with 200 and these bytes; its port."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200 if self.path == "/health" else 404)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server.server_port
+        server.shutdown()
+
+
+@pytest.mark.parametrize("change", [{"future": 1}, {"log": None}])
+def test_a_record_of_another_version_stops_what_runs(tmp_path: Path, change: dict[str, Any]) -> None:
+    """More, or fewer, entries than this version writes."""
+    (tmp_path / "workspace").mkdir()
+    settings = Settings(workspace=tmp_path / "workspace")
+    process = processes.start("prefect worker", [sys.executable, "-c", "import time; time.sleep(300)"],
+                              environment=os.environ, folder=tmp_path, log=tmp_path / "log")  # fmt: skip
+    written = {name: value for name, value in {**asdict(process), **change}.items() if value is not None}
+    record = record_of(settings)
+    record.parent.mkdir()
+    record.write_text(json.dumps({"version": 99, "processes": [{"name": "no process"}, "text", written]}))
+    try:
+        assert down(["--workspace", str(settings.root)]) == 0
+        assert not process.alive
+    finally:
+        processes.stop(process)
+    service = processes.start("service", [sys.executable, "-c", "import time; time.sleep(300)"],
+                              environment=os.environ, folder=tmp_path, log=tmp_path / "log")  # fmt: skip
+    written = {name: value for name, value in {**asdict(service), **change}.items() if value is not None}
+    record = settings.root / "runs" / "service" / "process.json"
+    record.parent.mkdir(parents=True)
+    record.write_text(json.dumps({"process": written, "wanted": {"port": 5100, "future": True}}))
+    try:
+        assert down(["--workspace", str(settings.root)]) == 0
+        assert not service.alive
+    finally:
+        processes.stop(service)
 
 
 def test_an_error_is_one_paragraph_in_the_state(machine: Running) -> None:
     """No database in this workspace: the run fails with what the command line would say."""
-    run = watching.begin(machine.place.api, "retrain/scheduled", {"advisor": "nobody"})
-    seen = watching.follow(machine.place.api, run, lambda glance: None)
+    run = watching.begin(machine.place, "retrain/scheduled", {"advisor": "nobody"})
+    seen = watching.follow(machine.place, run, lambda glance: None)
     assert seen.state == "Failed"
     assert "mondrian init" in seen.message and "Traceback" not in seen.message and "\n" not in seen.message
 

@@ -33,9 +33,9 @@ def served(tmp_path: Path, settings: Settings) -> Iterator[Settings]:
 
 @contextmanager
 def prefect_here(machine: Running) -> Iterator[None]:
-    from prefect.settings import PREFECT_API_URL, temporary_settings
+    from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 
-    with temporary_settings({PREFECT_API_URL: machine.place.api}):
+    with temporary_settings({PREFECT_API_URL: machine.place.api, PREFECT_API_AUTH_STRING: machine.place.auth}):
         yield
 
 
@@ -50,8 +50,8 @@ def test_started_by_a_run_left_alone_and_replaced(machine: Running, served: Sett
 
     port = free_port()
     given = {"port": port, "workspace": str(served.root), "base_model": "mini"}
-    run = watching.begin(machine.place.api, "serve/local", given)
-    seen = watching.follow(machine.place.api, run, lambda glance: None)
+    run = watching.begin(machine.place, "serve/local", given)
+    seen = watching.follow(machine.place, run, lambda glance: None)
     assert (seen.state, "serves now" in seen.message) == ("Completed", True), seen.message
     known = recorded(served)
     assert known is not None and known[0].alive and healthy(Wanted(port=port))
@@ -75,11 +75,11 @@ def test_in_the_foreground_it_ends_with_the_run(machine: Running, served: Settin
 
     port = free_port()
     given = {"port": port, "workspace": str(served.root), "base_model": "mini", "foreground": True}
-    run = watching.begin(machine.place.api, "serve/local", given)
+    run = watching.begin(machine.place, "serve/local", given)
     wait_until(lambda: healthy(Wanted(port=port)) is not None, 200)
     known = recorded(served)
     assert known is not None and known[0].alive
-    with arrange.client_of(machine.place.api) as client:
+    with arrange.client_of(machine.place) as client:
         client.set_flow_run_state(run, Cancelling())
     wait_until(lambda: not known[0].alive, 60)
     with prefect_here(machine):
