@@ -21,7 +21,7 @@ from deployments import arrange
 from deployments.place import POOL, ROOT, Place, choose_port
 from mondrian_core.errors import PrefectUnavailable
 from mondrian_core.files import read_json, write_json
-from mondrian_core.prefect_server import Identity, auth_file, auth_string, identity, make_home, record_of
+from mondrian_core.prefect_server import Identity, auth_file, auth_string, identity, make_home, make_password, record_of
 from mondrian_core.settings import Settings
 from tasks import processes
 from tasks.processes import Process
@@ -61,6 +61,7 @@ def bring_up(
     started: list[Process] = []
     try:
         with FileLock(home / "up.lock", timeout=120):
+            make_password(settings)
             place = _server(settings, port, usual_port, started, tell)
             tell("deploying what prefect.yaml describes")
             arrange.arrange(place)
@@ -90,7 +91,7 @@ def _server(settings: Settings, port: int | None, usual: int | None, started: li
     for process in known:
         processes.stop(process)  # a worker whose server is gone would wait for the old address
     place = Place(settings, choose_port(port, usual=usual))
-    tell(f"starting the Prefect server at {place.ui} (its password: {auth_file(settings)})")
+    tell(f"starting the Prefect server at {place.ui}; its UI asks for the password in {auth_file(settings)}")
     command = [sys.executable, "-m", "deployments.server", "--port", str(place.port)]
     server = processes.start(
         SERVER, command, environment=place.environment(), folder=ROOT, log=place.home / "server.log"

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import httpx
 
-from mondrian_core import prefect_server
 from mondrian_core.errors import PortInUse
+from mondrian_core.prefect_server import IDENTITY_PATH
 
 LOCALHOST = "127.0.0.1"
-ANSWER_SECONDS = 3.0  # within which a service says whose it is
+ANSWER_SECONDS = 2.0  # within which a service says whose it is
 LISTENING = "0A"  # a socket's state in /proc/net/tcp
 
 
@@ -48,23 +48,21 @@ def any_free(host: str = LOCALHOST) -> int:
 
 def owner_of(port: int, host: str = LOCALHOST) -> str:
     """Who listens there, in words: a service or server of Mondrian with its workspace, else the process."""
+    kinds = {"/health": "service", IDENTITY_PATH: "Prefect server"}  # a service that starts says whose it is too
     address = f"http://{host}:{port}"
-    if workspace := service_workspace(address):
-        return f"the service of workspace {workspace}"
-    if found := prefect_server.identity(address, ANSWER_SECONDS):
-        return f"the Prefect server of workspace {found.workspace}"
+    with suppress(httpx.HTTPError), httpx.Client(base_url=address, timeout=ANSWER_SECONDS, trust_env=False) as client:
+        for path, kind in kinds.items():
+            if workspace := _workspace_in(client.get(path)):
+                return f"the {kind} of workspace {workspace}"
     return _process_on(port) or "another process"
 
 
-def service_workspace(address: str) -> str | None:
-    """`Settings.workspace_id` of the service that answers there; None when none does."""
-    with (
-        suppress(httpx.HTTPError, ValueError, AttributeError),
-        httpx.Client(timeout=ANSWER_SECONDS, trust_env=False) as client,
-    ):
-        workspace = client.get(f"{address}/health").json().get("workspace")  # 503 while it starts has it too
-        return str(workspace) if workspace else None
-    return None
+def _workspace_in(answer: httpx.Response) -> str | None:
+    try:
+        told = answer.json()
+    except ValueError:
+        return None
+    return str(told["workspace"]) if isinstance(told, dict) and "workspace" in told else None
 
 
 def _process_on(port: int) -> str | None:

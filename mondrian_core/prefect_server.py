@@ -48,15 +48,19 @@ def auth_file(settings: Settings) -> Path:
 
 
 def make_home(settings: Settings) -> Path:
-    """The home, for its owner alone, with a password in it; one that is there already stays."""
+    """The home, which nobody but its owner may look into."""
     home = home_of(settings)
     home.mkdir(mode=0o700, exist_ok=True)
     home.chmod(0o700)
+    return home
+
+
+def make_password(settings: Settings) -> None:
+    """Have a password in the home; one that is there already stays. The caller sees to it that only one does this."""
     path = auth_file(settings)
     if auth_string(settings) is None:
         _write_private(path, f"{USER}:{secrets.token_urlsafe(SECRET_BYTES)}\n")
     path.chmod(0o600)
-    return home
 
 
 def auth_string(settings: Settings) -> str | None:
@@ -75,11 +79,11 @@ def recorded_address(settings: Settings) -> str | None:
         return None
 
 
-def identity(ui: str, patience: float = 5.0) -> Identity | None:
+def identity(ui: str) -> Identity | None:
     """Whose Prefect server answers at that address (without /api); None when it is none of Mondrian's."""
     with (
         suppress(httpx.HTTPError, ValueError, KeyError, TypeError),
-        httpx.Client(timeout=patience, trust_env=False) as web,
+        httpx.Client(timeout=5.0, trust_env=False) as web,
     ):
         answer = web.get(f"{ui}{IDENTITY_PATH}")
         if answer.status_code == 200:

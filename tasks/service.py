@@ -205,7 +205,7 @@ def smoke_set(settings: Settings, wanted: Wanted, count: int) -> Smoke:
 
 def _verdict(tried: list[Tried], left_out: int) -> Smoke:
     failed = sorted((each for each in tried if not each.passed), key=lambda each: not each.adapter_failed)
-    others = f" {left_out} records that link leaves out were not tried." if left_out else ""
+    others = f" Not tried, because link leaves them out: {left_out}." if left_out else ""
     if not tried:
         return Smoke(f"Smoke set: link uses no photograph that could be tried.{others}", True)
     if failed:

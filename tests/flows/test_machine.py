@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import threading
@@ -26,7 +25,9 @@ from deployments.up import _serve
 from mondrian_core.data.sample import make_workspace
 from mondrian_core.doctor import examine
 from mondrian_core.errors import Broken, NoWorkspace, PortInUse, PrefectUnavailable
-from mondrian_core.prefect_server import client_environment, record_of
+from mondrian_core.ports import any_free
+from mondrian_core.prefect_server import auth_file, client_environment, record_of
+from mondrian_core.registry import Registry
 from mondrian_core.settings import Settings
 from tasks import processes
 
@@ -185,14 +186,35 @@ def test_make_up_and_down_as_commands(tmp_path: Path, root: Path) -> None:
     assert nothing.returncode == 0 and "Nothing" in nothing.stdout
 
 
+def promoted_adapter(settings: Settings, folder: Path) -> str:
+    """A version of ansel for mini that changes its answers a little, promoted as a retraining would."""
+    import mlx.core as mx
+
+    from mondrian_core.models import adapters
+    from mondrian_core.models.base import fingerprint, load_base
+    from mondrian_core.recipes import TrainRecipe
+
+    base = load_base("mini")
+    adapters.attach(base, TrainRecipe(rank=2), seed=1)
+    taught = {name: value if name.endswith("lora_a") else value + 1e-3 * mx.ones_like(value)
+              for name, value in adapters.parameters(base).items()}  # fmt: skip
+    adapters.save(base, folder, taught)
+    registry = Registry(settings.adapters_root)
+    version = registry.register("ansel", folder, {"base": {"name": "mini", "fingerprint": fingerprint("mini")}}).version
+    registry.promote("ansel", version, expected=None, actor="person:test", reason="a test")
+    return version
+
+
 @pytest.mark.mini
-def test_make_up_starts_the_service_too_and_make_down_stops_all_three(tmp_path: Path, root: Path) -> None:
-    make_workspace(tmp_path / "workspace", sample=False)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    where = ["--workspace", str(tmp_path / "workspace")]
-    whole = [*where, "--adapters", str(tmp_path / "adapters"), "--base-model", "mini", "--service-port", str(port)]
+def test_make_up_after_a_demo_and_make_down(tmp_path: Path, root: Path) -> None:
+    """The sample's first photographs by name are broken ones. The lines that are printed work as they stand."""
+    make_workspace(tmp_path / "workspace", sample=True, photographs=16)
+    (tmp_path / "adapter").mkdir()
+    settings = Settings(workspace=tmp_path / "workspace", adapters=tmp_path / "adapters", base_model="mini")
+    version = promoted_adapter(settings, tmp_path / "adapter")
+    port = any_free()
+    where = ["--workspace", str(settings.root)]
+    whole = [*where, "--adapters", str(settings.adapters_root), "--base-model", "mini", "--service-port", str(port)]
 
     def call(module: str, words: list[str]) -> str:
         done = subprocess.run([sys.executable, "-m", module, *words], cwd=root, capture_output=True, text=True,
@@ -201,12 +223,25 @@ def test_make_up_starts_the_service_too_and_make_down_stops_all_three(tmp_path: 
         return done.stdout
 
     try:
-        assert f"critiques:   http://127.0.0.1:{port}" in call("deployments.up", whole)
-        assert httpx.get(f"http://127.0.0.1:{port}/health", trust_env=False).json()["model_mode"] == "base"
+        told = call("deployments.up", whole)
+        assert f"critiques:   http://127.0.0.1:{port}\n" in told and "warning" not in told
+        assert f"Smoke set: 2 of 2 photographs answered (ansel {version}). " in told
+        assert "Not tried, because link leaves them out: " in told
+        password = auth_file(settings).read_text().strip()
+        assert str(auth_file(settings)) in told and password not in told, "a pipe may be a log"
+        health = httpx.get(f"http://127.0.0.1:{port}/health", trust_env=False).json()
+        assert (health["model_mode"], health["workspace"]) == ("fine_tuned", settings.workspace_id)
+        exports = "\n".join(line for line in told.splitlines() if line.strip().startswith("export "))
+        fresh = {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}
+        typed = f"{exports}\n{sys.executable} -m prefect deployment inspect retrain/scheduled"
+        shell = subprocess.run(
+            ["bash", "-c", typed], env=fresh, cwd=tmp_path, capture_output=True, text=True, check=False
+        )
+        assert shell.returncode == 0 and "apple-silicon" in shell.stdout, shell.stderr
     finally:
         stopped = call("deployments.down", where)
     assert all(f"stopping the {each}" in stopped for each in ("prefect worker", "prefect server", "service"))
     with pytest.raises(httpx.ConnectError):
         httpx.get(f"http://127.0.0.1:{port}/health", trust_env=False)
     assert "Nothing" in call("deployments.down", where)
-    assert not record_of(Settings(workspace=tmp_path / "workspace")).exists()
+    assert not record_of(settings).exists()

@@ -54,7 +54,7 @@ def test_started_by_a_run_left_alone_and_replaced(machine: Running, served: Sett
     seen = watching.follow(machine.place, run, lambda glance: None)
     assert (seen.state, "serves now" in seen.message) == ("Completed", True), seen.message
     known = recorded(served)
-    assert known is not None and known[0].alive and healthy(Wanted(port=port))
+    assert known is not None and known[0].alive and healthy(served, Wanted(port=port))
     with prefect_here(machine):
         again = serve(**given, return_state=True)
         assert "serves already" in again.message
@@ -65,7 +65,7 @@ def test_started_by_a_run_left_alone_and_replaced(machine: Running, served: Sett
     replaced = recorded(served)
     assert replaced is not None and replaced[0].pid != known[0].pid
     assert stop_service(served) and not replaced[0].alive
-    assert healthy(Wanted(port=port)) is None
+    assert healthy(served, Wanted(port=port)) is None
     assert not stop_service(served)
 
 
@@ -76,7 +76,7 @@ def test_in_the_foreground_it_ends_with_the_run(machine: Running, served: Settin
     port = free_port()
     given = {"port": port, "workspace": str(served.root), "base_model": "mini", "foreground": True}
     run = watching.begin(machine.place, "serve/local", given)
-    wait_until(lambda: healthy(Wanted(port=port)) is not None, 200)
+    wait_until(lambda: healthy(served, Wanted(port=port)) is not None, 200)
     known = recorded(served)
     assert known is not None and known[0].alive
     with arrange.client_of(machine.place) as client:
