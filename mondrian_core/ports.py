@@ -15,6 +15,7 @@ from mondrian_core.prefect_server import IDENTITY_PATH
 
 LOCALHOST = "127.0.0.1"
 ANSWER_SECONDS = 2.0  # within which a service says whose it is
+LONGEST_NAME = 100  # of a workspace, as somebody else tells it
 LISTENING = "0A"  # a socket's state in /proc/net/tcp
 
 
@@ -49,10 +50,10 @@ def any_free(host: str = LOCALHOST) -> int:
 def owner_of(port: int, host: str = LOCALHOST) -> str:
     """Who listens there, in words: a service or server of Mondrian with its workspace, else the process."""
     kinds = {"/health": "service", IDENTITY_PATH: "Prefect server"}  # a service that starts says whose it is too
-    address = f"http://{host}:{port}"
-    with suppress(httpx.HTTPError), httpx.Client(base_url=address, timeout=ANSWER_SECONDS, trust_env=False) as client:
+    address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    with suppress(httpx.HTTPError, httpx.InvalidURL), httpx.Client(timeout=ANSWER_SECONDS, trust_env=False) as client:
         for path, kind in kinds.items():
-            if workspace := _workspace_in(client.get(path)):
+            if workspace := _workspace_in(client.get(f"{address}{path}")):
                 return f"the {kind} of workspace {workspace}"
     return _process_on(port) or "another process"
 
@@ -62,7 +63,8 @@ def _workspace_in(answer: httpx.Response) -> str | None:
         told = answer.json()
     except ValueError:
         return None
-    return str(told["workspace"]) if isinstance(told, dict) and "workspace" in told else None
+    named = str(told.get("workspace") or "") if isinstance(told, dict) else ""
+    return "".join(letter for letter in named[:LONGEST_NAME] if letter.isprintable()) or None
 
 
 def _process_on(port: int) -> str | None:

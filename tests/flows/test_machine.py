@@ -21,7 +21,7 @@ from deployments import arrange, watching
 from deployments.bootstrap import Running, bring_up
 from deployments.down import main as down
 from deployments.place import ACCELERATOR_LIMIT, POOL, choose_port
-from deployments.up import _serve
+from deployments.up import _serve, _summary
 from mondrian_core.data.sample import make_workspace
 from mondrian_core.doctor import examine
 from mondrian_core.errors import Broken, NoWorkspace, PortInUse, PrefectUnavailable
@@ -159,6 +159,12 @@ def test_a_record_of_another_version_stops_what_runs(tmp_path: Path, change: dic
         assert not service.alive
     finally:
         processes.stop(service)
+
+
+def test_a_smoke_failure_is_a_warning_beside_the_addresses(machine: Running) -> None:
+    told = _summary(machine.place, "http://127.0.0.1:5100", "1 of 2 photographs failed.", "/a b").splitlines()
+    assert told[told.index("critiques:   http://127.0.0.1:5100") + 1] == "  warning: 1 of 2 photographs failed."
+    assert "A run now:   mondrian prefect --workspace '/a b' deployment run 'retrain/scheduled'" in told
 
 
 def test_an_error_is_one_paragraph_in_the_state(machine: Running) -> None:

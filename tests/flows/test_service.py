@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
 import socket
@@ -18,7 +19,7 @@ from deployments import arrange, watching
 from deployments.bootstrap import Running
 from mondrian_core.data.sample import make_workspace
 from mondrian_core.settings import Settings
-from tasks.service import Wanted, healthy, recorded, stop_service
+from tasks.service import WARNED, Smoke, Wanted, healthy, recorded, stop_service
 
 pytestmark = [pytest.mark.flow, pytest.mark.mini, pytest.mark.timeout(400)]
 
@@ -45,8 +46,11 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def test_started_by_a_run_left_alone_and_replaced(machine: Running, served: Settings) -> None:
-    from flows.serve import serve
+def test_started_by_a_run_left_alone_and_replaced(
+    machine: Running, served: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    serve_module = importlib.import_module("flows.serve")
+    serve = serve_module.serve
 
     port = free_port()
     given = {"port": port, "workspace": str(served.root), "base_model": "mini"}
@@ -57,7 +61,11 @@ def test_started_by_a_run_left_alone_and_replaced(machine: Running, served: Sett
     assert known is not None and known[0].alive and healthy(served, Wanted(port=port))
     with prefect_here(machine):
         again = serve(**given, return_state=True)
-        assert "serves already" in again.message
+        assert again.name == "Completed" and "serves already" in again.message
+        monkeypatch.setattr(serve_module, "smoke_set", lambda *_: Smoke("Smoke set: 1 of 2 photographs failed.", False))
+        warned = serve(**given, return_state=True)
+        assert warned.is_completed() and warned.name == WARNED and "1 of 2" in warned.message
+        monkeypatch.undo()
         assert recorded(served) == known
         os.kill(known[0].pid, signal.SIGKILL)
         after = serve(**given, return_state=True)
