@@ -17,8 +17,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mondrian_core.errors import AnswerIsNo, BadInput
-from mondrian_core.rubric import DIMENSIONS, Critique, canonical, read_lenient
-from mondrian_core.store import Store, stamp
+from mondrian_core.rubric import DIMENSIONS, Critique, Unparsable, canonical, read_lenient
+from mondrian_core.store import Cells, Store, stamp
 
 WAITING, ACCEPTED, CORRECTED, DISCARDED = "waiting", "accepted", "corrected", "discarded"
 STATES = (WAITING, ACCEPTED, CORRECTED, DISCARDED)
@@ -75,6 +75,15 @@ class Draft:
         }  # fmt: skip
 
 
+@dataclass(frozen=True)
+class UnreadableDraft:
+    """A row of `drafts` with a cell that can't be read; `why` names the column."""
+
+    id: str
+    advisor: str
+    why: str
+
+
 class Drafts:
     """The drafts of a workspace. A store that was opened for reading does for everything but decisions.
 
@@ -111,12 +120,13 @@ class Drafts:
         Raises:
             BadInput: when there is no such draft.
         """
-        found = self._read("id = ?", (draft_id,))
-        if not found:
+        for found in self._rows("id = ?", (draft_id,)):
+            if isinstance(found, Draft):
+                return found
             raise BadInput(
-                f"There is no draft {draft_id}.", "`mondrian review --advisor A --list` shows what there is."
+                f"The draft {draft_id} can't be read: {found.why}.", "Correct its row in the table `drafts`."
             )
-        return found[0]
+        raise BadInput(f"There is no draft {draft_id}.", "`mondrian review --advisor A --list` shows what there is.")
 
     def counts(self, advisor: str) -> dict[str, int]:
         """Drafts of an advisor by state; every state has an entry."""
@@ -157,11 +167,22 @@ class Drafts:
             )
             return self.get(draft_id)
 
+    def every(self) -> list[Draft | UnreadableDraft]:
+        """Drafts of all advisors in the order they were made, also those that can't be read."""
+        return self._rows("1", ())
+
+    def unreadable(self) -> list[UnreadableDraft]:
+        """Rows that can't be read, with the reason; no other method gives them."""
+        return [row for row in self.every() if isinstance(row, UnreadableDraft)]
+
     def _read(self, where: str, values: tuple[str, ...]) -> list[Draft]:
+        return [row for row in self._rows(where, values) if isinstance(row, Draft)]
+
+    def _rows(self, where: str, values: tuple[str, ...]) -> list[Draft | UnreadableDraft]:
         if not self._store.has_table("drafts"):
             return []
         query = f"SELECT {', '.join(_COLUMNS)} FROM drafts WHERE {where} ORDER BY rowid"
-        return [_draft(row) for row in self._store.select(query, values)]
+        return [_draft(dict(zip(_COLUMNS, row, strict=True))) for row in self._store.select(query, values)]
 
     def _decide(self, draft_id: str, state: str, critique: Critique | None, by: str) -> Draft:
         with self._store.transaction() as connection:
@@ -193,11 +214,23 @@ def _cells(draft: Draft) -> tuple[Any, ...]:
             draft.decided_at, draft.created_at)  # fmt: skip
 
 
-def _draft(row: Any) -> Draft:
-    values = dict(zip(_COLUMNS, row, strict=True))
-    decided = read_lenient(values["decided"]).critique if values["decided"] else None
+def _draft(row: dict[str, Any]) -> Draft | UnreadableDraft:
+    cells = Cells(row)
+    labels = {name: cells.label(name) or "" for name in ("id", "advisor_id", "sha256", "image_path", "base", "state")}
+    decided, raw, proposal = cells.text("decided"), cells.json_object("raw"), cells.text("proposal")
+    proposed: Critique | None = None
+    final: Critique | None = None
+    try:
+        proposed = read_lenient(proposal or "").critique
+        final = read_lenient(decided).critique if decided else None
+    except Unparsable as error:
+        cells.unreadable.setdefault("decided" if proposed else "proposal", f"a critique that can't be read ({error})")
+    if cells.unreadable or proposed is None or raw is None:
+        column, why = next(iter(cells.unreadable.items()), ("raw", "nothing"))
+        return UnreadableDraft(cells.shown("id") or "", labels["advisor_id"], f"{column}: {why}")
+    scores = {name: float(value) for name, value in raw.items() if isinstance(value, int | float)}
     return Draft(
-        values["id"], values["advisor_id"], values["sha256"], values["image_path"], values["base"],
-        values["prompt_digest"], json.loads(values["raw"]), read_lenient(values["proposal"]).critique, values["state"],
-        decided, values["decided_by"], values["decided_at"], values["created_at"],
+        labels["id"], labels["advisor_id"], labels["sha256"], labels["image_path"], labels["base"],
+        cells.label("prompt_digest") or "", scores, proposed, labels["state"], final,
+        cells.shown("decided_by"), cells.moment("decided_at"), cells.moment("created_at") or "",
     )  # fmt: skip

@@ -7,6 +7,7 @@ fingerprint)`; the file's name without folders is what `serving.retrieval.Refere
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -21,7 +22,6 @@ _ENTRY = (
     "INSERT OR REPLACE INTO embeddings (advisor_id, sha256, base, image_path, looks, vector, created_at) "
     "VALUES (?, ?, ?, ?, ?, ?, ?)"
 )
-_PROFILE = "DELETE FROM dimensional_profiles WHERE id = ?"
 
 
 @dataclass(frozen=True)
@@ -58,26 +58,44 @@ class Embeddings:
         with self._store.transaction() as connection:
             connection.execute(_ENTRY, cells)
             if profile is not None:
-                connection.execute(_PROFILE, (profile.id,))
-                self._store.add_profiles([profile])
+                self._store.put_profile(profile)
 
     def of(self, advisor: str, base: str | None = None) -> list[Embedding]:
-        """Entries of an advisor, made with one base (None: with any), by path."""
+        """Entries of an advisor, made with one base (None: with any), by path; without rows that can't be read."""
         if not self._store.has_table("embeddings"):
             return []
         query = "SELECT advisor_id, sha256, image_path, base, looks, vector FROM embeddings WHERE advisor_id = ?"
         values: tuple[Any, ...] = (advisor,)
         if base is not None:
             query, values = f"{query} AND base = ?", (advisor, base)
-        return [_entry(row) for row in self._store.select(f"{query} ORDER BY image_path, base", values)]
+        rows = self._store.select(f"{query} ORDER BY image_path, base", values)
+        return _of_one_length([entry for row in rows if (entry := _entry(row)) is not None])
+
+
+def _of_one_length(entries: list[Embedding]) -> list[Embedding]:
+    """Entries whose vector has the length that most of their base's have."""
+    lengths: dict[str, Counter[int]] = {}
+    for entry in entries:
+        lengths.setdefault(entry.base, Counter())[len(entry.vector)] += 1
+    usual = {base: counted.most_common(1)[0][0] for base, counted in lengths.items()}
+    return [entry for entry in entries if len(entry.vector) == usual[entry.base]]
 
 
 def _bytes(vector: Sequence[float]) -> bytes:
     return np.asarray(vector, dtype=_LITTLE).tobytes()
 
 
-def _entry(row: Any) -> Embedding:
-    advisor, sha256, path, base, looks, vector = row
-    first, second = (int(value, 16) for value in looks.split(","))
-    numbers = tuple(float(value) for value in np.frombuffer(vector, dtype=_LITTLE))
-    return Embedding(advisor, sha256, path, base, (first, second), numbers)
+def _entry(row: Any) -> Embedding | None:
+    """None for a row that can't be read; the next `index` makes it again."""
+    *texts, vector = row
+    if not isinstance(vector, bytes) or not all(isinstance(text, str) for text in texts):
+        return None
+    advisor, sha256, path, base, looks = texts
+    try:
+        first, second = (int(value, 16) for value in looks.split(","))
+        numbers = np.frombuffer(vector, dtype=_LITTLE)
+    except ValueError:
+        return None
+    if not len(numbers) or not np.isfinite(numbers).all():
+        return None
+    return Embedding(advisor, sha256, path, base, (first, second), tuple(float(value) for value in numbers))

@@ -9,7 +9,7 @@
     │   ├── NoWorkspace, NoDatabase, UnknownAdvisor, BadPhotograph, BadRecipe
     │   ├── BadAdapter, UnknownVersion, BaseModelUnavailable
     └── Broken                         3   something broke
-        ├── DiskFull, DatabaseBusy, RegistryBusy, TrainingDiverged, RankLost, ModelProcessDied,
+        ├── DiskFull, DatabaseBusy, DatabaseRefused, RegistryBusy, TrainingDiverged, RankLost, ModelProcessDied,
         │   PrefectUnavailable, PortInUse, AnswerUnparsable
 
 Foreign errors are translated at the edge where they appear, by `translated`.
@@ -175,6 +175,10 @@ class ModelProcessDied(Broken):
     """The process that holds the model went away."""
 
 
+class DatabaseRefused(Broken):
+    """A rule of the database's own schema (a constraint, a trigger) refused a write; nothing was changed."""
+
+
 class AnswerUnparsable(Broken):
     """The model's answer could not be read, also after a second try."""
 
@@ -202,8 +206,12 @@ def translated(path: Path | str | None = None) -> Iterator[None]:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise DiskFull(error.filename or path) from error
         raise
+    except sqlite3.IntegrityError as error:
+        raise _refused(path, error) from error
     except sqlite3.OperationalError as error:
         text = str(error)
+        if "cannot modify" in text:
+            raise _refused(path, error) from error
         if "full" in text:
             raise DiskFull(path) from error
         if "locked" in text or "readonly" in text:
@@ -212,3 +220,10 @@ def translated(path: Path | str | None = None) -> Iterator[None]:
                 "Close the other program that uses it, or check its permissions, and run the command again.",
             ) from error
         raise
+
+
+def _refused(path: Path | str | None, error: sqlite3.Error) -> DatabaseRefused:
+    return DatabaseRefused(
+        f"A rule of the database {path or ''} refuses the row ({error}); nothing was changed.",
+        "Look at the table's definition (`.schema` in sqlite3), and remove the rule or what breaks it.",
+    )

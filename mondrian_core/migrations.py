@@ -25,10 +25,29 @@ ORIGINAL_TABLES: dict[str, str] = {
 
 
 def _add_columns(connection: sqlite3.Connection, table: str, columns: dict[str, str]) -> None:
-    present = {row[1] for row in connection.execute(f"PRAGMA table_info({table})")}
+    if not _is_table(connection, table):
+        return
+    present = {row[1].lower() for row in connection.execute(f"PRAGMA table_xinfo({table})")}
     for name, kind in columns.items():
         if name not in present:
             connection.execute(f"ALTER TABLE {table} ADD COLUMN {name} {kind}")
+
+
+def _add_index(connection: sqlite3.Connection, name: str, table: str, columns: str, *, unique: bool = False) -> None:
+    """An index, where the table can have one; not unique where a person's rows are not."""
+    if not _is_table(connection, table):
+        return
+    statement = f"INDEX IF NOT EXISTS {name} ON {table} ({columns})"
+    try:
+        connection.execute(f"CREATE {'UNIQUE ' if unique else ''}{statement}")
+    except sqlite3.IntegrityError:
+        connection.execute(f"CREATE {statement}")
+
+
+def _is_table(connection: sqlite3.Connection, name: str) -> bool:
+    """False for a view: that has the columns and rows that its query gives."""
+    query = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND lower(name) = ?"
+    return connection.execute(query, (name,)).fetchone() is not None
 
 
 def _service(connection: sqlite3.Connection) -> None:
@@ -39,15 +58,15 @@ def _service(connection: sqlite3.Connection) -> None:
     columns |= {"explicit_mode": "INTEGER", "attempts": "INTEGER", "idempotency_key": "TEXT"}
     columns |= {"photograph_sha256": "TEXT", "details": "TEXT"}
     _add_columns(connection, "jobs", columns)
-    connection.execute("CREATE UNIQUE INDEX IF NOT EXISTS jobs_by_key ON jobs (idempotency_key)")
-    connection.execute("CREATE INDEX IF NOT EXISTS jobs_by_status ON jobs (status, advisor)")
-    connection.execute("CREATE INDEX IF NOT EXISTS jobs_by_time ON jobs (created_at)")
+    _add_index(connection, "jobs_by_key", "jobs", "idempotency_key", unique=True)
+    _add_index(connection, "jobs_by_status", "jobs", "status, advisor")
+    _add_index(connection, "jobs_by_time", "jobs", "created_at")
 
 
 def _origin(connection: sqlite3.Connection) -> None:
     """2: who wrote a critique, and when. Rows from before were written by people."""
     _add_columns(connection, "dimensional_profiles", {"origin": "TEXT NOT NULL DEFAULT 'human'", "created_at": "TEXT"})
-    connection.execute("CREATE INDEX IF NOT EXISTS profiles_by_advisor ON dimensional_profiles (advisor_id)")
+    _add_index(connection, "profiles_by_advisor", "dimensional_profiles", "advisor_id")
 
 
 def _portfolio(connection: sqlite3.Connection) -> None:
@@ -68,5 +87,21 @@ def _portfolio(connection: sqlite3.Connection) -> None:
     )
 
 
-MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (_service, _origin, _portfolio)
+def _added_profiles(connection: sqlite3.Connection) -> None:
+    """4: critiques that the program writes, apart from those of `dimensional_profiles`, which a person's rules govern.
+
+    Rows are only added (those of the index replaced); of several with one id the last one counts.
+    """
+    scores = ", ".join(f"{name}_score REAL" for name in DIMENSIONS)
+    comments = ", ".join(f"{name}_comment TEXT" for name in DIMENSIONS)
+    connection.execute(
+        "CREATE TABLE IF NOT EXISTS added_profiles (number INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL, "
+        "advisor_id TEXT NOT NULL, image_path TEXT NOT NULL, "
+        f"{scores}, {comments}, overall_grade TEXT, origin TEXT NOT NULL, created_at TEXT NOT NULL)"
+    )
+    _add_index(connection, "added_profiles_by_id", "added_profiles", "id")
+
+
+MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (_service, _origin, _portfolio, _added_profiles)
 VERSION = len(MIGRATIONS)
+ADDED_TABLES = ("embeddings", "drafts", "added_profiles")

@@ -366,3 +366,11 @@ def _number(value: Any) -> float | None:
     if isinstance(value, int | float) and math.isfinite(value):
         return float(value)
     return None
+
+
+def read_score(value: Any) -> float | None:
+    """A score as it may be written, in an answer or in a table: 8, "8", "8.0", "8/10"; None when it is none of these.
+
+    It may lie outside 0-10.
+    """
+    return _number(value)

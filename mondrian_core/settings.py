@@ -38,6 +38,7 @@ class Settings(BaseSettings):
 
     workspace: Path = Field(default=Path("workspace"), validation_alias=_env("MONDRIAN_WORKSPACE"))
     adapters: Path = Field(default=Path("adapters"), validation_alias=_env("MONDRIAN_ADAPTERS"))
+    backup: Path | None = Field(default=None, validation_alias=_env("MONDRIAN_BACKUP"))
     cache: Path = Field(default=Path("~/.cache/mondrian"), validation_alias=_env("MONDRIAN_CACHE"))
     base_model: str | None = Field(default=None, validation_alias=_env("MONDRIAN_BASE_MODEL"))
     analysis_mode: Mode = Field(default="lora", validation_alias=_env("ANALYSIS_MODE", "MONDRIAN_ANALYSIS_MODE"))
@@ -73,6 +74,22 @@ class Settings(BaseSettings):
         """The registry's root, absolute; for a URL the folder of the cache that stands for it."""
         url = _url_in(self.adapters)
         return cached(url, self.cache.expanduser().resolve()) if url else self.adapters.expanduser().resolve()
+
+    @property
+    def local_registry(self) -> Path | None:
+        """The registry's root, absolute; None when it is a URL."""
+        return None if _url_in(self.adapters) else self.adapters_root
+
+    def require_backup_folder(self, given: Path | None = None) -> Path:
+        """Where backups go, absolute: `given`, else MONDRIAN_BACKUP.
+
+        Raises:
+            BadInput: neither names a folder.
+        """
+        folder = given or self.backup
+        if folder is None:
+            raise BadInput("No backup folder is named.", "Give one (`mondrian backup FOLDER`), or set MONDRIAN_BACKUP.")
+        return folder.expanduser().resolve()
 
     @property
     def database(self) -> Path:

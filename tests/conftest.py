@@ -1,4 +1,4 @@
-"""What every test stands on: an environment of its own, marks, and a copy of the sample workspace."""
+"""What every test stands on: an environment of its own, marks, and a copy of a workspace of the older program."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from older_workspace import make_older_workspace
 
 import mondrian_core.models  # noqa: F401  (its fast BLAS must be there before any test module brings mlx)
 
@@ -70,16 +71,33 @@ def root() -> Path:
     return ROOT
 
 
+@pytest.fixture(scope="session")
+def older_workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The generated workspace of the older program, once; read only."""
+    folder = tmp_path_factory.mktemp("older") / "workspace"
+    make_older_workspace(folder)
+    return folder
+
+
 @pytest.fixture
-def samples(tmp_path: Path) -> Path:
-    """A writable copy of the sample workspace: ten real critiques, broken records included.
+def samples(older_workspace: Path, tmp_path: Path) -> Path:
+    """A writable copy of a workspace of the older program: ten usable critiques, sixteen records that are not."""
+    return _writable_copy(older_workspace, tmp_path / "samples")
+
+
+@pytest.fixture
+def field_samples(tmp_path: Path) -> Path:
+    """A writable copy of a real workspace of that kind, for the few tests that read its very records.
 
     Taken from MONDRIAN_SAMPLES, or from shared/samples/mondrian beside the repository.
     """
     source = Path(ASKED_SAMPLES) if ASKED_SAMPLES else ROOT.parent / "shared" / "samples" / "mondrian"
     if not (source / "mondrian.db").is_file():
         pytest.skip("no sample workspace beside the repository; MONDRIAN_SAMPLES=FOLDER names one")
-    copy = tmp_path / "samples"
+    return _writable_copy(source, tmp_path / "field-samples")
+
+
+def _writable_copy(source: Path, copy: Path) -> Path:
     shutil.copytree(source, copy, copy_function=shutil.copyfile)
     for path in [copy, *copy.rglob("*")]:
         path.chmod(0o755 if path.is_dir() else 0o644)

@@ -9,6 +9,7 @@ from typing import Any
 
 from mondrian_core.cli import (
     adapters,
+    backup,
     champions,
     evaluation,
     exports,
@@ -75,6 +76,7 @@ def _workspace_commands(found: Any) -> None:
     init.add_argument("--photographs", type=int, default=80, help="how many critiqued photographs a sample gets")
     init.add_argument("--seed", type=int, default=0)
     doctor = _add(found, "doctor", workspace.doctor, "check this machine and say what to do")
+    _backup_commands(found)
     doctor.add_argument("--api", help="address of the Prefect API (PREFECT_API_URL, or the one `make up` started)")
     _prefect_command(found)
 
@@ -86,6 +88,19 @@ def _prefect_command(found: Any) -> None:
     parser.add_argument("--workspace", type=Path, help="whose server (MONDRIAN_WORKSPACE)")
     parser.add_argument("words", nargs=argparse.REMAINDER, metavar="...",
                         help="as after `prefect`: deployment run 'retrain/scheduled' -p advisor=ansel")  # fmt: skip
+
+
+def _backup_commands(found: Any) -> None:
+    making = _add(found, "backup", backup.backup, "database, photographs and registry to a folder, verified")
+    restoring = _add(found, "restore", backup.restore, "bring a backup back; overwrites nothing")
+    for command in (making, restoring):
+        command.add_argument("folder", type=Path, nargs="?", metavar="FOLDER",
+                             help="the backup folder, best on another disk (MONDRIAN_BACKUP)")  # fmt: skip
+        command.add_argument("--list", action="store_true", help="show the snapshots in the folder, and stop")
+        command.add_argument("--snapshot", metavar="NAME", help="one of --list (default: the last)")
+    making.add_argument("--keep", type=int, metavar="N", help="afterwards delete all but the last N snapshots")
+    making.add_argument("--verify", action="store_true", help="read every file of a snapshot again, and stop")
+    restoring.add_argument("--force", action="store_true", help="move aside what is in its place")
 
 
 def _stage_commands(found: Any) -> None:

@@ -65,6 +65,7 @@ def _list(options: Namespace, settings: Settings, advisor: str) -> int:
         store.voice(advisor)
         drafts = Drafts(store)
         found, counts = drafts.of(advisor), drafts.counts(advisor)
+        unreadable = [row for row in drafts.unreadable() if row.advisor in (advisor, "")]
 
     def draw(screen: Console) -> None:
         table = Table(title=f"Drafts of {advisor}", title_justify="left")
@@ -77,8 +78,12 @@ def _list(options: Namespace, settings: Settings, advisor: str) -> int:
                           escape(draft.decided_by or ""), when)  # fmt: skip
         screen.print(table)
         screen.print(", ".join(f"{count} {state}" for state, count in counts.items()))
+        for row in unreadable:
+            screen.print(escape(f"left out: {row.id[:SHORT]}, {row.why}"))
 
-    answer(options.json, {"counts": counts, "drafts": [draft.as_dict() for draft in found]}, draw)
+    left_out = [{"id": row.id, "reason": row.why} for row in unreadable]
+    value = {"counts": counts, "drafts": [draft.as_dict() for draft in found], "left_out": left_out}
+    answer(options.json, value, draw)
     return 0 if counts["waiting"] else 1
 
 

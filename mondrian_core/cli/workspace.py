@@ -12,10 +12,18 @@ from mondrian_core.cli.screen import answer, progress
 
 
 def init(options: Namespace) -> int:
-    """Make a workspace; with --sample, one with rendered photographs and an advisor's critiques."""
+    """Make a workspace; with --sample, one with rendered photographs and an advisor's critiques.
+
+    An empty one that was asked for where a workspace is already stays as it is: like `git init`, the command may be
+    repeated.
+    """
     from mondrian_core.data.sample import make_workspace
 
     settings = settings_of(options)
+    if settings.database.is_file() and not options.sample:
+        answer(options.json, {"workspace": str(settings.root), "existed": True}, lambda console: console.print(
+            f"Workspace {settings.root} exists already; nothing was changed. Next: mondrian doctor"))  # fmt: skip
+        return 0
     with progress(options.json) as listen:
         made = make_workspace(settings.root, sample=options.sample, seed=options.seed,
                               photographs=options.photographs, listen=listen)  # fmt: skip

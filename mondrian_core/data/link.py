@@ -4,7 +4,8 @@ The rule that chooses among several critiques of one photograph (same bytes, whe
 
 1. a critique by a person over one that a model drafted and a person accepted, and that over one by a model;
 2. a complete one over one that needed a repair (a grade that can't be read, a fence, an older form);
-3. the newest: by `created_at` where both have it, else by the order in which the rows were inserted.
+3. the newest: by the moment of `created_at` where all that are left have one, else by the order in which the rows were
+   inserted.
 
 The others are left out as `duplicate_of` when scores and comments are the same, else as `superseded`. Critiques by a
 model are used only when there is none by a person at all; otherwise they are `model_written`, so that ground truth is
@@ -14,7 +15,7 @@ never mixed in silence. What the index made for retrieval is never used, whateve
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,7 @@ from mondrian_core.data.records import (
     LinkManifest,
     Reason,
 )
-from mondrian_core.drafts import CORRECTED, DISCARDED, WAITING, Draft, Drafts
+from mondrian_core.drafts import CORRECTED, DISCARDED, WAITING, Draft, Drafts, UnreadableDraft
 from mondrian_core.errors import BadPhotograph
 from mondrian_core.events import Advanced, Listener, Noticed, ignore
 from mondrian_core.files import sha256_of
@@ -57,6 +58,9 @@ _PATH_REASONS = {
 }
 _UNUSED_DRAFTS = {WAITING: Reason.DRAFT_WAITING, DISCARDED: Reason.DRAFT_DISCARDED}
 _TRUST = {HUMAN: 2, SYNTHETIC: 1, MODEL: 0}
+_OWNER = ("advisor_id",)
+_PROFILE_CELLS = ("image_path", "origin", *(f"{name}_{kind}" for name in DIMENSIONS for kind in ("score", "comment")))
+_ODD = (ValueError, TypeError, LookupError, ArithmeticError, RecursionError)
 _ANSWER_REASONS = {
     "missing_dimensions": Reason.MISSING_DIMENSIONS,
     "score_out_of_range": Reason.SCORE_OUT_OF_RANGE,
@@ -106,15 +110,20 @@ def choose(candidates: Sequence[Candidate],
         by_photograph.setdefault(key, []).append(candidate)
     chosen, left_out = [], []
     for group in by_photograph.values():
-        best = max(group, key=_rank)
+        best = _best(group)
         chosen.append(best)
         left_out += [_passed_over(other, best) for other in group if other is not best]
     return chosen, left_out
 
 
-def _rank(candidate: Candidate) -> tuple[Any, ...]:
-    linked = candidate.linked
-    return (_TRUST[linked.origin], not candidate.problems, linked.created_at or "", candidate.order)
+def _best(group: Sequence[Candidate]) -> Candidate:
+    def standing(each: Candidate) -> tuple[int, bool]:
+        return _TRUST[each.linked.origin], not each.problems
+
+    highest = max(standing(each) for each in group)
+    tied = [each for each in group if standing(each) == highest]
+    dated = all(each.linked.created_at for each in tied)
+    return max(tied, key=lambda each: ((each.linked.created_at or "") if dated else "", each.order))
 
 
 def _passed_over(other: Candidate, best: Candidate) -> LeftOut:
@@ -155,7 +164,7 @@ class _Linker:
             yield f"profile:{profile.id}", self._judged(self._profile, profile)
         for order, job in enumerate(store.jobs()):
             yield f"job:{job.id}", self._judged(self._job, job, order)
-        for order, draft in enumerate(Drafts(store).of()):
+        for order, draft in enumerate(Drafts(store).every()):
             yield f"draft:{draft.id}", self._judged(self._draft, draft, order)
 
     def _judged(self, judge: Any, *arguments: Any) -> Candidate | _Refused:
@@ -163,11 +172,15 @@ class _Linker:
             candidate: Candidate = judge(*arguments)
         except _Refused as refused:
             return refused.with_traceback(None)
+        except _ODD as error:  # of one record; it must not cost the others
+            return _Refused(Reason.UNREADABLE_RECORD, f"{type(error).__name__}: {error}")
         return candidate
 
     def _profile(self, profile: Profile) -> Candidate:
+        _refuse_unreadable(profile.unreadable, _OWNER)
         if profile.advisor != self.advisor:
             raise _Refused(Reason.OTHER_ADVISOR, profile.advisor)
+        _refuse_unreadable(profile.unreadable, _PROFILE_CELLS)
         if profile.origin == INDEX:
             raise _Refused(Reason.INDEX_MADE, profile.image_path)
         photograph, found = self._photograph(profile.image_path)
@@ -192,8 +205,10 @@ class _Linker:
             return None
 
     def _job(self, job: Job, order: int) -> Candidate:
+        _refuse_unreadable(job.unreadable, ("advisor",))
         if job.advisor != self.advisor:
             raise _Refused(Reason.OTHER_ADVISOR, job.advisor or "none")
+        _refuse_unreadable(job.unreadable, ("status", "filename", "analysis_markdown"))
         if job.status != COMPLETED:
             raise _Refused(Reason.JOB_NOT_COMPLETED, job.status or "no status")
         photograph, found = self._photograph(job.filename)
@@ -206,7 +221,9 @@ class _Linker:
         )  # fmt: skip
         return Candidate(linked, order, repairs)
 
-    def _draft(self, draft: Draft, order: int) -> Candidate:
+    def _draft(self, draft: Draft | UnreadableDraft, order: int) -> Candidate:
+        if isinstance(draft, UnreadableDraft):
+            raise _Refused(Reason.UNREADABLE_RECORD, draft.why)
         if draft.advisor != self.advisor:
             raise _Refused(Reason.OTHER_ADVISOR, draft.advisor)
         if draft.state in _UNUSED_DRAFTS or draft.decided is None:
@@ -297,6 +314,12 @@ class _Linker:
         return self._hashes[path]
 
 
+def _refuse_unreadable(unreadable: Mapping[str, str], columns: Sequence[str]) -> None:
+    found = [f"{column}: {why}" for column, why in unreadable.items() if column in columns]
+    if found:
+        raise _Refused(Reason.UNREADABLE_RECORD, "; ".join(found))
+
+
 def _profile_scores(profile: Profile) -> dict[str, float]:
     given = {name: value for name, value in profile.scores.items() if value is not None and str(value).strip() != ""}
     if not given:
@@ -308,7 +331,7 @@ def _profile_scores(profile: Profile) -> dict[str, float]:
         try:
             score = float(given[name])
         except ValueError:
-            raise _Refused(Reason.UNPARSABLE_ANSWER, f"{name}: {given[name]!r} is no number") from None
+            raise _Refused(Reason.UNPARSABLE_ANSWER, f"{name}: {given[name]!r} is not a number") from None
         if not MIN_SCORE <= score <= MAX_SCORE:  # also true of a NaN
             raise _Refused(Reason.SCORE_OUT_OF_RANGE, f"{name}: {given[name]}")
         scores[name] = score

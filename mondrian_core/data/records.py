@@ -30,6 +30,7 @@ class Reason(StrEnum):
     NOT_A_PHOTOGRAPH = "not_a_photograph"
     UNREADABLE_PHOTOGRAPH = "unreadable_photograph"
     TOO_LARGE_PHOTOGRAPH = "too_large_photograph"
+    UNREADABLE_RECORD = "unreadable_record"
     MISSING_ANALYSIS = "missing_analysis"
     UNPARSABLE_ANSWER = "unparsable_answer"
     MISSING_DIMENSIONS = "missing_dimensions"
@@ -57,6 +58,7 @@ EXPLAINED: Mapping[Reason, str] = {
     Reason.NOT_A_PHOTOGRAPH: "the file is no photograph (an HTML page, for instance)",
     Reason.UNREADABLE_PHOTOGRAPH: "the photograph is damaged or cut off",
     Reason.TOO_LARGE_PHOTOGRAPH: "the photograph has too many pixels or bytes",
+    Reason.UNREADABLE_RECORD: "a cell of the row holds something else than its column should",
     Reason.MISSING_ANALYSIS: "the analysis file is not in analysis_md/",
     Reason.UNPARSABLE_ANSWER: "the critique can't be read as JSON",
     Reason.MISSING_DIMENSIONS: "some of the eight dimensions are missing",

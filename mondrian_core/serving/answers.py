@@ -65,9 +65,9 @@ def as_json(job: Job) -> dict[str, Any]:
 def headers_of(job: Job) -> dict[str, str]:
     """What answered, also for programs that read no body. A job that has not been answered says "pending"."""
     requested = job.requested_mode or ""
-    left = {hop["strategy"] for hop in fallbacks_of(job) if hop.get("left")}
+    left = {hop.get("strategy") for hop in fallbacks_of(job) if hop.get("left")}
     pending = "pending" if job.status in ("queued", "running") else "none"
-    return {
+    headers = {
         "X-Job-ID": job.id,
         "X-Analysis-Mode": job.mode or pending,
         "X-Requested-Mode": requested,
@@ -76,6 +76,12 @@ def headers_of(job: Job) -> dict[str, str]:
         "X-Model-Used": job.model_used or pending,
         "X-Adapter-Version": job.adapter_version or pending,
     }
+    return {name: _header(value) for name, value in headers.items()}
+
+
+def _header(text: str) -> str:
+    """A value that a header can carry: rows of an older table may hold any text."""
+    return re.sub(r"[^\x20-\x7e]", "?", text)
 
 
 def wants_html(request: Request) -> bool:

@@ -1,8 +1,8 @@
 """What a person says to a critique: a rating from 1 to 5, and the critique as it should have been.
 
 A rating stays with the job, where the A/B table and a rollout's guardrails read it; it counts for the arm that was
-assigned. A correction becomes a critique by a person (a row of `dimensional_profiles`), so that the next dataset takes
-it before the model's own.
+assigned. A correction becomes a critique by a person (a row of `added_profiles`), so that the next dataset takes it
+before the model's own; it replaces nothing that stands in `dimensional_profiles`.
 """
 
 from __future__ import annotations
@@ -47,13 +47,17 @@ def correct(store: Store, job: Job, told: Mapping[str, Any]) -> Job:
     profile = Profile(correction_id(job.id), job.advisor or "", _image_path(job), critique.scores, comments,
                       critique.overall_grade)  # fmt: skip
     with store.transaction():
-        store.add_profiles([profile], replace=True)
+        store.put_profile(profile)
         return store.note_on_job(job.id, corrected_at=stamp())
 
 
 def correction_of(store: Store, job: Job) -> Profile | None:
-    """The person's version of a job's critique, or None."""
-    return store.profile(correction_id(job.id)) if "corrected_at" in job.details else None
+    """The person's version of a job's critique; None where there is none, or none that can be read."""
+    profile = store.profile(correction_id(job.id)) if "corrected_at" in job.details else None
+    whole = profile is not None and all(
+        isinstance(profile.scores[name], int | float) and profile.comments[name] is not None for name in DIMENSIONS
+    )
+    return profile if whole else None
 
 
 def is_correction(profile: Profile) -> bool:

@@ -100,7 +100,7 @@ def nearest(
     def similarity(reference: Reference) -> float:
         close = profile_similarity(scores, reference.scores, spreads)
         other = (embeddings or {}).get(reference.name)
-        if embedding is None or other is None:
+        if embedding is None or other is None or len(other) != len(embedding):
             return close
         return PROFILE_WEIGHT * close + (1 - PROFILE_WEIGHT) * max(0.0, cosine(embedding, other))
 

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any, Self
 
 from mondrian_core.errors import BadInput, DatabaseBusy, NoDatabase, translated
-from mondrian_core.migrations import MIGRATIONS, ORIGINAL_TABLES, VERSION
+from mondrian_core.migrations import ADDED_TABLES, MIGRATIONS, ORIGINAL_TABLES, VERSION
+from mondrian_core.store.cells import moment_text, text_or_bytes
 
 BUSY_SECONDS = 10.0
 
@@ -36,11 +37,14 @@ class Database:
             raise NoDatabase(self.path)
         with _explained(self.path):
             self._connection = (_connect_to_read if read_only else _connect_to_write)(self.path, busy_seconds)
+        self._connection.text_factory = text_or_bytes
+        self._connection.create_function("moment", 1, moment_text, deterministic=True)
         try:
             self._check_tables()
             if not read_only:
                 self._migrate()
-            self._columns = {table: self._columns_of(table) for table in ORIGINAL_TABLES}
+            self._columns = {table: self._columns_of(table) for table in (*ORIGINAL_TABLES, *ADDED_TABLES)}
+            self._numbers = {table: self._number_of(table) for table in self._columns}
         except BaseException:
             self._connection.close()
             raise
@@ -107,6 +111,12 @@ class Database:
         """False on a database that was opened for reading and is older than that table."""
         return bool(self._rows("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?", (name,)))
 
+    def copy_to(self, target: Path) -> None:
+        """Write a consistent copy to `target`, one file without a journal; who writes meanwhile isn't stopped."""
+        with self._lock, translated(target), closing(sqlite3.connect(target)) as copy:
+            self._connection.backup(copy)
+            copy.execute("PRAGMA journal_mode = DELETE")
+
     def _write(self, statement: str, values: tuple[Any, ...]) -> int:
         with self.transaction() as connection:
             return connection.execute(statement, values).rowcount
@@ -125,15 +135,50 @@ class Database:
                 return
             yield from rows
 
+    def _named_rows(self, table: str, columns: tuple[str, ...], where: str, values: tuple[Any, ...],
+                    order: str) -> list[dict[str, Any]]:  # fmt: skip
+        """Rows of a table as dictionaries; `{number}` in `order` is what numbers its rows."""
+        query = (
+            f"SELECT {self._selectable(table, columns)} FROM {table}{where} {order.format(number=self._number(table))}"
+        )
+        return [dict(zip(columns, row, strict=True)) for row in self._rows(query, values)]
+
     def _selectable(self, table: str, columns: tuple[str, ...]) -> str:
-        present = self._columns[table]
-        return ", ".join(name if name in present else f"NULL AS {name}" for name in columns)
+        return ", ".join(self._or_null(table, name) for name in columns)
+
+    def _or_null(self, table: str, column: str) -> str:
+        """The column, or NULL where the table lacks it."""
+        return column if column in self._columns[table] else "NULL"
+
+    def _number(self, table: str) -> str:
+        """What numbers the rows of a table in the order of insertion; a constant for a view and a table without."""
+        return self._numbers[table]
+
+    def _number_of(self, table: str) -> str:
+        try:
+            self._rows(f"SELECT rowid FROM {table} LIMIT 0")
+        except sqlite3.OperationalError as error:
+            if "no such" not in str(error):
+                raise
+            return "NULL"
+        return "rowid"
+
+    def _insertion(self, table: str, columns: tuple[str, ...]) -> tuple[str, tuple[Any, ...]]:
+        """An INSERT of these columns, and the values for columns of the person's own that must not be empty."""
+        needed = self._rows(f"SELECT lower(name), upper(type) FROM pragma_table_info('{table}') "
+                            "WHERE \"notnull\" AND dflt_value IS NULL AND NOT pk")  # fmt: skip
+        more = {name: _empty(kind) for name, kind in needed if name not in columns}
+        named = (*columns, *(f'"{name}"' for name in more))
+        return f"INSERT INTO {table} ({', '.join(named)}) VALUES ({', '.join('?' * len(named))})", tuple(more.values())
 
     def _columns_of(self, table: str) -> set[str]:
-        return {row[1] for row in self._rows(f"PRAGMA table_info({table})")}
+        """Names in lower case, as SQLite compares them; generated columns too."""
+        return {row[1].lower() for row in self._rows(f"PRAGMA table_xinfo({table})")}
 
     def _check_tables(self) -> None:
-        present = {row[0] for row in self._rows("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        present = {
+            row[0] for row in self._rows("SELECT lower(name) FROM sqlite_master WHERE type IN ('table', 'view')")
+        }
         missing = [name for name in ORIGINAL_TABLES if name not in present]
         if missing:
             raise NoDatabase(self.path, f"it has no table {' and no table '.join(missing)}")
@@ -162,6 +207,11 @@ def _explained(path: Path) -> Iterator[None]:
         raise
     except sqlite3.DatabaseError as error:
         raise NoDatabase(path, str(error)) from error
+
+
+def _empty(kind: str) -> Any:
+    """What stands for nothing in a column of this type, where NULL is not allowed."""
+    return 0 if any(word in kind for word in ("INT", "REAL", "FLOA", "DOUB", "NUM", "DEC", "BOOL")) else ""
 
 
 def _connect_to_write(path: Path, busy_seconds: float) -> sqlite3.Connection:

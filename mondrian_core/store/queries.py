@@ -10,7 +10,7 @@ from typing import Any
 
 from mondrian_core.errors import BadInput, UnknownAdvisor
 from mondrian_core.prompts import Voice
-from mondrian_core.rubric import DIMENSIONS
+from mondrian_core.store.cells import Cells
 from mondrian_core.store.database import Database
 from mondrian_core.store.records import (
     CANCELED,
@@ -18,6 +18,7 @@ from mondrian_core.store.records import (
     FAILED,
     JOB_COLUMNS,
     MODELS_USED,
+    PROFILE_COLUMNS,
     QUEUED,
     RUNNING,
     Job,
@@ -41,20 +42,34 @@ class Store(Database):
     # --- advisors and critiques -------------------------------------------------------------------------------------
 
     def advisors(self) -> list[Voice]:
-        """All advisors, by id."""
-        rows = self._rows("SELECT id, name, coalesce(bio, ''), prompt FROM advisors ORDER BY id")
-        return [Voice(*row) for row in rows]
+        """All advisors, by id; without those whose id or prompt can't be read (`voice` says so)."""
+        return [voice for voice, unreadable in self._voices() if not unreadable]
 
     def voice(self, advisor: str) -> Voice:
         """What the prompt needs to know of an advisor.
 
         Raises:
             UnknownAdvisor: when there is no such row; it names those that are there.
+            BadInput: when the row's prompt can't be read.
         """
-        known = {voice.advisor: voice for voice in self.advisors()}
-        if advisor not in known:
-            raise UnknownAdvisor(advisor, sorted(known))
-        return known[advisor]
+        found = {voice.advisor: (voice, unreadable) for voice, unreadable in self._voices()}
+        if advisor not in found:
+            raise UnknownAdvisor(advisor, sorted(found))
+        voice, unreadable = found[advisor]
+        if unreadable:
+            raise BadInput(f"The row of '{advisor}' in the table `advisors` holds {unreadable}.", "Correct that row.")
+        return voice
+
+    def _voices(self) -> list[tuple[Voice, str]]:
+        """Every advisor with an id, and why the rest of the row can't be used ("": it can)."""
+        found = []
+        for row in self._named_rows("advisors", ("id", "name", "bio", "prompt"), "", (), "ORDER BY id"):
+            cells = Cells(row)
+            identity, prompt = cells.label("id"), cells.text("prompt")
+            if identity:
+                voice = Voice(identity, cells.shown("name") or identity, cells.shown("bio") or "", prompt)
+                found.append((voice, cells.unreadable.get("prompt", "")))
+        return found
 
     def add_advisor(self, voice: Voice) -> None:
         """Insert an advisor, or replace name, bio and prompt of one with the same id."""
@@ -65,23 +80,48 @@ class Store(Database):
         )
 
     def profiles(self, advisor: str | None = None) -> list[Profile]:
-        """Critiques of one advisor (None: of all) in the order they were inserted."""
-        query = self._profile_query
-        return [profile_of(row) for row in self._rows(*_where(query, {"advisor_id": advisor}, "rowid"))]
+        """Critiques of one advisor (None: of all) in the order they were written.
+
+        Those of `dimensional_profiles` come first, then those that `put_profile` wrote, the last version of each.
+        """
+        return self._profiles({"advisor_id": advisor})
 
     def profile(self, profile_id: str) -> Profile | None:
         """One critique, or None."""
-        rows = self._rows(*_where(self._profile_query, {"id": profile_id}, None))
-        return profile_of(rows[0]) if rows else None
+        found = self._profiles({"id": profile_id})
+        return found[-1] if found else None
 
-    def add_profiles(self, profiles: Iterable[Profile], *, replace: bool = False) -> None:
-        """Insert critiques in one transaction; `order` is given by the database. `replace` those of the same id."""
-        names = ["id", "advisor_id", "image_path", "overall_grade", "origin", "created_at"]
-        names += [f"{name}_score" for name in DIMENSIONS] + [f"{name}_comment" for name in DIMENSIONS]
-        verb = "INSERT OR REPLACE" if replace else "INSERT"
-        statement = f"{verb} INTO dimensional_profiles ({', '.join(names)}) VALUES ({_marks(len(names))})"
+    def add_profiles(self, profiles: Iterable[Profile]) -> None:
+        """Insert new critiques into `dimensional_profiles` in one transaction, as an import does.
+
+        Raises:
+            DatabaseRefused: one of them breaks a rule of the table, such as one critique a photograph.
+        """
         with self.transaction() as connection:
-            connection.executemany(statement, (profile_cells(profile) for profile in profiles))
+            statement, more = self._insertion("dimensional_profiles", PROFILE_COLUMNS)
+            connection.executemany(statement, ((*profile_cells(profile), *more) for profile in profiles))
+
+    def put_profile(self, profile: Profile) -> None:
+        """Keep a critique that the program writes: a person's correction, or what the index made.
+
+        It goes to a table of our own (`added_profiles`), where no rule of the person's schema can refuse it or make it
+        replace what they wrote. The last version of an id counts; earlier ones by a person stay in the table.
+        """
+        with self.transaction() as connection:
+            connection.execute("DELETE FROM added_profiles WHERE id = ? AND origin = 'index'", (profile.id,))
+            statement, more = self._insertion("added_profiles", PROFILE_COLUMNS)
+            connection.execute(statement, (*profile_cells(profile), *more))
+
+    def _profiles(self, filters: Mapping[str, str | None]) -> list[Profile]:
+        where, values = _where(filters)
+        rows = self._named_rows("dimensional_profiles", PROFILE_COLUMNS, where, values, "ORDER BY {number}")
+        added: dict[Any, dict[str, Any]] = {}
+        if self.has_table("added_profiles"):
+            for row in self._named_rows("added_profiles", PROFILE_COLUMNS, where, values, "ORDER BY number"):
+                added.pop(row["id"], None)
+                added[row["id"]] = row
+        kept = [row for row in rows if row["id"] not in added]
+        return [profile_of(row, order) for order, row in enumerate((*kept, *added.values()), 1)]
 
     # --- jobs: reading ------------------------------------------------------------------------------------------------
 
@@ -89,29 +129,35 @@ class Store(Database):
              since: datetime | None = None) -> Iterator[Job]:  # fmt: skip
         """Jobs, oldest first, read a batch at a time; filters that are None let everything through.
 
-        `since` compares with `created_at` as text: ISO 8601 times in UTC sort like the moments they name.
+        `since` compares moments, however `created_at` is spelled; a job without a time that can be read is left out.
         """
-        query, values = _where(f"SELECT {self._job_columns} FROM jobs", {"advisor": advisor, "status": status}, None)
+        where, values = _where({"advisor": advisor, "status": status})
         if since is not None:
-            query += (" AND " if values else " WHERE ") + "created_at >= ?"
+            where += (" AND " if where else " WHERE ") + f"{_moment(self._or_null('jobs', 'created_at'))} >= ?"
             values = (*values, stamp(since))
-        for row in self._each(query + " ORDER BY rowid", values):
-            yield job_of(row)
+        query = f"SELECT {self._selectable('jobs', JOB_COLUMNS)} FROM jobs{where} ORDER BY {self._number('jobs')}"
+        for row in self._each(query, values):
+            yield _job(row)
 
     def job(self, job_id: str) -> Job | None:
         """One job, or None."""
-        rows = self._rows(f"SELECT {self._job_columns} FROM jobs WHERE id = ?", (job_id,))
-        return job_of(rows[0]) if rows else None
+        return self._one_job("id", job_id)
 
     def latest_jobs(self, count: int) -> list[Job]:
         """The `count` jobs that were completed last, newest first."""
-        query = f"SELECT {self._job_columns} FROM jobs WHERE status = ? AND answer IS NOT NULL"
-        return [job_of(row) for row in self._rows(query + " ORDER BY completed_at DESC LIMIT ?", (COMPLETED, count))]
+        moment = _moment(self._or_null("jobs", "completed_at"))
+        answered = f" WHERE status = ? AND {self._or_null('jobs', 'answer')} IS NOT NULL"
+        query = f"SELECT {self._selectable('jobs', JOB_COLUMNS)} FROM jobs{answered} ORDER BY {moment} DESC LIMIT ?"
+        return [_job(row) for row in self._rows(query, (COMPLETED, count))]
 
     def job_of_key(self, idempotency_key: str) -> Job | None:
         """The job that was made with this idempotency key, or None."""
-        rows = self._rows(f"SELECT {self._job_columns} FROM jobs WHERE idempotency_key = ?", (idempotency_key,))
-        return job_of(rows[0]) if rows else None
+        return self._one_job("idempotency_key", idempotency_key)
+
+    def _one_job(self, column: str, value: str) -> Job | None:
+        query = f"SELECT {self._selectable('jobs', JOB_COLUMNS)} FROM jobs WHERE {self._or_null('jobs', column)} = ?"
+        rows = self._rows(query, (value,))
+        return _job(rows[0]) if rows else None
 
     # --- jobs: writing ------------------------------------------------------------------------------------------------
 
@@ -123,23 +169,24 @@ class Store(Database):
         with self.transaction() as connection:
             if idempotency_key and (earlier := self.job_of_key(idempotency_key)):
                 return earlier, False
+            statement, more = self._insertion("jobs", _NEW_JOB)
             connection.execute(
-                "INSERT INTO jobs (id, filename, advisor, status, created_at, requested_mode, explicit_mode, arm, "
-                "idempotency_key, photograph_sha256, details, attempts) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0)",
+                statement,
                 (identity, filename, advisor, QUEUED, stamp(), requested_mode, int(explicit_mode), arm,
-                 idempotency_key, photograph_sha256, json.dumps(details) if details else None),
+                 idempotency_key, photograph_sha256, json.dumps(details) if details else None, 0, *more),
             )  # fmt: skip
             return self._sure(identity), True
 
     def add_past_jobs(self, jobs: Iterable[Job]) -> None:
         """Insert jobs as they are, in one transaction: those of another database, or of a sample."""
-        statement = f"INSERT INTO jobs ({', '.join(JOB_COLUMNS)}) VALUES ({_marks(len(JOB_COLUMNS))})"
         with self.transaction() as connection:
-            connection.executemany(statement, (job_cells(job) for job in jobs))
+            statement, more = self._insertion("jobs", JOB_COLUMNS)
+            connection.executemany(statement, ((*job_cells(job), *more) for job in jobs))
 
     def claim_job(self, job_id: str | None = None) -> Job | None:
         """Take a queued job (None: the oldest) to work on: running, one attempt more. None when there is none."""
-        choice = "id = ?" if job_id else "id = (SELECT id FROM jobs WHERE status = ? ORDER BY rowid LIMIT 1)"
+        oldest = f"SELECT id FROM jobs WHERE status = ? ORDER BY {self._number('jobs')} LIMIT 1"
+        choice = "id = ?" if job_id else f"id = ({oldest})"
         with self.transaction() as connection:
             rows = connection.execute(
                 f"UPDATE jobs SET status = ?, started_at = ?, attempts = coalesce(attempts, 0) + 1 "
@@ -186,7 +233,8 @@ class Store(Database):
         places = ", ".join("?, ?" for _ in values)
         pairs = [part for name, value in values.items() for part in (f"$.{name}", value)]
         changed = self._write(
-            f"UPDATE jobs SET details = json_set(coalesce(details, '{{}}'), {places}) WHERE id = ? AND status = ?",
+            f"UPDATE jobs SET details = json_set(iif({_IS_OBJECT}, details, '{{}}'), {places}) "
+            "WHERE id = ? AND status = ?",
             (*pairs, job_id, COMPLETED),
         )
         if not changed:
@@ -220,27 +268,24 @@ class Store(Database):
             raise BadInput(f"There is no job {job_id}.", "Check the id with `GET /jobs/{id}` or in the jobs table.")
         return job
 
-    @property
-    def _profile_query(self) -> str:
-        scores = ", ".join(f"{name}_score" for name in DIMENSIONS)
-        comments = ", ".join(f"{name}_comment" for name in DIMENSIONS)
-        later = self._selectable("dimensional_profiles", ("origin", "created_at"))
-        query = f"SELECT rowid, id, advisor_id, image_path, overall_grade, {later}, {scores}, {comments} "
-        return query + "FROM dimensional_profiles"
 
-    @property
-    def _job_columns(self) -> str:
-        return self._selectable("jobs", JOB_COLUMNS)
+_NEW_JOB = (
+    "id", "filename", "advisor", "status", "created_at", "requested_mode", "explicit_mode", "arm", "idempotency_key",
+    "photograph_sha256", "details", "attempts",
+)  # fmt: skip
+_IS_OBJECT = "iif(json_valid(details), json_type(details) = 'object', 0)"
 
 
-def _where(query: str, filters: Mapping[str, str | None], order: str | None) -> tuple[str, tuple[Any, ...]]:
+def _job(row: Any) -> Job:
+    return job_of(dict(zip(JOB_COLUMNS, row, strict=True)))
+
+
+def _moment(column: str) -> str:
+    """A column's moment as text that sorts; as bytes, because SQLite hands on no text that isn't UTF-8."""
+    return f"moment(CAST({column} AS BLOB))"
+
+
+def _where(filters: Mapping[str, str | None]) -> tuple[str, tuple[Any, ...]]:
     given = {name: value for name, value in filters.items() if value is not None}
-    if given:
-        query += " WHERE " + " AND ".join(f"{name} = ?" for name in given)
-    if order:
-        query += f" ORDER BY {order}"
-    return query, tuple(given.values())
-
-
-def _marks(count: int) -> str:
-    return ", ".join("?" * count)
+    conditions = " AND ".join(f"{name} = ?" for name in given)
+    return (f" WHERE {conditions}" if given else ""), tuple(given.values())

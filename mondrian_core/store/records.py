@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
 from mondrian_core.rubric import DIMENSIONS
+from mondrian_core.store.cells import Cells
 
 QUEUED, RUNNING, COMPLETED, FAILED, CANCELED = "queued", "running", "completed", "failed", "canceled"
 MODELS_USED = ("base", "fine_tuned", "ab_test_base", "ab_test_fine_tuned")
@@ -16,10 +17,11 @@ MODELS_USED = ("base", "fine_tuned", "ab_test_base", "ab_test_fine_tuned")
 
 @dataclass(frozen=True)
 class Profile:
-    """A row of `dimensional_profiles` as it is: scores may be missing, texts or out of range.
+    """A critique of one photograph by one advisor: scores may be missing, texts that are no number, or out of range.
 
     `origin` is "human", "model", or "index" for one that the base model made for retrieval alone; `order` grows with
-    insertion and stands for the age where `created_at` is missing.
+    insertion and stands for the age where `created_at` is missing (else spelled as `stamp` does). A cell that holds
+    something else than its column should is None or "", and `unreadable` says why, by column.
     """
 
     id: str
@@ -31,11 +33,15 @@ class Profile:
     origin: str = "human"
     created_at: str | None = None
     order: int = 0
+    unreadable: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Job:
-    """A row of `jobs`. `analysis_markdown` is a file name under analysis_md/; `answer` the parsed JSON."""
+    """A row of `jobs`. `analysis_markdown` is a file name under analysis_md/; `answer` the parsed JSON.
+
+    Times are spelled as `stamp` does, whatever stood in the row; `unreadable` says by column why a cell can't be read.
+    """
 
     id: str
     filename: str | None
@@ -58,6 +64,7 @@ class Job:
     idempotency_key: str | None = None
     photograph_sha256: str | None = None
     details: dict[str, Any] = field(default_factory=dict)
+    unreadable: Mapping[str, str] = field(default_factory=dict)
 
 
 JOB_COLUMNS = (
@@ -66,22 +73,36 @@ JOB_COLUMNS = (
     "error", "attempts", "idempotency_key", "photograph_sha256", "details",
 )  # fmt: skip
 
+PROFILE_COLUMNS = (
+    "id", "advisor_id", "image_path", "overall_grade", "origin", "created_at",
+    *(f"{name}_score" for name in DIMENSIONS), *(f"{name}_comment" for name in DIMENSIONS),
+)  # fmt: skip
+
 
 def stamp(moment: datetime | None = None) -> str:
     """A moment (None: now) as ISO 8601 in UTC without offset, as the older rows are written."""
     return (moment or datetime.now(UTC)).astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds")
 
 
-def profile_of(row: Any) -> Profile:
-    """A row of the store's profile query."""
-    order, identity, owner, path, grade, origin, created, *cells = row
-    scores = dict(zip(DIMENSIONS, cells[: len(DIMENSIONS)], strict=True))
-    comments = dict(zip(DIMENSIONS, cells[len(DIMENSIONS) :], strict=True))
-    return Profile(identity, owner, path, scores, comments, grade, origin or "human", created, order)
+def profile_of(row: Mapping[str, Any], order: int) -> Profile:
+    """A row of the store's profile query; `order` is its place among all."""
+    cells = Cells(row)
+    return Profile(
+        id=cells.shown("id") or f"row-{order}",
+        advisor=cells.label("advisor_id") or "",
+        image_path=cells.label("image_path") or "",
+        scores={name: cells.score(f"{name}_score") for name in DIMENSIONS},
+        comments={name: cells.text(f"{name}_comment") for name in DIMENSIONS},
+        overall_grade=cells.label("overall_grade"),
+        origin=cells.label("origin") or "human",
+        created_at=cells.moment("created_at"),
+        order=order,
+        unreadable=cells.unreadable,
+    )
 
 
 def profile_cells(profile: Profile) -> tuple[Any, ...]:
-    """The values of an insertion, in the order of its columns."""
+    """The values of an insertion, in the order of `PROFILE_COLUMNS`."""
     scores = (profile.scores.get(name) for name in DIMENSIONS)
     comments = (profile.comments.get(name) for name in DIMENSIONS)
     created = profile.created_at or stamp()
@@ -95,21 +116,67 @@ def job_cells(job: Job) -> tuple[Any, ...]:
     return tuple(texts.get(name, getattr(job, name)) for name in JOB_COLUMNS)
 
 
-def job_of(row: Any) -> Job:
-    """A row with `JOB_COLUMNS`; JSON that can't be read is None."""
-    values = dict(zip(JOB_COLUMNS, row, strict=True))
-    values["explicit_mode"] = bool(values["explicit_mode"])
-    values["attempts"] = values["attempts"] or 0
-    values["answer"] = _object(values["answer"])
-    values["details"] = _object(values["details"]) or {}
-    return Job(**values)
+def job_of(row: Mapping[str, Any]) -> Job:
+    """A row with `JOB_COLUMNS`; what can't be read is None (a file's name: with replacement characters) and named."""
+    cells = Cells(row)
+    labels = ("advisor", "status", "analysis_markdown", "model_used", "requested_mode", "mode", "adapter_version",
+              "arm", "idempotency_key", "photograph_sha256")  # fmt: skip
+    shown = ("filename", "llm_outputs", "error")
+    times = ("created_at", "started_at", "completed_at")
+    return Job(
+        id=cells.shown("id") or "",
+        **{name: cells.label(name) for name in labels},
+        **{name: cells.shown(name) for name in shown},
+        **{name: cells.moment(name) for name in times},
+        explicit_mode=cells.truth("explicit_mode"),
+        attempts=cells.integer("attempts"),
+        answer=_answer(cells),
+        details=_details(cells.json_object("details") or {}),
+        unreadable=cells.unreadable,
+    )
 
 
-def _object(text: str | None) -> dict[str, Any] | None:
-    if not text:
+def _answer(cells: Cells) -> dict[str, Any] | None:
+    """The answer; of its dimensions those with a finite score and a comment, and the grade as a text."""
+    answer = cells.json_object("answer")
+    if answer is None:
         return None
-    try:
-        value = json.loads(text)
-    except ValueError:
-        return None
-    return value if isinstance(value, dict) else None
+    given = answer.get("dimensional_analysis", {})
+    entries = given if isinstance(given, dict) else {}
+    kept = {name: entry for name, entry in entries.items() if _is_assessment(entry)}
+    grade = answer.get("overall_grade", "")
+    if kept != given or not isinstance(grade, str):
+        cells.unreadable["answer"] = "scores or comments that are none"
+        answer = {**answer, "dimensional_analysis": kept, "overall_grade": str(grade)}
+    return answer
+
+
+def _is_assessment(entry: Any) -> bool:
+    return isinstance(entry, dict) and _is_number(entry.get("score")) and isinstance(entry.get("comment", ""), str)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_list_of_objects(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(each, dict) for each in value)
+
+
+_DETAILS: Mapping[str, Callable[[Any], bool]] = {
+    "seconds": _is_number,
+    "rating": _is_number,
+    "crashed": _is_number,
+    "rollout": lambda value: isinstance(value, dict) and _is_number(value.get("share", 0)),
+    "expected_scores": lambda value: isinstance(value, dict),
+    "corrected_at": lambda value: isinstance(value, str),
+    "camera": lambda value: isinstance(value, str),
+    "hops": _is_list_of_objects,
+    "compared_with": _is_list_of_objects,
+    "passes": _is_list_of_objects,
+}
+
+
+def _details(details: dict[str, Any]) -> dict[str, Any]:
+    """The details without those that aren't of the kind which their readers expect."""
+    return {name: value for name, value in details.items() if name not in _DETAILS or _DETAILS[name](value)}

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from tracked import copy_tracked_files, tracked_files
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -20,16 +21,6 @@ PACKAGES = ("mondrian_core", "tasks", "flows", "deployments")
 FENCES = re.findall(r"^```(\w*)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
 # Folders that only ever exist on one machine. Homebrew's is the same everywhere, so /opt alone is no sign.
 MACHINE_PATH = re.compile(r"(?<![\w.$~}>)/-])/(?:root|work|opt/(?!homebrew)\w+|home/(?!me\b|you\b|user\b)\w+|tmp/v)/\w")
-
-
-def known_files() -> list[Path]:
-    """Files under version control, or about to be: not the ignored ones. Relative to the repository."""
-    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
-    try:
-        listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    except (OSError, subprocess.CalledProcessError):
-        pytest.skip("not a git checkout: which files belong to the project can't be told")
-    return [Path(name) for name in listed.split("\0") if name and (ROOT / name).is_file()]
 
 
 def file_map() -> tuple[set[str], set[str]]:
@@ -41,14 +32,16 @@ def file_map() -> tuple[set[str], set[str]]:
 
 
 def test_file_map_names_every_top_level_folder_and_no_other() -> None:
-    tree = {f"{file.parts[0]}/" for file in known_files() if len(file.parts) > 1 and not file.parts[0].startswith(".")}
+    tree = {
+        f"{file.parts[0]}/" for file in tracked_files() if len(file.parts) > 1 and not file.parts[0].startswith(".")
+    }
     named = file_map()[0]
     assert {name for name in named if name.endswith("/")} == tree
     assert [name for name in named if not (ROOT / name).exists()] == []
 
 
 def test_file_map_names_every_module_of_the_core_and_no_other() -> None:
-    inside = [file.parts[1:] for file in known_files() if file.parts[0] == "mondrian_core" and file.suffix == ".py"]
+    inside = [file.parts[1:] for file in tracked_files() if file.parts[0] == "mondrian_core" and file.suffix == ".py"]
     tree = {parts[0] if len(parts) == 1 else f"{parts[0]}/" for parts in inside} - {"__init__.py"}
     assert file_map()[1] == tree
 
@@ -95,14 +88,14 @@ def test_deployments_in_readme_exist() -> None:
 
 
 def test_links_in_documents_lead_somewhere() -> None:
-    for document in [file for file in known_files() if file.suffix == ".md"]:
+    for document in [file for file in tracked_files() if file.suffix == ".md"]:
         for target in re.findall(r"\]\(([^)#\s]+)", (ROOT / document).read_text(encoding="utf-8")):
             if "://" not in target:
                 assert (ROOT / document.parent / target).exists(), f"{document}: {target}"
 
 
 def test_index_of_documents_names_every_page() -> None:
-    pages = {file for file in known_files() if file.parts[0] == "docs" and file.suffix == ".md"}
+    pages = {file for file in tracked_files() if file.parts[0] == "docs" and file.suffix == ".md"}
     text = (ROOT / "docs" / "README.md").read_text(encoding="utf-8")
     linked = {Path("docs") / target for target in re.findall(r"\]\(([^)#\s]+\.md)", text)}
     assert linked == pages - {Path("docs/README.md")}
@@ -133,7 +126,7 @@ def test_lock_covers_the_declared_dependencies_and_leaves_torch_out() -> None:
 
 def test_no_file_names_a_machine() -> None:
     found = []
-    for file in known_files():
+    for file in tracked_files():
         try:
             text = (ROOT / file).read_text(encoding="utf-8")
         except UnicodeDecodeError:
@@ -147,11 +140,30 @@ def test_no_file_names_a_machine() -> None:
 
 @pytest.mark.slow
 def test_wheel_carries_every_file_of_the_packages_and_nothing_else(tmp_path: Path) -> None:
+    """Built from the tracked files alone, as a release is: what else lies in the folder would be packed too."""
+    checkout = copy_tracked_files(tmp_path / "checkout")
     command = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(tmp_path)]
-    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    subprocess.run(command, cwd=checkout, check=True, capture_output=True)
     with zipfile.ZipFile(next(tmp_path.glob("*.whl"))) as wheel:
         packed = {Path(name) for name in wheel.namelist() if ".dist-info/" not in name}
-    assert packed == {file for file in known_files() if file.parts[0] in PACKAGES}
+    assert packed == {file for file in tracked_files() if file.parts[0] in PACKAGES}
+
+
+@pytest.mark.slow
+def test_untracked_files_fail_no_test(tmp_path: Path) -> None:
+    """A log, a note and a photograph that a person left in the folder; these tests look at tracked files only."""
+    checkout = copy_tracked_files(tmp_path / "checkout")
+    git = ["git", "-c", "user.name=n", "-c", "user.email=e@example.org"]
+    for arguments in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "All"]):
+        subprocess.run([*git, *arguments], cwd=checkout, check=True, capture_output=True)
+    for place in ("install.log", "notes/today.md", "docs/my-notes.md", "mondrian_core/debug.log", "tests/run.log"):
+        (checkout / place).parent.mkdir(exist_ok=True)
+        (checkout / place).write_text("see /" + "home/somebody/.venv and [this](missing.md)\n")
+    (checkout / "mondrian_core" / "scratch.py").write_text("import prefect\n")
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "not planted",
+               "-m", "not slow", "tests/architecture"]  # fmt: skip
+    done = subprocess.run(command, cwd=checkout, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-3000:]
 
 
 def test_every_environment_variable_is_explained_and_no_other() -> None:

@@ -29,6 +29,14 @@ def test_underscores_and_dashes_name_the_same_option() -> None:
     assert (options.model_mode, options.ab_test_split) == ("fine_tuned", 0.1)
 
 
+def test_init_may_be_repeated_and_changes_nothing(empty_workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = (empty_workspace / "mondrian.db").read_bytes()
+    assert main(["init", "--workspace", str(empty_workspace)]) == 0
+    assert "exists already" in capsys.readouterr().out
+    assert (empty_workspace / "mondrian.db").read_bytes() == before
+    assert main(["init", "--sample", "--workspace", str(empty_workspace)]) == 2
+
+
 @pytest.mark.parametrize("command", ["link", "dataset", "train", "retrain"])
 def test_no_workspace_is_bad_input(command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     status = main([command, "--advisor", "ansel", "--workspace", str(tmp_path / "nowhere")])

@@ -352,7 +352,9 @@ def test_an_interrupted_transaction_leaves_nothing(store: Store) -> None:
     store.add_job("ansel", "b.jpg")
 
 
-def test_the_samples_are_read_as_they_are(samples: Path) -> None:
+@pytest.mark.parametrize("workspace", ["samples", "field_samples"])
+def test_an_older_database_is_read_as_it_is(workspace: str, request: pytest.FixtureRequest) -> None:
+    samples: Path = request.getfixturevalue(workspace)
     with Store(samples / "mondrian.db", read_only=True) as store:
         assert [voice.advisor for voice in store.advisors()] == ["ansel", "watkins"]
         assert len(store.profiles("ansel")) == 17

@@ -304,8 +304,11 @@ def test_large_photographs_are_bounded_and_metadata_is_gone(tmp_path: Path) -> N
     assert all("exif" not in image.info for image in images)
 
 
-def test_the_samples(samples: Path) -> None:
+@pytest.mark.parametrize("workspace", ["samples", "field_samples"])
+def test_an_older_workspace(workspace: str, request: pytest.FixtureRequest) -> None:
     from mondrian_core.store import Store
+
+    samples: Path = request.getfixturevalue(workspace)
 
     told: list[Event] = []
     with Store(samples / "mondrian.db", read_only=True) as store:

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from older_workspace import COUNTS, PORTFOLIO, SIDEWAYS, USED, record_id
 from stand_in import jpeg, profile, workspace_of
 
 from mondrian_core.data.link import LinkedRecord, LinkManifest, Reason, link
@@ -48,21 +49,35 @@ SAMPLES = {
 }  # fmt: skip
 
 
-def test_every_record_of_the_samples(samples: Path) -> None:
-    with Store(samples / "mondrian.db", read_only=True) as store:
-        manifest = link(store, samples, "ansel")
+def test_every_record_of_the_field_samples(field_samples: Path) -> None:
+    with Store(field_samples / "mondrian.db", read_only=True) as store:
+        manifest = link(store, field_samples, "ansel")
     kind_and_start = {
         f"{record.split(':')[0]}:{record.split(':')[1][: 8 if 'stuck' not in record else None]}": outcome
         for record, outcome in outcome_of(manifest).items()
     }
     assert kind_and_start == SAMPLES
+    assert_origin_size_and_duplicate(manifest, "neg.jpg", "profile:caaa4b17", "profile:a1770da6")
+
+
+def test_every_record_of_an_older_workspace(samples: Path) -> None:
+    with Store(samples / "mondrian.db", read_only=True) as store:
+        manifest = link(store, samples, "ansel")
+    assert manifest.counts == COUNTS
+    used = {f"profile:{record_id(name)}": f"{PORTFOLIO}/{name}" for name in USED}
+    assert {each.record: each.photograph for each in manifest.used} == used
+    assert_origin_size_and_duplicate(manifest, SIDEWAYS, f"profile:{record_id('copy')}",
+                                     f"profile:{record_id('courtyard.jpg')}")  # fmt: skip
+
+
+def assert_origin_size_and_duplicate(manifest: LinkManifest, sideways: str, copy: str, original: str) -> None:
     assert all(each.origin == "human" for each in manifest.used)
     sizes = {each.photograph.rsplit("/", 1)[-1]: (each.width, each.height) for each in manifest.used}
-    assert sizes["neg.jpg"] == (480, 640)  # stored sideways
+    assert sizes[sideways] == (480, 640)
     assert sum(each.found == "tail" for each in manifest.used) == 4  # paths from another machine
     by_record = {each.record: each for each in manifest.left_out}
-    duplicate = next(each for record, each in by_record.items() if record.startswith("profile:caaa4b17"))
-    assert duplicate.detail.startswith("profile:a1770da6")
+    duplicate = next(each for record, each in by_record.items() if record.startswith(copy))
+    assert duplicate.detail.startswith(original)
 
 
 def test_an_advisor_without_data(samples: Path) -> None:

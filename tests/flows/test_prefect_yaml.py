@@ -25,6 +25,7 @@ PROMISED = {
     "serve/stop",
     "index/portfolio",
     "synthesize/manual",
+    "backup/scheduled",
 }  # fmt: skip
 
 

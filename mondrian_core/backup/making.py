@@ -1,0 +1,243 @@
+"""Making a snapshot: the database first, then what it names, the list last."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib import metadata
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from mondrian_core.backup.contents import (
+    DATABASE,
+    Item,
+    LeftOut,
+    advisors_of,
+    books_of,
+    registry_items,
+    workspace_items,
+)
+from mondrian_core.backup.snapshots import (
+    DATABASE_PATH,
+    OBJECTS,
+    BackupFolder,
+    DamagedBackup,
+    Entry,
+    Snapshot,
+    UnreadableFile,
+    require_integrity,
+)
+from mondrian_core.errors import BadInput, DiskFull, MondrianError, NoWorkspace
+from mondrian_core.events import Advanced, Listener, Noticed, ignore
+from mondrian_core.store import Store
+
+TRIES = 3  # a file that somebody writes to while it is copied
+REGISTRY_LOCK = ".lock"
+LOCK_SECONDS = 30.0
+
+
+class NoRoomForBackup(DiskFull):
+    """Known before anything is copied: the new contents don't fit."""
+
+    def __init__(self, folder: Path, needed: int, free: int) -> None:
+        MondrianError.__init__(
+            self,
+            f"The backup needs {needed / 1e6:,.0f} MB in {folder}, where {free / 1e6:,.0f} MB are free.",
+            "Free some space, name a folder on another disk, or thin out old snapshots with --keep.",
+        )
+
+
+@dataclass(frozen=True)
+class Backup:
+    """A snapshot that was made: what is new in it, and which older ones were deleted."""
+
+    snapshot: Snapshot
+    new_files: int
+    new_bytes: int
+    deleted: tuple[str, ...] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {**self.snapshot.as_dict(), "new_files": self.new_files, "new_bytes": self.new_bytes,
+                "deleted": list(self.deleted)}  # fmt: skip
+
+
+def back_up(workspace: Path, adapters: Path | None, to: Path, *, keep: int | None = None,
+            listen: Listener = ignore) -> Backup:  # fmt: skip
+    """Add a snapshot of a workspace and its registry (None: without one) to the backup folder `to`.
+
+    Only contents that the folder lacks are copied; a file whose size and time of change are those of the last snapshot
+    is not read again. Every copy is read back, and the database's integrity is checked. `keep` deletes all but the
+    last snapshots afterwards.
+
+    Raises:
+        NoWorkspace, NoDatabase: there is nothing to back up.
+        BadInput: the folder lies in the workspace or in the registry.
+        DiskFull: what this call had copied is removed again.
+        BackupBusy: another process is writing to the folder.
+        DamagedBackup: the database is damaged, or a copy reads back differently; earlier snapshots stay.
+    """
+    if not workspace.is_dir():
+        raise NoWorkspace(workspace)
+    if keep is not None and keep < 1:
+        raise BadInput(f"--keep {keep} would keep nothing.", "Keep at least one snapshot.")
+    for source in (workspace, adapters):
+        if source is not None and to.resolve().is_relative_to(source.resolve()):
+            raise BadInput(f"{to} lies in {source}, which is to be backed up.", "Name a folder on another disk.")
+    folder = BackupFolder(to)
+    with Store(workspace / DATABASE, read_only=True) as store, folder.writing():
+        made = _Making(folder, workspace, adapters, listen)
+        with made.undone_when_full():
+            snapshot = made.snapshot(store)
+            folder.write(snapshot)
+        deleted = folder.prune(keep) if keep else []
+    return Backup(snapshot, made.new_files, made.new_bytes, tuple(deleted))
+
+
+@dataclass
+class _Making:
+    """One backup at work."""
+
+    folder: BackupFolder
+    workspace: Path
+    adapters: Path | None
+    listen: Listener
+    entries: dict[str, Entry] = field(default_factory=dict)
+    left_out: list[LeftOut] = field(default_factory=list)
+    added: list[Path] = field(default_factory=list)
+    new_bytes: int = 0
+
+    @property
+    def new_files(self) -> int:
+        return len(self.added)
+
+    def snapshot(self, store: Store) -> Snapshot:
+        now = datetime.now(UTC)
+        known = self._known()
+        self._take_database(store)  # first: the photographs that it names are there already
+        for advisor in advisors_of(self.adapters) if self.adapters else []:
+            self._take_books(advisor)
+        items = sorted(self._items(), key=lambda item: item.path)
+        self._require_room(items, known)
+        for done, item in enumerate(items, 1):
+            self._take(item, known.get(item.path))
+            self.listen(Advanced("backup", done, len(items), item.path))
+        entries = tuple(self.entries[path] for path in sorted(self.entries))
+        left_out = tuple((each.path, each.reason) for each in self.left_out)
+        return Snapshot(name=self._name(now), made_at=now.isoformat(timespec="seconds"),
+                        program=metadata.version("mondrian"), entries=entries, left_out=left_out)  # fmt: skip
+
+    @contextmanager
+    def undone_when_full(self) -> Iterator[None]:
+        """A disk that this backup filled is as it was before: others write to it."""
+        try:
+            yield
+        except DiskFull:
+            for path in self.added:
+                path.unlink(missing_ok=True)
+            raise
+
+    def _items(self) -> Iterator[Item]:
+        inside = (self.adapters,) if self.adapters else ()
+        parts = [workspace_items(self.workspace, inside, self._leave_out)]
+        for advisor in advisors_of(self.adapters) if self.adapters else []:
+            assert self.adapters is not None
+            parts.append(registry_items(self.adapters, advisor, (self.workspace,), self._leave_out))
+        return chain.from_iterable(parts)
+
+    def _name(self, now: datetime) -> str:
+        taken, name = set(self.folder.names()), f"{now:%Y%m%dT%H%M%SZ}"
+        return name if name not in taken else f"{now:%Y%m%dT%H%M%SZ}-{now.microsecond:06d}"
+
+    def _known(self) -> dict[str, Entry]:
+        """Files of the last snapshot that can be read, by path."""
+        for name in reversed(self.folder.names()):
+            try:
+                return {entry.path: entry for entry in self.folder.read(name).entries}
+            except (DamagedBackup, BadInput) as error:
+                self.listen(Noticed("backup", str(error)))
+        return {}
+
+    def _require_room(self, items: list[Item], known: dict[str, Entry]) -> None:
+        """What can't fit is said before hours of copying. Counted are files that are new by name or size alone: one
+        that only its time says is new may be here by content."""
+        sizes = {entry.bytes for entry in known.values()}
+        needed = 0
+        for item in items:
+            try:
+                size = item.file.stat().st_size
+                needed += 0 if size in sizes or self._unchanged(item, known.get(item.path)) else size
+            except (OSError, UnreadableFile):
+                continue
+        free = shutil.disk_usage(self.folder.root).free
+        if needed > free:
+            raise NoRoomForBackup(self.folder.root, needed, free)
+
+    def _unchanged(self, item: Item, before: Entry | None) -> bool:
+        now = _facts(item.file)
+        return (before is not None and (now.st_size, now.st_mtime_ns) == (before.bytes, before.mtime_ns)
+                and self.folder.holds(before))  # fmt: skip
+
+    def _take_database(self, store: Store) -> None:
+        copy = self.folder.incoming(self.folder.root / OBJECTS)
+        try:
+            store.copy_to(copy)
+            require_integrity(copy)
+            self._keep(DATABASE_PATH, copy, (self.workspace / DATABASE).stat().st_mode)
+        finally:
+            copy.unlink(missing_ok=True)
+
+    def _take_books(self, advisor: str) -> None:
+        """Pointer and history under the registry's own lock, so that they belong to one moment."""
+        from filelock import FileLock
+
+        assert self.adapters is not None
+        lock = self.adapters / advisor / REGISTRY_LOCK
+        held = FileLock(lock).acquire(timeout=LOCK_SECONDS) if lock.exists() else None
+        try:
+            for item in books_of(self.adapters, advisor):
+                self._take(item, None)
+        finally:
+            if held is not None:
+                held.lock.release()
+
+    def _take(self, item: Item, before: Entry | None) -> None:
+        try:
+            for _ in range(TRIES):
+                if before is not None and self._unchanged(item, before):
+                    self.entries[item.path] = before
+                    return
+                was = _facts(item.file)
+                self._keep(item.path, item.file, was.st_mode)
+                now = _facts(item.file)
+                if (was.st_size, was.st_mtime_ns) == (now.st_size, now.st_mtime_ns):
+                    return
+        except UnreadableFile as error:
+            self.entries.pop(item.path, None)
+            self._leave_out(LeftOut(item.path, error.reason))
+            return
+        self.listen(Noticed("backup", f"{item.path} changed while it was copied; the snapshot has one of its states"))
+
+    def _keep(self, path: str, file: Path, mode: int) -> None:
+        changed = _facts(file).st_mtime_ns
+        sha256, size, new = self.folder.take(file)
+        if new:
+            self.added.append(self.folder.object(sha256))
+            self.new_bytes += size
+        self.entries[path] = Entry(path, sha256, size, changed, mode & 0o777)
+
+    def _leave_out(self, left: LeftOut) -> None:
+        self.left_out.append(left)
+        self.listen(Noticed("backup", f"{left.path} is left out: {left.reason}"))
+
+
+def _facts(file: Path) -> os.stat_result:
+    try:
+        return file.stat()
+    except OSError as error:
+        raise UnreadableFile(file, error) from error

@@ -1,0 +1,432 @@
+"""Backup and restore: complete, verified, nothing half-written, nothing overwritten."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mondrian_core.backup import (
+    DamagedBackup,
+    NoRoomForBackup,
+    back_up,
+    list_snapshots,
+    making,
+    restore,
+    snapshots,
+    verify,
+)
+from mondrian_core.cli import main
+from mondrian_core.errors import BadInput, DiskFull, NoDatabase, NoWorkspace
+from mondrian_core.prompts import Voice
+from mondrian_core.registry import Registry
+from mondrian_core.rubric import DIMENSIONS
+from mondrian_core.store import Job, Profile, Store
+
+WRITER = """
+import sys, time
+from pathlib import Path
+from mondrian_core.store import Store
+root = Path(sys.argv[1])
+with Store(root / "mondrian.db") as store:
+    print("writing", flush=True)
+    for number in range(100_000):
+        name = f"upload_{number}.jpg"
+        (root / "source" / f".{name}").write_bytes(b"x" * 5000)
+        (root / "source" / f".{name}").rename(root / "source" / name)
+        store.add_job("ansel", name)
+"""
+
+
+class Machine:
+    """A workspace and a registry of one user."""
+
+    def __init__(self, home: Path) -> None:
+        self.workspace, self.adapters = home / "workspace", home / "adapters"
+
+    def files(self) -> dict[str, tuple[bytes, int]]:
+        """Content and mode of everything that must come back, by path."""
+        found = {}
+        for root in (self.workspace, self.adapters):
+            for path in sorted(root.rglob("*")):
+                inside = path.relative_to(root.parent).as_posix()
+                if path.is_file() and not path.name.startswith(".") and "mondrian.db" not in path.name:
+                    found[inside] = (path.read_bytes(), path.stat().st_mode & 0o777)
+        return found
+
+    def rows(self) -> list[Any]:
+        with Store(self.workspace / "mondrian.db", read_only=True) as store:
+            return [store.advisors(), store.profiles(), list(store.jobs())]
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Machine:
+    """Two advisors, photographs (one folder a link to elsewhere), an analysis, a registry with a champion."""
+    from safetensors.numpy import save_file
+
+    made = Machine(tmp_path / "mac")
+    (made.workspace / "source" / "2023").mkdir(parents=True)
+    (made.workspace / "analysis_md").mkdir()
+    (made.workspace / "source" / "2023" / "Schön # 1.jpg").write_bytes(os.urandom(4000))
+    (made.workspace / "source" / "one.jpg").write_bytes(b"the same bytes" * 300)
+    (made.workspace / "source" / "copy of one.jpg").write_bytes(b"the same bytes" * 300)
+    (made.workspace / "source" / "empty.jpg").write_bytes(b"")
+    elsewhere = tmp_path / "other disk"
+    elsewhere.mkdir()
+    (elsewhere / "far.jpg").write_bytes(os.urandom(3000))
+    (made.workspace / "source" / "linked").symlink_to(elsewhere)
+    (elsewhere / "back").symlink_to(made.workspace / "source")
+    (made.workspace / "analysis_md" / "a.md").write_text("```json\n{}\n```")
+    (made.workspace / "source" / "one.jpg").chmod(0o600)
+    (made.workspace / "my-recipe.toml").write_text("[train]\nepochs = 3\n")
+    with Store.create(made.workspace / "mondrian.db") as store:
+        store.add_advisor(Voice("ansel", "Ansel Adams", "Landscapes."))
+        comments = dict.fromkeys(DIMENSIONS, "Calm light over the valley.")
+        store.add_profiles([Profile("p1", "ansel", "source/one.jpg", dict.fromkeys(DIMENSIONS, 7.0), comments, "7.0")])
+        store.add_past_jobs([Job("j1", "one.jpg", "ansel", "completed", "a.md")])
+    registry = Registry(made.adapters)
+    weights = tmp_path / "made"
+    weights.mkdir()
+    for number in (1, 2):
+        pair = {name: np.full((2, 2), number, np.float32) for name in ("layer.lora_a", "layer.lora_b")}
+        save_file(pair, weights / "adapters.safetensors")
+        (weights / "adapter_config.json").write_text("{}")
+        registry.register("ansel", weights, {"base": {"name": "mini", "fingerprint": "fake"}})
+    registry.promote("ansel", "v0002", expected=None, actor="person:test", reason="a test", forced=True)
+    return made
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "disk" / "backup"
+
+
+def objects(folder: Path) -> set[str]:
+    return {path.name for path in (folder / "objects").rglob("*") if path.is_file()}
+
+
+def test_everything_comes_back_on_an_empty_machine(machine: Machine, folder: Path, tmp_path: Path) -> None:
+    made = back_up(machine.workspace, machine.adapters, folder)
+    assert made.snapshot.left_out == ()
+    before, rows = machine.files(), machine.rows()
+    new = Machine(tmp_path / "new mac")
+    shutil.rmtree(tmp_path / "mac")
+    shutil.rmtree(tmp_path / "other disk")
+    done = restore(folder, new.workspace, new.adapters)
+    assert done.moved_aside == ()
+    assert new.files() == {**before, "workspace/source/linked/far.jpg": new.files()["workspace/source/linked/far.jpg"]}
+    assert new.rows() == rows
+    registry = Registry(new.adapters)
+    assert registry.current("ansel") == "v0002"
+    assert [each.version for each in registry.versions("ansel")] == ["v0001", "v0002"]
+    assert [entry.event for entry in registry.history("ansel")] == ["register", "register", "promote"]
+    assert back_up(new.workspace, new.adapters, folder).new_files <= 1, "only the database may differ"
+
+
+def test_a_second_backup_copies_what_is_new_and_reads_nothing_else(machine: Machine, folder: Path) -> None:
+    first = back_up(machine.workspace, machine.adapters, folder)
+    (machine.workspace / "source" / "two.jpg").write_bytes(os.urandom(5000))
+    old = machine.workspace / "source" / "2023" / "Schön # 1.jpg"
+    facts, content = old.stat(), old.read_bytes()
+    old.write_bytes(b"?" * len(content))  # a change that size and time don't show: seen only by who reads the file
+    os.utime(old, ns=(facts.st_mtime_ns, facts.st_mtime_ns))
+    second = back_up(machine.workspace, machine.adapters, folder)
+    assert (second.new_files, second.new_bytes) == (1, 5000)
+    assert len(second.snapshot.entries) == len(first.snapshot.entries) + 1
+    (machine.workspace / "source" / "moved.jpg").write_bytes(content)  # known by its content
+    assert back_up(machine.workspace, machine.adapters, folder).new_files == 0
+    assert [each.name for each in list_snapshots(folder)] == sorted(each.name for each in list_snapshots(folder))
+
+
+def test_one_content_is_kept_once_and_private(machine: Machine, folder: Path) -> None:
+    made = back_up(machine.workspace, machine.adapters, folder)
+    hashes = [entry.sha256 for entry in made.snapshot.entries]
+    assert len(hashes) > len(set(hashes))
+    assert objects(folder) == set(hashes)
+    assert {path.stat().st_mode & 0o077 for path in folder.rglob("*") if path.name != ".lock"} == {0}
+    text = "".join(path.read_text() for path in (folder / "snapshots").glob("*.json"))
+    assert str(machine.workspace.parent) not in text, "no path of this machine"
+
+
+def test_what_can_be_made_again_is_not_in_it(machine: Machine, folder: Path) -> None:
+    for path in ("datasets/ansel/d1/train/rows.arrow", "datasets/ansel/d1/manifest.json", "runs/r1/report.html",
+                 "runs/r1/checkpoints/state.json", "runs/r1/adapters.safetensors", ".prefect/prefect.db",
+                 "recipes/mine.toml", "mondrian.db.backup-0"):  # fmt: skip
+        (machine.workspace / path).parent.mkdir(parents=True, exist_ok=True)
+        (machine.workspace / path).write_text("x" + path)
+    paths = {entry.path for entry in back_up(machine.workspace, machine.adapters, folder).snapshot.entries}
+    assert paths >= {"workspace/datasets/ansel/d1/manifest.json", "workspace/runs/r1/report.html",
+                     "workspace/recipes/mine.toml", "workspace/mondrian.db", "workspace/mondrian.db.backup-0",
+                     "workspace/my-recipe.toml", "adapters/ansel/promoted.json"}  # fmt: skip
+    assert not [
+        path for path in paths if "arrow" in path or "checkpoints" in path or ".prefect" in path or "runs/r1/ad" in path
+    ]
+
+
+def test_a_snapshot_is_of_one_moment_while_others_write(machine: Machine, folder: Path) -> None:
+    writer = subprocess.Popen([sys.executable, "-c", WRITER, str(machine.workspace)], stdout=subprocess.PIPE, text=True)
+    try:
+        assert writer.stdout is not None and writer.stdout.readline() == "writing\n"
+        made = [back_up(machine.workspace, machine.adapters, folder) for _ in range(3)]
+    finally:
+        writer.kill()
+        writer.communicate()
+    for each in made:
+        verify(folder, each.snapshot.name)
+        paths = {entry.path for entry in each.snapshot.entries}
+        database = next(entry for entry in each.snapshot.entries if entry.path == "workspace/mondrian.db")
+        with closing(sqlite3.connect(folder / "objects" / database.sha256[:2] / database.sha256)) as connection:
+            named = {row[0] for row in connection.execute("SELECT filename FROM jobs WHERE id <> 'j1'")}
+        assert {f"workspace/source/{name}" for name in named} <= paths
+
+
+def test_a_backup_that_is_killed_leaves_no_snapshot_and_the_next_one_is_whole(machine: Machine, folder: Path) -> None:
+    for number in range(300):
+        (machine.workspace / "source" / f"many_{number}.jpg").write_bytes(os.urandom(20_000))
+    told = [sys.executable, "-m", "mondrian_core.cli", "backup", str(folder), "--workspace", str(machine.workspace),
+            "--adapters", str(machine.adapters)]  # fmt: skip
+    running = subprocess.Popen(told, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while running.poll() is None and len(objects(folder) if folder.exists() else ()) < 20:
+        time.sleep(0.005)
+    running.send_signal(signal.SIGKILL)
+    running.wait()
+    assert list_snapshots(folder) == []
+    (folder / "objects" / ".incoming-left").write_bytes(b"half")
+    made = back_up(machine.workspace, machine.adapters, folder)
+    assert verify(folder) == made.snapshot
+    assert objects(folder) == {entry.sha256 for entry in made.snapshot.entries}
+
+
+class _Full:
+    """A file on a disk with room for so many bytes more."""
+
+    def __init__(self, stream: Any, room: list[int]) -> None:
+        self.stream, self.room = stream, room
+
+    def write(self, data: bytes) -> int:
+        self.room[0] -= len(data)
+        if self.room[0] < 0:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return int(self.stream.write(data))
+
+    def __enter__(self) -> _Full:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stream.close()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
+
+
+def fill_after(monkeypatch: pytest.MonkeyPatch, room: int) -> None:
+    left, real = [room], snapshots.open_private
+    monkeypatch.setattr(snapshots, "open_private", lambda path: _Full(real(path), left))
+
+
+@pytest.mark.parametrize("room", [0, 60_000, 90_000])
+def test_a_full_disk_leaves_nothing_behind(
+    machine: Machine, folder: Path, monkeypatch: pytest.MonkeyPatch, room: int
+) -> None:
+    first = back_up(machine.workspace, machine.adapters, folder)
+    before = sorted(path for path in folder.rglob("*"))
+    for number in range(20):
+        (machine.workspace / "source" / f"many_{number}.jpg").write_bytes(os.urandom(5000))
+    with monkeypatch.context() as patch:
+        fill_after(patch, room)
+        with pytest.raises(DiskFull):
+            back_up(machine.workspace, machine.adapters, folder)
+    assert sorted(path for path in folder.rglob("*") if path.is_file()) == [path for path in before if path.is_file()]
+    assert verify(folder).name == first.snapshot.name
+    assert back_up(machine.workspace, machine.adapters, folder).new_files == 20
+
+
+def test_too_little_room_is_said_before_anything_is_copied(
+    machine: Machine, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = shutil.disk_usage(machine.workspace)
+    monkeypatch.setattr(making.shutil, "disk_usage", lambda _: usage._replace(free=100))
+    with pytest.raises(NoRoomForBackup, match="free"):
+        back_up(machine.workspace, machine.adapters, folder)
+    assert objects(folder) == set()
+
+
+def test_a_full_disk_stops_a_restore_without_a_trace(
+    machine: Machine, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    back_up(machine.workspace, machine.adapters, folder)
+    fill_after(monkeypatch, 20_000)
+    with pytest.raises(DiskFull):
+        restore(folder, tmp_path / "new" / "workspace", tmp_path / "new" / "adapters")
+    assert [path for path in (tmp_path / "new").rglob("*") if path.is_file()] == []
+
+
+def damage_content(folder: Path) -> None:
+    victim = max((folder / "objects").rglob("*"), key=lambda path: path.stat().st_size if path.is_file() else 0)
+    data = bytearray(victim.read_bytes())
+    data[len(data) // 2] ^= 1
+    victim.write_bytes(bytes(data))
+
+
+def remove_content(folder: Path) -> None:
+    max((folder / "objects").rglob("*"), key=lambda path: path.stat().st_size if path.is_file() else 0).unlink()
+
+
+def change_list(folder: Path) -> None:
+    (path,) = (folder / "snapshots").glob("*.json")
+    path.write_text(path.read_text().replace("source/one.jpg", "source/two.jpg"))
+
+
+def cut_list(folder: Path) -> None:
+    (path,) = (folder / "snapshots").glob("*.json")
+    path.write_text(path.read_text()[:-100])
+
+
+@pytest.mark.parametrize("damage", [damage_content, remove_content, change_list, cut_list])
+def test_a_damaged_backup_restores_nothing(
+    machine: Machine, folder: Path, tmp_path: Path, damage: Callable[[Path], None]
+) -> None:
+    back_up(machine.workspace, machine.adapters, folder)
+    damage(folder)
+    with pytest.raises(DamagedBackup):
+        verify(folder)
+    with pytest.raises(DamagedBackup):
+        restore(folder, tmp_path / "new" / "workspace", tmp_path / "new" / "adapters")
+    assert not (tmp_path / "new" / "workspace").exists()
+    before = machine.files()
+    with pytest.raises(DamagedBackup):
+        restore(folder, machine.workspace, machine.adapters, force=True)
+    assert machine.files() == before
+
+
+@pytest.mark.parametrize("path", ["workspace/../../evil", "/etc/evil", "evil", "workspace/a\\..\\b", "adapters/../x"])
+def test_a_list_that_leads_out_is_refused(machine: Machine, folder: Path, tmp_path: Path, path: str) -> None:
+    back_up(machine.workspace, machine.adapters, folder)
+    (file,) = (folder / "snapshots").glob("*.json")
+    values = json.loads(file.read_text())
+    values["entries"][-1]["path"] = path
+    values["entries_sha256"] = snapshots._digest(values["entries"])
+    file.write_text(json.dumps(values))
+    with pytest.raises(DamagedBackup, match="leads out"):
+        restore(folder, tmp_path / "new" / "workspace", tmp_path / "new" / "adapters")
+
+
+def test_a_damaged_database_is_not_backed_up_over_a_sound_one(machine: Machine, folder: Path) -> None:
+    first = back_up(machine.workspace, machine.adapters, folder)
+    database = machine.workspace / "mondrian.db"
+    with closing(sqlite3.connect(database)) as connection, connection:
+        connection.executemany(
+            "INSERT INTO jobs (id, filename) VALUES (?, ?)", [(str(n), "x" * 200) for n in range(500)]
+        )
+        connection.commit()
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    data = bytearray(database.read_bytes())
+    for page in range(4, len(data) // 4096 - 1):
+        data[page * 4096 : page * 4096 + 100] = os.urandom(100)
+    database.write_bytes(bytes(data))
+    with pytest.raises((DamagedBackup, NoDatabase)):
+        back_up(machine.workspace, machine.adapters, folder)
+    assert [each.name for each in list_snapshots(folder)] == [first.snapshot.name]
+
+
+def test_a_restore_overwrites_nothing(machine: Machine, folder: Path) -> None:
+    back_up(machine.workspace, machine.adapters, folder)
+    (machine.workspace / "source" / "written since.jpg").write_bytes(b"not in the backup")
+    before = machine.files()
+    with pytest.raises(BadInput, match="--force"):
+        restore(folder, machine.workspace, machine.adapters)
+    assert machine.files() == before
+    done = restore(folder, machine.workspace, machine.adapters, force=True)
+    workspace, advisor = done.moved_aside
+    assert (workspace / "source" / "written since.jpg").read_bytes() == b"not in the backup"
+    assert (advisor / "promoted.json").is_file()
+    assert not (machine.workspace / "source" / "written since.jpg").exists()
+    assert Registry(machine.adapters).current("ansel") == "v0002"
+    assert list(Registry(machine.adapters).advisors()) == ["ansel"]
+
+
+def test_what_lies_beside_the_advisors_in_a_registry_stays(machine: Machine, folder: Path, tmp_path: Path) -> None:
+    back_up(machine.workspace, machine.adapters, folder)
+    clone = tmp_path / "clone" / "adapters"
+    (clone / "dorothea").mkdir(parents=True)
+    (clone / "README.md").write_text("The registry.")
+    restore(folder, tmp_path / "clone" / "workspace", clone)
+    assert (clone / "README.md").read_text() == "The registry."
+    assert sorted(path.name for path in clone.iterdir()) == ["README.md", "ansel", "dorothea"]
+
+
+def test_a_registry_in_the_workspace_comes_back_there(machine: Machine, folder: Path, tmp_path: Path) -> None:
+    machine.adapters = Path(shutil.move(machine.adapters, machine.workspace / "adapters"))
+    made = back_up(machine.workspace, machine.adapters, folder)
+    assert not [entry.path for entry in made.snapshot.entries if entry.path.startswith("workspace/adapters")]
+    new = tmp_path / "new" / "workspace"
+    restore(folder, new, new / "adapters")
+    assert Registry(new / "adapters").current("ansel") == "v0002"
+
+
+def test_keep_deletes_old_snapshots_and_contents_that_no_other_names(machine: Machine, folder: Path) -> None:
+    for number in range(4):
+        changing = machine.workspace / "source" / "changing.jpg"
+        changing.write_bytes(os.urandom(1000 + number))
+        made = back_up(machine.workspace, machine.adapters, folder, keep=2)
+    assert len(made.deleted) == 1
+    kept = list_snapshots(folder)
+    assert len(kept) == 2
+    assert objects(folder) == {entry.sha256 for each in kept for entry in each.entries}
+    for each in kept:
+        verify(folder, each.name)
+
+
+def test_what_cannot_be_backed_up_is_refused(machine: Machine, folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="lies in"):
+        back_up(machine.workspace, machine.adapters, machine.workspace / "backup")
+    with pytest.raises(NoWorkspace):
+        back_up(tmp_path / "none", None, folder)
+    with pytest.raises(BadInput, match="no snapshot"):
+        restore(folder, tmp_path / "new", tmp_path / "adapters")
+    (machine.workspace / "mondrian.db").unlink()
+    with pytest.raises(NoDatabase):
+        back_up(machine.workspace, machine.adapters, folder)
+
+
+def test_the_commands_say_what_they_did(
+    machine: Machine, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MONDRIAN_BACKUP", raising=False)
+    places = ["--workspace", str(machine.workspace), "--adapters", str(machine.adapters), "--json"]
+
+    def run(*arguments: str) -> tuple[int, Any]:
+        status = main([*arguments])
+        return status, json.loads(capsys.readouterr().out)
+
+    status, said = run("backup", *places)
+    assert status == 2 and "MONDRIAN_BACKUP" in said["next_step"]
+    monkeypatch.setenv("MONDRIAN_BACKUP", str(folder))
+    status, said = run("backup", *places)
+    assert status == 0 and said["new_files"] > 5 and said["left_out"] == []
+    (machine.workspace / "source" / "gone.jpg").symlink_to("/nowhere/at/all")
+    status, said = run("backup", *places, "--keep", "5")
+    assert status == 1 and said["left_out"] == [
+        {"path": "workspace/source/gone.jpg", "reason": "a link that leads nowhere"}
+    ]
+    assert run("backup", *places, "--verify")[0] == 0
+    status, listed = run("backup", *places, "--list")
+    assert status == 0 and len(listed) == 2
+    assert run("restore", str(folder), *places)[0] == 2
+    new = ["--workspace", str(tmp_path / "n" / "w"), "--adapters", str(tmp_path / "n" / "a"), "--json"]
+    status, said = run("restore", str(folder), "--snapshot", listed[0]["snapshot"], *new)
+    assert status == 0 and said["files"] == listed[0]["files"]
+    assert run("restore", str(folder), "--snapshot", "none", *new[:3], str(tmp_path / "x"), "--json")[0] == 2

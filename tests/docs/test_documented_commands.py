@@ -1,0 +1,151 @@
+"""Every command block of the README and of docs/, run in order in one shell, by a person who has just cloned it.
+
+The home folder is empty, the folder is a copy of the tracked files, nothing of this machine's environment is left.
+What would take longer than a test may is made shorter or replaced by `SHORTER` and `ELSEWHERE`, and by nothing else:
+a command that is in neither runs as it is written.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from tracked import ROOT, copy_tracked_files, tracked_files
+
+pytestmark = [pytest.mark.flow, pytest.mark.mini, pytest.mark.slow, pytest.mark.timeout(900)]
+
+BLOCK = re.compile(r"^( *)```sh\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
+QUICK = """
+[data]
+variants = 1
+[train]
+epochs = 1
+answered_photographs = 0
+[evaluate]
+rag = false
+compliance_photographs = 4
+edited_photographs = 2
+constrained_photographs = 1
+latency_pairs = 3
+latency_tokens = 8
+"""
+# What is added so that the same command ends sooner. `make` takes ARGS from the environment.
+SHORTER = {
+    "make demo": ("ARGS='--recipe quick.toml' make demo", (0, 1)),  # so little training need not pass the gates
+    "make test": ("ARGS='-q -p no:cacheprovider tests/core/test_rubric.py' WORKERS=0 make test", (0,)),
+    "make up": ("ARGS='--service-port {port}' make up", (0,)),
+    "mondrian retrain --advisor ansel": ("mondrian retrain --advisor ansel --recipe quick.toml", (0, 1)),
+    "mondrian adapters list": ("mondrian adapters list", (0,)),
+    "mondrian serve --model_mode fine_tuned": ("mondrian serve --model_mode fine_tuned --fallback base --port {port}", (0,)),
+}
+# What needs something that a test machine has not: another Mac, a bucket, a package registry.
+ELSEWHERE = {
+    "docs/several-macs.md": "two Macs; tests/loop/test_several_macs.py runs the same command as two processes",
+    "docs/registry.md": "a bucket; tests/registry/test_remote.py runs the commands against an S3 server",
+}
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command of a document, without its comment."""
+
+    document: str
+    text: str
+
+
+def commands() -> list[Command]:
+    """In the order that a reader meets them: the README, then docs/."""
+    documents = [file for file in tracked_files() if file.suffix == ".md" and file.parts[0] == "docs"]
+    found = []
+    for document in [Path("README.md"), *sorted(documents)]:
+        for indent, block in BLOCK.findall((ROOT / document).read_text(encoding="utf-8")):
+            text = re.sub(rf"^{indent}", "", block, flags=re.MULTILINE).replace("\\\n", "")
+            lines = [re.sub(r"\s+#.*$", "", line).strip() for line in text.splitlines()]
+            found += [Command(str(document), line) for line in lines if line and not line.startswith("#")]
+    return found
+
+
+def newcomer(folder: Path) -> tuple[Path, dict[str, str]]:
+    """A clone with the environment that `make` built, and what a fresh terminal has in its environment."""
+    clone = copy_tracked_files(folder / "mondrian")
+    (clone / "quick.toml").write_text(QUICK)
+    venv = clone / ".venv"
+    here = Path(sys.prefix)
+    shutil.copytree(here / "bin", venv / "bin", symlinks=True)
+    for script in (venv / "bin").iterdir():
+        if script.is_file() and not script.is_symlink() and str(here).encode() in script.read_bytes():
+            script.write_bytes(script.read_bytes().replace(str(here).encode(), str(venv).encode()))
+    for name in ("lib", "include"):
+        (venv / name).symlink_to(here / name)
+    shutil.copy(here / "pyvenv.cfg", venv)
+    for mark in (".locked", ".ready"):
+        (venv / mark).touch()
+    home = folder / "home"
+    home.mkdir()
+    machine = ("PATH", "LANG", "LC_ALL", "TMPDIR", "OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
+    kept = {name: os.environ[name] for name in machine if name in os.environ}
+    return clone, {**kept, "HOME": str(home), "PYTHONPATH": str(clone), "HF_HUB_OFFLINE": "1"}
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+IN_BACKGROUND = """
+{command} & server=$!
+for attempt in $(seq 300); do
+  python -c "import urllib.request as u; u.urlopen('http://127.0.0.1:{port}/health')" 2> /dev/null && break
+  kill -0 $server 2>/dev/null || break
+  sleep 0.3
+done
+kill -INT $server; wait $server
+"""
+
+
+def script_of(lines: list[str], port: int) -> str:
+    """A shell script that notes the exit status of each line and goes on; a server runs until it has answered."""
+    parts = ["exec 2>&1", "set -m"]
+    for number, line in enumerate(lines):
+        shown = SHORTER.get(line, (line, (0,)))[0].replace("{port}", str(port))
+        serving = line.startswith("mondrian serve")
+        body = IN_BACKGROUND.format(command=shown, port=port).strip() if serving else f"{shown} < /dev/null"
+        parts.append(f"{body}\necho \"{number} $?\" >> statuses\necho '=== {number} done'")
+    return "\n".join(parts)
+
+
+def test_every_command_block_runs_as_written(tmp_path: Path) -> None:
+    found = commands()
+    assert {"make demo", "make up", "make down"} <= {each.text for each in found}
+    assert set(SHORTER) <= {each.text for each in found}, "SHORTER names a command that is in no document any more"
+    here = [each for each in found if each.document not in ELSEWHERE]
+    clone, environment = newcomer(tmp_path)
+    script = script_of([each.text for each in here], free_port())
+    try:
+        with (clone / "output").open("w") as output:
+            subprocess.run(["bash", "-c", script], cwd=clone, env=environment, stdout=output,
+                           stderr=subprocess.STDOUT, check=False, timeout=850)  # fmt: skip
+    finally:
+        subprocess.run(["make", "down"], cwd=clone, env=environment, capture_output=True, check=False, timeout=60)
+    pairs = [line.split() for line in (clone / "statuses").read_text().splitlines()]
+    statuses = {int(number): int(status) for number, status in pairs}
+    failed = [
+        (number, each.document, each.text, statuses.get(number))
+        for number, each in enumerate(here)
+        if statuses.get(number) not in SHORTER.get(each.text, ("", (0,)))[1]
+    ]
+    printed = re.split(r"^=== \d+ done$", (clone / "output").read_text(), flags=re.MULTILINE)
+    assert failed == [], "\n".join(f"{document}: {text}: {status}\n{printed[at][-1500:]}"
+                                   for at, document, text, status in failed)  # fmt: skip
+
+
+def test_documents_that_are_not_run_have_a_reason_and_blocks() -> None:
+    assert set(ELSEWHERE) <= {each.document for each in commands()}
