@@ -45,6 +45,7 @@ def _summary(place: Place, service: str, warning: str, workspace: str) -> str:
     password = auth_file(place.settings)
     shown = place.auth if sys.stdout.isatty() else f"the line in {password}"
     named = f" --workspace {shlex.quote(workspace)}" if workspace else ""
+    stopping = f"make down ARGS={shlex.quote(named.strip())}" if named else "make down"
     lines = [
         "",
         f"Prefect UI:  {place.ui}",
@@ -55,7 +56,7 @@ def _summary(place: Place, service: str, warning: str, workspace: str) -> str:
         f"logs:        {place.home}",
         "",
         f"A run now:   mondrian prefect{named} deployment run '{SCHEDULED}'",
-        "Stop it:     make down",
+        f"Stop it:     {stopping}",
         "For `prefect` itself, or another program, in this terminal:",
         f"  export PREFECT_API_URL={place.api}",
         f'  export PREFECT_API_AUTH_STRING="$(cat {shlex.quote(str(password))})"',

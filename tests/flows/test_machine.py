@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 import threading
@@ -165,6 +166,8 @@ def test_a_smoke_failure_is_a_warning_beside_the_addresses(machine: Running) -> 
     told = _summary(machine.place, "http://127.0.0.1:5100", "1 of 2 photographs failed.", "/a b").splitlines()
     assert told[told.index("critiques:   http://127.0.0.1:5100") + 1] == "  warning: 1 of 2 photographs failed."
     assert "A run now:   mondrian prefect --workspace '/a b' deployment run 'retrain/scheduled'" in told
+    stopping = next(line for line in told if line.startswith("Stop it:")).partition("make down ")[2]
+    assert shlex.split(shlex.split(stopping)[0].removeprefix("ARGS=")) == ["--workspace", "/a b"]
 
 
 def test_an_error_is_one_paragraph_in_the_state(machine: Running) -> None:
