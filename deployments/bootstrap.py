@@ -75,10 +75,10 @@ def bring_up(
 
 
 def _server(settings: Settings, port: int | None, usual: int | None, started: list[Process], tell: Tell) -> Place:
+    _stop_what_has_another_password(settings)
     known = _recorded(settings)
     address = _address(settings)
-    ours = _read_record(settings).get("password_sha256") == _digest(settings)  # an older version had none
-    if ours and address is not None and any(process.name == SERVER and process.alive for process in known):
+    if address is not None and any(process.name == SERVER and process.alive for process in known):
         place = Place(settings, address)
         _wait_until_healthy(place, next(process for process in known if process.name == SERVER))
         if port not in (None, address):
@@ -100,6 +100,13 @@ def _server(settings: Settings, port: int | None, usual: int | None, started: li
     _record(place, [server])
     _wait_until_healthy(place, server)
     return place
+
+
+def _stop_what_has_another_password(settings: Settings) -> None:
+    """Server and worker of an earlier version, whose server asks for none, or from before the password was removed."""
+    if _read_record(settings).get("password_sha256") != _digest(settings):
+        for process in _recorded(settings):
+            processes.stop(process)
 
 
 def _wait_until_healthy(place: Place, server: Process) -> None:

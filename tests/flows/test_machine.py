@@ -18,16 +18,16 @@ from typing import Any
 import httpx
 import pytest
 
-from deployments import arrange, watching
+from deployments import arrange, bootstrap, watching
 from deployments.bootstrap import Running, bring_up
 from deployments.down import main as down
-from deployments.place import ACCELERATOR_LIMIT, POOL, choose_port
+from deployments.place import ACCELERATOR_LIMIT, POOL, Place, choose_port
 from deployments.up import _serve, _summary
 from mondrian_core.data.sample import make_workspace
 from mondrian_core.doctor import examine
 from mondrian_core.errors import Broken, NoWorkspace, PortInUse, PrefectUnavailable
 from mondrian_core.ports import any_free
-from mondrian_core.prefect_server import auth_file, client_environment, record_of
+from mondrian_core.prefect_server import auth_file, client_environment, make_home, make_password, record_of
 from mondrian_core.registry import Registry
 from mondrian_core.settings import Settings
 from tasks import processes
@@ -160,6 +160,26 @@ def test_a_record_of_another_version_stops_what_runs(tmp_path: Path, change: dic
         assert not service.alive
     finally:
         processes.stop(service)
+
+
+def test_a_server_without_the_password_is_replaced(tmp_path: Path) -> None:
+    """What an earlier version left running answers everybody; one that has the password is kept."""
+    (tmp_path / "workspace").mkdir()
+    settings = Settings(workspace=tmp_path / "workspace")
+    make_home(settings)
+    make_password(settings)
+    server = processes.start("prefect server", [sys.executable, "-c", "import time; time.sleep(300)"],
+                             environment=os.environ, folder=tmp_path, log=tmp_path / "log")  # fmt: skip
+    try:
+        bootstrap._record(Place(settings, 1), [server])
+        bootstrap._stop_what_has_another_password(settings)
+        assert server.alive
+        auth_file(settings).unlink()
+        make_password(settings)
+        bootstrap._stop_what_has_another_password(settings)
+        assert not server.alive
+    finally:
+        processes.stop(server)
 
 
 def test_a_smoke_failure_is_a_warning_beside_the_addresses(machine: Running) -> None:
