@@ -9,7 +9,7 @@ from pathlib import Path
 
 from deployments import arrange, watching
 from deployments.bootstrap import bring_up
-from deployments.place import DEFAULT_PORT, Place, use_home
+from deployments.place import DEFAULT_PORT, ROOT, Place, use_home
 from mondrian_core.errors import Broken, MondrianError
 from mondrian_core.prefect_server import auth_file
 from mondrian_core.settings import Settings
@@ -36,15 +36,15 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("Interrupted; what this command had started is stopped again.", file=sys.stderr)
         return 130
-    print(_summary(running.place, service, warning, "" if options.workspace is None else str(settings.root)))
+    print(_summary(running.place, service, warning))
     return 0
 
 
-def _summary(place: Place, service: str, warning: str, workspace: str) -> str:
-    """Addresses and the lines to copy. The password itself goes to a terminal alone, never into a log."""
-    password = auth_file(place.settings)
+def _summary(place: Place, service: str, warning: str) -> str:
+    """Addresses, and lines to copy into any terminal. The password goes to a terminal alone, never into a log."""
+    password, root = auth_file(place.settings), place.settings.root
     shown = place.auth if sys.stdout.isatty() else f"the line in {password}"
-    named = f" --workspace {shlex.quote(workspace)}" if workspace else ""
+    named = "" if root == ROOT / "workspace" else f" --workspace {shlex.quote(str(root))}"
     stopping = f"make down ARGS={shlex.quote(named.strip())}" if named else "make down"
     lines = [
         "",
@@ -52,7 +52,7 @@ def _summary(place: Place, service: str, warning: str, workspace: str) -> str:
         f"  it asks for a password: {shown}",
         f"critiques:   {service}",
         *([f"  warning: {warning}"] if warning else []),
-        f"workspace:   {place.settings.root}",
+        f"workspace:   {root}",
         f"logs:        {place.home}",
         "",
         f"A run now:   mondrian prefect{named} deployment run '{SCHEDULED}'",

@@ -182,12 +182,18 @@ def test_a_server_without_the_password_is_replaced(tmp_path: Path) -> None:
         processes.stop(server)
 
 
-def test_a_smoke_failure_is_a_warning_beside_the_addresses(machine: Running) -> None:
-    told = _summary(machine.place, "http://127.0.0.1:5100", "1 of 2 photographs failed.", "/a b").splitlines()
+def test_a_smoke_failure_is_a_warning_beside_the_addresses(tmp_path: Path) -> None:
+    """And the lines to copy name a workspace that a fresh terminal wouldn't find by itself."""
+    root = tmp_path / "a b"
+    root.mkdir()
+    settings = Settings(workspace=root)
+    make_home(settings)
+    make_password(settings)
+    told = _summary(Place(settings, 1), "http://127.0.0.1:5100", "1 of 2 photographs failed.").splitlines()
     assert told[told.index("critiques:   http://127.0.0.1:5100") + 1] == "  warning: 1 of 2 photographs failed."
-    assert "A run now:   mondrian prefect --workspace '/a b' deployment run 'retrain/scheduled'" in told
+    assert f"A run now:   mondrian prefect --workspace '{root}' deployment run 'retrain/scheduled'" in told
     stopping = next(line for line in told if line.startswith("Stop it:")).partition("make down ")[2]
-    assert shlex.split(shlex.split(stopping)[0].removeprefix("ARGS=")) == ["--workspace", "/a b"]
+    assert shlex.split(shlex.split(stopping)[0].removeprefix("ARGS=")) == ["--workspace", str(root)]
 
 
 def test_an_error_is_one_paragraph_in_the_state(machine: Running) -> None:
