@@ -117,8 +117,9 @@ def _train(base: Base, recipe: TrainRecipe, folder: Path, rows: list[Row], choos
     from mondrian_core.models import adapters
     from mondrian_core.models.generation import generate
     from mondrian_core.rows import originals
+    from mondrian_core.rubric import MAX_ANSWER_TOKENS
     from mondrian_core.training import train
-    from mondrian_core.training.answering import ANSWER_TOKENS, answered
+    from mondrian_core.training.answering import answered
 
     began = time.perf_counter()
     result = train(base, rows, chooses, recipe, folder, resume=folder.exists(), features=folder.parent / "features")
@@ -126,7 +127,7 @@ def _train(base: Base, recipe: TrainRecipe, folder: Path, rows: list[Row], choos
     asked, mounted = originals(judged), adapters.mount(base)
     try:
         mounted.use(result.adapter)
-        said = [generate(base, row.messages, row.image, max_tokens=ANSWER_TOKENS) for row in asked]
+        said = [generate(base, row.messages, row.image, max_tokens=MAX_ANSWER_TOKENS) for row in asked]
     finally:
         mounted.use(None)
     each = {row.lineage: answered([row], [answer]) for row, answer in zip(asked, said, strict=True)}

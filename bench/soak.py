@@ -1,10 +1,15 @@
-"""The service under stress: many requests while its model process is killed and adapters are promoted and rolled back.
+"""The service under stress: many requests while its processes are killed and adapters are promoted and rolled back.
 
-    python -m bench.soak --requests 1000 --kills 20 --promotions 5 --rollbacks 2
+    python -m bench.soak --requests 1000 --kills 20 --api-kills 5 --promotions 5 --rollbacks 2
 
-The service is the real one in a process of its own, with the real registry and database. The model is mini unless
---model names the command of another process. It ends with 0 when no job was lost, no request failed, every recorded
-version is one that was promoted while the job was worked on, and memory and file descriptors stayed flat.
+The service is the real one in a process of its own, with the real registry and database; --kills end its model process,
+--api-kills the service itself, which is started again on its port while clients send their requests again with the
+same idempotency key. Three crashes with an adapter within PIN_SECONDS pin the base, as they do outside of here. The
+model is mini unless --model names the command of another process.
+
+It ends with 0 when no job was lost or made twice, no request failed, every recorded version is one that was promoted
+while the job was worked on, every crash on a job's record was a kill while that job was worked on, every fallback has
+such a reason, and memory and file descriptors stayed flat.
 """
 
 from __future__ import annotations
@@ -27,9 +32,14 @@ from pathlib import Path
 import httpx
 
 from mondrian_core.registry import Registry
-from mondrian_core.store import Store
+from mondrian_core.settings import Settings
+from mondrian_core.store import Job, Store, stamp
 
 ADVISOR = "ansel"
+PIN_SECONDS = 20.0  # how long crashes count; shorter than in use, so that adapters answer most of the time
+PATIENCE = 300.0  # seconds that a client sends a request again
+CRASHED = "The model process"  # begins the reason of a hop where it died over a job
+EXPLAINED = (CRASHED, "crashed too often", "service went down")  # what a killed process may cost a job
 SERVE = """
 import json, sys
 from pathlib import Path
@@ -38,8 +48,9 @@ from mondrian_core.serving.supervisor import Limits
 from mondrian_core.settings import Settings
 told = json.loads(sys.argv[1])
 settings = Settings(workspace=Path(told["workspace"]), adapters=Path(told["adapters"]), base_model="mini")
-limits = Limits(backoff=0.05, crashes=10**9)
-options = Options(port=0, model_mode="fine_tuned", command=tuple(told["command"]) or None, limits=limits, quiet=True)
+limits = Limits(backoff=0.05, crash_window=told["pin_seconds"])
+options = Options(port=told["port"], model_mode="fine_tuned", command=tuple(told["command"]) or None,
+                  limits=limits, quiet=True)
 run(settings, options, ready=lambda port: print(port, flush=True))
 """
 
@@ -51,29 +62,104 @@ class Counts:
     requests: int = 0
     statuses: Counter[int] = field(default_factory=Counter)
     kills: int = 0
+    api_kills: int = 0
     promotions: int = 0
     rollbacks: int = 0
     lost: int = 0
     wrong_version: int = 0
+    made_twice: int = 0
+    sent_again: int = 0
     tried_again: int = 0
+    fallbacks: Counter[str] = field(default_factory=Counter)
+    unexplained_fallbacks: int = 0
+    misattributed_crashes: int = 0
     by_version: Counter[str] = field(default_factory=Counter)
-    memory_mb: list[float] = field(default_factory=list)
-    descriptors: list[int] = field(default_factory=list)
+    memory_mb: list[list[float]] = field(default_factory=list)
+    descriptors: list[list[int]] = field(default_factory=list)
     seconds: float = 0.0
 
     @property
     def sound(self) -> bool:
         """True when nothing was lost or wrong."""
-        return not self.lost and not self.wrong_version and set(self.statuses) == {200} and self.flat
+        wrong = (self.lost, self.made_twice, self.wrong_version, self.unexplained_fallbacks, self.misattributed_crashes)
+        return not any(wrong) and set(self.statuses) == {200} and self.flat
 
     @property
     def flat(self) -> bool:
-        """True when memory grew by less than a quarter and descriptors by fewer than ten after the first quarter."""
-        start = len(self.memory_mb) // 4
-        memory, descriptors = self.memory_mb[start:], self.descriptors[start:]
-        if len(memory) < 2:
-            return True
-        return memory[-1] < 1.25 * memory[0] + 10 and descriptors[-1] < descriptors[0] + 10
+        """True when, in each start, memory grew by less than a quarter and descriptors by fewer than ten after the
+        first quarter.
+        """
+        return all(map(_is_flat, self.memory_mb, self.descriptors))
+
+
+def _is_flat(memory: list[float], descriptors: list[int]) -> bool:
+    start = len(memory) // 4
+    memory, descriptors = memory[start:], descriptors[start:]
+    return len(memory) < 4 or (memory[-1] < 1.25 * memory[0] + 10 and descriptors[-1] < descriptors[0] + 10)
+
+
+class Running:
+    """The service in a process of its own, on one port for all its starts."""
+
+    def __init__(self, workspace: Path, adapters: Path, command: list[str], counts: Counts) -> None:
+        self._told = {"workspace": str(workspace), "adapters": str(adapters), "command": command, "port": 0,
+                      "pin_seconds": PIN_SECONDS}  # fmt: skip
+        self._workspace, self._counts = Settings(workspace=workspace).workspace_id, counts
+        self.boot = ""
+        self.killed: list[tuple[str, str]] = []  # before and after each kill of a model process, as rows write times
+        self.start()
+
+    @property
+    def address(self) -> str:
+        """Where it answers."""
+        return f"http://127.0.0.1:{self._told['port']}"
+
+    def start(self) -> None:
+        """Start it, and make sure that it is ours and another start than the one before."""
+        self.process = subprocess.Popen([sys.executable, "-c", SERVE, json.dumps(self._told)], stdout=subprocess.PIPE,
+                                        text=True)  # fmt: skip
+        assert self.process.stdout is not None
+        self._told["port"] = int(self.process.stdout.readline())
+        health = httpx.get(f"{self.address}/health", timeout=60).json()
+        assert health["workspace"] == self._workspace and health["boot"] != self.boot, health
+        self.boot = health["boot"]
+        self._counts.memory_mb.append([])
+        self._counts.descriptors.append([])
+
+    def note(self) -> None:
+        """Add its memory and descriptors to the figures."""
+        pid = self.process.pid
+        self._counts.memory_mb[-1].append(_memory(pid))
+        self._counts.descriptors[-1].append(len(os.listdir(f"/proc/{pid}/fd")))  # noqa: PTH208
+
+    def kill_model(self) -> None:
+        """SIGKILL for the model process, if there is one at the moment."""
+        pid = httpx.get(f"{self.address}/health", timeout=60).json()["model_process"]["pid"]
+        if pid is not None:
+            before = stamp()
+            try:
+                os.kill(pid, signal.SIGKILL)
+                self._counts.kills += 1
+            except ProcessLookupError:
+                pass
+            self.killed.append((before, stamp()))
+
+    def kill(self) -> None:
+        """SIGKILL for the service, then another start."""
+        self.process.kill()
+        self._leave()
+        self._counts.api_kills += 1
+        self.start()
+
+    def stop(self) -> None:
+        """Let it leave in order."""
+        self.process.send_signal(signal.SIGTERM)
+        self._leave()
+
+    def _leave(self) -> None:
+        self.process.wait(60)
+        assert self.process.stdout is not None
+        self.process.stdout.close()
 
 
 class Promotions:
@@ -109,83 +195,118 @@ class Promotions:
         self.spans.append((time.monotonic(), self._registry.current(ADVISOR) or "base"))
 
 
-def run(requests: int, kills: int, promotions: int, rollbacks: int, workers: int, command: list[str],
-        seed: int) -> Counts:  # fmt: skip
+@dataclass(frozen=True)
+class Plan:
+    """How much of everything; deeds happen before requests that the seed chooses, rollbacks after promotions."""
+
+    requests: int
+    kills: int = 0
+    api_kills: int = 0
+    promotions: int = 0
+    rollbacks: int = 0
+    seed: int = 0
+
+    def deeds(self) -> dict[int, list[str]]:
+        """Deeds by the number of the request before which they happen."""
+        rng, found = random.Random(self.seed), dict[int, list[str]]()
+        for deed in ["kill"] * self.kills + ["kill_api"] * self.api_kills:
+            found.setdefault(rng.randrange(1, self.requests), []).append(deed)
+        moves = sorted(rng.sample(range(1, self.requests), self.promotions + self.rollbacks))
+        for place, number in enumerate(moves):
+            found.setdefault(number, []).append("promote" if place < self.promotions else "roll_back")
+        return found
+
+
+def run(plan: Plan, workers: int, command: list[str]) -> Counts:
     """Run it in a folder of its own, gone afterwards."""
-    rng, counts, began = random.Random(seed), Counts(), time.monotonic()
+    counts, began = Counts(), time.monotonic()
     with tempfile.TemporaryDirectory(prefix="mondrian-soak-") as folder:
         workspace, adapters = Path(folder) / "workspace", Path(folder) / "adapters"
         history = _prepare(workspace, adapters, real=not command)
-        told = {"workspace": str(workspace), "adapters": str(adapters), "command": command}
-        service = subprocess.Popen([sys.executable, "-c", SERVE, json.dumps(told)], stdout=subprocess.PIPE, text=True)
-        assert service.stdout is not None
+        service = Running(workspace, adapters, command, counts)
         try:
-            address = f"http://127.0.0.1:{int(service.stdout.readline())}"
-            photographs = [_photograph(index) for index in range(8)]
-            plan = _plan(rng, requests, kills, promotions, rollbacks)
-            _send_all(address, photographs, requests, workers, plan, history, counts, service.pid)
+            _send_all(service, plan, workers, history, counts)
         finally:
-            service.send_signal(signal.SIGTERM)
-            service.wait(30)
-            service.stdout.close()
+            service.stop()
         with Store(workspace / "mondrian.db", read_only=True) as store:
-            states = Counter(job.status for job in store.jobs())
-            counts.tried_again = sum(bool(job.details.get("crashed")) for job in store.jobs())
-        counts.lost = requests - states["completed"]
+            _judge(list(store.jobs()), service.killed, plan, counts)
     counts.seconds = time.monotonic() - began
     return counts
 
 
-def _plan(rng: random.Random, requests: int, kills: int, promotions: int, rollbacks: int) -> dict[int, list[str]]:
-    """Deeds by the number of the request before which they happen; rollbacks come after promotions."""
-    plan: dict[int, list[str]] = {}
-    for _ in range(kills):
-        plan.setdefault(rng.randrange(1, requests), []).append("kill")
-    moves = sorted(rng.sample(range(1, requests), promotions + rollbacks))
-    for place, number in enumerate(moves):
-        plan.setdefault(number, []).append("promote" if place < promotions else "roll_back")
-    return plan
+def _judge(jobs: list[Job], killed: list[tuple[str, str]], plan: Plan, counts: Counts) -> None:
+    """What the rows say: each request one completed job, crashes with whoever was at work, fallbacks with a reason."""
+    counts.lost = plan.requests - sum(job.status == "completed" for job in jobs)
+    counts.made_twice = max(0, len(jobs) - plan.requests)
+    for job in jobs:
+        hops = job.details.get("hops", ())
+        crashes = sum(hop["reason"].startswith(CRASHED) for hop in hops)
+        counts.tried_again += crashes > 0
+        met = sum((job.started_at or "") <= after and before <= (job.completed_at or "") for before, after in killed)
+        counts.misattributed_crashes += crashes > met
+        left = [hop["reason"] for hop in hops if hop["left"]]
+        if left:  # the first is why the adapter didn't answer; what comes after follows from it
+            why = next((each for each in EXPLAINED if each in left[0]), None)
+            counts.fallbacks[why or left[0]] += 1
+            counts.unexplained_fallbacks += why is None
 
 
-def _send_all(address: str, photographs: list[bytes], requests: int, workers: int, plan: dict[int, list[str]],
-              history: Promotions, counts: Counts, service: int) -> None:  # fmt: skip
-    lock = threading.Lock()
+def _send_all(service: Running, plan: Plan, workers: int, history: Promotions, counts: Counts) -> None:
+    lock, deeds = threading.Lock(), plan.deeds()
+    photographs = [_photograph(index) for index in range(8)]
     with httpx.Client(timeout=600) as client, ThreadPoolExecutor(workers) as pool:
 
         def one(number: int) -> None:
             with lock:
-                for deed in plan.get(number, ()):
-                    _do(deed, client, address, history, counts)
+                for deed in deeds.get(number, ()):
+                    _do(deed, service, history, counts)
             began = time.monotonic()
-            answer = client.post(f"{address}/analyze", files={"image": ("x.jpg", photographs[number % 8])},
-                                 data={"advisor": ADVISOR}, headers={"Prefer": "wait=300"})  # fmt: skip
-            body = answer.json()
-            version = body.get("adapter_version") or "base"
+            answer, times = _send(client, service, photographs[number % 8], f"soak-{number}")
             with lock:
-                counts.requests += 1
-                counts.statuses[answer.status_code] += 1
-                counts.by_version[version] += 1
-                said = body.get("critique", {}).get("dimensional_analysis", {}).get("lighting", {}).get("comment", "")
-                fell_back = any(hop["left"] for hop in body.get("fallbacks", ()))
-                named = not said.startswith("said by ") or said == f"said by {version}" or fell_back
-                served = version in history.between(began - 0.05, time.monotonic()) or fell_back
-                counts.wrong_version += not (named and served)
-                if number % max(1, requests // 40) == 0:
-                    counts.memory_mb.append(_memory(service))
-                    counts.descriptors.append(len(os.listdir(f"/proc/{service}/fd")))  # noqa: PTH208
+                counts.sent_again += times - 1
+                _note(answer, began, history, counts)
+                if number % max(1, plan.requests // 40) == 0:
+                    service.note()
 
-        list(pool.map(one, range(requests)))
+        list(pool.map(one, range(plan.requests)))
 
 
-def _do(deed: str, client: httpx.Client, address: str, history: Promotions, counts: Counts) -> None:
+def _send(client: httpx.Client, service: Running, photograph: bytes, key: str) -> tuple[httpx.Response, int]:
+    """The answer, and how often it took to get one: a client goes on while the service is away or full."""
+    until, times = time.monotonic() + PATIENCE, 0
+    while True:
+        times += 1
+        try:
+            answer = client.post(f"{service.address}/analyze", files={"image": ("x.jpg", photograph)},
+                                 data={"advisor": ADVISOR},
+                                 headers={"Prefer": "wait=300", "Idempotency-Key": key})  # fmt: skip
+            if answer.status_code != 503 or time.monotonic() > until:
+                return answer, times
+        except httpx.TransportError:
+            if time.monotonic() > until:
+                raise
+        time.sleep(0.5)
+
+
+def _note(answer: httpx.Response, began: float, history: Promotions, counts: Counts) -> None:
+    body = answer.json()
+    version = body.get("adapter_version") or "base"
+    counts.requests += 1
+    counts.statuses[answer.status_code] += 1
+    counts.by_version[version] += 1
+    critique = body.get("critique") or {}
+    said = critique.get("dimensional_analysis", {}).get("lighting", {}).get("comment", "")
+    fell_back = any(hop["left"] for hop in body.get("fallbacks", ()))
+    named = not said.startswith("said by ") or said == f"said by {version}" or fell_back
+    served = version in history.between(began - 0.05, time.monotonic()) or fell_back
+    counts.wrong_version += not (named and served)
+
+
+def _do(deed: str, service: Running, history: Promotions, counts: Counts) -> None:
     if deed == "kill":
-        pid = client.get(f"{address}/health").json()["model_process"]["pid"]
-        if pid is not None:
-            try:
-                os.kill(pid, signal.SIGKILL)
-                counts.kills += 1
-            except ProcessLookupError:
-                pass
+        service.kill_model()
+    elif deed == "kill_api":
+        service.kill()
     elif deed == "promote":
         history.promote()
         counts.promotions += 1
@@ -251,14 +372,15 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="bench.soak", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--requests", type=int, default=1000)
     parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--api-kills", type=int, default=5)
     parser.add_argument("--promotions", type=int, default=5)
     parser.add_argument("--rollbacks", type=int, default=2)
     parser.add_argument("--workers", type=int, default=4, help="requests under way at once")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--model", nargs="+", default=[], help="command of another model process, {descriptor} in it")
     options = parser.parse_args(arguments)
-    counts = run(options.requests, options.kills, options.promotions, options.rollbacks, options.workers, options.model,
-                 options.seed)  # fmt: skip
+    plan = Plan(options.requests, options.kills, options.api_kills, options.promotions, options.rollbacks, options.seed)
+    counts = run(plan, options.workers, options.model)
     print(json.dumps({**vars(counts), "flat": counts.flat, "sound": counts.sound}, indent=2))
     return 0 if counts.sound else 1
 

@@ -16,7 +16,7 @@ from mondrian_core.cli.screen import critique_table, gate_table
 from mondrian_core.events import Advanced, Event, Listener
 from mondrian_core.files import read_json
 from mondrian_core.registry import Registry
-from mondrian_core.rubric import Critique, Unparsable, read_lenient, read_strict
+from mondrian_core.rubric import MAX_ANSWER_TOKENS, Critique, Unparsable, read_lenient, read_strict
 from mondrian_core.settings import Settings
 
 STAGES = ("link", "dataset", "train", "evaluate", "register", "promote")
@@ -107,7 +107,7 @@ def gates(console: Console, evaluation: Mapping[str, Any], outcome: Mapping[str,
     console.print(f"{outcome['version']}: {outcome['decision']}", style=style)
     console.print(outcome["sentence"], markup=False)
     if outcome.get("command"):
-        console.print(f"To promote it by hand: {outcome['command']}", markup=False)
+        console.print(f"Next: {outcome['command']}", markup=False)
 
 
 def critiques(console: Console, settings: Settings, advisor: str, run_folder: Path) -> None:
@@ -128,7 +128,7 @@ def critiques(console: Console, settings: Settings, advisor: str, run_folder: Pa
     columns: list[tuple[str, Critique]] = []
     for title, adapter in (("base model", None), (f"{advisor} {champion.version}", champion.path)):
         mounted.use(adapter)
-        answer = generate(base, row.messages[:-1], row.image, max_tokens=1024)
+        answer = generate(base, row.messages[:-1], row.image, max_tokens=MAX_ANSWER_TOKENS)
         try:
             columns.append((title, read_lenient(answer.text).critique))
         except Unparsable as error:

@@ -1,4 +1,4 @@
-"""A registered version against base and champion, once more; changes nothing."""
+"""A registered version against base and champion, once more; its gates go into the registry's history."""
 
 from prefect import flow
 from prefect.client.schemas.objects import State
@@ -24,7 +24,7 @@ def evaluate(
     base_model: str | None = None,
     recipe: Recipe = DEFAULT,
 ) -> State:
-    """Link, build the dataset, measure; the registry stays as it is.
+    """Link, build the dataset, measure; the version keeps its files, and the champion stays.
 
     Args:
         advisor: whose adapter, an id of the table `advisors`.

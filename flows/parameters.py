@@ -9,6 +9,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from mondrian_core import recipes
 from mondrian_core.recipes import Recipe
 from mondrian_core.settings import ADVISOR_ID
 
@@ -16,6 +17,6 @@ DEFAULT = Recipe()
 
 Advisor = Annotated[str, Field(pattern=f"^{ADVISOR_ID.pattern}$")]
 Version = Annotated[str, Field(pattern=r"^v\d{4,}$")]
-Seed = Annotated[int, Field(ge=0)]
+Seed = recipes.Seed
 Port = Annotated[int, Field(ge=1, le=65535)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]

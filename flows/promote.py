@@ -45,7 +45,7 @@ def promote(
     Args:
         advisor: whose adapter, an id of the table `advisors`.
         version: a registered version such as v0003.
-        reason: goes into the registry's history; needed unless every gate passed.
+        reason: goes into the registry's history; needed unless every gate passed against the present champion.
         force: promote although the gates speak against it.
         approve: wait, up to a day, until somebody approves in the UI.
         rollout: begin with a share of the photographs that grows by itself (see docs/rollout.md).
@@ -56,8 +56,10 @@ def promote(
     """
     settings = settings_of(workspace, adapters, base_model)
     root = settings.adapters_root
-    champion = Registry(root).current(advisor)
-    problems = registry.inspect_version(root, advisor, version, force=force, reason=reason, base=settings.base)
+    champion = Registry(root).reference(advisor)
+    problems = registry.inspect_version(
+        root, advisor, version, champion=champion, force=force, reason=reason, base=settings.base
+    )
     staged = plan_of(settings, advisor, plan or {}) if rollout or plan else None
     if approve and not problems:
         reason = f"{reason} (approved by {approval(version)})".strip()

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mondrian_core.errors import BadInput, GateFailed
-from mondrian_core.registry import Version
+from mondrian_core.registry import ChampionReference, Version
 
 PASS, FAIL, INCONCLUSIVE = "PASS", "FAIL", "INCONCLUSIVE"
 REQUIRED = ("integrity", "effect", "format_compliance", "latency_overhead", "score_error", "health")
@@ -27,7 +27,7 @@ class Promote:
 
 @dataclass(frozen=True)
 class Keep:
-    """No gate failed, and not all are sure. `command` and `deployment` promote it by hand."""
+    """No gate failed, and not all are sure. `command` and `deployment` promote it by hand, or evaluate it again."""
 
     sentence: str
     command: str
@@ -44,26 +44,31 @@ class Reject:
 Decision = Promote | Keep | Reject
 
 
-def decide(report: Mapping[str, Any], champion: str | None, *, advisor: str = "ADVISOR",
+def decide(report: Mapping[str, Any], champion: ChampionReference, *, advisor: str = "ADVISOR",
            version: str = "VERSION") -> Decision:  # fmt: skip
     """The decision on a candidate.
 
     Args:
-        report: {"verdict", "gates": [{"name", "verdict", "sentence"}, ...]}, as in comparison_report.json.
-        champion: name of the champion; with one, the gate "champion" is required too, over at least one photograph.
+        report: {"verdict", "gates": [{"name", "verdict", "sentence"}, ...], "compared_with": the champion at the time
+            of the evaluation}, as a version carries it (`Version.report`).
+        champion: the one to be replaced: it must be the one that the evaluation compared with. Unless it is the base
+            alone, the gate "champion" is required too, over at least one photograph.
         advisor, version: for the commands of `Keep`.
     """
     gates = {gate["name"]: gate for gate in report.get("gates", [])}
     failed = [name for name, gate in gates.items() if gate["verdict"] == FAIL]
     if failed or report.get("verdict") == FAIL:
         return Reject(f"Rejected: {_named(gates, failed) or 'the report as a whole says FAIL'}.")
-    required = (*REQUIRED, AGAINST_CHAMPION) if champion else REQUIRED
+    compared = ChampionReference.recorded_in(report)
+    if compared is None or not compared.matches(champion):
+        return evaluate_again(compared, champion, advisor, version)
+    required = (*REQUIRED, AGAINST_CHAMPION) if champion.version else REQUIRED
     missing = [name for name in required if name not in gates]
-    if champion and gates.get(AGAINST_CHAMPION, {}).get("n") == 0:  # such as a champion on another base
+    if champion.version and gates.get(AGAINST_CHAMPION, {}).get("n") == 0:  # such as a champion on another base
         missing.append(f"{AGAINST_CHAMPION} (not compared with {champion})")
     unsure = [name for name, gate in gates.items() if gate["verdict"] != PASS]
     if not missing and not unsure and report.get("verdict", PASS) == PASS:
-        instead = f"replaces {champion}" if champion else "is the first champion"
+        instead = f"replaces {champion}" if champion.version else "is the first champion"
         return Promote(f"Promoted: all {len(gates)} gates passed; it {instead}.")
     why = [f"not sure: {_named(gates, unsure)}"] if unsure else []
     why += [f"not measured: {', '.join(missing)}"] if missing else []
@@ -73,17 +78,35 @@ def decide(report: Mapping[str, Any], champion: str | None, *, advisor: str = "A
     return Keep(f"Kept as a candidate, {'; '.join(why) or 'the report as a whole is not PASS'}.", by_hand, flow)
 
 
+def evaluate_again(compared: ChampionReference | None, champion: ChampionReference, advisor: str,
+                   version: str) -> Keep:  # fmt: skip
+    """The decision on a candidate that was compared with another champion than the one it would replace."""
+    return Keep(
+        f"Kept as a candidate: the champion changed; evaluate again ({_compared_otherwise(compared, champion)}).",
+        f"mondrian evaluate --advisor {advisor} --adapter {version}",
+        f"prefect deployment run 'evaluate/manual' -p advisor={advisor} -p version={version}",
+    )
+
+
+def _compared_otherwise(compared: ChampionReference | None, champion: ChampionReference) -> str:
+    if compared is None:
+        return f"its report doesn't say which champion it was compared with; the champion is {champion}"
+    changed = ", with other files" if compared.version == champion.version else ""
+    return f"it was compared with {compared}, and the champion is {champion} now{changed}"
+
+
 def _named(gates: Mapping[str, Mapping[str, Any]], names: list[str]) -> str:
     return "; ".join(
         f"{name} ({str(gates[name].get('sentence') or gates[name]['verdict']).rstrip('.')})" for name in names
     )
 
 
-def check_promotable(version: Version, *, force: bool, reason: str | None) -> None:
-    """The rules of a promotion by hand.
+def check_promotable(version: Version, champion: ChampionReference, *, force: bool, reason: str | None) -> None:
+    """The rules of a promotion by hand, over `champion`.
 
-    PASS goes through. INCONCLUSIVE needs a reason. FAIL, a version rejected by hand, and one that was never measured
-    need force and a reason. What a file check finds is the registry's to refuse.
+    PASS goes through. INCONCLUSIVE needs a reason, and so does an evaluation that compared with another champion. FAIL,
+    a version rejected by hand, and one that was never measured need force and a reason. What a file check finds is the
+    registry's to refuse.
 
     Raises:
         GateFailed: the gates refuse it and it isn't forced.
@@ -102,3 +125,11 @@ def check_promotable(version: Version, *, force: bool, reason: str | None) -> No
     if (force or verdict != PASS) and not given:
         what = "A forced promotion" if force else f"{name} is {verdict}: its promotion"
         raise BadInput(f"{what} needs a reason.", 'Add --reason "..."; it goes into the history.')
+    compared = version.compared_with
+    if not given and (compared is None or not compared.matches(champion)):
+        raise BadInput(
+            f"The champion changed since {name} was evaluated: {_compared_otherwise(compared, champion)}. "
+            "Its promotion needs a reason.",
+            f"Evaluate it again (`mondrian evaluate --advisor {version.advisor} --adapter {version.version}`), or add "
+            '--reason "..."; it goes into the history.',
+        )

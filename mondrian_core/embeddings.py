@@ -2,7 +2,7 @@
 
 An entry belongs to a photograph (by its bytes), an advisor and a base model; vectors of different bases can't be
 compared. Vectors have length 1, so their dot product is the cosine. For retrieval: `Embeddings(store).of(advisor,
-fingerprint)`; the file's name without folders is what `serving.retrieval.Reference.name` compares.
+fingerprint)`; the file, not its name, is what `serving.retrieval.Reference.file` compares.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -35,11 +34,6 @@ class Embedding:
     base: str
     looks: tuple[int, int]
     vector: tuple[float, ...]
-
-    @property
-    def name(self) -> str:
-        """The file's name without folders."""
-        return PurePosixPath(self.image_path).name
 
 
 class Embeddings:

@@ -9,8 +9,8 @@
     │   ├── NoWorkspace, NoDatabase, UnknownAdvisor, BadPhotograph, BadRecipe
     │   ├── BadAdapter, UnknownVersion, BaseModelUnavailable
     └── Broken                         3   something broke
-        ├── DiskFull, DatabaseBusy, DatabaseRefused, RegistryBusy, TrainingDiverged, RankLost, ModelProcessDied,
-        │   PrefectUnavailable, PortInUse, AnswerUnparsable
+        ├── DiskFull, DatabaseBusy, DatabaseRefused, DatabaseReplaced, RegistryBusy, TrainingDiverged, RankLost,
+        │   ModelProcessDied, PrefectUnavailable, PortInUse, AnswerUnparsable
 
 Foreign errors are translated at the edge where they appear, by `translated`.
 """
@@ -54,8 +54,10 @@ class ChampionChanged(AnswerIsNo):
 
     def __init__(self, advisor: str, expected: str | None, found: str | None) -> None:
         self.expected, self.found = expected, found
+        wanted = expected or "the base alone"
         super().__init__(
-            f"The champion of '{advisor}' is {found or 'the base alone'} by now, not {expected or 'the base alone'}.",
+            f"The champion of '{advisor}' is {found or 'the base alone'} by now, not "
+            f"{f'the {wanted} that was expected' if found == expected else wanted}.",
             f"Look with `mondrian adapters list --advisor {advisor}` and decide again.",
         )
 
@@ -109,11 +111,11 @@ class UnknownAdvisor(BadInput):
 class BadPhotograph(BadInput):
     """A file that is no usable photograph. `reason` is a word of the closed list in `images`."""
 
-    def __init__(self, path: Path | str, reason: str, detail: str = "") -> None:
+    def __init__(self, path: Path | str, reason: str, detail: str = "", next_step: str = "") -> None:
         self.reason = reason
         super().__init__(
             f"{path} can't be used as a photograph: {detail or reason}.",
-            "Give a complete JPEG, PNG, TIFF, WebP or HEIC file.",
+            next_step or "Give a complete JPEG, PNG, TIFF, WebP or HEIC file.",
         )
 
 
@@ -151,6 +153,16 @@ class DiskFull(Broken):
 
 class DatabaseBusy(Broken):
     """SQLite stayed locked, or is read-only."""
+
+
+class DatabaseReplaced(Broken):
+    """The database file is no longer the one that this process opened, or rows that it wrote are gone."""
+
+    def __init__(self, path: Path, what: str = "was replaced or deleted while it was open") -> None:
+        super().__init__(
+            f"The database {path.name} {what}.",
+            "Restart the service, or run the command again, so that it opens the database that is there now.",
+        )
 
 
 class RegistryBusy(Broken):

@@ -9,17 +9,19 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
 from mondrian_core.errors import BadInput
-from mondrian_core.events import Listener, Noticed
+from mondrian_core.events import Event, Listener, Noticed
 from mondrian_core.files import read_json, write_json
 from mondrian_core.images import perceptual_hash
+from mondrian_core.portable_paths import read_path, stored_path
 from mondrian_core.recipes import Recipe, TrainRecipe
 from mondrian_core.rows import originals
 from mondrian_core.rubric import Unparsable, read_lenient
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from mondrian_core.training import Pairs
 
 TRAIN, ALL, UNKNOWN = "train", "all", "unknown"
+_LINEAGE = re.compile(r"\b[0-9a-f]{64}\b")
 NOTE = "trained_on.json"  # in a run's folder, from the moment its training begins
 
 
@@ -116,17 +119,36 @@ def note_training(run: Path, version: DatasetVersion, extent: str, *, done: bool
     Called before the training, so that a torn one is known too, and again when it is `done`. In between, a run whose
     earlier adapter was trained on something else says that it isn't known: either may lie there.
     """
-    note = {"dataset": version.digest, "path": str(version.path), "trained_on": extent}
-    if not done and _values(run / NOTE) not in ({}, note):
+    note = {"dataset": version.digest, "path": stored_path(version.path, run.parents[1]), "trained_on": extent}
+    before = _values(run / NOTE)
+    if not done and before and any(before.get(key) != note[key] for key in ("dataset", "trained_on")):
         note["trained_on"] = UNKNOWN
     write_json(run / NOTE, note)
+
+
+def titles_of(version: DatasetVersion) -> dict[str, str]:
+    """File names of a dataset's photographs by lineage."""
+    return {each["lineage"]: PurePath(each["photograph"]).name for each in version.manifest["members"]}
+
+
+def naming_photographs(listen: Listener, version: DatasetVersion) -> Listener:
+    """Give photographs their file names in what is noticed: a training knows them by lineage alone."""
+    titles = titles_of(version)
+
+    def tell(event: Event) -> None:
+        if isinstance(event, Noticed):
+            named = _LINEAGE.sub(lambda found: titles.get(found[0], found[0]), event.message)
+            event = replace(event, message=named)
+        listen(event)
+
+    return tell
 
 
 def labelled(rows: list[Row], version: DatasetVersion) -> list[Labelled]:
     """Rows as photographs of an evaluation, each lineage once, with the file names that the dataset knows."""
     from mondrian_core.evaluation import Labelled
 
-    titles = {each["lineage"]: PurePath(each["photograph"]).name for each in version.manifest["members"]}
+    titles = titles_of(version)
     return [Labelled(row.lineage, row.image, dict(row.scores), row.answer, titles.get(row.lineage))
             for row in originals(rows)]  # fmt: skip
 
@@ -172,10 +194,11 @@ def _dataset_of(adapter: Path, datasets: Path) -> tuple[Path | None, str]:
     if isinstance(recorded.get("digest"), str):
         extent, found = recorded.get("trained_on", TRAIN), [datasets / recorded["digest"]]
     elif note:
-        extent, found = note.get("trained_on"), [datasets / str(note.get("dataset")), Path(str(note.get("path")))]
+        elsewhere = Path(read_path(str(note.get("path")), datasets.parents[1]))
+        extent, found = note.get("trained_on"), [datasets / str(note.get("dataset")), elsewhere]
     else:
         named = (_values(run / "context.json").get("dataset"), _values(run / "dataset.json").get("path"))
-        extent, found = TRAIN, [Path(path) for path in named if path]
+        extent, found = TRAIN, [Path(read_path(path, datasets.parents[1])) for path in named if path]
     return next((folder for folder in found if (folder / "manifest.json").is_file()), None), str(extent)
 
 
@@ -269,7 +292,7 @@ def folding_of(version: DatasetVersion, count: int, base_model: str, recipe: Tra
         kept = [row for row in rows if row.lineage in lineages]
         base = load_base(base_model)  # one of its own: the other may have an adapter mounted
         return train_adapter(base, kept, [], recipe, out, pairs=_pairs_among(kept, version, recipe),
-                             resume=out.exists(), listen=listen).adapter  # fmt: skip
+                             resume=None, listen=listen).adapter  # fmt: skip
 
     text = json.dumps([version.digest, recipe.model_dump(mode="json"), "with variants"], sort_keys=True)
     return Folding(labelled(rows, version), fold_of, train, hashlib.sha256(text.encode()).hexdigest())

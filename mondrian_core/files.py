@@ -1,12 +1,18 @@
-"""Writing files that matter: to a temporary name, flushed, renamed; a reader sees the old or the new, never half."""
+"""Writing files that matter: to a temporary name, flushed, renamed; a reader sees the old or the new, never half.
+
+Permissions: a new file or folder follows the umask, and in a folder that is the owner's alone it is the owner's alone
+too (0600, 0700); a file that is replaced keeps its permissions.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
-import tempfile
-from collections.abc import Callable, Mapping
+import stat
+import unicodedata
+import uuid
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +20,12 @@ from mondrian_core.errors import translated
 
 
 def write_atomic(path: Path, data: bytes | str) -> None:
-    """Replace `path` by `data` in one step.
+    """Replace `path` by `data` in one step; half a character (a lone surrogate) in a text is written as its escape.
 
     Raises:
         DiskFull: when no space is left; the old file stays as it was.
     """
-    payload = data.encode() if isinstance(data, str) else data
+    payload = data.encode(errors="backslashreplace") if isinstance(data, str) else data
 
     def write(temporary: Path) -> None:
         temporary.write_bytes(payload)
@@ -30,19 +36,64 @@ def write_atomic(path: Path, data: bytes | str) -> None:
 def replace_atomic(path: Path, write: Callable[[Path], None]) -> None:
     """Let `write` fill a temporary file beside `path` (same suffix), flush it to disk and rename it to `path`."""
     with translated(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
-        os.close(handle)
-        temporary = Path(name)
+        make_folder(path.parent)
+        temporary = path.with_name(f".{path.stem[:80]}-{uuid.uuid4().hex[:12]}{path.suffix}")
+        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_RDWR, _file_mode(path.parent)))
         try:
+            mode = stat.S_IMODE((path if path.exists() else temporary).stat().st_mode)
             write(temporary)
             with temporary.open("rb+") as stream:
                 os.fsync(stream.fileno())
-            temporary.chmod(0o644)
+            temporary.chmod(mode)
             temporary.replace(path)
             sync_folder(path.parent)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it that are missing; below a folder of the owner's alone they are that too."""
+    if folder.is_dir():
+        return
+    if folder.parent != folder:
+        make_folder(folder.parent)
+    folder.mkdir(mode=0o700 if _is_private(folder.parent) else 0o777, exist_ok=True)
+
+
+def make_private_folder(folder: Path) -> None:
+    """Make a folder for the owner alone (0700); one that exists becomes private as `keep_private` says."""
+    make_folder(folder.parent)
+    folder.mkdir(mode=0o700, exist_ok=True)
+    keep_private(folder)
+
+
+def create_private(path: Path) -> None:
+    """Make an empty file that only the owner reads and writes (0600); one that exists stays as it is."""
+    make_folder(path.parent)
+    os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
+
+
+def keep_private(path: Path) -> None:
+    """Take reading and writing by others away from a file or folder of ours, if it is there.
+
+    A group that may write was let in on purpose and stays; one that may only read is what a usual umask leaves.
+    """
+    try:
+        status = path.stat()
+        mode = stat.S_IMODE(status.st_mode)
+        wanted = mode & ~0o007 if mode & 0o020 else mode & ~0o077
+        if status.st_uid == os.geteuid() and wanted != mode:
+            path.chmod(wanted)
+    except OSError:
+        pass  # it isn't there, or the file system knows no permissions
+
+
+def _is_private(folder: Path) -> bool:
+    return not folder.stat().st_mode & 0o077
+
+
+def _file_mode(folder: Path) -> int:
+    return 0o600 if _is_private(folder) else 0o666
 
 
 def sync_folder(folder: Path) -> None:
@@ -62,6 +113,30 @@ def write_json(path: Path, value: Mapping[str, Any] | list[Any]) -> None:
 def read_json(path: Path) -> Any:
     """Read JSON; the caller translates what is missing or damaged."""
     return json.loads(path.read_text())
+
+
+def stored_path(folder: Path, parts: Sequence[str]) -> Path:
+    """The file or folder below `folder` that the names mean, as the file system spells them.
+
+    macOS and some programs decompose an umlaut into letter and dots (NFD), others don't (NFC); either finds the other.
+    What isn't there comes back as it was named.
+    """
+    whole = folder.joinpath(*parts)
+    if whole.exists():
+        return whole
+    place = folder
+    for part in parts:
+        place = place / (part if (place / part).exists() else _spelled_otherwise(place, part))
+    return place
+
+
+def _spelled_otherwise(folder: Path, name: str) -> str:
+    composed = unicodedata.normalize("NFC", name)
+    try:
+        names = sorted(each.name for each in folder.iterdir())
+    except OSError:
+        return name
+    return next((each for each in names if unicodedata.normalize("NFC", each) == composed), name)
 
 
 def sha256_of(path: Path) -> str:

@@ -1,39 +1,45 @@
 """Opening photographs: the one place where bytes from outside become pixels.
 
 A photograph is told by its content, never by its name. Only formats a camera or an editor writes are let through,
-size is checked before anything is decoded, and what comes back is upright 8-bit sRGB without metadata (no GPS).
+size and shape are checked before anything is decoded, and what comes back is upright 8-bit sRGB without metadata (no
+GPS), no larger than anything here looks at. One photograph is decoded at a time in a process, so that no more than one
+picture of full size is in memory.
 """
 
 from __future__ import annotations
 
 import hashlib
 import io
+import mmap
 import os
 import struct
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image, ImageCms, UnidentifiedImageError
 
 from mondrian_core.errors import BadPhotograph
+from mondrian_core.image_formats import Data, jpeg_is_complete, png_is_complete, raw_kind
+from mondrian_core.settings import Settings
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 PHOTOGRAPH_SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".png", ".tif", ".tiff", ".webp", ".heic", ".heif", ".mpo"})
 FORMATS = ("JPEG", "PNG", "TIFF", "WEBP")  # a phone's MPO comes through JPEG
-MAX_PIXELS = 80_000_000
 MAX_BYTES = 250_000_000
 MAX_SIDE = 30_000
+MAX_ASPECT = 200  # long side by short side; the image processors of Qwen's vision models refuse more
 LONG_SIDE = 1024
+DECODED_SIDE = 2 * LONG_SIDE  # larger pictures are decoded reduced, to no less than this and less than its double
 SIMILAR_BITS = 10  # perceptual hashes this close are copies, mirrors, exposures or other sizes (evaluation.md 3.4)
 _ORIENTATION, _SIDEWAYS = 0x0112, (5, 6, 7, 8)
 _TURNS = {
@@ -41,8 +47,9 @@ _TURNS = {
     5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }  # fmt: skip
-_TAIL = 1 << 16
-_WARNINGS = threading.RLock()
+_ONE_AT_A_TIME = threading.RLock()
+_ROWS = 256
+_EXPORT = "Export it from your raw converter as JPEG or TIFF and use that."
 
 
 class Reason(StrEnum):
@@ -51,6 +58,8 @@ class Reason(StrEnum):
     MISSING = "missing"
     EMPTY = "empty"
     NOT_A_PHOTOGRAPH = "not_a_photograph"
+    RAW = "raw"
+    TOO_NARROW = "too_narrow"
     TOO_LARGE = "too_large"
     TRUNCATED = "truncated"
     UNREADABLE = "unreadable"
@@ -68,7 +77,10 @@ class Facts:
 
 @dataclass(frozen=True)
 class Photograph:
-    """An opened photograph: upright 8-bit RGB (sRGB), SHA-256 of the file's bytes, upright size in pixels."""
+    """An opened photograph: upright 8-bit RGB (sRGB), SHA-256 of the file's bytes, upright size in pixels.
+
+    `width` and `height` are the file's; `image` is smaller where the file has more than twice `DECODED_SIDE`.
+    """
 
     image: Image.Image
     sha256: str
@@ -76,44 +88,71 @@ class Photograph:
     height: int
 
 
-def open_photograph(source: Path | bytes, max_pixels: int = MAX_PIXELS) -> Photograph:
+def open_photograph(source: Path | bytes, max_pixels: int | None = None) -> Photograph:
     """Open a photograph from a file or from bytes and make it upright 8-bit sRGB.
 
-    Transparent pixels come out white; a page or frame after the first is ignored.
+    Transparent pixels come out white; a page or frame after the first is ignored. A large one is decoded reduced by a
+    whole number, its long side no less than `DECODED_SIDE`.
+
+    Args:
+        max_pixels: None for the setting MONDRIAN_MAX_MEGAPIXELS.
 
     Raises:
         BadPhotograph: with `reason` out of `Reason`.
     """
     name, data = _bytes_of(source)
-    with _refusals(name), _open(name, data, max_pixels) as image:
-        _refuse_truncated(name, image.format or "", len(data), data[-_TAIL:])
-        image.load()
+    with _refusals(name), _open(name, io.BytesIO(data), data, max_pixels) as image:
+        whole = image.size
+        _draft(image)
+        image.load()  # before the orientation is asked for: Pillow decodes a PNG for that and the error would be lost
+        size = _upright_size(image, whole)
         flat = _in_srgb(_upright(image))
     clean = Image.frombytes("RGB", flat.size, flat.tobytes())  # a copy without metadata or file handle
-    return Photograph(clean, hashlib.sha256(data).hexdigest(), *clean.size)
+    return Photograph(clean, hashlib.sha256(data).hexdigest(), *size)
 
 
-def photograph_facts(path: Path, max_pixels: int = MAX_PIXELS) -> Facts:
-    """Read only the headers (and the last bytes, where a cut file shows).
+def photograph_facts(path: Path, max_pixels: int | None = None) -> Facts:
+    """Read only the headers, and where the picture ends.
 
     Raises:
         BadPhotograph: with `reason` out of `Reason`. A file that passes can still turn out damaged when it is decoded.
     """
     size = _size_of(path)
-    with _refusals(path), path.open("rb") as stream, _open(path, stream, max_pixels) as image:
-        facts = Facts(*_upright_size(image), image.format or "", size)
-        stream.seek(max(0, size - _TAIL))
-        _refuse_truncated(path, facts.format, size, stream.read())
-    return facts
+    with (
+        _refusals(path),
+        _mapped(path) as data,
+        path.open("rb") as stream,
+        _open(path, stream, data, max_pixels) as image,
+    ):
+        return Facts(*_upright_size(image, image.size), image.format or "", size)
+
+
+def exif_of(path: Path, directory: int) -> Mapping[int, Any]:
+    """One directory of a photograph's EXIF data by tag number, whatever the format; empty where there is none.
+
+    Raises:
+        BadPhotograph: it can't be opened.
+    """
+    _size_of(path)
+    with _refusals(path), Image.open(path, formats=[*FORMATS, *_heif()]) as image:
+        return dict(image.getexif().get_ifd(directory))
+
+
+def is_too_narrow(size: tuple[int, int]) -> bool:
+    """True when the sides (pixels) are further apart than a vision model takes, as they are or bounded."""
+    sides = [size, _bounded_size(size, LONG_SIDE)]
+    return any(max(each) > MAX_ASPECT * min(each) for each in sides)
 
 
 def bounded(image: Image.Image, long_side: int = LONG_SIDE) -> Image.Image:
     """The photograph with its long side at most `long_side` pixels, resampled once; never enlarged."""
-    factor = long_side / max(image.size)
-    if factor >= 1:
-        return image
-    size = (max(1, round(image.width * factor)), max(1, round(image.height * factor)))
-    return image.resize(size, Image.Resampling.LANCZOS, reducing_gap=None)
+    size = _bounded_size(image.size, long_side)
+    return image if size == image.size else image.resize(size, Image.Resampling.LANCZOS, reducing_gap=None)
+
+
+def _bounded_size(size: tuple[int, int], long_side: int) -> tuple[int, int]:
+    factor = long_side / max(size)
+    return size if factor >= 1 else (max(1, round(size[0] * factor)), max(1, round(size[1] * factor)))
 
 
 def jpeg_bytes(image: Image.Image, quality: int = 95) -> bytes:
@@ -184,17 +223,40 @@ def _refuse_size(name: Path | str, size: int) -> None:
 
 
 @contextmanager
-def _open(name: Path | str, source: Any, max_pixels: int) -> Iterator[Image.Image]:
-    stream = io.BytesIO(source) if isinstance(source, bytes) else source
-    formats = [*FORMATS, *_heif()]
+def _mapped(path: Path) -> Iterator[mmap.mmap]:
+    with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        yield data
+
+
+@contextmanager
+def _open(name: Path | str, stream: IO[bytes], data: Data, max_pixels: int | None) -> Iterator[Image.Image]:
+    """The picture, its headers read and everything checked that can be before it is decoded."""
+    if kind := raw_kind(data):
+        raise BadPhotograph(name, Reason.RAW, f"it is a raw file ({kind}), which has to be developed first", _EXPORT)
     # Pillow warns and raises at limits of its own; ours comes first, so that size is refused before any decoding.
-    image = Image.open(stream, formats=formats)
-    with image:
-        width, height = image.size
-        if width * height > max_pixels or max(width, height) > MAX_SIDE:
-            detail = f"{width} x {height} pixels are more than {max_pixels:,}"
-            raise BadPhotograph(name, Reason.TOO_LARGE, detail)
+    with Image.open(stream, formats=[*FORMATS, *_heif()]) as image:
+        _refuse_shape(name, image.size, max_pixels)
+        _refuse_truncated(name, image.format or "", data)
         yield image
+
+
+def _refuse_shape(name: Path | str, size: tuple[int, int], max_pixels: int | None) -> None:
+    width, height = size
+    most = Settings().max_pixels if max_pixels is None else max_pixels
+    if max(size) > MAX_SIDE:
+        raise BadPhotograph(name, Reason.TOO_LARGE, f"{width} x {height} pixels; a side may have {MAX_SIDE:,}")
+    if width * height > most:
+        detail = f"{width} x {height} pixels are more than {most:,}"
+        more = f"Set MONDRIAN_MAX_MEGAPIXELS={-(-width * height // 1_000_000)} to allow it, or use a smaller copy."
+        raise BadPhotograph(name, Reason.TOO_LARGE, detail, more)
+    if is_too_narrow(size):
+        detail = f"{width} x {height} pixels: one side is more than about {MAX_ASPECT} times the other"
+        raise BadPhotograph(name, Reason.TOO_NARROW, detail, "Use a part of it that is less narrow.")
+
+
+def _draft(image: Image.Image) -> None:
+    """Let a JPEG decoder leave out what is reduced anyway; the others have no such thing."""
+    image.draft(None, _bounded_size(image.size, DECODED_SIDE))
 
 
 @cache
@@ -212,8 +274,9 @@ def _heif() -> tuple[str, ...]:
 def _refusals(name: Path | str) -> Iterator[None]:
     """Turn whatever a decoder raises on hostile or damaged bytes into a refusal with a reason."""
     try:
-        # Pillow warns of odd metadata, which is no news to anybody here. Filters belong to the process, hence the lock.
-        with _WARNINGS, warnings.catch_warnings():
+        # Pillow warns of odd metadata, which is no news to anybody here. Filters belong to the process,
+        # hence the lock; it also keeps pictures of full size from being in memory together.
+        with _ONE_AT_A_TIME, warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     except BadPhotograph:
@@ -242,15 +305,11 @@ def _what_it_is(path: Path) -> str:
     return "its content is no format that a camera writes"
 
 
-def _refuse_truncated(name: Path | str, kind: str, size: int, tail: bytes) -> None:
-    """Formats that say where they end are held to it; an end marker can't occur inside their data."""
-    complete = True
-    if kind in ("JPEG", "MPO"):
-        complete = b"\xff\xd9" in tail
-    elif kind == "PNG":
-        complete = b"IEND\xaeB`\x82" in tail
-    if not complete:
-        raise BadPhotograph(name, Reason.TRUNCATED, f"the file is cut off after {size:,} bytes")
+def _refuse_truncated(name: Path | str, kind: str, data: Data) -> None:
+    """Formats that say where they end are held to it; what follows the end is no part of the picture."""
+    complete = {"JPEG": jpeg_is_complete, "MPO": jpeg_is_complete, "PNG": png_is_complete}.get(kind)
+    if complete is not None and not complete(data):
+        raise BadPhotograph(name, Reason.TRUNCATED, f"the file is cut off after {len(data):,} bytes")
 
 
 def _orientation(image: Image.Image) -> int:
@@ -267,9 +326,10 @@ def _upright(image: Image.Image) -> Image.Image:
     return image if turn is None else image.transpose(turn)
 
 
-def _upright_size(image: Image.Image) -> tuple[int, int]:
-    width, height = image.size
-    return (height, width) if _orientation(image) in _SIDEWAYS else (width, height)
+def _upright_size(image: Image.Image, size: tuple[int, int]) -> tuple[int, int]:
+    width, height = size
+    turned = image.format != "TIFF" and _orientation(image) in _SIDEWAYS  # Pillow turns TIFF files itself
+    return (height, width) if turned else (width, height)
 
 
 def _in_srgb(image: Image.Image) -> Image.Image:
@@ -278,6 +338,7 @@ def _in_srgb(image: Image.Image) -> Image.Image:
     shallow = _eight_bit(image)
     if shallow.mode == "P":
         shallow = shallow.convert("RGBA" if "transparency" in shallow.info else "RGB")
+    shallow = _reduced(shallow)
     opacity = shallow.getchannel("A") if shallow.mode in ("LA", "RGBA", "PA") else None
     coloured = _converted(shallow, profile)
     if opacity is None:
@@ -285,6 +346,14 @@ def _in_srgb(image: Image.Image) -> Image.Image:
     white = Image.new("RGB", coloured.size, "white")
     white.paste(coloured, mask=opacity)
     return white
+
+
+def _reduced(image: Image.Image) -> Image.Image:
+    """The picture, averaged over squares of pixels where it has more than twice `DECODED_SIDE`."""
+    factor = max(image.size) // DECODED_SIDE
+    if factor < 2:
+        return image
+    return (image.convert("L") if image.mode == "1" else image).reduce(factor)
 
 
 def _converted(image: Image.Image, profile: bytes | None) -> Image.Image:
@@ -305,11 +374,12 @@ def _eight_bit(image: Image.Image) -> Image.Image:
     """16-bit and floating-point grey as 8-bit grey; Pillow would clip instead of scaling."""
     if image.mode not in ("I", "F") and not image.mode.startswith("I;16"):
         return image
-    values = np.asarray(image, dtype=np.float64)
+    values, top = np.asarray(image), 65535.0
     if image.mode == "F":
         values = np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
         top = 1.0 if values.max(initial=0) <= 1.0 else 255.0 if values.max() <= 255 else float(values.max())
-    else:
-        top = 65535.0
-    scaled = np.floor(np.clip(values / top, 0, 1) * 255 + 0.5).astype(np.uint8)
+    scaled = np.empty(values.shape, np.uint8)
+    for start in range(0, len(values), _ROWS):
+        rows = values[start : start + _ROWS].astype(np.float64)
+        scaled[start : start + _ROWS] = np.floor(np.clip(rows / top, 0, 1) * 255 + 0.5)
     return Image.fromarray(scaled)

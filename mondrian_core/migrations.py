@@ -50,8 +50,20 @@ def _is_table(connection: sqlite3.Connection, name: str) -> bool:
     return connection.execute(query, (name,)).fetchone() is not None
 
 
+def _original_columns(connection: sqlite3.Connection) -> None:
+    """Columns of the original tables that a person's lack, so that every statement finds them; they are empty."""
+    texts = ("filename", "advisor", "status", "analysis_markdown", "llm_outputs", "created_at", "started_at",
+             "completed_at")  # fmt: skip
+    _add_columns(connection, "jobs", dict.fromkeys(texts, "TEXT"))
+    _add_columns(connection, "advisors", dict.fromkeys(("name", "bio", "prompt"), "TEXT"))
+    columns = dict.fromkeys(("advisor_id", "image_path", "overall_grade"), "TEXT")
+    columns |= {f"{name}_score": "REAL" for name in DIMENSIONS} | {f"{name}_comment": "TEXT" for name in DIMENSIONS}
+    _add_columns(connection, "dimensional_profiles", columns)
+
+
 def _service(connection: sqlite3.Connection) -> None:
     """1: what the service needs to know of a job."""
+    _original_columns(connection)
     columns = dict.fromkeys(
         ("model_used", "requested_mode", "mode", "adapter_version", "arm", "answer", "error"), "TEXT"
     )

@@ -10,17 +10,38 @@ import hashlib
 import json
 import tomllib
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from mondrian_core.errors import BadRecipe
+from mondrian_core.rubric import MAX_ANSWER_TOKENS
+
+LARGEST_SEED = 2**63 - 1  # random generators take 64 bits
+Seed = Annotated[int, Field(ge=0, le=LARGEST_SEED)]
 
 SHIPPED = Path(__file__).resolve().parent / "recipe_files"
 
 
 class _Table(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _a_truth_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
+        """`rank = true` would be read as 1."""
+        annotation = cls.model_fields[str(info.field_name)].annotation
+        if isinstance(value, bool) and bool not in (annotation, *get_args(annotation)):
+            raise ValueError("true and false are not accepted here")
+        return value
 
 
 class DataRecipe(_Table):
@@ -49,7 +70,7 @@ class DataRecipe(_Table):
     synthetic_share: float = Field(
         default=0.5, ge=0.0, le=0.5, description="most that reviewed drafts may be of the training rows; 0: none"
     )
-    seed: int = Field(default=0, ge=0)
+    seed: Seed = 0
 
     @model_validator(mode="after")
     def _leaves_something(self) -> Self:
@@ -134,8 +155,12 @@ class TrainRecipe(_Table):
     gradient_checkpointing: Literal["auto", "on", "off"] = Field(
         default="auto", description="layers computed again for the gradient; auto: where memory would be short"
     )
-    max_tokens: int = Field(default=4096, ge=64, description="a longer row stops the training with its numbers")
-    seed: int = Field(default=0, ge=0)
+    max_tokens: int = Field(
+        default=4096,
+        ge=64,
+        description="prompt, photograph and answer; a longer row is left out of the dataset and stops a training",
+    )
+    seed: Seed = 0
 
     @model_validator(mode="after")
     def _something_to_choose_by(self) -> Self:
@@ -174,11 +199,16 @@ class EvaluateRecipe(_Table):
         default=12, ge=3, description="interleaved pairs base/candidate; up to four times as many while it is undecided"
     )
     latency_tokens: int = Field(default=64, ge=8, description="forced output length of a timed answer")
-    max_tokens: int = Field(default=1024, ge=64, description="an answer that reaches this is counted as cut")
+    max_tokens: int = Field(
+        default=MAX_ANSWER_TOKENS,
+        ge=64,
+        le=MAX_ANSWER_TOKENS,
+        description="an answer that reaches this is counted as cut; the service cuts at the default",
+    )
     effect_photographs: int = Field(
         default=8, ge=1, description="photographs on which the effect on the base is measured"
     )
-    seed: int = Field(default=0, ge=0)
+    seed: Seed = 0
 
     @model_validator(mode="after")
     def _more_than_one_fold(self) -> Self:
@@ -204,7 +234,7 @@ class GateRecipe(_Table):
     modal_share: float = Field(default=0.9, gt=0.5, le=1, description="one score this often is a collapsed dimension")
     truncated_share: float = Field(default=0.02, ge=0, lt=1, description="share of the answers that may be cut")
     stuttering_share: float = Field(
-        default=0.1, ge=0, lt=1, description="share of the answers that may say a word three times in a row"
+        default=0.1, ge=0, lt=1, description="share of the answers that may stutter or be no text at all"
     )
     violated_share: float = Field(
         default=0.5, gt=0, le=1, description="share of edited copies that may be judged the wrong way round"

@@ -3,8 +3,9 @@
 This is the bottom floor of the house. It knows nothing of models, files or databases, so training, evaluation and
 serving can meet in it without importing one another.
 
-The canonical spelling is what `json.dumps` writes by default (separators ", " and ": ", ASCII escapes) in the order of
-`DIMENSIONS`. Constrained decoding emits exactly that spelling, so it is also what the model is trained on.
+The canonical spelling is what `json.dumps(..., ensure_ascii=False)` writes (separators ", " and ": ", raw UTF-8) in the
+order of `DIMENSIONS`. Constrained decoding emits exactly that spelling, so it is also what the model is trained on. Its
+grammar allows escapes for quotes, backslashes and control characters alone, so `spelled` escapes those and no others.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from __future__ import annotations
 import json
 import math
 import re
+import unicodedata
+from bisect import bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -27,6 +30,12 @@ DIMENSIONS: tuple[str, ...] = (
     "emotional_impact",
 )
 MIN_SCORE, MAX_SCORE = 0, 10
+
+# The length of an answer, for what is taught and for every model that is asked: datasets, validation, evaluation, the
+# service and its grammar take it from here. Eight comments of that many characters fit into the tokens in any language
+# that is written with an alphabet; for others the tokens alone decide.
+MAX_ANSWER_TOKENS = 2048
+MAX_COMMENT_CHARACTERS = 600
 
 # People round the grade, and some weigh one dimension more than another. A grade further from the mean of its own
 # scores than this contradicts them.
@@ -49,10 +58,11 @@ class Unparsable(ValueError):
 
     def __init__(self, reason: str, detail: str = "") -> None:
         assert reason in REASONS, reason
-        self.reason, self.detail = reason, detail
-        super().__init__(f"{reason}: {detail}" if detail else reason)
+        self.reason, self.detail = reason, detail[:_MOST_DETAIL]
+        super().__init__(f"{reason}: {self.detail}" if detail else reason)
 
 
+_MOST_DETAIL = 300
 REASONS: tuple[str, ...] = (
     "empty",
     "cut",
@@ -146,13 +156,39 @@ def make_critique(scores: Mapping[str, float], comments: Mapping[str, str], grad
 
 def canonical(critique: Critique) -> str:
     """The one spelling of an answer that training, constrained decoding and the strict reader share."""
-    return json.dumps(critique.as_dict())
+    return spelled(critique.as_dict())
+
+
+def spelled(value: Any) -> str:
+    """JSON in raw UTF-8; what may stand in it only as an escape (also DEL, for the grammar) is escaped.
+
+    A lone surrogate stays an escape, so that the text can always be written; the readers refuse it.
+    """
+    return _ONLY_ESCAPED.sub(lambda found: f"\\u{ord(found.group()):04x}", json.dumps(value, ensure_ascii=False))
+
+
+def respelled(answer: str) -> str:
+    """An answer of an older dataset (ASCII escapes) in the canonical spelling; a text that is not JSON as it is."""
+    try:
+        return spelled(_load_object(answer))
+    except Unparsable:
+        return answer
 
 
 def taught(critique: Critique) -> str:
-    """The answer that a critique is taught as: whole scores, and the grade that belongs to them."""
-    comments = {name: critique.assessments[name].comment for name in DIMENSIONS}
+    """The answer that a critique is taught as: whole scores, the grade that belongs to them, comments in NFC.
+
+    Tokenizers bring text to NFC by themselves; the answer should be what its tokens say.
+    """
+    comments = {name: unicodedata.normalize("NFC", critique.assessments[name].comment) for name in DIMENSIONS}
     return canonical(make_critique({name: whole_score(critique.scores[name]) for name in DIMENSIONS}, comments))
+
+
+def too_long(comments: Mapping[str, str]) -> str:
+    """Which comments exceed `MAX_COMMENT_CHARACTERS`, in words; empty when none does."""
+    lengths = {name: len(unicodedata.normalize("NFC", comment)) for name, comment in comments.items()}
+    over = [f"{name} {length}" for name, length in lengths.items() if length > MAX_COMMENT_CHARACTERS]
+    return f"{', '.join(over)} of at most {MAX_COMMENT_CHARACTERS} characters" if over else ""
 
 
 def json_schema() -> dict[str, Any]:
@@ -161,7 +197,7 @@ def json_schema() -> dict[str, Any]:
         "type": "object",
         "properties": {
             "score": {"type": "integer", "minimum": MIN_SCORE, "maximum": MAX_SCORE},
-            "comment": {"type": "string", "minLength": 1, "maxLength": 600},
+            "comment": {"type": "string", "pattern": _NOT_BLANK, "minLength": 1, "maxLength": MAX_COMMENT_CHARACTERS},
         },
         "required": ["score", "comment"],
         "additionalProperties": False,
@@ -182,11 +218,18 @@ def json_schema() -> dict[str, Any]:
     }
 
 
+# The readers refuse a comment of white space, as Python knows it, so the grammar must not write one.
+_NOT_BLANK = "[^" + "".join(chr(code) for code in range(0x3001) if chr(code).isspace()) + "]"
+_ONLY_ESCAPED = re.compile("[\x7f\ud800-\udfff]")
+_PLAIN_GRADE = re.compile(r"[0-9]{1,2}(\.[0-9]+)?")
+
+
 def read_strict(text: str) -> Critique:
     """Read an answer that is exactly the canonical object, nothing before or after it.
 
-    White space around the object is forgiven; a fence, a missing or extra key, a key out of order, a score that is no
-    number in 0-10, an empty comment or a grade more than `GRADE_TOLERANCE` from the mean is not.
+    White space around the object is forgiven, and so are escapes where raw characters would do (adapters of before were
+    taught them). A fence, a missing or extra key, a key out of order, a score that is no number in 0-10, an empty
+    comment, a grade that is no plain number ("7.0/10") or more than `GRADE_TOLERANCE` from the mean is not.
 
     Raises:
         Unparsable: with the first reason found.
@@ -202,8 +245,9 @@ def read_strict(text: str) -> Critique:
             raise Unparsable("wrong_keys", name)
         if isinstance(entry["score"], str):
             raise Unparsable("bad_score", f"{name}: the score is a string")
-    if not isinstance(answer["overall_grade"], str):
-        raise Unparsable("bad_grade", "the grade is not a string")
+    grade = answer["overall_grade"]
+    if not isinstance(grade, str) or not _PLAIN_GRADE.fullmatch(grade):
+        raise Unparsable("bad_grade", f"{grade!r} is not a number in a string")
     return _checked(dimensions, answer["overall_grade"], answer.get("advisor_notes"), strict=True)
 
 
@@ -211,7 +255,8 @@ def read_lenient(text: str) -> Reading:
     """Read whatever can honestly be read as a critique, and say which repairs it took.
 
     Accepts a ```json fence, prose around the object, trailing commas, numbers written as strings, and the older form
-    with a `dimensions` list. It never invents a score: a missing dimension stays missing and raises.
+    with a `dimensions` list. Of several critiques in one text the last one counts: it is the second thought. Nothing is
+    invented: a missing dimension stays missing and raises.
 
     Raises:
         Unparsable: when no complete critique is there.
@@ -239,7 +284,11 @@ _ENTRY_KEYS = {"score", "comment", "recommendation"}
 # A string is matched whole, so that a comma inside one is never taken for a trailing comma.
 _TRAILING_COMMA = re.compile(r'(?P<text>"(?:[^"\\]|\\.)*")|,(?=\s*[}\]])', re.DOTALL)
 _BRACE = re.compile(r'"(?:[^"\\]|\\.)*"?|[{}]', re.DOTALL)
-_FENCE = re.compile(r"```(?:json)?\s*\n(.*?)\n?\s*```", re.DOTALL)
+# JSON has no raw line break in a string, so what this finds never stands inside an object.
+_FENCE = re.compile(r"```(?:json)?[ \t]*\r?\n\s*(?=\{)", re.IGNORECASE)
+_OPENED = re.compile(r'\{\s*("|$)')
+_CRITIQUE_KEYS = ('"dimensional_analysis"', '"dimensions"')
+_MOST_DIGITS = 20
 
 
 def _load_object(text: str) -> dict[str, Any]:
@@ -247,7 +296,9 @@ def _load_object(text: str) -> dict[str, Any]:
     if not stripped:
         raise Unparsable("empty")
     try:
-        answer = json.loads(stripped, parse_constant=_refuse_constant, object_pairs_hook=_each_key_once)
+        answer = json.loads(stripped, parse_constant=_refuse_constant, object_pairs_hook=_each_key_once,
+                            parse_int=_whole_number)  # fmt: skip
+        json.dumps(answer, ensure_ascii=False).encode()  # a lone surrogate can be escaped, but is no text
     except (json.JSONDecodeError, RecursionError) as error:
         cut = stripped.startswith("{") and _object_end(stripped) is None
         raise Unparsable("cut" if cut else "not_json", str(error)) from None
@@ -260,10 +311,10 @@ def _load_object(text: str) -> dict[str, Any]:
     return answer
 
 
-def _object_end(text: str) -> int | None:
-    """Where the object that begins at `text[0]` ends (index after its brace); None when it is never closed."""
+def _object_end(text: str, start: int = 0, limit: int | None = None) -> int | None:
+    """Index after the brace that closes the object at `text[start]`; None when there is none before `limit`."""
     depth = 0
-    for token in _BRACE.finditer(text):
+    for token in _BRACE.finditer(text, start, len(text) if limit is None else limit):
         depth += {"{": 1, "}": -1}.get(token.group(), 0)
         if depth == 0:
             return token.end()
@@ -275,7 +326,7 @@ def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     values = dict(pairs)
     if len(values) < len(pairs):
         twice = next(key for index, (key, _) in enumerate(pairs) if key in dict(pairs[:index]))
-        raise Unparsable("wrong_keys", f"'{twice}' is given twice")
+        raise Unparsable("wrong_keys", f"{twice!r} is given twice")
     return values
 
 
@@ -283,19 +334,58 @@ def _refuse_constant(name: str) -> float:
     raise ValueError(f"{name} is not JSON")
 
 
+def _whole_number(digits: str) -> int:
+    """An integer. One of hundreds of digits, which Python may refuse to convert, stays out of every range."""
+    if len(digits) <= _MOST_DIGITS:
+        return int(digits)
+    return -(10**_MOST_DIGITS) if digits.startswith("-") else 10**_MOST_DIGITS
+
+
 def _unwrap(text: str, repairs: list[str]) -> str:
-    fenced = _FENCE.search(text)
-    if fenced:
-        repairs.append("fence")
-        return fenced.group(1)
-    start = text.find("{")
-    if start < 0:
+    """The critique's object in a text: the last one, where there are several."""
+    found = _objects(text)
+    if not found:
         return text
-    body = text[start:]
-    body = body[: _object_end(body)]
-    if body.strip() != text.strip():
+    critiques = [each for each in found if each.is_critique]
+    chosen = (critiques or found)[-1 if critiques else 0]
+    if chosen.fenced:
+        repairs.append("fence")
+    elif chosen.text.strip() != text.strip():
         repairs.append("surrounding_text")
-    return body
+    if len(critiques) > 1:
+        repairs.append("last_of_several")
+    return chosen.text
+
+
+@dataclass(frozen=True)
+class _Found:
+    """Text from a brace to the one that closes it, or to the end of the whole text where none does."""
+
+    text: str
+    closed: bool
+    fenced: bool
+
+    @property
+    def is_critique(self) -> bool:
+        """Whether a critique was meant: by its keys, or because an object was begun when the text broke off."""
+        return any(key in self.text for key in _CRITIQUE_KEYS) or (not self.closed and bool(_OPENED.match(self.text)))
+
+
+def _objects(text: str) -> list[_Found]:
+    """The outermost objects of a text, in order; the last one may be open. Linear in the length of the text."""
+    fenced = [found.end() for found in _FENCE.finditer(text)]
+    objects: list[_Found] = []
+    place = 0
+    while (start := text.find("{", place)) >= 0:
+        index = bisect_right(fenced, start)
+        following = fenced[index] if index < len(fenced) else None
+        end = _object_end(text, start, following)
+        if end is None and following is not None:
+            place = following  # a brace of the prose: what a fence opens is no part of an object
+            continue
+        place = len(text) if end is None else end
+        objects.append(_Found(text[start:place], end is not None, index > 0 and fenced[index - 1] == start))
+    return objects
 
 
 def dimension_of(label: str) -> str | None:
@@ -337,8 +427,11 @@ def _checked(dimensions: Mapping[str, Any], grade: Any, notes: Any, *, strict: b
         raise Unparsable("bad_grade", repr(grade))
     if strict and abs(value - mean_score(scores)) > GRADE_TOLERANCE:
         raise Unparsable("grade_inconsistent", f"grade {value} beside a mean of {mean_score(scores):.2f}")
-    spelled = grade if isinstance(grade, str) and _number(grade) is not None else f"{value:.1f}"
-    return Critique(assessments, spelled, notes if isinstance(notes, str) and notes else None)
+    if not isinstance(grade, str) or not _PLAIN_GRADE.fullmatch(grade):
+        if isinstance(grade, str) and repairs is not None and _number(grade) is not None:
+            repairs.append("grade_spelling")
+        grade = f"{value:.1f}"
+    return Critique(assessments, grade, notes if isinstance(notes, str) and notes else None)
 
 
 def _assessment(name: str, entry: Any) -> Assessment:

@@ -37,7 +37,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(frozen=True, extra="ignore", populate_by_name=True, env_ignore_empty=True)
 
     workspace: Path = Field(default=Path("workspace"), validation_alias=_env("MONDRIAN_WORKSPACE"))
-    adapters: Path = Field(default=Path("adapters"), validation_alias=_env("MONDRIAN_ADAPTERS"))
+    adapters: Path | None = Field(default=None, validation_alias=_env("MONDRIAN_ADAPTERS"))
     backup: Path | None = Field(default=None, validation_alias=_env("MONDRIAN_BACKUP"))
     cache: Path = Field(default=Path("~/.cache/mondrian"), validation_alias=_env("MONDRIAN_CACHE"))
     base_model: str | None = Field(default=None, validation_alias=_env("MONDRIAN_BASE_MODEL"))
@@ -45,6 +45,7 @@ class Settings(BaseSettings):
     embeddings_enabled: bool = Field(default=False, validation_alias=_env("EMBEDDINGS_ENABLED"))
     tensorboard_enabled: bool = Field(default=False, validation_alias=_env("TENSORBOARD_ENABLED"))
     exif_enabled: bool = Field(default=False, validation_alias=_env("EXIF_ENABLED", "MONDRIAN_EXIF_ENABLED"))
+    max_megapixels: int = Field(default=80, ge=1, le=900, validation_alias=_env("MONDRIAN_MAX_MEGAPIXELS"))
     lora_adapter_dir: Path | None = Field(default=None, validation_alias=_env("LORA_ADAPTER_DIR"))
     prefect_api: str | None = Field(default=None, validation_alias=_env("PREFECT_API_URL"))
     prefect_auth: str | None = Field(default=None, validation_alias=_env("PREFECT_API_AUTH_STRING"), repr=False)
@@ -71,14 +72,33 @@ class Settings(BaseSettings):
 
     @property
     def adapters_root(self) -> Path:
-        """The registry's root, absolute; for a URL the folder of the cache that stands for it."""
+        """The registry's root, absolute; for a URL the folder of the cache that stands for it.
+
+        By default `adapters` beside the workspace, so that it does not depend on the current folder when the workspace
+        is named.
+        """
+        if self.adapters is None:
+            return self.root.parent / "adapters"
         url = _url_in(self.adapters)
         return cached(url, self.cache.expanduser().resolve()) if url else self.adapters.expanduser().resolve()
 
     @property
+    def overlooked_registry(self) -> Path | None:
+        """A folder `adapters` of the checkout or the current folder that has advisors while the default has none."""
+        if self.adapters is not None or _has_folders(self.adapters_root):
+            return None
+        places = (Path.cwd() / "adapters", Path(__file__).resolve().parents[1] / "adapters")
+        return next((place for place in places if place != self.adapters_root and _has_folders(place)), None)
+
+    @property
+    def names_analysis_mode(self) -> bool:
+        """True when ANALYSIS_MODE is set, and not just its default."""
+        return "analysis_mode" in self.model_fields_set
+
+    @property
     def local_registry(self) -> Path | None:
         """The registry's root, absolute; None when it is a URL."""
-        return None if _url_in(self.adapters) else self.adapters_root
+        return None if self.adapters is not None and _url_in(self.adapters) else self.adapters_root
 
     def require_backup_folder(self, given: Path | None = None) -> Path:
         """Where backups go, absolute: `given`, else MONDRIAN_BACKUP.
@@ -95,6 +115,11 @@ class Settings(BaseSettings):
     def database(self) -> Path:
         """`mondrian.db` of the workspace."""
         return self.root / "mondrian.db"
+
+    @property
+    def max_pixels(self) -> int:
+        """Pixels that a photograph may have."""
+        return self.max_megapixels * 1_000_000
 
     @property
     def workspace_id(self) -> str:
@@ -124,6 +149,13 @@ class Settings(BaseSettings):
     def run_folder(self, run: str) -> Path:
         """`runs/<run>/` of the workspace."""
         return self.root / "runs" / run
+
+
+def _has_folders(place: Path) -> bool:
+    try:
+        return any(each.is_dir() and ADVISOR_ID.fullmatch(each.name) for each in place.iterdir())
+    except OSError:
+        return False
 
 
 def _url_in(path: Path) -> str | None:

@@ -9,8 +9,9 @@ from prefect.cache_policies import NO_CACHE
 
 from mondrian_core.backup import Backup, back_up
 from mondrian_core.errors import DatabaseBusy
+from mondrian_core.markdown import table
 from mondrian_core.settings import Settings
-from tasks.pages import page, table
+from tasks.pages import page
 from tasks.telling import Progress, artifact_key, leave_page, only
 
 

@@ -8,9 +8,10 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from mondrian_core.errors import DatabaseBusy, ModelProcessDied
+from mondrian_core.markdown import code, table
 from mondrian_core.stages import Context, IndexSummary, summary_of
 from tasks.accelerator import run_on_accelerator
-from tasks.pages import page, table
+from tasks.pages import page
 from tasks.telling import Progress, artifact_key, leave_page, only
 
 INDEX_SECONDS = 4 * 3600.0
@@ -37,5 +38,5 @@ def indexed(summary: IndexSummary) -> str:
         ("files left out", len(summary.left_out)),
     ])  # fmt: skip
     files = table(("left out", "reason"), [(each["path"], each["reason"]) for each in summary.left_out])
-    base = f"The vectors belong to the base `{summary.base[:12]}`."
+    base = f"The vectors belong to the base {code(summary.base[:12])}."
     return page(verdict, figures, files if summary.left_out else "", base)

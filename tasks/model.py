@@ -22,7 +22,10 @@ EVALUATE_SECONDS = 4 * 3600.0
 
 @task(name="train", retries=1, retry_delay_seconds=10, retry_condition_fn=only(ModelProcessDied), cache_policy=NO_CACHE)
 def train(context_file: Path) -> TrainSummary:
-    """A LoRA adapter; tried once more when its process died, never when training itself said no."""
+    """A LoRA adapter; tried once more when its process died, never when training itself said no.
+
+    The second try goes on at the last checkpoint.
+    """
     context = Context.load(context_file)
     run_on_accelerator("train", context_file, timeout=TRAIN_SECONDS, listen=Progress("train", context.advisor))
     summary = summary_of(context, "train", TrainSummary)

@@ -1,13 +1,14 @@
 """What a person reads in the UI after each stage: the verdict first, then the figures, then where the files are.
 
-Pure functions from a stage's summary to Markdown.
+Pure functions from a stage's summary to Markdown. Whatever a person, a model or a file says in it is escaped.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from mondrian_core.markdown import Markdown, cell, code, code_block, plain, table
 from mondrian_core.rollout import Look, Rollout
 from mondrian_core.stages import (
     DatasetSummary,
@@ -33,46 +34,29 @@ def page(*parts: str) -> str:
     return "\n\n".join(part for part in parts if part)
 
 
-def table(headings: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """A Markdown table; what is in a cell can't break it."""
-    lines = [headings, ["---"] * len(headings), *rows]
-    return "\n".join(f"| {' | '.join(cell(value) for value in line)} |" for line in lines)
-
-
-def cell(value: Any) -> str:
-    """One value for people: nothing for None, numbers short, intervals in brackets."""
-    if value is None:
-        return ""
-    if isinstance(value, float):
-        return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
-    if isinstance(value, list | tuple):
-        return f"[{', '.join(cell(each) for each in value)}]"
-    return str(value).replace("|", "\\|").replace("\n", " ")
-
-
 def linked(summary: LinkSummary) -> str:
     """The link report."""
     left = sum(summary.left_out.values())
     verdict = f"## {summary.used} critiques linked, {left} records left out"
-    return page(verdict, summary.table, f"Every record with its reason: `{summary.manifest}`")
+    return page(verdict, summary.table, f"Every record with its reason: {code(summary.manifest)}")
 
 
 def built(summary: DatasetSummary) -> str:
     """The dataset's sizes and a look at its photographs."""
-    verdict = f"## Dataset {summary.digest[:12]}: {sum(summary.photographs.values())} photographs"
+    verdict = f"## Dataset {plain(summary.digest[:12])}: {sum(summary.photographs.values())} photographs"
     splits = dict.fromkeys([*summary.photographs, *summary.rows])
     sizes = [(split, summary.photographs.get(split, 0), summary.rows.get(split, 0)) for split in splits]
     return page(
         verdict,
         table(("split", "photographs", "rows (with variants)"), sizes),
         embedded(summary.contact_sheet, "contact sheet"),
-        f"Files: `{summary.path}`",
+        f"Files: {code(summary.path)}",
     )
 
 
 def trained(summary: TrainSummary, recipe: Mapping[str, Any]) -> str:
     """The loss curve and what it was trained with."""
-    verdict = f"## Best loss {summary.best_loss:.4g} after epoch {summary.best_epoch}"
+    verdict = f"## {summary.chosen[0].upper()}{summary.chosen[1:]}"
     settings = table(("setting", "value"), recipe.items())
     answers = ("{valid} of {photographs} validation photographs were answered in form; squared error of the scores "
                "{score_error:.2f}.".format(**summary.answers) if summary.answers else "")  # fmt: skip
@@ -83,8 +67,8 @@ def trained(summary: TrainSummary, recipe: Mapping[str, Any]) -> str:
         _preferred(summary.preference),
         embedded(summary.curve, "loss curve"),
         settings,
-        f"Adapter (not yet a version): `{summary.adapter}`",
-        f"Every step: `{summary.log}`",
+        f"Adapter (not yet a version): {code(summary.adapter)}",
+        f"Every step: {code(summary.log)}",
     )
 
 
@@ -109,12 +93,12 @@ def _preferred(told: Mapping[str, Any] | None) -> str:
 
 def judged(summary: EvaluateSummary, pictures: Sequence[str] = ()) -> str:
     """The gate report."""
-    verdict = f"## {summary.verdict}: {VERDICTS.get(summary.verdict, '')}"
+    verdict = f"## {plain(summary.verdict)}: {VERDICTS.get(summary.verdict, '')}"
     return page(
         verdict,
         gate_table(summary.gates),
         *(embedded(path, "evaluation") for path in pictures),
-        f"Measured on: {summary.split}. Full report: `{summary.html}`",
+        f"Measured on: {plain(summary.split)}. Full report: {code(summary.html)}",
     )
 
 
@@ -128,28 +112,29 @@ def gate_table(gates: Sequence[Mapping[str, Any]]) -> str:
         shown.append((gate["name"], gate))
         shown += [(f"↳ {part['name']}", part) for part in gate.get("parts", ()) if part["verdict"] != "PASS"]
     rows = [(name, _strong(gate["verdict"]), *(gate.get(key) for key in FIGURES)) for name, gate in shown]
-    reasons = [f"- **{name}** {_strong(gate['verdict'])}: {cell(gate.get('sentence'))}" for name, gate in shown]
+    reasons = [f"- **{plain(name)}** {_strong(gate['verdict'])}: {cell(gate.get('sentence'))}" for name, gate in shown]
     return page(table(("gate", "verdict", *FIGURES), rows), "\n".join(reasons))
 
 
-def _strong(verdict: str) -> str:
-    return verdict if verdict == "PASS" else f"**{verdict}**"
+def _strong(verdict: str) -> Markdown:
+    return plain(verdict) if verdict == "PASS" else Markdown(f"**{plain(verdict)}**")
 
 
 def registered(summary: RegisterSummary, advisor: str) -> str:
     """The new version."""
     return page(
-        f"## {advisor} {summary.version} registered as {summary.state}",
+        f"## {plain(advisor)} {plain(summary.version)} registered as {plain(summary.state)}",
         "It never changes from now on; what becomes of it is in the registry's history.",
-        f"Files: `{summary.path}`",
+        f"Files: {code(summary.path)}",
     )
 
 
 def decided(summary: PromoteSummary, advisor: str) -> str:
     """What became of the version."""
-    verdict = f"## {DECISIONS.get(summary.decision, summary.decision)}: {advisor} {summary.version}"
-    by_hand = f"To promote it by hand:\n\n```\n{summary.command}\n```" if summary.command else ""
-    return page(verdict, summary.sentence, by_hand)
+    decision = DECISIONS.get(summary.decision, summary.decision)
+    verdict = f"## {plain(decision)}: {plain(advisor)} {plain(summary.version)}"
+    by_hand = f"What to do next:\n\n{code_block(summary.command)}" if summary.command else ""
+    return page(verdict, plain(summary.sentence), by_hand)
 
 
 def version_facts(
@@ -161,26 +146,26 @@ def version_facts(
     inspection: Mapping[str, Any] | None = None,
 ) -> str:
     """A version before it is promoted by hand: its gates, whether its files are sound, and what it does to its base."""
-    sound = "Every file matches its hash." if not problems else "Damaged: " + "; ".join(problems)
+    sound = "Every file matches its hash." if not problems else plain("Damaged: " + "; ".join(problems))
     base, change = (inspection or {}).get("base"), (inspection or {}).get("change")
     if not problems and base and change is not None:
-        sound += f" On {base} its keys and shapes fit, and it changes its layers by {cell(100.0 * change)} %."
+        sound += f" On {plain(base)} its keys and shapes fit, and it changes its layers by {cell(100.0 * change)} %."
     elif not problems:
         sound += " Its base is not on this machine, so it was not held against it."
     known = gate_table(gates) if gates else "It carries no gate report."
-    return page(f"## {advisor} {version}, {state}", sound, known)
+    return page(f"## {plain(advisor)} {plain(version)}, {plain(state)}", sound, known)
 
 
 def champion_changed(advisor: str, before: str | None, after: str | None, actor: str, reason: str) -> str:
     """A promotion by hand or a rollback."""
     base = "the base alone"
     rows = [("before", before or base), ("now", after or base), ("by", actor), ("reason", reason)]
-    return page(f"## {advisor}: the champion is now {after or base}", table(("", ""), rows))
+    return page(f"## {plain(advisor)}: the champion is now {plain(after or base)}", table(("", ""), rows))
 
 
 def rollout_title(rollout: Rollout, sentence: str) -> str:
     """The first line of the page of a look."""
-    return f"## {rollout.advisor} {rollout.version}: {sentence}"
+    return f"## {plain(rollout.advisor)} {plain(rollout.version)}: {plain(sentence)}"
 
 
 def rollout_look(seen: Look) -> str:
@@ -189,7 +174,7 @@ def rollout_look(seen: Look) -> str:
     title = rollout_title(now, seen.decision.sentence)
     plan = [
         (
-            "**now**" if now.status == "running" and place == now.step else "",
+            Markdown("**now**") if now.status == "running" and place == now.step else "",
             f"{step.share:.0%}" if step.share else "shadow",
             step.requests,
             step.hours,
@@ -209,7 +194,7 @@ def rollout_look(seen: Look) -> str:
     headings = ("share", f"{now.version}: photographs", "failed", f"{now.control or 'base'}: photographs", "failed")
     return page(
         title,
-        f"It is {now.place}; before it: {now.control or 'the base alone'}.",
+        f"It is {plain(now.place)}; before it: {plain(now.control or 'the base alone')}.",
         table(("", "share", "photographs to go on", "hours to go on"), plan),
         table(headings, arms) if arms else "No photograph has been assigned yet.",
         table(("pairs", "new one worse", "new one better"), pairs),

@@ -15,13 +15,13 @@ from prefect.events import emit_event
 
 from mondrian_core import rollout, stages
 from mondrian_core.decision import check_promotable
-from mondrian_core.errors import Broken
-from mondrian_core.registry import Registry, Version
+from mondrian_core.errors import AnswerIsNo, BadInput, Broken
+from mondrian_core.registry import ChampionReference, Registry, Version
 from mondrian_core.rollout import Plan
 from mondrian_core.stages import Context, PromoteSummary, RegisterSummary
 from tasks import pages
 from tasks.run import actor
-from tasks.telling import artifact_key, leave_page, log_events
+from tasks.telling import artifact_key, leave_page, log_events, unless
 
 PROMOTED = "mondrian.adapter.promoted"
 ROLLED_BACK = "mondrian.adapter.rolled-back"
@@ -30,18 +30,21 @@ ROOT = Path(__file__).resolve().parent.parent
 INSPECTION_SECONDS = 600.0  # the fingerprint of a large base is a hash of all its bytes
 
 
-@task(name="register", timeout_seconds=600, cache_policy=NO_CACHE)
+AGAIN: dict[str, Any] = {"retries": 2, "retry_delay_seconds": 10, "retry_condition_fn": unless(AnswerIsNo, BadInput)}
+
+
+@task(name="register", timeout_seconds=600, cache_policy=NO_CACHE, **AGAIN)
 def register(context_file: Path) -> RegisterSummary:
-    """The adapter as an immutable version with its report. Not retried: a second try would write a second version."""
+    """The adapter as an immutable version with its report. Tried again, it finds the version that the run has."""
     context = Context.load(context_file)
     summary = stages.register(context, log_events())
     leave_page(artifact_key("version", context.advisor), pages.registered(summary, context.advisor), summary.version)
     return summary
 
 
-@task(name="promote", timeout_seconds=600, cache_policy=NO_CACHE)
+@task(name="promote", timeout_seconds=600, cache_policy=NO_CACHE, **AGAIN)
 def promote(context_file: Path) -> PromoteSummary:
-    """The gates' verdict carried out: promoted, kept as a candidate, or rejected."""
+    """The gates' verdict carried out: promoted, kept as a candidate, or rejected. A run promotes once."""
     context = Context.load(context_file)
     summary = stages.promote(context, log_events())
     leave_page(artifact_key("promotion", context.advisor), pages.decided(summary, context.advisor), summary.decision)
@@ -52,13 +55,14 @@ def promote(context_file: Path) -> PromoteSummary:
 
 @task(name="inspect version", timeout_seconds=900, cache_policy=NO_CACHE)
 def inspect_version(
-    adapters: Path, advisor: str, version: str, *, force: bool, reason: str, base: str
+    adapters: Path, advisor: str, version: str, *, champion: ChampionReference, force: bool, reason: str, base: str
 ) -> tuple[str, ...]:
     """Hash a version's files anew, hold it against its base, show its gates; gives what is wrong with it.
 
     Raises:
         UnknownVersion: when there is none of that name.
         GateFailed: when its gates speak against it and it is not forced with a reason.
+        BadInput: when a reason is missing, such as for a version that was compared with another than `champion`.
     """
     registry = Registry(adapters)
     chosen = registry.get(advisor, version)
@@ -70,7 +74,7 @@ def inspect_version(
         pages.version_facts(advisor, version, chosen.state, (chosen.report or {}).get("gates", []), problems, seen),
         f"{version}, {chosen.state}",
     )
-    check_promotable(chosen, force=force, reason=reason)
+    check_promotable(chosen, champion, force=force, reason=reason)
     return problems
 
 
@@ -101,7 +105,7 @@ def promote_by_hand(
     advisor: str,
     version: str,
     *,
-    expected: str | None,
+    expected: ChampionReference,
     force: bool,
     reason: str,
     problems: Sequence[str] = (),
@@ -117,9 +121,9 @@ def promote_by_hand(
     if plan is None:
         rollout.refuse_while_running(registry, advisor)
         registry.promote(advisor, version, **facts)
-        return _changed(PROMOTED, advisor, expected, version, why)
+        return _changed(PROMOTED, advisor, expected.version, version, why)
     begun = rollout.start(registry, advisor, version, plan, **facts)
-    return f"{_changed(PROMOTED, advisor, expected, version, why)} Its rollout begins {begun.place}."
+    return f"{_changed(PROMOTED, advisor, expected.version, version, why)} Its rollout begins {begun.place}."
 
 
 @task(name="roll back", timeout_seconds=600, cache_policy=NO_CACHE)

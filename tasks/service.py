@@ -22,6 +22,7 @@ from prefect.cache_policies import NO_CACHE
 from mondrian_core import ports
 from mondrian_core.errors import BadInput, Broken
 from mondrian_core.files import read_json, write_json
+from mondrian_core.markdown import plain, table
 from mondrian_core.settings import Settings
 from tasks import pages, processes
 from tasks.processes import Process
@@ -195,8 +196,8 @@ def smoke_set(settings: Settings, wanted: Wanted, count: int) -> Smoke:
     outcome = _verdict(tried, len(left_out))
     head = ("photograph", "advisor", "promoted", "answered by", "mode", "time", "verdict")
     leave_page(artifact_key("smoke set"), pages.page(
-        f"## {outcome.sentence}", pages.table(head, [_row(each) for each in tried]),
-        pages.table(("not tried", "why link leaves it out"), list(left_out.items())[:LISTED]) if left_out else "",
+        f"## {plain(outcome.sentence)}", table(head, [_row(each) for each in tried]),
+        table(("not tried", "why link leaves it out"), list(left_out.items())[:LISTED]) if left_out else "",
     ), outcome.sentence)  # fmt: skip
     if any(each.adapter_failed for each in tried) or (tried and all(each.service_failed for each in tried)):
         raise Broken(outcome.sentence, "The service keeps running with what passed; its log says more.")
@@ -300,5 +301,5 @@ def _told(wanted: Wanted, figures: dict[str, Any], what: str) -> str:
     sentence = f"{wanted.address} {what} ({figures.get('model_mode', wanted.model_mode)})."
     shown = [(name, value) for name, value in figures.items() if not isinstance(value, dict)]
     adapters = [(f"adapter of {advisor}", version) for advisor, version in figures.get("adapters", {}).items()]
-    leave_page(artifact_key(NAME), pages.page(f"## {sentence}", pages.table(("", ""), [*shown, *adapters])), sentence)
+    leave_page(artifact_key(NAME), pages.page(f"## {plain(sentence)}", table(("", ""), [*shown, *adapters])), sentence)
     return sentence

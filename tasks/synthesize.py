@@ -8,9 +8,10 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from mondrian_core.errors import DatabaseBusy, ModelProcessDied
+from mondrian_core.markdown import code, table
 from mondrian_core.stages import Context, SynthesizeSummary, summary_of
 from tasks.accelerator import run_on_accelerator
-from tasks.pages import page, table
+from tasks.pages import page
 from tasks.telling import Progress, artifact_key, leave_page, only
 
 SYNTHESIZE_SECONDS = 4 * 3600.0
@@ -38,5 +39,5 @@ def drafted(summary: SynthesizeSummary, advisor: str) -> str:
         ("files left out", len(summary.left_out)),
     ])  # fmt: skip
     files = table(("left out", "reason"), [(each["path"], each["reason"]) for each in summary.left_out])
-    step = f"Nothing of this is trained on before a person accepts it: `mondrian review --advisor {advisor}`"
+    step = f"Nothing of this is trained on before a person accepts it: {code(f'mondrian review --advisor {advisor}')}"
     return page(verdict, figures, files if summary.left_out else "", step)

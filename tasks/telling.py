@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from uuid import UUID
 
 import httpx
-from prefect import get_run_logger
+from prefect import get_run_logger, runtime
 from prefect.artifacts import create_markdown_artifact, create_progress_artifact, update_progress_artifact
 from prefect.client.schemas.objects import State
 from prefect.exceptions import FailedRun, PrefectException
@@ -19,6 +19,8 @@ from prefect.states import Failed
 
 from mondrian_core.errors import MondrianError
 from mondrian_core.events import Advanced, Event, Finished, Listener, Noticed, Started
+from mondrian_core.portable_paths import home_place, named_places, without_absolute_paths
+from tasks.run import settings_of
 
 UPDATE_SECONDS = 1.0
 HASH = re.compile(r"\b([0-9a-f]{12})[0-9a-f]{20,}\b")  # shown by its beginning
@@ -33,8 +35,19 @@ def artifact_key(*words: str) -> str:
 
 
 def leave_page(key: str, markdown: str, description: str) -> None:
-    """The one artifact of a stage; its key keeps the history of earlier runs."""
-    create_markdown_artifact(markdown, key=key, description=description)
+    """The one artifact of a stage, without absolute paths; its key keeps the history of earlier runs."""
+    create_markdown_artifact(for_others(markdown), key=key, description=for_others(description))
+
+
+def for_others(text: str) -> str:
+    """A text for the server, which others may read: paths relative to this run's workspace and registry."""
+    given = runtime.flow_run.get_parameters() or {}
+    try:
+        settings = settings_of(given.get("workspace"), given.get("adapters"))
+        places = named_places(settings.root, settings.adapters_root)
+    except MondrianError:  # the settings may be what the text complains of
+        places = home_place()
+    return without_absolute_paths(text, places)
 
 
 def only(*errors: type[BaseException]) -> Callable[[Any, Any, State[Any]], bool]:
@@ -47,6 +60,21 @@ def only(*errors: type[BaseException]) -> Callable[[Any, Any, State[Any]], bool]
             return True
         except Exception:  # noqa: BLE001  (whatever else it was: not again)
             return False
+        return False
+
+    return again
+
+
+def unless(*errors: type[BaseException]) -> Callable[[Any, Any, State[Any]], bool]:
+    """For `retry_condition_fn`: try again, but not after these errors."""
+
+    def again(_task: Any, _run: Any, state: State[Any]) -> bool:
+        try:
+            state.result()
+        except errors:
+            return False
+        except Exception:  # noqa: BLE001  (whatever else it was: once more)
+            return True
         return False
 
     return again
@@ -106,7 +134,7 @@ class Progress:
 
     def _show(self, percent: float, text: str) -> None:
         """Draw the bar; a server that is away for a moment must not stop the work."""
-        self.updated, text = time.monotonic(), f"{self.stage}: {text}"
+        self.updated, text = time.monotonic(), for_others(f"{self.stage}: {text}")
         try:
             if self.artifact is None:
                 made = create_progress_artifact(progress=percent, key=self.key, description=text)
@@ -146,8 +174,11 @@ def plain_failures(body: Body) -> Body:
         for name in ("prefect.flow_runs", "prefect.task_runs", "prefect.engine"):
             logging.getLogger(name).addFilter(ONE_PARAGRAPH)
         try:
-            return body(*arguments, **options)
+            state = body(*arguments, **options)
         except MondrianError as error:
-            return Failed(message=str(error))
+            return Failed(message=for_others(str(error)))
+        if isinstance(state, State) and state.message:
+            state.message = for_others(state.message)
+        return state
 
     return run  # type: ignore[return-value]

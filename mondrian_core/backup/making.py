@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib import metadata
@@ -32,7 +32,7 @@ from mondrian_core.backup.snapshots import (
     UnreadableFile,
     require_integrity,
 )
-from mondrian_core.errors import BadInput, DiskFull, MondrianError, NoWorkspace
+from mondrian_core.errors import BadInput, DiskFull, MondrianError, NoWorkspace, RegistryBusy
 from mondrian_core.events import Advanced, Listener, Noticed, ignore
 from mondrian_core.store import Store
 
@@ -194,17 +194,18 @@ class _Making:
 
     def _take_books(self, advisor: str) -> None:
         """Pointer and history under the registry's own lock, so that they belong to one moment."""
-        from filelock import FileLock
+        from filelock import FileLock, Timeout
 
         assert self.adapters is not None
-        lock = self.adapters / advisor / REGISTRY_LOCK
-        held = FileLock(lock).acquire(timeout=LOCK_SECONDS) if lock.exists() else None
-        try:
+        path = self.adapters / advisor / REGISTRY_LOCK
+        with ExitStack() as held:
+            if path.exists() and os.access(path, os.W_OK):  # nobody can be writing to a registry that is read-only
+                try:
+                    held.enter_context(FileLock(path).acquire(timeout=LOCK_SECONDS))
+                except Timeout:
+                    raise RegistryBusy(path) from None
             for item in books_of(self.adapters, advisor):
                 self._take(item, None)
-        finally:
-            if held is not None:
-                held.lock.release()
 
     def _take(self, item: Item, before: Entry | None) -> None:
         try:
@@ -219,7 +220,10 @@ class _Making:
                     return
         except UnreadableFile as error:
             self.entries.pop(item.path, None)
-            self._leave_out(LeftOut(item.path, error.reason))
+            if error.removed:  # by whoever works here meanwhile: it is no part of this snapshot
+                self.listen(Noticed("backup", f"{item.path}: {error.reason}"))
+            else:
+                self._leave_out(LeftOut(item.path, error.reason))
             return
         self.listen(Noticed("backup", f"{item.path} changed while it was copied; the snapshot has one of its states"))
 

@@ -34,11 +34,11 @@ class DamagedBackup(Broken):
 
 
 class UnreadableFile(Exception):
-    """A file to be copied can't be read; `reason` in words."""
+    """A file to be copied can't be read; `reason` in words, `removed` when it isn't there any more."""
 
     def __init__(self, path: Path, error: OSError) -> None:
-        missing = isinstance(error, FileNotFoundError)
-        self.reason = "it was removed meanwhile" if missing else f"it can't be read ({error.strerror or error})"
+        self.removed = isinstance(error, FileNotFoundError)
+        self.reason = "it was removed meanwhile" if self.removed else f"it can't be read ({error.strerror or error})"
         super().__init__(f"{path}: {self.reason}")
 
 

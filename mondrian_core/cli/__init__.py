@@ -12,6 +12,7 @@ import traceback
 from argparse import Namespace
 from typing import Any
 
+from mondrian_core.cli.older_options import understood
 from mondrian_core.cli.parser import build_parser, with_dashes
 from mondrian_core.errors import BadInput, MondrianError, translated
 from mondrian_core.settings import launched_as_one_of_several
@@ -22,6 +23,11 @@ INTERRUPTED = 130
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; give its exit status."""
     given = with_dashes(sys.argv[1:] if arguments is None else arguments)
+    try:
+        given = understood(given, lambda change: print(change, file=sys.stderr))
+    except BadInput as error:
+        early = Namespace(json="--json" in given, debug="--debug" in given)
+        return _tell(early, error.problem, error.next_step, error.exit_status)
     options = build_parser().parse_args(given)
     try:
         with translated():

@@ -41,6 +41,8 @@ def list_versions(options: Namespace) -> int:
         if not values:
             where = registry.url or registry.root
             console.print(f"No adapters under {where}. Make one with `mondrian retrain --advisor A`.")
+            if (overlooked := settings_of(options).overlooked_registry) is not None:
+                console.print(f"There are adapters in {overlooked}: name it with --adapters or MONDRIAN_ADAPTERS.")
             return
         table = Table()
         for heading in ("advisor", "version", "state", "verdict", "created", "base", "parent"):

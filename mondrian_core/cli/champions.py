@@ -25,17 +25,18 @@ def promote(options: Namespace) -> int:
     registry = Registry(settings.adapters_root)
     check_advisor(options.advisor)
     version = registry.get(options.advisor, options.version)
-    check_promotable(version, force=options.force, reason=options.reason)
-    before = registry.current(options.advisor)
+    rollout.refuse_while_running(registry, options.advisor)
+    champion = registry.reference(options.advisor)
+    check_promotable(version, champion, force=options.force, reason=options.reason)
+    before = champion.version
     facts: dict[str, Any] = {
-        "expected": before, "actor": person(), "reason": options.reason or "promoted by hand", "forced": options.force,
-        "problems": against_base(version, settings),
+        "expected": champion, "actor": person(), "reason": options.reason or "promoted by hand",
+        "forced": options.force, "problems": against_base(version, settings),
     }  # fmt: skip
     if options.rollout or options.plan:
         plan = _plan(settings, options.advisor, options.plan)
         begun = rollout.start(registry, options.advisor, version.version, plan, **facts)
         return _tell_change(options, before, version.version, begun.place)
-    rollout.refuse_while_running(registry, options.advisor)
     registry.promote(options.advisor, version.version, verdicts=version.verdicts, **facts)
     return _tell_change(options, before, version.version)
 

@@ -43,7 +43,11 @@ def evaluate(options: Namespace) -> int:
             built_dataset(context, listen)
         context.save(context.run_folder / "context.json")
         judged = stages.evaluate(context, listen)
-    return _tell(options, judged.as_dict(), judged.gates)
+    registered = context.registry.version_at(context.advisor, Path(str(context.adapter)))
+    promotable = registered if judged.verdict == "PASS" and registered and registered.state == "candidate" else None
+    more = (f"To promote it: mondrian adapters promote --advisor {context.advisor} --version {promotable.version}"
+            if promotable else "")  # fmt: skip
+    return _tell(options, judged.as_dict(), judged.gates, more)
 
 
 def _gone_on_with(context: Context, listen: Listener) -> Context:
@@ -118,7 +122,7 @@ def _recipe_of_run(run: Path) -> Recipe:
     return recipe_of(values, str(run / "context.json"))
 
 
-def _tell(options: Namespace, value: dict[str, Any], gates: Sequence[dict[str, Any]]) -> int:
+def _tell(options: Namespace, value: dict[str, Any], gates: Sequence[dict[str, Any]], more: str = "") -> int:
     page = Path(value["html"])
     if options.html is not None:
         page = options.html.resolve()
@@ -131,6 +135,8 @@ def _tell(options: Namespace, value: dict[str, Any], gates: Sequence[dict[str, A
         for step in read_json(Path(value["report"])).get("next_steps", ()):
             console.print(f"  {step}")
         console.print(f"Report: {page}")
+        if more:
+            console.print(more)
 
     answer(options.json, value, draw)
     return STATUS[value["verdict"]]

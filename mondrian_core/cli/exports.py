@@ -44,6 +44,18 @@ def export(options: Namespace) -> int:
     return 0
 
 
+def _base_of(version: Version, given: str) -> str:
+    """The base to load for a version: the given one when it is the same, else the one that the manifest names."""
+    from mondrian_core.models.base import fingerprint
+    from mondrian_core.models.inspection import at_hand
+
+    named = (version.manifest.get("base") or {}).get("name")
+    folder = at_hand(given)
+    if named is None or (folder is not None and fingerprint(str(folder)) == version.base_fingerprint):
+        return given
+    return str(named)
+
+
 def _folder(version: Version, base_name: str, form: str, out: Path) -> dict[str, Any]:
     from mondrian_core.models import export as exporting
     from mondrian_core.models.base import load_base
@@ -51,8 +63,7 @@ def _folder(version: Version, base_name: str, form: str, out: Path) -> dict[str,
     if form == "mlx":
         exporting.export_mlx(version.path, out)
         return {}
-    named = (version.manifest.get("base") or {}).get("name") or base_name
-    base = load_base(named)
+    base = load_base(_base_of(version, base_name))
     if form == "peft":
         exporting.export_peft(base, version.path, out)
         return {}

@@ -7,10 +7,11 @@ from pathlib import Path
 
 from mondrian_core.mini import weights_path
 from mondrian_core.prompts import INSTRUCTION, Voice
+from mondrian_core.rubric import MAX_ANSWER_TOKENS
 
 
 def library_command(base: str, adapter: Path, voice: Voice | None, photograph: str = "PHOTO", *,
-                    max_tokens: int = 600) -> list[str]:  # fmt: skip
+                    max_tokens: int = MAX_ANSWER_TOKENS) -> list[str]:  # fmt: skip
     """Words of `mlx_vlm.generate` for one critique by this adapter.
 
     mlx-vlm's command puts the photograph before the instruction, Mondrian after it (see `prompts`), so words and scores

@@ -120,8 +120,7 @@ def _told(options: Namespace, context: Context, trained: TrainSummary) -> int:
         if told.get("extent") == "all":
             console.print(f"  trained on all {told['photographs']} photographs: folds judge the recipe, none is left "
                           "to measure this adapter")  # fmt: skip
-        console.print(f"  {trained.steps} steps in {trained.seconds:.0f} s; best loss {trained.best_loss:.4f} "
-                      f"after epoch {trained.best_epoch}")  # fmt: skip
+        console.print(f"  {trained.steps} steps in {trained.seconds:.0f} s; {trained.chosen}")
         if trained.answers:
             console.print("  validation: {valid} of {photographs} answers in form, squared error of the scores "
                           "{score_error:.2f}".format(**trained.answers))  # fmt: skip
@@ -155,6 +154,20 @@ def _training_context(options: Namespace) -> Context:
     return replace(context, run=out.name)
 
 
+def _run_to_resume(options: Namespace) -> Context:
+    """The context of a run of this workspace, with the recipe that it began with."""
+    given = context_of(options)
+    file = given.root / "runs" / Path(options.resume).name / "context.json"
+    try:
+        found = Context.load(file)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BadInput(f"{options.resume} is not a run that can be resumed: {file} can't be read.",
+                       "Name a folder of the workspace's runs/, or its name.") from error  # fmt: skip
+    if found.advisor != given.advisor:
+        raise BadInput(f"The run {found.run} is one of '{found.advisor}'.", f"Give --advisor {found.advisor}.")
+    return replace(found, workspace=given.workspace, adapters=given.adapters, actor=given.actor)
+
+
 def _dry_run(options: Namespace, context: Context, listen: Listener) -> int:
     estimate = stages.estimate(context, listen)
 
@@ -168,16 +181,16 @@ def _dry_run(options: Namespace, context: Context, listen: Listener) -> int:
 
 def retrain(options: Namespace) -> int:
     """Link, build, train, evaluate, register, promote: exit status 0 when the new version was promoted."""
-    context = context_of(options)
+    context = context_of(options) if options.resume is None else _run_to_resume(options)
     with progress(options.json) as listen:
-        outcome = stages.retrain(context, listen)
+        outcome = stages.retrain(context, listen, resume=options.resume is not None)
     judged = stages.summary_of(context, "evaluate", stages.EvaluateSummary)
 
     def draw(console: Console) -> None:
         console.print(gate_table(judged.gates))
         console.print(f"{outcome.version}: {outcome.decision}. {outcome.sentence}")
         if outcome.command:
-            console.print(f"To promote it by hand: {outcome.command}")
+            console.print(f"Next: {outcome.command}")
         console.print(f"Report: {judged.html}")
 
     answer(options.json, {**outcome.as_dict(), "run": context.run, "evaluation": judged.as_dict()}, draw)

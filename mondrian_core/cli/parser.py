@@ -22,7 +22,7 @@ from mondrian_core.cli import (
     versions,
     workspace,
 )
-from mondrian_core.recipes import TrainRecipe
+from mondrian_core.recipes import LARGEST_SEED, TrainRecipe
 
 Command = Callable[[argparse.Namespace], int]
 
@@ -61,7 +61,11 @@ def _add(found: Any, name: str, run: Command, text: str, *, advisor: bool = Fals
     parser: argparse.ArgumentParser = found.add_parser(name, help=text, description=text)
     parser.set_defaults(run=run)
     parser.add_argument("--workspace", type=Path, help="folder with mondrian.db and source/ (MONDRIAN_WORKSPACE)")
-    parser.add_argument("--adapters", type=Path, help="root of the adapter registry (MONDRIAN_ADAPTERS)")
+    parser.add_argument(
+        "--adapters",
+        type=Path,
+        help="root of the adapter registry (MONDRIAN_ADAPTERS; default: adapters beside the workspace)",
+    )
     parser.add_argument("--base-model", help="mini, a folder, or a hub id of a Qwen-VL model (MONDRIAN_BASE_MODEL)")
     parser.add_argument("--json", action="store_true", help="answer as one JSON document")
     parser.add_argument("--debug", action="store_true", help="show tracebacks")
@@ -74,7 +78,7 @@ def _workspace_commands(found: Any) -> None:
     init = _add(found, "init", workspace.init, "make a workspace")
     init.add_argument("--sample", action="store_true", help="fill it with rendered photographs and critiques")
     init.add_argument("--photographs", type=int, default=80, help="how many critiqued photographs a sample gets")
-    init.add_argument("--seed", type=int, default=0)
+    init.add_argument("--seed", type=_seed, default=0)
     doctor = _add(found, "doctor", workspace.doctor, "check this machine and say what to do")
     _backup_commands(found)
     doctor.add_argument("--api", help="address of the Prefect API (PREFECT_API_URL, or the one `make up` started)")
@@ -122,6 +126,7 @@ def _stage_commands(found: Any) -> None:
     _folds_option(train)
     _evaluate_command(found)
     retrain = _add(found, "retrain", loop.retrain, "the whole chain in this process", advisor=True)
+    retrain.add_argument("--resume", metavar="RUN", help="go on where the run of that name was interrupted")
     _folds_option(retrain)
     _recipe_options(retrain)
 
@@ -162,6 +167,13 @@ def _data_commands(found: Any) -> None:
     reviewing.add_argument("--correct", nargs=2, action="append", metavar=("ID", "FILE"),
                            help="take the critique (JSON) in FILE in place of a draft; ask nothing")  # fmt: skip
     reviewing.add_argument("--reopen", nargs="+", metavar="ID", help="take the decision on these drafts back")
+
+
+def _seed(text: str) -> int:
+    value = int(text)
+    if not 0 <= value <= LARGEST_SEED:
+        raise argparse.ArgumentTypeError(f"{text} is not between 0 and {LARGEST_SEED}")
+    return value
 
 
 def _recipe_options(parser: argparse.ArgumentParser) -> None:
@@ -235,7 +247,8 @@ def _service_commands(found: Any) -> None:
     serve = _add(found, "serve", service.serve, "answer requests for critiques")
     serve.add_argument("--host", default="127.0.0.1")
     serve.add_argument("--port", type=int, default=5100)
-    serve.add_argument("--model-mode", choices=("base", "fine_tuned", "ab_test"), help="default: base")
+    serve.add_argument("--model-mode", choices=("base", "fine_tuned", "ab_test"),
+                       help="default: fine_tuned when ANALYSIS_MODE is lora, else base")  # fmt: skip
     serve.add_argument("--use-fine-tuned", action="store_true", help="older name of --model-mode fine_tuned")
     serve.add_argument("--lora-path", help="a folder, a version, or an advisor's folder of the registry")
     serve.add_argument("--ab-test-split", type=float, default=0.5, help="share of photographs for the adapter, 0-1")

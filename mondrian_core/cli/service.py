@@ -12,6 +12,7 @@ from rich.table import Table
 
 from mondrian_core.cli.options import settings_of
 from mondrian_core.cli.screen import answer, critique_table, progress
+from mondrian_core.rollout import FAULT
 
 if TYPE_CHECKING:
     from mondrian_core.serving.offline import AnalysisResult
@@ -21,7 +22,7 @@ def serve(options: Namespace) -> int:
     """Answer requests until it is interrupted."""
     from mondrian_core.serving import serve as run_service
 
-    model_mode = options.model_mode or ("fine_tuned" if options.use_fine_tuned else "base")
+    model_mode = options.model_mode or ("fine_tuned" if options.use_fine_tuned else None)
     run_service(settings_of(options), host=options.host, port=options.port, model_mode=model_mode,
                 lora_path=options.lora_path, ab_test_split=options.ab_test_split,
                 fallback=options.fallback)  # fmt: skip
@@ -61,7 +62,7 @@ def exit_status(results: list[AnalysisResult]) -> int:
     failed = [result for result in results if result.critique is None]
     if not failed:
         return 0 if results else 3
-    return 2 if all(result.job is None for result in failed) else 3
+    return 2 if all(result.job is None or result.details.get(FAULT) == "request" for result in failed) else 3
 
 
 def _write_batch(options: Namespace, results: list[AnalysisResult]) -> None:
@@ -83,6 +84,7 @@ def by_photograph(results: list[AnalysisResult]) -> dict[Path, list[AnalysisResu
 
 FIGURES = {
     "n": ("requests", None),
+    "unanswered": ("answered by no model, left out", None),
     "failed": ("failed", "failure_rate_95"),
     "fell_back": ("answered by another strategy", "fallback_rate_95"),
     "mean_score": ("mean score, 0-10", "mean_score_95"),

@@ -2,9 +2,9 @@
 
 Each operation says for each dimension whether the advisor's score still holds for what it makes; the others leave the
 loss. The matrix is that of research on label-preserving augmentation (docs/decisions/0022): a flip keeps every score
-when left and right swap in the text; +-0.2 stop in linear light puts lighting, colour and emotion in doubt; a crop
-puts composition, isolation, balance and emotion in doubt, and below 97 % focus and depth as well. Rotation is made
-only when the recipe asks for it, because 5 degrees are a 20 % crop and a tilt.
+when left and right swap in the text, which takes English words; +-0.2 stop in linear light puts lighting, colour and
+emotion in doubt; a crop puts composition, isolation, balance and emotion in doubt, and below 97 % focus and depth as
+well. Rotation is made only when the recipe asks for it, because 5 degrees are a 20 % crop and a tilt.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from mondrian_core.data.language import is_english
+from mondrian_core.images import is_too_narrow
 from mondrian_core.recipes import DataRecipe
 from mondrian_core.rubric import DIMENSIONS
 
@@ -140,17 +142,28 @@ _SPEAKS_OF: Mapping[type, re.Pattern[str]] = {
 
 
 def allowed(operation: Operation, comments: Mapping[str, str]) -> bool:
-    """False when a comment speaks of what the operation changes."""
-    pattern = _SPEAKS_OF[type(operation)]
-    return not any(pattern.search(comment) for comment in comments.values())
+    """False when a comment speaks of what the operation changes, or can't be changed with the picture."""
+    return why_not(type(operation), comments) is None
 
 
-def forbidden(comments: Mapping[str, str], recipe: DataRecipe) -> list[str]:
-    """Names of the operations that the recipe asks for and these comments forbid, such as "mirror"."""
+def why_not(operation: type, comments: Mapping[str, str]) -> str | None:
+    """Why the comments forbid an operation; None when they don't.
+
+    Left and right change places in English words alone, so a mirror needs comments that are recognisably English.
+    """
+    if any(_SPEAKS_OF[operation].search(comment) for comment in comments.values()):
+        return "a comment speaks of what that changes"
+    if operation is Mirror and not is_english(comments.values()):
+        return "not every comment is recognisably English"
+    return None
+
+
+def forbidden(comments: Mapping[str, str], recipe: DataRecipe) -> dict[str, str]:
+    """The operations that the recipe asks for and these comments forbid, such as "mirror", and why."""
     wanted = {Mirror: recipe.flips, Exposure: recipe.exposure_stops > 0, Crop: recipe.least_crop < 1,
               Rotate: recipe.rotation_degrees > 0}  # fmt: skip
-    return [kind.__name__.lower() for kind, pattern in _SPEAKS_OF.items()
-            if wanted[kind] and any(pattern.search(comment) for comment in comments.values())]  # fmt: skip
+    found = {kind.__name__.lower(): why_not(kind, comments) for kind in _SPEAKS_OF if wanted[kind]}
+    return {name: why for name, why in found.items() if why}
 
 
 def plan(lineage: str, comments: Mapping[str, str], recipe: DataRecipe) -> tuple[Variant, ...]:
@@ -193,7 +206,10 @@ def seed_of(purpose: str, seed: int) -> int:
 
 
 def applied(variant: Variant, image: Image.Image) -> Image.Image | None:
-    """The variant of an 8-bit RGB photograph; None when an exposure would clip more than 0.5 % of the pixels anew."""
+    """The variant of an 8-bit RGB photograph.
+
+    None when an exposure would clip more than 0.5 % of the pixels anew, or when too narrow a strip would be left.
+    """
     for operation in variant.operations:
         match operation:
             case Mirror():
@@ -208,7 +224,7 @@ def applied(variant: Variant, image: Image.Image) -> Image.Image | None:
             case Rotate(degrees):
                 turned = image.rotate(degrees, Image.Resampling.BICUBIC)
                 image = turned.crop(_box(Crop(inscribed_share(image.size, degrees), 0.5, 0.5), image.size, math.floor))
-    return image
+    return None if is_too_narrow(image.size) else image
 
 
 def _exposure_table(stops: float) -> list[int]:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mondrian_core.data.records import HUMAN, MODEL, SYNTHETIC
+from mondrian_core.markdown import code, plain
 from mondrian_core.rubric import DIMENSIONS, TITLES
 
 _BARS = " ▁▂▃▄▅▆▇█"
@@ -16,9 +17,9 @@ def card_of(facts: Mapping[str, Any]) -> str:
     """Markdown with counts, origin, scores per dimension and what is known of rights."""
     splits = [split for split, count in facts["photographs"].items() if count]
     lines = [
-        f"# Critiques by {facts['voice']['name']}",
+        f"# Critiques by {plain(facts['voice']['name'])}",
         "",
-        f"Digest `{facts['digest']}`. Advisor `{facts['advisor']}`.",
+        f"Digest {code(facts['digest'])}. Advisor {code(facts['advisor'])}.",
         "",
         "| split | photographs | rows |",
         "|---|---:|---:|",
@@ -70,7 +71,9 @@ def _origin(facts: Mapping[str, Any]) -> list[str]:
         )
     if facts["drafts"]["left_out"]:
         why = Counter(facts["drafts"]["left_out"].values())
-        lines.append("Drafts left out: " + "; ".join(f"{count}: {reason}" for reason, count in why.items()) + ".")
+        lines.append(
+            "Drafts left out: " + "; ".join(f"{count}: {plain(reason)}" for reason, count in why.items()) + "."
+        )
     left_out = {reason: count for reason, count in facts["linked"].items() if reason != "used"}
     if left_out:
         lines.append(
@@ -78,4 +81,6 @@ def _origin(facts: Mapping[str, Any]) -> list[str]:
         )
     if facts["damaged"]:
         lines.append(f"{len(facts['damaged'])} photographs could not be decoded and were left out as well.")
+    if facts.get("too_long"):
+        lines.append(f"{len(facts['too_long'])} critiques are too long for an answer and were left out as well.")
     return lines

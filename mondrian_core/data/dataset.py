@@ -7,7 +7,7 @@ The digest covers what a row says and how its picture is made (SHA-256 of the so
 encoder of one machine spells the bytes, so the same inputs give the same digest everywhere. A version is built in a
 temporary folder and renamed; a folder without a manifest is no dataset.
 
-A build stops when a row doesn't fit (`fit`) or when something held out is known elsewhere (`leakage`).
+A critique that is too long is left out (`fit`); a build stops when something held out is known elsewhere (`leakage`).
 """
 
 from __future__ import annotations
@@ -15,16 +15,17 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
-from mondrian_core.data import leakage
+from mondrian_core.data import augment, leakage
 from mondrian_core.data.examples import Example, Vary, examples_of
-from mondrian_core.data.fit import Fit, Length, check_fit
+from mondrian_core.data.fit import Fit, TooLong, comment_problem, told
 from mondrian_core.data.publish import MANIFEST, publish, quiet
 from mondrian_core.data.records import SYNTHETIC, LinkedRecord, LinkManifest
 from mondrian_core.data.split import SPLITS, TEST, TRAIN, VALIDATION, assign, grouped
@@ -34,11 +35,11 @@ from mondrian_core.data.variations import vary
 from mondrian_core.errors import BadInput, BadPhotograph, NothingToDo
 from mondrian_core.events import Advanced, Listener, Noticed, ignore
 from mondrian_core.files import read_json, sha256_of
-from mondrian_core.images import LONG_SIDE, open_photograph, perceptual_hash
+from mondrian_core.images import LONG_SIDE, bounded, open_photograph, perceptual_hash
 from mondrian_core.prompts import Voice, prompt_digest, training_messages
 from mondrian_core.recipes import DataRecipe
 from mondrian_core.rows import Row
-from mondrian_core.rubric import DIMENSIONS, whole_score
+from mondrian_core.rubric import DIMENSIONS, make_critique, respelled, taught, whole_score
 
 __all__ = ["DatasetVersion", "build", "load"]
 
@@ -104,6 +105,7 @@ class _Examined:
     records: tuple[LinkedRecord, ...]
     subjects: Mapping[str, Subject]
     damaged: list[dict[str, str]]
+    too_long: list[TooLong]
 
     def of(self, drafted: bool) -> list[Subject]:
         """Subjects of the drafts, or of all else."""
@@ -116,18 +118,20 @@ def build(manifest: LinkManifest, voice: Voice, recipe: DataRecipe, workspace: P
     """Split, augment and write the linked critiques; a version that is there already is returned as it is.
 
     Args:
-        fit: how rows are measured and how long one may be; None: not looked at.
+        fit: how rows are measured and how long one may be; None: only the characters of comments are looked at.
         words: who makes other wordings.
         index: photographs of the advisor's retrieval index; those that an evaluation may use go into the manifest.
 
     Raises:
         NothingToDo: when no photograph can be used.
-        BadInput: when a photograph changed after it was linked, or a row doesn't fit.
+        BadInput: when a photograph changed after it was linked, or every critique is too long.
         Leakage: when something held out is known from training or from the index.
         DiskFull: when no space is left; nothing half-written stays.
     """
-    examined = _examined(manifest.used, workspace, listen)
+    examined = _examined(manifest.used, voice, fit, workspace, listen)
     real = examined.of(drafted=False)
+    if not real and examined.too_long:
+        raise BadInput(told(examined.too_long), "Shorten the critiques, or raise max_tokens in the recipe's [train].")
     if not real:
         raise NothingToDo(
             f"No photograph of '{manifest.advisor}' can be used (reviewed drafts alone are not enough).",
@@ -137,9 +141,7 @@ def build(manifest: LinkManifest, voice: Voice, recipe: DataRecipe, workspace: P
     drafts = join(examined.of(drafted=True), real, sides, recipe)
     sides |= dict.fromkeys(drafts.used, TRAIN)
     used = [record for record in examined.records if record.sha256 in sides]
-    examples = _made(used, sides, recipe, workspace, words, listen)
-    if fit is not None:
-        check_fit(_lengths(examples, voice, fit), fit.limit)
+    examples = _fitting(_made(used, sides, recipe, workspace, words, listen), voice, fit)
     allowed = _checked(examples, examined.subjects, index)
     digest = digest_of(examples, voice)
     path = workspace / "datasets" / manifest.advisor / digest
@@ -148,6 +150,7 @@ def build(manifest: LinkManifest, voice: Voice, recipe: DataRecipe, workspace: P
     facts = {
         **_facts(manifest, voice, recipe, used, sides, grouped(list(examined.subjects.values())), examples),
         "damaged": examined.damaged,
+        "too_long": [{"record": each.record, "detail": each.detail} for each in examined.too_long],
         "drafts": {"used": len(drafts.used), "left_out": drafts.left_out},
         "retrieval": {"indexed": len(index), "for_evaluation": list(allowed)},
     }
@@ -200,9 +203,10 @@ def digest_of(examples: Sequence[Example], voice: Voice) -> str:
 # --- making rows --------------------------------------------------------------------------------------------------
 
 
-def _examined(records: Sequence[LinkedRecord], workspace: Path, listen: Listener) -> _Examined:
-    """Decode every photograph once."""
-    used, subjects, damaged = [], {}, []
+def _examined(records: Sequence[LinkedRecord], voice: Voice, fit: Fit | None, workspace: Path,
+              listen: Listener) -> _Examined:  # fmt: skip
+    """Decode every photograph once, and see whether it fits with its critique."""
+    used, subjects, damaged, too_long = [], {}, [], []
     for record in sorted(records, key=lambda each: each.sha256):
         try:
             photograph = open_photograph(workspace / record.photograph)
@@ -212,10 +216,19 @@ def _examined(records: Sequence[LinkedRecord], workspace: Path, listen: Listener
             continue
         if photograph.sha256 != record.sha256:
             raise BadInput(f"{record.photograph} changed after it was linked.", "Link again, then build the dataset.")
+        answer = taught(make_critique(record.scores, record.comments))
+        problem = comment_problem(record.comments)
+        if not problem and fit is not None:
+            problem = fit.problem(training_messages(voice, answer), bounded(photograph.image), answer)
+        if problem:
+            too_long.append(TooLong(record.record, problem))
+            continue
         used.append(record)
         looks = perceptual_hash(photograph.image)
         subjects[record.sha256] = Subject(record.sha256, looks, said(record.scores, record.comments))
-    return _Examined(tuple(used), subjects, damaged)
+    if too_long:
+        listen(Noticed("dataset", told(too_long)))
+    return _Examined(tuple(used), subjects, damaged, too_long)
 
 
 def _made(used: Sequence[LinkedRecord], sides: Mapping[str, str], recipe: DataRecipe, workspace: Path, words: Vary,
@@ -227,13 +240,19 @@ def _made(used: Sequence[LinkedRecord], sides: Mapping[str, str], recipe: DataRe
     return examples
 
 
-def _lengths(examples: Sequence[Example], voice: Voice, fit: Fit) -> list[tuple[str, Length]]:
-    measured = []
-    for each in examples:
+def _fitting(examples: Sequence[Example], voice: Voice, fit: Fit | None) -> list[Example]:
+    """Without the variants and other wordings that are too long; the photographs themselves were looked at before."""
+
+    def fits(each: Example) -> bool:
         answer = each.answer()
-        length = fit.measure(training_messages(voice, answer), Image.open(io.BytesIO(each.jpeg)), answer)
-        measured.append((f"{each.record} ({each.name})", length))
-    return measured
+        if comment_problem(each.comments):
+            return False
+        image = Image.open(io.BytesIO(each.jpeg))
+        return fit is None or not fit.problem(training_messages(voice, answer), image, answer)
+
+    kept = [each for each in examples if each.name == augment.ORIGINAL.name or fits(each)]
+    counts = Counter(each.lineage for each in kept)
+    return [replace(each, weight=1 / counts[each.lineage]) for each in kept] if len(kept) < len(examples) else kept
 
 
 def _checked(examples: Sequence[Example], subjects: Mapping[str, Subject], index: Sequence[Subject]) -> tuple[str, ...]:
@@ -311,8 +330,13 @@ def stored(folder: Path) -> list[dict[str, Any]]:
 
 
 def _row(values: Mapping[str, Any]) -> Row:
+    """Datasets of before have answers with ASCII escapes, which the service's grammar can't write."""
     image = Image.open(io.BytesIO(values["image"]["bytes"]))
-    return Row(values["lineage"], image, values["messages"], values["answer"], dict(values["scores"]),
+    answer, messages = respelled(values["answer"]), values["messages"]
+    if answer != values["answer"]:
+        said = {"role": "assistant", "content": [{"type": "text", "text": answer}]}
+        messages = [said if message["role"] == "assistant" else message for message in messages]
+    return Row(values["lineage"], image, messages, answer, dict(values["scores"]),
                tuple(values["loss_dimensions"]), values["weight"])  # fmt: skip
 
 

@@ -14,7 +14,7 @@ from mondrian_core.data.twins import Says, said
 from mondrian_core.data.variations import vary
 from mondrian_core.images import bounded, jpeg_bytes, open_photograph
 from mondrian_core.recipes import DataRecipe
-from mondrian_core.rubric import make_critique, taught
+from mondrian_core.rubric import make_critique, taught, too_long
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -100,6 +100,6 @@ def _reworded(original: Example, recipe: DataRecipe, make: Vary) -> list[Example
         if len(found) > recipe.variations:
             break
         words = make(original.comments, augment.seed_of(f"words {attempt} {original.lineage}", recipe.seed))
-        if words:
+        if words and not too_long(words):
             found.setdefault(tuple(words.values()), replace(original, comments=words, wording=len(found), corrects=""))
     return list(found.values())[1:]

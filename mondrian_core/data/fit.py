@@ -1,14 +1,20 @@
-"""Does every row fit? Nothing is ever cut, so a row that is too long stops the build with its numbers."""
+"""Does every row fit? Nothing is ever cut or shortened: what is too long is left out, with its numbers.
+
+Two limits: what a training reads at once (`max_tokens` of the recipe), and how long an answer may be for whoever asks
+for one (`rubric.MAX_ANSWER_TOKENS`, `rubric.MAX_COMMENT_CHARACTERS`). A model that is taught longer answers would have
+them cut in validation, in evaluation and in the service.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from PIL import Image
 
 from mondrian_core.errors import BadInput
+from mondrian_core.rubric import MAX_ANSWER_TOKENS, too_long
 
 NAMED = 3
 
@@ -45,6 +51,37 @@ class Fit:
 
     measure: Measure
     limit: int
+
+    def problem(self, messages: list[dict[str, Any]], image: Image.Image, answer: str) -> str:
+        """Why a row doesn't fit, in words; empty when it does."""
+        length = self.measure(messages, image, answer)
+        if length.answer > MAX_ANSWER_TOKENS:
+            return f"the answer has {length.answer:,} tokens of at most {MAX_ANSWER_TOKENS:,}"
+        if length.read > self.limit:
+            return f"the row has {length}; the recipe allows {self.limit:,}"
+        return ""
+
+
+@dataclass(frozen=True)
+class TooLong:
+    """A record that is left out, and why."""
+
+    record: str
+    detail: str
+
+
+def comment_problem(comments: Mapping[str, str]) -> str:
+    """Why comments don't fit into any answer, in words; empty when they do."""
+    over = too_long(comments)
+    return f"a comment is too long: {over}" if over else ""
+
+
+def told(left_out: Sequence[TooLong]) -> str:
+    """A sentence on what was left out, with the first ones."""
+    named = "; ".join(f"{each.record}: {each.detail}" for each in left_out[:NAMED])
+    more = f"; and {len(left_out) - NAMED} more" if len(left_out) > NAMED else ""
+    critiques = "1 critique is" if len(left_out) == 1 else f"{len(left_out)} critiques are"
+    return f"{critiques} left out as too long ({named}{more})."
 
 
 def check_fit(lengths: Iterable[tuple[str, Length]], limit: int) -> None:

@@ -15,13 +15,15 @@ never mixed in silence. What the index made for retrieval is never used, whateve
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from mondrian_core.corrections import corrected_job
-from mondrian_core.data.paths import How, SourceIndex, is_temporary
+from mondrian_core.data.encodings import UnknownEncoding, decoded
+from mondrian_core.data.paths import How, SourceIndex
 from mondrian_core.data.photographs import reason_of
 from mondrian_core.data.records import (
     HUMAN,
@@ -39,6 +41,7 @@ from mondrian_core.errors import BadPhotograph
 from mondrian_core.events import Advanced, Listener, Noticed, ignore
 from mondrian_core.files import sha256_of
 from mondrian_core.images import Facts, photograph_facts
+from mondrian_core.portable_paths import hidden_path
 from mondrian_core.rubric import DIMENSIONS, MAX_SCORE, MIN_SCORE, Critique, Unparsable, read_lenient, taught
 from mondrian_core.store import COMPLETED, Job, Profile, Store
 
@@ -53,6 +56,7 @@ _PLACEHOLDER = re.compile(
 )
 _PATH_REASONS = {
     How.MISSING: Reason.MISSING_PHOTOGRAPH,
+    How.BROKEN_LINK: Reason.BROKEN_LINK,
     How.AMBIGUOUS: Reason.AMBIGUOUS_PHOTOGRAPH,
     How.OUTSIDE: Reason.OUTSIDE_WORKSPACE,
 }
@@ -88,7 +92,7 @@ def link(store: Store, workspace: Path, advisor: str, listen: Listener = ignore)
         if isinstance(outcome, Candidate):
             candidates.append(outcome)
         else:
-            left_out.append(LeftOut(record, outcome.reason, outcome.detail))
+            left_out.append(LeftOut(record, outcome.reason, linker.detail_for_others(outcome.detail)))
         done += 1
         if done % EVERY == 0:
             listen(Advanced("link", done, detail=f"{len(candidates)} usable"))
@@ -166,6 +170,10 @@ class _Linker:
             yield f"job:{job.id}", self._judged(self._job, job, order)
         for order, draft in enumerate(Drafts(store).every()):
             yield f"draft:{draft.id}", self._judged(self._draft, draft, order)
+
+    def detail_for_others(self, detail: str) -> str:
+        """A reason's detail without folders outside the workspace: the manifest is shown and passed on."""
+        return hidden_path(detail, self.index.homes) if "/" in detail or "\\" in detail else detail
 
     def _judged(self, judge: Any, *arguments: Any) -> Candidate | _Refused:
         try:
@@ -247,7 +255,7 @@ class _Linker:
     def _photograph(self, text: str | None) -> tuple[str, How]:
         if not text or not text.strip():
             raise _Refused(Reason.NO_PATH)
-        if is_temporary(text):
+        if self.index.is_temporary(text):
             raise _Refused(Reason.TEMPORARY_FILE, text)
         resolved = self.index.resolve(text)
         if resolved.path is None:
@@ -266,32 +274,41 @@ class _Linker:
             return _Refused(reason_of(error), path)
 
     def _critique(self, job: Job) -> tuple[Critique, tuple[str, ...]]:
-        text = self._analysis(job)
+        text, decoding = self._analysis(job)
         try:
             reading = read_lenient(text)
         except Unparsable as error:
             reason = _ANSWER_REASONS.get(error.reason, Reason.UNPARSABLE_ANSWER)
             raise _Refused(reason, error.detail or error.reason) from None
-        return reading.critique, reading.repairs
+        return reading.critique, (*decoding, *reading.repairs)
 
-    def _analysis(self, job: Job) -> str:
-        """The text of a job's analysis file; the answer in the row where there is no file."""
+    def _analysis(self, job: Job) -> tuple[str, tuple[str, ...]]:
+        """The text of a job's analysis file and how it was decoded; the answer in the row where there is no file."""
         import json
 
-        if not job.analysis_markdown:
+        name = Path((job.analysis_markdown or "").replace("\\", "/")).name
+        data = self._analysis_bytes(name) if name else None
+        if data is None:
             if job.answer is not None:
-                return json.dumps(job.answer)
-            raise _Refused(Reason.MISSING_ANALYSIS, "the job names none")
-        name = Path(job.analysis_markdown.replace("\\", "/")).name
-        path = self.workspace / ANALYSES / name
+                return json.dumps(job.answer), ()
+            raise _Refused(Reason.MISSING_ANALYSIS, name or "the job names none")
         try:
-            if path.stat().st_size > MAX_ANALYSIS_BYTES:
-                raise _Refused(Reason.UNPARSABLE_ANSWER, f"{name} is larger than {MAX_ANALYSIS_BYTES:,} bytes")
-            return path.read_text(encoding="utf-8", errors="replace")
-        except OSError:
-            if job.answer is not None:
-                return json.dumps(job.answer)
-            raise _Refused(Reason.MISSING_ANALYSIS, name) from None
+            text, repair = decoded(data)
+        except UnknownEncoding as error:
+            raise _Refused(Reason.UNPARSABLE_ANSWER, f"{name}: {error}") from None
+        return text, (repair,) if repair else ()
+
+    def _analysis_bytes(self, name: str) -> bytes | None:
+        """The file's bytes, its name composed or decomposed; None where there is none."""
+        for form in (name, unicodedata.normalize("NFC", name), unicodedata.normalize("NFD", name)):
+            path = self.workspace / ANALYSES / form
+            try:
+                if path.stat().st_size > MAX_ANALYSIS_BYTES:
+                    raise _Refused(Reason.UNPARSABLE_ANSWER, f"{name} is larger than {MAX_ANALYSIS_BYTES:,} bytes")
+                return path.read_bytes()
+            except (OSError, ValueError):
+                continue
+        return None
 
     def content_keys(self, candidates: Sequence[Candidate]) -> list[str]:
         """A key per candidate, equal for photographs with equal bytes; only files of the same size are read."""

@@ -18,6 +18,8 @@ _REASONS = {
     PhotographReason.MISSING: Reason.MISSING_PHOTOGRAPH,
     PhotographReason.EMPTY: Reason.EMPTY_PHOTOGRAPH,
     PhotographReason.NOT_A_PHOTOGRAPH: Reason.NOT_A_PHOTOGRAPH,
+    PhotographReason.RAW: Reason.RAW_PHOTOGRAPH,
+    PhotographReason.TOO_NARROW: Reason.TOO_NARROW_PHOTOGRAPH,
     PhotographReason.TOO_LARGE: Reason.TOO_LARGE_PHOTOGRAPH,
     PhotographReason.TRUNCATED: Reason.UNREADABLE_PHOTOGRAPH,
     PhotographReason.UNREADABLE: Reason.UNREADABLE_PHOTOGRAPH,

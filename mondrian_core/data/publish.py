@@ -129,8 +129,8 @@ def _write_sheet(path: Path, examples: Sequence[Example], recipe: DataRecipe) ->
 
 def _strip(rows: Sequence[Example], recipe: DataRecipe) -> Strip:
     original = rows[0]
-    skipped = [] if original.origin == SYNTHETIC else forbidden(original.comments, recipe)
-    remark = f"no {', no '.join(skipped)}: a comment speaks of what that changes" if skipped else ""
+    skipped = {} if original.origin == SYNTHETIC else forbidden(original.comments, recipe)
+    remark = "; ".join(f"no {name}: {why}" for name, why in skipped.items())
     if original.origin == SYNTHETIC:
         remark = "drafted by a model, accepted by a person: no variants"
     tiles = (Tile(each.variant.name, each.variant.kept, Image.open(io.BytesIO(each.jpeg))) for each in rows)

@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from mondrian_core.files import replace_atomic
+from mondrian_core.markdown import Markdown, table
 from mondrian_core.rubric import DIMENSIONS, Assessment, Critique
 
 HUMAN, SYNTHETIC, MODEL, INDEX = "human", "synthetic", "model", "index"
 SHOWN = 200
+MOST_SHOWN = 160  # characters of a cell
 
 
 class Reason(StrEnum):
@@ -25,10 +27,13 @@ class Reason(StrEnum):
     NO_PATH = "no_path"
     OUTSIDE_WORKSPACE = "outside_workspace"
     MISSING_PHOTOGRAPH = "missing_photograph"
+    BROKEN_LINK = "broken_link"
     AMBIGUOUS_PHOTOGRAPH = "ambiguous_photograph"
     EMPTY_PHOTOGRAPH = "empty_photograph"
     NOT_A_PHOTOGRAPH = "not_a_photograph"
     UNREADABLE_PHOTOGRAPH = "unreadable_photograph"
+    RAW_PHOTOGRAPH = "raw_photograph"
+    TOO_NARROW_PHOTOGRAPH = "too_narrow_photograph"
     TOO_LARGE_PHOTOGRAPH = "too_large_photograph"
     UNREADABLE_RECORD = "unreadable_record"
     MISSING_ANALYSIS = "missing_analysis"
@@ -53,11 +58,14 @@ EXPLAINED: Mapping[Reason, str] = {
     Reason.NO_PATH: "the record names no photograph",
     Reason.OUTSIDE_WORKSPACE: "the path leads out of the workspace",
     Reason.MISSING_PHOTOGRAPH: "the photograph is not under source/",
+    Reason.BROKEN_LINK: "the path goes through a symbolic link that leads nowhere, or round in a circle",
     Reason.AMBIGUOUS_PHOTOGRAPH: "several photographs fit the path equally well",
     Reason.EMPTY_PHOTOGRAPH: "the photograph's file is empty",
     Reason.NOT_A_PHOTOGRAPH: "the file is no photograph (an HTML page, for instance)",
     Reason.UNREADABLE_PHOTOGRAPH: "the photograph is damaged or cut off",
-    Reason.TOO_LARGE_PHOTOGRAPH: "the photograph has too many pixels or bytes",
+    Reason.RAW_PHOTOGRAPH: "a camera's raw file; export it as JPEG or TIFF and critique that",
+    Reason.TOO_NARROW_PHOTOGRAPH: "the photograph is a strip, narrower than the model takes",
+    Reason.TOO_LARGE_PHOTOGRAPH: "too many pixels (MONDRIAN_MAX_MEGAPIXELS) or bytes",
     Reason.UNREADABLE_RECORD: "a cell of the row holds something else than its column should",
     Reason.MISSING_ANALYSIS: "the analysis file is not in analysis_md/",
     Reason.UNPARSABLE_ANSWER: "the critique can't be read as JSON",
@@ -152,14 +160,14 @@ class LinkManifest:
 
     def table(self) -> str:
         """Markdown for people: a line per outcome, then the records that are left out (the first 200)."""
-        lines = ["| outcome | records | meaning |", "|---|---:|---|"]
-        lines.append(f"| **used** | {len(self.used)} | {_origins(self.used)} |")
+        outcomes: list[tuple[object, ...]] = [(Markdown("**used**"), len(self.used), _origins(self.used))]
         for reason, count in list(self.counts.items())[1:]:
-            lines.append(f"| {reason} | {count} | {EXPLAINED[Reason(reason)]} |")
+            outcomes.append((reason, count, EXPLAINED[Reason(reason)]))
+        lines: list[str] = [table(("outcome", "records", "meaning"), outcomes, ("---", "---:", "---"))]
         shown = [left for left in self.left_out if left.reason is not Reason.OTHER_ADVISOR][:SHOWN]
         if shown:
-            lines += ["", "| left out | reason | detail |", "|---|---|---|"]
-            lines += [f"| {_cell(left.record)} | {left.reason.value} | {_cell(left.detail)} |" for left in shown]
+            rows = [(left.record[:MOST_SHOWN], left.reason.value, left.detail[:MOST_SHOWN]) for left in shown]
+            lines += ["", table(("left out", "reason", "detail"), rows)]
         if len(self.left_out) > len(shown):
             lines += ["", f"{len(self.left_out) - len(shown)} more are in the manifest."]
         return "\n".join(lines) + "\n"
@@ -206,7 +214,3 @@ def _origins(used: tuple[LinkedRecord, ...]) -> str:
     counted = Counter(record.origin for record in used)
     words = {HUMAN: "by a person", SYNTHETIC: "drafted and accepted", MODEL: "by a model"}
     return ", ".join(f"{counted[origin]} {words[origin]}" for origin in words if counted[origin]) or "nothing usable"
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")[:160]

@@ -24,7 +24,7 @@ from mondrian_core.data.broken import UNSCORED, broken_profiles, past_jobs, writ
 from mondrian_core.data.split import point_of
 from mondrian_core.errors import BadInput, translated
 from mondrian_core.events import Advanced, Listener, ignore
-from mondrian_core.files import sync_folder
+from mondrian_core.files import make_folder, sync_folder
 from mondrian_core.prompts import Voice
 from mondrian_core.recipes import DataRecipe
 from mondrian_core.rubric import Critique
@@ -75,7 +75,7 @@ def make_workspace(root: Path, *, sample: bool, seed: int = 0, photographs: int 
         building = Path(tempfile.mkdtemp(dir=root.parent, prefix=f".{root.name}-making-"))
         try:
             for folder in FOLDERS if sample else ("source/advisor", *FOLDERS[2:]):
-                (building / folder).mkdir(parents=True)
+                make_folder(building / folder)
             with Store.create(building / DATABASE) as store:
                 made = (
                     _fill(store, building, seed, photographs, listen) if sample else {"advisors": 0, "photographs": 0}
@@ -125,7 +125,7 @@ def _refuse_to_mix(root: Path, sample: bool) -> None:
 
 def _move_into(building: Path, root: Path) -> None:
     """Move what was built to `root`; folders that a user has already stay, the database comes last."""
-    root.mkdir(exist_ok=True)
+    root.mkdir(mode=0o700, exist_ok=True)  # a folder that a person made keeps its permissions
     children = sorted(building.iterdir(), key=lambda child: (child.name == DATABASE, child.name))
     for child in children:
         target = root / child.name

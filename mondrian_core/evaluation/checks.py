@@ -80,13 +80,17 @@ def truncation(measured: Measured, recipe: GateRecipe) -> GateResult:
 def stuttering(measured: Measured, recipe: GateRecipe) -> GateResult:
     """Does it write sentences?"""
     name, limit = "stuttering", recipe.stuttering_share
-    rule = f"at most {limit:.0%} of the answers with a word three times in a row"
+    rule = f"at most {limit:.0%} of the answers with a word three times in a row, without a word, or otherwise no text"
     if measured.stuttering is None or not measured.stuttering[1]:
         return GateResult(name, rule, limit, None, 0, None, INCONCLUSIVE, "No answer of the candidate was measured.")
     count, n = measured.stuttering
     low, high = statistics.rate_lower(count, n), statistics.rate_upper(count, n)
     verdict = PASS if count / n <= limit else FAIL if low > limit else INCONCLUSIVE
-    says = f"{count} of {n} answers say a word three times in a row." if count else "No answer stutters."
+    says = (
+        f"{count} of {n} answers say a word or phrase three times in a row, or are no text at all."
+        if count
+        else "No answer stutters."
+    )
     return GateResult(name, rule, limit, count / n, n, (low, high), verdict, says)
 
 

@@ -57,6 +57,8 @@ class Known:
         folding: retrain the recipe fold by fold, for small sets.
         cache: folder where answers of base and champion are kept between evaluations.
         split: name of the split that the labelled photographs come from.
+        compared_with: {"version", "manifest_sha256"} of the registry's champion, compared or (on another base) not;
+            None when that isn't known. It is carried into the report.
     """
 
     champion: Path | None = None
@@ -68,6 +70,7 @@ class Known:
     folding: Folding | None = None
     cache: Path | None = None
     split: str = "validation"
+    compared_with: Mapping[str, Any] | None = None
 
 
 NOTHING_KNOWN = Known()
@@ -119,6 +122,7 @@ def evaluate_model(model: Model, adapter: Path, labelled: Sequence[Labelled], un
         "fold_leaked": fold_leaks(known.folding, voice) if known.folding else [],
         "champion_saw": None if champion_saw is None else sorted(champion_saw), "trained": _trained(known.trained),
         "training_mean": _mean_scores(known.trained.scores) if known.trained else None, "metal": model.metal,
+        "compared_with": dict(known.compared_with) if known.compared_with is not None else None,
     })  # fmt: skip
     if load_seconds is not None:
         journal.append("load", {"seconds": load_seconds})

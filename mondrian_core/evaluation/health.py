@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -15,11 +14,10 @@ from mondrian_core.evaluation import statistics
 from mondrian_core.evaluation.leaks import by_heart
 from mondrian_core.evaluation.metrics import ScoreTable, Table
 from mondrian_core.evaluation.outcomes import BASE, CANDIDATE, Outcome
-from mondrian_core.rubric import DIMENSIONS
+from mondrian_core.rubric import DIMENSIONS, Unparsable, read_lenient
+from mondrian_core.text_quality import degenerate, repetition, stutters
 
-_GRAM = 4
 _LEAST_SHARE = 0.1  # a base that takes less of the exchanged error away hardly looks, and there is nothing to lose
-_STUTTER = re.compile(r"\b(\w+)(?:\W+\1\b){2,}")
 _BOUNDLESS = 1e6  # ratio in a bootstrap sample in which the base doesn't look: no evidence against the adapter
 
 
@@ -153,7 +151,7 @@ def describe(table: ScoreTable, outcomes: Sequence[Outcome], arm: str, trained_o
         "share_8_or_more": float((guess >= 7.5).mean()) if len(guess) else None,
         "advisor_share_8_or_more": float((truth >= 7.5).mean()) if len(truth) else None,
         "distinct_answers": len(set(texts)) / len(texts) if texts else None,
-        "stutters": sum(stutters(text) for text in texts) / len(texts) if texts else None,
+        "stutters": sum(is_degenerate(text) for text in texts) / len(texts) if texts else None,
         "repetition": float(np.mean([repetition(text) for text in texts])) if texts else None,
         "by_heart": by_heart(texts, trained_on),
         **certainty([outcome for outcome in ran if outcome.photograph in table.photographs], table),
@@ -212,13 +210,10 @@ def _slope(guess: Table, truth: Table) -> float | None:
     return float((x * y).sum() / spread) if spread > 1e-9 else None
 
 
-def stutters(text: str) -> bool:
-    """True when a word stands three times in a row ("I would would would"); no person writes that."""
-    return _STUTTER.search(text.lower()) is not None
-
-
-def repetition(text: str) -> float:
-    """Share (0-1) of four-word sequences that occur before in the same answer; 0 for short texts."""
-    words = text.lower().split()
-    grams = [tuple(words[k : k + _GRAM]) for k in range(len(words) - _GRAM + 1)]
-    return 1 - len(set(grams)) / len(grams) if grams else 0.0
+def is_degenerate(answer: str) -> bool:
+    """True for an answer that serving would not show; of one that can't be read, when its text loops."""
+    try:
+        critique = read_lenient(answer).critique
+    except Unparsable:
+        return stutters(answer)
+    return degenerate(critique) is not None

@@ -9,6 +9,7 @@ from typing import Any
 
 from mondrian_core.evaluation.verdicts import FAIL, INCONCLUSIVE, PASS, GateResult, Verdict
 from mondrian_core.files import read_json, write_json
+from mondrian_core.markdown import table
 
 FORMAT = 1
 MEANING: Mapping[str, str] = {
@@ -81,12 +82,10 @@ class Report:
 
     def markdown(self) -> str:
         """Verdict, gate table and next steps."""
-        heading = "| gate | verdict | observed | threshold | n | interval | in words |"
-        lines = [f"## {self.verdict}: {MEANING[self.verdict]}", "", heading, "|---|---|---|---|---|---|---|"]
-        for gate in self.gates:
-            cells = (gate.name, gate.verdict, number(gate.observed), number(gate.threshold), str(gate.n),
-                     interval(gate.interval), gate.sentence)  # fmt: skip
-            lines.append(f"| {' | '.join(_cell(cell) for cell in cells)} |")
+        rows = [(gate.name, gate.verdict, number(gate.observed), number(gate.threshold), gate.n,
+                 interval(gate.interval), gate.sentence) for gate in self.gates]  # fmt: skip
+        headings = ("gate", "verdict", "observed", "threshold", "n", "interval", "in words")
+        lines = [f"## {self.verdict}: {MEANING[self.verdict]}", "", table(headings, rows)]
         if self.next_steps:
             lines += ["", "**Next**", "", *(f"- {step}" for step in self.next_steps)]
         return "\n".join(lines) + "\n"
@@ -116,7 +115,3 @@ def interval(value: tuple[float | None, float | None] | None) -> str:
     if value is None or value == (None, None):
         return ""
     return f"{number(value[0]) or '...'} to {number(value[1]) or '...'}"
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")

@@ -47,7 +47,7 @@ def report_of(samples: Samples, recipe: Recipe) -> Report:
     verdict = verdict_of(gates)
     about = {
         **samples.identity,
-        **{key: samples.facts.get(key) for key in ("advisor", "split")},
+        **{key: samples.facts.get(key) for key in ("advisor", "split", "compared_with")},
         "recipe": recipe.digest,
     }
     metrics = describe(samples, table, measured, recipe)
@@ -128,7 +128,7 @@ def _untested(samples: Samples) -> int | None:
 
 def _stuttering(candidate: Sequence[Outcome]) -> tuple[int, int] | None:
     ran = [outcome for outcome in candidate if outcome.ran]
-    return (sum(health.stutters(outcome.text) for outcome in ran), len(ran)) if ran else None
+    return (sum(health.is_degenerate(outcome.text) for outcome in ran), len(ran)) if ran else None
 
 
 def _overhead(samples: Samples, recipe: Recipe) -> Overhead | None:

@@ -70,7 +70,7 @@ class Measured:
         champion_saw: how many of the photographs with scores the champion was trained on, those of the folds included;
             None when what it was trained on isn't known.
         overhead, collapse, dependence: see their modules.
-        stuttering: answers of the candidate with a word three times in a row, and answers that ran.
+        stuttering: answers of the candidate that are degenerate (`text_quality`), and answers that ran.
         leaked: photographs of the test that were known before, and how (`leaks.SAYS`); None when what was trained on
             isn't known.
         fold_leaked: the same of the photographs that the folds are judged on.

@@ -6,7 +6,7 @@ Layers and files are mlx-vlm's own, so `mlx_vlm.load(path, adapter_path=folder)`
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from mondrian_core.models.mounted import Mounted, mount, mounted_on
 from mondrian_core.models.soundness import check, linear_layers
 from mondrian_core.recipes import TrainRecipe
 
-__all__ = ["Mounted", "attach", "check", "detach", "mount", "save"]
+__all__ = ["Mounted", "attach", "check", "detach", "mount", "save", "targets"]
 
 
 def attach(base: Base, train: TrainRecipe, seed: int) -> list[str]:
@@ -32,7 +32,7 @@ def attach(base: Base, train: TrainRecipe, seed: int) -> list[str]:
     The seed is set before the layers are made: A is drawn at random, B is zero, so the first answers are the base's.
 
     Raises:
-        BadRecipe: when a name in `target_modules` fits no linear layer.
+        BadRecipe: when a name in `target_modules` is not that of linear layers of the language model.
     """
     from mlx_vlm.trainer.peft import get_peft_model
 
@@ -44,19 +44,33 @@ def attach(base: Base, train: TrainRecipe, seed: int) -> list[str]:
     # the library divides alpha by the rank; Kalajdzievski (rsLoRA, 2023) by its root
     alpha = train.alpha * math.sqrt(train.rank) if train.rslora else train.alpha
     mx.random.seed(seed)
-    try:
-        get_peft_model(base.model, list(train.target_modules), rank=train.rank, alpha=alpha, dropout=train.dropout,
-                       verbose=False)  # fmt: skip
-    except ValueError as error:
-        known = sorted({name.rpartition(".")[2] for name in linear_layers(base)})
-        raise BadRecipe(
-            f"train.target_modules names a layer that {base.name} doesn't have ({', '.join(train.target_modules)}).",
-            f"Choose among {', '.join(known)}.",
-        ) from error
+    get_peft_model(base.model, targets(base, train.target_modules), rank=train.rank, alpha=alpha,
+                   dropout=train.dropout, verbose=False)  # fmt: skip
     if train.dora:
         _decompose(base)
     mx.eval(base.model.trainable_parameters())
     return list(configuration(base)["lora_parameters"]["keys"])
+
+
+def targets(base: Base, names: Sequence[str]) -> list[str]:
+    """Full names of the layers that `names` mean: a name is a layer's last part ("q_proj"), a longer end, or all of it.
+
+    Only linear layers of the language model can be adapted: the vision tower is frozen, and neither the embedding of
+    tokens nor the output layer (`lm_head`) is one that `soundness.check` or the library loads.
+
+    Raises:
+        BadRecipe: naming those that mean none of these.
+    """
+    layers = linear_layers(base)
+    found = {name: [layer for layer in layers if layer == name or layer.endswith(f".{name}")] for name in names}
+    if unsuitable := [name for name, matches in found.items() if not matches]:
+        known = sorted({name.rpartition(".")[2] for name in layers})
+        raise BadRecipe(
+            f"train.target_modules: {', '.join(map(repr, unsuitable))} is not a linear layer of the language model of "
+            f"{base.name}.",
+            f"Choose among {', '.join(known)}; output layer, embeddings and vision tower are not adapted.",
+        )
+    return list(dict.fromkeys(layer for matches in found.values() for layer in matches))
 
 
 def _decompose(base: Base) -> None:

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from mondrian_core.errors import BaseModelUnavailable
+from mondrian_core.models.identity import Identity, identity_of
 from mondrian_core.settings import MINI
 
 # Bundled with the package; named by its place because `mini` stands a floor above this room.
 MINI_WEIGHTS = Path(__file__).resolve().parent.parent / "mini" / "weights"
 MODEL_TYPES = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl")
-_BLOCK = 1 << 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,7 +26,8 @@ class Base:
     Attributes:
         name: what was asked for ("mini", a folder or a hub id).
         path: the folder it was read from.
-        fingerprint: SHA-256 of configuration and weights, hexadecimal.
+        fingerprint: SHA-256 of configuration, weights, chat template, tokenizer and image processor settings,
+            hexadecimal.
         model: mlx-vlm's module, frozen, in evaluation mode.
         processor: mlx-vlm's processor (image processor, tokenizer, chat template).
         tokenizer: the processor's tokenizer.
@@ -41,6 +41,11 @@ class Base:
     processor: Any
     tokenizer: Any
     kept: dict[str, Any] = field(default_factory=dict, repr=False)
+
+    @cached_property
+    def identity(self) -> Identity:
+        """What it is known by, part by part."""
+        return identity_of(self.path)
 
     @property
     def language_model(self) -> Any:
@@ -142,30 +147,21 @@ def _weights(folder: Path) -> list[Path]:
 
 
 def fingerprint(name: str) -> str:
-    """SHA-256 over config.json and the sorted safetensors (names and bytes), without loading the model.
+    """`Base.fingerprint`, without loading the model.
 
     Raises:
         BaseModelUnavailable: when there is no such base.
     """
-    return _fingerprint(resolve(name))
+    return identity_of(resolve(name)).fingerprint
 
 
-def _fingerprint(folder: Path) -> str:
-    files = [folder / "config.json", *_weights(folder)]
-    facts = tuple((str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files)
-    return _digest(facts)
+def base_record(name: str) -> dict[str, Any]:
+    """What a manifest keeps of the base of that name (`Identity.record`), without loading the model.
 
-
-@lru_cache(maxsize=8)
-def _digest(facts: tuple[tuple[str, int, int], ...]) -> str:
-    """`facts` (path, size, time of change) make a changed file a different key."""
-    digest = hashlib.sha256()
-    for path, size, _ in facts:
-        digest.update(f"{Path(path).name}\0{size}\0".encode())
-        with Path(path).open("rb") as stream:
-            while block := stream.read(_BLOCK):
-                digest.update(block)
-    return digest.hexdigest()
+    Raises:
+        BaseModelUnavailable: when there is no such base.
+    """
+    return identity_of(resolve(name)).record(name)
 
 
 def load_base(name: str, *, weights: bool = True) -> Base:
@@ -190,7 +186,11 @@ def load_base(name: str, *, weights: bool = True) -> Base:
         model.eval()
         if weights:
             mx.eval(model.parameters())
-    return Base(name, folder, _fingerprint(folder) if weights else "", model, processor, processor.tokenizer)
+        identity = identity_of(folder) if weights else None
+    base = Base(name, folder, identity.fingerprint if identity else "", model, processor, processor.tokenizer)
+    if identity is not None:
+        vars(base)["identity"] = identity  # what was loaded, whatever becomes of the files
+    return base
 
 
 @contextmanager

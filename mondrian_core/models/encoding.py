@@ -1,11 +1,19 @@
 """From messages and a photograph to what the language model reads.
 
+Tokens that steer the model (`<|im_end|>`, `<|image_pad|>`) come from the chat template alone. Where people's text
+spells one, in an advisor's prompt, a comment or camera data, it is read as the plain characters that it is: the text is
+tokenized in pieces, cut within each such word. Training, evaluation and the service all come through here.
+
 Shapes: `B` batch, `T` tokens, `D` width, `N` image tokens, `L` layers that get DeepStack features.
 """
 
 from __future__ import annotations
 
+import json
+import re
+from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import groupby, pairwise
 from typing import TYPE_CHECKING, Any
 
 import mlx.core as mx
@@ -78,10 +86,61 @@ def prompt_counts(base: Base, messages: list[dict[str, Any]], image: Image.Image
 
 def _processed(base: Base, messages: list[dict[str, Any]], image: Image.Image | None) -> dict[str, Any]:
     asked = [message for message in messages if message["role"] != "assistant"]
-    text = base.processor.apply_chat_template(asked, add_generation_prompt=True, tokenize=False)
+    mark = _unused_character(asked)
+    guarded = [_with_text(message, lambda text: mark.join(_plain_pieces(base, text))) for message in asked]
+    text = base.processor.apply_chat_template(guarded, add_generation_prompt=True, tokenize=False)
+    ids = [token for piece in text.split(mark) for token in _encoded(base, piece)]
     if image is None:
-        return {"input_ids": np.array([base.tokenizer.encode(text, add_special_tokens=False)])}
-    return dict(base.processor(text=[text], images=[image.convert("RGB")]))
+        return {"input_ids": np.array([ids])}
+    # the processor looks at the photograph alone: it would also replace what only looks like its own placeholder
+    place = image_token(base)
+    inputs = dict(base.processor(text=[base.tokenizer.convert_ids_to_tokens(place)], images=[image.convert("RGB")]))
+    count = int((np.array(inputs["input_ids"]) == place).sum())
+    if ids.count(place) != 1:
+        raise ValueError(f"the chat template makes {ids.count(place)} places for one photograph")
+    at = ids.index(place)
+    return {**inputs, "input_ids": np.array([[*ids[:at], *[place] * count, *ids[at + 1 :]]])}
+
+
+def _with_text(message: dict[str, Any], change: Callable[[str], str]) -> dict[str, Any]:
+    """The message with its texts changed; neighbouring ones are joined first, for the template joins them too."""
+    content = message["content"]
+    if isinstance(content, str):
+        return {**message, "content": change(content)}
+    parts: list[dict[str, Any]] = []
+    for is_text, group in groupby(content, key=lambda part: "text" in part):
+        run = list(group)
+        parts += [{**run[0], "text": change("".join(part["text"] for part in run))}] if is_text else run
+    return {**message, "content": parts}
+
+
+def _unused_character(messages: list[dict[str, Any]]) -> str:
+    """A character of the private use area that no message holds."""
+    said = json.dumps(messages, ensure_ascii=False, default=str)
+    return next(character for character in map(chr, range(0xE000, 0xF900)) if character not in said)
+
+
+def text_ids(base: Base, text: str) -> list[int]:
+    """Tokens of a text that people or the model wrote; none of them steers the model, whatever the text spells."""
+    return [token for piece in _plain_pieces(base, text) for token in _encoded(base, piece)]
+
+
+def _plain_pieces(base: Base, text: str) -> list[str]:
+    """The text cut after the first character of whatever the tokenizer would take for one of its added tokens.
+
+    Half a character (a lone surrogate) has no bytes that could be tokenized; U+FFFD stands in its place.
+    """
+    text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if "added_tokens" not in base.kept:
+        added = sorted(token for token in base.tokenizer.get_added_vocab() if len(token) > 1)
+        base.kept["added_tokens"] = re.compile(f"(?={'|'.join(map(re.escape, added))})") if added else None
+    found = base.kept["added_tokens"].finditer(text) if base.kept["added_tokens"] else ()
+    cuts = [0, *(match.start() + 1 for match in found), len(text)]
+    return [text[start:end] for start, end in pairwise(cuts)]
+
+
+def _encoded(base: Base, text: str) -> list[int]:
+    return list(base.tokenizer.encode(text, add_special_tokens=False))
 
 
 def features_of(base: Base, ids: np.ndarray, picture: dict[str, mx.array]) -> Prompt:
@@ -122,7 +181,7 @@ def answer_ids(base: Base, messages: list[dict[str, Any]], answer: str) -> list[
 
     The answer is tokenized on its own, because generation too begins on a token boundary after the prompt.
     """
-    return [*base.tokenizer.encode(answer, add_special_tokens=False), end_token(base, messages)]
+    return [*text_ids(base, answer), end_token(base, messages)]
 
 
 def end_token(base: Base, messages: list[dict[str, Any]]) -> int:
@@ -136,7 +195,7 @@ def end_token(base: Base, messages: list[dict[str, Any]]) -> int:
         turn = {"role": "assistant", "content": [{"type": "text", "text": mark}]}
         asked = [message for message in messages if message["role"] != "assistant"]
         text = base.processor.apply_chat_template([*asked, turn], tokenize=False)
-        after = base.tokenizer.encode(text.rpartition(mark)[2], add_special_tokens=False)
+        after = _encoded(base, text.rpartition(mark)[2])
         known = [token for token in after[:1] if token in base.end_tokens]
         if not known:
             raise BadInput(

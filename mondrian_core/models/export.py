@@ -13,7 +13,8 @@ import mlx.core as mx
 import numpy as np
 
 from mondrian_core.errors import BadAdapter, BadInput
-from mondrian_core.files import write_atomic, write_json
+from mondrian_core.files import read_json, write_atomic, write_json
+from mondrian_core.lora_files import our_name
 from mondrian_core.models import adapter_files
 from mondrian_core.models.adapters import check, mount
 from mondrian_core.models.base import Base, load_base
@@ -22,6 +23,7 @@ from mondrian_core.models.dora import LEAST_NORM
 from mondrian_core.models.encoding import encode
 from mondrian_core.models.forward import hidden_states
 from mondrian_core.models.generation import generate
+from mondrian_core.portable_paths import base_name, with_base_names
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -86,7 +88,7 @@ def export_peft(base: Base, adapter: Path, out: Path) -> None:
         "use_dora": found.dora,
         "inference_mode": True,
         "task_type": None,
-        "base_model_name_or_path": base.name,
+        "base_model_name_or_path": base_name(base.name),
         "target_modules": [adapter_files.peft_name(name).removeprefix(prefix) for name in found.modules],
     }
     with _new(out) as folder:
@@ -112,7 +114,9 @@ def export_merged(base: Base, adapter: Path, out: Path, questions: Sequence[Ques
         errors = _merge(base.path, folder, found)
         merged = load_base(str(folder))
         parity = _parity(base, adapter, merged, questions, errors)
-        write_json(folder / REPORT, {"base": base.fingerprint, "adapter": str(adapter), **asdict(parity)})
+        write_json(
+            folder / REPORT, {"base": base.fingerprint, "adapter": "/".join(adapter.parts[-2:]), **asdict(parity)}
+        )
     return parity
 
 
@@ -140,6 +144,16 @@ def _new(out: Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def _copy(source: Path, target: Path) -> None:
+    """One of the base's other files; a configuration says no longer which folder it was loaded from."""
+    shutil.copyfile(source, target)
+    if source.name.endswith("config.json"):
+        values = read_json(source)
+        told = with_base_names(values)
+        if told != values:
+            write_json(target, told)
+
+
 def _merge(base: Path, folder: Path, adapter: adapter_files.Adapter) -> tuple[float, float]:
     """Write the folder file by file; squared norms of (what rounding changed, what the adapter adds)."""
     lost = added = 0.0
@@ -147,11 +161,11 @@ def _merge(base: Path, folder: Path, adapter: adapter_files.Adapter) -> tuple[fl
     for path in sorted(path for path in base.iterdir() if path.is_file()):
         if path.suffix != ".safetensors":
             if path.name not in ("README.md", REPORT):
-                shutil.copyfile(path, folder / path.name)
+                _copy(path, folder / path.name)
             continue
         tensors, metadata = cast(tuple[dict[str, mx.array], dict[str, str]], mx.load(str(path), return_metadata=True))
         for key in list(tensors):
-            name = adapter_files.module_of(key.removesuffix(".weight"))
+            name = our_name(key.removesuffix(".weight"))
             if name not in adapter.down or not key.endswith(".weight"):
                 continue
             plain = tensors[key].astype(mx.float32)

@@ -19,8 +19,9 @@ import mlx.nn as nn
 
 from mondrian_core.errors import BadAdapter, BaseModelUnavailable
 from mondrian_core.models import adapter_files
-from mondrian_core.models.base import MINI_WEIGHTS, Base, fingerprint
+from mondrian_core.models.base import MINI_WEIGHTS, Base
 from mondrian_core.models.dora import row_norms, squared_rows, without_bias
+from mondrian_core.models.identity import identity_of
 from mondrian_core.models.soundness import check, linear_layers
 from mondrian_core.settings import MINI
 
@@ -55,7 +56,7 @@ def inspect(folder: Path, trained_on: str | None, names: Iterable[str | None]) -
     """
     for name in dict.fromkeys(names):
         found = at_hand(name) if name and trained_on else None
-        if name and found is not None and fingerprint(str(found)) == trained_on:
+        if name and found is not None and not identity_of(found).differences({"fingerprint": trained_on}):
             return _against(_lazy(name, found, str(trained_on)), folder)
     return Inspection(None)
 

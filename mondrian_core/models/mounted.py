@@ -68,7 +68,7 @@ class Mounted:
         self.base = base
         self.folder: Path | None = None
         self._layers = linear_layers(base)
-        self._cache: OrderedDict[tuple[str, int, int], dict[str, Change]] = OrderedDict()
+        self._cache: OrderedDict[tuple[Any, ...], dict[str, Change]] = OrderedDict()
         self._names: tuple[str, ...] = ()
         self._squares: dict[str, mx.array] = {}  # ||W_i||^2 of layers that a DoRA changed
         for layer in self._layers.values():
@@ -180,10 +180,8 @@ def _put(layer: Any, change: Change | None) -> None:
     object.__setattr__(layer, "change", change)
 
 
-def _identity(folder: Path) -> tuple[str, int, int]:
-    for name in (adapter_files.WEIGHTS, adapter_files.PEFT_WEIGHTS):
-        path = folder / name
-        if path.is_file():
-            facts = path.stat()
-            return str(folder.resolve()), facts.st_mtime_ns, facts.st_size
-    return str(folder), 0, 0
+def _identity(folder: Path) -> tuple[Any, ...]:
+    """The folder with time and size of every file that is read: the scale stands in the configuration alone."""
+    names = (adapter_files.CONFIGURATION, adapter_files.WEIGHTS, adapter_files.PEFT_WEIGHTS)
+    facts = [path.stat() for name in names if (path := folder / name).is_file()]
+    return str(folder.resolve()), *((each.st_mtime_ns, each.st_size) for each in facts)

@@ -30,7 +30,7 @@ def check(base: Base, folder: Path) -> tuple[str, ...]:
     """What is wrong with an adapter for this base; empty when it is sound.
 
     Looks for missing and unmatched keys, wrong shapes, values that are not finite, B all zero (a LoRA would do
-    nothing), and a manifest that names another base.
+    nothing), and a manifest that names another base, or another chat template, tokenizer or image processor of it.
     """
     try:
         adapter = adapter_files.read(folder)
@@ -100,9 +100,7 @@ def _manifest_problems(base: Base, folder: Path) -> list[str]:
     if not path.exists():
         return []
     try:
-        trained_on = (read_json(path).get("base") or {}).get("fingerprint")
+        trained_on = read_json(path).get("base")
     except (OSError, json.JSONDecodeError, AttributeError):
         return ["manifest.json can't be read"]
-    if trained_on is not None and trained_on != base.fingerprint:
-        return [f"it was trained on another base ({trained_on[:12]}, this is {base.fingerprint[:12]})"]
-    return []
+    return list(base.identity.differences(trained_on))

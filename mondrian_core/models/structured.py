@@ -1,7 +1,7 @@
 """Decoding that can only write what a JSON schema allows.
 
 llguidance makes the masks. mlx-vlm's own kernel for them needs Metal; plain array operations work anywhere. The grammar
-forces the spelling that `json.dumps` gives by default, with the keys in the schema's order.
+forces the spelling of `rubric.spelled`: the separators of `json.dumps`, raw characters, keys in the schema's order.
 """
 
 from __future__ import annotations

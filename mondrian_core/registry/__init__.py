@@ -14,9 +14,9 @@ from mondrian_core.registry.answers import Answers, answers_of
 from mondrian_core.registry.compare import critiques_side_by_side, describe, diff, family, scores_side_by_side
 from mondrian_core.registry.history import Entry
 from mondrian_core.registry.registry import Registry
-from mondrian_core.registry.version import State, Version
+from mondrian_core.registry.version import COMPARED_WITH, ChampionReference, State, Version
 
 __all__ = [
-    "Answers", "Entry", "Registry", "State", "Version", "answers_of", "critiques_side_by_side", "describe", "diff",
-    "family", "scores_side_by_side",
+    "COMPARED_WITH", "Answers", "ChampionReference", "Entry", "Registry", "State", "Version", "answers_of",
+    "critiques_side_by_side", "describe", "diff", "family", "scores_side_by_side",
 ]  # fmt: skip

@@ -9,6 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from mondrian_core import lora_files
 from mondrian_core.errors import BadAdapter, BadInput, NothingToDo
 from mondrian_core.files import read_json, sha256_of
 from mondrian_core.registry import archive, conversion, intake, older
@@ -52,7 +53,7 @@ def _copy(source: Path, folder: Path, room: Path, scale: Meant | None) -> Ready:
     kept["imported_from"] = {"source": source.name, **made, **{
         key: manifest[key] for key in ("advisor", "version", "created_at", "gate_report") if key in manifest
     }}  # fmt: skip
-    return Ready(taken, kept, f"imported from {source}")
+    return Ready(taken, kept, f"imported from {source.name}")
 
 
 def _active(config: Path, versions: Iterable[Version], room: Path, scale: Meant | None) -> Ready:
@@ -70,9 +71,10 @@ def _active(config: Path, versions: Iterable[Version], room: Path, scale: Meant 
 def _in_our_layout(folder: Path, room: Path, scale: Meant | None) -> tuple[Path, dict[str, Any]]:
     """(the folder to register, what was converted): the folder itself when it needs nothing."""
     intake.files_of(folder)
-    if scale is not None and not conversion.is_flat(folder):
+    layout = lora_files.described(folder).layout
+    if scale is not None and layout != "older":
         raise BadInput(f"The adapter in {folder} says itself what its scale is.", "Leave --scale out.")
-    if scale is None and not conversion.is_peft(folder):
+    if scale is None and layout != "peft":
         return folder, {}
     out = room / "adapter"
     return out, conversion.convert(folder, out, scale)

@@ -6,16 +6,20 @@ import json
 import os
 import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from mondrian_core.errors import BadAdapter
 from mondrian_core.files import sha256_of, sync_folder
+from mondrian_core.portable_paths import home_place, with_base_names, without_absolute_paths
 from mondrian_core.registry.version import CONFIG, FORMAT, MANIFEST, PEFT_WEIGHTS, WEIGHTS, is_plain_name
 
 # What a version may hold. Formats that run code when they are read (pickle, and what wraps it) are not among them.
 SUFFIXES = frozenset({".safetensors", ".json", ".jsonl", ".html", ".md", ".txt", ".toml", ".csv", ".png", ".jpg"})
 PICKLES = frozenset({".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".npz", ".npy", ".joblib"})
+TEXTS = SUFFIXES - {".safetensors", ".png", ".jpg"}
+TOKENIZERS = ("tokenizer", "vocab", "merges", "added_tokens", "special_tokens", "chat_template")  # tokens are no paths
 READ_ONLY = 0o444
 
 # Keys of a manifest that belong to the registry it was written in.
@@ -56,22 +60,53 @@ def files_of(folder: Path, attachments: Sequence[Path] = ()) -> dict[str, Path]:
 def write(folder: Path, files: Mapping[str, Path], manifest: Mapping[str, Any]) -> dict[str, Any]:
     """Fill a new folder: copies flushed to disk and read-only, then the manifest with their hashes.
 
+    A version travels, so absolute paths in its texts, which name people, give way to names.
+
     Raises:
         OSError: what the disk says; the folder is then no version, for it has no manifest.
     """
     folder.mkdir(parents=True)
+    roots = {folder.parent.parent: "adapters/", **home_place()}
     facts = {}
     for name, source in files.items():
         target = folder / name
         shutil.copyfile(source, target)
+        _without_paths(target, roots)
         _flush(target)
         facts[name] = {"sha256": sha256_of(target), "bytes": target.stat().st_size}
-    complete = {"format": FORMAT, **manifest, "files": facts}
+    complete = {"format": FORMAT, **without_absolute_paths(manifest, roots), "files": facts}
     target = folder / MANIFEST
     target.write_text(json.dumps(complete, indent=2, ensure_ascii=False) + "\n")
     _flush(target)
     sync_folder(folder)
     return complete
+
+
+def _without_paths(path: Path, roots: Mapping[Path, str]) -> None:
+    """Rewrite a text file that holds an absolute path; one that holds none keeps its bytes."""
+    if path.suffix.lower() not in TEXTS:
+        return
+    try:
+        text = path.read_text(encoding="utf-8")
+    except ValueError:
+        return
+    lines = text.splitlines(keepends=True) if path.suffix.lower() == ".jsonl" else [text]
+    told = "".join(_told(line, path, roots) for line in lines)
+    if told != text:
+        path.chmod(0o644)
+        path.write_text(told, encoding="utf-8")
+
+
+def _told(text: str, path: Path, roots: Mapping[Path, str]) -> str:
+    suffix, of_tokenizer = path.suffix.lower(), path.name.lower().startswith(TOKENIZERS)
+    if suffix in (".json", ".jsonl"):
+        with suppress(ValueError):
+            values = json.loads(text)
+            told = with_base_names(values)
+            told = told if of_tokenizer else without_absolute_paths(told, roots)
+            indent = 2 if suffix == ".json" else None
+            return text if told == values else json.dumps(told, indent=indent, ensure_ascii=False) + "\n"
+    return text if of_tokenizer else without_absolute_paths(text, roots)
 
 
 def _flush(path: Path) -> None:

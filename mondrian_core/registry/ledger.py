@@ -22,7 +22,14 @@ from mondrian_core.events import Listener, Noticed, ignore
 from mondrian_core.registry import history, pointer
 from mondrian_core.registry.history import Chain, Entry, Standing
 from mondrian_core.registry.pointer import POINTER, Pointer
-from mondrian_core.registry.version import MANIFEST, State, is_present, parse_manifest, version_folders
+from mondrian_core.registry.version import (
+    MANIFEST,
+    ChampionReference,
+    State,
+    is_present,
+    parse_manifest,
+    version_folders,
+)
 
 LOCK = ".lock"
 INCOMING = ".incoming-"
@@ -53,6 +60,11 @@ class Snapshot:
     def champion(self) -> str | None:
         """Name of the champion; None is the base alone."""
         return self.standing.champions[-1]
+
+    @property
+    def reference(self) -> ChampionReference:
+        """The champion with the hash of its manifest."""
+        return ChampionReference(self.champion, self.standing.manifests.get(self.champion or "", ""))
 
 
 class Ledger:

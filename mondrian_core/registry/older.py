@@ -12,6 +12,7 @@ from mondrian_core.errors import BadAdapter
 from mondrian_core.registry.version import CONFIG
 
 CONFIG_FILE = "model_config.json"
+ADAPTER_KEYS = ("adapter", "lora_path")
 # Below this the adapter changes the base's answers hardly at all; its authors meant alpha itself as the scale.
 FAINT = 0.1
 
@@ -36,15 +37,31 @@ def active_adapter(config: Path) -> OlderChoice:
     try:
         value = json.loads(config.read_bytes())
         name = value.get("active_model") or (value.get("defaults") or {}).get("model_preset")
-        entry = _entry(value.get("models") or {}, name)
+        found = _entry(value.get("models") or {}, name)
+        entry: Mapping[str, Any] = found if isinstance(found, Mapping) else {}
     except (OSError, ValueError, AttributeError, TypeError) as error:
         raise BadAdapter(f"{config} can't be read: {error}.", advice) from None
-    if not name or not isinstance(entry, Mapping) or not isinstance(entry.get("adapter"), str):
+    named = next((entry[key] for key in ADAPTER_KEYS if isinstance(entry.get(key), str)), None) if entry else None
+    if not name or named is None:
         raise BadAdapter(f"{config} names no adapter for its active model {name!r}.", advice)
-    folder = (config.parent / entry["adapter"]).expanduser()
-    if not folder.is_dir():
-        raise BadAdapter(f"{config} names the adapter {folder}, which isn't there.", advice)
-    return OlderChoice(str(name), folder, entry.get("model_id"), _scale_notice(folder))
+    folder = _folder_of(config, named)
+    if folder is None:
+        raise BadAdapter(f"{config} names the adapter {named}, which isn't there.", advice)
+    return OlderChoice(str(name), folder, _base_of(value, entry), _scale_notice(folder))
+
+
+def _folder_of(config: Path, named: str) -> Path | None:
+    """Relative to the file's folder, or to the one above: the file may lie in `config/` of the older project."""
+    places = (config.parent / Path(named).expanduser(), config.resolve().parent.parent / named)
+    return next((place for place in places if place.is_dir()), None)
+
+
+def _base_of(value: Mapping[str, Any], entry: Mapping[str, Any]) -> str | None:
+    """The base that the adapter belongs to: its own `model_id`, else the one of the entry `base`."""
+    models = value.get("models")
+    base = models.get("base") if isinstance(models, Mapping) else None
+    found = entry.get("model_id") or (base.get("id") or base.get("model_id") if isinstance(base, Mapping) else None)
+    return found if isinstance(found, str) else None
 
 
 def _entry(models: Any, name: str | None) -> Any:

@@ -16,6 +16,7 @@ from mondrian_core.registry.remote import RemoteLedger
 from mondrian_core.registry.version import (
     MANIFEST,
     VERSION_NAME,
+    ChampionReference,
     Version,
     legacy_folders,
     legacy_version,
@@ -63,6 +64,18 @@ class Reading:
     def current(self, advisor: str) -> str | None:
         """Name of the champion as writers see it, also when promoted.json is damaged; None is the base alone."""
         return self._ledger(advisor).snapshot().champion
+
+    def reference(self, advisor: str) -> ChampionReference:
+        """The champion as writers see it, with the hash of its manifest, for `Registry.promote(expected=...)`."""
+        return self._ledger(advisor).snapshot().reference
+
+    def version_at(self, advisor: str, folder: Path) -> Version | None:
+        """The registered version whose folder this is; None when it is no version's."""
+        inside = folder.resolve().parent == (self.root / advisor).resolve()
+        if not inside or not VERSION_NAME.fullmatch(folder.name):
+            return None
+        ledger = self._ledger(advisor)
+        return self._read(ledger, ledger.snapshot(), folder.name)
 
     def champion(self, advisor: str) -> Version | None:
         """The version that serves; None when nothing was promoted and the base answers alone.

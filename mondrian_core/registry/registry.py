@@ -24,9 +24,21 @@ from mondrian_core.files import sync_folder, write_json
 from mondrian_core.registry import archive, history, imports, intake, retention, soundness
 from mondrian_core.registry.again import again
 from mondrian_core.registry.conversion import Meant
+from mondrian_core.registry.history import Entry
 from mondrian_core.registry.ledger import INCOMING, REMOVED, Ledger, Snapshot, first_state
 from mondrian_core.registry.reading import Reading
-from mondrian_core.registry.version import MANIFEST, VERSION_NAME, State, Version, version_folders, version_name
+from mondrian_core.registry.version import (
+    COMPARED_WITH,
+    MANIFEST,
+    VERSION_NAME,
+    ChampionReference,
+    State,
+    Version,
+    version_folders,
+    version_name,
+)
+
+RUN = "run"  # in a manifest and in the history's details: which run did it
 
 
 class Registry(Reading):
@@ -38,8 +50,12 @@ class Registry(Reading):
 
     @again
     def register(self, advisor: str, folder: Path, manifest: Mapping[str, Any], state: State = "candidate", *,
-                 actor: str = "person", reason: str = "", attachments: Sequence[Path] = ()) -> Version:  # fmt: skip
+                 actor: str = "person", reason: str = "", attachments: Sequence[Path] = (),
+                 run: str | None = None) -> Version:  # fmt: skip
         """Copy an adapter's files, and reports beside them, to the next free version; all of it or nothing.
+
+        With `run` this happens once for each run of that name: called again, also after the process died anywhere in
+        here, it gives the version that the run has registered.
 
         Raises:
             BadAdapter: no weights, or files that may not come in.
@@ -50,12 +66,15 @@ class Registry(Reading):
         files = intake.files_of(Path(folder), attachments)
         ledger = self._ledger(advisor)
         with ledger.writing(create=True) as snapshot:
+            if run is not None and (known := self._registered_by(ledger, snapshot, run)) is not None:
+                return known
             name = version_name(self._next_number(ledger, snapshot))
             incoming = ledger.home / f"{INCOMING}{secrets.token_hex(4)}"
             made = self._clock().astimezone(UTC).isoformat(timespec="seconds")
             facts = {"advisor": advisor, "version": name, "created_at": made, "registered_as": state}
+            by_run = {} if run is None else {RUN: run}
             try:
-                intake.write(incoming, files, {**manifest, **facts})
+                intake.write(incoming, files, {**manifest, **by_run, **facts})
                 digest = history.sha256((incoming / MANIFEST).read_bytes())
                 incoming.rename(ledger.home / name)
             except BaseException:
@@ -64,22 +83,23 @@ class Registry(Reading):
             try:
                 sync_folder(ledger.home)
                 snapshot = ledger.note(snapshot, "register", version=name, actor=actor, reason=reason,
-                                       detail={"state": state, "manifest_sha256": digest})  # fmt: skip
+                                       detail={"state": state, "manifest_sha256": digest, **by_run})  # fmt: skip
             except (OSError, MondrianError):
                 ledger.drop(ledger.home / name)
                 raise
             return self._get(ledger, snapshot, name)
 
     @again
-    def promote(self, advisor: str, version: str, *, expected: str | None, actor: str, reason: str,
+    def promote(self, advisor: str, version: str, *, expected: ChampionReference | str | None, actor: str, reason: str,
                 verdicts: Mapping[str, str] | None = None, forced: bool = False,
                 problems: Sequence[str] = (), detail: Mapping[str, Any] | None = None,
-                beside: Mapping[str, Mapping[str, Any]] | None = None) -> Version:  # fmt: skip
+                beside: Mapping[str, Mapping[str, Any]] | None = None, run: str | None = None) -> Version:  # fmt: skip
         """Make `version` the champion, if the champion still is `expected` (None: the base alone).
 
         It is hashed anew first; `problems` is what the models room found against the base. `detail` goes into the
         history, such as the rollout that the promotion begins; `beside` are JSON files by name that belong to it and
-        are written just before the pointer moves, under the same lock.
+        are written just before the pointer moves, under the same lock. With `run` it happens once for each run of that
+        name: called again it changes nothing, whoever is champion by then.
 
         Raises:
             ChampionChanged: somebody else was first; nothing has changed.
@@ -91,8 +111,9 @@ class Registry(Reading):
             self.require_room_for_rollouts()
         ledger = self._ledger(advisor)
         with ledger.writing() as snapshot:
-            if snapshot.champion != expected:
-                raise ChampionChanged(advisor, expected, snapshot.champion)
+            if run is not None and _promotion(snapshot.chain.entries, version, run) is not None:
+                return self._get(ledger, snapshot, version)
+            _expect(snapshot, advisor, expected)
             chosen = self._get(ledger, snapshot, version)
             if chosen.version == snapshot.champion and snapshot.trouble is None:
                 raise NothingToDo(f"{version} is the champion of '{advisor}' already.", "Nothing was changed.")
@@ -106,8 +127,12 @@ class Registry(Reading):
                 write_json(ledger.home / name, values)
             entry = ledger.move(snapshot, "promote", version, chosen.manifest_sha256, version=version, actor=actor,
                                 reason=reason, forced=forced, verdicts=dict(verdicts or chosen.verdicts),
-                                detail=detail)  # fmt: skip
+                                detail={**(detail or {}), **({} if run is None else {RUN: run})})  # fmt: skip
             return self._get(ledger, Snapshot(snapshot.chain.with_entry(entry), None), version)
+
+    def promotion_by(self, advisor: str, version: str, run: str) -> Entry | None:
+        """The line of the promotion of `version` by the run of that name; None when it hasn't promoted it."""
+        return _promotion(self.history(advisor), version, run)
 
     def require_room_for_rollouts(self) -> None:
         """Refuse an object store, where nobody would look at a rollout every few minutes.
@@ -187,13 +212,23 @@ class Registry(Reading):
 
     @again
     def record_evaluation(self, advisor: str, version: str, report: Mapping[str, Any], *, actor: str) -> Version:
-        """Write down the gates of a later evaluation; a candidate becomes rejected, or a rejected one a candidate."""
+        """Write down the gates of a later evaluation; a candidate becomes rejected, or a rejected one a candidate.
+
+        One that a person rejected stays so. The report that is the newest already is not written again.
+
+        Args:
+            report: {"verdict", "gates", "compared_with"}, the last one as `ChampionReference.as_dict` gives it.
+        """
         ledger = self._ledger(advisor)
         with ledger.writing() as snapshot:
             chosen = self._get(ledger, snapshot, version)
-            kept = {"verdict": report["verdict"], "gates": list(report["gates"])}
+            kept = {"verdict": report["verdict"], "gates": list(report["gates"]),
+                    **({COMPARED_WITH: report[COMPARED_WITH]} if COMPARED_WITH in report else {})}  # fmt: skip
+            if chosen.evaluation == kept:
+                return chosen
             detail: dict[str, Any] = {"report": kept}
-            if chosen.state in ("candidate", "rejected"):
+            by_hand = any(entry.event == "reject" and entry.version == version for entry in snapshot.chain.entries)
+            if chosen.state == "candidate" or (chosen.state == "rejected" and not by_hand):
                 detail["state"] = "rejected" if report["verdict"] == "FAIL" else "candidate"
             verdicts = {gate["name"]: gate["verdict"] for gate in report["gates"]}
             snapshot = ledger.note(snapshot, "evaluate", version=version, actor=actor,
@@ -266,6 +301,14 @@ class Registry(Reading):
 
     # --- steps of the writers -----------------------------------------------------------------------------------------
 
+    def _registered_by(self, ledger: Ledger, snapshot: Snapshot, run: str) -> Version | None:
+        """The version that a run has registered: by the history, or by its manifest where a process died between."""
+        for entry in snapshot.chain.entries:
+            if entry.event == "register" and entry.version and entry.detail.get(RUN) == run:
+                return self._get(ledger, snapshot, entry.version)
+        made_here = (each for each in self._versions(ledger, snapshot) if "imported_from" not in each.manifest)
+        return next((each for each in made_here if each.managed and each.manifest.get(RUN) == run), None)
+
     def _next_number(self, ledger: Ledger, snapshot: Snapshot) -> int:
         used = [folder.name for folder in version_folders(ledger.home)]
         used += [entry.version for entry in snapshot.chain.entries if entry.version]
@@ -304,6 +347,18 @@ class Registry(Reading):
                             target.manifest_sha256 if target else "", version=name, actor=actor,
                             reason=reason)  # fmt: skip
         return Snapshot(snapshot.chain.with_entry(entry), None)
+
+
+def _expect(snapshot: Snapshot, advisor: str, expected: ChampionReference | str | None) -> None:
+    """Refuse when the champion is another than the caller knows of; a name alone stands for any manifest."""
+    wanted = expected if isinstance(expected, ChampionReference) else ChampionReference(expected)
+    if not snapshot.reference.matches(wanted):
+        raise ChampionChanged(advisor, wanted.version, snapshot.champion)
+
+
+def _promotion(entries: Sequence[Entry], version: str, run: str) -> Entry | None:
+    found = (entry for entry in entries if entry.event == "promote" and entry.version == version)
+    return next((entry for entry in found if entry.detail.get(RUN) == run), None)
 
 
 def _refuse(version: Version, forced: bool, reason: str) -> None:

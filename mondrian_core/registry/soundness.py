@@ -11,12 +11,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from mondrian_core import lora_files
+from mondrian_core.errors import BadAdapter
 from mondrian_core.files import sha256_of
+from mondrian_core.lora_files import read_arrays
 from mondrian_core.registry.version import CONFIG, MANIFEST, Version, weights_name
 
-# How A and B are spelled, and which of their axes is the rank: mlx-vlm's, its older way, PEFT's; a DoRA's magnitudes.
-_SPELLINGS = ((".lora_a", ".lora_b", -1, -2), (".A", ".B", -1, -2), (".lora_A.weight", ".lora_B.weight", 0, 1))
-_MAGNITUDES = {".lora_b": ".m", ".B": ".m", ".lora_B.weight": ".lora_magnitude_vector"}
+# How A and B are spelled, and which of their axes is the rank: mlx-vlm's and its older way; a DoRA's magnitudes.
+_SPELLINGS = ((".lora_a", ".lora_b", -1, -2), (".A", ".B", -1, -2))
+_MAGNITUDES = {".lora_b": ".m", ".B": ".m"}
 _MOST = 3  # examples named in one problem
 
 
@@ -56,30 +59,27 @@ def array_problems(folder: Path) -> tuple[str, ...]:
     except (OSError, ValueError) as error:
         return (f"{weights.name} can't be read: {error}",)
     found = [*_not_finite(arrays)]
+    if "peft_type" in config:
+        return (*found, *_peft_problems(folder))
     if config.get("fine_tune_type", "lora") != "full":
         shapes = {name: array["shape"] for name, array in arrays.items()}
         found += _shape_problems(shapes, _rank(config))
-        if config.get("fine_tune_type") == "dora" or config.get("use_dora"):
+        if config.get("fine_tune_type") == "dora":
             found += _magnitude_problems(shapes)
     return tuple(found)
 
 
-def read_arrays(weights: Path) -> dict[str, Mapping[str, Any]]:
-    """By array name: "shape", "dtype" and "data" (bytes) of a safetensors file.
-
-    Raises:
-        ValueError: when it is none.
-    """
-    from safetensors import SafetensorError, deserialize
-
+def _peft_problems(folder: Path) -> tuple[str, ...]:
+    """PEFT's ranks may differ by module, so what an import would say is said."""
     try:
-        return {name: entry for name, entry in deserialize(weights.read_bytes()) if name != "__metadata__"}
-    except SafetensorError as error:
-        raise ValueError(str(error)) from None
+        lora_files.peft_pairs(folder, lora_files.described(folder))
+    except BadAdapter as error:
+        return (error.problem,)
+    return ()
 
 
 def _rank(config: Mapping[str, Any]) -> int | None:
-    rank = (config.get("lora_parameters") or {}).get("rank", config.get("rank", config.get("r")))
+    rank = (config.get("lora_parameters") or {}).get("rank", config.get("rank"))
     return rank if isinstance(rank, int) else None
 
 

@@ -16,17 +16,52 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
+from mondrian_core import lora_files
+
 State = Literal["candidate", "champion", "retired", "rejected", "quarantined", "legacy"]
 
 VERSION_NAME = re.compile(r"v\d{4,9}")
 MANIFEST = "manifest.json"
-WEIGHTS = "adapters.safetensors"
-PEFT_WEIGHTS = "adapter_model.safetensors"
-CONFIG = "adapter_config.json"
+WEIGHTS, PEFT_WEIGHTS, CONFIG = lora_files.WEIGHTS, lora_files.PEFT_WEIGHTS, lora_files.CONFIG
 FLAT = "legacy"
 FORMAT = 1
+COMPARED_WITH = "compared_with"  # key of a gate report: the champion at the time of the evaluation
 
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
+
+
+@dataclass(frozen=True)
+class ChampionReference:
+    """A champion that an evaluation or a promotion means: the version and the SHA-256 of its manifest.
+
+    Attributes:
+        version: None is the base alone.
+        manifest_sha256: "" where it isn't known (None, and records of older releases).
+    """
+
+    version: str | None = None
+    manifest_sha256: str = ""
+
+    def matches(self, other: ChampionReference) -> bool:
+        """True when both mean the same version, with the same manifest as far as both know it."""
+        hashes = {self.manifest_sha256, other.manifest_sha256} - {""}
+        return self.version == other.version and len(hashes) <= 1
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, as reports and manifests keep them."""
+        return {"version": self.version, "manifest_sha256": self.manifest_sha256}
+
+    @classmethod
+    def recorded_in(cls, report: Mapping[str, Any] | None) -> ChampionReference | None:
+        """The champion that an evaluation compared with; None when its report doesn't say."""
+        found = (report or {}).get(COMPARED_WITH)
+        if not isinstance(found, Mapping) or "version" not in found:
+            return None
+        return cls(found["version"], str(found.get("manifest_sha256") or ""))
+
+    def __str__(self) -> str:
+        """For people."""
+        return self.version or "the base alone"
 
 
 @dataclass(frozen=True)
@@ -61,6 +96,22 @@ class Version:
     def verdicts(self) -> dict[str, str]:
         """Verdict by gate name."""
         return {gate["name"]: gate["verdict"] for gate in (self.report or {}).get("gates", [])}
+
+    @property
+    def compared_with(self) -> ChampionReference | None:
+        """The champion when its gates were measured; None when that isn't known.
+
+        Manifests of older releases don't say; then it is the champion when the version was registered.
+        """
+        recorded = ChampionReference.recorded_in(self.report)
+        if recorded is not None or self.evaluation or self.report is None:
+            return recorded
+        return ChampionReference(self.parent)
+
+    @property
+    def reference(self) -> ChampionReference:
+        """The version as a champion that is compared with or replaced."""
+        return ChampionReference(self.version, self.manifest_sha256)
 
     @property
     def parent(self) -> str | None:

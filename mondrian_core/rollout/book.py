@@ -14,7 +14,7 @@ from typing import Any
 
 from mondrian_core.errors import BadInput, ChampionChanged, NothingToDo
 from mondrian_core.files import read_json, write_json
-from mondrian_core.registry import Registry
+from mondrian_core.registry import ChampionReference, Registry
 from mondrian_core.rollout.decide import after, decide_rollout
 from mondrian_core.rollout.observe import observe, requests_of
 from mondrian_core.rollout.plan import Advance, Decision, Hold, Observed, Plan, RollBack, Rollout
@@ -49,8 +49,8 @@ def active(registry: Registry, advisor: str) -> Rollout | None:
 
 
 def start(registry: Registry, advisor: str, version: str, plan: Plan, *, actor: str, reason: str,
-          expected: str | None = WHOEVER, now: datetime | None = None, forced: bool = False,
-          problems: Sequence[str] = ()) -> Rollout:  # fmt: skip
+          expected: ChampionReference | str | None = WHOEVER, now: datetime | None = None, forced: bool = False,
+          problems: Sequence[str] = (), run: str | None = None) -> Rollout:  # fmt: skip
     """Promote `version`, but let it begin with the first share of `plan`.
 
     The file is written under the lock of the promotion, just before the pointer moves: a process killed in between
@@ -58,6 +58,7 @@ def start(registry: Registry, advisor: str, version: str, plan: Plan, *, actor: 
 
     Args:
         expected: the champion that is replaced, None for the base alone; left out: whoever it is now.
+        run: name of the run that does it, which does it once (`Registry.promote`).
 
     Raises:
         NothingToDo: another rollout is in force, or this version was rolled back a short while ago.
@@ -69,12 +70,13 @@ def start(registry: Registry, advisor: str, version: str, plan: Plan, *, actor: 
         raise NothingToDo(
             f"{version} of '{advisor}' was rolled back.", f"It may begin again at {until:%Y-%m-%d %H:%M} UTC."
         )
-    control = registry.current(advisor) if expected == WHOEVER else expected
+    champion = registry.reference(advisor) if expected == WHOEVER else expected
+    control = champion.version if isinstance(champion, ChampionReference) else champion
     began = moment.isoformat()
     rollout = Rollout(advisor, version, control, secrets.token_hex(8), plan, began, began, why=reason)
-    registry.promote(advisor, version, expected=control, actor=actor, reason=reason, forced=forced, problems=problems,
+    registry.promote(advisor, version, expected=champion, actor=actor, reason=reason, forced=forced, problems=problems,
                      detail={"rollout": rollout.salt, "share": rollout.share},
-                     beside={FILE: rollout.as_dict()})  # fmt: skip
+                     beside={FILE: rollout.as_dict()}, run=run)  # fmt: skip
     return rollout
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby, pairwise
 
+from mondrian_core.rollout.faults import counts_for_no_arm
 from mondrian_core.rollout.plan import Counts, Observed, Pairs, Rollout, Stratum
 from mondrian_core.store import COMPLETED, FAILED, Job
 
@@ -43,13 +44,16 @@ def requests_of(jobs: Iterable[Job], rollout: Rollout) -> list[Request]:
     """The jobs that belong to this rollout, in the order given (oldest first).
 
     The service leaves `details["rollout"] = {"salt", "share", "candidate", "shadow"}` with each job it assigned; a
-    request with an explicit mode is not assigned and doesn't count. `details` may hold "seconds", "rating", "crashed",
+    request with an explicit mode is not assigned and doesn't count, nor does a failure that is of neither arm
+    (`faults`). `details` may hold "seconds", "rating", "crashed",
     and "repairs": what the lenient reader mended in an answer that broke the schema.
     """
     found = []
     for job in jobs:
         mark = job.details.get("rollout") or {}
         if mark.get("salt") != rollout.salt or job.explicit_mode or job.status not in (COMPLETED, FAILED):
+            continue
+        if counts_for_no_arm(job):
             continue
         answered_by = (rollout.version if mark["candidate"] else rollout.control) or None
         fell_back = job.mode is not None and job.requested_mode is not None and job.mode != job.requested_mode

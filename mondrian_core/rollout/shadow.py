@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from mondrian_core.rollout.faults import counts_for_no_arm
 from mondrian_core.rollout.observe import SHADOW
 from mondrian_core.rollout.plan import Rollout
 from mondrian_core.settings import Mode
@@ -56,7 +57,11 @@ def due(rollout: Rollout, jobs: Iterable[Job], limit: int = 2) -> list[Due]:
 
 
 def _sorted_out(rollout: Rollout, jobs: Iterable[Job]) -> tuple[dict[str, str], set[tuple[str, bool]]]:
-    """File names by hash of what users sent, oldest first, and the (hash, arm) that the shadow has already."""
+    """File names by hash of what users sent, oldest first, and the (hash, arm) that the shadow has already.
+
+    A photograph that no model could answer is left out: its pair would never be complete.
+    """
+    unanswerable: set[str] = set()
     photographs: dict[str, str] = {}
     asked: set[tuple[str, bool]] = set()
     for job in jobs:
@@ -66,9 +71,11 @@ def _sorted_out(rollout: Rollout, jobs: Iterable[Job]) -> tuple[dict[str, str], 
         if mark.get(SHADOW):
             if mark.get("salt") == rollout.salt and job.status != CANCELED:
                 asked.add((job.photograph_sha256, bool(mark["candidate"])))
+                if counts_for_no_arm(job):
+                    unanswerable.add(job.photograph_sha256)
         elif job.status == COMPLETED:
             photographs.setdefault(job.photograph_sha256, job.filename)
-    return photographs, asked
+    return {sha256: name for sha256, name in photographs.items() if sha256 not in unanswerable}, asked
 
 
 def _due(rollout: Rollout, filename: str, sha256: str, candidate: bool) -> Due:

@@ -19,10 +19,13 @@ if TYPE_CHECKING:
 __all__ = ["analyze", "serve"]
 
 
-def serve(settings: Settings, *, host: str = "127.0.0.1", port: int = 5100, model_mode: str = "base",
+def serve(settings: Settings, *, host: str = "127.0.0.1", port: int = 5100, model_mode: str | None = "base",
           lora_path: str | None = None, ab_test_split: float = 0.5, fallback: str | None = None,
           ready: Callable[[int], None] | None = None) -> None:  # fmt: skip
     """Answer requests until SIGINT or SIGTERM; `ready` is called with the port once requests are taken.
+
+    Args:
+        model_mode: base, fine_tuned or ab_test; None follows ANALYSIS_MODE.
 
     Raises:
         NoWorkspace, NoDatabase, BaseModelUnavailable: exit status 2.

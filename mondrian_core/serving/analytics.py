@@ -1,8 +1,9 @@
 """The A/B table from the jobs table, by the arm a photograph was assigned to (intention to treat).
 
 A request that was assigned to the adapter and fell back to another strategy, or failed, counts against the adapter's
-arm. Requests that named a mode themselves are left out. Ratings (1-5) are those that people gave to the critiques; one
-that was not rated has none, not a bad one.
+arm. A failure that is of neither arm, such as a photograph that no model can answer, is in no figure but its own
+(`unanswered`). Requests that named a mode themselves are left out. Ratings (1-5) are those that people gave to the
+critiques; one that was not rated has none, not a bad one.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from mondrian_core.rollout import counts_for_no_arm
 from mondrian_core.rubric import DIMENSIONS
 from mondrian_core.store import COMPLETED, FAILED, Job, Store
 
@@ -28,8 +30,9 @@ def compare(store: Store, days: int, *, now: datetime | None = None) -> list[dic
     return [row_of(arm, jobs) for arm, jobs in arms.items()] if any(arms.values()) else []
 
 
-def row_of(arm: str, jobs: Sequence[Job]) -> dict[str, Any]:
+def row_of(arm: str, assigned: Sequence[Job]) -> dict[str, Any]:
     """The figures of one arm. No jobs is None in every figure, not zero."""
+    jobs = [job for job in assigned if not counts_for_no_arm(job)]
     completed = [job for job in jobs if job.status == COMPLETED]
     scores = [mean for job in completed if (mean := mean_score_of(job)) is not None]
     seconds = sorted(value for job in completed if isinstance(value := job.details.get("seconds"), int | float))
@@ -39,6 +42,7 @@ def row_of(arm: str, jobs: Sequence[Job]) -> dict[str, Any]:
     return {
         "arm": arm,
         "n": len(jobs),
+        "unanswered": len(assigned) - len(jobs),
         "failed": failed,
         "failure_rate_95": wilson(failed, len(jobs)),
         "fell_back": fell_back,
@@ -59,8 +63,10 @@ def mean_score_of(job: Job) -> float | None:
     dimensions = (job.answer or {}).get("dimensional_analysis")
     if not isinstance(dimensions, dict):
         return None
-    scores = [dimensions.get(name, {}).get("score") for name in DIMENSIONS]
-    return sum(scores) / len(scores) if all(isinstance(score, int | float) for score in scores) else None
+    parts = [dimensions.get(name) for name in DIMENSIONS]
+    scores = [part.get("score") if isinstance(part, dict) else None for part in parts]
+    known = [float(score) for score in scores if isinstance(score, int | float) and math.isfinite(score)]
+    return sum(known) / len(known) if len(known) == len(DIMENSIONS) else None
 
 
 def wilson(hits: int, n: int) -> list[float] | None:

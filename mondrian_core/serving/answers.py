@@ -6,12 +6,15 @@ import re
 from typing import Any
 
 from fastapi import Request
+from fastapi.responses import Response
 
-from mondrian_core.serving.problems import NotAcceptable
+from mondrian_core.rollout import fault_of
+from mondrian_core.serving.problems import NotAcceptable, problem
 from mondrian_core.store import Job
 
 PATIENCE_SECONDS = 60.0
 MOST_PATIENCE = 300.0
+CRITIQUE_KEYS = ("dimensional_analysis", "overall_grade", "advisor_notes", "strengths", "priority_improvements")
 
 
 def link_of(job: Job) -> str:
@@ -33,7 +36,7 @@ def compared_with(job: Job) -> list[dict[str, Any]]:
 
 
 def as_json(job: Job) -> dict[str, Any]:
-    """A job for programs; `critique` is there once it is completed."""
+    """A job for programs; `critique`, and its keys at the top level too, are there once it is completed."""
     return {
         "job_id": job.id,
         "status": job.status,
@@ -55,11 +58,25 @@ def as_json(job: Job) -> dict[str, Any]:
         "rating": job.details.get("rating"),
         "corrected_at": job.details.get("corrected_at"),
         "error": job.error,
+        "fault": fault_of(job),
         "created_at": job.created_at,
         "started_at": job.started_at,
         "completed_at": job.completed_at,
+        # the critique once more where the older service had it
+        **{key: value for key, value in (job.answer or {}).items() if key in CRITIQUE_KEYS},
         "links": {"self": link_of(job), "events": f"{link_of(job)}/events", "photograph": f"{link_of(job)}/photograph"},
     }
+
+
+def failure_of(job: Job) -> Response:
+    """A failed job as an answer: 422 when the photograph is to blame, whoever is asked; 500 otherwise."""
+    if fault_of(job) == "request":
+        refused = "The photograph can't be critiqued."
+        answer = problem(422, "bad-photograph", refused, job.error or "", job=as_json(job))
+    else:
+        answer = problem(500, "analysis-failed", "The critique failed.", job.error or "", job=as_json(job))
+    answer.headers.update(headers_of(job))
+    return answer
 
 
 def headers_of(job: Job) -> dict[str, str]:

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from importlib import metadata
 from typing import Annotated, Any
 
+from anyio import CapacityLimiter, to_thread
 from fastapi import FastAPI, Header, Path, Query, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import HTMLResponse, JSONResponse, Response
@@ -16,8 +17,8 @@ from sse_starlette import EventSourceResponse, ServerSentEvent
 
 from mondrian_core.rubric import json_schema
 from mondrian_core.serving import analytics, feedback_api, problems, uploads
-from mondrian_core.serving.answers import as_json, headers_of, link_of, patience_of, wants_html
-from mondrian_core.serving.board import LAST
+from mondrian_core.serving.answers import as_json, failure_of, headers_of, link_of, patience_of, wants_html
+from mondrian_core.serving.board import LAST, JobEvent
 from mondrian_core.serving.pages import compared_bytes, front_page, job_page, photograph_bytes
 from mondrian_core.serving.security import Guard
 from mondrian_core.serving.service import Service
@@ -29,16 +30,21 @@ _LATER = {**_JOB, "description": "The job goes on; `Location` says where"}
 _EVENTS = {"description": "Progress", "content": {"text/event-stream": {}}}
 _TEXT = {"description": "Prometheus' text form", "content": {"text/plain": {}}}
 _JPEG = {"description": "A JPEG without metadata", "content": {"image/jpeg": {}}}
+_ADVISOR = {
+    "type": "string",
+    "pattern": "^[a-z0-9_-]{1,64}$",
+    "description": "may be left out when the workspace has exactly one",
+}
 _BODY = {
     "required": True,
     "content": {
         "multipart/form-data": {
             "schema": {
                 "type": "object",
-                "required": ["image", "advisor"],
+                "required": ["image"],
                 "properties": {
                     "image": {"type": "string", "format": "binary"},
-                    "advisor": {"type": "string", "pattern": "^[a-z0-9_-]{1,64}$"},
+                    "advisor": _ADVISOR,
                     "mode": {"type": "string", "enum": ["baseline", "rag", "lora"]},
                 },
             }
@@ -46,11 +52,12 @@ _BODY = {
         "application/json": {
             "schema": {
                 "type": "object",
-                "required": ["path", "advisor"],
+                "oneOf": [{"required": ["path"]}, {"required": ["image"]}],
                 "additionalProperties": False,
                 "properties": {
                     "path": {"type": "string", "description": "a photograph under the workspace"},
-                    "advisor": {"type": "string", "pattern": "^[a-z0-9_-]{1,64}$"},
+                    "image": {"type": "string", "description": "older name of path"},
+                    "advisor": _ADVISOR,
                     "mode": {"type": "string", "enum": ["baseline", "rag", "lora"]},
                 },
             }
@@ -65,6 +72,7 @@ def create_app(service: Service) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         service.board.open(asyncio.get_running_loop())
+        await run_in_threadpool(service.begin)
         service.worker.start()
         yield
         await run_in_threadpool(service.worker.stop)
@@ -106,10 +114,11 @@ def _job_routes(app: FastAPI, service: Service) -> None:
     ) -> Response:
         """Critique a photograph. 200 with the critique when it is done in time, else 202 and where to look."""
         html = wants_html(request)
-        wanted = await uploads.read_request(request)
-        job, ended = await _accept(service, wanted, idempotency_key or None), False
-        ended = await service.board.ended(job.id, patience_of(prefer)) if job.status not in LAST else True
-        return await run_in_threadpool(_answer, service, job.id, html, ended)
+        async with service.decoding.place():
+            job = await _accept(service, await uploads.read_request(request), idempotency_key or None)
+        if job.status not in LAST:
+            await service.board.ended(job.id, patience_of(prefer))
+        return await run_in_threadpool(_answer, service, job.id, html)
 
     @app.get("/jobs/{job_id}", responses={200: _JOB, **_answers(404, 406)})
     def job(request: Request, job_id: JobId) -> Response:
@@ -121,12 +130,15 @@ def _job_routes(app: FastAPI, service: Service) -> None:
 
     @app.get("/jobs/{job_id}/events", response_class=Response, responses={200: _EVENTS, **_answers(404)})
     async def events(
-        request: Request, job_id: JobId, last_event_id: Annotated[str, Header(max_length=20)] = ""
+        request: Request, job_id: JobId, last_event_id: Annotated[str, Header(max_length=200)] = ""
     ) -> Response:
-        """Progress as server-sent events, from `Last-Event-ID` on."""
+        """Progress as server-sent events, from `Last-Event-ID` on; the last one of a job that has ended always comes.
+
+        An id names the start of the service that sent it: after a restart the events begin again.
+        """
         found = await run_in_threadpool(service.job, job_id)
-        after = int(last_event_id) if last_event_id.isdecimal() else 0
-        return EventSourceResponse(_events(service, found, after), ping=15)
+        after = _number_of(last_event_id, service.boot)
+        return EventSourceResponse(_events(service, found, after), ping=15, send_timeout=60)
 
     @app.post("/jobs/{job_id}/cancel", status_code=202, responses=_answers(404))
     def cancel(job_id: JobId) -> Response:
@@ -137,48 +149,66 @@ def _job_routes(app: FastAPI, service: Service) -> None:
         return JSONResponse(as_json(service.job(job_id)), 202)
 
     @app.get("/jobs/{job_id}/photograph", response_class=Response, responses={200: _JPEG, **_answers(404)})
-    def photograph(job_id: JobId) -> Response:
+    async def photograph(job_id: JobId) -> Response:
         """The photograph, re-encoded without metadata."""
-        return Response(photograph_bytes(service.root, service.job(job_id)), media_type="image/jpeg")
+        data = await service.decoding.run(lambda: photograph_bytes(service.root, service.job(job_id)))
+        return Response(data, media_type="image/jpeg")
 
     @app.get("/jobs/{job_id}/compared/{number}", response_class=Response, responses={200: _JPEG, **_answers(404)})
-    def compared(job_id: JobId, number: Annotated[int, Path(ge=1, le=100)]) -> Response:
+    async def compared(job_id: JobId, number: Annotated[int, Path(ge=1, le=100)]) -> Response:
         """A photograph of the portfolio that the critique compared with, by its place in `compared_with`."""
-        return Response(compared_bytes(service.root, service.job(job_id), number), media_type="image/jpeg")
+        data = await service.decoding.run(lambda: compared_bytes(service.root, service.job(job_id), number))
+        return Response(data, media_type="image/jpeg")
 
 
 async def _accept(service: Service, wanted: uploads.Wanted, key: str | None) -> Job:
     def take() -> Job:
-        service.store.voice(wanted.advisor)
+        advisor = wanted.advisor or uploads.only_advisor(service.store)
+        service.store.voice(advisor)
         if not key:
             service.worker.require_room()
         received = uploads.take(service.root, wanted)
-        job, _ = service.accept(received, wanted.advisor, wanted.mode, key)
+        job, _ = service.accept(received, advisor, wanted.mode, key)
         return job
 
-    return await run_in_threadpool(take)
+    return await service.decoding.run(take)
 
 
-def _answer(service: Service, job_id: str, html: bool, ended: bool) -> Response:
-    job = service.job(job_id)
+def _answer(service: Service, job_id: str, html: bool) -> Response:
+    job = service.kept(job_id)
+    ended = job.status in LAST
     if html:
         return HTMLResponse(job_page(service, job), 200 if ended else 202, headers=headers_of(job))
     if not ended:
         waiting = {"Location": link_of(job), "Retry-After": "2", "Preference-Applied": "respond-async"}
         return JSONResponse(as_json(job), 202, headers={**headers_of(job), **waiting})
     if job.status == "failed":
-        failed = problems.problem(500, "analysis-failed", "The critique failed.", job.error or "", job=as_json(job))
-        failed.headers.update(headers_of(job))
-        return failed
+        return failure_of(job)
     return JSONResponse(as_json(job), headers=headers_of(job))
 
 
+def _number_of(event_id: str, boot: str) -> int:
+    """The number in the id of an event that this start of the service sent; 0 for any other text."""
+    sender, _, number = event_id.rpartition("-")
+    return int(number) if sender == boot and number.isascii() and number.isdecimal() and len(number) < 10 else 0
+
+
 async def _events(service: Service, job: Job, after: int) -> AsyncIterator[ServerSentEvent]:
+    async def look() -> JobEvent | None:
+        found = await run_in_threadpool(service.job, job.id)
+        return JobEvent(after + 1, found.status or "failed", as_json(found)) if found.status in LAST else None
+
     if job.status in LAST and not service.board.knows(job.id):
-        yield ServerSentEvent(json.dumps(as_json(job)), event=job.status, id="1")
-        return
-    async for event in service.board.events(job.id, after):
-        yield ServerSentEvent(json.dumps(dict(event.data)), event=event.kind, id=str(event.number))
+        heard = _one(JobEvent(1, job.status or "failed", as_json(job)))
+    else:
+        heard = service.board.events(job.id, after, look)
+    async for event in heard:
+        name = f"{service.boot}-{event.number}"
+        yield ServerSentEvent(json.dumps(dict(event.data)), event=event.kind, id=name)
+
+
+async def _one(event: JobEvent) -> AsyncIterator[JobEvent]:
+    yield event
 
 
 def _other_routes(app: FastAPI, service: Service) -> None:
@@ -195,10 +225,12 @@ def _other_routes(app: FastAPI, service: Service) -> None:
         """The A/B table by assigned arm; requests that named a mode are left out."""
         return {"days": days, "arms": analytics.compare(service.store, days)}
 
-    @app.get("/health", responses={503: {"description": "The model process starts, or gives no sign of life"}})
-    def health() -> Response:
-        """200 while photographs can be critiqued, else 503."""
-        able, figures = service.health()
+    asking = CapacityLimiter(2)  # threads of its own: whatever else is asked, this is answered
+
+    @app.get("/health", responses={503: {"description": "The model process or the database is not as it should be"}})
+    async def health() -> Response:
+        """200 while photographs can be critiqued, else 503. `workspace` and `boot` say whose service answers."""
+        able, figures = await to_thread.run_sync(service.health, limiter=asking)
         return JSONResponse(figures, 200 if able else 503)
 
     @app.get("/metrics", response_class=Response, responses={200: _TEXT})

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 LAST = frozenset({"completed", "failed", "canceled"})
 KEPT_JOBS = 256
+LOOK_SECONDS = 5.0  # how often somebody who hears nothing looks at the row
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,9 @@ class JobEvent:
     number: int
     kind: str
     data: Mapping[str, Any]
+
+
+Look = Callable[[], Awaitable[JobEvent | None]]
 
 
 @dataclass
@@ -65,17 +69,27 @@ class Board:
             return False
         return True
 
-    async def events(self, job_id: str, after: int = 0) -> AsyncIterator[JobEvent]:
-        """The job's events with a number above `after`, as they come, to its last one."""
+    async def events(self, job_id: str, after: int = 0, look: Look | None = None) -> AsyncIterator[JobEvent]:
+        """The job's events with a number above `after`, as they come, to its last one, which always comes.
+
+        `look` gives the last event of a job that has ended without a word here, else None.
+        """
         thread = self._thread(job_id)
-        at = after
+        at = min(after, len(thread.events) - 1 if thread.ended else len(thread.events))
         while True:
             while at < len(thread.events):
                 at += 1
                 yield thread.events[at - 1]
             if thread.ended:
                 return
-            await thread.changed.wait()
+            try:
+                async with asyncio.timeout(LOOK_SECONDS):
+                    await thread.changed.wait()
+            except TimeoutError:
+                last = await look() if look is not None and not thread.ended else None
+                if last is not None:
+                    yield last
+                    return
 
     def _thread(self, job_id: str) -> _Thread:
         if job_id not in self._threads:

@@ -6,14 +6,11 @@ Where and when it was taken, whose camera it was and all the rest are never read
 from __future__ import annotations
 
 import math
-import struct
-import warnings
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
-from mondrian_core.images import FORMATS
+from mondrian_core.errors import BadPhotograph
+from mondrian_core.images import exif_of
 from mondrian_core.prompts import Message
 
 _EXIF = 0x8769
@@ -23,12 +20,8 @@ _EXPOSURE, _APERTURE, _SENSITIVITY, _FOCAL = 0x829A, 0x829D, 0x8827, 0x920A
 def camera_of(path: Path) -> str | None:
     """ "Taken at 35 mm, f/8, 1/125 s, ISO 100." with what is there and possible; None when nothing is."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of odd metadata, which is no news
-            with Image.open(path, formats=FORMATS) as image:
-                found = dict(image.getexif().get_ifd(_EXIF))
-    except (OSError, ValueError, SyntaxError, TypeError, KeyError, IndexError, EOFError, struct.error,
-            ZeroDivisionError, Image.DecompressionBombError):  # fmt: skip
+        found = exif_of(path, _EXIF)
+    except BadPhotograph:
         return None
     told = [
         _spelled(found.get(_FOCAL), 1, 5000, lambda value: f"{value:.0f} mm"),

@@ -3,27 +3,41 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, cast
 
 from mondrian_core.embeddings import Embeddings
-from mondrian_core.errors import BadPhotograph, ModelProcessDied, MondrianError
-from mondrian_core.files import sha256_of, write_atomic
-from mondrian_core.images import bounded, open_photograph
+from mondrian_core.errors import (
+    BadAdapter,
+    BadInput,
+    BadPhotograph,
+    BaseModelUnavailable,
+    ModelProcessDied,
+    MondrianError,
+    NoDatabase,
+    NoWorkspace,
+)
+from mondrian_core.files import sha256_of, stored_path, write_atomic
+from mondrian_core.images import bounded
 from mondrian_core.prompts import Voice, prompt_digest
+from mondrian_core.rollout import FAULT, Fault
 from mondrian_core.serving.camera import camera_of
+from mondrian_core.serving.decoding import small_copy
 from mondrian_core.serving.engine import Canceled, Engine
 from mondrian_core.serving.lookup import Adapters
-from mondrian_core.serving.retrieval import Reference, portfolio_of
+from mondrian_core.serving.retrieval import Reference, inside_source, portfolio_of
 from mondrian_core.serving.routing import Arm, mode_of, model_used
 from mondrian_core.serving.strategies import (
     Adapter,
     AnalysisContext,
+    Answer,
     ChainExhausted,
     Hop,
+    Lora,
     Outcome,
     Strategy,
     Tell,
@@ -69,16 +83,36 @@ class Critic:
         began = time.perf_counter()
         try:
             outcome, facts = self._outcome(job, image, tell)
+            return self._keep(job, outcome, facts, time.perf_counter() - began)
         except Canceled:
             return self.store.cancel_job(job.id)
         except MondrianError as error:
-            if leaving():
-                return self.store.give_back_job(job.id)
-            failed = model_used(cast("Arm | None", job.arm), job.arm == "fine_tuned") if job.arm else None
-            hops = error.hops if isinstance(error, ChainExhausted) else ()
-            details = {**_marks(job, hops), "hops": [hop.as_dict() for hop in hops]}
-            return self.store.fail_job(job.id, str(error), model_used=failed, details=details)
-        return self._keep(job, outcome, facts, time.perf_counter() - began)
+            return self.store.give_back_job(job.id) if leaving() else self._fail(job, error)
+        except Exception as error:
+            self._fail(job, error)
+            raise
+
+    def _fail(self, job: Job, error: Exception) -> Job:
+        """Write down why a job failed, and whose fault it is: the arm it was assigned to only when it may be that."""
+        hops = error.hops if isinstance(error, ChainExhausted) else ()
+        details = {**_marks(job, hops), "hops": [hop.as_dict() for hop in hops]}
+        fault = fault_in(error)
+        failed = None
+        if fault is not None:
+            details[FAULT] = fault
+        elif job.arm:
+            failed = model_used(cast("Arm | None", job.arm), job.arm == "fine_tuned")
+        if isinstance(error, ChainExhausted) and error.shared_death:
+            self._forgive(hops)
+        told = str(error) if isinstance(error, MondrianError) else f"{type(error).__name__}: {error}"
+        return self.store.fail_job(job.id, told, model_used=failed, details=details)
+
+    def _forgive(self, hops: Sequence[Hop]) -> None:
+        """The model process died over this photograph with the base too: the adapter is not to blame for its deaths."""
+        deaths = sum(hop.crashed and hop.strategy == Lora.name for hop in hops)
+        forgive = getattr(self.engine, "forgive", None)
+        if deaths and forgive is not None:
+            forgive(deaths)
 
     def _outcome(self, job: Job, image: Image.Image | None, tell: Tell) -> tuple[Outcome, dict[str, Any]]:
         voice = self.store.voice(job.advisor or "")
@@ -99,19 +133,25 @@ class Critic:
         if requested == "baseline":
             return AnalysisContext(voice, picture)
         adapter, why = self._adapter_of(job) if requested == "lora" else (None, "it was not asked for")
-        portfolio = portfolio_of(self.store.profiles(voice.advisor), lambda path: file_of(self.root, path) is not None)
+        portfolio = portfolio_of(self.store.profiles(voice.advisor), self._key_of, lambda file: sha256_of(Path(file)))
 
         def same(reference: Reference) -> bool:
             return self._is_photograph_of(job, reference.path)
 
         return AnalysisContext(voice, picture, adapter, why, portfolio, same, self._embeddings(voice.advisor))
 
+    def _key_of(self, path: str) -> str | None:
+        """The file that a path of the database means, links resolved, as a key of references and embeddings."""
+        file = file_of(self.root, path)
+        return str(file) if file is not None else None
+
     def _embeddings(self, advisor: str) -> dict[str, Sequence[float]]:
-        """Vectors of the portfolio by the photograph's name, made with the base that is loaded."""
+        """Vectors of the portfolio by the photograph's file, made with the base that is loaded."""
         base = getattr(self.engine, "fingerprint", None)
         if not self.embed or base is None:
             return {}
-        return {entry.name: entry.vector for entry in Embeddings(self.store).of(advisor, base)}
+        entries = Embeddings(self.store).of(advisor, base)
+        return {key: entry.vector for entry in entries if (key := self._key_of(entry.image_path)) is not None}
 
     def _is_photograph_of(self, job: Job, path: str) -> bool:
         """True when a path of the database, perhaps another machine's, is this job's photograph."""
@@ -125,6 +165,8 @@ class Critic:
             return self._find_adapter(job)
         except ModelProcessDied:
             return self._find_adapter(job)
+        except BadInput as error:  # such as a version of the registry that is gone
+            return None, error.problem
 
     def _find_adapter(self, job: Job) -> tuple[Adapter | None, str]:
         advisor, mark = job.advisor or "", job.details.get("rollout")
@@ -134,7 +176,7 @@ class Critic:
         return self.adapters.version(advisor, mark["version"])
 
     def _photograph_of(self, job: Job) -> Image.Image:
-        return open_photograph(photograph_path(self.root, job.filename or "")).image
+        return small_copy(photograph_path(self.root, job.filename or "")).image
 
     def _keep(self, job: Job, outcome: Outcome, facts: dict[str, Any], seconds: float) -> Job:
         answer = outcome.answer
@@ -156,8 +198,27 @@ class Critic:
             job.id, answer=answer.critique.as_dict(), mode=answer.strategy,
             model_used=model_used(cast("Arm | None", job.arm), answer.adapter is not None),
             adapter_version=answer.adapter.version if answer.adapter else None, analysis_markdown=name,
-            llm_outputs=json.dumps([reply.text for reply in answer.replies]), details=details,
+            llm_outputs=json.dumps(outputs_of(answer)), details=details,
         )  # fmt: skip
+
+
+def outputs_of(answer: Answer) -> dict[str, Any]:
+    """`jobs.llm_outputs`: what the model wrote, with the score where the older project's queries look for it."""
+    critique = answer.critique
+    grade = re.match(r"\s*\d+(\.\d+)?", critique.overall_grade)
+    return {
+        "overall_score": float(grade.group()) if grade else round(critique.mean, 1),
+        "overall_grade": critique.overall_grade,
+        "replies": [reply.text for reply in answer.replies],
+    }
+
+
+def fault_in(error: Exception) -> Fault | None:
+    """Whose fault an error is that ended a job; None when it may be the fault of the arm it was assigned to."""
+    if isinstance(error, ChainExhausted):
+        return "shared" if error.shared else None
+    ours = isinstance(error, BadAdapter | BaseModelUnavailable | NoDatabase | NoWorkspace)
+    return "request" if isinstance(error, BadInput) and not ours else "service"
 
 
 def _marks(job: Job, hops: Sequence[Hop]) -> dict[str, Any]:
@@ -180,13 +241,13 @@ def photograph_path(root: Path, filename: str) -> Path:
 
 
 def confined(root: Path, path: Path) -> Path:
-    """A path under the workspace, symbolic links followed.
+    """A path under the workspace, symbolic links resolved; for what a request names.
 
     Raises:
         BadPhotograph: it leads out, whatever lies there.
     """
     try:
-        whole = (root / path).resolve()
+        whole = stored_path(root, path.parts).resolve()
     except (OSError, ValueError, RuntimeError):
         whole = None
     if whole is None or not whole.is_relative_to(root.resolve()):
@@ -195,12 +256,17 @@ def confined(root: Path, path: Path) -> Path:
 
 
 def file_of(root: Path, path: str) -> Path | None:
-    """The photograph in the workspace that a path of the database, perhaps another machine's, means; else None."""
-    inside = path.replace("\\", "/").rpartition("source/")[2]
+    """The photograph below source/ that a path of the database, perhaps another machine's, means; else None.
+
+    Links are followed, as when linking: the portfolio may lie on another disk.
+    """
+    parts = PurePosixPath(inside_source(path)).parts
+    if ".." in parts or parts[:1] == ("/",):
+        return None
     try:
-        file = confined(root, Path("source") / inside)
+        file = stored_path(root / "source", parts).resolve()
         return file if file.is_file() else None
-    except (BadPhotograph, OSError):
+    except (OSError, ValueError, RuntimeError):
         return None
 
 

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from mondrian_core.errors import AnswerIsNo, Broken
 from mondrian_core.prompts import Message
+from mondrian_core.rubric import MAX_ANSWER_TOKENS
 
 if TYPE_CHECKING:
     from PIL import Image
 
-# A critique is 300 to 900 tokens; comments are bounded at 600 characters each, so this is not reached in practice.
-MAX_TOKENS = 2048
+MAX_TOKENS = MAX_ANSWER_TOKENS
 
 OnToken = Callable[[int], None]
 

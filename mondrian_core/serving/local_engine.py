@@ -75,12 +75,13 @@ class LocalEngine:
 
         An adapter's begins with what it answered when it was evaluated.
         """
+        from mondrian_core.models.encoding import text_ids
         from mondrian_core.models.precedents import Precedents
 
         if adapter not in self._memories:
             self._memories[adapter] = Precedents()
             for text in _answers_on_record(adapter) if adapter else ():
-                self._memories[adapter].remember(self.base.tokenizer.encode(text, add_special_tokens=False))
+                self._memories[adapter].remember(text_ids(self.base, text))
         self._memories.move_to_end(adapter)
         while len(self._memories) > _KEPT_MEMORIES:
             self._memories.popitem(last=False)

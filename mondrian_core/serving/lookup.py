@@ -6,16 +6,16 @@ A promotion is noticed by the next request.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mondrian_core.errors import AdapterNotLoadable, BadAdapter, BadInput, MondrianError
+from mondrian_core.errors import AdapterNotLoadable, BadAdapter, BadInput, MondrianError, UnknownVersion
 from mondrian_core.events import Listener, Noticed, ignore
 from mondrian_core.files import read_json
 from mondrian_core.registry import Registry
 from mondrian_core.registry.pointer import POINTER
-from mondrian_core.registry.version import MANIFEST, PEFT_WEIGHTS, VERSION_NAME, WEIGHTS
+from mondrian_core.registry.version import FLAT, MANIFEST, PEFT_WEIGHTS, VERSION_NAME, WEIGHTS
 from mondrian_core.rollout import Rollout, active
 from mondrian_core.rollout.book import FILE as ROLLOUT
 from mondrian_core.serving.strategies import Adapter
@@ -24,9 +24,9 @@ from mondrian_core.settings import ADVISOR_ID
 
 @dataclass(frozen=True)
 class Pointer:
-    """An advisor's promoted version, whichever that is."""
+    """An advisor's promoted version, whichever that is. Without an advisor: everybody's, in the registry at `root`."""
 
-    advisor: str
+    advisor: str | None
     root: Path
 
 
@@ -34,7 +34,10 @@ Source = Adapter | Pointer | None
 
 
 def source_of(lora_path: str | None, registry: Registry) -> Source:
-    """What --lora_path names: a folder, a version ("v0003", "ansel/v0003"), or an advisor's promoted pointer.
+    """What --lora_path or LORA_ADAPTER_DIR names.
+
+    A folder with an adapter, a version ("v0003", "ansel/v0003"), an advisor's promoted pointer (the id, or the folder
+    `adapters/ansel`), or a registry's root.
 
     Raises:
         AdapterNotLoadable: there is no such thing.
@@ -43,7 +46,7 @@ def source_of(lora_path: str | None, registry: Registry) -> Source:
         return None
     path = Path(lora_path).expanduser()
     if path.is_dir():
-        return _source_in(path.resolve())
+        return None if path.resolve() == registry.root.resolve() else _source_in(path.resolve())
     parts = lora_path.strip("/").split("/")
     if len(parts) == 1 and ADVISOR_ID.fullmatch(parts[0]) and not VERSION_NAME.fullmatch(parts[0]):
         if parts[0] in registry.advisors():
@@ -66,9 +69,25 @@ def _source_in(folder: Path) -> Source:
         return Adapter(None, folder.name, folder)
     if (folder / "adapter" / WEIGHTS).is_file():  # the folder of a training run
         return Adapter(None, folder.name, folder / "adapter")
+    if versions := sorted(each.name for each in folder.iterdir() if VERSION_NAME.fullmatch(each.name)):
+        raise AdapterNotLoadable(
+            f"{folder} holds no adapter that is promoted, only {', '.join(versions[-3:])}.",
+            f"Promote one: `mondrian adapters promote --adapters {folder.parent} --advisor {folder.name} "
+            f"--version {versions[-1]}`, or name its folder, {folder / versions[-1]}.",
+        )
+    if _is_registry(folder):
+        return Pointer(None, folder)
     raise AdapterNotLoadable(
         f"{folder} holds no adapter and no {POINTER}.",
         f"Name a folder with {WEIGHTS}, a version such as {folder.name}/v0001, or promote one first.",
+    )
+
+
+def _is_registry(folder: Path) -> bool:
+    """True for a folder with advisors' folders in it: a registry's root, or the older project's `adapters/`."""
+    inside = [each for each in folder.iterdir() if each.is_dir() and ADVISOR_ID.fullmatch(each.name)]
+    return any((each / name).is_file() for each in inside for name in (POINTER, WEIGHTS, PEFT_WEIGHTS)) or any(
+        VERSION_NAME.fullmatch(version.name) for each in inside for version in each.iterdir()
     )
 
 
@@ -138,9 +157,10 @@ class Adapters:
 
     def version(self, advisor: str, version: str) -> tuple[Adapter | None, str]:
         """A version that needn't be the champion, such as the one before it during a rollout."""
-        found = self._registry.get(advisor, version)
+        registry = self.registry_of(advisor)
+        found = registry.get(advisor, version)
         adapter = Adapter(advisor, version, found.path)
-        problems = self._problems(adapter, self._registry)
+        problems = self._problems(adapter, registry)
         return (None, f"{version} can't be used: {'; '.join(problems)}") if problems else (adapter, "")
 
     def rollout(self, advisor: str) -> Rollout | None:
@@ -166,7 +186,7 @@ class Adapters:
         with self._lock:
             if advisor not in self._promoted or self._promoted[advisor][0] != stamp:
                 try:
-                    found = stamp is not None and registry.current(advisor) is not None
+                    found = _flat(registry, advisor) is not None if stamp is None else bool(registry.current(advisor))
                 except MondrianError:
                     found = True  # whoever is to answer with it finds out what is wrong, and tells
                 self._promoted[advisor] = (stamp, found)
@@ -179,14 +199,24 @@ class Adapters:
             self._listen(Noticed("adapters", f"{advisor}: {error}"))
             return None
 
+    @property
+    def place(self) -> str:
+        """Where the registry is: a folder or a URL."""
+        root = self._source.root if isinstance(self._source, Pointer) else self._registry.root
+        return str((self._registry.url if root == self._registry.root else None) or root)
+
     def known(self) -> list[str]:
         """Advisors who have a folder in the registry, sorted."""
+        if isinstance(self._source, Pointer):
+            there = Registry(self._source.root).advisors()
+            return there if self._source.advisor is None else sorted({*self._registry.advisors(), self._source.advisor})
         return self._registry.advisors()
 
     def registry_of(self, advisor: str) -> Registry:
         """Where this advisor's versions lie."""
         source = self._source
-        return Registry(source.root) if isinstance(source, Pointer) and source.advisor == advisor else self._registry
+        elsewhere = isinstance(source, Pointer) and source.advisor in (None, advisor)
+        return Registry(source.root) if isinstance(source, Pointer) and elsewhere else self._registry
 
     def refresh(self) -> None:
         """Look at the pointers of all advisors who were asked for so far."""
@@ -209,8 +239,9 @@ class Adapters:
         """Go where the pointer points, when that is sound."""
         try:
             champion = registry.champion(advisor)
-            found = Adapter(advisor, champion.version, champion.path) if champion else None
-            problems = self._problems(found, registry) if found else ()
+            found = Adapter(advisor, champion.version, champion.path) if champion else _flat(registry, advisor)
+            # the older layout has no manifest to hash its files against
+            problems = self._problems(found, registry if champion else None) if found else ()
         except MondrianError as error:
             if not isinstance(error, BadInput):
                 raise
@@ -241,6 +272,17 @@ class Adapters:
         return problems
 
 
+def _flat(registry: Registry, advisor: str) -> Adapter | None:
+    """The adapter of the older layout, `adapters/ansel/adapters.safetensors`, of an advisor with no history here."""
+    if registry.url is not None:
+        return None
+    try:
+        found = registry.get(advisor, FLAT)
+    except UnknownVersion:
+        return None
+    return None if registry.history(advisor) else Adapter(advisor, FLAT, found.path)
+
+
 def _stamp_of(path: Path) -> Stamp:
     try:
         status = path.stat()
@@ -249,15 +291,20 @@ def _stamp_of(path: Path) -> Stamp:
     return status.st_mtime_ns, status.st_ino, status.st_size
 
 
-def require_adapter(adapters: Adapters, source: Source) -> None:
+def require_adapter(adapters: Adapters, source: Source, advisors: Sequence[str] = (),
+                    overlooked: Path | None = None) -> None:  # fmt: skip
     """Make sure that there is at least one adapter to serve with.
+
+    Args:
+        advisors: of the workspace, for the command that makes what is missing.
+        overlooked: another registry that may be meant.
 
     Raises:
         AdapterNotLoadable: there is none, with the reason.
     """
     named = source.advisor if source is not None else None
-    candidates = [named] if named else adapters.known() or ["*"]
-    reasons = []
+    candidates = [named] if named else ["*"] if isinstance(source, Adapter) else adapters.known()
+    reasons = [] if candidates else [f"there is none in {adapters.place}"]
     for advisor in candidates:
         try:
             adapter, why = adapters.of(advisor)
@@ -268,5 +315,22 @@ def require_adapter(adapters: Adapters, source: Source) -> None:
         reasons.append(f"{advisor}: {why}" if advisor != "*" else why)
     raise AdapterNotLoadable(
         f"No adapter can be loaded ({'; '.join(reasons)}).",
-        "Promote one (`mondrian adapters list`), name another with --lora_path, or start with `--fallback base`.",
+        f"{_way_to_one(adapters, advisors, overlooked)} Or name an adapter's folder with --lora_path, or start with "
+        "`--fallback base`.",
     )
+
+
+def _way_to_one(adapters: Adapters, advisors: Sequence[str], overlooked: Path | None) -> str:
+    """The next command on the way to a promoted adapter: promote what is there, else make one."""
+    for advisor in adapters.known():
+        registry = adapters.registry_of(advisor)
+        waiting = [each.version for each in registry.versions(advisor) if each.state in ("candidate", "champion")]
+        if waiting and registry.current(advisor) is None:
+            return (
+                f"Promote a version: `mondrian adapters promote --adapters {registry.url or registry.root} "
+                f"--advisor {advisor} --version {waiting[-1]}`."
+            )
+    if overlooked is not None:
+        return f"There are adapters in {overlooked}: name it with --adapters or MONDRIAN_ADAPTERS."
+    advisor = advisors[0] if advisors else "ADVISOR"
+    return f"Make one: `mondrian retrain --advisor {advisor}`, which promotes it when it passes every gate."

@@ -16,7 +16,9 @@ import time
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 
+from mondrian_core import errors
 from mondrian_core.errors import MondrianError
+from mondrian_core.serving import engine as engine_module
 from mondrian_core.serving.engine import Canceled, Engine
 from mondrian_core.serving.wire import Answered, Ask, Cancel, Check, Failed, Ready, Tokens, Word
 
@@ -88,7 +90,9 @@ class Host:
 
 
 def _failed(number: int, error: MondrianError) -> Failed:
-    return Failed(number, type(error).__name__, error.problem, error.next_step)
+    known = next(kind for kind in type(error).__mro__ if kind.__module__ in (errors.__name__, engine_module.__name__))
+    more = {name: value for name, value in vars(error).items() if isinstance(value, str | int | float | bool)}
+    return Failed(number, known.__name__, error.problem, error.next_step, more)
 
 
 def run(descriptor: int, make_engine: Callable[[], tuple[Engine, str]]) -> None:

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from mondrian_core.errors import BadPhotograph
-from mondrian_core.images import Reason, bounded, jpeg_bytes, open_photograph
+from mondrian_core.images import Reason, jpeg_bytes
 from mondrian_core.rubric import DIMENSIONS, MAX_SCORE, TITLES
 from mondrian_core.serving.answers import compared_with
 from mondrian_core.serving.critic import file_of, photograph_path
+from mondrian_core.serving.decoding import small_copy
 from mondrian_core.serving.feedback import MOST_TEXT, correction_of
 from mondrian_core.serving.history import MOST_POINTS, chart, day, is_nobodys, points_of, scores_of
 from mondrian_core.serving.routing import MODES
@@ -75,8 +76,7 @@ def photograph_bytes(root: Path, job: Job) -> bytes:
     Raises:
         BadPhotograph: it isn't there any more.
     """
-    image = open_photograph(photograph_path(root, job.filename or "")).image
-    return jpeg_bytes(bounded(image, SHOWN_SIDE), quality=88)
+    return jpeg_bytes(small_copy(photograph_path(root, job.filename or ""), SHOWN_SIDE).image, quality=88)
 
 
 def compared_bytes(root: Path, job: Job, number: int) -> bytes:
@@ -89,7 +89,7 @@ def compared_bytes(root: Path, job: Job, number: int) -> bytes:
     file = file_of(root, str(named[number - 1].get("path", ""))) if number <= len(named) else None
     if file is None:
         raise BadPhotograph(f"comparison {number}", Reason.MISSING, "there is no such photograph")
-    return jpeg_bytes(bounded(open_photograph(file).image, COMPARED_SIDE), quality=85)
+    return jpeg_bytes(small_copy(file, COMPARED_SIDE).image, quality=85)
 
 
 def radar(scores: dict[str, float]) -> dict[str, Any]:

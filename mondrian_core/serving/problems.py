@@ -14,14 +14,16 @@ from mondrian_core.errors import (
     BadInput,
     BadPhotograph,
     DatabaseBusy,
+    DatabaseReplaced,
     DiskFull,
     ModelProcessDied,
     MondrianError,
+    NoDatabase,
     UnknownAdvisor,
 )
 from mondrian_core.serving.worker import QueueFull
 
-_PHOTOGRAPH_STATUS = {"too_large": 413, "not_a_photograph": 415, "missing": 404}
+_PHOTOGRAPH_STATUS = {"too_large": 413, "not_a_photograph": 415, "raw": 415, "missing": 404}
 
 
 class UploadTooLarge(BadInput):
@@ -55,7 +57,8 @@ def status_of(error: MondrianError) -> int:
     if isinstance(error, BadPhotograph):
         return _PHOTOGRAPH_STATUS.get(str(error.reason), 422)
     special = {UploadTooLarge: 413, UnknownJob: 404, UnknownAdvisor: 422, KeyReused: 422, Unauthorized: 401,
-               NotAcceptable: 406, QueueFull: 503, DatabaseBusy: 503, ModelProcessDied: 503, DiskFull: 507}  # fmt: skip
+               NotAcceptable: 406, QueueFull: 503, DatabaseBusy: 503, DatabaseReplaced: 503,
+               NoDatabase: 503, ModelProcessDied: 503, DiskFull: 507}  # fmt: skip
     for kind, status in special.items():
         if isinstance(error, kind):
             return status

@@ -25,12 +25,14 @@ Scores = Mapping[str, float]
 
 @dataclass(frozen=True)
 class Reference:
-    """A critiqued photograph of the portfolio; `path` as the database has it."""
+    """A critiqued photograph of the portfolio; `path` as the database has it, `file` which file that is (any key that
+    is the same for the same file; empty: the path)."""
 
     path: str
     scores: Scores
     comments: Mapping[str, str]
     grade: str | None = None
+    file: str = ""
 
     @property
     def name(self) -> str:
@@ -62,22 +64,44 @@ class Portfolio:
         }
 
 
-def portfolio_of(profiles: Iterable[Profile], present: Callable[[str], bool] = lambda path: True) -> Portfolio:
+def inside_source(path: str) -> str:
+    """A path of the database, perhaps another machine's, below source/ with "/"."""
+    return path.replace("\\", "/").rpartition("source/")[2]
+
+
+def portfolio_of(
+    profiles: Iterable[Profile],
+    locate: Callable[[str], str | None] = inside_source,
+    digest: Callable[[str], str] = lambda file: file,
+) -> Portfolio:
     """What can be compared with: profiles by a person with eight usable scores; the newest of each photograph.
 
     What a person corrected is a photograph of their own, not of the advisor's, and is left out.
 
-    `present` says whether a path of the database leads to a photograph: temporary files and lost ones are left out.
+    Args:
+        locate: the file that a path of the database means, as a key; None leaves out temporary files and lost ones.
+        digest: of a file's content; asked only for files of one name, which are one photograph or several.
     """
     found: dict[str, Reference] = {}
     for profile in sorted(profiles, key=lambda each: each.order):
         scores = {name: score for name in DIMENSIONS if (score := _usable(profile.scores.get(name))) is not None}
         own = profile.origin == "human" and not is_correction(profile)
-        if len(scores) == len(DIMENSIONS) and own and present(profile.image_path):
+        if len(scores) == len(DIMENSIONS) and own and (file := locate(profile.image_path)) is not None:
             comments = {name: profile.comments.get(name) or "" for name in DIMENSIONS}
-            reference = Reference(profile.image_path, scores, comments, profile.overall_grade)
-            found[reference.name.lower()] = reference
-    return Portfolio(tuple(found.values()))
+            found.pop(file, None)
+            found[file] = Reference(profile.image_path, scores, comments, profile.overall_grade, file)
+    return Portfolio(_without_copies(found.values(), digest))
+
+
+def _without_copies(references: Iterable[Reference], digest: Callable[[str], str]) -> tuple[Reference, ...]:
+    """The references, of copies with one name the last."""
+    by_name: dict[str, list[Reference]] = {}
+    for reference in references:
+        by_name.setdefault(reference.name.casefold(), []).append(reference)
+    kept: list[Reference] = []
+    for group in by_name.values():
+        kept += {digest(each.file): each for each in group}.values() if len(group) > 1 else group
+    return tuple(kept)
 
 
 def nearest(
@@ -92,20 +116,21 @@ def nearest(
     """The `count` most similar references and their similarity (0-1), most similar first; ties by name.
 
     Args:
-        embedding: of the photograph; with `embeddings` (by reference name) the similarity is hybrid.
+        embedding: of the photograph; with `embeddings` (by reference's file) the similarity is hybrid.
         same: true for the photograph itself, which is no comparison.
     """
     spreads = portfolio.spreads
 
     def similarity(reference: Reference) -> float:
         close = profile_similarity(scores, reference.scores, spreads)
-        other = (embeddings or {}).get(reference.name)
+        other = (embeddings or {}).get(reference.file or reference.path)
         if embedding is None or other is None or len(other) != len(embedding):
             return close
         return PROFILE_WEIGHT * close + (1 - PROFILE_WEIGHT) * max(0.0, cosine(embedding, other))
 
     ranked = sorted(
-        ((similarity(each), each) for each in portfolio.references), key=lambda pair: (-pair[0], pair[1].name)
+        ((similarity(each), each) for each in portfolio.references),
+        key=lambda pair: (-pair[0], pair[1].name, pair[1].path),
     )
     chosen: list[tuple[Reference, float]] = []
     for value, reference in ranked:

@@ -40,6 +40,29 @@ class Route:
     arm: Arm | None = None
 
 
+def mode_followed(given: str | None, analysis_mode: Mode | None) -> str:
+    """The model mode that was given, else the one that ANALYSIS_MODE (None: not set) asks for."""
+    return given or ("fine_tuned" if analysis_mode == "lora" else "base")
+
+
+def at_start(policy: Policy, given: str | None, analysis_mode: Mode | None) -> list[str]:
+    """What to say at start about requests without a mode, where it may not be what somebody expects."""
+    told = []
+    if analysis_mode == "lora" and given is None:
+        told.append("ANALYSIS_MODE=lora: the model mode is fine_tuned.")
+    if analysis_mode == "lora" and given == "base":
+        told.append("--model_mode base wins over ANALYSIS_MODE=lora: requests that name no mode get baseline.")
+    if analysis_mode in ("rag", "baseline") and policy.model_mode == "fine_tuned":
+        told.append(f"ANALYSIS_MODE={analysis_mode}: requests that name no mode get {analysis_mode}, from the base.")
+    if analysis_mode and policy.model_mode == "ab_test":
+        told.append(f"ANALYSIS_MODE={analysis_mode} has no effect: the A/B test compares lora with baseline.")
+    if analysis_mode is None and policy.model_mode == "base":
+        told.append(
+            "Requests that name no mode get baseline; the older service's default was rag: set ANALYSIS_MODE=rag."
+        )
+    return told
+
+
 def route(policy: Policy, asked: str | None, advisor: str, photograph_sha256: str, *, promoted: bool = True) -> Route:
     """Route one request. An explicit mode wins and takes no part in the A/B test.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hmac
 import ipaddress
+from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -19,9 +20,13 @@ HEADERS = {
     b"content-security-policy": POLICY.encode(),
     b"x-content-type-options": b"nosniff",
     b"referrer-policy": b"no-referrer",
+    b"cross-origin-resource-policy": b"same-origin",
+    b"cross-origin-opener-policy": b"same-origin",
     b"cache-control": b"no-store",
 }
 OPEN_PATHS = ("/health",)
+OWN_SITE = ("same-origin", "none")  # `none`: a person typed the address or followed a bookmark
+_PORTS = {"http": 80, "https": 443}
 
 
 class Guard:
@@ -42,31 +47,54 @@ class Guard:
                 message["headers"] = [*message["headers"], *((n, v) for n, v in HEADERS.items() if n not in present)]
             await send(message)
 
-        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
-        refusal = self._refusal(scope["method"], scope["path"], headers)
+        refusal = self._refusal(scope)
         await (self._app if refusal is None else answer_to(refusal))(scope, receive, bound)
 
-    def _refusal(self, method: str, path: str, headers: dict[str, str]) -> BadInput | None:
-        origin = headers.get("origin")
-        if origin is not None and method not in ("GET", "HEAD") and _place_of(origin) != headers.get("host"):
-            return Unauthorized("Another site's page may not send photographs here.", "Open the service's own page.")
+    def _refusal(self, scope: Scope) -> BadInput | None:
+        headers: dict[str, str] = {}
+        for name, value in scope["headers"]:  # a header that comes twice counts with both values, and so fits nothing
+            key, text = name.decode("latin-1"), value.decode("latin-1")
+            headers[key] = f"{headers[key]},{text}" if key in headers else text
+        if comes_from_another_site(scope["method"], scope.get("scheme", "http"), headers):
+            return Unauthorized("Another site's page may not use this service.", "Open the service's own page.")
         if self._token is None:
             # without a token only names of this machine are answered, so that no foreign name can be pointed here
             if is_local(_host_of(headers.get("host", "localhost"))):
                 return None
             return Unauthorized("This host name is not the service's.", "Use http://127.0.0.1 or http://localhost.")
         given = headers.get("authorization", "").removeprefix("Bearer ")
-        if path in OPEN_PATHS or hmac.compare_digest(given.encode(), self._token.encode()):
+        if scope["path"] in OPEN_PATHS or hmac.compare_digest(given.encode(), self._token.encode()):
             return None
         return Unauthorized("The token is missing or wrong.", "Send the header `Authorization: Bearer TOKEN`.")
 
 
-def _place_of(origin: str) -> str | None:
-    """Host and port of an origin; None where it is none."""
+def comes_from_another_site(method: str, scheme: str, headers: Mapping[str, str]) -> bool:
+    """True for a request that a browser sends for another site's page; programs send none of these headers.
+
+    A page of another port or scheme of this host is another site too. Following a link to a page stays allowed.
+    """
+    origin = headers.get("origin")
+    if origin is not None and (_origin_of(origin) is None or _origin_of(origin) != _own_origin(scheme, headers)):
+        return True
+    site = headers.get("sec-fetch-site")
+    if site is None or site in OWN_SITE:
+        return False
+    follows_a_link = headers.get("sec-fetch-mode") == "navigate" and headers.get("sec-fetch-dest") == "document"
+    return not (follows_a_link and method in ("GET", "HEAD"))
+
+
+def _own_origin(scheme: str, headers: Mapping[str, str]) -> tuple[str, str, int] | None:
+    return _origin_of(f"{scheme}://{headers.get('host', '')}")
+
+
+def _origin_of(text: str) -> tuple[str, str, int] | None:
+    """Scheme, host and port of an origin; None where it is none ("null" is one of those)."""
     try:
-        return urlsplit(origin).netloc
+        parts = urlsplit(text)
+        port = parts.port or _PORTS.get(parts.scheme, 0)
     except ValueError:
         return None
+    return (parts.scheme, parts.hostname, port) if parts.scheme and parts.hostname else None
 
 
 def _host_of(header: str) -> str:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import errno
+import os
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from mondrian_core.errors import AdapterNotLoadable, BadInput, PortInUse
 from mondrian_core.events import Listener, Noticed
+from mondrian_core.files import keep_private, make_private_folder
 from mondrian_core.ports import owner_of
 from mondrian_core.registry import Registry
 from mondrian_core.serving import journal
@@ -19,20 +22,21 @@ from mondrian_core.serving.critic import Critic
 from mondrian_core.serving.guard import Guard
 from mondrian_core.serving.lookup import Adapters, require_adapter, source_of
 from mondrian_core.serving.metrics import Metrics
-from mondrian_core.serving.routing import ModelMode, Policy
+from mondrian_core.serving.routing import ModelMode, Policy, at_start, mode_followed
 from mondrian_core.serving.security import is_local
 from mondrian_core.serving.service import Service
 from mondrian_core.serving.strategies import Adapter, all_strategies
 from mondrian_core.serving.supervisor import Limits, ModelProcess, model_command
 from mondrian_core.serving.trial import Trial
 from mondrian_core.serving.worker import Worker
-from mondrian_core.settings import Settings
+from mondrian_core.settings import Mode, Settings
 from mondrian_core.store import Job, Store
 
 MODEL_MODES: tuple[ModelMode, ...] = ("base", "fine_tuned", "ab_test")
 LOG = "runs/service/model_process.log"
 LOCK = "runs/service/.lock"
 LEAVE_SECONDS = 5
+PRIVATE = ("analysis_md", "datasets", "runs", ".prefect")  # folders of the workspace that Mondrian itself fills
 
 
 @dataclass(frozen=True)
@@ -41,7 +45,7 @@ class Options:
 
     host: str = "127.0.0.1"
     port: int = 5100
-    model_mode: str = "base"
+    model_mode: str | None = "base"  # None: as ANALYSIS_MODE says
     lora_path: str | None = None
     ab_test_split: float = 0.5
     fallback: str | None = None
@@ -55,11 +59,14 @@ def run(settings: Settings, options: Options, *, ready: Callable[[int], None] | 
     """Answer requests until SIGINT or SIGTERM; see `mondrian_core.serving.serve`."""
     policy = policy_of(settings, options)
     root = settings.require_workspace()
+    _keep_private(root)
     token = settings.service_token
     if not is_local(options.host) and not token:
         raise BadInput(f"Binding to {options.host} lets other machines in.",
                        "Set MONDRIAN_SERVICE_TOKEN to a long random text, or bind to 127.0.0.1.")  # fmt: skip
     listen = journal.listener(settings.log_level, quiet=options.quiet)
+    for sentence in at_start(policy, options.model_mode, _named(settings)):
+        listen(Noticed("serve", sentence))
     with bound_socket(options.host, options.port) as listening, Store(settings.database) as store, _alone(settings):
         model = ModelProcess(options.command or model_command(settings.base), root / LOG, limits=options.limits,
                              listen=listen)  # fmt: skip
@@ -71,17 +78,32 @@ def run(settings: Settings, options: Options, *, ready: Callable[[int], None] | 
             model.stop()
 
 
+def _keep_private(root: Path) -> None:
+    """What this process and the model process write is the owner's alone; the photographs' folder is a person's."""
+    os.umask(os.umask(0o077) | 0o077)
+    for name in PRIVATE:
+        keep_private(root / name)
+    make_private_folder(root / Path(LOG).parent)
+
+
 def policy_of(settings: Settings, options: Options) -> Policy:
     """The options as the routing needs them.
 
     Raises:
         BadInput: a mode or share that there isn't.
     """
-    if options.model_mode not in MODEL_MODES:
+    model_mode = next(
+        (mode for mode in MODEL_MODES if mode == mode_followed(options.model_mode, _named(settings))), None
+    )
+    if model_mode is None:
         raise BadInput(f"'{options.model_mode}' is no model mode.", f"Use one of {', '.join(MODEL_MODES)}.")
     if not 0.0 <= options.ab_test_split <= 1.0:
         raise BadInput(f"--ab_test_split {options.ab_test_split} is no share.", "Give a number from 0 to 1.")
-    return Policy(options.model_mode, options.ab_test_split, settings.analysis_mode)
+    return Policy(model_mode, options.ab_test_split, settings.analysis_mode)
+
+
+def _named(settings: Settings) -> Mode | None:
+    return settings.analysis_mode if settings.names_analysis_mode else None
 
 
 def assemble(settings: Settings, options: Options, policy: Policy, store: Store, model: ModelProcess,
@@ -106,8 +128,8 @@ def assemble(settings: Settings, options: Options, policy: Policy, store: Store,
         guard.ended(job)
 
     worker = Worker(critic, model, board, longest_queue=options.longest_queue, done=ended, listen=listen)
-    return Service(settings.root, store, policy, model, adapters, critic, worker, board, metrics, settings.base,
-                   settings.service_token)  # fmt: skip
+    return Service(settings.root, settings.workspace_id, store, policy, model, adapters, critic, worker, board, metrics,
+                   settings.base, settings.service_token)  # fmt: skip
 
 
 def _adapters(settings: Settings, options: Options, policy: Policy, registry: Registry, trial: Trial,
@@ -121,9 +143,11 @@ def _adapters(settings: Settings, options: Options, policy: Policy, registry: Re
         listen(Noticed("serve", f"{error.problem} The base answers."))
         return Adapters(registry, None, trial, listen), replace(policy, model_mode="base")
     adapters = Adapters(registry, source, trial, listen)
+    # an A/B test without an adapter has nothing to compare yet; one that was named must load
+    may_fall = may_fall or (policy.model_mode == "ab_test" and not isinstance(source, Adapter))
     if policy.model_mode != "base":
         try:
-            require_adapter(adapters, source)
+            require_adapter(adapters, source, trial.advisors(), settings.overlooked_registry)
         except AdapterNotLoadable as error:
             if not may_fall:
                 raise
@@ -138,21 +162,20 @@ def _text(path: object) -> str | None:
 
 
 def _answer(service: Service, listening: socket.socket, ready: Callable[[int], None] | None, listen: Listener) -> None:
-    import uvicorn
+    from mondrian_core.serving.connections import Server, config_of
 
     port = listening.getsockname()[1]
 
-    class Server(uvicorn.Server):
+    class Announced(Server):
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
             await super().startup(sockets=sockets)
             listen(Noticed("serve", f"http://{listening.getsockname()[0]}:{port} ({service.model_mode})"))
             if ready is not None:
                 ready(port)
 
-    config = uvicorn.Config(create_app(service), log_config=None, access_log=False, lifespan="on", server_header=False,
-                            timeout_graceful_shutdown=LEAVE_SECONDS)  # fmt: skip
+    config = config_of(create_app(service), leave_seconds=LEAVE_SECONDS)
     try:
-        Server(config).run(sockets=[listening])
+        Announced(config).run(sockets=[listening])
     except KeyboardInterrupt:
         pass  # uvicorn has left in order and raises the signal again
 

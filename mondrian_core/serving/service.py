@@ -8,8 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mondrian_core.errors import DatabaseReplaced
 from mondrian_core.serving.board import Board
 from mondrian_core.serving.critic import Critic
+from mondrian_core.serving.decode_queue import DecodeQueue
 from mondrian_core.serving.lookup import Adapters
 from mondrian_core.serving.metrics import Metrics
 from mondrian_core.serving.problems import KeyReused, UnknownJob
@@ -17,7 +19,6 @@ from mondrian_core.serving.routing import Policy, Route, in_rollout, route
 from mondrian_core.serving.supervisor import ModelProcess
 from mondrian_core.serving.uploads import Received
 from mondrian_core.serving.worker import Worker
-from mondrian_core.settings import Settings
 from mondrian_core.store import Job, Store
 
 STUCK_SECONDS = 60.0
@@ -25,9 +26,13 @@ STUCK_SECONDS = 60.0
 
 @dataclass
 class Service:
-    """What the routes of the app work with."""
+    """What the routes of the app work with.
+
+    `workspace` and `boot` tell others whose service this is and whether it is still the same start of it.
+    """
 
     root: Path
+    workspace: str
     store: Store
     policy: Policy
     model: ModelProcess
@@ -39,7 +44,10 @@ class Service:
     base: str
     token: str | None = None
     boot: str = field(default_factory=lambda: uuid.uuid4().hex[:12])
+    decoding: DecodeQueue = field(default_factory=DecodeQueue)
     _adding: threading.Lock = field(default_factory=threading.Lock)
+    _marked: int | None = None  # the jobs that this start made; the database keeps the same count
+    _rows_lost: bool = False
 
     def __post_init__(self) -> None:
         """Figures that are read on demand."""
@@ -51,14 +59,20 @@ class Service:
             "model_process_up", "1 while the model process runs", lambda: float(self.model.pid is not None)
         )
 
+    def begin(self) -> None:
+        """To be called before the first request: count in the database, so that a restore of it is noticed."""
+        self.store.start_mark(self.boot)
+        self._marked = 0
+
     def accept(self, received: Received, advisor: str, mode: str | None, key: str | None) -> tuple[Job, bool]:
         """Make the row, then queue the job: (job, True), or (the job of the same key, False).
 
         Raises:
             QueueFull: too many wait.
             KeyReused: the key came with another photograph, advisor or mode before.
+            DatabaseReplaced: the row would be lost.
         """
-        sha256 = received.photograph.sha256
+        sha256 = received.sha256
         promoted = not self.policy.base_until_promoted or self.adapters.promoted(advisor)
         way = route(self.policy, mode, advisor, sha256, promoted=promoted)
         with self._adding:
@@ -66,10 +80,15 @@ class Service:
             if earlier is not None:
                 return _same(earlier, advisor, sha256, way, mode), False
             self.worker.require_room()
+            self._require_rows()
             way, mark = in_rollout(way, self.adapters.rollout(advisor), sha256)
-            job, _ = self.store.add_job(advisor, received.filename, requested_mode=way.mode, explicit_mode=way.explicit,
-                                        arm=way.arm, idempotency_key=key, photograph_sha256=sha256,
-                                        details={"rollout": mark} if mark else None)  # fmt: skip
+            with self.store.transaction():
+                job, _ = self.store.add_job(advisor, received.filename, requested_mode=way.mode, arm=way.arm,
+                                            explicit_mode=way.explicit, idempotency_key=key, photograph_sha256=sha256,
+                                            details={"rollout": mark} if mark else None)  # fmt: skip
+                if self._marked is not None:
+                    self.store.raise_mark(self.boot)
+            self._marked = None if self._marked is None else self._marked + 1
             self.worker.submit(job.id)
         return job, True
 
@@ -84,17 +103,53 @@ class Service:
 
         Raises:
             UnknownJob: there is none.
+            DatabaseReplaced: there may have been one, in a database that is not there any more.
         """
         job = self.store.job(job_id)
         if job is None:
+            self._require_rows()
             raise UnknownJob(job_id)
         return job
 
+    def kept(self, job_id: str) -> Job:
+        """One job whose row lies in the database that others find, too.
+
+        Raises:
+            UnknownJob, DatabaseReplaced: as `job`.
+        """
+        job = self.job(job_id)
+        self._require_rows()
+        return job
+
+    @property
+    def database_problem(self) -> str | None:
+        """ "database_replaced", or "database_restored" when rows that this service wrote are gone; None when well.
+
+        Both stay until the service is started again, so that nothing is accepted into a database of unknown state.
+        """
+        if self.store.replaced:
+            return "database_replaced"
+        if self._marked is not None and not self._rows_lost:
+            expected, found = self._marked, self.store.mark_of(self.boot)
+            self._rows_lost = found is not None and found < expected
+        return "database_restored" if self._rows_lost else None
+
+    def _require_rows(self) -> None:
+        problem = self.database_problem
+        if problem == "database_replaced":
+            raise DatabaseReplaced(self.store.path)
+        if problem is not None:
+            raise DatabaseReplaced(self.store.path, "lost rows while it was open: an older copy of it was restored")
+
     def health(self) -> tuple[bool, dict[str, Any]]:
-        """(able to answer, figures). Able is: the process is there, and a job in flight has given a sign of life."""
+        """(able to answer, figures). Able is: the process is there, a job in flight has given a sign of life, and the
+        database is the one that was opened. No figure names a path of this machine.
+        """
         silence, pid = self.model.silence, self.model.pid
-        status = "ok"
-        if pid is None:
+        status = self.database_problem or "ok"
+        if status != "ok":
+            pass
+        elif pid is None:
             status = "starting"
         elif silence is not None and silence > STUCK_SECONDS:
             status = "stuck"
@@ -102,9 +157,9 @@ class Service:
             status = "pinned_to_base"
         return status in ("ok", "pinned_to_base"), {
             "status": status,
-            "workspace": Settings(workspace=self.root).workspace_id,
+            "workspace": self.workspace,
             "boot": self.boot,
-            "base": self.base,
+            "base": Path(self.base).name if Path(self.base).is_absolute() else self.base,
             "base_fingerprint": self.model.fingerprint,
             "model_mode": self.model_mode,
             "ab_test_split": self.policy.split if self.model_mode == "ab_test" else None,

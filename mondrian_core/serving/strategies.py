@@ -12,13 +12,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from mondrian_core.errors import AnswerUnparsable, BadAdapter, Broken, ModelProcessDied
+from mondrian_core.errors import AnswerUnparsable, BadAdapter, BadInput, Broken, ModelProcessDied
 from mondrian_core.prompts import Voice, comparison_messages, critique_messages
 from mondrian_core.rubric import Critique, Unparsable, read_lenient, read_strict
 from mondrian_core.serving.camera import with_camera
-from mondrian_core.serving.engine import Engine, GenerationFailed, Question, Reply
+from mondrian_core.serving.engine import Canceled, Engine, Question, Reply
 from mondrian_core.serving.retrieval import Portfolio, Reference, comparison, nearest
 from mondrian_core.settings import Mode
+from mondrian_core.text_quality import degenerate
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -41,7 +42,7 @@ class AnalysisContext:
     """All that a strategy may use for one request.
 
     `why_no_adapter` explains an adapter that is None. `same` is true for a reference that is the photograph itself.
-    `embeddings` by reference name make the retrieval hybrid; empty: by scores alone. `camera` says how the photograph
+    `embeddings` by reference's file make the retrieval hybrid; empty: by scores alone. `camera` says how the photograph
     was taken. `timed`: the answer's time is compared with another version's, so no earlier answer may shorten it.
     """
 
@@ -103,10 +104,18 @@ class Outcome:
 
 
 class ChainExhausted(Broken):
-    """No strategy could answer; `hops` says why."""
+    """No strategy could answer.
+
+    Attributes:
+        hops: why, in order.
+        shared: the base failed too, so that it is no fault of the adapter.
+        shared_death: the model process died with the base too.
+    """
 
     def __init__(self, hops: Sequence[Hop]) -> None:
         self.hops = tuple(hops)
+        self.shared = any(hop.strategy == Baseline.name for hop in hops)
+        self.shared_death = any(hop.strategy == Baseline.name and hop.crashed for hop in hops)
         reasons = "; ".join(f"{hop.strategy}: {hop.reason}" for hop in self.hops) or "tried too often"
         super().__init__(f"No critique could be made ({reasons}).", "Look at the model process's log, then try again.")
 
@@ -147,7 +156,9 @@ class Strategy(ABC):
         """Make the critique.
 
         Raises:
-            AnswerUnparsable, ModelProcessDied, BadAdapter, GenerationFailed: the chain goes on with `fallback`.
+            ModelProcessDied: it is tried again, then the chain goes on with `fallback`.
+            Canceled, BadInput about the photograph: the chain ends, nobody could do better.
+            BadAdapter, anything else: the chain goes on.
         """
 
 
@@ -242,26 +253,44 @@ def ask_for_critique(
 ) -> Answer:
     """Strict reading, a second try with another draw, then lenient reading of the likelier answer if that is allowed.
 
+    An answer that can be read but is degenerate text is treated like one that can't.
+
     Raises:
-        AnswerUnparsable: nothing could be read.
+        AnswerUnparsable: nothing could be read, or nothing that a person may be shown.
     """
     replies: list[Reply] = []
-    problem: Unparsable | None = None
+    problem = ""
     for attempt in range(TRIES):
         draw = question if attempt == 0 else replace(question, temperature=RETRY_TEMPERATURE, seed=attempt)
         replies.append(engine.ask(draw, on_token))
         try:
-            return Answer(read_strict(replies[-1].text), name, adapter, replies[-1], tuple(replies))
+            critique = read_strict(replies[-1].text)
         except Unparsable as error:
-            problem = error
-    for reply in replies if lenient else ():
-        try:
-            reading = read_lenient(reply.text)
-        except Unparsable:
+            problem = f"can't be read ({error})"
             continue
-        repairs = (*reading.repairs, problem.reason) if problem else reading.repairs
-        return Answer(reading.critique, name, adapter, reply, tuple(replies), repairs)
-    raise AnswerUnparsable(f"The answer can't be read ({problem}), twice.", "Try another mode, or another base model.")
+        if (gibberish := degenerate(critique)) is None:
+            return Answer(critique, name, adapter, replies[-1], tuple(replies))
+        problem = f"is no text for a person ({gibberish})"
+    for reply in replies if lenient else ():
+        found = _mended(reply.text)
+        if found is not None:
+            critique, repairs = found
+            return Answer(critique, name, adapter, reply, tuple(replies), repairs)
+    raise AnswerUnparsable(f"The answer {problem}, twice.", "Try another mode, or another base model.")
+
+
+def _mended(text: str) -> tuple[Critique, tuple[str, ...]] | None:
+    """(critique, what had to be forgiven) of a complete answer that isn't quite canonical; None when it won't do."""
+    try:
+        reading = read_lenient(text)
+    except Unparsable:
+        return None
+    try:
+        read_strict(text)
+        broken: tuple[str, ...] = ()
+    except Unparsable as error:
+        broken = (error.reason,)
+    return None if degenerate(reading.critique) else (reading.critique, (*reading.repairs, *broken))
 
 
 def chain_from(strategies: Mapping[Mode, Strategy], requested: Mode) -> tuple[Strategy, ...]:
@@ -284,6 +313,7 @@ def critique(strategies: Mapping[Mode, Strategy], requested: Mode, context: Anal
     Raises:
         ChainExhausted: none could.
         Canceled: somebody asked for that.
+        BadInput: the photograph is at fault, or the base can't be loaded; no other strategy would help.
     """
     links = chain_from(strategies, requested)
     hops = [Hop(link.name, "it was at work when the service went down before") for link in links[:skip]]
@@ -298,8 +328,13 @@ def critique(strategies: Mapping[Mode, Strategy], requested: Mode, context: Anal
                 return Outcome(link.analyze(context, engine, tell), tuple(hops))
             except ModelProcessDied as error:
                 hops.append(Hop(link.name, error.problem, left=attempt == TRIES, crashed=True))
-            except (AnswerUnparsable, BadAdapter, GenerationFailed) as error:
+            except (Canceled, BadInput) as error:
+                if not isinstance(error, BadAdapter):
+                    raise
                 hops.append(Hop(link.name, error.problem))
+                break
+            except Exception as error:  # noqa: BLE001  whatever a strange answer sets off, the next strategy may do
+                hops.append(Hop(link.name, getattr(error, "problem", f"{type(error).__name__}: {error}")))
                 break
     raise ChainExhausted(hops)
 

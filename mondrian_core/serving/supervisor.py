@@ -90,6 +90,14 @@ class ModelProcess:
         horizon = self._clock() - self.limits.crash_window
         return sum(1 for when, adapted in self._crashes if adapted and when >= horizon) >= self.limits.crashes
 
+    def forgive(self, deaths: int) -> None:
+        """Blame no adapter for its last `deaths` crashes: the base crashed over the same photograph."""
+        for place in range(len(self._crashes) - 1, -1, -1):
+            when, adapted = self._crashes[place]
+            if adapted and deaths > 0:
+                self._crashes[place] = (when, False)
+                deaths -= 1
+
     # --- life ---------------------------------------------------------------------------------------------------------
 
     def start(self) -> None:
@@ -253,13 +261,14 @@ class ModelProcess:
 
 
 def _error_of(failed: Failed) -> MondrianError:
-    """The error that the other process raised, as its own class where it takes a problem and a next step."""
+    """The error that the other process raised, as its own class with its own attributes (a photograph's reason)."""
     kind = getattr(errors, failed.kind, None) or getattr(engine_module, failed.kind, None)
-    if failed.kind == "Canceled":
-        return engine_module.Canceled()
-    if isinstance(kind, type) and issubclass(kind, MondrianError) and kind.__init__ is MondrianError.__init__:
-        return kind(failed.problem, failed.next_step)
-    return Broken(failed.problem, failed.next_step)
+    if not (isinstance(kind, type) and issubclass(kind, MondrianError)):
+        return Broken(failed.problem, failed.next_step)
+    error = kind.__new__(kind)  # what its own constructor would make of arguments is in `failed` already
+    MondrianError.__init__(error, failed.problem, failed.next_step)
+    vars(error).update(failed.more)
+    return error
 
 
 def is_alive(pid: int) -> bool:

@@ -41,6 +41,10 @@ class Trial:
         """
         return self._engine.check(folder) or self._answered(folder)
 
+    def advisors(self) -> list[str]:
+        """Ids of the workspace's advisors."""
+        return [voice.advisor for voice in self._store.advisors()]
+
     def _answered(self, folder: Path) -> tuple[str, ...]:
         """Problems with the first photograph that can be answered about; what the base fails at too tells nothing."""
         advisor = folder.parent.name

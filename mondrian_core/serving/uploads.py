@@ -16,10 +16,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mondrian_core.errors import BadInput, BadPhotograph
 from mondrian_core.files import write_atomic
-from mondrian_core.images import Photograph, open_photograph
 from mondrian_core.serving.critic import confined, filename_of
+from mondrian_core.serving.decoding import verified
 from mondrian_core.serving.problems import UploadTooLarge, answer_to
 from mondrian_core.settings import check_advisor
+from mondrian_core.store import Store
 
 MOST_BYTES = 64_000_000
 MOST_FIELD = 4096
@@ -28,9 +29,12 @@ _SUFFIXES = {b"\xff\xd8": ".jpg", b"\x89P": ".png", b"II": ".tif", b"MM": ".tif"
 
 @dataclass(frozen=True)
 class Wanted:
-    """What a request asks for. Exactly one of `data` (uploaded bytes) and `path` (under the workspace) is there."""
+    """What a request asks for. Exactly one of `data` (uploaded bytes) and `path` (under the workspace) is there.
 
-    advisor: str
+    `advisor` is None when the request names none: then the workspace's only one is meant (`only_advisor`).
+    """
+
+    advisor: str | None
     mode: str | None
     data: bytes | None = None
     name: str = "photograph"
@@ -39,10 +43,10 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Received:
-    """A photograph that has been opened and lies in the workspace; `filename` as a job names it."""
+    """A photograph that could be decoded and lies in the workspace; `filename` as a job names it."""
 
     filename: str
-    photograph: Photograph
+    sha256: str
 
 
 class BodyLimit:
@@ -76,6 +80,8 @@ class BodyLimit:
 async def read_request(request: Request) -> Wanted:
     """Read POST /analyze: multipart with `image`, `advisor`, `mode`, or JSON with `path`, `advisor`, `mode`.
 
+    JSON may call the path `image`, as the older service did.
+
     Raises:
         BadInput: what is missing or wrong.
     """
@@ -94,10 +100,12 @@ def _from_json(body: bytes) -> Wanted:
         raise BadInput("The request is no JSON.", 'Send {"path": "...", "advisor": "..."}.') from None
     if not isinstance(value, dict):
         raise BadInput("The request is no JSON object.", 'Send {"path": "...", "advisor": "..."}.')
-    unknown = sorted(set(value) - {"path", "advisor", "mode"})
+    unknown = sorted(set(value) - {"path", "image", "advisor", "mode"})
     if unknown:
         raise BadInput(f"Unknown keys: {', '.join(unknown)[:200]}.", "The keys are path, advisor and mode.")
-    path, advisor, mode = value.get("path"), value.get("advisor"), value.get("mode")
+    if "path" in value and "image" in value:
+        raise BadInput("`path` and `image` are two names for one thing.", "Send one of them.")
+    path, advisor, mode = value.get("path", value.get("image")), value.get("advisor"), value.get("mode")
     if not isinstance(path, str) or not path or "\0" in path or not (mode is None or isinstance(mode, str)):
         raise BadInput("`path` must be the path of a photograph in the workspace, `mode` a text.", "Mend the request.")
     return Wanted(_advisor(advisor), mode, path=path)
@@ -121,14 +129,29 @@ async def _from_form(request: Request) -> Wanted:
         ) from None
 
 
-def _advisor(value: Any) -> str:
-    if not isinstance(value, str) or not value:
-        raise BadInput("The advisor is missing.", "Send `advisor`, such as ansel; GET /advisors lists them.")
+def _advisor(value: Any) -> str | None:
+    if value is None or value == "":
+        return None
+    if not isinstance(value, str):
+        raise BadInput("`advisor` is not a text.", "Send an id such as ansel; GET /advisors lists them.")
     return check_advisor(value)
 
 
+def only_advisor(store: Store) -> str:
+    """The advisor of a workspace that has exactly one, for a request that names none.
+
+    Raises:
+        BadInput: there are several, or none yet.
+    """
+    known = [voice.advisor for voice in store.advisors()]
+    if len(known) != 1:
+        which = f"one of {', '.join(known)[:200]}" if known else "an id; this workspace has no advisor yet"
+        raise BadInput("The advisor is missing.", f"Send `advisor`: {which}.")
+    return known[0]
+
+
 def take(root: Path, wanted: Wanted) -> Received:
-    """Open the photograph and make sure that it lies in the workspace.
+    """Decode the photograph once, and make sure that it lies in the workspace.
 
     Raises:
         BadPhotograph: with its reason.
@@ -136,16 +159,18 @@ def take(root: Path, wanted: Wanted) -> Received:
     """
     if wanted.path is not None:
         path = confined(root, Path(wanted.path))
+        if not _exists(path):  # the older service's names began in the folder of photographs
+            path = confined(root, Path("source") / wanted.path)
         if not _exists(path):
             raise BadPhotograph(wanted.path[:200], "missing", "there is no such file in the workspace")
-        return Received(filename_of(root, path), _open(path, wanted.path))
+        return Received(filename_of(root, path), _verified(path, wanted.path))
     data = wanted.data or b""
-    photograph = _open(data, "the upload")
-    filename = f"{safe_stem(wanted.name)}-{photograph.sha256[:8]}{suffix_of(data)}"
+    sha256 = _verified(data, "the upload")
+    filename = f"{safe_stem(wanted.name)}-{sha256[:8]}{suffix_of(data)}"
     target = root / "source" / filename
     if not target.exists():
         write_atomic(target, data)
-    return Received(filename, photograph)
+    return Received(filename, sha256)
 
 
 def _exists(path: Path) -> bool:
@@ -155,13 +180,13 @@ def _exists(path: Path) -> bool:
         return False
 
 
-def _open(source: Path | bytes, name: str) -> Photograph:
+def _verified(source: Path | bytes, name: str) -> str:
     try:
-        return open_photograph(source)
+        return verified(source)
     except BadPhotograph as error:
         # the full path of the workspace is nobody's business
         detail = error.problem.split("can't be used as a photograph: ", 1)[-1].rstrip(".")
-        raise BadPhotograph(name, error.reason, detail) from None
+        raise BadPhotograph(name, error.reason, detail, error.next_step) from None
 
 
 def safe_stem(name: str) -> str:

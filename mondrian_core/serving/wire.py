@@ -5,8 +5,10 @@ They have a module of their own because a class of `__main__` can't be unpickled
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from mondrian_core.serving.engine import Question, Reply
 
@@ -60,12 +62,16 @@ class Answered:
 
 @dataclass(frozen=True)
 class Failed:
-    """An error of ours as plain values; `kind` is the class name. `number` is 0 when the base can't be loaded."""
+    """An error of ours as plain values. `number` is 0 when the base can't be loaded.
+
+    `kind` is the name of its class, or of the nearest one that both processes know; `more` its other attributes.
+    """
 
     number: int
     kind: str
     problem: str
     next_step: str = ""
+    more: Mapping[str, Any] = field(default_factory=dict)
 
 
 Message = Ask | Check | Cancel

@@ -9,7 +9,7 @@ from typing import Any
 
 from mondrian_core.errors import BadInput, Broken, MondrianError
 from mondrian_core.events import Listener, Noticed, ignore
-from mondrian_core.serving.board import Board
+from mondrian_core.serving.board import LAST, Board
 from mondrian_core.serving.critic import Critic
 from mondrian_core.serving.engine import Canceled
 from mondrian_core.serving.shadow import next_shadow_job
@@ -113,13 +113,24 @@ class Worker:
             self.submit(shadow.id)
 
     def _work(self, job_id: str) -> None:
+        try:
+            self._do(job_id)
+        except Exception as error:
+            # whoever waits looks at the row now, and finds that it ended, that it is gone, or that it must wait on
+            self._board.publish(job_id, "failed", error=str(error))
+            raise
+
+    def _do(self, job_id: str) -> None:
         store = self._critic.store
         if job_id in self._canceled:
             self._canceled.discard(job_id)
             self._end(store.cancel_job(job_id))
             return
         job = store.claim_job(job_id)
-        if job is None:
+        if job is None:  # it ended, or its row went, while it waited
+            found = store.job(job_id)
+            if found is None or found.status in LAST:
+                self._board.publish(job_id, (found and found.status) or "failed")
             return
         self.current = job_id
         try:

@@ -68,13 +68,18 @@ def check(context: Context) -> None:
     resolve(context.base_model)
 
 
-def retrain(context: Context, listen: Listener = ignore) -> PromoteSummary:
-    """The whole chain in this process: what the flow `retrain` does, without a server."""
+def retrain(context: Context, listen: Listener = ignore, *, resume: bool = False) -> PromoteSummary:
+    """The whole chain in this process: what the flow `retrain` does, without a server.
+
+    With `resume` a run that was interrupted goes on with the dataset that it has.
+    """
     check(context)
     context.save(context.run_folder / "context.json")
     began = time.monotonic()
-    for stage in STAGES.values():
-        stage(context, listen)
+    built = resume and (context.run_folder / "dataset.json").is_file()
+    for name, stage in STAGES.items():
+        if not (built and name in ("link", "dataset")):
+            stage(context, listen)
     outcome = summary_of(context, "promote", PromoteSummary)
     listen(Finished("retrain", {"seconds": round(time.monotonic() - began, 1), **outcome.as_dict()}))
     return outcome

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mondrian_core.files import read_json, write_json
+from mondrian_core.portable_paths import below_home, named_places, read_path, relative_to_neighbour, stored_path
 from mondrian_core.recipes import Recipe, recipe_of
 from mondrian_core.registry import Registry
 from mondrian_core.settings import Settings, check_advisor
@@ -45,6 +47,11 @@ class Context:
         """The registry of adapters."""
         return Registry(Path(self.adapters))
 
+    @property
+    def named_places(self) -> dict[Path, str]:
+        """What stands for the workspace, the registry and the home in texts for others."""
+        return named_places(self.root, Path(self.adapters))
+
     def store(self) -> Store:
         """The workspace's database, opened for reading.
 
@@ -69,8 +76,15 @@ class Context:
         return Store(self.root / "mondrian.db")
 
     def save(self, path: Path) -> None:
-        """Write the context as JSON."""
-        write_json(path, self.as_dict())
+        """Write the context as JSON, its folders relative to the workspace where it lies."""
+        home = path.resolve().parents[2] if len(path.resolve().parents) > 2 else self.root
+        values = self.as_dict()
+        if home == self.root:
+            values |= {"workspace": ".", "adapters": relative_to_neighbour(self.adapters, self.root),
+                       "base_model": below_home(self.base_model)}  # fmt: skip
+            named = {key: values[key] for key in ("dataset", "adapter") if values[key]}
+            values |= {key: stored_path(Path(value).absolute(), self.root) for key, value in named.items()}
+        write_json(path, values)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, as `save` writes them."""
@@ -80,6 +94,12 @@ class Context:
     def load(cls, path: Path) -> Context:
         """Read a context written by `save`."""
         values = read_json(path)
+        if not Path(values["workspace"]).is_absolute():
+            root = (path.resolve().parents[2] / values["workspace"]).resolve()
+            adapters, base = os.path.normpath(root / values["adapters"]), values["base_model"]
+            base = str(Path(base).expanduser()) if base.startswith("~/") else base
+            values |= {"workspace": str(root), "adapters": adapters, "base_model": base}
+            values |= {key: read_path(value, root) for key in ("dataset", "adapter") if (value := values.get(key))}
         return cls(**{**values, "recipe": recipe_of(values["recipe"], str(path))})
 
 

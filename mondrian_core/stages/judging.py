@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from mondrian_core.errors import BadInput, translated
 from mondrian_core.events import Listener, Noticed, Started, ignore
-from mondrian_core.registry import Version
+from mondrian_core.registry import ChampionReference, Version
 from mondrian_core.stages.context import Context
 from mondrian_core.stages.learning import dataset_of
 from mondrian_core.stages.summaries import EvaluateSummary, TrainSummary, leave, summary_of
@@ -15,12 +15,14 @@ from mondrian_core.stages.summaries import EvaluateSummary, TrainSummary, leave,
 if TYPE_CHECKING:
     from mondrian_core.data.dataset import DatasetVersion
     from mondrian_core.evaluation import Trained
+    from mondrian_core.models.base import Base
 
 
 def evaluate(context: Context, listen: Listener = ignore) -> EvaluateSummary:
     """Measure the adapter against base and champion on photographs it never saw, and let the gates decide.
 
-    What it was trained on is looked up, not assumed: one that saw every photograph is judged by folds.
+    What it was trained on is looked up, not assumed: one that saw every photograph is judged by folds. The evaluation
+    of a registered version goes into the registry's history.
     """
     from mondrian_core import evidence
     from mondrian_core.evaluation import Known
@@ -35,13 +37,15 @@ def evaluate(context: Context, listen: Listener = ignore) -> EvaluateSummary:
     rows, split = evidence.tested_on(version, trained)
     listen(Started("evaluate", detail=f"{len(rows)} photographs with scores: {split}"))
     base = load_base(context.base_model)
-    champion = _comparable(context.registry.champion(context.advisor), base.fingerprint, folder, listen)
+    live = context.registry.champion(context.advisor)
+    compared_with = (live.reference if live else ChampionReference()).as_dict()
+    champion = _comparable(live, base, folder, listen)
     tested = {row.lineage for row in rows}
     index = [row for row in version.rows("train") if row.lineage not in tested]
     known = Known(
         champion=champion,
         champion_trained=evidence.trained_on(champion, datasets, listen) if champion else None,
-        problems=adapters.check(base, folder),
+        problems=(*adapters.check(base, folder), *base.identity.differences(_trained_base(context))),
         trained=trained,
         index=frozenset(row.lineage for row in index),
         consult=evidence.consult_of(index) if settings.rag else None,
@@ -50,6 +54,7 @@ def evaluate(context: Context, listen: Listener = ignore) -> EvaluateSummary:
                                     context.run_folder / "folds", listen) if settings.folds else None,
         cache=context.root / "runs" / "cache",
         split=split,
+        compared_with=compared_with,
     )  # fmt: skip
     more = unlabelled_photographs(context, version, max(0, settings.compliance_photographs - len(rows)), trained)
     with translated(context.run_folder):
@@ -57,16 +62,27 @@ def evaluate(context: Context, listen: Listener = ignore) -> EvaluateSummary:
                        context.recipe, context.run_folder, known, listen=listen)  # fmt: skip
     gates = [gate.as_dict() for gate in report.gates]
     summary = EvaluateSummary(str(context.run_folder / "comparison_report.json"),
-                              str(context.run_folder / "report.html"), report.verdict, gates, split)  # fmt: skip
-    return leave(context, "evaluate", summary, listen)
+                              str(context.run_folder / "report.html"), report.verdict, gates, split,
+                              compared_with)  # fmt: skip
+    leave(context, "evaluate", summary, listen)
+    if (registered := context.registry.version_at(context.advisor, folder)) is not None:
+        context.registry.record_evaluation(context.advisor, registered.version, summary.gate_report,
+                                           actor=context.actor)  # fmt: skip
+    return summary
 
 
-def _comparable(champion: Version | None, fingerprint: str, candidate: Path, listen: Listener) -> Path | None:
+def _trained_base(context: Context) -> dict[str, Any] | None:
+    """The base that this run's adapter was trained on; that of a version is in its manifest."""
+    return None if context.adapter else summary_of(context, "train", TrainSummary).base
+
+
+def _comparable(champion: Version | None, base: Base, candidate: Path, listen: Listener) -> Path | None:
     """The champion's folder when it can answer beside the candidate: same base, and not the candidate itself."""
     if champion is None or champion.path == candidate:
         return None
-    if champion.manifest.get("base", {}).get("fingerprint") not in (None, fingerprint):
-        listen(Noticed("evaluate", f"The champion {champion.version} belongs to another base and is not compared."))
+    if differences := base.identity.differences(champion.manifest.get("base")):
+        listen(Noticed("evaluate", f"The champion {champion.version} belongs to another base and is not compared: "
+                                   f"{'; '.join(differences)}."))  # fmt: skip
         return None
     return champion.path
 
@@ -78,7 +94,7 @@ def unlabelled_photographs(context: Context, version: DatasetVersion, wanted: in
     The workspace's own come first, in the order of their names; rendered ones fill what is missing.
     """
     from mondrian_core.evaluation.leaks import seen_by
-    from mondrian_core.images import PHOTOGRAPH_SUFFIXES, open_photograph
+    from mondrian_core.images import PHOTOGRAPH_SUFFIXES, bounded, open_photograph
     from mondrian_core.mini import rendered_photographs
 
     known = version.photograph_hashes
@@ -93,5 +109,5 @@ def unlabelled_photographs(context: Context, version: DatasetVersion, wanted: in
         except BadInput:
             continue
         if photograph.sha256 not in known and not seen_by([(photograph.sha256, photograph.image)], trained):
-            found.append(photograph.image)
+            found.append(bounded(photograph.image))
     return [*found, *rendered_photographs(wanted - len(found), seed=context.recipe.evaluate.seed + 1_000_003)]

@@ -6,13 +6,16 @@ import platform
 import subprocess
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 from mondrian_core import rollout
-from mondrian_core.decision import Keep, Promote, decide
+from mondrian_core.decision import Keep, Promote, decide, evaluate_again
+from mondrian_core.errors import ChampionChanged
 from mondrian_core.events import Listener, Started, ignore
 from mondrian_core.files import read_json
+from mondrian_core.portable_paths import without_absolute_paths
 from mondrian_core.prompts import prompt_digest
-from mondrian_core.registry import State
+from mondrian_core.registry import ChampionReference, State
 from mondrian_core.registry.answers import SAMPLES
 from mondrian_core.stages.context import Context
 from mondrian_core.stages.summaries import (
@@ -29,8 +32,11 @@ PACKAGES = ("mlx", "mlx-vlm", "transformers", "datasets", "numpy", "prefect")
 
 
 def register(context: Context, listen: Listener = ignore) -> RegisterSummary:
-    """Make the adapter an immutable version with everything that is needed to repeat the run."""
-    from mondrian_core.models.base import fingerprint
+    """Make the adapter an immutable version with everything that is needed to repeat the run.
+
+    A run has one version: called again, it gives the one that is there.
+    """
+    from mondrian_core.models.base import base_record
 
     listen(Started("register"))
     trained = summary_of(context, "train", TrainSummary)
@@ -39,7 +45,7 @@ def register(context: Context, listen: Listener = ignore) -> RegisterSummary:
     champion = context.registry.champion(context.advisor)
     manifest = {
         "run": context.run,
-        "base": {"name": context.base_model, "fingerprint": fingerprint(context.base_model)},
+        "base": trained.base or base_record(context.base_model),
         "prompt_digest": prompt_digest(context.store().voice(context.advisor)),
         "dataset": {
             "digest": built.digest,
@@ -54,51 +60,62 @@ def register(context: Context, listen: Listener = ignore) -> RegisterSummary:
         "packages": package_versions(),
         "device": {"system": platform.system(), "machine": platform.machine(), "python": platform.python_version()},
         "code_commit": code_commit(),
-        "training": trained.as_dict(),
-        "gate_report": {"verdict": judged.verdict, "gates": judged.gates},
+        "training": {key: value for key, value in trained.as_stored(context).items() if key != "base"},
+        "gate_report": judged.gate_report,
         "metrics": read_json(Path(judged.report)).get("metrics", {}),
     }
     state: State = "rejected" if judged.verdict == "FAIL" else "candidate"
     version = context.registry.register(
-        context.advisor, Path(trained.adapter), manifest, state, actor=context.actor,
+        context.advisor, Path(trained.adapter), without_absolute_paths(manifest, context.named_places), state,
+        actor=context.actor,
         attachments=[Path(judged.report), Path(judged.html), Path(judged.report).with_name(SAMPLES),
                      Path(trained.curve), Path(trained.log)],
+        run=context.run,
     )  # fmt: skip
-    return leave(context, "register", RegisterSummary(version.version, str(version.path), state), listen)
+    return leave(context, "register", RegisterSummary(version.version, str(version.path), version.state), listen)
 
 
 def promote(context: Context, listen: Listener = ignore) -> PromoteSummary:
-    """Let the gates' verdict decide: promote, keep as a candidate, or leave as rejected."""
+    """Let the gates' verdict decide: promote, keep as a candidate, or leave as rejected.
+
+    It decides by the report that the version carries, and only over the champion that this report compared with. What
+    the run has promoted once is not promoted again.
+    """
     listen(Started("promote"))
     registered = summary_of(context, "register", RegisterSummary)
-    judged = summary_of(context, "evaluate", EvaluateSummary)
-    champion = context.registry.champion(context.advisor)
-    decision = decide(read_json(Path(judged.report)), champion.version if champion else None,
-                      advisor=context.advisor, version=registered.version)  # fmt: skip
-    running = rollout.active(context.registry, context.advisor)
+    return leave(context, "promote", _outcome(context, registered.version), listen)
+
+
+def _outcome(context: Context, version: str) -> PromoteSummary:
+    registry, advisor = context.registry, context.advisor
+    if (done := registry.promotion_by(advisor, version, context.run)) is not None:
+        return PromoteSummary("promoted", version, done.reason)
+    champion = registry.reference(advisor)
+    decision = decide(registry.get(advisor, version).report or {}, champion, advisor=advisor, version=version)
+    running = rollout.active(registry, advisor)
     if isinstance(decision, Promote) and running is not None:
         sentence = f"Kept as a candidate: all gates passed, but the rollout of {running.version} is {running.place}."
-        by_hand = f"mondrian adapters promote --advisor {context.advisor} --version {registered.version}"
-        outcome = PromoteSummary("candidate", registered.version, sentence, by_hand)
-    elif isinstance(decision, Promote):
-        sentence = _carry_out(context, registered.version, champion.version if champion else None, decision.sentence)
-        outcome = PromoteSummary("promoted", registered.version, sentence)
-    elif isinstance(decision, Keep):
-        outcome = PromoteSummary("candidate", registered.version, decision.sentence, decision.command)
-    else:
-        outcome = PromoteSummary("rejected", registered.version, decision.sentence)
-    return leave(context, "promote", outcome, listen)
+        by_hand = f"mondrian adapters promote --advisor {advisor} --version {version}"
+        return PromoteSummary("candidate", version, sentence, by_hand)
+    if isinstance(decision, Promote):
+        try:
+            return PromoteSummary("promoted", version, _carry_out(context, version, champion, decision.sentence))
+        except ChampionChanged:  # between the decision and the registry's lock
+            decision = evaluate_again(champion, registry.reference(advisor), advisor, version)
+    if isinstance(decision, Keep):
+        return PromoteSummary("candidate", version, decision.sentence, decision.command)
+    return PromoteSummary("rejected", version, decision.sentence)
 
 
-def _carry_out(context: Context, version: str, champion: str | None, sentence: str) -> str:
+def _carry_out(context: Context, version: str, champion: ChampionReference, sentence: str) -> str:
     """Make it the champion, at once or for a share first; gives what was done. Its own gates go into the history."""
+    facts: dict[str, Any] = {"expected": champion, "actor": context.actor, "run": context.run}
     if not context.recipe.promote.rollout:
-        context.registry.promote(context.advisor, version, expected=champion, actor=context.actor, reason=sentence)
+        context.registry.promote(context.advisor, version, reason=sentence, **facts)
         return sentence
     with context.store() as store:
         plan = rollout.suitable_plan(store, context.advisor)
-    begun = rollout.start(context.registry, context.advisor, version, plan, expected=champion, actor=context.actor,
-                          reason=sentence)  # fmt: skip
+    begun = rollout.start(context.registry, context.advisor, version, plan, reason=sentence, **facts)
     return f"{sentence} Its rollout begins {begun.place}."
 
 

@@ -25,11 +25,13 @@ def dataset_of(context: Context) -> DatasetVersion:
     return load(Path(context.dataset or summary_of(context, "dataset", DatasetSummary).path))
 
 
-def train(context: Context, listen: Listener = ignore, *, resume: bool = False,
+def train(context: Context, listen: Listener = ignore, *, resume: bool | None = None,
           ranks: Ranks | None = None) -> TrainSummary:  # fmt: skip
     """Train a LoRA adapter; it lies in the run folder until it is registered.
 
     `evidence.lessons` says on what: the dataset's training split, or all of a small one when folds judge the recipe.
+    With `resume` it goes on where the run was interrupted, or refuses when it is another training by now; with None, as
+    for a stage that is tried again, it goes on if it can; with False it begins at the first step.
     With several `ranks` every process calls this, and the first one alone leaves a summary.
     """
     from mondrian_core import evidence
@@ -41,6 +43,7 @@ def train(context: Context, listen: Listener = ignore, *, resume: bool = False,
     ranks = ranks or ALONE
     version = dataset_of(context)
     taught = evidence.lessons(version, context.recipe)
+    listen = evidence.naming_photographs(listen, version)
     listen(Started("train", detail=taught.told))
     if ranks.first:
         evidence.note_training(context.run_folder, version, taught.extent)
@@ -58,7 +61,9 @@ def train(context: Context, listen: Listener = ignore, *, resume: bool = False,
     summary = TrainSummary(str(result.adapter), str(result.curve), str(result.log), result.steps, result.best_epoch,
                            result.best_loss, result.seconds,
                            asdict(result.best_answers) if result.best_answers else None,
-                           asdict(result.preference) if result.preference else None, taught.as_dict())  # fmt: skip
+                           asdict(result.preference) if result.preference else None, taught.as_dict(),
+                           base.identity.record(context.base_model), result.start_loss,
+                           result.worse_than_base)  # fmt: skip
     return leave(context, "train", summary, listen) if ranks.first else summary
 
 

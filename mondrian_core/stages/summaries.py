@@ -2,27 +2,61 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any, TypeVar
+from pathlib import Path
+from typing import Any, ClassVar, Self, TypeVar
 
 from mondrian_core.errors import MondrianError, NothingToDo
 from mondrian_core.events import Finished, Listener
 from mondrian_core.files import read_json, write_json
+from mondrian_core.portable_paths import read_path, stored_path, without_absolute_paths
+from mondrian_core.registry import COMPARED_WITH
 from mondrian_core.stages.context import Context
 
 
 @dataclass(frozen=True)
 class Summary:
-    """What a stage leaves; plain values."""
+    """What a stage leaves; plain values.
+
+    `in_workspace` and `in_registry` name the fields that are paths: absolute here, relative in the file.
+    """
+
+    in_workspace: ClassVar[tuple[str, ...]] = ()
+    in_registry: ClassVar[tuple[str, ...]] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
         return asdict(self)
 
+    def as_stored(self, context: Context) -> dict[str, Any]:
+        """Plain values with paths relative to the workspace or the registry, and no absolute path in any text."""
+        values = self.as_dict()
+        for name, root in self._paths(context):
+            if values[name] is not None:
+                values[name] = stored_path(values[name], root)
+        return without_absolute_paths(values, context.named_places)
+
+    @classmethod
+    def from_stored(cls, values: Mapping[str, Any], context: Context) -> Self:
+        """Read what `as_stored` gave; older files have absolute paths, which stay as they are."""
+        known = {field.name: values[field.name] for field in fields(cls) if field.name in values}
+        for name, root in cls._paths(context):
+            if known.get(name) is not None:
+                known[name] = read_path(known[name], root)
+        return cls(**known)
+
+    @classmethod
+    def _paths(cls, context: Context) -> list[tuple[str, Path]]:
+        return [*((name, context.root) for name in cls.in_workspace),
+                *((name, Path(context.adapters)) for name in cls.in_registry)]  # fmt: skip
+
 
 @dataclass(frozen=True)
 class LinkSummary(Summary):
     """What was linked and why the rest was not; `table` is Markdown."""
+
+    in_workspace: ClassVar[tuple[str, ...]] = ("manifest",)
 
     manifest: str
     used: int
@@ -33,6 +67,8 @@ class LinkSummary(Summary):
 @dataclass(frozen=True)
 class DatasetSummary(Summary):
     """A dataset version and its sizes per split."""
+
+    in_workspace: ClassVar[tuple[str, ...]] = ("path", "contact_sheet")
 
     path: str
     digest: str
@@ -47,7 +83,11 @@ class TrainSummary(Summary):
 
     `preference` says what preference tuning came to; None where there was none. `trained_on` is the extent
     ("train": the dataset's training split, "all": its every photograph) and how many photographs and rows that are.
+    `base` is what the base is known by, as a manifest keeps it; `start_loss` its validation loss untouched, and
+    `worse_than_base` says that no epoch was better than that.
     """
+
+    in_workspace: ClassVar[tuple[str, ...]] = ("adapter", "curve", "log")
 
     adapter: str
     curve: str
@@ -59,22 +99,44 @@ class TrainSummary(Summary):
     answers: dict[str, Any] | None = None
     preference: dict[str, Any] | None = None
     trained_on: dict[str, Any] | None = None
+    base: dict[str, Any] | None = None
+    start_loss: float | None = None
+    worse_than_base: bool = False
+
+    @property
+    def chosen(self) -> str:
+        """Which epoch was taken, for people."""
+        if self.worse_than_base:
+            return (f"no epoch was better than the untouched base (validation loss {self.start_loss:.4g}); the least "
+                    f"worse is epoch {self.best_epoch}, loss {self.best_loss:.4g}")  # fmt: skip
+        return f"best loss {self.best_loss:.4g} after epoch {self.best_epoch}"
 
 
 @dataclass(frozen=True)
 class EvaluateSummary(Summary):
-    """The verdict of the gates; `gates` are the rows of the table."""
+    """The verdict of the gates; `gates` are the rows of the table, `compared_with` the champion at that time."""
+
+    in_workspace: ClassVar[tuple[str, ...]] = ("report", "html")
 
     report: str
     html: str
     verdict: str
     gates: list[dict[str, Any]]
     split: str
+    compared_with: dict[str, Any] | None = None
+
+    @property
+    def gate_report(self) -> dict[str, Any]:
+        """What a version carries of it, in its manifest or in the registry's history."""
+        compared = {} if self.compared_with is None else {COMPARED_WITH: self.compared_with}
+        return {"verdict": self.verdict, "gates": self.gates, **compared}
 
 
 @dataclass(frozen=True)
 class RegisterSummary(Summary):
     """The version that was written and its state."""
+
+    in_registry: ClassVar[tuple[str, ...]] = ("path",)
 
     version: str
     path: str
@@ -131,13 +193,14 @@ def summary_of(context: Context, stage: str, kind: type[SummaryT]) -> SummaryT:
         raise NothingToDo(
             f"The run {context.run} has no result of the stage '{stage}'.", f"Run the stage '{stage}' first."
         ) from None
-    return kind(**{field.name: values[field.name] for field in fields(kind) if field.name in values})
+    return kind.from_stored(values, context)
 
 
 def leave(context: Context, stage: str, summary: SummaryT, listen: Listener) -> SummaryT:
     """Write a stage's summary into the run's folder and say that it is done."""
-    write_json(context.run_folder / f"{stage}.json", summary.as_dict())
-    listen(Finished(stage, summary.as_dict()))
+    stored = summary.as_stored(context)
+    write_json(context.run_folder / f"{stage}.json", stored)
+    listen(Finished(stage, stored))
     return summary
 
 

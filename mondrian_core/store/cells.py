@@ -90,7 +90,7 @@ def json_value(text: str) -> Any:
         ValueError: it is not JSON, or not such JSON.
     """
     try:
-        value = json.loads(text, parse_constant=_refuse, parse_float=_finite, parse_int=_bounded)
+        value = _DECODER.decode(text)
         if "\\u" in text:
             json.dumps(value, ensure_ascii=False).encode()
     except RecursionError:
@@ -111,6 +111,9 @@ def _bounded(text: str) -> int:
     if len(text) > LONGEST_INTEGER:
         raise ValueError(f"an integer of {len(text)} digits")
     return int(text)
+
+
+_DECODER = json.JSONDecoder(parse_constant=_refuse, parse_float=_finite, parse_int=_bounded)
 
 
 class Cells:

@@ -2,19 +2,51 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import threading
 import uuid
+import weakref
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Self
 
-from mondrian_core.errors import BadInput, DatabaseBusy, NoDatabase, translated
+from mondrian_core.errors import BadInput, DatabaseBusy, DatabaseReplaced, NoDatabase, translated
+from mondrian_core.files import create_private, keep_private
 from mondrian_core.migrations import ADDED_TABLES, MIGRATIONS, ORIGINAL_TABLES, VERSION
 from mondrian_core.store.cells import moment_text, text_or_bytes
 
 BUSY_SECONDS = 10.0
+COMPANIONS = ("", "-wal", "-shm")  # the files that together are the database while it is open
+
+FileIds = tuple[tuple[int, int] | None, ...]  # device and inode of each of `COMPANIONS`; None where there is none
+
+
+class _Connection(sqlite3.Connection):
+    """A connection that reads whatever a cell holds, and can close every cursor it gave out.
+
+    A statement that failed half-way stays open, with the snapshot it read: until it is closed, a write in the same
+    connection is refused as "database is locked" as soon as another process has written.
+    """
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.text_factory = text_or_bytes
+        self.create_function("moment", 1, moment_text, deterministic=True)
+        self._given: weakref.WeakSet[sqlite3.Cursor] = weakref.WeakSet()
+
+    def cursor(self, *arguments: Any, **options: Any) -> Any:
+        """A cursor, as `execute` makes one too."""
+        made = super().cursor(*arguments, **options)
+        self._given.add(made)
+        return made
+
+    def close_cursors(self) -> None:
+        """Close those that are still open."""
+        for cursor in list(self._given):
+            cursor.close()
+        self._given.clear()
 
 
 class Database:
@@ -22,6 +54,7 @@ class Database:
 
     Raises (all methods):
         DatabaseBusy: when the file stays locked for `BUSY_SECONDS` or can't be written.
+        DatabaseReplaced: when, opened for writing, the path holds another file by now (device or inode differ).
         DiskFull: when a write finds no space; the transaction is undone.
     """
 
@@ -33,18 +66,20 @@ class Database:
         """
         self.path, self.read_only = Path(path), read_only
         self._lock = threading.RLock()
+        self._opened: FileIds = ()
         if not self.path.is_file():
             raise NoDatabase(self.path)
+        main = _ids_of(self.path)[0]
         with _explained(self.path):
             self._connection = (_connect_to_read if read_only else _connect_to_write)(self.path, busy_seconds)
-        self._connection.text_factory = text_or_bytes
-        self._connection.create_function("moment", 1, moment_text, deterministic=True)
         try:
             self._check_tables()
             if not read_only:
                 self._migrate()
             self._columns = {table: self._columns_of(table) for table in (*ORIGINAL_TABLES, *ADDED_TABLES)}
             self._numbers = {table: self._number_of(table) for table in self._columns}
+            if not read_only:
+                self._opened = (main, *_ids_of(self.path)[1:])
         except BaseException:
             self._connection.close()
             raise
@@ -59,7 +94,7 @@ class Database:
         if path.exists():
             raise BadInput(f"There is a database at {path} already.", "Use it as it is, or name another workspace.")
         with translated(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
+            create_private(path)
             with _explained(path), closing(sqlite3.connect(path)) as connection, connection:
                 for statement in ORIGINAL_TABLES.values():
                     connection.execute(statement)
@@ -84,6 +119,46 @@ class Database:
         """The schema's number: that of the last migration, 0 for a database from before there were any."""
         return int(self._rows("PRAGMA user_version")[0][0])
 
+    @property
+    def replaced(self) -> bool:
+        """True when the path, or its write-ahead log, is another file by now; waits for nothing. From any thread."""
+        return any(ours is not None and ours != now
+                   for ours, now in zip(self._opened, _ids_of(self.path), strict=False))  # fmt: skip
+
+    def start_mark(self, boot: str) -> None:
+        """Begin a count in the database of what a service writes, under the id of its start; see `mark_of`."""
+        with self.transaction() as connection:
+            connection.execute(
+                "CREATE TABLE IF NOT EXISTS service_marks (boot TEXT PRIMARY KEY, jobs INTEGER NOT NULL)"
+            )
+            connection.execute("DELETE FROM service_marks")
+            connection.execute("INSERT INTO service_marks VALUES (?, 0)", (boot,))
+
+    def raise_mark(self, boot: str) -> None:
+        """Count one more; in the transaction that writes it."""
+        self._write("UPDATE service_marks SET jobs = jobs + 1 WHERE boot = ?", (boot,))
+
+    def mark_of(self, boot: str) -> int | None:
+        """The count as others find it, by a connection that is opened now; 0 where there is none, None while locked.
+
+        A copy written over the open file, or a restore by SQLite, keeps its inode: only a count that went back shows
+        that rows are gone.
+        """
+        try:
+            with closing(_connect_to_read(self.path, 0.1)) as fresh:
+                row = fresh.execute("SELECT jobs FROM service_marks WHERE boot = ?", (boot,)).fetchone()
+                return int(row[0]) if row else 0
+        except DatabaseBusy:
+            return None
+        except sqlite3.OperationalError as error:
+            return None if "locked" in str(error) else 0
+        except (sqlite3.DatabaseError, OSError):
+            return 0
+
+    def _require_same_files(self) -> None:
+        if self.replaced:
+            raise DatabaseReplaced(self.path)
+
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
         """A write transaction that is begun at once, so that it waits for its turn instead of failing half-way."""
@@ -94,6 +169,7 @@ class Database:
             if outer:
                 yield self._connection
                 return
+            self._require_same_files()
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield self._connection
@@ -102,6 +178,9 @@ class Database:
                 if self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")
                 raise
+            finally:
+                self._connection.close_cursors()
+            self._require_same_files()  # what was committed into a file that nobody finds any more is lost
 
     def select(self, query: str, values: tuple[Any, ...] = ()) -> list[Any]:
         """Rows of a query that only reads, for the modules with tables of their own (`drafts`, `embeddings`)."""
@@ -123,17 +202,24 @@ class Database:
 
     def _rows(self, query: str, values: tuple[Any, ...] = ()) -> list[Any]:
         with self._lock, translated(self.path), _explained(self.path):
-            return self._connection.execute(query, values).fetchall()
+            self._require_same_files()
+            with closing(self._connection.cursor()) as cursor:
+                return cursor.execute(query, values).fetchall()
 
     def _each(self, query: str, values: tuple[Any, ...], batch: int = 1000) -> Iterator[Any]:
-        with self._lock, translated(self.path), _explained(self.path):
-            cursor = self._connection.execute(query, values)
-        while True:
-            with self._lock, translated(self.path), _explained(self.path):
-                rows = cursor.fetchmany(batch)
-            if not rows:
-                return
-            yield from rows
+        """Rows as they are now, on a connection of their own: one that is read slowly must not hold up writes."""
+        self._require_same_files()
+        with translated(self.path), _explained(self.path):
+            reading = _connect_to_read(self.path, BUSY_SECONDS)
+        with closing(reading):
+            with translated(self.path), _explained(self.path):
+                cursor = reading.execute(query, values)
+            while True:
+                with translated(self.path), _explained(self.path):
+                    rows = cursor.fetchmany(batch)
+                if not rows:
+                    return
+                yield from rows
 
     def _named_rows(self, table: str, columns: tuple[str, ...], where: str, values: tuple[Any, ...],
                     order: str) -> list[dict[str, Any]]:  # fmt: skip
@@ -214,8 +300,22 @@ def _empty(kind: str) -> Any:
     return 0 if any(word in kind for word in ("INT", "REAL", "FLOA", "DOUB", "NUM", "DEC", "BOOL")) else ""
 
 
-def _connect_to_write(path: Path, busy_seconds: float) -> sqlite3.Connection:
-    connection = sqlite3.connect(path, timeout=busy_seconds, isolation_level=None, check_same_thread=False)
+def _ids_of(path: Path) -> FileIds:
+    found: list[tuple[int, int] | None] = []
+    for suffix in COMPANIONS:
+        try:
+            status = os.stat(f"{path}{suffix}")  # noqa: PTH116  before every query: no Path is built for it
+            found.append((status.st_dev, status.st_ino))
+        except OSError:
+            found.append(None)
+    return tuple(found)
+
+
+def _connect_to_write(path: Path, busy_seconds: float) -> _Connection:
+    for suffix in COMPANIONS:  # SQLite gives new companions the permissions of the database
+        keep_private(path.with_name(path.name + suffix))
+    connection = sqlite3.connect(path, timeout=busy_seconds, isolation_level=None, check_same_thread=False,
+                                 factory=_Connection)  # fmt: skip
     with translated(path):
         if connection.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
             connection.execute("PRAGMA journal_mode = WAL")
@@ -223,12 +323,13 @@ def _connect_to_write(path: Path, busy_seconds: float) -> sqlite3.Connection:
     return connection
 
 
-def _connect_to_read(path: Path, busy_seconds: float) -> sqlite3.Connection:
+def _connect_to_read(path: Path, busy_seconds: float) -> _Connection:
     """A connection that can't write; `immutable` where a WAL database lies in a folder that can't be written."""
     address = path.absolute().as_uri() + "?mode=ro"
 
-    def connect(uri: str) -> sqlite3.Connection:
-        return sqlite3.connect(uri, uri=True, timeout=busy_seconds, isolation_level=None, check_same_thread=False)
+    def connect(uri: str) -> _Connection:
+        return sqlite3.connect(uri, uri=True, timeout=busy_seconds, isolation_level=None, check_same_thread=False,
+                               factory=_Connection)  # fmt: skip
 
     connection = connect(address)
     try:
@@ -250,6 +351,7 @@ def _back_up(connection: sqlite3.Connection, path: Path, version: int) -> None:
         return
     temporary = copy.with_name(f".{copy.name}-{uuid.uuid4().hex}")
     try:
+        create_private(temporary)
         with closing(sqlite3.connect(temporary)) as target:
             connection.backup(target)
         temporary.replace(copy)

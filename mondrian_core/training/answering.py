@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,10 +17,8 @@ from mondrian_core.models.base import Base
 from mondrian_core.models.generation import Generation, generate
 from mondrian_core.recipes import TrainRecipe
 from mondrian_core.rows import Row
-from mondrian_core.rubric import DIMENSIONS, MAX_SCORE, MIN_SCORE, Unparsable, read_strict
+from mondrian_core.rubric import DIMENSIONS, MAX_ANSWER_TOKENS, MAX_SCORE, MIN_SCORE, Unparsable, read_strict
 from mondrian_core.training.ranks import Ranks
-
-ANSWER_TOKENS = 1024
 
 
 @dataclass(frozen=True)
@@ -62,7 +61,7 @@ def answer_validation(base: Base, weights: dict[str, mx.array] | None, rows: Seq
 
 
 def _answer(base: Base, row: Row, number: int, total: int, listen: Listener) -> Generation:
-    said = generate(base, row.messages, row.image, max_tokens=ANSWER_TOKENS)
+    said = generate(base, row.messages, row.image, max_tokens=MAX_ANSWER_TOKENS)
     listen(Advanced("validate", number + 1, total, "answers"))
     return said
 
@@ -91,7 +90,8 @@ def _valid(said: Generation) -> bool:
 
 
 def _error(wanted: Mapping[str, float], found: Mapping[str, float]) -> float:
-    squares = [(found[name] - wanted[name]) ** 2 if name in found else _worst(wanted[name]) for name in DIMENSIONS]
+    squares = [(found[name] - wanted[name]) ** 2 if math.isfinite(found.get(name, math.nan)) else _worst(wanted[name])
+               for name in DIMENSIONS]  # fmt: skip
     return sum(squares) / len(squares)
 
 

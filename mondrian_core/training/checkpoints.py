@@ -36,6 +36,9 @@ class Progress:
         unimproved: evaluations in a row without a better loss.
         finished: True when the run ended by itself.
         epoch_loss: (sum, weight) of the running epoch's training loss.
+        start_loss: validation loss of the untouched base; None where the phase began with an adapter, or without one.
+        start_figure: the same of what the best epoch is chosen by.
+        set_aside: numbers of the held-out rows whose loss is not a number even under the untouched base.
     """
 
     signature: dict[str, str]
@@ -49,6 +52,9 @@ class Progress:
     unimproved: int = 0
     finished: bool = False
     epoch_loss: tuple[float, float] = (0.0, 0.0)
+    start_loss: float | None = None
+    start_figure: float | None = None
+    set_aside: tuple[int, ...] = ()
 
 
 def save_checkpoint(folder: Path, progress: Progress, trainable: Tree, optimizer: Tree, best: Tree | None) -> None:
@@ -92,6 +98,7 @@ def _read(path: Path) -> tuple[Progress, Tree, Tree, Tree | None]:
         values = json.loads(metadata["progress"])
         answers = values.get("best_answers")
         progress = Progress(**{**values, "epoch_loss": tuple(values["epoch_loss"]),
+                               "set_aside": tuple(values.get("set_aside", ())),
                                "best_answers": None if answers is None else tuple(answers)})  # fmt: skip
         parts = {kind: _tree(tensors, kind) for kind in ("adapter", "optimizer", "best")}
     except (RuntimeError, ValueError, KeyError, TypeError) as error:

@@ -16,14 +16,14 @@ import mlx.core as mx
 import numpy as np
 
 from mondrian_core.errors import BadInput
-from mondrian_core.events import Advanced, Listener
+from mondrian_core.events import Advanced, Listener, Noticed
 from mondrian_core.models.base import Base
 from mondrian_core.models.encoding import Prompt, answer_ids, encode
 from mondrian_core.models.features import StoredPrompt, VisionFeatures
 from mondrian_core.models.scores import digits_of, pieces_of, score_places
 from mondrian_core.recipes import TrainRecipe
 from mondrian_core.rows import Row
-from mondrian_core.rubric import DIMENSIONS
+from mondrian_core.rubric import DIMENSIONS, MAX_ANSWER_TOKENS
 
 BUCKET = 32
 _SCORE = re.compile(r'"(\w+)"\s*:\s*\{\s*"score"\s*:\s*(\d+(?:\.\d+)?)')
@@ -160,7 +160,17 @@ def encode_rows(base: Base, rows: Sequence[Row], recipe: TrainRecipe, listen: Li
             raise BadInput(f"The row of {row.lineage} has no token that counts.", "Give it a weight above 0.")
         examples.append(example)
         listen(Advanced("encode", number + 1, len(rows), what))
+    _notice_long_answers(examples, listen)
     return examples
+
+
+def _notice_long_answers(examples: Sequence[Example], listen: Listener) -> None:
+    """A dataset that is built today has none."""
+    long = sorted({each.lineage for each in examples if len(each.answer) > MAX_ANSWER_TOKENS})
+    if long:
+        named = ", ".join(name[:12] for name in long[:3])
+        message = f"{len(long)} photographs have answers over {MAX_ANSWER_TOKENS} tokens, where every answer is cut"
+        listen(Noticed("encode", f"{message} ({named}). Build the dataset again: it leaves them out."))
 
 
 def _check_length(example: Example, limit: int) -> None:

@@ -47,6 +47,8 @@ class TrainingResult:
         best_epoch: epoch it comes from, counted from 1.
         best_loss: its validation loss, or its training loss when there was nothing to validate on; nats per token.
         best_answers: what it answered about validation photographs; None where none were asked.
+        start_loss: validation loss of the untouched base; None without validation.
+        worse_than_base: True when no epoch was better than the untouched base, by what the epoch is chosen by.
         steps: optimizer steps.
         seconds: training time over all interruptions.
         log: training_log.jsonl.
@@ -63,20 +65,24 @@ class TrainingResult:
     log: Path
     curve: Path
     preference: Preferred | None = None
+    start_loss: float | None = None
+    worse_than_base: bool = False
 
 
 def train(base: Base, rows: Sequence[Row], validation: Sequence[Row], recipe: TrainRecipe, out: Path, *,
-          resume: bool = False, features: Path | None = None, listen: Listener = ignore,
+          resume: bool | None = False, features: Path | None = None, listen: Listener = ignore,
           ranks: Ranks = ALONE) -> TrainingResult:  # fmt: skip
     """Train an adapter on `rows`, choose the best epoch by `validation`, and leave it in out/adapter.
 
     Without validation rows every epoch is run and the last one is taken. The base is unchanged afterwards. With
-    `resume` a run that was interrupted goes on from its last checkpoint and ends with the same adapter, bit for bit.
+    `resume` a run that was interrupted goes on from its last checkpoint and ends with the same adapter, bit for bit;
+    with None it does so where rows, recipe and base are still the same, and begins anew where they are not.
     In the folder `features` what the vision tower saw is kept, so that the next training needn't look again.
     With several `ranks` each process calls this with the same rows, in `ranks.taking_part()`; only the first one writes
     to `out`.
 
     Raises:
+        BadRecipe: target modules that are no linear layers of the language model.
         BadInput: no rows, a row that is too long, a resumption with other rows, recipe or base, or ranks with others.
         TrainingDiverged: when the loss or a gradient stops being a number; the last checkpoint stays.
         DiskFull: when no space is left; the last checkpoint stays.
@@ -84,6 +90,7 @@ def train(base: Base, rows: Sequence[Row], validation: Sequence[Row], recipe: Tr
     """
     if not rows:
         raise BadInput("There are no rows to train on.", "Run `mondrian link` to see why records were left out.")
+    adapters.targets(base, recipe.target_modules)  # before minutes of encoding
     recipe = settled(recipe, base.width)
     signature = {"recipe": recipe_text(recipe), "base": base.fingerprint,
                  "rows": digest_of(rows), "validation rows": digest_of(validation)}  # fmt: skip
@@ -109,7 +116,7 @@ def recipe_text(recipe: TrainRecipe, *, preference: bool = False) -> str:
 
 
 def run_phase(objective: Objective, base: Base, examples: Sequence[Any], held_out: Sequence[Any], asked: list[Row],
-              recipe: TrainRecipe, out: Path, signature: dict[str, str], resume: bool, listen: Listener,
+              recipe: TrainRecipe, out: Path, signature: dict[str, str], resume: bool | None, listen: Listener,
               start: dict[str, mx.array] | None = None, ranks: Ranks = ALONE) -> TrainingResult:  # fmt: skip
     """Run one phase, from these arrays or (None) from an adapter that changes nothing; see `train`."""
     adapters.attach(base, recipe, recipe.seed)
@@ -150,11 +157,9 @@ class _Run:
 
     # --- the course of a run ------------------------------------------------------------------------------------------
 
-    def begin(self, resume: bool) -> None:
-        """Start anew, or take up an interrupted run."""
-        found = load_checkpoint(self._folder, self._ranks) if resume else None
-        if found is not None:
-            check_signature(found[0].signature, self._sound.progress.signature)
+    def begin(self, resume: bool | None) -> None:
+        """Start anew, or take up an interrupted run (None: if it is the same training)."""
+        found = self._checkpoint(required=resume) if resume is not False else None
         if found is not None and found[0].step:
             self._sound = _Sound(*found)
             self._listen(Noticed(self._objective.stage, f"Resumed after step {found[0].step} of {self._total}."))
@@ -165,6 +170,19 @@ class _Run:
             self._keep()
             if self._held_out:
                 self._judge_start()
+
+    def _checkpoint(self, *, required: bool | None) -> tuple[Progress, Tree, Tree, Tree | None] | None:
+        """What an interrupted run left; None without one, and where another training left it and none is `required`."""
+        try:
+            found = load_checkpoint(self._folder, self._ranks)
+            if found is not None:
+                check_signature(found[0].signature, self._sound.progress.signature)
+        except BadInput as error:
+            if required:
+                raise
+            self._listen(Noticed(self._objective.stage, f"{error.problem} It begins at the first step."))
+            return None
+        return found
 
     def go(self) -> None:
         """Run what is left; on an interruption keep the steps that are done."""
@@ -196,7 +214,8 @@ class _Run:
         progress = sound.progress
         answers = Answered(*progress.best_answers) if progress.best_answers else None
         return TrainingResult(folder, progress.best_epoch, progress.best_loss, answers, progress.step,
-                              progress.seconds, self._log.path, picture)  # fmt: skip
+                              progress.seconds, self._log.path, picture, start_loss=progress.start_loss,
+                              worse_than_base=self._is_worse_than_base(progress.best_figure))  # fmt: skip
 
     def _keep(self) -> None:
         sound = self._sound
@@ -261,12 +280,13 @@ class _Run:
         before = self._sound.progress
         epoch = before.judged + 1
         train_loss = before.epoch_loss[0] / before.epoch_loss[1]
-        figures = np.asarray(self._validate()) if self._held_out else None
+        figures = self._validate(f"after epoch {epoch}")
         answers = self._answers()
         judged = None if figures is None else float(figures.flat[0])
-        loss = train_loss if judged is None else judged
-        figure = self._figure(loss, answers)
-        better = judged is None or figure < before.best_figure
+        usable = judged is not None and math.isfinite(judged)
+        loss = judged if judged is not None and usable else train_loss
+        figure = math.inf if judged is not None and not usable else self._figure(loss, answers)
+        better = judged is None or figure < before.best_figure or self._sound.best is None
         unimproved = 0 if better else before.unimproved + 1
         progress = replace(
             before,
@@ -284,6 +304,19 @@ class _Run:
                       **self._named(figures, "validation_"), **_logged(answers))  # fmt: skip
         best = self._sound.trainable if better else self._sound.best
         self._sound = _Sound(progress, self._sound.trainable, self._sound.optimizer, best)
+        if better and self._is_worse_than_base(figure):
+            self._listen(Noticed(self._objective.stage, f"Epoch {epoch} is worse than the untouched base: "
+                                 f"{self._chosen_by(answers)} {figure:.4g}, the base's {before.start_figure:.4g}. "
+                                 "It is kept only while no later epoch is better."))  # fmt: skip
+
+    def _is_worse_than_base(self, figure: float) -> bool:
+        """True where the phase began with the untouched base, and that was no worse than this."""
+        start = self._sound.progress.start_figure
+        return start is not None and figure >= start
+
+    def _chosen_by(self, answers: Answered | None) -> str:
+        by_answers = answers is not None and self._recipe.choose_by == "score_error"
+        return "squared error of the scores" if by_answers else "validation loss"
 
     def _level(self, sound: _Sound) -> _Sound:
         """Other chips round otherwise: at the end of an epoch all ranks go on with the arrays of the first."""
@@ -291,15 +324,19 @@ class _Run:
         return replace(sound, trainable=levelled["adapter"], optimizer=levelled["optimizer"])
 
     def _judge_start(self) -> None:
-        """Validate and answer before the first step."""
-        figures, answers = np.asarray(self._validate()), self._answers()
-        loss, sound = float(figures.flat[0]), self._sound
+        """Validate and answer before the first step; rows without a loss even there are set aside for the whole run."""
+        figures, answers = self._validate("before the first step", set_aside=True), self._answers()
+        loss = None if figures is None else float(figures.flat[0])
         self._log.add(kind="epoch", step=0, epoch=0, train_loss=None, validation_loss=loss,
                       **self._named(figures, "validation_"), **_logged(answers))  # fmt: skip
+        if loss is None or not math.isfinite(loss):
+            return
+        sound, figure = self._sound, self._figure(loss, answers)
         if self._objective.keeps_start:
-            progress = replace(sound.progress, best_loss=loss, best_figure=self._figure(loss, answers),
-                               best_answers=_values(answers))  # fmt: skip
+            progress = replace(sound.progress, best_loss=loss, best_figure=figure, best_answers=_values(answers))
             self._sound = _Sound(progress, sound.trainable, sound.optimizer, sound.trainable)
+        else:
+            self._sound = replace(sound, progress=replace(sound.progress, start_loss=loss, start_figure=figure))
 
     def _figure(self, loss: float, answers: Answered | None) -> float:
         """What the best epoch is chosen by."""
@@ -313,15 +350,50 @@ class _Run:
             prefix + name: float(value) for name, value in zip(self._objective.figures, figures.flat[1:], strict=True)
         }
 
-    def _validate(self) -> np.ndarray:
-        """Weighted loss over the held-out rows (nats per token), or what the objective gives, the loss first."""
-        weight = sum(example.weight for example in self._held_out)
+    def _validate(self, when: str, *, set_aside: bool = False) -> np.ndarray | None:
+        """Weighted loss over the held-out rows (nats per token), or what the objective gives, the loss first.
+
+        None where no row is left to judge by. Rows whose loss is not a number are named, and the loss is then not a
+        number either, unless they are `set_aside`.
+        """
+        judging = [number for number in range(len(self._held_out)) if number not in self._sound.progress.set_aside]
+        if not judging:
+            return None
+        figures, broken = self._losses_of(judging)
+        if not broken:
+            return figures
+        photographs = ", ".join(dict.fromkeys(self._held_out[number].lineage for number in broken))
+        told = f"The validation loss of {photographs} is not a number {when}"
+        if not set_aside:
+            self._listen(Noticed(self._objective.stage, f"{told}: this epoch can't be judged, and is not taken for "
+                                 "better than one that can."))  # fmt: skip
+            return figures
+        self._listen(Noticed(self._objective.stage, f"{told}: it is left out of the validation."))
+        progress = replace(self._sound.progress, set_aside=(*self._sound.progress.set_aside, *broken))
+        self._sound = replace(self._sound, progress=progress)
+        return self._validate(when, set_aside=True)
+
+    def _losses_of(self, judging: Sequence[int]) -> tuple[np.ndarray, list[int]]:
+        """(figures over these held-out rows, the numbers of those whose own figures are not finite)."""
+        weights = {number: self._held_out[number].weight for number in judging}
+        weight = sum(weights.values())
+        if not math.isfinite(weight):
+            return np.full(1 + len(self._objective.figures), math.nan), [
+                number for number, own in weights.items() if not math.isfinite(own)
+            ]
+        shared = self._ranks.share(list(judging))
         self._base.model.eval()
         try:
-            batches = [self._objective.batch_of(self._base, example, self._image_tokens, 1.0 / weight)
-                       for example in self._ranks.share(self._held_out)]  # fmt: skip
-            nothing = np.zeros(1 + len(self._objective.figures))
-            return self._ranks.sums(self._step.value(self._sound.trainable, batches) if batches else nothing)
+            batches = [self._objective.batch_of(self._base, self._held_out[number], self._image_tokens, 1.0 / weight)
+                       for number in shared]  # fmt: skip
+            found = self._step.values(self._sound.trainable, batches) if batches else []
+            own = np.asarray(sum(found, np.float64(0))) if found else np.zeros(1 + len(self._objective.figures))
+            figures = np.asarray(self._ranks.sums(own))
+            if math.isfinite(float(figures.flat[0])):
+                return figures, []
+            broken = np.zeros(len(self._held_out))
+            broken[[number for number, each in zip(shared, found, strict=True) if not np.isfinite(each).all()]] = 1.0
+            return figures, [int(number) for number in np.flatnonzero(self._ranks.sums(broken))]
         finally:
             self._base.model.train()
 

@@ -6,6 +6,7 @@ Each line is an event too (`events.Logged`), for whoever draws curves elsewhere.
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -38,18 +39,22 @@ class RunLog:
             listen(Logged(STAGE, tuple(self.lines), anew=True))
 
     def add(self, **line: Any) -> None:
-        """Append one line and flush it.
+        """Append one line and flush it. JSON has no word for what is not a number: null stands for it.
 
         Raises:
             DiskFull: when no space is left.
         """
-        line = {**self._mark, **line}
+        line = {name: _finite(value) for name, value in {**self._mark, **line}.items()}
         self.lines.append(line)
         if not self._writes:
             return
         with translated(self.path), self.path.open("a") as stream:
-            stream.write(json.dumps(line) + "\n")
+            stream.write(json.dumps(line, allow_nan=False) + "\n")
         self._listen(Logged(STAGE, (line,)))
+
+
+def _finite(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _is_known(line: dict[str, Any], progress: Progress) -> bool:

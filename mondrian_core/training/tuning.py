@@ -42,7 +42,7 @@ NO_PAIRS = Pairs()
 
 
 def train(base: Base, rows: Sequence[Row], validation: Sequence[Row], recipe: TrainRecipe, out: Path, *,
-          pairs: Pairs = NO_PAIRS, resume: bool = False, features: Path | None = None, listen: Listener = ignore,
+          pairs: Pairs = NO_PAIRS, resume: bool | None = False, features: Path | None = None, listen: Listener = ignore,
           ranks: Ranks = ALONE) -> TrainingResult:  # fmt: skip
     """As `loop.train`; then the adapter is tuned on the pairs, if the recipe has epochs for that.
 
@@ -70,7 +70,7 @@ def train(base: Base, rows: Sequence[Row], validation: Sequence[Row], recipe: Tr
 
 
 def _prefer(base: Base, examples: list[PairExample], held_out: list[PairExample], asked: list[Row],
-            recipe: TrainRecipe, out: Path, first: TrainingResult, resume: bool, listen: Listener,
+            recipe: TrainRecipe, out: Path, first: TrainingResult, resume: bool | None, listen: Listener,
             ranks: Ranks) -> TrainingResult:  # fmt: skip
     folder, start = out / PREFERENCE, _arrays(first.adapter, ranks)
     if ranks.first:

@@ -210,6 +210,23 @@ def test_a_backup_that_is_killed_leaves_no_snapshot_and_the_next_one_is_whole(ma
     assert objects(folder) == {entry.sha256 for entry in made.snapshot.entries}
 
 
+def test_a_file_that_is_removed_meanwhile_is_no_failure(
+    machine: Machine, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    passing = machine.workspace / "source" / "passing.jpg"
+    passing.write_bytes(b"soon gone")
+    real = making._Making._require_room
+
+    def remove_first(self: Any, *found: Any) -> None:
+        passing.unlink()
+        real(self, *found)
+
+    monkeypatch.setattr(making._Making, "_require_room", remove_first)
+    made = back_up(machine.workspace, machine.adapters, folder)
+    assert made.snapshot.left_out == ()
+    assert "workspace/source/passing.jpg" not in {entry.path for entry in made.snapshot.entries}
+
+
 class _Full:
     """A file on a disk with room for so many bytes more."""
 

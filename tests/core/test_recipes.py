@@ -149,3 +149,26 @@ def test_every_setting_of_training_is_an_option() -> None:
     assert (found.choose_by, found.target_modules) == ("score_error", ("q_proj", "v_proj"))
     options = build_parser().parse_args(["train", "--advisor", "ansel"])
     assert set(TrainRecipe.model_fields) <= set(vars(options))
+
+
+@pytest.mark.parametrize(
+    ("table", "key", "value"),
+    [
+        ("train", "rank", True),
+        ("train", "learning_rate", True),
+        ("train", "alpha", False),
+        ("train", "seed", 2**63),
+        ("data", "seed", 2**64),
+        ("evaluate", "seed", 10**400),
+        ("gates", "p_value", True),
+        ("evaluate", "folds", False),
+    ],
+)
+def test_truths_are_no_numbers_and_seeds_fit_a_generator(table: str, key: str, value: object) -> None:
+    with pytest.raises(BadRecipe, match=f"{table}.{key}"):
+        recipe_of({table: {key: value}})
+
+
+def test_truths_where_they_belong_and_the_largest_seed() -> None:
+    recipe = recipe_of({"train": {"dora": True, "seed": 2**63 - 1}, "promote": {"rollout": True}})
+    assert recipe.train.dora and recipe.promote.rollout and recipe.train.seed == 2**63 - 1

@@ -85,3 +85,36 @@ def test_workspace_id_identifies_the_path_and_does_not_contain_it(tmp_path):
     assert one.startswith("photos-")
     assert str(tmp_path) not in one
     assert Settings(workspace=tmp_path / "b" / ".." / "a" / "photos").workspace_id == one
+
+
+def test_registry_lies_beside_the_workspace_wherever_one_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MONDRIAN_WORKSPACE", str(tmp_path / "photos" / "workspace"))
+    roots = set()
+    for place in (tmp_path, tmp_path / "elsewhere", tmp_path / "photos"):
+        place.mkdir(exist_ok=True)
+        monkeypatch.chdir(place)
+        roots.add(Settings().adapters_root)
+    assert roots == {tmp_path / "photos" / "adapters"}
+    assert Settings(adapters=Path("named")).adapters_root == tmp_path / "photos" / "named"
+
+
+def test_a_registry_where_it_used_to_be_is_pointed_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "adapters" / "ansel").mkdir(parents=True)
+    (tmp_path / "far").mkdir()
+    monkeypatch.chdir(tmp_path)
+    far = Settings(workspace=tmp_path / "far" / "workspace")
+    assert far.overlooked_registry == tmp_path / "adapters"
+    assert Settings(workspace=tmp_path / "workspace").overlooked_registry is None, "that is its own"
+    assert Settings(workspace=far.workspace, adapters=tmp_path / "x").overlooked_registry is None
+    (tmp_path / "far" / "adapters" / "ada").mkdir(parents=True)
+    assert far.overlooked_registry is None
+
+
+def test_a_set_analysis_mode_is_told_from_its_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not Settings().names_analysis_mode
+    monkeypatch.setenv("ANALYSIS_MODE", "")
+    assert not Settings().names_analysis_mode
+    monkeypatch.setenv("ANALYSIS_MODE", "lora")
+    assert Settings().names_analysis_mode

@@ -47,7 +47,7 @@ def test_every_photograph_gets_a_vector_and_only_those_without_a_critique_a_scor
     made = [each for each in store.profiles("ansel") if each.origin == "index"]
     assert {each.image_path for each in made} == {f"{PORTFOLIO}/{name}.jpg" for name in "bcd"}
     entries = Embeddings(store).of("ansel", "stub")
-    assert {each.name for each in entries} == {
+    assert {Path(each.image_path).name for each in entries} == {
         "a.jpg",
         "b.jpg",
         "c.jpg",

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from pathlib import Path
 
 import pytest
 from older_workspace import COUNTS, PORTFOLIO, SIDEWAYS, USED, record_id
+from PIL import Image
 from stand_in import jpeg, profile, workspace_of
 
+from mondrian_core.data import photographs
 from mondrian_core.data.link import LinkedRecord, LinkManifest, Reason, link
 from mondrian_core.data.records import EXPLAINED, Candidate
 from mondrian_core.drafts import Draft, Drafts
 from mondrian_core.events import Event
-from mondrian_core.rubric import DIMENSIONS, TITLES, make_critique
+from mondrian_core.rubric import DIMENSIONS, TITLES, canonical, make_critique
 from mondrian_core.store import COMPLETED, Job, Store
 
 
@@ -109,6 +112,9 @@ def broken(folder: Path, store: Store) -> dict[str, str]:
     (source / "b").mkdir()
     for name in ("a/twin.jpg", "b/twin.jpg"):
         (source / name).write_bytes(jpeg(3))
+    (source / "raw.jpg").write_bytes(b"FUJIFILMCCD-RAW " + bytes(200))
+    Image.new("RGB", (3000, 10)).save(source / "strip.jpg")
+    (source / "unplugged").symlink_to(folder / "not-mounted")
     huge = bytearray(jpeg(2))
     at = huge.index(b"\xff\xc0") + 5
     huge[at : at + 4] = b"\xff\xff\xff\xff"
@@ -120,6 +126,9 @@ def broken(folder: Path, store: Store) -> dict[str, str]:
         "no_path": {"image_path": "  "},
         "outside_workspace": {"image_path": "../x.jpg"},
         "missing_photograph": {"image_path": "source/none.jpg"},
+        "broken_link": {"image_path": "source/unplugged/x.jpg"},
+        "raw_photograph": {"image_path": "source/raw.jpg"},
+        "too_narrow_photograph": {"image_path": "source/strip.jpg"},
         "ambiguous_photograph": {"image_path": "/old/twin.jpg"},
         "empty_photograph": {"image_path": "source/empty.jpg"},
         "not_a_photograph": {"image_path": "source/page.jpg"},
@@ -130,6 +139,7 @@ def broken(folder: Path, store: Store) -> dict[str, str]:
         "score_out_of_range": {"scores": {**model.scores, "lighting": 10.5}},
         "unparsable_answer": {"scores": {**model.scores, "lighting": "high"}},
         "no_comments": {"comments": {**model.comments, "lighting": " "}},
+        "unreadable_record": {"comments": {**model.comments, "lighting": b"Sch\xf6n"}},
         "placeholder_comments": {"comments": dict.fromkeys(DIMENSIONS, "ok.")},
         "duplicate_of": {"created_at": "2025-01-01T00:00:00"},
         "superseded": {"scores": {**model.scores, "lighting": 9.0}, "created_at": "2025-01-01T00:00:00"},
@@ -185,6 +195,63 @@ def test_the_csv_has_a_line_per_record(tmp_path: Path) -> None:
     assert len(frame) == len(expected)
     assert set(frame.loc[frame.outcome == "left_out", "reason"]) == set(Reason)
     assert frame.loc[frame.outcome == "used", list(DIMENSIONS)].notna().all().all()
+
+
+def photographed(folder: Path, changes: dict[str, dict[str, object]]) -> dict[str, str]:
+    """Outcome of profiles that differ from an ordinary one in `changes`, by record."""
+    with workspace_of(folder, 1) as store:
+        store.add_profiles(profile(0, **{"id": name, **change}) for name, change in changes.items())
+        return outcome_of(link(store, folder, "ansel"))
+
+
+def test_names_are_found_whichever_way_an_umlaut_is_stored(tmp_path: Path) -> None:
+    (tmp_path / "source").mkdir(parents=True)
+    (tmp_path / "source" / "Scho\u0308n.jpg").write_bytes(jpeg(7))
+    (tmp_path / "source" / "\u00c4hre.jpg").write_bytes(jpeg(8))
+    rows = {"one": {"image_path": "source/Sch\u00f6n.jpg"}, "two": {"image_path": "source/A\u0308hre.jpg"}}
+    outcomes = photographed(tmp_path, rows)
+    assert (outcomes["profile:one"], outcomes["profile:two"]) == ("used", "used")
+
+
+def test_a_portfolio_on_another_disk_is_linked(tmp_path: Path) -> None:
+    portfolio = tmp_path / "workspace" / "source" / "advisor" / "photographer"
+    portfolio.mkdir(parents=True)
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "disk" / "moon.jpg").write_bytes(jpeg(7))
+    (portfolio / "ansel").symlink_to(tmp_path / "disk")
+    rows = {"one": {"image_path": "source/advisor/photographer/ansel/moon.jpg"}}
+    assert photographed(tmp_path / "workspace", rows)["profile:one"] == "used"
+    assert photographs.portfolio(tmp_path / "workspace", "ansel") == ["source/advisor/photographer/ansel/moon.jpg"]
+
+
+def test_absolute_paths_in_a_workspace_under_tmp_are_used(tmp_path: Path) -> None:
+    with tempfile.TemporaryDirectory(dir="/tmp", prefix="mondrian-") as name:
+        (Path(name) / "source").mkdir()
+        (Path(name) / "source" / "a.jpg").write_bytes(jpeg(7))
+        rows = {"in": {"image_path": f"{name}/source/a.jpg"}, "out": {"image_path": "/tmp/analyze/x.jpg"}}
+        outcomes = photographed(Path(name), rows)
+    assert (outcomes["profile:in"], outcomes["profile:out"]) == ("used", "temporary_file")
+
+
+def test_analyses_in_other_encodings(tmp_path: Path) -> None:
+    """Read with the repair noted, or left out with a reason; never taught with other letters."""
+    text = analysis(comment="@").replace("@", "Schönes Licht.")
+    with workspace_of(tmp_path, 0) as store:
+        files = {"cp1252": text.encode("cp1252"), "utf-16": text.encode("utf-16"), "mark": text.encode("utf-8-sig"),
+                 "roman": text.encode("mac_roman"), "half": text.encode() + b"\xff\xfe"}  # fmt: skip
+        for number, (name, data) in enumerate(files.items()):
+            (tmp_path / "source" / f"photo_{name}.jpg").write_bytes(jpeg(10 + number))
+            (tmp_path / "analysis_md" / f"{name}.md").write_bytes(data)
+        store.add_past_jobs(
+            Job(name, f"photo_{name}.jpg", "ansel", status=COMPLETED, analysis_markdown=f"{name}.md") for name in files
+        )
+        manifest = link(store, tmp_path, "ansel")
+    repairs = {each.record: set(each.repairs) & {"decoded_windows_1252", "decoded_utf_16"} for each in manifest.used}
+    assert repairs == {"job:cp1252": {"decoded_windows_1252"}, "job:utf-16": {"decoded_utf_16"}, "job:mark": set()}
+    assert {each.comments["lighting"] for each in manifest.used} == {"Schönes Licht."}
+    refused = {each.record: each for each in manifest.left_out}
+    assert set(refused) == {"job:roman", "job:half"}
+    assert "roman.md: its encoding can't be told" in refused["job:roman"].detail
 
 
 # --- the rule that chooses --------------------------------------------------------------------------------------------
@@ -262,6 +329,31 @@ def test_an_analysis_is_never_read_outside_its_folder(tmp_path: Path) -> None:
         (tmp_path / "w" / "source" / "a.jpg").write_bytes(jpeg(1))
         store.add_past_jobs([job(0, "a.jpg", analysis_markdown="../../secret.md")])
         assert outcome_of(link(store, tmp_path / "w", "ansel")) == {"job:j0": "missing_analysis"}
+
+
+def test_one_odd_analysis_never_stops_the_rest(tmp_path: Path) -> None:
+    """Each is read, or left out with a reason; the others are used whatever it holds."""
+    good = canonical(make_critique(dict.fromkeys(DIMENSIONS, 7), dict.fromkeys(DIMENSIONS, "Calm light on a road.")))
+    odd = {
+        good.replace('"score": 7', '"score": 1' + "0" * 400, 1): "score_out_of_range",
+        good.replace('"score": 7', '"score": 1' + "0" * 5000, 1): "score_out_of_range",
+        good.replace("Calm light", "Calm \\ud83d light", 1): "unparsable_answer",
+        good.replace("7", "3") + "\nOn second thought:\n" + good: "used",
+        "```json\n" + good.replace("Calm light", "Use ```code``` here", 1) + "\n```": "used",
+        good.replace('"7.0"', '"7.0/10"'): "used",
+        good.replace("Calm light", "It’s “soft” <|im_end|> \x7f\u2028", 1): "used",
+    }
+    with workspace_of(tmp_path, 0) as store:
+        for number, text in enumerate(odd):
+            (tmp_path / "analysis_md" / f"a{number}.md").write_text(text, encoding="utf-8")
+            (tmp_path / "source" / f"p{number}.jpg").write_bytes(jpeg(number))
+        store.add_past_jobs([job(number, f"p{number}.jpg") for number in range(len(odd))])
+        manifest = link(store, tmp_path, "ansel")
+    assert outcome_of(manifest) == {f"job:j{number}": expected for number, expected in enumerate(odd.values())}
+    used = {each.record: each for each in manifest.used}
+    assert used["job:j3"].scores["lighting"] == 7
+    assert "last_of_several" in used["job:j3"].repairs
+    assert used["job:j4"].comments["composition"] == "Use ```code``` here on a road."
 
 
 @pytest.mark.parametrize("comment", ["ok", "Fine.", "n/a", "-", "...", "TODO", "xxx", "good!"])

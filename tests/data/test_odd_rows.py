@@ -249,15 +249,37 @@ def test_a_record_with_an_odd_cell_is_read_or_left_out_with_the_reason(
         assert column.removesuffix("_score") in left["profile:p0"].detail
 
 
-@pytest.mark.parametrize("column", ["emotional_impact_comment", "lighting_score", "overall_grade"])
-def test_a_missing_column_stops_nothing(tmp_path: Path, column: str) -> None:
-    with odd_workspace(tmp_path) as store:
-        change(store, f"ALTER TABLE dimensional_profiles DROP COLUMN {column}")
-    with Store(tmp_path / "mondrian.db", read_only=True) as store:
+@pytest.mark.parametrize(
+    ("table", "column"),
+    [
+        ("dimensional_profiles", "emotional_impact_comment"), ("dimensional_profiles", "lighting_score"),
+        ("dimensional_profiles", "overall_grade"), ("advisors", "prompt"), ("advisors", "bio"),
+        ("jobs", "completed_at"), ("jobs", "analysis_markdown"), ("jobs", "llm_outputs"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("read_only", [True, False])
+def test_a_missing_column_stops_nothing(tmp_path: Path, table: str, column: str, read_only: bool) -> None:
+    (tmp_path / "source").mkdir()
+    path = tmp_path / "mondrian.db"
+    make_database(path, [PROFILES])
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("UPDATE dimensional_profiles SET image_path = 'source/' || id || '.jpg'")
+        connection.execute(
+            "INSERT INTO jobs (id, filename, advisor, status) VALUES ('j1', 'x.jpg', 'ansel', 'completed')"
+        )
+        connection.execute(f"ALTER TABLE {table} DROP COLUMN {column}")
+    for number in (1, 2):
+        (tmp_path / "source" / f"{number}.jpg").write_bytes(jpeg(number))
+    with Store(path, read_only=read_only) as store:
         manifest = link(store, tmp_path, "ansel")
-    used = {each.record for each in manifest.used}
-    assert "draft:d1" in used
-    assert ("profile:p0" in used) == (column == "overall_grade")
+        assert store.voice("ansel").name == "Ansel Adams"
+        assert [job.id for job in store.jobs("ansel")] == ["j1"]
+        assert store.latest_jobs(3) == []
+        if not read_only:
+            assert answered(store, "a.jpg").status == "completed"
+    needed = column.endswith(("_comment", "_score"))
+    assert len(manifest.used) == (0 if needed else 2)
+    assert len(manifest.used) + len(manifest.left_out) == 3
 
 
 @pytest.mark.parametrize(

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mondrian_core.data.paths import How, SourceIndex, is_temporary, parts_of
+from mondrian_core.data.paths import How, Resolved, SourceIndex, is_temporary, parts_of
 
 FILES = ("source/a.jpg", "source/trip/b.jpg", "source/home/b.jpg", "source/advisor/photographer/ansel/Moon.jpg",
          "source/x/deep/c.jpg", "source/y/deep/c.jpg")  # fmt: skip
@@ -64,18 +66,76 @@ def test_upper_and_lower_case_decide_when_both_are_there(tmp_path: Path) -> None
     assert index.resolve("/old/SEA.jpg").how is How.AMBIGUOUS
 
 
-def test_links_out_of_the_workspace_are_not_followed(tmp_path: Path) -> None:
-    outside = tmp_path / "private"
-    outside.mkdir()
-    (outside / "secret.jpg").write_bytes(b"x")
+def test_links_to_another_disk_are_followed(tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    index_of(disk / "ansel", ("moon.jpg", "deep/b.jpg"))
+    (disk / "single.jpg").write_bytes(b"x")
     workspace = tmp_path / "workspace"
-    (workspace / "source").mkdir(parents=True)
-    (workspace / "source" / "linked").symlink_to(outside)
-    (workspace / "source" / "secret.jpg").symlink_to(outside / "secret.jpg")
+    (workspace / "source" / "advisor" / "photographer").mkdir(parents=True)
+    (workspace / "source" / "advisor" / "photographer" / "ansel").symlink_to(disk / "ansel")
+    (workspace / "source" / "linked.jpg").symlink_to(disk / "single.jpg")
     index = SourceIndex(workspace)
-    assert len(index) == 0
-    assert index.resolve("linked/secret.jpg").path is None
-    assert index.resolve("secret.jpg").path is None
+    portfolio = "source/advisor/photographer/ansel"
+    assert index.files == [f"{portfolio}/deep/b.jpg", f"{portfolio}/moon.jpg", "source/linked.jpg"]
+    for text in (f"{portfolio}/moon.jpg", f"{workspace}/{portfolio}/moon.jpg", "moon.jpg", "/Users/x/ansel/moon.jpg"):
+        assert index.resolve(text).path == f"{portfolio}/moon.jpg"
+
+
+def test_links_in_circles_end(tmp_path: Path) -> None:
+    index_of(tmp_path, ("source/trip/a.jpg", "source/trip/deep/b.jpg"))
+    source = tmp_path / "source"
+    (source / "trip" / "deep" / "round").symlink_to(source)
+    (source / "again").symlink_to(source / "trip")
+    (source / "again.jpg").symlink_to(source / "trip" / "a.jpg")
+    (source / "workspace").symlink_to(tmp_path)
+    (source / "everything").symlink_to("/")
+    (source / "itself").symlink_to(source / "itself")
+    (source / "unplugged").symlink_to(tmp_path / "not-mounted")
+    index = SourceIndex(tmp_path)
+    assert index.files == ["source/trip/a.jpg", "source/trip/deep/b.jpg"]
+    for text in ("source/again/a.jpg", "again.jpg", "source/trip/deep/round/trip/a.jpg"):
+        assert index.resolve(text) == Resolved("source/trip/a.jpg", How.AS_GIVEN)
+    for name in ("workspace", "everything", "itself", "unplugged"):
+        assert index.resolve(f"source/{name}/x.jpg") == Resolved(None, How.BROKEN_LINK)
+
+
+def test_two_links_to_one_folder_list_it_once(tmp_path: Path) -> None:
+    index_of(tmp_path / "disk", ("a.jpg",))
+    (tmp_path / "workspace" / "source").mkdir(parents=True)
+    for name in ("one", "two"):
+        (tmp_path / "workspace" / "source" / name).symlink_to(tmp_path / "disk")
+    index = SourceIndex(tmp_path / "workspace")
+    assert index.files == ["source/one/a.jpg"]
+    assert index.resolve("two/a.jpg") == Resolved("source/one/a.jpg", How.AS_GIVEN)
+
+
+NFC, NFD = "Sch\u00f6n \u00e9t\u00e9.jpg", "Scho\u0308n e\u0301te\u0301.jpg"
+
+
+@pytest.mark.parametrize(("stored", "asked"), [(NFC, NFD), (NFD, NFC), (NFD, NFD), (NFC, NFC.upper())])
+def test_composed_and_decomposed_names_are_one(tmp_path: Path, stored: str, asked: str) -> None:
+    index = index_of(tmp_path, (f"source/{stored}",))
+    for text in (asked, f"source/{asked}", f"{tmp_path}/source/{asked}", f"/Users/x/{asked}"):
+        assert index.resolve(text).path == f"source/{stored}"
+
+
+def test_of_both_spellings_the_exact_one_is_found(tmp_path: Path) -> None:
+    index = index_of(tmp_path, (f"source/{NFC}", f"source/{NFD}"))
+    if len(index) == 1:
+        return  # a file system that knows them as one name, as macOS's do
+    assert [index.resolve(name).path for name in (NFC, NFD)] == [f"source/{NFC}", f"source/{NFD}"]
+
+
+def test_a_workspace_under_tmp_holds_no_temporary_files(tmp_path: Path) -> None:
+    workspace = Path("/tmp") / f"mondrian-{tmp_path.name}-{os.getpid()}"
+    try:
+        index = index_of(workspace, ("source/a.jpg",))
+        assert not index.is_temporary(f"{workspace}/source/a.jpg")
+        assert index.is_temporary(f"{workspace}/source/._a.jpg")
+        assert index.is_temporary("/tmp/elsewhere/a.jpg")
+        assert index.resolve(f"{workspace}/source/a.jpg").how is How.AS_GIVEN
+    finally:
+        shutil.rmtree(workspace, ignore_errors=True)
 
 
 def test_a_workspace_without_source(tmp_path: Path) -> None:

@@ -16,9 +16,10 @@ from mondrian_core.data.preview import ANSWER, PHOTOGRAPH, PROMPT, Preview, prev
 from mondrian_core.errors import BadInput
 from mondrian_core.models.base import Base, load_base
 from mondrian_core.models.lengths import counter
+from mondrian_core.prompts import training_messages
 from mondrian_core.recipes import DataRecipe
 from mondrian_core.rows import Row
-from mondrian_core.rubric import DIMENSIONS
+from mondrian_core.rubric import DIMENSIONS, make_critique, taught
 
 pytestmark = pytest.mark.mini
 
@@ -75,18 +76,46 @@ def test_a_row_that_does_not_fit_stops_with_its_numbers() -> None:
     )
 
 
-def test_a_long_critique_stops_the_build(tmp_path: Path) -> None:
+def test_critiques_that_are_too_long_are_left_out_and_named(tmp_path: Path) -> None:
+    """Taught beyond what an answer may have, a model would be cut wherever it answers."""
     measure = counter("mini")
+    dense = "光线柔和而有层次。" * 20  # 180 characters, three tokens each for mini
+    long = {"p9": "The ridge runs on and on. " * 30, "p8": dense, "p7": "The ridge runs on and on. " * 12}
     with workspace_of(tmp_path, 4) as store:
-        long = "The ridge runs on and on. " * 60
-        (tmp_path / "source" / "photo_9.jpg").write_bytes(jpeg(9))
-        store.add_profiles([profile(9, comments=dict.fromkeys(DIMENSIONS, long))])
+        for record, comment in long.items():
+            number = int(record[1:])
+            (tmp_path / "source" / f"photo_{number}.jpg").write_bytes(jpeg(number))
+            store.add_profiles([profile(number, comments=dict.fromkeys(DIMENSIONS, comment))])
         manifest = link(store, tmp_path, "ansel")
 
     def fit(limit: int) -> Fit:
         return Fit(lambda *row: Length(*measure(*row)), limit)
 
-    with pytest.raises(BadInput, match=r"profile:p9 \(\w+\) has \d+ tokens"):
-        build(manifest, VOICE, DataRecipe(), tmp_path, fit=fit(2000))
-    assert not (tmp_path / "datasets").exists()
-    assert build(manifest, VOICE, DataRecipe(), tmp_path, fit=fit(20_000)).rows_per_split["train"] > 0
+    heard: list[str] = []
+    built = build(manifest, VOICE, DataRecipe(), tmp_path, lambda event: heard.append(str(event)), fit=fit(900))
+    left_out = {each["record"]: each["detail"] for each in built.manifest["too_long"]}
+    assert left_out.keys() == {"profile:p9", "profile:p8", "profile:p7"}
+    assert left_out["profile:p9"].startswith("a comment is too long: composition 779,")
+    assert "tokens of at most 2,048" in left_out["profile:p8"]
+    assert "the recipe allows 900" in left_out["profile:p7"]
+    used = {each["record"] for each in built.manifest["members"]}
+    assert len(used) == 4 and not used & left_out.keys()
+    assert any("3 critiques are left out as too long" in each and "profile:p9" in each for each in heard)
+    assert "3 critiques are too long" in (built.path / "README.md").read_text()
+    roomier = build(manifest, VOICE, DataRecipe(), tmp_path, fit=fit(9000))
+    assert "profile:p7" in {each["record"] for each in roomier.manifest["members"]}
+    with pytest.raises(BadInput, match="7 critiques are left out as too long"):
+        build(manifest, VOICE, DataRecipe(), tmp_path, fit=fit(20))
+
+
+def test_answers_of_older_datasets_are_read_in_the_spelling_of_today(tmp_path: Path) -> None:
+    """They were written with ASCII escapes, which the grammar of the service can't write."""
+    from mondrian_core.data.dataset import _row
+
+    critique = make_critique(dict.fromkeys(DIMENSIONS, 7), dict.fromkeys(DIMENSIONS, "It’s weich – 光."))
+    escaped = json.dumps(critique.as_dict())
+    messages = training_messages(VOICE, escaped)
+    row = _row({"lineage": "a", "image": {"bytes": jpeg(1)}, "messages": messages, "answer": escaped,
+                "scores": critique.scores, "loss_dimensions": DIMENSIONS, "weight": 1.0})  # fmt: skip
+    assert row.answer == taught(critique) != escaped
+    assert row.messages == training_messages(VOICE, row.answer)

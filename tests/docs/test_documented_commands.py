@@ -43,7 +43,10 @@ SHORTER = {
     "make up": ("ARGS='--service-port {port}' make up", (0,)),
     "mondrian retrain --advisor ansel": ("mondrian retrain --advisor ansel --recipe quick.toml", (0, 1)),
     "mondrian adapters list": ("mondrian adapters list", (0,)),
-    "mondrian serve --model_mode fine_tuned": ("mondrian serve --model_mode fine_tuned --fallback base --port {port}", (0,)),
+    "mondrian serve --model_mode fine_tuned": (
+        "mondrian serve --model_mode fine_tuned --fallback base --port {port}",
+        (0,),
+    ),
 }
 # What needs something that a test machine has not: another Mac, a bucket, a package registry.
 ELSEWHERE = {

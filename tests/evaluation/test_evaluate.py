@@ -165,6 +165,25 @@ def test_what_a_model_writes_stays_text(run: Run, stand_in: ModuleType, tmp_path
     assert 'src="http' not in page and "url(" not in page
 
 
+@pytest.mark.parametrize(("written", "reason"), [
+    ("Half \\ud83d of it.", "not_json"), ("Half \ud83d of it.", "not_json"), ("\u2028 \x85 \ufffe \U0001f305", None),
+])  # fmt: skip
+def test_reports_are_written_whatever_characters_a_model_answers(
+    run: Run, stand_in: ModuleType, tmp_path: Path, written: str, reason: str | None
+) -> None:
+    """Half a character, escaped or raw, is no text: the answer is unparsable, and the report is made all the same."""
+
+    class Odd(stand_in.StandIn):
+        def answer(self, image: object, **options: object) -> object:
+            said = super().answer(image, **options)
+            return replace(said, text=said.text.replace("light on the ridge", written))
+
+    run(Odd(sound(stand_in).critics))
+    samples = [json.loads(line) for line in (tmp_path / "run" / "samples.jsonl").read_text().splitlines()]
+    assert {each.get("reason") for each in samples if each.get("arm") == "candidate" and "status" in each} == {reason}
+    assert "<html" in (tmp_path / "run" / "report.html").read_text()
+
+
 def test_page_begins_with_the_verdict_and_names_every_gate(run: Run, stand_in: ModuleType, tmp_path: Path) -> None:
     report = run(sound(stand_in))
     page = (tmp_path / "run" / "report.html").read_text()

@@ -59,9 +59,13 @@ def run(machine: Running, deployment: str, **parameters: Any) -> Glance:
 def test_promote_then_roll_back(machine: Running, settings: Settings, tmp_path: Path) -> None:
     registry = Registry(settings.adapters_root)
     first, second = (register(settings, "one", "PASS", tmp_path / name) for name in ("a", "b"))
-    for version in (first, second):
-        assert run(machine, "promote/manual", advisor="one", version=version).state == "Completed"
-        assert registry.current("one") == version
+    assert run(machine, "promote/manual", advisor="one", version=first).state == "Completed"
+    with prefect_here(machine):
+        refused = promote("one", second, adapters=str(settings.adapters_root), return_state=True)
+    assert refused.name == "Failed" and "The champion changed since" in str(refused.message)
+    assert registry.current("one") == first, "the second was never compared with it"
+    assert run(machine, "promote/manual", advisor="one", version=second, reason="by eye").state == "Completed"
+    assert registry.current("one") == second
     seen = run(machine, "rollback/manual", advisor="one", reason="it was too kind")
     assert seen.state == "Completed" and f"now {first} (before: {second})" in seen.message
     assert registry.current("one") == first

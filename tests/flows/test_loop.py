@@ -72,6 +72,34 @@ def test_the_loop(machine: Running, settings: Settings, sample: Path) -> None:
     )
     assert "data:image/" in found["dataset-ansel"] and "data:image/" in found["training-ansel"]
     assert "score_error" in found["gates-ansel"]
+    nobodys_business(told_by(machine), sample, settings.adapters_root)
+    archive = Registry(settings.adapters_root).export("ansel", outcome["version"], sample / "runs")
+    nobodys_business(written_below(folder, sample / "datasets", settings.adapters_root, archive), sample,
+                     settings.adapters_root)  # fmt: skip
+
+
+def told_by(machine: Running) -> dict[str, str]:
+    """All that the server keeps for people: artifacts, and the messages of runs and tasks."""
+    with arrange.client_of(machine.place.api) as client:
+        told = {f"artifact {each.key}": f"{each.description} {each.data}" for each in client.read_artifacts()}
+        told |= {f"run {each.name}": f"{each.state.message}" for each in client.read_flow_runs() if each.state}
+    return told
+
+
+def written_below(*places: Path) -> dict[str, str]:
+    """Every text that a run, a dataset, a registry or an archive holds; logs of processes stay on the machine."""
+    files = [file for place in places for file in (place.rglob("*") if place.is_dir() else [place])]
+    texts = {".json", ".jsonl", ".html", ".md", ".csv", ".toml", ".tar"}
+    return {str(file): file.read_bytes().decode("utf-8", "replace") for file in files
+            if file.is_file() and file.suffix in texts}  # fmt: skip
+
+
+def nobodys_business(texts: dict[str, str], workspace: Path, adapters: Path) -> None:
+    """No folder of this machine is named anywhere, and so no user."""
+    assert len(texts) > 5
+    for name, text in texts.items():
+        for secret in (workspace, workspace.parent, adapters.parent, Path.home()):
+            assert f"{secret}/" not in text and f'{secret}"' not in text, (name, secret)
 
 
 @pytest.mark.mini

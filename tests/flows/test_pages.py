@@ -8,11 +8,13 @@ import logging
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 from prefect.exceptions import FailedRun
+from prefect.states import Completed
 
 from mondrian_core.errors import BadInput, NothingToDo
 from mondrian_core.stages import DatasetSummary, EvaluateSummary, LinkSummary, PromoteSummary, TrainSummary
@@ -33,7 +35,7 @@ def columns(markdown: str) -> set[int]:
 def test_a_table_survives_what_is_in_its_cells() -> None:
     text = pages.gate_table([GATE])
     assert columns(text) == {6}
-    assert "0.312" in text and "[0.1, ]" in text and "Lower \\| by far. Really." in text
+    assert "0.312" in text and "\\[0.1, \\]" in text and "Lower \\| by far. Really." in text
 
 
 def test_checks_that_did_not_pass_stand_below_their_gate() -> None:
@@ -119,3 +121,21 @@ def test_our_errors_become_the_message_of_the_state() -> None:
     assert (state.name, state.message) == ("Failed", "No critique was found. Look at the link report.")
     with pytest.raises(ZeroDivisionError):
         body(ZeroDivisionError())
+
+
+def test_messages_name_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MONDRIAN_WORKSPACE", str(tmp_path / "workspace"))
+
+    @plain_failures
+    def body(answer: object) -> Any:
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    path = tmp_path / "workspace" / "runs" / "x" / "report.html"
+    assert body(NothingToDo("Nothing.", f"Its log: {path}.")).message == "Nothing. Its log: runs/x/report.html."
+    assert body(Completed(message=f"Report: {path}, /Users/mike/x.jpg")).message == (
+        "Report: runs/x/report.html, .../x.jpg"
+    )
+    monkeypatch.setenv("MONDRIAN_MAX_MEGAPIXELS", "many")
+    assert body(NothingToDo("Mistakes in the settings.")).message == "Mistakes in the settings."

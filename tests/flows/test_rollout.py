@@ -61,7 +61,8 @@ def register(registry: Registry, advisor: str, folder: Path, **manifest: Any) ->
 
 
 def champion_and_candidate(registry: Registry, advisor: str, room: Path) -> tuple[str, str]:
-    first, second = (register(registry, advisor, room / name) for name in ("a", "b"))
+    first = register(registry, advisor, room / "a")
+    second = register(registry, advisor, room / "b", parent=first)
     registry.promote(advisor, first, expected=None, actor="person:test", reason="first")
     return first, second
 

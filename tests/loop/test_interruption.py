@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import sys
@@ -11,6 +12,8 @@ from pathlib import Path
 import pytest
 
 from mondrian_core.cli import main
+from mondrian_core.data.sample import make_workspace
+from mondrian_core.models.base import base_record
 from mondrian_core.registry import Registry
 
 pytestmark = [pytest.mark.mini, pytest.mark.slow, pytest.mark.timeout(400)]
@@ -38,3 +41,72 @@ def test_ctrl_c_in_training_keeps_what_is_complete(samples: Path, tmp_path: Path
 
     assert main([*command, "--resume"]) == 0
     assert (run / "adapter" / "adapters.safetensors").exists()
+
+
+RECIPE = """
+[data]
+variants = 0
+[train]
+epochs = 3
+rank = 2
+answered_photographs = 0
+[evaluate]
+compliance_photographs = 2
+effect_photographs = 1
+edited_photographs = 0
+constrained_photographs = 0
+rag = false
+latency_pairs = 3
+latency_tokens = 8
+max_tokens = 64
+"""
+
+
+def test_a_killed_retraining_goes_on_and_has_one_version(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """SIGKILL in the middle of the training: tried again, the stage goes on at its checkpoint."""
+    workspace = tmp_path / "workspace"
+    make_workspace(workspace, sample=True, photographs=12)
+    (tmp_path / "small.toml").write_text(RECIPE)
+    where = ["--advisor", "ansel", "--workspace", str(workspace), "--adapters", str(tmp_path / "adapters"),
+             "--base-model", "mini", "--json"]  # fmt: skip
+    command = [sys.executable, "-m", "mondrian_core.cli", "retrain", *where, "--recipe", str(tmp_path / "small.toml")]
+    child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    def steps() -> list[dict[str, object]]:
+        found = [json.loads(line) for log in workspace.glob("runs/*/training_log.jsonl")
+                 for line in log.read_text().splitlines()[:-1]]  # fmt: skip
+        return [line for line in found if line["kind"] == "step"]
+
+    until = time.monotonic() + 240
+    while not any(line["epoch"] == 2 for line in steps()):
+        assert time.monotonic() < until and child.poll() is None
+        time.sleep(0.05)
+    child.kill()
+    child.wait()
+    run = next((workspace / "runs").glob("*-ansel"))
+    before = len(steps())
+    assert not (run / "train.json").exists(), "it was killed in its training"
+
+    assert main(["retrain", *where, "--resume", run.name]) in (0, 1)
+    told = json.loads(capsys.readouterr().out)
+    assert told["run"] == run.name
+    log = [json.loads(line) for line in (run / "training_log.jsonl").read_text().splitlines()]
+    numbers = [line["step"] for line in log if line["kind"] == "step"]
+    assert numbers == list(range(1, 3 * (len(numbers) // 3) + 1)) and len(numbers) > before
+    seconds = [line["seconds"] for line in log if line["kind"] == "step"]
+    assert seconds == sorted(seconds), "the first steps are those of the killed process"
+    assert main(["retrain", *where, "--resume", run.name]) in (0, 1)
+    assert json.loads(capsys.readouterr().out)["version"] == told["version"]
+    versions = Registry(tmp_path / "adapters").versions("ansel")
+    assert versions[0].manifest["base"] == base_record("mini"), "of the training, not of the registration"
+    assert [each.manifest["run"] for each in versions] == [run.name]
+    assert main(["retrain", *where, "--resume", "never-begun"]) == 2
+
+    registry, version = Registry(tmp_path / "adapters"), told["version"]
+    assert versions[0].manifest["gate_report"]["compared_with"] == {"version": None, "manifest_sha256": ""}
+    registry.promote("ansel", version, expected=None, actor="person:test", reason="to be compared with", forced=True)
+    again = ["evaluate", *where, "--adapter", version, "--recipe", str(tmp_path / "small.toml")]
+    assert main(again) in (0, 1)
+    last = registry.history("ansel")[-1]
+    assert (last.event, last.version) == ("evaluate", version)
+    assert last.detail["report"]["compared_with"] == registry.reference("ansel").as_dict()

@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from mondrian_core import stages
+from mondrian_core.decision import check_promotable
 from mondrian_core.errors import BadInput
+from mondrian_core.models.base import fingerprint
 from mondrian_core.prompts import Voice
 from mondrian_core.recipes import recipe_of
-from mondrian_core.registry import Registry
-from mondrian_core.rollout import active
+from mondrian_core.registry import ChampionReference, Registry
+from mondrian_core.rollout import Plan, active, start
 from mondrian_core.settings import Settings
-from mondrian_core.stages import Context, EvaluateSummary, RegisterSummary
+from mondrian_core.stages import Context, DatasetSummary, EvaluateSummary, PromoteSummary, TrainSummary, keeping
 from mondrian_core.store import Store
 from tests.registry.conftest import gate_report, manifest, write_adapter
+from tests.registry.faults import killed_at
 
 
 def registered(tmp_path: Path, *, rollout: bool, adapters: str | None = None) -> Context:
@@ -30,19 +37,30 @@ def registered(tmp_path: Path, *, rollout: bool, adapters: str | None = None) ->
     if adapters:
         return context
     registry = Registry(tmp_path / "adapters")
-    report = gate_report(champion="PASS")
-    report["gates"].append({"name": "champion", "verdict": "PASS", "sentence": "better.", "n": 20})
-    versions = [registry.register("ansel", write_adapter(tmp_path / "trained", seed), manifest(gate_report=report))
-                for seed in (1, 2)]  # fmt: skip
+    first = registry.register("ansel", write_adapter(tmp_path / "first", 1), manifest(), actor="person:test")
     registry.promote("ansel", "v0001", expected=None, actor="person:test", reason="first")
-    context.run_folder.mkdir(parents=True)
-    judged = context.run_folder / "comparison_report.json"
-    judged.write_text(json.dumps(report))
-    made = RegisterSummary("v0002", str(versions[1].path), "candidate")
-    found = EvaluateSummary(str(judged), "report.html", "PASS", report["gates"], "test")
-    for name, summary in (("register", made), ("evaluate", found)):
-        (context.run_folder / f"{name}.json").write_text(json.dumps(summary.as_dict()))
+    evaluated(context, first.reference)
+    stages.register(context)
     return context
+
+
+def evaluated(context: Context, champion: ChampionReference) -> None:
+    """Leave what link, dataset, train and evaluate leave, with gates that all passed against that champion."""
+    gates = gate_report()["gates"]
+    gates.append({"name": "champion", "verdict": "PASS", "sentence": "better.", "n": 20})
+    run = context.run_folder
+    adapter = write_adapter(run / "adapter", 2)
+    for name in ("curve.png", "log.jsonl", "report.html"):
+        (run / name).touch()
+    (run / "comparison_report.json").write_text(json.dumps({"verdict": "PASS", "gates": gates, "metrics": {}}))
+    left = {
+        "dataset": DatasetSummary(str(run), "d" * 64, {"train": 9}, {"train": 27}),
+        "train": TrainSummary(str(adapter), str(run / "curve.png"), str(run / "log.jsonl"), 10, 2, 1.0, 5.0),
+        "evaluate": EvaluateSummary(str(run / "comparison_report.json"), str(run / "report.html"), "PASS", gates,
+                                    "test", champion.as_dict()),
+    }  # fmt: skip
+    for name, summary in left.items():
+        (run / f"{name}.json").write_text(json.dumps(summary.as_dict()))
 
 
 @pytest.mark.parametrize("rollout", [False, True])
@@ -61,3 +79,118 @@ def test_a_rollout_that_could_not_be_held_is_refused_before_any_work(tmp_path: P
     context = registered(tmp_path, rollout=True, adapters="memory://adapters")
     with pytest.raises(BadInput, match="can't hold a rollout"):
         stages.check(context)
+
+
+def test_a_champion_that_came_meanwhile_stays(tmp_path: Path) -> None:
+    """Promoted by hand while the run trained or evaluated: nobody compared the two."""
+    context = registered(tmp_path, rollout=False)
+    registry = context.registry
+    registry.register("ansel", write_adapter(tmp_path / "other", 7), manifest(), actor="person:test")
+    registry.promote("ansel", "v0003", expected="v0001", actor="person:test", reason="better, by eye")
+    outcome = stages.promote(context)
+    assert (outcome.decision, registry.current("ansel")) == ("candidate", "v0003")
+    assert "the champion changed; evaluate again" in outcome.sentence
+    assert outcome.command == "mondrian evaluate --advisor ansel --adapter v0002"
+    with pytest.raises(BadInput, match="compared with v0001, and the champion is v0003 now"):
+        check_promotable(registry.get("ansel", "v0002"), registry.reference("ansel"), force=False, reason=None)
+
+
+@pytest.mark.parametrize("rollout", [False, True])
+def test_a_rollback_meanwhile_stays(tmp_path: Path, rollout: bool) -> None:
+    context = registered(tmp_path, rollout=rollout)
+    context.registry.rollback("ansel", actor="person:test", reason="it repeated itself")
+    outcome = stages.promote(context)
+    assert (outcome.decision, context.registry.current("ansel")) == ("candidate", None)
+    assert "compared with v0001, and the champion is the base alone now" in outcome.sentence
+
+
+def test_a_rollout_begun_meanwhile_stays(tmp_path: Path) -> None:
+    context = registered(tmp_path, rollout=True)
+    registry = context.registry
+    registry.register("ansel", write_adapter(tmp_path / "other", 7), manifest(), actor="person:test")
+    start(registry, "ansel", "v0003", Plan(), actor="person:test", reason="in steps")
+    assert stages.promote(context).decision == "candidate"
+    running = active(registry, "ansel")
+    assert running is not None and running.version == registry.current("ansel") == "v0003"
+
+
+def test_the_champion_changes_between_decision_and_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    context = registered(tmp_path, rollout=False)
+    registry, promote = context.registry, Registry.promote
+
+    def overtaken(self: Registry, advisor: str, version: str, **facts: Any) -> Any:
+        registry.rollback(advisor, actor="person:test", reason="just now")
+        return promote(self, advisor, version, **facts)
+
+    monkeypatch.setattr(Registry, "promote", overtaken)
+    outcome = stages.promote(context)
+    assert (outcome.decision, registry.current("ansel")) == ("candidate", None)
+    assert "the champion changed; evaluate again" in outcome.sentence
+
+
+def test_a_later_evaluation_is_what_counts(tmp_path: Path) -> None:
+    """Evaluated again against the present champion, the version may replace it, without a reason."""
+    context = registered(tmp_path, rollout=False)
+    registry = context.registry
+    registry.rollback("ansel", actor="person:test", reason="r")
+    report = {**gate_report(), "compared_with": registry.reference("ansel").as_dict()}
+    registry.record_evaluation("ansel", "v0002", report, actor="person:test")
+    lines = len(registry.history("ansel"))
+    version = registry.record_evaluation("ansel", "v0002", report, actor="person:test")
+    assert len(registry.history("ansel")) == lines, "said again, it is not written again"
+    check_promotable(version, registry.reference("ansel"), force=False, reason=None)
+    assert stages.promote(context).decision == "promoted"
+
+
+def test_what_a_person_rejected_no_evaluation_brings_back(tmp_path: Path) -> None:
+    registry = registered(tmp_path, rollout=False).registry
+    registry.reject("ansel", "v0002", actor="person:test", reason="its comments are dull")
+    assert registry.record_evaluation("ansel", "v0002", gate_report(), actor="person:test").state == "rejected"
+
+
+def test_a_run_promotes_once(tmp_path: Path) -> None:
+    """Called again after a rollback, such as by a retry that comes late, it leaves the champion alone."""
+    context = registered(tmp_path, rollout=False)
+    registry, first = context.registry, stages.promote(context)
+    assert stages.promote(context) == first
+    registry.rollback("ansel", actor="person:test", reason="worse")
+    lines = len(registry.history("ansel"))
+    assert stages.promote(context) == first
+    assert registry.current("ansel") == "v0001" and len(registry.history("ansel")) == lines
+
+
+def test_killed_anywhere_and_tried_again_a_run_has_one_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Register and promote, the process dead at every operation on a file, then both once more."""
+    monkeypatch.setattr(keeping, "code_commit", lambda: "c" * 40)
+    monkeypatch.setattr(os, "fsync", lambda handle: None)
+    fingerprint("mini")  # a hash of 20 MB, kept for the children
+    context = registered(tmp_path, rollout=True)
+    (context.run_folder / "register.json").unlink()
+    shutil.rmtree(tmp_path / "adapters" / "ansel" / "v0002")
+    history = tmp_path / "adapters" / "ansel" / "history.jsonl"
+    history.write_text("".join(history.read_text().splitlines(keepends=True)[:2]))
+
+    def keep(root: Path) -> PromoteSummary:
+        here = replace(context, adapters=str(root / "adapters"), workspace=str(root / "workspace"))
+        stages.register(here)
+        return stages.promote(here)
+
+    def copied(name: str) -> Path:
+        for part in ("adapters", "workspace"):
+            shutil.copytree(tmp_path / part, tmp_path / name / part)
+        return tmp_path / name
+
+    point, killed = 0, True
+    while killed:  # until it comes to its end
+        root = copied(f"at-{point}")
+        killed = killed_at(point, lambda root=root: keep(root))  # type: ignore[misc]
+        outcome, registry = keep(root), Registry(root / "adapters")
+        assert outcome.decision == "promoted" and outcome.version in ("v0002", "v0003"), point
+        versions = registry.versions("ansel")
+        assert [each.version for each in versions if each.manifest["run"] == "a-run"] == [outcome.version], point
+        promoted = [entry.version for entry in registry.history("ansel") if entry.event == "promote"]
+        assert promoted == ["v0001", outcome.version] and registry.check("ansel") == (), point
+        assert active(registry, "ansel") is not None
+        shutil.rmtree(root)
+        point += 1
+    assert point > 40

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
+import mlx.nn as nn
 import numpy as np
 import pytest
 from mlx.utils import tree_flatten
@@ -184,6 +185,21 @@ def test_an_unknown_target_is_a_mistake_in_the_recipe(base: Base) -> None:
         adapters.attach(base, TrainRecipe(target_modules=("nonsense_proj",)), 0)
 
 
+def test_targets_are_linear_layers_of_the_language_model(base: Base) -> None:
+    layers = len(base.language_model.model.layers)
+    first = "language_model.model.layers.0.self_attn.q_proj"
+    assert adapters.targets(base, [first]) == [first]
+    assert len(adapters.targets(base, ["self_attn.q_proj"])) == layers
+    assert len(adapters.targets(base, ["q_proj", first, "v_proj"])) == 2 * layers
+    base.language_model.lm_head = nn.Linear(8, 8)  # as a base whose output layer is not that of its embedding
+    try:
+        for name in ("lm_head", "language_model.lm_head"):
+            with pytest.raises(BadRecipe, match="lm_head"):
+                adapters.targets(base, [name])
+    finally:
+        del base.language_model.lm_head
+
+
 def test_older_and_peft_layouts_give_the_same_answers(base: Base, adapter: Path, messages: Any, image: Any,
                                                       tmp_path: Path) -> None:  # fmt: skip
     mounted = adapters.mount(base)
@@ -208,7 +224,6 @@ def test_older_and_peft_layouts_give_the_same_answers(base: Base, adapter: Path,
 
 
 def test_a_packed_base_takes_adapters_too(tmp_path: Path, messages: Any, image: Any) -> None:
-    import mlx.nn as nn
 
     from mondrian_core.models.base import load_base
 

@@ -33,10 +33,10 @@ def write_adapter(folder: Path, seed: int = 0, *, rank: int = RANK, fill: float 
     return folder
 
 
-def gate_report(verdict: str = "PASS", **others: str) -> dict[str, Any]:
-    """A report in which every required gate says `verdict`, but for those named."""
+def gate_report(verdict: str = "PASS", compared_with: str | None = None, **others: str) -> dict[str, Any]:
+    """A report in which every required gate says `verdict`, but for those named, against that champion."""
     gates = [{"name": name, "verdict": others.get(name, verdict), "sentence": f"{name} was seen."} for name in GATES]
-    return {"verdict": verdict, "gates": gates, "metrics": {}}
+    return {"verdict": verdict, "gates": gates, "metrics": {}, "compared_with": {"version": compared_with}}
 
 
 def manifest(verdict: str = "PASS", **values: Any) -> dict[str, Any]:

@@ -13,8 +13,8 @@ from safetensors.numpy import load_file, save_file
 
 from mondrian_core.cli import main
 from mondrian_core.errors import BadAdapter, BadInput, NothingToDo
+from mondrian_core.lora_files import our_name
 from mondrian_core.registry import Registry
-from mondrian_core.registry.conversion import our_name
 from mondrian_core.registry.soundness import array_problems
 from tests.registry.conftest import write_adapter
 

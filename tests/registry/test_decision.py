@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from mondrian_core.decision import Keep, Promote, Reject, check_promotable, decide
 from mondrian_core.errors import BadInput, GateFailed
-from mondrian_core.registry.version import State, Version
+from mondrian_core.registry.version import ChampionReference, State, Version
 from tests.registry.conftest import gate_report
+
+NOBODY, V1 = ChampionReference(), ChampionReference("v0001", "1" * 64)
 
 
 def test_all_pass_promotes() -> None:
-    assert decide(gate_report(), None) == Promote("Promoted: all 6 gates passed; it is the first champion.")
+    assert decide(gate_report(), NOBODY) == Promote("Promoted: all 6 gates passed; it is the first champion.")
 
 
 def test_any_fail_rejects_and_says_which() -> None:
-    decision = decide(gate_report("PASS", score_error="FAIL"), None)
+    decision = decide(gate_report("PASS", score_error="FAIL"), NOBODY)
     assert isinstance(decision, Reject) and "score_error was seen" in decision.sentence
 
 
 def test_unsure_keeps_with_the_exact_commands() -> None:
-    decision = decide(gate_report("INCONCLUSIVE", effect="PASS"), None, advisor="ansel", version="v0003")
+    decision = decide(gate_report("INCONCLUSIVE", effect="PASS"), NOBODY, advisor="ansel", version="v0003")
     assert isinstance(decision, Keep) and "effect" not in decision.sentence
     assert decision.command == 'mondrian adapters promote --advisor ansel --version v0003 --reason "..."'
     assert decision.deployment.startswith(
@@ -33,31 +36,55 @@ def test_unsure_keeps_with_the_exact_commands() -> None:
 def test_a_gate_that_was_not_measured_is_not_passed() -> None:
     report = gate_report()
     report["gates"] = report["gates"][1:]
-    decision = decide(report, None)
+    decision = decide(report, NOBODY)
     assert isinstance(decision, Keep) and "not measured: integrity" in decision.sentence
-    assert isinstance(decide({"verdict": "PASS", "gates": []}, None), Keep)
-    assert isinstance(decide({}, None), Keep)
+    assert isinstance(decide({"verdict": "PASS", "gates": []}, NOBODY), Keep)
+    assert isinstance(decide({}, NOBODY), Keep)
 
 
 def test_with_a_champion_it_must_have_been_compared() -> None:
-    report = gate_report()
-    assert isinstance(decide(report, "v0001"), Keep)
+    report = {**gate_report(), "compared_with": V1.as_dict()}
+    assert isinstance(decide(report, V1), Keep)
     report["gates"].append({"name": "champion", "verdict": "PASS", "n": 0})
-    uncompared = decide(report, "v0001")
+    uncompared = decide(report, V1)
     assert isinstance(uncompared, Keep) and "not compared with v0001" in uncompared.sentence
-    assert isinstance(decide(report, None), Promote)
     report["gates"][-1]["n"] = 12
-    decision = decide(report, "v0001")
+    decision = decide(report, V1)
     assert isinstance(decision, Promote) and "replaces v0001" in decision.sentence
+
+
+@pytest.mark.parametrize(
+    ("compared", "champion"),
+    [
+        (NOBODY, V1),  # somebody promoted meanwhile
+        (V1, NOBODY),  # somebody rolled back
+        (ChampionReference("v0002", "2" * 64), V1),
+        (ChampionReference("v0001", "2" * 64), V1),  # the same name, such as of a registry put back from a backup
+        (None, V1),
+        (None, NOBODY),
+    ],
+)
+def test_a_report_against_another_champion_promotes_nothing(
+    compared: ChampionReference | None, champion: ChampionReference
+) -> None:
+    report = gate_report()
+    report["gates"].append({"name": "champion", "verdict": "PASS", "n": 12})
+    report["compared_with"] = compared.as_dict() if compared else None
+    decision = decide(report, champion, advisor="ansel", version="v0003")
+    assert isinstance(decision, Keep) and "the champion changed; evaluate again" in decision.sentence
+    assert decision.command == "mondrian evaluate --advisor ansel --adapter v0003"
+    assert decision.deployment == "prefect deployment run 'evaluate/manual' -p advisor=ansel -p version=v0003"
+    failed = {**report, "verdict": "FAIL"}
+    assert isinstance(decide(failed, champion), Reject), "a failed gate stays a failed gate"
 
 
 @pytest.mark.parametrize(("summary", "kind"), [("FAIL", Reject), ("INCONCLUSIVE", Keep)])
 def test_a_summary_worse_than_its_gates_is_believed(summary: str, kind: type) -> None:
-    assert isinstance(decide({**gate_report(), "verdict": summary}, None), kind)
+    assert isinstance(decide({**gate_report(), "verdict": summary}, NOBODY), kind)
 
 
 def test_a_summary_better_than_its_gates_is_not() -> None:
-    assert isinstance(decide({**gate_report("FAIL"), "verdict": "PASS"}, None), Reject)
+    assert isinstance(decide({**gate_report("FAIL"), "verdict": "PASS"}, NOBODY), Reject)
 
 
 def version(verdict: str | None, state: State = "candidate") -> Version:
@@ -85,7 +112,29 @@ def version(verdict: str | None, state: State = "candidate") -> Version:
 )
 def test_by_hand(verdict: str | None, state: State, force: bool, reason: str | None, error: type | None) -> None:
     if error is None:
-        check_promotable(version(verdict, state), force=force, reason=reason)
+        check_promotable(version(verdict, state), NOBODY, force=force, reason=reason)
         return
     with pytest.raises(error):
-        check_promotable(version(verdict, state), force=force, reason=reason)
+        check_promotable(version(verdict, state), NOBODY, force=force, reason=reason)
+
+
+@pytest.mark.parametrize(
+    "manifest", [{"gate_report": gate_report()}, {"gate_report": gate_report(), "parent": "v0007"}]
+)
+def test_by_hand_over_another_champion_needs_a_reason(manifest: dict[str, Any]) -> None:
+    version = Version("ansel", "v0002", Path("x"), manifest, "candidate")
+    with pytest.raises(BadInput, match="compared with the base alone, and the champion is v0001 now") as refused:
+        check_promotable(version, V1, force=False, reason=" ")
+    assert "mondrian evaluate --advisor ansel --adapter v0002" in refused.value.next_step
+    check_promotable(version, V1, force=False, reason="seen by eye")
+
+
+@pytest.mark.parametrize(("parent", "fits"), [("v0001", True), ("v0007", False), (None, False)])
+def test_a_manifest_of_an_older_release_is_taken_at_its_parent(parent: str | None, fits: bool) -> None:
+    report = {name: value for name, value in gate_report().items() if name != "compared_with"}
+    version = Version("ansel", "v0002", Path("x"), {"gate_report": report, "parent": parent}, "candidate")
+    if fits:
+        check_promotable(version, V1, force=False, reason=None)
+        return
+    with pytest.raises(BadInput, match="The champion changed"):
+        check_promotable(version, V1, force=False, reason=None)

@@ -17,7 +17,7 @@ from werkzeug.serving import WSGIRequestHandler, make_server
 from mondrian_core.cli import main
 from mondrian_core.errors import BadAdapter, BadInput, ChampionChanged, MondrianError
 from mondrian_core.events import Event, Noticed
-from mondrian_core.registry import Registry
+from mondrian_core.registry import ChampionReference, Registry
 from mondrian_core.registry.object_store import Lost, ObjectStore, Unreachable, store_at
 from mondrian_core.rollout import Plan, start
 from mondrian_core.settings import Settings, cached, url_of
@@ -306,6 +306,33 @@ def examine(there: Registry, champions: set[str | None], adapter: Path) -> None:
     history_is_true(there)
 
 
+@pytest.mark.slow
+def test_a_run_that_dies_at_any_write_has_one_version(machine: Machine, url: str, tmp_path: Path,
+                                                      monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+    """Registered and promoted, then both once more from another machine."""
+    adapter, store = write_adapter(tmp_path / "new", 9), store_at(url)
+
+    def keep(registry: Registry) -> str:
+        version = registry.register("ansel", adapter, manifest(), actor="b", run="r").version
+        registry.promote("ansel", version, expected=ChampionReference(), actor="b", reason="r", run="r")
+        return version
+
+    point, alive = 0, False
+    while not alive:
+        store.remove([f"ansel/{path}" for path in objects(url)])
+        for name in ("b", "c"):
+            shutil.rmtree(tmp_path / name, ignore_errors=True)
+        alive = not died(monkeypatch, Deaths(point), lambda: keep(machine("b")))
+        there = machine("c")
+        version = keep(there)
+        assert [each.version for each in there.versions("ansel") if each.manifest["run"] == "r"] == [version], point
+        assert [entry.event for entry in there.history("ansel")].count("promote") == 1, point
+        assert there.current("ansel") == version
+        history_is_true(there)
+        point += 1
+    assert point >= 6
+
+
 def test_a_write_whose_answer_got_lost_counts_once(
     filled: Registry, machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -406,7 +433,9 @@ def test_settings_and_commands_take_the_url(
         return json.loads(capsys.readouterr().out)
 
     assert [row["state"] for row in mondrian("list")] == ["champion", "candidate", "candidate"]
-    assert mondrian("promote", "--version", "v0002")["to"] == "v0002"
+    assert main(["adapters", "promote", "--version", "v0002", *where]) == 2
+    assert "The champion changed since v0002" in capsys.readouterr().out, "it was compared with the base alone"
+    assert mondrian("promote", "--version", "v0002", "--reason", "by eye")["to"] == "v0002"
     assert mondrian("rollback")["to"] == "v0001"
     assert mondrian("export", "v0003", "--out", str(tmp_path / "v3.tar"))["archive"]
     assert mondrian("import", str(tmp_path / "v3.tar"))["version"] == "v0004"

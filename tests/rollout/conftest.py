@@ -12,7 +12,7 @@ import pytest
 from mondrian_core.registry import Registry
 from mondrian_core.rollout import Rollout, in_share
 from mondrian_core.store import Job, Store, stamp
-from tests.registry.conftest import manifest, write_adapter
+from tests.registry.conftest import gate_report, manifest, write_adapter
 
 NOW = datetime(2026, 11, 21, tzinfo=UTC)
 Answered = Callable[..., list[Job]]
@@ -23,7 +23,8 @@ def registry(tmp_path: Path) -> Registry:
     """v0001 the champion, v0002 and v0003 candidates."""
     registry = Registry(tmp_path / "adapters", clock=lambda: NOW)
     for seed in range(3):
-        registry.register("ansel", write_adapter(tmp_path / "trained", seed), manifest())
+        report = gate_report(compared_with="v0001" if seed else None)
+        registry.register("ansel", write_adapter(tmp_path / "trained", seed), manifest(gate_report=report))
     registry.promote("ansel", "v0001", expected=None, actor="a", reason="r")
     return registry
 

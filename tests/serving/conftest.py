@@ -27,12 +27,14 @@ from mondrian_core.settings import Settings
 from mondrian_core.store import Store
 
 CODE = """
-import json, sys
+import json, resource, sys
 from pathlib import Path
 from mondrian_core.errors import MondrianError
 from mondrian_core.serving.server import Options, run
 from mondrian_core.settings import Settings
 told = json.loads(sys.argv[1])
+if told["descriptors"]:
+    resource.setrlimit(resource.RLIMIT_NOFILE, (told["descriptors"], told["descriptors"]))
 settings = Settings(workspace=Path(told["workspace"]), adapters=Path(told["adapters"]), base_model="mini")
 options = Options(port=told["port"], command=tuple(told["command"]), **told["options"])
 try:
@@ -77,7 +79,7 @@ class Running:
 
     def post(self, data: bytes, **headers: str) -> httpx.Response:
         return httpx.post(f"http://127.0.0.1:{self.port}/analyze", files={"image": ("x.jpg", data)},
-                          data={"advisor": "ansel"}, headers=headers, timeout=30)  # fmt: skip
+                          data={"advisor": "ansel"}, headers=headers, timeout=90)  # fmt: skip
 
     @property
     def model_pid(self) -> int:
@@ -189,9 +191,9 @@ def start(settings: Settings, command: tuple[str, ...], root: Path) -> Iterator[
     """Start a service; whatever is left of it is killed at the end."""
     made: list[subprocess.Popen[str]] = []
 
-    def act(port: int = 0, log: Path | None = None, **options: Any) -> Running:
+    def act(port: int = 0, log: Path | None = None, descriptors: int | None = None, **options: Any) -> Running:
         told = {"workspace": str(settings.root), "adapters": str(settings.adapters_root), "port": port,
-                "command": command, "options": options}  # fmt: skip
+                "command": command, "options": options, "descriptors": descriptors}  # fmt: skip
         # a pipe that nobody reads until the end is full after some hundred jobs; a file never is
         errors = log.open("w") if log else subprocess.PIPE
         process = subprocess.Popen(

@@ -3,7 +3,8 @@
 It speaks the real protocol (it runs the real host) and answers at once. CONTROL is a JSON file that is read before each
 question: {"die": times to die, "hang": seconds, "tokens": count, "pace": seconds a token, "texts": answers to give in
 turn, "embedding": of every photograph, "unsound": names of adapter folders with problems, "no_base": true,
-"deadly", "garbled": names of adapter folders that kill the process or answer nonsense}.
+"deadly", "garbled": names of adapter folders that kill the process or answer nonsense ("*": whoever answers, the base
+too), "refuse": the model takes no such photograph, "odd": names of adapter folders that raise what nobody expects}.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # also where the package is not installed
 
-from mondrian_core.errors import BadAdapter, BaseModelUnavailable
+from mondrian_core.errors import BadAdapter, BadPhotograph, BaseModelUnavailable
 from mondrian_core.rubric import DIMENSIONS, canonical, make_critique
 from mondrian_core.serving.engine import Engine, OnToken, Question, Reply
 from mondrian_core.serving.model_process import run
@@ -37,8 +38,13 @@ class FakeEngine:
         if orders.get("die", 0) > 0:
             self.control.write_text(json.dumps({**orders, "die": orders["die"] - 1}))
             os._exit(9)
-        if question.adapter is not None and question.adapter.name in orders.get("deadly", []):
+        who = {"*", question.adapter.name if question.adapter else ""}
+        if who & set(orders.get("deadly", [])):
             os._exit(9)
+        if orders.get("refuse"):
+            raise BadPhotograph("it", "aspect_ratio", "one side is more than 200 times the other")
+        if who & set(orders.get("odd", [])):
+            raise OverflowError("int too large to convert to float")
         if question.adapter is not None and self.check(question.adapter):
             raise BadAdapter("The adapter is unsound.", "Name another.")
         time.sleep(orders.get("hang", 0))
@@ -49,7 +55,7 @@ class FakeEngine:
                 on_token(count)
         texts = orders.get("texts") or []
         text = texts.pop(0) if texts else critique_by(question.adapter)
-        if question.adapter is not None and question.adapter.name in orders.get("garbled", []):
+        if who & set(orders.get("garbled", [])):
             text = "a fine photograph"
         if "texts" in orders:
             self.control.write_text(json.dumps({**orders, "texts": texts}))

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import json
+import sqlite3
 import threading
 import time
 from collections.abc import Callable
+from contextlib import closing
 from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
+from PIL import Image
 
 from mondrian_core.registry import Registry
 from mondrian_core.rollout import Plan, Step, requests_of, start
@@ -170,7 +174,8 @@ def test_who_does_not_wait_gets_202_and_follows_the_events(base: TestClient, pho
     kinds = [line.removeprefix("event: ") for line in told.splitlines() if line.startswith("event: ")]
     assert kinds[0] == "queued"
     assert kinds[-1] == "completed"
-    resumed = base.get(f"{place}/events", headers={"Last-Event-ID": "1"}).text
+    first = next(line.removeprefix("id: ") for line in told.splitlines() if line.startswith("id: "))
+    resumed = base.get(f"{place}/events", headers={"Last-Event-ID": first}).text
     assert "event: queued" not in resumed
     assert "event: completed" in resumed
     assert base.get(place).json()["status"] == "completed"
@@ -235,6 +240,18 @@ def test_a_service_that_stops_leaves_its_jobs_to_the_next_one(
             assert client.get(f"/jobs/{each}").json()["status"] == "completed"
 
 
+def test_a_row_that_cannot_be_read_does_not_block_uploads(
+    base: TestClient, photograph: Photograph, settings: Any
+) -> None:
+    job = send(base, photograph()).json()["job_id"]
+    with closing(sqlite3.connect(settings.database, isolation_level=None)) as other:
+        other.execute("UPDATE jobs SET filename = cast(x'6bf66e6967' AS TEXT) WHERE id = ?", (job,))
+        for path in ("/compare", "/", f"/jobs/{job}", "/history?advisor=ansel"):
+            base.get(path)
+            other.execute("UPDATE advisors SET bio = bio || '.'")
+            assert send(base, photograph(1)).status_code == 200, path
+
+
 @pytest.mark.parametrize(
     ("fields", "status", "kind"),
     [
@@ -266,6 +283,38 @@ def test_what_is_no_photograph_is_refused_and_leaves_no_job(
     assert str(settings.root) not in answer.text
     with Store(settings.database, read_only=True) as store:
         assert list(store.jobs()) == []
+
+
+def strip() -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", (3000, 10), "teal").save(buffer, "JPEG")
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("data", "status", "reason"),
+    [
+        (b"FUJIFILMCCD-RAW 0201" + bytes(400), 415, "raw"),
+        (b"\0\0\0\x18ftypcrx \0\0\0\1crx isom" + bytes(400), 415, "raw"),
+        (strip(), 422, "too_narrow"),
+    ],
+)
+def test_raw_files_and_strips_are_refused_with_their_reason(
+    base: TestClient, data: bytes, status: int, reason: str, settings: Any
+) -> None:
+    (settings.root / "source" / "named.jpg").write_bytes(data)
+    named = base.post("/analyze", json={"path": "source/named.jpg", "advisor": "ansel"})
+    for answer in (send(base, data), named):
+        assert (answer.status_code, answer.json()["reason"]) == (status, reason)
+        assert str(settings.root) not in answer.text
+    with Store(settings.database, read_only=True) as store:
+        assert list(store.jobs()) == []
+
+
+def test_a_path_finds_its_file_composed_or_decomposed(base: TestClient, photograph: Photograph, settings: Any) -> None:
+    (settings.root / "source" / "Scho\u0308n.jpg").write_bytes(photograph(9))
+    answer = base.post("/analyze", json={"path": "source/Sch\u00f6n.jpg", "advisor": "ansel"})
+    assert answer.status_code in (200, 202), answer.text
 
 
 @pytest.mark.parametrize("path", ["../secret.jpg", "/etc/passwd", "source/../../x.jpg", "source/none.jpg", "", "a\0b"])
@@ -324,6 +373,8 @@ def test_other_sites_and_other_names_get_nothing(base: TestClient, photograph: P
     assert send(base, photograph(), {"Origin": "https://evil.example"}).status_code == 401
     assert base.get("/advisors", headers={"Host": "evil.example"}).status_code == 401
     assert send(base, photograph(), {"Origin": "http://localhost"}).status_code == 200
+    for headers in ({"Sec-Fetch-Site": "cross-site"}, {"Sec-Fetch-Site": "same-site"}, {"Origin": "https://localhost"}):
+        assert send(base, photograph(1), headers).status_code == 401
 
 
 def test_health_metrics_and_advisors(base: TestClient, photograph: Photograph) -> None:

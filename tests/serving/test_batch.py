@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from mondrian_core.rubric import DIMENSIONS, make_critique
 from mondrian_core.serving import offline
 from mondrian_core.serving.batch import change_by_adapter, summary, write_csv, write_page
 from mondrian_core.serving.offline import AnalysisResult, critique_all, photographs_in
+from mondrian_core.serving.pages import compared_bytes
 from mondrian_core.settings import Settings
 from mondrian_core.store import Profile, Store
 
@@ -118,6 +120,34 @@ def test_embeddings_that_are_enabled_decide_between_equal_scores(
         place = settings.model_copy(update={"embeddings_enabled": enabled})
         (result,) = critique_all(place, [folder / "b.JPG"], "ansel", "rag", lambda event: None, engine=fake_engine)
         assert [each["photograph"] for each in result.details["compared_with"]] == order
+
+
+def test_photographs_of_one_name_and_behind_links_are_compared_with(
+    settings: Settings, folder: Path, fake_engine: Any, control: Callable[..., None], photograph: Photograph
+) -> None:
+    """Two files of one name, one on another disk, one decomposed: three references, each with its own embedding."""
+    source, disk = settings.root / "source", settings.root.parent / "disk"
+    disk.mkdir()
+    (source / "2023").mkdir()
+    (source / "2024").symlink_to(disk)
+    files = {"2023/DSC_1.jpg": (1.0, 0.0), "2024/DSC_1.jpg": (0.0, 1.0), "Scho\u0308n.jpg": (0.6, 0.8)}
+    words = dict.fromkeys(DIMENSIONS, "Said long ago.")
+    with Store(settings.database) as store:
+        for number, (name, vector) in enumerate(files.items()):
+            (source / name).write_bytes(photograph(30 + number))
+            path = f"source/{unicodedata.normalize('NFC', name)}"
+            store.add_profiles([Profile(name, "ansel", path, dict.fromkeys(DIMENSIONS, 6), words, "6.0")])
+            Embeddings(store).put(Embedding("ansel", name, f"source/{name}", "fake", (0, 0), vector))
+    control(embedding=(0.0, 1.0))
+    fake_engine.fingerprint = "fake"
+    place = settings.model_copy(update={"embeddings_enabled": True})
+    (result,) = critique_all(place, [folder / "b.JPG"], "ansel", "rag", lambda event: None, engine=fake_engine)
+    named = [each["path"] for each in result.details["compared_with"]]
+    assert named == ["source/2024/DSC_1.jpg", "source/Sch\u00f6n.jpg", "source/2023/DSC_1.jpg"]
+    with Store(settings.database, read_only=True) as store:
+        job = store.job(result.job)
+    shown = [compared_bytes(settings.root, job, number) for number in (1, 2, 3)]
+    assert len(set(shown)) == 3
 
 
 def test_no_text_becomes_markup_or_a_formula(tmp_path: Path) -> None:

@@ -6,7 +6,11 @@ import base64
 import os
 import re
 import shutil
+import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -191,3 +195,108 @@ def test_a_critique_is_read_rated_and_corrected(
     with Store(settings.database, read_only=True) as store:
         kept = store.profile(f"correction-{job}")
     assert kept is not None and kept.origin == "human" and kept.scores["lighting"] == 3.5
+
+
+@pytest.fixture
+def plain_page(browser: Browser) -> Iterator[Page]:
+    """A page that may complain, of a service that isn't there and of what is refused."""
+    context = browser.new_context()
+    found = context.new_page()
+    found.set_default_timeout(30_000)
+    yield found
+    context.close()
+
+
+def test_a_page_outlives_a_killed_service(
+    plain_page: Page, start: Start, control: Callable[..., None], photograph: Callable[..., bytes]
+) -> None:
+    control(tokens=1000, pace=0.05)
+    running = start()
+    plain_page.goto(f"http://127.0.0.1:{running.port}")
+    drop(plain_page, {"ridge.jpg": photograph(31), "sea.jpg": photograph(32)})
+    expect(plain_page.locator("progress[value]").first).to_be_visible()
+    running.process.kill()
+    running.process.communicate()
+    expect(plain_page.locator(".card .state").first).to_contain_text("asking again")
+    control()
+    start(port=running.port)
+    expect(plain_page.locator("article.card[data-status=completed]")).to_have_count(2)
+
+
+def test_a_page_hears_of_a_job_that_is_gone(
+    plain_page: Page, start: Start, control: Callable[..., None], photograph: Callable[..., bytes], settings: Settings
+) -> None:
+    control(tokens=1000, pace=0.05)
+    running = start()
+    plain_page.goto(f"http://127.0.0.1:{running.port}")
+    drop(plain_page, {"ridge.jpg": photograph(31)})
+    expect(plain_page.locator("progress[value]").first).to_be_visible()
+    running.process.kill()
+    running.process.communicate()
+    with Store(settings.database) as store, store.transaction() as connection:
+        connection.execute("DELETE FROM jobs")
+    start(port=running.port)
+    expect(plain_page.locator(".card .state").first).to_contain_text("does not know this job any more")
+
+
+ANOTHER_SITE = """<!doctype html><title>waiting</title><body><script>
+const service = "http://127.0.0.1:%(port)d";
+const tries = [];
+const form = new FormData();
+form.append("advisor", "ansel");
+form.append("image", new File([Uint8Array.from(atob("%(photograph)s"), each => each.charCodeAt(0))], "x.jpg"));
+tries.push(fetch(service + "/analyze", {method: "POST", mode: "no-cors", body: form}));
+tries.push(fetch(service + "/jobs/%(job)s/cancel", {method: "POST", mode: "no-cors"}));
+tries.push(fetch(service + "/jobs/%(job)s", {mode: "cors"}).then(() => { document.title = "read"; }, () => {}));
+tries.push(new Promise((done) => {
+  const picture = new Image();
+  picture.onload = () => { document.title = "seen"; done(); };
+  picture.onerror = done;
+  picture.src = service + "/jobs/%(job)s/photograph";
+  document.body.append(picture);
+}));
+Promise.allSettled(tries).then(() => {
+  if (document.title !== "waiting") return;
+  const real = document.createElement("form");
+  real.method = "POST"; real.enctype = "multipart/form-data"; real.action = service + "/jobs/%(job)s/cancel";
+  document.body.append(real);
+  real.submit();
+});
+</script>"""
+
+
+def test_another_sites_page_gets_nothing(
+    plain_page: Page, start: Start, control: Callable[..., None], photograph: Callable[..., bytes], settings: Settings,
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    control(tokens=3000, pace=0.02)
+    running = start()
+    job = running.post(photograph(41), Prefer="respond-async").json()["job_id"]
+    data = base64.b64encode(photograph(42)).decode()
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "page.html").write_text(ANOTHER_SITE % {"port": running.port, "job": job, "photograph": data})
+    with http_server(tmp_path / "other") as port:
+        plain_page.goto(f"http://127.0.0.1:{port}/page.html")
+        plain_page.wait_for_url(f"http://127.0.0.1:{running.port}/**")
+    expect(plain_page.locator("body")).to_contain_text("Another site's page")
+    with Store(settings.database, read_only=True) as store:
+        assert [(each.id, each.status) for each in store.jobs()] == [(job, "running")]
+
+
+@contextmanager
+def http_server(folder: Path) -> Iterator[int]:
+    """A web server for the files of a folder, on a port of its own."""
+    handler = partial(QuietHandler, directory=str(folder))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield int(server.server_address[1])
+        server.shutdown()
+        thread.join()
+
+
+class QuietHandler(SimpleHTTPRequestHandler):
+    """One that writes nothing to standard error."""
+
+    def log_message(self, *arguments: object) -> None:
+        pass

@@ -20,15 +20,15 @@ from mondrian_core.store import Store
 PLACE, SHOT = "59 deg 54' N", "2026:05:17 04:12:00"
 
 
-def tagged(path: Path, **values: Any) -> Path:
-    """A JPEG with tags of the camera, of the place, of the hour and of the owner."""
+def tagged(path: Path, form: str = "JPEG", **values: Any) -> Path:
+    """A photograph with tags of the camera, of the place, of the hour and of the owner."""
     exif = Image.Exif()
     exif[0x0110], exif[0x013B] = "Camera of somebody", "Somebody"
     tags = {"focal": 0x920A, "aperture": 0x829D, "exposure": 0x829A, "iso": 0x8827}
     exif.get_ifd(0x8769).update({tags[name]: value for name, value in values.items()} | {0x9003: SHOT})
     exif.get_ifd(0x8825).update({1: "N", 2: (59.0, 54.0, 0.0), 0x1B: PLACE.encode()})
     buffer = io.BytesIO()
-    Image.new("RGB", (48, 32), "teal").save(buffer, "JPEG", exif=exif)
+    Image.new("RGB", (48, 32), "teal").save(buffer, form, exif=exif.tobytes())
     path.write_bytes(buffer.getvalue())
     return path
 
@@ -47,6 +47,14 @@ def tagged(path: Path, **values: Any) -> Path:
 )
 def test_only_what_a_camera_can_do_is_said(tmp_path: Path, values: dict[str, Any], said: str | None) -> None:
     assert camera_of(tagged(tmp_path / "a.jpg", **values)) == said
+
+
+@pytest.mark.parametrize("form", ["JPEG", "MPO", "PNG", "WEBP", "TIFF", "HEIF"])
+def test_every_format_tells_it(tmp_path: Path, form: str) -> None:
+    if form == "HEIF":
+        pytest.importorskip("pillow_heif").register_heif_opener()
+    path = tagged(tmp_path / "photo.anything", form, focal=IFDRational(35, 1), iso=100)
+    assert camera_of(path) == "Taken at 35 mm, ISO 100."
 
 
 @pytest.mark.parametrize(

@@ -95,3 +95,71 @@ def test_a_mode_that_needs_an_adapter_gets_one_or_a_reason(registry: Registry, p
     require_adapter(Adapters(registry, None, sound), None)
     with pytest.raises(AdapterNotLoadable, match="wrong shape"):
         require_adapter(Adapters(registry, None, lambda folder: ("wrong shape",)), None)
+
+
+def test_a_registry_root_serves_everybody_in_it(registry: Registry, promote: Promote, tmp_path: Path) -> None:
+    promote("v0002")
+    elsewhere = Registry(tmp_path / "another")
+    assert source_of(str(registry.root), registry) is None, "its own root is what it follows anyway"
+    source = source_of(str(registry.root), elsewhere)
+    assert source == Pointer(None, registry.root)
+    adapters = Adapters(elsewhere, source, sound)
+    found, _ = adapters.of("ansel")
+    assert found is not None and found.version == "v0002"
+    assert adapters.known() == ["ansel"] and adapters.promoted("ansel") and not adapters.promoted("dorothea")
+    require_adapter(adapters, source)
+    assert adapters.version("ansel", "v0001")[0] is not None, "during a rollout the one before, from the same root"
+
+
+def flat_adapter(root: Path, advisor: str = "ansel") -> Path:
+    folder = root / advisor
+    folder.mkdir(parents=True)
+    (folder / "adapters.safetensors").write_bytes(b"x")
+    (folder / "adapter_config.json").write_text("{}")
+    return folder
+
+
+def test_a_flat_folder_of_the_older_project_serves_its_advisor(registry: Registry, tmp_path: Path) -> None:
+    flat = flat_adapter(tmp_path / "older")
+    source = source_of(str(tmp_path / "older"), registry)
+    assert source == Pointer(None, tmp_path / "older")
+    adapters = Adapters(registry, source, sound)
+    assert adapters.of("ansel")[0] == Adapter("ansel", "legacy", flat)
+    assert adapters.of("dorothea")[0] is None
+    assert adapters.promoted("ansel")
+    require_adapter(adapters, source)
+
+
+def test_a_flat_folder_in_the_registry_serves_until_something_happens_there(tmp_path: Path) -> None:
+    registry = Registry(tmp_path / "adapters")
+    flat = flat_adapter(registry.root)
+    assert Adapters(registry, None, sound).of("ansel")[0] == Adapter("ansel", "legacy", flat)
+    made = tmp_path / "made"
+    made.mkdir()
+    for file in flat.iterdir():
+        (made / file.name).write_bytes(file.read_bytes())
+    from tests.registry.conftest import manifest, write_adapter
+
+    registry.register("ansel", write_adapter(made, 1), manifest())
+    assert Adapters(registry, None, sound).of("ansel")[0] is None, "versions decide from then on"
+
+
+@pytest.mark.parametrize("place", ["nothing", "unpromoted", "overlooked"])
+def test_no_adapter_says_what_is_missing_and_the_next_command(registry: Registry, tmp_path: Path, place: str) -> None:
+    chosen = registry if place == "unpromoted" else Registry(tmp_path / "empty")
+    overlooked = tmp_path / "other" if place == "overlooked" else None
+    with pytest.raises(AdapterNotLoadable) as caught:
+        require_adapter(Adapters(chosen, None, sound), None, ["ansel"], overlooked)
+    told = str(caught.value)
+    assert "no advisor id" not in told
+    expected = {
+        "nothing": f"there is none in {tmp_path / 'empty'}). Make one: `mondrian retrain --advisor ansel`",
+        "unpromoted": f"mondrian adapters promote --adapters {registry.root} --advisor ansel --version v0002`",
+        "overlooked": f"There are adapters in {tmp_path / 'other'}",
+    }
+    assert expected[place] in told
+
+
+def test_an_advisors_folder_without_a_champion_says_how_to_promote(registry: Registry) -> None:
+    with pytest.raises(AdapterNotLoadable, match=r"adapters promote .* --advisor ansel --version v0002"):
+        source_of(str(registry.root / "ansel"), registry)

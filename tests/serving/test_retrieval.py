@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -63,7 +64,7 @@ def test_a_dimension_that_hardly_varies_does_not_decide() -> None:
 
 
 def test_embeddings_turn_the_order_when_profiles_are_alike() -> None:
-    embeddings = {"dark.jpg": [1.0, 0.0], "bright.jpg": [0.0, 1.0]}
+    embeddings = {"source/dark.jpg": [1.0, 0.0], "source/bright.jpg": [0.0, 1.0]}
     pair = Portfolio(PORTFOLIO.references[:2])
     for embedding, expected in (([0.9, 0.1], "dark.jpg"), ([0.1, 0.9], "bright.jpg")):
         found = nearest(scores(6), pair, 1, embedding=embedding, embeddings=embeddings)
@@ -86,6 +87,21 @@ def test_only_usable_profiles_by_people_are_references_and_the_newest_counts() -
         profile("e.jpg", 6, float("nan")),
     ])  # fmt: skip
     assert [(each.name, each.scores["lighting"]) for each in found.references] == [("a.jpg", 6.0)]
+
+
+def test_one_name_in_two_folders_is_two_photographs_unless_they_are_copies() -> None:
+    profiles = [profile("source/2023/DSC_0001.jpg", 1, 4), profile("source/2024/dsc_0001.JPG", 2, 6),
+                profile("source/copy/DSC_0001.jpg", 3, 5), profile("source/2024/other.jpg", 4, 9)]  # fmt: skip
+    apart = portfolio_of(profiles)
+    assert [each.scores["lighting"] for each in apart.references] == [4, 6, 5, 9]
+    content = {"2023/DSC_0001.jpg": "one", "2024/dsc_0001.JPG": "two", "copy/DSC_0001.jpg": "one"}
+    read = portfolio_of(profiles, digest=content.__getitem__)
+    assert sorted(each.scores["lighting"] for each in read.references) == [5, 6, 9]
+    embeddings = {"2023/DSC_0001.jpg": [1.0, 0.0], "2024/dsc_0001.JPG": [0.0, 1.0]}
+    alike = portfolio_of(replace(each, scores=scores(6)) for each in profiles[:2])
+    for embedding, expected in (([1.0, 0.0], "source/2023/DSC_0001.jpg"), ([0.0, 1.0], "source/2024/dsc_0001.JPG")):
+        found = nearest(scores(6), alike, 1, embedding=embedding, embeddings=embeddings)
+        assert found[0][0].path == expected
 
 
 def test_the_second_prompt_begins_like_the_first_and_names_neighbours() -> None:

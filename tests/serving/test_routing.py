@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -10,7 +11,16 @@ from hypothesis import strategies as st
 
 from mondrian_core.errors import BadInput
 from mondrian_core.rollout import Rollout, plan_for
-from mondrian_core.serving.routing import Policy, Route, assigned, in_rollout, model_used, route
+from mondrian_core.serving.routing import (
+    Policy,
+    Route,
+    assigned,
+    at_start,
+    in_rollout,
+    mode_followed,
+    model_used,
+    route,
+)
 
 UNITS = st.text("0123456789abcdef", min_size=1, max_size=64)
 SHARES = st.floats(0, 1)
@@ -84,3 +94,40 @@ def test_the_word_for_the_model_says_what_answered() -> None:
     assert model_used("base", adapted=False) == "ab_test_base"
     assert model_used("fine_tuned", adapted=True) == "ab_test_fine_tuned"
     assert model_used("fine_tuned", adapted=False) == "ab_test_base"
+
+
+@pytest.mark.parametrize(
+    ("given", "analysis_mode", "expected"),
+    [
+        (None, None, "base"),
+        (None, "lora", "fine_tuned"),
+        (None, "rag", "base"),
+        (None, "baseline", "base"),
+        ("base", "lora", "base"),
+        ("ab_test", "lora", "ab_test"),
+        ("fine_tuned", "rag", "fine_tuned"),
+    ],
+)
+def test_model_mode_follows_analysis_mode_unless_it_is_given(
+    given: str | None, analysis_mode: Any, expected: str
+) -> None:
+    assert mode_followed(given, analysis_mode) == expected
+
+
+@pytest.mark.parametrize(
+    ("policy", "given", "analysis_mode", "told"),
+    [
+        (Policy("base"), None, None, "older service's default was rag"),
+        (Policy("fine_tuned"), None, "lora", "fine_tuned"),
+        (Policy("base"), "base", "lora", "wins over ANALYSIS_MODE=lora"),
+        (Policy("fine_tuned", analysis_mode="rag"), "fine_tuned", "rag", "get rag"),
+        (Policy("ab_test"), "ab_test", "rag", "no effect"),
+    ],
+)
+def test_what_may_surprise_is_said_at_start(policy: Policy, given: str | None, analysis_mode: Any, told: str) -> None:
+    assert told in " ".join(at_start(policy, given, analysis_mode))
+
+
+def test_nothing_is_said_where_nothing_surprises() -> None:
+    assert at_start(Policy("base", analysis_mode="rag"), None, "rag") == []
+    assert at_start(Policy("fine_tuned"), "fine_tuned", "lora") == []

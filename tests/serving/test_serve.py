@@ -102,6 +102,50 @@ def test_fine_tuned_without_an_adapter_ends_with_1_or_serves_the_base(
     assert running.get("/health").json()["model_mode"] == "fine_tuned"
 
 
+def test_an_ab_test_without_an_adapter_warns_and_serves_the_base(
+    start: Start, registry: Registry, photograph: Callable[..., bytes], tmp_path: Path
+) -> None:
+    log = tmp_path / "log"
+    running = start(model_mode="ab_test", ab_test_split=1.0, log=log)
+    answer = running.post(photograph())
+    assert (answer.headers["X-Model-Used"], answer.json()["arm"]) == ("base", None)
+    assert "base answers where no version is promoted" in log.read_text()
+    registry.promote("ansel", "v0002", expected=None, actor="person:test", reason="the first")
+    assert running.post(photograph(2)).headers["X-Model-Used"] == "ab_test_fine_tuned"
+
+
+def test_an_ab_test_with_a_wrong_path_is_refused(start: Start, tmp_path: Path) -> None:
+    refused = start(model_mode="ab_test", lora_path=str(tmp_path / "nowhere"))
+    refused.process.communicate(timeout=20)
+    assert refused.process.returncode == 1
+
+
+def test_analysis_mode_lora_means_the_adapter(
+    start: Start, registry: Registry, photograph: Callable[..., bytes], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("ANALYSIS_MODE", "lora")
+    refused = start(model_mode=None)
+    _, errors = refused.process.communicate(timeout=20)
+    assert refused.process.returncode == 1 and "mondrian adapters promote" in errors
+    registry.promote("ansel", "v0002", expected=None, actor="person:test", reason="the first")
+    log = tmp_path / "log"
+    running = start(model_mode=None, log=log)
+    assert running.post(photograph()).headers["X-Adapter-Version"] == "v0002"
+    assert running.get("/health").json()["model_mode"] == "fine_tuned"
+    assert "ANALYSIS_MODE=lora: the model mode is fine_tuned" in log.read_text()
+
+
+def test_lora_adapter_dir_may_be_a_registry(
+    start: Start, registry: Registry, photograph: Callable[..., bytes], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    registry.promote("ansel", "v0002", expected=None, actor="person:test", reason="the first")
+    moved = tmp_path / "older" / "adapters"
+    moved.parent.mkdir()
+    registry.root.rename(moved)
+    monkeypatch.setenv("LORA_ADAPTER_DIR", str(moved))
+    assert start(model_mode="fine_tuned").post(photograph()).headers["X-Adapter-Version"] == "v0002"
+
+
 def test_fine_tuned_with_a_version_answers_with_it(
     start: Start, registry: Registry, photograph: Callable[..., bytes]
 ) -> None:
@@ -149,3 +193,20 @@ def test_other_machines_need_a_token(start: Start, photograph: Callable[..., byt
     assert running.get("/advisors").status_code == 401
     assert running.get("/health").status_code == 200
     assert running.post(photograph(), Authorization="Bearer a long random text").status_code == 200
+
+
+def test_what_the_service_writes_is_its_owners_alone(
+    start: Start, photograph: Callable[..., bytes], settings: Settings
+) -> None:
+    root = settings.root
+    (root / "analysis_md").mkdir(mode=0o755)
+    settings.database.chmod(0o644)  # as an older project left them
+    before = set(root.rglob("*"))
+    running = start()
+    assert running.post(photograph(7)).status_code == 200
+    written = [path for path in root.rglob("*") if path not in before]
+    assert {"source", "analysis_md", "service"} <= {path.parent.name for path in written}
+    assert {path.name for path in written} >= {"model_process.log", "mondrian.db-wal", "mondrian.db-shm"}
+    loose = {path.name: oct(path.stat().st_mode) for path in [*written, settings.database, root / "analysis_md"]
+             if path.stat().st_mode & 0o077}  # fmt: skip
+    assert loose == {}

@@ -11,6 +11,7 @@ from PIL import Image
 
 from mondrian_core.errors import AnswerUnparsable, ModelProcessDied
 from mondrian_core.prompts import Voice
+from mondrian_core.rubric import DIMENSIONS, canonical, make_critique
 from mondrian_core.serving.engine import Question, Reply
 from mondrian_core.serving.strategies import (
     Adapter,
@@ -118,3 +119,41 @@ def test_links_that_took_the_service_down_before_are_skipped(fake_engine: Any) -
     assert outcome.answer.strategy != "lora"
     with pytest.raises(ChainExhausted):
         critique(all_strategies(), "lora", context(), fake_engine, skip=9)
+
+
+def looping(score: int = 4) -> str:
+    """A strictly valid answer in which one comment is a loop."""
+    comments = dict.fromkeys(DIMENSIONS, "The tones hold.") | {"lighting": "the light the light the light the light"}
+    return canonical(make_critique(dict.fromkeys(DIMENSIONS, score), comments))
+
+
+@pytest.mark.parametrize("spoiled", ["!!!", "so so so so", "\x19\x19 s", "hahahahahahahaha", "8/10"])
+def test_gibberish_is_never_the_answer_and_the_chain_goes_on(
+    fake_engine: Any, control: Callable[..., None], spoiled: str
+) -> None:
+    comments = dict.fromkeys(DIMENSIONS, "The tones hold.") | {"visual_balance": spoiled}
+    text = canonical(make_critique(dict.fromkeys(DIMENSIONS, 4), comments))
+    control(texts=[text, text])
+    outcome = critique(all_strategies(), "lora", context(), fake_engine)
+    assert (outcome.answer.strategy, outcome.answer.adapter) == ("baseline", None)
+    assert "visual_balance" in outcome.hops[0].reason
+
+
+def test_a_second_draw_may_save_a_strategy_from_gibberish(fake_engine: Any, control: Callable[..., None]) -> None:
+    control(texts=[looping()])
+    outcome = critique(all_strategies(), "lora", context(), fake_engine)
+    assert (outcome.answer.strategy, len(outcome.answer.replies)) == ("lora", 2)
+
+
+def test_gibberish_of_the_base_is_not_forgiven_either(fake_engine: Any, control: Callable[..., None]) -> None:
+    control(texts=[looping().replace('"overall_grade": "4.0"', OFF_GRADE), looping()])
+    with pytest.raises(AnswerUnparsable, match="lighting"):
+        Baseline().analyze(context(), fake_engine)
+
+
+def test_serving_and_the_gates_share_one_check() -> None:
+    from mondrian_core.evaluation import health
+    from mondrian_core.serving import strategies
+
+    assert health.degenerate is strategies.degenerate
+    assert health.is_degenerate(looping()) and not health.is_degenerate(looping().replace("the light ", ""))

@@ -12,18 +12,21 @@ import pytest
 from mlx.utils import tree_flatten
 
 import mondrian_core.training  # noqa: F401  (before mlx)
-from mondrian_core.errors import BadInput, DiskFull, TrainingDiverged
-from mondrian_core.events import Advanced, Event
+from mondrian_core.errors import BadInput, BadRecipe, DiskFull, TrainingDiverged
+from mondrian_core.events import Advanced, Event, Noticed
 from mondrian_core.models import adapters
 from mondrian_core.models.base import Base
 from mondrian_core.models.generation import generate
 from mondrian_core.recipes import TrainRecipe
 from mondrian_core.rows import Row
+from mondrian_core.rubric import MAX_ANSWER_TOKENS
 from mondrian_core.training import TrainingResult, loop, train
 from mondrian_core.training.answering import Answered, answered
+from mondrian_core.training.step import GradientStep
 from tests.training.conftest import files_of, make_row
 
 pytestmark = pytest.mark.mini
+NAN = float("nan")
 
 
 def _bytes(result: TrainingResult) -> bytes:
@@ -84,7 +87,7 @@ def test_a_resumed_run_ends_as_an_uninterrupted_one(base: Base, rows: list[Row],
         with pytest.raises(KeyboardInterrupt):
             train(base, rows, rows[:1], recipe, out, listen=_Interrupter(after))
         assert not (out / "adapter").exists()
-        resumed = train(base, rows, rows[:1], recipe, out, resume=True)
+        resumed = train(base, rows, rows[:1], recipe, out, resume=True if after == 1 else None)
         assert _bytes(resumed) == _bytes(whole)
         assert _lines(out) == _lines(tmp_path / "whole")
         assert (resumed.best_epoch, resumed.best_loss) == (whole.best_epoch, whole.best_loss)
@@ -97,6 +100,22 @@ def test_two_runs_of_one_seed_are_equal_and_of_two_seeds_are_not(base: Base, row
     again = train(base, rows[:2], [], recipe, tmp_path / "again")
     other = train(base, rows[:2], [], recipe.model_copy(update={"seed": 1}), tmp_path / "other")
     assert _bytes(one) == _bytes(again) != _bytes(other)
+
+
+def test_a_stage_tried_again_with_something_else_begins_at_the_first_step(
+    base: Base, rows: list[Row], recipe: TrainRecipe, tmp_path: Path
+) -> None:
+    recipe = recipe.model_copy(update={"epochs": 1})
+    with pytest.raises(KeyboardInterrupt):
+        train(base, rows[:2], [], recipe, tmp_path / "cut", listen=_Interrupter(1))
+    heard: list[Event] = []
+    again = train(base, rows[1:3], [], recipe, tmp_path / "cut", resume=None, listen=heard.append)
+    assert [event.message for event in heard if isinstance(event, Noticed)] == [
+        "The interrupted run can't be resumed: rows changed since then. It begins at the first step."
+    ]
+    assert _bytes(again) == _bytes(train(base, rows[1:3], [], recipe, tmp_path / "fresh"))
+    (tmp_path / "cut" / "checkpoint.safetensors").write_bytes(b"torn")
+    assert _bytes(train(base, rows[1:3], [], recipe, tmp_path / "cut", resume=None)) == _bytes(again)
 
 
 def test_resuming_with_something_else_is_refused(base: Base, rows: list[Row], recipe: TrainRecipe,
@@ -112,13 +131,82 @@ def test_resuming_with_something_else_is_refused(base: Base, rows: list[Row], re
 def test_the_best_epoch_is_kept_and_patience_ends_the_run(base: Base, rows: list[Row], tmp_path: Path,
                                                           monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
     judged = iter([9.0, 5.0, 4.0, 6.0, 7.0, 3.0])
-    monkeypatch.setattr(loop._Run, "_validate", lambda self: next(judged))
+    monkeypatch.setattr(loop._Run, "_validate", lambda self, *when, **how: np.asarray(next(judged)))
     recipe = TrainRecipe(epochs=9, accumulation=2, patience=2, learning_rate=1e-2, answered_photographs=0)
     result = train(base, rows[:2], rows[:1], recipe, tmp_path)
     assert (result.best_epoch, result.best_loss, result.steps) == (2, 4.0, 4)
     monkeypatch.undo()
     alone = train(base, rows[:2], [], recipe, tmp_path / "four")
     assert _bytes(alone) != _bytes(result)
+
+
+def _noticed(heard: list[Event]) -> str:
+    return "\n".join(event.message for event in heard if isinstance(event, Noticed))
+
+
+def test_a_validation_row_that_overflows_is_named_and_left_out(base: Base, rows: list[Row], tmp_path: Path) -> None:
+    """A weight of 1e38 overflows float32: the row's loss is not a number from the first look on."""
+    recipe = TrainRecipe(epochs=2, accumulation=2, rank=2, learning_rate=5e-3, answered_photographs=0)
+    heard: list[Event] = []
+    broken = make_row(7, weight=1e38)
+    with np.errstate(over="ignore"):
+        result = train(base, rows[:2], [rows[2], broken], recipe, tmp_path / "with", listen=heard.append)
+    assert "The validation loss of p7 is not a number before the first step: it is left out" in _noticed(heard)
+    alone = train(base, rows[:2], [rows[2]], recipe, tmp_path / "without")
+    assert _bytes(result) == _bytes(alone) and result.best_loss == alone.best_loss
+    assert _lines(tmp_path / "with") == _lines(tmp_path / "without")
+    with np.errstate(over="ignore"):
+        nothing_left = train(base, rows[:2], [broken], recipe, tmp_path / "none")
+    assert nothing_left.best_epoch == 2 and np.isfinite(nothing_left.best_loss), "as without validation: the last epoch"
+
+
+@pytest.mark.parametrize(("losses", "best"), [([9.0, 5.0, NAN, 4.0], 3), ([9.0, NAN, 5.0, NAN], 2),
+                                              ([9.0, 5.0, NAN, NAN], 1), ([9.0, NAN, NAN, NAN], 1)])  # fmt: skip
+def test_an_epoch_that_cant_be_judged_keeps_the_best_one(
+    base: Base, rows: list[Row], tmp_path: Path, losses: list[float], best: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judged = iter(losses)
+    monkeypatch.setattr(GradientStep, "values", lambda self, *given: [np.float64(next(judged))])
+    recipe = TrainRecipe(epochs=3, accumulation=2, rank=2, patience=9, learning_rate=5e-3, answered_photographs=0)
+    heard: list[Event] = []
+    result = train(base, rows[:2], rows[2:3], recipe, tmp_path, listen=heard.append)
+    assert (result.best_epoch, result.steps) == (best, 3) and np.isfinite(result.best_loss)
+    assert f"The validation loss of p2 is not a number after epoch {losses.index(NAN)}" in _noticed(heard)
+    text = (tmp_path / "training_log.jsonl").read_text()
+    assert "NaN" not in text and "Infinity" not in text
+    told = [line["validation_loss"] for line in _lines(tmp_path) if line["kind"] == "epoch"]
+    assert told == [None if np.isnan(loss) else loss for loss in losses]
+    assert adapters.check(base, result.adapter) == ()
+
+
+def test_an_epoch_worse_than_the_untouched_base_is_said(base: Base, rows: list[Row], tmp_path: Path,
+                                                        monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+    recipe = TrainRecipe(epochs=2, accumulation=2, rank=2, learning_rate=5e-3, answered_photographs=0)
+
+    def trained(name: str, *losses: float) -> tuple[TrainingResult, str]:
+        judged, heard = iter(losses), list[Event]()
+        monkeypatch.setattr(GradientStep, "values", lambda self, *given: [np.float64(next(judged))])
+        result = train(base, rows[:2], rows[2:3], recipe, tmp_path / name, listen=heard.append)
+        return result, _noticed(heard)
+
+    result, told = trained("worse", 1.0, 1.5, 1.2)
+    assert (result.best_epoch, result.start_loss, result.worse_than_base) == (2, 1.0, True)
+    assert "Epoch 1 is worse than the untouched base: validation loss 1.5, the base's 1." in told
+    result, told = trained("then better", 1.0, 1.5, 0.9)
+    assert (result.best_epoch, result.worse_than_base) == (2, False) and "Epoch 1 is worse" in told
+    result, told = trained("better", 1.0, 0.9, 0.8)
+    assert not result.worse_than_base and told == ""
+
+
+@pytest.mark.parametrize("name", ["lm_head", "embed_tokens", "qkv", "nonsense", "", "vision_tower.blocks.0.attn.qkv"])
+def test_unsuitable_target_modules_are_refused_before_anything_is_encoded(
+    base: Base, rows: list[Row], tmp_path: Path, name: str
+) -> None:
+    heard: list[Event] = []
+    recipe = TrainRecipe(target_modules=("q_proj", name))
+    with pytest.raises(BadRecipe, match=f"target_modules: '{name}' is not a linear layer"):
+        train(base, rows[:1], [], recipe, tmp_path / "run", listen=heard.append)
+    assert heard == [] and not (tmp_path / "run").exists()
 
 
 def test_every_row_is_used_in_every_epoch(base: Base, rows: list[Row], tmp_path: Path,
@@ -191,7 +279,7 @@ def test_validation_photographs_are_answered_and_can_choose(base: Base, rows: li
                                                             monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
     """The loss gets better in each epoch, the answers are best after the second."""
     losses, errors = iter([9.0, 5.0, 4.0, 3.0]), iter([8.0, 6.0, 2.0, 7.0])
-    monkeypatch.setattr(loop._Run, "_validate", lambda self: next(losses))
+    monkeypatch.setattr(loop._Run, "_validate", lambda self, *when, **how: np.asarray(next(losses)))
     monkeypatch.setattr(loop, "answer_validation", lambda *args: Answered(1, 1, next(errors)))
     recipe = TrainRecipe(epochs=3, accumulation=2, learning_rate=1e-2, choose_by="score_error")
     result = train(base, rows[:2], rows[:1], recipe, tmp_path)
@@ -206,7 +294,7 @@ def test_answers_come_from_the_adapter_in_training(base: Base, rows: list[Row], 
 
     def asked(adapter: Path | None) -> Answered:
         adapters.mount(base).use(adapter)
-        found = answered([rows[0]], [generate(base, rows[0].messages, rows[0].image, max_tokens=1024)])
+        found = answered([rows[0]], [generate(base, rows[0].messages, rows[0].image, max_tokens=MAX_ANSWER_TOKENS)])
         adapters.mount(base).use(None)
         return found
 

@@ -6,6 +6,8 @@ const titles = ["Composition", "Lighting", "Focus & Sharpness", "Color Harmony",
   "Depth & Perspective", "Visual Balance", "Emotional Impact"];
 const names = {lora: "adapter", rag: "comparison with the portfolio", baseline: "base model"};
 const expectedTokens = 600;
+const last = ["completed", "failed", "canceled"];
+const askAgainSeconds = 2;
 const lanes = 4; // a browser opens six connections to one host; each photograph at work holds one
 const element = (id) => document.getElementById(id);
 const results = element("results");
@@ -53,26 +55,46 @@ function show(card, job) {
   showStars(stars, job.job_id, job.rating);
 }
 
+// Listens until the job has ended. When the stream breaks (the service restarts, the machine slept), the job itself is
+// asked, and if it goes on, listened to again.
 function follow(card, job) {
   return new Promise((done) => {
-    const source = new EventSource(job.links.events);
     const bar = card.querySelector("progress");
     const say = (text) => fill(card, ".state", text);
     const data = (event) => JSON.parse(event.data);
-    source.addEventListener("queued", (event) => say(`Waiting, place ${data(event).position}`));
-    source.addEventListener("started", (event) => say(`At work (${names[data(event).strategy]})`));
-    source.addEventListener("retrieved", (event) => say(`Comparing with ${data(event).photographs.join(", ")}`));
-    source.addEventListener("fallback", (event) => say(`${data(event).from} could not answer, trying ${data(event).to}`));
-    source.addEventListener("tried_again", () => say("Trying again"));
-    source.addEventListener("tokens", (event) => { bar.value = Math.min(99, 100 * data(event).tokens / expectedTokens); });
-    const finish = async () => {
-      source.close();
-      const answer = await fetch(job.links.self, {headers: {Accept: "application/json"}});
-      const ended = await answer.json();
-      show(card, ended);
-      done(ended);
-    };
-    for (const kind of ["completed", "failed", "canceled"]) source.addEventListener(kind, finish);
+    function listen() {
+      const source = new EventSource(job.links.events);
+      const on = (kind, act) => source.addEventListener(kind, act);
+      on("queued", (event) => say(`Waiting, place ${data(event).position}`));
+      on("started", (event) => say(`At work (${names[data(event).strategy]})`));
+      on("retrieved", (event) => say(`Comparing with ${data(event).photographs.join(", ")}`));
+      on("fallback", (event) => say(`${data(event).from} could not answer, trying ${data(event).to}`));
+      on("tried_again", () => say("Trying again"));
+      on("tokens", (event) => { bar.value = Math.min(99, 100 * data(event).tokens / expectedTokens); });
+      for (const kind of [...last, "error"]) on(kind, () => { source.close(); look(); });
+    }
+    async function look() {
+      let found = null;
+      let why = "The service does not answer";
+      try {
+        const answer = await fetch(job.links.self, {headers: {Accept: "application/json"}});
+        if (answer.status === 404) {
+          found = {...job, status: "failed", error: "The service does not know this job any more. Send the photograph again."};
+        } else if (answer.ok) {
+          found = await answer.json();
+        } else {
+          why = (await answer.json()).title ?? why;
+        }
+      } catch { /* nobody answers, or not as the service does */ }
+      if (found && last.includes(found.status)) {
+        show(card, found);
+        done(found);
+        return;
+      }
+      if (!found) say(`${why}, asking again every ${askAgainSeconds} s`);
+      setTimeout(found ? listen : look, 1000 * askAgainSeconds);
+    }
+    listen();
   });
 }
 

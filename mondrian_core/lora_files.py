@@ -1,0 +1,318 @@
+"""What an adapter's folder says it is, read in one place: for training and answering with it, and for taking it in.
+
+| layout | A and B | weights file | configuration | what is added to x W^T |
+|---|---|---|---|---|
+| mlx | `.lora_a` (in, r), `.lora_b` (r, out) | adapters.safetensors | `lora_parameters` | x A B scale |
+| older | `.A` (in, r), `.B` (r, out) | adapters.safetensors | `rank`, `alpha` | x A B alpha/r |
+| peft | `.lora_A.weight` (r, in), `.lora_B.weight` (out, r) | adapter_model... | `peft_type` | x A^T B^T alpha/r |
+
+mlx-vlm before March 2026 took alpha itself as the scale of the older layout; only its trainer can know which. Sources:
+mlx-vlm's LoRALinear and LoRaLayer, its issue 841; peft's LoraLayer.set_scale. With rsLoRA PEFT divides by sqrt(r), and
+rank and alpha may differ by module (`rank_pattern`, `alpha_pattern`). The other layouts have one rank and one scale, so
+smaller ranks are filled up with zeros and other scales go into B: the product stays the same number. What changes more
+than such products (PiSSA moves the base itself, modules_to_save replaces whole layers) is refused by name.
+mlx is not needed here.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from mondrian_core.errors import BadAdapter
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Array = NDArray[Any]
+
+WEIGHTS, PEFT_WEIGHTS, CONFIG = "adapters.safetensors", "adapter_model.safetensors", "adapter_config.json"
+Layout = Literal["mlx", "older", "peft"]
+LORA, DORA = "lora", "dora"
+OLDER_ALPHA = 0.1  # mlx-vlm's default where an older configuration names none
+
+_PEFT_KEY = re.compile(r"(?P<module>.+)\.lora_(?P<half>A|B)(\.\w+)?\.weight")
+_PEFT_MAGNITUDE = re.compile(r"(?P<module>.+)\.lora_(?P<half>magnitude_vector)(\.\w+)?(\.weight)?")
+_OF_LORA, _OF_DORA = {"A", "B"}, {"A", "B", "magnitude_vector"}
+# Features of PEFT that change more than a low-rank product, with the value under which they do nothing.
+_BEYOND = {"bias": "none", "modules_to_save": None, "layer_replication": None, "lora_bias": False,
+           "trainable_token_indices": None, "target_parameters": None, "alora_invocation_tokens": None,
+           "arrow_config": None}  # fmt: skip
+_HONOURED = {"use_rslora", "use_dora"}  # any other use_... is a feature that isn't known here
+# Ways to begin that take something off the base; EVA, Gaussian and orthogonal ones only choose A.
+_MOVES_THE_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga", "loraga")
+_DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
+_EXPORT = "Export it as a plain LoRA (PEFT can merge or convert it), or train it again."
+_RESTORE = "Restore the file, or train again."
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A (in, r) and B (r, out) of a module in float32, the factor of their product, and a DoRA's magnitudes (out,)."""
+
+    down: Array
+    up: Array
+    scale: float
+    magnitude: Array | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Described:
+    """What the configuration says; of a PEFT adapter `rank` and `scale` are those of modules without a pattern.
+
+    `declared` are the modules that the configuration names (mlx alone does).
+    """
+
+    layout: Layout
+    rank: int
+    scale: float
+    dropout: float
+    dora: bool = False
+    declared: tuple[str, ...] = ()
+    configuration: Mapping[str, Any] = field(repr=False, default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """Pairs of one rank and one scale, with the same products."""
+
+    rank: int
+    scale: float
+    pairs: Mapping[str, Pair]
+
+
+def configuration_of(folder: Path) -> dict[str, Any]:
+    """adapter_config.json.
+
+    Raises:
+        BadAdapter: missing, damaged, or not a JSON object.
+    """
+    path = folder / CONFIG
+    try:
+        value = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise BadAdapter(
+            f"There is no adapter in {folder}: {CONFIG} is missing.",
+            "Give the folder that holds the adapter's weights and its adapter_config.json.",
+        ) from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise BadAdapter(f"{path} can't be read: {error}.", _RESTORE) from error
+    if not isinstance(value, dict):
+        raise BadAdapter(f"{path} is not a JSON object.", _RESTORE)
+    return value
+
+
+def described(folder: Path) -> Described:
+    """Which layout, rank and scale; whatever is unclear or unknown is refused by name.
+
+    Raises:
+        BadAdapter: files missing, numbers missing or senseless, or more than a LoRA or DoRA.
+    """
+    found = configuration_of(folder)
+    where = folder / CONFIG
+    if "peft_type" in found:
+        return _described_peft(folder, found)
+    if "lora_parameters" in found:
+        kind, values = found.get("fine_tune_type", LORA), found["lora_parameters"]
+        if kind not in (LORA, DORA):
+            raise BadAdapter(f"The adapter in {folder} is a '{kind}', not a LoRA.", "Train or import a LoRA adapter.")
+        if not isinstance(values, dict):
+            raise BadAdapter(f"lora_parameters in {where} is not a JSON object.", _RESTORE)
+        declared = values.get("keys") or ()
+        if not isinstance(declared, list | tuple) or not all(isinstance(name, str) for name in declared):
+            raise BadAdapter(f"keys in {where} is not a list of names.", _RESTORE)
+        return Described(layout="mlx", rank=_rank(values, "rank", where), scale=_number(values, "scale", where),
+                         dropout=_dropout(values), dora=kind == DORA, declared=tuple(declared),
+                         configuration=found)  # fmt: skip
+    if "rank" in found:
+        rank = _rank(found, "rank", where)
+        alpha = _number({"alpha": OLDER_ALPHA, **found}, "alpha", where)
+        return Described(layout="older", rank=rank, scale=alpha / rank, dropout=_dropout(found), configuration=found)
+    raise BadAdapter(f"{where} describes no LoRA.", "Give a folder by Mondrian, mlx-vlm or PEFT.")
+
+
+def _described_peft(folder: Path, found: Mapping[str, Any]) -> Described:
+    if found["peft_type"] != "LORA":
+        raise BadAdapter(f"The PEFT adapter in {folder} is a {found['peft_type']}, not a LoRA.", _EXPORT)
+    beyond = [name for name, nothing in _BEYOND.items() if found.get(name, nothing) not in (nothing, None, [], {})]
+    beyond += [name for name, value in found.items() if name.startswith("use_") and value and name not in _HONOURED]
+    start = str(found.get("init_lora_weights", "")).lower()
+    if start.startswith(_MOVES_THE_BASE):
+        beyond.append(f"init_lora_weights={start}, which changes the base as well")
+    if beyond:
+        raise BadAdapter(f"The PEFT adapter in {folder} is more than a LoRA: {', '.join(beyond)}.", _EXPORT)
+    for name in ("rank_pattern", "alpha_pattern"):
+        _check_patterns(folder / CONFIG, name, found.get(name))
+    rank, alpha = _rank(found, "r", folder / CONFIG), _number(found, "lora_alpha", folder / CONFIG)
+    return Described(layout="peft", rank=rank, scale=alpha / _divisor(found, rank), dropout=_dropout(found),
+                     dora=bool(found.get("use_dora")), configuration=found)  # fmt: skip
+
+
+def _check_patterns(where: Path, name: str, patterns: Any) -> None:
+    if patterns is not None and not isinstance(patterns, dict):
+        raise BadAdapter(f"{name} in {where} is not a JSON object.", _RESTORE)
+    for pattern in patterns or {}:
+        try:
+            re.compile(pattern)
+        except (re.error, RecursionError) as error:
+            raise BadAdapter(f"{name} in {where} holds '{pattern}', not a pattern ({error}).", _RESTORE) from None
+
+
+def _rank(values: Mapping[str, Any], name: str, where: Path) -> int:
+    rank = _number(values, name, where)
+    if rank != int(rank) or rank < 1:
+        raise BadAdapter(f"{name} in {where} is {rank:g}; a rank is a whole number from 1.", _RESTORE)
+    return int(rank)
+
+
+def _number(values: Mapping[str, Any], name: str, where: Path) -> float:
+    """A finite number; a configuration without it can't be understood, and no default would be more than a guess."""
+    value = values.get(name)
+    if value is None:
+        raise BadAdapter(f"{where} names no {name}, so the adapter's scale isn't known.",
+                         f"Add the {name} that it was trained with, or train again.")  # fmt: skip
+    if isinstance(value, bool) or not isinstance(value, int | float) or abs(value) > 1e9 or not math.isfinite(value):
+        raise BadAdapter(f"{name} in {where} is {str(value)[:40]!r}, not a usable number.", _RESTORE)
+    return float(value)
+
+
+def _dropout(values: Mapping[str, Any]) -> float:
+    """Of training alone: what can't be read changes no answer."""
+    value = values.get("lora_dropout", values.get("dropout"))
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1 else 0.0
+
+
+def _divisor(configuration: Mapping[str, Any], rank: int) -> float:
+    return math.sqrt(rank) if configuration.get("use_rslora") else rank
+
+
+def peft_pairs(folder: Path, described: Described) -> dict[str, Pair]:
+    """The pairs of a PEFT adapter by module, as mlx-vlm names it, each with its own rank and scale.
+
+    Raises:
+        BadAdapter: damaged, incomplete, or holding arrays that are no half of a LoRA.
+    """
+    wanted = _OF_DORA if described.dora else _OF_LORA
+    weights = folder / PEFT_WEIGHTS
+    halves: dict[str, dict[str, Array]] = {}
+    for key, array in floats(weights).items():
+        found = _PEFT_KEY.fullmatch(key) or (_PEFT_MAGNITUDE.fullmatch(key) if described.dora else None)
+        if found is None or array.ndim != (1 if found["half"] == "magnitude_vector" else 2):
+            raise BadAdapter(f"{weights} holds {key}, which is no half of a LoRA.", _EXPORT)
+        half = halves.setdefault(found["module"], {})
+        if found["half"] in half:
+            raise BadAdapter(f"{weights} holds two adapters for {found['module']}.", "Save one of them alone.")
+        half[found["half"]] = array
+    pairs: dict[str, Pair] = {}
+    for module, half in halves.items():
+        if half.keys() != wanted:
+            said = "has no magnitude" if half.keys() == _OF_LORA else "has only one half"
+            raise BadAdapter(f"{weights} {said} of {module}.", "Save the adapter again.")
+        scale = _module_scale(described, module, half["A"].shape[0], folder)
+        if our_name(module) in pairs:
+            raise BadAdapter(f"{weights} names {our_name(module)} in two ways.", "Save the adapter again.")
+        pairs[our_name(module)] = Pair(half["A"].T, half["B"].T, scale, half.get("magnitude_vector"))
+    return with_effect(pairs, folder)
+
+
+def with_effect(pairs: dict[str, Pair], folder: Path) -> dict[str, Pair]:
+    """The pairs, when there are any and none has a scale of 0.
+
+    Raises:
+        BadAdapter: otherwise.
+    """
+    if not pairs or not all(pair.scale for pair in pairs.values()):
+        raise BadAdapter(f"The adapter in {folder} does nothing: no LoRA weights, or a scale of 0.", "Train it again.")
+    return pairs
+
+
+def fitted(pairs: Mapping[str, Pair]) -> Fitted:
+    """The pairs with the largest rank and the first scale of them."""
+    import numpy as np
+
+    rank = max(pair.down.shape[1] for pair in pairs.values())
+    scale = next(iter(pairs.values())).scale
+    made = {}
+    for name, pair in pairs.items():
+        missing = rank - pair.down.shape[1]
+        down = np.pad(pair.down, ((0, 0), (0, missing)))
+        up = np.pad(pair.up * np.float32(pair.scale / scale), ((0, missing), (0, 0)))
+        made[name] = Pair(np.ascontiguousarray(down, np.float32), np.ascontiguousarray(up, np.float32), scale,
+                          pair.magnitude)  # fmt: skip
+    return Fitted(rank, scale, made)
+
+
+def _module_scale(described: Described, module: str, rank: int, folder: Path) -> float:
+    """alpha/r or alpha/sqrt(r) of one module. The rank is what the arrays have; the configuration has to agree."""
+    values = described.configuration
+    own = {"r": _by_pattern(values.get("rank_pattern"), module, values["r"]),
+           "lora_alpha": _by_pattern(values.get("alpha_pattern"), module, values["lora_alpha"])}  # fmt: skip
+    declared = _rank(own, "r", folder / CONFIG)
+    if declared != rank:
+        raise BadAdapter(f"{module} in {folder} has rank {rank}, its configuration says {declared}.", "Save it again.")
+    return _number(own, "lora_alpha", folder / CONFIG) / _divisor(values, rank)
+
+
+def _by_pattern(patterns: Mapping[str, Any] | None, module: str, usual: Any) -> Any:
+    """The value of the first pattern that matches the end of the module's name, as PEFT looks it up."""
+    name = module.removeprefix("base_model.model.")
+    for pattern, value in (patterns or {}).items():
+        if re.fullmatch(rf"(.*\.)?({pattern})", name):
+            return value
+    return usual
+
+
+def our_name(module: str) -> str:
+    """A module of transformers' Qwen-VL as mlx-vlm names it.
+
+    transformers has had `model.language_model.layers` since 2025 and `model.layers` before.
+    """
+    name = module.removeprefix("base_model.model.")
+    for theirs, ours in (("model.language_model.", "language_model.model."), ("model.visual.", "vision_tower."),
+                         ("visual.", "vision_tower."), ("model.layers.", "language_model.model.layers.")):  # fmt: skip
+        if name.startswith(theirs):
+            return ours + name.removeprefix(theirs)
+    return name
+
+
+def read_arrays(weights: Path) -> dict[str, Mapping[str, Any]]:
+    """By array name: "shape", "dtype" and "data" (bytes) of a safetensors file. Nothing is ever unpickled.
+
+    Raises:
+        ValueError: when it is none.
+    """
+    from safetensors import SafetensorError, deserialize
+
+    try:
+        return {name: entry for name, entry in deserialize(weights.read_bytes()) if name != "__metadata__"}
+    except SafetensorError as error:
+        raise ValueError(str(error)) from None
+
+
+def floats(path: Path) -> dict[str, Array]:
+    """The arrays of a safetensors file as float32; bfloat16 has no numpy type and is widened bit by bit.
+
+    Raises:
+        BadAdapter: missing, damaged, or holding other things than floats.
+    """
+    import numpy as np
+
+    try:
+        found = read_arrays(path)
+    except FileNotFoundError:
+        raise BadAdapter(f"The adapter's weights {path} are missing.", _RESTORE) from None
+    except (OSError, ValueError) as error:
+        raise BadAdapter(f"{path} can't be read: {error}.", _RESTORE) from None
+    arrays: dict[str, Array] = {}
+    for name, entry in found.items():
+        if entry["dtype"] not in _DTYPES:
+            raise BadAdapter(f"{name} in {path} is {entry['dtype']}, not a float.", "Export the adapter in float32.")
+        raw = np.frombuffer(entry["data"], dtype=_DTYPES[entry["dtype"]]).reshape(entry["shape"])
+        wide = (raw.astype(np.uint32) << 16).view(np.float32) if entry["dtype"] == "BF16" else raw.astype(np.float32)
+        arrays[name] = wide
+    return arrays

@@ -1,0 +1,99 @@
+"""Degenerate text: comments that no person would write, such as a loop, no word at all, or control characters.
+
+One check for the gates, which count such answers, and for serving, which never gives one to a user. It knows no
+language: it must not refuse sound text in any script, so it doesn't try to tell nonsense words from real ones.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+from mondrian_core.rubric import Critique
+
+_TIMES = 3  # no person writes a word or a phrase three times in a row
+_LONGEST_PHRASE = 8  # words
+_GRAM = 4
+_FEWEST_WORDS = 8  # "Well done." may stand under every dimension
+_MOST_REPEATED = 0.5  # share of a comment's four-word sequences; sound ones stay at 0 to 0.1
+_LONGEST_WORD = 60  # letters; for scripts that separate words
+_LEAST_LETTERS = 0.4  # of the visible characters
+_CHARACTER_LOOP = re.compile(r"([^\W_]{1,8}?)\1{4,}")
+_SHORTEST_LOOP = 10  # characters
+_NO_TEXT = {"Cc", "Cs", "Co"}  # control characters, half surrogates, private use
+
+
+def degenerate(critique: Critique) -> str | None:
+    """Why a critique can't be shown to a person, such as "lighting: it has no word"; None when nothing is wrong."""
+    for name, assessment in critique.assessments.items():
+        for text in filter(None, (assessment.comment, assessment.recommendation)):
+            problem = problem_of(text)
+            if problem is not None:
+                return f"{name}: {problem}"
+    comments = {assessment.comment for assessment in critique.assessments.values()}
+    if len(comments) == 1 and len(comments.pop().split()) >= _FEWEST_WORDS:
+        return "every comment is the same"
+    return None
+
+
+def problem_of(text: str) -> str | None:
+    """Why one comment is no text that a person would write; None when nothing is wrong."""
+    if any((unicodedata.category(each) in _NO_TEXT and each not in "\t\n\r") or each == "\ufffd" for each in text):
+        return "it has characters that belong to no text"
+    if not _has_word(text):
+        return "it has no word"
+    if stutters(text):
+        return "it says a word or phrase three times in a row"
+    if len(text.split()) >= _FEWEST_WORDS + _GRAM and repetition(text) > _MOST_REPEATED:
+        return "it repeats itself"
+    if any(len(loop.group()) >= _SHORTEST_LOOP for loop in _CHARACTER_LOOP.finditer(text)):
+        return "it repeats the same characters"
+    visible = [each for each in text if not each.isspace()]
+    if sum(map(_in_word, visible)) < _LEAST_LETTERS * len(visible):
+        return "it is mostly signs"
+    if any(len(word) > _LONGEST_WORD and _cased(word) for word in _words(text)):
+        return "it has a word without an end"
+    return None
+
+
+def stutters(text: str) -> bool:
+    """True when a word or a phrase of up to eight words stands three times in a row ("I would would would")."""
+    words = _words(text.lower())
+    for length in range(1, _LONGEST_PHRASE + 1):
+        same = 0  # how many words in a row equal the one a phrase before
+        for place in range(length, len(words)):
+            same = same + 1 if words[place] == words[place - length] else 0
+            if same >= length * (_TIMES - 1):
+                return True
+    return False
+
+
+def repetition(text: str) -> float:
+    """Share (0-1) of four-word sequences that occur before in the same text; 0 for short texts."""
+    words = text.lower().split()
+    grams = [tuple(words[k : k + _GRAM]) for k in range(len(words) - _GRAM + 1)]
+    return 1 - len(set(grams)) / len(grams) if grams else 0.0
+
+
+def _words(text: str) -> list[str]:
+    r"""Runs of letters, digits and marks; `\w` would cut Indic and Thai words at their vowel signs."""
+    return "".join(each if _in_word(each) else " " for each in text).split()
+
+
+def _in_word(character: str) -> bool:
+    return character.isalnum() or unicodedata.category(character)[0] == "M"
+
+
+def _has_word(text: str) -> bool:
+    """Two letters of an alphabet in a row, or one letter of a script without upper case, such as Chinese or Arabic."""
+    before = False
+    for each in text:
+        letter = unicodedata.category(each)
+        if letter == "Lo" or (letter[0] == "L" and before):
+            return True
+        before = letter[0] == "L"
+    return False
+
+
+def _cased(word: str) -> bool:
+    return any(each.lower() != each.upper() for each in word)

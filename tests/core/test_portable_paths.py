@@ -1,0 +1,149 @@
+"""What leaves the machine names no folder of it, and what is read here again is found again."""
+
+from __future__ import annotations
+
+import base64
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mondrian_core.markdown import plain
+from mondrian_core.portable_paths import base_name, hidden_path, read_path, stored_path, without_absolute_paths
+from mondrian_core.recipes import Recipe
+from mondrian_core.registry import intake
+from mondrian_core.stages import Context, DatasetSummary, RegisterSummary, summary_of
+from mondrian_core.stages.summaries import leave
+
+WORKSPACE, ADAPTERS, HOME = (
+    Path("/home/user lovelace/ws"),
+    Path("/home/user lovelace/registry"),
+    Path("/home/user lovelace"),
+)
+PLACES = {WORKSPACE: "", ADAPTERS: "adapters/", HOME: "~/"}
+
+
+@pytest.mark.parametrize(("text", "told"), [
+    (f"{WORKSPACE}/runs/x/report.html", "runs/x/report.html"),
+    (f"The file {WORKSPACE}/mondrian.db is gone.", "The file mondrian.db is gone."),
+    (f"'{ADAPTERS}/ansel/v0001'", "'adapters/ansel/v0001'"),
+    (f"Nothing in {ADAPTERS}.", "Nothing in adapters."),
+    (f"{HOME}/other/x.txt", "~/other/x.txt"),
+    (f"{WORKSPACE}2/x.txt", "~/ws2/x.txt"),
+    ("/Users/mike/Pictures/x.jpg: cut off", ".../x.jpg: cut off"),
+    (r"C:\Users\mike\x.jpg", ".../x.jpg"),
+    (r"\\server\mike\x.jpg", ".../x.jpg"),
+    ("file:///Users/mike/x.jpg", ".../x.jpg"),
+    ("`/var/log/mike/service.log`.", "`.../service.log`."),
+])  # fmt: skip
+def test_paths_lose_their_folders(text: str, told: str) -> None:
+    assert without_absolute_paths(text, PLACES) == told
+    assert without_absolute_paths({"a": [text, 3]}, PLACES) == {"a": [told, 3]}
+
+
+def test_escaped_paths_lose_their_folders_too() -> None:
+    root = Path("/Volumes/ada_b/my_ws (2)/w~s_")
+    text = plain(f"{root}/runs/a_/x.log, /Volumes/ada_b/_c/report.html, C:\\Users\\mike\\_x.jpg, C:\\mike\\y.jpg")
+    told = without_absolute_paths(text, {root: ""})
+    assert "mike" not in told and "ada" not in told and "Volumes" not in told
+    assert told.startswith(r"runs/a\_/x\.log, .../report\.html, ...")
+    assert without_absolute_paths(r"C:\Users\mike\_x.jpg", {}) == ".../_x.jpg"
+
+
+@pytest.mark.parametrize("text", [
+    "http://127.0.0.1:5100/jobs/x/events", "f/8, 1/125 s", "and/or", "datasets/ansel/abc", "owner/name", "7/10", "",
+    "data:image/jpeg;base64,/9j/4AAQ/SkZ/JRg==", "![a](data:image/png;base64,/a/b/c)",
+])  # fmt: skip
+def test_what_is_no_absolute_path_stays(text: str) -> None:
+    assert without_absolute_paths(text, PLACES) == text
+
+
+@given(st.binary(min_size=200))
+def test_pictures_stay(data: bytes) -> None:
+    text = base64.b64encode(data).decode()
+    assert without_absolute_paths(text, PLACES) == text
+
+
+names = st.from_regex(r"[A-Za-z0-9äöü_][A-Za-z0-9äöü_. -]{0,10}[A-Za-z0-9äöü_]", fullmatch=True)
+
+
+@given(st.lists(names, min_size=1, max_size=4), st.sampled_from([WORKSPACE, ADAPTERS, HOME]),
+       st.sampled_from(["{}", "It lies in {}.", "({})", "`{}`", "'{}': gone"]))  # fmt: skip
+def test_no_known_folder_is_ever_named(parts: list[str], root: Path, sentence: str) -> None:
+    told = without_absolute_paths(sentence.format(root.joinpath(*parts)), PLACES)
+    assert "lovelace" not in told and "/home" not in told
+
+
+def test_a_whole_path_with_spaces_keeps_its_name_alone() -> None:
+    assert hidden_path("/Users/Mike Smith/My Photos/x y.jpg", [WORKSPACE]) == ".../x y.jpg"
+    assert hidden_path(r"C:\Users\Mike Smith\x.jpg", [WORKSPACE]) == ".../x.jpg"
+    assert hidden_path(f"{WORKSPACE}/source/none.jpg", [WORKSPACE]) == "source/none.jpg"
+    assert hidden_path("source/none.jpg", [WORKSPACE]) == "source/none.jpg"
+
+
+@pytest.mark.parametrize(("name", "told"), [
+    ("mini", "mini"), ("owner/name", "owner/name"), ("/home/you/models/qwen", "qwen"), ("~/models/qwen/", "qwen"),
+    (r"C:\models\qwen", "qwen"),
+    ("/home/you/.cache/huggingface/hub/models--mlx-community--Qwen3-VL-4B/snapshots/1a2b", "mlx-community/Qwen3-VL-4B"),
+])  # fmt: skip
+def test_a_base_model_has_a_name(name: str, told: str) -> None:
+    assert base_name(name) == told
+
+
+def context_in(root: Path, adapters: Path) -> Context:
+    return Context(str(root), str(adapters), "mini", "ansel", "r1", Recipe())
+
+
+def test_summaries_move_with_the_workspace_and_old_ones_are_read(tmp_path: Path) -> None:
+    old, new = tmp_path / "old" / "workspace", tmp_path / "new" / "workspace"
+    before = context_in(old, tmp_path / "old" / "adapters")
+    built = DatasetSummary(str(old / "datasets" / "ansel" / "abc"), "abc", {"train": 1}, {"train": 1})
+    made = RegisterSummary("v0001", str(tmp_path / "old" / "adapters" / "ansel" / "v0001"), "candidate")
+    leave(before, "dataset", built, lambda event: None)
+    leave(before, "register", made, lambda event: None)
+    before.save(before.run_folder / "context.json")
+    assert all(str(tmp_path) not in file.read_text() for file in before.run_folder.iterdir())
+    assert summary_of(before, "dataset", DatasetSummary) == built
+    (tmp_path / "old").rename(tmp_path / "new")
+    after = Context.load(new / "runs" / "r1" / "context.json")
+    assert after == context_in(new, tmp_path / "new" / "adapters")
+    assert summary_of(after, "dataset", DatasetSummary).path == str(new / "datasets" / "ansel" / "abc")
+    assert summary_of(after, "register", RegisterSummary).path == str(tmp_path / "new" / "adapters" / "ansel" / "v0001")
+    (after.run_folder / "dataset.json").write_text(json.dumps(built.as_dict()))
+    assert summary_of(after, "dataset", DatasetSummary) == built, "absolute, as older versions wrote it"
+    (after.run_folder / "context.json").write_text(json.dumps(before.as_dict()))
+    assert Context.load(after.run_folder / "context.json") == before
+
+
+def test_stored_paths_come_back(tmp_path: Path) -> None:
+    for path in (tmp_path, tmp_path / "a" / "b", Path("/elsewhere/x")):
+        assert read_path(stored_path(path, tmp_path), tmp_path) == str(path)
+
+
+def test_a_versions_texts_name_no_folder(tmp_path: Path) -> None:
+    """What comes in from anywhere, PEFT's own files too, is cleaned before its hashes are taken."""
+    source = tmp_path / "peft"
+    source.mkdir()
+    jpeg = "/9j/4AAQSkZJRg/abc/def" * 20
+    config = {"base_model_name_or_path": "/Users/mike/models/qwen", "picture": jpeg, "r": 8}
+    (source / "adapter_config.json").write_text(json.dumps(config))
+    (source / "README.md").write_text("Trained on C:\\Users\\mike\\data.")
+    (source / "log.jsonl").write_text('{"step": 1, "seen": "/Users/mike/x/y.jpg"}\n{"step": 2}\n')
+    vocabulary = json.dumps({"vocab": {"/usr/bin/x": 1, "/home/user/y": 2}})
+    (source / "tokenizer.json").write_text(vocabulary)
+    (source / "tokenizer_config.json").write_text(json.dumps({"name_or_path": "/Users/mike/models/qwen"}))
+    untouched = '{"rank":   8}'
+    (source / "other.json").write_text(untouched)
+    files = {path.name: path for path in source.iterdir()}
+    folder = tmp_path / "adapters" / "ansel" / "v0001"
+    written = intake.write(folder, files, {"from": f"{tmp_path}/adapters/ansel", "notes": ["/Volumes/mike/x"]})
+    assert (written["from"], written["notes"]) == ("adapters/ansel", [".../x"])
+    told = {path.name: path.read_text() for path in folder.iterdir()}
+    assert all("mike" not in text and str(tmp_path) not in text for text in told.values())
+    assert json.loads(told["adapter_config.json"]) == {**config, "base_model_name_or_path": "qwen"}
+    assert (told["tokenizer.json"], json.loads(told["tokenizer_config.json"])) == (vocabulary, {"name_or_path": "qwen"})
+    assert [json.loads(line)["step"] for line in told["log.jsonl"].splitlines()] == [1, 2]
+    assert told["other.json"] == untouched
+    assert intake.manifest_problems(folder) == ()

@@ -1,0 +1,18 @@
+"""A short soak: the service and its model process are killed, and every request is answered once, by the right one."""
+
+from __future__ import annotations
+
+import pytest
+
+from bench.soak import Plan, run
+
+pytestmark = pytest.mark.slow
+
+
+def test_killed_services_and_model_processes_lose_nothing(command: tuple[str, ...]) -> None:
+    plan = Plan(24, kills=3, api_kills=2, promotions=1, rollbacks=1)
+    counts = run(plan, workers=4, command=list(command))
+    assert counts.sound, vars(counts)
+    assert (counts.requests, counts.lost, counts.made_twice) == (24, 0, 0)
+    assert counts.kills and (counts.api_kills, len(counts.memory_mb)) == (2, 3)
+    assert counts.misattributed_crashes == counts.unexplained_fallbacks == 0
