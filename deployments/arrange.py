@@ -21,15 +21,21 @@ if TYPE_CHECKING:
 
 QUEUES = {"control": 1, "accelerator": 10}  # priority: the lower number goes first
 ZOMBIES = "mondrian: runs whose process died"
+# What a run may change about its process: nothing. Prefect's own template lets whoever creates a run choose command,
+# environment and folder. `env` must be missing, not empty: a run's would be merged into a dictionary that is there.
+JOB_TEMPLATE: dict[str, Any] = {
+    "job_configuration": {"stream_output": True},
+    "variables": {"type": "object", "properties": {}, "additionalProperties": False},
+}
 ACTIVE = ("PENDING", "RUNNING", "CANCELLING", "PAUSED")
 BEGIN_SECONDS = 120.0  # from the worker's taking a run to its mark; seconds, on a busy machine more
 
 
-def client_of(api: str) -> SyncPrefectClient:
-    """A client for that server; proxies of the environment are left alone."""
+def client_of(place: Place) -> SyncPrefectClient:
+    """A client for the server of that place, with its password; proxies of the environment are left alone."""
     from prefect.client.orchestration import SyncPrefectClient
 
-    return SyncPrefectClient(api=api, httpx_settings={"trust_env": False})
+    return SyncPrefectClient(api=place.api, auth_string=place.auth, httpx_settings={"trust_env": False})
 
 
 def arrange(place: Place) -> None:
@@ -38,7 +44,7 @@ def arrange(place: Place) -> None:
     Raises:
         PrefectUnavailable: when prefect.yaml can't be applied.
     """
-    with client_of(place.api) as client:
+    with client_of(place) as client:
         _pool(client)
         _queues(client)
         deploy(place)
@@ -49,15 +55,12 @@ def arrange(place: Place) -> None:
 def _pool(client: SyncPrefectClient) -> None:
     from prefect.client.schemas.actions import WorkPoolCreate, WorkPoolUpdate
     from prefect.exceptions import ObjectNotFound
-    from prefect.workers.process import ProcessWorker
 
-    # The template is given, or client and server would look for it in a registry on the internet.
-    template = ProcessWorker.get_default_base_job_template()
     try:
         client.read_work_pool(POOL)
-        client.update_work_pool(POOL, WorkPoolUpdate(base_job_template=template))
+        client.update_work_pool(POOL, WorkPoolUpdate(base_job_template=JOB_TEMPLATE))
     except ObjectNotFound:
-        client.create_work_pool(WorkPoolCreate(name=POOL, type="process", base_job_template=template))
+        client.create_work_pool(WorkPoolCreate(name=POOL, type="process", base_job_template=JOB_TEMPLATE))
 
 
 def _queues(client: SyncPrefectClient) -> None:
@@ -129,7 +132,7 @@ def wait_for_worker(place: Place, name: str, patience: float = 60.0) -> None:
         PrefectUnavailable: when it doesn't.
     """
     until = time.monotonic() + patience
-    with client_of(place.api) as client:
+    with client_of(place) as client:
         while time.monotonic() < until:
             workers = client.read_workers_for_work_pool(POOL)
             if any(worker.name == name and str(worker.status).endswith("ONLINE") for worker in workers):
@@ -149,7 +152,7 @@ def upcoming_runs(place: Place, full_name: str, patience: float = 30.0) -> int:
 
     scheduled = FlowRunFilter(state=FlowRunFilterState(type=OfType(any_=[StateType.SCHEDULED])))
     until = time.monotonic() + patience
-    with client_of(place.api) as client:
+    with client_of(place) as client:
         deployment = client.read_deployment_by_name(full_name)
         chosen = DeploymentFilter(id=DeploymentFilterId(any_=[deployment.id]))
         while not (found := client.read_flow_runs(flow_run_filter=scheduled, deployment_filter=chosen)):
@@ -178,7 +181,7 @@ def end_dead_runs(place: Place, reason: str, *, worker_stopped: bool = False) ->
         worker_stopped: no worker is left that could still be starting a process.
     """
     ended = []
-    with client_of(place.api) as client:
+    with client_of(place) as client:
         for run in active_runs(client):
             state = _state_of_dead(place, run, reason, worker_stopped)
             if state is not None:

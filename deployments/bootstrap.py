@@ -6,10 +6,10 @@ to `WORKSPACE/.prefect/up.json`, and only those are ever stopped.
 
 from __future__ import annotations
 
+import hashlib
 import sys
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,19 @@ import httpx
 from filelock import FileLock, Timeout
 
 from deployments import arrange
-from deployments.place import HOST, POOL, ROOT, Place, choose_port, home_of, record_of
+from deployments.place import POOL, ROOT, Place, choose_port
 from mondrian_core.errors import PortInUse, PrefectUnavailable
 from mondrian_core.files import read_json, require_room, write_json
+from mondrian_core.prefect_server import (
+    Identity,
+    auth_file,
+    auth_string,
+    home_of,
+    identity,
+    make_home,
+    make_password,
+    record_of,
+)
 from mondrian_core.settings import Settings
 from tasks import liveness, processes
 from tasks.processes import Process
@@ -57,12 +67,12 @@ def bring_up(
         PrefectUnavailable: when server or worker don't start; what this call started is stopped again.
     """
     settings.require_workspace()
-    home = home_of(settings)
     require_room(settings.root)
-    home.mkdir(exist_ok=True)
+    home = make_home(settings)
     started: list[Process] = []
     try:
         with FileLock(home / "up.lock", timeout=120):
+            make_password(settings)
             place = _server(settings, port, usual_port, started, tell)
             tell("deploying what prefect.yaml describes")
             arrange.arrange(place)
@@ -77,19 +87,24 @@ def bring_up(
 
 
 def _server(settings: Settings, port: int | None, usual: int | None, started: list[Process], tell: Tell) -> Place:
+    _stop_what_has_another_password(settings)
     known = _recorded(settings)
     address = _address(settings)
     if address is not None and any(process.name == SERVER and process.alive for process in known):
         place = Place(settings, address)
         _wait_until_healthy(place, next(process for process in known if process.name == SERVER))
         if port not in (None, address):
-            raise PortInUse(address) from None
+            raise PrefectUnavailable(
+                f"The Prefect server of this workspace runs at {place.ui} already.",
+                "Leave --port away to use it, or stop it with `make down` first.",
+            )
         tell(f"the server at {place.ui} is already there")
         return place
     left = [process for process in known if process.alive]  # a worker, with what it runs, waits for the old address
     place = Place(settings, _port_again(address, port, left) or choose_port(port, usual=usual))
-    tell(f"starting the Prefect server at {place.ui}{', where its worker waits for it' if left else ''}")
-    command = [sys.executable, "-m", "prefect", "server", "start", "--host", HOST, "--port", str(place.port)]
+    where = f"{place.ui}{', where its worker waits for it' if left else ''}"
+    tell(f"starting the Prefect server at {where}; its UI asks for the password in {auth_file(settings)}")
+    command = [sys.executable, "-m", "deployments.server", "--port", str(place.port)]
     server = processes.start(
         SERVER, command, environment=place.environment(), folder=ROOT, log=place.home / "server.log"
     )
@@ -120,14 +135,20 @@ def _port_again(address: int | None, wanted: int | None, left: list[Process]) ->
     )
 
 
+def _stop_what_has_another_password(settings: Settings) -> None:
+    """Server and worker of an earlier version, whose server asks for none, or from before the password was removed."""
+    if _read_record(settings).get("password_sha256") != _digest(settings):
+        for process in _recorded(settings):
+            processes.stop(process)
+
+
 def _wait_until_healthy(place: Place, server: Process) -> None:
     until = time.monotonic() + SERVER_PATIENCE
-    with httpx.Client(base_url=place.api, timeout=10.0, trust_env=False) as client:
-        while time.monotonic() < until and server.alive:
-            with suppress(httpx.HTTPError):
-                if client.get("/health").status_code == 200:
-                    return
-            time.sleep(0.2)
+    expected = Identity(place.settings.workspace_id, server.pid)  # another one may have got the port meanwhile
+    while time.monotonic() < until and server.alive:
+        if identity(place.ui) == expected:
+            return
+        time.sleep(0.2)
     require_room(place.home)
     raise PrefectUnavailable(
         f"The Prefect server did not start: {_last_line(server.log)}",
@@ -202,7 +223,7 @@ def _end_runs(settings: Settings, tell: Tell, reason: str, *, worker_stopped: bo
         stopped = worker_stopped or not _worker_lives(settings)
         for name in arrange.end_dead_runs(Place(settings, port), reason, worker_stopped=stopped):
             tell(f"the run {name} was not finished")
-    except httpx.HTTPError as error:
+    except (httpx.HTTPError, PrefectUnavailable) as error:
         tell(f"the server could not be asked about unfinished runs ({type(error).__name__})")
 
 
@@ -220,26 +241,33 @@ def _record(place: Place, running: list[Process]) -> None:
             "api_url": place.api,
             "ui_url": place.ui,
             "port": place.port,
+            "password_sha256": _digest(place.settings),
             "processes": [asdict(process) for process in running],
         },
     )
 
 
+def _digest(settings: Settings) -> str:
+    """Tells one password of a server from another without disclosing it."""
+    return hashlib.sha256((auth_string(settings) or "").encode()).hexdigest()
+
+
 def _read_record(settings: Settings) -> dict[str, Any]:
     try:
-        record: dict[str, Any] = read_json(record_of(settings))
+        record = read_json(record_of(settings))
     except (FileNotFoundError, ValueError):
         return {}
-    return record
+    return record if isinstance(record, dict) else {}
 
 
 def _recorded(settings: Settings) -> list[Process]:
-    return [Process(**values) for values in _read_record(settings).get("processes", [])]
+    found = (Process.from_record(values) for values in _read_record(settings).get("processes") or [])
+    return [process for process in found if process is not None]
 
 
 def _address(settings: Settings) -> int | None:
     port = _read_record(settings).get("port")
-    return int(port) if port is not None else None
+    return port if isinstance(port, int) else None
 
 
 def _last_line(log: str) -> str:

@@ -134,14 +134,14 @@ def parameters(settings: Settings, options: argparse.Namespace, seed: int) -> di
 def _run(running: Running, given: dict[str, Any], console: Console) -> Glance:
     console.print(f"running {SCHEDULED}, seed {given['seed']}")
     try:
-        run = begin(running.place.api, SCHEDULED, given)
+        run = begin(running.place, SCHEDULED, given)
         with demo_screen.stages(console) as show:
 
             def look(seen: Glance) -> None:
                 _still_there(running)
                 show(seen)
 
-            return follow(running.place.api, run, look)
+            return follow(running.place, run, look)
     except httpx.HTTPError as error:
         _still_there(running)
         raise PrefectUnavailable(

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import os
-import socket
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from mondrian_core.errors import PortInUse
+from mondrian_core import ports
+from mondrian_core.errors import PrefectUnavailable
+from mondrian_core.prefect_server import auth_string, client_variables, home_of
 from mondrian_core.settings import Settings
 
 ROOT = Path(__file__).resolve().parent.parent
 POOL = "apple-silicon"
 ACCELERATOR_LIMIT = "accelerator"
 HOST = "127.0.0.1"
+OWN_HOSTS = (HOST, "localhost")  # names under which the server may be asked for
 DEFAULT_PORT = 4200
 
 
@@ -40,6 +42,31 @@ class Place:
         """Address of the API."""
         return f"{self.ui}/api"
 
+    @property
+    def auth(self) -> str:
+        """The server's password, `user:password`.
+
+        Raises:
+            PrefectUnavailable: its file was removed.
+        """
+        auth = auth_string(self.settings)
+        if auth is None:
+            raise PrefectUnavailable(
+                f"The password of the Prefect server is missing from {self.home}.", "Run `make down`, then `make up`."
+            )
+        return auth
+
+    @property
+    def basic_auth(self) -> tuple[str, str]:
+        """User and password, for HTTP basic authentication."""
+        user, _, password = self.auth.partition(":")
+        return user, password
+
+    @property
+    def origins(self) -> tuple[str, ...]:
+        """The server's own addresses, as a browser names them."""
+        return tuple(f"http://{host}:{self.port}" for host in OWN_HOSTS)
+
     def environment(self) -> dict[str, str]:
         """Environment of the server, the worker and the runs; a user's own Prefect settings stay out of it."""
         kept = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
@@ -47,15 +74,15 @@ class Place:
 
     def _prefect(self) -> dict[str, str]:
         return {
-            "PREFECT_HOME": str(self.home),
-            "PREFECT_API_URL": self.api,
+            **client_variables(self.settings, self.api, self.auth, os.environ),
+            # without the password nobody gets an answer, and other sites' pages get none at all
+            "PREFECT_SERVER_API_AUTH_STRING": self.auth,
+            "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": ",".join(self.origins),
             "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "false",
             # nothing leaves the machine
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
             "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
             "DO_NOT_TRACK": "1",
-            "NO_PROXY": _joined(os.environ.get("NO_PROXY"), "localhost", HOST),
-            "no_proxy": _joined(os.environ.get("no_proxy"), "localhost", HOST),
             # leases in memory leak their slot when the server restarts
             "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
             # SQLite on one machine: a quarter of the time for many task runs
@@ -81,47 +108,18 @@ class Place:
         }
 
 
-def home_of(settings: Settings) -> Path:
-    """`WORKSPACE/.prefect`."""
-    return settings.root / ".prefect"
-
-
 def use_home(settings: Settings) -> None:
     """Let Prefect, when this process imports it, keep to the workspace instead of the user's home folder."""
     os.environ.update(PREFECT_HOME=str(home_of(settings)), DO_NOT_TRACK="1")
-
-
-def record_of(settings: Settings) -> Path:
-    """The file that says which processes were started here; `mondrian doctor` reads the address from it."""
-    return home_of(settings) / "up.json"
 
 
 def choose_port(wanted: int | None, *, usual: int | None = DEFAULT_PORT) -> int:
     """The wanted port, else the usual one if it is free, else any free one of this machine.
 
     Raises:
-        PortInUse: when the wanted port is taken.
+        PortInUse: when the wanted port is taken; it names who listens there.
     """
     if wanted is not None:
-        if not _free(wanted):
-            raise PortInUse(wanted)
+        ports.require_free(wanted)
         return wanted
-    if usual is not None and _free(usual):
-        return usual
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
-
-
-def _free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((HOST, port))
-        except OSError:
-            return False
-    return True
-
-
-def _joined(present: str | None, *names: str) -> str:
-    return ",".join(dict.fromkeys([*(present.split(",") if present else []), *names]))
+    return usual if usual is not None and ports.is_free(usual) else ports.any_free()

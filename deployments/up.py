@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from pathlib import Path
 
 from deployments import arrange, watching
 from deployments.bootstrap import bring_up
-from deployments.place import DEFAULT_PORT, Place, use_home
+from deployments.place import DEFAULT_PORT, ROOT, Place, use_home
 from mondrian_core.errors import Broken, MondrianError
+from mondrian_core.prefect_server import auth_file
 from mondrian_core.settings import Settings
 
 SCHEDULED, SERVE = "retrain/scheduled", "serve/local"
@@ -27,39 +29,59 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         running = bring_up(settings, port=options.port or settings.prefect_port, usual_port=DEFAULT_PORT, tell=_tell)
         _check_schedule(running.place)
-        service = "" if options.no_service else _serve(running.place, options.service_port)
+        service, warning = ("(no service)", "") if options.no_service else _serve(running.place, options.service_port)
     except MondrianError as error:
         print(error, file=sys.stderr)
         return error.exit_status
     except KeyboardInterrupt:
         print("Interrupted; what this command had started is stopped again.", file=sys.stderr)
         return 130
-    print(
-        f"\nPrefect UI:  {running.place.ui}\ncritiques:   {service or '(no service)'}\n"
-        f"workspace:   {settings.root}\nlogs:        {running.place.home}\n\n"
-        f"For `prefect` in this terminal:  export PREFECT_API_URL={running.place.api}\n"
-        f"A run now:                       prefect deployment run '{SCHEDULED}'\n"
-        "Stop it:                         make down"
-    )
+    print(_summary(running.place, service, warning))
     return 0
 
 
-def _serve(place: Place, port: int) -> str:
-    """Have the service started by a run of `serve/local`, as everybody else would; its address.
+def _summary(place: Place, service: str, warning: str) -> str:
+    """Addresses, and lines to copy into any terminal. The password goes to a terminal alone, never into a log."""
+    password, root = auth_file(place.settings), place.settings.root
+    shown = place.auth if sys.stdout.isatty() else f"the line in {password}"
+    named = "" if root == ROOT / "workspace" else f" --workspace {shlex.quote(str(root))}"
+    stopping = f"make down ARGS={shlex.quote(named.strip())}" if named else "make down"
+    lines = [
+        "",
+        f"Prefect UI:  {place.ui}",
+        f"  it asks for a password: {shown}",
+        f"critiques:   {service}",
+        *([f"  warning: {warning}"] if warning else []),
+        f"workspace:   {root}",
+        f"logs:        {place.home}",
+        "",
+        f"A run now:   mondrian prefect{named} deployment run '{SCHEDULED}'",
+        f"Stop it:     {stopping}",
+        "For `prefect` itself, or another program, in this terminal:",
+        f"  export PREFECT_API_URL={place.api}",
+        f'  export PREFECT_API_AUTH_STRING="$(cat {shlex.quote(str(password))})"',
+    ]
+    return "\n".join(lines)
+
+
+def _serve(place: Place, port: int) -> tuple[str, str]:
+    """Have the service started by a run of `serve/local`, as everybody else would: its address, and a warning.
 
     Raises:
         Broken: it didn't come up; Prefect stays, with the run that says why.
     """
+    from tasks.service import WARNED  # imports Prefect, which must find its home first
+
     _tell("starting the service")
     given = {"port": port, "base_model": place.settings.base}
-    seen = watching.follow(place.api, watching.begin(place.api, SERVE, given), lambda glance: None)
-    if seen.state != "Completed":
+    seen = watching.follow(place, watching.begin(place, SERVE, given), lambda glance: None)
+    if seen.state not in ("Completed", WARNED):
         raise Broken(
             f"Prefect runs at {place.ui}, the service doesn't: {seen.message or seen.state}",
-            f"Mend that, then `prefect deployment run '{SERVE}'`; `make down` stops the rest.",
+            "Fix that and run `make up` again; `make down` stops the rest.",
         )
     _tell(seen.message)
-    return f"http://127.0.0.1:{port}"
+    return f"http://127.0.0.1:{port}", seen.message if seen.state == WARNED else ""
 
 
 def add_place_options(parser: argparse.ArgumentParser) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from deployments.arrange import client_of
+from deployments.place import Place
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
@@ -31,19 +32,19 @@ class Glance:
     detail: dict[str, str] = field(default_factory=dict)
 
 
-def begin(api: str, full_name: str, parameters: dict[str, Any]) -> UUID:
+def begin(place: Place, full_name: str, parameters: dict[str, Any]) -> UUID:
     """Create a run of a deployment; the worker picks it up."""
-    with client_of(api) as client:
+    with client_of(place) as client:
         deployment = client.read_deployment_by_name(full_name)
         return client.create_flow_run_from_deployment(deployment.id, parameters=parameters).id
 
 
-def follow(api: str, run: UUID, show: Callable[[Glance], object]) -> Glance:
+def follow(place: Place, run: UUID, show: Callable[[Glance], object]) -> Glance:
     """Look every second until the run has ended; the last look is returned.
 
     The server writes down the ends of tasks a moment after that of their run, so the last look waits for them.
     """
-    with client_of(api) as client:
+    with client_of(place) as client:
         ended = None
         while True:
             seen = look(client, run)

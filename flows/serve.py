@@ -10,7 +10,7 @@ from pydantic import Field
 
 from flows.parameters import Port, Share
 from tasks.run import settings_of
-from tasks.service import Wanted, ensure_service, kept_inside, smoke_set, stay
+from tasks.service import WARNED, Wanted, ensure_service, kept_inside, smoke_set, stay
 from tasks.telling import plain_failures
 
 
@@ -38,7 +38,7 @@ def serve(
         lora_path: adapter folder or version; empty: the champion.
         fallback: without a usable adapter let the base answer, until a version is promoted; off: the run fails.
         restart: replace it although it is well.
-        smoke_photographs: of each advisor with a champion that must be answered by it before the run succeeds; 0: none.
+        smoke_photographs: of each advisor with a champion that it should answer; the run fails when it can't; 0: none.
         foreground: keep the service inside this run; canceling the run stops it in order.
         workspace: folder; empty: the worker's own (MONDRIAN_WORKSPACE).
         adapters: the registry's folder; empty: the worker's own (MONDRIAN_ADAPTERS).
@@ -48,9 +48,12 @@ def serve(
     wanted = Wanted(port=port, model_mode=model_mode, ab_test_split=ab_test_split, lora_path=lora_path,
                     fallback=fallback)  # fmt: skip
     said = ensure_service(settings, wanted, restart=restart)
+    name = "Completed"
     with kept_inside(settings) if foreground else nullcontext():
         if smoke_photographs:
-            said = f"{said} {smoke_set(settings, wanted, smoke_photographs)}"
+            smoke = smoke_set(settings, wanted, smoke_photographs)
+            said = f"{said} {smoke.sentence}"
+            name = "Completed" if smoke.passed else WARNED
         if foreground:
             stay(settings)
-    return Completed(message=said)
+    return Completed(name=name, message=said)

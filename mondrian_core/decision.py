@@ -73,7 +73,8 @@ def decide(report: Mapping[str, Any], champion: ChampionReference, *, advisor: s
     why = [f"not sure: {_named(gates, unsure)}"] if unsure else []
     why += [f"not measured: {', '.join(missing)}"] if missing else []
     by_hand = f'mondrian adapters promote --advisor {advisor} --version {version} --reason "..."'
-    flow = f"prefect deployment run 'promote/manual' -p advisor={advisor} -p version={version} -p reason=\"...\""
+    named = f'-p advisor={advisor} -p version={version} -p reason="..."'
+    flow = f"mondrian prefect deployment run 'promote/manual' {named}"
     return Keep(f"Kept as a candidate, {'; '.join(why) or 'the report as a whole is not PASS'}.", by_hand, flow)
 
 

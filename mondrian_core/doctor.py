@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from mondrian_core.errors import MondrianError
-from mondrian_core.files import read_json
+from mondrian_core.ports import owner_of
+from mondrian_core.prefect_server import auth_string, identity, recorded_address
 from mondrian_core.settings import Settings, on_apple_silicon
 
 POOL = "apple-silicon"
@@ -81,14 +82,17 @@ def _database(settings: Settings) -> Check:
 
 def api_address(settings: Settings, given: str | None = None) -> str | None:
     """The Prefect API: what was given, else PREFECT_API_URL, else the server that `make up` started here."""
-    started = settings.root / ".prefect" / "up.json"
-    if given or settings.prefect_api:
-        return given or settings.prefect_api
-    try:
-        address = read_json(started)["api_url"]
-    except (OSError, ValueError, KeyError):
-        return None
-    return str(address)
+    return given or settings.prefect_api or recorded_address(settings)
+
+
+def _authentication(settings: Settings, address: str) -> tuple[str, str] | None:
+    """User and password for that API: those of the environment; else the workspace's, for its own server alone."""
+    auth = settings.prefect_auth
+    if auth is None and address == recorded_address(settings):
+        found = identity(address.removesuffix("/api"))
+        auth = auth_string(settings) if found and found.workspace == settings.workspace_id else None
+    user, _, password = (auth or "").partition(":")
+    return (user, password) if auth else None
 
 
 def _prefect(settings: Settings, given: str | None) -> list[Check]:
@@ -98,7 +102,11 @@ def _prefect(settings: Settings, given: str | None) -> list[Check]:
     if address is None:
         return [Check("prefect server", None, "none is known", "`make up` starts one with a worker on this machine.")]
     try:
-        with httpx.Client(base_url=address.rstrip("/"), timeout=5) as client:
+        with httpx.Client(base_url=address.rstrip("/"), timeout=5, auth=_authentication(settings, address)) as client:
+            if client.get("/admin/version").status_code == httpx.codes.UNAUTHORIZED:
+                return [Check("prefect server", False, f"{address} wants another password",
+                              f"It belongs to {owner_of(client.base_url.port or 80, client.base_url.host)}; "
+                              "`make up` starts one for this workspace, or set PREFECT_API_AUTH_STRING.")]  # fmt: skip
             client.get("/health").raise_for_status()
             return [Check("prefect server", True, address), _worker(client), *_schedules(client)]
     except httpx.HTTPError as error:
@@ -113,7 +121,7 @@ def _worker(client: Any) -> Check:
     if online:
         return Check("prefect worker", True, f"{', '.join(online)} online in pool {POOL}")
     return Check("prefect worker", False, f"no worker is online in pool {POOL}",
-                 f"Run `make up`, or `prefect worker start --pool {POOL}`.")  # fmt: skip
+                 f"Run `make up`, or `mondrian prefect worker start --pool {POOL}`.")  # fmt: skip
 
 
 def _schedules(client: Any) -> list[Check]:

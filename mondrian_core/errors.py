@@ -7,10 +7,10 @@
     │   └── GateFailed, AdapterNotLoadable
     ├── BadInput                       2   wrong usage or bad input
     │   ├── NoWorkspace, NoDatabase, UnknownAdvisor, BadPhotograph, BadRecipe
-    │   ├── BadAdapter, UnknownVersion, BaseModelUnavailable, PortInUse
+    │   ├── BadAdapter, UnknownVersion, BaseModelUnavailable
     └── Broken                         3   something broke
         ├── DiskFull, DatabaseBusy, DatabaseRefused, DatabaseReplaced, RegistryBusy, AcceleratorBusy, TrainingDiverged,
-        │   RankLost, ModelProcessDied, PrefectUnavailable, AnswerUnparsable
+        │   RankLost, ModelProcessDied, PrefectUnavailable, PortInUse, AnswerUnparsable
 
 Foreign errors are translated at the edge where they appear, by `translated`.
 """
@@ -145,15 +145,6 @@ class BaseModelUnavailable(BadInput):
     """The base model can't be loaded."""
 
 
-class PortInUse(BadInput):
-    """Another process listens on the port."""
-
-    def __init__(self, port: int) -> None:
-        super().__init__(
-            f"Port {port} is taken by another process.", "Stop that process, or choose another with --port."
-        )
-
-
 class Broken(MondrianError):
     """Something broke that other input would not mend."""
 
@@ -226,6 +217,16 @@ class AnswerUnparsable(Broken):
 
 class PrefectUnavailable(Broken):
     """The Prefect server or worker can't be reached."""
+
+
+class PortInUse(Broken):
+    """Another process listens on the port; `owner` says which, in words."""
+
+    def __init__(self, port: int, owner: str = "another process") -> None:
+        self.port, self.owner = port, owner
+        super().__init__(
+            f"Port {port} is taken by {owner}.", "Stop that, or choose another with --port or --service-port."
+        )
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,17 @@ class Process:
     pid: int
     began: str
     log: str
+
+    @classmethod
+    def from_record(cls, values: Any) -> Process | None:
+        """Read what a version of Mondrian wrote, this one or another; None when it doesn't say which process.
+
+        Entries that this version doesn't know are ignored, so that what an earlier or later one started can be stopped.
+        """
+        try:
+            return cls(str(values["name"]), int(values["pid"]), str(values["began"]), str(values.get("log", "")))
+        except (TypeError, KeyError, ValueError, AttributeError):
+            return None
 
     @property
     def alive(self) -> bool:

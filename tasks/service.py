@@ -11,7 +11,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ import httpx
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
+from mondrian_core import ports
 from mondrian_core.errors import BadInput, Broken
 from mondrian_core.files import read_json, write_json
 from mondrian_core.markdown import plain, table
@@ -30,6 +31,8 @@ from tasks.telling import artifact_key, leave_page
 ROOT = Path(__file__).resolve().parent.parent
 PATIENCE = 300.0  # a base of several gigabytes takes its time to load
 NAME = "service"
+WARNED = "Warned"  # state of a run whose service runs, although not every photograph of the smoke set was answered
+LISTED = 50  # records that link leaves out, on the page
 SMOKE = "smoke-"  # begins the idempotency key of the smoke set's jobs
 
 
@@ -66,9 +69,11 @@ def recorded(settings: Settings) -> tuple[Process, Wanted] | None:
     """The process that was started last for this workspace and what it was told; it may be gone."""
     try:
         record = read_json(record_of(settings))
-        return Process(**record["process"]), Wanted(**record["wanted"])
+        process, told = Process.from_record(record["process"]), record["wanted"]
+        known = {field.name: told[field.name] for field in fields(Wanted) if field.name in told}  # of another version
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         return None
+    return (process, Wanted(**known)) if process else None
 
 
 def stop_service(settings: Settings) -> bool:
@@ -84,18 +89,20 @@ def ensure_service(settings: Settings, wanted: Wanted, *, restart: bool = False)
     """Have a healthy service with these options; gives the sentence that says what was done.
 
     Raises:
+        PortInUse: something else listens on the port, such as the service of another workspace.
         Broken: when it doesn't become healthy; then it is stopped again.
         BadInput: when it refused what it was told.
     """
     settings.require_workspace()
     known = recorded(settings)
-    if known and known[0].alive and known[1] == wanted and not restart and (figures := healthy(wanted)):
+    if known and known[0].alive and known[1] == wanted and not restart and (figures := healthy(settings, wanted)):
         return _told(wanted, figures, "serves already")
     if known and known[0].alive:
         stop_service(settings)
+    ports.require_free(wanted.port, wanted.host)
     process = _start(settings, wanted)
     try:
-        figures = _wait(process, wanted)
+        figures = _wait(settings, process, wanted)
     except BaseException:
         stop_service(settings)
         raise
@@ -115,10 +122,10 @@ def _start(settings: Settings, wanted: Wanted) -> Process:
     return process
 
 
-def _wait(process: Process, wanted: Wanted) -> dict[str, Any]:
+def _wait(settings: Settings, process: Process, wanted: Wanted) -> dict[str, Any]:
     until = time.monotonic() + PATIENCE
     while process.alive and time.monotonic() < until:
-        if figures := healthy(wanted):
+        if (figures := healthy(settings, wanted)) and process.alive:
             return figures
         time.sleep(0.5)
     lines = [line for line in Path(process.log).read_text(errors="replace").splitlines() if line.strip()]
@@ -146,39 +153,73 @@ class Tried:
         """Answered, and by the version that is promoted where there is one."""
         return self.error is None and self.version == self.expected
 
+    @property
+    def adapter_failed(self) -> bool:
+        """Answered by something else than the promoted version: whatever was wrong, the base could do it."""
+        return self.error is None and self.version != self.expected
+
+    @property
+    def service_failed(self) -> bool:
+        """No answer, and not for the request's sake."""
+        return self.error is not None and not self.error.startswith("4")
+
+    @property
+    def why(self) -> str:
+        """What is wrong with it, in words."""
+        return self.error or f"{self.version or 'the base'} answered, not {self.expected or 'the base'}"
+
+
+@dataclass(frozen=True)
+class Smoke:
+    """Outcome of a smoke set: the verdict in a sentence, and whether every photograph was answered as it should be."""
+
+    sentence: str
+    passed: bool
+
 
 @task(name="smoke set", cache_policy=NO_CACHE)
-def smoke_set(settings: Settings, wanted: Wanted, count: int) -> str:
-    """Ask the running service about photographs of each advisor with a champion; the verdict in a sentence.
+def smoke_set(settings: Settings, wanted: Wanted, count: int) -> Smoke:
+    """Ask the running service about photographs of each advisor with a champion.
+
+    Only photographs that `link` uses are tried: with the others a failure would say nothing about the service. A
+    photograph that the service refuses, or that one of several can't be answered for, is no reason to call it broken.
 
     Raises:
-        Broken: a photograph got no critique, or another version than the promoted one answered.
+        Broken: another version than the promoted one answered, or the service answers nothing at all.
     """
-    tried = [_try(wanted, advisor, expected, photograph)
-             for advisor, expected in _expected(settings, wanted).items()
-             for photograph in _photographs(settings, advisor, count)]  # fmt: skip
-    failed = [each for each in tried if not each.passed]
-    versions = sorted({f"{each.advisor} {each.version or 'base'}" for each in tried})
-    if failed:
-        first = failed[0]
-        why = first.error or f"{first.version or 'the base'} answered, not {first.expected or 'the base'}"
-        sentence = f"Smoke set: {len(failed)} of {len(tried)} photographs failed ({first.photograph}: {why})."
-    elif tried:
-        sentence = f"Smoke set: {len(tried)} of {len(tried)} photographs answered ({', '.join(versions)})."
-    else:
-        sentence = "Smoke set: the workspace has no photograph to try."
-    rows = [_row(each) for each in tried]
+    tried: list[Tried] = []
+    left_out: dict[str, str] = {}
+    for advisor, expected in _expected(settings, wanted).items():
+        photographs, others = _photographs(settings, advisor, count)
+        left_out |= others
+        tried += [_try(settings, wanted, advisor, expected, photograph) for photograph in photographs]
+    outcome = _verdict(tried, len(left_out))
     head = ("photograph", "advisor", "promoted", "answered by", "mode", "time", "verdict")
-    leave_page(artifact_key("smoke set"), pages.page(f"## {plain(sentence)}", table(head, rows)), sentence)
+    leave_page(artifact_key("smoke set"), pages.page(
+        f"## {plain(outcome.sentence)}", table(head, [_row(each) for each in tried]),
+        table(("not tried", "why link leaves it out"), list(left_out.items())[:LISTED]) if left_out else "",
+    ), outcome.sentence)  # fmt: skip
+    if any(each.adapter_failed for each in tried) or (tried and all(each.service_failed for each in tried)):
+        raise Broken(outcome.sentence, "The service keeps running with what passed; its log says more.")
+    return outcome
+
+
+def _verdict(tried: list[Tried], left_out: int) -> Smoke:
+    failed = sorted((each for each in tried if not each.passed), key=lambda each: not each.adapter_failed)
+    others = f" Not tried, because link leaves them out: {left_out}." if left_out else ""
+    if not tried:
+        return Smoke(f"Smoke set: link uses no photograph that could be tried.{others}", True)
     if failed:
-        raise Broken(sentence, "The service keeps running with what passed; its log says more.")
-    return sentence
+        first = f"{failed[0].photograph}: {failed[0].why}"
+        return Smoke(f"Smoke set: {len(failed)} of {len(tried)} photographs failed ({first}).{others}", False)
+    versions = sorted({f"{each.advisor} {each.version or 'base'}" for each in tried})
+    return Smoke(f"Smoke set: {len(tried)} of {len(tried)} photographs answered ({', '.join(versions)}).{others}", True)
 
 
 def _row(tried: Tried) -> tuple[str, ...]:
     seconds = "" if tried.seconds is None else f"{tried.seconds:.1f} s"
     return (tried.photograph, tried.advisor, tried.expected or "base", tried.version or "base", tried.mode or "",
-            seconds, tried.error or "ok")  # fmt: skip
+            seconds, "ok" if tried.passed else tried.why)  # fmt: skip
 
 
 def _expected(settings: Settings, wanted: Wanted) -> dict[str, str | None]:
@@ -194,19 +235,27 @@ def _expected(settings: Settings, wanted: Wanted) -> dict[str, str | None]:
     return found or dict.fromkeys(known[:1])
 
 
-def _photographs(settings: Settings, advisor: str, count: int) -> list[str]:
-    """Paths under the workspace, the advisor's own portfolio first."""
-    from mondrian_core.images import PHOTOGRAPH_SUFFIXES
+def _photographs(settings: Settings, advisor: str, count: int) -> tuple[list[str], dict[str, str]]:
+    """Paths under the workspace that `link` uses, the advisor's own portfolio first; and its other records with why."""
+    from mondrian_core.data.link import link
+    from mondrian_core.data.records import Reason
+    from mondrian_core.store import Store
 
-    files = [path.relative_to(settings.root) for path in sorted((settings.root / "source").rglob("*"))
-             if path.suffix.lower() in PHOTOGRAPH_SUFFIXES and path.is_file()]  # fmt: skip
-    files.sort(key=lambda path: advisor not in path.parts)
-    return [path.as_posix() for path in files[:count]]
+    with Store(settings.database, read_only=True) as store:
+        linked = link(store, settings.root, advisor)
+    used = sorted(
+        dict.fromkeys(record.photograph for record in linked.used), key=lambda name: f"/{advisor}/" not in name
+    )
+    others = {each.record: f"{each.reason.value} {each.detail}".strip() for each in linked.left_out
+              if each.reason is not Reason.OTHER_ADVISOR}  # fmt: skip
+    return used[:count], others
 
 
-def _try(wanted: Wanted, advisor: str, expected: str | None, photograph: str) -> Tried:
+def _try(settings: Settings, wanted: Wanted, advisor: str, expected: str | None, photograph: str) -> Tried:
     body = {"path": photograph, "advisor": advisor, "mode": "lora" if expected else "baseline"}
     headers = {"Prefer": "wait=300", "Idempotency-Key": f"{SMOKE}{uuid.uuid4().hex}"}
+    if settings.service_token:
+        headers["Authorization"] = f"Bearer {settings.service_token}"
     try:
         with httpx.Client(timeout=330.0, trust_env=False) as client:
             answer = client.post(f"{wanted.address}/analyze", json=body, headers=headers)
@@ -239,13 +288,12 @@ def stay(settings: Settings) -> None:
     raise Broken("The service ended by itself.", f"Its log: {record_of(settings).with_name('service.log')}.")
 
 
-def healthy(wanted: Wanted) -> dict[str, Any] | None:
-    """What `/health` says when it is well; None otherwise."""
+def healthy(settings: Settings, wanted: Wanted) -> dict[str, Any] | None:
+    """What `/health` says when the service of this workspace is well; None otherwise, another workspace's included."""
     with suppress(httpx.HTTPError, ValueError), httpx.Client(timeout=5.0, trust_env=False) as client:
         answer = client.get(f"{wanted.address}/health")
-        if answer.status_code == 200:
-            figures: dict[str, Any] = answer.json()
-            return figures
+        figures: dict[str, Any] = answer.json() if answer.status_code == 200 else {}
+        return figures if figures.get("workspace") == settings.workspace_id else None
     return None
 
 

@@ -15,6 +15,7 @@ from mondrian_core.cli import (
     exports,
     loop,
     portfolio,
+    prefect,
     review,
     rollout,
     service,
@@ -81,6 +82,16 @@ def _workspace_commands(found: Any) -> None:
     doctor = _add(found, "doctor", workspace.doctor, "check this machine and say what to do")
     _backup_commands(found)
     doctor.add_argument("--api", help="address of the Prefect API (PREFECT_API_URL, or the one `make up` started)")
+    _prefect_command(found)
+
+
+def _prefect_command(found: Any) -> None:
+    text = "Prefect's own commands, at the server that `make up` started for this workspace"
+    parser = found.add_parser("prefect", help=text, description=f"{text}. Options of mondrian come before the words.")
+    parser.set_defaults(run=prefect.prefect)
+    parser.add_argument("--workspace", type=Path, help="whose server (MONDRIAN_WORKSPACE)")
+    parser.add_argument("words", nargs=argparse.REMAINDER, metavar="...",
+                        help="as after `prefect`: deployment run 'retrain/scheduled' -p advisor=ansel")  # fmt: skip
 
 
 def _backup_commands(found: Any) -> None:

@@ -28,7 +28,8 @@ def serve(settings: Settings, *, host: str = "127.0.0.1", port: int = 5100, mode
         model_mode: base, fine_tuned or ab_test; None follows ANALYSIS_MODE.
 
     Raises:
-        NoWorkspace, NoDatabase, BaseModelUnavailable, PortInUse: exit status 2.
+        NoWorkspace, NoDatabase, BaseModelUnavailable: exit status 2.
+        PortInUse: naming who listens there; exit status 3.
         AdapterNotLoadable: a mode that needs an adapter has none and `fallback` is not "base"; exit status 1.
     """
     from mondrian_core.serving.server import Options, run

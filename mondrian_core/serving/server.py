@@ -13,6 +13,7 @@ from pathlib import Path
 from mondrian_core.errors import AdapterNotLoadable, BadInput, PortInUse
 from mondrian_core.events import Listener, Noticed
 from mondrian_core.files import keep_private, make_private_folder
+from mondrian_core.ports import owner_of
 from mondrian_core.registry import Registry
 from mondrian_core.serving import journal
 from mondrian_core.serving.app import create_app
@@ -195,7 +196,7 @@ def bound_socket(host: str, port: int) -> Iterator[socket.socket]:
             listening.listen(128)
         except OSError as error:
             if error.errno == errno.EADDRINUSE:
-                raise PortInUse(port) from error
+                raise PortInUse(port, owner_of(port, host)) from error
             raise BadInput(
                 f"{host}:{port} can't be bound: {error.strerror}.", "Choose another --host or --port."
             ) from error

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +21,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
 LOOKED_AT = 20  # files that may be no photographs before the trial is given up
+TRIED = 3  # photographs that neither adapter nor base can answer about before the trial is given up
 
 
 class Trial:
@@ -42,32 +46,38 @@ class Trial:
         return [voice.advisor for voice in self._store.advisors()]
 
     def _answered(self, folder: Path) -> tuple[str, ...]:
-        image = self._photograph()
-        if image is None:
-            return ()
+        """Problems with the first photograph that can be answered about; what the base fails at too tells nothing."""
         advisor = folder.parent.name
         voices = {voice.advisor: voice for voice in self._store.advisors()}
         voice = voices.get(advisor) or next(iter(voices.values()), Voice(advisor, advisor))
+        for image in islice(self._photographs(), TRIED):
+            question = Question(critique_messages(voice), image, folder)
+            problem, answered = self._problem(question)
+            if problem is None:
+                return ()
+            if answered or self._problem(replace(question, adapter=None))[1]:
+                return (problem,)
+        return ()
+
+    def _problem(self, question: Question) -> tuple[str | None, bool]:
+        """What is wrong with the answer, None when nothing is; and whether there was one."""
         try:
-            reply = self._engine.ask(Question(critique_messages(voice), image, folder))
+            reply = self._engine.ask(question)
             read_lenient(reply.text)
         except ModelProcessDied:
             raise
         except Unparsable as error:
-            return (f"its answer on trial can't be read ({error})",)
+            return f"its answer on trial can't be read ({error})", True
         except MondrianError as error:
-            return (f"it gives no answer on trial: {error.problem}",)
+            return f"it gives no answer on trial: {error.problem}", False
         if not all(math.isfinite(score) for score in reply.expected_scores.values()):
-            return ("its scores on trial are no numbers",)
-        return ()
+            return "its scores on trial are no numbers", True
+        return None, True
 
-    def _photograph(self) -> Image.Image | None:
+    def _photographs(self) -> Iterator[Image.Image]:
         files = sorted(
             path for path in (self._root / "source").rglob("*") if path.suffix.lower() in PHOTOGRAPH_SUFFIXES
         )
         for path in islice(files, LOOKED_AT):
-            try:
-                return bounded(open_photograph(path).image)
-            except BadPhotograph:
-                continue
-        return None
+            with suppress(BadPhotograph):
+                yield bounded(open_photograph(path).image)

@@ -81,8 +81,8 @@ def test_deployments_in_readme_exist() -> None:
     flows = {entry["entrypoint"].split(":")[0].split("/")[-1].removesuffix(".py") for entry in deployments}
     names = {entry["name"] for entry in deployments}
     for line in shell_lines():
-        if line[:3] == ["prefect", "deployment", "run"]:
-            flow, name = line[3].split("/")
+        if line[:4] == ["mondrian", "prefect", "deployment", "run"]:
+            flow, name = line[4].split("/")
             assert flow in flows, line
             assert name in names, line
 

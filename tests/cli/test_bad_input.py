@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from pathlib import Path
 
@@ -76,4 +77,4 @@ def test_a_port_in_use(workspace: Path, capsys: pytest.CaptureFixture[str]) -> N
         taken.listen()
         port = taken.getsockname()[1]
         status, told = refused(["serve", "--port", str(port), "--base-model", "mini"], workspace, capsys)
-    assert status == 2 and str(port) in told and "--port" in told
+    assert status == 3 and f"Port {port} is taken by process {os.getpid()}" in told and "--port" in told

@@ -26,16 +26,14 @@ def test_a_backup_runs_and_says_where_none_is_named(machine: Running, tmp_path: 
     workspace, folder = tmp_path / "workspace", tmp_path / "backup"
     make_workspace(workspace, sample=False)
     given = {"workspace": str(workspace), "adapters": str(tmp_path / "adapters")}
-    nowhere = watching.follow(
-        machine.place.api, watching.begin(machine.place.api, "backup/scheduled", given), lambda _: None
-    )
+    nowhere = watching.follow(machine.place, watching.begin(machine.place, "backup/scheduled", given), lambda _: None)
     assert nowhere.state == "Failed" and "MONDRIAN_BACKUP" in (nowhere.message or "")
     for _ in range(2):
-        run = watching.begin(machine.place.api, "backup/scheduled", {**given, "to": str(folder), "keep": 1})
-        seen = watching.follow(machine.place.api, run, lambda _: None)
+        run = watching.begin(machine.place, "backup/scheduled", {**given, "to": str(folder), "keep": 1})
+        seen = watching.follow(machine.place, run, lambda _: None)
         assert seen.state == "Completed", seen.message
     assert len(list_snapshots(folder)) == 1
     assert verify(folder).entries[0].path == "workspace/mondrian.db"
-    with arrange.client_of(machine.place.api) as client:
+    with arrange.client_of(machine.place) as client:
         found = {each.key: str(each.data) for each in client.read_artifacts() if each.key}
     assert "## Snapshot" in found["backup"]

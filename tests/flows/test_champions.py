@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -44,15 +45,15 @@ def register(settings: Settings, advisor: str, verdict: str, folder: Path) -> st
 @contextmanager
 def prefect_here(machine: Running) -> Iterator[None]:
     """Flows called in this process report to the machine's server: quicker than a run on the worker."""
-    from prefect.settings import PREFECT_API_URL, temporary_settings
+    from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 
-    with temporary_settings({PREFECT_API_URL: machine.place.api}):
+    with temporary_settings({PREFECT_API_URL: machine.place.api, PREFECT_API_AUTH_STRING: machine.place.auth}):
         yield
 
 
 def run(machine: Running, deployment: str, **parameters: Any) -> Glance:
-    api = machine.place.api
-    return watching.follow(api, watching.begin(api, deployment, parameters), lambda seen: None)
+    place = machine.place
+    return watching.follow(place, watching.begin(place, deployment, parameters), lambda seen: None)
 
 
 def test_promote_then_roll_back(machine: Running, settings: Settings, tmp_path: Path) -> None:
@@ -70,7 +71,7 @@ def test_promote_then_roll_back(machine: Running, settings: Settings, tmp_path: 
     assert registry.current("one") == first
     last = registry.history("one")[-1]
     assert (last.actor, last.reason) == (f"flow:{seen.run}", "it was too kind")
-    with arrange.client_of(machine.place.api) as client:
+    with arrange.client_of(machine.place) as client:
         in_time = sorted(client.read_artifacts(), key=lambda each: each.created)
         pages = {each.key: str(each.data) for each in in_time if each.type == "markdown"}
     assert f"champion is now {first}" in pages["promotion-one"]
@@ -91,12 +92,15 @@ def test_a_version_whose_gates_fail_needs_force_and_a_reason(
     assert Registry(settings.adapters_root).history("two")[-1].reason == "for a comparison"
 
 
-def test_the_command_that_users_type(machine: Running, settings: Settings, tmp_path: Path) -> None:
+def test_the_command_that_users_type(machine: Running, settings: Settings, tmp_path: Path, root: Path) -> None:
     version = register(settings, "three", "PASS", tmp_path / "a")
 
     def prefect(*words: str) -> int:
-        command = [sys.executable, "-m", "prefect", "deployment", "run", *words, "--watch"]
-        return subprocess.run(command, env=machine.place.environment(), capture_output=True, check=False).returncode
+        """In a shell that was opened afterwards: nothing is exported, and the home is empty."""
+        fresh = {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}
+        command = [sys.executable, "-m", "mondrian_core.cli", "prefect", "--workspace", str(settings.root)]
+        command += ["deployment", "run", *words, "--watch"]
+        return subprocess.run(command, env=fresh, cwd=root, capture_output=True, check=False).returncode
 
     assert prefect("promote/manual", "-p", "advisor=three", "-p", f"version={version}") == 0
     assert Registry(settings.adapters_root).current("three") == version
@@ -111,8 +115,8 @@ def test_approval_in_the_ui(machine: Running, settings: Settings, tmp_path: Path
 
     advisor = f"approved-{answer}".lower()
     version = register(settings, advisor, "PASS", tmp_path / "a")
-    api = machine.place.api
-    begun = watching.begin(api, "promote/manual", {"advisor": advisor, "version": version, "approve": True})
+    place = machine.place
+    begun = watching.begin(place, "promote/manual", {"advisor": advisor, "version": version, "approve": True})
 
     def paused() -> FlowRun:
         until = time.monotonic() + 60
@@ -121,11 +125,11 @@ def test_approval_in_the_ui(machine: Running, settings: Settings, tmp_path: Path
             time.sleep(0.3)
         return found
 
-    with arrange.client_of(api) as client:
+    with arrange.client_of(place) as client:
         paused()
         assert Registry(settings.adapters_root).current(advisor) is None
         client.resume_flow_run(begun, run_input={"approve": answer, "name": "Ansel"})
-    seen = watching.follow(api, begun, lambda glance: None)
+    seen = watching.follow(place, begun, lambda glance: None)
     assert seen.state == state
     champion = Registry(settings.adapters_root).current(advisor)
     assert champion == (version if answer else None)

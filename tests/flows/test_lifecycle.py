@@ -70,7 +70,7 @@ def wait_until(condition: Callable[[], Any], patience: float = 240.0) -> Any:
 
 def train(machine: Running, recipe: dict[str, Any]) -> tuple[UUID, Process]:
     """A retraining that has begun to train, and its process."""
-    run = watching.begin(machine.place.api, "retrain/scheduled", {"advisor": "ansel", "recipe": recipe})
+    run = watching.begin(machine.place, "retrain/scheduled", {"advisor": "ansel", "recipe": recipe})
     process = wait_until(lambda: liveness.process_of(machine.place.home, run))
     wait_until(lambda: log_of(machine, run).exists() and '"stage": "train"' in log_of(machine, run).read_text())
     return run, process
@@ -93,7 +93,7 @@ def pid_of(running: Running, name: str) -> int:
 
 
 def state_of(running: Running, run: UUID) -> str:
-    with arrange.client_of(running.place.api) as client:
+    with arrange.client_of(running.place) as client:
         state = client.read_flow_run(run).state
     assert state is not None
     return f"{state.name}"
@@ -113,7 +113,7 @@ def test_nothing_of_prefect_ends_a_run_that_slept(machine: Running, settings: Se
     """Also where an earlier version had set it up: the automation, the deployment's limit, the global limit."""
     from prefect.client.schemas.actions import DeploymentUpdate
 
-    with arrange.client_of(machine.place.api) as client:
+    with arrange.client_of(machine.place) as client:
         retraining = client.read_deployment_by_name("retrain/scheduled")
         client.update_deployment(retraining.id, DeploymentUpdate(concurrency_limit=1))
         client.upsert_global_concurrency_limit_by_name("accelerator", 1)
@@ -176,7 +176,7 @@ def test_a_run_that_slept_150_seconds_ends_well(machine: Running, settings: Sett
     assert state_of(now, run) == "Running"
     kill(pid_of(now, SERVER))
     now = bring_up(settings)
-    seen = watching.follow(now.place.api, run, lambda glance: None)
+    seen = watching.follow(now.place, run, lambda glance: None)
     assert seen.state in ENDED_WELL, seen.message
 
 

@@ -47,13 +47,13 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def begin(machine: Running, settings: Settings, sample: Path, recipe: dict[str, Any]) -> Any:
     given = {"advisor": "ansel", "workspace": str(sample), "adapters": str(settings.adapters_root), "recipe": recipe}
-    return watching.begin(machine.place.api, "retrain/scheduled", given)
+    return watching.begin(machine.place, "retrain/scheduled", given)
 
 
 @pytest.fixture(scope="module")
 def retrained(machine: Running, settings: Settings, sample: Path) -> watching.Glance:
     """The end of a whole retraining."""
-    return watching.follow(machine.place.api, begin(machine, settings, sample, SMALL), lambda glance: None)
+    return watching.follow(machine.place, begin(machine, settings, sample, SMALL), lambda glance: None)
 
 
 @pytest.mark.mini
@@ -66,7 +66,7 @@ def test_overdue_runs_are_skipped_but_one_and_nothing_new_ends_well(
 
     given = {"advisor": "ansel", "workspace": str(sample), "adapters": str(settings.adapters_root), "recipe": SMALL}
     now = datetime.now(UTC)
-    with arrange.client_of(machine.place.api) as client:
+    with arrange.client_of(machine.place) as client:
         deployment = client.read_deployment_by_name("retrain/scheduled")
         runs = [
             client.create_flow_run_from_deployment(
@@ -74,7 +74,7 @@ def test_overdue_runs_are_skipped_but_one_and_nothing_new_ends_well(
             ).id
             for weeks in (1, 3, 2)
         ]
-    seen = [watching.follow(machine.place.api, run, lambda glance: None) for run in runs]
+    seen = [watching.follow(machine.place, run, lambda glance: None) for run in runs]
     assert [each.state for each in seen] == ["NothingNew", "Skipped", "Skipped"]
     assert "v0001" in seen[0].message and "force=true" in seen[0].message
     assert list(seen[0].stages) == ["link"] and seen[1].stages == seen[2].stages == {}
@@ -86,12 +86,12 @@ def test_a_recipe_by_name(machine: Running, settings: Settings, sample: Path) ->
 
     given = {"advisor": "nobody", "workspace": str(sample), "recipe": "small-set"}
     seen = watching.follow(
-        machine.place.api, watching.begin(machine.place.api, "retrain/scheduled", given), lambda glance: None
+        machine.place, watching.begin(machine.place, "retrain/scheduled", given), lambda glance: None
     )
     context = json.loads((sample / "runs" / seen.run / "context.json").read_text())
     assert context["recipe"]["name"] == "small-set"
     with pytest.raises(PrefectHTTPStatusError, match="recipe"):
-        watching.begin(machine.place.api, "retrain/scheduled", {**given, "recipe": "smal-set"})
+        watching.begin(machine.place, "retrain/scheduled", {**given, "recipe": "smal-set"})
 
 
 @pytest.mark.mini
@@ -107,7 +107,7 @@ def test_the_loop(machine: Running, settings: Settings, sample: Path, retrained:
     version = Registry(settings.adapters_root).get("ansel", outcome["version"])
     assert version.manifest["run"] == seen.run
     assert outcome["sentence"] in seen.message
-    with arrange.client_of(machine.place.api) as client:
+    with arrange.client_of(machine.place) as client:
         found = {each.key: str(each.data) for each in client.read_artifacts() if each.key and "ansel" in each.key}
     assert {"link-ansel", "dataset-ansel", "training-ansel", "gates-ansel", "version-ansel", "promotion-ansel"} <= set(
         found
@@ -122,7 +122,7 @@ def test_the_loop(machine: Running, settings: Settings, sample: Path, retrained:
 
 def told_by(machine: Running) -> dict[str, str]:
     """All that the server keeps for people: artifacts, and the messages of runs and tasks."""
-    with arrange.client_of(machine.place.api) as client:
+    with arrange.client_of(machine.place) as client:
         told = {f"artifact {each.key}": f"{each.description} {each.data}" for each in client.read_artifacts()}
         told |= {f"run {each.name}": f"{each.state.message}" for each in client.read_flow_runs() if each.state}
     return told
@@ -156,9 +156,9 @@ def test_cancel_ends_the_process_that_trains(machine: Running, settings: Setting
         time.sleep(0.3)
     holder = json.loads(lock.read_text())
     assert "train of" in holder["what"] and began(holder["pid"]) and not is_orphan(lock.read_text())
-    with arrange.client_of(machine.place.api) as client:
+    with arrange.client_of(machine.place) as client:
         client.set_flow_run_state(run, Cancelling())
-    seen = watching.follow(machine.place.api, run, lambda glance: None)
+    seen = watching.follow(machine.place, run, lambda glance: None)
     assert seen.state == "Cancelled"
     assert began(holder["pid"]) is None and began(holder["run_pid"]) is None
     handle = os.open(lock, os.O_RDWR)

@@ -39,13 +39,13 @@ def test_both_run_and_leave_a_page(machine: Running, tmp_path: Path) -> None:
     recipe = {"synthesize": {"photographs": 2, "calibration_photographs": 5}, "evaluate": {"max_tokens": 300}}
     given: dict[str, Any] = {"advisor": "ansel", "workspace": str(sample), "base_model": "mini", "recipe": recipe}
     for name in ("index/portfolio", "synthesize/manual"):
-        run = watching.begin(machine.place.api, name, given)
-        seen = watching.follow(machine.place.api, run, lambda glance: None)
+        run = watching.begin(machine.place, name, given)
+        seen = watching.follow(machine.place, run, lambda glance: None)
         assert seen.state == "Completed", seen.message
     with Store(sample / "mondrian.db", read_only=True) as store:
         assert len(Embeddings(store).of("ansel")) == 14
         assert len(Drafts(store).waiting("ansel")) == 2
-    with arrange.client_of(machine.place.api) as client:
+    with arrange.client_of(machine.place) as client:
         found = {each.key: str(each.data) for each in client.read_artifacts() if each.key}
     assert "14 photographs in the index, 14 of them new" in found["index-ansel"]
     assert "2 critiques drafted, 2 wait" in found["drafts-ansel"]

@@ -70,9 +70,9 @@ def champion_and_candidate(registry: Registry, advisor: str, room: Path) -> tupl
 @contextmanager
 def prefect_here(machine: Running) -> Iterator[None]:
     """Flows called in this process report to the machine's server: quicker than a run on the worker."""
-    from prefect.settings import PREFECT_API_URL, temporary_settings
+    from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 
-    with temporary_settings({PREFECT_API_URL: machine.place.api}):
+    with temporary_settings({PREFECT_API_URL: machine.place.api, PREFECT_API_AUTH_STRING: machine.place.auth}):
         yield
 
 
@@ -88,7 +88,7 @@ def answer_jobs(store: Store, rollout: Rollout, advisor: str, **how: Any) -> Non
 
 
 def page_of(machine: Running, key: str) -> str:
-    with arrange.client_of(machine.place.api) as client:
+    with arrange.client_of(machine.place) as client:
         pages = [each for each in client.read_artifacts() if each.key == key]
     return str(max(pages, key=lambda each: each.created or datetime.min.replace(tzinfo=UTC)).data)
 
@@ -96,7 +96,7 @@ def page_of(machine: Running, key: str) -> str:
 def events_of(machine: Running, advisor: str) -> list[str]:
     """Names of our events about an advisor, as the server has them."""
     wanted = {"filter": {"resource": {"id": [f"mondrian.adapter.{advisor}"]}}}
-    with httpx.Client(base_url=machine.place.api, trust_env=False) as client:
+    with httpx.Client(base_url=machine.place.api, auth=machine.place.basic_auth, trust_env=False) as client:
         found = client.post("/events/filter", json=wanted).raise_for_status().json()["events"]
     return [event["event"] for event in found]
 
@@ -107,7 +107,7 @@ def test_promoted_at_a_fifth_then_advanced_by_the_worker(
     first, second = champion_and_candidate(registry, "ro-worker", tmp_path)
 
     def run(name: str, **given: Any) -> watching.Glance:
-        return watching.follow(machine.place.api, watching.begin(machine.place.api, name, given), lambda seen: None)
+        return watching.follow(machine.place, watching.begin(machine.place, name, given), lambda seen: None)
 
     seen = run("promote/manual", advisor="ro-worker", version=second, plan=PLAN)
     assert seen.state == "Completed" and "begins at 20%" in seen.message, seen

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
 import socket
@@ -18,7 +19,7 @@ from deployments import arrange, watching
 from deployments.bootstrap import Running
 from mondrian_core.data.sample import make_workspace
 from mondrian_core.settings import Settings
-from tasks.service import Wanted, healthy, recorded, stop_service
+from tasks.service import WARNED, Smoke, Wanted, healthy, recorded, stop_service
 
 pytestmark = [pytest.mark.flow, pytest.mark.mini, pytest.mark.timeout(400)]
 
@@ -33,9 +34,9 @@ def served(tmp_path: Path, settings: Settings) -> Iterator[Settings]:
 
 @contextmanager
 def prefect_here(machine: Running) -> Iterator[None]:
-    from prefect.settings import PREFECT_API_URL, temporary_settings
+    from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 
-    with temporary_settings({PREFECT_API_URL: machine.place.api}):
+    with temporary_settings({PREFECT_API_URL: machine.place.api, PREFECT_API_AUTH_STRING: machine.place.auth}):
         yield
 
 
@@ -45,19 +46,26 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def test_started_by_a_run_left_alone_and_replaced(machine: Running, served: Settings) -> None:
-    from flows.serve import serve
+def test_started_by_a_run_left_alone_and_replaced(
+    machine: Running, served: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    serve_module = importlib.import_module("flows.serve")
+    serve = serve_module.serve
 
     port = free_port()
     given = {"port": port, "workspace": str(served.root), "base_model": "mini"}
-    run = watching.begin(machine.place.api, "serve/local", given)
-    seen = watching.follow(machine.place.api, run, lambda glance: None)
+    run = watching.begin(machine.place, "serve/local", given)
+    seen = watching.follow(machine.place, run, lambda glance: None)
     assert (seen.state, "serves now" in seen.message) == ("Completed", True), seen.message
     known = recorded(served)
-    assert known is not None and known[0].alive and healthy(Wanted(port=port))
+    assert known is not None and known[0].alive and healthy(served, Wanted(port=port))
     with prefect_here(machine):
         again = serve(**given, return_state=True)
-        assert "serves already" in again.message
+        assert again.name == "Completed" and "serves already" in again.message
+        monkeypatch.setattr(serve_module, "smoke_set", lambda *_: Smoke("Smoke set: 1 of 2 photographs failed.", False))
+        warned = serve(**given, return_state=True)
+        assert warned.is_completed() and warned.name == WARNED and "1 of 2" in warned.message
+        monkeypatch.undo()
         assert recorded(served) == known
         os.kill(known[0].pid, signal.SIGKILL)
         after = serve(**given, return_state=True)
@@ -65,7 +73,7 @@ def test_started_by_a_run_left_alone_and_replaced(machine: Running, served: Sett
     replaced = recorded(served)
     assert replaced is not None and replaced[0].pid != known[0].pid
     assert stop_service(served) and not replaced[0].alive
-    assert healthy(Wanted(port=port)) is None
+    assert healthy(served, Wanted(port=port)) is None
     assert not stop_service(served)
 
 
@@ -75,11 +83,11 @@ def test_in_the_foreground_it_ends_with_the_run(machine: Running, served: Settin
 
     port = free_port()
     given = {"port": port, "workspace": str(served.root), "base_model": "mini", "foreground": True}
-    run = watching.begin(machine.place.api, "serve/local", given)
-    wait_until(lambda: healthy(Wanted(port=port)) is not None, 200)
+    run = watching.begin(machine.place, "serve/local", given)
+    wait_until(lambda: healthy(served, Wanted(port=port)) is not None, 200)
     known = recorded(served)
     assert known is not None and known[0].alive
-    with arrange.client_of(machine.place.api) as client:
+    with arrange.client_of(machine.place) as client:
         client.set_flow_run_state(run, Cancelling())
     wait_until(lambda: not known[0].alive, 60)
     with prefect_here(machine):

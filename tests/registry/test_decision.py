@@ -28,7 +28,9 @@ def test_unsure_keeps_with_the_exact_commands() -> None:
     decision = decide(gate_report("INCONCLUSIVE", effect="PASS"), NOBODY, advisor="ansel", version="v0003")
     assert isinstance(decision, Keep) and "effect" not in decision.sentence
     assert decision.command == 'mondrian adapters promote --advisor ansel --version v0003 --reason "..."'
-    assert decision.deployment.startswith("prefect deployment run 'promote/manual' -p advisor=ansel -p version=v0003")
+    assert decision.deployment.startswith(
+        "mondrian prefect deployment run 'promote/manual' -p advisor=ansel -p version=v0003"
+    )
 
 
 def test_a_gate_that_was_not_measured_is_not_passed() -> None:

@@ -82,8 +82,8 @@ def test_a_taken_port_is_told_at_once(start: Start) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         running = start(port=taken.getsockname()[1])
         _, errors = running.process.communicate(timeout=20)
-    assert running.process.returncode == 2
-    assert "is taken by another process" in errors
+    assert running.process.returncode == 3
+    assert f"is taken by process {os.getpid()}" in errors
 
 
 def test_fine_tuned_without_an_adapter_ends_with_1_or_serves_the_base(

@@ -7,21 +7,38 @@ from typing import Any
 
 import pytest
 
-from mondrian_core.errors import Broken
+from mondrian_core.errors import Broken, PortInUse
+from mondrian_core.rubric import DIMENSIONS
 from mondrian_core.settings import Settings
-from mondrian_core.store import Store
+from mondrian_core.store import Profile, Store
 from tasks import service
-from tasks.service import Wanted, smoke_set
+from tasks.service import Smoke, Wanted, ensure_service, healthy, smoke_set
 
 Start = Callable[..., Any]
+COMMENT = "The foreground rock anchors the frame and leads the eye to the ridge."
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def pages(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The artifacts that were left."""
     found: list[str] = []
     monkeypatch.setattr(service, "leave_page", lambda key, page, sentence: found.append(page))
     return found
+
+
+@pytest.fixture(autouse=True)
+def critiqued(settings: Settings) -> None:
+    """A critique of the workspace's photograph, and one of a file that is none and comes first by name."""
+    (settings.root / "source" / "an_error_page.jpg").write_text("<!DOCTYPE html>404 Not Found")
+    critique(settings, "source/one.jpg")
+    critique(settings, "source/an_error_page.jpg")
+
+
+def critique(settings: Settings, photograph: str) -> None:
+    scores = {name: 7.0 + 0.1 * number for number, name in enumerate(DIMENSIONS)}
+    with Store(settings.database) as store:
+        row = Profile(photograph, "ansel", photograph, scores, dict.fromkeys(DIMENSIONS, COMMENT), "7.4")
+        store.add_profiles([row])
 
 
 def test_the_promoted_version_must_answer(
@@ -30,8 +47,11 @@ def test_the_promoted_version_must_answer(
     promote("v0001")
     running = start(model_mode="fine_tuned")
     wanted = Wanted(port=running.port, model_mode="fine_tuned")
-    assert smoke_set.fn(settings, wanted, 3) == "Smoke set: 1 of 1 photographs answered (ansel v0001)."
+    left_out = " Not tried, because link leaves them out: 1."
+    said = f"Smoke set: 1 of 1 photographs answered (ansel v0001).{left_out}"
+    assert smoke_set.fn(settings, wanted, 3) == Smoke(said, True)
     assert "| source/one.jpg | ansel | v0001 | v0001 | lora |" in pages[0]
+    assert "| profile:source/an_error_page.jpg | not_a_photograph" in pages[0]
     control(unsound=["v0002"])
     promote("v0002")
     with pytest.raises(Broken, match="v0001 answered, not v0002"):
@@ -45,11 +65,36 @@ def test_the_promoted_version_must_answer(
         assert all(job.explicit_mode for job in store.jobs()), "they take no part in an A/B test"
 
 
-def test_without_a_champion_the_base_answers(start: Start, settings: Settings, pages: list[str]) -> None:
+def test_a_photograph_that_the_service_refuses_is_a_warning(
+    start: Start, settings: Settings, promote: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    promote("v0001")
+    running = start(model_mode="fine_tuned")
+    chosen = (["source/an_error_page.jpg", "source/one.jpg"], {})
+    monkeypatch.setattr(service, "_photographs", lambda *_: chosen)  # as if link had known better
+    outcome = smoke_set.fn(settings, Wanted(port=running.port, model_mode="fine_tuned"), 2)
+    assert not outcome.passed
+    assert outcome.sentence.startswith("Smoke set: 1 of 2 photographs failed (source/an_error_page.jpg: 4")
+
+
+def test_without_a_champion_the_base_answers(start: Start, settings: Settings) -> None:
     running = start()
-    said = smoke_set.fn(settings, Wanted(port=running.port), 1)
-    assert said == "Smoke set: 1 of 1 photographs answered (ansel base)."
+    outcome = smoke_set.fn(settings, Wanted(port=running.port), 1)
+    assert outcome.passed and outcome.sentence.startswith("Smoke set: 1 of 1 photographs answered (ansel base).")
     running.process.kill()
     running.process.wait()
     with pytest.raises(Broken, match="no answer"):
         smoke_set.fn(settings, Wanted(port=running.port), 1)
+
+
+def test_the_service_of_another_workspace_is_never_taken_for_ours(start: Start, settings: Settings) -> None:
+    """It answers 200 on the port that this workspace wants."""
+    running = start()
+    wanted = Wanted(port=running.port)
+    other = settings.model_copy(update={"workspace": settings.root.parent / "other"})
+    other.root.mkdir()
+    assert healthy(settings, wanted) and healthy(other, wanted) is None
+    with pytest.raises(PortInUse, match=f"by the service of workspace {settings.workspace_id}") as raised:
+        ensure_service.fn(other, wanted)
+    assert raised.value.exit_status == 3
+    assert running.process.poll() is None, "it is left alone"

@@ -9,7 +9,9 @@ from typing import Any
 
 from fastapi.testclient import TestClient
 
+from mondrian_core.errors import Broken
 from mondrian_core.serving.app import create_app
+from mondrian_core.serving.engine import Question, Reply
 from mondrian_core.serving.service import Service
 from mondrian_core.serving.trial import Trial
 from mondrian_core.settings import Settings
@@ -64,3 +66,25 @@ def test_a_workspace_without_photographs_has_the_weights_checked_alone(
         assert fake_engine.asked == 0
         control(unsound=["v0002"])
         assert trial(Path("ansel/v0002")) == ("it is unsound",)
+
+
+def test_a_photograph_that_the_base_fails_at_too_is_not_held_against_the_adapter(
+    settings: Settings, fake_engine: Any, photograph: Photograph, control: Callable[..., None]
+) -> None:
+    class Picky:
+        """No arm answers about narrow photographs; one version about none."""
+
+        check = fake_engine.check
+
+        def ask(self, question: Question) -> Reply:
+            if question.image.width < 20 or question.adapter == Path("ansel/v0002"):
+                raise Broken("No answer.", "")
+            return fake_engine.ask(question)
+
+    (settings.root / "source" / "a_strip.jpg").write_bytes(photograph(1, (10, 90)))
+    with Store(settings.database) as store:
+        trial = Trial(Picky(), store, settings.root)  # type: ignore[arg-type]
+        assert trial(Path("ansel/v0001")) == ()
+        assert trial(Path("ansel/v0002")) == ("it gives no answer on trial: No answer.",)
+        control(garbled=["v0001"])
+        assert "can't be read" in trial(Path("ansel/v0001"))[0]

@@ -1,0 +1,68 @@
+"""Ports: free, or taken by somebody who is named."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from mondrian_core import ports
+from mondrian_core.errors import PortInUse
+
+
+@pytest.fixture
+def taken() -> Iterator[int]:
+    """A port on which this process listens, and answers nothing."""
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen()
+        yield listening.getsockname()[1]
+
+
+def test_a_free_port_is_free() -> None:
+    port = ports.any_free()
+    assert ports.is_free(port)
+    ports.require_free(port)
+
+
+def test_the_process_on_a_taken_port_is_named(taken: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ports, "ANSWER_SECONDS", 0.2)
+    assert not ports.is_free(taken)
+    with pytest.raises(PortInUse, match=rf"Port {taken} is taken by process {os.getpid()} \(") as raised:
+        ports.require_free(taken)
+    assert raised.value.exit_status == 3
+
+
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        (b'{"workspace": "mine-00000000"}', "the service of workspace mine-00000000"),
+        (b'{"workspace": "\\u001b[2J' + b"x" * 200 + b'"}', "the service of workspace [2J" + "x" * 96),
+        (b'["workspace"]', "process"),
+        (b"\xff{", "process"),
+    ],
+)
+def test_what_a_stranger_tells_about_itself_is_only_shown(body: bytes, told: str) -> None:
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        owner = ports.owner_of(server.server_port)
+        server.shutdown()
+    assert owner.startswith(told) and len(owner) < 140
+
+
+@pytest.mark.parametrize("host", ["::1", "no such host"])
+def test_an_odd_host_breaks_nothing(host: str) -> None:
+    assert ports.owner_of(1, host) == "another process"
