@@ -74,7 +74,8 @@ def portfolio_of(
     locate: Callable[[str], str | None] = inside_source,
     digest: Callable[[str], str] = lambda file: file,
 ) -> Portfolio:
-    """What can be compared with: profiles by a person with eight usable scores; the newest of each photograph.
+    """What can be compared with: profiles by a person with eight usable scores; the newest of each photograph
+    (by the moment they were written where both rows have one, else by the order of the rows).
 
     What a person corrected is a photograph of their own, not of the advisor's, and is left out.
 
@@ -83,10 +84,15 @@ def portfolio_of(
         digest: of a file's content; asked only for files of one name, which are one photograph or several.
     """
     found: dict[str, Reference] = {}
+    written: dict[str, str] = {}  # when, by file; "" where the row doesn't say
     for profile in sorted(profiles, key=lambda each: each.order):
         scores = {name: score for name in DIMENSIONS if (score := _usable(profile.scores.get(name))) is not None}
         own = profile.origin == "human" and not is_correction(profile)
         if len(scores) == len(DIMENSIONS) and own and (file := locate(profile.image_path)) is not None:
+            at, before = profile.created_at or "", written.get(file, "")
+            if at and before and at < before:
+                continue
+            written[file] = at
             comments = {name: profile.comments.get(name) or "" for name in DIMENSIONS}
             found.pop(file, None)
             found[file] = Reference(profile.image_path, scores, comments, profile.overall_grade, file)

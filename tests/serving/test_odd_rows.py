@@ -13,8 +13,9 @@ from starlette.testclient import TestClient
 from mondrian_core.rubric import DIMENSIONS
 from mondrian_core.serving import analytics, history
 from mondrian_core.serving.app import create_app
+from mondrian_core.serving.retrieval import portfolio_of
 from mondrian_core.serving.service import Service
-from mondrian_core.store import Job, Store, stamp
+from mondrian_core.store import Job, Profile, Store, stamp
 
 GOOD = {"dimensional_analysis": {name: {"score": 7, "comment": "Calm."} for name in DIMENSIONS}, "overall_grade": "7.0"}
 CELLS = ["cast(x'6bf66e6967' as text)", "x'0102ff'", "7", "-0.5", "9e999", "9223372036854775807", "'K\u00f6nig \u5149'",
@@ -144,3 +145,20 @@ def test_the_days_of_a_comparison_are_days_however_the_rows_spell_time(
         assert [job.id for job in store.latest_jobs(9)] == ["j0", "j1", "j2", "j3"]
         points = history.points_of(store.latest_jobs(9), "ansel")
         assert [point.job_id for point in points] == ["j3", "j2", "j1", "j0"]
+
+
+@pytest.mark.parametrize(("first", "second", "newest"), [
+    ("'2026-01-20 18:00:00'", "'2026-01-20T09:00:00'", 3.0), ("1700000000", "'2026-01-20T09:00:00Z'", 6.0),
+    ("'2026-01-20 18:00:00'", "NULL", 6.0),
+])  # fmt: skip
+def test_retrieval_compares_with_the_critique_that_was_written_last(
+    settings: Any, first: str, second: str, newest: float
+) -> None:
+    with Store(settings.database) as store:
+        for number, (score, at) in enumerate(((3.0, first), (6.0, second))):
+            scores, comments = dict.fromkeys(DIMENSIONS, score), dict.fromkeys(DIMENSIONS, "Said before.")
+            store.add_profiles([Profile(f"p{number}", "ansel", "source/one.jpg", scores, comments, "5.0")])
+            with store.transaction() as connection:
+                connection.execute(f"UPDATE dimensional_profiles SET created_at = {at} WHERE id = 'p{number}'")
+        (reference,) = portfolio_of(store.profiles("ansel")).references
+    assert reference.scores["lighting"] == newest
