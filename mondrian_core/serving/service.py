@@ -46,7 +46,7 @@ class Service:
     boot: str = field(default_factory=lambda: uuid.uuid4().hex[:12])
     decoding: DecodeQueue = field(default_factory=DecodeQueue)
     _adding: threading.Lock = field(default_factory=threading.Lock)
-    _marked: int | None = None  # the jobs that this start made; the database keeps the same count
+    _marked: int | None = None  # one and the jobs that this start made; the database keeps the same count
     _rows_lost: bool = False
 
     def __post_init__(self) -> None:
@@ -62,7 +62,7 @@ class Service:
     def begin(self) -> None:
         """To be called before the first request: count in the database, so that a restore of it is noticed."""
         self.store.start_mark(self.boot)
-        self._marked = 0
+        self._marked = 1
 
     def accept(self, received: Received, advisor: str, mode: str | None, key: str | None) -> tuple[Job, bool]:
         """Make the row, then queue the job: (job, True), or (the job of the same key, False).

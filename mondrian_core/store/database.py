@@ -126,16 +126,16 @@ class Database:
                    for ours, now in zip(self._opened, _ids_of(self.path), strict=False))  # fmt: skip
 
     def start_mark(self, boot: str) -> None:
-        """Begin a count in the database of what a service writes, under the id of its start; see `mark_of`."""
+        """Begin a count of what a service writes, at 1, under the id of its start; see `mark_of`."""
         with self.transaction() as connection:
             connection.execute(
                 "CREATE TABLE IF NOT EXISTS service_marks (boot TEXT PRIMARY KEY, jobs INTEGER NOT NULL)"
             )
             connection.execute("DELETE FROM service_marks")
-            connection.execute("INSERT INTO service_marks VALUES (?, 0)", (boot,))
+            connection.execute("INSERT INTO service_marks VALUES (?, 1)", (boot,))
 
     def raise_mark(self, boot: str) -> None:
-        """Count one more; in the transaction that writes it."""
+        """Count one more, in the transaction that writes it."""
         self._write("UPDATE service_marks SET jobs = jobs + 1 WHERE boot = ?", (boot,))
 
     def mark_of(self, boot: str) -> int | None:

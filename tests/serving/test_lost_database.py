@@ -66,6 +66,16 @@ def test_it_is_noticed_and_nothing_more_is_accepted(
         assert running.get(f"/jobs/{job}").status_code == 503
 
 
+def test_a_restore_of_a_copy_from_before_the_start_is_noticed_without_any_upload(
+    start: Start, settings: Settings
+) -> None:
+    copy = copy_of(settings.database)
+    running = start()
+    assert running.get("/health").status_code == 200
+    restore_with_sqlite(settings.database, copy)
+    assert running.get("/health").json()["status"] == "database_restored"
+
+
 def test_a_restart_goes_on_with_what_is_there(start: Start, photograph: Photograph, settings: Settings) -> None:
     running = start()
     copy = copy_of(settings.database)
