@@ -14,7 +14,7 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 _ALWAYS = r"[\\`*\[\]<>|~&#@]"
 _MAYBE = (
     r"(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])"  # emphasis; a name_like_this holds none
-    r"|:(?=//)|/(?=/)|(?<=mailto):|(?<=xmpp):|\.(?=[A-Za-z])"  # links that begin by themselves
+    r"|:(?=//)|/(?=/)|(?<=mailto):|(?<=xmpp):|(?<=www)\."  # links that begin by themselves
 )
 _SPECIAL = re.compile(f"{_ALWAYS}|{_MAYBE}", re.IGNORECASE)
 _BLOCK = re.compile(r"^(?:([-+=])(?=[-=\s]|$)|(\d{1,9})([.)])(?=\s|$))")  # a list, a heading's underline, a rule

@@ -48,7 +48,7 @@ def test_escaped_paths_lose_their_folders_too() -> None:
     text = plain(f"{root}/runs/a_/x.log, /Volumes/ada_b/_c/report.html, C:\\Users\\mike\\_x.jpg, C:\\mike\\y.jpg")
     told = without_absolute_paths(text, {root: ""})
     assert "mike" not in told and "ada" not in told and "Volumes" not in told
-    assert told.startswith(r"runs/a\_/x\.log, .../report\.html, ...")
+    assert told.startswith(r"runs/a\_/x.log, .../report.html, ...")
     assert without_absolute_paths(r"C:\Users\mike\_x.jpg", {}) == ".../_x.jpg"
 
 
