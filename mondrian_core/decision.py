@@ -73,8 +73,7 @@ def decide(report: Mapping[str, Any], champion: ChampionReference, *, advisor: s
     why = [f"not sure: {_named(gates, unsure)}"] if unsure else []
     why += [f"not measured: {', '.join(missing)}"] if missing else []
     by_hand = f'mondrian adapters promote --advisor {advisor} --version {version} --reason "..."'
-    named = f'-p advisor={advisor} -p version={version} -p reason="..."'
-    flow = f"mondrian prefect deployment run 'promote/manual' {named}"
+    flow = f'{_run_of("promote/manual", advisor, version)} -p reason="..."'
     return Keep(f"Kept as a candidate, {'; '.join(why) or 'the report as a whole is not PASS'}.", by_hand, flow)
 
 
@@ -84,8 +83,13 @@ def evaluate_again(compared: ChampionReference | None, champion: ChampionReferen
     return Keep(
         f"Kept as a candidate: the champion changed; evaluate again ({_compared_otherwise(compared, champion)}).",
         f"mondrian evaluate --advisor {advisor} --adapter {version}",
-        f"prefect deployment run 'evaluate/manual' -p advisor={advisor} -p version={version}",
+        _run_of("evaluate/manual", advisor, version),
     )
+
+
+def _run_of(deployment: str, advisor: str, version: str) -> str:
+    """The command that runs a deployment on a version."""
+    return f"mondrian prefect deployment run '{deployment}' -p advisor={advisor} -p version={version}"
 
 
 def _compared_otherwise(compared: ChampionReference | None, champion: ChampionReference) -> str:

@@ -150,5 +150,19 @@ def test_every_command_block_runs_as_written(tmp_path: Path) -> None:
                                    for at, document, text, status in failed)  # fmt: skip
 
 
-def test_documents_that_are_not_run_have_a_reason_and_blocks() -> None:
+def test_documents_that_are_not_run_have_blocks() -> None:
     assert set(ELSEWHERE) <= {each.document for each in commands()}
+
+
+def test_no_command_hides_in_another_block() -> None:
+    """A block without `sh` would not be run."""
+    hidden = []
+    for document in [file for file in tracked_files() if file.suffix == ".md"]:
+        blocks = re.findall(r"^ *```(\w*)\n(.*?)^ *```$", (ROOT / document).read_text(encoding="utf-8"), re.M | re.S)
+        hidden += [
+            (str(document), line)
+            for language, text in blocks
+            for line in text.splitlines()
+            if language != "sh" and re.match(r"\s*\$? ?(mondrian|make|prefect|pip|python3?) \w", line)
+        ]
+    assert hidden == []
