@@ -58,9 +58,9 @@ def code_block(text: object) -> Markdown:
 
 def table(headings: Sequence[object], rows: Iterable[Sequence[Any]], aligned: Sequence[str] = ()) -> Markdown:
     """A table; what is in a cell can't break it. `aligned`: "---" or "---:" per column."""
-    lines: list[list[str]] = [[cell(each) for each in headings], list(aligned) or ["---"] * len(headings)]
-    lines += [[cell(each) for each in row] for row in rows]
-    return Markdown("\n".join(f"| {' | '.join(line)} |" for line in lines))
+    head, *body = (f"| {' | '.join(cell(each) for each in row)} |" for row in (headings, *rows))
+    rule = f"|{'|'.join(aligned or ['---'] * len(headings))}|"
+    return Markdown("\n".join([head, rule, *body]))
 
 
 def cell(value: Any) -> Markdown:

@@ -53,7 +53,7 @@ def evaluate(options: Namespace) -> int:
 
 def _gone_on_with(context: Context, listen: Listener) -> Context:
     """The same evaluation in the run where it was interrupted, if there is one; else as it is."""
-    wanted = {key: value for key, value in context.as_dict().items() if key not in ("run", "actor")}
+    wanted = {key: value for key, value in context.as_stored().items() if key not in ("run", "actor")}
     for path in sorted((context.root / "runs").glob(f"*-{context.advisor}/context.json"), reverse=True):
         if (path.parent / "evaluate.json").exists() or not (path.parent / "samples.jsonl").exists():
             continue

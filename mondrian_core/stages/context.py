@@ -76,18 +76,20 @@ class Context:
         return Store(self.root / "mondrian.db")
 
     def save(self, path: Path) -> None:
-        """Write the context as JSON, its folders relative to the workspace where it lies."""
-        home = path.resolve().parents[2] if len(path.resolve().parents) > 2 else self.root
+        """Write the context as JSON; in a run folder of its workspace, with paths relative to that."""
+        in_run_folder = path.resolve().parent.parent.parent == self.root.resolve()
+        write_json(path, self.as_stored() if in_run_folder else self.as_dict())
+
+    def as_stored(self) -> dict[str, Any]:
+        """Plain values, as a run folder keeps them: paths relative to the workspace."""
         values = self.as_dict()
-        if home == self.root:
-            values |= {"workspace": ".", "adapters": relative_to_neighbour(self.adapters, self.root),
-                       "base_model": below_home(self.base_model)}  # fmt: skip
-            named = {key: values[key] for key in ("dataset", "adapter") if values[key]}
-            values |= {key: stored_path(Path(value).absolute(), self.root) for key, value in named.items()}
-        write_json(path, values)
+        values |= {"workspace": ".", "adapters": relative_to_neighbour(self.adapters, self.root),
+                   "base_model": below_home(self.base_model)}  # fmt: skip
+        named = {key: values[key] for key in ("dataset", "adapter") if values[key]}
+        return values | {key: stored_path(Path(value).absolute(), self.root) for key, value in named.items()}
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values, as `save` writes them."""
+        """Plain values for JSON, with paths as they are on this machine."""
         return {**asdict(self), "recipe": self.recipe.model_dump(mode="json")}
 
     @classmethod

@@ -49,7 +49,7 @@ def test_corrections_reach_the_adapter(samples: Path, tmp_path: Path, capsys: py
     assert main([*command, "--resume", "--preference-epochs", "1"]) == 0
     out = capsys.readouterr().out
     told = json.loads((run / "train.json").read_text())["preference"]
-    version = load(Path(json.loads((run / "dataset.json").read_text())["path"]))
+    version = load(samples / json.loads((run / "dataset.json").read_text())["path"])
     trained = {row.lineage for row in version.rows("train")} & set(version.corrections)
     assert told["corrections"] == told["pairs"] == len(trained) > 0
     assert f"tuned on {len(trained)} pairs" in out

@@ -31,7 +31,7 @@ def test_two_processes_leave_one_run(samples: Path, tmp_path: Path, capsys: pyte
     done = launched(*words, "--dataset", dataset, "--out", str(samples / "runs" / "together"))
     assert done.stdout.count("loss curve:") == 1, done.stdout + done.stderr
     trained = json.loads((samples / "runs" / "together" / "train.json").read_text())
-    assert (Path(trained["adapter"]) / "adapters.safetensors").exists() and trained["best_epoch"] == 1
+    assert (samples / trained["adapter"] / "adapters.safetensors").exists() and trained["best_epoch"] == 1
 
 
 def test_other_commands_are_refused(samples: Path) -> None:
