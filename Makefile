@@ -40,7 +40,7 @@ bench: $(ready)  ## measurements against what one would pick instead
 	@$(py) -m bench $(ARGS)
 
 test: $(ready)  ## every test; ARGS="-m unit" for the quick ones
-	@$(py) -m pytest -n $(WORKERS) --dist loadgroup $(ARGS) </dev/null
+	@$(py) -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS) </dev/null
 
 check: lint types contracts test  ## all that must hold before a commit
 

@@ -56,15 +56,10 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A test that needs neither model, server nor browser is a unit test.
-
-    Workers share the tests out by file, for the fixtures of modules; those with a Prefect server stay with one of them.
-    """
+    """A test that needs neither model, server nor browser is a unit test."""
     for item in items:
         if not KINDS & {mark.name for mark in item.iter_markers()}:
             item.add_marker(pytest.mark.unit)
-        together = item.path.parent if item.path.parent.name == "flows" else item.path
-        item.add_marker(pytest.mark.xdist_group(str(together.relative_to(ROOT))))
 
 
 @pytest.fixture(scope="session")
