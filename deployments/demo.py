@@ -62,11 +62,11 @@ def _interrupt(_signum: int, _frame: FrameType | None) -> None:
 def _demo(options: argparse.Namespace, settings: Settings, console: Console) -> int:
     began = time.monotonic()
     settings = settings.model_copy(update={"base_model": settings.base_model or MINI})
+    given = parameters(settings, options, _next_number(settings))  # refuses a bad recipe before anything is started
     demo_screen.headline(console, settings)
     _sample(settings, console)
-    seed = _next_number(settings)
     with _prefect(settings, options.port, console) as running:
-        ended = _run(running, parameters(settings, options, seed), console)
+        ended = _run(running, given, console)
     run_folder = settings.run_folder(ended.run)
     if not (run_folder / "promote.json").exists():
         console.print(f"\n{ended.state}: {ended.message}", style="red", markup=False)
