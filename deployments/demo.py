@@ -41,6 +41,8 @@ def main(arguments: list[str] | None = None) -> int:
     add_place_options(parser)
     parser.add_argument("--recipe", type=Path, default=Path("demo"),
                         help="settings of every stage: a TOML file or a shipped one's name (default demo)")  # fmt: skip
+    parser.add_argument("--photographs", type=int, default=80,
+                        help="critiqued photographs of a new sample workspace (default %(default)s)")  # fmt: skip
     options = parser.parse_args(arguments)
     console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
     for number in (signal.SIGTERM, signal.SIGHUP):
@@ -64,7 +66,7 @@ def _demo(options: argparse.Namespace, settings: Settings, console: Console) -> 
     settings = settings.model_copy(update={"base_model": settings.base_model or MINI})
     given = parameters(settings, options, _next_number(settings))  # refuses a bad recipe before anything is started
     demo_screen.headline(console, settings)
-    _sample(settings, console)
+    _sample(settings, options.photographs, console)
     with _prefect(settings, options.port, console) as running:
         ended = _run(running, given, console)
     run_folder = settings.run_folder(ended.run)
@@ -80,7 +82,7 @@ def _demo(options: argparse.Namespace, settings: Settings, console: Console) -> 
     return 0 if outcome["decision"] == "promoted" else 1
 
 
-def _sample(settings: Settings, console: Console) -> None:
+def _sample(settings: Settings, photographs: int, console: Console) -> None:
     """A sample workspace where there is none yet; in one that is there, more critiques, as when time goes by."""
     from mondrian_core.data.sample import add_critiques, is_sample, make_workspace
 
@@ -94,7 +96,7 @@ def _sample(settings: Settings, console: Console) -> None:
         return
 
     with demo_screen.bar(console, "photographs") as listen:
-        made = make_workspace(settings.root, sample=True, listen=listen)
+        made = make_workspace(settings.root, sample=True, photographs=photographs, listen=listen)
     counted = ", ".join(f"{count} {kind}" for kind, count in made.items())
     console.print(f"Made a sample workspace at {settings.root}: {counted}.", markup=False)
 

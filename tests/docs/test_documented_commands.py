@@ -24,9 +24,11 @@ pytestmark = [pytest.mark.flow, pytest.mark.mini, pytest.mark.slow, pytest.mark.
 BLOCK = re.compile(r"^( *)```sh\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
 QUICK = """
 [data]
-variants = 1
+variants = 0
+test_from = 8
 [train]
 epochs = 1
+rank = 2
 answered_photographs = 0
 [evaluate]
 rag = false
@@ -35,10 +37,14 @@ edited_photographs = 2
 constrained_photographs = 1
 latency_pairs = 3
 latency_tokens = 8
+effect_photographs = 2
 """
 # What is added so that the same command ends sooner. `make` takes ARGS from the environment.
 SHORTER = {
-    "make demo": ("ARGS='--recipe quick.toml' make demo", (0, 2)),  # make says 2 where the gates keep a candidate
+    "make demo": (
+        "ARGS='--recipe quick.toml --photographs 16' make demo",
+        (0, 2),
+    ),  # make says 2 where the gates keep a candidate
     "make test": ("ARGS='-q -p no:cacheprovider tests/core/test_rubric.py' WORKERS=0 make test", (0,)),
     "make up": ("ARGS='--service-port {port}' make up", (0,)),
     "mondrian retrain --advisor ansel": (

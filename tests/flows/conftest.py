@@ -11,16 +11,16 @@ from deployments.bootstrap import Running, bring_up, take_down
 from mondrian_core.settings import Settings
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     folder = tmp_path_factory.mktemp("machine")
     (folder / "workspace").mkdir()
     return Settings(workspace=folder / "workspace", adapters=folder / "adapters", base_model="mini")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def machine(settings: Settings) -> Iterator[Running]:
-    """Server, worker and deployments; the same for all tests of a session, because they take ten seconds to start."""
+    """Server, worker and deployments; the same for all tests of this folder, because they take ten seconds to start."""
     running = bring_up(settings)
     yield running
     take_down(settings)
