@@ -62,32 +62,22 @@ def for_others(text: str) -> str:
 
 def only(*errors: type[BaseException]) -> Callable[[Any, Any, State[Any]], bool]:
     """For `retry_condition_fn`: try again after these errors and no others."""
-
-    def again(_task: Any, _run: Any, state: State[Any]) -> bool:
-        try:
-            state.result()
-        except errors:
-            return True
-        except Exception:  # noqa: BLE001  (whatever else it was: not again)
-            return False
-        return False
-
-    return again
+    return lambda _task, _run, state: _failed_with(state, errors)
 
 
 def unless(*errors: type[BaseException]) -> Callable[[Any, Any, State[Any]], bool]:
     """For `retry_condition_fn`: try again, but not after these errors."""
+    return lambda _task, _run, state: not _failed_with(state, errors)
 
-    def again(_task: Any, _run: Any, state: State[Any]) -> bool:
-        try:
-            state.result()
-        except errors:
-            return False
-        except Exception:  # noqa: BLE001  (whatever else it was: once more)
-            return True
+
+def _failed_with(state: State[Any], errors: tuple[type[BaseException], ...]) -> bool:
+    try:
+        state.result()
+    except errors:
+        return True
+    except Exception:  # noqa: BLE001  (whatever else it was: not one of these)
         return False
-
-    return again
+    return False
 
 
 def log_events() -> Listener:
