@@ -63,7 +63,7 @@ def test_a_constant_offset_is_shifted_away(tmp_path: Path, records: list[LinkedR
 
 
 @pytest.mark.mini
-@pytest.mark.slow
+@pytest.mark.soak
 def test_with_mini(tmp_path: Path) -> None:
     out = tmp_path / "figures.json"
     assert main(["--photographs", "12", "--out", str(out)]) == 0

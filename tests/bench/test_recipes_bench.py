@@ -36,7 +36,7 @@ def test_recipes_are_compared_photograph_by_photograph() -> None:
 
 
 @pytest.mark.mini
-@pytest.mark.slow
+@pytest.mark.soak
 def test_every_recipe_meets_the_same_photographs_and_nothing_is_done_twice(tmp_path: Path) -> None:
     from bench.training import rows_of
     from mondrian_core.models.base import load_base

@@ -9,7 +9,7 @@ import pytest
 import mondrian_core.training  # noqa: F401  (before mlx)
 from bench import training
 
-pytestmark = [pytest.mark.mini, pytest.mark.slow]
+pytestmark = [pytest.mark.mini, pytest.mark.soak]
 
 
 def test_both_sides_train() -> None:

@@ -12,7 +12,7 @@ from mondrian_core.evaluation.samples import read_samples
 from mondrian_core.prompts import Voice
 from mondrian_core.recipes import TrainRecipe, recipe_of
 
-pytestmark = [pytest.mark.mini, pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.mini, pytest.mark.soak, pytest.mark.timeout(600)]
 RECIPE = recipe_of({"evaluate": {"compliance_photographs": 3, "latency_pairs": 3, "latency_tokens": 16,
                                  "effect_photographs": 1, "max_tokens": 400,
                                  "edited_photographs": 1, "constrained_photographs": 1}})  # fmt: skip

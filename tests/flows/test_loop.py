@@ -78,7 +78,9 @@ def test_overdue_runs_are_skipped_but_one_and_nothing_new_ends_well(
     seen = [watching.follow(machine.place, run, lambda glance: None) for run in runs]
     assert [each.state for each in seen] == ["NothingNew", "Skipped", "Skipped"]
     assert "v0001" in seen[0].message and "force=true" in seen[0].message
-    assert list(seen[0].stages) == ["link"] and seen[1].stages == seen[2].stages == {}
+    folder = sample / "runs" / seen[0].run
+    assert (folder / "link.json").exists() and not (folder / "dataset.json").exists()
+    assert not any((sample / "runs" / each.run).exists() for each in seen[1:]), "a skipped run does nothing"
 
 
 def test_a_recipe_by_name(machine: Running, settings: Settings, sample: Path) -> None:

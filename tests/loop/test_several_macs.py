@@ -21,6 +21,7 @@ def launched(*words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=200)
 
 
+@pytest.mark.soak  # tests/training/test_several_processes.py is the quick form
 def test_two_processes_leave_one_run(samples: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     where = ["--advisor", "ansel", "--workspace", str(samples), "--base-model", "mini",
              "--adapters", str(tmp_path / "adapters")]  # fmt: skip
