@@ -19,6 +19,7 @@ from mondrian_core.files import read_json
 from mondrian_core.registry import Registry
 from mondrian_core.rubric import MAX_ANSWER_TOKENS, Critique, Unparsable, read_lenient, read_strict
 from mondrian_core.settings import Settings
+from mondrian_core.stages import Context, DatasetSummary, summary_of
 
 STAGES = ("link", "dataset", "train", "evaluate", "register", "promote")
 LINE_STEP = 25.0  # per cent between two lines where there is no terminal
@@ -120,7 +121,8 @@ def critiques(console: Console, settings: Settings, advisor: str, run_folder: Pa
     from mondrian_core.models.generation import generate
 
     champion = Registry(settings.adapters_root).champion(advisor)
-    version = load(Path(read_json(run_folder / "dataset.json")["path"]))
+    built = summary_of(Context.load(run_folder / "context.json"), "dataset", DatasetSummary)
+    version = load(Path(built.path))
     row = version.rows(version.evaluation_split)[0]
     if champion is None:
         return

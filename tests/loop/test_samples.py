@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+from io import StringIO
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
+from deployments import demo_screen
 from mondrian_core.cli import main
 from mondrian_core.registry import Registry
+from mondrian_core.settings import Settings
 
 pytestmark = [pytest.mark.mini, pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -64,3 +68,9 @@ def test_retrain_ends_with_an_honest_verdict(samples: Path, recipe: Path, tmp_pa
     assert registry.verify("ansel", version.version) == ()
     assert (version.path / "comparison_report.json").exists() and (version.path / "report.html").exists()
     assert (samples / "mondrian.db").read_bytes() == database, "retraining only reads the user's database"
+
+    # the last screen of `make demo`, from the files of the run alone
+    registry.promote("ansel", version.version, expected=None, actor="person:test", reason="a test", forced=True)
+    screen = Console(file=StringIO(), width=120)
+    demo_screen.critiques(screen, Settings(workspace=samples, adapters=adapters, base_model="mini"), "ansel", run)
+    assert "what ansel wrote" in screen.file.getvalue() and "Overall grade" in screen.file.getvalue()
