@@ -87,7 +87,7 @@ def _serve(place: Place, port: int) -> tuple[str, str]:
 def add_place_options(parser: argparse.ArgumentParser) -> None:
     """Options that say which workspace, adapters, base model and port."""
     parser.add_argument("--workspace", type=Path, help="default: MONDRIAN_WORKSPACE or ./workspace")
-    parser.add_argument("--adapters", type=Path, help="default: MONDRIAN_ADAPTERS, or adapters beside the workspace")
+    parser.add_argument("--adapters", type=Path, help="default: MONDRIAN_ADAPTERS, or adapters next to the workspace")
     parser.add_argument("--base-model", help="default: MONDRIAN_BASE_MODEL, or what suits the machine")
     parser.add_argument("--port", type=int, help="of the Prefect server; default: a free one")
 
