@@ -54,12 +54,16 @@ def _sides(result: dict[str, Any]) -> str:
     ]
     for name, side in result["sides"].items():
         least, most = side["seconds_spread"]
-        lines.append(f"  {name:<20} {side['seconds_median']:5.2f} s ({least:.2f} to {most:.2f}), processor "
-                     f"{side['cpu_seconds_median']:5.2f} s  {side['tokens_mean']:4.0f} tokens of "
-                     f"{side['cpu_milliseconds_per_token']:5.2f} ms  valid {side['valid']}{_drafts(side)}")  # fmt: skip
+        lines.append(
+            f"  {name:<20} {side['seconds_median']:5.2f} s ({least:.2f} to {most:.2f}), processor "
+            f"{side['cpu_seconds_median']:5.2f} s  {side['tokens_mean']:4.0f} tokens of "
+            f"{side['cpu_milliseconds_per_token']:5.2f} ms  valid {side['valid']}{_drafts(side)}"
+        )
     for sides, ratio in result["times_faster"].items():
-        lines.append(f"  {sides}: {ratio['median']:.2f} times as fast, 95 % interval {ratio['low']:.2f} to "
-                     f"{ratio['high']:.2f}, rounds from {ratio['least']:.2f} to {ratio['most']:.2f}")  # fmt: skip
+        lines.append(
+            f"  {sides}: {ratio['median']:.2f} times as fast, 95 % interval {ratio['low']:.2f} to "
+            f"{ratio['high']:.2f}, rounds from {ratio['least']:.2f} to {ratio['most']:.2f}"
+        )
     return "\n".join(lines)
 
 

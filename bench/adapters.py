@@ -63,8 +63,10 @@ def render(found: dict[str, Any]) -> str:
     lines = [f"adapters ({kind}, rank {found['rank']}, {found['tokens']} tokens): time with / without"]
     for name in ("ours", "mlx_vlm"):
         ratio = found[f"{name}_adapter_to_base"]
-        lines.append(f"  {name:<8} {ratio['ratio']:.2f}, 95 % interval {ratio['low']:.2f} to {ratio['high']:.2f}, "
-                     f"{ratio['pairs']} pairs")  # fmt: skip
+        lines.append(
+            f"  {name:<8} {ratio['ratio']:.2f}, 95 % interval {ratio['low']:.2f} to {ratio['high']:.2f}, "
+            f"{ratio['pairs']} pairs"
+        )
     switch = found["switch_ms"]
     return "\n".join([*lines, f"  a switch takes {switch['median']:.3f} ms, at worst {switch['worst']:.3f}"])
 
@@ -125,8 +127,9 @@ class _Rival:
     def _generate(self, model: Any, processor: Any) -> None:
         from mlx_vlm import stream_generate
 
-        for _ in stream_generate(model, processor, self._prompt, image=[self._image], max_tokens=TOKENS,
-                                 temperature=0.0, eos_tokens=[]):  # fmt: skip
+        for _ in stream_generate(
+            model, processor, self._prompt, image=[self._image], max_tokens=TOKENS, temperature=0.0, eos_tokens=[]
+        ):
             pass
 
 

@@ -40,8 +40,17 @@ WARMUP_SEED = 10_000  # of the scenes of the answers before the first round; the
 OURS, FREE, CONSTRAINED = "ours", "free", "constrained"
 PRECEDENTS, COLD, MISLED, UNRELATED = "ours with precedents", "ours, cold", "ours, misled", "ours, unrelated"
 SIDES = (OURS, PRECEDENTS, COLD, MISLED, UNRELATED, FREE, CONSTRAINED)
-AGAINST = ((OURS, FREE), (OURS, CONSTRAINED), (PRECEDENTS, FREE), (PRECEDENTS, CONSTRAINED), (PRECEDENTS, OURS),
-           (COLD, FREE), (COLD, OURS), (MISLED, OURS), (UNRELATED, OURS))  # fmt: skip
+AGAINST = (
+    (OURS, FREE),
+    (OURS, CONSTRAINED),
+    (PRECEDENTS, FREE),
+    (PRECEDENTS, CONSTRAINED),
+    (PRECEDENTS, OURS),
+    (COLD, FREE),
+    (COLD, OURS),
+    (MISLED, OURS),
+    (UNRELATED, OURS),
+)
 
 
 def run(pairs: int, base_model: str) -> dict[str, Any]:
@@ -166,16 +175,18 @@ class _Contenders:
     def _ours(self, photograph: Image.Image, memory: Precedents | None = None) -> Written:
         from mondrian_core.models.generation import generate
 
-        made = generate(self.base, self.messages, photograph, max_tokens=MAX_TOKENS, constrained=True,
-                        precedents=memory)  # fmt: skip
+        made = generate(
+            self.base, self.messages, photograph, max_tokens=MAX_TOKENS, constrained=True, precedents=memory
+        )
         return Written(made.text, len(made.tokens), made.passes, made.drafted, made.accepted)
 
     def _rival(self, photograph: Image.Image, tokens: int, **options: Any) -> Written:
         from mlx_vlm import stream_generate
 
         text, count = "", 0
-        for piece in stream_generate(self.model, self.processor, self.text, image=[photograph], max_tokens=tokens,
-                                     temperature=0.0, **options):  # fmt: skip
+        for piece in stream_generate(
+            self.model, self.processor, self.text, image=[photograph], max_tokens=tokens, temperature=0.0, **options
+        ):
             text, count = text + piece.text, piece.generation_tokens
         return Written(text, count)
 
@@ -225,8 +236,9 @@ def _agree(found: dict[str, Measured]) -> bool:
 
 def _side(measured: list[Measured]) -> dict[str, Any]:
     seconds = [each.seconds for each in measured]
-    tokens, passes, drafted = (sum(getattr(each.made, name) for each in measured)
-                               for name in ("tokens", "passes", "drafted"))  # fmt: skip
+    tokens, passes, drafted = (
+        sum(getattr(each.made, name) for each in measured) for name in ("tokens", "passes", "drafted")
+    )
     return {
         "seconds_median": statistics.median(seconds),
         "seconds_spread": [min(seconds), max(seconds)],
@@ -245,5 +257,10 @@ def _ratio(rounds: list[dict[str, Measured]], ours: str, rival: str, clock: str)
     ratios = np.array([getattr(each[rival], clock) / getattr(each[ours], clock) for each in rounds])
     drawn = np.random.default_rng(0).choice(ratios, size=(RESAMPLES, len(ratios)))
     low, high = np.quantile(np.median(drawn, axis=1), [0.025, 0.975])
-    return {"median": float(np.median(ratios)), "low": float(low), "high": float(high),
-            "least": float(ratios.min()), "most": float(ratios.max())}  # fmt: skip
+    return {
+        "median": float(np.median(ratios)),
+        "low": float(low),
+        "high": float(high),
+        "least": float(ratios.min()),
+        "most": float(ratios.max()),
+    }

@@ -55,8 +55,10 @@ def errors_from_research(seed: int = 0) -> tuple[Errors, Errors]:
 
     def two(shape: tuple[int, int]) -> tuple[Errors, Errors]:
         both, one, other = (rng.normal(size=shape) for _ in range(3))
-        return (CORRELATION**0.5 * both + (1 - CORRELATION) ** 0.5 * one,
-                CORRELATION**0.5 * both + (1 - CORRELATION) ** 0.5 * other)  # fmt: skip
+        return (
+            CORRELATION**0.5 * both + (1 - CORRELATION) ** 0.5 * one,
+            CORRELATION**0.5 * both + (1 - CORRELATION) ** 0.5 * other,
+        )
 
     shared, own = two((ACROSS, 1)), two((ACROSS, 8))
     rest = (SPREAD**2 - SHARED**2) ** 0.5
@@ -196,8 +198,12 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _keep(out: Path, runs: int, cells: list[Cell], by_noise: dict[float, Any]) -> None:
     out.mkdir(parents=True, exist_ok=True)
-    values = {"runs": runs, "scores": [vars(cell) for cell in cells], "formats": {n: formats(n) for n in (60, 120)},
-              "times": by_noise}  # fmt: skip
+    values = {
+        "runs": runs,
+        "scores": [vars(cell) for cell in cells],
+        "formats": {n: formats(n) for n in (60, 120)},
+        "times": by_noise,
+    }
     (out / "gates.json").write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
     picture(cells, by_noise, out / "gates.png")
 

@@ -64,10 +64,14 @@ def make_workspace(folder: Path, jobs: int, photographs: int) -> None:
         pixels = rng.integers(0, 255, (12, 16, 3), dtype=np.uint8)
         Image.fromarray(pixels).resize((640, 480)).save(folder / "source" / f"photo-{number:05d}.jpg", quality=85)
     dimensions = [
-        {"name": TITLES[name], "score": 7.0, "comment": "A comment of some length on what is seen here.",
-         "recommendation": "Wait for another light."}
+        {
+            "name": TITLES[name],
+            "score": 7.0,
+            "comment": "A comment of some length on what is seen here.",
+            "recommendation": "Wait for another light.",
+        }
         for name in DIMENSIONS
-    ]  # fmt: skip
+    ]
     whole = f"```json\n{json.dumps({'dimensions': dimensions, 'overall_score': 7.0}, indent=2)}\n```\n"
 
     def job(number: int) -> Job:

@@ -35,8 +35,14 @@ if TYPE_CHECKING:
 
 VOICE = Voice("ansel", "Ansel Adams")
 TESTED = 24  # photographs with labels that no adapter is trained on
-SETTINGS = {"compliance_photographs": 32, "latency_pairs": 3, "latency_tokens": 8, "effect_photographs": 4,
-            "edited_photographs": 4, "constrained_photographs": 0}  # fmt: skip
+SETTINGS = {
+    "compliance_photographs": 32,
+    "latency_pairs": 3,
+    "latency_tokens": 8,
+    "effect_photographs": 4,
+    "edited_photographs": 4,
+    "constrained_photographs": 0,
+}
 Change = Callable[["World", list[Row]], list[Row]]
 
 
@@ -72,8 +78,15 @@ def row_of(scene: Scene, taste: Taste, number: int, side: str = "train") -> Row:
 
     critique = critic.write_critique(scene, taste, np.random.default_rng(number))
     answer = canonical(critique)
-    return Row(f"{side}-{number}", render.render(scene), training_messages(VOICE, answer), answer, critique.scores,
-               tuple(DIMENSIONS), 1.0)  # fmt: skip
+    return Row(
+        f"{side}-{number}",
+        render.render(scene),
+        training_messages(VOICE, answer),
+        answer,
+        critique.scores,
+        tuple(DIMENSIONS),
+        1.0,
+    )
 
 
 def rows_of(scenes: Sequence[Scene], taste: Taste, side: str = "train") -> list[Row]:
@@ -165,8 +178,12 @@ def judged(base: Base, world: World, rows: list[Row], epochs: int, folder: Path)
     test = [
         Labelled(row.lineage, row.image, dict(row.scores), row.answer) for row in rows_of(world.test, ANSEL, "test")
     ]
-    trained = Trained(frozenset(row.lineage for row in rows), tuple(perceptual_hash(row.image) for row in rows),
-                      tuple(dict(row.scores) for row in rows), tuple(row.answer for row in rows))  # fmt: skip
+    trained = Trained(
+        frozenset(row.lineage for row in rows),
+        tuple(perceptual_hash(row.image) for row in rows),
+        tuple(dict(row.scores) for row in rows),
+        tuple(row.answer for row in rows),
+    )
     recipe: Recipe = recipe_of({"evaluate": SETTINGS})
     known = Known(problems=adapters.check(base, result.adapter), trained=trained, cache=folder.parent / "cache")
     return evaluate(base, result.adapter, test, rendered_photographs(8, seed=77), VOICE, recipe, folder, known)
@@ -182,8 +199,14 @@ def outcome(name: str, report: Report) -> dict[str, Any]:
         for each in report.gates
         if each.verdict != "PASS" and each.name not in (fault.gate, "latency_overhead")
     ]
-    return {"fault": name, "gate": fault.part or fault.gate, "verdict": meant.verdict, "sentence": meant.sentence,
-            "others": others, "report": report.verdict}  # fmt: skip
+    return {
+        "fault": name,
+        "gate": fault.part or fault.gate,
+        "verdict": meant.verdict,
+        "sentence": meant.sentence,
+        "others": others,
+        "report": report.verdict,
+    }
 
 
 def as_meant(found: Mapping[str, Any]) -> bool:
@@ -194,8 +217,11 @@ def as_meant(found: Mapping[str, Any]) -> bool:
 def table(found: Sequence[Mapping[str, Any]]) -> str:
     """Markdown."""
     lines = ["| planted | gate that is meant for it | says | because | others that object |", "|---" * 5 + "|"]
-    lines += [f"| {each['fault']} | {each['gate']} | {each['verdict']} | {each['sentence']} | "
-              f"{', '.join(each['others']) or '-'} |" for each in found]  # fmt: skip
+    lines += [
+        f"| {each['fault']} | {each['gate']} | {each['verdict']} | {each['sentence']} | "
+        f"{', '.join(each['others']) or '-'} |"
+        for each in found
+    ]
     return "\n".join(lines)
 
 

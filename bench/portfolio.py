@@ -100,8 +100,13 @@ def retrieval(root: Path, records: Sequence[LinkedRecord], critic: Critic) -> di
     }
 
 
-def drafts(root: Path, trained: Sequence[LinkedRecord], calibrating: Sequence[LinkedRecord],
-           held_out: Sequence[LinkedRecord], critic: Critic) -> dict[str, float]:  # fmt: skip
+def drafts(
+    root: Path,
+    trained: Sequence[LinkedRecord],
+    calibrating: Sequence[LinkedRecord],
+    held_out: Sequence[LinkedRecord],
+    critic: Critic,
+) -> dict[str, float]:
     """Squared errors on held-out photographs by photograph, and the share of words that the advisor uses."""
     known = [(look, record) for record in calibrating if (look := _critique(root, record, critic))]
     line = lines([look.scores for look, _ in known], [record.scores for _, record in known])

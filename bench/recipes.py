@@ -96,14 +96,21 @@ def compare(base: Base, rows: Sequence[Row], names: Sequence[str], out: Path, fo
         chooses = (2 * fold + 2) % PARTS
         for name in names:
             kept = out / f"{name}-fold{fold}"
-            result = _read(kept) or _train(base, recipe_of(name).model_copy(update={"seed": fold}), kept,
-                                           [row for row in rows if part_of[row.lineage] not in {*judged, chooses}],
-                                           [row for row in rows if part_of[row.lineage] == chooses],
-                                           [row for row in rows if part_of[row.lineage] in judged])  # fmt: skip
+            result = _read(kept) or _train(
+                base,
+                recipe_of(name).model_copy(update={"seed": fold}),
+                kept,
+                [row for row in rows if part_of[row.lineage] not in {*judged, chooses}],
+                [row for row in rows if part_of[row.lineage] == chooses],
+                [row for row in rows if part_of[row.lineage] in judged],
+            )
             found[name].append(result)
             error = float(np.mean(list(result.errors.values())))
-            print(f"fold {fold + 1} of {folds}, {name}: error {error:.3f} on {len(result.errors)} photographs, "
-                  f"{result.valid} valid, epoch {result.best_epoch}", flush=True)  # fmt: skip
+            print(
+                f"fold {fold + 1} of {folds}, {name}: error {error:.3f} on {len(result.errors)} photographs, "
+                f"{result.valid} valid, epoch {result.best_epoch}",
+                flush=True,
+            )
     return found
 
 
@@ -112,8 +119,9 @@ def _read(folder: Path) -> Trained | None:
     return Trained(**json.loads(path.read_text())) if path.is_file() else None
 
 
-def _train(base: Base, recipe: TrainRecipe, folder: Path, rows: list[Row], chooses: list[Row],
-           judged: list[Row]) -> Trained:  # fmt: skip
+def _train(
+    base: Base, recipe: TrainRecipe, folder: Path, rows: list[Row], chooses: list[Row], judged: list[Row]
+) -> Trained:
     from mondrian_core.models import adapters
     from mondrian_core.models.generation import generate
     from mondrian_core.rows import originals
@@ -131,8 +139,12 @@ def _train(base: Base, recipe: TrainRecipe, folder: Path, rows: list[Row], choos
     finally:
         mounted.use(None)
     each = {row.lineage: answered([row], [answer]) for row, answer in zip(asked, said, strict=True)}
-    made = Trained({name: one.score_error for name, one in each.items()}, sum(one.valid for one in each.values()),
-                   seconds, result.best_epoch)  # fmt: skip
+    made = Trained(
+        {name: one.score_error for name, one in each.items()},
+        sum(one.valid for one in each.values()),
+        seconds,
+        result.best_epoch,
+    )
     (folder / "result.json").write_text(json.dumps(asdict(made)), encoding="utf-8")
     return made
 
@@ -146,12 +158,21 @@ def table(found: Mapping[str, Sequence[Trained]]) -> list[dict[str, Any]]:
     for name, results in found.items():
         errors = _errors(results)
         gain = np.array([first[photograph] - errors[photograph] for photograph in first])
-        rows.append({"recipe": name, "photographs": len(errors), "error": float(np.mean(list(errors.values()))),
-                     "valid": sum(result.valid for result in results), "gain": float(gain.mean()),
-                     "interval": mean_interval(gain), "p_better": sign_flip_p(gain), "p_worse": sign_flip_p(-gain),
-                     "epochs": [result.best_epoch for result in results],
-                     "by_fold": [float(np.mean(list(result.errors.values()))) for result in results],
-                     "seconds": sum(result.seconds for result in results)})  # fmt: skip
+        rows.append(
+            {
+                "recipe": name,
+                "photographs": len(errors),
+                "error": float(np.mean(list(errors.values()))),
+                "valid": sum(result.valid for result in results),
+                "gain": float(gain.mean()),
+                "interval": mean_interval(gain),
+                "p_better": sign_flip_p(gain),
+                "p_worse": sign_flip_p(-gain),
+                "epochs": [result.best_epoch for result in results],
+                "by_fold": [float(np.mean(list(result.errors.values()))) for result in results],
+                "seconds": sum(result.seconds for result in results),
+            }
+        )
     return rows
 
 
@@ -182,9 +203,11 @@ def main(arguments: list[str] | None = None) -> int:
     (options.out / "table.json").write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
     for row in rows:
         low, high = row["interval"]
-        print(f"{row['recipe']:<24} error {row['error']:.3f} (folds {', '.join(f'{x:.2f}' for x in row['by_fold'])}), "
-              f"valid {row['valid']} of {row['photographs']}, gain {row['gain']:+.3f} [{low:+.3f}, {high:+.3f}], "
-              f"p better {row['p_better']:.3f}, worse {row['p_worse']:.3f}, epochs {row['epochs']}")  # fmt: skip
+        print(
+            f"{row['recipe']:<24} error {row['error']:.3f} (folds {', '.join(f'{x:.2f}' for x in row['by_fold'])}), "
+            f"valid {row['valid']} of {row['photographs']}, gain {row['gain']:+.3f} [{low:+.3f}, {high:+.3f}], "
+            f"p better {row['p_better']:.3f}, worse {row['p_worse']:.3f}, epochs {row['epochs']}"
+        )
     return 0
 
 

@@ -102,8 +102,13 @@ class Running:
     """The service in a process of its own, on one port for all its starts."""
 
     def __init__(self, workspace: Path, adapters: Path, command: list[str], counts: Counts) -> None:
-        self._told = {"workspace": str(workspace), "adapters": str(adapters), "command": command, "port": 0,
-                      "pin_seconds": PIN_SECONDS}  # fmt: skip
+        self._told = {
+            "workspace": str(workspace),
+            "adapters": str(adapters),
+            "command": command,
+            "port": 0,
+            "pin_seconds": PIN_SECONDS,
+        }
         self._workspace, self._counts = Settings(workspace=workspace).workspace_id, counts
         self.boot = ""
         self.killed: list[tuple[str, str]] = []  # before and after each kill of a model process, as rows write times
@@ -116,8 +121,9 @@ class Running:
 
     def start(self) -> None:
         """Start it, and make sure that it is ours and another start than the one before."""
-        self.process = subprocess.Popen([sys.executable, "-c", SERVE, json.dumps(self._told)], stdout=subprocess.PIPE,
-                                        text=True)  # fmt: skip
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", SERVE, json.dumps(self._told)], stdout=subprocess.PIPE, text=True
+        )
         assert self.process.stdout is not None
         self._told["port"] = int(self.process.stdout.readline())
         health = httpx.get(f"{self.address}/health", timeout=60).json()
@@ -277,9 +283,12 @@ def _send(client: httpx.Client, service: Running, photograph: bytes, key: str) -
     while True:
         times += 1
         try:
-            answer = client.post(f"{service.address}/analyze", files={"image": ("x.jpg", photograph)},
-                                 data={"advisor": ADVISOR},
-                                 headers={"Prefer": "wait=300", "Idempotency-Key": key})  # fmt: skip
+            answer = client.post(
+                f"{service.address}/analyze",
+                files={"image": ("x.jpg", photograph)},
+                data={"advisor": ADVISOR},
+                headers={"Prefer": "wait=300", "Idempotency-Key": key},
+            )
             if answer.status_code != 503 or time.monotonic() > until:
                 return answer, times
         except httpx.TransportError:

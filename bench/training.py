@@ -28,8 +28,15 @@ from mondrian_core.images import LONG_SIDE
 
 ACCUMULATION, RANK, ALPHA, RATE = 4, 8, 16.0, 1e-3
 LIBRARY, LORA = "mlx-vlm", "lora"
-WIDE = {"hidden_size": 2048, "intermediate_size": 6144, "num_hidden_layers": 2, "num_attention_heads": 16,
-        "num_key_value_heads": 8, "head_dim": 128, "vocab_size": 151_936}  # fmt: skip
+WIDE = {
+    "hidden_size": 2048,
+    "intermediate_size": 6144,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 16,
+    "num_key_value_heads": 8,
+    "head_dim": 128,
+    "vocab_size": 151_936,
+}
 
 
 def rows_of(count: int) -> list[Any]:
@@ -49,8 +56,17 @@ def rows_of(count: int) -> list[Any]:
         critique = write_critique(scene, GENERIC, rng)
         answer = canonical(critique)
         scores = {name: float(critique.assessments[name].score) for name in DIMENSIONS}
-        rows.append(Row(f"row{number}", render.render(scene), training_messages(voice, answer), answer, scores,
-                        tuple(DIMENSIONS), 1.0))  # fmt: skip
+        rows.append(
+            Row(
+                f"row{number}",
+                render.render(scene),
+                training_messages(voice, answer),
+                answer,
+                scores,
+                tuple(DIMENSIONS),
+                1.0,
+            )
+        )
     return rows
 
 
@@ -78,8 +94,10 @@ def make_wide(folder: Path) -> Path:
     module, _ = get_model_and_args(config)
     mx.random.seed(0)
     model = module.Model(module.ModelConfig.from_dict(config))
-    flat = {name: 0.02 * mx.random.normal(array.shape) if array.ndim > 1 else array
-            for name, array in tree_flatten(model.parameters())}  # fmt: skip
+    flat = {
+        name: 0.02 * mx.random.normal(array.shape) if array.ndim > 1 else array
+        for name, array in tree_flatten(model.parameters())
+    }
     mx.save_safetensors(str(folder / "model.safetensors"), flat, metadata={"format": "mlx"})
     return folder
 
@@ -160,13 +178,21 @@ class _Library(_Side):
         from mlx_vlm.trainer import Trainer
         from mlx_vlm.trainer.vlm.config import VLMTrainingArgs
 
-        with tempfile.TemporaryDirectory(prefix="mondrian-bench-") as name, redirect_stdout(StringIO()), \
-                redirect_stderr(StringIO()):  # fmt: skip
+        with (
+            tempfile.TemporaryDirectory(prefix="mondrian-bench-") as name,
+            redirect_stdout(StringIO()),
+            redirect_stderr(StringIO()),
+        ):
             settings = VLMTrainingArgs(
-                iters=self.iterations, gradient_accumulation_steps=ACCUMULATION, train_on_completions=True,
-                steps_per_report=ACCUMULATION, steps_per_save=10**9, steps_per_eval=10**9, max_seq_length=4096,
+                iters=self.iterations,
+                gradient_accumulation_steps=ACCUMULATION,
+                train_on_completions=True,
+                steps_per_report=ACCUMULATION,
+                steps_per_save=10**9,
+                steps_per_eval=10**9,
+                max_seq_length=4096,
                 adapter_file=str(Path(name) / "adapters.safetensors"),
-            )  # fmt: skip
+            )
             optimizer = mlx.optimizers.AdamW(RATE, weight_decay=0.0)
             trainer = Trainer(
                 self.model, settings, train_dataset=self.rows, processing_class=self.processor, optimizer=optimizer

@@ -39,10 +39,18 @@ def main(arguments: list[str] | None = None) -> int:
     """Entry point: 0 when the loop promoted, 1 when it ended otherwise, 2 and 3 for errors, 130 when interrupted."""
     parser = argparse.ArgumentParser(prog="python -m deployments.demo", description=__doc__)
     add_place_options(parser)
-    parser.add_argument("--recipe", type=Path, default=Path("demo"),
-                        help="settings of every stage: a TOML file or a shipped one's name (default demo)")  # fmt: skip
-    parser.add_argument("--photographs", type=int, default=80,
-                        help="critiqued photographs of a new sample workspace (default %(default)s)")  # fmt: skip
+    parser.add_argument(
+        "--recipe",
+        type=Path,
+        default=Path("demo"),
+        help="settings of every stage: a TOML file or a shipped one's name (default demo)",
+    )
+    parser.add_argument(
+        "--photographs",
+        type=int,
+        default=80,
+        help="critiqued photographs of a new sample workspace (default %(default)s)",
+    )
     options = parser.parse_args(arguments)
     console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
     for number in (signal.SIGTERM, signal.SIGHUP):
@@ -103,8 +111,11 @@ def _sample(settings: Settings, photographs: int, console: Console) -> None:
 
 def _next_number(settings: Settings) -> int:
     """Number of the version that will be made; it is the seed too, so a second run trains another adapter."""
-    numbers = [int(each.version[1:]) for each in Registry(settings.adapters_root).versions(ADVISOR)
-               if each.version[1:].isdigit()]  # fmt: skip
+    numbers = [
+        int(each.version[1:])
+        for each in Registry(settings.adapters_root).versions(ADVISOR)
+        if each.version[1:].isdigit()
+    ]
     return max(numbers, default=0) + 1
 
 

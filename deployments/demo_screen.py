@@ -45,8 +45,13 @@ def bar(console: Console, name: str) -> Iterator[Listener]:
 
 
 def _progress(console: Console) -> Progress:
-    columns = (TextColumn("  {task.description:<11}"), BarColumn(30), TaskProgressColumn(), TimeElapsedColumn(),
-               TextColumn("{task.fields[detail]}", markup=False))  # fmt: skip
+    columns = (
+        TextColumn("  {task.description:<11}"),
+        BarColumn(30),
+        TaskProgressColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[detail]}", markup=False),
+    )
     return Progress(*columns, console=console, disable=not console.is_terminal)
 
 
@@ -145,8 +150,9 @@ def critiques(console: Console, settings: Settings, advisor: str, run_folder: Pa
     console.print(critique_table(columns))
 
 
-def where_to_look(console: Console, settings: Settings, advisor: str, outcome: Mapping[str, Any], run_folder: Path,
-                  seconds: float) -> None:  # fmt: skip
+def where_to_look(
+    console: Console, settings: Settings, advisor: str, outcome: Mapping[str, Any], run_folder: Path, seconds: float
+) -> None:
     """Files and commands to go on with."""
     folder = settings.adapters_root / advisor / outcome["version"]
     lines = {

@@ -45,8 +45,9 @@ def serve(
         base_model: hub id, folder or `mini`; empty: what suits the worker's machine.
     """
     settings = settings_of(workspace, adapters, base_model)
-    wanted = Wanted(port=port, model_mode=model_mode, ab_test_split=ab_test_split, lora_path=lora_path,
-                    fallback=fallback)  # fmt: skip
+    wanted = Wanted(
+        port=port, model_mode=model_mode, ab_test_split=ab_test_split, lora_path=lora_path, fallback=fallback
+    )
     said = ensure_service(settings, wanted, restart=restart)
     name = "Completed"
     with kept_inside(settings) if foreground else nullcontext():

@@ -44,8 +44,9 @@ class Reject:
 Decision = Promote | Keep | Reject
 
 
-def decide(report: Mapping[str, Any], champion: ChampionReference, *, advisor: str = "ADVISOR",
-           version: str = "VERSION") -> Decision:  # fmt: skip
+def decide(
+    report: Mapping[str, Any], champion: ChampionReference, *, advisor: str = "ADVISOR", version: str = "VERSION"
+) -> Decision:
     """The decision on a candidate.
 
     Args:
@@ -77,8 +78,7 @@ def decide(report: Mapping[str, Any], champion: ChampionReference, *, advisor: s
     return Keep(f"Kept as a candidate, {'; '.join(why) or 'the report as a whole is not PASS'}.", by_hand, flow)
 
 
-def evaluate_again(compared: ChampionReference | None, champion: ChampionReference, advisor: str,
-                   version: str) -> Keep:  # fmt: skip
+def evaluate_again(compared: ChampionReference | None, champion: ChampionReference, advisor: str, version: str) -> Keep:
     """The decision on a candidate that was compared with another champion than the one it would replace."""
     return Keep(
         f"Kept as a candidate: the champion changed; evaluate again ({_compared_otherwise(compared, champion)}).",
@@ -121,8 +121,11 @@ def check_promotable(version: Version, champion: ChampionReference, *, force: bo
     refused = version.state == "rejected" or verdict == FAIL
     if (refused or verdict is None) and not force:
         failed = [gate for gate, result in version.verdicts.items() if result == FAIL]
-        problem = f"The gates refuse {name}{': ' + ', '.join(failed) if failed else ''}." if refused else (
-            f"{name} was never put through the gates.")  # fmt: skip
+        problem = (
+            f"The gates refuse {name}{': ' + ', '.join(failed) if failed else ''}."
+            if refused
+            else (f"{name} was never put through the gates.")
+        )
         raise GateFailed(
             problem, 'To promote it all the same, add --force --reason "..."; the reason goes into the history.'
         )

@@ -53,8 +53,12 @@ def _machine() -> Check:
 def _disk(settings: Settings) -> Check:
     place = settings.root if settings.root.is_dir() else Path.cwd()
     free = shutil.disk_usage(place).free
-    return Check("disk", free > SPARE_BYTES, f"{free / 1e9:.1f} GB free at {place}",
-                 "Free some space: training and datasets need at least 2 GB.")  # fmt: skip
+    return Check(
+        "disk",
+        free > SPARE_BYTES,
+        f"{free / 1e9:.1f} GB free at {place}",
+        "Free some space: training and datasets need at least 2 GB.",
+    )
 
 
 def _base(settings: Settings) -> Check:
@@ -104,14 +108,26 @@ def _prefect(settings: Settings, given: str | None) -> list[Check]:
     try:
         with httpx.Client(base_url=address.rstrip("/"), timeout=5, auth=_authentication(settings, address)) as client:
             if client.get("/admin/version").status_code == httpx.codes.UNAUTHORIZED:
-                return [Check("prefect server", False, f"{address} wants another password",
-                              f"It belongs to {owner_of(client.base_url.port or 80, client.base_url.host)}; "
-                              "`make up` starts one for this workspace, or set PREFECT_API_AUTH_STRING.")]  # fmt: skip
+                return [
+                    Check(
+                        "prefect server",
+                        False,
+                        f"{address} wants another password",
+                        f"It belongs to {owner_of(client.base_url.port or 80, client.base_url.host)}; "
+                        "`make up` starts one for this workspace, or set PREFECT_API_AUTH_STRING.",
+                    )
+                ]
             client.get("/health").raise_for_status()
             return [Check("prefect server", True, address), _worker(client), *_schedules(client)]
     except httpx.HTTPError as error:
-        return [Check("prefect server", False, f"{address} doesn't answer ({type(error).__name__})",
-                      "Start it with `make up`, or check PREFECT_API_URL.")]  # fmt: skip
+        return [
+            Check(
+                "prefect server",
+                False,
+                f"{address} doesn't answer ({type(error).__name__})",
+                "Start it with `make up`, or check PREFECT_API_URL.",
+            )
+        ]
 
 
 def _worker(client: Any) -> Check:
@@ -120,8 +136,12 @@ def _worker(client: Any) -> Check:
     online = [worker["name"] for worker in workers if worker.get("status") == "ONLINE"]
     if online:
         return Check("prefect worker", True, f"{', '.join(online)} online in pool {POOL}")
-    return Check("prefect worker", False, f"no worker is online in pool {POOL}",
-                 f"Run `make up`, or `mondrian prefect worker start --pool {POOL}`.")  # fmt: skip
+    return Check(
+        "prefect worker",
+        False,
+        f"no worker is online in pool {POOL}",
+        f"Run `make up`, or `mondrian prefect worker start --pool {POOL}`.",
+    )
 
 
 def _schedules(client: Any) -> list[Check]:
@@ -131,8 +151,10 @@ def _schedules(client: Any) -> list[Check]:
     for deployment in deployments:
         if not any(schedule.get("active") for schedule in deployment.get("schedules", [])):
             continue
-        query = {"deployments": {"id": {"any_": [deployment["id"]]}},
-                 "flow_runs": {"state": {"type": {"any_": ["SCHEDULED"]}}}}  # fmt: skip
+        query = {
+            "deployments": {"id": {"any_": [deployment["id"]]}},
+            "flow_runs": {"state": {"type": {"any_": ["SCHEDULED"]}}},
+        }
         upcoming = client.post("/flow_runs/count", json=query).json()
         advice = "Compare the installed sqlalchemy and fastapi with the lock; run `make test` to mend it."
         checks.append(Check(f"schedule of {deployment['name']}", upcoming > 0, f"{upcoming} upcoming runs", advice))

@@ -24,9 +24,20 @@ WAITING, ACCEPTED, CORRECTED, DISCARDED = "waiting", "accepted", "corrected", "d
 STATES = (WAITING, ACCEPTED, CORRECTED, DISCARDED)
 USABLE = (ACCEPTED, CORRECTED)
 _COLUMNS = (
-    "id", "advisor_id", "sha256", "image_path", "base", "prompt_digest", "raw", "proposal", "state", "decided",
-    "decided_by", "decided_at", "created_at",
-)  # fmt: skip
+    "id",
+    "advisor_id",
+    "sha256",
+    "image_path",
+    "base",
+    "prompt_digest",
+    "raw",
+    "proposal",
+    "state",
+    "decided",
+    "decided_by",
+    "decided_at",
+    "created_at",
+)
 
 
 class AlreadyDecided(AnswerIsNo):
@@ -68,11 +79,17 @@ class Draft:
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
         return {
-            "id": self.id, "advisor": self.advisor, "photograph": self.image_path, "state": self.state,
-            "raw_scores": dict(self.raw), "proposal": self.proposal.as_dict(),
-            "decided": self.decided.as_dict() if self.decided else None, "decided_by": self.decided_by,
-            "decided_at": self.decided_at, "created_at": self.created_at,
-        }  # fmt: skip
+            "id": self.id,
+            "advisor": self.advisor,
+            "photograph": self.image_path,
+            "state": self.state,
+            "raw_scores": dict(self.raw),
+            "proposal": self.proposal.as_dict(),
+            "decided": self.decided.as_dict() if self.decided else None,
+            "decided_by": self.decided_by,
+            "decided_at": self.decided_at,
+            "created_at": self.created_at,
+        }
 
 
 @dataclass(frozen=True)
@@ -209,9 +226,21 @@ def _require_complete(critique: Critique) -> None:
 
 def _cells(draft: Draft) -> tuple[Any, ...]:
     decided = canonical(draft.decided) if draft.decided else None
-    return (draft.id, draft.advisor, draft.sha256, draft.image_path, draft.base, draft.prompt_digest,
-            json.dumps(dict(draft.raw)), canonical(draft.proposal), draft.state, decided, draft.decided_by,
-            draft.decided_at, draft.created_at)  # fmt: skip
+    return (
+        draft.id,
+        draft.advisor,
+        draft.sha256,
+        draft.image_path,
+        draft.base,
+        draft.prompt_digest,
+        json.dumps(dict(draft.raw)),
+        canonical(draft.proposal),
+        draft.state,
+        decided,
+        draft.decided_by,
+        draft.decided_at,
+        draft.created_at,
+    )
 
 
 def _draft(row: dict[str, Any]) -> Draft | UnreadableDraft:
@@ -230,7 +259,17 @@ def _draft(row: dict[str, Any]) -> Draft | UnreadableDraft:
         return UnreadableDraft(cells.shown("id") or "", labels["advisor_id"], f"{column}: {why}")
     scores = {name: float(value) for name, value in raw.items() if isinstance(value, int | float)}
     return Draft(
-        labels["id"], labels["advisor_id"], labels["sha256"], labels["image_path"], labels["base"],
-        cells.label("prompt_digest") or "", scores, proposed, labels["state"], final,
-        cells.shown("decided_by"), cells.moment("decided_at"), cells.moment("created_at") or "",
-    )  # fmt: skip
+        labels["id"],
+        labels["advisor_id"],
+        labels["sha256"],
+        labels["image_path"],
+        labels["base"],
+        cells.label("prompt_digest") or "",
+        scores,
+        proposed,
+        labels["state"],
+        final,
+        cells.shown("decided_by"),
+        cells.moment("decided_at"),
+        cells.moment("created_at") or "",
+    )

@@ -97,10 +97,14 @@ def lessons(version: DatasetVersion, recipe: Recipe) -> Lessons:
         return Lessons(ALL, len(version.groups), rows, (), _pairs_among(rows, version, train))
     chosen_by = [version.selection] if version.selection else []
     if train.preference_epochs:
-        pairs = Pairs(*(pairs_in(version, split, train.preference_others, train.seed)
-                        for split in [TRAIN, *chosen_by]))  # fmt: skip
-    return Lessons(TRAIN, version.photographs[TRAIN], version.rows(TRAIN),
-                   [row for split in chosen_by for row in version.rows(split)], pairs)  # fmt: skip
+        pairs = Pairs(*(pairs_in(version, split, train.preference_others, train.seed) for split in [TRAIN, *chosen_by]))
+    return Lessons(
+        TRAIN,
+        version.photographs[TRAIN],
+        version.rows(TRAIN),
+        [row for split in chosen_by for row in version.rows(split)],
+        pairs,
+    )
 
 
 def _pairs_among(rows: Sequence[Row], version: DatasetVersion, recipe: TrainRecipe) -> Pairs:
@@ -149,8 +153,10 @@ def labelled(rows: list[Row], version: DatasetVersion) -> list[Labelled]:
     from mondrian_core.evaluation import Labelled
 
     titles = titles_of(version)
-    return [Labelled(row.lineage, row.image, dict(row.scores), row.answer, titles.get(row.lineage))
-            for row in originals(rows)]  # fmt: skip
+    return [
+        Labelled(row.lineage, row.image, dict(row.scores), row.answer, titles.get(row.lineage))
+        for row in originals(rows)
+    ]
 
 
 def trained_on(adapter: Path, datasets: Path, listen: Listener) -> Trained | None:
@@ -267,8 +273,9 @@ def consult_of(rows: list[Row]) -> Consult:
     return consult
 
 
-def folding_of(version: DatasetVersion, count: int, base_model: str, recipe: TrainRecipe, folder: Path,
-               listen: Listener) -> Folding:  # fmt: skip
+def folding_of(
+    version: DatasetVersion, count: int, base_model: str, recipe: TrainRecipe, folder: Path, listen: Listener
+) -> Folding:
     """Cross-validation of the recipe over all photographs of a dataset, twins in one fold.
 
     Each fold's adapter is left in `folder`; a training that was interrupted goes on.
@@ -291,8 +298,9 @@ def folding_of(version: DatasetVersion, count: int, base_model: str, recipe: Tra
         out = folder / f"fold-{fold}"
         kept = [row for row in rows if row.lineage in lineages]
         base = load_base(base_model)  # one of its own: the other may have an adapter mounted
-        return train_adapter(base, kept, [], recipe, out, pairs=_pairs_among(kept, version, recipe),
-                             resume=None, listen=listen).adapter  # fmt: skip
+        return train_adapter(
+            base, kept, [], recipe, out, pairs=_pairs_among(kept, version, recipe), resume=None, listen=listen
+        ).adapter
 
     text = json.dumps([version.digest, recipe.model_dump(mode="json"), "with variants"], sort_keys=True)
     return Folding(labelled(rows, version), fold_of, train, hashlib.sha256(text.encode()).hexdigest())

@@ -30,14 +30,33 @@ _SIGNATURES: tuple[tuple[int, bytes, str], ...] = (
     (0, b"NOKIARAW", "Nokia"),
 )
 _MAKERS = {
-    b"NIKON": "Nikon NEF", b"SONY": "Sony ARW", b"PENTAX": "Pentax PEF", b"RICOH": "Pentax PEF",
-    b"SAMSUNG": "Samsung SRW", b"HASSELBLAD": "Hasselblad 3FR", b"KODAK": "Kodak DCR", b"EASTMAN": "Kodak DCR",
-    b"EPSON": "Epson ERF", b"MAMIYA": "Mamiya MEF", b"LEAF": "Leaf MOS", b"OLYMPUS": "Olympus ORF",
-    b"PANASONIC": "Panasonic RAW", b"LEICA": "Leica RAW", b"CANON": "Canon",
-}  # fmt: skip
+    b"NIKON": "Nikon NEF",
+    b"SONY": "Sony ARW",
+    b"PENTAX": "Pentax PEF",
+    b"RICOH": "Pentax PEF",
+    b"SAMSUNG": "Samsung SRW",
+    b"HASSELBLAD": "Hasselblad 3FR",
+    b"KODAK": "Kodak DCR",
+    b"EASTMAN": "Kodak DCR",
+    b"EPSON": "Epson ERF",
+    b"MAMIYA": "Mamiya MEF",
+    b"LEAF": "Leaf MOS",
+    b"OLYMPUS": "Olympus ORF",
+    b"PANASONIC": "Panasonic RAW",
+    b"LEICA": "Leica RAW",
+    b"CANON": "Canon",
+}
 
 _SUBFILE, _WIDTH, _HEIGHT, _COMPRESSION, _PHOTOMETRIC, _MAKE, _CHILDREN, _DNG_VERSION = (
-    254, 256, 257, 259, 262, 271, 330, 50706)  # fmt: skip
+    254,
+    256,
+    257,
+    259,
+    262,
+    271,
+    330,
+    50706,
+)
 _WANTED = {_SUBFILE, _WIDTH, _HEIGHT, _COMPRESSION, _PHOTOMETRIC, _MAKE, _CHILDREN, _DNG_VERSION}
 _SENSOR_PHOTOMETRICS = {32803, 34892}  # colour filter array, linear raw
 # Kodak, Sony ARW, packed raw, Samsung SRW, Nikon NEF, Kodak DCR, Pentax PEF
@@ -115,8 +134,10 @@ def raw_kind(data: Data) -> str | None:
     if any(_DNG_VERSION in each for each in directories):
         return "DNG"
     first, *others = directories
-    sensor = any(_first(each, _PHOTOMETRIC) in _SENSOR_PHOTOMETRICS
-                 or _first(each, _COMPRESSION) in _RAW_COMPRESSIONS for each in directories)  # fmt: skip
+    sensor = any(
+        _first(each, _PHOTOMETRIC) in _SENSOR_PHOTOMETRICS or _first(each, _COMPRESSION) in _RAW_COMPRESSIONS
+        for each in directories
+    )
     larger = any(_pixels(each) > _pixels(first) and not _first(each, _SUBFILE) & 1 for each in others)
     if sensor or (larger and (_first(first, _SUBFILE) & 1 or _CHILDREN in first)):
         return _maker(first) or "a preview with the picture itself behind it"

@@ -43,10 +43,15 @@ DECODED_SIDE = 2 * LONG_SIDE  # larger pictures are decoded reduced, to no less 
 SIMILAR_BITS = 10  # perceptual hashes this close are copies, mirrors, exposures or other sizes (evaluation.md 3.4)
 _ORIENTATION, _SIDEWAYS = 0x0112, (5, 6, 7, 8)
 _TURNS = {
-    1: None, 2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
+    1: None,
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
-}  # fmt: skip
+}
 _ONE_AT_A_TIME = threading.RLock()
 _ROWS = 256
 _EXPORT = "Export it from your raw converter as JPEG or TIFF and use that."
@@ -288,8 +293,21 @@ def _refusals(name: Path | str) -> Iterator[None]:
         raise BadPhotograph(name, Reason.TOO_LARGE, "it claims too many pixels") from error
     except MemoryError as error:
         raise BadPhotograph(name, Reason.TOO_LARGE, "there is not enough memory for it") from error
-    except (OSError, ValueError, SyntaxError, EOFError, IndexError, KeyError, TypeError, OverflowError,
-            ArithmeticError, RuntimeError, AssertionError, AttributeError, struct.error) as error:  # fmt: skip
+    except (
+        OSError,
+        ValueError,
+        SyntaxError,
+        EOFError,
+        IndexError,
+        KeyError,
+        TypeError,
+        OverflowError,
+        ArithmeticError,
+        RuntimeError,
+        AssertionError,
+        AttributeError,
+        struct.error,
+    ) as error:
         truncated = "truncated" in str(error).lower() or isinstance(error, EOFError)
         reason = Reason.TRUNCATED if truncated else Reason.UNREADABLE
         raise BadPhotograph(name, reason, f"it is damaged ({error})") from error

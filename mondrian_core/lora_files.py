@@ -40,9 +40,16 @@ _PEFT_KEY = re.compile(r"(?P<module>.+)\.lora_(?P<half>A|B)(\.\w+)?\.weight")
 _PEFT_MAGNITUDE = re.compile(r"(?P<module>.+)\.lora_(?P<half>magnitude_vector)(\.\w+)?(\.weight)?")
 _OF_LORA, _OF_DORA = {"A", "B"}, {"A", "B", "magnitude_vector"}
 # Features of PEFT that change more than a low-rank product, with the value under which they do nothing.
-_BEYOND = {"bias": "none", "modules_to_save": None, "layer_replication": None, "lora_bias": False,
-           "trainable_token_indices": None, "target_parameters": None, "alora_invocation_tokens": None,
-           "arrow_config": None}  # fmt: skip
+_BEYOND = {
+    "bias": "none",
+    "modules_to_save": None,
+    "layer_replication": None,
+    "lora_bias": False,
+    "trainable_token_indices": None,
+    "target_parameters": None,
+    "alora_invocation_tokens": None,
+    "arrow_config": None,
+}
 _HONOURED = {"use_rslora", "use_dora"}  # any other use_... is a feature that isn't known here
 # Ways to begin that take something off the base; EVA, Gaussian and orthogonal ones only choose A.
 _MOVES_THE_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga", "loraga")
@@ -126,9 +133,15 @@ def described(folder: Path) -> Described:
         declared = values.get("keys") or ()
         if not isinstance(declared, list | tuple) or not all(isinstance(name, str) for name in declared):
             raise BadAdapter(f"keys in {where} is not a list of names.", _RESTORE)
-        return Described(layout="mlx", rank=_rank(values, "rank", where), scale=_number(values, "scale", where),
-                         dropout=_dropout(values), dora=kind == DORA, declared=tuple(declared),
-                         configuration=found)  # fmt: skip
+        return Described(
+            layout="mlx",
+            rank=_rank(values, "rank", where),
+            scale=_number(values, "scale", where),
+            dropout=_dropout(values),
+            dora=kind == DORA,
+            declared=tuple(declared),
+            configuration=found,
+        )
     if "rank" in found:
         rank = _rank(found, "rank", where)
         alpha = _number({"alpha": OLDER_ALPHA, **found}, "alpha", where)
@@ -149,8 +162,14 @@ def _described_peft(folder: Path, found: Mapping[str, Any]) -> Described:
     for name in ("rank_pattern", "alpha_pattern"):
         _check_patterns(folder / CONFIG, name, found.get(name))
     rank, alpha = _rank(found, "r", folder / CONFIG), _number(found, "lora_alpha", folder / CONFIG)
-    return Described(layout="peft", rank=rank, scale=alpha / _divisor(found, rank), dropout=_dropout(found),
-                     dora=bool(found.get("use_dora")), configuration=found)  # fmt: skip
+    return Described(
+        layout="peft",
+        rank=rank,
+        scale=alpha / _divisor(found, rank),
+        dropout=_dropout(found),
+        dora=bool(found.get("use_dora")),
+        configuration=found,
+    )
 
 
 def _check_patterns(where: Path, name: str, patterns: Any) -> None:
@@ -174,8 +193,10 @@ def _number(values: Mapping[str, Any], name: str, where: Path) -> float:
     """A finite number; a configuration without it can't be understood, and no default would be more than a guess."""
     value = values.get(name)
     if value is None:
-        raise BadAdapter(f"{where} names no {name}, so the adapter's scale isn't known.",
-                         f"Add the {name} that it was trained with, or train again.")  # fmt: skip
+        raise BadAdapter(
+            f"{where} names no {name}, so the adapter's scale isn't known.",
+            f"Add the {name} that it was trained with, or train again.",
+        )
     if isinstance(value, bool) or not isinstance(value, int | float) or abs(value) > 1e9 or not math.isfinite(value):
         raise BadAdapter(f"{name} in {where} is {str(value)[:40]!r}, not a usable number.", _RESTORE)
     return float(value)
@@ -242,16 +263,19 @@ def fitted(pairs: Mapping[str, Pair]) -> Fitted:
         missing = rank - pair.down.shape[1]
         down = np.pad(pair.down, ((0, 0), (0, missing)))
         up = np.pad(pair.up * np.float32(pair.scale / scale), ((0, missing), (0, 0)))
-        made[name] = Pair(np.ascontiguousarray(down, np.float32), np.ascontiguousarray(up, np.float32), scale,
-                          pair.magnitude)  # fmt: skip
+        made[name] = Pair(
+            np.ascontiguousarray(down, np.float32), np.ascontiguousarray(up, np.float32), scale, pair.magnitude
+        )
     return Fitted(rank, scale, made)
 
 
 def _module_scale(described: Described, module: str, rank: int, folder: Path) -> float:
     """alpha/r or alpha/sqrt(r) of one module. The rank is what the arrays have; the configuration has to agree."""
     values = described.configuration
-    own = {"r": _by_pattern(values.get("rank_pattern"), module, values["r"]),
-           "lora_alpha": _by_pattern(values.get("alpha_pattern"), module, values["lora_alpha"])}  # fmt: skip
+    own = {
+        "r": _by_pattern(values.get("rank_pattern"), module, values["r"]),
+        "lora_alpha": _by_pattern(values.get("alpha_pattern"), module, values["lora_alpha"]),
+    }
     declared = _rank(own, "r", folder / CONFIG)
     if declared != rank:
         raise BadAdapter(f"{module} in {folder} has rank {rank}, its configuration says {declared}.", "Save it again.")
@@ -273,8 +297,12 @@ def our_name(module: str) -> str:
     transformers has had `model.language_model.layers` since 2025 and `model.layers` before.
     """
     name = module.removeprefix("base_model.model.")
-    for theirs, ours in (("model.language_model.", "language_model.model."), ("model.visual.", "vision_tower."),
-                         ("visual.", "vision_tower."), ("model.layers.", "language_model.model.layers.")):  # fmt: skip
+    for theirs, ours in (
+        ("model.language_model.", "language_model.model."),
+        ("model.visual.", "vision_tower."),
+        ("visual.", "vision_tower."),
+        ("model.layers.", "language_model.model.layers."),
+    ):
         if name.startswith(theirs):
             return ours + name.removeprefix(theirs)
     return name

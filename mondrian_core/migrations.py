@@ -52,8 +52,16 @@ def _is_table(connection: sqlite3.Connection, name: str) -> bool:
 
 def _original_columns(connection: sqlite3.Connection) -> None:
     """Columns of the original tables that a person's lack, so that every statement finds them; they are empty."""
-    texts = ("filename", "advisor", "status", "analysis_markdown", "llm_outputs", "created_at", "started_at",
-             "completed_at")  # fmt: skip
+    texts = (
+        "filename",
+        "advisor",
+        "status",
+        "analysis_markdown",
+        "llm_outputs",
+        "created_at",
+        "started_at",
+        "completed_at",
+    )
     _add_columns(connection, "jobs", dict.fromkeys(texts, "TEXT"))
     _add_columns(connection, "advisors", dict.fromkeys(("name", "bio", "prompt"), "TEXT"))
     columns = dict.fromkeys(("advisor_id", "image_path", "overall_grade"), "TEXT")

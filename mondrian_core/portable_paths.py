@@ -81,8 +81,10 @@ def with_base_names(values: T) -> T:
     """A configuration of a model's or tokenizer's, the folder it was once loaded from replaced by its name."""
     if not isinstance(values, dict):
         return values
-    return {key: base_name(value) if key in _LOADED_FROM and isinstance(value, str) else value
-            for key, value in values.items()}  # type: ignore[return-value]  # fmt: skip
+    return {
+        key: base_name(value) if key in _LOADED_FROM and isinstance(value, str) else value
+        for key, value in values.items()
+    }  # type: ignore[return-value]
 
 
 def hidden_path(text: str, roots: Iterable[Path] = ()) -> str:

@@ -84,8 +84,9 @@ def _process_on(port: int) -> str | None:
 def _listener_in_proc(port: int) -> str | None:
     """Number of the process with the listening socket; None where it is another user's."""
     lines = [line.split() for name in ("tcp", "tcp6") for line in _read(f"/proc/net/{name}").splitlines()[1:]]
-    wanted = {f"socket:[{line[9]}]" for line in lines
-              if line[3] == LISTENING and int(line[1].rpartition(":")[2], 16) == port}  # fmt: skip
+    wanted = {
+        f"socket:[{line[9]}]" for line in lines if line[3] == LISTENING and int(line[1].rpartition(":")[2], 16) == port
+    }
     for folder in Path("/proc").glob("[0-9]*/fd"):
         with suppress(OSError):
             if any(str(entry.readlink()) in wanted for entry in folder.iterdir()):

@@ -347,12 +347,17 @@ def recipe_of(values: dict[str, Any], source: str = "the recipe") -> Recipe:
 
 def reference() -> str:
     """The keys of a recipe as Markdown; docs/recipes.md is this text (`python -m mondrian_core.recipes`)."""
-    lines = ["# Recipes", "",
-             "A recipe is a TOML file with these tables. What is left out keeps its default; an unknown key is an",
-             "error, and all mistakes of a file are told at once. Every key of `[train]` is also an option of",
-             "`mondrian train` and `mondrian retrain` (`--learning-rate 5e-4`).", "",
-             "These come with Mondrian, by name (`--recipe small-set`; in flows `-p recipe=small-set`). A retraining",
-             f"without one uses `{SMALL_SET}` below {SMALL_SET_BELOW} critiques, else `{DEFAULT}`.", ""]  # fmt: skip
+    lines = [
+        "# Recipes",
+        "",
+        "A recipe is a TOML file with these tables. What is left out keeps its default; an unknown key is an",
+        "error, and all mistakes of a file are told at once. Every key of `[train]` is also an option of",
+        "`mondrian train` and `mondrian retrain` (`--learning-rate 5e-4`).",
+        "",
+        "These come with Mondrian, by name (`--recipe small-set`; in flows `-p recipe=small-set`). A retraining",
+        f"without one uses `{SMALL_SET}` below {SMALL_SET_BELOW} critiques, else `{DEFAULT}`.",
+        "",
+    ]
     for name, path in shipped_recipes().items():
         text = path.read_text(encoding="utf-8")
         lines += [f"* `{name}`: " + " ".join(line[2:] for line in text.splitlines() if line.startswith("# "))]

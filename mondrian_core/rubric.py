@@ -296,8 +296,9 @@ def _load_object(text: str) -> dict[str, Any]:
     if not stripped:
         raise Unparsable("empty")
     try:
-        answer = json.loads(stripped, parse_constant=_refuse_constant, object_pairs_hook=_each_key_once,
-                            parse_int=_whole_number)  # fmt: skip
+        answer = json.loads(
+            stripped, parse_constant=_refuse_constant, object_pairs_hook=_each_key_once, parse_int=_whole_number
+        )
         json.dumps(answer, ensure_ascii=False).encode()  # a lone surrogate can be escaped, but is no text
     except (json.JSONDecodeError, RecursionError) as error:
         cut = stripped.startswith("{") and _object_end(stripped) is None
@@ -412,8 +413,9 @@ def _from_older_form(answer: dict[str, Any], repairs: list[str]) -> tuple[dict[s
     return dimensions, answer.get("overall_score"), answer.get("technical_notes") or None
 
 
-def _checked(dimensions: Mapping[str, Any], grade: Any, notes: Any, *, strict: bool,
-             repairs: list[str] | None = None) -> Critique:  # fmt: skip
+def _checked(
+    dimensions: Mapping[str, Any], grade: Any, notes: Any, *, strict: bool, repairs: list[str] | None = None
+) -> Critique:
     missing = [name for name in DIMENSIONS if name not in dimensions]
     if missing:
         raise Unparsable("missing_dimensions", ", ".join(missing))

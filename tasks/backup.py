@@ -28,11 +28,14 @@ def backed_up(made: Backup) -> str:
     """The backup as Markdown."""
     snapshot = made.snapshot
     verdict = f"## Snapshot {snapshot.name}: {len(snapshot.entries):,} files, {made.new_files:,} of them new"
-    figures = table(("what", "value"), [
-        ("megabytes a restore brings back", f"{snapshot.bytes / 1e6:,.1f}"),
-        ("megabytes copied now", f"{made.new_bytes / 1e6:,.1f}"),
-        ("older snapshots deleted", len(made.deleted)),
-        ("files left out", len(snapshot.left_out)),
-    ])  # fmt: skip
+    figures = table(
+        ("what", "value"),
+        [
+            ("megabytes a restore brings back", f"{snapshot.bytes / 1e6:,.1f}"),
+            ("megabytes copied now", f"{made.new_bytes / 1e6:,.1f}"),
+            ("older snapshots deleted", len(made.deleted)),
+            ("files left out", len(snapshot.left_out)),
+        ],
+    )
     files = table(("left out", "reason"), list(snapshot.left_out))
     return page(verdict, figures, files if snapshot.left_out else "")

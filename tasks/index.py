@@ -17,8 +17,13 @@ from tasks.telling import Progress, artifact_key, leave_page, only
 INDEX_SECONDS = 4 * 3600.0
 
 
-@task(name="index", retries=2, retry_delay_seconds=10, retry_condition_fn=only(ModelProcessDied, DatabaseBusy),
-      cache_policy=NO_CACHE)  # fmt: skip
+@task(
+    name="index",
+    retries=2,
+    retry_delay_seconds=10,
+    retry_condition_fn=only(ModelProcessDied, DatabaseBusy),
+    cache_policy=NO_CACHE,
+)
 def index(context_file: Path) -> IndexSummary:
     """Embeddings and scores; a run that is tried again goes on where it stopped."""
     context = Context.load(context_file)
@@ -31,12 +36,15 @@ def index(context_file: Path) -> IndexSummary:
 def indexed(summary: IndexSummary) -> str:
     """The index as Markdown."""
     verdict = f"## {summary.photographs} photographs in the index, {summary.embedded} of them new"
-    figures = table(("what", "photographs"), [
-        ("indexed before", summary.known),
-        ("embedded now", summary.embedded),
-        ("scored by the base model (for retrieval alone)", summary.scored),
-        ("files left out", len(summary.left_out)),
-    ])  # fmt: skip
+    figures = table(
+        ("what", "photographs"),
+        [
+            ("indexed before", summary.known),
+            ("embedded now", summary.embedded),
+            ("scored by the base model (for retrieval alone)", summary.scored),
+            ("files left out", len(summary.left_out)),
+        ],
+    )
     files = table(("left out", "reason"), [(each["path"], each["reason"]) for each in summary.left_out])
     base = f"The vectors belong to the base {code(summary.base[:12])}."
     return page(verdict, figures, files if summary.left_out else "", base)

@@ -58,8 +58,12 @@ def trained(summary: TrainSummary, recipe: Mapping[str, Any]) -> str:
     """The loss curve and what it was trained with."""
     verdict = f"## {summary.chosen[0].upper()}{summary.chosen[1:]}"
     settings = table(("setting", "value"), recipe.items())
-    answers = ("{valid} of {photographs} validation photographs were answered in form; squared error of the scores "
-               "{score_error:.2f}.".format(**summary.answers) if summary.answers else "")  # fmt: skip
+    answers = (
+        "{valid} of {photographs} validation photographs were answered in form; squared error of the scores "
+        "{score_error:.2f}.".format(**summary.answers)
+        if summary.answers
+        else ""
+    )
     return page(
         verdict,
         f"{summary.steps} steps in {summary.seconds:.0f} s. {answers}".strip(),
@@ -76,8 +80,10 @@ def _extent(told: Mapping[str, Any] | None) -> str:
     """That nothing was held out; "" where something was."""
     if not told or told["extent"] != "all":
         return ""
-    return (f"Trained on all {told['photographs']} photographs ({told['rows']} rows): so few would be held out that "
-            "folds judge the recipe, and none is left to measure this adapter itself.")  # fmt: skip
+    return (
+        f"Trained on all {told['photographs']} photographs ({told['rows']} rows): so few would be held out that "
+        "folds judge the recipe, and none is left to measure this adapter itself."
+    )
 
 
 def _preferred(told: Mapping[str, Any] | None) -> str:
@@ -85,9 +91,12 @@ def _preferred(told: Mapping[str, Any] | None) -> str:
     if told is None:
         return ""
     after = f"after epoch {told['best_epoch']}" if told["best_epoch"] else "no epoch was better than the start"
-    validated = ("" if told["accuracy"] is None else
-                 f" Of {told['validation_pairs']} validation pairs {told['accuracy']:.0%} are the right way round "
-                 f"(before: {told['start_accuracy']:.0%}), mean margin {told['margin']:.3g}.")  # fmt: skip
+    validated = (
+        ""
+        if told["accuracy"] is None
+        else f" Of {told['validation_pairs']} validation pairs {told['accuracy']:.0%} are the right way round "
+        f"(before: {told['start_accuracy']:.0%}), mean margin {told['margin']:.3g}."
+    )
     return f"Tuned on {told['pairs']} pairs ({told['corrections']} corrections), {after}.{validated}"
 
 
@@ -181,8 +190,16 @@ def rollout_look(seen: Look) -> str:
         )
         for place, step in enumerate(now.plan.steps)
     ]
-    arms = [(f"{each.share:.0%}", each.candidate.requests, each.candidate.failures, each.control.requests,
-             each.control.failures) for each in observed.strata]  # fmt: skip
+    arms = [
+        (
+            f"{each.share:.0%}",
+            each.candidate.requests,
+            each.candidate.failures,
+            each.control.requests,
+            each.control.failures,
+        )
+        for each in observed.strata
+    ]
     pairs = [
         (name, value.worse, value.better)
         for name, value in (

@@ -85,8 +85,14 @@ def against_base(version: Version, base: str) -> dict[str, Any]:
         Broken: when that process fails.
     """
     named = (version.manifest.get("base") or {}).get("name")
-    command = [sys.executable, "-m", "mondrian_core.models.inspection", str(version.path),
-               version.base_fingerprint or "", *filter(None, [named, base])]  # fmt: skip
+    command = [
+        sys.executable,
+        "-m",
+        "mondrian_core.models.inspection",
+        str(version.path),
+        version.base_fingerprint or "",
+        *filter(None, [named, base]),
+    ]
     try:
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=INSPECTION_SECONDS)
     except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
@@ -116,8 +122,13 @@ def promote_by_hand(
     With a `plan` it begins with the plan's first share.
     """
     registry, why = Registry(adapters), reason or BY_HAND
-    facts: dict[str, Any] = {"expected": expected, "actor": actor(), "reason": why, "forced": force,
-                             "problems": problems}  # fmt: skip
+    facts: dict[str, Any] = {
+        "expected": expected,
+        "actor": actor(),
+        "reason": why,
+        "forced": force,
+        "problems": problems,
+    }
     if plan is None:
         rollout.refuse_while_running(registry, advisor)
         registry.promote(advisor, version, **facts)

@@ -195,10 +195,15 @@ def smoke_set(settings: Settings, wanted: Wanted, count: int) -> Smoke:
         tried += [_try(settings, wanted, advisor, expected, photograph) for photograph in photographs]
     outcome = _verdict(tried, len(left_out))
     head = ("photograph", "advisor", "promoted", "answered by", "mode", "time", "verdict")
-    leave_page(artifact_key("smoke set"), pages.page(
-        f"## {plain(outcome.sentence)}", table(head, [_row(each) for each in tried]),
-        table(("not tried", "why link leaves it out"), list(left_out.items())[:LISTED]) if left_out else "",
-    ), outcome.sentence)  # fmt: skip
+    leave_page(
+        artifact_key("smoke set"),
+        pages.page(
+            f"## {plain(outcome.sentence)}",
+            table(head, [_row(each) for each in tried]),
+            table(("not tried", "why link leaves it out"), list(left_out.items())[:LISTED]) if left_out else "",
+        ),
+        outcome.sentence,
+    )
     if any(each.adapter_failed for each in tried) or (tried and all(each.service_failed for each in tried)):
         raise Broken(outcome.sentence, "The service keeps running with what passed; its log says more.")
     return outcome
@@ -218,8 +223,15 @@ def _verdict(tried: list[Tried], left_out: int) -> Smoke:
 
 def _row(tried: Tried) -> tuple[str, ...]:
     seconds = "" if tried.seconds is None else f"{tried.seconds:.1f} s"
-    return (tried.photograph, tried.advisor, tried.expected or "base", tried.version or "base", tried.mode or "",
-            seconds, "ok" if tried.passed else tried.why)  # fmt: skip
+    return (
+        tried.photograph,
+        tried.advisor,
+        tried.expected or "base",
+        tried.version or "base",
+        tried.mode or "",
+        seconds,
+        "ok" if tried.passed else tried.why,
+    )
 
 
 def _expected(settings: Settings, wanted: Wanted) -> dict[str, str | None]:
@@ -246,8 +258,11 @@ def _photographs(settings: Settings, advisor: str, count: int) -> tuple[list[str
     used = sorted(
         dict.fromkeys(record.photograph for record in linked.used), key=lambda name: f"/{advisor}/" not in name
     )
-    others = {each.record: f"{each.reason.value} {each.detail}".strip() for each in linked.left_out
-              if each.reason is not Reason.OTHER_ADVISOR}  # fmt: skip
+    others = {
+        each.record: f"{each.reason.value} {each.detail}".strip()
+        for each in linked.left_out
+        if each.reason is not Reason.OTHER_ADVISOR
+    }
     return used[:count], others
 
 

@@ -17,8 +17,13 @@ from tasks.telling import Progress, artifact_key, leave_page, only
 SYNTHESIZE_SECONDS = 4 * 3600.0
 
 
-@task(name="synthesize", retries=2, retry_delay_seconds=10, retry_condition_fn=only(ModelProcessDied, DatabaseBusy),
-      cache_policy=NO_CACHE)  # fmt: skip
+@task(
+    name="synthesize",
+    retries=2,
+    retry_delay_seconds=10,
+    retry_condition_fn=only(ModelProcessDied, DatabaseBusy),
+    cache_policy=NO_CACHE,
+)
 def synthesize(context_file: Path) -> SynthesizeSummary:
     """Drafts that wait; each is kept as it is made, so nothing is drafted twice."""
     context = Context.load(context_file)
@@ -32,12 +37,15 @@ def synthesize(context_file: Path) -> SynthesizeSummary:
 def drafted(summary: SynthesizeSummary, advisor: str) -> str:
     """The run as Markdown; the next step is a person's."""
     verdict = f"## {summary.drafted} critiques drafted, {summary.waiting} wait for a review"
-    figures = table(("what", "photographs"), [
-        ("drafted before", summary.known),
-        ("without a critique, still to draft", summary.remaining),
-        ("compared with the advisor on", summary.calibrated_on),
-        ("files left out", len(summary.left_out)),
-    ])  # fmt: skip
+    figures = table(
+        ("what", "photographs"),
+        [
+            ("drafted before", summary.known),
+            ("without a critique, still to draft", summary.remaining),
+            ("compared with the advisor on", summary.calibrated_on),
+            ("files left out", len(summary.left_out)),
+        ],
+    )
     files = table(("left out", "reason"), [(each["path"], each["reason"]) for each in summary.left_out])
     step = f"Nothing of this is trained on before a person accepts it: {code(f'mondrian review --advisor {advisor}')}"
     return page(verdict, figures, files if summary.left_out else "", step)

@@ -23,16 +23,34 @@ from mondrian_core.rubric import DIMENSIONS, TITLES, Critique
 PORTFOLIO = "source/advisor/photographer/ansel"
 ELSEWHERE = "/Users/studio/dev/mondrian"  # paths in the database that were true on another machine
 SIDEWAYS = "harbour_neg.jpg"  # stored with its long side horizontal and an EXIF orientation of 6
-USED = ("dunes.jpg", "courtyard.jpg", "half_dome.jpg", "driftwood.jpg", "train.jpg", "islands.jpg", "waterfall.jpg",
-        SIDEWAYS, "hikers.jpg", "ridge.jpg")  # fmt: skip
+USED = (
+    "dunes.jpg",
+    "courtyard.jpg",
+    "half_dome.jpg",
+    "driftwood.jpg",
+    "train.jpg",
+    "islands.jpg",
+    "waterfall.jpg",
+    SIDEWAYS,
+    "hikers.jpg",
+    "ridge.jpg",
+)
 MOVED = ("dunes.jpg", "driftwood.jpg", "waterfall.jpg", "ridge.jpg")  # their rows hold a path from another machine
 UNSCORED = ("tetons.jpg", "archive_print.jpg")
 FIVE = tuple(name for name in DIMENSIONS if name not in ("focus_sharpness", "subject_isolation", "depth_perspective"))
 CUT_ANALYSIS = '```json\n{\n  "image_description": "",\n  "dimensions": [,\n  "overall_score": null\n}\n```'
 COUNTS = {
-    "used": 10, "job_not_completed": 1, "temporary_file": 1, "missing_photograph": 1, "empty_photograph": 1,
-    "not_a_photograph": 1, "unparsable_answer": 5, "missing_dimensions": 3, "no_scores": 2, "duplicate_of": 1,
-}  # fmt: skip
+    "used": 10,
+    "job_not_completed": 1,
+    "temporary_file": 1,
+    "missing_photograph": 1,
+    "empty_photograph": 1,
+    "not_a_photograph": 1,
+    "unparsable_answer": 5,
+    "missing_dimensions": 3,
+    "no_scores": 2,
+    "duplicate_of": 1,
+}
 
 DDL = f"""
 CREATE TABLE advisors (id TEXT PRIMARY KEY, name TEXT NOT NULL, bio TEXT NOT NULL, prompt TEXT);
@@ -64,10 +82,13 @@ def make_older_workspace(root: Path) -> None:
     database = sqlite3.connect(root / "mondrian.db")
     with database:
         database.executescript(DDL)
-        database.executemany("INSERT INTO advisors VALUES (?, ?, ?, ?)", [
-            ("ansel", "Ansel Adams", "Landscape photographer.", "You are Ansel Adams. Critique the photograph."),
-            ("watkins", "Carleton Watkins", "Large-format photographer of Yosemite.", None),
-        ])  # fmt: skip
+        database.executemany(
+            "INSERT INTO advisors VALUES (?, ?, ?, ?)",
+            [
+                ("ansel", "Ansel Adams", "Landscape photographer.", "You are Ansel Adams. Critique the photograph."),
+                ("watkins", "Carleton Watkins", "Large-format photographer of Yosemite.", None),
+            ],
+        )
         _insert(database, "dimensional_profiles", [*_usable(critiques), *_unusable(critiques)])
         _insert(database, "jobs", _jobs(root / "analysis_md", critiques["dunes.jpg"]))
     database.close()
@@ -102,8 +123,9 @@ def _unusable(critiques: dict[str, Critique]) -> list[dict[str, Any]]:
         _profile("html", f"{PORTFOLIO}/canyon.jpg", model),
         _profile("missing", f"{PORTFOLIO}/does_not_exist.jpg", model),
     ]
-    unscored = [{"id": record_id(name), "advisor_id": "ansel", "image_path": f"{PORTFOLIO}/{name}"}
-                for name in UNSCORED]  # fmt: skip
+    unscored = [
+        {"id": record_id(name), "advisor_id": "ansel", "image_path": f"{PORTFOLIO}/{name}"} for name in UNSCORED
+    ]
     return [*rows, *unscored]
 
 
@@ -121,19 +143,45 @@ def _jobs(analyses: Path, critique: Critique) -> list[dict[str, Any]]:
         identity, at = record_id(f"job {number}"), f"2026-01-{10 + number}T09:0{number}:0"
         name = f"analysis-ansel-{identity}.md"
         (analyses / name).write_text(text)
-        rows.append({"id": identity, "filename": "visitor.jpg", "status": "completed", "analysis_markdown": name,
-                     "created_at": f"{at}0", "started_at": f"{at}0", "completed_at": f"{at}7"})  # fmt: skip
-    stuck = {"id": "stuck", "filename": "holiday.jpg", "status": "analyzing", "created_at": "2026-01-19T10:00:00",
-             "started_at": "2026-01-19T10:00:01"}  # fmt: skip
+        rows.append(
+            {
+                "id": identity,
+                "filename": "visitor.jpg",
+                "status": "completed",
+                "analysis_markdown": name,
+                "created_at": f"{at}0",
+                "started_at": f"{at}0",
+                "completed_at": f"{at}7",
+            }
+        )
+    stuck = {
+        "id": "stuck",
+        "filename": "holiday.jpg",
+        "status": "analyzing",
+        "created_at": "2026-01-19T10:00:00",
+        "started_at": "2026-01-19T10:00:01",
+    }
     return [{"advisor": "ansel", **row} for row in [*rows, stuck]]
 
 
 def _with_five_dimensions(critique: Critique) -> str:
-    dimensions = [{"name": TITLES[name], "score": critique.assessments[name].score,
-                   "comment": critique.assessments[name].comment, "recommendation": "Return at another hour."}
-                  for name in FIVE]  # fmt: skip
-    answer = {"image_description": "", "dimensions": dimensions, "overall_score": 7.5, "key_strengths": [],
-              "priority_improvements": [], "technical_notes": ""}  # fmt: skip
+    dimensions = [
+        {
+            "name": TITLES[name],
+            "score": critique.assessments[name].score,
+            "comment": critique.assessments[name].comment,
+            "recommendation": "Return at another hour.",
+        }
+        for name in FIVE
+    ]
+    answer = {
+        "image_description": "",
+        "dimensions": dimensions,
+        "overall_score": 7.5,
+        "key_strengths": [],
+        "priority_improvements": [],
+        "technical_notes": "",
+    }
     return f"```json\n{json.dumps(answer, indent=2)}\n```"
 
 

@@ -14,6 +14,13 @@ from mondrian_core.backup.restoring import Restored, restore
 from mondrian_core.backup.snapshots import DamagedBackup, Snapshot, list_snapshots, verify
 
 __all__ = [
-    "Backup", "DamagedBackup", "NoRoomForBackup", "Restored", "Snapshot", "back_up", "list_snapshots", "restore",
+    "Backup",
+    "DamagedBackup",
+    "NoRoomForBackup",
+    "Restored",
+    "Snapshot",
+    "back_up",
+    "list_snapshots",
+    "restore",
     "verify",
-]  # fmt: skip
+]

@@ -63,12 +63,17 @@ class Backup:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        return {**self.snapshot.as_dict(), "new_files": self.new_files, "new_bytes": self.new_bytes,
-                "deleted": list(self.deleted)}  # fmt: skip
+        return {
+            **self.snapshot.as_dict(),
+            "new_files": self.new_files,
+            "new_bytes": self.new_bytes,
+            "deleted": list(self.deleted),
+        }
 
 
-def back_up(workspace: Path, adapters: Path | None, to: Path, *, keep: int | None = None,
-            listen: Listener = ignore) -> Backup:  # fmt: skip
+def back_up(
+    workspace: Path, adapters: Path | None, to: Path, *, keep: int | None = None, listen: Listener = ignore
+) -> Backup:
     """Add a snapshot of a workspace and its registry (None: without one) to the backup folder `to`.
 
     Only contents that the folder lacks are copied; a file whose size and time of change are those of the last snapshot
@@ -129,8 +134,13 @@ class _Making:
             self.listen(Advanced("backup", done, len(items), item.path))
         entries = tuple(self.entries[path] for path in sorted(self.entries))
         left_out = tuple((each.path, each.reason) for each in self.left_out)
-        return Snapshot(name=self._name(now), made_at=now.isoformat(timespec="seconds"),
-                        program=metadata.version("mondrian"), entries=entries, left_out=left_out)  # fmt: skip
+        return Snapshot(
+            name=self._name(now),
+            made_at=now.isoformat(timespec="seconds"),
+            program=metadata.version("mondrian"),
+            entries=entries,
+            left_out=left_out,
+        )
 
     @contextmanager
     def undone_when_full(self) -> Iterator[None]:
@@ -180,8 +190,11 @@ class _Making:
 
     def _unchanged(self, item: Item, before: Entry | None) -> bool:
         now = _facts(item.file)
-        return (before is not None and (now.st_size, now.st_mtime_ns) == (before.bytes, before.mtime_ns)
-                and self.folder.holds(before))  # fmt: skip
+        return (
+            before is not None
+            and (now.st_size, now.st_mtime_ns) == (before.bytes, before.mtime_ns)
+            and self.folder.holds(before)
+        )
 
     def _take_database(self, store: Store) -> None:
         copy = self.folder.incoming(self.folder.root / OBJECTS)

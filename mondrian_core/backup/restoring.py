@@ -39,8 +39,15 @@ class Restored:
         return {**self.snapshot.as_dict(), "moved_aside": [str(path) for path in self.moved_aside]}
 
 
-def restore(root: Path, workspace: Path, adapters: Path, *, snapshot: str | None = None, force: bool = False,
-            listen: Listener = ignore) -> Restored:  # fmt: skip
+def restore(
+    root: Path,
+    workspace: Path,
+    adapters: Path,
+    *,
+    snapshot: str | None = None,
+    force: bool = False,
+    listen: Listener = ignore,
+) -> Restored:
     """Bring a snapshot (None: the last) of the backup folder `root` back to a workspace and a registry.
 
     Every file is checked against its hash while it is copied, and the database by SQLite, before anything is put in its

@@ -74,8 +74,13 @@ class Snapshot:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for people and programs, without the list of files."""
-        return {"snapshot": self.name, "made_at": self.made_at, "files": len(self.entries), "bytes": self.bytes,
-                "left_out": [{"path": path, "reason": reason} for path, reason in self.left_out]}  # fmt: skip
+        return {
+            "snapshot": self.name,
+            "made_at": self.made_at,
+            "files": len(self.entries),
+            "bytes": self.bytes,
+            "left_out": [{"path": path, "reason": reason} for path, reason in self.left_out],
+        }
 
 
 class BackupFolder:
@@ -148,8 +153,14 @@ class BackupFolder:
     def write(self, snapshot: Snapshot) -> None:
         """Write a snapshot's list in one step."""
         entries = [asdict(entry) for entry in snapshot.entries]
-        values = {"format": FORMAT, "made_at": snapshot.made_at, "program": snapshot.program, "entries": entries,
-                  "entries_sha256": _digest(entries), "left_out": list(map(list, snapshot.left_out))}  # fmt: skip
+        values = {
+            "format": FORMAT,
+            "made_at": snapshot.made_at,
+            "program": snapshot.program,
+            "entries": entries,
+            "entries_sha256": _digest(entries),
+            "left_out": list(map(list, snapshot.left_out)),
+        }
         folder = self.root / SNAPSHOTS
         with translated(folder):
             temporary = self.incoming(folder)
@@ -187,8 +198,9 @@ class BackupFolder:
                 raise ValueError("its list was changed")
             entries = tuple(_entry(each) for each in values["entries"])
             left_out = tuple((str(path), str(reason)) for path, reason in values["left_out"])
-            return Snapshot(name=chosen, made_at=values["made_at"], program=values["program"], entries=entries,
-                            left_out=left_out)  # fmt: skip
+            return Snapshot(
+                name=chosen, made_at=values["made_at"], program=values["program"], entries=entries, left_out=left_out
+            )
         except (ValueError, KeyError, TypeError) as error:
             raise DamagedBackup(f"The snapshot {chosen} can't be read: {error}.", "Name an earlier one.") from error
 

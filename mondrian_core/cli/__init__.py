@@ -48,8 +48,12 @@ def main(arguments: list[str] | None = None) -> int:
     except Exception as error:  # noqa: BLE001  (a person gets one paragraph, whatever broke)
         if options.debug:
             traceback.print_exc()
-        return _tell(options, f"Mondrian broke: {type(error).__name__}: {error}.",
-                     "Run it again with --debug for the traceback, and report it.", 3)  # fmt: skip
+        return _tell(
+            options,
+            f"Mondrian broke: {type(error).__name__}: {error}.",
+            "Run it again with --debug for the traceback, and report it.",
+            3,
+        )
 
 
 def _refuse_several(options: Namespace) -> None:

@@ -49,8 +49,12 @@ def list_versions(options: Namespace) -> int:
             table.add_column(heading)
         for value in values:
             shown = {**value, "state": " ".join(filter(None, (value["state"], value["rollout"])))}
-            table.add_row(*(str(shown.get(key) or "") for key in
-                            ("advisor", "version", "state", "verdict", "created_at", "base", "parent")))  # fmt: skip
+            table.add_row(
+                *(
+                    str(shown.get(key) or "")
+                    for key in ("advisor", "version", "state", "verdict", "created_at", "base", "parent")
+                )
+            )
         console.print(table)
 
     answer(options.json, values, draw)
@@ -62,8 +66,9 @@ def prune(options: Namespace) -> int:
     registry = _registry(options)
     if options.force:
         rollout.refuse_while_running(registry, options.advisor)  # it answers with the version before, too
-    names = registry.prune(options.advisor, keep=options.keep, actor=person(), force=options.force,
-                                     dry_run=options.dry_run)  # fmt: skip
+    names = registry.prune(
+        options.advisor, keep=options.keep, actor=person(), force=options.force, dry_run=options.dry_run
+    )
     done = "Would delete" if options.dry_run else "Deleted"
     told = f"{done}: {', '.join(names)}" if names else "Nothing to delete: what is left is needed or wanted."
     answer(options.json, {"removed": names, "dry_run": options.dry_run}, lambda console: console.print(told))
@@ -73,8 +78,7 @@ def prune(options: Namespace) -> int:
 def verify(options: Namespace) -> int:
     """Re-hash the files and hold the weights against their base; exit status 1 when something is wrong."""
     registry, settings = _registry(options), settings_of(options)
-    chosen = ([registry.get(options.advisor, options.version)] if options.version
-              else registry.versions(options.advisor))  # fmt: skip
+    chosen = [registry.get(options.advisor, options.version)] if options.version else registry.versions(options.advisor)
     found = [_verified(registry, version, settings) for version in chosen]
     for version, result in zip(chosen, found, strict=True):
         _act_on(registry, version, result["problems"], release=options.release)
@@ -125,12 +129,16 @@ def import_adapter(options: Namespace) -> int:
     came = {key: value for key, value in version.manifest["imported_from"].items() if key != "gate_report"}
 
     def draw(console: Console) -> None:
-        console.print(f"{version.version}: {version.state}. Next: mondrian evaluate --advisor {options.advisor} "
-                      f"--adapter {version.version}")  # fmt: skip
+        console.print(
+            f"{version.version}: {version.state}. Next: mondrian evaluate --advisor {options.advisor} "
+            f"--adapter {version.version}"
+        )
         if "layout" in came:
             kind = "DoRA" if came.get("kind") == "dora" else "LoRA"
-            console.print(f"  came as {came['layout']} ({kind}): {came['modules']} modules, rank {came['rank']}, scale "
-                          f"{', '.join(map(number, came['scales']))}; it is mlx-vlm's layout now")  # fmt: skip
+            console.print(
+                f"  came as {came['layout']} ({kind}): {came['modules']} modules, rank {came['rank']}, scale "
+                f"{', '.join(map(number, came['scales']))}; it is mlx-vlm's layout now"
+            )
         for notice in notices:
             console.print(f"  {escape(notice)}")
 

@@ -51,8 +51,9 @@ def restore(options: Namespace) -> int:
     if options.list:
         return _list(options, folder)
     with progress(options.json) as listen:
-        done = bring_back(folder, settings.root, _registry(settings), snapshot=options.snapshot, force=options.force,
-                          listen=listen)  # fmt: skip
+        done = bring_back(
+            folder, settings.root, _registry(settings), snapshot=options.snapshot, force=options.force, listen=listen
+        )
 
     def draw(screen: Console) -> None:
         screen.print(f"Snapshot {done.snapshot.name} of {done.snapshot.made_at} is back: {_size(done.snapshot)}")
@@ -78,8 +79,9 @@ def _list(options: Namespace, folder: Path) -> int:
         for heading in ("snapshot", "made", "files", "MB", "left out"):
             table.add_column(heading)
         for each in found:
-            table.add_row(each.name, each.made_at, str(len(each.entries)), f"{each.bytes / 1e6:,.1f}",
-                          str(len(each.left_out)))  # fmt: skip
+            table.add_row(
+                each.name, each.made_at, str(len(each.entries)), f"{each.bytes / 1e6:,.1f}", str(len(each.left_out))
+            )
         screen.print(table)
 
     answer(options.json, [each.as_dict() for each in found], draw)
@@ -89,8 +91,11 @@ def _list(options: Namespace, folder: Path) -> int:
 def _verify(options: Namespace, folder: Path) -> int:
     with progress(options.json) as listen:
         sound = verify(folder, options.snapshot, listen)
-    answer(options.json, {**sound.as_dict(), "verified": True},
-           lambda screen: screen.print(f"Snapshot {sound.name} is complete and sound: {_size(sound)}"))  # fmt: skip
+    answer(
+        options.json,
+        {**sound.as_dict(), "verified": True},
+        lambda screen: screen.print(f"Snapshot {sound.name} is complete and sound: {_size(sound)}"),
+    )
     return 0
 
 

@@ -30,9 +30,12 @@ def promote(options: Namespace) -> int:
     check_promotable(version, champion, force=options.force, reason=options.reason)
     before = champion.version
     facts: dict[str, Any] = {
-        "expected": champion, "actor": person(), "reason": options.reason or "promoted by hand",
-        "forced": options.force, "problems": against_base(version, settings),
-    }  # fmt: skip
+        "expected": champion,
+        "actor": person(),
+        "reason": options.reason or "promoted by hand",
+        "forced": options.force,
+        "problems": against_base(version, settings),
+    }
     if options.rollout or options.plan:
         plan = _plan(settings, options.advisor, options.plan)
         begun = rollout.start(registry, options.advisor, version.version, plan, **facts)

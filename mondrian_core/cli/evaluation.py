@@ -31,8 +31,10 @@ def evaluate(options: Namespace) -> int:
     if options.blind or options.choices or options.judge:
         raise BadInput("--blind, --choices and --judge look at a run that was measured.", "Name it with --rescore RUN.")
     if not options.advisor or not options.adapter:
-        raise BadInput("An evaluation needs an advisor and an adapter.",
-                       "Add --advisor A --adapter V, or name a run that was measured with --rescore RUN.")  # fmt: skip
+        raise BadInput(
+            "An evaluation needs an advisor and an adapter.",
+            "Add --advisor A --adapter V, or name a run that was measured with --rescore RUN.",
+        )
     context = context_of(options)
     folder = Path(options.adapter)
     if not folder.is_dir():
@@ -46,8 +48,11 @@ def evaluate(options: Namespace) -> int:
         judged = stages.evaluate(context, listen)
     registered = context.registry.version_at(context.advisor, Path(str(context.adapter)))
     promotable = registered if judged.verdict == "PASS" and registered and registered.state == "candidate" else None
-    more = (f"To promote it: mondrian adapters promote --advisor {context.advisor} --version {promotable.version}"
-            if promotable else "")  # fmt: skip
+    more = (
+        f"To promote it: mondrian adapters promote --advisor {context.advisor} --version {promotable.version}"
+        if promotable
+        else ""
+    )
     return _tell(options, judged.as_dict(), judged.gates, more)
 
 
@@ -78,8 +83,14 @@ def _rescore(options: Namespace) -> int:
     with progress(options.json) as listen:
         report = rescore(run, recipe, out, listen=listen)
     gates = [gate.as_dict() for gate in report.gates]
-    value = {"report": str(out / "comparison_report.json"), "html": str(out / "report.html"), "gates": gates,
-             "verdict": report.verdict, "split": report.about.get("split"), "recipe": recipe.digest}  # fmt: skip
+    value = {
+        "report": str(out / "comparison_report.json"),
+        "html": str(out / "report.html"),
+        "gates": gates,
+        "verdict": report.verdict,
+        "split": report.about.get("split"),
+        "recipe": recipe.digest,
+    }
     return _tell(options, value, gates)
 
 
@@ -108,8 +119,10 @@ def _run_of(options: Namespace) -> Path:
     named = Path(options.rescore)
     run = named if named.is_dir() else settings_of(options).root / "runs" / options.rescore
     if not (run / "samples.jsonl").is_file():
-        raise BadInput(f"{options.rescore} is no run that was evaluated: it has no samples.jsonl.",
-                       "Name a folder of the workspace's runs/, or its name.")  # fmt: skip
+        raise BadInput(
+            f"{options.rescore} is no run that was evaluated: it has no samples.jsonl.",
+            "Name a folder of the workspace's runs/, or its name.",
+        )
     return run.resolve()
 
 

@@ -29,16 +29,21 @@ def export(options: Namespace) -> int:
         value: dict[str, Any] = {"archive": str(registry.export(options.advisor, options.version, out))}
     else:
         version = registry.get(options.advisor, options.version)
-        value = {"folder": str(out.resolve()), "format": options.format,
-                 **_folder(version, settings.base, options.format, out.resolve())}  # fmt: skip
+        value = {
+            "folder": str(out.resolve()),
+            "format": options.format,
+            **_folder(version, settings.base, options.format, out.resolve()),
+        }
 
     def draw(console: Console) -> None:
         console.print(f"Written: {value.get('archive') or value['folder']}", markup=False)
         if "parity" in value:
             told = {name: number(found) for name, found in value["parity"].items()}
-            console.print("  merged weights against base with adapter: {same_answers} of {photographs} answers equal, "
-                          "largest difference of a log-probability {log_probability_difference}; rounding changed "
-                          "{delta_error} of what the adapter adds".format(**told))  # fmt: skip
+            console.print(
+                "  merged weights against base with adapter: {same_answers} of {photographs} answers equal, "
+                "largest difference of a log-probability {log_probability_difference}; rounding changed "
+                "{delta_error} of what the adapter adds".format(**told)
+            )
 
     answer(options.json, value, draw)
     return 0

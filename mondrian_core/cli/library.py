@@ -10,8 +10,9 @@ from mondrian_core.prompts import INSTRUCTION, Voice
 from mondrian_core.rubric import MAX_ANSWER_TOKENS
 
 
-def library_command(base: str, adapter: Path, voice: Voice | None, photograph: str = "PHOTO", *,
-                    max_tokens: int = MAX_ANSWER_TOKENS) -> list[str]:  # fmt: skip
+def library_command(
+    base: str, adapter: Path, voice: Voice | None, photograph: str = "PHOTO", *, max_tokens: int = MAX_ANSWER_TOKENS
+) -> list[str]:
     """Words of `mlx_vlm.generate` for one critique by this adapter.
 
     mlx-vlm's command puts the photograph before the instruction, Mondrian after it (see `prompts`), so words and scores
@@ -27,8 +28,23 @@ def library_command(base: str, adapter: Path, voice: Voice | None, photograph: s
 
     model = str(weights_path()) if base == MINI else base
     system = ["--system", voice.system] if voice else []
-    return ["mlx_vlm.generate", "--model", model, "--adapter-path", str(adapter), "--image", photograph, *system,
-            "--prompt", INSTRUCTION, "--max-tokens", str(max_tokens), "--temperature", "0", "--no-verbose"]  # fmt: skip
+    return [
+        "mlx_vlm.generate",
+        "--model",
+        model,
+        "--adapter-path",
+        str(adapter),
+        "--image",
+        photograph,
+        *system,
+        "--prompt",
+        INSTRUCTION,
+        "--max-tokens",
+        str(max_tokens),
+        "--temperature",
+        "0",
+        "--no-verbose",
+    ]
 
 
 def told(command: list[str]) -> str:

@@ -118,12 +118,16 @@ def _told(options: Namespace, context: Context, trained: TrainSummary) -> int:
         console.print(f"Adapter: {trained.adapter}")
         told = trained.trained_on or {}
         if told.get("extent") == "all":
-            console.print(f"  trained on all {told['photographs']} photographs: folds judge the recipe, none is left "
-                          "to measure this adapter")  # fmt: skip
+            console.print(
+                f"  trained on all {told['photographs']} photographs: folds judge the recipe, none is left "
+                "to measure this adapter"
+            )
         console.print(f"  {trained.steps} steps in {trained.seconds:.0f} s; {trained.chosen}")
         if trained.answers:
-            console.print("  validation: {valid} of {photographs} answers in form, squared error of the scores "
-                          "{score_error:.2f}".format(**trained.answers))  # fmt: skip
+            console.print(
+                "  validation: {valid} of {photographs} answers in form, squared error of the scores "
+                "{score_error:.2f}".format(**trained.answers)
+            )
         if trained.preference:
             console.print(preferred(trained.preference))
         console.print(f"  loss curve: {trained.curve}")
@@ -136,9 +140,12 @@ def _told(options: Namespace, context: Context, trained: TrainSummary) -> int:
 def preferred(told: Mapping[str, Any]) -> str:
     """What preference tuning came to, in a line."""
     after = f"epoch {told['best_epoch']}" if told["best_epoch"] else "no epoch: the adapter stays as it was trained"
-    validated = ("" if told["accuracy"] is None else
-                 f"; of {told['validation_pairs']} validation pairs {told['accuracy']:.0%} the right way round "
-                 f"(before: {told['start_accuracy']:.0%})")  # fmt: skip
+    validated = (
+        ""
+        if told["accuracy"] is None
+        else f"; of {told['validation_pairs']} validation pairs {told['accuracy']:.0%} the right way round "
+        f"(before: {told['start_accuracy']:.0%})"
+    )
     return f"  tuned on {told['pairs']} pairs ({told['corrections']} corrections), {after}{validated}"
 
 
@@ -161,8 +168,10 @@ def _run_to_resume(options: Namespace) -> Context:
     try:
         found = Context.load(file)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise BadInput(f"{options.resume} is not a run that can be resumed: {file} can't be read.",
-                       "Name a folder of the workspace's runs/, or its name.") from error  # fmt: skip
+        raise BadInput(
+            f"{options.resume} is not a run that can be resumed: {file} can't be read.",
+            "Name a folder of the workspace's runs/, or its name.",
+        ) from error
     if found.advisor != given.advisor:
         raise BadInput(f"The run {found.run} is one of '{found.advisor}'.", f"Give --advisor {found.advisor}.")
     return replace(found, workspace=given.workspace, adapters=given.adapters, actor=given.actor)
@@ -183,8 +192,9 @@ def retrain(options: Namespace) -> int:
     """Link, build, train, evaluate, register, promote: exit status 0 when the new version was promoted."""
     context = context_of(options) if options.resume is None else _run_to_resume(options)
     with progress(options.json) as listen:
-        outcome = stages.retrain(context, listen, suit=not names_recipe(options), force=options.force,
-                                 resume=options.resume is not None)  # fmt: skip
+        outcome = stages.retrain(
+            context, listen, suit=not names_recipe(options), force=options.force, resume=options.resume is not None
+        )
     judged = stages.summary_of(context, "evaluate", stages.EvaluateSummary)
 
     def draw(console: Console) -> None:

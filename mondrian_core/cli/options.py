@@ -36,8 +36,14 @@ def names_recipe(options: Namespace) -> bool:
 def context_of(options: Namespace, *, run: str | None = None) -> Context:
     """A context for one run of this command."""
     dataset = getattr(options, "dataset", None)
-    return new_context(settings_of(options), options.advisor, recipe_from(options), run=run, actor=person(),
-                       dataset=str(Path(dataset).resolve()) if dataset else None)  # fmt: skip
+    return new_context(
+        settings_of(options),
+        options.advisor,
+        recipe_from(options),
+        run=run,
+        actor=person(),
+        dataset=str(Path(dataset).resolve()) if dataset else None,
+    )
 
 
 def person() -> str:

@@ -90,16 +90,25 @@ def _prefect_command(found: Any) -> None:
     parser = found.add_parser("prefect", help=text, description=f"{text}. Options of mondrian come before the words.")
     parser.set_defaults(run=prefect.prefect)
     parser.add_argument("--workspace", type=Path, help="whose server (MONDRIAN_WORKSPACE)")
-    parser.add_argument("words", nargs=argparse.REMAINDER, metavar="...",
-                        help="as after `prefect`: deployment run 'retrain/scheduled' -p advisor=ansel")  # fmt: skip
+    parser.add_argument(
+        "words",
+        nargs=argparse.REMAINDER,
+        metavar="...",
+        help="as after `prefect`: deployment run 'retrain/scheduled' -p advisor=ansel",
+    )
 
 
 def _backup_commands(found: Any) -> None:
     making = _add(found, "backup", backup.backup, "database, photographs and registry to a folder, verified")
     restoring = _add(found, "restore", backup.restore, "bring a backup back; overwrites nothing")
     for command in (making, restoring):
-        command.add_argument("folder", type=Path, nargs="?", metavar="FOLDER",
-                             help="the backup folder, best on another disk (MONDRIAN_BACKUP)")  # fmt: skip
+        command.add_argument(
+            "folder",
+            type=Path,
+            nargs="?",
+            metavar="FOLDER",
+            help="the backup folder, best on another disk (MONDRIAN_BACKUP)",
+        )
         command.add_argument("--list", action="store_true", help="show the snapshots in the folder, and stop")
         command.add_argument("--snapshot", metavar="NAME", help="one of --list (default: the last)")
     making.add_argument("--keep", type=int, metavar="N", help="afterwards delete all but the last N snapshots")
@@ -108,14 +117,25 @@ def _backup_commands(found: Any) -> None:
 
 
 def _stage_commands(found: Any) -> None:
-    link = _add(found, "link", loop.link, "profiles + analyses -> manifest, with a reason for each left out",
-                advisor=True)  # fmt: skip
+    link = _add(
+        found, "link", loop.link, "profiles + analyses -> manifest, with a reason for each left out", advisor=True
+    )
     link.add_argument("--csv", type=Path, help="write every record as a line of this CSV file too")
     data = _add(found, "dataset", loop.dataset, "manifest -> dataset version", advisor=True)
-    data.add_argument("--preview", type=int, nargs="?", const=1, metavar="N",
-                      help="show row N of the training split exactly as the model sees it (default 1)")  # fmt: skip
-    data.add_argument("--export", nargs=2, metavar=("FORM", "FOLDER"),
-                      help="write it as parquet, chat (JSON lines) or pairs to a new folder too")  # fmt: skip
+    data.add_argument(
+        "--preview",
+        type=int,
+        nargs="?",
+        const=1,
+        metavar="N",
+        help="show row N of the training split exactly as the model sees it (default 1)",
+    )
+    data.add_argument(
+        "--export",
+        nargs=2,
+        metavar=("FORM", "FOLDER"),
+        help="write it as parquet, chat (JSON lines) or pairs to a new folder too",
+    )
     _recipe_options(data)
     train = _add(found, "train", loop.train, "train a LoRA adapter", advisor=True)
     _recipe_options(train)
@@ -138,11 +158,18 @@ def _evaluate_command(found: Any) -> None:
     evaluate.add_argument("--advisor", help="advisor id, such as ansel")
     evaluate.add_argument("--adapter", help="a version such as v0001, or a folder")
     evaluate.add_argument("--dataset", type=Path, help="a dataset version's folder (default: built from the database)")
-    evaluate.add_argument("--html", type=Path, nargs="?", const=Path("report.html"), metavar="FILE",
-                          help="also write the report as one standalone page (default: report.html here)")  # fmt: skip
+    evaluate.add_argument(
+        "--html",
+        type=Path,
+        nargs="?",
+        const=Path("report.html"),
+        metavar="FILE",
+        help="also write the report as one standalone page (default: report.html here)",
+    )
     _folds_option(evaluate)
-    evaluate.add_argument("--rescore", metavar="RUN",
-                          help="judge a run again from its answers, without a model: its name or folder")  # fmt: skip
+    evaluate.add_argument(
+        "--rescore", metavar="RUN", help="judge a run again from its answers, without a model: its name or folder"
+    )
     blind = evaluate.add_argument_group("with --rescore: which critiques are preferred, blind (no gate)")
     blind.add_argument("--blind", type=Path, metavar="FILE", help="write a page that asks a person")
     blind.add_argument("--choices", type=Path, metavar="FILE", help="take in what that page saved")
@@ -153,20 +180,30 @@ def _evaluate_command(found: Any) -> None:
 
 def _no_wait_option(*commands: argparse.ArgumentParser) -> None:
     for command in commands:
-        command.add_argument("--no-wait", action="store_true",
-                             help="fail when another process of this machine uses the accelerator")  # fmt: skip
+        command.add_argument(
+            "--no-wait", action="store_true", help="fail when another process of this machine uses the accelerator"
+        )
 
 
 def _folds_option(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--folds", type=int, metavar="K",
-                         help="for small sets: retrain K times, each time judged on what was left out; a training then "
-                         "takes every photograph")  # fmt: skip
+    command.add_argument(
+        "--folds",
+        type=int,
+        metavar="K",
+        help="for small sets: retrain K times, each time judged on what was left out; a training then "
+        "takes every photograph",
+    )
 
 
 def _data_commands(found: Any) -> None:
     indexing = _add(found, "index", portfolio.index, "portfolio photographs -> profiles and embeddings", advisor=True)
-    drafting = _add(found, "synthesize", portfolio.synthesize,
-                    "the base drafts critiques of photographs without one, for a review", advisor=True)  # fmt: skip
+    drafting = _add(
+        found,
+        "synthesize",
+        portfolio.synthesize,
+        "the base drafts critiques of photographs without one, for a review",
+        advisor=True,
+    )
     drafting.add_argument("--count", type=int, metavar="N", help="drafts to make at most (default: the recipe's, 20)")
     _no_wait_option(indexing, drafting)
     drafting.add_argument("--recipe", type=Path, help="settings of every stage: a TOML file, or a shipped one's name")
@@ -174,8 +211,13 @@ def _data_commands(found: Any) -> None:
     reviewing.add_argument("--list", action="store_true", help="show every draft and its state, and ask nothing")
     reviewing.add_argument("--accept", nargs="+", metavar="ID", help="take these drafts as they are; ask nothing")
     reviewing.add_argument("--discard", nargs="+", metavar="ID", help="throw these drafts away; ask nothing")
-    reviewing.add_argument("--correct", nargs=2, action="append", metavar=("ID", "FILE"),
-                           help="take the critique (JSON) in FILE in place of a draft; ask nothing")  # fmt: skip
+    reviewing.add_argument(
+        "--correct",
+        nargs=2,
+        action="append",
+        metavar=("ID", "FILE"),
+        help="take the critique (JSON) in FILE in place of a draft; ask nothing",
+    )
     reviewing.add_argument("--reopen", nargs="+", metavar="ID", help="take the decision on these drafts back")
 
 
@@ -226,19 +268,30 @@ def _adapter_commands(found: Any) -> None:
     prune.add_argument("--dry-run", action="store_true", help="say what would be deleted, and stop")
     export = _add(actions, "export", exports.export, "copy a version out, also for other tools", advisor=True)
     export.add_argument("version")
-    export.add_argument("--format", choices=exports.FORMATS, default="archive",
-                        help="one archive for `adapters import` (default), a folder for mlx-vlm or PEFT, or the base "
-                        "with the adapter merged into its weights")  # fmt: skip
+    export.add_argument(
+        "--format",
+        choices=exports.FORMATS,
+        default="archive",
+        help="one archive for `adapters import` (default), a folder for mlx-vlm or PEFT, or the base "
+        "with the adapter merged into its weights",
+    )
     export.add_argument("--out", type=Path, required=True)
     imports = _add(actions, "import", adapters.import_adapter, "take an adapter in as a new candidate", advisor=True)
     imports.add_argument("source", type=Path, help="a folder (mlx-vlm's, PEFT's), an archive, or model_config.json")
-    imports.add_argument("--scale", choices=("alpha", "alpha/rank"),
-                         help="for the older flat layout: what its trainer multiplied by (mlx-vlm until "
-                              "March 2026: alpha)")  # fmt: skip
+    imports.add_argument(
+        "--scale",
+        choices=("alpha", "alpha/rank"),
+        help="for the older flat layout: what its trainer multiplied by (mlx-vlm until March 2026: alpha)",
+    )
     diff = _add(actions, "diff", versions.diff, "two versions side by side", advisor=True)
     diff.add_argument("versions", nargs=2, metavar="VERSION")
-    diff.add_argument("--photographs", type=int, default=2, metavar="N",
-                      help="critiques of the N photographs about which they differ most (default 2)")  # fmt: skip
+    diff.add_argument(
+        "--photographs",
+        type=int,
+        default=2,
+        metavar="N",
+        help="critiques of the N photographs about which they differ most (default 2)",
+    )
 
 
 def _rollout_commands(found: Any) -> None:
@@ -257,8 +310,11 @@ def _service_commands(found: Any) -> None:
     serve = _add(found, "serve", service.serve, "answer requests for critiques")
     serve.add_argument("--host", default="127.0.0.1")
     serve.add_argument("--port", type=int, default=5100)
-    serve.add_argument("--model-mode", choices=("base", "fine_tuned", "ab_test"),
-                       help="default: fine_tuned when ANALYSIS_MODE is lora, else base")  # fmt: skip
+    serve.add_argument(
+        "--model-mode",
+        choices=("base", "fine_tuned", "ab_test"),
+        help="default: fine_tuned when ANALYSIS_MODE is lora, else base",
+    )
     serve.add_argument("--use-fine-tuned", action="store_true", help="older name of --model-mode fine_tuned")
     serve.add_argument("--lora-path", help="a folder, a version, or an advisor's folder of the registry")
     serve.add_argument("--ab-test-split", type=float, default=0.5, help="share of photographs for the adapter, 0-1")

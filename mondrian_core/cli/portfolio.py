@@ -22,8 +22,10 @@ def index(options: Namespace) -> int:
         done = stages.index(context, listen)
 
     def draw(console: Console) -> None:
-        console.print(f"{done.photographs} photographs of {context.advisor}: {done.embedded} embedded now, "
-                      f"{done.known} indexed before")  # fmt: skip
+        console.print(
+            f"{done.photographs} photographs of {context.advisor}: {done.embedded} embedded now, "
+            f"{done.known} indexed before"
+        )
         console.print(f"  scored by the base model, for retrieval alone: {done.scored}")
         _draw_left_out(console, done.left_out)
 
@@ -38,8 +40,10 @@ def synthesize(options: Namespace) -> int:
         done = stages.synthesize(context, listen)
 
     def draw(console: Console) -> None:
-        console.print(f"{done.drafted} critiques drafted; base and {context.advisor} were compared on "
-                      f"{done.calibrated_on} training photographs")  # fmt: skip
+        console.print(
+            f"{done.drafted} critiques drafted; base and {context.advisor} were compared on "
+            f"{done.calibrated_on} training photographs"
+        )
         console.print(f"  {done.remaining} photographs without a critique are left, {done.known} were drafted before")
         _draw_left_out(console, done.left_out)
         console.print(f"{done.waiting} drafts wait. Next: mondrian review --advisor {context.advisor}")

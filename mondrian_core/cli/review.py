@@ -74,8 +74,14 @@ def _list(options: Namespace, settings: Settings, advisor: str) -> int:
         for draft in found:
             critique = draft.decided or draft.proposal
             when = (draft.decided_at or draft.created_at)[:16]
-            table.add_row(draft.id[:SHORT], draft.state, escape(draft.image_path), critique.overall_grade,
-                          escape(draft.decided_by or ""), when)  # fmt: skip
+            table.add_row(
+                draft.id[:SHORT],
+                draft.state,
+                escape(draft.image_path),
+                critique.overall_grade,
+                escape(draft.decided_by or ""),
+                when,
+            )
         screen.print(table)
         screen.print(", ".join(f"{count} {state}" for state, count in counts.items()))
         for row in unreadable:
@@ -124,5 +130,7 @@ def _critique_in(file: Path) -> Critique:
     except OSError as error:
         raise BadInput(f"{file} can't be read: {error.strerror}.", "Check --correct.") from error
     except (Unparsable, UnicodeDecodeError) as error:
-        raise BadInput(f"{file} holds no complete critique ({error}).",
-                       "Start from the proposal that `mondrian review --json` shows.") from error  # fmt: skip
+        raise BadInput(
+            f"{file} holds no complete critique ({error}).",
+            "Start from the proposal that `mondrian review --json` shows.",
+        ) from error

@@ -49,8 +49,9 @@ class Review:
         show: opens a photograph in another window.
     """
 
-    def __init__(self, drafts: Drafts, workspace: Path, console: Console, ask: Ask, by: str,
-                 show: Callable[[Path], None]) -> None:  # fmt: skip
+    def __init__(
+        self, drafts: Drafts, workspace: Path, console: Console, ask: Ask, by: str, show: Callable[[Path], None]
+    ) -> None:
         self._drafts, self._workspace, self._console = drafts, workspace, console
         self._ask, self._by, self._show = ask, by, show
         self.done = Done()

@@ -52,8 +52,9 @@ def _looks(options: Namespace, *, only_look: bool) -> Iterator[Look]:
             rollout_room.settle(registry, advisor, person())
         if running is not None:
             with closing(_store(settings)) as store:
-                yield rollout_room.look(registry, advisor, store.jobs(advisor, since=running.started), actor=person(),
-                                        only_look=only_look)  # fmt: skip
+                yield rollout_room.look(
+                    registry, advisor, store.jobs(advisor, since=running.started), actor=person(), only_look=only_look
+                )
 
 
 def _store(settings: Settings) -> Store:
@@ -81,8 +82,12 @@ def _draw(console: Console, seen: Look) -> None:
     for heading in ("share", "new: answers", "failed", "before: answers", "failed"):
         arms.add_column(heading)
     for each in seen.observed.strata:
-        counts: tuple[Any, ...] = (each.candidate.requests, each.candidate.failures,
-                                   each.control.requests, each.control.failures)  # fmt: skip
+        counts: tuple[Any, ...] = (
+            each.candidate.requests,
+            each.candidate.failures,
+            each.control.requests,
+            each.control.failures,
+        )
         arms.add_row(f"{each.share:.0%}", *map(str, counts))
     if seen.observed.strata:
         console.print(arms)

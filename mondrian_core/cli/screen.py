@@ -34,8 +34,13 @@ def progress(quiet: bool) -> Iterator[Listener]:
     if not errors.is_terminal:
         yield _line_listener(errors)
         return
-    columns = (TextColumn("{task.description:<10}"), BarColumn(30), MofNCompleteColumn(), TimeElapsedColumn(),
-               TextColumn("{task.fields[detail]}"))  # fmt: skip
+    columns = (
+        TextColumn("{task.description:<10}"),
+        BarColumn(30),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[detail]}"),
+    )
     with Progress(*columns, console=errors) as bars:
         yield _bar_listener(bars)
 

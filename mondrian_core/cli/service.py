@@ -23,9 +23,15 @@ def serve(options: Namespace) -> int:
     from mondrian_core.serving import serve as run_service
 
     model_mode = options.model_mode or ("fine_tuned" if options.use_fine_tuned else None)
-    run_service(settings_of(options), host=options.host, port=options.port, model_mode=model_mode,
-                lora_path=options.lora_path, ab_test_split=options.ab_test_split,
-                fallback=options.fallback)  # fmt: skip
+    run_service(
+        settings_of(options),
+        host=options.host,
+        port=options.port,
+        model_mode=model_mode,
+        lora_path=options.lora_path,
+        ab_test_split=options.ab_test_split,
+        fallback=options.fallback,
+    )
     return 0
 
 
@@ -38,8 +44,15 @@ def analyze(options: Namespace) -> int:
     results: list[AnalysisResult] = []
     try:
         with progress(options.json) as listen:
-            critique_photographs(settings, options.photographs, options.advisor, mode, listen,
-                                 lora_path=options.lora_path, keep=results.append)  # fmt: skip
+            critique_photographs(
+                settings,
+                options.photographs,
+                options.advisor,
+                mode,
+                listen,
+                lora_path=options.lora_path,
+                keep=results.append,
+            )
     finally:  # what was critiqued before an interruption is kept too
         _write_batch(options, results)
 

@@ -34,10 +34,13 @@ def show(options: Namespace) -> int:
     version = registry.get(check_advisor(options.advisor), options.version)
     versions = {each.version: each for each in registry.versions(options.advisor)}
     events = [entry for entry in registry.history(options.advisor) if version.version in (entry.version, entry.before)]
-    value = {**registry_room.describe(version), "manifest": version.manifest,
-             "lineage": registry.lineage(options.advisor, version.version),
-             "family": registry_room.family(versions, version.version),
-             "history": [entry.as_dict() for entry in events]}  # fmt: skip
+    value = {
+        **registry_room.describe(version),
+        "manifest": version.manifest,
+        "lineage": registry.lineage(options.advisor, version.version),
+        "family": registry_room.family(versions, version.version),
+        "history": [entry.as_dict() for entry in events],
+    }
     command = library_command(settings.base, version.path, _voice(settings, version.advisor))
 
     def draw(console: Console) -> None:
@@ -100,9 +103,11 @@ def diff(options: Namespace) -> int:
         "differences": registry_room.diff(*pair),
         "scores": registry_room.scores_side_by_side(first, second),
         "critiques": registry_room.critiques_side_by_side(first, second, options.photographs),
-        "answers": {version.version: str(each.source) if each.source else None
-                    for version, each in zip(pair, (first, second), strict=True)},
-    }  # fmt: skip
+        "answers": {
+            version.version: str(each.source) if each.source else None
+            for version, each in zip(pair, (first, second), strict=True)
+        },
+    }
     answer(options.json, value, lambda console: _draw_diff(console, value))
     return 0
 
@@ -139,11 +144,16 @@ def _draw_scores(console: Console, scores: Mapping[str, Any], names: tuple[str, 
     title = f"Scores on the {scores['photographs']} labelled photographs that both answered"
     table = _table(title, "dimension", "advisor", *names, *(f"squared error {name}" for name in names))
     for name, row in scores["dimensions"].items():
-        table.add_row(TITLES[name], *(number(row[key]) for key in
-                                      ("advisor", "first", "second", "first_mse", "second_mse")))  # fmt: skip
+        table.add_row(
+            TITLES[name], *(number(row[key]) for key in ("advisor", "first", "second", "first_mse", "second_mse"))
+        )
     biases = [f"{scores[arm]['bias']:+.3g}" for arm in ("first", "second")]
-    table.add_row("[bold]All[/]", "", *(f"bias {bias}" for bias in biases),
-                  *(f"[bold]{number(scores[arm]['mse'])}[/]" for arm in ("first", "second")))  # fmt: skip
+    table.add_row(
+        "[bold]All[/]",
+        "",
+        *(f"bias {bias}" for bias in biases),
+        *(f"[bold]{number(scores[arm]['mse'])}[/]" for arm in ("first", "second")),
+    )
     console.print(table)
 
 

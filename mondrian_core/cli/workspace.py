@@ -21,12 +21,18 @@ def init(options: Namespace) -> int:
 
     settings = settings_of(options)
     if settings.database.is_file() and not options.sample:
-        answer(options.json, {"workspace": str(settings.root), "existed": True}, lambda console: console.print(
-            f"Workspace {settings.root} exists already; nothing was changed. Next: mondrian doctor"))  # fmt: skip
+        answer(
+            options.json,
+            {"workspace": str(settings.root), "existed": True},
+            lambda console: console.print(
+                f"Workspace {settings.root} exists already; nothing was changed. Next: mondrian doctor"
+            ),
+        )
         return 0
     with progress(options.json) as listen:
-        made = make_workspace(settings.root, sample=options.sample, seed=options.seed,
-                              photographs=options.photographs, listen=listen)  # fmt: skip
+        made = make_workspace(
+            settings.root, sample=options.sample, seed=options.seed, photographs=options.photographs, listen=listen
+        )
 
     def draw(console: Console) -> None:
         console.print(f"Workspace {settings.root}")

@@ -126,19 +126,24 @@ def _name(operation: Operation) -> str:
 _SPEAKS_OF: Mapping[type, re.Pattern[str]] = {
     Mirror: re.compile(
         r"\b(text|sign(s|age)?|letters?|lettering|writing|inscriptions?|words?|numbers?|numerals?|logos?|clocks?|"
-        r"maps?|flags?|brand|caption|el capitan|half dome|tetons?|moonrise|north|south|east|west)\b", re.IGNORECASE),
+        r"maps?|flags?|brand|caption|el capitan|half dome|tetons?|moonrise|north|south|east|west)\b",
+        re.IGNORECASE,
+    ),
     Exposure: re.compile(
         r"\b(under|over)-?\s?expos\w*|\bexpos(ure|ed|ing)\b|\bhighlights?\b|\bshadows?\b|\bzones?\b|\bblown\b|\bclipp\w+|"
         r"\bburn(s|t|ed)? out\b|\btoo (bright|dark)\b|\bstops?\b|\bblacks?\b|\bwhites?\b|\bwash\w* out\b",
-        re.IGNORECASE),
+        re.IGNORECASE,
+    ),
     Crop: re.compile(
         r"\b(edges?|corners?|borders?|margins?|headroom|negative space|fram(e|es|ed|ing)|crop\w*|cut off|bisects?)\b",
-        re.IGNORECASE),
+        re.IGNORECASE,
+    ),
     Rotate: re.compile(
         r"\b(horizons?|skyline|level\w*|tilt\w*|lean\w*|straight\w*|verticals?|upright|diagonals?|slop\w+|plumb|"
         r"edges?|corners?|borders?|margins?|headroom|fram(e|es|ed|ing)|crop\w*|cut off)\b",
-        re.IGNORECASE),
-}  # fmt: skip
+        re.IGNORECASE,
+    ),
+}
 
 
 def allowed(operation: Operation, comments: Mapping[str, str]) -> bool:
@@ -160,8 +165,12 @@ def why_not(operation: type, comments: Mapping[str, str]) -> str | None:
 
 def forbidden(comments: Mapping[str, str], recipe: DataRecipe) -> dict[str, str]:
     """The operations that the recipe asks for and these comments forbid, such as "mirror", and why."""
-    wanted = {Mirror: recipe.flips, Exposure: recipe.exposure_stops > 0, Crop: recipe.least_crop < 1,
-              Rotate: recipe.rotation_degrees > 0}  # fmt: skip
+    wanted = {
+        Mirror: recipe.flips,
+        Exposure: recipe.exposure_stops > 0,
+        Crop: recipe.least_crop < 1,
+        Rotate: recipe.rotation_degrees > 0,
+    }
     found = {kind.__name__.lower(): why_not(kind, comments) for kind in _SPEAKS_OF if wanted[kind]}
     return {name: why for name, why in found.items() if why}
 
@@ -173,8 +182,11 @@ def plan(lineage: str, comments: Mapping[str, str], recipe: DataRecipe) -> tuple
     comment forbids is left out, so some photographs have fewer variants.
     """
     rng = np.random.default_rng(seed_of(f"variants {lineage}", recipe.seed))
-    offered = [variant for variant in _offers(recipe, rng)
-               if all(allowed(operation, comments) for operation in variant.operations)]  # fmt: skip
+    offered = [
+        variant
+        for variant in _offers(recipe, rng)
+        if all(allowed(operation, comments) for operation in variant.operations)
+    ]
     return (ORIGINAL, *offered[: recipe.variants])
 
 
@@ -249,8 +261,7 @@ def inscribed_share(size: tuple[int, int], degrees: float) -> float:
     return min(width / (width * cosine + height * sine), height / (width * sine + height * cosine))
 
 
-def _box(crop: Crop, size: tuple[int, int],
-         whole: Callable[[float], int] = round) -> tuple[int, int, int, int]:  # fmt: skip
+def _box(crop: Crop, size: tuple[int, int], whole: Callable[[float], int] = round) -> tuple[int, int, int, int]:
     width, height = (max(1, whole(side * crop.share)) for side in size)
     left, top = round((size[0] - width) * crop.x), round((size[1] - height) * crop.y)
     return left, top, left + width, top + height
@@ -259,11 +270,17 @@ def _box(crop: Crop, size: tuple[int, int],
 # --- applying to text -------------------------------------------------------------------------------------------------
 
 _SWAPS = {
-    "left": "right", "leftmost": "rightmost", "leftward": "rightward", "leftwards": "rightwards",
+    "left": "right",
+    "leftmost": "rightmost",
+    "leftward": "rightward",
+    "leftwards": "rightwards",
     "lefthand": "righthand",
-    "clockwise": "counterclockwise", "counterclockwise": "clockwise", "anticlockwise": "clockwise",
-    "counter-clockwise": "clockwise", "anti-clockwise": "clockwise",
-}  # fmt: skip
+    "clockwise": "counterclockwise",
+    "counterclockwise": "clockwise",
+    "anticlockwise": "clockwise",
+    "counter-clockwise": "clockwise",
+    "anti-clockwise": "clockwise",
+}
 _SWAPS |= {there: here for here, there in _SWAPS.items() if here.startswith("left")}
 _DIRECTION = re.compile(
     r"\b(" + "|".join(sorted(map(re.escape, _SWAPS), key=len, reverse=True)) + r")\b", re.IGNORECASE

@@ -54,9 +54,7 @@ class BaseCritic:
         vector = embedding(prompt)
         if not critique:
             return Look(vector)
-        answer = generate(
-            self._base, messages, image, max_tokens=self._max_tokens, constrained=True, prepared=prompt
-        )  # fmt: skip
+        answer = generate(self._base, messages, image, max_tokens=self._max_tokens, constrained=True, prepared=prompt)
         try:
             return Look(vector, _with_expected_scores(answer))
         except Unparsable as error:
@@ -88,7 +86,7 @@ class BaseRewriter:
         messages = rewording_messages(dimension, comment)
         return generate(
             self._base, messages, None, max_tokens=room, temperature=TEMPERATURE, seed=seed % 2**31
-        ).text.strip()  # fmt: skip
+        ).text.strip()
 
 
 def _with_expected_scores(answer: Generation) -> Critique:

@@ -61,8 +61,9 @@ def broken_profiles(good: Sequence[Profile], folder: str) -> list[Profile]:
     return [replace(row, id=_id(name)) for name, row in rows.items()]
 
 
-def past_jobs(visitors: Sequence[tuple[str, Scene]], analyses: Path, rng: np.random.Generator,
-              began: datetime) -> list[Job]:  # fmt: skip
+def past_jobs(
+    visitors: Sequence[tuple[str, Scene]], analyses: Path, rng: np.random.Generator, began: datetime
+) -> list[Job]:
     """Jobs as an earlier model left them: complete, with five dimensions, cut, without a file, stuck, failed."""
     from mondrian_core.mini.critic import GENERIC, write_critique
 
@@ -71,8 +72,17 @@ def past_jobs(visitors: Sequence[tuple[str, Scene]], analyses: Path, rng: np.ran
     for number, (kind, (path, scene)) in enumerate(zip(kinds, visitors, strict=False)):
         identity = _id(f"job {number}")
         created = began + timedelta(days=20, hours=number)
-        job = Job(identity, Path(path).name, "ansel", COMPLETED, f"analysis-ansel-{identity}.md", None,
-                  created.isoformat(), created.isoformat(), (created + timedelta(seconds=47)).isoformat())  # fmt: skip
+        job = Job(
+            identity,
+            Path(path).name,
+            "ansel",
+            COMPLETED,
+            f"analysis-ansel-{identity}.md",
+            None,
+            created.isoformat(),
+            created.isoformat(),
+            (created + timedelta(seconds=47)).isoformat(),
+        )
         if kind in ("stuck", "failed"):
             status = "analyzing" if kind == "stuck" else FAILED
             job = replace(job, status=status, analysis_markdown=None, completed_at=None)
@@ -86,12 +96,22 @@ def past_jobs(visitors: Sequence[tuple[str, Scene]], analyses: Path, rng: np.ran
 def _older_form(critique: Critique, five: bool) -> str:
     """The analysis file of an earlier program: a fenced block with a list of dimensions."""
     dimensions = [
-        {"name": TITLES[name], "score": critique.assessments[name].score, "comment": critique.assessments[name].comment,
-         "recommendation": "Go back at another hour."}
+        {
+            "name": TITLES[name],
+            "score": critique.assessments[name].score,
+            "comment": critique.assessments[name].comment,
+            "recommendation": "Go back at another hour.",
+        }
         for name in (_FIVE if five else DIMENSIONS)
-    ]  # fmt: skip
-    answer = {"image_description": "", "dimensions": dimensions, "overall_score": float(critique.overall_grade),
-              "key_strengths": [], "priority_improvements": [], "technical_notes": ""}  # fmt: skip
+    ]
+    answer = {
+        "image_description": "",
+        "dimensions": dimensions,
+        "overall_score": float(critique.overall_grade),
+        "key_strengths": [],
+        "priority_improvements": [],
+        "technical_notes": "",
+    }
     return f"```json\n{json.dumps(answer, indent=2)}\n```\n"
 
 

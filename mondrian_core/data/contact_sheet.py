@@ -16,10 +16,15 @@ MOST_STRIPS = 12
 _PAPER, _INK, _PALE = (250, 249, 246), (30, 30, 30), (110, 110, 110)
 # Under a tile there is room for three short words a line.
 _SHORT = {
-    "composition": "composition", "lighting": "lighting", "focus_sharpness": "focus", "color_harmony": "colour",
-    "subject_isolation": "isolation", "depth_perspective": "depth", "visual_balance": "balance",
+    "composition": "composition",
+    "lighting": "lighting",
+    "focus_sharpness": "focus",
+    "color_harmony": "colour",
+    "subject_isolation": "isolation",
+    "depth_perspective": "depth",
+    "visual_balance": "balance",
     "emotional_impact": "emotion",
-}  # fmt: skip
+}
 
 
 @dataclass(frozen=True)

@@ -112,9 +112,17 @@ class _Examined:
         return [self.subjects[each.sha256] for each in self.records if (each.origin == SYNTHETIC) is drafted]
 
 
-def build(manifest: LinkManifest, voice: Voice, recipe: DataRecipe, workspace: Path, listen: Listener = ignore, *,
-          fit: Fit | None = None, index: Sequence[Subject] = (),
-          words: Vary = vary) -> DatasetVersion:  # fmt: skip
+def build(
+    manifest: LinkManifest,
+    voice: Voice,
+    recipe: DataRecipe,
+    workspace: Path,
+    listen: Listener = ignore,
+    *,
+    fit: Fit | None = None,
+    index: Sequence[Subject] = (),
+    words: Vary = vary,
+) -> DatasetVersion:
     """Split, augment and write the linked critiques; a version that is there already is returned as it is.
 
     Args:
@@ -166,8 +174,9 @@ def load(path: Path) -> DatasetVersion:
     """
     try:
         manifest = read_json(path / MANIFEST)
-        return DatasetVersion(path, manifest["digest"], manifest["advisor"], manifest["photographs"],
-                              manifest["rows"], manifest)  # fmt: skip
+        return DatasetVersion(
+            path, manifest["digest"], manifest["advisor"], manifest["photographs"], manifest["rows"], manifest
+        )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BadInput(
             f"{path} is no finished dataset: {type(error).__name__} at its {MANIFEST}.",
@@ -190,12 +199,19 @@ def verify(version: DatasetVersion) -> tuple[str, ...]:
 def digest_of(examples: Sequence[Example], voice: Voice) -> str:
     """SHA-256 over what every row says and how its picture is made."""
     rows = [
-        {"split": each.split, "lineage": each.lineage, "picture": each.variant.as_dict(), "answer": each.answer(),
-         "scores": [each.scores[name] for name in DIMENSIONS], "loss_dimensions": each.variant.kept,
-         "weight": each.weight, **({"origin": SYNTHETIC} if each.origin == SYNTHETIC else {}),
-         **({"corrects": each.corrects} if each.corrects and each.split != TEST else {})}
+        {
+            "split": each.split,
+            "lineage": each.lineage,
+            "picture": each.variant.as_dict(),
+            "answer": each.answer(),
+            "scores": [each.scores[name] for name in DIMENSIONS],
+            "loss_dimensions": each.variant.kept,
+            "weight": each.weight,
+            **({"origin": SYNTHETIC} if each.origin == SYNTHETIC else {}),
+            **({"corrects": each.corrects} if each.corrects and each.split != TEST else {}),
+        }
         for each in examples
-    ]  # fmt: skip
+    ]
     content = {"format": FORMAT, "long_side": LONG_SIDE, "prompt": prompt_digest(voice), "rows": rows}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
@@ -203,8 +219,9 @@ def digest_of(examples: Sequence[Example], voice: Voice) -> str:
 # --- making rows --------------------------------------------------------------------------------------------------
 
 
-def _examined(records: Sequence[LinkedRecord], voice: Voice, fit: Fit | None, workspace: Path,
-              listen: Listener) -> _Examined:  # fmt: skip
+def _examined(
+    records: Sequence[LinkedRecord], voice: Voice, fit: Fit | None, workspace: Path, listen: Listener
+) -> _Examined:
     """Decode every photograph once, and see whether it fits with its critique."""
     used, subjects, damaged, too_long = [], {}, [], []
     for record in sorted(records, key=lambda each: each.sha256):
@@ -231,8 +248,14 @@ def _examined(records: Sequence[LinkedRecord], voice: Voice, fit: Fit | None, wo
     return _Examined(tuple(used), subjects, damaged, too_long)
 
 
-def _made(used: Sequence[LinkedRecord], sides: Mapping[str, str], recipe: DataRecipe, workspace: Path, words: Vary,
-          listen: Listener) -> list[Example]:  # fmt: skip
+def _made(
+    used: Sequence[LinkedRecord],
+    sides: Mapping[str, str],
+    recipe: DataRecipe,
+    workspace: Path,
+    words: Vary,
+    listen: Listener,
+) -> list[Example]:
     examples = []
     for done, record in enumerate(used, 1):
         examples += examples_of(record, sides[record.sha256], recipe, workspace, words)
@@ -280,10 +303,17 @@ def _facts(
         variants.setdefault(each.lineage, []).append(each.name)
     written = [each for each in used if each.origin != SYNTHETIC]
     members = [
-        {"lineage": each.sha256, "split": sides[each.sha256], "group": groups[each.sha256], "record": each.record,
-         "photograph": each.photograph, "origin": each.origin, "variants": variants[each.sha256]}
+        {
+            "lineage": each.sha256,
+            "split": sides[each.sha256],
+            "group": groups[each.sha256],
+            "record": each.record,
+            "photograph": each.photograph,
+            "origin": each.origin,
+            "variants": variants[each.sha256],
+        }
         for each in used
-    ]  # fmt: skip
+    ]
     return {
         "format": FORMAT,
         "advisor": manifest.advisor,
@@ -292,11 +322,12 @@ def _facts(
         "photographs": {split: sum(side == split for side in sides.values()) for split in SPLITS},
         "rows": {split: sum(each.split == split for each in examples) for split in SPLITS},
         "linked": manifest.counts,
-        "histograms": {split: _histograms([each for each in written if sides[each.sha256] == split])
-                       for split in SPLITS},
+        "histograms": {
+            split: _histograms([each for each in written if sides[each.sha256] == split]) for split in SPLITS
+        },
         "members": members,
         "corrections": {each.lineage: each.corrects for each in examples if each.corrects and each.split != TEST},
-    }  # fmt: skip
+    }
 
 
 def _histograms(records: Sequence[LinkedRecord]) -> dict[str, list[int]]:
@@ -336,8 +367,15 @@ def _row(values: Mapping[str, Any]) -> Row:
     if answer != values["answer"]:
         said = {"role": "assistant", "content": [{"type": "text", "text": answer}]}
         messages = [said if message["role"] == "assistant" else message for message in messages]
-    return Row(values["lineage"], image, messages, answer, dict(values["scores"]),
-               tuple(values["loss_dimensions"]), values["weight"])  # fmt: skip
+    return Row(
+        values["lineage"],
+        image,
+        messages,
+        answer,
+        dict(values["scores"]),
+        tuple(values["loss_dimensions"]),
+        values["weight"],
+    )
 
 
 def _message(message: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,13 +10,19 @@ import re
 
 DECODED_UTF_16, DECODED_WINDOWS_1252 = "decoded_utf_16", "decoded_windows_1252"
 
-_MARKS = ((codecs.BOM_UTF8, "utf-8-sig", None), (codecs.BOM_UTF16_LE, "utf-16", DECODED_UTF_16),
-          (codecs.BOM_UTF16_BE, "utf-16", DECODED_UTF_16))  # fmt: skip
+_MARKS = (
+    (codecs.BOM_UTF8, "utf-8-sig", None),
+    (codecs.BOM_UTF16_LE, "utf-16", DECODED_UTF_16),
+    (codecs.BOM_UTF16_BE, "utf-16", DECODED_UTF_16),
+)
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0e-\x1f\x7f-\x9f\ufffe\uffff]")
 # Western letters and signs in Windows-1252. Left out: S, Z and Y with carons or dots, which are the bytes of umlauts
 # and accents in Mac Roman, and the signs that stand where other code pages have letters.
-_WESTERN = re.compile(r"[\x00-\x7f\u20ac\u201a\u201e\u2026\u02c6\u2039\u0152\u2018\u2019\u201c\u201d\u2022\u2013\u2014"
-                      r"\u2122\u203a\u0153\xa0-\xff]*", re.DOTALL)  # fmt: skip
+_WESTERN = re.compile(
+    r"[\x00-\x7f\u20ac\u201a\u201e\u2026\u02c6\u2039\u0152\u2018\u2019\u201c\u201d\u2022\u2013\u2014"
+    r"\u2122\u203a\u0153\xa0-\xff]*",
+    re.DOTALL,
+)
 _LETTER_RUN = re.compile(r"[\xc0-\xff]{3}")  # Cyrillic, Greek and East Asian text is runs of such bytes
 # Signs where a word has letters: other code pages have letters there.
 _SIGN_IN_WORD = re.compile(

@@ -67,9 +67,19 @@ def examples_of(
     rows and in weight alike.
     """
     image = bounded(open_photograph(workspace / record.photograph).image)
-    original = Example(split, record.sha256, record.record, augment.ORIGINAL, jpeg_bytes(image), record.comments,
-                       record.scores, 1.0, origin=record.origin, photograph=record.photograph,
-                       corrects=record.corrects or "")  # fmt: skip
+    original = Example(
+        split,
+        record.sha256,
+        record.record,
+        augment.ORIGINAL,
+        jpeg_bytes(image),
+        record.comments,
+        record.scores,
+        1.0,
+        origin=record.origin,
+        photograph=record.photograph,
+        corrects=record.corrects or "",
+    )
     if split != TRAIN or record.origin == SYNTHETIC:
         return [original]
     return varied(original, image, recipe, words)
@@ -81,14 +91,22 @@ def varied(original: Example, image: Image.Image, recipe: DataRecipe, words: Var
     Args:
         image: the photograph that `original` is made of, 8-bit RGB.
     """
-    made = [(variant, augment.applied(variant, image))
-            for variant in augment.plan(original.lineage, original.comments, recipe)[1:]]  # fmt: skip
+    made = [
+        (variant, augment.applied(variant, image))
+        for variant in augment.plan(original.lineage, original.comments, recipe)[1:]
+    ]
     examples = [original]
     examples += [
-        replace(original, variant=variant, jpeg=jpeg_bytes(picture), corrects="",
-                comments=augment.applied_to_comments(variant, original.comments))
-        for variant, picture in made if picture is not None
-    ]  # fmt: skip
+        replace(
+            original,
+            variant=variant,
+            jpeg=jpeg_bytes(picture),
+            corrects="",
+            comments=augment.applied_to_comments(variant, original.comments),
+        )
+        for variant, picture in made
+        if picture is not None
+    ]
     examples += _reworded(original, recipe, words)
     return [replace(each, weight=1 / len(examples)) for each in examples]
 

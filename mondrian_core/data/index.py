@@ -48,8 +48,11 @@ def index(store: Store, workspace: Path, advisor: str, critic: Critic, listen: L
     Raises:
         NothingToDo: when the advisor has no photographs.
     """
-    profiled = {record.sha256: record.photograph for record in link(store, workspace, advisor).used
-                if record.origin in (HUMAN, SYNTHETIC)}  # fmt: skip
+    profiled = {
+        record.sha256: record.photograph
+        for record in link(store, workspace, advisor).used
+        if record.origin in (HUMAN, SYNTHETIC)
+    }
     left_out: list[LeftOutFile] = []
     files = list(hashed(workspace, _paths(workspace, advisor, profiled), left_out))
     if not files:
@@ -92,8 +95,9 @@ def _complete(store: Store, advisor: str, critic: Critic, profiled: Mapping[str,
     return frozenset(sha for sha in entries if sha in profiled or profile_id(advisor, sha) in scored)
 
 
-def _look(found: Found, workspace: Path, critic: Critic, *,
-          critique: bool) -> tuple[Look, tuple[int, int]] | LeftOutFile:  # fmt: skip
+def _look(
+    found: Found, workspace: Path, critic: Critic, *, critique: bool
+) -> tuple[Look, tuple[int, int]] | LeftOutFile:
     try:
         photograph = open_photograph(workspace / found.path)
     except BadPhotograph as error:
@@ -108,5 +112,13 @@ def _profile(advisor: str, found: Found, look: Look) -> Profile | None:
     if look.critique is None:
         return None
     comments = {name: each.comment for name, each in look.critique.assessments.items()}
-    return Profile(profile_id(advisor, found.sha256), advisor, found.path, look.critique.scores, comments,
-                   look.critique.overall_grade, INDEX, stamp())  # fmt: skip
+    return Profile(
+        profile_id(advisor, found.sha256),
+        advisor,
+        found.path,
+        look.critique.scores,
+        comments,
+        look.critique.overall_grade,
+        INDEX,
+        stamp(),
+    )

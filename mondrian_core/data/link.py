@@ -106,8 +106,7 @@ def link(store: Store, workspace: Path, advisor: str, listen: Listener = ignore)
     return LinkManifest(advisor, used, (*left_out, *passed_over, *models), store.version)
 
 
-def choose(candidates: Sequence[Candidate],
-           keys: Sequence[str]) -> tuple[list[Candidate], list[LeftOut]]:  # fmt: skip
+def choose(candidates: Sequence[Candidate], keys: Sequence[str]) -> tuple[list[Candidate], list[LeftOut]]:
     """One critique per photograph (equal `keys` are equal photographs), by the module's rule; order is kept."""
     by_photograph: dict[str, list[Candidate]] = {}
     for candidate, key in zip(candidates, keys, strict=True):
@@ -196,9 +195,16 @@ class _Linker:
         readable_grade = bool(re.fullmatch(r"\s*\d+(\.\d+)?\s*", profile.overall_grade or ""))
         problems = () if readable_grade else ("grade_computed",)
         linked = self._linked(
-            f"profile:{profile.id}", photograph, found, HUMAN if profile.origin == HUMAN else MODEL, scores, comments,
-            profile.overall_grade if readable_grade else None, profile.created_at, problems,
-        )  # fmt: skip
+            f"profile:{profile.id}",
+            photograph,
+            found,
+            HUMAN if profile.origin == HUMAN else MODEL,
+            scores,
+            comments,
+            profile.overall_grade if readable_grade else None,
+            profile.created_at,
+            problems,
+        )
         return Candidate(replace(linked, corrects=self._corrected(profile)), profile.order, problems)
 
     def _corrected(self, profile: Profile) -> str | None:
@@ -224,9 +230,16 @@ class _Linker:
         comments = {name: critique.assessments[name].comment for name in DIMENSIONS}
         _refuse_placeholders(comments)
         linked = self._linked(
-            f"job:{job.id}", photograph, found, MODEL, critique.scores, comments, critique.overall_grade or None,
-            job.completed_at or job.created_at, repairs,
-        )  # fmt: skip
+            f"job:{job.id}",
+            photograph,
+            found,
+            MODEL,
+            critique.scores,
+            comments,
+            critique.overall_grade or None,
+            job.completed_at or job.created_at,
+            repairs,
+        )
         return Candidate(linked, order, repairs)
 
     def _draft(self, draft: Draft | UnreadableDraft, order: int) -> Candidate:
@@ -239,18 +252,48 @@ class _Linker:
         photograph, found = self._photograph(draft.image_path)
         comments = {name: draft.decided.assessments[name].comment for name in DIMENSIONS}
         _refuse_placeholders(comments)
-        linked = self._linked(f"draft:{draft.id}", photograph, found, SYNTHETIC, draft.decided.scores, comments,
-                              draft.decided.overall_grade, draft.decided_at, ())  # fmt: skip
+        linked = self._linked(
+            f"draft:{draft.id}",
+            photograph,
+            found,
+            SYNTHETIC,
+            draft.decided.scores,
+            comments,
+            draft.decided.overall_grade,
+            draft.decided_at,
+            (),
+        )
         proposed = taught(draft.proposal) if draft.state == CORRECTED else None
         return Candidate(replace(linked, corrects=proposed), order)
 
-    def _linked(self, record: str, photograph: str, found: How, origin: str, scores: dict[str, float],
-                comments: dict[str, str], grade: str | None, created: str | None,
-                repairs: tuple[str, ...]) -> LinkedRecord:  # fmt: skip
+    def _linked(
+        self,
+        record: str,
+        photograph: str,
+        found: How,
+        origin: str,
+        scores: dict[str, float],
+        comments: dict[str, str],
+        grade: str | None,
+        created: str | None,
+        repairs: tuple[str, ...],
+    ) -> LinkedRecord:
         facts = self._facts[photograph]
         assert isinstance(facts, Facts)
-        return LinkedRecord(record, photograph, "", facts.width, facts.height, found.value, origin, scores, comments,
-                            grade, created, repairs)  # fmt: skip
+        return LinkedRecord(
+            record,
+            photograph,
+            "",
+            facts.width,
+            facts.height,
+            found.value,
+            origin,
+            scores,
+            comments,
+            grade,
+            created,
+            repairs,
+        )
 
     def _photograph(self, text: str | None) -> tuple[str, How]:
         if not text or not text.strip():

@@ -30,8 +30,9 @@ def pairs_in(version: DatasetVersion, split: str, others: int, seed: int = 0) ->
     return pairs_of(version.rows(split), version.groups, version.corrections, others, seed)
 
 
-def pairs_of(rows: Sequence[Row], groups: Mapping[str, str], corrections: Mapping[str, str], others: int,
-             seed: int = 0) -> list[Pair]:  # fmt: skip
+def pairs_of(
+    rows: Sequence[Row], groups: Mapping[str, str], corrections: Mapping[str, str], others: int, seed: int = 0
+) -> list[Pair]:
     """Pairs among these photographs, ordered by lineage, corrections first; the same for the same arguments.
 
     Args:
@@ -57,9 +58,11 @@ def pairs_of(rows: Sequence[Row], groups: Mapping[str, str], corrections: Mappin
 
 
 def _others(row: Row, rows: Mapping[str, Row], groups: Mapping[str, str], count: int, seed: int) -> list[Row]:
-    possible = [other for lineage, other in rows.items()
-                if lineage in groups and groups[lineage] != groups[row.lineage]
-                and other.answer != row.answer]  # fmt: skip
+    possible = [
+        other
+        for lineage, other in rows.items()
+        if lineage in groups and groups[lineage] != groups[row.lineage] and other.answer != row.answer
+    ]
     return sorted(possible, key=lambda other: _draw(seed, row.lineage, other.lineage))[:count]
 
 

@@ -55,8 +55,9 @@ class Preview:
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
         counts = {kind: self.count(kind) for kind in (PROMPT, PHOTOGRAPH, ANSWER)}
-        pieces = [{"kind": each.kind, "text": each.text, "tokens": each.tokens, "weight": each.weight}
-                  for each in self.pieces]  # fmt: skip
+        pieces = [
+            {"kind": each.kind, "text": each.text, "tokens": each.tokens, "weight": each.weight} for each in self.pieces
+        ]
         return {"lineage": self.lineage, "tokens": {**counts, "total": self.total}, "pieces": pieces}
 
 

@@ -177,13 +177,23 @@ class LinkManifest:
         import pandas
 
         used = [
-            {"record": each.record, "outcome": "used", "photograph": each.photograph, "width": each.width,
-             "height": each.height, "sha256": each.sha256, "origin": each.origin, "found": each.found,
-             **{name: each.scores[name] for name in DIMENSIONS}}
+            {
+                "record": each.record,
+                "outcome": "used",
+                "photograph": each.photograph,
+                "width": each.width,
+                "height": each.height,
+                "sha256": each.sha256,
+                "origin": each.origin,
+                "found": each.found,
+                **{name: each.scores[name] for name in DIMENSIONS},
+            }
             for each in self.used
-        ]  # fmt: skip
-        left = [{"record": each.record, "outcome": "left_out", "reason": each.reason.value, "detail": each.detail}
-                for each in self.left_out]  # fmt: skip
+        ]
+        left = [
+            {"record": each.record, "outcome": "left_out", "reason": each.reason.value, "detail": each.detail}
+            for each in self.left_out
+        ]
         columns = [
             "record",
             "outcome",

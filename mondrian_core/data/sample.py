@@ -58,8 +58,9 @@ class Plate:
     scene: Scene
 
 
-def make_workspace(root: Path, *, sample: bool, seed: int = 0, photographs: int = 80,
-                   listen: Listener = ignore) -> dict[str, int]:  # fmt: skip
+def make_workspace(
+    root: Path, *, sample: bool, seed: int = 0, photographs: int = 80, listen: Listener = ignore
+) -> dict[str, int]:
     """Make a workspace; give what is in it, by kind.
 
     It is built in a folder beside `root` and moved into place at the end, the database last, so that an interruption
@@ -163,8 +164,14 @@ def _fill(store: Store, workspace: Path, seed: int, photographs: int, listen: Li
     write_broken_files(workspace / PORTFOLIO, [_jpeg(render(sample_scene(rng))) for _ in UNSCORED])
     jobs = past_jobs(visitors, workspace / "analysis_md", rng, BEGAN)
     store.add_past_jobs(jobs)
-    return {"advisors": 2, "photographs": len(plates), "photographs without critique": len(visitors),
-            "critiques": len(good), "unusable critiques": len(broken), "past jobs": len(jobs)}  # fmt: skip
+    return {
+        "advisors": 2,
+        "photographs": len(plates),
+        "photographs without critique": len(visitors),
+        "critiques": len(good),
+        "unusable critiques": len(broken),
+        "past jobs": len(jobs),
+    }
 
 
 def _plates(count: int, rng: np.random.Generator, first: int = 0) -> Iterator[Plate]:
@@ -223,5 +230,13 @@ def _profile(number: int, plate: Plate) -> Profile:
     path = f"{ELSEWHERE}/{plate.path}" if number % 5 == 0 else plate.path
     created = (BEGAN + timedelta(hours=number)).isoformat()
     comments = {name: assessment.comment for name, assessment in plate.critique.assessments.items()}
-    return Profile(str(uuid.uuid5(uuid.NAMESPACE_URL, plate.path)), ADVISOR, path, plate.critique.scores, comments,
-                   plate.critique.overall_grade, "human", created)  # fmt: skip
+    return Profile(
+        str(uuid.uuid5(uuid.NAMESPACE_URL, plate.path)),
+        ADVISOR,
+        path,
+        plate.critique.scores,
+        comments,
+        plate.critique.overall_grade,
+        "human",
+        created,
+    )

@@ -71,8 +71,12 @@ class Vocabulary:
         for word, other in synonyms(dimension).items():
             if _heard(other, counts) <= counts[word]:
                 continue
-            candidate = re.sub(rf"\b{word}\b", lambda match, other=other: _cased(match.group(), other), said,  # type: ignore[misc]
-                               flags=re.IGNORECASE)  # fmt: skip
+            candidate = re.sub(
+                rf"\b{word}\b",
+                lambda match, other=other: _cased(match.group(), other),
+                said,  # type: ignore[misc]
+                flags=re.IGNORECASE,
+            )
             said = said if problems(comment, candidate) else candidate
         return said
 

@@ -75,8 +75,9 @@ class Advisor:
     seen: frozenset[str]
 
 
-def synthesize(store: Store, workspace: Path, voice: Voice, recipe: Recipe, critic: Critic,
-               listen: Listener = ignore) -> Synthesized:  # fmt: skip
+def synthesize(
+    store: Store, workspace: Path, voice: Voice, recipe: Recipe, critic: Critic, listen: Listener = ignore
+) -> Synthesized:
     """Draft up to `recipe.synthesize.photographs` critiques; one transaction each, so an interruption loses none.
 
     Raises:
@@ -152,8 +153,15 @@ def _drafted(found: Found, workspace: Path, advisor: Advisor, writer: _Writer) -
 class _Writer:
     """Writes drafts in one advisor's range and words."""
 
-    def __init__(self, workspace: Path, voice: Voice, critic: Critic, trained: Sequence[LinkedRecord],
-                 calibration: int, listen: Listener) -> None:  # fmt: skip
+    def __init__(
+        self,
+        workspace: Path,
+        voice: Voice,
+        critic: Critic,
+        trained: Sequence[LinkedRecord],
+        calibration: int,
+        listen: Listener,
+    ) -> None:
         self._voice, self._critic, self._trained = voice, critic, trained
         self._vocabulary = Vocabulary(record.comments for record in trained)
         self._listen, self._unread = listen, 0
@@ -168,8 +176,16 @@ class _Writer:
         words = self._second_look(image, scores) or look.critique
         comments = {name: self._vocabulary.in_words(name, words.assessments[name].comment) for name in DIMENSIONS}
         identity = str(uuid.uuid5(uuid.NAMESPACE_URL, f"mondrian draft {self._voice.advisor} {found.sha256}"))
-        return Draft(identity, self._voice.advisor, found.sha256, found.path, self._critic.fingerprint,
-                     prompt_digest(self._voice), look.critique.scores, make_critique(scores, comments))  # fmt: skip
+        return Draft(
+            identity,
+            self._voice.advisor,
+            found.sha256,
+            found.path,
+            self._critic.fingerprint,
+            prompt_digest(self._voice),
+            look.critique.scores,
+            make_critique(scores, comments),
+        )
 
     def _second_look(self, image: Image.Image, scores: Mapping[str, float]) -> Critique | None:
         """The words beside the advisor's photographs; given up for this run when the base can't do that."""

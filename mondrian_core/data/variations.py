@@ -46,9 +46,15 @@ _BAD = _words_of(
 # A word and one that means and judges the same; not the other way round ("a path leads in" draws nothing). By
 # dimension, because a word changes its meaning with the subject ("depth" of a picture, of a colour).
 _EVERYWHERE = {
-    "photograph": "picture", "draws": "leads", "creates": "gives", "viewer": "beholder", "throughout": "everywhere",
-    "because": "since", "shows": "reveals", "whole": "entire",
-}  # fmt: skip
+    "photograph": "picture",
+    "draws": "leads",
+    "creates": "gives",
+    "viewer": "beholder",
+    "throughout": "everywhere",
+    "because": "since",
+    "shows": "reveals",
+    "whole": "entire",
+}
 _SYNONYMS: Mapping[str, Mapping[str, str]] = {
     "composition": {"placement": "position", "arrangement": "layout", "shapes": "forms"},
     "lighting": {"tones": "values", "afternoon": "late-day"},
@@ -132,8 +138,13 @@ def problems(original: str, varied: str) -> tuple[str, ...]:
     left."""
     before, after = _words(original), _words(varied)
     found = []
-    for name, listed in (("number", _NUMBERS), ("place", _DIRECTIONS), ("negation", _NEGATIONS), ("praise", _GOOD),
-                         ("blame", _BAD)):  # fmt: skip
+    for name, listed in (
+        ("number", _NUMBERS),
+        ("place", _DIRECTIONS),
+        ("negation", _NEGATIONS),
+        ("praise", _GOOD),
+        ("blame", _BAD),
+    ):
         if _among(before, listed) != _among(after, listed):
             found.append(f"a {name} changed")
     if _digits(before) != _digits(after):

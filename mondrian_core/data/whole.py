@@ -62,5 +62,12 @@ def _with_variants(row: Row, recipe: DataRecipe) -> list[Row]:
 def _row(original: Row, example: Example) -> Row:
     answer = example.answer()
     said = {"role": "assistant", "content": [{"type": "text", "text": answer}]}
-    return Row(original.lineage, Image.open(io.BytesIO(example.jpeg)), [*original.messages[:-1], said], answer,
-               original.scores, example.variant.kept, example.weight)  # fmt: skip
+    return Row(
+        original.lineage,
+        Image.open(io.BytesIO(example.jpeg)),
+        [*original.messages[:-1], said],
+        answer,
+        original.scores,
+        example.variant.kept,
+        example.weight,
+    )

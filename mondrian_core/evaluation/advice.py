@@ -8,8 +8,9 @@ from mondrian_core.evaluation.verdicts import FAIL, INCONCLUSIVE, PASS, GateResu
 from mondrian_core.recipes import GateRecipe
 
 
-def next_steps(gates: Sequence[GateResult], measured: Measured, recipe: GateRecipe,
-               unbeaten: Sequence[str] = ()) -> tuple[str, ...]:  # fmt: skip
+def next_steps(
+    gates: Sequence[GateResult], measured: Measured, recipe: GateRecipe, unbeaten: Sequence[str] = ()
+) -> tuple[str, ...]:
     """What to do now, for every gate that didn't pass; then what rivals say."""
     verdict = verdict_of(gates)
     if verdict == PASS:
@@ -18,8 +19,10 @@ def next_steps(gates: Sequence[GateResult], measured: Measured, recipe: GateReci
     comparison, _ = decisive(measured.against_base, measured.by_folds, recipe)
     if any(gate.name == "score_error" and gate.verdict == INCONCLUSIVE for gate in gates):
         if comparison and comparison.detectable:
-            advice.append(f"With {comparison.n} photographs of this spread, a drop of the error below "
-                          f"{comparison.detectable:.0%} usually can't be told from chance.")  # fmt: skip
+            advice.append(
+                f"With {comparison.n} photographs of this spread, a drop of the error below "
+                f"{comparison.detectable:.0%} usually can't be told from chance."
+            )
         if measured.by_folds is None and (comparison or measured.untested is not None):
             advice.append("On a small set, --folds 5 lets every critique count: it retrains the recipe five times.")
     return tuple(dict.fromkeys([*advice, *unbeaten]))

@@ -38,8 +38,17 @@ class Model(Protocol):
     def use(self, adapter: Path | None) -> None:
         """Answer with this adapter from now on; None: as the base."""
 
-    def answer(self, image: Image.Image, *, max_tokens: int, exact_tokens: int | None = None, temperature: float = 0.0,
-               seed: int = 0, constrained: bool = False, comparison: Comparison | None = None) -> Answer:  # fmt: skip
+    def answer(
+        self,
+        image: Image.Image,
+        *,
+        max_tokens: int,
+        exact_tokens: int | None = None,
+        temperature: float = 0.0,
+        seed: int = 0,
+        constrained: bool = False,
+        comparison: Comparison | None = None,
+    ) -> Answer:
         """An answer: greedy at temperature 0, else sampled with `seed`; under the schema when `constrained`.
 
         `exact_tokens` forces the length; `comparison` is what a second look is told (retrieval).
@@ -110,8 +119,15 @@ class Asking:
             return subject.labelled and CHAMPION in self.adapters and not of_folds
         return subject.labelled and CHAMPION in self.adapters and subject.name not in self.champion_saw
 
-    def ask(self, subject: Subject, arm: str, adapter: Path | None = None, *, constrained: bool = False,
-            comparison: Comparison | None = None) -> Outcome:  # fmt: skip
+    def ask(
+        self,
+        subject: Subject,
+        arm: str,
+        adapter: Path | None = None,
+        *,
+        constrained: bool = False,
+        comparison: Comparison | None = None,
+    ) -> Outcome:
         """One answer, from the cache where it can be; `adapter` instead of the one that `adapters` names for the arm.
 
         Raises:
@@ -126,9 +142,13 @@ class Asking:
         try:
             self.model.use(folder)
             answer = self.model.answer(
-                subject.image, max_tokens=settings.max_tokens, temperature=settings.temperature,
-                seed=seed_of(settings.seed, subject.digest), constrained=constrained, comparison=comparison,
-            )  # fmt: skip
+                subject.image,
+                max_tokens=settings.max_tokens,
+                temperature=settings.temperature,
+                seed=seed_of(settings.seed, subject.digest),
+                constrained=constrained,
+                comparison=comparison,
+            )
         except MondrianError:
             raise
         except Exception as error:  # noqa: BLE001  whatever stops one answer is an outcome of that photograph
@@ -171,8 +191,9 @@ class Asking:
             pair = self._pair(subjects[len(pairs) % len(subjects)], swapped=len(pairs) % 2 == 1)
             pairs.append(pair)
             self.journal.append("pair", asdict(pair))
-            self.listen(Advanced("latency", len(pairs), latency.looks_of(settings.latency_pairs)[-1],
-                                 f"ratio {pair.ratio:.3f}"))  # fmt: skip
+            self.listen(
+                Advanced("latency", len(pairs), latency.looks_of(settings.latency_pairs)[-1], f"ratio {pair.ratio:.3f}")
+            )
         return pairs
 
     def _pair(self, subject: Subject, *, swapped: bool) -> Pair:
@@ -188,8 +209,9 @@ class Asking:
         base, candidate = times[BASE], times[CANDIDATE]
         # the second pair of A-B-B-A finds its arm in use already, which would count as a switch in no time
         switch = None if swapped else switches[CANDIDATE]
-        return Pair(base.prefill_seconds, base.decode_seconds, candidate.prefill_seconds, candidate.decode_seconds,
-                    switch)  # fmt: skip
+        return Pair(
+            base.prefill_seconds, base.decode_seconds, candidate.prefill_seconds, candidate.decode_seconds, switch
+        )
 
 
 def seed_of(seed: int, digest: str) -> int:
@@ -219,8 +241,9 @@ def labelled_subjects(labelled: Sequence[Labelled], listen: Listener) -> tuple[l
     return subjects, kept
 
 
-def unlabelled_subjects(photographs: Sequence[Path | Image.Image], wanted: int, known: set[str],
-                        listen: Listener) -> list[Subject]:  # fmt: skip
+def unlabelled_subjects(
+    photographs: Sequence[Path | Image.Image], wanted: int, known: set[str], listen: Listener
+) -> list[Subject]:
     """Up to `wanted` photographs without labels, none twice or among `known` digests; bad files are left out."""
     subjects: list[Subject] = []
     seen = set(known)
@@ -243,5 +266,11 @@ def unlabelled_subjects(photographs: Sequence[Path | Image.Image], wanted: int, 
 def label_record(subject: Subject, entry: Labelled) -> dict[str, Any]:
     """What the journal keeps of a labelled photograph, a small picture (JPEG, base64) included."""
     picture = base64.b64encode(jpeg_bytes(bounded(subject.image.convert("RGB"), _THUMBNAIL), 80)).decode()
-    return {"photograph": subject.name, "title": entry.title, "digest": subject.digest, "scores": dict(entry.scores),
-            "critique": entry.critique, "picture": picture}  # fmt: skip
+    return {
+        "photograph": subject.name,
+        "title": entry.title,
+        "digest": subject.digest,
+        "scores": dict(entry.scores),
+        "critique": entry.critique,
+        "picture": picture,
+    }

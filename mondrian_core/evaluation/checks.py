@@ -38,10 +38,21 @@ def collapse(measured: Measured, recipe: GateRecipe) -> GateResult:
     found, name, limit = measured.collapse, "mode_collapse", recipe.modal_share
     rule = f"no score that one dimension gets in {limit:.0%} of the answers or more, unless the advisor does it too"
     if found is None or found.n < recipe.score_photographs:
-        return GateResult(name, rule, limit, None, found.n if found else 0, None, INCONCLUSIVE,
-                          "Too few answers to see whether scores collapse.")  # fmt: skip
-    collapsed = [dimension for dimension in DIMENSIONS
-                 if found.modal_share[dimension] >= limit > found.advisor_share[dimension] + 0.1]  # fmt: skip
+        return GateResult(
+            name,
+            rule,
+            limit,
+            None,
+            found.n if found else 0,
+            None,
+            INCONCLUSIVE,
+            "Too few answers to see whether scores collapse.",
+        )
+    collapsed = [
+        dimension
+        for dimension in DIMENSIONS
+        if found.modal_share[dimension] >= limit > found.advisor_share[dimension] + 0.1
+    ]
     worst = max(found.modal_share.values())
     if collapsed and not found.advisor_n:
         verdict, says = (
@@ -103,8 +114,16 @@ def dependence(measured: Measured, recipe: GateRecipe) -> GateResult:
         f"and looking is worth at least {recipe.dependence_kept:.0%} of what it is worth to the base"
     )
     if found is None or found.own is None or found.shuffled is None or found.n < recipe.score_photographs:
-        return GateResult(name, rule, recipe.p_value, None, found.n if found else 0, None, INCONCLUSIVE,
-                          "Too few photographs to see whether the answers depend on them.")  # fmt: skip
+        return GateResult(
+            name,
+            rule,
+            recipe.p_value,
+            None,
+            found.n if found else 0,
+            None,
+            INCONCLUSIVE,
+            "Too few photographs to see whether the answers depend on them.",
+        )
     says = f"error {short(found.own)} with the right photographs, {short(found.shuffled)} with exchanged ones"
     says += f" of the same fold (p = {short(found.p)})" if by_folds else f" (p = {short(found.p)})"
     if found.own >= found.shuffled - 1e-9:
@@ -135,9 +154,12 @@ def edits(measured: Measured, recipe: GateRecipe) -> GateResult:
     if not found:
         return GateResult(name, rule, limit, None, 0, None, INCONCLUSIVE, "No edited copy could be judged.")
     confidence = 1 - 0.05 / len(found)
-    wrong = [each for edit, each in found.items()
-             if statistics.rate_lower(each["broken"], each["n"], confidence) > limit
-             and each["broken"] / each["n"] > inherited.get(edit, 0.0)]  # fmt: skip
+    wrong = [
+        each
+        for edit, each in found.items()
+        if statistics.rate_lower(each["broken"], each["n"], confidence) > limit
+        and each["broken"] / each["n"] > inherited.get(edit, 0.0)
+    ]
     broken, n = sum(each["broken"] for each in found.values()), sum(each["n"] for each in found.values())
     told = ", ".join(
         f"{edit} {each['broken']} of {each['n']}{_of_base(edit, measured)}" for edit, each in found.items()

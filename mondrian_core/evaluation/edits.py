@@ -93,14 +93,16 @@ def violations(outcomes: Sequence[Outcome], edited: Sequence[Edited], arm: str) 
     the mean change of the watched scores in points, its mean size where they must keep still.
     """
     before = {outcome.photograph: outcome.best_scores for outcome in outcomes if outcome.arm == arm}
-    after = {(each.edit, each.outcome.photograph): each.outcome.best_scores
-             for each in edited if each.outcome.arm == arm}  # fmt: skip
+    after = {
+        (each.edit, each.outcome.photograph): each.outcome.best_scores for each in edited if each.outcome.arm == arm
+    }
     found = {}
     for name, relation in RELATIONS.items():
         pairs = [(before.get(photograph, {}), scores) for (edit, photograph), scores in after.items() if edit == name]
         broken = [verdict for first, second in pairs if (verdict := relation.violated(first, second)) is not None]
-        moves = [second[k] - first[k] for first, second in pairs for k in relation.dimensions
-                 if k in first and k in second]  # fmt: skip
+        moves = [
+            second[k] - first[k] for first, second in pairs for k in relation.dimensions if k in first and k in second
+        ]
         moves = [abs(move) for move in moves] if relation.still else moves
         count, n = sum(broken), len(broken)
         found[name] = {

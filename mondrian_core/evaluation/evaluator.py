@@ -76,9 +76,18 @@ class Known:
 NOTHING_KNOWN = Known()
 
 
-def evaluate(base: Base, adapter: Path, labelled: Sequence[Labelled], unlabelled: Sequence[Path | Image.Image],
-             voice: Voice, recipe: Recipe, out: Path, known: Known = NOTHING_KNOWN, *,
-             listen: Listener = ignore) -> Report:  # fmt: skip
+def evaluate(
+    base: Base,
+    adapter: Path,
+    labelled: Sequence[Labelled],
+    unlabelled: Sequence[Path | Image.Image],
+    voice: Voice,
+    recipe: Recipe,
+    out: Path,
+    known: Known = NOTHING_KNOWN,
+    *,
+    listen: Listener = ignore,
+) -> Report:
     """Measure an adapter against base and champion and let the gates decide.
 
     Leaves `samples.jsonl`, `comparison_report.json`, `report.html` and `evaluation.png` in `out`. Called again with the
@@ -95,13 +104,23 @@ def evaluate(base: Base, adapter: Path, labelled: Sequence[Labelled], unlabelled
     """
     from mondrian_core.evaluation.mlx_model import MlxModel
 
-    return evaluate_model(MlxModel(base, voice), adapter, labelled, unlabelled, voice, recipe, out, known,
-                          listen=listen)  # fmt: skip
+    return evaluate_model(
+        MlxModel(base, voice), adapter, labelled, unlabelled, voice, recipe, out, known, listen=listen
+    )
 
 
-def evaluate_model(model: Model, adapter: Path, labelled: Sequence[Labelled], unlabelled: Sequence[Path | Image.Image],
-                   voice: Voice, recipe: Recipe, out: Path, known: Known = NOTHING_KNOWN, *,
-                   listen: Listener = ignore) -> Report:  # fmt: skip
+def evaluate_model(
+    model: Model,
+    adapter: Path,
+    labelled: Sequence[Labelled],
+    unlabelled: Sequence[Path | Image.Image],
+    voice: Voice,
+    recipe: Recipe,
+    out: Path,
+    known: Known = NOTHING_KNOWN,
+    *,
+    listen: Listener = ignore,
+) -> Report:
     """`evaluate` with the model as a value, so that it can be another than MLX's."""
     subjects, entries = labelled_subjects(labelled, listen)
     wanted = max(0, recipe.evaluate.compliance_photographs - len(subjects))
@@ -116,18 +135,36 @@ def evaluate_model(model: Model, adapter: Path, labelled: Sequence[Labelled], un
     champion_saw = _champion_saw(subjects, known)
     journal = Journal(out / SAMPLES)
     journal.begin(_identity(model, arms, adapter, voice, recipe, subjects, known))
-    _note(journal, entries, subjects, known.trained, {
-        "advisor": voice.advisor, "split": known.split, "integrity_problems": list(problems),
-        "leaked": _leaked(entries, subjects, voice, known), "has_champion": known.champion is not None,
-        "fold_leaked": fold_leaks(known.folding, voice) if known.folding else [],
-        "champion_saw": None if champion_saw is None else sorted(champion_saw), "trained": _trained(known.trained),
-        "training_mean": _mean_scores(known.trained.scores) if known.trained else None, "metal": model.metal,
-        "compared_with": dict(known.compared_with) if known.compared_with is not None else None,
-    })  # fmt: skip
+    _note(
+        journal,
+        entries,
+        subjects,
+        known.trained,
+        {
+            "advisor": voice.advisor,
+            "split": known.split,
+            "integrity_problems": list(problems),
+            "leaked": _leaked(entries, subjects, voice, known),
+            "has_champion": known.champion is not None,
+            "fold_leaked": fold_leaks(known.folding, voice) if known.folding else [],
+            "champion_saw": None if champion_saw is None else sorted(champion_saw),
+            "trained": _trained(known.trained),
+            "training_mean": _mean_scores(known.trained.scores) if known.trained else None,
+            "metal": model.metal,
+            "compared_with": dict(known.compared_with) if known.compared_with is not None else None,
+        },
+    )
     if load_seconds is not None:
         journal.append("load", {"seconds": load_seconds})
-    asking = Asking(model, arms, journal, AnswerCache(known.cache, base=model.fingerprint, prompt=prompt_digest(voice),
-                    **_sampling(recipe)), recipe, listen, champion_saw)  # fmt: skip
+    asking = Asking(
+        model,
+        arms,
+        journal,
+        AnswerCache(known.cache, base=model.fingerprint, prompt=prompt_digest(voice), **_sampling(recipe)),
+        recipe,
+        listen,
+        champion_saw,
+    )
     _ask_everything(asking, subjects, read_samples(journal.path), known)
     return rescore(out, recipe, listen=listen)
 
@@ -192,8 +229,15 @@ def _sampling(recipe: Recipe) -> dict[str, Any]:
     return {"max_tokens": settings.max_tokens, "temperature": settings.temperature, **seed}
 
 
-def _identity(model: Model, arms: Mapping[str, Path | None], adapter: Path, voice: Voice, recipe: Recipe,
-              subjects: Sequence[Subject], known: Known) -> dict[str, Any]:  # fmt: skip
+def _identity(
+    model: Model,
+    arms: Mapping[str, Path | None],
+    adapter: Path,
+    voice: Voice,
+    recipe: Recipe,
+    subjects: Sequence[Subject],
+    known: Known,
+) -> dict[str, Any]:
     photographs = hashlib.sha256(json.dumps([(subject.name, subject.digest) for subject in subjects]).encode())
     return {
         "format": FORMAT,
@@ -209,8 +253,9 @@ def _identity(model: Model, arms: Mapping[str, Path | None], adapter: Path, voic
     }
 
 
-def _leaked(entries: Sequence[Labelled], subjects: Sequence[Subject], voice: Voice,
-            known: Known) -> list[dict[str, str]] | None:  # fmt: skip
+def _leaked(
+    entries: Sequence[Labelled], subjects: Sequence[Subject], voice: Voice, known: Known
+) -> list[dict[str, str]] | None:
     if known.trained is None:
         return None
     pictures = {subject.name: subject.image for subject in subjects}
@@ -233,8 +278,13 @@ def _trained(trained: Trained | None) -> dict[str, Any] | None:
     return {"photographs": len(trained.lineages), "everything": trained.everything} if trained else None
 
 
-def _note(journal: Journal, entries: Sequence[Labelled], subjects: Sequence[Subject], trained: Trained | None,
-          facts: Mapping[str, Any]) -> None:  # fmt: skip
+def _note(
+    journal: Journal,
+    entries: Sequence[Labelled],
+    subjects: Sequence[Subject],
+    trained: Trained | None,
+    facts: Mapping[str, Any],
+) -> None:
     samples = read_samples(journal.path)
     for entry, subject in zip(entries, subjects, strict=False):
         if entry.photograph not in samples.labels:

@@ -99,8 +99,9 @@ def cross_validate(asking: Asking, folding: Folding, known: Folds) -> None:
         asking.listen(Advanced("folds", count, len(folds), f"{len(inside)} photographs"))
 
 
-def _one_fold(asking: Asking, folding: Folding, fold: int, inside: Sequence[Subject],
-              done: set[tuple[str, str]]) -> None:  # fmt: skip
+def _one_fold(
+    asking: Asking, folding: Folding, fold: int, inside: Sequence[Subject], done: set[tuple[str, str]]
+) -> None:
     adapter = None
     if not all((subject.name, CANDIDATE) in done for subject in inside):
         asking.model.use(None)

@@ -18,15 +18,22 @@ def reference(recipe: GateRecipe | None = None, evaluate: EvaluateRecipe | None 
 
     gates, amounts = recipe or GateRecipe(), evaluate or EvaluateRecipe()
     environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent / "templates"), undefined=StrictUndefined, trim_blocks=True,
-        keep_trailing_newline=True, autoescape=False,
-    )  # fmt: skip
+        loader=FileSystemLoader(Path(__file__).parent / "templates"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=False,
+    )
     environment.filters.update(percent=lambda share: f"{share:.0%}", cell=lambda text: text.replace("|", "\\|"))
     rows = [(name, RULES[name](gates), fails, open_) for name, (fails, open_) in _failing(gates, amounts).items()]
     return environment.get_template("gates.md").render(
-        gates=gates, amounts=amounts, rows=rows, rise=RISE, unseen=UNSEEN,
+        gates=gates,
+        amounts=amounts,
+        rows=rows,
+        rise=RISE,
+        unseen=UNSEEN,
         relations=[(name, relation.says) for name, relation in RELATIONS.items()],
-    )  # fmt: skip
+    )
 
 
 def _failing(recipe: GateRecipe, evaluate: EvaluateRecipe) -> Mapping[str, tuple[str, str]]:

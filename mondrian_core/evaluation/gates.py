@@ -46,8 +46,16 @@ def integrity(measured: Measured, recipe: GateRecipe) -> GateResult:
     """The adapter's files fit the base."""
     problems = measured.problems
     sentence = "Every file and every LoRA key is in order." if not problems else _sentence("; ".join(problems))
-    return GateResult("integrity", RULES["integrity"](recipe), 0.0, float(len(problems)), len(problems), None,
-                      FAIL if problems else PASS, sentence)  # fmt: skip
+    return GateResult(
+        "integrity",
+        RULES["integrity"](recipe),
+        0.0,
+        float(len(problems)),
+        len(problems),
+        None,
+        FAIL if problems else PASS,
+        sentence,
+    )
 
 
 def effect(measured: Measured, recipe: GateRecipe) -> GateResult:
@@ -63,8 +71,16 @@ def effect(measured: Measured, recipe: GateRecipe) -> GateResult:
         same = measured.same_answers
         beside = "" if same is None else f"; {same:.0%} of the answers are word for word the base's"
         verdict, sentence = PASS, f"The adapter moves the base by {short(mean)} nats per score{beside}."
-    return GateResult("effect", RULES["effect"](recipe), recipe.effect_floor, mean, len(values),
-                      statistics.mean_interval(values), verdict, sentence)  # fmt: skip
+    return GateResult(
+        "effect",
+        RULES["effect"](recipe),
+        recipe.effect_floor,
+        mean,
+        len(values),
+        statistics.mean_interval(values),
+        verdict,
+        sentence,
+    )
 
 
 def format_compliance(measured: Measured, recipe: GateRecipe) -> GateResult:
@@ -88,8 +104,16 @@ def format_compliance(measured: Measured, recipe: GateRecipe) -> GateResult:
         verdict, why = INCONCLUSIVE, f"; {counts.failed} of {counts.asked} photographs brought no answer at all"
     else:
         verdict, why = PASS, _reasons(counts)
-    return GateResult("format_compliance", RULES["format_compliance"](recipe), recipe.compliance_observed, rate,
-                      counts.ran, (low, high), verdict, f"{says}{why}.{_base_rate(base, recipe)}")  # fmt: skip
+    return GateResult(
+        "format_compliance",
+        RULES["format_compliance"](recipe),
+        recipe.compliance_observed,
+        rate,
+        counts.ran,
+        (low, high),
+        verdict,
+        f"{says}{why}.{_base_rate(base, recipe)}",
+    )
 
 
 def latency_overhead(measured: Measured, recipe: GateRecipe) -> GateResult:
@@ -107,8 +131,16 @@ def latency_overhead(measured: Measured, recipe: GateRecipe) -> GateResult:
         verdict, why = FAIL, f"; it must stay below {limit:.2f}"
     else:
         verdict, why = INCONCLUSIVE, f"; not sure that it stays below {limit:.2f}"
-    return GateResult("latency_overhead", RULES["latency_overhead"](recipe), limit, found.median, found.n, (low, high),
-                      verdict, f"{says}{why}.")  # fmt: skip
+    return GateResult(
+        "latency_overhead",
+        RULES["latency_overhead"](recipe),
+        limit,
+        found.median,
+        found.n,
+        (low, high),
+        verdict,
+        f"{says}{why}.",
+    )
 
 
 def score_error(measured: Measured, recipe: GateRecipe) -> GateResult:
@@ -119,8 +151,10 @@ def score_error(measured: Measured, recipe: GateRecipe) -> GateResult:
         why = "No photograph could be compared with the base" if measured.untested is None else untested(measured)
         return _unmeasured("score_error", recipe, wanted, f"{why}.")
     gain, start = found.reduction, in_words(measured) if by_folds else ""
-    says = (f"{start}Squared error {short(found.error_ours)} against the base's {short(found.error_theirs)}: "
-            f"{_percent(gain)} on {found.n} photographs, p = {short(found.p_better)}{_beside(found)}")  # fmt: skip
+    says = (
+        f"{start}Squared error {short(found.error_ours)} against the base's {short(found.error_theirs)}: "
+        f"{_percent(gain)} on {found.n} photographs, p = {short(found.p_better)}{_beside(found)}"
+    )
     if found.n < recipe.score_photographs:
         verdict, why = INCONCLUSIVE, f"; at least {recipe.score_photographs} photographs are needed"
     elif gain <= 0:
@@ -131,8 +165,16 @@ def score_error(measured: Measured, recipe: GateRecipe) -> GateResult:
         verdict, why = PASS, ""
     else:
         verdict, why = INCONCLUSIVE, f"; {_missing(found, recipe)}"
-    return GateResult("score_error", RULES["score_error"](recipe), wanted, gain, found.n, found.interval, verdict,
-                      f"{says}{why}.{_detectable(found)}")  # fmt: skip
+    return GateResult(
+        "score_error",
+        RULES["score_error"](recipe),
+        wanted,
+        gain,
+        found.n,
+        found.interval,
+        verdict,
+        f"{says}{why}.{_detectable(found)}",
+    )
 
 
 def champion(measured: Measured, recipe: GateRecipe) -> GateResult:
@@ -147,15 +189,18 @@ def champion(measured: Measured, recipe: GateRecipe) -> GateResult:
         return _unmeasured("champion", recipe, margin, not_compared(measured, recipe))
     rise, parts = -found.reduction, champion_dimensions(found, recipe)
     start = in_words(measured) if by_folds else ""
-    says = (f"{start}Squared error {short(found.error_ours)} against the champion's {short(found.error_theirs)} on "
-            f"{found.n} photographs: {_percent(-rise)}{_beside(found)}")  # fmt: skip
+    says = (
+        f"{start}Squared error {short(found.error_ours)} against the champion's {short(found.error_theirs)} on "
+        f"{found.n} photographs: {_percent(-rise)}{_beside(found)}"
+    )
     verdict, why = _against_champion(measured, found, parts, recipe)
     interval = (-found.interval[1], -found.interval[0]) if found.interval else None
     return GateResult("champion", rule, margin, rise, found.n, interval, verdict, f"{says}{why}.", parts)
 
 
-def _against_champion(measured: Measured, found: Comparison, parts: Sequence[GateResult],
-                      recipe: GateRecipe) -> tuple[Verdict, str]:  # fmt: skip
+def _against_champion(
+    measured: Measured, found: Comparison, parts: Sequence[GateResult], recipe: GateRecipe
+) -> tuple[Verdict, str]:
     """The verdict and why, as the end of a sentence."""
     margin, p_value = recipe.non_inferiority_margin, short(found.p_not_inferior)
     worse, doubtful = _named(parts, FAIL), _named(parts, INCONCLUSIVE)
@@ -186,8 +231,9 @@ def health(measured: Measured, recipe: GateRecipe) -> GateResult:
     fine += ", and no edit is surely judged the wrong way round." if measured.edits is not None else "."
     sentence = " ".join(told) or fine
     passed = sum(part.verdict == PASS for part in parts)
-    return GateResult("health", RULES["health"](recipe), float(len(parts)), float(passed), len(parts), None, verdict,
-                      sentence, parts)  # fmt: skip
+    return GateResult(
+        "health", RULES["health"](recipe), float(len(parts)), float(passed), len(parts), None, verdict, sentence, parts
+    )
 
 
 def seconds(measured: Measured, recipe: GateRecipe) -> GateResult:
@@ -197,8 +243,16 @@ def seconds(measured: Measured, recipe: GateRecipe) -> GateResult:
     if counts is None or value is None:
         return _unmeasured("seconds_per_photograph", recipe, limit, "No answer of the candidate was timed.")
     says = f"A critique takes {value:.2f} s (median of {counts.ran} photographs, limit {limit:.1f} s)."
-    return GateResult("seconds_per_photograph", RULES["seconds_per_photograph"](recipe), limit, value, counts.ran, None,
-                      PASS if value < limit else FAIL, says)  # fmt: skip
+    return GateResult(
+        "seconds_per_photograph",
+        RULES["seconds_per_photograph"](recipe),
+        limit,
+        value,
+        counts.ran,
+        None,
+        PASS if value < limit else FAIL,
+        says,
+    )
 
 
 GATES: Mapping[str, Callable[[Measured, GateRecipe], GateResult]] = {

@@ -88,8 +88,9 @@ class Dependence:
         return self.share / self.base_share
 
 
-def dependence(table: ScoreTable, arm: str = CANDIDATE, *, seed: int = 0,
-               folds: NDArray[np.int_] | None = None) -> Dependence:  # fmt: skip
+def dependence(
+    table: ScoreTable, arm: str = CANDIDATE, *, seed: int = 0, folds: NDArray[np.int_] | None = None
+) -> Dependence:
     """Compare own and exchanged photographs; nothing is asked again, since the answer to j is known already.
 
     With `folds` (N,) photographs are exchanged inside a fold only, where one adapter gave all the answers: another fold
@@ -103,8 +104,12 @@ def dependence(table: ScoreTable, arm: str = CANDIDATE, *, seed: int = 0,
     if n < 2:
         return Dependence(n, None, None, 1.0)
     errors, pairs = _exchanged(table, arm, kept), statistics.exchangeable(n, inside[kept])
-    found = Dependence(n, float(np.trace(errors)) / n, float(errors[pairs].mean()),
-                       statistics.pairing_p(errors, inside[kept], seed=seed))  # fmt: skip
+    found = Dependence(
+        n,
+        float(np.trace(errors)) / n,
+        float(errors[pairs].mean()),
+        statistics.pairing_p(errors, inside[kept], seed=seed),
+    )
     both = kept & table.readable(BASE) if BASE in table.predictions else np.zeros_like(kept)
     both = _with_others(both, inside)
     if both.sum() < 2:
@@ -129,8 +134,14 @@ def _exchanged(table: ScoreTable, arm: str, kept: NDArray[np.bool_]) -> Table:
     return np.asarray(((guess[None, :, :] - truth[:, None, :]) ** 2).mean(axis=2))
 
 
-def describe(table: ScoreTable, outcomes: Sequence[Outcome], arm: str, trained_on: Sequence[str] = (), *,
-             folds: NDArray[np.int_] | None = None) -> dict[str, Any]:  # fmt: skip
+def describe(
+    table: ScoreTable,
+    outcomes: Sequence[Outcome],
+    arm: str,
+    trained_on: Sequence[str] = (),
+    *,
+    folds: NDArray[np.int_] | None = None,
+) -> dict[str, Any]:
     """Numbers that decide nothing and tell a lot: halo, spread, calibration, positivity, length, repetition.
 
     `trained_on` are critiques, to find sentences that were learned by heart. With `folds` (N,) halo, spread and slope

@@ -27,8 +27,9 @@ def judge_of(base: Base, name: str, judged_fingerprint: str | None) -> Ask:
     from mondrian_core.models.generation import generate
 
     if base.fingerprint == judged_fingerprint:
-        raise BadInput(f"{name} wrote these critiques itself and would prefer its own.",
-                       "Name another model with --judge.")  # fmt: skip
+        raise BadInput(
+            f"{name} wrote these critiques itself and would prefer its own.", "Name another model with --judge."
+        )
 
     def ask(picture: str, first: str, second: str) -> str:
         with Image.open(io.BytesIO(base64.b64decode(picture))) as opened:

@@ -87,9 +87,7 @@ def overhead(pairs: Sequence[Pair], wanted: int, threshold: float) -> Overhead:
 def finished(pairs: Sequence[Pair], wanted: int, threshold: float) -> bool:
     """True when no more pairs are to be measured."""
     looks = looks_of(wanted)
-    return len(pairs) >= looks[-1] or (
-        len(pairs) in looks and overhead(pairs, wanted, threshold).decision != "open"
-    )  # fmt: skip
+    return len(pairs) >= looks[-1] or (len(pairs) in looks and overhead(pairs, wanted, threshold).decision != "open")
 
 
 def _look(pairs: Sequence[Pair], threshold: float, *, allowed: bool) -> Overhead:

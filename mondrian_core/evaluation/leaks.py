@@ -60,8 +60,9 @@ def _seen(name: str, image: Image.Image, trained: Trained) -> How | None:
     return "looks_alike" if alike else None
 
 
-def leaks(tested: Sequence[tuple[str, Image.Image, str | None]], trained: Trained, voice: Voice,
-          index: Iterable[str] = ()) -> list[dict[str, str]]:  # fmt: skip
+def leaks(
+    tested: Sequence[tuple[str, Image.Image, str | None]], trained: Trained, voice: Voice, index: Iterable[str] = ()
+) -> list[dict[str, str]]:
     """Every photograph (lineage, picture, critique) of a test that was known before, and how; one entry each.
 
     `index` are lineages that retrieval may show the model.
@@ -75,8 +76,14 @@ def leaks(tested: Sequence[tuple[str, Image.Image, str | None]], trained: Traine
     return found
 
 
-def _how(name: str, image: Image.Image, critique: str | None, trained: Trained, prompt: frozenset[str],
-         offered: frozenset[str]) -> How | None:  # fmt: skip
+def _how(
+    name: str,
+    image: Image.Image,
+    critique: str | None,
+    trained: Trained,
+    prompt: frozenset[str],
+    offered: frozenset[str],
+) -> How | None:
     seen = _seen(name, image, trained)
     if seen is not None:
         return seen

@@ -104,9 +104,12 @@ class ScoreTable:
     def without(self, names: Collection[str]) -> ScoreTable:
         """The same table less these photographs."""
         kept = np.array([name not in names for name in self.photographs], dtype=np.bool_)
-        return ScoreTable(tuple(name for name in self.photographs if name not in names), self.labels[kept],
-                          {arm: rows[kept] for arm, rows in self.predictions.items()},
-                          {arm: rows[kept] for arm, rows in self.failed.items()})  # fmt: skip
+        return ScoreTable(
+            tuple(name for name in self.photographs if name not in names),
+            self.labels[kept],
+            {arm: rows[kept] for arm, rows in self.predictions.items()},
+            {arm: rows[kept] for arm, rows in self.failed.items()},
+        )
 
     def squared(self, arm: str) -> Table:
         """(N, 8) squared errors, NaN where unreadable."""
@@ -117,8 +120,9 @@ class ScoreTable:
         return np.asarray(np.maximum(self.labels, MAX_SCORE - self.labels) ** 2)
 
 
-def score_table(labels: Mapping[str, Mapping[str, float]], outcomes: Sequence[Outcome], *,
-                written: bool = False) -> ScoreTable:  # fmt: skip
+def score_table(
+    labels: Mapping[str, Mapping[str, float]], outcomes: Sequence[Outcome], *, written: bool = False
+) -> ScoreTable:
     """Lay the outcomes beside the labels. Expected scores count where there are any, or with `written` those read."""
     names = tuple(labels)
     truth = np.array([[labels[name][dimension] for dimension in DIMENSIONS] for name in names], dtype=np.float64)
@@ -187,8 +191,9 @@ class Comparison:
     dimensions: tuple[DimensionComparison, ...] = ()
 
 
-def compare(table: ScoreTable, theirs: str, *, margin: float, wanted: float, seed: int,
-            ours: str = CANDIDATE) -> Comparison:  # fmt: skip
+def compare(
+    table: ScoreTable, theirs: str, *, margin: float, wanted: float, seed: int, ours: str = CANDIDATE
+) -> Comparison:
     """Compare two arms of a table in pairs.
 
     A photograph counts when theirs has all eight scores and neither failed to run. Where ours answered without a score,
@@ -218,7 +223,7 @@ def compare(table: ScoreTable, theirs: str, *, margin: float, wanted: float, see
         left_out=int((~no_answer & ~table.readable(theirs)).sum()),
         no_answer=int(no_answer.sum()),
         dimensions=_by_dimension(a, b, margin, seed),
-    )  # fmt: skip
+    )
 
 
 def _by_dimension(a: Table, b: Table, margin: float, seed: int) -> tuple[DimensionComparison, ...]:
@@ -276,7 +281,9 @@ def accuracy(predictions: Table, labels: Table, folds: NDArray[np.int_] | None =
 
 def _rank_within(guess: Table, truth: Table, folds: NDArray[np.int_]) -> float | None:
     """Mean over folds, weighted by their photographs, of the rank correlations that are known; None without any."""
-    found = [(statistics.rank_correlation(guess[folds == fold], truth[folds == fold]), int((folds == fold).sum()))
-             for fold in np.unique(folds)]  # fmt: skip
+    found = [
+        (statistics.rank_correlation(guess[folds == fold], truth[folds == fold]), int((folds == fold).sum()))
+        for fold in np.unique(folds)
+    ]
     known = [(value, n) for value, n in found if value is not None]
     return float(np.average([value for value, _ in known], weights=[n for _, n in known])) if known else None

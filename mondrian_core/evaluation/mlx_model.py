@@ -37,14 +37,29 @@ class MlxModel:
         if self._mounted.folder != adapter:
             self._mounted.use(adapter)
 
-    def answer(self, image: Image.Image, *, max_tokens: int, exact_tokens: int | None = None, temperature: float = 0.0,
-               seed: int = 0, constrained: bool = False, comparison: Comparison | None = None) -> Answer:  # fmt: skip
+    def answer(
+        self,
+        image: Image.Image,
+        *,
+        max_tokens: int,
+        exact_tokens: int | None = None,
+        temperature: float = 0.0,
+        seed: int = 0,
+        constrained: bool = False,
+        comparison: Comparison | None = None,
+    ) -> Answer:
         """An answer; see `asking.Model`."""
         messages = self._messages if comparison is None else comparison_messages(self._voice, comparison)
         return self._generation.generate(
-            self._base, messages, image, max_tokens=max_tokens, exact_tokens=exact_tokens, temperature=temperature,
-            seed=seed, constrained=constrained,
-        )  # fmt: skip
+            self._base,
+            messages,
+            image,
+            max_tokens=max_tokens,
+            exact_tokens=exact_tokens,
+            temperature=temperature,
+            seed=seed,
+            constrained=constrained,
+        )
 
     def divergence(self, adapter: Path, image: Image.Image, text: str) -> float:
         """Mean KL(base || adapter) in nats over the score tokens of `text`."""

@@ -131,10 +131,22 @@ def judge_answer(photograph: str, arm: str, answer: Answer) -> Outcome:
     if answer.finish_reason == "length":
         status, reason = "unparsable", "cut"
     return Outcome(
-        photograph, arm, status, reason, answer.text, tuple(answer.tokens), answer.finish_reason,
-        answer.prompt_tokens, answer.image_tokens, answer.prefill_seconds, answer.decode_seconds, scores,
-        dict(answer.expected_scores), _logarithms(answer.score_chances), repairs,
-    )  # fmt: skip
+        photograph,
+        arm,
+        status,
+        reason,
+        answer.text,
+        tuple(answer.tokens),
+        answer.finish_reason,
+        answer.prompt_tokens,
+        answer.image_tokens,
+        answer.prefill_seconds,
+        answer.decode_seconds,
+        scores,
+        dict(answer.expected_scores),
+        _logarithms(answer.score_chances),
+        repairs,
+    )
 
 
 def _logarithms(chances: Mapping[str, tuple[float, ...]]) -> dict[str, tuple[float, ...]]:

@@ -36,9 +36,12 @@ def page(report: Report, samples: Samples) -> str:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent / "templates"), autoescape=True, undefined=StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
+        loader=FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
     environment.filters.update(number=number, interval=interval, percent=percent, points=points)
     asked = [outcome for outcome in samples.outcomes if outcome.arm in ARMS]
     arms, comparison, by_folds = report.scores
@@ -63,10 +66,13 @@ def page(report: Report, samples: Samples) -> str:
         rival_titles=RIVALS,
         cards=[_card(name, why, labels[name], by_key) for name, why in _chosen(_by_change(rows)) if name in labels],
         worst=_worst(rows, labels, by_key),
-        unreadable=[(title_of(outcome.photograph, labels.get(outcome.photograph)), outcome)
-                    for outcome in asked if outcome.status != "valid"][:UNREADABLE],
+        unreadable=[
+            (title_of(outcome.photograph, labels.get(outcome.photograph)), outcome)
+            for outcome in asked
+            if outcome.status != "valid"
+        ][:UNREADABLE],
         unreadable_total=sum(outcome.status != "valid" for outcome in asked),
-    )  # fmt: skip
+    )
 
 
 def _by_dimension(arms: Mapping[str, Any]) -> list[tuple[str, list[Mapping[str, Any]]]]:
@@ -102,8 +108,11 @@ def _points(
 
 def _by_change(rows: Sequence[Mapping[str, Any]]) -> list[tuple[float, str]]:
     """(candidate's error - base's, photograph), most improved first; only where both are known."""
-    known = [(row[CANDIDATE] - row[BASE], row["photograph"]) for row in rows
-             if row.get(CANDIDATE) is not None and row.get(BASE) is not None]  # fmt: skip
+    known = [
+        (row[CANDIDATE] - row[BASE], row["photograph"])
+        for row in rows
+        if row.get(CANDIDATE) is not None and row.get(BASE) is not None
+    ]
     return sorted(known)
 
 
@@ -179,8 +188,11 @@ def marked(before: str, after: str) -> Markup:
     return Markup(" ").join(parts)
 
 
-def _worst(rows: Sequence[Mapping[str, Any]], labels: Mapping[str, Mapping[str, Any]],
-           outcomes: Mapping[tuple[str, str], Outcome]) -> list[dict[str, Any]]:  # fmt: skip
+def _worst(
+    rows: Sequence[Mapping[str, Any]],
+    labels: Mapping[str, Mapping[str, Any]],
+    outcomes: Mapping[tuple[str, str], Outcome],
+) -> list[dict[str, Any]]:
     """Photographs on which the candidate is furthest from the advisor, unreadable ones first."""
     known = [row for row in rows if (CANDIDATE, row["photograph"]) in outcomes]
     known.sort(key=lambda row: -(row[CANDIDATE] if row.get(CANDIDATE) is not None else 1e9))

@@ -37,8 +37,9 @@ def write_picture(report: Report, path: Path) -> None:
         left.legend(frameon=False)
     _picture_of_drop(right, comparison)
     whose = "\nScores by folds: the recipe's, not this adapter's" if by_folds else ""
-    figure.suptitle(f"{report.verdict}: {MEANING[report.verdict]}{whose}", fontsize=11, fontweight="bold", ha="left",
-                    x=0.01)  # fmt: skip
+    figure.suptitle(
+        f"{report.verdict}: {MEANING[report.verdict]}{whose}", fontsize=11, fontweight="bold", ha="left", x=0.01
+    )
     replace_atomic(path, lambda temporary: figure.savefig(temporary))
 
 

@@ -84,10 +84,22 @@ def blind_page(samples: Samples) -> str:
     pairs = pairs_of(samples)
     if not pairs:
         raise BadInput("There is no photograph on which both wrote something readable.", "Choose another run.")
-    environment = Environment(loader=FileSystemLoader(Path(__file__).parent / "templates"), autoescape=True,
-                              undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)  # fmt: skip
-    shown = [{"name": pair.photograph, "picture": pair.picture, "left": pair.texts[pair.left].splitlines(),
-              "right": pair.texts[pair.right].splitlines()} for pair in pairs]  # fmt: skip
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    shown = [
+        {
+            "name": pair.photograph,
+            "picture": pair.picture,
+            "left": pair.texts[pair.left].splitlines(),
+            "right": pair.texts[pair.right].splitlines(),
+        }
+        for pair in pairs
+    ]
     return environment.get_template("blind.html").render(pairs=shown, key=key_of(samples))
 
 
@@ -101,13 +113,17 @@ def choices_from(samples: Samples, path: Path) -> list[Choice]:
         values = json.loads(path.read_text(encoding="utf-8"))
         key, given = values["run"], dict(values["choices"])
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise BadInput(f"{path} holds no choices of a blind page ({error}).",
-                       "Save them with the button on the page.") from error  # fmt: skip
+        raise BadInput(
+            f"{path} holds no choices of a blind page ({error}).", "Save them with the button on the page."
+        ) from error
     if key != key_of(samples):
         raise BadInput(f"{path} belongs to another run.", "Name the run whose page was filled in.")
     arms = {pair.photograph: {"left": pair.left, "right": pair.right} for pair in pairs_of(samples)}
-    found = [Choice(HUMAN, name, arms[name].get(choice, SAME)) for name, choice in given.items()
-             if name in arms and choice in (*SIDES, SAME)]  # fmt: skip
+    found = [
+        Choice(HUMAN, name, arms[name].get(choice, SAME))
+        for name, choice in given.items()
+        if name in arms and choice in (*SIDES, SAME)
+    ]
     if not found:
         raise BadInput(f"{path} holds no choice.", "Choose on the page, then save.")
     return found

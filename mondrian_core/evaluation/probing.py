@@ -43,8 +43,9 @@ def constrained(asking: Asking, subjects: Sequence[Subject], known: Iterable[Out
         asking.listen(Advanced("under the schema", count, len(wanted), f"{subject.name}: {arm}"))
 
 
-def consulted(asking: Asking, subjects: Sequence[Subject], outcomes: Sequence[Outcome], consult: Consult,
-              known: Iterable[Outcome]) -> None:  # fmt: skip
+def consulted(
+    asking: Asking, subjects: Sequence[Subject], outcomes: Sequence[Outcome], consult: Consult, known: Iterable[Outcome]
+) -> None:
     """The base's second look at every labelled photograph that it scored at first sight.
 
     Given up after three that nobody can read: a small base that never saw such a prompt writes on to the token limit.

@@ -82,8 +82,18 @@ class Report:
 
     def markdown(self) -> str:
         """Verdict, gate table and next steps."""
-        rows = [(gate.name, gate.verdict, number(gate.observed), number(gate.threshold), gate.n,
-                 interval(gate.interval), gate.sentence) for gate in self.gates]  # fmt: skip
+        rows = [
+            (
+                gate.name,
+                gate.verdict,
+                number(gate.observed),
+                number(gate.threshold),
+                gate.n,
+                interval(gate.interval),
+                gate.sentence,
+            )
+            for gate in self.gates
+        ]
         headings = ("gate", "verdict", "observed", "threshold", "n", "interval", "in words")
         lines = [f"## {self.verdict}: {MEANING[self.verdict]}", "", table(headings, rows)]
         if self.next_steps:

@@ -31,8 +31,13 @@ FOLDS = 5
 PRIOR = 4.0  # photographs' worth of belief that the slope is 1: with ten photographs a free slope fits noise
 
 
-def rivals(table: ScoreTable, training_mean: Mapping[str, float] | None, *, seed: int = 0,
-           fold_of: NDArray[np.int_] | None = None) -> dict[str, dict[str, Any]]:  # fmt: skip
+def rivals(
+    table: ScoreTable,
+    training_mean: Mapping[str, float] | None,
+    *,
+    seed: int = 0,
+    fold_of: NDArray[np.int_] | None = None,
+) -> dict[str, dict[str, Any]]:
     """`metrics.accuracy` of every rival that these photographs allow; `fold_of` (N,), None: five folds by the seed."""
     shape = table.labels.shape
     folds = _folds(shape[0], seed) if fold_of is None else fold_of

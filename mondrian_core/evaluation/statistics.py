@@ -127,8 +127,9 @@ def _all_exchanges(blocks: Sequence[Vector]) -> Vector:
     return sums
 
 
-def exchange_shares(errors: ArrayLike, seed: int = 0, draws: int = 2000, *,
-                    groups: ArrayLike | None = None) -> tuple[float, Vector]:  # fmt: skip
+def exchange_shares(
+    errors: ArrayLike, seed: int = 0, draws: int = 2000, *, groups: ArrayLike | None = None
+) -> tuple[float, Vector]:
     """Share of the error with exchanged photographs that the right ones take away: 1 sees perfectly, 0 doesn't look.
 
     Args:
@@ -179,8 +180,9 @@ def median_bounds(values: ArrayLike, alpha: float = 0.05) -> tuple[float, float]
     return float(ordered[below]), float(ordered[n - 1 - below])
 
 
-def reduction_interval(ours: ArrayLike, theirs: ArrayLike, *, confidence: float = 0.95, seed: int = 0,
-                       draws: int = 4000) -> tuple[float, float] | None:  # fmt: skip
+def reduction_interval(
+    ours: ArrayLike, theirs: ArrayLike, *, confidence: float = 0.95, seed: int = 0, draws: int = 4000
+) -> tuple[float, float] | None:
     """Two-sided BCa interval (Efron, JASA 82, 1987) of 1 - mean(ours) / mean(theirs), photographs resampled in pairs.
 
     None when there are fewer than 3 pairs or their errors are all zero.
@@ -241,8 +243,9 @@ def minimum_detectable(
     return quantiles * float(values.std(ddof=1)) / math.sqrt(n) / scale
 
 
-def photographs_needed(differences: ArrayLike, scale: float, reduction: float, *, alpha: float = 0.05,
-                       power: float = 0.8) -> int | None:  # fmt: skip
+def photographs_needed(
+    differences: ArrayLike, scale: float, reduction: float, *, alpha: float = 0.05, power: float = 0.8
+) -> int | None:
     """About how many photographs would show a relative `reduction`, by the same theory; None where it isn't known."""
     values = np.asarray(differences, dtype=np.float64)
     if values.size < 3 or scale <= 0 or reduction <= 0:

@@ -83,7 +83,7 @@ def measure(samples: Samples, table: ScoreTable, recipe: Recipe) -> Measured:
         **(_by_folds(folded, samples, recipe) if folded is not None else {}),
         untested=_untested(samples),
         metal=bool(facts.get("metal")),
-    )  # fmt: skip
+    )
 
 
 def _by_folds(folded: ScoreTable, samples: Samples, recipe: Recipe) -> dict[str, Any]:
@@ -104,8 +104,13 @@ def _against(arm: str, table: ScoreTable, samples: Samples, recipe: Recipe) -> C
     kept = table.without(samples.facts.get("champion_saw") or ()) if arm == CHAMPION else table
     if not kept.photographs:
         return None
-    return compare(kept, arm, margin=recipe.gates.non_inferiority_margin, wanted=recipe.gates.score_improvement,
-                   seed=recipe.evaluate.seed)  # fmt: skip
+    return compare(
+        kept,
+        arm,
+        margin=recipe.gates.non_inferiority_margin,
+        wanted=recipe.gates.score_improvement,
+        seed=recipe.evaluate.seed,
+    )
 
 
 def _count(found: Sequence[str] | None) -> int | None:
@@ -160,13 +165,17 @@ def describe(samples: Samples, table: ScoreTable, measured: Measured, recipe: Re
         "effect": {"nats_per_score": list(measured.divergences), "same_answers": measured.same_answers},
         "overhead": asdict(measured.overhead) if measured.overhead else None,
         "load_seconds": samples.load_seconds,
-        "health": {"collapse": asdict(measured.collapse) if measured.collapse else None,
-                   "dependence": asdict(measured.dependence) if measured.dependence else None,
-                   "advisor_by_heart": _advisor_by_heart(samples)},
+        "health": {
+            "collapse": asdict(measured.collapse) if measured.collapse else None,
+            "dependence": asdict(measured.dependence) if measured.dependence else None,
+            "advisor_by_heart": _advisor_by_heart(samples),
+        },
         "edits": {arm: violations(samples.outcomes, samples.edited, arm) for arm in (BASE, CANDIDATE)}
-        if samples.edited else {},
+        if samples.edited
+        else {},
         "constrained": {arm: _format([o for o in samples.constrained if o.arm == arm]) for arm in (BASE, CANDIDATE)}
-        if samples.constrained else {},
+        if samples.constrained
+        else {},
         "preferences": preference.summary([preference.Choice(**each) for each in samples.preferences]),
         "folds": _folds(samples.folds, measured, seed),
         "trained": samples.facts.get("trained"),
@@ -174,7 +183,7 @@ def describe(samples: Samples, table: ScoreTable, measured: Measured, recipe: Re
         "per_photograph": per_photograph(table),
         "advisor_spread": float(np.var(table.labels, axis=0).mean()) if len(table.photographs) > 1 else None,
         "seed": seed,
-    }  # fmt: skip
+    }
 
 
 def _arm(arm: str, samples: Samples, table: ScoreTable, measured: Measured) -> dict[str, Any]:
@@ -211,8 +220,10 @@ def _folds(folds: Folds, measured: Measured, seed: int) -> dict[str, Any] | None
     whole = _fold_table(folds)
     table = replace(whole, predictions={arm: rows for arm, rows in whole.predictions.items() if arm != CHAMPION})
     of = folds.folds_of(table.photographs)
-    others = {"fold_mean": accuracy(fold_means(folds.labels, folds.fold_of), table.labels, of),
-              **rivals(table, None, seed=seed, fold_of=of)}  # fmt: skip
+    others = {
+        "fold_mean": accuracy(fold_means(folds.labels, folds.fold_of), table.labels, of),
+        **rivals(table, None, seed=seed, fold_of=of),
+    }
     shuffled = measured.dependence_by_folds.shuffled if measured.dependence_by_folds else None
     return {
         "count": len(set(folds.fold_of.values())),
@@ -220,16 +231,23 @@ def _folds(folds: Folds, measured: Measured, seed: int) -> dict[str, Any] | None
         "against_base": asdict(measured.by_folds) if measured.by_folds else None,
         "against_champion": asdict(measured.champion_by_folds) if measured.champion_by_folds else None,
         "champion_saw": measured.champion_saw if measured.has_champion else None,
-        "health": {"dependence": asdict(measured.dependence_by_folds) if measured.dependence_by_folds else None,
-                   "arms": {arm: health.describe(table, folds.outcomes, arm, folds=of) for arm in table.predictions}},
-        "arms": {arm: _shown(accuracy(rows, table.labels, of), "dimensions")
-                 for arm, rows in table.predictions.items()},
-        "rivals": {**{name: _shown(found) for name, found in others.items()},
-                   "candidate_shuffled": {**dict.fromkeys(SHOWN), "mse": shuffled}},
-        "by_fold": [{"fold": int(fold), "n": int((of == fold).sum())} | _mean_errors(table, of == fold)
-                    for fold in np.unique(of)],
+        "health": {
+            "dependence": asdict(measured.dependence_by_folds) if measured.dependence_by_folds else None,
+            "arms": {arm: health.describe(table, folds.outcomes, arm, folds=of) for arm in table.predictions},
+        },
+        "arms": {
+            arm: _shown(accuracy(rows, table.labels, of), "dimensions") for arm, rows in table.predictions.items()
+        },
+        "rivals": {
+            **{name: _shown(found) for name, found in others.items()},
+            "candidate_shuffled": {**dict.fromkeys(SHOWN), "mse": shuffled},
+        },
+        "by_fold": [
+            {"fold": int(fold), "n": int((of == fold).sum())} | _mean_errors(table, of == fold)
+            for fold in np.unique(of)
+        ],
         "per_photograph": per_photograph(table),
-    }  # fmt: skip
+    }
 
 
 def _shown(found: Mapping[str, Any], *more: str) -> dict[str, Any]:

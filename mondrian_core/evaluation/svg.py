@@ -32,9 +32,11 @@ def forest(dimensions: Sequence[Mapping[str, Any]], overall: Mapping[str, Any] |
         f'<svg class="forest" viewBox="0 0 {_WIDTH} {height}" role="img" aria-label="Drop of the error by dimension">'
     ]
     for tick in _ticks(low, high):
-        parts.append(f'<line class="grid{" zero" if abs(tick) < 1e-9 else ""}" x1="{x(tick):.1f}" x2="{x(tick):.1f}" '
-                     f'y1="6" y2="{height - 34}"/><text class="tick" x="{x(tick):.1f}" y="{height - 18}" '
-                     f'text-anchor="middle">{tick:+.0%}</text>'.replace(">+0%<", ">0<"))  # fmt: skip
+        parts.append(
+            f'<line class="grid{" zero" if abs(tick) < 1e-9 else ""}" x1="{x(tick):.1f}" x2="{x(tick):.1f}" '
+            f'y1="6" y2="{height - 34}"/><text class="tick" x="{x(tick):.1f}" y="{height - 18}" '
+            f'text-anchor="middle">{tick:+.0%}</text>'.replace(">+0%<", ">0<")
+        )
     for k, (title, mid, span) in enumerate(rows):
         parts.append(
             _forest_row(title, mid, span, x, 6 + _ROW * k + _ROW / 2, last=bool(overall) and k == len(rows) - 1)
@@ -74,8 +76,10 @@ def radar(series: Mapping[str, Mapping[str, float]]) -> str:
     parts = [f'<svg class="radar" viewBox="-60 30 {size + 120} {size - 60}" role="img" aria-label="Mean scores">']
     for ring in (2, 4, 6, 8, 10):
         corners = " ".join(f"{a:.1f},{b:.1f}" for a, b in (point(k, ring) for k in range(len(DIMENSIONS))))
-        parts.append(f'<polygon class="grid" points="{corners}"/><text class="tick" x="{middle + 3}" '
-                     f'y="{middle - radius * ring / 10 + 10:.1f}">{ring}</text>')  # fmt: skip
+        parts.append(
+            f'<polygon class="grid" points="{corners}"/><text class="tick" x="{middle + 3}" '
+            f'y="{middle - radius * ring / 10 + 10:.1f}">{ring}</text>'
+        )
     for k, name in enumerate(DIMENSIONS):
         a, b = point(k, 11)
         anchor = "middle" if abs(a - middle) < 12 else "start" if a > middle else "end"
@@ -123,6 +127,8 @@ def scatter(points: Mapping[str, Sequence[tuple[float, float]]]) -> str:
     for arm, pairs in points.items():
         line = " ".join(f"{place(a, False):.1f},{place(b, True):.1f}" for a, b in fifths(pairs))
         parts.append(f'<polyline class="curve {escape(arm)}" points="{line}"/>')
-    parts.append(f'<text class="tick" x="{size / 2}" y="{size - 3}" text-anchor="middle">model</text>'
-                 f'<text class="tick" x="4" y="{edge - 12}">advisor</text></svg>')  # fmt: skip
+    parts.append(
+        f'<text class="tick" x="{size / 2}" y="{size - 3}" text-anchor="middle">model</text>'
+        f'<text class="tick" x="4" y="{edge - 12}">advisor</text></svg>'
+    )
     return "".join(parts)

@@ -51,8 +51,13 @@ class GateResult:
     def from_dict(cls, values: Mapping[str, Any]) -> GateResult:
         """The result that `as_dict` wrote."""
         interval = values.get("interval")
-        return cls(**{**values, "interval": tuple(interval) if interval else None,
-                      "parts": tuple(cls.from_dict(part) for part in values.get("parts", ()))})  # fmt: skip
+        return cls(
+            **{
+                **values,
+                "interval": tuple(interval) if interval else None,
+                "parts": tuple(cls.from_dict(part) for part in values.get("parts", ())),
+            }
+        )
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ def make_config(vocab_size: int, token_ids: dict[str, int]) -> Qwen3VLConfig:
         "bos_token_id": None,
         "eos_token_id": token_ids["<|im_end|>"],
         "pad_token_id": token_ids["<|endoftext|>"],
-    }  # fmt: skip
+    }
     vision = {
         "model_type": "qwen3_vl_vision",
         "depth": 5,

@@ -80,13 +80,24 @@ def write_card(folder: Path, report: dict[str, Any]) -> None:
             f"differ between photographs with a standard deviation of {real['score_sd_between_photographs']} points.\n"
         )
     text = TEMPLATE.format(
-        parameters=size / 4e6, megabytes=size / 2**20, tokens=60, vocabulary=_vocabulary(folder), digit_weight=8,
+        parameters=size / 4e6,
+        megabytes=size / 2**20,
+        tokens=60,
+        vocabulary=_vocabulary(folder),
+        digit_weight=8,
         critique_steps=785,
-        photographs=figures["photographs"], compliance=figures["compliance"], mse=figures["mse"],
-        blind=figures["mse_answering_the_mean"], share=figures["mse_share_of_mean"], shuffled=figures["mse_shuffled"],
-        answer_tokens=figures["answer_tokens"], speed=figures["tokens_per_second_median"], by_dimension=by_dimension,
-        real=of_real, digest=hashlib.sha256(weights.read_bytes()).hexdigest(),
-    )  # fmt: skip
+        photographs=figures["photographs"],
+        compliance=figures["compliance"],
+        mse=figures["mse"],
+        blind=figures["mse_answering_the_mean"],
+        share=figures["mse_share_of_mean"],
+        shuffled=figures["mse_shuffled"],
+        answer_tokens=figures["answer_tokens"],
+        speed=figures["tokens_per_second_median"],
+        by_dimension=by_dimension,
+        real=of_real,
+        digest=hashlib.sha256(weights.read_bytes()).hexdigest(),
+    )
     (folder / "README.md").write_text(text, encoding="utf-8")
 
 

@@ -166,9 +166,15 @@ def collate(group: Seen, chosen: NDArray[np.int64], writer: Writer, rng: np.rand
         weights += writer.weights(answer, honest)
     features = torch.from_numpy(group.features[chosen].astype(np.float32)).transpose(0, 1).flatten(1, 2)
     return Batch(
-        torch.from_numpy(ids), torch.from_numpy(image), torch.from_numpy(positions), features,
-        torch.tensor(rows), torch.tensor(columns), torch.tensor(targets), torch.tensor(weights),
-    )  # fmt: skip
+        torch.from_numpy(ids),
+        torch.from_numpy(image),
+        torch.from_numpy(positions),
+        features,
+        torch.tensor(rows),
+        torch.tensor(columns),
+        torch.tensor(targets),
+        torch.tensor(weights),
+    )
 
 
 def answer_logits(model: nn.Module, batch: Batch) -> Tensor:
@@ -226,8 +232,19 @@ def _plan(groups: list[Seen], size: int, rng: np.random.Generator) -> Iterator[t
         yield batches[at]
 
 
-def fit(model: nn.Module, groups: list[Seen], tokenizer: PreTrainedTokenizerFast, out: Path, *, whole: bool,
-        steps: int, seed: int, rate: float, size: int = 32, held: list[Seen] | None = None) -> None:  # fmt: skip
+def fit(
+    model: nn.Module,
+    groups: list[Seen],
+    tokenizer: PreTrainedTokenizerFast,
+    out: Path,
+    *,
+    whole: bool,
+    steps: int,
+    seed: int,
+    rate: float,
+    size: int = 32,
+    held: list[Seen] | None = None,
+) -> None:
     """Train the language model on frozen features; saves `out/<stage>.pt` every 200 steps and resumes from it."""
     text, name = model.model.language_model, "critiques" if whole else "scores"
     writer, checkpoint = Writer(tokenizer, whole=whole), out / f"{name}.pt"

@@ -20,9 +20,15 @@ from mondrian_core.prompts import INSTRUCTION
 from mondrian_core.rubric import canonical
 
 SPECIAL = (
-    "<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|vision_pad|>",
-    "<|image_pad|>", "<|video_pad|>",
-)  # fmt: skip
+    "<|endoftext|>",
+    "<|im_start|>",
+    "<|im_end|>",
+    "<|vision_start|>",
+    "<|vision_end|>",
+    "<|vision_pad|>",
+    "<|image_pad|>",
+    "<|video_pad|>",
+)
 SCAFFOLD = (
     r'\{"dimensional_analysis": \{"|": \{"score": |, "comment": "'
     r'|\."\}, "|"\}, "|\."\}\}, "overall_grade": "|"\}\}, "overall_grade": "|"\}'
@@ -135,9 +141,12 @@ def save(tokenizer: Tokenizer, folder: Path, *, min_pixels: int, max_pixels: int
     ids = {token: i for i, token in enumerate(SPECIAL)}
     _write(
         folder / "generation_config.json",
-        {"eos_token_id": [ids["<|im_end|>"], ids["<|endoftext|>"]], "pad_token_id": ids["<|endoftext|>"],
-         "do_sample": False},
-    )  # fmt: skip
+        {
+            "eos_token_id": [ids["<|im_end|>"], ids["<|endoftext|>"]],
+            "pad_token_id": ids["<|endoftext|>"],
+            "do_sample": False,
+        },
+    )
 
 
 def _write(path: Path, value: object) -> None:

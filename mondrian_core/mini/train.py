@@ -77,13 +77,22 @@ def make_language(out: Path, options: argparse.Namespace, *, stages: tuple[str, 
     held = look(model, out / "bank/held", mirror=False)
     words = PreTrainedTokenizerFast.from_pretrained(out / "weights")
     if "scores" in stages:
-        fit(model, seen, words, out, whole=False, steps=options.score_steps, seed=options.seed, rate=1.5e-3,
-            size=64, held=held)  # fmt: skip
+        fit(
+            model,
+            seen,
+            words,
+            out,
+            whole=False,
+            steps=options.score_steps,
+            seed=options.seed,
+            rate=1.5e-3,
+            size=64,
+            held=held,
+        )
     if "critiques" in stages:
         state = torch.load(out / "scores.pt", weights_only=False)
         model.model.language_model.load_state_dict(state["text"])
-        fit(model, seen, words, out, whole=True, steps=options.critique_steps, seed=options.seed, rate=8e-4,
-            held=held)  # fmt: skip
+        fit(model, seen, words, out, whole=True, steps=options.critique_steps, seed=options.seed, rate=8e-4, held=held)
 
 
 def make_weights(out: Path, options: argparse.Namespace) -> None:
@@ -120,8 +129,12 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--vision-steps", type=int, default=3400)
     parser.add_argument("--score-steps", type=int, default=400)
     parser.add_argument("--critique-steps", type=int, default=400)
-    parser.add_argument("--mirror", action=argparse.BooleanOptionalAction, default=True,
-                        help="train the language model on mirror images as well")  # fmt: skip
+    parser.add_argument(
+        "--mirror",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="train the language model on mirror images as well",
+    )
     parser.add_argument("--install", action="store_true", help="copy the finished weights into the package")
     options = parser.parse_args(arguments)
     out: Path = options.out

@@ -47,9 +47,13 @@ def see(visual: nn.Module, pictures: NDArray[np.uint8], taps: tuple[int, ...] = 
     b, s, _ = patches.shape
     grid = torch.tensor([[1, pictures.shape[1] // PATCH, pictures.shape[2] // PATCH]])
     index, weight = get_vision_interpolation_indices_and_weights(
-        grid, num_grid_per_side=visual.num_grid_per_side, mode="bilinear", align_corners=True,
-        spatial_merge_size=MERGE, kwargs={},
-    )  # fmt: skip
+        grid,
+        num_grid_per_side=visual.num_grid_per_side,
+        mode="bilinear",
+        align_corners=True,
+        spatial_merge_size=MERGE,
+        kwargs={},
+    )
     position = (visual.pos_embed(index) * weight[:, :, None]).sum(1)
     kernel = visual.patch_embed.proj
     # a still picture fills both frames of the temporal patch with the same pixels
@@ -123,8 +127,9 @@ def _gabor(rng: np.random.Generator) -> NDArray[np.float32]:
     return (kernel / np.linalg.norm(kernel) * gain).astype(np.float32)
 
 
-def fit(model: nn.Module, bank: Path, held: Path, out: Path, *, steps: int, seed: int, rate: float = 1e-3,
-        size: int = 24) -> dict[str, float]:  # fmt: skip
+def fit(
+    model: nn.Module, bank: Path, held: Path, out: Path, *, steps: int, seed: int, rate: float = 1e-3, size: int = 24
+) -> dict[str, float]:
     """Train `model.model.visual`; saves `out/vision.pt` every 300 steps and resumes from it. Returns `measure`."""
     visual = model.model.visual
     data, names = Targets(bank), measure_names()
@@ -161,8 +166,15 @@ def fit(model: nn.Module, bank: Path, held: Path, out: Path, *, steps: int, seed
             )
         if step % 300 == 0 or step >= steps:
             print("  " + _line(measure(visual, heads, held, limit=32)), flush=True)
-            torch.save({"visual": visual.state_dict(), "heads": heads.state_dict(),
-                        "optimizer": optimizer.state_dict(), "step": step}, out / "vision.pt")  # fmt: skip
+            torch.save(
+                {
+                    "visual": visual.state_dict(),
+                    "heads": heads.state_dict(),
+                    "optimizer": optimizer.state_dict(),
+                    "step": step,
+                },
+                out / "vision.pt",
+            )
         if step >= steps:
             break
     return measure(visual, heads, held)

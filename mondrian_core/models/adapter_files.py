@@ -79,12 +79,23 @@ def _tensors(path: Path) -> dict[str, mx.array]:
 def _paired(tensors: dict[str, mx.array], said: Described) -> Adapter:
     """Halves without their other half, and magnitudes of a plain LoRA (stray), are left to `soundness` to name."""
     ends = (*_ENDS[said.layout], _MAGNITUDE)
-    down, up, lengths = ({key.removesuffix(end): tensor for key, tensor in tensors.items() if key.endswith(end)}
-                         for end in ends)  # fmt: skip
+    down, up, lengths = (
+        {key.removesuffix(end): tensor for key, tensor in tensors.items() if key.endswith(end)} for end in ends
+    )
     known = ends if said.dora else ends[:2]
     stray = tuple(key for key in tensors if not key.endswith(known))
-    return Adapter(said.layout, said.rank, said.scale, said.dropout, down, up, said.declared, stray, said.dora,
-                   lengths if said.dora else {})  # fmt: skip
+    return Adapter(
+        said.layout,
+        said.rank,
+        said.scale,
+        said.dropout,
+        down,
+        up,
+        said.declared,
+        stray,
+        said.dora,
+        lengths if said.dora else {},
+    )
 
 
 def _peft(folder: Path, said: Described) -> Adapter:

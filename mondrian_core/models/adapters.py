@@ -44,8 +44,14 @@ def attach(base: Base, train: TrainRecipe, seed: int) -> list[str]:
     # the library divides alpha by the rank; Kalajdzievski (rsLoRA, 2023) by its root
     alpha = train.alpha * math.sqrt(train.rank) if train.rslora else train.alpha
     mx.random.seed(seed)
-    get_peft_model(base.model, targets(base, train.target_modules), rank=train.rank, alpha=alpha,
-                   dropout=train.dropout, verbose=False)  # fmt: skip
+    get_peft_model(
+        base.model,
+        targets(base, train.target_modules),
+        rank=train.rank,
+        alpha=alpha,
+        dropout=train.dropout,
+        verbose=False,
+    )
     if train.dora:
         _decompose(base)
     mx.eval(base.model.trainable_parameters())

@@ -18,8 +18,9 @@ from mondrian_core.rubric import json_schema
 class Chooser:
     """Picks the next token from logits (V,)."""
 
-    def __init__(self, base: Base, vocabulary: int, temperature: float, seed: int, endless: bool,
-                 constrained: bool) -> None:  # fmt: skip
+    def __init__(
+        self, base: Base, vocabulary: int, temperature: float, seed: int, endless: bool, constrained: bool
+    ) -> None:
         self._temperature = temperature
         self._key = mx.random.key(seed)
         self._grammar = Grammar(base, json_schema(), vocabulary) if constrained else None
@@ -63,8 +64,9 @@ class Chooser:
 class Answering:
     """Decodes one answer; the next step is under way while a token is looked at."""
 
-    def __init__(self, base: Base, decoder: Decoder, choose: Chooser, limit: int,
-                 on_token: Callable[[str], None] | None) -> None:  # fmt: skip
+    def __init__(
+        self, base: Base, decoder: Decoder, choose: Chooser, limit: int, on_token: Callable[[str], None] | None
+    ) -> None:
         self._decoder, self._choose, self._limit = decoder, choose, limit
         self._end = base.end_tokens
         self._speak = Speech(base, on_token) if on_token else None

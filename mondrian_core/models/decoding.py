@@ -64,8 +64,14 @@ def prefill(base: Base, prompt: Prompt) -> tuple[mx.array, list[Any]]:
     done = known[0][0].shape[2] if known else 0
     for cache, state in zip(caches, known, strict=False):
         cache.update_and_fetch(*state)
-    hidden = hidden_states(base.language_model, prompt.embeddings[:, done:], prompt.positions[:, :, done:],
-                           prompt.image_index - done, prompt.deepstack, caches=caches)  # fmt: skip
+    hidden = hidden_states(
+        base.language_model,
+        prompt.embeddings[:, done:],
+        prompt.positions[:, :, done:],
+        prompt.image_index - done,
+        prompt.deepstack,
+        caches=caches,
+    )
     return logits(base.language_model, hidden[:, -1])[0], caches
 
 
@@ -98,8 +104,14 @@ def _computed_prefix(base: Base, prompt: Prompt, length: int) -> list[State]:
     from mlx_vlm.models.cache import make_prompt_cache
 
     caches = make_prompt_cache(base.language_model)
-    hidden_states(base.language_model, prompt.embeddings[:, :length], prompt.positions[:, :, :length],
-                  mx.zeros(0, dtype=mx.int32), (), caches=caches)  # fmt: skip
+    hidden_states(
+        base.language_model,
+        prompt.embeddings[:, :length],
+        prompt.positions[:, :, :length],
+        mx.zeros(0, dtype=mx.int32),
+        (),
+        caches=caches,
+    )
     states = [(mx.contiguous(keys), mx.contiguous(values)) for keys, values in (cache.state for cache in caches)]
     mx.eval(states)
     return states
@@ -231,8 +243,9 @@ class CompiledDecoder:
         """See Decoder."""
         return self._run(mx.array([token], dtype=mx.int32), 1, index)[0]
 
-    def _run(self, tokens: mx.array, count: int, steps: int, *,
-             every: bool = False) -> tuple[mx.array, list[mx.array], list[mx.array]]:  # fmt: skip
+    def _run(
+        self, tokens: mx.array, count: int, steps: int, *, every: bool = False
+    ) -> tuple[mx.array, list[mx.array], list[mx.array]]:
         place = mx.array([self._length + steps, self._start + steps, count - 1], dtype=mx.int32)
         step = self._every if every else self._step
         return step(tokens, place, self._keys, self._values, self._changes)
@@ -263,8 +276,9 @@ def _compiled_step(base: Base, *, every: bool = False) -> Any:
         return steps[key]
     model = base.language_model
 
-    def step(tokens: mx.array, place: mx.array, keys: list[mx.array], values: list[mx.array],
-             changes: list[Any]) -> Any:  # fmt: skip
+    def step(
+        tokens: mx.array, place: mx.array, keys: list[mx.array], values: list[mx.array], changes: list[Any]
+    ) -> Any:
         slots = [_Slot(k, v, place[:1]) for k, v in zip(keys, values, strict=True)]
         steps = mx.arange(tokens.shape[0])
         mask = (mx.arange(keys[0].shape[2])[None] <= place[0] + steps[:, None])[None, None]

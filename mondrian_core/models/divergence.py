@@ -16,8 +16,9 @@ from mondrian_core.models.mounted import Mounted
 from mondrian_core.models.scores import score_places
 
 
-def mean_kl(base: Base, mounted: Mounted, adapter_folder: Path, messages: list[dict[str, Any]], image: Any,
-            answer_text: str) -> float:  # fmt: skip
+def mean_kl(
+    base: Base, mounted: Mounted, adapter_folder: Path, messages: list[dict[str, Any]], image: Any, answer_text: str
+) -> float:
     """Mean KL(base || adapter) in nats over the tokens at which the answer's scores begin, teacher forced; 0 or more.
 
     The rest of an answer is left out: an adapter that only writes other words would look as if it judged otherwise.

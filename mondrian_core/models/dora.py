@@ -50,9 +50,16 @@ def without_bias(linear: nn.Module, x: mx.array) -> mx.array:
     """x W^T of a linear layer, packed or not."""
     if not isinstance(linear, nn.QuantizedLinear):
         return x @ linear["weight"].T
-    return mx.quantized_matmul(x, linear["weight"], scales=linear["scales"], biases=linear.get("biases"),
-                               transpose=True, group_size=linear.group_size, bits=linear.bits,
-                               mode=linear.mode)  # fmt: skip
+    return mx.quantized_matmul(
+        x,
+        linear["weight"],
+        scales=linear["scales"],
+        biases=linear.get("biases"),
+        transpose=True,
+        group_size=linear.group_size,
+        bits=linear.bits,
+        mode=linear.mode,
+    )
 
 
 def plain_weight(linear: nn.Module) -> mx.array:
@@ -62,8 +69,7 @@ def plain_weight(linear: nn.Module) -> mx.array:
         scales, zero = linear["scales"], linear.get("biases")
         if mx.issubdtype(scales.dtype, mx.floating):  # else each value would be rounded to the scales' 16 bits
             scales, zero = scales.astype(mx.float32), None if zero is None else zero.astype(mx.float32)
-        weight = mx.dequantize(weight, scales, zero, group_size=linear.group_size, bits=linear.bits,
-                               mode=linear.mode)  # fmt: skip
+        weight = mx.dequantize(weight, scales, zero, group_size=linear.group_size, bits=linear.bits, mode=linear.mode)
     return weight.astype(mx.float32)
 
 

@@ -64,8 +64,9 @@ def encode(base: Base, messages: list[dict[str, Any]], image: Image.Image | None
     return features_of(base, *inputs_of(base, messages, image))
 
 
-def inputs_of(base: Base, messages: list[dict[str, Any]],
-              image: Image.Image | None) -> tuple[np.ndarray, dict[str, mx.array]]:  # fmt: skip
+def inputs_of(
+    base: Base, messages: list[dict[str, Any]], image: Image.Image | None
+) -> tuple[np.ndarray, dict[str, mx.array]]:
     """What the processor makes of a prompt: token ids (1, T), and the photograph's patches with their grid."""
     inputs = _processed(base, messages, image)
     ids = np.array(inputs["input_ids"]).reshape(1, -1)

@@ -123,8 +123,10 @@ def export_merged(base: Base, adapter: Path, out: Path, questions: Sequence[Ques
 def _sound(base: Base, adapter: Path) -> adapter_files.Adapter:
     problems = check(base, adapter)
     if problems:
-        raise BadAdapter(f"The adapter in {adapter} can't be exported: {'; '.join(problems)}.",
-                         "Choose another version with `mondrian adapters list`.")  # fmt: skip
+        raise BadAdapter(
+            f"The adapter in {adapter} can't be exported: {'; '.join(problems)}.",
+            "Choose another version with `mondrian adapters list`.",
+        )
     return adapter_files.read(adapter)
 
 
@@ -176,8 +178,9 @@ def _merge(base: Path, folder: Path, adapter: adapter_files.Adapter) -> tuple[fl
             missing.discard(name)
         mx.save_safetensors(str(folder / path.name), tensors, metadata=metadata)
     if missing:
-        raise BadAdapter(f"{base} has no weights named {', '.join(sorted(missing)[:3])}.",
-                         "Export with --format mlx or peft.")  # fmt: skip
+        raise BadAdapter(
+            f"{base} has no weights named {', '.join(sorted(missing)[:3])}.", "Export with --format mlx or peft."
+        )
     return lost, added
 
 
@@ -191,8 +194,9 @@ def _adapted(weight: mx.array, adapter: adapter_files.Adapter, name: str) -> mx.
     return (adapter.magnitude[name].astype(mx.float32) / norms)[:, None] * moved
 
 
-def _parity(base: Base, adapter: Path, merged: Base, questions: Sequence[Question],
-            errors: tuple[float, float]) -> Parity:  # fmt: skip
+def _parity(
+    base: Base, adapter: Path, merged: Base, questions: Sequence[Question], errors: tuple[float, float]
+) -> Parity:
     same, worst = 0, 0.0
     mounted = mount(base)
     for messages, image in questions:

@@ -93,9 +93,12 @@ def _key(base: Base, ids: np.ndarray, picture: dict[str, mx.array]) -> str:
 
 
 def _write(path: Path, prompt: Prompt) -> None:
-    arrays = {"positions": prompt.positions, "image_index": prompt.image_index,
-              "features": prompt.embeddings[0][prompt.image_index],
-              **{f"deepstack.{number}": layer for number, layer in enumerate(prompt.deepstack)}}  # fmt: skip
+    arrays = {
+        "positions": prompt.positions,
+        "image_index": prompt.image_index,
+        "features": prompt.embeddings[0][prompt.image_index],
+        **{f"deepstack.{number}": layer for number, layer in enumerate(prompt.deepstack)},
+    }
     mx.save_safetensors(str(path), arrays, metadata={"next_position": str(prompt.next_position)})
 
 

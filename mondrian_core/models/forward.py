@@ -56,8 +56,9 @@ def hidden_states(
     return decoder.norm(hidden)
 
 
-def _layer(layer: Any, mask: mx.array | str | None, positions: mx.array, rotation: Any,
-           seed: int | None) -> Callable[..., mx.array]:  # fmt: skip
+def _layer(
+    layer: Any, mask: mx.array | str | None, positions: mx.array, rotation: Any, seed: int | None
+) -> Callable[..., mx.array]:
     """A layer as a function of its trainable arrays; with a seed it draws the same dropout when it runs again."""
 
     def run(parameters: Any, hidden: mx.array) -> mx.array:

@@ -113,8 +113,14 @@ def generate(
     )
 
 
-def _answering(base: Base, decoder: Decoder, choose: Chooser, limit: int, on_token: Callable[[str], None] | None,
-               precedents: Precedents | None) -> Answering:  # fmt: skip
+def _answering(
+    base: Base,
+    decoder: Decoder,
+    choose: Chooser,
+    limit: int,
+    on_token: Callable[[str], None] | None,
+    precedents: Precedents | None,
+) -> Answering:
     if precedents is None or not choose.greedy:
         return Answering(base, decoder, choose, limit, on_token)
     return Speculating(base, decoder, choose, limit, on_token, precedents)

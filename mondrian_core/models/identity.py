@@ -34,8 +34,7 @@ SETTINGS_FILES = (
     "merges.txt",
 )
 # What the libraries write into these files about themselves.
-SAYS_NOTHING = frozenset({"transformers_version", "_name_or_path", "_commit_hash", "name_or_path",
-                          "chat_template"})  # fmt: skip
+SAYS_NOTHING = frozenset({"transformers_version", "_name_or_path", "_commit_hash", "name_or_path", "chat_template"})
 _BLOCK = 1 << 20
 _PARSED_UP_TO = 1 << 20  # bytes; a larger tokenizer.json is taken as it is
 
@@ -62,8 +61,13 @@ class Identity:
 
     def record(self, name: str) -> dict[str, Any]:
         """What a manifest keeps of the base; of a folder its name alone, for a manifest travels."""
-        return {"name": base_name(name), "fingerprint": self.fingerprint, "weights": self.weights,
-                "settings": dict(self.settings), "templates": dict(self.templates)}  # fmt: skip
+        return {
+            "name": base_name(name),
+            "fingerprint": self.fingerprint,
+            "weights": self.weights,
+            "settings": dict(self.settings),
+            "templates": dict(self.templates),
+        }
 
     def differences(self, recorded: Mapping[str, Any] | None) -> tuple[str, ...]:
         """What speaks against using an adapter on this base; () when it is the recorded one, or none was recorded.

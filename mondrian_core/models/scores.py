@@ -76,8 +76,9 @@ class ScoreWatch:
                 found[name] = self._chances_at(index.place, tokens, digits, probe)
         return found
 
-    def _chances_at(self, index: int, tokens: Sequence[int], digits: Digits,
-                    probe: Callable[[int, int], mx.array]) -> tuple[float, ...]:  # fmt: skip
+    def _chances_at(
+        self, index: int, tokens: Sequence[int], digits: Digits, probe: Callable[[int, int], mx.array]
+    ) -> tuple[float, ...]:
         share = _softmax(self._logits[index])[list(digits.tokens)]
         ten = 0.0
         one = digits.tokens[1]

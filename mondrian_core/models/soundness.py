@@ -77,8 +77,10 @@ def _shape_problems(name: str, layer: nn.Module, adapter: adapter_files.Adapter)
     inputs, outputs = dimensions(layer)
     down, up = adapter.down[name], adapter.up[name]
     if tuple(down.shape) != (inputs, adapter.rank) or tuple(up.shape) != (adapter.rank, outputs):
-        return [f"{name} has shapes {tuple(down.shape)} and {tuple(up.shape)}, "
-                f"expected {(inputs, adapter.rank)} and {(adapter.rank, outputs)}"]  # fmt: skip
+        return [
+            f"{name} has shapes {tuple(down.shape)} and {tuple(up.shape)}, "
+            f"expected {(inputs, adapter.rank)} and {(adapter.rank, outputs)}"
+        ]
     lengths = adapter.magnitude.get(name, mx.zeros(outputs))
     if tuple(lengths.shape) != (outputs,):
         return [f"{name} has a magnitude of shape {tuple(lengths.shape)}, expected {(outputs,)}"]

@@ -22,8 +22,15 @@ from mondrian_core.models.precedents import Precedents
 class Speculating(Answering):
     """Decodes greedily with drafts from precedents, and adds the answer to them."""
 
-    def __init__(self, base: Base, decoder: Decoder, choose: Chooser, limit: int,
-                 on_token: Callable[[str], None] | None, precedents: Precedents) -> None:  # fmt: skip
+    def __init__(
+        self,
+        base: Base,
+        decoder: Decoder,
+        choose: Chooser,
+        limit: int,
+        on_token: Callable[[str], None] | None,
+        precedents: Precedents,
+    ) -> None:
         super().__init__(base, decoder, choose, limit, on_token)
         self._precedents = precedents
         self._rest: list[int] = []  # forced tokens of which a draft had the first ones only

@@ -17,6 +17,17 @@ from mondrian_core.registry.registry import Registry
 from mondrian_core.registry.version import COMPARED_WITH, ChampionReference, State, Version
 
 __all__ = [
-    "COMPARED_WITH", "Answers", "ChampionReference", "Entry", "Registry", "State", "Version", "answers_of",
-    "critiques_side_by_side", "describe", "diff", "family", "scores_side_by_side",
-]  # fmt: skip
+    "COMPARED_WITH",
+    "Answers",
+    "ChampionReference",
+    "Entry",
+    "Registry",
+    "State",
+    "Version",
+    "answers_of",
+    "critiques_side_by_side",
+    "describe",
+    "diff",
+    "family",
+    "scores_side_by_side",
+]

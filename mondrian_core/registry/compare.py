@@ -12,8 +12,9 @@ from mondrian_core.rubric import DIMENSIONS
 # Parts of the manifest that differ between any two versions, or say nothing about the adapter.
 _SILENT = ("version", "files", "format", "gate_report", "training", "imported_from")
 # Parts of the metrics that are about others than the version, or shown by dimension and by photograph elsewhere.
-_DETAILS = frozenset({"base", "champion", "rivals", "dimensions", "per_photograph", "against_base", "against_champion",
-                      "health"})  # fmt: skip
+_DETAILS = frozenset(
+    {"base", "champion", "rivals", "dimensions", "per_photograph", "against_base", "against_champion", "health"}
+)
 
 
 def describe(version: Version) -> dict[str, Any]:
@@ -122,8 +123,12 @@ def critiques_side_by_side(first: Answers, second: Answers, count: int) -> list[
         one, other = first.told[name], second.told[name]
         readable = (one.critique is not None) + (other.critique is not None)
         apart = sum(abs(one.scores[d] - other.scores[d]) for d in DIMENSIONS) if one.scores and other.scores else 0.0
-        row = {"photograph": name, "advisor": dict(first.labels.get(name) or second.labels.get(name) or {}),
-               "first": _critique_of(one), "second": _critique_of(other)}  # fmt: skip
+        row = {
+            "photograph": name,
+            "advisor": dict(first.labels.get(name) or second.labels.get(name) or {}),
+            "first": _critique_of(one),
+            "second": _critique_of(other),
+        }
         rows.append(((1, 2, 0).index(readable), -apart, name, row))
     return [row for *_, row in sorted(rows, key=lambda each: each[:3])[:count]]
 

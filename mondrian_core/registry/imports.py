@@ -50,9 +50,11 @@ def _copy(source: Path, folder: Path, room: Path, scale: Meant | None) -> Ready:
     manifest = read_json(folder / MANIFEST) if (folder / MANIFEST).is_file() else {}
     kept = {key: value for key, value in manifest.items() if key not in intake.OF_ITS_OLD_PLACE}
     taken, made = _in_our_layout(folder, room, scale)
-    kept["imported_from"] = {"source": source.name, **made, **{
-        key: manifest[key] for key in ("advisor", "version", "created_at", "gate_report") if key in manifest
-    }}  # fmt: skip
+    kept["imported_from"] = {
+        "source": source.name,
+        **made,
+        **{key: manifest[key] for key in ("advisor", "version", "created_at", "gate_report") if key in manifest},
+    }
     return Ready(taken, kept, f"imported from {source.name}")
 
 

@@ -49,9 +49,18 @@ class Registry(Reading):
     """
 
     @again
-    def register(self, advisor: str, folder: Path, manifest: Mapping[str, Any], state: State = "candidate", *,
-                 actor: str = "person", reason: str = "", attachments: Sequence[Path] = (),
-                 run: str | None = None) -> Version:  # fmt: skip
+    def register(
+        self,
+        advisor: str,
+        folder: Path,
+        manifest: Mapping[str, Any],
+        state: State = "candidate",
+        *,
+        actor: str = "person",
+        reason: str = "",
+        attachments: Sequence[Path] = (),
+        run: str | None = None,
+    ) -> Version:
         """Copy an adapter's files, and reports beside them, to the next free version; all of it or nothing.
 
         With `run` this happens once for each run of that name: called again, also after the process died anywhere in
@@ -82,18 +91,35 @@ class Registry(Reading):
                 raise
             try:
                 sync_folder(ledger.home)
-                snapshot = ledger.note(snapshot, "register", version=name, actor=actor, reason=reason,
-                                       detail={"state": state, "manifest_sha256": digest, **by_run})  # fmt: skip
+                snapshot = ledger.note(
+                    snapshot,
+                    "register",
+                    version=name,
+                    actor=actor,
+                    reason=reason,
+                    detail={"state": state, "manifest_sha256": digest, **by_run},
+                )
             except (OSError, MondrianError):
                 ledger.drop(ledger.home / name)
                 raise
             return self._get(ledger, snapshot, name)
 
     @again
-    def promote(self, advisor: str, version: str, *, expected: ChampionReference | str | None, actor: str, reason: str,
-                verdicts: Mapping[str, str] | None = None, forced: bool = False,
-                problems: Sequence[str] = (), detail: Mapping[str, Any] | None = None,
-                beside: Mapping[str, Mapping[str, Any]] | None = None, run: str | None = None) -> Version:  # fmt: skip
+    def promote(
+        self,
+        advisor: str,
+        version: str,
+        *,
+        expected: ChampionReference | str | None,
+        actor: str,
+        reason: str,
+        verdicts: Mapping[str, str] | None = None,
+        forced: bool = False,
+        problems: Sequence[str] = (),
+        detail: Mapping[str, Any] | None = None,
+        beside: Mapping[str, Mapping[str, Any]] | None = None,
+        run: str | None = None,
+    ) -> Version:
         """Make `version` the champion, if the champion still is `expected` (None: the base alone).
 
         It is hashed anew first; `problems` is what the models room found against the base. `detail` goes into the
@@ -125,9 +151,18 @@ class Registry(Reading):
                 )
             for name, values in (beside or {}).items():
                 write_json(ledger.home / name, values)
-            entry = ledger.move(snapshot, "promote", version, chosen.manifest_sha256, version=version, actor=actor,
-                                reason=reason, forced=forced, verdicts=dict(verdicts or chosen.verdicts),
-                                detail={**(detail or {}), **({} if run is None else {RUN: run})})  # fmt: skip
+            entry = ledger.move(
+                snapshot,
+                "promote",
+                version,
+                chosen.manifest_sha256,
+                version=version,
+                actor=actor,
+                reason=reason,
+                forced=forced,
+                verdicts=dict(verdicts or chosen.verdicts),
+                detail={**(detail or {}), **({} if run is None else {RUN: run})},
+            )
             return self._get(ledger, Snapshot(snapshot.chain.with_entry(entry), None), version)
 
     def promotion_by(self, advisor: str, version: str, run: str) -> Entry | None:
@@ -165,9 +200,15 @@ class Registry(Reading):
             if leaving is None:
                 raise NothingToDo(f"Nothing is promoted for '{advisor}'.", "The base alone answers already.")
             snapshot, target = self._fallback(ledger, snapshot, leaving)
-            entry = ledger.move(snapshot, "rollback", target.version if target else None,
-                                target.manifest_sha256 if target else "", version=leaving, actor=actor,
-                                reason=reason)  # fmt: skip
+            entry = ledger.move(
+                snapshot,
+                "rollback",
+                target.version if target else None,
+                target.manifest_sha256 if target else "",
+                version=leaving,
+                actor=actor,
+                reason=reason,
+            )
             after = Snapshot(snapshot.chain.with_entry(entry), None)
             return self._get(ledger, after, target.version) if target else None
 
@@ -195,8 +236,9 @@ class Registry(Reading):
             if found := self._problems(ledger, snapshot, chosen):
                 raise BadAdapter(f"{version} of '{advisor}' is damaged: {'; '.join(found)}.", "Copy its files anew.")
             state = first_state(chosen.manifest)
-            snapshot = ledger.note(snapshot, "release", version=version, actor=actor, reason=reason,
-                                   detail={"state": state})  # fmt: skip
+            snapshot = ledger.note(
+                snapshot, "release", version=version, actor=actor, reason=reason, detail={"state": state}
+            )
             return self._get(ledger, snapshot, version)
 
     @again
@@ -222,8 +264,11 @@ class Registry(Reading):
         ledger = self._ledger(advisor)
         with ledger.writing() as snapshot:
             chosen = self._get(ledger, snapshot, version)
-            kept = {"verdict": report["verdict"], "gates": list(report["gates"]),
-                    **({COMPARED_WITH: report[COMPARED_WITH]} if COMPARED_WITH in report else {})}  # fmt: skip
+            kept = {
+                "verdict": report["verdict"],
+                "gates": list(report["gates"]),
+                **({COMPARED_WITH: report[COMPARED_WITH]} if COMPARED_WITH in report else {}),
+            }
             if chosen.evaluation == kept:
                 return chosen
             detail: dict[str, Any] = {"report": kept}
@@ -231,8 +276,15 @@ class Registry(Reading):
             if chosen.state == "candidate" or (chosen.state == "rejected" and not by_hand):
                 detail["state"] = "rejected" if report["verdict"] == "FAIL" else "candidate"
             verdicts = {gate["name"]: gate["verdict"] for gate in report["gates"]}
-            snapshot = ledger.note(snapshot, "evaluate", version=version, actor=actor,
-                                   reason=f"gates: {kept['verdict']}", verdicts=verdicts, detail=detail)  # fmt: skip
+            snapshot = ledger.note(
+                snapshot,
+                "evaluate",
+                version=version,
+                actor=actor,
+                reason=f"gates: {kept['verdict']}",
+                verdicts=verdicts,
+                detail=detail,
+            )
             return self._get(ledger, snapshot, version)
 
     @again
@@ -261,8 +313,9 @@ class Registry(Reading):
             raise BadAdapter(f"{version} of '{advisor}' is damaged: {'; '.join(found)}.", "It was not exported.")
         return archive.pack(chosen, Path(out))
 
-    def import_from(self, advisor: str, source: Path, *, actor: str, reason: str = "",
-                    scale: Meant | None = None) -> Version:  # fmt: skip
+    def import_from(
+        self, advisor: str, source: Path, *, actor: str, reason: str = "", scale: Meant | None = None
+    ) -> Version:
         """Take in a folder (also of an older layout, or PEFT's) or an archive as a new candidate.
 
         What its manifest says of its making is kept; gates passed elsewhere are not, they stay under "imported_from".
@@ -294,8 +347,9 @@ class Registry(Reading):
                 hidden = ledger.home / f"{REMOVED}{name}"
                 (ledger.home / name).rename(hidden)
                 sync_folder(ledger.home)
-                snapshot = ledger.note(snapshot, "remove", version=name, actor=actor, reason=f"retention keeps {keep}",
-                                       forced=force)  # fmt: skip
+                snapshot = ledger.note(
+                    snapshot, "remove", version=name, actor=actor, reason=f"retention keeps {keep}", forced=force
+                )
                 shutil.rmtree(hidden)
         return list(names)
 
@@ -343,9 +397,15 @@ class Registry(Reading):
         if name != snapshot.champion:
             return ledger.note(snapshot, "quarantine", version=name, actor=actor, reason=reason)
         snapshot, target = self._fallback(ledger, snapshot, name)
-        entry = ledger.move(snapshot, "quarantine", target.version if target else None,
-                            target.manifest_sha256 if target else "", version=name, actor=actor,
-                            reason=reason)  # fmt: skip
+        entry = ledger.move(
+            snapshot,
+            "quarantine",
+            target.version if target else None,
+            target.manifest_sha256 if target else "",
+            version=name,
+            actor=actor,
+            reason=reason,
+        )
         return Snapshot(snapshot.chain.with_entry(entry), None)
 
 

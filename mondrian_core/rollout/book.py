@@ -48,9 +48,20 @@ def active(registry: Registry, advisor: str) -> Rollout | None:
     return rollout if in_force else None
 
 
-def start(registry: Registry, advisor: str, version: str, plan: Plan, *, actor: str, reason: str,
-          expected: ChampionReference | str | None = WHOEVER, now: datetime | None = None, forced: bool = False,
-          problems: Sequence[str] = (), run: str | None = None) -> Rollout:  # fmt: skip
+def start(
+    registry: Registry,
+    advisor: str,
+    version: str,
+    plan: Plan,
+    *,
+    actor: str,
+    reason: str,
+    expected: ChampionReference | str | None = WHOEVER,
+    now: datetime | None = None,
+    forced: bool = False,
+    problems: Sequence[str] = (),
+    run: str | None = None,
+) -> Rollout:
     """Promote `version`, but let it begin with the first share of `plan`.
 
     The file is written under the lock of the promotion, just before the pointer moves: a process killed in between
@@ -74,9 +85,18 @@ def start(registry: Registry, advisor: str, version: str, plan: Plan, *, actor: 
     control = champion.version if isinstance(champion, ChampionReference) else champion
     began = moment.isoformat()
     rollout = Rollout(advisor, version, control, secrets.token_hex(8), plan, began, began, why=reason)
-    registry.promote(advisor, version, expected=champion, actor=actor, reason=reason, forced=forced, problems=problems,
-                     detail={"rollout": rollout.salt, "share": rollout.share},
-                     beside={FILE: rollout.as_dict()}, run=run)  # fmt: skip
+    registry.promote(
+        advisor,
+        version,
+        expected=champion,
+        actor=actor,
+        reason=reason,
+        forced=forced,
+        problems=problems,
+        detail={"rollout": rollout.salt, "share": rollout.share},
+        beside={FILE: rollout.as_dict()},
+        run=run,
+    )
     return rollout
 
 
@@ -103,8 +123,9 @@ def cooling_until(registry: Registry, advisor: str, version: str, plan: Plan) ->
     return datetime.fromisoformat(went[-1].at) + timedelta(hours=plan.cool_down_hours) if went else None
 
 
-def carry_out(registry: Registry, rollout: Rollout, decision: Decision, *, actor: str,
-              now: datetime | None = None) -> Rollout:  # fmt: skip
+def carry_out(
+    registry: Registry, rollout: Rollout, decision: Decision, *, actor: str, now: datetime | None = None
+) -> Rollout:
     """Do what was decided, once: the pointer first when it goes back, the file otherwise; then the history.
 
     Raises:
@@ -138,8 +159,12 @@ def taken_back(registry: Registry, advisor: str) -> Rollout | None:
 
 
 def _write_down(registry: Registry, rollout: Rollout, actor: str) -> None:
-    detail = {"rollout": rollout.salt, "share": rollout.share, "revision": rollout.revision,
-              "evidence": dict(rollout.evidence)}  # fmt: skip
+    detail = {
+        "rollout": rollout.salt,
+        "share": rollout.share,
+        "revision": rollout.revision,
+        "evidence": dict(rollout.evidence),
+    }
     registry.record_rollout(rollout.advisor, rollout.version, actor=actor, reason=rollout.why, detail=detail)
 
 
@@ -156,8 +181,9 @@ def settle(registry: Registry, advisor: str, actor: str) -> None:
         _write_down(registry, rollout, actor)
 
 
-def set_share(registry: Registry, advisor: str, share: float, *, actor: str, reason: str,
-              now: datetime | None = None) -> Rollout:  # fmt: skip
+def set_share(
+    registry: Registry, advisor: str, share: float, *, actor: str, reason: str, now: datetime | None = None
+) -> Rollout:
     """Go to a later share of the plan by hand; 1.0 ends the rollout with everything for the new version.
 
     Raises:
@@ -209,8 +235,16 @@ class Look:
 WORDS: dict[type[Any], str] = {Advance: "advance", Hold: "hold", RollBack: "roll back"}
 
 
-def look(registry: Registry, advisor: str, jobs: Iterable[Job], *, actor: str, now: datetime | None = None,
-         only_look: bool = False, only_back: bool = False) -> Look:  # fmt: skip
+def look(
+    registry: Registry,
+    advisor: str,
+    jobs: Iterable[Job],
+    *,
+    actor: str,
+    now: datetime | None = None,
+    only_look: bool = False,
+    only_back: bool = False,
+) -> Look:
     """What `rollout/advance` does: count the advisor's jobs (oldest first), decide, and carry it out.
 
     Args:

@@ -88,12 +88,16 @@ def _progress(rollout: Rollout, observed: Observed, now: datetime, evidence: dic
         what = "pairs" if rollout.in_shadow else "requests"
         idle = rollout.in_shadow and not observed.in_step and hours >= step.hours
         advice = " Nothing is compared: is the service running, and had it a photograph to compare?" if idle else ""
-        return Hold(f"Held {rollout.place}: {observed.in_step} of {step.requests} {what}, {hours:.1f} of "
-                    f"{step.hours:.0f} hours.{advice}", evidence)  # fmt: skip
+        return Hold(
+            f"Held {rollout.place}: {observed.in_step} of {step.requests} {what}, {hours:.1f} of "
+            f"{step.hours:.0f} hours.{advice}",
+            evidence,
+        )
     share = plan.steps[min(rollout.step + 1, len(plan.steps) - 1)].share
     begun = "the shadow" if rollout.in_shadow else f"{step.share:.0%}"
-    return Advance(share, f"Advanced from {begun} to {share:.0%} after {observed.in_step} answers "
-                          f"and {hours:.1f} hours.", evidence)  # fmt: skip
+    return Advance(
+        share, f"Advanced from {begun} to {share:.0%} after {observed.in_step} answers and {hours:.1f} hours.", evidence
+    )
 
 
 def after(rollout: Rollout, decision: Decision, now: datetime) -> Rollout:
@@ -106,5 +110,12 @@ def after(rollout: Rollout, decision: Decision, now: datetime) -> Rollout:
         step = [each.share for each in rollout.plan.steps].index(decision.share)
         status = "finished" if decision.share >= 1.0 else "running"
         began = now.astimezone(UTC).isoformat()
-    return replace(rollout, step=step, status=status, step_started_at=began, revision=rollout.revision + 1,
-                   why=decision.sentence, evidence=dict(decision.evidence))  # fmt: skip
+    return replace(
+        rollout,
+        step=step,
+        status=status,
+        step_started_at=began,
+        revision=rollout.revision + 1,
+        why=decision.sentence,
+        evidence=dict(decision.evidence),
+    )

@@ -37,8 +37,9 @@ def moment_of(stamp: str | None) -> datetime | None:
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
-def suitable_plan(store: Store, advisor: str, given: Mapping[str, Any] | None = None,
-                  now: datetime | None = None) -> Plan:  # fmt: skip
+def suitable_plan(
+    store: Store, advisor: str, given: Mapping[str, Any] | None = None, now: datetime | None = None
+) -> Plan:
     """The plan for an advisor's traffic, with the keys of `given` over it.
 
     Raises:

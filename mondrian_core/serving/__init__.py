@@ -19,9 +19,17 @@ if TYPE_CHECKING:
 __all__ = ["analyze", "serve"]
 
 
-def serve(settings: Settings, *, host: str = "127.0.0.1", port: int = 5100, model_mode: str | None = "base",
-          lora_path: str | None = None, ab_test_split: float = 0.5, fallback: str | None = None,
-          ready: Callable[[int], None] | None = None) -> None:  # fmt: skip
+def serve(
+    settings: Settings,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 5100,
+    model_mode: str | None = "base",
+    lora_path: str | None = None,
+    ab_test_split: float = 0.5,
+    fallback: str | None = None,
+    ready: Callable[[int], None] | None = None,
+) -> None:
     """Answer requests until SIGINT or SIGTERM; `ready` is called with the port once requests are taken.
 
     Args:
@@ -37,9 +45,16 @@ def serve(settings: Settings, *, host: str = "127.0.0.1", port: int = 5100, mode
     run(settings, Options(host, port, model_mode, lora_path, ab_test_split, fallback), ready=ready)
 
 
-def analyze(settings: Settings, paths: Sequence[Path], advisor: str, mode: str, listen: Listener = ignore, *,
-            lora_path: str | None = None,
-            keep: Callable[[AnalysisResult], object] = lambda result: None) -> list[AnalysisResult]:  # fmt: skip
+def analyze(
+    settings: Settings,
+    paths: Sequence[Path],
+    advisor: str,
+    mode: str,
+    listen: Listener = ignore,
+    *,
+    lora_path: str | None = None,
+    keep: Callable[[AnalysisResult], object] = lambda result: None,
+) -> list[AnalysisResult]:
     """Critique photographs, and those in folders, in this process; each critique becomes a row of the jobs table.
 
     A photograph that can't be used, or whose critique fails, is a result with its error; the others go on.

@@ -105,8 +105,11 @@ def _version() -> str:
 
 
 def _job_routes(app: FastAPI, service: Service) -> None:
-    @app.post("/analyze", openapi_extra={"requestBody": _BODY},
-              responses={200: _JOB, 202: _LATER, **_answers(404, 406, 413, 415, 500, 507)})  # fmt: skip
+    @app.post(
+        "/analyze",
+        openapi_extra={"requestBody": _BODY},
+        responses={200: _JOB, 202: _LATER, **_answers(404, 406, 413, 415, 500, 507)},
+    )
     async def analyze(
         request: Request,
         prefer: Annotated[str, Header(max_length=200)] = "",
@@ -216,9 +219,15 @@ def _other_routes(app: FastAPI, service: Service) -> None:
     def advisors() -> list[dict[str, Any]]:
         """Who can be asked, and which adapter answers for them."""
         serving = service.adapters.serving
-        return [{"id": voice.advisor, "name": voice.name, "bio": voice.bio,
-                 "adapter_version": serving.get(voice.advisor) or serving.get("*")}
-                for voice in service.store.advisors()]  # fmt: skip
+        return [
+            {
+                "id": voice.advisor,
+                "name": voice.name,
+                "bio": voice.bio,
+                "adapter_version": serving.get(voice.advisor) or serving.get("*"),
+            }
+            for voice in service.store.advisors()
+        ]
 
     @app.get("/compare")
     def compare(days: Annotated[int, Query(ge=1, le=3650)] = 7) -> dict[str, Any]:

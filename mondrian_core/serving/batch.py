@@ -19,9 +19,20 @@ from mondrian_core.serving.pages import STATIC, rendered
 
 THUMBNAIL_SIDE = 360
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
-COLUMNS = ("photograph", "advisor", "requested_mode", "mode", "model_used", "adapter_version", "overall_grade",
-           *(f"{name}_score" for name in DIMENSIONS), *(f"{name}_comment" for name in DIMENSIONS), "seconds", "job",
-           "error")  # fmt: skip
+COLUMNS = (
+    "photograph",
+    "advisor",
+    "requested_mode",
+    "mode",
+    "model_used",
+    "adapter_version",
+    "overall_grade",
+    *(f"{name}_score" for name in DIMENSIONS),
+    *(f"{name}_comment" for name in DIMENSIONS),
+    "seconds",
+    "job",
+    "error",
+)
 
 
 def write_csv(path: Path, results: Sequence[AnalysisResult]) -> None:
@@ -40,10 +51,16 @@ def write_csv(path: Path, results: Sequence[AnalysisResult]) -> None:
 
 def _line(result: AnalysisResult) -> dict[str, Any]:
     line: dict[str, Any] = {
-        "photograph": str(result.path), "advisor": result.advisor, "requested_mode": result.requested_mode,
-        "mode": result.mode, "model_used": result.model_used, "adapter_version": result.adapter_version,
-        "seconds": result.seconds, "job": result.job, "error": result.error,
-    }  # fmt: skip
+        "photograph": str(result.path),
+        "advisor": result.advisor,
+        "requested_mode": result.requested_mode,
+        "mode": result.mode,
+        "model_used": result.model_used,
+        "adapter_version": result.adapter_version,
+        "seconds": result.seconds,
+        "job": result.job,
+        "error": result.error,
+    }
     if result.critique is not None:
         line["overall_grade"] = result.critique.overall_grade
         for name, assessment in result.critique.assessments.items():
@@ -69,8 +86,15 @@ def write_page(path: Path, results: Sequence[AnalysisResult]) -> None:
         {"name": place.name, "picture": _picture(place), "results": group, "change": change_by_adapter(group)}
         for place, group in groups.items()
     ]
-    write_atomic(path, rendered("batch.html", photographs=photographs, modes=summary(results),
-                                style=(STATIC / "mondrian.css").read_text(encoding="utf-8")))  # fmt: skip
+    write_atomic(
+        path,
+        rendered(
+            "batch.html",
+            photographs=photographs,
+            modes=summary(results),
+            style=(STATIC / "mondrian.css").read_text(encoding="utf-8"),
+        ),
+    )
 
 
 def summary(results: Sequence[AnalysisResult]) -> list[dict[str, Any]]:
@@ -81,12 +105,16 @@ def summary(results: Sequence[AnalysisResult]) -> list[dict[str, Any]]:
         done = [result for result in asked if result.critique is not None]
         seconds = [result.seconds for result in done if result.seconds is not None]
         means = [result.critique.mean for result in done if result.critique is not None]
-        found.append({
-            "mode": mode, "n": len(asked), "failed": len(asked) - len(done),
-            "fell_back": sum(result.mode != mode for result in done),
-            "mean": statistics.fmean(means) if means else None,
-            "seconds": statistics.median(seconds) if seconds else None,
-        })  # fmt: skip
+        found.append(
+            {
+                "mode": mode,
+                "n": len(asked),
+                "failed": len(asked) - len(done),
+                "fell_back": sum(result.mode != mode for result in done),
+                "mean": statistics.fmean(means) if means else None,
+                "seconds": statistics.median(seconds) if seconds else None,
+            }
+        )
     return found
 
 

@@ -57,8 +57,11 @@ class Connection(H11Protocol):
         self.stuck: float | None = None
         _notice_dead_peers(transport.get_extra_info("socket"))
         super().connection_made(transport)  # type: ignore[arg-type]
-        others = [each for each in self.connections
-                  if isinstance(each, Connection) and each is not self and not each.transport.is_closing()]  # fmt: skip
+        others = [
+            each
+            for each in self.connections
+            if isinstance(each, Connection) and each is not self and not each.transport.is_closing()
+        ]
         if len(others) < self.most:
             return
         waste = [each for each in others if each.idle] or [each for each in others if each.stalled]
@@ -153,19 +156,34 @@ class Server(uvicorn.Server):
         return await super().on_tick(counter)
 
 
-def config_of(app: Any, *, patience: Patience | None = None, most: int | None = None,
-              leave_seconds: int = 5) -> uvicorn.Config:  # fmt: skip
+def config_of(
+    app: Any, *, patience: Patience | None = None, most: int | None = None, leave_seconds: int = 5
+) -> uvicorn.Config:
     """uvicorn's settings for an app whose connections are looked after."""
     kind = type("Connection", (Connection,), {"patience": patience or Patience(), "most": most or most_connections()})
-    return uvicorn.Config(app, http=kind, ws="none", log_config=None, access_log=False, lifespan="on", backlog=BACKLOG,
-                          server_header=False, timeout_graceful_shutdown=leave_seconds)  # fmt: skip
+    return uvicorn.Config(
+        app,
+        http=kind,
+        ws="none",
+        log_config=None,
+        access_log=False,
+        lifespan="on",
+        backlog=BACKLOG,
+        server_header=False,
+        timeout_graceful_shutdown=leave_seconds,
+    )
 
 
 def _notice_dead_peers(line: Any) -> None:
     """A machine that vanished (asleep, out of reach) never says so: ask it now and then, and give up after a minute."""
-    options = [(socket.SOL_SOCKET, "SO_KEEPALIVE", 1), (socket.IPPROTO_TCP, "TCP_KEEPIDLE", 30),
-               (socket.IPPROTO_TCP, "TCP_KEEPALIVE", 30), (socket.IPPROTO_TCP, "TCP_KEEPINTVL", 10),
-               (socket.IPPROTO_TCP, "TCP_KEEPCNT", 3), (socket.IPPROTO_TCP, "TCP_USER_TIMEOUT", 60_000)]  # fmt: skip
+    options = [
+        (socket.SOL_SOCKET, "SO_KEEPALIVE", 1),
+        (socket.IPPROTO_TCP, "TCP_KEEPIDLE", 30),
+        (socket.IPPROTO_TCP, "TCP_KEEPALIVE", 30),
+        (socket.IPPROTO_TCP, "TCP_KEEPINTVL", 10),
+        (socket.IPPROTO_TCP, "TCP_KEEPCNT", 3),
+        (socket.IPPROTO_TCP, "TCP_USER_TIMEOUT", 60_000),
+    ]
     for level, name, value in options:
         number = getattr(socket, name, None)
         if number is not None and line is not None:

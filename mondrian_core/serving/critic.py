@@ -64,8 +64,17 @@ class Critic:
         exif: tell the model how a photograph was taken, never where or when (EXIF_ENABLED).
     """
 
-    def __init__(self, store: Store, root: Path, engine: Engine, adapters: Adapters,
-                 strategies: Mapping[Mode, Strategy], *, embed: bool = False, exif: bool = False) -> None:  # fmt: skip
+    def __init__(
+        self,
+        store: Store,
+        root: Path,
+        engine: Engine,
+        adapters: Adapters,
+        strategies: Mapping[Mode, Strategy],
+        *,
+        embed: bool = False,
+        exif: bool = False,
+    ) -> None:
         self.store, self.root, self.engine, self.adapters = store, root, engine, adapters
         self.strategies, self.embed, self.exif = dict(strategies), embed, exif
 
@@ -118,8 +127,9 @@ class Critic:
         voice = self.store.voice(job.advisor or "")
         requested = mode_of(job.requested_mode or "baseline")
         picture = bounded(image if image is not None else self._photograph_of(job))
-        context = replace(self.context(voice, picture, requested, job), camera=self._camera_of(job),
-                          timed="rollout" in job.details)  # fmt: skip
+        context = replace(
+            self.context(voice, picture, requested, job), camera=self._camera_of(job), timed="rollout" in job.details
+        )
         skip = max(0, job.attempts - PATIENCE)
         outcome = critique(self.strategies, requested, context, self.engine, tell=tell, skip=skip)
         facts = {"prompt_sha256": prompt_digest(voice), "pixels": list(picture.size)}
@@ -195,11 +205,15 @@ class Critic:
             "seconds": round(seconds, 4),
         }
         return self.store.finish_job(
-            job.id, answer=answer.critique.as_dict(), mode=answer.strategy,
+            job.id,
+            answer=answer.critique.as_dict(),
+            mode=answer.strategy,
             model_used=model_used(cast("Arm | None", job.arm), answer.adapter is not None),
-            adapter_version=answer.adapter.version if answer.adapter else None, analysis_markdown=name,
-            llm_outputs=json.dumps(outputs_of(answer)), details=details,
-        )  # fmt: skip
+            adapter_version=answer.adapter.version if answer.adapter else None,
+            analysis_markdown=name,
+            llm_outputs=json.dumps(outputs_of(answer)),
+            details=details,
+        )
 
 
 def outputs_of(answer: Answer) -> dict[str, Any]:

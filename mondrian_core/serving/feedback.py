@@ -44,8 +44,9 @@ def correct(store: Store, job: Job, told: Mapping[str, Any]) -> Job:
     _require_critique(job)
     critique = _read(told)
     comments = {name: critique.assessments[name].comment.strip() for name in DIMENSIONS}
-    profile = Profile(correction_id(job.id), job.advisor or "", _image_path(job), critique.scores, comments,
-                      critique.overall_grade)  # fmt: skip
+    profile = Profile(
+        correction_id(job.id), job.advisor or "", _image_path(job), critique.scores, comments, critique.overall_grade
+    )
     with store.transaction():
         store.put_profile(profile)
         return store.note_on_job(job.id, corrected_at=stamp())

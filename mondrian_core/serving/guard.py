@@ -35,7 +35,12 @@ class Guard:
             each.candidate and (each.failed or each.crashed) for each in requests_of([job], rollout)
         ):
             return
-        seen = look(self._adapters.registry_of(advisor), advisor, self._store.jobs(advisor, since=rollout.started),
-                    actor=SERVICE, only_back=True)  # fmt: skip
+        seen = look(
+            self._adapters.registry_of(advisor),
+            advisor,
+            self._store.jobs(advisor, since=rollout.started),
+            actor=SERVICE,
+            only_back=True,
+        )
         if isinstance(seen.decision, RollBack):
             self._listen(Noticed("rollout", f"{advisor} {rollout.version}: {seen.decision.sentence}"))

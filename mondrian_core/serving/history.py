@@ -34,8 +34,14 @@ class Point:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values."""
-        return {"job_id": self.job_id, "photograph": self.photograph, "at": self.at, "scores": self.scores,
-                "mean": round(self.mean, 3), "adapter_version": self.adapter_version}  # fmt: skip
+        return {
+            "job_id": self.job_id,
+            "photograph": self.photograph,
+            "at": self.at,
+            "scores": self.scores,
+            "mean": round(self.mean, 3),
+            "adapter_version": self.adapter_version,
+        }
 
 
 def points_of(jobs: Iterable[Job], advisor: str) -> list[Point]:
@@ -75,16 +81,29 @@ def chart(points: Sequence[Point]) -> dict[str, Any] | None:
         for (x, y), point in zip(_line(means, WIDTH, HEIGHT), points, strict=True)
     ]
     small = [
-        {"title": TITLES[name], "points": _text(_line(values, SMALL_WIDTH, SMALL_HEIGHT)), "last": recent,
-         "change": round(recent - earlier, 1)}
+        {
+            "title": TITLES[name],
+            "points": _text(_line(values, SMALL_WIDTH, SMALL_HEIGHT)),
+            "last": recent,
+            "change": round(recent - earlier, 1),
+        }
         for name in DIMENSIONS
         for values in [[point.scores[name] for point in points]]
         for earlier, recent in [_ends(values)]
-    ]  # fmt: skip
-    return {"width": WIDTH, "height": HEIGHT, "small_width": SMALL_WIDTH, "small_height": SMALL_HEIGHT,
-            "points": _text(_line(means, WIDTH, HEIGHT)), "dots": dots, "dimensions": small,
-            "first": day(points[0].at), "last": day(points[-1].at), "count": len(points),
-            "grid": [(score, HEIGHT - score / MAX_SCORE * HEIGHT) for score in (0, 5, 10)]}  # fmt: skip
+    ]
+    return {
+        "width": WIDTH,
+        "height": HEIGHT,
+        "small_width": SMALL_WIDTH,
+        "small_height": SMALL_HEIGHT,
+        "points": _text(_line(means, WIDTH, HEIGHT)),
+        "dots": dots,
+        "dimensions": small,
+        "first": day(points[0].at),
+        "last": day(points[-1].at),
+        "count": len(points),
+        "grid": [(score, HEIGHT - score / MAX_SCORE * HEIGHT) for score in (0, 5, 10)],
+    }
 
 
 def day(moment: str) -> str:
@@ -104,8 +123,9 @@ def _ends(values: Sequence[float]) -> tuple[float, float]:
 
 def _line(values: Sequence[float], width: float, height: float) -> list[tuple[float, float]]:
     step = width / (len(values) - 1)
-    return [(round(index * step, 1), round(height - value / MAX_SCORE * height, 1))
-            for index, value in enumerate(values)]  # fmt: skip
+    return [
+        (round(index * step, 1), round(height - value / MAX_SCORE * height, 1)) for index, value in enumerate(values)
+    ]
 
 
 def _text(line: Sequence[tuple[float, float]]) -> str:

@@ -47,7 +47,15 @@ def listener(level: str = "INFO", *, quiet: bool = False) -> Listener:
 
 def ended(job: Job) -> Event:
     """The event of a job's end."""
-    facts = {"job_id": job.id, "status": job.status, "advisor": job.advisor, "requested_mode": job.requested_mode,
-             "mode": job.mode, "model_used": job.model_used, "adapter_version": job.adapter_version,
-             "seconds": job.details.get("seconds"), "error": job.error}  # fmt: skip
+    facts = {
+        "job_id": job.id,
+        "status": job.status,
+        "advisor": job.advisor,
+        "requested_mode": job.requested_mode,
+        "mode": job.mode,
+        "model_used": job.model_used,
+        "adapter_version": job.adapter_version,
+        "seconds": job.details.get("seconds"),
+        "error": job.error,
+    }
     return Finished("job", {name: value for name, value in facts.items() if value is not None})

@@ -68,16 +68,35 @@ class LocalEngine:
             if on_token is not None:
                 on_token(count)
 
-        made = generate(self.base, question.messages, question.image, max_tokens=question.max_tokens,
-                        temperature=question.temperature, seed=question.seed, constrained=question.constrained,
-                        on_token=heard, prepared=prompt,
-                        precedents=memory if question.precedents else None)  # fmt: skip
+        made = generate(
+            self.base,
+            question.messages,
+            question.image,
+            max_tokens=question.max_tokens,
+            temperature=question.temperature,
+            seed=question.seed,
+            constrained=question.constrained,
+            on_token=heard,
+            prepared=prompt,
+            precedents=memory if question.precedents else None,
+        )
         if not question.precedents and question.temperature <= 0:
             memory.remember(made.tokens)
-        return Reply(made.text, made.finish_reason, len(made.tokens), made.prompt_tokens, made.image_tokens,
-                     reading + made.prefill_seconds, made.decode_seconds, switched, dict(made.expected_scores),
-                     str(os.getpid()), embedding(prompt) if question.embed else (), made.drafted,
-                     made.accepted)  # fmt: skip
+        return Reply(
+            made.text,
+            made.finish_reason,
+            len(made.tokens),
+            made.prompt_tokens,
+            made.image_tokens,
+            reading + made.prefill_seconds,
+            made.decode_seconds,
+            switched,
+            dict(made.expected_scores),
+            str(os.getpid()),
+            embedding(prompt) if question.embed else (),
+            made.drafted,
+            made.accepted,
+        )
 
     def _memory_of(self, adapter: Path | None) -> Precedents:
         """What this adapter, or the base, answered before: no other writes so much like it.

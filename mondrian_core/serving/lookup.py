@@ -122,8 +122,13 @@ class Adapters:
     thread at a time, except `serving`.
     """
 
-    def __init__(self, registry: Registry, source: Source, soundness: Callable[[Path], tuple[str, ...]],
-                 listen: Listener = ignore) -> None:  # fmt: skip
+    def __init__(
+        self,
+        registry: Registry,
+        source: Source,
+        soundness: Callable[[Path], tuple[str, ...]],
+        listen: Listener = ignore,
+    ) -> None:
         self._registry, self._source, self._soundness, self._listen = registry, source, soundness, listen
         self._seen: dict[str, Stamp] = {}
         self._serving: dict[str, Adapter | None] = {}
@@ -291,8 +296,9 @@ def _stamp_of(path: Path) -> Stamp:
     return status.st_mtime_ns, status.st_ino, status.st_size
 
 
-def require_adapter(adapters: Adapters, source: Source, advisors: Sequence[str] = (),
-                    overlooked: Path | None = None) -> None:  # fmt: skip
+def require_adapter(
+    adapters: Adapters, source: Source, advisors: Sequence[str] = (), overlooked: Path | None = None
+) -> None:
     """Make sure that there is at least one adapter to serve with.
 
     Args:

@@ -20,15 +20,23 @@ class Metrics:
         self._jobs = Counter(
             "mondrian_jobs", "Jobs that ended", ["status", "mode", "model_used"], registry=self._registry
         )
-        self._fallbacks = Counter("mondrian_fallbacks", "Jobs another strategy answered", ["requested"],
-                                  registry=self._registry)  # fmt: skip
-        self._seconds = Histogram("mondrian_critique_seconds", "Seconds per critique", ["model_used"], buckets=SECONDS,
-                                  registry=self._registry)  # fmt: skip
-        self._shadows = Counter("mondrian_shadow_answers", "Answers made for a rollout's comparison alone",
-                                registry=self._registry)  # fmt: skip
+        self._fallbacks = Counter(
+            "mondrian_fallbacks", "Jobs another strategy answered", ["requested"], registry=self._registry
+        )
+        self._seconds = Histogram(
+            "mondrian_critique_seconds",
+            "Seconds per critique",
+            ["model_used"],
+            buckets=SECONDS,
+            registry=self._registry,
+        )
+        self._shadows = Counter(
+            "mondrian_shadow_answers", "Answers made for a rollout's comparison alone", registry=self._registry
+        )
         self._tokens = Counter("mondrian_tokens", "Tokens generated", registry=self._registry)
-        self._drafted = Counter("mondrian_tokens_drafted", "Tokens tried because of earlier answers",
-                                registry=self._registry)  # fmt: skip
+        self._drafted = Counter(
+            "mondrian_tokens_drafted", "Tokens tried because of earlier answers", registry=self._registry
+        )
         self._accepted = Counter("mondrian_tokens_accepted", "Tokens so tried that were right", registry=self._registry)
 
     def gauge(self, name: str, text: str, read: Callable[[], float]) -> None:

@@ -72,9 +72,17 @@ class AnalysisResult:
 Keep = Callable[[AnalysisResult], object]
 
 
-def critique_all(settings: Settings, paths: Sequence[Path], advisor: str, mode: str, listen: Listener, *,
-                 lora_path: str | None = None, engine: Engine | None = None,
-                 keep: Keep = lambda result: None) -> list[AnalysisResult]:  # fmt: skip
+def critique_all(
+    settings: Settings,
+    paths: Sequence[Path],
+    advisor: str,
+    mode: str,
+    listen: Listener,
+    *,
+    lora_path: str | None = None,
+    engine: Engine | None = None,
+    keep: Keep = lambda result: None,
+) -> list[AnalysisResult]:
     """Critique photographs one after the other; see `mondrian_core.serving.analyze`."""
     check_advisor(advisor)
     modes = MODES if mode == ALL else (mode_of(mode),)
@@ -90,8 +98,15 @@ def critique_all(settings: Settings, paths: Sequence[Path], advisor: str, mode: 
         listen(Started("analyze", total, f"loading {settings.base}"))
         engine = engine or _local_engine(settings.base)
         adapters = Adapters(registry, source, engine.check, listen)
-        critic = Critic(store, root, engine, adapters, all_strategies(), embed=settings.embeddings_enabled,
-                        exif=settings.exif_enabled)  # fmt: skip
+        critic = Critic(
+            store,
+            root,
+            engine,
+            adapters,
+            all_strategies(),
+            embed=settings.embeddings_enabled,
+            exif=settings.exif_enabled,
+        )
         results = []
         for result in _critiques(critic, photographs, advisor, modes):
             results.append(result)
@@ -144,8 +159,13 @@ def _critiques(critic: Critic, paths: Sequence[Path], advisor: str, modes: Seque
 
 
 def _critique_one(critic: Critic, path: Path, photograph: Photograph, advisor: str, mode: str) -> AnalysisResult:
-    job, _ = critic.store.add_job(advisor, filename_of(critic.root, path), requested_mode=mode, explicit_mode=True,
-                                  photograph_sha256=photograph.sha256)  # fmt: skip
+    job, _ = critic.store.add_job(
+        advisor,
+        filename_of(critic.root, path),
+        requested_mode=mode,
+        explicit_mode=True,
+        photograph_sha256=photograph.sha256,
+    )
     claimed = critic.store.claim_job(job.id) or job
     try:
         done = critic.work(claimed, photograph.image)
@@ -158,8 +178,18 @@ def _critique_one(critic: Critic, path: Path, photograph: Photograph, advisor: s
 def result_of(path: Path, job: Job) -> AnalysisResult:
     """A row of the jobs table as a result."""
     critique = critique_of(job)
-    return AnalysisResult(path, job.advisor or "", job.requested_mode or "", critique, job.error, job.id, job.mode,
-                          job.model_used, job.adapter_version, job.details)  # fmt: skip
+    return AnalysisResult(
+        path,
+        job.advisor or "",
+        job.requested_mode or "",
+        critique,
+        job.error,
+        job.id,
+        job.mode,
+        job.model_used,
+        job.adapter_version,
+        job.details,
+    )
 
 
 def critique_of(job: Job) -> Critique | None:

@@ -35,9 +35,12 @@ SHORT_TITLES = ("Composition", "Lighting", "Sharpness", "Color", "Isolation", "D
 @cache
 def _templates() -> Environment:
     environment = Environment(
-        loader=FileSystemLoader(HERE / "templates"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
+        loader=FileSystemLoader(HERE / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
         lstrip_blocks=True,
-    )  # fmt: skip
+    )
     environment.globals.update(titles=TITLES, dimensions=DIMENSIONS, modes=MODES, most_text=MOST_TEXT)
     return environment
 
@@ -52,22 +55,37 @@ def front_page(service: Service) -> str:
     advisors = service.store.advisors()
     jobs = [job for job in service.store.latest_jobs(4 * MOST_POINTS) if not is_nobodys(job)]
     charts = [(voice, chart(points_of(jobs, voice.advisor))) for voice in advisors]
-    return _templates().get_template("front.html").render(
-        advisors=advisors, latest=jobs[:LATEST], charts=[(voice, found) for voice, found in charts if found],
-        chosen=service.model_mode,
-    )  # fmt: skip
+    return (
+        _templates()
+        .get_template("front.html")
+        .render(
+            advisors=advisors,
+            latest=jobs[:LATEST],
+            charts=[(voice, found) for voice, found in charts if found],
+            chosen=service.model_mode,
+        )
+    )
 
 
 def job_page(service: Service, job: Job) -> str:
     """A critique to read, rate and correct, or how far it is."""
     voice = next((voice for voice in service.store.advisors() if voice.advisor == job.advisor), None)
     scores = scores_of(job)
-    return _templates().get_template("job.html").render(
-        job=job, advisor=voice.name if voice else job.advisor, scores=scores,
-        entries=(job.answer or {}).get("dimensional_analysis", {}), radar=radar(scores) if scores else None,
-        weakest=sorted(scores, key=lambda name: scores[name])[:2] if scores else [],
-        correction=correction_of(service.store, job), compared=compared_with(job), day=day,
-    )  # fmt: skip
+    return (
+        _templates()
+        .get_template("job.html")
+        .render(
+            job=job,
+            advisor=voice.name if voice else job.advisor,
+            scores=scores,
+            entries=(job.answer or {}).get("dimensional_analysis", {}),
+            radar=radar(scores) if scores else None,
+            weakest=sorted(scores, key=lambda name: scores[name])[:2] if scores else [],
+            correction=correction_of(service.store, job),
+            compared=compared_with(job),
+            day=day,
+        )
+    )
 
 
 def photograph_bytes(root: Path, job: Job) -> bytes:
@@ -100,8 +118,10 @@ def radar(scores: dict[str, float]) -> dict[str, Any]:
 
 def empty_radar() -> dict[str, Any]:
     """Rings, spokes and labels."""
-    rings = [" ".join(f"{x:.1f},{y:.1f}" for x, y in (_at(i, RADAR_RADIUS * share) for i in range(8)))
-             for share in (0.25, 0.5, 0.75, 1.0)]  # fmt: skip
+    rings = [
+        " ".join(f"{x:.1f},{y:.1f}" for x, y in (_at(i, RADAR_RADIUS * share) for i in range(8)))
+        for share in (0.25, 0.5, 0.75, 1.0)
+    ]
     labels = []
     for index, text in enumerate(SHORT_TITLES):
         x, y = _at(index, RADAR_RADIUS + 14)

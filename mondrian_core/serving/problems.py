@@ -56,9 +56,20 @@ def status_of(error: MondrianError) -> int:
     """The HTTP status that belongs to an error."""
     if isinstance(error, BadPhotograph):
         return _PHOTOGRAPH_STATUS.get(str(error.reason), 422)
-    special = {UploadTooLarge: 413, UnknownJob: 404, UnknownAdvisor: 422, KeyReused: 422, Unauthorized: 401,
-               NotAcceptable: 406, QueueFull: 503, DatabaseBusy: 503, DatabaseReplaced: 503,
-               NoDatabase: 503, ModelProcessDied: 503, DiskFull: 507}  # fmt: skip
+    special = {
+        UploadTooLarge: 413,
+        UnknownJob: 404,
+        UnknownAdvisor: 422,
+        KeyReused: 422,
+        Unauthorized: 401,
+        NotAcceptable: 406,
+        QueueFull: 503,
+        DatabaseBusy: 503,
+        DatabaseReplaced: 503,
+        NoDatabase: 503,
+        ModelProcessDied: 503,
+        DiskFull: 507,
+    }
     for kind, status in special.items():
         if isinstance(error, kind):
             return status
@@ -67,8 +78,13 @@ def status_of(error: MondrianError) -> int:
 
 def problem(status: int, kind: str, title: str, detail: str = "", **more: Any) -> Response:
     """An answer that says what went wrong; `kind` is the stable word of its type."""
-    body = {"type": f"urn:mondrian:problem:{kind}", "title": _sendable(title), "status": status,
-            "detail": _sendable(detail), **more}  # fmt: skip
+    body = {
+        "type": f"urn:mondrian:problem:{kind}",
+        "title": _sendable(title),
+        "status": status,
+        "detail": _sendable(detail),
+        **more,
+    }
     return JSONResponse(body, status, media_type="application/problem+json")
 
 

@@ -62,14 +62,17 @@ def run(settings: Settings, options: Options, *, ready: Callable[[int], None] | 
     _keep_private(root)
     token = settings.service_token
     if not is_local(options.host) and not token:
-        raise BadInput(f"Binding to {options.host} lets other machines in.",
-                       "Set MONDRIAN_SERVICE_TOKEN to a long random text, or bind to 127.0.0.1.")  # fmt: skip
+        raise BadInput(
+            f"Binding to {options.host} lets other machines in.",
+            "Set MONDRIAN_SERVICE_TOKEN to a long random text, or bind to 127.0.0.1.",
+        )
     listen = journal.listener(settings.log_level, quiet=options.quiet)
     for sentence in at_start(policy, options.model_mode, _named(settings)):
         listen(Noticed("serve", sentence))
     with bound_socket(options.host, options.port) as listening, Store(settings.database) as store, _alone(settings):
-        model = ModelProcess(options.command or model_command(settings.base), root / LOG, limits=options.limits,
-                             listen=listen)  # fmt: skip
+        model = ModelProcess(
+            options.command or model_command(settings.base), root / LOG, limits=options.limits, listen=listen
+        )
         try:
             model.start()
             service = assemble(settings, options, policy, store, model, listen)
@@ -106,8 +109,9 @@ def _named(settings: Settings) -> Mode | None:
     return settings.analysis_mode if settings.names_analysis_mode else None
 
 
-def assemble(settings: Settings, options: Options, policy: Policy, store: Store, model: ModelProcess,
-             listen: Listener) -> Service:  # fmt: skip
+def assemble(
+    settings: Settings, options: Options, policy: Policy, store: Store, model: ModelProcess, listen: Listener
+) -> Service:
     """Put the parts together, with an adapter that answers where the mode needs one.
 
     Raises:
@@ -117,8 +121,15 @@ def assemble(settings: Settings, options: Options, policy: Policy, store: Store,
     trial = Trial(model, store, settings.root)
     adapters, policy = _adapters(settings, options, policy, registry, trial, listen)
     board, metrics = Board(), Metrics()
-    critic = Critic(store, settings.root, model, adapters, all_strategies(), embed=settings.embeddings_enabled,
-                    exif=settings.exif_enabled)  # fmt: skip
+    critic = Critic(
+        store,
+        settings.root,
+        model,
+        adapters,
+        all_strategies(),
+        embed=settings.embeddings_enabled,
+        exif=settings.exif_enabled,
+    )
 
     guard = Guard(store, adapters, listen)
 
@@ -128,12 +139,25 @@ def assemble(settings: Settings, options: Options, policy: Policy, store: Store,
         guard.ended(job)
 
     worker = Worker(critic, model, board, longest_queue=options.longest_queue, done=ended, listen=listen)
-    return Service(settings.root, settings.workspace_id, store, policy, model, adapters, critic, worker, board, metrics,
-                   settings.base, settings.service_token)  # fmt: skip
+    return Service(
+        settings.root,
+        settings.workspace_id,
+        store,
+        policy,
+        model,
+        adapters,
+        critic,
+        worker,
+        board,
+        metrics,
+        settings.base,
+        settings.service_token,
+    )
 
 
-def _adapters(settings: Settings, options: Options, policy: Policy, registry: Registry, trial: Trial,
-              listen: Listener) -> tuple[Adapters, Policy]:  # fmt: skip
+def _adapters(
+    settings: Settings, options: Options, policy: Policy, registry: Registry, trial: Trial, listen: Listener
+) -> tuple[Adapters, Policy]:
     may_fall = options.fallback == "base"
     try:
         source = source_of(options.lora_path or _text(settings.lora_adapter_dir), registry)

@@ -83,9 +83,16 @@ class Service:
             self._require_rows()
             way, mark = in_rollout(way, self.adapters.rollout(advisor), sha256)
             with self.store.transaction():
-                job, _ = self.store.add_job(advisor, received.filename, requested_mode=way.mode, arm=way.arm,
-                                            explicit_mode=way.explicit, idempotency_key=key, photograph_sha256=sha256,
-                                            details={"rollout": mark} if mark else None)  # fmt: skip
+                job, _ = self.store.add_job(
+                    advisor,
+                    received.filename,
+                    requested_mode=way.mode,
+                    arm=way.arm,
+                    explicit_mode=way.explicit,
+                    idempotency_key=key,
+                    photograph_sha256=sha256,
+                    details={"rollout": mark} if mark else None,
+                )
                 if self._marked is not None:
                     self.store.raise_mark(self.boot)
             self._marked = None if self._marked is None else self._marked + 1

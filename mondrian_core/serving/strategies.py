@@ -202,8 +202,13 @@ class Rag(Strategy):
         """Look twice; the answer names the photographs that it was compared with."""
         first = one_pass(self.name, context, engine, None, tell, lenient=True, embed=bool(context.embeddings))
         scores = {**first.critique.scores, **first.reply.expected_scores}
-        neighbours = nearest(scores, context.portfolio, same=context.same, embedding=first.reply.embedding or None,
-                             embeddings=context.embeddings)  # fmt: skip
+        neighbours = nearest(
+            scores,
+            context.portfolio,
+            same=context.same,
+            embedding=first.reply.embedding or None,
+            embeddings=context.embeddings,
+        )
         facts = tuple(
             {
                 "photograph": reference.name,
@@ -225,8 +230,16 @@ class Rag(Strategy):
         return replace(second, critique=critique, replies=(*first.replies, *second.replies), compared_with=facts)
 
 
-def one_pass(name: Mode, context: AnalysisContext, engine: Engine, adapter: Adapter | None, tell: Tell, *,
-             lenient: bool = False, embed: bool = False) -> Answer:  # fmt: skip
+def one_pass(
+    name: Mode,
+    context: AnalysisContext,
+    engine: Engine,
+    adapter: Adapter | None,
+    tell: Tell,
+    *,
+    lenient: bool = False,
+    embed: bool = False,
+) -> Answer:
     """Ask for a critique, once more when it can't be read.
 
     Raises:
@@ -303,8 +316,15 @@ def chain_from(strategies: Mapping[Mode, Strategy], requested: Mode) -> tuple[St
     return tuple(found)
 
 
-def critique(strategies: Mapping[Mode, Strategy], requested: Mode, context: AnalysisContext, engine: Engine, *,
-             tell: Tell = tell_nobody, skip: int = 0) -> Outcome:  # fmt: skip
+def critique(
+    strategies: Mapping[Mode, Strategy],
+    requested: Mode,
+    context: AnalysisContext,
+    engine: Engine,
+    *,
+    tell: Tell = tell_nobody,
+    skip: int = 0,
+) -> Outcome:
     """Walk the chain from the requested strategy until one answers.
 
     Args:

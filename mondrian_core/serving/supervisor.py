@@ -49,8 +49,15 @@ def model_command(base: str) -> tuple[str, ...]:
 class ModelProcess:
     """An `Engine` whose model lives in a process of its own. Ask from one thread at a time; the rest from any."""
 
-    def __init__(self, command: Sequence[str], log: Path, *, limits: Limits | None = None, listen: Listener = ignore,
-                 clock: Callable[[], float] = time.monotonic) -> None:  # fmt: skip
+    def __init__(
+        self,
+        command: Sequence[str],
+        log: Path,
+        *,
+        limits: Limits | None = None,
+        listen: Listener = ignore,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._command, self._log, self._listen, self._clock = tuple(command), log, listen, clock
         self.limits = limits or Limits()
         self.fingerprint: str | None = None
@@ -116,8 +123,9 @@ class ModelProcess:
         command = [part.format(descriptor=theirs.fileno()) for part in self._command]
         with theirs, self._log.open("ab") as log:
             # A process group of its own: Ctrl-C in the terminal reaches the API alone, which then leaves in order.
-            self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                                             pass_fds=[theirs.fileno()], process_group=0)  # fmt: skip
+            self._process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, pass_fds=[theirs.fileno()], process_group=0
+            )
         self._connection = Connection(ours.detach())
         self.starts += 1
         self.jobs = 0
@@ -164,8 +172,13 @@ class ModelProcess:
 
     def ask(self, question: Question, on_token: OnToken | None = None) -> Reply:
         """Generate one answer; see `Engine.ask`."""
-        value = self._exchange(lambda number: Ask(number, question), self.limits.first_token, self.limits.answer,
-                               adapted=question.adapter is not None, on_token=on_token)  # fmt: skip
+        value = self._exchange(
+            lambda number: Ask(number, question),
+            self.limits.first_token,
+            self.limits.answer,
+            adapted=question.adapter is not None,
+            on_token=on_token,
+        )
         assert isinstance(value, Reply)
         self.jobs += 1
         self._in_a_row = 0
@@ -183,8 +196,15 @@ class ModelProcess:
         if number is not None:
             self._send(Cancel(number))
 
-    def _exchange(self, message: Callable[[int], Message], first: float, whole: float, *, adapted: bool,
-                  on_token: OnToken | None = None) -> Reply | tuple[str, ...]:  # fmt: skip
+    def _exchange(
+        self,
+        message: Callable[[int], Message],
+        first: float,
+        whole: float,
+        *,
+        adapted: bool,
+        on_token: OnToken | None = None,
+    ) -> Reply | tuple[str, ...]:
         with self._asking:
             self._ensure()
             number = next(self._numbers)
@@ -198,8 +218,9 @@ class ModelProcess:
             raise _error_of(word)
         return word.value
 
-    def _await(self, number: int, first: float, whole: float, adapted: bool,
-               on_token: OnToken | None) -> Answered | Failed:  # fmt: skip
+    def _await(
+        self, number: int, first: float, whole: float, adapted: bool, on_token: OnToken | None
+    ) -> Answered | Failed:
         ends = self._clock() + whole
         patience = first
         while True:

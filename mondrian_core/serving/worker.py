@@ -31,8 +31,16 @@ class QueueFull(Broken):
 class Worker:
     """Takes queued jobs in the order they came. Start it once; `stop` leaves what waits for the next start."""
 
-    def __init__(self, critic: Critic, model: ModelProcess, board: Board, *, longest_queue: int = 32,
-                 done: Callable[[Job], None] = lambda job: None, listen: Listener = ignore) -> None:  # fmt: skip
+    def __init__(
+        self,
+        critic: Critic,
+        model: ModelProcess,
+        board: Board,
+        *,
+        longest_queue: int = 32,
+        done: Callable[[Job], None] = lambda job: None,
+        listen: Listener = ignore,
+    ) -> None:
         self._critic, self._model, self._board, self._done, self._listen = critic, model, board, done, listen
         self.longest_queue = longest_queue
         self.current: str | None = None

@@ -37,12 +37,39 @@ from mondrian_core.stages.summaries import (
 )
 
 __all__ = [
-    "APART", "STAGES", "Context", "DatasetSummary", "EvaluateSummary", "IndexSummary", "LinkSummary", "PromoteSummary",
-    "RegisterSummary", "Summary", "SynthesizeSummary", "TrainSummary", "check", "dataset", "estimate", "evaluate",
-    "failure_of", "index", "indexed_photographs", "link", "new_context", "promote", "register", "remember",
-    "require_something_new", "retrain", "retraining_lock", "suited_to_size", "summary_of", "synthesize", "train",
+    "APART",
+    "STAGES",
+    "Context",
+    "DatasetSummary",
+    "EvaluateSummary",
+    "IndexSummary",
+    "LinkSummary",
+    "PromoteSummary",
+    "RegisterSummary",
+    "Summary",
+    "SynthesizeSummary",
+    "TrainSummary",
+    "check",
+    "dataset",
+    "estimate",
+    "evaluate",
+    "failure_of",
+    "index",
+    "indexed_photographs",
+    "link",
+    "new_context",
+    "promote",
+    "register",
+    "remember",
+    "require_something_new",
+    "retrain",
+    "retraining_lock",
+    "suited_to_size",
+    "summary_of",
+    "synthesize",
+    "train",
     "with_seed",
-]  # fmt: skip
+]
 
 STAGES: Mapping[str, Callable[..., Summary]] = {
     "link": link,
@@ -71,8 +98,9 @@ def check(context: Context) -> None:
     resolve(context.base_model)
 
 
-def retrain(context: Context, listen: Listener = ignore, *, suit: bool = False, force: bool = True,
-            resume: bool = False) -> PromoteSummary:  # fmt: skip
+def retrain(
+    context: Context, listen: Listener = ignore, *, suit: bool = False, force: bool = True, resume: bool = False
+) -> PromoteSummary:
     """The whole chain in this process: what the flow `retrain` does, without a server.
 
     Args:

@@ -83,8 +83,11 @@ class Context:
     def as_stored(self) -> dict[str, Any]:
         """Plain values, as a run folder keeps them: paths relative to the workspace."""
         values = self.as_dict()
-        values |= {"workspace": ".", "adapters": relative_to_neighbour(self.adapters, self.root),
-                   "base_model": below_home(self.base_model)}  # fmt: skip
+        values |= {
+            "workspace": ".",
+            "adapters": relative_to_neighbour(self.adapters, self.root),
+            "base_model": below_home(self.base_model),
+        }
         named = {key: values[key] for key in ("dataset", "adapter") if values[key]}
         return values | {key: stored_path(Path(value).absolute(), self.root) for key, value in named.items()}
 
@@ -105,14 +108,23 @@ class Context:
         return cls(**{**values, "recipe": recipe_of(values["recipe"], str(path))})
 
 
-def new_context(settings: Settings, advisor: str, recipe: Recipe, *, run: str | None = None, actor: str = "person",
-                dataset: str | None = None, adapter: str | None = None) -> Context:  # fmt: skip
+def new_context(
+    settings: Settings,
+    advisor: str,
+    recipe: Recipe,
+    *,
+    run: str | None = None,
+    actor: str = "person",
+    dataset: str | None = None,
+    adapter: str | None = None,
+) -> Context:
     """A context for a new run; its name begins with the time, so that runs sort."""
     check_advisor(advisor)
     settings.require_workspace()
     name = run or f"{datetime.now(UTC):%Y%m%d-%H%M%S-%f}-{advisor}"
-    return Context(str(settings.root), str(settings.adapters_root), settings.base, advisor, name, recipe, actor,
-                   dataset, adapter)  # fmt: skip
+    return Context(
+        str(settings.root), str(settings.adapters_root), settings.base, advisor, name, recipe, actor, dataset, adapter
+    )
 
 
 def with_seed(context: Context, seed: int) -> Context:

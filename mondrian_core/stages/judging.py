@@ -51,25 +51,47 @@ def evaluate(context: Context, listen: Listener = ignore) -> EvaluateSummary:
         trained=trained,
         index=frozenset(row.lineage for row in index),
         consult=evidence.consult_of(index) if settings.rag else None,
-        folding=evidence.folding_of(version, settings.folds, context.base_model,
-                                    evidence.train_recipe_of(folder, context.recipe.train, listen),
-                                    context.run_folder / "folds", listen) if settings.folds else None,
+        folding=evidence.folding_of(
+            version,
+            settings.folds,
+            context.base_model,
+            evidence.train_recipe_of(folder, context.recipe.train, listen),
+            context.run_folder / "folds",
+            listen,
+        )
+        if settings.folds
+        else None,
         cache=context.root / "runs" / "cache",
         split=split,
         compared_with=compared_with,
-    )  # fmt: skip
+    )
     more = unlabelled_photographs(context, version, max(0, settings.compliance_photographs - len(rows)), trained)
     with translated(context.run_folder):
-        report = judge(base, folder, evidence.labelled(rows, version), more, context.store().voice(context.advisor),
-                       context.recipe, context.run_folder, known, listen=listen)  # fmt: skip
+        report = judge(
+            base,
+            folder,
+            evidence.labelled(rows, version),
+            more,
+            context.store().voice(context.advisor),
+            context.recipe,
+            context.run_folder,
+            known,
+            listen=listen,
+        )
     gates = [gate.as_dict() for gate in report.gates]
-    summary = EvaluateSummary(str(context.run_folder / "comparison_report.json"),
-                              str(context.run_folder / "report.html"), report.verdict, gates, split,
-                              compared_with)  # fmt: skip
+    summary = EvaluateSummary(
+        str(context.run_folder / "comparison_report.json"),
+        str(context.run_folder / "report.html"),
+        report.verdict,
+        gates,
+        split,
+        compared_with,
+    )
     leave(context, "evaluate", summary, listen)
     if (registered := context.registry.version_at(context.advisor, folder)) is not None:
-        context.registry.record_evaluation(context.advisor, registered.version, summary.gate_report,
-                                           actor=context.actor)  # fmt: skip
+        context.registry.record_evaluation(
+            context.advisor, registered.version, summary.gate_report, actor=context.actor
+        )
     return summary
 
 
@@ -83,14 +105,20 @@ def _comparable(champion: Version | None, base: Base, candidate: Path, listen: L
     if champion is None or champion.path == candidate:
         return None
     if differences := base.identity.differences(champion.manifest.get("base")):
-        listen(Noticed("evaluate", f"The champion {champion.version} belongs to another base and is not compared: "
-                                   f"{'; '.join(differences)}."))  # fmt: skip
+        listen(
+            Noticed(
+                "evaluate",
+                f"The champion {champion.version} belongs to another base and is not compared: "
+                f"{'; '.join(differences)}.",
+            )
+        )
         return None
     return champion.path
 
 
-def unlabelled_photographs(context: Context, version: DatasetVersion, wanted: int,
-                           trained: Trained | None = None) -> list[Any]:  # fmt: skip
+def unlabelled_photographs(
+    context: Context, version: DatasetVersion, wanted: int, trained: Trained | None = None
+) -> list[Any]:
     """Up to `wanted` photographs without labels for format compliance, none of them trained on, nor a twin of one.
 
     The workspace's own come first, in the order of their names; rendered ones fill what is missing.

@@ -66,12 +66,20 @@ def register(context: Context, listen: Listener = ignore) -> RegisterSummary:
     }
     state: State = "rejected" if judged.verdict == "FAIL" else "candidate"
     version = context.registry.register(
-        context.advisor, Path(trained.adapter), without_absolute_paths(manifest, context.named_places), state,
+        context.advisor,
+        Path(trained.adapter),
+        without_absolute_paths(manifest, context.named_places),
+        state,
         actor=context.actor,
-        attachments=[Path(judged.report), Path(judged.html), Path(judged.report).with_name(SAMPLES),
-                     Path(trained.curve), Path(trained.log)],
+        attachments=[
+            Path(judged.report),
+            Path(judged.html),
+            Path(judged.report).with_name(SAMPLES),
+            Path(trained.curve),
+            Path(trained.log),
+        ],
         run=context.run,
-    )  # fmt: skip
+    )
     return leave(context, "register", RegisterSummary(version.version, str(version.path), version.state), listen)
 
 
@@ -135,8 +143,9 @@ def code_commit() -> str | None:
     here = Path(__file__).parent
     try:
         commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=True)
-        status = subprocess.run(["git", "status", "--porcelain", "-uno"], cwd=here, capture_output=True, text=True,
-                                check=True)  # fmt: skip
+        status = subprocess.run(
+            ["git", "status", "--porcelain", "-uno"], cwd=here, capture_output=True, text=True, check=True
+        )
     except (OSError, subprocess.CalledProcessError):
         return None
     return commit.stdout.strip() + ("-dirty" if status.stdout.strip() else "")

@@ -27,8 +27,9 @@ def dataset_of(context: Context) -> DatasetVersion:
 
 
 @on_accelerator()
-def train(context: Context, listen: Listener = ignore, *, resume: bool | None = None,
-          ranks: Ranks | None = None) -> TrainSummary:  # fmt: skip
+def train(
+    context: Context, listen: Listener = ignore, *, resume: bool | None = None, ranks: Ranks | None = None
+) -> TrainSummary:
     """Train a LoRA adapter; it lies in the run folder until it is registered.
 
     `evidence.lessons` says on what: the dataset's training split, or all of a small one when folds judge the recipe.
@@ -54,18 +55,35 @@ def train(context: Context, listen: Listener = ignore, *, resume: bool | None = 
             curves = stack.enter_context(tensorboard.following(context.run_folder / tensorboard.FOLDER))
             listen = both(listen, curves)
         base = load_base(context.base_model)
-        result = train_adapter(base, taught.rows, taught.chosen_by, context.recipe.train, context.run_folder,
-                               pairs=taught.pairs, resume=resume,
-                               features=context.root / "runs" / "cache" / "features", listen=listen,
-                               ranks=ranks)  # fmt: skip
+        result = train_adapter(
+            base,
+            taught.rows,
+            taught.chosen_by,
+            context.recipe.train,
+            context.run_folder,
+            pairs=taught.pairs,
+            resume=resume,
+            features=context.root / "runs" / "cache" / "features",
+            listen=listen,
+            ranks=ranks,
+        )
     if ranks.first:
         evidence.note_training(context.run_folder, version, taught.extent, done=True)
-    summary = TrainSummary(str(result.adapter), str(result.curve), str(result.log), result.steps, result.best_epoch,
-                           result.best_loss, result.seconds,
-                           asdict(result.best_answers) if result.best_answers else None,
-                           asdict(result.preference) if result.preference else None, taught.as_dict(),
-                           base.identity.record(context.base_model), result.start_loss,
-                           result.worse_than_base)  # fmt: skip
+    summary = TrainSummary(
+        str(result.adapter),
+        str(result.curve),
+        str(result.log),
+        result.steps,
+        result.best_epoch,
+        result.best_loss,
+        result.seconds,
+        asdict(result.best_answers) if result.best_answers else None,
+        asdict(result.preference) if result.preference else None,
+        taught.as_dict(),
+        base.identity.record(context.base_model),
+        result.start_loss,
+        result.worse_than_base,
+    )
     return leave(context, "train", summary, listen) if ranks.first else summary
 
 

@@ -62,8 +62,16 @@ def dataset(context: Context, listen: Listener = ignore) -> DatasetSummary:
     voice = context.store().voice(context.advisor)
     listen(Started("dataset", detail=f"{linked.used} critiques"))
     with _words_of(context, listen) as words:
-        built = build(manifest, voice, context.recipe.data, context.root, listen, fit=_fit_of(context, listen),
-                      index=indexed_photographs(context), words=words)  # fmt: skip
+        built = build(
+            manifest,
+            voice,
+            context.recipe.data,
+            context.root,
+            listen,
+            fit=_fit_of(context, listen),
+            index=indexed_photographs(context),
+            words=words,
+        )
     sheet = built.path / "contact_sheet.png"
     return leave(
         context,
@@ -133,8 +141,9 @@ def index(context: Context, listen: Listener = ignore) -> IndexSummary:
         listen(Started("index", detail=context.advisor))
         critic = _base_critic(context, voice)
         done = bring_up_to_date(store, context.root, context.advisor, critic, listen)
-    summary = IndexSummary(**{**asdict(done), "left_out": [asdict(each) for each in done.left_out]},
-                           base=critic.fingerprint)  # fmt: skip
+    summary = IndexSummary(
+        **{**asdict(done), "left_out": [asdict(each) for each in done.left_out]}, base=critic.fingerprint
+    )
     return leave(context, "index", summary, listen)
 
 
@@ -149,8 +158,9 @@ def synthesize(context: Context, listen: Listener = ignore) -> SynthesizeSummary
         listen(Started("synthesize", detail=context.advisor))
         done = draft(store, context.root, voice, context.recipe, _base_critic(context, voice), listen)
         waiting = len(Drafts(store).waiting(context.advisor))
-    summary = SynthesizeSummary(**{**asdict(done), "left_out": [asdict(each) for each in done.left_out]},
-                                waiting=waiting)  # fmt: skip
+    summary = SynthesizeSummary(
+        **{**asdict(done), "left_out": [asdict(each) for each in done.left_out]}, waiting=waiting
+    )
     return leave(context, "synthesize", summary, listen)
 
 

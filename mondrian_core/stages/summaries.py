@@ -48,8 +48,10 @@ class Summary:
 
     @classmethod
     def _paths(cls, context: Context) -> list[tuple[str, Path]]:
-        return [*((name, context.root) for name in cls.in_workspace),
-                *((name, Path(context.adapters)) for name in cls.in_registry)]  # fmt: skip
+        return [
+            *((name, context.root) for name in cls.in_workspace),
+            *((name, Path(context.adapters)) for name in cls.in_registry),
+        ]
 
 
 @dataclass(frozen=True)
@@ -107,8 +109,10 @@ class TrainSummary(Summary):
     def chosen(self) -> str:
         """Which epoch was taken, for people."""
         if self.worse_than_base:
-            return (f"no epoch was better than the untouched base (validation loss {self.start_loss:.4g}); the least "
-                    f"worse is epoch {self.best_epoch}, loss {self.best_loss:.4g}")  # fmt: skip
+            return (
+                f"no epoch was better than the untouched base (validation loss {self.start_loss:.4g}); the least "
+                f"worse is epoch {self.best_epoch}, loss {self.best_loss:.4g}"
+            )
         return f"best loss {self.best_loss:.4g} after epoch {self.best_epoch}"
 
 

@@ -22,9 +22,19 @@ from mondrian_core.store.records import (
     Job,
     Profile,
     stamp,
-)  # fmt: skip
+)
 
 __all__ = [
-    "BUSY_SECONDS", "CANCELED", "COMPLETED", "FAILED", "MODELS_USED", "QUEUED", "RUNNING",
-    "Cells", "Job", "Profile", "Store", "stamp",
-]  # fmt: skip
+    "BUSY_SECONDS",
+    "CANCELED",
+    "COMPLETED",
+    "FAILED",
+    "MODELS_USED",
+    "QUEUED",
+    "RUNNING",
+    "Cells",
+    "Job",
+    "Profile",
+    "Store",
+    "stamp",
+]

@@ -122,8 +122,9 @@ class Database:
     @property
     def replaced(self) -> bool:
         """True when the path, or its write-ahead log, is another file by now; waits for nothing. From any thread."""
-        return any(ours is not None and ours != now
-                   for ours, now in zip(self._opened, _ids_of(self.path), strict=False))  # fmt: skip
+        return any(
+            ours is not None and ours != now for ours, now in zip(self._opened, _ids_of(self.path), strict=False)
+        )
 
     def start_mark(self, boot: str) -> None:
         """Begin a count of what a service writes, at 1, under the id of its start; see `mark_of`."""
@@ -221,8 +222,9 @@ class Database:
                     return
                 yield from rows
 
-    def _named_rows(self, table: str, columns: tuple[str, ...], where: str, values: tuple[Any, ...],
-                    order: str) -> list[dict[str, Any]]:  # fmt: skip
+    def _named_rows(
+        self, table: str, columns: tuple[str, ...], where: str, values: tuple[Any, ...], order: str
+    ) -> list[dict[str, Any]]:
         """Rows of a table as dictionaries; `{number}` in `order` is what numbers its rows."""
         query = (
             f"SELECT {self._selectable(table, columns)} FROM {table}{where} {order.format(number=self._number(table))}"
@@ -251,8 +253,10 @@ class Database:
 
     def _insertion(self, table: str, columns: tuple[str, ...]) -> tuple[str, tuple[Any, ...]]:
         """An INSERT of these columns, and the values for columns of the person's own that must not be empty."""
-        needed = self._rows(f"SELECT lower(name), upper(type) FROM pragma_table_info('{table}') "
-                            "WHERE \"notnull\" AND dflt_value IS NULL AND NOT pk")  # fmt: skip
+        needed = self._rows(
+            f"SELECT lower(name), upper(type) FROM pragma_table_info('{table}') "
+            'WHERE "notnull" AND dflt_value IS NULL AND NOT pk'
+        )
         more = {name: _empty(kind) for name, kind in needed if name not in columns}
         named = (*columns, *(f'"{name}"' for name in more))
         return f"INSERT INTO {table} ({', '.join(named)}) VALUES ({', '.join('?' * len(named))})", tuple(more.values())
@@ -314,8 +318,9 @@ def _ids_of(path: Path) -> FileIds:
 def _connect_to_write(path: Path, busy_seconds: float) -> _Connection:
     for suffix in COMPANIONS:  # SQLite gives new companions the permissions of the database
         keep_private(path.with_name(path.name + suffix))
-    connection = sqlite3.connect(path, timeout=busy_seconds, isolation_level=None, check_same_thread=False,
-                                 factory=_Connection)  # fmt: skip
+    connection = sqlite3.connect(
+        path, timeout=busy_seconds, isolation_level=None, check_same_thread=False, factory=_Connection
+    )
     with translated(path):
         if connection.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
             connection.execute("PRAGMA journal_mode = WAL")
@@ -328,8 +333,9 @@ def _connect_to_read(path: Path, busy_seconds: float) -> _Connection:
     address = path.absolute().as_uri() + "?mode=ro"
 
     def connect(uri: str) -> _Connection:
-        return sqlite3.connect(uri, uri=True, timeout=busy_seconds, isolation_level=None, check_same_thread=False,
-                               factory=_Connection)  # fmt: skip
+        return sqlite3.connect(
+            uri, uri=True, timeout=busy_seconds, isolation_level=None, check_same_thread=False, factory=_Connection
+        )
 
     connection = connect(address)
     try:

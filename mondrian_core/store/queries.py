@@ -125,8 +125,9 @@ class Store(Database):
 
     # --- jobs: reading ------------------------------------------------------------------------------------------------
 
-    def jobs(self, advisor: str | None = None, *, status: str | None = None,
-             since: datetime | None = None) -> Iterator[Job]:  # fmt: skip
+    def jobs(
+        self, advisor: str | None = None, *, status: str | None = None, since: datetime | None = None
+    ) -> Iterator[Job]:
         """Jobs, oldest first, read a batch at a time; filters that are None let everything through.
 
         `since` compares moments, however `created_at` is spelled; a job without a time that can be read is left out.
@@ -161,9 +162,19 @@ class Store(Database):
 
     # --- jobs: writing ------------------------------------------------------------------------------------------------
 
-    def add_job(self, advisor: str, filename: str, *, requested_mode: str | None = None, explicit_mode: bool = False,
-                arm: str | None = None, idempotency_key: str | None = None, photograph_sha256: str | None = None,
-                job_id: str | None = None, details: Mapping[str, Any] | None = None) -> tuple[Job, bool]:  # fmt: skip
+    def add_job(
+        self,
+        advisor: str,
+        filename: str,
+        *,
+        requested_mode: str | None = None,
+        explicit_mode: bool = False,
+        arm: str | None = None,
+        idempotency_key: str | None = None,
+        photograph_sha256: str | None = None,
+        job_id: str | None = None,
+        details: Mapping[str, Any] | None = None,
+    ) -> tuple[Job, bool]:
         """Insert a queued job before any work is done: (job, True), or (the earlier job of the same key, False)."""
         identity = job_id or str(uuid.uuid4())
         with self.transaction() as connection:
@@ -172,9 +183,22 @@ class Store(Database):
             statement, more = self._insertion("jobs", _NEW_JOB)
             connection.execute(
                 statement,
-                (identity, filename, advisor, QUEUED, stamp(), requested_mode, int(explicit_mode), arm,
-                 idempotency_key, photograph_sha256, json.dumps(details) if details else None, 0, *more),
-            )  # fmt: skip
+                (
+                    identity,
+                    filename,
+                    advisor,
+                    QUEUED,
+                    stamp(),
+                    requested_mode,
+                    int(explicit_mode),
+                    arm,
+                    idempotency_key,
+                    photograph_sha256,
+                    json.dumps(details) if details else None,
+                    0,
+                    *more,
+                ),
+            )
             return self._sure(identity), True
 
     def add_past_jobs(self, jobs: Iterable[Job]) -> None:
@@ -195,9 +219,18 @@ class Store(Database):
             ).fetchall()
             return self._sure(rows[0][0]) if rows else None
 
-    def finish_job(self, job_id: str, *, answer: Mapping[str, Any], model_used: str, mode: str,
-                   adapter_version: str | None = None, analysis_markdown: str | None = None,
-                   llm_outputs: str | None = None, details: Mapping[str, Any] | None = None) -> Job:  # fmt: skip
+    def finish_job(
+        self,
+        job_id: str,
+        *,
+        answer: Mapping[str, Any],
+        model_used: str,
+        mode: str,
+        adapter_version: str | None = None,
+        analysis_markdown: str | None = None,
+        llm_outputs: str | None = None,
+        details: Mapping[str, Any] | None = None,
+    ) -> Job:
         """Keep a job's answer. `mode` is the strategy that answered, `details` plain values such as timings."""
         if model_used not in MODELS_USED:
             raise ValueError(f"model_used must be one of {MODELS_USED}, not {model_used!r}")
@@ -205,9 +238,19 @@ class Store(Database):
             "UPDATE jobs SET status = ?, completed_at = ?, answer = ?, model_used = ?, mode = ?, adapter_version = ?, "
             "analysis_markdown = coalesce(?, analysis_markdown), llm_outputs = coalesce(?, llm_outputs), details = ?, "
             "error = NULL WHERE id = ?",
-            (COMPLETED, stamp(), json.dumps(answer), model_used, mode, adapter_version, analysis_markdown,
-             llm_outputs, json.dumps(details or {}), job_id),
-        )  # fmt: skip
+            (
+                COMPLETED,
+                stamp(),
+                json.dumps(answer),
+                model_used,
+                mode,
+                adapter_version,
+                analysis_markdown,
+                llm_outputs,
+                json.dumps(details or {}),
+                job_id,
+            ),
+        )
         return self._sure(job_id)
 
     def fail_job(
@@ -223,9 +266,15 @@ class Store(Database):
         self._write(
             "UPDATE jobs SET status = ?, completed_at = ?, error = ?, model_used = coalesce(?, model_used), "
             "details = coalesce(?, details) WHERE id = ?",
-            (QUEUED if again else FAILED, None if again else stamp(), error, model_used,
-             json.dumps(details) if details else None, job_id),
-        )  # fmt: skip
+            (
+                QUEUED if again else FAILED,
+                None if again else stamp(),
+                error,
+                model_used,
+                json.dumps(details) if details else None,
+                job_id,
+            ),
+        )
         return self._sure(job_id)
 
     def note_on_job(self, job_id: str, **values: str | int | float) -> Job:
@@ -270,9 +319,19 @@ class Store(Database):
 
 
 _NEW_JOB = (
-    "id", "filename", "advisor", "status", "created_at", "requested_mode", "explicit_mode", "arm", "idempotency_key",
-    "photograph_sha256", "details", "attempts",
-)  # fmt: skip
+    "id",
+    "filename",
+    "advisor",
+    "status",
+    "created_at",
+    "requested_mode",
+    "explicit_mode",
+    "arm",
+    "idempotency_key",
+    "photograph_sha256",
+    "details",
+    "attempts",
+)
 _IS_OBJECT = "iif(json_valid(details), json_type(details) = 'object', 0)"
 
 

@@ -68,15 +68,39 @@ class Job:
 
 
 JOB_COLUMNS = (
-    "id", "filename", "advisor", "status", "analysis_markdown", "llm_outputs", "created_at", "started_at",
-    "completed_at", "model_used", "requested_mode", "mode", "explicit_mode", "adapter_version", "arm", "answer",
-    "error", "attempts", "idempotency_key", "photograph_sha256", "details",
-)  # fmt: skip
+    "id",
+    "filename",
+    "advisor",
+    "status",
+    "analysis_markdown",
+    "llm_outputs",
+    "created_at",
+    "started_at",
+    "completed_at",
+    "model_used",
+    "requested_mode",
+    "mode",
+    "explicit_mode",
+    "adapter_version",
+    "arm",
+    "answer",
+    "error",
+    "attempts",
+    "idempotency_key",
+    "photograph_sha256",
+    "details",
+)
 
 PROFILE_COLUMNS = (
-    "id", "advisor_id", "image_path", "overall_grade", "origin", "created_at",
-    *(f"{name}_score" for name in DIMENSIONS), *(f"{name}_comment" for name in DIMENSIONS),
-)  # fmt: skip
+    "id",
+    "advisor_id",
+    "image_path",
+    "overall_grade",
+    "origin",
+    "created_at",
+    *(f"{name}_score" for name in DIMENSIONS),
+    *(f"{name}_comment" for name in DIMENSIONS),
+)
 
 
 def stamp(moment: datetime | None = None) -> str:
@@ -106,8 +130,16 @@ def profile_cells(profile: Profile) -> tuple[Any, ...]:
     scores = (profile.scores.get(name) for name in DIMENSIONS)
     comments = (profile.comments.get(name) for name in DIMENSIONS)
     created = profile.created_at or stamp()
-    return (profile.id, profile.advisor, profile.image_path, profile.overall_grade, profile.origin, created,
-            *scores, *comments)  # fmt: skip
+    return (
+        profile.id,
+        profile.advisor,
+        profile.image_path,
+        profile.overall_grade,
+        profile.origin,
+        created,
+        *scores,
+        *comments,
+    )
 
 
 def job_cells(job: Job) -> tuple[Any, ...]:
@@ -119,8 +151,18 @@ def job_cells(job: Job) -> tuple[Any, ...]:
 def job_of(row: Mapping[str, Any]) -> Job:
     """A row with `JOB_COLUMNS`; what can't be read is None (a file's name: with replacement characters) and named."""
     cells = Cells(row)
-    labels = ("advisor", "status", "analysis_markdown", "model_used", "requested_mode", "mode", "adapter_version",
-              "arm", "idempotency_key", "photograph_sha256")  # fmt: skip
+    labels = (
+        "advisor",
+        "status",
+        "analysis_markdown",
+        "model_used",
+        "requested_mode",
+        "mode",
+        "adapter_version",
+        "arm",
+        "idempotency_key",
+        "photograph_sha256",
+    )
     shown = ("filename", "llm_outputs", "error")
     times = ("created_at", "started_at", "completed_at")
     return Job(

@@ -37,8 +37,9 @@ class Answered:
     score_error: float
 
 
-def answer_validation(base: Base, weights: dict[str, mx.array] | None, rows: Sequence[Row], recipe: TrainRecipe,
-                      listen: Listener) -> Answered:  # fmt: skip
+def answer_validation(
+    base: Base, weights: dict[str, mx.array] | None, rows: Sequence[Row], recipe: TrainRecipe, listen: Listener
+) -> Answered:
     """Let the adapter that is being trained answer; with `weights` None the base, before the first step.
 
     The layers of training are taken off meanwhile and put on again with fresh arrays: a step takes its arrays as
@@ -90,8 +91,10 @@ def _valid(said: Generation) -> bool:
 
 
 def _error(wanted: Mapping[str, float], found: Mapping[str, float]) -> float:
-    squares = [(found[name] - wanted[name]) ** 2 if math.isfinite(found.get(name, math.nan)) else _worst(wanted[name])
-               for name in DIMENSIONS]  # fmt: skip
+    squares = [
+        (found[name] - wanted[name]) ** 2 if math.isfinite(found.get(name, math.nan)) else _worst(wanted[name])
+        for name in DIMENSIONS
+    ]
     return sum(squares) / len(squares)
 
 

@@ -97,9 +97,14 @@ def _read(path: Path) -> tuple[Progress, Tree, Tree, Tree | None]:
         tensors, metadata = cast(tuple[Any, Any], mx.load(str(path), return_metadata=True))
         values = json.loads(metadata["progress"])
         answers = values.get("best_answers")
-        progress = Progress(**{**values, "epoch_loss": tuple(values["epoch_loss"]),
-                               "set_aside": tuple(values.get("set_aside", ())),
-                               "best_answers": None if answers is None else tuple(answers)})  # fmt: skip
+        progress = Progress(
+            **{
+                **values,
+                "epoch_loss": tuple(values["epoch_loss"]),
+                "set_aside": tuple(values.get("set_aside", ())),
+                "best_answers": None if answers is None else tuple(answers),
+            }
+        )
         parts = {kind: _tree(tensors, kind) for kind in ("adapter", "optimizer", "best")}
     except (RuntimeError, ValueError, KeyError, TypeError) as error:
         raise BadInput(f"The checkpoint {path} can't be read ({error}).", "Train without --resume.") from error

@@ -62,30 +62,57 @@ def _panels(lines: Lines, phase: str, best: int | None) -> list[Callable[[Any], 
 
 
 def _losses(axes: Any, steps: Lines, epochs: Lines) -> None:
-    axes.plot([line["step"] for line in steps], [line["loss"] for line in steps], color=_QUIET, linewidth=1,
-              label="training, each step")  # fmt: skip
-    for name, style, color, label in (("train_loss", "o-", _FIRST, "training, mean of the epoch"),
-                                      ("validation_loss", "s-", _SECOND, "validation")):  # fmt: skip
+    axes.plot(
+        [line["step"] for line in steps],
+        [line["loss"] for line in steps],
+        color=_QUIET,
+        linewidth=1,
+        label="training, each step",
+    )
+    for name, style, color, label in (
+        ("train_loss", "o-", _FIRST, "training, mean of the epoch"),
+        ("validation_loss", "s-", _SECOND, "validation"),
+    ):
         _line(axes, epochs, name, style, color, label)
     axes.set(title="Loss", ylabel="weighted loss, nats per token")
     axes.set_ylim(bottom=0)
 
 
 def _rewards(axes: Any, steps: Lines, epochs: Lines) -> None:
-    for name, color, label in (("chosen_reward", _FIRST, "chosen"), ("rejected_reward", _SECOND, "rejected"),
-                               ("margin", _THIRD, "difference")):  # fmt: skip
-        axes.plot([line["step"] for line in steps], [line[name] for line in steps], color=color, linewidth=1, alpha=0.6,
-                  label=f"{label}, each step")  # fmt: skip
+    for name, color, label in (
+        ("chosen_reward", _FIRST, "chosen"),
+        ("rejected_reward", _SECOND, "rejected"),
+        ("margin", _THIRD, "difference"),
+    ):
+        axes.plot(
+            [line["step"] for line in steps],
+            [line[name] for line in steps],
+            color=color,
+            linewidth=1,
+            alpha=0.6,
+            label=f"{label}, each step",
+        )
         _line(axes, epochs, f"validation_{name}", "s", color, f"{label}, validation")
     axes.set(title="Preference: rewards", ylabel="reward: beta x gain over the reference, nats")
 
 
 def _accuracy(axes: Any, steps: Lines, epochs: Lines) -> None:
-    axes.plot([line["step"] for line in steps], [line["accuracy"] for line in steps], color=_QUIET, linewidth=1,
-              label="accuracy, each step")  # fmt: skip
+    axes.plot(
+        [line["step"] for line in steps],
+        [line["accuracy"] for line in steps],
+        color=_QUIET,
+        linewidth=1,
+        label="accuracy, each step",
+    )
     _line(axes, epochs, "validation_accuracy", "s-", _SECOND, "accuracy, validation")
-    axes.plot([line["step"] for line in steps], [line["loss"] for line in steps], ":", color=_FIRST, linewidth=1,
-              label="loss, each step")  # fmt: skip
+    axes.plot(
+        [line["step"] for line in steps],
+        [line["loss"] for line in steps],
+        ":",
+        color=_FIRST,
+        linewidth=1,
+        label="loss, each step",
+    )
     _line(axes, epochs, "validation_loss", "s:", _FIRST, "loss, validation")
     axes.set(title="Preference: pairs the right way round, and loss", ylabel="share of the pairs; loss, nats")
     axes.set_ylim(bottom=0)
@@ -103,7 +130,14 @@ def _answers(axes: Any, epochs: Lines) -> None:
     count = epochs[0]["answers_photographs"]
     axes.plot(steps, errors, "D-", color=_THIRD, label=f"{count} validation photographs")
     for line, step, error in zip(epochs, steps, errors, strict=True):
-        axes.annotate(f"{line['answers_valid']}/{count}", (step, error), textcoords="offset points", xytext=(0, 8),
-                      ha="center", fontsize=8, color=_GREY)  # fmt: skip
+        axes.annotate(
+            f"{line['answers_valid']}/{count}",
+            (step, error),
+            textcoords="offset points",
+            xytext=(0, 8),
+            ha="center",
+            fontsize=8,
+            color=_GREY,
+        )
     axes.set(title="Answers: error of the scores (and how many are in form)", ylabel="squared error, points²")
     axes.set_ylim(bottom=0, top=1.2 * max(errors) or 1.0)

@@ -68,8 +68,14 @@ class Estimate:
         return asdict(self)
 
 
-def estimate(base: Base, rows: Sequence[Row], validation: Sequence[Row], recipe: TrainRecipe,
-             listen: Listener = ignore, pairs: Pairs = NO_PAIRS) -> Estimate:  # fmt: skip
+def estimate(
+    base: Base,
+    rows: Sequence[Row],
+    validation: Sequence[Row],
+    recipe: TrainRecipe,
+    listen: Listener = ignore,
+    pairs: Pairs = NO_PAIRS,
+) -> Estimate:
     """Count the tokens of every row and pair, and probe one optimizer step on the longest of each.
 
     Raises:
@@ -133,8 +139,10 @@ def _tuning(base: Base, pairs: Pairs, recipe: TrainRecipe, listen: Listener) -> 
     validation = encode_pairs(base, pairs.validation, recipe, listen, "validation pairs")
     longest = max(examples, key=lambda example: example.length)
     seconds, peak, _, _ = _probe(base, preferring(recipe), longest, recipe)
-    epochs, learned, judged = (recipe.preference_epochs, *(sum(each.length for each in some)
-                                                           for some in (examples, validation)))  # fmt: skip
+    epochs, learned, judged = (
+        recipe.preference_epochs,
+        *(sum(each.length for each in some) for some in (examples, validation)),
+    )
     passes = learned * (epochs + _FORWARD_SHARE) + judged * (epochs + 2) * _FORWARD_SHARE  # the reference's among them
     steps = math.ceil(len(examples) / recipe.accumulation) * epochs
     return _Tuning(len(examples), steps, seconds / (longest.length * recipe.accumulation) * passes, peak)

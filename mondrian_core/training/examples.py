@@ -118,8 +118,9 @@ def points_of(score: float) -> np.ndarray:
     return points
 
 
-def soft_scores(base: Base, row: Row, answer: Sequence[int], weights: np.ndarray,
-                recipe: TrainRecipe) -> SoftScores | None:  # fmt: skip
+def soft_scores(
+    base: Base, row: Row, answer: Sequence[int], weights: np.ndarray, recipe: TrainRecipe
+) -> SoftScores | None:
     """Targets from the advisor's own scores (fractions kept); None where none are wanted or can be had."""
     if recipe.score_spread <= 0 and recipe.score_value <= 0:
         return None
@@ -132,13 +133,25 @@ def soft_scores(base: Base, row: Row, answer: Sequence[int], weights: np.ndarray
     scores = [float(row.scores[name]) for name in known]
     written = digits == np.array(answer, dtype=np.int32)[places][:, None]
     chances = [bell(score, recipe.score_spread) for score in scores] if recipe.score_spread > 0 else written
-    return SoftScores(places, digits, np.array(chances, dtype=np.float32), weights[places].copy(),
-                      np.stack([points_of(score) for score in scores]), np.array(scores, dtype=np.float32),
-                      recipe.score_value)  # fmt: skip
+    return SoftScores(
+        places,
+        digits,
+        np.array(chances, dtype=np.float32),
+        weights[places].copy(),
+        np.stack([points_of(score) for score in scores]),
+        np.array(scores, dtype=np.float32),
+        recipe.score_value,
+    )
 
 
-def encode_rows(base: Base, rows: Sequence[Row], recipe: TrainRecipe, listen: Listener, what: str,
-                features: VisionFeatures | None = None) -> list[Example]:  # fmt: skip
+def encode_rows(
+    base: Base,
+    rows: Sequence[Row],
+    recipe: TrainRecipe,
+    listen: Listener,
+    what: str,
+    features: VisionFeatures | None = None,
+) -> list[Example]:
     """Encode every row once; the vision tower is frozen, so its features hold for every epoch.
 
     With `features` they lie on disk, also for the next training, and are read when a step needs them.
@@ -260,8 +273,14 @@ def digest_of(rows: Sequence[Row]) -> str:
     """SHA-256 over everything in the rows that training sees, hexadecimal."""
     digest = hashlib.sha256()
     for row in rows:
-        facts = (row.lineage, row.messages, row.answer, sorted(row.scores.items()), sorted(row.loss_dimensions),
-                 float(row.weight))  # fmt: skip
+        facts = (
+            row.lineage,
+            row.messages,
+            row.answer,
+            sorted(row.scores.items()),
+            sorted(row.loss_dimensions),
+            float(row.weight),
+        )
         digest.update(repr(facts).encode())
         digest.update(repr((row.image.mode, row.image.size)).encode() + row.image.tobytes())
     return digest.hexdigest()

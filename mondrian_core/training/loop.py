@@ -69,9 +69,18 @@ class TrainingResult:
     worse_than_base: bool = False
 
 
-def train(base: Base, rows: Sequence[Row], validation: Sequence[Row], recipe: TrainRecipe, out: Path, *,
-          resume: bool | None = False, features: Path | None = None, listen: Listener = ignore,
-          ranks: Ranks = ALONE) -> TrainingResult:  # fmt: skip
+def train(
+    base: Base,
+    rows: Sequence[Row],
+    validation: Sequence[Row],
+    recipe: TrainRecipe,
+    out: Path,
+    *,
+    resume: bool | None = False,
+    features: Path | None = None,
+    listen: Listener = ignore,
+    ranks: Ranks = ALONE,
+) -> TrainingResult:
     """Train an adapter on `rows`, choose the best epoch by `validation`, and leave it in out/adapter.
 
     Without validation rows every epoch is run and the last one is taken. The base is unchanged afterwards. With
@@ -92,16 +101,31 @@ def train(base: Base, rows: Sequence[Row], validation: Sequence[Row], recipe: Tr
         raise BadInput("There are no rows to train on.", "Run `mondrian link` to see why records were left out.")
     adapters.targets(base, recipe.target_modules)  # before minutes of encoding
     recipe = settled(recipe, base.width)
-    signature = {"recipe": recipe_text(recipe), "base": base.fingerprint,
-                 "rows": digest_of(rows), "validation rows": digest_of(validation)}  # fmt: skip
+    signature = {
+        "recipe": recipe_text(recipe),
+        "base": base.fingerprint,
+        "rows": digest_of(rows),
+        "validation rows": digest_of(validation),
+    }
     ranks.same(signature)
     kept = VisionFeatures(features) if features else None
     examples = encode_rows(base, rows, recipe, listen, "training", kept)
     held_out = encode_rows(base, validation, recipe, listen, "validation", kept)
     asked = list(validation[: recipe.answered_photographs])
     try:
-        return run_phase(Objective(SUPERVISED, weighted_loss, batch_of), base, examples, held_out, asked, recipe, out,
-                         signature, resume, listen, ranks=ranks)  # fmt: skip
+        return run_phase(
+            Objective(SUPERVISED, weighted_loss, batch_of),
+            base,
+            examples,
+            held_out,
+            asked,
+            recipe,
+            out,
+            signature,
+            resume,
+            listen,
+            ranks=ranks,
+        )
     finally:
         if kept:
             with suppress(FileNotFoundError):  # another process clears the same folder
@@ -111,13 +135,25 @@ def train(base: Base, rows: Sequence[Row], validation: Sequence[Row], recipe: Tr
 def recipe_text(recipe: TrainRecipe, *, preference: bool = False) -> str:
     """What of a recipe a run must keep to: the settings of the later phase may change after the first one."""
     values = recipe.model_dump(mode="json")
-    return json.dumps({name: values[name] for name in sorted(values)
-                       if preference or not name.startswith("preference_")})  # fmt: skip
+    return json.dumps(
+        {name: values[name] for name in sorted(values) if preference or not name.startswith("preference_")}
+    )
 
 
-def run_phase(objective: Objective, base: Base, examples: Sequence[Any], held_out: Sequence[Any], asked: list[Row],
-              recipe: TrainRecipe, out: Path, signature: dict[str, str], resume: bool | None, listen: Listener,
-              start: dict[str, mx.array] | None = None, ranks: Ranks = ALONE) -> TrainingResult:  # fmt: skip
+def run_phase(
+    objective: Objective,
+    base: Base,
+    examples: Sequence[Any],
+    held_out: Sequence[Any],
+    asked: list[Row],
+    recipe: TrainRecipe,
+    out: Path,
+    signature: dict[str, str],
+    resume: bool | None,
+    listen: Listener,
+    start: dict[str, mx.array] | None = None,
+    ranks: Ranks = ALONE,
+) -> TrainingResult:
     """Run one phase, from these arrays or (None) from an adapter that changes nothing; see `train`."""
     adapters.attach(base, recipe, recipe.seed)
     if start is not None:
@@ -140,9 +176,20 @@ def run_phase(objective: Objective, base: Base, examples: Sequence[Any], held_ou
 class _Run:
     """The state of one training. `_sound` is what a checkpoint may hold: it changes whole, between two steps."""
 
-    def __init__(self, objective: Objective, step: GradientStep, base: Base, examples: Sequence[Any],
-                 held_out: Sequence[Any], asked: list[Row], recipe: TrainRecipe, out: Path, signature: dict[str, str],
-                 listen: Listener, ranks: Ranks) -> None:  # fmt: skip
+    def __init__(
+        self,
+        objective: Objective,
+        step: GradientStep,
+        base: Base,
+        examples: Sequence[Any],
+        held_out: Sequence[Any],
+        asked: list[Row],
+        recipe: TrainRecipe,
+        out: Path,
+        signature: dict[str, str],
+        listen: Listener,
+        ranks: Ranks,
+    ) -> None:
         self._step, self._base, self._examples, self._held_out, self._asked = step, base, examples, held_out, asked
         self._objective, self._recipe, self._out, self._listen, self._ranks = objective, recipe, out, listen, ranks
         self._folder = out / objective.phase  # of its checkpoint
@@ -163,8 +210,13 @@ class _Run:
         if found is not None and found[0].step:
             self._sound = _Sound(*found)
             self._listen(Noticed(self._objective.stage, f"Resumed after step {found[0].step} of {self._total}."))
-        self._log = RunLog(self._out, self._sound.progress if self._sound.progress.step else None,
-                           self._objective.phase, writes=self._ranks.first, listen=self._listen)  # fmt: skip
+        self._log = RunLog(
+            self._out,
+            self._sound.progress if self._sound.progress.step else None,
+            self._objective.phase,
+            writes=self._ranks.first,
+            listen=self._listen,
+        )
         self._began = time.perf_counter() - self._sound.progress.seconds
         if not self._sound.progress.step:
             self._keep()
@@ -213,9 +265,18 @@ class _Run:
             curve.draw(self._log.lines, {self._objective.phase: sound.progress.best_epoch}, picture)
         progress = sound.progress
         answers = Answered(*progress.best_answers) if progress.best_answers else None
-        return TrainingResult(folder, progress.best_epoch, progress.best_loss, answers, progress.step,
-                              progress.seconds, self._log.path, picture, start_loss=progress.start_loss,
-                              worse_than_base=self._is_worse_than_base(progress.best_figure))  # fmt: skip
+        return TrainingResult(
+            folder,
+            progress.best_epoch,
+            progress.best_loss,
+            answers,
+            progress.step,
+            progress.seconds,
+            self._log.path,
+            picture,
+            start_loss=progress.start_loss,
+            worse_than_base=self._is_worse_than_base(progress.best_figure),
+        )
 
     def _keep(self) -> None:
         sound = self._sound
@@ -229,8 +290,9 @@ class _Run:
         chosen = self._chosen(progress.step)
         weight = sum(example.weight for example in chosen)
         shared = self._ranks.share(list(enumerate(chosen)))
-        batches = [self._objective.batch_of(self._base, example, self._image_tokens, 1.0 / weight)
-                   for _, example in shared]  # fmt: skip
+        batches = [
+            self._objective.batch_of(self._base, example, self._image_tokens, 1.0 / weight) for _, example in shared
+        ]
         if recipe.dropout > 0:
             for (number, _), batch in zip(shared, batches, strict=True):
                 batch["seed"] = _number(recipe.seed, progress.step, number)
@@ -253,8 +315,7 @@ class _Run:
         size = self._recipe.accumulation
         return [self._examples[i] for i in order[within * size : (within + 1) * size]]
 
-    def _accept(self, updated: Tree, state: Tree, figures: np.ndarray, norm: float, rate: float,
-                weight: float) -> None:  # fmt: skip
+    def _accept(self, updated: Tree, state: Tree, figures: np.ndarray, norm: float, rate: float, weight: float) -> None:
         before, loss = self._sound.progress, float(figures.flat[0])
         if not (math.isfinite(loss) and math.isfinite(norm)):
             raise TrainingDiverged(
@@ -266,8 +327,16 @@ class _Run:
         seconds = time.perf_counter() - self._began
         progress = replace(before, step=before.step + 1, seconds=seconds, epoch_loss=gathered)
         epoch = before.step // self._per_epoch + 1
-        self._log.add(kind="step", step=progress.step, epoch=epoch, loss=loss, **self._named(figures),
-                      gradient_norm=norm, learning_rate=rate, seconds=round(seconds, 3))  # fmt: skip
+        self._log.add(
+            kind="step",
+            step=progress.step,
+            epoch=epoch,
+            loss=loss,
+            **self._named(figures),
+            gradient_norm=norm,
+            learning_rate=rate,
+            seconds=round(seconds, 3),
+        )
         self._sound = _Sound(progress, updated, state, self._sound.best)
         left = int(seconds / progress.step * (self._total - progress.step))
         text = f"epoch {epoch}/{self._recipe.epochs}, loss {loss:.3f}, {left // 60}:{left % 60:02d} left"
@@ -300,14 +369,26 @@ class _Run:
             epoch_loss=(0.0, 0.0),
             seconds=time.perf_counter() - self._began,
         )
-        self._log.add(kind="epoch", step=before.step, epoch=epoch, train_loss=train_loss, validation_loss=judged,
-                      **self._named(figures, "validation_"), **_logged(answers))  # fmt: skip
+        self._log.add(
+            kind="epoch",
+            step=before.step,
+            epoch=epoch,
+            train_loss=train_loss,
+            validation_loss=judged,
+            **self._named(figures, "validation_"),
+            **_logged(answers),
+        )
         best = self._sound.trainable if better else self._sound.best
         self._sound = _Sound(progress, self._sound.trainable, self._sound.optimizer, best)
         if better and self._is_worse_than_base(figure):
-            self._listen(Noticed(self._objective.stage, f"Epoch {epoch} is worse than the untouched base: "
-                                 f"{self._chosen_by(answers)} {figure:.4g}, the base's {before.start_figure:.4g}. "
-                                 "It is kept only while no later epoch is better."))  # fmt: skip
+            self._listen(
+                Noticed(
+                    self._objective.stage,
+                    f"Epoch {epoch} is worse than the untouched base: "
+                    f"{self._chosen_by(answers)} {figure:.4g}, the base's {before.start_figure:.4g}. "
+                    "It is kept only while no later epoch is better.",
+                )
+            )
 
     def _is_worse_than_base(self, figure: float) -> bool:
         """True where the phase began with the untouched base, and that was no worse than this."""
@@ -327,8 +408,15 @@ class _Run:
         """Validate and answer before the first step; rows without a loss even there are set aside for the whole run."""
         figures, answers = self._validate("before the first step", set_aside=True), self._answers()
         loss = None if figures is None else float(figures.flat[0])
-        self._log.add(kind="epoch", step=0, epoch=0, train_loss=None, validation_loss=loss,
-                      **self._named(figures, "validation_"), **_logged(answers))  # fmt: skip
+        self._log.add(
+            kind="epoch",
+            step=0,
+            epoch=0,
+            train_loss=None,
+            validation_loss=loss,
+            **self._named(figures, "validation_"),
+            **_logged(answers),
+        )
         if loss is None or not math.isfinite(loss):
             return
         sound, figure = self._sound, self._figure(loss, answers)
@@ -365,8 +453,12 @@ class _Run:
         photographs = ", ".join(dict.fromkeys(self._held_out[number].lineage for number in broken))
         told = f"The validation loss of {photographs} is not a number {when}"
         if not set_aside:
-            self._listen(Noticed(self._objective.stage, f"{told}: this epoch can't be judged, and is not taken for "
-                                 "better than one that can."))  # fmt: skip
+            self._listen(
+                Noticed(
+                    self._objective.stage,
+                    f"{told}: this epoch can't be judged, and is not taken for better than one that can.",
+                )
+            )
             return figures
         self._listen(Noticed(self._objective.stage, f"{told}: it is left out of the validation."))
         progress = replace(self._sound.progress, set_aside=(*self._sound.progress.set_aside, *broken))
@@ -384,8 +476,10 @@ class _Run:
         shared = self._ranks.share(list(judging))
         self._base.model.eval()
         try:
-            batches = [self._objective.batch_of(self._base, self._held_out[number], self._image_tokens, 1.0 / weight)
-                       for number in shared]  # fmt: skip
+            batches = [
+                self._objective.batch_of(self._base, self._held_out[number], self._image_tokens, 1.0 / weight)
+                for number in shared
+            ]
             found = self._step.values(self._sound.trainable, batches) if batches else []
             own = np.asarray(sum(found, np.float64(0))) if found else np.zeros(1 + len(self._objective.figures))
             figures = np.asarray(self._ranks.sums(own))

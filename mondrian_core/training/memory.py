@@ -43,6 +43,5 @@ def wants_checkpointing(base: Base, examples: Sequence[Example], recipe: TrainRe
         return recipe.gradient_checkpointing == "on"
     weights = sum(array.nbytes for _, array in tree_flatten(base.model.parameters()))
     longest = max(examples, key=lambda example: example.length)
-    active = activation_bytes(base, longest.length, longest.prompt.load().embeddings.dtype.size,
-                              dora=recipe.dora)  # fmt: skip
+    active = activation_bytes(base, longest.length, longest.prompt.load().embeddings.dtype.size, dora=recipe.dora)
     return weights + rows_at_once * active > _ROOM * machine_memory()

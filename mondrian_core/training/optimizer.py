@@ -71,8 +71,9 @@ def make_optimizer(recipe: TrainRecipe, trainable: Tree) -> mlx.optimizers.AdamW
     return optimizer
 
 
-def apply_step(optimizer: mlx.optimizers.AdamW, trainable: Tree, gradient: Tree, rate: float,
-               clip: float) -> tuple[Tree, Tree, mx.array]:  # fmt: skip
+def apply_step(
+    optimizer: mlx.optimizers.AdamW, trainable: Tree, gradient: Tree, rate: float, clip: float
+) -> tuple[Tree, Tree, mx.array]:
     """(updated arrays, the optimizer's new state, global norm of the gradient before clipping).
 
     The state that the optimizer held is left as it is, so an interrupted step has changed nothing.

@@ -68,8 +68,14 @@ class PairExample:
         return len(self.prompt.ids) + len(self.chosen) + len(self.rejected) - 2
 
 
-def encode_pairs(base: Base, pairs: Sequence[Pair], recipe: TrainRecipe, listen: Listener, what: str,
-                 features: VisionFeatures | None = None) -> list[PairExample]:  # fmt: skip
+def encode_pairs(
+    base: Base,
+    pairs: Sequence[Pair],
+    recipe: TrainRecipe,
+    listen: Listener,
+    what: str,
+    features: VisionFeatures | None = None,
+) -> list[PairExample]:
     """Encode every pair, each photograph once; a pair with an answer over `recipe.max_tokens` is left out, and told."""
     prompts: dict[str, Prompt | StoredPrompt] = {}
     examples = []
@@ -82,8 +88,11 @@ def encode_pairs(base: Base, pairs: Sequence[Pair], recipe: TrainRecipe, listen:
         weights = token_weights(base, row, chosen, recipe.score_weight)
         if len(prompt.ids) + max(len(chosen), len(rejected)) - 1 <= recipe.max_tokens:
             key = _key(pair, prompt.ids, chosen, rejected)
-            examples.append(PairExample(row.lineage, pair.kind, key, prompt, tuple(chosen), tuple(rejected),
-                                        weights / weights.sum()))  # fmt: skip
+            examples.append(
+                PairExample(
+                    row.lineage, pair.kind, key, prompt, tuple(chosen), tuple(rejected), weights / weights.sum()
+                )
+            )
         listen(Advanced("encode", number + 1, len(pairs), what))
     if len(examples) < len(pairs):
         message = (

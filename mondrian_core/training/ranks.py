@@ -120,8 +120,10 @@ class Group(Ranks):
 
     def same(self, facts: Mapping[str, str]) -> None:
         all_facts = [json.loads(text) for text in self._texts(json.dumps(dict(facts)))]
-        different = {name: [rank for rank, theirs in enumerate(all_facts) if theirs[name] != all_facts[0][name]]
-                     for name in facts}  # fmt: skip
+        different = {
+            name: [rank for rank, theirs in enumerate(all_facts) if theirs[name] != all_facts[0][name]]
+            for name in facts
+        }
         found = [f"{name} (rank {', '.join(map(str, ranks))})" for name, ranks in different.items() if ranks]
         if found:
             self._over = True  # every rank knows
@@ -256,8 +258,10 @@ def _done(operation: Any, array: mx.array, group: Any) -> np.ndarray:
 def _cut(flat: np.ndarray, named: Sequence[tuple[str, mx.array]]) -> list[tuple[str, mx.array]]:
     """The arrays that lie one behind another in `flat`, shaped as those of `named`."""
     ends = np.cumsum([array.size for _, array in named])
-    return [(name, mx.array(flat[end - array.size : end].reshape(array.shape)))
-            for (name, array), end in zip(named, ends, strict=True)]  # fmt: skip
+    return [
+        (name, mx.array(flat[end - array.size : end].reshape(array.shape)))
+        for (name, array), end in zip(named, ends, strict=True)
+    ]
 
 
 def _give_up(message: str) -> None:
@@ -290,9 +294,11 @@ def here() -> Ranks:
     """
     if not launched_as_one_of_several():
         return ALONE
-    timer = threading.Timer(_MEETING_SECONDS, _give_up, (
-        "The other processes of this training didn't come. Check that each host of the host file can be reached.",
-    ))  # fmt: skip
+    timer = threading.Timer(
+        _MEETING_SECONDS,
+        _give_up,
+        ("The other processes of this training didn't come. Check that each host of the host file can be reached.",),
+    )
     timer.daemon = True
     timer.start()
     try:

@@ -35,8 +35,14 @@ def with_references(examples: Sequence[PairExample], found: Mapping[str, Sequenc
     return [replace(each, references=(found[each.key][0], found[each.key][1])) for each in examples]
 
 
-def references(base: Base, examples: Sequence[PairExample], recipe: TrainRecipe, folder: Path,
-               start: Mapping[str, mx.array], listen: Listener) -> dict[str, list[float]]:  # fmt: skip
+def references(
+    base: Base,
+    examples: Sequence[PairExample],
+    recipe: TrainRecipe,
+    folder: Path,
+    start: Mapping[str, mx.array],
+    listen: Listener,
+) -> dict[str, list[float]]:
     """Key of a pair -> log-likelihoods (nats) of its chosen and its rejected answer; what is not in the folder is made.
 
     Args:
@@ -57,8 +63,15 @@ def references(base: Base, examples: Sequence[PairExample], recipe: TrainRecipe,
         base.model.eval()
     step = GradientStep(base, loss=likelihoods)
     try:
-        _ask(base, step, missing, max(each.prompt.image_tokens for each in examples), known, listen,
-             lambda: write_json(folder / FILE, {"key": key, "log_likelihoods": known}))  # fmt: skip
+        _ask(
+            base,
+            step,
+            missing,
+            max(each.prompt.image_tokens for each in examples),
+            known,
+            listen,
+            lambda: write_json(folder / FILE, {"key": key, "log_likelihoods": known}),
+        )
     finally:
         step.close()
         if asked:
@@ -66,8 +79,15 @@ def references(base: Base, examples: Sequence[PairExample], recipe: TrainRecipe,
     return known
 
 
-def _ask(base: Base, step: GradientStep, missing: Sequence[PairExample], image_tokens: int,
-         known: dict[str, list[float]], listen: Listener, keep: Callable[[], None]) -> None:  # fmt: skip
+def _ask(
+    base: Base,
+    step: GradientStep,
+    missing: Sequence[PairExample],
+    image_tokens: int,
+    known: dict[str, list[float]],
+    listen: Listener,
+    keep: Callable[[], None],
+) -> None:
     """Fill `known`, a few pairs at a time, and keep it now and then."""
     trainable, kept = base.model.trainable_parameters(), time.perf_counter()
     for begin in range(0, len(missing), step.threads):

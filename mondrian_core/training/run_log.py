@@ -21,8 +21,15 @@ FILE, STAGE = "training_log.jsonl", "train"
 class RunLog:
     """Appends lines; after an interruption it goes back to what the checkpoint knows."""
 
-    def __init__(self, folder: Path, progress: Progress | None, phase: str = "", *, writes: bool = True,
-                 listen: Listener = ignore) -> None:  # fmt: skip
+    def __init__(
+        self,
+        folder: Path,
+        progress: Progress | None,
+        phase: str = "",
+        *,
+        writes: bool = True,
+        listen: Listener = ignore,
+    ) -> None:
         """Keep the lines that `progress` knows of; None begins this phase anew (the first phase: the whole log).
 
         Where it doesn't write (a rank that isn't the first), lines are only held.
@@ -30,9 +37,10 @@ class RunLog:
         self.path, self._mark = folder / FILE, {"phase": phase} if phase else {}
         found = read_lines(self.path) if phase or progress else []
         self.lines: list[dict[str, Any]] = [
-            line for line in found
+            line
+            for line in found
             if line.get("phase", "") != phase or (progress is not None and _is_known(line, progress))
-        ]  # fmt: skip
+        ]
         self._writes, self._listen = writes, listen
         if writes:
             write_atomic(self.path, "".join(json.dumps(line) + "\n" for line in self.lines))

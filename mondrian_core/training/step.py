@@ -49,15 +49,24 @@ def weighted_loss(base: Base, batch: Batch, *, checkpointing: bool = False, seed
     return total
 
 
-def token_losses(base: Base, batch: Batch, *, checkpointing: bool = False,
-                 seed: int | None = None) -> tuple[mx.array, mx.array]:  # fmt: skip
+def token_losses(
+    base: Base, batch: Batch, *, checkpointing: bool = False, seed: int | None = None
+) -> tuple[mx.array, mx.array]:
     """(states (A, D) at the places that predict the answer's tokens, their negative log-likelihoods (A,) in float32).
 
     Attention is causal unless the batch holds a mask.
     """
     model = base.language_model
-    hidden = hidden_states(model, batch["embeddings"], batch["positions"], batch["image_index"], batch["deepstack"],
-                           mask=batch.get("mask", "causal"), checkpointing=checkpointing, seed=seed)  # fmt: skip
+    hidden = hidden_states(
+        model,
+        batch["embeddings"],
+        batch["positions"],
+        batch["image_index"],
+        batch["deepstack"],
+        mask=batch.get("mask", "causal"),
+        checkpointing=checkpointing,
+        seed=seed,
+    )
     states = hidden[0, batch["places"]]
     count, vocabulary = states.shape[0], model.args.vocab_size
 
@@ -67,8 +76,9 @@ def token_losses(base: Base, batch: Batch, *, checkpointing: bool = False,
     if count * vocabulary <= _LOGITS_AT_ONCE:
         return states, head(states, 0)
     # targets are held by closure: checkpoint would ask for a gradient of the indices
-    return states, mx.concatenate([mx.checkpoint(lambda part, at=at: head(part, at))(states[at : at + _PIECE])
-                                   for at in range(0, count, _PIECE)])  # fmt: skip
+    return states, mx.concatenate(
+        [mx.checkpoint(lambda part, at=at: head(part, at))(states[at : at + _PIECE]) for at in range(0, count, _PIECE)]
+    )
 
 
 def cross_entropy(raw: mx.array, targets: mx.array) -> mx.array:
@@ -85,8 +95,15 @@ class GradientStep:
     lock (the model is shared), computing it is not. The sum doesn't depend on the number of threads.
     """
 
-    def __init__(self, base: Base, *, compiled: bool | None = None, threads: int | None = None,
-                 checkpointing: bool = False, loss: Loss | None = None) -> None:  # fmt: skip
+    def __init__(
+        self,
+        base: Base,
+        *,
+        compiled: bool | None = None,
+        threads: int | None = None,
+        checkpointing: bool = False,
+        loss: Loss | None = None,
+    ) -> None:
         """None: compiled on a GPU, a thread per core on the CPU. `checkpointing`: see `forward.hidden_states`.
 
         `loss` (None: `weighted_loss`) may give further figures behind the loss, see `objective.Objective`.
@@ -186,5 +203,6 @@ class GradientStep:
 
     def _value(self, trainable: Tree, batch: Batch) -> mx.array:
         self._base.model.update(trainable)
-        return self._loss(self._base, batch, checkpointing=self.checkpointing and self._base.model.training,
-                          seed=self._seed)  # fmt: skip
+        return self._loss(
+            self._base, batch, checkpointing=self.checkpointing and self._base.model.training, seed=self._seed
+        )

@@ -33,8 +33,10 @@ def following(folder: Path) -> Iterator[Listener]:
         from tensorboardX.proto.event_pb2 import Event as Record
         from tensorboardX.summary import scalar
     except ImportError:
-        raise BadInput("TENSORBOARD_ENABLED is set and tensorboardX isn't installed.",
-                       "`pip install tensorboardX`, or unset the variable.") from None  # fmt: skip
+        raise BadInput(
+            "TENSORBOARD_ENABLED is set and tensorboardX isn't installed.",
+            "`pip install tensorboardX`, or unset the variable.",
+        ) from None
     writers: list[Any] = []
 
     def listen(event: Event) -> None:
@@ -61,5 +63,8 @@ def following(folder: Path) -> Iterator[Listener]:
 def figures(line: Mapping[str, Any]) -> dict[str, float]:
     """Numbers of a line of the log, by the names they get; what is unknown (None) is left out."""
     begins = "/".join(filter(None, (line.get("phase"), line["kind"])))
-    return {f"{begins}/{name}": float(value) for name, value in line.items()
-            if name not in _NOT_FIGURES and isinstance(value, int | float)}  # fmt: skip
+    return {
+        f"{begins}/{name}": float(value)
+        for name, value in line.items()
+        if name not in _NOT_FIGURES and isinstance(value, int | float)
+    }

@@ -41,9 +41,19 @@ class Pairs:
 NO_PAIRS = Pairs()
 
 
-def train(base: Base, rows: Sequence[Row], validation: Sequence[Row], recipe: TrainRecipe, out: Path, *,
-          pairs: Pairs = NO_PAIRS, resume: bool | None = False, features: Path | None = None, listen: Listener = ignore,
-          ranks: Ranks = ALONE) -> TrainingResult:  # fmt: skip
+def train(
+    base: Base,
+    rows: Sequence[Row],
+    validation: Sequence[Row],
+    recipe: TrainRecipe,
+    out: Path,
+    *,
+    pairs: Pairs = NO_PAIRS,
+    resume: bool | None = False,
+    features: Path | None = None,
+    listen: Listener = ignore,
+    ranks: Ranks = ALONE,
+) -> TrainingResult:
     """As `loop.train`; then the adapter is tuned on the pairs, if the recipe has epochs for that.
 
     With fewer pairs than the recipe asks for it says so, and the adapter is that of the first phase. Otherwise that one
@@ -52,16 +62,22 @@ def train(base: Base, rows: Sequence[Row], validation: Sequence[Row], recipe: Tr
     Raises:
         As `loop.train`.
     """
-    first = loop.train(base, rows, validation, recipe, out, resume=resume, features=features, listen=listen,
-                       ranks=ranks)  # fmt: skip
+    first = loop.train(
+        base, rows, validation, recipe, out, resume=resume, features=features, listen=listen, ranks=ranks
+    )
     if not recipe.preference_epochs:
         return first
     recipe = settled(recipe, base.width)
     kept = VisionFeatures(features) if features else None
     examples = encode_pairs(base, pairs.train, recipe, listen, "pairs", kept)
     if len(examples) < recipe.preference_pairs:
-        listen(Noticed(PREFERENCE, f"There are {len(examples)} pairs, preference_pairs asks for "
-                                   f"{recipe.preference_pairs}: the adapter stays as it was trained."))  # fmt: skip
+        listen(
+            Noticed(
+                PREFERENCE,
+                f"There are {len(examples)} pairs, preference_pairs asks for "
+                f"{recipe.preference_pairs}: the adapter stays as it was trained.",
+            )
+        )
         return first
     held_out = encode_pairs(base, pairs.validation, recipe, listen, "validation pairs", kept)
     asked = list(validation[: recipe.answered_photographs])
@@ -69,22 +85,47 @@ def train(base: Base, rows: Sequence[Row], validation: Sequence[Row], recipe: Tr
     return _together(first, second, examples, held_out, listen)
 
 
-def _prefer(base: Base, examples: list[PairExample], held_out: list[PairExample], asked: list[Row],
-            recipe: TrainRecipe, out: Path, first: TrainingResult, resume: bool | None, listen: Listener,
-            ranks: Ranks) -> TrainingResult:  # fmt: skip
+def _prefer(
+    base: Base,
+    examples: list[PairExample],
+    held_out: list[PairExample],
+    asked: list[Row],
+    recipe: TrainRecipe,
+    out: Path,
+    first: TrainingResult,
+    resume: bool | None,
+    listen: Listener,
+    ranks: Ranks,
+) -> TrainingResult:
     folder, start = out / PREFERENCE, _arrays(first.adapter, ranks)
     if ranks.first:
         for name in (WEIGHTS, CONFIGURATION):
             write_atomic(folder / START / name, (first.adapter / name).read_bytes())
-    signature = {"recipe": recipe_text(recipe, preference=True), "base": base.fingerprint,
-                 "trained adapter": digest_of(start), "pairs": _digest(examples),
-                 "validation pairs": _digest(held_out)}  # fmt: skip
+    signature = {
+        "recipe": recipe_text(recipe, preference=True),
+        "base": base.fingerprint,
+        "trained adapter": digest_of(start),
+        "pairs": _digest(examples),
+        "validation pairs": _digest(held_out),
+    }
     ranks.same(signature)
     found = ranks.from_first(lambda: references(base, [*examples, *held_out], recipe, folder, start, listen))
     rate = recipe.preference_learning_rate or _SHARE_OF_RATE * (recipe.learning_rate or 0.0)
     tuned = recipe.model_copy(update={"epochs": recipe.preference_epochs, "learning_rate": rate})
-    done = run_phase(preferring(tuned), base, with_references(examples, found), with_references(held_out, found), asked,
-                     tuned, out, signature, resume, listen, start=start, ranks=ranks)  # fmt: skip
+    done = run_phase(
+        preferring(tuned),
+        base,
+        with_references(examples, found),
+        with_references(held_out, found),
+        asked,
+        tuned,
+        out,
+        signature,
+        resume,
+        listen,
+        start=start,
+        ranks=ranks,
+    )
     if ranks.first:
         curve.draw(read_lines(done.log), {"": first.best_epoch, PREFERENCE: done.best_epoch}, done.curve)
     return done
@@ -104,8 +145,13 @@ def _digest(examples: Sequence[PairExample]) -> str:
     return hashlib.sha256(repr([(each.key, each.weights.tolist()) for each in examples]).encode()).hexdigest()
 
 
-def _together(first: TrainingResult, second: TrainingResult, examples: Sequence[PairExample],
-              held_out: Sequence[PairExample], listen: Listener) -> TrainingResult:  # fmt: skip
+def _together(
+    first: TrainingResult,
+    second: TrainingResult,
+    examples: Sequence[PairExample],
+    held_out: Sequence[PairExample],
+    listen: Listener,
+) -> TrainingResult:
     """One result of both phases; epoch and loss are the first one's."""
     lines = [line for line in read_lines(second.log) if line.get("phase") == PREFERENCE and line["kind"] == "epoch"]
     judged = {line["epoch"]: line for line in lines if "validation_accuracy" in line}
@@ -124,8 +170,13 @@ def _together(first: TrainingResult, second: TrainingResult, examples: Sequence[
         start_accuracy=_share(before.get("validation_accuracy"), len(held_out)),
         start_margin=before.get("validation_margin"),
     )
-    return replace(first, steps=first.steps + second.steps, seconds=first.seconds + second.seconds,
-                   best_answers=second.best_answers or first.best_answers, preference=preferred)  # fmt: skip
+    return replace(
+        first,
+        steps=first.steps + second.steps,
+        seconds=first.seconds + second.seconds,
+        best_answers=second.best_answers or first.best_answers,
+        preference=preferred,
+    )
 
 
 def _share(value: float | None, count: int) -> float | None:

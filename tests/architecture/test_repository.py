@@ -160,8 +160,19 @@ def test_untracked_files_fail_no_test(tmp_path: Path) -> None:
         (checkout / place).parent.mkdir(exist_ok=True)
         (checkout / place).write_text("see /" + "home/somebody/.venv and [this](missing.md)\n")
     (checkout / "mondrian_core" / "scratch.py").write_text("import prefect\n")
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "not planted",
-               "-m", "not slow", "tests/architecture"]  # fmt: skip
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "-k",
+        "not planted",
+        "-m",
+        "not slow",
+        "tests/architecture",
+    ]
     done = subprocess.run(command, cwd=checkout, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-3000:]
 

@@ -72,9 +72,15 @@ def test_the_test_gets_into_the_training(world: planted.World, rows: list[Row]) 
 
 @pytest.mark.parametrize(
     ("fault", "verdict", "meant"),
-    [("sound", "PASS", True), ("sound", "INCONCLUSIVE", True), ("sound", "FAIL", False), ("mixed up", "FAIL", True),
-     ("mixed up", "INCONCLUSIVE", True), ("mixed up", "PASS", False)],
-)  # fmt: skip
+    [
+        ("sound", "PASS", True),
+        ("sound", "INCONCLUSIVE", True),
+        ("sound", "FAIL", False),
+        ("mixed up", "FAIL", True),
+        ("mixed up", "INCONCLUSIVE", True),
+        ("mixed up", "PASS", False),
+    ],
+)
 def test_what_counts_as_caught(fault: str, verdict: str, meant: bool) -> None:
     assert planted.as_meant({"fault": fault, "verdict": verdict}) is meant
 

@@ -72,8 +72,9 @@ def test_debug_shows_the_traceback(tmp_path: Path, capsys: pytest.CaptureFixture
     assert "Traceback" in capsys.readouterr().err
 
 
-def test_a_missing_base_model_is_bad_input(empty_workspace: Path, tmp_path: Path,
-                                           capsys: pytest.CaptureFixture[str]) -> None:  # fmt: skip
+def test_a_missing_base_model_is_bad_input(
+    empty_workspace: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     status = main(["doctor", "--workspace", str(empty_workspace), "--base-model", str(tmp_path / "no-model"), "--json"])
     checks = {check["name"]: check for check in json.loads(capsys.readouterr().out)}
     assert status == 1
@@ -81,8 +82,9 @@ def test_a_missing_base_model_is_bad_input(empty_workspace: Path, tmp_path: Path
     assert checks["database"]["ok"] is True
 
 
-def test_a_recipe_with_mistakes_names_all_of_them(empty_workspace: Path, tmp_path: Path,
-                                                  capsys: pytest.CaptureFixture[str]) -> None:  # fmt: skip
+def test_a_recipe_with_mistakes_names_all_of_them(
+    empty_workspace: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     recipe = tmp_path / "recipe.toml"
     recipe.write_text("[train]\nrnk = 4\nepochs = 0\n")
     status = main(["retrain", "--advisor", "ansel", "--workspace", str(empty_workspace), "--recipe", str(recipe)])

@@ -21,17 +21,33 @@ def adapters_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("registry")
     base = load_base("mini")
     folder = make_adapter(base, root / "trained", size=0.2)
-    Registry(root / "adapters").register("ansel", folder, {"base": {"name": "mini", "fingerprint": base.fingerprint}},
-                                         "candidate")  # fmt: skip
+    Registry(root / "adapters").register(
+        "ansel", folder, {"base": {"name": "mini", "fingerprint": base.fingerprint}}, "candidate"
+    )
     return root / "adapters"
 
 
-@pytest.mark.parametrize(("form", "file"), [("mlx", "adapters.safetensors"), ("peft", "adapter_model.safetensors"),
-                                            ("merged", "model.safetensors")])  # fmt: skip
-def test_folders_for_other_tools(form: str, file: str, adapters_root: Path, tmp_path: Path,
-                                 capsys: pytest.CaptureFixture[str]) -> None:  # fmt: skip
-    words = ["adapters", "export", "v0001", "--advisor", "ansel", "--adapters", str(adapters_root), "--format", form,
-             "--out", str(tmp_path / form), "--json"]  # fmt: skip
+@pytest.mark.parametrize(
+    ("form", "file"),
+    [("mlx", "adapters.safetensors"), ("peft", "adapter_model.safetensors"), ("merged", "model.safetensors")],
+)
+def test_folders_for_other_tools(
+    form: str, file: str, adapters_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [
+        "adapters",
+        "export",
+        "v0001",
+        "--advisor",
+        "ansel",
+        "--adapters",
+        str(adapters_root),
+        "--format",
+        form,
+        "--out",
+        str(tmp_path / form),
+        "--json",
+    ]
     assert main(words) == 0
     value = json.loads(capsys.readouterr().out)
     assert Path(value["folder"], file).is_file()
@@ -41,7 +57,16 @@ def test_folders_for_other_tools(form: str, file: str, adapters_root: Path, tmp_
 
 
 def test_an_archive_is_the_default(adapters_root: Path, tmp_path: Path) -> None:
-    words = ["adapters", "export", "v0001", "--advisor", "ansel", "--adapters", str(adapters_root), "--out",
-             str(tmp_path)]  # fmt: skip
+    words = [
+        "adapters",
+        "export",
+        "v0001",
+        "--advisor",
+        "ansel",
+        "--adapters",
+        str(adapters_root),
+        "--out",
+        str(tmp_path),
+    ]
     assert main(words) == 0
     assert (tmp_path / "ansel-v0001.tar").is_file()

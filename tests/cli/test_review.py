@@ -36,8 +36,16 @@ def draft(folder: Path, number: int) -> Draft:
     Image.new("RGB", (40, 30), (60 * number, 90, 120)).save(path)
     critique = make_critique(dict.fromkeys(DIMENSIONS, 7.0), dict.fromkeys(DIMENSIONS, f"Stone {number} [lies] there."))
     sha = hashlib.sha256(path.read_bytes()).hexdigest()
-    return Draft(f"{number}abcdef0-id", "ansel", sha, f"source/new_{number}.jpg", "base", "prompt",
-                 dict.fromkeys(DIMENSIONS, 5.0), critique)  # fmt: skip
+    return Draft(
+        f"{number}abcdef0-id",
+        "ansel",
+        sha,
+        f"source/new_{number}.jpg",
+        "base",
+        "prompt",
+        dict.fromkeys(DIMENSIONS, 5.0),
+        critique,
+    )
 
 
 def session(root: Path, typed: list[str], *, colour: bool = False) -> tuple[Review, str]:
@@ -168,15 +176,17 @@ def test_decisions_by_options(root: Path, tmp_path: Path, capsys: pytest.Capture
         (["--correct", "0", __file__], "no complete critique"),
     ],
 )
-def test_what_cant_be_decided_decides_nothing(root: Path, capsys: pytest.CaptureFixture[str], given: list[str],
-                                              message: str) -> None:  # fmt: skip
+def test_what_cant_be_decided_decides_nothing(
+    root: Path, capsys: pytest.CaptureFixture[str], given: list[str], message: str
+) -> None:
     assert main(["review", "--advisor", "ansel", "--workspace", str(root), "--accept", "1", *given]) == 2
     assert message in capsys.readouterr().err
     assert states(root) == ["waiting"] * 3
 
 
-def test_lines_from_a_pipe_are_answers(root: Path, monkeypatch: pytest.MonkeyPatch,
-                                       capsys: pytest.CaptureFixture[str]) -> None:  # fmt: skip
+def test_lines_from_a_pipe_are_answers(
+    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr(sys, "stdin", io.StringIO("a\nd\n"))
     assert main(["review", "--advisor", "ansel", "--workspace", str(root)]) == 0
     assert "1 accepted, 0 corrected, 1 discarded; 1 wait." in capsys.readouterr().out
@@ -184,8 +194,9 @@ def test_lines_from_a_pipe_are_answers(root: Path, monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize("command", ["index", "synthesize", "review"])
-def test_unknown_advisors_and_missing_workspaces(root: Path, tmp_path: Path, command: str,
-                                                 capsys: pytest.CaptureFixture[str]) -> None:  # fmt: skip
+def test_unknown_advisors_and_missing_workspaces(
+    root: Path, tmp_path: Path, command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main([command, "--advisor", "nobody", "--workspace", str(root)]) == 2
     assert "ansel" in capsys.readouterr().err
     assert main([command, "--advisor", "ansel", "--workspace", str(tmp_path / "none")]) == 2

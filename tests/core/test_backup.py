@@ -162,15 +162,28 @@ def test_one_content_is_kept_once_and_private(machine: Machine, folder: Path) ->
 
 
 def test_what_can_be_made_again_is_not_in_it(machine: Machine, folder: Path) -> None:
-    for path in ("datasets/ansel/d1/train/rows.arrow", "datasets/ansel/d1/manifest.json", "runs/r1/report.html",
-                 "runs/r1/checkpoints/state.json", "runs/r1/adapters.safetensors", ".prefect/prefect.db",
-                 "recipes/mine.toml", "mondrian.db.backup-0"):  # fmt: skip
+    for path in (
+        "datasets/ansel/d1/train/rows.arrow",
+        "datasets/ansel/d1/manifest.json",
+        "runs/r1/report.html",
+        "runs/r1/checkpoints/state.json",
+        "runs/r1/adapters.safetensors",
+        ".prefect/prefect.db",
+        "recipes/mine.toml",
+        "mondrian.db.backup-0",
+    ):
         (machine.workspace / path).parent.mkdir(parents=True, exist_ok=True)
         (machine.workspace / path).write_text("x" + path)
     paths = {entry.path for entry in back_up(machine.workspace, machine.adapters, folder).snapshot.entries}
-    assert paths >= {"workspace/datasets/ansel/d1/manifest.json", "workspace/runs/r1/report.html",
-                     "workspace/recipes/mine.toml", "workspace/mondrian.db", "workspace/mondrian.db.backup-0",
-                     "workspace/my-recipe.toml", "adapters/ansel/promoted.json"}  # fmt: skip
+    assert paths >= {
+        "workspace/datasets/ansel/d1/manifest.json",
+        "workspace/runs/r1/report.html",
+        "workspace/recipes/mine.toml",
+        "workspace/mondrian.db",
+        "workspace/mondrian.db.backup-0",
+        "workspace/my-recipe.toml",
+        "adapters/ansel/promoted.json",
+    }
     assert not [
         path for path in paths if "arrow" in path or "checkpoints" in path or ".prefect" in path or "runs/r1/ad" in path
     ]
@@ -196,8 +209,17 @@ def test_a_snapshot_is_of_one_moment_while_others_write(machine: Machine, folder
 def test_a_backup_that_is_killed_leaves_no_snapshot_and_the_next_one_is_whole(machine: Machine, folder: Path) -> None:
     for number in range(300):
         (machine.workspace / "source" / f"many_{number}.jpg").write_bytes(os.urandom(20_000))
-    told = [sys.executable, "-m", "mondrian_core.cli", "backup", str(folder), "--workspace", str(machine.workspace),
-            "--adapters", str(machine.adapters)]  # fmt: skip
+    told = [
+        sys.executable,
+        "-m",
+        "mondrian_core.cli",
+        "backup",
+        str(folder),
+        "--workspace",
+        str(machine.workspace),
+        "--adapters",
+        str(machine.adapters),
+    ]
     running = subprocess.Popen(told, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     while running.poll() is None and len(objects(folder) if folder.exists() else ()) < 20:
         time.sleep(0.005)

@@ -19,22 +19,54 @@ CELL = st.none() | st.integers(-(2**63), 2**63 - 1) | st.floats() | st.text() | 
 @pytest.mark.parametrize(
     "spelled",
     [
-        "2026-01-20T18:00:00", "2026-01-20 18:00:00", "2026-01-20 18:00:00.000", "2026-01-20T18:00:00Z",
+        "2026-01-20T18:00:00",
+        "2026-01-20 18:00:00",
+        "2026-01-20 18:00:00.000",
+        "2026-01-20T18:00:00Z",
         "2026-01-20T18:00Z",
-        "2026-01-20T19:00:00+01:00", "2026-01-20 13:00:00 -0500", "2026-01-20 18:00:00 UTC", "2026/01/20 18:00:00",
-        "Tue, 20 Jan 2026 18:00:00 GMT", "  2026-01-20 18:00:00 ", b"2026-01-20 18:00:00", "20260120T180000",
-        1768932000, 1768932000.0, "1768932000", "1768932000.0", 1768932000000, "1768932000000", 1768932000000000,
-        1768932000000000000, 2461061.25,
+        "2026-01-20T19:00:00+01:00",
+        "2026-01-20 13:00:00 -0500",
+        "2026-01-20 18:00:00 UTC",
+        "2026/01/20 18:00:00",
+        "Tue, 20 Jan 2026 18:00:00 GMT",
+        "  2026-01-20 18:00:00 ",
+        b"2026-01-20 18:00:00",
+        "20260120T180000",
+        1768932000,
+        1768932000.0,
+        "1768932000",
+        "1768932000.0",
+        1768932000000,
+        "1768932000000",
+        1768932000000000,
+        1768932000000000000,
+        2461061.25,
     ],
-)  # fmt: skip
+)
 def test_one_moment_in_any_spelling_is_one_text(spelled: object) -> None:
     assert moment_text(spelled) == SIX == stamp(datetime(2026, 1, 20, 18, tzinfo=UTC))
 
 
 @pytest.mark.parametrize(
-    "cell", [None, "", "yesterday", "20.01.2026", 7, -1, 1e300, math.inf, math.nan, b"\xff\xfe", "9" * 400,
-             "0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00", "2026-13-40", True],
-)  # fmt: skip
+    "cell",
+    [
+        None,
+        "",
+        "yesterday",
+        "20.01.2026",
+        7,
+        -1,
+        1e300,
+        math.inf,
+        math.nan,
+        b"\xff\xfe",
+        "9" * 400,
+        "0001-01-01T00:00:00+14:00",
+        "9999-12-31T23:59:59-14:00",
+        "2026-13-40",
+        True,
+    ],
+)
 def test_what_names_no_moment_is_none(cell: object) -> None:
     assert moment_text(cell) is None
 
@@ -52,8 +84,16 @@ def test_a_day_of_eight_digits_is_a_day() -> None:
 @given(CELL)
 def test_every_reader_takes_every_cell(value: object) -> None:
     cells = Cells({"c": value})
-    readers = (cells.text, cells.label, cells.shown, cells.score, cells.integer, cells.truth, cells.moment,
-               cells.json_object)  # fmt: skip
+    readers = (
+        cells.text,
+        cells.label,
+        cells.shown,
+        cells.score,
+        cells.integer,
+        cells.truth,
+        cells.moment,
+        cells.json_object,
+    )
     for read in readers:
         read("c")
     for text in (cells.text("c"), cells.label("c"), cells.shown("c")):

@@ -55,7 +55,10 @@ def test_each_decision_is_kept_with_who_made_it(drafts: Drafts) -> None:
     assert drafts.correct("d1", BETTER, "person:b").decided == BETTER
     assert drafts.discard("d2", "person:c").decided is None
     assert [(each.state, each.decided_by) for each in drafts.of("ansel")] == [
-        (ACCEPTED, "person:a"), (CORRECTED, "person:b"), (DISCARDED, "person:c")]  # fmt: skip
+        (ACCEPTED, "person:a"),
+        (CORRECTED, "person:b"),
+        (DISCARDED, "person:c"),
+    ]
     assert drafts.counts("ansel") == {WAITING: 0, ACCEPTED: 1, CORRECTED: 1, DISCARDED: 1}
     assert all(each.decided_at for each in drafts.of("ansel"))
     assert drafts.get("d1").proposal == PROPOSAL

@@ -93,8 +93,12 @@ def test_no_part_of_a_jpeg_is_complete(data: st.DataObject) -> None:
     assert not jpeg_is_complete(whole[: data.draw(st.integers(0, len(whole) - 2))])
 
 
-def tiff(*directories: dict[int, int | bytes | tuple[int, ...]], order: str = "<", big: bool = False,
-         children: tuple[dict[int, int | bytes | tuple[int, ...]], ...] = ()) -> bytes:  # fmt: skip
+def tiff(
+    *directories: dict[int, int | bytes | tuple[int, ...]],
+    order: str = "<",
+    big: bool = False,
+    children: tuple[dict[int, int | bytes | tuple[int, ...]], ...] = (),
+) -> bytes:
     """A TIFF or BigTIFF file: a chain of directories, and sub-directories of the first. Pixels stay out."""
     counter, pointer = ("Q", "Q") if big else ("H", "I")
     size = struct.calcsize(order + pointer)
@@ -137,8 +141,11 @@ RAW = {
     "dng, big endian": tiff(PREVIEW, order=">", children=(directory(6000, 4000, photometric=34892),)),
     "dng, BigTIFF": tiff(PREVIEW, big=True, children=(SENSOR,)),
     "nef": tiff(directory(160, 120, make=b"NIKON CORPORATION\0"), children=(directory(6000, 4000, compression=34713),)),
-    "arw": tiff(directory(1616, 1080, subfile=1, make=b"SONY\0"), directory(160, 120),
-                children=(directory(6000, 4000, compression=32767),)),
+    "arw": tiff(
+        directory(1616, 1080, subfile=1, make=b"SONY\0"),
+        directory(160, 120),
+        children=(directory(6000, 4000, compression=32767),),
+    ),
     "pef": tiff(directory(4000, 3000, make=b"PENTAX\0", compression=65535)),
     "srw": tiff(directory(160, 120), children=(directory(5472, 3648, compression=32770),)),
     "a preview whose picture is unknown": tiff(directory(160, 120, subfile=1), children=(directory(6000, 4000),)),
@@ -150,7 +157,7 @@ RAW = {
     "rw2": b"IIU\0\x08\0\0\0" + bytes(500),
     "x3f": b"FOVb" + bytes(500),
     "iiq": b"II*\0\x08\0\0\0IIII" + bytes(500),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("kind", RAW)
@@ -172,8 +179,11 @@ def test_ordinary_tiff_files_are_no_raw_files() -> None:
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.sampled_from(sorted(RAW)), st.lists(st.tuples(st.integers(0, 400), st.integers(0, 255)), max_size=8),
-       st.integers(0, 500))  # fmt: skip
+@given(
+    st.sampled_from(sorted(RAW)),
+    st.lists(st.tuples(st.integers(0, 400), st.integers(0, 255)), max_size=8),
+    st.integers(0, 500),
+)
 def test_damaged_structures_never_raise(kind: str, changes: list[tuple[int, int]], kept: int) -> None:
     data = bytearray(RAW[kind])
     for place, value in changes:
@@ -183,11 +193,19 @@ def test_damaged_structures_never_raise(kind: str, changes: list[tuple[int, int]
     png_is_complete(bytes(data))
 
 
-@pytest.mark.parametrize(("size", "narrow"), [
-    ((3000, 10), True), ((9, 2000), True), ((2001, 10), True), ((201, 1), True), ((5, 1000), False), ((1, 1), False),
-    ((20_000, 104), True),  # 192 : 1, but 1024 x 5 when it is bounded
-    ((20_000, 150), False),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("size", "narrow"),
+    [
+        ((3000, 10), True),
+        ((9, 2000), True),
+        ((2001, 10), True),
+        ((201, 1), True),
+        ((5, 1000), False),
+        ((1, 1), False),
+        ((20_000, 104), True),  # 192 : 1, but 1024 x 5 when it is bounded
+        ((20_000, 150), False),
+    ],
+)
 def test_strips_are_refused(size: tuple[int, int], narrow: bool) -> None:
     assert is_too_narrow(size) is narrow
     data = encoded(Image.new("RGB", size, "teal"), "PNG")
@@ -206,8 +224,20 @@ def test_more_megapixels_by_setting(monkeypatch: pytest.MonkeyPatch) -> None:
     assert opened.image.size == (2912, 2184)
 
 
-KINDS = [("JPEG", "RGB"), ("JPEG", "L"), ("JPEG", "CMYK"), ("MPO", "RGB"), ("PNG", "RGBA"), ("PNG", "P"), ("PNG", "1"),
-         ("PNG", "LA"), ("PNG", "I;16"), ("TIFF", "RGB"), ("TIFF", "F"), ("WEBP", "RGB")]  # fmt: skip
+KINDS = [
+    ("JPEG", "RGB"),
+    ("JPEG", "L"),
+    ("JPEG", "CMYK"),
+    ("MPO", "RGB"),
+    ("PNG", "RGBA"),
+    ("PNG", "P"),
+    ("PNG", "1"),
+    ("PNG", "LA"),
+    ("PNG", "I;16"),
+    ("TIFF", "RGB"),
+    ("TIFF", "F"),
+    ("WEBP", "RGB"),
+]
 
 
 @pytest.mark.parametrize(("kind", "mode"), KINDS)

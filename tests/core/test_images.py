@@ -60,10 +60,18 @@ def same(first: Image.Image, second: Image.Image, tolerance: float = 3.0) -> boo
     return one.shape == other.shape and float(np.abs(one - other).mean()) < tolerance
 
 
-@pytest.mark.parametrize(("kind", "options"), [
-    ("JPEG", {"quality": 95}), ("PNG", {}), ("TIFF", {}), ("TIFF", {"compression": "tiff_lzw"}),
-    ("WEBP", {"quality": 95}), ("JPEG", {"quality": 95, "progressive": True}), ("MPO", {"quality": 95}),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        ("JPEG", {"quality": 95}),
+        ("PNG", {}),
+        ("TIFF", {}),
+        ("TIFF", {"compression": "tiff_lzw"}),
+        ("WEBP", {"quality": 95}),
+        ("JPEG", {"quality": 95, "progressive": True}),
+        ("MPO", {"quality": 95}),
+    ],
+)
 def test_every_format_of_a_camera(tmp_path: Path, kind: str, options: dict[str, object]) -> None:
     path = written(tmp_path, encoded(scene(), kind, **options), "photo.anything")
     photograph = open_photograph(path)
@@ -153,8 +161,10 @@ def test_cmyk_jpeg_keeps_its_colours() -> None:
 def test_a_colour_profile_is_applied() -> None:
     """Without the conversion, (200, 100, 50) of another colour space would come out as it is written."""
     wide = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB"))
-    with_srgb = encoded(Image.new("RGB", (8, 8), (200, 100, 50)),
-                        icc_profile=ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())  # fmt: skip
+    with_srgb = encoded(
+        Image.new("RGB", (8, 8), (200, 100, 50)),
+        icc_profile=ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes(),
+    )
     assert np.allclose(open_photograph(with_srgb).image.getpixel((0, 0)), (200, 100, 50), atol=2)
     swapped = encoded(Image.new("RGB", (8, 8), (200, 100, 50)), icc_profile=_swapped_profile())
     assert open_photograph(swapped).image.getpixel((0, 0)) != (200, 100, 50)

@@ -20,19 +20,74 @@ PARSER = MarkdownIt("commonmark").enable(["table", "strikethrough"])
 # What GitHub's dialect makes a link of without brackets, as `marked` looks for it in the source.
 BARE_LINK = re.compile(r"(?<!\\)((?:https?|ftp)://|www\.)\S|[\w.+-]+@[\w-]+\.\w|(mailto|xmpp):\S", re.IGNORECASE)
 EVIL = [
-    "# a heading", "## a ##", "- a list", "+ a list", "1. a list", "1) a list", "> a quote", "    code", "\tcode",
-    "---", "===", "***", "* * *", "a | b", "a\n| --- |\n| b |", "*a* **a** _a_ __a__ ~~a~~", "`code` ``code``",
-    "```\ncode\n```", "~~~\ncode\n~~~", "[a](http://x.y)", "![a](http://x.y/z.png)", "[a]: http://x.y", "[a][b]",
-    "<b>a</b>", "<script>alert(1)</script>", "<!-- a -->", "<http://x.y>", "<a@b.cd>",
-    "http://x.y", "https://x.y/z", "www.x.yz",
-    "a@b.cd", "mailto:a@b.cd", "&amp; &lt; &#35;", "a\\", "a\\\\*b*", "a  \nb", "a\\\nb", "\u2028# a", "a\r\n\r\n# b",
-    "x_y_z", "_x_", "a\x00b", "[^1]", "- [ ] a task", "$a$", ":a:", "a `|` b", "|", "`", "``", "a_", "\\|", "!", "![",
-    "Setext\n===", "a\n---", "1986. A great year", "<details>", "javascript:alert(1)", "data:text/html,x",
-]  # fmt: skip
+    "# a heading",
+    "## a ##",
+    "- a list",
+    "+ a list",
+    "1. a list",
+    "1) a list",
+    "> a quote",
+    "    code",
+    "\tcode",
+    "---",
+    "===",
+    "***",
+    "* * *",
+    "a | b",
+    "a\n| --- |\n| b |",
+    "*a* **a** _a_ __a__ ~~a~~",
+    "`code` ``code``",
+    "```\ncode\n```",
+    "~~~\ncode\n~~~",
+    "[a](http://x.y)",
+    "![a](http://x.y/z.png)",
+    "[a]: http://x.y",
+    "[a][b]",
+    "<b>a</b>",
+    "<script>alert(1)</script>",
+    "<!-- a -->",
+    "<http://x.y>",
+    "<a@b.cd>",
+    "http://x.y",
+    "https://x.y/z",
+    "www.x.yz",
+    "a@b.cd",
+    "mailto:a@b.cd",
+    "&amp; &lt; &#35;",
+    "a\\",
+    "a\\\\*b*",
+    "a  \nb",
+    "a\\\nb",
+    "\u2028# a",
+    "a\r\n\r\n# b",
+    "x_y_z",
+    "_x_",
+    "a\x00b",
+    "[^1]",
+    "- [ ] a task",
+    "$a$",
+    ":a:",
+    "a `|` b",
+    "|",
+    "`",
+    "``",
+    "a_",
+    "\\|",
+    "!",
+    "![",
+    "Setext\n===",
+    "a\n---",
+    "1986. A great year",
+    "<details>",
+    "javascript:alert(1)",
+    "data:text/html,x",
+]
 texts = st.one_of(
-    st.sampled_from(EVIL), st.text(st.sampled_from("a1 \\`*_{}[]()<>#+-.!|~&:@/=\"'\n\t$^%"), max_size=30),
-    st.text(max_size=20), st.lists(st.sampled_from(EVIL), max_size=3).map(" ".join),
-)  # fmt: skip
+    st.sampled_from(EVIL),
+    st.text(st.sampled_from("a1 \\`*_{}[]()<>#+-.!|~&:@/=\"'\n\t$^%"), max_size=30),
+    st.text(max_size=20),
+    st.lists(st.sampled_from(EVIL), max_size=3).map(" ".join),
+)
 
 
 def inline(markdown: str) -> list[Token]:
@@ -86,10 +141,19 @@ def test_code_is_code(text: str) -> None:
     assert fences[-2].content == "After"
 
 
-@pytest.mark.parametrize(("value", "told"), [
-    (None, ""), (0.31234, "0.312"), (-0.5, "-0.5"), (12345.6, "12346"), ([0.1, None], "\\[0.1, \\]"), (7, "7"),
-    ("score_error", "score_error"), (Markdown("**now**"), "**now**"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        (None, ""),
+        (0.31234, "0.312"),
+        (-0.5, "-0.5"),
+        (12345.6, "12346"),
+        ([0.1, None], "\\[0.1, \\]"),
+        (7, "7"),
+        ("score_error", "score_error"),
+        (Markdown("**now**"), "**now**"),
+    ],
+)
 def test_cells(value: object, told: str) -> None:
     assert cell(value) == told
 

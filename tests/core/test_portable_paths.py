@@ -25,19 +25,22 @@ WORKSPACE, ADAPTERS, HOME = (
 PLACES = {WORKSPACE: "", ADAPTERS: "adapters/", HOME: "~/"}
 
 
-@pytest.mark.parametrize(("text", "told"), [
-    (f"{WORKSPACE}/runs/x/report.html", "runs/x/report.html"),
-    (f"The file {WORKSPACE}/mondrian.db is gone.", "The file mondrian.db is gone."),
-    (f"'{ADAPTERS}/ansel/v0001'", "'adapters/ansel/v0001'"),
-    (f"Nothing in {ADAPTERS}.", "Nothing in adapters."),
-    (f"{HOME}/other/x.txt", "~/other/x.txt"),
-    (f"{WORKSPACE}2/x.txt", "~/ws2/x.txt"),
-    ("/Users/mike/Pictures/x.jpg: cut off", ".../x.jpg: cut off"),
-    (r"C:\Users\mike\x.jpg", ".../x.jpg"),
-    (r"\\server\mike\x.jpg", ".../x.jpg"),
-    ("file:///Users/mike/x.jpg", ".../x.jpg"),
-    ("`/var/log/mike/service.log`.", "`.../service.log`."),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (f"{WORKSPACE}/runs/x/report.html", "runs/x/report.html"),
+        (f"The file {WORKSPACE}/mondrian.db is gone.", "The file mondrian.db is gone."),
+        (f"'{ADAPTERS}/ansel/v0001'", "'adapters/ansel/v0001'"),
+        (f"Nothing in {ADAPTERS}.", "Nothing in adapters."),
+        (f"{HOME}/other/x.txt", "~/other/x.txt"),
+        (f"{WORKSPACE}2/x.txt", "~/ws2/x.txt"),
+        ("/Users/mike/Pictures/x.jpg: cut off", ".../x.jpg: cut off"),
+        (r"C:\Users\mike\x.jpg", ".../x.jpg"),
+        (r"\\server\mike\x.jpg", ".../x.jpg"),
+        ("file:///Users/mike/x.jpg", ".../x.jpg"),
+        ("`/var/log/mike/service.log`.", "`.../service.log`."),
+    ],
+)
 def test_paths_lose_their_folders(text: str, told: str) -> None:
     assert without_absolute_paths(text, PLACES) == told
     assert without_absolute_paths({"a": [text, 3]}, PLACES) == {"a": [told, 3]}
@@ -52,10 +55,20 @@ def test_escaped_paths_lose_their_folders_too() -> None:
     assert without_absolute_paths(r"C:\Users\mike\_x.jpg", {}) == ".../_x.jpg"
 
 
-@pytest.mark.parametrize("text", [
-    "http://127.0.0.1:5100/jobs/x/events", "f/8, 1/125 s", "and/or", "datasets/ansel/abc", "owner/name", "7/10", "",
-    "data:image/jpeg;base64,/9j/4AAQ/SkZ/JRg==", "![a](data:image/png;base64,/a/b/c)",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "text",
+    [
+        "http://127.0.0.1:5100/jobs/x/events",
+        "f/8, 1/125 s",
+        "and/or",
+        "datasets/ansel/abc",
+        "owner/name",
+        "7/10",
+        "",
+        "data:image/jpeg;base64,/9j/4AAQ/SkZ/JRg==",
+        "![a](data:image/png;base64,/a/b/c)",
+    ],
+)
 def test_what_is_no_absolute_path_stays(text: str) -> None:
     assert without_absolute_paths(text, PLACES) == text
 
@@ -69,8 +82,11 @@ def test_pictures_stay(data: bytes) -> None:
 names = st.from_regex(r"[A-Za-z0-9äöü_][A-Za-z0-9äöü_. -]{0,10}[A-Za-z0-9äöü_]", fullmatch=True)
 
 
-@given(st.lists(names, min_size=1, max_size=4), st.sampled_from([WORKSPACE, ADAPTERS, HOME]),
-       st.sampled_from(["{}", "It lies in {}.", "({})", "`{}`", "'{}': gone"]))  # fmt: skip
+@given(
+    st.lists(names, min_size=1, max_size=4),
+    st.sampled_from([WORKSPACE, ADAPTERS, HOME]),
+    st.sampled_from(["{}", "It lies in {}.", "({})", "`{}`", "'{}': gone"]),
+)
 def test_no_known_folder_is_ever_named(parts: list[str], root: Path, sentence: str) -> None:
     told = without_absolute_paths(sentence.format(root.joinpath(*parts)), PLACES)
     assert "lovelace" not in told and "/home" not in told
@@ -83,11 +99,20 @@ def test_a_whole_path_with_spaces_keeps_its_name_alone() -> None:
     assert hidden_path("source/none.jpg", [WORKSPACE]) == "source/none.jpg"
 
 
-@pytest.mark.parametrize(("name", "told"), [
-    ("mini", "mini"), ("owner/name", "owner/name"), ("/home/you/models/qwen", "qwen"), ("~/models/qwen/", "qwen"),
-    (r"C:\models\qwen", "qwen"),
-    ("/home/you/.cache/huggingface/hub/models--mlx-community--Qwen3-VL-4B/snapshots/1a2b", "mlx-community/Qwen3-VL-4B"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("mini", "mini"),
+        ("owner/name", "owner/name"),
+        ("/home/you/models/qwen", "qwen"),
+        ("~/models/qwen/", "qwen"),
+        (r"C:\models\qwen", "qwen"),
+        (
+            "/home/you/.cache/huggingface/hub/models--mlx-community--Qwen3-VL-4B/snapshots/1a2b",
+            "mlx-community/Qwen3-VL-4B",
+        ),
+    ],
+)
 def test_a_base_model_has_a_name(name: str, told: str) -> None:
     assert base_name(name) == told
 

@@ -73,8 +73,14 @@ def test_a_train_key_that_is_no_table_with_options_over_it(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("text", ["nan", "inf", "-inf"])
 def test_numbers_that_are_none(tmp_path: Path, text: str) -> None:
-    for key in ("train.learning_rate", "train.alpha", "train.score_weight", "gates.seconds_per_photograph",
-                "gates.non_inferiority_margin", "data.exposure_stops"):  # fmt: skip
+    for key in (
+        "train.learning_rate",
+        "train.alpha",
+        "train.score_weight",
+        "gates.seconds_per_photograph",
+        "gates.non_inferiority_margin",
+        "data.exposure_stops",
+    ):
         table, name = key.split(".")
         with pytest.raises(BadRecipe, match=name):
             load_recipe(written(tmp_path, f"[{table}]\n{name} = {text}\n"))

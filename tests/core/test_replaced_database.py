@@ -108,8 +108,11 @@ def test_a_read_that_fails_does_not_block_the_next_write(store: Store) -> None:
     with closing(sqlite3.connect(store.path, isolation_level=None)) as other:
         other.execute("UPDATE jobs SET filename = cast(x'6bf66e' AS TEXT) WHERE filename = '1.jpg'")
         kept = []
-        for read in (lambda: store.select("SELECT filename FROM jobs"), lambda: list(store._each("SELECT filename "
-                     "FROM jobs", (), 1)), lambda: _in_transaction(store)):  # fmt: skip
+        for read in (
+            lambda: store.select("SELECT filename FROM jobs"),
+            lambda: list(store._each("SELECT filename FROM jobs", (), 1)),
+            lambda: _in_transaction(store),
+        ):
             try:
                 read()
             except (MondrianError, sqlite3.Error) as error:

@@ -88,17 +88,25 @@ def test_any_text_is_read_or_refused(text: str) -> None:
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(
-        ["score", "comment", "dimensions", "name", "overall_grade", "overall_score", *DIMENSIONS]), inner, max_size=4),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["score", "comment", "dimensions", "name", "overall_grade", "overall_score", *DIMENSIONS]),
+            inner,
+            max_size=4,
+        )
+    ),
     max_leaves=12,
-)  # fmt: skip
+)
 
 
 @given(st.dictionaries(st.sampled_from([*DIMENSIONS, "x"]), json_values), json_values)
 def test_any_json_is_read_or_refused(dimensions: dict[str, Any], grade: Any) -> None:
-    for answer in ({"dimensional_analysis": dimensions, "overall_grade": grade},
-                   {"dimensions": grade, "overall_score": grade},
-                   {"dimensional_analysis": grade, "overall_grade": "5.0"}):  # fmt: skip
+    for answer in (
+        {"dimensional_analysis": dimensions, "overall_grade": grade},
+        {"dimensions": grade, "overall_score": grade},
+        {"dimensional_analysis": grade, "overall_grade": "5.0"},
+    ):
         for read in (read_strict, read_lenient):
             try:
                 read(json.dumps(answer))
@@ -160,11 +168,15 @@ def test_the_order_of_the_dimensions_counts_for_the_strict_reader_only() -> None
 def older_form() -> dict[str, Any]:
     return {
         "image_description": "A valley.",
-        "dimensions": [{"name": TITLES[name], "score": "7.5", "comment": "Level.", "recommendation": "Wait."}
-                       for name in DIMENSIONS],
+        "dimensions": [
+            {"name": TITLES[name], "score": "7.5", "comment": "Level.", "recommendation": "Wait."}
+            for name in DIMENSIONS
+        ],
         "overall_score": None,
-        "key_strengths": [], "priority_improvements": [], "technical_notes": "Grain.",
-    }  # fmt: skip
+        "key_strengths": [],
+        "priority_improvements": [],
+        "technical_notes": "Grain.",
+    }
 
 
 def test_the_older_form_is_read_in_a_fence_and_says_its_repairs() -> None:
@@ -272,9 +284,13 @@ def scored(score: int) -> str:
 
 
 def test_of_two_critiques_the_last_one_counts_and_is_noted() -> None:
-    for text in (f"{scored(3)}\nOn second thought:\n{scored(7)}", f"{scored(3)}{scored(7)}",
-                 f"```json\n{scored(3)}\n```\nBetter: {scored(7)}", f"{scored(3)}\n```JSON\n{scored(7)}\n```",
-                 f"Form: {{...}}. {scored(3)} Rather {scored(7)} {{so}}."):  # fmt: skip
+    for text in (
+        f"{scored(3)}\nOn second thought:\n{scored(7)}",
+        f"{scored(3)}{scored(7)}",
+        f"```json\n{scored(3)}\n```\nBetter: {scored(7)}",
+        f"{scored(3)}\n```JSON\n{scored(7)}\n```",
+        f"Form: {{...}}. {scored(3)} Rather {scored(7)} {{so}}.",
+    ):
         reading = read_lenient(text)
         assert reading.critique.scores["lighting"] == 7
         assert "last_of_several" in reading.repairs
@@ -283,8 +299,12 @@ def test_of_two_critiques_the_last_one_counts_and_is_noted() -> None:
 
 
 def test_braces_of_the_prose_are_passed_over() -> None:
-    for text in (f"Use {{braces}}: {scored(7)}", f"A {{ stray one\n```json\n{scored(7)}\n```", f"{scored(7)} :{{ x",
-                 f'5" {{lens}} {scored(7)}'):  # fmt: skip
+    for text in (
+        f"Use {{braces}}: {scored(7)}",
+        f"A {{ stray one\n```json\n{scored(7)}\n```",
+        f"{scored(7)} :{{ x",
+        f'5" {{lens}} {scored(7)}',
+    ):
         assert read_lenient(text).critique.scores["lighting"] == 7
 
 

@@ -203,10 +203,19 @@ def test_advisors(store: Store) -> None:
 
 def test_profiles_come_back_as_they_were(store: Store) -> None:
     given = [
-        Profile(f"p{number}", "ansel", f"source/{number}.jpg", dict.fromkeys(DIMENSIONS, number / 2),
-                dict.fromkeys(DIMENSIONS, "It's level."), "5.0", ("human", "model")[number % 2], stamp(), number + 1)
+        Profile(
+            f"p{number}",
+            "ansel",
+            f"source/{number}.jpg",
+            dict.fromkeys(DIMENSIONS, number / 2),
+            dict.fromkeys(DIMENSIONS, "It's level."),
+            "5.0",
+            ("human", "model")[number % 2],
+            stamp(),
+            number + 1,
+        )
         for number in range(5)
-    ]  # fmt: skip
+    ]
     store.add_profiles(given)
     assert store.profiles("ansel") == given
     assert store.profiles("watkins") == []
@@ -221,8 +230,14 @@ def test_the_life_of_a_job(store: Store) -> None:
     assert claimed is not None
     assert (claimed.status, claimed.attempts) == (RUNNING, 1)
     assert store.claim_job(job.id) is None
-    done = store.finish_job(job.id, answer={"overall_grade": "7.0"}, model_used="ab_test_fine_tuned", mode="lora",
-                            adapter_version="v0001", details={"seconds": 1.5})  # fmt: skip
+    done = store.finish_job(
+        job.id,
+        answer={"overall_grade": "7.0"},
+        model_used="ab_test_fine_tuned",
+        mode="lora",
+        adapter_version="v0001",
+        details={"seconds": 1.5},
+    )
     assert (done.status, done.answer, done.model_used) == (COMPLETED, {"overall_grade": "7.0"}, "ab_test_fine_tuned")
     assert (done.adapter_version, done.mode, done.details) == ("v0001", "lora", {"seconds": 1.5})
     assert done.completed_at is not None
@@ -272,8 +287,12 @@ def test_model_used_is_one_of_four(store: Store) -> None:
 
 def test_jobs_since(store: Store) -> None:
     now = datetime.now(UTC)
-    store.add_past_jobs([Job(f"j{days}", "a.jpg", "ansel", COMPLETED, created_at=stamp(now - timedelta(days=days)))
-                         for days in (9, 5, 1)])  # fmt: skip
+    store.add_past_jobs(
+        [
+            Job(f"j{days}", "a.jpg", "ansel", COMPLETED, created_at=stamp(now - timedelta(days=days)))
+            for days in (9, 5, 1)
+        ]
+    )
     assert [job.id for job in store.jobs(since=now - timedelta(days=7))] == ["j5", "j1"]
     assert [job.id for job in store.jobs("ansel", since=now - timedelta(days=2))] == ["j1"]
     assert list(store.jobs("watkins")) == []

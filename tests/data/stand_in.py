@@ -62,8 +62,9 @@ class Stub:
     """A critic without a model: sees the mean colour, scores by it, and says so. `unreadable` photographs (by the
     size of their pictures) get no critique; `compares` is what the second look gives."""
 
-    def __init__(self, fingerprint: str = "stub", unreadable: tuple[tuple[int, int], ...] = (),
-                 compares: str | None = None) -> None:  # fmt: skip
+    def __init__(
+        self, fingerprint: str = "stub", unreadable: tuple[tuple[int, int], ...] = (), compares: str | None = None
+    ) -> None:
         self.fingerprint, self.unreadable, self.compares = fingerprint, unreadable, compares
         self.looked = self.scored = self.compared = 0
 

@@ -70,13 +70,21 @@ def test_which_scores_survive() -> None:
     assert both.kept == ("focus_sharpness", "depth_perspective")
 
 
-@pytest.mark.parametrize(("operation", "text"), [
-    (Mirror(), "The sign above the door is sharp."), (Mirror(), "Half Dome rises."), (Mirror(), "The clock shows ten."),
-    (Exposure(0.2), "The highlights burn out."), (Exposure(0.2), "Underexposed foreground."),
-    (Exposure(0.2), "Deep shadows carry Zone III."), (Exposure(-0.2), "It is a stop too dark."),
-    (Crop(0.98, 0, 0), "A branch touches the left edge."), (Crop(0.98, 0, 0), "Too little headroom."),
-    (Crop(0.98, 0, 0), "The frame is full."),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("operation", "text"),
+    [
+        (Mirror(), "The sign above the door is sharp."),
+        (Mirror(), "Half Dome rises."),
+        (Mirror(), "The clock shows ten."),
+        (Exposure(0.2), "The highlights burn out."),
+        (Exposure(0.2), "Underexposed foreground."),
+        (Exposure(0.2), "Deep shadows carry Zone III."),
+        (Exposure(-0.2), "It is a stop too dark."),
+        (Crop(0.98, 0, 0), "A branch touches the left edge."),
+        (Crop(0.98, 0, 0), "Too little headroom."),
+        (Crop(0.98, 0, 0), "The frame is full."),
+    ],
+)
 def test_operations_are_skipped_when_a_comment_speaks_of_what_they_change(operation: object, text: str) -> None:
     assert not allowed(operation, comments(text))  # type: ignore[arg-type]
     planned = [variant for number in range(40) for variant in plan(str(number), comments(text), DataRecipe(variants=8))]
@@ -91,20 +99,23 @@ def test_a_plain_comment_forbids_nothing() -> None:
 # --- text -------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("text", "expected"), [
-    ("The tree on the left third, the path at right.", "The tree on the right third, the path at left."),
-    ("Left, then RIGHT.", "Right, then LEFT."),
-    ("The left-hand cliff; the leftmost pine.", "The right-hand cliff; the rightmost pine."),
-    ("The eye moves clockwise.", "The eye moves counterclockwise."),
-    ("The horizon leans left.", "The horizon leans right."),
-    ("The light is just right.", "The light is just right."),
-    ("Taken at the right moment.", "Taken at the right moment."),
-    ("Nothing is left to chance.", "Nothing is left to chance."),
-    ("Detail is left out of the shadows on the left.", "Detail is left out of the shadows on the right."),
-    ("A bright copyright, an uplifted alright.", "A bright copyright, an uplifted alright."),
-    ("The mass is right of centre.", "The mass is left of centre."),
-    ("The tree is left of the road.", "The tree is right of the road."),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("The tree on the left third, the path at right.", "The tree on the right third, the path at left."),
+        ("Left, then RIGHT.", "Right, then LEFT."),
+        ("The left-hand cliff; the leftmost pine.", "The right-hand cliff; the rightmost pine."),
+        ("The eye moves clockwise.", "The eye moves counterclockwise."),
+        ("The horizon leans left.", "The horizon leans right."),
+        ("The light is just right.", "The light is just right."),
+        ("Taken at the right moment.", "Taken at the right moment."),
+        ("Nothing is left to chance.", "Nothing is left to chance."),
+        ("Detail is left out of the shadows on the left.", "Detail is left out of the shadows on the right."),
+        ("A bright copyright, an uplifted alright.", "A bright copyright, an uplifted alright."),
+        ("The mass is right of centre.", "The mass is left of centre."),
+        ("The tree is left of the road.", "The tree is right of the road."),
+    ],
+)
 def test_left_and_right_change_places(text: str, expected: str) -> None:
     assert mirrored_text(text) == expected
 
@@ -173,8 +184,9 @@ def test_names() -> None:
     assert ORIGINAL.name == "original"
     assert Variant((Mirror(), Exposure(-0.2))).name == "mirror+exposure-0.20"
     assert Variant((Exposure(0.2), Crop(0.98, 0.1, 0.2))).as_dict() == [
-        {"operation": "exposure", "stops": 0.2}, {"operation": "crop", "share": 0.98, "x": 0.1, "y": 0.2},
-    ]  # fmt: skip
+        {"operation": "exposure", "stops": 0.2},
+        {"operation": "crop", "share": 0.98, "x": 0.1, "y": 0.2},
+    ]
 
 
 # --- only when the recipe asks ----------------------------------------------------------------------------------------

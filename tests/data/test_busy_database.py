@@ -103,8 +103,9 @@ def locked_for_writing(path: Path) -> Iterator[None]:
         connection.execute("ROLLBACK")
 
 
-def test_the_command_line_says_it_in_one_paragraph(old: Path, monkeypatch: pytest.MonkeyPatch,
-                                                   capsys: pytest.CaptureFixture[str]) -> None:  # fmt: skip
+def test_the_command_line_says_it_in_one_paragraph(
+    old: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr(Store.__init__, "__kwdefaults__", {"read_only": False, "busy_seconds": SHORT})
     with locked(old):
         for command in (["link"], ["review", "--list"], ["review"]):

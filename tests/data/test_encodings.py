@@ -29,12 +29,24 @@ def test_a_byte_order_mark_is_no_character() -> None:
     assert decoded(GERMAN.encode("utf-8-sig")) == (GERMAN, None)
 
 
-@pytest.mark.parametrize(("text", "encoding"), [
-    ("Schönes Licht", "mac_roman"), ("été", "mac_roman"), ("Мягкий свет", "cp1251"), ("Мягкий свет", "koi8-r"),
-    ("光线柔和而有层次。", "gbk"), ("光は柔らかい", "shift_jis"), ("부드러운 빛", "euc-kr"),
-    ("Příliš žluťoučký", "cp1250"), ("łąka", "iso8859-2"), ("Ισορροπία", "cp1253"), ("İyi ışık güneş", "cp1254"),
-    ("café", "cp437"), ("Größe", "cp850"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("text", "encoding"),
+    [
+        ("Schönes Licht", "mac_roman"),
+        ("été", "mac_roman"),
+        ("Мягкий свет", "cp1251"),
+        ("Мягкий свет", "koi8-r"),
+        ("光线柔和而有层次。", "gbk"),
+        ("光は柔らかい", "shift_jis"),
+        ("부드러운 빛", "euc-kr"),
+        ("Příliš žluťoučký", "cp1250"),
+        ("łąka", "iso8859-2"),
+        ("Ισορροπία", "cp1253"),
+        ("İyi ışık güneş", "cp1254"),
+        ("café", "cp437"),
+        ("Größe", "cp850"),
+    ],
+)
 def test_other_encodings_are_refused(text: str, encoding: str) -> None:
     with pytest.raises(UnknownEncoding):
         decoded(text.encode(encoding))

@@ -32,24 +32,44 @@ def analysis(score: float = 7.0, names: tuple[str, ...] = DIMENSIONS, comment: s
 
 
 def job(number: int, filename: str, **changes: object) -> Job:
-    values: dict[str, object] = {"status": COMPLETED, "analysis_markdown": f"a{number}.md",
-                                 "created_at": f"2026-02-{number + 1:02d}T08:00:00"}  # fmt: skip
+    values: dict[str, object] = {
+        "status": COMPLETED,
+        "analysis_markdown": f"a{number}.md",
+        "created_at": f"2026-02-{number + 1:02d}T08:00:00",
+    }
     return Job(f"j{number}", filename, "ansel", **{**values, **changes})  # type: ignore[arg-type]
 
 
 # --- the samples, record by record ------------------------------------------------------------------------------------
 
 SAMPLES = {
-    "profile:b32c0380": "used", "profile:a1770da6": "used", "profile:caaa4b17": "duplicate_of",
-    "profile:294fbd9d": "used", "profile:23611386": "used", "profile:966baaec": "used", "profile:61513b9f": "used",
-    "profile:90981431": "used", "profile:abda858a": "used", "profile:a7a4a4c1": "used", "profile:709f78e3": "used",
-    "profile:9578feb8": "no_scores", "profile:b5b180ef": "no_scores", "profile:b807e23f": "temporary_file",
-    "profile:24dea6c8": "empty_photograph", "profile:19778912": "not_a_photograph",
+    "profile:b32c0380": "used",
+    "profile:a1770da6": "used",
+    "profile:caaa4b17": "duplicate_of",
+    "profile:294fbd9d": "used",
+    "profile:23611386": "used",
+    "profile:966baaec": "used",
+    "profile:61513b9f": "used",
+    "profile:90981431": "used",
+    "profile:abda858a": "used",
+    "profile:a7a4a4c1": "used",
+    "profile:709f78e3": "used",
+    "profile:9578feb8": "no_scores",
+    "profile:b5b180ef": "no_scores",
+    "profile:b807e23f": "temporary_file",
+    "profile:24dea6c8": "empty_photograph",
+    "profile:19778912": "not_a_photograph",
     "profile:24353c73": "missing_photograph",
-    "job:63c0570b": "missing_dimensions", "job:7009e17f": "missing_dimensions", "job:528924e8": "missing_dimensions",
-    "job:7efb1ad0": "unparsable_answer", "job:291e3a9f": "unparsable_answer", "job:c89a0461": "unparsable_answer",
-    "job:210bf101": "unparsable_answer", "job:be2dfa00": "unparsable_answer", "job:stuck-1": "job_not_completed",
-}  # fmt: skip
+    "job:63c0570b": "missing_dimensions",
+    "job:7009e17f": "missing_dimensions",
+    "job:528924e8": "missing_dimensions",
+    "job:7efb1ad0": "unparsable_answer",
+    "job:291e3a9f": "unparsable_answer",
+    "job:c89a0461": "unparsable_answer",
+    "job:210bf101": "unparsable_answer",
+    "job:be2dfa00": "unparsable_answer",
+    "job:stuck-1": "job_not_completed",
+}
 
 
 def test_every_record_of_the_field_samples(field_samples: Path) -> None:
@@ -69,8 +89,9 @@ def test_every_record_of_an_older_workspace(samples: Path) -> None:
     assert manifest.counts == COUNTS
     used = {f"profile:{record_id(name)}": f"{PORTFOLIO}/{name}" for name in USED}
     assert {each.record: each.photograph for each in manifest.used} == used
-    assert_origin_size_and_duplicate(manifest, SIDEWAYS, f"profile:{record_id('copy')}",
-                                     f"profile:{record_id('courtyard.jpg')}")  # fmt: skip
+    assert_origin_size_and_duplicate(
+        manifest, SIDEWAYS, f"profile:{record_id('copy')}", f"profile:{record_id('courtyard.jpg')}"
+    )
 
 
 def assert_origin_size_and_duplicate(manifest: LinkManifest, sideways: str, copy: str, original: str) -> None:
@@ -146,22 +167,34 @@ def broken(folder: Path, store: Store) -> dict[str, str]:
     }
     store.add_profiles(profile(0, **{"id": reason, **changes}) for reason, changes in rows.items())
     (folder / "analysis_md" / "a0.md").write_text(analysis())
-    store.add_past_jobs([
-        job(0, "photo_1.jpg"), job(1, "photo_1.jpg", analysis_markdown=None), job(2, "photo_1.jpg", status="queued"),
-        job(3, "photo_2.jpg", analysis_markdown="a0.md"),
-    ])  # fmt: skip
+    store.add_past_jobs(
+        [
+            job(0, "photo_1.jpg"),
+            job(1, "photo_1.jpg", analysis_markdown=None),
+            job(2, "photo_1.jpg", status="queued"),
+            job(3, "photo_2.jpg", analysis_markdown="a0.md"),
+        ]
+    )
     (source / "photo_2.jpg").write_bytes(jpeg(2))
     store.add_profiles([profile(0, id="index_made", origin="index")])
     critique = make_critique(dict.fromkeys(DIMENSIONS, 5.0), dict.fromkeys(DIMENSIONS, "A river bends away."))
     drafts = Drafts(store)
-    drafts.add(Draft(f"d{number}", "ansel", str(number), "source/photo_1.jpg", "base", "prompt", {}, critique)
-               for number in range(2))  # fmt: skip
+    drafts.add(
+        Draft(f"d{number}", "ansel", str(number), "source/photo_1.jpg", "base", "prompt", {}, critique)
+        for number in range(2)
+    )
     drafts.discard("d1", "person:test")
     return {f"profile:{reason}": reason for reason in rows} | {
-        "profile:p0": "used", "profile:p1": "used", "job:j0": "superseded", "job:j1": "missing_analysis",
-        "job:j2": "job_not_completed", "job:j3": "model_written", "profile:index_made": "index_made",
-        "draft:d0": "draft_waiting", "draft:d1": "draft_discarded",
-    }  # fmt: skip
+        "profile:p0": "used",
+        "profile:p1": "used",
+        "job:j0": "superseded",
+        "job:j1": "missing_analysis",
+        "job:j2": "job_not_completed",
+        "job:j3": "model_written",
+        "profile:index_made": "index_made",
+        "draft:d0": "draft_waiting",
+        "draft:d1": "draft_discarded",
+    }
 
 
 def test_every_reason_occurs_and_has_a_sentence(tmp_path: Path) -> None:
@@ -237,8 +270,13 @@ def test_analyses_in_other_encodings(tmp_path: Path) -> None:
     """Read with the repair noted, or left out with a reason; never taught with other letters."""
     text = analysis(comment="@").replace("@", "Schönes Licht.")
     with workspace_of(tmp_path, 0) as store:
-        files = {"cp1252": text.encode("cp1252"), "utf-16": text.encode("utf-16"), "mark": text.encode("utf-8-sig"),
-                 "roman": text.encode("mac_roman"), "half": text.encode() + b"\xff\xfe"}  # fmt: skip
+        files = {
+            "cp1252": text.encode("cp1252"),
+            "utf-16": text.encode("utf-16"),
+            "mark": text.encode("utf-8-sig"),
+            "roman": text.encode("mac_roman"),
+            "half": text.encode() + b"\xff\xfe",
+        }
         for number, (name, data) in enumerate(files.items()):
             (tmp_path / "source" / f"photo_{name}.jpg").write_bytes(jpeg(10 + number))
             (tmp_path / "analysis_md" / f"{name}.md").write_bytes(data)
@@ -297,8 +335,12 @@ def test_the_complete_one_comes_before_the_newest(tmp_path: Path) -> None:
 
 def test_among_equals_the_newest_wins_and_insertion_decides_without_dates(tmp_path: Path) -> None:
     with workspace_of(tmp_path, 1) as store:
-        store.add_profiles([profile(1, "source/photo_0.jpg", created_at="2025-01-01T00:00:00"),
-                            profile(2, "source/photo_0.jpg", created_at="2026-06-01T00:00:00")])  # fmt: skip
+        store.add_profiles(
+            [
+                profile(1, "source/photo_0.jpg", created_at="2025-01-01T00:00:00"),
+                profile(2, "source/photo_0.jpg", created_at="2026-06-01T00:00:00"),
+            ]
+        )
         assert chosen(store, tmp_path) == ["profile:p2"]
         with store.transaction() as connection:
             connection.execute("UPDATE dimensional_profiles SET created_at = NULL")
@@ -315,8 +357,10 @@ def test_a_copy_under_another_name_is_the_same_photograph(tmp_path: Path) -> Non
 
 
 def test_the_answer_in_the_row_serves_where_the_file_is_gone(tmp_path: Path) -> None:
-    answer = {"dimensional_analysis": {name: {"score": 6, "comment": "A calm lake."} for name in DIMENSIONS},
-              "overall_grade": "6.0"}  # fmt: skip
+    answer = {
+        "dimensional_analysis": {name: {"score": 6, "comment": "A calm lake."} for name in DIMENSIONS},
+        "overall_grade": "6.0",
+    }
     with workspace_of(tmp_path, 0) as store:
         (tmp_path / "source" / "a.jpg").write_bytes(jpeg(1))
         store.add_past_jobs([job(0, "a.jpg", answer=answer), job(1, "a.jpg", answer=answer, analysis_markdown=None)])
@@ -373,8 +417,9 @@ def test_a_short_comment_among_real_ones_is_let_through(tmp_path: Path) -> None:
 def test_values_out_of_a_spreadsheet(tmp_path: Path) -> None:
     with workspace_of(tmp_path, 1) as store:
         bad = {"nan": float("nan"), "inf": float("inf"), "minus": -0.1}
-        store.add_profiles(profile(0, id=name, scores={**profile(0).scores, "lighting": value})
-                           for name, value in bad.items())  # fmt: skip
+        store.add_profiles(
+            profile(0, id=name, scores={**profile(0).scores, "lighting": value}) for name, value in bad.items()
+        )
         outcomes = outcome_of(link(store, tmp_path, "ansel"))
     assert outcomes["profile:inf"] == outcomes["profile:minus"] == "score_out_of_range"
     assert outcomes["profile:nan"] == "missing_dimensions"  # SQLite keeps a NaN as NULL

@@ -30,22 +30,31 @@ COMMENT = "The tree stands on the left and holds the frame."
 TOLD = {"dimensional_analysis": {name: {"score": 3, "comment": "Mine: rather flat."} for name in DIMENSIONS}}
 ANSWER = make_critique(dict.fromkeys(DIMENSIONS, 6), dict.fromkeys(DIMENSIONS, "A model says so.")).as_dict()
 RULES = {
-    "unique constraint": [PROFILES[:-1] + ", created_at TIMESTAMP DEFAULT CURRENT_TIMESTAMP, "
-                          "UNIQUE (advisor_id, image_path))"],
+    "unique constraint": [
+        PROFILES[:-1] + ", created_at TIMESTAMP DEFAULT CURRENT_TIMESTAMP, UNIQUE (advisor_id, image_path))"
+    ],
     "replacing constraint": [PROFILES[:-1] + ", UNIQUE (advisor_id, image_path) ON CONFLICT REPLACE)"],
     "unique index": [PROFILES, "CREATE UNIQUE INDEX one ON dimensional_profiles (advisor_id, image_path)"],
     "columns of their own": [PROFILES[:-1] + ", model_version TEXT NOT NULL, reviewed INTEGER NOT NULL, note TEXT)"],
-    "trigger that refuses": [PROFILES, "CREATE TRIGGER closed BEFORE INSERT ON dimensional_profiles WHEN "
-                             "(SELECT count(*) FROM dimensional_profiles) > 1 BEGIN SELECT RAISE(ABORT, 'no'); END"],
-    "trigger that replaces": [PROFILES, "CREATE TRIGGER last AFTER INSERT ON dimensional_profiles BEGIN DELETE FROM "
-                              "dimensional_profiles WHERE image_path = new.image_path AND id <> new.id; END"],
+    "trigger that refuses": [
+        PROFILES,
+        "CREATE TRIGGER closed BEFORE INSERT ON dimensional_profiles WHEN "
+        "(SELECT count(*) FROM dimensional_profiles) > 1 BEGIN SELECT RAISE(ABORT, 'no'); END",
+    ],
+    "trigger that replaces": [
+        PROFILES,
+        "CREATE TRIGGER last AFTER INSERT ON dimensional_profiles BEGIN DELETE FROM "
+        "dimensional_profiles WHERE image_path = new.image_path AND id <> new.id; END",
+    ],
     "check": [PROFILES.replace("overall_grade TEXT", "overall_grade TEXT CHECK (overall_grade = '5.0')")],
     "numbered rows": [PROFILES.replace("id TEXT PRIMARY KEY", "id INTEGER PRIMARY KEY AUTOINCREMENT")],
     "without rowid": [PROFILES + " WITHOUT ROWID"],
-    "view": [PROFILES.replace("TABLE dimensional_profiles", "TABLE critiques"),
-             "CREATE VIEW dimensional_profiles AS SELECT * FROM critiques"],
+    "view": [
+        PROFILES.replace("TABLE dimensional_profiles", "TABLE critiques"),
+        "CREATE VIEW dimensional_profiles AS SELECT * FROM critiques",
+    ],
     "upper case": [PROFILES[:-1].replace("overall_grade", "Overall_Grade") + ", Created_At TEXT)"],
-}  # fmt: skip
+}
 
 
 def critique_row(number: str, path: str) -> tuple[Any, ...]:
@@ -110,8 +119,16 @@ def test_nothing_that_a_person_wrote_is_replaced_whatever_rules_their_table_has(
     assert (done.embedded, done.scored) == (3, 1)
     again = index(store, tmp_path, "ansel", Stub("another base"))
     assert (again.embedded, again.scored) == (3, 1)
-    draft = Draft("d1", "ansel", "0" * 64, f"{PORTFOLIO}/b.jpg", "base", "digest", {}, make_critique(
-        dict.fromkeys(DIMENSIONS, 4), dict.fromkeys(DIMENSIONS, "Drafted.")))  # fmt: skip
+    draft = Draft(
+        "d1",
+        "ansel",
+        "0" * 64,
+        f"{PORTFOLIO}/b.jpg",
+        "base",
+        "digest",
+        {},
+        make_critique(dict.fromkeys(DIMENSIONS, 4), dict.fromkeys(DIMENSIONS, "Drafted.")),
+    )
     Drafts(store).add([draft])
     Drafts(store).accept("d1", "person:test")
     assert theirs(store.path) == before
@@ -173,8 +190,19 @@ def test_a_rule_that_cannot_be_met_is_named(tmp_path: Path) -> None:
 # --- odd cells --------------------------------------------------------------------------------------------------------
 
 NOT_UTF8 = "cast(x'5363686ef66e' as text)"
-ODD = [NOT_UTF8, "x'0102ff'", "7", "-0.5", "9e999", "9223372036854775807", "''", "NULL", "'a' || char(0) || 'b'",
-       "'nan'", "replace(hex(zeroblob(200)), '00', '9')"]  # fmt: skip
+ODD = [
+    NOT_UTF8,
+    "x'0102ff'",
+    "7",
+    "-0.5",
+    "9e999",
+    "9223372036854775807",
+    "''",
+    "NULL",
+    "'a' || char(0) || 'b'",
+    "'nan'",
+    "replace(hex(zeroblob(200)), '00', '9')",
+]
 
 
 def odd_workspace(folder: Path) -> Store:
@@ -183,8 +211,16 @@ def odd_workspace(folder: Path) -> Store:
     with store.transaction() as connection:
         connection.execute("DELETE FROM dimensional_profiles WHERE id IN ('p3', 'p4')")
     store.add_past_jobs([Job("j1", "photo_3.jpg", "ansel", "completed", answer=ANSWER)])
-    draft = Draft("d1", "ansel", "1" * 64, "source/photo_4.jpg", "base", "digest", {"lighting": 4.0}, make_critique(
-        dict.fromkeys(DIMENSIONS, 4), dict.fromkeys(DIMENSIONS, "Drafted by a model, read by a person.")))  # fmt: skip
+    draft = Draft(
+        "d1",
+        "ansel",
+        "1" * 64,
+        "source/photo_4.jpg",
+        "base",
+        "digest",
+        {"lighting": 4.0},
+        make_critique(dict.fromkeys(DIMENSIONS, 4), dict.fromkeys(DIMENSIONS, "Drafted by a model, read by a person.")),
+    )
     Drafts(store).add([draft])
     Drafts(store).accept("d1", "person:test")
     return store
@@ -252,11 +288,16 @@ def test_a_record_with_an_odd_cell_is_read_or_left_out_with_the_reason(
 @pytest.mark.parametrize(
     ("table", "column"),
     [
-        ("dimensional_profiles", "emotional_impact_comment"), ("dimensional_profiles", "lighting_score"),
-        ("dimensional_profiles", "overall_grade"), ("advisors", "prompt"), ("advisors", "bio"),
-        ("jobs", "completed_at"), ("jobs", "analysis_markdown"), ("jobs", "llm_outputs"),
+        ("dimensional_profiles", "emotional_impact_comment"),
+        ("dimensional_profiles", "lighting_score"),
+        ("dimensional_profiles", "overall_grade"),
+        ("advisors", "prompt"),
+        ("advisors", "bio"),
+        ("jobs", "completed_at"),
+        ("jobs", "analysis_markdown"),
+        ("jobs", "llm_outputs"),
     ],
-)  # fmt: skip
+)
 @pytest.mark.parametrize("read_only", [True, False])
 def test_a_missing_column_stops_nothing(tmp_path: Path, table: str, column: str, read_only: bool) -> None:
     (tmp_path / "source").mkdir()

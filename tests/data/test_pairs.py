@@ -64,9 +64,18 @@ def test_a_correction_that_changed_nothing_and_a_lost_job_make_no_pair(tmp_path:
     with workspace_of(tmp_path, 6) as store:
         for number in range(5):
             answered(store, f"j{number}", f"photo_{number}.jpg")
-        store.add_profiles([profile(n, id=correction_id(f"j{n}"), scores=dict.fromkeys(DIMENSIONS, 4.0),
-                                    comments=same,
-                                    created_at="2026-02-02T10:00:00") for n in range(5)])  # fmt: skip
+        store.add_profiles(
+            [
+                profile(
+                    n,
+                    id=correction_id(f"j{n}"),
+                    scores=dict.fromkeys(DIMENSIONS, 4.0),
+                    comments=same,
+                    created_at="2026-02-02T10:00:00",
+                )
+                for n in range(5)
+            ]
+        )
         store.add_profiles([profile(5, id=correction_id("gone"), created_at="2026-02-02T10:00:00")])
         linked = {each.record: each for each in link(store, tmp_path, "ansel").used}
         version = version_of(tmp_path, store)
@@ -146,8 +155,9 @@ def row(lineage: str, answer: str) -> Row:
 
 
 @given(st.integers(2, 12), st.integers(0, 4), st.integers(0, 5), st.integers(1, 4))
-def test_the_same_arguments_give_the_same_pairs_whatever_the_order(count: int, others: int, seed: int,
-                                                                   twins: int) -> None:  # fmt: skip
+def test_the_same_arguments_give_the_same_pairs_whatever_the_order(
+    count: int, others: int, seed: int, twins: int
+) -> None:
     rows = [row(f"p{number}", f"answer {number}") for number in range(count)]
     groups = {each.lineage: f"g{number // twins}" for number, each in enumerate(rows)}
     pairs = pairs_of(rows, groups, {}, others, seed)

@@ -12,8 +12,14 @@ from hypothesis import strategies as st
 
 from mondrian_core.data.paths import How, Resolved, SourceIndex, is_temporary, parts_of
 
-FILES = ("source/a.jpg", "source/trip/b.jpg", "source/home/b.jpg", "source/advisor/photographer/ansel/Moon.jpg",
-         "source/x/deep/c.jpg", "source/y/deep/c.jpg")  # fmt: skip
+FILES = (
+    "source/a.jpg",
+    "source/trip/b.jpg",
+    "source/home/b.jpg",
+    "source/advisor/photographer/ansel/Moon.jpg",
+    "source/x/deep/c.jpg",
+    "source/y/deep/c.jpg",
+)
 
 
 @pytest.fixture
@@ -28,25 +34,28 @@ def index_of(workspace: Path, files: tuple[str, ...]) -> SourceIndex:
     return SourceIndex(workspace)
 
 
-@pytest.mark.parametrize(("text", "path", "how"), [
-    ("source/a.jpg", "source/a.jpg", How.AS_GIVEN),
-    ("./source//trip/b.jpg", "source/trip/b.jpg", How.AS_GIVEN),
-    ("trip/b.jpg", "source/trip/b.jpg", How.AS_GIVEN),
-    ("a.jpg", "source/a.jpg", How.AS_GIVEN),
-    ("/Users/studio/mondrian/source/trip/b.jpg", "source/trip/b.jpg", How.TAIL),
-    (r"C:\studio\source\trip\b.jpg", "source/trip/b.jpg", How.TAIL),
-    ("/old/ansel/moon.JPG", "source/advisor/photographer/ansel/Moon.jpg", How.TAIL),
-    ("Moon.jpg", "source/advisor/photographer/ansel/Moon.jpg", How.NAME),
-    ("/elsewhere/Moon.jpg", "source/advisor/photographer/ansel/Moon.jpg", How.NAME),
-    ("b.jpg", None, How.AMBIGUOUS),
-    ("/somewhere/deep/c.jpg", None, How.AMBIGUOUS),
-    ("/somewhere/y/deep/c.jpg", "source/y/deep/c.jpg", How.TAIL),
-    ("none.jpg", None, How.MISSING),
-    ("/", None, How.MISSING),
-    ("../source/a.jpg", None, How.OUTSIDE),
-    ("source/../../a.jpg", None, How.OUTSIDE),
-    (r"..\a.jpg", None, How.OUTSIDE),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("text", "path", "how"),
+    [
+        ("source/a.jpg", "source/a.jpg", How.AS_GIVEN),
+        ("./source//trip/b.jpg", "source/trip/b.jpg", How.AS_GIVEN),
+        ("trip/b.jpg", "source/trip/b.jpg", How.AS_GIVEN),
+        ("a.jpg", "source/a.jpg", How.AS_GIVEN),
+        ("/Users/studio/mondrian/source/trip/b.jpg", "source/trip/b.jpg", How.TAIL),
+        (r"C:\studio\source\trip\b.jpg", "source/trip/b.jpg", How.TAIL),
+        ("/old/ansel/moon.JPG", "source/advisor/photographer/ansel/Moon.jpg", How.TAIL),
+        ("Moon.jpg", "source/advisor/photographer/ansel/Moon.jpg", How.NAME),
+        ("/elsewhere/Moon.jpg", "source/advisor/photographer/ansel/Moon.jpg", How.NAME),
+        ("b.jpg", None, How.AMBIGUOUS),
+        ("/somewhere/deep/c.jpg", None, How.AMBIGUOUS),
+        ("/somewhere/y/deep/c.jpg", "source/y/deep/c.jpg", How.TAIL),
+        ("none.jpg", None, How.MISSING),
+        ("/", None, How.MISSING),
+        ("../source/a.jpg", None, How.OUTSIDE),
+        ("source/../../a.jpg", None, How.OUTSIDE),
+        (r"..\a.jpg", None, How.OUTSIDE),
+    ],
+)
 def test_the_rules(index: SourceIndex, text: str, path: str | None, how: How) -> None:
     resolved = index.resolve(text)
     assert (resolved.path, resolved.how) == (path, how)
@@ -164,16 +173,37 @@ def test_a_full_tail_is_found_from_any_machine(name: str, before: list[str]) -> 
         assert index.resolve("/" + "/".join([*before, name])).path == name
 
 
-@pytest.mark.parametrize("text", [
-    "/var/folders/px/T/analyze_image_temp.jpg", "/tmp/upload.jpg", "/private/tmp/a.jpg", "source/.DS_Store",
-    "source/._IMG_1.jpg", "a.jpg.part", "a.crdownload", "~$a.jpg", "a.jpg~", "tmp_1234.jpg", "analyze-temp.png",
-    r"C:\Users\x\AppData\Local\Temp\a.jpg",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "text",
+    [
+        "/var/folders/px/T/analyze_image_temp.jpg",
+        "/tmp/upload.jpg",
+        "/private/tmp/a.jpg",
+        "source/.DS_Store",
+        "source/._IMG_1.jpg",
+        "a.jpg.part",
+        "a.crdownload",
+        "~$a.jpg",
+        "a.jpg~",
+        "tmp_1234.jpg",
+        "analyze-temp.png",
+        r"C:\Users\x\AppData\Local\Temp\a.jpg",
+    ],
+)
 def test_temporary_files(text: str) -> None:
     assert is_temporary(text)
 
 
-@pytest.mark.parametrize("text", ["source/temple.jpg", "source/attempt.jpg", "contemporary.jpg", "source/tmpest/a.jpg",
-                                  "/Volumes/card/temp/IMG_1.jpg", "Half_Dome.jpg"])  # fmt: skip
+@pytest.mark.parametrize(
+    "text",
+    [
+        "source/temple.jpg",
+        "source/attempt.jpg",
+        "contemporary.jpg",
+        "source/tmpest/a.jpg",
+        "/Volumes/card/temp/IMG_1.jpg",
+        "Half_Dome.jpg",
+    ],
+)
 def test_photographs_that_only_sound_temporary(text: str) -> None:
     assert not is_temporary(text)

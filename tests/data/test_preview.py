@@ -115,7 +115,16 @@ def test_answers_of_older_datasets_are_read_in_the_spelling_of_today(tmp_path: P
     critique = make_critique(dict.fromkeys(DIMENSIONS, 7), dict.fromkeys(DIMENSIONS, "It’s weich – 光."))
     escaped = json.dumps(critique.as_dict())
     messages = training_messages(VOICE, escaped)
-    row = _row({"lineage": "a", "image": {"bytes": jpeg(1)}, "messages": messages, "answer": escaped,
-                "scores": critique.scores, "loss_dimensions": DIMENSIONS, "weight": 1.0})  # fmt: skip
+    row = _row(
+        {
+            "lineage": "a",
+            "image": {"bytes": jpeg(1)},
+            "messages": messages,
+            "answer": escaped,
+            "scores": critique.scores,
+            "loss_dimensions": DIMENSIONS,
+            "weight": 1.0,
+        }
+    )
     assert row.answer == taught(critique) != escaped
     assert row.messages == training_messages(VOICE, row.answer)

@@ -20,8 +20,11 @@ from mondrian_core.store import Store
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(folder.rglob("*"))
-            if path.is_file() and not path.name.startswith("mondrian.db")}  # fmt: skip
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and not path.name.startswith("mondrian.db")
+    }
 
 
 @pytest.fixture(scope="module")
@@ -35,10 +38,25 @@ def test_every_kind_of_broken_record_is_there_and_every_critique_is_used(workspa
     with Store(workspace / "mondrian.db", read_only=True) as store:
         manifest = link(store, workspace, "ansel")
     assert manifest.counts["used"] == 80
-    kinds = {"job_not_completed", "temporary_file", "missing_photograph", "empty_photograph", "not_a_photograph",
-             "unreadable_photograph", "unparsable_answer", "missing_dimensions", "no_scores", "score_out_of_range",
-             "no_comments", "placeholder_comments", "duplicate_of", "superseded", "model_written", "missing_analysis",
-             "outside_workspace"}  # fmt: skip
+    kinds = {
+        "job_not_completed",
+        "temporary_file",
+        "missing_photograph",
+        "empty_photograph",
+        "not_a_photograph",
+        "unreadable_photograph",
+        "unparsable_answer",
+        "missing_dimensions",
+        "no_scores",
+        "score_out_of_range",
+        "no_comments",
+        "placeholder_comments",
+        "duplicate_of",
+        "superseded",
+        "model_written",
+        "missing_analysis",
+        "outside_workspace",
+    }
     assert set(manifest.counts) == kinds | {"used"}
     found = Counter(each.found for each in manifest.used)
     assert found["tail"] == 16  # paths from another machine
@@ -90,8 +108,12 @@ def test_an_empty_workspace(tmp_path: Path) -> None:
     made = make_workspace(tmp_path / "deep" / "w", sample=False)
     assert made["photographs"] == 0
     assert {path.name for path in (tmp_path / "deep" / "w").iterdir()} == {
-        "mondrian.db", "source", "analysis_md", "datasets", "runs",
-    }  # fmt: skip
+        "mondrian.db",
+        "source",
+        "analysis_md",
+        "datasets",
+        "runs",
+    }
     with Store(tmp_path / "deep" / "w" / "mondrian.db", read_only=True) as store:
         assert store.advisors() == []
 

@@ -116,8 +116,10 @@ def test_copies_and_mirrors_stay_together() -> None:
     upright = picture(7, (320, 240))
     mirrored = upright.transpose(0)
     half = upright.resize((160, 120))
-    subjects = [Subject(lineage(number), perceptual_hash(image)) for number, image in
-                enumerate([upright, mirrored, half, *(picture(100 + n, (320, 240)) for n in range(60))])]  # fmt: skip
+    subjects = [
+        Subject(lineage(number), perceptual_hash(image))
+        for number, image in enumerate([upright, mirrored, half, *(picture(100 + n, (320, 240)) for n in range(60))])
+    ]
     groups = grouped(subjects)
     assert groups[lineage(0)] == groups[lineage(1)] == groups[lineage(2)]
     assert len(set(groups.values())) == 61
@@ -129,8 +131,11 @@ def test_copies_and_mirrors_stay_together() -> None:
 
 def test_likeness_is_handed_on() -> None:
     """A is like B and B like C: all three are one group though A and C differ more."""
-    chain = [Subject(lineage(0), (0, ~0 & 2**64 - 1)), Subject(lineage(1), (0xFF, ~0xFF & 2**64 - 1)),
-             Subject(lineage(2), (0xFFFF, ~0xFFFF & 2**64 - 1))]  # fmt: skip
+    chain = [
+        Subject(lineage(0), (0, ~0 & 2**64 - 1)),
+        Subject(lineage(1), (0xFF, ~0xFF & 2**64 - 1)),
+        Subject(lineage(2), (0xFFFF, ~0xFFFF & 2**64 - 1)),
+    ]
     assert len(set(grouped(chain).values())) == 1
     assert len(set(grouped([chain[0], chain[2]]).values())) == 2
 

@@ -102,7 +102,8 @@ def test_what_looks_like_something_held_out_is_not_drafted(tmp_path: Path) -> No
     (tmp_path / "source" / "twin.jpg").write_bytes(mirrored.getvalue())
     done = synthesize(store, tmp_path, VOICE, recipe(), Stub())
     assert [(each.path, each.reason) for each in done.left_out] == [
-        ("source/twin.jpg", "it looks like a photograph that is held out")]  # fmt: skip
+        ("source/twin.jpg", "it looks like a photograph that is held out")
+    ]
     assert done.drafted == 6
 
 
@@ -134,7 +135,8 @@ def test_words_of_the_second_look_are_taken_and_given_up_when_they_cant_be_read(
     store = workspace(tmp_path, free=3)
     synthesize(store, tmp_path, VOICE, recipe(), Stub(compares="The photograph shows a river."))
     assert {each.proposal.assessments["composition"].comment for each in Drafts(store).waiting()} == {
-        "The picture reveals a river."}  # fmt: skip
+        "The picture reveals a river."
+    }
     for number in range(4):
         (tmp_path / "source" / f"more_{number}.jpg").write_bytes(jpeg(750 + number))
     silent, told = Stub(), []
@@ -167,8 +169,9 @@ tables = st.lists(st.fixed_dictionaries({name: st.floats(0, 10) for name in DIME
 
 
 @given(tables, tables, tables)
-def test_scores_stay_whole_in_range_and_in_order(base: list[dict[str, float]], advisor: list[dict[str, float]],
-                                                 asked: list[dict[str, float]]) -> None:  # fmt: skip
+def test_scores_stay_whole_in_range_and_in_order(
+    base: list[dict[str, float]], advisor: list[dict[str, float]], asked: list[dict[str, float]]
+) -> None:
     count = min(len(base), len(advisor))
     found = lines(base[:count], advisor[:count])
     results = [shifted(scores, found) for scores in asked]

@@ -84,7 +84,11 @@ def test_drafts_are_marked_trained_on_only_and_change_no_side(tmp_path: Path) ->
     assert {each["lineage"]: each["split"] for each in without.manifest["members"]}.items() <= sides.items()
     rows = {split: stored(version.path / split) for split in (TRAIN, "validation")}
     assert sorted({row["record"] for row in rows[TRAIN] if row["origin"] == "synthetic"}) == [
-        "draft:d500", "draft:d501", "draft:d502", "draft:d503"]  # fmt: skip
+        "draft:d500",
+        "draft:d501",
+        "draft:d502",
+        "draft:d503",
+    ]
     assert {row["origin"] for row in rows["validation"]} == {"human"}
     assert all(row["variant"] == "original" and row["weight"] == 1 for row in rows[TRAIN] if "draft" in row["record"])
     assert version.digest != without.digest

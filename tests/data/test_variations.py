@@ -38,30 +38,36 @@ def test_there_is_variety() -> None:
     assert len(made) > 30
 
 
-@pytest.mark.parametrize(("comment", "expected"), [
-    ("The tree leans; the sky is calm.", "The sky is calm; the tree leans."),
-    ("I would wait; the left edge crowds the cabin.", "The left edge crowds the cabin; I would wait."),
-    ("Texture is crisp; every blade is drawn.", "Every blade is drawn; texture is crisp."),
-    ("F/64 would weep; edges are soft.", "Edges are soft; F/64 would weep."),
-    ("The sky is calm; it holds the land.", "The sky is calm; it holds the land."),
-    ("The sky is calm; but the land is not.", "The sky is calm; but the land is not."),
-    ("One clause only.", "One clause only."),
-    ("One; two; three.", "One; two; three."),
-    ("A calm sky. A tree; a rock.", "A calm sky. A tree; a rock."),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("comment", "expected"),
+    [
+        ("The tree leans; the sky is calm.", "The sky is calm; the tree leans."),
+        ("I would wait; the left edge crowds the cabin.", "The left edge crowds the cabin; I would wait."),
+        ("Texture is crisp; every blade is drawn.", "Every blade is drawn; texture is crisp."),
+        ("F/64 would weep; edges are soft.", "Edges are soft; F/64 would weep."),
+        ("The sky is calm; it holds the land.", "The sky is calm; it holds the land."),
+        ("The sky is calm; but the land is not.", "The sky is calm; but the land is not."),
+        ("One clause only.", "One clause only."),
+        ("One; two; three.", "One; two; three."),
+        ("A calm sky. A tree; a rock.", "A calm sky. A tree; a rock."),
+    ],
+)
 def test_clauses_change_places(comment: str, expected: str) -> None:
     assert exchanged_clauses(comment) == expected
 
 
-@pytest.mark.parametrize(("original", "varied"), [
-    ("The tree is on the left.", "The tree is on the right."),
-    ("Three planes recede.", "Four planes recede."),
-    ("It is sharp.", "It is not sharp."),
-    ("A strong diagonal.", "A weak diagonal."),
-    ("A stop and 1.5 more.", "A stop and 2 more."),
-    ("The edges are soft.", "The edges are sharp."),
-    ("A calm lake.", "Something entirely different is written here."),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("original", "varied"),
+    [
+        ("The tree is on the left.", "The tree is on the right."),
+        ("Three planes recede.", "Four planes recede."),
+        ("It is sharp.", "It is not sharp."),
+        ("A strong diagonal.", "A weak diagonal."),
+        ("A stop and 1.5 more.", "A stop and 2 more."),
+        ("The edges are soft.", "The edges are sharp."),
+        ("A calm lake.", "Something entirely different is written here."),
+    ],
+)
 def test_the_checker_sees_what_changed(original: str, varied: str) -> None:
     assert problems(original, varied)
 

@@ -143,8 +143,15 @@ def test_every_command_block_runs_as_written(tmp_path: Path) -> None:
     script = script_of([each.text for each in here], free_port())
     try:
         with (clone / "output").open("w") as output:
-            subprocess.run(["bash", "-c", script], cwd=clone, env=environment, stdout=output,
-                           stderr=subprocess.STDOUT, check=False, timeout=850)  # fmt: skip
+            subprocess.run(
+                ["bash", "-c", script],
+                cwd=clone,
+                env=environment,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                check=False,
+                timeout=850,
+            )
     finally:
         subprocess.run(["make", "down"], cwd=clone, env=environment, capture_output=True, check=False, timeout=60)
     pairs = [line.split() for line in (clone / "statuses").read_text().splitlines()]
@@ -156,8 +163,9 @@ def test_every_command_block_runs_as_written(tmp_path: Path) -> None:
     ]
     assert "Done in" in (clone / "output").read_text(), "the demo broke before its end"
     printed = re.split(r"^=== \d+ done$", (clone / "output").read_text(), flags=re.MULTILINE)
-    assert failed == [], "\n".join(f"{document}: {text}: {status}\n{printed[at][-1500:]}"
-                                   for at, document, text, status in failed)  # fmt: skip
+    assert failed == [], "\n".join(
+        f"{document}: {text}: {status}\n{printed[at][-1500:]}" for at, document, text, status in failed
+    )
 
 
 def test_documents_that_are_not_run_have_blocks() -> None:

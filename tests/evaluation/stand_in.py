@@ -97,8 +97,11 @@ class StandIn:
         if exact_tokens:
             self.timed += 1
             noise = 1 + 0.01 * np.sin(self.timed * 12.9898)
-            return Said("", decode_seconds=0.1 * self.slow.get(self.arm, 1.0) * noise,
-                        prefill_seconds=0.05 * self.slow.get(self.arm, 1.0) * noise)  # fmt: skip
+            return Said(
+                "",
+                decode_seconds=0.1 * self.slow.get(self.arm, 1.0) * noise,
+                prefill_seconds=0.05 * self.slow.get(self.arm, 1.0) * noise,
+            )
         self.asked.append((self.arm, number))
         error = self.broken(self.arm, number)
         if error is not None:

@@ -37,8 +37,11 @@ def refused(run: Run, stand_in: ModuleType, tmp_path: Path) -> Path:
 def plain(tmp_path: Path, recipe: Recipe) -> list[str]:
     """--recipe with the recipe that the runs were measured by."""
     path = tmp_path / "plain.toml"
-    lines = [f"{key} = {value}" for key, value in recipe.evaluate.model_dump().items() if isinstance(value, int)
-             and not isinstance(value, bool)]  # fmt: skip
+    lines = [
+        f"{key} = {value}"
+        for key, value in recipe.evaluate.model_dump().items()
+        if isinstance(value, int) and not isinstance(value, bool)
+    ]
     path.write_text("[evaluate]\n" + "\n".join(lines) + "\n")
     return ["--recipe", str(path)]
 
@@ -64,16 +67,18 @@ def test_inconclusive_is_not_yes(measured: Path, tmp_path: Path, capsys: pytest.
         ["--rescore", "{run}", "--recipe", "no-such-file.toml"],
     ],
 )
-def test_bad_input_is_two(measured: Path, tmp_path: Path, arguments: list[str],
-                          capsys: pytest.CaptureFixture[str]) -> None:  # fmt: skip
+def test_bad_input_is_two(
+    measured: Path, tmp_path: Path, arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
     given = [argument.format(run=measured) for argument in arguments]
     assert main(["evaluate", *given, "--workspace", str(tmp_path)]) == 2
     told = capsys.readouterr().err.strip()
     assert told and "Traceback" not in told and "\n\n" not in told
 
 
-def test_something_broken_is_three(measured: Path, plain: list[str], monkeypatch: pytest.MonkeyPatch,
-                                   capsys: pytest.CaptureFixture[str]) -> None:  # fmt: skip
+def test_something_broken_is_three(
+    measured: Path, plain: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     def breaks(*_: object, **__: object) -> None:
         raise RuntimeError("a fault of the program")
 
@@ -82,8 +87,9 @@ def test_something_broken_is_three(measured: Path, plain: list[str], monkeypatch
     assert "--debug" in capsys.readouterr().err
 
 
-def test_judging_again_leaves_the_run_as_it_is(measured: Path, plain: list[str],
-                                               capsys: pytest.CaptureFixture[str]) -> None:  # fmt: skip
+def test_judging_again_leaves_the_run_as_it_is(
+    measured: Path, plain: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
     before = {path.name: path.read_bytes() for path in measured.iterdir()}
     main(["evaluate", "--rescore", str(measured), *plain, "--json"])
     told = json.loads(capsys.readouterr().out)
@@ -104,8 +110,9 @@ def test_a_run_is_found_by_its_name_and_judged_by_its_own_recipe(
     assert json.loads(capsys.readouterr().out)["recipe"] == recipe.digest
 
 
-def test_the_page_goes_where_it_is_wanted(measured: Path, plain: list[str], tmp_path: Path,
-                                          monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+def test_the_page_goes_where_it_is_wanted(
+    measured: Path, plain: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     main(["evaluate", "--rescore", str(measured), *plain, "--html"])
     main(["evaluate", "--rescore", str(measured), *plain, "--html", "out/of.html"])
@@ -113,8 +120,9 @@ def test_the_page_goes_where_it_is_wanted(measured: Path, plain: list[str], tmp_
         assert (tmp_path / page).read_text().startswith("<!doctype html>")
 
 
-def test_samples_of_another_version_say_so(measured: Path, plain: list[str],
-                                           capsys: pytest.CaptureFixture[str]) -> None:  # fmt: skip
+def test_samples_of_another_version_say_so(
+    measured: Path, plain: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
     samples = measured / "samples.jsonl"
     samples.write_text(samples.read_text().replace('"format": 2', '"format": 1', 1))
     assert main(["evaluate", "--rescore", str(measured), *plain]) == 2
@@ -137,8 +145,13 @@ def workspace(samples: Path, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace
         (context.run_folder / "evaluate.json").write_text("{}")
         (context.run_folder / "report.html").write_text("")
         (context.run_folder / "comparison_report.json").write_text("{}")
-        return EvaluateSummary(str(context.run_folder / "comparison_report.json"),
-                               str(context.run_folder / "report.html"), "PASS", [], "test")  # fmt: skip
+        return EvaluateSummary(
+            str(context.run_folder / "comparison_report.json"),
+            str(context.run_folder / "report.html"),
+            "PASS",
+            [],
+            "test",
+        )
 
     monkeypatch.setattr(stages, "evaluate", stage)
     monkeypatch.setattr("mondrian_core.cli.evaluation.built_dataset", lambda *_: None)

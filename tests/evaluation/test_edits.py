@@ -66,8 +66,9 @@ def test_an_eye_that_measures_passes(photographs: list[Image.Image]) -> None:
     assert judge(found, RECIPE).verdict == "PASS"
     assert found.edits is not None
     assert {name: each["broken"] for name, each in found.edits.items()} == dict.fromkeys(RELATIONS, 0)
-    assert all(each["n"] == 8 and each["interval"] == (0.0, pytest.approx(0.369, abs=1e-3))
-               for each in found.edits.values())  # fmt: skip
+    assert all(
+        each["n"] == 8 and each["interval"] == (0.0, pytest.approx(0.369, abs=1e-3)) for each in found.edits.values()
+    )
 
 
 @pytest.mark.parametrize(

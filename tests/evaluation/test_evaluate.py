@@ -165,9 +165,14 @@ def test_what_a_model_writes_stays_text(run: Run, stand_in: ModuleType, tmp_path
     assert 'src="http' not in page and "url(" not in page
 
 
-@pytest.mark.parametrize(("written", "reason"), [
-    ("Half \\ud83d of it.", "not_json"), ("Half \ud83d of it.", "not_json"), ("\u2028 \x85 \ufffe \U0001f305", None),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("written", "reason"),
+    [
+        ("Half \\ud83d of it.", "not_json"),
+        ("Half \ud83d of it.", "not_json"),
+        ("\u2028 \x85 \ufffe \U0001f305", None),
+    ],
+)
 def test_reports_are_written_whatever_characters_a_model_answers(
     run: Run, stand_in: ModuleType, tmp_path: Path, written: str, reason: str | None
 ) -> None:

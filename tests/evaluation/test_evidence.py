@@ -104,8 +104,9 @@ def test_what_it_never_saw_nor_a_twin_of_is_left_to_test_with(built: tuple[Conte
     _, version = built
     rows = whole.photographs(version)
     half = rows[:6]
-    trained = Trained(frozenset(row.lineage for row in half), tuple(perceptual_hash(row.image) for row in half),
-                      everything=True)  # fmt: skip
+    trained = Trained(
+        frozenset(row.lineage for row in half), tuple(perceptual_hash(row.image) for row in half), everything=True
+    )
     left, called = evidence.tested_on(version, trained)
     seen = {version.groups[row.lineage] for row in half}
     assert {row.lineage for row in left} == {name for name, group in version.groups.items() if group not in seen}
@@ -193,8 +194,9 @@ def test_retrieval_offers_training_photographs_only(built: tuple[Context, Any]) 
     assert evidence.consult_of([])(dict.fromkeys(DIMENSIONS, 6.0), "any") is None
 
 
-def test_a_fold_is_trained_on_the_other_folds_alone(built: tuple[Context, Any], tmp_path: Path,
-                                                    monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+def test_a_fold_is_trained_on_the_other_folds_alone(
+    built: tuple[Context, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     _, version = built
     calls: list[Any] = []
 
@@ -237,5 +239,7 @@ def test_what_is_noticed_names_the_file_of_the_photograph() -> None:
     listen = evidence.naming_photographs(heard.append, SimpleNamespace(manifest={"members": members}))  # type: ignore[arg-type]
     listen(Noticed("train", f"The validation loss of {'a' * 64}, {'b' * 64} is not a number"))
     listen(Advanced("train", 1, 2))
-    assert heard == [Noticed("train", f"The validation loss of half-dome.jpg, {'b' * 64} is not a number"),
-                     Advanced("train", 1, 2)]  # fmt: skip
+    assert heard == [
+        Noticed("train", f"The validation loss of half-dome.jpg, {'b' * 64} is not a number"),
+        Advanced("train", 1, 2),
+    ]

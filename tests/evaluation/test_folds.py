@@ -18,8 +18,9 @@ Run = Callable[..., Report]
 
 @pytest.fixture
 def recipe() -> Recipe:
-    return recipe_of({"evaluate": {"compliance_photographs": 30, "edited_photographs": 0, "constrained_photographs": 0,
-                                   "folds": 4}})  # fmt: skip
+    return recipe_of(
+        {"evaluate": {"compliance_photographs": 30, "edited_photographs": 0, "constrained_photographs": 0, "folds": 4}}
+    )
 
 
 def test_each_fold_is_judged_by_the_adapter_that_never_saw_it(

@@ -77,8 +77,12 @@ def table(base: np.ndarray, candidate: np.ndarray) -> ScoreTable:
     """Predictions (N, 8) around labels of 0, as if they were errors."""
     n = len(base)
     none = np.zeros(n, dtype=np.bool_)
-    return ScoreTable(tuple(map(str, range(n))), np.zeros_like(base), {"base": base, "candidate": candidate},
-                      {"base": none, "candidate": none})  # fmt: skip
+    return ScoreTable(
+        tuple(map(str, range(n))),
+        np.zeros_like(base),
+        {"base": base, "candidate": candidate},
+        {"base": none, "candidate": none},
+    )
 
 
 def errors(rng: np.random.Generator, n: int, gain: float = 0.0) -> ScoreTable:

@@ -13,9 +13,19 @@ from mondrian_core.prompts import Voice
 from mondrian_core.recipes import TrainRecipe, recipe_of
 
 pytestmark = [pytest.mark.mini, pytest.mark.soak, pytest.mark.timeout(600)]
-RECIPE = recipe_of({"evaluate": {"compliance_photographs": 3, "latency_pairs": 3, "latency_tokens": 16,
-                                 "effect_photographs": 1, "max_tokens": 400,
-                                 "edited_photographs": 1, "constrained_photographs": 1}})  # fmt: skip
+RECIPE = recipe_of(
+    {
+        "evaluate": {
+            "compliance_photographs": 3,
+            "latency_pairs": 3,
+            "latency_tokens": 16,
+            "effect_photographs": 1,
+            "max_tokens": 400,
+            "edited_photographs": 1,
+            "constrained_photographs": 1,
+        }
+    }
+)
 
 
 def test_real_model_behind_the_protocol(tmp_path: Path) -> None:
@@ -42,8 +52,16 @@ def test_real_model_behind_the_protocol(tmp_path: Path) -> None:
     more = [render.render(render.sample_scene(rng)) for _ in range(2)]
 
     def judged(name: str) -> Report:
-        return evaluate(base, tmp_path / name, labelled, more, Voice("ansel", "Ansel Adams"), RECIPE, tmp_path / "run",
-                        Known(trained=Trained(), cache=tmp_path / "cache"))  # fmt: skip
+        return evaluate(
+            base,
+            tmp_path / name,
+            labelled,
+            more,
+            Voice("ansel", "Ansel Adams"),
+            RECIPE,
+            tmp_path / "run",
+            Known(trained=Trained(), cache=tmp_path / "cache"),
+        )
 
     zero = judged("zero")
     assert (zero.gate("integrity").verdict, zero.verdict) == ("FAIL", "FAIL")

@@ -95,8 +95,9 @@ def judged(run: Run, stand_in: ModuleType, base: Any, folder: Path) -> tuple[Rep
     return run(model, problems=adapters.check(base, folder)), model
 
 
-def test_a_sound_adapter_is_let_through(run: Run, stand_in: ModuleType, base: Any, weights: Weights,
-                                        tmp_path: Path) -> None:  # fmt: skip
+def test_a_sound_adapter_is_let_through(
+    run: Run, stand_in: ModuleType, base: Any, weights: Weights, tmp_path: Path
+) -> None:
     report, model = judged(run, stand_in, base, written(base, tmp_path / "sound", weights))
     assert report.gate("integrity").verdict == "PASS"
     assert {arm for arm, _ in model.asked} == {"base", "candidate"}
@@ -116,9 +117,15 @@ def test_a_sound_adapter_is_let_through(run: Run, stand_in: ModuleType, base: An
     ids=["zero", "nan", "shapes", "half", "misnamed", "another base", "cut off"],
 )
 def test_a_planted_fault_is_caught_by_integrity_before_anything_is_asked(
-    run: Run, stand_in: ModuleType, base: Any, weights: Weights, tmp_path: Path, change: Callable[[Weights], Weights],
-    spoil: Callable[[Path], None], says: str,
-) -> None:  # fmt: skip
+    run: Run,
+    stand_in: ModuleType,
+    base: Any,
+    weights: Weights,
+    tmp_path: Path,
+    change: Callable[[Weights], Weights],
+    spoil: Callable[[Path], None],
+    says: str,
+) -> None:
     folder = written(base, tmp_path / "faulty", change(weights))
     spoil(folder)
     report, model = judged(run, stand_in, base, folder)

@@ -70,8 +70,9 @@ def choices(measured: Path, samples: Samples, choose: Callable[[preference.Pair]
     return path
 
 
-def test_choices_find_their_arms_and_stand_in_the_report(measured: Path, samples: Samples, tmp_path: Path,
-                                                         capsys: pytest.CaptureFixture[str]) -> None:  # fmt: skip
+def test_choices_find_their_arms_and_stand_in_the_report(
+    measured: Path, samples: Samples, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     def right(pair: preference.Pair) -> str:
         return "left" if pair.left == "candidate" else "right"
 
@@ -94,8 +95,9 @@ def test_choices_find_their_arms_and_stand_in_the_report(measured: Path, samples
 @pytest.mark.parametrize(
     "content", ["", "[]", '{"run": "x", "choices": {}}', '{"choices": {"photo-00": "left"}}', "{nonsense"]
 )
-def test_a_strange_file_of_choices_is_bad_input(measured: Path, tmp_path: Path, content: str,
-                                                capsys: pytest.CaptureFixture[str]) -> None:  # fmt: skip
+def test_a_strange_file_of_choices_is_bad_input(
+    measured: Path, tmp_path: Path, content: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = tmp_path / "choices.json"
     path.write_text(content)
     before = (measured / "samples.jsonl").read_bytes()

@@ -13,8 +13,9 @@ from mondrian_core.rubric import DIMENSIONS
 def table(**predictions: np.ndarray) -> ScoreTable:
     labels = predictions.pop("labels")
     n = len(labels)
-    return ScoreTable(tuple(map(str, range(n))), labels, predictions,
-                      {arm: np.zeros(n, dtype=np.bool_) for arm in predictions})  # fmt: skip
+    return ScoreTable(
+        tuple(map(str, range(n))), labels, predictions, {arm: np.zeros(n, dtype=np.bool_) for arm in predictions}
+    )
 
 
 @pytest.fixture

@@ -21,13 +21,23 @@ from mondrian_core.settings import Settings
 from mondrian_core.stages import Context, DatasetSummary, TrainSummary, summary_of
 
 pytestmark = [pytest.mark.mini, pytest.mark.slow, pytest.mark.timeout(300)]
-RECIPE = recipe_of({
-    "data": {"variants": 1},
-    "train": {"epochs": 1, "rank": 2, "accumulation": 2},
-    "evaluate": {"folds": 2, "compliance_photographs": 1, "edited_photographs": 0, "constrained_photographs": 0,
-                 "latency_pairs": 3, "latency_tokens": 8, "effect_photographs": 1, "max_tokens": 400},
-    "gates": {"score_photographs": 5, "overhead_ratio": 50},
-})  # fmt: skip
+RECIPE = recipe_of(
+    {
+        "data": {"variants": 1},
+        "train": {"epochs": 1, "rank": 2, "accumulation": 2},
+        "evaluate": {
+            "folds": 2,
+            "compliance_photographs": 1,
+            "edited_photographs": 0,
+            "constrained_photographs": 0,
+            "latency_pairs": 3,
+            "latency_tokens": 8,
+            "effect_photographs": 1,
+            "max_tokens": 400,
+        },
+        "gates": {"score_photographs": 5, "overhead_ratio": 50},
+    }
+)
 
 
 def retrained(workspace: Path, recipe: Recipe = RECIPE) -> Context:
@@ -86,8 +96,11 @@ def test_a_small_set_is_trained_on_whole_and_judged_by_folds_round_after_round(
     grown = dataset_of(second)
     new = set(grown.groups) - everything
     assert len(new) == 5
-    asked = {outcome.photograph for outcome in (*samples_of(second).outcomes, *samples_of(second).folds.outcomes)
-             if outcome.arm == "champion"}  # fmt: skip
+    asked = {
+        outcome.photograph
+        for outcome in (*samples_of(second).outcomes, *samples_of(second).folds.outcomes)
+        if outcome.arm == "champion"
+    }
     assert asked == new, "the champion answers about what it never saw, and about nothing else"
     gate = report_of(second)["gates"]["champion"]
     assert gate["n"] == 5 and gate["observed"] is not None

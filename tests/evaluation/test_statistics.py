@@ -208,6 +208,10 @@ def test_exchange_share_inside_groups_is_what_its_words_say() -> None:
     pairs = [(i, j) for i in range(5) for j in range(5) if i != j and groups[i] == groups[j]]
     assert share == pytest.approx(1 - np.trace(errors) / 5 / np.mean([errors[pair] for pair in pairs]))
     again = np.repeat(np.arange(5), statistics._resamples(5, 1, 2000)[0].astype(int))
-    found = [errors[i, j] for a, i in enumerate(again) for b, j in enumerate(again)
-             if i != j and a != b and groups[i] == groups[j]]  # fmt: skip
+    found = [
+        errors[i, j]
+        for a, i in enumerate(again)
+        for b, j in enumerate(again)
+        if i != j and a != b and groups[i] == groups[j]
+    ]
     assert drawn[0] == pytest.approx(1 - errors[again, again].mean() / np.mean(found))

@@ -23,8 +23,9 @@ Run = Callable[..., Report]
 
 @pytest.fixture
 def recipe() -> Recipe:
-    return recipe_of({"evaluate": {"compliance_photographs": 30, "edited_photographs": 0, "constrained_photographs": 0,
-                                   "folds": 4}})  # fmt: skip
+    return recipe_of(
+        {"evaluate": {"compliance_photographs": 30, "edited_photographs": 0, "constrained_photographs": 0, "folds": 4}}
+    )
 
 
 @pytest.fixture

@@ -38,8 +38,9 @@ def lock(tmp_path: Path) -> Iterator[int]:
 def run(folder: Path, lock: int, monkeypatch: pytest.MonkeyPatch, does: str, timeout: float = 30.0) -> list[Event]:
     monkeypatch.setenv("STUB_DOES", does)
     heard: list[Event] = []
-    run_process("train", folder / "context.json", folder, lock=lock, timeout=timeout, listen=heard.append,
-                program=PROGRAM)  # fmt: skip
+    run_process(
+        "train", folder / "context.json", folder, lock=lock, timeout=timeout, listen=heard.append, program=PROGRAM
+    )
     return heard
 
 
@@ -178,8 +179,9 @@ def wait_for(path: Path) -> str:
 def test_a_stage_whose_log_is_full_goes_on_and_keeps_its_status(tmp_path: Path) -> None:
     context = retraining(tmp_path)
     with open("/dev/full", "wb") as full:
-        done = subprocess.run([sys.executable, "-m", STAGE_MODULE, "link", str(context)], stdout=full, stderr=full,
-                              cwd=ROOT, check=False)  # fmt: skip
+        done = subprocess.run(
+            [sys.executable, "-m", STAGE_MODULE, "link", str(context)], stdout=full, stderr=full, cwd=ROOT, check=False
+        )
     assert done.returncode == 0
     assert json.loads((context.parent / "link.json").read_text())["used"] > 0
 

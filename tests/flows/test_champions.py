@@ -31,12 +31,24 @@ def register(settings: Settings, advisor: str, verdict: str, folder: Path) -> st
     """A version whose files are sound and whose gates all say `verdict`."""
     folder.mkdir()
     draw = np.random.default_rng(len(list(folder.parent.iterdir())))
-    arrays = {f"layers.0.q_proj.{name}": draw.normal(size=shape).astype(np.float32)
-              for name, shape in (("lora_a", (8, 2)), ("lora_b", (2, 8)))}  # fmt: skip
+    arrays = {
+        f"layers.0.q_proj.{name}": draw.normal(size=shape).astype(np.float32)
+        for name, shape in (("lora_a", (8, 2)), ("lora_b", (2, 8)))
+    }
     save_file(arrays, folder / "adapters.safetensors")
     (folder / "adapter_config.json").write_text(json.dumps({"rank": 2, "alpha": 4.0, "fine_tune_type": "lora"}))
-    gates = [{"name": name, "verdict": verdict, "observed": 1.0, "threshold": "> 0", "n": 20, "interval": [0.5, 1.5],
-              "sentence": f"{name} says {verdict}."} for name in GATES]  # fmt: skip
+    gates = [
+        {
+            "name": name,
+            "verdict": verdict,
+            "observed": 1.0,
+            "threshold": "> 0",
+            "n": 20,
+            "interval": [0.5, 1.5],
+            "sentence": f"{name} says {verdict}.",
+        }
+        for name in GATES
+    ]
     manifest = {"gate_report": {"verdict": verdict, "gates": gates}}
     state: Any = "rejected" if verdict == "FAIL" else "candidate"
     return Registry(settings.adapters_root).register(advisor, folder, manifest, state).version

@@ -102,8 +102,9 @@ def test_a_recipe_by_name(machine: Running, settings: Settings, sample: Path) ->
 def test_the_loop(machine: Running, settings: Settings, sample: Path, retrained: watching.Glance) -> None:
     seen = retrained
     assert seen.state in ("Completed", "Candidate", "Rejected"), seen.message
-    assert list(seen.stages.items()) == [(stage, "COMPLETED") for stage in
-                                         ("link", "dataset", "train", "evaluate", "register", "promote")]  # fmt: skip
+    assert list(seen.stages.items()) == [
+        (stage, "COMPLETED") for stage in ("link", "dataset", "train", "evaluate", "register", "promote")
+    ]
     assert seen.percent["train"] == seen.percent["evaluate"] == 100.0
     folder = sample / "runs" / seen.run
     outcome = json.loads((folder / "promote.json").read_text())
@@ -119,8 +120,9 @@ def test_the_loop(machine: Running, settings: Settings, sample: Path, retrained:
     assert "score_error" in found["gates-ansel"]
     nobodys_business(told_by(machine), sample, settings.adapters_root)
     archive = Registry(settings.adapters_root).export("ansel", outcome["version"], sample / "runs")
-    nobodys_business(written_below(folder, sample / "datasets", settings.adapters_root, archive), sample,
-                     settings.adapters_root)  # fmt: skip
+    nobodys_business(
+        written_below(folder, sample / "datasets", settings.adapters_root, archive), sample, settings.adapters_root
+    )
 
 
 def told_by(machine: Running) -> dict[str, str]:
@@ -135,8 +137,11 @@ def written_below(*places: Path) -> dict[str, str]:
     """Every text that a run, a dataset, a registry or an archive holds; logs of processes stay on the machine."""
     files = [file for place in places for file in (place.rglob("*") if place.is_dir() else [place])]
     texts = {".json", ".jsonl", ".html", ".md", ".csv", ".toml", ".tar"}
-    return {str(file): file.read_bytes().decode("utf-8", "replace") for file in files
-            if file.is_file() and file.suffix in texts}  # fmt: skip
+    return {
+        str(file): file.read_bytes().decode("utf-8", "replace")
+        for file in files
+        if file.is_file() and file.suffix in texts
+    }
 
 
 def nobodys_business(texts: dict[str, str], workspace: Path, adapters: Path) -> None:

@@ -134,8 +134,13 @@ def test_a_record_of_another_version_stops_what_runs(tmp_path: Path, change: dic
     """More, or fewer, entries than this version writes."""
     (tmp_path / "workspace").mkdir()
     settings = Settings(workspace=tmp_path / "workspace")
-    process = processes.start("prefect worker", [sys.executable, "-c", "import time; time.sleep(300)"],
-                              environment=os.environ, folder=tmp_path, log=tmp_path / "log")  # fmt: skip
+    process = processes.start(
+        "prefect worker",
+        [sys.executable, "-c", "import time; time.sleep(300)"],
+        environment=os.environ,
+        folder=tmp_path,
+        log=tmp_path / "log",
+    )
     written = {name: value for name, value in {**asdict(process), **change}.items() if value is not None}
     record = record_of(settings)
     record.parent.mkdir()
@@ -145,8 +150,13 @@ def test_a_record_of_another_version_stops_what_runs(tmp_path: Path, change: dic
         assert not process.alive
     finally:
         processes.stop(process)
-    service = processes.start("service", [sys.executable, "-c", "import time; time.sleep(300)"],
-                              environment=os.environ, folder=tmp_path, log=tmp_path / "log")  # fmt: skip
+    service = processes.start(
+        "service",
+        [sys.executable, "-c", "import time; time.sleep(300)"],
+        environment=os.environ,
+        folder=tmp_path,
+        log=tmp_path / "log",
+    )
     written = {name: value for name, value in {**asdict(service), **change}.items() if value is not None}
     record = settings.root / "runs" / "service" / "process.json"
     record.parent.mkdir(parents=True)
@@ -164,8 +174,13 @@ def test_a_server_without_the_password_is_replaced(tmp_path: Path) -> None:
     settings = Settings(workspace=tmp_path / "workspace")
     make_home(settings)
     make_password(settings)
-    server = processes.start("prefect server", [sys.executable, "-c", "import time; time.sleep(300)"],
-                             environment=os.environ, folder=tmp_path, log=tmp_path / "log")  # fmt: skip
+    server = processes.start(
+        "prefect server",
+        [sys.executable, "-c", "import time; time.sleep(300)"],
+        environment=os.environ,
+        folder=tmp_path,
+        log=tmp_path / "log",
+    )
     try:
         bootstrap._record(Place(settings, 1), [server])
         bootstrap._stop_what_has_another_password(settings)
@@ -227,8 +242,10 @@ def promoted_adapter(settings: Settings, folder: Path) -> str:
 
     base = load_base("mini")
     adapters.attach(base, TrainRecipe(rank=2), seed=1)
-    taught = {name: value if name.endswith("lora_a") else value + 1e-3 * mx.ones_like(value)
-              for name, value in adapters.parameters(base).items()}  # fmt: skip
+    taught = {
+        name: value if name.endswith("lora_a") else value + 1e-3 * mx.ones_like(value)
+        for name, value in adapters.parameters(base).items()
+    }
     adapters.save(base, folder, taught)
     registry = Registry(settings.adapters_root)
     version = registry.register("ansel", folder, {"base": {"name": "mini", "fingerprint": fingerprint("mini")}}).version
@@ -248,8 +265,9 @@ def test_make_up_after_a_demo_and_make_down(tmp_path: Path, root: Path) -> None:
     whole = [*where, "--adapters", str(settings.adapters_root), "--base-model", "mini", "--service-port", str(port)]
 
     def call(module: str, words: list[str]) -> str:
-        done = subprocess.run([sys.executable, "-m", module, *words], cwd=root, capture_output=True, text=True,
-                              check=False, timeout=200)  # fmt: skip
+        done = subprocess.run(
+            [sys.executable, "-m", module, *words], cwd=root, capture_output=True, text=True, check=False, timeout=200
+        )
         assert done.returncode == 0, done.stderr
         return done.stdout
 

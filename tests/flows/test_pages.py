@@ -22,8 +22,16 @@ from tasks import pages
 from tasks.pictures import MAX_BYTES, embedded
 from tasks.telling import OneParagraph, artifact_key, plain_failures
 
-GATE = {"name": "score_error", "rule": "lower", "threshold": 0.05, "observed": 0.31234, "n": 20,
-        "interval": [0.1, None], "verdict": "PASS", "sentence": "Lower | by far.\nReally."}  # fmt: skip
+GATE = {
+    "name": "score_error",
+    "rule": "lower",
+    "threshold": 0.05,
+    "observed": 0.31234,
+    "n": 20,
+    "interval": [0.1, None],
+    "verdict": "PASS",
+    "sentence": "Lower | by far.\nReally.",
+}
 
 
 def columns(markdown: str) -> set[int]:
@@ -54,8 +62,15 @@ def test_the_verdict_comes_first(verdict: str) -> None:
 def test_every_stage_has_a_page(tmp_path: Path) -> None:
     picture = tmp_path / "curve.png"
     Image.new("RGB", (20, 20)).save(picture)
-    told = {"pairs": 9, "corrections": 2, "best_epoch": 1, "validation_pairs": 4, "accuracy": 0.75,
-            "start_accuracy": 0.5, "margin": 0.25}  # fmt: skip
+    told = {
+        "pairs": 9,
+        "corrections": 2,
+        "best_epoch": 1,
+        "validation_pairs": 4,
+        "accuracy": 0.75,
+        "start_accuracy": 0.5,
+        "margin": 0.25,
+    }
     made = [
         pages.linked(LinkSummary("m.json", 5, {"no_scores": 2}, "| a |\n| --- |\n| b |")),
         pages.built(DatasetSummary("d", "0123456789abcdef", {"train": 4}, {"train": 9}, str(picture))),

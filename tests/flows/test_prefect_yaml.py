@@ -26,7 +26,7 @@ PROMISED = {
     "index/portfolio",
     "synthesize/manual",
     "backup/scheduled",
-}  # fmt: skip
+}
 
 
 class Strict(BaseModel):

@@ -79,8 +79,14 @@ def test_a_process_that_left_its_pipe_outlives_the_reader(tmp_path: Path) -> Non
         "Console().print('said to nobody'); print('done', file=sys.stderr)"
     )
     root = Path(processes.__file__).parents[1]
-    child = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "log")], cwd=root, text=True,
-                             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)  # fmt: skip
+    child = subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path / "log")],
+        cwd=root,
+        text=True,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
     assert child.stdin and child.stdout and child.stderr and child.stdout.readline() == "begun\n"
     child.stdout.close()
     child.stderr.close()

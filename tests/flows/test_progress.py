@@ -27,8 +27,15 @@ def test_steps_after_the_stages_own_count_do_not_move_the_bar(monkeypatch: pytes
     monkeypatch.setattr(telling, "update_progress_artifact", lambda artifact, **given: show(**given))
     monkeypatch.setattr(telling, "UPDATE_SECONDS", 0.0)
     listen = telling.Progress("train", "ansel")
-    counts = (("encode", 1, 2), ("encode", 2, 2), ("validate", 1, 1), ("train", 1, 4), ("validate", 1, 8),
-              ("validate", 8, 8), ("train", 2, 4))  # fmt: skip
+    counts = (
+        ("encode", 1, 2),
+        ("encode", 2, 2),
+        ("validate", 1, 1),
+        ("train", 1, 4),
+        ("validate", 1, 8),
+        ("validate", 8, 8),
+        ("train", 2, 4),
+    )
     for event in (*(Advanced(*count) for count in counts), Finished("train", {})):
         listen(event)
     assert [percent for percent, _ in shown] == [50, 100, 100, 25, 25, 25, 50, 100]

@@ -49,8 +49,10 @@ def register(registry: Registry, advisor: str, folder: Path, **manifest: Any) ->
     """A version whose files are sound and whose gates all pass."""
     folder.mkdir()
     draw = np.random.default_rng(7)
-    arrays = {f"layers.0.q_proj.{name}": draw.normal(size=shape).astype(np.float32)
-              for name, shape in (("lora_a", (8, 2)), ("lora_b", (2, 8)))}  # fmt: skip
+    arrays = {
+        f"layers.0.q_proj.{name}": draw.normal(size=shape).astype(np.float32)
+        for name, shape in (("lora_a", (8, 2)), ("lora_b", (2, 8)))
+    }
     save_file(arrays, folder / "adapters.safetensors")
     config = {"fine_tune_type": "lora", "lora_parameters": {"rank": 2, "scale": 2.0, "keys": ["layers.0.q_proj"]}}
     (folder / "adapter_config.json").write_text(json.dumps(config))

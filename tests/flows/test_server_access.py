@@ -91,9 +91,10 @@ def test_a_run_changes_nothing_about_its_process(
     refused = insider.post(f"{path}/create_flow_run", json={**asked, "job_variables": given})
     assert refused.status_code == 422 and "Additional properties" in refused.text
     assert runs(machine) == before
-    scheduled = insider.post(f"{path}/create_flow_run", json={
-        **asked, "state": {"type": "SCHEDULED", "state_details": {"scheduled_time": "2099-01-01T00:00:00Z"}}
-    }).json()["id"]  # fmt: skip
+    scheduled = insider.post(
+        f"{path}/create_flow_run",
+        json={**asked, "state": {"type": "SCHEDULED", "state_details": {"scheduled_time": "2099-01-01T00:00:00Z"}}},
+    ).json()["id"]
     assert insider.patch(f"/flow_runs/{scheduled}", json={"job_variables": given}).status_code == 422
     insider.delete(f"/flow_runs/{scheduled}")
 
@@ -124,8 +125,11 @@ def test_a_foreign_host_name_is_refused(machine: Running, insider: httpx.Client,
 
 def test_other_origins_get_no_permission(machine: Running, insider: httpx.Client) -> None:
     def permission(origin: str) -> str | None:
-        asked = {"Origin": origin, "Access-Control-Request-Method": "POST",
-                 "Access-Control-Request-Headers": "authorization"}  # fmt: skip
+        asked = {
+            "Origin": origin,
+            "Access-Control-Request-Method": "POST",
+            "Access-Control-Request-Headers": "authorization",
+        }
         preflight = insider.options("/flow_runs/filter", headers=asked)
         simple = insider.get("/health", headers={"Origin": origin})
         assert preflight.headers.get("access-control-allow-origin") == simple.headers.get("access-control-allow-origin")

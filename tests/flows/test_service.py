@@ -106,7 +106,13 @@ def test_a_refusal_is_told_and_nothing_is_left(machine: Running, served: Setting
 
     wanted = replace(Wanted(), port=free_port(), model_mode="fine_tuned")
     with prefect_here(machine):
-        state = serve(port=wanted.port, fallback=False, workspace=str(served.root), base_model="mini",
-                      adapters=str(served.root / "none"), return_state=True)  # fmt: skip
+        state = serve(
+            port=wanted.port,
+            fallback=False,
+            workspace=str(served.root),
+            base_model="mini",
+            adapters=str(served.root / "none"),
+            return_state=True,
+        )
     assert state.name == "Failed" and "did not start" in str(state.message)
     assert recorded(served) is None

@@ -19,11 +19,25 @@ from mondrian_core.registry import Registry
 pytestmark = [pytest.mark.mini, pytest.mark.slow, pytest.mark.timeout(400)]
 
 
-def test_ctrl_c_in_training_keeps_what_is_complete(samples: Path, tmp_path: Path,
-                                                   capsys: pytest.CaptureFixture[str]) -> None:  # fmt: skip
+def test_ctrl_c_in_training_keeps_what_is_complete(
+    samples: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     run = samples / "runs" / "interrupted"
-    command = ["train", "--advisor", "ansel", "--workspace", str(samples), "--adapters", str(tmp_path / "adapters"),
-               "--base-model", "mini", "--out", str(run), "--epochs", "3"]  # fmt: skip
+    command = [
+        "train",
+        "--advisor",
+        "ansel",
+        "--workspace",
+        str(samples),
+        "--adapters",
+        str(tmp_path / "adapters"),
+        "--base-model",
+        "mini",
+        "--out",
+        str(run),
+        "--epochs",
+        "3",
+    ]
     child = subprocess.Popen([sys.executable, "-m", "mondrian_core.cli", *command], stderr=subprocess.PIPE, text=True)
     log = run / "training_log.jsonl"
     until = time.monotonic() + 180
@@ -67,14 +81,26 @@ def test_a_killed_retraining_goes_on_and_has_one_version(tmp_path: Path, capsys:
     workspace = tmp_path / "workspace"
     make_workspace(workspace, sample=True, photographs=12)
     (tmp_path / "small.toml").write_text(RECIPE)
-    where = ["--advisor", "ansel", "--workspace", str(workspace), "--adapters", str(tmp_path / "adapters"),
-             "--base-model", "mini", "--json"]  # fmt: skip
+    where = [
+        "--advisor",
+        "ansel",
+        "--workspace",
+        str(workspace),
+        "--adapters",
+        str(tmp_path / "adapters"),
+        "--base-model",
+        "mini",
+        "--json",
+    ]
     command = [sys.executable, "-m", "mondrian_core.cli", "retrain", *where, "--recipe", str(tmp_path / "small.toml")]
     child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
     def steps() -> list[dict[str, object]]:
-        found = [json.loads(line) for log in workspace.glob("runs/*/training_log.jsonl")
-                 for line in log.read_text().splitlines()[:-1]]  # fmt: skip
+        found = [
+            json.loads(line)
+            for log in workspace.glob("runs/*/training_log.jsonl")
+            for line in log.read_text().splitlines()[:-1]
+        ]
         return [line for line in found if line["kind"] == "step"]
 
     until = time.monotonic() + 240

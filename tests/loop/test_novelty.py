@@ -50,10 +50,16 @@ def done(context: Context, tmp_path: Path) -> Context:
     folder.mkdir()
     save_file({f"{MODULE}.lora_a": rows, f"{MODULE}.lora_b": rows.T.copy()}, folder / "adapters.safetensors")
     parameters = {"rank": 4, "scale": 2.0, "dropout": 0.0, "keys": [MODULE]}
-    write_json(folder / "adapter_config.json",
-               {"fine_tune_type": "lora", "num_layers": -1, "lora_parameters": parameters})  # fmt: skip
-    manifest = {"run": context.run, "base": {"name": "mini", "fingerprint": "f" * 64}, "parent": None, "seed": 0,
-                "gate_report": {"verdict": "FAIL", "gates": []}}  # fmt: skip
+    write_json(
+        folder / "adapter_config.json", {"fine_tune_type": "lora", "num_layers": -1, "lora_parameters": parameters}
+    )
+    manifest = {
+        "run": context.run,
+        "base": {"name": "mini", "fingerprint": "f" * 64},
+        "parent": None,
+        "seed": 0,
+        "gate_report": {"verdict": "FAIL", "gates": []},
+    }
     version = context.registry.register("ansel", folder, manifest, "rejected", actor="test").version
     write_json(context.run_folder / "promote.json", {"decision": "rejected", "version": version, "sentence": "No."})
     remember(context)

@@ -28,8 +28,10 @@ def corrected(workspace: Path) -> None:
     """A person corrects the model's critique of each photograph that has one by the advisor."""
     with Store(workspace / "mondrian.db") as store:
         paths = sorted({each.image_path for each in store.profiles("ansel") if each.image_path.startswith("source/")})
-        store.add_past_jobs(Job(f"asked{at}", path.removeprefix("source/"), "ansel", "completed",
-                                answer=SAID.as_dict()) for at, path in enumerate(paths))  # fmt: skip
+        store.add_past_jobs(
+            Job(f"asked{at}", path.removeprefix("source/"), "ansel", "completed", answer=SAID.as_dict())
+            for at, path in enumerate(paths)
+        )
         for at in range(len(paths)):
             job = store.job(f"asked{at}")
             assert job is not None
@@ -39,9 +41,27 @@ def corrected(workspace: Path) -> None:
 def test_corrections_reach_the_adapter(samples: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     corrected(samples)
     run = samples / "runs" / "tuned"
-    command = ["train", "--advisor", "ansel", "--workspace", str(samples), "--adapters", str(tmp_path / "adapters"),
-               "--base-model", "mini", "--out", str(run), "--epochs", "1", "--answered-photographs", "0",
-               "--preference-others", "0", "--preference-pairs", "1"]  # fmt: skip
+    command = [
+        "train",
+        "--advisor",
+        "ansel",
+        "--workspace",
+        str(samples),
+        "--adapters",
+        str(tmp_path / "adapters"),
+        "--base-model",
+        "mini",
+        "--out",
+        str(run),
+        "--epochs",
+        "1",
+        "--answered-photographs",
+        "0",
+        "--preference-others",
+        "0",
+        "--preference-pairs",
+        "1",
+    ]
     assert main([*command, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["preference"] is None, "off by default"
     plain = (run / "adapter" / "adapters.safetensors").read_bytes()

@@ -56,9 +56,10 @@ def evaluated(context: Context, champion: ChampionReference) -> None:
     left = {
         "dataset": DatasetSummary(str(run), "d" * 64, {"train": 9}, {"train": 27}),
         "train": TrainSummary(str(adapter), str(run / "curve.png"), str(run / "log.jsonl"), 10, 2, 1.0, 5.0),
-        "evaluate": EvaluateSummary(str(run / "comparison_report.json"), str(run / "report.html"), "PASS", gates,
-                                    "test", champion.as_dict()),
-    }  # fmt: skip
+        "evaluate": EvaluateSummary(
+            str(run / "comparison_report.json"), str(run / "report.html"), "PASS", gates, "test", champion.as_dict()
+        ),
+    }
     for name, summary in left.items():
         (run / f"{name}.json").write_text(json.dumps(summary.as_dict()))
 

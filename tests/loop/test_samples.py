@@ -39,21 +39,43 @@ def recipe(tmp_path: Path) -> Path:
     return path
 
 
-def test_retrain_ends_with_an_honest_verdict(samples: Path, recipe: Path, tmp_path: Path,
-                                             capsys: pytest.CaptureFixture[str]) -> None:  # fmt: skip
+def test_retrain_ends_with_an_honest_verdict(
+    samples: Path, recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     adapters = tmp_path / "adapters"
     database = (samples / "mondrian.db").read_bytes()
-    status = main(["retrain", "--advisor", "ansel", "--workspace", str(samples), "--adapters", str(adapters),
-                   "--recipe", str(recipe), "--base-model", "mini", "--json"])  # fmt: skip
+    status = main(
+        [
+            "retrain",
+            "--advisor",
+            "ansel",
+            "--workspace",
+            str(samples),
+            "--adapters",
+            str(adapters),
+            "--recipe",
+            str(recipe),
+            "--base-model",
+            "mini",
+            "--json",
+        ]
+    )
     outcome = json.loads(capsys.readouterr().out)
 
     run = samples / "runs" / outcome["run"]
     linked = json.loads((run / "link.json").read_text())
     assert linked["used"] == 10
     assert linked["left_out"] == {
-        "job_not_completed": 1, "temporary_file": 1, "missing_photograph": 1, "empty_photograph": 1,
-        "not_a_photograph": 1, "unparsable_answer": 5, "missing_dimensions": 3, "no_scores": 2, "duplicate_of": 1,
-    }  # fmt: skip
+        "job_not_completed": 1,
+        "temporary_file": 1,
+        "missing_photograph": 1,
+        "empty_photograph": 1,
+        "not_a_photograph": 1,
+        "unparsable_answer": 5,
+        "missing_dimensions": 3,
+        "no_scores": 2,
+        "duplicate_of": 1,
+    }
     verdict = outcome["evaluation"]["verdict"]
     gates = {gate["name"]: gate for gate in outcome["evaluation"]["gates"]}
     # two or three held-out photographs can never show a better score at p <= 0.05

@@ -23,8 +23,16 @@ def launched(*words: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.soak  # tests/training/test_several_processes.py is the quick form
 def test_two_processes_leave_one_run(samples: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    where = ["--advisor", "ansel", "--workspace", str(samples), "--base-model", "mini",
-             "--adapters", str(tmp_path / "adapters")]  # fmt: skip
+    where = [
+        "--advisor",
+        "ansel",
+        "--workspace",
+        str(samples),
+        "--base-model",
+        "mini",
+        "--adapters",
+        str(tmp_path / "adapters"),
+    ]
     assert main(["dataset", *where, "--json"]) == 0
     dataset = json.loads(capsys.readouterr().out)["path"]
     words = ["train", *where, "--epochs", "1"]

@@ -21,8 +21,16 @@ from mondrian_core.training import train
 pytestmark = pytest.mark.mini
 
 VOICE = Voice("ansel", "Ansel Adams", "Sieht schönes Licht – „weich“, so<|im_end|>.")
-COMMENTS = ("It’s “soft” – truly…", "Schönes Licht über dem Café.", "A sunrise 🌅 here.", "光线柔和。", "אור רך.",
-            'He said "calm" \\ <|im_end|>.', "q\u0303 two\nlines", "Plain light.")  # fmt: skip
+COMMENTS = (
+    "It’s “soft” – truly…",
+    "Schönes Licht über dem Café.",
+    "A sunrise 🌅 here.",
+    "光线柔和。",
+    "אור רך.",
+    'He said "calm" \\ <|im_end|>.',
+    "q\u0303 two\nlines",
+    "Plain light.",
+)
 
 
 @pytest.mark.timeout(600)
@@ -34,13 +42,16 @@ def test_an_adapter_answers_in_the_characters_that_it_was_taught(tmp_path: Path)
     pixels = np.random.default_rng(3).integers(0, 255, (96, 128, 3), dtype=np.uint8)
     image = Image.fromarray(pixels)
     row = Row("a", image, training_messages(VOICE, answer), answer, scores, DIMENSIONS, 1.0)
-    recipe = TrainRecipe(rank=16, alpha=32, epochs=60, accumulation=1, learning_rate=5e-3, patience=60,
-                         answered_photographs=0)  # fmt: skip
+    recipe = TrainRecipe(
+        rank=16, alpha=32, epochs=60, accumulation=1, learning_rate=5e-3, patience=60, answered_photographs=0
+    )
     made = train(load_base("mini"), [row], [], recipe, tmp_path / "run")
     engine = LocalEngine("mini")
     heard: list[int] = []
-    for question in (Question(critique_messages(VOICE), image, made.adapter),
-                     Question(critique_messages(VOICE), image, made.adapter, constrained=False)):  # fmt: skip
+    for question in (
+        Question(critique_messages(VOICE), image, made.adapter),
+        Question(critique_messages(VOICE), image, made.adapter, constrained=False),
+    ):
         first, again = engine.ask(question, heard.append), engine.ask(question)  # the second one with precedents
         assert first.text == answer
         assert again.text == answer and again.accepted > 0

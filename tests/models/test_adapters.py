@@ -31,8 +31,9 @@ Q = "language_model.model.layers.0.self_attn.q_proj"
 
 def _logits(base: Base, messages: Any, image: Any) -> np.ndarray:
     prompt = encode(base, messages, image)
-    hidden = hidden_states(base.language_model, prompt.embeddings, prompt.positions, prompt.image_index,
-                           prompt.deepstack)  # fmt: skip
+    hidden = hidden_states(
+        base.language_model, prompt.embeddings, prompt.positions, prompt.image_index, prompt.deepstack
+    )
     return np.array(log_probabilities(base, hidden[0]))
 
 
@@ -53,16 +54,19 @@ def test_a_sound_adapter_has_no_problems(base: Base, adapter: Path) -> None:
     [
         (lambda w: w.pop(f"{Q}.lora_b"), "only one half"),
         (lambda w: [w.pop(f"{Q}.lora_a"), w.pop(f"{Q}.lora_b")], "declared but has no weights"),
-        (lambda w: w.update({f"{Q}s.lora_a": w[f"{Q}.lora_a"], f"{Q}s.lora_b": w[f"{Q}.lora_b"]}),
-         "no layer of the base"),
+        (
+            lambda w: w.update({f"{Q}s.lora_a": w[f"{Q}.lora_a"], f"{Q}s.lora_b": w[f"{Q}.lora_b"]}),
+            "no layer of the base",
+        ),
         (lambda w: w.update({f"{Q}.lora_a": w[f"{Q}.lora_a"].T.copy()}), "shapes"),
         (lambda w: w.update({f"{Q}.lora_b": np.full_like(w[f"{Q}.lora_b"], np.nan)}), "not finite"),
         (lambda w: w.update({k: np.zeros_like(v) for k, v in w.items() if k.endswith("lora_b")}), "changes nothing"),
         (lambda w: w.update({"something.else": np.zeros(1, np.float32)}), "belongs to no LoRA pair"),
     ],
-)  # fmt: skip
-def test_an_unsound_adapter_is_refused_by_name(base: Base, adapter: Path, tmp_path: Path, edit: Any,
-                                               problem: str) -> None:  # fmt: skip
+)
+def test_an_unsound_adapter_is_refused_by_name(
+    base: Base, adapter: Path, tmp_path: Path, edit: Any, problem: str
+) -> None:
     broken = _edited(adapter, tmp_path / "broken", edit)
     assert any(problem in found for found in adapters.check(base, broken))
     with pytest.raises(BadAdapter, match="can't be used"):
@@ -84,8 +88,9 @@ def test_an_adapter_of_another_base_is_refused(base: Base, adapter: Path, tmp_pa
     assert adapters.check(base, folder) == ()
 
 
-def test_a_refused_adapter_leaves_the_one_in_use(base: Base, adapter: Path, messages: Any, image: Any,
-                                                 tmp_path: Path) -> None:  # fmt: skip
+def test_a_refused_adapter_leaves_the_one_in_use(
+    base: Base, adapter: Path, messages: Any, image: Any, tmp_path: Path
+) -> None:
     mounted = adapters.mount(base)
     mounted.use(adapter)
     before = _logits(base, messages, image)
@@ -109,8 +114,9 @@ def test_the_base_arm_is_the_base_exactly(base: Base, adapter: Path, messages: A
     np.testing.assert_array_equal(_logits(load_base("mini"), messages, image), alone)
 
 
-def test_a_mounted_adapter_gives_the_attached_layers_logits(base: Base, adapter: Path, messages: Any,
-                                                            image: Any) -> None:  # fmt: skip
+def test_a_mounted_adapter_gives_the_attached_layers_logits(
+    base: Base, adapter: Path, messages: Any, image: Any
+) -> None:
     from mlx_vlm import load
 
     adapters.mount(base).use(adapter)
@@ -121,8 +127,9 @@ def test_a_mounted_adapter_gives_the_attached_layers_logits(base: Base, adapter:
     np.testing.assert_allclose(ours, _logits(plain, messages, image), atol=1e-4)
 
 
-def test_sum_and_product_give_the_same_logits(base: Base, adapter: Path, messages: Any, image: Any, tmp_path: Path,
-                                              monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+def test_sum_and_product_give_the_same_logits(
+    base: Base, adapter: Path, messages: Any, image: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     mounted = adapters.mount(base)
     mounted.use(adapter)
     assert {len(change) for change in mounted.changes} == {1}
@@ -200,8 +207,9 @@ def test_targets_are_linear_layers_of_the_language_model(base: Base) -> None:
         del base.language_model.lm_head
 
 
-def test_older_and_peft_layouts_give_the_same_answers(base: Base, adapter: Path, messages: Any, image: Any,
-                                                      tmp_path: Path) -> None:  # fmt: skip
+def test_older_and_peft_layouts_give_the_same_answers(
+    base: Base, adapter: Path, messages: Any, image: Any, tmp_path: Path
+) -> None:
     mounted = adapters.mount(base)
     mounted.use(adapter)
     ours = _logits(base, messages, image)
@@ -209,8 +217,10 @@ def test_older_and_peft_layouts_give_the_same_answers(base: Base, adapter: Path,
     older, peft = tmp_path / "older", tmp_path / "peft"
     older.mkdir()
     peft.mkdir()
-    save_file({k.replace(".lora_a", ".A").replace(".lora_b", ".B"): v for k, v in weights.items()},
-              older / "adapters.safetensors")  # fmt: skip
+    save_file(
+        {k.replace(".lora_a", ".A").replace(".lora_b", ".B"): v for k, v in weights.items()},
+        older / "adapters.safetensors",
+    )
     (older / "adapter_config.json").write_text(json.dumps({"rank": 8, "alpha": 16, "dropout": 0.0}))
     turned = {}
     for name, array in weights.items():

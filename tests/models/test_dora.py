@@ -107,9 +107,16 @@ def test_the_gradient_takes_the_norm_for_a_constant() -> None:
     assert float(mx.max(mx.abs(mx.grad(followed)(arrays)["lora_b"] - held))) > 0.1
 
 
-@pytest.mark.parametrize(("bits", "kind", "close"), [(None, mx.float32, 1e-6), (4, mx.float32, 1e-6),
-                                                     (8, mx.float32, 1e-6), (None, mx.bfloat16, 1e-3),
-                                                     (4, mx.bfloat16, 2e-4)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("bits", "kind", "close"),
+    [
+        (None, mx.float32, 1e-6),
+        (4, mx.float32, 1e-6),
+        (8, mx.float32, 1e-6),
+        (None, mx.bfloat16, 1e-3),
+        (4, mx.bfloat16, 2e-4),
+    ],
+)
 def test_the_norms_are_those_of_the_rebuilt_matrix(bits: int | None, kind: mx.Dtype, close: float) -> None:
     layer = dora_on(linear_of(bits, True, kind))
     moved = plain_weight(layer.linear) + SCALE * (layer.lora_a @ layer.lora_b).T
@@ -135,12 +142,19 @@ def test_a_row_of_zeros_is_no_division_by_zero() -> None:
     np.testing.assert_array_equal(np.array(layer(mx.ones((2, IN)))), np.zeros((2, OUT)))
 
 
-@pytest.mark.parametrize(("bits", "bias", "kind", "close"), [
-    (None, True, mx.float32, 2e-5), (4, True, mx.float32, 2e-5), (8, False, mx.float32, 2e-5),
-    (4, True, mx.bfloat16, 0.06), (None, True, mx.bfloat16, 0.06),
-])  # fmt: skip
-def test_a_switched_layer_gives_the_training_layers_output(bits: int | None, bias: bool, kind: mx.Dtype,
-                                                           close: float) -> None:  # fmt: skip
+@pytest.mark.parametrize(
+    ("bits", "bias", "kind", "close"),
+    [
+        (None, True, mx.float32, 2e-5),
+        (4, True, mx.float32, 2e-5),
+        (8, False, mx.float32, 2e-5),
+        (4, True, mx.bfloat16, 0.06),
+        (None, True, mx.bfloat16, 0.06),
+    ],
+)
+def test_a_switched_layer_gives_the_training_layers_output(
+    bits: int | None, bias: bool, kind: mx.Dtype, close: float
+) -> None:
     layer = dora_on(linear_of(bits, bias, kind))
     x = mx.random.normal((6, IN)).astype(kind)
     wanted = explicit(layer, trained(layer), x.astype(mx.float32))
@@ -185,8 +199,9 @@ def pack(base: Base, folder: Path, bits: int) -> Path:
     shutil.copytree(base.path, folder)
     other = load_base(str(folder))
     nn.quantize(other.language_model, 64, bits, class_predicate=lambda _, layer: isinstance(layer, nn.Linear))
-    mx.save_safetensors(str(folder / "model.safetensors"), dict(tree_flatten(other.model.parameters())),
-                        metadata={"format": "mlx"})  # fmt: skip
+    mx.save_safetensors(
+        str(folder / "model.safetensors"), dict(tree_flatten(other.model.parameters())), metadata={"format": "mlx"}
+    )
     config = json.loads((folder / "config.json").read_text())
     config["quantization"] = {"group_size": 64, "bits": bits}
     (folder / "config.json").write_text(json.dumps(config))
@@ -195,8 +210,9 @@ def pack(base: Base, folder: Path, bits: int) -> Path:
 
 def logits_of(base: Base, messages: Any, image: Any) -> np.ndarray:
     prompt = encode(base, messages, image)
-    hidden = hidden_states(base.language_model, prompt.embeddings, prompt.positions, prompt.image_index,
-                           prompt.deepstack)  # fmt: skip
+    hidden = hidden_states(
+        base.language_model, prompt.embeddings, prompt.positions, prompt.image_index, prompt.deepstack
+    )
     return np.array(logits(base.language_model, hidden)[0].astype(mx.float32))
 
 
@@ -244,8 +260,9 @@ def test_answers_come_from_what_was_trained_and_plain_mlx_vlm_gives_the_same(
     np.testing.assert_allclose(logits_of(plain, messages, image), trained, atol=2e-4)
 
 
-def test_a_packed_base_answers_as_trained_and_as_plain_mlx_vlm(packed: Base, messages: Any, image: Any,
-                                                               tmp_path: Path) -> None:  # fmt: skip
+def test_a_packed_base_answers_as_trained_and_as_plain_mlx_vlm(
+    packed: Base, messages: Any, image: Any, tmp_path: Path
+) -> None:
     from mlx_vlm import load
 
     folder = moved_dora(packed, tmp_path / "dora")
@@ -264,8 +281,9 @@ def test_a_packed_base_answers_as_trained_and_as_plain_mlx_vlm(packed: Base, mes
     np.testing.assert_allclose(logits_of(plain, messages, image), trained, atol=5e-4)
 
 
-def test_the_compiled_step_serves_a_dora_of_a_packed_base(packed: Base, messages: Any, image: Any,
-                                                          tmp_path: Path) -> None:  # fmt: skip
+def test_the_compiled_step_serves_a_dora_of_a_packed_base(
+    packed: Base, messages: Any, image: Any, tmp_path: Path
+) -> None:
     """Decoding token by token gives the log-probabilities of one pass, after a LoRA of the same modules was used."""
     from mondrian_core.models.generation import generate
 
@@ -291,12 +309,15 @@ def edited(source: Path, target: Path, edit: Callable[[dict[str, np.ndarray]], A
     return target
 
 
-@pytest.mark.parametrize(("edit", "problem"), [
-    (lambda w: w.pop(f"{Q}.m"), "without a magnitude"),
-    (lambda w: w.update({f"{Q}s.m": w[f"{Q}.m"]}), "a magnitude without its pair"),
-    (lambda w: w.update({f"{Q}.m": w[f"{Q}.m"][:-1]}), "magnitude of shape"),
-    (lambda w: w.update({f"{Q}.m": np.full_like(w[f"{Q}.m"], np.inf)}), "not finite"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("edit", "problem"),
+    [
+        (lambda w: w.pop(f"{Q}.m"), "without a magnitude"),
+        (lambda w: w.update({f"{Q}s.m": w[f"{Q}.m"]}), "a magnitude without its pair"),
+        (lambda w: w.update({f"{Q}.m": w[f"{Q}.m"][:-1]}), "magnitude of shape"),
+        (lambda w: w.update({f"{Q}.m": np.full_like(w[f"{Q}.m"], np.inf)}), "not finite"),
+    ],
+)
 def test_a_wrong_magnitude_is_found(base: Base, dora: Path, tmp_path: Path, edit: Any, problem: str) -> None:
     assert adapters.check(base, dora) == ()
     broken = edited(dora, tmp_path / "broken", edit)
@@ -346,8 +367,9 @@ def test_saving_and_reading_keep_every_number(base: Base, dora: Path, tmp_path: 
         np.testing.assert_array_equal(np.array(again.magnitude[name]), np.array(read.magnitude[name]))
 
 
-def test_peft_has_the_same_numbers_and_comes_back(base: Base, dora: Path, messages: Any, image: Any,
-                                                  tmp_path: Path) -> None:  # fmt: skip
+def test_peft_has_the_same_numbers_and_comes_back(
+    base: Base, dora: Path, messages: Any, image: Any, tmp_path: Path
+) -> None:
     export_peft(base, dora, tmp_path / "peft")
     config = json.loads((tmp_path / "peft" / "adapter_config.json").read_text())
     assert config["use_dora"] is True
@@ -367,10 +389,13 @@ def test_merged_answers_as_base_with_dora(base: Base, dora: Path, messages: Any,
     assert parity.log_probability_difference < 1e-3 and parity.delta_error < 1e-5
 
 
-@pytest.mark.parametrize(("recipe", "scale"), [({}, 2.0), ({"rslora": True}, 16 / 2.8284271247461903),
-                                               ({"rank": 16, "alpha": 8, "rslora": True}, 2.0)])  # fmt: skip
-def test_rslora_divides_by_the_root_of_the_rank(base: Base, tmp_path: Path, recipe: dict[str, Any],
-                                                scale: float) -> None:  # fmt: skip
+@pytest.mark.parametrize(
+    ("recipe", "scale"),
+    [({}, 2.0), ({"rslora": True}, 16 / 2.8284271247461903), ({"rank": 16, "alpha": 8, "rslora": True}, 2.0)],
+)
+def test_rslora_divides_by_the_root_of_the_rank(
+    base: Base, tmp_path: Path, recipe: dict[str, Any], scale: float
+) -> None:
     folder = make_adapter(base, tmp_path / "adapter", **recipe)
     assert adapter_files.read(folder).scale == pytest.approx(scale, rel=1e-12)
     assert json.loads((folder / "adapter_config.json").read_text())["fine_tune_type"] == "lora"

@@ -56,8 +56,9 @@ def test_a_damaged_file_is_computed_again(base: Base, messages: Any, tmp_path: P
     assert kept.computed == 2
 
 
-def test_without_room_it_stays_in_memory(base: Base, messages: Any, tmp_path: Path,
-                                         monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+def test_without_room_it_stays_in_memory(
+    base: Base, messages: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def full(path: Path, write: Any) -> None:
         raise DiskFull(path)
 

@@ -39,9 +39,18 @@ def peft(base: Base, folder: Path, ranks: dict[str, int] | None = None, **config
         arrays[f"{name}.lora_A.weight"] = rng.normal(size=(rank, inputs)).astype(np.float32)
         arrays[f"{name}.lora_B.weight"] = rng.normal(size=(outputs, rank)).astype(np.float32)
     save_file(arrays, folder / "adapter_model.safetensors")
-    usual = {"peft_type": "LORA", "r": 4, "lora_alpha": 6, "lora_dropout": 0.1, "bias": "none", "peft_version": "0.18",
-             "megatron_core": "megatron.core", "qalora_group_size": 16,
-             "init_lora_weights": True, "use_dora": False}  # fmt: skip
+    usual = {
+        "peft_type": "LORA",
+        "r": 4,
+        "lora_alpha": 6,
+        "lora_dropout": 0.1,
+        "bias": "none",
+        "peft_version": "0.18",
+        "megatron_core": "megatron.core",
+        "qalora_group_size": 16,
+        "init_lora_weights": True,
+        "use_dora": False,
+    }
     (folder / "adapter_config.json").write_text(json.dumps({**usual, **config}))
     return folder
 
@@ -50,8 +59,10 @@ def native(folder: Path, values: Any, **config: Any) -> Path:
     """An adapter in mlx-vlm's layout (`values` None: in its older one)."""
     folder.mkdir()
     rng, ends = np.random.default_rng(4), (".A", ".B") if values is None else (".lora_a", ".lora_b")
-    save_file({f"{ours('self_attn.q_proj')}{end}": rng.normal(size=(4, 4)).astype(np.float32) for end in ends},
-              folder / "adapters.safetensors")  # fmt: skip
+    save_file(
+        {f"{ours('self_attn.q_proj')}{end}": rng.normal(size=(4, 4)).astype(np.float32) for end in ends},
+        folder / "adapters.safetensors",
+    )
     told = config if values is None else {"lora_parameters": values, **config}
     (folder / "adapter_config.json").write_text(json.dumps(told))
     return folder
@@ -67,14 +78,16 @@ HONOURED: dict[str, tuple[dict[str, int], dict[str, Any]]] = {
     "rslora": ({}, {"use_rslora": True}),
     "alpha by module": ({}, {"alpha_pattern": {"q_proj": 3, r"layers\.0\.mlp\.up_proj": 12}}),
     "rank by module": ({"mlp.up_proj": 2, "self_attn.k_proj": 8}, {"rank_pattern": {"up_proj": 2, "k_proj": 8}}),
-    "both, rslora": ({"mlp.up_proj": 2}, {"rank_pattern": {"up_proj": 2}, "alpha_pattern": {"up_proj": 1},
-                                          "use_rslora": True}),
+    "both, rslora": (
+        {"mlp.up_proj": 2},
+        {"rank_pattern": {"up_proj": 2}, "alpha_pattern": {"up_proj": 1}, "use_rslora": True},
+    ),
     "eva": ({}, {"init_lora_weights": "eva", "eva_config": {"rho": 2.0}}),
     "gaussian": ({}, {"init_lora_weights": "gaussian"}),
     "some layers": ({}, {"layers_to_transform": [0], "layers_pattern": "layers", "exclude_modules": "x"}),
     "fan_in_fan_out": ({}, {"fan_in_fan_out": True}),
     "nothing more": ({}, {"modules_to_save": [], "bias": None, "layer_replication": None, "loftq_config": {}}),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", HONOURED)
@@ -144,8 +157,11 @@ REFUSED: dict[str, dict[str, Any]] = {
 def refusals(base: Base, folder: Path, registry: Path) -> list[str]:
     """What each reader says to a folder."""
     said = ["; ".join(adapters.check(base, folder))]
-    for read in (adapter_files.read, adapters.mount(base).use,
-                 lambda path: Registry(registry).import_from("ansel", path, actor="a")):  # fmt: skip
+    for read in (
+        adapter_files.read,
+        adapters.mount(base).use,
+        lambda path: Registry(registry).import_from("ansel", path, actor="a"),
+    ):
         with pytest.raises(BadAdapter) as caught:
             read(folder)
         said.append(str(caught.value))
@@ -165,14 +181,20 @@ def test_configurations_that_lack_or_spoil_a_number_are_refused(base: Base, tmp_
         ({**whole, "scale": None}, {}, "names no scale"),
         ({key: whole[key] for key in ("rank", "keys")}, {}, "names no scale"),
         ({key: whole[key] for key in ("scale", "keys")}, {}, "names no rank"),
-        ({**whole, "scale": "2"}, {}, "scale"), ({**whole, "scale": True}, {}, "scale"),
-        ({**whole, "scale": 10**400}, {}, "scale"), ({**whole, "rank": 1.5}, {}, "rank"),
-        ({**whole, "keys": "q_proj"}, {}, "keys"), ([4], {}, "lora_parameters"),
+        ({**whole, "scale": "2"}, {}, "scale"),
+        ({**whole, "scale": True}, {}, "scale"),
+        ({**whole, "scale": 10**400}, {}, "scale"),
+        ({**whole, "rank": 1.5}, {}, "rank"),
+        ({**whole, "keys": "q_proj"}, {}, "keys"),
+        ([4], {}, "lora_parameters"),
         (whole, {"fine_tune_type": "full"}, "full"),
-        (None, {"rank": 0, "alpha": 16}, "rank"), (None, {"rank": "8", "alpha": 16}, "rank"),
-        (None, {"rank": 8, "alpha": None}, "alpha"), (None, {"rank": 8, "alpha": [1]}, "alpha"),
-        (None, {"alpha": 16}, "describes no LoRA"), (None, {}, "describes no LoRA"),
-    ]  # fmt: skip
+        (None, {"rank": 0, "alpha": 16}, "rank"),
+        (None, {"rank": "8", "alpha": 16}, "rank"),
+        (None, {"rank": 8, "alpha": None}, "alpha"),
+        (None, {"rank": 8, "alpha": [1]}, "alpha"),
+        (None, {"alpha": 16}, "describes no LoRA"),
+        (None, {}, "describes no LoRA"),
+    ]
     for number, (values, config, problem) in enumerate(spoiled):
         folder = native(tmp_path / str(number), values, **config)
         assert all(problem in said for said in refusals(base, folder, tmp_path / "registry")), (values, config)
@@ -196,8 +218,9 @@ def twice(folder: Path) -> None:
 
 def embedding(folder: Path) -> None:
     path = folder / "adapter_model.safetensors"
-    save_file({**load_file(path), "base_model.model.model.embed_tokens.lora_embedding_A": np.ones((4, 4), np.float32)},
-              path)  # fmt: skip
+    save_file(
+        {**load_file(path), "base_model.model.model.embed_tokens.lora_embedding_A": np.ones((4, 4), np.float32)}, path
+    )
 
 
 def whole_numbers(folder: Path) -> None:
@@ -205,10 +228,15 @@ def whole_numbers(folder: Path) -> None:
     save_file({name: array.astype(np.int32) for name, array in load_file(path).items()}, path)
 
 
-@pytest.mark.parametrize(("spoil", "problem"), [
-    (twice, "two adapters"), (embedding, "no half"), (whole_numbers, "not a float"),
-    (lambda folder: (folder / "adapter_model.safetensors").write_bytes(b"x"), "can't be read"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("spoil", "problem"),
+    [
+        (twice, "two adapters"),
+        (embedding, "no half"),
+        (whole_numbers, "not a float"),
+        (lambda folder: (folder / "adapter_model.safetensors").write_bytes(b"x"), "can't be read"),
+    ],
+)
 def test_arrays_that_are_no_lora_are_refused(base: Base, tmp_path: Path, spoil: Edit, problem: str) -> None:
     folder = peft(base, tmp_path / "peft")
     spoil(folder)

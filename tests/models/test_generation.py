@@ -44,8 +44,9 @@ def test_greedy_answers_are_the_librarys(base: Base, messages: Any, image: Any, 
 def test_the_image_alone_changes_the_logits(base: Base, messages: Any, image: Any) -> None:
     def last(picture: Any) -> np.ndarray:
         prompt = encode(base, messages, picture)
-        hidden = hidden_states(base.language_model, prompt.embeddings, prompt.positions, prompt.image_index,
-                               prompt.deepstack)  # fmt: skip
+        hidden = hidden_states(
+            base.language_model, prompt.embeddings, prompt.positions, prompt.image_index, prompt.deepstack
+        )
         return np.array(log_probabilities(base, hidden[0, -1:]))
 
     assert np.array_equal(last(image), last(image))
@@ -75,15 +76,17 @@ def test_both_decoders_give_the_logits_of_one_pass(base: Base, messages: Any, im
         for token in tokens[:-1]:
             found.append(decoder.step(mx.array(token, dtype=mx.int32)))
             mx.eval(found[-1])
-        np.testing.assert_allclose(np.array(mx.stack(found) - mx.logsumexp(mx.stack(found), -1, keepdims=True)),
-                                   expected, atol=2e-4)  # fmt: skip
+        np.testing.assert_allclose(
+            np.array(mx.stack(found) - mx.logsumexp(mx.stack(found), -1, keepdims=True)), expected, atol=2e-4
+        )
         probed = np.array(decoder.probe(17, tokens[17]))
         np.testing.assert_allclose(probed, np.array(found[18]), atol=2e-4)
 
 
 @pytest.mark.parametrize("make", [CompiledDecoder, EagerDecoder])
-def test_tokens_fed_together_are_those_fed_one_by_one(base: Base, messages: Any, image: Any, answer: str,
-                                                      make: Any) -> None:  # fmt: skip
+def test_tokens_fed_together_are_those_fed_one_by_one(
+    base: Base, messages: Any, image: Any, answer: str, make: Any
+) -> None:
     """Runs of every width, also over the edge where the compiled decoder's buffer grows."""
     prompt = encode(base, messages, image)
     tokens = (answer_ids(base, messages, answer) * 3)[:200]
@@ -116,8 +119,9 @@ def test_forced_tokens_change_no_answer(base: Base, messages: Any, image: Any, m
     assert (cut.tokens, cut.finish_reason) == (single.tokens[:2], "length"), "a run is cut at the limit"
 
 
-def test_what_stands_before_the_photograph_is_kept_by_adapter(base: Base, messages: Any, image: Any, adapter: Path,
-                                                              monkeypatch: Any) -> None:  # fmt: skip
+def test_what_stands_before_the_photograph_is_kept_by_adapter(
+    base: Base, messages: Any, image: Any, adapter: Path, monkeypatch: Any
+) -> None:
     from mondrian_core.models import decoding
 
     mounted, computed, kept = adapters.mount(base), [], {}
@@ -128,8 +132,9 @@ def test_what_stands_before_the_photograph_is_kept_by_adapter(base: Base, messag
     for folder in (None, adapter, None, adapter):
         mounted.use(folder)
         found = np.array(decoding.prefill(base, prompt)[0])
-        hidden = hidden_states(base.language_model, prompt.embeddings, prompt.positions, prompt.image_index,
-                               prompt.deepstack)  # fmt: skip
+        hidden = hidden_states(
+            base.language_model, prompt.embeddings, prompt.positions, prompt.image_index, prompt.deepstack
+        )
         whole = np.array(decoding.logits(base.language_model, hidden[:, -1])[0])
         np.testing.assert_allclose(found, whole, atol=2e-4)
         kept.setdefault(folder, found)
@@ -236,16 +241,18 @@ def test_expected_scores_are_those_of_a_teacher_forced_pass(base: Base, messages
         assert low / share.sum() - 1e-3 <= answer.expected_scores[name] <= high / share.sum() + 1e-3
 
 
-def test_divergence_is_zero_for_nothing_and_positive_for_something(base: Base, messages: Any, image: Any, answer: str,
-                                                                   adapter: Path) -> None:  # fmt: skip
+def test_divergence_is_zero_for_nothing_and_positive_for_something(
+    base: Base, messages: Any, image: Any, answer: str, adapter: Path
+) -> None:
     mounted = adapters.mount(base)
     found = mean_kl(base, mounted, adapter, messages, image, answer)
     assert found > 1e-4
     assert mounted.folder is None
 
 
-def test_divergence_looks_at_the_score_tokens_only(base: Base, messages: Any, image: Any, answer: str,
-                                                   adapter: Path) -> None:  # fmt: skip
+def test_divergence_looks_at_the_score_tokens_only(
+    base: Base, messages: Any, image: Any, answer: str, adapter: Path
+) -> None:
     mounted, prompt, tokens = adapters.mount(base), encode(base, messages, image), answer_ids(base, messages, answer)
     found = mean_kl(base, mounted, adapter, messages, image, answer)
     sides = []

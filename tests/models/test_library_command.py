@@ -19,8 +19,9 @@ pytestmark = pytest.mark.mini
 TOKENS = 40
 
 
-def test_the_command_gives_the_adapters_answer(base: Base, messages: Any, image: Any, adapter: Path,
-                                               tmp_path: Path) -> None:  # fmt: skip
+def test_the_command_gives_the_adapters_answer(
+    base: Base, messages: Any, image: Any, adapter: Path, tmp_path: Path
+) -> None:
     """The command places the photograph before the text; asked so, we answer the same with and without adapter."""
     photograph = tmp_path / "photograph.png"
     image.save(photograph)

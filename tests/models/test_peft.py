@@ -30,20 +30,23 @@ pytestmark = [pytest.mark.mini, pytest.mark.filterwarnings("ignore::FutureWarnin
 def ours(base: Base, messages: Any, image: Any, adapter: Path | None) -> np.ndarray:
     adapters.mount(base).use(adapter)
     prompt = encode(base, messages, image)
-    hidden = hidden_states(base.language_model, prompt.embeddings, prompt.positions, prompt.image_index,
-                           prompt.deepstack)  # fmt: skip
+    hidden = hidden_states(
+        base.language_model, prompt.embeddings, prompt.positions, prompt.image_index, prompt.deepstack
+    )
     return np.array(logits(base.language_model, hidden)[0].astype(mx.float32))
 
 
 @pytest.mark.parametrize("dora", [False, True])
-def test_peft_gives_the_same_logits(base: Base, messages: Any, image: Any, adapter: Path, tmp_path: Path,
-                                    dora: bool) -> None:  # fmt: skip
+def test_peft_gives_the_same_logits(
+    base: Base, messages: Any, image: Any, adapter: Path, tmp_path: Path, dora: bool
+) -> None:
     from transformers import AutoModelForImageTextToText
 
     adapter = moved_dora(base, tmp_path / "dora") if dora else adapter
     export_peft(base, adapter, tmp_path / "peft")
-    inputs = base.processor(text=[base.processor.apply_chat_template(messages, add_generation_prompt=True,
-                                                                     tokenize=False)], images=[image])  # fmt: skip
+    inputs = base.processor(
+        text=[base.processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)], images=[image]
+    )
     given: dict[str, Any] = {name: torch.tensor(np.array(value)) for name, value in dict(inputs).items()}
     given["mm_token_type_ids"] = (given["input_ids"] == image_token(base)).int()  # transformers' processor adds it
     plain = AutoModelForImageTextToText.from_pretrained(base.path, dtype=torch.float32)

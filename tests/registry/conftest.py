@@ -27,8 +27,11 @@ def write_adapter(folder: Path, seed: int = 0, *, rank: int = RANK, fill: float 
     if fill is not None:
         second[0, 0] = fill
     save_file({f"{MODULE}.lora_a": first, f"{MODULE}.lora_b": second}, folder / "adapters.safetensors")
-    config = {"fine_tune_type": "lora", "num_layers": -1,
-              "lora_parameters": {"rank": RANK, "scale": 2.0, "dropout": 0.0, "keys": [MODULE]}}  # fmt: skip
+    config = {
+        "fine_tune_type": "lora",
+        "num_layers": -1,
+        "lora_parameters": {"rank": RANK, "scale": 2.0, "dropout": 0.0, "keys": [MODULE]},
+    }
     (folder / "adapter_config.json").write_text(json.dumps(config))
     return folder
 
@@ -41,8 +44,14 @@ def gate_report(verdict: str = "PASS", compared_with: str | None = None, **other
 
 def manifest(verdict: str = "PASS", **values: Any) -> dict[str, Any]:
     """What the stages hand over."""
-    return {"run": "run-1", "base": {"name": "mini", "fingerprint": "f" * 64}, "parent": None, "seed": 0,
-            "gate_report": gate_report(verdict), **values}  # fmt: skip
+    return {
+        "run": "run-1",
+        "base": {"name": "mini", "fingerprint": "f" * 64},
+        "parent": None,
+        "seed": 0,
+        "gate_report": gate_report(verdict),
+        **values,
+    }
 
 
 @pytest.fixture(autouse=True)

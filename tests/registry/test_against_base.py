@@ -50,7 +50,9 @@ def test_only_what_fits_its_base_is_promoted(
     assert status == 2 and "damaged" in told["error"] and "layers.0.self_attn.q_proj" in told["error"]
     assert states(registry) == ["candidate", "quarantined"]
     assert mondrian("promote", "--version", "v0001") == (
-        0, {"advisor": "ansel", "from": None, "to": "v0001", "rollout": None})  # fmt: skip
+        0,
+        {"advisor": "ansel", "from": None, "to": "v0001", "rollout": None},
+    )
 
 
 def test_verify_says_what_it_found_and_what_it_could_not(

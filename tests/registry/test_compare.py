@@ -23,8 +23,17 @@ PHOTOGRAPHS = ("dune", "river", "fence")
 def spoken(score: float, words: str) -> Any:
     """An answer as a model gives it, every dimension the same."""
     text = canonical(make_critique(dict.fromkeys(DIMENSIONS, score), dict.fromkeys(DIMENSIONS, words)))
-    return SimpleNamespace(text=text, tokens=(1, 2), finish_reason="stop", prompt_tokens=3, image_tokens=4,
-                           prefill_seconds=0.1, decode_seconds=0.2, expected_scores={}, score_chances={})  # fmt: skip
+    return SimpleNamespace(
+        text=text,
+        tokens=(1, 2),
+        finish_reason="stop",
+        prompt_tokens=3,
+        image_tokens=4,
+        prefill_seconds=0.1,
+        decode_seconds=0.2,
+        expected_scores={},
+        score_chances={},
+    )
 
 
 def journal(path: Path, scores: dict[str, float | None], words: str) -> Path:
@@ -52,16 +61,29 @@ def pair(registry: Registry, tmp_path: Path, workspace: Path) -> Registry:
     """v0001 with its answers in its folder, v0002 with its in the run's."""
     samples = journal(tmp_path / "samples.jsonl", {"dune": 7.0, "river": 6.0, "fence": 5.0}, "Calm | light.")
     recipe = {"digest": "a" * 64, "values": {"train": {"rank": 8, "epochs": 3}}}
-    metrics = {"arms": {"candidate": {"scores": {"mse": 0.7, "dimensions": {"lighting": {"mse": 0.1}}}},
-                        "base": {"scores": {"mse": 4.0}}}, "per_photograph": [1, 2]}  # fmt: skip
-    registry.register("ansel", write_adapter(tmp_path / "a", 1), manifest(
-        recipe=recipe, metrics=metrics, dataset={"digest": "d" * 64}), attachments=[samples])  # fmt: skip
+    metrics = {
+        "arms": {
+            "candidate": {"scores": {"mse": 0.7, "dimensions": {"lighting": {"mse": 0.1}}}},
+            "base": {"scores": {"mse": 4.0}},
+        },
+        "per_photograph": [1, 2],
+    }
+    registry.register(
+        "ansel",
+        write_adapter(tmp_path / "a", 1),
+        manifest(recipe=recipe, metrics=metrics, dataset={"digest": "d" * 64}),
+        attachments=[samples],
+    )
     journal(workspace / "runs" / "run-2" / "samples.jsonl", {"dune": 9.0, "river": 6.0, "fence": 6.0}, "Loud light.")
     changed = json.loads(json.dumps(recipe).replace('"rank": 8', '"rank": 16').replace("a" * 64, "b" * 64))
     better = json.loads(json.dumps(metrics).replace("0.7", "0.9"))
-    registry.register("ansel", write_adapter(tmp_path / "b", 2), manifest(
-        "INCONCLUSIVE", run="run-2", recipe=changed, metrics=better, dataset={"digest": "e" * 64},
-        parent="v0001"))  # fmt: skip
+    registry.register(
+        "ansel",
+        write_adapter(tmp_path / "b", 2),
+        manifest(
+            "INCONCLUSIVE", run="run-2", recipe=changed, metrics=better, dataset={"digest": "e" * 64}, parent="v0001"
+        ),
+    )
     return registry
 
 
@@ -73,7 +95,8 @@ def test_scores_on_the_photographs_that_both_answered(pair: Registry, workspace:
     assert found["first"] == pytest.approx({"mse": 2 / 3, "mae": 2 / 3, "bias": 0.0})
     assert found["second"] == pytest.approx({"mse": 3.0, "mae": 1.0, "bias": 1.0})
     assert found["dimensions"]["lighting"] == pytest.approx(
-        {"advisor": 6.0, "first": 6.0, "second": 7.0, "first_mse": 2 / 3, "second_mse": 3.0})  # fmt: skip
+        {"advisor": 6.0, "first": 6.0, "second": 7.0, "first_mse": 2 / 3, "second_mse": 3.0}
+    )
 
 
 def test_the_photographs_that_differ_most_come_first(pair: Registry, workspace: Path) -> None:
@@ -84,7 +107,9 @@ def test_the_photographs_that_differ_most_come_first(pair: Registry, workspace: 
     dune = rows[0]
     assert dune["advisor"] == ADVISOR
     assert [dune[arm]["dimensional_analysis"]["lighting"] for arm in ("first", "second")] == [
-        {"score": 7, "comment": "Calm | light."}, {"score": 9, "comment": "Loud light."}]  # fmt: skip
+        {"score": 7, "comment": "Calm | light."},
+        {"score": 9, "comment": "Loud light."},
+    ]
     assert critiques_side_by_side(first, second, 0) == []
 
 
@@ -132,8 +157,18 @@ def test_the_command_shows_recipe_data_metrics_scores_and_critiques(mondrian: Ca
     assert not [name for name in rows if "base" in name or "dimensions" in name or "per_photograph" in name]
     assert told["scores"]["photographs"] == 3 and len(told["critiques"]) == 2
     text = mondrian("diff", "v0001", "v0002", "--photographs", "4")
-    for words in ("Recipe", "Data", "Metrics", "Gates", "Calm | light.", "Loud light.", "Photograph dune", "unreadable",
-                  "Scores on the 3 labelled photographs", "Focus & Sharpness"):  # fmt: skip
+    for words in (
+        "Recipe",
+        "Data",
+        "Metrics",
+        "Gates",
+        "Calm | light.",
+        "Loud light.",
+        "Photograph dune",
+        "unreadable",
+        "Scores on the 3 labelled photographs",
+        "Focus & Sharpness",
+    ):
         assert words in text, words
     assert "d" * 13 not in text, "hashes are shortened"
 
@@ -156,8 +191,12 @@ def test_show_draws_the_family_and_the_history(mondrian: Callable[..., str], pai
     start = next(k for k, line in enumerate(lines) if line.startswith("v0001  retired"))
     shape = [(line[: line.index("v0")], line[line.index("v0") :].split()[:2]) for line in lines[start : start + 5]]
     assert [(len(indent) // 4, *names) for indent, names in shape] == [
-        (0, "v0001", "retired"), (1, "v0002", "champion"), (2, "v0003", "rejected"), (3, "v0005", "rejected"),
-        (1, "v0004", "rejected")]  # fmt: skip
+        (0, "v0001", "retired"),
+        (1, "v0002", "champion"),
+        (2, "v0003", "rejected"),
+        (3, "v0005", "rejected"),
+        (1, "v0004", "rejected"),
+    ]
     assert "<- this one" in lines[start + 1]
     assert "louder" in text and "promote" in text and "the first" not in text
 

@@ -27,15 +27,28 @@ def peft(folder: Path, modules: dict[str, int], **config: Any) -> dict[str, tupl
     """A PEFT folder with random A (r, in) and B (out, r) for modules by rank; gives (A, B) by module."""
     folder.mkdir(parents=True)
     rng = np.random.default_rng(5)
-    pairs = {name: (rng.normal(size=(rank, INPUTS)).astype(np.float32),
-                    rng.normal(size=(OUTPUTS, rank)).astype(np.float32)) for name, rank in modules.items()}  # fmt: skip
+    pairs = {
+        name: (rng.normal(size=(rank, INPUTS)).astype(np.float32), rng.normal(size=(OUTPUTS, rank)).astype(np.float32))
+        for name, rank in modules.items()
+    }
     arrays = {}
     for name, (a, b) in pairs.items():
         arrays |= {f"{name}.lora_A.weight": a, f"{name}.lora_B.weight": b}
     save_file(arrays, folder / "adapter_model.safetensors")
-    usual = {"peft_type": "LORA", "r": 4, "lora_alpha": 16, "lora_dropout": 0.05, "use_rslora": False,
-             "rank_pattern": {}, "alpha_pattern": {}, "bias": "none", "use_dora": False, "modules_to_save": None,
-             "init_lora_weights": True, "target_modules": ["q_proj"]}  # fmt: skip
+    usual = {
+        "peft_type": "LORA",
+        "r": 4,
+        "lora_alpha": 16,
+        "lora_dropout": 0.05,
+        "use_rslora": False,
+        "rank_pattern": {},
+        "alpha_pattern": {},
+        "bias": "none",
+        "use_dora": False,
+        "modules_to_save": None,
+        "init_lora_weights": True,
+        "target_modules": ["q_proj"],
+    }
     (folder / "adapter_config.json").write_text(json.dumps({**usual, **config}))
     return pairs
 
@@ -53,8 +66,9 @@ Q, K, V = (THEIRS.format(0, f"self_attn.{name}") for name in ("q_proj", "k_proj"
 OUR_Q, OUR_K, OUR_V = (OURS.format(0, f"self_attn.{name}") for name in ("q_proj", "k_proj", "v_proj"))
 
 
-@pytest.mark.parametrize(("config", "scale"), [({}, 16 / 4), ({"use_rslora": True}, 16 / math.sqrt(4)),
-                                               ({"lora_alpha": 3}, 0.75)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("config", "scale"), [({}, 16 / 4), ({"use_rslora": True}, 16 / math.sqrt(4)), ({"lora_alpha": 3}, 0.75)]
+)
 def test_peft_adds_the_same_numbers(registry: Registry, tmp_path: Path, config: dict[str, Any], scale: float) -> None:
     pairs = peft(tmp_path / "peft", {Q: 4, K: 4}, **config)
     version = registry.import_from("ansel", tmp_path / "peft", actor="a")
@@ -69,8 +83,13 @@ def test_peft_adds_the_same_numbers(registry: Registry, tmp_path: Path, config: 
 
 
 def test_ranks_and_alphas_by_module_become_one(registry: Registry, tmp_path: Path) -> None:
-    pairs = peft(tmp_path / "peft", {Q: 4, K: 8, V: 2}, rank_pattern={"self_attn.k_proj": 8, "v_proj": 2},
-                 alpha_pattern={r"layers\.0\.self_attn\.v_proj": 5}, use_rslora=True)  # fmt: skip
+    pairs = peft(
+        tmp_path / "peft",
+        {Q: 4, K: 8, V: 2},
+        rank_pattern={"self_attn.k_proj": 8, "v_proj": 2},
+        alpha_pattern={r"layers\.0\.self_attn\.v_proj": 5},
+        use_rslora=True,
+    )
     version = registry.import_from("ansel", tmp_path / "peft", actor="a")
     for theirs, ours, scale in ((Q, OUR_Q, 16 / 2), (K, OUR_K, 16 / math.sqrt(8)), (V, OUR_V, 5 / math.sqrt(2))):
         a, b = pairs[theirs]
@@ -94,10 +113,18 @@ def test_bfloat16_is_widened_exactly(registry: Registry, tmp_path: Path) -> None
     np.testing.assert_allclose(added(version.path, OUR_Q, X), 4.0 * (X @ exact["A"].T @ exact["B"].T), rtol=1e-5)
 
 
-@pytest.mark.parametrize("config", [
-    {"bias": "lora_only"}, {"modules_to_save": ["lm_head"]}, {"peft_type": "IA3"},
-    {"init_lora_weights": "pissa_niter_4"}, {"layer_replication": [[0, 2]]}, {"r": 8}, {"lora_alpha": 0},
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"bias": "lora_only"},
+        {"modules_to_save": ["lm_head"]},
+        {"peft_type": "IA3"},
+        {"init_lora_weights": "pissa_niter_4"},
+        {"layer_replication": [[0, 2]]},
+        {"r": 8},
+        {"lora_alpha": 0},
+    ],
+)
 def test_what_is_more_or_less_than_a_lora_is_refused(
     registry: Registry, tmp_path: Path, config: dict[str, Any]
 ) -> None:
@@ -145,11 +172,14 @@ def test_a_dora_without_all_its_magnitudes_is_refused(registry: Registry, tmp_pa
         registry.import_from("ansel", tmp_path / "peft", actor="a")
 
 
-@pytest.mark.parametrize(("spoil", "problem"), [
-    (lambda w: w.pop(f"{OUR_Q}.m"), "missing"),
-    (lambda w: w.update({f"{OUR_Q}.m": w[f"{OUR_Q}.m"][1:]}), "[19]"),
-    (lambda w: w.update({f"{OUR_Q}.m": w[f"{OUR_Q}.m"] * np.float32(np.nan)}), "finite"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("spoil", "problem"),
+    [
+        (lambda w: w.pop(f"{OUR_Q}.m"), "missing"),
+        (lambda w: w.update({f"{OUR_Q}.m": w[f"{OUR_Q}.m"][1:]}), "[19]"),
+        (lambda w: w.update({f"{OUR_Q}.m": w[f"{OUR_Q}.m"] * np.float32(np.nan)}), "finite"),
+    ],
+)
 def test_a_dora_of_mlx_vlm_is_verified(registry: Registry, tmp_path: Path, spoil: Any, problem: str) -> None:
     folder, rng = tmp_path / "adapter", np.random.default_rng(2)
     folder.mkdir()
@@ -178,12 +208,15 @@ def test_a_half_pair_and_a_foreign_array_are_refused(registry: Registry, tmp_pat
         registry.import_from("ansel", tmp_path / "half", actor="a")
 
 
-@pytest.mark.parametrize(("theirs", "ours"), [
-    ("base_model.model.model.language_model.layers.3.mlp.up_proj", "language_model.model.layers.3.mlp.up_proj"),
-    ("base_model.model.model.layers.3.mlp.up_proj", "language_model.model.layers.3.mlp.up_proj"),
-    ("base_model.model.model.visual.blocks.0.attn.qkv", "vision_tower.blocks.0.attn.qkv"),
-    ("language_model.model.layers.3.mlp.up_proj", "language_model.model.layers.3.mlp.up_proj"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("theirs", "ours"),
+    [
+        ("base_model.model.model.language_model.layers.3.mlp.up_proj", "language_model.model.layers.3.mlp.up_proj"),
+        ("base_model.model.model.layers.3.mlp.up_proj", "language_model.model.layers.3.mlp.up_proj"),
+        ("base_model.model.model.visual.blocks.0.attn.qkv", "vision_tower.blocks.0.attn.qkv"),
+        ("language_model.model.layers.3.mlp.up_proj", "language_model.model.layers.3.mlp.up_proj"),
+    ],
+)
 def test_names_of_modules(theirs: str, ours: str) -> None:
     assert our_name(theirs) == ours
 

@@ -43,8 +43,16 @@ def test_a_scale_that_does_nothing_is_said(tmp_path: Path) -> None:
     assert [event for event in heard if isinstance(event, Noticed) and "0.0125" in event.message]
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"active_model": "x", "models": {"y": {}}}',
-                                  '{"active_model": "x", "models": {"x": {"adapter": "./nowhere"}}}'])  # fmt: skip
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        "{}",
+        '{"active_model": "x", "models": {"y": {}}}',
+        '{"active_model": "x", "models": {"x": {"adapter": "./nowhere"}}}',
+    ],
+)
 def test_a_file_that_names_nothing_is_bad_input(tmp_path: Path, text: str) -> None:
     path = tmp_path / "model_config.json"
     path.write_text(text)

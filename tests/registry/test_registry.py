@@ -199,7 +199,9 @@ def test_older_layouts_are_read_and_must_be_imported(registry: Registry, tmp_pat
     (home / "_notes").mkdir()
     found = {version.version: version for version in registry.versions("ansel")}
     assert {name: (version.state, version.manifest["layout"]) for name, version in found.items()} == {
-        "legacy": ("legacy", "mlx-vlm"), "v2-backup": ("legacy", "peft")}  # fmt: skip
+        "legacy": ("legacy", "mlx-vlm"),
+        "v2-backup": ("legacy", "peft"),
+    }
     with pytest.raises(BadInput, match="import"):
         promote(registry, "legacy")
     version = registry.import_from("ansel", found["legacy"].path, actor="a")

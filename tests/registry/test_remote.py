@@ -45,8 +45,13 @@ def server() -> Iterator[str]:
 @pytest.fixture
 def url(server: str, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> str:
     """An empty place in a bucket."""
-    for name, value in {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_ENDPOINT_URL": server,
-                        "AWS_DEFAULT_REGION": "us-east-1", "NO_PROXY": "127.0.0.1"}.items():  # fmt: skip
+    for name, value in {
+        "AWS_ACCESS_KEY_ID": "key",
+        "AWS_SECRET_ACCESS_KEY": "secret",
+        "AWS_ENDPOINT_URL": server,
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "NO_PROXY": "127.0.0.1",
+    }.items():
         monkeypatch.setenv(name, value)
     store_at.cache_clear()
     S3FileSystem.clear_instance_cache()
@@ -274,8 +279,9 @@ OPERATIONS: dict[str, tuple[Callable[[Registry, Path], object], set[str | None]]
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", OPERATIONS)
-def test_a_writer_that_dies_at_any_write(name: str, machine: Machine, filled: Registry, url: str, tmp_path: Path,
-                                         monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+def test_a_writer_that_dies_at_any_write(
+    name: str, machine: Machine, filled: Registry, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     operation, champions = OPERATIONS[name]
     adapter, store = write_adapter(tmp_path / "new", 9), store_at(url)
     saved = {path: store.read(f"ansel/{path}") for path in objects(url)}
@@ -307,8 +313,9 @@ def examine(there: Registry, champions: set[str | None], adapter: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_run_that_dies_at_any_write_has_one_version(machine: Machine, url: str, tmp_path: Path,
-                                                      monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+def test_a_run_that_dies_at_any_write_has_one_version(
+    machine: Machine, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Registered and promoted, then both once more from another machine."""
     adapter, store = write_adapter(tmp_path / "new", 9), store_at(url)
 

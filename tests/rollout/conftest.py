@@ -43,8 +43,15 @@ def answer(score: float) -> dict[str, Any]:
     return {"dimensional_analysis": {"composition": {"score": score, "comment": "x"}}, "overall_grade": str(score)}
 
 
-def jobs_of(rollout: Rollout, count: int, *, failing: Callable[[bool, int], bool] = lambda ours, number: False,
-            began: datetime = NOW, hours: float = 8.0, first: int = 0) -> list[Job]:  # fmt: skip
+def jobs_of(
+    rollout: Rollout,
+    count: int,
+    *,
+    failing: Callable[[bool, int], bool] = lambda ours, number: False,
+    began: datetime = NOW,
+    hours: float = 8.0,
+    first: int = 0,
+) -> list[Job]:
     """`count` answered jobs, spread over `hours`, assigned as the service assigns them.
 
     `failing` is asked with the arm (True: the new version) and how many that arm has had before.
@@ -59,9 +66,21 @@ def jobs_of(rollout: Rollout, count: int, *, failing: Callable[[bool, int], bool
         seen[ours] += 1
         came = stamp(began + timedelta(hours=hours * (number - first + 1) / (count + 1)))
         mark = {"salt": rollout.salt, "share": rollout.share, "candidate": ours, "version": version}
-        made.append(Job(
-            f"job-{number}", "x.jpg", "ansel", "failed" if failed else "completed", created_at=came, completed_at=came,
-            model_used="fine_tuned", requested_mode="lora", mode="lora", adapter_version=version,
-            answer=None if failed else answer(number % 9), photograph_sha256=sha256,
-            details={"rollout": mark, "seconds": 2.0 + (number * 7 % 10) / 10}))  # fmt: skip
+        made.append(
+            Job(
+                f"job-{number}",
+                "x.jpg",
+                "ansel",
+                "failed" if failed else "completed",
+                created_at=came,
+                completed_at=came,
+                model_used="fine_tuned",
+                requested_mode="lora",
+                mode="lora",
+                adapter_version=version,
+                answer=None if failed else answer(number % 9),
+                photograph_sha256=sha256,
+                details={"rollout": mark, "seconds": 2.0 + (number * 7 % 10) / 10},
+            )
+        )
     return made

@@ -12,10 +12,17 @@ from mondrian_core.rollout.plan import LIVE, Plan
 SAME, TWICE, TEN, SLOW, LIKED = ADAPTERS
 
 
-@pytest.mark.parametrize(("adapter", "per_day", "end"), [
-    (SAME, 50, "finished"), (SAME, 1_000, "finished"), (LIKED, 1_000, "finished"),
-    (TEN, 1_000, "rolled_back"), (SLOW, 50, "rolled_back"), (SLOW, 1_000, "rolled_back"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("adapter", "per_day", "end"),
+    [
+        (SAME, 50, "finished"),
+        (SAME, 1_000, "finished"),
+        (LIKED, 1_000, "finished"),
+        (TEN, 1_000, "rolled_back"),
+        (SLOW, 50, "rolled_back"),
+        (SLOW, 1_000, "rolled_back"),
+    ],
+)
 def test_most_rollouts_end_as_they_should(adapter: object, per_day: int, end: str) -> None:
     rng = np.random.default_rng(3)
     ends = [simulate(adapter, per_day, ours, plan_for(per_day), rng)["end"] for _ in range(8)]  # type: ignore[arg-type]

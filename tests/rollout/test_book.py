@@ -113,9 +113,15 @@ def test_jobs_become_requests(registry: Registry) -> None:
     mark = {"salt": rollout.salt, "share": 0.05, "candidate": True}
 
     def job(name: str, **values: object) -> Job:
-        facts = {"status": "completed", "requested_mode": "lora", "mode": "lora", "adapter_version": "v0002",
-                 "answer": answer(7), "photograph_sha256": name,
-                 "details": {"rollout": mark, "seconds": 2.0}}  # fmt: skip
+        facts = {
+            "status": "completed",
+            "requested_mode": "lora",
+            "mode": "lora",
+            "adapter_version": "v0002",
+            "answer": answer(7),
+            "photograph_sha256": name,
+            "details": {"rollout": mark, "seconds": 2.0},
+        }
         return Job(name, "x.jpg", "ansel", **{**facts, **values})  # type: ignore[arg-type]
 
     found = requests_of(
@@ -133,7 +139,12 @@ def test_jobs_become_requests(registry: Registry) -> None:
         rollout,
     )
     assert [(request.unit, request.failed) for request in found] == [
-        ("good", False), ("fell back", True), ("base answered", True), ("error", True), ("control", False)]  # fmt: skip
+        ("good", False),
+        ("fell back", True),
+        ("base answered", True),
+        ("error", True),
+        ("control", False),
+    ]
     counted = observe(found, rollout)
     assert counted.candidate == Counts(4, 3) and counted.control == Counts(1, 0) and counted.longest_run == 3
 
@@ -160,8 +171,11 @@ def test_pairs_and_collapse_are_counted(registry: Registry) -> None:
     counted = observe(live, rollout)
     assert counted.latency == Pairs(worse=1, better=1) and counted.ratings == Pairs(worse=1)
     assert (counted.repeated, counted.neighbours, counted.in_step) == (1, 2, 3)
-    shadow = [Request("p", 0.0, True, failed=True, shadow=True), Request("p", 0.0, False, shadow=True),
-              Request("q", 0.0, True, shadow=True)]  # fmt: skip
+    shadow = [
+        Request("p", 0.0, True, failed=True, shadow=True),
+        Request("p", 0.0, False, shadow=True),
+        Request("q", 0.0, True, shadow=True),
+    ]
     assert observe(shadow, rollout).shadow == Pairs(worse=1)
 
 
@@ -178,10 +192,20 @@ def test_looking_counts_decides_and_acts(registry: Registry) -> None:
             ours = number % 20 == 0
             mark = {"salt": rollout.salt, "share": 0.05, "candidate": ours}
             bad = ours and number < 20 * failed
-            made.append(Job(str(number), "x.jpg", "ansel", "failed" if bad else "completed", requested_mode="lora",
-                            mode="lora", adapter_version="v0002" if ours else "v0001",
-                            answer=answer(number % 9), photograph_sha256=str(number),
-                            details={"rollout": mark}))  # fmt: skip
+            made.append(
+                Job(
+                    str(number),
+                    "x.jpg",
+                    "ansel",
+                    "failed" if bad else "completed",
+                    requested_mode="lora",
+                    mode="lora",
+                    adapter_version="v0002" if ours else "v0001",
+                    answer=answer(number % 9),
+                    photograph_sha256=str(number),
+                    details={"rollout": mark},
+                )
+            )
         return made
 
     later = NOW + timedelta(hours=7)

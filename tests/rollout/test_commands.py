@@ -17,8 +17,11 @@ from mondrian_core.store import Store
 from tests.rollout.conftest import jobs_of
 
 Mondrian = Callable[..., tuple[int, Any]]
-STEPS = [{"share": 0.1, "requests": 20, "hours": 0}, {"share": 0.5, "requests": 50, "hours": 0},
-         {"share": 1.0, "requests": 0, "hours": 0}]  # fmt: skip
+STEPS = [
+    {"share": 0.1, "requests": 20, "hours": 0},
+    {"share": 0.5, "requests": 50, "hours": 0},
+    {"share": 1.0, "requests": 0, "hours": 0},
+]
 
 
 @pytest.fixture
@@ -37,8 +40,9 @@ def mondrian(registry: Registry, store: Store, capsys: pytest.CaptureFixture[str
 def begun(mondrian: Mondrian, tmp_path: Path) -> None:
     """v0002 at 10 %."""
     (tmp_path / "plan.json").write_text(json.dumps({"steps": STEPS}))
-    status, told = mondrian("adapters", "promote", "--advisor", "ansel", "--version", "v0002", "--plan",
-                            str(tmp_path / "plan.json"))  # fmt: skip
+    status, told = mondrian(
+        "adapters", "promote", "--advisor", "ansel", "--version", "v0002", "--plan", str(tmp_path / "plan.json")
+    )
     assert (status, told["to"], told["rollout"]) == (0, "v0002", "at 10%")
 
 
@@ -62,8 +66,9 @@ def test_from_the_first_share_to_everything(registry: Registry, store: Store, mo
 def test_failures_roll_it_back_and_say_why(registry: Registry, store: Store, mondrian: Mondrian, begun: None) -> None:
     rollout = active(registry, "ansel")
     assert rollout is not None
-    jobs = jobs_of(rollout, 300, failing=lambda ours, number: ours and number % 2 == 0, began=datetime.now(UTC),
-                   hours=0.001)  # fmt: skip
+    jobs = jobs_of(
+        rollout, 300, failing=lambda ours, number: ours and number % 2 == 0, began=datetime.now(UTC), hours=0.001
+    )
     store.add_past_jobs(jobs)
     status, told = mondrian("rollout", "advance")
     assert (status, told[0]["decision"], told[0]["guardrail"]) == (1, "roll back", "failures")

@@ -38,10 +38,19 @@ def rollout(registry: Registry) -> Rollout:
 def answered(each: Due, number: int, *, failed: bool = False, seconds: float = 2.0) -> Job:
     """What the service makes of one that was due."""
     came = stamp(NOW + timedelta(hours=2))
-    return Job(f"shadow-{number}", each.filename, "ansel", "failed" if failed else "completed", created_at=came,
-               requested_mode=each.mode, mode=each.mode, adapter_version=each.mark["version"],
-               answer=None if failed else answer(number % 9), photograph_sha256=each.photograph_sha256,
-               details={"rollout": each.mark, "seconds": seconds})  # fmt: skip
+    return Job(
+        f"shadow-{number}",
+        each.filename,
+        "ansel",
+        "failed" if failed else "completed",
+        created_at=came,
+        requested_mode=each.mode,
+        mode=each.mode,
+        adapter_version=each.mark["version"],
+        answer=None if failed else answer(number % 9),
+        photograph_sha256=each.photograph_sha256,
+        details={"rollout": each.mark, "seconds": seconds},
+    )
 
 
 def test_users_get_the_control_and_nothing_is_due_twice(registry: Registry, rollout: Rollout, store: Store) -> None:

@@ -78,8 +78,13 @@ class Running:
         return httpx.get(f"http://127.0.0.1:{self.port}{path}", timeout=30)
 
     def post(self, data: bytes, **headers: str) -> httpx.Response:
-        return httpx.post(f"http://127.0.0.1:{self.port}/analyze", files={"image": ("x.jpg", data)},
-                          data={"advisor": "ansel"}, headers=headers, timeout=90)  # fmt: skip
+        return httpx.post(
+            f"http://127.0.0.1:{self.port}/analyze",
+            files={"image": ("x.jpg", data)},
+            data={"advisor": "ansel"},
+            headers=headers,
+            timeout=90,
+        )
 
     @property
     def model_pid(self) -> int:
@@ -192,14 +197,23 @@ def start(settings: Settings, command: tuple[str, ...], root: Path) -> Iterator[
     made: list[subprocess.Popen[str]] = []
 
     def act(port: int = 0, log: Path | None = None, descriptors: int | None = None, **options: Any) -> Running:
-        told = {"workspace": str(settings.root), "adapters": str(settings.adapters_root), "port": port,
-                "command": command, "options": options, "descriptors": descriptors}  # fmt: skip
+        told = {
+            "workspace": str(settings.root),
+            "adapters": str(settings.adapters_root),
+            "port": port,
+            "command": command,
+            "options": options,
+            "descriptors": descriptors,
+        }
         # a pipe that nobody reads until the end is full after some hundred jobs; a file never is
         errors = log.open("w") if log else subprocess.PIPE
         process = subprocess.Popen(
-            [sys.executable, "-c", CODE, json.dumps(told)], stdout=subprocess.PIPE, stderr=errors, text=True,
+            [sys.executable, "-c", CODE, json.dumps(told)],
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
             cwd=root,
-        )  # fmt: skip
+        )
         if log:
             errors.close()  # type: ignore[union-attr]
         made.append(process)

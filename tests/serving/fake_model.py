@@ -66,8 +66,19 @@ class FakeEngine:
             self.control.write_text(json.dumps({**orders, "texts": texts}))
         vector = tuple(orders.get("embedding", ())) if question.embed else ()
         drafted, accepted = (4, 3) if question.precedents else (0, 0)
-        return Reply(text, "stop", tokens, 100, 56, 0.01, 0.02, boot=str(os.getpid()), embedding=vector,
-                     drafted=drafted, accepted=accepted)  # fmt: skip
+        return Reply(
+            text,
+            "stop",
+            tokens,
+            100,
+            56,
+            0.01,
+            0.02,
+            boot=str(os.getpid()),
+            embedding=vector,
+            drafted=drafted,
+            accepted=accepted,
+        )
 
     def check(self, folder: Path) -> tuple[str, ...]:
         return ("it is unsound",) if folder.name in self._orders().get("unsound", []) else ()

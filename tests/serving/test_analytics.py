@@ -21,8 +21,9 @@ def add(store: Store, arm: str | None, score: int | None, *, explicit: bool = Fa
         return
     answer = {"dimensional_analysis": {name: {"score": score, "comment": "x"} for name in DIMENSIONS}}
     used = f"ab_test_{'base' if fell_back else arm}" if arm else "base"
-    store.finish_job(job.id, answer=answer, model_used=used, mode="lora",
-                     details={"seconds": float(score), "fell_back": fell_back})  # fmt: skip
+    store.finish_job(
+        job.id, answer=answer, model_used=used, mode="lora", details={"seconds": float(score), "fell_back": fell_back}
+    )
 
 
 def test_the_table(settings: Settings) -> None:

@@ -23,8 +23,14 @@ from mondrian_core.store import Store
 
 Make = Callable[..., Service]
 Photograph = Callable[..., bytes]
-HEADERS = ("X-Analysis-Mode", "X-Requested-Mode", "X-Advisor-ID", "X-Strategy-Available", "X-Model-Used",
-           "X-Adapter-Version")  # fmt: skip
+HEADERS = (
+    "X-Analysis-Mode",
+    "X-Requested-Mode",
+    "X-Advisor-ID",
+    "X-Strategy-Available",
+    "X-Model-Used",
+    "X-Adapter-Version",
+)
 
 
 def client_of(service: Service) -> TestClient:

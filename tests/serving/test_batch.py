@@ -53,8 +53,18 @@ def compared(settings: Settings, photograph: Photograph) -> None:
     """One photograph of ansel's to compare with."""
     (settings.root / "source" / "near.jpg").write_bytes(photograph(9))
     with Store(settings.database) as store:
-        store.add_profiles([Profile("p", "ansel", "source/near.jpg", dict.fromkeys(DIMENSIONS, 6),
-                                    dict.fromkeys(DIMENSIONS, "Said long ago."), "6.0")])  # fmt: skip
+        store.add_profiles(
+            [
+                Profile(
+                    "p",
+                    "ansel",
+                    "source/near.jpg",
+                    dict.fromkeys(DIMENSIONS, 6),
+                    dict.fromkeys(DIMENSIONS, "Said long ago."),
+                    "6.0",
+                )
+            ]
+        )
 
 
 def all_modes(settings: Settings, folder: Path, engine: Any, **more: Any) -> list[AnalysisResult]:
@@ -71,16 +81,27 @@ def test_all_modes_stand_side_by_side(
     (folder / "z.jpg").write_bytes(b"no photograph")
     heard: list[Advanced] = []
     kept: list[AnalysisResult] = []
-    results = all_modes(settings, folder, fake_engine, keep=kept.append,
-                        listen=lambda event: heard.append(event) if isinstance(event, Advanced) else None)  # fmt: skip
+    results = all_modes(
+        settings,
+        folder,
+        fake_engine,
+        keep=kept.append,
+        listen=lambda event: heard.append(event) if isinstance(event, Advanced) else None,
+    )
     assert kept == results and [event.done for event in heard] == list(range(1, 10)) and heard[0].total == 9
     assert [result.answered_by for result in results[:3]] == [
-        "baseline: base model", "rag: base model", "lora: adapter v0002"]  # fmt: skip
+        "baseline: base model",
+        "rag: base model",
+        "lora: adapter v0002",
+    ]
     write_csv(tmp_path / "out.csv", results)
     with (tmp_path / "out.csv").open(newline="") as stream:
         lines = list(csv.DictReader(stream))
     assert [(line["requested_mode"], line["model_used"], line["composition_score"]) for line in lines[:3]] == [
-        ("baseline", "base", "5"), ("rag", "base", "5"), ("lora", "fine_tuned", "2")]  # fmt: skip
+        ("baseline", "base", "5"),
+        ("rag", "base", "5"),
+        ("lora", "fine_tuned", "2"),
+    ]
     assert "no format that a camera writes" in lines[-1]["error"]
     write_page(tmp_path / "out.html", results)
     page = (tmp_path / "out.html").read_text()
@@ -88,7 +109,13 @@ def test_all_modes_stand_side_by_side(
     assert page.count("<td>-3</td>") == 16, "adapter against base on eight dimensions of two photographs"
     figures = {row["mode"]: row for row in summary(results)}
     assert figures["lora"] | {"seconds": 0} == {
-        "mode": "lora", "n": 3, "failed": 1, "fell_back": 0, "mean": 2.0, "seconds": 0}  # fmt: skip
+        "mode": "lora",
+        "n": 3,
+        "failed": 1,
+        "fell_back": 0,
+        "mean": 2.0,
+        "seconds": 0,
+    }
     with Store(settings.database, read_only=True) as store:
         assert sum(job.explicit_mode for job in store.jobs()) == 6
 
@@ -152,8 +179,9 @@ def test_photographs_of_one_name_and_behind_links_are_compared_with(
 
 def test_no_text_becomes_markup_or_a_formula(tmp_path: Path) -> None:
     evil = dict.fromkeys(DIMENSIONS, "=1+1<script>alert(1)</script>")
-    result = AnalysisResult(Path("<b>.jpg"), "ansel", "baseline", make_critique(dict.fromkeys(DIMENSIONS, 4), evil),
-                            mode="baseline")  # fmt: skip
+    result = AnalysisResult(
+        Path("<b>.jpg"), "ansel", "baseline", make_critique(dict.fromkeys(DIMENSIONS, 4), evil), mode="baseline"
+    )
     write_page(tmp_path / "out.html", [result])
     page = (tmp_path / "out.html").read_text()
     assert "<script" not in page and "<b>.jpg" not in page and "&lt;script&gt;" in page
@@ -173,16 +201,33 @@ def test_an_interruption_loses_no_critique_that_was_made(
 
     fake_engine.ask = ask
     monkeypatch.setattr(offline, "_local_engine", lambda base: fake_engine)
-    status = main(["analyze", str(folder), "--advisor", "ansel", "--mode", "baseline", "--csv", str(tmp_path / "o.csv"),
-                   "--workspace", str(settings.root)])  # fmt: skip
+    status = main(
+        [
+            "analyze",
+            str(folder),
+            "--advisor",
+            "ansel",
+            "--mode",
+            "baseline",
+            "--csv",
+            str(tmp_path / "o.csv"),
+            "--workspace",
+            str(settings.root),
+        ]
+    )
     assert status not in (0, None)
     assert len((tmp_path / "o.csv").read_text().splitlines()) == 2
 
 
 def test_the_command_takes_a_folder_and_the_older_names(
-    settings: Settings, folder: Path, fake_engine: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
-    promote: Callable[[str], None], capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
+    settings: Settings,
+    folder: Path,
+    fake_engine: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    promote: Callable[[str], None],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     promote("v0002")
     monkeypatch.setattr(offline, "_local_engine", lambda base: fake_engine)
     where = ["--workspace", str(settings.root), "--adapters", str(settings.adapters_root), "--advisor", "ansel"]
@@ -201,17 +246,25 @@ def test_the_ab_table_is_readable(settings: Settings, capsys: pytest.CaptureFixt
         for number in range(12):
             arm = "fine_tuned" if number % 2 else "base"
             job, _ = store.add_job("ansel", "one.jpg", arm=arm)
-            store.finish_job(job.id, answer=answer, model_used=f"ab_test_{arm}", mode="lora",
-                             details={"seconds": number + 1, "rating": 1 + number % 5})  # fmt: skip
+            store.finish_job(
+                job.id,
+                answer=answer,
+                model_used=f"ab_test_{arm}",
+                mode="lora",
+                details={"seconds": number + 1, "rating": 1 + number % 5},
+            )
     assert main(["compare", "--days", "7", "--workspace", str(settings.root)]) == 0
     text = capsys.readouterr().out
     assert "mean rating, 1-5" in text and "fine_tuned" in text and "(rate 0 to 0.3903)" in text
 
 
 def test_a_file_that_is_no_photograph_is_bad_input(
-    settings: Settings, fake_engine: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
+    settings: Settings,
+    fake_engine: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
+) -> None:
     wrong = tmp_path / "page.jpg"
     wrong.write_text("<html>no photograph</html>")
     monkeypatch.setattr(offline, "_local_engine", lambda base: fake_engine)

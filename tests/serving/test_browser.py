@@ -27,8 +27,11 @@ NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"
 APPLICATIONS = ("Google Chrome", "Chromium")
 PHONE, DESK = (390, 844), (1280, 900)
 expect.set_options(timeout=20_000)  # the machine is shared
-REMARKS = ("The foreground rock anchors the frame and leads the eye to the ridge.", "Light from the left models the "
-           "slope; the deep shadow keeps a trace of detail.", "Sharp from front to back.")  # fmt: skip
+REMARKS = (
+    "The foreground rock anchors the frame and leads the eye to the ridge.",
+    "Light from the left models the slope; the deep shadow keeps a trace of detail.",
+    "Sharp from front to back.",
+)
 
 
 def chromium_of(bundled: str) -> str | None:
@@ -112,9 +115,13 @@ def assert_fits(page: Page) -> None:
 
 
 def test_photographs_are_dropped_followed_and_rated(
-    page: Page, site: str, control: Callable[..., None], photograph: Callable[..., bytes], settings: Settings,
+    page: Page,
+    site: str,
+    control: Callable[..., None],
+    photograph: Callable[..., bytes],
+    settings: Settings,
     tmp_path: Path,
-) -> None:  # fmt: skip
+) -> None:
     control(tokens=30, pace=0.02, texts=texts(6))
     page.goto(site)
     assert page.get_by_label("Mean score of 3 photographs").count() == 1
@@ -165,9 +172,14 @@ def test_what_the_service_refuses_is_said_on_its_card(page: Page, site: str) -> 
 
 
 def test_a_critique_is_read_rated_and_corrected(
-    page: Page, site: str, start: Start, control: Callable[..., None], photograph: Callable[..., bytes],
-    settings: Settings, tmp_path: Path,
-) -> None:  # fmt: skip
+    page: Page,
+    site: str,
+    start: Start,
+    control: Callable[..., None],
+    photograph: Callable[..., bytes],
+    settings: Settings,
+    tmp_path: Path,
+) -> None:
     control(texts=texts(1))
     image = {"name": "ridge.jpg", "mimeType": "image/jpeg", "buffer": photograph(7, (600, 400))}
     answer = page.request.post(f"{site}/analyze", multipart={"advisor": "ansel", "image": image})
@@ -266,9 +278,13 @@ Promise.allSettled(tries).then(() => {
 
 
 def test_another_sites_page_gets_nothing(
-    plain_page: Page, start: Start, control: Callable[..., None], photograph: Callable[..., bytes], settings: Settings,
+    plain_page: Page,
+    start: Start,
+    control: Callable[..., None],
+    photograph: Callable[..., bytes],
+    settings: Settings,
     tmp_path: Path,
-) -> None:  # fmt: skip
+) -> None:
     control(tokens=3000, pace=0.02)
     running = start()
     job = running.post(photograph(41), Prefer="respond-async").json()["job_id"]

@@ -79,8 +79,9 @@ def test_the_switch(settings: Settings, fake_engine: Any, enabled: bool) -> None
     asked, ask = [], fake_engine.ask
     fake_engine.ask = lambda question, *more: asked.append(question) or ask(question, *more)
     place = settings.model_copy(update={"exif_enabled": enabled})
-    (result,) = critique_all(place, [settings.root / "source" / "tagged.jpg"], "ansel", "baseline",
-                             lambda event: None, engine=fake_engine)  # fmt: skip
+    (result,) = critique_all(
+        place, [settings.root / "source" / "tagged.jpg"], "ansel", "baseline", lambda event: None, engine=fake_engine
+    )
     assert ("Taken at 35 mm." in str(asked[0].messages)) is enabled
     assert result.details.get("camera") == ("Taken at 35 mm." if enabled else None)
     with Store(settings.database, read_only=True) as store:

@@ -31,8 +31,9 @@ def client(make_service: Make, monkeypatch: pytest.MonkeyPatch) -> Iterator[Test
 
 
 def send(client: TestClient, data: bytes, prefer: str = "wait=60") -> str:
-    answer = client.post("/analyze", files={"image": ("x.jpg", data)}, data={"advisor": "ansel"},
-                         headers={"Prefer": prefer})  # fmt: skip
+    answer = client.post(
+        "/analyze", files={"image": ("x.jpg", data)}, data={"advisor": "ansel"}, headers={"Prefer": prefer}
+    )
     return str(answer.json()["job_id"])
 
 

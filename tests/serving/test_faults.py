@@ -146,15 +146,18 @@ def test_the_shadow_looks_for_another_photograph_in_place_of_one_nobody_can_answ
         return found
 
     first = next_due()
-    job, _ = store.add_job("ansel", "one.jpg", requested_mode=first.mode, photograph_sha256="aa",
-                           details={"rollout": first.mark})  # fmt: skip
+    job, _ = store.add_job(
+        "ansel", "one.jpg", requested_mode=first.mode, photograph_sha256="aa", details={"rollout": first.mark}
+    )
     store.fail_job(job.id, "no", details={"rollout": first.mark, "fault": "shared"})
     assert next_due().photograph_sha256 == "bb"
 
 
 def test_a_photograph_at_fault_is_bad_input_on_the_command_line_too(tmp_path: Path) -> None:
-    failed = {fault: AnalysisResult(tmp_path, "ansel", "lora", job="1", details={"fault": fault})
-              for fault in ("request", "shared")}  # fmt: skip
+    failed = {
+        fault: AnalysisResult(tmp_path, "ansel", "lora", job="1", details={"fault": fault})
+        for fault in ("request", "shared")
+    }
     assert [exit_status([failed["request"]]), exit_status([failed["shared"]])] == [2, 3]
 
 
@@ -162,6 +165,8 @@ def test_a_failure_without_a_reason_still_counts(rolling: Service, registry: Reg
     rollout = active(registry, "ansel")
     assert rollout is not None
     mark = {"salt": rollout.salt, "share": rollout.share, "candidate": True, "version": "v0002"}
-    jobs = [Job("1", "x.jpg", "ansel", "failed", photograph_sha256="aa", details={"rollout": mark, "fault": fault})
-            for fault in (None, "", "adapter", ["shared"], 3)]  # fmt: skip
+    jobs = [
+        Job("1", "x.jpg", "ansel", "failed", photograph_sha256="aa", details={"rollout": mark, "fault": fault})
+        for fault in (None, "", "adapter", ["shared"], 3)
+    ]
     assert [request.failed for request in requests_of(jobs, rollout)] == [True] * 5

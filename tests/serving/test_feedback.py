@@ -156,8 +156,16 @@ def test_a_job_without_a_critique_can_be_neither_rated_nor_corrected(settings: A
 def past(number: int, score: float, sha: str, **more: Any) -> Job:
     at = datetime(2026, 1, 1 + number, tzinfo=UTC).isoformat()
     answer = {"dimensional_analysis": {name: {"score": score, "comment": "c"} for name in DIMENSIONS}}
-    return Job(f"j{number}", f"{sha}.jpg", more.pop("advisor", "ansel"), "completed", completed_at=at, answer=answer,
-               photograph_sha256=sha, **more)  # fmt: skip
+    return Job(
+        f"j{number}",
+        f"{sha}.jpg",
+        more.pop("advisor", "ansel"),
+        "completed",
+        completed_at=at,
+        answer=answer,
+        photograph_sha256=sha,
+        **more,
+    )
 
 
 def test_history_has_one_point_per_photograph_and_tells_the_change() -> None:
@@ -188,8 +196,9 @@ def test_photographs_compared_with_are_shown(
 
     (service.root / "source" / "near.jpg").write_bytes(photograph(9))
     comments = dict.fromkeys(DIMENSIONS, "Said long ago.")
-    service.store.add_profiles([Profile("p", "ansel", "/Volumes/old/source/near.jpg", dict.fromkeys(DIMENSIONS, 6),
-                                        comments, "6.0")])  # fmt: skip
+    service.store.add_profiles(
+        [Profile("p", "ansel", "/Volumes/old/source/near.jpg", dict.fromkeys(DIMENSIONS, 6), comments, "6.0")]
+    )
     body = critique(client, photograph(), mode="rag")
     (compared,) = body["compared_with"]
     assert compared["photograph"] == "near.jpg"

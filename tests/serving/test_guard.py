@@ -17,8 +17,12 @@ SHARE = Plan(steps=(Step(0.999999, 1000, 24.0), Step(1.0, 0, 0.0)))
 
 
 @pytest.fixture
-def send(make_service: Callable[..., Service], photograph: Callable[..., bytes], promote: Callable[[str], None],
-         registry: Registry) -> Iterator[Callable[[int], Any]]:  # fmt: skip
+def send(
+    make_service: Callable[..., Service],
+    photograph: Callable[..., bytes],
+    promote: Callable[[str], None],
+    registry: Registry,
+) -> Iterator[Callable[[int], Any]]:
     """Sends a photograph to a service that rolls v0002 out over v0001, and gives the answer's headers."""
     promote("v0001")
     start(registry, "ansel", "v0002", SHARE, actor="person:test", reason="a test")

@@ -152,8 +152,11 @@ def test_an_adapter_draws_on_its_own_answers_alone(adapter: Path) -> None:
 def test_an_adapters_memory_begins_with_its_evaluation(mini: LocalEngine, adapter: Path, tmp_path: Path) -> None:
     question = replace(QUESTION, image=_scene(0), max_tokens=40)
     plain = mini.ask(replace(question, adapter=adapter, precedents=False))
-    rows = [{"kind": "identity"}, {"kind": "answer", "arm": "base", "text": "of the other arm"},
-            {"kind": "answer", "arm": "candidate", "text": plain.text}]  # fmt: skip
+    rows = [
+        {"kind": "identity"},
+        {"kind": "answer", "arm": "base", "text": "of the other arm"},
+        {"kind": "answer", "arm": "candidate", "text": plain.text},
+    ]
     whole = "".join(json.dumps(row) + "\n" for row in rows)
     for name, record in {"whole": whole, "broken": whole + "{", "odd": "7"}.items():
         folder = shutil.copytree(adapter, tmp_path / name)
@@ -199,7 +202,11 @@ def test_analyze_writes_rows_with_base_and_adapter(settings: Settings, adapter: 
         (row,) = store.jobs()
     assert row.status == "completed"
     assert (row.model_used, row.mode, row.adapter_version, row.filename) == (
-        tuned.model_used, tuned.mode, tuned.adapter_version, "one.jpg")  # fmt: skip
+        tuned.model_used,
+        tuned.mode,
+        tuned.adapter_version,
+        "one.jpg",
+    )
     assert tuned.critique is not None
     # a random adapter may write what can't be read; then the chain went on and says why
     assert tuned.model_used == "fine_tuned" or "can't be read" in row.details["hops"][0]["reason"]

@@ -18,22 +18,42 @@ from mondrian_core.serving.service import Service
 from mondrian_core.store import Job, Profile, Store, stamp
 
 GOOD = {"dimensional_analysis": {name: {"score": 7, "comment": "Calm."} for name in DIMENSIONS}, "overall_grade": "7.0"}
-CELLS = ["cast(x'6bf66e6967' as text)", "x'0102ff'", "7", "-0.5", "9e999", "9223372036854775807", "'K\u00f6nig \u5149'",
-         "'{\"a\": 1}'", "'[1]'", "NULL"]  # fmt: skip
+CELLS = [
+    "cast(x'6bf66e6967' as text)",
+    "x'0102ff'",
+    "7",
+    "-0.5",
+    "9e999",
+    "9223372036854775807",
+    "'K\u00f6nig \u5149'",
+    "'{\"a\": 1}'",
+    "'[1]'",
+    "NULL",
+]
 ANSWERS = [
-    "[]", "7", '"text"', "{", "NaN", '{"dimensional_analysis": []}', '{"dimensional_analysis": {"lighting": 3}}',
+    "[]",
+    "7",
+    '"text"',
+    "{",
+    "NaN",
+    '{"dimensional_analysis": []}',
+    '{"dimensional_analysis": {"lighting": 3}}',
     '{"dimensional_analysis": {"lighting": {"score": NaN, "comment": "c"}}}',
     '{"dimensional_analysis": {"lighting": {"score": 1' + "0" * 400 + ', "comment": "c"}}}',
     '{"dimensional_analysis": {"lighting": {"score": 7, "comment": "lone \\ud83d"}}, "overall_grade": 7}',
     '{"dimensional_analysis": {"lighting": {"score": "7", "comment": ["x"]}}}',
-    json.dumps({**GOOD, "overall_grade": None}), json.dumps({"dimensional_analysis": {"lighting": {"score": 7}}}),
+    json.dumps({**GOOD, "overall_grade": None}),
+    json.dumps({"dimensional_analysis": {"lighting": {"score": 7}}}),
     "[" * 50_000,
-]  # fmt: skip
+]
 DETAILS = [
-    "[]", "7", "{", '{"hops": 7, "passes": {}, "rollout": "x", "seconds": "fast", "rating": [], "compared_with": [1]}',
+    "[]",
+    "7",
+    "{",
+    '{"hops": 7, "passes": {}, "rollout": "x", "seconds": "fast", "rating": [], "compared_with": [1]}',
     '{"hops": [{}], "compared_with": [{}], "corrected_at": 7, "camera": {}, "expected_scores": []}',
     '{"rollout": {"share": "x"}, "seconds": 1e999, "crashed": "no"}',
-]  # fmt: skip
+]
 
 
 @pytest.fixture
@@ -43,11 +63,24 @@ def service(make_service: Callable[..., Service]) -> Service:
 
 @pytest.fixture
 def client(service: Service) -> Iterator[TestClient]:
-    service.store.add_past_jobs([
-        Job(f"j{number}", "one.jpg", "ansel", "completed", answer=GOOD, mode="baseline", arm="base", created_at=stamp(),
-            completed_at=stamp(), model_used="ab_test_base", details={"seconds": 2.0})
-        for number in range(2)
-    ])  # fmt: skip
+    service.store.add_past_jobs(
+        [
+            Job(
+                f"j{number}",
+                "one.jpg",
+                "ansel",
+                "completed",
+                answer=GOOD,
+                mode="baseline",
+                arm="base",
+                created_at=stamp(),
+                completed_at=stamp(),
+                model_used="ab_test_base",
+                details={"seconds": 2.0},
+            )
+            for number in range(2)
+        ]
+    )
     with TestClient(create_app(service), base_url="http://localhost", raise_server_exceptions=False) as client:
         yield client
 
@@ -120,15 +153,18 @@ def test_a_photograph_is_critiqued_beside_odd_rows(
         assert answer.status_code == 200, answer.text
 
 
-@pytest.mark.parametrize("spell", [
-    lambda at: at.isoformat(sep=" ", timespec="seconds"),
-    lambda at: at.astimezone(UTC).replace(tzinfo=None).isoformat(sep=" "),
-    lambda at: at.isoformat().replace("+00:00", "Z"),
-    lambda at: (at + timedelta(hours=9)).replace(tzinfo=None).isoformat() + "+09:00",
-    lambda at: at.timestamp(),
-    lambda at: int(at.timestamp() * 1000),
-    lambda at: str(int(at.timestamp())),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "spell",
+    [
+        lambda at: at.isoformat(sep=" ", timespec="seconds"),
+        lambda at: at.astimezone(UTC).replace(tzinfo=None).isoformat(sep=" "),
+        lambda at: at.isoformat().replace("+00:00", "Z"),
+        lambda at: (at + timedelta(hours=9)).replace(tzinfo=None).isoformat() + "+09:00",
+        lambda at: at.timestamp(),
+        lambda at: int(at.timestamp() * 1000),
+        lambda at: str(int(at.timestamp())),
+    ],
+)
 def test_the_days_of_a_comparison_are_days_however_the_rows_spell_time(
     settings: Any, spell: Callable[[datetime], Any]
 ) -> None:
@@ -139,18 +175,23 @@ def test_the_days_of_a_comparison_are_days_however_the_rows_spell_time(
             store.add_past_jobs([made])
             with store.transaction() as connection:
                 moment = spell(now - timedelta(hours=hours))
-                connection.execute("UPDATE jobs SET created_at = ?, completed_at = ? WHERE id = ?",
-                                   (moment, moment, made.id))  # fmt: skip
+                connection.execute(
+                    "UPDATE jobs SET created_at = ?, completed_at = ? WHERE id = ?", (moment, moment, made.id)
+                )
         assert analytics.compare(store, 1, now=now)[0]["n"] == 2
         assert [job.id for job in store.latest_jobs(9)] == ["j0", "j1", "j2", "j3"]
         points = history.points_of(store.latest_jobs(9), "ansel")
         assert [point.job_id for point in points] == ["j3", "j2", "j1", "j0"]
 
 
-@pytest.mark.parametrize(("first", "second", "newest"), [
-    ("'2026-01-20 18:00:00'", "'2026-01-20T09:00:00'", 3.0), ("1700000000", "'2026-01-20T09:00:00Z'", 6.0),
-    ("'2026-01-20 18:00:00'", "NULL", 6.0),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("first", "second", "newest"),
+    [
+        ("'2026-01-20 18:00:00'", "'2026-01-20T09:00:00'", 3.0),
+        ("1700000000", "'2026-01-20T09:00:00Z'", 6.0),
+        ("'2026-01-20 18:00:00'", "NULL", 6.0),
+    ],
+)
 def test_retrieval_compares_with_the_critique_that_was_written_last(
     settings: Any, first: str, second: str, newest: float
 ) -> None:

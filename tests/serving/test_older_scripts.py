@@ -79,8 +79,13 @@ def test_each_other_older_option_is_answered_with_the_word_to_use(
 
 
 def test_page_and_program_know_the_same_options() -> None:
-    on_page = {(words[1], with_dashes([word])[0]) for typed, _ in OPTIONS for words in [shlex.split(typed)]
-               for word in words[2:] if word.startswith("--") and word != "--advisor"}  # fmt: skip
+    on_page = {
+        (words[1], with_dashes([word])[0])
+        for typed, _ in OPTIONS
+        for words in [shlex.split(typed)]
+        for word in words[2:]
+        if word.startswith("--") and word != "--advisor"
+    }
     assert on_page == {("link" if each.command == ANY else each.command, each.name) for each in OLDER_OPTIONS}
 
 
@@ -228,9 +233,14 @@ def assert_import(line: str, means: str, tmp_path: Path, capsys: pytest.CaptureF
 
 @pytest.mark.parametrize(("given", "means"), table("Environment and files"))
 def test_each_variable_and_file_means_what_the_page_says(
-    given: str, means: str, settings: Settings, registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    given: str,
+    means: str,
+    settings: Settings,
+    registry: Registry,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
+) -> None:
     if given.startswith("LORA_ADAPTER_DIR"):
         assert_adapter_dir(given, registry, tmp_path)
     elif given.startswith("mondrian adapters import"):

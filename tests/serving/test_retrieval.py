@@ -25,13 +25,15 @@ def reference(name: str, value: float, **others: float) -> Reference:
     return Reference(f"source/{name}", scores(value, **others), dict.fromkeys(DIMENSIONS, f"comment on {name}"), "7.0")
 
 
-PORTFOLIO = Portfolio((
-    reference("dark.jpg", 6, lighting=2),
-    reference("bright.jpg", 6, lighting=10),
-    reference("middling.jpg", 6),
-    reference("great.jpg", 9.5),
-    reference("poor.jpg", 2),
-))  # fmt: skip
+PORTFOLIO = Portfolio(
+    (
+        reference("dark.jpg", 6, lighting=2),
+        reference("bright.jpg", 6, lighting=10),
+        reference("middling.jpg", 6),
+        reference("great.jpg", 9.5),
+        reference("poor.jpg", 2),
+    )
+)
 
 
 @pytest.mark.parametrize(
@@ -73,25 +75,40 @@ def test_embeddings_turn_the_order_when_profiles_are_alike() -> None:
 
 
 def profile(path: str, order: int, value: Any = 5, origin: str = "human") -> Profile:
-    return Profile(f"p{order}", "ansel", path, dict.fromkeys(DIMENSIONS, value), dict.fromkeys(DIMENSIONS, "x"), "5.0",
-                   origin, None, order)  # fmt: skip
+    return Profile(
+        f"p{order}",
+        "ansel",
+        path,
+        dict.fromkeys(DIMENSIONS, value),
+        dict.fromkeys(DIMENSIONS, "x"),
+        "5.0",
+        origin,
+        None,
+        order,
+    )
 
 
 def test_only_usable_profiles_by_people_are_references_and_the_newest_counts() -> None:
-    found = portfolio_of([
-        profile("/Users/x/source/a.jpg", 1, 4),
-        profile("source\\a.jpg", 2, 6),
-        profile("b.jpg", 3, None),
-        profile("c.jpg", 4, 11),
-        profile("d.jpg", 5, 5, origin="model"),
-        profile("e.jpg", 6, float("nan")),
-    ])  # fmt: skip
+    found = portfolio_of(
+        [
+            profile("/Users/x/source/a.jpg", 1, 4),
+            profile("source\\a.jpg", 2, 6),
+            profile("b.jpg", 3, None),
+            profile("c.jpg", 4, 11),
+            profile("d.jpg", 5, 5, origin="model"),
+            profile("e.jpg", 6, float("nan")),
+        ]
+    )
     assert [(each.name, each.scores["lighting"]) for each in found.references] == [("a.jpg", 6.0)]
 
 
 def test_one_name_in_two_folders_is_two_photographs_unless_they_are_copies() -> None:
-    profiles = [profile("source/2023/DSC_0001.jpg", 1, 4), profile("source/2024/dsc_0001.JPG", 2, 6),
-                profile("source/copy/DSC_0001.jpg", 3, 5), profile("source/2024/other.jpg", 4, 9)]  # fmt: skip
+    profiles = [
+        profile("source/2023/DSC_0001.jpg", 1, 4),
+        profile("source/2024/dsc_0001.JPG", 2, 6),
+        profile("source/copy/DSC_0001.jpg", 3, 5),
+        profile("source/2024/other.jpg", 4, 9),
+    ]
     apart = portfolio_of(profiles)
     assert [each.scores["lighting"] for each in apart.references] == [4, 6, 5, 9]
     content = {"2023/DSC_0001.jpg": "one", "2024/dsc_0001.JPG": "two", "copy/DSC_0001.jpg": "one"}

@@ -60,8 +60,9 @@ def test_no_request_made_up_from_the_document_is_an_error_of_the_service(
     document = schemathesis.openapi.from_url(f"{address}/openapi.json")
     operations = [found.ok() for found in document.get_all_operations()]
     assert len(operations) >= 14, "the document names every route"
-    quick = settings(max_examples=EXAMPLES, deadline=None, database=None, derandomize=True,
-                     suppress_health_check=list(HealthCheck))  # fmt: skip
+    quick = settings(
+        max_examples=EXAMPLES, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck)
+    )
     for operation in operations:
         for way in (schemathesis.GenerationMode.POSITIVE, schemathesis.GenerationMode.NEGATIVE):
             _try(operation, way, quick)
@@ -73,9 +74,7 @@ def _try(operation: Any, way: Any, quick: settings) -> None:
     @given(case=operation.as_strategy(generation_mode=way))
     def ask(case: Any) -> None:
         answer = case.call(timeout=6)
-        case.validate_response(
-            answer, checks=[not_a_server_error, status_code_conformance, content_type_conformance]
-        )  # fmt: skip
+        case.validate_response(answer, checks=[not_a_server_error, status_code_conformance, content_type_conformance])
 
     try:
         ask()
@@ -125,8 +124,12 @@ def _send(port: int, request: Any) -> int:
     """The status of the answer; 400 where the server hangs up on what is no HTTP."""
     connection = _Careless("127.0.0.1", port, timeout=6)
     try:
-        connection.putrequest(request.method, request.path.encode().decode("latin-1").replace(" ", "%20"),
-                              skip_host="Host" in request.headers, skip_accept_encoding=True)  # fmt: skip
+        connection.putrequest(
+            request.method,
+            request.path.encode().decode("latin-1").replace(" ", "%20"),
+            skip_host="Host" in request.headers,
+            skip_accept_encoding=True,
+        )
         for name, value in request.headers.items():
             connection.putheader(name, value.encode("latin-1", "replace"))
         if "Content-Length" not in request.headers and "Transfer-Encoding" not in request.headers:

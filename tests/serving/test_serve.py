@@ -207,6 +207,9 @@ def test_what_the_service_writes_is_its_owners_alone(
     written = [path for path in root.rglob("*") if path not in before]
     assert {"source", "analysis_md", "service"} <= {path.parent.name for path in written}
     assert {path.name for path in written} >= {"model_process.log", "mondrian.db-wal", "mondrian.db-shm"}
-    loose = {path.name: oct(path.stat().st_mode) for path in [*written, settings.database, root / "analysis_md"]
-             if path.stat().st_mode & 0o077}  # fmt: skip
+    loose = {
+        path.name: oct(path.stat().st_mode)
+        for path in [*written, settings.database, root / "analysis_md"]
+        if path.stat().st_mode & 0o077
+    }
     assert loose == {}

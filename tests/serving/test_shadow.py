@@ -42,7 +42,11 @@ def test_both_versions_answer_the_same_photographs_while_nobody_waits(
     assert drafted == [0] * 7, "times are compared: no memory shortens either side's"
     assert found.in_step == 2, "the step asks for two photographs, in pairs"
     assert sorted((each.candidate, each.scores and each.scores[0]) for each in shadows) == [
-        (False, 1.0), (False, 1.0), (True, 2.0), (True, 2.0)]  # fmt: skip
+        (False, 1.0),
+        (False, 1.0),
+        (True, 2.0),
+        (True, 2.0),
+    ]
     assert page.partition("Latest critiques")[2].count("<li>") == 3
     assert "mondrian_shadow_answers_total 4.0" in figures
     assert 'mondrian_jobs_total{mode="lora",model_used="fine_tuned",status="completed"} 3.0' in figures

@@ -25,8 +25,14 @@ def base() -> Base:
     return load_base("mini")
 
 
-def make_row(number: int, *, loss_dimensions: tuple[str, ...] = DIMENSIONS, weight: float = 1.0,
-             size: tuple[int, int] = (128, 128), words: int = 1) -> Row:  # fmt: skip
+def make_row(
+    number: int,
+    *,
+    loss_dimensions: tuple[str, ...] = DIMENSIONS,
+    weight: float = 1.0,
+    size: tuple[int, int] = (128, 128),
+    words: int = 1,
+) -> Row:
     """A row of noise with scores that depend on its number; `words` makes it longer."""
     rng = np.random.default_rng(number)
     image = Image.fromarray(rng.integers(0, 255, (size[1], size[0], 3), dtype=np.uint8))

@@ -22,8 +22,9 @@ def main(out: Path) -> None:
     loop._CHECKPOINT_SECONDS = 0.0
     rows = [make_row(number) for number in range(4)]
     # nothing is answered in between: that is resumed in test_training, and would be most of the time here
-    recipe = TrainRecipe(rank=2, alpha=4, epochs=12, accumulation=2, learning_rate=5e-3, patience=99, dropout=0.1,
-                         answered_photographs=0)  # fmt: skip
+    recipe = TrainRecipe(
+        rank=2, alpha=4, epochs=12, accumulation=2, learning_rate=5e-3, patience=99, dropout=0.1, answered_photographs=0
+    )
 
     def tell(event: Event) -> None:
         if isinstance(event, Advanced) and event.stage == "encode" and event.detail == "validation":

@@ -20,8 +20,9 @@ from mondrian_core.training import loop
 from mondrian_core.training.ranks import here
 from tests.training.conftest import make_row
 
-RECIPE = TrainRecipe(rank=2, alpha=4, epochs=3, accumulation=3, learning_rate=5e-3, patience=99, dropout=0.1,
-                     answered_photographs=1)  # fmt: skip
+RECIPE = TrainRecipe(
+    rank=2, alpha=4, epochs=3, accumulation=3, learning_rate=5e-3, patience=99, dropout=0.1, answered_photographs=1
+)
 
 
 def main(folder: Path, how: str) -> int:
@@ -37,8 +38,16 @@ def main(folder: Path, how: str) -> int:
 
     try:
         with ranks.taking_part():
-            loop.train(load_base("mini"), rows, [make_row(7), make_row(8, words=2)], RECIPE, folder / str(ranks.rank),
-                       resume=how == "resume", listen=tell, ranks=ranks)  # fmt: skip
+            loop.train(
+                load_base("mini"),
+                rows,
+                [make_row(7), make_row(8, words=2)],
+                RECIPE,
+                folder / str(ranks.rank),
+                resume=how == "resume",
+                listen=tell,
+                ranks=ranks,
+            )
     except MondrianError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return error.exit_status

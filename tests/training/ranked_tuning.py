@@ -16,9 +16,18 @@ from mondrian_core.training import Pairs, train
 from mondrian_core.training.ranks import here
 from tests.training.conftest import make_row
 
-RECIPE = TrainRecipe(rank=2, alpha=4, epochs=1, accumulation=2, learning_rate=5e-3, answered_photographs=0,
-                     preference_epochs=2, preference_pairs=2, preference_learning_rate=2e-3,
-                     preference_reference="start")  # fmt: skip
+RECIPE = TrainRecipe(
+    rank=2,
+    alpha=4,
+    epochs=1,
+    accumulation=2,
+    learning_rate=5e-3,
+    answered_photographs=0,
+    preference_epochs=2,
+    preference_pairs=2,
+    preference_learning_rate=2e-3,
+    preference_reference="start",
+)
 
 
 def main(folder: Path) -> None:
@@ -26,8 +35,15 @@ def main(folder: Path) -> None:
     ranks = here()
     pairs = [Pair(make_row(number), make_row(number + 1, words=2).answer, OTHER) for number in range(5)]
     with ranks.taking_part():
-        train(load_base("mini"), [make_row(0), make_row(1)], [], RECIPE, folder / str(ranks.rank),
-              pairs=Pairs(pairs[:3], pairs[3:]), ranks=ranks)  # fmt: skip
+        train(
+            load_base("mini"),
+            [make_row(0), make_row(1)],
+            [],
+            RECIPE,
+            folder / str(ranks.rank),
+            pairs=Pairs(pairs[:3], pairs[3:]),
+            ranks=ranks,
+        )
 
 
 if __name__ == "__main__":

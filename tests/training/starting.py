@@ -13,20 +13,30 @@ from pathlib import Path
 
 
 @contextmanager
-def started(root: Path, folder: Path, module: str, *arguments: str, size: int = 2,
-            environment: dict[str, str] | None = None) -> Iterator[list[subprocess.Popen[str]]]:  # fmt: skip
+def started(
+    root: Path, folder: Path, module: str, *arguments: str, size: int = 2, environment: dict[str, str] | None = None
+) -> Iterator[list[subprocess.Popen[str]]]:
     """`python -m module ARGUMENTS` as so many ranks; none of them outlives the block."""
     hosts = folder / "hosts.json"
     hosts.write_text(json.dumps([[f"127.0.0.1:{port}"] for port in free_ports(size)]))
     running = [
         subprocess.Popen(
             [sys.executable, "-m", module, *arguments],
-            cwd=root, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL,
-            env={**os.environ, **(environment or {}), "MLX_RANK": str(rank), "MLX_HOSTFILE": str(hosts),
-                 "OPENBLAS_NUM_THREADS": "1"},
+            cwd=root,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            stdin=subprocess.DEVNULL,
+            env={
+                **os.environ,
+                **(environment or {}),
+                "MLX_RANK": str(rank),
+                "MLX_HOSTFILE": str(hosts),
+                "OPENBLAS_NUM_THREADS": "1",
+            },
         )
         for rank in range(size)
-    ]  # fmt: skip
+    ]
     try:
         yield running
     finally:

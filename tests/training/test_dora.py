@@ -58,8 +58,9 @@ def test_the_first_loss_is_the_bases_and_that_of_lora(base: Base, tmp_path: Path
 
 
 @pytest.mark.timeout(600)
-def test_a_resumed_run_ends_as_an_uninterrupted_one(base: Base, rows: list[Row], recipe: TrainRecipe,
-                                                    tmp_path: Path) -> None:  # fmt: skip
+def test_a_resumed_run_ends_as_an_uninterrupted_one(
+    base: Base, rows: list[Row], recipe: TrainRecipe, tmp_path: Path
+) -> None:
     recipe = recipe.model_copy(update={"dora": True, "dropout": 0.1})
     whole = train(base, rows[:2], [], recipe, tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):

@@ -50,8 +50,9 @@ def test_no_rows_is_bad_input(base: Base) -> None:
         estimate(base, [], [], TrainRecipe())
 
 
-def test_checkpointing_is_chosen_where_memory_is_short(base: Base, rows: list[Row],
-                                                       monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+def test_checkpointing_is_chosen_where_memory_is_short(
+    base: Base, rows: list[Row], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Its step holds much less, and the formula that decides is within a factor of two of what a step holds."""
     gc.collect()
     held = mx.get_active_memory()  # by this process: other tests keep models too

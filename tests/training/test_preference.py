@@ -37,8 +37,17 @@ from mondrian_core.training.step import GradientStep, token_losses
 from tests.training.conftest import make_row
 
 pytestmark = pytest.mark.mini
-RECIPE = TrainRecipe(rank=4, alpha=8, epochs=1, accumulation=2, learning_rate=5e-3, answered_photographs=0,
-                     preference_epochs=2, preference_pairs=2, preference_learning_rate=2e-3)  # fmt: skip
+RECIPE = TrainRecipe(
+    rank=4,
+    alpha=8,
+    epochs=1,
+    accumulation=2,
+    learning_rate=5e-3,
+    answered_photographs=0,
+    preference_epochs=2,
+    preference_pairs=2,
+    preference_learning_rate=2e-3,
+)
 
 
 def make_pairs(numbers: Sequence[int], shift: int = 1) -> list[Pair]:
@@ -56,8 +65,11 @@ def changed(base: Base) -> Iterator[Base]:
     """mini with an adapter that changes it."""
     adapters.attach(base, RECIPE, 3)
     rng = np.random.default_rng(0)
-    moved = {name: mx.array(rng.normal(scale=0.02, size=array.shape).astype(np.float32))
-             for name, array in adapters.parameters(base).items() if name.endswith("lora_b")}  # fmt: skip
+    moved = {
+        name: mx.array(rng.normal(scale=0.02, size=array.shape).astype(np.float32))
+        for name, array in adapters.parameters(base).items()
+        if name.endswith("lora_b")
+    }
     adapters.put(base, moved)
     base.model.eval()
     yield base
@@ -96,8 +108,9 @@ def test_the_gradient_at_no_margin_is_half_beta_times_the_difference(changed: Ba
     trainable = changed.model.trainable_parameters()
     plain = pair_batch(changed, example, example.prompt.image_tokens, 1.0)
     now = np.array(likelihoods(changed, plain))
-    batch = pair_batch(changed, replace(example, references=(float(now[0]), float(now[1]))),
-                       example.prompt.image_tokens, 1.0)  # fmt: skip
+    batch = pair_batch(
+        changed, replace(example, references=(float(now[0]), float(now[1]))), example.prompt.image_tokens, 1.0
+    )
     objective = preferring(recipe)
     figures, gradient = GradientStep(changed, compiled=False, threads=1, loss=objective.loss).gather(trainable, [batch])
     loss, right, margin, *rewards = np.array(figures)
@@ -143,23 +156,29 @@ def test_compiled_with_checkpoints_and_in_threads_the_figures_are_the_same(chang
 
     eager = found(compiled=False, threads=1)
     # one thread of ours leaves the BLAS all of its own, whose sums have another order
-    for how in ({"compiled": False, "threads": 2}, {"compiled": True},
-                {"compiled": False, "threads": 1, "checkpointing": True}):  # fmt: skip
+    for how in (
+        {"compiled": False, "threads": 2},
+        {"compiled": True},
+        {"compiled": False, "threads": 1, "checkpointing": True},
+    ):
         for one, other in zip(eager, found(**how), strict=True):
             np.testing.assert_allclose(one, other, atol=1e-4)
     changed.model.eval()
 
 
 @pytest.mark.parametrize("what", ["base", "start"])
-def test_the_reference_is_the_same_weights_without_or_with_the_trained_adapter(base: Base, tmp_path: Path,
-                                                                               what: str) -> None:  # fmt: skip
+def test_the_reference_is_the_same_weights_without_or_with_the_trained_adapter(
+    base: Base, tmp_path: Path, what: str
+) -> None:
     recipe = RECIPE.model_copy(update={"preference_reference": what})
     pairs = make_pairs([1, 2])
     examples = encoded(base, pairs, recipe)
     adapters.attach(base, recipe, recipe.seed)
     rng = np.random.default_rng(1)
-    start = {name: mx.array(rng.normal(scale=0.02, size=array.shape).astype(np.float32))
-             for name, array in adapters.parameters(base).items()}  # fmt: skip
+    start = {
+        name: mx.array(rng.normal(scale=0.02, size=array.shape).astype(np.float32))
+        for name, array in adapters.parameters(base).items()
+    }
     if what == "start":
         adapters.put(base, start)
     else:
@@ -172,8 +191,9 @@ def test_the_reference_is_the_same_weights_without_or_with_the_trained_adapter(b
     assert not any(hasattr(module, "lora_a") for _, module in base.model.named_modules())
 
 
-def test_references_are_kept_under_what_they_depend_on(base: Base, tmp_path: Path,
-                                                       monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+def test_references_are_kept_under_what_they_depend_on(
+    base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     asked: list[int] = []
     real = GradientStep.values
 
@@ -283,8 +303,7 @@ def test_a_finished_training_can_be_tuned_later_and_too_few_pairs_leave_it(base:
     rows, heard = [make_row(number) for number in range(2)], list[Event]()
     plain = train(base, rows, [], RECIPE.model_copy(update={"preference_epochs": 0}), tmp_path, pairs=Pairs())
     first = bytes_of(plain)
-    few = train(base, rows, [], RECIPE, tmp_path, pairs=Pairs(make_pairs([1, 2])[:1]), resume=True,
-                listen=heard.append)  # fmt: skip
+    few = train(base, rows, [], RECIPE, tmp_path, pairs=Pairs(make_pairs([1, 2])[:1]), resume=True, listen=heard.append)
     assert any(isinstance(event, Noticed) and "There are 1 pairs" in event.message for event in heard)
     assert few.preference is None and bytes_of(few) == first
     tuned = train(base, rows, [], RECIPE, tmp_path, pairs=Pairs(make_pairs([1, 2])), resume=True)
@@ -297,8 +316,9 @@ def test_a_pair_that_is_too_long_is_left_out_and_told(base: Base) -> None:
     long = replace(pairs[0], rejected=make_row(1, words=60).answer)
     lengths = [len(each.prompt.ids) + max(len(each.chosen), len(each.rejected)) for each in encoded(base, pairs)]
     heard: list[Event] = []
-    found = encode_pairs(base, [long, pairs[1]], RECIPE.model_copy(update={"max_tokens": max(lengths)}), heard.append,
-                         "")  # fmt: skip
+    found = encode_pairs(
+        base, [long, pairs[1]], RECIPE.model_copy(update={"max_tokens": max(lengths)}), heard.append, ""
+    )
     assert [each.lineage for each in found] == [pairs[1].row.lineage]
     assert any(isinstance(event, Noticed) and "1 pairs are left out" in event.message for event in heard)
 

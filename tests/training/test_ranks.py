@@ -25,8 +25,11 @@ def _run(root: Path, folder: Path, what: str, size: int = 2) -> tuple[list[int],
     with started(root, folder, "tests.training.ranked", what, str(folder), size=size) as running:
         said = ended(running, 60)
     files = [folder / f"{rank}.json" for rank in range(size)]
-    return [status for status, _, _ in said], [json.loads(file.read_text()) if file.exists() else None for file in
-                                               files], [errors for _, _, errors in said]  # fmt: skip
+    return (
+        [status for status, _, _ in said],
+        [json.loads(file.read_text()) if file.exists() else None for file in files],
+        [errors for _, _, errors in said],
+    )
 
 
 def test_alone_everything_stays_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -77,8 +80,9 @@ def test_operations_give_the_same_everywhere(root: Path, tmp_path: Path) -> None
         ("vanish", [3, -9], ["RankLost", None], "went away"),
     ],
 )
-def test_one_that_stops_ends_the_others(root: Path, tmp_path: Path, what: str, statuses: list[int],
-                                        kinds: list[str | None], says: str) -> None:  # fmt: skip
+def test_one_that_stops_ends_the_others(
+    root: Path, tmp_path: Path, what: str, statuses: list[int], kinds: list[str | None], says: str
+) -> None:
     found = _run(root, tmp_path, what)
     assert (found[0], [each and each["kind"] for each in found[1]]) == (statuses, kinds), found[2]
     assert says in found[1][0]["error"]

@@ -31,8 +31,9 @@ def attached(base: Base) -> Any:
     """LoRA layers with B not zero, so that every gradient is there."""
     adapters.attach(base, TrainRecipe(), 0)
     key = mx.random.key(7)
-    base.model.update(tree_map(lambda a: a + 0.02 * mx.random.normal(a.shape, key=key),
-                               base.model.trainable_parameters()))  # fmt: skip
+    base.model.update(
+        tree_map(lambda a: a + 0.02 * mx.random.normal(a.shape, key=key), base.model.trainable_parameters())
+    )
     yield base
     adapters.detach(base)
 
@@ -126,8 +127,9 @@ def test_accumulation_is_one_weighted_batch(attached: Base) -> None:
 
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
 @pytest.mark.parametrize("compiled", [False, True])
-def test_checkpointing_changes_no_gradient(attached: Base, dropout: float, compiled: bool,
-                                           monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+def test_checkpointing_changes_no_gradient(
+    attached: Base, dropout: float, compiled: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Also with dropout: a layer that runs again draws what it drew before. Compared without the wrapper."""
     attached.model.train()
     for _, module in attached.model.named_modules():
@@ -187,8 +189,9 @@ def test_threads_change_nothing(attached: Base) -> None:
 def test_the_norm_does_not_depend_on_the_order_of_the_arrays() -> None:
     """A tree from a checkpoint comes in another order than a fresh one."""
     names, draw = "abcdefgh", np.random.default_rng(3)
-    gradient = {name: mx.array(draw.normal(scale=10.0**at, size=50).astype(np.float32))
-                for at, name in enumerate(names, -4)}  # fmt: skip
+    gradient = {
+        name: mx.array(draw.normal(scale=10.0**at, size=50).astype(np.float32)) for at, name in enumerate(names, -4)
+    }
     norms = set()
     for _ in range(20):
         order = draw.permutation(list(names))

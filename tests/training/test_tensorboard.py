@@ -35,8 +35,11 @@ def points(folder: Path) -> list[tuple[str, int, float]]:
 
 def logged(lines: list[dict[str, Any]]) -> list[tuple[str, int, float]]:
     """The same from the log; event files hold float32."""
-    return sorted((name, line["step"], float(np.float32(value)))
-                  for line in lines for name, value in tensorboard.figures(line).items())  # fmt: skip
+    return sorted(
+        (name, line["step"], float(np.float32(value)))
+        for line in lines
+        for name, value in tensorboard.figures(line).items()
+    )
 
 
 @pytest.mark.mini

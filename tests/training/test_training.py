@@ -76,8 +76,9 @@ def test_loss_falls_the_base_stays_and_the_library_loads_it(base: Base, tmp_path
 
 
 @pytest.mark.timeout(600)
-def test_a_resumed_run_ends_as_an_uninterrupted_one(base: Base, rows: list[Row], recipe: TrainRecipe,
-                                                    tmp_path: Path) -> None:  # fmt: skip
+def test_a_resumed_run_ends_as_an_uninterrupted_one(
+    base: Base, rows: list[Row], recipe: TrainRecipe, tmp_path: Path
+) -> None:
     """Bit for bit: adapter, log and choice; with dropout, so that the random state is part of it."""
     recipe = recipe.model_copy(update={"dropout": 0.1})
     rows = rows[:4]
@@ -93,8 +94,9 @@ def test_a_resumed_run_ends_as_an_uninterrupted_one(base: Base, rows: list[Row],
         assert (resumed.best_epoch, resumed.best_loss) == (whole.best_epoch, whole.best_loss)
 
 
-def test_two_runs_of_one_seed_are_equal_and_of_two_seeds_are_not(base: Base, rows: list[Row], recipe: TrainRecipe,
-                                                                 tmp_path: Path) -> None:  # fmt: skip
+def test_two_runs_of_one_seed_are_equal_and_of_two_seeds_are_not(
+    base: Base, rows: list[Row], recipe: TrainRecipe, tmp_path: Path
+) -> None:
     recipe = recipe.model_copy(update={"epochs": 1})
     one = train(base, rows[:2], [], recipe, tmp_path / "one")
     again = train(base, rows[:2], [], recipe, tmp_path / "again")
@@ -118,8 +120,9 @@ def test_a_stage_tried_again_with_something_else_begins_at_the_first_step(
     assert _bytes(train(base, rows[1:3], [], recipe, tmp_path / "cut", resume=None)) == _bytes(again)
 
 
-def test_resuming_with_something_else_is_refused(base: Base, rows: list[Row], recipe: TrainRecipe,
-                                                 tmp_path: Path) -> None:  # fmt: skip
+def test_resuming_with_something_else_is_refused(
+    base: Base, rows: list[Row], recipe: TrainRecipe, tmp_path: Path
+) -> None:
     with pytest.raises(KeyboardInterrupt):
         train(base, rows[:2], [], recipe, tmp_path, listen=_Interrupter(1))
     with pytest.raises(BadInput, match="recipe changed"):
@@ -128,8 +131,9 @@ def test_resuming_with_something_else_is_refused(base: Base, rows: list[Row], re
         train(base, rows[:3], [], recipe, tmp_path, resume=True)
 
 
-def test_the_best_epoch_is_kept_and_patience_ends_the_run(base: Base, rows: list[Row], tmp_path: Path,
-                                                          monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+def test_the_best_epoch_is_kept_and_patience_ends_the_run(
+    base: Base, rows: list[Row], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     judged = iter([9.0, 5.0, 4.0, 6.0, 7.0, 3.0])
     monkeypatch.setattr(loop._Run, "_validate", lambda self, *when, **how: np.asarray(next(judged)))
     recipe = TrainRecipe(epochs=9, accumulation=2, patience=2, learning_rate=1e-2, answered_photographs=0)
@@ -160,8 +164,10 @@ def test_a_validation_row_that_overflows_is_named_and_left_out(base: Base, rows:
     assert nothing_left.best_epoch == 2 and np.isfinite(nothing_left.best_loss), "as without validation: the last epoch"
 
 
-@pytest.mark.parametrize(("losses", "best"), [([9.0, 5.0, NAN, 4.0], 3), ([9.0, NAN, 5.0, NAN], 2),
-                                              ([9.0, 5.0, NAN, NAN], 1), ([9.0, NAN, NAN, NAN], 1)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("losses", "best"),
+    [([9.0, 5.0, NAN, 4.0], 3), ([9.0, NAN, 5.0, NAN], 2), ([9.0, 5.0, NAN, NAN], 1), ([9.0, NAN, NAN, NAN], 1)],
+)
 def test_an_epoch_that_cant_be_judged_keeps_the_best_one(
     base: Base, rows: list[Row], tmp_path: Path, losses: list[float], best: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -179,8 +185,9 @@ def test_an_epoch_that_cant_be_judged_keeps_the_best_one(
     assert adapters.check(base, result.adapter) == ()
 
 
-def test_an_epoch_worse_than_the_untouched_base_is_said(base: Base, rows: list[Row], tmp_path: Path,
-                                                        monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+def test_an_epoch_worse_than_the_untouched_base_is_said(
+    base: Base, rows: list[Row], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     recipe = TrainRecipe(epochs=2, accumulation=2, rank=2, learning_rate=5e-3, answered_photographs=0)
 
     def trained(name: str, *losses: float) -> tuple[TrainingResult, str]:
@@ -209,8 +216,9 @@ def test_unsuitable_target_modules_are_refused_before_anything_is_encoded(
     assert heard == [] and not (tmp_path / "run").exists()
 
 
-def test_every_row_is_used_in_every_epoch(base: Base, rows: list[Row], tmp_path: Path,
-                                          monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+def test_every_row_is_used_in_every_epoch(
+    base: Base, rows: list[Row], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     seen: list[str] = []
     real = loop.batch_of
 
@@ -224,8 +232,9 @@ def test_every_row_is_used_in_every_epoch(base: Base, rows: list[Row], tmp_path:
     assert set(seen[:5]) == set(seen[5:]) == names and seen[:5] != seen[5:]
 
 
-def test_no_number_stops_with_the_last_checkpoint_kept(base: Base, rows: list[Row], tmp_path: Path,
-                                                       monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+def test_no_number_stops_with_the_last_checkpoint_kept(
+    base: Base, rows: list[Row], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     real = loop.apply_step
     count = iter(range(9))
 
@@ -244,8 +253,9 @@ def test_no_number_stops_with_the_last_checkpoint_kept(base: Base, rows: list[Ro
     assert not any(hasattr(module, "lora_a") for _, module in base.model.named_modules())
 
 
-def test_a_full_disk_keeps_the_last_checkpoint(base: Base, rows: list[Row], recipe: TrainRecipe, tmp_path: Path,
-                                               monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+def test_a_full_disk_keeps_the_last_checkpoint(
+    base: Base, rows: list[Row], recipe: TrainRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import errno
 
     from mondrian_core import files
@@ -275,8 +285,9 @@ def test_no_rows_is_bad_input(base: Base, tmp_path: Path) -> None:
         train(base, [], [], TrainRecipe(), tmp_path)
 
 
-def test_validation_photographs_are_answered_and_can_choose(base: Base, rows: list[Row], tmp_path: Path,
-                                                            monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+def test_validation_photographs_are_answered_and_can_choose(
+    base: Base, rows: list[Row], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The loss gets better in each epoch, the answers are best after the second."""
     losses, errors = iter([9.0, 5.0, 4.0, 3.0]), iter([8.0, 6.0, 2.0, 7.0])
     monkeypatch.setattr(loop._Run, "_validate", lambda self, *when, **how: np.asarray(next(losses)))
@@ -288,8 +299,9 @@ def test_validation_photographs_are_answered_and_can_choose(base: Base, rows: li
     assert logged == [8.0, 6.0, 2.0, 7.0]
 
 
-def test_answers_come_from_the_adapter_in_training(base: Base, rows: list[Row], recipe: TrainRecipe,
-                                                   tmp_path: Path) -> None:  # fmt: skip
+def test_answers_come_from_the_adapter_in_training(
+    base: Base, rows: list[Row], recipe: TrainRecipe, tmp_path: Path
+) -> None:
     """In training as afterwards from the saved file; before the first step they are the base's."""
 
     def asked(adapter: Path | None) -> Answered:
@@ -305,8 +317,9 @@ def test_answers_come_from_the_adapter_in_training(base: Base, rows: list[Row], 
     assert result.best_answers == asked(result.adapter) != without
 
 
-def test_features_on_disk_change_no_bit(base: Base, rows: list[Row], recipe: TrainRecipe, tmp_path: Path,
-                                        monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+def test_features_on_disk_change_no_bit(
+    base: Base, rows: list[Row], recipe: TrainRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """And a second training of the same rows doesn't run the vision tower at all."""
     recipe = recipe.model_copy(update={"answered_photographs": 0, "epochs": 1})
     kept = tmp_path / "features"
