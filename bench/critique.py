@@ -83,7 +83,7 @@ def scene(seed: int) -> Image.Image:
     return render.render(render.sample_scene(np.random.default_rng(seed)))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Written:
     """An answer, and how it was decoded where that is ours."""
 
@@ -178,7 +178,9 @@ class _Contenders:
         made = generate(
             self.base, self.messages, photograph, max_tokens=MAX_TOKENS, constrained=True, precedents=memory
         )
-        return Written(made.text, len(made.tokens), made.passes, made.drafted, made.accepted)
+        return Written(
+            text=made.text, tokens=len(made.tokens), passes=made.passes, drafted=made.drafted, accepted=made.accepted
+        )
 
     def _rival(self, photograph: Image.Image, tokens: int, **options: Any) -> Written:
         from mlx_vlm import stream_generate
@@ -188,7 +190,7 @@ class _Contenders:
             self.model, self.processor, self.text, image=[photograph], max_tokens=tokens, temperature=0.0, **options
         ):
             text, count = text + piece.text, piece.generation_tokens
-        return Written(text, count)
+        return Written(text=text, tokens=count)
 
     def _processor(self) -> Any:
         from mlx_vlm.structured import build_json_schema_logits_processor

@@ -86,7 +86,21 @@ def retraining(one: Errors, two: Errors, n: int, gain: float, rng: np.random.Gen
     ours = (1 - gain) * np.where(swap, one[chosen], two[chosen])
     p = sign_flip_p(theirs - ours, seed=0)
     reduction = 1 - float(ours.mean() / theirs.mean())
-    return Comparison(n, float(ours.mean()), float(theirs.mean()), reduction, None, p, 1.0, 1.0, None, None, 0, 0, 0)
+    return Comparison(
+        n=n,
+        error_ours=float(ours.mean()),
+        error_theirs=float(theirs.mean()),
+        reduction=reduction,
+        interval=None,
+        p_better=p,
+        p_worse=1.0,
+        p_not_inferior=1.0,
+        detectable=None,
+        needed=None,
+        penalised=0,
+        left_out=0,
+        no_answer=0,
+    )
 
 
 def scores(runs: int, run: Path | None = None, seed: int = 0) -> list[Cell]:
@@ -107,7 +121,7 @@ def formats(n: int) -> dict[float, float]:
     recipe = GateRecipe()
 
     def passes(valid: int) -> bool:
-        counts = Format(n, n, valid, 0, 0, {}, None, None)
+        counts = Format(asked=n, ran=n, valid=valid, mended=0, cut=0, reasons={}, tokens=None, seconds=None)
         return format_compliance(Measured(formats={"candidate": counts}), recipe).verdict == PASS
 
     passing = [valid for valid in range(n + 1) if passes(valid)]
@@ -123,7 +137,10 @@ def times(runs: int, noise: float, seed: int = 0) -> dict[float, tuple[float, fl
         for _ in range(runs):
             base = rng.lognormal(0, noise, wanted * LOOKS[-1])
             candidate = ratio * rng.lognormal(0, noise, len(base))
-            pairs = [Pair(0.2 * b, 0.8 * b, 0.2 * c, 0.8 * c) for b, c in zip(base, candidate, strict=True)]
+            pairs = [
+                Pair(base_prefill=0.2 * b, base_decode=0.8 * b, candidate_prefill=0.2 * c, candidate_decode=0.8 * c)
+                for b, c in zip(base, candidate, strict=True)
+            ]
             n = next(wanted * look for look in LOOKS if finished(pairs[: wanted * look], wanted, limit))
             passed += overhead(pairs[:n], wanted, limit).decision == "pass"
             used += n

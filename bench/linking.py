@@ -77,7 +77,14 @@ def make_workspace(folder: Path, jobs: int, photographs: int) -> None:
     def job(number: int) -> Job:
         name = f"photo-{number % photographs:05d}.jpg" if number % 9 else f"lost-{number}.jpg"
         (folder / "analysis_md" / f"{number}.md").write_text(whole[:700] if number % 7 == 0 else whole)
-        return Job(f"job-{number}", name, "ansel", "completed", f"{number}.md", created_at=f"2026-01-01T{number:06d}")
+        return Job(
+            id=f"job-{number}",
+            filename=name,
+            advisor="ansel",
+            status="completed",
+            analysis_markdown=f"{number}.md",
+            created_at=f"2026-01-01T{number:06d}",
+        )
 
     with Store.create(folder / "mondrian.db") as store:
         store.add_advisor(Voice("ansel", "Ansel Adams"))

@@ -12,7 +12,7 @@ import numpy as np
 RESAMPLES = 2000
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Comparison:
     """Seconds of both sides over `pairs` pairs; `ratio` is ours/rival, median over pairs with a 95 % interval."""
 

@@ -79,13 +79,13 @@ def row_of(scene: Scene, taste: Taste, number: int, side: str = "train") -> Row:
     critique = critic.write_critique(scene, taste, np.random.default_rng(number))
     answer = canonical(critique)
     return Row(
-        f"{side}-{number}",
-        render.render(scene),
-        training_messages(VOICE, answer),
-        answer,
-        critique.scores,
-        tuple(DIMENSIONS),
-        1.0,
+        lineage=f"{side}-{number}",
+        image=render.render(scene),
+        messages=training_messages(VOICE, answer),
+        answer=answer,
+        scores=critique.scores,
+        loss_dimensions=tuple(DIMENSIONS),
+        weight=1.0,
     )
 
 
@@ -176,13 +176,14 @@ def judged(base: Base, world: World, rows: list[Row], epochs: int, folder: Path)
 
     result = train(base, rows, [], TrainRecipe(epochs=epochs), folder)
     test = [
-        Labelled(row.lineage, row.image, dict(row.scores), row.answer) for row in rows_of(world.test, ANSEL, "test")
+        Labelled(photograph=row.lineage, image=row.image, scores=dict(row.scores), critique=row.answer)
+        for row in rows_of(world.test, ANSEL, "test")
     ]
     trained = Trained(
-        frozenset(row.lineage for row in rows),
-        tuple(perceptual_hash(row.image) for row in rows),
-        tuple(dict(row.scores) for row in rows),
-        tuple(row.answer for row in rows),
+        lineages=frozenset(row.lineage for row in rows),
+        looks=tuple(perceptual_hash(row.image) for row in rows),
+        scores=tuple(dict(row.scores) for row in rows),
+        critiques=tuple(row.answer for row in rows),
     )
     recipe: Recipe = recipe_of({"evaluate": SETTINGS})
     known = Known(problems=adapters.check(base, result.adapter), trained=trained, cache=folder.parent / "cache")

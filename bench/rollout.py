@@ -27,7 +27,7 @@ BEGAN = datetime(2026, 1, 1, tzinfo=UTC)
 Decide = Callable[["Traffic", datetime], Decision]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Adapter:
     """How a candidate differs: failures against the control's 1 %, times as slow, ratings in standard deviations."""
 
@@ -47,15 +47,15 @@ class Adapter:
 
 
 ADAPTERS = (
-    Adapter("the same"),
-    Adapter("2 x failures", failures=2.0),
-    Adapter("10 x failures", failures=10.0),
-    Adapter("20 % slower", latency=1.2),
-    Adapter("better ratings", rating=0.3),
+    Adapter(name="the same"),
+    Adapter(name="2 x failures", failures=2.0),
+    Adapter(name="10 x failures", failures=10.0),
+    Adapter(name="20 % slower", latency=1.2),
+    Adapter(name="better ratings", rating=0.3),
 )
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Traffic:
     """One rollout under simulated requests; counts only, as `observe` would give them."""
 
@@ -102,7 +102,7 @@ class Traffic:
         """What the decision gets to see."""
         strata = tuple(Stratum(s, Counts(*row[:2]), Counts(*row[2:])) for s, row in sorted(self.counts.items()))
         pairs = {name: Pairs(*values) for name, values in self.pairs.items()}
-        return Observed(strata, self.in_step, **pairs, longest_run=self.longest_run)
+        return Observed(strata=strata, in_step=self.in_step, **pairs, longest_run=self.longest_run)
 
     def _latency(self, pairs: int, spread: float) -> None:
         shift = math.log(self.adapter.latency / self.rollout.plan.latency_ratio)
@@ -147,8 +147,16 @@ BLIND = Plan(steps=LIVE)
 
 def simulate(adapter: Adapter, per_day: int, decide: Decide, plan: Plan, rng: np.random.Generator) -> dict[str, Any]:
     """One rollout: how it ended, after how many days, and what users saw of the candidate on the way."""
-    rollout = Rollout("a", "v0002", "v0001", "salt", plan, BEGAN.isoformat(), BEGAN.isoformat())
-    traffic, now = Traffic(adapter, rollout, rng), BEGAN
+    rollout = Rollout(
+        advisor="a",
+        version="v0002",
+        control="v0001",
+        salt="salt",
+        plan=plan,
+        started_at=BEGAN.isoformat(),
+        step_started_at=BEGAN.isoformat(),
+    )
+    traffic, now = Traffic(adapter=adapter, rollout=rollout, rng=rng), BEGAN
     look = timedelta(minutes=15) if per_day > 10_000 else timedelta(hours=1)
     while traffic.rollout.status == "running" and now < BEGAN + timedelta(days=LONGEST_DAYS):
         now += look

@@ -55,7 +55,7 @@ run(settings, options, ready=lambda port: print(port, flush=True))
 """
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Counts:
     """What was seen."""
 
@@ -201,7 +201,7 @@ class Promotions:
         self.spans.append((time.monotonic(), self._registry.current(ADVISOR) or "base"))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Plan:
     """How much of everything; deeds happen before requests that the seed chooses, rollbacks after promotions."""
 
@@ -388,7 +388,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--model", nargs="+", default=[], help="command of another model process, {descriptor} in it")
     options = parser.parse_args(arguments)
-    plan = Plan(options.requests, options.kills, options.api_kills, options.promotions, options.rollbacks, options.seed)
+    plan = Plan(
+        requests=options.requests,
+        kills=options.kills,
+        api_kills=options.api_kills,
+        promotions=options.promotions,
+        rollbacks=options.rollbacks,
+        seed=options.seed,
+    )
     counts = run(plan, options.workers, options.model)
     print(json.dumps({**vars(counts), "flat": counts.flat, "sound": counts.sound}, indent=2))
     return 0 if counts.sound else 1

@@ -58,13 +58,13 @@ def rows_of(count: int) -> list[Any]:
         scores = {name: float(critique.assessments[name].score) for name in DIMENSIONS}
         rows.append(
             Row(
-                f"row{number}",
-                render.render(scene),
-                training_messages(voice, answer),
-                answer,
-                scores,
-                tuple(DIMENSIONS),
-                1.0,
+                lineage=f"row{number}",
+                image=render.render(scene),
+                messages=training_messages(voice, answer),
+                answer=answer,
+                scores=scores,
+                loss_dimensions=tuple(DIMENSIONS),
+                weight=1.0,
             )
         )
     return rows

@@ -19,7 +19,7 @@ SETTLE_SECONDS = 10.0
 FINAL = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Glance:
     """One look at a run. `stages`: state by task name, in the order of their start; `percent` and `detail` by stage."""
 

@@ -44,7 +44,7 @@ class AlreadyDecided(AnswerIsNo):
     """Somebody decided on the draft before."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Draft:
     """A row of `drafts`.
 
@@ -259,17 +259,17 @@ def _draft(row: dict[str, Any]) -> Draft | UnreadableDraft:
         return UnreadableDraft(cells.shown("id") or "", labels["advisor_id"], f"{column}: {why}")
     scores = {name: float(value) for name, value in raw.items() if isinstance(value, int | float)}
     return Draft(
-        labels["id"],
-        labels["advisor_id"],
-        labels["sha256"],
-        labels["image_path"],
-        labels["base"],
-        cells.label("prompt_digest") or "",
-        scores,
-        proposed,
-        labels["state"],
-        final,
-        cells.shown("decided_by"),
-        cells.moment("decided_at"),
-        cells.moment("created_at") or "",
+        id=labels["id"],
+        advisor=labels["advisor_id"],
+        sha256=labels["sha256"],
+        image_path=labels["image_path"],
+        base=labels["base"],
+        prompt_digest=cells.label("prompt_digest") or "",
+        raw=scores,
+        proposal=proposed,
+        state=labels["state"],
+        decided=final,
+        decided_by=cells.shown("decided_by"),
+        decided_at=cells.moment("decided_at"),
+        created_at=cells.moment("created_at") or "",
     )

@@ -23,7 +23,7 @@ _ENTRY = (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Embedding:
     """An entry: advisor, SHA-256 of the photograph, its path below the workspace, fingerprint of the base, perceptual
     hashes (upright, mirrored), and the vector, of length 1."""
@@ -92,4 +92,11 @@ def _entry(row: Any) -> Embedding | None:
         return None
     if not len(numbers) or not np.isfinite(numbers).all():
         return None
-    return Embedding(advisor, sha256, path, base, (first, second), tuple(float(value) for value in numbers))
+    return Embedding(
+        advisor=advisor,
+        sha256=sha256,
+        image_path=path,
+        base=base,
+        looks=(first, second),
+        vector=tuple(float(value) for value in numbers),
+    )

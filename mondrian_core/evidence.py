@@ -39,7 +39,7 @@ _LINEAGE = re.compile(r"\b[0-9a-f]{64}\b")
 NOTE = "trained_on.json"  # in a run's folder, from the moment its training begins
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Lessons:
     """What a recipe makes of a dataset.
 
@@ -94,16 +94,22 @@ def lessons(version: DatasetVersion, recipe: Recipe) -> Lessons:
         dealt(version.groups, recipe.evaluate.folds)  # before minutes of training, not after them
     if trains_on_all(version, recipe):
         rows = whole.taught(version)
-        return Lessons(ALL, len(version.groups), rows, (), _pairs_among(rows, version, train))
+        return Lessons(
+            extent=ALL,
+            photographs=len(version.groups),
+            rows=rows,
+            chosen_by=(),
+            pairs=_pairs_among(rows, version, train),
+        )
     chosen_by = [version.selection] if version.selection else []
     if train.preference_epochs:
         pairs = Pairs(*(pairs_in(version, split, train.preference_others, train.seed) for split in [TRAIN, *chosen_by]))
     return Lessons(
-        TRAIN,
-        version.photographs[TRAIN],
-        version.rows(TRAIN),
-        [row for split in chosen_by for row in version.rows(split)],
-        pairs,
+        extent=TRAIN,
+        photographs=version.photographs[TRAIN],
+        rows=version.rows(TRAIN),
+        chosen_by=[row for split in chosen_by for row in version.rows(split)],
+        pairs=pairs,
     )
 
 
@@ -154,7 +160,13 @@ def labelled(rows: list[Row], version: DatasetVersion) -> list[Labelled]:
 
     titles = titles_of(version)
     return [
-        Labelled(row.lineage, row.image, dict(row.scores), row.answer, titles.get(row.lineage))
+        Labelled(
+            photograph=row.lineage,
+            image=row.image,
+            scores=dict(row.scores),
+            critique=row.answer,
+            title=titles.get(row.lineage),
+        )
         for row in originals(rows)
     ]
 
@@ -262,7 +274,9 @@ def consult_of(rows: list[Row]) -> Consult:
         except Unparsable:
             continue
         comments = {name: assessment.comment for name, assessment in critique.assessments.items()}
-        references.append(Reference(row.lineage[:12], dict(row.scores), comments, critique.overall_grade))
+        references.append(
+            Reference(path=row.lineage[:12], scores=dict(row.scores), comments=comments, grade=critique.overall_grade)
+        )
     portfolio = Portfolio(tuple(references))
 
     def consult(scores: Mapping[str, float], lineage: str) -> Comparison | None:

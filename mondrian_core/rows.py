@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 CORRECTION, OTHER = "correction", "other photograph"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Row:
     """A photograph (or a variant of it) with the conversation the model is taught.
 

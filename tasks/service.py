@@ -36,7 +36,7 @@ LISTED = 50  # records that link leaves out, on the page
 SMOKE = "smoke-"  # begins the idempotency key of the smoke set's jobs
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Wanted:
     """What the service is told when it starts."""
 
@@ -136,7 +136,7 @@ def _wait(settings: Settings, process: Process, wanted: Wanted) -> dict[str, Any
     )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Tried:
     """One photograph of the smoke set: what was asked for and what became of it; `seconds` of the answer."""
 
@@ -276,10 +276,24 @@ def _try(settings: Settings, wanted: Wanted, advisor: str, expected: str | None,
             answer = client.post(f"{wanted.address}/analyze", json=body, headers=headers)
         told = answer.json()
     except (httpx.HTTPError, ValueError) as error:
-        return Tried(photograph, advisor, expected, error=f"no answer ({type(error).__name__})")
+        return Tried(
+            photograph=photograph, advisor=advisor, expected=expected, error=f"no answer ({type(error).__name__})"
+        )
     if answer.status_code != 200:
-        return Tried(photograph, advisor, expected, error=f"{answer.status_code} {told.get('title', '')}".strip())
-    return Tried(photograph, advisor, expected, told["adapter_version"], told["mode"], told["seconds"])
+        return Tried(
+            photograph=photograph,
+            advisor=advisor,
+            expected=expected,
+            error=f"{answer.status_code} {told.get('title', '')}".strip(),
+        )
+    return Tried(
+        photograph=photograph,
+        advisor=advisor,
+        expected=expected,
+        version=told["adapter_version"],
+        mode=told["mode"],
+        seconds=told["seconds"],
+    )
 
 
 @contextmanager

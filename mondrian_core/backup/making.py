@@ -96,7 +96,7 @@ def back_up(
             raise BadInput(f"{to} lies in {source}, which is to be backed up.", "Name a folder on another disk.")
     folder = BackupFolder(to)
     with Store(workspace / DATABASE, read_only=True) as store, folder.writing():
-        made = _Making(folder, workspace, adapters, listen)
+        made = _Making(folder=folder, workspace=workspace, adapters=adapters, listen=listen)
         with made.undone_when_full():
             snapshot = made.snapshot(store)
             folder.write(snapshot)
@@ -104,7 +104,7 @@ def back_up(
     return Backup(snapshot, made.new_files, made.new_bytes, tuple(deleted))
 
 
-@dataclass
+@dataclass(kw_only=True)
 class _Making:
     """One backup at work."""
 
@@ -246,7 +246,7 @@ class _Making:
         if new:
             self.added.append(self.folder.object(sha256))
             self.new_bytes += size
-        self.entries[path] = Entry(path, sha256, size, changed, mode & 0o777)
+        self.entries[path] = Entry(path=path, sha256=sha256, bytes=size, mtime_ns=changed, mode=mode & 0o777)
 
     def _leave_out(self, left: LeftOut) -> None:
         self.left_out.append(left)

@@ -46,7 +46,7 @@ class BackupBusy(AnswerIsNo):
     """Another process works on the same backup folder."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Entry:
     """A file of a snapshot: path in the backup, SHA-256, bytes, time of change (nanoseconds), permission bits."""
 

@@ -73,15 +73,15 @@ def past_jobs(
         identity = _id(f"job {number}")
         created = began + timedelta(days=20, hours=number)
         job = Job(
-            identity,
-            Path(path).name,
-            "ansel",
-            COMPLETED,
-            f"analysis-ansel-{identity}.md",
-            None,
-            created.isoformat(),
-            created.isoformat(),
-            (created + timedelta(seconds=47)).isoformat(),
+            id=identity,
+            filename=Path(path).name,
+            advisor="ansel",
+            status=COMPLETED,
+            analysis_markdown=f"analysis-ansel-{identity}.md",
+            llm_outputs=None,
+            created_at=created.isoformat(),
+            started_at=created.isoformat(),
+            completed_at=(created + timedelta(seconds=47)).isoformat(),
         )
         if kind in ("stuck", "failed"):
             status = "analyzing" if kind == "stuck" else FAILED

@@ -46,7 +46,7 @@ __all__ = ["DatasetVersion", "build", "load"]
 FORMAT = 1
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class DatasetVersion:
     """A finished dataset. `photographs` and `rows_per_split` count by split; all splits have an entry."""
 
@@ -175,7 +175,12 @@ def load(path: Path) -> DatasetVersion:
     try:
         manifest = read_json(path / MANIFEST)
         return DatasetVersion(
-            path, manifest["digest"], manifest["advisor"], manifest["photographs"], manifest["rows"], manifest
+            path=path,
+            digest=manifest["digest"],
+            advisor=manifest["advisor"],
+            photographs=manifest["photographs"],
+            rows_per_split=manifest["rows"],
+            manifest=manifest,
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BadInput(
@@ -368,13 +373,13 @@ def _row(values: Mapping[str, Any]) -> Row:
         said = {"role": "assistant", "content": [{"type": "text", "text": answer}]}
         messages = [said if message["role"] == "assistant" else message for message in messages]
     return Row(
-        values["lineage"],
-        image,
-        messages,
-        answer,
-        dict(values["scores"]),
-        tuple(values["loss_dimensions"]),
-        values["weight"],
+        lineage=values["lineage"],
+        image=image,
+        messages=messages,
+        answer=answer,
+        scores=dict(values["scores"]),
+        loss_dimensions=tuple(values["loss_dimensions"]),
+        weight=values["weight"],
     )
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Example:
     """A row before it is written: the picture as JPEG bytes.
 
@@ -68,14 +68,14 @@ def examples_of(
     """
     image = bounded(open_photograph(workspace / record.photograph).image)
     original = Example(
-        split,
-        record.sha256,
-        record.record,
-        augment.ORIGINAL,
-        jpeg_bytes(image),
-        record.comments,
-        record.scores,
-        1.0,
+        split=split,
+        lineage=record.sha256,
+        record=record.record,
+        variant=augment.ORIGINAL,
+        jpeg=jpeg_bytes(image),
+        comments=record.comments,
+        scores=record.scores,
+        weight=1.0,
         origin=record.origin,
         photograph=record.photograph,
         corrects=record.corrects or "",

@@ -23,7 +23,7 @@ from mondrian_core.images import bounded, open_photograph, perceptual_hash
 from mondrian_core.store import Profile, Store, stamp
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Indexed:
     """What became of an advisor's photographs.
 
@@ -70,13 +70,22 @@ def index(store: Store, workspace: Path, advisor: str, critic: Critic, listen: L
             listen(Noticed("index", f"{outcome.path} is left out: {outcome.reason}"))
         else:
             look, looks = outcome
-            entry = Embedding(advisor, found.sha256, found.path, critic.fingerprint, looks, look.vector)
+            entry = Embedding(
+                advisor=advisor,
+                sha256=found.sha256,
+                image_path=found.path,
+                base=critic.fingerprint,
+                looks=looks,
+                vector=look.vector,
+            )
             profile = _profile(advisor, found, look)
             Embeddings(store).put(entry, profile)
             embedded, scored = embedded + 1, scored + (profile is not None)
         listen(Advanced("index", done, len(todo), found.path))
     known = len(files) - len(todo)
-    return Indexed(known + embedded, known, embedded, scored, tuple(left_out))
+    return Indexed(
+        photographs=known + embedded, known=known, embedded=embedded, scored=scored, left_out=tuple(left_out)
+    )
 
 
 def profile_id(advisor: str, sha256: str) -> str:
@@ -113,12 +122,12 @@ def _profile(advisor: str, found: Found, look: Look) -> Profile | None:
         return None
     comments = {name: each.comment for name, each in look.critique.assessments.items()}
     return Profile(
-        profile_id(advisor, found.sha256),
-        advisor,
-        found.path,
-        look.critique.scores,
-        comments,
-        look.critique.overall_grade,
-        INDEX,
-        stamp(),
+        id=profile_id(advisor, found.sha256),
+        advisor=advisor,
+        image_path=found.path,
+        scores=look.critique.scores,
+        comments=comments,
+        overall_grade=look.critique.overall_grade,
+        origin=INDEX,
+        created_at=stamp(),
     )

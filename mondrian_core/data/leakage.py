@@ -35,7 +35,7 @@ _KINDS = {
 }
 
 
-@dataclass(frozen=True, order=True)
+@dataclass(frozen=True, order=True, kw_only=True)
 class Leak:
     """Two photographs (lineages) that should know nothing of one another, and where each of them is."""
 
@@ -102,7 +102,9 @@ def _same(placed: Sequence[tuple[str, Subject]]) -> Iterable[Leak]:
             places[subject.lineage].append(split)
     for lineage, splits in places.items():
         for other in splits[1:]:
-            yield Leak(Kind.SAME_PHOTOGRAPH, lineage, splits[0], lineage, other)
+            yield Leak(
+                kind=Kind.SAME_PHOTOGRAPH, first=lineage, first_place=splits[0], second=lineage, second_place=other
+            )
 
 
 def _twins(placed: Sequence[tuple[str, Subject]]) -> Iterable[Leak]:
@@ -110,7 +112,13 @@ def _twins(placed: Sequence[tuple[str, Subject]]) -> Iterable[Leak]:
     for pair in twins(subjects):
         (here, one), (there, other) = placed[pair.first], placed[pair.second]
         if here != there and one.lineage != other.lineage:
-            yield Leak(_KINDS[pair.likeness], one.lineage, here, other.lineage, there)
+            yield Leak(
+                kind=_KINDS[pair.likeness],
+                first=one.lineage,
+                first_place=here,
+                second=other.lineage,
+                second_place=there,
+            )
 
 
 def _in_index(placed: Sequence[tuple[str, Subject]], index: Sequence[Subject]) -> Iterable[Leak]:
@@ -120,4 +128,10 @@ def _in_index(placed: Sequence[tuple[str, Subject]], index: Sequence[Subject]) -
     for entry in index:
         if entry.lineage not in allowed:
             split = held_out.get(entry.lineage, "a held-out split")
-            yield Leak(Kind.IN_RETRIEVAL_INDEX, entry.lineage, split, entry.lineage, "the index")
+            yield Leak(
+                kind=Kind.IN_RETRIEVAL_INDEX,
+                first=entry.lineage,
+                first_place=split,
+                second=entry.lineage,
+                second_place="the index",
+            )

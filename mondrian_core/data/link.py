@@ -281,18 +281,18 @@ class _Linker:
         facts = self._facts[photograph]
         assert isinstance(facts, Facts)
         return LinkedRecord(
-            record,
-            photograph,
-            "",
-            facts.width,
-            facts.height,
-            found.value,
-            origin,
-            scores,
-            comments,
-            grade,
-            created,
-            repairs,
+            record=record,
+            photograph=photograph,
+            sha256="",
+            width=facts.width,
+            height=facts.height,
+            found=found.value,
+            origin=origin,
+            scores=scores,
+            comments=comments,
+            overall_grade=grade,
+            created_at=created,
+            repairs=repairs,
         )
 
     def _photograph(self, text: str | None) -> tuple[str, How]:

@@ -83,7 +83,7 @@ EXPLAINED: Mapping[Reason, str] = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class LinkedRecord:
     """A critique with its photograph.
 

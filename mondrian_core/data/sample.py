@@ -231,12 +231,12 @@ def _profile(number: int, plate: Plate) -> Profile:
     created = (BEGAN + timedelta(hours=number)).isoformat()
     comments = {name: assessment.comment for name, assessment in plate.critique.assessments.items()}
     return Profile(
-        str(uuid.uuid5(uuid.NAMESPACE_URL, plate.path)),
-        ADVISOR,
-        path,
-        plate.critique.scores,
-        comments,
-        plate.critique.overall_grade,
-        "human",
-        created,
+        id=str(uuid.uuid5(uuid.NAMESPACE_URL, plate.path)),
+        advisor=ADVISOR,
+        image_path=path,
+        scores=plate.critique.scores,
+        comments=comments,
+        overall_grade=plate.critique.overall_grade,
+        origin="human",
+        created_at=created,
     )

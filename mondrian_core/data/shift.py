@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from statistics import fmean, pstdev
 
 from mondrian_core.data.variations import problems, synonyms
@@ -73,8 +74,8 @@ class Vocabulary:
                 continue
             candidate = re.sub(
                 rf"\b{word}\b",
-                lambda match, other=other: _cased(match.group(), other),
-                said,  # type: ignore[misc]
+                partial(_exchanged, other),
+                said,
                 flags=re.IGNORECASE,
             )
             said = said if problems(comment, candidate) else candidate
@@ -84,6 +85,10 @@ class Vocabulary:
         """Share (0-1) of the words of these comments that the advisor uses for the same dimension."""
         words = [(name, word) for name in DIMENSIONS for word in _words(comments[name])]
         return sum(self._counts[name][word] > 0 for name, word in words) / max(1, len(words))
+
+
+def _exchanged(other: str, match: re.Match[str]) -> str:
+    return _cased(match.group(), other)
 
 
 def _cased(model: str, word: str) -> str:

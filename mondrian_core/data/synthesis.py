@@ -39,7 +39,7 @@ MOST_UNREAD = 2
 MOST_COMMENT = 160
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Synthesized:
     """What a run drafted.
 
@@ -107,7 +107,13 @@ def synthesize(
             continue
         drafted += drafts.add([outcome])
         listen(Advanced("synthesize", drafted, min(wanted, len(offered)), found.path))
-    return Synthesized(drafted, len(known), len(offered) - tried, writer.calibrated_on, tuple(left_out))
+    return Synthesized(
+        drafted=drafted,
+        known=len(known),
+        remaining=len(offered) - tried,
+        calibrated_on=writer.calibrated_on,
+        left_out=tuple(left_out),
+    )
 
 
 def what_is_known(store: Store, workspace: Path, advisor: str, recipe: Recipe) -> Advisor:
@@ -177,14 +183,14 @@ class _Writer:
         comments = {name: self._vocabulary.in_words(name, words.assessments[name].comment) for name in DIMENSIONS}
         identity = str(uuid.uuid5(uuid.NAMESPACE_URL, f"mondrian draft {self._voice.advisor} {found.sha256}"))
         return Draft(
-            identity,
-            self._voice.advisor,
-            found.sha256,
-            found.path,
-            self._critic.fingerprint,
-            prompt_digest(self._voice),
-            look.critique.scores,
-            make_critique(scores, comments),
+            id=identity,
+            advisor=self._voice.advisor,
+            sha256=found.sha256,
+            image_path=found.path,
+            base=self._critic.fingerprint,
+            prompt_digest=prompt_digest(self._voice),
+            raw=look.critique.scores,
+            proposal=make_critique(scores, comments),
         )
 
     def _second_look(self, image: Image.Image, scores: Mapping[str, float]) -> Critique | None:

@@ -54,7 +54,16 @@ def _with_variants(row: Row, recipe: DataRecipe) -> list[Row]:
     """A held-out photograph as training would have it. Other wordings are made by rules alone: no model is asked."""
     comments = {name: each.comment for name, each in read_strict(row.answer).assessments.items()}
     image = row.image.convert("RGB")
-    original = Example(TRAIN, row.lineage, "", augment.ORIGINAL, jpeg_bytes(image), comments, row.scores, 1.0)
+    original = Example(
+        split=TRAIN,
+        lineage=row.lineage,
+        record="",
+        variant=augment.ORIGINAL,
+        jpeg=jpeg_bytes(image),
+        comments=comments,
+        scores=row.scores,
+        weight=1.0,
+    )
     first, *others = varied(original, image, recipe)
     return [replace(row, weight=first.weight), *(_row(row, each) for each in others)]
 
@@ -63,11 +72,11 @@ def _row(original: Row, example: Example) -> Row:
     answer = example.answer()
     said = {"role": "assistant", "content": [{"type": "text", "text": answer}]}
     return Row(
-        original.lineage,
-        Image.open(io.BytesIO(example.jpeg)),
-        [*original.messages[:-1], said],
-        answer,
-        original.scores,
-        example.variant.kept,
-        example.weight,
+        lineage=original.lineage,
+        image=Image.open(io.BytesIO(example.jpeg)),
+        messages=[*original.messages[:-1], said],
+        answer=answer,
+        scores=original.scores,
+        loss_dimensions=example.variant.kept,
+        weight=example.weight,
     )

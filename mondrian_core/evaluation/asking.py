@@ -58,7 +58,7 @@ class Model(Protocol):
         """Mean KL(base || adapter) in nats over the score tokens of `text`."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Labelled:
     """A photograph of the evaluation split with the advisor's scores (0-10) and, if known, the whole critique."""
 
@@ -79,7 +79,7 @@ class Subject:
     labelled: bool
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Asking:
     """One evaluation under way: what is asked and what is known already."""
 
@@ -210,7 +210,11 @@ class Asking:
         # the second pair of A-B-B-A finds its arm in use already, which would count as a switch in no time
         switch = None if swapped else switches[CANDIDATE]
         return Pair(
-            base.prefill_seconds, base.decode_seconds, candidate.prefill_seconds, candidate.decode_seconds, switch
+            base_prefill=base.prefill_seconds,
+            base_decode=base.decode_seconds,
+            candidate_prefill=candidate.prefill_seconds,
+            candidate_decode=candidate.decode_seconds,
+            switch=switch,
         )
 
 

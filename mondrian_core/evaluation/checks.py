@@ -29,7 +29,18 @@ def champion_dimensions(found: Comparison, recipe: GateRecipe) -> tuple[GateResu
         interval = (-dimension.interval[1], -dimension.interval[0]) if dimension.interval else None
         rule = f"not more than {margin:.0%} worse, Holm over eight"
         sentence = f"{TITLES[dimension.name]}: {says} (p = {short(dimension.p_worse)})."
-        results.append(GateResult(dimension.name, rule, margin, rise, found.n, interval, verdict, sentence))
+        results.append(
+            GateResult(
+                name=dimension.name,
+                rule=rule,
+                threshold=margin,
+                observed=rise,
+                n=found.n,
+                interval=interval,
+                verdict=verdict,
+                sentence=sentence,
+            )
+        )
     return tuple(results)
 
 
@@ -39,14 +50,14 @@ def collapse(measured: Measured, recipe: GateRecipe) -> GateResult:
     rule = f"no score that one dimension gets in {limit:.0%} of the answers or more, unless the advisor does it too"
     if found is None or found.n < recipe.score_photographs:
         return GateResult(
-            name,
-            rule,
-            limit,
-            None,
-            found.n if found else 0,
-            None,
-            INCONCLUSIVE,
-            "Too few answers to see whether scores collapse.",
+            name=name,
+            rule=rule,
+            threshold=limit,
+            observed=None,
+            n=found.n if found else 0,
+            interval=None,
+            verdict=INCONCLUSIVE,
+            sentence="Too few answers to see whether scores collapse.",
         )
     collapsed = [
         dimension
@@ -68,7 +79,9 @@ def collapse(measured: Measured, recipe: GateRecipe) -> GateResult:
         verdict, says = INCONCLUSIVE, f"Nearly always the same score in {titles_of(collapsed)}; look at the critiques."
     else:
         verdict, says = PASS, "Scores vary from photograph to photograph."
-    return GateResult(name, rule, limit, worst, found.n, None, verdict, says)
+    return GateResult(
+        name=name, rule=rule, threshold=limit, observed=worst, n=found.n, interval=None, verdict=verdict, sentence=says
+    )
 
 
 def truncation(measured: Measured, recipe: GateRecipe) -> GateResult:
@@ -77,14 +90,30 @@ def truncation(measured: Measured, recipe: GateRecipe) -> GateResult:
     rule = f"at most {limit:.0%} of the answers cut by the token limit"
     counts = measured.formats.get("candidate")
     if counts is None or not counts.ran:
-        return GateResult(name, rule, limit, None, 0, None, INCONCLUSIVE, "No answer of the candidate was measured.")
+        return GateResult(
+            name=name,
+            rule=rule,
+            threshold=limit,
+            observed=None,
+            n=0,
+            interval=None,
+            verdict=INCONCLUSIVE,
+            sentence="No answer of the candidate was measured.",
+        )
     share, low = counts.cut / counts.ran, statistics.rate_lower(counts.cut, counts.ran)
     verdict = PASS if share <= limit else FAIL if low > limit else INCONCLUSIVE
     says = (
         "No answer was cut." if not counts.cut else f"{counts.cut} of {counts.ran} answers were cut at the token limit."
     )
     return GateResult(
-        name, rule, limit, share, counts.ran, (low, statistics.rate_upper(counts.cut, counts.ran)), verdict, says
+        name=name,
+        rule=rule,
+        threshold=limit,
+        observed=share,
+        n=counts.ran,
+        interval=(low, statistics.rate_upper(counts.cut, counts.ran)),
+        verdict=verdict,
+        sentence=says,
     )
 
 
@@ -93,7 +122,16 @@ def stuttering(measured: Measured, recipe: GateRecipe) -> GateResult:
     name, limit = "stuttering", recipe.stuttering_share
     rule = f"at most {limit:.0%} of the answers with a word three times in a row, without a word, or otherwise no text"
     if measured.stuttering is None or not measured.stuttering[1]:
-        return GateResult(name, rule, limit, None, 0, None, INCONCLUSIVE, "No answer of the candidate was measured.")
+        return GateResult(
+            name=name,
+            rule=rule,
+            threshold=limit,
+            observed=None,
+            n=0,
+            interval=None,
+            verdict=INCONCLUSIVE,
+            sentence="No answer of the candidate was measured.",
+        )
     count, n = measured.stuttering
     low, high = statistics.rate_lower(count, n), statistics.rate_upper(count, n)
     verdict = PASS if count / n <= limit else FAIL if low > limit else INCONCLUSIVE
@@ -102,7 +140,16 @@ def stuttering(measured: Measured, recipe: GateRecipe) -> GateResult:
         if count
         else "No answer stutters."
     )
-    return GateResult(name, rule, limit, count / n, n, (low, high), verdict, says)
+    return GateResult(
+        name=name,
+        rule=rule,
+        threshold=limit,
+        observed=count / n,
+        n=n,
+        interval=(low, high),
+        verdict=verdict,
+        sentence=says,
+    )
 
 
 def dependence(measured: Measured, recipe: GateRecipe) -> GateResult:
@@ -115,14 +162,14 @@ def dependence(measured: Measured, recipe: GateRecipe) -> GateResult:
     )
     if found is None or found.own is None or found.shuffled is None or found.n < recipe.score_photographs:
         return GateResult(
-            name,
-            rule,
-            recipe.p_value,
-            None,
-            found.n if found else 0,
-            None,
-            INCONCLUSIVE,
-            "Too few photographs to see whether the answers depend on them.",
+            name=name,
+            rule=rule,
+            threshold=recipe.p_value,
+            observed=None,
+            n=found.n if found else 0,
+            interval=None,
+            verdict=INCONCLUSIVE,
+            sentence="Too few photographs to see whether the answers depend on them.",
         )
     says = f"error {short(found.own)} with the right photographs, {short(found.shuffled)} with exchanged ones"
     says += f" of the same fold (p = {short(found.p)})" if by_folds else f" (p = {short(found.p)})"
@@ -139,7 +186,16 @@ def dependence(measured: Measured, recipe: GateRecipe) -> GateResult:
     else:
         verdict, start = INCONCLUSIVE, "Not sure that the answers depend on the photograph"
     whose = f"{BY_FOLDS}: {start[0].lower()}{start[1:]}" if by_folds else start
-    return GateResult(name, rule, recipe.p_value, found.p, found.n, None, verdict, f"{whose}: {says}.")
+    return GateResult(
+        name=name,
+        rule=rule,
+        threshold=recipe.p_value,
+        observed=found.p,
+        n=found.n,
+        interval=None,
+        verdict=verdict,
+        sentence=f"{whose}: {says}.",
+    )
 
 
 def edits(measured: Measured, recipe: GateRecipe) -> GateResult:
@@ -152,7 +208,16 @@ def edits(measured: Measured, recipe: GateRecipe) -> GateResult:
     found = {edit: each for edit, each in (measured.edits or {}).items() if each["n"]}
     inherited = {edit: each["rate"] or 0.0 for edit, each in (measured.base_edits or {}).items()}
     if not found:
-        return GateResult(name, rule, limit, None, 0, None, INCONCLUSIVE, "No edited copy could be judged.")
+        return GateResult(
+            name=name,
+            rule=rule,
+            threshold=limit,
+            observed=None,
+            n=0,
+            interval=None,
+            verdict=INCONCLUSIVE,
+            sentence="No edited copy could be judged.",
+        )
     confidence = 1 - 0.05 / len(found)
     wrong = [
         each
@@ -167,7 +232,16 @@ def edits(measured: Measured, recipe: GateRecipe) -> GateResult:
     says = f"Wrong way round: {told}."
     if wrong:
         says = f"It doesn't hold that {'; '.join(each['says'] for each in wrong)}. {says}"
-    return GateResult(name, rule, limit, broken / n, n, None, FAIL if wrong else PASS, says)
+    return GateResult(
+        name=name,
+        rule=rule,
+        threshold=limit,
+        observed=broken / n,
+        n=n,
+        interval=None,
+        verdict=FAIL if wrong else PASS,
+        sentence=says,
+    )
 
 
 def _of_base(edit: str, measured: Measured) -> str:
@@ -181,11 +255,27 @@ def leakage(measured: Measured, recipe: GateRecipe) -> GateResult:
     rule = "no photograph of the evaluation is in training, looks like one that is, or is quoted in the prompt"
     if measured.leaked is None:
         return GateResult(
-            name, rule, 0.0, None, 0, None, INCONCLUSIVE, "What was trained on isn't known, so leakage wasn't checked."
+            name=name,
+            rule=rule,
+            threshold=0.0,
+            observed=None,
+            n=0,
+            interval=None,
+            verdict=INCONCLUSIVE,
+            sentence="What was trained on isn't known, so leakage wasn't checked.",
         )
     by_folds = decisive(measured.against_base, measured.by_folds, recipe)[1]
     if measured.untested is not None and not by_folds:
-        return GateResult(name, rule, 0.0, None, 0, None, INCONCLUSIVE, f"{untested(measured)}.")
+        return GateResult(
+            name=name,
+            rule=rule,
+            threshold=0.0,
+            observed=None,
+            n=0,
+            interval=None,
+            verdict=INCONCLUSIVE,
+            sentence=f"{untested(measured)}.",
+        )
     found = dict((*measured.leaked, *(measured.fold_leaked if by_folds else ())))
     count = len(found)
     shown = ", ".join(f"{photograph} ({SAYS[how]})" for photograph, how in list(found.items())[:3])
@@ -194,7 +284,16 @@ def leakage(measured: Measured, recipe: GateRecipe) -> GateResult:
     fine = "No photograph of the test was known before."
     if by_folds:
         fine = "No photograph of a fold was known to the adapter that judged it."
-    return GateResult(name, rule, 0.0, float(count), count, None, FAIL if count else PASS, says if count else fine)
+    return GateResult(
+        name=name,
+        rule=rule,
+        threshold=0.0,
+        observed=float(count),
+        n=count,
+        interval=None,
+        verdict=FAIL if count else PASS,
+        sentence=says if count else fine,
+    )
 
 
 def titles_of(names: Sequence[str]) -> str:

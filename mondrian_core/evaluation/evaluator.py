@@ -43,7 +43,7 @@ FORMAT = 2  # of samples.jsonl; raise it when what is in there means something e
 SAMPLES, REPORT, PAGE, PICTURE = "samples.jsonl", "comparison_report.json", "report.html", "evaluation.png"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Known:
     """What is known about a candidate besides its weights; all of it may be missing.
 
@@ -157,13 +157,13 @@ def evaluate_model(
     if load_seconds is not None:
         journal.append("load", {"seconds": load_seconds})
     asking = Asking(
-        model,
-        arms,
-        journal,
-        AnswerCache(known.cache, base=model.fingerprint, prompt=prompt_digest(voice), **_sampling(recipe)),
-        recipe,
-        listen,
-        champion_saw,
+        model=model,
+        adapters=arms,
+        journal=journal,
+        cache=AnswerCache(known.cache, base=model.fingerprint, prompt=prompt_digest(voice), **_sampling(recipe)),
+        recipe=recipe,
+        listen=listen,
+        champion_saw=champion_saw,
     )
     _ask_everything(asking, subjects, read_samples(journal.path), known)
     return rescore(out, recipe, listen=listen)

@@ -128,7 +128,9 @@ def fold_leaks(folding: Folding, voice: Voice) -> list[dict[str, str]]:
             for subject, entry in zip(subjects, entries, strict=True)
             if folding.fold_of[subject.name] == fold
         ]
-        found += leaks(tested, Trained(others, tuple(looks[name] for name in looks if name in others)), voice)
+        found += leaks(
+            tested, Trained(lineages=others, looks=tuple(looks[name] for name in looks if name in others)), voice
+        )
     return found
 
 

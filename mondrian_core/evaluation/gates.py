@@ -47,14 +47,14 @@ def integrity(measured: Measured, recipe: GateRecipe) -> GateResult:
     problems = measured.problems
     sentence = "Every file and every LoRA key is in order." if not problems else _sentence("; ".join(problems))
     return GateResult(
-        "integrity",
-        RULES["integrity"](recipe),
-        0.0,
-        float(len(problems)),
-        len(problems),
-        None,
-        FAIL if problems else PASS,
-        sentence,
+        name="integrity",
+        rule=RULES["integrity"](recipe),
+        threshold=0.0,
+        observed=float(len(problems)),
+        n=len(problems),
+        interval=None,
+        verdict=FAIL if problems else PASS,
+        sentence=sentence,
     )
 
 
@@ -72,14 +72,14 @@ def effect(measured: Measured, recipe: GateRecipe) -> GateResult:
         beside = "" if same is None else f"; {same:.0%} of the answers are word for word the base's"
         verdict, sentence = PASS, f"The adapter moves the base by {short(mean)} nats per score{beside}."
     return GateResult(
-        "effect",
-        RULES["effect"](recipe),
-        recipe.effect_floor,
-        mean,
-        len(values),
-        statistics.mean_interval(values),
-        verdict,
-        sentence,
+        name="effect",
+        rule=RULES["effect"](recipe),
+        threshold=recipe.effect_floor,
+        observed=mean,
+        n=len(values),
+        interval=statistics.mean_interval(values),
+        verdict=verdict,
+        sentence=sentence,
     )
 
 
@@ -105,14 +105,14 @@ def format_compliance(measured: Measured, recipe: GateRecipe) -> GateResult:
     else:
         verdict, why = PASS, _reasons(counts)
     return GateResult(
-        "format_compliance",
-        RULES["format_compliance"](recipe),
-        recipe.compliance_observed,
-        rate,
-        counts.ran,
-        (low, high),
-        verdict,
-        f"{says}{why}.{_base_rate(base, recipe)}",
+        name="format_compliance",
+        rule=RULES["format_compliance"](recipe),
+        threshold=recipe.compliance_observed,
+        observed=rate,
+        n=counts.ran,
+        interval=(low, high),
+        verdict=verdict,
+        sentence=f"{says}{why}.{_base_rate(base, recipe)}",
     )
 
 
@@ -132,14 +132,14 @@ def latency_overhead(measured: Measured, recipe: GateRecipe) -> GateResult:
     else:
         verdict, why = INCONCLUSIVE, f"; not sure that it stays below {limit:.2f}"
     return GateResult(
-        "latency_overhead",
-        RULES["latency_overhead"](recipe),
-        limit,
-        found.median,
-        found.n,
-        (low, high),
-        verdict,
-        f"{says}{why}.",
+        name="latency_overhead",
+        rule=RULES["latency_overhead"](recipe),
+        threshold=limit,
+        observed=found.median,
+        n=found.n,
+        interval=(low, high),
+        verdict=verdict,
+        sentence=f"{says}{why}.",
     )
 
 
@@ -166,14 +166,14 @@ def score_error(measured: Measured, recipe: GateRecipe) -> GateResult:
     else:
         verdict, why = INCONCLUSIVE, f"; {_missing(found, recipe)}"
     return GateResult(
-        "score_error",
-        RULES["score_error"](recipe),
-        wanted,
-        gain,
-        found.n,
-        found.interval,
-        verdict,
-        f"{says}{why}.{_detectable(found)}",
+        name="score_error",
+        rule=RULES["score_error"](recipe),
+        threshold=wanted,
+        observed=gain,
+        n=found.n,
+        interval=found.interval,
+        verdict=verdict,
+        sentence=f"{says}{why}.{_detectable(found)}",
     )
 
 
@@ -181,11 +181,29 @@ def champion(measured: Measured, recipe: GateRecipe) -> GateResult:
     """The candidate isn't worse than what is live, on photographs that neither was trained on."""
     rule, margin = RULES["champion"](recipe), recipe.non_inferiority_margin
     if not measured.has_champion:
-        return GateResult("champion", rule, margin, None, 0, None, PASS, "There is no champion to compare with.")
+        return GateResult(
+            name="champion",
+            rule=rule,
+            threshold=margin,
+            observed=None,
+            n=0,
+            interval=None,
+            verdict=PASS,
+            sentence="There is no champion to compare with.",
+        )
     found, by_folds = decisive(measured.against_champion, measured.champion_by_folds, recipe)
     if found is None or found.reduction is None:
         if found is not None and found.n and found.error_ours == 0:
-            return GateResult("champion", rule, margin, 0.0, found.n, None, PASS, "Neither makes any error.")
+            return GateResult(
+                name="champion",
+                rule=rule,
+                threshold=margin,
+                observed=0.0,
+                n=found.n,
+                interval=None,
+                verdict=PASS,
+                sentence="Neither makes any error.",
+            )
         return _unmeasured("champion", recipe, margin, not_compared(measured, recipe))
     rise, parts = -found.reduction, champion_dimensions(found, recipe)
     start = in_words(measured) if by_folds else ""
@@ -195,7 +213,17 @@ def champion(measured: Measured, recipe: GateRecipe) -> GateResult:
     )
     verdict, why = _against_champion(measured, found, parts, recipe)
     interval = (-found.interval[1], -found.interval[0]) if found.interval else None
-    return GateResult("champion", rule, margin, rise, found.n, interval, verdict, f"{says}{why}.", parts)
+    return GateResult(
+        name="champion",
+        rule=rule,
+        threshold=margin,
+        observed=rise,
+        n=found.n,
+        interval=interval,
+        verdict=verdict,
+        sentence=f"{says}{why}.",
+        parts=parts,
+    )
 
 
 def _against_champion(
@@ -232,7 +260,15 @@ def health(measured: Measured, recipe: GateRecipe) -> GateResult:
     sentence = " ".join(told) or fine
     passed = sum(part.verdict == PASS for part in parts)
     return GateResult(
-        "health", RULES["health"](recipe), float(len(parts)), float(passed), len(parts), None, verdict, sentence, parts
+        name="health",
+        rule=RULES["health"](recipe),
+        threshold=float(len(parts)),
+        observed=float(passed),
+        n=len(parts),
+        interval=None,
+        verdict=verdict,
+        sentence=sentence,
+        parts=parts,
     )
 
 
@@ -244,14 +280,14 @@ def seconds(measured: Measured, recipe: GateRecipe) -> GateResult:
         return _unmeasured("seconds_per_photograph", recipe, limit, "No answer of the candidate was timed.")
     says = f"A critique takes {value:.2f} s (median of {counts.ran} photographs, limit {limit:.1f} s)."
     return GateResult(
-        "seconds_per_photograph",
-        RULES["seconds_per_photograph"](recipe),
-        limit,
-        value,
-        counts.ran,
-        None,
-        PASS if value < limit else FAIL,
-        says,
+        name="seconds_per_photograph",
+        rule=RULES["seconds_per_photograph"](recipe),
+        threshold=limit,
+        observed=value,
+        n=counts.ran,
+        interval=None,
+        verdict=PASS if value < limit else FAIL,
+        sentence=says,
     )
 
 
@@ -267,7 +303,16 @@ GATES: Mapping[str, Callable[[Measured, GateRecipe], GateResult]] = {
 
 
 def _unmeasured(name: str, recipe: GateRecipe, threshold: float, sentence: str) -> GateResult:
-    return GateResult(name, RULES[name](recipe), threshold, None, 0, None, INCONCLUSIVE, sentence)
+    return GateResult(
+        name=name,
+        rule=RULES[name](recipe),
+        threshold=threshold,
+        observed=None,
+        n=0,
+        interval=None,
+        verdict=INCONCLUSIVE,
+        sentence=sentence,
+    )
 
 
 def _too_many_missing(found: Comparison, recipe: GateRecipe) -> bool:

@@ -21,7 +21,7 @@ _LEAST_SHARE = 0.1  # a base that takes less of the exchanged error away hardly 
 _BOUNDLESS = 1e6  # ratio in a bootstrap sample in which the base doesn't look: no evidence against the adapter
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Collapse:
     """How often the candidate writes its favourite score.
 
@@ -59,7 +59,7 @@ def _modal(values: Sequence[Any]) -> float:
     return Counter(values).most_common(1)[0][1] / len(values) if values else 0.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Dependence:
     """The candidate with its own photographs and with others'.
 
@@ -97,18 +97,18 @@ def dependence(
     has another adapter, whose level goes against that fold's scores because it was trained on all the others.
     """
     if arm not in table.predictions:
-        return Dependence(0, None, None, 1.0)
+        return Dependence(n=0, own=None, shuffled=None, p=1.0)
     inside = np.zeros(len(table.photographs), dtype=np.int_) if folds is None else folds
     kept = _with_others(table.readable(arm), inside)
     n = int(kept.sum())
     if n < 2:
-        return Dependence(n, None, None, 1.0)
+        return Dependence(n=n, own=None, shuffled=None, p=1.0)
     errors, pairs = _exchanged(table, arm, kept), statistics.exchangeable(n, inside[kept])
     found = Dependence(
-        n,
-        float(np.trace(errors)) / n,
-        float(errors[pairs].mean()),
-        statistics.pairing_p(errors, inside[kept], seed=seed),
+        n=n,
+        own=float(np.trace(errors)) / n,
+        shuffled=float(errors[pairs].mean()),
+        p=statistics.pairing_p(errors, inside[kept], seed=seed),
     )
     both = kept & table.readable(BASE) if BASE in table.predictions else np.zeros_like(kept)
     both = _with_others(both, inside)

@@ -19,7 +19,7 @@ LOOKS = (1, 2, 4)
 ALPHA = 0.05
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Pair:
     """One photograph answered by both arms right after one another, with equally many tokens; seconds."""
 
@@ -35,7 +35,7 @@ class Pair:
         return (self.candidate_prefill + self.candidate_decode) / (self.base_prefill + self.base_decode)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Overhead:
     """What the pairs say.
 
@@ -92,7 +92,7 @@ def finished(pairs: Sequence[Pair], wanted: int, threshold: float) -> bool:
 
 def _look(pairs: Sequence[Pair], threshold: float, *, allowed: bool) -> Overhead:
     if not pairs:
-        return Overhead(0, None, -np.inf, np.inf, "open")
+        return Overhead(n=0, median=None, low=-np.inf, high=np.inf, decision="open")
     ratios = np.array([pair.ratio for pair in pairs])
     low, high = statistics.median_bounds(ratios, ALPHA / len(LOOKS))
     prefill = np.array([pair.candidate_prefill / pair.base_prefill for pair in pairs])
@@ -123,4 +123,10 @@ def pair_of(record: dict[str, Any]) -> Pair:
     """The pair in a record of `samples.jsonl`."""
     names = ("base_prefill", "base_decode", "candidate_prefill", "candidate_decode")
     prefill, decode, other_prefill, other_decode = (float(record[name]) for name in names)
-    return Pair(prefill, decode, other_prefill, other_decode, record.get("switch"))
+    return Pair(
+        base_prefill=prefill,
+        base_decode=decode,
+        candidate_prefill=other_prefill,
+        candidate_decode=other_decode,
+        switch=record.get("switch"),
+    )

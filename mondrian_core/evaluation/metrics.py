@@ -21,7 +21,7 @@ from mondrian_core.rubric import DIMENSIONS, MAX_SCORE
 Table = NDArray[np.float64]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Format:
     """How an arm's answers read.
 
@@ -141,7 +141,7 @@ def _row(outcome: Outcome | None, written: bool) -> list[float]:
     return [float(scores.get(name, np.nan)) for name in DIMENSIONS]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class DimensionComparison:
     """One dimension of a comparison; see `Comparison` for the fields.
 
@@ -158,7 +158,7 @@ class DimensionComparison:
     p_worse_holm: float = 1.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Comparison:
     """Two arms on the same photographs; the unit is the photograph, its error the mean over the eight dimensions.
 
@@ -233,14 +233,14 @@ def _by_dimension(a: Table, b: Table, margin: float, seed: int) -> tuple[Dimensi
     adjusted = statistics.holm(p_worse)
     return tuple(
         DimensionComparison(
-            name,
-            float(a[:, k].mean()),
-            float(b[:, k].mean()),
-            1 - float(a[:, k].mean() / b[:, k].mean()) if b[:, k].mean() > 0 else None,
-            statistics.reduction_interval(a[:, k], b[:, k], seed=seed, draws=2000),
-            statistics.sign_flip_p(b[:, k] - a[:, k], seed=seed),
-            p_worse[k],
-            adjusted[k],
+            name=name,
+            error_ours=float(a[:, k].mean()),
+            error_theirs=float(b[:, k].mean()),
+            reduction=1 - float(a[:, k].mean() / b[:, k].mean()) if b[:, k].mean() > 0 else None,
+            interval=statistics.reduction_interval(a[:, k], b[:, k], seed=seed, draws=2000),
+            p_better=statistics.sign_flip_p(b[:, k] - a[:, k], seed=seed),
+            p_worse=p_worse[k],
+            p_worse_holm=adjusted[k],
         )
         for k, name in enumerate(DIMENSIONS)
     )

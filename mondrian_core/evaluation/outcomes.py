@@ -45,7 +45,7 @@ class Answer(Protocol):
     def score_chances(self) -> Mapping[str, tuple[float, ...]]: ...
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Outcome:
     """One arm's answer to one photograph.
 
@@ -131,21 +131,21 @@ def judge_answer(photograph: str, arm: str, answer: Answer) -> Outcome:
     if answer.finish_reason == "length":
         status, reason = "unparsable", "cut"
     return Outcome(
-        photograph,
-        arm,
-        status,
-        reason,
-        answer.text,
-        tuple(answer.tokens),
-        answer.finish_reason,
-        answer.prompt_tokens,
-        answer.image_tokens,
-        answer.prefill_seconds,
-        answer.decode_seconds,
-        scores,
-        dict(answer.expected_scores),
-        _logarithms(answer.score_chances),
-        repairs,
+        photograph=photograph,
+        arm=arm,
+        status=status,
+        reason=reason,
+        text=answer.text,
+        tokens=tuple(answer.tokens),
+        finish_reason=answer.finish_reason,
+        prompt_tokens=answer.prompt_tokens,
+        image_tokens=answer.image_tokens,
+        prefill_seconds=answer.prefill_seconds,
+        decode_seconds=answer.decode_seconds,
+        scores=scores,
+        expected_scores=dict(answer.expected_scores),
+        score_log_probabilities=_logarithms(answer.score_chances),
+        repairs=repairs,
     )
 
 
@@ -158,7 +158,7 @@ def _logarithms(chances: Mapping[str, tuple[float, ...]]) -> dict[str, tuple[flo
 
 def failed(photograph: str, arm: str, error: BaseException) -> Outcome:
     """The model gave no answer."""
-    return Outcome(photograph, arm, "failed", f"{type(error).__name__}: {error}"[:500])
+    return Outcome(photograph=photograph, arm=arm, status="failed", reason=f"{type(error).__name__}: {error}"[:500])
 
 
 class Journal:

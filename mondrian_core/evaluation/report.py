@@ -19,7 +19,7 @@ MEANING: Mapping[str, str] = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Report:
     """What an evaluation found.
 
@@ -69,7 +69,13 @@ class Report:
     def from_dict(cls, values: Mapping[str, Any]) -> Report:
         """The report that `as_dict` wrote."""
         gates = tuple(GateResult.from_dict(gate) for gate in values["gates"])
-        return cls(values["verdict"], gates, values["metrics"], values["about"], tuple(values["next_steps"]))
+        return cls(
+            verdict=values["verdict"],
+            gates=gates,
+            metrics=values["metrics"],
+            about=values["about"],
+            next_steps=tuple(values["next_steps"]),
+        )
 
     def save(self, path: Path) -> None:
         """Write comparison_report.json."""

@@ -13,7 +13,7 @@ from mondrian_core.evaluation.latency import Pair, pair_of
 from mondrian_core.evaluation.outcomes import Journal, Outcome
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Samples:
     """Everything that was measured, as it lies in `samples.jsonl`.
 

@@ -55,7 +55,13 @@ def report_of(samples: Samples, recipe: Recipe) -> Report:
     told = unbeaten(own, metrics["rivals"])
     if folds := metrics["folds"]:
         told += unbeaten(folds["arms"].get(CANDIDATE, {}).get("mse"), folds["rivals"], "By folds the recipe")
-    return Report(verdict, gates, _finite(metrics), about, next_steps(gates, measured, recipe.gates, told))
+    return Report(
+        verdict=verdict,
+        gates=gates,
+        metrics=_finite(metrics),
+        about=about,
+        next_steps=next_steps(gates, measured, recipe.gates, told),
+    )
 
 
 def measure(samples: Samples, table: ScoreTable, recipe: Recipe) -> Measured:

@@ -18,7 +18,7 @@ FAIL: Verdict = "FAIL"
 INCONCLUSIVE: Verdict = "INCONCLUSIVE"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class GateResult:
     """What one gate says.
 
@@ -60,7 +60,7 @@ class GateResult:
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Measured:
     """All numbers that the gates look at; None where something wasn't measured.
 

@@ -121,7 +121,7 @@ def _free_scores(scores: dict[str, int], rng: np.random.Generator) -> dict[str, 
     return {name: int(np.clip(round(value + together + rng.normal(0, 2)), 1, 9)) for name, value in scores.items()}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Batch:
     """Tokens (B, T) right-padded, image mask (B, T), rope positions (3, B, T), features (3, B * N, D), and where the
     answers are: rows and columns of the positions that predict them, targets and weights, each (A,)."""
@@ -166,14 +166,14 @@ def collate(group: Seen, chosen: NDArray[np.int64], writer: Writer, rng: np.rand
         weights += writer.weights(answer, honest)
     features = torch.from_numpy(group.features[chosen].astype(np.float32)).transpose(0, 1).flatten(1, 2)
     return Batch(
-        torch.from_numpy(ids),
-        torch.from_numpy(image),
-        torch.from_numpy(positions),
-        features,
-        torch.tensor(rows),
-        torch.tensor(columns),
-        torch.tensor(targets),
-        torch.tensor(weights),
+        ids=torch.from_numpy(ids),
+        image=torch.from_numpy(image),
+        positions=torch.from_numpy(positions),
+        features=features,
+        rows=torch.tensor(rows),
+        columns=torch.tensor(columns),
+        targets=torch.tensor(targets),
+        weights=torch.tensor(weights),
     )
 
 

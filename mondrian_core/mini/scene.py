@@ -39,7 +39,7 @@ MAX_RIVALS = 6
 MAX_LAYERS = 6
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Scene:
     """One photograph to be rendered. Lengths are shares of the picture, angles degrees, blur pixels at 384 wide."""
 

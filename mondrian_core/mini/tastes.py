@@ -13,7 +13,7 @@ from mondrian_core.mini.scene import Scene
 Bands = tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Taste:
     """One advisor's eye. A score is pivot + slope * (visible - pivot) + offset + habits, within lowest..highest.
 

@@ -23,7 +23,7 @@ _MAGNITUDE = ".m"
 _ENDS = {"mlx": (".lora_a", ".lora_b"), "older": (".A", ".B")}
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Adapter:
     """An adapter in memory.
 
@@ -85,16 +85,16 @@ def _paired(tensors: dict[str, mx.array], said: Described) -> Adapter:
     known = ends if said.dora else ends[:2]
     stray = tuple(key for key in tensors if not key.endswith(known))
     return Adapter(
-        said.layout,
-        said.rank,
-        said.scale,
-        said.dropout,
-        down,
-        up,
-        said.declared,
-        stray,
-        said.dora,
-        lengths if said.dora else {},
+        layout=said.layout,
+        rank=said.rank,
+        scale=said.scale,
+        dropout=said.dropout,
+        down=down,
+        up=up,
+        declared=said.declared,
+        stray=stray,
+        dora=said.dora,
+        magnitude=lengths if said.dora else {},
     )
 
 
@@ -103,7 +103,18 @@ def _peft(folder: Path, said: Described) -> Adapter:
     down = {name: mx.array(pair.down) for name, pair in made.pairs.items()}
     up = {name: mx.array(pair.up) for name, pair in made.pairs.items()}
     lengths = {name: mx.array(pair.magnitude) for name, pair in made.pairs.items() if pair.magnitude is not None}
-    return Adapter("peft", made.rank, made.scale, said.dropout, down, up, (), (), said.dora, lengths)
+    return Adapter(
+        layout="peft",
+        rank=made.rank,
+        scale=made.scale,
+        dropout=said.dropout,
+        down=down,
+        up=up,
+        declared=(),
+        stray=(),
+        dora=said.dora,
+        magnitude=lengths,
+    )
 
 
 def peft_name(module: str) -> str:

@@ -19,7 +19,7 @@ MINI_WEIGHTS = Path(__file__).resolve().parent.parent / "mini" / "weights"
 MODEL_TYPES = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl")
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Base:
     """A loaded base model. Use it only on the thread that loaded it: mlx streams belong to threads.
 
@@ -187,7 +187,14 @@ def load_base(name: str, *, weights: bool = True) -> Base:
         if weights:
             mx.eval(model.parameters())
         identity = identity_of(folder) if weights else None
-    base = Base(name, folder, identity.fingerprint if identity else "", model, processor, processor.tokenizer)
+    base = Base(
+        name=name,
+        path=folder,
+        fingerprint=identity.fingerprint if identity else "",
+        model=model,
+        processor=processor,
+        tokenizer=processor.tokenizer,
+    )
     if identity is not None:
         vars(base)["identity"] = identity  # what was loaded, whatever becomes of the files
     return base

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Prompt:
     """Everything before the answer, computed once: the vision tower is frozen, so this holds for every epoch and arm.
 
@@ -159,12 +159,12 @@ def features_of(base: Base, ids: np.ndarray, picture: dict[str, mx.array]) -> Pr
     layers = getattr(found, "deepstack_visual_embeds", None)
     deepstack = tuple(layers[i] for i in range(len(layers))) if layers is not None and len(index) else ()
     prompt = Prompt(
-        tuple(int(token) for token in ids[0]),
-        found.inputs_embeds,
-        mx.array(index.astype(np.int32)),
-        deepstack,
-        positions.astype(mx.int32),
-        length + int(np.array(delta).reshape(-1)[0]),
+        ids=tuple(int(token) for token in ids[0]),
+        embeddings=found.inputs_embeds,
+        image_index=mx.array(index.astype(np.int32)),
+        deepstack=deepstack,
+        positions=positions.astype(mx.int32),
+        next_position=length + int(np.array(delta).reshape(-1)[0]),
     )
     mx.eval(prompt.embeddings, prompt.positions, prompt.image_index, *prompt.deepstack)
     return prompt

@@ -119,4 +119,11 @@ def _read(base: Base, path: Path, ids: tuple[int, ...]) -> Prompt:
     embeddings[:, index] = arrays["features"].astype(embeddings.dtype)
     deepstack = tuple(arrays[f"deepstack.{number}"] for number in range(len(arrays) - 3))
     mx.eval(embeddings, index, arrays["positions"], *deepstack)
-    return Prompt(ids, embeddings, index, deepstack, arrays["positions"], int(metadata["next_position"]))
+    return Prompt(
+        ids=ids,
+        embeddings=embeddings,
+        image_index=index,
+        deepstack=deepstack,
+        positions=arrays["positions"],
+        next_position=int(metadata["next_position"]),
+    )

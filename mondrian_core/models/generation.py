@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["Generation", "generate", "mean_kl", "prepare"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Generation:
     """An answer and how it came about.
 

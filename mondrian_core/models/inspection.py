@@ -82,7 +82,14 @@ def _lazy(name: str, folder: Path, digest: str) -> Base:
     from mlx_vlm.utils import load_model
 
     try:
-        return Base(name, folder, digest, load_model(folder, lazy=True), None, None)
+        return Base(
+            name=name,
+            path=folder,
+            fingerprint=digest,
+            model=load_model(folder, lazy=True),
+            processor=None,
+            tokenizer=None,
+        )
     except (OSError, ValueError, RuntimeError) as error:
         raise BaseModelUnavailable(f"The base model {name} can't be read: {error}.", "Fetch it again.") from error
 

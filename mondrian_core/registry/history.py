@@ -37,7 +37,7 @@ def sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Entry:
     """One line.
 
@@ -120,7 +120,7 @@ class Chain:
         detail = dict(values.pop("detail", {}) or {})
         if self.entries and at < self.entries[-1].at:
             detail["clock"] = "behind the line before"
-        return Entry(self.next_serial, at, event, previous=self.tip, detail=detail, **values)
+        return Entry(serial=self.next_serial, at=at, event=event, previous=self.tip, detail=detail, **values)
 
     def with_entry(self, entry: Entry) -> Chain:
         """The chain after `entry`."""
@@ -186,7 +186,7 @@ def _write_all(handle: int, payload: bytes) -> None:
         payload = payload[os.write(handle, payload) :]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Standing:
     """What the history says about an advisor's versions.
 
@@ -234,7 +234,13 @@ def standing(entries: Sequence[Entry]) -> Standing:
         elif entry.event == "remove":
             removed.add(name)
             states.pop(name, None)
-    return Standing(states, manifests, evaluations, tuple(champions), frozenset(removed))
+    return Standing(
+        states=states,
+        manifests=manifests,
+        evaluations=evaluations,
+        champions=tuple(champions),
+        removed=frozenset(removed),
+    )
 
 
 def _move(champions: list[str | None], states: dict[str, State], entry: Entry) -> None:

@@ -178,14 +178,28 @@ class Reading:
         if manifest is None or not ledger.is_whole(folder, manifest):
             if known is None or not folder.is_dir():
                 return None
-            return Version(ledger.advisor, name, folder, manifest or {"version": name}, "quarantined")
+            return Version(
+                advisor=ledger.advisor,
+                version=name,
+                path=folder,
+                manifest=manifest or {"version": name},
+                state="quarantined",
+            )
         digest = history.sha256(data)
         state = known or first_state(manifest)
         if snapshot.standing.manifests.get(name, digest) != digest:
             state = "quarantined"
         elif name == snapshot.champion:
             state = "champion"
-        return Version(ledger.advisor, name, folder, manifest, state, digest, snapshot.standing.evaluations.get(name))
+        return Version(
+            advisor=ledger.advisor,
+            version=name,
+            path=folder,
+            manifest=manifest,
+            state=state,
+            manifest_sha256=digest,
+            evaluation=snapshot.standing.evaluations.get(name),
+        )
 
     def _problems(self, ledger: Ledger, snapshot: Snapshot, version: Version, *, anew: bool = False) -> tuple[str, ...]:
         try:

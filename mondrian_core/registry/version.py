@@ -64,7 +64,7 @@ class ChampionReference:
         return self.version or "the base alone"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Version:
     """One version. `manifest` never changes; `state` is derived from the pointer and the history.
 
@@ -203,4 +203,10 @@ def legacy_folders(home: Path) -> Iterator[tuple[str, Path]]:
 def legacy_version(advisor: str, name: str, folder: Path) -> Version:
     """A version of an older layout; its manifest says only what can be seen."""
     kind = "peft" if weights_name(folder) == PEFT_WEIGHTS else "mlx-vlm"
-    return Version(advisor, name, folder, {"advisor": advisor, "version": name, "layout": kind}, "legacy")
+    return Version(
+        advisor=advisor,
+        version=name,
+        path=folder,
+        manifest={"advisor": advisor, "version": name, "layout": kind},
+        state="legacy",
+    )

@@ -84,7 +84,16 @@ def start(
     champion = registry.reference(advisor) if expected == WHOEVER else expected
     control = champion.version if isinstance(champion, ChampionReference) else champion
     began = moment.isoformat()
-    rollout = Rollout(advisor, version, control, secrets.token_hex(8), plan, began, began, why=reason)
+    rollout = Rollout(
+        advisor=advisor,
+        version=version,
+        control=control,
+        salt=secrets.token_hex(8),
+        plan=plan,
+        started_at=began,
+        step_started_at=began,
+        why=reason,
+    )
     registry.promote(
         advisor,
         version,

@@ -13,7 +13,7 @@ from mondrian_core.store import COMPLETED, FAILED, Job
 SHADOW = "shadow"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Request:
     """What a rollout needs to know of one answered request.
 

@@ -32,7 +32,7 @@ LIVE = (Step(0.05, 50, 6.0), Step(0.10, 100, 12.0), Step(0.25, 200, 24.0), Step(
 QUIET = (Step(0.0, 100, 12.0), Step(0.50, 30, 24.0), Step(1.0, 0, 0.0))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Plan:
     """Steps and guardrails.
 
@@ -90,7 +90,7 @@ def plan_for(requests_per_day: float, quiet_below: float = 1000.0) -> Plan:
     return Plan(steps=LIVE if requests_per_day >= quiet_below else QUIET)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Rollout:
     """Where a rollout stands. It is in force only while the registry's pointer stems from it (`book.active`).
 
@@ -176,7 +176,7 @@ class Pairs:
     better: int = 0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Observed:
     """Everything a decision rests on, as counts since the rollout began.
 

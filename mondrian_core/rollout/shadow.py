@@ -17,7 +17,7 @@ from mondrian_core.settings import Mode
 from mondrian_core.store import CANCELED, COMPLETED, Job
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Due:
     """An answer that the comparison lacks.
 
@@ -81,4 +81,10 @@ def _sorted_out(rollout: Rollout, jobs: Iterable[Job]) -> tuple[dict[str, str], 
 def _due(rollout: Rollout, filename: str, sha256: str, candidate: bool) -> Due:
     version = rollout.version if candidate else rollout.control
     mark = {"salt": rollout.salt, "share": 0.0, "candidate": candidate, "version": version, SHADOW: True}
-    return Due(filename, sha256, candidate, "lora" if version else "baseline", mark)
+    return Due(
+        filename=filename,
+        photograph_sha256=sha256,
+        candidate=candidate,
+        mode="lora" if version else "baseline",
+        mark=mark,
+    )

@@ -42,7 +42,18 @@ def serve(
     """
     from mondrian_core.serving.server import Options, run
 
-    run(settings, Options(host, port, model_mode, lora_path, ab_test_split, fallback), ready=ready)
+    run(
+        settings,
+        Options(
+            host=host,
+            port=port,
+            model_mode=model_mode,
+            lora_path=lora_path,
+            ab_test_split=ab_test_split,
+            fallback=fallback,
+        ),
+        ready=ready,
+    )
 
 
 def analyze(

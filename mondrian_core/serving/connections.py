@@ -26,7 +26,7 @@ BACKLOG = 16  # accepted in one turn of the event loop, before any of them can m
 WAITING = 128  # connections that the kernel holds until they are accepted
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Patience:
     """Seconds that a connection may keep the service waiting."""
 

@@ -141,14 +141,22 @@ class Critic:
     def context(self, voice: Voice, picture: Image.Image, requested: Mode, job: Job) -> AnalysisContext:
         """What the strategies of the requested chain may use."""
         if requested == "baseline":
-            return AnalysisContext(voice, picture)
+            return AnalysisContext(voice=voice, image=picture)
         adapter, why = self._adapter_of(job) if requested == "lora" else (None, "it was not asked for")
         portfolio = portfolio_of(self.store.profiles(voice.advisor), self._key_of, lambda file: sha256_of(Path(file)))
 
         def same(reference: Reference) -> bool:
             return self._is_photograph_of(job, reference.path)
 
-        return AnalysisContext(voice, picture, adapter, why, portfolio, same, self._embeddings(voice.advisor))
+        return AnalysisContext(
+            voice=voice,
+            image=picture,
+            adapter=adapter,
+            why_no_adapter=why,
+            portfolio=portfolio,
+            same=same,
+            embeddings=self._embeddings(voice.advisor),
+        )
 
     def _key_of(self, path: str) -> str | None:
         """The file that a path of the database means, links resolved, as a key of references and embeddings."""

@@ -22,7 +22,7 @@ MAX_TOKENS = MAX_ANSWER_TOKENS
 OnToken = Callable[[int], None]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Question:
     """One generation. `adapter` is the folder of an adapter, None asks the base; temperature 0 is greedy.
 
@@ -41,7 +41,7 @@ class Question:
     precedents: bool = True
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Reply:
     """What came back.
 

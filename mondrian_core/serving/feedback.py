@@ -45,7 +45,12 @@ def correct(store: Store, job: Job, told: Mapping[str, Any]) -> Job:
     critique = _read(told)
     comments = {name: critique.assessments[name].comment.strip() for name in DIMENSIONS}
     profile = Profile(
-        correction_id(job.id), job.advisor or "", _image_path(job), critique.scores, comments, critique.overall_grade
+        id=correction_id(job.id),
+        advisor=job.advisor or "",
+        image_path=_image_path(job),
+        scores=critique.scores,
+        comments=comments,
+        overall_grade=critique.overall_grade,
     )
     with store.transaction():
         store.put_profile(profile)

@@ -17,7 +17,7 @@ SMALL_WIDTH, SMALL_HEIGHT = 120.0, 32.0
 SPAN = 5  # photographs at either end of the time that are set against each other
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Point:
     """One critiqued photograph: when (ISO 8601), its eight scores and their mean (0-10), and what answered."""
 
@@ -52,7 +52,13 @@ def points_of(jobs: Iterable[Job], advisor: str) -> list[Point]:
         if job.advisor == advisor and job.completed_at and len(scores) == len(DIMENSIONS) and not is_nobodys(job):
             unit = job.photograph_sha256 or job.id
             latest.pop(unit, None)
-            latest[unit] = Point(job.id, job.filename or "", job.completed_at, scores, job.adapter_version)
+            latest[unit] = Point(
+                job_id=job.id,
+                photograph=job.filename or "",
+                at=job.completed_at,
+                scores=scores,
+                adapter_version=job.adapter_version,
+            )
     return list(latest.values())[-MOST_POINTS:]
 
 

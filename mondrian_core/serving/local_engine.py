@@ -83,19 +83,19 @@ class LocalEngine:
         if not question.precedents and question.temperature <= 0:
             memory.remember(made.tokens)
         return Reply(
-            made.text,
-            made.finish_reason,
-            len(made.tokens),
-            made.prompt_tokens,
-            made.image_tokens,
-            reading + made.prefill_seconds,
-            made.decode_seconds,
-            switched,
-            dict(made.expected_scores),
-            str(os.getpid()),
-            embedding(prompt) if question.embed else (),
-            made.drafted,
-            made.accepted,
+            text=made.text,
+            finish_reason=made.finish_reason,
+            tokens=len(made.tokens),
+            prompt_tokens=made.prompt_tokens,
+            image_tokens=made.image_tokens,
+            prefill_seconds=reading + made.prefill_seconds,
+            decode_seconds=made.decode_seconds,
+            switch_seconds=switched,
+            expected_scores=dict(made.expected_scores),
+            boot=str(os.getpid()),
+            embedding=embedding(prompt) if question.embed else (),
+            drafted=made.drafted,
+            accepted=made.accepted,
         )
 
     def _memory_of(self, adapter: Path | None) -> Precedents:

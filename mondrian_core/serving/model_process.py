@@ -55,7 +55,11 @@ class Host:
             return _failed(message.number, error)
         except Exception as error:  # noqa: BLE001  one bad photograph must not end the process
             print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)  # noqa: T201  the process's log file
-            return Failed(message.number, "GenerationFailed", f"The model failed: {type(error).__name__}: {error}.")
+            return Failed(
+                number=message.number,
+                kind="GenerationFailed",
+                problem=f"The model failed: {type(error).__name__}: {error}.",
+            )
 
     def _on_token(self, number: int) -> Callable[[int], None]:
         told = 0.0
@@ -92,7 +96,7 @@ class Host:
 def _failed(number: int, error: MondrianError) -> Failed:
     known = next(kind for kind in type(error).__mro__ if kind.__module__ in (errors.__name__, engine_module.__name__))
     more = {name: value for name, value in vars(error).items() if isinstance(value, str | int | float | bool)}
-    return Failed(number, known.__name__, error.problem, error.next_step, more)
+    return Failed(number=number, kind=known.__name__, problem=error.problem, next_step=error.next_step, more=more)
 
 
 def run(descriptor: int, make_engine: Callable[[], tuple[Engine, str]]) -> None:

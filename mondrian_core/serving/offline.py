@@ -24,7 +24,7 @@ from mondrian_core.store import COMPLETED, Job, Store
 ALL = "all"  # every mode, and with that the base and the adapter, side by side
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class AnalysisResult:
     """What became of one photograph. `critique` is None when it failed; `error` says why."""
 
@@ -152,7 +152,9 @@ def _critiques(critic: Critic, paths: Sequence[Path], advisor: str, modes: Seque
         try:
             photograph = open_photograph(path)
         except BadPhotograph as error:
-            yield from (AnalysisResult(path, advisor, mode, error=str(error)) for mode in modes)
+            yield from (
+                AnalysisResult(path=path, advisor=advisor, requested_mode=mode, error=str(error)) for mode in modes
+            )
             continue
         for mode in modes:
             yield _critique_one(critic, path, photograph, advisor, mode)
@@ -179,16 +181,16 @@ def result_of(path: Path, job: Job) -> AnalysisResult:
     """A row of the jobs table as a result."""
     critique = critique_of(job)
     return AnalysisResult(
-        path,
-        job.advisor or "",
-        job.requested_mode or "",
-        critique,
-        job.error,
-        job.id,
-        job.mode,
-        job.model_used,
-        job.adapter_version,
-        job.details,
+        path=path,
+        advisor=job.advisor or "",
+        requested_mode=job.requested_mode or "",
+        critique=critique,
+        error=job.error,
+        job=job.id,
+        mode=job.mode,
+        model_used=job.model_used,
+        adapter_version=job.adapter_version,
+        details=job.details,
     )
 
 

@@ -23,7 +23,7 @@ MOST_COMMENT = 160
 Scores = Mapping[str, float]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Reference:
     """A critiqued photograph of the portfolio; `path` as the database has it, `file` which file that is (any key that
     is the same for the same file; empty: the path)."""
@@ -95,7 +95,9 @@ def portfolio_of(
             written[file] = at
             comments = {name: profile.comments.get(name) or "" for name in DIMENSIONS}
             found.pop(file, None)
-            found[file] = Reference(profile.image_path, scores, comments, profile.overall_grade, file)
+            found[file] = Reference(
+                path=profile.image_path, scores=scores, comments=comments, grade=profile.overall_grade, file=file
+            )
     return Portfolio(_without_copies(found.values(), digest))
 
 

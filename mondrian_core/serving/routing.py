@@ -14,7 +14,7 @@ Arm = Literal["base", "fine_tuned"]
 MODES: tuple[Mode, ...] = ("baseline", "rag", "lora")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Policy:
     """How the service was started.
 

@@ -39,7 +39,7 @@ LEAVE_SECONDS = 5
 PRIVATE = ("analysis_md", "datasets", "runs", ".prefect")  # folders of the workspace that Mondrian itself fills
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Options:
     """What `mondrian serve` was told."""
 
@@ -102,7 +102,7 @@ def policy_of(settings: Settings, options: Options) -> Policy:
         raise BadInput(f"'{options.model_mode}' is no model mode.", f"Use one of {', '.join(MODEL_MODES)}.")
     if not 0.0 <= options.ab_test_split <= 1.0:
         raise BadInput(f"--ab_test_split {options.ab_test_split} is no share.", "Give a number from 0 to 1.")
-    return Policy(model_mode, options.ab_test_split, settings.analysis_mode)
+    return Policy(model_mode=model_mode, split=options.ab_test_split, analysis_mode=settings.analysis_mode)
 
 
 def _named(settings: Settings) -> Mode | None:
@@ -140,18 +140,18 @@ def assemble(
 
     worker = Worker(critic, model, board, longest_queue=options.longest_queue, done=ended, listen=listen)
     return Service(
-        settings.root,
-        settings.workspace_id,
-        store,
-        policy,
-        model,
-        adapters,
-        critic,
-        worker,
-        board,
-        metrics,
-        settings.base,
-        settings.service_token,
+        root=settings.root,
+        workspace=settings.workspace_id,
+        store=store,
+        policy=policy,
+        model=model,
+        adapters=adapters,
+        critic=critic,
+        worker=worker,
+        board=board,
+        metrics=metrics,
+        base=settings.base,
+        token=settings.service_token,
     )
 
 

@@ -24,7 +24,7 @@ from mondrian_core.store import Job, Store
 STUCK_SECONDS = 60.0
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Service:
     """What the routes of the app work with.
 

@@ -37,7 +37,7 @@ class Adapter:
     folder: Path
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class AnalysisContext:
     """All that a strategy may use for one request.
 
@@ -57,7 +57,7 @@ class AnalysisContext:
     timed: bool = False
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Answer:
     """A critique and how it came about: the strategy, the adapter that answered, measured values, repairs needed.
 
@@ -221,7 +221,7 @@ class Rag(Strategy):
         tell(Progress(self.name, "retrieved", detail={"photographs": [each["photograph"] for each in facts]}))
         told = comparison(first.critique.scores, context.portfolio, neighbours)
         messages = with_camera(comparison_messages(context.voice, told), context.camera)
-        question = Question(messages, context.image, precedents=not context.timed)
+        question = Question(messages=messages, image=context.image, precedents=not context.timed)
         second = ask_for_critique(
             self.name, None, engine, question, lambda tokens: tell(Progress(self.name, "comparison", tokens))
         )
@@ -247,7 +247,9 @@ def one_pass(
     """
     folder = adapter.folder if adapter else None
     messages = with_camera(critique_messages(context.voice), context.camera)
-    question = Question(messages, context.image, folder, embed=embed, precedents=not context.timed)
+    question = Question(
+        messages=messages, image=context.image, adapter=folder, embed=embed, precedents=not context.timed
+    )
 
     def on_token(tokens: int) -> None:
         tell(Progress(name, "critique", tokens))
@@ -282,13 +284,15 @@ def ask_for_critique(
             problem = f"can't be read ({error})"
             continue
         if (gibberish := degenerate(critique)) is None:
-            return Answer(critique, name, adapter, replies[-1], tuple(replies))
+            return Answer(critique=critique, strategy=name, adapter=adapter, reply=replies[-1], replies=tuple(replies))
         problem = f"is no text for a person ({gibberish})"
     for reply in replies if lenient else ():
         found = _mended(reply.text)
         if found is not None:
             critique, repairs = found
-            return Answer(critique, name, adapter, reply, tuple(replies), repairs)
+            return Answer(
+                critique=critique, strategy=name, adapter=adapter, reply=reply, replies=tuple(replies), repairs=repairs
+            )
     raise AnswerUnparsable(f"The answer {problem}, twice.", "Try another mode, or another base model.")
 
 

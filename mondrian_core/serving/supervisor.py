@@ -25,7 +25,7 @@ from mondrian_core.serving.wire import Answered, Ask, Cancel, Check, Failed, Mes
 Crash = tuple[float, bool]  # when (monotonic seconds), and whether an adapter was answering
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Limits:
     """How long each phase may take (seconds), and when the process is replaced or pinned to the base."""
 

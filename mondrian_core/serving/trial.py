@@ -51,7 +51,7 @@ class Trial:
         voices = {voice.advisor: voice for voice in self._store.advisors()}
         voice = voices.get(advisor) or next(iter(voices.values()), Voice(advisor, advisor))
         for image in islice(self._photographs(), TRIED):
-            question = Question(critique_messages(voice), image, folder)
+            question = Question(messages=critique_messages(voice), image=image, adapter=folder)
             problem, answered = self._problem(question)
             if problem is None:
                 return ()

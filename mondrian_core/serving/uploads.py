@@ -27,7 +27,7 @@ MOST_FIELD = 4096
 _SUFFIXES = {b"\xff\xd8": ".jpg", b"\x89P": ".png", b"II": ".tif", b"MM": ".tif", b"RI": ".webp"}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Wanted:
     """What a request asks for. Exactly one of `data` (uploaded bytes) and `path` (under the workspace) is there.
 
@@ -108,7 +108,7 @@ def _from_json(body: bytes) -> Wanted:
     path, advisor, mode = value.get("path", value.get("image")), value.get("advisor"), value.get("mode")
     if not isinstance(path, str) or not path or "\0" in path or not (mode is None or isinstance(mode, str)):
         raise BadInput("`path` must be the path of a photograph in the workspace, `mode` a text.", "Mend the request.")
-    return Wanted(_advisor(advisor), mode, path=path)
+    return Wanted(advisor=_advisor(advisor), mode=mode, path=path)
 
 
 async def _from_form(request: Request) -> Wanted:
@@ -121,7 +121,12 @@ async def _from_form(request: Request) -> Wanted:
                 )
             mode = form.get("mode")
             name = image.filename or "photograph"
-            return Wanted(_advisor(form.get("advisor")), str(mode) if mode else None, await image.read(), name)
+            return Wanted(
+                advisor=_advisor(form.get("advisor")),
+                mode=str(mode) if mode else None,
+                data=await image.read(),
+                name=name,
+            )
     except (MultiPartException, HTTPException) as error:
         detail = error.message if isinstance(error, MultiPartException) else str(error.detail)
         raise BadInput(

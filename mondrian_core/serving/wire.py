@@ -60,7 +60,7 @@ class Answered:
     value: Reply | tuple[str, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Failed:
     """An error of ours as plain values. `number` is 0 when the base can't be loaded.
 

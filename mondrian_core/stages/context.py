@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from mondrian_core.store import Store
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Context:
     """Everything a stage needs to know; plain values, so that it can travel to another process as JSON."""
 
@@ -123,7 +123,15 @@ def new_context(
     settings.require_workspace()
     name = run or f"{datetime.now(UTC):%Y%m%d-%H%M%S-%f}-{advisor}"
     return Context(
-        str(settings.root), str(settings.adapters_root), settings.base, advisor, name, recipe, actor, dataset, adapter
+        workspace=str(settings.root),
+        adapters=str(settings.adapters_root),
+        base_model=settings.base,
+        advisor=advisor,
+        run=name,
+        recipe=recipe,
+        actor=actor,
+        dataset=dataset,
+        adapter=adapter,
     )
 
 

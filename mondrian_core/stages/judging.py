@@ -80,12 +80,12 @@ def evaluate(context: Context, listen: Listener = ignore) -> EvaluateSummary:
         )
     gates = [gate.as_dict() for gate in report.gates]
     summary = EvaluateSummary(
-        str(context.run_folder / "comparison_report.json"),
-        str(context.run_folder / "report.html"),
-        report.verdict,
-        gates,
-        split,
-        compared_with,
+        report=str(context.run_folder / "comparison_report.json"),
+        html=str(context.run_folder / "report.html"),
+        verdict=report.verdict,
+        gates=gates,
+        split=split,
+        compared_with=compared_with,
     )
     leave(context, "evaluate", summary, listen)
     if (registered := context.registry.version_at(context.advisor, folder)) is not None:

@@ -70,19 +70,19 @@ def train(
     if ranks.first:
         evidence.note_training(context.run_folder, version, taught.extent, done=True)
     summary = TrainSummary(
-        str(result.adapter),
-        str(result.curve),
-        str(result.log),
-        result.steps,
-        result.best_epoch,
-        result.best_loss,
-        result.seconds,
-        asdict(result.best_answers) if result.best_answers else None,
-        asdict(result.preference) if result.preference else None,
-        taught.as_dict(),
-        base.identity.record(context.base_model),
-        result.start_loss,
-        result.worse_than_base,
+        adapter=str(result.adapter),
+        curve=str(result.curve),
+        log=str(result.log),
+        steps=result.steps,
+        best_epoch=result.best_epoch,
+        best_loss=result.best_loss,
+        seconds=result.seconds,
+        answers=asdict(result.best_answers) if result.best_answers else None,
+        preference=asdict(result.preference) if result.preference else None,
+        trained_on=taught.as_dict(),
+        base=base.identity.record(context.base_model),
+        start_loss=result.start_loss,
+        worse_than_base=result.worse_than_base,
     )
     return leave(context, "train", summary, listen) if ranks.first else summary
 

@@ -77,11 +77,11 @@ def dataset(context: Context, listen: Listener = ignore) -> DatasetSummary:
         context,
         "dataset",
         DatasetSummary(
-            str(built.path),
-            built.digest,
-            dict(built.photographs),
-            dict(built.rows_per_split),
-            str(sheet) if sheet.exists() else None,
+            path=str(built.path),
+            digest=built.digest,
+            photographs=dict(built.photographs),
+            rows=dict(built.rows_per_split),
+            contact_sheet=str(sheet) if sheet.exists() else None,
         ),
         listen,
     )

@@ -66,7 +66,7 @@ class LinkSummary(Summary):
     table: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class DatasetSummary(Summary):
     """A dataset version and its sizes per split."""
 
@@ -79,7 +79,7 @@ class DatasetSummary(Summary):
     contact_sheet: str | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class TrainSummary(Summary):
     """A trained adapter, not yet a version; `answers` says how it answered about validation photographs, if asked.
 
@@ -116,7 +116,7 @@ class TrainSummary(Summary):
         return f"best loss {self.best_loss:.4g} after epoch {self.best_epoch}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class EvaluateSummary(Summary):
     """The verdict of the gates; `gates` are the rows of the table, `compared_with` the champion at that time."""
 
@@ -157,7 +157,7 @@ class PromoteSummary(Summary):
     command: str | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class IndexSummary(Summary):
     """What was indexed; `left_out` are lists of path and reason, `base` the fingerprint the vectors belong to."""
 
@@ -169,7 +169,7 @@ class IndexSummary(Summary):
     base: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SynthesizeSummary(Summary):
     """What was drafted; `waiting` counts every draft of the advisor that nobody has decided on."""
 

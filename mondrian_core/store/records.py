@@ -15,7 +15,7 @@ QUEUED, RUNNING, COMPLETED, FAILED, CANCELED = "queued", "running", "completed",
 MODELS_USED = ("base", "fine_tuned", "ab_test_base", "ab_test_fine_tuned")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Profile:
     """A critique of one photograph by one advisor: scores may be missing, texts that are no number, or out of range.
 
@@ -36,7 +36,7 @@ class Profile:
     unreadable: Mapping[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Job:
     """A row of `jobs`. `analysis_markdown` is a file name under analysis_md/; `answer` the parsed JSON.
 

@@ -20,7 +20,7 @@ FILE = "checkpoint.safetensors"
 Tree = Any
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Progress:
     """Where a run stands.
 

@@ -28,7 +28,7 @@ from mondrian_core.training.tuning import NO_PAIRS, Pairs
 _FORWARD_SHARE = 0.6  # a forward pass alone costs this much of forward and backward (measured on mini, CPU)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Estimate:
     """What a training would take.
 
@@ -92,7 +92,7 @@ def estimate(
     later = _Tuning(0, 0, 0.0, 0)
     if not over:
         example = encode_rows(base, [rows[lengths.index(longest)]], recipe, listen, "probe")[0]
-        objective = Objective(SUPERVISED, weighted_loss, batch_of)
+        objective = Objective(stage=SUPERVISED, loss=weighted_loss, batch_of=batch_of)
         seconds, peak, trainable, saving = _probe(base, objective, example, recipe)
         later = _tuning(base, pairs, recipe, listen)
     per_token = seconds / (longest * recipe.accumulation)

@@ -32,7 +32,7 @@ _GRADE = re.compile(r'"overall_grade"\s*:\s*"(\d+(?:\.\d+)?)"')
 Batch = dict[str, Any]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Example:
     """A row, ready for the step.
 
@@ -61,7 +61,7 @@ class Example:
         return float(self.weights.sum() + (self.soft.weights.sum() if self.soft else 0.0))
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class SoftScores:
     """Targets of the tokens at which scores begin: chances of the ten digits, and the advisor's own value.
 
@@ -134,13 +134,13 @@ def soft_scores(
     written = digits == np.array(answer, dtype=np.int32)[places][:, None]
     chances = [bell(score, recipe.score_spread) for score in scores] if recipe.score_spread > 0 else written
     return SoftScores(
-        places,
-        digits,
-        np.array(chances, dtype=np.float32),
-        weights[places].copy(),
-        np.stack([points_of(score) for score in scores]),
-        np.array(scores, dtype=np.float32),
-        recipe.score_value,
+        places=places,
+        digits=digits,
+        chances=np.array(chances, dtype=np.float32),
+        weights=weights[places].copy(),
+        points=np.stack([points_of(score) for score in scores]),
+        wanted=np.array(scores, dtype=np.float32),
+        value=recipe.score_value,
     )
 
 
@@ -167,7 +167,7 @@ def encode_rows(
         soft = soft_scores(base, row, answer, weights, recipe)
         if soft is not None:
             weights[soft.places] = 0.0
-        example = Example(row.lineage, prompt, tuple(answer), weights, soft)
+        example = Example(lineage=row.lineage, prompt=prompt, answer=tuple(answer), weights=weights, soft=soft)
         _check_length(example, recipe.max_tokens)
         if example.weight <= 0:
             raise BadInput(f"The row of {row.lineage} has no token that counts.", "Give it a weight above 0.")

@@ -38,7 +38,7 @@ _CHECKPOINT_SECONDS = 20.0
 Tree = Any
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class TrainingResult:
     """What a training left behind.
 
@@ -114,7 +114,7 @@ def train(
     asked = list(validation[: recipe.answered_photographs])
     try:
         return run_phase(
-            Objective(SUPERVISED, weighted_loss, batch_of),
+            Objective(stage=SUPERVISED, loss=weighted_loss, batch_of=batch_of),
             base,
             examples,
             held_out,
@@ -198,7 +198,7 @@ class _Run:
         self._total = self._per_epoch * recipe.epochs
         trainable = pruned(base.model.trainable_parameters())
         self._optimizer = make_optimizer(recipe, trainable)
-        self._sound = _Sound(Progress(signature), trainable, self._optimizer.state, None)
+        self._sound = _Sound(Progress(signature=signature), trainable, self._optimizer.state, None)
         self._began = time.perf_counter()
         self._log: RunLog
 
@@ -266,14 +266,14 @@ class _Run:
         progress = sound.progress
         answers = Answered(*progress.best_answers) if progress.best_answers else None
         return TrainingResult(
-            folder,
-            progress.best_epoch,
-            progress.best_loss,
-            answers,
-            progress.step,
-            progress.seconds,
-            self._log.path,
-            picture,
+            adapter=folder,
+            best_epoch=progress.best_epoch,
+            best_loss=progress.best_loss,
+            best_answers=answers,
+            steps=progress.step,
+            seconds=progress.seconds,
+            log=self._log.path,
+            curve=picture,
             start_loss=progress.start_loss,
             worse_than_base=self._is_worse_than_base(progress.best_figure),
         )

@@ -15,7 +15,7 @@ Loss = Callable[..., mx.array]  # (base, batch, checkpointing=, seed=) -> the lo
 SUPERVISED = "train"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Objective:
     """A loss, and how its batches are made.
 
@@ -39,7 +39,7 @@ class Objective:
         return "" if self.stage == SUPERVISED else self.stage
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Preferred:
     """What preference tuning came to.
 

@@ -38,7 +38,7 @@ _TIE = 1e-4  # of a reward, nats times beta
 FIGURES = ("accuracy", "margin", "chosen_reward", "rejected_reward")
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class PairExample:
     """A pair, ready for the step.
 
@@ -90,7 +90,13 @@ def encode_pairs(
             key = _key(pair, prompt.ids, chosen, rejected)
             examples.append(
                 PairExample(
-                    row.lineage, pair.kind, key, prompt, tuple(chosen), tuple(rejected), weights / weights.sum()
+                    lineage=row.lineage,
+                    kind=pair.kind,
+                    key=key,
+                    prompt=prompt,
+                    chosen=tuple(chosen),
+                    rejected=tuple(rejected),
+                    weights=weights / weights.sum(),
                 )
             )
         listen(Advanced("encode", number + 1, len(pairs), what))
@@ -165,4 +171,4 @@ def preferring(recipe: TrainRecipe) -> Objective:
         right = (mx.where(mx.abs(margin) < _TIE, 0.0, mx.sign(margin)) + 1) / 2
         return mx.stack([total, right, margin, rewards[0], rewards[1]]) * batch["scale"]
 
-    return Objective(PREFERENCE, loss, pair_batch, FIGURES, keeps_start=True)
+    return Objective(stage=PREFERENCE, loss=loss, batch_of=pair_batch, figures=FIGURES, keeps_start=True)

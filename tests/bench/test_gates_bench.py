@@ -42,7 +42,10 @@ def run(tmp_path: Path) -> Path:
         journal.append("label", {"photograph": str(k), "scores": truth})
         for arm, off in (("base", {"lighting": 7.0}), ("candidate", {"composition": 4.0})):
             scores = truth | off if k else {}  # one photograph that neither could be read on
-            journal.append("answer", Outcome(str(k), arm, "valid" if k else "unparsable", scores=scores).as_dict())
+            journal.append(
+                "answer",
+                Outcome(photograph=str(k), arm=arm, status="valid" if k else "unparsable", scores=scores).as_dict(),
+            )
     return tmp_path / "run"
 
 

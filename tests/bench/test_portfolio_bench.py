@@ -42,7 +42,19 @@ def records(tmp_path: Path) -> list[LinkedRecord]:
         Image.new("RGB", (30, 20), (grey, grey, grey)).save(tmp_path / f"{number}.png")
         scores = dict.fromkeys(DIMENSIONS, float(score_of(grey)))
         comments = dict.fromkeys(DIMENSIONS, "A grey wall.")
-        made.append(LinkedRecord(f"p{number}", f"{number}.png", str(number), 30, 20, "x", HUMAN, scores, comments))
+        made.append(
+            LinkedRecord(
+                record=f"p{number}",
+                photograph=f"{number}.png",
+                sha256=str(number),
+                width=30,
+                height=20,
+                found="x",
+                origin=HUMAN,
+                scores=scores,
+                comments=comments,
+            )
+        )
     return made
 
 

@@ -37,14 +37,14 @@ def draft(folder: Path, number: int) -> Draft:
     critique = make_critique(dict.fromkeys(DIMENSIONS, 7.0), dict.fromkeys(DIMENSIONS, f"Stone {number} [lies] there."))
     sha = hashlib.sha256(path.read_bytes()).hexdigest()
     return Draft(
-        f"{number}abcdef0-id",
-        "ansel",
-        sha,
-        f"source/new_{number}.jpg",
-        "base",
-        "prompt",
-        dict.fromkeys(DIMENSIONS, 5.0),
-        critique,
+        id=f"{number}abcdef0-id",
+        advisor="ansel",
+        sha256=sha,
+        image_path=f"source/new_{number}.jpg",
+        base="base",
+        prompt_digest="prompt",
+        raw=dict.fromkeys(DIMENSIONS, 5.0),
+        proposal=critique,
     )
 
 

@@ -95,8 +95,21 @@ def machine(tmp_path: Path) -> Machine:
     with Store.create(made.workspace / "mondrian.db") as store:
         store.add_advisor(Voice("ansel", "Ansel Adams", "Landscapes."))
         comments = dict.fromkeys(DIMENSIONS, "Calm light over the valley.")
-        store.add_profiles([Profile("p1", "ansel", "source/one.jpg", dict.fromkeys(DIMENSIONS, 7.0), comments, "7.0")])
-        store.add_past_jobs([Job("j1", "one.jpg", "ansel", "completed", "a.md")])
+        store.add_profiles(
+            [
+                Profile(
+                    id="p1",
+                    advisor="ansel",
+                    image_path="source/one.jpg",
+                    scores=dict.fromkeys(DIMENSIONS, 7.0),
+                    comments=comments,
+                    overall_grade="7.0",
+                )
+            ]
+        )
+        store.add_past_jobs(
+            [Job(id="j1", filename="one.jpg", advisor="ansel", status="completed", analysis_markdown="a.md")]
+        )
     registry = Registry(made.adapters)
     weights = tmp_path / "made"
     weights.mkdir()

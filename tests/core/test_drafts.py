@@ -20,7 +20,16 @@ BETTER = make_critique(dict.fromkeys(DIMENSIONS, 3.5), dict.fromkeys(DIMENSIONS,
 
 
 def draft(number: int, advisor: str = "ansel") -> Draft:
-    return Draft(f"d{number}", advisor, f"sha{number}", f"source/{number}.jpg", "base", "prompt", RAW, PROPOSAL)
+    return Draft(
+        id=f"d{number}",
+        advisor=advisor,
+        sha256=f"sha{number}",
+        image_path=f"source/{number}.jpg",
+        base="base",
+        prompt_digest="prompt",
+        raw=RAW,
+        proposal=PROPOSAL,
+    )
 
 
 @pytest.fixture

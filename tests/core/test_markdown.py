@@ -172,8 +172,8 @@ def pages_with(text: str) -> list[str]:
     manifest = LinkManifest("ansel", (), (LeftOut(text, Reason.NO_PATH, text),))
     return [
         pages.linked(LinkSummary("m.json", 0, {"no_path": 1}, manifest.table())),
-        pages.built(DatasetSummary(f"datasets/{text}", text, {text: 1}, {text: 2})),
-        pages.judged(EvaluateSummary("r.json", f"runs/{text}", "FAIL", [gate], text)),
+        pages.built(DatasetSummary(path=f"datasets/{text}", digest=text, photographs={text: 1}, rows={text: 2})),
+        pages.judged(EvaluateSummary(report="r.json", html=f"runs/{text}", verdict="FAIL", gates=[gate], split=text)),
         pages.registered(RegisterSummary(text, f"adapters/{text}", "candidate"), text),
         pages.decided(PromoteSummary("candidate", text, text, f"mondrian adapters promote {text}"), text),
         pages.version_facts(text, text, "candidate", [gate], [text], {"base": text, "change": 0.1}),

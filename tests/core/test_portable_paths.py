@@ -118,13 +118,17 @@ def test_a_base_model_has_a_name(name: str, told: str) -> None:
 
 
 def context_in(root: Path, adapters: Path) -> Context:
-    return Context(str(root), str(adapters), "mini", "ansel", "r1", Recipe())
+    return Context(
+        workspace=str(root), adapters=str(adapters), base_model="mini", advisor="ansel", run="r1", recipe=Recipe()
+    )
 
 
 def test_summaries_move_with_the_workspace_and_old_ones_are_read(tmp_path: Path) -> None:
     old, new = tmp_path / "old" / "workspace", tmp_path / "new" / "workspace"
     before = context_in(old, tmp_path / "old" / "adapters")
-    built = DatasetSummary(str(old / "datasets" / "ansel" / "abc"), "abc", {"train": 1}, {"train": 1})
+    built = DatasetSummary(
+        path=str(old / "datasets" / "ansel" / "abc"), digest="abc", photographs={"train": 1}, rows={"train": 1}
+    )
     made = RegisterSummary("v0001", str(tmp_path / "old" / "adapters" / "ansel" / "v0001"), "candidate")
     leave(before, "dataset", built, lambda event: None)
     leave(before, "register", made, lambda event: None)

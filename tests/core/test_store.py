@@ -204,15 +204,15 @@ def test_advisors(store: Store) -> None:
 def test_profiles_come_back_as_they_were(store: Store) -> None:
     given = [
         Profile(
-            f"p{number}",
-            "ansel",
-            f"source/{number}.jpg",
-            dict.fromkeys(DIMENSIONS, number / 2),
-            dict.fromkeys(DIMENSIONS, "It's level."),
-            "5.0",
-            ("human", "model")[number % 2],
-            stamp(),
-            number + 1,
+            id=f"p{number}",
+            advisor="ansel",
+            image_path=f"source/{number}.jpg",
+            scores=dict.fromkeys(DIMENSIONS, number / 2),
+            comments=dict.fromkeys(DIMENSIONS, "It's level."),
+            overall_grade="5.0",
+            origin=("human", "model")[number % 2],
+            created_at=stamp(),
+            order=number + 1,
         )
         for number in range(5)
     ]
@@ -269,7 +269,7 @@ def test_an_idempotency_key_gives_the_same_job(store: Store) -> None:
 def test_what_a_dead_process_left_is_put_back(store: Store) -> None:
     job, _ = store.add_job("ansel", "a.jpg")
     store.claim_job(job.id)
-    store.add_past_jobs([Job("old", "b.jpg", "ansel", "analyzing")])
+    store.add_past_jobs([Job(id="old", filename="b.jpg", advisor="ansel", status="analyzing")])
     assert store.requeue_running() == 1
     again = store.claim_job()
     assert again is not None
@@ -289,7 +289,13 @@ def test_jobs_since(store: Store) -> None:
     now = datetime.now(UTC)
     store.add_past_jobs(
         [
-            Job(f"j{days}", "a.jpg", "ansel", COMPLETED, created_at=stamp(now - timedelta(days=days)))
+            Job(
+                id=f"j{days}",
+                filename="a.jpg",
+                advisor="ansel",
+                status=COMPLETED,
+                created_at=stamp(now - timedelta(days=days)),
+            )
             for days in (9, 5, 1)
         ]
     )

@@ -172,14 +172,14 @@ def test_the_digest_is_pinned(monkeypatch: pytest.MonkeyPatch) -> None:
     from mondrian_core.data.dataset import Example, digest_of
 
     example = Example(
-        "train",
-        "ab" * 32,
-        "profile:p",
-        ORIGINAL,
-        b"",
-        dict.fromkeys(DIMENSIONS, "Level."),
-        dict.fromkeys(DIMENSIONS, 7.0),
-        1.0,
+        split="train",
+        lineage="ab" * 32,
+        record="profile:p",
+        variant=ORIGINAL,
+        jpeg=b"",
+        comments=dict.fromkeys(DIMENSIONS, "Level."),
+        scores=dict.fromkeys(DIMENSIONS, 7.0),
+        weight=1.0,
     )
     monkeypatch.setattr(module, "prompt_digest", lambda voice: "prompt")
     assert digest_of([example], VOICE) == "090ebebee074e1a3ce1ea72e1088863a524f7687b2946aa961f1af41ab90ba16"

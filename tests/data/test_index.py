@@ -140,7 +140,9 @@ def test_no_photographs(tmp_path: Path) -> None:
 
 def test_entries_survive_the_database_exactly(tmp_path: Path, store: Store) -> None:
     vector = tuple(float(np.float32(value)) for value in np.random.default_rng(0).normal(size=33))
-    entry = Embedding("ansel", "ab", "source/x.jpg", "base", (2**64 - 1, 0), vector)
+    entry = Embedding(
+        advisor="ansel", sha256="ab", image_path="source/x.jpg", base="base", looks=(2**64 - 1, 0), vector=vector
+    )
     Embeddings(store).put(entry)
     assert Embeddings(store).of("ansel", "base") == [entry]
 

@@ -37,7 +37,7 @@ def job(number: int, filename: str, **changes: object) -> Job:
         "analysis_markdown": f"a{number}.md",
         "created_at": f"2026-02-{number + 1:02d}T08:00:00",
     }
-    return Job(f"j{number}", filename, "ansel", **{**values, **changes})  # type: ignore[arg-type]
+    return Job(id=f"j{number}", filename=filename, advisor="ansel", **{**values, **changes})  # type: ignore[arg-type]
 
 
 # --- the samples, record by record ------------------------------------------------------------------------------------
@@ -180,7 +180,16 @@ def broken(folder: Path, store: Store) -> dict[str, str]:
     critique = make_critique(dict.fromkeys(DIMENSIONS, 5.0), dict.fromkeys(DIMENSIONS, "A river bends away."))
     drafts = Drafts(store)
     drafts.add(
-        Draft(f"d{number}", "ansel", str(number), "source/photo_1.jpg", "base", "prompt", {}, critique)
+        Draft(
+            id=f"d{number}",
+            advisor="ansel",
+            sha256=str(number),
+            image_path="source/photo_1.jpg",
+            base="base",
+            prompt_digest="prompt",
+            raw={},
+            proposal=critique,
+        )
         for number in range(2)
     )
     drafts.discard("d1", "person:test")
@@ -281,7 +290,10 @@ def test_analyses_in_other_encodings(tmp_path: Path) -> None:
             (tmp_path / "source" / f"photo_{name}.jpg").write_bytes(jpeg(10 + number))
             (tmp_path / "analysis_md" / f"{name}.md").write_bytes(data)
         store.add_past_jobs(
-            Job(name, f"photo_{name}.jpg", "ansel", status=COMPLETED, analysis_markdown=f"{name}.md") for name in files
+            Job(
+                id=name, filename=f"photo_{name}.jpg", advisor="ansel", status=COMPLETED, analysis_markdown=f"{name}.md"
+            )
+            for name in files
         )
         manifest = link(store, tmp_path, "ansel")
     repairs = {each.record: set(each.repairs) & {"decoded_windows_1252", "decoded_utf_16"} for each in manifest.used}
@@ -426,5 +438,15 @@ def test_values_out_of_a_spreadsheet(tmp_path: Path) -> None:
 
 
 def test_a_candidate_is_a_plain_value() -> None:
-    linked = LinkedRecord("profile:a", "source/a.jpg", "", 1, 1, "as_given", "human", {}, {})
+    linked = LinkedRecord(
+        record="profile:a",
+        photograph="source/a.jpg",
+        sha256="",
+        width=1,
+        height=1,
+        found="as_given",
+        origin="human",
+        scores={},
+        comments={},
+    )
     assert Candidate(linked, 0) == Candidate(linked, 0)

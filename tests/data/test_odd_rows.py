@@ -120,14 +120,14 @@ def test_nothing_that_a_person_wrote_is_replaced_whatever_rules_their_table_has(
     again = index(store, tmp_path, "ansel", Stub("another base"))
     assert (again.embedded, again.scored) == (3, 1)
     draft = Draft(
-        "d1",
-        "ansel",
-        "0" * 64,
-        f"{PORTFOLIO}/b.jpg",
-        "base",
-        "digest",
-        {},
-        make_critique(dict.fromkeys(DIMENSIONS, 4), dict.fromkeys(DIMENSIONS, "Drafted.")),
+        id="d1",
+        advisor="ansel",
+        sha256="0" * 64,
+        image_path=f"{PORTFOLIO}/b.jpg",
+        base="base",
+        prompt_digest="digest",
+        raw={},
+        proposal=make_critique(dict.fromkeys(DIMENSIONS, 4), dict.fromkeys(DIMENSIONS, "Drafted.")),
     )
     Drafts(store).add([draft])
     Drafts(store).accept("d1", "person:test")
@@ -210,16 +210,18 @@ def odd_workspace(folder: Path) -> Store:
     store = workspace_of(folder, 5)
     with store.transaction() as connection:
         connection.execute("DELETE FROM dimensional_profiles WHERE id IN ('p3', 'p4')")
-    store.add_past_jobs([Job("j1", "photo_3.jpg", "ansel", "completed", answer=ANSWER)])
+    store.add_past_jobs([Job(id="j1", filename="photo_3.jpg", advisor="ansel", status="completed", answer=ANSWER)])
     draft = Draft(
-        "d1",
-        "ansel",
-        "1" * 64,
-        "source/photo_4.jpg",
-        "base",
-        "digest",
-        {"lighting": 4.0},
-        make_critique(dict.fromkeys(DIMENSIONS, 4), dict.fromkeys(DIMENSIONS, "Drafted by a model, read by a person.")),
+        id="d1",
+        advisor="ansel",
+        sha256="1" * 64,
+        image_path="source/photo_4.jpg",
+        base="base",
+        prompt_digest="digest",
+        raw={"lighting": 4.0},
+        proposal=make_critique(
+            dict.fromkeys(DIMENSIONS, 4), dict.fromkeys(DIMENSIONS, "Drafted by a model, read by a person.")
+        ),
     )
     Drafts(store).add([draft])
     Drafts(store).accept("d1", "person:test")

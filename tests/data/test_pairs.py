@@ -28,7 +28,18 @@ SAID = make_critique(dict.fromkeys(DIMENSIONS, 3.5), dict.fromkeys(DIMENSIONS, "
 
 def answered(store: Store, job_id: str, photograph: str) -> None:
     """A finished job, as the service leaves one."""
-    store.add_past_jobs([Job(job_id, photograph, "ansel", "completed", answer=SAID.as_dict(), mode="baseline")])
+    store.add_past_jobs(
+        [
+            Job(
+                id=job_id,
+                filename=photograph,
+                advisor="ansel",
+                status="completed",
+                answer=SAID.as_dict(),
+                mode="baseline",
+            )
+        ]
+    )
 
 
 def version_of(folder: Path, store: Store) -> DatasetVersion:
@@ -91,7 +102,18 @@ def test_a_draft_that_a_person_corrected_is_a_pair_and_no_other_one_s_rejected(t
             data, path = jpeg(number), f"source/new_{number}.jpg"
             (tmp_path / path).write_bytes(data)
             held.add(
-                [Draft(f"d{number}", "ansel", hashlib.sha256(data).hexdigest(), path, "b", "p", SAID.scores, SAID)]
+                [
+                    Draft(
+                        id=f"d{number}",
+                        advisor="ansel",
+                        sha256=hashlib.sha256(data).hexdigest(),
+                        image_path=path,
+                        base="b",
+                        prompt_digest="p",
+                        raw=SAID.scores,
+                        proposal=SAID,
+                    )
+                ]
             )
         better = make_critique(dict.fromkeys(DIMENSIONS, 9), dict.fromkeys(DIMENSIONS, "A person: light on the water."))
         held.correct("d500", better, "person:a")
@@ -151,7 +173,15 @@ def test_a_validation_that_gates_are_measured_on_gives_no_pairs(tmp_path: Path) 
 
 
 def row(lineage: str, answer: str) -> Row:
-    return Row(lineage, Image.new("RGB", (4, 4)), [], answer, {}, DIMENSIONS, 1.0)
+    return Row(
+        lineage=lineage,
+        image=Image.new("RGB", (4, 4)),
+        messages=[],
+        answer=answer,
+        scores={},
+        loss_dimensions=DIMENSIONS,
+        weight=1.0,
+    )
 
 
 @given(st.integers(2, 12), st.integers(0, 4), st.integers(0, 5), st.integers(1, 4))

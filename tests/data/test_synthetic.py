@@ -31,7 +31,16 @@ def draft_of(folder: Path, number: int, image: bytes | None = None) -> Draft:
     (folder / path).write_bytes(data)
     scores = {name: float((3 * number + place) % 11) for place, name in enumerate(DIMENSIONS)}
     critique = make_critique(scores, dict.fromkeys(DIMENSIONS, f"Draft {number}: a river in the middle."))
-    return Draft(f"d{number}", "ansel", hashlib.sha256(data).hexdigest(), path, "base", "prompt", scores, critique)
+    return Draft(
+        id=f"d{number}",
+        advisor="ansel",
+        sha256=hashlib.sha256(data).hexdigest(),
+        image_path=path,
+        base="base",
+        prompt_digest="prompt",
+        raw=scores,
+        proposal=critique,
+    )
 
 
 def linked_with(folder: Path, photographs: int, drafts: int) -> LinkManifest:

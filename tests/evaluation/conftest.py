@@ -56,7 +56,14 @@ def make_labelled(stand_in: ModuleType, count: int, seed: int = 5) -> list[Label
     for number in range(count):
         scores = {name: float(rng.integers(1, 10)) for name in DIMENSIONS}
         critique = stand_in.text_of(np.array([scores[name] for name in DIMENSIONS]), "Austere")
-        found.append(Labelled(f"photo-{number:02d}", stand_in.photograph(scores, number), scores, critique))
+        found.append(
+            Labelled(
+                photograph=f"photo-{number:02d}",
+                image=stand_in.photograph(scores, number),
+                scores=scores,
+                critique=critique,
+            )
+        )
     return found
 
 
@@ -79,7 +86,7 @@ def run(tmp_path: Path, stand_in: ModuleType, recipe: Recipe, labelled: list[Lab
             stand_in.photograph({name: float(rng.integers(1, 10)) for name in DIMENSIONS}, 100 + k) for k in range(60)
         ]
         champion = options.pop("champion", None)
-        trained = Trained(frozenset({"other"}), scores=tuple(entry.scores for entry in given))
+        trained = Trained(lineages=frozenset({"other"}), scores=tuple(entry.scores for entry in given))
         unlabelled, chosen = options.pop("unlabelled", more), options.pop("recipe", recipe)
         voice = options.pop("voice", VOICE)
         known = Known(**{"trained": trained, "champion": adapter(tmp_path, champion) if champion else None} | options)

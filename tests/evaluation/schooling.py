@@ -25,7 +25,7 @@ class School:
 
 def model_of(stand_in: ModuleType, spread: float) -> object:
     critics = {"base": stand_in.noisy(2.0), "candidate": stand_in.noisy(1.0)}
-    return stand_in.StandIn(critics | {f"fold-{k}": stand_in.noisy(spread) for k in range(4)})
+    return stand_in.StandIn(critics=critics | {f"fold-{k}": stand_in.noisy(spread) for k in range(4)})
 
 
 def folding(school: School, entries: list[Labelled]) -> Folding:

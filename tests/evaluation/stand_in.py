@@ -44,7 +44,7 @@ def text_of(scores: np.ndarray, word: str = "Calm") -> str:
     return canonical(make_critique(dict(zip(DIMENSIONS, whole, strict=True)), comments))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Said:
     """Stands for `models.generation.Generation`."""
 
@@ -72,7 +72,7 @@ def always(score: float) -> Critic:
     return lambda truth, rng: np.full(len(truth), score)
 
 
-@dataclass
+@dataclass(kw_only=True)
 class StandIn:
     """A model whose base and adapters are critics; an adapter is known by the name of its folder."""
 
@@ -98,7 +98,7 @@ class StandIn:
             self.timed += 1
             noise = 1 + 0.01 * np.sin(self.timed * 12.9898)
             return Said(
-                "",
+                text="",
                 decode_seconds=0.1 * self.slow.get(self.arm, 1.0) * noise,
                 prefill_seconds=0.05 * self.slow.get(self.arm, 1.0) * noise,
             )
@@ -110,8 +110,8 @@ class StandIn:
         scores = np.clip(self.critics[self.arm](truth_of(image), rng), 0, 10)
         text = text_of(scores, "Calm" if self.arm == "base" else "Stern")
         if self.arm in self.cut:
-            return Said(text[: len(text) // 2], finish_reason="length")
-        return Said(text, expected_scores=dict(zip(DIMENSIONS, map(float, scores), strict=True)))
+            return Said(text=text[: len(text) // 2], finish_reason="length")
+        return Said(text=text, expected_scores=dict(zip(DIMENSIONS, map(float, scores), strict=True)))
 
     def divergence(self, adapter: Path, image: Image.Image, text: str) -> float:
         return self.nats

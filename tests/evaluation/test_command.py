@@ -22,14 +22,14 @@ Run = Callable[..., Report]
 @pytest.fixture
 def measured(run: Run, stand_in: ModuleType, tmp_path: Path) -> Path:
     """A run of a sound adapter."""
-    run(stand_in.StandIn({"base": stand_in.noisy(2.0), "candidate": stand_in.noisy(1.0)}))
+    run(stand_in.StandIn(critics={"base": stand_in.noisy(2.0), "candidate": stand_in.noisy(1.0)}))
     return tmp_path / "run"
 
 
 @pytest.fixture
 def refused(run: Run, stand_in: ModuleType, tmp_path: Path) -> Path:
     """A run of one that a gate refuses."""
-    run(stand_in.StandIn({"base": stand_in.noisy(1.0), "candidate": stand_in.noisy(3.0)}), out="refused")
+    run(stand_in.StandIn(critics={"base": stand_in.noisy(1.0), "candidate": stand_in.noisy(3.0)}), out="refused")
     return tmp_path / "refused"
 
 
@@ -146,11 +146,11 @@ def workspace(samples: Path, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace
         (context.run_folder / "report.html").write_text("")
         (context.run_folder / "comparison_report.json").write_text("{}")
         return EvaluateSummary(
-            str(context.run_folder / "comparison_report.json"),
-            str(context.run_folder / "report.html"),
-            "PASS",
-            [],
-            "test",
+            report=str(context.run_folder / "comparison_report.json"),
+            html=str(context.run_folder / "report.html"),
+            verdict="PASS",
+            gates=[],
+            split="test",
         )
 
     monkeypatch.setattr(stages, "evaluate", stage)

@@ -37,9 +37,16 @@ def answers(photographs: list[Image.Image], critic: Critic) -> Measured:
     """What a candidate with this eye would have said to photographs and edited copies."""
     plain, copies = [], []
     for number, image in enumerate(photographs):
-        plain.append(Outcome(str(number), "candidate", "valid", scores=critic(image)))
+        plain.append(Outcome(photograph=str(number), arm="candidate", status="valid", scores=critic(image)))
         for edit, relation in RELATIONS.items():
-            copies.append(Edited(edit, Outcome(str(number), "candidate", "valid", scores=critic(relation.edit(image)))))
+            copies.append(
+                Edited(
+                    edit,
+                    Outcome(
+                        photograph=str(number), arm="candidate", status="valid", scores=critic(relation.edit(image))
+                    ),
+                )
+            )
     return Measured(edits=violations(plain, copies, "candidate"))
 
 

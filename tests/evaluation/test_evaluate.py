@@ -19,7 +19,7 @@ Run = Callable[..., Report]
 
 
 def sound(stand_in: ModuleType, **changes: object) -> object:
-    return replace(stand_in.StandIn({"base": stand_in.noisy(2.0), "candidate": stand_in.noisy(1.0)}), **changes)
+    return replace(stand_in.StandIn(critics={"base": stand_in.noisy(2.0), "candidate": stand_in.noisy(1.0)}), **changes)
 
 
 def test_files_of_a_run(run: Run, stand_in: ModuleType, tmp_path: Path) -> None:

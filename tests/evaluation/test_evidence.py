@@ -105,15 +105,17 @@ def test_what_it_never_saw_nor_a_twin_of_is_left_to_test_with(built: tuple[Conte
     rows = whole.photographs(version)
     half = rows[:6]
     trained = Trained(
-        frozenset(row.lineage for row in half), tuple(perceptual_hash(row.image) for row in half), everything=True
+        lineages=frozenset(row.lineage for row in half),
+        looks=tuple(perceptual_hash(row.image) for row in half),
+        everything=True,
     )
     left, called = evidence.tested_on(version, trained)
     seen = {version.groups[row.lineage] for row in half}
     assert {row.lineage for row in left} == {name for name, group in version.groups.items() if group not in seen}
     assert left and called == "new photographs"
-    twin = Trained(frozenset({"another"}), (perceptual_hash(left[0].image),), everything=True)
+    twin = Trained(lineages=frozenset({"another"}), looks=(perceptual_hash(left[0].image),), everything=True)
     assert left[0].lineage not in {row.lineage for row in evidence.tested_on(version, twin)[0]}
-    for known in (None, Trained(trained.lineages)):  # one that had something held out is tested on that
+    for known in (None, Trained(lineages=trained.lineages)):  # one that had something held out is tested on that
         assert evidence.tested_on(version, known)[1] == version.evaluation_split
 
 

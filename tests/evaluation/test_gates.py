@@ -19,7 +19,13 @@ RECIPE = GateRecipe()
 
 def counts(valid: int, ran: int, asked: int | None = None) -> Measured:
     """A candidate with so many valid answers."""
-    return Measured(formats={"candidate": Format(asked or ran, ran, valid, 0, 0, {}, 40.0, 0.1)})
+    return Measured(
+        formats={
+            "candidate": Format(
+                asked=asked or ran, ran=ran, valid=valid, mended=0, cut=0, reasons={}, tokens=40.0, seconds=0.1
+            )
+        }
+    )
 
 
 @pytest.mark.parametrize(
@@ -58,7 +64,15 @@ def test_many_photographs_without_an_answer_keep_compliance_open() -> None:
     ],
 )
 def test_verdict_of_all(verdicts: list[str], overall: str) -> None:
-    assert verdict_of([GateResult("x", "", None, None, 0, None, v, "") for v in verdicts]) == overall
+    assert (
+        verdict_of(
+            [
+                GateResult(name="x", rule="", threshold=None, observed=None, n=0, interval=None, verdict=v, sentence="")
+                for v in verdicts
+            ]
+        )
+        == overall
+    )
 
 
 def test_nothing_measured_passes_nothing_but_what_needs_no_measuring() -> None:
@@ -68,7 +82,7 @@ def test_nothing_measured_passes_nothing_but_what_needs_no_measuring() -> None:
 
 def test_absolute_time_is_a_gate_on_metal_only() -> None:
     assert [gate.name for gate in judge(Measured(), RECIPE)] == list(GATES)
-    slow = {"candidate": Format(60, 60, 60, 0, 0, {}, 40.0, 3.5)}
+    slow = {"candidate": Format(asked=60, ran=60, valid=60, mended=0, cut=0, reasons={}, tokens=40.0, seconds=3.5)}
     last = judge(Measured(formats=slow, metal=True), RECIPE)[-1]
     assert (last.name, last.verdict) == ("seconds_per_photograph", "FAIL")
 
@@ -129,7 +143,10 @@ def pairs(rng: np.random.Generator, n: int, overhead_ratio: float, noise: float)
     """Timed pairs with this true ratio and relative noise."""
     base = rng.lognormal(0, noise, n)
     candidate = overhead_ratio * rng.lognormal(0, noise, n)
-    return [Pair(0.2 * b, 0.8 * b, 0.2 * c, 0.8 * c) for b, c in zip(base, candidate, strict=True)]
+    return [
+        Pair(base_prefill=0.2 * b, base_decode=0.8 * b, candidate_prefill=0.2 * c, candidate_decode=0.8 * c)
+        for b, c in zip(base, candidate, strict=True)
+    ]
 
 
 def watched(rng: np.random.Generator, ratio: float, noise: float, wanted: int = 12) -> tuple[str, int]:

@@ -30,7 +30,7 @@ def how(image: Image.Image, trained: Trained, text: str | None = None, voice: Vo
 
 
 def test_the_same_photograph(pictures: list[Image.Image]) -> None:
-    assert how(pictures[0], Trained(frozenset({"p"}))) == "trained"
+    assert how(pictures[0], Trained(lineages=frozenset({"p"}))) == "trained"
 
 
 @pytest.mark.parametrize("twin", ["copy", "mirror", "smaller", "brighter"])
@@ -42,13 +42,13 @@ def test_a_twin_of_a_trained_photograph(pictures: list[Image.Image], twin: str) 
         "smaller": image.resize((image.width // 2, image.height // 2)),
         "brighter": image.point(lambda value: min(255, round(value * 1.06))),
     }[twin]
-    assert how(made, Trained(frozenset({"other"}), (perceptual_hash(image),))) == "looks_alike"
+    assert how(made, Trained(lineages=frozenset({"other"}), looks=(perceptual_hash(image),))) == "looks_alike"
 
 
 def test_unrelated_photographs_do_not_look_alike(pictures: list[Image.Image]) -> None:
     rng = np.random.default_rng(0)
     texture = Image.fromarray(rng.integers(0, 255, (200, 300, 3), dtype=np.uint8))
-    assert how(texture, Trained(frozenset({"other"}), tuple(map(perceptual_hash, pictures)))) is None
+    assert how(texture, Trained(lineages=frozenset({"other"}), looks=tuple(map(perceptual_hash, pictures)))) is None
 
 
 def test_a_critique_in_the_prompt(pictures: list[Image.Image]) -> None:

@@ -48,7 +48,7 @@ def test_real_model_behind_the_protocol(tmp_path: Path) -> None:
     for number in range(2):
         scene = render.sample_scene(rng)
         scores = critic.write_critique(scene, critic.ANSEL, rng).scores
-        labelled.append(Labelled(f"scene-{number}", render.render(scene), scores))
+        labelled.append(Labelled(photograph=f"scene-{number}", image=render.render(scene), scores=scores))
     more = [render.render(render.sample_scene(rng)) for _ in range(2)]
 
     def judged(name: str) -> Report:

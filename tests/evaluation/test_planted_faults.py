@@ -17,7 +17,7 @@ Run = Callable[..., Report]
 def sound(stand_in: ModuleType, **changes: object) -> object:
     """A base that is off by two points and an adapter that is off by one."""
     critics = {"base": stand_in.noisy(2.0), "candidate": stand_in.noisy(1.0), "live": stand_in.noisy(1.0)}
-    return replace(stand_in.StandIn(critics), **changes)
+    return replace(stand_in.StandIn(critics=critics), **changes)
 
 
 def verdicts(report: Report) -> dict[str, str]:
@@ -120,7 +120,7 @@ def test_wrong_taste_fails_the_score_gate(run: Run, stand_in: ModuleType) -> Non
 
 
 def test_photograph_in_both_splits(run: Run, stand_in: ModuleType) -> None:
-    report = run(sound(stand_in), trained=Trained(frozenset({"photo-03", "other"})))
+    report = run(sound(stand_in), trained=Trained(lineages=frozenset({"photo-03", "other"})))
     assert verdicts(report)["health"] == "FAIL"
     assert "photo-03" in report.gate("health").sentence
 

@@ -91,7 +91,7 @@ def cut_off(folder: Path) -> None:
 def judged(run: Run, stand_in: ModuleType, base: Any, folder: Path) -> tuple[Report, Any]:
     from mondrian_core.models import adapters
 
-    model = stand_in.StandIn({"base": stand_in.noisy(2.0), "candidate": stand_in.noisy(1.0)})
+    model = stand_in.StandIn(critics={"base": stand_in.noisy(2.0), "candidate": stand_in.noisy(1.0)})
     return run(model, problems=adapters.check(base, folder)), model
 
 

@@ -25,7 +25,7 @@ Run = Callable[..., Report]
 
 @pytest.fixture
 def measured(run: Run, stand_in: ModuleType, tmp_path: Path) -> Path:
-    run(stand_in.StandIn({"base": stand_in.noisy(2.0), "candidate": stand_in.noisy(1.0)}))
+    run(stand_in.StandIn(critics={"base": stand_in.noisy(2.0), "candidate": stand_in.noisy(1.0)}))
     return tmp_path / "run"
 
 

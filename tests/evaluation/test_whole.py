@@ -44,11 +44,11 @@ def labelled(labelled: list[Labelled]) -> list[Labelled]:
 def knowing(entries: list[Labelled], *, everything: bool = True) -> Trained:
     """What an adapter is that was trained on these photographs."""
     return Trained(
-        frozenset(entry.photograph for entry in entries),
-        tuple(perceptual_hash(entry.image) for entry in entries),
-        tuple(entry.scores for entry in entries),
-        tuple(entry.critique or "" for entry in entries),
-        everything,
+        lineages=frozenset(entry.photograph for entry in entries),
+        looks=tuple(perceptual_hash(entry.image) for entry in entries),
+        scores=tuple(entry.scores for entry in entries),
+        critiques=tuple(entry.critique or "" for entry in entries),
+        everything=everything,
     )
 
 

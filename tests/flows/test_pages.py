@@ -54,7 +54,7 @@ def test_checks_that_did_not_pass_stand_below_their_gate() -> None:
 
 @pytest.mark.parametrize("verdict", ["PASS", "FAIL", "INCONCLUSIVE"])
 def test_the_verdict_comes_first(verdict: str) -> None:
-    text = pages.judged(EvaluateSummary("r.json", "r.html", verdict, [GATE], "test"))
+    text = pages.judged(EvaluateSummary(report="r.json", html="r.html", verdict=verdict, gates=[GATE], split="test"))
     assert verdict in text.splitlines()[0]
     assert text.index(verdict) < text.index("score_error") < text.index("r.html")
 
@@ -73,8 +73,28 @@ def test_every_stage_has_a_page(tmp_path: Path) -> None:
     }
     made = [
         pages.linked(LinkSummary("m.json", 5, {"no_scores": 2}, "| a |\n| --- |\n| b |")),
-        pages.built(DatasetSummary("d", "0123456789abcdef", {"train": 4}, {"train": 9}, str(picture))),
-        pages.trained(TrainSummary("a", str(picture), "log", 10, 2, 0.5, 3.0, preference=told), {"rank": 8}),
+        pages.built(
+            DatasetSummary(
+                path="d",
+                digest="0123456789abcdef",
+                photographs={"train": 4},
+                rows={"train": 9},
+                contact_sheet=str(picture),
+            )
+        ),
+        pages.trained(
+            TrainSummary(
+                adapter="a",
+                curve=str(picture),
+                log="log",
+                steps=10,
+                best_epoch=2,
+                best_loss=0.5,
+                seconds=3.0,
+                preference=told,
+            ),
+            {"rank": 8},
+        ),
         pages.decided(PromoteSummary("candidate", "v0001", "Not sure.", "mondrian adapters promote"), "ansel"),
     ]
     assert all(text.startswith("## ") for text in made)
@@ -89,7 +109,19 @@ def test_every_stage_has_a_page(tmp_path: Path) -> None:
 def test_a_training_says_when_nothing_was_held_out(tmp_path: Path) -> None:
     def told(extent: str) -> str:
         on = {"extent": extent, "photographs": 12, "rows": 36}
-        return pages.trained(TrainSummary("a", str(tmp_path / "none.png"), "log", 9, 1, 0.5, 3.0, trained_on=on), {})
+        return pages.trained(
+            TrainSummary(
+                adapter="a",
+                curve=str(tmp_path / "none.png"),
+                log="log",
+                steps=9,
+                best_epoch=1,
+                best_loss=0.5,
+                seconds=3.0,
+                trained_on=on,
+            ),
+            {},
+        )
 
     assert "Trained on all 12 photographs (36 rows)" in told("all")
     assert "Trained on all" not in told("train")

@@ -21,10 +21,12 @@ LEFT_OUT = [{"path": "source/a|b.jpg", "reason": "the photograph's file is empty
 
 
 def test_the_pages_put_the_outcome_first_and_the_next_step_last() -> None:
-    page = indexed(IndexSummary(9, 4, 5, 2, LEFT_OUT, "ab" * 32))
+    page = indexed(IndexSummary(photographs=9, known=4, embedded=5, scored=2, left_out=LEFT_OUT, base="ab" * 32))
     assert page.startswith("## 9 photographs in the index, 5 of them new")
     assert "source/a\\|b.jpg" in page and "abababababab" in page and "ab" * 32 not in page
-    page = drafted(SynthesizeSummary(3, 1, 7, 24, 4, []), "ansel")
+    page = drafted(
+        SynthesizeSummary(drafted=3, known=1, remaining=7, calibrated_on=24, waiting=4, left_out=[]), "ansel"
+    )
     assert page.startswith("## 3 critiques drafted, 4 wait")
     assert page.endswith("`mondrian review --advisor ansel`") and "| reason |" not in page
 

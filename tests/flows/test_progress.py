@@ -46,6 +46,16 @@ def test_without_a_terminal_each_step_of_a_stage_has_its_lines() -> None:
     written = io.StringIO()
     with stages(Console(file=written, width=100)) as look:
         for percent, detail in ((50.0, "encode 5 of 10"), (0.0, "1 of 9"), (50.0, "5 of 9"), (50.0, "5 of 9")):
-            look(Glance("run", "Running", "", False, {"train": "RUNNING"}, {"train": percent}, {"train": detail}))
+            look(
+                Glance(
+                    run="run",
+                    state="Running",
+                    message="",
+                    final=False,
+                    stages={"train": "RUNNING"},
+                    percent={"train": percent},
+                    detail={"train": detail},
+                )
+            )
     lines = [line.split("train", 1)[1].strip() for line in written.getvalue().splitlines()]
     assert lines == ["50 % encode 5 of 10", "running 1 of 9", "50 % 5 of 9"]

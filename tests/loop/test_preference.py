@@ -29,7 +29,13 @@ def corrected(workspace: Path) -> None:
     with Store(workspace / "mondrian.db") as store:
         paths = sorted({each.image_path for each in store.profiles("ansel") if each.image_path.startswith("source/")})
         store.add_past_jobs(
-            Job(f"asked{at}", path.removeprefix("source/"), "ansel", "completed", answer=SAID.as_dict())
+            Job(
+                id=f"asked{at}",
+                filename=path.removeprefix("source/"),
+                advisor="ansel",
+                status="completed",
+                answer=SAID.as_dict(),
+            )
             for at, path in enumerate(paths)
         )
         for at in range(len(paths)):

@@ -54,10 +54,23 @@ def evaluated(context: Context, champion: ChampionReference) -> None:
         (run / name).touch()
     (run / "comparison_report.json").write_text(json.dumps({"verdict": "PASS", "gates": gates, "metrics": {}}))
     left = {
-        "dataset": DatasetSummary(str(run), "d" * 64, {"train": 9}, {"train": 27}),
-        "train": TrainSummary(str(adapter), str(run / "curve.png"), str(run / "log.jsonl"), 10, 2, 1.0, 5.0),
+        "dataset": DatasetSummary(path=str(run), digest="d" * 64, photographs={"train": 9}, rows={"train": 27}),
+        "train": TrainSummary(
+            adapter=str(adapter),
+            curve=str(run / "curve.png"),
+            log=str(run / "log.jsonl"),
+            steps=10,
+            best_epoch=2,
+            best_loss=1.0,
+            seconds=5.0,
+        ),
         "evaluate": EvaluateSummary(
-            str(run / "comparison_report.json"), str(run / "report.html"), "PASS", gates, "test", champion.as_dict()
+            report=str(run / "comparison_report.json"),
+            html=str(run / "report.html"),
+            verdict="PASS",
+            gates=gates,
+            split="test",
+            compared_with=champion.as_dict(),
         ),
     }
     for name, summary in left.items():

@@ -41,7 +41,15 @@ def test_an_adapter_answers_in_the_characters_that_it_was_taught(tmp_path: Path)
     answer = taught(critique)
     pixels = np.random.default_rng(3).integers(0, 255, (96, 128, 3), dtype=np.uint8)
     image = Image.fromarray(pixels)
-    row = Row("a", image, training_messages(VOICE, answer), answer, scores, DIMENSIONS, 1.0)
+    row = Row(
+        lineage="a",
+        image=image,
+        messages=training_messages(VOICE, answer),
+        answer=answer,
+        scores=scores,
+        loss_dimensions=DIMENSIONS,
+        weight=1.0,
+    )
     recipe = TrainRecipe(
         rank=16, alpha=32, epochs=60, accumulation=1, learning_rate=5e-3, patience=60, answered_photographs=0
     )
@@ -49,8 +57,8 @@ def test_an_adapter_answers_in_the_characters_that_it_was_taught(tmp_path: Path)
     engine = LocalEngine("mini")
     heard: list[int] = []
     for question in (
-        Question(critique_messages(VOICE), image, made.adapter),
-        Question(critique_messages(VOICE), image, made.adapter, constrained=False),
+        Question(messages=critique_messages(VOICE), image=image, adapter=made.adapter),
+        Question(messages=critique_messages(VOICE), image=image, adapter=made.adapter, constrained=False),
     ):
         first, again = engine.ask(question, heard.append), engine.ask(question)  # the second one with precedents
         assert first.text == answer

@@ -122,7 +122,14 @@ def test_a_mounted_adapter_gives_the_attached_layers_logits(
     adapters.mount(base).use(adapter)
     ours = _logits(base, messages, image)
     model, processor = load(str(base.path), adapter_path=str(adapter))
-    plain = Base("plain", base.path, base.fingerprint, model, processor, processor.tokenizer)
+    plain = Base(
+        name="plain",
+        path=base.path,
+        fingerprint=base.fingerprint,
+        model=model,
+        processor=processor,
+        tokenizer=processor.tokenizer,
+    )
     # W + A B is rounded once where x A B is added apart: about 1e-5 on logits of size 10
     np.testing.assert_allclose(ours, _logits(plain, messages, image), atol=1e-4)
 

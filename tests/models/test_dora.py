@@ -256,7 +256,14 @@ def test_answers_come_from_what_was_trained_and_plain_mlx_vlm_gives_the_same(
     np.testing.assert_array_equal(logits_of(base, messages, image), alone)
     assert np.abs(trained - alone).max() > 1.0
     model, processor = load(str(base.path), adapter_path=str(dora))
-    plain = Base("plain", base.path, base.fingerprint, model, processor, processor.tokenizer)
+    plain = Base(
+        name="plain",
+        path=base.path,
+        fingerprint=base.fingerprint,
+        model=model,
+        processor=processor,
+        tokenizer=processor.tokenizer,
+    )
     np.testing.assert_allclose(logits_of(plain, messages, image), trained, atol=2e-4)
 
 
@@ -277,7 +284,14 @@ def test_a_packed_base_answers_as_trained_and_as_plain_mlx_vlm(
     assert np.abs(trained - alone).max() > 1.0
     model, processor = load(str(packed.path), adapter_path=str(folder))
     model.set_dtype(mx.float32)
-    plain = Base("plain", packed.path, packed.fingerprint, model, processor, processor.tokenizer)
+    plain = Base(
+        name="plain",
+        path=packed.path,
+        fingerprint=packed.fingerprint,
+        model=model,
+        processor=processor,
+        tokenizer=processor.tokenizer,
+    )
     np.testing.assert_allclose(logits_of(plain, messages, image), trained, atol=5e-4)
 
 

@@ -89,7 +89,7 @@ def test_a_summary_better_than_its_gates_is_not() -> None:
 
 def version(verdict: str | None, state: State = "candidate") -> Version:
     report = gate_report(verdict) if verdict else None
-    return Version("ansel", "v0001", Path("x"), {"gate_report": report}, state)
+    return Version(advisor="ansel", version="v0001", path=Path("x"), manifest={"gate_report": report}, state=state)
 
 
 @pytest.mark.parametrize(
@@ -122,7 +122,7 @@ def test_by_hand(verdict: str | None, state: State, force: bool, reason: str | N
     "manifest", [{"gate_report": gate_report()}, {"gate_report": gate_report(), "parent": "v0007"}]
 )
 def test_by_hand_over_another_champion_needs_a_reason(manifest: dict[str, Any]) -> None:
-    version = Version("ansel", "v0002", Path("x"), manifest, "candidate")
+    version = Version(advisor="ansel", version="v0002", path=Path("x"), manifest=manifest, state="candidate")
     with pytest.raises(BadInput, match="compared with the base alone, and the champion is v0001 now") as refused:
         check_promotable(version, V1, force=False, reason=" ")
     assert "mondrian evaluate --advisor ansel --adapter v0002" in refused.value.next_step
@@ -132,7 +132,13 @@ def test_by_hand_over_another_champion_needs_a_reason(manifest: dict[str, Any]) 
 @pytest.mark.parametrize(("parent", "fits"), [("v0001", True), ("v0007", False), (None, False)])
 def test_a_manifest_of_an_older_release_is_taken_at_its_parent(parent: str | None, fits: bool) -> None:
     report = {name: value for name, value in gate_report().items() if name != "compared_with"}
-    version = Version("ansel", "v0002", Path("x"), {"gate_report": report, "parent": parent}, "candidate")
+    version = Version(
+        advisor="ansel",
+        version="v0002",
+        path=Path("x"),
+        manifest={"gate_report": report, "parent": parent},
+        state="candidate",
+    )
     if fits:
         check_promotable(version, V1, force=False, reason=None)
         return

@@ -68,10 +68,10 @@ def jobs_of(
         mark = {"salt": rollout.salt, "share": rollout.share, "candidate": ours, "version": version}
         made.append(
             Job(
-                f"job-{number}",
-                "x.jpg",
-                "ansel",
-                "failed" if failed else "completed",
+                id=f"job-{number}",
+                filename="x.jpg",
+                advisor="ansel",
+                status="failed" if failed else "completed",
                 created_at=came,
                 completed_at=came,
                 model_used="fine_tuned",

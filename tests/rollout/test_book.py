@@ -122,7 +122,7 @@ def test_jobs_become_requests(registry: Registry) -> None:
             "photograph_sha256": name,
             "details": {"rollout": mark, "seconds": 2.0},
         }
-        return Job(name, "x.jpg", "ansel", **{**facts, **values})  # type: ignore[arg-type]
+        return Job(id=name, filename="x.jpg", advisor="ansel", **{**facts, **values})  # type: ignore[arg-type]
 
     found = requests_of(
         [
@@ -153,7 +153,7 @@ def test_a_photograph_counts_once(registry: Registry) -> None:
     begin(registry)
     rollout = recorded(registry, "ansel")
     assert rollout is not None
-    again = [Request("same", 0.05, True, failed=True)] * 5
+    again = [Request(unit="same", share=0.05, candidate=True, failed=True)] * 5
     assert observe(again, rollout).candidate == Counts(1, 1)
 
 
@@ -162,19 +162,19 @@ def test_pairs_and_collapse_are_counted(registry: Registry) -> None:
     rollout = recorded(registry, "ansel")
     assert rollout is not None
     live = [
-        Request("a", 0.05, False, seconds=1.0, rating=5),
-        Request("b", 0.05, True, seconds=1.2, rating=3, scores=(7.0,)),
-        Request("c", 0.05, True, seconds=9.0, scores=(7.0,)),  # no control left to compare with
-        Request("d", 0.05, False, seconds=1.0),
-        Request("e", 0.05, True, seconds=1.05, scores=(6.0,)),
+        Request(unit="a", share=0.05, candidate=False, seconds=1.0, rating=5),
+        Request(unit="b", share=0.05, candidate=True, seconds=1.2, rating=3, scores=(7.0,)),
+        Request(unit="c", share=0.05, candidate=True, seconds=9.0, scores=(7.0,)),  # no control left to compare with
+        Request(unit="d", share=0.05, candidate=False, seconds=1.0),
+        Request(unit="e", share=0.05, candidate=True, seconds=1.05, scores=(6.0,)),
     ]
     counted = observe(live, rollout)
     assert counted.latency == Pairs(worse=1, better=1) and counted.ratings == Pairs(worse=1)
     assert (counted.repeated, counted.neighbours, counted.in_step) == (1, 2, 3)
     shadow = [
-        Request("p", 0.0, True, failed=True, shadow=True),
-        Request("p", 0.0, False, shadow=True),
-        Request("q", 0.0, True, shadow=True),
+        Request(unit="p", share=0.0, candidate=True, failed=True, shadow=True),
+        Request(unit="p", share=0.0, candidate=False, shadow=True),
+        Request(unit="q", share=0.0, candidate=True, shadow=True),
     ]
     assert observe(shadow, rollout).shadow == Pairs(worse=1)
 
@@ -194,10 +194,10 @@ def test_looking_counts_decides_and_acts(registry: Registry) -> None:
             bad = ours and number < 20 * failed
             made.append(
                 Job(
-                    str(number),
-                    "x.jpg",
-                    "ansel",
-                    "failed" if bad else "completed",
+                    id=str(number),
+                    filename="x.jpg",
+                    advisor="ansel",
+                    status="failed" if bad else "completed",
                     requested_mode="lora",
                     mode="lora",
                     adapter_version="v0002" if ours else "v0001",

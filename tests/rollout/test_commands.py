@@ -145,7 +145,15 @@ def _some_rollout() -> Any:
     from mondrian_core.rollout import Rollout, plan_for
 
     began = datetime.now(UTC).isoformat()
-    return Rollout("ansel", "v0002", "v0001", "salt", plan_for(5000), began, began)
+    return Rollout(
+        advisor="ansel",
+        version="v0002",
+        control="v0001",
+        salt="salt",
+        plan=plan_for(5000),
+        started_at=began,
+        step_started_at=began,
+    )
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"stepps": 3}'])

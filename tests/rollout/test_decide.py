@@ -33,7 +33,18 @@ LATER = BEGAN + timedelta(hours=30)
 
 def rollout(**values: object) -> Rollout:
     began = BEGAN.isoformat()
-    return replace(Rollout("ansel", "v0002", "v0001", "salt", Plan(), began, began), **values)  # type: ignore[arg-type]
+    return replace(
+        Rollout(
+            advisor="ansel",
+            version="v0002",
+            control="v0001",
+            salt="salt",
+            plan=Plan(),
+            started_at=began,
+            step_started_at=began,
+        ),
+        **values,
+    )  # type: ignore[arg-type]
 
 
 def seen(candidate: tuple[int, int] = (60, 1), control: tuple[int, int] = (1140, 12), **values: object) -> Observed:

@@ -39,10 +39,10 @@ def answered(each: Due, number: int, *, failed: bool = False, seconds: float = 2
     """What the service makes of one that was due."""
     came = stamp(NOW + timedelta(hours=2))
     return Job(
-        f"shadow-{number}",
-        each.filename,
-        "ansel",
-        "failed" if failed else "completed",
+        id=f"shadow-{number}",
+        filename=each.filename,
+        advisor="ansel",
+        status="failed" if failed else "completed",
         created_at=came,
         requested_mode=each.mode,
         mode=each.mode,

@@ -182,7 +182,7 @@ def make_service(settings: Settings, registry: Registry, model: ModelProcess) ->
     def make(model_mode: str = "base", **options: Any) -> Service:
         store = Store(settings.database)
         stores.append(store)
-        policy = Policy(model_mode, options.pop("ab_test_split", 0.5))  # type: ignore[arg-type]
+        policy = Policy(model_mode=model_mode, split=options.pop("ab_test_split", 0.5))  # type: ignore[arg-type]
         told = Options(model_mode=model_mode, ab_test_split=policy.split, **options)
         return assemble(settings, told, policy, store, model, lambda event: None)
 

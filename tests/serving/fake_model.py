@@ -67,13 +67,13 @@ class FakeEngine:
         vector = tuple(orders.get("embedding", ())) if question.embed else ()
         drafted, accepted = (4, 3) if question.precedents else (0, 0)
         return Reply(
-            text,
-            "stop",
-            tokens,
-            100,
-            56,
-            0.01,
-            0.02,
+            text=text,
+            finish_reason="stop",
+            tokens=tokens,
+            prompt_tokens=100,
+            image_tokens=56,
+            prefill_seconds=0.01,
+            decode_seconds=0.02,
             boot=str(os.getpid()),
             embedding=vector,
             drafted=drafted,

@@ -19,7 +19,7 @@ FORM = {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}"}
 JSON = {"Content-Type": "application/json"}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Malformed:
     """One request."""
 
@@ -72,7 +72,7 @@ def _uploads(rng: random.Random) -> Iterator[Malformed]:
     """Pictures that are cut, flipped, shuffled or something else altogether."""
 
     def upload(name: str, data: bytes, filename: str = "a.jpg") -> Malformed:
-        return Malformed(f"upload {name}", body=form(data, name=filename), headers=FORM)
+        return Malformed(name=f"upload {name}", body=form(data, name=filename), headers=FORM)
 
     whole = {"JPEG": picture("JPEG"), "PNG": picture("PNG"), "TIFF": picture("TIFF"), "WEBP": picture("WEBP")}
     for kind, data in whole.items():
@@ -131,10 +131,10 @@ def _forms() -> Iterator[Malformed]:
     """Multipart bodies that are no forms, and forms with wrong fields."""
     good = picture("JPEG")
     for advisor in ("", "../ansel", "Ansel", "ansel\0", "a" * 65, "nobody", "' OR 1=1 --", "ans el", "\u0430nsel"):
-        yield Malformed(f"advisor {advisor[:20]!r}", body=form(good, advisor=advisor), headers=FORM)
-    yield Malformed("advisor not utf-8", body=form(good, advisor=b"\xff\xfe"), headers=FORM)
+        yield Malformed(name=f"advisor {advisor[:20]!r}", body=form(good, advisor=advisor), headers=FORM)
+    yield Malformed(name="advisor not utf-8", body=form(good, advisor=b"\xff\xfe"), headers=FORM)
     for mode in ("", "turbo", "LORA", "lora\0", "x" * 5000, "baseline;rag"):
-        yield Malformed(f"mode {mode[:20]!r}", body=form(good, mode=mode), headers=FORM)
+        yield Malformed(name=f"mode {mode[:20]!r}", body=form(good, mode=mode), headers=FORM)
     bodies = {
         "empty": b"",
         "no end": form(good)[:-8],
@@ -154,7 +154,7 @@ def _forms() -> Iterator[Malformed]:
         b"Content-Transfer-Encoding: base64\r\n\r\n/9j/\r\n--b--\r\n",
     }
     for name, body in bodies.items():
-        yield Malformed(f"form {name}", body=body, headers=FORM)
+        yield Malformed(name=f"form {name}", body=body, headers=FORM)
     for kind in (
         "multipart/form-data",
         "multipart/form-data; boundary=",
@@ -167,7 +167,7 @@ def _forms() -> Iterator[Malformed]:
         "application/json; charset=utf-16",
         "multipart/form-data; boundary=\xe4",
     ):
-        yield Malformed(f"type {kind[:40]!r}", body=form(good), headers={"Content-Type": kind})
+        yield Malformed(name=f"type {kind[:40]!r}", body=form(good), headers={"Content-Type": kind})
 
 
 def _documents() -> Iterator[Malformed]:
@@ -199,7 +199,7 @@ def _documents() -> Iterator[Malformed]:
         b"9" * 10_000,
     ]
     for number, text in enumerate(texts):
-        yield Malformed(f"json {number}", body=text, headers=JSON)
+        yield Malformed(name=f"json {number}", body=text, headers=JSON)
     for path in (
         "../x.jpg",
         "/etc/passwd",
@@ -223,7 +223,7 @@ def _documents() -> Iterator[Malformed]:
         "source/one.jpg\n",
     ):
         yield Malformed(
-            f"path {path[:30]!r}", body=json.dumps({"path": path, "advisor": "ansel"}).encode(), headers=JSON
+            name=f"path {path[:30]!r}", body=json.dumps({"path": path, "advisor": "ansel"}).encode(), headers=JSON
         )
 
 
@@ -245,7 +245,7 @@ def _headers() -> Iterator[Malformed]:
     }
     for name, values in odd.items():
         for value in values:
-            yield Malformed(f"{name}: {value[:20]!r}", body=good, headers={**FORM, name: value})
+            yield Malformed(name=f"{name}: {value[:20]!r}", body=good, headers={**FORM, name: value})
 
 
 def _places(job: str) -> Iterator[Malformed]:
@@ -264,14 +264,16 @@ def _places(job: str) -> Iterator[Malformed]:
         "-1",
     ):
         for tail in ("", "/events", "/photograph", "/compared/1"):
-            yield Malformed(f"job {identity[:12]!r}{tail}", "GET", f"/jobs/{identity}{tail}")
-        yield Malformed(f"cancel {identity[:12]!r}", "POST", f"/jobs/{identity}/cancel")
+            yield Malformed(name=f"job {identity[:12]!r}{tail}", method="GET", path=f"/jobs/{identity}{tail}")
+        yield Malformed(name=f"cancel {identity[:12]!r}", method="POST", path=f"/jobs/{identity}/cancel")
     for number in ("0", "-1", "101", "1e9", "x", "99999999999999999999999"):
-        yield Malformed(f"compared {number}", "GET", f"/jobs/{job}/compared/{number}")
+        yield Malformed(name=f"compared {number}", method="GET", path=f"/jobs/{job}/compared/{number}")
     for days in ("0", "-1", "x", "1e9", "99999999999999999999", "NaN", ""):
-        yield Malformed(f"days {days}", "GET", f"/compare?days={days}")
+        yield Malformed(name=f"days {days}", method="GET", path=f"/compare?days={days}")
     for last in ("x", "-1", "99999999999999999999", "\u0661", "1.5"):
-        yield Malformed(f"last event {last}", "GET", f"/jobs/{job}/events", headers={"Last-Event-ID": last})
+        yield Malformed(
+            name=f"last event {last}", method="GET", path=f"/jobs/{job}/events", headers={"Last-Event-ID": last}
+        )
     for path in (
         "/static/../app.py",
         "/static/%2e%2e/app.py",
@@ -288,9 +290,9 @@ def _places(job: str) -> Iterator[Malformed]:
         "/docs",
         "/favicon.ico",
     ):
-        yield Malformed(f"place {path}", "GET", path)
+        yield Malformed(name=f"place {path}", method="GET", path=path)
     for method in ("PUT", "DELETE", "PATCH", "TRACE", "OPTIONS", "HEAD", "BREW"):
-        yield Malformed(f"method {method}", method, "/analyze")
+        yield Malformed(name=f"method {method}", method=method, path="/analyze")
 
 
 def _opinions(job: str) -> Iterator[Malformed]:
@@ -307,7 +309,7 @@ def _opinions(job: str) -> Iterator[Malformed]:
         b"[3]",
         b'{"rating": ' + b"9" * 5000 + b"}",
     ):
-        yield Malformed(f"rating {body[:20]!r}", path=f"/jobs/{job}/rating", body=body, headers=JSON)
+        yield Malformed(name=f"rating {body[:20]!r}", path=f"/jobs/{job}/rating", body=body, headers=JSON)
     for body in (
         b"",
         b"{}",
@@ -316,4 +318,4 @@ def _opinions(job: str) -> Iterator[Malformed]:
         b"[" * 20_000,
         b'{"dimensional_analysis": {"lighting": {"score": NaN, "comment": "x"}}}',
     ):
-        yield Malformed(f"correction {body[:20]!r}", path=f"/jobs/{job}/correction", body=body, headers=JSON)
+        yield Malformed(name=f"correction {body[:20]!r}", path=f"/jobs/{job}/correction", body=body, headers=JSON)

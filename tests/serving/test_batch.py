@@ -56,12 +56,12 @@ def compared(settings: Settings, photograph: Photograph) -> None:
         store.add_profiles(
             [
                 Profile(
-                    "p",
-                    "ansel",
-                    "source/near.jpg",
-                    dict.fromkeys(DIMENSIONS, 6),
-                    dict.fromkeys(DIMENSIONS, "Said long ago."),
-                    "6.0",
+                    id="p",
+                    advisor="ansel",
+                    image_path="source/near.jpg",
+                    scores=dict.fromkeys(DIMENSIONS, 6),
+                    comments=dict.fromkeys(DIMENSIONS, "Said long ago."),
+                    overall_grade="6.0",
                 )
             ]
         )
@@ -138,9 +138,33 @@ def test_embeddings_that_are_enabled_decide_between_equal_scores(
     with Store(settings.database) as store:
         for number, (name, vector) in enumerate(views.items()):
             (settings.root / "source" / name).write_bytes(photograph(30 + number))
-            store.add_profiles([Profile(name, "ansel", f"source/{name}", dict.fromkeys(DIMENSIONS, 6), words, "6.0")])
-            Embeddings(store).put(Embedding("ansel", name, f"source/{name}", "fake", (0, 0), vector))
-        Embeddings(store).put(Embedding("ansel", "x", "source/a.jpg", "another base", (0, 0), (0.0, 1.0)))
+            store.add_profiles(
+                [
+                    Profile(
+                        id=name,
+                        advisor="ansel",
+                        image_path=f"source/{name}",
+                        scores=dict.fromkeys(DIMENSIONS, 6),
+                        comments=words,
+                        overall_grade="6.0",
+                    )
+                ]
+            )
+            Embeddings(store).put(
+                Embedding(
+                    advisor="ansel", sha256=name, image_path=f"source/{name}", base="fake", looks=(0, 0), vector=vector
+                )
+            )
+        Embeddings(store).put(
+            Embedding(
+                advisor="ansel",
+                sha256="x",
+                image_path="source/a.jpg",
+                base="another base",
+                looks=(0, 0),
+                vector=(0.0, 1.0),
+            )
+        )
     control(embedding=(0.0, 1.0))
     fake_engine.fingerprint = "fake"
     for enabled, order in ((False, ["a.jpg", "b.jpg", "c.jpg"]), (True, ["b.jpg", "c.jpg", "a.jpg"])):
@@ -163,8 +187,23 @@ def test_photographs_of_one_name_and_behind_links_are_compared_with(
         for number, (name, vector) in enumerate(files.items()):
             (source / name).write_bytes(photograph(30 + number))
             path = f"source/{unicodedata.normalize('NFC', name)}"
-            store.add_profiles([Profile(name, "ansel", path, dict.fromkeys(DIMENSIONS, 6), words, "6.0")])
-            Embeddings(store).put(Embedding("ansel", name, f"source/{name}", "fake", (0, 0), vector))
+            store.add_profiles(
+                [
+                    Profile(
+                        id=name,
+                        advisor="ansel",
+                        image_path=path,
+                        scores=dict.fromkeys(DIMENSIONS, 6),
+                        comments=words,
+                        overall_grade="6.0",
+                    )
+                ]
+            )
+            Embeddings(store).put(
+                Embedding(
+                    advisor="ansel", sha256=name, image_path=f"source/{name}", base="fake", looks=(0, 0), vector=vector
+                )
+            )
     control(embedding=(0.0, 1.0))
     fake_engine.fingerprint = "fake"
     place = settings.model_copy(update={"embeddings_enabled": True})
@@ -180,7 +219,11 @@ def test_photographs_of_one_name_and_behind_links_are_compared_with(
 def test_no_text_becomes_markup_or_a_formula(tmp_path: Path) -> None:
     evil = dict.fromkeys(DIMENSIONS, "=1+1<script>alert(1)</script>")
     result = AnalysisResult(
-        Path("<b>.jpg"), "ansel", "baseline", make_critique(dict.fromkeys(DIMENSIONS, 4), evil), mode="baseline"
+        path=Path("<b>.jpg"),
+        advisor="ansel",
+        requested_mode="baseline",
+        critique=make_critique(dict.fromkeys(DIMENSIONS, 4), evil),
+        mode="baseline",
     )
     write_page(tmp_path / "out.html", [result])
     page = (tmp_path / "out.html").read_text()

@@ -155,7 +155,7 @@ def test_the_shadow_looks_for_another_photograph_in_place_of_one_nobody_can_answ
 
 def test_a_photograph_at_fault_is_bad_input_on_the_command_line_too(tmp_path: Path) -> None:
     failed = {
-        fault: AnalysisResult(tmp_path, "ansel", "lora", job="1", details={"fault": fault})
+        fault: AnalysisResult(path=tmp_path, advisor="ansel", requested_mode="lora", job="1", details={"fault": fault})
         for fault in ("request", "shared")
     }
     assert [exit_status([failed["request"]]), exit_status([failed["shared"]])] == [2, 3]
@@ -166,7 +166,14 @@ def test_a_failure_without_a_reason_still_counts(rolling: Service, registry: Reg
     assert rollout is not None
     mark = {"salt": rollout.salt, "share": rollout.share, "candidate": True, "version": "v0002"}
     jobs = [
-        Job("1", "x.jpg", "ansel", "failed", photograph_sha256="aa", details={"rollout": mark, "fault": fault})
+        Job(
+            id="1",
+            filename="x.jpg",
+            advisor="ansel",
+            status="failed",
+            photograph_sha256="aa",
+            details={"rollout": mark, "fault": fault},
+        )
         for fault in (None, "", "adapter", ["shared"], 3)
     ]
     assert [request.failed for request in requests_of(jobs, rollout)] == [True] * 5

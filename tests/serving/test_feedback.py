@@ -157,10 +157,10 @@ def past(number: int, score: float, sha: str, **more: Any) -> Job:
     at = datetime(2026, 1, 1 + number, tzinfo=UTC).isoformat()
     answer = {"dimensional_analysis": {name: {"score": score, "comment": "c"} for name in DIMENSIONS}}
     return Job(
-        f"j{number}",
-        f"{sha}.jpg",
-        more.pop("advisor", "ansel"),
-        "completed",
+        id=f"j{number}",
+        filename=f"{sha}.jpg",
+        advisor=more.pop("advisor", "ansel"),
+        status="completed",
         completed_at=at,
         answer=answer,
         photograph_sha256=sha,
@@ -170,7 +170,10 @@ def past(number: int, score: float, sha: str, **more: Any) -> Job:
 
 def test_history_has_one_point_per_photograph_and_tells_the_change() -> None:
     jobs = [past(3, 6, "b"), past(1, 2, "a"), past(2, 4, "b"), past(4, 8, "c", adapter_version="v0001")]
-    jobs += [past(5, 9, "d", advisor="dorothea"), Job("x", "e.jpg", "ansel", "completed", completed_at="2026-01-09")]
+    jobs += [
+        past(5, 9, "d", advisor="dorothea"),
+        Job(id="x", filename="e.jpg", advisor="ansel", status="completed", completed_at="2026-01-09"),
+    ]
     points = history.points_of(jobs, "ansel")
     assert [(point.job_id, point.mean) for point in points] == [("j1", 2), ("j3", 6), ("j4", 8)]
     found = history.chart(points)
@@ -197,7 +200,16 @@ def test_photographs_compared_with_are_shown(
     (service.root / "source" / "near.jpg").write_bytes(photograph(9))
     comments = dict.fromkeys(DIMENSIONS, "Said long ago.")
     service.store.add_profiles(
-        [Profile("p", "ansel", "/Volumes/old/source/near.jpg", dict.fromkeys(DIMENSIONS, 6), comments, "6.0")]
+        [
+            Profile(
+                id="p",
+                advisor="ansel",
+                image_path="/Volumes/old/source/near.jpg",
+                scores=dict.fromkeys(DIMENSIONS, 6),
+                comments=comments,
+                overall_grade="6.0",
+            )
+        ]
     )
     body = critique(client, photograph(), mode="rag")
     (compared,) = body["compared_with"]

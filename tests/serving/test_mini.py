@@ -28,7 +28,9 @@ from mondrian_core.settings import Settings
 from mondrian_core.store import Store
 
 pytestmark = pytest.mark.mini
-QUESTION = Question(critique_messages(Voice("ansel", "Ansel Adams")), Image.new("RGB", (96, 64), "navy"), max_tokens=12)
+QUESTION = Question(
+    messages=critique_messages(Voice("ansel", "Ansel Adams")), image=Image.new("RGB", (96, 64), "navy"), max_tokens=12
+)
 
 
 @pytest.fixture(scope="module")

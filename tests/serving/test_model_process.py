@@ -18,7 +18,7 @@ from mondrian_core.errors import BadAdapter, BaseModelUnavailable, ModelProcessD
 from mondrian_core.serving.engine import Canceled, Question
 from mondrian_core.serving.supervisor import Limits, ModelProcess, is_alive
 
-QUESTION = Question([], Image.new("RGB", (8, 8)))
+QUESTION = Question(messages=[], image=Image.new("RGB", (8, 8)))
 
 
 def wait_until(condition: Callable[[], bool], seconds: float = 10) -> None:
@@ -93,7 +93,7 @@ def test_crashes_with_an_adapter_pin_the_base_for_a_while(
         for adapter in (None, Path("v0001"), Path("v0001"), Path("v0001")):
             assert not model.pinned
             with pytest.raises(ModelProcessDied):
-                model.ask(Question([], QUESTION.image, adapter))
+                model.ask(Question(messages=[], image=QUESTION.image, adapter=adapter))
         assert model.pinned
         moment[0] = 601.0
         assert not model.pinned
@@ -117,7 +117,7 @@ def test_errors_of_the_model_arrive_as_their_own_class(model: ModelProcess, cont
     assert model.check(Path("v0001")) == ("it is unsound",)
     assert model.check(Path("v0002")) == ()
     with pytest.raises(BadAdapter, match="unsound"):
-        model.ask(Question([], QUESTION.image, Path("v0001")))
+        model.ask(Question(messages=[], image=QUESTION.image, adapter=Path("v0001")))
 
 
 def test_a_base_that_cannot_be_loaded_says_so(model: ModelProcess, control: Callable[..., None]) -> None:

@@ -66,10 +66,10 @@ def client(service: Service) -> Iterator[TestClient]:
     service.store.add_past_jobs(
         [
             Job(
-                f"j{number}",
-                "one.jpg",
-                "ansel",
-                "completed",
+                id=f"j{number}",
+                filename="one.jpg",
+                advisor="ansel",
+                status="completed",
                 answer=GOOD,
                 mode="baseline",
                 arm="base",
@@ -171,7 +171,9 @@ def test_the_days_of_a_comparison_are_days_however_the_rows_spell_time(
     now = datetime(2026, 1, 20, 12, tzinfo=UTC)
     with Store(settings.database) as store:
         for number, hours in enumerate((1, 23, 25, 200)):
-            made = Job(f"j{number}", "one.jpg", "ansel", "completed", arm="base", answer=GOOD)
+            made = Job(
+                id=f"j{number}", filename="one.jpg", advisor="ansel", status="completed", arm="base", answer=GOOD
+            )
             store.add_past_jobs([made])
             with store.transaction() as connection:
                 moment = spell(now - timedelta(hours=hours))
@@ -198,7 +200,18 @@ def test_retrieval_compares_with_the_critique_that_was_written_last(
     with Store(settings.database) as store:
         for number, (score, at) in enumerate(((3.0, first), (6.0, second))):
             scores, comments = dict.fromkeys(DIMENSIONS, score), dict.fromkeys(DIMENSIONS, "Said before.")
-            store.add_profiles([Profile(f"p{number}", "ansel", "source/one.jpg", scores, comments, "5.0")])
+            store.add_profiles(
+                [
+                    Profile(
+                        id=f"p{number}",
+                        advisor="ansel",
+                        image_path="source/one.jpg",
+                        scores=scores,
+                        comments=comments,
+                        overall_grade="5.0",
+                    )
+                ]
+            )
             with store.transaction() as connection:
                 connection.execute(f"UPDATE dimensional_profiles SET created_at = {at} WHERE id = 'p{number}'")
         (reference,) = portfolio_of(store.profiles("ansel")).references

@@ -22,7 +22,12 @@ def scores(value: float, **others: float) -> dict[str, float]:
 
 
 def reference(name: str, value: float, **others: float) -> Reference:
-    return Reference(f"source/{name}", scores(value, **others), dict.fromkeys(DIMENSIONS, f"comment on {name}"), "7.0")
+    return Reference(
+        path=f"source/{name}",
+        scores=scores(value, **others),
+        comments=dict.fromkeys(DIMENSIONS, f"comment on {name}"),
+        grade="7.0",
+    )
 
 
 PORTFOLIO = Portfolio(
@@ -76,15 +81,15 @@ def test_embeddings_turn_the_order_when_profiles_are_alike() -> None:
 
 def profile(path: str, order: int, value: Any = 5, origin: str = "human") -> Profile:
     return Profile(
-        f"p{order}",
-        "ansel",
-        path,
-        dict.fromkeys(DIMENSIONS, value),
-        dict.fromkeys(DIMENSIONS, "x"),
-        "5.0",
-        origin,
-        None,
-        order,
+        id=f"p{order}",
+        advisor="ansel",
+        image_path=path,
+        scores=dict.fromkeys(DIMENSIONS, value),
+        comments=dict.fromkeys(DIMENSIONS, "x"),
+        overall_grade="5.0",
+        origin=origin,
+        created_at=None,
+        order=order,
     )
 
 
@@ -148,7 +153,7 @@ class Listening:
 
 
 def test_rag_looks_twice_and_names_what_it_compared_with(fake_engine: Any) -> None:
-    context = AnalysisContext(Voice("ansel", "Ansel"), Image.new("RGB", (32, 32)), portfolio=PORTFOLIO)
+    context = AnalysisContext(voice=Voice("ansel", "Ansel"), image=Image.new("RGB", (32, 32)), portfolio=PORTFOLIO)
     engine = Listening(fake_engine)
     answer = Rag().analyze(context, engine)  # type: ignore[arg-type]
     assert len(answer.replies) == 2
@@ -159,8 +164,8 @@ def test_rag_looks_twice_and_names_what_it_compared_with(fake_engine: Any) -> No
 
 
 def test_rag_needs_a_portfolio_and_lora_falls_back_to_it(fake_engine: Any, control: Callable[..., None]) -> None:
-    bare = AnalysisContext(Voice("ansel", "Ansel"), Image.new("RGB", (32, 32)))
+    bare = AnalysisContext(voice=Voice("ansel", "Ansel"), image=Image.new("RGB", (32, 32)))
     assert not Rag().is_available(bare)
     assert critique(all_strategies(), "rag", bare, fake_engine).answer.strategy == "baseline"
-    full = AnalysisContext(bare.voice, bare.image, portfolio=PORTFOLIO)
+    full = AnalysisContext(voice=bare.voice, image=bare.image, portfolio=PORTFOLIO)
     assert critique(all_strategies(), "lora", full, fake_engine).answer.strategy == "rag"

@@ -49,22 +49,31 @@ def test_the_split_is_met_and_differs_by_advisor() -> None:
 @pytest.mark.parametrize(
     ("policy", "asked", "expected"),
     [
-        (Policy("base"), None, Route("baseline", False)),
-        (Policy("base", analysis_mode="rag"), None, Route("rag", False)),
-        (Policy("base"), "lora", Route("lora", True)),
-        (Policy("fine_tuned"), None, Route("lora", False)),
-        (Policy("fine_tuned", analysis_mode="baseline"), None, Route("baseline", False)),
-        (Policy("fine_tuned"), "baseline", Route("baseline", True)),
-        (Policy("ab_test", 1.0), None, Route("lora", False, "fine_tuned")),
-        (Policy("ab_test", 0.0), None, Route("baseline", False, "base")),
-        (Policy("ab_test", 1.0), "baseline", Route("baseline", True, None)),
+        (Policy(model_mode="base"), None, Route("baseline", False)),
+        (Policy(model_mode="base", analysis_mode="rag"), None, Route("rag", False)),
+        (Policy(model_mode="base"), "lora", Route("lora", True)),
+        (Policy(model_mode="fine_tuned"), None, Route("lora", False)),
+        (Policy(model_mode="fine_tuned", analysis_mode="baseline"), None, Route("baseline", False)),
+        (Policy(model_mode="fine_tuned"), "baseline", Route("baseline", True)),
+        (Policy(model_mode="ab_test", split=1.0), None, Route("lora", False, "fine_tuned")),
+        (Policy(model_mode="ab_test", split=0.0), None, Route("baseline", False, "base")),
+        (Policy(model_mode="ab_test", split=1.0), "baseline", Route("baseline", True, None)),
     ],
 )
 def test_routes(policy: Policy, asked: str | None, expected: Route) -> None:
     assert route(policy, asked, "ansel", "00") == expected
 
 
-ROLLOUT = Rollout("ansel", "v0002", "v0001", "salt", plan_for(5000), "2026-01-01", "2026-01-01", step=1)
+ROLLOUT = Rollout(
+    advisor="ansel",
+    version="v0002",
+    control="v0001",
+    salt="salt",
+    plan=plan_for(5000),
+    started_at="2026-01-01",
+    step_started_at="2026-01-01",
+    step=1,
+)
 
 
 def test_a_rollout_gives_a_share_to_the_new_version_and_the_rest_to_the_old_one() -> None:
@@ -117,11 +126,11 @@ def test_model_mode_follows_analysis_mode_unless_it_is_given(
 @pytest.mark.parametrize(
     ("policy", "given", "analysis_mode", "told"),
     [
-        (Policy("base"), None, None, "older service's default was rag"),
-        (Policy("fine_tuned"), None, "lora", "fine_tuned"),
-        (Policy("base"), "base", "lora", "wins over ANALYSIS_MODE=lora"),
-        (Policy("fine_tuned", analysis_mode="rag"), "fine_tuned", "rag", "get rag"),
-        (Policy("ab_test"), "ab_test", "rag", "no effect"),
+        (Policy(model_mode="base"), None, None, "older service's default was rag"),
+        (Policy(model_mode="fine_tuned"), None, "lora", "fine_tuned"),
+        (Policy(model_mode="base"), "base", "lora", "wins over ANALYSIS_MODE=lora"),
+        (Policy(model_mode="fine_tuned", analysis_mode="rag"), "fine_tuned", "rag", "get rag"),
+        (Policy(model_mode="ab_test"), "ab_test", "rag", "no effect"),
     ],
 )
 def test_what_may_surprise_is_said_at_start(policy: Policy, given: str | None, analysis_mode: Any, told: str) -> None:
@@ -129,5 +138,5 @@ def test_what_may_surprise_is_said_at_start(policy: Policy, given: str | None, a
 
 
 def test_nothing_is_said_where_nothing_surprises() -> None:
-    assert at_start(Policy("base", analysis_mode="rag"), None, "rag") == []
-    assert at_start(Policy("fine_tuned"), "fine_tuned", "lora") == []
+    assert at_start(Policy(model_mode="base", analysis_mode="rag"), None, "rag") == []
+    assert at_start(Policy(model_mode="fine_tuned"), "fine_tuned", "lora") == []

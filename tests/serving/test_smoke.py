@@ -37,7 +37,14 @@ def critiqued(settings: Settings) -> None:
 def critique(settings: Settings, photograph: str) -> None:
     scores = {name: 7.0 + 0.1 * number for number, name in enumerate(DIMENSIONS)}
     with Store(settings.database) as store:
-        row = Profile(photograph, "ansel", photograph, scores, dict.fromkeys(DIMENSIONS, COMMENT), "7.4")
+        row = Profile(
+            id=photograph,
+            advisor="ansel",
+            image_path=photograph,
+            scores=scores,
+            comments=dict.fromkeys(DIMENSIONS, COMMENT),
+            overall_grade="7.4",
+        )
         store.add_profiles([row])
 
 

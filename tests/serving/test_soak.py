@@ -10,7 +10,7 @@ pytestmark = pytest.mark.slow
 
 
 def test_killed_services_and_model_processes_lose_nothing(command: tuple[str, ...]) -> None:
-    plan = Plan(24, kills=3, api_kills=2, promotions=1, rollbacks=1)
+    plan = Plan(requests=24, kills=3, api_kills=2, promotions=1, rollbacks=1)
     counts = run(plan, workers=4, command=list(command))
     assert counts.sound, vars(counts)
     assert (counts.requests, counts.lost, counts.made_twice) == (24, 0, 0)

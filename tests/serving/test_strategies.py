@@ -28,7 +28,7 @@ OFF_GRADE = '"overall_grade": "9.9"'
 
 
 def context(adapter: Adapter | None = ADAPTER) -> AnalysisContext:
-    return AnalysisContext(Voice("ansel", "Ansel Adams"), Image.new("RGB", (32, 32)), adapter)
+    return AnalysisContext(voice=Voice("ansel", "Ansel Adams"), image=Image.new("RGB", (32, 32)), adapter=adapter)
 
 
 class Dying:

@@ -38,7 +38,15 @@ def make_row(
     image = Image.fromarray(rng.integers(0, 255, (size[1], size[0], 3), dtype=np.uint8))
     scores = {name: float((number * 3 + i * 5) % 11) for i, name in enumerate(DIMENSIONS)}
     answer = canonical(make_critique(scores, dict.fromkeys(DIMENSIONS, " ".join(["light"] * words))))
-    return Row(f"p{number}", image, training_messages(VOICE, answer), answer, scores, loss_dimensions, weight)
+    return Row(
+        lineage=f"p{number}",
+        image=image,
+        messages=training_messages(VOICE, answer),
+        answer=answer,
+        scores=scores,
+        loss_dimensions=loss_dimensions,
+        weight=weight,
+    )
 
 
 @pytest.fixture(scope="session")
