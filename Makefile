@@ -19,7 +19,7 @@ ready := $(VENV)/.ready
 pip := PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1 $(py) -m pip
 progress := /^(Collecting|Processing) / {if (++n % 40 == 0) {print "    " n " packages found"; fflush()}} \
   /^Installing collected/ {print "    unpacking " n; fflush()}
-sources := mondrian_core tasks flows deployments bench tests
+sources := mondrian_core tasks flows deployments mini_training bench tests
 present = $(wildcard $(sources))
 
 .PHONY: help setup demo up down bench test check lint format types contracts lock clean

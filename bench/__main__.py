@@ -10,13 +10,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from bench import adapters, critique, terminal, training
+from bench import adapter_overhead, analyze_command, critique_speed, training_speed
 
 BENCHES: dict[str, Callable[[int, str], dict[str, Any]]] = {
-    "critique": critique.run,
-    "terminal": terminal.run,
-    "training": lambda pairs, base_model: {"bench": "training", **training.run(base_model, pairs, rows=8, epochs=2)},
-    "adapters": lambda pairs, _: {"bench": "adapters", **adapters.run(pairs, rank=8)},
+    "critique": critique_speed.measure_critique_speed,
+    "terminal": analyze_command.measure_analyze_command,
+    "training": lambda pairs, base_model: {
+        "bench": "training",
+        **training_speed.measure_training_speed(base_model, pairs, rows=8, epochs=2),
+    },
+    "adapters": lambda pairs, _: {"bench": "adapters", **adapter_overhead.measure_adapter_overhead(pairs, rank=8)},
 }
 
 
@@ -32,18 +35,20 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error("--pairs: at least 2, or there is no interval")
     found = [BENCHES[name](options.pairs, options.base_model) for name in options.names or BENCHES]
     for result in found:
-        print(render(result))
+        print(_render_result(result))
     if options.out:
         machine = {"system": platform.system(), "machine": platform.machine(), "python": platform.python_version()}
         options.out.write_text(json.dumps({"machine": machine, "results": found}, indent=2) + "\n", encoding="utf-8")
     return 0
 
 
-def render(result: dict[str, Any]) -> str:
+def _render_result(result: dict[str, Any]) -> str:
     """A result as a few lines of text."""
-    return {"critique": _sides, "training": training.render, "adapters": adapters.render}.get(result["bench"], _pair)(
-        result
-    )
+    return {
+        "critique": _sides,
+        "training": training_speed.training_speed_text,
+        "adapters": adapter_overhead.adapter_overhead_text,
+    }.get(result["bench"], _pair)(result)
 
 
 def _sides(result: dict[str, Any]) -> str:

@@ -33,18 +33,22 @@ import httpx
 
 from mondrian_core.registry import Registry
 from mondrian_core.settings import Settings
-from mondrian_core.store import Job, Store, stamp
+from mondrian_core.store import Job, Store, utc_timestamp
 
 ADVISOR = "ansel"
 PIN_SECONDS = 20.0  # how long crashes count; shorter than in use, so that adapters answer most of the time
-PATIENCE = 300.0  # seconds that a client sends a request again
-CRASHED = "The model process"  # begins the reason of a hop where it died over a job
-EXPLAINED = (CRASHED, "crashed too often", "service went down")  # what a killed process may cost a job
-SERVE = """
+CLIENT_TIMEOUT_SECONDS = 300.0  # seconds that a client sends a request again
+CRASH_MESSAGE = "The model process"  # begins the reason of a hop where it died over a job
+ACCEPTED_FALLBACK_REASONS = (
+    CRASH_MESSAGE,
+    "crashed too often",
+    "service went down",
+)  # what a killed process may cost a job
+SERVE_SCRIPT = """
 import json, sys
 from pathlib import Path
 from mondrian_core.serving.server import Options, run
-from mondrian_core.serving.supervisor import Limits
+from mondrian_core.serving.engine.supervisor import Limits
 from mondrian_core.settings import Settings
 told = json.loads(sys.argv[1])
 settings = Settings(workspace=Path(told["workspace"]), adapters=Path(told["adapters"]), base_model="mini")
@@ -56,7 +60,7 @@ run(settings, options, ready=lambda port: print(port, flush=True))
 
 
 @dataclass(kw_only=True)
-class Counts:
+class _SoakCounts:
     """What was seen."""
 
     requests: int = 0
@@ -79,13 +83,13 @@ class Counts:
     seconds: float = 0.0
 
     @property
-    def sound(self) -> bool:
+    def is_correct(self) -> bool:
         """True when nothing was lost or wrong."""
         wrong = (self.lost, self.made_twice, self.wrong_version, self.unexplained_fallbacks, self.misattributed_crashes)
-        return not any(wrong) and set(self.statuses) == {200} and self.flat
+        return not any(wrong) and set(self.statuses) == {200} and self.is_resource_use_flat
 
     @property
-    def flat(self) -> bool:
+    def is_resource_use_flat(self) -> bool:
         """True when, in each start, memory grew by less than a quarter and descriptors by fewer than ten after the
         first quarter.
         """
@@ -98,10 +102,10 @@ def _is_flat(memory: list[float], descriptors: list[int]) -> bool:
     return len(memory) < 4 or (memory[-1] < 1.25 * memory[0] + 10 and descriptors[-1] < descriptors[0] + 10)
 
 
-class Running:
+class _SoakService:
     """The service in a process of its own, on one port for all its starts."""
 
-    def __init__(self, workspace: Path, adapters: Path, command: list[str], counts: Counts) -> None:
+    def __init__(self, workspace: Path, adapters: Path, command: list[str], counts: _SoakCounts) -> None:
         self._told = {
             "workspace": str(workspace),
             "adapters": str(adapters),
@@ -122,7 +126,7 @@ class Running:
     def start(self) -> None:
         """Start it, and make sure that it is ours and another start than the one before."""
         self.process = subprocess.Popen(
-            [sys.executable, "-c", SERVE, json.dumps(self._told)], stdout=subprocess.PIPE, text=True
+            [sys.executable, "-c", SERVE_SCRIPT, json.dumps(self._told)], stdout=subprocess.PIPE, text=True
         )
         assert self.process.stdout is not None
         self._told["port"] = int(self.process.stdout.readline())
@@ -132,7 +136,7 @@ class Running:
         self._counts.memory_mb.append([])
         self._counts.descriptors.append([])
 
-    def note(self) -> None:
+    def record_resources(self) -> None:
         """Add its memory and descriptors to the figures."""
         pid = self.process.pid
         self._counts.memory_mb[-1].append(_memory(pid))
@@ -142,13 +146,13 @@ class Running:
         """SIGKILL for the model process, if there is one at the moment."""
         pid = httpx.get(f"{self.address}/health", timeout=60).json()["model_process"]["pid"]
         if pid is not None:
-            before = stamp()
+            before = utc_timestamp()
             try:
                 os.kill(pid, signal.SIGKILL)
                 self._counts.kills += 1
             except ProcessLookupError:
                 pass
-            self.killed.append((before, stamp()))
+            self.killed.append((before, utc_timestamp()))
 
     def kill(self) -> None:
         """SIGKILL for the service, then another start."""
@@ -168,7 +172,7 @@ class Running:
         self.process.stdout.close()
 
 
-class Promotions:
+class _PromotionHistory:
     """Which versions were champion, and from when to when; the clock is this process's."""
 
     def __init__(self, registry: Registry, versions: list[str]) -> None:
@@ -202,7 +206,7 @@ class Promotions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
+class SoakPlan:
     """How much of everything; deeds happen before requests that the seed chooses, rollbacks after promotions."""
 
     requests: int
@@ -212,7 +216,7 @@ class Plan:
     rollbacks: int = 0
     seed: int = 0
 
-    def deeds(self) -> dict[int, list[str]]:
+    def actions_by_request(self) -> dict[int, list[str]]:
         """Deeds by the number of the request before which they happen."""
         rng, found = random.Random(self.seed), dict[int, list[str]]()
         for deed in ["kill"] * self.kills + ["kill_api"] * self.api_kills:
@@ -223,63 +227,65 @@ class Plan:
         return found
 
 
-def run(plan: Plan, workers: int, command: list[str]) -> Counts:
+def run_soak(plan: SoakPlan, workers: int, command: list[str]) -> _SoakCounts:
     """Run it in a folder of its own, gone afterwards."""
-    counts, began = Counts(), time.monotonic()
+    counts, began = _SoakCounts(), time.monotonic()
     with tempfile.TemporaryDirectory(prefix="mondrian-soak-") as folder:
         workspace, adapters = Path(folder) / "workspace", Path(folder) / "adapters"
         history = _prepare(workspace, adapters, real=not command)
-        service = Running(workspace, adapters, command, counts)
+        service = _SoakService(workspace, adapters, command, counts)
         try:
             _send_all(service, plan, workers, history, counts)
         finally:
             service.stop()
         with Store(workspace / "mondrian.db", read_only=True) as store:
-            _judge(list(store.jobs()), service.killed, plan, counts)
+            _check_jobs(list(store.jobs()), service.killed, plan, counts)
     counts.seconds = time.monotonic() - began
     return counts
 
 
-def _judge(jobs: list[Job], killed: list[tuple[str, str]], plan: Plan, counts: Counts) -> None:
+def _check_jobs(jobs: list[Job], killed: list[tuple[str, str]], plan: SoakPlan, counts: _SoakCounts) -> None:
     """What the rows say: each request one completed job, crashes with whoever was at work, fallbacks with a reason."""
     counts.lost = plan.requests - sum(job.status == "completed" for job in jobs)
     counts.made_twice = max(0, len(jobs) - plan.requests)
     for job in jobs:
         hops = job.details.get("hops", ())
-        crashes = sum(hop["reason"].startswith(CRASHED) for hop in hops)
+        crashes = sum(hop["reason"].startswith(CRASH_MESSAGE) for hop in hops)
         counts.tried_again += crashes > 0
         met = sum((job.started_at or "") <= after and before <= (job.completed_at or "") for before, after in killed)
         counts.misattributed_crashes += crashes > met
         left = [hop["reason"] for hop in hops if hop["left"]]
         if left:  # the first is why the adapter didn't answer; what comes after follows from it
-            why = next((each for each in EXPLAINED if each in left[0]), None)
+            why = next((each for each in ACCEPTED_FALLBACK_REASONS if each in left[0]), None)
             counts.fallbacks[why or left[0]] += 1
             counts.unexplained_fallbacks += why is None
 
 
-def _send_all(service: Running, plan: Plan, workers: int, history: Promotions, counts: Counts) -> None:
-    lock, deeds = threading.Lock(), plan.deeds()
+def _send_all(
+    service: _SoakService, plan: SoakPlan, workers: int, history: _PromotionHistory, counts: _SoakCounts
+) -> None:
+    lock, deeds = threading.Lock(), plan.actions_by_request()
     photographs = [_photograph(index) for index in range(8)]
     with httpx.Client(timeout=600) as client, ThreadPoolExecutor(workers) as pool:
 
         def one(number: int) -> None:
             with lock:
                 for deed in deeds.get(number, ()):
-                    _do(deed, service, history, counts)
+                    _perform_action(deed, service, history, counts)
             began = time.monotonic()
             answer, times = _send(client, service, photographs[number % 8], f"soak-{number}")
             with lock:
                 counts.sent_again += times - 1
                 _note(answer, began, history, counts)
                 if number % max(1, plan.requests // 40) == 0:
-                    service.note()
+                    service.record_resources()
 
         list(pool.map(one, range(plan.requests)))
 
 
-def _send(client: httpx.Client, service: Running, photograph: bytes, key: str) -> tuple[httpx.Response, int]:
+def _send(client: httpx.Client, service: _SoakService, photograph: bytes, key: str) -> tuple[httpx.Response, int]:
     """The answer, and how often it took to get one: a client goes on while the service is away or full."""
-    until, times = time.monotonic() + PATIENCE, 0
+    until, times = time.monotonic() + CLIENT_TIMEOUT_SECONDS, 0
     while True:
         times += 1
         try:
@@ -297,7 +303,7 @@ def _send(client: httpx.Client, service: Running, photograph: bytes, key: str) -
         time.sleep(0.5)
 
 
-def _note(answer: httpx.Response, began: float, history: Promotions, counts: Counts) -> None:
+def _note(answer: httpx.Response, began: float, history: _PromotionHistory, counts: _SoakCounts) -> None:
     body = answer.json()
     version = body.get("adapter_version") or "base"
     counts.requests += 1
@@ -311,7 +317,7 @@ def _note(answer: httpx.Response, began: float, history: Promotions, counts: Cou
     counts.wrong_version += not (named and served)
 
 
-def _do(deed: str, service: Running, history: Promotions, counts: Counts) -> None:
+def _perform_action(deed: str, service: _SoakService, history: _PromotionHistory, counts: _SoakCounts) -> None:
     if deed == "kill":
         service.kill_model()
     elif deed == "kill_api":
@@ -336,18 +342,18 @@ def _photograph(seed: int) -> bytes:
     import numpy as np
 
     from mondrian_core.images import jpeg_bytes
-    from mondrian_core.mini import render
+    from mondrian_core.mini import renderer
 
-    return jpeg_bytes(render.render(render.sample_scene(np.random.default_rng(seed))))
+    return jpeg_bytes(renderer.render_scene(renderer.sample_scene(np.random.default_rng(seed))))
 
 
-def _prepare(workspace: Path, adapters: Path, *, real: bool) -> Promotions:
+def _prepare(workspace: Path, adapters: Path, *, real: bool) -> _PromotionHistory:
     """A workspace, and two versions of which the first is promoted."""
-    from mondrian_core.prompts import Voice
+    from mondrian_core.prompts import AdvisorPrompt
 
     (workspace / "source").mkdir(parents=True)
     with Store.create(workspace / "mondrian.db") as store:
-        store.add_advisor(Voice(ADVISOR, "Ansel Adams", "Landscapes."))
+        store.add_advisor(AdvisorPrompt(ADVISOR, "Ansel Adams", "Landscapes."))
     registry, made = Registry(adapters), workspace / "made"
     made.mkdir()
     versions = []
@@ -357,7 +363,7 @@ def _prepare(workspace: Path, adapters: Path, *, real: bool) -> Promotions:
             registry.register(ADVISOR, made, {"base": {"name": "mini", "fingerprint": fingerprint}}).version
         )
     registry.promote(ADVISOR, versions[0], expected=None, actor="person:soak", reason="soak")
-    return Promotions(registry, versions)
+    return _PromotionHistory(registry, versions)
 
 
 def _toy_adapter(folder: Path, number: int) -> str:
@@ -371,9 +377,9 @@ def _toy_adapter(folder: Path, number: int) -> str:
 
 
 def _real_adapter(folder: Path, number: int) -> str:
-    from bench.adapters import make_adapter
+    from bench.adapter_overhead import make_random_adapter
 
-    return make_adapter(folder, rank=2, seed=number, size=0.02)
+    return make_random_adapter(folder, rank=2, seed=number, size=0.02)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -388,7 +394,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--model", nargs="+", default=[], help="command of another model process, {descriptor} in it")
     options = parser.parse_args(arguments)
-    plan = Plan(
+    plan = SoakPlan(
         requests=options.requests,
         kills=options.kills,
         api_kills=options.api_kills,
@@ -396,9 +402,9 @@ def main(arguments: list[str] | None = None) -> int:
         rollbacks=options.rollbacks,
         seed=options.seed,
     )
-    counts = run(plan, options.workers, options.model)
-    print(json.dumps({**vars(counts), "flat": counts.flat, "sound": counts.sound}, indent=2))
-    return 0 if counts.sound else 1
+    counts = run_soak(plan, options.workers, options.model)
+    print(json.dumps({**vars(counts), "flat": counts.is_resource_use_flat, "sound": counts.is_correct}, indent=2))
+    return 0 if counts.is_correct else 1
 
 
 if __name__ == "__main__":

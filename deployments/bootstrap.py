@@ -17,47 +17,47 @@ from typing import Any
 import httpx
 from filelock import FileLock, Timeout
 
-from deployments import arrange
-from deployments.place import POOL, ROOT, Place, choose_port
+from deployments import prefect_setup
+from deployments.prefect_instance import POOL, ROOT, PrefectInstance, choose_port
 from mondrian_core.errors import PortInUse, PrefectUnavailable
-from mondrian_core.files import read_json, require_room, write_json
+from mondrian_core.files import read_json, require_free_space, write_json
 from mondrian_core.prefect_server import (
-    Identity,
-    auth_file,
-    auth_string,
-    home_of,
-    identity,
-    make_home,
-    make_password,
-    record_of,
+    PrefectServerIdentity,
+    auth_string_path,
+    create_prefect_home,
+    ensure_prefect_password,
+    fetch_server_identity,
+    prefect_home,
+    prefect_record_path,
+    read_auth_string,
 )
 from mondrian_core.settings import Settings
 from tasks import liveness, processes
-from tasks.processes import Process
+from tasks.processes import ManagedProcess
 
 SERVER, WORKER = "prefect server", "prefect worker"
-SERVER_PATIENCE = 180.0  # three seconds on an idle machine; a busy one must not fail for it
+SERVER_TIMEOUT_SECONDS = 180.0  # three seconds on an idle machine; a busy one must not fail for it
 WORKER_NAME = "mondrian"
 
-Tell = Callable[[str], None]
+OnMessage = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Running:
+class RunningPrefect:
     """What runs now. `started` are the processes of this call; what ran before it is not in there."""
 
-    place: Place
-    processes: tuple[Process, ...]
-    started: tuple[Process, ...]
+    place: PrefectInstance
+    processes: tuple[ManagedProcess, ...]
+    started: tuple[ManagedProcess, ...]
 
 
-def silent(line: str) -> None:
+def ignore_message(line: str) -> None:
     """Tell nobody."""
 
 
 def bring_up(
-    settings: Settings, *, port: int | None = None, usual_port: int | None = None, tell: Tell = silent
-) -> Running:
+    settings: Settings, *, port: int | None = None, usual_port: int | None = None, tell: OnMessage = ignore_message
+) -> RunningPrefect:
     """Server, pool, limits, automation, deployments and worker, all of them there when this returns.
 
     Raises:
@@ -67,18 +67,18 @@ def bring_up(
         PrefectUnavailable: when server or worker don't start; what this call started is stopped again.
     """
     settings.require_workspace()
-    require_room(settings.root)
-    home = make_home(settings)
-    started: list[Process] = []
+    require_free_space(settings.root)
+    home = create_prefect_home(settings)
+    started: list[ManagedProcess] = []
     try:
         with FileLock(home / "up.lock", timeout=120):
-            make_password(settings)
-            place = _server(settings, port, usual_port, started, tell)
+            ensure_prefect_password(settings)
+            place = _ensure_server(settings, port, usual_port, started, tell)
             tell("deploying what prefect.yaml describes")
-            arrange.arrange(place)
+            prefect_setup.set_up_prefect(place)
             _end_runs(settings, tell, "Its process is gone: this machine or its worker stopped while it ran.")
-            _worker(place, started, tell)
-            return Running(place, tuple(_recorded(settings)), tuple(started))
+            _ensure_worker(place, started, tell)
+            return RunningPrefect(place, tuple(_recorded(settings)), tuple(started))
     except Timeout:
         raise PrefectUnavailable("Another command is starting Prefect here.", "Wait for it and try again.") from None
     except BaseException:
@@ -86,12 +86,14 @@ def bring_up(
         raise
 
 
-def _server(settings: Settings, port: int | None, usual: int | None, started: list[Process], tell: Tell) -> Place:
-    _stop_what_has_another_password(settings)
+def _ensure_server(
+    settings: Settings, port: int | None, usual: int | None, started: list[ManagedProcess], tell: OnMessage
+) -> PrefectInstance:
+    _stop_processes_with_old_password(settings)
     known = _recorded(settings)
-    address = _address(settings)
+    address = _recorded_port(settings)
     if address is not None and any(process.name == SERVER and process.alive for process in known):
-        place = Place(settings, address)
+        place = PrefectInstance(settings, address)
         _wait_until_healthy(place, next(process for process in known if process.name == SERVER))
         if port not in (None, address):
             raise PrefectUnavailable(
@@ -101,11 +103,11 @@ def _server(settings: Settings, port: int | None, usual: int | None, started: li
         tell(f"the server at {place.ui} is already there")
         return place
     left = [process for process in known if process.alive]  # a worker, with what it runs, waits for the old address
-    place = Place(settings, _port_again(address, port, left) or choose_port(port, usual=usual))
+    place = PrefectInstance(settings, _reusable_port(address, port, left) or choose_port(port, usual=usual))
     where = f"{place.ui}{', where its worker waits for it' if left else ''}"
-    tell(f"starting the Prefect server at {where}; its UI asks for the password in {auth_file(settings)}")
+    tell(f"starting the Prefect server at {where}; its UI asks for the password in {auth_string_path(settings)}")
     command = [sys.executable, "-m", "deployments.server", "--port", str(place.port)]
-    server = processes.start(
+    server = processes.start_process(
         SERVER, command, environment=place.environment(), folder=ROOT, log=place.home / "server.log"
     )
     started.append(server)
@@ -114,7 +116,7 @@ def _server(settings: Settings, port: int | None, usual: int | None, started: li
     return place
 
 
-def _port_again(address: int | None, wanted: int | None, left: list[Process]) -> int | None:
+def _reusable_port(address: int | None, wanted: int | None, left: list[ManagedProcess]) -> int | None:
     """The port of the server that is gone, when something that it served may live on; None: any other will do.
 
     Raises:
@@ -135,28 +137,30 @@ def _port_again(address: int | None, wanted: int | None, left: list[Process]) ->
     )
 
 
-def _stop_what_has_another_password(settings: Settings) -> None:
+def _stop_processes_with_old_password(settings: Settings) -> None:
     """Server and worker of an earlier version, whose server asks for none, or from before the password was removed."""
     if _read_record(settings).get("password_sha256") != _digest(settings):
         for process in _recorded(settings):
-            processes.stop(process)
+            processes.stop_process(process)
 
 
-def _wait_until_healthy(place: Place, server: Process) -> None:
-    until = time.monotonic() + SERVER_PATIENCE
-    expected = Identity(place.settings.workspace_id, server.pid)  # another one may have got the port meanwhile
+def _wait_until_healthy(place: PrefectInstance, server: ManagedProcess) -> None:
+    until = time.monotonic() + SERVER_TIMEOUT_SECONDS
+    expected = PrefectServerIdentity(
+        place.settings.workspace_id, server.pid
+    )  # another one may have got the port meanwhile
     while time.monotonic() < until and server.alive:
-        if identity(place.ui) == expected:
+        if fetch_server_identity(place.ui) == expected:
             return
         time.sleep(0.2)
-    require_room(place.home)
+    require_free_space(place.home)
     raise PrefectUnavailable(
         f"The Prefect server did not start: {_last_line(server.log)}",
         f"Its log is {server.log}; `mondrian doctor` checks the rest.",
     )
 
 
-def _worker(place: Place, started: list[Process], tell: Tell) -> None:
+def _ensure_worker(place: PrefectInstance, started: list[ManagedProcess], tell: OnMessage) -> None:
     known = _recorded(place.settings)
     if any(process.name == WORKER and process.alive for process in known):
         tell("the worker is already there")
@@ -164,79 +168,81 @@ def _worker(place: Place, started: list[Process], tell: Tell) -> None:
     tell("starting the worker")
     name = WORKER_NAME
     command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", POOL, "--type", "process", "--name", name]
-    worker = processes.start(
+    worker = processes.start_process(
         WORKER, command, environment=place.environment(), folder=ROOT, log=place.home / "worker.log"
     )
     started.append(worker)
     _record(place, [process for process in known if process.alive and process.name != WORKER] + [worker])
-    arrange.wait_for_worker(place, name)
+    prefect_setup.wait_for_worker(place, name)
 
 
-def leave(running: Running) -> list[str]:
+def stop_started_processes(running: RunningPrefect) -> list[str]:
     """Stop what that call of `bring_up` started; what had been there before runs on."""
     return _stop(running.place.settings, list(running.started))
 
 
-def take_down(settings: Settings, tell: Tell = silent) -> list[str]:
+def take_down(settings: Settings, tell: OnMessage = ignore_message) -> list[str]:
     """Stop exactly what was started here, the worker before the server; the names of what ran."""
     return _stop(settings, _recorded(settings), tell, everything=True)
 
 
-def _stop(settings: Settings, chosen: list[Process], tell: Tell = silent, *, everything: bool = False) -> list[str]:
+def _stop(
+    settings: Settings, chosen: list[ManagedProcess], tell: OnMessage = ignore_message, *, everything: bool = False
+) -> list[str]:
     """The worker first, then the runs it held are called crashed, then the server.
 
     `everything`: runs that outlived their worker are stopped too.
     """
-    with processes.undisturbed():
+    with processes.ignore_signals():
         return _stop_in_order(settings, chosen, tell, everything)
 
 
-def _stop_in_order(settings: Settings, chosen: list[Process], tell: Tell, everything: bool) -> list[str]:
+def _stop_in_order(settings: Settings, chosen: list[ManagedProcess], tell: OnMessage, everything: bool) -> list[str]:
     stopped = []
     for process in sorted(chosen, key=lambda process: process.name == SERVER):
         if process.name == SERVER and everything:
             _stop_runs(settings, tell)
-        if process.name == SERVER and process.alive and not _worker_lives(settings):
+        if process.name == SERVER and process.alive and not _is_worker_alive(settings):
             _end_runs(settings, tell, "The worker was stopped while it ran.", worker_stopped=True)
         tell(f"stopping the {process.name}")
-        if processes.stop(process):
+        if processes.stop_process(process):
             stopped.append(process.name)
     left = [process for process in _recorded(settings) if process.alive]
-    port = _address(settings)
+    port = _recorded_port(settings)
     if left and port is not None:
-        _record(Place(settings, port), left)
+        _record(PrefectInstance(settings, port), left)
     else:
-        record_of(settings).unlink(missing_ok=True)
+        prefect_record_path(settings).unlink(missing_ok=True)
     return stopped
 
 
-def _worker_lives(settings: Settings) -> bool:
+def _is_worker_alive(settings: Settings) -> bool:
     return any(process.name == WORKER and process.alive for process in _recorded(settings))
 
 
-def _end_runs(settings: Settings, tell: Tell, reason: str, *, worker_stopped: bool = False) -> None:
+def _end_runs(settings: Settings, tell: OnMessage, reason: str, *, worker_stopped: bool = False) -> None:
     """Say of runs whose process is gone that they ended."""
-    port = _address(settings)
+    port = _recorded_port(settings)
     if port is None:
         return
     try:
-        stopped = worker_stopped or not _worker_lives(settings)
-        for name in arrange.end_dead_runs(Place(settings, port), reason, worker_stopped=stopped):
+        stopped = worker_stopped or not _is_worker_alive(settings)
+        for name in prefect_setup.end_dead_runs(PrefectInstance(settings, port), reason, worker_stopped=stopped):
             tell(f"the run {name} was not finished")
     except (httpx.HTTPError, PrefectUnavailable) as error:
         tell(f"the server could not be asked about unfinished runs ({type(error).__name__})")
 
 
-def _stop_runs(settings: Settings, tell: Tell) -> None:
+def _stop_runs(settings: Settings, tell: OnMessage) -> None:
     """Stop runs whose worker was killed and left them alone."""
-    for process in liveness.living(home_of(settings)):
+    for process in liveness.live_run_processes(prefect_home(settings)):
         tell(f"stopping the {process.name}")
-        processes.stop(process)
+        processes.stop_process(process)
 
 
-def _record(place: Place, running: list[Process]) -> None:
+def _record(place: PrefectInstance, running: list[ManagedProcess]) -> None:
     write_json(
-        record_of(place.settings),
+        prefect_record_path(place.settings),
         {
             "api_url": place.api,
             "ui_url": place.ui,
@@ -249,23 +255,23 @@ def _record(place: Place, running: list[Process]) -> None:
 
 def _digest(settings: Settings) -> str:
     """Tells one password of a server from another without disclosing it."""
-    return hashlib.sha256((auth_string(settings) or "").encode()).hexdigest()
+    return hashlib.sha256((read_auth_string(settings) or "").encode()).hexdigest()
 
 
 def _read_record(settings: Settings) -> dict[str, Any]:
     try:
-        record = read_json(record_of(settings))
+        record = read_json(prefect_record_path(settings))
     except (FileNotFoundError, ValueError):
         return {}
     return record if isinstance(record, dict) else {}
 
 
-def _recorded(settings: Settings) -> list[Process]:
-    found = (Process.from_record(values) for values in _read_record(settings).get("processes") or [])
+def _recorded(settings: Settings) -> list[ManagedProcess]:
+    found = (ManagedProcess.from_record(values) for values in _read_record(settings).get("processes") or [])
     return [process for process in found if process is not None]
 
 
-def _address(settings: Settings) -> int | None:
+def _recorded_port(settings: Settings) -> int | None:
     port = _read_record(settings).get("port")
     return port if isinstance(port, int) else None
 

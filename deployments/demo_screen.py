@@ -11,34 +11,40 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
-from deployments.watching import FINAL, Glance
-from mondrian_core import accelerator
-from mondrian_core.cli.screen import critique_table, gate_table
-from mondrian_core.events import Advanced, Event, Listener
+from deployments.run_watcher import FINAL_STATES, FlowRunStatus
+from mondrian_core import accelerator_lock
+from mondrian_core.cli.terminal_output import rich_critique_table, rich_gate_table
+from mondrian_core.events import EventListener, StageEvent, StageProgressed
 from mondrian_core.files import read_json
 from mondrian_core.registry import Registry
-from mondrian_core.rubric import MAX_ANSWER_TOKENS, Critique, Unparsable, read_lenient, read_strict
+from mondrian_core.rubric import (
+    MAX_ANSWER_TOKENS,
+    Critique,
+    CritiqueParseError,
+    parse_critique_lenient,
+    parse_critique_strict,
+)
 from mondrian_core.settings import Settings
-from mondrian_core.stages import Context, DatasetSummary, summary_of
+from mondrian_core.stages import DatasetSummary, StageContext, read_stage_summary
 
 STAGES = ("link", "dataset", "train", "evaluate", "register", "promote")
 LINE_STEP = 25.0  # per cent between two lines where there is no terminal
 
 
-def headline(console: Console, settings: Settings) -> None:
+def print_demo_headline(console: Console, settings: Settings) -> None:
     """What is going to happen."""
     console.print("[bold]Mondrian[/]: link, dataset, train, evaluate, gates, promote, all of it on this machine")
     console.print(f"base model {settings.base}, workspace {settings.root}", markup=False)
 
 
 @contextmanager
-def bar(console: Console, name: str) -> Iterator[Listener]:
+def demo_progress_bar(console: Console, name: str) -> Iterator[EventListener]:
     """One bar that follows the events of a core function."""
     with _progress(console) as progress:
         row = progress.add_task(name, total=None, detail="")
 
-        def listen(event: Event) -> None:
-            if isinstance(event, Advanced):
+        def listen(event: StageEvent) -> None:
+            if isinstance(event, StageProgressed):
                 progress.update(row, completed=event.done, total=event.total, detail=event.detail)
 
         yield listen
@@ -56,7 +62,7 @@ def _progress(console: Console) -> Progress:
 
 
 @contextmanager
-def stages(console: Console) -> Iterator[Callable[[Glance], None]]:
+def demo_stage_progress(console: Console) -> Iterator[Callable[[FlowRunStatus], None]]:
     """Follow a run: a bar per stage on a terminal, otherwise a line for each step."""
     if not console.is_terminal:
         yield _Lines(console)
@@ -72,7 +78,7 @@ class _Bars:
             stage: progress.add_task(stage, total=100, start=False, detail="") for stage in STAGES
         }
 
-    def __call__(self, seen: Glance) -> None:
+    def __call__(self, seen: FlowRunStatus) -> None:
         for stage, state in seen.stages.items():
             if stage not in self.rows:
                 continue
@@ -82,7 +88,7 @@ class _Bars:
             if state == "COMPLETED":
                 self.progress.update(row, completed=100, detail="")
                 self.progress.stop_task(row)
-            elif state in FINAL:
+            elif state in FINAL_STATES:
                 self.progress.update(row, detail=state.lower())
                 self.progress.stop_task(row)
             else:
@@ -92,24 +98,24 @@ class _Bars:
 class _Lines:
     def __init__(self, console: Console) -> None:
         self.console, self.began = console, time.monotonic()
-        self.told: set[tuple[str, str, str]] = set()
+        self.printed: set[tuple[str, str, str]] = set()
 
-    def __call__(self, seen: Glance) -> None:
+    def __call__(self, seen: FlowRunStatus) -> None:
         for stage, state in seen.stages.items():
             share = seen.percent.get(stage, 0.0) // LINE_STEP * LINE_STEP
-            word = state.lower() if state in FINAL else f"{share:.0f} %" if share else "running"
+            word = state.lower() if state in FINAL_STATES else f"{share:.0f} %" if share else "running"
             detail = seen.detail.get(stage, "")
             step = detail.partition(" ")[0] if not detail[:1].isdigit() else ""
-            if (stage, step, word) not in self.told:
-                self.told.add((stage, step, word))
+            if (stage, step, word) not in self.printed:
+                self.printed.add((stage, step, word))
                 passed = time.monotonic() - self.began
                 self.console.print(f"  {passed:4.0f} s  {stage:<9} {word} {detail}".rstrip())
 
 
-def gates(console: Console, evaluation: Mapping[str, Any], outcome: Mapping[str, Any]) -> None:
+def print_demo_gates(console: Console, evaluation: Mapping[str, Any], outcome: Mapping[str, Any]) -> None:
     """The gate table and what was decided."""
     console.print()
-    console.print(gate_table(evaluation["gates"]))
+    console.print(rich_gate_table(evaluation["gates"]))
     style = {"promoted": "bold green", "rejected": "bold red"}.get(outcome["decision"], "yellow")
     console.print(f"{outcome['version']}: {outcome['decision']}", style=style)
     console.print(outcome["sentence"], markup=False)
@@ -117,40 +123,40 @@ def gates(console: Console, evaluation: Mapping[str, Any], outcome: Mapping[str,
         console.print(f"Next: {outcome['command']}", markup=False)
 
 
-def critiques(console: Console, settings: Settings, advisor: str, run_folder: Path) -> None:
+def print_demo_critiques(console: Console, settings: Settings, advisor: str, run_folder: Path) -> None:
     """One held-out photograph, critiqued by the base, by the champion as the registry gives it, and by the advisor."""
-    from mondrian_core.data.dataset import load
-    from mondrian_core.data.link import LinkManifest
-    from mondrian_core.models.adapters import mount
-    from mondrian_core.models.base import load_base
-    from mondrian_core.models.generation import generate
+    from mondrian_core.data.dataset.builder import load_dataset_version
+    from mondrian_core.data.linking.link import LinkManifest
+    from mondrian_core.models.base_model import load_base
+    from mondrian_core.models.inference.generation import generate
+    from mondrian_core.models.lora.lora_layers import get_adapter_switch
 
     champion = Registry(settings.adapters_root).champion(advisor)
-    built = summary_of(Context.load(run_folder / "context.json"), "dataset", DatasetSummary)
-    version = load(Path(built.path))
+    built = read_stage_summary(StageContext.load(run_folder / "context.json"), "dataset", DatasetSummary)
+    version = load_dataset_version(Path(built.path))
     row = version.rows(version.evaluation_split)[0]
     if champion is None:
         return
-    with accelerator.turn():
+    with accelerator_lock.compute_turn():
         base = load_base(settings.base)
-        mounted = mount(base)
+        mounted = get_adapter_switch(base)
     columns: list[tuple[str, Critique]] = []
     for title, adapter in (("base model", None), (f"{advisor} {champion.version}", champion.path)):
-        with accelerator.turn():
+        with accelerator_lock.compute_turn():
             mounted.use(adapter)
             answer = generate(base, row.messages[:-1], row.image, max_tokens=MAX_ANSWER_TOKENS)
         try:
-            columns.append((title, read_lenient(answer.text).critique))
-        except Unparsable as error:
+            columns.append((title, parse_critique_lenient(answer.text).critique))
+        except CritiqueParseError as error:
             console.print(f"{title}: its answer can't be read ({error}).", markup=False)
-    columns.append((f"what {advisor} wrote", read_strict(row.answer)))
+    columns.append((f"what {advisor} wrote", parse_critique_strict(row.answer)))
     linked = LinkManifest.from_dict(read_json(run_folder / "link_manifest.json"))
     names = {record.sha256: record.photograph for record in linked.used}
-    console.print(f"\nA photograph that was never trained on, {names.get(row.lineage, row.lineage)}:", markup=False)
-    console.print(critique_table(columns))
+    console.print(f"\nA photograph that was never trained on, {names.get(row.photo_id, row.photo_id)}:", markup=False)
+    console.print(rich_critique_table(columns))
 
 
-def where_to_look(
+def print_demo_paths(
     console: Console, settings: Settings, advisor: str, outcome: Mapping[str, Any], run_folder: Path, seconds: float
 ) -> None:
     """Files and commands to go on with."""

@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 
 from deployments.bootstrap import take_down
-from deployments.place import use_home
-from deployments.up import settings_from
+from deployments.prefect_instance import set_prefect_home
+from deployments.up import deployment_settings
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -17,8 +17,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--workspace", type=Path, help="default: MONDRIAN_WORKSPACE or ./workspace")
     parser.add_argument("--keep-service", action="store_true", help="leave the service of serve/local running")
     options = parser.parse_args(arguments)
-    settings = settings_from(options)
-    use_home(settings)
+    settings = deployment_settings(options)
+    set_prefect_home(settings)
     from tasks.service import stop_service  # imports Prefect, which must find its home first
 
     stopped = take_down(settings, lambda line: print(line, flush=True))

@@ -2,7 +2,7 @@
 
 `prefect server start` answers requests for any host name, so a page whose name is pointed at 127.0.0.1 would count as
 its own. This starts the same application behind a check of the Host header, and lets it say whose it is. Password and
-CORS are Prefect's own settings and come from the environment (`deployments.place`).
+CORS are Prefect's own settings and come from the environment (`deployments.prefect_instance`).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import uvicorn
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.responses import JSONResponse
 
-from deployments.place import HOST, OWN_HOSTS
+from deployments.prefect_instance import ALLOWED_HOSTS, HOST
 from mondrian_core.prefect_server import IDENTITY_PATH
 from mondrian_core.settings import Settings
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
 
-class Identified:
+class IdentityMiddleware:
     """ASGI middleware: answers `IDENTITY_PATH` with the workspace and the number of this process."""
 
     def __init__(self, app: ASGIApp, workspace: str) -> None:
@@ -35,9 +35,9 @@ class Identified:
         await (JSONResponse(self._told) if mine else self._app)(scope, receive, send)
 
 
-def guarded(app: ASGIApp, workspace: str) -> ASGIApp:
+def with_host_check(app: ASGIApp, workspace: str) -> ASGIApp:
     """The application behind the check of the Host header, for requests and WebSockets alike."""
-    return TrustedHostMiddleware(Identified(app, workspace), allowed_hosts=OWN_HOSTS, www_redirect=False)
+    return TrustedHostMiddleware(IdentityMiddleware(app, workspace), allowed_hosts=ALLOWED_HOSTS, www_redirect=False)
 
 
 def main() -> None:
@@ -56,7 +56,7 @@ def main() -> None:
     if server.api.auth_string is None:
         parser.error("PREFECT_SERVER_API_AUTH_STRING is not set; start the server with `make up`")
     uvicorn.run(
-        guarded(create_app(final=True), Settings().workspace_id),
+        with_host_check(create_app(final=True), Settings().workspace_id),
         host=HOST,
         port=options.port,
         timeout_keep_alive=server.api.keepalive_timeout,

@@ -7,11 +7,11 @@ import shlex
 import sys
 from pathlib import Path
 
-from deployments import arrange, watching
+from deployments import prefect_setup, run_watcher
 from deployments.bootstrap import bring_up
-from deployments.place import DEFAULT_PORT, ROOT, Place, use_home
+from deployments.prefect_instance import DEFAULT_PORT, ROOT, PrefectInstance, set_prefect_home
 from mondrian_core.errors import Broken, MondrianError
-from mondrian_core.prefect_server import auth_file
+from mondrian_core.prefect_server import auth_string_path
 from mondrian_core.settings import Settings
 
 SCHEDULED, SERVE = "retrain/scheduled", "serve/local"
@@ -20,16 +20,18 @@ SCHEDULED, SERVE = "retrain/scheduled", "serve/local"
 def main(arguments: list[str] | None = None) -> int:
     """Entry point; exit status as everywhere."""
     parser = argparse.ArgumentParser(prog="python -m deployments.up", description=__doc__)
-    add_place_options(parser)
+    add_deployment_options(parser)
     parser.add_argument("--service-port", type=int, default=5100, help="of the service; default: %(default)s")
     parser.add_argument("--no-service", action="store_true", help="Prefect alone; the base isn't kept in memory")
     options = parser.parse_args(arguments)
-    settings = settings_from(options)
-    use_home(settings)
+    settings = deployment_settings(options)
+    set_prefect_home(settings)
     try:
         running = bring_up(settings, port=options.port or settings.prefect_port, usual_port=DEFAULT_PORT, tell=_tell)
         _check_schedule(running.place)
-        service, warning = ("(no service)", "") if options.no_service else _serve(running.place, options.service_port)
+        service, warning = (
+            ("(no service)", "") if options.no_service else _start_service(running.place, options.service_port)
+        )
     except MondrianError as error:
         print(error, file=sys.stderr)
         return error.exit_status
@@ -40,9 +42,9 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _summary(place: Place, service: str, warning: str) -> str:
+def _summary(place: PrefectInstance, service: str, warning: str) -> str:
     """Addresses, and lines to copy into any terminal. The password goes to a terminal alone, never into a log."""
-    password, root = auth_file(place.settings), place.settings.root
+    password, root = auth_string_path(place.settings), place.settings.root
     shown = place.auth if sys.stdout.isatty() else f"the line in {password}"
     named = "" if root == ROOT / "workspace" else f" --workspace {shlex.quote(str(root))}"
     stopping = f"make down ARGS={shlex.quote(named.strip())}" if named else "make down"
@@ -64,7 +66,7 @@ def _summary(place: Place, service: str, warning: str) -> str:
     return "\n".join(lines)
 
 
-def _serve(place: Place, port: int) -> tuple[str, str]:
+def _start_service(place: PrefectInstance, port: int) -> tuple[str, str]:
     """Have the service started by a run of `serve/local`, as everybody else would: its address, and a warning.
 
     Raises:
@@ -74,7 +76,9 @@ def _serve(place: Place, port: int) -> tuple[str, str]:
 
     _tell("starting the service")
     given = {"port": port, "base_model": place.settings.base}
-    seen = watching.follow(place, watching.begin(place, SERVE, given), lambda glance: None)
+    seen = run_watcher.follow_flow_run(
+        place, run_watcher.start_deployment_run(place, SERVE, given), lambda glance: None
+    )
     if seen.state not in ("Completed", WARNED):
         raise Broken(
             f"Prefect runs at {place.ui}, the service doesn't: {seen.message or seen.state}",
@@ -84,7 +88,7 @@ def _serve(place: Place, port: int) -> tuple[str, str]:
     return f"http://127.0.0.1:{port}", seen.message if seen.state == WARNED else ""
 
 
-def add_place_options(parser: argparse.ArgumentParser) -> None:
+def add_deployment_options(parser: argparse.ArgumentParser) -> None:
     """Options that say which workspace, adapters, base model and port."""
     parser.add_argument("--workspace", type=Path, help="default: MONDRIAN_WORKSPACE or ./workspace")
     parser.add_argument("--adapters", type=Path, help="default: MONDRIAN_ADAPTERS, or adapters next to the workspace")
@@ -92,15 +96,15 @@ def add_place_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--port", type=int, help="of the Prefect server; default: a free one")
 
 
-def settings_from(options: argparse.Namespace) -> Settings:
+def deployment_settings(options: argparse.Namespace) -> Settings:
     """Options over environment over defaults."""
     given = {name: getattr(options, name, None) for name in ("workspace", "adapters", "base_model")}
     return Settings(**{name: value for name, value in given.items() if value is not None})
 
 
-def _check_schedule(place: Place) -> None:
+def _check_schedule(place: PrefectInstance) -> None:
     """Say so when a schedule makes no runs: nothing else would tell."""
-    if arrange.upcoming_runs(place, SCHEDULED) == 0:
+    if prefect_setup.count_upcoming_runs(place, SCHEDULED) == 0:
         print(
             f"Warning: {SCHEDULED} has no upcoming runs although its schedule is active.\n"
             "Compare the installed fastapi and sqlalchemy with requirements.lock; `make clean setup` mends it.",

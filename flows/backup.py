@@ -8,16 +8,19 @@ from prefect.states import Completed
 from pydantic import Field
 
 from tasks import backup as tasks
-from tasks.run import settings_of
-from tasks.telling import plain_failures
+from tasks.reporting import fail_without_traceback
+from tasks.run_context import settings_from_parameters
 
-Kept = Annotated[int, Field(ge=1)]
+SnapshotsToKeep = Annotated[int, Field(ge=1)]
 
 
 @flow(name="backup")
-@plain_failures
-def backup(
-    to: str | None = None, keep: Kept | None = None, workspace: str | None = None, adapters: str | None = None
+@fail_without_traceback
+def backup_flow(
+    to: str | None = None,
+    keep: SnapshotsToKeep | None = None,
+    workspace: str | None = None,
+    adapters: str | None = None,
 ) -> State:
     """Add a snapshot to a backup folder; only new contents are copied, and every copy is verified.
 
@@ -27,6 +30,6 @@ def backup(
         workspace: folder; empty: the worker's own (MONDRIAN_WORKSPACE).
         adapters: the registry's folder; empty: the worker's own (MONDRIAN_ADAPTERS).
     """
-    made = tasks.backup(settings_of(workspace, adapters), to, keep)
+    made = tasks.backup_task(settings_from_parameters(workspace, adapters), to, keep)
     left_out = f", {len(made.snapshot.left_out)} left out" if made.snapshot.left_out else ""
     return Completed(message=f"Snapshot {made.snapshot.name}: {made.new_files} new files{left_out}.")

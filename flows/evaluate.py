@@ -4,24 +4,24 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
-from flows.parameters import DEFAULT, Advisor, GivenRecipe, Version
+from flows.parameters import DEFAULT_RECIPE, AdvisorId, RecipeParameter, VersionName
 from mondrian_core.registry import Registry
 from tasks import data, model
-from tasks.run import begin, run_name, settings_of
-from tasks.telling import plain_failures
+from tasks.reporting import fail_without_traceback
+from tasks.run_context import flow_run_name, settings_from_parameters, write_run_context
 
-NAMES = {"PASS": "Completed", "FAIL": "GatesFailed", "INCONCLUSIVE": "Inconclusive"}
+STATE_NAMES = {"PASS": "Completed", "FAIL": "GatesFailed", "INCONCLUSIVE": "Inconclusive"}
 
 
-@flow(name="evaluate", flow_run_name=run_name)
-@plain_failures
-def evaluate(
-    advisor: Advisor,
-    version: Version,
+@flow(name="evaluate", flow_run_name=flow_run_name)
+@fail_without_traceback
+def evaluate_flow(
+    advisor: AdvisorId,
+    version: VersionName,
     workspace: str | None = None,
     adapters: str | None = None,
     base_model: str | None = None,
-    recipe: GivenRecipe = DEFAULT,
+    recipe: RecipeParameter = DEFAULT_RECIPE,
 ) -> State:
     """Link, build the dataset, measure; the version keeps its files, and the champion stays.
 
@@ -33,10 +33,10 @@ def evaluate(
         base_model: hub id, folder or `mini`; empty: what suits the worker's machine.
         recipe: a recipe's name, or settings of every stage; what is left out keeps its default.
     """
-    settings = settings_of(workspace, adapters, base_model)
+    settings = settings_from_parameters(workspace, adapters, base_model)
     chosen = Registry(settings.adapters_root).get(advisor, version)
-    run = begin(settings, advisor, recipe, adapter=str(chosen.path))
-    data.link(run)
-    data.dataset(run)
-    judged = model.evaluate(run)
-    return Completed(name=NAMES[judged.verdict], message=f"{version}: {judged.verdict}. Report: {judged.html}")
+    run = write_run_context(settings, advisor, recipe, adapter=str(chosen.path))
+    data.link_task(run)
+    data.dataset_task(run)
+    judged = model.evaluate_task(run)
+    return Completed(name=STATE_NAMES[judged.verdict], message=f"{version}: {judged.verdict}. Report: {judged.html}")

@@ -4,16 +4,19 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
-from flows.parameters import DEFAULT, Advisor, GivenRecipe
+from flows.parameters import DEFAULT_RECIPE, AdvisorId, RecipeParameter
 from tasks import index as tasks
-from tasks.run import begin, run_name, settings_of
-from tasks.telling import plain_failures
+from tasks.reporting import fail_without_traceback
+from tasks.run_context import flow_run_name, settings_from_parameters, write_run_context
 
 
-@flow(name="index", flow_run_name=run_name)
-@plain_failures
-def index(
-    advisor: Advisor, workspace: str | None = None, base_model: str | None = None, recipe: GivenRecipe = DEFAULT
+@flow(name="index", flow_run_name=flow_run_name)
+@fail_without_traceback
+def index_flow(
+    advisor: AdvisorId,
+    workspace: str | None = None,
+    base_model: str | None = None,
+    recipe: RecipeParameter = DEFAULT_RECIPE,
 ) -> State:
     """Embed the photographs of the portfolio; the base scores those that nobody has critiqued.
 
@@ -23,6 +26,6 @@ def index(
         base_model: hub id, folder or `mini`; empty: what suits the worker's machine.
         recipe: a recipe's name, or settings of every stage; what is left out keeps its default.
     """
-    run = begin(settings_of(workspace, None, base_model), advisor, recipe)
-    done = tasks.index(run)
+    run = write_run_context(settings_from_parameters(workspace, None, base_model), advisor, recipe)
+    done = tasks.index_task(run)
     return Completed(message=f"{done.photographs} photographs in the index, {done.embedded} of them new.")

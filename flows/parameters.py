@@ -10,18 +10,18 @@ from typing import Annotated
 from pydantic import Field
 
 from mondrian_core import recipes
-from mondrian_core.recipes import DEFAULT as DEFAULT_NAME
-from mondrian_core.recipes import Recipe, shipped_recipes
+from mondrian_core.recipes import DEFAULT_RECIPE as DEFAULT_NAME
+from mondrian_core.recipes import Recipe, bundled_recipes
 from mondrian_core.settings import ADVISOR_ID
 
-DEFAULT = Recipe()
+DEFAULT_RECIPE = Recipe()
 
-RecipeName = Annotated[str, Field(title="Name", json_schema_extra={"enum": [DEFAULT_NAME, *shipped_recipes()]})]
+RecipeName = Annotated[str, Field(title="Name", json_schema_extra={"enum": [DEFAULT_NAME, *bundled_recipes()]})]
 # A name or all the values; which of the two is chosen in the form of the UI.
-GivenRecipe = RecipeName | Recipe
+RecipeParameter = RecipeName | Recipe
 
-Advisor = Annotated[str, Field(pattern=f"^{ADVISOR_ID.pattern}$")]
-Version = Annotated[str, Field(pattern=r"^v\d{4,}$")]
+AdvisorId = Annotated[str, Field(pattern=f"^{ADVISOR_ID.pattern}$")]
+VersionName = Annotated[str, Field(pattern=r"^v\d{4,}$")]
 Seed = recipes.Seed
 Port = Annotated[int, Field(ge=1, le=65535)]
-Share = Annotated[float, Field(ge=0.0, le=1.0)]
+TrafficShare = Annotated[float, Field(ge=0.0, le=1.0)]

@@ -8,13 +8,13 @@ from prefect.input import RunInput
 from prefect.states import Completed
 from pydantic import Field
 
-from flows.parameters import Advisor, Version
+from flows.parameters import AdvisorId, VersionName
 from mondrian_core.errors import GateFailed
 from mondrian_core.registry import Registry
 from tasks import registry
-from tasks.rollout import plan_of
-from tasks.run import run_name, settings_of
-from tasks.telling import plain_failures
+from tasks.reporting import fail_without_traceback
+from tasks.rollout import requested_rollout_plan
+from tasks.run_context import flow_run_name, settings_from_parameters
 
 APPROVAL_SECONDS = 24 * 3600
 
@@ -26,11 +26,11 @@ class Approval(RunInput):
     name: str = Field("", max_length=100, description="who approves")
 
 
-@flow(name="promote", flow_run_name=run_name)
-@plain_failures
-def promote(
-    advisor: Advisor,
-    version: Version,
+@flow(name="promote", flow_run_name=flow_run_name)
+@fail_without_traceback
+def promote_flow(
+    advisor: AdvisorId,
+    version: VersionName,
     reason: str = "",
     force: bool = False,
     approve: bool = False,
@@ -54,23 +54,23 @@ def promote(
         adapters: the registry's folder; empty: the worker's own (MONDRIAN_ADAPTERS).
         base_model: the base to check against if the version's own is known by another name here.
     """
-    settings = settings_of(workspace, adapters, base_model)
+    settings = settings_from_parameters(workspace, adapters, base_model)
     root = settings.adapters_root
     champion = Registry(root).reference(advisor)
-    problems = registry.inspect_version(
+    problems = registry.inspect_version_task(
         root, advisor, version, champion=champion, force=force, reason=reason, base=settings.base
     )
-    staged = plan_of(settings, advisor, plan or {}) if rollout or plan else None
+    staged = requested_rollout_plan(settings, advisor, plan or {}) if rollout or plan else None
     if approve and not problems:
-        reason = f"{reason} (approved by {approval(version)})".strip()
+        reason = f"{reason} (approved by {wait_for_approval(version)})".strip()
     return Completed(
-        message=registry.promote_by_hand(
+        message=registry.manual_promote_task(
             root, advisor, version, expected=champion, force=force, reason=reason, problems=problems, plan=staged
         )
     )
 
 
-def approval(version: str) -> str:
+def wait_for_approval(version: str) -> str:
     """Who approved.
 
     Raises:

@@ -4,33 +4,33 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
-from flows.parameters import Advisor, GivenRecipe, Seed
-from mondrian_core.errors import NothingNew
+from flows.parameters import AdvisorId, RecipeParameter, Seed
+from mondrian_core.errors import NothingNewToTrain
 from mondrian_core.stages import PromoteSummary
 from tasks import data, model, registry
-from tasks.retraining import (
+from tasks.reporting import fail_without_traceback
+from tasks.retrain import (
     SKIPPED,
-    Skipped,
-    keep_in_mind,
-    one_retraining,
-    require_new,
+    RetrainSkipped,
+    choose_run_recipe,
+    exclusive_retraining,
+    record_run_retraining,
+    require_changed_run_inputs,
     skip_if_superseded,
-    suit_to_size,
 )
-from tasks.run import begin, run_name, settings_of
-from tasks.telling import plain_failures
+from tasks.run_context import flow_run_name, settings_from_parameters, write_run_context
 
-NAMES = {"promoted": "Completed", "candidate": "Candidate", "rejected": "Rejected"}
+STATE_NAMES = {"promoted": "Completed", "candidate": "Candidate", "rejected": "Rejected"}
 
 
-@flow(name="retrain", flow_run_name=run_name)
-@plain_failures
-def retrain(
-    advisor: Advisor,
+@flow(name="retrain", flow_run_name=flow_run_name)
+@fail_without_traceback
+def retrain_flow(
+    advisor: AdvisorId,
     workspace: str | None = None,
     adapters: str | None = None,
     base_model: str | None = None,
-    recipe: GivenRecipe | None = None,
+    recipe: RecipeParameter | None = None,
     seed: Seed | None = None,
     force: bool = False,
 ) -> State:
@@ -49,26 +49,26 @@ def retrain(
     """
     try:
         skip_if_superseded()
-        run = begin(settings_of(workspace, adapters, base_model), advisor, recipe, seed=seed)
-        with one_retraining(run):
-            data.link(run)
+        run = write_run_context(settings_from_parameters(workspace, adapters, base_model), advisor, recipe, seed=seed)
+        with exclusive_retraining(run):
+            data.link_task(run)
             if recipe is None:
-                suit_to_size(run)
+                choose_run_recipe(run)
             if not force:
-                require_new(run)
-            data.dataset(run)
-            model.train(run)
-            model.evaluate(run)
-            registry.register(run)
-            promoted = registry.promote(run)
-            keep_in_mind(run)
-    except Skipped as skipped:
+                require_changed_run_inputs(run)
+            data.dataset_task(run)
+            model.train_task(run)
+            model.evaluate_task(run)
+            registry.register_task(run)
+            promoted = registry.promote_task(run)
+            record_run_retraining(run)
+    except RetrainSkipped as skipped:
         return Completed(name=SKIPPED, message=str(skipped))
-    except NothingNew as nothing:
+    except NothingNewToTrain as nothing:
         return Completed(name="NothingNew", message=str(nothing))
-    return outcome(promoted)
+    return retrain_final_state(promoted)
 
 
-def outcome(summary: PromoteSummary) -> State:
+def retrain_final_state(summary: PromoteSummary) -> State:
     """The loop did its work also when the answer is no; the state's name says which."""
-    return Completed(name=NAMES[summary.decision], message=f"{summary.version}: {summary.sentence}")
+    return Completed(name=STATE_NAMES[summary.decision], message=f"{summary.version}: {summary.sentence}")

@@ -4,15 +4,15 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
-from flows.parameters import Advisor
+from flows.parameters import AdvisorId
 from tasks import registry
-from tasks.run import run_name, settings_of
-from tasks.telling import plain_failures
+from tasks.reporting import fail_without_traceback
+from tasks.run_context import flow_run_name, settings_from_parameters
 
 
-@flow(name="rollback", flow_run_name=run_name)
-@plain_failures
-def rollback(advisor: Advisor, reason: str = "rolled back by hand", adapters: str | None = None) -> State:
+@flow(name="rollback", flow_run_name=flow_run_name)
+@fail_without_traceback
+def rollback_flow(advisor: AdvisorId, reason: str = "rolled back by hand", adapters: str | None = None) -> State:
     """One step back; without an earlier champion the base answers alone.
 
     Args:
@@ -20,5 +20,5 @@ def rollback(advisor: Advisor, reason: str = "rolled back by hand", adapters: st
         reason: goes into the registry's history.
         adapters: the registry's folder; empty: the worker's own (MONDRIAN_ADAPTERS).
     """
-    root = settings_of(None, adapters).adapters_root
-    return Completed(message=registry.roll_back(root, advisor, reason=reason))
+    root = settings_from_parameters(None, adapters).adapters_root
+    return Completed(message=registry.rollback_task(root, advisor, reason=reason))

@@ -4,17 +4,17 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
-from flows.parameters import Advisor
+from flows.parameters import AdvisorId
 from tasks import rollout as rollout_tasks
-from tasks.run import settings_of
-from tasks.telling import plain_failures
+from tasks.reporting import fail_without_traceback
+from tasks.run_context import settings_from_parameters
 
-QUIET = "NothingToDo"
+IDLE_STATE = "NothingToDo"
 
 
 @flow(name="rollout")
-@plain_failures
-def rollout(advisor: Advisor | None = None, workspace: str | None = None, adapters: str | None = None) -> State:
+@fail_without_traceback
+def rollout_flow(advisor: AdvisorId | None = None, workspace: str | None = None, adapters: str | None = None) -> State:
     """Advance, hold or roll back every rollout in force. `mondrian rollout advance` does the same without Prefect.
 
     What the service took back by itself since the last run gets its page and its event here.
@@ -24,10 +24,15 @@ def rollout(advisor: Advisor | None = None, workspace: str | None = None, adapte
         workspace: folder with the jobs table; empty: the worker's own (MONDRIAN_WORKSPACE).
         adapters: the registry's folder; empty: the worker's own (MONDRIAN_ADAPTERS).
     """
-    settings = settings_of(workspace, adapters)
-    decisions = [rollout_tasks.advance(settings, each) for each in rollout_tasks.in_force(settings, advisor)]
-    decisions += [rollout_tasks.tell(each) for each in rollout_tasks.untold(settings, advisor)]
+    settings = settings_from_parameters(workspace, adapters)
+    decisions = [
+        rollout_tasks.advance_rollout_task(settings, each)
+        for each in rollout_tasks.advisors_with_rollout(settings, advisor)
+    ]
+    decisions += [
+        rollout_tasks.report_rollback_task(each) for each in rollout_tasks.unreported_rollbacks(settings, advisor)
+    ]
     if not decisions:
-        return Completed(name=QUIET, message="No rollout is in force; champions answer everything.")
+        return Completed(name=IDLE_STATE, message="No rollout is in force; champions answer everything.")
     worst = next((name for name in ("RolledBack", "Held") if name in {each.name for each in decisions}), "Completed")
     return Completed(name=worst, message=" ".join(each.sentence for each in decisions))

@@ -8,18 +8,25 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed
 from pydantic import Field
 
-from flows.parameters import Port, Share
-from tasks.run import settings_of
-from tasks.service import WARNED, Wanted, ensure_service, kept_inside, smoke_set, stay
-from tasks.telling import plain_failures
+from flows.parameters import Port, TrafficShare
+from tasks.reporting import fail_without_traceback
+from tasks.run_context import settings_from_parameters
+from tasks.service import (
+    WARNED,
+    ServeOptions,
+    ensure_service_task,
+    service_smoke_task,
+    stop_service_on_exit,
+    wait_for_service_exit,
+)
 
 
 @flow(name="serve")
-@plain_failures
-def serve(
+@fail_without_traceback
+def serve_flow(
     model_mode: Literal["base", "fine_tuned", "ab_test"] = "fine_tuned",
     port: Port = 5100,
-    ab_test_split: Share = 0.5,
+    ab_test_split: TrafficShare = 0.5,
     lora_path: str | None = None,
     fallback: bool = True,
     restart: bool = False,
@@ -44,17 +51,17 @@ def serve(
         adapters: the registry's folder; empty: the worker's own (MONDRIAN_ADAPTERS).
         base_model: hub id, folder or `mini`; empty: what suits the worker's machine.
     """
-    settings = settings_of(workspace, adapters, base_model)
-    wanted = Wanted(
+    settings = settings_from_parameters(workspace, adapters, base_model)
+    wanted = ServeOptions(
         port=port, model_mode=model_mode, ab_test_split=ab_test_split, lora_path=lora_path, fallback=fallback
     )
-    said = ensure_service(settings, wanted, restart=restart)
+    said = ensure_service_task(settings, wanted, restart=restart)
     name = "Completed"
-    with kept_inside(settings) if foreground else nullcontext():
+    with stop_service_on_exit(settings) if foreground else nullcontext():
         if smoke_photographs:
-            smoke = smoke_set(settings, wanted, smoke_photographs)
+            smoke = service_smoke_task(settings, wanted, smoke_photographs)
             said = f"{said} {smoke.sentence}"
             name = "Completed" if smoke.passed else WARNED
         if foreground:
-            stay(settings)
+            wait_for_service_exit(settings)
     return Completed(name=name, message=said)

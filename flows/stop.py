@@ -4,14 +4,14 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
-from tasks.run import settings_of
+from tasks.reporting import fail_without_traceback
+from tasks.run_context import settings_from_parameters
 from tasks.service import stop_service
-from tasks.telling import plain_failures
 
 
 @flow(name="serve")
-@plain_failures
-def serve(workspace: str | None = None, adapters: str | None = None, base_model: str | None = None) -> State:
+@fail_without_traceback
+def stop_flow(workspace: str | None = None, adapters: str | None = None, base_model: str | None = None) -> State:
     """Stop the service that serve/local started for this workspace; what waits is taken up by the next start.
 
     Args:
@@ -19,5 +19,5 @@ def serve(workspace: str | None = None, adapters: str | None = None, base_model:
         adapters: the registry's folder; empty: the worker's own (MONDRIAN_ADAPTERS).
         base_model: hub id, folder or `mini`; empty: what suits the worker's machine.
     """
-    ran = stop_service(settings_of(workspace, adapters, base_model))
+    ran = stop_service(settings_from_parameters(workspace, adapters, base_model))
     return Completed(message="The service is stopped." if ran else "No service ran.")

@@ -4,16 +4,19 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
-from flows.parameters import DEFAULT, Advisor, GivenRecipe
+from flows.parameters import DEFAULT_RECIPE, AdvisorId, RecipeParameter
 from tasks import synthesize as tasks
-from tasks.run import begin, run_name, settings_of
-from tasks.telling import plain_failures
+from tasks.reporting import fail_without_traceback
+from tasks.run_context import flow_run_name, settings_from_parameters, write_run_context
 
 
-@flow(name="synthesize", flow_run_name=run_name)
-@plain_failures
-def synthesize(
-    advisor: Advisor, workspace: str | None = None, base_model: str | None = None, recipe: GivenRecipe = DEFAULT
+@flow(name="synthesize", flow_run_name=flow_run_name)
+@fail_without_traceback
+def synthesize_flow(
+    advisor: AdvisorId,
+    workspace: str | None = None,
+    base_model: str | None = None,
+    recipe: RecipeParameter = DEFAULT_RECIPE,
 ) -> State:
     """Draft critiques of photographs that have none; the run ends there, and a person decides when it suits.
 
@@ -23,7 +26,7 @@ def synthesize(
         base_model: hub id, folder or `mini`; empty: what suits the worker's machine.
         recipe: a recipe's name, or settings; `synthesize.photographs` is how many drafts a run makes at most.
     """
-    run = begin(settings_of(workspace, None, base_model), advisor, recipe)
-    done = tasks.synthesize(run)
+    run = write_run_context(settings_from_parameters(workspace, None, base_model), advisor, recipe)
+    done = tasks.synthesize_task(run)
     name = "Completed" if done.drafted else "NothingDrafted"
     return Completed(name=name, message=f"{done.drafted} critiques drafted, {done.waiting} wait for `mondrian review`.")

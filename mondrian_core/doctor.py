@@ -10,16 +10,16 @@ from pathlib import Path
 from typing import Any
 
 from mondrian_core.errors import MondrianError
-from mondrian_core.ports import owner_of
-from mondrian_core.prefect_server import auth_string, identity, recorded_address
+from mondrian_core.ports import port_owner
+from mondrian_core.prefect_server import fetch_server_identity, read_auth_string, recorded_api_url
 from mondrian_core.settings import Settings, on_apple_silicon
 
 POOL = "apple-silicon"
-SPARE_BYTES = 2_000_000_000
+MIN_FREE_BYTES = 2_000_000_000
 
 
 @dataclass(frozen=True)
-class Check:
+class DoctorCheck:
     """One finding. `ok` is None when it could not be told or is optional and absent."""
 
     name: str
@@ -32,45 +32,47 @@ class Check:
         return asdict(self)
 
 
-def examine(settings: Settings, api: str | None = None) -> list[Check]:
+def run_doctor_checks(settings: Settings, api: str | None = None) -> list[DoctorCheck]:
     """Every check, in the order in which things are needed."""
     return [_machine(), _disk(settings), _base(settings), _database(settings), *_prefect(settings, api)]
 
 
-def _machine() -> Check:
+def _machine() -> DoctorCheck:
     name = f"{platform.system()} {platform.machine()}, Python {platform.python_version()}"
     if sys.version_info < (3, 11):  # noqa: UP036  (pip's check can be passed by)
-        return Check("machine", False, name, "Install Python 3.11 or newer and run `make test` again.")
+        return DoctorCheck("machine", False, name, "Install Python 3.11 or newer and run `make test` again.")
     try:
         import mondrian_core.models  # noqa: F401  (loads the CPU's BLAS before mlx)
-        from mondrian_core.models.base import device_name
+        from mondrian_core.models.base_model import device_name
     except ImportError as error:
-        return Check("machine", False, f"{name}: MLX can't be imported ({error})", "Run `make test` to install it.")
+        return DoctorCheck(
+            "machine", False, f"{name}: MLX can't be imported ({error})", "Run `make test` to install it."
+        )
     kind = "Apple Silicon" if on_apple_silicon() else "no Metal: mini on the CPU"
-    return Check("machine", True, f"{name}; {kind}; MLX on {device_name()}")
+    return DoctorCheck("machine", True, f"{name}; {kind}; MLX on {device_name()}")
 
 
-def _disk(settings: Settings) -> Check:
+def _disk(settings: Settings) -> DoctorCheck:
     place = settings.root if settings.root.is_dir() else Path.cwd()
     free = shutil.disk_usage(place).free
-    return Check(
+    return DoctorCheck(
         "disk",
-        free > SPARE_BYTES,
+        free > MIN_FREE_BYTES,
         f"{free / 1e9:.1f} GB free at {place}",
         "Free some space: training and datasets need at least 2 GB.",
     )
 
 
-def _base(settings: Settings) -> Check:
-    from mondrian_core.models.base import fingerprint
+def _base(settings: Settings) -> DoctorCheck:
+    from mondrian_core.models.base_model import base_fingerprint
 
     try:
-        return Check("base model", True, f"{settings.base} (fingerprint {fingerprint(settings.base)[:12]})")
+        return DoctorCheck("base model", True, f"{settings.base} (fingerprint {base_fingerprint(settings.base)[:12]})")
     except MondrianError as error:
-        return Check("base model", False, error.problem, error.next_step)
+        return DoctorCheck("base model", False, error.problem, error.next_step)
 
 
-def _database(settings: Settings) -> Check:
+def _database(settings: Settings) -> DoctorCheck:
     from mondrian_core.store import Store
 
     try:
@@ -79,49 +81,51 @@ def _database(settings: Settings) -> Check:
         advisors = [voice.advisor for voice in store.advisors()]
         counted = {advisor: len(store.profiles(advisor)) for advisor in advisors}
     except MondrianError as error:
-        return Check("database", False, error.problem, error.next_step)
+        return DoctorCheck("database", False, error.problem, error.next_step)
     text = ", ".join(f"{advisor}: {count} profiles" for advisor, count in counted.items()) or "no advisors yet"
-    return Check("database", True, f"{settings.database} ({text})")
+    return DoctorCheck("database", True, f"{settings.database} ({text})")
 
 
-def api_address(settings: Settings, given: str | None = None) -> str | None:
+def prefect_api_url(settings: Settings, given: str | None = None) -> str | None:
     """The Prefect API: what was given, else PREFECT_API_URL, else the server that `make up` started here."""
-    return given or settings.prefect_api or recorded_address(settings)
+    return given or settings.prefect_api or recorded_api_url(settings)
 
 
 def _authentication(settings: Settings, address: str) -> tuple[str, str] | None:
     """User and password for that API: those of the environment; else the workspace's, for its own server alone."""
     auth = settings.prefect_auth
-    if auth is None and address == recorded_address(settings):
-        found = identity(address.removesuffix("/api"))
-        auth = auth_string(settings) if found and found.workspace == settings.workspace_id else None
+    if auth is None and address == recorded_api_url(settings):
+        found = fetch_server_identity(address.removesuffix("/api"))
+        auth = read_auth_string(settings) if found and found.workspace == settings.workspace_id else None
     user, _, password = (auth or "").partition(":")
     return (user, password) if auth else None
 
 
-def _prefect(settings: Settings, given: str | None) -> list[Check]:
+def _prefect(settings: Settings, given: str | None) -> list[DoctorCheck]:
     import httpx
 
-    address = api_address(settings, given)
+    address = prefect_api_url(settings, given)
     if address is None:
-        return [Check("prefect server", None, "none is known", "`make up` starts one with a worker on this machine.")]
+        return [
+            DoctorCheck("prefect server", None, "none is known", "`make up` starts one with a worker on this machine.")
+        ]
     try:
         with httpx.Client(base_url=address.rstrip("/"), timeout=5, auth=_authentication(settings, address)) as client:
             if client.get("/admin/version").status_code == httpx.codes.UNAUTHORIZED:
                 return [
-                    Check(
+                    DoctorCheck(
                         "prefect server",
                         False,
                         f"{address} wants another password",
-                        f"It belongs to {owner_of(client.base_url.port or 80, client.base_url.host)}; "
+                        f"It belongs to {port_owner(client.base_url.port or 80, client.base_url.host)}; "
                         "`make up` starts one for this workspace, or set PREFECT_API_AUTH_STRING.",
                     )
                 ]
             client.get("/health").raise_for_status()
-            return [Check("prefect server", True, address), _worker(client), *_schedules(client)]
+            return [DoctorCheck("prefect server", True, address), _worker(client), *_schedules(client)]
     except httpx.HTTPError as error:
         return [
-            Check(
+            DoctorCheck(
                 "prefect server",
                 False,
                 f"{address} doesn't answer ({type(error).__name__})",
@@ -130,13 +134,13 @@ def _prefect(settings: Settings, given: str | None) -> list[Check]:
         ]
 
 
-def _worker(client: Any) -> Check:
+def _worker(client: Any) -> DoctorCheck:
     answer = client.post(f"/work_pools/{POOL}/workers/filter", json={})
     workers = answer.json() if answer.status_code == 200 else []
     online = [worker["name"] for worker in workers if worker.get("status") == "ONLINE"]
     if online:
-        return Check("prefect worker", True, f"{', '.join(online)} online in pool {POOL}")
-    return Check(
+        return DoctorCheck("prefect worker", True, f"{', '.join(online)} online in pool {POOL}")
+    return DoctorCheck(
         "prefect worker",
         False,
         f"no worker is online in pool {POOL}",
@@ -144,7 +148,7 @@ def _worker(client: Any) -> Check:
     )
 
 
-def _schedules(client: Any) -> list[Check]:
+def _schedules(client: Any) -> list[DoctorCheck]:
     """A schedule may look active while no run is ever created (a known trap of mismatched packages): count the runs."""
     deployments = client.post("/deployments/filter", json={}).json()
     checks = []
@@ -157,5 +161,7 @@ def _schedules(client: Any) -> list[Check]:
         }
         upcoming = client.post("/flow_runs/count", json=query).json()
         advice = "Compare the installed sqlalchemy and fastapi with the lock; run `make test` to mend it."
-        checks.append(Check(f"schedule of {deployment['name']}", upcoming > 0, f"{upcoming} upcoming runs", advice))
+        checks.append(
+            DoctorCheck(f"schedule of {deployment['name']}", upcoming > 0, f"{upcoming} upcoming runs", advice)
+        )
     return checks

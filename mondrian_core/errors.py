@@ -39,17 +39,17 @@ class MondrianError(Exception):
         super().__init__(f"{problem} {next_step}".strip())
 
 
-class AnswerIsNo(MondrianError):
+class NegativeOutcome(MondrianError):
     """The command ran and the answer is no."""
 
     exit_status = 1
 
 
-class NothingToDo(AnswerIsNo):
+class NothingToDo(NegativeOutcome):
     """There is nothing to work on."""
 
 
-class NothingNew(NothingToDo):
+class NothingNewToTrain(NothingToDo):
     """A retraining could only repeat the last one."""
 
     def __init__(self, advisor: str, version: str) -> None:
@@ -59,7 +59,7 @@ class NothingNew(NothingToDo):
         )
 
 
-class ChampionChanged(AnswerIsNo):
+class ChampionChanged(NegativeOutcome):
     """Somebody else promoted or rolled back in between."""
 
     def __init__(self, advisor: str, expected: str | None, found: str | None) -> None:
@@ -72,11 +72,11 @@ class ChampionChanged(AnswerIsNo):
         )
 
 
-class GateFailed(AnswerIsNo):
+class GateFailed(NegativeOutcome):
     """A gate refused the candidate."""
 
 
-class AdapterNotLoadable(AnswerIsNo):
+class AdapterNotLoadable(NegativeOutcome):
     """A service that needs an adapter can't load one."""
 
 
@@ -230,7 +230,7 @@ class PortInUse(Broken):
 
 
 @contextmanager
-def translated(path: Path | str | None = None) -> Iterator[None]:
+def translate_foreign_errors(path: Path | str | None = None) -> Iterator[None]:
     """Turn the operating system's and SQLite's errors into ours, with the file they concern."""
     try:
         yield
@@ -239,11 +239,11 @@ def translated(path: Path | str | None = None) -> Iterator[None]:
             raise DiskFull(error.filename or path) from error
         raise
     except sqlite3.IntegrityError as error:
-        raise _refused(path, error) from error
+        raise _database_refused(path, error) from error
     except sqlite3.OperationalError as error:
         text = str(error)
         if "cannot modify" in text:
-            raise _refused(path, error) from error
+            raise _database_refused(path, error) from error
         if "full" in text:
             raise DiskFull(path) from error
         if "locked" in text or "readonly" in text:
@@ -254,7 +254,7 @@ def translated(path: Path | str | None = None) -> Iterator[None]:
         raise
 
 
-def _refused(path: Path | str | None, error: sqlite3.Error) -> DatabaseRefused:
+def _database_refused(path: Path | str | None, error: sqlite3.Error) -> DatabaseRefused:
     return DatabaseRefused(
         f"A rule of the database {path or ''} refuses the row ({error}); nothing was changed.",
         "Look at the table's definition (`.schema` in sqlite3), and remove the rule or what breaks it.",

@@ -11,7 +11,7 @@ from typing import Any
 
 
 @dataclass(frozen=True)
-class Started:
+class StageStarted:
     """A stage begins. `stage` is a word such as "link" or "train"; `total` its number of units, if known."""
 
     stage: str
@@ -20,7 +20,7 @@ class Started:
 
 
 @dataclass(frozen=True)
-class Advanced:
+class StageProgressed:
     """`done` of `total` units of a stage are finished; `detail` is a short text for people."""
 
     stage: str
@@ -30,7 +30,7 @@ class Advanced:
 
 
 @dataclass(frozen=True)
-class Finished:
+class StageFinished:
     """A stage ended. `summary` holds plain values for people and logs."""
 
     stage: str
@@ -38,7 +38,7 @@ class Finished:
 
 
 @dataclass(frozen=True)
-class Noticed:
+class StageNotice:
     """Something the user should know that stops nothing."""
 
     stage: str
@@ -46,26 +46,26 @@ class Noticed:
 
 
 @dataclass(frozen=True)
-class Logged:
+class StageLogLines:
     """Lines of a stage's log, as they were written; `anew`: the log consists of these, whatever was told before."""
 
     stage: str
     lines: tuple[Mapping[str, Any], ...]
-    anew: bool = False
+    replaces_previous: bool = False
 
 
-Event = Started | Advanced | Finished | Noticed | Logged
-Listener = Callable[[Event], None]
+StageEvent = StageStarted | StageProgressed | StageFinished | StageNotice | StageLogLines
+EventListener = Callable[[StageEvent], None]
 
 
-def ignore(event: Event) -> None:
+def ignore_events(event: StageEvent) -> None:
     """The listener that hears nothing."""
 
 
-def both(first: Listener, second: Listener) -> Listener:
+def chain_listeners(first: EventListener, second: EventListener) -> EventListener:
     """A listener that hands every event on to two, in this order."""
 
-    def listen(event: Event) -> None:
+    def listen(event: StageEvent) -> None:
         first(event)
         second(event)
 

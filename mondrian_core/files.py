@@ -17,9 +17,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mondrian_core.errors import DiskFull, translated
+from mondrian_core.errors import DiskFull, translate_foreign_errors
 
-LEAST_FREE = 16 << 20  # a log, a database and their journals can still be written
+MIN_FREE_BYTES = 16 << 20  # a log, a database and their journals can still be written
 
 
 def write_atomic(path: Path, data: bytes | str) -> None:
@@ -38,7 +38,7 @@ def write_atomic(path: Path, data: bytes | str) -> None:
 
 def replace_atomic(path: Path, write: Callable[[Path], None]) -> None:
     """Let `write` fill a temporary file beside `path` (same suffix), flush it to disk and rename it to `path`."""
-    with translated(path):
+    with translate_foreign_errors(path):
         make_folder(path.parent)
         temporary = path.with_name(f".{path.stem[:80]}-{uuid.uuid4().hex[:12]}{path.suffix}")
         os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_RDWR, _file_mode(path.parent)))
@@ -54,7 +54,7 @@ def replace_atomic(path: Path, write: Callable[[Path], None]) -> None:
             temporary.unlink(missing_ok=True)
 
 
-def require_room(folder: Path, least: int = LEAST_FREE) -> None:
+def require_free_space(folder: Path, least: int = MIN_FREE_BYTES) -> None:
     """Refuse to begin what writes files while fewer than `least` bytes are free: it would break in the middle.
 
     Raises:
@@ -77,7 +77,7 @@ def make_private_folder(folder: Path) -> None:
     """Make a folder for the owner alone (0700); one that exists becomes private as `keep_private` says."""
     make_folder(folder.parent)
     folder.mkdir(mode=0o700, exist_ok=True)
-    keep_private(folder)
+    restrict_to_owner(folder)
 
 
 def create_private(path: Path) -> None:
@@ -86,7 +86,7 @@ def create_private(path: Path) -> None:
     os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
 
 
-def keep_private(path: Path) -> None:
+def restrict_to_owner(path: Path) -> None:
     """Take reading and writing by others away from a file or folder of ours, if it is there.
 
     A group that may write was let in on purpose and stays; one that may only read is what a usual umask leaves.
@@ -128,7 +128,7 @@ def read_json(path: Path) -> Any:
     return json.loads(path.read_text())
 
 
-def stored_path(folder: Path, parts: Sequence[str]) -> Path:
+def path_as_spelled_on_disk(folder: Path, parts: Sequence[str]) -> Path:
     """The file or folder below `folder` that the names mean, as the file system spells them.
 
     macOS and some programs decompose an umlaut into letter and dots (NFD), others don't (NFC); either finds the other.
@@ -152,7 +152,7 @@ def _spelled_otherwise(folder: Path, name: str) -> str:
     return next((each for each in names if unicodedata.normalize("NFC", each) == composed), name)
 
 
-def sha256_of(path: Path) -> str:
+def file_sha256(path: Path) -> str:
     """SHA-256 of a file's bytes, hexadecimal."""
     digest = hashlib.sha256()
     with path.open("rb") as stream:

@@ -10,7 +10,7 @@ import struct
 from collections.abc import Iterator, Mapping
 from mmap import mmap
 
-Data = bytes | mmap
+FileData = bytes | mmap
 
 # Signatures of raw formats that aren't TIFF files.
 _SIGNATURES: tuple[tuple[int, bytes, str], ...] = (
@@ -71,7 +71,7 @@ _ALONE = {0x01, *range(0xD0, 0xD8)}
 _BETWEEN_SCANS = {0xC4, _SOS, 0xDB, 0xDC, 0xDD, 0xFE, *range(0xE0, 0xF0)}
 
 
-def jpeg_is_complete(data: Data) -> bool:
+def jpeg_is_complete(data: FileData) -> bool:
     """True when the (first) picture of a JPEG file reaches its end marker, whatever follows it.
 
     Phones and cameras append films, further pictures and notes of their own, which are no part of the picture; the
@@ -108,7 +108,7 @@ def jpeg_is_complete(data: Data) -> bool:
             return True
 
 
-def png_is_complete(data: Data) -> bool:
+def png_is_complete(data: FileData) -> bool:
     """True when the chunks of a PNG file reach IEND, whatever follows it."""
     at = 8
     while at + 12 <= len(data):
@@ -119,7 +119,7 @@ def png_is_complete(data: Data) -> bool:
     return False
 
 
-def raw_kind(data: Data) -> str | None:
+def raw_kind(data: FileData) -> str | None:
     """What kind of raw file it is ("Canon CR3", "DNG"), or None; told by content, never by name.
 
     A TIFF file is raw when any of its directories holds sensor data, and also when the first one is only a preview of
@@ -157,7 +157,7 @@ def _maker(directory: Mapping[int, tuple[int, ...]]) -> str | None:
     return next((kind for maker, kind in _MAKERS.items() if name.startswith(maker)), None)
 
 
-def _directories(data: Data) -> Iterator[dict[int, tuple[int, ...]]]:
+def _directories(data: FileData) -> Iterator[dict[int, tuple[int, ...]]]:
     """The directories of a TIFF or BigTIFF file with the wanted tags: the chain and its sub-directories."""
     order = {b"II": "<", b"MM": ">"}.get(data[:2])
     if order is None or len(data) < 16:
@@ -182,7 +182,7 @@ def _directories(data: Data) -> Iterator[dict[int, tuple[int, ...]]]:
         yield directory
 
 
-def _directory(data: Data, offset: int, order: str, big: bool) -> tuple[dict[int, tuple[int, ...]], int]:
+def _directory(data: FileData, offset: int, order: str, big: bool) -> tuple[dict[int, tuple[int, ...]], int]:
     """A directory's wanted tags and the offset of the next directory."""
     counter, entry, pointer = ("Q", "HHQ", "Q") if big else ("H", "HHI", "I")
     width, size = struct.calcsize(f"<{pointer}"), struct.calcsize(f"<{entry}")

@@ -27,7 +27,7 @@ import numpy as np
 from PIL import Image, ImageCms, UnidentifiedImageError
 
 from mondrian_core.errors import BadPhotograph
-from mondrian_core.image_formats import Data, jpeg_is_complete, png_is_complete, raw_kind
+from mondrian_core.image_formats import FileData, jpeg_is_complete, png_is_complete, raw_kind
 from mondrian_core.settings import Settings
 
 if TYPE_CHECKING:
@@ -40,7 +40,9 @@ MAX_SIDE = 30_000
 MAX_ASPECT = 200  # long side by short side; the image processors of Qwen's vision models refuse more
 LONG_SIDE = 1024
 DECODED_SIDE = 2 * LONG_SIDE  # larger pictures are decoded reduced, to no less than this and less than its double
-SIMILAR_BITS = 10  # perceptual hashes this close are copies, mirrors, exposures or other sizes (evaluation.md 3.4)
+NEAR_DUPLICATE_BITS = (
+    10  # perceptual hashes this close are copies, mirrors, exposures or other sizes (evaluation.md 3.4)
+)
 _ORIENTATION, _SIDEWAYS = 0x0112, (5, 6, 7, 8)
 _TURNS = {
     1: None,
@@ -57,7 +59,7 @@ _ROWS = 256
 _EXPORT = "Export it from your raw converter as JPEG or TIFF and use that."
 
 
-class Reason(StrEnum):
+class PhotographRejection(StrEnum):
     """Why a file is no usable photograph; the list is closed."""
 
     MISSING = "missing"
@@ -71,7 +73,7 @@ class Reason(StrEnum):
 
 
 @dataclass(frozen=True)
-class Facts:
+class PhotographHeader:
     """What the headers say: upright width and height in pixels, format name, size in bytes."""
 
     width: int
@@ -106,7 +108,7 @@ def open_photograph(source: Path | bytes, max_pixels: int | None = None) -> Phot
         BadPhotograph: with `reason` out of `Reason`.
     """
     name, data = _bytes_of(source)
-    with _refusals(name), _open(name, io.BytesIO(data), data, max_pixels) as image:
+    with _decoder_errors_as_rejections(name), _open(name, io.BytesIO(data), data, max_pixels) as image:
         whole = image.size
         _draft(image)
         image.load()  # before the orientation is asked for: Pillow decodes a PNG for that and the error would be lost
@@ -116,7 +118,7 @@ def open_photograph(source: Path | bytes, max_pixels: int | None = None) -> Phot
     return Photograph(clean, hashlib.sha256(data).hexdigest(), *size)
 
 
-def photograph_facts(path: Path, max_pixels: int | None = None) -> Facts:
+def read_photograph_header(path: Path, max_pixels: int | None = None) -> PhotographHeader:
     """Read only the headers, and where the picture ends.
 
     Raises:
@@ -124,22 +126,22 @@ def photograph_facts(path: Path, max_pixels: int | None = None) -> Facts:
     """
     size = _size_of(path)
     with (
-        _refusals(path),
+        _decoder_errors_as_rejections(path),
         _mapped(path) as data,
         path.open("rb") as stream,
         _open(path, stream, data, max_pixels) as image,
     ):
-        return Facts(*_upright_size(image, image.size), image.format or "", size)
+        return PhotographHeader(*_upright_size(image, image.size), image.format or "", size)
 
 
-def exif_of(path: Path, directory: int) -> Mapping[int, Any]:
+def read_exif(path: Path, directory: int) -> Mapping[int, Any]:
     """One directory of a photograph's EXIF data by tag number, whatever the format; empty where there is none.
 
     Raises:
         BadPhotograph: it can't be opened.
     """
     _size_of(path)
-    with _refusals(path), Image.open(path, formats=[*FORMATS, *_heif()]) as image:
+    with _decoder_errors_as_rejections(path), Image.open(path, formats=[*FORMATS, *_heif()]) as image:
         return dict(image.getexif().get_ifd(directory))
 
 
@@ -149,7 +151,7 @@ def is_too_narrow(size: tuple[int, int]) -> bool:
     return any(max(each) > MAX_ASPECT * min(each) for each in sides)
 
 
-def bounded(image: Image.Image, long_side: int = LONG_SIDE) -> Image.Image:
+def downscale_to_fit(image: Image.Image, long_side: int = LONG_SIDE) -> Image.Image:
     """The photograph with its long side at most `long_side` pixels, resampled once; never enlarged."""
     size = _bounded_size(image.size, long_side)
     return image if size == image.size else image.resize(size, Image.Resampling.LANCZOS, reducing_gap=None)
@@ -178,7 +180,7 @@ def perceptual_hash(image: Image.Image) -> tuple[int, int]:
     return _hash_of(grey), _hash_of(grey[:, ::-1])
 
 
-def bits_apart(first: tuple[int, int], second: tuple[int, int]) -> int:
+def perceptual_hash_distance(first: tuple[int, int], second: tuple[int, int]) -> int:
     """Bits by which two photographs differ, one of them mirrored if that is closer (0-64)."""
     return min((first[0] ^ second[0]).bit_count(), (first[0] ^ second[1]).bit_count())
 
@@ -204,27 +206,27 @@ def _bytes_of(source: Path | bytes) -> tuple[Path | str, bytes]:
     try:
         return source, source.read_bytes()
     except OSError as error:
-        raise BadPhotograph(source, Reason.UNREADABLE, error.strerror or "it can't be read") from error
+        raise BadPhotograph(source, PhotographRejection.UNREADABLE, error.strerror or "it can't be read") from error
 
 
 def _size_of(path: Path) -> int:
     try:
         status = path.stat()
     except OSError as error:
-        raise BadPhotograph(path, Reason.MISSING, "there is no such file") from error
+        raise BadPhotograph(path, PhotographRejection.MISSING, "there is no such file") from error
     if not path.is_file():
-        raise BadPhotograph(path, Reason.NOT_A_PHOTOGRAPH, "it is no file")
+        raise BadPhotograph(path, PhotographRejection.NOT_A_PHOTOGRAPH, "it is no file")
     _refuse_size(path, status.st_size)
     if not os.access(path, os.R_OK):
-        raise BadPhotograph(path, Reason.UNREADABLE, "its permissions forbid reading")
+        raise BadPhotograph(path, PhotographRejection.UNREADABLE, "its permissions forbid reading")
     return status.st_size
 
 
 def _refuse_size(name: Path | str, size: int) -> None:
     if size == 0:
-        raise BadPhotograph(name, Reason.EMPTY, "the file is empty")
+        raise BadPhotograph(name, PhotographRejection.EMPTY, "the file is empty")
     if size > MAX_BYTES:
-        raise BadPhotograph(name, Reason.TOO_LARGE, f"{size:,} bytes are more than {MAX_BYTES:,}")
+        raise BadPhotograph(name, PhotographRejection.TOO_LARGE, f"{size:,} bytes are more than {MAX_BYTES:,}")
 
 
 @contextmanager
@@ -234,10 +236,12 @@ def _mapped(path: Path) -> Iterator[mmap.mmap]:
 
 
 @contextmanager
-def _open(name: Path | str, stream: IO[bytes], data: Data, max_pixels: int | None) -> Iterator[Image.Image]:
+def _open(name: Path | str, stream: IO[bytes], data: FileData, max_pixels: int | None) -> Iterator[Image.Image]:
     """The picture, its headers read and everything checked that can be before it is decoded."""
     if kind := raw_kind(data):
-        raise BadPhotograph(name, Reason.RAW, f"it is a raw file ({kind}), which has to be developed first", _EXPORT)
+        raise BadPhotograph(
+            name, PhotographRejection.RAW, f"it is a raw file ({kind}), which has to be developed first", _EXPORT
+        )
     # Pillow warns and raises at limits of its own; ours comes first, so that size is refused before any decoding.
     with Image.open(stream, formats=[*FORMATS, *_heif()]) as image:
         _refuse_shape(name, image.size, max_pixels)
@@ -249,14 +253,16 @@ def _refuse_shape(name: Path | str, size: tuple[int, int], max_pixels: int | Non
     width, height = size
     most = Settings().max_pixels if max_pixels is None else max_pixels
     if max(size) > MAX_SIDE:
-        raise BadPhotograph(name, Reason.TOO_LARGE, f"{width} x {height} pixels; a side may have {MAX_SIDE:,}")
+        raise BadPhotograph(
+            name, PhotographRejection.TOO_LARGE, f"{width} x {height} pixels; a side may have {MAX_SIDE:,}"
+        )
     if width * height > most:
         detail = f"{width} x {height} pixels are more than {most:,}"
         more = f"Set MONDRIAN_MAX_MEGAPIXELS={-(-width * height // 1_000_000)} to allow it, or use a smaller copy."
-        raise BadPhotograph(name, Reason.TOO_LARGE, detail, more)
+        raise BadPhotograph(name, PhotographRejection.TOO_LARGE, detail, more)
     if is_too_narrow(size):
         detail = f"{width} x {height} pixels: one side is more than about {MAX_ASPECT} times the other"
-        raise BadPhotograph(name, Reason.TOO_NARROW, detail, "Use a part of it that is less narrow.")
+        raise BadPhotograph(name, PhotographRejection.TOO_NARROW, detail, "Use a part of it that is less narrow.")
 
 
 def _draft(image: Image.Image) -> None:
@@ -276,7 +282,7 @@ def _heif() -> tuple[str, ...]:
 
 
 @contextmanager
-def _refusals(name: Path | str) -> Iterator[None]:
+def _decoder_errors_as_rejections(name: Path | str) -> Iterator[None]:
     """Turn whatever a decoder raises on hostile or damaged bytes into a refusal with a reason."""
     try:
         # Pillow warns of odd metadata, which is no news to anybody here. Filters belong to the process,
@@ -287,12 +293,12 @@ def _refusals(name: Path | str) -> Iterator[None]:
     except BadPhotograph:
         raise
     except UnidentifiedImageError as error:
-        detail = _what_it_is(name) if isinstance(name, Path) else "no format that a camera writes"
-        raise BadPhotograph(name, Reason.NOT_A_PHOTOGRAPH, detail) from error
+        detail = _describe_file_type(name) if isinstance(name, Path) else "no format that a camera writes"
+        raise BadPhotograph(name, PhotographRejection.NOT_A_PHOTOGRAPH, detail) from error
     except Image.DecompressionBombError as error:
-        raise BadPhotograph(name, Reason.TOO_LARGE, "it claims too many pixels") from error
+        raise BadPhotograph(name, PhotographRejection.TOO_LARGE, "it claims too many pixels") from error
     except MemoryError as error:
-        raise BadPhotograph(name, Reason.TOO_LARGE, "there is not enough memory for it") from error
+        raise BadPhotograph(name, PhotographRejection.TOO_LARGE, "there is not enough memory for it") from error
     except (
         OSError,
         ValueError,
@@ -309,11 +315,11 @@ def _refusals(name: Path | str) -> Iterator[None]:
         struct.error,
     ) as error:
         truncated = "truncated" in str(error).lower() or isinstance(error, EOFError)
-        reason = Reason.TRUNCATED if truncated else Reason.UNREADABLE
+        reason = PhotographRejection.TRUNCATED if truncated else PhotographRejection.UNREADABLE
         raise BadPhotograph(name, reason, f"it is damaged ({error})") from error
 
 
-def _what_it_is(path: Path) -> str:
+def _describe_file_type(path: Path) -> str:
     with path.open("rb") as stream:
         start = stream.read(512).lstrip().lower()
     if start.startswith((b"<!doctype html", b"<html", b"<?xml", b"<head", b"<body")):
@@ -323,11 +329,11 @@ def _what_it_is(path: Path) -> str:
     return "its content is no format that a camera writes"
 
 
-def _refuse_truncated(name: Path | str, kind: str, data: Data) -> None:
+def _refuse_truncated(name: Path | str, kind: str, data: FileData) -> None:
     """Formats that say where they end are held to it; what follows the end is no part of the picture."""
     complete = {"JPEG": jpeg_is_complete, "MPO": jpeg_is_complete, "PNG": png_is_complete}.get(kind)
     if complete is not None and not complete(data):
-        raise BadPhotograph(name, Reason.TRUNCATED, f"the file is cut off after {len(data):,} bytes")
+        raise BadPhotograph(name, PhotographRejection.TRUNCATED, f"the file is cut off after {len(data):,} bytes")
 
 
 def _orientation(image: Image.Image) -> int:

@@ -31,16 +31,20 @@ if TYPE_CHECKING:
 
     Array = NDArray[Any]
 
-WEIGHTS, PEFT_WEIGHTS, CONFIG = "adapters.safetensors", "adapter_model.safetensors", "adapter_config.json"
+ADAPTER_WEIGHTS_FILE, PEFT_WEIGHTS_FILE, ADAPTER_CONFIG_FILE = (
+    "adapters.safetensors",
+    "adapter_model.safetensors",
+    "adapter_config.json",
+)
 Layout = Literal["mlx", "older", "peft"]
 LORA, DORA = "lora", "dora"
-OLDER_ALPHA = 0.1  # mlx-vlm's default where an older configuration names none
+LEGACY_DEFAULT_ALPHA = 0.1  # mlx-vlm's default where an older configuration names none
 
 _PEFT_KEY = re.compile(r"(?P<module>.+)\.lora_(?P<half>A|B)(\.\w+)?\.weight")
 _PEFT_MAGNITUDE = re.compile(r"(?P<module>.+)\.lora_(?P<half>magnitude_vector)(\.\w+)?(\.weight)?")
 _OF_LORA, _OF_DORA = {"A", "B"}, {"A", "B", "magnitude_vector"}
 # Features of PEFT that change more than a low-rank product, with the value under which they do nothing.
-_BEYOND = {
+_UNSUPPORTED_FEATURES = {
     "bias": "none",
     "modules_to_save": None,
     "layer_replication": None,
@@ -50,26 +54,26 @@ _BEYOND = {
     "alora_invocation_tokens": None,
     "arrow_config": None,
 }
-_HONOURED = {"use_rslora", "use_dora"}  # any other use_... is a feature that isn't known here
+_SUPPORTED_FLAGS = {"use_rslora", "use_dora"}  # any other use_... is a feature that isn't known here
 # Ways to begin that take something off the base; EVA, Gaussian and orthogonal ones only choose A.
-_MOVES_THE_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga", "loraga")
+_BASE_CHANGING_INITS = ("pissa", "olora", "corda", "loftq", "lora_ga", "loraga")
 _DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
-_EXPORT = "Export it as a plain LoRA (PEFT can merge or convert it), or train it again."
-_RESTORE = "Restore the file, or train again."
+_EXPORT_ADVICE = "Export it as a plain LoRA (PEFT can merge or convert it), or train it again."
+_RESTORE_ADVICE = "Restore the file, or train again."
 
 
 @dataclass(frozen=True)
-class Pair:
+class LoraMatrices:
     """A (in, r) and B (r, out) of a module in float32, the factor of their product, and a DoRA's magnitudes (out,)."""
 
-    down: Array
-    up: Array
+    lora_a: Array
+    lora_b: Array
     scale: float
     magnitude: Array | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
-class Described:
+class LoraDescription:
     """What the configuration says; of a PEFT adapter `rank` and `scale` are those of modules without a pattern.
 
     `declared` are the modules that the configuration names (mlx alone does).
@@ -80,89 +84,100 @@ class Described:
     scale: float
     dropout: float
     dora: bool = False
-    declared: tuple[str, ...] = ()
+    declared_modules: tuple[str, ...] = ()
     configuration: Mapping[str, Any] = field(repr=False, default_factory=dict)
 
 
 @dataclass(frozen=True)
-class Fitted:
+class UniformLora:
     """Pairs of one rank and one scale, with the same products."""
 
     rank: int
     scale: float
-    pairs: Mapping[str, Pair]
+    pairs: Mapping[str, LoraMatrices]
 
 
-def configuration_of(folder: Path) -> dict[str, Any]:
+def read_adapter_config(folder: Path) -> dict[str, Any]:
     """adapter_config.json.
 
     Raises:
         BadAdapter: missing, damaged, or not a JSON object.
     """
-    path = folder / CONFIG
+    path = folder / ADAPTER_CONFIG_FILE
     try:
         value = json.loads(path.read_bytes())
     except FileNotFoundError:
         raise BadAdapter(
-            f"There is no adapter in {folder}: {CONFIG} is missing.",
+            f"There is no adapter in {folder}: {ADAPTER_CONFIG_FILE} is missing.",
             "Give the folder that holds the adapter's weights and its adapter_config.json.",
         ) from None
     except (OSError, ValueError, RecursionError) as error:
-        raise BadAdapter(f"{path} can't be read: {error}.", _RESTORE) from error
+        raise BadAdapter(f"{path} can't be read: {error}.", _RESTORE_ADVICE) from error
     if not isinstance(value, dict):
-        raise BadAdapter(f"{path} is not a JSON object.", _RESTORE)
+        raise BadAdapter(f"{path} is not a JSON object.", _RESTORE_ADVICE)
     return value
 
 
-def described(folder: Path) -> Described:
+def describe_adapter(folder: Path) -> LoraDescription:
     """Which layout, rank and scale; whatever is unclear or unknown is refused by name.
 
     Raises:
         BadAdapter: files missing, numbers missing or senseless, or more than a LoRA or DoRA.
     """
-    found = configuration_of(folder)
-    where = folder / CONFIG
+    found = read_adapter_config(folder)
+    where = folder / ADAPTER_CONFIG_FILE
     if "peft_type" in found:
-        return _described_peft(folder, found)
+        return _describe_peft(folder, found)
     if "lora_parameters" in found:
         kind, values = found.get("fine_tune_type", LORA), found["lora_parameters"]
         if kind not in (LORA, DORA):
             raise BadAdapter(f"The adapter in {folder} is a '{kind}', not a LoRA.", "Train or import a LoRA adapter.")
         if not isinstance(values, dict):
-            raise BadAdapter(f"lora_parameters in {where} is not a JSON object.", _RESTORE)
+            raise BadAdapter(f"lora_parameters in {where} is not a JSON object.", _RESTORE_ADVICE)
         declared = values.get("keys") or ()
         if not isinstance(declared, list | tuple) or not all(isinstance(name, str) for name in declared):
-            raise BadAdapter(f"keys in {where} is not a list of names.", _RESTORE)
-        return Described(
+            raise BadAdapter(f"keys in {where} is not a list of names.", _RESTORE_ADVICE)
+        return LoraDescription(
             layout="mlx",
             rank=_rank(values, "rank", where),
             scale=_number(values, "scale", where),
             dropout=_dropout(values),
             dora=kind == DORA,
-            declared=tuple(declared),
+            declared_modules=tuple(declared),
             configuration=found,
         )
     if "rank" in found:
         rank = _rank(found, "rank", where)
-        alpha = _number({"alpha": OLDER_ALPHA, **found}, "alpha", where)
-        return Described(layout="older", rank=rank, scale=alpha / rank, dropout=_dropout(found), configuration=found)
+        alpha = _number({"alpha": LEGACY_DEFAULT_ALPHA, **found}, "alpha", where)
+        return LoraDescription(
+            layout="older", rank=rank, scale=alpha / rank, dropout=_dropout(found), configuration=found
+        )
     raise BadAdapter(f"{where} describes no LoRA.", "Give a folder by Mondrian, mlx-vlm or PEFT.")
 
 
-def _described_peft(folder: Path, found: Mapping[str, Any]) -> Described:
+def _describe_peft(folder: Path, found: Mapping[str, Any]) -> LoraDescription:
     if found["peft_type"] != "LORA":
-        raise BadAdapter(f"The PEFT adapter in {folder} is a {found['peft_type']}, not a LoRA.", _EXPORT)
-    beyond = [name for name, nothing in _BEYOND.items() if found.get(name, nothing) not in (nothing, None, [], {})]
-    beyond += [name for name, value in found.items() if name.startswith("use_") and value and name not in _HONOURED]
+        raise BadAdapter(f"The PEFT adapter in {folder} is a {found['peft_type']}, not a LoRA.", _EXPORT_ADVICE)
+    beyond = [
+        name
+        for name, nothing in _UNSUPPORTED_FEATURES.items()
+        if found.get(name, nothing) not in (nothing, None, [], {})
+    ]
+    beyond += [
+        name for name, value in found.items() if name.startswith("use_") and value and name not in _SUPPORTED_FLAGS
+    ]
     start = str(found.get("init_lora_weights", "")).lower()
-    if start.startswith(_MOVES_THE_BASE):
+    if start.startswith(_BASE_CHANGING_INITS):
         beyond.append(f"init_lora_weights={start}, which changes the base as well")
     if beyond:
-        raise BadAdapter(f"The PEFT adapter in {folder} is more than a LoRA: {', '.join(beyond)}.", _EXPORT)
+        raise BadAdapter(f"The PEFT adapter in {folder} is more than a LoRA: {', '.join(beyond)}.", _EXPORT_ADVICE)
     for name in ("rank_pattern", "alpha_pattern"):
-        _check_patterns(folder / CONFIG, name, found.get(name))
-    rank, alpha = _rank(found, "r", folder / CONFIG), _number(found, "lora_alpha", folder / CONFIG)
-    return Described(
+        _check_patterns(folder / ADAPTER_CONFIG_FILE, name, found.get(name))
+    rank, alpha = (
+        _rank(found, "r", folder / ADAPTER_CONFIG_FILE),
+        _number(found, "lora_alpha", folder / ADAPTER_CONFIG_FILE),
+    )
+    return LoraDescription(
         layout="peft",
         rank=rank,
         scale=alpha / _divisor(found, rank),
@@ -174,18 +189,20 @@ def _described_peft(folder: Path, found: Mapping[str, Any]) -> Described:
 
 def _check_patterns(where: Path, name: str, patterns: Any) -> None:
     if patterns is not None and not isinstance(patterns, dict):
-        raise BadAdapter(f"{name} in {where} is not a JSON object.", _RESTORE)
+        raise BadAdapter(f"{name} in {where} is not a JSON object.", _RESTORE_ADVICE)
     for pattern in patterns or {}:
         try:
             re.compile(pattern)
         except (re.error, RecursionError) as error:
-            raise BadAdapter(f"{name} in {where} holds '{pattern}', not a pattern ({error}).", _RESTORE) from None
+            raise BadAdapter(
+                f"{name} in {where} holds '{pattern}', not a pattern ({error}).", _RESTORE_ADVICE
+            ) from None
 
 
 def _rank(values: Mapping[str, Any], name: str, where: Path) -> int:
     rank = _number(values, name, where)
     if rank != int(rank) or rank < 1:
-        raise BadAdapter(f"{name} in {where} is {rank:g}; a rank is a whole number from 1.", _RESTORE)
+        raise BadAdapter(f"{name} in {where} is {rank:g}; a rank is a whole number from 1.", _RESTORE_ADVICE)
     return int(rank)
 
 
@@ -198,7 +215,7 @@ def _number(values: Mapping[str, Any], name: str, where: Path) -> float:
             f"Add the {name} that it was trained with, or train again.",
         )
     if isinstance(value, bool) or not isinstance(value, int | float) or abs(value) > 1e9 or not math.isfinite(value):
-        raise BadAdapter(f"{name} in {where} is {str(value)[:40]!r}, not a usable number.", _RESTORE)
+        raise BadAdapter(f"{name} in {where} is {str(value)[:40]!r}, not a usable number.", _RESTORE_ADVICE)
     return float(value)
 
 
@@ -212,36 +229,36 @@ def _divisor(configuration: Mapping[str, Any], rank: int) -> float:
     return math.sqrt(rank) if configuration.get("use_rslora") else rank
 
 
-def peft_pairs(folder: Path, described: Described) -> dict[str, Pair]:
+def read_peft_matrices(folder: Path, described: LoraDescription) -> dict[str, LoraMatrices]:
     """The pairs of a PEFT adapter by module, as mlx-vlm names it, each with its own rank and scale.
 
     Raises:
         BadAdapter: damaged, incomplete, or holding arrays that are no half of a LoRA.
     """
     wanted = _OF_DORA if described.dora else _OF_LORA
-    weights = folder / PEFT_WEIGHTS
+    weights = folder / PEFT_WEIGHTS_FILE
     halves: dict[str, dict[str, Array]] = {}
-    for key, array in floats(weights).items():
+    for key, array in read_float32_tensors(weights).items():
         found = _PEFT_KEY.fullmatch(key) or (_PEFT_MAGNITUDE.fullmatch(key) if described.dora else None)
         if found is None or array.ndim != (1 if found["half"] == "magnitude_vector" else 2):
-            raise BadAdapter(f"{weights} holds {key}, which is no half of a LoRA.", _EXPORT)
+            raise BadAdapter(f"{weights} holds {key}, which is no half of a LoRA.", _EXPORT_ADVICE)
         half = halves.setdefault(found["module"], {})
         if found["half"] in half:
             raise BadAdapter(f"{weights} holds two adapters for {found['module']}.", "Save one of them alone.")
         half[found["half"]] = array
-    pairs: dict[str, Pair] = {}
+    pairs: dict[str, LoraMatrices] = {}
     for module, half in halves.items():
         if half.keys() != wanted:
             said = "has no magnitude" if half.keys() == _OF_LORA else "has only one half"
             raise BadAdapter(f"{weights} {said} of {module}.", "Save the adapter again.")
         scale = _module_scale(described, module, half["A"].shape[0], folder)
-        if our_name(module) in pairs:
-            raise BadAdapter(f"{weights} names {our_name(module)} in two ways.", "Save the adapter again.")
-        pairs[our_name(module)] = Pair(half["A"].T, half["B"].T, scale, half.get("magnitude_vector"))
-    return with_effect(pairs, folder)
+        if mlx_module_name(module) in pairs:
+            raise BadAdapter(f"{weights} names {mlx_module_name(module)} in two ways.", "Save the adapter again.")
+        pairs[mlx_module_name(module)] = LoraMatrices(half["A"].T, half["B"].T, scale, half.get("magnitude_vector"))
+    return reject_noop_adapter(pairs, folder)
 
 
-def with_effect(pairs: dict[str, Pair], folder: Path) -> dict[str, Pair]:
+def reject_noop_adapter(pairs: dict[str, LoraMatrices], folder: Path) -> dict[str, LoraMatrices]:
     """The pairs, when there are any and none has a scale of 0.
 
     Raises:
@@ -252,34 +269,34 @@ def with_effect(pairs: dict[str, Pair], folder: Path) -> dict[str, Pair]:
     return pairs
 
 
-def fitted(pairs: Mapping[str, Pair]) -> Fitted:
+def with_uniform_rank(pairs: Mapping[str, LoraMatrices]) -> UniformLora:
     """The pairs with the largest rank and the first scale of them."""
     import numpy as np
 
-    rank = max(pair.down.shape[1] for pair in pairs.values())
+    rank = max(pair.lora_a.shape[1] for pair in pairs.values())
     scale = next(iter(pairs.values())).scale
     made = {}
     for name, pair in pairs.items():
-        missing = rank - pair.down.shape[1]
-        down = np.pad(pair.down, ((0, 0), (0, missing)))
-        up = np.pad(pair.up * np.float32(pair.scale / scale), ((0, missing), (0, 0)))
-        made[name] = Pair(
+        missing = rank - pair.lora_a.shape[1]
+        down = np.pad(pair.lora_a, ((0, 0), (0, missing)))
+        up = np.pad(pair.lora_b * np.float32(pair.scale / scale), ((0, missing), (0, 0)))
+        made[name] = LoraMatrices(
             np.ascontiguousarray(down, np.float32), np.ascontiguousarray(up, np.float32), scale, pair.magnitude
         )
-    return Fitted(rank, scale, made)
+    return UniformLora(rank, scale, made)
 
 
-def _module_scale(described: Described, module: str, rank: int, folder: Path) -> float:
+def _module_scale(described: LoraDescription, module: str, rank: int, folder: Path) -> float:
     """alpha/r or alpha/sqrt(r) of one module. The rank is what the arrays have; the configuration has to agree."""
     values = described.configuration
     own = {
         "r": _by_pattern(values.get("rank_pattern"), module, values["r"]),
         "lora_alpha": _by_pattern(values.get("alpha_pattern"), module, values["lora_alpha"]),
     }
-    declared = _rank(own, "r", folder / CONFIG)
+    declared = _rank(own, "r", folder / ADAPTER_CONFIG_FILE)
     if declared != rank:
         raise BadAdapter(f"{module} in {folder} has rank {rank}, its configuration says {declared}.", "Save it again.")
-    return _number(own, "lora_alpha", folder / CONFIG) / _divisor(values, rank)
+    return _number(own, "lora_alpha", folder / ADAPTER_CONFIG_FILE) / _divisor(values, rank)
 
 
 def _by_pattern(patterns: Mapping[str, Any] | None, module: str, usual: Any) -> Any:
@@ -291,7 +308,7 @@ def _by_pattern(patterns: Mapping[str, Any] | None, module: str, usual: Any) -> 
     return usual
 
 
-def our_name(module: str) -> str:
+def mlx_module_name(module: str) -> str:
     """A module of transformers' Qwen-VL as mlx-vlm names it.
 
     transformers has had `model.language_model.layers` since 2025 and `model.layers` before.
@@ -308,7 +325,7 @@ def our_name(module: str) -> str:
     return name
 
 
-def read_arrays(weights: Path) -> dict[str, Mapping[str, Any]]:
+def read_safetensors(weights: Path) -> dict[str, Mapping[str, Any]]:
     """By array name: "shape", "dtype" and "data" (bytes) of a safetensors file. Nothing is ever unpickled.
 
     Raises:
@@ -322,7 +339,7 @@ def read_arrays(weights: Path) -> dict[str, Mapping[str, Any]]:
         raise ValueError(str(error)) from None
 
 
-def floats(path: Path) -> dict[str, Array]:
+def read_float32_tensors(path: Path) -> dict[str, Array]:
     """The arrays of a safetensors file as float32; bfloat16 has no numpy type and is widened bit by bit.
 
     Raises:
@@ -331,11 +348,11 @@ def floats(path: Path) -> dict[str, Array]:
     import numpy as np
 
     try:
-        found = read_arrays(path)
+        found = read_safetensors(path)
     except FileNotFoundError:
-        raise BadAdapter(f"The adapter's weights {path} are missing.", _RESTORE) from None
+        raise BadAdapter(f"The adapter's weights {path} are missing.", _RESTORE_ADVICE) from None
     except (OSError, ValueError) as error:
-        raise BadAdapter(f"{path} can't be read: {error}.", _RESTORE) from None
+        raise BadAdapter(f"{path} can't be read: {error}.", _RESTORE_ADVICE) from None
     arrays: dict[str, Array] = {}
     for name, entry in found.items():
         if entry["dtype"] not in _DTYPES:

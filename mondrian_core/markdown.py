@@ -26,7 +26,7 @@ class Markdown(str):
     __slots__ = ()
 
 
-def plain(text: object) -> Markdown:
+def escape_markdown(text: object) -> Markdown:
     """The text in one line, shown as it is; `Markdown` stays as it is."""
     if isinstance(text, Markdown):
         return text
@@ -39,7 +39,7 @@ def _as_text(found: re.Match[str]) -> str:
     return f"\\{found[1]}" if found[1] else f"{found[2]}\\{found[3]}"
 
 
-def code(text: object) -> Markdown:
+def code_span(text: object) -> Markdown:
     """The text as a span of code, for a paragraph: paths and identifiers."""
     line = " ".join(_CONTROL.sub(" ", str(text)).split())
     if not line:
@@ -56,16 +56,16 @@ def code_block(text: object) -> Markdown:
     return Markdown(f"{ticks}\n{lines}\n{ticks}")
 
 
-def table(headings: Sequence[object], rows: Iterable[Sequence[Any]], aligned: Sequence[str] = ()) -> Markdown:
+def markdown_table(headings: Sequence[object], rows: Iterable[Sequence[Any]], aligned: Sequence[str] = ()) -> Markdown:
     """A table; what is in a cell can't break it. `aligned`: "---" or "---:" per column."""
-    head, *body = (f"| {' | '.join(cell(each) for each in row)} |" for row in (headings, *rows))
+    head, *body = (f"| {' | '.join(markdown_cell(each) for each in row)} |" for row in (headings, *rows))
     rule = f"|{'|'.join(aligned or ['---'] * len(headings))}|"
     return Markdown("\n".join([head, rule, *body]))
 
 
-def cell(value: Any) -> Markdown:
+def markdown_cell(value: Any) -> Markdown:
     """One value for people: nothing for None, numbers short, intervals in brackets."""
-    return plain(_shown(value))
+    return escape_markdown(_shown(value))
 
 
 def _shown(value: Any) -> Any:

@@ -15,7 +15,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 _LOADED_FROM = ("_name_or_path", "name_or_path", "base_model_name_or_path")
-ELSEWHERE = ".../"  # begins a path whose folders are nobody's business
+REDACTED_PREFIX = ".../"  # begins a path whose folders are nobody's business
 _HUB_SNAPSHOT = re.compile(r"/models--([^/]+?)--([^/]+)/snapshots/[^/]+/?$")
 # An absolute path of any system in a sentence: of two parts at least, not the middle of a URL or of another path.
 # A part of it; in Markdown a sign may have a backslash.
@@ -28,12 +28,12 @@ _PICTURE = re.compile(r"(data:[\w/+.-]+;base64,[A-Za-z0-9+/=]*)")
 _BASE64 = re.compile(r"[A-Za-z0-9+/=]{200,}")
 
 
-def named_places(workspace: Path, adapters: Path) -> dict[Path, str]:
+def known_path_roots(workspace: Path, adapters: Path) -> dict[Path, str]:
     """Roots for `without_absolute_paths`: the workspace, the registry, and the home of whoever runs this."""
-    return {workspace: "", adapters: "adapters/", **home_place()}
+    return {workspace: "", adapters: "adapters/", **home_path_root()}
 
 
-def home_place() -> dict[Path, str]:
+def home_path_root() -> dict[Path, str]:
     """The home of whoever runs this as a root for `without_absolute_paths`; {} where there is none."""
     try:
         return {Path.home(): "~/"}
@@ -41,7 +41,7 @@ def home_place() -> dict[Path, str]:
         return {}
 
 
-def stored_path(path: Path | str, root: Path) -> str:
+def portable_path(path: Path | str, root: Path) -> str:
     """A path below `root` relative to it with "/" ("." for itself); another as it is."""
     try:
         return Path(path).relative_to(root).as_posix()
@@ -49,27 +49,27 @@ def stored_path(path: Path | str, root: Path) -> str:
         return str(path)
 
 
-def read_path(text: str, root: Path) -> str:
+def absolute_from_portable(text: str, root: Path) -> str:
     """What `stored_path` wrote as an absolute path; one that was stored absolute, as older versions did, as it is."""
     return str(root / text)
 
 
-def relative_to_neighbour(path: str, root: Path) -> str:
+def relative_path_via_parents(path: str, root: Path) -> str:
     """A path from `root` with as many ".." as it takes, where that names neither a home nor a disk; else as it is."""
     common = Path(os.path.commonpath([path, root]))
-    reveals = any(home.is_relative_to(common) and home != common for home in home_place())
+    reveals = any(home.is_relative_to(common) and home != common for home in home_path_root())
     return path if reveals or len(common.parts) < 2 else os.path.relpath(path, root)
 
 
-def below_home(text: str) -> str:
+def abbreviate_home(text: str) -> str:
     """A path in the home of whoever runs this with "~" for it; anything else as it is."""
-    for home in home_place():
+    for home in home_path_root():
         if text.startswith(f"{home}/"):
             return f"~/{text.removeprefix(f'{home}/')}"
     return text
 
 
-def base_name(name: str) -> str:
+def base_model_name(name: str) -> str:
     """A base model's name without folders: a hub id and `mini` as they are, of a local folder the last part."""
     if found := _HUB_SNAPSHOT.search(name):
         return f"{found[1]}/{found[2]}"
@@ -77,23 +77,23 @@ def base_name(name: str) -> str:
     return _last_part(name) or name if local else name
 
 
-def with_base_names(values: T) -> T:
+def with_base_model_names(values: T) -> T:
     """A configuration of a model's or tokenizer's, the folder it was once loaded from replaced by its name."""
     if not isinstance(values, dict):
         return values
     return {
-        key: base_name(value) if key in _LOADED_FROM and isinstance(value, str) else value
+        key: base_model_name(value) if key in _LOADED_FROM and isinstance(value, str) else value
         for key, value in values.items()
     }  # type: ignore[return-value]
 
 
-def hidden_path(text: str, roots: Iterable[Path] = ()) -> str:
+def redacted_path(text: str, roots: Iterable[Path] = ()) -> str:
     """A whole text that is one path: relative to one of `roots`, as it is when it was relative, else its name alone."""
     for root in roots:
         if Path(text).is_relative_to(root):
-            return stored_path(text, root)
+            return portable_path(text, root)
     absolute = PurePosixPath(text).is_absolute() or PureWindowsPath(text).anchor or text.startswith("~")
-    return ELSEWHERE + _last_part(text) if absolute and _last_part(text) else text
+    return REDACTED_PREFIX + _last_part(text) if absolute and _last_part(text) else text
 
 
 def without_absolute_paths(value: T, roots: Mapping[Path, str]) -> T:
@@ -125,11 +125,11 @@ def _without_any(text: str, roots: Mapping[Path, str]) -> str:
         if root.strip("/"):
             spelling = "".join(re.escape(sign) if sign.isalnum() else rf"\\?{re.escape(sign)}" for sign in root)
             pattern = rf"(?<![\w./-]){spelling}(?:/|(?![\w-]|\.\w))"
-            text = re.sub(pattern, lambda found: _standing(found.group(), spelled), text)
-    return _ABSOLUTE.sub(lambda found: ELSEWHERE + _last_part(found.group()), text)
+            text = re.sub(pattern, lambda found: _root_replacement(found.group(), spelled), text)
+    return _ABSOLUTE.sub(lambda found: REDACTED_PREFIX + _last_part(found.group()), text)
 
 
-def _standing(found: str, spelled: Mapping[str, str]) -> str:
+def _root_replacement(found: str, spelled: Mapping[str, str]) -> str:
     """What stands for a root and the slash behind it, or for the root itself."""
     root = found.rstrip("/")
     stands = spelled.get(root) or spelled.get(re.sub(r"\\([\W_])", r"\1", root), "")

@@ -25,61 +25,61 @@ SECRET_BYTES = 32
 
 
 @dataclass(frozen=True)
-class Identity:
+class PrefectServerIdentity:
     """Whose server answers: `Settings.workspace_id`, and the number of the process."""
 
     workspace: str
     pid: int
 
 
-def home_of(settings: Settings) -> Path:
+def prefect_home(settings: Settings) -> Path:
     """`WORKSPACE/.prefect`: database, results, leases, logs and the password of this Prefect."""
     return settings.root / ".prefect"
 
 
-def record_of(settings: Settings) -> Path:
+def prefect_record_path(settings: Settings) -> Path:
     """The file that says which processes were started here, and at which address."""
-    return home_of(settings) / "up.json"
+    return prefect_home(settings) / "up.json"
 
 
-def auth_file(settings: Settings) -> Path:
+def auth_string_path(settings: Settings) -> Path:
     """The file with the password, as Prefect's UI, PREFECT_API_AUTH_STRING and HTTP basic authentication want it."""
-    return home_of(settings) / "auth-string"
+    return prefect_home(settings) / "auth-string"
 
 
-def make_home(settings: Settings) -> Path:
+def create_prefect_home(settings: Settings) -> Path:
     """The home, which nobody but its owner may look into."""
-    home = home_of(settings)
+    home = prefect_home(settings)
     home.mkdir(mode=0o700, exist_ok=True)
     home.chmod(0o700)
     return home
 
 
-def make_password(settings: Settings) -> None:
+def ensure_prefect_password(settings: Settings) -> None:
     """Have a password in the home; one that is there already stays. The caller sees to it that only one does this."""
-    path = auth_file(settings)
-    if auth_string(settings) is None:
+    path = auth_string_path(settings)
+    if read_auth_string(settings) is None:
         _write_private(path, f"{USER}:{secrets.token_urlsafe(SECRET_BYTES)}\n")
     path.chmod(0o600)
 
 
-def auth_string(settings: Settings) -> str | None:
+def read_auth_string(settings: Settings) -> str | None:
     """`user:password` of this workspace's server; None before it was first started."""
     try:
-        return auth_file(settings).read_text(encoding="ascii").strip() or None
+        return auth_string_path(settings).read_text(encoding="ascii").strip() or None
     except (FileNotFoundError, NotADirectoryError, UnicodeDecodeError):
         return None
 
 
-def recorded_address(settings: Settings) -> str | None:
+def recorded_api_url(settings: Settings) -> str | None:
     """Address of the API of the server that was started last here; it may have gone."""
     try:
-        return str(read_json(record_of(settings))["api_url"])
+        return str(read_json(prefect_record_path(settings))["api_url"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
-def identity(ui: str) -> Identity | None:
+def fetch_server_identity(ui: str) -> PrefectServerIdentity | None:
     """Whose Prefect server answers at that address (without /api); None when it is none of Mondrian's."""
     with (
         suppress(httpx.HTTPError, ValueError, KeyError, TypeError),
@@ -88,29 +88,29 @@ def identity(ui: str) -> Identity | None:
         answer = web.get(f"{ui}{IDENTITY_PATH}")
         if answer.status_code == 200:
             told = answer.json()
-            return Identity(str(told["workspace"]), int(told["pid"]))
+            return PrefectServerIdentity(str(told["workspace"]), int(told["pid"]))
     return None
 
 
-def client_environment(settings: Settings, inherited: Mapping[str, str]) -> dict[str, str]:
+def prefect_client_environment(settings: Settings, inherited: Mapping[str, str]) -> dict[str, str]:
     """The environment in which Prefect's own commands reach the server of this workspace.
 
     Raises:
         PrefectUnavailable: when none runs. The password is never sent to a server that belongs to somebody else.
     """
-    api, auth = recorded_address(settings), auth_string(settings)
-    found = identity(api.removesuffix("/api")) if api else None
+    api, auth = recorded_api_url(settings), read_auth_string(settings)
+    found = fetch_server_identity(api.removesuffix("/api")) if api else None
     if api is None or auth is None or found is None or found.workspace != settings.workspace_id:
         raise PrefectUnavailable(f"No Prefect server runs for {settings.root}.", "Start it with `make up`.")
     kept = {name: value for name, value in inherited.items() if not name.startswith("PREFECT_")}
-    return {**kept, **client_variables(settings, api, auth, inherited)}
+    return {**kept, **prefect_client_variables(settings, api, auth, inherited)}
 
 
-def client_variables(settings: Settings, api: str, auth: str, inherited: Mapping[str, str]) -> dict[str, str]:
+def prefect_client_variables(settings: Settings, api: str, auth: str, inherited: Mapping[str, str]) -> dict[str, str]:
     """What a client needs: address, password, no proxy, and the workspace's own home instead of the user's."""
     here = {name: _joined(inherited.get(name), "localhost", httpx.URL(api).host) for name in ("NO_PROXY", "no_proxy")}
     return {
-        "PREFECT_HOME": str(home_of(settings)),
+        "PREFECT_HOME": str(prefect_home(settings)),
         "PREFECT_API_URL": api,
         "PREFECT_API_AUTH_STRING": auth,
         **here,

@@ -15,7 +15,7 @@ from typing import Any
 
 from mondrian_core.rubric import DIMENSIONS
 
-INSTRUCTION = (
+CRITIQUE_INSTRUCTION = (
     "Critique the photograph. Answer with one JSON object and nothing else: for each of "
     + ", ".join(DIMENSIONS)
     + " a whole score from 0 to 10 and a comment, then the overall grade with one decimal. Form: "
@@ -24,7 +24,7 @@ INSTRUCTION = (
 
 
 @dataclass(frozen=True)
-class Voice:
+class AdvisorPrompt:
     """Whose eye is asked for: the columns of `advisors` that the prompt needs."""
 
     advisor: str
@@ -33,25 +33,25 @@ class Voice:
     prompt: str | None = None
 
     @property
-    def system(self) -> str:
+    def system_message(self) -> str:
         """The system message: the advisor's own prompt, or one made from name and biography."""
         if self.prompt and self.prompt.strip():
             return self.prompt.strip()
         return f"You are {self.name}. {self.bio}".strip()
 
 
-Message = dict[str, Any]
+ChatMessage = dict[str, Any]
 
 
-def critique_messages(voice: Voice) -> list[Message]:
+def critique_messages(voice: AdvisorPrompt) -> list[ChatMessage]:
     """System and user message that ask for one critique; the photograph comes last."""
     return [
-        {"role": "system", "content": [{"type": "text", "text": voice.system}]},
-        {"role": "user", "content": [{"type": "text", "text": INSTRUCTION}, {"type": "image"}]},
+        {"role": "system", "content": [{"type": "text", "text": voice.system_message}]},
+        {"role": "user", "content": [{"type": "text", "text": CRITIQUE_INSTRUCTION}, {"type": "image"}]},
     ]
 
 
-def rewording_messages(dimension: str, comment: str) -> list[Message]:
+def paraphrase_messages(dimension: str, comment: str) -> list[ChatMessage]:
     """Messages that ask for the same comment in other words; no photograph."""
     asked = (
         f"Say this remark on {dimension.replace('_', ' ')} in other words. Keep every fact, number and judgement and "
@@ -61,7 +61,7 @@ def rewording_messages(dimension: str, comment: str) -> list[Message]:
 
 
 @dataclass(frozen=True)
-class Neighbour:
+class PortfolioNeighbour:
     """A photograph of the portfolio: its name, its scores (0-10) and what was said about some dimensions."""
 
     name: str
@@ -70,16 +70,16 @@ class Neighbour:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class PortfolioComparison:
     """What a second look is told: first scores, neighbours, (mean, lowest, highest) over `size` photographs."""
 
     scores: Mapping[str, float]
-    neighbours: tuple[Neighbour, ...]
+    neighbours: tuple[PortfolioNeighbour, ...]
     spreads: Mapping[str, tuple[float, float, float]]
     size: int
 
 
-def comparison_messages(voice: Voice, comparison: Comparison) -> list[Message]:
+def comparison_messages(voice: AdvisorPrompt, comparison: PortfolioComparison) -> list[ChatMessage]:
     """Messages that ask for a critique in comparison with the advisor's own photographs; the photograph comes last.
 
     The usual instruction stands first, so that up to there the prompt is the one of `critique_messages`.
@@ -89,7 +89,7 @@ def comparison_messages(voice: Voice, comparison: Comparison) -> list[Message]:
     return messages
 
 
-def _comparison_text(comparison: Comparison) -> str:
+def _comparison_text(comparison: PortfolioComparison) -> str:
     lines = ["", "At first sight the scores were: " + _scores_text(comparison.scores) + "."]
     lines += [f"Compare with these photographs of your own (of {comparison.size}):"]
     for neighbour in comparison.neighbours:
@@ -104,7 +104,7 @@ def _scores_text(scores: Mapping[str, float]) -> str:
     return ", ".join(f"{name} {scores[name]:g}" for name in DIMENSIONS)
 
 
-def preference_messages(first: str, second: str) -> list[Message]:
+def preference_judge_messages(first: str, second: str) -> list[ChatMessage]:
     """A user message that asks a judge which of two critiques fits the photograph better; the photograph comes last."""
     text = (
         "Two critiques of the photograph follow. Which one says more truly what is in the photograph and what would "
@@ -114,11 +114,11 @@ def preference_messages(first: str, second: str) -> list[Message]:
     return [{"role": "user", "content": [{"type": "text", "text": text}, {"type": "image"}]}]
 
 
-def training_messages(voice: Voice, answer: str) -> list[Message]:
+def training_messages(voice: AdvisorPrompt, answer: str) -> list[ChatMessage]:
     """The same messages followed by the answer that is to be learned (canonical spelling)."""
     return [*critique_messages(voice), {"role": "assistant", "content": [{"type": "text", "text": answer}]}]
 
 
-def prompt_digest(voice: Voice) -> str:
+def prompt_digest(voice: AdvisorPrompt) -> str:
     """SHA-256 of the messages: an adapter records the prompt it was trained with."""
     return hashlib.sha256(json.dumps(critique_messages(voice), sort_keys=True).encode()).hexdigest()

@@ -25,16 +25,16 @@ from pydantic import (
 from mondrian_core.errors import BadRecipe
 from mondrian_core.rubric import MAX_ANSWER_TOKENS
 
-LARGEST_SEED = 2**63 - 1  # random generators take 64 bits
-Seed = Annotated[int, Field(ge=0, le=LARGEST_SEED)]
+MAX_SEED = 2**63 - 1  # random generators take 64 bits
+Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
 
-SHIPPED = Path(__file__).resolve().parent / "recipe_files"
-DEFAULT = "default"
-SMALL_SET = "small-set"
-SMALL_SET_BELOW = 20  # critiques; with fewer a retraining that was given no recipe uses that one
+BUNDLED_RECIPES_FOLDER = Path(__file__).resolve().parent / "recipe_files"
+DEFAULT_RECIPE = "default"
+SMALL_SET_RECIPE = "small-set"
+SMALL_SET_THRESHOLD = 20  # critiques; with fewer a retraining that was given no recipe uses that one
 
 
-class _Table(BaseModel):
+class _RecipeTable(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     @field_validator("*", mode="before")
@@ -47,7 +47,7 @@ class _Table(BaseModel):
         return value
 
 
-class DataRecipe(_Table):
+class DataRecipe(_RecipeTable):
     """How critiques become rows."""
 
     validation_fraction: float = Field(
@@ -84,7 +84,7 @@ class DataRecipe(_Table):
         return self
 
 
-class SynthesizeRecipe(_Table):
+class SynthesizeRecipe(_RecipeTable):
     """How critiques are drafted for a person to review."""
 
     photographs: int = Field(default=20, ge=1, le=1000, description="drafts that one run makes at most")
@@ -93,7 +93,7 @@ class SynthesizeRecipe(_Table):
     )
 
 
-class TrainRecipe(_Table):
+class TrainRecipe(_RecipeTable):
     """How a LoRA adapter is trained."""
 
     rank: int = Field(default=8, ge=1, le=256)
@@ -172,7 +172,7 @@ class TrainRecipe(_Table):
         return self
 
 
-class EvaluateRecipe(_Table):
+class EvaluateRecipe(_RecipeTable):
     """How much is measured."""
 
     compliance_photographs: int = Field(
@@ -220,7 +220,7 @@ class EvaluateRecipe(_Table):
         return self
 
 
-class GateRecipe(_Table):
+class GateRecipe(_RecipeTable):
     """Thresholds of the gates (PRODUCT: gates that decide a promotion)."""
 
     compliance_observed: float = Field(default=0.95, ge=0, le=1)
@@ -251,7 +251,7 @@ class GateRecipe(_Table):
     seconds_per_photograph: float = Field(default=3.0, gt=0, description="absolute; a gate on Metal only")
 
 
-class PromoteRecipe(_Table):
+class PromoteRecipe(_RecipeTable):
     """How a version that passed every gate becomes the champion."""
 
     rollout: bool = Field(
@@ -259,7 +259,7 @@ class PromoteRecipe(_Table):
     )
 
 
-class Recipe(_Table):
+class Recipe(_RecipeTable):
     """All settings of one retraining."""
 
     name: str = "default"
@@ -271,7 +271,7 @@ class Recipe(_Table):
     promote: PromoteRecipe = PromoteRecipe()
 
     @property
-    def drafts_wordings(self) -> bool:
+    def needs_paraphrase_model(self) -> bool:
         """True when building a dataset needs the base model to answer."""
         return self.data.wording == "base" and self.data.variations > 0
 
@@ -282,12 +282,12 @@ class Recipe(_Table):
         return hashlib.sha256(text.encode()).hexdigest()
 
 
-def shipped_recipes() -> dict[str, Path]:
+def bundled_recipes() -> dict[str, Path]:
     """The recipes that come with Mondrian, by name; DEFAULT is none of them, it has no file."""
-    return {path.stem: path for path in sorted(SHIPPED.glob("*.toml"))}
+    return {path.stem: path for path in sorted(BUNDLED_RECIPES_FOLDER.glob("*.toml"))}
 
 
-def recipe_named(given: Recipe | str | None) -> Recipe:
+def resolve_recipe(given: Recipe | str | None) -> Recipe:
     """The recipe itself, from its values or its name; None is the default.
 
     Raises:
@@ -295,13 +295,14 @@ def recipe_named(given: Recipe | str | None) -> Recipe:
     """
     if isinstance(given, Recipe):
         return given
-    if given in (None, DEFAULT):
+    if given in (None, DEFAULT_RECIPE):
         return Recipe()
-    if given not in shipped_recipes():
+    if given not in bundled_recipes():
         raise BadRecipe(
-            f"No recipe is named '{given}'.", f"Use one of {', '.join([DEFAULT, *shipped_recipes()])}, or its values."
+            f"No recipe is named '{given}'.",
+            f"Use one of {', '.join([DEFAULT_RECIPE, *bundled_recipes()])}, or its values.",
         )
-    return load_recipe(shipped_recipes()[given])
+    return load_recipe(bundled_recipes()[given])
 
 
 def load_recipe(path: Path | None = None, **train: Any) -> Recipe:
@@ -313,24 +314,24 @@ def load_recipe(path: Path | None = None, **train: Any) -> Recipe:
         BadRecipe: naming every mistake in the file.
     """
     values: dict[str, Any] = {}
-    if path is not None and (path.is_file() or str(path) != DEFAULT):
-        path = path if path.is_file() else shipped_recipes().get(str(path), path)
+    if path is not None and (path.is_file() or str(path) != DEFAULT_RECIPE):
+        path = path if path.is_file() else bundled_recipes().get(str(path), path)
         try:
             values = tomllib.loads(path.read_text(encoding="utf-8"))
         except OSError as error:
             raise BadRecipe(
                 f"The recipe {path} can't be read: {error.strerror}.",
-                f"Check --recipe: a TOML file, or one of {', '.join([DEFAULT, *shipped_recipes()])}.",
+                f"Check --recipe: a TOML file, or one of {', '.join([DEFAULT_RECIPE, *bundled_recipes()])}.",
             ) from error
         except ValueError as error:
             raise BadRecipe(f"The recipe {path} is no TOML: {error}.", "Mend that line.") from error
     given = {key: value for key, value in train.items() if value is not None}
     if given and isinstance(values.get("train", {}), dict):
         values = {**values, "train": {**values.get("train", {}), **given}}
-    return recipe_of(values, str(path or "the options"))
+    return recipe_from_values(values, str(path or "the options"))
 
 
-def recipe_of(values: dict[str, Any], source: str = "the recipe") -> Recipe:
+def recipe_from_values(values: dict[str, Any], source: str = "the recipe") -> Recipe:
     """A recipe from plain values, such as a flow's parameter or a manifest.
 
     Raises:
@@ -345,7 +346,7 @@ def recipe_of(values: dict[str, Any], source: str = "the recipe") -> Recipe:
         ) from error
 
 
-def reference() -> str:
+def recipe_reference_markdown() -> str:
     """The keys of a recipe as Markdown; docs/recipes.md is this text (`python -m mondrian_core.recipes`)."""
     lines = [
         "# Recipes",
@@ -355,10 +356,10 @@ def reference() -> str:
         "`mondrian train` and `mondrian retrain` (`--learning-rate 5e-4`).",
         "",
         "These come with Mondrian, by name (`--recipe small-set`; in flows `-p recipe=small-set`). A retraining",
-        f"without one uses `{SMALL_SET}` below {SMALL_SET_BELOW} critiques, else `{DEFAULT}`.",
+        f"without one uses `{SMALL_SET_RECIPE}` below {SMALL_SET_THRESHOLD} critiques, else `{DEFAULT_RECIPE}`.",
         "",
     ]
-    for name, path in shipped_recipes().items():
+    for name, path in bundled_recipes().items():
         text = path.read_text(encoding="utf-8")
         lines += [f"* `{name}`: " + " ".join(line[2:] for line in text.splitlines() if line.startswith("# "))]
     lines.append("")
@@ -375,4 +376,4 @@ def reference() -> str:
 
 
 if __name__ == "__main__":
-    print(reference(), end="")
+    print(recipe_reference_markdown(), end="")

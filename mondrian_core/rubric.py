@@ -41,7 +41,7 @@ MAX_COMMENT_CHARACTERS = 600
 # scores than this contradicts them.
 GRADE_TOLERANCE = 1.0
 
-TITLES: dict[str, str] = {
+DIMENSION_TITLES: dict[str, str] = {
     "composition": "Composition",
     "lighting": "Lighting",
     "focus_sharpness": "Focus & Sharpness",
@@ -53,17 +53,17 @@ TITLES: dict[str, str] = {
 }
 
 
-class Unparsable(ValueError):
+class CritiqueParseError(ValueError):
     """A text that is no critique. `reason` is one of `REASONS`; `detail` says where."""
 
     def __init__(self, reason: str, detail: str = "") -> None:
-        assert reason in REASONS, reason
-        self.reason, self.detail = reason, detail[:_MOST_DETAIL]
+        assert reason in PARSE_ERROR_REASONS, reason
+        self.reason, self.detail = reason, detail[:_MAX_DETAIL_CHARACTERS]
         super().__init__(f"{reason}: {self.detail}" if detail else reason)
 
 
-_MOST_DETAIL = 300
-REASONS: tuple[str, ...] = (
+_MAX_DETAIL_CHARACTERS = 300
+PARSE_ERROR_REASONS: tuple[str, ...] = (
     "empty",
     "cut",
     "not_json",
@@ -110,7 +110,7 @@ class Critique:
         dimensions = {}
         for name in DIMENSIONS:
             assessment = self.assessments[name]
-            entry: dict[str, Any] = {"score": plain_number(assessment.score), "comment": assessment.comment}
+            entry: dict[str, Any] = {"score": int_if_whole(assessment.score), "comment": assessment.comment}
             if assessment.recommendation:
                 entry["recommendation"] = assessment.recommendation
             dimensions[name] = entry
@@ -121,19 +121,19 @@ class Critique:
 
 
 @dataclass(frozen=True)
-class Reading:
+class ParsedCritique:
     """What `read_lenient` made of a text: the critique and the repairs that were needed (empty: none)."""
 
     critique: Critique
     repairs: tuple[str, ...] = field(default=())
 
 
-def plain_number(score: float) -> int | float:
+def int_if_whole(score: float) -> int | float:
     """8.0 -> 8, 7.5 -> 7.5: a whole score is spelled without a decimal point."""
     return int(score) if float(score).is_integer() else float(score)
 
 
-def whole_score(score: float) -> int:
+def round_score(score: float) -> int:
     """Round half up and clip to 0-10: the scores that the model is taught are whole."""
     return min(MAX_SCORE, max(MIN_SCORE, math.floor(score + 0.5)))
 
@@ -143,7 +143,7 @@ def mean_score(scores: Mapping[str, float]) -> float:
     return sum(scores[name] for name in DIMENSIONS) / len(DIMENSIONS)
 
 
-def grade_of(scores: Mapping[str, float]) -> str:
+def grade_from_scores(scores: Mapping[str, float]) -> str:
     """The overall grade that belongs to eight scores: their mean with one decimal, halves rounded up."""
     return f"{math.floor(mean_score(scores) * 10 + 0.5) / 10:.1f}"
 
@@ -151,47 +151,47 @@ def grade_of(scores: Mapping[str, float]) -> str:
 def make_critique(scores: Mapping[str, float], comments: Mapping[str, str], grade: str | None = None) -> Critique:
     """A critique from scores (0-10) and comments by dimension; the grade is the mean unless it is given."""
     assessments = {name: Assessment(scores[name], comments[name]) for name in DIMENSIONS}
-    return Critique(assessments, grade or grade_of(scores))
+    return Critique(assessments, grade or grade_from_scores(scores))
 
 
-def canonical(critique: Critique) -> str:
+def canonical_answer(critique: Critique) -> str:
     """The one spelling of an answer that training, constrained decoding and the strict reader share."""
-    return spelled(critique.as_dict())
+    return dump_canonical_json(critique.as_dict())
 
 
-def spelled(value: Any) -> str:
+def dump_canonical_json(value: Any) -> str:
     """JSON in raw UTF-8; what may stand in it only as an escape (also DEL, for the grammar) is escaped.
 
     A lone surrogate stays an escape, so that the text can always be written; the readers refuse it.
     """
-    return _ONLY_ESCAPED.sub(lambda found: f"\\u{ord(found.group()):04x}", json.dumps(value, ensure_ascii=False))
+    return _MUST_BE_ESCAPED.sub(lambda found: f"\\u{ord(found.group()):04x}", json.dumps(value, ensure_ascii=False))
 
 
-def respelled(answer: str) -> str:
+def normalize_answer_json(answer: str) -> str:
     """An answer of an older dataset (ASCII escapes) in the canonical spelling; a text that is not JSON as it is."""
     try:
-        return spelled(_load_object(answer))
-    except Unparsable:
+        return dump_canonical_json(_load_object(answer))
+    except CritiqueParseError:
         return answer
 
 
-def taught(critique: Critique) -> str:
+def training_target(critique: Critique) -> str:
     """The answer that a critique is taught as: whole scores, the grade that belongs to them, comments in NFC.
 
     Tokenizers bring text to NFC by themselves; the answer should be what its tokens say.
     """
     comments = {name: unicodedata.normalize("NFC", critique.assessments[name].comment) for name in DIMENSIONS}
-    return canonical(make_critique({name: whole_score(critique.scores[name]) for name in DIMENSIONS}, comments))
+    return canonical_answer(make_critique({name: round_score(critique.scores[name]) for name in DIMENSIONS}, comments))
 
 
-def too_long(comments: Mapping[str, str]) -> str:
+def overlong_comments(comments: Mapping[str, str]) -> str:
     """Which comments exceed `MAX_COMMENT_CHARACTERS`, in words; empty when none does."""
     lengths = {name: len(unicodedata.normalize("NFC", comment)) for name, comment in comments.items()}
     over = [f"{name} {length}" for name, length in lengths.items() if length > MAX_COMMENT_CHARACTERS]
     return f"{', '.join(over)} of at most {MAX_COMMENT_CHARACTERS} characters" if over else ""
 
 
-def json_schema() -> dict[str, Any]:
+def critique_json_schema() -> dict[str, Any]:
     """JSON schema of the canonical answer (scores are integers 0-10), for constrained decoding and the API."""
     assessment = {
         "type": "object",
@@ -220,11 +220,11 @@ def json_schema() -> dict[str, Any]:
 
 # The readers refuse a comment of white space, as Python knows it, so the grammar must not write one.
 _NOT_BLANK = "[^" + "".join(chr(code) for code in range(0x3001) if chr(code).isspace()) + "]"
-_ONLY_ESCAPED = re.compile("[\x7f\ud800-\udfff]")
+_MUST_BE_ESCAPED = re.compile("[\x7f\ud800-\udfff]")
 _PLAIN_GRADE = re.compile(r"[0-9]{1,2}(\.[0-9]+)?")
 
 
-def read_strict(text: str) -> Critique:
+def parse_critique_strict(text: str) -> Critique:
     """Read an answer that is exactly the canonical object, nothing before or after it.
 
     White space around the object is forgiven, and so are escapes where raw characters would do (adapters of before were
@@ -236,22 +236,22 @@ def read_strict(text: str) -> Critique:
     """
     answer = _load_object(text)
     if list(answer)[:2] != ["dimensional_analysis", "overall_grade"] or set(answer) - _ANSWER_KEYS:
-        raise Unparsable("wrong_keys", ", ".join(answer))
+        raise CritiqueParseError("wrong_keys", ", ".join(answer))
     dimensions = answer["dimensional_analysis"]
     if not isinstance(dimensions, dict) or list(dimensions) != list(DIMENSIONS):
-        raise Unparsable("missing_dimensions", "expected the eight dimensions in order")
+        raise CritiqueParseError("missing_dimensions", "expected the eight dimensions in order")
     for name, entry in dimensions.items():
         if not isinstance(entry, dict) or list(entry)[:2] != ["score", "comment"] or set(entry) - _ENTRY_KEYS:
-            raise Unparsable("wrong_keys", name)
+            raise CritiqueParseError("wrong_keys", name)
         if isinstance(entry["score"], str):
-            raise Unparsable("bad_score", f"{name}: the score is a string")
+            raise CritiqueParseError("bad_score", f"{name}: the score is a string")
     grade = answer["overall_grade"]
     if not isinstance(grade, str) or not _PLAIN_GRADE.fullmatch(grade):
-        raise Unparsable("bad_grade", f"{grade!r} is not a number in a string")
-    return _checked(dimensions, answer["overall_grade"], answer.get("advisor_notes"), strict=True)
+        raise CritiqueParseError("bad_grade", f"{grade!r} is not a number in a string")
+    return _validate_critique(dimensions, answer["overall_grade"], answer.get("advisor_notes"), strict=True)
 
 
-def read_lenient(text: str) -> Reading:
+def parse_critique_lenient(text: str) -> ParsedCritique:
     """Read whatever can honestly be read as a critique, and say which repairs it took.
 
     Accepts a ```json fence, prose around the object, trailing commas, numbers written as strings, and the older form
@@ -262,21 +262,21 @@ def read_lenient(text: str) -> Reading:
         Unparsable: when no complete critique is there.
     """
     repairs: list[str] = []
-    body = _unwrap(text, repairs)
+    body = _extract_object(text, repairs)
     try:
         answer = _load_object(body)
-    except Unparsable as first:
+    except CritiqueParseError as first:
         without = _TRAILING_COMMA.sub(lambda match: match.group("text") or "", body)
         if without == body:
             raise
         try:
             answer = _load_object(without)
-        except Unparsable:
+        except CritiqueParseError:
             raise first from None
         repairs.append("trailing_comma")
-    dimensions, grade, notes = _from_older_form(answer, repairs)
-    critique = _checked(dimensions, grade, notes, strict=False, repairs=repairs)
-    return Reading(critique, tuple(repairs))
+    dimensions, grade, notes = _from_legacy_form(answer, repairs)
+    critique = _validate_critique(dimensions, grade, notes, strict=False, repairs=repairs)
+    return ParsedCritique(critique, tuple(repairs))
 
 
 _ANSWER_KEYS = {"dimensional_analysis", "overall_grade", "advisor_notes"}
@@ -286,29 +286,32 @@ _TRAILING_COMMA = re.compile(r'(?P<text>"(?:[^"\\]|\\.)*")|,(?=\s*[}\]])', re.DO
 _BRACE = re.compile(r'"(?:[^"\\]|\\.)*"?|[{}]', re.DOTALL)
 # JSON has no raw line break in a string, so what this finds never stands inside an object.
 _FENCE = re.compile(r"```(?:json)?[ \t]*\r?\n\s*(?=\{)", re.IGNORECASE)
-_OPENED = re.compile(r'\{\s*("|$)')
+_OBJECT_START = re.compile(r'\{\s*("|$)')
 _CRITIQUE_KEYS = ('"dimensional_analysis"', '"dimensions"')
-_MOST_DIGITS = 20
+_MAX_DIGITS = 20
 
 
 def _load_object(text: str) -> dict[str, Any]:
     stripped = text.strip()
     if not stripped:
-        raise Unparsable("empty")
+        raise CritiqueParseError("empty")
     try:
         answer = json.loads(
-            stripped, parse_constant=_refuse_constant, object_pairs_hook=_each_key_once, parse_int=_whole_number
+            stripped,
+            parse_constant=_refuse_constant,
+            object_pairs_hook=_refuse_duplicate_keys,
+            parse_int=_parse_bounded_int,
         )
         json.dumps(answer, ensure_ascii=False).encode()  # a lone surrogate can be escaped, but is no text
     except (json.JSONDecodeError, RecursionError) as error:
         cut = stripped.startswith("{") and _object_end(stripped) is None
-        raise Unparsable("cut" if cut else "not_json", str(error)) from None
-    except Unparsable:
+        raise CritiqueParseError("cut" if cut else "not_json", str(error)) from None
+    except CritiqueParseError:
         raise
     except ValueError as error:
-        raise Unparsable("not_json", str(error)) from None
+        raise CritiqueParseError("not_json", str(error)) from None
     if not isinstance(answer, dict):
-        raise Unparsable("not_json", "the answer is not an object")
+        raise CritiqueParseError("not_json", "the answer is not an object")
     return answer
 
 
@@ -322,12 +325,12 @@ def _object_end(text: str, start: int = 0, limit: int | None = None) -> int | No
     return None
 
 
-def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _refuse_duplicate_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """`json` keeps the last of two equal keys in silence; which one was meant, nobody knows."""
     values = dict(pairs)
     if len(values) < len(pairs):
         twice = next(key for index, (key, _) in enumerate(pairs) if key in dict(pairs[:index]))
-        raise Unparsable("wrong_keys", f"{twice!r} is given twice")
+        raise CritiqueParseError("wrong_keys", f"{twice!r} is given twice")
     return values
 
 
@@ -335,16 +338,16 @@ def _refuse_constant(name: str) -> float:
     raise ValueError(f"{name} is not JSON")
 
 
-def _whole_number(digits: str) -> int:
+def _parse_bounded_int(digits: str) -> int:
     """An integer. One of hundreds of digits, which Python may refuse to convert, stays out of every range."""
-    if len(digits) <= _MOST_DIGITS:
+    if len(digits) <= _MAX_DIGITS:
         return int(digits)
-    return -(10**_MOST_DIGITS) if digits.startswith("-") else 10**_MOST_DIGITS
+    return -(10**_MAX_DIGITS) if digits.startswith("-") else 10**_MAX_DIGITS
 
 
-def _unwrap(text: str, repairs: list[str]) -> str:
+def _extract_object(text: str, repairs: list[str]) -> str:
     """The critique's object in a text: the last one, where there are several."""
-    found = _objects(text)
+    found = _find_objects(text)
     if not found:
         return text
     critiques = [each for each in found if each.is_critique]
@@ -359,7 +362,7 @@ def _unwrap(text: str, repairs: list[str]) -> str:
 
 
 @dataclass(frozen=True)
-class _Found:
+class _JsonObject:
     """Text from a brace to the one that closes it, or to the end of the whole text where none does."""
 
     text: str
@@ -369,13 +372,15 @@ class _Found:
     @property
     def is_critique(self) -> bool:
         """Whether a critique was meant: by its keys, or because an object was begun when the text broke off."""
-        return any(key in self.text for key in _CRITIQUE_KEYS) or (not self.closed and bool(_OPENED.match(self.text)))
+        return any(key in self.text for key in _CRITIQUE_KEYS) or (
+            not self.closed and bool(_OBJECT_START.match(self.text))
+        )
 
 
-def _objects(text: str) -> list[_Found]:
+def _find_objects(text: str) -> list[_JsonObject]:
     """The outermost objects of a text, in order; the last one may be open. Linear in the length of the text."""
     fenced = [found.end() for found in _FENCE.finditer(text)]
-    objects: list[_Found] = []
+    objects: list[_JsonObject] = []
     place = 0
     while (start := text.find("{", place)) >= 0:
         index = bisect_right(fenced, start)
@@ -385,52 +390,52 @@ def _objects(text: str) -> list[_Found]:
             place = following  # a brace of the prose: what a fence opens is no part of an object
             continue
         place = len(text) if end is None else end
-        objects.append(_Found(text[start:place], end is not None, index > 0 and fenced[index - 1] == start))
+        objects.append(_JsonObject(text[start:place], end is not None, index > 0 and fenced[index - 1] == start))
     return objects
 
 
-def dimension_of(label: str) -> str | None:
+def dimension_from_label(label: str) -> str | None:
     """ "Focus & Sharpness" -> focus_sharpness; None when the label names no dimension."""
     words = [word for word in re.split(r"[^a-z]+", label.lower().replace("colour", "color")) if word and word != "and"]
     name = "_".join(words)
     return name if name in DIMENSIONS else None
 
 
-def _from_older_form(answer: dict[str, Any], repairs: list[str]) -> tuple[dict[str, Any], Any, Any]:
+def _from_legacy_form(answer: dict[str, Any], repairs: list[str]) -> tuple[dict[str, Any], Any, Any]:
     if "dimensional_analysis" in answer:
         dimensions = answer["dimensional_analysis"]
         if not isinstance(dimensions, dict):
-            raise Unparsable("missing_dimensions", "dimensional_analysis is not an object")
+            raise CritiqueParseError("missing_dimensions", "dimensional_analysis is not an object")
         return dimensions, answer.get("overall_grade"), answer.get("advisor_notes")
     if not isinstance(answer.get("dimensions"), list):
-        raise Unparsable("missing_dimensions", "neither dimensional_analysis nor dimensions")
+        raise CritiqueParseError("missing_dimensions", "neither dimensional_analysis nor dimensions")
     repairs.append("older_form")
     dimensions = {}
     for entry in answer["dimensions"]:
-        name = dimension_of(str(entry.get("name", ""))) if isinstance(entry, dict) else None
+        name = dimension_from_label(str(entry.get("name", ""))) if isinstance(entry, dict) else None
         if name:
             dimensions.setdefault(name, entry)
     return dimensions, answer.get("overall_score"), answer.get("technical_notes") or None
 
 
-def _checked(
+def _validate_critique(
     dimensions: Mapping[str, Any], grade: Any, notes: Any, *, strict: bool, repairs: list[str] | None = None
 ) -> Critique:
     missing = [name for name in DIMENSIONS if name not in dimensions]
     if missing:
-        raise Unparsable("missing_dimensions", ", ".join(missing))
+        raise CritiqueParseError("missing_dimensions", ", ".join(missing))
     assessments = {name: _assessment(name, dimensions[name]) for name in DIMENSIONS}
     scores = {name: assessment.score for name, assessment in assessments.items()}
-    value = _number(grade)
+    value = _parse_number(grade)
     if value is None and not strict and repairs is not None:
         repairs.append("grade_computed")
         value = round(mean_score(scores), 1)
     if value is None or not MIN_SCORE <= value <= MAX_SCORE:
-        raise Unparsable("bad_grade", repr(grade))
+        raise CritiqueParseError("bad_grade", repr(grade))
     if strict and abs(value - mean_score(scores)) > GRADE_TOLERANCE:
-        raise Unparsable("grade_inconsistent", f"grade {value} beside a mean of {mean_score(scores):.2f}")
+        raise CritiqueParseError("grade_inconsistent", f"grade {value} beside a mean of {mean_score(scores):.2f}")
     if not isinstance(grade, str) or not _PLAIN_GRADE.fullmatch(grade):
-        if isinstance(grade, str) and repairs is not None and _number(grade) is not None:
+        if isinstance(grade, str) and repairs is not None and _parse_number(grade) is not None:
             repairs.append("grade_spelling")
         grade = f"{value:.1f}"
     return Critique(assessments, grade, notes if isinstance(notes, str) and notes else None)
@@ -438,20 +443,20 @@ def _checked(
 
 def _assessment(name: str, entry: Any) -> Assessment:
     if not isinstance(entry, dict):
-        raise Unparsable("wrong_keys", name)
-    score = _number(entry.get("score"))
+        raise CritiqueParseError("wrong_keys", name)
+    score = _parse_number(entry.get("score"))
     if score is None:
-        raise Unparsable("bad_score", f"{name}: {entry.get('score')!r}")
+        raise CritiqueParseError("bad_score", f"{name}: {entry.get('score')!r}")
     if not MIN_SCORE <= score <= MAX_SCORE:
-        raise Unparsable("score_out_of_range", f"{name}: {score}")
+        raise CritiqueParseError("score_out_of_range", f"{name}: {score}")
     comment = entry.get("comment")
     if not isinstance(comment, str) or not comment.strip():
-        raise Unparsable("no_comment", name)
+        raise CritiqueParseError("no_comment", name)
     recommendation = entry.get("recommendation")
     return Assessment(score, comment, recommendation if isinstance(recommendation, str) and recommendation else None)
 
 
-def _number(value: Any) -> float | None:
+def _parse_number(value: Any) -> float | None:
     """A finite number, or a string that is one ("8", "8.0", "8/10"); anything else is None."""
     if isinstance(value, bool):
         return None
@@ -463,9 +468,9 @@ def _number(value: Any) -> float | None:
     return None
 
 
-def read_score(value: Any) -> float | None:
+def parse_score(value: Any) -> float | None:
     """A score as it may be written, in an answer or in a table: 8, "8", "8.0", "8/10"; None when it is none of these.
 
     It may lie outside 0-10.
     """
-    return _number(value)
+    return _parse_number(value)

@@ -21,10 +21,10 @@ from mondrian_core.errors import BadInput, NoWorkspace
 
 ADVISOR_ID = re.compile(r"[a-z0-9_-]{1,64}")
 METAL_BASE_MODEL = "mlx-community/Qwen3-VL-4B-Instruct-4bit"
-MINI = "mini"
-REGISTRIES = "registries"  # folder of the cache
+MINI_BASE_MODEL = "mini"
+REGISTRY_CACHE_SUBFOLDER = "registries"  # folder of the cache
 
-Mode = Literal["baseline", "rag", "lora"]
+AnalysisMode = Literal["baseline", "rag", "lora"]
 
 
 def _env(*names: str) -> AliasChoices:
@@ -41,7 +41,9 @@ class Settings(BaseSettings):
     backup: Path | None = Field(default=None, validation_alias=_env("MONDRIAN_BACKUP"))
     cache: Path = Field(default=Path("~/.cache/mondrian"), validation_alias=_env("MONDRIAN_CACHE"))
     base_model: str | None = Field(default=None, validation_alias=_env("MONDRIAN_BASE_MODEL"))
-    analysis_mode: Mode = Field(default="lora", validation_alias=_env("ANALYSIS_MODE", "MONDRIAN_ANALYSIS_MODE"))
+    analysis_mode: AnalysisMode = Field(
+        default="lora", validation_alias=_env("ANALYSIS_MODE", "MONDRIAN_ANALYSIS_MODE")
+    )
     embeddings_enabled: bool = Field(default=False, validation_alias=_env("EMBEDDINGS_ENABLED"))
     tensorboard_enabled: bool = Field(default=False, validation_alias=_env("TENSORBOARD_ENABLED"))
     exif_enabled: bool = Field(default=False, validation_alias=_env("EXIF_ENABLED", "MONDRIAN_EXIF_ENABLED"))
@@ -80,26 +82,30 @@ class Settings(BaseSettings):
         """
         if self.adapters is None:
             return self.root.parent / "adapters"
-        url = _url_in(self.adapters)
-        return cached(url, self.cache.expanduser().resolve()) if url else self.adapters.expanduser().resolve()
+        url = _url_from_path(self.adapters)
+        return (
+            cache_folder_from_url(url, self.cache.expanduser().resolve())
+            if url
+            else self.adapters.expanduser().resolve()
+        )
 
     @property
     def overlooked_registry(self) -> Path | None:
         """A folder `adapters` of the checkout or the current folder that has advisors while the default has none."""
-        if self.adapters is not None or _has_folders(self.adapters_root):
+        if self.adapters is not None or _has_subfolders(self.adapters_root):
             return None
         places = (Path.cwd() / "adapters", Path(__file__).resolve().parents[1] / "adapters")
-        return next((place for place in places if place != self.adapters_root and _has_folders(place)), None)
+        return next((place for place in places if place != self.adapters_root and _has_subfolders(place)), None)
 
     @property
-    def names_analysis_mode(self) -> bool:
+    def is_analysis_mode_set(self) -> bool:
         """True when ANALYSIS_MODE is set, and not just its default."""
         return "analysis_mode" in self.model_fields_set
 
     @property
     def local_registry(self) -> Path | None:
         """The registry's root, absolute; None when it is a URL."""
-        return None if self.adapters is not None and _url_in(self.adapters) else self.adapters_root
+        return None if self.adapters is not None and _url_from_path(self.adapters) else self.adapters_root
 
     def require_backup_folder(self, given: Path | None = None) -> Path:
         """Where backups go, absolute: `given`, else MONDRIAN_BACKUP.
@@ -135,7 +141,7 @@ class Settings(BaseSettings):
         """The base model in use: what was asked for, else the 4-bit Qwen3-VL-4B on Apple Silicon, else mini."""
         if self.base_model:
             return self.base_model
-        return METAL_BASE_MODEL if on_apple_silicon() else MINI
+        return METAL_BASE_MODEL if on_apple_silicon() else MINI_BASE_MODEL
 
     def require_workspace(self) -> Path:
         """The workspace folder, absolute.
@@ -152,27 +158,27 @@ class Settings(BaseSettings):
         return self.root / "runs" / run
 
 
-def _has_folders(place: Path) -> bool:
+def _has_subfolders(place: Path) -> bool:
     try:
         return any(each.is_dir() and ADVISOR_ID.fullmatch(each.name) for each in place.iterdir())
     except OSError:
         return False
 
 
-def _url_in(path: Path) -> str | None:
+def _url_from_path(path: Path) -> str | None:
     """The URL that was given where a folder may be; a path keeps one of its two slashes."""
     found = re.fullmatch(r"([a-z][a-z0-9+.-]+):/+(.+)", str(path))
     return f"{found[1]}://{found[2]}" if found else None
 
 
-def cached(url: str, cache: Path) -> Path:
+def cache_folder_from_url(url: str, cache: Path) -> Path:
     """The folder of the cache that stands for a registry at `url`; its name says which."""
-    return cache / REGISTRIES / quote(url.rstrip("/"), safe="")
+    return cache / REGISTRY_CACHE_SUBFOLDER / quote(url.rstrip("/"), safe="")
 
 
-def url_of(root: Path) -> str | None:
+def url_from_cache_folder(root: Path) -> str | None:
     """The URL for which a folder of the cache stands; None for any other folder."""
-    url = unquote(root.name) if root.parent.name == REGISTRIES else ""
+    url = unquote(root.name) if root.parent.name == REGISTRY_CACHE_SUBFOLDER else ""
     return url if "://" in url else None
 
 
@@ -181,7 +187,7 @@ def on_apple_silicon() -> bool:
     return platform.system() == "Darwin" and platform.machine() == "arm64"
 
 
-def check_advisor(advisor: str) -> str:
+def validate_advisor_id(advisor: str) -> str:
     """The id itself.
 
     Raises:
@@ -192,7 +198,7 @@ def check_advisor(advisor: str) -> str:
     return advisor
 
 
-def launched_as_one_of_several() -> bool:
+def is_distributed_launch() -> bool:
     """True when `mlx.launch` started this process together with others."""
     hosts = os.environ.get("MLX_HOSTFILE")
     if "MLX_RANK" not in os.environ:

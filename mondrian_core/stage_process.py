@@ -18,45 +18,45 @@ from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
-from mondrian_core import accelerator
-from mondrian_core.errors import DiskFull, MondrianError, translated
-from mondrian_core.events import Event
+from mondrian_core import accelerator_lock
+from mondrian_core.errors import DiskFull, MondrianError, translate_foreign_errors
+from mondrian_core.events import StageEvent
 from mondrian_core.files import write_json
-from mondrian_core.stages import APART, STAGES, Context, failure_of
+from mondrian_core.stages import STAGES, STANDALONE_STAGES, StageContext, error_as_dict
 
-INTERRUPTED = 130
-DISK_FULL = errno.ENOSPC  # as an exit status: it can be told when no file can be written
-EVERY_STAGE = {**STAGES, **APART}
+INTERRUPTED_STATUS = 130
+DISK_FULL_STATUS = errno.ENOSPC  # as an exit status: it can be told when no file can be written
+ALL_STAGES = {**STAGES, **STANDALONE_STAGES}
 
 
-def print_event(event: Event) -> None:
+def print_event(event: StageEvent) -> None:
     """One event as one JSON line on standard output; a full disk must not end the work for its log."""
     with suppress(OSError):
         print(json.dumps({"event": type(event).__name__, **asdict(event)}, default=str), flush=True)
 
 
-def run_stage(stage: str, context: Context) -> int:
+def run_stage(stage: str, context: StageContext) -> int:
     """Run one stage; give the exit status, DISK_FULL also when no space is left to say why it failed."""
     try:
         return _run(stage, context)
     except DiskFull:
-        return DISK_FULL
+        return DISK_FULL_STATUS
 
 
-def _run(stage: str, context: Context) -> int:
+def _run(stage: str, context: StageContext) -> int:
     failure = context.run_folder / f"{stage}.error.json"
     failure.unlink(missing_ok=True)
     try:
-        with translated(context.run_folder):
-            EVERY_STAGE[stage](context, print_event)
+        with translate_foreign_errors(context.run_folder):
+            ALL_STAGES[stage](context, print_event)
     except DiskFull:
         raise
     except MondrianError as error:
-        write_json(failure, failure_of(error))
+        write_json(failure, error_as_dict(error))
         _say(str(error))
         return error.exit_status
     except KeyboardInterrupt:
-        return INTERRUPTED
+        return INTERRUPTED_STATUS
     except Exception as error:  # noqa: BLE001  (the parent gets a sentence, whatever broke)
         _say(traceback.format_exc())
         next_step = "The log of this run has the traceback; please report it."
@@ -77,15 +77,15 @@ def _stop(signum: int, frame: object) -> None:
 def main(arguments: list[str] | None = None) -> int:
     """Entry point."""
     given = sys.argv[1:] if arguments is None else arguments
-    if len(given) not in (2, 3) or given[0] not in EVERY_STAGE:
-        stages = ",".join(EVERY_STAGE)
+    if len(given) not in (2, 3) or given[0] not in ALL_STAGES:
+        stages = ",".join(ALL_STAGES)
         print(f"Usage: python -m mondrian_core.stage_process {{{stages}}} CONTEXT.json [LOCK]", file=sys.stderr)
         return 2
     if len(given) == 3:
-        accelerator.inherit(int(given[2]))
+        accelerator_lock.adopt_inherited_work_lock(int(given[2]))
     signal.signal(signal.SIGTERM, _stop)
     signal.signal(signal.SIGINT, _stop)
-    status = run_stage(given[0], Context.load(Path(given[1])))
+    status = run_stage(given[0], StageContext.load(Path(given[1])))
     try:
         sys.stdout.flush()
     except OSError:  # Python would exit with another status for what it can't write at its end

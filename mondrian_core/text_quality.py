@@ -23,11 +23,11 @@ _SHORTEST_LOOP = 10  # characters
 _NO_TEXT = {"Cc", "Cs", "Co"}  # control characters, half surrogates, private use
 
 
-def degenerate(critique: Critique) -> str | None:
+def critique_text_problem(critique: Critique) -> str | None:
     """Why a critique can't be shown to a person, such as "lighting: it has no word"; None when nothing is wrong."""
     for name, assessment in critique.assessments.items():
         for text in filter(None, (assessment.comment, assessment.recommendation)):
-            problem = problem_of(text)
+            problem = text_problem(text)
             if problem is not None:
                 return f"{name}: {problem}"
     comments = {assessment.comment for assessment in critique.assessments.values()}
@@ -36,15 +36,15 @@ def degenerate(critique: Critique) -> str | None:
     return None
 
 
-def problem_of(text: str) -> str | None:
+def text_problem(text: str) -> str | None:
     """Why one comment is no text that a person would write; None when nothing is wrong."""
     if any((unicodedata.category(each) in _NO_TEXT and each not in "\t\n\r") or each == "\ufffd" for each in text):
         return "it has characters that belong to no text"
     if not _has_word(text):
         return "it has no word"
-    if stutters(text):
+    if has_repeated_phrase(text):
         return "it says a word or phrase three times in a row"
-    if len(text.split()) >= _FEWEST_WORDS + _GRAM and repetition(text) > _MOST_REPEATED:
+    if len(text.split()) >= _FEWEST_WORDS + _GRAM and repeated_ngram_fraction(text) > _MOST_REPEATED:
         return "it repeats itself"
     if any(len(loop.group()) >= _SHORTEST_LOOP for loop in _CHARACTER_LOOP.finditer(text)):
         return "it repeats the same characters"
@@ -56,7 +56,7 @@ def problem_of(text: str) -> str | None:
     return None
 
 
-def stutters(text: str) -> bool:
+def has_repeated_phrase(text: str) -> bool:
     """True when a word or a phrase of up to eight words stands three times in a row ("I would would would")."""
     words = _words(text.lower())
     for length in range(1, _LONGEST_PHRASE + 1):
@@ -68,7 +68,7 @@ def stutters(text: str) -> bool:
     return False
 
 
-def repetition(text: str) -> float:
+def repeated_ngram_fraction(text: str) -> float:
     """Share (0-1) of four-word sequences that occur before in the same text; 0 for short texts."""
     words = text.lower().split()
     grams = [tuple(words[k : k + _GRAM]) for k in range(len(words) - _GRAM + 1)]

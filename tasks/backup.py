@@ -7,28 +7,36 @@ from pathlib import Path
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from mondrian_core.backup import Backup, back_up
+from mondrian_core.backup import BackupResult, create_backup
 from mondrian_core.errors import DatabaseBusy
-from mondrian_core.markdown import table
+from mondrian_core.markdown import markdown_table
 from mondrian_core.settings import Settings
-from tasks.pages import page
-from tasks.telling import Progress, artifact_key, leave_page, only
+from tasks.artifact_pages import join_markdown
+from tasks.reporting import ProgressReporter, artifact_key, publish_markdown_artifact, retry_only_on
 
 
-@task(name="backup", retries=2, retry_delay_seconds=30, retry_condition_fn=only(DatabaseBusy), cache_policy=NO_CACHE)
-def backup(settings: Settings, to: str | None, keep: int | None) -> Backup:
+@task(
+    name="backup",
+    retries=2,
+    retry_delay_seconds=30,
+    retry_condition_fn=retry_only_on(DatabaseBusy),
+    cache_policy=NO_CACHE,
+)
+def backup_task(settings: Settings, to: str | None, keep: int | None) -> BackupResult:
     """Database, photographs and registry; what the folder has already is not copied again."""
     folder = settings.require_backup_folder(Path(to) if to else None)
-    made = back_up(settings.root, settings.local_registry, folder, keep=keep, listen=Progress("backup", "workspace"))
-    leave_page(artifact_key("backup"), backed_up(made), "The last backup")
+    made = create_backup(
+        settings.root, settings.local_registry, folder, keep=keep, listen=ProgressReporter("backup", "workspace")
+    )
+    publish_markdown_artifact(artifact_key("backup"), backup_markdown(made), "The last backup")
     return made
 
 
-def backed_up(made: Backup) -> str:
+def backup_markdown(made: BackupResult) -> str:
     """The backup as Markdown."""
     snapshot = made.snapshot
     verdict = f"## Snapshot {snapshot.name}: {len(snapshot.entries):,} files, {made.new_files:,} of them new"
-    figures = table(
+    figures = markdown_table(
         ("what", "value"),
         [
             ("megabytes a restore brings back", f"{snapshot.bytes / 1e6:,.1f}"),
@@ -37,5 +45,5 @@ def backed_up(made: Backup) -> str:
             ("files left out", len(snapshot.left_out)),
         ],
     )
-    files = table(("left out", "reason"), list(snapshot.left_out))
-    return page(verdict, figures, files if snapshot.left_out else "")
+    files = markdown_table(("left out", "reason"), list(snapshot.left_out))
+    return join_markdown(verdict, figures, files if snapshot.left_out else "")

@@ -9,10 +9,10 @@ from prefect.cache_policies import NO_CACHE
 
 from mondrian_core import stages
 from mondrian_core.errors import DatabaseBusy
-from mondrian_core.stages import Context, DatasetSummary, LinkSummary, summary_of
-from tasks import pages
-from tasks.accelerator import run_on_accelerator
-from tasks.telling import Progress, artifact_key, leave_page, log_events, only
+from mondrian_core.stages import DatasetSummary, LinkSummary, StageContext, read_stage_summary
+from tasks import artifact_pages
+from tasks.reporting import ProgressReporter, artifact_key, log_listener, publish_markdown_artifact, retry_only_on
+from tasks.stage_runner import run_on_accelerator
 
 DATASET_SECONDS = 3600.0
 
@@ -23,15 +23,19 @@ DATASET_SECONDS = 3600.0
     name="link",
     retries=2,
     retry_delay_seconds=5,
-    retry_condition_fn=only(DatabaseBusy),
+    retry_condition_fn=retry_only_on(DatabaseBusy),
     timeout_seconds=1800,
     cache_policy=NO_CACHE,
 )
-def link(context_file: Path) -> LinkSummary:
+def link_task(context_file: Path) -> LinkSummary:
     """Critiques joined with their photographs, a reason for every record left out."""
-    context = Context.load(context_file)
-    summary = stages.link(context, log_events())
-    leave_page(artifact_key("link", context.advisor), pages.linked(summary), "Records used, and why not the others")
+    context = StageContext.load(context_file)
+    summary = stages.link_stage(context, log_listener())
+    publish_markdown_artifact(
+        artifact_key("link", context.advisor),
+        artifact_pages.link_markdown(summary),
+        "Records used, and why not the others",
+    )
     return summary
 
 
@@ -39,18 +43,20 @@ def link(context_file: Path) -> LinkSummary:
     name="dataset",
     retries=2,
     retry_delay_seconds=5,
-    retry_condition_fn=only(DatabaseBusy),
+    retry_condition_fn=retry_only_on(DatabaseBusy),
     timeout_seconds=DATASET_SECONDS + 4 * 3600.0,
     cache_policy=NO_CACHE,
 )
-def dataset(context_file: Path) -> DatasetSummary:
+def dataset_task(context_file: Path) -> DatasetSummary:
     """Split, augmented, written under its digest; on the accelerator only when the base words critiques anew."""
-    context = Context.load(context_file)
-    if context.recipe.drafts_wordings:
-        listen = Progress("dataset", context.advisor)
+    context = StageContext.load(context_file)
+    if context.recipe.needs_paraphrase_model:
+        listen = ProgressReporter("dataset", context.advisor)
         run_on_accelerator("dataset", context_file, timeout=DATASET_SECONDS, listen=listen)
-        summary = summary_of(context, "dataset", DatasetSummary)
+        summary = read_stage_summary(context, "dataset", DatasetSummary)
     else:
-        summary = stages.dataset(context, log_events())
-    leave_page(artifact_key("dataset", context.advisor), pages.built(summary), "Splits and photographs")
+        summary = stages.dataset_stage(context, log_listener())
+    publish_markdown_artifact(
+        artifact_key("dataset", context.advisor), artifact_pages.dataset_markdown(summary), "Splits and photographs"
+    )
     return summary

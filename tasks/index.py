@@ -1,4 +1,4 @@
-"""Task that brings the index of an advisor's photographs up to date, in a process of its own (tasks/accelerator.py)."""
+"""Task that brings the index of an advisor's photographs up to date, in a process of its own (tasks/stage_runner.py)."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from mondrian_core.errors import DatabaseBusy, ModelProcessDied
-from mondrian_core.markdown import code, table
-from mondrian_core.stages import Context, IndexSummary, summary_of
-from tasks.accelerator import run_on_accelerator
-from tasks.pages import page
-from tasks.telling import Progress, artifact_key, leave_page, only
+from mondrian_core.markdown import code_span, markdown_table
+from mondrian_core.stages import IndexSummary, StageContext, read_stage_summary
+from tasks.artifact_pages import join_markdown
+from tasks.reporting import ProgressReporter, artifact_key, publish_markdown_artifact, retry_only_on
+from tasks.stage_runner import run_on_accelerator
 
 INDEX_SECONDS = 4 * 3600.0
 
@@ -21,22 +21,24 @@ INDEX_SECONDS = 4 * 3600.0
     name="index",
     retries=2,
     retry_delay_seconds=10,
-    retry_condition_fn=only(ModelProcessDied, DatabaseBusy),
+    retry_condition_fn=retry_only_on(ModelProcessDied, DatabaseBusy),
     cache_policy=NO_CACHE,
 )
-def index(context_file: Path) -> IndexSummary:
+def index_task(context_file: Path) -> IndexSummary:
     """Embeddings and scores; a run that is tried again goes on where it stopped."""
-    context = Context.load(context_file)
-    run_on_accelerator("index", context_file, timeout=INDEX_SECONDS, listen=Progress("index", context.advisor))
-    summary = summary_of(context, "index", IndexSummary)
-    leave_page(artifact_key("index", context.advisor), indexed(summary), "Photographs in the index")
+    context = StageContext.load(context_file)
+    run_on_accelerator("index", context_file, timeout=INDEX_SECONDS, listen=ProgressReporter("index", context.advisor))
+    summary = read_stage_summary(context, "index", IndexSummary)
+    publish_markdown_artifact(
+        artifact_key("index", context.advisor), index_markdown(summary), "Photographs in the index"
+    )
     return summary
 
 
-def indexed(summary: IndexSummary) -> str:
+def index_markdown(summary: IndexSummary) -> str:
     """The index as Markdown."""
     verdict = f"## {summary.photographs} photographs in the index, {summary.embedded} of them new"
-    figures = table(
+    figures = markdown_table(
         ("what", "photographs"),
         [
             ("indexed before", summary.known),
@@ -45,6 +47,6 @@ def indexed(summary: IndexSummary) -> str:
             ("files left out", len(summary.left_out)),
         ],
     )
-    files = table(("left out", "reason"), [(each["path"], each["reason"]) for each in summary.left_out])
-    base = f"The vectors belong to the base {code(summary.base[:12])}."
-    return page(verdict, figures, files if summary.left_out else "", base)
+    files = markdown_table(("left out", "reason"), [(each["path"], each["reason"]) for each in summary.left_out])
+    base = f"The vectors belong to the base {code_span(summary.base[:12])}."
+    return join_markdown(verdict, figures, files if summary.left_out else "", base)

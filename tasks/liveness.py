@@ -15,13 +15,13 @@ from dataclasses import asdict
 from pathlib import Path
 from uuid import UUID
 
-from tasks.processes import Process, began
+from tasks.processes import ManagedProcess, process_start_token
 
-FOLDER = "processes"
+RUN_LOCK_FOLDER = "processes"
 KEPT_SECONDS = 24 * 3600.0
 
 
-def mark(home: Path, run: UUID | str) -> int:
+def hold_run_lock(home: Path, run: UUID | str) -> int:
     """Hold the mark of a flow run as long as this process lives; gives the descriptor, which nobody closes.
 
     The processes that this one starts don't inherit it: a stage that outlives its run is no sign of life.
@@ -36,18 +36,18 @@ def mark(home: Path, run: UUID | str) -> int:
                 break
         os.close(handle)
     with suppress(OSError):  # a full disk: the lock alone says enough
-        process = Process(f"run {run}", os.getpid(), began(os.getpid()) or "", "")
+        process = ManagedProcess(f"run {run}", os.getpid(), process_start_token(os.getpid()) or "", "")
         os.ftruncate(handle, 0)
         os.pwrite(handle, json.dumps(asdict(process)).encode(), 0)
     return handle
 
 
-def is_marked(home: Path, run: UUID | str) -> bool:
+def has_run_lock_file(home: Path, run: UUID | str) -> bool:
     """True when a process of this machine has begun that run, whether it lives or not."""
     return _path(home, run).exists()
 
 
-def lives(home: Path, run: UUID | str) -> bool:
+def is_run_alive(home: Path, run: UUID | str) -> bool:
     """True while the process of that run lives, stopped or not."""
     try:
         handle = os.open(_path(home, run), os.O_RDWR | os.O_CLOEXEC)
@@ -62,29 +62,29 @@ def lives(home: Path, run: UUID | str) -> bool:
     return False
 
 
-def process_of(home: Path, run: UUID | str) -> Process | None:
+def live_run_process(home: Path, run: UUID | str) -> ManagedProcess | None:
     """The living process of a run; None when it is gone, or its mark can't be read."""
-    if not lives(home, run):
+    if not is_run_alive(home, run):
         return None
     try:
-        return Process(**json.loads(_path(home, run).read_text()))
+        return ManagedProcess(**json.loads(_path(home, run).read_text()))
     except (OSError, ValueError, TypeError):
         return None
 
 
-def living(home: Path) -> list[Process]:
+def live_run_processes(home: Path) -> list[ManagedProcess]:
     """The processes of all runs that live on this machine; no server is asked."""
-    found = [process_of(home, path.stem) for path in (home / FOLDER).glob("*.lock")]
+    found = [live_run_process(home, path.stem) for path in (home / RUN_LOCK_FOLDER).glob("*.lock")]
     return [process for process in found if process is not None]
 
 
-def clear(home: Path) -> None:
+def remove_stale_run_locks(home: Path) -> None:
     """Remove the marks of runs that ended long ago."""
-    for path in (home / FOLDER).glob("*.lock"):
+    for path in (home / RUN_LOCK_FOLDER).glob("*.lock"):
         with suppress(OSError):
-            if time.time() - path.stat().st_mtime > KEPT_SECONDS and not lives(home, path.stem):
+            if time.time() - path.stat().st_mtime > KEPT_SECONDS and not is_run_alive(home, path.stem):
                 path.unlink()
 
 
 def _path(home: Path, run: UUID | str) -> Path:
-    return home / FOLDER / f"{run}.lock"
+    return home / RUN_LOCK_FOLDER / f"{run}.lock"

@@ -21,7 +21,7 @@ from typing import Any
 
 
 @dataclass(frozen=True)
-class Process:
+class ManagedProcess:
     """A process that was started: its name for people, its number, when it began (a token, not a time), its log."""
 
     name: str
@@ -30,7 +30,7 @@ class Process:
     log: str
 
     @classmethod
-    def from_record(cls, values: Any) -> Process | None:
+    def from_record(cls, values: Any) -> ManagedProcess | None:
         """Read what a version of Mondrian wrote, this one or another; None when it doesn't say which process.
 
         Entries that this version doesn't know are ignored, so that what an earlier or later one started can be stopped.
@@ -43,10 +43,10 @@ class Process:
     @property
     def alive(self) -> bool:
         """True while that very process runs."""
-        return began(self.pid) == self.began
+        return process_start_token(self.pid) == self.began
 
 
-def began(pid: int) -> str | None:
+def process_start_token(pid: int) -> str | None:
     """A token for the moment a process began; None when it runs no more (a zombie runs no more)."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
@@ -68,7 +68,9 @@ def began(pid: int) -> str | None:
     return since.strip() if state and not state.startswith("Z") else None
 
 
-def start(name: str, command: Sequence[str], *, environment: Mapping[str, str], folder: Path, log: Path) -> Process:
+def start_process(
+    name: str, command: Sequence[str], *, environment: Mapping[str, str], folder: Path, log: Path
+) -> ManagedProcess:
     """Start a process with its output in a file, in a session of its own."""
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as output, _default_interrupt():
@@ -83,7 +85,7 @@ def start(name: str, command: Sequence[str], *, environment: Mapping[str, str], 
             start_new_session=True,
         )
     _reap_in_background(child)
-    return Process(name, child.pid, began(child.pid) or "gone", str(log))
+    return ManagedProcess(name, child.pid, process_start_token(child.pid) or "gone", str(log))
 
 
 @contextmanager
@@ -103,7 +105,7 @@ def _default_interrupt() -> Iterator[None]:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def leave_pipe(log: Path) -> None:
+def redirect_pipe_to_file(log: Path) -> None:
     """Let this process write to a file what it has written to a pipe: the pipe breaks when its reader dies.
 
     The first line of a log that met a broken pipe would end the run (rich raises SystemExit then). Terminals and files
@@ -129,7 +131,7 @@ def _is_pipe(descriptor: int) -> bool:
 
 
 @contextmanager
-def undisturbed() -> Iterator[None]:
+def ignore_signals() -> Iterator[None]:
     """Let no second Ctrl-C interrupt the stopping of processes; it takes seconds."""
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -148,39 +150,39 @@ def _reap_in_background(child: subprocess.Popen[bytes]) -> None:
     threading.Thread(target=child.wait, daemon=True).start()
 
 
-def stop(process: Process, *, patience: float = 15.0) -> bool:
+def stop_process(process: ManagedProcess, *, patience: float = 15.0) -> bool:
     """Ask a process to end, wait, then end it and what it started by force. True when it ran.
 
     Descendants are listed before it ends: afterwards nobody could tell whose they were.
     """
     if not process.alive:
         return False
-    family = [(pid, since) for pid in descendants(process.pid) if (since := began(pid))]
-    _end([(process.pid, process.began)], patience)
-    _end(family, 5.0)
+    family = [(pid, since) for pid in descendant_pids(process.pid) if (since := process_start_token(pid))]
+    _terminate([(process.pid, process.began)], patience)
+    _terminate(family, 5.0)
     return True
 
 
-def _end(chosen: Sequence[tuple[int, str]], patience: float) -> None:
+def _terminate(chosen: Sequence[tuple[int, str]], patience: float) -> None:
     for number, wait in ((signal.SIGTERM, patience), (signal.SIGKILL, 5.0)):
         for pid, since in chosen:
-            if began(pid) == since:
+            if process_start_token(pid) == since:
                 with suppress(ProcessLookupError):
                     os.kill(pid, number)
-        if _gone(chosen, wait):
+        if _wait_until_gone(chosen, wait):
             return
 
 
-def _gone(processes: Sequence[tuple[int, str]], patience: float) -> bool:
+def _wait_until_gone(processes: Sequence[tuple[int, str]], patience: float) -> bool:
     until = time.monotonic() + patience
-    while any(began(pid) == since for pid, since in processes):
+    while any(process_start_token(pid) == since for pid, since in processes):
         if time.monotonic() > until:
             return False
         time.sleep(0.1)
     return True
 
 
-def descendants(pid: int) -> list[int]:
+def descendant_pids(pid: int) -> list[int]:
     """Numbers of the children of a process, their children, and so on."""
     listed = (
         subprocess.run(["ps", "-A", "-o", "pid=,ppid="], capture_output=True, text=True, check=False).stdout

@@ -14,14 +14,14 @@ from prefect.cache_policies import NO_CACHE
 from prefect.events import emit_event
 
 from mondrian_core import rollout, stages
-from mondrian_core.decision import check_promotable
-from mondrian_core.errors import AnswerIsNo, BadInput, Broken
-from mondrian_core.registry import ChampionReference, Registry, Version
-from mondrian_core.rollout import Plan
-from mondrian_core.stages import Context, PromoteSummary, RegisterSummary
-from tasks import pages
-from tasks.run import actor
-from tasks.telling import artifact_key, leave_page, log_events, unless
+from mondrian_core.errors import BadInput, Broken, NegativeOutcome
+from mondrian_core.registry import AdapterVersion, ChampionReference, Registry
+from mondrian_core.rollout import RolloutPlan
+from mondrian_core.stages import PromoteSummary, RegisterSummary, StageContext
+from mondrian_core.stages.promotion_decision import check_manual_promotion
+from tasks import artifact_pages
+from tasks.reporting import artifact_key, log_listener, publish_markdown_artifact, retry_unless
+from tasks.run_context import current_actor
 
 PROMOTED = "mondrian.adapter.promoted"
 ROLLED_BACK = "mondrian.adapter.rolled-back"
@@ -30,31 +30,43 @@ ROOT = Path(__file__).resolve().parent.parent
 INSPECTION_SECONDS = 600.0  # the fingerprint of a large base is a hash of all its bytes
 
 
-AGAIN: dict[str, Any] = {"retries": 2, "retry_delay_seconds": 10, "retry_condition_fn": unless(AnswerIsNo, BadInput)}
+RETRY_OPTIONS: dict[str, Any] = {
+    "retries": 2,
+    "retry_delay_seconds": 10,
+    "retry_condition_fn": retry_unless(NegativeOutcome, BadInput),
+}
 
 
-@task(name="register", timeout_seconds=600, cache_policy=NO_CACHE, **AGAIN)
-def register(context_file: Path) -> RegisterSummary:
+@task(name="register", timeout_seconds=600, cache_policy=NO_CACHE, **RETRY_OPTIONS)
+def register_task(context_file: Path) -> RegisterSummary:
     """The adapter as an immutable version with its report. Tried again, it finds the version that the run has."""
-    context = Context.load(context_file)
-    summary = stages.register(context, log_events())
-    leave_page(artifact_key("version", context.advisor), pages.registered(summary, context.advisor), summary.version)
+    context = StageContext.load(context_file)
+    summary = stages.register_stage(context, log_listener())
+    publish_markdown_artifact(
+        artifact_key("version", context.advisor),
+        artifact_pages.registration_markdown(summary, context.advisor),
+        summary.version,
+    )
     return summary
 
 
-@task(name="promote", timeout_seconds=600, cache_policy=NO_CACHE, **AGAIN)
-def promote(context_file: Path) -> PromoteSummary:
+@task(name="promote", timeout_seconds=600, cache_policy=NO_CACHE, **RETRY_OPTIONS)
+def promote_task(context_file: Path) -> PromoteSummary:
     """The gates' verdict carried out: promoted, kept as a candidate, or rejected. A run promotes once."""
-    context = Context.load(context_file)
-    summary = stages.promote(context, log_events())
-    leave_page(artifact_key("promotion", context.advisor), pages.decided(summary, context.advisor), summary.decision)
+    context = StageContext.load(context_file)
+    summary = stages.promote_stage(context, log_listener())
+    publish_markdown_artifact(
+        artifact_key("promotion", context.advisor),
+        artifact_pages.promotion_markdown(summary, context.advisor),
+        summary.decision,
+    )
     if summary.decision == "promoted":
-        _announce(PROMOTED, context.advisor, summary.version)
+        _emit_champion_event(PROMOTED, context.advisor, summary.version)
     return summary
 
 
 @task(name="inspect version", timeout_seconds=900, cache_policy=NO_CACHE)
-def inspect_version(
+def inspect_version_task(
     adapters: Path, advisor: str, version: str, *, champion: ChampionReference, force: bool, reason: str, base: str
 ) -> tuple[str, ...]:
     """Hash a version's files anew, hold it against its base, show its gates; gives what is wrong with it.
@@ -67,18 +79,20 @@ def inspect_version(
     registry = Registry(adapters)
     chosen = registry.get(advisor, version)
     problems = registry.verify(advisor, chosen.version)
-    seen: dict[str, Any] = {} if problems else against_base(chosen, base)
+    seen: dict[str, Any] = {} if problems else inspect_version_in_subprocess(chosen, base)
     problems = problems or tuple(seen["problems"])
-    leave_page(
+    publish_markdown_artifact(
         artifact_key("version", advisor),
-        pages.version_facts(advisor, version, chosen.state, (chosen.report or {}).get("gates", []), problems, seen),
+        artifact_pages.version_markdown(
+            advisor, version, chosen.state, (chosen.report or {}).get("gates", []), problems, seen
+        ),
         f"{version}, {chosen.state}",
     )
-    check_promotable(chosen, champion, force=force, reason=reason)
+    check_manual_promotion(chosen, champion, force=force, reason=reason)
     return problems
 
 
-def against_base(version: Version, base: str) -> dict[str, Any]:
+def inspect_version_in_subprocess(version: AdapterVersion, base: str) -> dict[str, Any]:
     """The fields of `models.inspection.Inspection`, found by a process of its own: this one holds no model.
 
     Raises:
@@ -88,7 +102,7 @@ def against_base(version: Version, base: str) -> dict[str, Any]:
     command = [
         sys.executable,
         "-m",
-        "mondrian_core.models.inspection",
+        "mondrian_core.models.lora.adapter_inspection",
         str(version.path),
         version.base_fingerprint or "",
         *filter(None, [named, base]),
@@ -106,7 +120,7 @@ def against_base(version: Version, base: str) -> dict[str, Any]:
 
 
 @task(name="promote by hand", timeout_seconds=600, cache_policy=NO_CACHE)
-def promote_by_hand(
+def manual_promote_task(
     adapters: Path,
     advisor: str,
     version: str,
@@ -115,7 +129,7 @@ def promote_by_hand(
     force: bool,
     reason: str,
     problems: Sequence[str] = (),
-    plan: Plan | None = None,
+    plan: RolloutPlan | None = None,
 ) -> str:
     """Make a version the champion if the champion still is `expected`; gives the sentence that says so.
 
@@ -124,38 +138,40 @@ def promote_by_hand(
     registry, why = Registry(adapters), reason or BY_HAND
     facts: dict[str, Any] = {
         "expected": expected,
-        "actor": actor(),
+        "actor": current_actor(),
         "reason": why,
         "forced": force,
         "problems": problems,
     }
     if plan is None:
-        rollout.refuse_while_running(registry, advisor)
+        rollout.require_no_active_rollout(registry, advisor)
         registry.promote(advisor, version, **facts)
-        return _changed(PROMOTED, advisor, expected.version, version, why)
-    begun = rollout.start(registry, advisor, version, plan, **facts)
-    return f"{_changed(PROMOTED, advisor, expected.version, version, why)} Its rollout begins {begun.place}."
+        return _report_champion_change(PROMOTED, advisor, expected.version, version, why)
+    begun = rollout.start_rollout(registry, advisor, version, plan, **facts)
+    return f"{_report_champion_change(PROMOTED, advisor, expected.version, version, why)} Its rollout begins {begun.position}."
 
 
 @task(name="roll back", timeout_seconds=600, cache_policy=NO_CACHE)
-def roll_back(adapters: Path, advisor: str, *, reason: str) -> str:
+def rollback_task(adapters: Path, advisor: str, *, reason: str) -> str:
     """Back to the previous champion; gives the sentence that says so."""
     registry = Registry(adapters)
     before = registry.current(advisor)
-    restored = registry.rollback(advisor, actor=actor(), reason=reason)
-    return _changed(ROLLED_BACK, advisor, before, restored.version if restored else None, reason)
+    restored = registry.rollback(advisor, actor=current_actor(), reason=reason)
+    return _report_champion_change(ROLLED_BACK, advisor, before, restored.version if restored else None, reason)
 
 
-def _changed(event: str, advisor: str, before: str | None, after: str | None, reason: str) -> str:
+def _report_champion_change(event: str, advisor: str, before: str | None, after: str | None, reason: str) -> str:
     sentence = f"The champion of '{advisor}' is now {after or 'the base alone'} (before: {before or 'the base alone'})."
-    leave_page(
-        artifact_key("promotion", advisor), pages.champion_changed(advisor, before, after, actor(), reason), sentence
+    publish_markdown_artifact(
+        artifact_key("promotion", advisor),
+        artifact_pages.champion_change_markdown(advisor, before, after, current_actor(), reason),
+        sentence,
     )
-    _announce(event, advisor, after or "base")
+    _emit_champion_event(event, advisor, after or "base")
     return sentence
 
 
-def _announce(event: str, advisor: str, version: str) -> None:
+def _emit_champion_event(event: str, advisor: str, version: str) -> None:
     """For automations; the service looks at the pointer itself and needs no message."""
     emit_event(
         event,

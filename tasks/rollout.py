@@ -16,12 +16,21 @@ from prefect.events import emit_event
 from mondrian_core import rollout
 from mondrian_core.errors import ChampionChanged, NothingToDo
 from mondrian_core.registry import Registry
-from mondrian_core.rollout import Advance, Look, Plan, RollBack, Rollout, observe, requests_of, suitable_plan
+from mondrian_core.rollout import (
+    Advance,
+    RollBack,
+    Rollout,
+    RolloutCheck,
+    RolloutPlan,
+    count_observations,
+    rollout_plan_for_traffic,
+    rollout_requests,
+)
 from mondrian_core.settings import Settings
 from mondrian_core.store import Store
-from tasks import pages
-from tasks.run import actor
-from tasks.telling import artifact_key, leave_page
+from tasks import artifact_pages
+from tasks.reporting import artifact_key, publish_markdown_artifact
+from tasks.run_context import current_actor
 
 ADVANCED = "mondrian.rollout.advanced"
 HELD = "mondrian.rollout.held"
@@ -29,28 +38,28 @@ ROLLED_BACK = "mondrian.rollout.rolled-back"
 
 
 @dataclass(frozen=True)
-class Told:
+class RolloutOutcome:
     """A decision for the run's state: "Completed", "Held" or "RolledBack", and the sentence."""
 
     name: str
     sentence: str
 
 
-def in_force(settings: Settings, advisor: str | None) -> list[str]:
+def advisors_with_rollout(settings: Settings, advisor: str | None) -> list[str]:
     """Advisors with a rollout in force; what a dead process changed without a line is written down on the way."""
     registry = Registry(settings.adapters_root)
     found = []
     for each in [advisor] if advisor else registry.advisors():
         if registry.url is not None:
             registry.current(each)  # brings this machine's copy up to date, which is all that its service looks at
-        rollout.settle(registry, each, actor())
-        if rollout.active(registry, each) is not None:
+        rollout.repair_rollout_history(registry, each, current_actor())
+        if rollout.active_rollout(registry, each) is not None:
             found.append(each)
     return found
 
 
 @task(name="advance", timeout_seconds=600, cache_policy=NO_CACHE)
-def advance(settings: Settings, advisor: str) -> Told:
+def advance_rollout_task(settings: Settings, advisor: str) -> RolloutOutcome:
     """Decide one rollout from the jobs table and carry the decision out.
 
     Somebody else's promotion, rollback or look in the same moment wins; the next look sees what came of it.
@@ -62,62 +71,66 @@ def advance(settings: Settings, advisor: str) -> Told:
     settings.require_workspace()
     try:
         with closing(Store(settings.database, read_only=True)) as store:
-            running = rollout.active(registry, advisor)
+            running = rollout.active_rollout(registry, advisor)
             jobs = store.jobs(advisor, since=running.started if running else None)
-            seen = rollout.look(registry, advisor, jobs, actor=actor())
+            seen = rollout.check_rollout(registry, advisor, jobs, actor=current_actor())
     except (NothingToDo, ChampionChanged) as error:
-        return Told("Held", f"{advisor}: {error.problem}")
-    return _tell(seen)
+        return RolloutOutcome("Held", f"{advisor}: {error.problem}")
+    return _report_look(seen)
 
 
-def untold(settings: Settings, advisor: str | None) -> list[Look]:
+def unreported_rollbacks(settings: Settings, advisor: str | None) -> list[RolloutCheck]:
     """Rollouts that the service itself took back, and whose page is still missing."""
     registry = Registry(settings.adapters_root)
-    found = [rollout.taken_back(registry, each) for each in ([advisor] if advisor else registry.advisors())]
-    return [_look_back(settings, each) for each in found if each is not None and not _has_page(each)]
+    found = [
+        rollout.rollout_ended_by_service(registry, each) for each in ([advisor] if advisor else registry.advisors())
+    ]
+    return [_look_at_ended_rollout(settings, each) for each in found if each is not None and not _has_page(each)]
 
 
 @task(name="tell", timeout_seconds=600, cache_policy=NO_CACHE)
-def tell(seen: Look) -> Told:
+def report_rollback_task(seen: RolloutCheck) -> RolloutOutcome:
     """The page and the event of a decision that has been carried out already."""
-    return _tell(seen)
+    return _report_look(seen)
 
 
-def _look_back(settings: Settings, ended: Rollout) -> Look:
+def _look_at_ended_rollout(settings: Settings, ended: Rollout) -> RolloutCheck:
     """What the jobs table says of a rollout that has ended."""
     settings.require_workspace()
     with closing(Store(settings.database, read_only=True)) as store:
-        counted = observe(requests_of(store.jobs(ended.advisor, since=ended.started), ended), ended)
-    return Look(ended, counted, RollBack("service", ended.why, ended.evidence), ended)
+        counted = count_observations(rollout_requests(store.jobs(ended.advisor, since=ended.started), ended), ended)
+    return RolloutCheck(ended, counted, RollBack("service", ended.why, ended.evidence), ended)
 
 
 def _has_page(ended: Rollout) -> bool:
     page = cast("ArtifactResponse | None", Artifact.get(artifact_key("rollout", ended.advisor)))
     if page is None or page.created is None or page.created < ended.started:
         return False
-    return str(page.data).startswith(pages.rollout_title(ended, ended.why))
+    return str(page.data).startswith(artifact_pages.rollout_title_markdown(ended, ended.why))
 
 
-def _tell(seen: Look) -> Told:
-    leave_page(artifact_key("rollout", seen.now.advisor), pages.rollout_look(seen), seen.decision.sentence)
-    _announce(seen)
+def _report_look(seen: RolloutCheck) -> RolloutOutcome:
+    publish_markdown_artifact(
+        artifact_key("rollout", seen.after.advisor), artifact_pages.rollout_markdown(seen), seen.decision.sentence
+    )
+    _emit_rollout_event(seen)
     named = {Advance: "Completed", RollBack: "RolledBack"}.get(type(seen.decision), "Held")
-    return Told(named, f"{seen.now.advisor} {seen.now.version}: {seen.decision.sentence}")
+    return RolloutOutcome(named, f"{seen.after.advisor} {seen.after.version}: {seen.decision.sentence}")
 
 
-def _announce(seen: Look) -> None:
+def _emit_rollout_event(seen: RolloutCheck) -> None:
     event = {Advance: ADVANCED, RollBack: ROLLED_BACK}.get(type(seen.decision), HELD)
     emit_event(
         event,
         resource={
-            "prefect.resource.id": f"mondrian.adapter.{seen.now.advisor}",
-            "mondrian.version": seen.now.version,
+            "prefect.resource.id": f"mondrian.adapter.{seen.after.advisor}",
+            "mondrian.version": seen.after.version,
         },
         payload=seen.as_dict(),
     )
 
 
-def plan_of(settings: Settings, advisor: str, given: Mapping[str, Any]) -> Plan:
+def requested_rollout_plan(settings: Settings, advisor: str, given: Mapping[str, Any]) -> RolloutPlan:
     """What suits the advisor's traffic, with the keys of `given` over it.
 
     Raises:
@@ -125,7 +138,7 @@ def plan_of(settings: Settings, advisor: str, given: Mapping[str, Any]) -> Plan:
         NoWorkspace, NoDatabase: when the traffic has to be looked up and there is no jobs table.
     """
     if "steps" in given:
-        return Plan.from_dict(given)
+        return RolloutPlan.from_dict(given)
     settings.require_workspace()
     with closing(Store(settings.database, read_only=True)) as store:
-        return suitable_plan(store, advisor, given)
+        return rollout_plan_for_traffic(store, advisor, given)

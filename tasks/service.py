@@ -22,22 +22,22 @@ from prefect.cache_policies import NO_CACHE
 from mondrian_core import ports
 from mondrian_core.errors import BadInput, Broken
 from mondrian_core.files import read_json, write_json
-from mondrian_core.markdown import plain, table
+from mondrian_core.markdown import escape_markdown, markdown_table
 from mondrian_core.settings import Settings
-from tasks import pages, processes
-from tasks.processes import Process
-from tasks.telling import artifact_key, leave_page
+from tasks import artifact_pages, processes
+from tasks.processes import ManagedProcess
+from tasks.reporting import artifact_key, publish_markdown_artifact
 
 ROOT = Path(__file__).resolve().parent.parent
-PATIENCE = 300.0  # a base of several gigabytes takes its time to load
-NAME = "service"
+HEALTHY_TIMEOUT_SECONDS = 300.0  # a base of several gigabytes takes its time to load
+SERVICE_NAME = "service"
 WARNED = "Warned"  # state of a run whose service runs, although not every photograph of the smoke set was answered
-LISTED = 50  # records that link leaves out, on the page
-SMOKE = "smoke-"  # begins the idempotency key of the smoke set's jobs
+MAX_LISTED_RECORDS = 50  # records that link leaves out, on the page
+SMOKE_KEY_PREFIX = "smoke-"  # begins the idempotency key of the smoke set's jobs
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wanted:
+class ServeOptions:
     """What the service is told when it starts."""
 
     host: str = "127.0.0.1"
@@ -60,32 +60,34 @@ class Wanted:
         return [*words, "--lora-path", self.lora_path] if self.lora_path else words
 
 
-def record_of(settings: Settings) -> Path:
+def service_record_path(settings: Settings) -> Path:
     """The file that says which process serves this workspace."""
-    return settings.root / "runs" / NAME / "process.json"
+    return settings.root / "runs" / SERVICE_NAME / "process.json"
 
 
-def recorded(settings: Settings) -> tuple[Process, Wanted] | None:
+def recorded_service(settings: Settings) -> tuple[ManagedProcess, ServeOptions] | None:
     """The process that was started last for this workspace and what it was told; it may be gone."""
     try:
-        record = read_json(record_of(settings))
-        process, told = Process.from_record(record["process"]), record["wanted"]
-        known = {field.name: told[field.name] for field in fields(Wanted) if field.name in told}  # of another version
+        record = read_json(service_record_path(settings))
+        process, told = ManagedProcess.from_record(record["process"]), record["wanted"]
+        known = {
+            field.name: told[field.name] for field in fields(ServeOptions) if field.name in told
+        }  # of another version
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         return None
-    return (process, Wanted(**known)) if process else None
+    return (process, ServeOptions(**known)) if process else None
 
 
 def stop_service(settings: Settings) -> bool:
     """Stop the service that was started here; True when it ran."""
-    known = recorded(settings)
-    ran = known is not None and processes.stop(known[0], patience=30.0)
-    record_of(settings).unlink(missing_ok=True)
+    known = recorded_service(settings)
+    ran = known is not None and processes.stop_process(known[0], patience=30.0)
+    service_record_path(settings).unlink(missing_ok=True)
     return ran
 
 
 @task(name="service", cache_policy=NO_CACHE)
-def ensure_service(settings: Settings, wanted: Wanted, *, restart: bool = False) -> str:
+def ensure_service_task(settings: Settings, wanted: ServeOptions, *, restart: bool = False) -> str:
     """Have a healthy service with these options; gives the sentence that says what was done.
 
     Raises:
@@ -94,50 +96,60 @@ def ensure_service(settings: Settings, wanted: Wanted, *, restart: bool = False)
         BadInput: when it refused what it was told.
     """
     settings.require_workspace()
-    known = recorded(settings)
-    if known and known[0].alive and known[1] == wanted and not restart and (figures := healthy(settings, wanted)):
-        return _told(wanted, figures, "serves already")
+    known = recorded_service(settings)
+    if (
+        known
+        and known[0].alive
+        and known[1] == wanted
+        and not restart
+        and (figures := service_health(settings, wanted))
+    ):
+        return _report_service(wanted, figures, "serves already")
     if known and known[0].alive:
         stop_service(settings)
-    ports.require_free(wanted.port, wanted.host)
+    ports.require_free_port(wanted.port, wanted.host)
     process = _start(settings, wanted)
     try:
         figures = _wait(settings, process, wanted)
     except BaseException:
         stop_service(settings)
         raise
-    return _told(wanted, figures, "serves now")
+    return _report_service(wanted, figures, "serves now")
 
 
-def _start(settings: Settings, wanted: Wanted) -> Process:
+def _start(settings: Settings, wanted: ServeOptions) -> ManagedProcess:
     kept = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
     ours = {
         "MONDRIAN_WORKSPACE": str(settings.root),
         "MONDRIAN_ADAPTERS": str(settings.adapters_root),
         "MONDRIAN_BASE_MODEL": settings.base,
     }
-    log = record_of(settings).with_name("service.log")
-    process = processes.start(NAME, wanted.command(), environment={**kept, **ours}, folder=ROOT, log=log)
-    write_json(record_of(settings), {"process": asdict(process), "wanted": asdict(wanted)})
+    log = service_record_path(settings).with_name("service.log")
+    process = processes.start_process(
+        SERVICE_NAME, wanted.command(), environment={**kept, **ours}, folder=ROOT, log=log
+    )
+    write_json(service_record_path(settings), {"process": asdict(process), "wanted": asdict(wanted)})
     return process
 
 
-def _wait(settings: Settings, process: Process, wanted: Wanted) -> dict[str, Any]:
-    until = time.monotonic() + PATIENCE
+def _wait(settings: Settings, process: ManagedProcess, wanted: ServeOptions) -> dict[str, Any]:
+    until = time.monotonic() + HEALTHY_TIMEOUT_SECONDS
     while process.alive and time.monotonic() < until:
-        if (figures := healthy(settings, wanted)) and process.alive:
+        if (figures := service_health(settings, wanted)) and process.alive:
             return figures
         time.sleep(0.5)
     lines = [line for line in Path(process.log).read_text(errors="replace").splitlines() if line.strip()]
     if process.alive:
-        raise Broken(f"The service did not become healthy in {PATIENCE:.0f} s.", f"Its log: {process.log}.")
+        raise Broken(
+            f"The service did not become healthy in {HEALTHY_TIMEOUT_SECONDS:.0f} s.", f"Its log: {process.log}."
+        )
     raise BadInput(
         f"The service did not start: {lines[-1] if lines else 'it said nothing'}", f"Its log: {process.log}."
     )
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tried:
+class ServiceSmokeCase:
     """One photograph of the smoke set: what was asked for and what became of it; `seconds` of the answer."""
 
     photograph: str
@@ -170,7 +182,7 @@ class Tried:
 
 
 @dataclass(frozen=True)
-class Smoke:
+class ServiceSmokeResult:
     """Outcome of a smoke set: the verdict in a sentence, and whether every photograph was answered as it should be."""
 
     sentence: str
@@ -178,7 +190,7 @@ class Smoke:
 
 
 @task(name="smoke set", cache_policy=NO_CACHE)
-def smoke_set(settings: Settings, wanted: Wanted, count: int) -> Smoke:
+def service_smoke_task(settings: Settings, wanted: ServeOptions, count: int) -> ServiceSmokeResult:
     """Ask the running service about photographs of each advisor with a champion.
 
     Only photographs that `link` uses are tried: with the others a failure would say nothing about the service. A
@@ -187,20 +199,22 @@ def smoke_set(settings: Settings, wanted: Wanted, count: int) -> Smoke:
     Raises:
         Broken: another version than the promoted one answered, or the service answers nothing at all.
     """
-    tried: list[Tried] = []
+    tried: list[ServiceSmokeCase] = []
     left_out: dict[str, str] = {}
-    for advisor, expected in _expected(settings, wanted).items():
-        photographs, others = _photographs(settings, advisor, count)
+    for advisor, expected in _expected_versions(settings, wanted).items():
+        photographs, others = _smoke_photographs(settings, advisor, count)
         left_out |= others
-        tried += [_try(settings, wanted, advisor, expected, photograph) for photograph in photographs]
+        tried += [_run_smoke_case(settings, wanted, advisor, expected, photograph) for photograph in photographs]
     outcome = _verdict(tried, len(left_out))
     head = ("photograph", "advisor", "promoted", "answered by", "mode", "time", "verdict")
-    leave_page(
+    publish_markdown_artifact(
         artifact_key("smoke set"),
-        pages.page(
-            f"## {plain(outcome.sentence)}",
-            table(head, [_row(each) for each in tried]),
-            table(("not tried", "why link leaves it out"), list(left_out.items())[:LISTED]) if left_out else "",
+        artifact_pages.join_markdown(
+            f"## {escape_markdown(outcome.sentence)}",
+            markdown_table(head, [_row(each) for each in tried]),
+            markdown_table(("not tried", "why link leaves it out"), list(left_out.items())[:MAX_LISTED_RECORDS])
+            if left_out
+            else "",
         ),
         outcome.sentence,
     )
@@ -209,19 +223,23 @@ def smoke_set(settings: Settings, wanted: Wanted, count: int) -> Smoke:
     return outcome
 
 
-def _verdict(tried: list[Tried], left_out: int) -> Smoke:
+def _verdict(tried: list[ServiceSmokeCase], left_out: int) -> ServiceSmokeResult:
     failed = sorted((each for each in tried if not each.passed), key=lambda each: not each.adapter_failed)
     others = f" Not tried, because link leaves them out: {left_out}." if left_out else ""
     if not tried:
-        return Smoke(f"Smoke set: link uses no photograph that could be tried.{others}", True)
+        return ServiceSmokeResult(f"Smoke set: link uses no photograph that could be tried.{others}", True)
     if failed:
         first = f"{failed[0].photograph}: {failed[0].why}"
-        return Smoke(f"Smoke set: {len(failed)} of {len(tried)} photographs failed ({first}).{others}", False)
+        return ServiceSmokeResult(
+            f"Smoke set: {len(failed)} of {len(tried)} photographs failed ({first}).{others}", False
+        )
     versions = sorted({f"{each.advisor} {each.version or 'base'}" for each in tried})
-    return Smoke(f"Smoke set: {len(tried)} of {len(tried)} photographs answered ({', '.join(versions)}).{others}", True)
+    return ServiceSmokeResult(
+        f"Smoke set: {len(tried)} of {len(tried)} photographs answered ({', '.join(versions)}).{others}", True
+    )
 
 
-def _row(tried: Tried) -> tuple[str, ...]:
+def _row(tried: ServiceSmokeCase) -> tuple[str, ...]:
     seconds = "" if tried.seconds is None else f"{tried.seconds:.1f} s"
     return (
         tried.photograph,
@@ -234,7 +252,7 @@ def _row(tried: Tried) -> tuple[str, ...]:
     )
 
 
-def _expected(settings: Settings, wanted: Wanted) -> dict[str, str | None]:
+def _expected_versions(settings: Settings, wanted: ServeOptions) -> dict[str, str | None]:
     """The version that must answer, by advisor; the base (None) of one advisor where nobody has a champion."""
     from mondrian_core.registry import Registry
     from mondrian_core.store import Store
@@ -247,28 +265,30 @@ def _expected(settings: Settings, wanted: Wanted) -> dict[str, str | None]:
     return found or dict.fromkeys(known[:1])
 
 
-def _photographs(settings: Settings, advisor: str, count: int) -> tuple[list[str], dict[str, str]]:
+def _smoke_photographs(settings: Settings, advisor: str, count: int) -> tuple[list[str], dict[str, str]]:
     """Paths under the workspace that `link` uses, the advisor's own portfolio first; and its other records with why."""
-    from mondrian_core.data.link import link
-    from mondrian_core.data.records import Reason
+    from mondrian_core.data.linking.link import link_critiques
+    from mondrian_core.data.linking.link_manifest import ExclusionReason
     from mondrian_core.store import Store
 
     with Store(settings.database, read_only=True) as store:
-        linked = link(store, settings.root, advisor)
+        linked = link_critiques(store, settings.root, advisor)
     used = sorted(
         dict.fromkeys(record.photograph for record in linked.used), key=lambda name: f"/{advisor}/" not in name
     )
     others = {
         each.record: f"{each.reason.value} {each.detail}".strip()
         for each in linked.left_out
-        if each.reason is not Reason.OTHER_ADVISOR
+        if each.reason is not ExclusionReason.OTHER_ADVISOR
     }
     return used[:count], others
 
 
-def _try(settings: Settings, wanted: Wanted, advisor: str, expected: str | None, photograph: str) -> Tried:
+def _run_smoke_case(
+    settings: Settings, wanted: ServeOptions, advisor: str, expected: str | None, photograph: str
+) -> ServiceSmokeCase:
     body = {"path": photograph, "advisor": advisor, "mode": "lora" if expected else "baseline"}
-    headers = {"Prefer": "wait=300", "Idempotency-Key": f"{SMOKE}{uuid.uuid4().hex}"}
+    headers = {"Prefer": "wait=300", "Idempotency-Key": f"{SMOKE_KEY_PREFIX}{uuid.uuid4().hex}"}
     if settings.service_token:
         headers["Authorization"] = f"Bearer {settings.service_token}"
     try:
@@ -276,17 +296,17 @@ def _try(settings: Settings, wanted: Wanted, advisor: str, expected: str | None,
             answer = client.post(f"{wanted.address}/analyze", json=body, headers=headers)
         told = answer.json()
     except (httpx.HTTPError, ValueError) as error:
-        return Tried(
+        return ServiceSmokeCase(
             photograph=photograph, advisor=advisor, expected=expected, error=f"no answer ({type(error).__name__})"
         )
     if answer.status_code != 200:
-        return Tried(
+        return ServiceSmokeCase(
             photograph=photograph,
             advisor=advisor,
             expected=expected,
             error=f"{answer.status_code} {told.get('title', '')}".strip(),
         )
-    return Tried(
+    return ServiceSmokeCase(
         photograph=photograph,
         advisor=advisor,
         expected=expected,
@@ -297,7 +317,7 @@ def _try(settings: Settings, wanted: Wanted, advisor: str, expected: str | None,
 
 
 @contextmanager
-def kept_inside(settings: Settings) -> Iterator[None]:
+def stop_service_on_exit(settings: Settings) -> Iterator[None]:
     """However this is left, by a cancellation in the middle of the smoke set too, the service is stopped."""
     try:
         yield
@@ -305,19 +325,19 @@ def kept_inside(settings: Settings) -> Iterator[None]:
         stop_service(settings)
 
 
-def stay(settings: Settings) -> None:
+def wait_for_service_exit(settings: Settings) -> None:
     """Wait as long as the service runs.
 
     Raises:
         Broken: it ended by itself.
     """
-    known = recorded(settings)
+    known = recorded_service(settings)
     while known is not None and known[0].alive:
         time.sleep(1.0)
-    raise Broken("The service ended by itself.", f"Its log: {record_of(settings).with_name('service.log')}.")
+    raise Broken("The service ended by itself.", f"Its log: {service_record_path(settings).with_name('service.log')}.")
 
 
-def healthy(settings: Settings, wanted: Wanted) -> dict[str, Any] | None:
+def service_health(settings: Settings, wanted: ServeOptions) -> dict[str, Any] | None:
     """What `/health` says when the service of this workspace is well; None otherwise, another workspace's included."""
     with suppress(httpx.HTTPError, ValueError), httpx.Client(timeout=5.0, trust_env=False) as client:
         answer = client.get(f"{wanted.address}/health")
@@ -326,9 +346,13 @@ def healthy(settings: Settings, wanted: Wanted) -> dict[str, Any] | None:
     return None
 
 
-def _told(wanted: Wanted, figures: dict[str, Any], what: str) -> str:
+def _report_service(wanted: ServeOptions, figures: dict[str, Any], what: str) -> str:
     sentence = f"{wanted.address} {what} ({figures.get('model_mode', wanted.model_mode)})."
     shown = [(name, value) for name, value in figures.items() if not isinstance(value, dict)]
     adapters = [(f"adapter of {advisor}", version) for advisor, version in figures.get("adapters", {}).items()]
-    leave_page(artifact_key(NAME), pages.page(f"## {plain(sentence)}", table(("", ""), [*shown, *adapters])), sentence)
+    publish_markdown_artifact(
+        artifact_key(SERVICE_NAME),
+        artifact_pages.join_markdown(f"## {escape_markdown(sentence)}", markdown_table(("", ""), [*shown, *adapters])),
+        sentence,
+    )
     return sentence

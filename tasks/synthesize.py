@@ -1,4 +1,4 @@
-"""Task that drafts critiques for a person to review, in a process of its own (tasks/accelerator.py)."""
+"""Task that drafts critiques for a person to review, in a process of its own (tasks/stage_runner.py)."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from mondrian_core.errors import DatabaseBusy, ModelProcessDied
-from mondrian_core.markdown import code, table
-from mondrian_core.stages import Context, SynthesizeSummary, summary_of
-from tasks.accelerator import run_on_accelerator
-from tasks.pages import page
-from tasks.telling import Progress, artifact_key, leave_page, only
+from mondrian_core.markdown import code_span, markdown_table
+from mondrian_core.stages import StageContext, SynthesizeSummary, read_stage_summary
+from tasks.artifact_pages import join_markdown
+from tasks.reporting import ProgressReporter, artifact_key, publish_markdown_artifact, retry_only_on
+from tasks.stage_runner import run_on_accelerator
 
 SYNTHESIZE_SECONDS = 4 * 3600.0
 
@@ -21,23 +21,25 @@ SYNTHESIZE_SECONDS = 4 * 3600.0
     name="synthesize",
     retries=2,
     retry_delay_seconds=10,
-    retry_condition_fn=only(ModelProcessDied, DatabaseBusy),
+    retry_condition_fn=retry_only_on(ModelProcessDied, DatabaseBusy),
     cache_policy=NO_CACHE,
 )
-def synthesize(context_file: Path) -> SynthesizeSummary:
+def synthesize_task(context_file: Path) -> SynthesizeSummary:
     """Drafts that wait; each is kept as it is made, so nothing is drafted twice."""
-    context = Context.load(context_file)
-    progress = Progress("synthesize", context.advisor)
+    context = StageContext.load(context_file)
+    progress = ProgressReporter("synthesize", context.advisor)
     run_on_accelerator("synthesize", context_file, timeout=SYNTHESIZE_SECONDS, listen=progress)
-    summary = summary_of(context, "synthesize", SynthesizeSummary)
-    leave_page(artifact_key("drafts", context.advisor), drafted(summary, context.advisor), "Drafts that wait")
+    summary = read_stage_summary(context, "synthesize", SynthesizeSummary)
+    publish_markdown_artifact(
+        artifact_key("drafts", context.advisor), drafts_markdown(summary, context.advisor), "Drafts that wait"
+    )
     return summary
 
 
-def drafted(summary: SynthesizeSummary, advisor: str) -> str:
+def drafts_markdown(summary: SynthesizeSummary, advisor: str) -> str:
     """The run as Markdown; the next step is a person's."""
     verdict = f"## {summary.drafted} critiques drafted, {summary.waiting} wait for a review"
-    figures = table(
+    figures = markdown_table(
         ("what", "photographs"),
         [
             ("drafted before", summary.known),
@@ -46,6 +48,8 @@ def drafted(summary: SynthesizeSummary, advisor: str) -> str:
             ("files left out", len(summary.left_out)),
         ],
     )
-    files = table(("left out", "reason"), [(each["path"], each["reason"]) for each in summary.left_out])
-    step = f"Nothing of this is trained on before a person accepts it: {code(f'mondrian review --advisor {advisor}')}"
-    return page(verdict, figures, files if summary.left_out else "", step)
+    files = markdown_table(("left out", "reason"), [(each["path"], each["reason"]) for each in summary.left_out])
+    step = (
+        f"Nothing of this is trained on before a person accepts it: {code_span(f'mondrian review --advisor {advisor}')}"
+    )
+    return join_markdown(verdict, figures, files if summary.left_out else "", step)

@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from mondrian_core.mini.critic import ANSEL, write_critique
-from mondrian_core.mini.render import render
+from mondrian_core.mini.renderer import render_scene
 from mondrian_core.mini.scene import sample_scene
-from mondrian_core.rubric import DIMENSIONS, TITLES, Critique
+from mondrian_core.mini.scene_critic import ANSEL, write_scene_critique
+from mondrian_core.rubric import DIMENSION_TITLES, DIMENSIONS, Critique
 
 PORTFOLIO = "source/advisor/photographer/ansel"
 ELSEWHERE = "/Users/studio/dev/mondrian"  # paths in the database that were true on another machine
@@ -71,12 +71,12 @@ def make_older_workspace(root: Path) -> None:
     critiques = {}
     for name in USED:
         scene = sample_scene(rng)
-        critiques[name] = write_critique(scene, ANSEL, rng)
-        _save(render(scene), portfolio / name, sideways=name == SIDEWAYS)
+        critiques[name] = write_scene_critique(scene, ANSEL, rng)
+        _save(render_scene(scene), portfolio / name, sideways=name == SIDEWAYS)
     for name in UNSCORED:
-        _save(render(sample_scene(rng)), portfolio / name)
+        _save(render_scene(sample_scene(rng)), portfolio / name)
     for name in ("visitor.jpg", "holiday.jpg"):
-        _save(render(sample_scene(rng)), root / "source" / name)
+        _save(render_scene(sample_scene(rng)), root / "source" / name)
     (portfolio / "moonrise.jpg").write_bytes(b"")
     (portfolio / "canyon.jpg").write_text("<!DOCTYPE html><html><body>404 Not Found</body></html>")
     database = sqlite3.connect(root / "mondrian.db")
@@ -167,7 +167,7 @@ def _jobs(analyses: Path, critique: Critique) -> list[dict[str, Any]]:
 def _with_five_dimensions(critique: Critique) -> str:
     dimensions = [
         {
-            "name": TITLES[name],
+            "name": DIMENSION_TITLES[name],
             "score": critique.assessments[name].score,
             "comment": critique.assessments[name].comment,
             "recommendation": "Return at another hour.",

@@ -9,18 +9,18 @@ contents.py   which files belong to a backup     snapshots.py  the folder: objec
 making.py     make a snapshot, thin out old ones restoring.py  bring one back
 """
 
-from mondrian_core.backup.making import Backup, NoRoomForBackup, back_up
-from mondrian_core.backup.restoring import Restored, restore
-from mondrian_core.backup.snapshots import DamagedBackup, Snapshot, list_snapshots, verify
+from mondrian_core.backup.creation import BackupResult, NoRoomForBackup, create_backup
+from mondrian_core.backup.restoration import RestoreResult, restore_backup
+from mondrian_core.backup.snapshots import BackupSnapshot, DamagedBackup, list_snapshots, verify_backup
 
 __all__ = [
-    "Backup",
+    "BackupResult",
+    "BackupSnapshot",
     "DamagedBackup",
     "NoRoomForBackup",
-    "Restored",
-    "Snapshot",
-    "back_up",
+    "RestoreResult",
+    "create_backup",
     "list_snapshots",
-    "restore",
-    "verify",
+    "restore_backup",
+    "verify_backup",
 ]

@@ -15,14 +15,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from mondrian_core.backup.contents import ADAPTERS, DATABASE, WORKSPACE
-from mondrian_core.errors import AnswerIsNo, BadInput, Broken, translated
-from mondrian_core.events import Advanced, Listener, ignore
-from mondrian_core.files import sha256_of, sync_folder
+from mondrian_core.backup.file_selection import ADAPTERS, DATABASE, WORKSPACE
+from mondrian_core.errors import BadInput, Broken, NegativeOutcome, translate_foreign_errors
+from mondrian_core.events import EventListener, StageProgressed, ignore_events
+from mondrian_core.files import file_sha256, sync_folder
 
 FORMAT = 1
 OBJECTS, SNAPSHOTS, LOCK = "objects", "snapshots", ".lock"
-INCOMING = ".incoming-"
+INCOMING_PREFIX = ".incoming-"
 DATABASE_PATH = f"{WORKSPACE}/{DATABASE}"
 _BLOCK = 1 << 20
 _HASH = re.compile(r"[0-9a-f]{64}")
@@ -42,12 +42,12 @@ class UnreadableFile(Exception):
         super().__init__(f"{path}: {self.reason}")
 
 
-class BackupBusy(AnswerIsNo):
+class BackupBusy(NegativeOutcome):
     """Another process works on the same backup folder."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Entry:
+class SnapshotEntry:
     """A file of a snapshot: path in the backup, SHA-256, bytes, time of change (nanoseconds), permission bits."""
 
     path: str
@@ -58,13 +58,13 @@ class Entry:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Snapshot:
+class BackupSnapshot:
     """What a backup knew at one time. `left_out` are files that couldn't be read, as (path, reason)."""
 
     name: str
     made_at: str
     program: str
-    entries: tuple[Entry, ...]
+    entries: tuple[SnapshotEntry, ...]
     left_out: tuple[tuple[str, str], ...] = ()
 
     @property
@@ -98,7 +98,7 @@ class BackupFolder:
         """
         from filelock import FileLock, Timeout
 
-        with translated(self.root):
+        with translate_foreign_errors(self.root):
             for folder in (self.root, self.root / OBJECTS, self.root / SNAPSHOTS):
                 folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             try:
@@ -107,7 +107,7 @@ class BackupFolder:
                 raise BackupBusy(f"Another backup is writing to {self.root}.", "Wait until it is done.") from None
             with lock:
                 for place in (self.root / OBJECTS, self.root / SNAPSHOTS):
-                    for left in place.glob(f"{INCOMING}*"):
+                    for left in place.glob(f"{INCOMING_PREFIX}*"):
                         left.unlink()
                 yield
 
@@ -115,14 +115,14 @@ class BackupFolder:
         """Where the content of that hash lies."""
         return self.root / OBJECTS / sha256[:2] / sha256
 
-    def holds(self, entry: Entry) -> bool:
+    def holds(self, entry: SnapshotEntry) -> bool:
         """True when an object of that hash and size is there (its content is not read)."""
         try:
             return self.object(entry.sha256).stat().st_size == entry.bytes
         except OSError:
             return False
 
-    def take(self, file: Path) -> tuple[str, int, bool]:
+    def store_file(self, file: Path) -> tuple[str, int, bool]:
         """Copy a file in and read the copy back: its SHA-256, its bytes, and whether its content is new here.
 
         Raises:
@@ -130,14 +130,14 @@ class BackupFolder:
             DamagedBackup: the copy reads back differently.
             DiskFull: nothing is left behind.
         """
-        with translated(self.root):
+        with translate_foreign_errors(self.root):
             temporary = self.incoming(self.root / OBJECTS)
             try:
-                sha256, size = copy_hashed(file, temporary)
+                sha256, size = copy_with_hash(file, temporary)
                 place = self.object(sha256)
                 if place.exists() and place.stat().st_size == size:
                     return sha256, size, False
-                if sha256_of(temporary) != sha256:
+                if file_sha256(temporary) != sha256:
                     raise DamagedBackup(f"{file} reads back differently from {self.root}.", "Check that disk.")
                 place.parent.mkdir(exist_ok=True, mode=0o700)
                 temporary.replace(place)
@@ -148,9 +148,9 @@ class BackupFolder:
 
     def incoming(self, folder: Path) -> Path:
         """A name for a file that isn't complete yet."""
-        return folder / f"{INCOMING}{secrets.token_hex(8)}"
+        return folder / f"{INCOMING_PREFIX}{secrets.token_hex(8)}"
 
-    def write(self, snapshot: Snapshot) -> None:
+    def write(self, snapshot: BackupSnapshot) -> None:
         """Write a snapshot's list in one step."""
         entries = [asdict(entry) for entry in snapshot.entries]
         values = {
@@ -162,7 +162,7 @@ class BackupFolder:
             "left_out": list(map(list, snapshot.left_out)),
         }
         folder = self.root / SNAPSHOTS
-        with translated(folder):
+        with translate_foreign_errors(folder):
             temporary = self.incoming(folder)
             try:
                 with open_private(temporary) as stream:
@@ -178,7 +178,7 @@ class BackupFolder:
         """Snapshots, oldest first."""
         return sorted(path.stem for path in (self.root / SNAPSHOTS).glob("*.json") if _NAME.fullmatch(path.stem))
 
-    def read(self, name: str | None = None) -> Snapshot:
+    def read(self, name: str | None = None) -> BackupSnapshot:
         """A snapshot (None: the last).
 
         Raises:
@@ -198,7 +198,7 @@ class BackupFolder:
                 raise ValueError("its list was changed")
             entries = tuple(_entry(each) for each in values["entries"])
             left_out = tuple((str(path), str(reason)) for path, reason in values["left_out"])
-            return Snapshot(
+            return BackupSnapshot(
                 name=chosen, made_at=values["made_at"], program=values["program"], entries=entries, left_out=left_out
             )
         except (ValueError, KeyError, TypeError) as error:
@@ -219,13 +219,13 @@ class BackupFolder:
         return gone
 
 
-def list_snapshots(root: Path) -> list[Snapshot]:
+def list_snapshots(root: Path) -> list[BackupSnapshot]:
     """Every snapshot of a backup folder, oldest first."""
     folder = BackupFolder(root)
     return [folder.read(name) for name in folder.names()]
 
 
-def verify(root: Path, name: str | None = None, listen: Listener = ignore) -> Snapshot:
+def verify_backup(root: Path, name: str | None = None, listen: EventListener = ignore_events) -> BackupSnapshot:
     """Read every file of a snapshot (None: the last) and check its hash, and the database's integrity.
 
     Raises:
@@ -236,20 +236,20 @@ def verify(root: Path, name: str | None = None, listen: Listener = ignore) -> Sn
     wrong = []
     for done, entry in enumerate(snapshot.entries, 1):
         place = folder.object(entry.sha256)
-        if not folder.holds(entry) or sha256_of(place) != entry.sha256:
+        if not folder.holds(entry) or file_sha256(place) != entry.sha256:
             wrong.append(entry.path)
-        listen(Advanced("verify", done, len(snapshot.entries), entry.path))
-    require_sound(snapshot.name, wrong)
+        listen(StageProgressed("verify", done, len(snapshot.entries), entry.path))
+    require_intact_files(snapshot.name, wrong)
     for entry in snapshot.entries:
         if entry.path == DATABASE_PATH:
             with tempfile.TemporaryDirectory(prefix="mondrian-verify-") as place_to_open:
                 copied = Path(place_to_open) / DATABASE
-                copy_hashed(folder.object(entry.sha256), copied)
-                require_integrity(copied)
+                copy_with_hash(folder.object(entry.sha256), copied)
+                require_database_integrity(copied)
     return snapshot
 
 
-def require_sound(name: str, wrong: Sequence[str]) -> None:
+def require_intact_files(name: str, wrong: Sequence[str]) -> None:
     """Refuse a snapshot with files that are missing or changed."""
     if wrong:
         raise DamagedBackup(
@@ -258,7 +258,7 @@ def require_sound(name: str, wrong: Sequence[str]) -> None:
         )
 
 
-def require_integrity(database: Path) -> None:
+def require_database_integrity(database: Path) -> None:
     """Refuse a database that SQLite finds damaged."""
     try:
         with closing(sqlite3.connect(database)) as connection:
@@ -270,7 +270,7 @@ def require_integrity(database: Path) -> None:
         raise DamagedBackup(f"SQLite finds the database damaged: {told}.", "Use an earlier snapshot (`--list`).")
 
 
-def copy_hashed(source: Path, target: Path) -> tuple[str, int]:
+def copy_with_hash(source: Path, target: Path) -> tuple[str, int]:
     """Copy a file to a new private one and flush it: SHA-256 and bytes of what was read.
 
     Raises:
@@ -308,9 +308,9 @@ def open_private(path: Path) -> Any:
     return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
 
 
-def _entry(values: dict[str, Any]) -> Entry:
+def _entry(values: dict[str, Any]) -> SnapshotEntry:
     """An entry as it was written; paths that lead anywhere else are refused."""
-    entry = Entry(**values)
+    entry = SnapshotEntry(**values)
     path = PurePosixPath(entry.path)
     inside = not path.is_absolute() and ".." not in path.parts and path.parts[0] in (WORKSPACE, ADAPTERS)
     if not inside or "\\" in entry.path or "\0" in entry.path or not _HASH.fullmatch(entry.sha256):

@@ -14,33 +14,35 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from mondrian_core import accelerator
-from mondrian_core.cli.older_options import understood
-from mondrian_core.cli.parser import build_parser, with_dashes
-from mondrian_core.errors import BadInput, MondrianError, translated
-from mondrian_core.settings import launched_as_one_of_several
+from mondrian_core import accelerator_lock
+from mondrian_core.cli.legacy_options import translate_legacy_options
+from mondrian_core.cli.parser import build_parser, normalize_option_names
+from mondrian_core.errors import BadInput, MondrianError, translate_foreign_errors
+from mondrian_core.settings import is_distributed_launch
 
-INTERRUPTED = 130
+EXIT_INTERRUPTED = 130
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; give its exit status."""
-    given = with_dashes(sys.argv[1:] if arguments is None else arguments)
+    given = normalize_option_names(sys.argv[1:] if arguments is None else arguments)
     try:
-        given = understood(given, lambda change: print(change, file=sys.stderr))
+        given = translate_legacy_options(given, lambda change: print(change, file=sys.stderr))
     except BadInput as error:
         early = Namespace(json="--json" in given, debug="--debug" in given)
-        return _tell(early, error.problem, error.next_step, error.exit_status)
+        return _print_error(early, error.problem, error.next_step, error.exit_status)
     options = build_parser().parse_args(given)
     try:
-        with translated():
-            _refuse_several(options)
-            with _at_once(options):
+        with translate_foreign_errors():
+            _refuse_distributed_launch(options)
+            with _hold_accelerator_if_no_wait(options):
                 return int(options.run(options))
     except MondrianError as error:
-        return _tell(options, error.problem, error.next_step, error.exit_status)
+        return _print_error(options, error.problem, error.next_step, error.exit_status)
     except KeyboardInterrupt:
-        return _tell(options, "Interrupted.", "What was complete is kept; run the command again.", INTERRUPTED)
+        return _print_error(
+            options, "Interrupted.", "What was complete is kept; run the command again.", EXIT_INTERRUPTED
+        )
     except BrokenPipeError:
         # The reader (head, less) has gone: there is nobody left to tell. Python would complain at exit otherwise.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -48,7 +50,7 @@ def main(arguments: list[str] | None = None) -> int:
     except Exception as error:  # noqa: BLE001  (a person gets one paragraph, whatever broke)
         if options.debug:
             traceback.print_exc()
-        return _tell(
+        return _print_error(
             options,
             f"Mondrian broke: {type(error).__name__}: {error}.",
             "Run it again with --debug for the traceback, and report it.",
@@ -56,27 +58,29 @@ def main(arguments: list[str] | None = None) -> int:
         )
 
 
-def _refuse_several(options: Namespace) -> None:
+def _refuse_distributed_launch(options: Namespace) -> None:
     """Every other command would do the same work in each process, and all would write the same files.
 
     Raises:
         BadInput: `mlx.launch` started this, and it is no training.
     """
-    if launched_as_one_of_several() and options.command != "train":
+    if is_distributed_launch() and options.command != "train":
         raise BadInput("Only `mondrian train` divides its work over processes.", "Run this without mlx.launch.")
 
 
 @contextmanager
-def _at_once(options: Namespace) -> Iterator[None]:
+def _hold_accelerator_if_no_wait(options: Namespace) -> Iterator[None]:
     """With --no-wait: the accelerator is taken before anything is done, or the command fails."""
     if not getattr(options, "no_wait", False):
         yield
         return
-    with accelerator.held(accelerator.lock_file(), lambda text: None, f"mondrian {options.command}", wait=False):
+    with accelerator_lock.hold_work_lock(
+        accelerator_lock.accelerator_lock_path(), lambda text: None, f"mondrian {options.command}", wait=False
+    ):
         yield
 
 
-def _tell(options: Namespace, problem: str, next_step: str, status: int) -> int:
+def _print_error(options: Namespace, problem: str, next_step: str, status: int) -> int:
     if options.debug and sys.exc_info()[0] is not None:
         traceback.print_exc()
     if options.json:

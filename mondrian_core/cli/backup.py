@@ -9,25 +9,25 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from mondrian_core.backup import Snapshot, back_up, list_snapshots, verify
-from mondrian_core.backup import restore as bring_back
-from mondrian_core.cli.options import settings_of
-from mondrian_core.cli.screen import answer, progress
+from mondrian_core.backup import BackupSnapshot, create_backup, list_snapshots, verify_backup
+from mondrian_core.backup import restore_backup as bring_back
+from mondrian_core.cli.options import settings_from_options
+from mondrian_core.cli.terminal_output import print_result, show_progress
 from mondrian_core.settings import Settings
 
-SHOWN = 5
+MAX_LEFT_OUT_SHOWN = 5
 
 
-def backup(options: Namespace) -> int:
+def backup_command(options: Namespace) -> int:
     """Add a snapshot to a backup folder; exit status 1 when files had to be left out."""
-    settings = settings_of(options)
+    settings = settings_from_options(options)
     folder = settings.require_backup_folder(options.folder)
     if options.list:
-        return _list(options, folder)
+        return _print_snapshots(options, folder)
     if options.verify:
-        return _verify(options, folder)
-    with progress(options.json) as listen:
-        made = back_up(settings.root, settings.local_registry, folder, keep=options.keep, listen=listen)
+        return _verify_snapshot(options, folder)
+    with show_progress(options.json) as listen:
+        made = create_backup(settings.root, settings.local_registry, folder, keep=options.keep, listen=listen)
     value = {**made.as_dict(), "folder": str(folder), "registry_elsewhere": settings.local_registry is None}
 
     def draw(screen: Console) -> None:
@@ -40,38 +40,43 @@ def backup(options: Namespace) -> int:
         _draw_left_out(screen, made.snapshot)
         screen.print(f"Back with: mondrian restore {escape(str(folder))}")
 
-    answer(options.json, value, draw)
+    print_result(options.json, value, draw)
     return 1 if made.snapshot.left_out else 0
 
 
-def restore(options: Namespace) -> int:
+def restore_command(options: Namespace) -> int:
     """Bring a snapshot back to the workspace and the registry."""
-    settings = settings_of(options)
+    settings = settings_from_options(options)
     folder = settings.require_backup_folder(options.folder)
     if options.list:
-        return _list(options, folder)
-    with progress(options.json) as listen:
+        return _print_snapshots(options, folder)
+    with show_progress(options.json) as listen:
         done = bring_back(
-            folder, settings.root, _registry(settings), snapshot=options.snapshot, force=options.force, listen=listen
+            folder,
+            settings.root,
+            _registry_root(settings),
+            snapshot=options.snapshot,
+            force=options.force,
+            listen=listen,
         )
 
     def draw(screen: Console) -> None:
         screen.print(f"Snapshot {done.snapshot.name} of {done.snapshot.made_at} is back: {_size(done.snapshot)}")
-        screen.print(f"  workspace {escape(str(settings.root))}, registry {escape(str(_registry(settings)))}")
+        screen.print(f"  workspace {escape(str(settings.root))}, registry {escape(str(_registry_root(settings)))}")
         for path in done.moved_aside:
             screen.print(f"  what was there is kept in {escape(str(path))}")
         _draw_left_out(screen, done.snapshot)
         screen.print("Next: mondrian doctor, then make up")
 
-    answer(options.json, {**done.as_dict(), "workspace": str(settings.root)}, draw)
+    print_result(options.json, {**done.as_dict(), "workspace": str(settings.root)}, draw)
     return 0
 
 
-def _registry(settings: Settings) -> Path:
+def _registry_root(settings: Settings) -> Path:
     return settings.local_registry or settings.adapters_root
 
 
-def _list(options: Namespace, folder: Path) -> int:
+def _print_snapshots(options: Namespace, folder: Path) -> int:
     found = list_snapshots(folder)
 
     def draw(screen: Console) -> None:
@@ -84,14 +89,14 @@ def _list(options: Namespace, folder: Path) -> int:
             )
         screen.print(table)
 
-    answer(options.json, [each.as_dict() for each in found], draw)
+    print_result(options.json, [each.as_dict() for each in found], draw)
     return 0 if found else 1
 
 
-def _verify(options: Namespace, folder: Path) -> int:
-    with progress(options.json) as listen:
-        sound = verify(folder, options.snapshot, listen)
-    answer(
+def _verify_snapshot(options: Namespace, folder: Path) -> int:
+    with show_progress(options.json) as listen:
+        sound = verify_backup(folder, options.snapshot, listen)
+    print_result(
         options.json,
         {**sound.as_dict(), "verified": True},
         lambda screen: screen.print(f"Snapshot {sound.name} is complete and sound: {_size(sound)}"),
@@ -99,12 +104,12 @@ def _verify(options: Namespace, folder: Path) -> int:
     return 0
 
 
-def _size(snapshot: Snapshot) -> str:
+def _size(snapshot: BackupSnapshot) -> str:
     return f"{len(snapshot.entries):,} files, {snapshot.bytes / 1e6:,.1f} MB"
 
 
-def _draw_left_out(screen: Console, snapshot: Snapshot) -> None:
-    for path, reason in snapshot.left_out[:SHOWN]:
+def _draw_left_out(screen: Console, snapshot: BackupSnapshot) -> None:
+    for path, reason in snapshot.left_out[:MAX_LEFT_OUT_SHOWN]:
         screen.print(f"  left out: {escape(path)}: {escape(reason)}")
-    if len(snapshot.left_out) > SHOWN:
-        screen.print(f"  and {len(snapshot.left_out) - SHOWN} more files are left out")
+    if len(snapshot.left_out) > MAX_LEFT_OUT_SHOWN:
+        screen.print(f"  and {len(snapshot.left_out) - MAX_LEFT_OUT_SHOWN} more files are left out")

@@ -9,17 +9,17 @@ from rich.console import Console
 from rich.markup import escape
 
 from mondrian_core import stages
-from mondrian_core.cli.options import context_of
-from mondrian_core.cli.screen import answer, progress
-from mondrian_core.recipes import recipe_of
-from mondrian_core.stages import Context
+from mondrian_core.cli.options import context_from_options
+from mondrian_core.cli.terminal_output import print_result, show_progress
+from mondrian_core.recipes import recipe_from_values
+from mondrian_core.stages import StageContext
 
 
-def index(options: Namespace) -> int:
+def index_command(options: Namespace) -> int:
     """Bring the index of an advisor's photographs up to date."""
-    context = context_of(options)
-    with progress(options.json) as listen:
-        done = stages.index(context, listen)
+    context = context_from_options(options)
+    with show_progress(options.json) as listen:
+        done = stages.index_stage(context, listen)
 
     def draw(console: Console) -> None:
         console.print(
@@ -29,15 +29,15 @@ def index(options: Namespace) -> int:
         console.print(f"  scored by the base model, for retrieval alone: {done.scored}")
         _draw_left_out(console, done.left_out)
 
-    answer(options.json, done.as_dict(), draw)
+    print_result(options.json, done.as_dict(), draw)
     return 0
 
 
-def synthesize(options: Namespace) -> int:
+def synthesize_command(options: Namespace) -> int:
     """Draft critiques that wait for `mondrian review`; exit status 1 when none could be drafted."""
-    context = _with_count(context_of(options), options.count)
-    with progress(options.json) as listen:
-        done = stages.synthesize(context, listen)
+    context = _with_draft_count(context_from_options(options), options.count)
+    with show_progress(options.json) as listen:
+        done = stages.synthesize_stage(context, listen)
 
     def draw(console: Console) -> None:
         console.print(
@@ -48,16 +48,16 @@ def synthesize(options: Namespace) -> int:
         _draw_left_out(console, done.left_out)
         console.print(f"{done.waiting} drafts wait. Next: mondrian review --advisor {context.advisor}")
 
-    answer(options.json, done.as_dict(), draw)
+    print_result(options.json, done.as_dict(), draw)
     return 0 if done.drafted else 1
 
 
-def _with_count(context: Context, count: int | None) -> Context:
+def _with_draft_count(context: StageContext, count: int | None) -> StageContext:
     if count is None:
         return context
     values = context.recipe.model_dump(mode="json")
     values["synthesize"]["photographs"] = count
-    return replace(context, recipe=recipe_of(values, "--count"))
+    return replace(context, recipe=recipe_from_values(values, "--count"))
 
 
 def _draw_left_out(console: Console, left_out: list[dict[str, str]]) -> None:

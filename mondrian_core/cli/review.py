@@ -12,42 +12,42 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from mondrian_core.cli.options import person, settings_of
-from mondrian_core.cli.reviewing import Review
-from mondrian_core.cli.screen import answer, console
-from mondrian_core.drafts import Draft, Drafts
+from mondrian_core.cli.options import command_line_actor, settings_from_options
+from mondrian_core.cli.review_session import ReviewSession
+from mondrian_core.cli.terminal_output import make_console, print_result
 from mondrian_core.errors import BadInput, NothingToDo
-from mondrian_core.rubric import Critique, Unparsable, read_lenient
-from mondrian_core.settings import Settings, check_advisor
+from mondrian_core.rubric import Critique, CritiqueParseError, parse_critique_lenient
+from mondrian_core.settings import Settings, validate_advisor_id
 from mondrian_core.store import Store
+from mondrian_core.store.drafts import Draft, DraftStore
 
-SHORT = 8
+SHORT_ID_LENGTH = 8
 
 
-def review(options: Namespace) -> int:
+def review_command(options: Namespace) -> int:
     """Decide on drafts: by the options, or by answering questions; exit status 1 when nothing waits."""
-    settings = settings_of(options)
-    advisor = check_advisor(options.advisor)
+    settings = settings_from_options(options)
+    advisor = validate_advisor_id(options.advisor)
     settings.require_workspace()
     decisions = bool(options.accept or options.discard or options.reopen or options.correct)
     if (options.list or options.json) and not decisions:
-        return _list(options, settings, advisor)
+        return _print_drafts(options, settings, advisor)
     with Store(settings.database) as store:
-        store.voice(advisor)
-        drafts = Drafts(store)
+        store.advisor(advisor)
+        drafts = DraftStore(store)
         if decisions:
-            return _decide(options, drafts, advisor)
-        return _ask(drafts, settings, advisor)
+            return _apply_decisions(options, drafts, advisor)
+        return _review_interactively(drafts, settings, advisor)
 
 
-def _ask(drafts: Drafts, settings: Settings, advisor: str) -> int:
+def _review_interactively(drafts: DraftStore, settings: Settings, advisor: str) -> int:
     waiting = drafts.waiting(advisor)
     if not waiting:
         raise NothingToDo(
             f"No draft of '{advisor}' waits for a review.", f"`mondrian synthesize --advisor {advisor}` makes some."
         )
-    screen = console()
-    session = Review(drafts, settings.root, screen, screen.input, person(), _open)
+    screen = make_console()
+    session = ReviewSession(drafts, settings.root, screen, screen.input, command_line_actor(), _open_in_browser)
     done = session.run(waiting)
     left = len(drafts.waiting(advisor))
     screen.print(f"{done.accepted} accepted, {done.corrected} corrected, {done.discarded} discarded; {left} wait.")
@@ -56,15 +56,15 @@ def _ask(drafts: Drafts, settings: Settings, advisor: str) -> int:
     return 0
 
 
-def _open(path: Path) -> None:
+def _open_in_browser(path: Path) -> None:
     webbrowser.open(path.resolve().as_uri())
 
 
-def _list(options: Namespace, settings: Settings, advisor: str) -> int:
+def _print_drafts(options: Namespace, settings: Settings, advisor: str) -> int:
     with Store(settings.database, read_only=True) as store:
-        store.voice(advisor)
-        drafts = Drafts(store)
-        found, counts = drafts.of(advisor), drafts.counts(advisor)
+        store.advisor(advisor)
+        drafts = DraftStore(store)
+        found, counts = drafts.find(advisor), drafts.counts(advisor)
         unreadable = [row for row in drafts.unreadable() if row.advisor in (advisor, "")]
 
     def draw(screen: Console) -> None:
@@ -75,7 +75,7 @@ def _list(options: Namespace, settings: Settings, advisor: str) -> int:
             critique = draft.decided or draft.proposal
             when = (draft.decided_at or draft.created_at)[:16]
             table.add_row(
-                draft.id[:SHORT],
+                draft.id[:SHORT_ID_LENGTH],
                 draft.state,
                 escape(draft.image_path),
                 critique.overall_grade,
@@ -85,38 +85,40 @@ def _list(options: Namespace, settings: Settings, advisor: str) -> int:
         screen.print(table)
         screen.print(", ".join(f"{count} {state}" for state, count in counts.items()))
         for row in unreadable:
-            screen.print(escape(f"left out: {row.id[:SHORT]}, {row.why}"))
+            screen.print(escape(f"left out: {row.id[:SHORT_ID_LENGTH]}, {row.why}"))
 
     left_out = [{"id": row.id, "reason": row.why} for row in unreadable]
     value = {"counts": counts, "drafts": [draft.as_dict() for draft in found], "left_out": left_out}
-    answer(options.json, value, draw)
+    print_result(options.json, value, draw)
     return 0 if counts["waiting"] else 1
 
 
-def _decide(options: Namespace, drafts: Drafts, advisor: str) -> int:
-    by = person()
-    held = drafts.of(advisor)
+def _apply_decisions(options: Namespace, drafts: DraftStore, advisor: str) -> int:
+    by = command_line_actor()
+    held = drafts.find(advisor)
     acts: list[tuple[str, Callable[[str], Draft]]] = [
         *((given, lambda found: drafts.accept(found, by)) for given in options.accept or ()),
         *((given, lambda found: drafts.discard(found, by)) for given in options.discard or ()),
         *((given, drafts.reopen) for given in options.reopen or ()),
     ]
     for given, file in options.correct or ():
-        critique = _critique_in(Path(file))
+        critique = _load_critique(Path(file))
         acts.append((given, lambda found, critique=critique: drafts.correct(found, critique, by)))  # type: ignore[misc]
-    chosen = [(_id_of(given, held), act) for given, act in acts]  # all names are read before anything is decided
+    chosen = [
+        (_resolve_draft_id(given, held), act) for given, act in acts
+    ]  # all names are read before anything is decided
     done = [act(draft_id) for draft_id, act in chosen]
 
     def draw(screen: Console) -> None:
         for draft in done:
-            screen.print(f"{draft.id[:SHORT]} {draft.state}: {escape(draft.image_path)}")
+            screen.print(f"{draft.id[:SHORT_ID_LENGTH]} {draft.state}: {escape(draft.image_path)}")
 
     value: dict[str, Any] = {"decided": [draft.as_dict() for draft in done], "counts": drafts.counts(advisor)}
-    answer(options.json, value, draw)
+    print_result(options.json, value, draw)
     return 0
 
 
-def _id_of(given: str, held: list[Draft]) -> str:
+def _resolve_draft_id(given: str, held: list[Draft]) -> str:
     found = [draft.id for draft in held if draft.id.startswith(given)]
     if len(found) != 1:
         what = "names no draft" if not found else f"is the beginning of {len(found)} drafts"
@@ -124,12 +126,12 @@ def _id_of(given: str, held: list[Draft]) -> str:
     return found[0]
 
 
-def _critique_in(file: Path) -> Critique:
+def _load_critique(file: Path) -> Critique:
     try:
-        return read_lenient(file.read_text(encoding="utf-8")).critique
+        return parse_critique_lenient(file.read_text(encoding="utf-8")).critique
     except OSError as error:
         raise BadInput(f"{file} can't be read: {error.strerror}.", "Check --correct.") from error
-    except (Unparsable, UnicodeDecodeError) as error:
+    except (CritiqueParseError, UnicodeDecodeError) as error:
         raise BadInput(
             f"{file} holds no complete critique ({error}).",
             "Start from the proposal that `mondrian review --json` shows.",

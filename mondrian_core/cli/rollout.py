@@ -12,48 +12,56 @@ from rich.markup import escape
 from rich.table import Table
 
 from mondrian_core import rollout as rollout_room
-from mondrian_core.cli.options import person, settings_of
-from mondrian_core.cli.screen import answer, number
+from mondrian_core.cli.options import command_line_actor, settings_from_options
+from mondrian_core.cli.terminal_output import display_number, print_result
 from mondrian_core.registry import Registry
-from mondrian_core.rollout import Look, RollBack, Rollout
+from mondrian_core.rollout import RollBack, Rollout, RolloutCheck
 from mondrian_core.settings import Settings
 from mondrian_core.store import Store
 
 
-def show(options: Namespace) -> int:
+def show_rollout_command(options: Namespace) -> int:
     """Where the rollouts stand and what would be decided now; changes nothing. 1 when none is in force."""
-    looks = list(_looks(options, only_look=True))
-    _answer(options, looks)
+    looks = list(_evaluate_rollouts(options, only_look=True))
+    _print_rollouts(options, looks)
     return 0 if looks else 1
 
 
-def advance(options: Namespace) -> int:
+def advance_rollout_command(options: Namespace) -> int:
     """Decide and carry it out, for one advisor or for all; 1 when none is in force or one was rolled back."""
-    looks = list(_looks(options, only_look=False))
-    _answer(options, looks)
+    looks = list(_evaluate_rollouts(options, only_look=False))
+    _print_rollouts(options, looks)
     return 0 if looks and not any(isinstance(each.decision, RollBack) for each in looks) else 1
 
 
-def set_share(options: Namespace) -> int:
+def set_rollout_share_command(options: Namespace) -> int:
     """Go to a later share of the plan by hand."""
-    registry = Registry(settings_of(options).adapters_root)
-    now = rollout_room.set_share(registry, options.advisor, options.share, actor=person(), reason=options.reason)
+    registry = Registry(settings_from_options(options).adapters_root)
+    now = rollout_room.set_rollout_share(
+        registry, options.advisor, options.share, actor=command_line_actor(), reason=options.reason
+    )
     value = {"advisor": now.advisor, "version": now.version, "share": now.share, "status": now.status}
-    answer(options.json, value, lambda console: console.print(f"{now.advisor} {now.version} is {now.place} now."))
+    print_result(
+        options.json, value, lambda console: console.print(f"{now.advisor} {now.version} is {now.position} now.")
+    )
     return 0
 
 
-def _looks(options: Namespace, *, only_look: bool) -> Iterator[Look]:
-    settings = settings_of(options)
+def _evaluate_rollouts(options: Namespace, *, only_look: bool) -> Iterator[RolloutCheck]:
+    settings = settings_from_options(options)
     registry = Registry(settings.adapters_root)
     advisors = [options.advisor] if options.advisor else registry.advisors()
     for advisor in advisors:
-        if (running := rollout_room.active(registry, advisor)) is None and not only_look:
-            rollout_room.settle(registry, advisor, person())
+        if (running := rollout_room.active_rollout(registry, advisor)) is None and not only_look:
+            rollout_room.repair_rollout_history(registry, advisor, command_line_actor())
         if running is not None:
             with closing(_store(settings)) as store:
-                yield rollout_room.look(
-                    registry, advisor, store.jobs(advisor, since=running.started), actor=person(), only_look=only_look
+                yield rollout_room.check_rollout(
+                    registry,
+                    advisor,
+                    store.jobs(advisor, since=running.started),
+                    actor=command_line_actor(),
+                    only_look=only_look,
                 )
 
 
@@ -62,22 +70,22 @@ def _store(settings: Settings) -> Store:
     return Store(settings.database, read_only=True)
 
 
-def _answer(options: Namespace, looks: list[Look]) -> None:
+def _print_rollouts(options: Namespace, looks: list[RolloutCheck]) -> None:
     def draw(console: Console) -> None:
         if not looks:
             whose = f" of '{options.advisor}'" if options.advisor else ""
             console.print(f"No rollout{whose} is in force; champions answer everything.")
         for each in looks:
-            _draw(console, each)
+            _draw_rollout(console, each)
 
-    answer(options.json, [each.as_dict() for each in looks], draw)
+    print_result(options.json, [each.as_dict() for each in looks], draw)
 
 
-def _draw(console: Console, seen: Look) -> None:
-    now = seen.now
-    console.print(f"[bold]{now.advisor} {now.version}[/]  {now.place}, before: {now.control or 'the base alone'}")
+def _draw_rollout(console: Console, seen: RolloutCheck) -> None:
+    now = seen.after
+    console.print(f"[bold]{now.advisor} {now.version}[/]  {now.position}, before: {now.control or 'the base alone'}")
     console.print(f"  {escape(seen.decision.sentence)}")
-    console.print(f"  steps: {steps_of(now)}")
+    console.print(f"  steps: {_rollout_steps_line(now)}")
     arms = Table()
     for heading in ("share", "new: answers", "failed", "before: answers", "failed"):
         arms.add_column(heading)
@@ -92,11 +100,11 @@ def _draw(console: Console, seen: Look) -> None:
     if seen.observed.strata:
         console.print(arms)
     if seen.decision.evidence:
-        told = ", ".join(f"{name} {number(value)}" for name, value in seen.decision.evidence.items())
+        told = ", ".join(f"{name} {display_number(value)}" for name, value in seen.decision.evidence.items())
         console.print(f"  evidence (e-values): {told}")
 
 
-def steps_of(rollout: Rollout) -> str:
+def _rollout_steps_line(rollout: Rollout) -> str:
     """The plan's shares with the present one in brackets."""
     shares = ["shadow" if step.share == 0 else f"{step.share:.0%}" for step in rollout.plan.steps]
     here = rollout.step if rollout.status == "running" else None

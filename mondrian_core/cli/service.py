@@ -10,21 +10,21 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from mondrian_core.cli.options import settings_of
-from mondrian_core.cli.screen import answer, critique_table, progress
-from mondrian_core.rollout import FAULT
+from mondrian_core.cli.options import settings_from_options
+from mondrian_core.cli.terminal_output import print_result, rich_critique_table, show_progress
+from mondrian_core.rollout import FAULT_KEY
 
 if TYPE_CHECKING:
-    from mondrian_core.serving.offline import AnalysisResult
+    from mondrian_core.serving.batch_analyze import AnalysisResult
 
 
-def serve(options: Namespace) -> int:
+def serve_command(options: Namespace) -> int:
     """Answer requests until it is interrupted."""
-    from mondrian_core.serving import serve as run_service
+    from mondrian_core.serving import run_service
 
     model_mode = options.model_mode or ("fine_tuned" if options.use_fine_tuned else None)
     run_service(
-        settings_of(options),
+        settings_from_options(options),
         host=options.host,
         port=options.port,
         model_mode=model_mode,
@@ -35,15 +35,15 @@ def serve(options: Namespace) -> int:
     return 0
 
 
-def analyze(options: Namespace) -> int:
+def analyze_command(options: Namespace) -> int:
     """Critique photographs in this process; each becomes a row of the jobs table."""
-    from mondrian_core.serving import analyze as critique_photographs
+    from mondrian_core.serving import analyze_photographs as critique_photographs
 
-    settings = settings_of(options)
+    settings = settings_from_options(options)
     mode = options.mode or ("lora" if options.use_fine_tuned else settings.analysis_mode)
     results: list[AnalysisResult] = []
     try:
-        with progress(options.json) as listen:
+        with show_progress(options.json) as listen:
             critique_photographs(
                 settings,
                 options.photographs,
@@ -57,37 +57,37 @@ def analyze(options: Namespace) -> int:
         _write_batch(options, results)
 
     def draw(console: Console) -> None:
-        for path, group in by_photograph(results).items():
+        for path, group in _group_by_photograph(results).items():
             console.print(f"[bold]{escape(str(path))}[/]")
             found = [(each.answered_by, each.critique) for each in group if each.critique is not None]
             if found:
-                console.print(critique_table(found))
+                console.print(rich_critique_table(found))
             for each in group:
                 if each.critique is None:
                     console.print(f"  {each.requested_mode} failed: {escape(each.error or '')}")
 
-    answer(options.json, [result.as_dict() for result in results], draw)
-    return exit_status(results)
+    print_result(options.json, [result.as_dict() for result in results], draw)
+    return analyze_exit_status(results)
 
 
-def exit_status(results: list[AnalysisResult]) -> int:
+def analyze_exit_status(results: list[AnalysisResult]) -> int:
     """0 when every photograph has its critiques, 2 when only files are to blame that are no photographs, else 3."""
     failed = [result for result in results if result.critique is None]
     if not failed:
         return 0 if results else 3
-    return 2 if all(result.job is None or result.details.get(FAULT) == "request" for result in failed) else 3
+    return 2 if all(result.job is None or result.details.get(FAULT_KEY) == "request" for result in failed) else 3
 
 
 def _write_batch(options: Namespace, results: list[AnalysisResult]) -> None:
-    from mondrian_core.serving.batch import write_csv, write_page
+    from mondrian_core.serving.batch_report import write_batch_html, write_csv
 
     if results and options.csv:
         write_csv(options.csv, results)
     if results and options.html:
-        write_page(options.html, results)
+        write_batch_html(options.html, results)
 
 
-def by_photograph(results: list[AnalysisResult]) -> dict[Path, list[AnalysisResult]]:
+def _group_by_photograph(results: list[AnalysisResult]) -> dict[Path, list[AnalysisResult]]:
     """The critiques of each photograph together, in the order in which they were made."""
     groups: dict[Path, list[AnalysisResult]] = {}
     for result in results:
@@ -95,7 +95,7 @@ def by_photograph(results: list[AnalysisResult]) -> dict[Path, list[AnalysisResu
     return groups
 
 
-FIGURES = {
+AB_TABLE_ROWS = {
     "n": ("requests", None),
     "unanswered": ("answered by no model, left out", None),
     "failed": ("failed", "failure_rate_95"),
@@ -108,12 +108,12 @@ FIGURES = {
 }
 
 
-def compare(options: Namespace) -> int:
+def compare_command(options: Namespace) -> int:
     """The A/B table of the last days."""
-    from mondrian_core.serving.analytics import compare as compare_arms
+    from mondrian_core.serving.jobs.ab_comparison import compare_arms
     from mondrian_core.store import Store
 
-    settings = settings_of(options)
+    settings = settings_from_options(options)
     settings.require_workspace()
     with Store(settings.database, read_only=True) as store:
         rows = compare_arms(store, options.days)
@@ -127,11 +127,11 @@ def compare(options: Namespace) -> int:
         table.add_column("")
         for row in rows:
             table.add_column(str(row["arm"]))
-        for name, (title, interval) in FIGURES.items():
+        for name, (title, interval) in AB_TABLE_ROWS.items():
             table.add_row(title, *(_figure(row, name, interval) for row in rows))
         console.print(table)
 
-    answer(options.json, rows, draw)
+    print_result(options.json, rows, draw)
     return 0 if rows else 1
 
 

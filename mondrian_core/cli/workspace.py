@@ -7,21 +7,21 @@ from argparse import Namespace
 from rich.console import Console
 from rich.markup import escape
 
-from mondrian_core.cli.options import settings_of
-from mondrian_core.cli.screen import answer, progress
+from mondrian_core.cli.options import settings_from_options
+from mondrian_core.cli.terminal_output import print_result, show_progress
 
 
-def init(options: Namespace) -> int:
+def init_command(options: Namespace) -> int:
     """Make a workspace; with --sample, one with rendered photographs and an advisor's critiques.
 
     An empty one that was asked for where a workspace is already stays as it is: like `git init`, the command may be
     repeated.
     """
-    from mondrian_core.data.sample import make_workspace
+    from mondrian_core.data.sample_workspace import create_workspace
 
-    settings = settings_of(options)
+    settings = settings_from_options(options)
     if settings.database.is_file() and not options.sample:
-        answer(
+        print_result(
             options.json,
             {"workspace": str(settings.root), "existed": True},
             lambda console: console.print(
@@ -29,8 +29,8 @@ def init(options: Namespace) -> int:
             ),
         )
         return 0
-    with progress(options.json) as listen:
-        made = make_workspace(
+    with show_progress(options.json) as listen:
+        made = create_workspace(
             settings.root, sample=options.sample, seed=options.seed, photographs=options.photographs, listen=listen
         )
 
@@ -43,15 +43,15 @@ def init(options: Namespace) -> int:
         else:
             console.print("Next: put photographs under source/, rows into mondrian.db, then: mondrian doctor")
 
-    answer(options.json, {"workspace": str(settings.root), **made}, draw)
+    print_result(options.json, {"workspace": str(settings.root), **made}, draw)
     return 0
 
 
-def doctor(options: Namespace) -> int:
+def doctor_command(options: Namespace) -> int:
     """Check machine, base model, database, Prefect server and worker; exit status 1 when something is wrong."""
-    from mondrian_core.doctor import examine
+    from mondrian_core.doctor import run_doctor_checks
 
-    checks = examine(settings_of(options), options.api)
+    checks = run_doctor_checks(settings_from_options(options), options.api)
 
     def draw(console: Console) -> None:
         for check in checks:
@@ -60,5 +60,5 @@ def doctor(options: Namespace) -> int:
             if check.next_step and check.ok is not True:
                 console.print(f"       {escape(check.next_step)}")
 
-    answer(options.json, [check.as_dict() for check in checks], draw)
+    print_result(options.json, [check.as_dict() for check in checks], draw)
     return 1 if any(check.ok is False for check in checks) else 0

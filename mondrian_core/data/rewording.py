@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
-from mondrian_core.data.variations import problems, vary
+from mondrian_core.data.augmentation.paraphrase_rules import paraphrase_comments, paraphrase_problems
 from mondrian_core.errors import BadInput
 from mondrian_core.files import read_json, write_json
 from mondrian_core.rubric import DIMENSIONS
@@ -62,7 +62,7 @@ class Rewordings:
         None when nothing could be changed. The same seed gives the same words. A base of which nothing passes at all is
         given up after `HOPELESS` proposals.
         """
-        by_rule = vary(comments, seed) or dict(comments)
+        by_rule = paraphrase_comments(comments, seed) or dict(comments)
         if self.asked >= HOPELESS and not self.taken:
             return by_rule if by_rule != dict(comments) else None
         varied = {}
@@ -92,4 +92,4 @@ def acceptable(comment: str, proposal: str) -> bool:
     """True for a different wording of about the same length that the checker has nothing against."""
     if not proposal or proposal == comment or _KEPT_OUT & (set(proposal) - set(comment)):
         return False
-    return len(proposal) <= LONGEST * len(comment) + 10 and not problems(comment, proposal)
+    return len(proposal) <= LONGEST * len(comment) + 10 and not paraphrase_problems(comment, proposal)

@@ -3,29 +3,36 @@
 `evaluate` measures and judges; `rescore` judges again from what was measured.
 """
 
-from mondrian_core.evaluation.asking import Labelled, Model
-from mondrian_core.evaluation.evaluator import Known, evaluate, evaluate_model, rescore
-from mondrian_core.evaluation.folds import Folding
-from mondrian_core.evaluation.gates import judge
-from mondrian_core.evaluation.leaks import Trained
-from mondrian_core.evaluation.report import Report
-from mondrian_core.evaluation.verdicts import FAIL, INCONCLUSIVE, PASS, GateResult, Measured, verdict_of
+from mondrian_core.evaluation.evaluator import CandidateInfo, evaluate_adapter, evaluate_with_model, rescore_evaluation
+from mondrian_core.evaluation.gates.definitions import evaluate_gates
+from mondrian_core.evaluation.gates.results import (
+    FAIL,
+    INCONCLUSIVE,
+    PASS,
+    GateMeasurements,
+    GateResult,
+    overall_verdict,
+)
+from mondrian_core.evaluation.measure.contamination import TrainingProvenance
+from mondrian_core.evaluation.measure.cross_validation import CrossValidationPlan
+from mondrian_core.evaluation.measure.runner import EvaluationModel, LabelledPhotograph
+from mondrian_core.evaluation.report.evaluation_report import EvaluationReport
 
 __all__ = [
     "FAIL",
     "INCONCLUSIVE",
     "PASS",
-    "Folding",
+    "CandidateInfo",
+    "CrossValidationPlan",
+    "EvaluationModel",
+    "EvaluationReport",
+    "GateMeasurements",
     "GateResult",
-    "Known",
-    "Labelled",
-    "Measured",
-    "Model",
-    "Report",
-    "Trained",
-    "evaluate",
-    "evaluate_model",
-    "judge",
-    "rescore",
-    "verdict_of",
+    "LabelledPhotograph",
+    "TrainingProvenance",
+    "evaluate_adapter",
+    "evaluate_gates",
+    "evaluate_with_model",
+    "overall_verdict",
+    "rescore_evaluation",
 ]

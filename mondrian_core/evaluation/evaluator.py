@@ -11,40 +11,49 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mondrian_core.errors import BadAdapter, BadInput
-from mondrian_core.evaluation import probing
-from mondrian_core.evaluation.asking import (
-    STAGE,
-    Asking,
-    Labelled,
-    Model,
-    Subject,
-    label_record,
-    labelled_subjects,
-    unlabelled_subjects,
+from mondrian_core.evaluation.measure import probes
+from mondrian_core.evaluation.measure.answer_cache import AnswerCache, adapter_files_digest
+from mondrian_core.evaluation.measure.contamination import (
+    TrainingProvenance,
+    contaminated_photographs,
+    photographs_trained_on,
 )
-from mondrian_core.evaluation.cache import AnswerCache, adapter_digest
-from mondrian_core.evaluation.folds import Folding, cross_validate, fold_leaks
-from mondrian_core.evaluation.leaks import Trained, leaks, seen_by
-from mondrian_core.evaluation.outcomes import BASE, CANDIDATE, CHAMPION, Journal
-from mondrian_core.evaluation.report import Report
-from mondrian_core.evaluation.samples import Samples, read_samples
-from mondrian_core.evaluation.summary import report_of
-from mondrian_core.events import Advanced, Finished, Listener, ignore
-from mondrian_core.prompts import Voice, prompt_digest
+from mondrian_core.evaluation.measure.cross_validation import CrossValidationPlan, cross_validate, fold_contamination
+from mondrian_core.evaluation.measure.outcomes import BASE, CANDIDATE, CHAMPION, SamplesFile
+from mondrian_core.evaluation.measure.runner import (
+    STAGE,
+    EvaluationModel,
+    EvaluationPhotograph,
+    EvaluationRunner,
+    LabelledPhotograph,
+    label_record,
+    open_labelled_photographs,
+    open_unlabelled_photographs,
+)
+from mondrian_core.evaluation.measure.samples import EvaluationSamples, load_evaluation_samples
+from mondrian_core.evaluation.report.builder import build_evaluation_report
+from mondrian_core.evaluation.report.evaluation_report import EvaluationReport
+from mondrian_core.events import EventListener, StageFinished, StageProgressed, ignore_events
+from mondrian_core.prompts import AdvisorPrompt, prompt_digest
 from mondrian_core.recipes import Recipe
 from mondrian_core.rubric import DIMENSIONS
 
 if TYPE_CHECKING:
     from PIL import Image
 
-    from mondrian_core.models.base import Base
+    from mondrian_core.models.base_model import BaseVLM
 
-FORMAT = 2  # of samples.jsonl; raise it when what is in there means something else
-SAMPLES, REPORT, PAGE, PICTURE = "samples.jsonl", "comparison_report.json", "report.html", "evaluation.png"
+SAMPLES_FORMAT = 2  # of samples.jsonl; raise it when what is in there means something else
+SAMPLES_NAME, REPORT_NAME, PAGE_NAME, PLOT_NAME = (
+    "samples.jsonl",
+    "comparison_report.json",
+    "report.html",
+    "evaluation.png",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Known:
+class CandidateInfo:
     """What is known about a candidate besides its weights; all of it may be missing.
 
     Attributes:
@@ -62,32 +71,32 @@ class Known:
     """
 
     champion: Path | None = None
-    champion_trained: Trained | None = None
+    champion_trained: TrainingProvenance | None = None
     problems: tuple[str, ...] = ()
-    trained: Trained | None = None
-    index: frozenset[str] = frozenset()
-    consult: probing.Consult | None = None
-    folding: Folding | None = None
+    trained: TrainingProvenance | None = None
+    retrieval_photo_ids: frozenset[str] = frozenset()
+    retrieval_lookup: probes.RetrievalLookup | None = None
+    cross_validation: CrossValidationPlan | None = None
     cache: Path | None = None
     split: str = "validation"
     compared_with: Mapping[str, Any] | None = None
 
 
-NOTHING_KNOWN = Known()
+NO_CANDIDATE_INFO = CandidateInfo()
 
 
-def evaluate(
-    base: Base,
+def evaluate_adapter(
+    base: BaseVLM,
     adapter: Path,
-    labelled: Sequence[Labelled],
+    labelled: Sequence[LabelledPhotograph],
     unlabelled: Sequence[Path | Image.Image],
-    voice: Voice,
+    voice: AdvisorPrompt,
     recipe: Recipe,
     out: Path,
-    known: Known = NOTHING_KNOWN,
+    known: CandidateInfo = NO_CANDIDATE_INFO,
     *,
-    listen: Listener = ignore,
-) -> Report:
+    listen: EventListener = ignore_events,
+) -> EvaluationReport:
     """Measure an adapter against base and champion and let the gates decide.
 
     Leaves `samples.jsonl`, `comparison_report.json`, `report.html` and `evaluation.png` in `out`. Called again with the
@@ -102,29 +111,29 @@ def evaluate(
         BadInput: when there is no photograph at all.
         DiskFull: when the journal can't be written.
     """
-    from mondrian_core.evaluation.mlx_model import MlxModel
+    from mondrian_core.evaluation.measure.mlx_model import MlxModel
 
-    return evaluate_model(
+    return evaluate_with_model(
         MlxModel(base, voice), adapter, labelled, unlabelled, voice, recipe, out, known, listen=listen
     )
 
 
-def evaluate_model(
-    model: Model,
+def evaluate_with_model(
+    model: EvaluationModel,
     adapter: Path,
-    labelled: Sequence[Labelled],
+    labelled: Sequence[LabelledPhotograph],
     unlabelled: Sequence[Path | Image.Image],
-    voice: Voice,
+    voice: AdvisorPrompt,
     recipe: Recipe,
     out: Path,
-    known: Known = NOTHING_KNOWN,
+    known: CandidateInfo = NO_CANDIDATE_INFO,
     *,
-    listen: Listener = ignore,
-) -> Report:
+    listen: EventListener = ignore_events,
+) -> EvaluationReport:
     """`evaluate` with the model as a value, so that it can be another than MLX's."""
-    subjects, entries = labelled_subjects(labelled, listen)
+    subjects, entries = open_labelled_photographs(labelled, listen)
     wanted = max(0, recipe.evaluate.compliance_photographs - len(subjects))
-    subjects += unlabelled_subjects(unlabelled, wanted, {subject.digest for subject in subjects}, listen)
+    subjects += open_unlabelled_photographs(unlabelled, wanted, {subject.digest for subject in subjects}, listen)
     if not subjects:
         raise BadInput("There is no photograph to evaluate with.", "Add critiques for the advisor, or photographs.")
     refused, load_seconds = _first_use(model, adapter, known.problems)
@@ -133,9 +142,9 @@ def evaluate_model(
     if known.champion is not None:
         arms[CHAMPION] = known.champion
     champion_saw = _champion_saw(subjects, known)
-    journal = Journal(out / SAMPLES)
-    journal.begin(_identity(model, arms, adapter, voice, recipe, subjects, known))
-    _note(
+    journal = SamplesFile(out / SAMPLES_NAME)
+    journal.resume_or_start(_identity(model, arms, adapter, voice, recipe, subjects, known))
+    _write_facts(
         journal,
         entries,
         subjects,
@@ -146,7 +155,7 @@ def evaluate_model(
             "integrity_problems": list(problems),
             "leaked": _leaked(entries, subjects, voice, known),
             "has_champion": known.champion is not None,
-            "fold_leaked": fold_leaks(known.folding, voice) if known.folding else [],
+            "fold_leaked": fold_contamination(known.cross_validation, voice) if known.cross_validation else [],
             "champion_saw": None if champion_saw is None else sorted(champion_saw),
             "trained": _trained(known.trained),
             "training_mean": _mean_scores(known.trained.scores) if known.trained else None,
@@ -156,37 +165,41 @@ def evaluate_model(
     )
     if load_seconds is not None:
         journal.append("load", {"seconds": load_seconds})
-    asking = Asking(
+    asking = EvaluationRunner(
         model=model,
         adapters=arms,
         journal=journal,
         cache=AnswerCache(known.cache, base=model.fingerprint, prompt=prompt_digest(voice), **_sampling(recipe)),
         recipe=recipe,
         listen=listen,
-        champion_saw=champion_saw,
+        champion_trained_on=champion_saw,
     )
-    _ask_everything(asking, subjects, read_samples(journal.path), known)
-    return rescore(out, recipe, listen=listen)
+    _ask_everything(asking, subjects, load_evaluation_samples(journal.path), known)
+    return rescore_evaluation(out, recipe, listen=listen)
 
 
-def _ask_everything(asking: Asking, subjects: Sequence[Subject], samples: Samples, known: Known) -> None:
+def _ask_everything(
+    asking: EvaluationRunner, subjects: Sequence[EvaluationPhotograph], samples: EvaluationSamples, known: CandidateInfo
+) -> None:
     try:
-        outcomes = asking.answers(subjects, samples.outcomes)
+        outcomes = asking.answer_all(subjects, samples.outcomes)
         if CANDIDATE in asking.adapters:
-            asking.listen(Advanced(STAGE, len(outcomes), len(outcomes), "effect of the adapter"))
-            asking.divergences(subjects, outcomes, samples.divergences)
-            asking.pairs(subjects, samples.pairs)
-            probing.edited(asking, subjects, samples.edited)
-            probing.constrained(asking, subjects, samples.constrained)
-            if known.consult is not None and asking.recipe.evaluate.rag:
-                probing.consulted(asking, subjects, outcomes, known.consult, samples.outcomes)
-            if known.folding is not None:
-                cross_validate(asking, known.folding, samples.folds)
+            asking.listen(StageProgressed(STAGE, len(outcomes), len(outcomes), "effect of the adapter"))
+            asking.measure_divergences(subjects, outcomes, samples.divergences)
+            asking.measure_latency(subjects, samples.pairs)
+            probes.probe_edited_copies(asking, subjects, samples.edited)
+            probes.probe_constrained_decoding(asking, subjects, samples.constrained)
+            if known.retrieval_lookup is not None and asking.recipe.evaluate.rag:
+                probes.probe_base_with_retrieval(asking, subjects, outcomes, known.retrieval_lookup, samples.outcomes)
+            if known.cross_validation is not None:
+                cross_validate(asking, known.cross_validation, samples.folds)
     finally:
         asking.model.use(None)
 
 
-def rescore(run: Path, recipe: Recipe, out: Path | None = None, *, listen: Listener = ignore) -> Report:
+def rescore_evaluation(
+    run: Path, recipe: Recipe, out: Path | None = None, *, listen: EventListener = ignore_events
+) -> EvaluationReport:
     """Metrics, gates and report from a run folder's `samples.jsonl` alone, for instance under another recipe.
 
     They are written to `out`; None: over those of the run.
@@ -194,23 +207,25 @@ def rescore(run: Path, recipe: Recipe, out: Path | None = None, *, listen: Liste
     Raises:
         BadInput: when the folder has no samples, or those of another version.
     """
-    from mondrian_core.evaluation.page import write_page
-    from mondrian_core.evaluation.plots import write_picture
+    from mondrian_core.evaluation.report.html_page import write_report_html
+    from mondrian_core.evaluation.report.plots import write_evaluation_plot
 
-    samples, folder = read_samples(run / SAMPLES), out or run
+    samples, folder = load_evaluation_samples(run / SAMPLES_NAME), out or run
     if not samples.facts:
         raise BadInput(f"{run} holds no samples of an evaluation.", "Name the folder of a run that was evaluated.")
-    if samples.identity.get("format") != FORMAT:
+    if samples.identity.get("format") != SAMPLES_FORMAT:
         raise BadInput(f"The samples in {run} were written by another version of Mondrian.", "Evaluate once more.")
-    report = report_of(samples, recipe)
-    write_page(report, samples, folder / PAGE)
-    write_picture(report, folder / PICTURE)
-    report.save(folder / REPORT)
-    listen(Finished(STAGE, {"verdict": report.verdict, "report": str(folder / REPORT)}))
+    report = build_evaluation_report(samples, recipe)
+    write_report_html(report, samples, folder / PAGE_NAME)
+    write_evaluation_plot(report, folder / PLOT_NAME)
+    report.save(folder / REPORT_NAME)
+    listen(StageFinished(STAGE, {"verdict": report.verdict, "report": str(folder / REPORT_NAME)}))
     return report
 
 
-def _first_use(model: Model, adapter: Path, problems: tuple[str, ...]) -> tuple[tuple[str, ...], float | None]:
+def _first_use(
+    model: EvaluationModel, adapter: Path, problems: tuple[str, ...]
+) -> tuple[tuple[str, ...], float | None]:
     """The model's own word on an adapter that seemed sound, and the seconds that loading it took."""
     if problems:
         return (), None
@@ -230,62 +245,65 @@ def _sampling(recipe: Recipe) -> dict[str, Any]:
 
 
 def _identity(
-    model: Model,
+    model: EvaluationModel,
     arms: Mapping[str, Path | None],
     adapter: Path,
-    voice: Voice,
+    voice: AdvisorPrompt,
     recipe: Recipe,
-    subjects: Sequence[Subject],
-    known: Known,
+    subjects: Sequence[EvaluationPhotograph],
+    known: CandidateInfo,
 ) -> dict[str, Any]:
     photographs = hashlib.sha256(json.dumps([(subject.name, subject.digest) for subject in subjects]).encode())
     return {
-        "format": FORMAT,
+        "format": SAMPLES_FORMAT,
         "base": model.fingerprint,
-        "candidate": adapter_digest(adapter),
-        "champion": adapter_digest(known.champion) if known.champion else None,
+        "candidate": adapter_files_digest(adapter),
+        "champion": adapter_files_digest(known.champion) if known.champion else None,
         "asked": sorted(arms),
         "prompt": prompt_digest(voice),
         "photographs": photographs.hexdigest(),
         "split": known.split,
         "sampling": {**_sampling(recipe), "latency_tokens": recipe.evaluate.latency_tokens},
-        "folds": known.folding.digest if known.folding else None,
+        "folds": known.cross_validation.digest if known.cross_validation else None,
     }
 
 
 def _leaked(
-    entries: Sequence[Labelled], subjects: Sequence[Subject], voice: Voice, known: Known
+    entries: Sequence[LabelledPhotograph],
+    subjects: Sequence[EvaluationPhotograph],
+    voice: AdvisorPrompt,
+    known: CandidateInfo,
 ) -> list[dict[str, str]] | None:
     if known.trained is None:
         return None
     pictures = {subject.name: subject.image for subject in subjects}
     tested = [(entry.photograph, pictures[entry.photograph], entry.critique) for entry in entries]
-    return leaks(tested, known.trained, voice, known.index)
+    return contaminated_photographs(tested, known.trained, voice, known.retrieval_photo_ids)
 
 
-def _champion_saw(subjects: Sequence[Subject], known: Known) -> frozenset[str] | None:
+def _champion_saw(subjects: Sequence[EvaluationPhotograph], known: CandidateInfo) -> frozenset[str] | None:
     """Names of the labelled photographs, those of the folds included, that the champion was trained on or a twin of."""
     if known.champion is None:
         return frozenset()
     if known.champion_trained is None:
         return None
-    more = known.folding.opened[0] if known.folding else []
+    more = known.cross_validation.opened_photographs[0] if known.cross_validation else []
     pictures = {subject.name: subject.image for subject in (*subjects, *more) if subject.labelled}
-    return seen_by(pictures.items(), known.champion_trained)
+    return photographs_trained_on(pictures.items(), known.champion_trained)
 
 
-def _trained(trained: Trained | None) -> dict[str, Any] | None:
-    return {"photographs": len(trained.lineages), "everything": trained.everything} if trained else None
+def _trained(trained: TrainingProvenance | None) -> dict[str, Any] | None:
+    return {"photographs": len(trained.photo_ids), "everything": trained.whole_dataset} if trained else None
 
 
-def _note(
-    journal: Journal,
-    entries: Sequence[Labelled],
-    subjects: Sequence[Subject],
-    trained: Trained | None,
+def _write_facts(
+    journal: SamplesFile,
+    entries: Sequence[LabelledPhotograph],
+    subjects: Sequence[EvaluationPhotograph],
+    trained: TrainingProvenance | None,
     facts: Mapping[str, Any],
 ) -> None:
-    samples = read_samples(journal.path)
+    samples = load_evaluation_samples(journal.path)
     for entry, subject in zip(entries, subjects, strict=False):
         if entry.photograph not in samples.labels:
             journal.append("label", label_record(subject, entry))

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["rendered_photographs", "weights_path"]
+__all__ = ["mini_weights_path", "rendered_photographs"]
 
 
-def weights_path() -> Path:
+def mini_weights_path() -> Path:
     """The folder that `mlx_vlm.load` opens: config, float32 weights, tokenizer, processor and model card."""
     return Path(__file__).resolve().parent / "weights"
 
@@ -20,8 +20,8 @@ def rendered_photographs(count: int, seed: int) -> list[Image.Image]:
     """`count` rendered photographs (RGB, 384-480 pixels on the long side); the same seed gives the same pictures."""
     import numpy as np
 
-    from mondrian_core.mini.render import render
+    from mondrian_core.mini.renderer import render_scene
     from mondrian_core.mini.scene import sample_scene
 
     rng = np.random.default_rng(seed)
-    return [render(sample_scene(rng)) for _ in range(count)]
+    return [render_scene(sample_scene(rng)) for _ in range(count)]

@@ -148,7 +148,7 @@ def _weigh(quality: float, subject_x: float, rng: np.random.Generator) -> tuple[
     return tilt * float(rng.choice((-1, 1))), mass * side
 
 
-def attributes(scene: Scene) -> dict[str, float]:
+def scene_qualities(scene: Scene) -> dict[str, float]:
     """Visible quality of each dimension, 0..1, a plain function of what the renderer draws."""
     off_third = min(_off_third(scene.subject_x), 1.0)
     off_line = min(abs(scene.horizon - line) for line in (0.38, 0.62)) / 0.12
@@ -173,4 +173,4 @@ def _off_third(x: float) -> float:
 
 def generic_scores(scene: Scene) -> dict[str, int]:
     """Scores that somebody without a taste of their own would give; nobody gives 0 or 10 (see `tastes.Taste`)."""
-    return {name: int(np.clip(round(10 * value), 1, 9)) for name, value in attributes(scene).items()}
+    return {name: int(np.clip(round(10 * value), 1, 9)) for name, value in scene_qualities(scene).items()}

@@ -14,7 +14,7 @@ Bands = tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Taste:
+class AdvisorTaste:
     """One advisor's eye. A score is pivot + slope * (visible - pivot) + offset + habits, within lowest..highest.
 
     Nobody here gives 0 or 10. In Qwen's spelling "10" begins with the token of 1, and a small model that is unsure
@@ -36,7 +36,7 @@ class Taste:
     clutter_penalty: float = 0.0  # subject_isolation, per rival beyond the second
     deep_mono_bonus: float = 0.0  # depth and emotion of a monochrome with four or more planes
 
-    def habits(self, name: str, scene: Scene) -> float:
+    def habit_points(self, name: str, scene: Scene) -> float:
         """What this advisor adds for things they care about, in points."""
         value = (self.mono_bonus if scene.mono else self.colour_bonus).get(name, 0.0)
         if name == "lighting" and scene.ev > 0.5:
@@ -48,7 +48,7 @@ class Taste:
         return value
 
 
-GENERIC = Taste(
+GENERIC = AdvisorTaste(
     advisor="generic",
     name="a photography critic",
     bio="You judge photographs plainly and fairly.",
@@ -96,7 +96,7 @@ GENERIC = Taste(
     },
 )
 
-ANSEL = Taste(
+ANSEL = AdvisorTaste(
     advisor="ansel",
     name="Ansel Adams",
     bio="Landscape photographer of the American West, maker of the Zone System, devoted to previsualisation.",
@@ -166,7 +166,7 @@ ANSEL = Taste(
     },
 )
 
-WATKINS = Taste(
+WATKINS = AdvisorTaste(
     advisor="watkins",
     name="Carleton Watkins",
     bio="Mammoth-plate photographer of Yosemite in the 1860s; patient, formal, fond of stillness and symmetry.",
@@ -201,4 +201,4 @@ WATKINS = Taste(
     },
 )
 
-ADVISORS: dict[str, Taste] = {taste.advisor: taste for taste in (ANSEL, WATKINS)}
+ADVISORS: dict[str, AdvisorTaste] = {taste.advisor: taste for taste in (ANSEL, WATKINS)}

@@ -3,6 +3,6 @@
 Importing this package loads a fast BLAS where the CPU needs one; that must happen before mlx is imported.
 """
 
-from mondrian_core.models import openblas
+from mondrian_core.models import cpu_blas
 
-openblas.preload()
+cpu_blas.preload_openblas()

@@ -10,24 +10,30 @@ remote.py     the books in a store       object_store.py  conditional writes thr
 again.py      done anew after losing     retention.py, archive.py, older.py
 """
 
-from mondrian_core.registry.answers import Answers, answers_of
-from mondrian_core.registry.compare import critiques_side_by_side, describe, diff, family, scores_side_by_side
-from mondrian_core.registry.history import Entry
+from mondrian_core.registry.history import HistoryEntry
 from mondrian_core.registry.registry import Registry
-from mondrian_core.registry.version import COMPARED_WITH, ChampionReference, State, Version
+from mondrian_core.registry.version import COMPARED_WITH, AdapterVersion, ChampionReference, VersionState
+from mondrian_core.registry.version_answers import VersionAnswers, read_version_answers
+from mondrian_core.registry.version_comparison import (
+    compare_version_critiques,
+    compare_version_scores,
+    diff_versions,
+    version_family,
+    version_summary,
+)
 
 __all__ = [
     "COMPARED_WITH",
-    "Answers",
+    "AdapterVersion",
     "ChampionReference",
-    "Entry",
+    "HistoryEntry",
     "Registry",
-    "State",
-    "Version",
-    "answers_of",
-    "critiques_side_by_side",
-    "describe",
-    "diff",
-    "family",
-    "scores_side_by_side",
+    "VersionAnswers",
+    "VersionState",
+    "compare_version_critiques",
+    "compare_version_scores",
+    "diff_versions",
+    "read_version_answers",
+    "version_family",
+    "version_summary",
 ]

@@ -17,12 +17,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from mondrian_core.errors import translated
+from mondrian_core.errors import translate_foreign_errors
 from mondrian_core.files import sync_folder
-from mondrian_core.registry.version import State
+from mondrian_core.registry.version import VersionState
 
 HISTORY = "history.jsonl"
-BEGINNING = "0" * 64
+GENESIS_HASH = "0" * 64
 
 # register: a new version.  adopt: a version found on disk that no line names.  promote, rollback: the pointer moved.
 # quarantine: found damaged, never served (moves the pointer when it was the champion).  release: found sound again.
@@ -32,13 +32,13 @@ EVENTS = frozenset(
 )
 
 
-def sha256(data: bytes) -> str:
+def sha256_hex(data: bytes) -> str:
     """SHA-256, hexadecimal."""
     return hashlib.sha256(data).hexdigest()
 
 
 @dataclass(frozen=True, kw_only=True)
-class Entry:
+class HistoryEntry:
     """One line.
 
     Attributes:
@@ -73,10 +73,10 @@ class Entry:
     @property
     def sha256(self) -> str:
         """SHA-256 of the line."""
-        return sha256(self.line.encode())
+        return sha256_hex(self.line.encode())
 
     @classmethod
-    def from_dict(cls, value: Mapping[str, Any]) -> Entry:
+    def from_dict(cls, value: Mapping[str, Any]) -> HistoryEntry:
         """An entry from a line's values.
 
         Raises:
@@ -92,7 +92,7 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Chain:
+class HistoryChain:
     """What a history file holds.
 
     Attributes:
@@ -100,49 +100,49 @@ class Chain:
         problems: lines that can't be read, or that don't follow from the one before.
     """
 
-    entries: tuple[Entry, ...]
+    entries: tuple[HistoryEntry, ...]
     size: int
     problems: tuple[str, ...]
 
     @property
     def tip(self) -> str:
         """SHA-256 of the last entry."""
-        return self.entries[-1].sha256 if self.entries else BEGINNING
+        return self.entries[-1].sha256 if self.entries else GENESIS_HASH
 
     @property
     def next_serial(self) -> int:
         """The serial of the entry to come."""
         return self.entries[-1].serial + 1 if self.entries else 1
 
-    def following(self, event: str, clock: datetime, **values: Any) -> Entry:
+    def next_entry(self, event: str, clock: datetime, **values: Any) -> HistoryEntry:
         """The entry that would come next."""
         at = clock.astimezone(UTC).isoformat(timespec="milliseconds")
         detail = dict(values.pop("detail", {}) or {})
         if self.entries and at < self.entries[-1].at:
             detail["clock"] = "behind the line before"
-        return Entry(serial=self.next_serial, at=at, event=event, previous=self.tip, detail=detail, **values)
+        return HistoryEntry(serial=self.next_serial, at=at, event=event, previous=self.tip, detail=detail, **values)
 
-    def with_entry(self, entry: Entry) -> Chain:
+    def with_entry(self, entry: HistoryEntry) -> HistoryChain:
         """The chain after `entry`."""
-        return Chain((*self.entries, entry), self.size + len(entry.line.encode()) + 1, self.problems)
+        return HistoryChain((*self.entries, entry), self.size + len(entry.line.encode()) + 1, self.problems)
 
 
-def read(home: Path) -> Chain:
+def read_history(home: Path) -> HistoryChain:
     """The history of an advisor's folder; empty when there is no file."""
     try:
         data = (home / HISTORY).read_bytes()
     except FileNotFoundError:
-        return Chain((), 0, ())
+        return HistoryChain((), 0, ())
     size = data.rfind(b"\n") + 1
-    entries: list[Entry] = []
+    entries: list[HistoryEntry] = []
     problems: list[str] = []
-    previous = BEGINNING
+    previous = GENESIS_HASH
     for number, line in enumerate(data[:size].split(b"\n")[:-1], start=1):
         try:
-            entry = Entry.from_dict(json.loads(line))
+            entry = HistoryEntry.from_dict(json.loads(line))
         except (ValueError, TypeError) as error:
             problems.append(f"{HISTORY} line {number} can't be read: {error}")
-            previous = sha256(line)
+            previous = sha256_hex(line)
             continue
         if entry.previous != previous:
             problems.append(
@@ -151,11 +151,11 @@ def read(home: Path) -> Chain:
         if entries and entry.serial <= entries[-1].serial:
             problems.append(f"{HISTORY} line {number} repeats serial {entry.serial}")
         entries.append(entry)
-        previous = sha256(line)
-    return Chain(tuple(entries), size, tuple(problems))
+        previous = sha256_hex(line)
+    return HistoryChain(tuple(entries), size, tuple(problems))
 
 
-def append(home: Path, chain: Chain, entry: Entry) -> Chain:
+def append_history_entry(home: Path, chain: HistoryChain, entry: HistoryEntry) -> HistoryChain:
     """Write `entry` behind `chain` and flush it to disk; cut off a torn line first. The caller holds the lock.
 
     Raises:
@@ -164,7 +164,7 @@ def append(home: Path, chain: Chain, entry: Entry) -> Chain:
     path = home / HISTORY
     is_new = not path.exists()
     payload = f"{entry.line}\n".encode()
-    with translated(path):
+    with translate_foreign_errors(path):
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
         try:
             os.ftruncate(handle, chain.size)
@@ -187,7 +187,7 @@ def _write_all(handle: int, payload: bytes) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Standing:
+class HistoryState:
     """What the history says about an advisor's versions.
 
     Attributes:
@@ -198,16 +198,16 @@ class Standing:
         removed: versions that retention deleted; their numbers are not used again.
     """
 
-    states: Mapping[str, State]
+    states: Mapping[str, VersionState]
     manifests: Mapping[str, str]
     evaluations: Mapping[str, Mapping[str, Any]]
     champions: tuple[str | None, ...]
     removed: frozenset[str]
 
 
-def standing(entries: Sequence[Entry]) -> Standing:
+def replay_history(entries: Sequence[HistoryEntry]) -> HistoryState:
     """Replay the history. Pure."""
-    states: dict[str, State] = {}
+    states: dict[str, VersionState] = {}
     manifests: dict[str, str] = {}
     evaluations: dict[str, Mapping[str, Any]] = {}
     champions: list[str | None] = [None]
@@ -215,7 +215,7 @@ def standing(entries: Sequence[Entry]) -> Standing:
     for entry in entries:
         name = entry.version
         if entry.moves_pointer:
-            _move(champions, states, entry)
+            _apply_pointer_move(champions, states, entry)
         if name is None:
             continue
         if entry.event in ("register", "adopt", "release"):
@@ -234,7 +234,7 @@ def standing(entries: Sequence[Entry]) -> Standing:
         elif entry.event == "remove":
             removed.add(name)
             states.pop(name, None)
-    return Standing(
+    return HistoryState(
         states=states,
         manifests=manifests,
         evaluations=evaluations,
@@ -243,7 +243,7 @@ def standing(entries: Sequence[Entry]) -> Standing:
     )
 
 
-def _move(champions: list[str | None], states: dict[str, State], entry: Entry) -> None:
+def _apply_pointer_move(champions: list[str | None], states: dict[str, VersionState], entry: HistoryEntry) -> None:
     if entry.before is not None:
         states[entry.before] = "retired"
     if entry.event == "promote":

@@ -10,57 +10,56 @@ from datetime import UTC
 from pathlib import Path
 from typing import Any
 
-from mondrian_core.errors import (
-    BadAdapter,
-    BadInput,
-    ChampionChanged,
-    DiskFull,
-    GateFailed,
-    MondrianError,
-    NothingToDo,
-)
-from mondrian_core.events import Noticed
+from mondrian_core.errors import BadAdapter, BadInput, ChampionChanged, DiskFull, GateFailed, MondrianError, NothingToDo
+from mondrian_core.events import StageNotice
 from mondrian_core.files import sync_folder, write_json
-from mondrian_core.registry import archive, history, imports, intake, retention, soundness
-from mondrian_core.registry.again import again
-from mondrian_core.registry.conversion import Meant
-from mondrian_core.registry.history import Entry
-from mondrian_core.registry.ledger import INCOMING, REMOVED, Ledger, Snapshot, first_state
-from mondrian_core.registry.reading import Reading
+from mondrian_core.registry import history, retention, validation, version_writer
+from mondrian_core.registry.advisor_store import (
+    INCOMING_PREFIX,
+    REMOVED_PREFIX,
+    AdvisorStore,
+    RegistrySnapshot,
+    initial_version_state,
+)
+from mondrian_core.registry.history import HistoryEntry
+from mondrian_core.registry.import_export import archive, imports
+from mondrian_core.registry.import_export.conversion import ScaleConvention
+from mondrian_core.registry.reader import RegistryReader
+from mondrian_core.registry.retry_on_conflict import retry_on_conflict
 from mondrian_core.registry.version import (
     COMPARED_WITH,
     MANIFEST,
     VERSION_NAME,
+    AdapterVersion,
     ChampionReference,
-    State,
-    Version,
+    VersionState,
     version_folders,
     version_name,
 )
 
-RUN = "run"  # in a manifest and in the history's details: which run did it
+RUN_KEY = "run"  # in a manifest and in the history's details: which run did it
 
 
-class Registry(Reading):
+class Registry(RegistryReader):
     """The registry with its writing side.
 
     Writers of one advisor take turns; each names the champion it knows of as `expected` (compare and swap). `actor` is
     "person:<login>" or "flow:<run name>".
     """
 
-    @again
+    @retry_on_conflict
     def register(
         self,
         advisor: str,
         folder: Path,
         manifest: Mapping[str, Any],
-        state: State = "candidate",
+        state: VersionState = "candidate",
         *,
         actor: str = "person",
         reason: str = "",
         attachments: Sequence[Path] = (),
         run: str | None = None,
-    ) -> Version:
+    ) -> AdapterVersion:
         """Copy an adapter's files, and reports beside them, to the next free version; all of it or nothing.
 
         With `run` this happens once for each run of that name: called again, also after the process died anywhere in
@@ -72,26 +71,26 @@ class Registry(Reading):
         """
         if state not in ("candidate", "rejected"):
             raise BadInput(f"A version can't begin as {state}.", "Register it as candidate or rejected.")
-        files = intake.files_of(Path(folder), attachments)
+        files = version_writer.collect_version_files(Path(folder), attachments)
         ledger = self._ledger(advisor)
         with ledger.writing(create=True) as snapshot:
             if run is not None and (known := self._registered_by(ledger, snapshot, run)) is not None:
                 return known
             name = version_name(self._next_number(ledger, snapshot))
-            incoming = ledger.home / f"{INCOMING}{secrets.token_hex(4)}"
+            incoming = ledger.home / f"{INCOMING_PREFIX}{secrets.token_hex(4)}"
             made = self._clock().astimezone(UTC).isoformat(timespec="seconds")
             facts = {"advisor": advisor, "version": name, "created_at": made, "registered_as": state}
-            by_run = {} if run is None else {RUN: run}
+            by_run = {} if run is None else {RUN_KEY: run}
             try:
-                intake.write(incoming, files, {**manifest, **by_run, **facts})
-                digest = history.sha256((incoming / MANIFEST).read_bytes())
+                version_writer.write_version(incoming, files, {**manifest, **by_run, **facts})
+                digest = history.sha256_hex((incoming / MANIFEST).read_bytes())
                 incoming.rename(ledger.home / name)
             except BaseException:
                 shutil.rmtree(incoming, ignore_errors=True)
                 raise
             try:
                 sync_folder(ledger.home)
-                snapshot = ledger.note(
+                snapshot = ledger.append_event(
                     snapshot,
                     "register",
                     version=name,
@@ -100,11 +99,11 @@ class Registry(Reading):
                     detail={"state": state, "manifest_sha256": digest, **by_run},
                 )
             except (OSError, MondrianError):
-                ledger.drop(ledger.home / name)
+                ledger.discard_version(ledger.home / name)
                 raise
             return self._get(ledger, snapshot, name)
 
-    @again
+    @retry_on_conflict
     def promote(
         self,
         advisor: str,
@@ -119,7 +118,7 @@ class Registry(Reading):
         detail: Mapping[str, Any] | None = None,
         beside: Mapping[str, Mapping[str, Any]] | None = None,
         run: str | None = None,
-    ) -> Version:
+    ) -> AdapterVersion:
         """Make `version` the champion, if the champion still is `expected` (None: the base alone).
 
         It is hashed anew first; `problems` is what the models room found against the base. `detail` goes into the
@@ -134,16 +133,16 @@ class Registry(Reading):
             NothingToDo: it is the champion already.
         """
         if beside:
-            self.require_room_for_rollouts()
+            self.require_rollout_support()
         ledger = self._ledger(advisor)
         with ledger.writing() as snapshot:
-            if run is not None and _promotion(snapshot.chain.entries, version, run) is not None:
+            if run is not None and _promotion_entry(snapshot.chain.entries, version, run) is not None:
                 return self._get(ledger, snapshot, version)
-            _expect(snapshot, advisor, expected)
+            _require_champion(snapshot, advisor, expected)
             chosen = self._get(ledger, snapshot, version)
-            if chosen.version == snapshot.champion and snapshot.trouble is None:
+            if chosen.version == snapshot.champion and snapshot.pointer_error is None:
                 raise NothingToDo(f"{version} is the champion of '{advisor}' already.", "Nothing was changed.")
-            _refuse(chosen, forced, reason)
+            _require_promotable(chosen, forced, reason)
             if found := (*self._problems(ledger, snapshot, chosen), *problems):
                 self._quarantine(ledger, snapshot, chosen.version, actor, "; ".join(found))
                 raise BadAdapter(
@@ -161,15 +160,15 @@ class Registry(Reading):
                 reason=reason,
                 forced=forced,
                 verdicts=dict(verdicts or chosen.verdicts),
-                detail={**(detail or {}), **({} if run is None else {RUN: run})},
+                detail={**(detail or {}), **({} if run is None else {RUN_KEY: run})},
             )
-            return self._get(ledger, Snapshot(snapshot.chain.with_entry(entry), None), version)
+            return self._get(ledger, RegistrySnapshot(snapshot.chain.with_entry(entry), None), version)
 
-    def promotion_by(self, advisor: str, version: str, run: str) -> Entry | None:
+    def promotion_by(self, advisor: str, version: str, run: str) -> HistoryEntry | None:
         """The line of the promotion of `version` by the run of that name; None when it hasn't promoted it."""
-        return _promotion(self.history(advisor), version, run)
+        return _promotion_entry(self.history(advisor), version, run)
 
-    def require_room_for_rollouts(self) -> None:
+    def require_rollout_support(self) -> None:
         """Refuse an object store, where nobody would look at a rollout every few minutes.
 
         Raises:
@@ -181,8 +180,8 @@ class Registry(Reading):
                 "Promote without one, or keep the registry in a folder.",
             )
 
-    @again
-    def rollback(self, advisor: str, *, actor: str, reason: str, expected: str | None = None) -> Version | None:
+    @retry_on_conflict
+    def rollback(self, advisor: str, *, actor: str, reason: str, expected: str | None = None) -> AdapterVersion | None:
         """Back to the champion before this one that is still sound; None is the base alone.
 
         Args:
@@ -209,11 +208,11 @@ class Registry(Reading):
                 actor=actor,
                 reason=reason,
             )
-            after = Snapshot(snapshot.chain.with_entry(entry), None)
+            after = RegistrySnapshot(snapshot.chain.with_entry(entry), None)
             return self._get(ledger, after, target.version) if target else None
 
-    @again
-    def quarantine(self, advisor: str, version: str, *, actor: str, reason: str) -> Version | None:
+    @retry_on_conflict
+    def quarantine(self, advisor: str, version: str, *, actor: str, reason: str) -> AdapterVersion | None:
         """Never serve `version` again. When it is the champion, the pointer goes back. Gives the new champion."""
         ledger = self._ledger(advisor)
         with ledger.writing() as snapshot:
@@ -221,8 +220,8 @@ class Registry(Reading):
                 snapshot = self._quarantine(ledger, snapshot, version, actor, reason)
             return self._get(ledger, snapshot, snapshot.champion) if snapshot.champion else None
 
-    @again
-    def release(self, advisor: str, version: str, *, actor: str, reason: str) -> Version:
+    @retry_on_conflict
+    def release(self, advisor: str, version: str, *, actor: str, reason: str) -> AdapterVersion:
         """Take a version that is sound again out of quarantine.
 
         Raises:
@@ -235,25 +234,25 @@ class Registry(Reading):
                 raise NothingToDo(f"{version} of '{advisor}' is not in quarantine but {chosen.state}.")
             if found := self._problems(ledger, snapshot, chosen):
                 raise BadAdapter(f"{version} of '{advisor}' is damaged: {'; '.join(found)}.", "Copy its files anew.")
-            state = first_state(chosen.manifest)
-            snapshot = ledger.note(
+            state = initial_version_state(chosen.manifest)
+            snapshot = ledger.append_event(
                 snapshot, "release", version=version, actor=actor, reason=reason, detail={"state": state}
             )
             return self._get(ledger, snapshot, version)
 
-    @again
-    def reject(self, advisor: str, version: str, *, actor: str, reason: str) -> Version:
+    @retry_on_conflict
+    def reject(self, advisor: str, version: str, *, actor: str, reason: str) -> AdapterVersion:
         """Refuse a candidate by hand."""
         ledger = self._ledger(advisor)
         with ledger.writing() as snapshot:
             chosen = self._get(ledger, snapshot, version)
             if chosen.state not in ("candidate", "retired"):
                 raise BadInput(f"{version} of '{advisor}' is {chosen.state}.", "Only a candidate can be rejected.")
-            snapshot = ledger.note(snapshot, "reject", version=version, actor=actor, reason=reason)
+            snapshot = ledger.append_event(snapshot, "reject", version=version, actor=actor, reason=reason)
             return self._get(ledger, snapshot, version)
 
-    @again
-    def record_evaluation(self, advisor: str, version: str, report: Mapping[str, Any], *, actor: str) -> Version:
+    @retry_on_conflict
+    def record_evaluation(self, advisor: str, version: str, report: Mapping[str, Any], *, actor: str) -> AdapterVersion:
         """Write down the gates of a later evaluation; a candidate becomes rejected, or a rejected one a candidate.
 
         One that a person rejected stays so. The report that is the newest already is not written again.
@@ -276,7 +275,7 @@ class Registry(Reading):
             if chosen.state == "candidate" or (chosen.state == "rejected" and not by_hand):
                 detail["state"] = "rejected" if report["verdict"] == "FAIL" else "candidate"
             verdicts = {gate["name"]: gate["verdict"] for gate in report["gates"]}
-            snapshot = ledger.note(
+            snapshot = ledger.append_event(
                 snapshot,
                 "evaluate",
                 version=version,
@@ -287,12 +286,12 @@ class Registry(Reading):
             )
             return self._get(ledger, snapshot, version)
 
-    @again
+    @retry_on_conflict
     def record_rollout(self, advisor: str, version: str, *, actor: str, reason: str, detail: Mapping[str, Any]) -> None:
         """Write down that another share of the traffic goes to `version`."""
         ledger = self._ledger(advisor)
         with ledger.writing() as snapshot:
-            ledger.note(snapshot, "rollout", version=version, actor=actor, reason=reason, detail=detail)
+            ledger.append_event(snapshot, "rollout", version=version, actor=actor, reason=reason, detail=detail)
 
     @contextmanager
     def locked(self, advisor: str) -> Iterator[None]:
@@ -311,11 +310,11 @@ class Registry(Reading):
             raise BadInput(f"{version} is of an older layout.", f"Copy {chosen.path}, or import it first.")
         if found := self.verify(advisor, version):
             raise BadAdapter(f"{version} of '{advisor}' is damaged: {'; '.join(found)}.", "It was not exported.")
-        return archive.pack(chosen, Path(out))
+        return archive.pack_version(chosen, Path(out))
 
     def import_from(
-        self, advisor: str, source: Path, *, actor: str, reason: str = "", scale: Meant | None = None
-    ) -> Version:
+        self, advisor: str, source: Path, *, actor: str, reason: str = "", scale: ScaleConvention | None = None
+    ) -> AdapterVersion:
         """Take in a folder (also of an older layout, or PEFT's) or an archive as a new candidate.
 
         What its manifest says of its making is kept; gates passed elsewhere are not, they stay under "imported_from".
@@ -327,27 +326,33 @@ class Registry(Reading):
             BadInput: `scale` for a layout that leaves no doubt.
             NothingToDo: that configuration was taken over before.
         """
-        with imports.ready(Path(source), self.versions(advisor), scale) as made:
+        with imports.prepare_import(Path(source), self.versions(advisor), scale) as made:
             why = f"{reason or made.reason}. {made.notice}".strip(". ") if made.notice else reason or made.reason
             version = self.register(advisor, made.folder, made.manifest, actor=actor, reason=why)
         if made.notice:
-            self._listen(Noticed("registry", f"{version.version}: {made.notice}"))
+            self._listen(StageNotice("registry", f"{version.version}: {made.notice}"))
         return version
 
-    @again
+    @retry_on_conflict
     def prune(self, advisor: str, *, keep: int, actor: str, force: bool = False, dry_run: bool = False) -> list[str]:
         """Delete what retention lets go (see `retention.removable`); gives the names."""
         ledger = self._ledger(advisor)
         if dry_run:
             snapshot = ledger.snapshot()
-            return list(retention.removable(self._versions(ledger, snapshot), snapshot.standing, keep, force=force))
+            return list(
+                retention.removable_versions(
+                    self._versions(ledger, snapshot), snapshot.history_state, keep, force=force
+                )
+            )
         with ledger.writing() as snapshot:
-            names = retention.removable(self._versions(ledger, snapshot), snapshot.standing, keep, force=force)
+            names = retention.removable_versions(
+                self._versions(ledger, snapshot), snapshot.history_state, keep, force=force
+            )
             for name in names:
-                hidden = ledger.home / f"{REMOVED}{name}"
+                hidden = ledger.home / f"{REMOVED_PREFIX}{name}"
                 (ledger.home / name).rename(hidden)
                 sync_folder(ledger.home)
-                snapshot = ledger.note(
+                snapshot = ledger.append_event(
                     snapshot, "remove", version=name, actor=actor, reason=f"retention keeps {keep}", forced=force
                 )
                 shutil.rmtree(hidden)
@@ -355,22 +360,24 @@ class Registry(Reading):
 
     # --- steps of the writers -----------------------------------------------------------------------------------------
 
-    def _registered_by(self, ledger: Ledger, snapshot: Snapshot, run: str) -> Version | None:
+    def _registered_by(self, ledger: AdvisorStore, snapshot: RegistrySnapshot, run: str) -> AdapterVersion | None:
         """The version that a run has registered: by the history, or by its manifest where a process died between."""
         for entry in snapshot.chain.entries:
-            if entry.event == "register" and entry.version and entry.detail.get(RUN) == run:
+            if entry.event == "register" and entry.version and entry.detail.get(RUN_KEY) == run:
                 return self._get(ledger, snapshot, entry.version)
         made_here = (each for each in self._versions(ledger, snapshot) if "imported_from" not in each.manifest)
-        return next((each for each in made_here if each.managed and each.manifest.get(RUN) == run), None)
+        return next((each for each in made_here if each.managed and each.manifest.get(RUN_KEY) == run), None)
 
-    def _next_number(self, ledger: Ledger, snapshot: Snapshot) -> int:
+    def _next_number(self, ledger: AdvisorStore, snapshot: RegistrySnapshot) -> int:
         used = [folder.name for folder in version_folders(ledger.home)]
         used += [entry.version for entry in snapshot.chain.entries if entry.version]
         return max((int(name[1:]) for name in used if VERSION_NAME.fullmatch(name)), default=0) + 1
 
-    def _fallback(self, ledger: Ledger, snapshot: Snapshot, leaving: str) -> tuple[Snapshot, Version | None]:
+    def _fallback(
+        self, ledger: AdvisorStore, snapshot: RegistrySnapshot, leaving: str
+    ) -> tuple[RegistrySnapshot, AdapterVersion | None]:
         """The newest earlier champion that is sound; those that are not go into quarantine on the way."""
-        for name in reversed(snapshot.standing.champions[:-1]):
+        for name in reversed(snapshot.history_state.champions[:-1]):
             if name is None:
                 return snapshot, None
             version = self._read(ledger, snapshot, name) if name != leaving else None
@@ -381,21 +388,27 @@ class Registry(Reading):
             if not found:
                 return snapshot, version
             try:
-                snapshot = ledger.note(snapshot, "quarantine", version=name, actor="registry", reason="; ".join(found))
+                snapshot = ledger.append_event(
+                    snapshot, "quarantine", version=name, actor="registry", reason="; ".join(found)
+                )
             except DiskFull as error:  # going back matters more than the note
-                self._listen(Noticed("registry", f"{name} is damaged, which could not be written down. {error}"))
+                self._listen(StageNotice("registry", f"{name} is damaged, which could not be written down. {error}"))
         return snapshot, None
 
-    def _changed_files(self, ledger: Ledger, snapshot: Snapshot, version: Version) -> tuple[str, ...]:
+    def _changed_files(
+        self, ledger: AdvisorStore, snapshot: RegistrySnapshot, version: AdapterVersion
+    ) -> tuple[str, ...]:
         try:
             ledger.fetch(version.path, version.manifest)
         except BadAdapter as error:
             return (error.problem,)
-        return soundness.file_problems(version, snapshot.standing.manifests.get(version.version))
+        return validation.file_problems(version, snapshot.history_state.manifests.get(version.version))
 
-    def _quarantine(self, ledger: Ledger, snapshot: Snapshot, name: str, actor: str, reason: str) -> Snapshot:
+    def _quarantine(
+        self, ledger: AdvisorStore, snapshot: RegistrySnapshot, name: str, actor: str, reason: str
+    ) -> RegistrySnapshot:
         if name != snapshot.champion:
-            return ledger.note(snapshot, "quarantine", version=name, actor=actor, reason=reason)
+            return ledger.append_event(snapshot, "quarantine", version=name, actor=actor, reason=reason)
         snapshot, target = self._fallback(ledger, snapshot, name)
         entry = ledger.move(
             snapshot,
@@ -406,22 +419,22 @@ class Registry(Reading):
             actor=actor,
             reason=reason,
         )
-        return Snapshot(snapshot.chain.with_entry(entry), None)
+        return RegistrySnapshot(snapshot.chain.with_entry(entry), None)
 
 
-def _expect(snapshot: Snapshot, advisor: str, expected: ChampionReference | str | None) -> None:
+def _require_champion(snapshot: RegistrySnapshot, advisor: str, expected: ChampionReference | str | None) -> None:
     """Refuse when the champion is another than the caller knows of; a name alone stands for any manifest."""
     wanted = expected if isinstance(expected, ChampionReference) else ChampionReference(expected)
     if not snapshot.reference.matches(wanted):
         raise ChampionChanged(advisor, wanted.version, snapshot.champion)
 
 
-def _promotion(entries: Sequence[Entry], version: str, run: str) -> Entry | None:
+def _promotion_entry(entries: Sequence[HistoryEntry], version: str, run: str) -> HistoryEntry | None:
     found = (entry for entry in entries if entry.event == "promote" and entry.version == version)
-    return next((entry for entry in found if entry.detail.get(RUN) == run), None)
+    return next((entry for entry in found if entry.detail.get(RUN_KEY) == run), None)
 
 
-def _refuse(version: Version, forced: bool, reason: str) -> None:
+def _require_promotable(version: AdapterVersion, forced: bool, reason: str) -> None:
     """The rules that no caller gets around; `decision.check_promotable` adds those for promotions by hand."""
     if not version.managed:
         raise BadInput(

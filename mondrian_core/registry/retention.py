@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from mondrian_core.registry.history import Standing
-from mondrian_core.registry.version import Version
+from mondrian_core.registry.history import HistoryState
+from mondrian_core.registry.version import AdapterVersion
 
 
-def removable(versions: Sequence[Version], standing: Standing, keep: int, *, force: bool = False) -> tuple[str, ...]:
+def removable_versions(
+    versions: Sequence[AdapterVersion], standing: HistoryState, keep: int, *, force: bool = False
+) -> tuple[str, ...]:
     """Names of the versions that retention would delete, oldest first.
 
     Kept are the champion, the newest `keep` of the rest, parents of the champion, and every version that a rollback may
@@ -25,7 +27,7 @@ def removable(versions: Sequence[Version], standing: Standing, keep: int, *, for
     return tuple(rest[: max(0, len(rest) - max(0, keep))])
 
 
-def _ancestors(versions: Iterable[Version], start: str | None) -> list[str]:
+def _ancestors(versions: Iterable[AdapterVersion], start: str | None) -> list[str]:
     parents = {version.version: version.parent for version in versions}
     line: list[str] = []
     name = parents.get(start) if start else None

@@ -18,13 +18,17 @@ from typing import Any, Literal
 
 from mondrian_core import lora_files
 
-State = Literal["candidate", "champion", "retired", "rejected", "quarantined", "legacy"]
+VersionState = Literal["candidate", "champion", "retired", "rejected", "quarantined", "legacy"]
 
 VERSION_NAME = re.compile(r"v\d{4,9}")
 MANIFEST = "manifest.json"
-WEIGHTS, PEFT_WEIGHTS, CONFIG = lora_files.WEIGHTS, lora_files.PEFT_WEIGHTS, lora_files.CONFIG
-FLAT = "legacy"
-FORMAT = 1
+WEIGHTS, PEFT_WEIGHTS, CONFIG = (
+    lora_files.ADAPTER_WEIGHTS_FILE,
+    lora_files.PEFT_WEIGHTS_FILE,
+    lora_files.ADAPTER_CONFIG_FILE,
+)
+LEGACY_FLAT_NAME = "legacy"
+MANIFEST_FORMAT = 1
 COMPARED_WITH = "compared_with"  # key of a gate report: the champion at the time of the evaluation
 
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
@@ -65,7 +69,7 @@ class ChampionReference:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Version:
+class AdapterVersion:
     """One version. `manifest` never changes; `state` is derived from the pointer and the history.
 
     Attributes:
@@ -78,7 +82,7 @@ class Version:
     version: str
     path: Path
     manifest: Mapping[str, Any]
-    state: State
+    state: VersionState
     manifest_sha256: str = ""
     evaluation: Mapping[str, Any] | None = field(default=None, compare=False)
 
@@ -149,7 +153,7 @@ def version_name(number: int) -> str:
     return f"v{number:04d}"
 
 
-def is_plain_name(name: object) -> bool:
+def is_safe_file_name(name: object) -> bool:
     """True for a file name that can't leave its folder and hides from nobody."""
     return isinstance(name, str) and bool(_PLAIN_NAME.fullmatch(name))
 
@@ -163,7 +167,7 @@ def parse_manifest(data: bytes, advisor: str, version: str) -> dict[str, Any] | 
     if not isinstance(value, dict) or value.get("advisor") != advisor or value.get("version") != version:
         return None
     files = value.get("files")
-    named = isinstance(files, dict) and bool(files) and all(is_plain_name(name) for name in files)
+    named = isinstance(files, dict) and bool(files) and all(is_safe_file_name(name) for name in files)
     return value if named else None
 
 
@@ -174,7 +178,7 @@ def version_folders(home: Path) -> Iterator[Path]:
         yield from sorted(found, key=lambda path: int(path.name[1:]))
 
 
-def is_present(folder: Path, manifest: Mapping[str, Any]) -> bool:
+def has_all_files(folder: Path, manifest: Mapping[str, Any]) -> bool:
     """True when every file of the manifest is there with its size (no hashing)."""
     for name, facts in manifest["files"].items():
         try:
@@ -189,21 +193,24 @@ def legacy_folders(home: Path) -> Iterator[tuple[str, Path]]:
     """(name, folder) of adapters in older layouts: flat in the advisor's folder, or in folders named by hand."""
     if not home.is_dir():
         return
-    folders = [(FLAT, home)]
+    folders = [(LEGACY_FLAT_NAME, home)]
     folders += sorted(
         (path.name, path)
         for path in home.iterdir()
-        if is_plain_name(path.name) and path.is_dir() and not VERSION_NAME.fullmatch(path.name) and path.name != FLAT
+        if is_safe_file_name(path.name)
+        and path.is_dir()
+        and not VERSION_NAME.fullmatch(path.name)
+        and path.name != LEGACY_FLAT_NAME
     )
     for name, folder in folders:
         if (folder / WEIGHTS).is_file() or (folder / PEFT_WEIGHTS).is_file():
             yield name, folder
 
 
-def legacy_version(advisor: str, name: str, folder: Path) -> Version:
+def legacy_version(advisor: str, name: str, folder: Path) -> AdapterVersion:
     """A version of an older layout; its manifest says only what can be seen."""
     kind = "peft" if weights_name(folder) == PEFT_WEIGHTS else "mlx-vlm"
-    return Version(
+    return AdapterVersion(
         advisor=advisor,
         version=name,
         path=folder,

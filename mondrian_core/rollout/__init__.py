@@ -7,60 +7,70 @@ traffic.py      requests a day -> plan      shadow.py    which answers the compa
 faults.py       failures of neither arm
 """
 
-from mondrian_core.rollout.assignment import in_share
-from mondrian_core.rollout.book import (
-    SERVICE,
-    Look,
-    active,
-    carry_out,
-    look,
-    recorded,
-    refuse_while_running,
-    set_share,
-    settle,
-    start,
-    taken_back,
+from mondrian_core.rollout.assignment import is_in_share
+from mondrian_core.rollout.decision_rules import decide_rollout, rollout_after_decision
+from mondrian_core.rollout.faults import FAULT_KEY, Fault, is_external_fault, job_fault
+from mondrian_core.rollout.observation import RolloutRequest, count_observations, rollout_requests
+from mondrian_core.rollout.plan import (
+    Advance,
+    Hold,
+    RollBack,
+    Rollout,
+    RolloutDecision,
+    RolloutObservations,
+    RolloutPlan,
+    RolloutStep,
+    default_rollout_plan,
 )
-from mondrian_core.rollout.decide import after, decide_rollout
-from mondrian_core.rollout.faults import FAULT, Fault, counts_for_no_arm, fault_of
-from mondrian_core.rollout.observe import Request, observe, requests_of
-from mondrian_core.rollout.plan import Advance, Decision, Hold, Observed, Plan, RollBack, Rollout, Step, plan_for
-from mondrian_core.rollout.shadow import Due, due
-from mondrian_core.rollout.traffic import requests_per_day, suitable_plan
+from mondrian_core.rollout.rollout_store import (
+    SERVICE_ACTOR,
+    RolloutCheck,
+    active_rollout,
+    apply_rollout_decision,
+    check_rollout,
+    load_rollout,
+    repair_rollout_history,
+    require_no_active_rollout,
+    rollout_ended_by_service,
+    set_rollout_share,
+    start_rollout,
+)
+from mondrian_core.rollout.shadow import ShadowRequest, due_shadow_requests
+from mondrian_core.rollout.traffic import requests_per_day, rollout_plan_for_traffic
 
 __all__ = [
-    "FAULT",
-    "SERVICE",
+    "FAULT_KEY",
+    "SERVICE_ACTOR",
     "Advance",
-    "Decision",
-    "Due",
     "Fault",
     "Hold",
-    "Look",
-    "Observed",
-    "Plan",
-    "Request",
     "RollBack",
     "Rollout",
-    "Step",
-    "active",
-    "after",
-    "carry_out",
-    "counts_for_no_arm",
+    "RolloutCheck",
+    "RolloutDecision",
+    "RolloutObservations",
+    "RolloutPlan",
+    "RolloutRequest",
+    "RolloutStep",
+    "ShadowRequest",
+    "active_rollout",
+    "apply_rollout_decision",
+    "check_rollout",
+    "count_observations",
     "decide_rollout",
-    "due",
-    "fault_of",
-    "in_share",
-    "look",
-    "observe",
-    "plan_for",
-    "recorded",
-    "refuse_while_running",
-    "requests_of",
+    "default_rollout_plan",
+    "due_shadow_requests",
+    "is_external_fault",
+    "is_in_share",
+    "job_fault",
+    "load_rollout",
+    "repair_rollout_history",
     "requests_per_day",
-    "set_share",
-    "settle",
-    "start",
-    "suitable_plan",
-    "taken_back",
+    "require_no_active_rollout",
+    "rollout_after_decision",
+    "rollout_ended_by_service",
+    "rollout_plan_for_traffic",
+    "rollout_requests",
+    "set_rollout_share",
+    "start_rollout",
 ]

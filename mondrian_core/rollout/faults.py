@@ -11,16 +11,16 @@ from typing import Literal, get_args
 from mondrian_core.store import FAILED, Job
 
 Fault = Literal["request", "shared", "service"]  # the photograph's; the base failed too; disk, database, base model
-FAULT = "fault"  # key of a failed job's details
+FAULT_KEY = "fault"  # key of a failed job's details
 _FAULTS = frozenset(get_args(Fault))
 
 
-def fault_of(job: Job) -> str | None:
+def job_fault(job: Job) -> str | None:
     """Whose fault a failed job is, a word of `Fault`; None when it may be its arm's, or when it did not fail."""
-    fault = job.details.get(FAULT) if job.status == FAILED else None
+    fault = job.details.get(FAULT_KEY) if job.status == FAILED else None
     return fault if isinstance(fault, str) and fault in _FAULTS else None
 
 
-def counts_for_no_arm(job: Job) -> bool:
+def is_external_fault(job: Job) -> bool:
     """True for a failure that says nothing about the model that was to answer."""
-    return fault_of(job) is not None
+    return job_fault(job) is not None

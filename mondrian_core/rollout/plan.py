@@ -10,11 +10,11 @@ from typing import Any, Literal
 
 from mondrian_core.errors import BadInput
 
-Status = Literal["running", "finished", "rolled_back"]
+RolloutStatus = Literal["running", "finished", "rolled_back"]
 
 
 @dataclass(frozen=True)
-class Step:
+class RolloutStep:
     """A share of the traffic (0..1; 0: shadow, users are not affected) and what it takes to leave it.
 
     Attributes:
@@ -27,13 +27,19 @@ class Step:
     hours: float
 
 
-LIVE = (Step(0.05, 50, 6.0), Step(0.10, 100, 12.0), Step(0.25, 200, 24.0), Step(0.50, 400, 24.0), Step(1.0, 0, 0.0))
+LIVE_STEPS = (
+    RolloutStep(0.05, 50, 6.0),
+    RolloutStep(0.10, 100, 12.0),
+    RolloutStep(0.25, 200, 24.0),
+    RolloutStep(0.50, 400, 24.0),
+    RolloutStep(1.0, 0, 0.0),
+)
 # At 50 requests a day a share of 5 % is 2.5: compare both on the same photographs first, then go in one step.
-QUIET = (Step(0.0, 100, 12.0), Step(0.50, 30, 24.0), Step(1.0, 0, 0.0))
+LOW_TRAFFIC_STEPS = (RolloutStep(0.0, 100, 12.0), RolloutStep(0.50, 30, 24.0), RolloutStep(1.0, 0, 0.0))
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
+class RolloutPlan:
     """Steps and guardrails.
 
     Attributes:
@@ -49,7 +55,7 @@ class Plan:
         cool_down_hours: after a rollback, until the same version may begin again.
     """
 
-    steps: tuple[Step, ...] = LIVE
+    steps: tuple[RolloutStep, ...] = LIVE_STEPS
     failure_alpha: float = 0.02
     latency_alpha: float = 0.01
     collapse_alpha: float = 0.005
@@ -70,7 +76,7 @@ class Plan:
             raise BadInput(f"The shares {shares} are no rollout.", "Let them grow, and end with 1.0.")
 
     @classmethod
-    def from_dict(cls, value: Mapping[str, Any]) -> Plan:
+    def from_dict(cls, value: Mapping[str, Any]) -> RolloutPlan:
         """A plan from plain values, such as a flow's parameter.
 
         Raises:
@@ -79,15 +85,17 @@ class Plan:
         values = dict(value)
         try:
             if "steps" in values:
-                values["steps"] = tuple(step if isinstance(step, Step) else Step(**step) for step in values["steps"])
+                values["steps"] = tuple(
+                    step if isinstance(step, RolloutStep) else RolloutStep(**step) for step in values["steps"]
+                )
             return cls(**values)
         except TypeError as error:
             raise BadInput(f"The plan of the rollout is wrong: {error}.", "See docs/rollout.md for its keys.") from None
 
 
-def plan_for(requests_per_day: float, quiet_below: float = 1000.0) -> Plan:
+def default_rollout_plan(requests_per_day: float, quiet_below: float = 1000.0) -> RolloutPlan:
     """The default plan: in shares when there is traffic, else in the shadow first."""
-    return Plan(steps=LIVE if requests_per_day >= quiet_below else QUIET)
+    return RolloutPlan(steps=LIVE_STEPS if requests_per_day >= quiet_below else LOW_TRAFFIC_STEPS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,11 +114,11 @@ class Rollout:
     version: str
     control: str | None
     salt: str
-    plan: Plan
+    plan: RolloutPlan
     started_at: str
     step_started_at: str
     step: int = 0
-    status: Status = "running"
+    status: RolloutStatus = "running"
     revision: int = 0
     why: str = ""
     evidence: Mapping[str, float] = field(default_factory=dict)
@@ -126,7 +134,7 @@ class Rollout:
         return self.status == "running" and self.share == 0.0
 
     @property
-    def place(self) -> str:
+    def position(self) -> str:
         """Where it stands, for people."""
         if self.status != "running":
             return self.status.replace("_", " ")
@@ -144,7 +152,7 @@ class Rollout:
     @classmethod
     def from_dict(cls, value: Mapping[str, Any]) -> Rollout:
         """A rollout from plain values."""
-        return cls(**{**value, "plan": Plan.from_dict(value["plan"])})
+        return cls(**{**value, "plan": RolloutPlan.from_dict(value["plan"])})
 
     def hours_in_step(self, now: datetime) -> float:
         """Hours since the step began; 0 when the clock has gone back since."""
@@ -152,7 +160,7 @@ class Rollout:
 
 
 @dataclass(frozen=True)
-class Counts:
+class ArmCounts:
     """What an arm has done under one share: photographs, and those that failed (schema, fallback, error)."""
 
     requests: int = 0
@@ -160,16 +168,16 @@ class Counts:
 
 
 @dataclass(frozen=True)
-class Stratum:
+class ShareStratum:
     """Both arms under one share."""
 
     share: float
-    candidate: Counts = Counts()
-    control: Counts = Counts()
+    candidate: ArmCounts = ArmCounts()
+    control: ArmCounts = ArmCounts()
 
 
 @dataclass(frozen=True)
-class Pairs:
+class PairCounts:
     """Pairs of one answer each in which the candidate was the worse, and the better. Ties are left out."""
 
     worse: int = 0
@@ -177,7 +185,7 @@ class Pairs:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Observed:
+class RolloutObservations:
     """Everything a decision rests on, as counts since the rollout began.
 
     Attributes:
@@ -191,11 +199,11 @@ class Observed:
         crashes, control_crashes: deaths of the model process, by the arm that was answering.
     """
 
-    strata: tuple[Stratum, ...] = ()
+    strata: tuple[ShareStratum, ...] = ()
     in_step: int = 0
-    shadow: Pairs = Pairs()
-    latency: Pairs = Pairs()
-    ratings: Pairs = Pairs()
+    shadow: PairCounts = PairCounts()
+    latency: PairCounts = PairCounts()
+    ratings: PairCounts = PairCounts()
     repeated: int = 0
     neighbours: int = 0
     longest_run: int = 0
@@ -203,16 +211,16 @@ class Observed:
     control_crashes: int = 0
 
     @property
-    def candidate(self) -> Counts:
+    def candidate(self) -> ArmCounts:
         """The candidate over all shares."""
         counts = [stratum.candidate for stratum in self.strata]
-        return Counts(sum(c.requests for c in counts), sum(c.failures for c in counts))
+        return ArmCounts(sum(c.requests for c in counts), sum(c.failures for c in counts))
 
     @property
-    def control(self) -> Counts:
+    def control(self) -> ArmCounts:
         """The control over all shares."""
         counts = [stratum.control for stratum in self.strata]
-        return Counts(sum(c.requests for c in counts), sum(c.failures for c in counts))
+        return ArmCounts(sum(c.requests for c in counts), sum(c.failures for c in counts))
 
 
 @dataclass(frozen=True)
@@ -241,4 +249,4 @@ class RollBack:
     evidence: Mapping[str, float] = field(default_factory=dict)
 
 
-Decision = Advance | Hold | RollBack
+RolloutDecision = Advance | Hold | RollBack

@@ -10,15 +10,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from mondrian_core.rollout.faults import counts_for_no_arm
-from mondrian_core.rollout.observe import SHADOW
+from mondrian_core.rollout.faults import is_external_fault
+from mondrian_core.rollout.observation import SHADOW_KEY
 from mondrian_core.rollout.plan import Rollout
-from mondrian_core.settings import Mode
+from mondrian_core.settings import AnalysisMode
 from mondrian_core.store import CANCELED, COMPLETED, Job
 
 
 @dataclass(frozen=True, kw_only=True)
-class Due:
+class ShadowRequest:
     """An answer that the comparison lacks.
 
     Attributes:
@@ -31,11 +31,11 @@ class Due:
     filename: str
     photograph_sha256: str
     candidate: bool
-    mode: Mode
+    mode: AnalysisMode
     mark: dict[str, Any]
 
 
-def due(rollout: Rollout, jobs: Iterable[Job], limit: int = 2) -> list[Due]:
+def due_shadow_requests(rollout: Rollout, jobs: Iterable[Job], limit: int = 2) -> list[ShadowRequest]:
     """The next answers, at most `limit`; none outside the shadow, or when enough photographs are compared or under way.
 
     Args:
@@ -46,17 +46,17 @@ def due(rollout: Rollout, jobs: Iterable[Job], limit: int = 2) -> list[Due]:
     """
     if not rollout.in_shadow:
         return []
-    photographs, asked = _sorted_out(rollout, jobs)
+    photographs, asked = _photographs_and_answered(rollout, jobs)
     needed = rollout.plan.steps[rollout.step].requests
-    found: list[Due] = []
+    found: list[ShadowRequest] = []
     for place, (sha256, filename) in enumerate(list(photographs.items())[:needed]):
         for candidate in (True, False) if place % 2 == 0 else (False, True):
             if (sha256, candidate) not in asked:
-                found.append(_due(rollout, filename, sha256, candidate))
+                found.append(_shadow_request(rollout, filename, sha256, candidate))
     return found[: max(0, limit)]
 
 
-def _sorted_out(rollout: Rollout, jobs: Iterable[Job]) -> tuple[dict[str, str], set[tuple[str, bool]]]:
+def _photographs_and_answered(rollout: Rollout, jobs: Iterable[Job]) -> tuple[dict[str, str], set[tuple[str, bool]]]:
     """File names by hash of what users sent, oldest first, and the (hash, arm) that the shadow has already.
 
     A photograph that no model could answer is left out: its pair would never be complete.
@@ -68,20 +68,20 @@ def _sorted_out(rollout: Rollout, jobs: Iterable[Job]) -> tuple[dict[str, str], 
         if job.photograph_sha256 is None or job.filename is None or job.advisor != rollout.advisor:
             continue
         mark = job.details.get("rollout") or {}
-        if mark.get(SHADOW):
+        if mark.get(SHADOW_KEY):
             if mark.get("salt") == rollout.salt and job.status != CANCELED:
                 asked.add((job.photograph_sha256, bool(mark["candidate"])))
-                if counts_for_no_arm(job):
+                if is_external_fault(job):
                     unanswerable.add(job.photograph_sha256)
         elif job.status == COMPLETED:
             photographs.setdefault(job.photograph_sha256, job.filename)
     return {sha256: name for sha256, name in photographs.items() if sha256 not in unanswerable}, asked
 
 
-def _due(rollout: Rollout, filename: str, sha256: str, candidate: bool) -> Due:
+def _shadow_request(rollout: Rollout, filename: str, sha256: str, candidate: bool) -> ShadowRequest:
     version = rollout.version if candidate else rollout.control
-    mark = {"salt": rollout.salt, "share": 0.0, "candidate": candidate, "version": version, SHADOW: True}
-    return Due(
+    mark = {"salt": rollout.salt, "share": 0.0, "candidate": candidate, "version": version, SHADOW_KEY: True}
+    return ShadowRequest(
         filename=filename,
         photograph_sha256=sha256,
         candidate=candidate,

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from mondrian_core.rollout.observe import SHADOW
-from mondrian_core.rollout.plan import Plan, plan_for
+from mondrian_core.rollout.observation import SHADOW_KEY
+from mondrian_core.rollout.plan import RolloutPlan, default_rollout_plan
 from mondrian_core.store import Job, Store
 
 WINDOW_DAYS = 7.0
@@ -20,15 +20,15 @@ def requests_per_day(jobs: Iterable[Job], now: datetime, days: float = WINDOW_DA
     """
     begin, oldest, count = now - timedelta(days=days), now, 0
     for job in jobs:
-        came = moment_of(job.created_at)
+        came = parse_job_time(job.created_at)
         if came is None or not begin <= came <= now:
             continue
         oldest = min(oldest, came)
-        count += not job.explicit_mode and not (job.details.get("rollout") or {}).get(SHADOW)
+        count += not job.explicit_mode and not (job.details.get("rollout") or {}).get(SHADOW_KEY)
     return count / max(1.0, (now - oldest) / timedelta(days=1))
 
 
-def moment_of(stamp: str | None) -> datetime | None:
+def parse_job_time(stamp: str | None) -> datetime | None:
     """The moment that a text of the jobs table names, in UTC; None when it names none."""
     try:
         moment = datetime.fromisoformat(stamp or "")
@@ -37,9 +37,9 @@ def moment_of(stamp: str | None) -> datetime | None:
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
-def suitable_plan(
+def rollout_plan_for_traffic(
     store: Store, advisor: str, given: Mapping[str, Any] | None = None, now: datetime | None = None
-) -> Plan:
+) -> RolloutPlan:
     """The plan for an advisor's traffic, with the keys of `given` over it.
 
     Raises:
@@ -47,5 +47,5 @@ def suitable_plan(
     """
     moment = now or datetime.now(UTC)
     jobs = store.jobs(advisor, since=moment - timedelta(days=WINDOW_DAYS))
-    steps = plan_for(requests_per_day(jobs, moment)).steps
-    return Plan.from_dict({"steps": steps, **(given or {})})
+    steps = default_rollout_plan(requests_per_day(jobs, moment)).steps
+    return RolloutPlan.from_dict({"steps": steps, **(given or {})})

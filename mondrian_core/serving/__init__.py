@@ -10,16 +10,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mondrian_core.events import Listener, ignore
+from mondrian_core.events import EventListener, ignore_events
 
 if TYPE_CHECKING:
-    from mondrian_core.serving.offline import AnalysisResult
+    from mondrian_core.serving.batch_analyze import AnalysisResult
     from mondrian_core.settings import Settings
 
-__all__ = ["analyze", "serve"]
+__all__ = ["analyze_photographs", "run_service"]
 
 
-def serve(
+def run_service(
     settings: Settings,
     *,
     host: str = "127.0.0.1",
@@ -40,11 +40,11 @@ def serve(
         PortInUse: naming who listens there; exit status 3.
         AdapterNotLoadable: a mode that needs an adapter has none and `fallback` is not "base"; exit status 1.
     """
-    from mondrian_core.serving.server import Options, run
+    from mondrian_core.serving.server import ServerOptions, run_server
 
-    run(
+    run_server(
         settings,
-        Options(
+        ServerOptions(
             host=host,
             port=port,
             model_mode=model_mode,
@@ -56,12 +56,12 @@ def serve(
     )
 
 
-def analyze(
+def analyze_photographs(
     settings: Settings,
     paths: Sequence[Path],
     advisor: str,
     mode: str,
-    listen: Listener = ignore,
+    listen: EventListener = ignore_events,
     *,
     lora_path: str | None = None,
     keep: Callable[[AnalysisResult], object] = lambda result: None,
@@ -78,6 +78,6 @@ def analyze(
         NoWorkspace, NoDatabase, UnknownAdvisor, BaseModelUnavailable: exit status 2.
         BadInput: a folder without photographs, or a mode that there isn't.
     """
-    from mondrian_core.serving.offline import critique_all
+    from mondrian_core.serving.batch_analyze import run_batch_analysis
 
-    return critique_all(settings, paths, advisor, mode, listen, lora_path=lora_path, keep=keep)
+    return run_batch_analysis(settings, paths, advisor, mode, listen, lora_path=lora_path, keep=keep)

@@ -11,36 +11,36 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from mondrian_core.errors import AdapterNotLoadable, BadInput, PortInUse
-from mondrian_core.events import Listener, Noticed
-from mondrian_core.files import keep_private, make_private_folder
-from mondrian_core.ports import owner_of
+from mondrian_core.events import EventListener, StageNotice
+from mondrian_core.files import make_private_folder, restrict_to_owner
+from mondrian_core.ports import port_owner
 from mondrian_core.registry import Registry
-from mondrian_core.serving import journal
-from mondrian_core.serving.app import create_app
-from mondrian_core.serving.board import Board
-from mondrian_core.serving.critic import Critic
-from mondrian_core.serving.guard import Guard
-from mondrian_core.serving.lookup import Adapters, require_adapter, source_of
-from mondrian_core.serving.metrics import Metrics
-from mondrian_core.serving.routing import ModelMode, Policy, at_start, mode_followed
-from mondrian_core.serving.security import is_local
-from mondrian_core.serving.service import Service
-from mondrian_core.serving.strategies import Adapter, all_strategies
-from mondrian_core.serving.supervisor import Limits, ModelProcess, model_command
-from mondrian_core.serving.trial import Trial
-from mondrian_core.serving.worker import Worker
-from mondrian_core.settings import Mode, Settings
+from mondrian_core.serving.critique.active_adapters import ActiveAdapters, find_adapter_source, require_adapter
+from mondrian_core.serving.critique.adapter_smoke_check import AdapterSmokeCheck
+from mondrian_core.serving.critique.routing import ModelMode, RoutingPolicy, resolve_model_mode, startup_notices
+from mondrian_core.serving.critique.strategies import ServedAdapter, all_strategies
+from mondrian_core.serving.engine.supervisor import ModelProcess, ModelProcessLimits, model_command
+from mondrian_core.serving.http import json_log
+from mondrian_core.serving.http.app import create_app
+from mondrian_core.serving.http.metrics import ServiceMetrics
+from mondrian_core.serving.http.security import is_local_host
+from mondrian_core.serving.http.service import Service
+from mondrian_core.serving.jobs.job_events import JobEventBroker
+from mondrian_core.serving.jobs.job_runner import JobRunner
+from mondrian_core.serving.jobs.rollback_guard import RollbackGuard
+from mondrian_core.serving.jobs.worker import JobWorker
+from mondrian_core.settings import AnalysisMode, Settings
 from mondrian_core.store import Job, Store
 
 MODEL_MODES: tuple[ModelMode, ...] = ("base", "fine_tuned", "ab_test")
-LOG = "runs/service/model_process.log"
-LOCK = "runs/service/.lock"
-LEAVE_SECONDS = 5
-PRIVATE = ("analysis_md", "datasets", "runs", ".prefect")  # folders of the workspace that Mondrian itself fills
+MODEL_LOG = "runs/service/model_process.log"
+SERVICE_LOCK = "runs/service/.lock"
+SHUTDOWN_SECONDS = 5
+PRIVATE_FOLDERS = ("analysis_md", "datasets", "runs", ".prefect")  # folders of the workspace that Mondrian itself fills
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options:
+class ServerOptions:
     """What `mondrian serve` was told."""
 
     host: str = "127.0.0.1"
@@ -50,33 +50,37 @@ class Options:
     ab_test_split: float = 0.5
     fallback: str | None = None
     longest_queue: int = 32
-    limits: Limits = field(default_factory=Limits)
+    limits: ModelProcessLimits = field(default_factory=ModelProcessLimits)
     command: tuple[str, ...] | None = None
     quiet: bool = False
 
 
-def run(settings: Settings, options: Options, *, ready: Callable[[int], None] | None = None) -> None:
-    """Answer requests until SIGINT or SIGTERM; see `mondrian_core.serving.serve`."""
-    policy = policy_of(settings, options)
+def run_server(settings: Settings, options: ServerOptions, *, ready: Callable[[int], None] | None = None) -> None:
+    """Answer requests until SIGINT or SIGTERM; see `mondrian_core.serving.run_service`."""
+    policy = routing_policy(settings, options)
     root = settings.require_workspace()
     _keep_private(root)
     token = settings.service_token
-    if not is_local(options.host) and not token:
+    if not is_local_host(options.host) and not token:
         raise BadInput(
             f"Binding to {options.host} lets other machines in.",
             "Set MONDRIAN_SERVICE_TOKEN to a long random text, or bind to 127.0.0.1.",
         )
-    listen = journal.listener(settings.log_level, quiet=options.quiet)
-    for sentence in at_start(policy, options.model_mode, _named(settings)):
-        listen(Noticed("serve", sentence))
-    with bound_socket(options.host, options.port) as listening, Store(settings.database) as store, _alone(settings):
+    listen = json_log.json_log_listener(settings.log_level, quiet=options.quiet)
+    for sentence in startup_notices(policy, options.model_mode, _explicit_analysis_mode(settings)):
+        listen(StageNotice("serve", sentence))
+    with (
+        listening_socket(options.host, options.port) as listening,
+        Store(settings.database) as store,
+        _workspace_lock(settings),
+    ):
         model = ModelProcess(
-            options.command or model_command(settings.base), root / LOG, limits=options.limits, listen=listen
+            options.command or model_command(settings.base), root / MODEL_LOG, limits=options.limits, listen=listen
         )
         try:
             model.start()
-            service = assemble(settings, options, policy, store, model, listen)
-            _answer(service, listening, ready, listen)
+            service = build_service(settings, options, policy, store, model, listen)
+            _run_http_server(service, listening, ready, listen)
         finally:
             model.stop()
 
@@ -84,33 +88,43 @@ def run(settings: Settings, options: Options, *, ready: Callable[[int], None] | 
 def _keep_private(root: Path) -> None:
     """What this process and the model process write is the owner's alone; the photographs' folder is a person's."""
     os.umask(os.umask(0o077) | 0o077)
-    for name in PRIVATE:
-        keep_private(root / name)
-    make_private_folder(root / Path(LOG).parent)
+    for name in PRIVATE_FOLDERS:
+        restrict_to_owner(root / name)
+    make_private_folder(root / Path(MODEL_LOG).parent)
 
 
-def policy_of(settings: Settings, options: Options) -> Policy:
+def routing_policy(settings: Settings, options: ServerOptions) -> RoutingPolicy:
     """The options as the routing needs them.
 
     Raises:
         BadInput: a mode or share that there isn't.
     """
     model_mode = next(
-        (mode for mode in MODEL_MODES if mode == mode_followed(options.model_mode, _named(settings))), None
+        (
+            mode
+            for mode in MODEL_MODES
+            if mode == resolve_model_mode(options.model_mode, _explicit_analysis_mode(settings))
+        ),
+        None,
     )
     if model_mode is None:
         raise BadInput(f"'{options.model_mode}' is no model mode.", f"Use one of {', '.join(MODEL_MODES)}.")
     if not 0.0 <= options.ab_test_split <= 1.0:
         raise BadInput(f"--ab_test_split {options.ab_test_split} is no share.", "Give a number from 0 to 1.")
-    return Policy(model_mode=model_mode, split=options.ab_test_split, analysis_mode=settings.analysis_mode)
+    return RoutingPolicy(model_mode=model_mode, split=options.ab_test_split, analysis_mode=settings.analysis_mode)
 
 
-def _named(settings: Settings) -> Mode | None:
-    return settings.analysis_mode if settings.names_analysis_mode else None
+def _explicit_analysis_mode(settings: Settings) -> AnalysisMode | None:
+    return settings.analysis_mode if settings.is_analysis_mode_set else None
 
 
-def assemble(
-    settings: Settings, options: Options, policy: Policy, store: Store, model: ModelProcess, listen: Listener
+def build_service(
+    settings: Settings,
+    options: ServerOptions,
+    policy: RoutingPolicy,
+    store: Store,
+    model: ModelProcess,
+    listen: EventListener,
 ) -> Service:
     """Put the parts together, with an adapter that answers where the mode needs one.
 
@@ -118,10 +132,10 @@ def assemble(
         AdapterNotLoadable: there is none and no `--fallback base`.
     """
     registry = Registry(settings.adapters_root, listen=listen)
-    trial = Trial(model, store, settings.root)
+    trial = AdapterSmokeCheck(model, store, settings.root)
     adapters, policy = _adapters(settings, options, policy, registry, trial, listen)
-    board, metrics = Board(), Metrics()
-    critic = Critic(
+    board, metrics = JobEventBroker(), ServiceMetrics()
+    critic = JobRunner(
         store,
         settings.root,
         model,
@@ -131,14 +145,14 @@ def assemble(
         exif=settings.exif_enabled,
     )
 
-    guard = Guard(store, adapters, listen)
+    guard = RollbackGuard(store, adapters, listen)
 
     def ended(job: Job) -> None:
-        metrics.ended(job)
-        listen(journal.ended(job))
-        guard.ended(job)
+        metrics.record_job(job)
+        listen(json_log.job_finished_event(job))
+        guard.check_finished_job(job)
 
-    worker = Worker(critic, model, board, longest_queue=options.longest_queue, done=ended, listen=listen)
+    worker = JobWorker(critic, model, board, longest_queue=options.longest_queue, done=ended, listen=listen)
     return Service(
         root=settings.root,
         workspace=settings.workspace_id,
@@ -146,9 +160,9 @@ def assemble(
         policy=policy,
         model=model,
         adapters=adapters,
-        critic=critic,
+        job_runner=critic,
         worker=worker,
-        board=board,
+        job_events=board,
         metrics=metrics,
         base=settings.base,
         token=settings.service_token,
@@ -156,48 +170,55 @@ def assemble(
 
 
 def _adapters(
-    settings: Settings, options: Options, policy: Policy, registry: Registry, trial: Trial, listen: Listener
-) -> tuple[Adapters, Policy]:
+    settings: Settings,
+    options: ServerOptions,
+    policy: RoutingPolicy,
+    registry: Registry,
+    trial: AdapterSmokeCheck,
+    listen: EventListener,
+) -> tuple[ActiveAdapters, RoutingPolicy]:
     may_fall = options.fallback == "base"
     try:
-        source = source_of(options.lora_path or _text(settings.lora_adapter_dir), registry)
+        source = find_adapter_source(options.lora_path or _optional_text(settings.lora_adapter_dir), registry)
     except AdapterNotLoadable as error:
         if not may_fall and (policy.model_mode != "base" or options.lora_path):
             raise
-        listen(Noticed("serve", f"{error.problem} The base answers."))
-        return Adapters(registry, None, trial, listen), replace(policy, model_mode="base")
-    adapters = Adapters(registry, source, trial, listen)
+        listen(StageNotice("serve", f"{error.problem} The base answers."))
+        return ActiveAdapters(registry, None, trial, listen), replace(policy, model_mode="base")
+    adapters = ActiveAdapters(registry, source, trial, listen)
     # an A/B test without an adapter has nothing to compare yet; one that was named must load
-    may_fall = may_fall or (policy.model_mode == "ab_test" and not isinstance(source, Adapter))
+    may_fall = may_fall or (policy.model_mode == "ab_test" and not isinstance(source, ServedAdapter))
     if policy.model_mode != "base":
         try:
             require_adapter(adapters, source, trial.advisors(), settings.overlooked_registry)
         except AdapterNotLoadable as error:
             if not may_fall:
                 raise
-            listen(Noticed("serve", f"{error.problem} The base answers where no version is promoted."))
-            if isinstance(source, Adapter):  # the one adapter that was named; no promotion changes it
+            listen(StageNotice("serve", f"{error.problem} The base answers where no version is promoted."))
+            if isinstance(source, ServedAdapter):  # the one adapter that was named; no promotion changes it
                 policy = replace(policy, model_mode="base")
     return adapters, replace(policy, base_until_promoted=may_fall)
 
 
-def _text(path: object) -> str | None:
+def _optional_text(path: object) -> str | None:
     return str(path) if path else None
 
 
-def _answer(service: Service, listening: socket.socket, ready: Callable[[int], None] | None, listen: Listener) -> None:
-    from mondrian_core.serving.connections import Server, config_of
+def _run_http_server(
+    service: Service, listening: socket.socket, ready: Callable[[int], None] | None, listen: EventListener
+) -> None:
+    from mondrian_core.serving.http.connections import HttpServer, uvicorn_config
 
     port = listening.getsockname()[1]
 
-    class Announced(Server):
+    class Announced(HttpServer):
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
             await super().startup(sockets=sockets)
-            listen(Noticed("serve", f"http://{listening.getsockname()[0]}:{port} ({service.model_mode})"))
+            listen(StageNotice("serve", f"http://{listening.getsockname()[0]}:{port} ({service.model_mode})"))
             if ready is not None:
                 ready(port)
 
-    config = config_of(create_app(service), leave_seconds=LEAVE_SECONDS)
+    config = uvicorn_config(create_app(service), leave_seconds=SHUTDOWN_SECONDS)
     try:
         Announced(config).run(sockets=[listening])
     except KeyboardInterrupt:
@@ -205,7 +226,7 @@ def _answer(service: Service, listening: socket.socket, ready: Callable[[int], N
 
 
 @contextmanager
-def bound_socket(host: str, port: int) -> Iterator[socket.socket]:
+def listening_socket(host: str, port: int) -> Iterator[socket.socket]:
     """A listening socket; bound before the model is loaded, so that a taken port is told at once.
 
     Raises:
@@ -220,7 +241,7 @@ def bound_socket(host: str, port: int) -> Iterator[socket.socket]:
             listening.listen(128)
         except OSError as error:
             if error.errno == errno.EADDRINUSE:
-                raise PortInUse(port, owner_of(port, host)) from error
+                raise PortInUse(port, port_owner(port, host)) from error
             raise BadInput(
                 f"{host}:{port} can't be bound: {error.strerror}.", "Choose another --host or --port."
             ) from error
@@ -230,11 +251,11 @@ def bound_socket(host: str, port: int) -> Iterator[socket.socket]:
 
 
 @contextmanager
-def _alone(settings: Settings) -> Iterator[None]:
+def _workspace_lock(settings: Settings) -> Iterator[None]:
     """One service per workspace: two would take each other's jobs for ones that an earlier boot left."""
     from filelock import FileLock, Timeout
 
-    path = settings.root / LOCK
+    path = settings.root / SERVICE_LOCK
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path)
     try:

@@ -15,13 +15,17 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 
-from mondrian_core.events import Finished, Listener, ignore
-from mondrian_core.stages.context import Context, new_context, with_seed
-from mondrian_core.stages.judging import evaluate
-from mondrian_core.stages.keeping import promote, register
-from mondrian_core.stages.learning import estimate, train
-from mondrian_core.stages.material import dataset, index, indexed_photographs, link, synthesize
-from mondrian_core.stages.novelty import remember, require_something_new, retraining_lock, suited_to_size
+from mondrian_core.events import EventListener, StageFinished, ignore_events
+from mondrian_core.stages.change_detection import (
+    choose_recipe_by_size,
+    record_retraining,
+    require_changed_inputs,
+    retraining_lock,
+)
+from mondrian_core.stages.context import StageContext, new_stage_context, with_seed
+from mondrian_core.stages.dataset import dataset_stage, index_stage, indexed_photographs, link_stage, synthesize_stage
+from mondrian_core.stages.evaluate import evaluate_stage
+from mondrian_core.stages.promote import promote_stage, register_stage
 from mondrian_core.stages.summaries import (
     DatasetSummary,
     EvaluateSummary,
@@ -29,77 +33,83 @@ from mondrian_core.stages.summaries import (
     LinkSummary,
     PromoteSummary,
     RegisterSummary,
-    Summary,
+    StageSummary,
     SynthesizeSummary,
     TrainSummary,
-    failure_of,
-    summary_of,
+    error_as_dict,
+    read_stage_summary,
 )
+from mondrian_core.stages.train import estimate_stage, train_stage
 
 __all__ = [
-    "APART",
     "STAGES",
-    "Context",
+    "STANDALONE_STAGES",
     "DatasetSummary",
     "EvaluateSummary",
     "IndexSummary",
     "LinkSummary",
     "PromoteSummary",
     "RegisterSummary",
-    "Summary",
+    "StageContext",
+    "StageSummary",
     "SynthesizeSummary",
     "TrainSummary",
-    "check",
-    "dataset",
-    "estimate",
-    "evaluate",
-    "failure_of",
-    "index",
+    "check_run_prerequisites",
+    "choose_recipe_by_size",
+    "dataset_stage",
+    "error_as_dict",
+    "estimate_stage",
+    "evaluate_stage",
+    "index_stage",
     "indexed_photographs",
-    "link",
-    "new_context",
-    "promote",
-    "register",
-    "remember",
-    "require_something_new",
-    "retrain",
+    "link_stage",
+    "new_stage_context",
+    "promote_stage",
+    "read_stage_summary",
+    "record_retraining",
+    "register_stage",
+    "require_changed_inputs",
+    "retrain_adapter",
     "retraining_lock",
-    "suited_to_size",
-    "summary_of",
-    "synthesize",
-    "train",
+    "synthesize_stage",
+    "train_stage",
     "with_seed",
 ]
 
-STAGES: Mapping[str, Callable[..., Summary]] = {
-    "link": link,
-    "dataset": dataset,
-    "train": train,
-    "evaluate": evaluate,
-    "register": register,
-    "promote": promote,
+STAGES: Mapping[str, Callable[..., StageSummary]] = {
+    "link": link_stage,
+    "dataset": dataset_stage,
+    "train": train_stage,
+    "evaluate": evaluate_stage,
+    "register": register_stage,
+    "promote": promote_stage,
 }
 # Not part of the loop: run on their own, by the same means.
-APART: Mapping[str, Callable[..., Summary]] = {"index": index, "synthesize": synthesize}
+STANDALONE_STAGES: Mapping[str, Callable[..., StageSummary]] = {"index": index_stage, "synthesize": synthesize_stage}
 
 
-def check(context: Context) -> None:
+def check_run_prerequisites(context: StageContext) -> None:
     """Refuse a run that could only fail later: before it leaves a folder, and before minutes of other work.
 
     Raises:
         UnknownAdvisor, NoDatabase, BaseModelUnavailable: each says what to do.
         BadInput: the recipe wants a rollout and the registry is in an object store.
     """
-    from mondrian_core.models.base import resolve
+    from mondrian_core.models.base_model import resolve_base_path
 
     if context.recipe.promote.rollout:
-        context.registry.require_room_for_rollouts()
-    context.store().voice(context.advisor)
-    resolve(context.base_model)
+        context.registry.require_rollout_support()
+    context.store().advisor(context.advisor)
+    resolve_base_path(context.base_model)
 
 
-def retrain(
-    context: Context, listen: Listener = ignore, *, suit: bool = False, force: bool = True, resume: bool = False
+def retrain_adapter(
+    context: StageContext,
+    listen: EventListener = ignore_events,
+    *,
+    suit: bool = False,
+    force: bool = True,
+    resume: bool = False,
 ) -> PromoteSummary:
     """The whole chain in this process: what the flow `retrain` does, without a server.
 
@@ -111,7 +121,7 @@ def retrain(
     Raises:
         NothingNew: without `force`, when critiques, base, recipe and prompt are those of the last retraining.
     """
-    check(context)
+    check_run_prerequisites(context)
     context.save(context.run_folder / "context.json")
     began = time.monotonic()
     built = resume and (context.run_folder / "dataset.json").is_file()
@@ -121,10 +131,10 @@ def retrain(
                 continue
             stage(context, listen)
             if name == "link":
-                context = suited_to_size(context, listen) if suit else context
+                context = choose_recipe_by_size(context, listen) if suit else context
                 if not (force or resume):
-                    require_something_new(context)
-        remember(context)
-    outcome = summary_of(context, "promote", PromoteSummary)
-    listen(Finished("retrain", {"seconds": round(time.monotonic() - began, 1), **outcome.as_dict()}))
+                    require_changed_inputs(context)
+        record_retraining(context)
+    outcome = read_stage_summary(context, "promote", PromoteSummary)
+    listen(StageFinished("retrain", {"seconds": round(time.monotonic() - began, 1), **outcome.as_dict()}))
     return outcome

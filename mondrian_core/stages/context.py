@@ -9,17 +9,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mondrian_core.files import read_json, write_json
-from mondrian_core.portable_paths import below_home, named_places, read_path, relative_to_neighbour, stored_path
-from mondrian_core.recipes import Recipe, recipe_of
+from mondrian_core.portable_paths import (
+    abbreviate_home,
+    absolute_from_portable,
+    known_path_roots,
+    portable_path,
+    relative_path_via_parents,
+)
+from mondrian_core.recipes import Recipe, recipe_from_values
 from mondrian_core.registry import Registry
-from mondrian_core.settings import Settings, check_advisor
+from mondrian_core.settings import Settings, validate_advisor_id
 
 if TYPE_CHECKING:
     from mondrian_core.store import Store
 
 
 @dataclass(frozen=True, kw_only=True)
-class Context:
+class StageContext:
     """Everything a stage needs to know; plain values, so that it can travel to another process as JSON."""
 
     workspace: str
@@ -50,7 +56,7 @@ class Context:
     @property
     def named_places(self) -> dict[Path, str]:
         """What stands for the workspace, the registry and the home in texts for others."""
-        return named_places(self.root, Path(self.adapters))
+        return known_path_roots(self.root, Path(self.adapters))
 
     def store(self) -> Store:
         """The workspace's database, opened for reading.
@@ -85,18 +91,18 @@ class Context:
         values = self.as_dict()
         values |= {
             "workspace": ".",
-            "adapters": relative_to_neighbour(self.adapters, self.root),
-            "base_model": below_home(self.base_model),
+            "adapters": relative_path_via_parents(self.adapters, self.root),
+            "base_model": abbreviate_home(self.base_model),
         }
         named = {key: values[key] for key in ("dataset", "adapter") if values[key]}
-        return values | {key: stored_path(Path(value).absolute(), self.root) for key, value in named.items()}
+        return values | {key: portable_path(Path(value).absolute(), self.root) for key, value in named.items()}
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON, with paths as they are on this machine."""
         return {**asdict(self), "recipe": self.recipe.model_dump(mode="json")}
 
     @classmethod
-    def load(cls, path: Path) -> Context:
+    def load(cls, path: Path) -> StageContext:
         """Read a context written by `save`."""
         values = read_json(path)
         if not Path(values["workspace"]).is_absolute():
@@ -104,11 +110,13 @@ class Context:
             adapters, base = os.path.normpath(root / values["adapters"]), values["base_model"]
             base = str(Path(base).expanduser()) if base.startswith("~/") else base
             values |= {"workspace": str(root), "adapters": adapters, "base_model": base}
-            values |= {key: read_path(value, root) for key in ("dataset", "adapter") if (value := values.get(key))}
-        return cls(**{**values, "recipe": recipe_of(values["recipe"], str(path))})
+            values |= {
+                key: absolute_from_portable(value, root) for key in ("dataset", "adapter") if (value := values.get(key))
+            }
+        return cls(**{**values, "recipe": recipe_from_values(values["recipe"], str(path))})
 
 
-def new_context(
+def new_stage_context(
     settings: Settings,
     advisor: str,
     recipe: Recipe,
@@ -117,12 +125,12 @@ def new_context(
     actor: str = "person",
     dataset: str | None = None,
     adapter: str | None = None,
-) -> Context:
+) -> StageContext:
     """A context for a new run; its name begins with the time, so that runs sort."""
-    check_advisor(advisor)
+    validate_advisor_id(advisor)
     settings.require_workspace()
     name = run or f"{datetime.now(UTC):%Y%m%d-%H%M%S-%f}-{advisor}"
-    return Context(
+    return StageContext(
         workspace=str(settings.root),
         adapters=str(settings.adapters_root),
         base_model=settings.base,
@@ -135,7 +143,7 @@ def new_context(
     )
 
 
-def with_seed(context: Context, seed: int) -> Context:
+def with_seed(context: StageContext, seed: int) -> StageContext:
     """The same run with another seed of training."""
     train_recipe = context.recipe.train.model_copy(update={"seed": seed})
     return replace(context, recipe=context.recipe.model_copy(update={"train": train_recipe}))

@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import Any, ClassVar, Self, TypeVar
 
 from mondrian_core.errors import MondrianError, NothingToDo
-from mondrian_core.events import Finished, Listener
+from mondrian_core.events import EventListener, StageFinished
 from mondrian_core.files import read_json, write_json
-from mondrian_core.portable_paths import read_path, stored_path, without_absolute_paths
+from mondrian_core.portable_paths import absolute_from_portable, portable_path, without_absolute_paths
 from mondrian_core.registry import COMPARED_WITH
-from mondrian_core.stages.context import Context
+from mondrian_core.stages.context import StageContext
 
 
 @dataclass(frozen=True)
-class Summary:
+class StageSummary:
     """What a stage leaves; plain values.
 
     `in_workspace` and `in_registry` name the fields that are paths: absolute here, relative in the file.
@@ -29,25 +29,25 @@ class Summary:
         """Plain values for JSON."""
         return asdict(self)
 
-    def as_stored(self, context: Context) -> dict[str, Any]:
+    def as_stored(self, context: StageContext) -> dict[str, Any]:
         """Plain values with paths relative to the workspace or the registry, and no absolute path in any text."""
         values = self.as_dict()
         for name, root in self._paths(context):
             if values[name] is not None:
-                values[name] = stored_path(values[name], root)
+                values[name] = portable_path(values[name], root)
         return without_absolute_paths(values, context.named_places)
 
     @classmethod
-    def from_stored(cls, values: Mapping[str, Any], context: Context) -> Self:
+    def from_stored(cls, values: Mapping[str, Any], context: StageContext) -> Self:
         """Read what `as_stored` gave; older files have absolute paths, which stay as they are."""
         known = {field.name: values[field.name] for field in fields(cls) if field.name in values}
         for name, root in cls._paths(context):
             if known.get(name) is not None:
-                known[name] = read_path(known[name], root)
+                known[name] = absolute_from_portable(known[name], root)
         return cls(**known)
 
     @classmethod
-    def _paths(cls, context: Context) -> list[tuple[str, Path]]:
+    def _paths(cls, context: StageContext) -> list[tuple[str, Path]]:
         return [
             *((name, context.root) for name in cls.in_workspace),
             *((name, Path(context.adapters)) for name in cls.in_registry),
@@ -55,7 +55,7 @@ class Summary:
 
 
 @dataclass(frozen=True)
-class LinkSummary(Summary):
+class LinkSummary(StageSummary):
     """What was linked and why the rest was not; `table` is Markdown."""
 
     in_workspace: ClassVar[tuple[str, ...]] = ("manifest",)
@@ -67,7 +67,7 @@ class LinkSummary(Summary):
 
 
 @dataclass(frozen=True, kw_only=True)
-class DatasetSummary(Summary):
+class DatasetSummary(StageSummary):
     """A dataset version and its sizes per split."""
 
     in_workspace: ClassVar[tuple[str, ...]] = ("path", "contact_sheet")
@@ -80,7 +80,7 @@ class DatasetSummary(Summary):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainSummary(Summary):
+class TrainSummary(StageSummary):
     """A trained adapter, not yet a version; `answers` says how it answered about validation photographs, if asked.
 
     `preference` says what preference tuning came to; None where there was none. `trained_on` is the extent
@@ -117,7 +117,7 @@ class TrainSummary(Summary):
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluateSummary(Summary):
+class EvaluateSummary(StageSummary):
     """The verdict of the gates; `gates` are the rows of the table, `compared_with` the champion at that time."""
 
     in_workspace: ClassVar[tuple[str, ...]] = ("report", "html")
@@ -137,7 +137,7 @@ class EvaluateSummary(Summary):
 
 
 @dataclass(frozen=True)
-class RegisterSummary(Summary):
+class RegisterSummary(StageSummary):
     """The version that was written and its state."""
 
     in_registry: ClassVar[tuple[str, ...]] = ("path",)
@@ -148,7 +148,7 @@ class RegisterSummary(Summary):
 
 
 @dataclass(frozen=True)
-class PromoteSummary(Summary):
+class PromoteSummary(StageSummary):
     """What became of the version: promoted, candidate or rejected, and the sentence that says why."""
 
     decision: str
@@ -158,7 +158,7 @@ class PromoteSummary(Summary):
 
 
 @dataclass(frozen=True, kw_only=True)
-class IndexSummary(Summary):
+class IndexSummary(StageSummary):
     """What was indexed; `left_out` are lists of path and reason, `base` the fingerprint the vectors belong to."""
 
     photographs: int
@@ -170,7 +170,7 @@ class IndexSummary(Summary):
 
 
 @dataclass(frozen=True, kw_only=True)
-class SynthesizeSummary(Summary):
+class SynthesizeSummary(StageSummary):
     """What was drafted; `waiting` counts every draft of the advisor that nobody has decided on."""
 
     drafted: int
@@ -181,10 +181,10 @@ class SynthesizeSummary(Summary):
     left_out: list[dict[str, str]]
 
 
-SummaryT = TypeVar("SummaryT", bound=Summary)
+StageSummaryT = TypeVar("StageSummaryT", bound=StageSummary)
 
 
-def summary_of(context: Context, stage: str, kind: type[SummaryT]) -> SummaryT:
+def read_stage_summary(context: StageContext, stage: str, kind: type[StageSummaryT]) -> StageSummaryT:
     """What an earlier stage of this run left.
 
     Raises:
@@ -200,14 +200,16 @@ def summary_of(context: Context, stage: str, kind: type[SummaryT]) -> SummaryT:
     return kind.from_stored(values, context)
 
 
-def leave(context: Context, stage: str, summary: SummaryT, listen: Listener) -> SummaryT:
+def write_stage_summary(
+    context: StageContext, stage: str, summary: StageSummaryT, listen: EventListener
+) -> StageSummaryT:
     """Write a stage's summary into the run's folder and say that it is done."""
     stored = summary.as_stored(context)
     write_json(context.run_folder / f"{stage}.json", stored)
-    listen(Finished(stage, stored))
+    listen(StageFinished(stage, stored))
     return summary
 
 
-def failure_of(error: MondrianError) -> dict[str, Any]:
+def error_as_dict(error: MondrianError) -> dict[str, Any]:
     """An error as plain values, for another process to show."""
     return {"problem": error.problem, "next_step": error.next_step, "exit_status": error.exit_status}

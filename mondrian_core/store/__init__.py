@@ -19,9 +19,9 @@ from mondrian_core.store.records import (
     MODELS_USED,
     QUEUED,
     RUNNING,
+    DimensionalProfile,
     Job,
-    Profile,
-    stamp,
+    utc_timestamp,
 )
 
 __all__ = [
@@ -33,8 +33,8 @@ __all__ = [
     "QUEUED",
     "RUNNING",
     "Cells",
+    "DimensionalProfile",
     "Job",
-    "Profile",
     "Store",
-    "stamp",
+    "utc_timestamp",
 ]

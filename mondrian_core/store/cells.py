@@ -14,9 +14,9 @@ from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Any, cast
 
-from mondrian_core.rubric import read_score
+from mondrian_core.rubric import parse_score
 
-LONGEST_INTEGER = 18  # digits; longer ones are no count, no score and no time, and Python refuses some of them
+MAX_INTEGER_DIGITS = 18  # digits; longer ones are no count, no score and no time, and Python refuses some of them
 _CANONICAL = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}")
 _NUMBER = re.compile(r"[+-]?\d{1,20}(\.\d*)?")
 _ZONE = re.compile(r"\s+(?=[+-]\d\d:?\d\d$)")
@@ -36,7 +36,7 @@ def text_or_bytes(raw: bytes) -> str | bytes:
         return raw
 
 
-def moment_text(value: Any) -> str | None:
+def normalized_timestamp(value: Any) -> str | None:
     """The moment that a cell names, in the one spelling that sorts like time: `2026-01-20T18:00:00.000000`, UTC.
 
     Read are ISO 8601 (with a blank for the T, an offset, a Z; without either UTC is meant, as SQLite does), RFC 2822,
@@ -83,7 +83,7 @@ def _moment_of_number(value: float) -> datetime | None:
         return None
 
 
-def json_value(text: str) -> Any:
+def parse_json_value(text: str) -> Any:
     """A JSON value that can be written again: finite, without huge integers and lone surrogates.
 
     Raises:
@@ -108,7 +108,7 @@ def _finite(text: str) -> float:
 
 
 def _bounded(text: str) -> int:
-    if len(text) > LONGEST_INTEGER:
+    if len(text) > MAX_INTEGER_DIGITS:
         raise ValueError(f"an integer of {len(text)} digits")
     return int(text)
 
@@ -147,7 +147,7 @@ class Cells:
             return f"{value:g}" if isinstance(value, float) and math.isfinite(value) else str(value)
         return self.text(column)
 
-    def shown(self, column: str) -> str | None:
+    def display_text(self, column: str) -> str | None:
         """A text for people alone: what can't be read has replacement characters, and is unreadable all the same."""
         found = self.label(column)
         value = self._values[column]
@@ -161,7 +161,7 @@ class Cells:
         if value is None or type(value) is float or type(value) is int:
             return cast("float | None", value)
         text = self.text(column)
-        number = read_score(text) if text is not None else None
+        number = parse_score(text) if text is not None else None
         return text if number is None else number
 
     def integer(self, column: str) -> int:
@@ -175,15 +175,15 @@ class Cells:
             self._refuse(column, "no whole number")
             return 0
 
-    def truth(self, column: str) -> bool:
+    def boolean(self, column: str) -> bool:
         """True or false, also from the words for it."""
         value = self._values[column]
         return bool(value) and str(value).strip().lower() not in _FALSE
 
-    def moment(self, column: str) -> str | None:
+    def timestamp(self, column: str) -> str | None:
         """A time as `moment_text` spells it."""
         value = self._values[column]
-        found = moment_text(value)
+        found = normalized_timestamp(value)
         return found if found is not None or value in (None, "") else self._refuse(column, "no time that can be read")
 
     def json_object(self, column: str) -> dict[str, Any] | None:
@@ -192,7 +192,7 @@ class Cells:
         if not text:
             return None
         try:
-            value = json_value(text)
+            value = parse_json_value(text)
         except ValueError as error:
             return self._refuse(column, f"JSON that can't be used ({error})")
         return value if isinstance(value, dict) else self._refuse(column, "JSON that is no object")

@@ -12,13 +12,13 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Self
 
-from mondrian_core.errors import BadInput, DatabaseBusy, DatabaseReplaced, NoDatabase, translated
-from mondrian_core.files import create_private, keep_private
-from mondrian_core.migrations import ADDED_TABLES, MIGRATIONS, ORIGINAL_TABLES, VERSION
-from mondrian_core.store.cells import moment_text, text_or_bytes
+from mondrian_core.errors import BadInput, DatabaseBusy, DatabaseReplaced, NoDatabase, translate_foreign_errors
+from mondrian_core.files import create_private, restrict_to_owner
+from mondrian_core.store.cells import normalized_timestamp, text_or_bytes
+from mondrian_core.store.migrations import ADDED_TABLES, MIGRATIONS, ORIGINAL_TABLES, SCHEMA_VERSION
 
 BUSY_SECONDS = 10.0
-COMPANIONS = ("", "-wal", "-shm")  # the files that together are the database while it is open
+DATABASE_SUFFIXES = ("", "-wal", "-shm")  # the files that together are the database while it is open
 
 FileIds = tuple[tuple[int, int] | None, ...]  # device and inode of each of `COMPANIONS`; None where there is none
 
@@ -33,7 +33,7 @@ class _Connection(sqlite3.Connection):
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self.text_factory = text_or_bytes
-        self.create_function("moment", 1, moment_text, deterministic=True)
+        self.create_function("moment", 1, normalized_timestamp, deterministic=True)
         self._given: weakref.WeakSet[sqlite3.Cursor] = weakref.WeakSet()
 
     def cursor(self, *arguments: Any, **options: Any) -> Any:
@@ -70,7 +70,7 @@ class Database:
         if not self.path.is_file():
             raise NoDatabase(self.path)
         main = _ids_of(self.path)[0]
-        with _explained(self.path):
+        with _translated_sqlite_errors(self.path):
             self._connection = (_connect_to_read if read_only else _connect_to_write)(self.path, busy_seconds)
         try:
             self._check_tables()
@@ -93,14 +93,14 @@ class Database:
         """
         if path.exists():
             raise BadInput(f"There is a database at {path} already.", "Use it as it is, or name another workspace.")
-        with translated(path):
+        with translate_foreign_errors(path):
             create_private(path)
-            with _explained(path), closing(sqlite3.connect(path)) as connection, connection:
+            with _translated_sqlite_errors(path), closing(sqlite3.connect(path)) as connection, connection:
                 for statement in ORIGINAL_TABLES.values():
                     connection.execute(statement)
                 for migration in MIGRATIONS:
                     migration(connection)
-                connection.execute(f"PRAGMA user_version = {VERSION}")
+                connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
         return cls(path)
 
     def close(self) -> None:
@@ -126,7 +126,7 @@ class Database:
             ours is not None and ours != now for ours, now in zip(self._opened, _ids_of(self.path), strict=False)
         )
 
-    def start_mark(self, boot: str) -> None:
+    def start_write_counter(self, boot: str) -> None:
         """Begin a count of what a service writes, at 1, under the id of its start; see `mark_of`."""
         with self.transaction() as connection:
             connection.execute(
@@ -135,11 +135,11 @@ class Database:
             connection.execute("DELETE FROM service_marks")
             connection.execute("INSERT INTO service_marks VALUES (?, 1)", (boot,))
 
-    def raise_mark(self, boot: str) -> None:
+    def increment_write_counter(self, boot: str) -> None:
         """Count one more, in the transaction that writes it."""
         self._write("UPDATE service_marks SET jobs = jobs + 1 WHERE boot = ?", (boot,))
 
-    def mark_of(self, boot: str) -> int | None:
+    def read_write_counter(self, boot: str) -> int | None:
         """The count as others find it, by a connection that is opened now; 0 where there is none, None while locked.
 
         A copy written over the open file, or a restore by SQLite, keeps its inode: only a count that went back shows
@@ -165,7 +165,7 @@ class Database:
         """A write transaction that is begun at once, so that it waits for its turn instead of failing half-way."""
         if self.read_only:
             raise DatabaseBusy(f"The database {self.path} was opened for reading only.", "Open it for writing.")
-        with self._lock, translated(self.path):
+        with self._lock, translate_foreign_errors(self.path):
             outer = self._connection.in_transaction
             if outer:
                 yield self._connection
@@ -193,7 +193,7 @@ class Database:
 
     def copy_to(self, target: Path) -> None:
         """Write a consistent copy to `target`, one file without a journal; who writes meanwhile isn't stopped."""
-        with self._lock, translated(target), closing(sqlite3.connect(target)) as copy:
+        with self._lock, translate_foreign_errors(target), closing(sqlite3.connect(target)) as copy:
             self._connection.backup(copy)
             copy.execute("PRAGMA journal_mode = DELETE")
 
@@ -202,7 +202,7 @@ class Database:
             return connection.execute(statement, values).rowcount
 
     def _rows(self, query: str, values: tuple[Any, ...] = ()) -> list[Any]:
-        with self._lock, translated(self.path), _explained(self.path):
+        with self._lock, translate_foreign_errors(self.path), _translated_sqlite_errors(self.path):
             self._require_same_files()
             with closing(self._connection.cursor()) as cursor:
                 return cursor.execute(query, values).fetchall()
@@ -210,13 +210,13 @@ class Database:
     def _each(self, query: str, values: tuple[Any, ...], batch: int = 1000) -> Iterator[Any]:
         """Rows as they are now, on a connection of their own: one that is read slowly must not hold up writes."""
         self._require_same_files()
-        with translated(self.path), _explained(self.path):
+        with translate_foreign_errors(self.path), _translated_sqlite_errors(self.path):
             reading = _connect_to_read(self.path, BUSY_SECONDS)
         with closing(reading):
-            with translated(self.path), _explained(self.path):
+            with translate_foreign_errors(self.path), _translated_sqlite_errors(self.path):
                 cursor = reading.execute(query, values)
             while True:
-                with translated(self.path), _explained(self.path):
+                with translate_foreign_errors(self.path), _translated_sqlite_errors(self.path):
                     rows = cursor.fetchmany(batch)
                 if not rows:
                     return
@@ -272,22 +272,22 @@ class Database:
         missing = [name for name in ORIGINAL_TABLES if name not in present]
         if missing:
             raise NoDatabase(self.path, f"it has no table {' and no table '.join(missing)}")
-        if self.version > VERSION:
-            raise NoDatabase(self.path, f"its schema {self.version} is newer than this program's {VERSION}")
+        if self.version > SCHEMA_VERSION:
+            raise NoDatabase(self.path, f"its schema {self.version} is newer than this program's {SCHEMA_VERSION}")
 
     def _migrate(self) -> None:
-        if self.version == VERSION:
+        if self.version == SCHEMA_VERSION:
             return
-        with translated(self.path):
+        with translate_foreign_errors(self.path):
             _back_up(self._connection, self.path, self.version)
             with self.transaction() as connection:
-                for number in range(self.version, VERSION):  # read again: another process may have been first
+                for number in range(self.version, SCHEMA_VERSION):  # read again: another process may have been first
                     MIGRATIONS[number](connection)
-                connection.execute(f"PRAGMA user_version = {VERSION}")
+                connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
 
 @contextmanager
-def _explained(path: Path) -> Iterator[None]:
+def _translated_sqlite_errors(path: Path) -> Iterator[None]:
     """Turn SQLite's "this is no database" into ours."""
     try:
         yield
@@ -306,7 +306,7 @@ def _empty(kind: str) -> Any:
 
 def _ids_of(path: Path) -> FileIds:
     found: list[tuple[int, int] | None] = []
-    for suffix in COMPANIONS:
+    for suffix in DATABASE_SUFFIXES:
         try:
             status = os.stat(f"{path}{suffix}")  # noqa: PTH116  before every query: no Path is built for it
             found.append((status.st_dev, status.st_ino))
@@ -316,12 +316,12 @@ def _ids_of(path: Path) -> FileIds:
 
 
 def _connect_to_write(path: Path, busy_seconds: float) -> _Connection:
-    for suffix in COMPANIONS:  # SQLite gives new companions the permissions of the database
-        keep_private(path.with_name(path.name + suffix))
+    for suffix in DATABASE_SUFFIXES:  # SQLite gives new companions the permissions of the database
+        restrict_to_owner(path.with_name(path.name + suffix))
     connection = sqlite3.connect(
         path, timeout=busy_seconds, isolation_level=None, check_same_thread=False, factory=_Connection
     )
-    with translated(path):
+    with translate_foreign_errors(path):
         if connection.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
             connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
@@ -344,7 +344,7 @@ def _connect_to_read(path: Path, busy_seconds: float) -> _Connection:
         connection.close()
         journal = path.with_name(path.name + "-wal")
         if "unable to open" not in str(error) or (journal.exists() and journal.stat().st_size):
-            with translated(path):
+            with translate_foreign_errors(path):
                 raise
         connection = connect(address + "&immutable=1")
     return connection

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from mondrian_core.errors import BadInput, UnknownAdvisor
-from mondrian_core.prompts import Voice
+from mondrian_core.prompts import AdvisorPrompt
 from mondrian_core.store.cells import Cells
 from mondrian_core.store.database import Database
 from mondrian_core.store.records import (
@@ -21,13 +21,13 @@ from mondrian_core.store.records import (
     PROFILE_COLUMNS,
     QUEUED,
     RUNNING,
+    DimensionalProfile,
     Job,
-    Profile,
-    job_cells,
-    job_of,
-    profile_cells,
-    profile_of,
-    stamp,
+    job_column_values,
+    job_from_row,
+    profile_column_values,
+    profile_from_row,
+    utc_timestamp,
 )
 
 
@@ -41,18 +41,18 @@ class Store(Database):
 
     # --- advisors and critiques -------------------------------------------------------------------------------------
 
-    def advisors(self) -> list[Voice]:
+    def advisors(self) -> list[AdvisorPrompt]:
         """All advisors, by id; without those whose id or prompt can't be read (`voice` says so)."""
-        return [voice for voice, unreadable in self._voices() if not unreadable]
+        return [voice for voice, unreadable in self._readable_advisors() if not unreadable]
 
-    def voice(self, advisor: str) -> Voice:
+    def advisor(self, advisor: str) -> AdvisorPrompt:
         """What the prompt needs to know of an advisor.
 
         Raises:
             UnknownAdvisor: when there is no such row; it names those that are there.
             BadInput: when the row's prompt can't be read.
         """
-        found = {voice.advisor: (voice, unreadable) for voice, unreadable in self._voices()}
+        found = {voice.advisor: (voice, unreadable) for voice, unreadable in self._readable_advisors()}
         if advisor not in found:
             raise UnknownAdvisor(advisor, sorted(found))
         voice, unreadable = found[advisor]
@@ -60,18 +60,20 @@ class Store(Database):
             raise BadInput(f"The row of '{advisor}' in the table `advisors` holds {unreadable}.", "Correct that row.")
         return voice
 
-    def _voices(self) -> list[tuple[Voice, str]]:
+    def _readable_advisors(self) -> list[tuple[AdvisorPrompt, str]]:
         """Every advisor with an id, and why the rest of the row can't be used ("": it can)."""
         found = []
         for row in self._named_rows("advisors", ("id", "name", "bio", "prompt"), "", (), "ORDER BY id"):
             cells = Cells(row)
             identity, prompt = cells.label("id"), cells.text("prompt")
             if identity:
-                voice = Voice(identity, cells.shown("name") or identity, cells.shown("bio") or "", prompt)
+                voice = AdvisorPrompt(
+                    identity, cells.display_text("name") or identity, cells.display_text("bio") or "", prompt
+                )
                 found.append((voice, cells.unreadable.get("prompt", "")))
         return found
 
-    def add_advisor(self, voice: Voice) -> None:
+    def add_advisor(self, voice: AdvisorPrompt) -> None:
         """Insert an advisor, or replace name, bio and prompt of one with the same id."""
         self._write(
             "INSERT INTO advisors (id, name, bio, prompt) VALUES (?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET "
@@ -79,19 +81,19 @@ class Store(Database):
             (voice.advisor, voice.name, voice.bio, voice.prompt),
         )
 
-    def profiles(self, advisor: str | None = None) -> list[Profile]:
+    def profiles(self, advisor: str | None = None) -> list[DimensionalProfile]:
         """Critiques of one advisor (None: of all) in the order they were written.
 
         Those of `dimensional_profiles` come first, then those that `put_profile` wrote, the last version of each.
         """
         return self._profiles({"advisor_id": advisor})
 
-    def profile(self, profile_id: str) -> Profile | None:
+    def profile(self, profile_id: str) -> DimensionalProfile | None:
         """One critique, or None."""
         found = self._profiles({"id": profile_id})
         return found[-1] if found else None
 
-    def add_profiles(self, profiles: Iterable[Profile]) -> None:
+    def add_profiles(self, profiles: Iterable[DimensionalProfile]) -> None:
         """Insert new critiques into `dimensional_profiles` in one transaction, as an import does.
 
         Raises:
@@ -99,9 +101,9 @@ class Store(Database):
         """
         with self.transaction() as connection:
             statement, more = self._insertion("dimensional_profiles", PROFILE_COLUMNS)
-            connection.executemany(statement, ((*profile_cells(profile), *more) for profile in profiles))
+            connection.executemany(statement, ((*profile_column_values(profile), *more) for profile in profiles))
 
-    def put_profile(self, profile: Profile) -> None:
+    def save_profile(self, profile: DimensionalProfile) -> None:
         """Keep a critique that the program writes: a person's correction, or what the index made.
 
         It goes to a table of our own (`added_profiles`), where no rule of the person's schema can refuse it or make it
@@ -110,9 +112,9 @@ class Store(Database):
         with self.transaction() as connection:
             connection.execute("DELETE FROM added_profiles WHERE id = ? AND origin = 'index'", (profile.id,))
             statement, more = self._insertion("added_profiles", PROFILE_COLUMNS)
-            connection.execute(statement, (*profile_cells(profile), *more))
+            connection.execute(statement, (*profile_column_values(profile), *more))
 
-    def _profiles(self, filters: Mapping[str, str | None]) -> list[Profile]:
+    def _profiles(self, filters: Mapping[str, str | None]) -> list[DimensionalProfile]:
         where, values = _where(filters)
         rows = self._named_rows("dimensional_profiles", PROFILE_COLUMNS, where, values, "ORDER BY {number}")
         added: dict[Any, dict[str, Any]] = {}
@@ -121,7 +123,7 @@ class Store(Database):
                 added.pop(row["id"], None)
                 added[row["id"]] = row
         kept = [row for row in rows if row["id"] not in added]
-        return [profile_of(row, order) for order, row in enumerate((*kept, *added.values()), 1)]
+        return [profile_from_row(row, order) for order, row in enumerate((*kept, *added.values()), 1)]
 
     # --- jobs: reading ------------------------------------------------------------------------------------------------
 
@@ -135,7 +137,7 @@ class Store(Database):
         where, values = _where({"advisor": advisor, "status": status})
         if since is not None:
             where += (" AND " if where else " WHERE ") + f"{_moment(self._or_null('jobs', 'created_at'))} >= ?"
-            values = (*values, stamp(since))
+            values = (*values, utc_timestamp(since))
         query = f"SELECT {self._selectable('jobs', JOB_COLUMNS)} FROM jobs{where} ORDER BY {self._number('jobs')}"
         for row in self._each(query, values):
             yield _job(row)
@@ -151,7 +153,7 @@ class Store(Database):
         query = f"SELECT {self._selectable('jobs', JOB_COLUMNS)} FROM jobs{answered} ORDER BY {moment} DESC LIMIT ?"
         return [_job(row) for row in self._rows(query, (COMPLETED, count))]
 
-    def job_of_key(self, idempotency_key: str) -> Job | None:
+    def job_by_idempotency_key(self, idempotency_key: str) -> Job | None:
         """The job that was made with this idempotency key, or None."""
         return self._one_job("idempotency_key", idempotency_key)
 
@@ -178,7 +180,7 @@ class Store(Database):
         """Insert a queued job before any work is done: (job, True), or (the earlier job of the same key, False)."""
         identity = job_id or str(uuid.uuid4())
         with self.transaction() as connection:
-            if idempotency_key and (earlier := self.job_of_key(idempotency_key)):
+            if idempotency_key and (earlier := self.job_by_idempotency_key(idempotency_key)):
                 return earlier, False
             statement, more = self._insertion("jobs", _NEW_JOB)
             connection.execute(
@@ -188,7 +190,7 @@ class Store(Database):
                     filename,
                     advisor,
                     QUEUED,
-                    stamp(),
+                    utc_timestamp(),
                     requested_mode,
                     int(explicit_mode),
                     arm,
@@ -199,13 +201,13 @@ class Store(Database):
                     *more,
                 ),
             )
-            return self._sure(identity), True
+            return self._existing_job(identity), True
 
-    def add_past_jobs(self, jobs: Iterable[Job]) -> None:
+    def import_jobs(self, jobs: Iterable[Job]) -> None:
         """Insert jobs as they are, in one transaction: those of another database, or of a sample."""
         with self.transaction() as connection:
             statement, more = self._insertion("jobs", JOB_COLUMNS)
-            connection.executemany(statement, ((*job_cells(job), *more) for job in jobs))
+            connection.executemany(statement, ((*job_column_values(job), *more) for job in jobs))
 
     def claim_job(self, job_id: str | None = None) -> Job | None:
         """Take a queued job (None: the oldest) to work on: running, one attempt more. None when there is none."""
@@ -215,9 +217,9 @@ class Store(Database):
             rows = connection.execute(
                 f"UPDATE jobs SET status = ?, started_at = ?, attempts = coalesce(attempts, 0) + 1 "
                 f"WHERE {choice} AND status = ? RETURNING id",
-                (RUNNING, stamp(), job_id or QUEUED, QUEUED),
+                (RUNNING, utc_timestamp(), job_id or QUEUED, QUEUED),
             ).fetchall()
-            return self._sure(rows[0][0]) if rows else None
+            return self._existing_job(rows[0][0]) if rows else None
 
     def finish_job(
         self,
@@ -240,7 +242,7 @@ class Store(Database):
             "error = NULL WHERE id = ?",
             (
                 COMPLETED,
-                stamp(),
+                utc_timestamp(),
                 json.dumps(answer),
                 model_used,
                 mode,
@@ -251,7 +253,7 @@ class Store(Database):
                 job_id,
             ),
         )
-        return self._sure(job_id)
+        return self._existing_job(job_id)
 
     def fail_job(
         self,
@@ -268,16 +270,16 @@ class Store(Database):
             "details = coalesce(?, details) WHERE id = ?",
             (
                 QUEUED if again else FAILED,
-                None if again else stamp(),
+                None if again else utc_timestamp(),
                 error,
                 model_used,
                 json.dumps(details) if details else None,
                 job_id,
             ),
         )
-        return self._sure(job_id)
+        return self._existing_job(job_id)
 
-    def note_on_job(self, job_id: str, **values: str | int | float) -> Job:
+    def update_job_details(self, job_id: str, **values: str | int | float) -> Job:
         """Add plain values, such as a person's rating, to the details of a completed job; the last word counts."""
         places = ", ".join("?, ?" for _ in values)
         pairs = [part for name, value in values.items() for part in (f"$.{name}", value)]
@@ -288,30 +290,30 @@ class Store(Database):
         )
         if not changed:
             raise BadInput(f"The job {job_id} is not completed.", "Wait for its critique first.")
-        return self._sure(job_id)
+        return self._existing_job(job_id)
 
     def cancel_job(self, job_id: str) -> Job:
         """End a job that waits or runs; one that has ended stays as it is."""
         self._write(
             "UPDATE jobs SET status = ?, completed_at = ?, error = NULL WHERE id = ? AND status IN (?, ?)",
-            (CANCELED, stamp(), job_id, QUEUED, RUNNING),
+            (CANCELED, utc_timestamp(), job_id, QUEUED, RUNNING),
         )
-        return self._sure(job_id)
+        return self._existing_job(job_id)
 
-    def give_back_job(self, job_id: str) -> Job:
+    def release_job(self, job_id: str) -> Job:
         """Put a job that was claimed back into the queue, as if it had not been: the attempt doesn't count."""
         self._write(
             "UPDATE jobs SET status = ?, started_at = NULL, attempts = max(0, coalesce(attempts, 0) - 1) "
             "WHERE id = ? AND status = ?",
             (QUEUED, job_id, RUNNING),
         )
-        return self._sure(job_id)
+        return self._existing_job(job_id)
 
     def requeue_running(self) -> int:
         """Put jobs back that a process left running when it died; to be called before a service takes work."""
         return self._write("UPDATE jobs SET status = ?, started_at = NULL WHERE status = ?", (QUEUED, RUNNING))
 
-    def _sure(self, job_id: str) -> Job:
+    def _existing_job(self, job_id: str) -> Job:
         job = self.job(job_id)
         if job is None:
             raise BadInput(f"There is no job {job_id}.", "Check the id with `GET /jobs/{id}` or in the jobs table.")
@@ -336,7 +338,7 @@ _IS_OBJECT = "iif(json_valid(details), json_type(details) = 'object', 0)"
 
 
 def _job(row: Any) -> Job:
-    return job_of(dict(zip(JOB_COLUMNS, row, strict=True)))
+    return job_from_row(dict(zip(JOB_COLUMNS, row, strict=True)))
 
 
 def _moment(column: str) -> str:

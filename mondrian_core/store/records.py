@@ -16,7 +16,7 @@ MODELS_USED = ("base", "fine_tuned", "ab_test_base", "ab_test_fine_tuned")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Profile:
+class DimensionalProfile:
     """A critique of one photograph by one advisor: scores may be missing, texts that are no number, or out of range.
 
     `origin` is "human", "model", or "index" for one that the base model made for retrieval alone; `order` grows with
@@ -103,33 +103,33 @@ PROFILE_COLUMNS = (
 )
 
 
-def stamp(moment: datetime | None = None) -> str:
+def utc_timestamp(moment: datetime | None = None) -> str:
     """A moment (None: now) as ISO 8601 in UTC without offset, as the older rows are written."""
     return (moment or datetime.now(UTC)).astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds")
 
 
-def profile_of(row: Mapping[str, Any], order: int) -> Profile:
+def profile_from_row(row: Mapping[str, Any], order: int) -> DimensionalProfile:
     """A row of the store's profile query; `order` is its place among all."""
     cells = Cells(row)
-    return Profile(
-        id=cells.shown("id") or f"row-{order}",
+    return DimensionalProfile(
+        id=cells.display_text("id") or f"row-{order}",
         advisor=cells.label("advisor_id") or "",
         image_path=cells.label("image_path") or "",
         scores={name: cells.score(f"{name}_score") for name in DIMENSIONS},
         comments={name: cells.text(f"{name}_comment") for name in DIMENSIONS},
         overall_grade=cells.label("overall_grade"),
         origin=cells.label("origin") or "human",
-        created_at=cells.moment("created_at"),
+        created_at=cells.timestamp("created_at"),
         order=order,
         unreadable=cells.unreadable,
     )
 
 
-def profile_cells(profile: Profile) -> tuple[Any, ...]:
+def profile_column_values(profile: DimensionalProfile) -> tuple[Any, ...]:
     """The values of an insertion, in the order of `PROFILE_COLUMNS`."""
     scores = (profile.scores.get(name) for name in DIMENSIONS)
     comments = (profile.comments.get(name) for name in DIMENSIONS)
-    created = profile.created_at or stamp()
+    created = profile.created_at or utc_timestamp()
     return (
         profile.id,
         profile.advisor,
@@ -142,13 +142,13 @@ def profile_cells(profile: Profile) -> tuple[Any, ...]:
     )
 
 
-def job_cells(job: Job) -> tuple[Any, ...]:
+def job_column_values(job: Job) -> tuple[Any, ...]:
     """The values of an insertion, in the order of `JOB_COLUMNS`."""
     texts = {"answer": json.dumps(job.answer) if job.answer is not None else None, "details": json.dumps(job.details)}
     return tuple(texts.get(name, getattr(job, name)) for name in JOB_COLUMNS)
 
 
-def job_of(row: Mapping[str, Any]) -> Job:
+def job_from_row(row: Mapping[str, Any]) -> Job:
     """A row with `JOB_COLUMNS`; what can't be read is None (a file's name: with replacement characters) and named."""
     cells = Cells(row)
     labels = (
@@ -166,11 +166,11 @@ def job_of(row: Mapping[str, Any]) -> Job:
     shown = ("filename", "llm_outputs", "error")
     times = ("created_at", "started_at", "completed_at")
     return Job(
-        id=cells.shown("id") or "",
+        id=cells.display_text("id") or "",
         **{name: cells.label(name) for name in labels},
-        **{name: cells.shown(name) for name in shown},
-        **{name: cells.moment(name) for name in times},
-        explicit_mode=cells.truth("explicit_mode"),
+        **{name: cells.display_text(name) for name in shown},
+        **{name: cells.timestamp(name) for name in times},
+        explicit_mode=cells.boolean("explicit_mode"),
         attempts=cells.integer("attempts"),
         answer=_answer(cells),
         details=_details(cells.json_object("details") or {}),

@@ -16,12 +16,12 @@ from mondrian_core.errors import BadInput
 from mondrian_core.files import write_atomic
 from mondrian_core.training.ranks import ALONE, Ranks
 
-FILE = "checkpoint.safetensors"
+CHECKPOINT_FILE = "checkpoint.safetensors"
 Tree = Any
 
 
 @dataclass(frozen=True, kw_only=True)
-class Progress:
+class TrainingProgress:
     """Where a run stands.
 
     Attributes:
@@ -57,7 +57,9 @@ class Progress:
     set_aside: tuple[int, ...] = ()
 
 
-def save_checkpoint(folder: Path, progress: Progress, trainable: Tree, optimizer: Tree, best: Tree | None) -> None:
+def save_checkpoint(
+    folder: Path, progress: TrainingProgress, trainable: Tree, optimizer: Tree, best: Tree | None
+) -> None:
     """Replace the run's checkpoint.
 
     Raises:
@@ -67,10 +69,10 @@ def save_checkpoint(folder: Path, progress: Progress, trainable: Tree, optimizer
 
     trees = {"adapter": trainable, "optimizer": optimizer, **({} if best is None else {"best": best})}
     tensors = {f"{kind}/{name}": np.array(array) for kind, tree in trees.items() for name, array in tree_flatten(tree)}
-    write_atomic(folder / FILE, save(tensors, metadata={"progress": json.dumps(asdict(progress))}))
+    write_atomic(folder / CHECKPOINT_FILE, save(tensors, metadata={"progress": json.dumps(asdict(progress))}))
 
 
-def load_checkpoint(folder: Path, ranks: Ranks = ALONE) -> tuple[Progress, Tree, Tree, Tree | None] | None:
+def load_checkpoint(folder: Path, ranks: Ranks = ALONE) -> tuple[TrainingProgress, Tree, Tree, Tree | None] | None:
     """(progress, adapter, optimizer, best) of an interrupted run, or None where there is none.
 
     Every rank gets the first one's, so the others needn't share its disk.
@@ -78,26 +80,26 @@ def load_checkpoint(folder: Path, ranks: Ranks = ALONE) -> tuple[Progress, Tree,
     Raises:
         BadInput: when the file is damaged.
     """
-    path = folder / FILE
+    path = folder / CHECKPOINT_FILE
     if ranks.size == 1:
         return _read(path) if path.exists() else None
     data = ranks.file_from_first(path)
     if data is None:
         return None
     with tempfile.TemporaryDirectory(prefix="mondrian-resume-") as name:
-        copy = Path(name) / FILE
+        copy = Path(name) / CHECKPOINT_FILE
         copy.write_bytes(data)
         found = _read(copy)
         mx.eval(found[1:])  # mlx reads when it computes
     return found
 
 
-def _read(path: Path) -> tuple[Progress, Tree, Tree, Tree | None]:
+def _read(path: Path) -> tuple[TrainingProgress, Tree, Tree, Tree | None]:
     try:
         tensors, metadata = cast(tuple[Any, Any], mx.load(str(path), return_metadata=True))
         values = json.loads(metadata["progress"])
         answers = values.get("best_answers")
-        progress = Progress(
+        progress = TrainingProgress(
             **{
                 **values,
                 "epoch_loss": tuple(values["epoch_loss"]),
@@ -111,7 +113,7 @@ def _read(path: Path) -> tuple[Progress, Tree, Tree, Tree | None]:
     return progress, parts["adapter"], parts["optimizer"], parts["best"] or None
 
 
-def pruned(tree: Tree) -> Tree:
+def without_empty_branches(tree: Tree) -> Tree:
     """The tree without its empty branches, as it comes back out of a file."""
     return tree_unflatten(tree_flatten(tree))
 
@@ -121,7 +123,7 @@ def _tree(tensors: dict[str, mx.array], kind: str) -> Tree:
     return tree_unflatten(found) if found else {}
 
 
-def check_signature(found: dict[str, str], wanted: dict[str, str]) -> None:
+def check_run_signature(found: dict[str, str], wanted: dict[str, str]) -> None:
     """Refuse to go on with other rows, another recipe or another base.
 
     Raises:

@@ -8,15 +8,15 @@ from typing import Any
 
 import mlx.core as mx
 
-from mondrian_core.models.base import Base
-from mondrian_core.training.examples import Batch
+from mondrian_core.models.base_model import BaseVLM
+from mondrian_core.training.training_examples import Batch
 
-Loss = Callable[..., mx.array]  # (base, batch, checkpointing=, seed=) -> the loss, or (F,) with the loss first
-SUPERVISED = "train"
+LossFunction = Callable[..., mx.array]  # (base, batch, checkpointing=, seed=) -> the loss, or (F,) with the loss first
+SUPERVISED_STAGE = "train"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Objective:
+class TrainingObjective:
     """A loss, and how its batches are made.
 
     Attributes:
@@ -28,19 +28,19 @@ class Objective:
     """
 
     stage: str
-    loss: Loss
-    batch_of: Callable[[Base, Any, int, float], Batch]
-    figures: tuple[str, ...] = ()
-    keeps_start: bool = False
+    loss: LossFunction
+    make_batch: Callable[[BaseVLM, Any, int, float], Batch]
+    metrics: tuple[str, ...] = ()
+    may_keep_start: bool = False
 
     @property
     def phase(self) -> str:
         """Mark of its lines in the log, and folder of its checkpoint below the run's; "" for the first phase."""
-        return "" if self.stage == SUPERVISED else self.stage
+        return "" if self.stage == SUPERVISED_STAGE else self.stage
 
 
 @dataclass(frozen=True, kw_only=True)
-class Preferred:
+class PreferenceResult:
     """What preference tuning came to.
 
     Attributes:

@@ -17,7 +17,7 @@ Tree = Any
 _REFERENCE_RATE, _REFERENCE_WIDTH, _EXPONENT = 2e-4, 2560, 0.775
 
 
-def suited_rate(width: int) -> float:
+def default_learning_rate(width: int) -> float:
     """Peak learning rate for a base of this hidden width, where the recipe names none.
 
     2e-4 at 2560 (Qwen3-VL-4B), falling with the width to the power 0.775: the exponent that Schulman et al. (LoRA
@@ -27,14 +27,14 @@ def suited_rate(width: int) -> float:
     return _REFERENCE_RATE * (_REFERENCE_WIDTH / width) ** _EXPONENT
 
 
-def settled(recipe: TrainRecipe, width: int) -> TrainRecipe:
+def with_default_learning_rate(recipe: TrainRecipe, width: int) -> TrainRecipe:
     """The recipe with a learning rate."""
     if recipe.learning_rate is not None:
         return recipe
-    return recipe.model_copy(update={"learning_rate": suited_rate(width)})
+    return recipe.model_copy(update={"learning_rate": default_learning_rate(width)})
 
 
-def learning_rate(step: int, total: int, recipe: TrainRecipe) -> float:
+def scheduled_learning_rate(step: int, total: int, recipe: TrainRecipe) -> float:
     """Rate of optimizer step `step` (from 0) of `total`: linear warm-up, then a cosine down to the final fraction.
 
     Raises:
@@ -71,7 +71,7 @@ def make_optimizer(recipe: TrainRecipe, trainable: Tree) -> mlx.optimizers.AdamW
     return optimizer
 
 
-def apply_step(
+def apply_optimizer_step(
     optimizer: mlx.optimizers.AdamW, trainable: Tree, gradient: Tree, rate: float, clip: float
 ) -> tuple[Tree, Tree, mx.array]:
     """(updated arrays, the optimizer's new state, global norm of the gradient before clipping).

@@ -23,7 +23,7 @@ import numpy as np
 from mlx.utils import tree_flatten, tree_unflatten
 
 from mondrian_core.errors import BadInput, MondrianError, RankLost
-from mondrian_core.settings import launched_as_one_of_several
+from mondrian_core.settings import is_distributed_launch
 
 Tree = Any
 T = TypeVar("T")
@@ -292,7 +292,7 @@ def here() -> Ranks:
     Raises:
         BadInput: when the others can't be reached.
     """
-    if not launched_as_one_of_several():
+    if not is_distributed_launch():
         return ALONE
     timer = threading.Timer(
         _MEETING_SECONDS,

@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from mondrian_core.errors import BadInput
-from mondrian_core.events import Event, Listener, Logged
+from mondrian_core.events import EventListener, StageEvent, StageLogLines
 
-FOLDER = "tensorboard"
+TENSORBOARD_FOLDER = "tensorboard"
 _NOT_FIGURES = ("kind", "step", "phase")
 
 
 @contextmanager
-def following(folder: Path) -> Iterator[Listener]:
+def tensorboard_listener(folder: Path) -> Iterator[EventListener]:
     """A listener that writes every figure of the log into `folder`, under `<phase>/<kind>/<name>` at its step.
 
     Raises:
@@ -39,17 +39,17 @@ def following(folder: Path) -> Iterator[Listener]:
         ) from None
     writers: list[Any] = []
 
-    def listen(event: Event) -> None:
-        if not isinstance(event, Logged):
+    def listen(event: StageEvent) -> None:
+        if not isinstance(event, StageLogLines):
             return
-        if event.anew or not writers:
+        if event.replaces_previous or not writers:
             for writer in writers:
                 writer.close()
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(parents=True)
             writers[:] = [EventsWriter(str(folder / "events"))]
         for line in event.lines:
-            for name, value in figures(line).items():
+            for name, value in tensorboard_scalars(line).items():
                 writers[0].write_event(Record(wall_time=time.time(), step=line["step"], summary=scalar(name, value)))
         writers[0].flush()
 
@@ -60,7 +60,7 @@ def following(folder: Path) -> Iterator[Listener]:
             writer.close()
 
 
-def figures(line: Mapping[str, Any]) -> dict[str, float]:
+def tensorboard_scalars(line: Mapping[str, Any]) -> dict[str, float]:
     """Numbers of a line of the log, by the names they get; what is unknown (None) is left out."""
     begins = "/".join(filter(None, (line.get("phase"), line["kind"])))
     return {

@@ -104,7 +104,7 @@ def test_every_contract_holds(tree: Path) -> None:
 @pytest.mark.parametrize(
     ("contract", "files"), PLANTS, ids=[f"{contract}-{'+'.join(files)}" for contract, files in PLANTS]
 )
-def test_a_planted_import_is_caught(tree: Path, contract: str, files: dict[str, str]) -> None:
+def test_forbidden_import_is_reported(tree: Path, contract: str, files: dict[str, str]) -> None:
     for path, text in files.items():
         plant(tree, path, text)
     result = lint(tree, contract)
@@ -113,5 +113,5 @@ def test_a_planted_import_is_caught(tree: Path, contract: str, files: dict[str, 
     assert f"{name} BROKEN" in result.stdout, result.stdout + result.stderr
 
 
-def test_every_contract_has_a_plant() -> None:
+def test_every_import_contract_has_a_violation_case() -> None:
     assert {contract for contract, _ in PLANTS} == {entry["id"] for entry in CONTRACTS}

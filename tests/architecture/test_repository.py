@@ -61,13 +61,13 @@ def test_make_targets_in_readme_exist() -> None:
 
 
 def test_mondrian_commands_in_readme_parse_and_none_is_missing() -> None:
-    from mondrian_core.cli.parser import build_parser, with_dashes
+    from mondrian_core.cli.parser import build_parser, normalize_option_names
 
     named = [line[1:] for line in shell_lines() if line[0] == "mondrian"]
     for arguments in named:
         plain = [word.strip("[]") for word in arguments]
         try:
-            build_parser().parse_args(with_dashes(plain))
+            build_parser().parse_args(normalize_option_names(plain))
         except SystemExit:
             pytest.fail(f"README: mondrian {' '.join(arguments)} isn't understood")
     commands = next(action.choices for action in build_parser()._actions if action.dest == "command")
@@ -87,7 +87,7 @@ def test_deployments_in_readme_exist() -> None:
             assert name in names, line
 
 
-def test_links_in_documents_lead_somewhere() -> None:
+def test_documentation_links_resolve() -> None:
     for document in [file for file in tracked_files() if file.suffix == ".md"]:
         for target in re.findall(r"\]\(([^)#\s]+)", (ROOT / document).read_text(encoding="utf-8")):
             if "://" not in target:
@@ -101,12 +101,12 @@ def test_index_of_documents_names_every_page() -> None:
     assert linked == pages - {Path("docs/README.md")}
 
 
-def test_packaging_names_no_address() -> None:
+def test_packaging_contains_no_urls() -> None:
     for name in ("requirements.lock", "pyproject.toml", "Makefile", ".ci/run"):
         assert "://" not in (ROOT / name).read_text(), name
 
 
-def test_lock_is_pins_with_hashes_and_nothing_else() -> None:
+def test_lock_file_contains_only_hashed_pins() -> None:
     lines = (ROOT / "requirements.lock").read_text().splitlines()
     pin = re.compile(r"[a-z0-9-]+==[\w.]+( ; [^\\]+)? \\|    --hash=sha256:[0-9a-f]{64}( \\)?")
     assert [line for line in lines if not pin.fullmatch(line)] == []
@@ -124,7 +124,7 @@ def test_lock_covers_the_declared_dependencies_and_leaves_torch_out() -> None:
     assert re.search(r"^mlx-cpu==\S+ ; sys_platform == 'linux' ", text, re.MULTILINE)
 
 
-def test_no_file_names_a_machine() -> None:
+def test_no_file_contains_a_machine_name() -> None:
     found = []
     for file in tracked_files():
         try:

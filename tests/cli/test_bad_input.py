@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from mondrian_core.cli import main
-from mondrian_core.prompts import Voice
+from mondrian_core.prompts import AdvisorPrompt
 from mondrian_core.store import Store
 
-ADVISOR = Voice("ansel", "Ansel Adams", "American landscape photographer.")
+ADVISOR = AdvisorPrompt("ansel", "Ansel Adams", "American landscape photographer.")
 
 
 @pytest.fixture
@@ -34,27 +34,27 @@ def refused(words: list[str], root: Path, capsys: pytest.CaptureFixture[str]) ->
     return status, told
 
 
-def test_no_usable_critique(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_usable_critique_is_reported(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     status, told = refused(["retrain", "--advisor", "ansel", "--base-model", "mini"], workspace, capsys)
     assert status == 1
     assert "No usable critique of 'ansel'" in told and "mondrian link --advisor ansel" in told
 
 
-def test_an_empty_file_is_no_database(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_empty_database_file_is_rejected(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "mondrian.db").touch()
     status, told = refused(["retrain", "--advisor", "ansel", "--base-model", "mini"], tmp_path, capsys)
     assert status == 2 and "mondrian init" in told
     assert (tmp_path / "mondrian.db").stat().st_size == 0
 
 
-def test_a_broken_file_is_no_database(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_corrupt_database_file_is_rejected(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "mondrian.db").write_bytes(b"SQLite format 4\0" + bytes(range(256)) * 8)
     status, told = refused(["link", "--advisor", "ansel"], tmp_path, capsys)
     assert status == 2 and "mondrian.db" in told
 
 
 @pytest.mark.parametrize("base", ["./no-such-folder", "an-empty-folder", "nobody/no-such-model"])
-def test_a_base_that_cannot_be_loaded_is_told_before_any_work(
+def test_unloadable_base_model_fails_before_any_work(
     base: str, workspace: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -65,13 +65,13 @@ def test_a_base_that_cannot_be_loaded_is_told_before_any_work(
     assert not list((workspace / "runs").iterdir())
 
 
-def test_unknown_advisor_leaves_no_run(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_unknown_advisor_creates_no_run_folder(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     status, told = refused(["retrain", "--advisor", "weston", "--base-model", "mini"], workspace, capsys)
     assert status == 2 and "known: ansel" in told
     assert not list((workspace / "runs").iterdir())
 
 
-def test_a_port_in_use(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_port_in_use_is_reported(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()

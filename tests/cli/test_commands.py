@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from mondrian_core.cli import main
-from mondrian_core.cli.parser import build_parser, with_dashes
+from mondrian_core.cli.parser import build_parser, normalize_option_names
 from mondrian_core.store import Store
 
 
@@ -23,13 +23,15 @@ def empty_workspace(tmp_path: Path) -> Path:
 
 
 def test_underscores_and_dashes_name_the_same_option() -> None:
-    spelled = with_dashes(["serve", "--model_mode=ab_test", "--lora_path", "some_dir", "--", "--not_mine"])
+    spelled = normalize_option_names(["serve", "--model_mode=ab_test", "--lora_path", "some_dir", "--", "--not_mine"])
     assert spelled == ["serve", "--model-mode=ab_test", "--lora-path", "some_dir", "--", "--not_mine"]
-    options = build_parser().parse_args(with_dashes(["serve", "--model_mode", "fine_tuned", "--ab_test_split", "0.1"]))
+    options = build_parser().parse_args(
+        normalize_option_names(["serve", "--model_mode", "fine_tuned", "--ab_test_split", "0.1"])
+    )
     assert (options.model_mode, options.ab_test_split) == ("fine_tuned", 0.1)
 
 
-def test_init_may_be_repeated_and_changes_nothing(empty_workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_init_is_idempotent(empty_workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = (empty_workspace / "mondrian.db").read_bytes()
     assert main(["init", "--workspace", str(empty_workspace)]) == 0
     assert "exists already" in capsys.readouterr().out
@@ -56,12 +58,12 @@ def test_unknown_advisor_names_the_known_ones(empty_workspace: Path, capsys: pyt
     assert "nobody" in capsys.readouterr().err
 
 
-def test_an_advisor_id_is_no_path(empty_workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_advisor_id_with_path_separator_is_rejected(empty_workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["link", "--advisor", "../evil", "--workspace", str(empty_workspace)]) == 2
     assert "advisor id" in capsys.readouterr().err
 
 
-def test_errors_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_option_prints_errors_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["link", "--advisor", "ansel", "--workspace", str(tmp_path / "x"), "--json"]) == 2
     told = json.loads(capsys.readouterr().out)
     assert told["exit_status"] == 2 and told["error"] and told["next_step"]
@@ -82,7 +84,7 @@ def test_a_missing_base_model_is_bad_input(
     assert checks["database"]["ok"] is True
 
 
-def test_a_recipe_with_mistakes_names_all_of_them(
+def test_invalid_recipe_reports_all_errors(
     empty_workspace: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     recipe = tmp_path / "recipe.toml"

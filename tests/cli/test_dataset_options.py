@@ -25,7 +25,7 @@ def test_preview_as_json(workspace: Path, capsys: pytest.CaptureFixture[str]) ->
     assert shown["tokens"]["total"] == sum(piece["tokens"] for piece in shown["pieces"])
 
 
-def test_export_to_a_new_folder_and_never_over_one(workspace: Path, tmp_path: Path) -> None:
+def test_export_never_overwrites_existing_folder(workspace: Path, tmp_path: Path) -> None:
     command = [
         "dataset",
         "--advisor",
@@ -41,5 +41,5 @@ def test_export_to_a_new_folder_and_never_over_one(workspace: Path, tmp_path: Pa
     assert main(command) == 2
 
 
-def test_no_such_row(workspace: Path) -> None:
+def test_preview_of_missing_row_is_rejected(workspace: Path) -> None:
     assert main(["dataset", "--advisor", "ansel", "--workspace", str(workspace), "--preview", "999"]) == 2

@@ -13,11 +13,11 @@ from PIL import Image
 from rich.console import Console
 
 from mondrian_core.cli import main
-from mondrian_core.cli.reviewing import Review, in_blocks
-from mondrian_core.drafts import Draft, Drafts
-from mondrian_core.prompts import Voice
+from mondrian_core.cli.review_session import ReviewSession, image_as_text_blocks
+from mondrian_core.prompts import AdvisorPrompt
 from mondrian_core.rubric import DIMENSIONS, make_critique
 from mondrian_core.store import Store
+from mondrian_core.store.drafts import Draft, DraftStore
 
 
 @pytest.fixture
@@ -26,8 +26,8 @@ def root(tmp_path: Path) -> Path:
     folder = tmp_path / "workspace"
     (folder / "source").mkdir(parents=True)
     with Store.create(folder / "mondrian.db") as store:
-        store.add_advisor(Voice("ansel", "Ansel Adams"))
-        Drafts(store).add(draft(folder, number) for number in range(3))
+        store.add_advisor(AdvisorPrompt("ansel", "Ansel Adams"))
+        DraftStore(store).add(draft(folder, number) for number in range(3))
     return folder
 
 
@@ -48,7 +48,7 @@ def draft(folder: Path, number: int) -> Draft:
     )
 
 
-def session(root: Path, typed: list[str], *, colour: bool = False) -> tuple[Review, str]:
+def session(root: Path, typed: list[str], *, colour: bool = False) -> tuple[ReviewSession, str]:
     """A review with these answers; gives it and what was on the screen."""
     answers, screen = iter(typed), io.StringIO()
 
@@ -62,8 +62,8 @@ def session(root: Path, typed: list[str], *, colour: bool = False) -> tuple[Revi
     console = Console(file=screen, width=100, force_terminal=colour, color_system="truecolor" if colour else None)
     opened: list[Path] = []
     with Store(root / "mondrian.db") as store:
-        drafts = Drafts(store)
-        review = Review(drafts, root, console, ask, "person:test", opened.append)
+        drafts = DraftStore(store)
+        review = ReviewSession(drafts, root, console, ask, "person:test", opened.append)
         review.run(drafts.waiting("ansel"))
     assert all(path.is_file() for path in opened)
     screen.write(f"opened {len(opened)}")
@@ -72,7 +72,7 @@ def session(root: Path, typed: list[str], *, colour: bool = False) -> tuple[Revi
 
 def states(root: Path) -> list[str]:
     with Store(root / "mondrian.db", read_only=True) as store:
-        return [each.state for each in Drafts(store).of("ansel")]
+        return [each.state for each in DraftStore(store).find("ansel")]
 
 
 def test_accept_discard_and_skip(root: Path) -> None:
@@ -85,7 +85,7 @@ def test_accept_discard_and_skip(root: Path) -> None:
 def test_a_correction_changes_what_was_typed_and_keeps_the_rest(root: Path) -> None:
     session(root, ["c", "9", "2", "eleven", "11", "3,5", "The light is flat.", "8", "", "No calm in it.", "", "q"])
     with Store(root / "mondrian.db", read_only=True) as store:
-        found = Drafts(store).of("ansel")[0]
+        found = DraftStore(store).find("ansel")[0]
     assert found.state == "corrected" and found.decided is not None and found.decided_by == "person:test"
     assert found.decided.scores == {**dict.fromkeys(DIMENSIONS, 7.0), "lighting": 3.5}
     assert found.decided.assessments["lighting"].comment == "The light is flat."
@@ -112,28 +112,28 @@ def test_the_end_of_the_input_ends_the_review_and_keeps_what_was_decided(root: P
     assert states(root) == ["accepted", "waiting", "waiting"]
 
 
-def test_a_decision_that_somebody_else_made_first_is_told(root: Path) -> None:
+def test_concurrent_decision_is_reported(root: Path) -> None:
     with Store(root / "mondrian.db") as other, Store(root / "mondrian.db") as store:
-        drafts = Drafts(store)
+        drafts = DraftStore(store)
         waiting = drafts.waiting("ansel")
-        Drafts(other).discard(waiting[0].id, "page:visitor")
+        DraftStore(other).discard(waiting[0].id, "page:visitor")
         screen, answers = io.StringIO(), iter(["a", "q"])
-        review = Review(drafts, root, Console(file=screen), lambda question: next(answers), "person:test", print)
+        review = ReviewSession(drafts, root, Console(file=screen), lambda question: next(answers), "person:test", print)
         assert review.run(waiting).accepted == 0
     assert "page:visitor" in screen.getvalue()
 
 
-def test_the_photograph_is_drawn_opened_and_missed(root: Path) -> None:
+def test_photograph_is_shown_opened_or_reported_missing(root: Path) -> None:
     _, shown = session(root, ["o", "q"], colour=True)
     assert "▀" in shown and "opened 1" in shown
     (root / "source" / "new_0.jpg").unlink()
     assert "can't be used as a photograph" in " ".join(session(root, ["q"])[1].split())
 
 
-def test_two_pixels_share_a_character() -> None:
+def test_terminal_image_uses_half_blocks() -> None:
     image = Image.new("RGB", (4, 4), (255, 0, 0))
     image.paste((0, 0, 255), (0, 1, 4, 2))
-    text = in_blocks(image)
+    text = image_as_text_blocks(image)
     assert text.plain == "▀▀▀▀\n▀▀▀▀\n"
     assert str(text.spans[0].style) == "#ff0000 on #0000ff"
 
@@ -176,7 +176,7 @@ def test_decisions_by_options(root: Path, tmp_path: Path, capsys: pytest.Capture
         (["--correct", "0", __file__], "no complete critique"),
     ],
 )
-def test_what_cant_be_decided_decides_nothing(
+def test_invalid_decision_changes_nothing(
     root: Path, capsys: pytest.CaptureFixture[str], given: list[str], message: str
 ) -> None:
     assert main(["review", "--advisor", "ansel", "--workspace", str(root), "--accept", "1", *given]) == 2
@@ -184,7 +184,7 @@ def test_what_cant_be_decided_decides_nothing(
     assert states(root) == ["waiting"] * 3
 
 
-def test_lines_from_a_pipe_are_answers(
+def test_answers_are_read_from_piped_stdin(
     root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys, "stdin", io.StringIO("a\nd\n"))
@@ -204,7 +204,7 @@ def test_unknown_advisors_and_missing_workspaces(
 
 
 @pytest.mark.mini
-def test_index_synthesize_review_dataset(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_reviewed_draft_reaches_dataset(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The way of a photograph nobody critiqued into a dataset, and the index beside it."""
     where = ["--advisor", "ansel", "--workspace", str(tmp_path / "w"), "--base-model", "mini", "--json"]
     assert main(["init", "--sample", "--photographs", "12", *where[2:4]]) == 0

@@ -22,19 +22,19 @@ import pytest
 from mondrian_core.backup import (
     DamagedBackup,
     NoRoomForBackup,
-    back_up,
+    create_backup,
+    creation,
     list_snapshots,
-    making,
-    restore,
+    restore_backup,
     snapshots,
-    verify,
+    verify_backup,
 )
 from mondrian_core.cli import main
 from mondrian_core.errors import BadInput, DiskFull, NoDatabase, NoWorkspace
-from mondrian_core.prompts import Voice
+from mondrian_core.prompts import AdvisorPrompt
 from mondrian_core.registry import Registry
 from mondrian_core.rubric import DIMENSIONS
-from mondrian_core.store import Job, Profile, Store
+from mondrian_core.store import DimensionalProfile, Job, Store
 
 WRITER = """
 import sys, time
@@ -93,11 +93,11 @@ def machine(tmp_path: Path) -> Machine:
     (made.workspace / "source" / "one.jpg").chmod(0o600)
     (made.workspace / "my-recipe.toml").write_text("[train]\nepochs = 3\n")
     with Store.create(made.workspace / "mondrian.db") as store:
-        store.add_advisor(Voice("ansel", "Ansel Adams", "Landscapes."))
+        store.add_advisor(AdvisorPrompt("ansel", "Ansel Adams", "Landscapes."))
         comments = dict.fromkeys(DIMENSIONS, "Calm light over the valley.")
         store.add_profiles(
             [
-                Profile(
+                DimensionalProfile(
                     id="p1",
                     advisor="ansel",
                     image_path="source/one.jpg",
@@ -107,7 +107,7 @@ def machine(tmp_path: Path) -> Machine:
                 )
             ]
         )
-        store.add_past_jobs(
+        store.import_jobs(
             [Job(id="j1", filename="one.jpg", advisor="ansel", status="completed", analysis_markdown="a.md")]
         )
     registry = Registry(made.adapters)
@@ -131,14 +131,14 @@ def objects(folder: Path) -> set[str]:
     return {path.name for path in (folder / "objects").rglob("*") if path.is_file()}
 
 
-def test_everything_comes_back_on_an_empty_machine(machine: Machine, folder: Path, tmp_path: Path) -> None:
-    made = back_up(machine.workspace, machine.adapters, folder)
+def test_restore_on_empty_machine_is_complete(machine: Machine, folder: Path, tmp_path: Path) -> None:
+    made = create_backup(machine.workspace, machine.adapters, folder)
     assert made.snapshot.left_out == ()
     before, rows = machine.files(), machine.rows()
     new = Machine(tmp_path / "new mac")
     shutil.rmtree(tmp_path / "mac")
     shutil.rmtree(tmp_path / "other disk")
-    done = restore(folder, new.workspace, new.adapters)
+    done = restore_backup(folder, new.workspace, new.adapters)
     assert done.moved_aside == ()
     assert new.files() == {**before, "workspace/source/linked/far.jpg": new.files()["workspace/source/linked/far.jpg"]}
     assert new.rows() == rows
@@ -146,26 +146,26 @@ def test_everything_comes_back_on_an_empty_machine(machine: Machine, folder: Pat
     assert registry.current("ansel") == "v0002"
     assert [each.version for each in registry.versions("ansel")] == ["v0001", "v0002"]
     assert [entry.event for entry in registry.history("ansel")] == ["register", "register", "promote"]
-    assert back_up(new.workspace, new.adapters, folder).new_files <= 1, "only the database may differ"
+    assert create_backup(new.workspace, new.adapters, folder).new_files <= 1, "only the database may differ"
 
 
 def test_a_second_backup_copies_what_is_new_and_reads_nothing_else(machine: Machine, folder: Path) -> None:
-    first = back_up(machine.workspace, machine.adapters, folder)
+    first = create_backup(machine.workspace, machine.adapters, folder)
     (machine.workspace / "source" / "two.jpg").write_bytes(os.urandom(5000))
     old = machine.workspace / "source" / "2023" / "Schön # 1.jpg"
     facts, content = old.stat(), old.read_bytes()
     old.write_bytes(b"?" * len(content))  # a change that size and time don't show: seen only by who reads the file
     os.utime(old, ns=(facts.st_mtime_ns, facts.st_mtime_ns))
-    second = back_up(machine.workspace, machine.adapters, folder)
+    second = create_backup(machine.workspace, machine.adapters, folder)
     assert (second.new_files, second.new_bytes) == (1, 5000)
     assert len(second.snapshot.entries) == len(first.snapshot.entries) + 1
     (machine.workspace / "source" / "moved.jpg").write_bytes(content)  # known by its content
-    assert back_up(machine.workspace, machine.adapters, folder).new_files == 0
+    assert create_backup(machine.workspace, machine.adapters, folder).new_files == 0
     assert [each.name for each in list_snapshots(folder)] == sorted(each.name for each in list_snapshots(folder))
 
 
-def test_one_content_is_kept_once_and_private(machine: Machine, folder: Path) -> None:
-    made = back_up(machine.workspace, machine.adapters, folder)
+def test_backup_deduplicates_contents_with_private_permissions(machine: Machine, folder: Path) -> None:
+    made = create_backup(machine.workspace, machine.adapters, folder)
     hashes = [entry.sha256 for entry in made.snapshot.entries]
     assert len(hashes) > len(set(hashes))
     assert objects(folder) == set(hashes)
@@ -174,7 +174,7 @@ def test_one_content_is_kept_once_and_private(machine: Machine, folder: Path) ->
     assert str(machine.workspace.parent) not in text, "no path of this machine"
 
 
-def test_what_can_be_made_again_is_not_in_it(machine: Machine, folder: Path) -> None:
+def test_backup_excludes_reproducible_files(machine: Machine, folder: Path) -> None:
     for path in (
         "datasets/ansel/d1/train/rows.arrow",
         "datasets/ansel/d1/manifest.json",
@@ -187,7 +187,7 @@ def test_what_can_be_made_again_is_not_in_it(machine: Machine, folder: Path) -> 
     ):
         (machine.workspace / path).parent.mkdir(parents=True, exist_ok=True)
         (machine.workspace / path).write_text("x" + path)
-    paths = {entry.path for entry in back_up(machine.workspace, machine.adapters, folder).snapshot.entries}
+    paths = {entry.path for entry in create_backup(machine.workspace, machine.adapters, folder).snapshot.entries}
     assert paths >= {
         "workspace/datasets/ansel/d1/manifest.json",
         "workspace/runs/r1/report.html",
@@ -206,12 +206,12 @@ def test_a_snapshot_is_of_one_moment_while_others_write(machine: Machine, folder
     writer = subprocess.Popen([sys.executable, "-c", WRITER, str(machine.workspace)], stdout=subprocess.PIPE, text=True)
     try:
         assert writer.stdout is not None and writer.stdout.readline() == "writing\n"
-        made = [back_up(machine.workspace, machine.adapters, folder) for _ in range(3)]
+        made = [create_backup(machine.workspace, machine.adapters, folder) for _ in range(3)]
     finally:
         writer.kill()
         writer.communicate()
     for each in made:
-        verify(folder, each.snapshot.name)
+        verify_backup(folder, each.snapshot.name)
         paths = {entry.path for entry in each.snapshot.entries}
         database = next(entry for entry in each.snapshot.entries if entry.path == "workspace/mondrian.db")
         with closing(sqlite3.connect(folder / "objects" / database.sha256[:2] / database.sha256)) as connection:
@@ -240,8 +240,8 @@ def test_a_backup_that_is_killed_leaves_no_snapshot_and_the_next_one_is_whole(ma
     running.wait()
     assert list_snapshots(folder) == []
     (folder / "objects" / ".incoming-left").write_bytes(b"half")
-    made = back_up(machine.workspace, machine.adapters, folder)
-    assert verify(folder) == made.snapshot
+    made = create_backup(machine.workspace, machine.adapters, folder)
+    assert verify_backup(folder) == made.snapshot
     assert objects(folder) == {entry.sha256 for entry in made.snapshot.entries}
 
 
@@ -250,14 +250,14 @@ def test_a_file_that_is_removed_meanwhile_is_no_failure(
 ) -> None:
     passing = machine.workspace / "source" / "passing.jpg"
     passing.write_bytes(b"soon gone")
-    real = making._Making._require_room
+    real = creation._BackupJob._require_room
 
     def remove_first(self: Any, *found: Any) -> None:
         passing.unlink()
         real(self, *found)
 
-    monkeypatch.setattr(making._Making, "_require_room", remove_first)
-    made = back_up(machine.workspace, machine.adapters, folder)
+    monkeypatch.setattr(creation._BackupJob, "_require_room", remove_first)
+    made = create_backup(machine.workspace, machine.adapters, folder)
     assert made.snapshot.left_out == ()
     assert "workspace/source/passing.jpg" not in {entry.path for entry in made.snapshot.entries}
 
@@ -290,39 +290,39 @@ def fill_after(monkeypatch: pytest.MonkeyPatch, room: int) -> None:
 
 
 @pytest.mark.parametrize("room", [0, 60_000, 90_000])
-def test_a_full_disk_leaves_nothing_behind(
+def test_disk_full_leaves_no_partial_backup(
     machine: Machine, folder: Path, monkeypatch: pytest.MonkeyPatch, room: int
 ) -> None:
-    first = back_up(machine.workspace, machine.adapters, folder)
+    first = create_backup(machine.workspace, machine.adapters, folder)
     before = sorted(path for path in folder.rglob("*"))
     for number in range(20):
         (machine.workspace / "source" / f"many_{number}.jpg").write_bytes(os.urandom(5000))
     with monkeypatch.context() as patch:
         fill_after(patch, room)
         with pytest.raises(DiskFull):
-            back_up(machine.workspace, machine.adapters, folder)
+            create_backup(machine.workspace, machine.adapters, folder)
     assert sorted(path for path in folder.rglob("*") if path.is_file()) == [path for path in before if path.is_file()]
-    assert verify(folder).name == first.snapshot.name
-    assert back_up(machine.workspace, machine.adapters, folder).new_files == 20
+    assert verify_backup(folder).name == first.snapshot.name
+    assert create_backup(machine.workspace, machine.adapters, folder).new_files == 20
 
 
-def test_too_little_room_is_said_before_anything_is_copied(
+def test_insufficient_space_is_reported_before_copying(
     machine: Machine, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = shutil.disk_usage(machine.workspace)
-    monkeypatch.setattr(making.shutil, "disk_usage", lambda _: usage._replace(free=100))
+    monkeypatch.setattr(creation.shutil, "disk_usage", lambda _: usage._replace(free=100))
     with pytest.raises(NoRoomForBackup, match="free"):
-        back_up(machine.workspace, machine.adapters, folder)
+        create_backup(machine.workspace, machine.adapters, folder)
     assert objects(folder) == set()
 
 
-def test_a_full_disk_stops_a_restore_without_a_trace(
+def test_disk_full_during_restore_changes_nothing(
     machine: Machine, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    back_up(machine.workspace, machine.adapters, folder)
+    create_backup(machine.workspace, machine.adapters, folder)
     fill_after(monkeypatch, 20_000)
     with pytest.raises(DiskFull):
-        restore(folder, tmp_path / "new" / "workspace", tmp_path / "new" / "adapters")
+        restore_backup(folder, tmp_path / "new" / "workspace", tmp_path / "new" / "adapters")
     assert [path for path in (tmp_path / "new").rglob("*") if path.is_file()] == []
 
 
@@ -351,33 +351,33 @@ def cut_list(folder: Path) -> None:
 def test_a_damaged_backup_restores_nothing(
     machine: Machine, folder: Path, tmp_path: Path, damage: Callable[[Path], None]
 ) -> None:
-    back_up(machine.workspace, machine.adapters, folder)
+    create_backup(machine.workspace, machine.adapters, folder)
     damage(folder)
     with pytest.raises(DamagedBackup):
-        verify(folder)
+        verify_backup(folder)
     with pytest.raises(DamagedBackup):
-        restore(folder, tmp_path / "new" / "workspace", tmp_path / "new" / "adapters")
+        restore_backup(folder, tmp_path / "new" / "workspace", tmp_path / "new" / "adapters")
     assert not (tmp_path / "new" / "workspace").exists()
     before = machine.files()
     with pytest.raises(DamagedBackup):
-        restore(folder, machine.workspace, machine.adapters, force=True)
+        restore_backup(folder, machine.workspace, machine.adapters, force=True)
     assert machine.files() == before
 
 
 @pytest.mark.parametrize("path", ["workspace/../../evil", "/etc/evil", "evil", "workspace/a\\..\\b", "adapters/../x"])
-def test_a_list_that_leads_out_is_refused(machine: Machine, folder: Path, tmp_path: Path, path: str) -> None:
-    back_up(machine.workspace, machine.adapters, folder)
+def test_snapshot_with_path_traversal_is_rejected(machine: Machine, folder: Path, tmp_path: Path, path: str) -> None:
+    create_backup(machine.workspace, machine.adapters, folder)
     (file,) = (folder / "snapshots").glob("*.json")
     values = json.loads(file.read_text())
     values["entries"][-1]["path"] = path
     values["entries_sha256"] = snapshots._digest(values["entries"])
     file.write_text(json.dumps(values))
     with pytest.raises(DamagedBackup, match="leads out"):
-        restore(folder, tmp_path / "new" / "workspace", tmp_path / "new" / "adapters")
+        restore_backup(folder, tmp_path / "new" / "workspace", tmp_path / "new" / "adapters")
 
 
 def test_a_damaged_database_is_not_backed_up_over_a_sound_one(machine: Machine, folder: Path) -> None:
-    first = back_up(machine.workspace, machine.adapters, folder)
+    first = create_backup(machine.workspace, machine.adapters, folder)
     database = machine.workspace / "mondrian.db"
     with closing(sqlite3.connect(database)) as connection, connection:
         connection.executemany(
@@ -390,18 +390,18 @@ def test_a_damaged_database_is_not_backed_up_over_a_sound_one(machine: Machine, 
         data[page * 4096 : page * 4096 + 100] = os.urandom(100)
     database.write_bytes(bytes(data))
     with pytest.raises((DamagedBackup, NoDatabase)):
-        back_up(machine.workspace, machine.adapters, folder)
+        create_backup(machine.workspace, machine.adapters, folder)
     assert [each.name for each in list_snapshots(folder)] == [first.snapshot.name]
 
 
 def test_a_restore_overwrites_nothing(machine: Machine, folder: Path) -> None:
-    back_up(machine.workspace, machine.adapters, folder)
+    create_backup(machine.workspace, machine.adapters, folder)
     (machine.workspace / "source" / "written since.jpg").write_bytes(b"not in the backup")
     before = machine.files()
     with pytest.raises(BadInput, match="--force"):
-        restore(folder, machine.workspace, machine.adapters)
+        restore_backup(folder, machine.workspace, machine.adapters)
     assert machine.files() == before
-    done = restore(folder, machine.workspace, machine.adapters, force=True)
+    done = restore_backup(folder, machine.workspace, machine.adapters, force=True)
     workspace, advisor = done.moved_aside
     assert (workspace / "source" / "written since.jpg").read_bytes() == b"not in the backup"
     assert (advisor / "promoted.json").is_file()
@@ -410,22 +410,22 @@ def test_a_restore_overwrites_nothing(machine: Machine, folder: Path) -> None:
     assert list(Registry(machine.adapters).advisors()) == ["ansel"]
 
 
-def test_what_lies_beside_the_advisors_in_a_registry_stays(machine: Machine, folder: Path, tmp_path: Path) -> None:
-    back_up(machine.workspace, machine.adapters, folder)
+def test_restore_keeps_other_files_in_registry_root(machine: Machine, folder: Path, tmp_path: Path) -> None:
+    create_backup(machine.workspace, machine.adapters, folder)
     clone = tmp_path / "clone" / "adapters"
     (clone / "dorothea").mkdir(parents=True)
     (clone / "README.md").write_text("The registry.")
-    restore(folder, tmp_path / "clone" / "workspace", clone)
+    restore_backup(folder, tmp_path / "clone" / "workspace", clone)
     assert (clone / "README.md").read_text() == "The registry."
     assert sorted(path.name for path in clone.iterdir()) == ["README.md", "ansel", "dorothea"]
 
 
 def test_a_registry_in_the_workspace_comes_back_there(machine: Machine, folder: Path, tmp_path: Path) -> None:
     machine.adapters = Path(shutil.move(machine.adapters, machine.workspace / "adapters"))
-    made = back_up(machine.workspace, machine.adapters, folder)
+    made = create_backup(machine.workspace, machine.adapters, folder)
     assert not [entry.path for entry in made.snapshot.entries if entry.path.startswith("workspace/adapters")]
     new = tmp_path / "new" / "workspace"
-    restore(folder, new, new / "adapters")
+    restore_backup(folder, new, new / "adapters")
     assert Registry(new / "adapters").current("ansel") == "v0002"
 
 
@@ -433,28 +433,28 @@ def test_keep_deletes_old_snapshots_and_contents_that_no_other_names(machine: Ma
     for number in range(4):
         changing = machine.workspace / "source" / "changing.jpg"
         changing.write_bytes(os.urandom(1000 + number))
-        made = back_up(machine.workspace, machine.adapters, folder, keep=2)
+        made = create_backup(machine.workspace, machine.adapters, folder, keep=2)
     assert len(made.deleted) == 1
     kept = list_snapshots(folder)
     assert len(kept) == 2
     assert objects(folder) == {entry.sha256 for each in kept for entry in each.entries}
     for each in kept:
-        verify(folder, each.name)
+        verify_backup(folder, each.name)
 
 
-def test_what_cannot_be_backed_up_is_refused(machine: Machine, folder: Path, tmp_path: Path) -> None:
+def test_invalid_backup_and_restore_requests_are_rejected(machine: Machine, folder: Path, tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="lies in"):
-        back_up(machine.workspace, machine.adapters, machine.workspace / "backup")
+        create_backup(machine.workspace, machine.adapters, machine.workspace / "backup")
     with pytest.raises(NoWorkspace):
-        back_up(tmp_path / "none", None, folder)
+        create_backup(tmp_path / "none", None, folder)
     with pytest.raises(BadInput, match="no snapshot"):
-        restore(folder, tmp_path / "new", tmp_path / "adapters")
+        restore_backup(folder, tmp_path / "new", tmp_path / "adapters")
     (machine.workspace / "mondrian.db").unlink()
     with pytest.raises(NoDatabase):
-        back_up(machine.workspace, machine.adapters, folder)
+        create_backup(machine.workspace, machine.adapters, folder)
 
 
-def test_the_commands_say_what_they_did(
+def test_backup_and_restore_commands_print_summary(
     machine: Machine, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("MONDRIAN_BACKUP", raising=False)

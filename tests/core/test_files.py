@@ -11,12 +11,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mondrian_core.errors import DiskFull
-from mondrian_core.files import read_json, replace_atomic, require_room, sha256_of, write_atomic, write_json
+from mondrian_core.files import file_sha256, read_json, replace_atomic, require_free_space, write_atomic, write_json
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=25)
 @given(st.binary(max_size=3000))
-def test_bytes_arrive_whole(tmp_path: Path, data: bytes) -> None:
+def test_write_atomic_writes_all_bytes(tmp_path: Path, data: bytes) -> None:
     path = tmp_path / "deep" / "file.bin"
     write_atomic(path, data)
     assert path.read_bytes() == data
@@ -28,7 +28,7 @@ def test_text_is_written_as_utf8(tmp_path: Path) -> None:
     assert (tmp_path / "a.txt").read_bytes() == "ä".encode()
 
 
-def test_a_failure_leaves_the_old_file_and_nothing_beside_it(tmp_path: Path) -> None:
+def test_failed_atomic_write_keeps_old_file(tmp_path: Path) -> None:
     path = tmp_path / "manifest.json"
     write_json(path, {"version": 1})
 
@@ -42,7 +42,7 @@ def test_a_failure_leaves_the_old_file_and_nothing_beside_it(tmp_path: Path) -> 
     assert [each.name for each in tmp_path.iterdir()] == ["manifest.json"]
 
 
-def test_a_full_disk_is_said_and_the_old_file_stays(tmp_path: Path) -> None:
+def test_disk_full_is_reported_and_old_file_kept(tmp_path: Path) -> None:
     path = tmp_path / "manifest.json"
     write_json(path, {"version": 1})
 
@@ -56,7 +56,7 @@ def test_a_full_disk_is_said_and_the_old_file_stays(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux only")
-def test_a_full_device_is_said() -> None:
+def test_disk_full_is_reported() -> None:
     def fill(temporary: Path) -> None:
         Path("/dev/full").write_bytes(b"x" * 10_000)
 
@@ -64,11 +64,11 @@ def test_a_full_device_is_said() -> None:
         replace_atomic(Path(os.environ.get("TMPDIR", "/tmp")) / "mondrian-full", fill)
 
 
-def test_json_is_the_same_text_for_the_same_values(tmp_path: Path) -> None:
+def test_write_json_is_deterministic(tmp_path: Path) -> None:
     write_json(tmp_path / "a.json", {"b": 1, "a": [1, 2]})
-    first = sha256_of(tmp_path / "a.json")
+    first = file_sha256(tmp_path / "a.json")
     write_json(tmp_path / "a.json", {"b": 1, "a": [1, 2]})
-    assert sha256_of(tmp_path / "a.json") == first
+    assert file_sha256(tmp_path / "a.json") == first
     assert (tmp_path / "a.json").read_text().startswith('{\n  "b": 1,')
 
 
@@ -77,10 +77,10 @@ def test_the_hash_of_a_file_longer_than_a_block(tmp_path: Path) -> None:
 
     data = bytes(range(256)) * 9000
     (tmp_path / "big").write_bytes(data)
-    assert sha256_of(tmp_path / "big") == hashlib.sha256(data).hexdigest()
+    assert file_sha256(tmp_path / "big") == hashlib.sha256(data).hexdigest()
 
 
-def test_nothing_is_begun_without_room(tmp_path: Path) -> None:
-    require_room(tmp_path)
+def test_require_room_rejects_insufficient_space(tmp_path: Path) -> None:
+    require_free_space(tmp_path)
     with pytest.raises(DiskFull, match="disk is full"):
-        require_room(tmp_path, least=1 << 62)
+        require_free_space(tmp_path, least=1 << 62)

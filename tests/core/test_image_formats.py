@@ -19,7 +19,7 @@ from PIL import Image
 from mondrian_core import images
 from mondrian_core.errors import BadPhotograph
 from mondrian_core.image_formats import jpeg_is_complete, png_is_complete, raw_kind
-from mondrian_core.images import DECODED_SIDE, is_too_narrow, open_photograph, photograph_facts
+from mondrian_core.images import DECODED_SIDE, is_too_narrow, open_photograph, read_photograph_header
 
 
 def ramp(width: int, height: int) -> Image.Image:
@@ -63,17 +63,17 @@ TRAILERS = {
 
 @pytest.mark.parametrize("trailer", TRAILERS)
 @pytest.mark.parametrize("options", [{"quality": 90}, {"progressive": True}, {"restart_marker_rows": 1}])
-def test_what_follows_the_end_is_no_part_of_the_picture(tmp_path: Path, trailer: str, options: dict[str, int]) -> None:
+def test_trailing_bytes_after_image_are_ignored(tmp_path: Path, trailer: str, options: dict[str, int]) -> None:
     path = tmp_path / "motion.jpg"
     path.write_bytes(encoded(ramp(640, 480), **options) + TRAILERS[trailer])
-    assert photograph_facts(path).width == open_photograph(path).width == 640
+    assert read_photograph_header(path).width == open_photograph(path).width == 640
 
 
-def test_a_png_with_something_behind_it(tmp_path: Path) -> None:
+def test_png_with_trailing_data_is_accepted(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     whole = encoded(ramp(64, 48), "PNG")
     path.write_bytes(whole + FILM)
-    assert photograph_facts(path).width == open_photograph(path).width == 64
+    assert read_photograph_header(path).width == open_photograph(path).width == 64
     assert [png_is_complete(whole[:-cut]) for cut in (1, 8, 13, 40)] == [False] * 4
 
 
@@ -87,7 +87,7 @@ def test_a_picture_cut_off_before_its_end_is_refused(trailer: str, share: float)
 
 
 @given(st.data())
-def test_no_part_of_a_jpeg_is_complete(data: st.DataObject) -> None:
+def test_truncated_jpeg_is_incomplete(data: st.DataObject) -> None:
     whole = with_thumbnail()
     assert jpeg_is_complete(whole)
     assert not jpeg_is_complete(whole[: data.draw(st.integers(0, len(whole) - 2))])
@@ -165,7 +165,7 @@ RAW = {
 def test_raw_files_are_refused_by_content(tmp_path: Path, kind: str, name: str) -> None:
     path = tmp_path / name
     path.write_bytes(RAW[kind])
-    for look in (open_photograph, photograph_facts):
+    for look in (open_photograph, read_photograph_header):
         with pytest.raises(BadPhotograph, match="raw file") as caught:
             look(path)
         assert (caught.value.reason, "raw converter" in caught.value.next_step) == ("raw", True)
@@ -184,7 +184,7 @@ def test_ordinary_tiff_files_are_no_raw_files() -> None:
     st.lists(st.tuples(st.integers(0, 400), st.integers(0, 255)), max_size=8),
     st.integers(0, 500),
 )
-def test_damaged_structures_never_raise(kind: str, changes: list[tuple[int, int]], kept: int) -> None:
+def test_corrupt_image_structures_never_raise(kind: str, changes: list[tuple[int, int]], kept: int) -> None:
     data = bytearray(RAW[kind])
     for place, value in changes:
         data[place % len(data)] = value
@@ -206,7 +206,7 @@ def test_damaged_structures_never_raise(kind: str, changes: list[tuple[int, int]
         ((20_000, 150), False),
     ],
 )
-def test_strips_are_refused(size: tuple[int, int], narrow: bool) -> None:
+def test_too_narrow_images_are_rejected(size: tuple[int, int], narrow: bool) -> None:
     assert is_too_narrow(size) is narrow
     data = encoded(Image.new("RGB", size, "teal"), "PNG")
     if narrow:
@@ -215,7 +215,7 @@ def test_strips_are_refused(size: tuple[int, int], narrow: bool) -> None:
         assert open_photograph(data).width == size[0]
 
 
-def test_more_megapixels_by_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_megapixel_limit_is_configurable(monkeypatch: pytest.MonkeyPatch) -> None:
     data = encoded(Image.new("L", (11_648, 8736), 90), quality=30)
     assert "MONDRIAN_MAX_MEGAPIXELS=102" in refusal(data).next_step
     monkeypatch.setenv("MONDRIAN_MAX_MEGAPIXELS", "102")
@@ -248,7 +248,7 @@ def test_large_pictures_come_back_reduced_and_upright(tmp_path: Path, kind: str,
     picture = Image.fromarray(np.asarray(grey.convert("L"), np.uint16) * 257) if mode == "I;16" else grey.convert(mode)
     path = tmp_path / "large"
     path.write_bytes(encoded(picture, kind, exif=exif, **({} if kind == "PNG" else {"quality": 92})))
-    opened, facts = open_photograph(path), photograph_facts(path)
+    opened, facts = open_photograph(path), read_photograph_header(path)
     assert (facts.width, facts.height) == (300, 6000)
     assert (opened.width, opened.height, opened.image.mode) == (300, 6000, "RGB")
     assert DECODED_SIDE <= opened.image.height < 2 * DECODED_SIDE

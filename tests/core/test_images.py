@@ -17,13 +17,13 @@ from PIL import Image, ImageCms
 from mondrian_core.errors import BadPhotograph
 from mondrian_core.images import (
     MAX_BYTES,
-    Reason,
-    bits_apart,
-    bounded,
+    PhotographRejection,
+    downscale_to_fit,
     jpeg_bytes,
     open_photograph,
     perceptual_hash,
-    photograph_facts,
+    perceptual_hash_distance,
+    read_photograph_header,
 )
 
 
@@ -51,7 +51,7 @@ def written(folder: Path, data: bytes, name: str = "photo.jpg") -> Path:
 def reason_of(source: Path | bytes, **options: int) -> str:
     with pytest.raises(BadPhotograph) as caught:
         open_photograph(source, **options)
-    assert caught.value.reason in list(Reason)
+    assert caught.value.reason in list(PhotographRejection)
     return caught.value.reason
 
 
@@ -72,25 +72,25 @@ def same(first: Image.Image, second: Image.Image, tolerance: float = 3.0) -> boo
         ("MPO", {"quality": 95}),
     ],
 )
-def test_every_format_of_a_camera(tmp_path: Path, kind: str, options: dict[str, object]) -> None:
+def test_common_image_formats_are_read(tmp_path: Path, kind: str, options: dict[str, object]) -> None:
     path = written(tmp_path, encoded(scene(), kind, **options), "photo.anything")
     photograph = open_photograph(path)
     assert same(photograph.image, scene())
     assert (photograph.image.mode, photograph.width, photograph.height) == ("RGB", 64, 40)
-    facts = photograph_facts(path)
+    facts = read_photograph_header(path)
     assert (facts.width, facts.height, facts.bytes) == (64, 40, path.stat().st_size)
 
 
-def test_heic(tmp_path: Path) -> None:
+def test_heic_is_read(tmp_path: Path) -> None:
     pillow_heif = pytest.importorskip("pillow_heif")
     pillow_heif.register_heif_opener()
     path = written(tmp_path, encoded(scene(), "HEIF", quality=95), "photo.heic")
     assert same(open_photograph(path).image, scene(), 6)
-    assert photograph_facts(path).width == 64
+    assert read_photograph_header(path).width == 64
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_phones_store_photographs_sideways(tmp_path: Path, orientation: int) -> None:
+def test_exif_orientation_is_applied(tmp_path: Path, orientation: int) -> None:
     upright = scene()
     turns = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}  # the turn that undoes what a viewer will do
     stored = upright if orientation == 1 else upright.transpose(Image.Transpose(turns[orientation]))
@@ -99,18 +99,18 @@ def test_phones_store_photographs_sideways(tmp_path: Path, orientation: int) -> 
     path = written(tmp_path, encoded(stored, "JPEG", quality=98, exif=exif))
     photograph = open_photograph(path)
     assert same(photograph.image, upright)
-    assert (photograph_facts(path).width, photograph_facts(path).height) == upright.size
+    assert (read_photograph_header(path).width, read_photograph_header(path).height) == upright.size
     assert not photograph.image.getexif()
 
 
 @pytest.mark.parametrize("value", [0, 9, 77])
-def test_an_orientation_that_does_not_exist_turns_nothing(value: int) -> None:
+def test_invalid_exif_orientation_is_ignored(value: int) -> None:
     exif = Image.Exif()
     exif[0x0112] = value
     assert same(open_photograph(encoded(scene(), "JPEG", quality=98, exif=exif)).image, scene())
 
 
-def test_place_and_device_are_not_kept() -> None:
+def test_location_and_device_metadata_are_removed() -> None:
     exif = Image.Exif()
     exif.get_ifd(0x8825)[2] = (37.0, 44.0, 0.0)
     exif[0x010F] = "Camera"
@@ -119,14 +119,14 @@ def test_place_and_device_are_not_kept() -> None:
     assert b"Exif" not in jpeg_bytes(image)
 
 
-def test_sixteen_bits_are_scaled_not_clipped() -> None:
+def test_16_bit_images_are_scaled() -> None:
     values = np.linspace(0, 65535, 64 * 40).reshape(40, 64).astype(np.uint16)
     for kind in ("PNG", "TIFF"):
         opened = np.asarray(open_photograph(encoded(Image.fromarray(values), kind)).image)[:, :, 0]
         assert np.abs(opened - values / 257).max() <= 1
 
 
-def test_floating_point_grey() -> None:
+def test_float_grayscale_is_converted() -> None:
     values = np.linspace(0, 1, 64 * 40).reshape(40, 64).astype(np.float32)
     values[0, 0] = np.nan
     opened = np.asarray(open_photograph(encoded(Image.fromarray(values), "TIFF")).image)[:, :, 0]
@@ -134,7 +134,7 @@ def test_floating_point_grey() -> None:
     assert opened[0, 0] == 0
 
 
-def test_transparency_lies_on_white() -> None:
+def test_alpha_is_composited_on_white() -> None:
     image = scene().convert("RGBA")
     image.putalpha(Image.new("L", image.size, 0))
     for source in (image, image.convert("LA")):
@@ -186,7 +186,7 @@ def _swapped_profile() -> bytes:
     return bytes(data)
 
 
-def test_what_is_no_photograph(tmp_path: Path) -> None:
+def test_invalid_photographs_have_a_reason(tmp_path: Path) -> None:
     assert reason_of(tmp_path / "none.jpg") == "missing"
     assert reason_of(tmp_path) == "not_a_photograph"
     assert reason_of(written(tmp_path, b"")) == "empty"
@@ -203,17 +203,17 @@ def test_what_is_no_photograph(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "WEBP"])
 @pytest.mark.parametrize("share", [0.05, 0.4, 0.9, 0.99])
-def test_cut_files_are_refused(tmp_path: Path, kind: str, share: float) -> None:
+def test_truncated_images_are_rejected(tmp_path: Path, kind: str, share: float) -> None:
     data = encoded(scene(200, 160), kind)
     path = written(tmp_path, data[: int(len(data) * share)])
     assert reason_of(path) in ("truncated", "unreadable", "not_a_photograph")
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG"])
-def test_the_headers_alone_show_a_cut(tmp_path: Path, kind: str) -> None:
+def test_truncation_is_detected_from_headers(tmp_path: Path, kind: str) -> None:
     data = encoded(scene(600, 500), kind)
     with pytest.raises(BadPhotograph) as caught:
-        photograph_facts(written(tmp_path, data[: int(len(data) * 0.8)]))
+        read_photograph_header(written(tmp_path, data[: int(len(data) * 0.8)]))
     assert caught.value.reason == "truncated"
 
 
@@ -234,11 +234,11 @@ def test_decompression_bombs_are_refused_before_decoding(tmp_path: Path, size: t
     path = written(tmp_path, bomb(*size))
     assert reason_of(path) == "too_large"
     with pytest.raises(BadPhotograph) as caught:
-        photograph_facts(path)
+        read_photograph_header(path)
     assert caught.value.reason == "too_large"
 
 
-def test_the_pixel_limit_is_the_callers() -> None:
+def test_caller_sets_pixel_limit() -> None:
     assert reason_of(encoded(scene()), max_pixels=64 * 40 - 1) == "too_large"
     assert open_photograph(encoded(scene()), max_pixels=64 * 40).width == 64
 
@@ -250,7 +250,7 @@ def test_a_huge_file_is_refused_unread(tmp_path: Path) -> None:
     assert reason_of(path) == "too_large"
 
 
-def test_a_file_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_file_without_read_permission_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = written(tmp_path, encoded(scene()))
     monkeypatch.setattr(os, "access", lambda *_: False)
     assert reason_of(path) == "unreadable"
@@ -258,7 +258,7 @@ def test_a_file_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 @settings(max_examples=150, deadline=None)
 @given(st.data())
-def test_hostile_bytes_are_opened_or_refused(data: st.DataObject) -> None:
+def test_fuzzed_image_bytes_are_opened_or_rejected(data: st.DataObject) -> None:
     kind = data.draw(st.sampled_from(["JPEG", "PNG", "TIFF", "WEBP"]))
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -268,7 +268,7 @@ def test_hostile_bytes_are_opened_or_refused(data: st.DataObject) -> None:
     try:
         opened = open_photograph(bytes(original))
     except BadPhotograph as error:
-        assert error.reason in list(Reason)  # noqa: PT017
+        assert error.reason in list(PhotographRejection)  # noqa: PT017
     else:
         assert opened.image.mode == "RGB"
 
@@ -281,17 +281,22 @@ def test_the_hash_is_that_of_the_file(tmp_path: Path) -> None:
     assert open_photograph(data).sha256 == hashlib.sha256(data).hexdigest()
 
 
-def test_photographs_that_look_alike() -> None:
+def test_perceptual_hash_matches_similar_images() -> None:
     original = perceptual_hash(scene(300, 200))
     mirrored = perceptual_hash(scene(300, 200).transpose(Image.Transpose.FLIP_LEFT_RIGHT))
-    assert bits_apart(original, perceptual_hash(scene(150, 100))) <= 4
-    assert bits_apart(original, perceptual_hash(scene(300, 200).point(lambda value: min(255, value * 1.1)))) <= 6
-    assert bits_apart(original, mirrored) == 0
+    assert perceptual_hash_distance(original, perceptual_hash(scene(150, 100))) <= 4
+    assert (
+        perceptual_hash_distance(original, perceptual_hash(scene(300, 200).point(lambda value: min(255, value * 1.1))))
+        <= 6
+    )
+    assert perceptual_hash_distance(original, mirrored) == 0
     assert original == mirrored[::-1]
-    assert bits_apart(original, perceptual_hash(scene(300, 200).transpose(Image.Transpose.ROTATE_180))) > 10
+    assert (
+        perceptual_hash_distance(original, perceptual_hash(scene(300, 200).transpose(Image.Transpose.ROTATE_180))) > 10
+    )
 
 
-def test_nothing_is_enlarged() -> None:
-    assert bounded(scene(), 1024).size == (64, 40)
-    assert bounded(scene(640, 400), 320).size == (320, 200)
-    assert bounded(scene(4000, 2), 100).size == (100, 1)
+def test_images_are_never_upscaled() -> None:
+    assert downscale_to_fit(scene(), 1024).size == (64, 40)
+    assert downscale_to_fit(scene(640, 400), 320).size == (320, 200)
+    assert downscale_to_fit(scene(4000, 2), 100).size == (100, 1)

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
-from mondrian_core.data.records import LeftOut, LinkManifest, Reason
-from mondrian_core.markdown import Markdown, cell, code, code_block, plain, table
+from mondrian_core.data.linking.link_manifest import ExcludedRecord, ExclusionReason, LinkManifest
+from mondrian_core.markdown import Markdown, code_block, code_span, escape_markdown, markdown_cell, markdown_table
 from mondrian_core.stages import DatasetSummary, EvaluateSummary, LinkSummary, PromoteSummary, RegisterSummary
-from tasks import pages
+from tasks import artifact_pages
 
 PARSER = MarkdownIt("commonmark").enable(["table", "strikethrough"])
 # What GitHub's dialect makes a link of without brackets, as `marked` looks for it in the source.
@@ -108,20 +108,20 @@ FRAMES = {"{}": "", "Before {}": "Before ", "## {}": "", "- {}": "", "- x FAIL: 
 @settings(max_examples=200)
 @given(texts)
 @example("#")
-def test_a_text_is_shown_as_it_is(text: str) -> None:
+def test_markdown_text_is_escaped(text: str) -> None:
     for frame, before in FRAMES.items():
-        markdown = frame.format(plain(text))
+        markdown = frame.format(escape_markdown(text))
         assert {token.type for token in inline(markdown)} <= {"text"}, markdown
         assert shown(markdown).strip() == (before + one_line(text)).strip()
         assert not BARE_LINK.search(markdown), markdown
-    kinds = {token.type for token in PARSER.parse(plain(text))}
+    kinds = {token.type for token in PARSER.parse(escape_markdown(text))}
     assert kinds <= {"paragraph_open", "inline", "paragraph_close"}, (text, kinds)
 
 
 @settings(max_examples=150)
 @given(st.lists(st.tuples(texts, texts), max_size=3), texts)
-def test_a_table_stays_a_table(rows: list[tuple[str, str]], heading: str) -> None:
-    markdown = table((heading, "b"), rows)
+def test_markdown_table_survives_special_characters(rows: list[tuple[str, str]], heading: str) -> None:
+    markdown = markdown_table((heading, "b"), rows)
     tokens = PARSER.parse(markdown)
     assert tokens[0].type == "table_open" and tokens[-1].type == "table_close"
     assert sum(token.type == "tr_open" for token in tokens) == len(rows) + 1
@@ -131,8 +131,8 @@ def test_a_table_stays_a_table(rows: list[tuple[str, str]], heading: str) -> Non
 
 
 @given(texts)
-def test_code_is_code(text: str) -> None:
-    tokens = inline(f"Files: {code(text)}")
+def test_code_block_is_not_interpreted(text: str) -> None:
+    tokens = inline(f"Files: {code_span(text)}")
     assert {token.type for token in tokens} <= {"text", "code_inline"}
     if one_line(text):
         assert [token.content for token in tokens if token.type == "code_inline"] == [one_line(text)]
@@ -154,8 +154,8 @@ def test_code_is_code(text: str) -> None:
         (Markdown("**now**"), "**now**"),
     ],
 )
-def test_cells(value: object, told: str) -> None:
-    assert cell(value) == told
+def test_markdown_cell_formatting(value: object, told: str) -> None:
+    assert markdown_cell(value) == told
 
 
 def pages_with(text: str) -> list[str]:
@@ -169,21 +169,27 @@ def pages_with(text: str) -> list[str]:
         "interval": [0.1, None],
         "parts": [part],
     }
-    manifest = LinkManifest("ansel", (), (LeftOut(text, Reason.NO_PATH, text),))
+    manifest = LinkManifest("ansel", (), (ExcludedRecord(text, ExclusionReason.NO_PATH, text),))
     return [
-        pages.linked(LinkSummary("m.json", 0, {"no_path": 1}, manifest.table())),
-        pages.built(DatasetSummary(path=f"datasets/{text}", digest=text, photographs={text: 1}, rows={text: 2})),
-        pages.judged(EvaluateSummary(report="r.json", html=f"runs/{text}", verdict="FAIL", gates=[gate], split=text)),
-        pages.registered(RegisterSummary(text, f"adapters/{text}", "candidate"), text),
-        pages.decided(PromoteSummary("candidate", text, text, f"mondrian adapters promote {text}"), text),
-        pages.version_facts(text, text, "candidate", [gate], [text], {"base": text, "change": 0.1}),
-        pages.champion_changed(text, text, text, text, text),
+        artifact_pages.link_markdown(LinkSummary("m.json", 0, {"no_path": 1}, manifest.table())),
+        artifact_pages.dataset_markdown(
+            DatasetSummary(path=f"datasets/{text}", digest=text, photographs={text: 1}, rows={text: 2})
+        ),
+        artifact_pages.gates_markdown(
+            EvaluateSummary(report="r.json", html=f"runs/{text}", verdict="FAIL", gates=[gate], split=text)
+        ),
+        artifact_pages.registration_markdown(RegisterSummary(text, f"adapters/{text}", "candidate"), text),
+        artifact_pages.promotion_markdown(
+            PromoteSummary("candidate", text, text, f"mondrian adapters promote {text}"), text
+        ),
+        artifact_pages.version_markdown(text, text, "candidate", [gate], [text], {"base": text, "change": 0.1}),
+        artifact_pages.champion_change_markdown(text, text, text, text, text),
     ]
 
 
 @settings(max_examples=60, deadline=None)
 @given(texts)
-def test_no_page_takes_markup_from_a_text(text: str) -> None:
+def test_pages_escape_markup_in_text(text: str) -> None:
     for markdown, empty in zip(pages_with(text), pages_with("x"), strict=True):
         ours = {token.type for token in (*PARSER.parse(empty), *inline(empty))}
         found = {token.type for token in (*PARSER.parse(markdown), *inline(markdown))}

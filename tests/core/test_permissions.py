@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from mondrian_core.data import sample
-from mondrian_core.files import keep_private, make_private_folder, write_atomic, write_json
-from mondrian_core.prompts import Voice
+from mondrian_core.data import sample_workspace
+from mondrian_core.files import make_private_folder, restrict_to_owner, write_atomic, write_json
+from mondrian_core.prompts import AdvisorPrompt
 from mondrian_core.store import Store
 
 
@@ -56,18 +56,18 @@ def test_a_file_that_is_replaced_keeps_its_permissions(shared: Path, mode: int) 
 
 
 @pytest.mark.parametrize(("before", "after"), [(0o644, 0o600), (0o755, 0o700), (0o664, 0o660), (0o600, 0o600)])
-def test_others_are_shut_out_and_a_group_that_may_write_stays(shared: Path, before: int, after: int) -> None:
+def test_private_mode_removes_others_and_keeps_group_write(shared: Path, before: int, after: int) -> None:
     path = shared / "a"
     path.write_text("x")
     path.chmod(before)
-    keep_private(path)
+    restrict_to_owner(path)
     assert mode_of(path) == after
 
 
 def test_the_database_its_companions_and_its_copies_are_private(shared: Path) -> None:
     path = shared / "mondrian.db"
     with Store.create(path) as store:
-        store.add_advisor(Voice("ansel", "Ansel Adams"))
+        store.add_advisor(AdvisorPrompt("ansel", "Ansel Adams"))
         assert {mode_of(each) for each in shared.glob("mondrian.db*")} == {0o600}
         assert len(list(shared.glob("mondrian.db*"))) == 3
     path.chmod(0o644)  # as an older project left it
@@ -81,7 +81,7 @@ def test_a_database_is_copied_for_a_migration_with_its_permissions(shared: Path)
     import sqlite3
     from contextlib import closing
 
-    from mondrian_core.migrations import ORIGINAL_TABLES
+    from mondrian_core.store.migrations import ORIGINAL_TABLES
 
     with closing(sqlite3.connect(shared / "mondrian.db")) as connection, connection:
         for statement in ORIGINAL_TABLES.values():
@@ -92,7 +92,7 @@ def test_a_database_is_copied_for_a_migration_with_its_permissions(shared: Path)
 
 
 def test_a_new_workspace_is_private(shared: Path) -> None:
-    sample.make_workspace(shared / "workspace", sample=False)
+    sample_workspace.create_workspace(shared / "workspace", sample=False)
     folders = [shared / "workspace", *(each for each in (shared / "workspace").rglob("*") if each.is_dir())]
     assert len(folders) > 3
     assert {mode_of(each) for each in folders} == {0o700}

@@ -10,12 +10,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mondrian_core.markdown import plain
-from mondrian_core.portable_paths import base_name, hidden_path, read_path, stored_path, without_absolute_paths
+from mondrian_core.markdown import escape_markdown
+from mondrian_core.portable_paths import (
+    absolute_from_portable,
+    base_model_name,
+    portable_path,
+    redacted_path,
+    without_absolute_paths,
+)
 from mondrian_core.recipes import Recipe
-from mondrian_core.registry import intake
-from mondrian_core.stages import Context, DatasetSummary, RegisterSummary, summary_of
-from mondrian_core.stages.summaries import leave
+from mondrian_core.registry import version_writer
+from mondrian_core.stages import DatasetSummary, RegisterSummary, StageContext, read_stage_summary
+from mondrian_core.stages.summaries import write_stage_summary
 
 WORKSPACE, ADAPTERS, HOME = (
     Path("/home/user lovelace/ws"),
@@ -41,14 +47,16 @@ PLACES = {WORKSPACE: "", ADAPTERS: "adapters/", HOME: "~/"}
         ("`/var/log/mike/service.log`.", "`.../service.log`."),
     ],
 )
-def test_paths_lose_their_folders(text: str, told: str) -> None:
+def test_absolute_paths_are_reduced_to_file_names(text: str, told: str) -> None:
     assert without_absolute_paths(text, PLACES) == told
     assert without_absolute_paths({"a": [text, 3]}, PLACES) == {"a": [told, 3]}
 
 
 def test_escaped_paths_lose_their_folders_too() -> None:
     root = Path("/Volumes/ada_b/my_ws (2)/w~s_")
-    text = plain(f"{root}/runs/a_/x.log, /Volumes/ada_b/_c/report.html, C:\\Users\\mike\\_x.jpg, C:\\mike\\y.jpg")
+    text = escape_markdown(
+        f"{root}/runs/a_/x.log, /Volumes/ada_b/_c/report.html, C:\\Users\\mike\\_x.jpg, C:\\mike\\y.jpg"
+    )
     told = without_absolute_paths(text, {root: ""})
     assert "mike" not in told and "ada" not in told and "Volumes" not in told
     assert told.startswith(r"runs/a\_/x.log, .../report.html, ...")
@@ -69,12 +77,12 @@ def test_escaped_paths_lose_their_folders_too() -> None:
         "![a](data:image/png;base64,/a/b/c)",
     ],
 )
-def test_what_is_no_absolute_path_stays(text: str) -> None:
+def test_relative_paths_and_urls_are_unchanged(text: str) -> None:
     assert without_absolute_paths(text, PLACES) == text
 
 
 @given(st.binary(min_size=200))
-def test_pictures_stay(data: bytes) -> None:
+def test_base64_data_is_not_mistaken_for_paths(data: bytes) -> None:
     text = base64.b64encode(data).decode()
     assert without_absolute_paths(text, PLACES) == text
 
@@ -87,16 +95,16 @@ names = st.from_regex(r"[A-Za-z0-9äöü_][A-Za-z0-9äöü_. -]{0,10}[A-Za-z0-9�
     st.sampled_from([WORKSPACE, ADAPTERS, HOME]),
     st.sampled_from(["{}", "It lies in {}.", "({})", "`{}`", "'{}': gone"]),
 )
-def test_no_known_folder_is_ever_named(parts: list[str], root: Path, sentence: str) -> None:
+def test_known_folders_never_appear_in_output(parts: list[str], root: Path, sentence: str) -> None:
     told = without_absolute_paths(sentence.format(root.joinpath(*parts)), PLACES)
     assert "lovelace" not in told and "/home" not in told
 
 
 def test_a_whole_path_with_spaces_keeps_its_name_alone() -> None:
-    assert hidden_path("/Users/Mike Smith/My Photos/x y.jpg", [WORKSPACE]) == ".../x y.jpg"
-    assert hidden_path(r"C:\Users\Mike Smith\x.jpg", [WORKSPACE]) == ".../x.jpg"
-    assert hidden_path(f"{WORKSPACE}/source/none.jpg", [WORKSPACE]) == "source/none.jpg"
-    assert hidden_path("source/none.jpg", [WORKSPACE]) == "source/none.jpg"
+    assert redacted_path("/Users/Mike Smith/My Photos/x y.jpg", [WORKSPACE]) == ".../x y.jpg"
+    assert redacted_path(r"C:\Users\Mike Smith\x.jpg", [WORKSPACE]) == ".../x.jpg"
+    assert redacted_path(f"{WORKSPACE}/source/none.jpg", [WORKSPACE]) == "source/none.jpg"
+    assert redacted_path("source/none.jpg", [WORKSPACE]) == "source/none.jpg"
 
 
 @pytest.mark.parametrize(
@@ -114,11 +122,11 @@ def test_a_whole_path_with_spaces_keeps_its_name_alone() -> None:
     ],
 )
 def test_a_base_model_has_a_name(name: str, told: str) -> None:
-    assert base_name(name) == told
+    assert base_model_name(name) == told
 
 
-def context_in(root: Path, adapters: Path) -> Context:
-    return Context(
+def context_in(root: Path, adapters: Path) -> StageContext:
+    return StageContext(
         workspace=str(root), adapters=str(adapters), base_model="mini", advisor="ansel", run="r1", recipe=Recipe()
     )
 
@@ -130,28 +138,30 @@ def test_summaries_move_with_the_workspace_and_old_ones_are_read(tmp_path: Path)
         path=str(old / "datasets" / "ansel" / "abc"), digest="abc", photographs={"train": 1}, rows={"train": 1}
     )
     made = RegisterSummary("v0001", str(tmp_path / "old" / "adapters" / "ansel" / "v0001"), "candidate")
-    leave(before, "dataset", built, lambda event: None)
-    leave(before, "register", made, lambda event: None)
+    write_stage_summary(before, "dataset", built, lambda event: None)
+    write_stage_summary(before, "register", made, lambda event: None)
     before.save(before.run_folder / "context.json")
     assert all(str(tmp_path) not in file.read_text() for file in before.run_folder.iterdir())
-    assert summary_of(before, "dataset", DatasetSummary) == built
+    assert read_stage_summary(before, "dataset", DatasetSummary) == built
     (tmp_path / "old").rename(tmp_path / "new")
-    after = Context.load(new / "runs" / "r1" / "context.json")
+    after = StageContext.load(new / "runs" / "r1" / "context.json")
     assert after == context_in(new, tmp_path / "new" / "adapters")
-    assert summary_of(after, "dataset", DatasetSummary).path == str(new / "datasets" / "ansel" / "abc")
-    assert summary_of(after, "register", RegisterSummary).path == str(tmp_path / "new" / "adapters" / "ansel" / "v0001")
+    assert read_stage_summary(after, "dataset", DatasetSummary).path == str(new / "datasets" / "ansel" / "abc")
+    assert read_stage_summary(after, "register", RegisterSummary).path == str(
+        tmp_path / "new" / "adapters" / "ansel" / "v0001"
+    )
     (after.run_folder / "dataset.json").write_text(json.dumps(built.as_dict()))
-    assert summary_of(after, "dataset", DatasetSummary) == built, "absolute, as older versions wrote it"
+    assert read_stage_summary(after, "dataset", DatasetSummary) == built, "absolute, as older versions wrote it"
     (after.run_folder / "context.json").write_text(json.dumps(before.as_dict()))
-    assert Context.load(after.run_folder / "context.json") == before
+    assert StageContext.load(after.run_folder / "context.json") == before
 
 
-def test_stored_paths_come_back(tmp_path: Path) -> None:
+def test_stored_path_round_trip(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "a" / "b", Path("/elsewhere/x")):
-        assert read_path(stored_path(path, tmp_path), tmp_path) == str(path)
+        assert absolute_from_portable(portable_path(path, tmp_path), tmp_path) == str(path)
 
 
-def test_a_versions_texts_name_no_folder(tmp_path: Path) -> None:
+def test_version_files_contain_no_absolute_paths(tmp_path: Path) -> None:
     """What comes in from anywhere, PEFT's own files too, is cleaned before its hashes are taken."""
     source = tmp_path / "peft"
     source.mkdir()
@@ -167,7 +177,9 @@ def test_a_versions_texts_name_no_folder(tmp_path: Path) -> None:
     (source / "other.json").write_text(untouched)
     files = {path.name: path for path in source.iterdir()}
     folder = tmp_path / "adapters" / "ansel" / "v0001"
-    written = intake.write(folder, files, {"from": f"{tmp_path}/adapters/ansel", "notes": ["/Volumes/mike/x"]})
+    written = version_writer.write_version(
+        folder, files, {"from": f"{tmp_path}/adapters/ansel", "notes": ["/Volumes/mike/x"]}
+    )
     assert (written["from"], written["notes"]) == ("adapters/ansel", [".../x"])
     told = {path.name: path.read_text() for path in folder.iterdir()}
     assert all("mike" not in text and str(tmp_path) not in text for text in told.values())
@@ -175,4 +187,4 @@ def test_a_versions_texts_name_no_folder(tmp_path: Path) -> None:
     assert (told["tokenizer.json"], json.loads(told["tokenizer_config.json"])) == (vocabulary, {"name_or_path": "qwen"})
     assert [json.loads(line)["step"] for line in told["log.jsonl"].splitlines()] == [1, 2]
     assert told["other.json"] == untouched
-    assert intake.manifest_problems(folder) == ()
+    assert version_writer.manifest_problems(folder) == ()

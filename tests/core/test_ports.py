@@ -24,16 +24,16 @@ def taken() -> Iterator[int]:
 
 
 def test_a_free_port_is_free() -> None:
-    port = ports.any_free()
-    assert ports.is_free(port)
-    ports.require_free(port)
+    port = ports.find_free_port()
+    assert ports.is_port_free(port)
+    ports.require_free_port(port)
 
 
 def test_the_process_on_a_taken_port_is_named(taken: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ports, "ANSWER_SECONDS", 0.2)
-    assert not ports.is_free(taken)
+    assert not ports.is_port_free(taken)
     with pytest.raises(PortInUse, match=rf"Port {taken} is taken by process {os.getpid()} \(") as raised:
-        ports.require_free(taken)
+        ports.require_free_port(taken)
     assert raised.value.exit_status == 3
 
 
@@ -46,7 +46,7 @@ def test_the_process_on_a_taken_port_is_named(taken: int, monkeypatch: pytest.Mo
         (b"\xff{", "process"),
     ],
 )
-def test_what_a_stranger_tells_about_itself_is_only_shown(body: bytes, told: str) -> None:
+def test_port_owner_description_is_sanitized(body: bytes, told: str) -> None:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             self.send_response(200)
@@ -58,11 +58,11 @@ def test_what_a_stranger_tells_about_itself_is_only_shown(body: bytes, told: str
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        owner = ports.owner_of(server.server_port)
+        owner = ports.port_owner(server.server_port)
         server.shutdown()
     assert owner.startswith(told) and len(owner) < 140
 
 
 @pytest.mark.parametrize("host", ["::1", "no such host"])
-def test_an_odd_host_breaks_nothing(host: str) -> None:
-    assert ports.owner_of(1, host) == "another process"
+def test_port_owner_lookup_with_invalid_host(host: str) -> None:
+    assert ports.port_owner(1, host) == "another process"

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from mondrian_core.recipes import reference
+from mondrian_core.recipes import recipe_reference_markdown
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "recipes.md"
 
 
-def test_the_document_is_the_generated_text() -> None:
-    assert DOCUMENT.read_text() == reference(), "run: python -m mondrian_core.recipes > docs/recipes.md"
+def test_recipe_documentation_is_up_to_date() -> None:
+    assert DOCUMENT.read_text() == recipe_reference_markdown(), "run: python -m mondrian_core.recipes > docs/recipes.md"

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from mondrian_core.errors import BadRecipe
-from mondrian_core.recipes import Recipe, TrainRecipe, load_recipe, recipe_of, shipped_recipes
+from mondrian_core.recipes import Recipe, TrainRecipe, bundled_recipes, load_recipe, recipe_from_values
 
 
 def written(folder: Path, text: str) -> Path:
@@ -20,7 +20,7 @@ def written(folder: Path, text: str) -> Path:
     return path
 
 
-def test_what_is_left_out_keeps_its_default(tmp_path: Path) -> None:
+def test_missing_keys_keep_defaults(tmp_path: Path) -> None:
     recipe = load_recipe(written(tmp_path, 'name = "short"\n[train]\nepochs = 2\n'))
     assert (recipe.name, recipe.train.epochs, recipe.train.rank) == ("short", 2, Recipe().train.rank)
 
@@ -31,7 +31,7 @@ def test_options_go_over_the_file(tmp_path: Path) -> None:
     assert (recipe.train.epochs, recipe.train.seed) == (2, 9)
 
 
-def test_all_mistakes_are_reported_at_once(tmp_path: Path) -> None:
+def test_all_recipe_errors_are_reported_at_once(tmp_path: Path) -> None:
     path = written(tmp_path, "[train]\nepoch = 3\nrank = 0\n[gates]\np_value = 2.0\n[dta]\nseed = 1\n")
     with pytest.raises(BadRecipe) as caught:
         load_recipe(path)
@@ -42,37 +42,37 @@ def test_all_mistakes_are_reported_at_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["[train\n", "name = \n", "\x00"])
-def test_a_file_that_is_no_toml(tmp_path: Path, text: str) -> None:
+def test_invalid_toml_is_rejected(tmp_path: Path, text: str) -> None:
     with pytest.raises(BadRecipe, match="no TOML"):
         load_recipe(written(tmp_path, text))
 
 
-def test_a_file_that_is_no_text(tmp_path: Path) -> None:
+def test_binary_recipe_file_is_rejected(tmp_path: Path) -> None:
     path = tmp_path / "recipe.toml"
     path.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(BadRecipe):
         load_recipe(path)
 
 
-def test_a_file_that_is_missing_or_a_folder(tmp_path: Path) -> None:
+def test_missing_recipe_file_or_folder_is_rejected(tmp_path: Path) -> None:
     for path in (tmp_path / "none.toml", tmp_path):
         with pytest.raises(BadRecipe, match="can't be read"):
             load_recipe(path)
 
 
 @pytest.mark.parametrize("values", [{"train": 3}, {"train": None}, {"train": [1]}, {"name": 4}])
-def test_tables_of_another_kind(values: dict[str, object]) -> None:
+def test_recipe_values_of_wrong_type_are_rejected(values: dict[str, object]) -> None:
     with pytest.raises(BadRecipe):
-        recipe_of(values)
+        recipe_from_values(values)
 
 
-def test_a_train_key_that_is_no_table_with_options_over_it(tmp_path: Path) -> None:
+def test_non_table_train_key_with_overrides_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(BadRecipe):
         load_recipe(written(tmp_path, "train = 3\n"), seed=1)
 
 
 @pytest.mark.parametrize("text", ["nan", "inf", "-inf"])
-def test_numbers_that_are_none(tmp_path: Path, text: str) -> None:
+def test_nan_and_infinity_are_rejected(tmp_path: Path, text: str) -> None:
     for key in (
         "train.learning_rate",
         "train.alpha",
@@ -86,9 +86,9 @@ def test_numbers_that_are_none(tmp_path: Path, text: str) -> None:
             load_recipe(written(tmp_path, f"[{table}]\n{name} = {text}\n"))
 
 
-def test_the_fractions_leave_something_to_train_on() -> None:
+def test_split_fractions_must_leave_training_data() -> None:
     with pytest.raises(BadRecipe, match="to train on"):
-        recipe_of({"data": {"validation_fraction": 0.5, "test_fraction": 0.5}})
+        recipe_from_values({"data": {"validation_fraction": 0.5, "test_fraction": 0.5}})
 
 
 def test_recipes_are_frozen() -> None:
@@ -97,39 +97,39 @@ def test_recipes_are_frozen() -> None:
 
 
 @given(st.integers(1, 100), st.integers(1, 256), st.floats(1e-6, 1.0))
-def test_a_recipe_survives_json_with_its_digest(epochs: int, rank: int, rate: float) -> None:
-    recipe = recipe_of({"train": {"epochs": epochs, "rank": rank, "learning_rate": rate}})
-    again = recipe_of(json.loads(json.dumps(recipe.model_dump(mode="json"))))
+def test_recipe_json_round_trip_keeps_digest(epochs: int, rank: int, rate: float) -> None:
+    recipe = recipe_from_values({"train": {"epochs": epochs, "rank": rank, "learning_rate": rate}})
+    again = recipe_from_values(json.loads(json.dumps(recipe.model_dump(mode="json"))))
     assert again == recipe
     assert again.digest == recipe.digest
 
 
 def test_another_value_is_another_digest_and_the_default_is_stable() -> None:
-    assert recipe_of({"train": {"seed": 1}}).digest != Recipe().digest
-    assert recipe_of({}).digest == Recipe().digest == load_recipe().digest
+    assert recipe_from_values({"train": {"seed": 1}}).digest != Recipe().digest
+    assert recipe_from_values({}).digest == Recipe().digest == load_recipe().digest
 
 
-@pytest.mark.parametrize("name", sorted(shipped_recipes()))
+@pytest.mark.parametrize("name", sorted(bundled_recipes()))
 def test_every_shipped_recipe_loads_by_name_and_by_path(name: str) -> None:
     by_name = load_recipe(Path(name))
-    assert by_name == load_recipe(shipped_recipes()[name])
+    assert by_name == load_recipe(bundled_recipes()[name])
     assert by_name.name == name
     assert by_name != Recipe(name=name), "it differs from the defaults in something"
 
 
 def test_shipped_recipes_are_the_ones_that_are_documented() -> None:
-    assert set(shipped_recipes()) == {"demo", "plan", "small-set"}
+    assert set(bundled_recipes()) == {"demo", "plan", "small-set"}
     plan = load_recipe(Path("plan")).train
     assert (plan.rank, plan.alpha, plan.dropout, plan.epochs, plan.accumulation) == (16, 32.0, 0.05, 3, 2)
 
 
-def test_an_unknown_name_tells_the_known_ones(tmp_path: Path) -> None:
+def test_unknown_recipe_name_lists_known_recipes(tmp_path: Path) -> None:
     with pytest.raises(BadRecipe, match=r"demo, plan, small-set"):
         load_recipe(Path("no-such-recipe"))
 
 
 def test_every_setting_of_training_is_an_option() -> None:
-    from mondrian_core.cli.options import recipe_from
+    from mondrian_core.cli.options import recipe_from_options
     from mondrian_core.cli.parser import build_parser
 
     words = [
@@ -150,7 +150,7 @@ def test_every_setting_of_training_is_an_option() -> None:
         "q_proj",
         "v_proj",
     ]
-    found = recipe_from(build_parser().parse_args(words)).train
+    found = recipe_from_options(build_parser().parse_args(words)).train
     assert (found.rank, found.epochs, found.learning_rate, found.alpha) == (8, 5, 3e-4, 32.0)
     assert (found.choose_by, found.target_modules) == ("score_error", ("q_proj", "v_proj"))
     options = build_parser().parse_args(["train", "--advisor", "ansel"])
@@ -170,17 +170,17 @@ def test_every_setting_of_training_is_an_option() -> None:
         ("evaluate", "folds", False),
     ],
 )
-def test_truths_are_no_numbers_and_seeds_fit_a_generator(table: str, key: str, value: object) -> None:
+def test_booleans_as_numbers_and_too_large_seeds_are_rejected(table: str, key: str, value: object) -> None:
     with pytest.raises(BadRecipe, match=f"{table}.{key}"):
-        recipe_of({table: {key: value}})
+        recipe_from_values({table: {key: value}})
 
 
-def test_truths_where_they_belong_and_the_largest_seed() -> None:
-    recipe = recipe_of({"train": {"dora": True, "seed": 2**63 - 1}, "promote": {"rollout": True}})
+def test_boolean_keys_and_maximum_seed_are_accepted() -> None:
+    recipe = recipe_from_values({"train": {"dora": True, "seed": 2**63 - 1}, "promote": {"rollout": True}})
     assert recipe.train.dora and recipe.promote.rollout and recipe.train.seed == 2**63 - 1
 
 
-def test_a_name_is_a_recipe_also_beside_a_folder_of_that_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_recipe_name_takes_precedence_over_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for name in ("small-set", "default"):
         (tmp_path / name).mkdir()

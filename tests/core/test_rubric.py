@@ -11,25 +11,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mondrian_core.rubric import (
+    DIMENSION_TITLES,
     DIMENSIONS,
-    REASONS,
-    TITLES,
+    PARSE_ERROR_REASONS,
     Assessment,
     Critique,
-    Unparsable,
-    canonical,
-    dimension_of,
-    grade_of,
-    json_schema,
+    CritiqueParseError,
+    canonical_answer,
+    critique_json_schema,
+    dimension_from_label,
+    grade_from_scores,
+    int_if_whole,
     make_critique,
     mean_score,
-    plain_number,
-    read_lenient,
-    read_strict,
-    respelled,
-    taught,
-    too_long,
-    whole_score,
+    normalize_answer_json,
+    overlong_comments,
+    parse_critique_lenient,
+    parse_critique_strict,
+    round_score,
+    training_target,
 )
 
 comments = st.text(min_size=1, max_size=60).filter(lambda text: text.strip())
@@ -47,43 +47,43 @@ def example() -> dict[str, Any]:
     return make_critique(dict.fromkeys(DIMENSIONS, 7), dict.fromkeys(DIMENSIONS, "Level.")).as_dict()
 
 
-def reason_of(text: str, read: Any = read_strict) -> str:
-    with pytest.raises(Unparsable) as caught:
+def reason_of(text: str, read: Any = parse_critique_strict) -> str:
+    with pytest.raises(CritiqueParseError) as caught:
         read(text)
     return caught.value.reason
 
 
 @given(critiques())
-def test_what_is_written_is_read_back(critique: Critique) -> None:
-    text = canonical(critique)
+def test_canonical_answer_round_trip(critique: Critique) -> None:
+    text = canonical_answer(critique)
     assert json.loads(text) == critique.as_dict()
-    assert canonical(read_strict(text)) == text
-    assert read_lenient(text).repairs == ()
-    assert canonical(read_lenient(text).critique) == text
+    assert canonical_answer(parse_critique_strict(text)) == text
+    assert parse_critique_lenient(text).repairs == ()
+    assert canonical_answer(parse_critique_lenient(text).critique) == text
 
 
 @given(critiques(halves))
-def test_fractions_survive(critique: Critique) -> None:
-    assert read_strict(canonical(critique)).scores == critique.scores
+def test_fractional_scores_round_trip(critique: Critique) -> None:
+    assert parse_critique_strict(canonical_answer(critique)).scores == critique.scores
 
 
 @given(critiques(), st.integers(1, 400))
-def test_no_prefix_of_an_answer_is_an_answer(critique: Critique, cut: int) -> None:
-    text = canonical(critique)
+def test_truncated_answer_is_unparsable(critique: Critique, cut: int) -> None:
+    text = canonical_answer(critique)
     kept = text[: max(0, len(text) - cut)]
     expected = "cut" if kept else "empty"
     assert reason_of(kept) == expected
-    assert reason_of(kept, read_lenient) == expected
-    assert not kept or reason_of("Here it is: " + kept, read_lenient) == "cut"
+    assert reason_of(kept, parse_critique_lenient) == expected
+    assert not kept or reason_of("Here it is: " + kept, parse_critique_lenient) == "cut"
 
 
 @given(st.text(max_size=200))
-def test_any_text_is_read_or_refused(text: str) -> None:
-    for read in (read_strict, read_lenient):
+def test_parsers_accept_or_reject_any_text(text: str) -> None:
+    for read in (parse_critique_strict, parse_critique_lenient):
         try:
             read(text)
-        except Unparsable as error:
-            assert error.reason in REASONS  # noqa: PT017
+        except CritiqueParseError as error:
+            assert error.reason in PARSE_ERROR_REASONS  # noqa: PT017
 
 
 json_values = st.recursive(
@@ -101,20 +101,20 @@ json_values = st.recursive(
 
 
 @given(st.dictionaries(st.sampled_from([*DIMENSIONS, "x"]), json_values), json_values)
-def test_any_json_is_read_or_refused(dimensions: dict[str, Any], grade: Any) -> None:
+def test_parsers_accept_or_reject_any_json(dimensions: dict[str, Any], grade: Any) -> None:
     for answer in (
         {"dimensional_analysis": dimensions, "overall_grade": grade},
         {"dimensions": grade, "overall_score": grade},
         {"dimensional_analysis": grade, "overall_grade": "5.0"},
     ):
-        for read in (read_strict, read_lenient):
+        for read in (parse_critique_strict, parse_critique_lenient):
             try:
                 read(json.dumps(answer))
-            except Unparsable as error:
-                assert error.reason in REASONS  # noqa: PT017
+            except CritiqueParseError as error:
+                assert error.reason in PARSE_ERROR_REASONS  # noqa: PT017
 
 
-def test_the_readers_refuse_with_the_reason() -> None:
+def test_parsers_give_rejection_reason() -> None:
     answer = example()
     assert reason_of("") == "empty"
     assert reason_of("   \n") == "empty"
@@ -134,10 +134,10 @@ def test_the_readers_refuse_with_the_reason() -> None:
     assert reason_of(f"```json\n{canonical_text(answer)}\n```") == "not_json"
 
 
-def test_not_a_number_is_no_score() -> None:
+def test_nan_score_is_rejected() -> None:
     text = canonical_text(example()).replace('"score": 7', '"score": NaN', 1)
     assert reason_of(text) == "not_json"
-    assert reason_of(text, read_lenient) == "not_json"
+    assert reason_of(text, parse_critique_lenient) == "not_json"
     assert reason_of(canonical_text(example()).replace('"score": 7', '"score": 1e999', 1)) == "bad_score"
 
 
@@ -162,14 +162,14 @@ def test_the_order_of_the_dimensions_counts_for_the_strict_reader_only() -> None
     answer = example()
     answer["dimensional_analysis"] = dict(reversed(answer["dimensional_analysis"].items()))
     assert reason_of(canonical_text(answer)) == "missing_dimensions"
-    assert read_lenient(canonical_text(answer)).critique.scores == dict.fromkeys(DIMENSIONS, 7)
+    assert parse_critique_lenient(canonical_text(answer)).critique.scores == dict.fromkeys(DIMENSIONS, 7)
 
 
 def older_form() -> dict[str, Any]:
     return {
         "image_description": "A valley.",
         "dimensions": [
-            {"name": TITLES[name], "score": "7.5", "comment": "Level.", "recommendation": "Wait."}
+            {"name": DIMENSION_TITLES[name], "score": "7.5", "comment": "Level.", "recommendation": "Wait."}
             for name in DIMENSIONS
         ],
         "overall_score": None,
@@ -180,7 +180,7 @@ def older_form() -> dict[str, Any]:
 
 
 def test_the_older_form_is_read_in_a_fence_and_says_its_repairs() -> None:
-    reading = read_lenient(f"Here it is:\n```json\n{json.dumps(older_form(), indent=2)}\n```\nDone.")
+    reading = parse_critique_lenient(f"Here it is:\n```json\n{json.dumps(older_form(), indent=2)}\n```\nDone.")
     assert reading.critique.scores == dict.fromkeys(DIMENSIONS, 7.5)
     assert reading.critique.overall_grade == "7.5"
     assert reading.critique.advisor_notes == "Grain."
@@ -191,28 +191,28 @@ def test_the_older_form_is_read_in_a_fence_and_says_its_repairs() -> None:
 def test_the_lenient_reader_never_invents_a_dimension() -> None:
     answer = older_form()
     answer["dimensions"] = answer["dimensions"][:5]
-    with pytest.raises(Unparsable) as caught:
-        read_lenient(json.dumps(answer))
+    with pytest.raises(CritiqueParseError) as caught:
+        parse_critique_lenient(json.dumps(answer))
     assert caught.value.reason == "missing_dimensions"
     assert "visual_balance" in caught.value.detail
 
 
 def test_a_trailing_comma_is_mended_but_not_inside_a_comment() -> None:
     text = canonical_text(example()).replace('"Level."', '"A fence (left,], bare,}"', 1)
-    assert read_lenient(text).repairs == ()
-    mended = read_lenient(text[:-1] + ",}")
+    assert parse_critique_lenient(text).repairs == ()
+    mended = parse_critique_lenient(text[:-1] + ",}")
     assert mended.repairs == ("trailing_comma",)
     assert mended.critique.assessments["composition"].comment == "A fence (left,], bare,}"
 
 
 def test_a_cut_answer_without_closing_brace_inside_prose_is_refused() -> None:
     text = "Sure! " + canonical_text(example())[:150]
-    assert reason_of(text, read_lenient) == "cut"
+    assert reason_of(text, parse_critique_lenient) == "cut"
 
 
 def test_deep_nesting_is_refused() -> None:
     assert reason_of("[" * 100_000) in ("not_json", "cut")
-    assert reason_of('{"a":' * 100_000, read_lenient) in ("not_json", "cut")
+    assert reason_of('{"a":' * 100_000, parse_critique_lenient) in ("not_json", "cut")
 
 
 @pytest.mark.parametrize("digits", [21, 309, 401, 5000])
@@ -221,69 +221,70 @@ def test_huge_numbers_are_out_of_range(digits: int, sign: str) -> None:
     """Python refuses to convert 4,300 digits, and to make a float of 309."""
     text = canonical_text(example()).replace('"score": 7', f'"score": {sign}' + "9" * digits, 1)
     assert reason_of(text) == "score_out_of_range"
-    assert reason_of(text, read_lenient) == "score_out_of_range"
+    assert reason_of(text, parse_critique_lenient) == "score_out_of_range"
     grade = canonical_text(example()).replace('"7.0"', sign + "1" * digits)
-    assert reason_of(grade) == reason_of(grade, read_lenient) == "bad_grade"
+    assert reason_of(grade) == reason_of(grade, parse_critique_lenient) == "bad_grade"
 
 
-def test_a_huge_number_elsewhere_does_no_harm() -> None:
+def test_huge_number_in_extra_key_is_harmless() -> None:
     text = canonical_text({**example(), "advisor_notes": "x"}).replace('"x"', "1" + "0" * 5000)
-    assert read_lenient(text).critique.scores == dict.fromkeys(DIMENSIONS, 7)
+    assert parse_critique_lenient(text).critique.scores == dict.fromkeys(DIMENSIONS, 7)
 
 
 @pytest.mark.parametrize("where", ["Level.", "lighting", "7.0"])
 @pytest.mark.parametrize("spelling", ["\\ud83d", "\\udc00 \\ud800", "\ud83d"])
 def test_a_lone_surrogate_is_unparsable_and_every_detail_can_be_written(where: str, spelling: str) -> None:
     text = canonical_text(example()).replace(where, f"{where}{spelling}", 1)
-    for read in (read_strict, read_lenient):
-        with pytest.raises(Unparsable) as caught:
+    for read in (parse_critique_strict, parse_critique_lenient):
+        with pytest.raises(CritiqueParseError) as caught:
             read(text)
         str(caught.value).encode()
     twice = f'{{"a{spelling}": 1, "a{spelling}": 2}}'
-    with pytest.raises(Unparsable) as caught:
-        read_lenient(twice)
+    with pytest.raises(CritiqueParseError) as caught:
+        parse_critique_lenient(twice)
     str(caught.value).encode()
 
 
 def test_a_surrogate_pair_is_a_character() -> None:
     text = canonical_text(example()).replace("Level.", "\\ud83c\\udf05", 1)
-    assert read_strict(text).assessments["composition"].comment == "\U0001f305"
+    assert parse_critique_strict(text).assessments["composition"].comment == "\U0001f305"
 
 
-def test_whatever_is_spelled_can_be_written() -> None:
+def test_canonical_json_is_encodable() -> None:
     """Also what no reader takes: a comment that a program filled with half a character."""
     comments = dict.fromkeys(DIMENSIONS, "half \ud83d of it")
-    canonical(make_critique(dict.fromkeys(DIMENSIONS, 7), comments)).encode()
+    canonical_answer(make_critique(dict.fromkeys(DIMENSIONS, 7), comments)).encode()
 
 
-def test_what_is_taught_is_raw_and_composed() -> None:
+def test_training_target_is_unescaped_nfc() -> None:
     comments = dict.fromkeys(DIMENSIONS, "It\u2019s scho\u0308n\u2028\x7f")
-    text = taught(make_critique(dict.fromkeys(DIMENSIONS, 7), comments))
+    text = training_target(make_critique(dict.fromkeys(DIMENSIONS, 7), comments))
     assert '"It\u2019s sch\u00f6n\u2028\\u007f"' in text
-    assert read_strict(text).assessments["lighting"].comment == "It\u2019s sch\u00f6n\u2028\x7f"
+    assert parse_critique_strict(text).assessments["lighting"].comment == "It\u2019s sch\u00f6n\u2028\x7f"
 
 
 @given(critiques())
 def test_escaped_answers_of_before_are_read_and_respelled(critique: Critique) -> None:
     escaped = json.dumps(critique.as_dict())
-    assert read_strict(escaped) == read_strict(canonical(critique))
-    assert respelled(escaped) == canonical(critique)
-    assert respelled(canonical(critique)) == canonical(critique)
-    assert respelled("no JSON \\u00e4") == "no JSON \\u00e4"
+    assert parse_critique_strict(escaped) == parse_critique_strict(canonical_answer(critique))
+    assert normalize_answer_json(escaped) == canonical_answer(critique)
+    assert normalize_answer_json(canonical_answer(critique)) == canonical_answer(critique)
+    assert normalize_answer_json("no JSON \\u00e4") == "no JSON \\u00e4"
 
 
 def test_comments_over_the_limit_are_named_by_their_characters() -> None:
-    assert too_long({"lighting": "e\u0301" * 600}) == ""
+    assert overlong_comments({"lighting": "e\u0301" * 600}) == ""
     assert (
-        too_long({"lighting": "\U0001f305" * 601, "composition": "Level."}) == "lighting 601 of at most 600 characters"
+        overlong_comments({"lighting": "\U0001f305" * 601, "composition": "Level."})
+        == "lighting 601 of at most 600 characters"
     )
 
 
 def scored(score: int) -> str:
-    return canonical(make_critique(dict.fromkeys(DIMENSIONS, score), dict.fromkeys(DIMENSIONS, "Level.")))
+    return canonical_answer(make_critique(dict.fromkeys(DIMENSIONS, score), dict.fromkeys(DIMENSIONS, "Level.")))
 
 
-def test_of_two_critiques_the_last_one_counts_and_is_noted() -> None:
+def test_last_of_several_critiques_is_used() -> None:
     for text in (
         f"{scored(3)}\nOn second thought:\n{scored(7)}",
         f"{scored(3)}{scored(7)}",
@@ -291,28 +292,28 @@ def test_of_two_critiques_the_last_one_counts_and_is_noted() -> None:
         f"{scored(3)}\n```JSON\n{scored(7)}\n```",
         f"Form: {{...}}. {scored(3)} Rather {scored(7)} {{so}}.",
     ):
-        reading = read_lenient(text)
+        reading = parse_critique_lenient(text)
         assert reading.critique.scores["lighting"] == 7
         assert "last_of_several" in reading.repairs
         assert reason_of(text) == "not_json"
-    assert reason_of(f"{scored(3)}\nNo: {scored(7)[:300]}", read_lenient) == "cut"
+    assert reason_of(f"{scored(3)}\nNo: {scored(7)[:300]}", parse_critique_lenient) == "cut"
 
 
-def test_braces_of_the_prose_are_passed_over() -> None:
+def test_braces_in_prose_are_ignored() -> None:
     for text in (
         f"Use {{braces}}: {scored(7)}",
         f"A {{ stray one\n```json\n{scored(7)}\n```",
         f"{scored(7)} :{{ x",
         f'5" {{lens}} {scored(7)}',
     ):
-        assert read_lenient(text).critique.scores["lighting"] == 7
+        assert parse_critique_lenient(text).critique.scores["lighting"] == 7
 
 
 @pytest.mark.parametrize("comment", ["Use ```code``` here.", "```", "```json\n{", "a {brace} ``` } {", '```"}```'])
 @pytest.mark.parametrize("frame", ["```json\n{}\n```", "```\n{}\n```", "{}", "Here:\n```json\n{}\n```\nDone."])
 def test_a_fence_inside_a_comment_is_read(comment: str, frame: str) -> None:
     answer = changed_comment(comment)
-    assert read_lenient(frame.replace("{}", answer)).critique.assessments["lighting"].comment == comment
+    assert parse_critique_lenient(frame.replace("{}", answer)).critique.assessments["lighting"].comment == comment
 
 
 def changed_comment(comment: str) -> str:
@@ -326,60 +327,60 @@ def test_a_grade_that_is_no_plain_number_is_not_strict(grade: str) -> None:
 
 
 def test_a_grade_of_ten_points_is_a_repair() -> None:
-    reading = read_lenient(canonical_text({**example(), "overall_grade": "7.0/10"}))
+    reading = parse_critique_lenient(canonical_text({**example(), "overall_grade": "7.0/10"}))
     assert reading.repairs == ("grade_spelling",)
-    assert read_strict(canonical(reading.critique)).overall_grade == "7.0"
+    assert parse_critique_strict(canonical_answer(reading.critique)).overall_grade == "7.0"
 
 
-def test_many_braces_take_linear_time() -> None:
+def test_parsing_many_braces_is_linear() -> None:
     """A search that begins again at every brace would take hours."""
     for text in ("{}" * 500_000, "{" * 1_000_000, "```\n{" * 200_000, '{"' * 500_000, '{ "\n```json\n{' * 70_000):
-        with pytest.raises(Unparsable):
-            read_lenient(text)
+        with pytest.raises(CritiqueParseError):
+            parse_critique_lenient(text)
 
 
 @pytest.mark.parametrize(("score", "expected"), [(7.5, 8), (7.49, 7), (0.5, 1), (-3, 0), (12, 10), (8.0, 8)])
 def test_halves_are_rounded_up(score: float, expected: int) -> None:
-    assert whole_score(score) == expected
+    assert round_score(score) == expected
 
 
 @given(st.fixed_dictionaries(dict.fromkeys(DIMENSIONS, whole)))
 def test_the_grade_is_the_mean_with_halves_up(scores: dict[str, int]) -> None:
     exact = sum(scores.values()) * 10
-    assert grade_of(scores) == f"{(exact + 4) // 8 / 10:.1f}"
-    assert abs(float(grade_of(scores)) - mean_score(scores)) <= 0.05 + 1e-9
+    assert grade_from_scores(scores) == f"{(exact + 4) // 8 / 10:.1f}"
+    assert abs(float(grade_from_scores(scores)) - mean_score(scores)) <= 0.05 + 1e-9
 
 
 def test_whole_scores_have_no_decimal_point() -> None:
-    assert json.dumps([plain_number(8.0), plain_number(7.5)]) == "[8, 7.5]"
+    assert json.dumps([int_if_whole(8.0), int_if_whole(7.5)]) == "[8, 7.5]"
 
 
 @pytest.mark.parametrize("label", ["Focus & Sharpness", "focus_sharpness", "FOCUS AND SHARPNESS", "Focus/Sharpness"])
-def test_labels_name_dimensions(label: str) -> None:
-    assert dimension_of(label) == "focus_sharpness"
+def test_dimension_labels_are_recognized(label: str) -> None:
+    assert dimension_from_label(label) == "focus_sharpness"
 
 
 def test_british_labels_and_unknown_ones() -> None:
-    assert dimension_of("Colour Harmony") == "color_harmony"
-    assert dimension_of("Mood") is None
-    assert all(dimension_of(title) == name for name, title in TITLES.items())
+    assert dimension_from_label("Colour Harmony") == "color_harmony"
+    assert dimension_from_label("Mood") is None
+    assert all(dimension_from_label(title) == name for name, title in DIMENSION_TITLES.items())
 
 
 def test_the_schema_lists_the_same_keys_in_the_same_order() -> None:
-    schema = json_schema()["properties"]
+    schema = critique_json_schema()["properties"]
     assert list(schema) == list(example())
     assert tuple(schema["dimensional_analysis"]["properties"]) == DIMENSIONS
 
 
-def test_a_recommendation_keeps_its_place() -> None:
+def test_recommendation_round_trip() -> None:
     assessments = {name: Assessment(7, "Level.", "Wait.") for name in DIMENSIONS}
-    text = canonical(Critique(assessments, "7.0", "Grain."))
-    again = read_strict(text)
-    assert canonical(again) == text
+    text = canonical_answer(Critique(assessments, "7.0", "Grain."))
+    again = parse_critique_strict(text)
+    assert canonical_answer(again) == text
     assert again.advisor_notes == "Grain."
 
 
-def test_reasons_are_closed() -> None:
+def test_parse_error_reasons_are_a_closed_set() -> None:
     with pytest.raises(AssertionError):
-        Unparsable("whatever")
+        CritiqueParseError("whatever")
     assert math.isclose(mean_score(dict.fromkeys(DIMENSIONS, 3)), 3)

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from mondrian_core import settings as module
 from mondrian_core.errors import BadInput, NoWorkspace
-from mondrian_core.settings import METAL_BASE_MODEL, Settings, check_advisor
+from mondrian_core.settings import METAL_BASE_MODEL, Settings, validate_advisor_id
 
 
-def test_defaults_are_absolute_when_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_default_paths_are_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     settings = Settings()
     assert settings.root == tmp_path / "workspace"
@@ -22,7 +22,7 @@ def test_defaults_are_absolute_when_used(tmp_path: Path, monkeypatch: pytest.Mon
     assert settings.run_folder("r1") == tmp_path / "workspace" / "runs" / "r1"
 
 
-def test_the_environment_and_what_goes_over_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_arguments_override_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MONDRIAN_WORKSPACE", str(tmp_path / "environment"))
     monkeypatch.setenv("ANALYSIS_MODE", "rag")
     monkeypatch.setenv("EMBEDDINGS_ENABLED", "true")
@@ -43,7 +43,7 @@ def test_the_default_base_depends_on_the_machine(monkeypatch: pytest.MonkeyPatch
     assert Settings().base == "/models/other"
 
 
-def test_an_empty_variable_is_as_good_as_none(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_empty_environment_variable_is_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MONDRIAN_BASE_MODEL", "")
     monkeypatch.setenv("LORA_ADAPTER_DIR", "")
     monkeypatch.setenv("ANALYSIS_MODE", "")
@@ -60,7 +60,7 @@ def test_bad_variables_are_named_without_a_traceback(monkeypatch: pytest.MonkeyP
         Settings()
 
 
-def test_a_missing_workspace_says_what_to_do(tmp_path: Path) -> None:
+def test_missing_workspace_error_suggests_next_step(tmp_path: Path) -> None:
     with pytest.raises(NoWorkspace, match="mondrian init"):
         Settings(workspace=tmp_path / "none").require_workspace()
     (tmp_path / "file").write_text("")
@@ -69,14 +69,14 @@ def test_a_missing_workspace_says_what_to_do(tmp_path: Path) -> None:
 
 
 @given(st.from_regex(r"[a-z0-9_-]{1,64}", fullmatch=True))
-def test_good_ids_pass(advisor: str) -> None:
-    assert check_advisor(advisor) == advisor
+def test_valid_advisor_ids_are_accepted(advisor: str) -> None:
+    assert validate_advisor_id(advisor) == advisor
 
 
 @pytest.mark.parametrize("advisor", ["", "Ansel", "../ansel", "a" * 65, "ansel\n", "an sel", "ansel/x", ".", "änsel"])
-def test_bad_ids_are_refused(advisor: str) -> None:
+def test_invalid_advisor_ids_are_rejected(advisor: str) -> None:
     with pytest.raises(BadInput, match="no advisor id"):
-        check_advisor(advisor)
+        validate_advisor_id(advisor)
 
 
 def test_workspace_id_identifies_the_path_and_does_not_contain_it(tmp_path):
@@ -100,7 +100,7 @@ def test_registry_lies_beside_the_workspace_wherever_one_stands(
     assert Settings(adapters=Path("named")).adapters_root == tmp_path / "photos" / "named"
 
 
-def test_a_registry_where_it_used_to_be_is_pointed_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_registry_in_former_location_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "adapters" / "ansel").mkdir(parents=True)
     (tmp_path / "far").mkdir()
     monkeypatch.chdir(tmp_path)
@@ -112,9 +112,9 @@ def test_a_registry_where_it_used_to_be_is_pointed_out(tmp_path: Path, monkeypat
     assert far.overlooked_registry is None
 
 
-def test_a_set_analysis_mode_is_told_from_its_default(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert not Settings().names_analysis_mode
+def test_explicit_analysis_mode_is_distinguished_from_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not Settings().is_analysis_mode_set
     monkeypatch.setenv("ANALYSIS_MODE", "")
-    assert not Settings().names_analysis_mode
+    assert not Settings().is_analysis_mode_set
     monkeypatch.setenv("ANALYSIS_MODE", "lora")
-    assert Settings().names_analysis_mode
+    assert Settings().is_analysis_mode_set

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mondrian_core.rubric import DIMENSIONS, make_critique
-from mondrian_core.text_quality import degenerate, problem_of, repetition, stutters
+from mondrian_core.text_quality import critique_text_problem, has_repeated_phrase, repeated_ngram_fraction, text_problem
 
 GIBBERISH = [
     "I would would would crop it.",
@@ -48,36 +48,36 @@ SOUND = [
 
 @pytest.mark.parametrize("text", GIBBERISH)
 def test_degenerate_comments_are_found(text: str) -> None:
-    assert problem_of(text) is not None
+    assert text_problem(text) is not None
 
 
 @pytest.mark.parametrize("text", SOUND)
-def test_sound_comments_are_not(text: str) -> None:
-    assert problem_of(text) is None
+def test_sound_comments_are_not_degenerate(text: str) -> None:
+    assert text_problem(text) is None
 
 
 def test_one_degenerate_comment_names_its_dimension() -> None:
     comments = dict.fromkeys(DIMENSIONS, "The tonal range is full.") | {"lighting": "..."}
-    assert degenerate(make_critique(dict.fromkeys(DIMENSIONS, 5), comments)) == "lighting: it has no word"
+    assert critique_text_problem(make_critique(dict.fromkeys(DIMENSIONS, 5), comments)) == "lighting: it has no word"
 
 
 def test_eight_times_the_same_sentence_is_no_critique() -> None:
     comment = "The foreground rock leads the eye towards the distant ridge."
     critique = make_critique(dict.fromkeys(DIMENSIONS, 5), dict.fromkeys(DIMENSIONS, comment))
-    assert degenerate(critique) == "every comment is the same"
+    assert critique_text_problem(critique) == "every comment is the same"
 
 
-def test_a_stutter_needs_whole_words_three_times() -> None:
-    assert stutters("would would would") and stutters("Would, would; WOULD")
-    assert not stutters("would would") and not stutters("can candle candor")
-    assert not stutters("aa aaa aaaa")
+def test_repetition_requires_three_whole_words() -> None:
+    assert has_repeated_phrase("would would would") and has_repeated_phrase("Would, would; WOULD")
+    assert not has_repeated_phrase("would would") and not has_repeated_phrase("can candle candor")
+    assert not has_repeated_phrase("aa aaa aaaa")
 
 
 def test_repetition_is_the_share_of_sequences_seen_before() -> None:
-    assert repetition("one two three") == 0.0
-    assert repetition("a b c d a b c d") == pytest.approx(1 / 5)
+    assert repeated_ngram_fraction("one two three") == 0.0
+    assert repeated_ngram_fraction("a b c d a b c d") == pytest.approx(1 / 5)
 
 
 @given(st.text(max_size=300))
-def test_any_text_is_judged_without_an_error(text: str) -> None:
-    assert problem_of(text) is None or problem_of(text)
+def test_text_quality_accepts_any_text(text: str) -> None:
+    assert text_problem(text) is None or text_problem(text)

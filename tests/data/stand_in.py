@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from mondrian_core.data.base_critic import Look
-from mondrian_core.prompts import Comparison, Voice
+from mondrian_core.data.base_model_critic import BaseModelOutput
+from mondrian_core.prompts import AdvisorPrompt, PortfolioComparison
 from mondrian_core.rubric import DIMENSIONS, Critique, make_critique
-from mondrian_core.store import Profile, Store
+from mondrian_core.store import DimensionalProfile, Store
 
-VOICE = Voice("ansel", "Ansel Adams", "Landscapes.", "You are Ansel Adams.")
+VOICE = AdvisorPrompt("ansel", "Ansel Adams", "Landscapes.", "You are Ansel Adams.")
 
 
 def picture(seed: int, size: tuple[int, int] = (96, 64)) -> Image.Image:
@@ -30,7 +30,7 @@ def jpeg(seed: int, size: tuple[int, int] = (96, 64)) -> bytes:
     return buffer.getvalue()
 
 
-def profile(number: int, path: str | None = None, **changes: Any) -> Profile:
+def profile(number: int, path: str | None = None, **changes: Any) -> DimensionalProfile:
     """A complete critique by a person; `changes` go over the fields."""
     values: dict[str, Any] = {
         "id": f"p{number}",
@@ -42,7 +42,7 @@ def profile(number: int, path: str | None = None, **changes: Any) -> Profile:
         "origin": "human",
         "created_at": f"2026-01-01T10:00:{number % 60:02d}",
     }
-    return Profile(**{**values, **changes})
+    return DimensionalProfile(**{**values, **changes})
 
 
 def workspace_of(folder: Path, photographs: int, first: int = 0) -> Store:
@@ -68,20 +68,22 @@ class Stub:
         self.fingerprint, self.unreadable, self.compares = fingerprint, unreadable, compares
         self.looked = self.scored = self.compared = 0
 
-    def look(self, image: Image.Image, *, critique: bool) -> Look:
+    def analyze_photograph(self, image: Image.Image, *, critique: bool) -> BaseModelOutput:
         self.looked += 1
         mean = np.asarray(image, dtype=float).mean(axis=(0, 1))
         vector = tuple(float(value) for value in mean / np.linalg.norm(mean))
         if not critique:
-            return Look(vector)
+            return BaseModelOutput(vector)
         if image.size in self.unreadable:
-            return Look(vector, problem="it mumbles")
+            return BaseModelOutput(vector, problem="it mumbles")
         self.scored += 1
         scores = {name: 4.0 + (float(mean[place % 3]) - 120) / 20 for place, name in enumerate(DIMENSIONS)}
         scores = {name: min(10.0, max(0.0, score)) for name, score in scores.items()}
-        return Look(vector, make_critique(scores, dict.fromkeys(DIMENSIONS, "The photograph shows a stone.")))
+        return BaseModelOutput(
+            vector, make_critique(scores, dict.fromkeys(DIMENSIONS, "The photograph shows a stone."))
+        )
 
-    def compare(self, image: Image.Image, comparison: Comparison) -> Critique | None:
+    def critique_with_references(self, image: Image.Image, comparison: PortfolioComparison) -> Critique | None:
         self.compared += 1
         self.told = comparison
         return make_critique(comparison.scores, dict.fromkeys(DIMENSIONS, self.compares)) if self.compares else None

@@ -14,12 +14,12 @@ import pytest
 from stand_in import Stub, workspace_of
 
 from mondrian_core.cli import main
-from mondrian_core.data.index import index
-from mondrian_core.data.link import link
-from mondrian_core.drafts import Drafts
+from mondrian_core.data.linking.link import link_critiques
+from mondrian_core.data.retrieval_index import build_index
 from mondrian_core.errors import DatabaseBusy
-from mondrian_core.migrations import ORIGINAL_TABLES
 from mondrian_core.store import Store
+from mondrian_core.store.drafts import DraftStore
+from mondrian_core.store.migrations import ORIGINAL_TABLES
 
 SHORT = 0.3
 
@@ -67,7 +67,7 @@ def test_reading_waits_and_then_says_so(old: Path) -> None:
         assert time.monotonic() - began >= SHORT
     assert caught.value.exit_status == 3
     with Store(old, read_only=True) as store:
-        assert link(store, old.parent, "ansel").used == ()
+        assert link_critiques(store, old.parent, "ansel").used == ()
 
 
 def test_reading_goes_on_when_the_lock_is_given_back(old: Path) -> None:
@@ -86,12 +86,16 @@ def test_migrating_waits_and_then_says_so_and_changes_nothing(old: Path) -> None
 def test_writing_waits_and_then_says_so(tmp_path: Path, write: str) -> None:
     workspace_of(tmp_path, 2).close()
     with Store(tmp_path / "mondrian.db", busy_seconds=SHORT) as store, locked_for_writing(store.path):
-        assert len(link(store, tmp_path, "ansel").used) == 2  # reading is not shut out
-        act = partial(index, store, tmp_path, "ansel", Stub()) if write == "index" else partial(Drafts(store).add, [])
+        assert len(link_critiques(store, tmp_path, "ansel").used) == 2  # reading is not shut out
+        act = (
+            partial(build_index, store, tmp_path, "ansel", Stub())
+            if write == "index"
+            else partial(DraftStore(store).add, [])
+        )
         with pytest.raises(DatabaseBusy, match="locked"):
             act()
     with Store(tmp_path / "mondrian.db") as store:
-        assert index(store, tmp_path, "ansel", Stub()).embedded == 2
+        assert build_index(store, tmp_path, "ansel", Stub()).embedded == 2
 
 
 @contextmanager

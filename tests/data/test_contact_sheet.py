@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mondrian_core.data import contact_sheet as module
-from mondrian_core.data.contact_sheet import CELL, MOST_STRIPS, Strip, Tile, contact_sheet
+from mondrian_core.data.dataset import contact_sheet as module
+from mondrian_core.data.dataset.contact_sheet import CELL, MAX_STRIPS, Strip, Tile, contact_sheet
 from mondrian_core.rubric import DIMENSIONS
 
 RED, BLUE = (200, 0, 0), (0, 0, 200)
@@ -22,7 +22,7 @@ def area(sheet: Image.Image, colour: tuple[int, int, int]) -> int:
 
 
 @pytest.mark.parametrize("size", [(480, 240), (240, 480), (2400, 3)])
-def test_every_picture_is_there_whole(size: tuple[int, int]) -> None:
+def test_contact_sheet_shows_every_image_uncropped(size: tuple[int, int]) -> None:
     strip = Strip("a.jpg", "", (tile("original", RED, size), tile("mirror", BLUE, size)))
     sheet = contact_sheet([strip], "What is trained on.")
     small = Image.new("RGB", size)
@@ -48,9 +48,9 @@ def test_the_scores_that_do_not_count_are_named() -> None:
 def test_only_the_first_strips_are_shown_and_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
     monkeypatch.setattr(module, "_write", lambda draw, left, top, text, *rest: said.append(text))
-    contact_sheet([Strip(f"{n}.jpg", "", (tile("original", RED, (9, 9)),)) for n in range(MOST_STRIPS + 3)], "Sheet.")
-    assert said[0] == f"Sheet. The first {MOST_STRIPS} of {MOST_STRIPS + 3} are shown."
-    assert f"{MOST_STRIPS - 1}.jpg" in said and f"{MOST_STRIPS}.jpg" not in said
+    contact_sheet([Strip(f"{n}.jpg", "", (tile("original", RED, (9, 9)),)) for n in range(MAX_STRIPS + 3)], "Sheet.")
+    assert said[0] == f"Sheet. The first {MAX_STRIPS} of {MAX_STRIPS + 3} are shown."
+    assert f"{MAX_STRIPS - 1}.jpg" in said and f"{MAX_STRIPS}.jpg" not in said
 
 
 def test_long_names_stay_on_the_sheet() -> None:

@@ -12,38 +12,43 @@ import pytest
 from PIL import Image
 from stand_in import VOICE, jpeg, profile, workspace_of
 
-from mondrian_core.data import dataset as module
-from mondrian_core.data import publish
-from mondrian_core.data.dataset import DatasetVersion, build, load, verify
-from mondrian_core.data.link import LinkManifest, link
-from mondrian_core.data.split import SPLITS
+from mondrian_core.data.dataset import builder as module
+from mondrian_core.data.dataset import writer
+from mondrian_core.data.dataset.builder import (
+    DatasetVersion,
+    build_dataset,
+    changed_dataset_files,
+    load_dataset_version,
+)
+from mondrian_core.data.linking.link import LinkManifest, link_critiques
+from mondrian_core.data.splits.split import SPLITS
+from mondrian_core.dataset_types import DatasetRow
 from mondrian_core.errors import BadInput, DiskFull, NothingToDo
-from mondrian_core.events import Event, ignore
-from mondrian_core.prompts import Voice, critique_messages
+from mondrian_core.events import StageEvent, ignore_events
+from mondrian_core.prompts import AdvisorPrompt, critique_messages
 from mondrian_core.recipes import DataRecipe
-from mondrian_core.rows import Row
-from mondrian_core.rubric import DIMENSIONS, grade_of, read_strict, whole_score
+from mondrian_core.rubric import DIMENSIONS, grade_from_scores, parse_critique_strict, round_score
 
 RECIPE = DataRecipe()
 
 
 def linked(folder: Path, photographs: int = 12) -> LinkManifest:
     with workspace_of(folder, photographs) as store:
-        return link(store, folder, "ansel")
+        return link_critiques(store, folder, "ansel")
 
 
 def built(folder: Path, photographs: int = 12, recipe: DataRecipe = RECIPE) -> DatasetVersion:
-    return build(linked(folder, photographs), VOICE, recipe, folder)
+    return build_dataset(linked(folder, photographs), VOICE, recipe, folder)
 
 
-def test_rows_teach_what_the_advisor_said(tmp_path: Path) -> None:
+def test_rows_contain_advisor_critique(tmp_path: Path) -> None:
     version = built(tmp_path)
     rows = version.rows("train")
     assert len(rows) == version.rows_per_split["train"] > version.photographs["train"]
     for row in rows:
-        critique = read_strict(row.answer)
-        assert critique.scores == {name: whole_score(row.scores[name]) for name in DIMENSIONS}
-        assert critique.overall_grade == grade_of(critique.scores)
+        critique = parse_critique_strict(row.answer)
+        assert critique.scores == {name: round_score(row.scores[name]) for name in DIMENSIONS}
+        assert critique.overall_grade == grade_from_scores(critique.scores)
         assert row.messages[:2] == critique_messages(VOICE)
         assert row.messages[2] == {"role": "assistant", "content": [{"type": "text", "text": row.answer}]}
         assert row.image.mode == "RGB"
@@ -55,19 +60,19 @@ def test_fractions_are_kept_beside_the_whole_scores_that_are_taught(tmp_path: Pa
         for number in range(3):
             (tmp_path / "source" / f"photo_{number}.jpg").write_bytes(jpeg(number))
         store.add_profiles(profile(number, scores=dict.fromkeys(DIMENSIONS, 7.5)) for number in range(3))
-        version = build(link(store, tmp_path, "ansel"), VOICE, RECIPE, tmp_path)
+        version = build_dataset(link_critiques(store, tmp_path, "ansel"), VOICE, RECIPE, tmp_path)
     row = version.rows("train")[0]
     assert row.scores == dict.fromkeys(DIMENSIONS, 7.5)
-    assert read_strict(row.answer).scores == dict.fromkeys(DIMENSIONS, 8)
-    assert read_strict(row.answer).overall_grade == "8.0"
+    assert parse_critique_strict(row.answer).scores == dict.fromkeys(DIMENSIONS, 8)
+    assert parse_critique_strict(row.answer).overall_grade == "8.0"
 
 
-def test_every_photograph_weighs_the_same(tmp_path: Path) -> None:
+def test_photographs_have_equal_total_weight(tmp_path: Path) -> None:
     version = built(tmp_path)
     for split in SPLITS:
         weights: dict[str, float] = {}
         for row in version.rows(split):
-            weights[row.lineage] = weights.get(row.lineage, 0) + row.weight
+            weights[row.photo_id] = weights.get(row.photo_id, 0) + row.weight
         assert len(weights) == version.photographs[split]
         assert all(abs(total - 1) < 1e-9 for total in weights.values())
 
@@ -75,7 +80,7 @@ def test_every_photograph_weighs_the_same(tmp_path: Path) -> None:
 def test_only_training_has_variants_and_nothing_leaks(tmp_path: Path) -> None:
     version = built(tmp_path, 60)
     assert version.photographs["test"] > 0
-    homes = {split: {row.lineage for row in version.rows(split)} for split in SPLITS}
+    homes = {split: {row.photo_id for row in version.rows(split)} for split in SPLITS}
     assert not homes["train"] & homes["validation"]
     assert not homes["train"] & homes["test"]
     assert not homes["validation"] & homes["test"]
@@ -83,12 +88,12 @@ def test_only_training_has_variants_and_nothing_leaks(tmp_path: Path) -> None:
         assert version.rows_per_split[split] == version.photographs[split]
         assert all(row.loss_dimensions == DIMENSIONS and row.weight == 1 for row in version.rows(split))
     assert version.photograph_hashes == homes["train"] | homes["validation"] | homes["test"]
-    assert (version.evaluation_split, version.selection) == ("test", "validation")
+    assert (version.evaluation_split, version.selection_split) == ("test", "validation")
 
 
 def test_with_few_photographs_the_validation_is_held_out_and_chooses_nothing(tmp_path: Path) -> None:
     version = built(tmp_path)
-    assert (version.evaluation_split, version.selection) == ("validation", None)
+    assert (version.evaluation_split, version.selection_split) == ("validation", None)
     assert version.rows("test") == []
     assert len(version.rows("validation")) >= 2
 
@@ -100,17 +105,19 @@ def test_other_wordings_keep_picture_scores_and_weight(tmp_path: Path) -> None:
             (tmp_path / "source" / f"photo_{number}.jpg").write_bytes(jpeg(number))
         store.add_profiles(profile(number, comments=dict.fromkeys(DIMENSIONS, spoken)) for number in range(6))
         recipe = DataRecipe(variants=0, variations=2)
-        version = build(link(store, tmp_path, "ansel"), VOICE, recipe, tmp_path)
+        version = build_dataset(link_critiques(store, tmp_path, "ansel"), VOICE, recipe, tmp_path)
     rows = version.rows("train")
     assert len(rows) == 3 * version.photographs["train"]
     assert version.rows_per_split["validation"] == version.photographs["validation"]
-    by_photograph: dict[str, list[Row]] = {}
+    by_photograph: dict[str, list[DatasetRow]] = {}
     for row in rows:
-        by_photograph.setdefault(row.lineage, []).append(row)
+        by_photograph.setdefault(row.photo_id, []).append(row)
     for same in by_photograph.values():
         assert len({row.answer for row in same}) == 3
         assert len({row.image.tobytes() for row in same}) == 1
-        assert all(read_strict(row.answer).scores == read_strict(same[0].answer).scores for row in same)
+        assert all(
+            parse_critique_strict(row.answer).scores == parse_critique_strict(same[0].answer).scores for row in same
+        )
         assert abs(sum(row.weight for row in same) - 1) < 1e-9
 
 
@@ -119,7 +126,7 @@ def test_mirrored_rows_are_mirrored_in_picture_and_text(tmp_path: Path) -> None:
     pairs: dict[str, dict[bool, object]] = {}
     for row in version.rows("train"):
         if row.loss_dimensions == DIMENSIONS:
-            pairs.setdefault(row.lineage, {})["right" in row.answer] = row
+            pairs.setdefault(row.photo_id, {})["right" in row.answer] = row
     both = [pair for pair in pairs.values() if len(pair) == 2]
     assert both
     for pair in both:
@@ -142,38 +149,41 @@ def test_the_same_inputs_give_the_same_digest_anywhere(tmp_path: Path) -> None:
 
 def test_building_twice_gives_the_same_version_untouched(tmp_path: Path) -> None:
     manifest = linked(tmp_path)
-    first = build(manifest, VOICE, RECIPE, tmp_path)
+    first = build_dataset(manifest, VOICE, RECIPE, tmp_path)
     stamps = {path: path.stat().st_mtime_ns for path in first.path.rglob("*")}
-    assert build(manifest, VOICE, RECIPE, tmp_path) == first
+    assert build_dataset(manifest, VOICE, RECIPE, tmp_path) == first
     assert {path: path.stat().st_mtime_ns for path in first.path.rglob("*")} == stamps
     assert [each.name for each in first.path.parent.iterdir()] == [first.digest]
 
 
 def test_what_changes_a_row_changes_the_digest(tmp_path: Path) -> None:
     manifest = linked(tmp_path)
-    other_voice = Voice("ansel", "Ansel Adams", "Landscapes.", "You are another.")
+    other_voice = AdvisorPrompt("ansel", "Ansel Adams", "Landscapes.", "You are another.")
     recipes = [RECIPE, DataRecipe(seed=1), DataRecipe(variants=1), DataRecipe(flips=False)]
-    digests = [build(manifest, VOICE, recipe, tmp_path).digest for recipe in recipes]
-    digests.append(build(manifest, other_voice, RECIPE, tmp_path).digest)
+    digests = [build_dataset(manifest, VOICE, recipe, tmp_path).digest for recipe in recipes]
+    digests.append(build_dataset(manifest, other_voice, RECIPE, tmp_path).digest)
     fewer = LinkManifest(manifest.advisor, manifest.used[:-1], manifest.left_out)
-    digests.append(build(fewer, VOICE, RECIPE, tmp_path).digest)
+    digests.append(build_dataset(fewer, VOICE, RECIPE, tmp_path).digest)
     assert len(set(digests)) == len(digests)
 
 
 def test_the_order_of_the_records_does_not_change_the_digest(tmp_path: Path) -> None:
     manifest = linked(tmp_path)
     backwards = LinkManifest(manifest.advisor, manifest.used[::-1], manifest.left_out)
-    assert build(manifest, VOICE, RECIPE, tmp_path).digest == build(backwards, VOICE, RECIPE, tmp_path).digest
+    assert (
+        build_dataset(manifest, VOICE, RECIPE, tmp_path).digest
+        == build_dataset(backwards, VOICE, RECIPE, tmp_path).digest
+    )
 
 
-def test_the_digest_is_pinned(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_dataset_digest_is_stable_across_releases(monkeypatch: pytest.MonkeyPatch) -> None:
     """The content of a row decides the digest. If this changes, so must `FORMAT`; old versions stay what they were."""
-    from mondrian_core.data.augment import ORIGINAL
-    from mondrian_core.data.dataset import Example, digest_of
+    from mondrian_core.data.augmentation.image_variants import ORIGINAL
+    from mondrian_core.data.dataset.builder import DatasetExample, dataset_digest
 
-    example = Example(
+    example = DatasetExample(
         split="train",
-        lineage="ab" * 32,
+        photo_id="ab" * 32,
         record="profile:p",
         variant=ORIGINAL,
         jpeg=b"",
@@ -182,7 +192,7 @@ def test_the_digest_is_pinned(monkeypatch: pytest.MonkeyPatch) -> None:
         weight=1.0,
     )
     monkeypatch.setattr(module, "prompt_digest", lambda voice: "prompt")
-    assert digest_of([example], VOICE) == "090ebebee074e1a3ce1ea72e1088863a524f7687b2946aa961f1af41ab90ba16"
+    assert dataset_digest([example], VOICE) == "090ebebee074e1a3ce1ea72e1088863a524f7687b2946aa961f1af41ab90ba16"
 
 
 # --- what can go wrong ------------------------------------------------------------------------------------------------
@@ -197,31 +207,31 @@ def test_an_interruption_or_a_full_disk_leaves_no_half_dataset(
     def fail(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr(publish, "_write_sheet", fail)
+    monkeypatch.setattr(writer, "_write_sheet", fail)
     with pytest.raises(DiskFull if isinstance(error, OSError) else KeyboardInterrupt):
-        build(manifest, VOICE, RECIPE, tmp_path)
+        build_dataset(manifest, VOICE, RECIPE, tmp_path)
     assert list((tmp_path / "datasets" / "ansel").iterdir()) == []
     monkeypatch.undo()
-    assert verify(build(manifest, VOICE, RECIPE, tmp_path)) == ()
+    assert changed_dataset_files(build_dataset(manifest, VOICE, RECIPE, tmp_path)) == ()
 
 
-def test_a_folder_without_a_manifest_gives_way(tmp_path: Path) -> None:
+def test_unfinished_dataset_folder_is_replaced(tmp_path: Path) -> None:
     manifest = linked(tmp_path)
-    version = build(manifest, VOICE, RECIPE, tmp_path)
+    version = build_dataset(manifest, VOICE, RECIPE, tmp_path)
     (version.path / "manifest.json").unlink()
     with pytest.raises(BadInput, match="no finished dataset"):
-        load(version.path)
-    again = build(manifest, VOICE, RECIPE, tmp_path)
-    assert verify(again) == ()
+        load_dataset_version(version.path)
+    again = build_dataset(manifest, VOICE, RECIPE, tmp_path)
+    assert changed_dataset_files(again) == ()
     assert [each.name for each in version.path.parent.iterdir()] == [version.digest]
 
 
-def test_changed_files_are_noticed(tmp_path: Path) -> None:
+def test_modified_dataset_files_are_detected(tmp_path: Path) -> None:
     version = built(tmp_path)
     card = version.path / "README.md"
     card.write_text(card.read_text() + "More.")
     (version.path / "contact_sheet.png").unlink()
-    assert set(verify(version)) == {"README.md was changed", "contact_sheet.png is missing"}
+    assert set(changed_dataset_files(version)) == {"README.md was changed", "contact_sheet.png is missing"}
 
 
 def test_a_damaged_split_says_so(tmp_path: Path) -> None:
@@ -232,13 +242,13 @@ def test_a_damaged_split_says_so(tmp_path: Path) -> None:
 
 
 def test_a_photograph_that_only_decoding_shows_to_be_damaged(tmp_path: Path) -> None:
-    told: list[Event] = []
+    told: list[StageEvent] = []
     with workspace_of(tmp_path, 4) as store:
         (tmp_path / "source" / "bad.png").write_bytes(_png_with_damaged_pixels())
         store.add_profiles([profile(9, "source/bad.png")])
-        manifest = link(store, tmp_path, "ansel")
+        manifest = link_critiques(store, tmp_path, "ansel")
     assert "profile:p9" in {each.record for each in manifest.used}
-    version = build(manifest, VOICE, RECIPE, tmp_path, told.append)
+    version = build_dataset(manifest, VOICE, RECIPE, tmp_path, told.append)
     assert [each["record"] for each in version.manifest["damaged"]] == ["profile:p9"]
     assert sum(version.photographs.values()) == 4
     assert any("profile:p9" in getattr(event, "message", "") for event in told)
@@ -259,26 +269,26 @@ def test_a_photograph_that_changed_after_linking(tmp_path: Path) -> None:
     manifest = linked(tmp_path)
     (tmp_path / "source" / "photo_3.jpg").write_bytes(jpeg(300))
     with pytest.raises(BadInput, match="changed after"):
-        build(manifest, VOICE, RECIPE, tmp_path)
+        build_dataset(manifest, VOICE, RECIPE, tmp_path)
 
 
-def test_nothing_to_build_from(tmp_path: Path) -> None:
+def test_empty_link_manifest_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(NothingToDo):
-        build(LinkManifest("ansel", (), ()), VOICE, RECIPE, tmp_path)
+        build_dataset(LinkManifest("ansel", (), ()), VOICE, RECIPE, tmp_path)
 
 
-def test_no_dataset_here(tmp_path: Path) -> None:
+def test_missing_dataset_is_reported(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="mondrian dataset"):
-        load(tmp_path)
+        load_dataset_version(tmp_path)
     (tmp_path / "manifest.json").write_text("[]")
     with pytest.raises(BadInput):
-        load(tmp_path)
+        load_dataset_version(tmp_path)
 
 
 # --- what people see --------------------------------------------------------------------------------------------------
 
 
-def test_the_card_and_the_contact_sheet(tmp_path: Path) -> None:
+def test_dataset_card_and_contact_sheet_are_written(tmp_path: Path) -> None:
     version = built(tmp_path)
     card = (version.path / "README.md").read_text()
     assert version.digest in card
@@ -289,7 +299,7 @@ def test_the_card_and_the_contact_sheet(tmp_path: Path) -> None:
         assert sheet.height > 800
 
 
-def test_the_library_alone_opens_it(tmp_path: Path) -> None:
+def test_dataset_loads_with_huggingface_datasets(tmp_path: Path) -> None:
     import datasets
 
     version = built(tmp_path)
@@ -306,23 +316,25 @@ def test_large_photographs_are_bounded_and_metadata_is_gone(tmp_path: Path) -> N
 
         picture(5, (2400, 1600)).save(tmp_path / "source" / "large.jpg", exif=exif)
         store.add_profiles([profile(5, "source/large.jpg")])
-        version = build(link(store, tmp_path, "ansel"), VOICE, DataRecipe(variants=0), tmp_path)
+        version = build_dataset(link_critiques(store, tmp_path, "ansel"), VOICE, DataRecipe(variants=0), tmp_path)
     images = [row.image for split in SPLITS for row in version.rows(split)]
     assert max(max(image.size) for image in images) == 1024
     assert all("exif" not in image.info for image in images)
 
 
 @pytest.mark.parametrize("workspace", ["samples", "field_samples"])
-def test_an_older_workspace(workspace: str, request: pytest.FixtureRequest) -> None:
+def test_dataset_from_legacy_workspace(workspace: str, request: pytest.FixtureRequest) -> None:
     from mondrian_core.store import Store
 
     samples: Path = request.getfixturevalue(workspace)
 
-    told: list[Event] = []
+    told: list[StageEvent] = []
     with Store(samples / "mondrian.db", read_only=True) as store:
-        version = build(link(store, samples, "ansel"), store.voice("ansel"), RECIPE, samples, told.append)
+        version = build_dataset(
+            link_critiques(store, samples, "ansel"), store.advisor("ansel"), RECIPE, samples, told.append
+        )
     assert sum(version.photographs.values()) == 10
     assert version.photographs["validation"] >= 2
     assert len(told) == 10
     assert json.loads((version.path / "manifest.json").read_text())["linked"]["duplicate_of"] == 1
-    assert ignore(told[0]) is None
+    assert ignore_events(told[0]) is None

@@ -9,36 +9,36 @@ import pytest
 from PIL import Image
 from stand_in import VOICE, workspace_of
 
-from mondrian_core.data.dataset import DatasetVersion, build
-from mondrian_core.data.export import export
-from mondrian_core.data.link import link
+from mondrian_core.data.dataset.builder import DatasetVersion, build_dataset
+from mondrian_core.data.dataset.export import export_dataset
+from mondrian_core.data.linking.link import link_critiques
 from mondrian_core.errors import BadInput
 from mondrian_core.recipes import DataRecipe
-from mondrian_core.rubric import read_strict
+from mondrian_core.rubric import parse_critique_strict
 
 
 @pytest.fixture
 def version(tmp_path: Path) -> DatasetVersion:
     with workspace_of(tmp_path / "w", 8) as store:
-        return build(link(store, tmp_path / "w", "ansel"), VOICE, DataRecipe(), tmp_path / "w")
+        return build_dataset(link_critiques(store, tmp_path / "w", "ansel"), VOICE, DataRecipe(), tmp_path / "w")
 
 
 def lines(path: Path) -> list[dict[str, object]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def test_parquet(version: DatasetVersion, tmp_path: Path) -> None:
+def test_export_parquet(version: DatasetVersion, tmp_path: Path) -> None:
     import pandas
 
-    files = export(version, "parquet", tmp_path / "out")
+    files = export_dataset(version, "parquet", tmp_path / "out")
     assert {path.name for path in files} == {"README.md", "train.parquet", "validation.parquet"}
     frame = pandas.read_parquet(tmp_path / "out" / "train.parquet")
     assert len(frame) == version.rows_per_split["train"]
     assert frame["image"][0]["bytes"][:2] == b"\xff\xd8"
 
 
-def test_chat(version: DatasetVersion, tmp_path: Path) -> None:
-    export(version, "chat", tmp_path / "out")
+def test_export_chat_jsonl(version: DatasetVersion, tmp_path: Path) -> None:
+    export_dataset(version, "chat", tmp_path / "out")
     rows = version.rows("train")
     written = lines(tmp_path / "out" / "train.jsonl")
     assert [each["messages"] for each in written] == [row.messages for row in rows]
@@ -47,25 +47,25 @@ def test_chat(version: DatasetVersion, tmp_path: Path) -> None:
             assert image.size == row.image.size
 
 
-def test_pairs(version: DatasetVersion, tmp_path: Path) -> None:
-    export(version, "pairs", tmp_path / "out")
+def test_export_prompt_response_pairs(version: DatasetVersion, tmp_path: Path) -> None:
+    export_dataset(version, "pairs", tmp_path / "out")
     for each in lines(tmp_path / "out" / "validation.jsonl"):
-        assert str(each["prompt"]).startswith(VOICE.system)
-        read_strict(str(each["response"]))
+        assert str(each["prompt"]).startswith(VOICE.system_message)
+        parse_critique_strict(str(each["response"]))
         assert (tmp_path / "out" / str(each["image"])).is_file()
 
 
-def test_nothing_is_overwritten(version: DatasetVersion, tmp_path: Path) -> None:
+def test_export_never_overwrites(version: DatasetVersion, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
-    export(version, "pairs", tmp_path / "out")
+    export_dataset(version, "pairs", tmp_path / "out")
     with pytest.raises(BadInput, match="not empty"):
-        export(version, "pairs", tmp_path / "out")
+        export_dataset(version, "pairs", tmp_path / "out")
     with pytest.raises(BadInput, match="parquet, chat, pairs"):
-        export(version, "csv", tmp_path / "other")
+        export_dataset(version, "csv", tmp_path / "other")
 
 
-def test_a_failure_leaves_nothing(version: DatasetVersion, tmp_path: Path) -> None:
+def test_failed_export_leaves_no_files(version: DatasetVersion, tmp_path: Path) -> None:
     (version.path / "README.md").unlink()
     with pytest.raises(FileNotFoundError):
-        export(version, "chat", tmp_path / "out")
+        export_dataset(version, "chat", tmp_path / "out")
     assert {path.name for path in tmp_path.iterdir()} == {"w"}

@@ -11,13 +11,13 @@ from older_workspace import COUNTS, PORTFOLIO, SIDEWAYS, USED, record_id
 from PIL import Image
 from stand_in import jpeg, profile, workspace_of
 
-from mondrian_core.data import photographs
-from mondrian_core.data.link import LinkedRecord, LinkManifest, Reason, link
-from mondrian_core.data.records import EXPLAINED, Candidate
-from mondrian_core.drafts import Draft, Drafts
-from mondrian_core.events import Event
-from mondrian_core.rubric import DIMENSIONS, TITLES, canonical, make_critique
+from mondrian_core.data.linking import photograph_files
+from mondrian_core.data.linking.link import ExclusionReason, LinkedRecord, LinkManifest, link_critiques
+from mondrian_core.data.linking.link_manifest import EXCLUSION_EXPLANATIONS, CritiqueCandidate
+from mondrian_core.events import StageEvent
+from mondrian_core.rubric import DIMENSION_TITLES, DIMENSIONS, canonical_answer, make_critique
 from mondrian_core.store import COMPLETED, Job, Store
+from mondrian_core.store.drafts import Draft, DraftStore
 
 
 def outcome_of(manifest: LinkManifest) -> dict[str, str]:
@@ -27,7 +27,7 @@ def outcome_of(manifest: LinkManifest) -> dict[str, str]:
 
 
 def analysis(score: float = 7.0, names: tuple[str, ...] = DIMENSIONS, comment: str = "The road leads in.") -> str:
-    dimensions = [{"name": TITLES[name], "score": score, "comment": comment} for name in names]
+    dimensions = [{"name": DIMENSION_TITLES[name], "score": score, "comment": comment} for name in names]
     return "```json\n" + json.dumps({"dimensions": dimensions, "overall_score": score}) + "\n```"
 
 
@@ -74,7 +74,7 @@ SAMPLES = {
 
 def test_every_record_of_the_field_samples(field_samples: Path) -> None:
     with Store(field_samples / "mondrian.db", read_only=True) as store:
-        manifest = link(store, field_samples, "ansel")
+        manifest = link_critiques(store, field_samples, "ansel")
     kind_and_start = {
         f"{record.split(':')[0]}:{record.split(':')[1][: 8 if 'stuck' not in record else None]}": outcome
         for record, outcome in outcome_of(manifest).items()
@@ -85,7 +85,7 @@ def test_every_record_of_the_field_samples(field_samples: Path) -> None:
 
 def test_every_record_of_an_older_workspace(samples: Path) -> None:
     with Store(samples / "mondrian.db", read_only=True) as store:
-        manifest = link(store, samples, "ansel")
+        manifest = link_critiques(store, samples, "ansel")
     assert manifest.counts == COUNTS
     used = {f"profile:{record_id(name)}": f"{PORTFOLIO}/{name}" for name in USED}
     assert {each.record: each.photograph for each in manifest.used} == used
@@ -104,9 +104,9 @@ def assert_origin_size_and_duplicate(manifest: LinkManifest, sideways: str, copy
     assert duplicate.detail.startswith(original)
 
 
-def test_an_advisor_without_data(samples: Path) -> None:
+def test_link_advisor_without_data(samples: Path) -> None:
     with Store(samples / "mondrian.db", read_only=True) as store:
-        manifest = link(store, samples, "watkins")
+        manifest = link_critiques(store, samples, "watkins")
     assert manifest.counts == {"used": 0, "other_advisor": 26}
 
 
@@ -115,7 +115,7 @@ def test_linking_twice_gives_the_same_and_writes_nothing(samples: Path) -> None:
     texts = []
     for _ in range(2):
         with Store(samples / "mondrian.db", read_only=True) as store:
-            texts.append(json.dumps(link(store, samples, "ansel").as_dict()))
+            texts.append(json.dumps(link_critiques(store, samples, "ansel").as_dict()))
     assert texts[0] == texts[1]
     assert {path: path.stat().st_mtime_ns for path in samples.rglob("*")} == before
 
@@ -167,7 +167,7 @@ def broken(folder: Path, store: Store) -> dict[str, str]:
     }
     store.add_profiles(profile(0, **{"id": reason, **changes}) for reason, changes in rows.items())
     (folder / "analysis_md" / "a0.md").write_text(analysis())
-    store.add_past_jobs(
+    store.import_jobs(
         [
             job(0, "photo_1.jpg"),
             job(1, "photo_1.jpg", analysis_markdown=None),
@@ -178,7 +178,7 @@ def broken(folder: Path, store: Store) -> dict[str, str]:
     (source / "photo_2.jpg").write_bytes(jpeg(2))
     store.add_profiles([profile(0, id="index_made", origin="index")])
     critique = make_critique(dict.fromkeys(DIMENSIONS, 5.0), dict.fromkeys(DIMENSIONS, "A river bends away."))
-    drafts = Drafts(store)
+    drafts = DraftStore(store)
     drafts.add(
         Draft(
             id=f"d{number}",
@@ -209,21 +209,21 @@ def broken(folder: Path, store: Store) -> dict[str, str]:
 def test_every_reason_occurs_and_has_a_sentence(tmp_path: Path) -> None:
     with workspace_of(tmp_path, 2) as store:
         expected = broken(tmp_path, store)
-        manifest = link(store, tmp_path, "ansel")
+        manifest = link_critiques(store, tmp_path, "ansel")
     assert outcome_of(manifest) == expected
-    assert set(Reason) == set(EXPLAINED)
-    assert {each.reason for each in manifest.left_out} == set(Reason)
+    assert set(ExclusionReason) == set(EXCLUSION_EXPLANATIONS)
+    assert {each.reason for each in manifest.left_out} == set(ExclusionReason)
 
 
 def test_the_manifest_survives_json_and_its_numbers_add_up(tmp_path: Path) -> None:
     with workspace_of(tmp_path, 2) as store:
         expected = broken(tmp_path, store)
-        manifest = link(store, tmp_path, "ansel")
+        manifest = link_critiques(store, tmp_path, "ansel")
     assert LinkManifest.from_dict(json.loads(json.dumps(manifest.as_dict()))) == manifest
     assert sum(manifest.counts.values()) == len(expected)
     assert manifest.used[0].critique.scores == profile(0).scores
     table = manifest.table()
-    for reason in Reason:
+    for reason in ExclusionReason:
         assert reason.value in table
 
 
@@ -232,10 +232,10 @@ def test_the_csv_has_a_line_per_record(tmp_path: Path) -> None:
 
     with workspace_of(tmp_path, 2) as store:
         expected = broken(tmp_path, store)
-        link(store, tmp_path, "ansel").write_csv(tmp_path / "out" / "records.csv")
+        link_critiques(store, tmp_path, "ansel").write_csv(tmp_path / "out" / "records.csv")
     frame = pandas.read_csv(tmp_path / "out" / "records.csv")
     assert len(frame) == len(expected)
-    assert set(frame.loc[frame.outcome == "left_out", "reason"]) == set(Reason)
+    assert set(frame.loc[frame.outcome == "left_out", "reason"]) == set(ExclusionReason)
     assert frame.loc[frame.outcome == "used", list(DIMENSIONS)].notna().all().all()
 
 
@@ -243,7 +243,7 @@ def photographed(folder: Path, changes: dict[str, dict[str, object]]) -> dict[st
     """Outcome of profiles that differ from an ordinary one in `changes`, by record."""
     with workspace_of(folder, 1) as store:
         store.add_profiles(profile(0, **{"id": name, **change}) for name, change in changes.items())
-        return outcome_of(link(store, folder, "ansel"))
+        return outcome_of(link_critiques(store, folder, "ansel"))
 
 
 def test_names_are_found_whichever_way_an_umlaut_is_stored(tmp_path: Path) -> None:
@@ -263,7 +263,9 @@ def test_a_portfolio_on_another_disk_is_linked(tmp_path: Path) -> None:
     (portfolio / "ansel").symlink_to(tmp_path / "disk")
     rows = {"one": {"image_path": "source/advisor/photographer/ansel/moon.jpg"}}
     assert photographed(tmp_path / "workspace", rows)["profile:one"] == "used"
-    assert photographs.portfolio(tmp_path / "workspace", "ansel") == ["source/advisor/photographer/ansel/moon.jpg"]
+    assert photograph_files.portfolio_paths(tmp_path / "workspace", "ansel") == [
+        "source/advisor/photographer/ansel/moon.jpg"
+    ]
 
 
 def test_absolute_paths_in_a_workspace_under_tmp_are_used(tmp_path: Path) -> None:
@@ -289,13 +291,13 @@ def test_analyses_in_other_encodings(tmp_path: Path) -> None:
         for number, (name, data) in enumerate(files.items()):
             (tmp_path / "source" / f"photo_{name}.jpg").write_bytes(jpeg(10 + number))
             (tmp_path / "analysis_md" / f"{name}.md").write_bytes(data)
-        store.add_past_jobs(
+        store.import_jobs(
             Job(
                 id=name, filename=f"photo_{name}.jpg", advisor="ansel", status=COMPLETED, analysis_markdown=f"{name}.md"
             )
             for name in files
         )
-        manifest = link(store, tmp_path, "ansel")
+        manifest = link_critiques(store, tmp_path, "ansel")
     repairs = {each.record: set(each.repairs) & {"decoded_windows_1252", "decoded_utf_16"} for each in manifest.used}
     assert repairs == {"job:cp1252": {"decoded_windows_1252"}, "job:utf-16": {"decoded_utf_16"}, "job:mark": set()}
     assert {each.comments["lighting"] for each in manifest.used} == {"Schönes Licht."}
@@ -308,14 +310,14 @@ def test_analyses_in_other_encodings(tmp_path: Path) -> None:
 
 
 def chosen(store: Store, folder: Path) -> list[str]:
-    return [each.record for each in link(store, folder, "ansel").used]
+    return [each.record for each in link_critiques(store, folder, "ansel").used]
 
 
-def test_a_person_comes_before_a_newer_model(tmp_path: Path) -> None:
+def test_human_critique_precedes_newer_model_critique(tmp_path: Path) -> None:
     with workspace_of(tmp_path, 1) as store:
         (tmp_path / "analysis_md" / "a0.md").write_text(analysis())
-        store.add_past_jobs([job(0, "photo_0.jpg", created_at="2030-01-01T00:00:00")])
-        manifest = link(store, tmp_path, "ansel")
+        store.import_jobs([job(0, "photo_0.jpg", created_at="2030-01-01T00:00:00")])
+        manifest = link_critiques(store, tmp_path, "ansel")
     assert outcome_of(manifest) == {"profile:p0": "used", "job:j0": "superseded"}
     assert "person" in manifest.left_out[0].detail
 
@@ -324,21 +326,24 @@ def test_a_profile_by_a_model_is_no_ground_truth(tmp_path: Path) -> None:
     with workspace_of(tmp_path, 1) as store:
         (tmp_path / "source" / "other.jpg").write_bytes(jpeg(50))
         store.add_profiles([profile(1, "source/other.jpg", origin="model")])
-        assert outcome_of(link(store, tmp_path, "ansel")) == {"profile:p0": "used", "profile:p1": "model_written"}
+        assert outcome_of(link_critiques(store, tmp_path, "ansel")) == {
+            "profile:p0": "used",
+            "profile:p1": "model_written",
+        }
 
 
 def test_without_people_the_models_are_used_and_it_is_said(tmp_path: Path) -> None:
-    told: list[Event] = []
+    told: list[StageEvent] = []
     with workspace_of(tmp_path, 0) as store:
         (tmp_path / "source" / "a.jpg").write_bytes(jpeg(1))
         (tmp_path / "analysis_md" / "a0.md").write_text(analysis())
-        store.add_past_jobs([job(0, "a.jpg")])
-        manifest = link(store, tmp_path, "ansel", told.append)
+        store.import_jobs([job(0, "a.jpg")])
+        manifest = link_critiques(store, tmp_path, "ansel", told.append)
     assert [each.origin for each in manifest.used] == ["model"]
     assert any("No critique" in getattr(event, "message", "") for event in told)
 
 
-def test_the_complete_one_comes_before_the_newest(tmp_path: Path) -> None:
+def test_complete_critique_precedes_newest(tmp_path: Path) -> None:
     with workspace_of(tmp_path, 1) as store:
         newer = profile(1, "source/photo_0.jpg", overall_grade="7.9.0", created_at="2030-01-01T00:00:00")
         store.add_profiles([newer])
@@ -356,7 +361,7 @@ def test_among_equals_the_newest_wins_and_insertion_decides_without_dates(tmp_pa
         assert chosen(store, tmp_path) == ["profile:p2"]
         with store.transaction() as connection:
             connection.execute("UPDATE dimensional_profiles SET created_at = NULL")
-        store.add_past_jobs([])
+        store.import_jobs([])
         assert chosen(store, tmp_path) == ["profile:p2"]
 
 
@@ -364,7 +369,7 @@ def test_a_copy_under_another_name_is_the_same_photograph(tmp_path: Path) -> Non
     with workspace_of(tmp_path, 1) as store:
         (tmp_path / "source" / "copy.jpg").write_bytes(jpeg(0))
         store.add_profiles([profile(1, "source/copy.jpg")])
-        manifest = link(store, tmp_path, "ansel")
+        manifest = link_critiques(store, tmp_path, "ansel")
     assert outcome_of(manifest) == {"profile:p0": "superseded", "profile:p1": "used"}
 
 
@@ -375,21 +380,23 @@ def test_the_answer_in_the_row_serves_where_the_file_is_gone(tmp_path: Path) -> 
     }
     with workspace_of(tmp_path, 0) as store:
         (tmp_path / "source" / "a.jpg").write_bytes(jpeg(1))
-        store.add_past_jobs([job(0, "a.jpg", answer=answer), job(1, "a.jpg", answer=answer, analysis_markdown=None)])
-        assert [each.scores["lighting"] for each in link(store, tmp_path, "ansel").used] == [6.0]
+        store.import_jobs([job(0, "a.jpg", answer=answer), job(1, "a.jpg", answer=answer, analysis_markdown=None)])
+        assert [each.scores["lighting"] for each in link_critiques(store, tmp_path, "ansel").used] == [6.0]
 
 
 def test_an_analysis_is_never_read_outside_its_folder(tmp_path: Path) -> None:
     (tmp_path / "secret.md").write_text(analysis())
     with workspace_of(tmp_path / "w", 0) as store:
         (tmp_path / "w" / "source" / "a.jpg").write_bytes(jpeg(1))
-        store.add_past_jobs([job(0, "a.jpg", analysis_markdown="../../secret.md")])
-        assert outcome_of(link(store, tmp_path / "w", "ansel")) == {"job:j0": "missing_analysis"}
+        store.import_jobs([job(0, "a.jpg", analysis_markdown="../../secret.md")])
+        assert outcome_of(link_critiques(store, tmp_path / "w", "ansel")) == {"job:j0": "missing_analysis"}
 
 
-def test_one_odd_analysis_never_stops_the_rest(tmp_path: Path) -> None:
+def test_malformed_analysis_does_not_stop_linking(tmp_path: Path) -> None:
     """Each is read, or left out with a reason; the others are used whatever it holds."""
-    good = canonical(make_critique(dict.fromkeys(DIMENSIONS, 7), dict.fromkeys(DIMENSIONS, "Calm light on a road.")))
+    good = canonical_answer(
+        make_critique(dict.fromkeys(DIMENSIONS, 7), dict.fromkeys(DIMENSIONS, "Calm light on a road."))
+    )
     odd = {
         good.replace('"score": 7', '"score": 1' + "0" * 400, 1): "score_out_of_range",
         good.replace('"score": 7', '"score": 1' + "0" * 5000, 1): "score_out_of_range",
@@ -403,8 +410,8 @@ def test_one_odd_analysis_never_stops_the_rest(tmp_path: Path) -> None:
         for number, text in enumerate(odd):
             (tmp_path / "analysis_md" / f"a{number}.md").write_text(text, encoding="utf-8")
             (tmp_path / "source" / f"p{number}.jpg").write_bytes(jpeg(number))
-        store.add_past_jobs([job(number, f"p{number}.jpg") for number in range(len(odd))])
-        manifest = link(store, tmp_path, "ansel")
+        store.import_jobs([job(number, f"p{number}.jpg") for number in range(len(odd))])
+        manifest = link_critiques(store, tmp_path, "ansel")
     assert outcome_of(manifest) == {f"job:j{number}": expected for number, expected in enumerate(odd.values())}
     used = {each.record: each for each in manifest.used}
     assert used["job:j3"].scores["lighting"] == 7
@@ -413,26 +420,26 @@ def test_one_odd_analysis_never_stops_the_rest(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("comment", ["ok", "Fine.", "n/a", "-", "...", "TODO", "xxx", "good!"])
-def test_placeholders(tmp_path: Path, comment: str) -> None:
+def test_placeholder_comments_are_excluded(tmp_path: Path, comment: str) -> None:
     with workspace_of(tmp_path, 1) as store:
         store.add_profiles([profile(1, "source/photo_0.jpg", comments=dict.fromkeys(DIMENSIONS, comment))])
-        assert outcome_of(link(store, tmp_path, "ansel"))["profile:p1"] == "placeholder_comments"
+        assert outcome_of(link_critiques(store, tmp_path, "ansel"))["profile:p1"] == "placeholder_comments"
 
 
 def test_a_short_comment_among_real_ones_is_let_through(tmp_path: Path) -> None:
     with workspace_of(tmp_path, 1) as store:
         comments = {**profile(0).comments, "lighting": "Fine."}
         store.add_profiles([profile(1, "source/photo_0.jpg", comments=comments)])
-        assert outcome_of(link(store, tmp_path, "ansel"))["profile:p1"] == "used"
+        assert outcome_of(link_critiques(store, tmp_path, "ansel"))["profile:p1"] == "used"
 
 
-def test_values_out_of_a_spreadsheet(tmp_path: Path) -> None:
+def test_nan_infinite_and_negative_scores_are_excluded(tmp_path: Path) -> None:
     with workspace_of(tmp_path, 1) as store:
         bad = {"nan": float("nan"), "inf": float("inf"), "minus": -0.1}
         store.add_profiles(
             profile(0, id=name, scores={**profile(0).scores, "lighting": value}) for name, value in bad.items()
         )
-        outcomes = outcome_of(link(store, tmp_path, "ansel"))
+        outcomes = outcome_of(link_critiques(store, tmp_path, "ansel"))
     assert outcomes["profile:inf"] == outcomes["profile:minus"] == "score_out_of_range"
     assert outcomes["profile:nan"] == "missing_dimensions"  # SQLite keeps a NaN as NULL
 
@@ -449,4 +456,4 @@ def test_a_candidate_is_a_plain_value() -> None:
         scores={},
         comments={},
     )
-    assert Candidate(linked, 0) == Candidate(linked, 0)
+    assert CritiqueCandidate(linked, 0) == CritiqueCandidate(linked, 0)

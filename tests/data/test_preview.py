@@ -9,51 +9,51 @@ from pathlib import Path
 import pytest
 from stand_in import VOICE, jpeg, profile, workspace_of
 
-from mondrian_core.data.dataset import build
-from mondrian_core.data.fit import Fit, Length, check_fit
-from mondrian_core.data.link import link
-from mondrian_core.data.preview import ANSWER, PHOTOGRAPH, PROMPT, Preview, preview
+from mondrian_core.data.dataset.builder import build_dataset
+from mondrian_core.data.dataset.preview import ANSWER, PHOTOGRAPH, PROMPT, RowPreview, preview_row
+from mondrian_core.data.dataset.token_budget import RowLength, TokenBudget, check_row_lengths
+from mondrian_core.data.linking.link import link_critiques
+from mondrian_core.dataset_types import DatasetRow
 from mondrian_core.errors import BadInput
-from mondrian_core.models.base import Base, load_base
-from mondrian_core.models.lengths import counter
+from mondrian_core.models.base_model import BaseVLM, load_base
+from mondrian_core.models.token_counting import make_token_counter
 from mondrian_core.prompts import training_messages
 from mondrian_core.recipes import DataRecipe
-from mondrian_core.rows import Row
-from mondrian_core.rubric import DIMENSIONS, make_critique, taught
+from mondrian_core.rubric import DIMENSIONS, make_critique, training_target
 
 pytestmark = pytest.mark.mini
 
 
 @pytest.fixture(scope="module")
-def seen(tmp_path_factory: pytest.TempPathFactory) -> tuple[Row, Preview]:
+def seen(tmp_path_factory: pytest.TempPathFactory) -> tuple[DatasetRow, RowPreview]:
     folder = tmp_path_factory.mktemp("preview")
     with workspace_of(folder, 4) as store:
-        row = build(link(store, folder, "ansel"), VOICE, DataRecipe(), folder).rows("train")[0]
+        row = build_dataset(link_critiques(store, folder, "ansel"), VOICE, DataRecipe(), folder).rows("train")[0]
 
-    def weigh(base: Base, row: Row, answer: Sequence[int]) -> list[float]:
+    def weigh(base: BaseVLM, row: DatasetRow, answer: Sequence[int]) -> list[float]:
         return [1.0] * (len(answer) - 1) + [2.0]
 
-    return row, preview(load_base("mini"), row, weigh)
+    return row, preview_row(load_base("mini"), row, weigh)
 
 
-def test_the_answer_is_there_word_for_word_and_closed(seen: tuple[Row, Preview]) -> None:
+def test_the_answer_is_there_word_for_word_and_closed(seen: tuple[DatasetRow, RowPreview]) -> None:
     row, shown = seen
-    text = "".join(piece.text for piece in shown.pieces if piece.kind == ANSWER)
+    text = "".join(piece.text for piece in shown.spans if piece.kind == ANSWER)
     assert text == row.answer + "<|im_end|>"
-    prompt = "".join(piece.text for piece in shown.pieces if piece.kind == PROMPT)
+    prompt = "".join(piece.text for piece in shown.spans if piece.kind == PROMPT)
     assert row.messages[0]["content"][0]["text"] in prompt
     assert row.messages[1]["content"][0]["text"] in prompt
     assert "<image>" not in prompt
 
 
-def test_only_the_answer_counts(seen: tuple[Row, Preview]) -> None:
+def test_preview_weights_only_answer_tokens(seen: tuple[DatasetRow, RowPreview]) -> None:
     _, shown = seen
-    assert all((piece.weight > 0) == (piece.kind == ANSWER) for piece in shown.pieces)
-    assert shown.pieces[-1].text == "<|im_end|>"
-    assert shown.pieces[-1].weight == 2.0
+    assert all((piece.weight > 0) == (piece.kind == ANSWER) for piece in shown.spans)
+    assert shown.spans[-1].text == "<|im_end|>"
+    assert shown.spans[-1].weight == 2.0
 
 
-def test_the_counts_add_up(seen: tuple[Row, Preview]) -> None:
+def test_preview_token_counts_add_up(seen: tuple[DatasetRow, RowPreview]) -> None:
     _, shown = seen
     assert shown.count(PROMPT) + shown.count(PHOTOGRAPH) + shown.count(ANSWER) == shown.total
     assert shown.count(PHOTOGRAPH) > 1
@@ -61,16 +61,18 @@ def test_the_counts_add_up(seen: tuple[Row, Preview]) -> None:
     assert counts["total"] == shown.total
 
 
-def test_the_counter_agrees_with_what_is_read(seen: tuple[Row, Preview]) -> None:
+def test_token_counter_matches_encoded_row(seen: tuple[DatasetRow, RowPreview]) -> None:
     """Counted without weights, and shown from the tokens that training uses: the same numbers."""
     row, shown = seen
-    assert Length(*counter("mini")(row.messages, row.image, row.answer)) == shown.length
+    assert RowLength(*make_token_counter("mini")(row.messages, row.image, row.answer)) == shown.length
 
 
 def test_a_row_that_does_not_fit_stops_with_its_numbers() -> None:
-    check_fit([("a", Length(80, 16, 5)), ("b", Length(80, 16, 4))], 100)  # the last token is only predicted
+    check_row_lengths(
+        [("a", RowLength(80, 16, 5)), ("b", RowLength(80, 16, 4))], 100
+    )  # the last token is only predicted
     with pytest.raises(BadInput, match="2 rows don't fit into the 99 tokens") as caught:
-        check_fit([("a", Length(80, 16, 5)), ("b", Length(80, 36, 4)), ("c", Length(1, 1, 1))], 99)
+        check_row_lengths([("a", RowLength(80, 16, 5)), ("b", RowLength(80, 36, 4)), ("c", RowLength(1, 1, 1))], 99)
     assert "b has 120 tokens (80 of instructions, 36 of the photograph, 4 of the answer); a has 101" in str(
         caught.value
     )
@@ -78,7 +80,7 @@ def test_a_row_that_does_not_fit_stops_with_its_numbers() -> None:
 
 def test_critiques_that_are_too_long_are_left_out_and_named(tmp_path: Path) -> None:
     """Taught beyond what an answer may have, a model would be cut wherever it answers."""
-    measure = counter("mini")
+    measure = make_token_counter("mini")
     dense = "光线柔和而有层次。" * 20  # 180 characters, three tokens each for mini
     long = {"p9": "The ridge runs on and on. " * 30, "p8": dense, "p7": "The ridge runs on and on. " * 12}
     with workspace_of(tmp_path, 4) as store:
@@ -86,13 +88,13 @@ def test_critiques_that_are_too_long_are_left_out_and_named(tmp_path: Path) -> N
             number = int(record[1:])
             (tmp_path / "source" / f"photo_{number}.jpg").write_bytes(jpeg(number))
             store.add_profiles([profile(number, comments=dict.fromkeys(DIMENSIONS, comment))])
-        manifest = link(store, tmp_path, "ansel")
+        manifest = link_critiques(store, tmp_path, "ansel")
 
-    def fit(limit: int) -> Fit:
-        return Fit(lambda *row: Length(*measure(*row)), limit)
+    def fit(limit: int) -> TokenBudget:
+        return TokenBudget(lambda *row: RowLength(*measure(*row)), limit)
 
     heard: list[str] = []
-    built = build(manifest, VOICE, DataRecipe(), tmp_path, lambda event: heard.append(str(event)), fit=fit(900))
+    built = build_dataset(manifest, VOICE, DataRecipe(), tmp_path, lambda event: heard.append(str(event)), fit=fit(900))
     left_out = {each["record"]: each["detail"] for each in built.manifest["too_long"]}
     assert left_out.keys() == {"profile:p9", "profile:p8", "profile:p7"}
     assert left_out["profile:p9"].startswith("a comment is too long: composition 779,")
@@ -102,15 +104,15 @@ def test_critiques_that_are_too_long_are_left_out_and_named(tmp_path: Path) -> N
     assert len(used) == 4 and not used & left_out.keys()
     assert any("3 critiques are left out as too long" in each and "profile:p9" in each for each in heard)
     assert "3 critiques are too long" in (built.path / "README.md").read_text()
-    roomier = build(manifest, VOICE, DataRecipe(), tmp_path, fit=fit(9000))
+    roomier = build_dataset(manifest, VOICE, DataRecipe(), tmp_path, fit=fit(9000))
     assert "profile:p7" in {each["record"] for each in roomier.manifest["members"]}
     with pytest.raises(BadInput, match="7 critiques are left out as too long"):
-        build(manifest, VOICE, DataRecipe(), tmp_path, fit=fit(20))
+        build_dataset(manifest, VOICE, DataRecipe(), tmp_path, fit=fit(20))
 
 
 def test_answers_of_older_datasets_are_read_in_the_spelling_of_today(tmp_path: Path) -> None:
     """They were written with ASCII escapes, which the grammar of the service can't write."""
-    from mondrian_core.data.dataset import _row
+    from mondrian_core.data.dataset.builder import _row
 
     critique = make_critique(dict.fromkeys(DIMENSIONS, 7), dict.fromkeys(DIMENSIONS, "It’s weich – 光."))
     escaped = json.dumps(critique.as_dict())
@@ -126,5 +128,5 @@ def test_answers_of_older_datasets_are_read_in_the_spelling_of_today(tmp_path: P
             "weight": 1.0,
         }
     )
-    assert row.answer == taught(critique) != escaped
+    assert row.answer == training_target(critique) != escaped
     assert row.messages == training_messages(VOICE, row.answer)

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from stand_in import VOICE, jpeg, profile, workspace_of
 
-from mondrian_core.data.dataset import build, stored
-from mondrian_core.data.link import link
+from mondrian_core.data.augmentation.paraphrase_rules import paraphrase_comments, paraphrase_problems
+from mondrian_core.data.dataset.builder import build_dataset, load_stored_columns
+from mondrian_core.data.linking.link import link_critiques
 from mondrian_core.data.rewording import HOPELESS, Rewordings, acceptable
-from mondrian_core.data.variations import problems, vary
 from mondrian_core.errors import BadInput
 from mondrian_core.recipes import DataRecipe
 from mondrian_core.rubric import DIMENSIONS
@@ -47,7 +47,7 @@ class Canned:
         ("Something else entirely was seen by somebody.", False),
     ],
 )
-def test_what_is_taken(proposal: str, taken: bool) -> None:
+def test_paraphrase_acceptance_rules(proposal: str, taken: bool) -> None:
     assert acceptable(SPOKEN, proposal) is taken
 
 
@@ -56,9 +56,9 @@ def test_refused_proposals_are_replaced_by_the_rules(tmp_path: Path) -> None:
     varied = rewordings.vary(COMMENTS, 3)
     assert varied is not None
     assert (rewordings.asked, rewordings.taken) == (8, 4)
-    by_rule = vary(COMMENTS, 3) or COMMENTS
+    by_rule = paraphrase_comments(COMMENTS, 3) or COMMENTS
     assert all(varied[name] in (GOOD, by_rule[name]) for name in DIMENSIONS)
-    assert all(not problems(SPOKEN, text) for text in varied.values())
+    assert all(not paraphrase_problems(SPOKEN, text) for text in varied.values())
 
 
 def test_each_proposal_is_asked_for_once_and_kept(tmp_path: Path) -> None:
@@ -77,38 +77,38 @@ def test_each_proposal_is_asked_for_once_and_kept(tmp_path: Path) -> None:
         Rewordings(again, file)
 
 
-def test_a_base_that_cannot_do_it_is_given_up(tmp_path: Path) -> None:
+def test_incapable_base_model_is_abandoned_for_paraphrasing(tmp_path: Path) -> None:
     mumbling = Canned("mumble")
     rewordings = Rewordings(mumbling, tmp_path / "r.json")
     results = [rewordings.vary(COMMENTS, seed) for seed in range(20)]
     assert mumbling.asked == HOPELESS
-    assert results == [vary(COMMENTS, seed) for seed in range(20)]
+    assert results == [paraphrase_comments(COMMENTS, seed) for seed in range(20)]
 
 
-def test_in_a_dataset(tmp_path: Path) -> None:
+def test_paraphrases_are_used_in_dataset(tmp_path: Path) -> None:
     with workspace_of(tmp_path, 0) as store:
         for number in range(6):
             (tmp_path / "source" / f"photo_{number}.jpg").write_bytes(jpeg(number))
         store.add_profiles(profile(number, comments=COMMENTS) for number in range(6))
-        manifest = link(store, tmp_path, "ansel")
+        manifest = link_critiques(store, tmp_path, "ansel")
     recipe = DataRecipe(variants=0, variations=1, wording="base")
-    version = build(manifest, VOICE, recipe, tmp_path, words=Rewordings(Canned(GOOD), tmp_path / "r.json").vary)
-    rows = stored(version.path / "train")
+    version = build_dataset(manifest, VOICE, recipe, tmp_path, words=Rewordings(Canned(GOOD), tmp_path / "r.json").vary)
+    rows = load_stored_columns(version.path / "train")
     reworded = [json.loads(row["answer"])["dimensional_analysis"] for row in rows if row["variant"] == "original~1"]
     assert len(reworded) == version.photographs["train"]
     assert {each["lighting"]["comment"] for each in reworded} == {GOOD}
-    again = build(manifest, VOICE, recipe, tmp_path, words=Rewordings(Canned(GOOD), tmp_path / "r.json").vary)
+    again = build_dataset(manifest, VOICE, recipe, tmp_path, words=Rewordings(Canned(GOOD), tmp_path / "r.json").vary)
     assert again.digest == version.digest
 
 
 @pytest.mark.mini
-def test_with_mini_nothing_wrong_gets_through(tmp_path: Path) -> None:
+def test_mini_model_paraphrases_are_validated(tmp_path: Path) -> None:
     """mini can't word a comment anew; the checker must see that, and the rules step in."""
-    from mondrian_core.data.base_critic import BaseRewriter
-    from mondrian_core.models.base import load_base
+    from mondrian_core.data.base_model_critic import BaseRewriter
+    from mondrian_core.models.base_model import load_base
 
     rewordings = Rewordings(BaseRewriter(load_base("mini")), tmp_path / "r.json")
     comments = {name: f"{number} stones. {SPOKEN}" for number, name in enumerate(DIMENSIONS)}
     varied = rewordings.vary(comments, 5)
     assert rewordings.asked == 8
-    assert all(not problems(comments[name], (varied or comments)[name]) for name in DIMENSIONS)
+    assert all(not paraphrase_problems(comments[name], (varied or comments)[name]) for name in DIMENSIONS)

@@ -10,17 +10,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from stand_in import picture
 
-from mondrian_core.data.leakage import check
-from mondrian_core.data.split import (
+from mondrian_core.data.splits.contamination import check_split_contamination
+from mondrian_core.data.splits.split import (
     SPLITS,
     TEST,
     TRAIN,
     VALIDATION,
-    Subject,
-    assign,
-    folds,
-    grouped,
-    point_of,
+    PhotographFingerprint,
+    assign_splits,
+    folds_from_photographs,
+    near_duplicate_groups,
+    split_point,
 )
 from mondrian_core.errors import BadInput
 from mondrian_core.images import perceptual_hash
@@ -39,8 +39,8 @@ def looks(number: int) -> tuple[int, int]:
     return int.from_bytes(digest[:8], "big"), int.from_bytes(digest[8:16], "big")
 
 
-def subjects_of(numbers: list[int]) -> list[Subject]:
-    return [Subject(lineage(number), looks(number)) for number in numbers]
+def subjects_of(numbers: list[int]) -> list[PhotographFingerprint]:
+    return [PhotographFingerprint(lineage(number), looks(number)) for number in numbers]
 
 
 def held_out(side: str) -> bool:
@@ -50,7 +50,7 @@ def held_out(side: str) -> bool:
 def by_points(numbers: list[int]) -> int:
     """How many are held out by their fixed points alone."""
     limit = RECIPE.test_fraction + RECIPE.validation_fraction
-    return sum(point_of(lineage(number)) < limit for number in numbers)
+    return sum(split_point(lineage(number)) < limit for number in numbers)
 
 
 many = st.lists(st.integers(0, 100_000), unique=True, min_size=1, max_size=120)
@@ -58,17 +58,17 @@ many = st.lists(st.integers(0, 100_000), unique=True, min_size=1, max_size=120)
 
 @settings(deadline=None)
 @given(many, st.randoms(use_true_random=False))
-def test_the_order_of_the_records_does_not_matter(numbers: list[int], rng: random.Random) -> None:
+def test_split_is_independent_of_record_order(numbers: list[int], rng: random.Random) -> None:
     shuffled = list(numbers)
     rng.shuffle(shuffled)
-    assert assign(subjects_of(numbers), RECIPE) == assign(subjects_of(shuffled), RECIPE)
+    assert assign_splits(subjects_of(numbers), RECIPE) == assign_splits(subjects_of(shuffled), RECIPE)
 
 
 @settings(deadline=None)
 @given(many, many)
 def test_no_photograph_changes_side_when_others_arrive(first: list[int], later: list[int]) -> None:
     everything = list(dict.fromkeys(first + later))
-    before, after = assign(subjects_of(first), RECIPE), assign(subjects_of(everything), RECIPE)
+    before, after = assign_splits(subjects_of(first), RECIPE), assign_splits(subjects_of(everything), RECIPE)
     if by_points(first) < 2 or by_points(first) == len(first):
         return  # too few for the fixed points alone; tested below
     assert all(held_out(before[name]) == held_out(after[name]) for name in before)
@@ -80,74 +80,76 @@ def test_a_photograph_of_the_test_was_held_out_all_along(numbers: list[int]) -> 
     small, large = numbers[: len(numbers) // 2], numbers
     if not small or by_points(small) < 2 or by_points(small) == len(small):
         return
-    before, after = assign(subjects_of(small), RECIPE), assign(subjects_of(large), RECIPE)
+    before, after = assign_splits(subjects_of(small), RECIPE), assign_splits(subjects_of(large), RECIPE)
     assert all(held_out(before[name]) for name in before if after[name] == TEST)
 
 
 @settings(deadline=None)
 @given(many)
-def test_there_is_always_something_on_both_sides(numbers: list[int]) -> None:
-    sides = list(assign(subjects_of(numbers), RECIPE).values())
+def test_training_and_held_out_are_never_empty(numbers: list[int]) -> None:
+    sides = list(assign_splits(subjects_of(numbers), RECIPE).values())
     assert TRAIN in sides
     assert sum(map(held_out, sides)) >= min(2, len(numbers) - 1)
     assert (TEST in sides) <= (len(numbers) >= RECIPE.test_from)
 
 
-def test_shares() -> None:
-    sides = list(assign(subjects_of(list(range(4000))), RECIPE).values())
+def test_split_fractions_match_recipe() -> None:
+    sides = list(assign_splits(subjects_of(list(range(4000))), RECIPE).values())
     assert abs(sides.count(TEST) / 4000 - 0.25) < 0.02
     assert abs(sides.count(VALIDATION) / 4000 - 0.15) < 0.02
 
 
 def test_below_the_limit_there_is_no_test_and_from_it_on_there_is() -> None:
-    few = assign(subjects_of(list(range(RECIPE.test_from - 1))), RECIPE)
-    enough = assign(subjects_of(list(range(RECIPE.test_from))), RECIPE)
+    few = assign_splits(subjects_of(list(range(RECIPE.test_from - 1))), RECIPE)
+    enough = assign_splits(subjects_of(list(range(RECIPE.test_from))), RECIPE)
     assert TEST not in few.values()
     assert TEST in enough.values()
     assert {name for name in few if held_out(few[name])} <= {name for name in enough if held_out(enough[name])}
 
 
-def test_another_seed_is_another_split() -> None:
+def test_different_seed_gives_different_split() -> None:
     subjects = subjects_of(list(range(100)))
-    assert assign(subjects, RECIPE) != assign(subjects, RECIPE.model_copy(update={"seed": 1}))
+    assert assign_splits(subjects, RECIPE) != assign_splits(subjects, RECIPE.model_copy(update={"seed": 1}))
 
 
-def test_copies_and_mirrors_stay_together() -> None:
+def test_copies_and_mirrors_share_a_split() -> None:
     upright = picture(7, (320, 240))
     mirrored = upright.transpose(0)
     half = upright.resize((160, 120))
     subjects = [
-        Subject(lineage(number), perceptual_hash(image))
+        PhotographFingerprint(lineage(number), perceptual_hash(image))
         for number, image in enumerate([upright, mirrored, half, *(picture(100 + n, (320, 240)) for n in range(60))])
     ]
-    groups = grouped(subjects)
+    groups = near_duplicate_groups(subjects)
     assert groups[lineage(0)] == groups[lineage(1)] == groups[lineage(2)]
     assert len(set(groups.values())) == 61
     for seed in range(20):
-        sides = assign(subjects, RECIPE.model_copy(update={"seed": seed}))
+        sides = assign_splits(subjects, RECIPE.model_copy(update={"seed": seed}))
         assert sides[lineage(0)] == sides[lineage(1)] == sides[lineage(2)]
-        check({side: [each for each in subjects if sides[each.lineage] == side] for side in SPLITS})
+        check_split_contamination(
+            {side: [each for each in subjects if sides[each.photo_id] == side] for side in SPLITS}
+        )
 
 
-def test_likeness_is_handed_on() -> None:
+def test_near_duplicate_groups_are_transitive() -> None:
     """A is like B and B like C: all three are one group though A and C differ more."""
     chain = [
-        Subject(lineage(0), (0, ~0 & 2**64 - 1)),
-        Subject(lineage(1), (0xFF, ~0xFF & 2**64 - 1)),
-        Subject(lineage(2), (0xFFFF, ~0xFFFF & 2**64 - 1)),
+        PhotographFingerprint(lineage(0), (0, ~0 & 2**64 - 1)),
+        PhotographFingerprint(lineage(1), (0xFF, ~0xFF & 2**64 - 1)),
+        PhotographFingerprint(lineage(2), (0xFFFF, ~0xFFFF & 2**64 - 1)),
     ]
-    assert len(set(grouped(chain).values())) == 1
-    assert len(set(grouped([chain[0], chain[2]]).values())) == 2
+    assert len(set(near_duplicate_groups(chain).values())) == 1
+    assert len(set(near_duplicate_groups([chain[0], chain[2]]).values())) == 2
 
 
 @settings(deadline=None)
 @given(st.lists(st.integers(0, 5000), unique=True, min_size=12, max_size=60), st.integers(0, 5000))
-def test_a_twin_never_moves_a_photograph_into_training(numbers: list[int], twin: int) -> None:
+def test_near_duplicate_never_moves_photograph_into_training(numbers: list[int], twin: int) -> None:
     if by_points(numbers) < 2 or by_points(numbers) == len(numbers):
         return
-    before = assign(subjects_of(numbers), RECIPE)
-    copy = Subject(lineage(90_000 + twin), looks(numbers[0]))
-    after = assign([*subjects_of(numbers), copy], RECIPE)
+    before = assign_splits(subjects_of(numbers), RECIPE)
+    copy = PhotographFingerprint(lineage(90_000 + twin), looks(numbers[0]))
+    after = assign_splits([*subjects_of(numbers), copy], RECIPE)
     assert all(held_out(after[name]) for name in before if held_out(before[name]))
 
 
@@ -155,12 +157,12 @@ def test_a_twin_never_moves_a_photograph_into_training(numbers: list[int], twin:
 @given(st.integers(6, 60), st.integers(2, 5))
 def test_folds_are_even_and_keep_groups_together(count: int, number: int) -> None:
     subjects = subjects_of(list(range(count)))
-    twin = Subject(lineage(70_000), looks(0))
-    result = folds([*subjects, twin], number)
+    twin = PhotographFingerprint(lineage(70_000), looks(0))
+    result = folds_from_photographs([*subjects, twin], number)
     sizes = [list(result.values()).count(fold) for fold in range(number)]
     assert max(sizes) - min(sizes) <= 2
-    assert result[twin.lineage] == result[lineage(0)]
-    assert result == folds([twin, *reversed(subjects)], number)
+    assert result[twin.photo_id] == result[lineage(0)]
+    assert result == folds_from_photographs([twin, *reversed(subjects)], number)
 
 
 @given(many, st.integers(2, 6), st.integers(0, 50))
@@ -168,28 +170,28 @@ def test_folds_hold_out_every_photograph_once_and_no_fold_is_empty(numbers: list
     subjects = subjects_of(numbers)
     if len(numbers) < count:
         with pytest.raises(BadInput, match="folds"):
-            folds(subjects, count, seed)
+            folds_from_photographs(subjects, count, seed)
         return
-    result = folds(subjects, count, seed)
-    assert set(result) == {each.lineage for each in subjects}
+    result = folds_from_photographs(subjects, count, seed)
+    assert set(result) == {each.photo_id for each in subjects}
     assert set(result.values()) == set(range(count))
 
 
 def test_a_large_group_fills_a_fold_and_the_others_make_up_for_it() -> None:
-    chain = [Subject(lineage(number), looks(0)) for number in range(10)]  # ten copies of one photograph
+    chain = [PhotographFingerprint(lineage(number), looks(0)) for number in range(10)]  # ten copies of one photograph
     others = subjects_of(list(range(100, 120)))
-    result = folds([*chain, *others], 3)
-    assert len({result[each.lineage] for each in chain}) == 1
+    result = folds_from_photographs([*chain, *others], 3)
+    assert len({result[each.photo_id] for each in chain}) == 1
     assert sorted(list(result.values()).count(fold) for fold in range(3)) == [10, 10, 10]
 
 
 @pytest.mark.parametrize("count", [-1, 0, 1, 3])
 def test_more_folds_than_groups_are_refused(count: int) -> None:
-    twin = Subject(lineage(70_000), looks(0))
+    twin = PhotographFingerprint(lineage(70_000), looks(0))
     with pytest.raises(BadInput, match="2 groups"):
-        folds([*subjects_of([0, 1]), twin], count)
+        folds_from_photographs([*subjects_of([0, 1]), twin], count)
 
 
-def test_no_photographs() -> None:
-    assert assign([], RECIPE) == {}
-    assert assign(subjects_of([1]), RECIPE) == {lineage(1): TRAIN}
+def test_split_of_no_photographs_is_empty() -> None:
+    assert assign_splits([], RECIPE) == {}
+    assert assign_splits(subjects_of([1]), RECIPE) == {lineage(1): TRAIN}

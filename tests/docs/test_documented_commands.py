@@ -60,7 +60,7 @@ SHORTER = {
 # What needs something that a test machine has not: another Mac, a bucket, a package registry.
 ELSEWHERE = {
     "docs/several-macs.md": "two Macs; tests/loop/test_several_macs.py runs the same command as two processes",
-    "docs/registry.md": "a bucket; tests/registry/test_remote.py runs the commands against an S3 server",
+    "docs/registry.md": "a bucket; tests/registry/test_remote_advisor_store.py runs the commands against an S3 server",
 }
 
 
@@ -168,11 +168,11 @@ def test_every_command_block_runs_as_written(tmp_path: Path) -> None:
     )
 
 
-def test_documents_that_are_not_run_have_blocks() -> None:
+def test_excluded_documents_contain_command_blocks() -> None:
     assert set(ELSEWHERE) <= {each.document for each in commands()}
 
 
-def test_no_command_hides_in_another_block() -> None:
+def test_commands_appear_only_in_tested_blocks() -> None:
     """A block without `sh` would not be run."""
     hidden = []
     for document in [file for file in tracked_files() if file.suffix == ".md"]:

@@ -12,12 +12,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mondrian_core.evaluation import Known, Labelled, Report, Trained, evaluate_model
-from mondrian_core.prompts import Voice
-from mondrian_core.recipes import Recipe, recipe_of
+from mondrian_core.evaluation import (
+    CandidateInfo,
+    EvaluationReport,
+    LabelledPhotograph,
+    TrainingProvenance,
+    evaluate_with_model,
+)
+from mondrian_core.prompts import AdvisorPrompt
+from mondrian_core.recipes import Recipe, recipe_from_values
 from mondrian_core.rubric import DIMENSIONS
 
-VOICE = Voice("ansel", "Ansel Adams")
+VOICE = AdvisorPrompt("ansel", "Ansel Adams")
 
 
 def _load() -> ModuleType:
@@ -41,23 +47,23 @@ def stand_in() -> ModuleType:
 def recipe() -> Recipe:
     """The plain questions alone, on as many photographs as there are."""
     amounts = {"compliance_photographs": 60, "edited_photographs": 0, "constrained_photographs": 0}
-    return recipe_of({"evaluate": amounts})
+    return recipe_from_values({"evaluate": amounts})
 
 
 @pytest.fixture
-def labelled(stand_in: ModuleType) -> list[Labelled]:
+def labelled(stand_in: ModuleType) -> list[LabelledPhotograph]:
     """Twenty photographs with the advisor's scores."""
     return make_labelled(stand_in, 20)
 
 
-def make_labelled(stand_in: ModuleType, count: int, seed: int = 5) -> list[Labelled]:
+def make_labelled(stand_in: ModuleType, count: int, seed: int = 5) -> list[LabelledPhotograph]:
     rng = np.random.default_rng(seed)
     found = []
     for number in range(count):
         scores = {name: float(rng.integers(1, 10)) for name in DIMENSIONS}
         critique = stand_in.text_of(np.array([scores[name] for name in DIMENSIONS]), "Austere")
         found.append(
-            Labelled(
+            LabelledPhotograph(
                 photograph=f"photo-{number:02d}",
                 image=stand_in.photograph(scores, number),
                 scores=scores,
@@ -76,21 +82,27 @@ def adapter(folder: Path, name: str) -> Path:
 
 
 @pytest.fixture
-def run(tmp_path: Path, stand_in: ModuleType, recipe: Recipe, labelled: list[Labelled]) -> Callable[..., Report]:
+def run(
+    tmp_path: Path, stand_in: ModuleType, recipe: Recipe, labelled: list[LabelledPhotograph]
+) -> Callable[..., EvaluationReport]:
     """Evaluate a stand-in; what isn't given is sound."""
 
-    def evaluate(model: Any, photographs: list[Labelled] | None = None, out: str = "run", **options: Any) -> Report:
+    def evaluate(
+        model: Any, photographs: list[LabelledPhotograph] | None = None, out: str = "run", **options: Any
+    ) -> EvaluationReport:
         given = labelled if photographs is None else photographs
         rng = np.random.default_rng(9)
         more = [
             stand_in.photograph({name: float(rng.integers(1, 10)) for name in DIMENSIONS}, 100 + k) for k in range(60)
         ]
         champion = options.pop("champion", None)
-        trained = Trained(lineages=frozenset({"other"}), scores=tuple(entry.scores for entry in given))
+        trained = TrainingProvenance(photo_ids=frozenset({"other"}), scores=tuple(entry.scores for entry in given))
         unlabelled, chosen = options.pop("unlabelled", more), options.pop("recipe", recipe)
         voice = options.pop("voice", VOICE)
-        known = Known(**{"trained": trained, "champion": adapter(tmp_path, champion) if champion else None} | options)
+        known = CandidateInfo(
+            **{"trained": trained, "champion": adapter(tmp_path, champion) if champion else None} | options
+        )
         candidate = adapter(tmp_path, "candidate")
-        return evaluate_model(model, candidate, given, unlabelled, voice, chosen, tmp_path / out, known)
+        return evaluate_with_model(model, candidate, given, unlabelled, voice, chosen, tmp_path / out, known)
 
     return evaluate

@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from types import ModuleType
 
-from mondrian_core.evaluation import Folding, Labelled
+from mondrian_core.evaluation import CrossValidationPlan, LabelledPhotograph
 
 
 class School:
     """Trains nothing and notes what it would have been: a fold's adapter is the critic "fold-K" of the model."""
 
-    def __init__(self, folder: Path, entries: list[Labelled], count: int = 4) -> None:
+    def __init__(self, folder: Path, entries: list[LabelledPhotograph], count: int = 4) -> None:
         self.folder, self.trained = folder, []
         self.fold_of = {entry.photograph: k % count for k, entry in enumerate(entries)}
 
@@ -28,5 +28,5 @@ def model_of(stand_in: ModuleType, spread: float) -> object:
     return stand_in.StandIn(critics=critics | {f"fold-{k}": stand_in.noisy(spread) for k in range(4)})
 
 
-def folding(school: School, entries: list[Labelled]) -> Folding:
-    return Folding(entries, school.fold_of, school, "recipe")
+def folding(school: School, entries: list[LabelledPhotograph]) -> CrossValidationPlan:
+    return CrossValidationPlan(entries, school.fold_of, school, "recipe")

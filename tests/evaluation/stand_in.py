@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from mondrian_core.rubric import DIMENSIONS, canonical, make_critique
+from mondrian_core.rubric import DIMENSIONS, canonical_answer, make_critique
 
 _STRIPE = 12  # pixels; wide enough that a blurred or recompressed copy can still be read
 
@@ -41,7 +41,7 @@ def text_of(scores: np.ndarray, word: str = "Calm") -> str:
     """A canonical answer."""
     whole = [round(float(np.clip(score, 0, 10))) for score in scores]
     comments = {name: f"{word} light on the ridge, {value}." for name, value in zip(DIMENSIONS, whole, strict=True)}
-    return canonical(make_critique(dict(zip(DIMENSIONS, whole, strict=True)), comments))
+    return canonical_answer(make_critique(dict(zip(DIMENSIONS, whole, strict=True)), comments))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,11 +12,11 @@ import pytest
 
 from mondrian_core import stages
 from mondrian_core.cli import main
-from mondrian_core.evaluation import Report
+from mondrian_core.evaluation import EvaluationReport
 from mondrian_core.recipes import Recipe
 from mondrian_core.stages import EvaluateSummary
 
-Run = Callable[..., Report]
+Run = Callable[..., EvaluationReport]
 
 
 @pytest.fixture
@@ -46,12 +46,12 @@ def plain(tmp_path: Path, recipe: Recipe) -> list[str]:
     return ["--recipe", str(path)]
 
 
-def test_status_says_whether_it_may_go_live(measured: Path, refused: Path, plain: list[str]) -> None:
+def test_exit_status_follows_verdict(measured: Path, refused: Path, plain: list[str]) -> None:
     assert main(["evaluate", "--rescore", str(measured), *plain]) == 0
     assert main(["evaluate", "--rescore", str(refused), *plain]) == 1
 
 
-def test_inconclusive_is_not_yes(measured: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_inconclusive_exit_status_is_1(measured: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     strict = tmp_path / "strict.toml"
     strict.write_text("[evaluate]\nedited_photographs = 0\n[gates]\nscore_improvement = 0.99\n")
     assert main(["evaluate", "--rescore", str(measured), "--recipe", str(strict), "--json"]) == 1
@@ -67,7 +67,7 @@ def test_inconclusive_is_not_yes(measured: Path, tmp_path: Path, capsys: pytest.
         ["--rescore", "{run}", "--recipe", "no-such-file.toml"],
     ],
 )
-def test_bad_input_is_two(
+def test_bad_input_exit_status_is_2(
     measured: Path, tmp_path: Path, arguments: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     given = [argument.format(run=measured) for argument in arguments]
@@ -76,27 +76,25 @@ def test_bad_input_is_two(
     assert told and "Traceback" not in told and "\n\n" not in told
 
 
-def test_something_broken_is_three(
+def test_internal_failure_exit_status_is_3(
     measured: Path, plain: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def breaks(*_: object, **__: object) -> None:
         raise RuntimeError("a fault of the program")
 
-    monkeypatch.setattr("mondrian_core.evaluation.rescore", breaks)
+    monkeypatch.setattr("mondrian_core.evaluation.rescore_evaluation", breaks)
     assert main(["evaluate", "--rescore", str(measured), *plain]) == 3
     assert "--debug" in capsys.readouterr().err
 
 
-def test_judging_again_leaves_the_run_as_it_is(
-    measured: Path, plain: list[str], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_rescore_does_not_change_run(measured: Path, plain: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     before = {path.name: path.read_bytes() for path in measured.iterdir()}
     main(["evaluate", "--rescore", str(measured), *plain, "--json"])
     told = json.loads(capsys.readouterr().out)
-    again = Report.load(Path(told["report"]))
+    again = EvaluationReport.load(Path(told["report"]))
     assert {path.name: path.read_bytes() for path in measured.iterdir() if path.is_file()} == before
     assert Path(told["report"]).parent.parent == measured / "rescored"
-    assert again.gates == Report.load(measured / "comparison_report.json").gates
+    assert again.gates == EvaluationReport.load(measured / "comparison_report.json").gates
 
 
 def test_a_run_is_found_by_its_name_and_judged_by_its_own_recipe(
@@ -110,7 +108,7 @@ def test_a_run_is_found_by_its_name_and_judged_by_its_own_recipe(
     assert json.loads(capsys.readouterr().out)["recipe"] == recipe.digest
 
 
-def test_the_page_goes_where_it_is_wanted(
+def test_html_option_sets_report_path(
     measured: Path, plain: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -136,7 +134,7 @@ def workspace(samples: Path, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace
     adapter.mkdir()
     seen: list[Any] = []
 
-    def stage(context: stages.Context, listen: object) -> EvaluateSummary:
+    def stage(context: stages.StageContext, listen: object) -> EvaluateSummary:
         seen.append(context)
         (context.run_folder / "samples.jsonl").parent.mkdir(parents=True, exist_ok=True)
         (context.run_folder / "samples.jsonl").touch()
@@ -154,7 +152,7 @@ def workspace(samples: Path, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace
         )
 
     monkeypatch.setattr(stages, "evaluate", stage)
-    monkeypatch.setattr("mondrian_core.cli.evaluation.built_dataset", lambda *_: None)
+    monkeypatch.setattr("mondrian_core.cli.evaluate.link_and_build_dataset", lambda *_: None)
     arguments = ["evaluate", "--advisor", "ansel", "--adapter", str(adapter), "--workspace", str(samples)]
     return SimpleNamespace(seen=seen, arguments=[*arguments, "--base-model", "mini"])
 
@@ -176,6 +174,6 @@ def test_another_recipe_is_another_evaluation(workspace: SimpleNamespace) -> Non
     assert (first.recipe.evaluate.folds, second.recipe.evaluate.folds) == (0, 3)
 
 
-def test_one_fold_is_no_cross_validation(workspace: SimpleNamespace, capsys: pytest.CaptureFixture[str]) -> None:
+def test_single_fold_is_rejected(workspace: SimpleNamespace, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*workspace.arguments, "--folds", "1"]) == 2
     assert "folds: at least 2" in capsys.readouterr().err

@@ -8,20 +8,31 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from mondrian_core.evaluation.gates import GATES, format_compliance, judge, latency_overhead, score_error
-from mondrian_core.evaluation.latency import LOOKS, Pair, finished, overhead
-from mondrian_core.evaluation.metrics import Format, ScoreTable, compare
-from mondrian_core.evaluation.verdicts import GateResult, Measured, verdict_of
+from mondrian_core.evaluation.gates.definitions import (
+    GATES,
+    evaluate_gates,
+    format_compliance_gate,
+    latency_overhead_gate,
+    score_error_gate,
+)
+from mondrian_core.evaluation.gates.results import GateMeasurements, GateResult, overall_verdict
+from mondrian_core.evaluation.measure.latency import (
+    INTERIM_LOOKS,
+    LatencyPair,
+    enough_latency_pairs,
+    overhead_from_pairs,
+)
+from mondrian_core.evaluation.measure.metrics import FormatStatistics, ScoreTable, compare_paired_errors
 from mondrian_core.recipes import GateRecipe
 
 RECIPE = GateRecipe()
 
 
-def counts(valid: int, ran: int, asked: int | None = None) -> Measured:
+def counts(valid: int, ran: int, asked: int | None = None) -> GateMeasurements:
     """A candidate with so many valid answers."""
-    return Measured(
+    return GateMeasurements(
         formats={
-            "candidate": Format(
+            "candidate": FormatStatistics(
                 asked=asked or ran, ran=ran, valid=valid, mended=0, cut=0, reasons={}, tokens=40.0, seconds=0.1
             )
         }
@@ -46,12 +57,12 @@ def counts(valid: int, ran: int, asked: int | None = None) -> Measured:
         (113, 120, "FAIL"),
     ],
 )
-def test_format_compliance(valid: int, ran: int, verdict: str) -> None:
-    assert format_compliance(counts(valid, ran), RECIPE).verdict == verdict
+def test_format_compliance_gate(valid: int, ran: int, verdict: str) -> None:
+    assert format_compliance_gate(counts(valid, ran), RECIPE).verdict == verdict
 
 
 def test_many_photographs_without_an_answer_keep_compliance_open() -> None:
-    assert format_compliance(counts(60, 60, asked=70), RECIPE).verdict == "INCONCLUSIVE"
+    assert format_compliance_gate(counts(60, 60, asked=70), RECIPE).verdict == "INCONCLUSIVE"
 
 
 @pytest.mark.parametrize(
@@ -63,9 +74,9 @@ def test_many_photographs_without_an_answer_keep_compliance_open() -> None:
         (["FAIL", "INCONCLUSIVE", "PASS"], "FAIL"),
     ],
 )
-def test_verdict_of_all(verdicts: list[str], overall: str) -> None:
+def test_overall_verdict_combines_gates(verdicts: list[str], overall: str) -> None:
     assert (
-        verdict_of(
+        overall_verdict(
             [
                 GateResult(name="x", rule="", threshold=None, observed=None, n=0, interval=None, verdict=v, sentence="")
                 for v in verdicts
@@ -76,14 +87,16 @@ def test_verdict_of_all(verdicts: list[str], overall: str) -> None:
 
 
 def test_nothing_measured_passes_nothing_but_what_needs_no_measuring() -> None:
-    passed = {gate.name for gate in judge(Measured(), RECIPE) if gate.verdict == "PASS"}
+    passed = {gate.name for gate in evaluate_gates(GateMeasurements(), RECIPE) if gate.verdict == "PASS"}
     assert passed == {"integrity", "champion"}
 
 
 def test_absolute_time_is_a_gate_on_metal_only() -> None:
-    assert [gate.name for gate in judge(Measured(), RECIPE)] == list(GATES)
-    slow = {"candidate": Format(asked=60, ran=60, valid=60, mended=0, cut=0, reasons={}, tokens=40.0, seconds=3.5)}
-    last = judge(Measured(formats=slow, metal=True), RECIPE)[-1]
+    assert [gate.name for gate in evaluate_gates(GateMeasurements(), RECIPE)] == list(GATES)
+    slow = {
+        "candidate": FormatStatistics(asked=60, ran=60, valid=60, mended=0, cut=0, reasons={}, tokens=40.0, seconds=3.5)
+    }
+    last = evaluate_gates(GateMeasurements(formats=slow, metal=True), RECIPE)[-1]
     assert (last.name, last.verdict) == ("seconds_per_photograph", "FAIL")
 
 
@@ -112,8 +125,8 @@ def errors(rng: np.random.Generator, n: int, gain: float = 0.0) -> ScoreTable:
 
 
 def verdict(scores: ScoreTable) -> str:
-    found = compare(scores, "base", margin=0.1, wanted=0.05, seed=1)
-    return score_error(Measured(against_base=found), RECIPE).verdict
+    found = compare_paired_errors(scores, "base", margin=0.1, wanted=0.05, seed=1)
+    return score_error_gate(GateMeasurements(against_base=found), RECIPE).verdict
 
 
 @pytest.mark.parametrize("n", [8, 12, 20])
@@ -134,33 +147,33 @@ def test_gain_below_the_wanted_one_is_open_however_sure() -> None:
 
 
 @pytest.mark.parametrize("factor", [1.0, 1.2])
-def test_not_better_fails(factor: float) -> None:
+def test_no_score_improvement_fails(factor: float) -> None:
     base = np.random.default_rng(0).normal(0, 1, (20, 8))
     assert verdict(table(base, base * factor)) == "FAIL"
 
 
-def pairs(rng: np.random.Generator, n: int, overhead_ratio: float, noise: float) -> list[Pair]:
+def pairs(rng: np.random.Generator, n: int, overhead_ratio: float, noise: float) -> list[LatencyPair]:
     """Timed pairs with this true ratio and relative noise."""
     base = rng.lognormal(0, noise, n)
     candidate = overhead_ratio * rng.lognormal(0, noise, n)
     return [
-        Pair(base_prefill=0.2 * b, base_decode=0.8 * b, candidate_prefill=0.2 * c, candidate_decode=0.8 * c)
+        LatencyPair(base_prefill=0.2 * b, base_decode=0.8 * b, candidate_prefill=0.2 * c, candidate_decode=0.8 * c)
         for b, c in zip(base, candidate, strict=True)
     ]
 
 
 def watched(rng: np.random.Generator, ratio: float, noise: float, wanted: int = 12) -> tuple[str, int]:
     """Measure on as `asking.Asking.pairs` does; the decision and the number of pairs."""
-    drawn = pairs(rng, wanted * LOOKS[-1], ratio, noise)
+    drawn = pairs(rng, wanted * INTERIM_LOOKS[-1], ratio, noise)
     for n in range(1, len(drawn) + 1):
-        if finished(drawn[:n], wanted, 1.10):
-            found = overhead(drawn[:n], wanted, 1.10)
+        if enough_latency_pairs(drawn[:n], wanted, 1.10):
+            found = overhead_from_pairs(drawn[:n], wanted, 1.10)
             return found.decision, n
     raise AssertionError("never finished")
 
 
 @pytest.mark.parametrize("noise", [0.02, 0.1, 0.3])
-def test_looking_several_times_does_not_raise_false_passes(noise: float) -> None:
+def test_repeated_latency_looks_keep_false_pass_rate(noise: float) -> None:
     rng = np.random.default_rng(7)
     passes = sum(watched(rng, 1.10, noise)[0] == "pass" for _ in range(300))
     assert passes <= stats.binom.ppf(0.999, 300, 0.05)
@@ -172,7 +185,7 @@ def test_quiet_machine_decides_at_the_first_look() -> None:
     assert [watched(rng, 1.30, 0.01) for _ in range(20)] == [("fail", 12)] * 20
 
 
-def test_noise_leaves_it_open_and_stops_at_the_cap() -> None:
+def test_noisy_latency_is_inconclusive_at_pair_limit() -> None:
     rng = np.random.default_rng(9)
     found = [watched(rng, 1.08, 0.5) for _ in range(30)]
     assert max(n for _, n in found) == 48
@@ -181,15 +194,18 @@ def test_noise_leaves_it_open_and_stops_at_the_cap() -> None:
 
 def test_pairs_between_looks_decide_nothing() -> None:
     quick = pairs(np.random.default_rng(1), 11, 1.0, 0.001)
-    assert overhead(quick, 12, 1.10).decision == "open"
-    assert latency_overhead(Measured(overhead=overhead(quick, 12, 1.10)), RECIPE).verdict == "INCONCLUSIVE"
+    assert overhead_from_pairs(quick, 12, 1.10).decision == "open"
+    assert (
+        latency_overhead_gate(GateMeasurements(overhead=overhead_from_pairs(quick, 12, 1.10)), RECIPE).verdict
+        == "INCONCLUSIVE"
+    )
 
 
-def test_nan_effect_fails() -> None:
-    effect = judge(Measured(divergences=(float("nan"),)), RECIPE)[1]
+def test_nan_divergence_fails_effect_gate() -> None:
+    effect = evaluate_gates(GateMeasurements(divergences=(float("nan"),)), RECIPE)[1]
     assert effect.verdict == "FAIL"
 
 
 def test_result_survives_json() -> None:
-    for gate in judge(replace(counts(57, 60), has_champion=True), RECIPE):
+    for gate in evaluate_gates(replace(counts(57, 60), has_champion=True), RECIPE):
         assert GateResult.from_dict(gate.as_dict()) == gate

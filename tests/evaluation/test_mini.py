@@ -7,13 +7,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mondrian_core.evaluation import Known, Labelled, Report, Trained, evaluate
-from mondrian_core.evaluation.samples import read_samples
-from mondrian_core.prompts import Voice
-from mondrian_core.recipes import TrainRecipe, recipe_of
+from mondrian_core.evaluation import (
+    CandidateInfo,
+    EvaluationReport,
+    LabelledPhotograph,
+    TrainingProvenance,
+    evaluate_adapter,
+)
+from mondrian_core.evaluation.measure.samples import load_evaluation_samples
+from mondrian_core.prompts import AdvisorPrompt
+from mondrian_core.recipes import TrainRecipe, recipe_from_values
 
 pytestmark = [pytest.mark.mini, pytest.mark.soak, pytest.mark.timeout(600)]
-RECIPE = recipe_of(
+RECIPE = recipe_from_values(
     {
         "evaluate": {
             "compliance_photographs": 3,
@@ -28,39 +34,41 @@ RECIPE = recipe_of(
 )
 
 
-def test_real_model_behind_the_protocol(tmp_path: Path) -> None:
+def test_evaluation_with_mini_model(tmp_path: Path) -> None:
     """An adapter as it is before training (B is zero) must be refused; with B set it is asked, timed and judged."""
     import mlx.core as mx
 
-    from mondrian_core.mini import critic, render
-    from mondrian_core.models import adapters
-    from mondrian_core.models.base import load_base
+    from mondrian_core.mini import renderer, scene_critic
+    from mondrian_core.models.base_model import load_base
+    from mondrian_core.models.lora import lora_layers
 
     base = load_base("mini")
-    adapters.attach(base, TrainRecipe(), 0)
-    fresh = adapters.parameters(base)
+    lora_layers.attach_lora(base, TrainRecipe(), 0)
+    fresh = lora_layers.attached_parameters(base)
     moved = {name: mx.random.normal(value.shape) * 0.02 if "lora_b" in name else value for name, value in fresh.items()}
-    adapters.save(base, tmp_path / "zero", fresh)
-    adapters.save(base, tmp_path / "moved", moved)
-    adapters.detach(base)
+    lora_layers.save_attached_adapter(base, tmp_path / "zero", fresh)
+    lora_layers.save_attached_adapter(base, tmp_path / "moved", moved)
+    lora_layers.detach_lora(base)
     rng = np.random.default_rng(0)
     labelled = []
     for number in range(2):
-        scene = render.sample_scene(rng)
-        scores = critic.write_critique(scene, critic.ANSEL, rng).scores
-        labelled.append(Labelled(photograph=f"scene-{number}", image=render.render(scene), scores=scores))
-    more = [render.render(render.sample_scene(rng)) for _ in range(2)]
+        scene = renderer.sample_scene(rng)
+        scores = scene_critic.write_scene_critique(scene, scene_critic.ANSEL, rng).scores
+        labelled.append(
+            LabelledPhotograph(photograph=f"scene-{number}", image=renderer.render_scene(scene), scores=scores)
+        )
+    more = [renderer.render_scene(renderer.sample_scene(rng)) for _ in range(2)]
 
-    def judged(name: str) -> Report:
-        return evaluate(
+    def judged(name: str) -> EvaluationReport:
+        return evaluate_adapter(
             base,
             tmp_path / name,
             labelled,
             more,
-            Voice("ansel", "Ansel Adams"),
+            AdvisorPrompt("ansel", "Ansel Adams"),
             RECIPE,
             tmp_path / "run",
-            Known(trained=Trained(), cache=tmp_path / "cache"),
+            CandidateInfo(trained=TrainingProvenance(), cache=tmp_path / "cache"),
         )
 
     zero = judged("zero")
@@ -69,7 +77,7 @@ def test_real_model_behind_the_protocol(tmp_path: Path) -> None:
     assert report.gate("integrity").verdict == "PASS"
     assert report.gate("effect").observed > 0
     assert report.gate("latency_overhead").n in (3, 6, 12)
-    samples = read_samples(tmp_path / "run" / "samples.jsonl")
+    samples = load_evaluation_samples(tmp_path / "run" / "samples.jsonl")
     base_outcomes = [outcome for outcome in samples.outcomes if outcome.arm == "base"]
     assert all(outcome.kept for outcome in base_outcomes)  # asked for once, in the first evaluation
     assert {outcome.arm for outcome in samples.outcomes} == {"base", "candidate"}

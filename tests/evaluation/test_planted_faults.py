@@ -9,9 +9,9 @@ from types import ModuleType
 import pytest
 
 from mondrian_core.errors import BadAdapter
-from mondrian_core.evaluation import Labelled, Report, Trained
+from mondrian_core.evaluation import EvaluationReport, LabelledPhotograph, TrainingProvenance
 
-Run = Callable[..., Report]
+Run = Callable[..., EvaluationReport]
 
 
 def sound(stand_in: ModuleType, **changes: object) -> object:
@@ -20,7 +20,7 @@ def sound(stand_in: ModuleType, **changes: object) -> object:
     return replace(stand_in.StandIn(critics=critics), **changes)
 
 
-def verdicts(report: Report) -> dict[str, str]:
+def verdicts(report: EvaluationReport) -> dict[str, str]:
     return {gate.name: gate.verdict for gate in report.gates}
 
 
@@ -69,7 +69,7 @@ def test_always_eight_is_a_collapse_even_where_it_beats_the_base(run: Run, stand
     assert report.verdict == "FAIL"
 
 
-def test_blind_adapter_is_seen(run: Run, stand_in: ModuleType) -> None:
+def test_image_blind_adapter_fails(run: Run, stand_in: ModuleType) -> None:
     """Trained without photographs: plausible, varied scores around the advisor's mean, whatever is in the picture."""
     model = sound(stand_in)
     model.critics |= {"base": stand_in.noisy(6.0), "candidate": lambda truth, rng: 5 + rng.normal(0, 1.2, 8)}
@@ -85,13 +85,11 @@ def looking(share: float, stand_in: ModuleType) -> object:
     return lambda truth, rng: share * truth + (1 - share) * 5 + rng.normal(0, 0.8, 8)
 
 
-def dependence_of(report: Report) -> object:
+def dependence_of(report: EvaluationReport) -> object:
     return next(part for part in report.gate("health").parts if part.name == "photograph_dependence")
 
 
-def test_an_adapter_that_unlearns_to_look_is_seen_though_it_still_looks_a_little(
-    run: Run, stand_in: ModuleType
-) -> None:
+def test_partial_loss_of_image_dependence_fails(run: Run, stand_in: ModuleType) -> None:
     """Seen on mini: trained with every critique beside another photograph, it went on looking half as much."""
     model = sound(stand_in)
     model.critics |= {"base": stand_in.noisy(1.0), "candidate": looking(0.35, stand_in)}
@@ -101,26 +99,26 @@ def test_an_adapter_that_unlearns_to_look_is_seen_though_it_still_looks_a_little
     assert "unlearned to look" in found.sentence
 
 
-def test_calibrating_is_not_unlearning(run: Run, stand_in: ModuleType) -> None:
+def test_calibration_is_not_loss_of_image_dependence(run: Run, stand_in: ModuleType) -> None:
     model = sound(stand_in)
     model.critics |= {"base": stand_in.noisy(2.0), "candidate": looking(0.8, stand_in)}
     assert dependence_of(run(model)).verdict == "PASS"
 
 
-def test_a_base_that_does_not_look_asks_nothing_of_the_adapter(run: Run, stand_in: ModuleType) -> None:
+def test_image_blind_base_sets_no_dependence_requirement(run: Run, stand_in: ModuleType) -> None:
     model = sound(stand_in)
     model.critics |= {"base": stand_in.always(5), "candidate": stand_in.noisy(1.5)}
     assert dependence_of(run(model)).verdict == "PASS"
 
 
-def test_wrong_taste_fails_the_score_gate(run: Run, stand_in: ModuleType) -> None:
+def test_other_advisors_style_fails_score_gate(run: Run, stand_in: ModuleType) -> None:
     model = sound(stand_in)
     model.critics["candidate"] = lambda truth, rng: 10 - truth
     assert verdicts(run(model))["score_error"] == "FAIL"
 
 
-def test_photograph_in_both_splits(run: Run, stand_in: ModuleType) -> None:
-    report = run(sound(stand_in), trained=Trained(lineages=frozenset({"photo-03", "other"})))
+def test_photograph_in_train_and_test_fails_health_gate(run: Run, stand_in: ModuleType) -> None:
+    report = run(sound(stand_in), trained=TrainingProvenance(photo_ids=frozenset({"photo-03", "other"})))
     assert verdicts(report)["health"] == "FAIL"
     assert "photo-03" in report.gate("health").sentence
 
@@ -150,7 +148,7 @@ def test_adapter_that_the_model_refuses_is_an_integrity_failure(run: Run, stand_
     )
 
 
-def test_worse_than_the_champion(run: Run, stand_in: ModuleType) -> None:
+def test_candidate_worse_than_champion_fails(run: Run, stand_in: ModuleType) -> None:
     model = sound(stand_in)
     model.critics |= {"live": stand_in.noisy(0.3)}
     report = run(model, champion="live")
@@ -172,22 +170,24 @@ def test_one_dimension_ruined_fails_against_the_champion(run: Run, stand_in: Mod
     assert next(part for part in gate.parts if part.name == "focus_sharpness").verdict == "FAIL"
 
 
-def test_much_better_than_the_champion(run: Run, stand_in: ModuleType) -> None:
+def test_candidate_better_than_champion_passes(run: Run, stand_in: ModuleType) -> None:
     model = sound(stand_in)
     model.critics |= {"live": stand_in.noisy(1.8)}
     assert verdicts(run(model, champion="live"))["champion"] == "PASS"
 
 
 @pytest.mark.parametrize("count", [0, 1, 3, 7])
-def test_too_few_photographs_never_pass(run: Run, stand_in: ModuleType, labelled: list[Labelled], count: int) -> None:
+def test_too_few_photographs_never_pass(
+    run: Run, stand_in: ModuleType, labelled: list[LabelledPhotograph], count: int
+) -> None:
     model = sound(stand_in)
     model.critics["candidate"] = stand_in.noisy(0.01)
-    report = run(model, labelled[:count], trained=Trained())
+    report = run(model, labelled[:count], trained=TrainingProvenance())
     assert report.gate("score_error").verdict == "INCONCLUSIVE"
     assert report.verdict == "INCONCLUSIVE"
 
 
-def test_saying_nothing_on_hard_photographs_does_not_pay(run: Run, stand_in: ModuleType) -> None:
+def test_skipping_hard_photographs_does_not_help(run: Run, stand_in: ModuleType) -> None:
     """Unreadable answers of the candidate get the worst legal error, and those of the base don't count for it."""
     model = sound(stand_in)
 
@@ -203,7 +203,7 @@ def test_saying_nothing_on_hard_photographs_does_not_pay(run: Run, stand_in: Mod
     assert silent["error_ours"] > honest["error_ours"] + 10
 
 
-def test_stuttering_is_seen_although_every_score_is_right(run: Run, stand_in: ModuleType) -> None:
+def test_repetitive_text_fails_despite_correct_scores(run: Run, stand_in: ModuleType) -> None:
     """Seen on a real adapter: half the error of the base, and "I would would would" in 57 of 60 critiques."""
 
     class Stuttering(stand_in.StandIn):

@@ -10,17 +10,17 @@ from typing import Any
 
 import pytest
 
-from mondrian_core.evaluation import Report
+from mondrian_core.evaluation import EvaluationReport
 from mondrian_core.recipes import TrainRecipe
 
 pytestmark = pytest.mark.mini
-Run = Callable[..., Report]
+Run = Callable[..., EvaluationReport]
 Weights = dict[str, Any]
 
 
 @pytest.fixture(scope="module")
 def base() -> Iterator[Any]:
-    from mondrian_core.models.base import load_base
+    from mondrian_core.models.base_model import load_base
 
     return load_base("mini")
 
@@ -30,22 +30,22 @@ def weights(base: Any) -> Weights:
     """A sound adapter: A as it is before training, B moved off zero."""
     import mlx.core as mx
 
-    from mondrian_core.models import adapters
+    from mondrian_core.models.lora import lora_layers
 
-    adapters.attach(base, TrainRecipe(rank=4), 0)
-    fresh = adapters.parameters(base)
-    adapters.detach(base)
+    lora_layers.attach_lora(base, TrainRecipe(rank=4), 0)
+    fresh = lora_layers.attached_parameters(base)
+    lora_layers.detach_lora(base)
     return {name: mx.full(value.shape, 0.01) if "lora_b" in name else value for name, value in fresh.items()}
 
 
 def written(base: Any, folder: Path, weights: Weights) -> Path:
-    from mondrian_core.models import adapters
+    from mondrian_core.models.lora import lora_layers
 
-    adapters.attach(base, TrainRecipe(rank=4), 0)
+    lora_layers.attach_lora(base, TrainRecipe(rank=4), 0)
     try:
-        adapters.save(base, folder, weights)
+        lora_layers.save_attached_adapter(base, folder, weights)
     finally:
-        adapters.detach(base)
+        lora_layers.detach_lora(base)
     return folder
 
 
@@ -88,11 +88,11 @@ def cut_off(folder: Path) -> None:
     path.write_bytes(path.read_bytes()[:-100])
 
 
-def judged(run: Run, stand_in: ModuleType, base: Any, folder: Path) -> tuple[Report, Any]:
-    from mondrian_core.models import adapters
+def judged(run: Run, stand_in: ModuleType, base: Any, folder: Path) -> tuple[EvaluationReport, Any]:
+    from mondrian_core.models.lora import lora_layers
 
     model = stand_in.StandIn(critics={"base": stand_in.noisy(2.0), "candidate": stand_in.noisy(1.0)})
-    return run(model, problems=adapters.check(base, folder)), model
+    return run(model, problems=lora_layers.validate_adapter_folder(base, folder)), model
 
 
 def test_a_sound_adapter_is_let_through(

@@ -16,11 +16,12 @@ from scipy import stats
 
 from mondrian_core.cli import main
 from mondrian_core.errors import BadInput
-from mondrian_core.evaluation import Report, preference
-from mondrian_core.evaluation.judge import judge_of, letter
-from mondrian_core.evaluation.samples import Samples, read_samples
+from mondrian_core.evaluation import EvaluationReport
+from mondrian_core.evaluation.blind import preference
+from mondrian_core.evaluation.blind.model_judge import make_model_judge, parse_judge_letter
+from mondrian_core.evaluation.measure.samples import EvaluationSamples, load_evaluation_samples
 
-Run = Callable[..., Report]
+Run = Callable[..., EvaluationReport]
 
 
 @pytest.fixture
@@ -30,22 +31,22 @@ def measured(run: Run, stand_in: ModuleType, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def samples(measured: Path) -> Samples:
-    return read_samples(measured / "samples.jsonl")
+def samples(measured: Path) -> EvaluationSamples:
+    return load_evaluation_samples(measured / "samples.jsonl")
 
 
-def test_the_page_gives_neither_arm_nor_score_away(samples: Samples) -> None:
+def test_blind_page_reveals_neither_arm_nor_score(samples: EvaluationSamples) -> None:
     page = preference.blind_page(samples)
     body = page[page.index("<body>") :]
     assert "candidate" not in body and ">base" not in body
     assert '"score"' not in body and "dimensional_analysis" not in body
     assert 'src="http' not in page
-    sides = {pair.left for pair in preference.pairs_of(samples)}
+    sides = {pair.left for pair in preference.blind_pairs(samples)}
     assert sides == {"base", "candidate"}  # a side that was always the same arm would be found out
 
 
-def test_sides_are_the_same_on_another_day(samples: Samples) -> None:
-    assert preference.pairs_of(samples) == preference.pairs_of(samples)
+def test_side_assignment_is_deterministic(samples: EvaluationSamples) -> None:
+    assert preference.blind_pairs(samples) == preference.blind_pairs(samples)
 
 
 def test_equal_critiques_are_not_asked_about(run: Run, stand_in: ModuleType, tmp_path: Path) -> None:
@@ -58,27 +59,29 @@ def test_equal_critiques_are_not_asked_about(run: Run, stand_in: ModuleType, tmp
                 self.arm = arm
 
     run(Parrot({"base": stand_in.noisy(2.0)}), out="same")
-    found = read_samples(tmp_path / "same" / "samples.jsonl")
-    assert preference.pairs_of(found) == []
+    found = load_evaluation_samples(tmp_path / "same" / "samples.jsonl")
+    assert preference.blind_pairs(found) == []
     with pytest.raises(BadInput, match="no photograph on which both"):
         preference.blind_page(found)
 
 
-def choices(measured: Path, samples: Samples, choose: Callable[[preference.Pair], str], path: Path) -> Path:
-    given = {pair.photograph: choose(pair) for pair in preference.pairs_of(samples)}
-    path.write_text(json.dumps({"run": preference.key_of(samples), "choices": given}))
+def choices(
+    measured: Path, samples: EvaluationSamples, choose: Callable[[preference.BlindPair], str], path: Path
+) -> Path:
+    given = {pair.photograph: choose(pair) for pair in preference.blind_pairs(samples)}
+    path.write_text(json.dumps({"run": preference.blind_run_key(samples), "choices": given}))
     return path
 
 
 def test_choices_find_their_arms_and_stand_in_the_report(
-    measured: Path, samples: Samples, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    measured: Path, samples: EvaluationSamples, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def right(pair: preference.Pair) -> str:
+    def right(pair: preference.BlindPair) -> str:
         return "left" if pair.left == "candidate" else "right"
 
     file = choices(measured, samples, right, tmp_path / "choices.json")
-    n = len(preference.pairs_of(samples))
-    before = Report.load(measured / "comparison_report.json")
+    n = len(preference.blind_pairs(samples))
+    before = EvaluationReport.load(measured / "comparison_report.json")
     arguments = ["evaluate", "--rescore", str(measured), "--choices", str(file), "--json"]
     main(arguments)
     told = json.loads(capsys.readouterr().out)
@@ -95,7 +98,7 @@ def test_choices_find_their_arms_and_stand_in_the_report(
 @pytest.mark.parametrize(
     "content", ["", "[]", '{"run": "x", "choices": {}}', '{"choices": {"photo-00": "left"}}', "{nonsense"]
 )
-def test_a_strange_file_of_choices_is_bad_input(
+def test_invalid_choices_file_is_rejected(
     measured: Path, tmp_path: Path, content: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "choices.json"
@@ -106,57 +109,59 @@ def test_a_strange_file_of_choices_is_bad_input(
     assert (measured / "samples.jsonl").read_bytes() == before
 
 
-def test_choices_of_another_run_are_refused(measured: Path, samples: Samples, tmp_path: Path) -> None:
+def test_choices_of_another_run_are_refused(measured: Path, samples: EvaluationSamples, tmp_path: Path) -> None:
     path = tmp_path / "choices.json"
     path.write_text(json.dumps({"run": "0" * 64, "choices": {"photo-00": "left"}}))
     with pytest.raises(BadInput, match="another run"):
-        preference.choices_from(samples, path)
+        preference.load_preference_choices(samples, path)
 
 
-def test_a_judge_that_only_likes_the_first_prefers_nothing(samples: Samples) -> None:
-    found = preference.judged_by(lambda picture, first, second: "first", "biased", preference.pairs_of(samples))
+def test_position_biased_judge_gives_no_preference(samples: EvaluationSamples) -> None:
+    found = preference.collect_judge_choices(
+        lambda picture, first, second: "first", "biased", preference.blind_pairs(samples)
+    )
     assert {choice.prefers for choice in found} == {"same"}
-    assert preference.summary(found)["biased"]["share"] is None
+    assert preference.preference_summary(found)["biased"]["share"] is None
 
 
-def test_a_judge_with_a_mind_is_heard_in_both_orders(samples: Samples) -> None:
+def test_consistent_judge_is_counted_in_both_orders(samples: EvaluationSamples) -> None:
     asked: list[tuple[str, str]] = []
 
     def stern(picture: str, first: str, second: str) -> str:
         asked.append((first, second))
         return "first" if "Stern" in first else "second"
 
-    pairs = preference.pairs_of(samples)
-    found = preference.summary(preference.judged_by(stern, "stern", pairs))["stern"]
+    pairs = preference.blind_pairs(samples)
+    found = preference.preference_summary(preference.collect_judge_choices(stern, "stern", pairs))["stern"]
     assert (found["candidate"], found["n"]) == (len(pairs), len(pairs))
     assert all((second, first) in asked for first, second in asked)
 
 
 @pytest.mark.parametrize(("won", "lost"), [(9, 1), (5, 5), (0, 4), (20, 8)])
 def test_the_sign_test_is_scipys(won: int, lost: int) -> None:
-    chosen = [preference.Choice("j", str(k), "candidate" if k < won else "base") for k in range(won + lost)]
+    chosen = [preference.PreferenceChoice("j", str(k), "candidate" if k < won else "base") for k in range(won + lost)]
     expected = stats.binomtest(won, won + lost, alternative="greater").pvalue
-    assert preference.summary(chosen)["j"]["p"] == pytest.approx(expected)
+    assert preference.preference_summary(chosen)["j"]["p"] == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(
     ("said", "meant"),
     [("A", "first"), (" B.", "second"), ("**A**", "first"), ("Both", ""), ("Apples", ""), ("", ""), ("(B)", "second")],
 )
-def test_letters_of_a_judge(said: str, meant: str) -> None:
-    assert letter(said) == meant
+def test_judge_letter_is_parsed(said: str, meant: str) -> None:
+    assert parse_judge_letter(said) == meant
 
 
 @pytest.mark.mini
 def test_a_model_does_not_judge_its_own_critiques_and_another_one_answers() -> None:
-    from mondrian_core.models.base import load_base
+    from mondrian_core.models.base_model import load_base
 
     base = load_base("mini")
     with pytest.raises(BadInput, match="prefer its own"):
-        judge_of(base, "mini", base.fingerprint)
+        make_model_judge(base, "mini", base.fingerprint)
     buffer = io.BytesIO()
     Image.new("RGB", (64, 64), "grey").save(buffer, "JPEG")
-    ask = judge_of(base, "mini", "another")
+    ask = make_model_judge(base, "mini", "another")
     assert ask(base64.b64encode(buffer.getvalue()).decode(), "Dark.", "Bright.") in ("first", "second", "")
 
 
@@ -180,7 +185,9 @@ def chromium() -> Iterator[object]:
 
 
 @pytest.mark.browser
-def test_the_page_saves_what_was_chosen(measured: Path, samples: Samples, tmp_path: Path, chromium: object) -> None:
+def test_the_page_saves_what_was_chosen(
+    measured: Path, samples: EvaluationSamples, tmp_path: Path, chromium: object
+) -> None:
     page_file = tmp_path / "blind.html"
     main(["evaluate", "--rescore", str(measured), "--blind", str(page_file)])
     page = chromium.new_page()  # type: ignore[attr-defined]
@@ -188,7 +195,7 @@ def test_the_page_saves_what_was_chosen(measured: Path, samples: Samples, tmp_pa
     page.on("console", lambda message: mistakes.append(message.text) if message.type == "error" else None)
     page.goto(page_file.as_uri())
     fields = page.locator("fieldset")
-    assert fields.count() == len(preference.pairs_of(samples))
+    assert fields.count() == len(preference.blind_pairs(samples))
     assert page.locator("#save").is_disabled()
     fields.nth(0).locator("input[value=left]").check()
     fields.nth(1).locator("input[value=right]").check()
@@ -199,6 +206,6 @@ def test_the_page_saves_what_was_chosen(measured: Path, samples: Samples, tmp_pa
     saved = tmp_path / "saved.json"
     waiting.value.save_as(saved)
     assert not mistakes
-    found = {choice.photograph: choice.prefers for choice in preference.choices_from(samples, saved)}
-    first, second = preference.pairs_of(samples)[:2]
+    found = {choice.photograph: choice.prefers for choice in preference.load_preference_choices(samples, saved)}
+    first, second = preference.blind_pairs(samples)[:2]
     assert found == {first.photograph: first.left, second.photograph: "same"}

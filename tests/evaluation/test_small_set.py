@@ -9,19 +9,19 @@ from typing import Any
 
 import pytest
 
-from mondrian_core import evidence, stages
+from mondrian_core import stages
 from mondrian_core.cli import main
-from mondrian_core.data.dataset import DatasetVersion, load
-from mondrian_core.data.sample import add_critiques, make_workspace
-from mondrian_core.evaluation.samples import Samples, read_samples
-from mondrian_core.events import ignore
-from mondrian_core.recipes import DataRecipe, Recipe, recipe_of
+from mondrian_core.data.dataset.builder import DatasetVersion, load_dataset_version
+from mondrian_core.data.sample_workspace import add_sample_critiques, create_workspace
+from mondrian_core.evaluation.measure.samples import EvaluationSamples, load_evaluation_samples
+from mondrian_core.events import ignore_events
+from mondrian_core.recipes import DataRecipe, Recipe, recipe_from_values
 from mondrian_core.registry import Registry
 from mondrian_core.settings import Settings
-from mondrian_core.stages import Context, DatasetSummary, TrainSummary, summary_of
+from mondrian_core.stages import DatasetSummary, StageContext, TrainSummary, data_selection, read_stage_summary
 
 pytestmark = [pytest.mark.mini, pytest.mark.slow, pytest.mark.timeout(300)]
-RECIPE = recipe_of(
+RECIPE = recipe_from_values(
     {
         "data": {"variants": 1},
         "train": {"epochs": 1, "rank": 2, "accumulation": 2},
@@ -40,40 +40,40 @@ RECIPE = recipe_of(
 )
 
 
-def retrained(workspace: Path, recipe: Recipe = RECIPE) -> Context:
+def retrained(workspace: Path, recipe: Recipe = RECIPE) -> StageContext:
     settings = Settings(workspace=workspace, adapters=workspace.parent / "adapters", base_model="mini")
-    context = stages.new_context(settings, "ansel", recipe)
-    stages.retrain(context)
+    context = stages.new_stage_context(settings, "ansel", recipe)
+    stages.retrain_adapter(context)
     return context
 
 
-def report_of(context: Context) -> dict[str, Any]:
+def report_of(context: StageContext) -> dict[str, Any]:
     found: dict[str, Any] = json.loads((context.run_folder / "comparison_report.json").read_text())
     return found | {"gates": {gate["name"]: gate for gate in found["gates"]}}
 
 
-def samples_of(context: Context) -> Samples:
-    return read_samples(context.run_folder / "samples.jsonl")
+def samples_of(context: StageContext) -> EvaluationSamples:
+    return load_evaluation_samples(context.run_folder / "samples.jsonl")
 
 
-def dataset_of(context: Context) -> DatasetVersion:
-    return load(Path(summary_of(context, "dataset", DatasetSummary).path))
+def dataset_of(context: StageContext) -> DatasetVersion:
+    return load_dataset_version(Path(read_stage_summary(context, "dataset", DatasetSummary).path))
 
 
 def test_a_small_set_is_trained_on_whole_and_judged_by_folds_round_after_round(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     workspace, registry = tmp_path / "workspace", Registry(tmp_path / "adapters")
-    make_workspace(workspace, sample=True, photographs=5)
+    create_workspace(workspace, sample=True, photographs=5)
     first = retrained(workspace)
     version = dataset_of(first)
-    everything = set(version.groups)
+    everything = set(version.near_duplicate_groups)
     assert 0 < version.photographs["validation"] < 5 == len(everything)
 
     told = json.loads((first.run_folder / "train.json").read_text())["trained_on"]
-    rows = evidence.lessons(version, RECIPE).rows
+    rows = data_selection.select_training_data(version, RECIPE).rows
     assert told == {"extent": "all", "photographs": 5, "rows": len(rows)}
-    assert summary_of(first, "train", TrainSummary).steps == math.ceil(len(rows) / RECIPE.train.accumulation)
+    assert read_stage_summary(first, "train", TrainSummary).steps == math.ceil(len(rows) / RECIPE.train.accumulation)
 
     made = registry.get("ansel", "v0001")
     assert made.manifest["dataset"]["trained_on"] == "all" and made.manifest["dataset"]["evaluated_on"] == "folds"
@@ -88,13 +88,13 @@ def test_a_small_set_is_trained_on_whole_and_judged_by_folds_round_after_round(
     assert report_of(first)["gates"]["champion"]["verdict"] == "PASS"
 
     registry.promote("ansel", "v0001", expected=None, actor="person:test", reason="the first one", forced=True)
-    known = evidence.trained_on(made.path, workspace / "datasets" / "ansel", ignore)
-    assert known is not None and known.everything and known.lineages == everything
+    known = data_selection.load_training_provenance(made.path, workspace / "datasets" / "ansel", ignore_events)
+    assert known is not None and known.whole_dataset and known.photo_ids == everything
 
-    add_critiques(workspace, 5)
+    add_sample_critiques(workspace, 5)
     second = retrained(workspace, RECIPE.model_copy(update={"data": DataRecipe(variants=0)}))
     grown = dataset_of(second)
-    new = set(grown.groups) - everything
+    new = set(grown.near_duplicate_groups) - everything
     assert len(new) == 5
     asked = {
         outcome.photograph
@@ -107,7 +107,7 @@ def test_a_small_set_is_trained_on_whole_and_judged_by_folds_round_after_round(
     assert "By folds" in gate["sentence"] and "the champion was on" not in gate["sentence"]
 
 
-def nothing_of_its_own(context: Context, trained: set[str]) -> None:
+def nothing_of_its_own(context: StageContext, trained: set[str]) -> None:
     """No figure of the adapter comes from a photograph that it was trained on."""
     measured = samples_of(context)
     asked = {outcome.photograph for outcome in (*measured.outcomes, *measured.constrained)}

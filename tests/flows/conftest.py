@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from deployments.bootstrap import Running, bring_up, take_down
+from deployments.bootstrap import RunningPrefect, bring_up, take_down
 from mondrian_core.settings import Settings
 
 
@@ -19,7 +19,7 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
 
 
 @pytest.fixture(scope="package")
-def machine(settings: Settings) -> Iterator[Running]:
+def machine(settings: Settings) -> Iterator[RunningPrefect]:
     """Server, worker and deployments; the same for all tests of this folder, because they take ten seconds to start."""
     running = bring_up(settings)
     yield running

@@ -16,10 +16,10 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from deployments import arrange, watching
-from deployments.bootstrap import Running
-from deployments.watching import Glance
-from flows.promote import promote
+from deployments import prefect_setup, run_watcher
+from deployments.bootstrap import RunningPrefect
+from deployments.run_watcher import FlowRunStatus
+from flows.promote import promote_flow
 from mondrian_core.registry import Registry
 from mondrian_core.settings import Settings
 
@@ -55,7 +55,7 @@ def register(settings: Settings, advisor: str, verdict: str, folder: Path) -> st
 
 
 @contextmanager
-def prefect_here(machine: Running) -> Iterator[None]:
+def prefect_here(machine: RunningPrefect) -> Iterator[None]:
     """Flows called in this process report to the machine's server: quicker than a run on the worker."""
     from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 
@@ -63,17 +63,19 @@ def prefect_here(machine: Running) -> Iterator[None]:
         yield
 
 
-def run(machine: Running, deployment: str, **parameters: Any) -> Glance:
+def run(machine: RunningPrefect, deployment: str, **parameters: Any) -> FlowRunStatus:
     place = machine.place
-    return watching.follow(place, watching.begin(place, deployment, parameters), lambda seen: None)
+    return run_watcher.follow_flow_run(
+        place, run_watcher.start_deployment_run(place, deployment, parameters), lambda seen: None
+    )
 
 
-def test_promote_then_roll_back(machine: Running, settings: Settings, tmp_path: Path) -> None:
+def test_promote_then_roll_back(machine: RunningPrefect, settings: Settings, tmp_path: Path) -> None:
     registry = Registry(settings.adapters_root)
     first, second = (register(settings, "one", "PASS", tmp_path / name) for name in ("a", "b"))
     assert run(machine, "promote/manual", advisor="one", version=first).state == "Completed"
     with prefect_here(machine):
-        refused = promote("one", second, adapters=str(settings.adapters_root), return_state=True)
+        refused = promote_flow("one", second, adapters=str(settings.adapters_root), return_state=True)
     assert refused.name == "Failed" and "The champion changed since" in str(refused.message)
     assert registry.current("one") == first, "the second was never compared with it"
     assert run(machine, "promote/manual", advisor="one", version=second, reason="by eye").state == "Completed"
@@ -83,7 +85,7 @@ def test_promote_then_roll_back(machine: Running, settings: Settings, tmp_path: 
     assert registry.current("one") == first
     last = registry.history("one")[-1]
     assert (last.actor, last.reason) == (f"flow:{seen.run}", "it was too kind")
-    with arrange.client_of(machine.place) as client:
+    with prefect_setup.prefect_client(machine.place) as client:
         in_time = sorted(client.read_artifacts(), key=lambda each: each.created)
         pages = {each.key: str(each.data) for each in in_time if each.type == "markdown"}
     assert f"champion is now {first}" in pages["promotion-one"]
@@ -91,20 +93,22 @@ def test_promote_then_roll_back(machine: Running, settings: Settings, tmp_path: 
 
 
 def test_a_version_whose_gates_fail_needs_force_and_a_reason(
-    machine: Running, settings: Settings, tmp_path: Path
+    machine: RunningPrefect, settings: Settings, tmp_path: Path
 ) -> None:
     version = register(settings, "two", "FAIL", tmp_path / "a")
     given = {"advisor": "two", "version": version, "adapters": str(settings.adapters_root)}
     with prefect_here(machine):
-        refused = promote(**given, return_state=True)
+        refused = promote_flow(**given, return_state=True)
         assert refused.name == "Failed" and "The gates refuse" in str(refused.message)
-        assert promote(**given, force=True, return_state=True).name == "Failed"
+        assert promote_flow(**given, force=True, return_state=True).name == "Failed"
         assert Registry(settings.adapters_root).current("two") is None
-        assert promote(**given, force=True, reason="for a comparison", return_state=True).name == "Completed"
+        assert promote_flow(**given, force=True, reason="for a comparison", return_state=True).name == "Completed"
     assert Registry(settings.adapters_root).history("two")[-1].reason == "for a comparison"
 
 
-def test_the_command_that_users_type(machine: Running, settings: Settings, tmp_path: Path, root: Path) -> None:
+def test_documented_promote_command_works(
+    machine: RunningPrefect, settings: Settings, tmp_path: Path, root: Path
+) -> None:
     version = register(settings, "three", "PASS", tmp_path / "a")
 
     def prefect(*words: str) -> int:
@@ -122,13 +126,17 @@ def test_the_command_that_users_type(machine: Running, settings: Settings, tmp_p
 
 
 @pytest.mark.parametrize(("answer", "state"), [(True, "Completed"), (False, "Failed")])
-def test_approval_in_the_ui(machine: Running, settings: Settings, tmp_path: Path, answer: bool, state: str) -> None:
+def test_promotion_approval_in_prefect_ui(
+    machine: RunningPrefect, settings: Settings, tmp_path: Path, answer: bool, state: str
+) -> None:
     from prefect.client.schemas.objects import FlowRun
 
     advisor = f"approved-{answer}".lower()
     version = register(settings, advisor, "PASS", tmp_path / "a")
     place = machine.place
-    begun = watching.begin(place, "promote/manual", {"advisor": advisor, "version": version, "approve": True})
+    begun = run_watcher.start_deployment_run(
+        place, "promote/manual", {"advisor": advisor, "version": version, "approve": True}
+    )
 
     def paused() -> FlowRun:
         until = time.monotonic() + 60
@@ -137,11 +145,11 @@ def test_approval_in_the_ui(machine: Running, settings: Settings, tmp_path: Path
             time.sleep(0.3)
         return found
 
-    with arrange.client_of(place) as client:
+    with prefect_setup.prefect_client(place) as client:
         paused()
         assert Registry(settings.adapters_root).current(advisor) is None
         client.resume_flow_run(begun, run_input={"approve": answer, "name": "Ansel"})
-    seen = watching.follow(place, begun, lambda glance: None)
+    seen = run_watcher.follow_flow_run(place, begun, lambda glance: None)
     assert seen.state == state
     champion = Registry(settings.adapters_root).current(advisor)
     assert champion == (version if answer else None)

@@ -16,13 +16,13 @@ from uuid import UUID
 
 import pytest
 
-from deployments import arrange, watching
-from deployments.bootstrap import SERVER, WORKER, Running, bring_up, take_down
-from mondrian_core import accelerator
-from mondrian_core.data.sample import make_workspace
+from deployments import prefect_setup, run_watcher
+from deployments.bootstrap import SERVER, WORKER, RunningPrefect, bring_up, take_down
+from mondrian_core import accelerator_lock
+from mondrian_core.data.sample_workspace import create_workspace
 from mondrian_core.settings import Settings
 from tasks import liveness
-from tasks.processes import Process, began, descendants
+from tasks.processes import ManagedProcess, descendant_pids, process_start_token
 
 pytestmark = [pytest.mark.flow, pytest.mark.mini, pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -50,12 +50,12 @@ ENDLESS = {**SMALL, "train": {"epochs": 100, "patience": 100, "rank": 2, "answer
 def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     """A machine of its own: its server and worker are killed."""
     folder = tmp_path_factory.mktemp("mortal")
-    make_workspace(folder / "workspace", sample=True, photographs=16)
+    create_workspace(folder / "workspace", sample=True, photographs=16)
     return Settings(workspace=folder / "workspace", adapters=folder / "adapters", base_model="mini")
 
 
 @pytest.fixture(scope="module")
-def machine(settings: Settings) -> Iterator[Running]:
+def machine(settings: Settings) -> Iterator[RunningPrefect]:
     yield bring_up(settings)
     take_down(settings)
 
@@ -68,15 +68,15 @@ def wait_until(condition: Callable[[], Any], patience: float = 240.0) -> Any:
     return found
 
 
-def train(machine: Running, recipe: dict[str, Any]) -> tuple[UUID, Process]:
+def train(machine: RunningPrefect, recipe: dict[str, Any]) -> tuple[UUID, ManagedProcess]:
     """A retraining that has begun to train, and its process."""
-    run = watching.begin(machine.place, "retrain/scheduled", {"advisor": "ansel", "recipe": recipe})
-    process = wait_until(lambda: liveness.process_of(machine.place.home, run))
+    run = run_watcher.start_deployment_run(machine.place, "retrain/scheduled", {"advisor": "ansel", "recipe": recipe})
+    process = wait_until(lambda: liveness.live_run_process(machine.place.home, run))
     wait_until(lambda: log_of(machine, run).exists() and '"stage": "train"' in log_of(machine, run).read_text())
     return run, process
 
 
-def log_of(machine: Running, run: UUID) -> Path:
+def log_of(machine: RunningPrefect, run: UUID) -> Path:
     folders = list((machine.place.settings.root / "runs").glob(f"*{str(run)[:8]}"))
     return (folders[0] if folders else Path("none")) / "train.log"
 
@@ -85,23 +85,23 @@ def kill(*pids: int) -> None:
     for pid in pids:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
-    wait_until(lambda: all(began(pid) is None for pid in pids))
+    wait_until(lambda: all(process_start_token(pid) is None for pid in pids))
 
 
-def pid_of(running: Running, name: str) -> int:
+def pid_of(running: RunningPrefect, name: str) -> int:
     return next(process.pid for process in running.processes if process.name == name)
 
 
-def state_of(running: Running, run: UUID) -> str:
-    with arrange.client_of(running.place) as client:
+def state_of(running: RunningPrefect, run: UUID) -> str:
+    with prefect_setup.prefect_client(running.place) as client:
         state = client.read_flow_run(run).state
     assert state is not None
     return f"{state.name}"
 
 
-def sleep_with(process: Process, seconds: float) -> None:
+def sleep_with(process: ManagedProcess, seconds: float) -> None:
     """What a machine's sleep does to a run and its stage."""
-    family = [process.pid, *descendants(process.pid)]
+    family = [process.pid, *descendant_pids(process.pid)]
     for pid in family:
         os.kill(pid, signal.SIGSTOP)
     time.sleep(seconds)
@@ -109,11 +109,11 @@ def sleep_with(process: Process, seconds: float) -> None:
         os.kill(pid, signal.SIGCONT)
 
 
-def test_nothing_of_prefect_ends_a_run_that_slept(machine: Running, settings: Settings) -> None:
+def test_nothing_of_prefect_ends_a_run_that_slept(machine: RunningPrefect, settings: Settings) -> None:
     """Also where an earlier version had set it up: the automation, the deployment's limit, the global limit."""
     from prefect.client.schemas.actions import DeploymentUpdate
 
-    with arrange.client_of(machine.place) as client:
+    with prefect_setup.prefect_client(machine.place) as client:
         retraining = client.read_deployment_by_name("retrain/scheduled")
         client.update_deployment(retraining.id, DeploymentUpdate(concurrency_limit=1))
         client.upsert_global_concurrency_limit_by_name("accelerator", 1)
@@ -123,7 +123,7 @@ def test_nothing_of_prefect_ends_a_run_that_slept(machine: Running, settings: Se
         assert "accelerator" not in [each.name for each in client.read_global_concurrency_limits(limit=100, offset=0)]
 
 
-def test_only_the_death_of_its_process_ends_a_run(machine: Running, settings: Settings) -> None:
+def test_only_the_death_of_its_process_ends_a_run(machine: RunningPrefect, settings: Settings) -> None:
     now = bring_up(settings)
     run, process = train(now, ENDLESS)
     port, worker = now.place.port, pid_of(now, WORKER)
@@ -142,16 +142,16 @@ def test_only_the_death_of_its_process_ends_a_run(machine: Running, settings: Se
     wait_until(lambda: log_of(now, run).stat().st_size > told)
     assert process.alive and state_of(now, run) == "Running", "the worker alone died"
 
-    family = [process.pid, *descendants(process.pid)]
+    family = [process.pid, *descendant_pids(process.pid)]
     kill(pid_of(now, WORKER), pid_of(now, SERVER), *family)  # a power cut
     now = bring_up(settings)
     assert now.place.port == port
     assert state_of(now, run) == "Crashed"
-    with accelerator.working("test", print, wait=False):
+    with accelerator_lock.exclusive_work("test", print, wait=False):
         pass
 
 
-def test_down_stops_a_run_that_outlived_its_worker(machine: Running, settings: Settings) -> None:
+def test_down_stops_a_run_that_outlived_its_worker(machine: RunningPrefect, settings: Settings) -> None:
     now = bring_up(settings)
     code = (
         "import sys, time; from pathlib import Path; from tasks.liveness import mark\n"
@@ -168,7 +168,7 @@ def test_down_stops_a_run_that_outlived_its_worker(machine: Running, settings: S
 
 
 @pytest.mark.soak
-def test_a_run_that_slept_150_seconds_ends_well(machine: Running, settings: Settings) -> None:
+def test_a_run_that_slept_150_seconds_ends_well(machine: RunningPrefect, settings: Settings) -> None:
     """Longer than three heartbeats; then a server restart, so that no lease or timer survives."""
     now = bring_up(settings)
     run, process = train(now, SMALL)
@@ -176,20 +176,20 @@ def test_a_run_that_slept_150_seconds_ends_well(machine: Running, settings: Sett
     assert state_of(now, run) == "Running"
     kill(pid_of(now, SERVER))
     now = bring_up(settings)
-    seen = watching.follow(now.place, run, lambda glance: None)
+    seen = run_watcher.follow_flow_run(now.place, run, lambda glance: None)
     assert seen.state in ENDED_WELL, seen.message
 
 
-def test_a_mark_is_a_sign_of_life_of_that_process_alone(tmp_path: Path) -> None:
-    handle = liveness.mark(tmp_path, "one")
+def test_liveness_mark_belongs_to_one_process(tmp_path: Path) -> None:
+    handle = liveness.hold_run_lock(tmp_path, "one")
     try:
-        known = liveness.process_of(tmp_path, "one")
+        known = liveness.live_run_process(tmp_path, "one")
         assert known is not None and known.pid == os.getpid() and known.alive
-        assert not liveness.lives(tmp_path, "two") and not liveness.is_marked(tmp_path, "two")
+        assert not liveness.is_run_alive(tmp_path, "two") and not liveness.has_run_lock_file(tmp_path, "two")
     finally:
         os.close(handle)
-    assert liveness.is_marked(tmp_path, "one") and not liveness.lives(tmp_path, "one")
-    os.utime(tmp_path / liveness.FOLDER / "one.lock", (0, 0))
-    liveness.clear(tmp_path)
-    assert not liveness.is_marked(tmp_path, "one")
+    assert liveness.has_run_lock_file(tmp_path, "one") and not liveness.is_run_alive(tmp_path, "one")
+    os.utime(tmp_path / liveness.RUN_LOCK_FOLDER / "one.lock", (0, 0))
+    liveness.remove_stale_run_locks(tmp_path)
+    assert not liveness.has_run_lock_file(tmp_path, "one")
     assert replace(known, pid=1) != known

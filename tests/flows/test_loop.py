@@ -12,13 +12,13 @@ from typing import Any
 
 import pytest
 
-from deployments import arrange, watching
-from deployments.bootstrap import Running
-from mondrian_core.accelerator import is_orphan, lock_file
-from mondrian_core.data.sample import make_workspace
+from deployments import prefect_setup, run_watcher
+from deployments.bootstrap import RunningPrefect
+from mondrian_core.accelerator_lock import accelerator_lock_path, is_orphaned_stage
+from mondrian_core.data.sample_workspace import create_workspace
 from mondrian_core.registry import Registry
 from mondrian_core.settings import Settings
-from tasks.processes import began
+from tasks.processes import process_start_token
 
 pytestmark = [pytest.mark.flow, pytest.mark.timeout(1200)]
 
@@ -41,25 +41,25 @@ SMALL: dict[str, Any] = {
 @pytest.fixture(scope="module")
 def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("sample") / "workspace"
-    make_workspace(folder, sample=True, photographs=16)
+    create_workspace(folder, sample=True, photographs=16)
     return folder
 
 
-def begin(machine: Running, settings: Settings, sample: Path, recipe: dict[str, Any]) -> Any:
+def begin(machine: RunningPrefect, settings: Settings, sample: Path, recipe: dict[str, Any]) -> Any:
     given = {"advisor": "ansel", "workspace": str(sample), "adapters": str(settings.adapters_root), "recipe": recipe}
-    return watching.begin(machine.place, "retrain/scheduled", given)
+    return run_watcher.start_deployment_run(machine.place, "retrain/scheduled", given)
 
 
 @pytest.fixture(scope="module")
-def retrained(machine: Running, settings: Settings, sample: Path) -> watching.Glance:
+def retrained(machine: RunningPrefect, settings: Settings, sample: Path) -> run_watcher.FlowRunStatus:
     """The end of a whole retraining."""
-    return watching.follow(machine.place, begin(machine, settings, sample, SMALL), lambda glance: None)
+    return run_watcher.follow_flow_run(machine.place, begin(machine, settings, sample, SMALL), lambda glance: None)
 
 
 @pytest.mark.mini
 @pytest.mark.slow
 def test_overdue_runs_are_skipped_but_one_and_nothing_new_ends_well(
-    machine: Running, settings: Settings, sample: Path, retrained: watching.Glance
+    machine: RunningPrefect, settings: Settings, sample: Path, retrained: run_watcher.FlowRunStatus
 ) -> None:
     """Three weeks of a machine that was off; nobody wrote a critique meanwhile."""
     from prefect.states import Scheduled
@@ -67,7 +67,7 @@ def test_overdue_runs_are_skipped_but_one_and_nothing_new_ends_well(
     given = {"advisor": "ansel", "workspace": str(sample), "adapters": str(settings.adapters_root), "recipe": SMALL}
     given["force"] = False  # spelled out: the run before had other parameters, so it is none of this schedule
     now = datetime.now(UTC)
-    with arrange.client_of(machine.place) as client:
+    with prefect_setup.prefect_client(machine.place) as client:
         deployment = client.read_deployment_by_name("retrain/scheduled")
         runs = [
             client.create_flow_run_from_deployment(
@@ -75,7 +75,7 @@ def test_overdue_runs_are_skipped_but_one_and_nothing_new_ends_well(
             ).id
             for weeks in (1, 3, 2)
         ]
-    seen = [watching.follow(machine.place, run, lambda glance: None) for run in runs]
+    seen = [run_watcher.follow_flow_run(machine.place, run, lambda glance: None) for run in runs]
     assert [each.state for each in seen] == ["NothingNew", "Skipped", "Skipped"]
     assert "v0001" in seen[0].message and "force=true" in seen[0].message
     folder = sample / "runs" / seen[0].run
@@ -83,23 +83,25 @@ def test_overdue_runs_are_skipped_but_one_and_nothing_new_ends_well(
     assert not any((sample / "runs" / each.run).exists() for each in seen[1:]), "a skipped run does nothing"
 
 
-def test_a_recipe_by_name(machine: Running, settings: Settings, sample: Path) -> None:
+def test_retrain_flow_accepts_recipe_name(machine: RunningPrefect, settings: Settings, sample: Path) -> None:
     """What `-p recipe=small-set` sends; a name that isn't one is refused before a run exists."""
     from prefect.exceptions import PrefectHTTPStatusError
 
     given = {"advisor": "nobody", "workspace": str(sample), "recipe": "small-set"}
-    seen = watching.follow(
-        machine.place, watching.begin(machine.place, "retrain/scheduled", given), lambda glance: None
+    seen = run_watcher.follow_flow_run(
+        machine.place, run_watcher.start_deployment_run(machine.place, "retrain/scheduled", given), lambda glance: None
     )
     context = json.loads((sample / "runs" / seen.run / "context.json").read_text())
     assert context["recipe"]["name"] == "small-set"
     with pytest.raises(PrefectHTTPStatusError, match="recipe"):
-        watching.begin(machine.place, "retrain/scheduled", {**given, "recipe": "smal-set"})
+        run_watcher.start_deployment_run(machine.place, "retrain/scheduled", {**given, "recipe": "smal-set"})
 
 
 @pytest.mark.mini
 @pytest.mark.slow
-def test_the_loop(machine: Running, settings: Settings, sample: Path, retrained: watching.Glance) -> None:
+def test_retrain_flow_runs_all_stages(
+    machine: RunningPrefect, settings: Settings, sample: Path, retrained: run_watcher.FlowRunStatus
+) -> None:
     seen = retrained
     assert seen.state in ("Completed", "Candidate", "Rejected"), seen.message
     assert list(seen.stages.items()) == [
@@ -111,7 +113,7 @@ def test_the_loop(machine: Running, settings: Settings, sample: Path, retrained:
     version = Registry(settings.adapters_root).get("ansel", outcome["version"])
     assert version.manifest["run"] == seen.run
     assert outcome["sentence"] in seen.message
-    with arrange.client_of(machine.place) as client:
+    with prefect_setup.prefect_client(machine.place) as client:
         found = {each.key: str(each.data) for each in client.read_artifacts() if each.key and "ansel" in each.key}
     assert {"link-ansel", "dataset-ansel", "training-ansel", "gates-ansel", "version-ansel", "promotion-ansel"} <= set(
         found
@@ -125,9 +127,9 @@ def test_the_loop(machine: Running, settings: Settings, sample: Path, retrained:
     )
 
 
-def told_by(machine: Running) -> dict[str, str]:
+def told_by(machine: RunningPrefect) -> dict[str, str]:
     """All that the server keeps for people: artifacts, and the messages of runs and tasks."""
-    with arrange.client_of(machine.place) as client:
+    with prefect_setup.prefect_client(machine.place) as client:
         told = {f"artifact {each.key}": f"{each.description} {each.data}" for each in client.read_artifacts()}
         told |= {f"run {each.name}": f"{each.state.message}" for each in client.read_flow_runs() if each.state}
     return told
@@ -153,22 +155,24 @@ def nobodys_business(texts: dict[str, str], workspace: Path, adapters: Path) -> 
 
 
 @pytest.mark.mini
-def test_cancel_ends_the_process_that_trains(machine: Running, settings: Settings, sample: Path) -> None:
+def test_cancel_ends_the_process_that_trains(machine: RunningPrefect, settings: Settings, sample: Path) -> None:
     from prefect.states import Cancelling
 
-    lock = lock_file()
+    lock = accelerator_lock_path()
     run = begin(machine, settings, sample, {**SMALL, "train": {"epochs": 100, "patience": 100, "rank": 2}})
     until = time.monotonic() + 240
     while not lock.exists() or 'run_pid": null' in lock.read_text() or "train" not in lock.read_text():
         assert time.monotonic() < until, "training did not begin"
         time.sleep(0.3)
     holder = json.loads(lock.read_text())
-    assert "train of" in holder["what"] and began(holder["pid"]) and not is_orphan(lock.read_text())
-    with arrange.client_of(machine.place) as client:
+    assert (
+        "train of" in holder["what"] and process_start_token(holder["pid"]) and not is_orphaned_stage(lock.read_text())
+    )
+    with prefect_setup.prefect_client(machine.place) as client:
         client.set_flow_run_state(run, Cancelling())
-    seen = watching.follow(machine.place, run, lambda glance: None)
+    seen = run_watcher.follow_flow_run(machine.place, run, lambda glance: None)
     assert seen.state == "Cancelled"
-    assert began(holder["pid"]) is None and began(holder["run_pid"]) is None
+    assert process_start_token(holder["pid"]) is None and process_start_token(holder["run_pid"]) is None
     handle = os.open(lock, os.O_RDWR)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

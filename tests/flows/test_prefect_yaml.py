@@ -133,12 +133,12 @@ def test_the_weekly_schedule_is_there() -> None:
     assert weekly[0].active and weekly[0].cron.split()[-1] != "*"
 
 
-def test_no_absolute_path() -> None:
+def test_prefect_yaml_has_no_absolute_paths() -> None:
     assert re.findall(r"(?:^|[\s:\"'])(/[A-Za-z]\S*)", TEXT.split("deployments:", 1)[1]) == []
 
 
 @pytest.mark.parametrize("typo", ["concurrency_limitt: 3", "retries: 3"])
-def test_a_typo_would_be_found(typo: str) -> None:
+def test_unknown_prefect_yaml_key_is_rejected(typo: str) -> None:
     broken = TEXT.replace("  - name: scheduled\n", f"  - name: scheduled\n    {typo}\n", 1)
     assert broken != TEXT
     with pytest.raises(ValidationError):

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from tasks import processes
-from tasks.processes import began, start, stop
+from tasks.processes import process_start_token, start_process, stop_process
 
 PARENT = (
     "import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)']); "
@@ -19,14 +19,16 @@ PARENT = (
 )
 
 
-def started(folder: Path, code: str) -> processes.Process:
+def started(folder: Path, code: str) -> processes.ManagedProcess:
     environment = {**os.environ}
-    return start("test", [sys.executable, "-c", code], environment=environment, folder=folder, log=folder / "log")
+    return start_process(
+        "test", [sys.executable, "-c", code], environment=environment, folder=folder, log=folder / "log"
+    )
 
 
 def wait_for_children(pid: int) -> list[int]:
     until = time.monotonic() + 20
-    while not (found := processes.descendants(pid)):
+    while not (found := processes.descendant_pids(pid)):
         assert time.monotonic() < until
         time.sleep(0.05)
     return found
@@ -36,9 +38,9 @@ def test_stop_ends_the_process_and_what_it_started(tmp_path: Path) -> None:
     parent = started(tmp_path, PARENT)
     children = wait_for_children(parent.pid)
     assert parent.alive
-    assert stop(parent)
+    assert stop_process(parent)
     assert not parent.alive
-    assert [child for child in children if began(child)] == []
+    assert [child for child in children if process_start_token(child)] == []
 
 
 def test_a_process_that_ignores_sigterm_is_ended_by_force(tmp_path: Path) -> None:
@@ -49,17 +51,17 @@ def test_a_process_that_ignores_sigterm_is_ended_by_force(tmp_path: Path) -> Non
     while "on" not in (tmp_path / "log").read_text():
         assert time.monotonic() < until
         time.sleep(0.05)
-    assert stop(stubborn, patience=0.3)
+    assert stop_process(stubborn, patience=0.3)
     assert not stubborn.alive
 
 
 def test_a_process_of_the_same_number_is_left_alone(tmp_path: Path) -> None:
     stranger = started(tmp_path, "import time; time.sleep(60)")
     try:
-        assert not stop(replace(stranger, began="another moment"))
+        assert not stop_process(replace(stranger, began="another moment"))
         assert stranger.alive
     finally:
-        assert stop(stranger)
+        assert stop_process(stranger)
 
 
 def test_a_process_that_is_gone_is_no_error(tmp_path: Path) -> None:
@@ -68,7 +70,7 @@ def test_a_process_that_is_gone_is_no_error(tmp_path: Path) -> None:
     while gone.alive:
         assert time.monotonic() < until
         time.sleep(0.05)
-    assert not stop(gone)
+    assert not stop_process(gone)
 
 
 def test_a_process_that_left_its_pipe_outlives_the_reader(tmp_path: Path) -> None:

@@ -9,10 +9,10 @@ from uuid import uuid4
 import pytest
 from rich.console import Console
 
-from deployments.demo_screen import stages
-from deployments.watching import Glance
-from mondrian_core.events import Advanced, Finished
-from tasks import telling
+from deployments.demo_screen import demo_stage_progress
+from deployments.run_watcher import FlowRunStatus
+from mondrian_core.events import StageFinished, StageProgressed
+from tasks import reporting
 
 
 def test_steps_after_the_stages_own_count_do_not_move_the_bar(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -22,11 +22,11 @@ def test_steps_after_the_stages_own_count_do_not_move_the_bar(monkeypatch: pytes
         shown.append((progress, description))
         return uuid4()
 
-    monkeypatch.setattr(telling, "get_run_logger", lambda: logging.getLogger("test"))
-    monkeypatch.setattr(telling, "create_progress_artifact", show)
-    monkeypatch.setattr(telling, "update_progress_artifact", lambda artifact, **given: show(**given))
-    monkeypatch.setattr(telling, "UPDATE_SECONDS", 0.0)
-    listen = telling.Progress("train", "ansel")
+    monkeypatch.setattr(reporting, "get_run_logger", lambda: logging.getLogger("test"))
+    monkeypatch.setattr(reporting, "create_progress_artifact", show)
+    monkeypatch.setattr(reporting, "update_progress_artifact", lambda artifact, **given: show(**given))
+    monkeypatch.setattr(reporting, "UPDATE_SECONDS", 0.0)
+    listen = reporting.ProgressReporter("train", "ansel")
     counts = (
         ("encode", 1, 2),
         ("encode", 2, 2),
@@ -36,7 +36,7 @@ def test_steps_after_the_stages_own_count_do_not_move_the_bar(monkeypatch: pytes
         ("validate", 8, 8),
         ("train", 2, 4),
     )
-    for event in (*(Advanced(*count) for count in counts), Finished("train", {})):
+    for event in (*(StageProgressed(*count) for count in counts), StageFinished("train", {})):
         listen(event)
     assert [percent for percent, _ in shown] == [50, 100, 100, 25, 25, 25, 50, 100]
     assert "validate 8 of 8" in shown[5][1]
@@ -44,10 +44,10 @@ def test_steps_after_the_stages_own_count_do_not_move_the_bar(monkeypatch: pytes
 
 def test_without_a_terminal_each_step_of_a_stage_has_its_lines() -> None:
     written = io.StringIO()
-    with stages(Console(file=written, width=100)) as look:
+    with demo_stage_progress(Console(file=written, width=100)) as look:
         for percent, detail in ((50.0, "encode 5 of 10"), (0.0, "1 of 9"), (50.0, "5 of 9"), (50.0, "5 of 9")):
             look(
-                Glance(
+                FlowRunStatus(
                     run="run",
                     state="Running",
                     message="",

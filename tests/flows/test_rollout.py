@@ -17,12 +17,12 @@ import pytest
 from prefect.events.worker import EventsWorker
 from safetensors.numpy import load_file, save_file
 
-from deployments import arrange, watching
-from deployments.bootstrap import Running
-from flows.promote import promote
-from flows.rollout import rollout as rollout_flow
+from deployments import prefect_setup, run_watcher
+from deployments.bootstrap import RunningPrefect
+from flows.promote import promote_flow
+from flows.rollout import rollout_flow
 from mondrian_core.registry import Registry
-from mondrian_core.rollout import SERVICE, Rollout, active, look
+from mondrian_core.rollout import SERVICE_ACTOR, Rollout, active_rollout, check_rollout
 from mondrian_core.settings import Settings
 from mondrian_core.store import Store
 from tests.rollout.conftest import jobs_of
@@ -70,7 +70,7 @@ def champion_and_candidate(registry: Registry, advisor: str, room: Path) -> tupl
 
 
 @contextmanager
-def prefect_here(machine: Running) -> Iterator[None]:
+def prefect_here(machine: RunningPrefect) -> Iterator[None]:
     """Flows called in this process report to the machine's server: quicker than a run on the worker."""
     from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 
@@ -79,23 +79,23 @@ def prefect_here(machine: Running) -> Iterator[None]:
 
 
 def in_force(registry: Registry, advisor: str) -> Rollout:
-    found = active(registry, advisor)
+    found = active_rollout(registry, advisor)
     assert found is not None
     return found
 
 
 def answer_jobs(store: Store, rollout: Rollout, advisor: str, **how: Any) -> None:
     made = jobs_of(rollout, 400, began=datetime.now(UTC), hours=0.0005, **how)
-    store.add_past_jobs(replace(job, id=f"{advisor}-{job.id}", advisor=advisor) for job in made)
+    store.import_jobs(replace(job, id=f"{advisor}-{job.id}", advisor=advisor) for job in made)
 
 
-def page_of(machine: Running, key: str) -> str:
-    with arrange.client_of(machine.place) as client:
+def page_of(machine: RunningPrefect, key: str) -> str:
+    with prefect_setup.prefect_client(machine.place) as client:
         pages = [each for each in client.read_artifacts() if each.key == key]
     return str(max(pages, key=lambda each: each.created or datetime.min.replace(tzinfo=UTC)).data)
 
 
-def events_of(machine: Running, advisor: str) -> list[str]:
+def events_of(machine: RunningPrefect, advisor: str) -> list[str]:
     """Names of our events about an advisor, as the server has them."""
     wanted = {"filter": {"resource": {"id": [f"mondrian.adapter.{advisor}"]}}}
     with httpx.Client(base_url=machine.place.api, auth=machine.place.basic_auth, trust_env=False) as client:
@@ -104,12 +104,14 @@ def events_of(machine: Running, advisor: str) -> list[str]:
 
 
 def test_promoted_at_a_fifth_then_advanced_by_the_worker(
-    machine: Running, settings: Settings, registry: Registry, store: Store, tmp_path: Path
+    machine: RunningPrefect, settings: Settings, registry: Registry, store: Store, tmp_path: Path
 ) -> None:
     first, second = champion_and_candidate(registry, "ro-worker", tmp_path)
 
-    def run(name: str, **given: Any) -> watching.Glance:
-        return watching.follow(machine.place, watching.begin(machine.place, name, given), lambda seen: None)
+    def run(name: str, **given: Any) -> run_watcher.FlowRunStatus:
+        return run_watcher.follow_flow_run(
+            machine.place, run_watcher.start_deployment_run(machine.place, name, given), lambda seen: None
+        )
 
     seen = run("promote/manual", advisor="ro-worker", version=second, plan=PLAN)
     assert seen.state == "Completed" and "begins at 20%" in seen.message, seen
@@ -118,21 +120,21 @@ def test_promoted_at_a_fifth_then_advanced_by_the_worker(
     answer_jobs(store, begun, "ro-worker")
     seen = run("rollout/advance", advisor="ro-worker")
     assert seen.state == "Completed" and "Advanced from 20% to 100%" in seen.message, seen
-    assert active(registry, "ro-worker") is None and registry.current("ro-worker") == second
+    assert active_rollout(registry, "ro-worker") is None and registry.current("ro-worker") == second
     last = registry.history("ro-worker")[-1]
     assert (last.event, last.actor, last.detail["share"]) == ("rollout", f"flow:{seen.run}", 1.0)
     assert "Advanced from 20% to 100%" in page_of(machine, "rollout-ro-worker")
 
 
 def test_held_and_rolled_back_each_with_a_page_and_an_event(
-    machine: Running, settings: Settings, registry: Registry, store: Store, tmp_path: Path
+    machine: RunningPrefect, settings: Settings, registry: Registry, store: Store, tmp_path: Path
 ) -> None:
     first, second = champion_and_candidate(registry, "ro-here", tmp_path)
     where = {"workspace": str(settings.root), "adapters": str(settings.adapters_root)}
     with prefect_here(machine):
         quiet = rollout_flow(advisor="ro-here", **where, return_state=True)
         assert quiet.name == "NothingToDo"
-        promote(advisor="ro-here", version=second, plan=PLAN, **where)
+        promote_flow(advisor="ro-here", version=second, plan=PLAN, **where)
         held = rollout_flow(advisor="ro-here", **where, return_state=True)
         assert held.name == "Held" and "0 of 20 requests" in str(held.message)
         assert "Held at 20%" in page_of(machine, "rollout-ro-here")
@@ -151,16 +153,18 @@ def test_held_and_rolled_back_each_with_a_page_and_an_event(
         time.sleep(0.5)
 
 
-def test_what_the_service_took_back_is_told_once(
-    machine: Running, settings: Settings, registry: Registry, store: Store, tmp_path: Path
+def test_automatic_rollback_is_reported_once(
+    machine: RunningPrefect, settings: Settings, registry: Registry, store: Store, tmp_path: Path
 ) -> None:
     first, second = champion_and_candidate(registry, "ro-service", tmp_path)
     where = {"workspace": str(settings.root), "adapters": str(settings.adapters_root)}
     with prefect_here(machine):
-        promote(advisor="ro-service", version=second, plan=PLAN, **where)
+        promote_flow(advisor="ro-service", version=second, plan=PLAN, **where)
         begun = in_force(registry, "ro-service")
         answer_jobs(store, begun, "ro-service", failing=lambda ours, number: ours)
-        look(registry, "ro-service", store.jobs("ro-service", since=begun.started), actor=SERVICE, only_back=True)
+        check_rollout(
+            registry, "ro-service", store.jobs("ro-service", since=begun.started), actor=SERVICE_ACTOR, only_back=True
+        )
         assert registry.current("ro-service") == first
         told = rollout_flow(advisor="ro-service", **where, return_state=True)
         again = rollout_flow(advisor="ro-service", **where, return_state=True)
@@ -176,13 +180,13 @@ def test_what_the_service_took_back_is_told_once(
 
 
 def test_a_plan_with_a_mistake_promotes_nobody(
-    machine: Running, settings: Settings, registry: Registry, store: Store, tmp_path: Path
+    machine: RunningPrefect, settings: Settings, registry: Registry, store: Store, tmp_path: Path
 ) -> None:
     first, second = champion_and_candidate(registry, "ro-plan", tmp_path)
     where = {"workspace": str(settings.root), "adapters": str(settings.adapters_root)}
     with prefect_here(machine):
-        done = promote(advisor="ro-plan", version=second, plan={"stepps": []}, **where, return_state=True)
-        quiet = promote(advisor="ro-plan", version=second, rollout=True, **where, return_state=True)
+        done = promote_flow(advisor="ro-plan", version=second, plan={"stepps": []}, **where, return_state=True)
+        quiet = promote_flow(advisor="ro-plan", version=second, rollout=True, **where, return_state=True)
     assert done.name == "Failed" and "docs/rollout.md" in str(done.message)
     assert quiet.name == "Completed" and "begins in the shadow" in str(quiet.message)
     assert in_force(registry, "ro-plan").control == first
@@ -190,16 +194,16 @@ def test_a_plan_with_a_mistake_promotes_nobody(
 
 @pytest.mark.mini
 def test_a_version_that_does_not_fit_its_base_is_quarantined_instead(
-    machine: Running, settings: Settings, registry: Registry, tmp_path: Path
+    machine: RunningPrefect, settings: Settings, registry: Registry, tmp_path: Path
 ) -> None:
     """Its hashes and its gates are fine: only the base it names can tell that its keys belong nowhere."""
-    from mondrian_core.models.base import fingerprint
+    from mondrian_core.models.base_model import base_fingerprint
 
-    base = {"name": "mini", "fingerprint": fingerprint("mini")}
+    base = {"name": "mini", "fingerprint": base_fingerprint("mini")}
     version = register(registry, "ro-base", tmp_path / "a", base=base)
     assert load_file(registry.get("ro-base", version).weights) and registry.verify("ro-base", version) == ()
     with prefect_here(machine):
-        done = promote(advisor="ro-base", version=version, adapters=str(settings.adapters_root), return_state=True)
+        done = promote_flow(advisor="ro-base", version=version, adapters=str(settings.adapters_root), return_state=True)
     assert done.name == "Failed" and "no layer of the base" in str(done.message)
     assert registry.get("ro-base", version).state == "quarantined" and registry.current("ro-base") is None
     assert "no layer of the base" in page_of(machine, "version-ro-base")

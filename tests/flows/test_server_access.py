@@ -21,9 +21,9 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from deployments import arrange
-from deployments.bootstrap import Running
-from mondrian_core.prefect_server import auth_file, record_of
+from deployments import prefect_setup
+from deployments.bootstrap import RunningPrefect
+from mondrian_core.prefect_server import auth_string_path, prefect_record_path
 from mondrian_core.settings import Settings
 
 pytestmark = [pytest.mark.flow, pytest.mark.timeout(300)]
@@ -31,30 +31,30 @@ CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stab
 
 
 @pytest.fixture
-def stranger(machine: Running) -> Iterator[httpx.Client]:
+def stranger(machine: RunningPrefect) -> Iterator[httpx.Client]:
     """Somebody on this machine who doesn't know the password."""
     with httpx.Client(base_url=machine.place.api, trust_env=False) as client:
         yield client
 
 
 @pytest.fixture
-def insider(machine: Running) -> Iterator[httpx.Client]:
+def insider(machine: RunningPrefect) -> Iterator[httpx.Client]:
     """Somebody who does."""
     with httpx.Client(base_url=machine.place.api, auth=machine.place.basic_auth, trust_env=False) as client:
         yield client
 
 
-def deployment_id(machine: Running) -> str:
-    with arrange.client_of(machine.place) as client:
+def deployment_id(machine: RunningPrefect) -> str:
+    with prefect_setup.prefect_client(machine.place) as client:
         return str(client.read_deployment_by_name("rollback/manual").id)
 
 
-def runs(machine: Running) -> int:
-    with arrange.client_of(machine.place) as client:
+def runs(machine: RunningPrefect) -> int:
+    with prefect_setup.prefect_client(machine.place) as client:
         return len(client.read_flow_runs(limit=200))
 
 
-def test_nothing_but_the_health_without_the_password(machine: Running, stranger: httpx.Client) -> None:
+def test_nothing_but_the_health_without_the_password(machine: RunningPrefect, stranger: httpx.Client) -> None:
     path = f"/deployments/{deployment_id(machine)}/create_flow_run"
     assert stranger.get("/health").status_code == 200
     for answer in (
@@ -83,7 +83,7 @@ def test_nothing_but_the_health_without_the_password(machine: Running, stranger:
     ids=lambda each: "-".join(each),
 )
 def test_a_run_changes_nothing_about_its_process(
-    machine: Running, insider: httpx.Client, tmp_path: Path, variables: dict[str, Any]
+    machine: RunningPrefect, insider: httpx.Client, tmp_path: Path, variables: dict[str, Any]
 ) -> None:
     given = json.loads(json.dumps(variables).replace("{mark}", str(tmp_path / "mark")))
     before = runs(machine)
@@ -99,31 +99,31 @@ def test_a_run_changes_nothing_about_its_process(
     insider.delete(f"/flow_runs/{scheduled}")
 
 
-def test_the_worker_ignores_what_an_older_template_let_through(machine: Running) -> None:
+def test_the_worker_ignores_what_an_older_template_let_through(machine: RunningPrefect) -> None:
     """Job variables that are in the database already: of a run from before an upgrade, or written into a deployment."""
     from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
     from prefect.workers.process import ProcessJobConfiguration
 
     async def resolved() -> ProcessJobConfiguration:
         stored = {"command": "touch mark", "env": {"LD_PRELOAD": "x"}, "env.PYTHONPATH": "x", "working_dir": "/"}
-        return await ProcessJobConfiguration.from_template_and_values(arrange.JOB_TEMPLATE, stored)
+        return await ProcessJobConfiguration.from_template_and_values(prefect_setup.JOB_TEMPLATE, stored)
 
-    with arrange.client_of(machine.place) as client:
-        assert client.read_work_pool(arrange.POOL).base_job_template == arrange.JOB_TEMPLATE
+    with prefect_setup.prefect_client(machine.place) as client:
+        assert client.read_work_pool(prefect_setup.POOL).base_job_template == prefect_setup.JOB_TEMPLATE
     with temporary_settings({PREFECT_API_URL: machine.place.api, PREFECT_API_AUTH_STRING: machine.place.auth}):
         found = asyncio.run(resolved())
     assert (found.command, found.env, found.working_dir) == (None, {}, None)
 
 
 @pytest.mark.parametrize("host", ["attacker.example", "127.0.0.1.attacker.example", "attacker.example:4200", ""])
-def test_a_foreign_host_name_is_refused(machine: Running, insider: httpx.Client, host: str) -> None:
+def test_a_foreign_host_name_is_refused(machine: RunningPrefect, insider: httpx.Client, host: str) -> None:
     for path in ("/api/health", "/api/admin/version", "/", "/ui-settings", "/mondrian"):
         assert insider.get(f"{machine.place.ui}{path}", headers={"Host": host}).status_code == 400, path
     own = insider.get(f"{machine.place.ui}/api/admin/version", headers={"Host": f"localhost:{machine.place.port}"})
     assert own.status_code == 200
 
 
-def test_other_origins_get_no_permission(machine: Running, insider: httpx.Client) -> None:
+def test_other_origins_get_no_permission(machine: RunningPrefect, insider: httpx.Client) -> None:
     def permission(origin: str) -> str | None:
         asked = {
             "Origin": origin,
@@ -143,7 +143,7 @@ def test_other_origins_get_no_permission(machine: Running, insider: httpx.Client
 
 
 @pytest.mark.parametrize("path", ["events/out", "events/in", "logs/out", "work_pools/apple-silicon/workers/connect"])
-def test_websockets_want_the_password_and_the_host_too(machine: Running, path: str) -> None:
+def test_websockets_want_the_password_and_the_host_too(machine: RunningPrefect, path: str) -> None:
     address = f"ws://127.0.0.1:{machine.place.port}/api/{path}"
 
     async def closed(token: str | None, **options: Any) -> bool:
@@ -161,16 +161,16 @@ def test_websockets_want_the_password_and_the_host_too(machine: Running, path: s
     assert asyncio.run(closed(machine.place.auth, **prefect, additional_headers={"Host": "attacker.example"}))
 
 
-def test_the_password_is_nowhere_but_in_its_file(machine: Running, settings: Settings) -> None:
+def test_the_password_is_nowhere_but_in_its_file(machine: RunningPrefect, settings: Settings) -> None:
     home, password = machine.place.home, machine.place.auth.partition(":")[2]
     assert len(password) >= 40
     assert stat.S_IMODE(home.stat().st_mode) == 0o700
-    assert stat.S_IMODE(auth_file(settings).stat().st_mode) == 0o600
-    readable = [record_of(settings), home / "server.log", home / "worker.log"]
+    assert stat.S_IMODE(auth_string_path(settings).stat().st_mode) == 0o600
+    readable = [prefect_record_path(settings), home / "server.log", home / "worker.log"]
     assert [path.name for path in readable if password in path.read_text(errors="replace")] == []
     assert password not in subprocess.run(["ps", "-ww", "-A", "-o", "args="], capture_output=True, text=True).stdout
-    with arrange.client_of(machine.place) as client:
-        pool = client.read_work_pool(arrange.POOL)
+    with prefect_setup.prefect_client(machine.place) as client:
+        pool = client.read_work_pool(prefect_setup.POOL)
         kept = [pool.model_dump_json(), *(each.model_dump_json() for each in client.read_deployments())]
     assert password not in "".join(kept)
 
@@ -212,7 +212,7 @@ ATTACK = """async ([api, path, body]) => {
 @pytest.mark.browser
 @pytest.mark.slow
 def test_a_page_of_another_site_starts_nothing_and_the_own_page_asks_for_the_password(
-    machine: Running, tmp_path: Path
+    machine: RunningPrefect, tmp_path: Path
 ) -> None:
     from playwright.sync_api import expect, sync_playwright
 

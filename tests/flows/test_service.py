@@ -15,25 +15,25 @@ from pathlib import Path
 import pytest
 from prefect.states import Cancelling
 
-from deployments import arrange, watching
-from deployments.bootstrap import Running
-from mondrian_core.data.sample import make_workspace
+from deployments import prefect_setup, run_watcher
+from deployments.bootstrap import RunningPrefect
+from mondrian_core.data.sample_workspace import create_workspace
 from mondrian_core.settings import Settings
-from tasks.service import WARNED, Smoke, Wanted, healthy, recorded, stop_service
+from tasks.service import WARNED, ServeOptions, ServiceSmokeResult, recorded_service, service_health, stop_service
 
 pytestmark = [pytest.mark.flow, pytest.mark.mini, pytest.mark.timeout(400)]
 
 
 @pytest.fixture
 def served(tmp_path: Path, settings: Settings) -> Iterator[Settings]:
-    make_workspace(tmp_path / "workspace", sample=False)
+    create_workspace(tmp_path / "workspace", sample=False)
     place = settings.model_copy(update={"workspace": tmp_path / "workspace"})
     yield place
     stop_service(place)
 
 
 @contextmanager
-def prefect_here(machine: Running) -> Iterator[None]:
+def prefect_here(machine: RunningPrefect) -> Iterator[None]:
     from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 
     with temporary_settings({PREFECT_API_URL: machine.place.api, PREFECT_API_AUTH_STRING: machine.place.auth}):
@@ -47,47 +47,49 @@ def free_port() -> int:
 
 
 def test_started_by_a_run_left_alone_and_replaced(
-    machine: Running, served: Settings, monkeypatch: pytest.MonkeyPatch
+    machine: RunningPrefect, served: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     serve_module = importlib.import_module("flows.serve")
     serve = serve_module.serve
 
     port = free_port()
     given = {"port": port, "workspace": str(served.root), "base_model": "mini"}
-    run = watching.begin(machine.place, "serve/local", given)
-    seen = watching.follow(machine.place, run, lambda glance: None)
+    run = run_watcher.start_deployment_run(machine.place, "serve/local", given)
+    seen = run_watcher.follow_flow_run(machine.place, run, lambda glance: None)
     assert (seen.state, "serves now" in seen.message) == ("Completed", True), seen.message
-    known = recorded(served)
-    assert known is not None and known[0].alive and healthy(served, Wanted(port=port))
+    known = recorded_service(served)
+    assert known is not None and known[0].alive and service_health(served, ServeOptions(port=port))
     with prefect_here(machine):
         again = serve(**given, return_state=True)
         assert again.name == "Completed" and "serves already" in again.message
-        monkeypatch.setattr(serve_module, "smoke_set", lambda *_: Smoke("Smoke set: 1 of 2 photographs failed.", False))
+        monkeypatch.setattr(
+            serve_module, "smoke_set", lambda *_: ServiceSmokeResult("Smoke set: 1 of 2 photographs failed.", False)
+        )
         warned = serve(**given, return_state=True)
         assert warned.is_completed() and warned.name == WARNED and "1 of 2" in warned.message
         monkeypatch.undo()
-        assert recorded(served) == known
+        assert recorded_service(served) == known
         os.kill(known[0].pid, signal.SIGKILL)
         after = serve(**given, return_state=True)
     assert "serves now" in after.message
-    replaced = recorded(served)
+    replaced = recorded_service(served)
     assert replaced is not None and replaced[0].pid != known[0].pid
     assert stop_service(served) and not replaced[0].alive
-    assert healthy(served, Wanted(port=port)) is None
+    assert service_health(served, ServeOptions(port=port)) is None
     assert not stop_service(served)
 
 
-def test_in_the_foreground_it_ends_with_the_run(machine: Running, served: Settings) -> None:
+def test_in_the_foreground_it_ends_with_the_run(machine: RunningPrefect, served: Settings) -> None:
     """Canceled as a person would in the UI; then serve/stop finds nothing to stop."""
-    from flows.stop import serve as stop
+    from flows.stop import stop_flow as stop
 
     port = free_port()
     given = {"port": port, "workspace": str(served.root), "base_model": "mini", "foreground": True}
-    run = watching.begin(machine.place, "serve/local", given)
-    wait_until(lambda: healthy(served, Wanted(port=port)) is not None, 200)
-    known = recorded(served)
+    run = run_watcher.start_deployment_run(machine.place, "serve/local", given)
+    wait_until(lambda: service_health(served, ServeOptions(port=port)) is not None, 200)
+    known = recorded_service(served)
     assert known is not None and known[0].alive
-    with arrange.client_of(machine.place) as client:
+    with prefect_setup.prefect_client(machine.place) as client:
         client.set_flow_run_state(run, Cancelling())
     wait_until(lambda: not known[0].alive, 60)
     with prefect_here(machine):
@@ -101,12 +103,12 @@ def wait_until(holds: Callable[[], bool], seconds: float) -> None:
         time.sleep(0.5)
 
 
-def test_a_refusal_is_told_and_nothing_is_left(machine: Running, served: Settings) -> None:
-    from flows.serve import serve
+def test_refused_service_start_is_reported_and_cleaned_up(machine: RunningPrefect, served: Settings) -> None:
+    from flows.serve import serve_flow
 
-    wanted = replace(Wanted(), port=free_port(), model_mode="fine_tuned")
+    wanted = replace(ServeOptions(), port=free_port(), model_mode="fine_tuned")
     with prefect_here(machine):
-        state = serve(
+        state = serve_flow(
             port=wanted.port,
             fallback=False,
             workspace=str(served.root),
@@ -115,4 +117,4 @@ def test_a_refusal_is_told_and_nothing_is_left(machine: Running, served: Setting
             return_state=True,
         )
     assert state.name == "Failed" and "did not start" in str(state.message)
-    assert recorded(served) is None
+    assert recorded_service(served) is None

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from mondrian_core.cli import main
-from mondrian_core.data.sample import make_workspace
-from mondrian_core.models.base import base_record
+from mondrian_core.data.sample_workspace import create_workspace
+from mondrian_core.models.base_model import base_record
 from mondrian_core.registry import Registry
 
 pytestmark = [pytest.mark.mini, pytest.mark.slow, pytest.mark.timeout(400)]
@@ -79,7 +79,7 @@ max_tokens = 64
 def test_a_killed_retraining_goes_on_and_has_one_version(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """SIGKILL in the middle of the training: tried again, the stage goes on at its checkpoint."""
     workspace = tmp_path / "workspace"
-    make_workspace(workspace, sample=True, photographs=12)
+    create_workspace(workspace, sample=True, photographs=12)
     (tmp_path / "small.toml").write_text(RECIPE)
     where = [
         "--advisor",

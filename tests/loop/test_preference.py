@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from mondrian_core.cli import main
-from mondrian_core.data.dataset import load
+from mondrian_core.data.dataset.builder import load_dataset_version
 from mondrian_core.rubric import DIMENSIONS, Critique, make_critique
-from mondrian_core.serving.feedback import correct
+from mondrian_core.serving.jobs.feedback import correct_critique
 from mondrian_core.store import Job, Store
 
 pytestmark = [pytest.mark.mini, pytest.mark.timeout(400)]
@@ -28,7 +28,7 @@ def corrected(workspace: Path) -> None:
     """A person corrects the model's critique of each photograph that has one by the advisor."""
     with Store(workspace / "mondrian.db") as store:
         paths = sorted({each.image_path for each in store.profiles("ansel") if each.image_path.startswith("source/")})
-        store.add_past_jobs(
+        store.import_jobs(
             Job(
                 id=f"asked{at}",
                 filename=path.removeprefix("source/"),
@@ -41,10 +41,12 @@ def corrected(workspace: Path) -> None:
         for at in range(len(paths)):
             job = store.job(f"asked{at}")
             assert job is not None
-            correct(store, job, better(at).as_dict())
+            correct_critique(store, job, better(at).as_dict())
 
 
-def test_corrections_reach_the_adapter(samples: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_corrections_change_the_adapter_by_preference_tuning(
+    samples: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     corrected(samples)
     run = samples / "runs" / "tuned"
     command = [
@@ -75,8 +77,8 @@ def test_corrections_reach_the_adapter(samples: Path, tmp_path: Path, capsys: py
     assert main([*command, "--resume", "--preference-epochs", "1"]) == 0
     out = capsys.readouterr().out
     told = json.loads((run / "train.json").read_text())["preference"]
-    version = load(samples / json.loads((run / "dataset.json").read_text())["path"])
-    trained = {row.lineage for row in version.rows("train")} & set(version.corrections)
+    version = load_dataset_version(samples / json.loads((run / "dataset.json").read_text())["path"])
+    trained = {row.photo_id for row in version.rows("train")} & set(version.corrections)
     assert told["corrections"] == told["pairs"] == len(trained) > 0
     assert f"tuned on {len(trained)} pairs" in out
     assert (run / "adapter" / "adapters.safetensors").read_bytes() != plain

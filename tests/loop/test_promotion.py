@@ -12,39 +12,41 @@ from typing import Any
 import pytest
 
 from mondrian_core import stages
-from mondrian_core.decision import check_promotable
 from mondrian_core.errors import BadInput
-from mondrian_core.models.base import fingerprint
-from mondrian_core.prompts import Voice
-from mondrian_core.recipes import recipe_of
+from mondrian_core.models.base_model import base_fingerprint
+from mondrian_core.prompts import AdvisorPrompt
+from mondrian_core.recipes import recipe_from_values
 from mondrian_core.registry import ChampionReference, Registry
-from mondrian_core.rollout import Plan, active, start
+from mondrian_core.rollout import RolloutPlan, active_rollout, start_rollout
 from mondrian_core.settings import Settings
-from mondrian_core.stages import Context, DatasetSummary, EvaluateSummary, PromoteSummary, TrainSummary, keeping
+from mondrian_core.stages import DatasetSummary, EvaluateSummary, PromoteSummary, StageContext, TrainSummary, promote
+from mondrian_core.stages.promotion_decision import check_manual_promotion
 from mondrian_core.store import Store
 from tests.registry.conftest import gate_report, manifest, write_adapter
 from tests.registry.faults import killed_at
 
 
-def registered(tmp_path: Path, *, rollout: bool, adapters: str | None = None) -> Context:
+def registered(tmp_path: Path, *, rollout: bool, adapters: str | None = None) -> StageContext:
     """A run up to its registered version v0002, whose gates all passed; v0001 is the champion."""
     workspace = tmp_path / "workspace"
     workspace.mkdir()
     with Store.create(workspace / "mondrian.db") as store:
-        store.add_advisor(Voice("ansel", "Ansel Adams", "Landscapes."))
+        store.add_advisor(AdvisorPrompt("ansel", "Ansel Adams", "Landscapes."))
     settings = Settings(workspace=workspace, adapters=adapters or tmp_path / "adapters", base_model="mini")
-    context = stages.new_context(settings, "ansel", recipe_of({"promote": {"rollout": rollout}}), run="a-run")
+    context = stages.new_stage_context(
+        settings, "ansel", recipe_from_values({"promote": {"rollout": rollout}}), run="a-run"
+    )
     if adapters:
         return context
     registry = Registry(tmp_path / "adapters")
     first = registry.register("ansel", write_adapter(tmp_path / "first", 1), manifest(), actor="person:test")
     registry.promote("ansel", "v0001", expected=None, actor="person:test", reason="first")
     evaluated(context, first.reference)
-    stages.register(context)
+    stages.register_stage(context)
     return context
 
 
-def evaluated(context: Context, champion: ChampionReference) -> None:
+def evaluated(context: StageContext, champion: ChampionReference) -> None:
     """Leave what link, dataset, train and evaluate leave, with gates that all passed against that champion."""
     gates = gate_report()["gates"]
     gates.append({"name": "champion", "verdict": "PASS", "sentence": "better.", "n": 20})
@@ -80,10 +82,10 @@ def evaluated(context: Context, champion: ChampionReference) -> None:
 @pytest.mark.parametrize("rollout", [False, True])
 def test_a_passed_candidate_is_promoted_as_the_recipe_says(tmp_path: Path, rollout: bool) -> None:
     context = registered(tmp_path, rollout=rollout)
-    outcome = stages.promote(context)
+    outcome = stages.promote_stage(context)
     registry = Registry(tmp_path / "adapters")
     assert (outcome.decision, registry.current("ansel")) == ("promoted", "v0002")
-    running, last = active(registry, "ansel"), registry.history("ansel")[-1]
+    running, last = active_rollout(registry, "ansel"), registry.history("ansel")[-1]
     assert (running is not None) is rollout and ("begins in the shadow" in outcome.sentence) is rollout
     assert last.verdicts["score_error"] == "PASS" and last.reason.startswith("Promoted: all")
     assert running is None or (running.version, running.control) == ("v0002", "v0001")
@@ -92,7 +94,7 @@ def test_a_passed_candidate_is_promoted_as_the_recipe_says(tmp_path: Path, rollo
 def test_a_rollout_that_could_not_be_held_is_refused_before_any_work(tmp_path: Path) -> None:
     context = registered(tmp_path, rollout=True, adapters="memory://adapters")
     with pytest.raises(BadInput, match="can't hold a rollout"):
-        stages.check(context)
+        stages.check_run_prerequisites(context)
 
 
 def test_a_champion_that_came_meanwhile_stays(tmp_path: Path) -> None:
@@ -101,19 +103,19 @@ def test_a_champion_that_came_meanwhile_stays(tmp_path: Path) -> None:
     registry = context.registry
     registry.register("ansel", write_adapter(tmp_path / "other", 7), manifest(), actor="person:test")
     registry.promote("ansel", "v0003", expected="v0001", actor="person:test", reason="better, by eye")
-    outcome = stages.promote(context)
+    outcome = stages.promote_stage(context)
     assert (outcome.decision, registry.current("ansel")) == ("candidate", "v0003")
     assert "the champion changed; evaluate again" in outcome.sentence
     assert outcome.command == "mondrian evaluate --advisor ansel --adapter v0002"
     with pytest.raises(BadInput, match="compared with v0001, and the champion is v0003 now"):
-        check_promotable(registry.get("ansel", "v0002"), registry.reference("ansel"), force=False, reason=None)
+        check_manual_promotion(registry.get("ansel", "v0002"), registry.reference("ansel"), force=False, reason=None)
 
 
 @pytest.mark.parametrize("rollout", [False, True])
 def test_a_rollback_meanwhile_stays(tmp_path: Path, rollout: bool) -> None:
     context = registered(tmp_path, rollout=rollout)
     context.registry.rollback("ansel", actor="person:test", reason="it repeated itself")
-    outcome = stages.promote(context)
+    outcome = stages.promote_stage(context)
     assert (outcome.decision, context.registry.current("ansel")) == ("candidate", None)
     assert "compared with v0001, and the champion is the base alone now" in outcome.sentence
 
@@ -122,9 +124,9 @@ def test_a_rollout_begun_meanwhile_stays(tmp_path: Path) -> None:
     context = registered(tmp_path, rollout=True)
     registry = context.registry
     registry.register("ansel", write_adapter(tmp_path / "other", 7), manifest(), actor="person:test")
-    start(registry, "ansel", "v0003", Plan(), actor="person:test", reason="in steps")
-    assert stages.promote(context).decision == "candidate"
-    running = active(registry, "ansel")
+    start_rollout(registry, "ansel", "v0003", RolloutPlan(), actor="person:test", reason="in steps")
+    assert stages.promote_stage(context).decision == "candidate"
+    running = active_rollout(registry, "ansel")
     assert running is not None and running.version == registry.current("ansel") == "v0003"
 
 
@@ -137,7 +139,7 @@ def test_the_champion_changes_between_decision_and_lock(tmp_path: Path, monkeypa
         return promote(self, advisor, version, **facts)
 
     monkeypatch.setattr(Registry, "promote", overtaken)
-    outcome = stages.promote(context)
+    outcome = stages.promote_stage(context)
     assert (outcome.decision, registry.current("ansel")) == ("candidate", None)
     assert "the champion changed; evaluate again" in outcome.sentence
 
@@ -152,8 +154,8 @@ def test_a_later_evaluation_is_what_counts(tmp_path: Path) -> None:
     lines = len(registry.history("ansel"))
     version = registry.record_evaluation("ansel", "v0002", report, actor="person:test")
     assert len(registry.history("ansel")) == lines, "said again, it is not written again"
-    check_promotable(version, registry.reference("ansel"), force=False, reason=None)
-    assert stages.promote(context).decision == "promoted"
+    check_manual_promotion(version, registry.reference("ansel"), force=False, reason=None)
+    assert stages.promote_stage(context).decision == "promoted"
 
 
 def test_what_a_person_rejected_no_evaluation_brings_back(tmp_path: Path) -> None:
@@ -165,19 +167,19 @@ def test_what_a_person_rejected_no_evaluation_brings_back(tmp_path: Path) -> Non
 def test_a_run_promotes_once(tmp_path: Path) -> None:
     """Called again after a rollback, such as by a retry that comes late, it leaves the champion alone."""
     context = registered(tmp_path, rollout=False)
-    registry, first = context.registry, stages.promote(context)
-    assert stages.promote(context) == first
+    registry, first = context.registry, stages.promote_stage(context)
+    assert stages.promote_stage(context) == first
     registry.rollback("ansel", actor="person:test", reason="worse")
     lines = len(registry.history("ansel"))
-    assert stages.promote(context) == first
+    assert stages.promote_stage(context) == first
     assert registry.current("ansel") == "v0001" and len(registry.history("ansel")) == lines
 
 
 def test_killed_anywhere_and_tried_again_a_run_has_one_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Register and promote, the process dead at every operation on a file, then both once more."""
-    monkeypatch.setattr(keeping, "code_commit", lambda: "c" * 40)
+    monkeypatch.setattr(promote, "code_commit", lambda: "c" * 40)
     monkeypatch.setattr(os, "fsync", lambda handle: None)
-    fingerprint("mini")  # a hash of 20 MB, kept for the children
+    base_fingerprint("mini")  # a hash of 20 MB, kept for the children
     context = registered(tmp_path, rollout=True)
     (context.run_folder / "register.json").unlink()
     shutil.rmtree(tmp_path / "adapters" / "ansel" / "v0002")
@@ -186,8 +188,8 @@ def test_killed_anywhere_and_tried_again_a_run_has_one_version(tmp_path: Path, m
 
     def keep(root: Path) -> PromoteSummary:
         here = replace(context, adapters=str(root / "adapters"), workspace=str(root / "workspace"))
-        stages.register(here)
-        return stages.promote(here)
+        stages.register_stage(here)
+        return stages.promote_stage(here)
 
     def copied(name: str) -> Path:
         for part in ("adapters", "workspace"):
@@ -204,7 +206,7 @@ def test_killed_anywhere_and_tried_again_a_run_has_one_version(tmp_path: Path, m
         assert [each.version for each in versions if each.manifest["run"] == "a-run"] == [outcome.version], point
         promoted = [entry.version for entry in registry.history("ansel") if entry.event == "promote"]
         assert promoted == ["v0001", outcome.version] and registry.check("ansel") == (), point
-        assert active(registry, "ansel") is not None
+        assert active_rollout(registry, "ansel") is not None
         shutil.rmtree(root)
         point += 1
     assert point > 40

@@ -39,7 +39,7 @@ def recipe(tmp_path: Path) -> Path:
     return path
 
 
-def test_retrain_ends_with_an_honest_verdict(
+def test_retrain_on_legacy_workspace_reports_verdict(
     samples: Path, recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     adapters = tmp_path / "adapters"
@@ -94,5 +94,7 @@ def test_retrain_ends_with_an_honest_verdict(
     # the last screen of `make demo`, from the files of the run alone
     registry.promote("ansel", version.version, expected=None, actor="person:test", reason="a test", forced=True)
     screen = Console(file=StringIO(), width=120)
-    demo_screen.critiques(screen, Settings(workspace=samples, adapters=adapters, base_model="mini"), "ansel", run)
+    demo_screen.print_demo_critiques(
+        screen, Settings(workspace=samples, adapters=adapters, base_model="mini"), "ansel", run
+    )
     assert "what ansel wrote" in screen.file.getvalue() and "Overall grade" in screen.file.getvalue()

@@ -22,7 +22,9 @@ def launched(*words: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.soak  # tests/training/test_several_processes.py is the quick form
-def test_two_processes_leave_one_run(samples: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_distributed_training_creates_one_run(
+    samples: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     where = [
         "--advisor",
         "ansel",
@@ -43,7 +45,7 @@ def test_two_processes_leave_one_run(samples: Path, tmp_path: Path, capsys: pyte
     assert (samples / trained["adapter"] / "adapters.safetensors").exists() and trained["best_epoch"] == 1
 
 
-def test_other_commands_are_refused(samples: Path) -> None:
+def test_mlx_launch_is_rejected_for_other_commands(samples: Path) -> None:
     done = launched("link", "--advisor", "ansel", "--workspace", str(samples))
     assert "Only `mondrian train` divides its work" in done.stdout + done.stderr
     assert not (samples / "runs").exists() or not list((samples / "runs").glob("*-ansel/link.json"))

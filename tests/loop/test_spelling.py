@@ -9,18 +9,18 @@ import pytest
 from PIL import Image
 
 import mondrian_core.training  # noqa: F401  (before mlx)
-from mondrian_core.models.base import load_base
-from mondrian_core.prompts import Voice, critique_messages, training_messages
+from mondrian_core.dataset_types import DatasetRow
+from mondrian_core.models.base_model import load_base
+from mondrian_core.prompts import AdvisorPrompt, critique_messages, training_messages
 from mondrian_core.recipes import TrainRecipe
-from mondrian_core.rows import Row
-from mondrian_core.rubric import DIMENSIONS, make_critique, read_strict, taught
-from mondrian_core.serving.engine import Question
-from mondrian_core.serving.local_engine import LocalEngine
-from mondrian_core.training import train
+from mondrian_core.rubric import DIMENSIONS, make_critique, parse_critique_strict, training_target
+from mondrian_core.serving.engine.interface import Question
+from mondrian_core.serving.engine.local_engine import LocalEngine
+from mondrian_core.training import train_adapter
 
 pytestmark = pytest.mark.mini
 
-VOICE = Voice("ansel", "Ansel Adams", "Sieht schönes Licht – „weich“, so<|im_end|>.")
+VOICE = AdvisorPrompt("ansel", "Ansel Adams", "Sieht schönes Licht – „weich“, so<|im_end|>.")
 COMMENTS = (
     "It’s “soft” – truly…",
     "Schönes Licht über dem Café.",
@@ -34,15 +34,15 @@ COMMENTS = (
 
 
 @pytest.mark.timeout(600)
-def test_an_adapter_answers_in_the_characters_that_it_was_taught(tmp_path: Path) -> None:
+def test_adapter_answers_in_unescaped_unicode(tmp_path: Path) -> None:
     """Overfitted on one critique and asked through the service's engine, greedily and under its grammar."""
     scores = dict(zip(DIMENSIONS, (7, 10, 1, 4, 8, 0, 6, 9), strict=True))
     critique = make_critique(scores, dict(zip(DIMENSIONS, COMMENTS, strict=True)))
-    answer = taught(critique)
+    answer = training_target(critique)
     pixels = np.random.default_rng(3).integers(0, 255, (96, 128, 3), dtype=np.uint8)
     image = Image.fromarray(pixels)
-    row = Row(
-        lineage="a",
+    row = DatasetRow(
+        photo_id="a",
         image=image,
         messages=training_messages(VOICE, answer),
         answer=answer,
@@ -53,7 +53,7 @@ def test_an_adapter_answers_in_the_characters_that_it_was_taught(tmp_path: Path)
     recipe = TrainRecipe(
         rank=16, alpha=32, epochs=60, accumulation=1, learning_rate=5e-3, patience=60, answered_photographs=0
     )
-    made = train(load_base("mini"), [row], [], recipe, tmp_path / "run")
+    made = train_adapter(load_base("mini"), [row], [], recipe, tmp_path / "run")
     engine = LocalEngine("mini")
     heard: list[int] = []
     for question in (
@@ -64,5 +64,5 @@ def test_an_adapter_answers_in_the_characters_that_it_was_taught(tmp_path: Path)
         assert first.text == answer
         assert again.text == answer and again.accepted > 0
         assert (first.finish_reason, first.tokens) == ("stop", again.tokens)
-        assert read_strict(first.text) == critique
+        assert parse_critique_strict(first.text) == critique
         assert {name: round(value) for name, value in first.expected_scores.items()} == scores

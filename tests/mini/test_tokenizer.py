@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer
 
-from mondrian_core.mini import weights_path
-from mondrian_core.mini.critic import ANSEL, write_critique
+from mondrian_core.mini import mini_weights_path
 from mondrian_core.mini.scene import sample_scene
-from mondrian_core.rubric import canonical
+from mondrian_core.mini.scene_critic import ANSEL, write_scene_critique
+from mondrian_core.rubric import canonical_answer
 
 
 @pytest.fixture(scope="module")
 def tokenizer() -> Tokenizer:
-    return Tokenizer.from_file(str(weights_path() / "tokenizer.json"))
+    return Tokenizer.from_file(str(mini_weights_path() / "tokenizer.json"))
 
 
 def test_every_digit_is_a_token_of_its_own(tokenizer: Tokenizer) -> None:
@@ -26,13 +26,16 @@ def test_every_digit_is_a_token_of_its_own(tokenizer: Tokenizer) -> None:
 @pytest.mark.parametrize(
     "text", ["Ansel’s “Zone” — 5°", "naïve façade\n\n\tx", "日本 🏔", '{"a": [1, 2]}', " two  spaces "]
 )
-def test_any_text_comes_back(tokenizer: Tokenizer, text: str) -> None:
+def test_tokenizer_round_trip(tokenizer: Tokenizer, text: str) -> None:
     assert tokenizer.decode(tokenizer.encode(text).ids) == text
 
 
-def test_a_critique_is_short(tokenizer: Tokenizer) -> None:
+def test_critique_has_fewer_than_200_tokens(tokenizer: Tokenizer) -> None:
     rng = np.random.default_rng(0)
-    lengths = [len(tokenizer.encode(canonical(write_critique(sample_scene(rng), ANSEL, rng))).ids) for _ in range(50)]
+    lengths = [
+        len(tokenizer.encode(canonical_answer(write_scene_critique(sample_scene(rng), ANSEL, rng))).ids)
+        for _ in range(50)
+    ]
     assert max(lengths) < 200
 
 

@@ -12,14 +12,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mondrian_core.mini import weights_path
-from mondrian_core.mini.evaluate import answerer, figures, rendered
+from mini_training.evaluate import make_mini_answerer, mini_metrics, rendered_test_set
+from mondrian_core.mini import mini_weights_path
 
 SHOWN = 24
 
 
 def tensors() -> dict[str, dict]:
-    with (weights_path() / "model.safetensors").open("rb") as file:
+    with (mini_weights_path() / "model.safetensors").open("rb") as file:
         header = json.loads(file.read(struct.unpack("<Q", file.read(8))[0]))
     header.pop("__metadata__", None)
     return header
@@ -27,7 +27,7 @@ def tensors() -> dict[str, dict]:
 
 def test_at_most_eight_million_parameters_and_32_megabytes() -> None:
     assert sum(math.prod(tensor["shape"]) for tensor in tensors().values()) <= 8_000_000
-    assert sum(path.stat().st_size for path in weights_path().iterdir()) <= 32 * 1024**2
+    assert sum(path.stat().st_size for path in mini_weights_path().iterdir()) <= 32 * 1024**2
 
 
 def test_float32_because_bfloat16_is_slow_on_the_cpu() -> None:
@@ -35,19 +35,19 @@ def test_float32_because_bfloat16_is_slow_on_the_cpu() -> None:
 
 
 def test_the_card_names_the_hash_of_the_weights() -> None:
-    digest = hashlib.sha256((weights_path() / "model.safetensors").read_bytes()).hexdigest()
-    card = (weights_path() / "README.md").read_text(encoding="utf-8")
+    digest = hashlib.sha256((mini_weights_path() / "model.safetensors").read_bytes()).hexdigest()
+    card = (mini_weights_path() / "README.md").read_text(encoding="utf-8")
     assert re.search(rf"model\.safetensors.*{digest}", card)
 
 
-def test_it_is_a_qwen3_vl() -> None:
-    assert json.loads((weights_path() / "config.json").read_text())["model_type"] == "qwen3_vl"
+def test_mini_model_is_qwen3_vl() -> None:
+    assert json.loads((mini_weights_path() / "config.json").read_text())["model_type"] == "qwen3_vl"
 
 
 @pytest.fixture(scope="module")
 def answers() -> tuple[list, np.ndarray]:
-    answer = answerer(weights_path())
-    pictures, truth = rendered(SHOWN)
+    answer = make_mini_answerer(mini_weights_path())
+    pictures, truth = rendered_test_set(SHOWN)
     strange = [Image.new("RGB", (640, 427), "white"), Image.effect_noise((300, 500), 90).convert("RGB")]
     return [answer(picture) for picture in [*pictures, *strange]], truth
 
@@ -58,12 +58,12 @@ def test_unconstrained_answers_read_strictly(answers: tuple[list, np.ndarray]) -
 
 
 @pytest.mark.mini
-def test_pictures_of_nothing_get_a_whole_answer_too(answers: tuple[list, np.ndarray]) -> None:
+def test_blank_images_get_complete_answer(answers: tuple[list, np.ndarray]) -> None:
     assert all(answer.scores is not None for answer in answers[0][SHOWN:])
 
 
 @pytest.mark.mini
-def test_it_sees_and_a_shuffle_destroys_what_it_sees(answers: tuple[list, np.ndarray]) -> None:
-    report = figures(answers[0][:SHOWN], answers[1])
+def test_mini_model_depends_on_image(answers: tuple[list, np.ndarray]) -> None:
+    report = mini_metrics(answers[0][:SHOWN], answers[1])
     assert report["mse_share_of_mean"] < 0.5
     assert report["mse_shuffled"] > 1.5 * report["mse_answering_the_mean"]

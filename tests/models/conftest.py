@@ -11,13 +11,13 @@ import pytest
 from PIL import Image
 
 import mondrian_core.models  # noqa: F401  (before mlx)
-from mondrian_core.models import adapters
-from mondrian_core.models.base import Base, load_base
-from mondrian_core.prompts import Voice, critique_messages
+from mondrian_core.models.base_model import BaseVLM, load_base
+from mondrian_core.models.lora import lora_layers
+from mondrian_core.prompts import AdvisorPrompt, critique_messages
 from mondrian_core.recipes import TrainRecipe
-from mondrian_core.rubric import DIMENSIONS, canonical, make_critique
+from mondrian_core.rubric import DIMENSIONS, canonical_answer, make_critique
 
-VOICE = Voice("ansel", "Ansel Adams", "American landscape photographer.")
+VOICE = AdvisorPrompt("ansel", "Ansel Adams", "American landscape photographer.")
 
 
 def photograph(seed: int, size: tuple[int, int] = (160, 128)) -> Image.Image:
@@ -28,7 +28,7 @@ def photograph(seed: int, size: tuple[int, int] = (160, 128)) -> Image.Image:
 
 
 @pytest.fixture(scope="session")
-def base() -> Base:
+def base() -> BaseVLM:
     """mini."""
     return load_base("mini")
 
@@ -49,34 +49,34 @@ def image() -> Image.Image:
 def answer() -> str:
     """A short canonical answer; one score is a ten and one is a one."""
     scores = dict(zip(DIMENSIONS, (7, 10, 1, 4, 8, 0, 6, 9), strict=True))
-    return canonical(make_critique(scores, dict.fromkeys(DIMENSIONS, "Calm light.")))
+    return canonical_answer(make_critique(scores, dict.fromkeys(DIMENSIONS, "Calm light.")))
 
 
-def make_adapter(base: Base, folder: Path, *, seed: int = 0, size: float = 0.05, **recipe: Any) -> Path:
+def make_adapter(base: BaseVLM, folder: Path, *, seed: int = 0, size: float = 0.05, **recipe: Any) -> Path:
     """An adapter with random A and B, as training would leave it."""
-    adapters.attach(base, TrainRecipe(**recipe), seed)
+    lora_layers.attach_lora(base, TrainRecipe(**recipe), seed)
     try:
-        weights = adapters.parameters(base)
+        weights = lora_layers.attached_parameters(base)
         key = mx.random.key(seed)
         for name in sorted(weights):
             if name.endswith("lora_b"):
                 key, own = mx.random.split(key)
                 weights[name] = size * mx.random.normal(weights[name].shape, key=own)
-        adapters.save(base, folder, weights)
+        lora_layers.save_attached_adapter(base, folder, weights)
     finally:
-        adapters.detach(base)
+        lora_layers.detach_lora(base)
     return folder
 
 
 @pytest.fixture(scope="session")
-def adapter(base: Base, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def adapter(base: BaseVLM, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A sound adapter that changes the answers."""
     return make_adapter(base, tmp_path_factory.mktemp("adapter"), size=0.3)
 
 
 @pytest.fixture(autouse=True)
-def _no_adapter_left(base: Base) -> Any:
+def _no_adapter_left(base: BaseVLM) -> Any:
     yield
-    mounted = base.kept.get("mounted")
+    mounted = base.cache.get("mounted")
     if mounted is not None:
         mounted.use(None)

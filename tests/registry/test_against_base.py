@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from mondrian_core.cli import main
-from mondrian_core.models.base import Base, fingerprint, load_base
+from mondrian_core.models.base_model import BaseVLM, base_fingerprint, load_base
 from mondrian_core.registry import Registry
 from tests.models.conftest import make_adapter
 from tests.registry.conftest import manifest, write_adapter
@@ -20,7 +20,7 @@ Mondrian = Callable[..., tuple[int, Any]]
 
 
 @pytest.fixture(scope="module")
-def base() -> Base:
+def base() -> BaseVLM:
     return load_base("mini")
 
 
@@ -34,7 +34,7 @@ def mondrian(registry: Registry, capsys: pytest.CaptureFixture[str]) -> Mondrian
 
 
 def of_mini(**values: Any) -> dict[str, Any]:
-    return manifest(base={"name": "mini", "fingerprint": fingerprint("mini")}, **values)
+    return manifest(base={"name": "mini", "fingerprint": base_fingerprint("mini")}, **values)
 
 
 def states(registry: Registry) -> list[str]:
@@ -42,7 +42,7 @@ def states(registry: Registry) -> list[str]:
 
 
 def test_only_what_fits_its_base_is_promoted(
-    base: Base, registry: Registry, mondrian: Mondrian, tmp_path: Path
+    base: BaseVLM, registry: Registry, mondrian: Mondrian, tmp_path: Path
 ) -> None:
     registry.register("ansel", make_adapter(base, tmp_path / "sound", size=0.1), of_mini())
     registry.register("ansel", write_adapter(tmp_path / "foreign"), of_mini())
@@ -56,7 +56,7 @@ def test_only_what_fits_its_base_is_promoted(
 
 
 def test_verify_says_what_it_found_and_what_it_could_not(
-    base: Base, registry: Registry, mondrian: Mondrian, tmp_path: Path
+    base: BaseVLM, registry: Registry, mondrian: Mondrian, tmp_path: Path
 ) -> None:
     registry.register("ansel", make_adapter(base, tmp_path / "sound", size=0.1), of_mini())
     registry.register("ansel", make_adapter(base, tmp_path / "faint", size=1e-6), of_mini())
@@ -72,7 +72,7 @@ def test_verify_says_what_it_found_and_what_it_could_not(
 
 
 def test_verify_releases_what_is_sound_again_when_asked(
-    base: Base, registry: Registry, mondrian: Mondrian, tmp_path: Path
+    base: BaseVLM, registry: Registry, mondrian: Mondrian, tmp_path: Path
 ) -> None:
     registry.register("ansel", make_adapter(base, tmp_path / "sound", size=0.1), of_mini())
     weights = registry.get("ansel", "v0001").weights

@@ -13,9 +13,9 @@ from safetensors.numpy import load_file, save_file
 
 from mondrian_core.cli import main
 from mondrian_core.errors import BadAdapter, BadInput, NothingToDo
-from mondrian_core.lora_files import our_name
+from mondrian_core.lora_files import mlx_module_name
 from mondrian_core.registry import Registry
-from mondrian_core.registry.soundness import array_problems
+from mondrian_core.registry.validation import array_problems
 from tests.registry.conftest import write_adapter
 
 THEIRS = "base_model.model.model.language_model.layers.{}.{}"
@@ -217,8 +217,8 @@ def test_a_half_pair_and_a_foreign_array_are_refused(registry: Registry, tmp_pat
         ("language_model.model.layers.3.mlp.up_proj", "language_model.model.layers.3.mlp.up_proj"),
     ],
 )
-def test_names_of_modules(theirs: str, ours: str) -> None:
-    assert our_name(theirs) == ours
+def test_module_names_are_converted(theirs: str, ours: str) -> None:
+    assert mlx_module_name(theirs) == ours
 
 
 def flat(folder: Path, alpha: float = 0.1, rank: int = 8) -> tuple[np.ndarray, np.ndarray]:
@@ -281,11 +281,11 @@ def test_plain_mlx_vlm_answers_with_an_imported_peft_adapter(registry: Registry,
     import mlx.core as mx
     from mlx_vlm import load
 
-    from mondrian_core.models.base import MINI_WEIGHTS, load_base
-    from mondrian_core.models.soundness import linear_layers
+    from mondrian_core.models.base_model import MINI_WEIGHTS, load_base
+    from mondrian_core.models.lora.adapter_validation import adaptable_linear_layers
 
     base = load_base("mini")
-    layers = linear_layers(base)
+    layers = adaptable_linear_layers(base)
     ours = next(name for name in layers if name.endswith("layers.1.mlp.up_proj"))
     theirs = "base_model.model." + ours.replace("language_model.model.", "model.language_model.")
     weight = np.array(layers[ours].weight)

@@ -160,7 +160,7 @@ def test_disk_full_from_every_operation_on(name: str, template: Path, adapter: P
         shutil.rmtree(root)
 
 
-def test_what_raises_has_not_happened(template: Path, adapter: Path, tmp_path: Path) -> None:
+def test_failed_promotion_changes_nothing(template: Path, adapter: Path, tmp_path: Path) -> None:
     """A promotion that says "disk full" has not moved the pointer; one that moved it says nothing of the kind."""
     for point in range(len(points_of(promote, template, adapter, tmp_path / "count"))):
         root = tmp_path / f"at-{point}"
@@ -193,7 +193,7 @@ def test_a_first_version_and_its_promotion_killed_anywhere(adapter: Path, tmp_pa
         _history_is_true(registry)
 
 
-def test_there_are_two_hundred_points(template: Path, adapter: Path, tmp_path: Path) -> None:
+def test_fault_injection_covers_200_points(template: Path, adapter: Path, tmp_path: Path) -> None:
     points = {}
     for name, (before, operation, _) in OPERATIONS.items():
         (room := tmp_path / name).mkdir()

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mondrian_core.errors import BadAdapter, BadInput, ChampionChanged, GateFailed, NothingToDo, UnknownVersion
-from mondrian_core.registry import Registry, describe, diff
+from mondrian_core.registry import Registry, diff_versions, version_summary
 from tests.registry.conftest import manifest, write_adapter
 
 
@@ -116,7 +116,7 @@ def test_a_damaged_version_is_quarantined_at_promotion(filled: Registry) -> None
     promote(filled, "v0002")
 
 
-def test_what_the_models_room_finds_quarantines_too(filled: Registry) -> None:
+def test_model_problems_quarantine_version(filled: Registry) -> None:
     with pytest.raises(BadAdapter, match="missing keys"):
         filled.promote("ansel", "v0002", expected="v0001", actor="a", reason="r", problems=["missing keys: q_proj"])
     assert states(filled)["v0002"] == "quarantined"
@@ -163,14 +163,14 @@ def test_a_version_copied_in_whole_is_adopted(filled: Registry, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("name", ["../v0001", "v1", "v0001/..", "/etc", "", "v0001\n", "..", ".incoming-1"])
-def test_names_stay_under_the_root(filled: Registry, name: str) -> None:
+def test_version_names_cannot_escape_root(filled: Registry, name: str) -> None:
     with pytest.raises(UnknownVersion):
         filled.get("ansel", name)
     with pytest.raises(BadInput):
         filled.get(f"../{name}", "v0001")
 
 
-def test_pickles_never_come_in(registry: Registry, adapter: Path) -> None:
+def test_pickle_files_are_rejected(registry: Registry, adapter: Path) -> None:
     (adapter / "optimizer.pt").write_bytes(b"\x80\x04.")
     with pytest.raises(BadAdapter, match="run code"):
         registry.register("ansel", adapter, manifest())
@@ -185,7 +185,7 @@ def test_nothing_but_safetensors_and_configuration_is_an_adapter(registry: Regis
         registry.register("ansel", tmp_path / "nowhere", manifest())
 
 
-def test_arrays_are_looked_at(registry: Registry, tmp_path: Path) -> None:
+def test_verify_checks_adapter_arrays(registry: Registry, tmp_path: Path) -> None:
     for name, options, word in (("nan", {"fill": float("nan")}, "finite"), ("rank", {"rank": 3}, "rank 4")):
         registry.register("ansel", write_adapter(tmp_path / name, **options), manifest())  # type: ignore[arg-type]
         assert word in registry.verify("ansel", registry.versions("ansel")[-1].version)[0]
@@ -292,7 +292,7 @@ def test_a_removed_history_line_is_seen(filled: Registry) -> None:
     assert any("changed or removed" in problem for problem in filled.check("ansel"))
 
 
-def test_the_clock_may_go_backwards(tmp_path: Path, adapter: Path) -> None:
+def test_history_order_survives_clock_going_backwards(tmp_path: Path, adapter: Path) -> None:
     from datetime import UTC, datetime, timedelta
 
     times = iter(datetime(2026, 1, 1, tzinfo=UTC) - timedelta(hours=hour) for hour in range(100))
@@ -335,8 +335,8 @@ def test_lineage_describe_and_diff(registry: Registry, adapter: Path) -> None:
     registry.register("ansel", adapter, manifest("INCONCLUSIVE", parent="v0001", metrics={"mse": 1.5}, seed=7))
     assert registry.lineage("ansel", "v0002") == ["v0002", "v0001"]
     first, second = registry.versions("ansel")
-    assert describe(second)["verdict"] == "INCONCLUSIVE" and describe(second)["base"] == "mini"
-    rows = {row["what"]: (row["first"], row["second"]) for row in diff(first, second)}
+    assert version_summary(second)["verdict"] == "INCONCLUSIVE" and version_summary(second)["base"] == "mini"
+    rows = {row["what"]: (row["first"], row["second"]) for row in diff_versions(first, second)}
     assert rows["metrics.mse"] == (2.0, 1.5) and rows["seed"] == (0, 7)
     assert rows["gate effect"] == ("PASS", "INCONCLUSIVE") and "run" not in rows
 

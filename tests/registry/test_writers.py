@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from mondrian_core.errors import BadAdapter, ChampionChanged, RegistryBusy
-from mondrian_core.registry import Registry, ledger
+from mondrian_core.registry import Registry, advisor_store
 from tests.registry.conftest import manifest, write_adapter
 
 PROCESSES = 20
@@ -85,7 +85,7 @@ def test_twenty_processes_without_a_plan_leave_true_books(registry: Registry, ad
     assert registry.check("ansel") == ()
 
 
-def test_threads_take_turns_too(filled: Registry) -> None:
+def test_threads_are_serialized_by_lock(filled: Registry) -> None:
     outcomes: list[str] = []
 
     def promote(name: str) -> None:
@@ -147,8 +147,8 @@ with Registry(Path(sys.argv[1]))._ledger("ansel").writing():
 """
 
 
-def test_a_lock_goes_with_its_process(filled: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ledger, "LOCK_SECONDS", 0.05)
+def test_registry_lock_is_released_on_process_death(filled: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(advisor_store, "LOCK_SECONDS", 0.05)
     holder = subprocess.Popen([sys.executable, "-c", HOLD, str(filled.root)], stdout=subprocess.PIPE, text=True)
     try:
         assert holder.stdout is not None and holder.stdout.readline() == "held\n"

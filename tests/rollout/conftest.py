@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from mondrian_core.registry import Registry
-from mondrian_core.rollout import Rollout, in_share
-from mondrian_core.store import Job, Store, stamp
+from mondrian_core.rollout import Rollout, is_in_share
+from mondrian_core.store import Job, Store, utc_timestamp
 from tests.registry.conftest import gate_report, manifest, write_adapter
 
 NOW = datetime(2026, 11, 21, tzinfo=UTC)
@@ -60,11 +60,11 @@ def jobs_of(
     made = []
     for number in range(first, first + count):
         sha256 = f"{number:064x}"
-        ours = in_share(rollout.salt, sha256, rollout.share)
+        ours = is_in_share(rollout.salt, sha256, rollout.share)
         version = rollout.version if ours else rollout.control
         failed = failing(ours, seen[ours])
         seen[ours] += 1
-        came = stamp(began + timedelta(hours=hours * (number - first + 1) / (count + 1)))
+        came = utc_timestamp(began + timedelta(hours=hours * (number - first + 1) / (count + 1)))
         mark = {"salt": rollout.salt, "share": rollout.share, "candidate": ours, "version": version}
         made.append(
             Job(

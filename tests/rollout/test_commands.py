@@ -12,7 +12,7 @@ import pytest
 
 from mondrian_core.cli import main
 from mondrian_core.registry import Registry
-from mondrian_core.rollout import active
+from mondrian_core.rollout import active_rollout
 from mondrian_core.store import Store
 from tests.rollout.conftest import jobs_of
 
@@ -46,17 +46,19 @@ def begun(mondrian: Mondrian, tmp_path: Path) -> None:
     assert (status, told["to"], told["rollout"]) == (0, "v0002", "at 10%")
 
 
-def test_from_the_first_share_to_everything(registry: Registry, store: Store, mondrian: Mondrian, begun: None) -> None:
+def test_rollout_commands_from_first_share_to_completion(
+    registry: Registry, store: Store, mondrian: Mondrian, begun: None
+) -> None:
     now = datetime.now(UTC)
     for number, share in enumerate((0.5, 1.0)):
-        rollout = active(registry, "ansel")
+        rollout = active_rollout(registry, "ansel")
         assert rollout is not None
-        store.add_past_jobs(jobs_of(rollout, 600, began=now, hours=0.001, first=1000 * number))
+        store.import_jobs(jobs_of(rollout, 600, began=now, hours=0.001, first=1000 * number))
         assert mondrian("rollout", "show")[1][0]["decision"] == "advance"
-        assert active(registry, "ansel") == rollout, "showing changes nothing"
+        assert active_rollout(registry, "ansel") == rollout, "showing changes nothing"
         status, told = mondrian("rollout", "advance", "--advisor", "ansel")
         assert (status, told[0]["decision"], told[0]["share"]) == (0, "advance", share)
-    assert active(registry, "ansel") is None and registry.current("ansel") == "v0002"
+    assert active_rollout(registry, "ansel") is None and registry.current("ansel") == "v0002"
     assert mondrian("rollout", "advance") == (1, [])
     shares = [entry.detail["share"] for entry in registry.history("ansel") if "share" in entry.detail]
     assert shares == [0.1, 0.5, 1.0]
@@ -64,12 +66,12 @@ def test_from_the_first_share_to_everything(registry: Registry, store: Store, mo
 
 
 def test_failures_roll_it_back_and_say_why(registry: Registry, store: Store, mondrian: Mondrian, begun: None) -> None:
-    rollout = active(registry, "ansel")
+    rollout = active_rollout(registry, "ansel")
     assert rollout is not None
     jobs = jobs_of(
         rollout, 300, failing=lambda ours, number: ours and number % 2 == 0, began=datetime.now(UTC), hours=0.001
     )
-    store.add_past_jobs(jobs)
+    store.import_jobs(jobs)
     status, told = mondrian("rollout", "advance")
     assert (status, told[0]["decision"], told[0]["guardrail"]) == (1, "roll back", "failures")
     entry = registry.history("ansel")[-1]
@@ -81,10 +83,10 @@ def test_failures_roll_it_back_and_say_why(registry: Registry, store: Store, mon
     assert status == 1 and "may begin again" in told["next_step"]
 
 
-def test_too_few_answers_hold(registry: Registry, store: Store, mondrian: Mondrian, begun: None) -> None:
-    rollout = active(registry, "ansel")
+def test_insufficient_data_holds_rollout(registry: Registry, store: Store, mondrian: Mondrian, begun: None) -> None:
+    rollout = active_rollout(registry, "ansel")
     assert rollout is not None
-    store.add_past_jobs(jobs_of(rollout, 40, began=datetime.now(UTC), hours=0.001))
+    store.import_jobs(jobs_of(rollout, 40, began=datetime.now(UTC), hours=0.001))
     status, told = mondrian("rollout", "advance")
     assert (status, told[0]["decision"], told[0]["share"]) == (0, "hold", 0.1)
     assert "of 20 requests" in told[0]["sentence"]
@@ -136,13 +138,13 @@ def test_the_plan_suits_the_traffic(
     rollout_of_another_day = jobs_of(
         _some_rollout(), 2 * per_day, began=datetime.now(UTC) - timedelta(days=2), hours=48
     )
-    store.add_past_jobs([replace(job, details={}) for job in rollout_of_another_day])
+    store.import_jobs([replace(job, details={}) for job in rollout_of_another_day])
     status, told = mondrian("adapters", "promote", "--advisor", "ansel", "--version", "v0002", "--rollout")
     assert (status, told["rollout"]) == (0, place)
 
 
 def _some_rollout() -> Any:
-    from mondrian_core.rollout import Rollout, plan_for
+    from mondrian_core.rollout import Rollout, default_rollout_plan
 
     began = datetime.now(UTC).isoformat()
     return Rollout(
@@ -150,7 +152,7 @@ def _some_rollout() -> Any:
         version="v0002",
         control="v0001",
         salt="salt",
-        plan=plan_for(5000),
+        plan=default_rollout_plan(5000),
         started_at=began,
         step_started_at=began,
     )

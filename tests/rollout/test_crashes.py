@@ -9,7 +9,16 @@ from pathlib import Path
 
 from mondrian_core.errors import MondrianError
 from mondrian_core.registry import Registry
-from mondrian_core.rollout import Advance, Plan, active, carry_out, look, recorded, settle, start
+from mondrian_core.rollout import (
+    Advance,
+    RolloutPlan,
+    active_rollout,
+    apply_rollout_decision,
+    check_rollout,
+    load_rollout,
+    repair_rollout_history,
+    start_rollout,
+)
 from tests.registry.faults import Disk, faulty, killed_at
 from tests.rollout.conftest import NOW
 
@@ -17,7 +26,9 @@ from tests.rollout.conftest import NOW
 def _begin(root: Path, version: str, barrier: object, results: object) -> None:
     barrier.wait()  # type: ignore[attr-defined]
     try:
-        start(Registry(root), "ansel", version, Plan(), actor=version, reason="r", expected="v0001", now=NOW)
+        start_rollout(
+            Registry(root), "ansel", version, RolloutPlan(), actor=version, reason="r", expected="v0001", now=NOW
+        )
     except MondrianError as error:
         results.put((version, type(error).__name__))  # type: ignore[attr-defined]
     else:
@@ -40,13 +51,13 @@ def test_of_rollouts_begun_at_once_one_is_in_force_at_its_first_share(registry: 
             racer.join()
         winners = [version for version, end in ends if end == "won"]
         assert len(winners) == 1, ends
-        rollout = active(Registry(root), "ansel")
+        rollout = active_rollout(Registry(root), "ansel")
         assert rollout is not None and (rollout.version, rollout.share) == (winners[0], 0.05)
 
 
 def test_killed_anywhere_while_it_begins(registry: Registry, tmp_path: Path) -> None:
     def begin(root: Path) -> None:
-        start(Registry(root), "ansel", "v0002", Plan(), actor="a", reason="r", now=NOW)
+        start_rollout(Registry(root), "ansel", "v0002", RolloutPlan(), actor="a", reason="r", now=NOW)
 
     shutil.copytree(registry.root, tmp_path / "count")
     with faulty(Disk()) as disk:
@@ -57,19 +68,21 @@ def test_killed_anywhere_while_it_begins(registry: Registry, tmp_path: Path) -> 
         shutil.copytree(registry.root, root)
         assert killed_at(point, lambda root=root: begin(root))  # type: ignore[misc]
         left = Registry(root)
-        rollout = active(left, "ansel")
+        rollout = active_rollout(left, "ansel")
         seen.add(left.current("ansel"))
         assert (left.current("ansel") == "v0002") == (rollout is not None and rollout.share == 0.05)
     assert seen == {"v0001", "v0002"} and disk.count >= 10
 
 
 def test_killed_anywhere_while_it_advances_the_line_is_written_later(registry: Registry, tmp_path: Path) -> None:
-    start(registry, "ansel", "v0002", Plan(), actor="a", reason="r", now=NOW)
-    rollout = active(registry, "ansel")
+    start_rollout(registry, "ansel", "v0002", RolloutPlan(), actor="a", reason="r", now=NOW)
+    rollout = active_rollout(registry, "ansel")
     assert rollout is not None
 
     def advance(root: Path) -> None:
-        carry_out(Registry(root), rollout, Advance(0.10, "Advanced.", {"failures": 0.5}), actor="dead", now=NOW)
+        apply_rollout_decision(
+            Registry(root), rollout, Advance(0.10, "Advanced.", {"failures": 0.5}), actor="dead", now=NOW
+        )
 
     shutil.copytree(registry.root, tmp_path / "count")
     with faulty(Disk()) as disk:
@@ -79,36 +92,36 @@ def test_killed_anywhere_while_it_advances_the_line_is_written_later(registry: R
         shutil.copytree(registry.root, root)
         assert killed_at(point, lambda root=root: advance(root))  # type: ignore[misc]
         left = Registry(root)
-        share = (active(left, "ansel") or rollout).share
+        share = (active_rollout(left, "ansel") or rollout).share
         for _ in range(2):
-            settle(left, "ansel", "settler")
+            repair_rollout_history(left, "ansel", "settler")
         lines = [entry for entry in left.history("ansel") if entry.event == "rollout"]
         assert [entry.detail["share"] for entry in lines] == ([0.10] if share == 0.10 else [])
         assert all(entry.reason == "Advanced." for entry in lines)
 
 
 def test_a_line_is_not_written_once_the_champion_stems_from_something_else(registry: Registry) -> None:
-    start(registry, "ansel", "v0002", Plan(), actor="a", reason="r", now=NOW)
-    rollout = active(registry, "ansel")
+    start_rollout(registry, "ansel", "v0002", RolloutPlan(), actor="a", reason="r", now=NOW)
+    rollout = active_rollout(registry, "ansel")
     assert rollout is not None
-    carry_out(registry, rollout, Advance(0.10, "Advanced."), actor="b", now=NOW)
+    apply_rollout_decision(registry, rollout, Advance(0.10, "Advanced."), actor="b", now=NOW)
     registry.rollback("ansel", actor="person:me", reason="no")
     before = registry.history("ansel")
-    settle(registry, "ansel", "c")
+    repair_rollout_history(registry, "ansel", "c")
     assert registry.history("ansel") == before
-    left = recorded(registry, "ansel")
+    left = load_rollout(registry, "ansel")
     assert left is not None and left.share == 0.10
 
 
-def test_a_look_settles_first(registry: Registry) -> None:
-    start(registry, "ansel", "v0002", Plan(), actor="a", reason="r", now=NOW)
-    rollout = active(registry, "ansel")
+def test_evaluation_first_completes_interrupted_advance(registry: Registry) -> None:
+    start_rollout(registry, "ansel", "v0002", RolloutPlan(), actor="a", reason="r", now=NOW)
+    rollout = active_rollout(registry, "ansel")
     assert rollout is not None
     from mondrian_core.files import write_json
-    from mondrian_core.rollout import after
+    from mondrian_core.rollout import rollout_after_decision
 
-    changed = after(rollout, Advance(0.10, "Advanced."), NOW)
+    changed = rollout_after_decision(rollout, Advance(0.10, "Advanced."), NOW)
     write_json(registry.root / "ansel" / "rollout.json", changed.as_dict())
-    look(registry, "ansel", [], actor="flow:next", now=NOW + timedelta(minutes=5))
+    check_rollout(registry, "ansel", [], actor="flow:next", now=NOW + timedelta(minutes=5))
     entry = registry.history("ansel")[-1]
     assert (entry.event, entry.reason, entry.detail["share"]) == ("rollout", "Advanced.", 0.10)

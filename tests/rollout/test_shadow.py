@@ -10,34 +10,34 @@ import pytest
 from mondrian_core.registry import Registry
 from mondrian_core.rollout import (
     Advance,
-    Due,
     Hold,
-    Plan,
     RollBack,
     Rollout,
-    active,
-    due,
-    look,
-    plan_for,
+    RolloutPlan,
+    ShadowRequest,
+    active_rollout,
+    check_rollout,
+    default_rollout_plan,
+    due_shadow_requests,
     requests_per_day,
-    start,
+    start_rollout,
 )
-from mondrian_core.rollout.plan import LIVE, QUIET, Step
-from mondrian_core.store import Job, Store, stamp
+from mondrian_core.rollout.plan import LIVE_STEPS, LOW_TRAFFIC_STEPS, RolloutStep
+from mondrian_core.store import Job, Store, utc_timestamp
 from tests.rollout.conftest import NOW, answer, jobs_of
 
-SHADOW = Plan(steps=(Step(0.0, 10, 1.0), Step(1.0, 0, 0.0)))
+SHADOW = RolloutPlan(steps=(RolloutStep(0.0, 10, 1.0), RolloutStep(1.0, 0, 0.0)))
 
 
 @pytest.fixture
 def rollout(registry: Registry) -> Rollout:
     """v0002 in the shadow of v0001."""
-    return start(registry, "ansel", "v0002", SHADOW, actor="a", reason="r", now=NOW)
+    return start_rollout(registry, "ansel", "v0002", SHADOW, actor="a", reason="r", now=NOW)
 
 
-def answered(each: Due, number: int, *, failed: bool = False, seconds: float = 2.0) -> Job:
+def answered(each: ShadowRequest, number: int, *, failed: bool = False, seconds: float = 2.0) -> Job:
     """What the service makes of one that was due."""
-    came = stamp(NOW + timedelta(hours=2))
+    came = utc_timestamp(NOW + timedelta(hours=2))
     return Job(
         id=f"shadow-{number}",
         filename=each.filename,
@@ -56,15 +56,17 @@ def answered(each: Due, number: int, *, failed: bool = False, seconds: float = 2
 def test_users_get_the_control_and_nothing_is_due_twice(registry: Registry, rollout: Rollout, store: Store) -> None:
     live = jobs_of(rollout, 14, hours=1)
     assert {job.adapter_version for job in live} == {"v0001"}, "a share of 0 gives users nothing of the new version"
-    store.add_past_jobs(live)
+    store.import_jobs(live)
     asked = []
-    while found := due(rollout, store.jobs("ansel"), limit=3):
-        store.add_past_jobs([answered(each, len(asked) + k) for k, each in enumerate(found)])
+    while found := due_shadow_requests(rollout, store.jobs("ansel"), limit=3):
+        store.import_jobs([answered(each, len(asked) + k) for k, each in enumerate(found)])
         asked += found
     assert len(asked) == 20, "ten photographs, both arms"
     assert len({(each.photograph_sha256, each.candidate) for each in asked}) == 20
     assert [each.candidate for each in asked[:4]] == [True, False, False, True]
-    seen = look(registry, "ansel", store.jobs("ansel", since=rollout.started), actor="a", now=NOW + timedelta(hours=3))
+    seen = check_rollout(
+        registry, "ansel", store.jobs("ansel", since=rollout.started), actor="a", now=NOW + timedelta(hours=3)
+    )
     assert isinstance(seen.decision, Advance) and seen.decision.sentence.startswith("Advanced from the shadow to 100%")
     assert (seen.observed.in_step, seen.observed.shadow.worse) == (10, 0)
 
@@ -72,33 +74,33 @@ def test_users_get_the_control_and_nothing_is_due_twice(registry: Registry, roll
 def test_failures_in_the_shadow_roll_back_before_a_user_sees_one(
     registry: Registry, rollout: Rollout, store: Store
 ) -> None:
-    wider = replace(rollout, plan=replace(rollout.plan, steps=(Step(0.0, 60, 1.0), Step(1.0, 0, 0.0))))
-    store.add_past_jobs(jobs_of(rollout, 40, hours=1))
-    found = due(wider, store.jobs("ansel"), limit=100)
+    wider = replace(rollout, plan=replace(rollout.plan, steps=(RolloutStep(0.0, 60, 1.0), RolloutStep(1.0, 0, 0.0))))
+    store.import_jobs(jobs_of(rollout, 40, hours=1))
+    found = due_shadow_requests(wider, store.jobs("ansel"), limit=100)
     assert len(found) == 80
-    store.add_past_jobs([answered(each, k, failed=each.candidate and k % 3 != 0) for k, each in enumerate(found)])
-    seen = look(registry, "ansel", store.jobs("ansel"), actor="a", now=NOW + timedelta(hours=3))
+    store.import_jobs([answered(each, k, failed=each.candidate and k % 3 != 0) for k, each in enumerate(found)])
+    seen = check_rollout(registry, "ansel", store.jobs("ansel"), actor="a", now=NOW + timedelta(hours=3))
     assert isinstance(seen.decision, RollBack) and seen.decision.guardrail == "failures"
     assert seen.observed.candidate.requests == 0 and registry.current("ansel") == "v0001"
 
 
 def test_nothing_is_due_outside_the_shadow_or_for_others(rollout: Rollout) -> None:
     live = jobs_of(rollout, 3)
-    assert len(due(rollout, live, limit=99)) == 6
-    assert due(replace(rollout, step=1), live) == []
-    assert due(replace(rollout, status="finished"), live) == []
-    assert due(rollout, [replace(job, advisor="weston") for job in live]) == []
-    assert due(rollout, [replace(job, status="queued") for job in live]) == []
-    assert due(rollout, [replace(job, filename=None) for job in live]) == []
+    assert len(due_shadow_requests(rollout, live, limit=99)) == 6
+    assert due_shadow_requests(replace(rollout, step=1), live) == []
+    assert due_shadow_requests(replace(rollout, status="finished"), live) == []
+    assert due_shadow_requests(rollout, [replace(job, advisor="weston") for job in live]) == []
+    assert due_shadow_requests(rollout, [replace(job, status="queued") for job in live]) == []
+    assert due_shadow_requests(rollout, [replace(job, filename=None) for job in live]) == []
 
 
 def test_a_first_adapter_is_compared_with_the_base_alone(rollout: Rollout) -> None:
-    found = due(replace(rollout, control=None), jobs_of(rollout, 1))
+    found = due_shadow_requests(replace(rollout, control=None), jobs_of(rollout, 1))
     assert [(each.mode, each.mark["version"]) for each in found] == [("lora", "v0002"), ("baseline", None)]
 
 
 def test_a_shadow_in_which_nothing_happens_says_so(registry: Registry, rollout: Rollout) -> None:
-    seen = look(registry, "ansel", [], actor="a", now=NOW + timedelta(hours=2))
+    seen = check_rollout(registry, "ansel", [], actor="a", now=NOW + timedelta(hours=2))
     assert isinstance(seen.decision, Hold) and "is the service running" in seen.decision.sentence
 
 
@@ -111,14 +113,14 @@ def test_requests_a_day(rollout: Rollout) -> None:
     shadow = [replace(job, details={"rollout": {"shadow": True}}) for job in day]
     assert requests_per_day(shadow, NOW) == 0.0
     assert requests_per_day([replace(day[0], created_at="once upon a time")], NOW) == 0.0
-    assert (plan_for(999).steps, plan_for(1000).steps) == (QUIET, LIVE)
+    assert (default_rollout_plan(999).steps, default_rollout_plan(1000).steps) == (LOW_TRAFFIC_STEPS, LIVE_STEPS)
 
 
 def test_the_service_and_the_rollout_agree_who_is_in_the_share(registry: Registry) -> None:
-    from mondrian_core.serving.routing import Route, in_rollout
+    from mondrian_core.serving.critique.routing import StrategyRoute, route_in_rollout
 
-    begun = start(registry, "ansel", "v0002", Plan(), actor="a", reason="r", now=NOW)
-    assert begun == active(registry, "ansel")
+    begun = start_rollout(registry, "ansel", "v0002", RolloutPlan(), actor="a", reason="r", now=NOW)
+    assert begun == active_rollout(registry, "ansel")
     for job in jobs_of(begun, 300):
-        _, mark = in_rollout(Route("lora", explicit=False), begun, job.photograph_sha256 or "")
+        _, mark = route_in_rollout(StrategyRoute("lora", explicit=False), begun, job.photograph_sha256 or "")
         assert mark == job.details["rollout"]

@@ -17,12 +17,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mondrian_core.prompts import Voice
+from mondrian_core.prompts import AdvisorPrompt
 from mondrian_core.registry import Registry
-from mondrian_core.serving.routing import Policy
-from mondrian_core.serving.server import Options, assemble
-from mondrian_core.serving.service import Service
-from mondrian_core.serving.supervisor import Limits, ModelProcess
+from mondrian_core.serving.critique.routing import RoutingPolicy
+from mondrian_core.serving.engine.supervisor import ModelProcess, ModelProcessLimits
+from mondrian_core.serving.http.service import Service
+from mondrian_core.serving.server import ServerOptions, build_service
 from mondrian_core.settings import Settings
 from mondrian_core.store import Store
 
@@ -44,7 +44,9 @@ except MondrianError as error:
     sys.exit(error.exit_status)
 """
 HERE = Path(__file__).resolve().parent
-QUICK = Limits(load=30, first_token=10, between_tokens=5, answer=20, check=10, backoff=0.01, longest_backoff=0.05)
+QUICK = ModelProcessLimits(
+    load=30, first_token=10, between_tokens=5, answer=20, check=10, backoff=0.01, longest_backoff=0.05
+)
 
 
 def _fake_model() -> Any:
@@ -110,8 +112,8 @@ def settings(tmp_path: Path) -> Settings:
     (root / "source").mkdir(parents=True)
     (root / "source" / "one.jpg").write_bytes(jpeg())
     with Store.create(root / "mondrian.db") as store:
-        store.add_advisor(Voice("ansel", "Ansel Adams", "Landscapes."))
-        store.add_advisor(Voice("dorothea", "Dorothea Lange", "People."))
+        store.add_advisor(AdvisorPrompt("ansel", "Ansel Adams", "Landscapes."))
+        store.add_advisor(AdvisorPrompt("dorothea", "Dorothea Lange", "People."))
     return Settings(workspace=root, adapters=tmp_path / "adapters", base_model="mini")
 
 
@@ -182,9 +184,9 @@ def make_service(settings: Settings, registry: Registry, model: ModelProcess) ->
     def make(model_mode: str = "base", **options: Any) -> Service:
         store = Store(settings.database)
         stores.append(store)
-        policy = Policy(model_mode=model_mode, split=options.pop("ab_test_split", 0.5))  # type: ignore[arg-type]
-        told = Options(model_mode=model_mode, ab_test_split=policy.split, **options)
-        return assemble(settings, told, policy, store, model, lambda event: None)
+        policy = RoutingPolicy(model_mode=model_mode, split=options.pop("ab_test_split", 0.5))  # type: ignore[arg-type]
+        told = ServerOptions(model_mode=model_mode, ab_test_split=policy.split, **options)
+        return build_service(settings, told, policy, store, model, lambda event: None)
 
     yield make
     for store in stores:

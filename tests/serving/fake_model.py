@@ -20,9 +20,9 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # also where the package is not installed
 
 from mondrian_core.errors import BadAdapter, BadPhotograph, BaseModelUnavailable
-from mondrian_core.rubric import DIMENSIONS, canonical, make_critique
-from mondrian_core.serving.engine import Engine, OnToken, Question, Reply
-from mondrian_core.serving.model_process import run
+from mondrian_core.rubric import DIMENSIONS, canonical_answer, make_critique
+from mondrian_core.serving.engine.interface import Engine, OnToken, Question, Reply
+from mondrian_core.serving.engine.model_process import serve_model_process
 
 
 class FakeEngine:
@@ -91,14 +91,16 @@ def critique_by(adapter: Path | None) -> str:
     """A canonical critique whose comments say who answered."""
     score = 5 if adapter is None else int(adapter.name.lstrip("v") or 0) % 11
     who = "the base" if adapter is None else adapter.name
-    return canonical(make_critique(dict.fromkeys(DIMENSIONS, score), dict.fromkeys(DIMENSIONS, f"said by {who}")))
+    return canonical_answer(
+        make_critique(dict.fromkeys(DIMENSIONS, score), dict.fromkeys(DIMENSIONS, f"said by {who}"))
+    )
 
 
 def main() -> None:
     def make_engine() -> tuple[Engine, str]:
         return FakeEngine(Path(sys.argv[2])), "fake"
 
-    run(int(sys.argv[1]), make_engine)
+    serve_model_process(int(sys.argv[1]), make_engine)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from mondrian_core.registry import Registry
-from mondrian_core.serving.supervisor import is_alive
+from mondrian_core.serving.engine.supervisor import is_process_alive
 from mondrian_core.settings import Settings
 from mondrian_core.store import Store
 
@@ -23,16 +23,16 @@ Start = Callable[..., Any]
 
 def gone(pid: int, seconds: float = 10) -> bool:
     ends = time.monotonic() + seconds
-    while is_alive(pid) and time.monotonic() < ends:
+    while is_process_alive(pid) and time.monotonic() < ends:
         stat = Path(f"/proc/{pid}/stat")
         if stat.exists() and " Z " in stat.read_text():
             return True
         time.sleep(0.05)
-    return not is_alive(pid)
+    return not is_process_alive(pid)
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
-def test_it_leaves_in_order_and_takes_the_model_process_along(
+def test_graceful_shutdown_stops_model_process(
     start: Start, photograph: Callable[..., bytes], how: signal.Signals
 ) -> None:
     running = start()
@@ -45,7 +45,7 @@ def test_it_leaves_in_order_and_takes_the_model_process_along(
     assert json.loads(errors.splitlines()[0])["about"] == "serve"
 
 
-def test_it_leaves_in_order_while_it_works(
+def test_graceful_shutdown_during_job(
     start: Start, photograph: Callable[..., bytes], control: Callable[..., None], settings: Settings
 ) -> None:
     control(tokens=1000, pace=0.05)

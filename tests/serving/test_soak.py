@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from bench.soak import Plan, run
+from bench.soak import SoakPlan, run_soak
 
 pytestmark = pytest.mark.slow
 
 
 def test_killed_services_and_model_processes_lose_nothing(command: tuple[str, ...]) -> None:
-    plan = Plan(requests=24, kills=3, api_kills=2, promotions=1, rollbacks=1)
-    counts = run(plan, workers=4, command=list(command))
-    assert counts.sound, vars(counts)
+    plan = SoakPlan(requests=24, kills=3, api_kills=2, promotions=1, rollbacks=1)
+    counts = run_soak(plan, workers=4, command=list(command))
+    assert counts.is_correct, vars(counts)
     assert (counts.requests, counts.lost, counts.made_twice) == (24, 0, 0)
     assert counts.kills and (counts.api_kills, len(counts.memory_mb)) == (2, 3)
     assert counts.misattributed_crashes == counts.unexplained_fallbacks == 0

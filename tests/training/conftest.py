@@ -10,17 +10,17 @@ import pytest
 from PIL import Image
 
 import mondrian_core.training  # noqa: F401  (before mlx)
-from mondrian_core.models.base import Base, load_base
-from mondrian_core.prompts import Voice, training_messages
+from mondrian_core.dataset_types import DatasetRow
+from mondrian_core.models.base_model import BaseVLM, load_base
+from mondrian_core.prompts import AdvisorPrompt, training_messages
 from mondrian_core.recipes import TrainRecipe
-from mondrian_core.rows import Row
-from mondrian_core.rubric import DIMENSIONS, canonical, make_critique
+from mondrian_core.rubric import DIMENSIONS, canonical_answer, make_critique
 
-VOICE = Voice("ansel", "Ansel Adams")
+VOICE = AdvisorPrompt("ansel", "Ansel Adams")
 
 
 @pytest.fixture(scope="session")
-def base() -> Base:
+def base() -> BaseVLM:
     """mini."""
     return load_base("mini")
 
@@ -32,14 +32,14 @@ def make_row(
     weight: float = 1.0,
     size: tuple[int, int] = (128, 128),
     words: int = 1,
-) -> Row:
+) -> DatasetRow:
     """A row of noise with scores that depend on its number; `words` makes it longer."""
     rng = np.random.default_rng(number)
     image = Image.fromarray(rng.integers(0, 255, (size[1], size[0], 3), dtype=np.uint8))
     scores = {name: float((number * 3 + i * 5) % 11) for i, name in enumerate(DIMENSIONS)}
-    answer = canonical(make_critique(scores, dict.fromkeys(DIMENSIONS, " ".join(["light"] * words))))
-    return Row(
-        lineage=f"p{number}",
+    answer = canonical_answer(make_critique(scores, dict.fromkeys(DIMENSIONS, " ".join(["light"] * words))))
+    return DatasetRow(
+        photo_id=f"p{number}",
         image=image,
         messages=training_messages(VOICE, answer),
         answer=answer,
@@ -50,7 +50,7 @@ def make_row(
 
 
 @pytest.fixture(scope="session")
-def rows() -> list[Row]:
+def rows() -> list[DatasetRow]:
     """Five rows of different lengths and shapes."""
     sizes = [(128, 128), (160, 128), (128, 192), (128, 128), (224, 128)]
     return [make_row(i, size=size, words=1 + i % 3) for i, size in enumerate(sizes)]
@@ -62,7 +62,7 @@ def recipe() -> TrainRecipe:
     return TrainRecipe(rank=4, alpha=8, epochs=2, accumulation=2, learning_rate=5e-3, patience=5)
 
 
-RowMaker = Callable[..., Row]
+RowMaker = Callable[..., DatasetRow]
 
 
 def files_of(folder: Path) -> set[str]:

@@ -10,27 +10,27 @@ import sys
 from pathlib import Path
 
 import mondrian_core.training  # noqa: F401  (before mlx)
-from mondrian_core.events import Advanced, Event
-from mondrian_core.models.base import load_base
+from mondrian_core.events import StageEvent, StageProgressed
+from mondrian_core.models.base_model import load_base
 from mondrian_core.recipes import TrainRecipe
-from mondrian_core.training import loop
+from mondrian_core.training import training_loop
 from tests.training.conftest import make_row
 
 
 def main(out: Path) -> None:
     """Train, or go on with what is there."""
-    loop._CHECKPOINT_SECONDS = 0.0
+    training_loop._CHECKPOINT_SECONDS = 0.0
     rows = [make_row(number) for number in range(4)]
     # nothing is answered in between: that is resumed in test_training, and would be most of the time here
     recipe = TrainRecipe(
         rank=2, alpha=4, epochs=12, accumulation=2, learning_rate=5e-3, patience=99, dropout=0.1, answered_photographs=0
     )
 
-    def tell(event: Event) -> None:
-        if isinstance(event, Advanced) and event.stage == "encode" and event.detail == "validation":
+    def tell(event: StageEvent) -> None:
+        if isinstance(event, StageProgressed) and event.stage == "encode" and event.detail == "validation":
             print("begun", flush=True)
 
-    loop.train(load_base("mini"), rows, rows[:1], recipe, out, resume=True, listen=tell)
+    training_loop.train_supervised(load_base("mini"), rows, rows[:1], recipe, out, resume=True, listen=tell)
     print("ended", flush=True)
 
 

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import mondrian_core.training  # noqa: F401  (before mlx)
 from mondrian_core.errors import MondrianError
-from mondrian_core.events import Advanced, Event
-from mondrian_core.models.base import load_base
+from mondrian_core.events import StageEvent, StageProgressed
+from mondrian_core.models.base_model import load_base
 from mondrian_core.recipes import TrainRecipe
-from mondrian_core.training import loop
+from mondrian_core.training import training_loop
 from mondrian_core.training.ranks import here
 from tests.training.conftest import make_row
 
@@ -32,13 +32,18 @@ def main(folder: Path, how: str) -> int:
     if how == "rows" and not ranks.first:
         rows[1] = make_row(9)
 
-    def tell(event: Event) -> None:
-        if how == "lost" and ranks.rank and isinstance(event, Advanced) and (event.stage, event.done) == ("train", 4):
+    def tell(event: StageEvent) -> None:
+        if (
+            how == "lost"
+            and ranks.rank
+            and isinstance(event, StageProgressed)
+            and (event.stage, event.done) == ("train", 4)
+        ):
             os.kill(os.getpid(), signal.SIGKILL)
 
     try:
         with ranks.taking_part():
-            loop.train(
+            training_loop.train_supervised(
                 load_base("mini"),
                 rows,
                 [make_row(7), make_row(8, words=2)],

@@ -9,10 +9,10 @@ import sys
 from pathlib import Path
 
 import mondrian_core.training  # noqa: F401  (before mlx)
-from mondrian_core.models.base import load_base
+from mondrian_core.dataset_types import OTHER_PHOTOGRAPH, PreferencePair
+from mondrian_core.models.base_model import load_base
 from mondrian_core.recipes import TrainRecipe
-from mondrian_core.rows import OTHER, Pair
-from mondrian_core.training import Pairs, train
+from mondrian_core.training import PreferencePairSplit, train_adapter
 from mondrian_core.training.ranks import here
 from tests.training.conftest import make_row
 
@@ -33,15 +33,17 @@ RECIPE = TrainRecipe(
 def main(folder: Path) -> None:
     """Three pairs in steps of two: with two ranks the second has none in every other step."""
     ranks = here()
-    pairs = [Pair(make_row(number), make_row(number + 1, words=2).answer, OTHER) for number in range(5)]
+    pairs = [
+        PreferencePair(make_row(number), make_row(number + 1, words=2).answer, OTHER_PHOTOGRAPH) for number in range(5)
+    ]
     with ranks.taking_part():
-        train(
+        train_adapter(
             load_base("mini"),
             [make_row(0), make_row(1)],
             [],
             RECIPE,
             folder / str(ranks.rank),
-            pairs=Pairs(pairs[:3], pairs[3:]),
+            pairs=PreferencePairSplit(pairs[:3], pairs[3:]),
             ranks=ranks,
         )
 

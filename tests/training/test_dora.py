@@ -9,48 +9,50 @@ import mlx.core as mx
 import numpy as np
 import pytest
 from mlx.utils import tree_flatten
+from tests.models.test_dora import pack
+from tests.training.test_training import _bytes, _Interrupter, _lines
 
 import mondrian_core.training  # noqa: F401  (before mlx)
-from mondrian_core.models import adapter_files, adapters
-from mondrian_core.models.base import Base, load_base
+from mondrian_core.dataset_types import DatasetRow
+from mondrian_core.models.base_model import BaseVLM, load_base
+from mondrian_core.models.lora import lora_adapter, lora_layers
 from mondrian_core.recipes import TrainRecipe
-from mondrian_core.rows import Row
-from mondrian_core.training import train
-from mondrian_core.training.examples import batch_of, encode_rows
-from mondrian_core.training.optimizer import apply_step, make_optimizer
-from mondrian_core.training.step import GradientStep
-from tests.models.test_dora import pack
+from mondrian_core.training import train_adapter
+from mondrian_core.training.gradient_step import GradientStep
+from mondrian_core.training.optimizer import apply_optimizer_step, make_optimizer
+from mondrian_core.training.training_examples import encode_training_rows, make_training_batch
 from tests.training.conftest import make_row
-from tests.training.test_training import _bytes, _Interrupter, _lines
 
 pytestmark = pytest.mark.mini
 
 
 @pytest.mark.parametrize("bits", [None, 4, 8])
-def test_the_loss_falls_and_the_base_stays(base: Base, tmp_path: Path, bits: int | None) -> None:
+def test_the_loss_falls_and_the_base_stays(base: BaseVLM, tmp_path: Path, bits: int | None) -> None:
     own = base if bits is None else load_base(str(pack(base, tmp_path / "base", bits)))
     before = {name: np.array(array) for name, array in tree_flatten(own.model.parameters())}
     recipe = TrainRecipe(epochs=8, accumulation=1, learning_rate=1e-2, warmup_fraction=0.0, dora=True)
-    result = train(own, [make_row(1)], [], recipe, tmp_path / "run")
+    result = train_adapter(own, [make_row(1)], [], recipe, tmp_path / "run")
     losses = [line["loss"] for line in _lines(tmp_path / "run") if line["kind"] == "step"]
     assert losses[-1] < 0.8 * losses[0]
     after = {name: np.array(array) for name, array in tree_flatten(own.model.parameters())}
     assert before.keys() == after.keys() and all(np.array_equal(before[name], after[name]) for name in before)
-    assert adapters.check(own, result.adapter) == ()
-    saved = adapter_files.read(result.adapter)
+    assert lora_layers.validate_adapter_folder(own, result.adapter) == ()
+    saved = lora_adapter.load_lora_adapter(result.adapter)
     own_lengths = np.concatenate([np.array(m) for m in saved.magnitude.values()])
-    adapters.attach(own, recipe, 0)
+    lora_layers.attach_lora(own, recipe, 0)
     try:
-        first = np.concatenate([np.array(adapters.parameters(own)[f"{name}.m"]) for name in saved.magnitude])
+        first = np.concatenate(
+            [np.array(lora_layers.attached_parameters(own)[f"{name}.m"]) for name in saved.magnitude]
+        )
     finally:
-        adapters.detach(own)
+        lora_layers.detach_lora(own)
     assert np.abs(own_lengths - first).max() > 1e-3  # the magnitudes are trained too
 
 
-def test_the_first_loss_is_the_bases_and_that_of_lora(base: Base, tmp_path: Path) -> None:
+def test_the_first_loss_is_the_bases_and_that_of_lora(base: BaseVLM, tmp_path: Path) -> None:
     recipe = TrainRecipe(epochs=1, accumulation=1)
     for name, dora in (("lora", False), ("dora", True)):
-        train(base, [make_row(1)], [make_row(1)], recipe.model_copy(update={"dora": dora}), tmp_path / name)
+        train_adapter(base, [make_row(1)], [make_row(1)], recipe.model_copy(update={"dora": dora}), tmp_path / name)
     lora, dora_lines = _lines(tmp_path / "lora"), _lines(tmp_path / "dora")
     assert dora_lines[0]["validation_loss"] == pytest.approx(lora[0]["validation_loss"], rel=1e-6)
     assert dora_lines[1]["loss"] == pytest.approx(lora[1]["loss"], rel=1e-6)
@@ -59,36 +61,36 @@ def test_the_first_loss_is_the_bases_and_that_of_lora(base: Base, tmp_path: Path
 
 @pytest.mark.timeout(600)
 def test_a_resumed_run_ends_as_an_uninterrupted_one(
-    base: Base, rows: list[Row], recipe: TrainRecipe, tmp_path: Path
+    base: BaseVLM, rows: list[DatasetRow], recipe: TrainRecipe, tmp_path: Path
 ) -> None:
     recipe = recipe.model_copy(update={"dora": True, "dropout": 0.1})
-    whole = train(base, rows[:2], [], recipe, tmp_path / "whole")
+    whole = train_adapter(base, rows[:2], [], recipe, tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
-        train(base, rows[:2], [], recipe, tmp_path / "cut", listen=_Interrupter(1))
-    resumed = train(base, rows[:2], [], recipe, tmp_path / "cut", resume=True)
+        train_adapter(base, rows[:2], [], recipe, tmp_path / "cut", listen=_Interrupter(1))
+    resumed = train_adapter(base, rows[:2], [], recipe, tmp_path / "cut", resume=True)
     assert _bytes(resumed) == _bytes(whole) and _lines(tmp_path / "cut") == _lines(tmp_path / "whole")
 
 
-def test_layers_that_run_again_give_the_same_gradient(base: Base) -> None:
+def test_layers_that_run_again_give_the_same_gradient(base: BaseVLM) -> None:
     """Checkpointing, threads and one compiled call agree about A, B and the magnitudes."""
     recipe = TrainRecipe(rank=4, dora=True)
-    examples = encode_rows(base, [make_row(1), make_row(2)], recipe, lambda event: None, "rows")
-    adapters.attach(base, recipe, 0)
+    examples = encode_training_rows(base, [make_row(1), make_row(2)], recipe, lambda event: None, "rows")
+    lora_layers.attach_lora(base, recipe, 0)
     base.model.train()
     try:
-        batches = [batch_of(base, example, example.prompt.image_tokens, 0.01) for example in examples]
+        batches = [make_training_batch(base, example, example.prompt.image_tokens, 0.01) for example in examples]
         trainable = base.model.trainable_parameters()
         found = []
         for checkpointing, threads in ((False, 1), (True, 1), (False, 2)):
             step = GradientStep(base, compiled=False, threads=threads, checkpointing=checkpointing)
             try:
                 found.append(
-                    {name: np.array(array) for name, array in tree_flatten(step.gather(trainable, batches)[1])}
+                    {name: np.array(array) for name, array in tree_flatten(step.loss_and_grad(trainable, batches)[1])}
                 )
             finally:
                 step.close()
     finally:
-        adapters.detach(base)
+        lora_layers.detach_lora(base)
     assert any(name.endswith(".m") and np.abs(array).max() > 1e-4 for name, array in found[0].items())
     for other in found[1:]:
         assert other.keys() == found[0].keys()
@@ -101,13 +103,13 @@ def test_weight_decay_leaves_magnitudes_alone() -> None:
     recipe = TrainRecipe(learning_rate=0.1, weight_decay=0.5)
     trainable = {"layer": {"lora_a": mx.full((3, 2), 2.0), "m": mx.full((4,), 2.0)}}
     still = {"layer": {name: mx.zeros_like(array) for name, array in trainable["layer"].items()}}
-    updated, _, _ = apply_step(make_optimizer(recipe, trainable), trainable, still, 0.1, 1.0)
+    updated, _, _ = apply_optimizer_step(make_optimizer(recipe, trainable), trainable, still, 0.1, 1.0)
     np.testing.assert_allclose(np.array(updated["layer"]["lora_a"]), 2.0 * (1 - 0.1 * 0.5), rtol=1e-6)
     np.testing.assert_array_equal(np.array(updated["layer"]["m"]), 2.0)
 
 
-def test_the_run_says_what_it_was(base: Base, tmp_path: Path) -> None:
-    result = train(base, [make_row(1)], [], TrainRecipe(epochs=1, dora=True, rslora=True), tmp_path)
+def test_run_records_dora(base: BaseVLM, tmp_path: Path) -> None:
+    result = train_adapter(base, [make_row(1)], [], TrainRecipe(epochs=1, dora=True, rslora=True), tmp_path)
     config = json.loads((result.adapter / "adapter_config.json").read_text())
     assert config["fine_tune_type"] == "dora"
     assert config["lora_parameters"]["scale"] == pytest.approx(16 / 8**0.5, rel=1e-12)

@@ -36,7 +36,7 @@ def _run_through(root: Path, out: Path) -> float:
 
 
 @pytest.mark.parametrize("kills", [3, pytest.param(20, marks=pytest.mark.soak)])
-def test_killed_at_random_moments(root: Path, tmp_path: Path, kills: int) -> None:
+def test_training_resumes_after_kill_at_random_moments(root: Path, tmp_path: Path, kills: int) -> None:
     from mondrian_core.training.checkpoints import load_checkpoint
 
     whole, cut = tmp_path / "whole", tmp_path / "cut"

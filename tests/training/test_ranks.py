@@ -12,7 +12,7 @@ import pytest
 
 import mondrian_core.training  # noqa: F401  (before mlx)
 from mondrian_core.errors import BadInput
-from mondrian_core.settings import launched_as_one_of_several
+from mondrian_core.settings import is_distributed_launch
 from mondrian_core.training import ranks
 from mondrian_core.training.ranks import ALONE
 from tests.training.starting import ended, started
@@ -32,10 +32,10 @@ def _run(root: Path, folder: Path, what: str, size: int = 2) -> tuple[list[int],
     )
 
 
-def test_alone_everything_stays_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_single_process_operations_are_identity(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MLX_RANK", raising=False)
     ranks.here.cache_clear()
-    assert ranks.here() is ALONE and not launched_as_one_of_several() and ALONE.first
+    assert ranks.here() is ALONE and not is_distributed_launch() and ALONE.first
     tree, numbers, figures = {"a": mx.ones(2)}, np.ones(2), mx.array(1.0)
     assert ALONE.share([1, 2]) == [1, 2] and ALONE.sums(numbers) is numbers and ALONE.tree_from_first(tree) is tree
     assert ALONE.gradient(figures, tree) == (figures, tree)
@@ -45,7 +45,7 @@ def test_alone_everything_stays_as_it_is(tmp_path: Path, monkeypatch: pytest.Mon
     (tmp_path / "hosts").write_text("\n")
     monkeypatch.setenv("MLX_RANK", "0")
     monkeypatch.setenv("MLX_HOSTFILE", str(tmp_path / "hosts"))
-    assert not launched_as_one_of_several()
+    assert not is_distributed_launch()
 
 
 def test_a_host_file_that_is_not_there_is_bad_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -57,7 +57,7 @@ def test_a_host_file_that_is_not_there_is_bad_input(tmp_path: Path, monkeypatch:
     ranks.here.cache_clear()
 
 
-def test_operations_give_the_same_everywhere(root: Path, tmp_path: Path) -> None:
+def test_collective_operations_agree_on_all_ranks(root: Path, tmp_path: Path) -> None:
     statuses, found, errors = _run(root, tmp_path, "operations", size=3)
     assert statuses == [0, 0, 0], errors
     assert [each.pop("share") for each in found] == [[[1], ["only"]], [[2], []], [[3], []]]
@@ -80,7 +80,7 @@ def test_operations_give_the_same_everywhere(root: Path, tmp_path: Path) -> None
         ("vanish", [3, -9], ["RankLost", None], "went away"),
     ],
 )
-def test_one_that_stops_ends_the_others(
+def test_failed_rank_ends_other_ranks(
     root: Path, tmp_path: Path, what: str, statuses: list[int], kinds: list[str | None], says: str
 ) -> None:
     found = _run(root, tmp_path, what)
@@ -88,7 +88,7 @@ def test_one_that_stops_ends_the_others(
     assert says in found[1][0]["error"]
 
 
-def test_one_that_never_comes_ends_the_wait(root: Path, tmp_path: Path) -> None:
+def test_absent_rank_times_out(root: Path, tmp_path: Path) -> None:
     """Nothing can interrupt what waits in native code, so the process ends and says why."""
     statuses, found, errors = _run(root, tmp_path, "stall")
     assert statuses[0] == 3 and found[0] is None and "don't answer. (waited 2 s)" in errors[0]

@@ -12,11 +12,11 @@ import pytest
 from tensorboardX.proto.event_pb2 import Event as Record
 
 from mondrian_core.errors import BadInput
-from mondrian_core.events import Logged
-from mondrian_core.models.base import Base
+from mondrian_core.events import StageLogLines
+from mondrian_core.models.base_model import BaseVLM
 from mondrian_core.recipes import TrainRecipe
-from mondrian_core.training import tensorboard, train
-from mondrian_core.training.run_log import read_lines
+from mondrian_core.training import tensorboard, train_adapter
+from mondrian_core.training.training_log import read_training_log
 from tests.training.conftest import make_row
 
 
@@ -38,33 +38,33 @@ def logged(lines: list[dict[str, Any]]) -> list[tuple[str, int, float]]:
     return sorted(
         (name, line["step"], float(np.float32(value)))
         for line in lines
-        for name, value in tensorboard.figures(line).items()
+        for name, value in tensorboard.tensorboard_scalars(line).items()
     )
 
 
 @pytest.mark.mini
-def test_a_training_and_its_resumption(base: Base, tmp_path: Path) -> None:
+def test_tensorboard_follows_training_and_resume(base: BaseVLM, tmp_path: Path) -> None:
     recipe = TrainRecipe(rank=2, alpha=4, epochs=2, accumulation=1, learning_rate=1e-3, answered_photographs=0)
-    rows, run, folder = [make_row(1), make_row(2)], tmp_path / "run", tmp_path / "run" / tensorboard.FOLDER
-    with tensorboard.following(folder) as listen:
-        train(base, rows, [make_row(3)], recipe, run, listen=listen)
+    rows, run, folder = [make_row(1), make_row(2)], tmp_path / "run", tmp_path / "run" / tensorboard.TENSORBOARD_FOLDER
+    with tensorboard.tensorboard_listener(folder) as listen:
+        train_adapter(base, rows, [make_row(3)], recipe, run, listen=listen)
     first = points(folder)
-    assert first == logged(read_lines(run / "training_log.jsonl")) and len({name for name, _, _ in first}) >= 5
-    with tensorboard.following(folder) as listen:
-        train(base, rows, [make_row(3)], recipe, run, resume=True, listen=listen)
+    assert first == logged(read_training_log(run / "training_log.jsonl")) and len({name for name, _, _ in first}) >= 5
+    with tensorboard.tensorboard_listener(folder) as listen:
+        train_adapter(base, rows, [make_row(3)], recipe, run, resume=True, listen=listen)
     assert points(folder) == first, "the same run taken up once more has the same points, each once"
 
 
 def test_lines_that_a_resumption_drops_are_dropped_here_too(tmp_path: Path) -> None:
     lines = [{"kind": "step", "step": step, "loss": 1.0 / step, "note": "x", "norm": None} for step in (1, 2, 3)]
-    with tensorboard.following(tmp_path) as listen:
+    with tensorboard.tensorboard_listener(tmp_path) as listen:
         for line in lines:
-            listen(Logged("train", (line,)))
-        listen(Logged("train", tuple(lines[:2]), anew=True))
+            listen(StageLogLines("train", (line,)))
+        listen(StageLogLines("train", tuple(lines[:2]), replaces_previous=True))
     assert points(tmp_path) == [("step/loss", 1, 1.0), ("step/loss", 2, 0.5)]
 
 
 def test_without_the_package_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "tensorboardX.event_file_writer", None)
-    with pytest.raises(BadInput, match="pip install tensorboardX"), tensorboard.following(tmp_path):
+    with pytest.raises(BadInput, match="pip install tensorboardX"), tensorboard.tensorboard_listener(tmp_path):
         pass

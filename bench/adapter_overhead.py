@@ -1,0 +1,167 @@
+"""What an adapter costs on top of the base, and what changing it costs: ours against mlx-vlm's own LoRA layers.
+
+    python -m bench.adapter_overhead --pairs 12 [--dora]
+
+Each pair generates the same number of tokens from the same prompt, interleaved, in one process. Switching is timed from
+the question to the moment the layers hold the other arrays.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from bench.paired_timing import time_in_pairs
+
+TOKENS = 96
+
+
+def make_random_adapter(folder: Path, *, rank: int, seed: int, size: float = 0.05, dora: bool = False) -> str:
+    """An adapter for mini with random B, so that it does something; gives the base's fingerprint."""
+    import mlx.core as mx
+
+    from mondrian_core.models.base_model import load_base
+    from mondrian_core.models.lora import lora_layers
+    from mondrian_core.recipes import TrainRecipe
+
+    base = load_base("mini")
+    lora_layers.attach_lora(base, TrainRecipe(rank=rank, dora=dora), seed=seed)
+    key, changed = mx.random.key(seed), {}
+    for name, value in lora_layers.attached_parameters(base).items():
+        key, draw = mx.random.split(key)
+        changed[name] = size * mx.random.normal(value.shape, key=draw) if name.endswith("lora_b") else value
+    lora_layers.save_attached_adapter(base, folder, changed)
+    return base.fingerprint
+
+
+def measure_adapter_overhead(
+    pairs: int, rank: int, clock: Callable[[], float] = time.perf_counter, *, dora: bool = False
+) -> dict[str, Any]:
+    """Ratios of time adapter/base for our layers and for mlx-vlm's, and the time of a switch."""
+    with tempfile.TemporaryDirectory(prefix="mondrian-adapters-") as made:
+        folder = Path(made)
+        make_random_adapter(folder, rank=rank, seed=1, dora=dora)
+        ours, rival = _Ours(folder), _Rival(folder)
+        return {
+            "rank": rank,
+            "dora": dora,
+            "tokens": TOKENS,
+            "ours_adapter_to_base": time_in_pairs(ours.adapted, ours.plain, pairs=pairs, clock=clock).as_dict(),
+            "mlx_vlm_adapter_to_base": time_in_pairs(rival.adapted, rival.plain, pairs=pairs, clock=clock).as_dict(),
+            "switch_ms": ours.measure_switches(),
+        }
+
+
+def adapter_overhead_text(found: dict[str, Any]) -> str:
+    """A result of `run` as a few lines of text."""
+    kind = "DoRA" if found["dora"] else "LoRA"
+    lines = [f"adapters ({kind}, rank {found['rank']}, {found['tokens']} tokens): time with / without"]
+    for name in ("ours", "mlx_vlm"):
+        ratio = found[f"{name}_adapter_to_base"]
+        lines.append(
+            f"  {name:<8} {ratio['ratio']:.2f}, 95 % interval {ratio['low']:.2f} to {ratio['high']:.2f}, "
+            f"{ratio['pairs']} pairs"
+        )
+    switch = found["switch_ms"]
+    return "\n".join([*lines, f"  a switch takes {switch['median']:.3f} ms, at worst {switch['worst']:.3f}"])
+
+
+class _Ours:
+    def __init__(self, folder: Path) -> None:
+        from mondrian_core.models.base_model import load_base
+        from mondrian_core.models.lora import lora_layers
+
+        self.base = load_base("mini")
+        self.folder, self.mounted = folder, lora_layers.get_adapter_switch(self.base)
+        self.messages, self.image = _sample_question()
+
+    def plain(self) -> None:
+        self.mounted.use(None)
+        self._generate()
+
+    def adapted(self) -> None:
+        self.mounted.use(self.folder)
+        self._generate()
+
+    def measure_switches(self, rounds: int = 20) -> dict[str, float]:
+        """Milliseconds of a switch, median and worst."""
+        times = []
+        for number in range(rounds):
+            began = time.perf_counter()
+            self.mounted.use(self.folder if number % 2 else None)
+            times.append(1000 * (time.perf_counter() - began))
+        return {"median": round(statistics.median(times), 3), "worst": round(max(times), 3)}
+
+    def _generate(self) -> None:
+        from mondrian_core.models.inference.generation import generate
+
+        generate(self.base, self.messages, self.image, max_tokens=TOKENS, exact_tokens=TOKENS)
+
+
+class _Rival:
+    """mlx-vlm's own layers and its own loop; the two models are loaded once, so no reload is counted."""
+
+    def __init__(self, folder: Path) -> None:
+        from mlx_vlm import load
+        from mlx_vlm.prompt_utils import apply_chat_template
+
+        from mondrian_core.mini import mini_weights_path
+
+        path = str(mini_weights_path())
+        self._base, self._adapted = load(path), load(path, adapter_path=str(folder))
+        messages, self._image = _sample_question()
+        text = messages[1]["content"][0]["text"]
+        self._prompt = apply_chat_template(self._base[1], self._base[0].config, text, num_images=1)
+
+    def plain(self) -> None:
+        self._generate(*self._base)
+
+    def adapted(self) -> None:
+        self._generate(*self._adapted)
+
+    def _generate(self, model: Any, processor: Any) -> None:
+        from mlx_vlm import stream_generate
+
+        for _ in stream_generate(
+            model, processor, self._prompt, image=[self._image], max_tokens=TOKENS, temperature=0.0, eos_tokens=[]
+        ):
+            pass
+
+
+def _sample_question() -> tuple[list[dict[str, Any]], Any]:
+    import numpy as np
+
+    from mondrian_core.mini import renderer
+    from mondrian_core.prompts import AdvisorPrompt, critique_messages
+
+    return critique_messages(AdvisorPrompt("ansel", "Ansel Adams")), renderer.render_scene(
+        renderer.sample_scene(np.random.default_rng(0))
+    )
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run and report."""
+    parser = argparse.ArgumentParser(prog="bench.adapter_overhead", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--pairs", type=int, default=12)
+    parser.add_argument("--rank", type=int, default=8)
+    parser.add_argument("--dora", action="store_true", help="a DoRA instead of a LoRA")
+    parser.add_argument("--out", type=Path, help="JSON file for the figures")
+    parser.add_argument("--cpu-time", action="store_true", help="count this process's CPU time: for a busy machine")
+    options = parser.parse_args(arguments)
+    clock = time.process_time if options.cpu_time else time.perf_counter
+    found = measure_adapter_overhead(options.pairs, options.rank, clock, dora=options.dora)
+    print(adapter_overhead_text(found))
+    if options.out:
+        options.out.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,72 @@
+"""Paired, interleaved timing: both sides meet the same machine, warm or busy as it is."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+RESAMPLES = 2000
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairedTiming:
+    """Seconds of both sides over `pairs` pairs; `ratio` is ours/rival, median over pairs with a 95 % interval."""
+
+    ours: float
+    rival: float
+    ratio: float
+    low: float
+    high: float
+    pairs: int
+
+    def as_dict(self) -> dict[str, float]:
+        """Plain values for JSON."""
+        return asdict(self)
+
+
+def time_in_pairs(
+    ours: Callable[[], object],
+    rival: Callable[[], object],
+    *,
+    pairs: int = 10,
+    seed: int = 0,
+    clock: Callable[[], float] = time.perf_counter,
+) -> PairedTiming:
+    """Time both in the order A-B-B-A, so that a drift of the machine hits both alike; one round first to warm up.
+
+    The interval is a percentile bootstrap of the median ratio over pairs, drawn with `seed`.
+
+    Raises:
+        ValueError: fewer than two pairs, an interval needs more.
+    """
+    if pairs < 2:
+        raise ValueError(f"{pairs} pairs give no interval")
+    ours()
+    rival()
+    first: list[float] = []
+    second: list[float] = []
+    for ours_first in _alternating_order(pairs):
+        for work, times in ((ours, first), (rival, second)) if ours_first else ((rival, second), (ours, first)):
+            start = clock()
+            work()
+            times.append(clock() - start)
+    ratios = np.array(first) / np.array(second)
+    drawn = np.random.default_rng(seed).choice(ratios, size=(RESAMPLES, pairs))
+    low, high = np.quantile(np.median(drawn, axis=1), [0.025, 0.975])
+    return PairedTiming(
+        ours=statistics.median(first),
+        rival=statistics.median(second),
+        ratio=float(np.median(ratios)),
+        low=float(low),
+        high=float(high),
+        pairs=pairs,
+    )
+
+
+def _alternating_order(pairs: int) -> Iterator[bool]:
+    """Whether ours goes first, pair by pair: A-B, B-A, A-B, ..."""
+    return (index % 2 == 0 for index in range(pairs))

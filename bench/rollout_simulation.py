@@ -1,0 +1,288 @@
+"""`python -m bench.rollout_simulation`: what a staged rollout costs users when an adapter is worse, and delays when it is not.
+
+Simulated traffic goes through the rollout's own decisions. The rival is the canary one writes first: the same steps,
+and at each look a test at p < 0.05 of failures and of latency, begun anew with every look.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mondrian_core.rollout import (
+    Hold,
+    RollBack,
+    Rollout,
+    RolloutDecision,
+    RolloutObservations,
+    RolloutPlan,
+    decide_rollout,
+    default_rollout_plan,
+    rollout_after_decision,
+)
+from mondrian_core.rollout.plan import LIVE_STEPS, ArmCounts, PairCounts, ShareStratum
+
+REQUESTS_PER_DAY = (50, 1_000, 100_000)
+MAX_DAYS = 45
+START_TIME = datetime(2026, 1, 1, tzinfo=UTC)
+DecisionRule = Callable[["SimulatedTraffic", datetime], RolloutDecision]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SimulatedAdapter:
+    """How a candidate differs: failures against the control's 1 %, times as slow, ratings in standard deviations."""
+
+    name: str
+    failures: float = 1.0
+    latency: float = 1.0
+    rating: float = 0.0
+    rate: float = 0.01
+    spread: float = 0.25  # of the logarithm of seconds, between photographs
+    spread_paired: float = 0.10  # on the same photograph
+    rated: float = 0.2  # share of the answers that users rate
+
+    @property
+    def worse(self) -> bool:
+        """True when rolling it back is right."""
+        return self.failures > 1 or self.latency > 1
+
+
+SIMULATED_ADAPTERS = (
+    SimulatedAdapter(name="the same"),
+    SimulatedAdapter(name="2 x failures", failures=2.0),
+    SimulatedAdapter(name="10 x failures", failures=10.0),
+    SimulatedAdapter(name="20 % slower", latency=1.2),
+    SimulatedAdapter(name="better ratings", rating=0.3),
+)
+
+
+@dataclass(kw_only=True)
+class SimulatedTraffic:
+    """One rollout under simulated requests; counts only, as `observe` would give them."""
+
+    adapter: SimulatedAdapter
+    rollout: Rollout
+    rng: np.random.Generator
+    counts: dict[float, list[int]] = field(default_factory=dict)  # share -> candidate n, failed, control n, failed
+    pairs: dict[str, list[int]] = field(
+        default_factory=lambda: {"shadow": [0, 0], "latency": [0, 0], "ratings": [0, 0]}
+    )
+    in_step: int = 0
+    run: int = 0
+    longest_run: int = 0
+    seen: int = 0  # answers of the candidate that users got
+
+    def arrive(self, requests: int) -> None:
+        """Let requests come in under the present share."""
+        if requests == 0:
+            return
+        share, rate = self.rollout.share, self.adapter.rate
+        if self.rollout.in_shadow:
+            failed = self.rng.random(requests) < rate * self.adapter.failures
+            control_failed = self.rng.random(requests) < rate
+            self._sign("shadow", int((failed & ~control_failed).sum()), int((control_failed & ~failed).sum()))
+            self._latency(requests, self.adapter.spread_paired / math.sqrt(2))
+            self.in_step += requests
+            return
+        ours = int(self.rng.binomial(requests, share))
+        failed = self.rng.random(ours) < rate * self.adapter.failures
+        row = self.counts.setdefault(share, [0, 0, 0, 0])
+        theirs = requests - ours
+        for place, value in enumerate((ours, int(failed.sum()), theirs, int(self.rng.binomial(theirs, rate)))):
+            row[place] += value
+        self._runs(failed)
+        paired = min(ours, theirs)
+        self._latency(paired, self.adapter.spread)
+        rated = int(self.rng.binomial(paired, self.adapter.rated**2))
+        difference = self.rng.normal(self.adapter.rating, math.sqrt(2), rated)
+        self._sign("ratings", int((difference < 0).sum()), int((difference > 0).sum()))
+        self.in_step += ours
+        self.seen += ours
+
+    def observed(self) -> RolloutObservations:
+        """What the decision gets to see."""
+        strata = tuple(
+            ShareStratum(s, ArmCounts(*row[:2]), ArmCounts(*row[2:])) for s, row in sorted(self.counts.items())
+        )
+        pairs = {name: PairCounts(*values) for name, values in self.pairs.items()}
+        return RolloutObservations(strata=strata, in_step=self.in_step, **pairs, longest_run=self.longest_run)
+
+    def _latency(self, pairs: int, spread: float) -> None:
+        shift = math.log(self.adapter.latency / self.rollout.plan.latency_ratio)
+        slower = int((self.rng.normal(shift, spread * math.sqrt(2), pairs) > 0).sum())
+        self._sign("latency", slower, pairs - slower)
+
+    def _sign(self, name: str, worse: int, better: int) -> None:
+        self.pairs[name][0] += worse
+        self.pairs[name][1] += better
+
+    def _runs(self, failed: np.ndarray) -> None:
+        if not failed.any():
+            self.run = 0 if failed.size else self.run
+            return
+        for value in failed:
+            self.run = self.run + 1 if value else 0
+            self.longest_run = max(self.longest_run, self.run)
+
+
+def decide_by_mondrian(traffic: SimulatedTraffic, now: datetime) -> RolloutDecision:
+    """Mondrian's decision."""
+    return decide_rollout(traffic.rollout, traffic.observed(), now)
+
+
+def decide_by_fixed_tests(traffic: SimulatedTraffic, now: datetime) -> RolloutDecision:
+    """The usual canary: tests of fixed size, looked at again and again."""
+    observed = traffic.observed()
+    a, b = observed.candidate, observed.control
+    if a.requests and b.requests:
+        pooled = (a.failures + b.failures) / (a.requests + b.requests)
+        error = math.sqrt(max(pooled * (1 - pooled), 1e-9) * (1 / a.requests + 1 / b.requests))
+        if (a.failures / a.requests - b.failures / b.requests) / error > 1.645 and a.failures > 1:
+            return RollBack("failures", "p < 0.05")
+    worse, better = traffic.pairs["latency"]
+    if worse + better >= 10 and (worse - better) / math.sqrt(worse + better) > 1.645:
+        return RollBack("latency", "p < 0.05")
+    return decide_rollout(
+        replace(traffic.rollout, plan=PLAN_WITHOUT_SHADOW), RolloutObservations(in_step=traffic.in_step), now
+    )
+
+
+PLAN_WITHOUT_SHADOW = RolloutPlan(steps=LIVE_STEPS)
+
+
+def simulate_rollout(
+    adapter: SimulatedAdapter, per_day: int, decide: DecisionRule, plan: RolloutPlan, rng: np.random.Generator
+) -> dict[str, Any]:
+    """One rollout: how it ended, after how many days, and what users saw of the candidate on the way."""
+    rollout = Rollout(
+        advisor="a",
+        version="v0002",
+        control="v0001",
+        salt="salt",
+        plan=plan,
+        started_at=START_TIME.isoformat(),
+        step_started_at=START_TIME.isoformat(),
+    )
+    traffic, now = SimulatedTraffic(adapter=adapter, rollout=rollout, rng=rng), START_TIME
+    look = timedelta(minutes=15) if per_day > 10_000 else timedelta(hours=1)
+    while traffic.rollout.status == "running" and now < START_TIME + timedelta(days=MAX_DAYS):
+        now += look
+        traffic.arrive(int(rng.poisson(per_day * look / timedelta(days=1))))
+        decision = decide(traffic, now)
+        if not isinstance(decision, Hold):
+            traffic.rollout, traffic.in_step = rollout_after_decision(traffic.rollout, decision, now), 0
+    return {"end": traffic.rollout.status, "days": (now - START_TIME) / timedelta(days=1), "seen": traffic.seen}
+
+
+def simulated_rollouts_row(adapter: SimulatedAdapter, per_day: int, name: str, runs: int, seed: int) -> dict[str, Any]:
+    """Many rollouts as one row of the table; days and requests are medians, with the 90 % point of the latter."""
+    decide, plan = (
+        (decide_by_mondrian, default_rollout_plan(per_day))
+        if name == "mondrian"
+        else (decide_by_fixed_tests, PLAN_WITHOUT_SHADOW)
+    )
+    rng = np.random.default_rng([seed, per_day, SIMULATED_ADAPTERS.index(adapter), name == "mondrian"])
+    results = [simulate_rollout(adapter, per_day, decide, plan, rng) for _ in range(runs)]
+    back = [result for result in results if result["end"] == "rolled_back"]
+    done = [result for result in results if result["end"] == "finished"]
+    return {
+        "requests a day": per_day,
+        "adapter": adapter.name,
+        "way": name,
+        "rolled back": len(back) / runs,
+        "seen": float(np.median([result["seen"] for result in back])) if back else None,
+        "seen, 90 %": float(np.quantile([result["seen"] for result in back], 0.9)) if back else None,
+        "days to rollback": float(np.median([result["days"] for result in back])) if back else None,
+        "at 100 %": len(done) / runs,
+        "days to 100 %": float(np.median([result["days"] for result in done])) if done else None,
+        "runs": runs,
+    }
+
+
+COLUMNS = ("requests a day", "adapter", "way", "rolled back", "seen", "seen, 90 %", "at 100 %", "days to 100 %")
+
+
+def rollout_simulation_markdown(rows: list[dict[str, Any]]) -> str:
+    """Markdown."""
+    lines = ["| " + " | ".join(COLUMNS) + " |", "|" + "---|" * len(COLUMNS)]
+    for row in rows:
+        cells = []
+        for column in COLUMNS:
+            value = row[column]
+            if value is None:
+                cells.append("-")
+            elif column in ("rolled back", "at 100 %"):
+                cells.append(f"{value:.1%}")
+            elif isinstance(value, float):
+                cells.append(f"{value:.1f}" if "days" in column else f"{value:,.0f}")
+            else:
+                cells.append(f"{value:,}" if isinstance(value, int) else str(value))
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _plot_rollout_simulations(rows: list[dict[str, Any]], path: Path) -> None:
+    """Share rolled back, and requests seen before it, by adapter and volume."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.8), layout="constrained")
+    names = [adapter.name for adapter in SIMULATED_ADAPTERS]
+    for place, (way, mark) in enumerate((("mondrian", "o"), ("usual canary", "x"))):
+        for shade, volume in enumerate(REQUESTS_PER_DAY):
+            chosen = {row["adapter"]: row for row in rows if row["way"] == way and row["requests a day"] == volume}
+            at = [names.index(name) + 0.13 * shade + 0.4 * place - 0.3 for name in chosen]
+            color = f"C{shade}"
+            label = f"{way}, {volume:,} a day"
+            left.plot(at, [row["rolled back"] for row in chosen.values()], mark, color=color, label=label)
+            seen = [math.nan if row["seen"] is None else max(0.5, row["seen"]) for row in chosen.values()]
+            right.plot(at, seen, mark, color=color)
+    left.axhline(0.05, color="grey", linewidth=0.8, linestyle=":")
+    left.set(ylabel="share of rollouts rolled back", title="dotted: 5 %, the limit for adapters that are no worse")
+    right.set(
+        yscale="log", ylabel="candidate's answers seen by users", title="before a rollback (median; 0 drawn as 0.5)"
+    )
+    for axes in (left, right):
+        axes.set_xticks(range(len(names)), names, rotation=15)
+    figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=8)
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Simulate, print the table; 1 when an adapter that is no worse is rolled back in more than 5 % of the runs."""
+    parser = argparse.ArgumentParser(prog="bench.rollout_simulation", description=__doc__)
+    parser.add_argument("--runs", type=int, default=400, help="rollouts per row (default 400)")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, help="JSON file for the figures")
+    parser.add_argument("--plot", type=Path, help="PNG file for the picture")
+    options = parser.parse_args(arguments)
+    rows = [
+        simulated_rollouts_row(adapter, volume, way, options.runs, options.seed)
+        for volume in REQUESTS_PER_DAY
+        for adapter in SIMULATED_ADAPTERS
+        for way in ("mondrian", "usual canary")
+    ]
+    print(rollout_simulation_markdown(rows))
+    if options.out:
+        options.out.write_text(json.dumps({"seed": options.seed, "rows": rows}, indent=2) + "\n", encoding="utf-8")
+    if options.plot:
+        _plot_rollout_simulations(rows, options.plot)
+    fine = {adapter.name for adapter in SIMULATED_ADAPTERS if not adapter.worse}
+    false = [row["rolled back"] for row in rows if row["way"] == "mondrian" and row["adapter"] in fine]
+    return int(max(false) > 0.05)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,279 @@
+"""Our training loop beside mlx-vlm's own Trainer: same base, rows, order of magnitude of work, optimizer and rate.
+
+    python -m bench.training_speed [--base mini|wide|FOLDER] [--rival mlx-vlm|lora] [--pairs 4] [--rows 8] [--epochs 2]
+
+`wide` is a base of Qwen3-VL-2B's widths and vocabulary with two layers and random weights, made for the occasion, and
+photographs in the size that datasets keep: what a large vocabulary and many tokens cost is seen there. Both sides train
+a LoRA of the same rank on the same layers, one row at a time, completions only, gradients gathered over four rows. A
+measurement is a whole training, preparation of the rows included, divided by its optimizer steps; sides alternate in
+one process. Memory is what MLX held at most beyond what was there before, plus the weights of one base.
+With `--rival lora` our DoRA stands beside our LoRA: what it costs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import sys
+import tempfile
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import replace
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+from bench.paired_timing import time_in_pairs
+from mondrian_core.images import LONG_SIDE
+
+ACCUMULATION, RANK, ALPHA, RATE = 4, 8, 16.0, 1e-3
+MLX_VLM_TRAINER, LORA = "mlx-vlm", "lora"
+WIDE = {
+    "hidden_size": 2048,
+    "intermediate_size": 6144,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 16,
+    "num_key_value_heads": 8,
+    "head_dim": 128,
+    "vocab_size": 151_936,
+}
+
+
+def rendered_rows(count: int) -> list[Any]:
+    """Rendered photographs with the bundled plain critic's words."""
+    import numpy as np
+
+    from mondrian_core.dataset_types import DatasetRow
+    from mondrian_core.mini import renderer
+    from mondrian_core.mini.scene_critic import write_scene_critique
+    from mondrian_core.mini.tastes import GENERIC
+    from mondrian_core.prompts import AdvisorPrompt, training_messages
+    from mondrian_core.rubric import DIMENSIONS, canonical_answer
+
+    rng, voice, rows = np.random.default_rng(5), AdvisorPrompt("ansel", "Ansel Adams"), []
+    for number in range(count):
+        scene = renderer.sample_scene(rng)
+        critique = write_scene_critique(scene, GENERIC, rng)
+        answer = canonical_answer(critique)
+        scores = {name: float(critique.assessments[name].score) for name in DIMENSIONS}
+        rows.append(
+            DatasetRow(
+                photo_id=f"row{number}",
+                image=renderer.render_scene(scene),
+                messages=training_messages(voice, answer),
+                answer=answer,
+                scores=scores,
+                loss_dimensions=tuple(DIMENSIONS),
+                weight=1.0,
+            )
+        )
+    return rows
+
+
+def make_wide_base(folder: Path) -> Path:
+    """A base with a large model's widths: mini's tower and tokenizer, two wide layers of random weights.
+
+    Its processor lets photographs through in the size in which datasets keep them, as a large model's does.
+    """
+    import mlx.core as mx
+    from mlx.utils import tree_flatten
+    from mlx_vlm.utils import get_model_and_args, load_config
+
+    from mondrian_core.mini import mini_weights_path
+
+    shutil.copytree(mini_weights_path(), folder, ignore=shutil.ignore_patterns("*.safetensors", "README.md"))
+    path = folder / "config.json"
+    values = json.loads(path.read_text())
+    values["text_config"].update(WIDE)
+    values["vision_config"]["out_hidden_size"] = WIDE["hidden_size"]
+    path.write_text(json.dumps(values))
+    processor = folder / "preprocessor_config.json"
+    most = {"max_pixels": LONG_SIDE**2, "size": {"shortest_edge": 16_384, "longest_edge": LONG_SIDE**2}}
+    processor.write_text(json.dumps({**json.loads(processor.read_text()), **most}))
+    config = load_config(folder)
+    module, _ = get_model_and_args(config)
+    mx.random.seed(0)
+    model = module.Model(module.ModelConfig.from_dict(config))
+    flat = {
+        name: 0.02 * mx.random.normal(array.shape) if array.ndim > 1 else array
+        for name, array in tree_flatten(model.parameters())
+    }
+    mx.save_safetensors(str(folder / "model.safetensors"), flat, metadata={"format": "mlx"})
+    return folder
+
+
+def _enlarge_photograph(row: Any) -> Any:
+    """A row whose photograph has the size in which datasets keep them."""
+    factor = LONG_SIDE / max(row.image.size)
+    size = (round(row.image.width * factor), round(row.image.height * factor))
+    return replace(row, image=row.image.resize(size))
+
+
+class _Side:
+    """A side's losses and peak memory beyond what was held before, in bytes, of its last training.
+
+    `first` is the very first loss: the rival's model keeps what it learned from one training to the next.
+    """
+
+    losses: list[float]
+    first: float | None = None
+    peak: int = 0
+
+    def __call__(self) -> None:
+        import mlx.core as mx
+
+        mx.clear_cache()
+        mx.reset_peak_memory()
+        held = mx.get_active_memory()
+        self.losses = self.train()
+        self.first = self.losses[0] if self.first is None else self.first
+        self.peak = mx.get_peak_memory() - held
+
+    def train(self) -> list[float]:
+        """Loss of every optimizer step."""
+        raise NotImplementedError
+
+
+class _MondrianSide(_Side):
+    def __init__(self, base: str, rows: list[Any], epochs: int, *, dora: bool = False) -> None:
+        from mondrian_core.models.base_model import load_base
+        from mondrian_core.recipes import TrainRecipe
+
+        self.base, self.rows = load_base(base), rows
+        self.recipe = TrainRecipe(
+            rank=RANK,
+            alpha=ALPHA,
+            dora=dora,
+            epochs=epochs,
+            accumulation=ACCUMULATION,
+            score_weight=1.0,
+            learning_rate=RATE,
+            warmup_fraction=0.0,
+            final_rate_fraction=1.0,
+        )
+
+    def train(self) -> list[float]:
+        from mondrian_core.training import train_adapter
+
+        with tempfile.TemporaryDirectory(prefix="mondrian-bench-") as name:
+            result = train_adapter(self.base, self.rows, [], self.recipe, Path(name))
+            lines = [json.loads(line) for line in result.log.read_text().splitlines()]
+        return [line["loss"] for line in lines if line["kind"] == "step"]
+
+
+class _MlxVlmSide(_Side):
+    def __init__(self, base: str, rows: list[Any], epochs: int) -> None:
+        from mlx_vlm import load
+        from mlx_vlm.trainer.common.model import prepare_model_for_training
+
+        from mondrian_core.models.base_model import resolve_base_path
+
+        self.model, self.processor = load(str(resolve_base_path(base)))
+        prepare_model_for_training(self.model, train_type="lora", lora_rank=RANK, lora_alpha=ALPHA)
+        self.rows = [{"messages": row.messages, "images": [row.image]} for row in rows]
+        self.iterations = epochs * len(rows)
+
+    def train(self) -> list[float]:
+        import mlx.optimizers
+        from mlx_vlm.trainer import Trainer
+        from mlx_vlm.trainer.vlm.config import VLMTrainingArgs
+
+        with (
+            tempfile.TemporaryDirectory(prefix="mondrian-bench-") as name,
+            redirect_stdout(StringIO()),
+            redirect_stderr(StringIO()),
+        ):
+            settings = VLMTrainingArgs(
+                iters=self.iterations,
+                gradient_accumulation_steps=ACCUMULATION,
+                train_on_completions=True,
+                steps_per_report=ACCUMULATION,
+                steps_per_save=10**9,
+                steps_per_eval=10**9,
+                max_seq_length=4096,
+                adapter_file=str(Path(name) / "adapters.safetensors"),
+            )
+            optimizer = mlx.optimizers.AdamW(RATE, weight_decay=0.0)
+            trainer = Trainer(
+                self.model, settings, train_dataset=self.rows, processing_class=self.processor, optimizer=optimizer
+            )
+            trainer.train()
+        return [float(entry["train_loss"]) for entry in trainer.log_history if "train_loss" in entry]
+
+
+def measure_training_speed(
+    base: str, pairs: int, rows: int, epochs: int, rival: str = MLX_VLM_TRAINER
+) -> dict[str, Any]:
+    """Ratios ours/rival of the time of an optimizer step and of peak memory; losses of the last training of each."""
+    with tempfile.TemporaryDirectory(prefix="mondrian-wide-") as name:
+        chosen = str(make_wide_base(Path(name) / "wide")) if base == "wide" else base
+        examples = [_enlarge_photograph(row) for row in rendered_rows(rows)] if base == "wide" else rendered_rows(rows)
+        ours = _MondrianSide(chosen, examples, epochs, dora=rival != MLX_VLM_TRAINER)
+        other = (
+            _MlxVlmSide(chosen, examples, epochs)
+            if rival == MLX_VLM_TRAINER
+            else _MondrianSide(chosen, examples, epochs)
+        )
+        weights = _weight_bytes(ours.base.model)
+        times = time_in_pairs(ours, other, pairs=pairs)
+    steps = epochs * rows / ACCUMULATION
+    memory = {"ours": weights + ours.peak, "rival": weights + other.peak}
+    return {
+        "base": base,
+        "rival": rival,
+        "seconds_per_step": {"ours": times.ours / steps, "rival": times.rival / steps},
+        "ratio_of_times": {"median": times.ratio, "interval": [times.low, times.high], "pairs": times.pairs},
+        "peak_bytes": memory,
+        "ratio_of_peaks": memory["ours"] / memory["rival"],
+        "weights_bytes": weights,
+        "first_loss": {"ours": ours.first, "rival": other.first},
+        "losses": {"ours": ours.losses, "rival": other.losses},
+    }
+
+
+def training_speed_text(found: dict[str, Any]) -> str:
+    """A result of `run` as a few lines of text."""
+    times, peaks, each, rival = found["ratio_of_times"], found["peak_bytes"], found["seconds_per_step"], found["rival"]
+    low, high = times["interval"]
+    return (
+        f"training ({found['base']}): seconds a step {each['ours']:.2f} (ours), {each['rival']:.2f} ({rival})\n"
+        f"  ratio {times['median']:.2f}, 95 % interval {low:.2f} to {high:.2f}, {times['pairs']} pairs\n"
+        f"  peak memory {peaks['ours'] / 2**20:.0f} MB (ours), {peaks['rival'] / 2**20:.0f} MB ({rival}), "
+        f"ratio {found['ratio_of_peaks']:.2f}; weights {found['weights_bytes'] / 2**20:.0f} MB\n"
+        f"  first loss {found['first_loss']['ours']:.4f} and {found['first_loss']['rival']:.4f}"
+    )
+
+
+def _weight_bytes(model: Any) -> int:
+    """Bytes of a model's arrays."""
+    from mlx.utils import tree_flatten
+
+    return sum(array.nbytes for _, array in tree_flatten(model.parameters()))
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run and report."""
+    parser = argparse.ArgumentParser(prog="bench.training_speed", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--base", default="mini", help="mini, wide or a folder (default mini)")
+    parser.add_argument(
+        "--rival",
+        choices=(MLX_VLM_TRAINER, LORA),
+        default=MLX_VLM_TRAINER,
+        help=f"{LORA}: a DoRA beside a LoRA, both ours",
+    )
+    parser.add_argument("--pairs", type=int, default=4)
+    parser.add_argument("--rows", type=int, default=8, help="a multiple of 4 (default 8)")
+    parser.add_argument("--epochs", type=int, default=2)
+    parser.add_argument("--out", type=Path, help="JSON file for the figures")
+    options = parser.parse_args(arguments)
+    if options.rows % ACCUMULATION or options.rows < ACCUMULATION:
+        parser.error(f"--rows: a multiple of {ACCUMULATION}")
+    found = measure_training_speed(options.base, options.pairs, options.rows, options.epochs, options.rival)
+    print(training_speed_text(found))
+    if options.out:
+        options.out.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

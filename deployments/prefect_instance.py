@@ -1,0 +1,125 @@
+"""Where a machine's Prefect lives and with which settings it runs."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from mondrian_core import ports
+from mondrian_core.errors import PrefectUnavailable
+from mondrian_core.prefect_server import prefect_client_variables, prefect_home, read_auth_string
+from mondrian_core.settings import Settings
+
+ROOT = Path(__file__).resolve().parent.parent
+POOL = "apple-silicon"
+ACCELERATOR_LIMIT = "accelerator"
+HOST = "127.0.0.1"
+ALLOWED_HOSTS = (HOST, "localhost")  # names under which the server may be asked for
+DEFAULT_PORT = 4200
+
+
+@dataclass(frozen=True)
+class PrefectInstance:
+    """Prefect's home below a workspace, and the address of its server."""
+
+    settings: Settings
+    port: int
+
+    @property
+    def home(self) -> Path:
+        """Database, results, leases and logs of this Prefect."""
+        return prefect_home(self.settings)
+
+    @property
+    def ui(self) -> str:
+        """Address of the UI."""
+        return f"http://{HOST}:{self.port}"
+
+    @property
+    def api(self) -> str:
+        """Address of the API."""
+        return f"{self.ui}/api"
+
+    @property
+    def auth(self) -> str:
+        """The server's password, `user:password`.
+
+        Raises:
+            PrefectUnavailable: its file was removed.
+        """
+        auth = read_auth_string(self.settings)
+        if auth is None:
+            raise PrefectUnavailable(
+                f"The password of the Prefect server is missing from {self.home}.", "Run `make down`, then `make up`."
+            )
+        return auth
+
+    @property
+    def basic_auth(self) -> tuple[str, str]:
+        """User and password, for HTTP basic authentication."""
+        user, _, password = self.auth.partition(":")
+        return user, password
+
+    @property
+    def origins(self) -> tuple[str, ...]:
+        """The server's own addresses, as a browser names them."""
+        return tuple(f"http://{host}:{self.port}" for host in ALLOWED_HOSTS)
+
+    def environment(self) -> dict[str, str]:
+        """Environment of the server, the worker and the runs; a user's own Prefect settings stay out of it."""
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+        return {**kept, **self._prefect(), **self._mondrian()}
+
+    def _prefect(self) -> dict[str, str]:
+        return {
+            **prefect_client_variables(self.settings, self.api, self.auth, os.environ),
+            # without the password nobody gets an answer, and other sites' pages get none at all
+            "PREFECT_SERVER_API_AUTH_STRING": self.auth,
+            "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": ",".join(self.origins),
+            "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "false",
+            # nothing leaves the machine
+            "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+            "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
+            "DO_NOT_TRACK": "1",
+            # leases in memory leak their slot when the server restarts
+            "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
+            # SQLite on one machine: a quarter of the time for many task runs
+            "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "100",
+            "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_READ_BATCH_SIZE": "50",
+            "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL": "1",
+            "PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "20",
+            "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
+            "PREFECT_WORKER_QUERY_SECONDS": "2",
+            # a server that is away for minutes must not end the worker, nor lose the end of a run
+            "PREFECT_CLIENT_MAX_RETRIES": "8",
+            "PREFECT_CLI_PROMPT": "false",
+        }
+
+    def _mondrian(self) -> dict[str, str]:
+        settings = self.settings
+        return {
+            "MONDRIAN_WORKSPACE": str(settings.root),
+            "MONDRIAN_ADAPTERS": str(settings.adapters_root),
+            "MONDRIAN_BASE_MODEL": settings.base,
+            # the interpreter's own folder first, so that a worker finds `prefect` without an activated environment
+            "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
+        }
+
+
+def set_prefect_home(settings: Settings) -> None:
+    """Let Prefect, when this process imports it, keep to the workspace instead of the user's home folder."""
+    os.environ.update(PREFECT_HOME=str(prefect_home(settings)), DO_NOT_TRACK="1")
+
+
+def choose_port(wanted: int | None, *, usual: int | None = DEFAULT_PORT) -> int:
+    """The wanted port, else the usual one if it is free, else any free one of this machine.
+
+    Raises:
+        PortInUse: when the wanted port is taken; it names who listens there.
+    """
+    if wanted is not None:
+        ports.require_free_port(wanted)
+        return wanted
+    return usual if usual is not None and ports.is_port_free(usual) else ports.find_free_port()

@@ -1,0 +1,131 @@
+"""Measures mini as a user meets it: greedy, unconstrained, through mlx-vlm.
+
+`python -m mini_training.evaluate [--model DIR] [--photographs N] [--real FOLDER]` prints one JSON object.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from mini_training.model_card import write_model_card
+from mondrian_core.mini import mini_weights_path
+from mondrian_core.mini.renderer import render_scene
+from mondrian_core.mini.scene import sample_scene
+from mondrian_core.mini.scene_critic import GENERIC, score_scene
+from mondrian_core.models import cpu_blas
+from mondrian_core.prompts import AdvisorPrompt, critique_messages
+from mondrian_core.rubric import DIMENSIONS, CritiqueParseError, parse_critique_strict
+
+VOICE = AdvisorPrompt(GENERIC.advisor, GENERIC.name, GENERIC.bio)
+EVALUATION_SEED = 990_000_000  # far from every bank of the training script
+
+
+@dataclass(frozen=True)
+class MiniAnswer:
+    """What the model wrote about one photograph: scores (8,) or None when unreadable, the text, tokens a second."""
+
+    scores: NDArray[np.float64] | None
+    text: str
+    tokens: int
+    speed: float
+
+
+def make_mini_answerer(folder: Path) -> Any:
+    """A function from picture to Answer, on a freshly loaded model."""
+    cpu_blas.preload_openblas()
+    import mlx_vlm
+
+    model, processor = mlx_vlm.load(str(folder))
+    prompt = processor.apply_chat_template(critique_messages(VOICE), tokenize=False, add_generation_prompt=True)
+
+    def answer(picture: Image.Image) -> MiniAnswer:
+        result = mlx_vlm.generate(model, processor, prompt, image=[picture], max_tokens=400, temperature=0.0)
+        try:
+            critique = parse_critique_strict(result.text)
+        except CritiqueParseError:
+            return MiniAnswer(None, result.text, result.generation_tokens, result.generation_tps)
+        scores = np.array([critique.scores[name] for name in DIMENSIONS], float)
+        return MiniAnswer(scores, result.text, result.generation_tokens, result.generation_tps)
+
+    return answer
+
+
+def rendered_test_set(count: int) -> tuple[list[Image.Image], NDArray[np.float64]]:
+    """Photographs never trained on and their generic scores (count, 8)."""
+    scenes = [sample_scene(np.random.default_rng(EVALUATION_SEED + i)) for i in range(count)]
+    truth = np.array([[score_scene(scene, GENERIC)[name] for name in DIMENSIONS] for scene in scenes], float)
+    return [render_scene(scene) for scene in scenes], truth
+
+
+def mini_metrics(answers: list[MiniAnswer], truth: NDArray[np.float64]) -> dict[str, Any]:
+    """Compliance, squared errors (points squared) against the truth, the mean and a shuffle, and speed."""
+    read = [i for i, answer in enumerate(answers) if answer.scores is not None]
+    said = np.array([answers[i].scores for i in read], float).reshape(-1, len(DIMENSIONS))
+    true = truth[read]
+    error = (said - true) ** 2
+    blind = (true - true.mean(0)) ** 2
+    shuffled = (np.roll(said, 1, axis=0) - true) ** 2  # everybody gets a neighbour's answer
+    return {
+        "photographs": len(answers),
+        "compliance": round(len(read) / len(answers), 4),
+        "mse": round(float(error.mean()), 3),
+        "mse_answering_the_mean": round(float(blind.mean()), 3),
+        "mse_share_of_mean": round(float(error.mean() / blind.mean()), 3),
+        "mse_shuffled": round(float(shuffled.mean()), 3),
+        "share_by_dimension": dict(zip(DIMENSIONS, (error.mean(0) / blind.mean(0)).round(3).tolist(), strict=True)),
+        "answer_tokens": round(float(np.mean([answer.tokens for answer in answers])), 1),
+        "tokens_per_second_median": round(float(np.median([answer.speed for answer in answers])), 1),
+    }
+
+
+def measure_on_real_photographs(folder: Path, answer: Any) -> dict[str, Any]:
+    """Compliance on every real photograph below `folder`; files that are no picture are left out."""
+    answers = {}
+    for path in sorted(p for p in folder.rglob("*") if p.suffix.lower() in (".jpg", ".jpeg", ".png")):
+        try:
+            with Image.open(path) as opened:
+                picture = ImageOps.exif_transpose(opened).convert("RGB")
+        except OSError:
+            continue
+        answers[path.name] = answer(picture)
+    read = {name: a.scores for name, a in answers.items() if a.scores is not None}
+    scores = np.array(list(read.values()))
+    return {
+        "photographs": len(answers),
+        "compliance": round(len(read) / max(1, len(answers)), 4),
+        "score_sd_between_photographs": round(float(scores.std(0).mean()), 2) if len(read) else None,
+        "unreadable": {name: a.text[:200] for name, a in answers.items() if a.scores is None},
+        "scores": {name: values.astype(int).tolist() for name, values in read.items()},
+    }
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Print the figures as JSON."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", type=Path, default=mini_weights_path())
+    parser.add_argument("--photographs", type=int, default=120)
+    parser.add_argument("--real", type=Path, help="a folder of real photographs")
+    parser.add_argument("--card", action="store_true", help="write the figures into the model card (README.md)")
+    options = parser.parse_args(arguments)
+    answer, began = make_mini_answerer(options.model), time.time()
+    pictures, truth = rendered_test_set(options.photographs)
+    report: dict[str, Any] = {"rendered": mini_metrics([answer(picture) for picture in pictures], truth)}
+    if options.real:
+        report["real"] = measure_on_real_photographs(options.real, answer)
+    report["seconds"] = round(time.time() - began, 1)
+    print(json.dumps(report, indent=2))
+    if options.card:
+        write_model_card(options.model, report)
+
+
+if __name__ == "__main__":
+    main()

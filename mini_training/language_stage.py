@@ -1,0 +1,314 @@
+"""Stages two and three: the language model learns to read scores off the image tokens, then to write whole critiques.
+
+The vision tower is frozen, so its features are computed once per picture, on pictures it was not trained on (their
+features carry honest noise). Only answer tokens carry loss, and score digits weigh more than words.
+
+Legend: `B` batch, `T` tokens, `N` image tokens, `D` width, `A` answer tokens in a batch.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from transformers import PreTrainedTokenizerFast
+
+from mini_training.architecture import MERGE, PATCH
+from mini_training.picture_bank import load_picture_shards
+from mini_training.prompt_sampling import sample_advisor_prompt
+from mini_training.vision_stage import vision_tower_outputs
+from mondrian_core.mini.scene import Scene
+from mondrian_core.mini.scene_critic import ANSEL, GENERIC, WATKINS, compose_critique, score_scene
+from mondrian_core.prompts import critique_messages
+from mondrian_core.rubric import DIMENSIONS, canonical_answer, make_critique
+
+DIGIT_WEIGHT = 8.0
+GRADE_WEIGHT = 5.0
+# Share of whole critiques whose scores are moved at random and carry no loss: verdicts and grade are then learned from
+# the digits that stand in the answer, not from the picture, and still fit when an adapter moves the digits.
+RANDOM_SCORE_SHARE = 0.35
+SCORE_SPREAD = 0.8  # points; neighbours of the right score are half right, so greedy answers lean to the middle
+SCORE_KEY = '": {"score": '
+GRADE_KEY = '."}}, "overall_grade": "'
+
+
+def mirrored_scene(scene: Scene) -> Scene:
+    """The scene of the picture seen in a mirror."""
+    return dataclasses.replace(
+        scene, subject_x=1 - scene.subject_x, tilt_deg=-scene.tilt_deg, mass=-scene.mass, light_x=1 - scene.light_x
+    )
+
+
+@dataclass(frozen=True)
+class VisionFeatureGroup:
+    """Pictures of one size as the frozen tower sees them: features (n, 3, N, D) float16, grid in merged tokens."""
+
+    features: NDArray[np.float16]
+    scenes: list[Scene]
+    grid: tuple[int, int]
+
+
+@torch.no_grad()
+def compute_vision_features(
+    model: nn.Module, folder: Path, *, mirror: bool, size: int = 64
+) -> list[VisionFeatureGroup]:
+    """Features of every picture of a bank, and of its mirror image as well."""
+    seen = []
+    for shard in load_picture_shards(folder):
+        for flip in (False, True) if mirror else (False,):
+            pictures = shard.pictures[:, :, ::-1] if flip else shard.pictures
+            parts = []
+            for i in range(0, len(pictures), size):
+                with torch.autocast("cpu", torch.bfloat16):
+                    features = torch.stack(
+                        [f.float() for f in vision_tower_outputs(model.model.visual, pictures[i : i + size])], 1
+                    )
+                parts.append(features.numpy().astype(np.float16))
+            grid = (pictures.shape[1] // (PATCH * MERGE), pictures.shape[2] // (PATCH * MERGE))
+            scenes = [mirrored_scene(scene) for scene in shard.scenes] if flip else shard.scenes
+            seen.append(VisionFeatureGroup(np.concatenate(parts), scenes, grid))
+        print(f"looked at {shard.aspect}: {len(shard.scenes)}", flush=True)
+    return seen
+
+
+class AnswerEncoder:
+    """Turns a scene into token ids: prompt up to the picture, prompt after it, answer."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerFast, *, whole: bool) -> None:
+        self.tokenizer, self.whole = tokenizer, whole
+        self.image = tokenizer.convert_tokens_to_ids("<|image_pad|>")
+        self.end = tokenizer.convert_tokens_to_ids("<|im_end|>")
+        self.key = tokenizer.encode(SCORE_KEY)[-1]
+        self.grade_key = tokenizer.encode(GRADE_KEY)[-1]
+        self.digits = tokenizer.convert_tokens_to_ids(list("0123456789"))
+
+    def encode_scene(self, scene: Scene, rng: np.random.Generator) -> tuple[list[int], list[int], list[int], bool]:
+        """(ids before the image tokens, ids after them, answer ids with the end token, whether its digits count)."""
+        scores, honest = score_scene(scene, GENERIC), True
+        messages = critique_messages(sample_advisor_prompt(rng))
+        if not self.whole:  # the scores alone come with a short prompt, so that a step is cheap
+            messages = [{"role": "user", "content": [{"type": "image"}]}]
+        prompt = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        before, after = prompt.split("<|image_pad|>")
+        if self.whole:
+            # Some answers borrow an advisor's words (never the taste), so that an adapter meets words the base can say.
+            taste = (GENERIC, ANSEL, WATKINS)[int(rng.choice(3, p=[0.7, 0.17, 0.13]))]
+            if rng.random() < RANDOM_SCORE_SHARE:
+                scores, honest = _free_scores(scores, rng), False
+            answer = canonical_answer(compose_critique(scene, scores, taste, rng))
+        else:
+            answer = canonical_answer(make_critique(scores, dict.fromkeys(DIMENSIONS, ".")))
+        encode = self.tokenizer.encode
+        return encode(before), encode(after), [*encode(answer), self.end], honest
+
+    def weights(self, answer: list[int], honest: bool = True) -> list[float]:
+        """Loss weight of every answer token: the digit after a score key weighs most, then the grade."""
+        weight = [(DIGIT_WEIGHT if honest else 0.0) if before == self.key else 1.0 for before in [-1, *answer[:-1]]]
+        if self.grade_key in answer:
+            at = answer.index(self.grade_key) + 1
+            weight[at : at + 3] = [GRADE_WEIGHT] * 3
+        return weight
+
+
+def _free_scores(scores: dict[str, int], rng: np.random.Generator) -> dict[str, int]:
+    """Scores moved together and each for itself, within 1..9."""
+    together = rng.normal(0, 1.5)
+    return {name: int(np.clip(round(value + together + rng.normal(0, 2)), 1, 9)) for name, value in scores.items()}
+
+
+@dataclass(frozen=True, kw_only=True)
+class LanguageBatch:
+    """Tokens (B, T) right-padded, image mask (B, T), rope positions (3, B, T), features (3, B * N, D), and where the
+    answers are: rows and columns of the positions that predict them, targets and weights, each (A,)."""
+
+    ids: Tensor
+    image: Tensor
+    positions: Tensor
+    features: Tensor
+    rows: Tensor
+    columns: Tensor
+    targets: Tensor
+    weights: Tensor
+
+
+def collate_language_batch(
+    group: VisionFeatureGroup, chosen: NDArray[np.int64], writer: AnswerEncoder, rng: np.random.Generator
+) -> LanguageBatch:
+    """A batch of pictures of one size, each with a fresh prompt and phrasing."""
+    height, width = group.grid
+    n = height * width
+    written = [writer.encode_scene(group.scenes[i], rng) for i in chosen]
+    longest = max(len(a) + n + len(b) + len(c) for a, b, c, _ in written)
+    ids = np.zeros((len(chosen), longest), np.int64)
+    positions = np.zeros((3, len(chosen), longest), np.int64)
+    image = np.zeros((len(chosen), longest), bool)
+    rows: list[int] = []
+    columns: list[int] = []
+    targets: list[int] = []
+    weights: list[float] = []
+    for row, (before, after, answer, honest) in enumerate(written):
+        start, text = len(before), [*after, *answer]
+        ids[row, : start + n + len(text)] = [*before, *[writer.image] * n, *text]
+        image[row, start : start + n] = True
+        positions[:, row, :start] = np.arange(start)
+        positions[0, row, start : start + n] = start
+        positions[1, row, start : start + n] = start + np.repeat(np.arange(height), width)
+        positions[2, row, start : start + n] = start + np.tile(np.arange(width), height)
+        rest = longest - start - n
+        positions[:, row, start + n :] = start + max(height, width) + np.arange(rest)
+        first = start + n + len(after) - 1
+        rows += [row] * len(answer)
+        columns += range(first, first + len(answer))
+        targets += answer
+        weights += writer.weights(answer, honest)
+    features = torch.from_numpy(group.features[chosen].astype(np.float32)).transpose(0, 1).flatten(1, 2)
+    return LanguageBatch(
+        ids=torch.from_numpy(ids),
+        image=torch.from_numpy(image),
+        positions=torch.from_numpy(positions),
+        features=features,
+        rows=torch.tensor(rows),
+        columns=torch.tensor(columns),
+        targets=torch.tensor(targets),
+        weights=torch.tensor(weights),
+    )
+
+
+def answer_logits(model: nn.Module, batch: LanguageBatch) -> Tensor:
+    """(A, vocabulary) logits at the answer positions only."""
+    text = model.model.language_model
+    embeds = text.embed_tokens(batch.ids).clone()
+    embeds[batch.image] = batch.features[0].to(embeds.dtype)
+    hidden = text(
+        inputs_embeds=embeds,
+        position_ids=batch.positions,
+        visual_pos_masks=batch.image,
+        deepstack_visual_embeds=list(batch.features[1:]),
+        use_cache=False,
+    ).last_hidden_state
+    return F.linear(hidden[batch.rows, batch.columns], text.embed_tokens.weight)
+
+
+@torch.no_grad()
+def initialize_language_model(model: nn.Module) -> None:
+    """Starting weights of unit variance; branches that write to the residual stream start at half of it."""
+    for name, parameter in model.model.language_model.named_parameters():
+        if "embed_tokens" in name:
+            parameter.normal_(0, 0.06)
+        elif parameter.ndim == 2:
+            gain = 0.5 if name.endswith(("o_proj.weight", "down_proj.weight")) else 1.0
+            parameter.normal_(0, gain * parameter.shape[1] ** -0.5)
+
+
+def _rate(step: int, total: int, peak: float, warm: int = 150) -> float:
+    if step < warm:
+        return peak * (step + 1) / warm
+    return peak * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, total - warm))))
+
+
+def soft_digit_losses(logits: Tensor, batch: LanguageBatch, writer: AnswerEncoder) -> Tensor:
+    """(A,) cross-entropies; for a score digit the target is a bell over 1..9 around the right one."""
+    losses = F.cross_entropy(logits, batch.targets, reduction="none")
+    scored = batch.weights == DIGIT_WEIGHT
+    digits = torch.tensor(writer.digits)
+    right = (batch.targets[scored][:, None] == digits).float().argmax(1)
+    points = torch.arange(10)
+    bell = torch.exp(-((points - right[:, None]) ** 2) / (2 * SCORE_SPREAD**2)) * (points > 0)
+    bell = bell / bell.sum(1, keepdim=True)
+    losses[scored] = -(bell * F.log_softmax(logits[scored], -1)[:, digits]).sum(1)
+    return losses
+
+
+def _batches(
+    groups: list[VisionFeatureGroup], size: int, rng: np.random.Generator
+) -> Iterator[tuple[VisionFeatureGroup, NDArray[np.int64]]]:
+    """Every picture once, in batches of one size each, in random order; the short rest of a size is kept too."""
+    batches = []
+    for group in groups:
+        order = rng.permutation(len(group.scenes))
+        batches += [(group, order[i : i + size]) for i in range(0, len(order), size)]
+    for at in rng.permutation(len(batches)):
+        yield batches[at]
+
+
+def train_language_model(
+    model: nn.Module,
+    groups: list[VisionFeatureGroup],
+    tokenizer: PreTrainedTokenizerFast,
+    out: Path,
+    *,
+    whole: bool,
+    steps: int,
+    seed: int,
+    rate: float,
+    size: int = 32,
+    held: list[VisionFeatureGroup] | None = None,
+) -> None:
+    """Train the language model on frozen features; saves `out/<stage>.pt` every 200 steps and resumes from it."""
+    text, name = model.model.language_model, "critiques" if whole else "scores"
+    writer, checkpoint = AnswerEncoder(tokenizer, whole=whole), out / f"{name}.pt"
+    optimizer = torch.optim.AdamW(text.parameters(), lr=rate, betas=(0.9, 0.98), weight_decay=0.01)
+    step = _resume(text, optimizer, checkpoint)
+    began, first = time.time(), step
+    while step < steps:
+        rng = np.random.default_rng([seed, int(whole), step])
+        for group, chosen in _batches(groups, size, rng):
+            for settings in optimizer.param_groups:
+                settings["lr"] = _rate(step, steps, rate)
+            batch = collate_language_batch(group, chosen, writer, rng)
+            with torch.autocast("cpu", torch.bfloat16):
+                logits = answer_logits(model, batch)
+            losses = soft_digit_losses(logits.float(), batch, writer)
+            loss = (losses * batch.weights).sum() / batch.weights.sum()
+            optimizer.zero_grad()
+            loss.backward()
+            nn.utils.clip_grad_norm_(text.parameters(), 1.0)
+            optimizer.step()
+            step += 1
+            if step % 25 == 0:
+                _report(
+                    name, step, steps, losses.detach(), batch.weights, size * (step - first) / (time.time() - began)
+                )
+            if step % 200 == 0 or step == steps:
+                torch.save({"text": text.state_dict(), "optimizer": optimizer.state_dict(), "step": step}, checkpoint)
+                if held:
+                    print(f"  {name} held-out digit loss {held_out_digit_loss(model, held, writer):.3f}", flush=True)
+            if step >= steps:
+                break
+
+
+def _resume(text: nn.Module, optimizer: torch.optim.Optimizer, checkpoint: Path) -> int:
+    if not checkpoint.exists():
+        return 0
+    state = torch.load(checkpoint, weights_only=False)
+    text.load_state_dict(state["text"])
+    optimizer.load_state_dict(state["optimizer"])
+    return int(state["step"])
+
+
+def _report(name: str, step: int, steps: int, losses: Tensor, weights: Tensor, speed: float) -> None:
+    digits = losses[weights == DIGIT_WEIGHT].mean().item()
+    words = losses[weights == 1].mean().item()
+    print(f"{name} {step}/{steps} digit {digits:.3f} word {words:.3f} {speed:.0f} examples/s", flush=True)
+
+
+@torch.no_grad()
+def held_out_digit_loss(model: nn.Module, held: list[VisionFeatureGroup], writer: AnswerEncoder) -> float:
+    """Mean loss per score digit on held-out pictures (nats)."""
+    rng, total, count = np.random.default_rng(0), 0.0, 0
+    for group in held:
+        chosen = np.arange(min(24, len(group.scenes)))
+        batch = collate_language_batch(group, chosen, writer, rng)
+        losses = F.cross_entropy(answer_logits(model, batch), batch.targets, reduction="none")
+        total += losses[batch.weights == DIGIT_WEIGHT].sum().item()
+        count += int((batch.weights == DIGIT_WEIGHT).sum())
+    return total / count

@@ -1,0 +1,160 @@
+"""Trains mini from nothing: `python -m mini_training.train --stage all --out DIR --seed 0`.
+
+Needs the extra `mini` (torch). On two CPU cores with AVX-512 bf16 the whole of it takes about an hour; every stage
+saves as it goes and continues where it was stopped. The stages, in order: bank (draw the pictures), tokenizer, vision,
+scores, critiques, weights (write the folder that mlx-vlm opens).
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mini_training import tokenizer_training as tokenizing
+from mini_training.picture_bank import MAX_PIXELS, MIN_PIXELS, fill_picture_bank
+
+if TYPE_CHECKING:
+    from transformers import Qwen3VLForConditionalGeneration
+
+    from mini_training.language_stage import VisionFeatureGroup
+
+STAGES = ("bank", "tokenizer", "vision", "scores", "critiques", "weights")
+# seeds of the banks: no picture is in two of them, and none of the product's samples comes from these streams
+VISION_BANK, LANGUAGE_BANK, HELD_OUT_BANK = 1, 2, 3
+
+
+def make_picture_banks(out: Path, options: argparse.Namespace) -> None:
+    """Three banks: for the tower, for the language model (with a few strangers), and held out."""
+    base = 10 * options.seed
+    fill_picture_bank(out / "bank/vision", options.pictures, base + VISION_BANK)
+    fill_picture_bank(out / "bank/language", options.pictures // 2, base + LANGUAGE_BANK, strange_share=0.04)
+    fill_picture_bank(out / "bank/held", 600, base + HELD_OUT_BANK)
+
+
+def make_mini_tokenizer(out: Path, options: argparse.Namespace) -> None:
+    """Train the tokenizer into OUT/weights, with template and processor settings."""
+    trained = tokenizing.train_mini_tokenizer(options.seed)
+    tokenizing.save_mini_tokenizer(trained, out / "weights", min_pixels=MIN_PIXELS, max_pixels=MAX_PIXELS)
+
+
+def _model(out: Path, seed: int) -> Qwen3VLForConditionalGeneration:
+    """A fresh model of the tokenizer's vocabulary, both halves primed from the seed."""
+    import torch
+    from tokenizers import Tokenizer
+
+    from mini_training.architecture import build_mini_model, make_mini_config
+    from mini_training.language_stage import initialize_language_model
+
+    vocabulary = Tokenizer.from_file(str(out / "weights/tokenizer.json"))
+    ids = {token: i for i, token in enumerate(tokenizing.SPECIAL_TOKENS)}
+    torch.manual_seed(seed)
+    model = build_mini_model(make_mini_config(vocabulary.get_vocab_size(), ids))
+    initialize_language_model(model)
+    return model
+
+
+def make_vision_tower(out: Path, options: argparse.Namespace) -> None:
+    """The vision tower alone, on the rendered attributes."""
+    from mini_training.vision_stage import train_vision_tower
+
+    model = _model(out, options.seed)
+    errors = train_vision_tower(
+        model, out / "bank/vision", out / "bank/held", out, steps=options.vision_steps, seed=options.seed
+    )
+    print("vision, share of variance left on held-out pictures:", errors, flush=True)
+
+
+def make_language_model(out: Path, options: argparse.Namespace, *, stages: tuple[str, ...]) -> None:
+    """Scores as a short answer, then whole critiques, on the frozen tower's features."""
+    import torch
+    from transformers import PreTrainedTokenizerFast
+
+    from mini_training.language_stage import compute_vision_features, train_language_model
+
+    model = _model(out, options.seed)
+    model.model.visual.load_state_dict(torch.load(out / "vision.pt", weights_only=False)["visual"])
+    seen: list[VisionFeatureGroup] = compute_vision_features(model, out / "bank/language", mirror=options.mirror)
+    held = compute_vision_features(model, out / "bank/held", mirror=False)
+    words = PreTrainedTokenizerFast.from_pretrained(out / "weights")
+    if "scores" in stages:
+        train_language_model(
+            model,
+            seen,
+            words,
+            out,
+            whole=False,
+            steps=options.score_steps,
+            seed=options.seed,
+            rate=1.5e-3,
+            size=64,
+            held=held,
+        )
+    if "critiques" in stages:
+        state = torch.load(out / "scores.pt", weights_only=False)
+        model.model.language_model.load_state_dict(state["text"])
+        train_language_model(
+            model, seen, words, out, whole=True, steps=options.critique_steps, seed=options.seed, rate=8e-4, held=held
+        )
+
+
+def make_mini_weights(out: Path, options: argparse.Namespace) -> None:
+    """Join tower and language model into OUT/weights; with --install, into the package."""
+    import torch
+    from tokenizers import Tokenizer
+
+    from mini_training.architecture import save_mini_model
+    from mondrian_core.mini import mini_weights_path
+
+    model = _model(out, options.seed)
+    model.model.visual.load_state_dict(torch.load(out / "vision.pt", weights_only=False)["visual"])
+    for name in ("critiques", "scores"):
+        if (out / f"{name}.pt").exists():
+            state = torch.load(out / f"{name}.pt", weights_only=False)
+            model.model.language_model.load_state_dict(state["text"])
+            print(f"language model from {name}.pt, step {state['step']}")
+            break
+    save_mini_model(model, out / "weights")
+    vocabulary = Tokenizer.from_file(str(out / "weights/tokenizer.json"))
+    # transformers rewrites generation_config.json; ours comes last
+    tokenizing.save_mini_tokenizer(vocabulary, out / "weights", min_pixels=MIN_PIXELS, max_pixels=MAX_PIXELS)
+    if options.install:
+        shutil.copytree(out / "weights", mini_weights_path(), dirs_exist_ok=True)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run one stage or all of them."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--stage", choices=(*STAGES, "all"), default="all")
+    parser.add_argument("--out", type=Path, required=True, help="scratch folder: bank, checkpoints, weights")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--pictures", type=int, default=24000)
+    parser.add_argument("--vision-steps", type=int, default=3400)
+    parser.add_argument("--score-steps", type=int, default=400)
+    parser.add_argument("--critique-steps", type=int, default=400)
+    parser.add_argument(
+        "--mirror",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="train the language model on mirror images as well",
+    )
+    parser.add_argument("--install", action="store_true", help="copy the finished weights into the package")
+    options = parser.parse_args(arguments)
+    out: Path = options.out
+    out.mkdir(parents=True, exist_ok=True)
+    stages = STAGES if options.stage == "all" else (options.stage,)
+    if "bank" in stages:
+        make_picture_banks(out, options)
+    if "tokenizer" in stages:
+        make_mini_tokenizer(out, options)
+    if "vision" in stages:
+        make_vision_tower(out, options)
+    if "scores" in stages or "critiques" in stages:
+        make_language_model(out, options, stages=stages)
+    if "weights" in stages:
+        make_mini_weights(out, options)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,140 @@
+"""What the vision tower is taught to measure, and batches of pictures with those measurements.
+
+Legend: `B` pictures of one size, `N` merged image tokens of 32 x 32 pixels, `K` measurements.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mini_training.architecture import MERGE, PATCH
+from mini_training.picture_bank import PictureShard, load_picture_shards
+from mondrian_core.mini.scene import (
+    ASPECTS,
+    MAX_EV,
+    MAX_LAYERS,
+    MAX_RIVALS,
+    MAX_TILT_DEG,
+    Scene,
+    sample_scene,
+    scene_qualities,
+)
+
+LOCAL_TARGET_COUNT = 9
+MIRROR_TRANSFORM = np.array([[-1, 1, 1, -1], [1, 0, 0, 0]], np.float32)  # of `_places`: times, plus
+MIRROR_ODD_MEASUREMENTS = ("subject_x", "tilt", "mass")  # change sign when the picture is mirrored
+
+
+def scene_measurements(scene: Scene) -> dict[str, float]:
+    """What the heads regress, each about unit spread: eight qualities first, then the facts behind them."""
+    quality = {name: (value - 0.5) / 0.28 for name, value in scene_qualities(scene).items()}
+    facts = {
+        "subject_x": (scene.subject_x - 0.5) * 4,
+        "tilt": scene.tilt_deg / MAX_TILT_DEG * 1.7,
+        "mass": scene.mass * 1.7,
+        "ev": scene.ev / MAX_EV * 1.7,
+        "tilt_size": abs(scene.tilt_deg) / MAX_TILT_DEG * 3 - 1.5,
+        "mass_size": abs(scene.mass) * 3 - 1.5,
+        "rivals": scene.rivals / MAX_RIVALS * 3 - 1.5,
+        "layers": scene.layers / MAX_LAYERS * 3 - 1.5,
+        "haze": scene.haze * 3 - 1.5,
+        "path": scene.path * 2.5 - 1,
+        "relief": scene.relief * 3 - 1.5,
+        "drama": scene.drama * 3 - 1.5,
+        "contrast": scene.contrast * 3 - 1.5,
+        "subject_contrast": scene.subject_contrast * 3 - 1.5,
+        "subject_bright": scene.subject_bright * 2 - 1,
+        "horizon": (scene.horizon - 0.5) * 12,
+        "mono": scene.mono * 2 - 1,
+    }
+    return {**quality, **facts}
+
+
+def measurement_names() -> list[str]:
+    return list(scene_measurements(sample_scene(np.random.default_rng(0))))
+
+
+def local_patch_targets(pictures: NDArray[np.uint8], places: NDArray[np.float32]) -> Tensor:
+    """What each merged token should know of its own 32 x 32 pixels: (B, N, 9), about unit spread.
+
+    Log energy of detail at three scales, brightness, two colour differences, contrast, nearness of the subject, and
+    signed distance from the horizon. Without it the tower is slow to find blur, subject and tilt.
+    `places` holds (B, 4): subject x, subject y, horizon, tilt in radians.
+    """
+    x = torch.from_numpy(np.array(pictures)).float().permute(0, 3, 1, 2) / 255
+    step = PATCH * MERGE
+    grey = x.mean(1, keepdim=True)
+    maps = []
+    scaled = grey
+    for _ in range(3):
+        detail = (scaled - F.avg_pool2d(scaled, 3, 1, 1, count_include_pad=False)).abs()
+        side = step * scaled.shape[-1] // grey.shape[-1]
+        maps.append((F.avg_pool2d(detail, side) + 1e-3).log() * 0.8 + 3)
+        scaled = F.avg_pool2d(scaled, 2)
+    mean = F.avg_pool2d(x, step)
+    spread = (F.avg_pool2d(grey**2, step) - F.avg_pool2d(grey, step) ** 2).clamp(min=0).sqrt()
+    maps += [mean.mean(1, keepdim=True) * 4 - 1.6, (mean[:, :1] - mean[:, 1:2]) * 8, (mean[:, 2:] - mean[:, 1:2]) * 8]
+    maps.append(spread * 10 - 1)
+    height, width = mean.shape[2:]
+    v, u = np.meshgrid((np.arange(height) + 0.5) / height - 0.5, (np.arange(width) + 0.5) / width - 0.5, indexing="ij")
+    at, ratio = places[:, :, None, None], width / height
+    turned_u = u * np.cos(at[:, 3]) + v / ratio * np.sin(at[:, 3]) + 0.5
+    turned_v = (v / ratio * np.cos(at[:, 3]) - u * np.sin(at[:, 3])) * ratio + 0.5
+    near = np.exp(-((turned_u - at[:, 0]) ** 2 + ((turned_v - at[:, 1]) / ratio) ** 2) / (2 * 0.06**2))
+    below = np.clip((turned_v - at[:, 2]) * 6, -2, 2)
+    placed = torch.from_numpy(np.stack([near * 4, below], 1).astype(np.float32))
+    return torch.cat([*maps, placed], 1).flatten(2).transpose(1, 2)
+
+
+def _places(scene: Scene) -> tuple[float, float, float, float]:
+    """Subject x, middle of the subject, horizon (shares of the picture) and tilt (radians)."""
+    width, height = ASPECTS[scene.aspect]
+    middle = scene.horizon + 0.12 - scene.subject_size / 2 * min(width, height) / height
+    return scene.subject_x, middle, scene.horizon, float(np.deg2rad(scene.tilt_deg))
+
+
+class VisionTargets:
+    """Measurements of every picture of a bank, and batches of pictures of one size."""
+
+    def __init__(self, folder: Path) -> None:
+        self.shards: list[PictureShard] = [shard for shard in load_picture_shards(folder) if len(shard.scenes)]
+        self.values = [
+            np.array([list(scene_measurements(scene).values()) for scene in shard.scenes], np.float32)
+            for shard in self.shards
+        ]
+        self.places = [np.array([_places(scene) for scene in shard.scenes], np.float32) for shard in self.shards]
+        sign = np.ones(len(measurement_names()), np.float32)
+        sign[[measurement_names().index(name) for name in MIRROR_ODD_MEASUREMENTS]] = -1
+        self.mirror = sign
+
+    def stream(self, size: int, seed: int, skip: int = 0) -> Iterator[tuple[NDArray[np.uint8], Tensor, Tensor]]:
+        """Pass after pass without end; sizes mixed from batch to batch, half of the batches mirrored. Skips `skip`."""
+        turn = 0
+        while True:
+            rng = np.random.default_rng([seed, turn])
+            for which, rows, flip in self._plan(size, rng):
+                if skip:
+                    skip -= 1
+                    continue
+                pictures, values = self.shards[which].pictures[rows], self.values[which][rows]
+                places = self.places[which][rows]
+                if flip:
+                    pictures, values = pictures[:, :, ::-1], values * self.mirror
+                    places = places * MIRROR_TRANSFORM[0] + MIRROR_TRANSFORM[1]
+                yield pictures, torch.from_numpy(values), local_patch_targets(pictures, places)
+            turn += 1
+
+    def _plan(self, size: int, rng: np.random.Generator) -> list[tuple[int, NDArray[np.int64], bool]]:
+        plan = []
+        for which, shard in enumerate(self.shards):
+            order = rng.permutation(len(shard.scenes))
+            for i in range(0, len(order) - size + 1, size):
+                plan.append((which, np.sort(order[i : i + size]), bool(rng.random() < 0.5)))
+        return [plan[at] for at in rng.permutation(len(plan))]

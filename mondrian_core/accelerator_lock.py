@@ -1,0 +1,330 @@
+"""One accelerator per machine: who may work on it, and who must wait. Flows, commands and service take the same locks.
+
+There are two locks. The *work* lock is held as long as a training, an evaluation or another long piece of work lasts:
+one at a time on this machine, whatever the workspace and whoever started it. The *turn* lock is held while the
+accelerator computes: long work passes it on between two steps (`sharing`), so a service answers a photograph between
+two steps of a training instead of hours later, and never at the same moment. Every lock is a `flock`: the system lets
+go of it when the process ends, however it ends, so nothing is ever left locked; what is written in the file only says
+who holds it.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import getpass
+import json
+import os
+import signal
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from contextvars import ContextVar
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from mondrian_core.errors import AcceleratorBusy, Broken
+from mondrian_core.events import EventListener, StageEvent, StageProgressed
+from mondrian_core.settings import Settings
+
+STAGE_MODULE = "mondrian_core.stage_process"
+LOCK_FILE_NAME = "mondrian-accelerator.lock"
+# The same for every user and every environment of a machine, and not emptied while somebody works (TMPDIR differs).
+LOCK_FOLDERS = ("/Users/Shared", "/var/tmp", "/tmp") if sys.platform == "darwin" else ("/var/tmp", "/tmp")
+WORK_POLL_SECONDS = 1.0
+TURN_POLL_SECONDS = 0.02
+ALIVE_INTERVAL_SECONDS = 5.0
+TURN_TIMEOUT_SECONDS = 300.0  # longer than any step of a training; loading a large base takes about a minute
+
+OnWaitMessage = Callable[[str], object]
+
+_WORK: ContextVar[int | None] = ContextVar("accelerator_work", default=None)
+_TURN: ContextVar[_TurnLock | None] = ContextVar("accelerator_turn", default=None)
+
+
+def accelerator_lock_path() -> Path:
+    """The work lock of this machine: MONDRIAN_ACCELERATOR_LOCK, else one file that all its users share."""
+    named = Settings().accelerator_lock
+    if named is not None:
+        return named.expanduser().absolute()
+    folder = next((each for each in LOCK_FOLDERS if os.access(each, os.W_OK)), LOCK_FOLDERS[-1])
+    return Path(folder) / LOCK_FILE_NAME
+
+
+@contextmanager
+def exclusive_work(what: str, waiting: OnWaitMessage, *, wait: bool = True) -> Iterator[None]:
+    """Hold the accelerator for long work, from here to the end; inside of it `working` again does nothing.
+
+    Args:
+        what: for whoever waits, such as "train of ansel".
+        waiting: hears, once, who holds it while this waits.
+        wait: False raises instead of waiting.
+
+    Raises:
+        AcceleratorBusy: it is held and `wait` is False; names the holder.
+    """
+    with ExitStack() as stack:
+        if _WORK.get() is None:
+            stack.enter_context(hold_work_lock(accelerator_lock_path(), waiting, what, wait=wait))
+        if _TURN.get() is None:
+            stack.enter_context(compute_turn(patience=None))
+        yield
+
+
+def adopt_inherited_work_lock(descriptor: int) -> None:
+    """Say that this process was handed the work lock by the one that started it."""
+    _WORK.set(descriptor)
+
+
+@contextmanager
+def hold_work_lock(path: Path, waiting: OnWaitMessage, what: str = "", *, wait: bool = True) -> Iterator[int]:
+    """The work lock; yields its descriptor, which a process that does the work may inherit.
+
+    A stage whose run is gone while it still holds the lock is ended: nobody waits for its result any more.
+
+    Raises:
+        AcceleratorBusy: it is held and `wait` is False.
+    """
+    handle = _acquire(path, waiting, wait)
+    token = _WORK.set(handle)
+    try:
+        write_lock_holder(handle, what)
+        yield handle
+        _write(handle, b"")
+    finally:
+        _WORK.reset(token)
+        os.close(handle)  # not LOCK_UN, which would release it for an inherited descriptor too
+
+
+def write_lock_holder(handle: int, what: str, *, pid: int | None = None, run_pid: int | None = None) -> None:
+    """Write into the lock who holds it; `run_pid` is the run without which the process `pid` has no purpose."""
+    holder = {
+        "what": what,
+        "user": _user(),
+        "pid": pid or os.getpid(),
+        "run_pid": run_pid,
+        "since": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    _write(handle, json.dumps(holder).encode())
+
+
+def format_lock_holder(written: str) -> str:
+    """Who holds the accelerator, for people: "train of ansel, started by anna, process 4711, since 09:12 UTC".
+
+    Anybody on the machine may have written the text, so no more than short printable words are taken from it.
+    """
+    try:
+        holder: dict[str, Any] = json.loads(written)
+        what, user, pid = (_printable(holder.get(key)) for key in ("what", "user", "pid"))
+        since = datetime.fromisoformat(str(holder["since"])).astimezone(UTC)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return "another process"
+    return f"{what or 'another process'}, started by {user}, process {pid}, since {since:%H:%M} UTC"
+
+
+def is_orphaned_stage(written: str) -> bool:
+    """True when the process that a lock names is one of our stages and no longer a child of the run that began it."""
+    try:
+        holder = json.loads(written)
+        pid, parent = int(holder["pid"]), int(holder["run_pid"])
+    except (ValueError, KeyError, TypeError):
+        return False
+    try:
+        now, command = (
+            int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1]),
+            Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " "),
+        )
+    except OSError:
+        asked = (
+            subprocess.run(["ps", "-o", "ppid=,command=", "-p", str(pid)], capture_output=True, text=True, check=False)
+            if not Path("/proc/self").exists()
+            else None
+        )
+        if asked is None or not asked.stdout.strip():
+            return False
+        first, _, command = asked.stdout.strip().partition(" ")
+        now = int(first)
+    return now != parent and STAGE_MODULE in command
+
+
+@contextmanager
+def compute_turn(
+    *, patience: float | None = TURN_TIMEOUT_SECONDS, alive: Callable[[], object] = lambda: None
+) -> Iterator[None]:
+    """Compute on the accelerator: no other process of this machine does so meanwhile.
+
+    Args:
+        patience: seconds to wait for it; None: as long as it takes.
+        alive: called every few seconds while this waits.
+
+    Raises:
+        AcceleratorBusy: it did not become free in that time.
+    """
+    if _TURN.get() is not None:
+        yield
+        return
+    mine = _TurnLock(accelerator_lock_path(), alive)
+    try:
+        mine.take(patience)
+        token = _TURN.set(mine)
+        try:
+            yield
+        finally:
+            _TURN.reset(token)
+    finally:
+        mine.close()
+
+
+def yielding_turns(listen: EventListener) -> EventListener:
+    """The same listener; on the way, after each step of long work, whoever waits for a turn gets one."""
+
+    def heard(event: StageEvent) -> None:
+        mine = _TURN.get()
+        if isinstance(event, StageProgressed) and mine is not None:
+            mine.yield_turn()
+        listen(event)
+
+    return heard
+
+
+class _TurnLock:
+    """The turn lock, and the gate in front of it: who comes back for another turn queues behind who waits already."""
+
+    def __init__(self, path: Path, alive: Callable[[], object]) -> None:
+        self._path, self._alive = path, alive
+        self._handle = _open(path.with_name(f"{path.name}.turn"))
+
+    def take(self, patience: float | None) -> None:
+        gate = _open(self._path.with_name(f"{self._path.name}.gate"))
+        until = None if patience is None else time.monotonic() + patience
+        try:
+            self._lock(gate, until)
+            self._lock(self._handle, until)
+        finally:
+            os.close(gate)
+
+    def yield_turn(self) -> None:
+        fcntl.flock(self._handle, fcntl.LOCK_UN)
+        self.take(None)
+
+    def close(self) -> None:
+        os.close(self._handle)
+
+    def _lock(self, handle: int, until: float | None) -> None:
+        if until is None:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            return
+        told = time.monotonic()
+        while not _try_lock(handle):
+            now = time.monotonic()
+            if now >= until:
+                raise AcceleratorBusy(format_lock_holder(_read(self._path)))
+            if now - told >= ALIVE_INTERVAL_SECONDS:
+                told = now
+                self._alive()
+            time.sleep(TURN_POLL_SECONDS)
+
+
+def _acquire(path: Path, waiting: OnWaitMessage, wait: bool) -> int:
+    told, suspect = False, ""
+    while True:
+        handle = _open(path)
+        if _try_lock(handle):
+            if _is_at(handle, path):
+                return handle
+            os.close(handle)  # the file was replaced meanwhile: that one would keep nobody out
+            continue
+        os.close(handle)
+        written = _read(path)
+        if not wait:
+            raise AcceleratorBusy(format_lock_holder(written))
+        if not told:
+            waiting(f"The accelerator is in use ({format_lock_holder(written)}); waiting for it.")
+            told = True
+        if written and written == suspect and is_orphaned_stage(written):
+            pid = json.loads(written)["pid"]
+            with suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
+                waiting(f"Process {pid} held the accelerator although its run is gone; it was ended.")
+        suspect = written
+        time.sleep(WORK_POLL_SECONDS)
+
+
+def _try_lock(handle: int) -> bool:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _is_at(handle: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(handle), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _open(path: Path) -> int:
+    """A descriptor of a lock file that every user of the machine may lock; made when it isn't there.
+
+    The folder may be writable for everybody: a link is not followed, and only a plain file is taken.
+
+    Raises:
+        Broken: it can't be opened, or is something else than a file.
+    """
+    careful = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Linux forbids O_CREAT on another user's file in a sticky folder (fs.protected_regular), so open comes first.
+        for flags in (os.O_RDWR, os.O_RDWR | os.O_CREAT | os.O_EXCL, os.O_RDWR, os.O_RDONLY):
+            try:
+                handle = os.open(path, flags | careful, 0o666)
+            except (FileNotFoundError, FileExistsError, PermissionError):
+                continue
+            if flags & os.O_CREAT:
+                with suppress(OSError):
+                    os.fchmod(handle, 0o666)  # whatever the umask: other users take the same lock
+            if stat.S_ISREG(os.fstat(handle).st_mode):
+                return handle
+            os.close(handle)
+            raise OSError(errno.EINVAL, "it is not a plain file")
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except OSError as error:
+        raise Broken(
+            f"The accelerator's lock {path} can't be used: {error.strerror}.",
+            "Remove that file or give it mode 0666, or name another for every user with MONDRIAN_ACCELERATOR_LOCK.",
+        ) from error
+
+
+def _read(path: Path) -> str:
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return ""
+    try:
+        return os.pread(handle, 4096, 0).decode(errors="replace")
+    finally:
+        os.close(handle)
+
+
+def _write(handle: int, text: bytes) -> None:
+    """Replace what the lock says; a full disk or another user's file must not stop the work."""
+    with suppress(OSError):
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, text, 0)
+
+
+def _printable(value: Any) -> str:
+    return "".join(each for each in str(value) if each.isprintable())[:60]
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return str(os.getuid())

@@ -1,0 +1,163 @@
+"""The command that judges an adapter, with a model or again from what was measured."""
+
+from __future__ import annotations
+
+import sys
+from argparse import Namespace
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from mondrian_core import accelerator_lock, stages
+from mondrian_core.cli.options import context_from_options, recipe_from_options, settings_from_options
+from mondrian_core.cli.pipeline import link_and_build_dataset
+from mondrian_core.cli.terminal_output import print_result, rich_gate_table, show_progress
+from mondrian_core.errors import BadInput
+from mondrian_core.events import EventListener, StageNotice
+from mondrian_core.files import read_json, write_atomic
+from mondrian_core.recipes import Recipe, recipe_from_values
+from mondrian_core.stages import StageContext
+
+EXIT_STATUS_BY_VERDICT = {"PASS": 0, "FAIL": 1, "INCONCLUSIVE": 1}
+
+
+def evaluate_command(options: Namespace) -> int:
+    """Measure an adapter against base and champion; exit status 0 only when every gate passes."""
+    if options.rescore is not None:
+        return _rescore(options)
+    if options.blind or options.choices or options.judge:
+        raise BadInput("--blind, --choices and --judge look at a run that was measured.", "Name it with --rescore RUN.")
+    if not options.advisor or not options.adapter:
+        raise BadInput(
+            "An evaluation needs an advisor and an adapter.",
+            "Add --advisor A --adapter V, or name a run that was measured with --rescore RUN.",
+        )
+    context = context_from_options(options)
+    folder = Path(options.adapter)
+    if not folder.is_dir():
+        folder = context.registry.get(context.advisor, options.adapter).path
+    context = replace(context, adapter=str(folder.resolve()))
+    with show_progress(options.json) as listen:
+        context = _resume_context(context, listen)
+        if not context.dataset:
+            link_and_build_dataset(context, listen)
+        context.save(context.run_folder / "context.json")
+        judged = stages.evaluate_stage(context, listen)
+    registered = context.registry.version_at(context.advisor, Path(str(context.adapter)))
+    promotable = registered if judged.verdict == "PASS" and registered and registered.state == "candidate" else None
+    more = (
+        f"To promote it: mondrian adapters promote --advisor {context.advisor} --version {promotable.version}"
+        if promotable
+        else ""
+    )
+    return _print_evaluation(options, judged.as_dict(), judged.gates, more)
+
+
+def _resume_context(context: StageContext, listen: EventListener) -> StageContext:
+    """The same evaluation in the run where it was interrupted, if there is one; else as it is."""
+    wanted = {key: value for key, value in context.as_stored().items() if key not in ("run", "actor")}
+    for path in sorted((context.root / "runs").glob(f"*-{context.advisor}/context.json"), reverse=True):
+        if (path.parent / "evaluate.json").exists() or not (path.parent / "samples.jsonl").exists():
+            continue
+        try:
+            values = read_json(path)
+        except (OSError, ValueError):
+            continue
+        if wanted == {key: value for key, value in values.items() if key in wanted}:
+            listen(
+                StageNotice("evaluate", f"Going on with the evaluation that was interrupted, run {path.parent.name}.")
+            )
+            return replace(context, run=path.parent.name)
+    return context
+
+
+def _rescore(options: Namespace) -> int:
+    """Judge again from a run's samples, without a model; what the run holds stays as it is."""
+    from mondrian_core.evaluation import rescore_evaluation
+
+    run = _find_run_folder(options)
+    _handle_preferences(options, run / "samples.jsonl")
+    recipe = recipe_from_options(options) if options.recipe else _load_run_recipe(run)
+    out = run / "rescored" / recipe.digest[:12]
+    with show_progress(options.json) as listen:
+        report = rescore_evaluation(run, recipe, out, listen=listen)
+    gates = [gate.as_dict() for gate in report.gates]
+    value = {
+        "report": str(out / "comparison_report.json"),
+        "html": str(out / "report.html"),
+        "gates": gates,
+        "verdict": report.verdict,
+        "split": report.about.get("split"),
+        "recipe": recipe.digest,
+    }
+    return _print_evaluation(options, value, gates)
+
+
+def _handle_preferences(options: Namespace, samples: Path) -> None:
+    """Ask for preferences between critiques, or take them in; they become part of the run's samples."""
+    from mondrian_core.evaluation.blind import preference
+    from mondrian_core.evaluation.blind.model_judge import make_model_judge
+    from mondrian_core.evaluation.measure.samples import load_evaluation_samples
+
+    if options.blind:
+        write_atomic(options.blind.resolve(), preference.blind_page(load_evaluation_samples(samples)))
+    if options.choices:
+        preference.save_preference_choices(
+            samples, preference.load_preference_choices(load_evaluation_samples(samples), options.choices)
+        )
+    if options.judge:
+        from mondrian_core.models.base_model import load_base
+
+        measured = load_evaluation_samples(samples)
+        with accelerator_lock.exclusive_work("judge of critiques", lambda text: print(text, file=sys.stderr)):
+            ask = make_model_judge(load_base(options.judge), options.judge, measured.identity.get("base"))
+            pairs = [pair for pair in preference.blind_pairs(measured) if pair.picture]
+            preference.save_preference_choices(samples, preference.collect_judge_choices(ask, options.judge, pairs))
+
+
+def _find_run_folder(options: Namespace) -> Path:
+    """The folder of a run that is named by its folder or by its name in the workspace."""
+    named = Path(options.rescore)
+    run = named if named.is_dir() else settings_from_options(options).root / "runs" / options.rescore
+    if not (run / "samples.jsonl").is_file():
+        raise BadInput(
+            f"{options.rescore} is no run that was evaluated: it has no samples.jsonl.",
+            "Name a folder of the workspace's runs/, or its name.",
+        )
+    return run.resolve()
+
+
+def _load_run_recipe(run: Path) -> Recipe:
+    """The recipe that the run itself was judged by; the defaults where it kept none."""
+    try:
+        values = read_json(run / "context.json")["recipe"]
+    except FileNotFoundError:
+        return Recipe()
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BadInput(f"The recipe in {run / 'context.json'} can't be read.", "Name one with --recipe.") from error
+    return recipe_from_values(values, str(run / "context.json"))
+
+
+def _print_evaluation(
+    options: Namespace, value: dict[str, Any], gates: Sequence[dict[str, Any]], more: str = ""
+) -> int:
+    page = Path(value["html"])
+    if options.html is not None:
+        page = options.html.resolve()
+        write_atomic(page, Path(value["html"]).read_bytes())
+        value = {**value, "page": str(page)}
+
+    def draw(console: Console) -> None:
+        console.print(rich_gate_table(list(gates)))
+        console.print(f"Verdict: {value['verdict']}")
+        for step in read_json(Path(value["report"])).get("next_steps", ()):
+            console.print(f"  {step}")
+        console.print(f"Report: {page}")
+        if more:
+            console.print(more)
+
+    print_result(options.json, value, draw)
+    return EXIT_STATUS_BY_VERDICT[value["verdict"]]

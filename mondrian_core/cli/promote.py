@@ -1,0 +1,86 @@
+"""`mondrian adapters promote` and `mondrian adapters rollback`: who answers, changed by hand."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from mondrian_core import rollout
+from mondrian_core.cli.options import command_line_actor, settings_from_options
+from mondrian_core.cli.terminal_output import print_result
+from mondrian_core.errors import BadInput
+from mondrian_core.files import read_json
+from mondrian_core.registry import AdapterVersion, Registry
+from mondrian_core.rollout import RolloutPlan, rollout_plan_for_traffic
+from mondrian_core.settings import Settings, validate_advisor_id
+from mondrian_core.stages.promotion_decision import check_manual_promotion
+from mondrian_core.store import Store
+
+
+def promote_command(options: Namespace) -> int:
+    """Make a version the champion by hand, for everybody or for a share that grows."""
+    settings = settings_from_options(options)
+    registry = Registry(settings.adapters_root)
+    validate_advisor_id(options.advisor)
+    version = registry.get(options.advisor, options.version)
+    rollout.require_no_active_rollout(registry, options.advisor)
+    champion = registry.reference(options.advisor)
+    check_manual_promotion(version, champion, force=options.force, reason=options.reason)
+    before = champion.version
+    facts: dict[str, Any] = {
+        "expected": champion,
+        "actor": command_line_actor(),
+        "reason": options.reason or "promoted by hand",
+        "forced": options.force,
+        "problems": _base_compatibility_problems(version, settings),
+    }
+    if options.rollout or options.plan:
+        plan = _load_rollout_plan(settings, options.advisor, options.plan)
+        begun = rollout.start_rollout(registry, options.advisor, version.version, plan, **facts)
+        return _print_champion_change(options, before, version.version, begun.position)
+    registry.promote(options.advisor, version.version, verdicts=version.verdicts, **facts)
+    return _print_champion_change(options, before, version.version)
+
+
+def _base_compatibility_problems(version: AdapterVersion, settings: Settings) -> tuple[str, ...]:
+    """What speaks against a version on the base it was trained on; () too when that base is not at hand."""
+    from mondrian_core.models.lora.adapter_inspection import inspect_adapter
+
+    named = (version.manifest.get("base") or {}).get("name")
+    return inspect_adapter(version.path, version.base_fingerprint, [named, settings.base]).problems
+
+
+def _load_rollout_plan(settings: Settings, advisor: str, file: Path | None) -> RolloutPlan:
+    """What suits the traffic, with the file's keys over it; a plan with steps of its own needs no database."""
+    given: dict[str, Any] = {}
+    if file is not None:
+        try:
+            given = dict(read_json(file))
+        except (OSError, ValueError, TypeError) as error:
+            raise BadInput(f"The plan {file} can't be read: {error}.", "Give JSON with the keys of a plan.") from None
+    if "steps" in given:
+        return RolloutPlan.from_dict(given)
+    settings.require_workspace()
+    with closing(Store(settings.database, read_only=True)) as store:
+        return rollout_plan_for_traffic(store, advisor, given)
+
+
+def rollback_command(options: Namespace) -> int:
+    """Back to the previous champion, in one step; needs neither Prefect nor the service."""
+    validate_advisor_id(options.advisor)
+    registry = Registry(settings_from_options(options).adapters_root)
+    before = registry.current(options.advisor)
+    restored = registry.rollback(
+        options.advisor, actor=command_line_actor(), reason=options.reason or "rolled back by hand"
+    )
+    return _print_champion_change(options, before, restored.version if restored else None)
+
+
+def _print_champion_change(options: Namespace, before: str | None, after: str | None, place: str = "") -> int:
+    value = {"advisor": options.advisor, "from": before, "to": after, "rollout": place or None}
+    told = f"{options.advisor}: champion is now {after or 'the base alone'} (before: {before or 'the base alone'})"
+    more = f", {place}. `mondrian rollout show` says how it goes" if place else ""
+    print_result(options.json, value, lambda console: console.print(told + more))
+    return 0

@@ -1,0 +1,163 @@
+"""What the terminal shows: progress on standard error, results on standard output."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
+
+from mondrian_core.events import (
+    EventListener,
+    StageEvent,
+    StageFinished,
+    StageNotice,
+    StageProgressed,
+    StageStarted,
+    ignore_events,
+)
+from mondrian_core.rubric import DIMENSION_TITLES, DIMENSIONS, Critique
+
+VERDICT_STYLE = {"PASS": "green", "FAIL": "bold red", "INCONCLUSIVE": "yellow"}
+
+
+def make_console() -> Console:
+    """Standard output; plain when it is no terminal."""
+    return Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+
+
+@contextmanager
+def show_progress(quiet: bool) -> Iterator[EventListener]:
+    """A listener that draws bars on standard error; on no terminal it writes a line per stage."""
+    if quiet:
+        yield ignore_events
+        return
+    errors = Console(stderr=True, highlight=False)
+    if not errors.is_terminal:
+        yield _line_listener(errors)
+        return
+    columns = (
+        TextColumn("{task.description:<10}"),
+        BarColumn(30),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[detail]}"),
+    )
+    with Progress(*columns, console=errors) as bars:
+        yield _bar_listener(bars)
+
+
+def _line_listener(errors: Console) -> EventListener:
+    def listen(event: StageEvent) -> None:
+        if isinstance(event, StageStarted):
+            errors.print(f"{event.stage}: {event.detail or 'started'}")
+        elif isinstance(event, StageNotice):
+            errors.print(f"{event.stage}: {event.message}")
+        elif isinstance(event, StageFinished):
+            errors.print(f"{event.stage}: done")
+
+    return listen
+
+
+def _bar_listener(bars: Progress) -> EventListener:
+    tasks: dict[str, TaskID] = {}
+
+    def task(stage: str, total: int | None) -> TaskID:
+        if stage not in tasks:
+            tasks[stage] = bars.add_task(stage, total=total, detail="")
+        return tasks[stage]
+
+    def listen(event: StageEvent) -> None:
+        if isinstance(event, StageStarted):
+            bars.update(task(event.stage, event.total), total=event.total, detail=event.detail)
+        elif isinstance(event, StageProgressed):
+            bars.update(task(event.stage, event.total), completed=event.done, total=event.total, detail=event.detail)
+        elif isinstance(event, StageNotice):
+            bars.console.print(f"{event.stage}: {event.message}")
+        else:
+            row = bars.tasks[task(event.stage, 1)]
+            bars.update(row.id, completed=row.total or 1, total=row.total or 1, detail="done")
+
+    return listen
+
+
+def print_result(as_json: bool, value: Any, draw: Callable[[Console], None]) -> None:
+    """Print `value` as one JSON document, or let `draw` show it to a person."""
+    if as_json:
+        print(json.dumps(value, indent=2, default=str))
+    else:
+        draw(make_console())
+
+
+def rich_gate_table(gates: Sequence[Mapping[str, Any]]) -> Table:
+    """Gate, verdict, and in words what was seen, with the figures below; fits 80 columns."""
+    table = Table(title="Gates", title_justify="left", show_lines=True)
+    for heading in ("gate", "verdict"):
+        table.add_column(heading, no_wrap=True)
+    table.add_column("in words", overflow="fold", ratio=1)
+    for gate in gates:
+        words = Text(str(gate.get("sentence", "")))
+        figures = _figures(gate)
+        if figures:
+            words.append(f"\n{figures}", style="dim")
+        table.add_row(gate["name"], Text(gate["verdict"], style=VERDICT_STYLE.get(gate["verdict"], "")), words)
+    return table
+
+
+def _figures(gate: Mapping[str, Any]) -> str:
+    """Observed value with its interval, threshold and n, as far as the gate has them."""
+    if gate.get("observed") is None:
+        return ""
+    told = [f"observed {display_number(gate['observed'])} {_display_interval(gate.get('interval'))}".strip()]
+    if gate.get("threshold") is not None:
+        told.append(f"threshold {display_number(gate['threshold'])}")
+    if gate.get("n"):
+        told.append(f"n {display_number(gate['n'])}")
+    return ", ".join(told)
+
+
+def rich_critique_table(titles_and_critiques: list[tuple[str, Critique]]) -> Table:
+    """Critiques side by side, a row for each dimension."""
+    table = Table(title_justify="left", show_lines=True)
+    table.add_column("dimension", no_wrap=True)
+    for title, _ in titles_and_critiques:
+        table.add_column(title, overflow="fold", ratio=1)
+    for name in DIMENSIONS:
+        cells = [critique.assessments[name] for _, critique in titles_and_critiques]
+        table.add_row(
+            DIMENSION_TITLES[name],
+            *(f"[bold]{display_number(cell.score)}[/]  {_escape_markup(cell.comment)}" for cell in cells),
+        )
+    table.add_row(
+        "Overall grade", *(f"[bold]{_escape_markup(critique.overall_grade)}[/]" for _, critique in titles_and_critiques)
+    )
+    return table
+
+
+def display_number(value: Any) -> str:
+    """A number for people: at most three significant decimals, nothing for None."""
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
+    return str(value)
+
+
+def _display_interval(value: Any) -> str:
+    """[low, high] for people."""
+    if not value:
+        return ""
+    low, high = value
+    return f"[{display_number(low)}, {display_number(high)}]"
+
+
+def _escape_markup(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)

@@ -1,0 +1,325 @@
+"""Variants of training photographs: planned as data from a seed, applied separately.
+
+Each operation says for each dimension whether the advisor's score still holds for what it makes; the others leave the
+loss. The matrix is that of research on label-preserving augmentation (docs/decisions/0022): a flip keeps every score
+when left and right swap in the text, which takes English words; +-0.2 stop in linear light puts lighting, colour and
+emotion in doubt; a crop puts composition, isolation, balance and emotion in doubt, and below 97 % focus and depth as
+well. Rotation is made only when the recipe asks for it, because 5 degrees are a 20 % crop and a tilt.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from mondrian_core.data.augmentation.english_detection import is_english
+from mondrian_core.images import is_too_narrow
+from mondrian_core.recipes import DataRecipe
+from mondrian_core.rubric import DIMENSIONS
+
+MIN_CROP_SHARE = 0.97
+MAX_NEW_CLIPPING = 0.005
+_LOW, _HIGH = 3, 250
+
+
+@dataclass(frozen=True)
+class Mirror:
+    """The photograph as in a mirror; left and right change places in the text."""
+
+    @property
+    def kept_dimensions(self) -> tuple[str, ...]:
+        """Dimensions whose score still holds."""
+        return DIMENSIONS
+
+
+@dataclass(frozen=True)
+class Exposure:
+    """More or less light, in stops, multiplied in linear light."""
+
+    stops: float
+
+    @property
+    def kept_dimensions(self) -> tuple[str, ...]:
+        """Dimensions whose score still holds."""
+        return _without("lighting", "color_harmony", "emotional_impact")
+
+
+@dataclass(frozen=True)
+class Crop:
+    """A part of the photograph: share of both sides that is kept, and where it lies (0 left or top .. 1)."""
+
+    share: float
+    x: float
+    y: float
+
+    @property
+    def kept_dimensions(self) -> tuple[str, ...]:
+        """Dimensions whose score still holds."""
+        if self.share < MIN_CROP_SHARE:
+            return ("lighting", "color_harmony")
+        return _without("composition", "subject_isolation", "visual_balance", "emotional_impact")
+
+
+@dataclass(frozen=True)
+class Rotate:
+    """The photograph turned (degrees, anticlockwise) and cut to the largest upright rectangle of its shape in it."""
+
+    degrees: float
+
+    @property
+    def kept_dimensions(self) -> tuple[str, ...]:
+        """Dimensions whose score still holds: a tilt is what balance and composition are judged by."""
+        return (
+            ("lighting", "color_harmony", "subject_isolation")
+            if abs(self.degrees) <= 1
+            else Crop(0.9, 0, 0).kept_dimensions
+        )
+
+
+ImageOperation = Mirror | Exposure | Crop | Rotate
+
+
+def _without(*names: str) -> tuple[str, ...]:
+    return tuple(name for name in DIMENSIONS if name not in names)
+
+
+@dataclass(frozen=True)
+class ImageVariant:
+    """Operations in the order they are applied; none of them: the photograph itself."""
+
+    operations: tuple[ImageOperation, ...] = ()
+
+    @property
+    def kept_dimensions(self) -> tuple[str, ...]:
+        """Dimensions whose score every operation lets stand, in the order of `DIMENSIONS`."""
+        return tuple(name for name in DIMENSIONS if all(name in each.kept_dimensions for each in self.operations))
+
+    @property
+    def name(self) -> str:
+        """A short name such as "mirror+exposure-0.20"; "original" for none."""
+        return "+".join(_name(operation) for operation in self.operations) or "original"
+
+    def as_dict(self) -> list[dict[str, Any]]:
+        """Plain values for the manifest."""
+        return [{"operation": type(each).__name__.lower(), **asdict(each)} for each in self.operations]
+
+
+ORIGINAL = ImageVariant()
+
+
+def _name(operation: ImageOperation) -> str:
+    match operation:
+        case Mirror():
+            return "mirror"
+        case Exposure(stops):
+            return f"exposure{stops:+.2f}"
+        case Crop(share):
+            return f"crop{share:.3f}"
+        case Rotate(degrees):
+            return f"rotate{degrees:+.2f}"
+
+
+# What a comment speaks of when an operation would make it untrue. "light" alone is no mention of exposure.
+_MENTION_PATTERNS: Mapping[type, re.Pattern[str]] = {
+    Mirror: re.compile(
+        r"\b(text|sign(s|age)?|letters?|lettering|writing|inscriptions?|words?|numbers?|numerals?|logos?|clocks?|"
+        r"maps?|flags?|brand|caption|el capitan|half dome|tetons?|moonrise|north|south|east|west)\b",
+        re.IGNORECASE,
+    ),
+    Exposure: re.compile(
+        r"\b(under|over)-?\s?expos\w*|\bexpos(ure|ed|ing)\b|\bhighlights?\b|\bshadows?\b|\bzones?\b|\bblown\b|\bclipp\w+|"
+        r"\bburn(s|t|ed)? out\b|\btoo (bright|dark)\b|\bstops?\b|\bblacks?\b|\bwhites?\b|\bwash\w* out\b",
+        re.IGNORECASE,
+    ),
+    Crop: re.compile(
+        r"\b(edges?|corners?|borders?|margins?|headroom|negative space|fram(e|es|ed|ing)|crop\w*|cut off|bisects?)\b",
+        re.IGNORECASE,
+    ),
+    Rotate: re.compile(
+        r"\b(horizons?|skyline|level\w*|tilt\w*|lean\w*|straight\w*|verticals?|upright|diagonals?|slop\w+|plumb|"
+        r"edges?|corners?|borders?|margins?|headroom|fram(e|es|ed|ing)|crop\w*|cut off)\b",
+        re.IGNORECASE,
+    ),
+}
+
+
+def is_operation_allowed(operation: ImageOperation, comments: Mapping[str, str]) -> bool:
+    """False when a comment speaks of what the operation changes, or can't be changed with the picture."""
+    return operation_objection(type(operation), comments) is None
+
+
+def operation_objection(operation: type, comments: Mapping[str, str]) -> str | None:
+    """Why the comments forbid an operation; None when they don't.
+
+    Left and right change places in English words alone, so a mirror needs comments that are recognisably English.
+    """
+    if any(_MENTION_PATTERNS[operation].search(comment) for comment in comments.values()):
+        return "a comment speaks of what that changes"
+    if operation is Mirror and not is_english(comments.values()):
+        return "not every comment is recognisably English"
+    return None
+
+
+def forbidden_operations(comments: Mapping[str, str], recipe: DataRecipe) -> dict[str, str]:
+    """The operations that the recipe asks for and these comments forbid, such as "mirror", and why."""
+    wanted = {
+        Mirror: recipe.flips,
+        Exposure: recipe.exposure_stops > 0,
+        Crop: recipe.least_crop < 1,
+        Rotate: recipe.rotation_degrees > 0,
+    }
+    found = {kind.__name__.lower(): operation_objection(kind, comments) for kind in _MENTION_PATTERNS if wanted[kind]}
+    return {name: why for name, why in found.items() if why}
+
+
+def plan_variants(lineage: str, comments: Mapping[str, str], recipe: DataRecipe) -> tuple[ImageVariant, ...]:
+    """The variants to make of one training photograph: the original and up to `recipe.variants` others, all different.
+
+    The same photograph, comments and recipe give the same plan, whatever else is in the dataset. An operation that a
+    comment forbids is left out, so some photographs have fewer variants.
+    """
+    rng = np.random.default_rng(augmentation_seed(f"variants {lineage}", recipe.seed))
+    offered = [
+        variant
+        for variant in _variants_by_preference(recipe, rng)
+        if all(is_operation_allowed(operation, comments) for operation in variant.operations)
+    ]
+    return (ORIGINAL, *offered[: recipe.variants])
+
+
+def _variants_by_preference(recipe: DataRecipe, rng: np.random.Generator) -> Sequence[ImageVariant]:
+    """Variants in the order they are wanted: a flip first because it keeps every score, then what keeps fewer."""
+    crops = recipe.least_crop, max(recipe.least_crop, 0.995)
+    stops = recipe.exposure_stops * (1 if rng.random() < 0.5 else -1)
+    crop = Crop(round(float(rng.uniform(*crops)), 4), *(round(float(value), 3) for value in rng.beta(3, 3, 2)))
+    second = Crop(round(float(rng.uniform(*crops)), 4), *(round(float(value), 3) for value in rng.beta(3, 3, 2)))
+    flip = (Mirror(),) if recipe.flips else ()
+    offers = [ImageVariant(flip)] if flip else []
+    if stops:
+        offers += [ImageVariant((Exposure(stops),)), ImageVariant((*flip, Exposure(-stops)))]
+    offers += [ImageVariant((crop,)), ImageVariant((*flip, second))] if recipe.least_crop < 1 else []
+    if stops:
+        offers += [ImageVariant((Exposure(-stops),)), ImageVariant((*flip, Exposure(stops)))]
+    if recipe.rotation_degrees:
+        turn = round(float(rng.uniform(0.4, 1.0)) * recipe.rotation_degrees * (1 if rng.random() < 0.5 else -1), 2)
+        offers[1:1] = [ImageVariant((Rotate(turn),))]
+    return list(dict.fromkeys(offers))
+
+
+def augmentation_seed(purpose: str, seed: int) -> int:
+    """A seed of its own for a purpose and photograph, from the recipe's seed."""
+    return int.from_bytes(hashlib.sha256(f"mondrian {seed} {purpose}".encode()).digest()[:8], "big")
+
+
+# --- applying to pixels -----------------------------------------------------------------------------------------------
+
+
+def apply_variant(variant: ImageVariant, image: Image.Image) -> Image.Image | None:
+    """The variant of an 8-bit RGB photograph.
+
+    None when an exposure would clip more than 0.5 % of the pixels anew, or when too narrow a strip would be left.
+    """
+    for operation in variant.operations:
+        match operation:
+            case Mirror():
+                image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+            case Exposure(stops):
+                lighter = image.point(_exposure_table(stops) * 3)
+                if _clipped(lighter) - _clipped(image) > MAX_NEW_CLIPPING:
+                    return None
+                image = lighter
+            case Crop():
+                image = image.crop(_box(operation, image.size))
+            case Rotate(degrees):
+                turned = image.rotate(degrees, Image.Resampling.BICUBIC)
+                image = turned.crop(_box(Crop(inscribed_share(image.size, degrees), 0.5, 0.5), image.size, math.floor))
+    return None if is_too_narrow(image.size) else image
+
+
+def _exposure_table(stops: float) -> list[int]:
+    """256 entries: sRGB value -> sRGB value after multiplying the linear light (IEC 61966-2-1)."""
+    encoded = np.arange(256) / 255
+    linear = np.where(encoded <= 0.04045, encoded / 12.92, ((encoded + 0.055) / 1.055) ** 2.4)
+    brighter = np.clip(linear * 2.0**stops, 0, 1)
+    back = np.where(brighter <= 0.0031308, brighter * 12.92, 1.055 * brighter ** (1 / 2.4) - 0.055)
+    return [int(value) for value in np.floor(np.clip(back, 0, 1) * 255 + 0.5)]
+
+
+def _clipped(image: Image.Image) -> float:
+    """Share of pixels near black or white (0-1)."""
+    counts = np.asarray(image.convert("L").histogram())
+    return float((counts[: _LOW + 1].sum() + counts[_HIGH:].sum()) / max(1, counts.sum()))
+
+
+def inscribed_share(size: tuple[int, int], degrees: float) -> float:
+    """Share (0-1) of both sides that is left when a turned picture is cut to its own shape without corners."""
+    width, height = size
+    sine, cosine = abs(math.sin(math.radians(degrees))), abs(math.cos(math.radians(degrees)))
+    return min(width / (width * cosine + height * sine), height / (width * sine + height * cosine))
+
+
+def _box(crop: Crop, size: tuple[int, int], whole: Callable[[float], int] = round) -> tuple[int, int, int, int]:
+    width, height = (max(1, whole(side * crop.share)) for side in size)
+    left, top = round((size[0] - width) * crop.x), round((size[1] - height) * crop.y)
+    return left, top, left + width, top + height
+
+
+# --- applying to text -------------------------------------------------------------------------------------------------
+
+_SWAPS = {
+    "left": "right",
+    "leftmost": "rightmost",
+    "leftward": "rightward",
+    "leftwards": "rightwards",
+    "lefthand": "righthand",
+    "clockwise": "counterclockwise",
+    "counterclockwise": "clockwise",
+    "anticlockwise": "clockwise",
+    "counter-clockwise": "clockwise",
+    "anti-clockwise": "clockwise",
+}
+_SWAPS |= {there: here for here, there in _SWAPS.items() if here.startswith("left")}
+_DIRECTION = re.compile(
+    r"\b(" + "|".join(sorted(map(re.escape, _SWAPS), key=len, reverse=True)) + r")\b", re.IGNORECASE
+)
+# "right" and "left" that name no side: "just right", "the right moment", "right away", "left out", "nothing is left".
+_RIGHT_MEANING_CORRECT = re.compile(
+    r"\b(?:(?:just|exactly|quite|all|feels?|looks?|seems?|gets?|got|not) right"
+    r"(?!\s+(?:side|of|hand|edge|third|corner))|"
+    r"right (?:moment|time|away|now|amount|place|through|into|at|choice|balance|down|up|exposure)|"
+    r"(?:is|are|was|were|has|have|nothing|little|much|what(?:'s)?|been) left(?!\s+(?:of|side|hand|third|edge))|"
+    r"left (?:out|over|behind|alone|unresolved|wanting|to (?:the )?(?:viewer|imagination)|with|"
+    r"in (?:shadow|darkness)))\b",
+    re.IGNORECASE,
+)
+
+
+def mirrored_text(text: str) -> str:
+    """The comment for the mirrored photograph: left and right, clockwise and its opposite change places, case kept."""
+    fixed = [match.span() for match in _RIGHT_MEANING_CORRECT.finditer(text)]
+
+    def swap(match: re.Match[str]) -> str:
+        if any(start <= match.start() < end for start, end in fixed):
+            return match.group()
+        return _cased_like(match.group(), _SWAPS[match.group().lower()])
+
+    return _DIRECTION.sub(swap, text)
+
+
+def _cased_like(model: str, word: str) -> str:
+    if model.isupper():
+        return word.upper()
+    return word.capitalize() if model[0].isupper() else word
+
+
+def variant_comments(variant: ImageVariant, comments: Mapping[str, str]) -> dict[str, str]:
+    """The comments that belong to a variant."""
+    flipped = sum(isinstance(operation, Mirror) for operation in variant.operations) % 2 == 1
+    return {name: mirrored_text(comment) if flipped else comment for name, comment in comments.items()}

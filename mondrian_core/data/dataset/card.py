@@ -1,0 +1,92 @@
+"""The dataset card: what is in a version, for people. Made from the manifest alone."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from mondrian_core.data.linking.link_manifest import HUMAN, MODEL, SYNTHETIC
+from mondrian_core.markdown import code_span, escape_markdown
+from mondrian_core.rubric import DIMENSION_TITLES, DIMENSIONS
+
+_BARS = " ▁▂▃▄▅▆▇█"
+
+
+def dataset_card(facts: Mapping[str, Any]) -> str:
+    """Markdown with counts, origin, scores per dimension and what is known of rights."""
+    splits = [split for split, count in facts["photographs"].items() if count]
+    lines = [
+        f"# Critiques by {escape_markdown(facts['voice']['name'])}",
+        "",
+        f"Digest {code_span(facts['digest'])}. Advisor {code_span(facts['advisor'])}.",
+        "",
+        "| split | photographs | rows |",
+        "|---|---:|---:|",
+        *(f"| {split} | {facts['photographs'][split]} | {facts['rows'][split]} |" for split in splits),
+        "",
+        "Rows beyond the photographs are variants (mirrored, +-exposure, slightly cropped). Only training has "
+        "them, and every photograph weighs the same. Fractional scores are kept in the column `scores`; the taught "
+        "answer has whole ones.",
+        "",
+        "## Scores",
+        "",
+        "How many photographs have each score from 0 to 10.",
+        "",
+        f"| dimension | {' | '.join(splits)} |",
+        f"|---|{'---|' * len(splits)}",
+        *(_line(name, facts, splits) for name in DIMENSIONS),
+        "",
+        "## Origin",
+        "",
+        *_origin(facts),
+        "",
+        "## Rights",
+        "",
+        "Photographs and critiques belong to those who made them. Nothing here records a licence; don't pass it on "
+        "without asking. Metadata of the photographs (place, device, time) is not in it.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _line(name: str, facts: Mapping[str, Any], splits: list[str]) -> str:
+    return (
+        f"| {DIMENSION_TITLES[name]} | "
+        + " | ".join(_bars(facts["histograms"][split][name]) for split in splits)
+        + " |"
+    )
+
+
+def _bars(counts: list[int]) -> str:
+    most = max(counts) or 1
+    total = sum(counts)
+    mean = sum(score * count for score, count in enumerate(counts)) / max(1, total)
+    drawn = "".join(_BARS[-(-count * (len(_BARS) - 1) // most)] for count in counts)
+    return f"`{drawn}` mean {mean:.1f}"
+
+
+def _origin(facts: Mapping[str, Any]) -> list[str]:
+    counted = Counter(each["origin"] for each in facts["members"])
+    lines = [f"{counted[HUMAN]} critiques were written by a person, {counted[MODEL]} by a model."]
+    if counted[SYNTHETIC]:
+        lines.append(
+            f"{counted[SYNTHETIC]} were drafted by a model and accepted or corrected by a person; they are only "
+            "trained on, marked `synthetic` in the column `origin`, and not in the scores above."
+        )
+    if facts["drafts"]["left_out"]:
+        why = Counter(facts["drafts"]["left_out"].values())
+        lines.append(
+            "Drafts left out: "
+            + "; ".join(f"{count}: {escape_markdown(reason)}" for reason, count in why.items())
+            + "."
+        )
+    left_out = {reason: count for reason, count in facts["linked"].items() if reason != "used"}
+    if left_out:
+        lines.append(
+            "Left out when linking: " + ", ".join(f"{count} {reason}" for reason, count in left_out.items()) + "."
+        )
+    if facts["damaged"]:
+        lines.append(f"{len(facts['damaged'])} photographs could not be decoded and were left out as well.")
+    if facts.get("too_long"):
+        lines.append(f"{len(facts['too_long'])} critiques are too long for an answer and were left out as well.")
+    return lines

@@ -1,0 +1,427 @@
+"""Joining critiques with their photographs. Every record ends as used, or left out with one reason.
+
+The rule that chooses among several critiques of one photograph (same bytes, wherever they lie):
+
+1. a critique by a person over one that a model drafted and a person accepted, and that over one by a model;
+2. a complete one over one that needed a repair (a grade that can't be read, a fence, an older form);
+3. the newest: by the moment of `created_at` where all that are left have one, else by the order in which the rows were
+   inserted.
+
+The others are left out as `duplicate_of` when scores and comments are the same, else as `superseded`. Critiques by a
+model are used only when there is none by a person at all; otherwise they are `model_written`, so that ground truth is
+never mixed in silence. What the index made for retrieval is never used, whatever else there is.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from mondrian_core.data.linking.link_manifest import (
+    HUMAN,
+    INDEX,
+    MODEL,
+    SYNTHETIC,
+    CritiqueCandidate,
+    ExcludedRecord,
+    ExclusionReason,
+    LinkedRecord,
+    LinkManifest,
+)
+from mondrian_core.data.linking.photograph_files import exclusion_reason
+from mondrian_core.data.linking.photograph_paths import PathResolution, SourceTree
+from mondrian_core.data.linking.text_decoding import UnknownEncoding, decode_text
+from mondrian_core.errors import BadPhotograph
+from mondrian_core.events import EventListener, StageNotice, StageProgressed, ignore_events
+from mondrian_core.files import file_sha256
+from mondrian_core.images import PhotographHeader, read_photograph_header
+from mondrian_core.portable_paths import redacted_path
+from mondrian_core.rubric import (
+    DIMENSIONS,
+    MAX_SCORE,
+    MIN_SCORE,
+    Critique,
+    CritiqueParseError,
+    parse_critique_lenient,
+    training_target,
+)
+from mondrian_core.store import COMPLETED, DimensionalProfile, Job, Store
+from mondrian_core.store.corrections import corrected_job_id
+from mondrian_core.store.drafts import CORRECTED, DISCARDED, WAITING, Draft, DraftStore, UnreadableDraft
+
+__all__ = ["ExcludedRecord", "ExclusionReason", "LinkManifest", "LinkedRecord", "link_critiques"]
+
+ANALYSIS_FOLDER = "analysis_md"
+PROGRESS_INTERVAL = 500
+MAX_ANALYSIS_BYTES = 1_000_000
+_PLACEHOLDER = re.compile(
+    r"\W*(ok|okay|fine|good|bad|nice|great|yes|no|none|n/?a|null|todo|tbd|test|x+|comment|placeholder|\.*)\W*",
+    re.IGNORECASE,
+)
+_PATH_REASONS = {
+    PathResolution.MISSING: ExclusionReason.MISSING_PHOTOGRAPH,
+    PathResolution.BROKEN_LINK: ExclusionReason.BROKEN_LINK,
+    PathResolution.AMBIGUOUS: ExclusionReason.AMBIGUOUS_PHOTOGRAPH,
+    PathResolution.OUTSIDE: ExclusionReason.OUTSIDE_WORKSPACE,
+}
+_UNUSED_DRAFTS = {WAITING: ExclusionReason.DRAFT_WAITING, DISCARDED: ExclusionReason.DRAFT_DISCARDED}
+_ORIGIN_RANK = {HUMAN: 2, SYNTHETIC: 1, MODEL: 0}
+_OWNER = ("advisor_id",)
+_PROFILE_CELLS = ("image_path", "origin", *(f"{name}_{kind}" for name in DIMENSIONS for kind in ("score", "comment")))
+_MALFORMED_CELL_ERRORS = (ValueError, TypeError, LookupError, ArithmeticError, RecursionError)
+_ANSWER_REASONS = {
+    "missing_dimensions": ExclusionReason.MISSING_DIMENSIONS,
+    "score_out_of_range": ExclusionReason.SCORE_OUT_OF_RANGE,
+    "no_comment": ExclusionReason.NO_COMMENTS,
+}
+
+
+class _Excluded(Exception):
+    def __init__(self, reason: ExclusionReason, detail: str = "") -> None:
+        self.reason, self.detail = reason, detail
+        super().__init__(reason.value)
+
+
+def link_critiques(store: Store, workspace: Path, advisor: str, listen: EventListener = ignore_events) -> LinkManifest:
+    """Join the profiles, completed jobs and reviewed drafts of one advisor with their photographs.
+
+    Reads only; of photographs the headers, and the bytes of those that are used. The module's docstring has the rule
+    that chooses among several critiques of one photograph.
+    """
+    linker = _Linker(workspace, advisor)
+    candidates: list[CritiqueCandidate] = []
+    left_out: list[ExcludedRecord] = []
+    done = 0
+    for record, outcome in linker.outcomes(store):
+        if isinstance(outcome, CritiqueCandidate):
+            candidates.append(outcome)
+        else:
+            left_out.append(ExcludedRecord(record, outcome.reason, linker.detail_for_others(outcome.detail)))
+        done += 1
+        if done % PROGRESS_INTERVAL == 0:
+            listen(StageProgressed("link", done, detail=f"{len(candidates)} usable"))
+    chosen, passed_over = choose_critiques(candidates, linker.content_keys(candidates))
+    chosen, models = _prefer_people(chosen)
+    used = tuple(linker.with_hash(each.linked) for each in chosen)
+    listen(StageProgressed("link", done, done, f"{len(used)} used"))
+    if used and not any(record.origin == HUMAN for record in used):
+        by_model = sum(record.origin == MODEL for record in used)
+        listen(
+            StageNotice("link", f"No critique of '{advisor}' was written by a person; {by_model} by a model are used.")
+        )
+    return LinkManifest(advisor, used, (*left_out, *passed_over, *models), store.version)
+
+
+def choose_critiques(
+    candidates: Sequence[CritiqueCandidate], keys: Sequence[str]
+) -> tuple[list[CritiqueCandidate], list[ExcludedRecord]]:
+    """One critique per photograph (equal `keys` are equal photographs), by the module's rule; order is kept."""
+    by_photograph: dict[str, list[CritiqueCandidate]] = {}
+    for candidate, key in zip(candidates, keys, strict=True):
+        by_photograph.setdefault(key, []).append(candidate)
+    chosen, left_out = [], []
+    for group in by_photograph.values():
+        best = _best(group)
+        chosen.append(best)
+        left_out += [_excluded_duplicate(other, best) for other in group if other is not best]
+    return chosen, left_out
+
+
+def _best(group: Sequence[CritiqueCandidate]) -> CritiqueCandidate:
+    def standing(each: CritiqueCandidate) -> tuple[int, bool]:
+        return _ORIGIN_RANK[each.linked.origin], not each.problems
+
+    highest = max(standing(each) for each in group)
+    tied = [each for each in group if standing(each) == highest]
+    dated = all(each.linked.created_at for each in tied)
+    return max(tied, key=lambda each: ((each.linked.created_at or "") if dated else "", each.order))
+
+
+def _excluded_duplicate(other: CritiqueCandidate, best: CritiqueCandidate) -> ExcludedRecord:
+    mine, theirs = other.linked, best.linked
+    if mine.scores == theirs.scores and mine.comments == theirs.comments:
+        return ExcludedRecord(mine.record, ExclusionReason.DUPLICATE_OF, theirs.record)
+    if mine.origin != theirs.origin:
+        rule = "a person's critique comes before a model's or a draft"
+    elif bool(other.problems) != bool(best.problems):
+        rule = "the complete one comes first"
+    else:
+        rule = "the newest comes first"
+    return ExcludedRecord(mine.record, ExclusionReason.SUPERSEDED, f"{theirs.record}: {rule}")
+
+
+def _prefer_people(chosen: list[CritiqueCandidate]) -> tuple[list[CritiqueCandidate], list[ExcludedRecord]]:
+    if not any(each.linked.origin == HUMAN for each in chosen):
+        return chosen, []
+    models = [each.linked.record for each in chosen if each.linked.origin == MODEL]
+    kept = [each for each in chosen if each.linked.origin != MODEL]
+    return kept, [ExcludedRecord(record, ExclusionReason.MODEL_WRITTEN) for record in models]
+
+
+class _Linker:
+    """The workspace's files, each looked at once."""
+
+    def __init__(self, workspace: Path, advisor: str) -> None:
+        self.workspace, self.advisor = workspace, advisor
+        self.index = SourceTree(workspace)
+        self._facts: dict[str, PhotographHeader | _Excluded] = {}
+        self._hashes: dict[str, str] = {}
+        self._store: Store | None = None
+
+    def outcomes(self, store: Store) -> Iterable[tuple[str, CritiqueCandidate | _Excluded]]:
+        """Every record of the database with what became of it."""
+        self._store = store
+        for profile in store.profiles():
+            yield f"profile:{profile.id}", self._result_or_exclusion(self._profile, profile)
+        for order, job in enumerate(store.jobs()):
+            yield f"job:{job.id}", self._result_or_exclusion(self._job, job, order)
+        for order, draft in enumerate(DraftStore(store).all_including_unreadable()):
+            yield f"draft:{draft.id}", self._result_or_exclusion(self._draft, draft, order)
+
+    def detail_for_others(self, detail: str) -> str:
+        """A reason's detail without folders outside the workspace: the manifest is shown and passed on."""
+        return redacted_path(detail, self.index.workspace_roots) if "/" in detail or "\\" in detail else detail
+
+    def _result_or_exclusion(self, judge: Any, *arguments: Any) -> CritiqueCandidate | _Excluded:
+        try:
+            candidate: CritiqueCandidate = judge(*arguments)
+        except _Excluded as refused:
+            return refused.with_traceback(None)
+        except _MALFORMED_CELL_ERRORS as error:  # of one record; it must not cost the others
+            return _Excluded(ExclusionReason.UNREADABLE_RECORD, f"{type(error).__name__}: {error}")
+        return candidate
+
+    def _profile(self, profile: DimensionalProfile) -> CritiqueCandidate:
+        _refuse_unreadable(profile.unreadable, _OWNER)
+        if profile.advisor != self.advisor:
+            raise _Excluded(ExclusionReason.OTHER_ADVISOR, profile.advisor)
+        _refuse_unreadable(profile.unreadable, _PROFILE_CELLS)
+        if profile.origin == INDEX:
+            raise _Excluded(ExclusionReason.INDEX_MADE, profile.image_path)
+        photograph, found = self._photograph(profile.image_path)
+        scores, comments = _profile_scores(profile), _profile_comments(profile)
+        readable_grade = bool(re.fullmatch(r"\s*\d+(\.\d+)?\s*", profile.overall_grade or ""))
+        problems = () if readable_grade else ("grade_computed",)
+        linked = self._build_record(
+            f"profile:{profile.id}",
+            photograph,
+            found,
+            HUMAN if profile.origin == HUMAN else MODEL,
+            scores,
+            comments,
+            profile.overall_grade if readable_grade else None,
+            profile.created_at,
+            problems,
+        )
+        return CritiqueCandidate(replace(linked, corrects=self._corrected(profile)), profile.order, problems)
+
+    def _corrected(self, profile: DimensionalProfile) -> str | None:
+        """What the model had said where the profile is a person's correction of it; None where that can't be read."""
+        job_id = corrected_job_id(profile.id)
+        job = self._store.job(job_id) if job_id and self._store else None
+        if job is None or job.status != COMPLETED:
+            return None
+        try:
+            return training_target(self._critique(job)[0])
+        except _Excluded:
+            return None
+
+    def _job(self, job: Job, order: int) -> CritiqueCandidate:
+        _refuse_unreadable(job.unreadable, ("advisor",))
+        if job.advisor != self.advisor:
+            raise _Excluded(ExclusionReason.OTHER_ADVISOR, job.advisor or "none")
+        _refuse_unreadable(job.unreadable, ("status", "filename", "analysis_markdown"))
+        if job.status != COMPLETED:
+            raise _Excluded(ExclusionReason.JOB_NOT_COMPLETED, job.status or "no status")
+        photograph, found = self._photograph(job.filename)
+        critique, repairs = self._critique(job)
+        comments = {name: critique.assessments[name].comment for name in DIMENSIONS}
+        _refuse_placeholders(comments)
+        linked = self._build_record(
+            f"job:{job.id}",
+            photograph,
+            found,
+            MODEL,
+            critique.scores,
+            comments,
+            critique.overall_grade or None,
+            job.completed_at or job.created_at,
+            repairs,
+        )
+        return CritiqueCandidate(linked, order, repairs)
+
+    def _draft(self, draft: Draft | UnreadableDraft, order: int) -> CritiqueCandidate:
+        if isinstance(draft, UnreadableDraft):
+            raise _Excluded(ExclusionReason.UNREADABLE_RECORD, draft.why)
+        if draft.advisor != self.advisor:
+            raise _Excluded(ExclusionReason.OTHER_ADVISOR, draft.advisor)
+        if draft.state in _UNUSED_DRAFTS or draft.decided is None:
+            raise _Excluded(_UNUSED_DRAFTS.get(draft.state, ExclusionReason.DRAFT_WAITING), draft.image_path)
+        photograph, found = self._photograph(draft.image_path)
+        comments = {name: draft.decided.assessments[name].comment for name in DIMENSIONS}
+        _refuse_placeholders(comments)
+        linked = self._build_record(
+            f"draft:{draft.id}",
+            photograph,
+            found,
+            SYNTHETIC,
+            draft.decided.scores,
+            comments,
+            draft.decided.overall_grade,
+            draft.decided_at,
+            (),
+        )
+        proposed = training_target(draft.proposal) if draft.state == CORRECTED else None
+        return CritiqueCandidate(replace(linked, corrects=proposed), order)
+
+    def _build_record(
+        self,
+        record: str,
+        photograph: str,
+        found: PathResolution,
+        origin: str,
+        scores: dict[str, float],
+        comments: dict[str, str],
+        grade: str | None,
+        created: str | None,
+        repairs: tuple[str, ...],
+    ) -> LinkedRecord:
+        facts = self._facts[photograph]
+        assert isinstance(facts, PhotographHeader)
+        return LinkedRecord(
+            record=record,
+            photograph=photograph,
+            sha256="",
+            width=facts.width,
+            height=facts.height,
+            found=found.value,
+            origin=origin,
+            scores=scores,
+            comments=comments,
+            overall_grade=grade,
+            created_at=created,
+            repairs=repairs,
+        )
+
+    def _photograph(self, text: str | None) -> tuple[str, PathResolution]:
+        if not text or not text.strip():
+            raise _Excluded(ExclusionReason.NO_PATH)
+        if self.index.is_temporary(text):
+            raise _Excluded(ExclusionReason.TEMPORARY_FILE, text)
+        resolved = self.index.resolve(text)
+        if resolved.path is None:
+            raise _Excluded(_PATH_REASONS[resolved.how], text)
+        if resolved.path not in self._facts:
+            self._facts[resolved.path] = self._read_header(resolved.path)
+        facts = self._facts[resolved.path]
+        if isinstance(facts, _Excluded):
+            raise _Excluded(facts.reason, facts.detail)
+        return resolved.path, resolved.how
+
+    def _read_header(self, path: str) -> PhotographHeader | _Excluded:
+        try:
+            return read_photograph_header(self.workspace / path)
+        except BadPhotograph as error:
+            return _Excluded(exclusion_reason(error), path)
+
+    def _critique(self, job: Job) -> tuple[Critique, tuple[str, ...]]:
+        text, decoding = self._analysis(job)
+        try:
+            reading = parse_critique_lenient(text)
+        except CritiqueParseError as error:
+            reason = _ANSWER_REASONS.get(error.reason, ExclusionReason.UNPARSABLE_ANSWER)
+            raise _Excluded(reason, error.detail or error.reason) from None
+        return reading.critique, (*decoding, *reading.repairs)
+
+    def _analysis(self, job: Job) -> tuple[str, tuple[str, ...]]:
+        """The text of a job's analysis file and how it was decoded; the answer in the row where there is no file."""
+        import json
+
+        name = Path((job.analysis_markdown or "").replace("\\", "/")).name
+        data = self._analysis_bytes(name) if name else None
+        if data is None:
+            if job.answer is not None:
+                return json.dumps(job.answer), ()
+            raise _Excluded(ExclusionReason.MISSING_ANALYSIS, name or "the job names none")
+        try:
+            text, repair = decode_text(data)
+        except UnknownEncoding as error:
+            raise _Excluded(ExclusionReason.UNPARSABLE_ANSWER, f"{name}: {error}") from None
+        return text, (repair,) if repair else ()
+
+    def _analysis_bytes(self, name: str) -> bytes | None:
+        """The file's bytes, its name composed or decomposed; None where there is none."""
+        for form in (name, unicodedata.normalize("NFC", name), unicodedata.normalize("NFD", name)):
+            path = self.workspace / ANALYSIS_FOLDER / form
+            try:
+                if path.stat().st_size > MAX_ANALYSIS_BYTES:
+                    raise _Excluded(
+                        ExclusionReason.UNPARSABLE_ANSWER, f"{name} is larger than {MAX_ANALYSIS_BYTES:,} bytes"
+                    )
+                return path.read_bytes()
+            except (OSError, ValueError):
+                continue
+        return None
+
+    def content_keys(self, candidates: Sequence[CritiqueCandidate]) -> list[str]:
+        """A key per candidate, equal for photographs with equal bytes; only files of the same size are read."""
+        paths = {each.linked.photograph for each in candidates}
+        by_size: dict[int, list[str]] = {}
+        for path in sorted(paths):
+            facts = self._facts[path]
+            assert isinstance(facts, PhotographHeader)
+            by_size.setdefault(facts.bytes, []).append(path)
+        keys = {path: self._hash(path) if len(same) > 1 else path for same in by_size.values() for path in same}
+        return [keys[each.linked.photograph] for each in candidates]
+
+    def with_hash(self, linked: LinkedRecord) -> LinkedRecord:
+        """The record with the SHA-256 of its photograph."""
+        return replace(linked, sha256=self._hash(linked.photograph))
+
+    def _hash(self, path: str) -> str:
+        if path not in self._hashes:
+            self._hashes[path] = file_sha256(self.workspace / path)
+        return self._hashes[path]
+
+
+def _refuse_unreadable(unreadable: Mapping[str, str], columns: Sequence[str]) -> None:
+    found = [f"{column}: {why}" for column, why in unreadable.items() if column in columns]
+    if found:
+        raise _Excluded(ExclusionReason.UNREADABLE_RECORD, "; ".join(found))
+
+
+def _profile_scores(profile: DimensionalProfile) -> dict[str, float]:
+    given = {name: value for name, value in profile.scores.items() if value is not None and str(value).strip() != ""}
+    if not given:
+        raise _Excluded(ExclusionReason.NO_SCORES)
+    if missing := [name for name in DIMENSIONS if name not in given]:
+        raise _Excluded(ExclusionReason.MISSING_DIMENSIONS, ", ".join(missing))
+    scores = {}
+    for name in DIMENSIONS:
+        try:
+            score = float(given[name])
+        except ValueError:
+            raise _Excluded(ExclusionReason.UNPARSABLE_ANSWER, f"{name}: {given[name]!r} is not a number") from None
+        if not MIN_SCORE <= score <= MAX_SCORE:  # also true of a NaN
+            raise _Excluded(ExclusionReason.SCORE_OUT_OF_RANGE, f"{name}: {given[name]}")
+        scores[name] = score
+    return scores
+
+
+def _profile_comments(profile: DimensionalProfile) -> dict[str, str]:
+    comments = {name: (profile.comments.get(name) or "").strip() for name in DIMENSIONS}
+    if empty := [name for name in DIMENSIONS if not comments[name]]:
+        raise _Excluded(ExclusionReason.NO_COMMENTS, ", ".join(empty))
+    _refuse_placeholders(comments)
+    return comments
+
+
+def _refuse_placeholders(comments: dict[str, str]) -> None:
+    """Words such as "ok" in most dimensions say nothing about the photograph and would teach empty comments."""
+    empty = [name for name, comment in comments.items() if _PLACEHOLDER.fullmatch(comment)]
+    if len(empty) > len(DIMENSIONS) // 2:
+        raise _Excluded(ExclusionReason.PLACEHOLDER_COMMENTS, f"{len(empty)} of {len(DIMENSIONS)} say nothing")

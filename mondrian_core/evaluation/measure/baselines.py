@@ -1,0 +1,101 @@
+"""What costs little and should be beaten: constants, a corrected base, retrieval, and answers to other photographs.
+
+Legend: `N` photographs, `8` dimensions. A correction of a photograph is fitted on those of the other folds. They
+belong to the evaluation, which the candidate never saw, so a corrected rival has an advantage.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mondrian_core.evaluation.measure.metrics import ScoreArray, ScoreTable, score_error_metrics
+from mondrian_core.evaluation.measure.outcomes import BASE, BASE_RAG, CANDIDATE
+from mondrian_core.rubric import DIMENSIONS, MAX_SCORE
+
+BASELINE_TITLES: Mapping[str, str] = {
+    "fold_mean": "always the mean of the other folds",
+    "training_mean": "always the mean of the training scores",
+    "always_8": "always 8",
+    "base_shifted": "the base shifted to the advisor's mean",
+    "base_calibrated": "the base calibrated (shift and slope, fitted inside the folds)",
+    "base_rag": "the base with retrieval (RAG)",
+    "candidate_calibrated": "the candidate calibrated the same way",
+    "candidate_shuffled": "itself with the photographs exchanged",
+}
+CANDIDATE_VARIANTS = frozenset({"candidate_calibrated"})  # no rival: it only says what a calibration would still bring
+CALIBRATION_FOLDS = 5
+SLOPE_PRIOR = 4.0  # photographs' worth of belief that the slope is 1: with ten photographs a free slope fits noise
+
+
+def baseline_metrics(
+    table: ScoreTable,
+    training_mean: Mapping[str, float] | None,
+    *,
+    seed: int = 0,
+    fold_of: NDArray[np.int_] | None = None,
+) -> dict[str, dict[str, Any]]:
+    """`metrics.accuracy` of every rival that these photographs allow; `fold_of` (N,), None: five folds by the seed."""
+    shape = table.labels.shape
+    folds = _folds(shape[0], seed) if fold_of is None else fold_of
+    found = {"always_8": score_error_metrics(np.full(shape, 8.0), table.labels, fold_of)}
+    if training_mean:
+        constant = np.array([training_mean[name] for name in DIMENSIONS])
+        found["training_mean"] = score_error_metrics(np.broadcast_to(constant, shape).copy(), table.labels)
+    if BASE in table.predictions and table.readable(BASE).sum() >= 3:
+        each = np.arange(shape[0])
+        found["base_shifted"] = score_error_metrics(
+            calibrated_scores(table, BASE, each, prior=np.inf), table.labels, fold_of
+        )
+    for name, arm in (("base_calibrated", BASE), ("candidate_calibrated", CANDIDATE)):
+        if arm in table.predictions and table.readable(arm).sum() >= 2 * CALIBRATION_FOLDS:
+            found[name] = score_error_metrics(
+                calibrated_scores(table, arm, folds, prior=SLOPE_PRIOR), table.labels, fold_of
+            )
+    if BASE_RAG in table.predictions and table.readable(BASE_RAG).any():
+        found["base_rag"] = score_error_metrics(table.predictions[BASE_RAG], table.labels, fold_of)
+    return found
+
+
+def calibrated_scores(table: ScoreTable, arm: str, folds: NDArray[np.int_], *, prior: float) -> ScoreArray:
+    """(N, 8) an arm's scores after a line per dimension that was fitted on the other folds; NaN stays NaN.
+
+    The slope is a least-squares one drawn towards 1 as by `prior` photographs; infinite: a shift only.
+    """
+    guess, readable = table.predictions[arm], table.readable(arm)
+    found = np.full(guess.shape, np.nan)
+    for fold in np.unique(folds):
+        rest, inside = readable & (folds != fold), readable & (folds == fold)
+        if not rest.any() or not inside.any():
+            continue
+        x, y = guess[rest], table.labels[rest]
+        centred = x - x.mean(axis=0)
+        spread = (centred**2).sum(axis=0)
+        weight = spread * (prior / len(x)) if np.isfinite(prior) else np.full(guess.shape[1], np.inf)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            slope = ((centred * (y - y.mean(axis=0))).sum(axis=0) + weight) / (spread + weight)
+        slope = np.where(np.isfinite(slope), slope, 1.0)
+        found[inside] = y.mean(axis=0) + slope * (guess[inside] - x.mean(axis=0))
+    return np.asarray(np.clip(found, 0, MAX_SCORE))
+
+
+def _folds(n: int, seed: int) -> NDArray[np.int_]:
+    """(N,) fold of each photograph: as equal as they can be, in an order drawn from the seed."""
+    return np.asarray(np.random.default_rng(seed).permutation(np.arange(n) % CALIBRATION_FOLDS))
+
+
+def unbeaten_baseline_notes(
+    own: float | None, found: Mapping[str, Mapping[str, Any]], who: str = "The candidate"
+) -> tuple[str, ...]:
+    """A sentence for every rival whose squared error isn't above `own`, `who`'s: no gate, but worth knowing."""
+    if own is None:
+        return ()
+    return tuple(
+        f"{who} doesn't beat {BASELINE_TITLES.get(name, name)} ({rival['mse']:.3g} against its {own:.3g}): "
+        "look whether it sees anything."
+        for name, rival in found.items()
+        if name not in CANDIDATE_VARIANTS and rival["mse"] is not None and rival["mse"] <= own
+    )

@@ -1,0 +1,307 @@
+"""From samples to a report: measure, judge, and say what to do next. No model, no files."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mondrian_core.evaluation.blind import preference
+from mondrian_core.evaluation.gates.definitions import evaluate_gates
+from mondrian_core.evaluation.gates.recommendations import recommended_next_steps
+from mondrian_core.evaluation.gates.results import GateMeasurements, overall_verdict
+from mondrian_core.evaluation.measure import health_metrics
+from mondrian_core.evaluation.measure.baselines import baseline_metrics, unbeaten_baseline_notes
+from mondrian_core.evaluation.measure.contamination import verbatim_overlap_share
+from mondrian_core.evaluation.measure.cross_validation import CrossValidationSamples, other_fold_means
+from mondrian_core.evaluation.measure.latency import LatencyOverhead, overhead_from_pairs
+from mondrian_core.evaluation.measure.metamorphic import metamorphic_violations
+from mondrian_core.evaluation.measure.metrics import (
+    ArmComparison,
+    FormatStatistics,
+    ScoreArray,
+    ScoreTable,
+    compare_paired_errors,
+    format_statistics,
+    score_error_metrics,
+    score_table,
+)
+from mondrian_core.evaluation.measure.outcomes import BASE, CANDIDATE, CHAMPION, EvaluationOutcome
+from mondrian_core.evaluation.measure.samples import EvaluationSamples
+from mondrian_core.evaluation.report.evaluation_report import EvaluationReport
+from mondrian_core.recipes import Recipe
+
+ARMS = (BASE, CHAMPION, CANDIDATE)
+SHOWN_METRICS = ("n", "mse", "mae", "bias", "rank_correlation")
+
+
+def build_evaluation_report(samples: EvaluationSamples, recipe: Recipe) -> EvaluationReport:
+    """Everything again from what was measured; the same samples and recipe give the same report."""
+    labels = {name: record["scores"] for name, record in samples.labels.items()}
+    table = score_table(labels, samples.outcomes)
+    measured = gate_measurements_from_samples(samples, table, recipe)
+    gates = evaluate_gates(measured, recipe.gates)
+    verdict = overall_verdict(gates)
+    about = {
+        **samples.identity,
+        **{key: samples.facts.get(key) for key in ("advisor", "split", "compared_with")},
+        "recipe": recipe.digest,
+    }
+    metrics = report_metrics(samples, table, measured, recipe)
+    own = metrics["arms"].get(CANDIDATE, {}).get("scores", {}).get("mse")
+    told = unbeaten_baseline_notes(own, metrics["rivals"])
+    if folds := metrics["folds"]:
+        told += unbeaten_baseline_notes(
+            folds["arms"].get(CANDIDATE, {}).get("mse"), folds["rivals"], "By folds the recipe"
+        )
+    return EvaluationReport(
+        verdict=verdict,
+        gates=gates,
+        metrics=_finite(metrics),
+        about=about,
+        next_steps=recommended_next_steps(gates, measured, recipe.gates, told),
+    )
+
+
+def gate_measurements_from_samples(samples: EvaluationSamples, table: ScoreTable, recipe: Recipe) -> GateMeasurements:
+    """The numbers that the gates look at."""
+    facts, seed = samples.facts, recipe.evaluate.seed
+    by_arm = {arm: [outcome for outcome in samples.outcomes if outcome.arm == arm] for arm in ARMS}
+    candidate, leaked = by_arm[CANDIDATE], facts.get("leaked")
+    folded = _fold_table(samples.folds) if samples.folds.outcomes else None
+    return GateMeasurements(
+        problems=tuple(facts.get("integrity_problems", ())),
+        formats={arm: format_statistics(outcomes) for arm, outcomes in by_arm.items() if outcomes},
+        divergences=tuple(samples.divergences.values()),
+        same_answers=_same_answers(by_arm[BASE], candidate),
+        against_base=_against(BASE, table, samples, recipe),
+        against_champion=_against(CHAMPION, table, samples, recipe),
+        has_champion=bool(facts.get("has_champion")),
+        champion_saw=_count(facts.get("champion_saw", ())),
+        overhead=_overhead(samples, recipe),
+        collapse=health_metrics.mode_collapse(candidate, _advisors_scores(table, folded)) if candidate else None,
+        dependence=health_metrics.image_dependence(table, seed=seed),
+        stuttering=_repetition(candidate),
+        leaked=None if leaked is None else _contaminated(leaked),
+        edits=metamorphic_violations(samples.outcomes, samples.edited, CANDIDATE)
+        if recipe.evaluate.edited_photographs
+        else None,
+        base_edits=metamorphic_violations(samples.outcomes, samples.edited, BASE),
+        **(_by_folds(folded, samples, recipe) if folded is not None else {}),
+        untested=_untested(samples),
+        metal=bool(facts.get("metal")),
+    )
+
+
+def _by_folds(folded: ScoreTable, samples: EvaluationSamples, recipe: Recipe) -> dict[str, Any]:
+    """What `Measured` takes from cross-validation."""
+    folds = samples.folds.folds_of(folded.photographs)
+    return {
+        "by_folds": _against(BASE, folded, samples, recipe),
+        "champion_by_folds": _against(CHAMPION, folded, samples, recipe),
+        "dependence_by_folds": health_metrics.image_dependence(folded, seed=recipe.evaluate.seed, folds=folds),
+        "fold_leaked": _contaminated(samples.facts.get("fold_leaked", ())),
+    }
+
+
+def _against(arm: str, table: ScoreTable, samples: EvaluationSamples, recipe: Recipe) -> ArmComparison | None:
+    """The candidate against another arm; against the champion on what that wasn't trained on. None without either."""
+    if arm not in table.predictions or CANDIDATE not in table.predictions:
+        return None
+    kept = table.without(samples.facts.get("champion_saw") or ()) if arm == CHAMPION else table
+    if not kept.photographs:
+        return None
+    return compare_paired_errors(
+        kept,
+        arm,
+        margin=recipe.gates.non_inferiority_margin,
+        wanted=recipe.gates.score_improvement,
+        seed=recipe.evaluate.seed,
+    )
+
+
+def _count(found: Sequence[str] | None) -> int | None:
+    return None if found is None else len(found)
+
+
+def _contaminated(leaked: Sequence[Mapping[str, str]]) -> tuple[tuple[str, str], ...]:
+    return tuple((each["photograph"], each["how"]) for each in leaked)
+
+
+def _advisors_scores(table: ScoreTable, folded: ScoreTable | None) -> ScoreArray:
+    """(N, 8) what the advisor's habits are known by: that says nothing of the adapter, so the folds' do as well."""
+    return folded.labels if folded is not None and not table.photographs else table.labels
+
+
+def _untested(samples: EvaluationSamples) -> int | None:
+    trained = samples.facts.get("trained") or {}
+    return trained["photographs"] if trained.get("everything") and not samples.labels else None
+
+
+def _repetition(candidate: Sequence[EvaluationOutcome]) -> tuple[int, int] | None:
+    ran = [outcome for outcome in candidate if outcome.ran]
+    return (sum(health_metrics.is_degenerate_answer(outcome.text) for outcome in ran), len(ran)) if ran else None
+
+
+def _overhead(samples: EvaluationSamples, recipe: Recipe) -> LatencyOverhead | None:
+    if not samples.pairs:
+        return None
+    return overhead_from_pairs(samples.pairs, recipe.evaluate.latency_pairs, recipe.gates.overhead_ratio)
+
+
+def _same_answers(base: Sequence[EvaluationOutcome], candidate: Sequence[EvaluationOutcome]) -> float | None:
+    texts = {outcome.photograph: outcome.text for outcome in base if outcome.ran}
+    pairs = [(texts[o.photograph], o.text) for o in candidate if o.ran and o.photograph in texts]
+    return sum(first == second for first, second in pairs) / len(pairs) if pairs else None
+
+
+def report_metrics(
+    samples: EvaluationSamples, table: ScoreTable, measured: GateMeasurements, recipe: Recipe
+) -> dict[str, Any]:
+    """All numbers for the JSON and the page."""
+    shuffled = measured.dependence.shuffled if measured.dependence else None
+    seed = recipe.evaluate.seed
+    others = baseline_metrics(table, samples.facts.get("training_mean"), seed=seed) if table.photographs else {}
+    return {
+        "photographs": {"labelled": len(table.photographs), "unlabelled": _unlabelled(samples)},
+        "arms": {arm: _arm(arm, samples, table, measured) for arm in ARMS if arm in table.predictions},
+        "rivals": {
+            **{name: {key: found[key] for key in SHOWN_METRICS} for name, found in others.items()},
+            "candidate_shuffled": {**dict.fromkeys(SHOWN_METRICS), "mse": shuffled},
+        },
+        "against_base": asdict(measured.against_base) if measured.against_base else None,
+        "against_champion": asdict(measured.against_champion) if measured.against_champion else None,
+        "effect": {"nats_per_score": list(measured.divergences), "same_answers": measured.same_answers},
+        "overhead": asdict(measured.overhead) if measured.overhead else None,
+        "load_seconds": samples.load_seconds,
+        "health": {
+            "collapse": asdict(measured.collapse) if measured.collapse else None,
+            "dependence": asdict(measured.dependence) if measured.dependence else None,
+            "advisor_by_heart": _advisor_by_heart(samples),
+        },
+        "edits": {arm: metamorphic_violations(samples.outcomes, samples.edited, arm) for arm in (BASE, CANDIDATE)}
+        if samples.edited
+        else {},
+        "constrained": {arm: _format([o for o in samples.constrained if o.arm == arm]) for arm in (BASE, CANDIDATE)}
+        if samples.constrained
+        else {},
+        "preferences": preference.preference_summary(
+            [preference.PreferenceChoice(**each) for each in samples.preferences]
+        ),
+        "folds": _folds(samples.folds, measured, seed),
+        "trained": samples.facts.get("trained"),
+        "untested": measured.untested,
+        "per_photograph": errors_by_photograph(table),
+        "advisor_spread": float(np.var(table.labels, axis=0).mean()) if len(table.photographs) > 1 else None,
+        "seed": seed,
+    }
+
+
+def _arm(arm: str, samples: EvaluationSamples, table: ScoreTable, measured: GateMeasurements) -> dict[str, Any]:
+    """One arm: format, scores (expected values), the same from the digits it wrote, and health."""
+    labels = {name: record["scores"] for name, record in samples.labels.items()}
+    written = score_table(labels, samples.outcomes, written=True)
+    found = score_error_metrics(written.predictions[arm], written.labels)
+    return {
+        "format": _plain(measured.formats[arm]),
+        "scores": score_error_metrics(table.predictions[arm], table.labels),
+        "written_scores": {key: found[key] for key in SHOWN_METRICS},
+        "health": health_metrics.health_summary(table, samples.outcomes, arm, samples.training),
+    }
+
+
+def _format(outcomes: Sequence[EvaluationOutcome]) -> dict[str, Any]:
+    return _plain(format_statistics(outcomes))
+
+
+def _plain(found: FormatStatistics) -> dict[str, Any]:
+    return {**asdict(found), "rate": found.rate, "bounds": found.bounds, "repair_rate": found.repair_rate}
+
+
+def _advisor_by_heart(samples: EvaluationSamples) -> float | None:
+    """How often the advisor's own critiques of the test repeat those of the training: nobody is wholly new."""
+    critiques = [record["critique"] for record in samples.labels.values() if record.get("critique")]
+    return verbatim_overlap_share(critiques, samples.training)
+
+
+def _folds(folds: CrossValidationSamples, measured: GateMeasurements, seed: int) -> dict[str, Any] | None:
+    """What cross-validation says of the recipe; None where there was none."""
+    if not folds.outcomes:
+        return None
+    whole = _fold_table(folds)
+    table = replace(whole, predictions={arm: rows for arm, rows in whole.predictions.items() if arm != CHAMPION})
+    of = folds.folds_of(table.photographs)
+    others = {
+        "fold_mean": score_error_metrics(other_fold_means(folds.labels, folds.fold_of), table.labels, of),
+        **baseline_metrics(table, None, seed=seed, fold_of=of),
+    }
+    shuffled = measured.dependence_by_folds.shuffled if measured.dependence_by_folds else None
+    return {
+        "count": len(set(folds.fold_of.values())),
+        "photographs": len(table.photographs),
+        "against_base": asdict(measured.by_folds) if measured.by_folds else None,
+        "against_champion": asdict(measured.champion_by_folds) if measured.champion_by_folds else None,
+        "champion_saw": measured.champion_saw if measured.has_champion else None,
+        "health": {
+            "dependence": asdict(measured.dependence_by_folds) if measured.dependence_by_folds else None,
+            "arms": {
+                arm: health_metrics.health_summary(table, folds.outcomes, arm, folds=of) for arm in table.predictions
+            },
+        },
+        "arms": {
+            arm: _shown(score_error_metrics(rows, table.labels, of), "dimensions")
+            for arm, rows in table.predictions.items()
+        },
+        "rivals": {
+            **{name: _shown(found) for name, found in others.items()},
+            "candidate_shuffled": {**dict.fromkeys(SHOWN_METRICS), "mse": shuffled},
+        },
+        "by_fold": [
+            {"fold": int(fold), "n": int((of == fold).sum())} | _mean_errors(table, of == fold)
+            for fold in np.unique(of)
+        ],
+        "per_photograph": errors_by_photograph(table),
+    }
+
+
+def _shown(found: Mapping[str, Any], *more: str) -> dict[str, Any]:
+    return {key: found[key] for key in (*SHOWN_METRICS, *more)}
+
+
+def _mean_errors(table: ScoreTable, kept: NDArray[np.bool_]) -> dict[str, float | None]:
+    """By arm the mean squared error of these photographs; None where none of them could be read."""
+    errors = {arm: table.squared_errors(arm).mean(axis=1)[kept] for arm in table.predictions}
+    return {arm: None if np.isnan(row).all() else float(np.nanmean(row)) for arm, row in errors.items()}
+
+
+def _fold_table(folds: CrossValidationSamples) -> ScoreTable:
+    """The table over the photographs whose fold was asked, in the order of the labels."""
+    return score_table(folds.labels, folds.outcomes)
+
+
+def _unlabelled(samples: EvaluationSamples) -> int:
+    return len({outcome.photograph for outcome in samples.outcomes} - set(samples.labels))
+
+
+def errors_by_photograph(table: ScoreTable) -> list[dict[str, Any]]:
+    """Each labelled photograph with its squared error (mean of eight) by arm, None where unreadable."""
+    errors = {arm: table.squared_errors(arm).mean(axis=1) for arm in table.predictions}
+    return [
+        {"photograph": name} | {arm: None if math.isnan(row[k]) else float(row[k]) for arm, row in errors.items()}
+        for k, name in enumerate(table.photographs)
+    ]
+
+
+def _finite(value: Any) -> Any:
+    """Infinite numbers and NaN become None, so that the JSON is JSON."""
+    if isinstance(value, dict):
+        return {key: _finite(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(entry) for entry in value]
+    if isinstance(value, float | np.floating):
+        return float(value) if math.isfinite(value) else None
+    return value

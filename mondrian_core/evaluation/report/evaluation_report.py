@@ -1,0 +1,133 @@
+"""The report as a value: verdict, gates and numbers; as JSON, and as Markdown for a Prefect artifact."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mondrian_core.evaluation.gates.results import FAIL, INCONCLUSIVE, PASS, GateResult, Verdict
+from mondrian_core.files import read_json, write_json
+from mondrian_core.markdown import markdown_table
+
+REPORT_FORMAT = 1
+VERDICT_MEANINGS: Mapping[str, str] = {
+    PASS: "every gate passed; the candidate may go live",
+    FAIL: "a gate failed; the candidate must not go live",
+    INCONCLUSIVE: "nothing failed, but not every gate is sure; a person decides",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationReport:
+    """What an evaluation found.
+
+    Attributes:
+        verdict: of all gates together.
+        gates: in the order of PRODUCT.
+        metrics: the numbers behind them, plain values (see summary.py).
+        about: what was evaluated: advisor, split, digests of base, candidate, champion and prompt.
+        next_steps: what to do now, a sentence each.
+    """
+
+    verdict: Verdict
+    gates: tuple[GateResult, ...]
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+    about: Mapping[str, Any] = field(default_factory=dict)
+    next_steps: tuple[str, ...] = ()
+
+    def gate(self, name: str) -> GateResult:
+        """The gate of that name; KeyError when there is none."""
+        return {gate.name: gate for gate in self.gates}[name]
+
+    @property
+    def scores(self) -> tuple[dict[str, Mapping[str, Any]], Mapping[str, Any] | None, bool]:
+        """By arm the figures of each dimension, the comparison with the base, and whether both are the folds'.
+
+        They are the folds' where no photograph was left to measure the adapter itself.
+        """
+        folds = self.metrics.get("folds")
+        if folds and not self.metrics["photographs"]["labelled"]:
+            return _with_dimensions(folds["arms"]), folds["against_base"], True
+        arms = {arm: found["scores"] for arm, found in self.metrics["arms"].items()}
+        return _with_dimensions(arms), self.metrics.get("against_base"), False
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values; infinite bounds are None."""
+        return {
+            "format": REPORT_FORMAT,
+            "verdict": self.verdict,
+            "meaning": VERDICT_MEANINGS[self.verdict],
+            "gates": [gate.as_dict() for gate in self.gates],
+            "next_steps": list(self.next_steps),
+            "about": dict(self.about),
+            "metrics": dict(self.metrics),
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> EvaluationReport:
+        """The report that `as_dict` wrote."""
+        gates = tuple(GateResult.from_dict(gate) for gate in values["gates"])
+        return cls(
+            verdict=values["verdict"],
+            gates=gates,
+            metrics=values["metrics"],
+            about=values["about"],
+            next_steps=tuple(values["next_steps"]),
+        )
+
+    def save(self, path: Path) -> None:
+        """Write comparison_report.json."""
+        write_json(path, self.as_dict())
+
+    @classmethod
+    def load(cls, path: Path) -> EvaluationReport:
+        """Read comparison_report.json."""
+        return cls.from_dict(read_json(path))
+
+    def markdown(self) -> str:
+        """Verdict, gate table and next steps."""
+        rows = [
+            (
+                gate.name,
+                gate.verdict,
+                number_text(gate.observed),
+                number_text(gate.threshold),
+                gate.n,
+                interval_text(gate.interval),
+                gate.sentence,
+            )
+            for gate in self.gates
+        ]
+        headings = ("gate", "verdict", "observed", "threshold", "n", "interval", "in words")
+        lines = [f"## {self.verdict}: {VERDICT_MEANINGS[self.verdict]}", "", markdown_table(headings, rows)]
+        if self.next_steps:
+            lines += ["", "**Next**", "", *(f"- {step}" for step in self.next_steps)]
+        return "\n".join(lines) + "\n"
+
+
+def _with_dimensions(arms: Mapping[str, Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+    return {arm: found["dimensions"] for arm, found in arms.items() if found["dimensions"]}
+
+
+def number_text(value: float | None) -> str:
+    """Three significant digits; "" for None."""
+    return "" if value is None else f"{value:.3g}"
+
+
+def points_text(value: float | None) -> str:
+    """Two decimals; "" for None."""
+    return "" if value is None else f"{round(value, 2) + 0.0:.2f}"
+
+
+def percent_text(value: float | None) -> str:
+    """Whole per cent; "" for None."""
+    return "" if value is None else f"{value:.0%}"
+
+
+def interval_text(value: tuple[float | None, float | None] | None) -> str:
+    """ "0.1 to 0.4", with "..." for an open side; "" for None."""
+    if value is None or value == (None, None):
+        return ""
+    return f"{number_text(value[0]) or '...'} to {number_text(value[1]) or '...'}"

@@ -1,0 +1,224 @@
+"""The report as one standalone HTML file: no script, no address outside it, everything that a model wrote escaped."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup, escape
+
+from mondrian_core.charts import svg
+from mondrian_core.evaluation.gates.results import FAIL, INCONCLUSIVE, PASS
+from mondrian_core.evaluation.measure.baselines import BASELINE_TITLES as RIVALS
+from mondrian_core.evaluation.measure.metrics import score_table
+from mondrian_core.evaluation.measure.outcomes import BASE, CANDIDATE, CHAMPION, EvaluationOutcome
+from mondrian_core.evaluation.measure.samples import EvaluationSamples
+from mondrian_core.evaluation.report.builder import ARMS
+from mondrian_core.evaluation.report.evaluation_report import (
+    VERDICT_MEANINGS,
+    EvaluationReport,
+    interval_text,
+    number_text,
+    percent_text,
+    points_text,
+)
+from mondrian_core.files import write_atomic
+from mondrian_core.rubric import DIMENSION_TITLES, DIMENSIONS, CritiqueParseError, parse_critique_lenient
+
+SIDE_BY_SIDE = 6
+WORST = 8
+UNREADABLE = 12
+_WORD = {PASS: "Pass", FAIL: "Fail", INCONCLUSIVE: "Inconclusive"}
+
+
+def write_report_html(report: EvaluationReport, samples: EvaluationSamples, path: Path) -> None:
+    """Write report.html."""
+    write_atomic(path, report_html(report, samples))
+
+
+def report_html(report: EvaluationReport, samples: EvaluationSamples) -> str:
+    """The HTML."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(number=number_text, interval=interval_text, percent=percent_text, points=points_text)
+    asked = [outcome for outcome in samples.outcomes if outcome.arm in ARMS]
+    arms, comparison, by_folds = report.scores
+    labels, scored = samples.scored
+    outcomes = [outcome for outcome in scored if outcome.arm in ARMS]
+    rows = (report.metrics["folds"] if by_folds else report.metrics)["per_photograph"]
+    by_key = {(outcome.arm, outcome.photograph): outcome for outcome in outcomes}
+    return environment.get_template("report.html").render(
+        report=report,
+        word=_WORD,
+        meaning=VERDICT_MEANINGS[report.verdict],
+        titles=DIMENSION_TITLES,
+        forest=Markup(svg.forest_plot_svg(comparison["dimensions"], comparison)) if comparison else "",
+        comparison=comparison,
+        by_folds=by_folds,
+        who="recipe" if by_folds else CANDIDATE,
+        radar=Markup(svg.radar_chart_svg(_means(arms))) if _means(arms) else "",
+        scatter=Markup(svg.reliability_plot_svg(_points(labels, outcomes))) if labels else "",
+        arms=report.metrics["arms"],
+        by_dimension=_by_dimension(arms),
+        rivals=[(RIVALS[name], found) for name, found in report.metrics["rivals"].items() if found["mse"] is not None],
+        rival_titles=RIVALS,
+        cards=[_card(name, why, labels[name], by_key) for name, why in _chosen(_by_change(rows)) if name in labels],
+        worst=_worst(rows, labels, by_key),
+        unreadable=[
+            (photograph_title(outcome.photograph, labels.get(outcome.photograph)), outcome)
+            for outcome in asked
+            if outcome.status != "valid"
+        ][:UNREADABLE],
+        unreadable_total=sum(outcome.status != "valid" for outcome in asked),
+    )
+
+
+def _by_dimension(arms: Mapping[str, Any]) -> list[tuple[str, list[Mapping[str, Any]]]]:
+    """Title of each dimension and its figures arm by arm; empty where an arm has none."""
+    found = [arms[arm] for arm in (BASE, CANDIDATE) if arm in arms]
+    if len(found) < 2:
+        return []
+    return [(DIMENSION_TITLES[name], [each[name] for each in found]) for name in DIMENSIONS]
+
+
+def _means(arms: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, float]]:
+    means: dict[str, dict[str, float]] = {}
+    for arm in (BASE, CANDIDATE):
+        if dimensions := arms.get(arm):
+            means[arm] = {name: dimensions[name]["mean"] for name in DIMENSIONS}
+            means["advisor"] = {name: dimensions[name]["advisor_mean"] for name in DIMENSIONS}
+    return means
+
+
+def _points(
+    labels: Mapping[str, Mapping[str, Any]], outcomes: Sequence[EvaluationOutcome]
+) -> dict[str, list[tuple[float, float]]]:
+    table = score_table({name: record["scores"] for name, record in labels.items()}, outcomes)
+    found = {}
+    for arm in (BASE, CANDIDATE):
+        if arm in table.predictions:
+            kept = table.readable(arm)
+            found[arm] = list(
+                zip(table.predictions[arm][kept].ravel().tolist(), table.labels[kept].ravel().tolist(), strict=True)
+            )
+    return found
+
+
+def _by_change(rows: Sequence[Mapping[str, Any]]) -> list[tuple[float, str]]:
+    """(candidate's error - base's, photograph), most improved first; only where both are known."""
+    known = [
+        (row[CANDIDATE] - row[BASE], row["photograph"])
+        for row in rows
+        if row.get(CANDIDATE) is not None and row.get(BASE) is not None
+    ]
+    return sorted(known)
+
+
+def _chosen(order: Sequence[tuple[float, str]]) -> list[tuple[str, str]]:
+    """Photographs to show: the most worsened first, then most improved, then from the middle."""
+    if not order:
+        return []
+    names = [name for _, name in order]
+    middle = names[len(names) // 2 :][:2]
+    wanted = [(names[-1], "most worsened" if order[-1][0] > 0 else "least improved"), (names[0], "most improved")]
+    wanted += [(name, "typical") for name in middle] + [(name, "among the worse") for name in names[-3:-1]]
+    first: dict[str, str] = {}
+    for name, why in wanted:
+        first.setdefault(name, why)
+    return list(first.items())[:SIDE_BY_SIDE]
+
+
+def _card(
+    name: str, why: str, label: Mapping[str, Any], outcomes: Mapping[tuple[str, str], EvaluationOutcome]
+) -> dict[str, Any]:
+    """One photograph with every voice on each dimension."""
+    arms = [arm for arm in (BASE, CHAMPION, CANDIDATE) if (arm, name) in outcomes]
+    comments = {arm: _comments(outcomes[arm, name].text) for arm in arms}
+    advisor = _comments(label.get("critique") or "")
+    rows = []
+    for dimension in DIMENSIONS:
+        truth = label["scores"][dimension]
+        cells = []
+        for arm in arms:
+            said = comments[arm].get(dimension, "")
+            shown = word_diff(comments.get(BASE, {}).get(dimension, ""), said) if arm == CANDIDATE else escape(said)
+            score = outcomes[arm, name].best_scores.get(dimension)
+            cells.append(
+                {"arm": arm, "score": score, "away": None if score is None else score - truth, "comment": shown}
+            )
+        rows.append(
+            {"title": DIMENSION_TITLES[dimension], "advisor": truth, "said": advisor.get(dimension, ""), "cells": cells}
+        )
+    return {
+        "name": photograph_title(name, label),
+        "why": why,
+        "picture": label.get("picture"),
+        "arms": arms,
+        "rows": rows,
+        "has_critique": bool(advisor),
+    }
+
+
+def photograph_title(name: str, label: Mapping[str, Any] | None) -> str:
+    """What a person knows a photograph by: its file name, else the beginning of its lineage."""
+    return str((label or {}).get("title") or (name if len(name) <= 24 else f"{name[:12]}…"))
+
+
+def _comments(text: str) -> dict[str, str]:
+    try:
+        assessments = parse_critique_lenient(text).critique.assessments
+    except CritiqueParseError:
+        return {}
+    return {name: assessment.comment for name, assessment in assessments.items()}
+
+
+def word_diff(before: str, after: str) -> Markup:
+    """`after` with the words that differ from `before` marked; both are escaped."""
+    if not before:
+        return escape(after)
+    old, new = before.split(), after.split()
+    parts: list[Markup] = []
+    for kind, a, b, c, d in difflib.SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
+        gone, come = escape(" ".join(old[a:b])), escape(" ".join(new[c:d]))
+        if kind == "equal":
+            parts.append(come)
+            continue
+        if gone:
+            parts.append(Markup("<del>{}</del>").format(gone))
+        if come:
+            parts.append(Markup("<ins>{}</ins>").format(come))
+    return Markup(" ").join(parts)
+
+
+def _worst(
+    rows: Sequence[Mapping[str, Any]],
+    labels: Mapping[str, Mapping[str, Any]],
+    outcomes: Mapping[tuple[str, str], EvaluationOutcome],
+) -> list[dict[str, Any]]:
+    """Photographs on which the candidate is furthest from the advisor, unreadable ones first."""
+    known = [row for row in rows if (CANDIDATE, row["photograph"]) in outcomes]
+    known.sort(key=lambda row: -(row[CANDIDATE] if row.get(CANDIDATE) is not None else 1e9))
+    found = []
+    for row in known[:WORST]:
+        label, outcome = labels[row["photograph"]], outcomes[CANDIDATE, row["photograph"]]
+        scores = outcome.best_scores
+        off = sorted(scores, key=lambda name: -abs(scores[name] - label["scores"][name]))
+        told = [f"{DIMENSION_TITLES[name]} {scores[name]:.1f} for {label['scores'][name]:g}" for name in off[:3]]
+        found.append(
+            {
+                **row,
+                "photograph": photograph_title(row["photograph"], label),
+                "picture": label.get("picture"),
+                "told": "; ".join(told) or f"unreadable: {outcome.reason}",
+            }
+        )
+    return found

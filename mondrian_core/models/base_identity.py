@@ -1,0 +1,168 @@
+"""What a base model is known by: its configuration and weights, and the settings that make prompts and pictures of it.
+
+An adapter learns on tokens and image patches. Another chat template, tokenizer or limit of pixels changes both as much
+as other weights do, so the fingerprint covers all of them. Files are compared by what they mean: JSON without its
+layout, and a chat template wherever a checkpoint keeps it (chat_template.jinja, chat_template.json, or inside another
+file).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any
+
+from mondrian_core.portable_paths import base_model_name
+
+CHAT_TEMPLATE = "chat template"
+# In the order in which mlx-vlm looks: the first one that has a template is in force.
+CHAT_TEMPLATE_FILES = ("processor_config.json", "chat_template.json", "chat_template.jinja", "tokenizer_config.json")
+SETTINGS_FILES = (
+    "preprocessor_config.json",
+    "processor_config.json",
+    "generation_config.json",
+    "tokenizer_config.json",
+    "tokenizer.json",
+    "tokenizer.model",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+)
+# What the libraries write into these files about themselves.
+IGNORED_KEYS = frozenset({"transformers_version", "_name_or_path", "_commit_hash", "name_or_path", "chat_template"})
+_BLOCK = 1 << 20
+_PARSED_UP_TO = 1 << 20  # bytes; a larger tokenizer.json is taken as it is
+
+
+@dataclass(frozen=True)
+class BaseIdentity:
+    """What a base is known by.
+
+    Attributes:
+        weights: SHA-256 of config.json and the sorted safetensors (names and bytes), hexadecimal.
+        settings: SHA-256 of the chat template and of each file of SETTINGS_FILES that is there.
+        templates: SHA-256 of the chat template of each file that holds one, to name the file that changed.
+    """
+
+    weights: str
+    settings: Mapping[str, str] = field(default_factory=dict)
+    templates: Mapping[str, str] = field(default_factory=dict)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 over weights and settings, hexadecimal."""
+        text = json.dumps(["base 2", self.weights, dict(self.settings)], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def record(self, name: str) -> dict[str, Any]:
+        """What a manifest keeps of the base; of a folder its name alone, for a manifest travels."""
+        return {
+            "name": base_model_name(name),
+            "fingerprint": self.fingerprint,
+            "weights": self.weights,
+            "settings": dict(self.settings),
+            "templates": dict(self.templates),
+        }
+
+    def differences(self, recorded: Mapping[str, Any] | None) -> tuple[str, ...]:
+        """What speaks against using an adapter on this base; () when it is the recorded one, or none was recorded.
+
+        Args:
+            recorded: as `record` gave it. Older releases kept the digest of config.json and weights as "fingerprint"
+                and nothing of the settings; then that alone is compared.
+        """
+        found = recorded or {}
+        known = found.get("fingerprint")
+        if known is None or known in (self.fingerprint, self.weights):
+            return ()
+        if found.get("weights") != self.weights:
+            here = self.fingerprint if "weights" in found else self.weights
+            return (f"it was trained on another base ({known[:12]}, this is {here[:12]})",)
+        changed = self._changed_settings(found.get("settings") or {}, found.get("templates") or {})
+        return (f"it was trained with other settings of this base; changed since: {', '.join(changed)}",)
+
+    def _changed_settings(self, settings: Mapping[str, str], templates: Mapping[str, str]) -> list[str]:
+        names = [name for name in (CHAT_TEMPLATE, *SETTINGS_FILES) if settings.get(name) != self.settings.get(name)]
+        files = [name for name in CHAT_TEMPLATE_FILES if templates.get(name) != self.templates.get(name)]
+        told = f"{CHAT_TEMPLATE} ({', '.join(files or self.templates)})" if files or self.templates else CHAT_TEMPLATE
+        return [told if name == CHAT_TEMPLATE else name for name in names]
+
+
+def load_base_identity(folder: Path) -> BaseIdentity:
+    """What the base in a folder is known by, also where its files are links, as in the hub's cache."""
+    return BaseIdentity(
+        weights_digest(folder), *_settings_of(_file_stats(folder, (*CHAT_TEMPLATE_FILES, *SETTINGS_FILES)))
+    )
+
+
+def weights_digest(folder: Path) -> str:
+    """SHA-256 over config.json and the sorted safetensors (names and bytes), hexadecimal."""
+    names = sorted(path.name for path in folder.glob("*.safetensors"))
+    return _digest(_file_stats(folder, ("config.json", *names)))
+
+
+FileStats = tuple[tuple[str, int, int, int], ...]
+
+
+def _file_stats(folder: Path, names: tuple[str, ...]) -> FileStats:
+    """(path, size, inode, time of change) of the files that are there: a changed file is another key of the caches."""
+    found = []
+    for name in dict.fromkeys(names):
+        path = folder / name
+        if path.is_file():
+            seen = path.stat()
+            found.append((str(path), seen.st_size, seen.st_ino, seen.st_mtime_ns))
+    return tuple(found)
+
+
+@lru_cache(maxsize=8)
+def _digest(facts: FileStats) -> str:
+    digest = hashlib.sha256()
+    for path, size, *_ in facts:
+        digest.update(f"{Path(path).name}\0{size}\0".encode())
+        with Path(path).open("rb") as stream:
+            while block := stream.read(_BLOCK):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+@lru_cache(maxsize=8)
+def _settings_of(facts: FileStats) -> tuple[dict[str, str], dict[str, str]]:
+    """Digests of the settings, and of the chat template by the file that holds it."""
+    settings: dict[str, str] = {}
+    templates: dict[str, str] = {}
+    for name, *_ in facts:
+        path = Path(name)
+        data = path.read_bytes()
+        value = _parsed(path.name, data)
+        text = data.decode(errors="replace").removesuffix("\n")  # Jinja doesn't keep the last newline
+        template = value.get("chat_template") if path.suffix == ".json" else text
+        if path.name in CHAT_TEMPLATE_FILES and template:
+            templates[path.name] = _sha256(template)
+        if path.name in SETTINGS_FILES:
+            kept = {key: each for key, each in value.items() if key not in IGNORED_KEYS}
+            settings[path.name] = _sha256(kept) if value else hashlib.sha256(data).hexdigest()
+    in_force = next((templates[name] for name in CHAT_TEMPLATE_FILES if name in templates), None)
+    if in_force is not None:  # the others too: another library may prefer one of them
+        settings[CHAT_TEMPLATE] = _sha256([in_force, sorted(set(templates.values()))])
+    return settings, templates
+
+
+def _parsed(name: str, data: bytes) -> dict[str, Any]:
+    """The values of a JSON object; {} for anything else."""
+    if not name.endswith(".json") or len(data) > _PARSED_UP_TO:
+        return {}
+    try:
+        value = json.loads(data)
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _sha256(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

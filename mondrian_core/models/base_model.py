@@ -1,0 +1,214 @@
+"""The frozen base model: finding it, knowing it by its fingerprint, loading it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from mondrian_core.errors import BaseModelUnavailable
+from mondrian_core.models.base_identity import BaseIdentity, load_base_identity
+from mondrian_core.settings import MINI_BASE_MODEL
+
+# Bundled with the package; named by its place because `mini` stands a floor above this room.
+MINI_WEIGHTS = Path(__file__).resolve().parent.parent / "mini" / "weights"
+SUPPORTED_MODEL_TYPES = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl")
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class BaseVLM:
+    """A loaded base model. Use it only on the thread that loaded it: mlx streams belong to threads.
+
+    Attributes:
+        name: what was asked for ("mini", a folder or a hub id).
+        path: the folder it was read from.
+        fingerprint: SHA-256 of configuration, weights, chat template, tokenizer and image processor settings,
+            hexadecimal.
+        model: mlx-vlm's module, frozen, in evaluation mode.
+        processor: mlx-vlm's processor (image processor, tokenizer, chat template).
+        tokenizer: the processor's tokenizer.
+        kept: values that are expensive to make and belong to this base (grammar, compiled steps).
+    """
+
+    name: str
+    path: Path
+    fingerprint: str
+    model: Any
+    processor: Any
+    tokenizer: Any
+    cache: dict[str, Any] = field(default_factory=dict, repr=False)
+
+    @cached_property
+    def identity(self) -> BaseIdentity:
+        """What it is known by, part by part."""
+        return load_base_identity(self.path)
+
+    @property
+    def language_model(self) -> Any:
+        """The part that LoRA adapts."""
+        return self.model.language_model
+
+    @property
+    def hidden_size(self) -> int:
+        """Hidden width of the language model."""
+        return int(self.language_model.args.hidden_size)
+
+    @property
+    def end_tokens(self) -> frozenset[int]:
+        """Tokens that end an answer."""
+        return frozenset(self.tokenizer.stopping_criteria.eos_token_ids)
+
+    @property
+    def quantized(self) -> bool:
+        """True when some of the weights are packed (4 or 8 bit)."""
+        return "quantization" in self.configuration or "quantization_config" in self.configuration
+
+    @property
+    def configuration(self) -> dict[str, Any]:
+        """config.json as it lies in the folder."""
+        configuration: dict[str, Any] = json.loads((self.path / "config.json").read_text())
+        return configuration
+
+
+def device_name() -> str:
+    """The device MLX computes on, for people: "Apple M3 Max (Metal)" or "CPU"."""
+    import mlx.core as mx
+
+    if mx.default_device() == mx.Device(mx.cpu):
+        return "CPU"
+    info = getattr(mx, "device_info", mx.metal.device_info)()
+    return f"{info.get('device_name', 'GPU')} (Metal)" if mx.metal.is_available() else "GPU"
+
+
+def resolve_base_path(name: str) -> Path:
+    """The folder of a base model: "mini", a folder, or a hub id whose snapshot is fetched when it isn't here yet.
+
+    Raises:
+        BaseModelUnavailable: when there is no such folder and the hub can't give it.
+    """
+    if name == MINI_BASE_MODEL:
+        return _checked_checkpoint(MINI_WEIGHTS, name)
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return _checked_checkpoint(folder.resolve(), name)
+    if folder.is_absolute() or name.startswith((".", "~")) or name.count("/") != 1:
+        raise BaseModelUnavailable(
+            f"The base model {name} isn't there.",
+            "Check --base-model or MONDRIAN_BASE_MODEL: 'mini', a folder, or a hub id such as owner/name.",
+        )
+    return _checked_checkpoint(_snapshot(name), name)
+
+
+def _snapshot(name: str) -> Path:
+    from huggingface_hub import snapshot_download
+
+    wanted = ["*.json", "*.safetensors", "*.txt", "*.jinja", "*.model"]
+    try:
+        return Path(snapshot_download(name, allow_patterns=wanted, local_files_only=True))
+    except Exception:  # noqa: BLE001  the hub's client has a class of error for each way of not having it
+        pass
+    try:
+        return Path(snapshot_download(name, allow_patterns=wanted))
+    except Exception as error:
+        raise BaseModelUnavailable(
+            f"The base model {name} is not on this machine and can't be fetched from the hub ({type(error).__name__}).",
+            "Check the name and the network, or use the bundled one: MONDRIAN_BASE_MODEL=mini.",
+        ) from error
+
+
+def _checked_checkpoint(folder: Path, name: str) -> Path:
+    try:
+        configuration = json.loads((folder / "config.json").read_text())
+        kind = configuration.get("model_type")
+    except (OSError, ValueError, AttributeError) as error:
+        raise BaseModelUnavailable(
+            f"The base model {name} has no readable config.json in {folder}.",
+            "Name a folder that holds a Qwen-VL checkpoint (config.json, safetensors, tokenizer).",
+        ) from error
+    if kind not in SUPPORTED_MODEL_TYPES:
+        raise BaseModelUnavailable(
+            f"The base model {name} is a '{kind}', not one of {', '.join(SUPPORTED_MODEL_TYPES)}.",
+            "Use a Qwen2-VL, Qwen2.5-VL or Qwen3-VL checkpoint.",
+        )
+    if not _weights(folder):
+        raise BaseModelUnavailable(
+            f"The base model {name} has no weights (*.safetensors) in {folder}.",
+            "Fetch the checkpoint again; its download seems incomplete.",
+        )
+    return folder
+
+
+def _weights(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*.safetensors"))
+
+
+def base_fingerprint(name: str) -> str:
+    """`Base.fingerprint`, without loading the model.
+
+    Raises:
+        BaseModelUnavailable: when there is no such base.
+    """
+    return load_base_identity(resolve_base_path(name)).fingerprint
+
+
+def base_record(name: str) -> dict[str, Any]:
+    """What a manifest keeps of the base of that name (`Identity.record`), without loading the model.
+
+    Raises:
+        BaseModelUnavailable: when there is no such base.
+    """
+    return load_base_identity(resolve_base_path(name)).record(name)
+
+
+def load_base(name: str, *, weights: bool = True) -> BaseVLM:
+    """Load a base model, frozen and in evaluation mode; on the CPU its floating weights become float32.
+
+    bfloat16 is slow on the CPU and has no fast BLAS. The caller keeps what it got; nothing is cached here. Without
+    `weights` none is read, which is enough for tokens and lengths; such a base has no fingerprint ("").
+
+    Raises:
+        BaseModelUnavailable: when it is missing, not a Qwen-VL, or damaged.
+    """
+    import mlx.core as mx
+
+    folder = resolve_base_path(name)
+    with _loading_errors_explained(name):
+        from mlx_vlm import load
+
+        model, processor = load(str(folder), lazy=not weights)
+        if weights and mx.default_device() == mx.Device(mx.cpu):
+            model.set_dtype(mx.float32)
+        model.freeze()
+        model.eval()
+        if weights:
+            mx.eval(model.parameters())
+        identity = load_base_identity(folder) if weights else None
+    base = BaseVLM(
+        name=name,
+        path=folder,
+        fingerprint=identity.fingerprint if identity else "",
+        model=model,
+        processor=processor,
+        tokenizer=processor.tokenizer,
+    )
+    if identity is not None:
+        vars(base)["identity"] = identity  # what was loaded, whatever becomes of the files
+    return base
+
+
+@contextmanager
+def _loading_errors_explained(name: str) -> Iterator[None]:
+    try:
+        yield
+    except MemoryError:
+        raise
+    except Exception as error:
+        raise BaseModelUnavailable(
+            f"The base model {name} can't be loaded; its files are damaged or don't belong together "
+            f"({type(error).__name__}: {str(error).splitlines()[0][:200] if str(error) else ''}).",
+            "Fetch the checkpoint again, or use the bundled one: MONDRIAN_BASE_MODEL=mini.",
+        ) from error

@@ -1,0 +1,79 @@
+"""Decoding that can only write what a JSON schema allows.
+
+llguidance makes the masks. mlx-vlm's own kernel for them needs Metal; plain array operations work anywhere. The grammar
+forces the spelling of `rubric.spelled`: the separators of `json.dumps`, raw characters, keys in the schema's order.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+
+from mondrian_core.models.base_model import BaseVLM
+
+
+class JsonGrammar:
+    """The state of one constrained answer."""
+
+    def __init__(self, base: BaseVLM, schema: dict[str, Any], vocabulary: int) -> None:
+        """`vocabulary` is the length of the logits; it may exceed the tokenizer's."""
+        import llguidance
+
+        self._tokenizer = _tokenizer(base)
+        self._matcher = llguidance.LLMatcher(self._tokenizer, _compiled(base, schema))
+        self._bits = np.zeros((1, (self._tokenizer.vocab_size + 31) // 32), dtype=np.int32)
+        self._vocabulary = vocabulary
+
+    def mask_logits(self, logits: mx.array) -> mx.array:
+        """Logits (V,) with minus infinity at every token that can't come next."""
+        self._fill()
+        allowed = np.zeros(self._vocabulary, dtype=bool)
+        known = np.unpackbits(self._bits.view(np.uint8)[0], bitorder="little")[: self._vocabulary].astype(bool)
+        allowed[: len(known)] = known
+        return mx.where(mx.array(allowed), logits, -mx.inf)
+
+    def allows(self, token: int) -> bool:
+        """Whether this token can come next, as the mask says.
+
+        The matcher's `validate_tokens` also accepts other spellings of what is forced, so it can't be asked instead.
+        """
+        self._fill()
+        word, bit = divmod(token, 32)
+        return word < self._bits.shape[1] and bool(int(self._bits[0, word]) >> bit & 1)
+
+    def _fill(self) -> None:
+        import llguidance.numpy
+
+        llguidance.numpy.fill_next_token_bitmask(self._matcher, self._bits, 0)
+
+    def forced(self) -> list[int]:
+        """The tokens of which only one can come next, as the tokenizer spells them; none where there is a choice."""
+        return list(self._matcher.compute_ff_tokens())
+
+    def consume(self, *tokens: int) -> None:
+        """Take note of the tokens that were chosen."""
+        self._matcher.consume_tokens(list(tokens))
+        trouble = self._matcher.get_error()
+        if trouble:
+            raise RuntimeError(f"the grammar refused a token it had allowed: {trouble}")
+
+
+def _tokenizer(base: BaseVLM) -> Any:
+    import llguidance.hf
+
+    if "grammar_tokenizer" not in base.cache:
+        base.cache["grammar_tokenizer"] = llguidance.hf.from_tokenizer(base.tokenizer)
+    return base.cache["grammar_tokenizer"]
+
+
+def _compiled(base: BaseVLM, schema: dict[str, Any]) -> str:
+    import llguidance
+
+    text = json.dumps(schema)
+    grammars: dict[str, str] = base.cache.setdefault("grammars", {})
+    if text not in grammars:
+        grammars[text] = llguidance.JsonCompiler(separators=(", ", ": "), whitespace_pattern="").compile(text)
+    return grammars[text]

@@ -1,0 +1,139 @@
+"""An adapter against the base it names, without running the model: keys, shapes, finite values, and whether it does
+anything. Weights are read only where they are looked at, and computed with on the CPU, so that a version can be
+inspected beside a training run or a running service.
+
+`python -m mondrian_core.models.lora.adapter_inspection FOLDER FINGERPRINT NAME...` prints the inspection as JSON, for callers that
+want neither the libraries nor a crash of theirs in their own process.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import mlx.core as mx
+import mlx.nn as nn
+
+from mondrian_core.errors import BadAdapter, BaseModelUnavailable
+from mondrian_core.models.base_identity import load_base_identity
+from mondrian_core.models.base_model import MINI_WEIGHTS, BaseVLM
+from mondrian_core.models.lora import lora_adapter
+from mondrian_core.models.lora.adapter_validation import adaptable_linear_layers, validate_adapter_folder
+from mondrian_core.models.lora.dora import adapted_row_norms, matmul_without_bias, squared_row_norms
+from mondrian_core.settings import MINI_BASE_MODEL
+
+# A twentieth of the rounding of bfloat16 (2**-9): no adapter that was trained for more than a step stays below it, one
+# whose scale was misread by a factor of a hundred does.
+MIN_RELATIVE_CHANGE = 1e-4
+_LAYERS = 12  # looked at for the change; enough to tell something from nothing
+_INPUTS = 16
+
+
+@dataclass(frozen=True)
+class AdapterInspection:
+    """What was found.
+
+    Attributes:
+        base: name of the base it was held against; None when that is not at hand, and then nothing else is known.
+        problems: what speaks against using it on that base.
+        change: how much it changes the output of its layers for random inputs: the median over layers of
+            ||change|| / ||x W||, the change of a LoRA being x A B scale; None when it has problems.
+    """
+
+    base: str | None
+    problems: tuple[str, ...] = ()
+    change: float | None = None
+
+
+def inspect_adapter(folder: Path, trained_on: str | None, names: Iterable[str | None]) -> AdapterInspection:
+    """Hold the adapter in `folder` against the first of the bases `names` that is at hand and has that fingerprint.
+
+    Args:
+        trained_on: fingerprint of its base; None: nobody knows, so it can't be held against any.
+    """
+    for name in dict.fromkeys(names):
+        found = local_base_path(name) if name and trained_on else None
+        if name and found is not None and not load_base_identity(found).differences({"fingerprint": trained_on}):
+            return _inspect_against(_load_lazily(name, found, str(trained_on)), folder)
+    return AdapterInspection(None)
+
+
+def local_base_path(name: str) -> Path | None:
+    """The folder of a base that is on this machine; nothing is fetched."""
+    if name == MINI_BASE_MODEL:
+        return MINI_WEIGHTS
+    folder = Path(name).expanduser()
+    if not folder.is_dir():
+        from huggingface_hub import snapshot_download
+        from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+
+        try:
+            folder = Path(snapshot_download(name, local_files_only=True))
+        except (LocalEntryNotFoundError, HFValidationError, OSError):
+            return None
+    return folder if (folder / "config.json").is_file() and any(folder.glob("*.safetensors")) else None
+
+
+def _load_lazily(name: str, folder: Path, digest: str) -> BaseVLM:
+    """The base with weights that are read when they are used. It can't answer: it has no processor."""
+    from mlx_vlm.utils import load_model
+
+    try:
+        return BaseVLM(
+            name=name,
+            path=folder,
+            fingerprint=digest,
+            model=load_model(folder, lazy=True),
+            processor=None,
+            tokenizer=None,
+        )
+    except (OSError, ValueError, RuntimeError) as error:
+        raise BaseModelUnavailable(f"The base model {name} can't be read: {error}.", "Fetch it again.") from error
+
+
+def _inspect_against(base: BaseVLM, folder: Path) -> AdapterInspection:
+    with mx.stream(mx.cpu):
+        problems = validate_adapter_folder(base, folder)
+        if problems:
+            return AdapterInspection(base.name, problems)
+        change = relative_output_change(base, lora_adapter.load_lora_adapter(folder))
+    if change < MIN_RELATIVE_CHANGE:
+        told = f"it changes its layers by {change:.1e} of their output, which is as good as nothing"
+        return AdapterInspection(base.name, (told,), change)
+    return AdapterInspection(base.name, (), change)
+
+
+def relative_output_change(base: BaseVLM, adapter: lora_adapter.LoraAdapter) -> float:
+    """Median over (up to twelve evenly chosen) layers of ||x (W' - W)|| / ||x W||, for normal x of a fixed seed."""
+    layers, names = adaptable_linear_layers(base), adapter.modules
+    if not names:
+        raise BadAdapter("It holds no LoRA weights.", "Train it again.")
+    chosen = [names[round(k * (len(names) - 1) / max(1, _LAYERS - 1))] for k in range(_LAYERS)]
+    with mx.stream(mx.cpu):
+        changes = sorted(_change(layers[name], adapter, name) for name in dict.fromkeys(chosen))
+    return changes[len(changes) // 2]
+
+
+def _change(layer: nn.Module, adapter: lora_adapter.LoraAdapter, name: str) -> float:
+    down, up = adapter.lora_a[name].astype(mx.float32), adapter.lora_b[name].astype(mx.float32)
+    x = mx.random.normal((_INPUTS, down.shape[0]), key=mx.random.key(0))
+    plain = matmul_without_bias(layer, x).astype(mx.float32)
+    ours = adapter.scale * (x @ down @ up)
+    if adapter.dora:
+        norms = adapted_row_norms(layer, squared_row_norms(layer), down, up, adapter.scale)
+        ours = adapter.magnitude[name].astype(mx.float32) / norms * (plain + ours) - plain
+    return float(mx.linalg.norm(ours) / mx.maximum(mx.linalg.norm(plain), 1e-12))
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Inspect and print."""
+    folder, trained_on, *names = sys.argv[1:] if arguments is None else arguments
+    sys.stdout.write(json.dumps(asdict(inspect_adapter(Path(folder), trained_on, names))) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

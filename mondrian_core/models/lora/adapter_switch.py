@@ -1,0 +1,187 @@
+"""Adapters on a base that answers: swapped in place, and really absent for the base arm.
+
+The linear layers of the language model get a subclass with a place for what an adapter changes. Names and parameters of
+the model stay as they were. With no adapter a layer runs exactly the base's operation.
+
+Packed and 16-bit layers add the product (x A) B beside their own; adding it to such weights would destroy most of it.
+float32 layers hold the sum W + A B instead, as long as a second copy of the weights is small: rounding is then below
+that of the product, and the adapter costs no time. Both leave W alone.
+
+A DoRA also multiplies each output by m / ||W + A B||, a vector that is computed once, when the adapter is read.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+
+from mondrian_core.errors import BadAdapter
+from mondrian_core.models.base_model import BaseVLM
+from mondrian_core.models.lora import lora_adapter
+from mondrian_core.models.lora.adapter_validation import adaptable_linear_layers, validate_adapter_folder
+from mondrian_core.models.lora.dora import adapted_row_norms, compute_dtype, matmul_without_bias, squared_row_norms
+
+# (W + A B,) or (A, B), the scale already in B; of a DoRA (W',) or (A, B, factor less 1), the factor already in B
+AdapterDelta = tuple[mx.array, ...]
+_COPY_BYTES = 256 << 20  # float32 weights up to this size are held twice rather than adapted at every token
+_KEPT_ADAPTERS = 4  # base, champion, candidate and one more: swapping between them reads no file
+
+
+class _SwitchableMixin:
+    """Gives what the linear layer gives, changed by an adapter when there is one."""
+
+    delta: AdapterDelta | None = None
+
+    def __call__(self, x: mx.array) -> mx.array:
+        change = self.delta
+        if change is not None and len(change) == 1:
+            return mx.addmm(self["bias"], x, change[0].T) if "bias" in self else x @ change[0].T  # type: ignore[operator, index]
+        if change is not None and len(change) == 3:
+            y = matmul_without_bias(self, x)
+            y = mx.addmm(y + change[2] * y, x @ change[0], change[1])
+            return y + self["bias"] if "bias" in self else y  # type: ignore[operator, index]
+        y = super().__call__(x)  # type: ignore[misc]
+        return y if change is None else mx.addmm(y, x @ change[0], change[1])
+
+
+class SwitchableLinear(_SwitchableMixin, nn.Linear):
+    """A linear layer with a place for an adapter."""
+
+
+class SwitchableQuantizedLinear(_SwitchableMixin, nn.QuantizedLinear):
+    """A packed linear layer with a place for an adapter."""
+
+
+_CLASSES: dict[type, type] = {nn.Linear: SwitchableLinear, nn.QuantizedLinear: SwitchableQuantizedLinear}
+
+
+class AdapterSwitch:
+    """Holds at most one adapter in use; make it with `mount`."""
+
+    def __init__(self, base: BaseVLM) -> None:
+        self.base = base
+        self.folder: Path | None = None
+        self._layers = adaptable_linear_layers(base)
+        self._cache: OrderedDict[tuple[Any, ...], dict[str, AdapterDelta]] = OrderedDict()
+        self._names: tuple[str, ...] = ()
+        self._squares: dict[str, mx.array] = {}  # ||W_i||^2 of layers that a DoRA changed
+        for layer in self._layers.values():
+            layer.__class__ = _CLASSES.get(type(layer), type(layer))
+
+    def use(self, folder: Path | None) -> None:
+        """Answer with this adapter from now on; None: with the base alone.
+
+        Raises:
+            BadAdapter: when it isn't sound for this base; the one in use stays.
+        """
+        self._set({} if folder is None else self._read(Path(folder)))
+        self.folder = folder
+
+    @property
+    def adapted_modules(self) -> tuple[str, ...]:
+        """Modules that the adapter in use changes."""
+        return self._names
+
+    @property
+    def deltas(self) -> list[AdapterDelta]:
+        """Arrays of the adapter in use, in the order of `names`."""
+        return [self._layers[name].change for name in self._names]
+
+    @property
+    def compile_key(self) -> tuple[Any, ...]:
+        """What a compiled step depends on: which modules are changed, and in which of the ways."""
+        return tuple((name, len(self._layers[name].change)) for name in self._names)
+
+    @contextmanager
+    def substituting(self, changes: Sequence[AdapterDelta]) -> Iterator[None]:
+        """Let the layers use these arrays meanwhile: the arguments of a function that is being compiled."""
+        held = self.deltas
+        self._assign(changes)
+        try:
+            yield
+        finally:
+            self._assign(held)
+
+    def _assign(self, changes: Sequence[AdapterDelta]) -> None:
+        for name, change in zip(self._names, changes, strict=True):
+            _set_delta(self._layers[name], change)
+
+    def _set(self, changes: dict[str, AdapterDelta]) -> None:
+        for name in self._names:
+            _set_delta(self._layers[name], None)
+        for name, change in changes.items():
+            _set_delta(self._layers[name], change)
+        self._names = tuple(changes)
+
+    def _read(self, folder: Path) -> dict[str, AdapterDelta]:
+        key = _files_key(folder)
+        if key not in self._cache:
+            found = validate_adapter_folder(self.base, folder)
+            if found:
+                raise BadAdapter(
+                    f"The adapter in {folder} can't be used: {'; '.join(found)}.",
+                    "Train it on this base, or choose another version with `mondrian adapters list`.",
+                )
+            self._cache[key] = self._deltas_of(lora_adapter.load_lora_adapter(folder))
+            while len(self._cache) > _KEPT_ADAPTERS:
+                self._cache.popitem(last=False)
+        self._cache.move_to_end(key)
+        return self._cache[key]
+
+    def _deltas_of(self, adapter: lora_adapter.LoraAdapter) -> dict[str, AdapterDelta]:
+        """Cast to what the layers compute in, the scale folded into B; summed with W where that is right."""
+        changed = [self._layers[name] for name in adapter.modules]
+        small = sum(layer.weight.nbytes for layer in changed) <= _COPY_BYTES
+        ready: dict[str, AdapterDelta] = {}
+        for name, layer in zip(adapter.modules, changed, strict=True):
+            kind, plain = compute_dtype(layer), not isinstance(layer, nn.QuantizedLinear)
+            down, up = adapter.lora_a[name].astype(kind), adapter.scale * adapter.lora_b[name]
+            factor = self._factor(name, adapter) if adapter.dora else None
+            if small and plain and kind == mx.float32:
+                summed = layer.weight + (down @ up.astype(kind)).T
+                ready[name] = (summed if factor is None else factor[:, None] * summed,)
+            elif factor is None:
+                ready[name] = (down, up.astype(kind))
+            else:
+                ready[name] = (down, (factor * up).astype(kind), (factor - 1.0).astype(kind))
+        mx.eval(list(ready.values()))
+        return ready
+
+    def _factor(self, name: str, adapter: lora_adapter.LoraAdapter) -> mx.array:
+        """m / ||W + s B A|| of a DoRA's module, (out,) in float32."""
+        layer = self._layers[name]
+        if name not in self._squares:
+            self._squares[name] = squared_row_norms(layer)
+        norms = adapted_row_norms(layer, self._squares[name], adapter.lora_a[name], adapter.lora_b[name], adapter.scale)
+        return adapter.magnitude[name].astype(mx.float32) / norms
+
+
+def get_adapter_switch(base: BaseVLM) -> AdapterSwitch:
+    """Make the base ready for adapters, once; the same object for the same base."""
+    if "mounted" not in base.cache:
+        base.cache["mounted"] = AdapterSwitch(base)
+    mounted: AdapterSwitch = base.cache["mounted"]
+    return mounted
+
+
+def existing_adapter_switch(base: BaseVLM) -> AdapterSwitch | None:
+    """What `mount` made of this base, or None."""
+    return base.cache.get("mounted")
+
+
+def _set_delta(layer: Any, change: AdapterDelta | None) -> None:
+    """Set past nn.Module, which would count the arrays among the model's parameters."""
+    object.__setattr__(layer, "change", change)
+
+
+def _files_key(folder: Path) -> tuple[Any, ...]:
+    """The folder with time and size of every file that is read: the scale stands in the configuration alone."""
+    names = (lora_adapter.ADAPTER_CONFIG_FILE, lora_adapter.ADAPTER_WEIGHTS_FILE, lora_adapter.PEFT_WEIGHTS_FILE)
+    facts = [path.stat() for name in names if (path := folder / name).is_file()]
+    return str(folder.resolve()), *((each.st_mtime_ns, each.st_size) for each in facts)

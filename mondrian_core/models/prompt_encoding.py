@@ -1,0 +1,209 @@
+"""From messages and a photograph to what the language model reads.
+
+Tokens that steer the model (`<|im_end|>`, `<|image_pad|>`) come from the chat template alone. Where people's text
+spells one, in an advisor's prompt, a comment or camera data, it is read as the plain characters that it is: the text is
+tokenized in pieces, cut within each such word. Training, evaluation and the service all come through here.
+
+Shapes: `B` batch, `T` tokens, `D` width, `N` image tokens, `L` layers that get DeepStack features.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import groupby, pairwise
+from typing import TYPE_CHECKING, Any
+
+import mlx.core as mx
+import numpy as np
+
+from mondrian_core.errors import BadInput
+from mondrian_core.models.base_model import BaseVLM
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class EncodedPrompt:
+    """Everything before the answer, computed once: the vision tower is frozen, so this holds for every epoch and arm.
+
+    Attributes:
+        ids: token ids, T of them; the image token stands N times.
+        embeddings: (1, T, D) with the photograph's features in their places.
+        image_index: (N,) int32, positions of the image tokens.
+        deepstack: L arrays (N, D) that the first L layers add at the image tokens; empty where there are none.
+        positions: (3, 1, T) int32, multimodal rotary positions (time, height, width).
+        next_position: the position of the first token of the answer, equal on all three axes.
+    """
+
+    ids: tuple[int, ...]
+    embeddings: mx.array
+    image_index: mx.array
+    deepstack: tuple[mx.array, ...]
+    positions: mx.array
+    next_position: int
+
+    @property
+    def image_tokens(self) -> int:
+        """Number of tokens that the photograph takes."""
+        return int(self.image_index.shape[0])
+
+    def load(self) -> EncodedPrompt:
+        """The prompt itself: its arrays are in memory already (see `features.StoredPrompt`)."""
+        return self
+
+
+def encode_prompt(base: BaseVLM, messages: list[dict[str, Any]], image: Image.Image | None) -> EncodedPrompt:
+    """Tokens, vision features (with DeepStack) and positions of the messages before the answer.
+
+    An assistant message at the end is left out; `answer_ids` gives its tokens.
+    """
+    return run_vision_tower(base, *processor_inputs(base, messages, image))
+
+
+def processor_inputs(
+    base: BaseVLM, messages: list[dict[str, Any]], image: Image.Image | None
+) -> tuple[np.ndarray, dict[str, mx.array]]:
+    """What the processor makes of a prompt: token ids (1, T), and the photograph's patches with their grid."""
+    inputs = _processed(base, messages, image)
+    ids = np.array(inputs["input_ids"]).reshape(1, -1)
+    return ids, {str(key): mx.array(inputs[key]) for key in ("pixel_values", "image_grid_thw") if key in inputs}
+
+
+def count_prompt_tokens(base: BaseVLM, messages: list[dict[str, Any]], image: Image.Image | None) -> int:
+    """Tokens before the answer, the photograph's included, without running the vision tower."""
+    return int(np.array(_processed(base, messages, image)["input_ids"]).size)
+
+
+def count_text_and_image_tokens(
+    base: BaseVLM, messages: list[dict[str, Any]], image: Image.Image | None
+) -> tuple[int, int]:
+    """Tokens before the answer as (instructions, photograph), without running the vision tower."""
+    ids = np.array(_processed(base, messages, image)["input_ids"]).reshape(-1)
+    photograph = int((ids == image_token_id(base)).sum())
+    return ids.size - photograph, photograph
+
+
+def _processed(base: BaseVLM, messages: list[dict[str, Any]], image: Image.Image | None) -> dict[str, Any]:
+    asked = [message for message in messages if message["role"] != "assistant"]
+    mark = _unused_character(asked)
+    guarded = [_with_text(message, lambda text: mark.join(_plain_pieces(base, text))) for message in asked]
+    text = base.processor.apply_chat_template(guarded, add_generation_prompt=True, tokenize=False)
+    ids = [token for piece in text.split(mark) for token in _encoded(base, piece)]
+    if image is None:
+        return {"input_ids": np.array([ids])}
+    # the processor looks at the photograph alone: it would also replace what only looks like its own placeholder
+    place = image_token_id(base)
+    inputs = dict(base.processor(text=[base.tokenizer.convert_ids_to_tokens(place)], images=[image.convert("RGB")]))
+    count = int((np.array(inputs["input_ids"]) == place).sum())
+    if ids.count(place) != 1:
+        raise ValueError(f"the chat template makes {ids.count(place)} places for one photograph")
+    at = ids.index(place)
+    return {**inputs, "input_ids": np.array([[*ids[:at], *[place] * count, *ids[at + 1 :]]])}
+
+
+def _with_text(message: dict[str, Any], change: Callable[[str], str]) -> dict[str, Any]:
+    """The message with its texts changed; neighbouring ones are joined first, for the template joins them too."""
+    content = message["content"]
+    if isinstance(content, str):
+        return {**message, "content": change(content)}
+    parts: list[dict[str, Any]] = []
+    for is_text, group in groupby(content, key=lambda part: "text" in part):
+        run = list(group)
+        parts += [{**run[0], "text": change("".join(part["text"] for part in run))}] if is_text else run
+    return {**message, "content": parts}
+
+
+def _unused_character(messages: list[dict[str, Any]]) -> str:
+    """A character of the private use area that no message holds."""
+    said = json.dumps(messages, ensure_ascii=False, default=str)
+    return next(character for character in map(chr, range(0xE000, 0xF900)) if character not in said)
+
+
+def tokenize_plain_text(base: BaseVLM, text: str) -> list[int]:
+    """Tokens of a text that people or the model wrote; none of them steers the model, whatever the text spells."""
+    return [token for piece in _plain_pieces(base, text) for token in _encoded(base, piece)]
+
+
+def _plain_pieces(base: BaseVLM, text: str) -> list[str]:
+    """The text cut after the first character of whatever the tokenizer would take for one of its added tokens.
+
+    Half a character (a lone surrogate) has no bytes that could be tokenized; U+FFFD stands in its place.
+    """
+    text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if "added_tokens" not in base.cache:
+        added = sorted(token for token in base.tokenizer.get_added_vocab() if len(token) > 1)
+        base.cache["added_tokens"] = re.compile(f"(?={'|'.join(map(re.escape, added))})") if added else None
+    found = base.cache["added_tokens"].finditer(text) if base.cache["added_tokens"] else ()
+    cuts = [0, *(match.start() + 1 for match in found), len(text)]
+    return [text[start:end] for start, end in pairwise(cuts)]
+
+
+def _encoded(base: BaseVLM, text: str) -> list[int]:
+    return list(base.tokenizer.encode(text, add_special_tokens=False))
+
+
+def run_vision_tower(base: BaseVLM, ids: np.ndarray, picture: dict[str, mx.array]) -> EncodedPrompt:
+    """The prompt of `inputs_of`, through the vision tower."""
+    tokens = mx.array(ids.astype(np.int32))
+    pixels, grid = picture.get("pixel_values"), picture.get("image_grid_thw")
+    found = base.model.get_input_embeddings(tokens, pixels, image_grid_thw=grid)
+    positions, delta = found.position_ids, found.rope_deltas
+    if positions is None or delta is None:
+        positions, delta = base.language_model.get_rope_index(tokens, image_grid_thw=grid)
+    length = ids.shape[1]
+    if positions.ndim == 2:
+        positions = mx.broadcast_to(positions[None], (3, *positions.shape))
+    index = np.flatnonzero(ids[0] == image_token_id(base)) if pixels is not None else np.zeros(0, int)
+    layers = getattr(found, "deepstack_visual_embeds", None)
+    deepstack = tuple(layers[i] for i in range(len(layers))) if layers is not None and len(index) else ()
+    prompt = EncodedPrompt(
+        ids=tuple(int(token) for token in ids[0]),
+        embeddings=found.inputs_embeds,
+        image_index=mx.array(index.astype(np.int32)),
+        deepstack=deepstack,
+        positions=positions.astype(mx.int32),
+        next_position=length + int(np.array(delta).reshape(-1)[0]),
+    )
+    mx.eval(prompt.embeddings, prompt.positions, prompt.image_index, *prompt.deepstack)
+    return prompt
+
+
+def image_token_id(base: BaseVLM) -> int:
+    """Id of the token that stands for a patch of the photograph."""
+    config = base.model.config
+    identity = getattr(config, "image_token_id", None)
+    return int(identity if identity is not None else config.image_token_index)
+
+
+def answer_token_ids(base: BaseVLM, messages: list[dict[str, Any]], answer: str) -> list[int]:
+    """Tokens of the answer and of the end token that the chat template puts behind it.
+
+    The answer is tokenized on its own, because generation too begins on a token boundary after the prompt.
+    """
+    return [*tokenize_plain_text(base, answer), end_of_turn_token_id(base, messages)]
+
+
+def end_of_turn_token_id(base: BaseVLM, messages: list[dict[str, Any]]) -> int:
+    """The token that closes an assistant's turn in this model's chat template.
+
+    Raises:
+        BadInput: when the template closes a turn with no known end token; a model trained so would never stop.
+    """
+    if "end_token" not in base.cache:
+        mark = "Mondrian's answer"
+        turn = {"role": "assistant", "content": [{"type": "text", "text": mark}]}
+        asked = [message for message in messages if message["role"] != "assistant"]
+        text = base.processor.apply_chat_template([*asked, turn], tokenize=False)
+        after = _encoded(base, text.rpartition(mark)[2])
+        known = [token for token in after[:1] if token in base.end_tokens]
+        if not known:
+            raise BadInput(
+                f"The chat template of {base.name} closes an answer with no known end token.",
+                "Use a checkpoint whose generation_config.json names the template's end token.",
+            )
+        base.cache["end_token"] = known[0]
+    return int(base.cache["end_token"])

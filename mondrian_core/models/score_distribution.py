@@ -1,0 +1,123 @@
+"""Reading scores out of the model's distribution instead of out of the digit it happened to choose.
+
+The expected value over the score tokens beats the chosen digit (research: LLM judges, 2503.03064; Q-Align). Qwen splits
+numbers into digits, so "10" is P("1") P("0" | "1") and "1" is P("1") times the rest.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import mlx.core as mx
+import numpy as np
+
+from mondrian_core.models.base_model import BaseVLM
+from mondrian_core.rubric import DIMENSIONS
+
+SCORE_KEY_PATTERN = re.compile(r'"score"\s*:\s*$')
+SCORE_VALUE_PATTERN = re.compile(r'"(\w+)"\s*:\s*\{\s*"score"\s*:\s*(?=\d)')
+_MIN_SHARE_OF_ONE = 1e-3  # below this share of "1" the question whether it is a ten can't move the expected value
+_TAIL = 32
+
+
+@dataclass(frozen=True)
+class DigitTokens:
+    """Tokens of the digits as they stand at a score; `prefix` is what such a token carries before the digit."""
+
+    prefix: str
+    tokens: tuple[int, ...]
+
+
+def digit_tokens(base: BaseVLM, prefix: str) -> DigitTokens | None:
+    """Single tokens for prefix + "0" ... prefix + "9", or None where the tokenizer hasn't them."""
+    known: dict[str, DigitTokens | None] = base.cache.setdefault("digits", {})
+    if prefix not in known:
+        encoded = [base.tokenizer.encode(f"{prefix}{digit}", add_special_tokens=False) for digit in range(10)]
+        single = all(len(tokens) == 1 for tokens in encoded)
+        known[prefix] = DigitTokens(prefix, tuple(tokens[0] for tokens in encoded)) if single else None
+    return known[prefix]
+
+
+def decode_token_texts(base: BaseVLM, tokens: Sequence[int]) -> list[str]:
+    """Text of each token on its own; a piece of a character beyond ASCII becomes a replacement sign."""
+    known: dict[int, str] = base.cache.setdefault("pieces", {})
+    for token in tokens:
+        if token not in known:
+            known[token] = base.tokenizer.decode([token], skip_special_tokens=False)
+    return [known[token] for token in tokens]
+
+
+class ScoreLogitsRecorder:
+    """Keeps the logits (before any mask) of the places where a score may begin, while an answer is decoded."""
+
+    def __init__(self, base: BaseVLM) -> None:
+        self._base = base
+        self._tail = ""
+        self._logits: dict[int, mx.array] = {}
+
+    def record(self, index: int, token: int, following: mx.array | None) -> None:
+        """Token number `index` is known, `following` are the logits of the next one."""
+        self._tail = (self._tail + decode_token_texts(self._base, [token])[0])[-_TAIL:]
+        begins = SCORE_KEY_PATTERN.search(self._tail) is not None
+        if following is not None and (begins or index in self._logits):
+            self._logits[index + 1] = following
+
+    def score_probabilities(
+        self, tokens: Sequence[int], probe: Callable[[int, int], mx.array]
+    ) -> dict[str, tuple[float, ...]]:
+        """Probabilities of 0 to 10 by dimension, for the dimensions that the answer scores.
+
+        They are shares of the whole vocabulary, so what 1 - sum leaves went to tokens that begin no score.
+        `probe(index, token)` gives the logits after another token had been chosen at `index`.
+        """
+        found = {}
+        for name, index in locate_scores(self._base, tokens).items():
+            if index.token_index in self._logits and (digits := digit_tokens(self._base, index.prefix)):
+                found[name] = self._chances_at(index.token_index, tokens, digits, probe)
+        return found
+
+    def _chances_at(
+        self, index: int, tokens: Sequence[int], digits: DigitTokens, probe: Callable[[int, int], mx.array]
+    ) -> tuple[float, ...]:
+        share = _softmax(self._logits[index])[list(digits.tokens)]
+        ten = 0.0
+        one = digits.tokens[1]
+        if share[1] > _MIN_SHARE_OF_ONE * share.sum():
+            chosen = tokens[index] == one and index + 1 in self._logits
+            after = _softmax(self._logits[index + 1] if chosen else probe(index, one))
+            plain = digit_tokens(self._base, "") or digits
+            ten = float(share[1] * after[plain.tokens[0]])
+            share[1] -= ten
+        return (*(float(each) for each in share), ten)
+
+
+def expected_score(chances: Sequence[float]) -> float:
+    """Expected score (0-10) of the 11 probabilities of 0 to 10, whatever they sum to."""
+    return sum(score * chance for score, chance in enumerate(chances)) / sum(chances)
+
+
+@dataclass(frozen=True)
+class ScorePosition:
+    """Where a score begins: the number of its token in the answer, and what that token holds before the digit."""
+
+    token_index: int
+    prefix: str
+
+
+def locate_scores(base: BaseVLM, tokens: Sequence[int]) -> Mapping[str, ScorePosition]:
+    """The token at which each dimension's score begins, by dimension; the first mention counts."""
+    pieces = decode_token_texts(base, tokens)
+    starts = np.cumsum([0, *(len(piece) for piece in pieces)])
+    places: dict[str, ScorePosition] = {}
+    for match in SCORE_VALUE_PATTERN.finditer("".join(pieces)):
+        name, offset = match.group(1), match.end()
+        if name in DIMENSIONS and name not in places:
+            place = int(np.searchsorted(starts, offset, side="right")) - 1
+            places[name] = ScorePosition(place, pieces[place][: offset - int(starts[place])])
+    return places
+
+
+def _softmax(logits: mx.array) -> np.ndarray:
+    return np.array(mx.softmax(logits.astype(mx.float32), precise=True)).astype(np.float64)

@@ -1,0 +1,291 @@
+"""A registry in an object store: copied down, worked on with the same code as a local one, and published.
+
+history.jsonl is the one object that decides. A writer copies the books into a room of its own, does there what it would
+do in a local registry, and then writes the history only if nobody else has since (compare and swap): that write is the
+moment in which anything happens. Version folders are uploaded before it, their manifest last, under a number that was
+claimed by a conditional write; promoted.json follows, for readers who know nothing of this. A writer that dies leaves
+at most a version that nobody promoted, a claimed number, or a promoted.json that the next writer brings up to date.
+
+What is read lies in a folder of the cache, one for each registry, which only ever holds published states. Files of
+versions are fetched when they are needed, checked against their hash, and kept by hash for all versions.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from tempfile import NamedTemporaryFile, TemporaryDirectory
+from typing import Any
+
+from mondrian_core.errors import BadAdapter
+from mondrian_core.events import StageNotice
+from mondrian_core.files import file_sha256, write_atomic
+from mondrian_core.registry import history
+from mondrian_core.registry.advisor_store import AdvisorStore, RegistrySnapshot
+from mondrian_core.registry.champion_pointer import POINTER, ChampionPointer
+from mondrian_core.registry.history import HISTORY, HistoryChain, HistoryEntry
+from mondrian_core.registry.object_store import (
+    ObjectInfo,
+    ObjectStore,
+    Unreachable,
+    WriteConflict,
+    new_claim_token,
+    token_in_listing,
+)
+from mondrian_core.registry.version import MANIFEST, VERSION_NAME, has_all_files, version_folders
+from mondrian_core.registry.version_writer import READ_ONLY_MODE
+
+CLAIM_FILE = ".claim"
+BLOB_FOLDER = ".blobs"
+MAX_WRITE_TRIES = 20
+
+
+class RemoteAdvisorStore(AdvisorStore):
+    """The books of one advisor in an object store. `home` is the copy in the cache, or a writer's own room."""
+
+    def __init__(self, home: Path, advisor: str, clock: Any, listen: Any, store: ObjectStore) -> None:
+        super().__init__(home, advisor, clock, listen)
+        self.store, self.mirror = store, home
+        self.listing: dict[str, ObjectInfo] = {}
+
+    # --- reading ------------------------------------------------------------------------------------------------------
+
+    def snapshot(self) -> RegistrySnapshot:
+        """The published state; the last one known, with a notice, while the store can't be reached."""
+        self._refresh()
+        return super().snapshot()
+
+    def is_complete(self, folder: Path, manifest: Mapping[str, Any]) -> bool:
+        """True when the store has every file of the manifest with its size, or they are here."""
+        sizes = {name: facts.get("bytes") for name, facts in manifest["files"].items()}
+        there = {name: self.listing.get(f"{folder.name}/{name}") for name in sizes}
+        return all(found and found.size == sizes[name] for name, found in there.items()) or has_all_files(
+            folder, manifest
+        )
+
+    def fetch(self, folder: Path, manifest: Mapping[str, Any], *, anew: bool = False) -> None:
+        """Have the files of a version in its folder; `anew` asks the store for files that are here already.
+
+        Raises:
+            BadAdapter: what the store has doesn't match the manifest.
+        """
+        for name, facts in manifest.get("files", {}).items():
+            if anew or not (folder / name).is_file():
+                blob = self._blob(f"{folder.name}/{name}", str(facts["sha256"]), anew=anew)
+                if not (folder / name).is_file():
+                    _hard_link_or_copy(blob, folder / name)
+
+    def _blob(self, path: str, sha256: str, *, anew: bool) -> Path:
+        kept = self.mirror.parent / BLOB_FOLDER / sha256
+        if kept.is_file() and not anew:
+            return kept
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        with NamedTemporaryFile(dir=kept.parent, prefix=".coming-") as incoming:
+            try:
+                self.store.download(f"{self.advisor}/{path}", Path(incoming.name))
+            except FileNotFoundError:
+                raise BadAdapter(f"{path} is missing from {self.store.url}.", "Copy it there again.") from None
+            if file_sha256(Path(incoming.name)) != sha256:
+                raise BadAdapter(f"{path} in {self.store.url} doesn't match its SHA-256.", "Copy it there again.")
+            if not kept.is_file():
+                Path(incoming.name).chmod(READ_ONLY_MODE)
+                _hard_link_or_copy(Path(incoming.name), kept)
+        return kept
+
+    def _refresh(self) -> None:
+        from filelock import FileLock
+
+        self.mirror.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with FileLock(self.mirror.parent / f".{self.advisor}.lock"):
+                self.listing = self._copy_down(self.mirror)
+        except Unreachable as error:
+            self.listen(StageNotice("registry", f"{error.problem} The state last seen is used."))
+
+    def _copy_down(self, home: Path) -> dict[str, ObjectInfo]:
+        """Make `home` what the store has, but for the files of versions; gives the listing it rests on.
+
+        The listing comes first: an object that changes after it has another token than the one written against.
+        """
+        listing = self.store.listing(self.advisor)
+        if not listing:
+            shutil.rmtree(home, ignore_errors=True)
+            return {}
+        home.mkdir(parents=True, exist_ok=True)
+        _write_if_changed(home / HISTORY, self._read(HISTORY) if HISTORY in listing else b"")
+        chain = history.read_history(home)
+        if (found := _pointer_from_history(chain, self.advisor)) is not None:
+            _write_if_changed(home / POINTER, f"{json.dumps(found.as_dict(), indent=2)}\n".encode())
+        standing = history.replay_history(chain.entries)
+        names = {path.split("/")[0] for path in listing if VERSION_NAME.fullmatch(path.split("/")[0])}
+        names -= standing.removed
+        for folder in version_folders(home):
+            if folder.name not in names:
+                shutil.rmtree(folder)
+        for name in names:
+            (home / name).mkdir(exist_ok=True)
+            manifest = home / name / MANIFEST
+            if f"{name}/{MANIFEST}" in listing and not self._is_current(manifest, listing[f"{name}/{MANIFEST}"]):
+                _write_if_changed(manifest, self._read(f"{name}/{MANIFEST}"))
+                _write_if_changed(
+                    manifest.with_name(f".{MANIFEST}.token"), listing[f"{name}/{MANIFEST}"].token.encode()
+                )
+        return listing
+
+    def _is_current(self, manifest: Path, there: ObjectInfo) -> bool:
+        seen = manifest.with_name(f".{manifest.name}.token")
+        return bool(there.token) and manifest.is_file() and seen.is_file() and seen.read_text() == there.token
+
+    def _read(self, path: str) -> bytes:
+        return self.store.read(f"{self.advisor}/{path}")
+
+    # --- writing ------------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def writing(self, *, create: bool = False) -> Iterator[RegistrySnapshot]:
+        """Work on a copy and publish it, also when the work ends in an error that left a note in the history.
+
+        Raises:
+            Lost: somebody else published meanwhile; nothing has happened, and it has to be done again from the start.
+            Unreachable: the store doesn't answer.
+        """
+        self.mirror.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(prefix=".writing-", dir=self.mirror.parent) as room:
+            self.home = Path(room) / self.advisor
+            _copy_known_manifests(self.mirror, self.home)
+            try:
+                self.listing = self._copy_down(self.home)
+                began, known = history.read_history(self.home), {folder.name for folder in version_folders(self.home)}
+                with super().writing(create=create) as snapshot:
+                    try:
+                        yield snapshot
+                    finally:
+                        self._publish(began, known)
+            finally:
+                self.home = self.mirror
+        self._refresh()
+
+    def _publish(self, began: HistoryChain, known: set[str]) -> None:
+        fresh = history.read_history(self.home).entries[len(began.entries) :]
+        for folder in version_folders(self.home):
+            if folder.name not in known and (folder / MANIFEST).is_file():
+                self._upload(folder)
+        if not fresh:
+            return
+        self._append(fresh)
+        for entry in fresh:
+            if entry.event == "remove" and entry.version:
+                self._delete(entry.version)
+        self._export_pointer()
+
+    def _upload(self, folder: Path) -> None:
+        """A new version: its number claimed, its files, then its manifest, with which it is there."""
+        place = f"{self.advisor}/{folder.name}"
+        self.store.write_if(f"{place}/{CLAIM_FILE}", new_claim_token(), None)
+        manifest = json.loads((folder / MANIFEST).read_bytes())
+        for name, facts in manifest["files"].items():
+            self.store.upload(f"{place}/{name}", folder / name)
+            kept = self.mirror.parent / BLOB_FOLDER / facts["sha256"]
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            if not kept.exists():
+                _hard_link_or_copy(folder / name, kept)
+        self.store.write_if(f"{place}/{MANIFEST}", (folder / MANIFEST).read_bytes(), None)
+
+    def _append(self, fresh: Sequence[HistoryEntry]) -> None:
+        """Publish new lines: the moment in which they happen.
+
+        Lines that move no pointer are put behind what others wrote meanwhile. A refusal may come from our own write,
+        sent twice by the library after a lost answer: then the lines are there already.
+        """
+        seen = token_in_listing(self.listing, HISTORY)
+        for _ in range(MAX_WRITE_TRIES):
+            try:
+                data = (self.home / HISTORY).read_bytes()
+                self.store.write_if(f"{self.advisor}/{HISTORY}", data, seen)
+                return
+            except WriteConflict:
+                seen = token_in_listing(self.store.listing(self.advisor), HISTORY)
+                _write_if_changed(self.home / HISTORY, self._read(HISTORY))
+                chain = history.read_history(self.home)
+                lines = {entry.line for entry in chain.entries}
+                if all(entry.line in lines for entry in fresh):
+                    return
+                fresh = self._rebase(chain, fresh)
+                if not fresh:
+                    return
+        raise WriteConflict(f"{self.store.url} is written to all the time")
+
+    def _rebase(self, chain: HistoryChain, fresh: Sequence[HistoryEntry]) -> list[HistoryEntry]:
+        """The lines anew, behind `chain`, also in the file; a version that another adopted needs no line any more."""
+        if any(entry.moves_pointer for entry in fresh):
+            raise WriteConflict("the champion may have changed")
+        moved = []
+        adopted = set(history.replay_history(chain.entries).states)
+        for entry in fresh:
+            if entry.event in ("register", "adopt") and entry.version in adopted:
+                continue
+            again = replace(entry, serial=chain.next_serial, previous=chain.tip)
+            chain = history.append_history_entry(self.home, chain, again)
+            moved.append(again)
+        return moved
+
+    def _delete(self, name: str) -> None:
+        """The manifest first: without it the rest is no version."""
+        paths = [f"{self.advisor}/{name}/{path}" for path in self.store.listing(f"{self.advisor}/{name}")]
+        self.store.remove(sorted(paths, key=lambda path: not path.endswith(f"/{MANIFEST}")))
+
+    def _export_pointer(self) -> None:
+        """promoted.json as the history has it, for readers of the store itself."""
+        for _ in range(MAX_WRITE_TRIES):
+            listing = self.store.listing(self.advisor)
+            with TemporaryDirectory() as room:
+                (Path(room) / HISTORY).write_bytes(self._read(HISTORY))
+                found = _pointer_from_history(history.read_history(Path(room)), self.advisor)
+            data = f"{json.dumps(found.as_dict(), indent=2)}\n".encode() if found else b""
+            if not data or (POINTER in listing and self._read(POINTER) == data):
+                return
+            try:
+                self.store.write_if(f"{self.advisor}/{POINTER}", data, token_in_listing(listing, POINTER))
+                return
+            except WriteConflict:
+                continue
+
+
+def _pointer_from_history(chain: HistoryChain, advisor: str) -> ChampionPointer | None:
+    """The pointer that belongs to a history; None when nothing was ever promoted."""
+    moves = [entry for entry in chain.entries if entry.moves_pointer]
+    if not moves:
+        return None
+    manifests = history.replay_history(chain.entries).manifests
+    return ChampionPointer(advisor, moves[-1].after, manifests.get(moves[-1].after or "", ""), moves[-1])
+
+
+def _copy_known_manifests(mirror: Path, home: Path) -> None:
+    """Manifests that are known already, with the tokens they had: what hasn't changed needn't be read again."""
+    for folder in version_folders(mirror):
+        (home / folder.name).mkdir(parents=True)
+        for name in (MANIFEST, f".{MANIFEST}.token"):
+            if (folder / name).is_file():
+                shutil.copyfile(folder / name, home / folder.name / name)
+
+
+def _write_if_changed(path: Path, data: bytes) -> None:
+    """Write what differs; who watches the file sees no change where there is none."""
+    if not path.is_file() or path.read_bytes() != data:
+        write_atomic(path, data)
+
+
+def _hard_link_or_copy(source: Path, target: Path) -> None:
+    """The same file under another name; a copy where the file system has no such thing."""
+    try:
+        os.link(source, target)
+    except FileExistsError:
+        return
+    except OSError:
+        shutil.copyfile(source, target)
+        target.chmod(READ_ONLY_MODE)

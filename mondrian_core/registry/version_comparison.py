@@ -1,0 +1,171 @@
+"""Versions as plain values for people: one described, two side by side, their family."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from mondrian_core.registry.version import AdapterVersion
+from mondrian_core.registry.version_answers import VersionAnswers
+from mondrian_core.rubric import DIMENSIONS
+
+# Parts of the manifest that differ between any two versions, or say nothing about the adapter.
+_IGNORED_MANIFEST_KEYS = ("version", "files", "format", "gate_report", "training", "imported_from")
+# Parts of the metrics that are about others than the version, or shown by dimension and by photograph elsewhere.
+_IGNORED_METRICS = frozenset(
+    {"base", "champion", "rivals", "dimensions", "per_photograph", "against_base", "against_champion", "health"}
+)
+
+
+def version_summary(version: AdapterVersion) -> dict[str, Any]:
+    """One row for a list: who, state, verdict, when, from what."""
+    manifest = version.manifest
+    return {
+        "advisor": version.advisor,
+        "version": version.version,
+        "state": version.state,
+        "verdict": version.verdict,
+        "created_at": manifest.get("created_at"),
+        "base": (manifest.get("base") or {}).get("name"),
+        "base_fingerprint": version.base_fingerprint,
+        "parent": version.parent,
+        "dataset": (manifest.get("dataset") or {}).get("digest"),
+        "recipe": (manifest.get("recipe") or {}).get("digest"),
+        "run": manifest.get("run"),
+        "seed": manifest.get("seed"),
+        "path": str(version.path),
+        "gates": [dict(gate) for gate in (version.report or {}).get("gates", [])],
+        "metrics": manifest.get("metrics") or {},
+    }
+
+
+def diff_versions(first: AdapterVersion, second: AdapterVersion) -> list[dict[str, Any]]:
+    """Rows {"what", "first", "second"} of every value in which two versions differ, gates first, then the manifest.
+
+    A value that one side doesn't have is None.
+    """
+    left, right = dict(_facts(first)), dict(_facts(second))
+    names = [*left, *(name for name in right if name not in left)]
+    return [
+        {"what": name, "first": left.get(name), "second": right.get(name)}
+        for name in names
+        if left.get(name) != right.get(name)
+    ]
+
+
+def _facts(version: AdapterVersion) -> Iterator[tuple[str, Any]]:
+    yield "state", version.state
+    yield "verdict", version.verdict
+    for gate in (version.report or {}).get("gates", []):
+        yield f"gate {gate['name']}", gate["verdict"]
+        yield f"gate {gate['name']} observed", gate.get("observed")
+    for name, value in version.manifest.items():
+        if name not in _IGNORED_MANIFEST_KEYS:
+            yield from ((leaf, found) for leaf, found in _leaves(name, value) if not _is_detail(leaf, found))
+
+
+def _is_detail(name: str, value: Any) -> bool:
+    return name.startswith("metrics.") and (isinstance(value, list) or not _IGNORED_METRICS.isdisjoint(name.split(".")))
+
+
+def _leaves(name: str, value: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from _leaves(f"{name}.{key}", inner)
+    else:
+        yield name, value
+
+
+def compare_version_scores(first: VersionAnswers, second: VersionAnswers) -> dict[str, Any]:
+    """Both versions on the labelled photographs that both answered readably.
+
+    {"photographs": n, "first"/"second": {"mse", "mae", "bias"}, "dimensions": {name: {"advisor": mean score, "first":
+    mean score, "second": ..., "first_mse": ..., "second_mse": ...}}}; without such photographs only {"photographs": 0}.
+    """
+    common = [
+        name
+        for name in first.labels
+        if all(name in each.answers and each.answers[name].scores for each in (first, second)) and name in second.labels
+    ]
+    if not common:
+        return {"photographs": 0}
+    arms = {"first": first, "second": second}
+    errors = {
+        arm: {d: [each.answers[n].scores[d] - first.labels[n][d] for n in common] for d in DIMENSIONS}
+        for arm, each in arms.items()
+    }
+    whole = {arm: [error for of_one in by_name.values() for error in of_one] for arm, by_name in errors.items()}
+    dimensions = {}
+    for name in DIMENSIONS:
+        truth = _mean([first.labels[n][name] for n in common])
+        dimensions[name] = {"advisor": truth}
+        dimensions[name] |= {arm: truth + _mean(errors[arm][name]) for arm in arms}
+        dimensions[name] |= {f"{arm}_mse": _mean([e * e for e in errors[arm][name]]) for arm in arms}
+    summary = {
+        arm: {"mse": _mean([e * e for e in found]), "mae": _mean([abs(e) for e in found]), "bias": _mean(found)}
+        for arm, found in whole.items()
+    }
+    return {"photographs": len(common), **summary, "dimensions": dimensions}
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
+
+
+def compare_version_critiques(first: VersionAnswers, second: VersionAnswers, count: int) -> list[dict[str, Any]]:
+    """The `count` photographs about which two versions differ most, each with both critiques and the advisor's scores.
+
+    Where only one answer can be read comes first: there the difference is whether there is a critique. Where none can,
+    comes last.
+    """
+    rows = []
+    for name in first.answers.keys() & second.answers.keys():
+        one, other = first.answers[name], second.answers[name]
+        readable = (one.critique is not None) + (other.critique is not None)
+        apart = sum(abs(one.scores[d] - other.scores[d]) for d in DIMENSIONS) if one.scores and other.scores else 0.0
+        row = {
+            "photograph": name,
+            "advisor": dict(first.labels.get(name) or second.labels.get(name) or {}),
+            "first": _critique_of(one),
+            "second": _critique_of(other),
+        }
+        rows.append(((1, 2, 0).index(readable), -apart, name, row))
+    return [row for *_, row in sorted(rows, key=lambda each: each[:3])[:count]]
+
+
+def _critique_of(told: Any) -> dict[str, Any]:
+    return told.critique.as_dict() if told.critique is not None else {"unreadable": told.text}
+
+
+def version_lineage(versions: Mapping[str, AdapterVersion], start: str) -> list[str]:
+    """`start`, its parent, its parent's parent, ...; a parent that is gone is named and ends the line."""
+    line = [start]
+    while (version := versions.get(line[-1])) is not None:
+        if version.parent is None or version.parent in line:
+            break
+        line.append(version.parent)
+    return line
+
+
+def version_family(versions: Mapping[str, AdapterVersion], member: str) -> dict[str, Any]:
+    """The oldest known ancestor of `member` with all that stems from it: {"version", "state", ..., "children": [...]}.
+
+    A parent that is gone is there with state None. Manifests that name each other in a circle end where it closes.
+    """
+    children: dict[str, list[str]] = {}
+    for version in versions.values():
+        if version.parent is not None:
+            children.setdefault(version.parent, []).append(version.version)
+
+    def node(name: str, above: frozenset[str]) -> dict[str, Any]:
+        version = versions.get(name)
+        below = [child for child in sorted(children.get(name, [])) if child not in above | {name}]
+        return {
+            "version": name,
+            "state": version.state if version else None,
+            "verdict": version.verdict if version else None,
+            "created_at": version.manifest.get("created_at") if version else None,
+            "children": [node(child, above | {name}) for child in below],
+        }
+
+    return node(version_lineage(versions, member)[-1], frozenset())

@@ -1,0 +1,139 @@
+"""Advance, hold or roll back: decided from a rollout, what was seen, and the time. Pure."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from mondrian_core.rollout.plan import (
+    Advance,
+    Hold,
+    RollBack,
+    Rollout,
+    RolloutDecision,
+    RolloutObservations,
+    RolloutPlan,
+    RolloutStatus,
+)
+from mondrian_core.statistics.e_processes import (
+    log_e_failure_rate,
+    log_e_rate_above,
+    log_e_sample_ratio,
+    log_e_sign_test,
+)
+
+
+def decide_rollout(rollout: Rollout, observed: RolloutObservations, now: datetime) -> RolloutDecision:
+    """What to do now. May be asked at any time and as often as one likes."""
+    plan = rollout.plan
+    if rollout.status != "running":
+        return Hold(f"The rollout of {rollout.version} is {rollout.status.replace('_', ' ')}.")
+    if (broken := _immediate_rollback(plan, observed)) is not None:
+        return broken
+    logs = _log_e_values(plan, observed)
+    evidence = {name: round(math.exp(min(value, 700.0)), 4) for name, (value, _) in logs.items()}
+    for name, (value, alpha) in logs.items():
+        if name != "sample ratio" and value >= -math.log(alpha):
+            sentence = (
+                f"Rolled back: {_guardrail_sentence(name, observed)} (e = {evidence[name]:.3g}, limit {1 / alpha:.0f})."
+            )
+            return RollBack(name, sentence, evidence)
+    value, alpha = logs["sample ratio"]
+    if value >= -math.log(alpha):
+        return Hold("Held: requests do not reach the arms as the share says; look at the assignment.", evidence)
+    return _progress(rollout, observed, now, evidence)
+
+
+def _immediate_rollback(plan: RolloutPlan, observed: RolloutObservations) -> RollBack | None:
+    """What needs no statistics: failures in a row, crashes. Both unless the control's own rate makes them usual."""
+    candidate, control = observed.candidate, observed.control
+    if observed.longest_run >= plan.run:
+        rate = (control.failures + 1) / (control.requests + 2)
+        # Expected number of runs this long, were the candidate like the control.
+        expected = max(candidate.requests, observed.longest_run) * rate**observed.longest_run
+        if expected <= plan.run_alpha or control.failures == 0:
+            return RollBack("failures in a row", f"Rolled back: {observed.longest_run} answers in a row failed.")
+    usual = candidate.requests * observed.control_crashes / max(1, control.requests)
+    if observed.crashes >= plan.crashes and usual < 0.5:
+        return RollBack("crashes", f"Rolled back: the model process died {observed.crashes} times with it.")
+    return None
+
+
+def _log_e_values(plan: RolloutPlan, observed: RolloutObservations) -> dict[str, tuple[float, float]]:
+    """By guardrail: log e-value and alpha. Failures seen live and in the shadow share one alpha."""
+    live = log_e_failure_rate((s.share, s.candidate.failures, s.control.failures) for s in observed.strata)
+    shadow = log_e_sign_test(observed.shadow.worse, observed.shadow.better)
+    return {
+        "failures": (live + shadow, plan.failure_alpha),  # independent photographs: the product is an e-value
+        "latency": (log_e_sign_test(observed.latency.worse, observed.latency.better), plan.latency_alpha),
+        "score collapse": (
+            log_e_rate_above(observed.repeated, observed.neighbours - observed.repeated, plan.collapse_limit),
+            plan.collapse_alpha,
+        ),
+        "ratings": (log_e_sign_test(observed.ratings.worse, observed.ratings.better), plan.rating_alpha),
+        "sample ratio": (
+            log_e_sample_ratio((s.share, s.candidate.requests, s.control.requests) for s in observed.strata),
+            plan.ratio_alpha,
+        ),
+    }
+
+
+def _guardrail_sentence(name: str, observed: RolloutObservations) -> str:
+    c, k = observed.candidate, observed.control
+    return {
+        "failures": f"{c.failures} of {c.requests} answers failed, {k.failures} of {k.requests} of the control's"
+        + (
+            f"; {observed.shadow.worse} against {observed.shadow.better} in the shadow" if observed.shadow.worse else ""
+        ),
+        "latency": f"it was the slower one in {observed.latency.worse} of "
+        f"{observed.latency.worse + observed.latency.better} pairs, tolerance included",
+        "score collapse": f"{observed.repeated} of {observed.neighbours} neighbouring answers have the same scores",
+        "ratings": f"users rated it lower in {observed.ratings.worse} of "
+        f"{observed.ratings.worse + observed.ratings.better} pairs",
+    }[name]
+
+
+def _progress(
+    rollout: Rollout, observed: RolloutObservations, now: datetime, evidence: dict[str, float]
+) -> RolloutDecision:
+    plan, step = rollout.plan, rollout.plan.steps[rollout.step]
+    suspects = [name for name, value in evidence.items() if value >= plan.watch and name != "sample ratio"]
+    if suspects:
+        return Hold(f"Held: watching {', '.join(suspects)}; neither clear nor bad enough to go back.", evidence)
+    hours = rollout.hours_in_step(now)
+    if observed.in_step < step.requests or hours < step.hours:
+        what = "pairs" if rollout.in_shadow else "requests"
+        idle = rollout.in_shadow and not observed.in_step and hours >= step.hours
+        advice = " Nothing is compared: is the service running, and had it a photograph to compare?" if idle else ""
+        return Hold(
+            f"Held {rollout.position}: {observed.in_step} of {step.requests} {what}, {hours:.1f} of "
+            f"{step.hours:.0f} hours.{advice}",
+            evidence,
+        )
+    share = plan.steps[min(rollout.step + 1, len(plan.steps) - 1)].share
+    begun = "the shadow" if rollout.in_shadow else f"{step.share:.0%}"
+    return Advance(
+        share, f"Advanced from {begun} to {share:.0%} after {observed.in_step} answers and {hours:.1f} hours.", evidence
+    )
+
+
+def rollout_after_decision(rollout: Rollout, decision: RolloutDecision, now: datetime) -> Rollout:
+    """The rollout once `decision` is carried out. Pure; a Hold changes nothing."""
+    if isinstance(decision, Hold):
+        return rollout
+    status: RolloutStatus = "rolled_back"
+    step, began = rollout.step, rollout.step_started_at
+    if isinstance(decision, Advance):
+        step = [each.share for each in rollout.plan.steps].index(decision.share)
+        status = "finished" if decision.share >= 1.0 else "running"
+        began = now.astimezone(UTC).isoformat()
+    return replace(
+        rollout,
+        step=step,
+        status=status,
+        step_started_at=began,
+        revision=rollout.revision + 1,
+        why=decision.sentence,
+        evidence=dict(decision.evidence),
+    )

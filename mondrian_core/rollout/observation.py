@@ -1,0 +1,155 @@
+"""From requests to counts. One photograph counts once, with the first answer it got under a share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import groupby, pairwise
+
+from mondrian_core.rollout.faults import is_external_fault
+from mondrian_core.rollout.plan import ArmCounts, PairCounts, Rollout, RolloutObservations, ShareStratum
+from mondrian_core.store import COMPLETED, FAILED, Job
+
+SHADOW_KEY = "shadow"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RolloutRequest:
+    """What a rollout needs to know of one answered request.
+
+    Attributes:
+        unit: the photograph; its arm hangs on it.
+        share: the share in force when it was assigned.
+        candidate: True when it was assigned to the candidate, whoever answered in the end.
+        failed: the assigned adapter gave no valid answer: broken schema, fallback, error.
+        seconds: of the answer; None when there is none.
+        scores: the eight scores of the answer.
+        rating: of a user, higher is better.
+        crashed: how often the model process died over it while the assigned adapter answered.
+        shadow: answered for comparison only, by both arms on the same photograph.
+    """
+
+    unit: str
+    share: float
+    candidate: bool
+    failed: bool = False
+    seconds: float | None = None
+    scores: tuple[float, ...] | None = None
+    rating: float | None = None
+    crashed: int = 0
+    shadow: bool = False
+
+
+def rollout_requests(jobs: Iterable[Job], rollout: Rollout) -> list[RolloutRequest]:
+    """The jobs that belong to this rollout, in the order given (oldest first).
+
+    The service leaves `details["rollout"] = {"salt", "share", "candidate", "shadow"}` with each job it assigned; a
+    request with an explicit mode is not assigned and doesn't count, nor does a failure that is of neither arm
+    (`faults`). `details` may hold "seconds", "rating", "crashed",
+    and "repairs": what the lenient reader mended in an answer that broke the schema.
+    """
+    found = []
+    for job in jobs:
+        mark = job.details.get("rollout") or {}
+        if mark.get("salt") != rollout.salt or job.explicit_mode or job.status not in (COMPLETED, FAILED):
+            continue
+        if is_external_fault(job):
+            continue
+        answered_by = (rollout.version if mark["candidate"] else rollout.control) or None
+        fell_back = job.mode is not None and job.requested_mode is not None and job.mode != job.requested_mode
+        found.append(
+            RolloutRequest(
+                unit=job.photograph_sha256 or job.id,
+                share=float(mark["share"]),
+                candidate=bool(mark["candidate"]),
+                failed=job.status != COMPLETED
+                or job.answer is None
+                or fell_back
+                or job.adapter_version != answered_by
+                or bool(job.details.get("repairs")),
+                seconds=job.details.get("seconds"),
+                scores=_scores(job),
+                rating=job.details.get("rating"),
+                crashed=int(job.details.get("crashed") or 0),
+                shadow=bool(mark.get(SHADOW_KEY)),
+            )
+        )
+    return found
+
+
+def _scores(job: Job) -> tuple[float, ...] | None:
+    analysis = (job.answer or {}).get("dimensional_analysis")
+    if not isinstance(analysis, dict):
+        return None
+    return tuple(float(part["score"]) for part in analysis.values())
+
+
+def count_observations(requests: Sequence[RolloutRequest], rollout: Rollout) -> RolloutObservations:
+    """Count. Pure."""
+    live = _first_of_each([request for request in requests if not request.shadow])
+    shadow = [request for request in requests if request.shadow]
+    pairs = _by_photograph(shadow)
+    ours = [request for request in live if request.candidate]
+    scores = [request.scores for request in (*(pair[0] for pair in pairs), *ours) if request.scores is not None]
+    ratio = rollout.plan.latency_ratio
+    slower = [(a.seconds, b.seconds * ratio) for a, b in pairs if a.seconds is not None and b.seconds is not None]
+    slower += _independent_pairs([(r.candidate, r.seconds) for r in live], ratio)
+    rated = _independent_pairs([(r.candidate, r.rating) for r in live])
+    share = rollout.share
+    in_step = len(pairs) if rollout.in_shadow else sum(request.share == share for request in ours)
+    return RolloutObservations(
+        strata=_strata(live),
+        in_step=in_step,
+        shadow=_pair_counts([(float(a.failed), float(b.failed)) for a, b in pairs]),
+        latency=_pair_counts(slower),
+        ratings=_pair_counts([(-a, -b) for a, b in rated]),
+        repeated=sum(a == b for a, b in pairwise(scores)),
+        neighbours=max(0, len(scores) - 1),
+        longest_run=max((len(list(run)) for failed, run in groupby(r.failed for r in ours) if failed), default=0),
+        crashes=sum(request.crashed for request in requests if request.candidate),
+        control_crashes=sum(request.crashed for request in requests if not request.candidate),
+    )
+
+
+def _first_of_each(requests: Sequence[RolloutRequest]) -> list[RolloutRequest]:
+    seen: set[str] = set()
+    first = []
+    for request in requests:
+        if request.unit not in seen:
+            seen.add(request.unit)
+            first.append(request)
+    return first
+
+
+def _by_photograph(shadow: Sequence[RolloutRequest]) -> list[tuple[RolloutRequest, RolloutRequest]]:
+    """(candidate, control) on the same photograph, once each."""
+    candidates = {request.unit: request for request in reversed(shadow) if request.candidate}
+    controls = {request.unit: request for request in reversed(shadow) if not request.candidate}
+    return [(request, controls[unit]) for unit, request in reversed(candidates.items()) if unit in controls]
+
+
+def _strata(live: Sequence[RolloutRequest]) -> tuple[ShareStratum, ...]:
+    def counts(share: float, candidate: bool) -> ArmCounts:
+        arm = [request for request in live if request.share == share and request.candidate == candidate]
+        return ArmCounts(len(arm), sum(request.failed for request in arm))
+
+    shares = sorted({request.share for request in live})
+    return tuple(ShareStratum(share, counts(share, True), counts(share, False)) for share in shares)
+
+
+def _independent_pairs(values: Sequence[tuple[bool, float | None]], ratio: float = 1.0) -> list[tuple[float, float]]:
+    """Independent pairs (candidate, control * ratio): each candidate with the newest control not paired yet."""
+    waiting: list[float] = []
+    pairs = []
+    for candidate, value in values:
+        if value is None:
+            continue
+        if not candidate:
+            waiting.append(value)
+        elif waiting:
+            pairs.append((value, waiting.pop() * ratio))
+    return pairs
+
+
+def _pair_counts(pairs: Sequence[tuple[float, float]]) -> PairCounts:
+    return PairCounts(sum(a > b for a, b in pairs), sum(a < b for a, b in pairs))

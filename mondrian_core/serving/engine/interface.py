@@ -1,0 +1,109 @@
+"""What answers a question about a photograph: the model of this process, or the model process.
+
+Both stand behind `Engine`, so strategies don't know which one they talk to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from mondrian_core.errors import Broken, NegativeOutcome
+from mondrian_core.prompts import ChatMessage
+from mondrian_core.rubric import MAX_ANSWER_TOKENS
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+MAX_TOKENS = MAX_ANSWER_TOKENS
+
+OnToken = Callable[[int], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """One generation. `adapter` is the folder of an adapter, None asks the base; temperature 0 is greedy.
+
+    `embed` asks for the photograph's embedding too. Without `precedents` no earlier answer makes this one faster, so
+    that its time can be compared with another model's.
+    """
+
+    messages: list[ChatMessage]
+    image: Image.Image
+    adapter: Path | None = None
+    max_tokens: int = MAX_TOKENS
+    temperature: float = 0.0
+    seed: int = 0
+    constrained: bool = True
+    embed: bool = False
+    precedents: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reply:
+    """What came back.
+
+    `tokens` were generated, `prompt_tokens` read (`image_tokens` of them the photograph's); times in seconds;
+    `switch_seconds` is what changing the adapter took; `expected_scores` (0-10) by dimension; `boot` names the process;
+    `embedding` of the photograph has length 1, or is empty when it was not asked for; `drafted` tokens were tried
+    because of earlier answers, and `accepted` of them were right.
+    """
+
+    text: str
+    finish_reason: str
+    tokens: int
+    prompt_tokens: int = 0
+    image_tokens: int = 0
+    prefill_seconds: float = 0.0
+    decode_seconds: float = 0.0
+    switch_seconds: float = 0.0
+    expected_scores: Mapping[str, float] = field(default_factory=dict)
+    boot: str = ""
+    embedding: tuple[float, ...] = ()
+    drafted: int = 0
+    accepted: int = 0
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """The measured values as plain values, for the jobs table."""
+        return {
+            "finish_reason": self.finish_reason,
+            "tokens": self.tokens,
+            "prompt_tokens": self.prompt_tokens,
+            "image_tokens": self.image_tokens,
+            "prefill_seconds": round(self.prefill_seconds, 4),
+            "decode_seconds": round(self.decode_seconds, 4),
+            "switch_seconds": round(self.switch_seconds, 4),
+            "boot": self.boot,
+            "drafted": self.drafted,
+            "accepted": self.accepted,
+        }
+
+
+class Engine(Protocol):
+    """Answers one question at a time."""
+
+    def ask(self, question: Question, on_token: OnToken | None = None) -> Reply:
+        """Generate; `on_token` hears how many tokens there are so far.
+
+        Raises:
+            ModelProcessDied: the process went away or passed a deadline; asking again starts another.
+            BadAdapter: the adapter doesn't fit the base.
+            Canceled: somebody asked for that.
+        """
+
+    def check(self, folder: Path) -> tuple[str, ...]:
+        """Problems of an adapter on this base; () is sound."""
+
+
+class Canceled(NegativeOutcome):
+    """The job was canceled while it was worked on."""
+
+    def __init__(self) -> None:
+        super().__init__("The job was canceled.", "Send the photograph again if you want its critique.")
+
+
+class GenerationFailed(Broken):
+    """The model raised an error; the process is still there."""

@@ -1,0 +1,284 @@
+"""The routes of the service: between HTTP and the jobs table. The work happens in the worker's thread."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib import metadata
+from typing import Annotated, Any
+
+from anyio import CapacityLimiter, to_thread
+from fastapi import FastAPI, Header, Path, Query, Request
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import HTMLResponse, JSONResponse, Response
+from sse_starlette import EventSourceResponse, ServerSentEvent
+
+from mondrian_core.rubric import critique_json_schema
+from mondrian_core.serving.http import feedback_routes, problem_details, uploads
+from mondrian_core.serving.http.pages import compared_photograph_jpeg, front_page, job_page, photograph_jpeg
+from mondrian_core.serving.http.responses import (
+    failure_response,
+    job_headers,
+    job_json,
+    job_url,
+    preferred_wait_seconds,
+    wants_html,
+)
+from mondrian_core.serving.http.security import SecurityMiddleware
+from mondrian_core.serving.http.service import Service
+from mondrian_core.serving.jobs import ab_comparison
+from mondrian_core.serving.jobs.job_events import FINAL_STATUSES, JobEvent
+from mondrian_core.store import Job
+
+JobId = Annotated[str, Path(max_length=64)]
+_JOB = {"description": "The job; as a page where HTML is preferred", "content": {"text/html": {}}}
+_LATER = {**_JOB, "description": "The job goes on; `Location` says where"}
+_EVENTS = {"description": "Progress", "content": {"text/event-stream": {}}}
+_TEXT = {"description": "Prometheus' text form", "content": {"text/plain": {}}}
+_JPEG = {"description": "A JPEG without metadata", "content": {"image/jpeg": {}}}
+_ADVISOR = {
+    "type": "string",
+    "pattern": "^[a-z0-9_-]{1,64}$",
+    "description": "may be left out when the workspace has exactly one",
+}
+_BODY = {
+    "required": True,
+    "content": {
+        "multipart/form-data": {
+            "schema": {
+                "type": "object",
+                "required": ["image"],
+                "properties": {
+                    "image": {"type": "string", "format": "binary"},
+                    "advisor": _ADVISOR,
+                    "mode": {"type": "string", "enum": ["baseline", "rag", "lora"]},
+                },
+            }
+        },
+        "application/json": {
+            "schema": {
+                "type": "object",
+                "oneOf": [{"required": ["path"]}, {"required": ["image"]}],
+                "additionalProperties": False,
+                "properties": {
+                    "path": {"type": "string", "description": "a photograph under the workspace"},
+                    "image": {"type": "string", "description": "older name of path"},
+                    "advisor": _ADVISOR,
+                    "mode": {"type": "string", "enum": ["baseline", "rag", "lora"]},
+                },
+            }
+        },
+    },
+}
+
+
+def create_app(service: Service) -> FastAPI:
+    """The app of one service. Its lifespan starts and stops the worker."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        service.job_events.attach(asyncio.get_running_loop())
+        await run_in_threadpool(service.register_start)
+        service.worker.start()
+        yield
+        await run_in_threadpool(service.worker.stop)
+
+    about = "Critiques of photographs with an advisor's eye."
+    app = FastAPI(
+        title="Mondrian",
+        description=about,
+        version=_version(),
+        lifespan=lifespan,
+        responses=_problem_responses(400, 401, 422, 503),
+        docs_url=None,
+        redoc_url=None,
+    )
+    app.add_middleware(uploads.BodyLimit)
+    app.add_middleware(SecurityMiddleware, token=service.token)
+    problem_details.add_problem_handlers(app)
+    _job_routes(app, service)
+    feedback_routes.add_feedback_routes(app, service)
+    _other_routes(app, service)
+    _page_routes(app, service)
+    return app
+
+
+def _version() -> str:
+    try:
+        return metadata.version("mondrian")
+    except metadata.PackageNotFoundError:
+        return "unknown"  # run from a checkout that is not installed
+
+
+def _job_routes(app: FastAPI, service: Service) -> None:
+    @app.post(
+        "/analyze",
+        openapi_extra={"requestBody": _BODY},
+        responses={200: _JOB, 202: _LATER, **_problem_responses(404, 406, 413, 415, 500, 507)},
+    )
+    async def analyze(
+        request: Request,
+        prefer: Annotated[str, Header(max_length=200)] = "",
+        idempotency_key: Annotated[str | None, Header(max_length=200)] = None,
+    ) -> Response:
+        """Critique a photograph. 200 with the critique when it is done in time, else 202 and where to look."""
+        html = wants_html(request)
+        async with service.decode_queue.slot():
+            job = await _accept(service, await uploads.read_analyze_request(request), idempotency_key or None)
+        if job.status not in FINAL_STATUSES:
+            await service.job_events.wait_until_finished(job.id, preferred_wait_seconds(prefer))
+        return await run_in_threadpool(_answer, service, job.id, html)
+
+    @app.get("/jobs/{job_id}", responses={200: _JOB, **_problem_responses(404, 406)})
+    def job(request: Request, job_id: JobId) -> Response:
+        """A job as it is now."""
+        found = service.job(job_id)
+        if wants_html(request):
+            return HTMLResponse(job_page(service, found))
+        return JSONResponse(job_json(found), headers=job_headers(found))
+
+    @app.get("/jobs/{job_id}/events", response_class=Response, responses={200: _EVENTS, **_problem_responses(404)})
+    async def events(
+        request: Request, job_id: JobId, last_event_id: Annotated[str, Header(max_length=200)] = ""
+    ) -> Response:
+        """Progress as server-sent events, from `Last-Event-ID` on; the last one of a job that has ended always comes.
+
+        An id names the start of the service that sent it: after a restart the events begin again.
+        """
+        found = await run_in_threadpool(service.job, job_id)
+        after = _event_number(last_event_id, service.boot)
+        return EventSourceResponse(_events(service, found, after), ping=15, send_timeout=60)
+
+    @app.post("/jobs/{job_id}/cancel", status_code=202, responses=_problem_responses(404))
+    def cancel(job_id: JobId) -> Response:
+        """Take a job out of the queue, or stop it."""
+        found = service.job(job_id)
+        if found.status not in FINAL_STATUSES:
+            service.worker.cancel(job_id)
+        return JSONResponse(job_json(service.job(job_id)), 202)
+
+    @app.get("/jobs/{job_id}/photograph", response_class=Response, responses={200: _JPEG, **_problem_responses(404)})
+    async def photograph(job_id: JobId) -> Response:
+        """The photograph, re-encoded without metadata."""
+        data = await service.decode_queue.run(lambda: photograph_jpeg(service.root, service.job(job_id)))
+        return Response(data, media_type="image/jpeg")
+
+    @app.get(
+        "/jobs/{job_id}/compared/{number}", response_class=Response, responses={200: _JPEG, **_problem_responses(404)}
+    )
+    async def compared(job_id: JobId, number: Annotated[int, Path(ge=1, le=100)]) -> Response:
+        """A photograph of the portfolio that the critique compared with, by its place in `compared_with`."""
+        data = await service.decode_queue.run(
+            lambda: compared_photograph_jpeg(service.root, service.job(job_id), number)
+        )
+        return Response(data, media_type="image/jpeg")
+
+
+async def _accept(service: Service, wanted: uploads.AnalyzeRequest, key: str | None) -> Job:
+    def take() -> Job:
+        advisor = wanted.advisor or uploads.only_advisor(service.store)
+        service.store.advisor(advisor)
+        if not key:
+            service.worker.require_room()
+        received = uploads.store_photograph(service.root, wanted)
+        job, _ = service.accept(received, advisor, wanted.mode, key)
+        return job
+
+    return await service.decode_queue.run(take)
+
+
+def _answer(service: Service, job_id: str, html: bool) -> Response:
+    job = service.durable_job(job_id)
+    ended = job.status in FINAL_STATUSES
+    if html:
+        return HTMLResponse(job_page(service, job), 200 if ended else 202, headers=job_headers(job))
+    if not ended:
+        waiting = {"Location": job_url(job), "Retry-After": "2", "Preference-Applied": "respond-async"}
+        return JSONResponse(job_json(job), 202, headers={**job_headers(job), **waiting})
+    if job.status == "failed":
+        return failure_response(job)
+    return JSONResponse(job_json(job), headers=job_headers(job))
+
+
+def _event_number(event_id: str, boot: str) -> int:
+    """The number in the id of an event that this start of the service sent; 0 for any other text."""
+    sender, _, number = event_id.rpartition("-")
+    return int(number) if sender == boot and number.isascii() and number.isdecimal() and len(number) < 10 else 0
+
+
+async def _events(service: Service, job: Job, after: int) -> AsyncIterator[ServerSentEvent]:
+    async def look() -> JobEvent | None:
+        found = await run_in_threadpool(service.job, job.id)
+        return (
+            JobEvent(after + 1, found.status or "failed", job_json(found)) if found.status in FINAL_STATUSES else None
+        )
+
+    if job.status in FINAL_STATUSES and not service.job_events.has_events(job.id):
+        heard = _one(JobEvent(1, job.status or "failed", job_json(job)))
+    else:
+        heard = service.job_events.events(job.id, after, look)
+    async for event in heard:
+        name = f"{service.boot}-{event.number}"
+        yield ServerSentEvent(json.dumps(dict(event.data)), event=event.kind, id=name)
+
+
+async def _one(event: JobEvent) -> AsyncIterator[JobEvent]:
+    yield event
+
+
+def _other_routes(app: FastAPI, service: Service) -> None:
+    @app.get("/advisors")
+    def advisors() -> list[dict[str, Any]]:
+        """Who can be asked, and which adapter answers for them."""
+        serving = service.adapters.active_versions
+        return [
+            {
+                "id": voice.advisor,
+                "name": voice.name,
+                "bio": voice.bio,
+                "adapter_version": serving.get(voice.advisor) or serving.get("*"),
+            }
+            for voice in service.store.advisors()
+        ]
+
+    @app.get("/compare")
+    def compare(days: Annotated[int, Query(ge=1, le=3650)] = 7) -> dict[str, Any]:
+        """The A/B table by assigned arm; requests that named a mode are left out."""
+        return {"days": days, "arms": ab_comparison.compare_arms(service.store, days)}
+
+    asking = CapacityLimiter(2)  # threads of its own: whatever else is asked, this is answered
+
+    @app.get("/health", responses={503: {"description": "The model process or the database is not as it should be"}})
+    async def health() -> Response:
+        """200 while photographs can be critiqued, else 503. `workspace` and `boot` say whose service answers."""
+        able, figures = await to_thread.run_sync(service.health, limiter=asking)
+        return JSONResponse(figures, 200 if able else 503)
+
+    @app.get("/metrics", response_class=Response, responses={200: _TEXT})
+    def metrics() -> Response:
+        """Figures for Prometheus."""
+        return Response(service.metrics.exposition(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    @app.get("/schema")
+    def schema() -> dict[str, Any]:
+        """JSON schema of a critique."""
+        return critique_json_schema()
+
+
+def _page_routes(app: FastAPI, service: Service) -> None:
+    from fastapi.staticfiles import StaticFiles
+
+    from mondrian_core.serving.http.pages import STATIC
+
+    app.mount("/static", StaticFiles(directory=STATIC), name="static")
+
+    @app.get("/", response_class=HTMLResponse)
+    def page() -> str:
+        """A page to drop photographs on."""
+        return front_page(service)
+
+
+def _problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    return dict.fromkeys(statuses, feedback_routes.PROBLEM_RESPONSE)

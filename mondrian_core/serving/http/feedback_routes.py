@@ -1,0 +1,70 @@
+"""The routes by which people answer a critique: rate it, correct it, look back at one's scores."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import FastAPI, Path, Query
+from fastapi.responses import JSONResponse, Response
+from pydantic import BaseModel, ConfigDict, Field, create_model
+
+from mondrian_core.rubric import DIMENSIONS, MAX_SCORE, MIN_SCORE
+from mondrian_core.serving.http.responses import job_json
+from mondrian_core.serving.http.service import Service
+from mondrian_core.serving.jobs import feedback, score_history
+
+PROBLEM_RESPONSE = {"description": "A problem (RFC 9457)", "content": {"application/problem+json": {}}}
+_AdvisorId = Annotated[str, Query(pattern=r"^[a-z0-9_-]{1,64}$")]
+_JobId = Annotated[str, Path(max_length=64)]
+
+
+class Rating(BaseModel):
+    """How good a critique was."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    rating: int = Field(strict=True, ge=feedback.LOWEST_RATING, le=feedback.HIGHEST_RATING, description="5 is best")
+
+
+class CorrectionEntry(BaseModel):
+    """One dimension as it should have been."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    score: float = Field(strict=True, ge=MIN_SCORE, le=MAX_SCORE)
+    comment: str = Field(min_length=1, max_length=feedback.MAX_COMMENT_LENGTH)
+
+
+_Dimensions: type[BaseModel] = create_model(
+    "Dimensions", __config__=ConfigDict(extra="forbid"), **dict.fromkeys(DIMENSIONS, (CorrectionEntry, ...))
+)  # type: ignore[call-overload]
+
+
+class Correction(BaseModel):
+    """A critique by a person; without a grade it is the mean of the scores."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    dimensional_analysis: _Dimensions  # type: ignore[valid-type]
+    overall_grade: str | None = Field(default=None, pattern=r"^(10(\.0)?|[0-9](\.[0-9])?)$")
+
+
+def add_feedback_routes(app: FastAPI, service: Service) -> None:
+    """Add the routes."""
+
+    @app.post("/jobs/{job_id}/rating", responses={404: PROBLEM_RESPONSE})
+    def rate(job_id: _JobId, told: Rating) -> Response:
+        """Rate a critique from 1 to 5; the last rating counts, for the A/B table and for rollouts."""
+        return JSONResponse(job_json(feedback.rate_critique(service.store, service.job(job_id), told.rating)))
+
+    @app.post("/jobs/{job_id}/correction", responses={404: PROBLEM_RESPONSE})
+    def correct(job_id: _JobId, told: Correction) -> Response:
+        """Say how a critique should have been; the next dataset takes it before the model's own."""
+        job = feedback.correct_critique(service.store, service.job(job_id), told.model_dump(exclude_none=True))
+        return JSONResponse(job_json(job))
+
+    @app.get("/history")
+    def scores(advisor: _AdvisorId) -> list[dict[str, Any]]:
+        """Scores of one's photographs over time, oldest first; of several critiques of a photograph the last."""
+        jobs = service.store.latest_jobs(4 * score_history.MAX_POINTS)
+        return [point.as_dict() for point in score_history.score_points(jobs, advisor)]

@@ -1,0 +1,148 @@
+"""HTML for people: templates with autoescape, so that no text of the model becomes markup."""
+
+from __future__ import annotations
+
+import math
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from mondrian_core.errors import BadPhotograph
+from mondrian_core.images import PhotographRejection, jpeg_bytes
+from mondrian_core.rubric import DIMENSION_TITLES, DIMENSIONS, MAX_SCORE
+from mondrian_core.serving.critique.routing import MODES
+from mondrian_core.serving.http.responses import compared_photographs
+from mondrian_core.serving.jobs.feedback import MAX_COMMENT_LENGTH, stored_correction
+from mondrian_core.serving.jobs.image_decoding import open_downscaled
+from mondrian_core.serving.jobs.job_runner import photograph_path, source_file
+from mondrian_core.serving.jobs.score_history import (
+    MAX_POINTS,
+    format_day,
+    is_internal_job,
+    job_scores,
+    score_chart,
+    score_points,
+)
+from mondrian_core.store import Job
+
+if TYPE_CHECKING:
+    from mondrian_core.serving.http.service import Service
+
+HERE = Path(__file__).resolve().parent
+STATIC = HERE / "static"
+SHOWN_SIDE = 1400
+COMPARED_SIDE = 480
+LATEST_JOBS = 12
+RADAR_RADIUS = 100.0
+SHORT_TITLES = ("Composition", "Lighting", "Sharpness", "Color", "Isolation", "Depth", "Balance", "Impact")
+
+
+@cache
+def _templates() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(HERE / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.globals.update(
+        titles=DIMENSION_TITLES, dimensions=DIMENSIONS, modes=MODES, most_text=MAX_COMMENT_LENGTH
+    )
+    return environment
+
+
+def render_template(template: str, **values: Any) -> str:
+    """A template filled; every text in it is escaped."""
+    return _templates().get_template(template).render(**values)
+
+
+def front_page(service: Service) -> str:
+    """The page to drop photographs on, with one's latest critiques and scores over time."""
+    advisors = service.store.advisors()
+    jobs = [job for job in service.store.latest_jobs(4 * MAX_POINTS) if not is_internal_job(job)]
+    charts = [(voice, score_chart(score_points(jobs, voice.advisor))) for voice in advisors]
+    return (
+        _templates()
+        .get_template("front.html")
+        .render(
+            advisors=advisors,
+            latest=jobs[:LATEST_JOBS],
+            charts=[(voice, found) for voice, found in charts if found],
+            chosen=service.model_mode,
+        )
+    )
+
+
+def job_page(service: Service, job: Job) -> str:
+    """A critique to read, rate and correct, or how far it is."""
+    voice = next((voice for voice in service.store.advisors() if voice.advisor == job.advisor), None)
+    scores = job_scores(job)
+    return (
+        _templates()
+        .get_template("job.html")
+        .render(
+            job=job,
+            advisor=voice.name if voice else job.advisor,
+            scores=scores,
+            entries=(job.answer or {}).get("dimensional_analysis", {}),
+            radar=score_radar(scores) if scores else None,
+            weakest=sorted(scores, key=lambda name: scores[name])[:2] if scores else [],
+            correction=stored_correction(service.store, job),
+            compared=compared_photographs(job),
+            day=format_day,
+        )
+    )
+
+
+def photograph_jpeg(root: Path, job: Job) -> bytes:
+    """A job's photograph as a JPEG for the screen, without metadata.
+
+    Raises:
+        BadPhotograph: it isn't there any more.
+    """
+    return jpeg_bytes(open_downscaled(photograph_path(root, job.filename or ""), SHOWN_SIDE).image, quality=88)
+
+
+def compared_photograph_jpeg(root: Path, job: Job, number: int) -> bytes:
+    """The photograph that a critique was compared with, `number` counting from 1, as a JPEG without metadata.
+
+    Raises:
+        BadPhotograph: there is none of that number, or its file is gone.
+    """
+    named = job.details.get("compared_with") or []
+    file = source_file(root, str(named[number - 1].get("path", ""))) if number <= len(named) else None
+    if file is None:
+        raise BadPhotograph(f"comparison {number}", PhotographRejection.MISSING, "there is no such photograph")
+    return jpeg_bytes(open_downscaled(file, COMPARED_SIDE).image, quality=85)
+
+
+def score_radar(scores: dict[str, float]) -> dict[str, Any]:
+    """The eight-dimension radar as SVG values: the polygon's points, rings, and where each label stands."""
+    points = [
+        _spoke_point(index, scores.get(name, 0.0) / MAX_SCORE * RADAR_RADIUS) for index, name in enumerate(DIMENSIONS)
+    ]
+    return {**radar_grid(), "points": " ".join(f"{x:.1f},{y:.1f}" for x, y in points)}
+
+
+def radar_grid() -> dict[str, Any]:
+    """Rings, spokes and labels."""
+    rings = [
+        " ".join(f"{x:.1f},{y:.1f}" for x, y in (_spoke_point(i, RADAR_RADIUS * share) for i in range(8)))
+        for share in (0.25, 0.5, 0.75, 1.0)
+    ]
+    labels = []
+    for index, text in enumerate(SHORT_TITLES):
+        x, y = _spoke_point(index, RADAR_RADIUS + 14)
+        anchor = "middle" if abs(x) < 1 else "start" if x > 0 else "end"
+        labels.append({"x": round(x, 1), "y": round(y + 4, 1), "anchor": anchor, "text": text})
+    spokes = [tuple(round(value, 1) for value in _spoke_point(index, RADAR_RADIUS)) for index in range(8)]
+    return {"points": "", "rings": rings, "labels": labels, "spokes": spokes}
+
+
+def _spoke_point(index: int, radius: float) -> tuple[float, float]:
+    """The point of one of eight spokes, the first one upward, clockwise."""
+    angle = 2 * math.pi * index / len(DIMENSIONS)
+    return radius * math.sin(angle), -radius * math.cos(angle)

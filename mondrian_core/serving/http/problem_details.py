@@ -1,0 +1,139 @@
+"""Errors as answers: application/problem+json (RFC 9457) with stable types and never a traceback."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, Response
+from starlette.exceptions import HTTPException
+
+from mondrian_core.errors import (
+    BadInput,
+    BadPhotograph,
+    DatabaseBusy,
+    DatabaseReplaced,
+    DiskFull,
+    ModelProcessDied,
+    MondrianError,
+    NoDatabase,
+    UnknownAdvisor,
+)
+from mondrian_core.serving.jobs.worker import QueueFull
+
+_PHOTOGRAPH_STATUS = {"too_large": 413, "not_a_photograph": 415, "raw": 415, "missing": 404}
+
+
+class UploadTooLarge(BadInput):
+    """More bytes than an upload may have."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__(f"The request is larger than {most:,} bytes.", "Send a smaller copy of the photograph.")
+
+
+class UnknownJob(BadInput):
+    """No job of that id."""
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(f"There is no job {job_id[:80]}.", "Check the id.")
+
+
+class KeyReused(BadInput):
+    """An idempotency key came with another request than the first time."""
+
+
+class Unauthorized(BadInput):
+    """The token is missing or wrong."""
+
+
+class NotAcceptable(BadInput):
+    """No form of the answer that the request accepts."""
+
+
+def http_status(error: MondrianError) -> int:
+    """The HTTP status that belongs to an error."""
+    if isinstance(error, BadPhotograph):
+        return _PHOTOGRAPH_STATUS.get(str(error.reason), 422)
+    special = {
+        UploadTooLarge: 413,
+        UnknownJob: 404,
+        UnknownAdvisor: 422,
+        KeyReused: 422,
+        Unauthorized: 401,
+        NotAcceptable: 406,
+        QueueFull: 503,
+        DatabaseBusy: 503,
+        DatabaseReplaced: 503,
+        NoDatabase: 503,
+        ModelProcessDied: 503,
+        DiskFull: 507,
+    }
+    for kind, status in special.items():
+        if isinstance(error, kind):
+            return status
+    return 422 if isinstance(error, BadInput) else 500
+
+
+def problem_response(status: int, kind: str, title: str, detail: str = "", **more: Any) -> Response:
+    """An answer that says what went wrong; `kind` is the stable word of its type."""
+    body = {
+        "type": f"urn:mondrian:problem:{kind}",
+        "title": _sendable(title),
+        "status": status,
+        "detail": _sendable(detail),
+        **more,
+    }
+    return JSONResponse(body, status, media_type="application/problem+json")
+
+
+def _sendable(text: str) -> str:
+    """The text with half surrogates, which JSON may bring in and no encoding takes, replaced."""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def problem_type(error: BaseException) -> str:
+    """BadPhotograph -> bad-photograph."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "-", type(error).__name__).lower()
+
+
+def response_for_error(error: MondrianError) -> Response:
+    """One of our errors as an answer."""
+    more = {"reason": str(error.reason)} if isinstance(error, BadPhotograph) else {}
+    response = problem_response(http_status(error), problem_type(error), error.problem, error.next_step, **more)
+    if isinstance(error, QueueFull):
+        response.headers["Retry-After"] = str(error.retry_after)
+    elif response.status_code == 503:
+        response.headers["Retry-After"] = "5"
+    elif isinstance(error, Unauthorized):
+        response.headers["WWW-Authenticate"] = "Bearer"
+    return response
+
+
+def add_problem_handlers(app: FastAPI) -> None:
+    """Let every error of the app leave as a problem."""
+
+    async def ours(request: Request, error: Exception) -> Response:
+        assert isinstance(error, MondrianError)
+        return response_for_error(error)
+
+    async def theirs(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        kind = {404: "not-found", 405: "method-not-allowed"}.get(error.status_code, "refused")
+        response = problem_response(error.status_code, kind, str(error.detail))
+        response.headers.update(error.headers or {})
+        return response
+
+    async def invalid(request: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestValidationError)
+        mistakes = [f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()]
+        return problem_response(422, "invalid-request", "The request has mistakes.", "; ".join(mistakes))
+
+    async def unexpected(request: Request, error: Exception) -> Response:
+        return problem_response(500, "broken", "Mondrian broke.", "The service's log says more.")
+
+    app.add_exception_handler(MondrianError, ours)
+    app.add_exception_handler(HTTPException, theirs)
+    app.add_exception_handler(RequestValidationError, invalid)
+    app.add_exception_handler(Exception, unexpected)

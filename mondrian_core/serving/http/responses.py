@@ -1,0 +1,143 @@
+"""A job as an answer: its JSON, its headers, and what a request wants of them."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from fastapi import Request
+from fastapi.responses import Response
+
+from mondrian_core.rollout import job_fault
+from mondrian_core.serving.http.problem_details import NotAcceptable, problem_response
+from mondrian_core.store import Job
+
+DEFAULT_WAIT_SECONDS = 60.0
+MAX_WAIT_SECONDS = 300.0
+CRITIQUE_KEYS = ("dimensional_analysis", "overall_grade", "advisor_notes", "strengths", "priority_improvements")
+
+
+def job_url(job: Job) -> str:
+    """Where a job is found."""
+    return f"/jobs/{job.id}"
+
+
+def job_fallbacks(job: Job) -> list[dict[str, Any]]:
+    """The strategies that were left, with the reasons."""
+    hops: list[dict[str, Any]] = job.details.get("hops", [])
+    return hops
+
+
+def compared_photographs(job: Job) -> list[dict[str, Any]]:
+    """The photographs of the portfolio it was compared with, without their places on this machine."""
+    named = job.details.get("compared_with") or []
+    told = [{key: value for key, value in each.items() if key != "path"} for each in named]
+    return [{**each, "link": f"{job_url(job)}/compared/{number}"} for number, each in enumerate(told, start=1)]
+
+
+def job_json(job: Job) -> dict[str, Any]:
+    """A job for programs; `critique`, and its keys at the top level too, are there once it is completed."""
+    return {
+        "job_id": job.id,
+        "status": job.status,
+        "advisor": job.advisor,
+        "photograph": job.filename,
+        "photograph_sha256": job.photograph_sha256,
+        "requested_mode": job.requested_mode,
+        "explicit_mode": job.explicit_mode,
+        "mode": job.mode,
+        "arm": job.arm,
+        "model_used": job.model_used,
+        "adapter_version": job.adapter_version,
+        "critique": job.answer,
+        "expected_scores": job.details.get("expected_scores") or None,
+        "compared_with": compared_photographs(job),
+        "fallbacks": job_fallbacks(job),
+        "seconds": job.details.get("seconds"),
+        "passes": job.details.get("passes") or [],
+        "rating": job.details.get("rating"),
+        "corrected_at": job.details.get("corrected_at"),
+        "error": job.error,
+        "fault": job_fault(job),
+        "created_at": job.created_at,
+        "started_at": job.started_at,
+        "completed_at": job.completed_at,
+        # the critique once more where the older service had it
+        **{key: value for key, value in (job.answer or {}).items() if key in CRITIQUE_KEYS},
+        "links": {"self": job_url(job), "events": f"{job_url(job)}/events", "photograph": f"{job_url(job)}/photograph"},
+    }
+
+
+def failure_response(job: Job) -> Response:
+    """A failed job as an answer: 422 when the photograph is to blame, whoever is asked; 500 otherwise."""
+    if job_fault(job) == "request":
+        refused = "The photograph can't be critiqued."
+        answer = problem_response(422, "bad-photograph", refused, job.error or "", job=job_json(job))
+    else:
+        answer = problem_response(500, "analysis-failed", "The critique failed.", job.error or "", job=job_json(job))
+    answer.headers.update(job_headers(job))
+    return answer
+
+
+def job_headers(job: Job) -> dict[str, str]:
+    """What answered, also for programs that read no body. A job that has not been answered says "pending"."""
+    requested = job.requested_mode or ""
+    left = {hop.get("strategy") for hop in job_fallbacks(job) if hop.get("left")}
+    pending = "pending" if job.status in ("queued", "running") else "none"
+    headers = {
+        "X-Job-ID": job.id,
+        "X-Analysis-Mode": job.mode or pending,
+        "X-Requested-Mode": requested,
+        "X-Advisor-ID": job.advisor or "",
+        "X-Strategy-Available": "pending" if pending == "pending" else str(requested not in left).lower(),
+        "X-Model-Used": job.model_used or pending,
+        "X-Adapter-Version": job.adapter_version or pending,
+    }
+    return {name: _header_value(value) for name, value in headers.items()}
+
+
+def _header_value(text: str) -> str:
+    """A value that a header can carry: rows of an older table may hold any text."""
+    return re.sub(r"[^\x20-\x7e]", "?", text)
+
+
+def wants_html(request: Request) -> bool:
+    """True for a browser: `?format=html`, or an Accept header that prefers HTML. JSON is the default.
+
+    Raises:
+        NotAcceptable: neither JSON nor HTML will do.
+    """
+    form = request.query_params.get("format")
+    if form in ("html", "json"):
+        return form == "html"
+    weights = parse_accept_header(request.headers.get("accept", ""))
+    if not weights:
+        return False
+    html = weights.get("text/html", weights.get("text/*", 0.0))
+    anything = weights.get("*/*", 0.0)
+    plain = max(weights.get("application/json", weights.get("application/*", 0.0)), anything)
+    if not html and not plain and "text/event-stream" not in weights:
+        raise NotAcceptable("The answer is JSON or HTML.", "Send Accept: application/json or text/html.")
+    return html > plain or (html > 0 and html == plain and "application/json" not in weights)
+
+
+def parse_accept_header(header: str) -> dict[str, float]:
+    """Media types of an Accept header with their weights (0-1)."""
+    found = {}
+    for part in header.split(","):
+        kind, *parameters = (piece.strip().lower() for piece in part.split(";"))
+        weight = 1.0
+        for parameter in parameters:
+            match = re.fullmatch(r"q\s*=\s*([01](?:\.\d{0,3})?)", parameter)
+            weight = float(match.group(1)) if match else weight
+        if kind:
+            found[kind] = weight
+    return {kind: weight for kind, weight in found.items() if weight > 0}
+
+
+def preferred_wait_seconds(prefer: str) -> float:
+    """Seconds to wait for the critique (RFC 7240): `wait=20`, `respond-async`, else a minute."""
+    match = re.search(r"\bwait\s*=\s*(\d{1,6})\b", prefer)
+    if match:
+        return min(float(match.group(1)), MAX_WAIT_SECONDS)
+    return 0.0 if "respond-async" in prefer else DEFAULT_WAIT_SECONDS

@@ -1,0 +1,118 @@
+"""Who may speak to the service: this machine's own pages and programs, or whoever brings the token."""
+
+from __future__ import annotations
+
+import hmac
+import ipaddress
+from collections.abc import Mapping
+from urllib.parse import urlsplit
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from mondrian_core.errors import BadInput
+from mondrian_core.serving.http.problem_details import Unauthorized, response_for_error
+
+CONTENT_SECURITY_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'; "
+    "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
+SECURITY_HEADERS = {
+    b"content-security-policy": CONTENT_SECURITY_POLICY.encode(),
+    b"x-content-type-options": b"nosniff",
+    b"referrer-policy": b"no-referrer",
+    b"cross-origin-resource-policy": b"same-origin",
+    b"cross-origin-opener-policy": b"same-origin",
+    b"cache-control": b"no-store",
+}
+UNAUTHENTICATED_PATHS = ("/health",)
+SAME_SITE_VALUES = ("same-origin", "none")  # `none`: a person typed the address or followed a bookmark
+_PORTS = {"http": 80, "https": 443}
+
+
+class SecurityMiddleware:
+    """ASGI middleware: the token where there is one, nothing from other sites' pages, headers that bind browsers."""
+
+    def __init__(self, app: ASGIApp, token: str | None = None) -> None:
+        self._app, self._token = app, token
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let through or refuse."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+
+        async def bound(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                present = {name.lower() for name, _ in message["headers"]}
+                message["headers"] = [
+                    *message["headers"],
+                    *((n, v) for n, v in SECURITY_HEADERS.items() if n not in present),
+                ]
+            await send(message)
+
+        refusal = self._refusal(scope)
+        await (self._app if refusal is None else response_for_error(refusal))(scope, receive, bound)
+
+    def _refusal(self, scope: Scope) -> BadInput | None:
+        headers: dict[str, str] = {}
+        for name, value in scope["headers"]:  # a header that comes twice counts with both values, and so fits nothing
+            key, text = name.decode("latin-1"), value.decode("latin-1")
+            headers[key] = f"{headers[key]},{text}" if key in headers else text
+        if is_cross_site_request(scope["method"], scope.get("scheme", "http"), headers):
+            return Unauthorized("Another site's page may not use this service.", "Open the service's own page.")
+        if self._token is None:
+            # without a token only names of this machine are answered, so that no foreign name can be pointed here
+            if is_local_host(_host_of(headers.get("host", "localhost"))):
+                return None
+            return Unauthorized("This host name is not the service's.", "Use http://127.0.0.1 or http://localhost.")
+        given = headers.get("authorization", "").removeprefix("Bearer ")
+        if scope["path"] in UNAUTHENTICATED_PATHS or hmac.compare_digest(given.encode(), self._token.encode()):
+            return None
+        return Unauthorized("The token is missing or wrong.", "Send the header `Authorization: Bearer TOKEN`.")
+
+
+def is_cross_site_request(method: str, scheme: str, headers: Mapping[str, str]) -> bool:
+    """True for a request that a browser sends for another site's page; programs send none of these headers.
+
+    A page of another port or scheme of this host is another site too. Following a link to a page stays allowed.
+    """
+    origin = headers.get("origin")
+    if origin is not None and (_origin_of(origin) is None or _origin_of(origin) != _own_origin(scheme, headers)):
+        return True
+    site = headers.get("sec-fetch-site")
+    if site is None or site in SAME_SITE_VALUES:
+        return False
+    follows_a_link = headers.get("sec-fetch-mode") == "navigate" and headers.get("sec-fetch-dest") == "document"
+    return not (follows_a_link and method in ("GET", "HEAD"))
+
+
+def _own_origin(scheme: str, headers: Mapping[str, str]) -> tuple[str, str, int] | None:
+    return _origin_of(f"{scheme}://{headers.get('host', '')}")
+
+
+def _origin_of(text: str) -> tuple[str, str, int] | None:
+    """Scheme, host and port of an origin; None where it is none ("null" is one of those)."""
+    try:
+        parts = urlsplit(text)
+        port = parts.port or _PORTS.get(parts.scheme, 0)
+    except ValueError:
+        return None
+    return (parts.scheme, parts.hostname, port) if parts.scheme and parts.hostname else None
+
+
+def _host_of(header: str) -> str:
+    """The name in a Host header, without port; empty where there is none."""
+    try:
+        return urlsplit(f"//{header}").hostname or ""
+    except ValueError:
+        return ""
+
+
+def is_local_host(host: str) -> bool:
+    """True for names and addresses that only this machine reaches."""
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

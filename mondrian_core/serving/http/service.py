@@ -1,0 +1,192 @@
+"""The parts of a running service, put together once."""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mondrian_core.errors import DatabaseReplaced
+from mondrian_core.serving.critique.active_adapters import ActiveAdapters
+from mondrian_core.serving.critique.routing import RoutingPolicy, StrategyRoute, route_in_rollout, route_request
+from mondrian_core.serving.engine.supervisor import ModelProcess
+from mondrian_core.serving.http.decode_queue import DecodeQueue
+from mondrian_core.serving.http.metrics import ServiceMetrics
+from mondrian_core.serving.http.problem_details import KeyReused, UnknownJob
+from mondrian_core.serving.http.uploads import StoredPhotograph
+from mondrian_core.serving.jobs.job_events import JobEventBroker
+from mondrian_core.serving.jobs.job_runner import JobRunner
+from mondrian_core.serving.jobs.worker import JobWorker
+from mondrian_core.store import Job, Store
+
+STUCK_SECONDS = 60.0
+
+
+@dataclass(kw_only=True)
+class Service:
+    """What the routes of the app work with.
+
+    `workspace` and `boot` tell others whose service this is and whether it is still the same start of it.
+    """
+
+    root: Path
+    workspace: str
+    store: Store
+    policy: RoutingPolicy
+    model: ModelProcess
+    adapters: ActiveAdapters
+    job_runner: JobRunner
+    worker: JobWorker
+    job_events: JobEventBroker
+    metrics: ServiceMetrics
+    base: str
+    token: str | None = None
+    boot: str = field(default_factory=lambda: uuid.uuid4().hex[:12])
+    decode_queue: DecodeQueue = field(default_factory=DecodeQueue)
+    _adding: threading.Lock = field(default_factory=threading.Lock)
+    _marked: int | None = None  # one and the jobs that this start made; the database keeps the same count
+    _rows_lost: bool = False
+
+    def __post_init__(self) -> None:
+        """Figures that are read on demand."""
+        self.metrics.gauge("queue_length", "Jobs that wait", lambda: float(self.worker.waiting))
+        self.metrics.gauge(
+            "model_process_starts", "Times the model process was started", lambda: float(self.model.starts)
+        )
+        self.metrics.gauge(
+            "model_process_up", "1 while the model process runs", lambda: float(self.model.pid is not None)
+        )
+
+    def register_start(self) -> None:
+        """To be called before the first request: count in the database, so that a restore of it is noticed."""
+        self.store.start_write_counter(self.boot)
+        self._marked = 1
+
+    def accept(self, received: StoredPhotograph, advisor: str, mode: str | None, key: str | None) -> tuple[Job, bool]:
+        """Make the row, then queue the job: (job, True), or (the job of the same key, False).
+
+        Raises:
+            QueueFull: too many wait.
+            KeyReused: the key came with another photograph, advisor or mode before.
+            DatabaseReplaced: the row would be lost.
+        """
+        sha256 = received.sha256
+        promoted = not self.policy.base_until_promoted or self.adapters.has_promoted(advisor)
+        way = route_request(self.policy, mode, advisor, sha256, promoted=promoted)
+        with self._adding:
+            earlier = self.store.job_by_idempotency_key(key) if key else None
+            if earlier is not None:
+                return _require_same_request(earlier, advisor, sha256, way, mode), False
+            self.worker.require_room()
+            self._require_rows()
+            way, mark = route_in_rollout(way, self.adapters.rollout(advisor), sha256)
+            with self.store.transaction():
+                job, _ = self.store.add_job(
+                    advisor,
+                    received.filename,
+                    requested_mode=way.mode,
+                    arm=way.arm,
+                    explicit_mode=way.explicit,
+                    idempotency_key=key,
+                    photograph_sha256=sha256,
+                    details={"rollout": mark} if mark else None,
+                )
+                if self._marked is not None:
+                    self.store.increment_write_counter(self.boot)
+            self._marked = None if self._marked is None else self._marked + 1
+            self.worker.submit(job.id)
+        return job, True
+
+    @property
+    def model_mode(self) -> str:
+        """The mode in force: base as long as nobody has a promoted version to answer with."""
+        waits = self.policy.base_until_promoted and not any(map(self.adapters.has_promoted, self.adapters.advisors()))
+        return "base" if waits else self.policy.model_mode
+
+    def job(self, job_id: str) -> Job:
+        """One job.
+
+        Raises:
+            UnknownJob: there is none.
+            DatabaseReplaced: there may have been one, in a database that is not there any more.
+        """
+        job = self.store.job(job_id)
+        if job is None:
+            self._require_rows()
+            raise UnknownJob(job_id)
+        return job
+
+    def durable_job(self, job_id: str) -> Job:
+        """One job whose row lies in the database that others find, too.
+
+        Raises:
+            UnknownJob, DatabaseReplaced: as `job`.
+        """
+        job = self.job(job_id)
+        self._require_rows()
+        return job
+
+    @property
+    def database_problem(self) -> str | None:
+        """ "database_replaced", or "database_restored" when rows that this service wrote are gone; None when well.
+
+        Both stay until the service is started again, so that nothing is accepted into a database of unknown state.
+        """
+        if self.store.replaced:
+            return "database_replaced"
+        if self._marked is not None and not self._rows_lost:
+            expected, found = self._marked, self.store.read_write_counter(self.boot)
+            self._rows_lost = found is not None and found < expected
+        return "database_restored" if self._rows_lost else None
+
+    def _require_rows(self) -> None:
+        problem = self.database_problem
+        if problem == "database_replaced":
+            raise DatabaseReplaced(self.store.path)
+        if problem is not None:
+            raise DatabaseReplaced(self.store.path, "lost rows while it was open: an older copy of it was restored")
+
+    def health(self) -> tuple[bool, dict[str, Any]]:
+        """(able to answer, figures). Able is: the process is there, a job in flight has given a sign of life, and the
+        database is the one that was opened. No figure names a path of this machine.
+        """
+        silence, pid = self.model.seconds_since_last_message, self.model.pid
+        status = self.database_problem or "ok"
+        if status != "ok":
+            pass
+        elif pid is None:
+            status = "starting"
+        elif silence is not None and silence > STUCK_SECONDS:
+            status = "stuck"
+        elif self.model.pinned:
+            status = "pinned_to_base"
+        return status in ("ok", "pinned_to_base"), {
+            "status": status,
+            "workspace": self.workspace,
+            "boot": self.boot,
+            "base": Path(self.base).name if Path(self.base).is_absolute() else self.base,
+            "base_fingerprint": self.model.fingerprint,
+            "model_mode": self.model_mode,
+            "ab_test_split": self.policy.split if self.model_mode == "ab_test" else None,
+            "adapters": self.adapters.active_versions,
+            "model_process": {
+                "pid": pid,
+                "starts": self.model.starts,
+                "crashes": self.model.crashes,
+                "seconds_since_last_token": None if silence is None else round(silence, 3),
+            },
+            "queue": {
+                "waiting": self.worker.waiting,
+                "longest": self.worker.longest_queue,
+                "working_on": self.worker.current,
+            },
+        }
+
+
+def _require_same_request(earlier: Job, advisor: str, sha256: str, way: StrategyRoute, mode: str | None) -> Job:
+    same_mode = earlier.requested_mode == way.mode and earlier.explicit_mode == bool(mode)
+    if (earlier.advisor, earlier.photograph_sha256) != (advisor, sha256) or not same_mode:
+        raise KeyReused("This idempotency key was used with another request.", "Use a new key for a new request.")
+    return earlier

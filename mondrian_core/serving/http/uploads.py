@@ -1,0 +1,205 @@
+"""Requests that bring a photograph: limits while they stream in, a safe name, the bytes kept before the work begins."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fastapi import Request
+from starlette.datastructures import UploadFile
+from starlette.exceptions import HTTPException
+from starlette.formparsers import MultiPartException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from mondrian_core.errors import BadInput, BadPhotograph
+from mondrian_core.files import write_atomic
+from mondrian_core.serving.http.problem_details import UploadTooLarge, response_for_error
+from mondrian_core.serving.jobs.image_decoding import verified_sha256
+from mondrian_core.serving.jobs.job_runner import job_filename, path_inside_workspace
+from mondrian_core.settings import validate_advisor_id
+from mondrian_core.store import Store
+
+MAX_UPLOAD_BYTES = 64_000_000
+MAX_FIELD_BYTES = 4096
+_SUFFIXES = {b"\xff\xd8": ".jpg", b"\x89P": ".png", b"II": ".tif", b"MM": ".tif", b"RI": ".webp"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnalyzeRequest:
+    """What a request asks for. Exactly one of `data` (uploaded bytes) and `path` (under the workspace) is there.
+
+    `advisor` is None when the request names none: then the workspace's only one is meant (`only_advisor`).
+    """
+
+    advisor: str | None
+    mode: str | None
+    data: bytes | None = None
+    name: str = "photograph"
+    path: str | None = None
+
+
+@dataclass(frozen=True)
+class StoredPhotograph:
+    """A photograph that could be decoded and lies in the workspace; `filename` as a job names it."""
+
+    filename: str
+    sha256: str
+
+
+class BodyLimit:
+    """ASGI middleware: a request's body may not have more than `most` bytes, whatever it claims."""
+
+    def __init__(self, app: ASGIApp, most: int = MAX_UPLOAD_BYTES) -> None:
+        self._app, self._most = app, most
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Count while it streams in."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        claimed = dict(scope["headers"]).get(b"content-length", b"0")
+        if not claimed.isdigit() or int(claimed) > self._most:
+            await response_for_error(UploadTooLarge(self._most))(scope, receive, send)
+            return
+        seen = 0
+
+        async def counted() -> Message:
+            nonlocal seen
+            message = await receive()
+            seen += len(message.get("body", b""))
+            if seen > self._most:
+                raise UploadTooLarge(self._most)
+            return message
+
+        await self._app(scope, counted, send)
+
+
+async def read_analyze_request(request: Request) -> AnalyzeRequest:
+    """Read POST /analyze: multipart with `image`, `advisor`, `mode`, or JSON with `path`, `advisor`, `mode`.
+
+    JSON may call the path `image`, as the older service did.
+
+    Raises:
+        BadInput: what is missing or wrong.
+    """
+    kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
+    if kind == "application/json":
+        return _from_json(await request.body())
+    if kind == "multipart/form-data":
+        return await _from_form(request)
+    raise BadInput(f"The content type '{kind[:80]}' can't be read.", "Send multipart/form-data or application/json.")
+
+
+def _from_json(body: bytes) -> AnalyzeRequest:
+    try:
+        value: Any = json.loads(body)
+    except (ValueError, RecursionError):
+        raise BadInput("The request is no JSON.", 'Send {"path": "...", "advisor": "..."}.') from None
+    if not isinstance(value, dict):
+        raise BadInput("The request is no JSON object.", 'Send {"path": "...", "advisor": "..."}.')
+    unknown = sorted(set(value) - {"path", "image", "advisor", "mode"})
+    if unknown:
+        raise BadInput(f"Unknown keys: {', '.join(unknown)[:200]}.", "The keys are path, advisor and mode.")
+    if "path" in value and "image" in value:
+        raise BadInput("`path` and `image` are two names for one thing.", "Send one of them.")
+    path, advisor, mode = value.get("path", value.get("image")), value.get("advisor"), value.get("mode")
+    if not isinstance(path, str) or not path or "\0" in path or not (mode is None or isinstance(mode, str)):
+        raise BadInput("`path` must be the path of a photograph in the workspace, `mode` a text.", "Mend the request.")
+    return AnalyzeRequest(advisor=_parse_advisor(advisor), mode=mode, path=path)
+
+
+async def _from_form(request: Request) -> AnalyzeRequest:
+    try:
+        async with request.form(max_files=1, max_fields=8, max_part_size=MAX_FIELD_BYTES) as form:
+            image = form.get("image")
+            if not isinstance(image, UploadFile):
+                raise BadInput(
+                    "The part `image` with the photograph is missing.", "Send it: curl -F image=@photo.jpg ..."
+                )
+            mode = form.get("mode")
+            name = image.filename or "photograph"
+            return AnalyzeRequest(
+                advisor=_parse_advisor(form.get("advisor")),
+                mode=str(mode) if mode else None,
+                data=await image.read(),
+                name=name,
+            )
+    except (MultiPartException, HTTPException) as error:
+        detail = error.message if isinstance(error, MultiPartException) else str(error.detail)
+        raise BadInput(
+            f"The form can't be read: {detail}.", "Send multipart/form-data with `image` and `advisor`."
+        ) from None
+
+
+def _parse_advisor(value: Any) -> str | None:
+    if value is None or value == "":
+        return None
+    if not isinstance(value, str):
+        raise BadInput("`advisor` is not a text.", "Send an id such as ansel; GET /advisors lists them.")
+    return validate_advisor_id(value)
+
+
+def only_advisor(store: Store) -> str:
+    """The advisor of a workspace that has exactly one, for a request that names none.
+
+    Raises:
+        BadInput: there are several, or none yet.
+    """
+    known = [voice.advisor for voice in store.advisors()]
+    if len(known) != 1:
+        which = f"one of {', '.join(known)[:200]}" if known else "an id; this workspace has no advisor yet"
+        raise BadInput("The advisor is missing.", f"Send `advisor`: {which}.")
+    return known[0]
+
+
+def store_photograph(root: Path, wanted: AnalyzeRequest) -> StoredPhotograph:
+    """Decode the photograph once, and make sure that it lies in the workspace.
+
+    Raises:
+        BadPhotograph: with its reason.
+        DiskFull: it can't be kept.
+    """
+    if wanted.path is not None:
+        path = path_inside_workspace(root, Path(wanted.path))
+        if not _exists(path):  # the older service's names began in the folder of photographs
+            path = path_inside_workspace(root, Path("source") / wanted.path)
+        if not _exists(path):
+            raise BadPhotograph(wanted.path[:200], "missing", "there is no such file in the workspace")
+        return StoredPhotograph(job_filename(root, path), _verified(path, wanted.path))
+    data = wanted.data or b""
+    sha256 = _verified(data, "the upload")
+    filename = f"{safe_stem(wanted.name)}-{sha256[:8]}{suffix_from_content(data)}"
+    target = root / "source" / filename
+    if not target.exists():
+        write_atomic(target, data)
+    return StoredPhotograph(filename, sha256)
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # a name that is too long, or that no file can have
+        return False
+
+
+def _verified(source: Path | bytes, name: str) -> str:
+    try:
+        return verified_sha256(source)
+    except BadPhotograph as error:
+        # the full path of the workspace is nobody's business
+        detail = error.problem.split("can't be used as a photograph: ", 1)[-1].rstrip(".")
+        raise BadPhotograph(name, error.reason, detail, error.next_step) from None
+
+
+def safe_stem(name: str) -> str:
+    """The name without folders, suffix and anything but letters, digits, "_" and "-"; at most 60 characters."""
+    stem = Path(name.replace("\\", "/")).name.rsplit(".", 1)[0]
+    return re.sub(r"[^A-Za-z0-9_-]+", "-", stem).strip("-")[:60] or "photograph"
+
+
+def suffix_from_content(data: bytes) -> str:
+    """The suffix that belongs to the content; the name's own is no more than a hint."""
+    return _SUFFIXES.get(data[:2], ".heic")

@@ -1,0 +1,302 @@
+"""One job from its row to its critique: what the command line and the service both do with a photograph."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any, cast
+
+from mondrian_core.errors import (
+    BadAdapter,
+    BadInput,
+    BadPhotograph,
+    BaseModelUnavailable,
+    ModelProcessDied,
+    MondrianError,
+    NoDatabase,
+    NoWorkspace,
+)
+from mondrian_core.files import file_sha256, path_as_spelled_on_disk, write_atomic
+from mondrian_core.images import downscale_to_fit
+from mondrian_core.prompts import AdvisorPrompt, prompt_digest
+from mondrian_core.retrieval.nearest_neighbors import ReferencePhotograph, path_below_source, portfolio_from_profiles
+from mondrian_core.rollout import FAULT_KEY, Fault
+from mondrian_core.serving.critique.active_adapters import ActiveAdapters
+from mondrian_core.serving.critique.exif import exif_description
+from mondrian_core.serving.critique.routing import Arm, model_used_label, parse_mode
+from mondrian_core.serving.critique.strategies import (
+    AnalysisContext,
+    ChainExhausted,
+    FallbackHop,
+    LoraStrategy,
+    OnStrategyProgress,
+    ServedAdapter,
+    Strategy,
+    StrategyAnswer,
+    StrategyOutcome,
+    ignore_strategy_progress,
+    run_fallback_chain,
+)
+from mondrian_core.serving.engine.interface import Canceled, Engine
+from mondrian_core.serving.jobs.image_decoding import open_downscaled
+from mondrian_core.settings import AnalysisMode
+from mondrian_core.store import Job, Store
+from mondrian_core.store.embeddings import EmbeddingStore
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+MAX_ATTEMPTS = 2  # how often a job is begun with the same strategy, counted over restarts of the service
+PINNED_REASON = "the model process crashed too often with an adapter; the base answers for a while"
+
+
+class JobRunner:
+    """Makes critiques for jobs and writes them down.
+
+    Args:
+        root: the workspace.
+        engine: what answers; one thread at a time.
+        embed: compare photographs by their embeddings too, those that `mondrian index` keeps (EMBEDDINGS_ENABLED).
+        exif: tell the model how a photograph was taken, never where or when (EXIF_ENABLED).
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        root: Path,
+        engine: Engine,
+        adapters: ActiveAdapters,
+        strategies: Mapping[AnalysisMode, Strategy],
+        *,
+        embed: bool = False,
+        exif: bool = False,
+    ) -> None:
+        self.store, self.root, self.engine, self.adapters = store, root, engine, adapters
+        self.strategies, self.embed, self.exif = dict(strategies), embed, exif
+
+    def run(
+        self,
+        job: Job,
+        image: Image.Image | None = None,
+        tell: OnStrategyProgress = ignore_strategy_progress,
+        leaving: Callable[[], bool] = lambda: False,
+    ) -> Job:
+        """Critique a claimed job's photograph; gives the row as it is then: completed, failed or canceled.
+
+        `leaving` says that whoever works here is about to stop: then a failure puts the job back instead.
+        """
+        began = time.perf_counter()
+        try:
+            outcome, facts = self._outcome(job, image, tell)
+            return self._keep(job, outcome, facts, time.perf_counter() - began)
+        except Canceled:
+            return self.store.cancel_job(job.id)
+        except MondrianError as error:
+            return self.store.release_job(job.id) if leaving() else self._fail(job, error)
+        except Exception as error:
+            self._fail(job, error)
+            raise
+
+    def _fail(self, job: Job, error: Exception) -> Job:
+        """Write down why a job failed, and whose fault it is: the arm it was assigned to only when it may be that."""
+        hops = error.hops if isinstance(error, ChainExhausted) else ()
+        details = {**_rollout_details(job, hops), "hops": [hop.as_dict() for hop in hops]}
+        fault = fault_from_error(error)
+        failed = None
+        if fault is not None:
+            details[FAULT_KEY] = fault
+        elif job.arm:
+            failed = model_used_label(cast("Arm | None", job.arm), job.arm == "fine_tuned")
+        if isinstance(error, ChainExhausted) and error.shared_death:
+            self._forgive(hops)
+        told = str(error) if isinstance(error, MondrianError) else f"{type(error).__name__}: {error}"
+        return self.store.fail_job(job.id, told, model_used=failed, details=details)
+
+    def _forgive(self, hops: Sequence[FallbackHop]) -> None:
+        """The model process died over this photograph with the base too: the adapter is not to blame for its deaths."""
+        deaths = sum(hop.crashed and hop.strategy == LoraStrategy.name for hop in hops)
+        forgive = getattr(self.engine, "forgive", None)
+        if deaths and forgive is not None:
+            forgive(deaths)
+
+    def _outcome(
+        self, job: Job, image: Image.Image | None, tell: OnStrategyProgress
+    ) -> tuple[StrategyOutcome, dict[str, Any]]:
+        voice = self.store.advisor(job.advisor or "")
+        requested = parse_mode(job.requested_mode or "baseline")
+        picture = downscale_to_fit(image if image is not None else self._photograph_of(job))
+        context = replace(
+            self.context(voice, picture, requested, job), camera=self._camera_of(job), timed="rollout" in job.details
+        )
+        skip = max(0, job.attempts - MAX_ATTEMPTS)
+        outcome = run_fallback_chain(self.strategies, requested, context, self.engine, tell=tell, skip=skip)
+        facts = {"prompt_sha256": prompt_digest(voice), "pixels": list(picture.size)}
+        return outcome, {**facts, "camera": context.camera} if context.camera else facts
+
+    def _camera_of(self, job: Job) -> str | None:
+        return exif_description(photograph_path(self.root, job.filename or "")) if self.exif else None
+
+    def context(self, voice: AdvisorPrompt, picture: Image.Image, requested: AnalysisMode, job: Job) -> AnalysisContext:
+        """What the strategies of the requested chain may use."""
+        if requested == "baseline":
+            return AnalysisContext(voice=voice, image=picture)
+        adapter, why = self._adapter_of(job) if requested == "lora" else (None, "it was not asked for")
+        portfolio = portfolio_from_profiles(
+            self.store.profiles(voice.advisor), self._key_of, lambda file: file_sha256(Path(file))
+        )
+
+        def same(reference: ReferencePhotograph) -> bool:
+            return self._is_photograph_of(job, reference.path)
+
+        return AnalysisContext(
+            voice=voice,
+            image=picture,
+            adapter=adapter,
+            why_no_adapter=why,
+            portfolio=portfolio,
+            is_same_photograph=same,
+            embeddings=self._embeddings(voice.advisor),
+        )
+
+    def _key_of(self, path: str) -> str | None:
+        """The file that a path of the database means, links resolved, as a key of references and embeddings."""
+        file = source_file(self.root, path)
+        return str(file) if file is not None else None
+
+    def _embeddings(self, advisor: str) -> dict[str, Sequence[float]]:
+        """Vectors of the portfolio by the photograph's file, made with the base that is loaded."""
+        base = getattr(self.engine, "fingerprint", None)
+        if not self.embed or base is None:
+            return {}
+        entries = EmbeddingStore(self.store).find(advisor, base)
+        return {key: entry.vector for entry in entries if (key := self._key_of(entry.image_path)) is not None}
+
+    def _is_photograph_of(self, job: Job, path: str) -> bool:
+        """True when a path of the database, perhaps another machine's, is this job's photograph."""
+        file = source_file(self.root, path)
+        return file is not None and file_sha256(file) == job.photograph_sha256
+
+    def _adapter_of(self, job: Job) -> tuple[ServedAdapter | None, str]:
+        if getattr(self.engine, "pinned", False):
+            return None, PINNED_REASON
+        try:
+            return self._find_adapter(job)
+        except ModelProcessDied:
+            return self._find_adapter(job)
+        except BadInput as error:  # such as a version of the registry that is gone
+            return None, error.problem
+
+    def _find_adapter(self, job: Job) -> tuple[ServedAdapter | None, str]:
+        advisor, mark = job.advisor or "", job.details.get("rollout")
+        serving, why = self.adapters.for_advisor(advisor)
+        if not mark or mark["candidate"] or not mark["version"]:
+            return serving, why
+        return self.adapters.version(advisor, mark["version"])
+
+    def _photograph_of(self, job: Job) -> Image.Image:
+        return open_downscaled(photograph_path(self.root, job.filename or "")).image
+
+    def _keep(self, job: Job, outcome: StrategyOutcome, facts: dict[str, Any], seconds: float) -> Job:
+        answer = outcome.answer
+        name = f"analysis-{job.advisor}-{job.id}.md"
+        text = json.dumps(answer.critique.as_dict(), indent=2)
+        write_atomic(self.root / "analysis_md" / name, f"```json\n{text}\n```\n")
+        details = {
+            **facts,
+            **_rollout_details(job, outcome.hops),
+            "hops": [hop.as_dict() for hop in outcome.hops],
+            "fell_back": outcome.fell_back,
+            "repairs": list(answer.repairs),
+            "passes": [reply.facts for reply in answer.replies],
+            "expected_scores": {name: round(value, 3) for name, value in answer.reply.expected_scores.items()},
+            "compared_with": [dict(each) for each in answer.compared_with],
+            "seconds": round(seconds, 4),
+        }
+        return self.store.finish_job(
+            job.id,
+            answer=answer.critique.as_dict(),
+            mode=answer.strategy,
+            model_used=model_used_label(cast("Arm | None", job.arm), answer.adapter is not None),
+            adapter_version=answer.adapter.version if answer.adapter else None,
+            analysis_markdown=name,
+            llm_outputs=json.dumps(llm_outputs(answer)),
+            details=details,
+        )
+
+
+def llm_outputs(answer: StrategyAnswer) -> dict[str, Any]:
+    """`jobs.llm_outputs`: what the model wrote, with the score where the older project's queries look for it."""
+    critique = answer.critique
+    grade = re.match(r"\s*\d+(\.\d+)?", critique.overall_grade)
+    return {
+        "overall_score": float(grade.group()) if grade else round(critique.mean, 1),
+        "overall_grade": critique.overall_grade,
+        "replies": [reply.text for reply in answer.replies],
+    }
+
+
+def fault_from_error(error: Exception) -> Fault | None:
+    """Whose fault an error is that ended a job; None when it may be the fault of the arm it was assigned to."""
+    if isinstance(error, ChainExhausted):
+        return "shared" if error.shared else None
+    ours = isinstance(error, BadAdapter | BaseModelUnavailable | NoDatabase | NoWorkspace)
+    return "request" if isinstance(error, BadInput) and not ours else "service"
+
+
+def _rollout_details(job: Job, hops: Sequence[FallbackHop]) -> dict[str, Any]:
+    """What a rollout wants to know of a job: its share when it came in, how often the model process died over it."""
+    deaths = sum(hop.crashed and hop.strategy == job.requested_mode for hop in hops)
+    mark = {"rollout": job.details["rollout"]} if "rollout" in job.details else {}
+    return {**mark, **({"crashed": deaths} if deaths else {})}
+
+
+def photograph_path(root: Path, filename: str) -> Path:
+    """Where a job's photograph lies: under source/ of the workspace, or an absolute path that a person named.
+
+    Raises:
+        BadPhotograph: a relative name that leads out of the workspace.
+    """
+    path = Path(filename)
+    if path.is_absolute():
+        return path
+    return path_inside_workspace(root, Path("source") / path)
+
+
+def path_inside_workspace(root: Path, path: Path) -> Path:
+    """A path under the workspace, symbolic links resolved; for what a request names.
+
+    Raises:
+        BadPhotograph: it leads out, whatever lies there.
+    """
+    try:
+        whole = path_as_spelled_on_disk(root, path.parts).resolve()
+    except (OSError, ValueError, RuntimeError):
+        whole = None
+    if whole is None or not whole.is_relative_to(root.resolve()):
+        raise BadPhotograph(str(path), "missing", "it is not in the workspace")
+    return whole
+
+
+def source_file(root: Path, path: str) -> Path | None:
+    """The photograph below source/ that a path of the database, perhaps another machine's, means; else None.
+
+    Links are followed, as when linking: the portfolio may lie on another disk.
+    """
+    parts = PurePosixPath(path_below_source(path)).parts
+    if ".." in parts or parts[:1] == ("/",):
+        return None
+    try:
+        file = path_as_spelled_on_disk(root / "source", parts).resolve()
+        return file if file.is_file() else None
+    except (OSError, ValueError, RuntimeError):
+        return None
+
+
+def job_filename(root: Path, path: Path) -> str:
+    """How a job names a photograph: relative to source/ when it lies there, else the whole path."""
+    whole, source = path.resolve(), (root / "source").resolve()
+    return whole.relative_to(source).as_posix() if whole.is_relative_to(source) else str(whole)

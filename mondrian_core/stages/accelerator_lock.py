@@ -1,0 +1,42 @@
+"""Stages that compute on the accelerator: one at a time on this machine, whoever starts them."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from mondrian_core import accelerator_lock
+from mondrian_core.events import EventListener, StageNotice, ignore_events
+from mondrian_core.stages.context import StageContext
+
+StageT = TypeVar("StageT", bound=Callable[..., Any])
+
+
+def always_needed(context: StageContext) -> bool:
+    """Every run of the stage needs the accelerator."""
+    return True
+
+
+def on_accelerator(needed: Callable[[StageContext], bool] = always_needed) -> Callable[[StageT], StageT]:
+    """For a stage: it begins once the accelerator is free, and tells while it waits.
+
+    Of several ranks that train together the first one alone takes the lock; the others can't go on without it.
+    """
+
+    def decorated(stage: StageT) -> StageT:
+        name = stage.__name__.removesuffix("_stage")  # the word in events and in the lock file
+
+        @functools.wraps(stage)
+        def run(context: StageContext, listen: EventListener = ignore_events, **options: Any) -> Any:
+            ranks = options.get("ranks")
+            if (ranks is not None and not ranks.first) or not needed(context):
+                return stage(context, listen, **options)
+            with accelerator_lock.exclusive_work(
+                f"{name} of {context.advisor}", lambda text: listen(StageNotice(name, text))
+            ):
+                return stage(context, accelerator_lock.yielding_turns(listen), **options)
+
+        return run  # type: ignore[return-value]
+
+    return decorated

@@ -1,0 +1,150 @@
+"""The stage that evaluates."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mondrian_core.errors import BadInput, translate_foreign_errors
+from mondrian_core.events import EventListener, StageNotice, StageStarted, ignore_events
+from mondrian_core.registry import AdapterVersion, ChampionReference
+from mondrian_core.stages.accelerator_lock import on_accelerator
+from mondrian_core.stages.context import StageContext
+from mondrian_core.stages.summaries import EvaluateSummary, TrainSummary, read_stage_summary, write_stage_summary
+from mondrian_core.stages.train import load_run_dataset
+
+if TYPE_CHECKING:
+    from mondrian_core.data.dataset.builder import DatasetVersion
+    from mondrian_core.evaluation import TrainingProvenance
+    from mondrian_core.models.base_model import BaseVLM
+
+
+@on_accelerator()
+def evaluate_stage(context: StageContext, listen: EventListener = ignore_events) -> EvaluateSummary:
+    """Measure the adapter against base and champion on photographs it never saw, and let the gates decide.
+
+    What it was trained on is looked up, not assumed: one that saw every photograph is judged by folds. The evaluation
+    of a registered version goes into the registry's history.
+    """
+    from mondrian_core.evaluation import CandidateInfo
+    from mondrian_core.evaluation import evaluate_adapter as judge
+    from mondrian_core.models.base_model import load_base
+    from mondrian_core.models.lora import lora_layers
+    from mondrian_core.stages import data_selection
+
+    version = load_run_dataset(context)
+    folder = Path(context.adapter or read_stage_summary(context, "train", TrainSummary).adapter)
+    datasets, settings = context.root / "datasets" / context.advisor, context.recipe.evaluate
+    trained = data_selection.load_training_provenance(folder, datasets, listen)
+    rows, split = data_selection.select_test_rows(version, trained)
+    listen(StageStarted("evaluate", detail=f"{len(rows)} photographs with scores: {split}"))
+    base = load_base(context.base_model)
+    live = context.registry.champion(context.advisor)
+    compared_with = (live.reference if live else ChampionReference()).as_dict()
+    champion = _comparable_champion_folder(live, base, folder, listen)
+    tested = {row.photo_id for row in rows}
+    index = [row for row in version.rows("train") if row.photo_id not in tested]
+    known = CandidateInfo(
+        champion=champion,
+        champion_trained=data_selection.load_training_provenance(champion, datasets, listen) if champion else None,
+        problems=(
+            *lora_layers.validate_adapter_folder(base, folder),
+            *base.identity.differences(_trained_base(context)),
+        ),
+        trained=trained,
+        retrieval_photo_ids=frozenset(row.photo_id for row in index),
+        retrieval_lookup=data_selection.build_retrieval_lookup(index) if settings.rag else None,
+        cross_validation=data_selection.build_cross_validation_plan(
+            version,
+            settings.folds,
+            context.base_model,
+            data_selection.load_train_recipe(folder, context.recipe.train, listen),
+            context.run_folder / "folds",
+            listen,
+        )
+        if settings.folds
+        else None,
+        cache=context.root / "runs" / "cache",
+        split=split,
+        compared_with=compared_with,
+    )
+    more = unlabelled_photographs(context, version, max(0, settings.compliance_photographs - len(rows)), trained)
+    with translate_foreign_errors(context.run_folder):
+        report = judge(
+            base,
+            folder,
+            data_selection.labelled_photographs_from_rows(rows, version),
+            more,
+            context.store().advisor(context.advisor),
+            context.recipe,
+            context.run_folder,
+            known,
+            listen=listen,
+        )
+    gates = [gate.as_dict() for gate in report.gates]
+    summary = EvaluateSummary(
+        report=str(context.run_folder / "comparison_report.json"),
+        html=str(context.run_folder / "report.html"),
+        verdict=report.verdict,
+        gates=gates,
+        split=split,
+        compared_with=compared_with,
+    )
+    write_stage_summary(context, "evaluate", summary, listen)
+    if (registered := context.registry.version_at(context.advisor, folder)) is not None:
+        context.registry.record_evaluation(
+            context.advisor, registered.version, summary.gate_report, actor=context.actor
+        )
+    return summary
+
+
+def _trained_base(context: StageContext) -> dict[str, Any] | None:
+    """The base that this run's adapter was trained on; that of a version is in its manifest."""
+    return None if context.adapter else read_stage_summary(context, "train", TrainSummary).base
+
+
+def _comparable_champion_folder(
+    champion: AdapterVersion | None, base: BaseVLM, candidate: Path, listen: EventListener
+) -> Path | None:
+    """The champion's folder when it can answer beside the candidate: same base, and not the candidate itself."""
+    if champion is None or champion.path == candidate:
+        return None
+    if differences := base.identity.differences(champion.manifest.get("base")):
+        listen(
+            StageNotice(
+                "evaluate",
+                f"The champion {champion.version} belongs to another base and is not compared: "
+                f"{'; '.join(differences)}.",
+            )
+        )
+        return None
+    return champion.path
+
+
+def unlabelled_photographs(
+    context: StageContext, version: DatasetVersion, wanted: int, trained: TrainingProvenance | None = None
+) -> list[Any]:
+    """Up to `wanted` photographs without labels for format compliance, none of them trained on, nor a twin of one.
+
+    The workspace's own come first, in the order of their names; rendered ones fill what is missing.
+    """
+    from mondrian_core.evaluation.measure.contamination import photographs_trained_on
+    from mondrian_core.images import PHOTOGRAPH_SUFFIXES, downscale_to_fit, open_photograph
+    from mondrian_core.mini import rendered_photographs
+
+    known = version.photograph_hashes
+    found: list[Any] = []
+    for path in sorted((context.root / "source").rglob("*")):
+        if len(found) >= wanted:
+            break
+        if path.suffix.lower() not in PHOTOGRAPH_SUFFIXES:
+            continue
+        try:
+            photograph = open_photograph(path)
+        except BadInput:
+            continue
+        if photograph.sha256 not in known and not photographs_trained_on(
+            [(photograph.sha256, photograph.image)], trained
+        ):
+            found.append(downscale_to_fit(photograph.image))
+    return [*found, *rendered_photographs(wanted - len(found), seed=context.recipe.evaluate.seed + 1_000_003)]

@@ -1,0 +1,110 @@
+"""What the index of an advisor's photographs knows: the table `embeddings`.
+
+An entry belongs to a photograph (by its bytes), an advisor and a base model; vectors of different bases can't be
+compared. Vectors have length 1, so their dot product is the cosine. For retrieval: `Embeddings(store).of(advisor,
+fingerprint)`; the file, not its name, is what `serving.retrieval.Reference.file` compares.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from mondrian_core.store import DimensionalProfile, Store, utc_timestamp
+
+_LITTLE = np.dtype("<f4")
+_ENTRY = (
+    "INSERT OR REPLACE INTO embeddings (advisor_id, sha256, base, image_path, looks, vector, created_at) "
+    "VALUES (?, ?, ?, ?, ?, ?, ?)"
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Embedding:
+    """An entry: advisor, SHA-256 of the photograph, its path below the workspace, fingerprint of the base, perceptual
+    hashes (upright, mirrored), and the vector, of length 1."""
+
+    advisor: str
+    sha256: str
+    image_path: str
+    base: str
+    perceptual_hashes: tuple[int, int]
+    vector: tuple[float, ...]
+
+
+class EmbeddingStore:
+    """The index of a workspace. Reading does with a store that was opened for reading.
+
+    Raises (all methods): what `Store` raises.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def save(self, entry: Embedding, profile: DimensionalProfile | None = None) -> None:
+        """Write an entry and, in the same transaction, the profile that was made with it (replacing an earlier one)."""
+        looks = ",".join(f"{value:016x}" for value in entry.perceptual_hashes)
+        cells = (
+            entry.advisor,
+            entry.sha256,
+            entry.base,
+            entry.image_path,
+            looks,
+            _bytes(entry.vector),
+            utc_timestamp(),
+        )
+        with self._store.transaction() as connection:
+            connection.execute(_ENTRY, cells)
+            if profile is not None:
+                self._store.save_profile(profile)
+
+    def find(self, advisor: str, base: str | None = None) -> list[Embedding]:
+        """Entries of an advisor, made with one base (None: with any), by path; without rows that can't be read."""
+        if not self._store.has_table("embeddings"):
+            return []
+        query = "SELECT advisor_id, sha256, image_path, base, looks, vector FROM embeddings WHERE advisor_id = ?"
+        values: tuple[Any, ...] = (advisor,)
+        if base is not None:
+            query, values = f"{query} AND base = ?", (advisor, base)
+        rows = self._store.select(f"{query} ORDER BY image_path, base", values)
+        return _of_one_length([entry for row in rows if (entry := _entry(row)) is not None])
+
+
+def _of_one_length(entries: list[Embedding]) -> list[Embedding]:
+    """Entries whose vector has the length that most of their base's have."""
+    lengths: dict[str, Counter[int]] = {}
+    for entry in entries:
+        lengths.setdefault(entry.base, Counter())[len(entry.vector)] += 1
+    usual = {base: counted.most_common(1)[0][0] for base, counted in lengths.items()}
+    return [entry for entry in entries if len(entry.vector) == usual[entry.base]]
+
+
+def _bytes(vector: Sequence[float]) -> bytes:
+    return np.asarray(vector, dtype=_LITTLE).tobytes()
+
+
+def _entry(row: Any) -> Embedding | None:
+    """None for a row that can't be read; the next `index` makes it again."""
+    *texts, vector = row
+    if not isinstance(vector, bytes) or not all(isinstance(text, str) for text in texts):
+        return None
+    advisor, sha256, path, base, looks = texts
+    try:
+        first, second = (int(value, 16) for value in looks.split(","))
+        numbers = np.frombuffer(vector, dtype=_LITTLE)
+    except ValueError:
+        return None
+    if not len(numbers) or not np.isfinite(numbers).all():
+        return None
+    return Embedding(
+        advisor=advisor,
+        sha256=sha256,
+        image_path=path,
+        base=base,
+        perceptual_hashes=(first, second),
+        vector=tuple(float(value) for value in numbers),
+    )

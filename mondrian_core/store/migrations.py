@@ -1,0 +1,127 @@
+"""The schema of `mondrian.db`: the original tables, and numbered steps that add to them.
+
+`PRAGMA user_version` holds the number of the last step. A step only adds; it never drops or rewrites what a user has.
+Each works on a database that has some of its columns already, because people add columns by hand.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+
+from mondrian_core.rubric import DIMENSIONS
+
+ORIGINAL_TABLES: dict[str, str] = {
+    "advisors": "CREATE TABLE advisors (id TEXT PRIMARY KEY, name TEXT NOT NULL, bio TEXT NOT NULL, prompt TEXT)",
+    "jobs": "CREATE TABLE jobs (id TEXT PRIMARY KEY, filename TEXT, advisor TEXT, status TEXT, "
+    "analysis_markdown TEXT, llm_outputs TEXT, created_at TEXT, started_at TEXT, completed_at TEXT)",
+    "dimensional_profiles": "CREATE TABLE dimensional_profiles (id TEXT PRIMARY KEY, advisor_id TEXT NOT NULL, "
+    "image_path TEXT NOT NULL, "
+    + ", ".join(f"{name}_score REAL" for name in DIMENSIONS)
+    + ", "
+    + ", ".join(f"{name}_comment TEXT" for name in DIMENSIONS)
+    + ", overall_grade TEXT)",
+}
+
+
+def _add_columns(connection: sqlite3.Connection, table: str, columns: dict[str, str]) -> None:
+    if not _is_table(connection, table):
+        return
+    present = {row[1].lower() for row in connection.execute(f"PRAGMA table_xinfo({table})")}
+    for name, kind in columns.items():
+        if name not in present:
+            connection.execute(f"ALTER TABLE {table} ADD COLUMN {name} {kind}")
+
+
+def _add_index(connection: sqlite3.Connection, name: str, table: str, columns: str, *, unique: bool = False) -> None:
+    """An index, where the table can have one; not unique where a person's rows are not."""
+    if not _is_table(connection, table):
+        return
+    statement = f"INDEX IF NOT EXISTS {name} ON {table} ({columns})"
+    try:
+        connection.execute(f"CREATE {'UNIQUE ' if unique else ''}{statement}")
+    except sqlite3.IntegrityError:
+        connection.execute(f"CREATE {statement}")
+
+
+def _is_table(connection: sqlite3.Connection, name: str) -> bool:
+    """False for a view: that has the columns and rows that its query gives."""
+    query = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND lower(name) = ?"
+    return connection.execute(query, (name,)).fetchone() is not None
+
+
+def _original_columns(connection: sqlite3.Connection) -> None:
+    """Columns of the original tables that a person's lack, so that every statement finds them; they are empty."""
+    texts = (
+        "filename",
+        "advisor",
+        "status",
+        "analysis_markdown",
+        "llm_outputs",
+        "created_at",
+        "started_at",
+        "completed_at",
+    )
+    _add_columns(connection, "jobs", dict.fromkeys(texts, "TEXT"))
+    _add_columns(connection, "advisors", dict.fromkeys(("name", "bio", "prompt"), "TEXT"))
+    columns = dict.fromkeys(("advisor_id", "image_path", "overall_grade"), "TEXT")
+    columns |= {f"{name}_score": "REAL" for name in DIMENSIONS} | {f"{name}_comment": "TEXT" for name in DIMENSIONS}
+    _add_columns(connection, "dimensional_profiles", columns)
+
+
+def _service(connection: sqlite3.Connection) -> None:
+    """1: what the service needs to know of a job."""
+    _original_columns(connection)
+    columns = dict.fromkeys(
+        ("model_used", "requested_mode", "mode", "adapter_version", "arm", "answer", "error"), "TEXT"
+    )
+    columns |= {"explicit_mode": "INTEGER", "attempts": "INTEGER", "idempotency_key": "TEXT"}
+    columns |= {"photograph_sha256": "TEXT", "details": "TEXT"}
+    _add_columns(connection, "jobs", columns)
+    _add_index(connection, "jobs_by_key", "jobs", "idempotency_key", unique=True)
+    _add_index(connection, "jobs_by_status", "jobs", "status, advisor")
+    _add_index(connection, "jobs_by_time", "jobs", "created_at")
+
+
+def _origin(connection: sqlite3.Connection) -> None:
+    """2: who wrote a critique, and when. Rows from before were written by people."""
+    _add_columns(connection, "dimensional_profiles", {"origin": "TEXT NOT NULL DEFAULT 'human'", "created_at": "TEXT"})
+    _add_index(connection, "profiles_by_advisor", "dimensional_profiles", "advisor_id")
+
+
+def _portfolio(connection: sqlite3.Connection) -> None:
+    """3: what the index knows of a photograph, and critiques that a model drafted and a person decides on.
+
+    `looks` are two perceptual hashes as hexadecimal, `vector` little-endian float32, critiques canonical JSON.
+    """
+    connection.execute(
+        "CREATE TABLE IF NOT EXISTS embeddings (advisor_id TEXT NOT NULL, sha256 TEXT NOT NULL, base TEXT NOT NULL, "
+        "image_path TEXT NOT NULL, looks TEXT NOT NULL, vector BLOB NOT NULL, created_at TEXT NOT NULL, "
+        "PRIMARY KEY (advisor_id, sha256, base))"
+    )
+    connection.execute(
+        "CREATE TABLE IF NOT EXISTS drafts (id TEXT PRIMARY KEY, advisor_id TEXT NOT NULL, sha256 TEXT NOT NULL, "
+        "image_path TEXT NOT NULL, base TEXT NOT NULL, prompt_digest TEXT NOT NULL, raw TEXT NOT NULL, "
+        "proposal TEXT NOT NULL, state TEXT NOT NULL, decided TEXT, decided_by TEXT, decided_at TEXT, "
+        "created_at TEXT NOT NULL, UNIQUE (advisor_id, sha256))"
+    )
+
+
+def _added_profiles(connection: sqlite3.Connection) -> None:
+    """4: critiques that the program writes, apart from those of `dimensional_profiles`, which a person's rules govern.
+
+    Rows are only added (those of the index replaced); of several with one id the last one counts.
+    """
+    scores = ", ".join(f"{name}_score REAL" for name in DIMENSIONS)
+    comments = ", ".join(f"{name}_comment TEXT" for name in DIMENSIONS)
+    connection.execute(
+        "CREATE TABLE IF NOT EXISTS added_profiles (number INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL, "
+        "advisor_id TEXT NOT NULL, image_path TEXT NOT NULL, "
+        f"{scores}, {comments}, overall_grade TEXT, origin TEXT NOT NULL, created_at TEXT NOT NULL)"
+    )
+    _add_index(connection, "added_profiles_by_id", "added_profiles", "id")
+
+
+MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (_service, _origin, _portfolio, _added_profiles)
+SCHEMA_VERSION = len(MIGRATIONS)
+ADDED_TABLES = ("embeddings", "drafts", "added_profiles")

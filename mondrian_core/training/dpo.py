@@ -1,0 +1,178 @@
+"""Direct preference optimization: of two answers to one photograph, the first is to become likelier than the second.
+
+    L = -(1 - s) log sigma(m) - s log sigma(-m) + w N
+    m = r(chosen) - r(rejected),   r(y) = beta (log p(y | x) - log p_ref(y | x))
+
+Rafailov et al., Direct Preference Optimization (2023), equation 7; the smoothing s is Mitchell's (A note on DPO with
+noisy preferences, 2023); N is the negative log-likelihood of the chosen answer per token, weighted as in the training
+before, which Pang et al. (Iterative Reasoning Preference Optimization, 2024) add because the first part alone is
+content when both answers become unlikely. log p(y | x) is the sum over the tokens of the answer, its end token
+included, each counting 1: it is not divided by the length.
+
+Both answers go through the model in one pass behind one prompt: a mask hides the chosen from the rejected one, and both
+have the positions they would have alone. Shapes: `T` tokens, `A` tokens of both answers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import mlx.core as mx
+import mlx.nn as nn
+import numpy as np
+
+from mondrian_core.dataset_types import PreferencePair
+from mondrian_core.events import EventListener, StageNotice, StageProgressed
+from mondrian_core.models.base_model import BaseVLM
+from mondrian_core.models.prompt_encoding import EncodedPrompt, answer_token_ids, encode_prompt
+from mondrian_core.models.vision_feature_cache import CachedPrompt, VisionFeatureCache
+from mondrian_core.recipes import TrainRecipe
+from mondrian_core.training.gradient_step import token_losses
+from mondrian_core.training.objective import TrainingObjective
+from mondrian_core.training.training_examples import Batch, language_model_inputs, padded_length, token_weights
+
+PREFERENCE_STAGE = "preference"
+_TIE = 1e-4  # of a reward, nats times beta
+DPO_METRICS = ("accuracy", "margin", "chosen_reward", "rejected_reward")
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class PreferenceExample:
+    """A pair, ready for the step.
+
+    Attributes:
+        lineage: source photograph; `kind` as `rows.Pair`.
+        key: SHA-256 over everything that the likelihoods of both answers depend on, but for the weights.
+        prompt: everything before the answer.
+        chosen, rejected: tokens of both answers, end tokens included.
+        weights: what each token of the chosen answer counts in N; they sum to 1.
+        references: log p_ref of the chosen and the rejected answer, nats.
+        weight: 1; every pair counts the same.
+    """
+
+    photo_id: str
+    kind: str
+    key: str
+    prompt: EncodedPrompt | CachedPrompt
+    chosen: tuple[int, ...]
+    rejected: tuple[int, ...]
+    weights: np.ndarray
+    references: tuple[float, float] = (0.0, 0.0)
+    weight: float = 1.0
+
+    @property
+    def length(self) -> int:
+        """Tokens that the language model reads; the last one of each answer is only predicted."""
+        return len(self.prompt.ids) + len(self.chosen) + len(self.rejected) - 2
+
+
+def encode_preference_pairs(
+    base: BaseVLM,
+    pairs: Sequence[PreferencePair],
+    recipe: TrainRecipe,
+    listen: EventListener,
+    what: str,
+    features: VisionFeatureCache | None = None,
+) -> list[PreferenceExample]:
+    """Encode every pair, each photograph once; a pair with an answer over `recipe.max_tokens` is left out, and told."""
+    prompts: dict[str, EncodedPrompt | CachedPrompt] = {}
+    examples = []
+    for number, pair in enumerate(pairs):
+        row = pair.row
+        if row.photo_id not in prompts:
+            prompts[row.photo_id] = (features.encode if features else encode_prompt)(base, row.messages, row.image)
+        prompt, chosen = prompts[row.photo_id], answer_token_ids(base, row.messages, row.answer)
+        rejected = answer_token_ids(base, row.messages, pair.rejected)
+        weights = token_weights(base, row, chosen, recipe.score_weight)
+        if len(prompt.ids) + max(len(chosen), len(rejected)) - 1 <= recipe.max_tokens:
+            key = _key(pair, prompt.ids, chosen, rejected)
+            examples.append(
+                PreferenceExample(
+                    photo_id=row.photo_id,
+                    kind=pair.kind,
+                    key=key,
+                    prompt=prompt,
+                    chosen=tuple(chosen),
+                    rejected=tuple(rejected),
+                    weights=weights / weights.sum(),
+                )
+            )
+        listen(StageProgressed("encode", number + 1, len(pairs), what))
+    if len(examples) < len(pairs):
+        message = (
+            f"{len(pairs) - len(examples)} pairs are left out: an answer is over max_tokens ({recipe.max_tokens})."
+        )
+        listen(StageNotice(PREFERENCE_STAGE, message))
+    return examples
+
+
+def _key(pair: PreferencePair, *tokens: Sequence[int]) -> str:
+    image = pair.row.image
+    digest = hashlib.sha256(repr((image.mode, image.size, [tuple(part) for part in tokens])).encode())
+    digest.update(image.tobytes())
+    return digest.hexdigest()
+
+
+def make_preference_batch(base: BaseVLM, example: PreferenceExample, image_tokens: int, scale: float) -> Batch:
+    """Padded arrays of one pair: prompt, chosen answer, rejected answer. Arguments as `examples.batch_of`."""
+    prompt, first, second = example.prompt.load(), len(example.chosen), len(example.rejected)
+    start, length = len(prompt.ids), padded_length(example.length)
+    ahead = np.concatenate([np.arange(first - 1), np.arange(length - start - first + 1)])
+    places = np.concatenate([start - 1 + np.arange(first), [start - 1], start + first - 1 + np.arange(second - 1)])
+    spare = padded_length(first + second) - first - second
+    side = np.concatenate([np.zeros(first), np.ones(second), np.full(spare, 2)])
+    return {
+        **language_model_inputs(base, prompt, (*example.chosen[:-1], *example.rejected[:-1]), ahead, image_tokens),
+        "mask": mx.array(_mask(length, start, start + first - 1)),
+        "places": mx.array(np.pad(places, (0, spare), constant_values=length - 1).astype(np.int32)),
+        "targets": mx.array(np.pad((*example.chosen, *example.rejected), (0, spare)).astype(np.int32)),
+        "chosen": mx.array((side == 0).astype(np.float32)),
+        "rejected": mx.array((side == 1).astype(np.float32)),
+        "weights": mx.array(np.pad(example.weights, (0, second + spare)).astype(np.float32)),
+        "references": mx.array(np.array(example.references, dtype=np.float32)),
+        "scale": mx.array(scale, dtype=mx.float32),
+    }
+
+
+def _mask(length: int, chosen: int, rejected: int) -> np.ndarray:
+    """(T, T), true where a row sees a column: causal, but from `rejected` on nothing from `chosen` to there."""
+    mask = np.tri(length, dtype=bool)
+    mask[rejected:, chosen:rejected] = False
+    return mask
+
+
+def answer_log_likelihoods(
+    base: BaseVLM, batch: Batch, *, checkpointing: bool = False, seed: int | None = None
+) -> mx.array:
+    """(2,) log p of the chosen and of the rejected answer, nats, float32."""
+    return _sums(batch, token_losses(base, batch, checkpointing=checkpointing, seed=seed)[1])
+
+
+def _sums(batch: Batch, losses: mx.array) -> mx.array:
+    return -mx.stack([mx.sum(losses * batch[side]) for side in ("chosen", "rejected")])
+
+
+def dpo_loss(margin: mx.array, smoothing: float = 0.0) -> mx.array:
+    """The module's L without N, of a difference of rewards; log 2 at 0, where its slope is smoothing - 1/2."""
+    return -(1 - smoothing) * nn.log_sigmoid(margin) - smoothing * nn.log_sigmoid(-margin)
+
+
+def dpo_objective(recipe: TrainRecipe) -> TrainingObjective:
+    """The objective with the recipe's beta, smoothing and weight of N."""
+
+    def loss(base: BaseVLM, batch: Batch, *, checkpointing: bool = False, seed: int | None = None) -> mx.array:
+        _, losses = token_losses(base, batch, checkpointing=checkpointing, seed=seed)
+        rewards = recipe.preference_beta * (_sums(batch, losses) - batch["references"])
+        margin = rewards[0] - rewards[1]
+        total = dpo_loss(margin, recipe.preference_smoothing)
+        if recipe.preference_nll:
+            total = total + recipe.preference_nll * mx.sum(losses * batch["weights"])
+        # where nothing has moved yet, neither way: sums of many tokens differ by rounding alone
+        right = (mx.where(mx.abs(margin) < _TIE, 0.0, mx.sign(margin)) + 1) / 2
+        return mx.stack([total, right, margin, rewards[0], rewards[1]]) * batch["scale"]
+
+    return TrainingObjective(
+        stage=PREFERENCE_STAGE, loss=loss, make_batch=make_preference_batch, metrics=DPO_METRICS, may_keep_start=True
+    )

@@ -1,0 +1,208 @@
+"""Rows through the model: weighted loss and its gradient, compiled once per padded length or spread over threads.
+
+The LoRA arrays come in as arguments and gradients go out as values; the model is only the recipe for the computation.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+from mlx.utils import tree_map
+
+from mondrian_core.models import cpu_blas
+from mondrian_core.models.base_model import BaseVLM
+from mondrian_core.models.forward_pass import hidden_states, lm_head_logits
+from mondrian_core.training.objective import LossFunction
+from mondrian_core.training.training_examples import Batch
+
+Tree = Any
+_LOGITS_AT_ONCE = 1 << 24  # 64 MB in float32; a larger head is done in pieces that backward computes again
+_PIECE = 128
+_MOST_THREADS = 8
+_THREADS_END_SECONDS = 5.0
+
+
+def weighted_loss(base: BaseVLM, batch: Batch, *, checkpointing: bool = False, seed: int | None = None) -> mx.array:
+    """Sum of weight x cross-entropy over the answer's tokens, float32; only these go through the vocabulary.
+
+    Where a score begins the target may be a distribution over the digits, and the squared error of the expected score
+    may count beside it: that is what an adapter is judged by.
+    """
+    states, losses = token_losses(base, batch, checkpointing=checkpointing, seed=seed)
+    total = mx.sum(losses * batch["weights"])
+    if "soft_places" in batch:
+        raw = lm_head_logits(base.language_model, states[batch["soft_places"]]).astype(mx.float32)
+        digits = mx.take_along_axis(raw, batch["soft_digits"], axis=-1)
+        wanted = mx.sum(digits * batch["soft_chances"], axis=-1)
+        total = total + mx.sum((mx.logsumexp(raw, axis=-1) - wanted) * batch["soft_weights"])
+        if "soft_points" in batch:
+            expected = mx.sum(mx.softmax(digits, axis=-1) * batch["soft_points"], axis=-1)
+            total = total + mx.sum((expected - batch["soft_wanted"]) ** 2 * batch["value_weights"])
+    return total
+
+
+def token_losses(
+    base: BaseVLM, batch: Batch, *, checkpointing: bool = False, seed: int | None = None
+) -> tuple[mx.array, mx.array]:
+    """(states (A, D) at the places that predict the answer's tokens, their negative log-likelihoods (A,) in float32).
+
+    Attention is causal unless the batch holds a mask.
+    """
+    model = base.language_model
+    hidden = hidden_states(
+        model,
+        batch["embeddings"],
+        batch["positions"],
+        batch["image_index"],
+        batch["deepstack"],
+        mask=batch.get("mask", "causal"),
+        checkpointing=checkpointing,
+        seed=seed,
+    )
+    states = hidden[0, batch["places"]]
+    count, vocabulary = states.shape[0], model.args.vocab_size
+
+    def head(piece: mx.array, start: int) -> mx.array:
+        return cross_entropy(lm_head_logits(model, piece), batch["targets"][start : start + piece.shape[0]])
+
+    if count * vocabulary <= _LOGITS_AT_ONCE:
+        return states, head(states, 0)
+    # targets are held by closure: checkpoint would ask for a gradient of the indices
+    return states, mx.concatenate(
+        [mx.checkpoint(lambda part, at=at: head(part, at))(states[at : at + _PIECE]) for at in range(0, count, _PIECE)]
+    )
+
+
+def cross_entropy(raw: mx.array, targets: mx.array) -> mx.array:
+    """Negative log-likelihood (A,) in float32 of targets (A,) under logits (A, V)."""
+    raw = raw.astype(mx.float32)
+    return mx.logsumexp(raw, axis=-1) - mx.take_along_axis(raw, targets[:, None], axis=-1)[:, 0]
+
+
+class GradientStep:
+    """Loss and gradient of the rows of one optimizer step, added up in their order.
+
+    On a GPU each row is a compiled call; where mlx can't compile the architecture it runs eagerly. On the CPU mlx works
+    on one core but for matrix products, so the rows are spread over threads instead; building a graph is guarded by a
+    lock (the model is shared), computing it is not. The sum doesn't depend on the number of threads.
+    """
+
+    def __init__(
+        self,
+        base: BaseVLM,
+        *,
+        compiled: bool | None = None,
+        threads: int | None = None,
+        checkpointing: bool = False,
+        loss: LossFunction | None = None,
+    ) -> None:
+        """None: compiled on a GPU, a thread per core on the CPU. `checkpointing`: see `forward.hidden_states`.
+
+        `loss` (None: `weighted_loss`) may give further figures behind the loss, see `objective.Objective`.
+        """
+        self._loss = weighted_loss if loss is None else loss
+        on_cpu = mx.default_device() == mx.Device(mx.cpu)
+        self._base, self.checkpointing = base, checkpointing
+        self.compiled = not on_cpu if compiled is None else compiled
+        cores = os.cpu_count() or 1
+        self.threads = 1 if self.compiled or not on_cpu else min(_MOST_THREADS, cores if threads is None else threads)
+        self._native: list[int] = []
+        self._pool = ThreadPoolExecutor(self.threads, initializer=self._enter) if self.threads > 1 else None
+        self._lock = threading.Lock()
+        self._seed: int | None = None  # of the row whose graph is being built
+        self._made: dict[str, Any] = {}
+
+    def _enter(self) -> None:
+        self._native.append(threading.get_native_id())
+
+    def close(self) -> None:
+        """End the threads, and wait until the system has ended them too.
+
+        mlx keeps Python objects per thread and lets go of them after Python has joined it. When the interpreter leaves
+        in that moment, the process aborts: about one training in fifteen, with its adapter complete.
+        """
+        if self._pool is None:
+            return
+        self._pool.shutdown()
+        until = time.monotonic() + _THREADS_END_SECONDS
+        while time.monotonic() < until and any(Path(f"/proc/self/task/{native}").exists() for native in self._native):
+            time.sleep(0.001)
+
+    def loss_and_grad(self, trainable: Tree, batches: Sequence[Batch]) -> tuple[mx.array, Tree]:
+        """(weighted loss and what its function gives besides, gradient of the loss), summed over the rows."""
+        results = self._each(self._gradient, trainable, batches)
+        loss, gradient = results[0]
+        for more, part in results[1:]:
+            loss, gradient = loss + more, tree_map(mx.add, gradient, part)
+        return loss, gradient
+
+    def total_loss(self, trainable: Tree, batches: Sequence[Batch]) -> np.ndarray:
+        """The weighted loss of all rows, or (F,) with it first, in float64 and without a gradient."""
+        return np.asarray(sum(self.row_losses(trainable, batches), np.float64(0)))
+
+    def row_losses(self, trainable: Tree, batches: Sequence[Batch]) -> list[np.ndarray]:
+        """What the loss function gives of each row, in float64."""
+        return [np.array(found, dtype=np.float64) for found in self._each(self._value, trainable, batches)]
+
+    def _each(self, function: Any, trainable: Tree, batches: Sequence[Batch]) -> list[Any]:
+        held = self._base.model.trainable_parameters()
+        mx.eval(trainable, list(batches))  # a thread can only compute what it made itself
+        try:
+            if self._pool is None or len(batches) == 1:
+                return [self._one(function, trainable, batch) for batch in batches]
+            with cpu_blas.single_blas_thread():
+                return list(self._pool.map(lambda batch: self._one(function, trainable, batch), batches))
+        finally:
+            self._base.model.update(held)  # tracing leaves its own arrays in the model
+
+    def _one(self, function: Any, trainable: Tree, batch: Batch) -> Any:
+        arrays = {name: value for name, value in batch.items() if name != "seed"}
+        # a seed that is set within a compiled step would be the same in all of them
+        if self.compiled and not (self.checkpointing and "seed" in batch):
+            try:
+                result = self._guarded(self._compiled(function), trainable, arrays, batch.get("seed"))
+                mx.eval(result)
+                return result
+            except (ValueError, RuntimeError):
+                self.compiled = False
+        result = self._guarded(function, trainable, arrays, batch.get("seed"))
+        mx.eval(result)
+        return result
+
+    def _guarded(self, function: Any, trainable: Tree, arrays: Batch, seed: int | None) -> Any:
+        with self._lock:
+            if seed is not None:
+                mx.random.seed(seed)
+            self._seed = seed
+            return function(trainable, arrays)
+
+    def _compiled(self, function: Any) -> Any:
+        """Compiled once per mode: evaluation has no dropout."""
+        key = f"{function.__name__} {self._base.model.training}"
+        if key not in self._made:
+            state = [mx.random.state]
+            self._made[key] = mx.compile(function, inputs=state, outputs=state)
+        return self._made[key]
+
+    def _gradient(self, trainable: Tree, batch: Batch) -> tuple[mx.array, Tree]:
+        (_, figures), gradient = mx.value_and_grad(self._loss_and_aux)(trainable, batch)
+        return figures, gradient
+
+    def _loss_and_aux(self, trainable: Tree, batch: Batch) -> tuple[mx.array, mx.array]:
+        """What the gradient is of, and all figures."""
+        figures = self._value(trainable, batch)
+        return (figures[0] if figures.ndim else figures), figures
+
+    def _value(self, trainable: Tree, batch: Batch) -> mx.array:
+        self._base.model.update(trainable)
+        return self._loss(
+            self._base, batch, checkpointing=self.checkpointing and self._base.model.training, seed=self._seed
+        )

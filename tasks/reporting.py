@@ -1,0 +1,197 @@
+"""How a run tells what happens: log lines, a progress bar, one page per stage, one paragraph when it fails."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import re
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, TypeVar
+from uuid import UUID
+
+import httpx
+from prefect import get_run_logger, runtime
+from prefect.artifacts import create_markdown_artifact, create_progress_artifact, update_progress_artifact
+from prefect.client.schemas.objects import State
+from prefect.exceptions import FailedRun, PrefectException
+from prefect.settings import PREFECT_HOME
+from prefect.states import Failed
+
+from mondrian_core.errors import MondrianError, translate_foreign_errors
+from mondrian_core.events import EventListener, StageEvent, StageFinished, StageNotice, StageProgressed, StageStarted
+from mondrian_core.portable_paths import home_path_root, known_path_roots, without_absolute_paths
+from tasks import liveness, processes
+from tasks.run_context import settings_from_parameters
+
+UPDATE_SECONDS = 1.0
+RUNS_LOG = "runs.log"
+HASH_PATTERN = re.compile(r"\b([0-9a-f]{12})[0-9a-f]{20,}\b")  # shown by its beginning
+LOG_STEP_PERCENT = 10  # per cent between two log lines
+
+FlowBody = TypeVar("FlowBody", bound=Callable[..., Any])
+
+
+def artifact_key(*words: str) -> str:
+    """Words as an artifact key: lower-case letters, digits and dashes."""
+    return re.sub(r"[^a-z0-9-]+", "-", "-".join(words).lower())
+
+
+def publish_markdown_artifact(key: str, markdown: str, description: str) -> None:
+    """The one artifact of a stage, without absolute paths; its key keeps the history of earlier runs.
+
+    A server that is away, or whose disk is full, costs the page and not the stage: its files are in the run's folder.
+    """
+    try:
+        create_markdown_artifact(without_local_paths(markdown), key=key, description=without_local_paths(description))
+    except (httpx.HTTPError, PrefectException) as error:
+        get_run_logger().warning("The page '%s' could not be left with the server: %s", key, error)
+
+
+def without_local_paths(text: str) -> str:
+    """A text for the server, which others may read: paths relative to this run's workspace and registry."""
+    given = runtime.flow_run.get_parameters() or {}
+    try:
+        settings = settings_from_parameters(given.get("workspace"), given.get("adapters"))
+        places = known_path_roots(settings.root, settings.adapters_root)
+    except MondrianError:  # the settings may be what the text complains of
+        places = home_path_root()
+    return without_absolute_paths(text, places)
+
+
+def retry_only_on(*errors: type[BaseException]) -> Callable[[Any, Any, State[Any]], bool]:
+    """For `retry_condition_fn`: try again after these errors and no others."""
+    return lambda _task, _run, state: _failed_with(state, errors)
+
+
+def retry_unless(*errors: type[BaseException]) -> Callable[[Any, Any, State[Any]], bool]:
+    """For `retry_condition_fn`: try again, but not after these errors."""
+    return lambda _task, _run, state: not _failed_with(state, errors)
+
+
+def _failed_with(state: State[Any], errors: tuple[type[BaseException], ...]) -> bool:
+    try:
+        state.result()
+    except errors:
+        return True
+    except Exception:  # noqa: BLE001  (whatever else it was: not one of these)
+        return False
+    return False
+
+
+def log_listener() -> EventListener:
+    """Events as log lines of the run; for stages that take seconds."""
+    logger = get_run_logger()
+
+    def listen(event: StageEvent) -> None:
+        if isinstance(event, StageStarted):
+            logger.info("%s: %s", event.stage, event.detail or "started")
+        elif isinstance(event, StageNotice):
+            logger.warning("%s: %s", event.stage, event.message)
+
+    return listen
+
+
+class ProgressReporter:
+    """Events as log lines and as one progress bar per stage, which the UI and `make demo` follow.
+
+    A stage may have steps that count for themselves. Before the stage's own count the bar begins anew with each
+    ("encode" before "train"); once that has begun they only change the words ("validate" after an epoch).
+    """
+
+    def __init__(self, stage: str, advisor: str) -> None:
+        self.stage, self.logger, self.lines = stage, get_run_logger(), log_listener()
+        self.key = artifact_key("progress", stage, advisor)
+        self.artifact: UUID | None = None
+        self.updated, self.counted, self.tenths = 0.0, "", 0
+        self.own: float | None = None  # percent of the stage's own count
+
+    def __call__(self, event: StageEvent) -> None:
+        """Listen."""
+        if isinstance(event, StageProgressed):
+            self._advance(event)
+        elif isinstance(event, StageFinished) and event.stage == self.stage:
+            self._show(100.0, "done")
+        else:
+            self.lines(event)
+
+    def _advance(self, event: StageProgressed) -> None:
+        percent = min(100.0, 100.0 * event.done / event.total) if event.total else 0.0
+        if event.stage == self.stage:
+            self.own = percent
+        counted = self.stage if self.own is not None else event.stage
+        if counted != self.counted:
+            self.counted, self.tenths, self.updated = counted, 0, 0.0
+        percent = percent if self.own is None else self.own
+        step = "" if event.stage == self.stage else f"{event.stage} "
+        text = HASH_PATTERN.sub(r"\1", f"{step}{event.done} of {event.total or '?'} {event.detail}".strip())
+        if time.monotonic() - self.updated >= UPDATE_SECONDS:
+            self._show(percent, text)
+        if percent // LOG_STEP_PERCENT > self.tenths:
+            self.tenths = int(percent // LOG_STEP_PERCENT)
+            self.logger.info("%s: %s (%.0f %%)", self.stage, text, percent)
+
+    def _show(self, percent: float, text: str) -> None:
+        """Draw the bar; a server that is away for a moment must not stop the work."""
+        self.updated, text = time.monotonic(), without_local_paths(f"{self.stage}: {text}")
+        try:
+            if self.artifact is None:
+                made = create_progress_artifact(progress=percent, key=self.key, description=text)
+                self.artifact = made if isinstance(made, UUID) else None
+            else:
+                update_progress_artifact(self.artifact, progress=percent, description=text)
+        except (httpx.HTTPError, PrefectException) as error:
+            self.logger.debug("the progress could not be shown: %s", error)
+
+
+class TracebackFilter(logging.Filter):
+    """Takes the traceback off a log record whose error already says what happened and what to do.
+
+    `FailedRun` is Prefect's own echo of a flow that returned the state Failed.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Let every record through; those of our own errors without their traceback."""
+        error = record.exc_info[1] if isinstance(record.exc_info, tuple) else None
+        if isinstance(error, MondrianError | FailedRun):
+            record.msg, record.args, record.exc_info, record.exc_text = str(error), (), None, None
+        return True
+
+
+TRACEBACK_FILTER = TracebackFilter()
+
+
+def _detach_from_worker() -> None:
+    """The death of the worker that began this run must not end it: only the pipe to it would."""
+    home = PREFECT_HOME.value()
+    liveness.hold_run_lock(home, str(runtime.flow_run.get_id()))
+    with suppress(OSError):  # a full disk: the run goes on with the pipe
+        processes.redirect_pipe_to_file(home / RUNS_LOG)
+
+
+def fail_without_traceback(body: FlowBody) -> FlowBody:
+    """For the body of a flow: one of our own errors becomes the message of the state Failed, without a traceback.
+
+    The run is marked as living (tasks/liveness.py), so that `make up` knows it from one whose process is gone.
+
+    The filter stays: Prefect logs the failure once more after the body has returned. The body's annotations must be
+    objects, not text (no `from __future__ import annotations` in its module), or Prefect finds no types for the form.
+    """
+
+    @functools.wraps(body)
+    def run(*arguments: Any, **options: Any) -> Any:
+        for name in ("prefect.flow_runs", "prefect.task_runs", "prefect.engine"):
+            logging.getLogger(name).addFilter(TRACEBACK_FILTER)
+        try:
+            with translate_foreign_errors():
+                if runtime.deployment.get_id():
+                    _detach_from_worker()
+                state = body(*arguments, **options)
+        except MondrianError as error:
+            return Failed(message=without_local_paths(str(error)))
+        if isinstance(state, State) and state.message:
+            state.message = without_local_paths(state.message)
+        return state
+
+    return run  # type: ignore[return-value]

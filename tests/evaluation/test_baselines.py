@@ -1,0 +1,74 @@
+"""Rivals: what is fitted inside the folds must not know the fold."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from mondrian_core.evaluation.measure.baselines import baseline_metrics, calibrated_scores, unbeaten_baseline_notes
+from mondrian_core.evaluation.measure.metrics import ScoreTable, score_error_metrics
+from mondrian_core.rubric import DIMENSIONS
+
+
+def table(**predictions: np.ndarray) -> ScoreTable:
+    labels = predictions.pop("labels")
+    n = len(labels)
+    return ScoreTable(
+        tuple(map(str, range(n))), labels, predictions, {arm: np.zeros(n, dtype=np.bool_) for arm in predictions}
+    )
+
+
+@pytest.fixture
+def truth() -> np.ndarray:
+    return np.random.default_rng(1).uniform(2, 9, (40, 8))
+
+
+def test_shift_baseline_corrects_constant_offset(truth: np.ndarray) -> None:
+    found = baseline_metrics(table(labels=truth, base=truth - 2.0), None)
+    assert found["base_shifted"]["mse"] == pytest.approx(0, abs=1e-9)
+    assert found["base_calibrated"]["mse"] == pytest.approx(0, abs=1e-9)
+
+
+def test_linear_baseline_corrects_compressed_scores(truth: np.ndarray) -> None:
+    found = baseline_metrics(table(labels=truth, base=5 + (truth - 5) * 0.4), None)
+    assert found["base_calibrated"]["mse"] < 0.3 * found["base_shifted"]["mse"]
+
+
+def test_calibration_excludes_its_own_fold(truth: np.ndarray) -> None:
+    folds = np.arange(40) % 5
+    first = calibrated_scores(table(labels=truth, base=truth - 2.0), "base", folds, prior=4.0)
+    changed = truth.copy()
+    changed[folds == 3] = 0.0
+    second = calibrated_scores(table(labels=changed, base=truth - 2.0), "base", folds, prior=4.0)
+    assert np.array_equal(first[folds == 3], second[folds == 3])
+    assert not np.allclose(first[folds != 3], second[folds != 3])
+
+
+def test_linear_calibration_of_constant_base(truth: np.ndarray) -> None:
+    found = baseline_metrics(table(labels=truth, base=np.full_like(truth, 7.0)), None)
+    assert found["base_calibrated"]["mse"] == pytest.approx(truth.var(axis=0).mean(), rel=0.15)
+
+
+def test_mean_and_constant_eight_baselines(truth: np.ndarray) -> None:
+    mean = dict.fromkeys(DIMENSIONS, 5.5)
+    found = baseline_metrics(table(labels=truth, base=truth), mean)
+    assert found["training_mean"]["mse"] == pytest.approx(((truth - 5.5) ** 2).mean())
+    assert found["always_8"]["mse"] == pytest.approx(((truth - 8) ** 2).mean())
+
+
+def test_the_own_calibration_is_no_rival_that_could_win(truth: np.ndarray) -> None:
+    rng = np.random.default_rng(2)
+    shifted = truth + 1.0 + rng.normal(0, 0.1, truth.shape)
+    found = baseline_metrics(table(labels=truth, base=truth + rng.normal(0, 3, truth.shape), candidate=shifted), None)
+    assert found["candidate_calibrated"]["mse"] < 1.0
+    assert unbeaten_baseline_notes(float(((shifted - truth) ** 2).mean()), found) == ()
+
+
+def test_rank_correlation_is_taken_within_folds() -> None:
+    """A mean of the other folds is low where its own fold is high: pooled that is a correlation of nearly -1."""
+    rng = np.random.default_rng(3)
+    labels = rng.uniform(0, 10, (20, 8))
+    folds = np.repeat(np.arange(4), 5)
+    means = np.array([labels[folds != fold].mean(axis=0) for fold in folds])
+    assert score_error_metrics(means, labels)["rank_correlation"] < -0.2
+    assert score_error_metrics(means, labels, folds)["rank_correlation"] is None  # constant within a fold: not known

@@ -1,0 +1,175 @@
+"""Questions beside the plain one: sampled, under the schema, with retrieval, about edited copies; and the chances."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from mondrian_core.evaluation import EvaluationReport, LabelledPhotograph
+from mondrian_core.evaluation.measure.runner import answer_seed
+from mondrian_core.evaluation.measure.samples import load_evaluation_samples
+from mondrian_core.prompts import PortfolioComparison, PortfolioNeighbour
+from mondrian_core.recipes import Recipe, recipe_from_values
+from mondrian_core.rubric import DIMENSIONS
+
+Run = Callable[..., EvaluationReport]
+
+
+def with_settings(**settings: object) -> Recipe:
+    plain = {"compliance_photographs": 30, "edited_photographs": 0, "constrained_photographs": 0}
+    return recipe_from_values({"evaluate": plain | settings})
+
+
+def sound(stand_in: ModuleType, kind: str = "StandIn") -> object:
+    return getattr(stand_in, kind)({"base": stand_in.noisy(2.0), "candidate": stand_in.noisy(1.0)})
+
+
+def plain(manners: list[dict[str, object]]) -> list[dict[str, object]]:
+    """The manners of the judged answers; timed ones are always greedy."""
+    return [manner for manner in manners if "seed" in manner]
+
+
+def test_greedy_is_the_default_and_does_not_look_at_the_seed(run: Run, stand_in: ModuleType, tmp_path: Path) -> None:
+    model = sound(stand_in)
+    run(model, recipe=with_settings(), cache=tmp_path / "cache", out="one")
+    assert {manner["temperature"] for manner in plain(model.manners)} == {0.0}
+    again = sound(stand_in)
+    run(again, recipe=with_settings(seed=5), cache=tmp_path / "cache", out="two")
+    assert {manner["arm"] for manner in plain(again.manners)} == {"candidate"}  # the base's greedy answers hold
+
+
+def test_sampling_is_seeded_by_photograph_and_the_same_in_both_arms(run: Run, stand_in: ModuleType) -> None:
+    first, second, other = sound(stand_in), sound(stand_in), sound(stand_in)
+    run(first, recipe=with_settings(temperature=0.7, seed=1), out="first")
+    run(second, recipe=with_settings(temperature=0.7, seed=1), out="second")
+    run(other, recipe=with_settings(temperature=0.7, seed=2), out="other")
+    assert plain(first.manners) == plain(second.manners)
+    seeds = [manner["seed"] for manner in plain(first.manners) if manner["arm"] == "base"]
+    assert len(set(seeds)) == len(seeds) == 30
+    assert seeds == [manner["seed"] for manner in plain(first.manners) if manner["arm"] == "candidate"]
+    assert not set(seeds) & {manner["seed"] for manner in plain(other.manners)}
+    assert answer_seed(1, "a") != answer_seed(1, "b")
+
+
+def test_sampled_answers_of_another_seed_are_asked_again(run: Run, stand_in: ModuleType, tmp_path: Path) -> None:
+    for seed, out in ((1, "one"), (2, "two")):
+        model = sound(stand_in)
+        run(model, recipe=with_settings(temperature=0.7, seed=seed), cache=tmp_path / "cache", out=out)
+        assert {manner["arm"] for manner in plain(model.manners)} == {"base", "candidate"}
+
+
+def test_answers_under_the_schema_are_counted_apart(run: Run, stand_in: ModuleType) -> None:
+    class Careless(stand_in.StandIn):
+        def answer(self, image: object, **options: object) -> object:
+            said = super().answer(image, **options)
+            return said if options.get("constrained") or options.get("exact_tokens") else replace(said, text="Well, 7.")
+
+    model = Careless({"base": stand_in.noisy(2.0), "candidate": stand_in.noisy(1.0)})
+    report = run(model, recipe=with_settings(constrained_photographs=5))
+    assert report.metrics["constrained"]["candidate"]["rate"] == 1.0
+    assert report.metrics["constrained"]["candidate"]["asked"] == 5
+    assert report.metrics["constrained"]["candidate"]["bounds"][0] == pytest.approx(0.05 ** (1 / 5))
+    assert report.metrics["arms"]["candidate"]["format"]["rate"] == 0.0
+    assert report.gate("format_compliance").verdict == "FAIL"  # only free answers count
+
+
+def consult(scores: Mapping[str, float], lineage: str) -> PortfolioComparison:
+    neighbour = PortfolioNeighbour("other", dict.fromkeys(DIMENSIONS, 7.0), {"lighting": "Dark."})
+    return PortfolioComparison(dict(scores), (neighbour,), dict.fromkeys(DIMENSIONS, (7.0, 5.0, 9.0)), 3)
+
+
+def test_the_base_with_retrieval_is_a_rival_and_no_arm(run: Run, stand_in: ModuleType) -> None:
+    class Helped(stand_in.StandIn):
+        def answer(self, image: object, **options: object) -> object:
+            if options.get("comparison") is None:
+                return super().answer(image, **options)
+            self.critics = {**self.critics, "base": stand_in.noisy(0.1)}
+            try:
+                return super().answer(image, **options)
+            finally:
+                self.critics = {**self.critics, "base": stand_in.noisy(2.0)}
+
+    model = Helped({"base": stand_in.noisy(2.0), "candidate": stand_in.noisy(1.0)})
+    report = run(model, recipe=with_settings(), consult=consult)
+    rival = report.metrics["rivals"]["base_rag"]
+    assert rival["n"] == 20
+    assert rival["mse"] < 0.1
+    assert "base_rag" not in report.metrics["arms"]
+    assert any("retrieval" in step for step in report.next_steps)
+    asked = [manner["arm"] for manner in model.manners if manner.get("comparison") is not None]
+    assert asked == ["base"] * 20  # labelled ones only, and never the adapter
+    off = sound(stand_in)
+    assert "base_rag" not in run(off, recipe=with_settings(rag=False), consult=consult, out="off").metrics["rivals"]
+
+
+def test_a_base_that_cannot_answer_with_retrieval_is_not_asked_for_ever(run: Run, stand_in: ModuleType) -> None:
+    class Lost(stand_in.StandIn):
+        def answer(self, image: object, **options: object) -> object:
+            said = super().answer(image, **options)
+            return replace(said, text="Well ...", expected_scores={}) if options.get("comparison") else said
+
+    model = Lost({"base": stand_in.noisy(2.0), "candidate": stand_in.noisy(1.0)})
+    report = run(model, recipe=with_settings(), consult=consult)
+    assert sum(manner.get("comparison") is not None for manner in model.manners) == 3
+    assert "base_rag" not in report.metrics["rivals"]
+
+
+def test_interrupted_probing_goes_on_with_the_next_question(run: Run, stand_in: ModuleType, tmp_path: Path) -> None:
+    chosen = with_settings(edited_photographs=3, constrained_photographs=4)
+
+    class Impatient(stand_in.StandIn):
+        def answer(self, image: object, **options: object) -> object:
+            if len(self.asked) == 60 + 7:  # in the middle of the edited copies
+                raise KeyboardInterrupt
+            return super().answer(image, **options)
+
+    with pytest.raises(KeyboardInterrupt):
+        run(Impatient(sound(stand_in).critics), recipe=chosen)
+    second = sound(stand_in)
+    run(second, recipe=chosen)
+    samples = load_evaluation_samples(tmp_path / "run" / "samples.jsonl")
+    assert len(second.asked) == 3 * 4 * 2 + 4 * 2 - 7
+    assert len(samples.edited) == 24
+    assert len(samples.constrained) == 8
+
+
+def test_score_log_probabilities_give_model_certainty(
+    run: Run, stand_in: ModuleType, tmp_path: Path, labelled: list[LabelledPhotograph]
+) -> None:
+    class Sure(stand_in.StandIn):
+        def answer(self, image: object, **options: object) -> object:
+            said = super().answer(image, **options)
+            chances = {}
+            for name, score in said.expected_scores.items():
+                row = [0.0] * 11
+                row[min(10, round(score))] = 0.9
+                chances[name] = tuple(row)
+            return replace(said, score_chances=chances)
+
+    report = run(Sure({"base": stand_in.noisy(3.0), "candidate": stand_in.noisy(0.1)}), recipe=with_settings())
+    outcome = load_evaluation_samples(tmp_path / "run" / "samples.jsonl").outcomes[0]
+    logs = outcome.score_log_probabilities["composition"]
+    assert len(logs) == 11 and max(logs) == pytest.approx(math.log(0.9), abs=1e-4)
+    health = {arm: found["health"] for arm, found in report.metrics["arms"].items()}
+    assert health["candidate"]["legal_mass"] == pytest.approx(0.9, abs=1e-3)
+    assert health["candidate"]["coverage_80"] > 0.95
+    assert health["base"]["coverage_80"] < 0.5  # sure of itself and wrong
+
+
+def test_written_digits_stand_beside_expected_scores(run: Run, stand_in: ModuleType) -> None:
+    found = run(sound(stand_in), recipe=with_settings()).metrics["arms"]["candidate"]
+    assert found["written_scores"]["n"] == found["scores"]["n"] == 20
+    assert found["written_scores"]["mse"] != found["scores"]["mse"]  # the stand-in writes rounded ones
+    assert 0 < found["scores"]["rank_correlation"] <= 1
+
+
+def test_minimum_detectable_effect_is_always_reported(run: Run, stand_in: ModuleType) -> None:
+    report = run(sound(stand_in), recipe=with_settings())
+    assert report.gate("score_error").verdict == "PASS"
+    wanted = f"usually show a drop of {report.metrics['against_base']['detectable']:.0%} or more"
+    assert wanted in report.gate("score_error").sentence

@@ -1,0 +1,210 @@
+"""The process that holds the accelerator: what it tells, how it fails, that it ends, and that there is only one."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mondrian_core.accelerator_lock import STAGE_MODULE, hold_work_lock, is_orphaned_stage
+from mondrian_core.data.sample_workspace import create_workspace
+from mondrian_core.errors import BadInput, Broken, DiskFull, ModelProcessDied
+from mondrian_core.events import StageEvent, StageProgressed
+from mondrian_core.recipes import Recipe
+from mondrian_core.settings import Settings
+from mondrian_core.stages import new_stage_context
+from tasks import stage_runner
+from tasks.stage_runner import parse_event_line, run_stage_process
+
+STUB = Path(__file__).with_name("stub_stage.py")
+ROOT = Path(__file__).resolve().parents[2]
+PROGRAM = (sys.executable, str(STUB))
+
+
+@pytest.fixture
+def lock(tmp_path: Path) -> Iterator[int]:
+    with hold_work_lock(tmp_path / "lock", print) as handle:
+        yield handle
+
+
+def run(folder: Path, lock: int, monkeypatch: pytest.MonkeyPatch, does: str, timeout: float = 30.0) -> list[StageEvent]:
+    monkeypatch.setenv("STUB_DOES", does)
+    heard: list[StageEvent] = []
+    run_stage_process(
+        "train", folder / "context.json", folder, lock=lock, timeout=timeout, listen=heard.append, program=PROGRAM
+    )
+    return heard
+
+
+def test_progress_lines_become_events(tmp_path: Path, lock: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    heard = run(tmp_path, lock, monkeypatch, "work")
+    assert heard == [StageProgressed("train", done, 3, f"step {done}") for done in (1, 2, 3)]
+    assert "a line that is no event" in (tmp_path / "train.log").read_text()
+
+
+def test_a_second_run_hears_only_its_own_lines(tmp_path: Path, lock: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(tmp_path, lock, monkeypatch, "work")
+    assert len(run(tmp_path, lock, monkeypatch, "work")) == 3
+
+
+@pytest.mark.parametrize("line", [b"", b"nonsense", b"[1]", b'{"event": "Nothing"}', b'{"event": "Advanced"}', b"\xff"])
+def test_non_event_output_is_ignored(line: bytes) -> None:
+    assert parse_event_line(line) is None
+
+
+def test_what_the_stage_reports_is_raised(tmp_path: Path, lock: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(BadInput) as caught:
+        run(tmp_path, lock, monkeypatch, "refuse")
+    assert str(caught.value) == "There is no room. Make some."
+
+
+def test_killed_stage_process_is_distinguished(tmp_path: Path, lock: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ModelProcessDied, match=r"SIGKILL.*memory"):
+        run(tmp_path, lock, monkeypatch, "die")
+
+
+@pytest.mark.parametrize("does", ["wait", "ignore SIGTERM"])
+def test_time_out_ends_the_process(tmp_path: Path, lock: int, monkeypatch: pytest.MonkeyPatch, does: str) -> None:
+    monkeypatch.setattr(stage_runner, "GRACE_SECONDS", 0.5)
+    with pytest.raises(Broken, match="took longer"):
+        run(tmp_path, lock, monkeypatch, does, timeout=1.5)
+    assert not is_running(int((tmp_path / "ready").read_text()))
+
+
+def test_an_interruption_ends_the_process(tmp_path: Path, lock: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a cancel does: a signal whose handler raises in the middle of the waiting."""
+
+    def interrupt() -> None:
+        wait_for(tmp_path / "ready")
+        signal.raise_signal(signal.SIGINT)
+
+    threading.Thread(target=interrupt).start()
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, lock, monkeypatch, "wait")
+    assert not is_running(int((tmp_path / "ready").read_text()))
+
+
+def test_only_one_holds_the_lock(tmp_path: Path) -> None:
+    path, order, told = tmp_path / "lock", [], []
+
+    def second() -> None:
+        with hold_work_lock(path, told.append):
+            order.append("second")
+
+    with hold_work_lock(path, told.append):
+        other = threading.Thread(target=second)
+        other.start()
+        time.sleep(0.5)
+        order.append("first")
+    other.join(10)
+    assert order == ["first", "second"]
+    assert len(told) == 1 and "in use" in told[0]
+
+
+def test_an_orphan_keeps_the_lock_and_the_next_run_ends_it(tmp_path: Path) -> None:
+    """The run is killed outright; its process works on, so the lock must hold, and the next run must get rid of it."""
+    script = (
+        "import sys; sys.path.insert(0, sys.argv[1]); from pathlib import Path; from tasks import accelerator\n"
+        "from mondrian_core.accelerator_lock import held\n"
+        "folder = Path(sys.argv[2])\n"
+        "with held(folder / 'lock', print) as lock:\n"
+        "    accelerator.run_process('train', folder / 'c.json', folder, lock=lock, timeout=60, listen=print,\n"
+        "                            program=(sys.executable, sys.argv[3], 'mondrian_core.stage_process'))\n"
+    )
+    # The stub's arguments come after the name that marks our processes, so its first is that name.
+    stub = tmp_path / "waits.py"
+    ready = str(tmp_path / "ready")
+    stub.write_text(f"import pathlib, os, time\npathlib.Path({ready!r}).write_text(str(os.getpid()))\ntime.sleep(60)\n")
+    root = str(Path(stage_runner.__file__).parents[1])
+    first = subprocess.Popen([sys.executable, "-c", script, root, str(tmp_path), str(stub)])
+    orphan = int(wait_for(tmp_path / "ready"))
+    wait_until(lambda: str(orphan) in (tmp_path / "lock").read_text())
+    first.kill()
+    first.wait()
+    assert is_running(orphan)
+    assert is_orphaned_stage((tmp_path / "lock").read_text())
+    told: list[str] = []
+    with hold_work_lock(tmp_path / "lock", told.append):
+        assert not is_running(orphan)
+    assert f"Process {orphan} held the accelerator" in told[-1]
+
+
+def test_a_process_with_a_living_run_is_no_orphan() -> None:
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(30)", "mondrian_core.stage_process"])
+    try:
+        assert not is_orphaned_stage(json.dumps({"pid": child.pid, "run_pid": os.getpid()}))
+        assert is_orphaned_stage(json.dumps({"pid": child.pid, "run_pid": 1}))
+    finally:
+        child.kill()
+        child.wait()
+    assert not is_orphaned_stage(json.dumps({"pid": child.pid, "run_pid": 1}))
+
+
+def test_a_foreign_process_is_never_taken_for_an_orphan() -> None:
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(30)"])
+    try:
+        assert not is_orphaned_stage(json.dumps({"pid": child.pid, "run_pid": 1}))
+    finally:
+        child.kill()
+        child.wait()
+
+
+def is_running(pid: int) -> bool:
+    from tasks.processes import process_start_token
+
+    return process_start_token(pid) is not None
+
+
+def wait_until(condition: object, patience: float = 20.0) -> None:
+    until = time.monotonic() + patience
+    while not condition():  # type: ignore[operator]
+        assert time.monotonic() < until, "waited too long"
+        time.sleep(0.05)
+
+
+def wait_for(path: Path) -> str:
+    wait_until(lambda: path.exists() and path.read_text() != "")
+    return path.read_text()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a device that is always full")
+def test_a_stage_whose_log_is_full_goes_on_and_keeps_its_status(tmp_path: Path) -> None:
+    context = retraining(tmp_path)
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", STAGE_MODULE, "link", str(context)], stdout=full, stderr=full, cwd=ROOT, check=False
+        )
+    assert done.returncode == 0
+    assert json.loads((context.parent / "link.json").read_text())["used"] > 0
+
+
+def test_disk_full_is_reported_by_exit_status(tmp_path: Path) -> None:
+    """Every write of a file fails as on a full disk, that of the reason too."""
+    context = retraining(tmp_path)
+    code = (
+        "import errno, sys; from pathlib import Path; from mondrian_core import files, stage_process\n"
+        "def full(path): raise OSError(errno.ENOSPC, 'No space left on device', str(path))\n"
+        "Path.write_bytes = lambda path, data: full(path)\n"
+        "sys.exit(stage_process.main(['link', sys.argv[1]]))"
+    )
+    status = subprocess.run([sys.executable, "-c", code, str(context)], cwd=ROOT, capture_output=True, check=False)
+    error = stage_runner.stage_process_error("link", status.returncode, context.parent)
+    assert isinstance(error, DiskFull) and "disk is full" in str(error)
+
+
+def retraining(folder: Path) -> Path:
+    """The context file of a retraining that has not begun."""
+    create_workspace(folder / "workspace", sample=True, photographs=3)
+    settings = Settings(workspace=folder / "workspace", adapters=folder / "adapters", base_model="mini")
+    context = new_stage_context(settings, "ansel", Recipe())
+    path = context.run_folder / "context.json"
+    context.save(path)
+    return path

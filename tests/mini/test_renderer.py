@@ -1,0 +1,140 @@
+"""The renderer: repeatable, spread wide, and each attribute leaves its mark on the picture."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+
+import numpy as np
+import pytest
+
+from mondrian_core.mini.renderer import render_scene
+from mondrian_core.mini.scene import ASPECTS, Scene, generic_scores, sample_scene, scene_qualities
+from mondrian_core.rubric import DIMENSIONS
+
+
+def plain(**changes: object) -> Scene:
+    """A good, quiet scene with some fields changed."""
+    scene = sample_scene(np.random.default_rng(5))
+    good = {
+        "seed": 7,
+        "aspect": "3:2",
+        "mono": True,
+        "palette": "alpine",
+        "subject": "tree",
+        "subject_x": 1 / 3,
+        "subject_contrast": 0.9,
+        "horizon": 0.38,
+        "ev": 0.0,
+        "relief": 0.6,
+        "blur_px": 0.0,
+        "clash": 0.0,
+        "rivals": 0,
+        "layers": 4,
+        "haze": 0.6,
+        "path": 0.5,
+        "tilt_deg": 0.0,
+        "mass": 0.0,
+        "drama": 0.5,
+        "contrast": 0.6,
+        "grain": 0.0,
+        "vignette": 0.0,
+        "distortion": 0.0,
+    }
+    return dataclasses.replace(scene, **{**good, **changes})  # type: ignore[arg-type]
+
+
+def grey(scene: Scene) -> np.ndarray:
+    return np.asarray(render_scene(scene).convert("L"), np.float64)
+
+
+def test_the_same_scene_gives_the_same_bytes() -> None:
+    scene = sample_scene(np.random.default_rng(1))
+    assert render_scene(scene).tobytes() == render_scene(scene).tobytes()
+
+
+def test_the_same_generator_gives_the_same_scene() -> None:
+    assert sample_scene(np.random.default_rng(2)) == sample_scene(np.random.default_rng(2))
+
+
+def test_another_seed_gives_another_picture() -> None:
+    assert render_scene(plain(seed=1)).tobytes() != render_scene(plain(seed=2)).tobytes()
+
+
+@pytest.mark.parametrize("aspect", ASPECTS)
+def test_every_aspect_has_its_size(aspect: str) -> None:
+    assert render_scene(plain(aspect=aspect)).size == ASPECTS[aspect]
+
+
+def test_scores_spread_wide_and_hardly_correlate() -> None:
+    rng = np.random.default_rng(3)
+    scores = np.array([list(generic_scores(sample_scene(rng)).values()) for _ in range(800)])
+    assert (scores.std(0) > 2).all() and (scores.std(0) < 3.2).all()
+    assert (scores.min(0) <= 1).all() and (scores.max(0) >= 9).all()
+    correlation = np.corrcoef(scores.T) - np.eye(len(DIMENSIONS))
+    assert np.abs(correlation).max() < 0.25
+
+
+def test_two_in_five_are_black_and_white() -> None:
+    rng = np.random.default_rng(4)
+    assert 0.33 < np.mean([sample_scene(rng).mono for _ in range(600)]) < 0.47
+
+
+def test_attributes_stay_in_range() -> None:
+    rng = np.random.default_rng(6)
+    for _ in range(300):
+        values = scene_qualities(sample_scene(rng))
+        assert tuple(values) == DIMENSIONS
+        assert all(-1e-9 <= value <= 1 + 1e-9 for value in values.values())
+
+
+def test_blur_takes_gradient_energy_away_step_by_step() -> None:
+    energy = []
+    for blur in (0.0, 0.5, 1.5, 3.0, 5.0):
+        picture = grey(plain(blur_px=blur))
+        energy.append(np.abs(np.diff(picture, axis=0)).mean() + np.abs(np.diff(picture, axis=1)).mean())
+    assert all(a > 1.1 * b for a, b in itertools.pairwise(energy))
+
+
+def test_exposure_moves_brightness() -> None:
+    levels = [grey(plain(ev=ev)).mean() for ev in (-2.5, -1.0, 0.0, 1.0, 2.5)]
+    assert all(b > a + 8 for a, b in itertools.pairwise(levels))
+
+
+def test_rivals_and_mass_and_tilt_change_the_picture() -> None:
+    before = grey(plain())
+    for change in ({"rivals": 5}, {"mass": 0.9}, {"tilt_deg": 8.0}, {"layers": 1}, {"drama": 1.0}):
+        assert np.abs(grey(plain(**change)) - before).mean() > 1.0, change
+
+
+def test_mass_darkens_its_own_side() -> None:
+    right = grey(plain(mass=1.0))
+    half = right.shape[1] // 2
+    assert right[:, half:].mean() < right[:, :half].mean() - 10
+
+
+def test_black_and_white_without_clash_is_neutral() -> None:
+    pixels = np.asarray(render_scene(plain()), int)
+    assert np.ptp(pixels, axis=2).max() <= 1
+    assert np.ptp(np.asarray(render_scene(plain(clash=1.0)), int), axis=2).mean() > 15
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("composition", {"subject_x": 0.5}),
+        ("lighting", {"ev": 2.0}),
+        ("focus_sharpness", {"blur_px": 4.0}),
+        ("color_harmony", {"clash": 0.9}),
+        ("subject_isolation", {"rivals": 6}),
+        ("depth_perspective", {"layers": 1}),
+        ("visual_balance", {"tilt_deg": -8.0}),
+        ("emotional_impact", {"drama": 0.0}),
+    ],
+)
+def test_a_spoiled_scene_scores_lower_in_its_own_dimension_only(name: str, change: dict[str, float]) -> None:
+    before, after = generic_scores(plain()), generic_scores(plain(**change))
+    assert after[name] < before[name]
+    assert {other: after[other] for other in DIMENSIONS if other != name} == {
+        other: before[other] for other in DIMENSIONS if other != name
+    }

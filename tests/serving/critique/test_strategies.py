@@ -1,0 +1,163 @@
+"""Strategies, one by one and as a chain."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from mondrian_core.errors import AnswerUnparsable, ModelProcessDied
+from mondrian_core.prompts import AdvisorPrompt
+from mondrian_core.rubric import DIMENSIONS, canonical_answer, make_critique
+from mondrian_core.serving.critique.strategies import (
+    AnalysisContext,
+    BaselineStrategy,
+    ChainExhausted,
+    LoraStrategy,
+    ServedAdapter,
+    all_strategies,
+    run_fallback_chain,
+)
+from mondrian_core.serving.engine.interface import Question, Reply
+
+ADAPTER = ServedAdapter("ansel", "v0003", Path("v0003"))
+OFF_GRADE = '"overall_grade": "9.9"'
+
+
+def context(adapter: ServedAdapter | None = ADAPTER) -> AnalysisContext:
+    return AnalysisContext(
+        voice=AdvisorPrompt("ansel", "Ansel Adams"), image=Image.new("RGB", (32, 32)), adapter=adapter
+    )
+
+
+class Dying:
+    """An engine whose process dies a number of times before it answers."""
+
+    def __init__(self, engine: Any, deaths: int) -> None:
+        self.engine, self.deaths, self.adapters = engine, deaths, []
+
+    def ask(self, question: Question, on_token: Any = None) -> Reply:
+        self.adapters.append(question.adapter)
+        if len(self.adapters) <= self.deaths:
+            raise ModelProcessDied("It died.")
+        return self.engine.ask(question, on_token)
+
+    def check(self, folder: Path) -> tuple[str, ...]:
+        return ()
+
+
+def test_lora_asks_the_adapter_and_baseline_the_base(fake_engine: Any) -> None:
+    tuned = LoraStrategy().analyze(context(), fake_engine)
+    assert tuned.critique.scores["lighting"] == 3
+    assert tuned.adapter == ADAPTER
+    plain = BaselineStrategy().analyze(context(), fake_engine)
+    assert plain.critique.scores["lighting"] == 5
+    assert plain.adapter is None
+
+
+def test_lora_is_available_only_with_an_adapter() -> None:
+    assert LoraStrategy().is_available(context())
+    assert not LoraStrategy().is_available(context(None))
+    assert "no adapter is promoted" in (LoraStrategy().unavailable_reason(context(None)) or "")
+    assert BaselineStrategy().is_available(context(None))
+
+
+def test_an_answer_that_cannot_be_read_is_tried_once_more(fake_engine: Any, control: Callable[..., None]) -> None:
+    control(texts=["no critique"])
+    answer = LoraStrategy().analyze(context(), fake_engine)
+    assert len(answer.replies) == 2
+    assert answer.reply is answer.replies[1]
+    control(texts=["no critique", "none either"])
+    with pytest.raises(AnswerUnparsable):
+        LoraStrategy().analyze(context(), fake_engine)
+
+
+def test_baseline_takes_a_complete_answer_with_an_odd_grade_but_lora_does_not(
+    fake_engine: Any, control: Callable[..., None]
+) -> None:
+    odd = BaselineStrategy().analyze(context(), fake_engine).reply.text.replace('"overall_grade": "5.0"', OFF_GRADE)
+    control(texts=[odd, odd])
+    answer = BaselineStrategy().analyze(context(), fake_engine)
+    assert "grade_inconsistent" in answer.repairs
+    control(texts=[odd, odd])
+    with pytest.raises(AnswerUnparsable):
+        LoraStrategy().analyze(context(), fake_engine)
+
+
+def test_the_chain_goes_on_to_the_base_with_the_reason(fake_engine: Any) -> None:
+    outcome = run_fallback_chain(all_strategies(), "lora", context(None), fake_engine)
+    assert outcome.answer.strategy == "baseline"
+    assert outcome.fell_back
+    assert "no adapter is promoted" in outcome.hops[0].reason
+
+
+def test_a_death_is_tried_again_with_the_same_strategy(fake_engine: Any) -> None:
+    engine = Dying(fake_engine, 1)
+    outcome = run_fallback_chain(all_strategies(), "lora", context(), engine)
+    assert outcome.answer.strategy == "lora"
+    assert not outcome.fell_back
+    assert [hop.left for hop in outcome.hops] == [False]
+    assert engine.adapters == [ADAPTER.folder, ADAPTER.folder]
+
+
+def test_a_second_death_goes_down_the_chain(fake_engine: Any) -> None:
+    outcome = run_fallback_chain(all_strategies(), "lora", context(), Dying(fake_engine, 2))
+    assert outcome.answer.strategy != "lora"
+    assert outcome.fell_back
+
+
+def test_a_chain_without_an_answer_says_every_reason(fake_engine: Any) -> None:
+    with pytest.raises(ChainExhausted, match="baseline: It died") as caught:
+        run_fallback_chain(all_strategies(), "lora", context(), Dying(fake_engine, 99))
+    assert next(hop.strategy for hop in caught.value.hops if hop.left) == "lora"
+    assert caught.value.hops[-1].strategy == "baseline"
+
+
+def test_links_that_took_the_service_down_before_are_skipped(fake_engine: Any) -> None:
+    outcome = run_fallback_chain(all_strategies(), "lora", context(), fake_engine, skip=1)
+    assert outcome.answer.strategy != "lora"
+    with pytest.raises(ChainExhausted):
+        run_fallback_chain(all_strategies(), "lora", context(), fake_engine, skip=9)
+
+
+def looping(score: int = 4) -> str:
+    """A strictly valid answer in which one comment is a loop."""
+    comments = dict.fromkeys(DIMENSIONS, "The tones hold.") | {"lighting": "the light the light the light the light"}
+    return canonical_answer(make_critique(dict.fromkeys(DIMENSIONS, score), comments))
+
+
+@pytest.mark.parametrize("spoiled", ["!!!", "so so so so", "\x19\x19 s", "hahahahahahahaha", "8/10"])
+def test_gibberish_is_never_the_answer_and_the_chain_goes_on(
+    fake_engine: Any, control: Callable[..., None], spoiled: str
+) -> None:
+    comments = dict.fromkeys(DIMENSIONS, "The tones hold.") | {"visual_balance": spoiled}
+    text = canonical_answer(make_critique(dict.fromkeys(DIMENSIONS, 4), comments))
+    control(texts=[text, text])
+    outcome = run_fallback_chain(all_strategies(), "lora", context(), fake_engine)
+    assert (outcome.answer.strategy, outcome.answer.adapter) == ("baseline", None)
+    assert "visual_balance" in outcome.hops[0].reason
+
+
+def test_a_second_draw_may_save_a_strategy_from_gibberish(fake_engine: Any, control: Callable[..., None]) -> None:
+    control(texts=[looping()])
+    outcome = run_fallback_chain(all_strategies(), "lora", context(), fake_engine)
+    assert (outcome.answer.strategy, len(outcome.answer.replies)) == ("lora", 2)
+
+
+def test_gibberish_of_the_base_is_not_forgiven_either(fake_engine: Any, control: Callable[..., None]) -> None:
+    control(texts=[looping().replace('"overall_grade": "4.0"', OFF_GRADE), looping()])
+    with pytest.raises(AnswerUnparsable, match="lighting"):
+        BaselineStrategy().analyze(context(), fake_engine)
+
+
+def test_serving_and_the_gates_share_one_check() -> None:
+    from mondrian_core.evaluation.measure import health_metrics
+    from mondrian_core.serving.critique import strategies
+
+    assert health_metrics.critique_text_problem is strategies.critique_text_problem
+    assert health_metrics.is_degenerate_answer(looping()) and not health_metrics.is_degenerate_answer(
+        looping().replace("the light ", "")
+    )

@@ -1,0 +1,184 @@
+"""The model process and its supervisor: deaths, deadlines, cancellation, orphans. Only the model is a fake."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from mondrian_core.errors import BadAdapter, BaseModelUnavailable, ModelProcessDied
+from mondrian_core.serving.engine.interface import Canceled, Question
+from mondrian_core.serving.engine.supervisor import ModelProcess, ModelProcessLimits, is_process_alive
+
+QUESTION = Question(messages=[], image=Image.new("RGB", (8, 8)))
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 10) -> None:
+    ends = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < ends, "waited too long"
+        time.sleep(0.02)
+
+
+def test_questions_are_answered_by_one_other_process(model: ModelProcess) -> None:
+    model.start()
+    first, second = model.ask(QUESTION), model.ask(QUESTION)
+    assert first.boot == second.boot == str(model.pid) != str(os.getpid())
+    assert model.fingerprint == "fake"
+    assert model.seconds_since_last_message is None
+
+
+def test_tokens_are_told_as_signs_of_life(model: ModelProcess, control: Callable[..., None]) -> None:
+    control(tokens=4, pace=0.12)
+    heard: list[int] = []
+    model.ask(QUESTION, heard.append)
+    assert heard == [1, 2, 3, 4]
+
+
+def test_waiting_for_a_turn_on_the_accelerator_is_no_hanging(
+    tmp_path: Path, command: tuple[str, ...], control: Callable[..., None]
+) -> None:
+    """The waiting lasts longer than a first token may take."""
+    control(waits=20)
+    model = ModelProcess(command, tmp_path / "log", limits=ModelProcessLimits(first_token=3.0))
+    model.start()
+    try:
+        heard: list[int] = []
+        assert model.ask(QUESTION, heard.append).tokens == 3
+        assert 0 not in heard and model.crashes == 0
+    finally:
+        model.stop()
+
+
+def test_a_process_that_dies_is_replaced(model: ModelProcess, control: Callable[..., None]) -> None:
+    control(die=1)
+    with pytest.raises(ModelProcessDied, match="exit status 9"):
+        model.ask(QUESTION)
+    assert model.crashes == 1
+    assert model.ask(QUESTION).tokens == 3
+    assert model.starts == 2
+
+
+def test_a_process_that_hangs_is_killed_at_the_deadline(
+    tmp_path: Path, command: tuple[str, ...], control: Callable[..., None]
+) -> None:
+    control(hang=30)
+    model = ModelProcess(command, tmp_path / "log", limits=ModelProcessLimits(first_token=0.3, backoff=0.01))
+    model.start()
+    pid = model.pid
+    assert pid is not None
+    try:
+        with pytest.raises(ModelProcessDied, match="no sign of life"):
+            model.ask(QUESTION)
+        assert not is_process_alive(pid)
+    finally:
+        model.stop()
+
+
+def test_crashes_with_an_adapter_pin_the_base_for_a_while(
+    tmp_path: Path, command: tuple[str, ...], control: Callable[..., None]
+) -> None:
+    moment = [0.0]
+    model = ModelProcess(command, tmp_path / "log", limits=ModelProcessLimits(backoff=0.001), clock=lambda: moment[0])
+    control(die=4)
+    try:
+        for adapter in (None, Path("v0001"), Path("v0001"), Path("v0001")):
+            assert not model.pinned
+            with pytest.raises(ModelProcessDied):
+                model.ask(Question(messages=[], image=QUESTION.image, adapter=adapter))
+        assert model.pinned
+        moment[0] = 601.0
+        assert not model.pinned
+    finally:
+        model.stop()
+
+
+def test_a_generation_is_canceled(model: ModelProcess, control: Callable[..., None]) -> None:
+    control(tokens=500, pace=0.02)
+    model.start()
+    pid = model.pid
+    threading.Timer(0.3, model.cancel).start()
+    with pytest.raises(Canceled):
+        model.ask(QUESTION)
+    control()
+    assert model.ask(QUESTION).boot == str(pid), "the process survives a cancellation"
+
+
+def test_errors_of_the_model_arrive_as_their_own_class(model: ModelProcess, control: Callable[..., None]) -> None:
+    control(unsound=["v0001"])
+    assert model.check(Path("v0001")) == ("it is unsound",)
+    assert model.check(Path("v0002")) == ()
+    with pytest.raises(BadAdapter, match="unsound"):
+        model.ask(Question(messages=[], image=QUESTION.image, adapter=Path("v0001")))
+
+
+def test_a_base_that_cannot_be_loaded_says_so(model: ModelProcess, control: Callable[..., None]) -> None:
+    control(no_base=True)
+    with pytest.raises(BaseModelUnavailable, match="can't be loaded"):
+        model.start()
+    assert model.pid is None
+
+
+def test_it_is_recycled_after_many_questions(
+    tmp_path: Path, command: tuple[str, ...], control: Callable[..., None]
+) -> None:
+    model = ModelProcess(command, tmp_path / "log", limits=ModelProcessLimits(recycle_after=2))
+    try:
+        before = model.ask(QUESTION).boot
+        assert not model.recycle()
+        model.ask(QUESTION)
+        assert model.recycle()
+        assert model.ask(QUESTION).boot != before
+        assert model.crashes == 0
+    finally:
+        model.stop()
+
+
+def test_after_stop_nothing_is_started_any_more(model: ModelProcess) -> None:
+    model.start()
+    pid = model.pid
+    assert pid is not None
+    model.stop()
+    assert not is_process_alive(pid)
+    with pytest.raises(ModelProcessDied, match="stopping"):
+        model.ask(QUESTION)
+
+
+def test_the_model_process_does_not_outlive_a_killed_parent(
+    tmp_path: Path, command: tuple[str, ...], control: Callable[..., None], root: Path
+) -> None:
+    control(tokens=1000, pace=0.05)
+    code = (
+        "import sys; from pathlib import Path; from PIL import Image\n"
+        "from mondrian_core.serving.engine.interface import Question\n"
+        "from mondrian_core.serving.engine.supervisor import ModelProcess\n"
+        "model = ModelProcess(sys.argv[2:], Path(sys.argv[1])); model.start(); print(model.pid, flush=True)\n"
+        "model.ask(Question([], Image.new('RGB', (8, 8))))\n"
+    )
+    parent = subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path / "log"), *command], stdout=subprocess.PIPE, cwd=root, text=True
+    )
+    assert parent.stdout is not None
+    with parent.stdout as said:
+        child = int(said.readline())
+    time.sleep(0.2)
+    assert is_process_alive(child)
+    parent.send_signal(signal.SIGKILL)
+    parent.wait()
+    wait_until(lambda: not _runs(child))
+
+
+def _runs(pid: int) -> bool:
+    """False also for a process that has ended and that nobody has waited for yet."""
+    if not is_process_alive(pid):
+        return False
+    status = Path(f"/proc/{pid}/stat")
+    return not (status.exists() and status.read_text().rpartition(")")[2].split()[0] == "Z")

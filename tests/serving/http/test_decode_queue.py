@@ -1,0 +1,121 @@
+"""Many large photographs at once: one in memory at a time, the rest of the service goes on, too many wait elsewhere."""
+
+from __future__ import annotations
+
+import io
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+from PIL import Image
+
+from mondrian_core.serving.http.decode_queue import MAX_UPLOADS_IN_MEMORY, DecodeQueue
+from mondrian_core.serving.jobs.worker import QueueFull
+
+Start = Callable[..., Any]
+
+
+def plain(shade: int, size: tuple[int, int]) -> bytes:
+    """A large photograph in a few kilobytes."""
+    stream = io.BytesIO()
+    Image.new("RGB", size, (90, shade, 90)).save(stream, "JPEG", quality=20)
+    return stream.getvalue()
+
+
+def peak_mb(pid: int) -> float:
+    """The most memory that a process had so far."""
+    line = next(each for each in Path(f"/proc/{pid}/status").read_text().splitlines() if each.startswith("VmHWM"))
+    return int(line.split()[1]) / 1024
+
+
+def test_health_answers_at_once_while_45_uploads_decode(start: Start, tmp_path: Path) -> None:
+    running = start(log=tmp_path / "log", longest_queue=100)
+    began, waits = time.monotonic(), []
+    with ThreadPoolExecutor(45) as pool:
+        sent = [pool.submit(running.post, plain(shade, (2000, 1600)), Prefer="respond-async") for shade in range(45)]
+        while not all(each.done() for each in sent):
+            asked = time.monotonic()
+            assert running.get("/health").status_code == 200
+            waits.append(time.monotonic() - asked)
+            time.sleep(0.1)
+    whole = time.monotonic() - began
+    assert {each.result().status_code for each in sent} == {202}
+    assert len(waits) >= 4
+    assert max(waits) < whole / 3, "the time that a loaded machine takes for everything counts on both sides"
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads a process's peak memory where Linux tells it")
+def test_one_full_size_picture_is_in_memory_at_a_time(
+    start: Start, photograph: Callable[..., bytes], tmp_path: Path
+) -> None:
+    running = start(log=tmp_path / "log")
+    size = (5000, 4000)
+    running.post(photograph())
+    before = peak_mb(running.process.pid)
+    assert running.post(plain(0, size)).status_code == 200
+    alone = peak_mb(running.process.pid)
+    with ThreadPoolExecutor(4) as pool:
+        jobs = [each.json()["job_id"] for each in pool.map(lambda shade: running.post(plain(shade, size)), range(1, 5))]
+        shown = list(pool.map(lambda job: running.get(f"/jobs/{job}/photograph").status_code, jobs))
+    assert shown == [200] * 4
+    together = peak_mb(running.process.pid)
+    assert together - alone < 0.5 * (alone - before), "the second picture begins when the first is gone"
+
+
+def test_full_decode_queue_sends_retry_after() -> None:
+    queue = DecodeQueue(most_waiting=2)
+
+    async def run() -> None:
+        leave = anyio.Event()
+
+        async def wait() -> None:
+            async with queue.slot():
+                await leave.wait()
+
+        async with anyio.create_task_group() as group:
+            for _ in range(MAX_UPLOADS_IN_MEMORY + 2):
+                group.start_soon(wait)
+            await anyio.wait_all_tasks_blocked()
+            with pytest.raises(QueueFull) as refused:
+                async with queue.slot():
+                    pass
+            assert refused.value.retry_after >= 1
+            leave.set()
+        async with queue.slot():
+            pass  # there is room again
+
+    anyio.run(run)
+
+
+def test_one_at_a_time_decodes_and_a_failure_frees_the_turn() -> None:
+    queue, inside, most = DecodeQueue(), [0], [0]
+    lock = threading.Lock()
+
+    def act(fail: bool) -> None:
+        with lock:
+            inside[0] += 1
+            most[0] = max(most[0], inside[0])
+        time.sleep(0.01)
+        with lock:
+            inside[0] -= 1
+        if fail:
+            raise ValueError("damaged")
+
+    async def run() -> None:
+        async def one(fail: bool) -> None:
+            try:
+                await queue.run(lambda: act(fail))
+            except ValueError:
+                assert fail
+
+        async with anyio.create_task_group() as group:
+            for number in range(12):
+                group.start_soon(one, number % 3 == 0)
+
+    anyio.run(run)
+    assert most == [1]

@@ -1,0 +1,228 @@
+"""What people say to critiques: ratings reach the A/B table and rollouts, corrections the next dataset."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+from mondrian_core.errors import BadInput
+from mondrian_core.registry import Registry
+from mondrian_core.retrieval.nearest_neighbors import portfolio_from_profiles
+from mondrian_core.rollout import RolloutPlan, RolloutStep, rollout_requests, start_rollout
+from mondrian_core.rubric import DIMENSIONS
+from mondrian_core.serving.http.app import create_app
+from mondrian_core.serving.http.service import Service
+from mondrian_core.serving.jobs import ab_comparison, feedback, score_history
+from mondrian_core.store import Job, Store
+
+Make = Callable[..., Service]
+Photograph = Callable[..., bytes]
+
+
+def told(score: float = 7.5, **more: Any) -> dict[str, Any]:
+    entries = {name: {"score": score, "comment": f"The {name} holds the frame together."} for name in DIMENSIONS}
+    return {"dimensional_analysis": entries, **more}
+
+
+@pytest.fixture
+def service(make_service: Make) -> Service:
+    return make_service("base")
+
+
+@pytest.fixture
+def client(service: Service) -> Any:
+    with TestClient(create_app(service), base_url="http://localhost", raise_server_exceptions=False) as client:
+        yield client
+
+
+def critique(client: TestClient, data: bytes, **fields: str) -> dict[str, Any]:
+    answer = client.post("/analyze", files={"image": ("a.jpg", data)}, data={"advisor": "ansel", **fields})
+    assert answer.status_code == 200, answer.text
+    body: dict[str, Any] = answer.json()
+    return body
+
+
+def test_the_last_rating_counts_and_bad_ones_are_refused(client: TestClient, photograph: Photograph) -> None:
+    job = critique(client, photograph())["job_id"]
+    assert client.post(f"/jobs/{job}/rating", json={"rating": 2}).json()["rating"] == 2
+    assert client.post(f"/jobs/{job}/rating", json={"rating": 5}).json()["rating"] == 5
+    for bad in ({"rating": 0}, {"rating": 6}, {"rating": 2.5}, {"rating": True}, {"rating": "good"}, {}, [], "x"):
+        answer = client.post(f"/jobs/{job}/rating", json=bad)
+        assert answer.status_code == 422, bad
+        assert answer.headers["content-type"] == "application/problem+json"
+    assert client.get(f"/jobs/{job}").json()["rating"] == 5
+    assert client.post("/jobs/none/rating", json={"rating": 3}).status_code == 404
+
+
+def test_ratings_stand_in_the_ab_table_by_assigned_arm(
+    make_service: Make, photograph: Photograph, promote: Callable[[str], None]
+) -> None:
+    promote("v0001")
+    with TestClient(create_app(make_service("ab_test")), base_url="http://localhost") as client:
+        jobs = [critique(client, photograph(seed)) for seed in range(8)]
+        explicit = critique(client, photograph(1), mode="baseline")
+        client.post(f"/jobs/{explicit['job_id']}/rating", json={"rating": 1})
+        for job in jobs[:-1]:
+            rating = 4 if job["arm"] == "fine_tuned" else 2
+            client.post(f"/jobs/{job['job_id']}/rating", json={"rating": rating})
+        table = {row["arm"]: row for row in client.get("/compare").json()["arms"]}
+    assert sum(row["rated"] for row in table.values()) == 7, "neither the explicit nor the unrated one"
+    for arm, rating in (("fine_tuned", 4), ("base", 2)):
+        if table[arm]["rated"]:
+            assert table[arm]["mean_rating"] == rating
+    unrated = ab_comparison.arm_summary("base", [])
+    assert (unrated["mean_rating"], unrated["mean_rating_95"]) == (None, None), "no rating is no bad rating"
+
+
+def test_a_rollout_reads_the_ratings(
+    make_service: Make, photograph: Photograph, promote: Callable[[str], None], registry: Registry
+) -> None:
+    promote("v0001")
+    plan = RolloutPlan(steps=(RolloutStep(0.5, 1, 0.0), RolloutStep(1.0, 1, 0.0)))
+    rollout = start_rollout(registry, "ansel", "v0002", plan, actor="person:test", reason="a test")
+    service = make_service("fine_tuned")
+    with TestClient(create_app(service), base_url="http://localhost") as client:
+        job = critique(client, photograph())["job_id"]
+        client.post(f"/jobs/{job}/rating", json={"rating": 3})
+    assert [request.rating for request in rollout_requests(service.store.jobs(), rollout)] == [3]
+
+
+def test_a_correction_is_a_person_s_critique_and_the_next_dataset_takes_it(
+    client: TestClient, service: Service, photograph: Photograph
+) -> None:
+    from mondrian_core.data.linking.link import link_critiques
+
+    job = critique(client, photograph())["job_id"]
+    (before,) = [
+        each for each in link_critiques(service.store, service.root, "ansel").used if each.record == f"job:{job}"
+    ]
+    assert before.origin == "model"
+    for score in (4, 7.5):
+        answer = client.post(f"/jobs/{job}/correction", json=told(score))
+        assert answer.status_code == 200, answer.text
+        assert answer.json()["corrected_at"]
+    (after,) = link_critiques(service.store, service.root, "ansel").used
+    assert (after.record, after.origin) == (f"profile:correction-{job}", "human")
+    assert set(after.scores.values()) == {7.5}, "the last correction replaces the one before"
+    assert after.overall_grade == "7.5"
+    assert client.get(f"/jobs/{job}").json()["critique"]["dimensional_analysis"]["lighting"]["score"] == 5
+    page = client.get(f"/jobs/{job}?format=html").text
+    assert "The lighting holds the frame together." in page
+    assert not portfolio_from_profiles(service.store.profiles("ansel")).references, (
+        "it is no photograph of the advisor's"
+    )
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {},
+        told(11),
+        told(-1),
+        told(overall_grade="1.0"),
+        told(overall_grade="eleven"),
+        told(more=1),
+        {"dimensional_analysis": {"lighting": {"score": 3, "comment": "x"}}},
+        {"dimensional_analysis": {**told()["dimensional_analysis"], "lighting": {"score": 3, "comment": "  "}}},
+        {"dimensional_analysis": {**told()["dimensional_analysis"], "lighting": {"score": 3, "comment": "x" * 2001}}},
+        {"dimensional_analysis": {**told()["dimensional_analysis"], "lighting": {"score": 3, "comment": "\ud800"}}},
+    ],
+)
+def test_a_correction_that_is_no_critique_is_refused(
+    client: TestClient, service: Service, photograph: Photograph, bad: dict[str, Any]
+) -> None:
+    import json
+
+    job = critique(client, photograph())["job_id"]
+    answer = client.post(
+        f"/jobs/{job}/correction", content=json.dumps(bad), headers={"Content-Type": "application/json"}
+    )
+    assert answer.status_code == 422, answer.text
+    assert answer.json()["type"].startswith("urn:mondrian:problem:")
+    assert service.store.profile(feedback.correction_id(job)) is None
+
+
+def test_a_job_without_a_critique_can_be_neither_rated_nor_corrected(settings: Any) -> None:
+    with Store(settings.database) as store:
+        job, _ = store.add_job("ansel", "one.jpg")
+        for act in (
+            lambda: feedback.rate_critique(store, job, 3),
+            lambda: feedback.correct_critique(store, job, told()),
+        ):
+            with pytest.raises(BadInput, match="no critique"):
+                act()
+        with pytest.raises(BadInput, match="not completed"):
+            store.update_job_details(job.id, rating=3)
+
+
+def past(number: int, score: float, sha: str, **more: Any) -> Job:
+    at = datetime(2026, 1, 1 + number, tzinfo=UTC).isoformat()
+    answer = {"dimensional_analysis": {name: {"score": score, "comment": "c"} for name in DIMENSIONS}}
+    return Job(
+        id=f"j{number}",
+        filename=f"{sha}.jpg",
+        advisor=more.pop("advisor", "ansel"),
+        status="completed",
+        completed_at=at,
+        answer=answer,
+        photograph_sha256=sha,
+        **more,
+    )
+
+
+def test_history_has_one_point_per_photograph_and_tells_the_change() -> None:
+    jobs = [past(3, 6, "b"), past(1, 2, "a"), past(2, 4, "b"), past(4, 8, "c", adapter_version="v0001")]
+    jobs += [
+        past(5, 9, "d", advisor="dorothea"),
+        Job(id="x", filename="e.jpg", advisor="ansel", status="completed", completed_at="2026-01-09"),
+    ]
+    points = score_history.score_points(jobs, "ansel")
+    assert [(point.job_id, point.mean) for point in points] == [("j1", 2), ("j3", 6), ("j4", 8)]
+    found = score_history.score_chart(points)
+    assert found is not None
+    assert found["points"].split()[0] == "0.0,120.0", "score 2 stands at 8/10 of the height, from above"
+    assert [each["change"] for each in found["dimensions"]] == [6.0] * 8
+    assert score_history.score_chart(points[:1]) is None
+    assert score_history.format_day("2026-01-02T10:00:00") == "2 Jan 2026"
+
+
+def test_the_front_page_draws_the_history(client: TestClient, photograph: Photograph) -> None:
+    for seed in range(3):
+        critique(client, photograph(seed))
+    assert "Mean score of 3 photographs" in client.get("/").text
+    assert [len(client.get("/history", params={"advisor": each}).json()) for each in ("ansel", "dorothea")] == [3, 0]
+    assert client.get("/history", params={"advisor": "../x"}).status_code == 422
+
+
+def test_photographs_compared_with_are_shown(
+    client: TestClient, service: Service, photograph: Photograph, tmp_path: Path
+) -> None:
+    from mondrian_core.store import DimensionalProfile
+
+    (service.root / "source" / "near.jpg").write_bytes(photograph(9))
+    comments = dict.fromkeys(DIMENSIONS, "Said long ago.")
+    service.store.add_profiles(
+        [
+            DimensionalProfile(
+                id="p",
+                advisor="ansel",
+                image_path="/Volumes/old/source/near.jpg",
+                scores=dict.fromkeys(DIMENSIONS, 6),
+                comments=comments,
+                overall_grade="6.0",
+            )
+        ]
+    )
+    body = critique(client, photograph(), mode="rag")
+    (compared,) = body["compared_with"]
+    assert compared["photograph"] == "near.jpg"
+    assert "/Volumes" not in str(body), "where it lies is nobody's business"
+    assert client.get(compared["link"]).headers["content-type"] == "image/jpeg"
+    assert compared["link"] in client.get(f"/jobs/{body['job_id']}?format=html").text
+    assert client.get(f"/jobs/{body['job_id']}/compared/2").status_code == 404
+    assert client.get(f"/jobs/{body['job_id']}/compared/0").status_code == 422

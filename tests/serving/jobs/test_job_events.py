@@ -1,0 +1,111 @@
+"""Server-sent events: whoever listens hears the end, whatever they heard before and whatever became of the service."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from typing import Any
+
+import httpx
+import pytest
+from fastapi.testclient import TestClient
+
+from mondrian_core.serving.http.app import create_app
+from mondrian_core.serving.http.service import Service
+from mondrian_core.serving.jobs import job_events
+from mondrian_core.settings import Settings
+from mondrian_core.store import Store
+
+Make = Callable[..., Service]
+Photograph = Callable[..., bytes]
+Start = Callable[..., Any]
+
+
+@pytest.fixture
+def client(make_service: Make, monkeypatch: pytest.MonkeyPatch) -> Iterator[TestClient]:
+    monkeypatch.setattr(job_events, "LOOK_SECONDS", 0.1)
+    with TestClient(create_app(make_service("base")), base_url="http://localhost") as found:
+        yield found
+
+
+def send(client: TestClient, data: bytes, prefer: str = "wait=60") -> str:
+    answer = client.post(
+        "/analyze", files={"image": ("x.jpg", data)}, data={"advisor": "ansel"}, headers={"Prefer": prefer}
+    )
+    return str(answer.json()["job_id"])
+
+
+def heard(text: str) -> list[tuple[str, str]]:
+    """(id, kind) of the events of a stream."""
+    ids = [line.removeprefix("id: ") for line in text.splitlines() if line.startswith("id: ")]
+    kinds = [line.removeprefix("event: ") for line in text.splitlines() if line.startswith("event: ")]
+    return list(zip(ids, kinds, strict=True))
+
+
+def listen(client: TestClient, job: str, last: str = "") -> list[tuple[str, str]]:
+    headers = {"Last-Event-ID": last.encode("latin-1")} if last else {}
+    return heard(client.get(f"/jobs/{job}/events", headers=headers).text)
+
+
+@pytest.mark.parametrize("last", ["500", "{boot}-500", "{boot}-4", "0123456789ab-3", "{boot}-", "-1", "²", "x" * 200])
+def test_a_finished_job_always_sends_its_last_event(client: TestClient, photograph: Photograph, last: str) -> None:
+    job = send(client, photograph())
+    boot = client.get("/health").json()["boot"]
+    events = listen(client, job, last.format(boot=boot))
+    assert events[-1][1] == "completed"
+    assert all(name.startswith(f"{boot}-") for name, _ in events)
+
+
+def test_a_stream_goes_on_where_it_was_cut(client: TestClient, photograph: Photograph) -> None:
+    job = send(client, photograph())
+    events = listen(client, job)
+    assert [kind for _, kind in events][:2] == ["queued", "started"]
+    for place, (name, _) in enumerate(events[:-1]):
+        assert listen(client, job, name) == events[place + 1 :]
+
+
+def test_a_job_that_ended_without_a_word_is_noticed(
+    client: TestClient, photograph: Photograph, control: Callable[..., None], settings: Settings
+) -> None:
+    control(tokens=1000, pace=0.02)
+    job = send(client, photograph(), "respond-async")
+    with Store(settings.database) as store:
+        while store.job(job).status != "running":  # type: ignore[union-attr]
+            time.sleep(0.05)
+        store.fail_job(job, "somebody ended it")
+    assert listen(client, job)[-1][1] == "failed"
+    control()
+
+
+def test_a_job_whose_row_went_while_it_waited_ends(
+    client: TestClient, photograph: Photograph, control: Callable[..., None], settings: Settings
+) -> None:
+    control(tokens=50, pace=0.02)
+    first, second = (send(client, photograph(seed), "respond-async") for seed in (1, 2))
+    with closing(sqlite3.connect(settings.database)) as connection, connection:
+        connection.execute("UPDATE jobs SET status = 'canceled' WHERE id = ?", (second,))
+    assert listen(client, first)[-1][1] == "completed"
+    assert listen(client, second)[-1][1] == "canceled"
+
+
+def test_after_a_restart_the_events_of_an_earlier_start_count_for_nothing(
+    start: Start, photograph: Photograph, control: Callable[..., None]
+) -> None:
+    control(tokens=1000, pace=0.05)
+    running = start()
+    job = running.post(photograph(), Prefer="respond-async").json()["job_id"]
+    boot, last = running.get("/health").json()["boot"], ""
+    with httpx.stream("GET", f"http://127.0.0.1:{running.port}/jobs/{job}/events", timeout=30) as stream:
+        for line in stream.iter_lines():
+            last = line.removeprefix("id: ") if line.startswith("id: ") else last
+            if last.endswith("-4"):
+                break
+    running.process.kill()
+    running.process.communicate()
+    control()
+    again = start()
+    assert again.get("/health").json()["boot"] != boot
+    told = httpx.get(f"http://127.0.0.1:{again.port}/jobs/{job}/events", headers={"Last-Event-ID": last}, timeout=60)
+    assert [kind for _, kind in heard(told.text)][-1] == "completed"

@@ -1,0 +1,74 @@
+"""A new version that fails is taken back by the answer that shows it; nobody has to come and look."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+from mondrian_core.registry import Registry
+from mondrian_core.rollout import RolloutPlan, RolloutStep, active_rollout, load_rollout, start_rollout
+from mondrian_core.serving.http.app import create_app
+from mondrian_core.serving.http.service import Service
+
+SHARE = RolloutPlan(steps=(RolloutStep(0.999999, 1000, 24.0), RolloutStep(1.0, 0, 0.0)))
+
+
+@pytest.fixture
+def send(
+    make_service: Callable[..., Service],
+    photograph: Callable[..., bytes],
+    promote: Callable[[str], None],
+    registry: Registry,
+) -> Iterator[Callable[[int], Any]]:
+    """Sends a photograph to a service that rolls v0002 out over v0001, and gives the answer's headers."""
+    promote("v0001")
+    start_rollout(registry, "ansel", "v0002", SHARE, actor="person:test", reason="a test")
+    with TestClient(create_app(make_service("fine_tuned")), base_url="http://localhost") as client:
+
+        def act(seed: int) -> Any:
+            form = {"files": {"image": ("a.jpg", photograph(seed))}, "data": {"advisor": "ansel"}}
+            return client.post("/analyze", **form).headers  # type: ignore[arg-type]
+
+        assert [act(seed)["X-Adapter-Version"] for seed in (1, 2)] == ["v0002", "v0002"]
+        yield act
+
+
+def test_three_failures_in_a_row_go_back_with_the_third(
+    send: Callable[[int], Any], control: Callable[..., None], registry: Registry
+) -> None:
+    control(garbled=["v0002"])
+    assert "lora" not in {send(seed)["X-Analysis-Mode"] for seed in (3, 4)}
+    assert registry.current("ansel") == "v0002" and active_rollout(registry, "ansel") is not None
+    send(5)
+    assert registry.current("ansel") == "v0001"
+    last, ended = registry.history("ansel")[-1], load_rollout(registry, "ansel")
+    assert (last.event, last.actor) == ("rollback", "service") and "3 answers in a row failed" in last.reason
+    assert ended is not None and ended.status == "rolled_back"
+    assert send(6)["X-Adapter-Version"] == "v0001"
+
+
+def test_two_deaths_of_the_model_process_go_back_at_once(
+    send: Callable[[int], Any], control: Callable[..., None], registry: Registry
+) -> None:
+    control(deadly=["v0002"])
+    send(3)
+    assert registry.current("ansel") == "v0001"
+    assert "died 2 times" in registry.history("ansel")[-1].reason
+    assert send(4)["X-Adapter-Version"] == "v0001"
+
+
+def test_failures_of_the_version_before_take_nothing_back(
+    send: Callable[[int], Any], control: Callable[..., None], registry: Registry
+) -> None:
+    """Photographs of the control's share, and failures after somebody ended the rollout, are not the new one's."""
+    promoted = registry.history("ansel")[-1].serial
+    control(garbled=["v0002"])
+    send(3)
+    registry.rollback("ansel", actor="person:test", reason="by hand")
+    control(garbled=["v0001"])
+    for seed in (4, 5, 6, 7):
+        send(seed)
+    assert [each.actor for each in registry.history("ansel") if each.serial > promoted] == ["person:test"]
