@@ -77,10 +77,10 @@ def test_a_second_run_has_nothing_to_do_and_changes_nothing(tmp_path: Path, stor
 @pytest.mark.parametrize("after", [1, 4])
 def test_an_interrupted_run_goes_on_where_it_stopped(tmp_path: Path, store: Store, after: int) -> None:
     class Interrupted(Stub):
-        def look(self, image: Image.Image, *, critique: bool) -> object:  # type: ignore[override]
+        def analyze_photograph(self, image: Image.Image, *, critique: bool) -> object:  # type: ignore[override]
             if self.looked == after:
                 raise KeyboardInterrupt
-            return super().look(image, critique=critique)
+            return super().analyze_photograph(image, critique=critique)
 
     with pytest.raises(KeyboardInterrupt):
         build_index(store, tmp_path, "ansel", Interrupted())

@@ -188,7 +188,7 @@ class LoraStrategy(Strategy):
     name: ClassVar[AnalysisMode] = "lora"
     fallback: ClassVar[AnalysisMode | None] = "rag"
 
-    def why_not(self, context: AnalysisContext) -> str | None:
+    def unavailable_reason(self, context: AnalysisContext) -> str | None:
         """An adapter is needed."""
         return context.why_no_adapter if context.adapter is None else None
 
@@ -205,7 +205,7 @@ class RagStrategy(Strategy):
     name: ClassVar[AnalysisMode] = "rag"
     fallback: ClassVar[AnalysisMode | None] = "baseline"
 
-    def why_not(self, context: AnalysisContext) -> str | None:
+    def unavailable_reason(self, context: AnalysisContext) -> str | None:
         """Something to compare with is needed."""
         return None if context.portfolio.references else "the advisor's portfolio has no critiqued photographs"
 
