@@ -28,13 +28,13 @@ help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' Makefile
 
 demo: $(ready)  ## the whole loop on this machine, from nothing to a promoted, tried-out adapter
-	@$(py) -m deployments.demo $(ARGS)
+	@$(py) -m mondrian demo $(ARGS)
 
 up: $(ready)  ## Prefect server, worker and the service, left running
-	@$(py) -m deployments.up $(ARGS)
+	@$(py) -m mondrian up $(ARGS)
 
 down: $(ready)  ## stop what `make up` started
-	@$(py) -m deployments.down $(ARGS)
+	@$(py) -m mondrian down $(ARGS)
 
 bench: $(ready)  ## measurements against what one would pick instead
 	@$(py) -m bench $(ARGS)
