@@ -22,7 +22,7 @@ def main(arguments: list[str] | None = None) -> int:
     progress = progress_printer(options)
     stopped = take_down(settings, progress)
     if not options.keep_service and stop_service(settings):
-        progress("stopped the service")
+        progress("stopping the service")
         stopped.append("service")
     if options.json:
         print(json.dumps({"stopped": stopped, "workspace": str(settings.root)}))

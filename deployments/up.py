@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from deployments import prefect_setup, run_watcher
-from deployments.bootstrap import OnMessage, bring_up
+from deployments.bootstrap import OnMessage, bring_up, ignore_message
 from deployments.prefect_instance import DEFAULT_PORT, PrefectInstance, set_prefect_home
 from mondrian_core.errors import Broken, MondrianError
 from mondrian_core.prefect_server import auth_string_path
@@ -30,12 +30,13 @@ def main(arguments: list[str] | None = None) -> int:
     set_prefect_home(settings)
     progress = progress_printer(options)
     try:
-        running = bring_up(settings, port=options.port or settings.prefect_port, usual_port=DEFAULT_PORT, tell=progress)
+        running = bring_up(
+            settings, port=options.port or settings.prefect_port, usual_port=DEFAULT_PORT, on_message=progress
+        )
         _warn_without_upcoming_runs(running.place)
         address, warning = "", ""
         if not options.no_service:
-            progress("starting the service")
-            address, warning = _start_service(running.place, options.service_port)
+            address, warning = _start_service(running.place, options.service_port, progress)
     except MondrianError as error:
         return report_error(error, options)
     except KeyboardInterrupt:
@@ -83,7 +84,7 @@ def _summary_record(place: PrefectInstance, service: str, warning: str) -> dict[
     }
 
 
-def _start_service(place: PrefectInstance, port: int) -> tuple[str, str]:
+def _start_service(place: PrefectInstance, port: int, on_message: OnMessage = ignore_message) -> tuple[str, str]:
     """Start the service with a run of `serve/local`; return its address and a warning, which may be empty.
 
     Raises:
@@ -91,6 +92,7 @@ def _start_service(place: PrefectInstance, port: int) -> tuple[str, str]:
     """
     from tasks.service import WARNED  # imports Prefect, so only after set_prefect_home
 
+    on_message("starting the service")
     parameters = {"port": port, "base_model": place.settings.base}
     run = run_watcher.start_deployment_run(place, SERVE, parameters)
     status = run_watcher.follow_flow_run(place, run, lambda _: None)
@@ -99,6 +101,7 @@ def _start_service(place: PrefectInstance, port: int) -> tuple[str, str]:
             f"Prefect runs at {place.ui}, but the service did not start: {status.message or status.state}",
             "Fix the cause and run `mondrian up` again, or stop Prefect with `mondrian down`.",
         )
+    on_message(status.message)
     return f"http://127.0.0.1:{port}", status.message if status.state == WARNED else ""
 
 

@@ -283,7 +283,7 @@ def test_make_up_after_a_demo_and_make_down(tmp_path: Path, root: Path) -> None:
 
     try:
         told = call("deployments.up", whole)
-        assert f"critiques:   http://127.0.0.1:{port}\n" in told and "warning" not in told
+        assert f"service:     http://127.0.0.1:{port}\n" in told and "warning" not in told
         assert f"Smoke set: 2 of 2 photographs answered (ansel {version}). " in told
         assert "Not tried, because link leaves them out: " in told
         password = auth_string_path(settings).read_text().strip()
