@@ -1,7 +1,7 @@
 """`mondrian demo`: the whole loop on this machine, from nothing to a promoted adapter and its critiques.
 
-It creates a sample workspace if there is none, starts Prefect's server and a worker, runs `retrain/scheduled`, shows the
-result, and stops what it started. A second run trains the next version.
+It creates a sample workspace if there is none, starts Prefect's server and a worker, runs `retrain/scheduled`, shows
+the result, and stops what it started. A second run trains the next version.
 """
 
 from __future__ import annotations

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
-from older_workspace import make_older_workspace
 
 import mondrian_core.models  # noqa: F401  (its fast BLAS must be there before any test module brings mlx)
+from tests.older_workspace import make_older_workspace
 
 # machines are shared: how long an example takes says nothing
 settings.register_profile("shared machine", deadline=None)

@@ -11,7 +11,8 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from tracked import tracked_files
+
+from tests.tracked import tracked_files
 
 ROOT = Path(__file__).resolve().parents[2]
 IMPORT_LINTER = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from tracked import copy_tracked_files, tracked_files
+
+from tests.tracked import copy_tracked_files, tracked_files
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

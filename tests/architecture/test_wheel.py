@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from tracked import copy_tracked_files, tracked_files
+
+from tests.tracked import copy_tracked_files, tracked_files
 
 PACKAGES = ("mondrian_core", "tasks", "flows", "deployments")
 FOREIGN_PACKAGE = "OWNER = 'somebody else'\n"
