@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.record_slow_tests import read_slow_tests
 from tests.tracked import copy_tracked_files, tracked_files
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -54,7 +55,7 @@ def shell_lines() -> list[list[str]]:
 
 
 def test_make_targets_in_readme_exist() -> None:
-    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     named = {line[1] for line in shell_lines() if line[0] == "make"}
     assert {"demo", "test"} <= named <= targets
 
@@ -171,3 +172,14 @@ def test_every_environment_variable_is_explained_and_no_other() -> None:
     table = re.findall(r"^\| `([A-Z0-9_]+)` \|", (ROOT / "docs" / "settings.md").read_text(), re.MULTILINE)
     names = [field.validation_alias.choices for field in Settings.model_fields.values()]  # type: ignore[union-attr]
     assert sorted(table) == sorted(str(first) for first, *_ in names)
+
+
+def test_slow_tests_exist() -> None:
+    """`make slow-tests` writes the list; a renamed test has to be renamed there."""
+    defined = {
+        f"{file}::{name}"
+        for file in tracked_files()
+        if file.parts[0] == "tests" and file.suffix == ".py"
+        for name in re.findall(r"^def (test_\w+)", (ROOT / file).read_text(encoding="utf-8"), re.MULTILINE)
+    }
+    assert read_slow_tests() - defined == set()
