@@ -19,18 +19,14 @@ def always_needed(context: StageContext) -> bool:
 
 
 def on_accelerator(needed: Callable[[StageContext], bool] = always_needed) -> Callable[[StageT], StageT]:
-    """For a stage: it begins once the accelerator is free, and tells while it waits.
-
-    Of several ranks that train together the first one alone takes the lock; the others can't go on without it.
-    """
+    """For a stage: it begins once the accelerator is free, and tells while it waits."""
 
     def decorated(stage: StageT) -> StageT:
         name = stage.__name__.removesuffix("_stage")  # the word in events and in the lock file
 
         @functools.wraps(stage)
         def run(context: StageContext, listen: EventListener = ignore_events, **options: Any) -> Any:
-            ranks = options.get("ranks")
-            if (ranks is not None and not ranks.first) or not needed(context):
+            if not needed(context):
                 return stage(context, listen, **options)
             with accelerator_lock.exclusive_work(
                 f"{name} of {context.advisor}", lambda text: listen(StageNotice(name, text))

@@ -16,7 +16,6 @@ from mondrian_core.stages.summaries import DatasetSummary, TrainSummary, read_st
 
 if TYPE_CHECKING:
     from mondrian_core.data.dataset.builder import DatasetVersion
-    from mondrian_core.training.ranks import Ranks
 
 
 def load_run_dataset(context: StageContext) -> DatasetVersion:
@@ -32,29 +31,24 @@ def train_stage(
     listen: EventListener = ignore_events,
     *,
     resume: bool | None = None,
-    ranks: Ranks | None = None,
 ) -> TrainSummary:
     """Train a LoRA adapter; it lies in the run folder until it is registered.
 
     `evidence.lessons` says on what: the dataset's training split, or all of a small one when folds judge the recipe.
     With `resume` it goes on where the run was interrupted, or refuses when it is another training by now; with None, as
     for a stage that is tried again, it goes on if it can; with False it begins at the first step.
-    With several `ranks` every process calls this, and the first one alone leaves a summary.
     """
     from mondrian_core.models.base_model import load_base
     from mondrian_core.stages import data_selection
-    from mondrian_core.training import tensorboard, train_adapter
-    from mondrian_core.training.ranks import ALONE
+    from mondrian_core.training import TrainingRows, tensorboard, train_adapter
 
-    ranks = ranks or ALONE
     version = load_run_dataset(context)
     taught = data_selection.select_training_data(version, context.recipe)
     listen = data_selection.listener_with_file_names(listen, version)
     listen(StageStarted("train", detail=taught.description))
-    if ranks.first:
-        data_selection.record_training_data(context.run_folder, version, taught.extent)
+    data_selection.record_training_data(context.run_folder, version, taught.extent)
     with ExitStack() as stack, translate_foreign_errors(context.run_folder):
-        if Settings().tensorboard_enabled and ranks.first:
+        if Settings().tensorboard_enabled:
             curves = stack.enter_context(
                 tensorboard.tensorboard_listener(context.run_folder / tensorboard.TENSORBOARD_FOLDER)
             )
@@ -62,18 +56,18 @@ def train_stage(
         base = load_base(context.base_model)
         result = train_adapter(
             base,
-            taught.rows,
-            taught.selection_rows,
+            TrainingRows(
+                taught.rows,
+                taught.selection_rows,
+                pairs=taught.pairs,
+                feature_cache=context.root / "runs" / "cache" / "features",
+            ),
             context.recipe.train,
             context.run_folder,
-            pairs=taught.pairs,
             resume=resume,
-            features=context.root / "runs" / "cache" / "features",
             listen=listen,
-            ranks=ranks,
         )
-    if ranks.first:
-        data_selection.record_training_data(context.run_folder, version, taught.extent, done=True)
+    data_selection.record_training_data(context.run_folder, version, taught.extent, done=True)
     summary = TrainSummary(
         adapter=str(result.adapter),
         curve=str(result.curve),
@@ -89,7 +83,7 @@ def train_stage(
         start_loss=result.start_loss,
         worse_than_base=result.worse_than_base,
     )
-    return write_stage_summary(context, "train", summary, listen) if ranks.first else summary
+    return write_stage_summary(context, "train", summary, listen)
 
 
 @on_accelerator()

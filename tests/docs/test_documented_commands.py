@@ -60,7 +60,6 @@ SHORTER = {
 }
 # What needs something that a test machine has not: another Mac, a bucket, a package registry.
 ELSEWHERE = {
-    "docs/several-macs.md": "two Macs; tests/loop/test_several_macs.py runs the same command as two processes",
     "docs/registry.md": "a bucket; tests/registry/test_remote_advisor_store.py runs the commands against an S3 server",
 }
 
