@@ -96,7 +96,7 @@ def test_partial_loss_of_image_dependence_fails(run: Run, stand_in: ModuleType) 
     found = dependence_of(run(model))
     assert found.verdict == "FAIL"
     assert found.observed <= 0.05  # exchanging photographs alone would have passed it
-    assert "unlearned to look" in found.sentence
+    assert "less on the photograph than the base" in found.sentence
 
 
 def test_calibration_is_not_loss_of_image_dependence(run: Run, stand_in: ModuleType) -> None:
