@@ -227,34 +227,44 @@ class EvaluateRecipe(_RecipeTable):
 
 
 class GateRecipe(_RecipeTable):
-    """Thresholds of the gates (PRODUCT: gates that decide a promotion)."""
+    """Thresholds of the gates; docs/gates.md shows which gate uses which."""
 
-    compliance_observed: float = Field(default=0.95, ge=0, le=1)
-    compliance_bound: float = Field(default=0.90, ge=0, le=1, description="exact one-sided 95 % lower bound")
-    base_compliance: float = Field(default=0.90, ge=0, le=1, description="reported only")
-    overhead_ratio: float = Field(default=1.10, gt=0, description="median and upper 95 % bound of candidate/base")
-    score_improvement: float = Field(default=0.05, ge=0, lt=1, description="relative drop of the mean squared error")
-    p_value: float = Field(default=0.05, gt=0, lt=1, description="one-sided, paired over photographs")
-    effect_floor: float = Field(default=1e-4, ge=0, description="mean KL (nats) over scored tokens")
+    compliance_observed: float = Field(default=0.95, ge=0, le=1, description="minimum share of strictly valid answers")
+    compliance_bound: float = Field(
+        default=0.90, ge=0, le=1, description="minimum exact one-sided 95 % lower bound of that share"
+    )
+    base_compliance: float = Field(
+        default=0.90, ge=0, le=1, description="share of valid answers expected of the base; reported only"
+    )
+    overhead_ratio: float = Field(
+        default=1.10, gt=0, description="limit of the time ratio candidate/base: median and upper 95 % bound"
+    )
+    score_improvement: float = Field(
+        default=0.05, ge=0, lt=1, description="minimum relative reduction of the mean squared error"
+    )
+    p_value: float = Field(
+        default=0.05, gt=0, lt=1, description="significance level: one-sided, paired over photographs"
+    )
+    effect_floor: float = Field(default=1e-4, ge=0, description="minimum mean KL over score tokens, nats")
     non_inferiority_margin: float = Field(
-        default=0.10, ge=0, description="relative rise of the error that is still not worse"
+        default=0.10, ge=0, description="relative increase of the champion's error that still counts as not worse"
     )
-    score_photographs: int = Field(default=8, ge=5, description="fewer photographs give no verdict on scores")
-    modal_share: float = Field(default=0.9, gt=0.5, le=1, description="one score this often is a collapsed dimension")
-    truncated_share: float = Field(default=0.02, ge=0, lt=1, description="share of the answers that may be cut")
+    score_photographs: int = Field(default=8, ge=5, description="minimum number of photographs for a verdict on scores")
+    modal_share: float = Field(
+        default=0.9, gt=0.5, le=1, description="a dimension has collapsed when one score is this frequent"
+    )
+    truncated_share: float = Field(default=0.02, ge=0, lt=1, description="maximum share of truncated answers")
     stuttering_share: float = Field(
-        default=0.1, ge=0, lt=1, description="share of the answers that may stutter or be no text at all"
+        default=0.1, ge=0, lt=1, description="maximum share of answers that are repetitive or contain no text"
     )
-    violated_share: float = Field(
-        default=0.5, gt=0, le=1, description="share of edited copies that may be judged the wrong way round"
-    )
+    violated_share: float = Field(default=0.5, gt=0, le=1, description="maximum metamorphic-violation rate")
     dependence_kept: float = Field(
-        default=0.75, ge=0, le=1, description="share of the base's dependence on the photograph that must be left"
+        default=0.75, ge=0, le=1, description="minimum image dependence, as a fraction of the base model's"
     )
-    failed_share: float = Field(
-        default=0.05, ge=0, lt=1, description="share of photographs without any answer that a verdict can bear"
+    failed_share: float = Field(default=0.05, ge=0, lt=1, description="maximum share of photographs without any answer")
+    seconds_per_photograph: float = Field(
+        default=3.0, gt=0, description="limit of the median time of a critique, seconds; a gate on Metal only"
     )
-    seconds_per_photograph: float = Field(default=3.0, gt=0, description="absolute; a gate on Metal only")
 
 
 class PromoteRecipe(_RecipeTable):
