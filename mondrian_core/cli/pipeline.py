@@ -47,7 +47,7 @@ def dataset_command(options: Namespace) -> int:
         built = link_and_build_dataset(context, listen)
     extra: dict[str, Any] = {}
     if options.export:
-        from mondrian_core.data.dataset.builder import load_dataset_version
+        from mondrian_core.data.dataset.version import load_dataset_version
         from mondrian_core.data.dataset.export import export_dataset
 
         form, folder = options.export

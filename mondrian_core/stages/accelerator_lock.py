@@ -13,12 +13,7 @@ from mondrian_core.stages.context import StageContext
 StageT = TypeVar("StageT", bound=Callable[..., Any])
 
 
-def always_needed(context: StageContext) -> bool:
-    """Every run of the stage needs the accelerator."""
-    return True
-
-
-def on_accelerator(needed: Callable[[StageContext], bool] = always_needed) -> Callable[[StageT], StageT]:
+def on_accelerator() -> Callable[[StageT], StageT]:
     """For a stage: it begins once the accelerator is free, and tells while it waits.
 
     Of several ranks that train together the first one alone takes the lock; the others can't go on without it.
@@ -30,7 +25,7 @@ def on_accelerator(needed: Callable[[StageContext], bool] = always_needed) -> Ca
         @functools.wraps(stage)
         def run(context: StageContext, listen: EventListener = ignore_events, **options: Any) -> Any:
             ranks = options.get("ranks")
-            if (ranks is not None and not ranks.first) or not needed(context):
+            if ranks is not None and not ranks.first:
                 return stage(context, listen, **options)
             with accelerator_lock.exclusive_work(
                 f"{name} of {context.advisor}", lambda text: listen(StageNotice(name, text))

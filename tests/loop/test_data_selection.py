@@ -25,7 +25,7 @@ from mondrian_core.stages import StageContext, data_selection
 @pytest.fixture
 def built(samples: Path) -> tuple[StageContext, Any]:
     """A run of the sample workspace as far as its dataset."""
-    from mondrian_core.data.dataset.builder import load_dataset_version
+    from mondrian_core.data.dataset.version import load_dataset_version
 
     context = stages.new_stage_context(Settings(workspace=samples, base_model="mini"), "ansel", Recipe())
     stages.link_stage(context)
