@@ -72,7 +72,7 @@ def parse_recipe_changes(text: str) -> TrainRecipe:
 def _workspace_rows(workspace: Path, advisor: str, base_model: str) -> list[DatasetRow]:
     """The rows of all splits of the dataset that the workspace's critiques make."""
     from mondrian_core import stages
-    from mondrian_core.data.dataset.builder import load_dataset_version
+    from mondrian_core.data.dataset.version import load_dataset_version
     from mondrian_core.data.splits.split import SPLITS
     from mondrian_core.settings import Settings
 
@@ -86,10 +86,10 @@ def cross_validate_recipes(
     base: BaseVLM, rows: Sequence[DatasetRow], names: Sequence[str], out: Path, folds: int
 ) -> dict[str, list[RecipeFoldResult]]:
     """Train every recipe on every fold, or read what an earlier call left in `out`."""
-    from mondrian_core.data.splits.split import PhotographFingerprint
     from mondrian_core.data.splits.split import folds_from_photographs as parts_of
     from mondrian_core.dataset_types import original_rows
     from mondrian_core.images import perceptual_hash
+    from mondrian_core.near_duplicates import PhotographFingerprint
 
     part_of = parts_of(
         [PhotographFingerprint(row.photo_id, perceptual_hash(row.image)) for row in original_rows(list(rows))],

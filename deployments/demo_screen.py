@@ -125,7 +125,7 @@ def print_demo_gates(console: Console, evaluation: Mapping[str, Any], outcome: M
 
 def print_demo_critiques(console: Console, settings: Settings, advisor: str, run_folder: Path) -> None:
     """One held-out photograph, critiqued by the base, by the champion as the registry gives it, and by the advisor."""
-    from mondrian_core.data.dataset.builder import load_dataset_version
+    from mondrian_core.data.dataset.version import load_dataset_version
     from mondrian_core.data.linking.link import LinkManifest
     from mondrian_core.models.base_model import load_base
     from mondrian_core.models.inference.generation import generate

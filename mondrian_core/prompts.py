@@ -51,15 +51,6 @@ def critique_messages(voice: AdvisorPrompt) -> list[ChatMessage]:
     ]
 
 
-def paraphrase_messages(dimension: str, comment: str) -> list[ChatMessage]:
-    """Messages that ask for the same comment in other words; no photograph."""
-    asked = (
-        f"Say this remark on {dimension.replace('_', ' ')} in other words. Keep every fact, number and judgement and "
-        f"most of its words; answer with the remark alone.\n\n{comment}"
-    )
-    return [{"role": "user", "content": [{"type": "text", "text": asked}]}]
-
-
 @dataclass(frozen=True)
 class PortfolioNeighbour:
     """A photograph of the portfolio: its name, its scores (0-10) and what was said about some dimensions."""

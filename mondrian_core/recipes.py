@@ -69,9 +69,6 @@ class DataRecipe(_RecipeTable):
     variations: int = Field(
         default=0, ge=0, le=3, description="the same critique in other words, copies per photograph"
     )
-    wording: Literal["rules", "base"] = Field(
-        default="rules", description="who makes other wordings: rules alone, or the base model first; both are checked"
-    )
     synthetic_share: float = Field(
         default=0.5, ge=0.0, le=0.5, description="most that reviewed drafts may be of the training rows; 0: none"
     )
@@ -285,11 +282,6 @@ class Recipe(_RecipeTable):
     evaluate: EvaluateRecipe = EvaluateRecipe()
     gates: GateRecipe = GateRecipe()
     promote: PromoteRecipe = PromoteRecipe()
-
-    @property
-    def needs_paraphrase_model(self) -> bool:
-        """True when building a dataset needs the base model to answer."""
-        return self.data.wording == "base" and self.data.variations > 0
 
     @property
     def digest(self) -> str:

@@ -9,10 +9,9 @@ from prefect.cache_policies import NO_CACHE
 
 from mondrian_core import stages
 from mondrian_core.errors import DatabaseBusy
-from mondrian_core.stages import DatasetSummary, LinkSummary, StageContext, read_stage_summary
+from mondrian_core.stages import DatasetSummary, LinkSummary, StageContext
 from tasks import artifact_pages
-from tasks.reporting import ProgressReporter, artifact_key, log_listener, publish_markdown_artifact, retry_only_on
-from tasks.stage_runner import run_on_accelerator
+from tasks.reporting import artifact_key, log_listener, publish_markdown_artifact, retry_only_on
 
 DATASET_SECONDS = 3600.0
 
@@ -44,18 +43,13 @@ def link_task(context_file: Path) -> LinkSummary:
     retries=2,
     retry_delay_seconds=5,
     retry_condition_fn=retry_only_on(DatabaseBusy),
-    timeout_seconds=DATASET_SECONDS + 4 * 3600.0,
+    timeout_seconds=DATASET_SECONDS,
     cache_policy=NO_CACHE,
 )
 def dataset_task(context_file: Path) -> DatasetSummary:
-    """Split, augmented, written under its digest; on the accelerator only when the base words critiques anew."""
+    """Split and augment the linked critiques; write the dataset version under its digest."""
     context = StageContext.load(context_file)
-    if context.recipe.needs_paraphrase_model:
-        listen = ProgressReporter("dataset", context.advisor)
-        run_on_accelerator("dataset", context_file, timeout=DATASET_SECONDS, listen=listen)
-        summary = read_stage_summary(context, "dataset", DatasetSummary)
-    else:
-        summary = stages.dataset_stage(context, log_listener())
+    summary = stages.dataset_stage(context, log_listener())
     publish_markdown_artifact(
         artifact_key("dataset", context.advisor), artifact_pages.dataset_markdown(summary), "Splits and photographs"
     )

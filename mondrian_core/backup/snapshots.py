@@ -7,10 +7,9 @@ import json
 import os
 import re
 import secrets
-import sqlite3
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -19,6 +18,7 @@ from mondrian_core.backup.file_selection import ADAPTERS, DATABASE, WORKSPACE
 from mondrian_core.errors import BadInput, Broken, NegativeOutcome, translate_foreign_errors
 from mondrian_core.events import EventListener, StageProgressed, ignore_events
 from mondrian_core.files import file_sha256, sync_folder
+from mondrian_core.store.database import integrity_problems
 
 FORMAT = 1
 OBJECTS, SNAPSHOTS, LOCK = "objects", "snapshots", ".lock"
@@ -260,14 +260,10 @@ def require_intact_files(name: str, wrong: Sequence[str]) -> None:
 
 def require_database_integrity(database: Path) -> None:
     """Refuse a database that SQLite finds damaged."""
-    try:
-        with closing(sqlite3.connect(database)) as connection:
-            found = connection.execute("PRAGMA integrity_check(3)").fetchall()
-    except sqlite3.DatabaseError as error:
-        found = [(str(error),)]
-    if found != [("ok",)]:
-        told = "; ".join(str(row[0]) for row in found)
-        raise DamagedBackup(f"SQLite finds the database damaged: {told}.", "Use an earlier snapshot (`--list`).")
+    if problems := integrity_problems(database):
+        raise DamagedBackup(
+            f"SQLite finds the database damaged: {'; '.join(problems)}.", "Use an earlier snapshot (`--list`)."
+        )
 
 
 def copy_with_hash(source: Path, target: Path) -> tuple[str, int]:

@@ -8,9 +8,9 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from mondrian_core.data.dataset.builder import load_dataset_version
 from mondrian_core.data.dataset.preview import ANSWER, PHOTOGRAPH, PROMPT, RowPreview, preview_row
 from mondrian_core.data.dataset.token_budget import check_row_lengths
+from mondrian_core.data.dataset.version import load_dataset_version
 from mondrian_core.dataset_types import DatasetRow
 from mondrian_core.errors import BadInput
 from mondrian_core.models.base_model import load_base

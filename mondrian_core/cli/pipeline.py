@@ -46,8 +46,8 @@ def dataset_command(options: Namespace) -> int:
         built = link_and_build_dataset(context, listen)
     extra: dict[str, Any] = {}
     if options.export:
-        from mondrian_core.data.dataset.builder import load_dataset_version
         from mondrian_core.data.dataset.export import export_dataset
+        from mondrian_core.data.dataset.version import load_dataset_version
 
         form, folder = options.export
         extra["exported"] = [

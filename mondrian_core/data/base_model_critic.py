@@ -15,11 +15,8 @@ from mondrian_core.prompts import (
     PortfolioComparison,
     comparison_messages,
     critique_messages,
-    paraphrase_messages,
 )
 from mondrian_core.rubric import Critique, CritiqueParseError, make_critique, parse_critique_strict
-
-TEMPERATURE = 0.7
 
 
 @dataclass(frozen=True)
@@ -77,22 +74,6 @@ class BaseModelCritic:
             return _with_expected_scores(answer)
         except CritiqueParseError:
             return None
-
-
-class BaseRewriter:
-    """A loaded base that says comments in other words; sampled, so that another seed gives another wording."""
-
-    def __init__(self, base: BaseVLM) -> None:
-        self.name = f"base {base.fingerprint}"
-        self._base = base
-
-    def reword(self, dimension: str, comment: str, seed: int) -> str:
-        """A proposal of at most about twice the comment's length."""
-        room = 2 * len(self._base.tokenizer.encode(comment, add_special_tokens=False)) + 8
-        messages = paraphrase_messages(dimension, comment)
-        return generate(
-            self._base, messages, None, max_tokens=room, temperature=TEMPERATURE, seed=seed % 2**31
-        ).text.strip()
 
 
 def _with_expected_scores(answer: Generation) -> Critique:

@@ -33,11 +33,11 @@ from mondrian_core.data.score_calibration import (
     calibrated_draft_scores,
     fit_score_calibration,
 )
-from mondrian_core.data.splits.near_duplicates import PhotographFingerprint, critique_fingerprint, near_duplicate_pairs
 from mondrian_core.data.splits.split import TRAIN, assign_splits, split_point
 from mondrian_core.errors import BadPhotograph, NothingToDo
 from mondrian_core.events import EventListener, StageNotice, StageProgressed, ignore_events
 from mondrian_core.images import downscale_to_fit, open_photograph, perceptual_hash
+from mondrian_core.near_duplicates import PhotographFingerprint, critique_fingerprint, near_duplicates_of
 from mondrian_core.prompts import AdvisorPrompt, PortfolioComparison, PortfolioNeighbour, prompt_digest
 from mondrian_core.recipes import Recipe
 from mondrian_core.rubric import DIMENSIONS, Critique, make_critique
@@ -173,11 +173,8 @@ def _draft_photograph(
         image = open_photograph(workspace / found.path).image
     except BadPhotograph as error:
         return excluded_photograph(found.path, error)
-    here = PhotographFingerprint(found.sha256, perceptual_hash(image))
-    if any(
-        len(advisor.held_out_photographs) == pair.second
-        for pair in near_duplicate_pairs([*advisor.held_out_photographs, here])
-    ):
+    fingerprint = PhotographFingerprint(found.sha256, perceptual_hash(image))
+    if near_duplicates_of(advisor.held_out_photographs, [fingerprint]):
         return ExcludedFile(found.path, "it looks like a photograph that is held out")
     return writer.draft(found, downscale_to_fit(image))
 

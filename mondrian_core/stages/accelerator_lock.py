@@ -13,21 +13,14 @@ from mondrian_core.stages.context import StageContext
 StageT = TypeVar("StageT", bound=Callable[..., Any])
 
 
-def always_needed(context: StageContext) -> bool:
-    """Every run of the stage needs the accelerator."""
-    return True
-
-
-def on_accelerator(needed: Callable[[StageContext], bool] = always_needed) -> Callable[[StageT], StageT]:
-    """For a stage: it begins once the accelerator is free, and tells while it waits."""
+def on_accelerator() -> Callable[[StageT], StageT]:
+    """For a stage: start once the accelerator is free, and report while waiting."""
 
     def decorated(stage: StageT) -> StageT:
         name = stage.__name__.removesuffix("_stage")  # the word in events and in the lock file
 
         @functools.wraps(stage)
         def run(context: StageContext, listen: EventListener = ignore_events, **options: Any) -> Any:
-            if not needed(context):
-                return stage(context, listen, **options)
             with accelerator_lock.exclusive_work(
                 f"{name} of {context.advisor}", lambda text: listen(StageNotice(name, text))
             ):

@@ -27,7 +27,7 @@ from mondrian_core.recipes import Recipe, TrainRecipe
 from mondrian_core.rubric import CritiqueParseError, parse_critique_lenient
 
 if TYPE_CHECKING:
-    from mondrian_core.data.dataset.builder import DatasetVersion
+    from mondrian_core.data.dataset.version import DatasetVersion
     from mondrian_core.dataset_types import DatasetRow
     from mondrian_core.evaluation import CrossValidationPlan, LabelledPhotograph, TrainingProvenance
     from mondrian_core.evaluation.measure.probes import RetrievalLookup
@@ -188,7 +188,7 @@ def load_training_provenance(adapter: Path, datasets: Path, listen: EventListene
         datasets: the advisor's dataset versions.
     """
     from mondrian_core.data.dataset import full_dataset
-    from mondrian_core.data.dataset.builder import load_dataset_version
+    from mondrian_core.data.dataset.version import load_dataset_version
     from mondrian_core.evaluation import TrainingProvenance
 
     folder, extent = _dataset_of(adapter, datasets)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,9 +23,8 @@ from mondrian_core.stages.summaries import (
 
 if TYPE_CHECKING:
     from mondrian_core.data.base_model_critic import BaseModelCritic
-    from mondrian_core.data.dataset.examples import Paraphraser
     from mondrian_core.data.dataset.token_budget import TokenBudget
-    from mondrian_core.data.splits.near_duplicates import PhotographFingerprint
+    from mondrian_core.near_duplicates import PhotographFingerprint
 
 
 def link_stage(context: StageContext, listen: EventListener = ignore_events) -> LinkSummary:
@@ -48,10 +45,9 @@ def link_stage(context: StageContext, listen: EventListener = ignore_events) -> 
     )
 
 
-@on_accelerator(lambda context: context.recipe.needs_paraphrase_model)
 def dataset_stage(context: StageContext, listen: EventListener = ignore_events) -> DatasetSummary:
     """Split, augment and write the dataset version that belongs to the linked records."""
-    from mondrian_core.data.dataset.builder import build_dataset
+    from mondrian_core.data.dataset.builder import BuildLimits, build_dataset
     from mondrian_core.data.linking.link import LinkManifest
 
     linked = read_stage_summary(context, "link", LinkSummary)
@@ -63,17 +59,14 @@ def dataset_stage(context: StageContext, listen: EventListener = ignore_events) 
         )
     voice = context.store().advisor(context.advisor)
     listen(StageStarted("dataset", detail=f"{linked.used} critiques"))
-    with _paraphraser(context, listen) as words:
-        built = build_dataset(
-            manifest,
-            voice,
-            context.recipe.data,
-            context.root,
-            listen,
-            fit=_token_budget(context, listen),
-            index=indexed_photographs(context),
-            words=words,
-        )
+    built = build_dataset(
+        manifest,
+        voice,
+        context.recipe.data,
+        context.root,
+        listen,
+        BuildLimits(token_budget=_token_budget(context, listen), index=indexed_photographs(context)),
+    )
     sheet = built.path / "contact_sheet.png"
     return write_stage_summary(
         context,
@@ -87,28 +80,6 @@ def dataset_stage(context: StageContext, listen: EventListener = ignore_events) 
         ),
         listen,
     )
-
-
-@contextmanager
-def _paraphraser(context: StageContext, listen: EventListener) -> Iterator[Paraphraser]:
-    """Who makes other wordings; what the base drafted is kept afterwards."""
-    from mondrian_core.data.augmentation.paraphrase_rules import paraphrase_comments
-
-    if not context.recipe.needs_paraphrase_model:
-        yield paraphrase_comments
-        return
-    from mondrian_core.data.base_model_critic import BaseRewriter
-    from mondrian_core.data.rewording import FILE, Rewordings
-    from mondrian_core.models.base_model import load_base
-
-    file = context.root / "datasets" / context.advisor / FILE
-    rewordings = Rewordings(BaseRewriter(load_base(context.base_model)), file)
-    try:
-        yield rewordings.vary
-    finally:
-        rewordings.save()
-    message = f"The checker took {rewordings.taken} of {rewordings.asked} wordings that the base drafted."
-    listen(StageNotice("dataset", message))
 
 
 def _token_budget(context: StageContext, listen: EventListener) -> TokenBudget | None:
@@ -128,7 +99,7 @@ def _token_budget(context: StageContext, listen: EventListener) -> TokenBudget |
 
 def indexed_photographs(context: StageContext) -> list[PhotographFingerprint]:
     """The photographs of the advisor's retrieval index, whichever base made it, each once."""
-    from mondrian_core.data.splits.near_duplicates import PhotographFingerprint
+    from mondrian_core.near_duplicates import PhotographFingerprint
     from mondrian_core.store.embeddings import EmbeddingStore
 
     entries = EmbeddingStore(context.store()).find(context.advisor)

@@ -14,7 +14,7 @@ from mondrian_core.stages.summaries import EvaluateSummary, TrainSummary, read_s
 from mondrian_core.stages.train import load_run_dataset
 
 if TYPE_CHECKING:
-    from mondrian_core.data.dataset.builder import DatasetVersion
+    from mondrian_core.data.dataset.version import DatasetVersion
     from mondrian_core.evaluation import TrainingProvenance
     from mondrian_core.models.base_model import BaseVLM
 

@@ -15,12 +15,12 @@ from mondrian_core.stages.context import StageContext
 from mondrian_core.stages.summaries import DatasetSummary, TrainSummary, read_stage_summary, write_stage_summary
 
 if TYPE_CHECKING:
-    from mondrian_core.data.dataset.builder import DatasetVersion
+    from mondrian_core.data.dataset.version import DatasetVersion
 
 
 def load_run_dataset(context: StageContext) -> DatasetVersion:
     """The dataset version that was named, else the one that this run made."""
-    from mondrian_core.data.dataset.builder import load_dataset_version
+    from mondrian_core.data.dataset.version import load_dataset_version
 
     return load_dataset_version(Path(context.dataset or read_stage_summary(context, "dataset", DatasetSummary).path))
 

@@ -15,7 +15,14 @@ from typing import Any, Self
 from mondrian_core.errors import BadInput, DatabaseBusy, DatabaseReplaced, NoDatabase, translate_foreign_errors
 from mondrian_core.files import create_private, restrict_to_owner
 from mondrian_core.store.cells import normalized_timestamp, text_or_bytes
-from mondrian_core.store.migrations import ADDED_TABLES, MIGRATIONS, ORIGINAL_TABLES, SCHEMA_VERSION
+from mondrian_core.store.migrations import (
+    ADDED_TABLES,
+    MIGRATIONS,
+    ORIGINAL_TABLES,
+    SCHEMA_VERSION,
+    add_dimension_columns,
+    lacks_dimension_columns,
+)
 
 BUSY_SECONDS = 10.0
 DATABASE_SUFFIXES = ("", "-wal", "-shm")  # the files that together are the database while it is open
@@ -276,14 +283,25 @@ class Database:
             raise NoDatabase(self.path, f"its schema {self.version} is newer than this program's {SCHEMA_VERSION}")
 
     def _migrate(self) -> None:
-        if self.version == SCHEMA_VERSION:
+        if self.version == SCHEMA_VERSION and not lacks_dimension_columns(self._connection):
             return
         with translate_foreign_errors(self.path):
             _back_up(self._connection, self.path, self.version)
             with self.transaction() as connection:
                 for number in range(self.version, SCHEMA_VERSION):  # read again: another process may have been first
                     MIGRATIONS[number](connection)
+                add_dimension_columns(connection)
                 connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+
+def integrity_problems(path: Path) -> list[str]:
+    """What SQLite's own check finds damaged in a database file, at most three findings; empty when it is intact."""
+    try:
+        with closing(sqlite3.connect(path)) as connection:
+            findings = [str(row[0]) for row in connection.execute("PRAGMA integrity_check(3)")]
+    except sqlite3.DatabaseError as error:
+        findings = [str(error)]
+    return [] if findings == ["ok"] else findings
 
 
 @contextmanager

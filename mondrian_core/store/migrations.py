@@ -1,7 +1,10 @@
-"""The schema of `mondrian.db`: the original tables, and numbered steps that add to them.
+"""The schema of `mondrian.db`: the original tables, and the numbered migrations that add to them.
 
-`PRAGMA user_version` holds the number of the last step. A step only adds; it never drops or rewrites what a user has.
-Each works on a database that has some of its columns already, because people add columns by hand.
+`PRAGMA user_version` holds the number of the last migration. A migration only adds; it never drops or rewrites what a
+user has. Each works on a database that already has some of its columns, because people add columns manually.
+
+Score and comment columns follow `rubric.DIMENSIONS` instead of a number: `add_dimension_columns` adds those that a
+database lacks, so a new dimension needs no migration (docs/decisions/0087).
 """
 
 from __future__ import annotations
@@ -11,30 +14,53 @@ from collections.abc import Callable
 
 from mondrian_core.rubric import DIMENSIONS
 
+DIMENSION_COLUMNS: dict[str, str] = {f"{name}_score": "REAL" for name in DIMENSIONS} | {
+    f"{name}_comment": "TEXT" for name in DIMENSIONS
+}
+PROFILE_TABLES = ("dimensional_profiles", "added_profiles")
+
 ORIGINAL_TABLES: dict[str, str] = {
     "advisors": "CREATE TABLE advisors (id TEXT PRIMARY KEY, name TEXT NOT NULL, bio TEXT NOT NULL, prompt TEXT)",
     "jobs": "CREATE TABLE jobs (id TEXT PRIMARY KEY, filename TEXT, advisor TEXT, status TEXT, "
     "analysis_markdown TEXT, llm_outputs TEXT, created_at TEXT, started_at TEXT, completed_at TEXT)",
     "dimensional_profiles": "CREATE TABLE dimensional_profiles (id TEXT PRIMARY KEY, advisor_id TEXT NOT NULL, "
     "image_path TEXT NOT NULL, "
-    + ", ".join(f"{name}_score REAL" for name in DIMENSIONS)
-    + ", "
-    + ", ".join(f"{name}_comment TEXT" for name in DIMENSIONS)
+    + ", ".join(f"{name} {kind}" for name, kind in DIMENSION_COLUMNS.items())
     + ", overall_grade TEXT)",
 }
+
+
+def lacks_dimension_columns(connection: sqlite3.Connection) -> bool:
+    """True when a table of critiques has no column for the score or comment of a dimension."""
+    return any(
+        DIMENSION_COLUMNS.keys() - _column_names(connection, table)
+        for table in PROFILE_TABLES
+        if _is_table(connection, table)
+    )
+
+
+def add_dimension_columns(connection: sqlite3.Connection) -> None:
+    """Add the score and comment columns that the tables of critiques lack; existing rows have no value there."""
+    for table in PROFILE_TABLES:
+        _add_columns(connection, table, DIMENSION_COLUMNS)
+
+
+def _column_names(connection: sqlite3.Connection, table: str) -> set[str]:
+    """In lower case, as SQLite compares them; generated columns too."""
+    return {row[1].lower() for row in connection.execute(f"PRAGMA table_xinfo({table})")}
 
 
 def _add_columns(connection: sqlite3.Connection, table: str, columns: dict[str, str]) -> None:
     if not _is_table(connection, table):
         return
-    present = {row[1].lower() for row in connection.execute(f"PRAGMA table_xinfo({table})")}
+    present = _column_names(connection, table)
     for name, kind in columns.items():
         if name not in present:
             connection.execute(f"ALTER TABLE {table} ADD COLUMN {name} {kind}")
 
 
 def _add_index(connection: sqlite3.Connection, name: str, table: str, columns: str, *, unique: bool = False) -> None:
-    """An index, where the table can have one; not unique where a person's rows are not."""
+    """Add an index where the table can have one; not a unique one where a person's rows are not unique."""
     if not _is_table(connection, table):
         return
     statement = f"INDEX IF NOT EXISTS {name} ON {table} ({columns})"
@@ -45,13 +71,13 @@ def _add_index(connection: sqlite3.Connection, name: str, table: str, columns: s
 
 
 def _is_table(connection: sqlite3.Connection, name: str) -> bool:
-    """False for a view: that has the columns and rows that its query gives."""
+    """False for a view, whose columns follow from its query."""
     query = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND lower(name) = ?"
     return connection.execute(query, (name,)).fetchone() is not None
 
 
 def _original_columns(connection: sqlite3.Connection) -> None:
-    """Columns of the original tables that a person's lack, so that every statement finds them; they are empty."""
+    """Add columns of the original tables that a person's database lacks, so that every statement finds them."""
     texts = (
         "filename",
         "advisor",
@@ -64,13 +90,14 @@ def _original_columns(connection: sqlite3.Connection) -> None:
     )
     _add_columns(connection, "jobs", dict.fromkeys(texts, "TEXT"))
     _add_columns(connection, "advisors", dict.fromkeys(("name", "bio", "prompt"), "TEXT"))
-    columns = dict.fromkeys(("advisor_id", "image_path", "overall_grade"), "TEXT")
-    columns |= {f"{name}_score": "REAL" for name in DIMENSIONS} | {f"{name}_comment": "TEXT" for name in DIMENSIONS}
-    _add_columns(connection, "dimensional_profiles", columns)
+    _add_columns(
+        connection, "dimensional_profiles", dict.fromkeys(("advisor_id", "image_path", "overall_grade"), "TEXT")
+    )
+    add_dimension_columns(connection)
 
 
 def _service(connection: sqlite3.Connection) -> None:
-    """1: what the service needs to know of a job."""
+    """1: columns that the service needs for a job."""
     _original_columns(connection)
     columns = dict.fromkeys(
         ("model_used", "requested_mode", "mode", "adapter_version", "arm", "answer", "error"), "TEXT"
@@ -84,15 +111,16 @@ def _service(connection: sqlite3.Connection) -> None:
 
 
 def _origin(connection: sqlite3.Connection) -> None:
-    """2: who wrote a critique, and when. Rows from before were written by people."""
+    """2: who wrote a critique, and when. Rows from before this migration were written by people."""
     _add_columns(connection, "dimensional_profiles", {"origin": "TEXT NOT NULL DEFAULT 'human'", "created_at": "TEXT"})
     _add_index(connection, "profiles_by_advisor", "dimensional_profiles", "advisor_id")
 
 
 def _portfolio(connection: sqlite3.Connection) -> None:
-    """3: what the index knows of a photograph, and critiques that a model drafted and a person decides on.
+    """3: the retrieval index, and critiques that a model drafted and a person decides on.
 
-    `looks` are two perceptual hashes as hexadecimal, `vector` little-endian float32, critiques canonical JSON.
+    `looks` holds two perceptual hashes in hexadecimal, `vector` little-endian float32 numbers, critiques are canonical
+    JSON.
     """
     connection.execute(
         "CREATE TABLE IF NOT EXISTS embeddings (advisor_id TEXT NOT NULL, sha256 TEXT NOT NULL, base TEXT NOT NULL, "
@@ -108,16 +136,15 @@ def _portfolio(connection: sqlite3.Connection) -> None:
 
 
 def _added_profiles(connection: sqlite3.Connection) -> None:
-    """4: critiques that the program writes, apart from those of `dimensional_profiles`, which a person's rules govern.
+    """4: critiques that the program writes, separate from `dimensional_profiles`, where a person's own rules apply.
 
-    Rows are only added (those of the index replaced); of several with one id the last one counts.
+    Rows are only added (those of the index are replaced); of several rows with one id the last one counts.
     """
-    scores = ", ".join(f"{name}_score REAL" for name in DIMENSIONS)
-    comments = ", ".join(f"{name}_comment TEXT" for name in DIMENSIONS)
+    columns = ", ".join(f"{name} {kind}" for name, kind in DIMENSION_COLUMNS.items())
     connection.execute(
         "CREATE TABLE IF NOT EXISTS added_profiles (number INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL, "
         "advisor_id TEXT NOT NULL, image_path TEXT NOT NULL, "
-        f"{scores}, {comments}, overall_grade TEXT, origin TEXT NOT NULL, created_at TEXT NOT NULL)"
+        f"{columns}, overall_grade TEXT, origin TEXT NOT NULL, created_at TEXT NOT NULL)"
     )
     _add_index(connection, "added_profiles_by_id", "added_profiles", "id")
 

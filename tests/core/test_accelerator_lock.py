@@ -24,7 +24,6 @@ from mondrian_core.accelerator_lock import (
 from mondrian_core.cli import main
 from mondrian_core.errors import AcceleratorBusy, Broken
 from mondrian_core.events import StageEvent, StageNotice, StageProgressed, ignore_events
-from mondrian_core.recipes import recipe_from_values
 from mondrian_core.settings import Settings
 from mondrian_core.stages import new_stage_context
 
@@ -215,19 +214,18 @@ class Waits(Exception):
     """Raised in place of waiting."""
 
 
-@pytest.mark.parametrize("stage", ["train", "evaluate", "index", "synthesize", "estimate", "dataset"])
+@pytest.mark.parametrize("stage", ["train", "evaluate", "index", "synthesize", "estimate"])
 def test_compute_stages_acquire_accelerator_lock(lock: Path, stage: str, tmp_path: Path) -> None:
     """Called by hand too, without flow or command."""
     (tmp_path / "workspace").mkdir()
     settings = Settings(workspace=tmp_path / "workspace", adapters=tmp_path / "adapters", base_model="mini")
-    words = recipe_from_values({"data": {"wording": "base", "variations": 1}})
 
     def heard(event: StageEvent) -> None:
         if isinstance(event, StageNotice) and "in use (train of ansel, started by" in event.message:
             raise Waits
 
     with running(HOLDS), pytest.raises(Waits):
-        getattr(stages, stage)(new_stage_context(settings, "ansel", words), heard)
+        getattr(stages, stage)(new_stage_context(settings, "ansel", Recipe()), heard)
 
 
 @pytest.mark.parametrize(

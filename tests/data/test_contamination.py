@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from mondrian_core.data.augmentation.image_variants import mirrored_text
 from mondrian_core.data.augmentation.paraphrase_rules import paraphrase_comments
 from mondrian_core.data.dataset import builder as module
-from mondrian_core.data.dataset.builder import build_dataset
+from mondrian_core.data.dataset.builder import BuildLimits, build_dataset
 from mondrian_core.data.linking.link import link_critiques
 from mondrian_core.data.splits import split
 from mondrian_core.data.splits.contamination import (
@@ -22,9 +22,9 @@ from mondrian_core.data.splits.contamination import (
     split_contamination,
     uncontaminated_index_ids,
 )
-from mondrian_core.data.splits.near_duplicates import CritiqueFingerprint, PhotographFingerprint
 from mondrian_core.data.splits.split import TEST, TRAIN, VALIDATION, near_duplicate_groups
 from mondrian_core.images import perceptual_hash
+from mondrian_core.near_duplicates import CritiqueFingerprint, PhotographFingerprint
 from mondrian_core.recipes import DataRecipe
 from mondrian_core.rubric import DIMENSIONS
 from tests.data.stand_in import VOICE, jpeg, picture, profile, workspace_of
@@ -71,7 +71,7 @@ def test_same_photograph_in_two_splits_is_leakage() -> None:
 
 
 @pytest.mark.parametrize(
-    ("mirrored", "kind"), [(True, SplitContaminationKind.MIRRORED_TWIN), (False, SplitContaminationKind.COPY)]
+    ("mirrored", "kind"), [(True, SplitContaminationKind.MIRRORED), (False, SplitContaminationKind.COPY)]
 )
 def test_near_duplicate_of_held_out_photograph_is_leakage(mirrored: bool, kind: SplitContaminationKind) -> None:
     image = picture(1, (320, 240))
@@ -86,16 +86,14 @@ def test_paraphrase_of_held_out_critique_is_leakage(seed: int) -> None:
     words = paraphrase_comments(COMMENTS, seed)
     assert words is not None and words != COMMENTS
     assert kinds({TRAIN: [subject(1, words)], VALIDATION: [subject(2, COMMENTS)]}) == [
-        SplitContaminationKind.PARAPHRASE_TWIN
+        SplitContaminationKind.PARAPHRASE
     ]
 
 
 def test_a_mirrored_critique_is_a_paraphrase_too() -> None:
     flipped = {name: mirrored_text(comment) for name, comment in COMMENTS.items()}
     assert flipped != COMMENTS
-    assert kinds({TRAIN: [subject(1, flipped)], TEST: [subject(2, COMMENTS)]}) == [
-        SplitContaminationKind.PARAPHRASE_TWIN
-    ]
+    assert kinds({TRAIN: [subject(1, flipped)], TEST: [subject(2, COMMENTS)]}) == [SplitContaminationKind.PARAPHRASE]
 
 
 def test_other_scores_numbers_or_words_are_another_critique() -> None:
@@ -165,8 +163,8 @@ def test_without_groups_the_build_fails_and_leaves_nothing(tmp_path: Path, monke
 
     with Store(tmp_path / "mondrian.db", read_only=True) as store:
         manifest = link_critiques(store, tmp_path, "ansel")
-    monkeypatch.setattr(split, "twins", lambda subjects, bits: ())
-    with pytest.raises(SplitContaminationError, match="paraphrase twin"):
+    monkeypatch.setattr(split, "near_duplicate_pairs", lambda photographs, max_bits: ())
+    with pytest.raises(SplitContaminationError, match="paraphrased critique"):
         build_dataset(manifest, VOICE, DataRecipe(), tmp_path)
     assert not (tmp_path / "datasets").exists()
 
@@ -175,7 +173,7 @@ def test_the_manifest_says_what_an_evaluation_may_look_up(tmp_path: Path) -> Non
     with workspace_of(tmp_path, 12) as store:
         manifest = link_critiques(store, tmp_path, "ansel")
     index = [PhotographFingerprint(each.sha256) for each in manifest.used] + [subject(77)]
-    version = build_dataset(manifest, VOICE, DataRecipe(), tmp_path, index=index)
+    version = build_dataset(manifest, VOICE, DataRecipe(), tmp_path, limits=BuildLimits(index=index))
     trained = {each["lineage"] for each in version.manifest["members"] if each["split"] == TRAIN}
     assert version.retrieval_photo_ids == trained | {lineage(77)}
     assert version.retrieval_photo_ids < {each.photo_id for each in index}

@@ -9,16 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFile
 
 from mondrian_core.data.dataset import builder as module
-from mondrian_core.data.dataset import writer
-from mondrian_core.data.dataset.builder import (
-    DatasetVersion,
-    build_dataset,
-    changed_dataset_files,
-    load_dataset_version,
-)
+from mondrian_core.data.dataset import examples, writer
+from mondrian_core.data.dataset.builder import BuildLimits, build_dataset
+from mondrian_core.data.dataset.token_budget import RowLength, TokenBudget
+from mondrian_core.data.dataset.version import DatasetVersion, changed_dataset_files, load_dataset_version
 from mondrian_core.data.linking.link import LinkManifest, link_critiques
 from mondrian_core.data.splits.split import SPLITS
 from mondrian_core.dataset_types import DatasetRow
@@ -26,7 +23,7 @@ from mondrian_core.errors import BadInput, DiskFull, NothingToDo
 from mondrian_core.events import StageEvent, ignore_events
 from mondrian_core.prompts import AdvisorPrompt, critique_messages
 from mondrian_core.recipes import DataRecipe
-from mondrian_core.rubric import DIMENSIONS, grade_from_scores, parse_critique_strict, round_score
+from mondrian_core.rubric import DIMENSIONS, Critique, grade_from_scores, parse_critique_strict, round_score
 from tests.data.stand_in import VOICE, jpeg, profile, workspace_of
 
 RECIPE = DataRecipe()
@@ -135,6 +132,44 @@ def test_mirrored_rows_are_mirrored_in_picture_and_text(tmp_path: Path) -> None:
         assert np.abs(original - mirrored).mean() > 4
 
 
+def test_build_opens_each_photograph_once_and_renders_each_answer_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Decoding is counted where every decoder starts; the small pictures of the contact sheet are the only others."""
+    manifest = linked(tmp_path)
+    decoded: list[tuple[int, int]] = []
+    rendered: list[str] = []
+    load, target = ImageFile.ImageFile.load, examples.training_target
+
+    def counted_load(image: ImageFile.ImageFile) -> object:
+        if image.tile:  # not decoded yet
+            decoded.append(image.size)
+        return load(image)
+
+    def counted_target(critique: Critique) -> str:
+        rendered.append(target(critique))
+        return rendered[-1]
+
+    monkeypatch.setattr(ImageFile.ImageFile, "load", counted_load)
+    monkeypatch.setattr(examples, "training_target", counted_target)
+    monkeypatch.setattr(writer, "_write_contact_sheet", lambda *_: None)
+    budget = TokenBudget(lambda messages, image, answer: RowLength(1, 1, len(answer) // 8), 2000)
+    version = build_dataset(manifest, VOICE, RECIPE, tmp_path, limits=BuildLimits(token_budget=budget))
+    assert len(decoded) == len(manifest.used) == 12
+    monkeypatch.undo()
+    rows = [row for split in SPLITS for row in version.rows(split)]
+    rows += [row for own in (version.held_out_variants() or {}).values() for row in own]
+    assert len(rendered) == len({(row.photo_id, row.answer) for row in rows}) > 12
+
+
+def test_answer_is_stored_once(tmp_path: Path) -> None:
+    version = built(tmp_path)
+    (file,) = (version.path / "validation").glob("*.arrow")
+    for row in version.rows("validation"):
+        comment = parse_critique_strict(row.answer).assessments["composition"].comment
+        assert file.read_bytes().count(comment.encode()) == len(DIMENSIONS)
+
+
 # --- digests ----------------------------------------------------------------------------------------------------------
 
 
@@ -179,20 +214,21 @@ def test_the_order_of_the_records_does_not_change_the_digest(tmp_path: Path) -> 
 def test_dataset_digest_is_stable_across_releases(monkeypatch: pytest.MonkeyPatch) -> None:
     """The content of a row decides the digest. If this changes, so must `FORMAT`; old versions stay what they were."""
     from mondrian_core.data.augmentation.image_variants import ORIGINAL
-    from mondrian_core.data.dataset.builder import DatasetExample, dataset_digest
+    from mondrian_core.data.dataset.builder import dataset_digest
+    from mondrian_core.data.dataset.examples import DatasetExample
 
     example = DatasetExample(
-        split="train",
         photo_id="ab" * 32,
         record="profile:p",
         variant=ORIGINAL,
         jpeg=b"",
         comments=dict.fromkeys(DIMENSIONS, "Level."),
         scores=dict.fromkeys(DIMENSIONS, 7.0),
-        weight=1.0,
+        answer=examples.answer_text(dict.fromkeys(DIMENSIONS, 7.0), dict.fromkeys(DIMENSIONS, "Level.")),
+        split="train",
     )
     monkeypatch.setattr(module, "prompt_digest", lambda voice: "prompt")
-    assert dataset_digest([example], VOICE) == "090ebebee074e1a3ce1ea72e1088863a524f7687b2946aa961f1af41ab90ba16"
+    assert dataset_digest([example], VOICE) == "451df473e6fcd6753a649462038d6b4dcf28834a1093dfa01403c763fa3ae1be"
 
 
 # --- what can go wrong ------------------------------------------------------------------------------------------------
@@ -207,7 +243,7 @@ def test_an_interruption_or_a_full_disk_leaves_no_half_dataset(
     def fail(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr(writer, "_write_sheet", fail)
+    monkeypatch.setattr(writer, "_write_contact_sheet", fail)
     with pytest.raises(DiskFull if isinstance(error, OSError) else KeyboardInterrupt):
         build_dataset(manifest, VOICE, RECIPE, tmp_path)
     assert list((tmp_path / "datasets" / "ansel").iterdir()) == []
@@ -219,7 +255,7 @@ def test_unfinished_dataset_folder_is_replaced(tmp_path: Path) -> None:
     manifest = linked(tmp_path)
     version = build_dataset(manifest, VOICE, RECIPE, tmp_path)
     (version.path / "manifest.json").unlink()
-    with pytest.raises(BadInput, match="no finished dataset"):
+    with pytest.raises(BadInput, match="not a finished dataset"):
         load_dataset_version(version.path)
     again = build_dataset(manifest, VOICE, RECIPE, tmp_path)
     assert changed_dataset_files(again) == ()
@@ -304,7 +340,8 @@ def test_dataset_loads_with_huggingface_datasets(tmp_path: Path) -> None:
 
     version = built(tmp_path)
     stored = datasets.load_from_disk(str(version.path / "train"))
-    assert {"messages", "image", "scores", "loss_dimensions", "lineage", "weight", "answer"} <= set(stored.column_names)
+    assert {"messages", "image", "scores", "loss_dimensions", "lineage", "weight"} <= set(stored.column_names)
+    assert "answer" not in stored.column_names
     assert stored[0]["image"].size == (96, 64)
 
 

@@ -9,12 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mondrian_core.data.dataset.builder import DatasetVersion, build_dataset, load_stored_columns
+from mondrian_core.data.dataset.builder import build_dataset
+from mondrian_core.data.dataset.version import DatasetVersion, load_stored_columns
 from mondrian_core.data.linking.link import ExclusionReason, LinkManifest, link_critiques
-from mondrian_core.data.splits.draft_selection import LIKE_HELD_OUT, SHARE_EXCEEDED_REASON, select_drafts
-from mondrian_core.data.splits.near_duplicates import PhotographFingerprint
+from mondrian_core.data.splits.draft_selection import SHARE_EXCEEDED_REASON, SIMILAR_TO_HELD_OUT_REASON, select_drafts
 from mondrian_core.data.splits.split import TRAIN, assign_splits
 from mondrian_core.errors import NothingToDo
+from mondrian_core.near_duplicates import PhotographFingerprint
 from mondrian_core.recipes import DataRecipe
 from mondrian_core.rubric import DIMENSIONS, make_critique
 from mondrian_core.store import Store
@@ -135,7 +136,7 @@ def test_a_draft_that_looks_like_something_held_out_is_left_out(tmp_path: Path) 
             drafts.accept(draft.id, "person:test")
         version = build_dataset(link_critiques(store, tmp_path, "ansel"), VOICE, RECIPE, tmp_path)
     assert version.manifest["drafts"]["used"] == 1
-    assert list(version.manifest["drafts"]["left_out"].values()) == [LIKE_HELD_OUT]
+    assert list(version.manifest["drafts"]["left_out"].values()) == [SIMILAR_TO_HELD_OUT_REASON]
 
 
 def test_dataset_of_only_drafts_is_rejected(tmp_path: Path) -> None:

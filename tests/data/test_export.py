@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from mondrian_core.data.dataset.builder import DatasetVersion, build_dataset
+from mondrian_core.data.dataset.builder import build_dataset
 from mondrian_core.data.dataset.export import export_dataset
+from mondrian_core.data.dataset.version import DatasetVersion
 from mondrian_core.data.linking.link import link_critiques
 from mondrian_core.errors import BadInput
 from mondrian_core.recipes import DataRecipe

@@ -10,8 +10,8 @@ from mondrian_core.data.augmentation.paraphrase_rules import (
     exchanged_clauses,
     paraphrase_comments,
     paraphrase_problems,
-    shared_word_fraction,
 )
+from mondrian_core.near_duplicates import shared_word_fraction
 from mondrian_core.rubric import DIMENSIONS
 
 COMMENTS = {

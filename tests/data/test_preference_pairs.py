@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from mondrian_core.data.dataset.builder import DatasetVersion, build_dataset
+from mondrian_core.data.dataset.builder import build_dataset
 from mondrian_core.data.dataset.preference_pairs import preference_pairs_from_rows, split_preference_pairs
+from mondrian_core.data.dataset.version import DatasetVersion
 from mondrian_core.data.linking.link import link_critiques
 from mondrian_core.dataset_types import DatasetRow
 from mondrian_core.images import jpeg_bytes

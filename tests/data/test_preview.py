@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mondrian_core.data.dataset.builder import build_dataset
+from mondrian_core.data.dataset.builder import BuildLimits, build_dataset
 from mondrian_core.data.dataset.preview import ANSWER, PHOTOGRAPH, PROMPT, RowPreview, preview_row
 from mondrian_core.data.dataset.token_budget import RowLength, TokenBudget, check_row_lengths
 from mondrian_core.data.linking.link import link_critiques
@@ -94,7 +94,14 @@ def test_critiques_that_are_too_long_are_left_out_and_named(tmp_path: Path) -> N
         return TokenBudget(lambda *row: RowLength(*measure(*row)), limit)
 
     heard: list[str] = []
-    built = build_dataset(manifest, VOICE, DataRecipe(), tmp_path, lambda event: heard.append(str(event)), fit=fit(900))
+    built = build_dataset(
+        manifest,
+        VOICE,
+        DataRecipe(),
+        tmp_path,
+        lambda event: heard.append(str(event)),
+        BuildLimits(token_budget=fit(900)),
+    )
     left_out = {each["record"]: each["detail"] for each in built.manifest["too_long"]}
     assert left_out.keys() == {"profile:p9", "profile:p8", "profile:p7"}
     assert left_out["profile:p9"].startswith("a comment is too long: composition 779,")
@@ -104,29 +111,31 @@ def test_critiques_that_are_too_long_are_left_out_and_named(tmp_path: Path) -> N
     assert len(used) == 4 and not used & left_out.keys()
     assert any("3 critiques are left out as too long" in each and "profile:p9" in each for each in heard)
     assert "3 critiques are too long" in (built.path / "README.md").read_text()
-    roomier = build_dataset(manifest, VOICE, DataRecipe(), tmp_path, fit=fit(9000))
+    roomier = build_dataset(manifest, VOICE, DataRecipe(), tmp_path, limits=BuildLimits(token_budget=fit(9000)))
     assert "profile:p7" in {each["record"] for each in roomier.manifest["members"]}
     with pytest.raises(BadInput, match="7 critiques are left out as too long"):
-        build_dataset(manifest, VOICE, DataRecipe(), tmp_path, fit=fit(20))
+        build_dataset(manifest, VOICE, DataRecipe(), tmp_path, limits=BuildLimits(token_budget=fit(20)))
 
 
 def test_answers_of_older_datasets_are_read_in_the_spelling_of_today(tmp_path: Path) -> None:
     """They were written with ASCII escapes, which the grammar of the service can't write."""
-    from mondrian_core.data.dataset.builder import _row
+    from mondrian_core.data.dataset.version import current_columns, row_from_columns
 
     critique = make_critique(dict.fromkeys(DIMENSIONS, 7), dict.fromkeys(DIMENSIONS, "It’s weich – 光."))
     escaped = json.dumps(critique.as_dict())
     messages = training_messages(VOICE, escaped)
-    row = _row(
-        {
-            "lineage": "a",
-            "image": {"bytes": jpeg(1)},
-            "messages": messages,
-            "answer": escaped,
-            "scores": critique.scores,
-            "loss_dimensions": DIMENSIONS,
-            "weight": 1.0,
-        }
+    row = row_from_columns(
+        current_columns(
+            {
+                "lineage": "a",
+                "image": {"bytes": jpeg(1)},
+                "messages": messages,
+                "answer": escaped,
+                "scores": critique.scores,
+                "loss_dimensions": DIMENSIONS,
+                "weight": 1.0,
+            }
+        )
     )
     assert row.answer == training_target(critique) != escaped
     assert row.messages == training_messages(VOICE, row.answer)

@@ -15,7 +15,6 @@ from mondrian_core.data.splits.split import (
     TEST,
     TRAIN,
     VALIDATION,
-    PhotographFingerprint,
     assign_splits,
     folds_from_photographs,
     near_duplicate_groups,
@@ -23,6 +22,7 @@ from mondrian_core.data.splits.split import (
 )
 from mondrian_core.errors import BadInput
 from mondrian_core.images import perceptual_hash
+from mondrian_core.near_duplicates import PhotographFingerprint
 from mondrian_core.recipes import DataRecipe
 from tests.data.stand_in import picture
 

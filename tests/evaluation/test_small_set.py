@@ -11,7 +11,7 @@ import pytest
 
 from mondrian_core import stages
 from mondrian_core.cli import main
-from mondrian_core.data.dataset.builder import DatasetVersion, load_dataset_version
+from mondrian_core.data.dataset.version import DatasetVersion, load_dataset_version
 from mondrian_core.data.sample_workspace import add_sample_critiques, create_workspace
 from mondrian_core.evaluation.measure.samples import EvaluationSamples, load_evaluation_samples
 from mondrian_core.events import ignore_events

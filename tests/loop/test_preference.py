@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mondrian_core.cli import main
-from mondrian_core.data.dataset.builder import load_dataset_version
+from mondrian_core.data.dataset.version import load_dataset_version
 from mondrian_core.rubric import DIMENSIONS, Critique, make_critique
 from mondrian_core.serving.jobs.feedback import correct_critique
 from mondrian_core.store import Job, Store

@@ -13,9 +13,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from mondrian_core.near_duplicates import MIN_SHARED_WORDS, shared_word_fraction, word_counts
 from mondrian_core.rubric import DIMENSIONS
 
-MIN_SHARED_WORDS = 0.5
 _WORD = re.compile(r"[a-z]+(?:'[a-z]+)?|\d+(?:\.\d+)?", re.IGNORECASE)
 
 
@@ -136,7 +136,7 @@ def _with_synonyms(comment: str, pairs: Mapping[str, str], rng: np.random.Genera
 def paraphrase_problems(original: str, varied: str) -> tuple[str, ...]:
     """Why `varied` is no other wording of `original`: numbers, places, negations or polarity changed, or too little
     left."""
-    before, after = _words(original), _words(varied)
+    before, after = word_counts(original), word_counts(varied)
     found = []
     for name, listed in (
         ("number", _NUMBERS),
@@ -152,16 +152,6 @@ def paraphrase_problems(original: str, varied: str) -> tuple[str, ...]:
     if shared_word_fraction(original, varied) < MIN_SHARED_WORDS:
         found.append("less than half the words are the advisor's own")
     return tuple(dict.fromkeys(found))
-
-
-def shared_word_fraction(original: str, varied: str) -> float:
-    """Share of the words of `varied` that are in `original` (0-1)."""
-    before, after = _words(original), _words(varied)
-    return (before & after).total() / max(1, after.total())
-
-
-def _words(text: str) -> Counter[str]:
-    return Counter(word.lower() for word in _WORD.findall(text))
 
 
 def _among(words: Counter[str], listed: frozenset[str]) -> Counter[str]:

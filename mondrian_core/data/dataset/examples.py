@@ -1,127 +1,146 @@
-"""Rows before they are written: the photographs of a split, their variants and other wordings."""
+"""Dataset rows in memory, before they are written: a photograph, its image variants and paraphrased critiques."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import TYPE_CHECKING
+
+from PIL import Image
 
 from mondrian_core.data.augmentation import image_variants
 from mondrian_core.data.augmentation.paraphrase_rules import paraphrase_comments
-from mondrian_core.data.linking.link_manifest import HUMAN, SYNTHETIC, LinkedRecord
-from mondrian_core.data.splits.near_duplicates import CritiqueFingerprint, critique_fingerprint
-from mondrian_core.data.splits.split import TRAIN
-from mondrian_core.images import downscale_to_fit, jpeg_bytes, open_photograph
+from mondrian_core.data.linking.link_manifest import HUMAN, LinkedRecord
+from mondrian_core.images import jpeg_bytes
+from mondrian_core.near_duplicates import CritiqueFingerprint, critique_fingerprint
 from mondrian_core.recipes import DataRecipe
 from mondrian_core.rubric import make_critique, overlong_comments, training_target
 
-if TYPE_CHECKING:
-    from PIL import Image
+ATTEMPTS_PER_PARAPHRASE = 4
 
 
 @dataclass(frozen=True, kw_only=True)
 class DatasetExample:
-    """A row before it is written: the picture as JPEG bytes.
+    """A row before it is written.
 
-    `corrects` stands with the photograph itself, see `records.LinkedRecord`.
+    Attributes:
+        photo_id: SHA-256 of the source photograph.
+        record: the linked record that the critique comes from.
+        variant: what was done to the picture.
+        jpeg: the picture, encoded.
+        comments: by dimension, changed with the picture where it needs that.
+        scores: the advisor's own (0-10, fractions kept).
+        answer: the taught answer: whole scores, and the grade that belongs to them.
+        split: where the row belongs; empty until the photographs are split.
+        weight: of the row in the loss; the weights of one photograph sum to 1.
+        paraphrase: 0 for the advisor's own words, else the number of the paraphrase.
+        origin: who wrote the critique.
+        photograph: path below the workspace.
+        corrected_critique: the model's critique that a person corrected, on the row of the photograph itself alone.
     """
 
-    split: str
     photo_id: str
     record: str
     variant: image_variants.ImageVariant
     jpeg: bytes
     comments: Mapping[str, str]
     scores: Mapping[str, float]
-    weight: float
-    wording: int = 0
+    answer: str
+    split: str = ""
+    weight: float = 1.0
+    paraphrase: int = 0
     origin: str = HUMAN
     photograph: str = ""
     corrected_critique: str = ""
 
     @property
     def name(self) -> str:
-        """What was done to picture and words, such as "mirror" or "original~1" (the first other wording)."""
-        return f"{self.variant.name}~{self.wording}" if self.wording else self.variant.name
-
-    def answer(self) -> str:
-        """What is taught: whole scores, and the grade that belongs to them."""
-        return training_target(make_critique(self.scores, self.comments))
+        """What was done to picture and words, such as "mirror" or "original~1" (the first paraphrase)."""
+        return f"{self.variant.name}~{self.paraphrase}" if self.paraphrase else self.variant.name
 
     @property
     def critique_fingerprint(self) -> CritiqueFingerprint:
-        """What the row teaches, for the leakage check."""
+        """What the row teaches, for the contamination check."""
         return critique_fingerprint(self.scores, self.comments)
 
 
-Paraphraser = Callable[[Mapping[str, str], int], dict[str, str] | None]
+RowFilter = Callable[[Image.Image, Mapping[str, str], str], bool]  # picture, comments, answer -> whether the row fits
 
 
-def build_dataset_examples(
-    record: LinkedRecord, split: str, recipe: DataRecipe, workspace: Path, words: Paraphraser = paraphrase_comments
-) -> list[DatasetExample]:
-    """The rows of one photograph; their weights sum to 1.
+def answer_text(scores: Mapping[str, float], comments: Mapping[str, str]) -> str:
+    """The taught answer to a photograph: canonical JSON with whole scores."""
+    return training_target(make_critique(scores, comments))
 
-    Only training has variants and other wordings, and a drafted critique has neither: the share of drafts is counted in
-    rows and in weight alike.
+
+def original_example(record: LinkedRecord, image: Image.Image, answer: str) -> DatasetExample:
+    """The row of the photograph itself.
+
+    Args:
+        record: the linked critique.
+        image: the photograph, 8-bit RGB, downscaled as it is stored.
+        answer: `answer_text` of the critique.
     """
-    image = downscale_to_fit(open_photograph(workspace / record.photograph).image)
-    original = DatasetExample(
-        split=split,
+    return DatasetExample(
         photo_id=record.sha256,
         record=record.record,
         variant=image_variants.ORIGINAL,
         jpeg=jpeg_bytes(image),
         comments=record.comments,
         scores=record.scores,
-        weight=1.0,
+        answer=answer,
         origin=record.origin,
         photograph=record.photograph,
         corrected_critique=record.corrects or "",
     )
-    if split != TRAIN or record.origin == SYNTHETIC:
-        return [original]
-    return augmented_examples(original, image, recipe, words)
 
 
 def augmented_examples(
-    original: DatasetExample, image: Image.Image, recipe: DataRecipe, words: Paraphraser = paraphrase_comments
+    original: DatasetExample, image: Image.Image, recipe: DataRecipe, fits: RowFilter
 ) -> list[DatasetExample]:
-    """A photograph with the variants and other wordings that training gives it, itself first; weights sum to 1.
+    """The image variants and paraphrases that training adds to a photograph, without the photograph itself.
+
+    They depend on the photograph, its critique and the recipe alone, never on the split or on other photographs.
 
     Args:
-        image: the photograph that `original` is made of, 8-bit RGB.
+        original: the row of the photograph itself.
+        image: the pixels that `original` was encoded from, 8-bit RGB.
+        recipe: which variants to make, and how many.
+        fits: rows for which it is False are left out.
     """
-    made = [
-        (variant, image_variants.apply_variant(variant, image))
-        for variant in image_variants.plan_variants(original.photo_id, original.comments, recipe)[1:]
+    return [
+        *_image_variants(original, image, recipe, fits),
+        *(each for each in _paraphrases(original, recipe) if fits(image, each.comments, each.answer)),
     ]
-    examples = [original]
-    examples += [
-        replace(
-            original,
-            variant=variant,
-            jpeg=jpeg_bytes(picture),
-            corrected_critique="",
-            comments=image_variants.variant_comments(variant, original.comments),
-        )
-        for variant, picture in made
-        if picture is not None
-    ]
-    examples += _paraphrased_examples(original, recipe, words)
-    return [replace(each, weight=1 / len(examples)) for each in examples]
 
 
-def _paraphrased_examples(original: DatasetExample, recipe: DataRecipe, make: Paraphraser) -> list[DatasetExample]:
-    """The photograph itself with its critique in other words, up to `recipe.variations` times, all different."""
-    found = {tuple(original.comments.values()): original}
-    for attempt in range(4 * recipe.variations):
-        if len(found) > recipe.variations:
+def _image_variants(
+    original: DatasetExample, image: Image.Image, recipe: DataRecipe, fits: RowFilter
+) -> list[DatasetExample]:
+    examples = []
+    for variant in image_variants.plan_variants(original.photo_id, original.comments, recipe)[1:]:
+        picture = image_variants.apply_variant(variant, image)
+        if picture is None:
+            continue
+        changed = _with_comments(original, image_variants.variant_comments(variant, original.comments))
+        if fits(picture, changed.comments, changed.answer):
+            examples.append(replace(changed, variant=variant, jpeg=jpeg_bytes(picture)))
+    return examples
+
+
+def _paraphrases(original: DatasetExample, recipe: DataRecipe) -> list[DatasetExample]:
+    """The photograph with its critique in other words, up to `recipe.variations` times, all different."""
+    examples = {tuple(original.comments.values()): original}
+    for attempt in range(ATTEMPTS_PER_PARAPHRASE * recipe.variations):
+        if len(examples) > recipe.variations:
             break
-        words = make(
-            original.comments, image_variants.augmentation_seed(f"words {attempt} {original.photo_id}", recipe.seed)
-        )
-        if words and not overlong_comments(words):
-            found.setdefault(tuple(words.values()), replace(original, comments=words, wording=len(found), corrected_critique=""))
-    return list(found.values())[1:]
+        seed = image_variants.augmentation_seed(f"words {attempt} {original.photo_id}", recipe.seed)
+        comments = paraphrase_comments(original.comments, seed)
+        if comments and not overlong_comments(comments) and tuple(comments.values()) not in examples:
+            examples[tuple(comments.values())] = replace(_with_comments(original, comments), paraphrase=len(examples))
+    return list(examples.values())[1:]
+
+
+def _with_comments(original: DatasetExample, comments: Mapping[str, str]) -> DatasetExample:
+    """The row with these comments and the answer that belongs to them; it corrects nothing."""
+    same = dict(comments) == dict(original.comments)
+    answer = original.answer if same else answer_text(original.scores, comments)
+    return replace(original, comments=comments, answer=answer, corrected_critique="")

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from mondrian_core.data.dataset.builder import DatasetVersion, load_stored_columns
+from mondrian_core.data.dataset.version import DatasetVersion, load_stored_columns
 from mondrian_core.data.dataset.writer import progress_bars_disabled
 from mondrian_core.data.splits.split import SPLITS
 from mondrian_core.errors import BadInput, translate_foreign_errors

@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 
-from mondrian_core.data.dataset.builder import DatasetVersion
+from mondrian_core.data.dataset.version import DatasetVersion
 from mondrian_core.data.splits.split import TEST
 from mondrian_core.dataset_types import CORRECTION, OTHER_PHOTOGRAPH, DatasetRow, PreferencePair
 

@@ -1,4 +1,4 @@
-"""Putting a dataset version on disk: built beside its place, flushed, renamed; the manifest is written last."""
+"""Writing a dataset version: built in a temporary folder, flushed, renamed; the manifest is written last."""
 
 from __future__ import annotations
 
@@ -26,20 +26,30 @@ from mondrian_core.recipes import DataRecipe
 from mondrian_core.rubric import DIMENSIONS
 
 MANIFEST_FILE = "manifest.json"
+HELD_OUT_VARIANTS = "held_out_variants"  # folder and manifest key: augmented rows of held-out photographs
 
 
-def write_dataset(path: Path, examples: Sequence[DatasetExample], voice: AdvisorPrompt, facts: dict[str, Any]) -> None:
-    """Write everything beside `path`, flush it, and rename it into place."""
+def write_dataset(
+    path: Path, examples: Sequence[DatasetExample], advisor_prompt: AdvisorPrompt, content: dict[str, Any]
+) -> None:
+    """Write everything next to `path`, flush it, and rename it into place.
+
+    Args:
+        path: the version's folder.
+        examples: the rows, each with its split.
+        advisor_prompt: the prompt in every row.
+        content: the manifest, to which the SHA-256 of every file is added.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     with translate_foreign_errors(path):
         building = Path(tempfile.mkdtemp(dir=path.parent, prefix=".building-"))
         try:
-            for split in SPLITS:
-                _write_split(building / split, [each for each in examples if each.split == split], voice)
-            _write_sheet(building / "contact_sheet.png", examples, DataRecipe.model_validate(facts["recipe"]))
-            write_atomic(building / "README.md", dataset_card(facts))
+            for split in (*SPLITS, HELD_OUT_VARIANTS):
+                _write_split(building / split, [row for row in examples if row.split == split], advisor_prompt)
+            _write_contact_sheet(building / "contact_sheet.png", examples, DataRecipe.model_validate(content["recipe"]))
+            write_atomic(building / "README.md", dataset_card(content))
             files = {file.relative_to(building).as_posix(): file_sha256(file) for file in _files(building)}
-            write_json(building / MANIFEST_FILE, {**facts, "files": files})
+            write_json(building / MANIFEST_FILE, {**content, "files": files})
             _flush(building)
             building.chmod(0o755)
             _rename(building, path)
@@ -48,7 +58,7 @@ def write_dataset(path: Path, examples: Sequence[DatasetExample], voice: Advisor
 
 
 def _rename(building: Path, path: Path) -> None:
-    """A finished version that another process put there first stays; a folder without a manifest gives way."""
+    """Keep a finished version that another process wrote first; replace a folder without a manifest."""
     if path.exists() and not (path / MANIFEST_FILE).is_file():
         path.rename(building.with_name(f"{building.name}-unfinished"))
         shutil.rmtree(building.with_name(f"{building.name}-unfinished"))
@@ -57,20 +67,20 @@ def _rename(building: Path, path: Path) -> None:
         sync_folder(path.parent)
 
 
-def _write_split(folder: Path, examples: Sequence[DatasetExample], voice: AdvisorPrompt) -> None:
+def _write_split(folder: Path, examples: Sequence[DatasetExample], advisor_prompt: AdvisorPrompt) -> None:
     import datasets
 
     features = _features()
-    rows = [_columns(each, voice) for each in examples]
+    rows = [_columns(example, advisor_prompt) for example in examples]
     columns = {name: [row[name] for row in rows] for name in features}
     with progress_bars_disabled():
         datasets.Dataset.from_dict(columns, features=features).save_to_disk(folder)
 
 
-def _columns(example: DatasetExample, voice: AdvisorPrompt) -> dict[str, Any]:
-    answer = example.answer()
+def _columns(example: DatasetExample, advisor_prompt: AdvisorPrompt) -> dict[str, Any]:
+    """Stored columns; `lineage` is the photo id, and the answer is the last message."""
     return {
-        "messages": training_messages(voice, answer),
+        "messages": training_messages(advisor_prompt, example.answer),
         "image": {"bytes": example.jpeg, "path": None},
         "scores": {name: float(example.scores[name]) for name in DIMENSIONS},
         "loss_dimensions": list(example.variant.kept_dimensions),
@@ -79,7 +89,6 @@ def _columns(example: DatasetExample, voice: AdvisorPrompt) -> dict[str, Any]:
         "record": example.record,
         "origin": example.origin,
         "weight": example.weight,
-        "answer": answer,
     }
 
 
@@ -97,43 +106,43 @@ def _features() -> Any:
         record=text,
         origin=text,
         weight=Value("float64"),
-        answer=text,
     )
 
 
 @contextmanager
 def progress_bars_disabled() -> Iterator[None]:
-    """No progress bars of the library: the core prints nothing."""
+    """Disable the progress bars of `datasets`, because the core prints nothing."""
     import datasets
 
-    wanted = not datasets.are_progress_bars_disabled()
+    enabled = not datasets.are_progress_bars_disabled()
     datasets.disable_progress_bars()
     try:
         yield
     finally:
-        if wanted:
+        if enabled:
             datasets.enable_progress_bars()
 
 
-def _write_sheet(path: Path, examples: Sequence[DatasetExample], recipe: DataRecipe) -> None:
+def _write_contact_sheet(path: Path, examples: Sequence[DatasetExample], recipe: DataRecipe) -> None:
     by_photograph: dict[str, list[DatasetExample]] = {}
-    for each in examples:
-        if each.split == TRAIN and not each.wording:
-            by_photograph.setdefault(each.photo_id, []).append(each)
+    for example in examples:
+        if example.split == TRAIN and not example.paraphrase:
+            by_photograph.setdefault(example.photo_id, []).append(example)
     strips = [_strip(rows, recipe) for rows in by_photograph.values()]
     buffer = io.BytesIO()
-    heading = f"What is trained on: {len(strips)} photographs and the variants made of them."
+    heading = f"Training data: {len(strips)} photographs and the variants made of them."
     contact_sheet(strips, heading).save(buffer, "PNG")
     write_atomic(path, buffer.getvalue())
 
 
 def _strip(rows: Sequence[DatasetExample], recipe: DataRecipe) -> Strip:
     original = rows[0]
-    skipped = {} if original.origin == SYNTHETIC else forbidden_operations(original.comments, recipe)
-    remark = "; ".join(f"no {name}: {why}" for name, why in skipped.items())
     if original.origin == SYNTHETIC:
         remark = "drafted by a model, accepted by a person: no variants"
-    tiles = (Tile(each.variant.name, each.variant.kept_dimensions, Image.open(io.BytesIO(each.jpeg))) for each in rows)
+    else:
+        skipped = forbidden_operations(original.comments, recipe)
+        remark = "; ".join(f"no {name}: {why}" for name, why in skipped.items())
+    tiles = (Tile(row.variant.name, row.variant.kept_dimensions, Image.open(io.BytesIO(row.jpeg))) for row in rows)
     return Strip(Path(original.photograph).name, remark, tuple(tiles))
 
 

@@ -1,8 +1,8 @@
-"""The check that fails a build: nothing held out may be known from training or from what an evaluation looks up.
+"""Contamination check of a dataset build: nothing held out may be known from training or from retrieval.
 
-Groups keep twins on one side to begin with (`split`); this holds the finished rows to it, whoever made them. Four
-ways are looked for: the same photograph in two splits, a copy or mirrored twin of it, its critique in other words,
-and a held-out photograph (or its twin) in the retrieval index that an evaluation uses.
+Near-duplicates are kept in one split to begin with (`split`); this check examines the finished rows, however they were
+made. It looks for the same photograph in two splits, a near-duplicate across splits (by pixels or by critique), and a
+held-out photograph, or a near-duplicate of one, in the part of the retrieval index that an evaluation uses.
 """
 
 from __future__ import annotations
@@ -11,33 +11,31 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from mondrian_core.data.splits.near_duplicates import NearDuplicateKind, PhotographFingerprint, near_duplicate_pairs
+from mondrian_core.data.splits.split import TRAIN
 from mondrian_core.errors import Broken
+from mondrian_core.near_duplicates import (
+    NearDuplicateKind,
+    PhotographFingerprint,
+    near_duplicate_pairs,
+    near_duplicates_of,
+)
 
 MAX_FINDINGS_NAMED = 5
-TRAINED_ON = "train"
 
 
 class SplitContaminationKind(StrEnum):
-    """What leaked; the list is closed."""
+    """How something held out is known; the list is closed."""
 
     SAME_PHOTOGRAPH = "same photograph"
-    COPY = "copy"
-    MIRRORED_TWIN = "mirrored twin"
-    PARAPHRASE_TWIN = "paraphrase twin"
+    COPY = NearDuplicateKind.COPY.value
+    MIRRORED = NearDuplicateKind.MIRRORED.value
+    PARAPHRASE = NearDuplicateKind.PARAPHRASE.value
     IN_RETRIEVAL_INDEX = "in the retrieval index"
-
-
-_KINDS = {
-    NearDuplicateKind.COPY: SplitContaminationKind.COPY,
-    NearDuplicateKind.MIRRORED: SplitContaminationKind.MIRRORED_TWIN,
-    NearDuplicateKind.PARAPHRASE: SplitContaminationKind.PARAPHRASE_TWIN,
-}
 
 
 @dataclass(frozen=True, order=True, kw_only=True)
 class SplitContamination:
-    """Two photographs (lineages) that should know nothing of one another, and where each of them is."""
+    """Two photographs (photo ids) that must not be related, and the split or index that each of them is in."""
 
     kind: SplitContaminationKind
     first: str
@@ -52,98 +50,97 @@ class SplitContamination:
 
 
 class SplitContaminationError(Broken):
-    """Something held out is known; `leaks` says what."""
+    """Something held out is known; `findings` lists what."""
 
-    def __init__(self, leaks: Sequence[SplitContamination]) -> None:
-        self.findings = tuple(leaks)
-        more = f"; and {len(leaks) - MAX_FINDINGS_NAMED} more" if len(leaks) > MAX_FINDINGS_NAMED else ""
+    def __init__(self, findings: Sequence[SplitContamination]) -> None:
+        self.findings = tuple(findings)
+        more = f"; and {len(findings) - MAX_FINDINGS_NAMED} more" if len(findings) > MAX_FINDINGS_NAMED else ""
         super().__init__(
-            f"The splits leak: {'; '.join(str(leak) for leak in leaks[:MAX_FINDINGS_NAMED])}{more}.",
-            "No gate could be believed. If the dataset was edited, build it again; else report it with the manifest.",
+            f"The splits leak: {'; '.join(str(finding) for finding in findings[:MAX_FINDINGS_NAMED])}{more}.",
+            "No gate could be trusted. If the dataset was edited, build it again; otherwise report this error with the "
+            "link manifest.",
         )
 
 
 def split_contamination(
     rows: Mapping[str, Iterable[PhotographFingerprint]], index: Sequence[PhotographFingerprint] = ()
 ) -> tuple[SplitContamination, ...]:
-    """Everything that leaks, in a fixed order.
+    """All contamination, in a fixed order.
 
     Args:
-        rows: split -> a subject per finished row; `says` is what that row teaches, so other wordings are compared too.
+        rows: split -> one fingerprint per finished row, with the critique that the row teaches (so that paraphrases
+            are compared as well).
         index: photographs in the retrieval index that an evaluation uses.
     """
-    placed = [(split, subject) for split, members in rows.items() for subject in dict.fromkeys(members)]
-    found = {*_same_photographs(placed), *_near_duplicates_across_splits(placed), *_held_out_in_index(placed, index)}
-    return tuple(sorted(found))
+    placed = [(split, photograph) for split, members in rows.items() for photograph in dict.fromkeys(members)]
+    return tuple(
+        sorted(
+            {*_same_photographs(placed), *_near_duplicates_across_splits(placed), *_held_out_in_index(placed, index)}
+        )
+    )
 
 
 def check_split_contamination(
     rows: Mapping[str, Iterable[PhotographFingerprint]], index: Sequence[PhotographFingerprint] = ()
 ) -> None:
-    """Make sure that nothing leaks.
+    """Make sure that there is no contamination; arguments as for `split_contamination`.
 
     Raises:
-        Leakage: naming the photographs and how they are related.
+        SplitContaminationError: naming the photographs and how they are related.
     """
-    if found := split_contamination(rows, index):
-        raise SplitContaminationError(found)
+    if findings := split_contamination(rows, index):
+        raise SplitContaminationError(findings)
 
 
 def uncontaminated_index_ids(
     index: Sequence[PhotographFingerprint], held_out: Sequence[PhotographFingerprint]
 ) -> tuple[str, ...]:
-    """Lineages of the index that an evaluation may look up: neither held out nor a twin of something held out."""
-    known = {subject.photo_id for subject in held_out}
-    together = [*held_out, *index]
-    for pair in near_duplicate_pairs(together):
-        if pair.first < len(held_out) <= pair.second:
-            known.add(together[pair.second].photo_id)
-    return tuple(sorted({subject.photo_id for subject in index} - known))
+    """Photo ids of the index that an evaluation may look up: neither held out nor near-duplicates of held-out ones."""
+    known = {photograph.photo_id for photograph in held_out} | near_duplicates_of(held_out, index)
+    return tuple(sorted({photograph.photo_id for photograph in index} - known))
 
 
 def _same_photographs(placed: Sequence[tuple[str, PhotographFingerprint]]) -> Iterable[SplitContamination]:
     places: dict[str, list[str]] = {}
-    for split, subject in placed:
-        if split not in places.setdefault(subject.photo_id, []):
-            places[subject.photo_id].append(split)
-    for lineage, splits in places.items():
+    for split, photograph in placed:
+        if split not in places.setdefault(photograph.photo_id, []):
+            places[photograph.photo_id].append(split)
+    for photo_id, splits in places.items():
         for other in splits[1:]:
             yield SplitContamination(
                 kind=SplitContaminationKind.SAME_PHOTOGRAPH,
-                first=lineage,
+                first=photo_id,
                 first_place=splits[0],
-                second=lineage,
+                second=photo_id,
                 second_place=other,
             )
 
 
 def _near_duplicates_across_splits(placed: Sequence[tuple[str, PhotographFingerprint]]) -> Iterable[SplitContamination]:
-    subjects = [subject for _, subject in placed]
-    for pair in near_duplicate_pairs(subjects):
-        (here, one), (there, other) = placed[pair.first], placed[pair.second]
-        if here != there and one.photo_id != other.photo_id:
+    photographs = [photograph for _, photograph in placed]
+    for pair in near_duplicate_pairs(photographs):
+        (first_split, first), (second_split, second) = placed[pair.first], placed[pair.second]
+        if first_split != second_split and first.photo_id != second.photo_id:
             yield SplitContamination(
-                kind=_KINDS[pair.kind],
-                first=one.photo_id,
-                first_place=here,
-                second=other.photo_id,
-                second_place=there,
+                kind=SplitContaminationKind(pair.kind.value),
+                first=first.photo_id,
+                first_place=first_split,
+                second=second.photo_id,
+                second_place=second_split,
             )
 
 
 def _held_out_in_index(
     placed: Sequence[tuple[str, PhotographFingerprint]], index: Sequence[PhotographFingerprint]
 ) -> Iterable[SplitContamination]:
-    held_out = {subject.photo_id: split for split, subject in placed if split != TRAINED_ON}
-    subjects = [subject for split, subject in placed if split != TRAINED_ON]
-    allowed = set(uncontaminated_index_ids(index, subjects))
+    split_of = {photograph.photo_id: split for split, photograph in placed if split != TRAIN}
+    allowed = set(uncontaminated_index_ids(index, [photograph for split, photograph in placed if split != TRAIN]))
     for entry in index:
         if entry.photo_id not in allowed:
-            split = held_out.get(entry.photo_id, "a held-out split")
             yield SplitContamination(
                 kind=SplitContaminationKind.IN_RETRIEVAL_INDEX,
                 first=entry.photo_id,
-                first_place=split,
+                first_place=split_of.get(entry.photo_id, "a held-out split"),
                 second=entry.photo_id,
                 second_place="the index",
             )

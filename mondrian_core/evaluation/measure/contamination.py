@@ -1,4 +1,4 @@
-"""What a test must not have shown before: photographs that were trained on, look like one, or stand in the prompt."""
+"""Contamination of a test set: photographs that training, the prompt or retrieval has shown the model before."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import Literal
 
 from PIL import Image
 
-from mondrian_core.images import NEAR_DUPLICATE_BITS, perceptual_hash, perceptual_hash_distance
+from mondrian_core.images import perceptual_hash
+from mondrian_core.near_duplicates import PhotographFingerprint, near_duplicates_of
 from mondrian_core.prompts import AdvisorPrompt
 from mondrian_core.rubric import CritiqueParseError, parse_critique_lenient
 
@@ -17,10 +18,10 @@ ContaminationKind = Literal["trained", "looks_alike", "in_prompt", "in_index"]
 CONTAMINATION_LABELS: Mapping[str, str] = {
     "trained": "trained on",
     "looks_alike": "looks like one that was trained on",
-    "in_prompt": "its critique stands in the prompt",
+    "in_prompt": "its critique is quoted in the prompt",
     "in_index": "it is among the photographs that retrieval offers",
 }
-NGRAM_WORDS = 8  # words in a row that two texts don't share by chance
+NGRAM_WORDS = 8  # a run of words this long is not shared by chance
 _WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)?")
 
 PerceptualHash = tuple[int, int]
@@ -31,11 +32,11 @@ class TrainingProvenance:
     """What an adapter was trained on.
 
     Attributes:
-        lineages: of its photographs.
-        looks: their perceptual hashes (`images.perceptual_hash`), to find near-duplicates.
-        scores: the advisor's scores, one row per photograph.
-        critiques: the advisor's answers, to find sentences that were learned by heart.
-        everything: that is every photograph of its dataset; nothing was held out.
+        photo_ids: of its photographs.
+        perceptual_hashes: of the same photographs (`images.perceptual_hash`), to find near-duplicates.
+        scores: the advisor's scores (0-10), one row per photograph.
+        critiques: the advisor's answers, to find memorized sentences.
+        whole_dataset: True when it was trained on every photograph of its dataset, so nothing was held out.
     """
 
     photo_ids: frozenset[str] = frozenset()
@@ -48,20 +49,25 @@ class TrainingProvenance:
 def photographs_trained_on(
     photographs: Iterable[tuple[str, Image.Image]], trained: TrainingProvenance | None
 ) -> frozenset[str]:
-    """Names of the photographs (lineage, picture) that were trained on or look like one that was."""
+    """Photo ids of the photographs (photo id, picture) that were trained on or look like one that was."""
     if trained is None:
         return frozenset()
-    return frozenset(name for name, image in photographs if _training_match(name, image, trained))
+    return frozenset(_training_matches(photographs, trained))
 
 
-def _training_match(name: str, image: Image.Image, trained: TrainingProvenance) -> ContaminationKind | None:
-    if name in trained.photo_ids:
-        return "trained"
-    look = perceptual_hash(image) if trained.perceptual_hashes else None
-    alike = look is not None and any(
-        perceptual_hash_distance(look, other) <= NEAR_DUPLICATE_BITS for other in trained.perceptual_hashes
-    )
-    return "looks_alike" if alike else None
+def _training_matches(
+    photographs: Iterable[tuple[str, Image.Image]], trained: TrainingProvenance
+) -> dict[str, ContaminationKind]:
+    """Photo id -> how training knows the photograph; photographs that it doesn't know have no entry."""
+    images = dict(photographs)
+    matches: dict[str, ContaminationKind] = dict.fromkeys(images.keys() & trained.photo_ids, "trained")
+    if trained.perceptual_hashes:
+        similar = near_duplicates_of(
+            [PhotographFingerprint("", hashes) for hashes in trained.perceptual_hashes],
+            [PhotographFingerprint(name, perceptual_hash(images[name])) for name in images if name not in matches],
+        )
+        matches |= dict.fromkeys(similar, "looks_alike")
+    return matches
 
 
 def contaminated_photographs(
@@ -70,43 +76,36 @@ def contaminated_photographs(
     voice: AdvisorPrompt,
     index: Iterable[str] = (),
 ) -> list[dict[str, str]]:
-    """Every photograph (lineage, picture, critique) of a test that was known before, and how; one entry each.
+    """The test photographs that the model has seen before, and how; one entry per photograph.
 
-    `index` are lineages that retrieval may show the model.
+    Args:
+        tested: photo id, picture and the advisor's critique (None: unknown).
+        trained: what the adapter was trained on.
+        voice: the advisor's prompt, which must not quote a critique of the test.
+        index: photo ids that retrieval may show the model.
     """
-    offered, prompt = frozenset(index), word_ngrams(voice.system_message)
-    found: list[dict[str, str]] = []
-    for name, image, critique in tested:
-        how = _contamination_kind(name, image, critique, trained, prompt, offered)
-        if how is not None:
-            found.append({"photograph": name, "how": how})
-    return found
-
-
-def _contamination_kind(
-    name: str,
-    image: Image.Image,
-    critique: str | None,
-    trained: TrainingProvenance,
-    prompt: frozenset[str],
-    offered: frozenset[str],
-) -> ContaminationKind | None:
-    seen = _training_match(name, image, trained)
-    if seen is not None:
-        return seen
-    if critique and prompt & word_ngrams(comments_text(critique)):
-        return "in_prompt"
-    return "in_index" if name in offered else None
+    retrievable, prompt = frozenset(index), word_ngrams(voice.system_message)
+    known = _training_matches([(name, image) for name, image, _ in tested], trained)
+    findings: list[dict[str, str]] = []
+    for name, _, critique in tested:
+        kind = known.get(name)
+        if kind is None and critique and prompt & word_ngrams(comments_text(critique)):
+            kind = "in_prompt"
+        elif kind is None and name in retrievable:
+            kind = "in_index"
+        if kind is not None:
+            findings.append({"photograph": name, "how": kind})
+    return findings
 
 
 def word_ngrams(text: str) -> frozenset[str]:
-    """Every row of eight words of a text, lower case, without punctuation."""
+    """Every run of `NGRAM_WORDS` words of a text, in lower case, without punctuation."""
     words = [word.lower() for word in _WORD.findall(text)]
     return frozenset(" ".join(words[k : k + NGRAM_WORDS]) for k in range(len(words) - NGRAM_WORDS + 1))
 
 
 def comments_text(answer: str) -> str:
-    """The comments of an answer, one to a line; the text as it is when nobody can read it."""
+    """The comments of an answer, one per line; the text unchanged when it can't be parsed."""
     try:
         assessments = parse_critique_lenient(answer).critique.assessments
     except CritiqueParseError:
@@ -115,7 +114,10 @@ def comments_text(answer: str) -> str:
 
 
 def verbatim_overlap_share(answers: Sequence[str], critiques: Sequence[str]) -> float | None:
-    """Share (0-1) of answers with eight words in a row out of one comment of `critiques`; None without either."""
+    """Share (0-1) of answers that repeat `NGRAM_WORDS` words in a row of one comment of `critiques`.
+
+    None without answers or without critiques.
+    """
     if not answers or not critiques:
         return None
     known = frozenset().union(*(_comment_ngrams(critique) for critique in critiques))
