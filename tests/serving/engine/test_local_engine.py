@@ -110,7 +110,7 @@ def test_a_photograph_is_looked_at_once_for_both_arms(
     from mondrian_core.models.inference import generation
 
     looked, prepare = [], generation.prepare_prompt
-    monkeypatch.setattr(generation, "prepare", lambda *given: looked.append(1) or prepare(*given))
+    monkeypatch.setattr(generation, "prepare_prompt", lambda *given: looked.append(1) or prepare(*given))
     question = replace(QUESTION, image=Image.new("RGB", (96, 64), "maroon"), embed=True)
     replies = [mini.ask(replace(question, adapter=each)) for each in (None, adapter, None)]
     assert len(looked) == 1
