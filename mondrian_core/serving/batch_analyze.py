@@ -99,11 +99,11 @@ def run_batch_analysis(
         engine = engine or _local_engine(settings.base)
         adapters = ActiveAdapters(registry, source, engine.check, listen)
         critic = JobRunner(
-            store,
-            root,
-            engine,
-            adapters,
-            all_strategies(),
+            store=store,
+            root=root,
+            engine=engine,
+            adapters=adapters,
+            strategies=all_strategies(),
             embed=settings.embeddings_enabled,
             exif=settings.exif_enabled,
         )

@@ -19,6 +19,7 @@ from mondrian_core.serving.critique.active_adapters import ActiveAdapters, find_
 from mondrian_core.serving.critique.adapter_smoke_check import AdapterSmokeCheck
 from mondrian_core.serving.critique.routing import ModelMode, RoutingPolicy, resolve_model_mode, startup_notices
 from mondrian_core.serving.critique.strategies import ServedAdapter, all_strategies
+from mondrian_core.serving.engine.pixel_files import PixelFileCache
 from mondrian_core.serving.engine.supervisor import ModelProcess, ModelProcessLimits, model_command
 from mondrian_core.serving.http import json_log
 from mondrian_core.serving.http.app import create_app
@@ -34,6 +35,8 @@ from mondrian_core.store import Job, Store
 
 MODEL_MODES: tuple[ModelMode, ...] = ("base", "fine_tuned", "ab_test")
 MODEL_LOG = "runs/service/model_process.log"
+PIXEL_FOLDER = "runs/service/decoded"
+EXTRA_PIXEL_FILES = 16  # for the job in progress, the smoke test of a new adapter, and canceled jobs
 SERVICE_LOCK = "runs/service/.lock"
 SHUTDOWN_SECONDS = 5
 PRIVATE_FOLDERS = ("analysis_md", "datasets", "runs", ".prefect")  # folders of the workspace that Mondrian itself fills
@@ -80,7 +83,10 @@ def run_server(settings: Settings, options: ServerOptions, *, ready: Callable[[i
         try:
             model.start()
             service = build_service(settings, options, policy, store, model, listen)
-            _run_http_server(service, listening, ready, listen)
+            try:
+                _run_http_server(service, listening, ready, listen)
+            finally:
+                service.pixel_files.clear()
         finally:
             model.stop()
 
@@ -132,17 +138,19 @@ def build_service(
         AdapterNotLoadable: there is none and no `--fallback base`.
     """
     registry = Registry(settings.adapters_root, listen=listen)
-    trial = AdapterSmokeCheck(model, store, settings.root)
-    adapters, policy = _adapters(settings, options, policy, registry, trial, listen)
+    pixel_files = PixelFileCache(settings.root / PIXEL_FOLDER, options.longest_queue + EXTRA_PIXEL_FILES)
+    smoke_check = AdapterSmokeCheck(model, store, settings.root, pixel_files)
+    adapters, policy = _adapters(settings, options, policy, registry, smoke_check, listen)
     board, metrics = JobEventBroker(), ServiceMetrics()
     critic = JobRunner(
-        store,
-        settings.root,
-        model,
-        adapters,
-        all_strategies(),
+        store=store,
+        root=settings.root,
+        engine=model,
+        adapters=adapters,
+        strategies=all_strategies(),
         embed=settings.embeddings_enabled,
         exif=settings.exif_enabled,
+        pixel_files=pixel_files,
     )
 
     guard = RollbackGuard(store, adapters, listen)
@@ -164,6 +172,7 @@ def build_service(
         worker=worker,
         job_events=board,
         metrics=metrics,
+        pixel_files=pixel_files,
         base=settings.base,
         token=settings.service_token,
     )

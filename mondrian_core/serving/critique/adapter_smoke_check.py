@@ -15,6 +15,7 @@ from mondrian_core.images import PHOTOGRAPH_SUFFIXES, downscale_to_fit, open_pho
 from mondrian_core.prompts import AdvisorPrompt, critique_messages
 from mondrian_core.rubric import CritiqueParseError, parse_critique_lenient
 from mondrian_core.serving.engine.interface import Engine, Question
+from mondrian_core.serving.engine.pixel_files import PixelFile, PixelFileCache
 from mondrian_core.store import Store
 
 if TYPE_CHECKING:
@@ -30,8 +31,8 @@ class AdapterSmokeCheck:
     The photograph is one of the workspace's; a workspace without any has the weights checked alone.
     """
 
-    def __init__(self, engine: Engine, store: Store, root: Path) -> None:
-        self._engine, self._store, self._root = engine, store, root
+    def __init__(self, engine: Engine, store: Store, root: Path, pixel_files: PixelFileCache | None = None) -> None:
+        self._engine, self._store, self._root, self._pixel_files = engine, store, root, pixel_files
 
     def __call__(self, folder: Path) -> tuple[str, ...]:
         """Problems; () is sound.
@@ -74,10 +75,12 @@ class AdapterSmokeCheck:
             return "its scores on trial are no numbers", True
         return None, True
 
-    def _photographs(self) -> Iterator[Image.Image]:
+    def _photographs(self) -> Iterator[Image.Image | PixelFile]:
         files = sorted(
             path for path in (self._root / "source").rglob("*") if path.suffix.lower() in PHOTOGRAPH_SUFFIXES
         )
         for path in islice(files, MAX_FILES):
             with suppress(BadPhotograph):
-                yield downscale_to_fit(open_photograph(path).image)
+                photograph = open_photograph(path)
+                image = downscale_to_fit(photograph.image)
+                yield self._pixel_files.put(photograph.sha256, image) if self._pixel_files else image

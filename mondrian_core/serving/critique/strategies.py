@@ -23,6 +23,7 @@ from mondrian_core.retrieval.nearest_neighbors import (
 from mondrian_core.rubric import Critique, CritiqueParseError, parse_critique_lenient, parse_critique_strict
 from mondrian_core.serving.critique.exif import messages_with_exif
 from mondrian_core.serving.engine.interface import Canceled, Engine, Question, Reply
+from mondrian_core.serving.engine.pixel_files import PixelFile
 from mondrian_core.settings import AnalysisMode
 from mondrian_core.text_quality import critique_text_problem
 
@@ -52,7 +53,7 @@ class AnalysisContext:
     """
 
     voice: AdvisorPrompt
-    image: Image.Image
+    image: Image.Image | PixelFile
     adapter: ServedAdapter | None = None
     why_no_adapter: str = "no adapter is promoted for this advisor"
     portfolio: Portfolio = field(default_factory=Portfolio)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from mondrian_core.errors import Broken, NegativeOutcome
 from mondrian_core.prompts import ChatMessage
 from mondrian_core.rubric import MAX_ANSWER_TOKENS
+from mondrian_core.serving.engine.pixel_files import PixelFile
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -26,12 +27,13 @@ OnToken = Callable[[int], None]
 class Question:
     """One generation. `adapter` is the folder of an adapter, None asks the base; temperature 0 is greedy.
 
-    `embed` asks for the photograph's embedding too. Without `precedents` no earlier answer makes this one faster, so
+    `image` is an image in memory, or a file of its pixels where the model runs in another process. `embed` asks for the
+    photograph's embedding too. Without `precedents` no earlier answer makes this one faster, so
     that its time can be compared with another model's.
     """
 
     messages: list[ChatMessage]
-    image: Image.Image
+    image: Image.Image | PixelFile
     adapter: Path | None = None
     max_tokens: int = MAX_TOKENS
     temperature: float = 0.0

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from mondrian_core import accelerator_lock
 from mondrian_core.registry.version_answers import CANDIDATE, SAMPLES
 from mondrian_core.serving.engine.interface import OnToken, Question, Reply
+from mondrian_core.serving.engine.pixel_files import load_image
 
 if TYPE_CHECKING:
     from mondrian_core.models.inference.ngram_draft import NgramDrafter
@@ -71,7 +72,7 @@ class LocalEngine:
         made = generate(
             self.base,
             question.messages,
-            question.image,
+            None,  # `prepared` holds the image already
             max_tokens=question.max_tokens,
             temperature=question.temperature,
             seed=question.seed,
@@ -125,10 +126,11 @@ class LocalEngine:
 
         began = time.perf_counter()
         words = json.dumps(question.messages, sort_keys=True).encode()
-        pixels = f"{question.image.mode} {question.image.size}".encode() + question.image.tobytes()
+        image = load_image(question.image)
+        pixels = f"{image.mode} {image.size}".encode() + image.tobytes()
         key = hashlib.sha256(words + b"\0" + pixels).hexdigest()
         if self._read is None or self._read[0] != key:
-            self._read = (key, prepare_prompt(self.base, question.messages, question.image))
+            self._read = (key, prepare_prompt(self.base, question.messages, image))
         return self._read[1], time.perf_counter() - began
 
     def check(self, folder: Path) -> tuple[str, ...]:

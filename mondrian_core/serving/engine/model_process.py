@@ -63,7 +63,7 @@ class ModelHost:
         except MondrianError as error:
             return _error_response(message.number, error)
         except Exception as error:  # noqa: BLE001  one bad photograph must not end the process
-            print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
+            print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)  # noqa: T201  stderr is its log
             return ErrorResponse(
                 number=message.number,
                 kind="GenerationFailed",

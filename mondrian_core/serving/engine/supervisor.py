@@ -31,6 +31,7 @@ from mondrian_core.serving.engine.ipc import (
     ReadyResponse,
     TokensResponse,
 )
+from mondrian_core.serving.engine.pixel_files import PixelFile
 
 CrashRecord = tuple[float, bool]  # when (monotonic seconds), and whether an adapter was answering
 
@@ -181,7 +182,9 @@ class ModelProcess:
     # --- questions ----------------------------------------------------------------------------------------------------
 
     def ask(self, question: Question, on_token: OnToken | None = None) -> Reply:
-        """Generate one answer; see `Engine.ask`."""
+        """Generate one answer; see `Engine.ask`. The image must be a `PixelFile`: no pixels go over the socket."""
+        if not isinstance(question.image, PixelFile):
+            raise TypeError(f"the image is a {type(question.image).__name__}, not a PixelFile")
         value = self._exchange(
             lambda number: AskRequest(number, question),
             self.limits.first_token,

@@ -11,6 +11,7 @@ from typing import Any
 from mondrian_core.errors import DatabaseReplaced
 from mondrian_core.serving.critique.active_adapters import ActiveAdapters
 from mondrian_core.serving.critique.routing import RoutingPolicy, StrategyRoute, route_in_rollout, route_request
+from mondrian_core.serving.engine.pixel_files import PixelFileCache
 from mondrian_core.serving.engine.supervisor import ModelProcess
 from mondrian_core.serving.http.decode_queue import DecodeQueue
 from mondrian_core.serving.http.metrics import ServiceMetrics
@@ -41,6 +42,7 @@ class Service:
     worker: JobWorker
     job_events: JobEventBroker
     metrics: ServiceMetrics
+    pixel_files: PixelFileCache
     base: str
     token: str | None = None
     boot: str = field(default_factory=lambda: uuid.uuid4().hex[:12])
@@ -71,6 +73,7 @@ class Service:
             QueueFull: too many wait.
             KeyReused: the key came with another photograph, advisor or mode before.
             DatabaseReplaced: the row would be lost.
+            DiskFull: the decoded photograph can't be stored.
         """
         sha256 = received.sha256
         promoted = not self.policy.base_until_promoted or self.adapters.has_promoted(advisor)
@@ -81,6 +84,7 @@ class Service:
                 return _require_same_request(earlier, advisor, sha256, way, mode), False
             self.worker.require_room()
             self._require_rows()
+            self.pixel_files.put(sha256, received.image)
             way, mark = route_in_rollout(way, self.adapters.rollout(advisor), sha256)
             with self.store.transaction():
                 job, _ = self.store.add_job(

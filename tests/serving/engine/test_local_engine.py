@@ -23,6 +23,7 @@ from mondrian_core.registry import Registry
 from mondrian_core.serving import analyze_photographs
 from mondrian_core.serving.engine.interface import Canceled, Question
 from mondrian_core.serving.engine.local_engine import LocalEngine
+from mondrian_core.serving.engine.pixel_files import PixelFileCache, load_image
 from mondrian_core.serving.engine.supervisor import ModelProcess, model_command
 from mondrian_core.settings import Settings
 from mondrian_core.store import Store
@@ -180,17 +181,21 @@ def process(tmp_path: Path) -> Iterator[ModelProcess]:
     found.stop()
 
 
-def test_the_real_process_answers_dies_and_comes_back(process: ModelProcess, mini: LocalEngine, adapter: Path) -> None:
+def test_the_real_process_answers_dies_and_comes_back(
+    process: ModelProcess, mini: LocalEngine, adapter: Path, tmp_path: Path
+) -> None:
+    stored = PixelFileCache(tmp_path / "decoded", capacity=1).put("navy", load_image(QUESTION.image))
+    in_process, question = replace(QUESTION, adapter=adapter), replace(QUESTION, image=stored, adapter=adapter)
     process.start()
     assert process.fingerprint == mini.fingerprint
     assert process.check(adapter) == ()
-    text = process.ask(replace(QUESTION, adapter=adapter)).text
-    assert text == mini.ask(replace(QUESTION, adapter=adapter)).text
+    text = process.ask(question).text
+    assert text == mini.ask(in_process).text
     assert process.pid is not None
     os.kill(process.pid, signal.SIGKILL)
     with contextlib.suppress(ModelProcessDied):  # not raised when the death was found before asking
-        process.ask(QUESTION)
-    assert process.ask(replace(QUESTION, adapter=adapter)).text == text
+        process.ask(replace(question, adapter=None))
+    assert process.ask(question).text == text
 
 
 def test_analyze_writes_rows_with_base_and_adapter(settings: Settings, adapter: Path, mini: LocalEngine) -> None:
