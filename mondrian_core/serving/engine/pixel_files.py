@@ -11,11 +11,13 @@ import threading
 from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
-
-from PIL import Image
+from typing import TYPE_CHECKING
 
 from mondrian_core.errors import translate_foreign_errors
 from mondrian_core.files import make_private_folder
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,8 @@ class PixelFile:
         Raises:
             OSError, ValueError: the file was deleted or truncated.
         """
+        from PIL import Image
+
         return Image.frombytes("RGB", self.size, self.path.read_bytes())
 
 

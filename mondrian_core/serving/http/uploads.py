@@ -153,7 +153,7 @@ def only_advisor(store: Store) -> str:
     Raises:
         BadInput: there are several, or none yet.
     """
-    known = [voice.advisor for voice in store.advisors()]
+    known = [advisor_prompt.advisor for advisor_prompt in store.advisors()]
     if len(known) != 1:
         which = f"one of {', '.join(known)[:200]}" if known else "an id; this workspace has no advisor yet"
         raise BadInput("The advisor is missing.", f"Send `advisor`: {which}.")

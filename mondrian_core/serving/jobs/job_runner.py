@@ -26,20 +26,22 @@ from mondrian_core.prompts import AdvisorPrompt, prompt_digest
 from mondrian_core.retrieval.nearest_neighbors import ReferencePhotograph, path_below_source, portfolio_from_profiles
 from mondrian_core.rollout import FAULT_KEY, Fault
 from mondrian_core.serving.critique.active_adapters import ActiveAdapters
+from mondrian_core.serving.critique.adapter_source import ServedAdapter
 from mondrian_core.serving.critique.exif import exif_description
+from mondrian_core.serving.critique.fallback_chain import (
+    ChainExhausted,
+    FallbackHop,
+    StrategyOutcome,
+    run_fallback_chain,
+)
 from mondrian_core.serving.critique.routing import Arm, model_used_label, parse_mode
 from mondrian_core.serving.critique.strategies import (
     AnalysisContext,
-    ChainExhausted,
-    FallbackHop,
     LoraStrategy,
     OnStrategyProgress,
-    ServedAdapter,
     Strategy,
     StrategyAnswer,
-    StrategyOutcome,
     ignore_strategy_progress,
-    run_fallback_chain,
 )
 from mondrian_core.serving.engine.interface import Canceled, Engine
 from mondrian_core.serving.engine.pixel_files import PixelFile, PixelFileCache
@@ -80,7 +82,7 @@ class JobRunner:
         self,
         job: Job,
         image: Image.Image | None = None,
-        tell: OnStrategyProgress = ignore_strategy_progress,
+        on_progress: OnStrategyProgress = ignore_strategy_progress,
         leaving: Callable[[], bool] = lambda: False,
     ) -> Job:
         """Critique a claimed job's photograph; gives the row as it is then: completed, failed or canceled.
@@ -89,7 +91,7 @@ class JobRunner:
         """
         began = time.perf_counter()
         try:
-            outcome, facts = self._outcome(job, image, tell)
+            outcome, facts = self._outcome(job, image, on_progress)
             return self._keep(job, outcome, facts, time.perf_counter() - began)
         except Canceled:
             return self.store.cancel_job(job.id)
@@ -122,44 +124,48 @@ class JobRunner:
             forgive(deaths)
 
     def _outcome(
-        self, job: Job, image: Image.Image | None, tell: OnStrategyProgress
+        self, job: Job, image: Image.Image | None, on_progress: OnStrategyProgress
     ) -> tuple[StrategyOutcome, dict[str, Any]]:
-        voice = self.store.advisor(job.advisor or "")
+        advisor_prompt = self.store.advisor(job.advisor or "")
         requested = parse_mode(job.requested_mode or "baseline")
         picture = self._stored_image(job) if image is None else downscale_to_fit(image)
         context = replace(
-            self.context(voice, picture, requested, job), camera=self._camera_of(job), timed="rollout" in job.details
+            self.context(advisor_prompt, picture, requested, job),
+            camera=self._camera_of(job),
+            timed="rollout" in job.details,
         )
         skip = max(0, job.attempts - MAX_ATTEMPTS)
-        outcome = run_fallback_chain(self.strategies, requested, context, self.engine, tell=tell, skip=skip)
-        facts = {"prompt_sha256": prompt_digest(voice), "pixels": list(picture.size)}
+        outcome = run_fallback_chain(
+            self.strategies, requested, context, self.engine, on_progress=on_progress, skip=skip
+        )
+        facts = {"prompt_sha256": prompt_digest(advisor_prompt), "pixels": list(picture.size)}
         return outcome, {**facts, "camera": context.camera} if context.camera else facts
 
     def _camera_of(self, job: Job) -> str | None:
         return exif_description(photograph_path(self.root, job.filename or "")) if self.exif else None
 
     def context(
-        self, voice: AdvisorPrompt, picture: Image.Image | PixelFile, requested: AnalysisMode, job: Job
+        self, advisor_prompt: AdvisorPrompt, picture: Image.Image | PixelFile, requested: AnalysisMode, job: Job
     ) -> AnalysisContext:
         """What the strategies of the requested chain may use."""
         if requested == "baseline":
-            return AnalysisContext(voice=voice, image=picture)
+            return AnalysisContext(advisor_prompt=advisor_prompt, image=picture)
         adapter, why = self._adapter_of(job) if requested == "lora" else (None, "it was not asked for")
         portfolio = portfolio_from_profiles(
-            self.store.profiles(voice.advisor), self._key_of, lambda file: file_sha256(Path(file))
+            self.store.profiles(advisor_prompt.advisor), self._key_of, lambda file: file_sha256(Path(file))
         )
 
         def same(reference: ReferencePhotograph) -> bool:
             return self._is_photograph_of(job, reference.path)
 
         return AnalysisContext(
-            voice=voice,
+            advisor_prompt=advisor_prompt,
             image=picture,
             adapter=adapter,
             why_no_adapter=why,
             portfolio=portfolio,
             is_same_photograph=same,
-            embeddings=self._embeddings(voice.advisor),
+            embeddings=self._embeddings(advisor_prompt.advisor),
         )
 
     def _key_of(self, path: str) -> str | None:

@@ -20,7 +20,7 @@ from mondrian_core.errors import BadAdapter, ModelProcessDied
 from mondrian_core.mini.renderer import render_scene, sample_scene
 from mondrian_core.prompts import AdvisorPrompt, critique_messages
 from mondrian_core.registry import Registry
-from mondrian_core.serving import analyze_photographs
+from mondrian_core.serving.batch_analyze import BatchRequest, analyze_photographs
 from mondrian_core.serving.engine.interface import Canceled, Question
 from mondrian_core.serving.engine.local_engine import LocalEngine
 from mondrian_core.serving.engine.pixel_files import PixelFileCache, load_image
@@ -150,7 +150,7 @@ def test_an_adapter_draws_on_its_own_answers_alone(adapter: Path) -> None:
     assert before == (len(base), base.drafted, base.accepted)
     for number in range(9):
         engine._memory_of(Path(f"v{number:04d}"))
-    assert len(engine._memories) < 9
+    assert len(engine._drafters) < 9
     assert engine._memory_of(None) is not base, "those that answered longest ago are forgotten"
 
 
@@ -205,7 +205,9 @@ def test_analyze_writes_rows_with_base_and_adapter(settings: Settings, adapter: 
     registry.promote("ansel", version, expected=None, actor="person:test", reason="a test")
     photograph = settings.root / "source" / "one.jpg"
     missing = settings.root / "none.jpg"
-    tuned, refused = analyze_photographs(settings, [photograph, missing], "ansel", "lora")
+    tuned, refused = analyze_photographs(
+        settings, BatchRequest(paths=[photograph, missing], advisor="ansel", mode="lora")
+    )
     assert refused.critique is None and "no such file" in (refused.error or "")
     with Store(settings.database, read_only=True) as store:
         (row,) = store.jobs()
