@@ -43,10 +43,10 @@ class AdvisorPrompt:
 ChatMessage = dict[str, Any]
 
 
-def critique_messages(voice: AdvisorPrompt) -> list[ChatMessage]:
+def critique_messages(advisor_prompt: AdvisorPrompt) -> list[ChatMessage]:
     """System and user message that ask for one critique; the photograph comes last."""
     return [
-        {"role": "system", "content": [{"type": "text", "text": voice.system_message}]},
+        {"role": "system", "content": [{"type": "text", "text": advisor_prompt.system_message}]},
         {"role": "user", "content": [{"type": "text", "text": CRITIQUE_INSTRUCTION}, {"type": "image"}]},
     ]
 
@@ -70,12 +70,12 @@ class PortfolioComparison:
     size: int
 
 
-def comparison_messages(voice: AdvisorPrompt, comparison: PortfolioComparison) -> list[ChatMessage]:
+def comparison_messages(advisor_prompt: AdvisorPrompt, comparison: PortfolioComparison) -> list[ChatMessage]:
     """Messages that ask for a critique in comparison with the advisor's own photographs; the photograph comes last.
 
     The usual instruction stands first, so that up to there the prompt is the one of `critique_messages`.
     """
-    messages = critique_messages(voice)
+    messages = critique_messages(advisor_prompt)
     messages[1]["content"].insert(1, {"type": "text", "text": _comparison_text(comparison)})
     return messages
 
@@ -105,11 +105,11 @@ def preference_judge_messages(first: str, second: str) -> list[ChatMessage]:
     return [{"role": "user", "content": [{"type": "text", "text": text}, {"type": "image"}]}]
 
 
-def training_messages(voice: AdvisorPrompt, answer: str) -> list[ChatMessage]:
+def training_messages(advisor_prompt: AdvisorPrompt, answer: str) -> list[ChatMessage]:
     """The same messages followed by the answer that is to be learned (canonical spelling)."""
-    return [*critique_messages(voice), {"role": "assistant", "content": [{"type": "text", "text": answer}]}]
+    return [*critique_messages(advisor_prompt), {"role": "assistant", "content": [{"type": "text", "text": answer}]}]
 
 
-def prompt_digest(voice: AdvisorPrompt) -> str:
+def prompt_digest(advisor_prompt: AdvisorPrompt) -> str:
     """SHA-256 of the messages: an adapter records the prompt it was trained with."""
-    return hashlib.sha256(json.dumps(critique_messages(voice), sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(critique_messages(advisor_prompt), sort_keys=True).encode()).hexdigest()

@@ -20,39 +20,36 @@ if TYPE_CHECKING:
 
 def serve_command(options: Namespace) -> int:
     """Answer requests until it is interrupted."""
-    from mondrian_core.serving import run_service
+    from mondrian_core.serving.server import ServerOptions, run_server
 
     model_mode = options.model_mode or ("fine_tuned" if options.use_fine_tuned else None)
-    run_service(
+    run_server(
         settings_from_options(options),
-        host=options.host,
-        port=options.port,
-        model_mode=model_mode,
-        lora_path=options.lora_path,
-        ab_test_split=options.ab_test_split,
-        fallback=options.fallback,
+        ServerOptions(
+            host=options.host,
+            port=options.port,
+            model_mode=model_mode,
+            lora_path=options.lora_path,
+            ab_test_split=options.ab_test_split,
+            fallback=options.fallback,
+        ),
     )
     return 0
 
 
 def analyze_command(options: Namespace) -> int:
     """Critique photographs in this process; each becomes a row of the jobs table."""
-    from mondrian_core.serving import analyze_photographs as critique_photographs
+    from mondrian_core.serving.batch_analyze import BatchRequest, analyze_photographs
 
     settings = settings_from_options(options)
     mode = options.mode or ("lora" if options.use_fine_tuned else settings.analysis_mode)
     results: list[AnalysisResult] = []
     try:
         with show_progress(options.json) as listen:
-            critique_photographs(
-                settings,
-                options.photographs,
-                options.advisor,
-                mode,
-                listen,
-                lora_path=options.lora_path,
-                keep=results.append,
+            request = BatchRequest(
+                paths=options.photographs, advisor=options.advisor, mode=mode, lora_path=options.lora_path
             )
+            analyze_photographs(settings, request, listen, on_result=results.append)
     finally:  # what was critiqued before an interruption is kept too
         _write_batch(options, results)
 

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from mondrian_core.errors import BadInput, BadPhotograph
-from mondrian_core.events import EventListener, StageFinished, StageProgressed, StageStarted
+from mondrian_core.events import EventListener, StageFinished, StageProgressed, StageStarted, ignore_events
 from mondrian_core.images import PHOTOGRAPH_SUFFIXES, Photograph, open_photograph
 from mondrian_core.registry import Registry
 from mondrian_core.rubric import Critique, ParsedCritique, parse_critique_lenient
-from mondrian_core.serving.critique.active_adapters import ActiveAdapters, find_adapter_source
+from mondrian_core.serving.critique.active_adapters import ActiveAdapters
+from mondrian_core.serving.critique.adapter_source import find_adapter_source
 from mondrian_core.serving.critique.routing import MODES, parse_mode
 from mondrian_core.serving.critique.strategies import all_strategies
 from mondrian_core.serving.engine.interface import Engine
@@ -72,45 +73,72 @@ class AnalysisResult:
 OnAnalysisResult = Callable[[AnalysisResult], object]
 
 
-def run_batch_analysis(
+@dataclass(frozen=True, kw_only=True)
+class BatchRequest:
+    """What `mondrian analyze` is asked for.
+
+    Attributes:
+        paths: photographs and folders of photographs.
+        mode: baseline, rag, lora, or "all": each photograph in all three, one after the other.
+        lora_path: an adapter instead of the promoted one (see `find_adapter_source`).
+    """
+
+    paths: Sequence[Path]
+    advisor: str
+    mode: str
+    lora_path: str | None = None
+
+
+def analyze_photographs(
     settings: Settings,
-    paths: Sequence[Path],
-    advisor: str,
-    mode: str,
-    listen: EventListener,
+    request: BatchRequest,
+    listen: EventListener = ignore_events,
     *,
-    lora_path: str | None = None,
     engine: Engine | None = None,
-    keep: OnAnalysisResult = lambda result: None,
+    on_result: OnAnalysisResult = lambda result: None,
 ) -> list[AnalysisResult]:
-    """Critique photographs one after the other; see `mondrian_core.serving.analyze_photographs`."""
-    validate_advisor_id(advisor)
-    modes = MODES if mode == ALL_MODES else (parse_mode(mode),)
+    """Critique photographs one after the other in this process; each critique becomes a row of the jobs table.
+
+    A photograph that can't be used, or whose critique fails, gives a result with its error; the others continue.
+
+    Args:
+        settings: workspace, registry and base model.
+        request: photographs, advisor and mode.
+        listen: receives start, progress and end.
+        engine: the model; None loads the base model of the settings.
+        on_result: called with each result at once, so that an interruption loses none.
+
+    Raises:
+        NoWorkspace, NoDatabase, UnknownAdvisor, BaseModelUnavailable: exit status 2.
+        BadInput: a folder without photographs, or an unknown mode.
+    """
+    validate_advisor_id(request.advisor)
+    modes = MODES if request.mode == ALL_MODES else (parse_mode(request.mode),)
     root = settings.require_workspace()
-    photographs = find_photographs(paths)
+    photographs = find_photographs(request.paths)
     with Store(settings.database) as store:
-        store.advisor(advisor)
+        store.advisor(request.advisor)
         registry = Registry(settings.adapters_root, listen=listen)
         source = find_adapter_source(
-            lora_path or (str(settings.lora_adapter_dir) if settings.lora_adapter_dir else None), registry
+            request.lora_path or (str(settings.lora_adapter_dir) if settings.lora_adapter_dir else None), registry
         )
         total = len(photographs) * len(modes)
         listen(StageStarted("analyze", total, f"loading {settings.base}"))
         engine = engine or _local_engine(settings.base)
         adapters = ActiveAdapters(registry, source, engine.check, listen)
-        critic = JobRunner(
-            store,
-            root,
-            engine,
-            adapters,
-            all_strategies(),
+        job_runner = JobRunner(
+            store=store,
+            root=root,
+            engine=engine,
+            adapters=adapters,
+            strategies=all_strategies(),
             embed=settings.embeddings_enabled,
             exif=settings.exif_enabled,
         )
         results = []
-        for result in _analyze_each(critic, photographs, advisor, modes):
+        for result in _analyze_each(job_runner, photographs, request.advisor, modes):
             results.append(result)
-            keep(result)
+            on_result(result)
             listen(StageProgressed("analyze", len(results), total, f"{result.path.name} ({result.requested_mode})"))
     listen(StageFinished("analyze", {"photographs": len(photographs), "critiques": len(results)}))
     return results
@@ -147,7 +175,7 @@ def _local_engine(base: str) -> Engine:
 
 
 def _analyze_each(
-    critic: JobRunner, paths: Sequence[Path], advisor: str, modes: Sequence[str]
+    job_runner: JobRunner, paths: Sequence[Path], advisor: str, modes: Sequence[str]
 ) -> Iterator[AnalysisResult]:
     """Each photograph is opened once and asked about in every mode."""
     for path in paths:
@@ -159,22 +187,22 @@ def _analyze_each(
             )
             continue
         for mode in modes:
-            yield _analyze_one(critic, path, photograph, advisor, mode)
+            yield _analyze_one(job_runner, path, photograph, advisor, mode)
 
 
-def _analyze_one(critic: JobRunner, path: Path, photograph: Photograph, advisor: str, mode: str) -> AnalysisResult:
-    job, _ = critic.store.add_job(
+def _analyze_one(job_runner: JobRunner, path: Path, photograph: Photograph, advisor: str, mode: str) -> AnalysisResult:
+    job, _ = job_runner.store.add_job(
         advisor,
-        job_filename(critic.root, path),
+        job_filename(job_runner.root, path),
         requested_mode=mode,
         explicit_mode=True,
         photograph_sha256=photograph.sha256,
     )
-    claimed = critic.store.claim_job(job.id) or job
+    claimed = job_runner.store.claim_job(job.id) or job
     try:
-        done = critic.run(claimed, photograph.image)
+        done = job_runner.run(claimed, photograph.image)
     except BaseException:
-        critic.store.fail_job(job.id, "The command was interrupted.")
+        job_runner.store.fail_job(job.id, "The command was interrupted.")
         raise
     return analysis_result_from_job(path, done)
 

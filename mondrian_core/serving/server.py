@@ -15,10 +15,12 @@ from mondrian_core.events import EventListener, StageNotice
 from mondrian_core.files import make_private_folder, restrict_to_owner
 from mondrian_core.ports import port_owner
 from mondrian_core.registry import Registry
-from mondrian_core.serving.critique.active_adapters import ActiveAdapters, find_adapter_source, require_adapter
+from mondrian_core.serving.critique.active_adapters import ActiveAdapters, require_adapter
 from mondrian_core.serving.critique.adapter_smoke_check import AdapterSmokeCheck
+from mondrian_core.serving.critique.adapter_source import ServedAdapter, find_adapter_source
 from mondrian_core.serving.critique.routing import ModelMode, RoutingPolicy, resolve_model_mode, startup_notices
-from mondrian_core.serving.critique.strategies import ServedAdapter, all_strategies
+from mondrian_core.serving.critique.strategies import all_strategies
+from mondrian_core.serving.engine.pixel_files import PixelFileCache
 from mondrian_core.serving.engine.supervisor import ModelProcess, ModelProcessLimits, model_command
 from mondrian_core.serving.http import json_log
 from mondrian_core.serving.http.app import create_app
@@ -34,6 +36,8 @@ from mondrian_core.store import Job, Store
 
 MODEL_MODES: tuple[ModelMode, ...] = ("base", "fine_tuned", "ab_test")
 MODEL_LOG = "runs/service/model_process.log"
+PIXEL_FOLDER = "runs/service/decoded"
+EXTRA_PIXEL_FILES = 16  # for the job in progress, the smoke test of a new adapter, and canceled jobs
 SERVICE_LOCK = "runs/service/.lock"
 SHUTDOWN_SECONDS = 5
 PRIVATE_FOLDERS = ("analysis_md", "datasets", "runs", ".prefect")  # folders of the workspace that Mondrian itself fills
@@ -80,7 +84,10 @@ def run_server(settings: Settings, options: ServerOptions, *, ready: Callable[[i
         try:
             model.start()
             service = build_service(settings, options, policy, store, model, listen)
-            _run_http_server(service, listening, ready, listen)
+            try:
+                _run_http_server(service, listening, ready, listen)
+            finally:
+                service.pixel_files.clear()
         finally:
             model.stop()
 
@@ -132,17 +139,19 @@ def build_service(
         AdapterNotLoadable: there is none and no `--fallback base`.
     """
     registry = Registry(settings.adapters_root, listen=listen)
-    trial = AdapterSmokeCheck(model, store, settings.root)
-    adapters, policy = _adapters(settings, options, policy, registry, trial, listen)
-    board, metrics = JobEventBroker(), ServiceMetrics()
-    critic = JobRunner(
-        store,
-        settings.root,
-        model,
-        adapters,
-        all_strategies(),
+    pixel_files = PixelFileCache(settings.root / PIXEL_FOLDER, options.longest_queue + EXTRA_PIXEL_FILES)
+    smoke_check = AdapterSmokeCheck(model, store, settings.root, pixel_files)
+    adapters, policy = _adapters(settings, options, policy, registry, smoke_check, listen)
+    job_events, metrics = JobEventBroker(), ServiceMetrics()
+    job_runner = JobRunner(
+        store=store,
+        root=settings.root,
+        engine=model,
+        adapters=adapters,
+        strategies=all_strategies(),
         embed=settings.embeddings_enabled,
         exif=settings.exif_enabled,
+        pixel_files=pixel_files,
     )
 
     guard = RollbackGuard(store, adapters, listen)
@@ -152,7 +161,7 @@ def build_service(
         listen(json_log.job_finished_event(job))
         guard.check_finished_job(job)
 
-    worker = JobWorker(critic, model, board, longest_queue=options.longest_queue, done=ended, listen=listen)
+    worker = JobWorker(job_runner, model, job_events, longest_queue=options.longest_queue, done=ended, listen=listen)
     return Service(
         root=settings.root,
         workspace=settings.workspace_id,
@@ -160,10 +169,11 @@ def build_service(
         policy=policy,
         model=model,
         adapters=adapters,
-        job_runner=critic,
+        job_runner=job_runner,
         worker=worker,
-        job_events=board,
+        job_events=job_events,
         metrics=metrics,
+        pixel_files=pixel_files,
         base=settings.base,
         token=settings.service_token,
     )
@@ -174,7 +184,7 @@ def _adapters(
     options: ServerOptions,
     policy: RoutingPolicy,
     registry: Registry,
-    trial: AdapterSmokeCheck,
+    smoke_check: AdapterSmokeCheck,
     listen: EventListener,
 ) -> tuple[ActiveAdapters, RoutingPolicy]:
     may_fall = options.fallback == "base"
@@ -184,13 +194,13 @@ def _adapters(
         if not may_fall and (policy.model_mode != "base" or options.lora_path):
             raise
         listen(StageNotice("serve", f"{error.problem} The base answers."))
-        return ActiveAdapters(registry, None, trial, listen), replace(policy, model_mode="base")
-    adapters = ActiveAdapters(registry, source, trial, listen)
+        return ActiveAdapters(registry, None, smoke_check, listen), replace(policy, model_mode="base")
+    adapters = ActiveAdapters(registry, source, smoke_check, listen)
     # an A/B test without an adapter has nothing to compare yet; one that was named must load
     may_fall = may_fall or (policy.model_mode == "ab_test" and not isinstance(source, ServedAdapter))
     if policy.model_mode != "base":
         try:
-            require_adapter(adapters, source, trial.advisors(), settings.overlooked_registry)
+            require_adapter(adapters, source, smoke_check.advisors(), settings.overlooked_registry)
         except AdapterNotLoadable as error:
             if not may_fall:
                 raise

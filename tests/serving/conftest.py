@@ -30,15 +30,15 @@ CODE = """
 import json, resource, sys
 from pathlib import Path
 from mondrian_core.errors import MondrianError
-from mondrian_core.serving.server import Options, run
+from mondrian_core.serving.server import ServerOptions, run_server
 from mondrian_core.settings import Settings
 told = json.loads(sys.argv[1])
 if told["descriptors"]:
     resource.setrlimit(resource.RLIMIT_NOFILE, (told["descriptors"], told["descriptors"]))
 settings = Settings(workspace=Path(told["workspace"]), adapters=Path(told["adapters"]), base_model="mini")
-options = Options(port=told["port"], command=tuple(told["command"]), **told["options"])
+options = ServerOptions(port=told["port"], command=tuple(told["command"]), **told["options"])
 try:
-    run(settings, options, ready=lambda port: print(port, flush=True))
+    run_server(settings, options, ready=lambda port: print(port, flush=True))
 except MondrianError as error:
     print(error, file=sys.stderr)
     sys.exit(error.exit_status)

@@ -5,11 +5,12 @@ question: {"die": times to die, "hang": seconds, "waits": signs of life while it
 seconds a token, "texts": answers to give in turn, "embedding": of every photograph, "unsound": names of adapter folders
 with problems, "no_base": true, "deadly", "garbled": names of adapter folders that kill the process or answer nonsense
 ("*": whoever answers, the base too), "refuse": the model takes no such photograph, "odd": names of adapter folders that
-raise what nobody expects}.
+raise what nobody expects, "record_pixels": file for the size and hash of the image}.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import sys
@@ -23,6 +24,7 @@ from mondrian_core.errors import BadAdapter, BadPhotograph, BaseModelUnavailable
 from mondrian_core.rubric import DIMENSIONS, canonical_answer, make_critique
 from mondrian_core.serving.engine.interface import Engine, OnToken, Question, Reply
 from mondrian_core.serving.engine.model_process import serve_model_process
+from mondrian_core.serving.engine.pixel_files import load_image
 
 
 class FakeEngine:
@@ -42,6 +44,10 @@ class FakeEngine:
         who = {"*", question.adapter.name if question.adapter else ""}
         if who & set(orders.get("deadly", [])):
             os._exit(9)
+        if path := orders.get("record_pixels"):
+            image = load_image(question.image)
+            seen = {"size": image.size, "sha256": hashlib.sha256(image.tobytes()).hexdigest()}
+            Path(path).write_text(json.dumps(seen))
         if orders.get("refuse"):
             raise BadPhotograph("it", "aspect_ratio", "one side is more than 200 times the other")
         if who & set(orders.get("odd", [])):

@@ -16,7 +16,7 @@ from mondrian_core.errors import BadInput
 from mondrian_core.events import StageProgressed
 from mondrian_core.rubric import DIMENSIONS, make_critique
 from mondrian_core.serving import batch_analyze
-from mondrian_core.serving.batch_analyze import AnalysisResult, find_photographs, run_batch_analysis
+from mondrian_core.serving.batch_analyze import AnalysisResult, BatchRequest, analyze_photographs, find_photographs
 from mondrian_core.serving.batch_report import change_by_adapter, mode_summaries, write_batch_html, write_csv
 from mondrian_core.serving.http.pages import compared_photograph_jpeg
 from mondrian_core.settings import Settings
@@ -68,9 +68,8 @@ def compared(settings: Settings, photograph: Photograph) -> None:
 
 
 def all_modes(settings: Settings, folder: Path, engine: Any, **more: Any) -> list[AnalysisResult]:
-    return run_batch_analysis(
-        settings, [folder], "ansel", "all", more.pop("listen", lambda event: None), engine=engine, **more
-    )
+    request = BatchRequest(paths=[folder], advisor="ansel", mode="all")
+    return analyze_photographs(settings, request, more.pop("listen", lambda event: None), engine=engine, **more)
 
 
 @pytest.mark.usefixtures("compared")
@@ -85,7 +84,7 @@ def test_batch_compares_all_modes(
         settings,
         folder,
         fake_engine,
-        keep=kept.append,
+        on_result=kept.append,
         listen=lambda event: heard.append(event) if isinstance(event, StageProgressed) else None,
     )
     assert kept == results and [event.done for event in heard] == list(range(1, 10)) and heard[0].total == 9
@@ -174,8 +173,8 @@ def test_embeddings_that_are_enabled_decide_between_equal_scores(
     fake_engine.fingerprint = "fake"
     for enabled, order in ((False, ["a.jpg", "b.jpg", "c.jpg"]), (True, ["b.jpg", "c.jpg", "a.jpg"])):
         place = settings.model_copy(update={"embeddings_enabled": enabled})
-        (result,) = run_batch_analysis(
-            place, [folder / "b.JPG"], "ansel", "rag", lambda event: None, engine=fake_engine
+        (result,) = analyze_photographs(
+            place, BatchRequest(paths=[folder / "b.JPG"], advisor="ansel", mode="rag"), engine=fake_engine
         )
         assert [each["photograph"] for each in result.details["compared_with"]] == order
 
@@ -219,7 +218,9 @@ def test_photographs_of_one_name_and_behind_links_are_compared_with(
     control(embedding=(0.0, 1.0))
     fake_engine.fingerprint = "fake"
     place = settings.model_copy(update={"embeddings_enabled": True})
-    (result,) = run_batch_analysis(place, [folder / "b.JPG"], "ansel", "rag", lambda event: None, engine=fake_engine)
+    (result,) = analyze_photographs(
+        place, BatchRequest(paths=[folder / "b.JPG"], advisor="ansel", mode="rag"), engine=fake_engine
+    )
     named = [each["path"] for each in result.details["compared_with"]]
     assert named == ["source/2024/DSC_1.jpg", "source/Sch\u00f6n.jpg", "source/2023/DSC_1.jpg"]
     with Store(settings.database, read_only=True) as store:

@@ -19,9 +19,9 @@ from mondrian_core.cli.parser import build_parser, normalize_option_names
 from mondrian_core.errors import BadInput
 from mondrian_core.prompts import AdvisorPrompt
 from mondrian_core.registry import Registry
-from mondrian_core.serving.critique.active_adapters import ActiveAdapters, find_adapter_source
+from mondrian_core.serving.critique.active_adapters import ActiveAdapters
+from mondrian_core.serving.critique.adapter_source import ServedAdapter, find_adapter_source
 from mondrian_core.serving.critique.routing import route_request
-from mondrian_core.serving.critique.strategies import ServedAdapter
 from mondrian_core.serving.http.app import create_app
 from mondrian_core.serving.http.service import Service
 from mondrian_core.serving.server import ServerOptions, routing_policy

@@ -1,167 +1,78 @@
-"""Which adapter serves an advisor: the promoted one, or what --lora_path names.
+"""Which adapter serves an advisor: the promoted version, or the one that --lora_path names.
 
-A promotion is noticed by the next request.
+The next request after a promotion uses the new version.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from mondrian_core.errors import AdapterNotLoadable, BadAdapter, BadInput, MondrianError, UnknownVersion
 from mondrian_core.events import EventListener, StageNotice, ignore_events
-from mondrian_core.files import read_json
 from mondrian_core.registry import Registry
 from mondrian_core.registry.champion_pointer import POINTER
-from mondrian_core.registry.version import LEGACY_FLAT_NAME, MANIFEST, PEFT_WEIGHTS, VERSION_NAME, WEIGHTS
+from mondrian_core.registry.version import LEGACY_FLAT_NAME
 from mondrian_core.rollout import Rollout, active_rollout
 from mondrian_core.rollout.rollout_store import ROLLOUT_FILE as ROLLOUT
-from mondrian_core.serving.critique.strategies import ServedAdapter
-from mondrian_core.settings import ADVISOR_ID
-
-
-@dataclass(frozen=True)
-class PointerSource:
-    """An advisor's promoted version, whichever that is. Without an advisor: everybody's, in the registry at `root`."""
-
-    advisor: str | None
-    root: Path
-
-
-AdapterSource = ServedAdapter | PointerSource | None
-
-
-def find_adapter_source(lora_path: str | None, registry: Registry) -> AdapterSource:
-    """What --lora_path or LORA_ADAPTER_DIR names.
-
-    A folder with an adapter, a version ("v0003", "ansel/v0003"), an advisor's promoted pointer (the id, or the folder
-    `adapters/ansel`), or a registry's root.
-
-    Raises:
-        AdapterNotLoadable: there is no such thing.
-    """
-    if not lora_path:
-        return None
-    path = Path(lora_path).expanduser()
-    if path.is_dir():
-        return None if path.resolve() == registry.root.resolve() else _source_in(path.resolve())
-    parts = lora_path.strip("/").split("/")
-    if len(parts) == 1 and ADVISOR_ID.fullmatch(parts[0]) and not VERSION_NAME.fullmatch(parts[0]):
-        if parts[0] in registry.advisors():
-            return PointerSource(parts[0], registry.root)
-    elif VERSION_NAME.fullmatch(parts[-1]) and len(parts) <= 2:
-        return _named_version(registry, parts)
-    raise AdapterNotLoadable(
-        f"--lora_path {lora_path}: there is no such folder, version or advisor under {registry.root}.",
-        "`mondrian adapters list` shows what there is.",
-    )
-
-
-def _source_in(folder: Path) -> AdapterSource:
-    if VERSION_NAME.fullmatch(folder.name) and (folder / MANIFEST).is_file():
-        advisor = _advisor_in(folder / MANIFEST)
-        return ServedAdapter(advisor, folder.name, folder)
-    if (folder / POINTER).is_file():
-        return PointerSource(folder.name, folder.parent)
-    if (folder / WEIGHTS).is_file() or (folder / PEFT_WEIGHTS).is_file():
-        return ServedAdapter(None, folder.name, folder)
-    if (folder / "adapter" / WEIGHTS).is_file():  # the folder of a training run
-        return ServedAdapter(None, folder.name, folder / "adapter")
-    if versions := sorted(each.name for each in folder.iterdir() if VERSION_NAME.fullmatch(each.name)):
-        raise AdapterNotLoadable(
-            f"{folder} holds no adapter that is promoted, only {', '.join(versions[-3:])}.",
-            f"Promote one: `mondrian adapters promote --adapters {folder.parent} --advisor {folder.name} "
-            f"--version {versions[-1]}`, or name its folder, {folder / versions[-1]}.",
-        )
-    if _is_registry(folder):
-        return PointerSource(None, folder)
-    raise AdapterNotLoadable(
-        f"{folder} holds no adapter and no {POINTER}.",
-        f"Name a folder with {WEIGHTS}, a version such as {folder.name}/v0001, or promote one first.",
-    )
-
-
-def _is_registry(folder: Path) -> bool:
-    """True for a folder with advisors' folders in it: a registry's root, or the older project's `adapters/`."""
-    inside = [each for each in folder.iterdir() if each.is_dir() and ADVISOR_ID.fullmatch(each.name)]
-    return any((each / name).is_file() for each in inside for name in (POINTER, WEIGHTS, PEFT_WEIGHTS)) or any(
-        VERSION_NAME.fullmatch(version.name) for each in inside for version in each.iterdir()
-    )
-
-
-def _advisor_in(manifest: Path) -> str | None:
-    try:
-        advisor = read_json(manifest).get("advisor")
-    except (OSError, ValueError, AttributeError):
-        return None
-    return advisor if isinstance(advisor, str) else None
-
-
-def _named_version(registry: Registry, parts: list[str]) -> ServedAdapter:
-    advisors = [parts[0]] if len(parts) == 2 else registry.advisors()
-    found = [each for advisor in advisors for each in registry.versions(advisor) if each.version == parts[-1]]
-    if len(found) == 1:
-        return ServedAdapter(found[0].advisor, found[0].version, found[0].path)
-    names = ", ".join(f"{each.advisor}/{each.version}" for each in found)
-    why = f"several advisors have it ({names})" if found else "there is no such version"
-    raise AdapterNotLoadable(
-        f"--lora_path {'/'.join(parts)}: {why}.",
-        "Name the advisor too, such as ansel/v0003.",
-    )
-
+from mondrian_core.serving.critique.adapter_source import AdapterSource, PointerSource, ServedAdapter
 
 FileStamp = tuple[int, int, int] | None
 
 
 class ActiveAdapters:
-    """The adapters that serve. `soundness` gives the problems of one on the loaded base.
+    """The adapters that serve. A new version replaces the old one only when it passes validation.
 
-    What serves an advisor changes only when the new one is sound; until then the old one keeps answering. Use from one
-    thread at a time, except `serving`.
+    Use from one thread at a time, except `active_versions`, `rollout` and `has_promoted`.
+
+    Args:
+        registry: the versions.
+        source: what was named at start; None: the promoted versions of `registry`.
+        validate: returns the problems of an adapter's folder on the loaded base; () when there are none.
+        listen: receives a notice whenever the serving adapter changes or can't be used.
     """
 
     def __init__(
         self,
         registry: Registry,
         source: AdapterSource,
-        soundness: Callable[[Path], tuple[str, ...]],
+        validate: Callable[[Path], tuple[str, ...]],
         listen: EventListener = ignore_events,
     ) -> None:
-        self._registry, self._source, self._soundness, self._listen = registry, source, soundness, listen
-        self._seen: dict[str, FileStamp] = {}
+        self._registry, self._source, self._validate, self._listen = registry, source, validate, listen
+        self._pointer_stamps: dict[str, FileStamp] = {}
         self._serving: dict[str, ServedAdapter | None] = {}
-        self._why: dict[str, str] = {}
-        self._sound: set[Path] = set()
+        self._reasons: dict[str, str] = {}
+        self._validated: set[Path] = set()
         self._promoted: dict[str, tuple[FileStamp, bool]] = {}
         self._rollouts: dict[str, tuple[tuple[FileStamp, FileStamp], Rollout | None]] = {}
         self._lock = threading.Lock()
 
     @property
     def active_versions(self) -> dict[str, str]:
-        """Version by advisor, for those who were asked for so far."""
+        """Version by advisor, for the advisors requested so far."""
         with self._lock:
             return {advisor: adapter.version for advisor, adapter in self._serving.items() if adapter is not None}
 
     def for_advisor(self, advisor: str) -> tuple[ServedAdapter | None, str]:
-        """The adapter that serves an advisor now, and why there is none.
+        """(adapter that serves an advisor, ""), or (None, reason).
 
         Raises:
-            ModelProcessDied: it went away while a new adapter was checked.
+            ModelProcessDied: it died while a new adapter was validated.
         """
         pinned = self._pinned(advisor)
         if pinned is not None:
             return self._checked(pinned)
         registry = self.registry_of(advisor)
         stamp = _file_stamp(registry.root / advisor / POINTER)
-        if advisor not in self._seen or stamp != self._seen[advisor]:
-            self._follow(registry, advisor)
-            self._seen[advisor] = stamp
-        return self._serving.get(advisor), self._why.get(advisor, "")
+        if advisor not in self._pointer_stamps or stamp != self._pointer_stamps[advisor]:
+            self._follow_pointer(registry, advisor)
+            self._pointer_stamps[advisor] = stamp
+        return self._serving.get(advisor), self._reasons.get(advisor, "")
 
     def version(self, advisor: str, version: str) -> tuple[ServedAdapter | None, str]:
-        """A version that needn't be the champion, such as the one before it during a rollout."""
+        """Like `for_advisor`, for a given version, such as the previous champion during a rollout."""
         registry = self.registry_of(advisor)
         found = registry.get(advisor, version)
         adapter = ServedAdapter(advisor, version, found.path)
@@ -169,7 +80,7 @@ class ActiveAdapters:
         return (None, f"{version} can't be used: {'; '.join(problems)}") if problems else (adapter, "")
 
     def rollout(self, advisor: str) -> Rollout | None:
-        """The rollout in force; None when the champion answers everything, or an adapter was named at start."""
+        """The active rollout; None when there is none, or when an adapter was named at start."""
         if (
             self._source is not None
             and self._source.advisor in (None, advisor)
@@ -177,8 +88,8 @@ class ActiveAdapters:
         ):
             return None
         registry = self.registry_of(advisor)
-        home = registry.root / advisor
-        stamps = (_file_stamp(home / ROLLOUT), _file_stamp(home / POINTER))
+        folder = registry.root / advisor
+        stamps = (_file_stamp(folder / ROLLOUT), _file_stamp(folder / POINTER))
         if stamps[0] is None:
             return None
         with self._lock:
@@ -195,14 +106,14 @@ class ActiveAdapters:
         with self._lock:
             if advisor not in self._promoted or self._promoted[advisor][0] != stamp:
                 try:
-                    found = (
+                    promoted = (
                         _legacy_adapter(registry, advisor) is not None
                         if stamp is None
                         else bool(registry.current(advisor))
                     )
                 except MondrianError:
-                    found = True  # whoever is to answer with it finds out what is wrong, and tells
-                self._promoted[advisor] = (stamp, found)
+                    promoted = True  # the job that uses it will report the problem
+                self._promoted[advisor] = (stamp, promoted)
             return self._promoted[advisor][1]
 
     def _read_rollout(self, registry: Registry, advisor: str) -> Rollout | None:
@@ -221,19 +132,19 @@ class ActiveAdapters:
     def advisors(self) -> list[str]:
         """Advisors who have a folder in the registry, sorted."""
         if isinstance(self._source, PointerSource):
-            there = Registry(self._source.root).advisors()
-            return there if self._source.advisor is None else sorted({*self._registry.advisors(), self._source.advisor})
+            named = Registry(self._source.root).advisors()
+            return named if self._source.advisor is None else sorted({*self._registry.advisors(), self._source.advisor})
         return self._registry.advisors()
 
     def registry_of(self, advisor: str) -> Registry:
-        """Where this advisor's versions lie."""
+        """The registry with this advisor's versions."""
         source = self._source
         elsewhere = isinstance(source, PointerSource) and source.advisor in (None, advisor)
         return Registry(source.root) if isinstance(source, PointerSource) and elsewhere else self._registry
 
     def refresh(self) -> None:
-        """Look at the pointers of all advisors who were asked for so far."""
-        for advisor in list(self._seen):
+        """Check the promoted pointers of all advisors requested so far."""
+        for advisor in list(self._pointer_stamps):
             self.for_advisor(advisor)
 
     def _pinned(self, advisor: str) -> ServedAdapter | None:
@@ -248,49 +159,51 @@ class ActiveAdapters:
             self._serving[adapter.advisor or "*"] = adapter
         return adapter, ""
 
-    def _follow(self, registry: Registry, advisor: str) -> None:
-        """Go where the pointer points, when that is sound."""
+    def _follow_pointer(self, registry: Registry, advisor: str) -> None:
+        """Serve the version that the pointer names, if it passes validation."""
         try:
             champion = registry.champion(advisor)
-            found = (
+            promoted = (
                 ServedAdapter(advisor, champion.version, champion.path)
                 if champion
                 else _legacy_adapter(registry, advisor)
             )
             # the older layout has no manifest to hash its files against
-            problems = self._problems(found, registry if champion else None) if found else ()
+            problems = self._problems(promoted, registry if champion else None) if promoted else ()
         except MondrianError as error:
             if not isinstance(error, BadInput):
                 raise
-            found, problems = None, (error.problem,)
+            promoted, problems = None, (error.problem,)
         before = self._serving.get(advisor)
         if problems:
-            self._why[advisor] = f"the promoted adapter can't be used: {'; '.join(problems)}"
-            kept = f"{before.version} keeps answering" if before else "the base answers"
-            self._listen(StageNotice("adapters", f"{advisor}: {self._why[advisor]}; {kept}."))
+            self._reasons[advisor] = f"the promoted adapter can't be used: {'; '.join(problems)}"
+            serving = f"{before.version} keeps serving" if before else "the base answers"
+            self._listen(StageNotice("adapters", f"{advisor}: {self._reasons[advisor]}; {serving}."))
             return
-        self._why[advisor] = "" if found else "no adapter is promoted for this advisor"
+        self._reasons[advisor] = "" if promoted else "no adapter is promoted for this advisor"
         with self._lock:
-            self._serving[advisor] = found
-        if found != before:
+            self._serving[advisor] = promoted
+        if promoted != before:
             self._listen(
-                StageNotice("adapters", f"{advisor}: {found.version if found else 'the base'} answers from now on.")
+                StageNotice(
+                    "adapters", f"{advisor}: {promoted.version if promoted else 'the base'} answers from now on."
+                )
             )
 
     def _problems(self, adapter: ServedAdapter, registry: Registry | None = None) -> tuple[str, ...]:
-        if adapter.folder in self._sound:
+        if adapter.folder in self._validated:
             return ()
         problems: tuple[str, ...] = ()
         if registry is not None and adapter.advisor:
             problems = registry.verify(adapter.advisor, adapter.version)
-        problems = problems or self._soundness(adapter.folder)
+        problems = problems or self._validate(adapter.folder)
         if not problems:
-            self._sound.add(adapter.folder)
+            self._validated.add(adapter.folder)
         return problems
 
 
 def _legacy_adapter(registry: Registry, advisor: str) -> ServedAdapter | None:
-    """The adapter of the older layout, `adapters/ansel/adapters.safetensors`, of an advisor with no history here."""
+    """The adapter of the older layout, `adapters/ansel/adapters.safetensors`, for an advisor without history."""
     if registry.url is not None:
         return None
     try:
@@ -311,14 +224,16 @@ def _file_stamp(path: Path) -> FileStamp:
 def require_adapter(
     adapters: ActiveAdapters, source: AdapterSource, advisors: Sequence[str] = (), overlooked: Path | None = None
 ) -> None:
-    """Make sure that there is at least one adapter to serve with.
+    """Require at least one adapter that can serve.
 
     Args:
-        advisors: of the workspace, for the command that makes what is missing.
+        adapters: the registry's adapters.
+        source: what was named at start.
+        advisors: of the workspace, for the suggested command.
         overlooked: another registry that may be meant.
 
     Raises:
-        AdapterNotLoadable: there is none, with the reason.
+        AdapterNotLoadable: there is none; with the reasons.
     """
     named = source.advisor if source is not None else None
     candidates = [named] if named else ["*"] if isinstance(source, ServedAdapter) else adapters.advisors()
@@ -339,7 +254,7 @@ def require_adapter(
 
 
 def _next_command(adapters: ActiveAdapters, advisors: Sequence[str], overlooked: Path | None) -> str:
-    """The next command on the way to a promoted adapter: promote what is there, else make one."""
+    """The command that leads to a promoted adapter: promote an existing version, or train one."""
     for advisor in adapters.advisors():
         registry = adapters.registry_of(advisor)
         waiting = [each.version for each in registry.versions(advisor) if each.state in ("candidate", "champion")]
@@ -351,4 +266,4 @@ def _next_command(adapters: ActiveAdapters, advisors: Sequence[str], overlooked:
     if overlooked is not None:
         return f"There are adapters in {overlooked}: name it with --adapters or MONDRIAN_ADAPTERS."
     advisor = advisors[0] if advisors else "ADVISOR"
-    return f"Make one: `mondrian retrain --advisor {advisor}`, which promotes it when it passes every gate."
+    return f"Train one: `mondrian retrain --advisor {advisor}`, which promotes it when it passes every gate."

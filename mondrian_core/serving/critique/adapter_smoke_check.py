@@ -1,4 +1,4 @@
-"""A new adapter must answer about a photograph before it answers people: until then the old one keeps answering."""
+"""Smoke test of a new adapter: it must critique a photograph before it serves; until then the old adapter serves."""
 
 from __future__ import annotations
 
@@ -15,43 +15,44 @@ from mondrian_core.images import PHOTOGRAPH_SUFFIXES, downscale_to_fit, open_pho
 from mondrian_core.prompts import AdvisorPrompt, critique_messages
 from mondrian_core.rubric import CritiqueParseError, parse_critique_lenient
 from mondrian_core.serving.engine.interface import Engine, Question
+from mondrian_core.serving.engine.pixel_files import PixelFile, PixelFileCache
 from mondrian_core.store import Store
 
 if TYPE_CHECKING:
     from PIL import Image
 
-MAX_FILES = 20  # files that may be no photographs before the trial is given up
-MAX_PHOTOGRAPHS = 3  # photographs that neither adapter nor base can answer about before the trial is given up
+MAX_FILES = 20  # files tried in search of a photograph
+MAX_PHOTOGRAPHS = 3  # photographs tried when neither adapter nor base can answer
 
 
 class AdapterSmokeCheck:
-    """Soundness of an adapter on the loaded base: its weights, then one constrained critique with it.
+    """Checks an adapter on the loaded base: its weights, then one constrained critique of a workspace photograph.
 
-    The photograph is one of the workspace's; a workspace without any has the weights checked alone.
+    Without a photograph in the workspace only the weights are checked.
     """
 
-    def __init__(self, engine: Engine, store: Store, root: Path) -> None:
-        self._engine, self._store, self._root = engine, store, root
+    def __init__(self, engine: Engine, store: Store, root: Path, pixel_files: PixelFileCache | None = None) -> None:
+        self._engine, self._store, self._root, self._pixel_files = engine, store, root, pixel_files
 
     def __call__(self, folder: Path) -> tuple[str, ...]:
-        """Problems; () is sound.
+        """Problems of an adapter's folder; () when there are none.
 
         Raises:
-            ModelProcessDied: it went away meanwhile.
+            ModelProcessDied: the process died during the check.
         """
-        return self._engine.check(folder) or self._answered(folder)
+        return self._engine.check(folder) or self._answer_problems(folder)
 
     def advisors(self) -> list[str]:
         """Ids of the workspace's advisors."""
-        return [voice.advisor for voice in self._store.advisors()]
+        return [advisor_prompt.advisor for advisor_prompt in self._store.advisors()]
 
-    def _answered(self, folder: Path) -> tuple[str, ...]:
-        """Problems with the first photograph that can be answered about; what the base fails at too tells nothing."""
+    def _answer_problems(self, folder: Path) -> tuple[str, ...]:
+        """Problems with the first photograph that can be critiqued; one that the base fails on too proves nothing."""
         advisor = folder.parent.name
-        voices = {voice.advisor: voice for voice in self._store.advisors()}
-        voice = voices.get(advisor) or next(iter(voices.values()), AdvisorPrompt(advisor, advisor))
+        known = {prompt.advisor: prompt for prompt in self._store.advisors()}
+        advisor_prompt = known.get(advisor) or next(iter(known.values()), AdvisorPrompt(advisor, advisor))
         for image in islice(self._photographs(), MAX_PHOTOGRAPHS):
-            question = Question(messages=critique_messages(voice), image=image, adapter=folder)
+            question = Question(messages=critique_messages(advisor_prompt), image=image, adapter=folder)
             problem, answered = self._problem(question)
             if problem is None:
                 return ()
@@ -60,24 +61,26 @@ class AdapterSmokeCheck:
         return ()
 
     def _problem(self, question: Question) -> tuple[str | None, bool]:
-        """What is wrong with the answer, None when nothing is; and whether there was one."""
+        """(what is wrong with the answer or None, whether there was an answer)."""
         try:
             reply = self._engine.ask(question)
             parse_critique_lenient(reply.text)
         except ModelProcessDied:
             raise
         except CritiqueParseError as error:
-            return f"its answer on trial can't be read ({error})", True
+            return f"its answer in the smoke test can't be read ({error})", True
         except MondrianError as error:
-            return f"it gives no answer on trial: {error.problem}", False
+            return f"it gives no answer in the smoke test: {error.problem}", False
         if not all(math.isfinite(score) for score in reply.expected_scores.values()):
-            return "its scores on trial are no numbers", True
+            return "its scores in the smoke test are not finite", True
         return None, True
 
-    def _photographs(self) -> Iterator[Image.Image]:
+    def _photographs(self) -> Iterator[Image.Image | PixelFile]:
         files = sorted(
             path for path in (self._root / "source").rglob("*") if path.suffix.lower() in PHOTOGRAPH_SUFFIXES
         )
         for path in islice(files, MAX_FILES):
             with suppress(BadPhotograph):
-                yield downscale_to_fit(open_photograph(path).image)
+                photograph = open_photograph(path)
+                image = downscale_to_fit(photograph.image)
+                yield self._pixel_files.put(photograph.sha256, image) if self._pixel_files else image

@@ -1,6 +1,6 @@
-"""What a camera wrote about how a photograph was taken, for the prompt: focal length, aperture, exposure, sensitivity.
+"""Camera settings from EXIF for the prompt: focal length, aperture, exposure time, sensitivity.
 
-Where and when it was taken, whose camera it was and all the rest are never read.
+Place, time, owner and all other tags are never read.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ _EXPOSURE, _APERTURE, _SENSITIVITY, _FOCAL = 0x829A, 0x829D, 0x8827, 0x920A
 
 
 def exif_description(path: Path) -> str | None:
-    """ "Taken at 35 mm, f/8, 1/125 s, ISO 100." with what is there and possible; None when nothing is."""
+    """ "Taken at 35 mm, f/8, 1/125 s, ISO 100.", with the plausible settings that are present; None without any."""
     try:
-        found = read_exif(path, _EXIF)
+        tags = read_exif(path, _EXIF)
     except BadPhotograph:
         return None
-    told = [
-        _formatted_if_plausible(found.get(_FOCAL), 1, 5000, lambda value: f"{value:.0f} mm"),
-        _formatted_if_plausible(found.get(_APERTURE), 0.5, 128, lambda value: f"f/{value:.2g}"),
-        _formatted_if_plausible(found.get(_EXPOSURE), 1e-6, 36_000, _exposure),
-        _formatted_if_plausible(found.get(_SENSITIVITY), 1, 10_000_000, lambda value: f"ISO {value:.0f}"),
+    settings = [
+        _formatted_if_plausible(tags.get(_FOCAL), 1, 5000, lambda value: f"{value:.0f} mm"),
+        _formatted_if_plausible(tags.get(_APERTURE), 0.5, 128, lambda value: f"f/{value:.2g}"),
+        _formatted_if_plausible(tags.get(_EXPOSURE), 1e-6, 36_000, _exposure),
+        _formatted_if_plausible(tags.get(_SENSITIVITY), 1, 10_000_000, lambda value: f"ISO {value:.0f}"),
     ]
-    words = [each for each in told if each]
-    return f"Taken at {', '.join(words)}." if words else None
+    present = [setting for setting in settings if setting]
+    return f"Taken at {', '.join(present)}." if present else None
 
 
 def messages_with_exif(messages: list[ChatMessage], camera: str | None) -> list[ChatMessage]:
-    """The messages with that sentence before the photograph; the messages themselves without one."""
+    """The messages with the camera sentence before the photograph; unchanged when `camera` is None."""
     if camera is None:
         return messages
     *before, asked = messages
@@ -43,7 +43,7 @@ def messages_with_exif(messages: list[ChatMessage], camera: str | None) -> list[
 
 
 def _formatted_if_plausible(value: Any, least: float, most: float, spell: Any) -> str | None:
-    """A number within what cameras can do, as words; None for anything else."""
+    """A value between `least` and `most`, formatted by `spell`; None for anything else."""
     try:
         number = float(value[0] if isinstance(value, tuple) else value)
     except (TypeError, ValueError, ZeroDivisionError, IndexError, OverflowError):

@@ -1,4 +1,4 @@
-"""Which strategy a request asks for, and to which arm of an A/B test it belongs. Values in, values out."""
+"""Pure routing decisions: the strategy of a request, its arm in an A/B test, its share in a rollout."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ class RoutingPolicy:
     """How the service was started.
 
     Attributes:
-        split: the adapter's share of photographs in an A/B test, 0-1.
-        analysis_mode: the usual strategy.
-        base_until_promoted: an advisor without a promoted version is served as in the mode base (`--fallback base`).
+        split: share of photographs in the adapter's arm of an A/B test, 0-1.
+        analysis_mode: the default strategy.
+        base_until_promoted: serve an advisor without a promoted version as in the mode base (`--fallback base`).
     """
 
     model_mode: ModelMode = "base"
@@ -33,7 +33,7 @@ class RoutingPolicy:
 
 @dataclass(frozen=True)
 class StrategyRoute:
-    """What a request gets: the strategy to begin with, whether it named that itself, and its arm in an A/B test."""
+    """The first strategy of a request, whether the request named it, and the request's arm in an A/B test."""
 
     mode: AnalysisMode
     explicit: bool
@@ -41,38 +41,42 @@ class StrategyRoute:
 
 
 def resolve_model_mode(given: str | None, analysis_mode: AnalysisMode | None) -> str:
-    """The model mode that was given, else the one that ANALYSIS_MODE (None: not set) asks for."""
+    """The model mode given at start, or else the one that ANALYSIS_MODE (None: not set) implies."""
     return given or ("fine_tuned" if analysis_mode == "lora" else "base")
 
 
 def startup_notices(policy: RoutingPolicy, given: str | None, analysis_mode: AnalysisMode | None) -> list[str]:
-    """What to say at start about requests without a mode, where it may not be what somebody expects."""
-    told = []
+    """Notices at start about the mode of requests that name none, where it may be unexpected."""
+    notices = []
     if analysis_mode == "lora" and given is None:
-        told.append("ANALYSIS_MODE=lora: the model mode is fine_tuned.")
+        notices.append("ANALYSIS_MODE=lora: the model mode is fine_tuned.")
     if analysis_mode == "lora" and given == "base":
-        told.append("--model_mode base wins over ANALYSIS_MODE=lora: requests that name no mode get baseline.")
+        notices.append("--model_mode base wins over ANALYSIS_MODE=lora: requests that name no mode get baseline.")
     if analysis_mode in ("rag", "baseline") and policy.model_mode == "fine_tuned":
-        told.append(f"ANALYSIS_MODE={analysis_mode}: requests that name no mode get {analysis_mode}, from the base.")
+        notices.append(f"ANALYSIS_MODE={analysis_mode}: requests that name no mode get {analysis_mode}, by the base.")
     if analysis_mode and policy.model_mode == "ab_test":
-        told.append(f"ANALYSIS_MODE={analysis_mode} has no effect: the A/B test compares lora with baseline.")
+        notices.append(f"ANALYSIS_MODE={analysis_mode} has no effect: the A/B test compares lora with baseline.")
     if analysis_mode is None and policy.model_mode == "base":
-        told.append(
+        notices.append(
             "Requests that name no mode get baseline; the older service's default was rag: set ANALYSIS_MODE=rag."
         )
-    return told
+    return notices
 
 
 def route_request(
     policy: RoutingPolicy, asked: str | None, advisor: str, photograph_sha256: str, *, promoted: bool = True
 ) -> StrategyRoute:
-    """Route one request. An explicit mode wins and takes no part in the A/B test.
+    """Route one request. A mode named by the request wins and is excluded from the A/B test.
 
     Args:
-        promoted: whether there is an adapter that could answer for this advisor.
+        policy: how the service was started.
+        asked: the mode that the request names; None or "" for none.
+        advisor: id of the advisor.
+        photograph_sha256: of the file; the unit of assignment.
+        promoted: whether an adapter could answer for this advisor.
 
     Raises:
-        BadInput: the mode is none of `MODES`.
+        BadInput: the mode is not one of `MODES`.
     """
     if asked:
         return StrategyRoute(parse_mode(asked), explicit=True)
@@ -88,28 +92,28 @@ def parse_mode(text: str) -> AnalysisMode:
     """The strategy of that name.
 
     Raises:
-        BadInput: there is none.
+        BadInput: there is no such strategy.
     """
     for mode in MODES:
         if text == mode:
             return mode
-    raise BadInput(f"'{text}' is no mode.", f"Use one of {', '.join(MODES)}, or leave it out.")
+    raise BadInput(f"'{text}' is not a mode.", f"Use one of {', '.join(MODES)}, or leave it out.")
 
 
 def is_in_adapter_arm(salt: str, advisor: str, unit: str, split: float) -> bool:
-    """True when the unit belongs to the adapter's arm. A growing split only moves units into it."""
+    """True when the unit is in the adapter's arm. A larger split only moves units into it."""
     return is_in_share(f"{salt}:{advisor}", unit, split)
 
 
 def route_in_rollout(
-    way: StrategyRoute, rollout: Rollout | None, photograph_sha256: str
+    route: StrategyRoute, rollout: Rollout | None, photograph_sha256: str
 ) -> tuple[StrategyRoute, dict[str, Any] | None]:
-    """(route, mark for the job's details) while a new version gets only a share of the requests for the adapter.
+    """(route, rollout details for the job) while a new version gets only a share of the requests for the adapter.
 
-    Who is not in the share gets the version from before; when that was none, the base, as if it had been asked for.
+    The other requests get the previous version, or the base when there was none.
     """
-    if rollout is None or way.explicit or way.mode != "lora":
-        return way, None
+    if rollout is None or route.explicit or route.mode != "lora":
+        return route, None
     candidate = is_in_share(rollout.salt, photograph_sha256, rollout.share)
     mark = {
         "salt": rollout.salt,
@@ -117,10 +121,10 @@ def route_in_rollout(
         "candidate": candidate,
         "version": rollout.version if candidate else rollout.control,
     }
-    return (way if mark["version"] else replace(way, mode="baseline")), mark
+    return (route if mark["version"] else replace(route, mode="baseline")), mark
 
 
 def model_used_label(arm: Arm | None, adapted: bool) -> str:
-    """The word of `jobs.model_used` for what really answered; the arm it counts for stands in `jobs.arm`."""
+    """The value of `jobs.model_used` for what answered; the arm that it counts for is in `jobs.arm`."""
     answered = "fine_tuned" if adapted else "base"
     return f"ab_test_{answered}" if arm is not None else answered

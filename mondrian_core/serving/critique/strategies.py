@@ -1,7 +1,6 @@
-"""How a critique is made: lora (one pass, adapter) -> rag (two passes) -> baseline (one pass, base).
+"""The strategies that make a critique: lora (one pass, adapter), rag (two passes) and baseline (one pass, base).
 
-The arrow is the fallback chain. A strategy says whether it is available for a request and answers it; `critique` walks
-the chain, tries each link twice and keeps a record of why it went on.
+A strategy says whether it is available for a request, and answers it. `fallback_chain` decides which one is next.
 """
 
 from __future__ import annotations
@@ -9,10 +8,9 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from mondrian_core.errors import AnswerUnparsable, BadAdapter, BadInput, Broken, ModelProcessDied
+from mondrian_core.errors import AnswerUnparsable
 from mondrian_core.prompts import AdvisorPrompt, comparison_messages, critique_messages
 from mondrian_core.retrieval.nearest_neighbors import (
     Portfolio,
@@ -21,8 +19,10 @@ from mondrian_core.retrieval.nearest_neighbors import (
     nearest_references,
 )
 from mondrian_core.rubric import Critique, CritiqueParseError, parse_critique_lenient, parse_critique_strict
+from mondrian_core.serving.critique.adapter_source import ServedAdapter
 from mondrian_core.serving.critique.exif import messages_with_exif
-from mondrian_core.serving.engine.interface import Canceled, Engine, Question, Reply
+from mondrian_core.serving.engine.interface import Engine, Question, Reply
+from mondrian_core.serving.engine.pixel_files import PixelFile
 from mondrian_core.settings import AnalysisMode
 from mondrian_core.text_quality import critique_text_problem
 
@@ -30,29 +30,24 @@ if TYPE_CHECKING:
     from PIL import Image
 
 MAX_TRIES = 2
-RETRY_TEMPERATURE = 0.4  # greedy decoding would only repeat the answer that could not be read
-
-
-@dataclass(frozen=True)
-class ServedAdapter:
-    """An adapter as it serves: whose, which version, and the folder that the model process reads."""
-
-    advisor: str | None
-    version: str
-    folder: Path
+RETRY_TEMPERATURE = 0.4  # greedy decoding would repeat the answer that could not be parsed
 
 
 @dataclass(frozen=True, kw_only=True)
 class AnalysisContext:
-    """All that a strategy may use for one request.
+    """Everything a strategy may use for one request.
 
-    `why_no_adapter` explains an adapter that is None. `same` is true for a reference that is the photograph itself.
-    `embeddings` by reference's file make the retrieval hybrid; empty: by scores alone. `camera` says how the photograph
-    was taken. `timed`: the answer's time is compared with another version's, so no earlier answer may shorten it.
+    Attributes:
+        image: the photograph, at most `LONG_SIDE` pixels.
+        why_no_adapter: the reason when `adapter` is None.
+        is_same_photograph: true for a reference that is the photograph itself.
+        embeddings: by the reference's file, for hybrid retrieval; empty: retrieval by scores alone.
+        camera: how the photograph was taken, as a sentence.
+        timed: the time of the answer is compared with another version's, so no earlier answer may shorten it.
     """
 
-    voice: AdvisorPrompt
-    image: Image.Image
+    advisor_prompt: AdvisorPrompt
+    image: Image.Image | PixelFile
     adapter: ServedAdapter | None = None
     why_no_adapter: str = "no adapter is promoted for this advisor"
     portfolio: Portfolio = field(default_factory=Portfolio)
@@ -64,9 +59,14 @@ class AnalysisContext:
 
 @dataclass(frozen=True, kw_only=True)
 class StrategyAnswer:
-    """A critique and how it came about: the strategy, the adapter that answered, measured values, repairs needed.
+    """A critique and how it was made.
 
-    `reply` is the one that was read; `replies` are all, in the order they were asked for.
+    Attributes:
+        adapter: the one that answered; None: the base.
+        reply: the reply that was parsed.
+        replies: all replies, in the order of the questions.
+        repairs: what lenient parsing had to repair.
+        compared_with: the photographs of the portfolio that rag compared with.
     """
 
     critique: Critique
@@ -79,55 +79,8 @@ class StrategyAnswer:
 
 
 @dataclass(frozen=True)
-class FallbackHop:
-    """Why a strategy was tried again or left: its name and the reason for people.
-
-    `left` when the chain went on, `crashed` when the model process died.
-    """
-
-    strategy: AnalysisMode
-    reason: str
-    left: bool = True
-    crashed: bool = False
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain values."""
-        return {"strategy": self.strategy, "reason": self.reason, "left": self.left}
-
-
-@dataclass(frozen=True)
-class StrategyOutcome:
-    """The answer and the way to it."""
-
-    answer: StrategyAnswer
-    hops: tuple[FallbackHop, ...] = ()
-
-    @property
-    def fell_back(self) -> bool:
-        """True when another strategy than the requested one answered."""
-        return any(hop.left for hop in self.hops)
-
-
-class ChainExhausted(Broken):
-    """No strategy could answer.
-
-    Attributes:
-        hops: why, in order.
-        shared: the base failed too, so that it is no fault of the adapter.
-        shared_death: the model process died with the base too.
-    """
-
-    def __init__(self, hops: Sequence[FallbackHop]) -> None:
-        self.hops = tuple(hops)
-        self.shared = any(hop.strategy == BaselineStrategy.name for hop in hops)
-        self.shared_death = any(hop.strategy == BaselineStrategy.name and hop.crashed for hop in hops)
-        reasons = "; ".join(f"{hop.strategy}: {hop.reason}" for hop in self.hops) or "tried too often"
-        super().__init__(f"No critique could be made ({reasons}).", "Look at the model process's log, then try again.")
-
-
-@dataclass(frozen=True)
 class StrategyProgress:
-    """Where a request stands: the strategy at work, which pass of how many, and tokens so far in it."""
+    """Progress of a request: the strategy, the phase ("" at its start), and the tokens generated so far in it."""
 
     strategy: AnalysisMode
     phase: str = ""
@@ -139,7 +92,7 @@ OnStrategyProgress = Callable[[StrategyProgress], None]
 
 
 def ignore_strategy_progress(progress: StrategyProgress) -> None:
-    """For callers who don't want to know."""
+    """For callers that need no progress."""
 
 
 class Strategy(ABC):
@@ -149,7 +102,7 @@ class Strategy(ABC):
     fallback: ClassVar[AnalysisMode | None]
 
     def is_available(self, context: AnalysisContext) -> bool:
-        """True when it could answer this request."""
+        """True when it can answer this request."""
         return self.unavailable_reason(context) is None
 
     def unavailable_reason(self, context: AnalysisContext) -> str | None:
@@ -158,28 +111,28 @@ class Strategy(ABC):
 
     @abstractmethod
     def analyze(
-        self, context: AnalysisContext, engine: Engine, tell: OnStrategyProgress = ignore_strategy_progress
+        self, context: AnalysisContext, engine: Engine, on_progress: OnStrategyProgress = ignore_strategy_progress
     ) -> StrategyAnswer:
         """Make the critique.
 
         Raises:
-            ModelProcessDied: it is tried again, then the chain goes on with `fallback`.
-            Canceled, BadInput about the photograph: the chain ends, nobody could do better.
-            BadAdapter, anything else: the chain goes on.
+            ModelProcessDied: the chain tries this strategy again, then its `fallback`.
+            Canceled, BadInput about the photograph: the chain ends; no other strategy could do better.
+            BadAdapter, anything else: the chain continues with `fallback`.
         """
 
 
 class BaselineStrategy(Strategy):
-    """One pass with the base. The end of the chain: an answer that is complete but not quite canonical will do."""
+    """One pass with the base. As the end of the chain it also accepts a complete answer that is not quite canonical."""
 
     name: ClassVar[AnalysisMode] = "baseline"
     fallback: ClassVar[AnalysisMode | None] = None
 
     def analyze(
-        self, context: AnalysisContext, engine: Engine, tell: OnStrategyProgress = ignore_strategy_progress
+        self, context: AnalysisContext, engine: Engine, on_progress: OnStrategyProgress = ignore_strategy_progress
     ) -> StrategyAnswer:
         """Make the critique with the base."""
-        return single_pass_answer(self.name, context, engine, None, tell, lenient=True)
+        return answer_in_one_pass(GenerationPass(strategy=self.name, lenient=True), context, engine, on_progress)
 
 
 class LoraStrategy(Strategy):
@@ -189,193 +142,154 @@ class LoraStrategy(Strategy):
     fallback: ClassVar[AnalysisMode | None] = "rag"
 
     def unavailable_reason(self, context: AnalysisContext) -> str | None:
-        """An adapter is needed."""
+        """It needs an adapter."""
         return context.why_no_adapter if context.adapter is None else None
 
     def analyze(
-        self, context: AnalysisContext, engine: Engine, tell: OnStrategyProgress = ignore_strategy_progress
+        self, context: AnalysisContext, engine: Engine, on_progress: OnStrategyProgress = ignore_strategy_progress
     ) -> StrategyAnswer:
         """Make the critique with the adapter."""
-        return single_pass_answer(self.name, context, engine, context.adapter, tell)
+        one_pass = GenerationPass(strategy=self.name, adapter=context.adapter)
+        return answer_in_one_pass(one_pass, context, engine, on_progress)
 
 
 class RagStrategy(Strategy):
-    """Two passes with the base: first the dimensions, then a comparison with the advisor's most similar photographs."""
+    """Two passes with the base: the scores, then a comparison with the advisor's most similar photographs."""
 
     name: ClassVar[AnalysisMode] = "rag"
     fallback: ClassVar[AnalysisMode | None] = "baseline"
 
     def unavailable_reason(self, context: AnalysisContext) -> str | None:
-        """Something to compare with is needed."""
+        """It needs photographs to compare with."""
         return None if context.portfolio.references else "the advisor's portfolio has no critiqued photographs"
 
     def analyze(
-        self, context: AnalysisContext, engine: Engine, tell: OnStrategyProgress = ignore_strategy_progress
+        self, context: AnalysisContext, engine: Engine, on_progress: OnStrategyProgress = ignore_strategy_progress
     ) -> StrategyAnswer:
-        """Look twice; the answer names the photographs that it was compared with."""
-        first = single_pass_answer(self.name, context, engine, None, tell, lenient=True, embed=bool(context.embeddings))
-        scores = {**first.critique.scores, **first.reply.expected_scores}
-        neighbours = nearest_references(
-            scores,
+        """Make the critique in two passes; it names the photographs that it was compared with."""
+        one_pass = GenerationPass(strategy=self.name, lenient=True, embed=bool(context.embeddings))
+        first = answer_in_one_pass(one_pass, context, engine, on_progress)
+        neighbors = nearest_references(
+            {**first.critique.scores, **first.reply.expected_scores},
             context.portfolio,
             same=context.is_same_photograph,
             embedding=first.reply.embedding or None,
             embeddings=context.embeddings,
         )
-        facts = tuple(
-            {
-                "photograph": reference.name,
-                "path": reference.path,
-                "grade": reference.grade,
-                "similarity": round(similarity, 4),
-            }
-            for reference, similarity in neighbours
-        )
-        tell(StrategyProgress(self.name, "retrieved", detail={"photographs": [each["photograph"] for each in facts]}))
-        told = comparison_from_neighbors(first.critique.scores, context.portfolio, neighbours)
-        messages = messages_with_exif(comparison_messages(context.voice, told), context.camera)
+        names = [reference.name for reference, _ in neighbors]
+        on_progress(StrategyProgress(self.name, "retrieved", detail={"photographs": names}))
+        comparison = comparison_from_neighbors(first.critique.scores, context.portfolio, neighbors)
+        messages = messages_with_exif(comparison_messages(context.advisor_prompt, comparison), context.camera)
         question = Question(messages=messages, image=context.image, precedents=not context.timed)
-        second = ask_for_critique(
-            self.name, None, engine, question, lambda tokens: tell(StrategyProgress(self.name, "comparison", tokens))
+        second = ask_for_critique(GenerationPass(strategy=self.name, phase="comparison"), engine, question, on_progress)
+        critique = second.critique
+        if names:
+            critique = replace(critique, advisor_notes=f"Compared with {', '.join(names)}.")
+        return replace(
+            second,
+            critique=critique,
+            replies=(*first.replies, *second.replies),
+            compared_with=tuple(_neighbor_facts(reference, similarity) for reference, similarity in neighbors),
         )
-        names = ", ".join(str(each["photograph"]) for each in facts)
-        critique = replace(second.critique, advisor_notes=f"Compared with {names}.") if names else second.critique
-        return replace(second, critique=critique, replies=(*first.replies, *second.replies), compared_with=facts)
 
 
-def single_pass_answer(
-    name: AnalysisMode,
-    context: AnalysisContext,
-    engine: Engine,
-    adapter: ServedAdapter | None,
-    tell: OnStrategyProgress,
-    *,
-    lenient: bool = False,
-    embed: bool = False,
-) -> StrategyAnswer:
-    """Ask for a critique, once more when it can't be read.
+def _neighbor_facts(reference: ReferencePhotograph, similarity: float) -> dict[str, Any]:
+    return {
+        "photograph": reference.name,
+        "path": reference.path,
+        "grade": reference.grade,
+        "similarity": round(similarity, 4),
+    }
 
-    Raises:
-        AnswerUnparsable: neither answer could be read (strictly; leniently at the end of the chain).
+
+@dataclass(frozen=True, kw_only=True)
+class GenerationPass:
+    """One pass of a strategy.
+
+    Attributes:
+        phase: its name in progress events.
+        adapter: the one that answers; None: the base.
+        lenient: accept a complete answer that is not quite canonical, after strict parsing failed twice.
+        embed: ask for the photograph's embedding too.
     """
-    folder = adapter.folder if adapter else None
-    messages = messages_with_exif(critique_messages(context.voice), context.camera)
+
+    strategy: AnalysisMode
+    phase: str = "critique"
+    adapter: ServedAdapter | None = None
+    lenient: bool = False
+    embed: bool = False
+
+
+def answer_in_one_pass(
+    one_pass: GenerationPass, context: AnalysisContext, engine: Engine, on_progress: OnStrategyProgress
+) -> StrategyAnswer:
+    """Ask for a critique of the context's photograph; see `ask_for_critique`."""
     question = Question(
-        messages=messages, image=context.image, adapter=folder, embed=embed, precedents=not context.timed
+        messages=messages_with_exif(critique_messages(context.advisor_prompt), context.camera),
+        image=context.image,
+        adapter=one_pass.adapter.folder if one_pass.adapter else None,
+        embed=one_pass.embed,
+        precedents=not context.timed,
     )
-
-    def on_token(tokens: int) -> None:
-        tell(StrategyProgress(name, "critique", tokens))
-
-    return ask_for_critique(name, adapter, engine, question, on_token, lenient=lenient)
+    return ask_for_critique(one_pass, engine, question, on_progress)
 
 
 def ask_for_critique(
-    name: AnalysisMode,
-    adapter: ServedAdapter | None,
-    engine: Engine,
-    question: Question,
-    on_token: Callable[[int], None],
-    *,
-    lenient: bool = False,
+    one_pass: GenerationPass, engine: Engine, question: Question, on_progress: OnStrategyProgress
 ) -> StrategyAnswer:
-    """Strict reading, a second try with another draw, then lenient reading of the likelier answer if that is allowed.
+    """Parse the answer strictly; sample a second answer when that fails; then parse leniently if that is allowed.
 
-    An answer that can be read but is degenerate text is treated like one that can't.
+    An answer that parses but is degenerate text counts as unparsable.
 
     Raises:
-        AnswerUnparsable: nothing could be read, or nothing that a person may be shown.
+        AnswerUnparsable: no answer could be parsed, or none that may be shown to a person.
     """
+
+    def on_token(tokens: int) -> None:
+        on_progress(StrategyProgress(one_pass.strategy, one_pass.phase, tokens))
+
+    def answer(critique: Critique, reply: Reply, repairs: tuple[str, ...] = ()) -> StrategyAnswer:
+        return StrategyAnswer(
+            critique=critique,
+            strategy=one_pass.strategy,
+            adapter=one_pass.adapter,
+            reply=reply,
+            replies=tuple(replies),
+            repairs=repairs,
+        )
+
     replies: list[Reply] = []
     problem = ""
     for attempt in range(MAX_TRIES):
-        draw = question if attempt == 0 else replace(question, temperature=RETRY_TEMPERATURE, seed=attempt)
-        replies.append(engine.ask(draw, on_token))
+        asked = question if attempt == 0 else replace(question, temperature=RETRY_TEMPERATURE, seed=attempt)
+        replies.append(engine.ask(asked, on_token))
         try:
             critique = parse_critique_strict(replies[-1].text)
         except CritiqueParseError as error:
             problem = f"can't be read ({error})"
             continue
-        if (gibberish := critique_text_problem(critique)) is None:
-            return StrategyAnswer(
-                critique=critique, strategy=name, adapter=adapter, reply=replies[-1], replies=tuple(replies)
-            )
-        problem = f"is no text for a person ({gibberish})"
-    for reply in replies if lenient else ():
-        found = _lenient_critique(reply.text)
-        if found is not None:
-            critique, repairs = found
-            return StrategyAnswer(
-                critique=critique, strategy=name, adapter=adapter, reply=reply, replies=tuple(replies), repairs=repairs
-            )
+        if (degenerate := critique_text_problem(critique)) is None:
+            return answer(critique, replies[-1])
+        problem = f"is not meaningful text ({degenerate})"
+    for reply in replies if one_pass.lenient else ():
+        parsed = _lenient_critique(reply.text)
+        if parsed is not None:
+            return answer(parsed[0], reply, parsed[1])
     raise AnswerUnparsable(f"The answer {problem}, twice.", "Try another mode, or another base model.")
 
 
 def _lenient_critique(text: str) -> tuple[Critique, tuple[str, ...]] | None:
-    """(critique, what had to be forgiven) of a complete answer that isn't quite canonical; None when it won't do."""
+    """(critique, repairs) of a complete answer that is not quite canonical; None when it can't be used."""
     try:
-        reading = parse_critique_lenient(text)
+        parsed = parse_critique_lenient(text)
     except CritiqueParseError:
         return None
     try:
         parse_critique_strict(text)
-        broken: tuple[str, ...] = ()
+        deviations: tuple[str, ...] = ()
     except CritiqueParseError as error:
-        broken = (error.reason,)
-    return None if critique_text_problem(reading.critique) else (reading.critique, (*reading.repairs, *broken))
-
-
-def fallback_chain(strategies: Mapping[AnalysisMode, Strategy], requested: AnalysisMode) -> tuple[Strategy, ...]:
-    """The requested strategy and its fallbacks, in order."""
-    found: list[Strategy] = []
-    at: AnalysisMode | None = requested
-    while at is not None and at in strategies:
-        found.append(strategies[at])
-        at = strategies[at].fallback
-    return tuple(found)
-
-
-def run_fallback_chain(
-    strategies: Mapping[AnalysisMode, Strategy],
-    requested: AnalysisMode,
-    context: AnalysisContext,
-    engine: Engine,
-    *,
-    tell: OnStrategyProgress = ignore_strategy_progress,
-    skip: int = 0,
-) -> StrategyOutcome:
-    """Walk the chain from the requested strategy until one answers.
-
-    Args:
-        skip: links left out at the front, for a request that took the process down with it before.
-
-    Raises:
-        ChainExhausted: none could.
-        Canceled: somebody asked for that.
-        BadInput: the photograph is at fault, or the base can't be loaded; no other strategy would help.
-    """
-    links = fallback_chain(strategies, requested)
-    hops = [FallbackHop(link.name, "it was at work when the service went down before") for link in links[:skip]]
-    for link in links[skip:]:
-        missing = link.unavailable_reason(context)
-        if missing is not None:
-            hops.append(FallbackHop(link.name, missing))
-            continue
-        for attempt in range(1, MAX_TRIES + 1):
-            tell(StrategyProgress(link.name))
-            try:
-                return StrategyOutcome(link.analyze(context, engine, tell), tuple(hops))
-            except ModelProcessDied as error:
-                hops.append(FallbackHop(link.name, error.problem, left=attempt == MAX_TRIES, crashed=True))
-            except (Canceled, BadInput) as error:
-                if not isinstance(error, BadAdapter):
-                    raise
-                hops.append(FallbackHop(link.name, error.problem))
-                break
-            except Exception as error:  # noqa: BLE001  whatever a strange answer sets off, the next strategy may do
-                hops.append(FallbackHop(link.name, getattr(error, "problem", f"{type(error).__name__}: {error}")))
-                break
-    raise ChainExhausted(hops)
+        deviations = (error.reason,)
+    return None if critique_text_problem(parsed.critique) else (parsed.critique, (*parsed.repairs, *deviations))
 
 
 def all_strategies() -> dict[AnalysisMode, Strategy]:

@@ -1,6 +1,7 @@
-"""What answers a question about a photograph: the model of this process, or the model process.
+"""The `Engine` protocol: one question about a photograph, one reply.
 
-Both stand behind `Engine`, so strategies don't know which one they talk to.
+`LocalEngine` (the model in this process) and `ModelProcess` (the model in another process) implement it, so strategies
+do not know which one they use.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from mondrian_core.rubric import MAX_ANSWER_TOKENS
 if TYPE_CHECKING:
     from PIL import Image
 
+    from mondrian_core.serving.engine.pixel_files import PixelFile
+
 MAX_TOKENS = MAX_ANSWER_TOKENS
 
 OnToken = Callable[[int], None]
@@ -24,14 +27,19 @@ OnToken = Callable[[int], None]
 
 @dataclass(frozen=True, kw_only=True)
 class Question:
-    """One generation. `adapter` is the folder of an adapter, None asks the base; temperature 0 is greedy.
+    """One generation.
 
-    `embed` asks for the photograph's embedding too. Without `precedents` no earlier answer makes this one faster, so
-    that its time can be compared with another model's.
+    Attributes:
+        image: in memory, or a file of its pixels when the model runs in another process.
+        adapter: folder of an adapter; None: the base answers.
+        temperature: 0 is greedy.
+        constrained: only what the rubric's grammar allows can be generated.
+        embed: return the photograph's embedding too.
+        precedents: draft tokens from earlier answers (n-gram speculation). False makes times comparable between models.
     """
 
     messages: list[ChatMessage]
-    image: Image.Image
+    image: Image.Image | PixelFile
     adapter: Path | None = None
     max_tokens: int = MAX_TOKENS
     temperature: float = 0.0
@@ -43,12 +51,16 @@ class Question:
 
 @dataclass(frozen=True, kw_only=True)
 class Reply:
-    """What came back.
+    """The generated text and its measurements.
 
-    `tokens` were generated, `prompt_tokens` read (`image_tokens` of them the photograph's); times in seconds;
-    `switch_seconds` is what changing the adapter took; `expected_scores` (0-10) by dimension; `boot` names the process;
-    `embedding` of the photograph has length 1, or is empty when it was not asked for; `drafted` tokens were tried
-    because of earlier answers, and `accepted` of them were right.
+    Attributes:
+        tokens: generated tokens.
+        prompt_tokens: tokens of the prompt, `image_tokens` of them the photograph's.
+        switch_seconds: time to switch the adapter.
+        expected_scores: probability-weighted score (0-10) by dimension.
+        boot: identifies the process that answered.
+        embedding: of the photograph, with norm 1; empty when it was not requested.
+        drafted: tokens drafted from earlier answers; `accepted` of them were right.
     """
 
     text: str
@@ -67,7 +79,7 @@ class Reply:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """The measured values as plain values, for the jobs table."""
+        """The measurements as JSON values, for the jobs table."""
         return {
             "finish_reason": self.finish_reason,
             "tokens": self.tokens,
@@ -86,24 +98,24 @@ class Engine(Protocol):
     """Answers one question at a time."""
 
     def ask(self, question: Question, on_token: OnToken | None = None) -> Reply:
-        """Generate; `on_token` hears how many tokens there are so far.
+        """Generate; `on_token` is called with the number of tokens so far.
 
         Raises:
-            ModelProcessDied: the process went away or passed a deadline; asking again starts another.
+            ModelProcessDied: the process died or passed a deadline; asking again starts a new one.
             BadAdapter: the adapter doesn't fit the base.
-            Canceled: somebody asked for that.
+            Canceled: the job was canceled.
         """
 
     def check(self, folder: Path) -> tuple[str, ...]:
-        """Problems of an adapter on this base; () is sound."""
+        """Problems of an adapter on this base; () when there are none."""
 
 
 class Canceled(NegativeOutcome):
-    """The job was canceled while it was worked on."""
+    """The job was canceled while it was in progress."""
 
     def __init__(self) -> None:
         super().__init__("The job was canceled.", "Send the photograph again if you want its critique.")
 
 
 class GenerationFailed(Broken):
-    """The model raised an error; the process is still there."""
+    """The model raised an error; the process is still running."""

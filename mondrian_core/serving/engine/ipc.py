@@ -1,6 +1,6 @@
-"""What the API and the model process say to each other: dataclasses, pickled over a socket pair.
+"""Messages between the API and the model process: dataclasses, pickled over a socket pair.
 
-They have a module of their own because a class of `__main__` can't be unpickled elsewhere.
+They have their own module because a class of `__main__` can't be unpickled in another process.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from mondrian_core.serving.engine.interface import Question, Reply
 
 @dataclass(frozen=True)
 class AskRequest:
-    """Answer a question."""
+    """Answer a question; its image is a `PixelFile`."""
 
     number: int
     question: Question
@@ -23,7 +23,7 @@ class AskRequest:
 
 @dataclass(frozen=True)
 class CheckAdapterRequest:
-    """Check an adapter against the base."""
+    """Validate an adapter on the base."""
 
     number: int
     folder: Path
@@ -31,7 +31,7 @@ class CheckAdapterRequest:
 
 @dataclass(frozen=True)
 class CancelRequest:
-    """Stop the generation of that number."""
+    """Stop the generation with this number."""
 
     number: int
 
@@ -46,7 +46,7 @@ class ReadyResponse:
 
 @dataclass(frozen=True)
 class TokensResponse:
-    """A sign of life: so many tokens so far."""
+    """Progress, and a sign of life: the number of tokens so far."""
 
     number: int
     count: int
@@ -62,9 +62,9 @@ class AnswerResponse:
 
 @dataclass(frozen=True, kw_only=True)
 class ErrorResponse:
-    """An error of ours as plain values. `number` is 0 when the base can't be loaded.
+    """A `MondrianError` as plain values. `number` is 0 when the base can't be loaded.
 
-    `kind` is the name of its class, or of the nearest one that both processes know; `more` its other attributes.
+    `kind` is the name of its class, or of the nearest base class that both processes import.
     """
 
     number: int

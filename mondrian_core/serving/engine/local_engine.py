@@ -1,4 +1,4 @@
-"""The model of this process: one base, with layers that switch between adapters and no adapter."""
+"""The engine with the model in this process: one base whose layers switch between adapters and no adapter."""
 
 from __future__ import annotations
 
@@ -13,16 +13,17 @@ from typing import TYPE_CHECKING, Any
 from mondrian_core import accelerator_lock
 from mondrian_core.registry.version_answers import CANDIDATE, SAMPLES
 from mondrian_core.serving.engine.interface import OnToken, Question, Reply
+from mondrian_core.serving.engine.pixel_files import load_image
 
 if TYPE_CHECKING:
     from mondrian_core.models.inference.ngram_draft import NgramDrafter
 
-_MAX_NGRAM_MEMORIES = 4  # as many as adapters are kept ready
-_MAX_RECORDED_ANSWERS = 32  # of the record; learning an answer of 700 tokens takes 7 ms
+_MAX_DRAFTERS = 4  # as many as adapters stay loaded
+_MAX_RECORDED_ANSWERS = 32  # of a version's evaluation; learning an answer of 700 tokens takes 7 ms
 
 
 class LocalEngine:
-    """Loads the base when it is made; to be used on the thread that made it (MLX streams belong to a thread).
+    """Loads the base at once. Use it on the thread that created it: MLX streams belong to a thread.
 
     Raises:
         BaseModelUnavailable: when the base can't be loaded.
@@ -33,10 +34,10 @@ class LocalEngine:
 
         with accelerator_lock.compute_turn():
             self.base = load_base(base_name)
-        self._mounted: Any = None
-        self._using: Path | None = None
-        self._read: tuple[str, Any] | None = None
-        self._memories: OrderedDict[Path | None, NgramDrafter] = OrderedDict()
+        self._switch: Any = None
+        self._current_adapter: Path | None = None
+        self._last_prompt: tuple[str, Any] | None = None
+        self._drafters: OrderedDict[Path | None, NgramDrafter] = OrderedDict()
 
     @property
     def fingerprint(self) -> str:
@@ -44,9 +45,9 @@ class LocalEngine:
         return self.base.fingerprint
 
     def ask(self, question: Question, on_token: OnToken | None = None) -> Reply:
-        """Generate one answer, between two steps of whatever else works on this machine's accelerator.
+        """Generate one answer, taking turns with other work on this machine's accelerator.
 
-        While it waits for that, `on_token` hears that there are 0 tokens.
+        While it waits for its turn, `on_token` is called with 0.
         """
         with accelerator_lock.compute_turn(alive=lambda: on_token(0) if on_token is not None else None):
             return self._answer(question, on_token)
@@ -57,79 +58,80 @@ class LocalEngine:
 
         began = time.perf_counter()
         self._use(question.adapter)
-        switched = time.perf_counter() - began
-        prompt, reading = self._prompt(question)
-        memory = self._memory_of(question.adapter)
+        switch_seconds = time.perf_counter() - began
+        prompt, encode_seconds = self._prompt(question)
+        drafter = self._drafter_for(question.adapter)
         count = 0
 
-        def heard(*_: Any) -> None:
+        def count_token(*_: Any) -> None:
             nonlocal count
             count += 1
             if on_token is not None:
                 on_token(count)
 
-        made = generate(
+        generation = generate(
             self.base,
             question.messages,
-            question.image,
+            None,  # `prepared` holds the image already
             max_tokens=question.max_tokens,
             temperature=question.temperature,
             seed=question.seed,
             constrained=question.constrained,
-            on_token=heard,
+            on_token=count_token,
             prepared=prompt,
-            precedents=memory if question.precedents else None,
+            precedents=drafter if question.precedents else None,
         )
         if not question.precedents and question.temperature <= 0:
-            memory.learn_answer(made.tokens)
+            drafter.learn_answer(generation.tokens)
         return Reply(
-            text=made.text,
-            finish_reason=made.finish_reason,
-            tokens=len(made.tokens),
-            prompt_tokens=made.prompt_tokens,
-            image_tokens=made.image_tokens,
-            prefill_seconds=reading + made.prefill_seconds,
-            decode_seconds=made.decode_seconds,
-            switch_seconds=switched,
-            expected_scores=dict(made.expected_scores),
+            text=generation.text,
+            finish_reason=generation.finish_reason,
+            tokens=len(generation.tokens),
+            prompt_tokens=generation.prompt_tokens,
+            image_tokens=generation.image_tokens,
+            prefill_seconds=encode_seconds + generation.prefill_seconds,
+            decode_seconds=generation.decode_seconds,
+            switch_seconds=switch_seconds,
+            expected_scores=dict(generation.expected_scores),
             boot=str(os.getpid()),
             embedding=photo_embedding(prompt) if question.embed else (),
-            drafted=made.drafted,
-            accepted=made.accepted,
+            drafted=generation.drafted,
+            accepted=generation.accepted,
         )
 
-    def _memory_of(self, adapter: Path | None) -> NgramDrafter:
-        """What this adapter, or the base, answered before: no other writes so much like it.
+    def _drafter_for(self, adapter: Path | None) -> NgramDrafter:
+        """The n-gram drafter of an adapter (None: the base), which learns from that model's own answers.
 
-        An adapter's begins with what it answered when it was evaluated.
+        An adapter's drafter starts with its answers in the evaluation.
         """
         from mondrian_core.models.inference.ngram_draft import NgramDrafter
         from mondrian_core.models.prompt_encoding import tokenize_plain_text
 
-        if adapter not in self._memories:
-            self._memories[adapter] = NgramDrafter()
+        if adapter not in self._drafters:
+            self._drafters[adapter] = NgramDrafter()
             for text in _recorded_answers(adapter) if adapter else ():
-                self._memories[adapter].learn_answer(tokenize_plain_text(self.base, text))
-        self._memories.move_to_end(adapter)
-        while len(self._memories) > _MAX_NGRAM_MEMORIES:
-            self._memories.popitem(last=False)
-        return self._memories[adapter]
+                self._drafters[adapter].learn_answer(tokenize_plain_text(self.base, text))
+        self._drafters.move_to_end(adapter)
+        while len(self._drafters) > _MAX_DRAFTERS:
+            self._drafters.popitem(last=False)
+        return self._drafters[adapter]
 
     def _prompt(self, question: Question) -> tuple[Any, float]:
-        """The question as the language model reads it, and the seconds that took.
+        """(encoded prompt, seconds it took).
 
-        The last one is kept: an adapter changes nothing before the language model, so both arms, a second try and a
-        comparison of modes ask about the same photograph without looking at it again.
+        The last prompt is kept: an adapter changes nothing before the language model, so both arms, a retry and a
+        comparison of modes encode the same photograph once.
         """
         from mondrian_core.models.inference.generation import prepare_prompt
 
         began = time.perf_counter()
         words = json.dumps(question.messages, sort_keys=True).encode()
-        pixels = f"{question.image.mode} {question.image.size}".encode() + question.image.tobytes()
+        image = load_image(question.image)
+        pixels = f"{image.mode} {image.size}".encode() + image.tobytes()
         key = hashlib.sha256(words + b"\0" + pixels).hexdigest()
-        if self._read is None or self._read[0] != key:
-            self._read = (key, prepare_prompt(self.base, question.messages, question.image))
-        return self._read[1], time.perf_counter() - began
+        if self._last_prompt is None or self._last_prompt[0] != key:
+            self._last_prompt = (key, prepare_prompt(self.base, question.messages, image))
+        return self._last_prompt[1], time.perf_counter() - began
 
     def check(self, folder: Path) -> tuple[str, ...]:
         """Problems of an adapter on this base; () is sound."""
@@ -139,17 +141,17 @@ class LocalEngine:
             return lora_layers.validate_adapter_folder(self.base, folder)
 
     def _use(self, adapter: Path | None) -> None:
-        """Switch only when something changes; a version's folder never changes its content."""
+        """Switch the adapter if it changed; the content of a version's folder never changes."""
         from mondrian_core.models.lora import lora_layers
 
-        if self._mounted is None:
+        if self._switch is None:
             if adapter is None:
-                return  # nothing was ever mounted: the base as it was loaded
-            self._mounted = lora_layers.get_adapter_switch(self.base)
-        if adapter != self._using:
-            self._using = None
-            self._mounted.use(adapter)
-            self._using = adapter
+                return  # no adapter was used so far: the base as it was loaded
+            self._switch = lora_layers.get_adapter_switch(self.base)
+        if adapter != self._current_adapter:
+            self._current_adapter = None
+            self._switch.use(adapter)
+            self._current_adapter = adapter
 
 
 def _recorded_answers(adapter: Path) -> list[str]:

@@ -1,7 +1,7 @@
 """The process that owns the model: `python -m mondrian_core.serving.engine.model_process DESCRIPTOR BASE`.
 
-Its main thread loads and generates, one question at a time; a second thread reads what the API says, so that a
-cancellation arrives during a generation and the process ends at once when the API is gone.
+The main thread loads the model and generates, one question at a time. A second thread reads the socket, so that a
+cancellation arrives during a generation and the process ends at once when the API ends.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ from mondrian_core.serving.engine.ipc import (
     TokensResponse,
 )
 
-TOKEN_REPORT_SECONDS = 0.1  # tokens are told at most this often; the first one always
+TOKEN_REPORT_SECONDS = 0.1  # minimum interval between progress messages; the first token is always reported
 
 
 class ModelHost:
-    """Answers the API's messages with one engine."""
+    """Answers the messages of the API with one engine."""
 
     def __init__(self, connection: Connection, make_engine: Callable[[], tuple[Engine, str]]) -> None:
         self.connection, self._make_engine = connection, make_engine
@@ -43,17 +43,17 @@ class ModelHost:
         self._canceled: set[int] = set()
 
     def run(self) -> None:
-        """Load, then answer until the API hangs up (which ends the process)."""
+        """Load the model, then answer until the API closes the socket (which ends the process)."""
         threading.Thread(target=self._listen, daemon=True).start()
         began = time.perf_counter()
         try:
             engine, fingerprint = self._make_engine()
         except MondrianError as error:
-            self._say(_error_response(0, error))
+            self._send(_error_response(0, error))
             return
-        self._say(ReadyResponse(fingerprint, time.perf_counter() - began))
+        self._send(ReadyResponse(fingerprint, time.perf_counter() - began))
         while True:
-            self._say(self._answer(engine, self._inbox.get()))
+            self._send(self._answer(engine, self._inbox.get()))
 
     def _answer(self, engine: Engine, message: AskRequest | CheckAdapterRequest) -> IpcResponse:
         try:
@@ -63,7 +63,7 @@ class ModelHost:
         except MondrianError as error:
             return _error_response(message.number, error)
         except Exception as error:  # noqa: BLE001  one bad photograph must not end the process
-            print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
+            print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)  # noqa: T201  stderr is its log
             return ErrorResponse(
                 number=message.number,
                 kind="GenerationFailed",
@@ -71,31 +71,31 @@ class ModelHost:
             )
 
     def _on_token(self, number: int) -> Callable[[int], None]:
-        told = 0.0
+        last_report = 0.0
 
-        def heard(count: int) -> None:
-            nonlocal told
+        def report(count: int) -> None:
+            nonlocal last_report
             if number in self._canceled:
                 raise Canceled
             now = time.monotonic()
-            if now - told >= TOKEN_REPORT_SECONDS:
-                told = now
-                self._say(TokensResponse(number, count))
+            if now - last_report >= TOKEN_REPORT_SECONDS:
+                last_report = now
+                self._send(TokensResponse(number, count))
 
-        return heard
+        return report
 
-    def _say(self, word: IpcResponse) -> None:
+    def _send(self, message: IpcResponse) -> None:
         try:
-            self.connection.send(word)
+            self.connection.send(message)
         except OSError:
-            os._exit(0)  # nobody listens any more
+            os._exit(0)  # the API has ended
 
     def _listen(self) -> None:
         while True:
             try:
                 message = self.connection.recv()
             except (EOFError, OSError):
-                os._exit(0)  # the API is gone, perhaps killed: a generation must not outlive it
+                os._exit(0)  # the API has ended or was killed: a generation must not outlive it
             if isinstance(message, CancelRequest):
                 self._canceled.add(message.number)
             else:
@@ -104,16 +104,21 @@ class ModelHost:
 
 def _error_response(number: int, error: MondrianError) -> ErrorResponse:
     known = next(kind for kind in type(error).__mro__ if kind.__module__ in (errors.__name__, engine_module.__name__))
-    more = {name: value for name, value in vars(error).items() if isinstance(value, str | int | float | bool)}
+    attributes = {name: value for name, value in vars(error).items() if isinstance(value, str | int | float | bool)}
     return ErrorResponse(
-        number=number, kind=known.__name__, problem=error.problem, next_step=error.next_step, attributes=more
+        number=number, kind=known.__name__, problem=error.problem, next_step=error.next_step, attributes=attributes
     )
 
 
 def serve_model_process(descriptor: int, make_engine: Callable[[], tuple[Engine, str]]) -> None:
-    """Serve the API at the other end of an inherited socket."""
+    """Serve the API at the other end of an inherited socket.
+
+    Args:
+        descriptor: of the socket.
+        make_engine: loads the model; returns the engine and the fingerprint of the base.
+    """
     faulthandler.enable()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the API's to handle; it stops this process itself
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the API handles Ctrl-C and stops this process
     ModelHost(Connection(descriptor), make_engine).run()
 
 

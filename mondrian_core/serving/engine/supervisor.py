@@ -1,4 +1,4 @@
-"""The API's side of the model process: start, ask with deadlines, replace when it dies."""
+"""Supervisor of the model process: start it, ask with deadlines, replace it when it dies."""
 
 from __future__ import annotations
 
@@ -31,13 +31,19 @@ from mondrian_core.serving.engine.ipc import (
     ReadyResponse,
     TokensResponse,
 )
+from mondrian_core.serving.engine.pixel_files import PixelFile
 
-CrashRecord = tuple[float, bool]  # when (monotonic seconds), and whether an adapter was answering
+CrashRecord = tuple[float, bool]  # time (monotonic seconds), whether an adapter was answering
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelProcessLimits:
-    """How long each phase may take (seconds), and when the process is replaced or pinned to the base."""
+    """Deadlines (seconds), and when the process is replaced or pinned to the base.
+
+    Attributes:
+        recycle_after: questions answered by one process.
+        crashes: with an adapter within `crash_window` seconds, after which only the base answers for a while.
+    """
 
     load: float = 900.0
     first_token: float = 120.0
@@ -57,7 +63,7 @@ def model_command(base: str) -> tuple[str, ...]:
 
 
 class ModelProcess:
-    """An `Engine` whose model lives in a process of its own. Ask from one thread at a time; the rest from any."""
+    """An `Engine` whose model runs in another process. Ask from one thread at a time; call the rest from any."""
 
     def __init__(
         self,
@@ -77,12 +83,12 @@ class ModelProcess:
         self._sending, self._asking = threading.Lock(), threading.RLock()
         self._numbers = itertools.count(1)
         self._current: int | None = None
-        self._last_word = clock()
+        self._last_message_at = clock()
         self._crashes: deque[CrashRecord] = deque(maxlen=32)
-        self._in_a_row = 0
+        self._consecutive_crashes = 0
         self._stopped = threading.Event()
 
-    # --- what others may know -----------------------------------------------------------------------------------------
+    # --- state -----------------------------------------------------------------------------------------
 
     @property
     def pid(self) -> int | None:
@@ -92,37 +98,37 @@ class ModelProcess:
 
     @property
     def seconds_since_last_message(self) -> float | None:
-        """Seconds since the last token (or other word) while a question is in flight; None when idle."""
-        return None if self._current is None else self._clock() - self._last_word
+        """Seconds since the last message while a question is in flight; None when idle."""
+        return None if self._current is None else self._clock() - self._last_message_at
 
     @property
     def crashes(self) -> int:
         """Crashes within the window."""
         horizon = self._clock() - self.limits.crash_window
-        return sum(1 for when, _ in self._crashes if when >= horizon)
+        return sum(1 for at, _ in self._crashes if at >= horizon)
 
     @property
     def pinned(self) -> bool:
-        """True after too many crashes with an adapter in a short time: the base answers until that is past."""
+        """True after too many crashes with an adapter within the window: only the base answers until they are older."""
         horizon = self._clock() - self.limits.crash_window
-        return sum(1 for when, adapted in self._crashes if adapted and when >= horizon) >= self.limits.crashes
+        return sum(1 for at, adapted in self._crashes if adapted and at >= horizon) >= self.limits.crashes
 
     def forgive(self, deaths: int) -> None:
-        """Blame no adapter for its last `deaths` crashes: the base crashed over the same photograph."""
-        for place in range(len(self._crashes) - 1, -1, -1):
-            when, adapted = self._crashes[place]
+        """Don't count the last `deaths` crashes against an adapter: the base crashed on the same photograph."""
+        for index in range(len(self._crashes) - 1, -1, -1):
+            time_of_crash, adapted = self._crashes[index]
             if adapted and deaths > 0:
-                self._crashes[place] = (when, False)
+                self._crashes[index] = (time_of_crash, False)
                 deaths -= 1
 
-    # --- life ---------------------------------------------------------------------------------------------------------
+    # --- life cycle ----------------------------------------------------------------------------------------------------
 
     def start(self) -> None:
         """Start the process and wait until the base is loaded.
 
         Raises:
             BaseModelUnavailable: the base can't be loaded.
-            ModelProcessDied: it went away while loading.
+            ModelProcessDied: it died while loading.
         """
         with self._asking:
             self._start()
@@ -132,56 +138,58 @@ class ModelProcess:
         self._log.parent.mkdir(parents=True, exist_ok=True)
         command = [part.format(descriptor=theirs.fileno()) for part in self._command]
         with theirs, self._log.open("ab") as log:
-            # A process group of its own: Ctrl-C in the terminal reaches the API alone, which then leaves in order.
+            # Its own process group: Ctrl-C in the terminal reaches only the API, which then stops both in order.
             self._process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, pass_fds=[theirs.fileno()], process_group=0
             )
         self._connection = Connection(ours.detach())
         self.starts += 1
         self.jobs = 0
-        word = self._hear(self.limits.load, adapted=False)
-        if isinstance(word, ErrorResponse):
-            self._end()
-            self._hang_up()
-            raise _error_from_response(word)
-        assert isinstance(word, ReadyResponse), word
-        self.fingerprint = word.fingerprint
+        message = self._receive(self.limits.load, adapted=False)
+        if isinstance(message, ErrorResponse):
+            self._kill()
+            self._close_connection()
+            raise _error_from_response(message)
+        assert isinstance(message, ReadyResponse), message
+        self.fingerprint = message.fingerprint
 
     def stop(self) -> None:
         """End the process for good; a question in flight raises `ModelProcessDied`."""
         self._stopped.set()
-        self._end()
+        self._kill()
         with self._asking:
-            self._end()  # one that was being started meanwhile
-            self._hang_up()
+            self._kill()  # a process that was being started meanwhile
+            self._close_connection()
 
-    def _end(self) -> None:
+    def _kill(self) -> None:
         process = self._process
         if process is not None:
             if process.poll() is None:
                 process.kill()
             process.wait()
 
-    def _hang_up(self) -> None:
-        """Close our end; only by who holds `_asking`, because a closed descriptor's number is soon another file's."""
+    def _close_connection(self) -> None:
+        """Close our end. Only while holding `_asking`: a closed descriptor's number is soon reused for another file."""
         if self._connection is not None:
             with self._sending:
                 self._connection.close()
                 self._connection = None
 
     def recycle(self) -> bool:
-        """Replace a process that has answered many questions; to be called when nothing waits. True when it did."""
+        """Replace a process that has answered many questions; True when it did. Call it when no job waits."""
         if self.pid is None or self.jobs < self.limits.recycle_after:
             return False
         with self._asking:
-            self._end()
+            self._kill()
             self._ensure()
         return True
 
     # --- questions ----------------------------------------------------------------------------------------------------
 
     def ask(self, question: Question, on_token: OnToken | None = None) -> Reply:
-        """Generate one answer; see `Engine.ask`."""
+        """Generate one answer; see `Engine.ask`. The image must be a `PixelFile`: no pixels go over the socket."""
+        if not isinstance(question.image, PixelFile):
+            raise TypeError(f"the image is a {type(question.image).__name__}, not a PixelFile")
         value = self._exchange(
             lambda number: AskRequest(number, question),
             self.limits.first_token,
@@ -191,11 +199,11 @@ class ModelProcess:
         )
         assert isinstance(value, Reply)
         self.jobs += 1
-        self._in_a_row = 0
+        self._consecutive_crashes = 0
         return value
 
     def check(self, folder: Path) -> tuple[str, ...]:
-        """Problems of an adapter on this base; () is sound."""
+        """Problems of an adapter on this base; () when there are none."""
         value = self._exchange(
             lambda number: CheckAdapterRequest(number, folder), self.limits.check, self.limits.check, adapted=True
         )
@@ -203,7 +211,7 @@ class ModelProcess:
         return value
 
     def cancel(self) -> None:
-        """Stop the generation in flight, if there is one."""
+        """Stop the generation in flight, if any."""
         number = self._current
         if number is not None:
             self._send(CancelRequest(number))
@@ -220,15 +228,15 @@ class ModelProcess:
         with self._asking:
             self._ensure()
             number = next(self._numbers)
-            self._current, self._last_word = number, self._clock()
+            self._current, self._last_message_at = number, self._clock()
             try:
                 self._send(message(number))
-                word = self._await(number, first, whole, adapted, on_token)
+                response = self._await(number, first, whole, adapted, on_token)
             finally:
                 self._current = None
-        if isinstance(word, ErrorResponse):
-            raise _error_from_response(word)
-        return word.value
+        if isinstance(response, ErrorResponse):
+            raise _error_from_response(response)
+        return response.value
 
     def _await(
         self, number: int, first: float, whole: float, adapted: bool, on_token: OnToken | None
@@ -236,26 +244,26 @@ class ModelProcess:
         ends = self._clock() + whole
         patience = first
         while True:
-            word = self._hear(max(0.0, min(patience, ends - self._clock())), adapted=adapted)
-            self._last_word = self._clock()
-            if isinstance(word, TokensResponse):
-                # none yet: it lives, and waits for its turn on the accelerator
-                patience = self.limits.between_tokens if word.count else first
-                if word.count and on_token is not None and word.number == number:
-                    on_token(word.count)
-            elif isinstance(word, AnswerResponse | ErrorResponse) and word.number == number:
-                return word
+            message = self._receive(max(0.0, min(patience, ends - self._clock())), adapted=adapted)
+            self._last_message_at = self._clock()
+            if isinstance(message, TokensResponse):
+                # count 0: the process is alive and waits for its turn on the accelerator
+                patience = self.limits.between_tokens if message.count else first
+                if message.count and on_token is not None and message.number == number:
+                    on_token(message.count)
+            elif isinstance(message, AnswerResponse | ErrorResponse) and message.number == number:
+                return message
 
     def _ensure(self) -> None:
-        """Have a process that is ready; after crashes in a row wait a little longer each time."""
+        """Make sure that a process is ready; consecutive crashes increase the pause before the next start."""
         if self.pid is not None:
             return
-        self._hang_up()
-        if self._in_a_row:
-            pause = min(self.limits.backoff * 2 ** (self._in_a_row - 1), self.limits.longest_backoff)
+        self._close_connection()
+        if self._consecutive_crashes:
+            pause = min(self.limits.backoff * 2 ** (self._consecutive_crashes - 1), self.limits.longest_backoff)
             self._stopped.wait(pause)
         if self._stopped.is_set():
-            raise ModelProcessDied("The service is stopping.", "Send the photograph again when it is back.")
+            raise ModelProcessDied("The service is stopping.", "Send the photograph again when the service is running.")
         self._start()
 
     def _send(self, message: IpcRequest) -> None:
@@ -264,17 +272,17 @@ class ModelProcess:
                 if self._connection is not None:
                     self._connection.send(message)
         except OSError:
-            pass  # it died; hearing finds that out and tells it
+            pass  # it died; receiving detects and reports that
 
-    def _hear(self, patience: float, *, adapted: bool) -> IpcResponse:
+    def _receive(self, patience: float, *, adapted: bool) -> IpcResponse:
         connection = self._connection
         assert connection is not None
         try:
             if connection.poll(patience):
-                word: IpcResponse = connection.recv()
-                return word
+                message: IpcResponse = connection.recv()
+                return message
         except (EOFError, OSError):
-            raise self._died("went away", adapted) from None
+            raise self._died("ended", adapted) from None
         raise self._died(f"gave no sign of life for {patience:.0f} s", adapted)
 
     def _died(self, how: str, adapted: bool) -> ModelProcessDied:
@@ -285,28 +293,28 @@ class ModelProcess:
         status = process.wait()
         if not self._stopped.is_set():
             self._crashes.append((self._clock(), adapted))
-            self._in_a_row += 1
-            self._listen(StageNotice("model process", f"It {how} (exit status {status}); its log: {self._log}"))
+            self._consecutive_crashes += 1
+            self._listen(StageNotice("model process", f"It {how} (exit status {status}). Log: {self._log}"))
             if adapted and self.pinned:
                 self._listen(
                     StageNotice("model process", f"{self.limits.crashes} crashes with an adapter: the base answers.")
                 )
-        return ModelProcessDied(f"The model process {how} (exit status {status}).", f"Its log is {self._log}.")
+        return ModelProcessDied(f"The model process {how} (exit status {status}).", f"See its log, {self._log}.")
 
 
 def _error_from_response(failed: ErrorResponse) -> MondrianError:
-    """The error that the other process raised, as its own class with its own attributes (a photograph's reason)."""
+    """The error that the other process raised, with its class and attributes (such as a photograph's `reason`)."""
     kind = getattr(errors, failed.kind, None) or getattr(engine_module, failed.kind, None)
     if not (isinstance(kind, type) and issubclass(kind, MondrianError)):
         return Broken(failed.problem, failed.next_step)
-    error = kind.__new__(kind)  # what its own constructor would make of arguments is in `failed` already
+    error = kind.__new__(kind)  # skips its constructor: `failed` has the finished texts
     MondrianError.__init__(error, failed.problem, failed.next_step)
     vars(error).update(failed.attributes)
     return error
 
 
 def is_process_alive(pid: int) -> bool:
-    """True while a process of that id exists."""
+    """True while a process with this id exists."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

@@ -235,12 +235,12 @@ def _other_routes(app: FastAPI, service: Service) -> None:
         serving = service.adapters.active_versions
         return [
             {
-                "id": voice.advisor,
-                "name": voice.name,
-                "bio": voice.bio,
-                "adapter_version": serving.get(voice.advisor) or serving.get("*"),
+                "id": advisor_prompt.advisor,
+                "name": advisor_prompt.name,
+                "bio": advisor_prompt.bio,
+                "adapter_version": serving.get(advisor_prompt.advisor) or serving.get("*"),
             }
-            for voice in service.store.advisors()
+            for advisor_prompt in service.store.advisors()
         ]
 
     @app.get("/compare")

@@ -63,14 +63,14 @@ def front_page(service: Service) -> str:
     """The page to drop photographs on, with one's latest critiques and scores over time."""
     advisors = service.store.advisors()
     jobs = [job for job in service.store.latest_jobs(4 * MAX_POINTS) if not is_internal_job(job)]
-    charts = [(voice, score_chart(score_points(jobs, voice.advisor))) for voice in advisors]
+    charts = [(advisor_prompt, score_chart(score_points(jobs, advisor_prompt.advisor))) for advisor_prompt in advisors]
     return (
         _templates()
         .get_template("front.html")
         .render(
             advisors=advisors,
             latest=jobs[:LATEST_JOBS],
-            charts=[(voice, found) for voice, found in charts if found],
+            charts=[(advisor_prompt, found) for advisor_prompt, found in charts if found],
             chosen=service.model_mode,
         )
     )
@@ -78,14 +78,16 @@ def front_page(service: Service) -> str:
 
 def job_page(service: Service, job: Job) -> str:
     """A critique to read, rate and correct, or how far it is."""
-    voice = next((voice for voice in service.store.advisors() if voice.advisor == job.advisor), None)
+    advisor_prompt = next(
+        (advisor_prompt for advisor_prompt in service.store.advisors() if advisor_prompt.advisor == job.advisor), None
+    )
     scores = job_scores(job)
     return (
         _templates()
         .get_template("job.html")
         .render(
             job=job,
-            advisor=voice.name if voice else job.advisor,
+            advisor=advisor_prompt.name if advisor_prompt else job.advisor,
             scores=scores,
             entries=(job.answer or {}).get("dimensional_analysis", {}),
             radar=score_radar(scores) if scores else None,

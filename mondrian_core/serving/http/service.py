@@ -11,6 +11,7 @@ from typing import Any
 from mondrian_core.errors import DatabaseReplaced
 from mondrian_core.serving.critique.active_adapters import ActiveAdapters
 from mondrian_core.serving.critique.routing import RoutingPolicy, StrategyRoute, route_in_rollout, route_request
+from mondrian_core.serving.engine.pixel_files import PixelFileCache
 from mondrian_core.serving.engine.supervisor import ModelProcess
 from mondrian_core.serving.http.decode_queue import DecodeQueue
 from mondrian_core.serving.http.metrics import ServiceMetrics
@@ -41,6 +42,7 @@ class Service:
     worker: JobWorker
     job_events: JobEventBroker
     metrics: ServiceMetrics
+    pixel_files: PixelFileCache
     base: str
     token: str | None = None
     boot: str = field(default_factory=lambda: uuid.uuid4().hex[:12])
@@ -71,24 +73,26 @@ class Service:
             QueueFull: too many wait.
             KeyReused: the key came with another photograph, advisor or mode before.
             DatabaseReplaced: the row would be lost.
+            DiskFull: the decoded photograph can't be stored.
         """
         sha256 = received.sha256
         promoted = not self.policy.base_until_promoted or self.adapters.has_promoted(advisor)
-        way = route_request(self.policy, mode, advisor, sha256, promoted=promoted)
+        route = route_request(self.policy, mode, advisor, sha256, promoted=promoted)
         with self._adding:
             earlier = self.store.job_by_idempotency_key(key) if key else None
             if earlier is not None:
-                return _require_same_request(earlier, advisor, sha256, way, mode), False
+                return _require_same_request(earlier, advisor, sha256, route, mode), False
             self.worker.require_room()
             self._require_rows()
-            way, mark = route_in_rollout(way, self.adapters.rollout(advisor), sha256)
+            self.pixel_files.put(sha256, received.image)
+            route, mark = route_in_rollout(route, self.adapters.rollout(advisor), sha256)
             with self.store.transaction():
                 job, _ = self.store.add_job(
                     advisor,
                     received.filename,
-                    requested_mode=way.mode,
-                    arm=way.arm,
-                    explicit_mode=way.explicit,
+                    requested_mode=route.mode,
+                    arm=route.arm,
+                    explicit_mode=route.explicit,
                     idempotency_key=key,
                     photograph_sha256=sha256,
                     details={"rollout": mark} if mark else None,
@@ -185,8 +189,8 @@ class Service:
         }
 
 
-def _require_same_request(earlier: Job, advisor: str, sha256: str, way: StrategyRoute, mode: str | None) -> Job:
-    same_mode = earlier.requested_mode == way.mode and earlier.explicit_mode == bool(mode)
+def _require_same_request(earlier: Job, advisor: str, sha256: str, route: StrategyRoute, mode: str | None) -> Job:
+    same_mode = earlier.requested_mode == route.mode and earlier.explicit_mode == bool(mode)
     if (earlier.advisor, earlier.photograph_sha256) != (advisor, sha256) or not same_mode:
         raise KeyReused("This idempotency key was used with another request.", "Use a new key for a new request.")
     return earlier

@@ -6,7 +6,7 @@ import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastapi import Request
 from starlette.datastructures import UploadFile
@@ -16,11 +16,15 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mondrian_core.errors import BadInput, BadPhotograph
 from mondrian_core.files import write_atomic
+from mondrian_core.images import Photograph
 from mondrian_core.serving.http.problem_details import UploadTooLarge, response_for_error
-from mondrian_core.serving.jobs.image_decoding import verified_sha256
+from mondrian_core.serving.jobs.image_decoding import open_downscaled
 from mondrian_core.serving.jobs.job_runner import job_filename, path_inside_workspace
 from mondrian_core.settings import validate_advisor_id
 from mondrian_core.store import Store
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 MAX_UPLOAD_BYTES = 64_000_000
 MAX_FIELD_BYTES = 4096
@@ -43,10 +47,11 @@ class AnalyzeRequest:
 
 @dataclass(frozen=True)
 class StoredPhotograph:
-    """A photograph that could be decoded and lies in the workspace; `filename` as a job names it."""
+    """A photograph of the workspace that was decoded: `filename` as a job names it, `image` scaled for the model."""
 
     filename: str
     sha256: str
+    image: Image.Image
 
 
 class BodyLimit:
@@ -148,7 +153,7 @@ def only_advisor(store: Store) -> str:
     Raises:
         BadInput: there are several, or none yet.
     """
-    known = [voice.advisor for voice in store.advisors()]
+    known = [advisor_prompt.advisor for advisor_prompt in store.advisors()]
     if len(known) != 1:
         which = f"one of {', '.join(known)[:200]}" if known else "an id; this workspace has no advisor yet"
         raise BadInput("The advisor is missing.", f"Send `advisor`: {which}.")
@@ -168,14 +173,15 @@ def store_photograph(root: Path, wanted: AnalyzeRequest) -> StoredPhotograph:
             path = path_inside_workspace(root, Path("source") / wanted.path)
         if not _exists(path):
             raise BadPhotograph(wanted.path[:200], "missing", "there is no such file in the workspace")
-        return StoredPhotograph(job_filename(root, path), _verified(path, wanted.path))
+        photograph = _decode(path, wanted.path)
+        return StoredPhotograph(job_filename(root, path), photograph.sha256, photograph.image)
     data = wanted.data or b""
-    sha256 = _verified(data, "the upload")
-    filename = f"{safe_stem(wanted.name)}-{sha256[:8]}{suffix_from_content(data)}"
+    photograph = _decode(data, "the upload")
+    filename = f"{safe_stem(wanted.name)}-{photograph.sha256[:8]}{suffix_from_content(data)}"
     target = root / "source" / filename
     if not target.exists():
         write_atomic(target, data)
-    return StoredPhotograph(filename, sha256)
+    return StoredPhotograph(filename, photograph.sha256, photograph.image)
 
 
 def _exists(path: Path) -> bool:
@@ -185,9 +191,9 @@ def _exists(path: Path) -> bool:
         return False
 
 
-def _verified(source: Path | bytes, name: str) -> str:
+def _decode(source: Path | bytes, name: str) -> Photograph:
     try:
-        return verified_sha256(source)
+        return open_downscaled(source)
     except BadPhotograph as error:
         # the full path of the workspace is nobody's business
         detail = error.problem.split("can't be used as a photograph: ", 1)[-1].rstrip(".")

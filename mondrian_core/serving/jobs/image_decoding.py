@@ -1,7 +1,6 @@
-"""Where the service decodes photographs: one full-size picture in memory at a time, whoever needs it.
+"""Decoding in the service: one full-size image in memory at a time, for uploads, the worker and the pages together.
 
-A hundred megapixels are half a gigabyte while they are decoded, so uploads, the worker and the pages take turns, and
-what leaves here is small.
+An image of a hundred megapixels takes half a gigabyte while it is decoded. What these functions return is small.
 """
 
 from __future__ import annotations
@@ -16,7 +15,9 @@ _decode_lock = threading.Lock()
 
 
 def open_downscaled(source: Path | bytes, long_side: int = LONG_SIDE) -> Photograph:
-    """A photograph whose image has a long side of at most `long_side` pixels; hash and size are the original's.
+    """Decode all of a photograph and scale it down to a long side of at most `long_side` pixels.
+
+    SHA-256, width and height are the original file's.
 
     Raises:
         BadPhotograph: with its reason.
@@ -24,13 +25,3 @@ def open_downscaled(source: Path | bytes, long_side: int = LONG_SIDE) -> Photogr
     with _decode_lock:
         photograph = open_photograph(source)
         return replace(photograph, image=downscale_to_fit(photograph.image, long_side))
-
-
-def verified_sha256(source: Path | bytes) -> str:
-    """SHA-256 of a photograph's bytes, once all of it could be decoded.
-
-    Raises:
-        BadPhotograph: with its reason.
-    """
-    with _decode_lock:
-        return open_photograph(source).sha256

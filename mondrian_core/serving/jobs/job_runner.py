@@ -6,7 +6,7 @@ import json
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, cast
 
@@ -26,22 +26,25 @@ from mondrian_core.prompts import AdvisorPrompt, prompt_digest
 from mondrian_core.retrieval.nearest_neighbors import ReferencePhotograph, path_below_source, portfolio_from_profiles
 from mondrian_core.rollout import FAULT_KEY, Fault
 from mondrian_core.serving.critique.active_adapters import ActiveAdapters
+from mondrian_core.serving.critique.adapter_source import ServedAdapter
 from mondrian_core.serving.critique.exif import exif_description
+from mondrian_core.serving.critique.fallback_chain import (
+    ChainExhausted,
+    FallbackHop,
+    StrategyOutcome,
+    run_fallback_chain,
+)
 from mondrian_core.serving.critique.routing import Arm, model_used_label, parse_mode
 from mondrian_core.serving.critique.strategies import (
     AnalysisContext,
-    ChainExhausted,
-    FallbackHop,
     LoraStrategy,
     OnStrategyProgress,
-    ServedAdapter,
     Strategy,
     StrategyAnswer,
-    StrategyOutcome,
     ignore_strategy_progress,
-    run_fallback_chain,
 )
 from mondrian_core.serving.engine.interface import Canceled, Engine
+from mondrian_core.serving.engine.pixel_files import PixelFile, PixelFileCache
 from mondrian_core.serving.jobs.image_decoding import open_downscaled
 from mondrian_core.settings import AnalysisMode
 from mondrian_core.store import Job, Store
@@ -54,35 +57,32 @@ MAX_ATTEMPTS = 2  # how often a job is begun with the same strategy, counted ove
 PINNED_REASON = "the model process crashed too often with an adapter; the base answers for a while"
 
 
+@dataclass(kw_only=True)
 class JobRunner:
-    """Makes critiques for jobs and writes them down.
+    """Makes critiques for jobs and stores them.
 
-    Args:
+    Attributes:
         root: the workspace.
-        engine: what answers; one thread at a time.
-        embed: compare photographs by their embeddings too, those that `mondrian index` keeps (EMBEDDINGS_ENABLED).
-        exif: tell the model how a photograph was taken, never where or when (EXIF_ENABLED).
+        engine: the model; one thread at a time.
+        embed: compare photographs by the embeddings of `mondrian index` too (EMBEDDINGS_ENABLED).
+        exif: include the camera settings, never place or time, in the prompt (EXIF_ENABLED).
+        pixel_files: how images reach an engine in another process; None gives the engine the image itself.
     """
 
-    def __init__(
-        self,
-        store: Store,
-        root: Path,
-        engine: Engine,
-        adapters: ActiveAdapters,
-        strategies: Mapping[AnalysisMode, Strategy],
-        *,
-        embed: bool = False,
-        exif: bool = False,
-    ) -> None:
-        self.store, self.root, self.engine, self.adapters = store, root, engine, adapters
-        self.strategies, self.embed, self.exif = dict(strategies), embed, exif
+    store: Store
+    root: Path
+    engine: Engine
+    adapters: ActiveAdapters
+    strategies: Mapping[AnalysisMode, Strategy]
+    embed: bool = False
+    exif: bool = False
+    pixel_files: PixelFileCache | None = None
 
     def run(
         self,
         job: Job,
         image: Image.Image | None = None,
-        tell: OnStrategyProgress = ignore_strategy_progress,
+        on_progress: OnStrategyProgress = ignore_strategy_progress,
         leaving: Callable[[], bool] = lambda: False,
     ) -> Job:
         """Critique a claimed job's photograph; gives the row as it is then: completed, failed or canceled.
@@ -91,7 +91,7 @@ class JobRunner:
         """
         began = time.perf_counter()
         try:
-            outcome, facts = self._outcome(job, image, tell)
+            outcome, facts = self._outcome(job, image, on_progress)
             return self._keep(job, outcome, facts, time.perf_counter() - began)
         except Canceled:
             return self.store.cancel_job(job.id)
@@ -124,42 +124,48 @@ class JobRunner:
             forgive(deaths)
 
     def _outcome(
-        self, job: Job, image: Image.Image | None, tell: OnStrategyProgress
+        self, job: Job, image: Image.Image | None, on_progress: OnStrategyProgress
     ) -> tuple[StrategyOutcome, dict[str, Any]]:
-        voice = self.store.advisor(job.advisor or "")
+        advisor_prompt = self.store.advisor(job.advisor or "")
         requested = parse_mode(job.requested_mode or "baseline")
-        picture = downscale_to_fit(image if image is not None else self._photograph_of(job))
+        picture = self._stored_image(job) if image is None else downscale_to_fit(image)
         context = replace(
-            self.context(voice, picture, requested, job), camera=self._camera_of(job), timed="rollout" in job.details
+            self.context(advisor_prompt, picture, requested, job),
+            camera=self._camera_of(job),
+            timed="rollout" in job.details,
         )
         skip = max(0, job.attempts - MAX_ATTEMPTS)
-        outcome = run_fallback_chain(self.strategies, requested, context, self.engine, tell=tell, skip=skip)
-        facts = {"prompt_sha256": prompt_digest(voice), "pixels": list(picture.size)}
+        outcome = run_fallback_chain(
+            self.strategies, requested, context, self.engine, on_progress=on_progress, skip=skip
+        )
+        facts = {"prompt_sha256": prompt_digest(advisor_prompt), "pixels": list(picture.size)}
         return outcome, {**facts, "camera": context.camera} if context.camera else facts
 
     def _camera_of(self, job: Job) -> str | None:
         return exif_description(photograph_path(self.root, job.filename or "")) if self.exif else None
 
-    def context(self, voice: AdvisorPrompt, picture: Image.Image, requested: AnalysisMode, job: Job) -> AnalysisContext:
+    def context(
+        self, advisor_prompt: AdvisorPrompt, picture: Image.Image | PixelFile, requested: AnalysisMode, job: Job
+    ) -> AnalysisContext:
         """What the strategies of the requested chain may use."""
         if requested == "baseline":
-            return AnalysisContext(voice=voice, image=picture)
+            return AnalysisContext(advisor_prompt=advisor_prompt, image=picture)
         adapter, why = self._adapter_of(job) if requested == "lora" else (None, "it was not asked for")
         portfolio = portfolio_from_profiles(
-            self.store.profiles(voice.advisor), self._key_of, lambda file: file_sha256(Path(file))
+            self.store.profiles(advisor_prompt.advisor), self._key_of, lambda file: file_sha256(Path(file))
         )
 
         def same(reference: ReferencePhotograph) -> bool:
             return self._is_photograph_of(job, reference.path)
 
         return AnalysisContext(
-            voice=voice,
+            advisor_prompt=advisor_prompt,
             image=picture,
             adapter=adapter,
             why_no_adapter=why,
             portfolio=portfolio,
             is_same_photograph=same,
-            embeddings=self._embeddings(voice.advisor),
+            embeddings=self._embeddings(advisor_prompt.advisor),
         )
 
     def _key_of(self, path: str) -> str | None:
@@ -197,8 +203,13 @@ class JobRunner:
             return serving, why
         return self.adapters.version(advisor, mark["version"])
 
-    def _photograph_of(self, job: Job) -> Image.Image:
-        return open_downscaled(photograph_path(self.root, job.filename or "")).image
+    def _stored_image(self, job: Job) -> Image.Image | PixelFile:
+        """The photograph as decoded when the job was accepted; after a restart it is decoded again."""
+        stored = self.pixel_files.get(job.photograph_sha256 or "") if self.pixel_files else None
+        if stored is not None:
+            return stored
+        photograph = open_downscaled(photograph_path(self.root, job.filename or ""))
+        return self.pixel_files.put(photograph.sha256, photograph.image) if self.pixel_files else photograph.image
 
     def _keep(self, job: Job, outcome: StrategyOutcome, facts: dict[str, Any], seconds: float) -> Job:
         answer = outcome.answer

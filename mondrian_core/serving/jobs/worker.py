@@ -33,15 +33,21 @@ class JobWorker:
 
     def __init__(
         self,
-        critic: JobRunner,
+        job_runner: JobRunner,
         model: ModelProcess,
-        board: JobEventBroker,
+        job_events: JobEventBroker,
         *,
         longest_queue: int = 32,
         done: Callable[[Job], None] = lambda job: None,
         listen: EventListener = ignore_events,
     ) -> None:
-        self._critic, self._model, self._board, self._done, self._listen = critic, model, board, done, listen
+        self._job_runner, self._model, self._job_events, self._done, self._listen = (
+            job_runner,
+            model,
+            job_events,
+            done,
+            listen,
+        )
         self.longest_queue = longest_queue
         self.current: str | None = None
         self._queue: queue.Queue[str | None] = queue.Queue()
@@ -57,7 +63,7 @@ class JobWorker:
 
     def start(self) -> int:
         """Take up what an earlier service left, then begin; gives the number of jobs found."""
-        store = self._critic.store
+        store = self._job_runner.store
         store.requeue_running()
         left = [job.id for job in store.jobs(status=QUEUED)]
         for job_id in left:
@@ -84,7 +90,7 @@ class JobWorker:
 
     def submit(self, job_id: str) -> None:
         """Put a job, whose row is there already, into the queue."""
-        self._board.publish(job_id, "queued", position=self.waiting + 1)
+        self._job_events.publish(job_id, "queued", position=self.waiting + 1)
         self._queue.put(job_id)
 
     def cancel(self, job_id: str) -> None:
@@ -113,10 +119,10 @@ class JobWorker:
             self._listen(StageNotice("worker", f"{type(error).__name__}: {error}"))
 
     def _idle(self) -> None:
-        self._critic.adapters.refresh()
+        self._job_runner.adapters.refresh()
         if self._model.recycle():
             self._listen(StageNotice("worker", "The model process was replaced after many jobs."))
-        shadow = add_next_shadow_job(self._critic.store, self._critic.adapters)
+        shadow = add_next_shadow_job(self._job_runner.store, self._job_runner.adapters)
         if shadow is not None:
             self.submit(shadow.id)
 
@@ -125,11 +131,11 @@ class JobWorker:
             self._do(job_id)
         except Exception as error:
             # whoever waits looks at the row now, and finds that it ended, that it is gone, or that it must wait on
-            self._board.publish(job_id, "failed", error=str(error))
+            self._job_events.publish(job_id, "failed", error=str(error))
             raise
 
     def _do(self, job_id: str) -> None:
-        store = self._critic.store
+        store = self._job_runner.store
         if job_id in self._canceled:
             self._canceled.discard(job_id)
             self._end(store.cancel_job(job_id))
@@ -138,11 +144,13 @@ class JobWorker:
         if job is None:  # it ended, or its row went, while it waited
             found = store.job(job_id)
             if found is None or found.status in FINAL_STATUSES:
-                self._board.publish(job_id, (found and found.status) or "failed")
+                self._job_events.publish(job_id, (found and found.status) or "failed")
             return
         self.current = job_id
         try:
-            finished = self._critic.run(job, tell=self._teller(job_id), leaving=self._stopping.is_set)
+            finished = self._job_runner.run(
+                job, on_progress=self._progress_publisher(job_id), leaving=self._stopping.is_set
+            )
         except BadInput as error:
             finished = store.fail_job(job_id, str(error))
         except Exception as error:
@@ -163,27 +171,27 @@ class JobWorker:
         facts: dict[str, Any] = {"model_used": job.model_used, "mode": job.mode, "adapter_version": job.adapter_version}
         if job.error:
             facts = {"error": job.error}
-        self._board.publish(job.id, job.status or "failed", **facts)
+        self._job_events.publish(job.id, job.status or "failed", **facts)
 
-    def _teller(self, job_id: str) -> Callable[[StrategyProgress], None]:
+    def _progress_publisher(self, job_id: str) -> Callable[[StrategyProgress], None]:
         at: list[str] = []
 
-        def tell(progress: StrategyProgress) -> None:
+        def on_progress(progress: StrategyProgress) -> None:
             if job_id in self._canceled:
                 if not progress.phase:
                     raise Canceled
                 self._model.cancel()
             if not progress.phase:
                 if not at:
-                    self._board.publish(job_id, "started", strategy=progress.strategy)
+                    self._job_events.publish(job_id, "started", strategy=progress.strategy)
                 elif at[-1] == progress.strategy:
-                    self._board.publish(job_id, "tried_again", strategy=progress.strategy)
+                    self._job_events.publish(job_id, "tried_again", strategy=progress.strategy)
                 else:
-                    self._board.publish(job_id, "fallback", **{"from": at[-1], "to": progress.strategy})
+                    self._job_events.publish(job_id, "fallback", **{"from": at[-1], "to": progress.strategy})
                 at.append(progress.strategy)
             elif progress.tokens:
-                self._board.publish(job_id, "tokens", at=progress.phase, tokens=progress.tokens)
+                self._job_events.publish(job_id, "tokens", at=progress.phase, tokens=progress.tokens)
             else:
-                self._board.publish(job_id, progress.phase, **progress.detail)
+                self._job_events.publish(job_id, progress.phase, **progress.detail)
 
-        return tell
+        return on_progress

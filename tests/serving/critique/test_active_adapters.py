@@ -9,13 +9,8 @@ import pytest
 
 from mondrian_core.errors import AdapterNotLoadable
 from mondrian_core.registry import Registry
-from mondrian_core.serving.critique.active_adapters import (
-    ActiveAdapters,
-    PointerSource,
-    find_adapter_source,
-    require_adapter,
-)
-from mondrian_core.serving.critique.strategies import ServedAdapter
+from mondrian_core.serving.critique.active_adapters import ActiveAdapters, require_adapter
+from mondrian_core.serving.critique.adapter_source import PointerSource, ServedAdapter, find_adapter_source
 
 Promote = Callable[[str | None], None]
 
@@ -32,7 +27,7 @@ def test_a_version_by_name_or_folder(registry: Registry, path: str) -> None:
 
 def test_a_pointer_by_folder_or_advisor(registry: Registry, promote: Promote) -> None:
     assert find_adapter_source("ansel", registry) == PointerSource("ansel", registry.root)
-    with pytest.raises(AdapterNotLoadable, match="holds no adapter"):
+    with pytest.raises(AdapterNotLoadable, match="neither an adapter nor"):
         find_adapter_source(str(registry.root / "ansel"), registry)
     promote("v0001")
     assert find_adapter_source(str(registry.root / "ansel"), registry) == PointerSource("ansel", registry.root)

@@ -1,4 +1,4 @@
-"""A promoted adapter answers people only after it has answered about a photograph on trial."""
+"""A promoted adapter serves only after it has passed a smoke test on a photograph."""
 
 from __future__ import annotations
 
@@ -61,11 +61,11 @@ def test_a_workspace_without_photographs_has_the_weights_checked_alone(
     (settings.root / "source" / "one.jpg").write_bytes(b"no photograph")
     (settings.root / "source" / "two.png").mkdir()
     with Store(settings.database) as store:
-        trial = AdapterSmokeCheck(fake_engine, store, settings.root)
-        assert trial(Path("ansel/v0001")) == ()
+        smoke_check = AdapterSmokeCheck(fake_engine, store, settings.root)
+        assert smoke_check(Path("ansel/v0001")) == ()
         assert fake_engine.asked == 0
         control(unsound=["v0002"])
-        assert trial(Path("ansel/v0002")) == ("it is unsound",)
+        assert smoke_check(Path("ansel/v0002")) == ("it is unsound",)
 
 
 def test_a_photograph_that_the_base_fails_at_too_is_not_held_against_the_adapter(
@@ -83,8 +83,8 @@ def test_a_photograph_that_the_base_fails_at_too_is_not_held_against_the_adapter
 
     (settings.root / "source" / "a_strip.jpg").write_bytes(photograph(1, (10, 90)))
     with Store(settings.database) as store:
-        trial = AdapterSmokeCheck(Picky(), store, settings.root)  # type: ignore[arg-type]
-        assert trial(Path("ansel/v0001")) == ()
-        assert trial(Path("ansel/v0002")) == ("it gives no answer on trial: No answer.",)
+        smoke_check = AdapterSmokeCheck(Picky(), store, settings.root)  # type: ignore[arg-type]
+        assert smoke_check(Path("ansel/v0001")) == ()
+        assert smoke_check(Path("ansel/v0002")) == ("it gives no answer in the smoke test: No answer.",)
         control(garbled=["v0001"])
-        assert "can't be read" in trial(Path("ansel/v0001"))[0]
+        assert "can't be read" in smoke_check(Path("ansel/v0001"))[0]

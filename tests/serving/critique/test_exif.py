@@ -11,7 +11,7 @@ from PIL import Image
 from PIL.TiffImagePlugin import IFDRational
 
 from mondrian_core.prompts import AdvisorPrompt, critique_messages
-from mondrian_core.serving.batch_analyze import run_batch_analysis
+from mondrian_core.serving.batch_analyze import BatchRequest, analyze_photographs
 from mondrian_core.serving.critique.exif import exif_description, messages_with_exif
 from mondrian_core.serving.http.pages import photograph_jpeg
 from mondrian_core.settings import Settings
@@ -79,8 +79,10 @@ def test_exif_setting_enables_camera_facts(settings: Settings, fake_engine: Any,
     asked, ask = [], fake_engine.ask
     fake_engine.ask = lambda question, *more: asked.append(question) or ask(question, *more)
     place = settings.model_copy(update={"exif_enabled": enabled})
-    (result,) = run_batch_analysis(
-        place, [settings.root / "source" / "tagged.jpg"], "ansel", "baseline", lambda event: None, engine=fake_engine
+    (result,) = analyze_photographs(
+        place,
+        BatchRequest(paths=[settings.root / "source" / "tagged.jpg"], advisor="ansel", mode="baseline"),
+        engine=fake_engine,
     )
     assert ("Taken at 35 mm." in str(asked[0].messages)) is enabled
     assert result.details.get("camera") == ("Taken at 35 mm." if enabled else None)

@@ -19,7 +19,8 @@ from mondrian_core.retrieval.nearest_neighbors import (
     portfolio_from_profiles,
 )
 from mondrian_core.rubric import DIMENSIONS
-from mondrian_core.serving.critique.strategies import AnalysisContext, RagStrategy, all_strategies, run_fallback_chain
+from mondrian_core.serving.critique.fallback_chain import run_fallback_chain
+from mondrian_core.serving.critique.strategies import AnalysisContext, RagStrategy, all_strategies
 from mondrian_core.serving.engine.interface import Question, Reply
 from mondrian_core.store import DimensionalProfile
 
@@ -134,10 +135,10 @@ def test_one_name_in_two_folders_is_two_photographs_unless_they_are_copies() -> 
 
 
 def test_the_second_prompt_begins_like_the_first_and_names_neighbours() -> None:
-    voice = AdvisorPrompt("ansel", "Ansel Adams")
+    advisor_prompt = AdvisorPrompt("ansel", "Ansel Adams")
     asked = scores(5)
     told = comparison_from_neighbors(asked, PORTFOLIO, nearest_references(asked, PORTFOLIO, 2))
-    plain, second = critique_messages(voice), comparison_messages(voice, told)
+    plain, second = critique_messages(advisor_prompt), comparison_messages(advisor_prompt, told)
     assert second[0] == plain[0]
     assert second[1]["content"][0] == plain[1]["content"][0]
     assert second[1]["content"][-1] == {"type": "image"}
@@ -161,7 +162,7 @@ class Listening:
 
 def test_rag_looks_twice_and_names_what_it_compared_with(fake_engine: Any) -> None:
     context = AnalysisContext(
-        voice=AdvisorPrompt("ansel", "Ansel"), image=Image.new("RGB", (32, 32)), portfolio=PORTFOLIO
+        advisor_prompt=AdvisorPrompt("ansel", "Ansel"), image=Image.new("RGB", (32, 32)), portfolio=PORTFOLIO
     )
     engine = Listening(fake_engine)
     answer = RagStrategy().analyze(context, engine)  # type: ignore[arg-type]
@@ -173,8 +174,8 @@ def test_rag_looks_twice_and_names_what_it_compared_with(fake_engine: Any) -> No
 
 
 def test_rag_needs_a_portfolio_and_lora_falls_back_to_it(fake_engine: Any, control: Callable[..., None]) -> None:
-    bare = AnalysisContext(voice=AdvisorPrompt("ansel", "Ansel"), image=Image.new("RGB", (32, 32)))
+    bare = AnalysisContext(advisor_prompt=AdvisorPrompt("ansel", "Ansel"), image=Image.new("RGB", (32, 32)))
     assert not RagStrategy().is_available(bare)
     assert run_fallback_chain(all_strategies(), "rag", bare, fake_engine).answer.strategy == "baseline"
-    full = AnalysisContext(voice=bare.voice, image=bare.image, portfolio=PORTFOLIO)
+    full = AnalysisContext(advisor_prompt=bare.advisor_prompt, image=bare.image, portfolio=PORTFOLIO)
     assert run_fallback_chain(all_strategies(), "lora", full, fake_engine).answer.strategy == "rag"

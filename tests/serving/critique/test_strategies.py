@@ -12,15 +12,9 @@ from PIL import Image
 from mondrian_core.errors import AnswerUnparsable, ModelProcessDied
 from mondrian_core.prompts import AdvisorPrompt
 from mondrian_core.rubric import DIMENSIONS, canonical_answer, make_critique
-from mondrian_core.serving.critique.strategies import (
-    AnalysisContext,
-    BaselineStrategy,
-    ChainExhausted,
-    LoraStrategy,
-    ServedAdapter,
-    all_strategies,
-    run_fallback_chain,
-)
+from mondrian_core.serving.critique.adapter_source import ServedAdapter
+from mondrian_core.serving.critique.fallback_chain import ChainExhausted, run_fallback_chain
+from mondrian_core.serving.critique.strategies import AnalysisContext, BaselineStrategy, LoraStrategy, all_strategies
 from mondrian_core.serving.engine.interface import Question, Reply
 
 ADAPTER = ServedAdapter("ansel", "v0003", Path("v0003"))
@@ -29,7 +23,7 @@ OFF_GRADE = '"overall_grade": "9.9"'
 
 def context(adapter: ServedAdapter | None = ADAPTER) -> AnalysisContext:
     return AnalysisContext(
-        voice=AdvisorPrompt("ansel", "Ansel Adams"), image=Image.new("RGB", (32, 32)), adapter=adapter
+        advisor_prompt=AdvisorPrompt("ansel", "Ansel Adams"), image=Image.new("RGB", (32, 32)), adapter=adapter
     )
 
 

@@ -20,9 +20,10 @@ from mondrian_core.errors import BadAdapter, ModelProcessDied
 from mondrian_core.mini.renderer import render_scene, sample_scene
 from mondrian_core.prompts import AdvisorPrompt, critique_messages
 from mondrian_core.registry import Registry
-from mondrian_core.serving import analyze_photographs
+from mondrian_core.serving.batch_analyze import BatchRequest, analyze_photographs
 from mondrian_core.serving.engine.interface import Canceled, Question
 from mondrian_core.serving.engine.local_engine import LocalEngine
+from mondrian_core.serving.engine.pixel_files import PixelFileCache, load_image
 from mondrian_core.serving.engine.supervisor import ModelProcess, model_command
 from mondrian_core.settings import Settings
 from mondrian_core.store import Store
@@ -110,7 +111,7 @@ def test_a_photograph_is_looked_at_once_for_both_arms(
     from mondrian_core.models.inference import generation
 
     looked, prepare = [], generation.prepare_prompt
-    monkeypatch.setattr(generation, "prepare", lambda *given: looked.append(1) or prepare(*given))
+    monkeypatch.setattr(generation, "prepare_prompt", lambda *given: looked.append(1) or prepare(*given))
     question = replace(QUESTION, image=Image.new("RGB", (96, 64), "maroon"), embed=True)
     replies = [mini.ask(replace(question, adapter=each)) for each in (None, adapter, None)]
     assert len(looked) == 1
@@ -149,7 +150,7 @@ def test_an_adapter_draws_on_its_own_answers_alone(adapter: Path) -> None:
     assert before == (len(base), base.drafted, base.accepted)
     for number in range(9):
         engine._memory_of(Path(f"v{number:04d}"))
-    assert len(engine._memories) < 9
+    assert len(engine._drafters) < 9
     assert engine._memory_of(None) is not base, "those that answered longest ago are forgotten"
 
 
@@ -180,17 +181,21 @@ def process(tmp_path: Path) -> Iterator[ModelProcess]:
     found.stop()
 
 
-def test_the_real_process_answers_dies_and_comes_back(process: ModelProcess, mini: LocalEngine, adapter: Path) -> None:
+def test_the_real_process_answers_dies_and_comes_back(
+    process: ModelProcess, mini: LocalEngine, adapter: Path, tmp_path: Path
+) -> None:
+    stored = PixelFileCache(tmp_path / "decoded", capacity=1).put("navy", load_image(QUESTION.image))
+    in_process, question = replace(QUESTION, adapter=adapter), replace(QUESTION, image=stored, adapter=adapter)
     process.start()
     assert process.fingerprint == mini.fingerprint
     assert process.check(adapter) == ()
-    text = process.ask(replace(QUESTION, adapter=adapter)).text
-    assert text == mini.ask(replace(QUESTION, adapter=adapter)).text
+    text = process.ask(question).text
+    assert text == mini.ask(in_process).text
     assert process.pid is not None
     os.kill(process.pid, signal.SIGKILL)
     with contextlib.suppress(ModelProcessDied):  # not raised when the death was found before asking
-        process.ask(QUESTION)
-    assert process.ask(replace(QUESTION, adapter=adapter)).text == text
+        process.ask(replace(question, adapter=None))
+    assert process.ask(question).text == text
 
 
 def test_analyze_writes_rows_with_base_and_adapter(settings: Settings, adapter: Path, mini: LocalEngine) -> None:
@@ -200,7 +205,9 @@ def test_analyze_writes_rows_with_base_and_adapter(settings: Settings, adapter: 
     registry.promote("ansel", version, expected=None, actor="person:test", reason="a test")
     photograph = settings.root / "source" / "one.jpg"
     missing = settings.root / "none.jpg"
-    tuned, refused = analyze_photographs(settings, [photograph, missing], "ansel", "lora")
+    tuned, refused = analyze_photographs(
+        settings, BatchRequest(paths=[photograph, missing], advisor="ansel", mode="lora")
+    )
     assert refused.critique is None and "no such file" in (refused.error or "")
     with Store(settings.database, read_only=True) as store:
         (row,) = store.jobs()

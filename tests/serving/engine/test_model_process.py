@@ -12,13 +12,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from PIL import Image
 
 from mondrian_core.errors import BadAdapter, BaseModelUnavailable, ModelProcessDied
 from mondrian_core.serving.engine.interface import Canceled, Question
+from mondrian_core.serving.engine.pixel_files import PixelFile
 from mondrian_core.serving.engine.supervisor import ModelProcess, ModelProcessLimits, is_process_alive
 
-QUESTION = Question(messages=[], image=Image.new("RGB", (8, 8)))
+QUESTION = Question(messages=[], image=PixelFile(Path("no-file"), 8, 8))  # the fake model reads no pixels
 
 
 def wait_until(condition: Callable[[], bool], seconds: float = 10) -> None:
@@ -157,11 +157,12 @@ def test_the_model_process_does_not_outlive_a_killed_parent(
 ) -> None:
     control(tokens=1000, pace=0.05)
     code = (
-        "import sys; from pathlib import Path; from PIL import Image\n"
+        "import sys; from pathlib import Path\n"
         "from mondrian_core.serving.engine.interface import Question\n"
+        "from mondrian_core.serving.engine.pixel_files import PixelFile\n"
         "from mondrian_core.serving.engine.supervisor import ModelProcess\n"
         "model = ModelProcess(sys.argv[2:], Path(sys.argv[1])); model.start(); print(model.pid, flush=True)\n"
-        "model.ask(Question([], Image.new('RGB', (8, 8))))\n"
+        "model.ask(Question(messages=[], image=PixelFile(Path('no-file'), 8, 8)))\n"
     )
     parent = subprocess.Popen(
         [sys.executable, "-c", code, str(tmp_path / "log"), *command], stdout=subprocess.PIPE, cwd=root, text=True

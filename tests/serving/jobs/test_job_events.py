@@ -25,7 +25,7 @@ Start = Callable[..., Any]
 
 @pytest.fixture
 def client(make_service: Make, monkeypatch: pytest.MonkeyPatch) -> Iterator[TestClient]:
-    monkeypatch.setattr(job_events, "LOOK_SECONDS", 0.1)
+    monkeypatch.setattr(job_events, "POLL_SECONDS", 0.1)
     with TestClient(create_app(make_service("base")), base_url="http://localhost") as found:
         yield found
 
