@@ -9,7 +9,11 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
-from mondrian_core.charts import svg
+from mondrian_core.charts.drawing import Drawing
+from mondrian_core.charts.forest_plot import forest_plot
+from mondrian_core.charts.radar import radar_chart
+from mondrian_core.charts.reliability_plot import reliability_plot
+from mondrian_core.charts.svg import svg_markup
 from mondrian_core.evaluation.gates.results import FAIL, INCONCLUSIVE, PASS
 from mondrian_core.evaluation.measure.baselines import BASELINE_TITLES as RIVALS
 from mondrian_core.evaluation.measure.metrics import score_table
@@ -55,18 +59,19 @@ def report_html(report: EvaluationReport, samples: EvaluationSamples) -> str:
     labels, scored = samples.scored
     outcomes = [outcome for outcome in scored if outcome.arm in ARMS]
     rows = (report.metrics["folds"] if by_folds else report.metrics)["per_photograph"]
+    means = _means(arms)
     by_key = {(outcome.arm, outcome.photograph): outcome for outcome in outcomes}
     return environment.get_template("report.html").render(
         report=report,
         word=_WORD,
         meaning=VERDICT_MEANINGS[report.verdict],
         titles=DIMENSION_TITLES,
-        forest=Markup(svg.forest_plot_svg(comparison["dimensions"], comparison)) if comparison else "",
+        forest=_svg(forest_plot(comparison["dimensions"], comparison)) if comparison else "",
         comparison=comparison,
         by_folds=by_folds,
         who="recipe" if by_folds else CANDIDATE,
-        radar=Markup(svg.radar_chart_svg(_means(arms))) if _means(arms) else "",
-        scatter=Markup(svg.reliability_plot_svg(_points(labels, outcomes))) if labels else "",
+        radar=_svg(radar_chart(means, "Mean scores")) if means else "",
+        scatter=_svg(reliability_plot(_points(labels, outcomes))) if labels else "",
         arms=report.metrics["arms"],
         by_dimension=_by_dimension(arms),
         rivals=[(RIVALS[name], found) for name, found in report.metrics["rivals"].items() if found["mse"] is not None],
@@ -80,6 +85,10 @@ def report_html(report: EvaluationReport, samples: EvaluationSamples) -> str:
         ][:UNREADABLE],
         unreadable_total=sum(outcome.status != "valid" for outcome in asked),
     )
+
+
+def _svg(drawing: Drawing | None) -> Markup:
+    return Markup(svg_markup(drawing) if drawing else "")
 
 
 def _by_dimension(arms: Mapping[str, Any]) -> list[tuple[str, list[Mapping[str, Any]]]]:
