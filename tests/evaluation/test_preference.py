@@ -88,7 +88,7 @@ def test_choices_find_their_arms_and_stand_in_the_report(
     found = json.loads(Path(told["report"]).read_text())["metrics"]["preferences"]["a person"]
     assert (found["candidate"], found["base"], found["same"], found["share"]) == (n, 0, 0, 1.0)
     assert found["p"] == pytest.approx(0.5**n)
-    assert "Preferred, blind" in Path(told["html"]).read_text()
+    assert "Blind preference" in Path(told["html"]).read_text()
     assert {gate["name"] for gate in told["gates"]} == {gate.name for gate in before.gates}  # no gate more, none less
     main(arguments)  # the same choices once more count once
     again = json.loads(Path(json.loads(capsys.readouterr().out)["report"]).read_text())

@@ -128,9 +128,9 @@ def test_report_states_source_of_figures(
 ) -> None:
     whole(model_of(stand_in, 0.8))
     page = (tmp_path / "run" / "report.html").read_text()
-    assert "trained on all 20 photographs that the advisor critiqued: none was left to measure it itself" in page
-    assert "Against the advisor's scores, by folds" in page
-    assert "None of them is the adapter that would go live" in page
+    assert "trained on all 20 photographs that the advisor critiqued: none is held out to measure it" in page
+    assert "Compared with the advisor's scores, by folds" in page
+    assert "None of these adapters is the one that would go live" in page
     assert page.count("<article>") >= 4 and 'src="data:image/jpeg;base64,' in page
     assert "never trained on, for format, effect and time" in page
 

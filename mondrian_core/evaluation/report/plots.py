@@ -33,5 +33,7 @@ def _error_bars(arms: Mapping[str, Mapping[str, Any]], by_folds: bool) -> Drawin
         arm: ("recipe" if by_folds and arm == "candidate" else arm, [dimensions[name]["mse"] for name in DIMENSIONS])
         for arm, dimensions in arms.items()
     }
-    chart = AxesChart(title="Error by dimension", x_label="", y_label="mean squared error, points squared", from_zero=True)
+    chart = AxesChart(
+        title="Error by dimension", x_label="", y_label="mean squared error, points squared", from_zero=True
+    )
     return grouped_bar_chart(chart, [short_title(name) for name in DIMENSIONS], bars)
