@@ -123,7 +123,5 @@ def _paraphrased_examples(original: DatasetExample, recipe: DataRecipe, make: Pa
             original.comments, image_variants.augmentation_seed(f"words {attempt} {original.photo_id}", recipe.seed)
         )
         if words and not overlong_comments(words):
-            found.setdefault(
-                tuple(words.values()), replace(original, comments=words, wording=len(found), corrected_critique="")
-            )
+            found.setdefault(tuple(words.values()), replace(original, comments=words, wording=len(found), corrected_critique=""))
     return list(found.values())[1:]
