@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from mondrian_core.charts.drawing import Drawing, LineShape, Point, Shape, TextShape, segment
+from mondrian_core.charts.drawing import Drawing, LineShape, Point, Shape, TextAnchor, TextShape, segment
 from mondrian_core.rubric import DIMENSION_TITLES, DIMENSIONS, MAX_SCORE
 
 _RADIUS, _HALF_WIDTH, _HALF_HEIGHT = 132.0, 252.0, 164.0
@@ -26,7 +26,7 @@ def radar_chart(series: Mapping[str, Mapping[str, float]], label: str) -> Drawin
     shapes += [segment((0.0, 0.0), _point(index, MAX_SCORE), "grid") for index in range(len(DIMENSIONS))]
     for index, name in enumerate(DIMENSIONS):
         x, y = _point(index, 1.1 * MAX_SCORE)
-        anchor = "middle" if abs(x) < 12 else "start" if x > 0 else "end"
+        anchor: TextAnchor = "middle" if abs(x) < 12 else "start" if x > 0 else "end"
         shapes.append(TextShape(at=(x, y + 4), text=short_title(name), style="name", anchor=anchor))
     for name, scores in series.items():
         corners = tuple(_point(index, scores.get(dimension, 0.0)) for index, dimension in enumerate(DIMENSIONS))

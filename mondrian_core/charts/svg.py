@@ -33,10 +33,10 @@ def _element(shape: Shape) -> str:
             circle += f">{title}</circle>" if title else "/>"
             return f'<a href="{escape(shape.link)}">{circle}</a>' if shape.link else circle
         case TextShape():
-            x, y = map(_number, shape.at)
+            across, down = map(_number, shape.at)
             anchor = f' text-anchor="{shape.anchor}"' if shape.anchor != "start" else ""
-            turned = f' transform="rotate({_number(shape.rotation)} {x} {y})"' if shape.rotation else ""
-            return f'<text class="{style}" x="{x}" y="{y}"{anchor}{turned}>{escape(shape.text)}</text>'
+            turned = f' transform="rotate({_number(shape.rotation)} {across} {down})"' if shape.rotation else ""
+            return f'<text class="{style}" x="{across}" y="{down}"{anchor}{turned}>{escape(shape.text)}</text>'
         case _:
             assert_never(shape)
 

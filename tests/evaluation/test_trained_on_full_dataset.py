@@ -248,7 +248,7 @@ def test_the_champion_is_met_on_photographs_that_neither_was_trained_on(
     gate = report.gate("champion")
     assert (gate.verdict, gate.n) == (verdict, 8)
     assert gate.sentence.startswith(
-        "By folds, which say what the recipe does and not this adapter (it is trained on all"
+        "By folds, which measure the recipe and not this adapter (it is trained on all"
     )
     assert {number for arm, number in model.asked if arm == "live"} == set(range(12, 20))
     assert report.metrics["folds"]["champion_saw"] == 12

@@ -136,10 +136,9 @@ def collect_judge_choices(ask: JudgeFunction, judge: str, pairs: Sequence[BlindP
     for pair in pairs:
         base_first = ask(pair.picture, pair.texts[BASE], pair.texts[CANDIDATE])
         base_second = ask(pair.picture, pair.texts[CANDIDATE], pair.texts[BASE])
-        verdict = {("first", "second"): BASE, ("second", "first"): CANDIDATE}.get(
-            (base_first, base_second), NO_PREFERENCE
-        )
-        choices.append(PreferenceChoice(judge, pair.photograph, verdict))
+        preferred = {("first", "second"): BASE, ("second", "first"): CANDIDATE}
+        prefers = preferred.get((base_first, base_second), NO_PREFERENCE)
+        choices.append(PreferenceChoice(judge, pair.photograph, prefers))
     return choices
 
 
