@@ -1,4 +1,4 @@
-"""Pictures inside a page: as `data:` URI, small enough for Prefect's limit on the size of an event."""
+"""Images embedded in artifacts as `data:` URIs, small enough for Prefect's limit on the size of an event."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ MAX_IMAGE_WIDTH = 1400
 
 
 def embedded_image_markdown(path: str | Path | None, title: str) -> str:
-    """Markdown that shows a picture file; nothing when there is none.
+    """Markdown that shows an image file; "" if there is none.
 
-    A picture over 400 kB is made smaller: an event over 1.5 MB is dropped by Prefect, and the page with it.
+    An image over 400 kB is reduced: Prefect drops events over 1.5 MB, and the artifact with them.
     """
     if path is None or not Path(path).is_file():
         return ""

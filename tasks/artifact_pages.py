@@ -1,6 +1,6 @@
-"""What a person reads in the UI after each stage: the verdict first, then the figures, then where the files are.
+"""Prefect artifacts of the stages as Markdown: the result first, then the figures, then the paths of the files.
 
-Pure functions from a stage's summary to Markdown. Whatever a person, a model or a file says in it is escaped.
+Pure functions of a stage's summary. Text from people, models and files is escaped.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from mondrian_core.evaluation.report.evaluation_report import VERDICT_MEANINGS
 from mondrian_core.markdown import Markdown, code_block, code_span, escape_markdown, markdown_cell, markdown_table
 from mondrian_core.rollout import Rollout, RolloutCheck
 from mondrian_core.stages import (
@@ -21,28 +22,23 @@ from mondrian_core.stages import (
 from tasks.artifact_images import embedded_image_markdown
 
 GATE_COLUMNS = ("observed", "threshold", "n", "interval")
-VERDICT_SENTENCES = {
-    "PASS": "Every gate passed.",
-    "FAIL": "A gate failed: this adapter must not go live.",
-    "INCONCLUSIVE": "No gate failed, but not every gate could be decided.",
-}
 DECISION_TITLES = {"promoted": "Promoted", "candidate": "Kept as a candidate", "rejected": "Rejected"}
 
 
 def join_markdown(*parts: str) -> str:
-    """Parts that aren't empty, a blank line between them."""
+    """The parts that aren't empty, separated by blank lines."""
     return "\n\n".join(part for part in parts if part)
 
 
 def link_markdown(summary: LinkSummary) -> str:
     """The link report."""
-    left = sum(summary.left_out.values())
-    verdict = f"## {summary.used} critiques linked, {left} records left out"
+    excluded = sum(summary.left_out.values())
+    verdict = f"## {summary.used} critiques linked, {excluded} records left out"
     return join_markdown(verdict, summary.table, f"Every record with its reason: {code_span(summary.manifest)}")
 
 
 def dataset_markdown(summary: DatasetSummary) -> str:
-    """The dataset's sizes and a look at its photographs."""
+    """The dataset's sizes and its contact sheet."""
     verdict = f"## Dataset {escape_markdown(summary.digest[:12])}: {sum(summary.photographs.values())} photographs"
     splits = dict.fromkeys([*summary.photographs, *summary.rows])
     sizes = [(split, summary.photographs.get(split, 0), summary.rows.get(split, 0)) for split in splits]
@@ -55,11 +51,11 @@ def dataset_markdown(summary: DatasetSummary) -> str:
 
 
 def training_markdown(summary: TrainSummary, recipe: Mapping[str, Any]) -> str:
-    """The loss curve and what it was trained with."""
+    """The loss curve and the settings of the training."""
     verdict = f"## {summary.chosen[0].upper()}{summary.chosen[1:]}"
     settings = markdown_table(("setting", "value"), recipe.items())
     answers = (
-        "{valid} of {photographs} validation photographs were answered in form; squared error of the scores "
+        "{valid} of {photographs} answers to validation photographs were valid; squared error of the scores "
         "{score_error:.2f}.".format(**summary.answers)
         if summary.answers
         else ""
@@ -76,33 +72,34 @@ def training_markdown(summary: TrainSummary, recipe: Mapping[str, Any]) -> str:
     )
 
 
-def _training_extent_markdown(told: Mapping[str, Any] | None) -> str:
-    """That nothing was held out; "" where something was."""
-    if not told or told["extent"] != "all":
+def _training_extent_markdown(trained_on: Mapping[str, Any] | None) -> str:
+    """A note if no photograph was held out; else ""."""
+    if not trained_on or trained_on["extent"] != "all":
         return ""
     return (
-        f"Trained on all {told['photographs']} photographs ({told['rows']} rows): so few would be held out that "
-        "folds judge the recipe, and none is left to measure this adapter itself."
+        f"Trained on all {trained_on['photographs']} photographs ({trained_on['rows']} rows). The dataset is too small "
+        "for held-out photographs: cross-validation estimates the recipe, and this adapter itself is not measured."
     )
 
 
-def _preference_markdown(told: Mapping[str, Any] | None) -> str:
-    """What preference tuning came to; "" where there was none."""
-    if told is None:
+def _preference_markdown(result: Mapping[str, Any] | None) -> str:
+    """The result of preference tuning; "" if there was none."""
+    if result is None:
         return ""
-    after = f"after epoch {told['best_epoch']}" if told["best_epoch"] else "no epoch was better than the start"
+    after = f"after epoch {result['best_epoch']}" if result["best_epoch"] else "no epoch was better than the start"
     validated = (
         ""
-        if told["accuracy"] is None
-        else f" Of {told['validation_pairs']} validation pairs {told['accuracy']:.0%} are the right way round "
-        f"(before: {told['start_accuracy']:.0%}), mean margin {told['margin']:.3g}."
+        if result["accuracy"] is None
+        else f" Of {result['validation_pairs']} validation pairs, {result['accuracy']:.0%} are ordered correctly "
+        f"(before: {result['start_accuracy']:.0%}), mean margin {result['margin']:.3g}."
     )
-    return f"Tuned on {told['pairs']} pairs ({told['corrections']} corrections), {after}.{validated}"
+    return f"Tuned on {result['pairs']} pairs ({result['corrections']} corrections), {after}.{validated}"
 
 
 def gates_markdown(summary: EvaluateSummary, pictures: Sequence[str] = ()) -> str:
     """The gate report."""
-    verdict = f"## {escape_markdown(summary.verdict)}: {VERDICT_SENTENCES.get(summary.verdict, '')}"
+    meanings: Mapping[str, str] = VERDICT_MEANINGS
+    verdict = f"## {escape_markdown(summary.verdict)}: {meanings.get(summary.verdict, '')}"
     return join_markdown(
         verdict,
         gate_table_markdown(summary.gates),
@@ -112,9 +109,9 @@ def gates_markdown(summary: EvaluateSummary, pictures: Sequence[str] = ()) -> st
 
 
 def gate_table_markdown(gates: Sequence[Mapping[str, Any]]) -> str:
-    """The figures of every gate, and below them why: a table of the UI cuts a long sentence off, a list doesn't.
+    """The figures of every gate as a table, followed by the reasons as a list, because the UI truncates table cells.
 
-    Checks that a gate is made of stand under it where they did not pass.
+    Checks of a gate that did not pass are shown below it.
     """
     shown: list[tuple[str, Mapping[str, Any]]] = []
     for gate in gates:
@@ -136,19 +133,20 @@ def _verdict_markdown(verdict: str) -> Markdown:
 
 def registration_markdown(summary: RegisterSummary, advisor: str) -> str:
     """The new version."""
+    name = f"{escape_markdown(advisor)} {escape_markdown(summary.version)}"
     return join_markdown(
-        f"## {escape_markdown(advisor)} {escape_markdown(summary.version)} registered as {escape_markdown(summary.state)}",
-        "It never changes from now on; what becomes of it is in the registry's history.",
+        f"## {name} registered as {escape_markdown(summary.state)}",
+        "This version is immutable; the registry's history records what happens to it.",
         f"Files: {code_span(summary.path)}",
     )
 
 
 def promotion_markdown(summary: PromoteSummary, advisor: str) -> str:
-    """What became of the version."""
+    """The promotion decision and the next step."""
     decision = DECISION_TITLES.get(summary.decision, summary.decision)
     verdict = f"## {escape_markdown(decision)}: {escape_markdown(advisor)} {escape_markdown(summary.version)}"
-    by_hand = f"What to do next:\n\n{code_block(summary.command)}" if summary.command else ""
-    return join_markdown(verdict, escape_markdown(summary.sentence), by_hand)
+    next_step = f"What to do next:\n\n{code_block(summary.command)}" if summary.command else ""
+    return join_markdown(verdict, escape_markdown(summary.sentence), next_step)
 
 
 def version_markdown(
@@ -159,21 +157,22 @@ def version_markdown(
     problems: Sequence[str],
     inspection: Mapping[str, Any] | None = None,
 ) -> str:
-    """A version before it is promoted by hand: its gates, whether its files are sound, and what it does to its base."""
+    """A version before a manual promotion: its gates, the check of its files, and its effect on the base."""
     sound = "Every file matches its hash." if not problems else escape_markdown("Damaged: " + "; ".join(problems))
     base, change = (inspection or {}).get("base"), (inspection or {}).get("change")
     if not problems and base and change is not None:
-        sound += f" On {escape_markdown(base)} its keys and shapes fit, and it changes its layers by {markdown_cell(100.0 * change)} %."
+        sound += f" Its keys and shapes fit {escape_markdown(base)}, and it changes the layers by "
+        sound += f"{markdown_cell(100.0 * change)} %."
     elif not problems:
-        sound += " Its base is not on this machine, so it was not held against it."
-    known = gate_table_markdown(gates) if gates else "It carries no gate report."
+        sound += " Its base is not on this machine, so it was not compared with it."
+    report = gate_table_markdown(gates) if gates else "It has no gate report."
     return join_markdown(
-        f"## {escape_markdown(advisor)} {escape_markdown(version)}, {escape_markdown(state)}", sound, known
+        f"## {escape_markdown(advisor)} {escape_markdown(version)}, {escape_markdown(state)}", sound, report
     )
 
 
 def champion_change_markdown(advisor: str, before: str | None, after: str | None, actor: str, reason: str) -> str:
-    """A promotion by hand or a rollback."""
+    """A manual promotion or a rollback."""
     base = "the base alone"
     rows = [("before", before or base), ("now", after or base), ("by", actor), ("reason", reason)]
     return join_markdown(
@@ -183,14 +182,14 @@ def champion_change_markdown(advisor: str, before: str | None, after: str | None
 
 
 def rollout_title_markdown(rollout: Rollout, sentence: str) -> str:
-    """The first line of the page of a look."""
+    """The first line of a rollout check's artifact."""
     return f"## {escape_markdown(rollout.advisor)} {escape_markdown(rollout.version)}: {escape_markdown(sentence)}"
 
 
-def rollout_markdown(seen: RolloutCheck) -> str:
-    """One look at a rollout: what was decided and why, then the figures it rests on."""
-    now, observed = seen.after, seen.observed
-    title = rollout_title_markdown(now, seen.decision.sentence)
+def rollout_markdown(check: RolloutCheck) -> str:
+    """One check of a rollout: the decision and its reason, then the figures behind it."""
+    now, observed = check.after, check.observed
+    title = rollout_title_markdown(now, check.decision.sentence)
     plan = [
         (
             Markdown("**now**") if now.status == "running" and place == now.step else "",
@@ -202,13 +201,13 @@ def rollout_markdown(seen: RolloutCheck) -> str:
     ]
     arms = [
         (
-            f"{each.share:.0%}",
-            each.candidate.requests,
-            each.candidate.failures,
-            each.control.requests,
-            each.control.failures,
+            f"{stratum.share:.0%}",
+            stratum.candidate.requests,
+            stratum.candidate.failures,
+            stratum.control.requests,
+            stratum.control.failures,
         )
-        for each in observed.strata
+        for stratum in observed.strata
     ]
     pairs = [
         (name, value.worse, value.better)
@@ -221,10 +220,10 @@ def rollout_markdown(seen: RolloutCheck) -> str:
     headings = ("share", f"{now.version}: photographs", "failed", f"{now.control or 'base'}: photographs", "failed")
     return join_markdown(
         title,
-        f"It is {escape_markdown(now.position)}; before it: {escape_markdown(now.control or 'the base alone')}.",
-        markdown_table(("", "share", "photographs to go on", "hours to go on"), plan),
+        f"Position: {escape_markdown(now.position)}. Before: {escape_markdown(now.control or 'the base alone')}.",
+        markdown_table(("", "share", "photographs before advancing", "hours before advancing"), plan),
         markdown_table(headings, arms) if arms else "No photograph has been assigned yet.",
-        markdown_table(("pairs", "new one worse", "new one better"), pairs),
-        markdown_table(("guardrail", "evidence (e-value)"), sorted(seen.decision.evidence.items())),
+        markdown_table(("pairs", "candidate worse", "candidate better"), pairs),
+        markdown_table(("guardrail", "evidence (e-value)"), sorted(check.decision.evidence.items())),
         f"An e-value of {now.plan.watch:g} or more holds the rollout; a guardrail's limit, 1/alpha, rolls it back.",
     )

@@ -1,6 +1,6 @@
-"""Is the candidate better? Outcomes, metrics, statistics, gates, report.
+"""Evaluation of an adapter: measure, compare with base and champion, apply the gates, write the report.
 
-`evaluate` measures and judges; `rescore` judges again from what was measured.
+`evaluate_adapter` measures and judges; `rescore_evaluation` judges again from recorded samples.
 """
 
 from mondrian_core.evaluation.evaluator import CandidateInfo, evaluate_adapter, evaluate_with_model, rescore_evaluation

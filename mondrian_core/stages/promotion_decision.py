@@ -62,7 +62,8 @@ def decide_promotion(
         report: {"verdict", "gates": [{"name", "verdict", "sentence"}, ...], "compared_with": the champion at the time
             of the evaluation}, as stored in a version (`AdapterVersion.report`).
         champion: the one that would be replaced. The evaluation must have compared with exactly this one.
-        advisor, version: for the commands in `Keep`.
+        advisor: for the commands in `Keep`.
+        version: for the commands in `Keep`.
         gates: those that state what a promotion requires.
     """
     results = {result["name"]: result for result in report.get("gates", [])}

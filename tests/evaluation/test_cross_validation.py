@@ -74,10 +74,8 @@ def test_report_explains_cross_validation(
 ) -> None:
     run(model_of(stand_in, 0.8), labelled[:3], folding=folding(School(tmp_path, labelled), labelled))
     page = (tmp_path / "run" / "report.html").read_text()
-    assert "what the recipe does" in page
-    assert (
-        "The adapter that is judged is none of these: it is trained on the 1 photographs of the training split" in page
-    )
+    assert "This measures the recipe" in page
+    assert "The evaluated adapter is none of these: it is trained on the 1 photographs of the training split" in page
 
 
 def test_a_recipe_that_a_shift_of_the_base_beats_is_warned_of(

@@ -1,4 +1,4 @@
-"""Every fault is caught by the gate that is meant for it, and a sound adapter passes them all."""
+"""Each planted fault fails the gate that is responsible for it, and a sound adapter passes all gates."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Run = Callable[..., EvaluationReport]
 
 
 def sound(stand_in: ModuleType, **changes: object) -> object:
-    """A base that is off by two points and an adapter that is off by one."""
+    """A base with errors of two points and an adapter with errors of one point."""
     critics = {"base": stand_in.noisy(2.0), "candidate": stand_in.noisy(1.0), "live": stand_in.noisy(1.0)}
     return replace(stand_in.StandIn(critics=critics), **changes)
 
@@ -59,7 +59,7 @@ def test_planted_fault_fails_its_gate(run: Run, stand_in: ModuleType, changes: d
     assert (verdicts(report)[gate], report.verdict) == ("FAIL", "FAIL")
 
 
-def test_always_eight_is_a_collapse_even_where_it_beats_the_base(run: Run, stand_in: ModuleType) -> None:
+def test_constant_score_is_a_collapse_even_if_it_beats_the_base(run: Run, stand_in: ModuleType) -> None:
     model = sound(stand_in)
     model.critics |= {"base": stand_in.always(0.5), "candidate": stand_in.always(8)}
     report = run(model)
@@ -70,9 +70,9 @@ def test_always_eight_is_a_collapse_even_where_it_beats_the_base(run: Run, stand
 
 
 def test_image_blind_adapter_fails(run: Run, stand_in: ModuleType) -> None:
-    """Trained without photographs: plausible, varied scores around the advisor's mean, whatever is in the picture."""
+    """Trained without photographs: plausible, varied scores around the advisor's mean, independent of the image."""
     model = sound(stand_in)
-    model.critics |= {"base": stand_in.noisy(6.0), "candidate": lambda truth, rng: 5 + rng.normal(0, 1.2, 8)}
+    model.critics |= {"base": stand_in.noisy(6.0), "candidate": lambda truth, rng: 5 + rng.normal(0, 1.2, len(truth))}
     report = run(model)
     dependence = next(part for part in report.gate("health").parts if part.name == "photograph_dependence")
     assert report.gate("score_error").verdict == "PASS"
@@ -80,9 +80,9 @@ def test_image_blind_adapter_fails(run: Run, stand_in: ModuleType) -> None:
     assert report.verdict != "PASS"
 
 
-def looking(share: float, stand_in: ModuleType) -> object:
-    """A critic that goes by the photograph to this share and by the advisor's mean for the rest."""
-    return lambda truth, rng: share * truth + (1 - share) * 5 + rng.normal(0, 0.8, 8)
+def image_dependent(share: float) -> object:
+    """A critic whose scores depend on the photograph to this share (0-1), and on the advisor's mean for the rest."""
+    return lambda truth, rng: share * truth + (1 - share) * 5 + rng.normal(0, 0.8, len(truth))
 
 
 def dependence_of(report: EvaluationReport) -> object:
@@ -90,18 +90,18 @@ def dependence_of(report: EvaluationReport) -> object:
 
 
 def test_partial_loss_of_image_dependence_fails(run: Run, stand_in: ModuleType) -> None:
-    """Seen on mini: trained with every critique beside another photograph, it went on looking half as much."""
+    """Observed with mini: trained with critiques of other photographs, it kept half of its image dependence."""
     model = sound(stand_in)
-    model.critics |= {"base": stand_in.noisy(1.0), "candidate": looking(0.35, stand_in)}
+    model.critics |= {"base": stand_in.noisy(1.0), "candidate": image_dependent(0.35)}
     found = dependence_of(run(model))
     assert found.verdict == "FAIL"
-    assert found.observed <= 0.05  # exchanging photographs alone would have passed it
+    assert found.observed <= 0.05  # the permutation test alone would have passed it
     assert "less on the photograph than the base" in found.sentence
 
 
 def test_calibration_is_not_loss_of_image_dependence(run: Run, stand_in: ModuleType) -> None:
     model = sound(stand_in)
-    model.critics |= {"base": stand_in.noisy(2.0), "candidate": looking(0.8, stand_in)}
+    model.critics |= {"base": stand_in.noisy(2.0), "candidate": image_dependent(0.8)}
     assert dependence_of(run(model)).verdict == "PASS"
 
 
@@ -123,11 +123,11 @@ def test_photograph_in_train_and_test_fails_health_gate(run: Run, stand_in: Modu
     assert "photo-03" in report.gate("health").sentence
 
 
-def test_unknown_training_set_is_not_taken_for_clean(run: Run, stand_in: ModuleType) -> None:
+def test_unknown_training_set_is_inconclusive(run: Run, stand_in: ModuleType) -> None:
     assert verdicts(run(sound(stand_in), trained=None))["health"] == "INCONCLUSIVE"
 
 
-def test_damaged_files_stop_before_anything_is_asked(run: Run, stand_in: ModuleType) -> None:
+def test_damaged_adapter_is_not_asked(run: Run, stand_in: ModuleType) -> None:
     model = sound(stand_in)
     report = run(model, problems=("2 LoRA keys match nothing in the base",))
     assert (report.gate("integrity").verdict, report.verdict) == ("FAIL", "FAIL")
@@ -156,7 +156,7 @@ def test_candidate_worse_than_champion_fails(run: Run, stand_in: ModuleType) -> 
     assert verdicts(report)["score_error"] == "PASS"
 
 
-def test_one_dimension_ruined_fails_against_the_champion(run: Run, stand_in: ModuleType) -> None:
+def test_one_ruined_dimension_fails_the_champion_gate(run: Run, stand_in: ModuleType) -> None:
     model = sound(stand_in)
 
     def ruined(truth: object, rng: object) -> object:
@@ -188,14 +188,14 @@ def test_too_few_photographs_never_pass(
 
 
 def test_skipping_hard_photographs_does_not_help(run: Run, stand_in: ModuleType) -> None:
-    """Unreadable answers of the candidate get the worst legal error, and those of the base don't count for it."""
+    """Unreadable answers of the candidate get the largest legal error; those of the base don't help it."""
     model = sound(stand_in)
 
     class Silent(stand_in.StandIn):
         def answer(self, image: object, **options: object) -> object:
-            said = super().answer(image, **options)
+            answer = super().answer(image, **options)
             silent = self.arm == "candidate" and self.asked[-1][1] % 3 == 0 and not options.get("exact_tokens")
-            return replace(said, text="I would rather not.", expected_scores={}) if silent else said
+            return replace(answer, text="I would rather not.", expected_scores={}) if silent else answer
 
     honest = run(model).metrics["against_base"]
     silent = run(Silent(critics=model.critics), out="silent").metrics["against_base"]
@@ -204,14 +204,14 @@ def test_skipping_hard_photographs_does_not_help(run: Run, stand_in: ModuleType)
 
 
 def test_repetitive_text_fails_despite_correct_scores(run: Run, stand_in: ModuleType) -> None:
-    """Seen on a real adapter: half the error of the base, and "I would would would" in 57 of 60 critiques."""
+    """Observed with a real adapter: half the error of the base, and "I would would would" in 57 of 60 critiques."""
 
-    class Stuttering(stand_in.StandIn):
+    class Repetitive(stand_in.StandIn):
         def answer(self, image: object, **options: object) -> object:
-            said = super().answer(image, **options)
-            return replace(said, text=said.text.replace("Stern light", "I would would would"))
+            answer = super().answer(image, **options)
+            return replace(answer, text=answer.text.replace("Stern light", "I would would would"))
 
-    report = run(Stuttering(critics=sound(stand_in).critics))
+    report = run(Repetitive(critics=sound(stand_in).critics))
     assert report.gate("score_error").verdict == "PASS"
     assert (report.gate("health").verdict, report.verdict) == ("FAIL", "FAIL")
     assert "three times in a row" in report.gate("health").sentence

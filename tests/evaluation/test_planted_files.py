@@ -1,4 +1,4 @@
-"""Faults planted in the files of a real adapter: the check of the models room finds each, and integrity refuses it."""
+"""Faults planted in the files of a real adapter: validation finds each one, and the integrity gate fails."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def base() -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def weights(base: Any) -> Weights:
-    """A sound adapter: A as it is before training, B moved off zero."""
+    """A valid adapter: A as before training, B not zero."""
     import mlx.core as mx
 
     from mondrian_core.models.lora import lora_layers
@@ -95,7 +95,7 @@ def judged(run: Run, stand_in: ModuleType, base: Any, folder: Path) -> tuple[Eva
     return run(model, problems=lora_layers.validate_adapter_folder(base, folder)), model
 
 
-def test_a_sound_adapter_is_let_through(
+def test_valid_adapter_passes_integrity(
     run: Run, stand_in: ModuleType, base: Any, weights: Weights, tmp_path: Path
 ) -> None:
     report, model = judged(run, stand_in, base, written(base, tmp_path / "sound", weights))
@@ -104,7 +104,7 @@ def test_a_sound_adapter_is_let_through(
 
 
 @pytest.mark.parametrize(
-    ("change", "spoil", "says"),
+    ("change", "damage", "says"),
     [
         (zero, nothing, "all zero"),
         (not_a_number, nothing, "not finite"),
@@ -116,18 +116,18 @@ def test_a_sound_adapter_is_let_through(
     ],
     ids=["zero", "nan", "shapes", "half", "misnamed", "another base", "cut off"],
 )
-def test_a_planted_fault_is_caught_by_integrity_before_anything_is_asked(
+def test_damaged_adapter_fails_integrity_and_is_not_asked(
     run: Run,
     stand_in: ModuleType,
     base: Any,
     weights: Weights,
     tmp_path: Path,
     change: Callable[[Weights], Weights],
-    spoil: Callable[[Path], None],
+    damage: Callable[[Path], None],
     says: str,
 ) -> None:
     folder = written(base, tmp_path / "faulty", change(weights))
-    spoil(folder)
+    damage(folder)
     report, model = judged(run, stand_in, base, folder)
     gate = report.gate("integrity")
     assert (gate.verdict, report.verdict) == ("FAIL", "FAIL")

@@ -1,4 +1,4 @@
-"""Blind preferences: the page gives no arm away, choices find their way back, judges must agree with themselves."""
+"""Blind preference: the page hides the arms, choices are mapped back to them, and judges must be consistent."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ def test_blind_page_reveals_neither_arm_nor_score(samples: EvaluationSamples) ->
     assert '"score"' not in body and "dimensional_analysis" not in body
     assert 'src="http' not in page
     sides = {pair.left for pair in preference.blind_pairs(samples)}
-    assert sides == {"base", "candidate"}  # a side that was always the same arm would be found out
+    assert sides == {"base", "candidate"}  # a fixed side would reveal the arm
 
 
 def test_side_assignment_is_deterministic(samples: EvaluationSamples) -> None:
     assert preference.blind_pairs(samples) == preference.blind_pairs(samples)
 
 
-def test_equal_critiques_are_not_asked_about(run: Run, stand_in: ModuleType, tmp_path: Path) -> None:
+def test_identical_critiques_are_skipped(run: Run, stand_in: ModuleType, tmp_path: Path) -> None:
     class Parrot(stand_in.StandIn):
         def answer(self, image: object, **options: object) -> object:
             self.arm, arm = "base", self.arm
@@ -61,7 +61,7 @@ def test_equal_critiques_are_not_asked_about(run: Run, stand_in: ModuleType, tmp
     run(Parrot(critics={"base": stand_in.noisy(2.0)}), out="same")
     found = load_evaluation_samples(tmp_path / "same" / "samples.jsonl")
     assert preference.blind_pairs(found) == []
-    with pytest.raises(BadInput, match="no photograph on which both"):
+    with pytest.raises(BadInput, match="no photograph with two different readable critiques"):
         preference.blind_page(found)
 
 
@@ -73,7 +73,7 @@ def choices(
     return path
 
 
-def test_choices_find_their_arms_and_stand_in_the_report(
+def test_choices_are_mapped_to_arms_and_reported(
     measured: Path, samples: EvaluationSamples, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def right(pair: preference.BlindPair) -> str:
@@ -84,13 +84,15 @@ def test_choices_find_their_arms_and_stand_in_the_report(
     before = EvaluationReport.load(measured / "comparison_report.json")
     arguments = ["evaluate", "--rescore", str(measured), "--choices", str(file), "--json"]
     main(arguments)
-    told = json.loads(capsys.readouterr().out)
-    found = json.loads(Path(told["report"]).read_text())["metrics"]["preferences"]["a person"]
+    printed = json.loads(capsys.readouterr().out)
+    found = json.loads(Path(printed["report"]).read_text())["metrics"]["preferences"]["a person"]
     assert (found["candidate"], found["base"], found["same"], found["share"]) == (n, 0, 0, 1.0)
     assert found["p"] == pytest.approx(0.5**n)
-    assert "Preferred, blind" in Path(told["html"]).read_text()
-    assert {gate["name"] for gate in told["gates"]} == {gate.name for gate in before.gates}  # no gate more, none less
-    main(arguments)  # the same choices once more count once
+    assert "Blind preference" in Path(printed["html"]).read_text()
+    assert {gate["name"] for gate in printed["gates"]} == {
+        gate.name for gate in before.gates
+    }  # the gates are unchanged
+    main(arguments)  # the same choices count once
     again = json.loads(Path(json.loads(capsys.readouterr().out)["report"]).read_text())
     assert again["metrics"]["preferences"]["a person"]["n"] == n
 
@@ -138,22 +140,22 @@ def test_consistent_judge_is_counted_in_both_orders(samples: EvaluationSamples) 
 
 
 @pytest.mark.parametrize(("won", "lost"), [(9, 1), (5, 5), (0, 4), (20, 8)])
-def test_the_sign_test_is_scipys(won: int, lost: int) -> None:
+def test_sign_test_equals_scipy(won: int, lost: int) -> None:
     chosen = [preference.PreferenceChoice("j", str(k), "candidate" if k < won else "base") for k in range(won + lost)]
     expected = stats.binomtest(won, won + lost, alternative="greater").pvalue
     assert preference.preference_summary(chosen)["j"]["p"] == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(
-    ("said", "meant"),
+    ("answer", "choice"),
     [("A", "first"), (" B.", "second"), ("**A**", "first"), ("Both", ""), ("Apples", ""), ("", ""), ("(B)", "second")],
 )
-def test_judge_letter_is_parsed(said: str, meant: str) -> None:
-    assert parse_judge_letter(said) == meant
+def test_judge_letter_is_parsed(answer: str, choice: str) -> None:
+    assert parse_judge_letter(answer) == choice
 
 
 @pytest.mark.mini
-def test_a_model_does_not_judge_its_own_critiques_and_another_one_answers() -> None:
+def test_model_judge_refuses_its_own_critiques() -> None:
     from mondrian_core.models.base_model import load_base
 
     base = load_base("mini")
@@ -165,7 +167,7 @@ def test_a_model_does_not_judge_its_own_critiques_and_another_one_answers() -> N
     assert ask(base64.b64encode(buffer.getvalue()).decode(), "Dark.", "Bright.") in ("first", "second", "")
 
 
-def test_preferences_need_a_run(capsys: pytest.CaptureFixture[str]) -> None:
+def test_blind_page_requires_a_run(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["evaluate", "--advisor", "ansel", "--adapter", "v0001", "--blind", "page.html"]) == 2
     assert "--rescore" in capsys.readouterr().err
 
@@ -185,9 +187,7 @@ def chromium() -> Iterator[object]:
 
 
 @pytest.mark.browser
-def test_the_page_saves_what_was_chosen(
-    measured: Path, samples: EvaluationSamples, tmp_path: Path, chromium: object
-) -> None:
+def test_blind_page_saves_choices(measured: Path, samples: EvaluationSamples, tmp_path: Path, chromium: object) -> None:
     page_file = tmp_path / "blind.html"
     main(["evaluate", "--rescore", str(measured), "--blind", str(page_file)])
     page = chromium.new_page()  # type: ignore[attr-defined]
@@ -199,7 +199,7 @@ def test_the_page_saves_what_was_chosen(
     assert page.locator("#save").is_disabled()
     fields.nth(0).locator("input[value=left]").check()
     fields.nth(1).locator("input[value=right]").check()
-    fields.nth(1).locator("input[value=same]").check()  # a change of mind
+    fields.nth(1).locator("input[value=same]").check()  # the last choice counts
     assert re.match(r"2 of \d+", page.locator("#count").inner_text())
     with page.expect_download() as waiting:
         page.locator("#save").click()

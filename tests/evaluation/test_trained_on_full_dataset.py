@@ -128,9 +128,9 @@ def test_report_states_source_of_figures(
 ) -> None:
     whole(model_of(stand_in, 0.8))
     page = (tmp_path / "run" / "report.html").read_text()
-    assert "trained on all 20 photographs that the advisor critiqued: none was left to measure it itself" in page
-    assert "Against the advisor's scores, by folds" in page
-    assert "None of them is the adapter that would go live" in page
+    assert "trained on all 20 photographs that the advisor critiqued: none is held out to measure it" in page
+    assert "Compared with the advisor's scores, by folds" in page
+    assert "None of these adapters is the one that would go live" in page
     assert page.count("<article>") >= 4 and 'src="data:image/jpeg;base64,' in page
     assert "never trained on, for format, effect and time" in page
 
@@ -248,7 +248,7 @@ def test_the_champion_is_met_on_photographs_that_neither_was_trained_on(
     gate = report.gate("champion")
     assert (gate.verdict, gate.n) == (verdict, 8)
     assert gate.sentence.startswith(
-        "By folds, which say what the recipe does and not this adapter (it is trained on all"
+        "By folds, which measure the recipe and not this adapter (it is trained on all"
     )
     assert {number for arm, number in model.asked if arm == "live"} == set(range(12, 20))
     assert report.metrics["folds"]["champion_saw"] == 12

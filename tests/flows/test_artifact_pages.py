@@ -106,7 +106,7 @@ def test_every_stage_has_an_artifact_page(tmp_path: Path) -> None:
     assert [text.count("data:image/png;base64,") for text in made] == [0, 1, 1, 0]
     assert "mondrian adapters promote" in made[3]
     assert (
-        "Tuned on 9 pairs (2 corrections), after epoch 1. Of 4 validation pairs 75% are the right way round" in made[2]
+        "Tuned on 9 pairs (2 corrections), after epoch 1. Of 4 validation pairs, 75% are ordered correctly" in made[2]
     )
 
 

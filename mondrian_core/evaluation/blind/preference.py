@@ -1,7 +1,8 @@
-"""Which of two critiques is preferred, blind: by a person on a page, or by another model in both orders.
+"""Blind preference between two critiques: by a person on a page, or by another model asked in both orders.
 
-Secondary evidence beside the gates, never one of them: what reads better need not judge better, and a model prefers its
-own kind (arXiv 2604.11589). Scores are hidden; which arm is which is drawn by photograph and isn't on the page.
+This is secondary evidence and never a gate: a critique that reads better does not necessarily judge better, and a model
+prefers its own style (arXiv 2604.11589). Scores are hidden. The sides are drawn at random for each photograph, and the
+page does not contain which side is which.
 """
 
 from __future__ import annotations
@@ -24,13 +25,13 @@ from mondrian_core.statistics import significance
 
 HUMAN_JUDGE, NO_PREFERENCE = "a person", "same"
 SIDES = ("left", "right")
-# (picture as base64 JPEG, first critique, second critique) -> "first", "second" or anything else for undecided
+# (picture as base64 JPEG, first critique, second critique) -> "first", "second"; anything else means undecided
 JudgeFunction = Callable[[str, str, str], str]
 
 
 @dataclass(frozen=True)
 class BlindPair:
-    """Two critiques of one photograph; `left` is the arm whose critique stands on the left."""
+    """Two critiques of one photograph; `left` is the arm whose critique is shown on the left."""
 
     photograph: str
     picture: str
@@ -45,7 +46,7 @@ class BlindPair:
 
 @dataclass(frozen=True)
 class PreferenceChoice:
-    """What one judge preferred: an arm, or "same" (also when the two orders of asking disagree)."""
+    """What one judge preferred: an arm, or "same" (also if the two orders give different answers)."""
 
     judge: str
     photograph: str
@@ -53,37 +54,37 @@ class PreferenceChoice:
 
 
 def blind_pairs(samples: EvaluationSamples) -> list[BlindPair]:
-    """Labelled photographs on which both arms wrote something readable and not the same.
+    """Labelled photographs with readable, different critiques by both arms.
 
-    Where none was left for the adapter itself they are the folds', and the candidate's critiques are its recipe's.
+    If no photograph is held out, they come from cross-validation, and the candidate's critiques are its recipe's.
     """
     labels, outcomes = samples.scored
     texts = {(outcome.photograph, outcome.arm): comments_text(outcome.text) for outcome in outcomes if outcome.readable}
-    found = []
+    pairs = []
     for name, label in labels.items():
         both = {arm: texts[name, arm] for arm in (BASE, CANDIDATE) if (name, arm) in texts}
         if len(both) == 2 and both[BASE] != both[CANDIDATE]:
             coin = hashlib.sha256(f"{blind_run_key(samples)} {name}".encode()).digest()[0] % 2
-            found.append(BlindPair(name, str(label.get("picture") or ""), (BASE, CANDIDATE)[coin], both))
-    return found
+            pairs.append(BlindPair(name, str(label.get("picture") or ""), (BASE, CANDIDATE)[coin], both))
+    return pairs
 
 
 def blind_run_key(samples: EvaluationSamples) -> str:
-    """What ties a page to its run: SHA-256 of the run's identity, hexadecimal."""
+    """The key that links a page to its run: SHA-256 of the run's identity, hexadecimal."""
     return hashlib.sha256(json.dumps(samples.identity, sort_keys=True).encode()).hexdigest()
 
 
 def blind_page(samples: EvaluationSamples) -> str:
-    """A standalone page that asks a person for every pair and saves the choices as a file.
+    """A standalone page on which a person chooses for each pair and saves the choices as a file.
 
     Raises:
-        BadInput: when there is no pair.
+        BadInput: there is no pair.
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     pairs = blind_pairs(samples)
     if not pairs:
-        raise BadInput("There is no photograph on which both wrote something readable.", "Choose another run.")
+        raise BadInput("There is no photograph with two different readable critiques.", "Choose another run.")
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=True,
@@ -107,52 +108,53 @@ def load_preference_choices(samples: EvaluationSamples, path: Path) -> list[Pref
     """The choices that a blind page saved.
 
     Raises:
-        BadInput: when the file can't be read, belongs to another run, or says nothing.
+        BadInput: the file can't be read, belongs to another run, or contains no choice.
     """
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
         key, given = values["run"], dict(values["choices"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BadInput(
-            f"{path} holds no choices of a blind page ({error}).", "Save them with the button on the page."
+            f"{path} is not a valid file of choices ({error}).", "Save the choices with the button on the page."
         ) from error
     if key != blind_run_key(samples):
-        raise BadInput(f"{path} belongs to another run.", "Name the run whose page was filled in.")
+        raise BadInput(f"{path} belongs to another run.", "Name the run whose page was used.")
     arms = {pair.photograph: {"left": pair.left, "right": pair.right} for pair in blind_pairs(samples)}
-    found = [
+    choices = [
         PreferenceChoice(HUMAN_JUDGE, name, arms[name].get(choice, NO_PREFERENCE))
         for name, choice in given.items()
         if name in arms and choice in (*SIDES, NO_PREFERENCE)
     ]
-    if not found:
-        raise BadInput(f"{path} holds no choice.", "Choose on the page, then save.")
-    return found
+    if not choices:
+        raise BadInput(f"{path} contains no choice.", "Choose on the page, then save.")
+    return choices
 
 
 def collect_judge_choices(ask: JudgeFunction, judge: str, pairs: Sequence[BlindPair]) -> list[PreferenceChoice]:
-    """Ask a judge about every pair in both orders; only what it says both times is a preference."""
-    found = []
+    """Ask a judge about every pair in both orders; only the same answer both times is a preference."""
+    choices = []
     for pair in pairs:
-        one = ask(pair.picture, pair.texts[BASE], pair.texts[CANDIDATE])
-        other = ask(pair.picture, pair.texts[CANDIDATE], pair.texts[BASE])
-        verdict = {("first", "second"): BASE, ("second", "first"): CANDIDATE}.get((one, other), NO_PREFERENCE)
-        found.append(PreferenceChoice(judge, pair.photograph, verdict))
-    return found
+        base_first = ask(pair.picture, pair.texts[BASE], pair.texts[CANDIDATE])
+        base_second = ask(pair.picture, pair.texts[CANDIDATE], pair.texts[BASE])
+        preferred = {("first", "second"): BASE, ("second", "first"): CANDIDATE}
+        prefers = preferred.get((base_first, base_second), NO_PREFERENCE)
+        choices.append(PreferenceChoice(judge, pair.photograph, prefers))
+    return choices
 
 
 def save_preference_choices(run_samples: Path, choices: Sequence[PreferenceChoice]) -> None:
-    """Add choices to a run's samples; a later one of the same judge about the same photograph replaces it."""
+    """Add choices to a run's samples; of several by one judge about one photograph, the last one counts."""
     journal = SamplesFile(run_samples)
     for choice in choices:
         journal.append("preference", vars(choice))
 
 
 def preference_summary(choices: Sequence[PreferenceChoice]) -> dict[str, dict[str, Any]]:
-    """By judge: counts, share of decided ones for the candidate with its exact 95 % interval, and a sign test.
+    """By judge: counts, the candidate's share of the decided pairs with its exact 95 % interval, and a sign test.
 
-    "p" is one-sided for "the candidate isn't preferred"; None where nothing was decided.
+    "p" is one-sided, for the hypothesis that the candidate isn't preferred; None where nothing was decided.
     """
-    found = {}
+    summary = {}
     for judge in dict.fromkeys(choice.judge for choice in choices):
         counts = Counter(choice.prefers for choice in choices if choice.judge == judge)
         won, decided = counts[CANDIDATE], counts[CANDIDATE] + counts[BASE]
@@ -160,7 +162,7 @@ def preference_summary(choices: Sequence[PreferenceChoice]) -> dict[str, dict[st
             significance.clopper_pearson_lower(won, decided, 0.975),
             significance.clopper_pearson_upper(won, decided, 0.975),
         )
-        found[judge] = {
+        summary[judge] = {
             "n": sum(counts.values()),
             "candidate": won,
             "base": counts[BASE],
@@ -169,4 +171,4 @@ def preference_summary(choices: Sequence[PreferenceChoice]) -> dict[str, dict[st
             "interval": bounds if decided else None,
             "p": float(bdtrc(won - 1, decided, 0.5)) if won else (1.0 if decided else None),
         }
-    return found
+    return summary

@@ -1,4 +1,4 @@
-"""From samples to a report: measure, judge, and say what to do next. No model, no files."""
+"""Builds the report from samples: metrics, gate results and next steps. Uses no model and no files."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def build_evaluation_report(
 
 
 def gate_measurements_from_samples(samples: EvaluationSamples, table: ScoreTable, recipe: Recipe) -> GateMeasurements:
-    """The numbers that the gates look at."""
+    """The measurements that the gates take."""
     facts, seed = samples.facts, recipe.evaluate.seed
     by_arm = {arm: [outcome for outcome in samples.outcomes if outcome.arm == arm] for arm in ARMS}
     candidate, leaked = by_arm[CANDIDATE], facts.get("leaked")
@@ -100,7 +100,7 @@ def gate_measurements_from_samples(samples: EvaluationSamples, table: ScoreTable
 
 
 def _by_folds(folded: ScoreTable, samples: EvaluationSamples, recipe: Recipe) -> dict[str, Any]:
-    """What `Measured` takes from cross-validation."""
+    """The fields of `GateMeasurements` that come from cross-validation."""
     folds = samples.folds.folds_of(folded.photographs)
     return {
         "by_folds": _against(BASE, folded, samples, recipe),
@@ -111,7 +111,10 @@ def _by_folds(folded: ScoreTable, samples: EvaluationSamples, recipe: Recipe) ->
 
 
 def _against(arm: str, table: ScoreTable, samples: EvaluationSamples, recipe: Recipe) -> ArmComparison | None:
-    """The candidate against another arm; against the champion on what that wasn't trained on. None without either."""
+    """The candidate compared with another arm; None if one of them is missing.
+
+    The comparison with the champion uses only photographs that the champion was not trained on.
+    """
     if arm not in table.predictions or CANDIDATE not in table.predictions:
         return None
     kept = table.without(samples.facts.get("champion_saw") or ()) if arm == CHAMPION else table
@@ -126,16 +129,16 @@ def _against(arm: str, table: ScoreTable, samples: EvaluationSamples, recipe: Re
     )
 
 
-def _count(found: Sequence[str] | None) -> int | None:
-    return None if found is None else len(found)
+def _count(photographs: Sequence[str] | None) -> int | None:
+    return None if photographs is None else len(photographs)
 
 
 def _contaminated(leaked: Sequence[Mapping[str, str]]) -> tuple[tuple[str, str], ...]:
-    return tuple((each["photograph"], each["how"]) for each in leaked)
+    return tuple((leak["photograph"], leak["how"]) for leak in leaked)
 
 
 def _advisors_scores(table: ScoreTable, folded: ScoreTable | None) -> ScoreArray:
-    """(N, 8) what the advisor's habits are known by: that says nothing of the adapter, so the folds' do as well."""
+    """(N, DIMENSIONS) the advisor's scores, 0-10; those of the folds where no photograph is held out."""
     return folded.labels if folded is not None and not table.photographs else table.labels
 
 
@@ -164,15 +167,15 @@ def _same_answers(base: Sequence[EvaluationOutcome], candidate: Sequence[Evaluat
 def report_metrics(
     samples: EvaluationSamples, table: ScoreTable, measured: GateMeasurements, recipe: Recipe
 ) -> dict[str, Any]:
-    """All numbers for the JSON and the page."""
+    """All numbers for the JSON and the HTML report, as plain values."""
     shuffled = measured.dependence.shuffled if measured.dependence else None
     seed = recipe.evaluate.seed
-    others = baseline_metrics(table, samples.facts.get("training_mean"), seed=seed) if table.photographs else {}
+    baselines = baseline_metrics(table, samples.facts.get("training_mean"), seed=seed) if table.photographs else {}
     return {
         "photographs": {"labelled": len(table.photographs), "unlabelled": _unlabelled(samples)},
         "arms": {arm: _arm(arm, samples, table, measured) for arm in ARMS if arm in table.predictions},
         "rivals": {
-            **{name: {key: found[key] for key in SHOWN_METRICS} for name, found in others.items()},
+            **{name: {key: metrics[key] for key in SHOWN_METRICS} for name, metrics in baselines.items()},
             "candidate_shuffled": {**dict.fromkeys(SHOWN_METRICS), "mse": shuffled},
         },
         "against_base": asdict(measured.against_base) if measured.against_base else None,
@@ -192,7 +195,7 @@ def report_metrics(
         if samples.constrained
         else {},
         "preferences": preference.preference_summary(
-            [preference.PreferenceChoice(**each) for each in samples.preferences]
+            [preference.PreferenceChoice(**choice) for choice in samples.preferences]
         ),
         "folds": _folds(samples.folds, measured, seed),
         "trained": samples.facts.get("trained"),
@@ -204,14 +207,14 @@ def report_metrics(
 
 
 def _arm(arm: str, samples: EvaluationSamples, table: ScoreTable, measured: GateMeasurements) -> dict[str, Any]:
-    """One arm: format, scores (expected values), the same from the digits it wrote, and health."""
+    """One arm: format, errors of the expected scores and of the written digits, and health."""
     labels = {name: record["scores"] for name, record in samples.labels.items()}
     written = score_table(labels, samples.outcomes, written=True)
-    found = score_error_metrics(written.predictions[arm], written.labels)
+    written_metrics = score_error_metrics(written.predictions[arm], written.labels)
     return {
         "format": _plain(measured.formats[arm]),
         "scores": score_error_metrics(table.predictions[arm], table.labels),
-        "written_scores": {key: found[key] for key in SHOWN_METRICS},
+        "written_scores": {key: written_metrics[key] for key in SHOWN_METRICS},
         "health": health_metrics.health_summary(table, samples.outcomes, arm, samples.training),
     }
 
@@ -220,26 +223,26 @@ def _format(outcomes: Sequence[EvaluationOutcome]) -> dict[str, Any]:
     return _plain(format_statistics(outcomes))
 
 
-def _plain(found: FormatStatistics) -> dict[str, Any]:
-    return {**asdict(found), "rate": found.rate, "bounds": found.bounds, "repair_rate": found.repair_rate}
+def _plain(counts: FormatStatistics) -> dict[str, Any]:
+    return {**asdict(counts), "rate": counts.rate, "bounds": counts.bounds, "repair_rate": counts.repair_rate}
 
 
 def _advisor_by_heart(samples: EvaluationSamples) -> float | None:
-    """How often the advisor's own critiques of the test repeat those of the training: nobody is wholly new."""
+    """Share (0-1) of the advisor's own test critiques that repeat training critiques; a reference for the arms."""
     critiques = [record["critique"] for record in samples.labels.values() if record.get("critique")]
     return verbatim_overlap_share(critiques, samples.training)
 
 
 def _folds(folds: CrossValidationSamples, measured: GateMeasurements, seed: int) -> dict[str, Any] | None:
-    """What cross-validation says of the recipe; None where there was none."""
+    """Results of cross-validation; None where there was none."""
     if not folds.outcomes:
         return None
     whole = _fold_table(folds)
     table = replace(whole, predictions={arm: rows for arm, rows in whole.predictions.items() if arm != CHAMPION})
-    of = folds.folds_of(table.photographs)
-    others = {
-        "fold_mean": score_error_metrics(other_fold_means(folds.labels, folds.fold_of), table.labels, of),
-        **baseline_metrics(table, None, seed=seed, fold_of=of),
+    fold_of = folds.folds_of(table.photographs)
+    baselines = {
+        "fold_mean": score_error_metrics(other_fold_means(folds.labels, folds.fold_of), table.labels, fold_of),
+        **baseline_metrics(table, None, seed=seed, fold_of=fold_of),
     }
     shuffled = measured.dependence_by_folds.shuffled if measured.dependence_by_folds else None
     return {
@@ -251,37 +254,38 @@ def _folds(folds: CrossValidationSamples, measured: GateMeasurements, seed: int)
         "health": {
             "dependence": asdict(measured.dependence_by_folds) if measured.dependence_by_folds else None,
             "arms": {
-                arm: health_metrics.health_summary(table, folds.outcomes, arm, folds=of) for arm in table.predictions
+                arm: health_metrics.health_summary(table, folds.outcomes, arm, folds=fold_of)
+                for arm in table.predictions
             },
         },
         "arms": {
-            arm: _shown(score_error_metrics(rows, table.labels, of), "dimensions")
+            arm: _shown(score_error_metrics(rows, table.labels, fold_of), "dimensions")
             for arm, rows in table.predictions.items()
         },
         "rivals": {
-            **{name: _shown(found) for name, found in others.items()},
+            **{name: _shown(metrics) for name, metrics in baselines.items()},
             "candidate_shuffled": {**dict.fromkeys(SHOWN_METRICS), "mse": shuffled},
         },
         "by_fold": [
-            {"fold": int(fold), "n": int((of == fold).sum())} | _mean_errors(table, of == fold)
-            for fold in np.unique(of)
+            {"fold": int(fold), "n": int((fold_of == fold).sum())} | _mean_errors(table, fold_of == fold)
+            for fold in np.unique(fold_of)
         ],
         "per_photograph": errors_by_photograph(table),
     }
 
 
-def _shown(found: Mapping[str, Any], *more: str) -> dict[str, Any]:
-    return {key: found[key] for key in (*SHOWN_METRICS, *more)}
+def _shown(metrics: Mapping[str, Any], *more: str) -> dict[str, Any]:
+    return {key: metrics[key] for key in (*SHOWN_METRICS, *more)}
 
 
 def _mean_errors(table: ScoreTable, kept: NDArray[np.bool_]) -> dict[str, float | None]:
-    """By arm the mean squared error of these photographs; None where none of them could be read."""
+    """Mean squared error by arm over the photographs where `kept` (N,) is true; None where no answer could be read."""
     errors = {arm: table.squared_errors(arm).mean(axis=1)[kept] for arm in table.predictions}
     return {arm: None if np.isnan(row).all() else float(np.nanmean(row)) for arm, row in errors.items()}
 
 
 def _fold_table(folds: CrossValidationSamples) -> ScoreTable:
-    """The table over the photographs whose fold was asked, in the order of the labels."""
+    """Scores of the photographs in the folds, in the order of the labels."""
     return score_table(folds.labels, folds.outcomes)
 
 
@@ -290,7 +294,7 @@ def _unlabelled(samples: EvaluationSamples) -> int:
 
 
 def errors_by_photograph(table: ScoreTable) -> list[dict[str, Any]]:
-    """Each labelled photograph with its squared error (mean of eight) by arm, None where unreadable."""
+    """Each labelled photograph with its squared error by arm, averaged over dimensions; None where unreadable."""
     errors = {arm: table.squared_errors(arm).mean(axis=1) for arm in table.predictions}
     return [
         {"photograph": name} | {arm: None if math.isnan(row[k]) else float(row[k]) for arm, row in errors.items()}
@@ -299,7 +303,7 @@ def errors_by_photograph(table: ScoreTable) -> list[dict[str, Any]]:
 
 
 def _finite(value: Any) -> Any:
-    """Infinite numbers and NaN become None, so that the JSON is JSON."""
+    """Replace infinite numbers and NaN by None, which JSON can't represent."""
     if isinstance(value, dict):
         return {key: _finite(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple):

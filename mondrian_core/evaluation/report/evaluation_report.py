@@ -1,4 +1,4 @@
-"""The report as a value: verdict, gates and numbers; as JSON, and as Markdown for a Prefect artifact."""
+"""The evaluation report as a value: verdict, gate results and metrics, with JSON and Markdown formats."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from mondrian_core.markdown import markdown_table
 
 REPORT_FORMAT = 1
 VERDICT_MEANINGS: Mapping[str, str] = {
-    PASS: "every gate passed; the candidate may go live",
+    PASS: "every gate passed; the candidate can go live",
     FAIL: "a gate failed; the candidate must not go live",
-    INCONCLUSIVE: "nothing failed, but not every gate is sure; a person decides",
+    INCONCLUSIVE: "no gate failed, but not every gate could be decided; a person decides",
 }
 
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationReport:
-    """What an evaluation found.
+    """The result of an evaluation.
 
     Attributes:
-        verdict: of all gates together.
-        gates: in the order of PRODUCT.
-        metrics: the numbers behind them, plain values (see summary.py).
+        verdict: combined verdict of all gates.
+        gates: results in the order of `GATES`.
+        metrics: the numbers behind them as plain values (see `report_metrics`).
         about: what was evaluated: advisor, split, digests of base, candidate, champion and prompt.
-        next_steps: what to do now, a sentence each.
+        next_steps: recommended next steps, one sentence each.
     """
 
     verdict: Verdict
@@ -43,9 +43,9 @@ class EvaluationReport:
 
     @property
     def scores(self) -> tuple[dict[str, Mapping[str, Any]], Mapping[str, Any] | None, bool]:
-        """By arm the figures of each dimension, the comparison with the base, and whether both are the folds'.
+        """Figures by arm and dimension, the comparison with the base, and whether both come from cross-validation.
 
-        They are the folds' where no photograph was left to measure the adapter itself.
+        They do when no photograph is held out to measure the adapter itself.
         """
         folds = self.metrics.get("folds")
         if folds and not self.metrics["photographs"]["labelled"]:
@@ -87,7 +87,7 @@ class EvaluationReport:
         return cls.from_dict(read_json(path))
 
     def markdown(self) -> str:
-        """Verdict, gate table and next steps."""
+        """Verdict, gate table and next steps as Markdown, for the terminal."""
         rows = [
             (
                 gate.name,
@@ -100,10 +100,10 @@ class EvaluationReport:
             )
             for gate in self.gates
         ]
-        headings = ("gate", "verdict", "observed", "threshold", "n", "interval", "in words")
+        headings = ("gate", "verdict", "observed", "threshold", "n", "interval", "reason")
         lines = [f"## {self.verdict}: {VERDICT_MEANINGS[self.verdict]}", "", markdown_table(headings, rows)]
         if self.next_steps:
-            lines += ["", "**Next**", "", *(f"- {step}" for step in self.next_steps)]
+            lines += ["", "**Next steps**", "", *(f"- {step}" for step in self.next_steps)]
         return "\n".join(lines) + "\n"
 
 

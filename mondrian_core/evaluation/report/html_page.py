@@ -1,4 +1,4 @@
-"""The report as one standalone HTML file: no script, no address outside it, everything that a model wrote escaped."""
+"""The report as one standalone HTML file: no scripts, no external addresses, all model output escaped."""
 
 from __future__ import annotations
 
@@ -9,7 +9,11 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
-from mondrian_core.charts import svg
+from mondrian_core.charts.drawing import Drawing
+from mondrian_core.charts.forest_plot import forest_plot
+from mondrian_core.charts.radar import radar_chart
+from mondrian_core.charts.reliability_plot import reliability_plot
+from mondrian_core.charts.svg import svg_markup
 from mondrian_core.evaluation.gates.results import FAIL, INCONCLUSIVE, PASS
 from mondrian_core.evaluation.measure.baselines import BASELINE_TITLES as RIVALS
 from mondrian_core.evaluation.measure.metrics import score_table
@@ -55,18 +59,19 @@ def report_html(report: EvaluationReport, samples: EvaluationSamples) -> str:
     labels, scored = samples.scored
     outcomes = [outcome for outcome in scored if outcome.arm in ARMS]
     rows = (report.metrics["folds"] if by_folds else report.metrics)["per_photograph"]
+    means = _means(arms)
     by_key = {(outcome.arm, outcome.photograph): outcome for outcome in outcomes}
     return environment.get_template("report.html").render(
         report=report,
         word=_WORD,
         meaning=VERDICT_MEANINGS[report.verdict],
         titles=DIMENSION_TITLES,
-        forest=Markup(svg.forest_plot_svg(comparison["dimensions"], comparison)) if comparison else "",
+        forest=_svg(forest_plot(comparison["dimensions"], comparison)) if comparison else "",
         comparison=comparison,
         by_folds=by_folds,
         who="recipe" if by_folds else CANDIDATE,
-        radar=Markup(svg.radar_chart_svg(_means(arms))) if _means(arms) else "",
-        scatter=Markup(svg.reliability_plot_svg(_points(labels, outcomes))) if labels else "",
+        radar=_svg(radar_chart(means, "Mean scores")) if means else "",
+        scatter=_svg(reliability_plot(_points(labels, outcomes))) if labels else "",
         arms=report.metrics["arms"],
         by_dimension=_by_dimension(arms),
         rivals=[(RIVALS[name], found) for name, found in report.metrics["rivals"].items() if found["mse"] is not None],
@@ -82,12 +87,15 @@ def report_html(report: EvaluationReport, samples: EvaluationSamples) -> str:
     )
 
 
+def _svg(drawing: Drawing | None) -> Markup:
+    return Markup(svg_markup(drawing) if drawing else "")
+
+
 def _by_dimension(arms: Mapping[str, Any]) -> list[tuple[str, list[Mapping[str, Any]]]]:
-    """Title of each dimension and its figures arm by arm; empty where an arm has none."""
-    found = [arms[arm] for arm in (BASE, CANDIDATE) if arm in arms]
-    if len(found) < 2:
+    """Title and figures of each dimension for base and candidate; empty where one of them has no scores."""
+    if BASE not in arms or CANDIDATE not in arms:
         return []
-    return [(DIMENSION_TITLES[name], [each[name] for each in found]) for name in DIMENSIONS]
+    return [(DIMENSION_TITLES[name], [arms[BASE][name], arms[CANDIDATE][name]]) for name in DIMENSIONS]
 
 
 def _means(arms: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, float]]:
@@ -114,7 +122,7 @@ def _points(
 
 
 def _by_change(rows: Sequence[Mapping[str, Any]]) -> list[tuple[float, str]]:
-    """(candidate's error - base's, photograph), most improved first; only where both are known."""
+    """Difference of the errors (candidate - base) and photograph, most improved first; only where both are known."""
     known = [
         (row[CANDIDATE] - row[BASE], row["photograph"])
         for row in rows
@@ -124,7 +132,7 @@ def _by_change(rows: Sequence[Mapping[str, Any]]) -> list[tuple[float, str]]:
 
 
 def _chosen(order: Sequence[tuple[float, str]]) -> list[tuple[str, str]]:
-    """Photographs to show: the most worsened first, then most improved, then from the middle."""
+    """Photographs to show, each with the reason: the largest changes in both directions, then typical ones."""
     if not order:
         return []
     names = [name for _, name in order]
@@ -140,7 +148,7 @@ def _chosen(order: Sequence[tuple[float, str]]) -> list[tuple[str, str]]:
 def _card(
     name: str, why: str, label: Mapping[str, Any], outcomes: Mapping[tuple[str, str], EvaluationOutcome]
 ) -> dict[str, Any]:
-    """One photograph with every voice on each dimension."""
+    """One photograph with the scores and comments of advisor and arms for each dimension."""
     arms = [arm for arm in (BASE, CHAMPION, CANDIDATE) if (arm, name) in outcomes]
     comments = {arm: _comments(outcomes[arm, name].text) for arm in arms}
     advisor = _comments(label.get("critique") or "")
@@ -149,14 +157,20 @@ def _card(
         truth = label["scores"][dimension]
         cells = []
         for arm in arms:
-            said = comments[arm].get(dimension, "")
-            shown = word_diff(comments.get(BASE, {}).get(dimension, ""), said) if arm == CANDIDATE else escape(said)
+            comment = comments[arm].get(dimension, "")
+            before = comments.get(BASE, {}).get(dimension, "")
+            shown = word_diff(before, comment) if arm == CANDIDATE else escape(comment)
             score = outcomes[arm, name].best_scores.get(dimension)
             cells.append(
                 {"arm": arm, "score": score, "away": None if score is None else score - truth, "comment": shown}
             )
         rows.append(
-            {"title": DIMENSION_TITLES[dimension], "advisor": truth, "said": advisor.get(dimension, ""), "cells": cells}
+            {
+                "title": DIMENSION_TITLES[dimension],
+                "advisor": truth,
+                "comment": advisor.get(dimension, ""),
+                "cells": cells,
+            }
         )
     return {
         "name": photograph_title(name, label),
@@ -169,7 +183,7 @@ def _card(
 
 
 def photograph_title(name: str, label: Mapping[str, Any] | None) -> str:
-    """What a person knows a photograph by: its file name, else the beginning of its lineage."""
+    """The file name of a photograph; the beginning of its ID if it has none."""
     return str((label or {}).get("title") or (name if len(name) <= 24 else f"{name[:12]}…"))
 
 
@@ -182,20 +196,20 @@ def _comments(text: str) -> dict[str, str]:
 
 
 def word_diff(before: str, after: str) -> Markup:
-    """`after` with the words that differ from `before` marked; both are escaped."""
+    """`after` with the differences to `before` marked; both are escaped."""
     if not before:
         return escape(after)
     old, new = before.split(), after.split()
     parts: list[Markup] = []
     for kind, a, b, c, d in difflib.SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
-        gone, come = escape(" ".join(old[a:b])), escape(" ".join(new[c:d]))
+        removed, added = escape(" ".join(old[a:b])), escape(" ".join(new[c:d]))
         if kind == "equal":
-            parts.append(come)
+            parts.append(added)
             continue
-        if gone:
-            parts.append(Markup("<del>{}</del>").format(gone))
-        if come:
-            parts.append(Markup("<ins>{}</ins>").format(come))
+        if removed:
+            parts.append(Markup("<del>{}</del>").format(removed))
+        if added:
+            parts.append(Markup("<ins>{}</ins>").format(added))
     return Markup(" ").join(parts)
 
 
@@ -204,21 +218,23 @@ def _worst(
     labels: Mapping[str, Mapping[str, Any]],
     outcomes: Mapping[tuple[str, str], EvaluationOutcome],
 ) -> list[dict[str, Any]]:
-    """Photographs on which the candidate is furthest from the advisor, unreadable ones first."""
+    """Photographs with the largest errors of the candidate; unreadable answers first."""
     known = [row for row in rows if (CANDIDATE, row["photograph"]) in outcomes]
     known.sort(key=lambda row: -(row[CANDIDATE] if row.get(CANDIDATE) is not None else 1e9))
     found = []
     for row in known[:WORST]:
         label, outcome = labels[row["photograph"]], outcomes[CANDIDATE, row["photograph"]]
         scores = outcome.best_scores
-        off = sorted(scores, key=lambda name: -abs(scores[name] - label["scores"][name]))
-        told = [f"{DIMENSION_TITLES[name]} {scores[name]:.1f} for {label['scores'][name]:g}" for name in off[:3]]
+        worst = sorted(scores, key=lambda name: -abs(scores[name] - label["scores"][name]))
+        errors = [
+            f"{DIMENSION_TITLES[name]} {scores[name]:.1f} instead of {label['scores'][name]:g}" for name in worst[:3]
+        ]
         found.append(
             {
                 **row,
                 "photograph": photograph_title(row["photograph"], label),
                 "picture": label.get("picture"),
-                "told": "; ".join(told) or f"unreadable: {outcome.reason}",
+                "errors": "; ".join(errors) or f"unreadable: {outcome.reason}",
             }
         )
     return found

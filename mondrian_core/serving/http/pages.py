@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 
+from mondrian_core.charts.radar import radar_chart
+from mondrian_core.charts.svg import svg_markup
 from mondrian_core.errors import BadPhotograph
 from mondrian_core.images import PhotographRejection, jpeg_bytes
-from mondrian_core.rubric import DIMENSION_TITLES, DIMENSIONS, MAX_SCORE
+from mondrian_core.rubric import DIMENSION_TITLES, DIMENSIONS
 from mondrian_core.serving.critique.routing import MODES
 from mondrian_core.serving.http.responses import compared_photographs
 from mondrian_core.serving.jobs.feedback import MAX_COMMENT_LENGTH, stored_correction
@@ -22,7 +24,7 @@ from mondrian_core.serving.jobs.score_history import (
     format_day,
     is_internal_job,
     job_scores,
-    score_chart,
+    score_history_charts,
     score_points,
 )
 from mondrian_core.store import Job
@@ -35,8 +37,7 @@ STATIC = HERE / "static"
 SHOWN_SIDE = 1400
 COMPARED_SIDE = 480
 LATEST_JOBS = 12
-RADAR_RADIUS = 100.0
-SHORT_TITLES = ("Composition", "Lighting", "Sharpness", "Color", "Isolation", "Depth", "Balance", "Impact")
+RADAR_LABEL = "Scores by dimension"
 
 
 @cache
@@ -63,7 +64,7 @@ def front_page(service: Service) -> str:
     """The page to drop photographs on, with one's latest critiques and scores over time."""
     advisors = service.store.advisors()
     jobs = [job for job in service.store.latest_jobs(4 * MAX_POINTS) if not is_internal_job(job)]
-    charts = [(advisor_prompt, score_chart(score_points(jobs, advisor_prompt.advisor))) for advisor_prompt in advisors]
+    charts = [(advisor_prompt, score_history_charts(score_points(jobs, advisor_prompt.advisor))) for advisor_prompt in advisors]
     return (
         _templates()
         .get_template("front.html")
@@ -90,7 +91,7 @@ def job_page(service: Service, job: Job) -> str:
             advisor=advisor_prompt.name if advisor_prompt else job.advisor,
             scores=scores,
             entries=(job.answer or {}).get("dimensional_analysis", {}),
-            radar=score_radar(scores) if scores else None,
+            radar=Markup(svg_markup(radar_chart({"candidate": scores}, RADAR_LABEL))) if scores else "",
             weakest=sorted(scores, key=lambda name: scores[name])[:2] if scores else [],
             correction=stored_correction(service.store, job),
             compared=compared_photographs(job),
@@ -119,32 +120,3 @@ def compared_photograph_jpeg(root: Path, job: Job, number: int) -> bytes:
     if file is None:
         raise BadPhotograph(f"comparison {number}", PhotographRejection.MISSING, "there is no such photograph")
     return jpeg_bytes(open_downscaled(file, COMPARED_SIDE).image, quality=85)
-
-
-def score_radar(scores: dict[str, float]) -> dict[str, Any]:
-    """The eight-dimension radar as SVG values: the polygon's points, rings, and where each label stands."""
-    points = [
-        _spoke_point(index, scores.get(name, 0.0) / MAX_SCORE * RADAR_RADIUS) for index, name in enumerate(DIMENSIONS)
-    ]
-    return {**radar_grid(), "points": " ".join(f"{x:.1f},{y:.1f}" for x, y in points)}
-
-
-def radar_grid() -> dict[str, Any]:
-    """Rings, spokes and labels."""
-    rings = [
-        " ".join(f"{x:.1f},{y:.1f}" for x, y in (_spoke_point(i, RADAR_RADIUS * share) for i in range(8)))
-        for share in (0.25, 0.5, 0.75, 1.0)
-    ]
-    labels = []
-    for index, text in enumerate(SHORT_TITLES):
-        x, y = _spoke_point(index, RADAR_RADIUS + 14)
-        anchor = "middle" if abs(x) < 1 else "start" if x > 0 else "end"
-        labels.append({"x": round(x, 1), "y": round(y + 4, 1), "anchor": anchor, "text": text})
-    spokes = [tuple(round(value, 1) for value in _spoke_point(index, RADAR_RADIUS)) for index in range(8)]
-    return {"points": "", "rings": rings, "labels": labels, "spokes": spokes}
-
-
-def _spoke_point(index: int, radius: float) -> tuple[float, float]:
-    """The point of one of eight spokes, the first one upward, clockwise."""
-    angle = 2 * math.pi * index / len(DIMENSIONS)
-    return radius * math.sin(angle), -radius * math.cos(angle)

@@ -183,11 +183,11 @@ def test_history_has_one_point_per_photograph_and_tells_the_change() -> None:
     ]
     points = score_history.score_points(jobs, "ansel")
     assert [(point.job_id, point.mean) for point in points] == [("j1", 2), ("j3", 6), ("j4", 8)]
-    found = score_history.score_chart(points)
+    found = score_history.score_history_charts(points)
     assert found is not None
-    assert found["points"].split()[0] == "0.0,120.0", "score 2 stands at 8/10 of the height, from above"
-    assert [each["change"] for each in found["dimensions"]] == [6.0] * 8
-    assert score_history.score_chart(points[:1]) is None
+    assert 'class="line" points="0,120 ' in found.picture, "score 2 is drawn at 8/10 of the height, from above"
+    assert [trend.change for trend in found.trends] == [6.0] * len(DIMENSIONS)
+    assert score_history.score_history_charts(points[:1]) is None
     assert score_history.format_day("2026-01-02T10:00:00") == "2 Jan 2026"
 
 
