@@ -1,8 +1,8 @@
-"""Every prompt text of the product. Training, evaluation and serving all get their messages here.
+"""All prompt texts. Training, evaluation and serving get their messages here.
 
-The instructions stand before the photograph, so that everything up to the photograph is the same for one advisor and
-can be computed once. No text holds a literal "<image>": Qwen's chat template places the image itself, and a left-over
-marker would stay in the prompt as text.
+The instructions come before the photograph, so that the prefix is the same for all photographs of an advisor and can
+be computed once. No text contains a literal "<image>": Qwen's chat template inserts the image, and another marker would
+stay in the prompt as text.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ CRITIQUE_INSTRUCTION = (
 
 @dataclass(frozen=True)
 class AdvisorPrompt:
-    """Whose eye is asked for: the columns of `advisors` that the prompt needs."""
+    """The columns of `advisors` that the prompt needs."""
 
     advisor: str
     name: str
@@ -34,7 +34,7 @@ class AdvisorPrompt:
 
     @property
     def system_message(self) -> str:
-        """The system message: the advisor's own prompt, or one made from name and biography."""
+        """The advisor's own prompt, or a message made from name and biography."""
         if self.prompt and self.prompt.strip():
             return self.prompt.strip()
         return f"You are {self.name}. {self.bio}".strip()
@@ -44,7 +44,7 @@ ChatMessage = dict[str, Any]
 
 
 def critique_messages(advisor_prompt: AdvisorPrompt) -> list[ChatMessage]:
-    """System and user message that ask for one critique; the photograph comes last."""
+    """System and user message that ask for a critique; the photograph comes last."""
     return [
         {"role": "system", "content": [{"type": "text", "text": advisor_prompt.system_message}]},
         {"role": "user", "content": [{"type": "text", "text": CRITIQUE_INSTRUCTION}, {"type": "image"}]},
@@ -62,7 +62,7 @@ def paraphrase_messages(dimension: str, comment: str) -> list[ChatMessage]:
 
 @dataclass(frozen=True)
 class PortfolioNeighbour:
-    """A photograph of the portfolio: its name, its scores (0-10) and what was said about some dimensions."""
+    """A similar photograph of the portfolio: name, scores (0-10) and comments on some dimensions."""
 
     name: str
     scores: Mapping[str, float]
@@ -71,7 +71,7 @@ class PortfolioNeighbour:
 
 @dataclass(frozen=True)
 class PortfolioComparison:
-    """What a second look is told: first scores, neighbours, (mean, lowest, highest) over `size` photographs."""
+    """Input of the second rag pass: first scores, neighbours, and (mean, lowest, highest) over `size` photographs."""
 
     scores: Mapping[str, float]
     neighbours: tuple[PortfolioNeighbour, ...]
@@ -82,7 +82,7 @@ class PortfolioComparison:
 def comparison_messages(advisor_prompt: AdvisorPrompt, comparison: PortfolioComparison) -> list[ChatMessage]:
     """Messages that ask for a critique in comparison with the advisor's own photographs; the photograph comes last.
 
-    The usual instruction stands first, so that up to there the prompt is the one of `critique_messages`.
+    The usual instruction comes first, so that the prefix is the one of `critique_messages`.
     """
     messages = critique_messages(advisor_prompt)
     messages[1]["content"].insert(1, {"type": "text", "text": _comparison_text(comparison)})
@@ -105,7 +105,7 @@ def _scores_text(scores: Mapping[str, float]) -> str:
 
 
 def preference_judge_messages(first: str, second: str) -> list[ChatMessage]:
-    """A user message that asks a judge which of two critiques fits the photograph better; the photograph comes last."""
+    """A user message that asks which of two critiques fits the photograph better; the photograph comes last."""
     text = (
         "Two critiques of the photograph follow. Which one says more truly what is in the photograph and what would "
         f"help its maker? Length doesn't count.\n\nCritique A:\n{first}\n\nCritique B:\n{second}\n\n"
@@ -115,10 +115,10 @@ def preference_judge_messages(first: str, second: str) -> list[ChatMessage]:
 
 
 def training_messages(advisor_prompt: AdvisorPrompt, answer: str) -> list[ChatMessage]:
-    """The same messages followed by the answer that is to be learned (canonical spelling)."""
+    """The messages of `critique_messages`, followed by the training target (canonical spelling)."""
     return [*critique_messages(advisor_prompt), {"role": "assistant", "content": [{"type": "text", "text": answer}]}]
 
 
 def prompt_digest(advisor_prompt: AdvisorPrompt) -> str:
-    """SHA-256 of the messages: an adapter records the prompt it was trained with."""
+    """SHA-256 of the messages; an adapter records the prompt that it was trained with."""
     return hashlib.sha256(json.dumps(critique_messages(advisor_prompt), sort_keys=True).encode()).hexdigest()

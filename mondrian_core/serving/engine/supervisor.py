@@ -121,7 +121,7 @@ class ModelProcess:
                 self._crashes[index] = (time_of_crash, False)
                 deaths -= 1
 
-    # --- life cycle ----------------------------------------------------------------------------------------------------
+    # --- life cycle ---------------------------------------------------------------------------------------------------
 
     def start(self) -> None:
         """Start the process and wait until the base is loaded.
