@@ -185,9 +185,9 @@ def test_a_critique_is_read_rated_and_corrected(
     answer = page.request.post(f"{site}/analyze", multipart={"advisor": "ansel", "image": image})
     job = answer.json()["job_id"]
     page.goto(f"{site}/jobs/{job}?format=html")
-    expect(page.get_by_role("img", name="Scores of the eight dimensions")).to_be_visible()
+    expect(page.get_by_role("img", name=f"Scores of the {len(DIMENSIONS)} dimensions")).to_be_visible()
     expect(page.locator("figure img")).to_have_js_property("naturalWidth", 600)
-    expect(page.locator(".dimension")).to_have_count(8)
+    expect(page.locator(".dimension")).to_have_count(len(DIMENSIONS))
     expect(page.locator(".dimension").nth(3)).to_contain_text("<img src=x onerror=alert(1)>")
     expect(page.locator(".changes li")).to_have_count(2)
     page.get_by_role("button", name="2 of 5").click()
@@ -248,7 +248,7 @@ def test_page_reports_missing_job(
     with Store(settings.database) as store, store.transaction() as connection:
         connection.execute("DELETE FROM jobs")
     start(port=running.port)
-    expect(plain_page.locator(".card .state").first).to_contain_text("does not know this job any more")
+    expect(plain_page.locator(".card .state").first).to_contain_text("no longer has this job")
 
 
 ANOTHER_SITE = """<!doctype html><title>waiting</title><body><script>
