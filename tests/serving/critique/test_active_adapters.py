@@ -153,7 +153,7 @@ def test_no_adapter_says_what_is_missing_and_the_next_command(registry: Registry
     told = str(caught.value)
     assert "no advisor id" not in told
     expected = {
-        "nothing": f"there is none in {tmp_path / 'empty'}). Make one: `mondrian retrain --advisor ansel`",
+        "nothing": f"there is none in {tmp_path / 'empty'}). Train one: `mondrian retrain --advisor ansel`",
         "unpromoted": f"mondrian adapters promote --adapters {registry.root} --advisor ansel --version v0002`",
         "overlooked": f"There are adapters in {tmp_path / 'other'}",
     }
