@@ -461,7 +461,7 @@ class _TrainingRun:
         figures, broken = self._losses_of(judging)
         if not broken:
             return figures
-        photographs = ", ".join(dict.fromkeys(self._held_out[number].lineage for number in broken))
+        photographs = ", ".join(dict.fromkeys(self._held_out[number].photo_id for number in broken))
         told = f"The validation loss of {photographs} is not a number {when}"
         if not set_aside:
             self._listen(
