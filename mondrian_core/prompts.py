@@ -1,8 +1,7 @@
-"""All prompt texts. Training, evaluation and serving get their messages here.
+"""All prompts. Training, evaluation and serving build their messages here.
 
-The instructions come before the photograph, so that the prefix is the same for all photographs of an advisor and can
-be computed once. No text contains a literal "<image>": Qwen's chat template inserts the image, and another marker would
-stay in the prompt as text.
+The instructions precede the photograph, so the prefix of one advisor's prompt is constant and can be cached. No prompt
+contains a literal "<image>": Qwen's chat template inserts the image, and the marker would remain as text.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ CRITIQUE_INSTRUCTION = (
 
 @dataclass(frozen=True)
 class AdvisorPrompt:
-    """The columns of `advisors` that the prompt needs."""
+    """An advisor as the prompt needs it: columns of the table `advisors`."""
 
     advisor: str
     name: str
@@ -34,7 +33,7 @@ class AdvisorPrompt:
 
     @property
     def system_message(self) -> str:
-        """The advisor's own prompt, or a message made from name and biography."""
+        """The system message: the advisor's own prompt, or one made from name and biography."""
         if self.prompt and self.prompt.strip():
             return self.prompt.strip()
         return f"You are {self.name}. {self.bio}".strip()
@@ -44,7 +43,7 @@ ChatMessage = dict[str, Any]
 
 
 def critique_messages(advisor_prompt: AdvisorPrompt) -> list[ChatMessage]:
-    """System and user message that ask for a critique; the photograph comes last."""
+    """System and user message that ask for one critique; the photograph comes last."""
     return [
         {"role": "system", "content": [{"type": "text", "text": advisor_prompt.system_message}]},
         {"role": "user", "content": [{"type": "text", "text": CRITIQUE_INSTRUCTION}, {"type": "image"}]},
@@ -62,7 +61,7 @@ def paraphrase_messages(dimension: str, comment: str) -> list[ChatMessage]:
 
 @dataclass(frozen=True)
 class PortfolioNeighbour:
-    """A similar photograph of the portfolio: name, scores (0-10) and comments on some dimensions."""
+    """A similar photograph of the portfolio: name, scores (0-10) by dimension, and some of its comments."""
 
     name: str
     scores: Mapping[str, float]
@@ -71,7 +70,14 @@ class PortfolioNeighbour:
 
 @dataclass(frozen=True)
 class PortfolioComparison:
-    """Input of the second rag pass: first scores, neighbours, and (mean, lowest, highest) over `size` photographs."""
+    """Context of the second rag pass: first-pass scores, neighbours, and score statistics of the portfolio.
+
+    Attributes:
+        scores: scores of the first pass, 0-10, by dimension.
+        neighbours: the most similar photographs of the portfolio.
+        spreads: (mean, lowest, highest) score of the portfolio by dimension.
+        size: number of photographs in the portfolio.
+    """
 
     scores: Mapping[str, float]
     neighbours: tuple[PortfolioNeighbour, ...]
@@ -82,7 +88,7 @@ class PortfolioComparison:
 def comparison_messages(advisor_prompt: AdvisorPrompt, comparison: PortfolioComparison) -> list[ChatMessage]:
     """Messages that ask for a critique in comparison with the advisor's own photographs; the photograph comes last.
 
-    The usual instruction comes first, so that the prefix is the one of `critique_messages`.
+    The instruction comes first, so the prompt shares a prefix with `critique_messages`.
     """
     messages = critique_messages(advisor_prompt)
     messages[1]["content"].insert(1, {"type": "text", "text": _comparison_text(comparison)})
@@ -105,7 +111,7 @@ def _scores_text(scores: Mapping[str, float]) -> str:
 
 
 def preference_judge_messages(first: str, second: str) -> list[ChatMessage]:
-    """A user message that asks which of two critiques fits the photograph better; the photograph comes last."""
+    """A user message that asks a judge which of two critiques fits the photograph better; the photograph comes last."""
     text = (
         "Two critiques of the photograph follow. Which one says more truly what is in the photograph and what would "
         f"help its maker? Length doesn't count.\n\nCritique A:\n{first}\n\nCritique B:\n{second}\n\n"
@@ -115,10 +121,10 @@ def preference_judge_messages(first: str, second: str) -> list[ChatMessage]:
 
 
 def training_messages(advisor_prompt: AdvisorPrompt, answer: str) -> list[ChatMessage]:
-    """The messages of `critique_messages`, followed by the training target (canonical spelling)."""
+    """The same messages followed by the answer that is to be learned (canonical spelling)."""
     return [*critique_messages(advisor_prompt), {"role": "assistant", "content": [{"type": "text", "text": answer}]}]
 
 
 def prompt_digest(advisor_prompt: AdvisorPrompt) -> str:
-    """SHA-256 of the messages; an adapter records the prompt that it was trained with."""
+    """SHA-256 of the messages: an adapter records the prompt it was trained with."""
     return hashlib.sha256(json.dumps(critique_messages(advisor_prompt), sort_keys=True).encode()).hexdigest()

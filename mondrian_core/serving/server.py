@@ -13,6 +13,7 @@ from pathlib import Path
 from mondrian_core.errors import AdapterNotLoadable, BadInput, PortInUse
 from mondrian_core.events import EventListener, StageNotice
 from mondrian_core.files import make_private_folder, restrict_to_owner
+from mondrian_core.pixel_files import PixelFileCache
 from mondrian_core.ports import port_owner
 from mondrian_core.registry import Registry
 from mondrian_core.serving.critique.active_adapters import ActiveAdapters, require_adapter
@@ -20,7 +21,6 @@ from mondrian_core.serving.critique.adapter_smoke_check import AdapterSmokeCheck
 from mondrian_core.serving.critique.adapter_source import ServedAdapter, find_adapter_source
 from mondrian_core.serving.critique.routing import ModelMode, RoutingPolicy, resolve_model_mode, startup_notices
 from mondrian_core.serving.critique.strategies import all_strategies
-from mondrian_core.serving.engine.pixel_files import PixelFileCache
 from mondrian_core.serving.engine.supervisor import ModelProcess, ModelProcessLimits, model_command
 from mondrian_core.serving.http import json_log
 from mondrian_core.serving.http.app import create_app

@@ -122,7 +122,7 @@ def compared_photograph_jpeg(root: Path, job: Job, number: int) -> bytes:
 
 
 def score_radar(scores: dict[str, float]) -> dict[str, Any]:
-    """The radar of the dimensions as SVG values: points of the polygon, rings, spokes and label positions."""
+    """The eight-dimension radar as SVG values: the polygon's points, rings, and where each label stands."""
     points = [
         _spoke_point(index, scores.get(name, 0.0) / MAX_SCORE * RADAR_RADIUS) for index, name in enumerate(DIMENSIONS)
     ]
@@ -132,7 +132,7 @@ def score_radar(scores: dict[str, float]) -> dict[str, Any]:
 def radar_grid() -> dict[str, Any]:
     """Rings, spokes and labels."""
     rings = [
-        " ".join(f"{x:.1f},{y:.1f}" for x, y in (_spoke_point(i, RADAR_RADIUS * share) for i in range(len(DIMENSIONS))))
+        " ".join(f"{x:.1f},{y:.1f}" for x, y in (_spoke_point(i, RADAR_RADIUS * share) for i in range(8)))
         for share in (0.25, 0.5, 0.75, 1.0)
     ]
     labels = []
@@ -140,11 +140,11 @@ def radar_grid() -> dict[str, Any]:
         x, y = _spoke_point(index, RADAR_RADIUS + 14)
         anchor = "middle" if abs(x) < 1 else "start" if x > 0 else "end"
         labels.append({"x": round(x, 1), "y": round(y + 4, 1), "anchor": anchor, "text": text})
-    spokes = [tuple(round(value, 1) for value in _spoke_point(index, RADAR_RADIUS)) for index in range(len(DIMENSIONS))]
+    spokes = [tuple(round(value, 1) for value in _spoke_point(index, RADAR_RADIUS)) for index in range(8)]
     return {"points": "", "rings": rings, "labels": labels, "spokes": spokes}
 
 
 def _spoke_point(index: int, radius: float) -> tuple[float, float]:
-    """The point at `radius` on a spoke; the first spoke points up, the others follow clockwise."""
+    """The point of one of eight spokes, the first one upward, clockwise."""
     angle = 2 * math.pi * index / len(DIMENSIONS)
     return radius * math.sin(angle), -radius * math.cos(angle)

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from mondrian_core.errors import DatabaseReplaced
+from mondrian_core.pixel_files import PixelFileCache
 from mondrian_core.serving.critique.active_adapters import ActiveAdapters
 from mondrian_core.serving.critique.routing import RoutingPolicy, StrategyRoute, route_in_rollout, route_request
-from mondrian_core.serving.engine.pixel_files import PixelFileCache
 from mondrian_core.serving.engine.supervisor import ModelProcess
 from mondrian_core.serving.http.decode_queue import DecodeQueue
 from mondrian_core.serving.http.metrics import ServiceMetrics

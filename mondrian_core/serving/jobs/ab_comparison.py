@@ -1,8 +1,9 @@
-"""The A/B comparison from the jobs table, by assigned arm (intention to treat).
+"""The A/B table from the jobs table, by the arm a photograph was assigned to (intention to treat).
 
-A request that was assigned to the adapter and fell back or failed counts against the adapter's arm. A failure that is
-neither arm's fault, such as a photograph that no model can answer, counts only as `unanswered`. Requests that named a
-mode are left out. Ratings (1-5) come from people; a critique without a rating has none, not a bad one.
+A request that was assigned to the adapter and fell back to another strategy, or failed, counts against the adapter's
+arm. A failure that is of neither arm, such as a photograph that no model can answer, is in no figure but its own
+(`unanswered`). Requests that named a mode themselves are left out. Ratings (1-5) are those that people gave to the
+critiques; one that was not rated has none, not a bad one.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ def compare_arms(store: Store, days: int, *, now: datetime | None = None) -> lis
 
 
 def arm_summary(arm: str, assigned: Sequence[Job]) -> dict[str, Any]:
-    """The statistics of one arm. Without jobs every statistic is None, not zero."""
+    """The figures of one arm. No jobs is None in every figure, not zero."""
     jobs = [job for job in assigned if not is_external_fault(job)]
     completed = [job for job in jobs if job.status == COMPLETED]
     scores = [mean for job in completed if (mean := job_mean_score(job)) is not None]
@@ -58,7 +59,7 @@ def arm_summary(arm: str, assigned: Sequence[Job]) -> dict[str, Any]:
 
 
 def job_mean_score(job: Job) -> float | None:
-    """Mean of a completed job's scores (0-10); None when one is missing."""
+    """Mean of a completed job's eight scores (0-10); None when they are not all there."""
     dimensions = (job.answer or {}).get("dimensional_analysis")
     if not isinstance(dimensions, dict):
         return None

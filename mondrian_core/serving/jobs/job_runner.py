@@ -22,6 +22,7 @@ from mondrian_core.errors import (
 )
 from mondrian_core.files import file_sha256, path_as_spelled_on_disk, write_atomic
 from mondrian_core.images import downscale_to_fit
+from mondrian_core.pixel_files import PixelFile, PixelFileCache
 from mondrian_core.prompts import AdvisorPrompt, prompt_digest
 from mondrian_core.retrieval.nearest_neighbors import ReferencePhotograph, path_below_source, portfolio_from_profiles
 from mondrian_core.rollout import FAULT_KEY, Fault
@@ -44,7 +45,6 @@ from mondrian_core.serving.critique.strategies import (
     ignore_strategy_progress,
 )
 from mondrian_core.serving.engine.interface import Canceled, Engine
-from mondrian_core.serving.engine.pixel_files import PixelFile, PixelFileCache
 from mondrian_core.serving.jobs.image_decoding import open_downscaled
 from mondrian_core.settings import AnalysisMode
 from mondrian_core.store import Job, Store

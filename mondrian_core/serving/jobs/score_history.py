@@ -1,4 +1,4 @@
-"""Score history: one point per photograph and advisor, as values and as chart coordinates."""
+"""How one's scores changed over time: one point per photograph and advisor, as values and as the lines of a chart."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TREND_WINDOW = 5  # photographs at either end of the time that are set against e
 
 @dataclass(frozen=True, kw_only=True)
 class ScorePoint:
-    """One critiqued photograph: when (ISO 8601), its scores and their mean (0-10), and what answered."""
+    """One critiqued photograph: when (ISO 8601), its eight scores and their mean (0-10), and what answered."""
 
     job_id: str
     photograph: str
@@ -45,7 +45,7 @@ class ScorePoint:
 
 
 def score_points(jobs: Iterable[Job], advisor: str) -> list[ScorePoint]:
-    """The latest `MAX_POINTS` photographs that an advisor critiqued, oldest first, each with its latest critique."""
+    """The last `MOST_POINTS` photographs that an advisor critiqued, oldest first; of several critiques the last one."""
     latest: dict[str, ScorePoint] = {}
     for job in sorted(jobs, key=lambda each: each.completed_at or ""):
         scores = job_scores(job)
@@ -63,12 +63,12 @@ def score_points(jobs: Iterable[Job], advisor: str) -> list[ScorePoint]:
 
 
 def is_internal_job(job: Job) -> bool:
-    """True for a job that no person sent: from the smoke set of serve/local, or a shadow job."""
+    """True for a job that no person sent: of the smoke set of serve/local, or made for a rollout's comparison."""
     return (job.idempotency_key or "").startswith("smoke-") or is_shadow_job(job)
 
 
 def job_scores(job: Job) -> dict[str, float]:
-    """The scores (0-10) in a job's answer, by dimension; missing ones are left out."""
+    """The scores (0-10) of a job's answer, those that are there."""
     entries = (job.answer or {}).get("dimensional_analysis") or {}
     scores = {name: entries.get(name, {}).get("score") for name in DIMENSIONS}
     return {name: float(score) for name, score in scores.items() if isinstance(score, int | float)}
@@ -113,7 +113,7 @@ def score_chart(points: Sequence[ScorePoint]) -> dict[str, Any] | None:
 
 
 def format_day(moment: str) -> str:
-    """The day of an ISO 8601 timestamp, "21 Nov 2026"; any other text unchanged."""
+    """The day of an ISO 8601 moment, "21 Nov 2026"; the text itself where it is none."""
     try:
         return f"{datetime.fromisoformat(moment):%d %b %Y}".lstrip("0")
     except ValueError:
