@@ -1,8 +1,7 @@
-"""Every prompt text of the product. Training, evaluation and serving all get their messages here.
+"""All prompts. Training, evaluation and serving build their messages here.
 
-The instructions stand before the photograph, so that everything up to the photograph is the same for one advisor and
-can be computed once. No text holds a literal "<image>": Qwen's chat template places the image itself, and a left-over
-marker would stay in the prompt as text.
+The instructions precede the photograph, so the prefix of one advisor's prompt is constant and can be cached. No prompt
+contains a literal "<image>": Qwen's chat template inserts the image, and the marker would remain as text.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ CRITIQUE_INSTRUCTION = (
 
 @dataclass(frozen=True)
 class AdvisorPrompt:
-    """Whose eye is asked for: the columns of `advisors` that the prompt needs."""
+    """An advisor as the prompt needs it: columns of the table `advisors`."""
 
     advisor: str
     name: str
@@ -53,7 +52,7 @@ def critique_messages(advisor_prompt: AdvisorPrompt) -> list[ChatMessage]:
 
 @dataclass(frozen=True)
 class PortfolioNeighbour:
-    """A photograph of the portfolio: its name, its scores (0-10) and what was said about some dimensions."""
+    """A similar photograph of the portfolio: name, scores (0-10) by dimension, and some of its comments."""
 
     name: str
     scores: Mapping[str, float]
@@ -62,7 +61,14 @@ class PortfolioNeighbour:
 
 @dataclass(frozen=True)
 class PortfolioComparison:
-    """What a second look is told: first scores, neighbours, (mean, lowest, highest) over `size` photographs."""
+    """Context of the second rag pass: first-pass scores, neighbours, and score statistics of the portfolio.
+
+    Attributes:
+        scores: scores of the first pass, 0-10, by dimension.
+        neighbours: the most similar photographs of the portfolio.
+        spreads: (mean, lowest, highest) score of the portfolio by dimension.
+        size: number of photographs in the portfolio.
+    """
 
     scores: Mapping[str, float]
     neighbours: tuple[PortfolioNeighbour, ...]
@@ -73,7 +79,7 @@ class PortfolioComparison:
 def comparison_messages(advisor_prompt: AdvisorPrompt, comparison: PortfolioComparison) -> list[ChatMessage]:
     """Messages that ask for a critique in comparison with the advisor's own photographs; the photograph comes last.
 
-    The usual instruction stands first, so that up to there the prompt is the one of `critique_messages`.
+    The instruction comes first, so the prompt shares a prefix with `critique_messages`.
     """
     messages = critique_messages(advisor_prompt)
     messages[1]["content"].insert(1, {"type": "text", "text": _comparison_text(comparison)})

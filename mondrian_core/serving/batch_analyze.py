@@ -1,4 +1,4 @@
-"""`mondrian analyze`: the service's strategies in this process, without a server."""
+"""`mondrian analyze`: critiques photographs in this process with the service's strategies."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from mondrian_core.serving.jobs.job_runner import JobRunner, job_filename
 from mondrian_core.settings import Settings, validate_advisor_id
 from mondrian_core.store import COMPLETED, Job, Store
 
-ALL_MODES = "all"  # every mode, and with that the base and the adapter, side by side
+ALL_MODES = "all"  # every mode, so the base and the adapter side by side
 
 
 @dataclass(frozen=True, kw_only=True)
 class AnalysisResult:
-    """What became of one photograph. `critique` is None when it failed; `error` says why."""
+    """The result for one photograph and mode. `critique` is None when it failed; `error` says why."""
 
     path: Path
     advisor: str
@@ -42,7 +42,7 @@ class AnalysisResult:
 
     @property
     def answered_by(self) -> str:
-        """What answered, in words: "lora: adapter v0003", or "lora, answered by baseline: base model"."""
+        """What answered: "lora: adapter v0003", or "lora, answered by baseline: base model"."""
         if self.mode is None:
             return f"{self.requested_mode}: no answer"
         who = f"adapter {self.adapter_version}" if self.adapter_version else "base model"
@@ -145,22 +145,22 @@ def analyze_photographs(
 
 
 def find_photographs(paths: Sequence[Path]) -> list[Path]:
-    """The photographs that were named, and those in named folders and below, by name; hidden ones are left out.
+    """The named photographs, and those in and below named folders, sorted; hidden files are skipped.
 
     Raises:
-        BadInput: a folder holds none.
+        BadInput: a folder contains none.
     """
-    found: list[Path] = []
+    photographs: list[Path] = []
     for path in paths:
         if not path.is_dir():
-            found.append(path)
+            photographs.append(path)
             continue
-        inside = sorted(each for each in path.rglob("*") if _is_photograph(each, path))
+        inside = sorted(file for file in path.rglob("*") if _is_photograph(file, path))
         if not inside:
             kinds = ", ".join(sorted(PHOTOGRAPH_SUFFIXES))
             raise BadInput(f"There is no photograph in {path}.", f"Name a folder with files that end in {kinds}.")
-        found += inside
-    return list(dict.fromkeys(found))
+        photographs += inside
+    return list(dict.fromkeys(photographs))
 
 
 def _is_photograph(path: Path, folder: Path) -> bool:
@@ -177,7 +177,7 @@ def _local_engine(base: str) -> Engine:
 def _analyze_each(
     job_runner: JobRunner, paths: Sequence[Path], advisor: str, modes: Sequence[str]
 ) -> Iterator[AnalysisResult]:
-    """Each photograph is opened once and asked about in every mode."""
+    """Decode each photograph once and critique it in every mode."""
     for path in paths:
         try:
             photograph = open_photograph(path)
@@ -200,11 +200,11 @@ def _analyze_one(job_runner: JobRunner, path: Path, photograph: Photograph, advi
     )
     claimed = job_runner.store.claim_job(job.id) or job
     try:
-        done = job_runner.run(claimed, photograph.image)
+        finished = job_runner.run(claimed, photograph.image)
     except BaseException:
         job_runner.store.fail_job(job.id, "The command was interrupted.")
         raise
-    return analysis_result_from_job(path, done)
+    return analysis_result_from_job(path, finished)
 
 
 def analysis_result_from_job(path: Path, job: Job) -> AnalysisResult:
@@ -225,7 +225,7 @@ def analysis_result_from_job(path: Path, job: Job) -> AnalysisResult:
 
 
 def critique_from_job(job: Job) -> Critique | None:
-    """The critique that a completed job holds."""
+    """The critique of a completed job; None for any other job."""
     if job.status != COMPLETED or job.answer is None:
         return None
     reading: ParsedCritique = parse_critique_lenient(json.dumps(job.answer))

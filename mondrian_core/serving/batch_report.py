@@ -1,4 +1,4 @@
-"""Many critiques as a table for programs (CSV) and as one page for people (HTML that stands alone)."""
+"""Batch reports: many critiques as CSV, or as one self-contained HTML page."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ COLUMNS = (
 
 
 def write_csv(path: Path, results: Sequence[AnalysisResult]) -> None:
-    """One line for each critique, also for those that failed.
+    """Write a row per critique, including failed ones.
 
     Raises:
-        DiskFull: when no space is left.
+        DiskFull: no space is left.
     """
     stream = io.StringIO()
     writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
@@ -50,7 +50,7 @@ def write_csv(path: Path, results: Sequence[AnalysisResult]) -> None:
 
 
 def _csv_row(result: AnalysisResult) -> dict[str, Any]:
-    line: dict[str, Any] = {
+    row: dict[str, Any] = {
         "photograph": str(result.path),
         "advisor": result.advisor,
         "requested_mode": result.requested_mode,
@@ -62,34 +62,34 @@ def _csv_row(result: AnalysisResult) -> dict[str, Any]:
         "error": result.error,
     }
     if result.critique is not None:
-        line["overall_grade"] = result.critique.overall_grade
+        row["overall_grade"] = result.critique.overall_grade
         for name, assessment in result.critique.assessments.items():
-            line[f"{name}_score"], line[f"{name}_comment"] = int_if_whole(assessment.score), assessment.comment
-    return {name: _escape_formula(value) for name, value in line.items()}
+            row[f"{name}_score"], row[f"{name}_comment"] = int_if_whole(assessment.score), assessment.comment
+    return {name: _escape_formula(value) for name, value in row.items()}
 
 
 def _escape_formula(value: Any) -> Any:
-    """A text that a spreadsheet would take for a formula gets an apostrophe in front."""
+    """Prefix text that a spreadsheet would run as a formula with an apostrophe."""
     return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
 
 
 def write_batch_html(path: Path, results: Sequence[AnalysisResult]) -> None:
-    """A page with every photograph and its critiques side by side, the modes' figures above; it needs no other file.
+    """Write a page with a summary per mode, and each photograph with its critiques side by side.
 
     Raises:
-        DiskFull: when no space is left.
+        DiskFull: no space is left.
     """
     groups: dict[Path, list[AnalysisResult]] = {}
     for result in results:
         groups.setdefault(result.path, []).append(result)
     photographs = [
         {
-            "name": place.name,
-            "picture": _thumbnail_data_url(place),
+            "name": path.name,
+            "picture": _thumbnail_data_url(path),
             "results": group,
             "change": change_by_adapter(group),
         }
-        for place, group in groups.items()
+        for path, group in groups.items()
     ]
     write_atomic(
         path,
@@ -103,14 +103,14 @@ def write_batch_html(path: Path, results: Sequence[AnalysisResult]) -> None:
 
 
 def mode_summaries(results: Sequence[AnalysisResult]) -> list[dict[str, Any]]:
-    """By requested mode: photographs, failures, fallbacks, mean score (0-10) and median seconds; None without data."""
-    found = []
+    """Per requested mode: photographs, failures, fallbacks, mean score (0-10), median seconds; None without data."""
+    summaries = []
     for mode in dict.fromkeys(result.requested_mode for result in results):
         asked = [result for result in results if result.requested_mode == mode]
         done = [result for result in asked if result.critique is not None]
         seconds = [result.seconds for result in done if result.seconds is not None]
         means = [result.critique.mean for result in done if result.critique is not None]
-        found.append(
+        summaries.append(
             {
                 "mode": mode,
                 "n": len(asked),
@@ -120,20 +120,20 @@ def mode_summaries(results: Sequence[AnalysisResult]) -> list[dict[str, Any]]:
                 "seconds": statistics.median(seconds) if seconds else None,
             }
         )
-    return found
+    return summaries
 
 
 def change_by_adapter(group: Sequence[AnalysisResult]) -> dict[str, float] | None:
-    """Score of the adapter minus score of the base, by dimension; None unless both answered about the photograph."""
-    tuned = next((each.critique for each in group if each.adapter_version and each.critique), None)
-    plain = next((each.critique for each in group if each.mode == "baseline" and each.critique), None)
-    if tuned is None or plain is None:
+    """Adapter's score minus base's score, by dimension; None unless both critiqued the photograph."""
+    adapted = next((each.critique for each in group if each.adapter_version and each.critique), None)
+    base = next((each.critique for each in group if each.mode == "baseline" and each.critique), None)
+    if adapted is None or base is None:
         return None
-    return {name: tuned.scores[name] - plain.scores[name] for name in DIMENSIONS}
+    return {name: adapted.scores[name] - base.scores[name] for name in DIMENSIONS}
 
 
 def _thumbnail_data_url(path: Path) -> str | None:
-    """A small copy as a data: address, without metadata; None when the file can't be used."""
+    """A small copy as a data: URL, without metadata; None when the file can't be used."""
     try:
         image = downscale_to_fit(open_photograph(path).image, THUMBNAIL_SIDE)
     except BadPhotograph:

@@ -1,4 +1,4 @@
-"""`mondrian serve`: checks, the model process, the app on its port, and leaving in order."""
+"""`mondrian serve`: check the options, start the model process, serve HTTP, stop in order."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from pathlib import Path
 from mondrian_core.errors import AdapterNotLoadable, BadInput, PortInUse
 from mondrian_core.events import EventListener, StageNotice
 from mondrian_core.files import make_private_folder, restrict_to_owner
+from mondrian_core.pixel_files import PixelFileCache
 from mondrian_core.ports import port_owner
 from mondrian_core.registry import Registry
 from mondrian_core.serving.critique.active_adapters import ActiveAdapters, require_adapter
@@ -20,7 +21,6 @@ from mondrian_core.serving.critique.adapter_smoke_check import AdapterSmokeCheck
 from mondrian_core.serving.critique.adapter_source import ServedAdapter, find_adapter_source
 from mondrian_core.serving.critique.routing import ModelMode, RoutingPolicy, resolve_model_mode, startup_notices
 from mondrian_core.serving.critique.strategies import all_strategies
-from mondrian_core.serving.engine.pixel_files import PixelFileCache
 from mondrian_core.serving.engine.supervisor import ModelProcess, ModelProcessLimits, model_command
 from mondrian_core.serving.http import json_log
 from mondrian_core.serving.http.app import create_app
@@ -40,16 +40,27 @@ PIXEL_FOLDER = "runs/service/decoded"
 EXTRA_PIXEL_FILES = 16  # for the job in progress, the smoke test of a new adapter, and canceled jobs
 SERVICE_LOCK = "runs/service/.lock"
 SHUTDOWN_SECONDS = 5
-PRIVATE_FOLDERS = ("analysis_md", "datasets", "runs", ".prefect")  # folders of the workspace that Mondrian itself fills
+PRIVATE_FOLDERS = ("analysis_md", "datasets", "runs", ".prefect")  # workspace folders that only Mondrian writes
 
 
 @dataclass(frozen=True, kw_only=True)
 class ServerOptions:
-    """What `mondrian serve` was told."""
+    """The options of `mondrian serve`.
+
+    Attributes:
+        model_mode: base, fine_tuned or ab_test; None follows ANALYSIS_MODE.
+        lora_path: an adapter instead of the promoted ones (see `find_adapter_source`).
+        ab_test_split: share of photographs in the adapter's arm, 0-1.
+        fallback: "base": start without an adapter too.
+        longest_queue: jobs that may wait.
+        limits: deadlines of the model process.
+        command: of the model process; None: the real one.
+        quiet: no log.
+    """
 
     host: str = "127.0.0.1"
     port: int = 5100
-    model_mode: str | None = "base"  # None: as ANALYSIS_MODE says
+    model_mode: str | None = "base"
     lora_path: str | None = None
     ab_test_split: float = 0.5
     fallback: str | None = None
@@ -60,15 +71,26 @@ class ServerOptions:
 
 
 def run_server(settings: Settings, options: ServerOptions, *, ready: Callable[[int], None] | None = None) -> None:
-    """Answer requests until SIGINT or SIGTERM; see `mondrian_core.serving.run_service`."""
+    """Answer requests until SIGINT or SIGTERM.
+
+    Args:
+        settings: workspace, registry and base model.
+        options: of the command.
+        ready: called with the port once requests are accepted.
+
+    Raises:
+        NoWorkspace, NoDatabase, BaseModelUnavailable: exit status 2.
+        PortInUse: with the process that listens there; exit status 3.
+        AdapterNotLoadable: the mode needs an adapter, there is none, and `fallback` is not "base"; exit status 1.
+    """
     policy = routing_policy(settings, options)
     root = settings.require_workspace()
-    _keep_private(root)
+    _restrict_files(root)
     token = settings.service_token
     if not is_local_host(options.host) and not token:
         raise BadInput(
-            f"Binding to {options.host} lets other machines in.",
-            "Set MONDRIAN_SERVICE_TOKEN to a long random text, or bind to 127.0.0.1.",
+            f"Binding to {options.host} lets other machines connect.",
+            "Set MONDRIAN_SERVICE_TOKEN to a long random string, or bind to 127.0.0.1.",
         )
     listen = json_log.json_log_listener(settings.log_level, quiet=options.quiet)
     for sentence in startup_notices(policy, options.model_mode, _explicit_analysis_mode(settings)):
@@ -92,8 +114,8 @@ def run_server(settings: Settings, options: ServerOptions, *, ready: Callable[[i
             model.stop()
 
 
-def _keep_private(root: Path) -> None:
-    """What this process and the model process write is the owner's alone; the photographs' folder is a person's."""
+def _restrict_files(root: Path) -> None:
+    """Make what this process and the model process write private to the owner; not the folder of photographs."""
     os.umask(os.umask(0o077) | 0o077)
     for name in PRIVATE_FOLDERS:
         restrict_to_owner(root / name)
@@ -101,10 +123,10 @@ def _keep_private(root: Path) -> None:
 
 
 def routing_policy(settings: Settings, options: ServerOptions) -> RoutingPolicy:
-    """The options as the routing needs them.
+    """The routing policy that the options and settings ask for.
 
     Raises:
-        BadInput: a mode or share that there isn't.
+        BadInput: unknown mode, or a share outside 0-1.
     """
     model_mode = next(
         (
@@ -115,9 +137,9 @@ def routing_policy(settings: Settings, options: ServerOptions) -> RoutingPolicy:
         None,
     )
     if model_mode is None:
-        raise BadInput(f"'{options.model_mode}' is no model mode.", f"Use one of {', '.join(MODEL_MODES)}.")
+        raise BadInput(f"'{options.model_mode}' is not a model mode.", f"Use one of {', '.join(MODEL_MODES)}.")
     if not 0.0 <= options.ab_test_split <= 1.0:
-        raise BadInput(f"--ab_test_split {options.ab_test_split} is no share.", "Give a number from 0 to 1.")
+        raise BadInput(f"--ab_test_split {options.ab_test_split} is not a share.", "Give a number from 0 to 1.")
     return RoutingPolicy(model_mode=model_mode, split=options.ab_test_split, analysis_mode=settings.analysis_mode)
 
 
@@ -133,10 +155,10 @@ def build_service(
     model: ModelProcess,
     listen: EventListener,
 ) -> Service:
-    """Put the parts together, with an adapter that answers where the mode needs one.
+    """Assemble the service, with an adapter where the mode needs one.
 
     Raises:
-        AdapterNotLoadable: there is none and no `--fallback base`.
+        AdapterNotLoadable: the mode needs an adapter, there is none, and `--fallback base` was not given.
     """
     registry = Registry(settings.adapters_root, listen=listen)
     pixel_files = PixelFileCache(settings.root / PIXEL_FOLDER, options.longest_queue + EXTRA_PIXEL_FILES)
@@ -156,12 +178,14 @@ def build_service(
 
     guard = RollbackGuard(store, adapters, listen)
 
-    def ended(job: Job) -> None:
+    def on_finished(job: Job) -> None:
         metrics.record_job(job)
         listen(json_log.job_finished_event(job))
         guard.check_finished_job(job)
 
-    worker = JobWorker(job_runner, model, job_events, longest_queue=options.longest_queue, done=ended, listen=listen)
+    worker = JobWorker(
+        job_runner, model, job_events, longest_queue=options.longest_queue, on_finished=on_finished, listen=listen
+    )
     return Service(
         root=settings.root,
         workspace=settings.workspace_id,
@@ -187,27 +211,27 @@ def _adapters(
     smoke_check: AdapterSmokeCheck,
     listen: EventListener,
 ) -> tuple[ActiveAdapters, RoutingPolicy]:
-    may_fall = options.fallback == "base"
+    may_fall_back = options.fallback == "base"
     try:
         source = find_adapter_source(options.lora_path or _optional_text(settings.lora_adapter_dir), registry)
     except AdapterNotLoadable as error:
-        if not may_fall and (policy.model_mode != "base" or options.lora_path):
+        if not may_fall_back and (policy.model_mode != "base" or options.lora_path):
             raise
         listen(StageNotice("serve", f"{error.problem} The base answers."))
         return ActiveAdapters(registry, None, smoke_check, listen), replace(policy, model_mode="base")
     adapters = ActiveAdapters(registry, source, smoke_check, listen)
-    # an A/B test without an adapter has nothing to compare yet; one that was named must load
-    may_fall = may_fall or (policy.model_mode == "ab_test" and not isinstance(source, ServedAdapter))
+    # an A/B test without a promoted adapter has nothing to compare yet; an adapter that was named must load
+    may_fall_back = may_fall_back or (policy.model_mode == "ab_test" and not isinstance(source, ServedAdapter))
     if policy.model_mode != "base":
         try:
             require_adapter(adapters, source, smoke_check.advisors(), settings.overlooked_registry)
         except AdapterNotLoadable as error:
-            if not may_fall:
+            if not may_fall_back:
                 raise
             listen(StageNotice("serve", f"{error.problem} The base answers where no version is promoted."))
-            if isinstance(source, ServedAdapter):  # the one adapter that was named; no promotion changes it
+            if isinstance(source, ServedAdapter):  # the adapter that was named; no promotion replaces it
                 policy = replace(policy, model_mode="base")
-    return adapters, replace(policy, base_until_promoted=may_fall)
+    return adapters, replace(policy, base_until_promoted=may_fall_back)
 
 
 def _optional_text(path: object) -> str | None:
@@ -221,7 +245,7 @@ def _run_http_server(
 
     port = listening.getsockname()[1]
 
-    class Announced(HttpServer):
+    class AnnouncingServer(HttpServer):
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
             await super().startup(sockets=sockets)
             listen(StageNotice("serve", f"http://{listening.getsockname()[0]}:{port} ({service.model_mode})"))
@@ -230,18 +254,18 @@ def _run_http_server(
 
     config = uvicorn_config(create_app(service), leave_seconds=SHUTDOWN_SECONDS)
     try:
-        Announced(config).run(sockets=[listening])
+        AnnouncingServer(config).run(sockets=[listening])
     except KeyboardInterrupt:
-        pass  # uvicorn has left in order and raises the signal again
+        pass  # uvicorn has stopped in order and raises the signal again
 
 
 @contextmanager
 def listening_socket(host: str, port: int) -> Iterator[socket.socket]:
-    """A listening socket; bound before the model is loaded, so that a taken port is told at once.
+    """A listening socket, bound before the model is loaded, so that a port in use is reported at once.
 
     Raises:
         PortInUse: another process listens there.
-        BadInput: the host is none of this machine.
+        BadInput: host or port can't be bound.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as listening:
@@ -256,13 +280,13 @@ def listening_socket(host: str, port: int) -> Iterator[socket.socket]:
                 f"{host}:{port} can't be bound: {error.strerror}.", "Choose another --host or --port."
             ) from error
         except OverflowError:
-            raise BadInput(f"{port} is no port.", "Give a number from 1 to 65535.") from None
+            raise BadInput(f"{port} is not a port.", "Give a number from 1 to 65535.") from None
         yield listening
 
 
 @contextmanager
 def _workspace_lock(settings: Settings) -> Iterator[None]:
-    """One service per workspace: two would take each other's jobs for ones that an earlier boot left."""
+    """One service per workspace: two would each run the other's jobs as unfinished ones."""
     from filelock import FileLock, Timeout
 
     path = settings.root / SERVICE_LOCK
@@ -271,7 +295,7 @@ def _workspace_lock(settings: Settings) -> Iterator[None]:
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        raise BadInput(f"Another service works on {settings.root} already.", "Stop that one first.") from None
+        raise BadInput(f"Another service is using {settings.root}.", "Stop it first.") from None
     try:
         yield
     finally:

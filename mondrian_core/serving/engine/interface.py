@@ -18,7 +18,7 @@ from mondrian_core.rubric import MAX_ANSWER_TOKENS
 if TYPE_CHECKING:
     from PIL import Image
 
-    from mondrian_core.serving.engine.pixel_files import PixelFile
+    from mondrian_core.pixel_files import PixelFile
 
 MAX_TOKENS = MAX_ANSWER_TOKENS
 

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mondrian_core import accelerator_lock
+from mondrian_core.pixel_files import load_image
 from mondrian_core.registry.version_answers import CANDIDATE, SAMPLES
 from mondrian_core.serving.engine.interface import OnToken, Question, Reply
-from mondrian_core.serving.engine.pixel_files import load_image
 
 if TYPE_CHECKING:
     from mondrian_core.models.inference.ngram_draft import NgramDrafter

@@ -18,6 +18,7 @@ from pathlib import Path
 from mondrian_core import errors
 from mondrian_core.errors import Broken, ModelProcessDied, MondrianError
 from mondrian_core.events import EventListener, StageNotice, ignore_events
+from mondrian_core.pixel_files import PixelFile
 from mondrian_core.serving.engine import interface as engine_module
 from mondrian_core.serving.engine.interface import OnToken, Question, Reply
 from mondrian_core.serving.engine.ipc import (
@@ -31,7 +32,6 @@ from mondrian_core.serving.engine.ipc import (
     ReadyResponse,
     TokensResponse,
 )
-from mondrian_core.serving.engine.pixel_files import PixelFile
 
 CrashRecord = tuple[float, bool]  # time (monotonic seconds), whether an adapter was answering
 
@@ -121,7 +121,7 @@ class ModelProcess:
                 self._crashes[index] = (time_of_crash, False)
                 deaths -= 1
 
-    # --- life cycle ----------------------------------------------------------------------------------------------------
+    # --- life cycle ---------------------------------------------------------------------------------------------------
 
     def start(self) -> None:
         """Start the process and wait until the base is loaded.

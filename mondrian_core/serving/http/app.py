@@ -1,4 +1,4 @@
-"""The routes of the service: between HTTP and the jobs table. The work happens in the worker's thread."""
+"""The HTTP routes, between requests and the jobs table. The worker thread makes the critiques."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ from mondrian_core.serving.jobs.job_events import FINAL_STATUSES, JobEvent
 from mondrian_core.store import Job
 
 JobId = Annotated[str, Path(max_length=64)]
-_JOB = {"description": "The job; as a page where HTML is preferred", "content": {"text/html": {}}}
-_LATER = {**_JOB, "description": "The job goes on; `Location` says where"}
+_JOB = {"description": "The job; as a page if HTML is preferred", "content": {"text/html": {}}}
+_LATER = {**_JOB, "description": "The job is in progress; see `Location`"}
 _EVENTS = {"description": "Progress", "content": {"text/event-stream": {}}}
-_TEXT = {"description": "Prometheus' text form", "content": {"text/plain": {}}}
+_TEXT = {"description": "Prometheus text format", "content": {"text/plain": {}}}
 _JPEG = {"description": "A JPEG without metadata", "content": {"image/jpeg": {}}}
 _ADVISOR = {
     "type": "string",
     "pattern": "^[a-z0-9_-]{1,64}$",
-    "description": "may be left out when the workspace has exactly one",
+    "description": "optional when the workspace has exactly one advisor",
 }
 _BODY = {
     "required": True,
@@ -64,7 +64,7 @@ _BODY = {
                 "additionalProperties": False,
                 "properties": {
                     "path": {"type": "string", "description": "a photograph under the workspace"},
-                    "image": {"type": "string", "description": "older name of path"},
+                    "image": {"type": "string", "description": "older name of `path`"},
                     "advisor": _ADVISOR,
                     "mode": {"type": "string", "enum": ["baseline", "rag", "lora"]},
                 },
@@ -75,7 +75,7 @@ _BODY = {
 
 
 def create_app(service: Service) -> FastAPI:
-    """The app of one service. Its lifespan starts and stops the worker."""
+    """The ASGI app of one service. Its lifespan starts and stops the worker."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -85,7 +85,7 @@ def create_app(service: Service) -> FastAPI:
         yield
         await run_in_threadpool(service.worker.stop)
 
-    about = "Critiques of photographs with an advisor's eye."
+    about = "Critiques of photographs in one advisor's style."
     app = FastAPI(
         title="Mondrian",
         description=about,
@@ -109,7 +109,7 @@ def _version() -> str:
     try:
         return metadata.version("mondrian")
     except metadata.PackageNotFoundError:
-        return "unknown"  # run from a checkout that is not installed
+        return "unknown"  # a checkout that is not installed
 
 
 def _job_routes(app: FastAPI, service: Service) -> None:
@@ -123,7 +123,7 @@ def _job_routes(app: FastAPI, service: Service) -> None:
         prefer: Annotated[str, Header(max_length=200)] = "",
         idempotency_key: Annotated[str | None, Header(max_length=200)] = None,
     ) -> Response:
-        """Critique a photograph. 200 with the critique when it is done in time, else 202 and where to look."""
+        """Critique a photograph. 200 with the critique if it is ready in time, else 202 with its location."""
         html = wants_html(request)
         async with service.decode_queue.slot():
             job = await _accept(service, await uploads.read_analyze_request(request), idempotency_key or None)
@@ -134,34 +134,33 @@ def _job_routes(app: FastAPI, service: Service) -> None:
     @app.get("/jobs/{job_id}", responses={200: _JOB, **_problem_responses(404, 406)})
     def job(request: Request, job_id: JobId) -> Response:
         """A job as it is now."""
-        found = service.job(job_id)
+        row = service.job(job_id)
         if wants_html(request):
-            return HTMLResponse(job_page(service, found))
-        return JSONResponse(job_json(found), headers=job_headers(found))
+            return HTMLResponse(job_page(service, row))
+        return JSONResponse(job_json(row), headers=job_headers(row))
 
     @app.get("/jobs/{job_id}/events", response_class=Response, responses={200: _EVENTS, **_problem_responses(404)})
     async def events(
         request: Request, job_id: JobId, last_event_id: Annotated[str, Header(max_length=200)] = ""
     ) -> Response:
-        """Progress as server-sent events, from `Last-Event-ID` on; the last one of a job that has ended always comes.
+        """Progress as server-sent events after `Last-Event-ID`; the final event of a job is always sent.
 
-        An id names the start of the service that sent it: after a restart the events begin again.
+        An event ID belongs to one start of the service: after a restart the events begin again.
         """
-        found = await run_in_threadpool(service.job, job_id)
+        row = await run_in_threadpool(service.job, job_id)
         after = _event_number(last_event_id, service.boot)
-        return EventSourceResponse(_events(service, found, after), ping=15, send_timeout=60)
+        return EventSourceResponse(_events(service, row, after), ping=15, send_timeout=60)
 
     @app.post("/jobs/{job_id}/cancel", status_code=202, responses=_problem_responses(404))
     def cancel(job_id: JobId) -> Response:
-        """Take a job out of the queue, or stop it."""
-        found = service.job(job_id)
-        if found.status not in FINAL_STATUSES:
+        """Cancel a job: remove it from the queue, or stop it."""
+        if service.job(job_id).status not in FINAL_STATUSES:
             service.worker.cancel(job_id)
         return JSONResponse(job_json(service.job(job_id)), 202)
 
     @app.get("/jobs/{job_id}/photograph", response_class=Response, responses={200: _JPEG, **_problem_responses(404)})
     async def photograph(job_id: JobId) -> Response:
-        """The photograph, re-encoded without metadata."""
+        """The photograph as a JPEG without metadata."""
         data = await service.decode_queue.run(lambda: photograph_jpeg(service.root, service.job(job_id)))
         return Response(data, media_type="image/jpeg")
 
@@ -169,7 +168,7 @@ def _job_routes(app: FastAPI, service: Service) -> None:
         "/jobs/{job_id}/compared/{number}", response_class=Response, responses={200: _JPEG, **_problem_responses(404)}
     )
     async def compared(job_id: JobId, number: Annotated[int, Path(ge=1, le=100)]) -> Response:
-        """A photograph of the portfolio that the critique compared with, by its place in `compared_with`."""
+        """A portfolio photograph that the critique compared with, by its position in `compared_with`, from 1."""
         data = await service.decode_queue.run(
             lambda: compared_photograph_jpeg(service.root, service.job(job_id), number)
         )
@@ -177,16 +176,16 @@ def _job_routes(app: FastAPI, service: Service) -> None:
 
 
 async def _accept(service: Service, wanted: uploads.AnalyzeRequest, key: str | None) -> Job:
-    def take() -> Job:
+    def decode_and_queue() -> Job:
         advisor = wanted.advisor or uploads.only_advisor(service.store)
         service.store.advisor(advisor)
         if not key:
             service.worker.require_room()
-        received = uploads.store_photograph(service.root, wanted)
-        job, _ = service.accept(received, advisor, wanted.mode, key)
+        photograph = uploads.store_photograph(service.root, wanted)
+        job, _ = service.accept(photograph, advisor, wanted.mode, key)
         return job
 
-    return await service.decode_queue.run(take)
+    return await service.decode_queue.run(decode_and_queue)
 
 
 def _answer(service: Service, job_id: str, html: bool) -> Response:
@@ -203,23 +202,21 @@ def _answer(service: Service, job_id: str, html: bool) -> Response:
 
 
 def _event_number(event_id: str, boot: str) -> int:
-    """The number in the id of an event that this start of the service sent; 0 for any other text."""
+    """The number in an event ID of this start of the service; 0 for any other text."""
     sender, _, number = event_id.rpartition("-")
     return int(number) if sender == boot and number.isascii() and number.isdecimal() and len(number) < 10 else 0
 
 
 async def _events(service: Service, job: Job, after: int) -> AsyncIterator[ServerSentEvent]:
-    async def look() -> JobEvent | None:
-        found = await run_in_threadpool(service.job, job.id)
-        return (
-            JobEvent(after + 1, found.status or "failed", job_json(found)) if found.status in FINAL_STATUSES else None
-        )
+    async def final_event() -> JobEvent | None:
+        row = await run_in_threadpool(service.job, job.id)
+        return JobEvent(after + 1, row.status or "failed", job_json(row)) if row.status in FINAL_STATUSES else None
 
     if job.status in FINAL_STATUSES and not service.job_events.has_events(job.id):
-        heard = _one(JobEvent(1, job.status or "failed", job_json(job)))
+        events = _one(JobEvent(1, job.status or "failed", job_json(job)))
     else:
-        heard = service.job_events.events(job.id, after, look)
-    async for event in heard:
+        events = service.job_events.events(job.id, after, final_event)
+    async for event in events:
         name = f"{service.boot}-{event.number}"
         yield ServerSentEvent(json.dumps(dict(event.data)), event=event.kind, id=name)
 
@@ -231,7 +228,7 @@ async def _one(event: JobEvent) -> AsyncIterator[JobEvent]:
 def _other_routes(app: FastAPI, service: Service) -> None:
     @app.get("/advisors")
     def advisors() -> list[dict[str, Any]]:
-        """Who can be asked, and which adapter answers for them."""
+        """The advisors, and the adapter version that answers for each."""
         serving = service.adapters.active_versions
         return [
             {
@@ -245,20 +242,20 @@ def _other_routes(app: FastAPI, service: Service) -> None:
 
     @app.get("/compare")
     def compare(days: Annotated[int, Query(ge=1, le=3650)] = 7) -> dict[str, Any]:
-        """The A/B table by assigned arm; requests that named a mode are left out."""
+        """The A/B comparison by assigned arm; requests that named a mode are left out."""
         return {"days": days, "arms": ab_comparison.compare_arms(service.store, days)}
 
-    asking = CapacityLimiter(2)  # threads of its own: whatever else is asked, this is answered
+    health_threads = CapacityLimiter(2)  # its own threads, so that a busy service answers too
 
-    @app.get("/health", responses={503: {"description": "The model process or the database is not as it should be"}})
+    @app.get("/health", responses={503: {"description": "The model process or the database has a problem"}})
     async def health() -> Response:
-        """200 while photographs can be critiqued, else 503. `workspace` and `boot` say whose service answers."""
-        able, figures = await to_thread.run_sync(service.health, limiter=asking)
-        return JSONResponse(figures, 200 if able else 503)
+        """200 while photographs can be critiqued, else 503. `workspace` and `boot` identify the service."""
+        healthy, details = await to_thread.run_sync(service.health, limiter=health_threads)
+        return JSONResponse(details, 200 if healthy else 503)
 
     @app.get("/metrics", response_class=Response, responses={200: _TEXT})
     def metrics() -> Response:
-        """Figures for Prometheus."""
+        """Metrics for Prometheus."""
         return Response(service.metrics.exposition(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     @app.get("/schema")

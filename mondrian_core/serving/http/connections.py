@@ -1,7 +1,7 @@
-"""The service's end of its connections: how long each may keep a descriptor, and who gives way when there are many.
+"""Connection timeouts and limits of the HTTP server.
 
-A connection that says nothing, stops in the middle of a request or takes no answer is closed. When as many are open as
-the process may have, the one that has been idle longest makes room, so that idle ones shut nobody out.
+A connection that sends nothing, stops in the middle of a request or doesn't read the response is closed. At the limit
+of open connections the one that has been idle longest is closed, so that idle connections keep nobody out.
 """
 
 from __future__ import annotations
@@ -20,25 +20,25 @@ from mondrian_core.serving.http.problem_details import problem_response
 from mondrian_core.serving.http.security import UNAUTHENTICATED_PATHS
 
 MAX_CONNECTIONS = 512
-EXTRA_CONNECTIONS = 16  # beyond the most, for `OPEN_PATHS` alone
-RESERVED_DESCRIPTORS = 64  # descriptors for the database, the model process, photographs and logs
-ACCEPT_BATCH = 16  # accepted in one turn of the event loop, before any of them can make room for another
-LISTEN_BACKLOG = 128  # connections that the kernel holds until they are accepted
+EXTRA_CONNECTIONS = 16  # beyond the limit, for `UNAUTHENTICATED_PATHS` only
+RESERVED_DESCRIPTORS = 64  # for the database, the model process, photographs and logs
+ACCEPT_BATCH = 16  # accepted in one turn of the event loop, before one can be closed for another
+LISTEN_BACKLOG = 128  # connections that the kernel queues
 
 
 @dataclass(frozen=True, kw_only=True)
 class ConnectionTimeouts:
-    """Seconds that a connection may keep the service waiting."""
+    """Seconds that the service waits for a connection."""
 
-    head: float = 15.0  # from connecting, or from the last answer, to a whole request line and headers
+    head: float = 15.0  # from connecting, or from the last response, to complete request headers
     body: float = 30.0  # without a byte of the body
     whole_body: float = 600.0
-    stalled: float = 2.0  # without a byte of the body, while others wait for a connection
-    answer: float = 60.0  # without taking a byte of the answer
+    stalled: float = 2.0  # without a byte of the body, at the limit of connections
+    answer: float = 60.0  # without reading a byte of the response
 
 
 def max_connections(descriptors: int | None = None) -> int:
-    """Connections that may be open at once: each may need another descriptor for what it uploads."""
+    """The limit of open connections: each may need a second descriptor for its upload."""
     soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0] if descriptors is None else descriptors
     if soft == resource.RLIM_INFINITY:
         return MAX_CONNECTIONS
@@ -46,13 +46,13 @@ def max_connections(descriptors: int | None = None) -> int:
 
 
 class HttpConnection(H11Protocol):
-    """One connection of `Server`, with the moments that `Patience` is about (of the event loop's clock)."""
+    """One connection of `HttpServer`, with the event-loop times that `ConnectionTimeouts` limits."""
 
     patience = ConnectionTimeouts()
     most = MAX_CONNECTIONS
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Let one that is idle make room, or leave."""
+        """At the limit, close an idle connection, or refuse this one."""
         self.since = self.last_read = self.loop.time()
         self.blocked_since: float | None = None
         _enable_keepalive(transport.get_extra_info("socket"))
@@ -64,9 +64,9 @@ class HttpConnection(H11Protocol):
         ]
         if len(others) < self.most:
             return
-        waste = [each for each in others if each.idle] or [each for each in others if each.stalled]
-        if waste:
-            min(waste, key=lambda each: each.last_read if each.stalled else each.since).transport.abort()
+        closable = [each for each in others if each.idle] or [each for each in others if each.stalled]
+        if closable:
+            min(closable, key=lambda each: each.last_read if each.stalled else each.since).transport.abort()
         elif len(others) < self.most + EXTRA_CONNECTIONS:
             self.app = _only_open_paths(self.app)
         else:
@@ -74,11 +74,11 @@ class HttpConnection(H11Protocol):
 
     @property
     def idle(self) -> bool:
-        """True while no whole request head has come that is still to be answered."""
+        """True while no complete request waits for its response."""
         return self.cycle is None or bool(self.cycle.response_complete)
 
     def data_received(self, data: bytes) -> None:
-        """Note when."""
+        """Record the time of the data."""
         self.last_read = self.loop.time()
         was_idle = self.idle
         super().data_received(data)
@@ -86,34 +86,34 @@ class HttpConnection(H11Protocol):
             self.since = self.last_read
 
     def on_response_complete(self) -> None:
-        """From now on it is idle."""
+        """Record the start of the idle time."""
         self.since = self.loop.time()
         super().on_response_complete()
 
     def pause_writing(self) -> None:
-        """The other side takes nothing any more."""
+        """Record that the client stopped reading."""
         self.blocked_since = self.loop.time()
         super().pause_writing()
 
     def resume_writing(self) -> None:
-        """It takes again."""
+        """Record that the client reads again."""
         self.blocked_since = None
         super().resume_writing()
 
     def overdue(self, now: float) -> bool:
-        """True when it has kept the service waiting too long."""
+        """True when a timeout has passed."""
         if self.blocked_since is not None and now - self.blocked_since > self.patience.answer:
             return True
         if self.idle:
             return now - self.since > self.patience.head
         if not self._owes_body:
-            self.last_read = now  # it has said all, or we are the ones who don't listen
+            self.last_read = now  # the request is complete, or the service is not reading
             return False
         return now - self.last_read > self.patience.body or now - self.since > self.patience.whole_body
 
     @property
     def stalled(self) -> bool:
-        """True while a body that we wait for doesn't come."""
+        """True while the rest of a body is overdue."""
         silence = self.loop.time() - self.last_read
         return not self.idle and self._owes_body and silence > self.patience.stalled
 
@@ -124,7 +124,7 @@ class HttpConnection(H11Protocol):
 
 
 def _only_open_paths(app: ASGIApp) -> ASGIApp:
-    """The app for a connection beyond the most: whether the service is well can still be asked."""
+    """The app for a connection beyond the limit: only /health is answered."""
 
     async def answer(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["path"] in UNAUTHENTICATED_PATHS:
@@ -138,16 +138,16 @@ def _only_open_paths(app: ASGIApp) -> ASGIApp:
 
 
 class HttpServer(uvicorn.Server):
-    """uvicorn's server, which looks after its connections once a second."""
+    """uvicorn's server, which checks the timeouts of its connections once a second."""
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Listen with the kernel's own queue; uvicorn's backlog is also how many it accepts in one turn."""
+        """Set the kernel's queue separately: uvicorn's backlog is also the number it accepts in one turn."""
         await super().startup(sockets=sockets)
         for each in sockets or []:
             each.listen(LISTEN_BACKLOG)
 
     async def on_tick(self, counter: int) -> bool:
-        """Close what is overdue."""
+        """Close connections past a timeout."""
         if counter % 10 == 0:
             now = asyncio.get_running_loop().time()
             for each in list(self.server_state.connections):
@@ -159,7 +159,14 @@ class HttpServer(uvicorn.Server):
 def uvicorn_config(
     app: Any, *, patience: ConnectionTimeouts | None = None, most: int | None = None, leave_seconds: int = 5
 ) -> uvicorn.Config:
-    """uvicorn's settings for an app whose connections are looked after."""
+    """uvicorn's settings with `HttpConnection`.
+
+    Args:
+        app: the ASGI app.
+        patience: timeouts.
+        most: open connections; None: as many as the process's descriptors allow.
+        leave_seconds: for requests in progress at shutdown.
+    """
     kind = type(
         "HttpConnection",
         (HttpConnection,),
@@ -178,8 +185,8 @@ def uvicorn_config(
     )
 
 
-def _enable_keepalive(line: Any) -> None:
-    """A machine that vanished (asleep, out of reach) never says so: ask it now and then, and give up after a minute."""
+def _enable_keepalive(connection: Any) -> None:
+    """Enable TCP keepalive: a machine that vanished (asleep, out of reach) is detected within a minute."""
     options = [
         (socket.SOL_SOCKET, "SO_KEEPALIVE", 1),
         (socket.IPPROTO_TCP, "TCP_KEEPIDLE", 30),
@@ -190,8 +197,8 @@ def _enable_keepalive(line: Any) -> None:
     ]
     for level, name, value in options:
         number = getattr(socket, name, None)
-        if number is not None and line is not None:
+        if number is not None and connection is not None:
             try:
-                line.setsockopt(level, number, value)
+                connection.setsockopt(level, number, value)
             except OSError:
-                pass  # a kind of socket, or a system, that has none of these
+                pass  # not supported by this kind of socket or system

@@ -1,4 +1,4 @@
-"""The line in front of decoding. Requests wait in the event loop: they hold no thread that others need."""
+"""The queue for decoding uploads. Requests wait in the event loop, so they hold no thread that others need."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from anyio import CapacityLimiter, to_thread
 
 from mondrian_core.serving.jobs.worker import QueueFull
 
-MAX_UPLOADS_IN_MEMORY = 8  # uploads whose bytes are read and kept until they are decoded
-MAX_WAITING_UPLOADS = 64  # requests with a photograph that wait for one of those places
+MAX_UPLOADS_IN_MEMORY = 8  # uploads whose bytes are held in memory until they are decoded
+MAX_WAITING_UPLOADS = 64  # requests that wait for one of these places
 
-Made = TypeVar("Made")
+Decoded = TypeVar("Decoded")
 
 
 class DecodeQueue:
-    """The line in front of decoding, for the requests of one service."""
+    """The decode queue of one service."""
 
     def __init__(self, most_waiting: int = MAX_WAITING_UPLOADS) -> None:
         self.most_waiting = most_waiting
         self._places, self._turn = CapacityLimiter(MAX_UPLOADS_IN_MEMORY), CapacityLimiter(1)
-        self._seconds = 0.2  # a moving mean of what a turn takes, for Retry-After
+        self._seconds = 0.2  # moving average of the seconds per decode, for Retry-After
 
     @asynccontextmanager
     async def slot(self) -> AsyncIterator[None]:
-        """Room for one upload, from reading its bytes until it is decoded.
+        """A place for one upload, from reading its bytes until it is decoded.
 
         Raises:
-            QueueFull: too many wait, with the seconds after which to try again.
+            QueueFull: too many requests wait; with the seconds after which to retry.
         """
         waiting = self._places.statistics().tasks_waiting
         if waiting >= self.most_waiting:
@@ -41,10 +41,10 @@ class DecodeQueue:
         finally:
             self._places.release_on_behalf_of(token)
 
-    async def run(self, act: Callable[[], Made]) -> Made:
-        """Decode in a thread when it is this request's turn."""
+    async def run(self, act: Callable[[], Decoded]) -> Decoded:
+        """Run `act` in a thread, one call at a time."""
 
-        def timed() -> Made:
+        def timed() -> Decoded:
             began = time.monotonic()
             try:
                 return act()

@@ -1,4 +1,4 @@
-"""The routes by which people answer a critique: rate it, correct it, look back at one's scores."""
+"""Routes for feedback: rate a critique, correct it, read the score history."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _JobId = Annotated[str, Path(max_length=64)]
 
 
 class Rating(BaseModel):
-    """How good a critique was."""
+    """A rating of a critique."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -27,7 +27,7 @@ class Rating(BaseModel):
 
 
 class CorrectionEntry(BaseModel):
-    """One dimension as it should have been."""
+    """The corrected score and comment of one dimension."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -41,7 +41,7 @@ _Dimensions: type[BaseModel] = create_model(
 
 
 class Correction(BaseModel):
-    """A critique by a person; without a grade it is the mean of the scores."""
+    """A critique by a person; without a grade, the grade is the mean of the scores."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -53,18 +53,18 @@ def add_feedback_routes(app: FastAPI, service: Service) -> None:
     """Add the routes."""
 
     @app.post("/jobs/{job_id}/rating", responses={404: PROBLEM_RESPONSE})
-    def rate(job_id: _JobId, told: Rating) -> Response:
-        """Rate a critique from 1 to 5; the last rating counts, for the A/B table and for rollouts."""
-        return JSONResponse(job_json(feedback.rate_critique(service.store, service.job(job_id), told.rating)))
+    def rate(job_id: _JobId, rating: Rating) -> Response:
+        """Rate a critique from 1 to 5. The last rating counts, in the A/B comparison and in rollouts."""
+        return JSONResponse(job_json(feedback.rate_critique(service.store, service.job(job_id), rating.rating)))
 
     @app.post("/jobs/{job_id}/correction", responses={404: PROBLEM_RESPONSE})
-    def correct(job_id: _JobId, told: Correction) -> Response:
-        """Say how a critique should have been; the next dataset takes it before the model's own."""
-        job = feedback.correct_critique(service.store, service.job(job_id), told.model_dump(exclude_none=True))
+    def correct(job_id: _JobId, correction: Correction) -> Response:
+        """Correct a critique; the next dataset uses the correction instead of the model's critique."""
+        job = feedback.correct_critique(service.store, service.job(job_id), correction.model_dump(exclude_none=True))
         return JSONResponse(job_json(job))
 
     @app.get("/history")
     def scores(advisor: _AdvisorId) -> list[dict[str, Any]]:
-        """Scores of one's photographs over time, oldest first; of several critiques of a photograph the last."""
+        """Scores over time, oldest first; of several critiques of a photograph only the latest."""
         jobs = service.store.latest_jobs(4 * score_history.MAX_POINTS)
         return [point.as_dict() for point in score_history.score_points(jobs, advisor)]

@@ -1,4 +1,4 @@
-"""What a running service writes down: one JSON object per line on standard error."""
+"""The log of a running service: one JSON object per line on standard error."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ class _JsonFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """One line."""
         facts = getattr(record, "facts", {})
-        moment = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
-        line = {"time": moment, "level": record.levelname.lower(), "message": record.getMessage(), **facts}
+        time = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+        line = {"time": time, "level": record.levelname.lower(), "message": record.getMessage(), **facts}
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
         return json.dumps(line, default=str)
 
 
 def json_log_listener(level: str = "INFO", *, quiet: bool = False) -> EventListener:
-    """A listener that writes events as log lines; uvicorn's warnings go the same way."""
+    """A listener that writes events as log lines; uvicorn's warnings are logged the same way."""
     if quiet:
         return ignore_events
     handler = logging.StreamHandler(sys.stderr)
@@ -46,7 +46,7 @@ def json_log_listener(level: str = "INFO", *, quiet: bool = False) -> EventListe
 
 
 def job_finished_event(job: Job) -> StageEvent:
-    """The event of a job's end."""
+    """The event of a job that ended."""
     facts = {
         "job_id": job.id,
         "status": job.status,

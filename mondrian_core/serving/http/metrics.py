@@ -1,4 +1,4 @@
-"""Prometheus figures of one service."""
+"""Prometheus metrics of one service."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ LATENCY_BUCKETS = (0.5, 1, 2, 3, 5, 8, 13, 20, 30, 60, 120)
 
 
 class ServiceMetrics:
-    """Counters that belong to one service, not to the process: two in one process don't share them."""
+    """Metrics of one service; two services in one process don't share them."""
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
@@ -21,7 +21,7 @@ class ServiceMetrics:
             "mondrian_jobs", "Jobs that ended", ["status", "mode", "model_used"], registry=self._registry
         )
         self._fallbacks = Counter(
-            "mondrian_fallbacks", "Jobs another strategy answered", ["requested"], registry=self._registry
+            "mondrian_fallbacks", "Jobs answered by a fallback strategy", ["requested"], registry=self._registry
         )
         self._seconds = Histogram(
             "mondrian_critique_seconds",
@@ -31,20 +31,20 @@ class ServiceMetrics:
             registry=self._registry,
         )
         self._shadows = Counter(
-            "mondrian_shadow_answers", "Answers made for a rollout's comparison alone", registry=self._registry
+            "mondrian_shadow_answers", "Shadow answers, made for a rollout's comparison", registry=self._registry
         )
         self._tokens = Counter("mondrian_tokens", "Tokens generated", registry=self._registry)
         self._drafted = Counter(
-            "mondrian_tokens_drafted", "Tokens tried because of earlier answers", registry=self._registry
+            "mondrian_tokens_drafted", "Tokens drafted from earlier answers", registry=self._registry
         )
-        self._accepted = Counter("mondrian_tokens_accepted", "Tokens so tried that were right", registry=self._registry)
+        self._accepted = Counter("mondrian_tokens_accepted", "Drafted tokens that were right", registry=self._registry)
 
     def gauge(self, name: str, text: str, read: Callable[[], float]) -> None:
-        """A figure that is read when somebody asks."""
+        """Add a gauge that is read at each scrape."""
         Gauge(f"mondrian_{name}", text, registry=self._registry).set_function(read)
 
     def record_job(self, job: Job) -> None:
-        """Count a job that ended; one that nobody waited for is no figure of what people get."""
+        """Count a job that ended; a shadow job counts only as a shadow answer."""
         if is_shadow_job(job):
             self._shadows.inc()
             return
@@ -56,8 +56,8 @@ class ServiceMetrics:
         self._seconds.labels(job.model_used or "").observe(float(job.details.get("seconds", 0.0)))
         passes = job.details.get("passes", [])
         for name, counter in (("tokens", self._tokens), ("drafted", self._drafted), ("accepted", self._accepted)):
-            counter.inc(sum(each.get(name, 0) for each in passes))
+            counter.inc(sum(one_pass.get(name, 0) for one_pass in passes))
 
     def exposition(self) -> bytes:
-        """Prometheus' text form."""
+        """The Prometheus text format."""
         return generate_latest(self._registry)

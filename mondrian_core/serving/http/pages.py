@@ -1,4 +1,4 @@
-"""HTML for people: templates with autoescape, so that no text of the model becomes markup."""
+"""HTML pages from templates with autoescape, so that no generated text becomes markup."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ from mondrian_core.store import Job
 if TYPE_CHECKING:
     from mondrian_core.serving.http.service import Service
 
-HERE = Path(__file__).resolve().parent
-STATIC = HERE / "static"
+_FOLDER = Path(__file__).resolve().parent
+STATIC = _FOLDER / "static"
 SHOWN_SIDE = 1400
 COMPARED_SIDE = 480
 LATEST_JOBS = 12
@@ -43,7 +43,7 @@ RADAR_LABEL = "Scores by dimension"
 @cache
 def _templates() -> Environment:
     environment = Environment(
-        loader=FileSystemLoader(HERE / "templates"),
+        loader=FileSystemLoader(_FOLDER / "templates"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -56,12 +56,12 @@ def _templates() -> Environment:
 
 
 def render_template(template: str, **values: Any) -> str:
-    """A template filled; every text in it is escaped."""
+    """Render a template; every value is escaped."""
     return _templates().get_template(template).render(**values)
 
 
 def front_page(service: Service) -> str:
-    """The page to drop photographs on, with one's latest critiques and scores over time."""
+    """The front page: upload, latest critiques, scores over time."""
     advisors = service.store.advisors()
     jobs = [job for job in service.store.latest_jobs(4 * MAX_POINTS) if not is_internal_job(job)]
     charts = [(advisor_prompt, score_history_charts(score_points(jobs, advisor_prompt.advisor))) for advisor_prompt in advisors]
@@ -71,14 +71,14 @@ def front_page(service: Service) -> str:
         .render(
             advisors=advisors,
             latest=jobs[:LATEST_JOBS],
-            charts=[(advisor_prompt, found) for advisor_prompt, found in charts if found],
+            charts=[(advisor_prompt, chart) for advisor_prompt, chart in charts if chart],
             chosen=service.model_mode,
         )
     )
 
 
 def job_page(service: Service, job: Job) -> str:
-    """A critique to read, rate and correct, or how far it is."""
+    """The page of a job: the critique to read, rate and correct, or the job's progress."""
     advisor_prompt = next(
         (advisor_prompt for advisor_prompt in service.store.advisors() if advisor_prompt.advisor == job.advisor), None
     )
@@ -101,19 +101,19 @@ def job_page(service: Service, job: Job) -> str:
 
 
 def photograph_jpeg(root: Path, job: Job) -> bytes:
-    """A job's photograph as a JPEG for the screen, without metadata.
+    """A job's photograph as a JPEG without metadata, at most `SHOWN_SIDE` pixels.
 
     Raises:
-        BadPhotograph: it isn't there any more.
+        BadPhotograph: the file is gone.
     """
     return jpeg_bytes(open_downscaled(photograph_path(root, job.filename or ""), SHOWN_SIDE).image, quality=88)
 
 
 def compared_photograph_jpeg(root: Path, job: Job, number: int) -> bytes:
-    """The photograph that a critique was compared with, `number` counting from 1, as a JPEG without metadata.
+    """Portfolio photograph `number` (from 1) that a critique compared with, as a JPEG without metadata.
 
     Raises:
-        BadPhotograph: there is none of that number, or its file is gone.
+        BadPhotograph: there is no such photograph, or its file is gone.
     """
     named = job.details.get("compared_with") or []
     file = source_file(root, str(named[number - 1].get("path", ""))) if number <= len(named) else None

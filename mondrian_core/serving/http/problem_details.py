@@ -1,4 +1,4 @@
-"""Errors as answers: application/problem+json (RFC 9457) with stable types and never a traceback."""
+"""Errors as application/problem+json (RFC 9457), with stable types and never a traceback."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ _PHOTOGRAPH_STATUS = {"too_large": 413, "not_a_photograph": 415, "raw": 415, "mi
 
 
 class UploadTooLarge(BadInput):
-    """More bytes than an upload may have."""
+    """The upload exceeds the size limit."""
 
     def __init__(self, most: int) -> None:
-        super().__init__(f"The request is larger than {most:,} bytes.", "Send a smaller copy of the photograph.")
+        super().__init__(f"The request exceeds the limit of {most:,} bytes.", "Send a smaller copy of the photograph.")
 
 
 class UnknownJob(BadInput):
-    """No job of that id."""
+    """There is no job with this ID."""
 
     def __init__(self, job_id: str) -> None:
-        super().__init__(f"There is no job {job_id[:80]}.", "Check the id.")
+        super().__init__(f"There is no job {job_id[:80]}.", "Check the ID.")
 
 
 class KeyReused(BadInput):
-    """An idempotency key came with another request than the first time."""
+    """An idempotency key was used again with a different request."""
 
 
 class Unauthorized(BadInput):
@@ -49,11 +49,11 @@ class Unauthorized(BadInput):
 
 
 class NotAcceptable(BadInput):
-    """No form of the answer that the request accepts."""
+    """The request accepts neither JSON nor HTML."""
 
 
 def http_status(error: MondrianError) -> int:
-    """The HTTP status that belongs to an error."""
+    """The HTTP status of an error."""
     if isinstance(error, BadPhotograph):
         return _PHOTOGRAPH_STATUS.get(str(error.reason), 422)
     special = {
@@ -77,7 +77,15 @@ def http_status(error: MondrianError) -> int:
 
 
 def problem_response(status: int, kind: str, title: str, detail: str = "", **more: Any) -> Response:
-    """An answer that says what went wrong; `kind` is the stable word of its type."""
+    """A problem response.
+
+    Args:
+        status: of HTTP.
+        kind: stable name of the problem's type.
+        title: what went wrong.
+        detail: what to do next.
+        more: further members of the JSON object.
+    """
     body = {
         "type": f"urn:mondrian:problem:{kind}",
         "title": _sendable(title),
@@ -89,7 +97,7 @@ def problem_response(status: int, kind: str, title: str, detail: str = "", **mor
 
 
 def _sendable(text: str) -> str:
-    """The text with half surrogates, which JSON may bring in and no encoding takes, replaced."""
+    """The text with lone surrogates replaced: JSON may contain them, but UTF-8 can't encode them."""
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
@@ -99,7 +107,7 @@ def problem_type(error: BaseException) -> str:
 
 
 def response_for_error(error: MondrianError) -> Response:
-    """One of our errors as an answer."""
+    """A `MondrianError` as a response."""
     more = {"reason": str(error.reason)} if isinstance(error, BadPhotograph) else {}
     response = problem_response(http_status(error), problem_type(error), error.problem, error.next_step, **more)
     if isinstance(error, QueueFull):
@@ -112,28 +120,28 @@ def response_for_error(error: MondrianError) -> Response:
 
 
 def add_problem_handlers(app: FastAPI) -> None:
-    """Let every error of the app leave as a problem."""
+    """Turn every error of the app into a problem response."""
 
-    async def ours(request: Request, error: Exception) -> Response:
+    async def known_error(request: Request, error: Exception) -> Response:
         assert isinstance(error, MondrianError)
         return response_for_error(error)
 
-    async def theirs(request: Request, error: Exception) -> Response:
+    async def http_error(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
         kind = {404: "not-found", 405: "method-not-allowed"}.get(error.status_code, "refused")
         response = problem_response(error.status_code, kind, str(error.detail))
         response.headers.update(error.headers or {})
         return response
 
-    async def invalid(request: Request, error: Exception) -> Response:
+    async def invalid_request(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
-        mistakes = [f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()]
-        return problem_response(422, "invalid-request", "The request has mistakes.", "; ".join(mistakes))
+        problems = [f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()]
+        return problem_response(422, "invalid-request", "The request is invalid.", "; ".join(problems))
 
-    async def unexpected(request: Request, error: Exception) -> Response:
-        return problem_response(500, "broken", "Mondrian broke.", "The service's log says more.")
+    async def unexpected_error(request: Request, error: Exception) -> Response:
+        return problem_response(500, "broken", "Internal error.", "See the service's log.")
 
-    app.add_exception_handler(MondrianError, ours)
-    app.add_exception_handler(HTTPException, theirs)
-    app.add_exception_handler(RequestValidationError, invalid)
-    app.add_exception_handler(Exception, unexpected)
+    app.add_exception_handler(MondrianError, known_error)
+    app.add_exception_handler(HTTPException, http_error)
+    app.add_exception_handler(RequestValidationError, invalid_request)
+    app.add_exception_handler(Exception, unexpected_error)

@@ -1,4 +1,4 @@
-"""A job as an answer: its JSON, its headers, and what a request wants of them."""
+"""A job as a response: JSON, headers, content negotiation, waiting time."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ CRITIQUE_KEYS = ("dimensional_analysis", "overall_grade", "advisor_notes", "stre
 
 
 def job_url(job: Job) -> str:
-    """Where a job is found."""
+    """The path of a job."""
     return f"/jobs/{job.id}"
 
 
 def job_fallbacks(job: Job) -> list[dict[str, Any]]:
-    """The strategies that were left, with the reasons."""
+    """The strategies that were tried again or given up, with the reasons."""
     hops: list[dict[str, Any]] = job.details.get("hops", [])
     return hops
 
 
 def compared_photographs(job: Job) -> list[dict[str, Any]]:
-    """The photographs of the portfolio it was compared with, without their places on this machine."""
+    """The portfolio photographs that the critique compared with, without their paths."""
     named = job.details.get("compared_with") or []
-    told = [{key: value for key, value in each.items() if key != "path"} for each in named]
-    return [{**each, "link": f"{job_url(job)}/compared/{number}"} for number, each in enumerate(told, start=1)]
+    public = [{key: value for key, value in facts.items() if key != "path"} for facts in named]
+    return [{**facts, "link": f"{job_url(job)}/compared/{number}"} for number, facts in enumerate(public, start=1)]
 
 
 def job_json(job: Job) -> dict[str, Any]:
-    """A job for programs; `critique`, and its keys at the top level too, are there once it is completed."""
+    """A job as JSON values; `critique`, and its keys at the top level, are set once it is completed."""
     return {
         "job_id": job.id,
         "status": job.status,
@@ -62,14 +62,14 @@ def job_json(job: Job) -> dict[str, Any]:
         "created_at": job.created_at,
         "started_at": job.started_at,
         "completed_at": job.completed_at,
-        # the critique once more where the older service had it
+        # the critique again, where the older service had it
         **{key: value for key, value in (job.answer or {}).items() if key in CRITIQUE_KEYS},
         "links": {"self": job_url(job), "events": f"{job_url(job)}/events", "photograph": f"{job_url(job)}/photograph"},
     }
 
 
 def failure_response(job: Job) -> Response:
-    """A failed job as an answer: 422 when the photograph is to blame, whoever is asked; 500 otherwise."""
+    """The response for a failed job: 422 when the photograph is at fault, else 500."""
     if job_fault(job) == "request":
         refused = "The photograph can't be critiqued."
         answer = problem_response(422, "bad-photograph", refused, job.error or "", job=job_json(job))
@@ -80,7 +80,7 @@ def failure_response(job: Job) -> Response:
 
 
 def job_headers(job: Job) -> dict[str, str]:
-    """What answered, also for programs that read no body. A job that has not been answered says "pending"."""
+    """Headers that say what answered; "pending" before the job has ended."""
     requested = job.requested_mode or ""
     left = {hop.get("strategy") for hop in job_fallbacks(job) if hop.get("left")}
     pending = "pending" if job.status in ("queued", "running") else "none"
@@ -97,15 +97,15 @@ def job_headers(job: Job) -> dict[str, str]:
 
 
 def _header_value(text: str) -> str:
-    """A value that a header can carry: rows of an older table may hold any text."""
+    """The text as a valid header value: rows of an older table may contain anything."""
     return re.sub(r"[^\x20-\x7e]", "?", text)
 
 
 def wants_html(request: Request) -> bool:
-    """True for a browser: `?format=html`, or an Accept header that prefers HTML. JSON is the default.
+    """True for `?format=html`, or an Accept header that prefers HTML, as from a browser. JSON is the default.
 
     Raises:
-        NotAcceptable: neither JSON nor HTML will do.
+        NotAcceptable: the request accepts neither JSON nor HTML.
     """
     form = request.query_params.get("format")
     if form in ("html", "json"):
@@ -117,13 +117,13 @@ def wants_html(request: Request) -> bool:
     anything = weights.get("*/*", 0.0)
     plain = max(weights.get("application/json", weights.get("application/*", 0.0)), anything)
     if not html and not plain and "text/event-stream" not in weights:
-        raise NotAcceptable("The answer is JSON or HTML.", "Send Accept: application/json or text/html.")
+        raise NotAcceptable("The response is JSON or HTML.", "Send Accept: application/json or text/html.")
     return html > plain or (html > 0 and html == plain and "application/json" not in weights)
 
 
 def parse_accept_header(header: str) -> dict[str, float]:
     """Media types of an Accept header with their weights (0-1)."""
-    found = {}
+    weights = {}
     for part in header.split(","):
         kind, *parameters = (piece.strip().lower() for piece in part.split(";"))
         weight = 1.0
@@ -131,12 +131,12 @@ def parse_accept_header(header: str) -> dict[str, float]:
             match = re.fullmatch(r"q\s*=\s*([01](?:\.\d{0,3})?)", parameter)
             weight = float(match.group(1)) if match else weight
         if kind:
-            found[kind] = weight
-    return {kind: weight for kind, weight in found.items() if weight > 0}
+            weights[kind] = weight
+    return {kind: weight for kind, weight in weights.items() if weight > 0}
 
 
 def preferred_wait_seconds(prefer: str) -> float:
-    """Seconds to wait for the critique (RFC 7240): `wait=20`, `respond-async`, else a minute."""
+    """Seconds to wait for the critique, from a Prefer header (RFC 7240): `wait=20`, `respond-async`; default 60."""
     match = re.search(r"\bwait\s*=\s*(\d{1,6})\b", prefer)
     if match:
         return min(float(match.group(1)), MAX_WAIT_SECONDS)

@@ -1,4 +1,4 @@
-"""Who may speak to the service: this machine's own pages and programs, or whoever brings the token."""
+"""Access control: the token if one is set, local host names otherwise; no cross-site requests; security headers."""
 
 from __future__ import annotations
 
@@ -25,23 +25,23 @@ SECURITY_HEADERS = {
     b"cache-control": b"no-store",
 }
 UNAUTHENTICATED_PATHS = ("/health",)
-SAME_SITE_VALUES = ("same-origin", "none")  # `none`: a person typed the address or followed a bookmark
+SAME_SITE_VALUES = ("same-origin", "none")  # `none`: typed address or bookmark
 _PORTS = {"http": 80, "https": 443}
 
 
 class SecurityMiddleware:
-    """ASGI middleware: the token where there is one, nothing from other sites' pages, headers that bind browsers."""
+    """ASGI middleware: checks the token and the origin, adds security headers to every response."""
 
     def __init__(self, app: ASGIApp, token: str | None = None) -> None:
         self._app, self._token = app, token
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let through or refuse."""
+        """Pass the request on or refuse it."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
 
-        async def bound(message: Message) -> None:
+        async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 present = {name.lower() for name, _ in message["headers"]}
                 message["headers"] = [
@@ -51,20 +51,20 @@ class SecurityMiddleware:
             await send(message)
 
         refusal = self._refusal(scope)
-        await (self._app if refusal is None else response_for_error(refusal))(scope, receive, bound)
+        await (self._app if refusal is None else response_for_error(refusal))(scope, receive, send_with_headers)
 
     def _refusal(self, scope: Scope) -> BadInput | None:
         headers: dict[str, str] = {}
-        for name, value in scope["headers"]:  # a header that comes twice counts with both values, and so fits nothing
+        for name, value in scope["headers"]:  # a repeated header counts with all values, so it matches nothing
             key, text = name.decode("latin-1"), value.decode("latin-1")
             headers[key] = f"{headers[key]},{text}" if key in headers else text
         if is_cross_site_request(scope["method"], scope.get("scheme", "http"), headers):
-            return Unauthorized("Another site's page may not use this service.", "Open the service's own page.")
+            return Unauthorized("Requests from another site's page are refused.", "Open the service's own page.")
         if self._token is None:
-            # without a token only names of this machine are answered, so that no foreign name can be pointed here
+            # without a token only local host names are accepted: protects against DNS rebinding
             if is_local_host(_host_of(headers.get("host", "localhost"))):
                 return None
-            return Unauthorized("This host name is not the service's.", "Use http://127.0.0.1 or http://localhost.")
+            return Unauthorized("This host name is not local.", "Use http://127.0.0.1 or http://localhost.")
         given = headers.get("authorization", "").removeprefix("Bearer ")
         if scope["path"] in UNAUTHENTICATED_PATHS or hmac.compare_digest(given.encode(), self._token.encode()):
             return None
@@ -74,7 +74,7 @@ class SecurityMiddleware:
 def is_cross_site_request(method: str, scheme: str, headers: Mapping[str, str]) -> bool:
     """True for a request that a browser sends for another site's page; programs send none of these headers.
 
-    A page of another port or scheme of this host is another site too. Following a link to a page stays allowed.
+    Another port or scheme of this host is another site too. Following a link to a page is allowed.
     """
     origin = headers.get("origin")
     if origin is not None and (_origin_of(origin) is None or _origin_of(origin) != _own_origin(scheme, headers)):
@@ -91,7 +91,7 @@ def _own_origin(scheme: str, headers: Mapping[str, str]) -> tuple[str, str, int]
 
 
 def _origin_of(text: str) -> tuple[str, str, int] | None:
-    """Scheme, host and port of an origin; None where it is none ("null" is one of those)."""
+    """Scheme, host and port of an origin; None when it is invalid or "null"."""
     try:
         parts = urlsplit(text)
         port = parts.port or _PORTS.get(parts.scheme, 0)
@@ -101,7 +101,7 @@ def _origin_of(text: str) -> tuple[str, str, int] | None:
 
 
 def _host_of(header: str) -> str:
-    """The name in a Host header, without port; empty where there is none."""
+    """The host name in a Host header, without the port; "" when it is invalid."""
     try:
         return urlsplit(f"//{header}").hostname or ""
     except ValueError:
@@ -109,7 +109,7 @@ def _host_of(header: str) -> str:
 
 
 def is_local_host(host: str) -> bool:
-    """True for names and addresses that only this machine reaches."""
+    """True for loopback names and addresses."""
     if host == "localhost" or host.endswith(".localhost"):
         return True
     try:

@@ -1,4 +1,4 @@
-"""The parts of a running service, put together once."""
+"""The running service: its parts, accepting requests, health."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from mondrian_core.errors import DatabaseReplaced
+from mondrian_core.pixel_files import PixelFileCache
 from mondrian_core.serving.critique.active_adapters import ActiveAdapters
 from mondrian_core.serving.critique.routing import RoutingPolicy, StrategyRoute, route_in_rollout, route_request
-from mondrian_core.serving.engine.pixel_files import PixelFileCache
 from mondrian_core.serving.engine.supervisor import ModelProcess
 from mondrian_core.serving.http.decode_queue import DecodeQueue
 from mondrian_core.serving.http.metrics import ServiceMetrics
@@ -27,9 +27,9 @@ STUCK_SECONDS = 60.0
 
 @dataclass(kw_only=True)
 class Service:
-    """What the routes of the app work with.
+    """The parts of a service, for the routes.
 
-    `workspace` and `boot` tell others whose service this is and whether it is still the same start of it.
+    `workspace` and `boot` identify the service's workspace and this start of it.
     """
 
     root: Path
@@ -48,30 +48,28 @@ class Service:
     boot: str = field(default_factory=lambda: uuid.uuid4().hex[:12])
     decode_queue: DecodeQueue = field(default_factory=DecodeQueue)
     _adding: threading.Lock = field(default_factory=threading.Lock)
-    _marked: int | None = None  # one and the jobs that this start made; the database keeps the same count
+    _written: int | None = None  # 1 + jobs added since the start; the database keeps the same count
     _rows_lost: bool = False
 
     def __post_init__(self) -> None:
-        """Figures that are read on demand."""
+        """Register the metrics that are read on demand."""
         self.metrics.gauge("queue_length", "Jobs that wait", lambda: float(self.worker.waiting))
-        self.metrics.gauge(
-            "model_process_starts", "Times the model process was started", lambda: float(self.model.starts)
-        )
+        self.metrics.gauge("model_process_starts", "Starts of the model process", lambda: float(self.model.starts))
         self.metrics.gauge(
             "model_process_up", "1 while the model process runs", lambda: float(self.model.pid is not None)
         )
 
     def register_start(self) -> None:
-        """To be called before the first request: count in the database, so that a restore of it is noticed."""
+        """Start the write counter in the database, which detects a restored copy. Call it before the first request."""
         self.store.start_write_counter(self.boot)
-        self._marked = 1
+        self._written = 1
 
     def accept(self, received: StoredPhotograph, advisor: str, mode: str | None, key: str | None) -> tuple[Job, bool]:
-        """Make the row, then queue the job: (job, True), or (the job of the same key, False).
+        """Add the row, then queue the job: (job, True), or (the earlier job with the same key, False).
 
         Raises:
-            QueueFull: too many wait.
-            KeyReused: the key came with another photograph, advisor or mode before.
+            QueueFull: too many jobs wait.
+            KeyReused: the key was used with another photograph, advisor or mode.
             DatabaseReplaced: the row would be lost.
             DiskFull: the decoded photograph can't be stored.
         """
@@ -97,24 +95,26 @@ class Service:
                     photograph_sha256=sha256,
                     details={"rollout": mark} if mark else None,
                 )
-                if self._marked is not None:
+                if self._written is not None:
                     self.store.increment_write_counter(self.boot)
-            self._marked = None if self._marked is None else self._marked + 1
+            self._written = None if self._written is None else self._written + 1
             self.worker.submit(job.id)
         return job, True
 
     @property
     def model_mode(self) -> str:
-        """The mode in force: base as long as nobody has a promoted version to answer with."""
-        waits = self.policy.base_until_promoted and not any(map(self.adapters.has_promoted, self.adapters.advisors()))
-        return "base" if waits else self.policy.model_mode
+        """The effective mode: base as long as no advisor has a promoted version."""
+        base_only = self.policy.base_until_promoted and not any(
+            map(self.adapters.has_promoted, self.adapters.advisors())
+        )
+        return "base" if base_only else self.policy.model_mode
 
     def job(self, job_id: str) -> Job:
-        """One job.
+        """The row of a job.
 
         Raises:
             UnknownJob: there is none.
-            DatabaseReplaced: there may have been one, in a database that is not there any more.
+            DatabaseReplaced: there may have been one, in a database that is gone.
         """
         job = self.store.job(job_id)
         if job is None:
@@ -123,7 +123,7 @@ class Service:
         return job
 
     def durable_job(self, job_id: str) -> Job:
-        """One job whose row lies in the database that others find, too.
+        """The row of a job, checked to be in the database at the workspace's path.
 
         Raises:
             UnknownJob, DatabaseReplaced: as `job`.
@@ -134,15 +134,15 @@ class Service:
 
     @property
     def database_problem(self) -> str | None:
-        """ "database_replaced", or "database_restored" when rows that this service wrote are gone; None when well.
+        """ "database_replaced", or "database_restored" when rows that this service wrote are gone; else None.
 
-        Both stay until the service is started again, so that nothing is accepted into a database of unknown state.
+        Both last until the service restarts, so that no job is accepted into a database of unknown state.
         """
         if self.store.replaced:
             return "database_replaced"
-        if self._marked is not None and not self._rows_lost:
-            expected, found = self._marked, self.store.read_write_counter(self.boot)
-            self._rows_lost = found is not None and found < expected
+        if self._written is not None and not self._rows_lost:
+            expected, counted = self._written, self.store.read_write_counter(self.boot)
+            self._rows_lost = counted is not None and counted < expected
         return "database_restored" if self._rows_lost else None
 
     def _require_rows(self) -> None:
@@ -150,11 +150,11 @@ class Service:
         if problem == "database_replaced":
             raise DatabaseReplaced(self.store.path)
         if problem is not None:
-            raise DatabaseReplaced(self.store.path, "lost rows while it was open: an older copy of it was restored")
+            raise DatabaseReplaced(self.store.path, "lost rows while it was open: an older copy was restored")
 
     def health(self) -> tuple[bool, dict[str, Any]]:
-        """(able to answer, figures). Able is: the process is there, a job in flight has given a sign of life, and the
-        database is the one that was opened. No figure names a path of this machine.
+        """(healthy, details). Healthy: the model process runs, a job in flight shows progress, and the database is
+        the one that was opened. The details contain no path of this machine.
         """
         silence, pid = self.model.seconds_since_last_message, self.model.pid
         status = self.database_problem or "ok"

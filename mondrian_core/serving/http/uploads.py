@@ -1,4 +1,4 @@
-"""Requests that bring a photograph: limits while they stream in, a safe name, the bytes kept before the work begins."""
+"""Uploads: size limits while streaming, parsing POST /analyze, decoding and storing the photograph before the job."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ _SUFFIXES = {b"\xff\xd8": ".jpg", b"\x89P": ".png", b"II": ".tif", b"MM": ".tif"
 
 @dataclass(frozen=True, kw_only=True)
 class AnalyzeRequest:
-    """What a request asks for. Exactly one of `data` (uploaded bytes) and `path` (under the workspace) is there.
+    """A parsed POST /analyze. Exactly one of `data` (uploaded bytes) and `path` (under the workspace) is set.
 
-    `advisor` is None when the request names none: then the workspace's only one is meant (`only_advisor`).
+    `advisor` None stands for the workspace's only advisor (see `only_advisor`).
     """
 
     advisor: str | None
@@ -55,13 +55,13 @@ class StoredPhotograph:
 
 
 class BodyLimit:
-    """ASGI middleware: a request's body may not have more than `most` bytes, whatever it claims."""
+    """ASGI middleware: refuses a body of more than `most` bytes, whatever its Content-Length."""
 
     def __init__(self, app: ASGIApp, most: int = MAX_UPLOAD_BYTES) -> None:
         self._app, self._most = app, most
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Count while it streams in."""
+        """Count the bytes while they arrive."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -85,10 +85,10 @@ class BodyLimit:
 async def read_analyze_request(request: Request) -> AnalyzeRequest:
     """Read POST /analyze: multipart with `image`, `advisor`, `mode`, or JSON with `path`, `advisor`, `mode`.
 
-    JSON may call the path `image`, as the older service did.
+    JSON may use `image` for the path, as in the older service.
 
     Raises:
-        BadInput: what is missing or wrong.
+        BadInput: with what is missing or wrong.
     """
     kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
     if kind == "application/json":
@@ -102,17 +102,19 @@ def _from_json(body: bytes) -> AnalyzeRequest:
     try:
         value: Any = json.loads(body)
     except (ValueError, RecursionError):
-        raise BadInput("The request is no JSON.", 'Send {"path": "...", "advisor": "..."}.') from None
+        raise BadInput("The request is not valid JSON.", 'Send {"path": "...", "advisor": "..."}.') from None
     if not isinstance(value, dict):
-        raise BadInput("The request is no JSON object.", 'Send {"path": "...", "advisor": "..."}.')
+        raise BadInput("The request must be a JSON object.", 'Send {"path": "...", "advisor": "..."}.')
     unknown = sorted(set(value) - {"path", "image", "advisor", "mode"})
     if unknown:
         raise BadInput(f"Unknown keys: {', '.join(unknown)[:200]}.", "The keys are path, advisor and mode.")
     if "path" in value and "image" in value:
-        raise BadInput("`path` and `image` are two names for one thing.", "Send one of them.")
+        raise BadInput("`path` and `image` mean the same.", "Send only one of them.")
     path, advisor, mode = value.get("path", value.get("image")), value.get("advisor"), value.get("mode")
     if not isinstance(path, str) or not path or "\0" in path or not (mode is None or isinstance(mode, str)):
-        raise BadInput("`path` must be the path of a photograph in the workspace, `mode` a text.", "Mend the request.")
+        raise BadInput(
+            "`path` must be the path of a photograph in the workspace, `mode` a string.", "Correct the request."
+        )
     return AnalyzeRequest(advisor=_parse_advisor(advisor), mode=mode, path=path)
 
 
@@ -143,7 +145,7 @@ def _parse_advisor(value: Any) -> str | None:
     if value is None or value == "":
         return None
     if not isinstance(value, str):
-        raise BadInput("`advisor` is not a text.", "Send an id such as ansel; GET /advisors lists them.")
+        raise BadInput("`advisor` is not a string.", "Send an ID such as ansel; GET /advisors lists them.")
     return validate_advisor_id(value)
 
 
@@ -151,28 +153,28 @@ def only_advisor(store: Store) -> str:
     """The advisor of a workspace that has exactly one, for a request that names none.
 
     Raises:
-        BadInput: there are several, or none yet.
+        BadInput: there are several, or none.
     """
     known = [advisor_prompt.advisor for advisor_prompt in store.advisors()]
     if len(known) != 1:
-        which = f"one of {', '.join(known)[:200]}" if known else "an id; this workspace has no advisor yet"
+        which = f"one of {', '.join(known)[:200]}" if known else "an ID; this workspace has no advisor yet"
         raise BadInput("The advisor is missing.", f"Send `advisor`: {which}.")
     return known[0]
 
 
 def store_photograph(root: Path, wanted: AnalyzeRequest) -> StoredPhotograph:
-    """Decode the photograph once, and make sure that it lies in the workspace.
+    """Decode the photograph once, and store it in the workspace if it was uploaded.
 
     Raises:
         BadPhotograph: with its reason.
-        DiskFull: it can't be kept.
+        DiskFull: it can't be stored.
     """
     if wanted.path is not None:
         path = path_inside_workspace(root, Path(wanted.path))
-        if not _exists(path):  # the older service's names began in the folder of photographs
+        if not _exists(path):  # names of the older service were relative to source/
             path = path_inside_workspace(root, Path("source") / wanted.path)
         if not _exists(path):
-            raise BadPhotograph(wanted.path[:200], "missing", "there is no such file in the workspace")
+            raise BadPhotograph(wanted.path[:200], "missing", "no such file in the workspace")
         photograph = _decode(path, wanted.path)
         return StoredPhotograph(job_filename(root, path), photograph.sha256, photograph.image)
     data = wanted.data or b""
@@ -187,7 +189,7 @@ def store_photograph(root: Path, wanted: AnalyzeRequest) -> StoredPhotograph:
 def _exists(path: Path) -> bool:
     try:
         return path.exists()
-    except (OSError, ValueError):  # a name that is too long, or that no file can have
+    except (OSError, ValueError):  # a name that is too long or not allowed
         return False
 
 
@@ -195,17 +197,17 @@ def _decode(source: Path | bytes, name: str) -> Photograph:
     try:
         return open_downscaled(source)
     except BadPhotograph as error:
-        # the full path of the workspace is nobody's business
+        # without the full path of the workspace
         detail = error.problem.split("can't be used as a photograph: ", 1)[-1].rstrip(".")
         raise BadPhotograph(name, error.reason, detail, error.next_step) from None
 
 
 def safe_stem(name: str) -> str:
-    """The name without folders, suffix and anything but letters, digits, "_" and "-"; at most 60 characters."""
+    """The name without folders and suffix, with only letters, digits, "_" and "-"; at most 60 characters."""
     stem = Path(name.replace("\\", "/")).name.rsplit(".", 1)[0]
     return re.sub(r"[^A-Za-z0-9_-]+", "-", stem).strip("-")[:60] or "photograph"
 
 
 def suffix_from_content(data: bytes) -> str:
-    """The suffix that belongs to the content; the name's own is no more than a hint."""
+    """The suffix that fits the content; the suffix of the uploaded name is ignored."""
     return _SUFFIXES.get(data[:2], ".heic")

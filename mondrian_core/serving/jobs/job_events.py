@@ -1,4 +1,4 @@
-"""What happens to jobs while people wait: events by job, written by the worker's thread, read by requests."""
+"""Progress events by job, published by the worker thread and streamed to waiting requests."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Any
 
 FINAL_STATUSES = frozenset({"completed", "failed", "canceled"})
 MAX_JOBS = 256
-POLL_SECONDS = 5.0  # how often somebody who hears nothing looks at the row
+POLL_SECONDS = 5.0  # without events, the row is read this often
 
 
 @dataclass(frozen=True)
 class JobEvent:
-    """One thing that happened; `number` counts within the job, from 1."""
+    """One event of a job; `number` counts within the job, from 1."""
 
     number: int
     kind: str
@@ -36,14 +36,14 @@ class _EventLog:
 
 
 class JobEventBroker:
-    """Events of the latest jobs, in memory: the rows of the jobs table are what lasts."""
+    """Events of the latest jobs, in memory; only the rows of the jobs table persist."""
 
     def __init__(self) -> None:
-        self._threads: OrderedDict[str, _EventLog] = OrderedDict()
+        self._logs: OrderedDict[str, _EventLog] = OrderedDict()
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def attach(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Take part in the event loop that requests run on."""
+        """Use the event loop of the requests."""
         self._loop = loop
 
     def publish(self, job_id: str, kind: str, **data: Any) -> None:
@@ -53,14 +53,14 @@ class JobEventBroker:
             try:
                 loop.call_soon_threadsafe(self._add, job_id, kind, data)
             except RuntimeError:
-                pass  # the loop was closed in between: nobody waits any more
+                pass  # the loop was closed meanwhile: no request waits
 
     def has_events(self, job_id: str) -> bool:
         """True when the job has events here."""
-        return job_id in self._threads
+        return job_id in self._logs
 
     async def wait_until_finished(self, job_id: str, seconds: float) -> bool:
-        """Wait until the job has ended, at most so long; True when it has."""
+        """Wait until the job has ended, at most `seconds`; True when it has."""
         try:
             async with asyncio.timeout(seconds):
                 async for _ in self.events(job_id):
@@ -70,44 +70,47 @@ class JobEventBroker:
         return True
 
     async def events(
-        self, job_id: str, after: int = 0, look: FinalEventLookup | None = None
+        self, job_id: str, after: int = 0, final_event: FinalEventLookup | None = None
     ) -> AsyncIterator[JobEvent]:
-        """The job's events with a number above `after`, as they come, to its last one, which always comes.
+        """The job's events after number `after`, as they happen, up to its final one, which is always sent.
 
-        `look` gives the last event of a job that has ended without a word here, else None.
+        Args:
+            job_id: of the job.
+            after: number of the last event that the client has.
+            final_event: returns the final event of a job that ended without an event here, else None.
         """
-        thread = self._thread(job_id)
-        at = min(after, len(thread.events) - 1 if thread.ended else len(thread.events))
+        log = self._log_of(job_id)
+        sent = min(after, len(log.events) - 1 if log.ended else len(log.events))
         while True:
-            while at < len(thread.events):
-                at += 1
-                yield thread.events[at - 1]
-            if thread.ended:
+            while sent < len(log.events):
+                sent += 1
+                yield log.events[sent - 1]
+            if log.ended:
                 return
             try:
                 async with asyncio.timeout(POLL_SECONDS):
-                    await thread.changed.wait()
+                    await log.changed.wait()
             except TimeoutError:
-                last = await look() if look is not None and not thread.ended else None
+                last = await final_event() if final_event is not None and not log.ended else None
                 if last is not None:
                     yield last
                     return
 
-    def _thread(self, job_id: str) -> _EventLog:
-        if job_id not in self._threads:
-            self._threads[job_id] = _EventLog()
-            self._forget()
-        return self._threads[job_id]
+    def _log_of(self, job_id: str) -> _EventLog:
+        if job_id not in self._logs:
+            self._logs[job_id] = _EventLog()
+            self._evict_oldest()
+        return self._logs[job_id]
 
     def _add(self, job_id: str, kind: str, data: Mapping[str, Any]) -> None:
-        thread = self._thread(job_id)
-        if thread.ended:
+        log = self._log_of(job_id)
+        if log.ended:
             return
-        thread.events.append(JobEvent(len(thread.events) + 1, kind, data))
-        waiting, thread.changed = thread.changed, asyncio.Event()
+        log.events.append(JobEvent(len(log.events) + 1, kind, data))
+        waiting, log.changed = log.changed, asyncio.Event()
         waiting.set()
 
-    def _forget(self) -> None:
-        ended = [job_id for job_id, thread in self._threads.items() if thread.ended]
-        for job_id in ended[: max(0, len(self._threads) - MAX_JOBS)]:
-            del self._threads[job_id]
+    def _evict_oldest(self) -> None:
+        ended = [job_id for job_id, log in self._logs.items() if log.ended]
+        for job_id in ended[: max(0, len(self._logs) - MAX_JOBS)]:
+            del self._logs[job_id]

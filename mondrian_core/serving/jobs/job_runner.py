@@ -1,4 +1,4 @@
-"""One job from its row to its critique: what the command line and the service both do with a photograph."""
+"""Runs one job, from its row to its stored critique; used by the service and by `mondrian analyze`."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from mondrian_core.errors import (
 )
 from mondrian_core.files import file_sha256, path_as_spelled_on_disk, write_atomic
 from mondrian_core.images import downscale_to_fit
+from mondrian_core.pixel_files import PixelFile, PixelFileCache
 from mondrian_core.prompts import AdvisorPrompt, prompt_digest
 from mondrian_core.retrieval.nearest_neighbors import ReferencePhotograph, path_below_source, portfolio_from_profiles
 from mondrian_core.rollout import FAULT_KEY, Fault
@@ -44,7 +45,6 @@ from mondrian_core.serving.critique.strategies import (
     ignore_strategy_progress,
 )
 from mondrian_core.serving.engine.interface import Canceled, Engine
-from mondrian_core.serving.engine.pixel_files import PixelFile, PixelFileCache
 from mondrian_core.serving.jobs.image_decoding import open_downscaled
 from mondrian_core.settings import AnalysisMode
 from mondrian_core.store import Job, Store
@@ -53,7 +53,7 @@ from mondrian_core.store.embeddings import EmbeddingStore
 if TYPE_CHECKING:
     from PIL import Image
 
-MAX_ATTEMPTS = 2  # how often a job is begun with the same strategy, counted over restarts of the service
+MAX_ATTEMPTS = 2  # starts of a job with the same strategy, counted over restarts of the service
 PINNED_REASON = "the model process crashed too often with an adapter; the base answers for a while"
 
 
@@ -85,24 +85,28 @@ class JobRunner:
         on_progress: OnStrategyProgress = ignore_strategy_progress,
         leaving: Callable[[], bool] = lambda: False,
     ) -> Job:
-        """Critique a claimed job's photograph; gives the row as it is then: completed, failed or canceled.
+        """Critique the photograph of a claimed job; returns the updated row: completed, failed or canceled.
 
-        `leaving` says that whoever works here is about to stop: then a failure puts the job back instead.
+        Args:
+            job: the row.
+            image: the decoded photograph; None: it is read from the job's file.
+            on_progress: called with the progress of strategies.
+            leaving: true while the service stops: then a failed job is queued again instead.
         """
         began = time.perf_counter()
         try:
             outcome, facts = self._outcome(job, image, on_progress)
-            return self._keep(job, outcome, facts, time.perf_counter() - began)
+            return self._store_answer(job, outcome, facts, time.perf_counter() - began)
         except Canceled:
             return self.store.cancel_job(job.id)
         except MondrianError as error:
-            return self.store.release_job(job.id) if leaving() else self._fail(job, error)
+            return self.store.release_job(job.id) if leaving() else self._store_failure(job, error)
         except Exception as error:
-            self._fail(job, error)
+            self._store_failure(job, error)
             raise
 
-    def _fail(self, job: Job, error: Exception) -> Job:
-        """Write down why a job failed, and whose fault it is: the arm it was assigned to only when it may be that."""
+    def _store_failure(self, job: Job, error: Exception) -> Job:
+        """Store why a job failed and whose fault it is; only an unexplained failure counts against its arm."""
         hops = error.hops if isinstance(error, ChainExhausted) else ()
         details = {**_rollout_details(job, hops), "hops": [hop.as_dict() for hop in hops]}
         fault = fault_from_error(error)
@@ -113,11 +117,11 @@ class JobRunner:
             failed = model_used_label(cast("Arm | None", job.arm), job.arm == "fine_tuned")
         if isinstance(error, ChainExhausted) and error.shared_death:
             self._forgive(hops)
-        told = str(error) if isinstance(error, MondrianError) else f"{type(error).__name__}: {error}"
-        return self.store.fail_job(job.id, told, model_used=failed, details=details)
+        reason = str(error) if isinstance(error, MondrianError) else f"{type(error).__name__}: {error}"
+        return self.store.fail_job(job.id, reason, model_used=failed, details=details)
 
     def _forgive(self, hops: Sequence[FallbackHop]) -> None:
-        """The model process died over this photograph with the base too: the adapter is not to blame for its deaths."""
+        """The model process died on this photograph with the base too: don't blame the adapter for its deaths."""
         deaths = sum(hop.crashed and hop.strategy == LoraStrategy.name for hop in hops)
         forgive = getattr(self.engine, "forgive", None)
         if deaths and forgive is not None:
@@ -128,9 +132,9 @@ class JobRunner:
     ) -> tuple[StrategyOutcome, dict[str, Any]]:
         advisor_prompt = self.store.advisor(job.advisor or "")
         requested = parse_mode(job.requested_mode or "baseline")
-        picture = self._stored_image(job) if image is None else downscale_to_fit(image)
+        photograph = self._stored_image(job) if image is None else downscale_to_fit(image)
         context = replace(
-            self.context(advisor_prompt, picture, requested, job),
+            self.context(advisor_prompt, photograph, requested, job),
             camera=self._camera_of(job),
             timed="rollout" in job.details,
         )
@@ -138,19 +142,19 @@ class JobRunner:
         outcome = run_fallback_chain(
             self.strategies, requested, context, self.engine, on_progress=on_progress, skip=skip
         )
-        facts = {"prompt_sha256": prompt_digest(advisor_prompt), "pixels": list(picture.size)}
+        facts = {"prompt_sha256": prompt_digest(advisor_prompt), "pixels": list(photograph.size)}
         return outcome, {**facts, "camera": context.camera} if context.camera else facts
 
     def _camera_of(self, job: Job) -> str | None:
         return exif_description(photograph_path(self.root, job.filename or "")) if self.exif else None
 
     def context(
-        self, advisor_prompt: AdvisorPrompt, picture: Image.Image | PixelFile, requested: AnalysisMode, job: Job
+        self, advisor_prompt: AdvisorPrompt, image: Image.Image | PixelFile, requested: AnalysisMode, job: Job
     ) -> AnalysisContext:
-        """What the strategies of the requested chain may use."""
+        """What the strategies of the requested fallback chain may use."""
         if requested == "baseline":
-            return AnalysisContext(advisor_prompt=advisor_prompt, image=picture)
-        adapter, why = self._adapter_of(job) if requested == "lora" else (None, "it was not asked for")
+            return AnalysisContext(advisor_prompt=advisor_prompt, image=image)
+        adapter, why = self._adapter_of(job) if requested == "lora" else (None, "it was not requested")
         portfolio = portfolio_from_profiles(
             self.store.profiles(advisor_prompt.advisor), self._key_of, lambda file: file_sha256(Path(file))
         )
@@ -160,7 +164,7 @@ class JobRunner:
 
         return AnalysisContext(
             advisor_prompt=advisor_prompt,
-            image=picture,
+            image=image,
             adapter=adapter,
             why_no_adapter=why,
             portfolio=portfolio,
@@ -169,12 +173,12 @@ class JobRunner:
         )
 
     def _key_of(self, path: str) -> str | None:
-        """The file that a path of the database means, links resolved, as a key of references and embeddings."""
+        """The file of a path in the database, links resolved, as a key of references and embeddings."""
         file = source_file(self.root, path)
         return str(file) if file is not None else None
 
     def _embeddings(self, advisor: str) -> dict[str, Sequence[float]]:
-        """Vectors of the portfolio by the photograph's file, made with the base that is loaded."""
+        """Embeddings of the portfolio by file, from the loaded base."""
         base = getattr(self.engine, "fingerprint", None)
         if not self.embed or base is None:
             return {}
@@ -182,7 +186,7 @@ class JobRunner:
         return {key: entry.vector for entry in entries if (key := self._key_of(entry.image_path)) is not None}
 
     def _is_photograph_of(self, job: Job, path: str) -> bool:
-        """True when a path of the database, perhaps another machine's, is this job's photograph."""
+        """True when a path in the database, perhaps from another machine, is this job's photograph."""
         file = source_file(self.root, path)
         return file is not None and file_sha256(file) == job.photograph_sha256
 
@@ -193,14 +197,14 @@ class JobRunner:
             return self._find_adapter(job)
         except ModelProcessDied:
             return self._find_adapter(job)
-        except BadInput as error:  # such as a version of the registry that is gone
+        except BadInput as error:  # such as a version that was removed from the registry
             return None, error.problem
 
     def _find_adapter(self, job: Job) -> tuple[ServedAdapter | None, str]:
         advisor, mark = job.advisor or "", job.details.get("rollout")
-        serving, why = self.adapters.for_advisor(advisor)
+        active = self.adapters.for_advisor(advisor)
         if not mark or mark["candidate"] or not mark["version"]:
-            return serving, why
+            return active
         return self.adapters.version(advisor, mark["version"])
 
     def _stored_image(self, job: Job) -> Image.Image | PixelFile:
@@ -211,7 +215,7 @@ class JobRunner:
         photograph = open_downscaled(photograph_path(self.root, job.filename or ""))
         return self.pixel_files.put(photograph.sha256, photograph.image) if self.pixel_files else photograph.image
 
-    def _keep(self, job: Job, outcome: StrategyOutcome, facts: dict[str, Any], seconds: float) -> Job:
+    def _store_answer(self, job: Job, outcome: StrategyOutcome, facts: dict[str, Any], seconds: float) -> Job:
         answer = outcome.answer
         name = f"analysis-{job.advisor}-{job.id}.md"
         text = json.dumps(answer.critique.as_dict(), indent=2)
@@ -224,7 +228,7 @@ class JobRunner:
             "repairs": list(answer.repairs),
             "passes": [reply.facts for reply in answer.replies],
             "expected_scores": {name: round(value, 3) for name, value in answer.reply.expected_scores.items()},
-            "compared_with": [dict(each) for each in answer.compared_with],
+            "compared_with": [dict(facts) for facts in answer.compared_with],
             "seconds": round(seconds, 4),
         }
         return self.store.finish_job(
@@ -240,7 +244,7 @@ class JobRunner:
 
 
 def llm_outputs(answer: StrategyAnswer) -> dict[str, Any]:
-    """`jobs.llm_outputs`: what the model wrote, with the score where the older project's queries look for it."""
+    """`jobs.llm_outputs`: the generated text, with the score where the older project's queries expect it."""
     critique = answer.critique
     grade = re.match(r"\s*\d+(\.\d+)?", critique.overall_grade)
     return {
@@ -251,22 +255,22 @@ def llm_outputs(answer: StrategyAnswer) -> dict[str, Any]:
 
 
 def fault_from_error(error: Exception) -> Fault | None:
-    """Whose fault an error is that ended a job; None when it may be the fault of the arm it was assigned to."""
+    """Whose fault a failure is; None when it may be the fault of the arm that the job was assigned to."""
     if isinstance(error, ChainExhausted):
         return "shared" if error.shared else None
-    ours = isinstance(error, BadAdapter | BaseModelUnavailable | NoDatabase | NoWorkspace)
-    return "request" if isinstance(error, BadInput) and not ours else "service"
+    of_service = isinstance(error, BadAdapter | BaseModelUnavailable | NoDatabase | NoWorkspace)
+    return "request" if isinstance(error, BadInput) and not of_service else "service"
 
 
 def _rollout_details(job: Job, hops: Sequence[FallbackHop]) -> dict[str, Any]:
-    """What a rollout wants to know of a job: its share when it came in, how often the model process died over it."""
+    """What a rollout needs from a job: its share when it was accepted, and deaths of the model process."""
     deaths = sum(hop.crashed and hop.strategy == job.requested_mode for hop in hops)
     mark = {"rollout": job.details["rollout"]} if "rollout" in job.details else {}
     return {**mark, **({"crashed": deaths} if deaths else {})}
 
 
 def photograph_path(root: Path, filename: str) -> Path:
-    """Where a job's photograph lies: under source/ of the workspace, or an absolute path that a person named.
+    """The file of a job's photograph: under source/ of the workspace, or an absolute path named by a person.
 
     Raises:
         BadPhotograph: a relative name that leads out of the workspace.
@@ -278,10 +282,10 @@ def photograph_path(root: Path, filename: str) -> Path:
 
 
 def path_inside_workspace(root: Path, path: Path) -> Path:
-    """A path under the workspace, symbolic links resolved; for what a request names.
+    """A path that a request names under the workspace, symbolic links resolved.
 
     Raises:
-        BadPhotograph: it leads out, whatever lies there.
+        BadPhotograph: it leads out of the workspace, whether or not a file exists there.
     """
     try:
         whole = path_as_spelled_on_disk(root, path.parts).resolve()
@@ -293,9 +297,9 @@ def path_inside_workspace(root: Path, path: Path) -> Path:
 
 
 def source_file(root: Path, path: str) -> Path | None:
-    """The photograph below source/ that a path of the database, perhaps another machine's, means; else None.
+    """The file below source/ that a path in the database, perhaps from another machine, refers to; else None.
 
-    Links are followed, as when linking: the portfolio may lie on another disk.
+    Links are followed, as in `mondrian link`: the portfolio may be on another disk.
     """
     parts = PurePosixPath(path_below_source(path)).parts
     if ".." in parts or parts[:1] == ("/",):
@@ -308,6 +312,6 @@ def source_file(root: Path, path: str) -> Path | None:
 
 
 def job_filename(root: Path, path: Path) -> str:
-    """How a job names a photograph: relative to source/ when it lies there, else the whole path."""
+    """The name of a photograph in the jobs table: relative to source/ if it is there, else absolute."""
     whole, source = path.resolve(), (root / "source").resolve()
     return whole.relative_to(source).as_posix() if whole.is_relative_to(source) else str(whole)

@@ -1,7 +1,7 @@
-"""A rollout whose new version fails goes back with the very answer that shows it, not at the next scheduled look.
+"""Rolls a rollout back right after the failure that violates a guardrail, not at the next scheduled check.
 
-Going on and holding stay with `rollout/advance`. The guardrails may be asked at any time and as often as one likes
-(decision 0041), so a look after each failure costs nothing but the look.
+`rollout/advance` alone advances or holds. The guardrails may be checked at any time and any number of times
+(decision 41), so a check after each failure costs no statistical power.
 """
 
 from __future__ import annotations
@@ -14,33 +14,33 @@ from mondrian_core.store import Job, Store
 
 
 class RollbackGuard:
-    """Looks at an advisor's rollout when an answer of the new version failed or cost the model process its life."""
+    """Checks an advisor's rollout when the new version failed or the model process died with it."""
 
     def __init__(self, store: Store, adapters: ActiveAdapters, listen: EventListener) -> None:
         self._store, self._adapters, self._listen = store, adapters, listen
 
     def check_finished_job(self, job: Job) -> None:
-        """To be called with every job that has ended. Whatever goes wrong here must not reach that job."""
+        """Check the rollout of a job that has ended; errors are logged and never affect the job."""
         try:
-            self._look(job)
+            self._check(job)
         except (NothingToDo, ChampionChanged):
-            pass  # a person, or the schedule, was first
+            pass  # a person or the schedule has acted already
         except (MondrianError, OSError) as error:
-            self._listen(StageNotice("rollout", f"The failures could not be judged: {error}"))
+            self._listen(StageNotice("rollout", f"The guardrails could not be checked: {error}"))
 
-    def _look(self, job: Job) -> None:
+    def _check(self, job: Job) -> None:
         advisor = job.advisor or ""
         rollout = self._adapters.rollout(advisor) if job.details.get("rollout") else None
         if rollout is None or not any(
-            each.candidate and (each.failed or each.crashed) for each in rollout_requests([job], rollout)
+            request.candidate and (request.failed or request.crashed) for request in rollout_requests([job], rollout)
         ):
             return
-        seen = check_rollout(
+        checked = check_rollout(
             self._adapters.registry_of(advisor),
             advisor,
             self._store.jobs(advisor, since=rollout.started),
             actor=SERVICE_ACTOR,
             only_back=True,
         )
-        if isinstance(seen.decision, RollBack):
-            self._listen(StageNotice("rollout", f"{advisor} {rollout.version}: {seen.decision.sentence}"))
+        if isinstance(checked.decision, RollBack):
+            self._listen(StageNotice("rollout", f"{advisor} {rollout.version}: {checked.decision.sentence}"))

@@ -1,4 +1,4 @@
-"""The thread that works on jobs, one at a time, with a bounded queue in front."""
+"""The worker thread: runs jobs one at a time, from a bounded queue."""
 
 from __future__ import annotations
 
@@ -21,15 +21,24 @@ IDLE_SECONDS = 1.0
 
 
 class QueueFull(Broken):
-    """As many jobs wait as may."""
+    """The queue has no free place."""
 
     def __init__(self, waiting: int, retry_after: int) -> None:
         self.retry_after = retry_after
-        super().__init__(f"{waiting} photographs are waiting already.", f"Try again in {retry_after} s.")
+        super().__init__(f"The queue is full: {waiting} photographs are waiting.", f"Try again in {retry_after} s.")
 
 
 class JobWorker:
-    """Takes queued jobs in the order they came. Start it once; `stop` leaves what waits for the next start."""
+    """Runs queued jobs in order. Start it once; jobs that still wait at `stop` run after the next start.
+
+    Args:
+        job_runner: makes the critiques.
+        model: the model process, for cancellation and recycling.
+        job_events: receives the progress of jobs.
+        longest_queue: jobs that may wait.
+        on_finished: called with every job that ended.
+        listen: receives notices for the log.
+    """
 
     def __init__(
         self,
@@ -38,14 +47,14 @@ class JobWorker:
         job_events: JobEventBroker,
         *,
         longest_queue: int = 32,
-        done: Callable[[Job], None] = lambda job: None,
+        on_finished: Callable[[Job], None] = lambda job: None,
         listen: EventListener = ignore_events,
     ) -> None:
-        self._job_runner, self._model, self._job_events, self._done, self._listen = (
+        self._job_runner, self._model, self._job_events, self._on_finished, self._listen = (
             job_runner,
             model,
             job_events,
-            done,
+            on_finished,
             listen,
         )
         self.longest_queue = longest_queue
@@ -53,7 +62,7 @@ class JobWorker:
         self._queue: queue.Queue[str | None] = queue.Queue()
         self._canceled: set[str] = set()
         self._stopping = threading.Event()
-        self._seconds = 5.0  # a moving mean of what a job takes, for Retry-After
+        self._seconds = 5.0  # moving average of the seconds per job, for Retry-After
         self._thread = threading.Thread(target=self._run, name="worker", daemon=True)
 
     @property
@@ -62,17 +71,17 @@ class JobWorker:
         return self._queue.qsize()
 
     def start(self) -> int:
-        """Take up what an earlier service left, then begin; gives the number of jobs found."""
+        """Queue the unfinished jobs of an earlier service, then start; returns the number of these jobs."""
         store = self._job_runner.store
         store.requeue_running()
-        left = [job.id for job in store.jobs(status=QUEUED)]
-        for job_id in left:
+        unfinished = [job.id for job in store.jobs(status=QUEUED)]
+        for job_id in unfinished:
             self._queue.put(job_id)
         self._thread.start()
-        return len(left)
+        return len(unfinished)
 
     def stop(self) -> None:
-        """End after ending the model process; the job at work goes back into the queue of the jobs table."""
+        """End the model process, then the thread; the job in progress is queued again in the jobs table."""
         self._stopping.set()
         self._queue.put(None)
         self._model.stop()
@@ -80,21 +89,21 @@ class JobWorker:
             self._thread.join(timeout=10)
 
     def require_room(self) -> None:
-        """Refuse while the queue is full.
+        """Refuse a new job while the queue is full.
 
         Raises:
-            QueueFull: with the seconds after which to try again.
+            QueueFull: with the seconds after which to retry.
         """
         if self.waiting >= self.longest_queue:
             raise QueueFull(self.waiting, max(1, round(self._seconds * self.waiting / 2)))
 
     def submit(self, job_id: str) -> None:
-        """Put a job, whose row is there already, into the queue."""
+        """Queue a job whose row exists."""
         self._job_events.publish(job_id, "queued", position=self.waiting + 1)
         self._queue.put(job_id)
 
     def cancel(self, job_id: str) -> None:
-        """Take a job out of the queue, or stop it while it is worked on."""
+        """Remove a job from the queue, or stop it while it is in progress."""
         self._canceled.add(job_id)
         if self.current == job_id:
             self._model.cancel()
@@ -107,10 +116,10 @@ class JobWorker:
                 self._attempt(self._idle)
                 continue
             if job_id is not None:
-                self._attempt(lambda job_id=job_id: self._work(job_id))  # type: ignore[misc]
+                self._attempt(lambda job_id=job_id: self._run_job(job_id))  # type: ignore[misc]
 
     def _attempt(self, act: Callable[[], None]) -> None:
-        """This thread must outlive every error: without it nothing is answered any more."""
+        """Run `act` and log its errors: this thread must survive all of them, or no job is ever answered again."""
         try:
             act()
         except MondrianError as error:
@@ -121,30 +130,30 @@ class JobWorker:
     def _idle(self) -> None:
         self._job_runner.adapters.refresh()
         if self._model.recycle():
-            self._listen(StageNotice("worker", "The model process was replaced after many jobs."))
+            self._listen(StageNotice("worker", "Replaced the model process after many jobs."))
         shadow = add_next_shadow_job(self._job_runner.store, self._job_runner.adapters)
         if shadow is not None:
             self.submit(shadow.id)
 
-    def _work(self, job_id: str) -> None:
+    def _run_job(self, job_id: str) -> None:
         try:
-            self._do(job_id)
+            self._claim_and_run(job_id)
         except Exception as error:
-            # whoever waits looks at the row now, and finds that it ended, that it is gone, or that it must wait on
+            # clients that wait read the row now: the job ended, the row is gone, or they must wait longer
             self._job_events.publish(job_id, "failed", error=str(error))
             raise
 
-    def _do(self, job_id: str) -> None:
+    def _claim_and_run(self, job_id: str) -> None:
         store = self._job_runner.store
         if job_id in self._canceled:
             self._canceled.discard(job_id)
-            self._end(store.cancel_job(job_id))
+            self._finish(store.cancel_job(job_id))
             return
         job = store.claim_job(job_id)
-        if job is None:  # it ended, or its row went, while it waited
-            found = store.job(job_id)
-            if found is None or found.status in FINAL_STATUSES:
-                self._job_events.publish(job_id, (found and found.status) or "failed")
+        if job is None:  # it ended, or its row was deleted, while it waited
+            row = store.job(job_id)
+            if row is None or row.status in FINAL_STATUSES:
+                self._job_events.publish(job_id, (row and row.status) or "failed")
             return
         self.current = job_id
         try:
@@ -160,21 +169,21 @@ class JobWorker:
             self.current = None
             self._canceled.discard(job_id)
         if finished.status == QUEUED:
-            return  # the service is stopping; the next one takes it up
-        self._end(finished)
+            return  # the service is stopping; the next one runs it
+        self._finish(finished)
 
-    def _end(self, job: Job) -> None:
+    def _finish(self, job: Job) -> None:
         seconds = job.details.get("seconds")
         if isinstance(seconds, int | float):
             self._seconds += 0.2 * (seconds - self._seconds)
-        self._done(job)
+        self._on_finished(job)
         facts: dict[str, Any] = {"model_used": job.model_used, "mode": job.mode, "adapter_version": job.adapter_version}
         if job.error:
             facts = {"error": job.error}
         self._job_events.publish(job.id, job.status or "failed", **facts)
 
     def _progress_publisher(self, job_id: str) -> Callable[[StrategyProgress], None]:
-        at: list[str] = []
+        strategies: list[str] = []
 
         def on_progress(progress: StrategyProgress) -> None:
             if job_id in self._canceled:
@@ -182,13 +191,13 @@ class JobWorker:
                     raise Canceled
                 self._model.cancel()
             if not progress.phase:
-                if not at:
+                if not strategies:
                     self._job_events.publish(job_id, "started", strategy=progress.strategy)
-                elif at[-1] == progress.strategy:
+                elif strategies[-1] == progress.strategy:
                     self._job_events.publish(job_id, "tried_again", strategy=progress.strategy)
                 else:
-                    self._job_events.publish(job_id, "fallback", **{"from": at[-1], "to": progress.strategy})
-                at.append(progress.strategy)
+                    self._job_events.publish(job_id, "fallback", **{"from": strategies[-1], "to": progress.strategy})
+                strategies.append(progress.strategy)
             elif progress.tokens:
                 self._job_events.publish(job_id, "tokens", at=progress.phase, tokens=progress.tokens)
             else:

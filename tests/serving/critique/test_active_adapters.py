@@ -27,7 +27,7 @@ def test_a_version_by_name_or_folder(registry: Registry, path: str) -> None:
 
 def test_a_pointer_by_folder_or_advisor(registry: Registry, promote: Promote) -> None:
     assert find_adapter_source("ansel", registry) == PointerSource("ansel", registry.root)
-    with pytest.raises(AdapterNotLoadable, match="neither an adapter nor"):
+    with pytest.raises(AdapterNotLoadable, match="No version in"):
         find_adapter_source(str(registry.root / "ansel"), registry)
     promote("v0001")
     assert find_adapter_source(str(registry.root / "ansel"), registry) == PointerSource("ansel", registry.root)
@@ -153,7 +153,7 @@ def test_no_adapter_says_what_is_missing_and_the_next_command(registry: Registry
     told = str(caught.value)
     assert "no advisor id" not in told
     expected = {
-        "nothing": f"there is none in {tmp_path / 'empty'}). Make one: `mondrian retrain --advisor ansel`",
+        "nothing": f"there is none in {tmp_path / 'empty'}). Train one: `mondrian retrain --advisor ansel`",
         "unpromoted": f"mondrian adapters promote --adapters {registry.root} --advisor ansel --version v0002`",
         "overlooked": f"There are adapters in {tmp_path / 'other'}",
     }

@@ -18,12 +18,12 @@ from PIL import Image
 
 from mondrian_core.errors import BadAdapter, ModelProcessDied
 from mondrian_core.mini.renderer import render_scene, sample_scene
+from mondrian_core.pixel_files import PixelFileCache, load_image
 from mondrian_core.prompts import AdvisorPrompt, critique_messages
 from mondrian_core.registry import Registry
 from mondrian_core.serving.batch_analyze import BatchRequest, analyze_photographs
 from mondrian_core.serving.engine.interface import Canceled, Question
 from mondrian_core.serving.engine.local_engine import LocalEngine
-from mondrian_core.serving.engine.pixel_files import PixelFileCache, load_image
 from mondrian_core.serving.engine.supervisor import ModelProcess, model_command
 from mondrian_core.settings import Settings
 from mondrian_core.store import Store
@@ -141,17 +141,17 @@ def test_an_adapter_draws_on_its_own_answers_alone(adapter: Path) -> None:
     engine = LocalEngine("mini")
     for seed in range(3):
         engine.ask(replace(QUESTION, image=_scene(seed), max_tokens=60))
-    base = engine._memory_of(None)
+    base = engine._drafter_for(None)
     before = (len(base), base.drafted, base.accepted)
     engine.ask(replace(QUESTION, adapter=adapter))
-    own = engine._memory_of(adapter)
+    own = engine._drafter_for(adapter)
     assert own is not base and 0 < len(own) < len(base)
     assert own.drafted == 0, "its first answer has nothing to go by"
     assert before == (len(base), base.drafted, base.accepted)
     for number in range(9):
-        engine._memory_of(Path(f"v{number:04d}"))
+        engine._drafter_for(Path(f"v{number:04d}"))
     assert len(engine._drafters) < 9
-    assert engine._memory_of(None) is not base, "those that answered longest ago are forgotten"
+    assert engine._drafter_for(None) is not base, "those that answered longest ago are forgotten"
 
 
 def test_an_adapters_memory_begins_with_its_evaluation(mini: LocalEngine, adapter: Path, tmp_path: Path) -> None:
@@ -166,7 +166,7 @@ def test_an_adapters_memory_begins_with_its_evaluation(mini: LocalEngine, adapte
     for name, record in {"whole": whole, "broken": whole + "{", "odd": "7"}.items():
         folder = shutil.copytree(adapter, tmp_path / name)
         (folder / "samples.jsonl").write_text(record)
-        memory = mini._memory_of(folder)
+        memory = mini._drafter_for(folder)
         memory.start_answer()
         expected = mini.base.tokenizer.decode(memory.likely_continuation(8)[0])
         assert (plain.text.startswith(expected) and len(expected) > 20) if name == "whole" else len(memory) == 0

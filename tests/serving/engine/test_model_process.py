@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from mondrian_core.errors import BadAdapter, BaseModelUnavailable, ModelProcessDied
+from mondrian_core.pixel_files import PixelFile
 from mondrian_core.serving.engine.interface import Canceled, Question
-from mondrian_core.serving.engine.pixel_files import PixelFile
 from mondrian_core.serving.engine.supervisor import ModelProcess, ModelProcessLimits, is_process_alive
 
 QUESTION = Question(messages=[], image=PixelFile(Path("no-file"), 8, 8))  # the fake model reads no pixels
@@ -159,7 +159,7 @@ def test_the_model_process_does_not_outlive_a_killed_parent(
     code = (
         "import sys; from pathlib import Path\n"
         "from mondrian_core.serving.engine.interface import Question\n"
-        "from mondrian_core.serving.engine.pixel_files import PixelFile\n"
+        "from mondrian_core.pixel_files import PixelFile\n"
         "from mondrian_core.serving.engine.supervisor import ModelProcess\n"
         "model = ModelProcess(sys.argv[2:], Path(sys.argv[1])); model.start(); print(model.pid, flush=True)\n"
         "model.ask(Question(messages=[], image=PixelFile(Path('no-file'), 8, 8)))\n"

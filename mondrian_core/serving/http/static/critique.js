@@ -1,11 +1,11 @@
-// The page of one critique: rate it, correct it.
+// The page of one critique: rating and correction.
 
 import {showStars} from "/static/stars.js";
 
 const jobId = document.querySelector(".critique").dataset.job;
 const stars = document.querySelector(".stars");
 const form = document.querySelector(".correction");
-const said = form.querySelector(".said");
+const status = form.querySelector(".status");
 
 showStars(stars, jobId, stars.dataset.rating);
 
@@ -16,15 +16,15 @@ form.addEventListener("submit", async (event) => {
     dimensions[field.dataset.dimension] = {score: Number(field.querySelector("input").value),
       comment: field.querySelector("textarea").value};
   }
-  said.textContent = "Sending";
+  status.textContent = "Saving";
   try {
     const answer = await fetch(`/jobs/${jobId}/correction`, {method: "POST",
       body: JSON.stringify({dimensional_analysis: dimensions}),
       headers: {"Content-Type": "application/json", Accept: "application/json"}});
     const body = await answer.json();
     if (!answer.ok) throw new Error([body.title, body.detail].filter(Boolean).join(" "));
-    said.textContent = "Kept. The next training takes it before the model's own.";
+    status.textContent = "Saved. The next training uses it instead of the model's critique.";
   } catch (error) {
-    said.textContent = error.message;
+    status.textContent = error.message;
   }
 });

@@ -1,16 +1,15 @@
-// The page to drop photographs on: send, follow, compare, rate.
+// The front page: upload photographs, follow their jobs, compare modes, rate critiques.
 
 import {showStars} from "/static/stars.js";
 
-const titles = ["Composition", "Lighting", "Focus & Sharpness", "Color Harmony", "Subject Isolation",
-  "Depth & Perspective", "Visual Balance", "Emotional Impact"];
-const names = {lora: "adapter", rag: "comparison with the portfolio", baseline: "base model"};
+const modeNames = {lora: "adapter", rag: "comparison with portfolio", baseline: "base model"};
 const expectedTokens = 600;
-const last = ["completed", "failed", "canceled"];
-const askAgainSeconds = 2;
-const lanes = 4; // a browser opens six connections to one host; each photograph at work holds one
+const finalStatuses = ["completed", "failed", "canceled"];
+const retrySeconds = 2;
+const maxParallel = 4; // a browser opens six connections to a host; each job in progress uses one
 const element = (id) => document.getElementById(id);
 const results = element("results");
+const titles = JSON.parse(results.dataset.titles); // title by dimension
 const waiting = [];
 let busy = 0;
 
@@ -33,8 +32,8 @@ function scoreLine(entry, title) {
 }
 
 function show(card, job) {
-  const words = {queued: "Waiting", running: "At work", completed: "", failed: job.error, canceled: "Canceled"};
-  fill(card, ".state", words[job.status] ?? job.status);
+  const states = {queued: "Waiting", running: "In progress", completed: "", failed: job.error, canceled: "Canceled"};
+  fill(card, ".state", states[job.status] ?? job.status);
   card.dataset.status = job.status;
   card.dataset.job = job.job_id;
   if (!["queued", "running"].includes(job.status)) card.querySelector("progress")?.remove();
@@ -44,55 +43,55 @@ function show(card, job) {
   card.querySelector(".read a").href = link;
   card.querySelector(".read").hidden = false;
   fill(card, ".grade", job.critique.overall_grade);
-  const by = job.adapter_version ? "adapter " + job.adapter_version : names.baseline;
-  const way = job.mode === "rag" ? `, ${names.rag}` : "";
+  const by = job.adapter_version ? "adapter " + job.adapter_version : modeNames.baseline;
+  const way = job.mode === "rag" ? `, ${modeNames.rag}` : "";
   const left = job.fallbacks.find((each) => each.left);
-  fill(card, ".more", `${by}${way}, ${job.seconds.toFixed(1)} s` + (left ? `; not ${left.strategy}: ${left.reason}` : ""));
-  const entries = Object.values(job.critique.dimensional_analysis);
-  card.querySelector(".scores").replaceChildren(...entries.map((entry, index) => scoreLine(entry, titles[index])));
+  fill(card, ".more", `${by}${way}, ${job.seconds.toFixed(1)} s` + (left ? `; ${left.strategy} not used: ${left.reason}` : ""));
+  const entries = Object.entries(job.critique.dimensional_analysis);
+  card.querySelector(".scores").replaceChildren(...entries.map(([name, entry]) => scoreLine(entry, titles[name])));
   const stars = card.querySelector(".stars");
   stars.hidden = false;
   showStars(stars, job.job_id, job.rating);
 }
 
-// Listens until the job has ended. When the stream breaks (the service restarts, the machine slept), the job itself is
-// asked, and if it goes on, listened to again.
+// Follows a job's events until it has ended. When the stream breaks (the service restarted, the machine slept), reads
+// the job itself, and follows its events again if it has not ended.
 function follow(card, job) {
   return new Promise((done) => {
     const bar = card.querySelector("progress");
-    const say = (text) => fill(card, ".state", text);
+    const setState = (text) => fill(card, ".state", text);
     const data = (event) => JSON.parse(event.data);
     function listen() {
       const source = new EventSource(job.links.events);
       const on = (kind, act) => source.addEventListener(kind, act);
-      on("queued", (event) => say(`Waiting, place ${data(event).position}`));
-      on("started", (event) => say(`At work (${names[data(event).strategy]})`));
-      on("retrieved", (event) => say(`Comparing with ${data(event).photographs.join(", ")}`));
-      on("fallback", (event) => say(`${data(event).from} could not answer, trying ${data(event).to}`));
-      on("tried_again", () => say("Trying again"));
+      on("queued", (event) => setState(`Waiting, position ${data(event).position}`));
+      on("started", (event) => setState(`In progress (${modeNames[data(event).strategy]})`));
+      on("retrieved", (event) => setState(`Comparing with ${data(event).photographs.join(", ")}`));
+      on("fallback", (event) => setState(`${data(event).from} failed, trying ${data(event).to}`));
+      on("tried_again", () => setState("Trying again"));
       on("tokens", (event) => { bar.value = Math.min(99, 100 * data(event).tokens / expectedTokens); });
-      for (const kind of [...last, "error"]) on(kind, () => { source.close(); look(); });
+      for (const kind of [...finalStatuses, "error"]) on(kind, () => { source.close(); poll(); });
     }
-    async function look() {
-      let found = null;
-      let why = "The service does not answer";
+    async function poll() {
+      let row = null;
+      let problem = "The service does not respond";
       try {
         const answer = await fetch(job.links.self, {headers: {Accept: "application/json"}});
         if (answer.status === 404) {
-          found = {...job, status: "failed", error: "The service does not know this job any more. Send the photograph again."};
+          row = {...job, status: "failed", error: "The service no longer has this job. Send the photograph again."};
         } else if (answer.ok) {
-          found = await answer.json();
+          row = await answer.json();
         } else {
-          why = (await answer.json()).title ?? why;
+          problem = (await answer.json()).title ?? problem;
         }
-      } catch { /* nobody answers, or not as the service does */ }
-      if (found && last.includes(found.status)) {
-        show(card, found);
-        done(found);
+      } catch { /* no response, or not from the service */ }
+      if (row && finalStatuses.includes(row.status)) {
+        show(card, row);
+        done(row);
         return;
       }
-      if (!found) say(`${why}, asking again every ${askAgainSeconds} s`);
-      setTimeout(found ? listen : look, 1000 * askAgainSeconds);
+      if (!row) setState(`${problem}, retrying every ${retrySeconds} s`);
+      setTimeout(row ? listen : poll, 1000 * retrySeconds);
     }
     listen();
   });
@@ -112,13 +111,13 @@ async function send(card, file, mode) {
       return body;
     }
     const seconds = Number(answer.headers.get("Retry-After")) || 5;
-    fill(card, ".state", `The service is full, asking again in ${seconds} s`);
-    await new Promise((wake) => setTimeout(wake, 1000 * seconds));
+    fill(card, ".state", `The queue is full, retrying in ${seconds} s`);
+    await new Promise((resolve) => setTimeout(resolve, 1000 * seconds));
   }
 }
 
 async function ask(card, file, mode) {
-  fill(card, ".state", "Sending");
+  fill(card, ".state", "Uploading");
   try {
     const job = await send(card, file, mode);
     show(card, job);
@@ -134,8 +133,8 @@ async function ask(card, file, mode) {
 function newCard(file, mode) {
   const card = element("card").content.firstElementChild.cloneNode(true);
   card.dataset.advisor = element("advisor").value;
-  fill(card, ".file", file.name + (mode ? ` (${names[mode]})` : ""));
-  fill(card, ".state", "Waiting to be sent");
+  fill(card, ".file", file.name + (mode ? ` (${modeNames[mode]})` : ""));
+  fill(card, ".state", "Waiting to upload");
   const image = card.querySelector("img");
   image.src = URL.createObjectURL(file);
   image.addEventListener("load", () => URL.revokeObjectURL(image.src), {once: true});
@@ -143,26 +142,26 @@ function newCard(file, mode) {
   return card;
 }
 
-function tellDifference(pair, adapted, plain) {
-  if (adapted?.status !== "completed" || plain?.status !== "completed") return;
-  const ours = Object.values(adapted.critique.dimensional_analysis);
-  const theirs = Object.values(plain.critique.dimensional_analysis);
-  const changed = ours.map((entry, index) => [titles[index], entry.score - theirs[index].score]).filter(([, by]) => by);
-  const list = changed.map(([title, by]) => `${title} ${by > 0 ? "+" : "\u2212"}${Math.abs(by)}`).join(", ");
-  const who = adapted.adapter_version ? `Adapter ${adapted.adapter_version}` : "No adapter answered: the base";
+function showDifference(pair, adapted, base) {
+  if (adapted?.status !== "completed" || base?.status !== "completed") return;
+  const baseEntries = base.critique.dimensional_analysis;
+  const changes = Object.entries(adapted.critique.dimensional_analysis)
+    .map(([name, entry]) => [titles[name], entry.score - baseEntries[name].score]).filter(([, by]) => by);
+  const list = changes.map(([title, by]) => `${title} ${by > 0 ? "+" : "\u2212"}${Math.abs(by)}`).join(", ");
+  const who = adapted.adapter_version ? `Adapter ${adapted.adapter_version}` : "Fallback (no adapter answered)";
   const line = pair.querySelector(".difference");
-  line.textContent = `${who} against the base model: ${list || "the same scores"}.`;
+  line.textContent = `${who} compared with the base model: ${list || "same scores"}.`;
   line.hidden = false;
 }
 
-function work() {
-  while (busy < lanes && waiting.length) {
+function startWaiting() {
+  while (busy < maxParallel && waiting.length) {
     busy += 1;
-    waiting.shift()().finally(() => { busy -= 1; work(); });
+    waiting.shift()().finally(() => { busy -= 1; startWaiting(); });
   }
 }
 
-function takeOne(file, mode) {
+function addPhotograph(file, mode) {
   if (mode !== "both") {
     const card = newCard(file, mode);
     results.append(card);
@@ -176,12 +175,12 @@ function takeOne(file, mode) {
   const answers = ["lora", "baseline"].map((each, index) => new Promise((done) => {
     waiting.push(() => ask(cards[index], file, each).then(done));
   }));
-  Promise.all(answers).then(([adapted, plain]) => tellDifference(pair, adapted, plain));
+  Promise.all(answers).then(([adapted, base]) => showDifference(pair, adapted, base));
 }
 
-function take(files) {
-  for (const file of files) takeOne(file, element("mode").value);
-  work();
+function addPhotographs(files) {
+  for (const file of files) addPhotograph(file, element("mode").value);
+  startWaiting();
 }
 
 function showHistory() {
@@ -191,12 +190,12 @@ function showHistory() {
 }
 
 const drop = element("drop");
-element("files").addEventListener("change", (event) => { take(event.target.files); event.target.value = ""; });
+element("files").addEventListener("change", (event) => { addPhotographs(event.target.files); event.target.value = ""; });
 for (const kind of ["dragover", "dragenter"]) {
   document.addEventListener(kind, (event) => { event.preventDefault(); drop.classList.add("over"); });
 }
 for (const kind of ["dragleave", "drop"]) document.addEventListener(kind, () => drop.classList.remove("over"));
-document.addEventListener("drop", (event) => { event.preventDefault(); take(event.dataTransfer.files); });
+document.addEventListener("drop", (event) => { event.preventDefault(); addPhotographs(event.dataTransfer.files); });
 element("ask").addEventListener("submit", (event) => event.preventDefault());
 element("advisor").addEventListener("change", showHistory);
 showHistory();

@@ -1,14 +1,14 @@
-// Five buttons that rate a critique; the last rating counts.
+// Five star buttons that rate a critique; the last rating counts.
 
-const words = ["of no use", "weak", "fair", "good", "as I would say it"];
+const words = ["useless", "weak", "fair", "good", "excellent"];
 
 export function showStars(place, jobId, rating) {
   place.replaceChildren();
   place.setAttribute("role", "group");
   place.setAttribute("aria-label", "Your rating");
-  const said = document.createElement("span");
-  said.className = "said";
-  said.setAttribute("role", "status");
+  const status = document.createElement("span");
+  status.className = "status";
+  status.setAttribute("role", "status");
   const buttons = words.map((word, index) => {
     const button = document.createElement("button");
     button.type = "button";
@@ -23,7 +23,7 @@ export function showStars(place, jobId, rating) {
       button.classList.toggle("on", index < value);
       button.setAttribute("aria-pressed", String(index + 1 === value));
     });
-    said.textContent = value ? words[value - 1] : "";
+    status.textContent = value ? words[value - 1] : "";
   };
   async function rate(value) {
     try {
@@ -33,9 +33,9 @@ export function showStars(place, jobId, rating) {
       if (!answer.ok) throw new Error([body.title, body.detail].filter(Boolean).join(" "));
       mark(body.rating);
     } catch (error) {
-      said.textContent = error.message;
+      status.textContent = error.message;
     }
   }
-  place.append(...buttons, said);
+  place.append(...buttons, status);
   mark(Number(rating) || 0);
 }
