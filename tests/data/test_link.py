@@ -303,7 +303,7 @@ def test_analyses_in_other_encodings(tmp_path: Path) -> None:
     assert {each.comments["lighting"] for each in manifest.used} == {"Schönes Licht."}
     refused = {each.record: each for each in manifest.left_out}
     assert set(refused) == {"job:roman", "job:half"}
-    assert "roman.md: its encoding can't be told" in refused["job:roman"].detail
+    assert "roman.md: its encoding can't be determined" in refused["job:roman"].detail
 
 
 # --- the rule that chooses --------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mondrian_core.data.linking.text_decoding import UnknownEncoding, decode_text
+from mondrian_core.data.linking.text_decoding import UnknownEncodingError, decode_text
 
 GERMAN, FRENCH, SPANISH = "Schönes Licht über dem Café.", "L’été – déjà vu, “créée” à l’œil…", "¡Qué luz! ¿Sí? mañana"
 
@@ -48,7 +48,7 @@ def test_a_byte_order_mark_is_no_character() -> None:
     ],
 )
 def test_other_encodings_are_refused(text: str, encoding: str) -> None:
-    with pytest.raises(UnknownEncoding):
+    with pytest.raises(UnknownEncodingError):
         decode_text(text.encode(encoding))
 
 
@@ -61,10 +61,10 @@ def test_valid_utf8_is_decoded_as_utf8(text: str) -> None:
 
 @given(st.binary(max_size=60))
 def test_decoder_accepts_or_rejects_any_bytes(data: bytes) -> None:
-    with contextlib.suppress(UnknownEncoding):
+    with contextlib.suppress(UnknownEncodingError):
         decode_text(data)
 
 
 def test_utf_8_with_a_damaged_byte_is_not_taken_for_something_else() -> None:
-    with pytest.raises(UnknownEncoding, match="damaged"):
+    with pytest.raises(UnknownEncodingError, match="damaged"):
         decode_text("Schönes Licht.".encode() + b"\xff")
