@@ -299,7 +299,7 @@ def _decoder_errors_as_rejections(name: Path | str) -> Iterator[None]:
     except BadPhotograph:
         raise
     except UnidentifiedImageError as error:
-        detail = _describe_file_type(name) if isinstance(name, Path) else "not a format that a camera writes"
+        detail = _describe_file_type(name) if isinstance(name, Path) else "not in a format that a camera writes"
         raise BadPhotograph(name, PhotographRejection.NOT_A_PHOTOGRAPH, detail) from error
     except Image.DecompressionBombError as error:
         raise BadPhotograph(name, PhotographRejection.TOO_LARGE, "it claims too many pixels") from error

@@ -153,7 +153,7 @@ def test_damaged_and_unreadable_photographs_are_named(tmp_path: Path) -> None:
     (tmp_path / "source" / "odd.jpg").write_bytes(jpeg(6, (50, 40)))
     done = draft_critiques(store, tmp_path, VOICE, recipe(), Stub(unreadable=((50, 40),)))
     reasons = {Path(each.path).name: each.reason for each in done.left_out}
-    assert reasons == {"cut.jpg": "the photograph is damaged or cut off", "odd.jpg": "it mumbles"}
+    assert reasons == {"cut.jpg": "the photograph is damaged or truncated", "odd.jpg": "it mumbles"}
 
 
 def test_too_few_critiques_and_a_base_that_cant_be_read(tmp_path: Path) -> None:
@@ -161,7 +161,7 @@ def test_too_few_critiques_and_a_base_that_cant_be_read(tmp_path: Path) -> None:
     with pytest.raises(NothingToDo, match=f"{MIN_TRAINING_CRITIQUES} are needed"):
         draft_critiques(few, tmp_path / "few", VOICE, recipe(), Stub())
     store = workspace(tmp_path / "mute")
-    with pytest.raises(NothingToDo, match="no critique of a training photograph"):
+    with pytest.raises(NothingToDo, match="critiques of training photographs"):
         draft_critiques(store, tmp_path / "mute", VOICE, recipe(), Stub(unreadable=((96, 64),)))
 
 
