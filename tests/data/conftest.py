@@ -1,4 +1,4 @@
-"""Makes `stand_in` importable for the tests beside it."""
+"""Make `stand_in` importable for the tests in this folder."""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Other words for the same critique."""
+"""Rule-based paraphrases of critiques."""
 
 from __future__ import annotations
 
