@@ -1,4 +1,4 @@
-"""One example, or one pair of answers, as training, evaluation and the dataset hand it to one another."""
+"""Dataset rows and preference pairs: the values that datasets, training and evaluation exchange."""
 
 from __future__ import annotations
 
@@ -14,13 +14,16 @@ CORRECTION, OTHER_PHOTOGRAPH = "correction", "other photograph"
 
 @dataclass(frozen=True, kw_only=True)
 class DatasetRow:
-    """A photograph (or a variant of it) with the conversation the model is taught.
+    """A photograph (or a variant of it) with the conversation that the model is trained on.
 
-    `lineage` names the source photograph and is the same for every variant of it, so a leak between splits shows.
-    `messages` are system, user and assistant as `prompts.training_messages` writes them; `answer` is the assistant's
-    text alone. `scores` are the advisor's own (0-10, fractions kept); the answer carries them rounded.
-    `loss_dimensions` are the dimensions whose score still holds for this variant; the score tokens of the others don't
-    count in the loss. `weight` is positive; the weights of one lineage sum to 1.
+    Attributes:
+        photo_id: SHA-256 of the source photograph; equal for all its variants, so that contamination is visible.
+        image: the picture.
+        messages: system, user and assistant, as `prompts.training_messages` writes them.
+        answer: the text of the assistant's message.
+        scores: the advisor's own (0-10, fractions kept); the answer has them rounded.
+        loss_dimensions: dimensions whose score still holds for this variant; score tokens of the others have no loss.
+        weight: positive; the weights of one photograph sum to 1.
     """
 
     photo_id: str
@@ -33,7 +36,7 @@ class DatasetRow:
 
 
 def original_rows(rows: Iterable[DatasetRow]) -> list[DatasetRow]:
-    """The first row of every lineage: the photograph itself, before its variants."""
+    """The first row of every photograph: the photograph itself, before its variants."""
     first: dict[str, DatasetRow] = {}
     for row in rows:
         first.setdefault(row.photo_id, row)
@@ -42,9 +45,10 @@ def original_rows(rows: Iterable[DatasetRow]) -> list[DatasetRow]:
 
 @dataclass(frozen=True)
 class PreferencePair:
-    """Two answers to one photograph: that of `row` is preferred to `rejected`, in the same canonical form.
+    """Two answers to one photograph: the answer of `row` is preferred to `rejected`, in the same canonical form.
 
-    `kind` says why: a person corrected the rejected one (`CORRECTION`), or it is about another photograph (`OTHER`).
+    `kind` is the reason: `CORRECTION` (a person corrected the rejected answer) or `OTHER_PHOTOGRAPH` (it is about
+    another photograph).
     """
 
     row: DatasetRow

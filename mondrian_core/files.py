@@ -1,7 +1,9 @@
-"""Writing files that matter: to a temporary name, flushed, renamed; a reader sees the old or the new, never half.
+"""Atomic file writes, private files and folders, JSON files, file hashes.
 
-Permissions: a new file or folder follows the umask, and in a folder that is the owner's alone it is the owner's alone
-too (0600, 0700); a file that is replaced keeps its permissions.
+A file is written to a temporary name, flushed and renamed, so a reader sees the old or the new content, never a part.
+
+Permissions: a new file or folder follows the umask; in a private folder (0700) it is private too (0600, 0700). A file
+that is replaced keeps its permissions.
 """
 
 from __future__ import annotations
@@ -19,14 +21,14 @@ from typing import Any
 
 from mondrian_core.errors import DiskFull, translate_foreign_errors
 
-MIN_FREE_BYTES = 16 << 20  # a log, a database and their journals can still be written
+MIN_FREE_BYTES = 16 << 20  # enough for a log, a database and their journals
 
 
 def write_atomic(path: Path, data: bytes | str) -> None:
-    """Replace `path` by `data` in one step; half a character (a lone surrogate) in a text is written as its escape.
+    """Replace the content of `path` atomically; a lone surrogate in a text is written as its escape.
 
     Raises:
-        DiskFull: when no space is left; the old file stays as it was.
+        DiskFull: when no space is left; the old file is unchanged.
     """
     payload = data.encode(errors="backslashreplace") if isinstance(data, str) else data
 
@@ -37,7 +39,7 @@ def write_atomic(path: Path, data: bytes | str) -> None:
 
 
 def replace_atomic(path: Path, write: Callable[[Path], None]) -> None:
-    """Let `write` fill a temporary file beside `path` (same suffix), flush it to disk and rename it to `path`."""
+    """Let `write` fill a temporary file next to `path` (same suffix), flush it to disk and rename it to `path`."""
     with translate_foreign_errors(path):
         make_folder(path.parent)
         temporary = path.with_name(f".{path.stem[:80]}-{uuid.uuid4().hex[:12]}{path.suffix}")
@@ -55,17 +57,17 @@ def replace_atomic(path: Path, write: Callable[[Path], None]) -> None:
 
 
 def require_free_space(folder: Path, least: int = MIN_FREE_BYTES) -> None:
-    """Refuse to begin what writes files while fewer than `least` bytes are free: it would break in the middle.
+    """Make sure that at least `least` bytes are free, before work starts that would fail in the middle.
 
     Raises:
-        DiskFull: there is less.
+        DiskFull: when less is free.
     """
     if shutil.disk_usage(folder).free < least:
         raise DiskFull(folder)
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder and those above it that are missing; below a folder of the owner's alone they are that too."""
+    """Create a folder and its missing parents; below a private folder they are private too."""
     if folder.is_dir():
         return
     if folder.parent != folder:
@@ -74,22 +76,22 @@ def make_folder(folder: Path) -> None:
 
 
 def make_private_folder(folder: Path) -> None:
-    """Make a folder for the owner alone (0700); one that exists becomes private as `keep_private` says."""
+    """Create a private folder (0700); an existing one is restricted as `restrict_to_owner` does."""
     make_folder(folder.parent)
     folder.mkdir(mode=0o700, exist_ok=True)
     restrict_to_owner(folder)
 
 
 def create_private(path: Path) -> None:
-    """Make an empty file that only the owner reads and writes (0600); one that exists stays as it is."""
+    """Create an empty private file (0600); an existing one is unchanged."""
     make_folder(path.parent)
     os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
 
 
 def restrict_to_owner(path: Path) -> None:
-    """Take reading and writing by others away from a file or folder of ours, if it is there.
+    """Remove access by others from our own file or folder, if it exists.
 
-    A group that may write was let in on purpose and stays; one that may only read is what a usual umask leaves.
+    A group with write access was added on purpose and keeps it; read access alone is what a usual umask leaves.
     """
     try:
         status = path.stat()
@@ -98,7 +100,7 @@ def restrict_to_owner(path: Path) -> None:
         if status.st_uid == os.geteuid() and wanted != mode:
             path.chmod(wanted)
     except OSError:
-        pass  # it isn't there, or the file system knows no permissions
+        pass  # it doesn't exist, or the file system has no permissions
 
 
 def _is_private(folder: Path) -> bool:
@@ -110,7 +112,7 @@ def _file_mode(folder: Path) -> int:
 
 
 def sync_folder(folder: Path) -> None:
-    """Flush a folder's entries, so that a rename survives a power cut."""
+    """Flush a folder's entries to disk, so that a rename survives a power failure."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -124,15 +126,15 @@ def write_json(path: Path, value: Mapping[str, Any] | list[Any]) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Read JSON; the caller translates what is missing or damaged."""
+    """Read JSON; the caller handles a missing or damaged file."""
     return json.loads(path.read_text())
 
 
 def path_as_spelled_on_disk(folder: Path, parts: Sequence[str]) -> Path:
-    """The file or folder below `folder` that the names mean, as the file system spells them.
+    """The path below `folder` that the names refer to, as the file system spells it.
 
-    macOS and some programs decompose an umlaut into letter and dots (NFD), others don't (NFC); either finds the other.
-    What isn't there comes back as it was named.
+    macOS and some programs decompose an umlaut into letter and dots (NFD), others don't (NFC); each form finds the
+    other. A missing path is returned unchanged.
     """
     whole = folder.joinpath(*parts)
     if whole.exists():

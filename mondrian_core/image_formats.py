@@ -1,4 +1,4 @@
-"""What a file's own structure says before any decoder runs: where its picture ends, and whether it is a raw file.
+"""Image file structure, without decoding: whether a JPEG or PNG file is complete, and whether a file is a raw format.
 
 Every function takes the whole file as `bytes` or as an `mmap`, and never raises on damaged or hostile input.
 """
@@ -12,7 +12,7 @@ from mmap import mmap
 
 FileData = bytes | mmap
 
-# Signatures of raw formats that aren't TIFF files.
+# Signatures of raw formats that are not TIFF files.
 _SIGNATURES: tuple[tuple[int, bytes, str], ...] = (
     (0, b"FUJIFILMCCD-RAW", "Fujifilm RAF"),
     (4, b"ftypcrx ", "Canon CR3"),
@@ -72,13 +72,13 @@ _BETWEEN_SCANS = {0xC4, _SOS, 0xDB, 0xDC, 0xDD, 0xFE, *range(0xE0, 0xF0)}
 
 
 def jpeg_is_complete(data: FileData) -> bool:
-    """True when the (first) picture of a JPEG file reaches its end marker, whatever follows it.
+    """True when the first picture of a JPEG file reaches its end marker; bytes after that don't matter.
 
-    Phones and cameras append films, further pictures and notes of their own, which are no part of the picture; the
-    end marker of a thumbnail inside a segment is not the picture's.
+    Phones and cameras append films, more pictures and notes, which don't belong to the picture. The end marker of a
+    thumbnail inside a segment doesn't count.
     """
     at, scanned = 2, False
-    ends = data[-2:] == b"\xff\xd9"  # nothing behind it: no need to look for the end in the data
+    ends = data[-2:] == b"\xff\xd9"  # the file ends with the marker: no need to search the data for it
     while True:
         if scanned:
             found = _MARKER.search(data, at)
@@ -100,7 +100,7 @@ def jpeg_is_complete(data: FileData) -> bool:
         if at + 2 > len(data):
             return False
         at += int.from_bytes(data[at : at + 2], "big")
-        # After the first scan nothing but a marker or another scan's data may follow a segment.
+        # After the first scan only a marker or the data of another scan may follow a segment.
         if scanned and marker != _SOS and data[at : at + 1] != b"\xff":
             return False
         scanned = scanned or marker == _SOS
@@ -109,7 +109,7 @@ def jpeg_is_complete(data: FileData) -> bool:
 
 
 def png_is_complete(data: FileData) -> bool:
-    """True when the chunks of a PNG file reach IEND, whatever follows it."""
+    """True when the chunks of a PNG file reach IEND; bytes after that don't matter."""
     at = 8
     while at + 12 <= len(data):
         length, name = struct.unpack(">I4s", data[at : at + 8])
@@ -120,10 +120,10 @@ def png_is_complete(data: FileData) -> bool:
 
 
 def raw_kind(data: FileData) -> str | None:
-    """What kind of raw file it is ("Canon CR3", "DNG"), or None; told by content, never by name.
+    """The raw format ("Canon CR3", "DNG") by content, never by name; None for other files.
 
-    A TIFF file is raw when any of its directories holds sensor data, and also when the first one is only a preview of
-    a larger picture: whoever opened it would see that preview.
+    A TIFF file is raw when one of its directories holds sensor data, and also when the first directory is a preview of
+    a larger picture: a decoder would open that preview.
     """
     for offset, signature, kind in _SIGNATURES:
         if data[offset : offset + len(signature)] == signature:
@@ -140,7 +140,7 @@ def raw_kind(data: FileData) -> str | None:
     )
     larger = any(_pixels(each) > _pixels(first) and not _first(each, _SUBFILE) & 1 for each in others)
     if sensor or (larger and (_first(first, _SUBFILE) & 1 or _CHILDREN in first)):
-        return _maker(first) or "a preview with the picture itself behind it"
+        return _maker(first) or "a preview of a larger picture"
     return None
 
 

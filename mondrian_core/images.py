@@ -1,9 +1,11 @@
-"""Opening photographs: the one place where bytes from outside become pixels.
+"""Opening and resizing photographs, JPEG encoding, perceptual hashes.
 
-A photograph is told by its content, never by its name. Only formats a camera or an editor writes are let through,
-size and shape are checked before anything is decoded, and what comes back is upright 8-bit sRGB without metadata (no
-GPS), no larger than anything here looks at. One photograph is decoded at a time in a process, so that no more than one
-picture of full size is in memory.
+This is the only module that turns untrusted bytes into pixels.
+
+A photograph is recognized by its content, never by its name. Only formats that a camera or an editor writes are
+accepted, size and shape are checked before anything is decoded, and the result is upright 8-bit sRGB without metadata
+(no GPS), no larger than the program needs. A process decodes one photograph at a time, so that at most one picture of
+full size is in memory.
 """
 
 from __future__ import annotations
@@ -34,15 +36,13 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 PHOTOGRAPH_SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".png", ".tif", ".tiff", ".webp", ".heic", ".heif", ".mpo"})
-FORMATS = ("JPEG", "PNG", "TIFF", "WEBP")  # a phone's MPO comes through JPEG
+FORMATS = ("JPEG", "PNG", "TIFF", "WEBP")  # a phone's MPO is opened as JPEG
 MAX_BYTES = 250_000_000
 MAX_SIDE = 30_000
-MAX_ASPECT = 200  # long side by short side; the image processors of Qwen's vision models refuse more
+MAX_ASPECT = 200  # long side / short side; the image processors of Qwen's vision models reject more
 LONG_SIDE = 1024
-DECODED_SIDE = 2 * LONG_SIDE  # larger pictures are decoded reduced, to no less than this and less than its double
-NEAR_DUPLICATE_BITS = (
-    10  # perceptual hashes this close are copies, mirrors, exposures or other sizes (evaluation.md 3.4)
-)
+DECODED_SIDE = 2 * LONG_SIDE  # larger pictures are decoded reduced, to at least this long side and less than twice that
+NEAR_DUPLICATE_BITS = 10  # perceptual hashes at most this far apart: copies, mirror images, other exposures or sizes
 _ORIENTATION, _SIDEWAYS = 0x0112, (5, 6, 7, 8)
 _TURNS = {
     1: None,
@@ -60,7 +60,7 @@ _EXPORT = "Export it from your raw converter as JPEG or TIFF and use that."
 
 
 class PhotographRejection(StrEnum):
-    """Why a file is no usable photograph; the list is closed."""
+    """Why a file is not a usable photograph; the list is closed."""
 
     MISSING = "missing"
     EMPTY = "empty"
@@ -74,7 +74,7 @@ class PhotographRejection(StrEnum):
 
 @dataclass(frozen=True)
 class PhotographHeader:
-    """What the headers say: upright width and height in pixels, format name, size in bytes."""
+    """Facts from the headers: upright width and height in pixels, format name, size in bytes."""
 
     width: int
     height: int
@@ -84,9 +84,13 @@ class PhotographHeader:
 
 @dataclass(frozen=True)
 class Photograph:
-    """An opened photograph: upright 8-bit RGB (sRGB), SHA-256 of the file's bytes, upright size in pixels.
+    """An opened photograph.
 
-    `width` and `height` are the file's; `image` is smaller where the file has more than twice `DECODED_SIDE`.
+    Attributes:
+        image: upright 8-bit RGB (sRGB); reduced where the file has at least twice `DECODED_SIDE`.
+        sha256: of the file's bytes.
+        width: of the file, upright, in pixels.
+        height: of the file, upright, in pixels.
     """
 
     image: Image.Image
@@ -98,14 +102,15 @@ class Photograph:
 def open_photograph(source: Path | bytes, max_pixels: int | None = None) -> Photograph:
     """Open a photograph from a file or from bytes and make it upright 8-bit sRGB.
 
-    Transparent pixels come out white; a page or frame after the first is ignored. A large one is decoded reduced by a
-    whole number, its long side no less than `DECODED_SIDE`.
+    Transparent pixels become white; pages and frames after the first are ignored. A large photograph is decoded reduced
+    by a whole factor, with a long side of at least `DECODED_SIDE`.
 
     Args:
-        max_pixels: None for the setting MONDRIAN_MAX_MEGAPIXELS.
+        source: the file, or its bytes.
+        max_pixels: limit on width x height; None for the setting MONDRIAN_MAX_MEGAPIXELS.
 
     Raises:
-        BadPhotograph: with `reason` out of `Reason`.
+        BadPhotograph: with a `reason` from `PhotographRejection`.
     """
     name, data = _bytes_of(source)
     with _decoder_errors_as_rejections(name), _open(name, io.BytesIO(data), data, max_pixels) as image:
@@ -119,10 +124,10 @@ def open_photograph(source: Path | bytes, max_pixels: int | None = None) -> Phot
 
 
 def read_photograph_header(path: Path, max_pixels: int | None = None) -> PhotographHeader:
-    """Read only the headers, and where the picture ends.
+    """Read the headers only, and check that the file is complete.
 
     Raises:
-        BadPhotograph: with `reason` out of `Reason`. A file that passes can still turn out damaged when it is decoded.
+        BadPhotograph: with a `reason` from `PhotographRejection`. A file that passes can still fail to decode.
     """
     size = _size_of(path)
     with (
@@ -135,10 +140,10 @@ def read_photograph_header(path: Path, max_pixels: int | None = None) -> Photogr
 
 
 def read_exif(path: Path, directory: int) -> Mapping[int, Any]:
-    """One directory of a photograph's EXIF data by tag number, whatever the format; empty where there is none.
+    """One directory of a photograph's EXIF data by tag number, for any format; empty when there is none.
 
     Raises:
-        BadPhotograph: it can't be opened.
+        BadPhotograph: when it can't be opened.
     """
     _size_of(path)
     with _decoder_errors_as_rejections(path), Image.open(path, formats=[*FORMATS, *_heif()]) as image:
@@ -146,7 +151,7 @@ def read_exif(path: Path, directory: int) -> Mapping[int, Any]:
 
 
 def is_too_narrow(size: tuple[int, int]) -> bool:
-    """True when the sides (pixels) are further apart than a vision model takes, as they are or bounded."""
+    """True when the aspect ratio exceeds `MAX_ASPECT`, at the given size (pixels) or downscaled to `LONG_SIDE`."""
     sides = [size, _bounded_size(size, LONG_SIDE)]
     return any(max(each) > MAX_ASPECT * min(each) for each in sides)
 
@@ -163,17 +168,17 @@ def _bounded_size(size: tuple[int, int], long_side: int) -> tuple[int, int]:
 
 
 def jpeg_bytes(image: Image.Image, quality: int = 95) -> bytes:
-    """JPEG without colour subsampling or metadata."""
+    """Encode as JPEG without color subsampling and metadata; `quality` 1-95."""
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=quality, subsampling=0)
     return buffer.getvalue()
 
 
 def perceptual_hash(image: Image.Image) -> tuple[int, int]:
-    """64-bit hashes of the picture and of its mirror image.
+    """64-bit perceptual hashes of the picture and of its mirror image.
 
-    Signs of the 8 x 8 lowest cosine coefficients of a 32 x 32 grey picture against their median (pHash, as in
-    imagehash 4.3.2 `phash`). Unrelated pictures differ in about 32 bits; see `SIMILAR_BITS`.
+    Signs of the 8 x 8 lowest cosine coefficients of a 32 x 32 gray picture against their median (pHash, as in
+    imagehash 4.3.2 `phash`). Unrelated pictures differ in about 32 bits; see `NEAR_DUPLICATE_BITS`.
     """
     small = image.convert("L").resize((32, 32), Image.Resampling.LANCZOS)
     grey = np.asarray(small, dtype=np.float64)
@@ -187,12 +192,13 @@ def perceptual_hash_distance(first: tuple[int, int], second: tuple[int, int]) ->
 
 @cache
 def _cosines() -> NDArray[np.float64]:
-    """The first 8 rows of the 32-point type-II cosine transform."""
+    """The first 8 rows of the 32-point type-II cosine transform; shape (8, 32)."""
     rows, columns = np.arange(8)[:, None], np.arange(32)[None, :]
     return np.cos(np.pi * rows * (2 * columns + 1) / 64)
 
 
 def _hash_of(grey: NDArray[np.float64]) -> int:
+    """The hash of a gray picture of shape (32, 32)."""
     low = _cosines() @ grey @ _cosines().T
     bits = (low > np.median(low)).ravel()
     return int("".join("1" if bit else "0" for bit in bits), 2)
@@ -215,7 +221,7 @@ def _size_of(path: Path) -> int:
     except OSError as error:
         raise BadPhotograph(path, PhotographRejection.MISSING, "there is no such file") from error
     if not path.is_file():
-        raise BadPhotograph(path, PhotographRejection.NOT_A_PHOTOGRAPH, "it is no file")
+        raise BadPhotograph(path, PhotographRejection.NOT_A_PHOTOGRAPH, "it is not a file")
     _refuse_size(path, status.st_size)
     if not os.access(path, os.R_OK):
         raise BadPhotograph(path, PhotographRejection.UNREADABLE, "its permissions forbid reading")
@@ -237,12 +243,12 @@ def _mapped(path: Path) -> Iterator[mmap.mmap]:
 
 @contextmanager
 def _open(name: Path | str, stream: IO[bytes], data: FileData, max_pixels: int | None) -> Iterator[Image.Image]:
-    """The picture, its headers read and everything checked that can be before it is decoded."""
+    """The picture with its headers read, after every check that is possible before decoding."""
     if kind := raw_kind(data):
         raise BadPhotograph(
-            name, PhotographRejection.RAW, f"it is a raw file ({kind}), which has to be developed first", _EXPORT
+            name, PhotographRejection.RAW, f"it is a raw file ({kind}), which must be developed first", _EXPORT
         )
-    # Pillow warns and raises at limits of its own; ours comes first, so that size is refused before any decoding.
+    # Pillow has limits of its own; ours apply first, so that an oversized file is rejected before any decoding.
     with Image.open(stream, formats=[*FORMATS, *_heif()]) as image:
         _refuse_shape(name, image.size, max_pixels)
         _refuse_truncated(name, image.format or "", data)
@@ -262,17 +268,17 @@ def _refuse_shape(name: Path | str, size: tuple[int, int], max_pixels: int | Non
         raise BadPhotograph(name, PhotographRejection.TOO_LARGE, detail, more)
     if is_too_narrow(size):
         detail = f"{width} x {height} pixels: one side is more than about {MAX_ASPECT} times the other"
-        raise BadPhotograph(name, PhotographRejection.TOO_NARROW, detail, "Use a part of it that is less narrow.")
+        raise BadPhotograph(name, PhotographRejection.TOO_NARROW, detail, "Crop it to a less narrow part.")
 
 
 def _draft(image: Image.Image) -> None:
-    """Let a JPEG decoder leave out what is reduced anyway; the others have no such thing."""
+    """Let a JPEG decoder produce a reduced picture directly; other decoders can't."""
     image.draft(None, _bounded_size(image.size, DECODED_SIDE))
 
 
 @cache
 def _heif() -> tuple[str, ...]:
-    """HEIC as iPhones write it, where pillow-heif is installed."""
+    """The HEIC format of iPhones, where pillow-heif is installed."""
     try:
         import pillow_heif
     except ImportError:
@@ -283,17 +289,17 @@ def _heif() -> tuple[str, ...]:
 
 @contextmanager
 def _decoder_errors_as_rejections(name: Path | str) -> Iterator[None]:
-    """Turn whatever a decoder raises on hostile or damaged bytes into a refusal with a reason."""
+    """Translate any error of a decoder on hostile or damaged bytes into `BadPhotograph` with a reason."""
     try:
-        # Pillow warns of odd metadata, which is no news to anybody here. Filters belong to the process,
-        # hence the lock; it also keeps pictures of full size from being in memory together.
+        # Pillow warns about odd metadata, which doesn't matter here. Warning filters belong to the process, hence the
+        # lock; it also keeps several pictures of full size from being in memory at once.
         with _ONE_AT_A_TIME, warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     except BadPhotograph:
         raise
     except UnidentifiedImageError as error:
-        detail = _describe_file_type(name) if isinstance(name, Path) else "no format that a camera writes"
+        detail = _describe_file_type(name) if isinstance(name, Path) else "not in a format that a camera writes"
         raise BadPhotograph(name, PhotographRejection.NOT_A_PHOTOGRAPH, detail) from error
     except Image.DecompressionBombError as error:
         raise BadPhotograph(name, PhotographRejection.TOO_LARGE, "it claims too many pixels") from error
@@ -326,18 +332,18 @@ def _describe_file_type(path: Path) -> str:
         return "it is an HTML page, probably an error page saved as a picture"
     if b"ftypheic" in start or b"ftypheix" in start or b"ftypmif1" in start:
         return "it is HEIC, and pillow-heif is not installed"
-    return "its content is no format that a camera writes"
+    return "its content is not in a format that a camera writes"
 
 
 def _refuse_truncated(name: Path | str, kind: str, data: FileData) -> None:
-    """Formats that say where they end are held to it; what follows the end is no part of the picture."""
+    """Reject truncated files of formats with an end marker; bytes after the end don't matter."""
     complete = {"JPEG": jpeg_is_complete, "MPO": jpeg_is_complete, "PNG": png_is_complete}.get(kind)
     if complete is not None and not complete(data):
-        raise BadPhotograph(name, PhotographRejection.TRUNCATED, f"the file is cut off after {len(data):,} bytes")
+        raise BadPhotograph(name, PhotographRejection.TRUNCATED, f"the file is truncated after {len(data):,} bytes")
 
 
 def _orientation(image: Image.Image) -> int:
-    """1-8 as in EXIF; 1 (upright) when the metadata is damaged, which is no fault of the pixels."""
+    """1-8 as in EXIF; 1 (upright) when the metadata is damaged."""
     try:
         value = image.getexif().get(_ORIENTATION, 1)
     except (OSError, ValueError, SyntaxError, TypeError, KeyError, IndexError, EOFError, struct.error):
@@ -352,12 +358,12 @@ def _upright(image: Image.Image) -> Image.Image:
 
 def _upright_size(image: Image.Image, size: tuple[int, int]) -> tuple[int, int]:
     width, height = size
-    turned = image.format != "TIFF" and _orientation(image) in _SIDEWAYS  # Pillow turns TIFF files itself
+    turned = image.format != "TIFF" and _orientation(image) in _SIDEWAYS  # Pillow rotates TIFF files itself
     return (height, width) if turned else (width, height)
 
 
 def _in_srgb(image: Image.Image) -> Image.Image:
-    """8-bit RGB in sRGB: deep pixels scaled, an embedded profile applied, transparency laid on white."""
+    """8-bit RGB in sRGB: deep pixels scaled, an embedded profile applied, transparency composed on white."""
     profile = image.info.get("icc_profile")
     shallow = _eight_bit(image)
     if shallow.mode == "P":
@@ -373,7 +379,7 @@ def _in_srgb(image: Image.Image) -> Image.Image:
 
 
 def _reduced(image: Image.Image) -> Image.Image:
-    """The picture, averaged over squares of pixels where it has more than twice `DECODED_SIDE`."""
+    """The picture, averaged over squares of pixels where its long side is at least twice `DECODED_SIDE`."""
     factor = max(image.size) // DECODED_SIDE
     if factor < 2:
         return image
@@ -388,14 +394,14 @@ def _converted(image: Image.Image, profile: bytes | None) -> Image.Image:
             source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
             changed = ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
         except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
-            changed = None  # a profile that is damaged or belongs to another mode: the numbers are taken as sRGB
+            changed = None  # the profile is damaged or of another mode: pixels are taken as sRGB
         if changed is not None:
             return changed
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _eight_bit(image: Image.Image) -> Image.Image:
-    """16-bit and floating-point grey as 8-bit grey; Pillow would clip instead of scaling."""
+    """16-bit and floating-point gray as 8-bit gray; Pillow would clip instead of scaling."""
     if image.mode not in ("I", "F") and not image.mode.startswith("I;16"):
         return image
     values, top = np.asarray(image), 65535.0

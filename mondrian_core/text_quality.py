@@ -1,7 +1,7 @@
-"""Degenerate text: comments that no person would write, such as a loop, no word at all, or control characters.
+"""Detecting degenerate text: comments with loops, without words, or with control characters.
 
-One check for the gates, which count such answers, and for serving, which never gives one to a user. It knows no
-language: it must not refuse sound text in any script, so it doesn't try to tell nonsense words from real ones.
+The gates count such answers, and the service never returns one. The checks are independent of language: they must not
+reject good text in any script, so they don't try to tell invented words from real ones.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ import unicodedata
 
 from mondrian_core.rubric import Critique
 
-_TIMES = 3  # no person writes a word or a phrase three times in a row
+_TIMES = 3  # a person doesn't write a word or a phrase three times in a row
 _LONGEST_PHRASE = 8  # words
 _GRAM = 4
-_FEWEST_WORDS = 8  # "Well done." may stand under every dimension
-_MOST_REPEATED = 0.5  # share of a comment's four-word sequences; sound ones stay at 0 to 0.1
+_FEWEST_WORDS = 8  # a short comment such as "Well done." may be given for every dimension
+_MOST_REPEATED = 0.5  # share of a comment's four-word sequences; good ones have 0 to 0.1
 _LONGEST_WORD = 60  # letters; for scripts that separate words
 _LEAST_LETTERS = 0.4  # of the visible characters
 _CHARACTER_LOOP = re.compile(r"([^\W_]{1,8}?)\1{4,}")
@@ -24,7 +24,7 @@ _NO_TEXT = {"Cc", "Cs", "Co"}  # control characters, half surrogates, private us
 
 
 def critique_text_problem(critique: Critique) -> str | None:
-    """Why a critique can't be shown to a person, such as "lighting: it has no word"; None when nothing is wrong."""
+    """Why a critique can't be shown, such as "lighting: it has no word"; None when it is fine."""
     for name, assessment in critique.assessments.items():
         for text in filter(None, (assessment.comment, assessment.recommendation)):
             problem = text_problem(text)
@@ -37,7 +37,7 @@ def critique_text_problem(critique: Critique) -> str | None:
 
 
 def text_problem(text: str) -> str | None:
-    """Why one comment is no text that a person would write; None when nothing is wrong."""
+    """Why a comment is degenerate; None when it is fine."""
     if any((unicodedata.category(each) in _NO_TEXT and each not in "\t\n\r") or each == "\ufffd" for each in text):
         return "it has characters that belong to no text"
     if not _has_word(text):
@@ -57,10 +57,10 @@ def text_problem(text: str) -> str | None:
 
 
 def has_repeated_phrase(text: str) -> bool:
-    """True when a word or a phrase of up to eight words stands three times in a row ("I would would would")."""
+    """True when a word, or a phrase of up to eight words, occurs three times in a row ("I would would would")."""
     words = _words(text.lower())
     for length in range(1, _LONGEST_PHRASE + 1):
-        same = 0  # how many words in a row equal the one a phrase before
+        same = 0  # run of words that equal the word one phrase earlier
         for place in range(length, len(words)):
             same = same + 1 if words[place] == words[place - length] else 0
             if same >= length * (_TIMES - 1):
@@ -69,7 +69,7 @@ def has_repeated_phrase(text: str) -> bool:
 
 
 def repeated_ngram_fraction(text: str) -> float:
-    """Share (0-1) of four-word sequences that occur before in the same text; 0 for short texts."""
+    """Share (0-1) of four-word sequences that occur earlier in the same text; 0 for short texts."""
     words = text.lower().split()
     grams = [tuple(words[k : k + _GRAM]) for k in range(len(words) - _GRAM + 1)]
     return 1 - len(set(grams)) / len(grams) if grams else 0.0
@@ -85,7 +85,7 @@ def _in_word(character: str) -> bool:
 
 
 def _has_word(text: str) -> bool:
-    """Two letters of an alphabet in a row, or one letter of a script without upper case, such as Chinese or Arabic."""
+    """True for two consecutive letters of an alphabet, or one letter of a script without case (Chinese, Arabic)."""
     before = False
     for each in text:
         letter = unicodedata.category(each)

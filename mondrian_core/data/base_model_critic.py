@@ -1,4 +1,4 @@
-"""The base model's own look at a photograph: an embedding and, when wanted, a critique with expected scores."""
+"""The base model without an adapter: embeds a photograph and optionally critiques it, for the index and for drafts."""
 
 from __future__ import annotations
 
@@ -21,8 +21,13 @@ from mondrian_core.rubric import Critique, CritiqueParseError, make_critique, pa
 
 @dataclass(frozen=True)
 class BaseModelOutput:
-    """What the base saw. `critique` has expected values as scores (0-10, fractions kept); None: not asked for, or
-    `problem` says why there is none."""
+    """What the base model made of a photograph.
+
+    Attributes:
+        embedding: of length 1.
+        critique: with expected values as scores (0-10, fractions kept); None when not requested or unreadable.
+        problem: why the critique is unreadable.
+    """
 
     embedding: tuple[float, ...]
     critique: Critique | None = None
@@ -30,16 +35,16 @@ class BaseModelOutput:
 
 
 class PhotographCritic(Protocol):
-    """Whoever looks at photographs for the index and for drafts; `fingerprint` is that of the base."""
+    """A model that examines photographs for the index and for drafts; `fingerprint` identifies the base."""
 
     fingerprint: str
 
     def analyze_photograph(self, image: Image.Image, *, critique: bool) -> BaseModelOutput:
-        """Look at a photograph once."""
+        """Embed a photograph, and critique it if `critique` is set."""
         ...
 
     def critique_with_references(self, image: Image.Image, comparison: PortfolioComparison) -> Critique | None:
-        """Look again, beside photographs of the advisor; None when the answer can't be read."""
+        """Critique again after a comparison with the advisor's photographs; None when the answer can't be parsed."""
         ...
 
 
@@ -51,7 +56,7 @@ class BaseModelCritic:
         self._base, self._voice, self._max_tokens = base, voice, max_tokens
 
     def analyze_photograph(self, image: Image.Image, *, critique: bool) -> BaseModelOutput:
-        """Embedding and, if wanted, a critique held to the rubric's schema; one pass through the vision tower."""
+        """Embedding and optionally a critique constrained to the rubric's schema; one pass through the vision tower."""
         messages = critique_messages(self._voice)
         prompt = prepare_prompt(self._base, messages, image)
         vector = photo_embedding(prompt)
@@ -61,12 +66,13 @@ class BaseModelCritic:
         try:
             return BaseModelOutput(vector, _with_expected_scores(answer))
         except CritiqueParseError as error:
-            return BaseModelOutput(vector, problem=f"the base model's answer can't be read ({error})")
+            return BaseModelOutput(vector, problem=f"the base model's answer can't be parsed ({error})")
 
     def critique_with_references(self, image: Image.Image, comparison: PortfolioComparison) -> Critique | None:
-        """The critique after a comparison with photographs of the advisor; None when it can't be read.
+        """The critique after a comparison with photographs of the advisor; None when it can't be parsed.
 
-        Not held to the schema: a base that can't follow the longer prompt shows it by its form, which a schema hides.
+        Not constrained to the schema: a base that can't follow the longer prompt breaks the form, which a schema would
+        hide.
         """
         messages = comparison_messages(self._voice, comparison)
         answer = generate(self._base, messages, image, max_tokens=self._max_tokens)

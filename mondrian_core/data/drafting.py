@@ -1,10 +1,10 @@
-"""Drafted critiques of photographs that nobody has critiqued, for a person to review.
+"""Drafting critiques of photographs that have none, for a person to review.
 
-The base looks at each photograph twice: alone, and beside the three training photographs of the advisor whose scores
-are closest (given up when the base can't do that). Scores come from the first look, shifted by what the base and the
-advisor gave the same training photographs; words from the second, with the advisor's own synonyms. Nothing here sees
-what is held out: neither its scores and words, nor a photograph that looks like it. A draft is a proposal: it waits in
-the table `drafts`, and no dataset has it before a person accepted or corrected it.
+The base model critiques each photograph twice: alone, and compared with the three training photographs of the advisor
+whose scores are closest (abandoned when the base can't do that). Scores come from the first critique, calibrated on
+training photographs that both base and advisor scored; words come from the second, with the advisor's own synonyms.
+Held-out data is never used: neither its scores and words, nor photographs that look like it. A draft is a proposal: it
+waits in the table `drafts`, and enters a dataset only after a person accepted or corrected it.
 """
 
 from __future__ import annotations
@@ -55,10 +55,10 @@ class DraftingResult:
     """What a run drafted.
 
     Attributes:
-        drafted: drafts that wait now because of this run.
-        known: photographs that were drafted before, whatever was decided.
+        drafted: new drafts that wait for review.
+        known: photographs that were drafted before, whatever the decision.
         remaining: photographs that could still be drafted.
-        calibrated_on: training photographs that base and advisor were compared on.
+        calibrated_on: training photographs that the calibration was fitted on.
         left_out: files that could not be used, with the reason.
     """
 
@@ -74,10 +74,10 @@ class AdvisorCritiques:
     """An advisor's critiques as the dataset would split them.
 
     Attributes:
-        trained: critiques that a draft may learn from.
-        judged: critiques that are held out; for measuring only.
-        held_out: how their photographs look.
-        seen: SHA-256 of every photograph with a critique, whoever wrote it.
+        training_critiques: critiques that a draft may learn from.
+        held_out_critiques: critiques for measuring only.
+        held_out_photographs: fingerprints of their photographs.
+        critiqued_hashes: SHA-256 of every photograph with a critique, whoever wrote it.
     """
 
     training_critiques: tuple[LinkedRecord, ...]
@@ -94,10 +94,18 @@ def draft_critiques(
     critic: PhotographCritic,
     listen: EventListener = ignore_events,
 ) -> DraftingResult:
-    """Draft up to `recipe.synthesize.photographs` critiques; one transaction each, so an interruption loses none.
+    """Draft up to `recipe.synthesize.photographs` critiques, one transaction each, so an interruption loses none.
+
+    Args:
+        store: opened for writing.
+        workspace: folder that photographs are relative to.
+        voice: the advisor.
+        recipe: how many drafts to make, and how the dataset is split.
+        critic: the base model.
+        listen: receives progress, and a notice for each file that is left out.
 
     Raises:
-        NothingToDo: when there are too few critiques to learn a range from, or no photograph without a critique.
+        NothingToDo: when there are too few critiques to calibrate on, or no photograph without a critique.
     """
     advisor = load_advisor_critiques(store, workspace, voice.advisor, recipe)
     drafts = DraftStore(store)
@@ -108,7 +116,7 @@ def draft_critiques(
     if not offered:
         raise NothingToDo(
             f"There is no photograph left to draft a critique of for '{voice.advisor}'.",
-            "Put photographs under source/, or review what waits with `mondrian review`.",
+            "Put photographs under source/, or review waiting drafts with `mondrian review`.",
         )
     writer = _DraftWriter(
         workspace, voice, critic, advisor.training_critiques, recipe.synthesize.calibration_photographs, listen
@@ -135,33 +143,33 @@ def draft_critiques(
 
 
 def load_advisor_critiques(store: Store, workspace: Path, advisor: str, recipe: Recipe) -> AdvisorCritiques:
-    """Split the critiques by a person as the dataset would.
+    """Load the critiques by a person, split as the dataset would split them.
 
     Raises:
-        NothingToDo: when too few of them are trained on.
+        NothingToDo: when too few of them are in training.
     """
     used = link_critiques(store, workspace, advisor).used
-    looked_at: dict[str, tuple[LinkedRecord, PhotographFingerprint]] = {}
+    fingerprinted: dict[str, tuple[LinkedRecord, PhotographFingerprint]] = {}
     for record in used:
         if record.origin != HUMAN:
             continue
         try:
-            looks = perceptual_hash(open_photograph(workspace / record.photograph).image)
+            hashes = perceptual_hash(open_photograph(workspace / record.photograph).image)
         except BadPhotograph:
             continue  # the dataset leaves it out too
-        looked_at[record.sha256] = (
+        fingerprinted[record.sha256] = (
             record,
-            PhotographFingerprint(record.sha256, looks, critique_fingerprint(record.scores, record.comments)),
+            PhotographFingerprint(record.sha256, hashes, critique_fingerprint(record.scores, record.comments)),
         )
-    sides = assign_splits([subject for _, subject in looked_at.values()], recipe.data)
-    trained = tuple(record for sha, (record, _) in sorted(looked_at.items()) if sides[sha] == TRAIN)
+    splits = assign_splits([subject for _, subject in fingerprinted.values()], recipe.data)
+    trained = tuple(record for sha, (record, _) in sorted(fingerprinted.items()) if splits[sha] == TRAIN)
     if len(trained) < MIN_TRAINING_CRITIQUES:
         raise NothingToDo(
             f"{len(trained)} training photographs of '{advisor}' have a critique by a person; "
-            f"{MIN_TRAINING_CRITIQUES} are needed to know the advisor's range and words.",
+            f"{MIN_TRAINING_CRITIQUES} are needed to learn the advisor's range and words.",
             f"Add critiques, or see with `mondrian link --advisor {advisor}` why they are left out.",
         )
-    apart = [pair for sha, pair in sorted(looked_at.items()) if sides[sha] != TRAIN]
+    apart = [pair for sha, pair in sorted(fingerprinted.items()) if splits[sha] != TRAIN]
     judged, held_out = tuple(record for record, _ in apart), tuple(subject for _, subject in apart)
     return AdvisorCritiques(trained, judged, held_out, frozenset(record.sha256 for record in used))
 
@@ -180,7 +188,7 @@ def _draft_photograph(
 
 
 class _DraftWriter:
-    """Writes drafts in one advisor's range and words."""
+    """Writes drafts in one advisor's score range and vocabulary."""
 
     def __init__(
         self,
@@ -197,7 +205,7 @@ class _DraftWriter:
         self._lines, self.calibrated_on = self._fit_calibration(workspace, calibration, listen)
 
     def draft(self, found: PhotographFile, image: Image.Image) -> Draft | ExcludedFile:
-        """A draft that waits, or why there is none."""
+        """A draft for review, or the reason why there is none."""
         look = self._critic.analyze_photograph(image, critique=True)
         if look.critique is None:
             return ExcludedFile(found.path, look.problem or "no critique")
@@ -219,22 +227,20 @@ class _DraftWriter:
         )
 
     def _critique_with_references(self, image: Image.Image, scores: Mapping[str, float]) -> Critique | None:
-        """The words beside the advisor's photographs; given up for this run when the base can't do that."""
+        """The critique after a comparison with the advisor's photographs; None once the base has failed at that."""
         if self._unread == MAX_UNPARSED_ANSWERS:
             return None
         words = self._critic.critique_with_references(image, self._comparison(scores))
         self._unread = 0 if words else self._unread + 1
         if self._unread == MAX_UNPARSED_ANSWERS:
-            message = (
-                "The base gives no readable critique beside other photographs; the words are those of its first look."
-            )
+            message = "The base model can't critique with references; drafts use the words of its first critique."
             self._listen(StageNotice("synthesize", message))
         return words
 
     def _fit_calibration(
         self, workspace: Path, count: int, listen: EventListener
     ) -> tuple[dict[str, LinearCalibration], int]:
-        """Lines from base to advisor over training photographs, those with the smallest fixed points first."""
+        """Calibration from base to advisor over training photographs, those with the smallest split points first."""
         base, theirs = [], []
         chosen = sorted(self._trained, key=lambda record: split_point(record.sha256))[:count]
         for done, record in enumerate(chosen, 1):
@@ -247,7 +253,7 @@ class _DraftWriter:
             listen(StageProgressed("calibrate", done, len(chosen), record.photograph))
         if not base:
             raise NothingToDo(
-                "The base model gave no critique of a training photograph that can be read, so nothing can be shifted.",
+                "None of the base model's critiques of training photographs can be parsed to calibrate on.",
                 "Try another base model (MONDRIAN_BASE_MODEL).",
             )
         return fit_score_calibration(base, theirs), len(base)
@@ -257,16 +263,16 @@ class _DraftWriter:
             return fmean((record.scores[name] - scores[name]) ** 2 for name in DIMENSIONS), record.sha256
 
         close = sorted(self._trained, key=distance)[:NEIGHBOURS]
-        told = tuple(_neighbour(record.critique, record.photograph, scores) for record in close)
+        neighbours = tuple(_neighbour(record.critique, record.photograph, scores) for record in close)
         spreads = {}
         for name in DIMENSIONS:
             values = [record.scores[name] for record in self._trained]
             spreads[name] = fmean(values), min(values), max(values)
-        return PortfolioComparison(dict(scores), told, spreads, len(self._trained))
+        return PortfolioComparison(dict(scores), neighbours, spreads, len(self._trained))
 
 
 def _neighbour(critique: Critique, path: str, scores: Mapping[str, float]) -> PortfolioNeighbour:
-    """A neighbour with what the advisor said on the two dimensions where it is closest to the photograph."""
+    """A neighbour with the advisor's comments on the two dimensions where its scores are closest."""
     near = sorted(DIMENSIONS, key=lambda name: abs(critique.scores[name] - scores[name]))[:2]
     comments = {name: critique.assessments[name].comment[:MAX_COMMENT_CHARACTERS_SHOWN] for name in near}
     return PortfolioNeighbour(Path(path).name, critique.scores, comments)

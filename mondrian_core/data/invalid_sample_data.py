@@ -1,4 +1,4 @@
-"""What a real workspace also holds: rows and files that can't be used, one of each kind, for the sample workspace."""
+"""Invalid rows and files for the sample workspace, one of each kind that real workspaces contain."""
 
 from __future__ import annotations
 
@@ -30,8 +30,7 @@ _CUT_ANALYSIS = '```json\n{\n  "image_description": "",\n  "dimensions": [,\n  "
 
 
 def write_invalid_files(folder: Path, unscored: Sequence[bytes]) -> None:
-    """The files that `broken_profiles` speaks of, in the advisor's portfolio folder; `unscored` are JPEGs for
-    `UNSCORED`."""
+    """Write the files that `invalid_profiles` refers to into the portfolio; `unscored` are JPEGs for `UNSCORED`."""
     (folder / EMPTY_FILE).write_bytes(b"")
     (folder / HTML_FILE).write_text("<!DOCTYPE html><html><body>404 Not Found</body></html>")
     (folder / TRUNCATED_FILE).write_bytes(unscored[0][: len(unscored[0]) // 2])
@@ -40,7 +39,7 @@ def write_invalid_files(folder: Path, unscored: Sequence[bytes]) -> None:
 
 
 def invalid_profiles(good: Sequence[DimensionalProfile], folder: str) -> list[DimensionalProfile]:
-    """Rows that linking leaves out, each for another reason; `good` are the usable ones."""
+    """Rows that linking excludes, each for a different reason; `good` are the usable rows."""
     if not good:
         return []
     model, other = good[0], good[-1]
@@ -69,7 +68,7 @@ def invalid_profiles(good: Sequence[DimensionalProfile], folder: str) -> list[Di
 def past_jobs(
     visitors: Sequence[tuple[str, Scene]], analyses: Path, rng: np.random.Generator, began: datetime
 ) -> list[Job]:
-    """Jobs as an earlier model left them: complete, with five dimensions, cut, without a file, stuck, failed."""
+    """Jobs of an earlier model: complete, with five dimensions, truncated, without a file, stuck, failed."""
     from mondrian_core.mini.scene_critic import GENERIC, write_scene_critique
 
     kinds = ("complete", "complete", "five", "five", "cut", "cut", "cut", "lost", "stuck", "failed")
@@ -103,7 +102,7 @@ def past_jobs(
 
 
 def _older_form(critique: Critique, five: bool) -> str:
-    """The analysis file of an earlier program: a fenced block with a list of dimensions."""
+    """The analysis file of an earlier release: a fenced block with a list of dimensions."""
     dimensions = [
         {
             "name": DIMENSION_TITLES[name],

@@ -1,8 +1,8 @@
-"""The index of an advisor's photographs: an embedding of each, and a critique of those that have none.
+"""Building the retrieval index of an advisor: an embedding per photograph, and base-model scores where there are none.
 
-What the base model scores here is a profile of origin "index". It serves retrieval alone: linking leaves it out always
-(`index_made`), so it is neither trained on nor measured against. Each photograph is written in a transaction of its
-own, so an interrupted run goes on where it stopped, and a second run has nothing to do.
+A critique that the base model makes here is a profile of origin "index". It is for retrieval only: linking always
+excludes it (`index_made`), so it is never trained on nor measured against. Each photograph is written in its own
+transaction, so an interrupted run resumes where it stopped, and a second run has nothing to do.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ from mondrian_core.store.embeddings import Embedding, EmbeddingStore
 
 @dataclass(frozen=True, kw_only=True)
 class IndexBuildResult:
-    """What became of an advisor's photographs.
+    """The outcome of indexing an advisor's photographs.
 
     Attributes:
-        photographs: different photographs that are in the index now: the portfolio's, and those critiqued elsewhere.
-        known: those that the index had already.
-        embedded: entries that were written now.
-        scored: those of them that had no critique by a person and got one by the base.
+        photographs: distinct photographs in the index: those of the portfolio, and those critiqued elsewhere.
+        known: those that were already in the index.
+        embedded: entries written by this run.
+        scored: those of them without a critique by a person, which the base model scored.
         left_out: files that could not be used, with the reason.
     """
 
@@ -51,7 +51,14 @@ class IndexBuildResult:
 def build_index(
     store: Store, workspace: Path, advisor: str, critic: PhotographCritic, listen: EventListener = ignore_events
 ) -> IndexBuildResult:
-    """Bring the index of an advisor up to date with this base.
+    """Bring the index of an advisor up to date with this base model.
+
+    Args:
+        store: opened for writing.
+        workspace: folder that photographs are relative to.
+        advisor: id.
+        critic: the base model.
+        listen: receives progress, and a notice for each file that is left out.
 
     Raises:
         NothingToDo: when the advisor has no photographs.
@@ -97,7 +104,7 @@ def build_index(
 
 
 def index_profile_id(advisor: str, sha256: str) -> str:
-    """The id of the profile that the index makes of a photograph; another base replaces it."""
+    """The id of the profile that the index makes for a photograph; another base model replaces it."""
     return str(uuid.uuid5(uuid.NAMESPACE_URL, f"mondrian index {advisor} {sha256}"))
 
 
@@ -106,7 +113,7 @@ def _paths(workspace: Path, advisor: str, profiled: Mapping[str, str]) -> Sequen
 
 
 def _complete(store: Store, advisor: str, critic: PhotographCritic, profiled: Mapping[str, str]) -> frozenset[str]:
-    """SHA-256 of what is complete: an entry of this base, and a critique by a person or by this index."""
+    """SHA-256 of photographs with an entry of this base model, and a critique by a person or by the index."""
     scored = {profile.id for profile in store.profiles(advisor) if profile.origin == INDEX}
     entries = {entry.sha256 for entry in EmbeddingStore(store).find(advisor, critic.fingerprint)}
     return frozenset(sha for sha in entries if sha in profiled or index_profile_id(advisor, sha) in scored)

@@ -1,7 +1,7 @@
-"""New workspaces: empty, or filled with rendered photographs, an advisor's critiques, and what a real one also holds.
+"""Creating workspaces: empty, or a sample with rendered photographs, an advisor's critiques and invalid records.
 
-A sample workspace is drawn so that the default recipe's split has the shares that it promises: with the 80
-photographs of `mondrian init --sample`, 20 are the frozen test. Everything follows from the seed.
+A sample workspace is drawn so that the default recipe's split has exactly the configured shares: of the 80 photographs
+of `mondrian init --sample`, 20 are the frozen test. Everything is determined by the seed.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ _PROMPT = (
 
 @dataclass(frozen=True)
 class SamplePhotograph:
-    """A critiqued photograph of the sample: path under the workspace, JPEG bytes, the advisor's critique."""
+    """A critiqued photograph of the sample: path in the workspace, JPEG bytes, critique, the rendered scene."""
 
     path: str
     jpeg: bytes
@@ -61,13 +61,20 @@ class SamplePhotograph:
 def create_workspace(
     root: Path, *, sample: bool, seed: int = 0, photographs: int = 80, listen: EventListener = ignore_events
 ) -> dict[str, int]:
-    """Make a workspace; give what is in it, by kind.
+    """Create a workspace; return how much it contains, by kind.
 
-    It is built in a folder beside `root` and moved into place at the end, the database last, so that an interruption
-    leaves no half workspace.
+    It is built in a folder next to `root` and moved into place at the end, the database last, so that an interruption
+    leaves no incomplete workspace.
+
+    Args:
+        root: the workspace's folder.
+        sample: fill it with rendered photographs and critiques.
+        seed: of the sample.
+        photographs: critiqued photographs of the sample.
+        listen: receives progress.
 
     Raises:
-        BadInput: when there is a database already, or files that a sample would be mixed with.
+        BadInput: when there is already a database, or files that a sample would be mixed with.
         DiskFull: when no space is left.
     """
     _refuse_to_mix(root, sample)
@@ -88,14 +95,14 @@ def create_workspace(
 
 
 def is_sample_workspace(root: Path) -> bool:
-    """True for a workspace that `make_workspace(sample=True)` made."""
+    """True for a workspace that `create_workspace(sample=True)` created."""
     return any((root / PORTFOLIO).glob(f"{SAMPLE_FILE_PREFIX}*.jpg"))
 
 
 def add_sample_critiques(root: Path, count: int, listen: EventListener = ignore_events) -> int:
-    """The sample's advisor critiques `count` more photographs, as time goes by; give how many critiques there are now.
+    """Add `count` photographs with critiques to a sample, as time passes; return how many critiques there are now.
 
-    Which photographs they are follows from how many there were, so the same history gives the same workspace.
+    The number of existing photographs determines the new ones, so the same history gives the same workspace.
 
     Raises:
         NoDatabase: when there is no workspace.
@@ -115,18 +122,18 @@ def add_sample_critiques(root: Path, count: int, listen: EventListener = ignore_
 def _refuse_to_mix(root: Path, sample: bool) -> None:
     if (root / DATABASE).exists():
         raise BadInput(
-            f"There is a workspace at {root} already; its database stays as it is.",
+            f"There is already a workspace at {root}; its database is unchanged.",
             "Use it, or name another folder with --workspace.",
         )
     if root.exists() and not root.is_dir():
         raise BadInput(f"{root} is a file.", "Name a folder with --workspace.")
     if sample and any((root / name).is_dir() and any((root / name).iterdir()) for name in ("source", "analysis_md")):
-        raise BadInput(f"{root} holds photographs or analyses already.", "Name an empty folder with --workspace.")
+        raise BadInput(f"{root} already contains photographs or analyses.", "Name an empty folder with --workspace.")
 
 
 def _move_into(building: Path, root: Path) -> None:
-    """Move what was built to `root`; folders that a user has already stay, the database comes last."""
-    root.mkdir(mode=0o700, exist_ok=True)  # a folder that a person made keeps its permissions
+    """Move the finished workspace to `root`, the database last; a user's existing folders are kept."""
+    root.mkdir(mode=0o700, exist_ok=True)  # an existing folder keeps its permissions
     children = sorted(building.iterdir(), key=lambda child: (child.name == DATABASE, child.name))
     for child in children:
         target = root / child.name
@@ -159,8 +166,8 @@ def _fill(store: Store, workspace: Path, seed: int, photographs: int, listen: Ev
     for taste in (ANSEL, WATKINS):
         store.add_advisor(AdvisorPrompt(taste.advisor, taste.name, taste.bio, _PROMPT.format(name=taste.name)))
     good = [_profile(number, plate) for number, plate in enumerate(plates)]
-    broken = invalid_profiles(good, PORTFOLIO)
-    store.add_profiles([*good, *broken])
+    invalid = invalid_profiles(good, PORTFOLIO)
+    store.add_profiles([*good, *invalid])
     write_invalid_files(workspace / PORTFOLIO, [_jpeg(render_scene(sample_scene(rng))) for _ in UNSCORED])
     jobs = past_jobs(visitors, workspace / "analysis_md", rng, SAMPLE_START)
     store.import_jobs(jobs)
@@ -169,33 +176,33 @@ def _fill(store: Store, workspace: Path, seed: int, photographs: int, listen: Ev
         "photographs": len(plates),
         "photographs without critique": len(visitors),
         "critiques": len(good),
-        "unusable critiques": len(broken),
+        "unusable critiques": len(invalid),
         "past jobs": len(jobs),
     }
 
 
 def _render_photographs(count: int, rng: np.random.Generator, first: int = 0) -> Iterator[SamplePhotograph]:
-    """Rendered photographs with the advisor's critiques; every eighth is stored sideways, as a phone does it."""
+    """Rendered photographs with the advisor's critiques; every eighth is stored sideways, as phones do."""
     from mondrian_core.mini.renderer import render_scene, sample_scene
     from mondrian_core.mini.scene_critic import ANSEL, write_scene_critique
 
-    room = _photographs_per_split(count)
+    missing = _photographs_per_split(count)
     number = first
     while number < first + count:
         scene = sample_scene(rng)
         picture = render_scene(scene)
         jpeg = _sideways(picture) if number % 8 == 3 else _jpeg(picture)
-        side = _split_of_jpeg(jpeg)
-        if not room[side]:
+        split = _split_of_jpeg(jpeg)
+        if not missing[split]:
             continue
-        room[side] -= 1
+        missing[split] -= 1
         critique = write_scene_critique(scene, ANSEL, rng)
         yield SamplePhotograph(f"{PORTFOLIO}/{SAMPLE_FILE_PREFIX}{number:03d}.jpg", jpeg, critique, scene)
         number += 1
 
 
 def _photographs_per_split(count: int) -> Counter[str]:
-    """How many photographs each side of the default split takes of `count`."""
+    """How many of `count` photographs belong to each split of the default recipe."""
     recipe = DataRecipe()
     test = round(count * recipe.test_fraction)
     validation = round(count * recipe.validation_fraction)
@@ -226,7 +233,7 @@ def _sideways(picture: Image.Image) -> bytes:
 
 
 def _profile(number: int, plate: SamplePhotograph) -> DimensionalProfile:
-    """The row of a plate; every fifth has a path from another machine."""
+    """The database row of a photograph; every fifth has a path from another machine."""
     path = f"{FOREIGN_ROOT}/{plate.path}" if number % 5 == 0 else plate.path
     created = (SAMPLE_START + timedelta(hours=number)).isoformat()
     comments = {name: assessment.comment for name, assessment in plate.critique.assessments.items()}

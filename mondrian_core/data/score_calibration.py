@@ -1,4 +1,7 @@
-"""From the base's critique to one in the advisor's range and words. Rules a reader can check; no model."""
+"""Calibrating draft critiques: the base model's scores and words are moved to the advisor's range and vocabulary.
+
+Rules that a reader can verify; no model is called.
+"""
 
 from __future__ import annotations
 
@@ -12,21 +15,21 @@ from statistics import fmean, pstdev
 from mondrian_core.data.augmentation.paraphrase_rules import paraphrase_problems, synonyms
 from mondrian_core.rubric import DIMENSIONS, MAX_SCORE, MIN_SCORE, round_score
 
-MAX_SLOPE = 2.0  # a base that hardly varies must not have its noise blown up to the advisor's spread
+MAX_SLOPE = 2.0  # the noise of a base that hardly varies must not be stretched to the advisor's spread
 MIN_SPREAD = 0.25
 _WORD = re.compile(r"[a-z]+(?:['-][a-z]+)*", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class LinearCalibration:
-    """advisor = mean_to + stretch * (base - mean_from), for one dimension; scores 0-10."""
+    """advisor = advisor_mean + slope * (base - base_mean), for one dimension; scores 0-10."""
 
     base_mean: float
     advisor_mean: float
     slope: float
 
     def __call__(self, score: float) -> float:
-        """The shifted score, still within 0-10."""
+        """The calibrated score, limited to 0-10."""
         return min(MAX_SCORE, max(MIN_SCORE, self.advisor_mean + self.slope * (score - self.base_mean)))
 
 
@@ -35,20 +38,21 @@ def fit_score_calibration(
 ) -> dict[str, LinearCalibration]:
     """By dimension, the line that gives the base's scores the advisor's mean and spread on the same photographs.
 
-    Both were given for the same photographs, all of them trained on. So a photograph that is worse than the
-    advisor's own stays worse; fitting a batch of unknown photographs to the advisor's distribution would not do that.
+    Both lists are about the same training photographs, in the same order. So a photograph that is worse than the
+    advisor's own stays worse, which matching a batch of unknown photographs to the advisor's distribution would not
+    guarantee.
 
     Raises:
-        ValueError: when the two differ in number, or there is none.
+        ValueError: when the lists differ in length or are empty.
     """
     if len(base) != len(advisor) or not base:
-        raise ValueError(f"{len(base)} looks of the base for {len(advisor)} critiques")
-    found = {}
+        raise ValueError(f"{len(base)} critiques by the base for {len(advisor)} by the advisor")
+    calibration = {}
     for name in DIMENSIONS:
         ours, theirs = [scores[name] for scores in base], [scores[name] for scores in advisor]
-        stretch = min(MAX_SLOPE, pstdev(theirs) / max(MIN_SPREAD, pstdev(ours)))
-        found[name] = LinearCalibration(fmean(ours), fmean(theirs), stretch)
-    return found
+        slope = min(MAX_SLOPE, pstdev(theirs) / max(MIN_SPREAD, pstdev(ours)))
+        calibration[name] = LinearCalibration(fmean(ours), fmean(theirs), slope)
+    return calibration
 
 
 def calibrated_draft_scores(scores: Mapping[str, float], by: Mapping[str, LinearCalibration]) -> dict[str, int]:
@@ -66,22 +70,22 @@ class AdvisorVocabulary:
                 self._counts[name].update(_words(each[name]))
 
     def with_advisor_synonyms(self, dimension: str, comment: str) -> str:
-        """The comment with words exchanged for synonyms that the advisor uses more often.
+        """The comment with words replaced by synonyms that the advisor uses more often.
 
-        Each exchange is held to the checker of rewordings, so at least half the words stay and no fact changes.
+        `paraphrase_problems` checks each replacement, so at least half of the words stay and no fact changes.
         """
-        counts, said = self._counts[dimension], comment
+        counts, text = self._counts[dimension], comment
         for word, other in synonyms(dimension).items():
             if _rarest_word_count(other, counts) <= counts[word]:
                 continue
             candidate = re.sub(
                 rf"\b{word}\b",
                 partial(_exchanged, other),
-                said,
+                text,
                 flags=re.IGNORECASE,
             )
-            said = said if paraphrase_problems(comment, candidate) else candidate
-        return said
+            text = text if paraphrase_problems(comment, candidate) else candidate
+        return text
 
     def covered_word_share(self, comments: Mapping[str, str]) -> float:
         """Share (0-1) of the words of these comments that the advisor uses for the same dimension."""

@@ -1,6 +1,6 @@
-"""The advisor's portfolio as something to compare with: its photographs' scores, their spread, and the nearest ones.
+"""Nearest-neighbor retrieval in an advisor's portfolio, by scores and optionally by image embeddings.
 
-Legend: a profile is the eight scores (0-10) of one photograph; D = 8 dimensions.
+A score profile is the scores (0-10) of one photograph, one per dimension of the rubric.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from mondrian_core.store import DimensionalProfile
 from mondrian_core.store.corrections import is_correction
 
 NEIGHBORS = 3
-MIN_DEVIATION = 0.5  # a dimension on which the advisor hardly varies must not outweigh all others
-PROFILE_WEIGHT = 0.5  # of a hybrid similarity; the embeddings have the rest
+MIN_DEVIATION = 0.5  # a dimension on which the advisor hardly varies must not dominate
+PROFILE_WEIGHT = 0.5  # in a hybrid similarity; the embeddings have the rest
 MAX_EXCERPT_LENGTH = 160
 
 Scores = Mapping[str, float]
@@ -25,8 +25,15 @@ Scores = Mapping[str, float]
 
 @dataclass(frozen=True, kw_only=True)
 class ReferencePhotograph:
-    """A critiqued photograph of the portfolio; `path` as the database has it, `file` which file that is (any key that
-    is the same for the same file; empty: the path)."""
+    """A critiqued photograph of the portfolio.
+
+    Attributes:
+        path: as the database has it.
+        scores: by dimension, 0-10.
+        comments: by dimension.
+        grade: the overall grade.
+        file: a key that is equal for equal files; empty means the path.
+    """
 
     path: str
     scores: Scores
@@ -67,7 +74,7 @@ class Portfolio:
 
 
 def path_below_source(path: str) -> str:
-    """A path of the database, perhaps another machine's, below source/ with "/"."""
+    """A path of the database, possibly from another machine, relative to source/ and with "/"."""
     return path.replace("\\", "/").rpartition("source/")[2]
 
 
@@ -76,17 +83,18 @@ def portfolio_from_profiles(
     locate: Callable[[str], str | None] = path_below_source,
     digest: Callable[[str], str] = lambda file: file,
 ) -> Portfolio:
-    """What can be compared with: profiles by a person with eight usable scores; the newest of each photograph
-    (by the moment they were written where both rows have one, else by the order of the rows).
+    """The portfolio: profiles by a person with a usable score in every dimension, the newest per photograph.
 
-    What a person corrected is a photograph of their own, not of the advisor's, and is left out.
+    The newest is decided by `created_at` where both rows have one, otherwise by row order. Corrections are left out:
+    their photographs are a user's, not the advisor's.
 
     Args:
-        locate: the file that a path of the database means, as a key; None leaves out temporary files and lost ones.
-        digest: of a file's content; asked only for files of one name, which are one photograph or several.
+        profiles: of one advisor.
+        locate: path of the database -> key of the file; None leaves the profile out (temporary and missing files).
+        digest: key of a file -> digest of its content; called only for files with equal names, to find copies.
     """
-    found: dict[str, ReferencePhotograph] = {}
-    written: dict[str, str] = {}  # when, by file; "" where the row doesn't say
+    references: dict[str, ReferencePhotograph] = {}
+    written: dict[str, str] = {}  # file -> created_at, "" where the row has none
     for profile in sorted(profiles, key=lambda each: each.order):
         scores = {name: score for name in DIMENSIONS if (score := _usable_score(profile.scores.get(name))) is not None}
         own = profile.origin == "human" and not is_correction(profile)
@@ -96,17 +104,17 @@ def portfolio_from_profiles(
                 continue
             written[file] = at
             comments = {name: profile.comments.get(name) or "" for name in DIMENSIONS}
-            found.pop(file, None)
-            found[file] = ReferencePhotograph(
+            references.pop(file, None)
+            references[file] = ReferencePhotograph(
                 path=profile.image_path, scores=scores, comments=comments, grade=profile.overall_grade, file=file
             )
-    return Portfolio(_without_copies(found.values(), digest))
+    return Portfolio(_without_copies(references.values(), digest))
 
 
 def _without_copies(
     references: Iterable[ReferencePhotograph], digest: Callable[[str], str]
 ) -> tuple[ReferencePhotograph, ...]:
-    """The references, of copies with one name the last."""
+    """The references without copies; of copies with equal names the last one is kept."""
     by_name: dict[str, list[ReferencePhotograph]] = {}
     for reference in references:
         by_name.setdefault(reference.name.casefold(), []).append(reference)
@@ -128,8 +136,12 @@ def nearest_references(
     """The `count` most similar references and their similarity (0-1), most similar first; ties by name.
 
     Args:
-        embedding: of the photograph; with `embeddings` (by reference's file) the similarity is hybrid.
-        same: true for the photograph itself, which is no comparison.
+        scores: of the photograph.
+        portfolio: the references.
+        count: how many to return.
+        embedding: of the photograph, shape (D,); with `embeddings` the similarity is hybrid.
+        embeddings: file of a reference -> vector, shape (D,).
+        same: true for a reference that is the photograph itself, which is skipped.
     """
     spreads = portfolio.spreads
 
@@ -168,17 +180,17 @@ def cosine_similarity(first: Sequence[float], second: Sequence[float]) -> float:
 def comparison_from_neighbors(
     scores: Scores, portfolio: Portfolio, neighbours: Sequence[tuple[ReferencePhotograph, float]]
 ) -> PortfolioComparison:
-    """What the second pass is told: the first pass's scores, the neighbours, the portfolio's spread."""
+    """The input of the second pass: the first pass's scores, the neighbors, and the portfolio's score spread."""
     spreads = {name: (spread.mean, spread.lowest, spread.highest) for name, spread in portfolio.spreads.items()}
-    told = tuple(_neighbor_with_gaps(scores, reference) for reference, _ in neighbours)
-    return PortfolioComparison(dict(scores), told, spreads, len(portfolio.references))
+    shown = tuple(_neighbor_with_gaps(scores, reference) for reference, _ in neighbours)
+    return PortfolioComparison(dict(scores), shown, spreads, len(portfolio.references))
 
 
 def _neighbor_with_gaps(scores: Scores, reference: ReferencePhotograph) -> PortfolioNeighbour:
-    """A neighbour with what was said about the two dimensions on which the photograph falls short of it the most."""
+    """A neighbor with its comments on the two dimensions where the photograph falls short of it the most."""
     gaps = sorted(DIMENSIONS, key=lambda name: scores[name] - reference.scores[name])
-    said = {name: _excerpt(reference.comments[name]) for name in gaps[:2] if reference.comments.get(name)}
-    return PortfolioNeighbour(reference.name, dict(reference.scores), said)
+    comments = {name: _excerpt(reference.comments[name]) for name in gaps[:2] if reference.comments.get(name)}
+    return PortfolioNeighbour(reference.name, dict(reference.scores), comments)
 
 
 def _excerpt(text: str) -> str:

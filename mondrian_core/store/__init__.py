@@ -1,12 +1,14 @@
-"""The workspace's SQLite database: schema, migrations and every query.
+"""The workspace's SQLite database: schema, migrations, and all SQL of the program.
 
-Reading works on any database that has the three original tables, also on a file or folder that can't be written;
-columns that an older one lacks read as None. Only a store that is opened for writing migrates, and it copies an
-existing database to `mondrian.db.backup-<version>` before the first change. Times are read in any spelling and given as
-ISO 8601 texts in UTC, so that they sort like the moments they name.
+Reading works on any database that has the three original tables, also when file or folder are read-only; columns that
+an older database lacks read as None. Only a store that is opened for writing migrates, and it first copies an existing
+database to `mondrian.db.backup-<version>`. Times are read in any spelling and returned as ISO 8601 text in UTC, which
+sorts chronologically.
 
-database.py   the file: opening, migrating, transactions      queries.py   Store: advisors, critiques, jobs
-records.py    rows as values                              cells.py     a cell of any type as what it should be
+database.py     opening, migrating, transactions      queries.py      Store: advisors, critiques, jobs
+migrations.py   the schema and its steps              records.py      rows as values
+cells.py        reading cells of any type             corrections.py  ids of corrected critiques
+drafts.py       drafted critiques                     embeddings.py   the retrieval index
 """
 
 from mondrian_core.store.cells import Cells

@@ -1,7 +1,7 @@
-"""Cells of any type, read as what their column should hold.
+"""Reading cells of any type as the type that their column should hold.
 
 SQLite keeps in a cell whatever was written to it: a number in a text column, bytes, text in another encoding, a time in
-any spelling. Everything that reads rows goes through `Cells`, so that one odd cell costs its own record at most.
+any spelling. All rows are read through `Cells`, so that a malformed cell affects its own record only.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from typing import Any, cast
 
 from mondrian_core.rubric import parse_score
 
-MAX_INTEGER_DIGITS = 18  # digits; longer ones are no count, no score and no time, and Python refuses some of them
+MAX_INTEGER_DIGITS = 18  # longer ones are not counts, scores or times, and Python refuses to convert some of them
 _CANONICAL = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}")
 _NUMBER = re.compile(r"[+-]?\d{1,20}(\.\d*)?")
 _ZONE = re.compile(r"\s+(?=[+-]\d\d:?\d\d$)")
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f]")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _JULIAN_EPOCH = 2440587.5  # days from SQLite's julianday() 0 to 1970
-# Units in which clocks count since 1970, by the smallest number that is meant as one: 1973 in each of them.
+# Units in which clocks count since 1970, with the smallest number that is read in that unit: the year 1973.
 _UNITS = ((1e17, 1e9), (1e14, 1e6), (1e11, 1e3), (1e8, 1.0))
 _FALSE = {"", "0", "0.0", "false", "f", "no", "n", "off"}
 
 
 def text_or_bytes(raw: bytes) -> str | bytes:
-    """What a connection makes of a text: the bytes themselves where they are not UTF-8 (`text_factory`)."""
+    """The `text_factory` of a connection: text, or the bytes themselves where they are not valid UTF-8."""
     try:
         return raw.decode()
     except UnicodeDecodeError:
@@ -37,11 +37,11 @@ def text_or_bytes(raw: bytes) -> str | bytes:
 
 
 def normalized_timestamp(value: Any) -> str | None:
-    """The moment that a cell names, in the one spelling that sorts like time: `2026-01-20T18:00:00.000000`, UTC.
+    """The time in a cell as `2026-01-20T18:00:00.000000`, UTC: the one spelling that sorts chronologically.
 
-    Read are ISO 8601 (with a blank for the T, an offset, a Z; without either UTC is meant, as SQLite does), RFC 2822,
-    and numbers or texts of numbers: seconds, milli-, micro- or nanoseconds since 1970, or a Julian day. None for
-    anything else.
+    Accepts ISO 8601 (also with a blank instead of the T, an offset, or a Z; without an offset UTC is assumed, as SQLite
+    does), RFC 2822, and numbers or numeric text: seconds, milli-, micro- or nanoseconds since 1970, or a Julian day.
+    None for anything else.
     """
     if isinstance(value, bytes):
         value = text_or_bytes(value)
@@ -84,10 +84,10 @@ def _moment_of_number(value: float) -> datetime | None:
 
 
 def parse_json_value(text: str) -> Any:
-    """A JSON value that can be written again: finite, without huge integers and lone surrogates.
+    """A JSON value that can be written back: finite, without huge integers and lone surrogates.
 
     Raises:
-        ValueError: it is not JSON, or not such JSON.
+        ValueError: when it is not JSON, or not such JSON.
     """
     try:
         value = _DECODER.decode(text)
@@ -117,7 +117,7 @@ _DECODER = json.JSONDecoder(parse_constant=_refuse, parse_float=_finite, parse_i
 
 
 class Cells:
-    """One row's cells by column name. What can't be read is None, and `unreadable` says why, by column."""
+    """The cells of one row by column name. An unreadable cell is None, and `unreadable` has the reason by column."""
 
     __slots__ = ("_values", "unreadable")
 
@@ -126,29 +126,29 @@ class Cells:
         self.unreadable: dict[str, str] = {}
 
     def text(self, column: str) -> str | None:
-        """A text; a number or bytes that are no text are unreadable."""
+        """A text; numbers, and bytes that are not text, are unreadable."""
         value = self._values[column]
         if value is None:
             return None
         if type(value) is str and "\0" not in value:
             return value
         if isinstance(value, int | float):
-            return self._refuse(column, f"the number {value} where a text belongs")
+            return self._refuse(column, f"the number {value} instead of text")
         if isinstance(value, bytes):
             value = text_or_bytes(value)
             if isinstance(value, bytes) or _CONTROL.search(value):
                 return self._refuse(column, "bytes that are not UTF-8 text")
-        return self._refuse(column, "a text with a null character") if "\0" in value else cast(str, value)
+        return self._refuse(column, "text with a null character") if "\0" in value else cast(str, value)
 
     def label(self, column: str) -> str | None:
-        """A short text such as an id, a file name or a grade, where a number stands for its digits."""
+        """A short text such as an id, a file name or a grade; a number is read as its digits."""
         value = self._values[column]
         if isinstance(value, int | float):
             return f"{value:g}" if isinstance(value, float) and math.isfinite(value) else str(value)
         return self.text(column)
 
     def display_text(self, column: str) -> str | None:
-        """A text for people alone: what can't be read has replacement characters, and is unreadable all the same."""
+        """A text for display: unreadable characters are replaced, and the cell still counts as unreadable."""
         found = self.label(column)
         value = self._values[column]
         if found is not None or value is None:
@@ -156,7 +156,7 @@ class Cells:
         return (value.decode(errors="replace") if isinstance(value, bytes) else str(value)).replace("\0", "\ufffd")
 
     def score(self, column: str) -> float | str | None:
-        """A number, also from a text such as `8` or `8/10`; the text itself where it is none."""
+        """A number, also from text such as `8` or `8/10`; any other text is returned unchanged."""
         value = self._values[column]
         if value is None or type(value) is float or type(value) is int:
             return cast("float | None", value)
@@ -165,26 +165,26 @@ class Cells:
         return text if number is None else number
 
     def integer(self, column: str) -> int:
-        """A whole number; 0 where there is none."""
+        """A whole number; 0 when there is none."""
         value = self._values[column]
         if value is None:
             return 0
         try:
             return int(value) if abs(float(value)) < 1e15 else 0
         except (TypeError, ValueError, OverflowError):
-            self._refuse(column, "no whole number")
+            self._refuse(column, "not a whole number")
             return 0
 
     def boolean(self, column: str) -> bool:
-        """True or false, also from the words for it."""
+        """True or false, also from words such as "yes" and "off"."""
         value = self._values[column]
         return bool(value) and str(value).strip().lower() not in _FALSE
 
     def timestamp(self, column: str) -> str | None:
-        """A time as `moment_text` spells it."""
+        """A time as `normalized_timestamp` spells it."""
         value = self._values[column]
         found = normalized_timestamp(value)
-        return found if found is not None or value in (None, "") else self._refuse(column, "no time that can be read")
+        return found if found is not None or value in (None, "") else self._refuse(column, "not a readable time")
 
     def json_object(self, column: str) -> dict[str, Any] | None:
         """A JSON object."""
@@ -194,8 +194,8 @@ class Cells:
         try:
             value = parse_json_value(text)
         except ValueError as error:
-            return self._refuse(column, f"JSON that can't be used ({error})")
-        return value if isinstance(value, dict) else self._refuse(column, "JSON that is no object")
+            return self._refuse(column, f"invalid JSON ({error})")
+        return value if isinstance(value, dict) else self._refuse(column, "JSON that is not an object")
 
     def _refuse(self, column: str, why: str) -> Any:
         self.unreadable[column] = why

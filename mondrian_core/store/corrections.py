@@ -1,4 +1,4 @@
-"""The name under which a person's version of a job's critique is kept among the profiles."""
+"""IDs of corrected critiques: profiles in which a person corrects the critique of a job."""
 
 from __future__ import annotations
 
@@ -18,5 +18,5 @@ def corrected_job_id(profile_id: str) -> str | None:
 
 
 def is_correction(profile: DimensionalProfile) -> bool:
-    """True for a corrected critique of somebody's photograph: that is no photograph of the advisor's portfolio."""
+    """True for a corrected critique of somebody's photograph: such a photograph is not in the advisor's portfolio."""
     return corrected_job_id(profile.id) is not None

@@ -1,4 +1,4 @@
-"""The SQLite file: opening it for reading or writing, migrations with a copy beforehand, transactions."""
+"""The SQLite file: opening for reading or writing, migrating after a backup, transactions, integrity check."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ from mondrian_core.store.migrations import (
 BUSY_SECONDS = 10.0
 DATABASE_SUFFIXES = ("", "-wal", "-shm")  # the files that together are the database while it is open
 
-FileIds = tuple[tuple[int, int] | None, ...]  # device and inode of each of `COMPANIONS`; None where there is none
+FileIds = tuple[tuple[int, int] | None, ...]  # device and inode of each of the files; None where it is missing
 
 
 class _Connection(sqlite3.Connection):
-    """A connection that reads whatever a cell holds, and can close every cursor it gave out.
+    """A connection that reads cells of any content, and can close every cursor that it created.
 
-    A statement that failed half-way stays open, with the snapshot it read: until it is closed, a write in the same
-    connection is refused as "database is locked" as soon as another process has written.
+    A statement that failed midway stays open together with the snapshot it read. Until it is closed, a write on the
+    same connection fails with "database is locked" as soon as another process has written.
     """
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
@@ -44,13 +44,13 @@ class _Connection(sqlite3.Connection):
         self._given: weakref.WeakSet[sqlite3.Cursor] = weakref.WeakSet()
 
     def cursor(self, *arguments: Any, **options: Any) -> Any:
-        """A cursor, as `execute` makes one too."""
+        """A cursor; `execute` creates one too."""
         made = super().cursor(*arguments, **options)
         self._given.add(made)
         return made
 
     def close_cursors(self) -> None:
-        """Close those that are still open."""
+        """Close all cursors that are still open."""
         for cursor in list(self._given):
             cursor.close()
         self._given.clear()
@@ -61,7 +61,7 @@ class Database:
 
     Raises (all methods):
         DatabaseBusy: when the file stays locked for `BUSY_SECONDS` or can't be written.
-        DatabaseReplaced: when, opened for writing, the path holds another file by now (device or inode differ).
+        DatabaseReplaced: when, opened for writing, the path now holds another file (device or inode differ).
         DiskFull: when a write finds no space; the transaction is undone.
     """
 
@@ -69,7 +69,7 @@ class Database:
         """Open an existing database.
 
         Raises:
-            NoDatabase: when it is missing, no SQLite file, lacks a table, or is newer than this program.
+            NoDatabase: when it is missing, is not an SQLite file, lacks a table, or is newer than this program.
         """
         self.path, self.read_only = Path(path), read_only
         self._lock = threading.RLock()
@@ -93,13 +93,13 @@ class Database:
 
     @classmethod
     def create(cls, path: Path) -> Self:
-        """Make an empty database and open it.
+        """Create an empty database and open it.
 
         Raises:
-            BadInput: when there is a file already.
+            BadInput: when the file already exists.
         """
         if path.exists():
-            raise BadInput(f"There is a database at {path} already.", "Use it as it is, or name another workspace.")
+            raise BadInput(f"There is already a database at {path}.", "Use it as it is, or name another workspace.")
         with translate_foreign_errors(path):
             create_private(path)
             with _translated_sqlite_errors(path), closing(sqlite3.connect(path)) as connection, connection:
@@ -123,18 +123,18 @@ class Database:
 
     @property
     def version(self) -> int:
-        """The schema's number: that of the last migration, 0 for a database from before there were any."""
+        """The schema version: the number of the last migration, 0 for a database without migrations."""
         return int(self._rows("PRAGMA user_version")[0][0])
 
     @property
     def replaced(self) -> bool:
-        """True when the path, or its write-ahead log, is another file by now; waits for nothing. From any thread."""
+        """True when the path, or its write-ahead log, is now another file. Never waits; safe from any thread."""
         return any(
             ours is not None and ours != now for ours, now in zip(self._opened, _ids_of(self.path), strict=False)
         )
 
     def start_write_counter(self, boot: str) -> None:
-        """Begin a count of what a service writes, at 1, under the id of its start; see `mark_of`."""
+        """Start a counter of a service's writes at 1, under the id of its start; see `read_write_counter`."""
         with self.transaction() as connection:
             connection.execute(
                 "CREATE TABLE IF NOT EXISTS service_marks (boot TEXT PRIMARY KEY, jobs INTEGER NOT NULL)"
@@ -143,14 +143,14 @@ class Database:
             connection.execute("INSERT INTO service_marks VALUES (?, 1)", (boot,))
 
     def increment_write_counter(self, boot: str) -> None:
-        """Count one more, in the transaction that writes it."""
+        """Increment the counter; call it in the transaction that writes."""
         self._write("UPDATE service_marks SET jobs = jobs + 1 WHERE boot = ?", (boot,))
 
     def read_write_counter(self, boot: str) -> int | None:
-        """The count as others find it, by a connection that is opened now; 0 where there is none, None while locked.
+        """The counter as a new connection reads it; 0 when it is missing, None while the database is locked.
 
-        A copy written over the open file, or a restore by SQLite, keeps its inode: only a count that went back shows
-        that rows are gone.
+        A copy written over the open file, or a restore by SQLite, keeps the inode: only a counter that went back shows
+        that rows are lost.
         """
         try:
             with closing(_connect_to_read(self.path, 0.1)) as fresh:
@@ -169,7 +169,7 @@ class Database:
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
-        """A write transaction that is begun at once, so that it waits for its turn instead of failing half-way."""
+        """A write transaction; it takes the lock at once, so that it waits for its turn instead of failing midway."""
         if self.read_only:
             raise DatabaseBusy(f"The database {self.path} was opened for reading only.", "Open it for writing.")
         with self._lock, translate_foreign_errors(self.path):
@@ -188,18 +188,18 @@ class Database:
                 raise
             finally:
                 self._connection.close_cursors()
-            self._require_same_files()  # what was committed into a file that nobody finds any more is lost
+            self._require_same_files()  # a commit into a file that the path no longer names is lost
 
     def select(self, query: str, values: tuple[Any, ...] = ()) -> list[Any]:
-        """Rows of a query that only reads, for the modules with tables of their own (`drafts`, `embeddings`)."""
+        """Rows of a reading query, for the modules of this package with their own tables (`drafts`, `embeddings`)."""
         return self._rows(query, values)
 
     def has_table(self, name: str) -> bool:
-        """False on a database that was opened for reading and is older than that table."""
+        """False when a database that was opened for reading is older than that table."""
         return bool(self._rows("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?", (name,)))
 
     def copy_to(self, target: Path) -> None:
-        """Write a consistent copy to `target`, one file without a journal; who writes meanwhile isn't stopped."""
+        """Write a consistent copy to `target`, one file without a journal; writers are not blocked."""
         with self._lock, translate_foreign_errors(target), closing(sqlite3.connect(target)) as copy:
             self._connection.backup(copy)
             copy.execute("PRAGMA journal_mode = DELETE")
@@ -215,7 +215,7 @@ class Database:
                 return cursor.execute(query, values).fetchall()
 
     def _each(self, query: str, values: tuple[Any, ...], batch: int = 1000) -> Iterator[Any]:
-        """Rows as they are now, on a connection of their own: one that is read slowly must not hold up writes."""
+        """Current rows on a separate connection, because slow reading must not block writes."""
         self._require_same_files()
         with translate_foreign_errors(self.path), _translated_sqlite_errors(self.path):
             reading = _connect_to_read(self.path, BUSY_SECONDS)
@@ -232,7 +232,7 @@ class Database:
     def _named_rows(
         self, table: str, columns: tuple[str, ...], where: str, values: tuple[Any, ...], order: str
     ) -> list[dict[str, Any]]:
-        """Rows of a table as dictionaries; `{number}` in `order` is what numbers its rows."""
+        """Rows of a table as dictionaries; `{number}` in `order` is the expression that numbers its rows."""
         query = (
             f"SELECT {self._selectable(table, columns)} FROM {table}{where} {order.format(number=self._number(table))}"
         )
@@ -246,7 +246,7 @@ class Database:
         return column if column in self._columns[table] else "NULL"
 
     def _number(self, table: str) -> str:
-        """What numbers the rows of a table in the order of insertion; a constant for a view and a table without."""
+        """The expression that numbers the rows of a table by insertion; a constant where there is none."""
         return self._numbers[table]
 
     def _number_of(self, table: str) -> str:
@@ -259,7 +259,7 @@ class Database:
         return "rowid"
 
     def _insertion(self, table: str, columns: tuple[str, ...]) -> tuple[str, tuple[Any, ...]]:
-        """An INSERT of these columns, and the values for columns of the person's own that must not be empty."""
+        """An INSERT of these columns, and values for a person's additional columns that must not be NULL."""
         needed = self._rows(
             f"SELECT lower(name), upper(type) FROM pragma_table_info('{table}') "
             'WHERE "notnull" AND dflt_value IS NULL AND NOT pk'
@@ -288,7 +288,8 @@ class Database:
         with translate_foreign_errors(self.path):
             _back_up(self._connection, self.path, self.version)
             with self.transaction() as connection:
-                for number in range(self.version, SCHEMA_VERSION):  # read again: another process may have been first
+                # The version is read again: another process may have migrated first.
+                for number in range(self.version, SCHEMA_VERSION):
                     MIGRATIONS[number](connection)
                 add_dimension_columns(connection)
                 connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
@@ -306,7 +307,7 @@ def integrity_problems(path: Path) -> list[str]:
 
 @contextmanager
 def _translated_sqlite_errors(path: Path) -> Iterator[None]:
-    """Turn SQLite's "this is no database" into ours."""
+    """Translate SQLite's "not a database" into `NoDatabase`."""
     try:
         yield
     except sqlite3.OperationalError as error:
@@ -318,7 +319,7 @@ def _translated_sqlite_errors(path: Path) -> Iterator[None]:
 
 
 def _empty(kind: str) -> Any:
-    """What stands for nothing in a column of this type, where NULL is not allowed."""
+    """The empty value of a column of this type, where NULL is not allowed."""
     return 0 if any(word in kind for word in ("INT", "REAL", "FLOA", "DOUB", "NUM", "DEC", "BOOL")) else ""
 
 
@@ -326,7 +327,7 @@ def _ids_of(path: Path) -> FileIds:
     found: list[tuple[int, int] | None] = []
     for suffix in DATABASE_SUFFIXES:
         try:
-            status = os.stat(f"{path}{suffix}")  # noqa: PTH116  before every query: no Path is built for it
+            status = os.stat(f"{path}{suffix}")  # noqa: PTH116  runs before every query; Path is slower
             found.append((status.st_dev, status.st_ino))
         except OSError:
             found.append(None)
@@ -347,7 +348,7 @@ def _connect_to_write(path: Path, busy_seconds: float) -> _Connection:
 
 
 def _connect_to_read(path: Path, busy_seconds: float) -> _Connection:
-    """A connection that can't write; `immutable` where a WAL database lies in a folder that can't be written."""
+    """A connection that can't write; `immutable` for a WAL database in a folder that can't be written."""
     address = path.absolute().as_uri() + "?mode=ro"
 
     def connect(uri: str) -> _Connection:
@@ -369,7 +370,7 @@ def _connect_to_read(path: Path, busy_seconds: float) -> _Connection:
 
 
 def _back_up(connection: sqlite3.Connection, path: Path, version: int) -> None:
-    """Copy the database before it changes; an earlier copy of the same version is the true original and stays."""
+    """Copy the database before it changes; an earlier copy of the same version is the original and is kept."""
     copy = path.with_name(f"{path.name}.backup-{version}")
     if copy.exists():
         return

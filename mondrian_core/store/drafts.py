@@ -1,12 +1,9 @@
 """Critiques that a model drafted and a person decides on: the table `drafts`.
 
-A draft waits until a person accepts, corrects or discards it; the first decision holds, whoever makes it (terminal or
-page), until it is taken back. Only accepted and corrected ones are ever linked (data/link.py), marked as synthetic.
+A draft waits until a person accepts, corrects or discards it, in the terminal or on a page. The first decision holds
+until it is reopened. Only accepted and corrected drafts are linked (data/linking), marked as synthetic.
 
-For a page of the service: `Drafts(store).waiting(advisor)` is what to show, `draft.image_path` the photograph below
-the workspace, `draft.proposal` the eight sliders and comments; a form's values become a critique with
-`rubric.make_critique(scores, comments)` and go to `correct`. All writes are single transactions, and `AlreadyDecided`
-is what to answer when somebody else was faster.
+All writes are single transactions; `AlreadyDecided` means that somebody else decided first.
 """
 
 from __future__ import annotations
@@ -41,7 +38,7 @@ _COLUMNS = (
 
 
 class AlreadyDecided(NegativeOutcome):
-    """Somebody decided on the draft before."""
+    """Somebody has already decided on the draft."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,12 +51,14 @@ class Draft:
         sha256: of the photograph's bytes; an advisor has one draft of a photograph.
         image_path: below the workspace, with "/".
         base: fingerprint of the model that drafted it.
-        prompt_digest: SHA-256 of the messages it was asked with.
-        raw: the model's own scores (0-10) by dimension, before they were shifted to the advisor's.
-        proposal: the critique as it is put to a person.
+        prompt_digest: SHA-256 of the prompt messages.
+        raw: the model's own scores (0-10) by dimension, before calibration.
+        proposal: the critique that a person reviews.
         state: one of `STATES`.
-        decided: the critique as it was accepted or corrected; None while it waits or when it was discarded.
-        decided_by: who decided; decided_at and created_at: ISO 8601, UTC.
+        decided: the critique as accepted or corrected; None while it waits or when it was discarded.
+        decided_by: who decided.
+        decided_at: ISO 8601, UTC.
+        created_at: ISO 8601, UTC.
     """
 
     id: str
@@ -94,7 +93,7 @@ class Draft:
 
 @dataclass(frozen=True)
 class UnreadableDraft:
-    """A row of `drafts` with a cell that can't be read; `why` names the column."""
+    """A row of `drafts` with an unreadable cell; `why` names the column."""
 
     id: str
     advisor: str
@@ -102,7 +101,7 @@ class UnreadableDraft:
 
 
 class DraftStore:
-    """The drafts of a workspace. A store that was opened for reading does for everything but decisions.
+    """The drafts of a workspace. Everything but decisions works with a store that was opened for reading.
 
     Raises (all methods): what `Store` raises.
     """
@@ -111,7 +110,7 @@ class DraftStore:
         self._store = store
 
     def add(self, drafts: Iterable[Draft]) -> int:
-        """Insert drafts that wait, in one transaction; a photograph that has one keeps it. Gives how many are new."""
+        """Insert waiting drafts in one transaction; existing drafts are kept. Returns how many are new."""
         added = 0
         statement = f"INSERT OR IGNORE INTO drafts ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))})"
         with self._store.transaction() as connection:
@@ -120,7 +119,7 @@ class DraftStore:
         return added
 
     def find(self, advisor: str | None = None, states: Iterable[str] = STATES) -> list[Draft]:
-        """Drafts of an advisor (None: of all) in these states, in the order they were made."""
+        """Drafts of an advisor (None: of all) in these states, in order of creation."""
         wanted = tuple(states)
         where, values = f"state IN ({', '.join('?' * len(wanted))})", wanted
         if advisor is not None:
@@ -143,7 +142,7 @@ class DraftStore:
             raise BadInput(
                 f"The draft {draft_id} can't be read: {found.why}.", "Correct its row in the table `drafts`."
             )
-        raise BadInput(f"There is no draft {draft_id}.", "`mondrian review --advisor A --list` shows what there is.")
+        raise BadInput(f"There is no draft {draft_id}.", "`mondrian review --advisor A --list` shows the drafts.")
 
     def counts(self, advisor: str) -> dict[str, int]:
         """Drafts of an advisor by state; every state has an entry."""
@@ -151,32 +150,35 @@ class DraftStore:
         return {state: held.count(state) for state in STATES}
 
     def accept(self, draft_id: str, by: str) -> Draft:
-        """Take the proposal as it is.
+        """Accept the proposal unchanged.
 
         Raises:
-            BadInput, AlreadyDecided: when there is no such draft, or none that waits.
+            BadInput: when there is no such draft.
+            AlreadyDecided: when it doesn't wait.
         """
         return self._decide(draft_id, ACCEPTED, self.get(draft_id).proposal, by)
 
     def correct(self, draft_id: str, critique: Critique, by: str) -> Draft:
-        """Take the critique that a person made of the proposal.
+        """Save the critique that a person made from the proposal.
 
         Raises:
-            BadInput, AlreadyDecided: as `accept`; BadInput also when the critique is not complete.
+            BadInput: as `accept`, and when the critique is not complete.
+            AlreadyDecided: as `accept`.
         """
         _require_complete(critique)
         return self._decide(draft_id, CORRECTED, critique, by)
 
     def discard(self, draft_id: str, by: str) -> Draft:
-        """Throw the proposal away; the photograph isn't drafted for this advisor again.
+        """Discard the proposal; the photograph isn't drafted for this advisor again.
 
         Raises:
-            BadInput, AlreadyDecided: as `accept`.
+            BadInput: as `accept`.
+            AlreadyDecided: as `accept`.
         """
         return self._decide(draft_id, DISCARDED, None, by)
 
     def reopen(self, draft_id: str) -> Draft:
-        """Take a decision back: the draft waits again, as it was proposed."""
+        """Revert a decision: the draft waits again with its original proposal."""
         with self._store.transaction() as connection:
             connection.execute(
                 "UPDATE drafts SET state = ?, decided = NULL, decided_by = NULL, decided_at = NULL WHERE id = ?",
@@ -185,11 +187,11 @@ class DraftStore:
             return self.get(draft_id)
 
     def all_including_unreadable(self) -> list[Draft | UnreadableDraft]:
-        """Drafts of all advisors in the order they were made, also those that can't be read."""
+        """Drafts of all advisors in order of creation, including unreadable ones."""
         return self._rows("1", ())
 
     def unreadable(self) -> list[UnreadableDraft]:
-        """Rows that can't be read, with the reason; no other method gives them."""
+        """Unreadable rows, with the reason."""
         return [row for row in self.all_including_unreadable() if isinstance(row, UnreadableDraft)]
 
     def _read(self, where: str, values: tuple[str, ...]) -> list[Draft]:
@@ -210,8 +212,8 @@ class DraftStore:
             now = self.get(draft_id)
         if not changed:
             raise AlreadyDecided(
-                f"The draft {draft_id} was {now.state} by {now.decided_by} already.",
-                "Look at it with `mondrian review --advisor A --list`; `--reopen ID` takes a decision back.",
+                f"The draft {draft_id} was already {now.state} by {now.decided_by}.",
+                "See it with `mondrian review --advisor A --list`; `--reopen ID` reverts a decision.",
             )
         return now
 
@@ -253,7 +255,7 @@ def _draft(row: dict[str, Any]) -> Draft | UnreadableDraft:
         proposed = parse_critique_lenient(proposal or "").critique
         final = parse_critique_lenient(decided).critique if decided else None
     except CritiqueParseError as error:
-        cells.unreadable.setdefault("decided" if proposed else "proposal", f"a critique that can't be read ({error})")
+        cells.unreadable.setdefault("decided" if proposed else "proposal", f"a critique that can't be parsed ({error})")
     if cells.unreadable or proposed is None or raw is None:
         column, why = next(iter(cells.unreadable.items()), ("raw", "nothing"))
         return UnreadableDraft(cells.display_text("id") or "", labels["advisor_id"], f"{column}: {why}")

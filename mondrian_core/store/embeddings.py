@@ -1,8 +1,7 @@
-"""What the index of an advisor's photographs knows: the table `embeddings`.
+"""The retrieval index of an advisor's photographs: the table `embeddings`.
 
-An entry belongs to a photograph (by its bytes), an advisor and a base model; vectors of different bases can't be
-compared. Vectors have length 1, so their dot product is the cosine. For retrieval: `Embeddings(store).of(advisor,
-fingerprint)`; the file, not its name, is what `serving.retrieval.Reference.file` compares.
+An entry belongs to a photograph (identified by its bytes), an advisor and a base model; vectors of different base
+models can't be compared. Vectors have length 1, so their dot product is the cosine similarity.
 """
 
 from __future__ import annotations
@@ -25,8 +24,16 @@ _ENTRY = (
 
 @dataclass(frozen=True, kw_only=True)
 class Embedding:
-    """An entry: advisor, SHA-256 of the photograph, its path below the workspace, fingerprint of the base, perceptual
-    hashes (upright, mirrored), and the vector, of length 1."""
+    """An entry of the index.
+
+    Attributes:
+        advisor: id.
+        sha256: of the photograph's bytes.
+        image_path: below the workspace.
+        base: fingerprint of the base model.
+        perceptual_hashes: of the picture and of its mirror image, 64 bits each.
+        vector: the embedding, shape (D,), length 1.
+    """
 
     advisor: str
     sha256: str
@@ -37,7 +44,7 @@ class Embedding:
 
 
 class EmbeddingStore:
-    """The index of a workspace. Reading does with a store that was opened for reading.
+    """The index of a workspace. Reading works with a store that was opened for reading.
 
     Raises (all methods): what `Store` raises.
     """
@@ -46,7 +53,7 @@ class EmbeddingStore:
         self._store = store
 
     def save(self, entry: Embedding, profile: DimensionalProfile | None = None) -> None:
-        """Write an entry and, in the same transaction, the profile that was made with it (replacing an earlier one)."""
+        """Write an entry and, in the same transaction, the profile made with it; earlier ones are replaced."""
         looks = ",".join(f"{value:016x}" for value in entry.perceptual_hashes)
         cells = (
             entry.advisor,
@@ -63,7 +70,7 @@ class EmbeddingStore:
                 self._store.save_profile(profile)
 
     def find(self, advisor: str, base: str | None = None) -> list[Embedding]:
-        """Entries of an advisor, made with one base (None: with any), by path; without rows that can't be read."""
+        """Entries of an advisor and base model (None: any), ordered by path; unreadable rows are skipped."""
         if not self._store.has_table("embeddings"):
             return []
         query = "SELECT advisor_id, sha256, image_path, base, looks, vector FROM embeddings WHERE advisor_id = ?"
@@ -75,7 +82,7 @@ class EmbeddingStore:
 
 
 def _of_one_length(entries: list[Embedding]) -> list[Embedding]:
-    """Entries whose vector has the length that most of their base's have."""
+    """Entries whose vector has the most common number of dimensions of their base model."""
     lengths: dict[str, Counter[int]] = {}
     for entry in entries:
         lengths.setdefault(entry.base, Counter())[len(entry.vector)] += 1
@@ -88,7 +95,7 @@ def _bytes(vector: Sequence[float]) -> bytes:
 
 
 def _entry(row: Any) -> Embedding | None:
-    """None for a row that can't be read; the next `index` makes it again."""
+    """None for an unreadable row; the next `mondrian index` writes it again."""
     *texts, vector = row
     if not isinstance(vector, bytes) or not all(isinstance(text, str) for text in texts):
         return None

@@ -1,4 +1,4 @@
-"""Every query: advisors, critiques and jobs."""
+"""`Store`: all queries on advisors, critiques and jobs."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ class Store(Database):
     # --- advisors and critiques -------------------------------------------------------------------------------------
 
     def advisors(self) -> list[AdvisorPrompt]:
-        """All advisors, by id; without those whose id or prompt can't be read (`voice` says so)."""
+        """All advisors, by id; without rows whose id or prompt can't be read (`advisor` reports those)."""
         return [voice for voice, unreadable in self._readable_advisors() if not unreadable]
 
     def advisor(self, advisor: str) -> AdvisorPrompt:
-        """What the prompt needs to know of an advisor.
+        """The prompt data of an advisor.
 
         Raises:
-            UnknownAdvisor: when there is no such row; it names those that are there.
+            UnknownAdvisor: when there is no such row; the error names the existing advisors.
             BadInput: when the row's prompt can't be read.
         """
         found = {voice.advisor: (voice, unreadable) for voice, unreadable in self._readable_advisors()}
@@ -61,7 +61,7 @@ class Store(Database):
         return voice
 
     def _readable_advisors(self) -> list[tuple[AdvisorPrompt, str]]:
-        """Every advisor with an id, and why the rest of the row can't be used ("": it can)."""
+        """Every advisor with an id, and why its prompt can't be read ("" when it can)."""
         found = []
         for row in self._named_rows("advisors", ("id", "name", "bio", "prompt"), "", (), "ORDER BY id"):
             cells = Cells(row)
@@ -84,7 +84,7 @@ class Store(Database):
     def profiles(self, advisor: str | None = None) -> list[DimensionalProfile]:
         """Critiques of one advisor (None: of all) in the order they were written.
 
-        Those of `dimensional_profiles` come first, then those that `put_profile` wrote, the last version of each.
+        Rows of `dimensional_profiles` come first, then those that `save_profile` wrote, the last version of each.
         """
         return self._profiles({"advisor_id": advisor})
 
@@ -97,17 +97,17 @@ class Store(Database):
         """Insert new critiques into `dimensional_profiles` in one transaction, as an import does.
 
         Raises:
-            DatabaseRefused: one of them breaks a rule of the table, such as one critique a photograph.
+            DatabaseRefused: when one of them violates a rule of the table, such as one critique per photograph.
         """
         with self.transaction() as connection:
             statement, more = self._insertion("dimensional_profiles", PROFILE_COLUMNS)
             connection.executemany(statement, ((*profile_column_values(profile), *more) for profile in profiles))
 
     def save_profile(self, profile: DimensionalProfile) -> None:
-        """Keep a critique that the program writes: a person's correction, or what the index made.
+        """Save a critique that the program writes: a person's correction, or a critique made for the index.
 
-        It goes to a table of our own (`added_profiles`), where no rule of the person's schema can refuse it or make it
-        replace what they wrote. The last version of an id counts; earlier ones by a person stay in the table.
+        It goes to a separate table (`added_profiles`), where no rule of the person's schema can refuse it or make it
+        replace their own rows. The last version of an id counts; earlier versions by a person stay in the table.
         """
         with self.transaction() as connection:
             connection.execute("DELETE FROM added_profiles WHERE id = ? AND origin = 'index'", (profile.id,))
@@ -130,7 +130,7 @@ class Store(Database):
     def jobs(
         self, advisor: str | None = None, *, status: str | None = None, since: datetime | None = None
     ) -> Iterator[Job]:
-        """Jobs, oldest first, read a batch at a time; filters that are None let everything through.
+        """Jobs, oldest first, read in batches; filters that are None match everything.
 
         `since` compares moments, however `created_at` is spelled; a job without a time that can be read is left out.
         """
@@ -147,14 +147,14 @@ class Store(Database):
         return self._one_job("id", job_id)
 
     def latest_jobs(self, count: int) -> list[Job]:
-        """The `count` jobs that were completed last, newest first."""
+        """The `count` most recently completed jobs, newest first."""
         moment = _moment(self._or_null("jobs", "completed_at"))
         answered = f" WHERE status = ? AND {self._or_null('jobs', 'answer')} IS NOT NULL"
         query = f"SELECT {self._selectable('jobs', JOB_COLUMNS)} FROM jobs{answered} ORDER BY {moment} DESC LIMIT ?"
         return [_job(row) for row in self._rows(query, (COMPLETED, count))]
 
     def job_by_idempotency_key(self, idempotency_key: str) -> Job | None:
-        """The job that was made with this idempotency key, or None."""
+        """The job that was created with this idempotency key, or None."""
         return self._one_job("idempotency_key", idempotency_key)
 
     def _one_job(self, column: str, value: str) -> Job | None:
@@ -177,7 +177,7 @@ class Store(Database):
         job_id: str | None = None,
         details: Mapping[str, Any] | None = None,
     ) -> tuple[Job, bool]:
-        """Insert a queued job before any work is done: (job, True), or (the earlier job of the same key, False)."""
+        """Insert a queued job before any work is done: (job, True), or (the earlier job with the same key, False)."""
         identity = job_id or str(uuid.uuid4())
         with self.transaction() as connection:
             if idempotency_key and (earlier := self.job_by_idempotency_key(idempotency_key)):
@@ -204,13 +204,13 @@ class Store(Database):
             return self._existing_job(identity), True
 
     def import_jobs(self, jobs: Iterable[Job]) -> None:
-        """Insert jobs as they are, in one transaction: those of another database, or of a sample."""
+        """Insert jobs unchanged in one transaction, for instance from another database."""
         with self.transaction() as connection:
             statement, more = self._insertion("jobs", JOB_COLUMNS)
             connection.executemany(statement, ((*job_column_values(job), *more) for job in jobs))
 
     def claim_job(self, job_id: str | None = None) -> Job | None:
-        """Take a queued job (None: the oldest) to work on: running, one attempt more. None when there is none."""
+        """Mark a queued job (None: the oldest) as running and count the attempt. None when there is no queued job."""
         oldest = f"SELECT id FROM jobs WHERE status = ? ORDER BY {self._number('jobs')} LIMIT 1"
         choice = "id = ?" if job_id else f"id = ({oldest})"
         with self.transaction() as connection:
@@ -233,7 +233,11 @@ class Store(Database):
         llm_outputs: str | None = None,
         details: Mapping[str, Any] | None = None,
     ) -> Job:
-        """Keep a job's answer. `mode` is the strategy that answered, `details` plain values such as timings."""
+        """Save a job's answer. `mode` is the strategy that answered, `details` plain values such as timings.
+
+        Raises:
+            ValueError: for an unknown `model_used`.
+        """
         if model_used not in MODELS_USED:
             raise ValueError(f"model_used must be one of {MODELS_USED}, not {model_used!r}")
         self._write(
@@ -264,7 +268,15 @@ class Store(Database):
         model_used: str | None = None,
         details: Mapping[str, Any] | None = None,
     ) -> Job:
-        """Note why a job failed; `again` puts it back into the queue instead. `model_used` is the arm it counts for."""
+        """Record why a job failed.
+
+        Args:
+            job_id: id.
+            error: the reason, for people.
+            again: put the job back into the queue instead of ending it.
+            model_used: the arm that the failure counts for.
+            details: plain values such as timings.
+        """
         self._write(
             "UPDATE jobs SET status = ?, completed_at = ?, error = ?, model_used = coalesce(?, model_used), "
             "details = coalesce(?, details) WHERE id = ?",
@@ -280,7 +292,11 @@ class Store(Database):
         return self._existing_job(job_id)
 
     def update_job_details(self, job_id: str, **values: str | int | float) -> Job:
-        """Add plain values, such as a person's rating, to the details of a completed job; the last word counts."""
+        """Add plain values, such as a rating, to the details of a completed job; later values replace earlier ones.
+
+        Raises:
+            BadInput: when the job is not completed.
+        """
         places = ", ".join("?, ?" for _ in values)
         pairs = [part for name, value in values.items() for part in (f"$.{name}", value)]
         changed = self._write(
@@ -293,7 +309,7 @@ class Store(Database):
         return self._existing_job(job_id)
 
     def cancel_job(self, job_id: str) -> Job:
-        """End a job that waits or runs; one that has ended stays as it is."""
+        """Cancel a queued or running job; a job that has ended stays unchanged."""
         self._write(
             "UPDATE jobs SET status = ?, completed_at = ?, error = NULL WHERE id = ? AND status IN (?, ?)",
             (CANCELED, utc_timestamp(), job_id, QUEUED, RUNNING),
@@ -301,7 +317,7 @@ class Store(Database):
         return self._existing_job(job_id)
 
     def release_job(self, job_id: str) -> Job:
-        """Put a job that was claimed back into the queue, as if it had not been: the attempt doesn't count."""
+        """Put a claimed job back into the queue; the attempt doesn't count."""
         self._write(
             "UPDATE jobs SET status = ?, started_at = NULL, attempts = max(0, coalesce(attempts, 0) - 1) "
             "WHERE id = ? AND status = ?",
@@ -310,7 +326,7 @@ class Store(Database):
         return self._existing_job(job_id)
 
     def requeue_running(self) -> int:
-        """Put jobs back that a process left running when it died; to be called before a service takes work."""
+        """Put jobs back into the queue that a dead process left running; call this before a service takes work."""
         return self._write("UPDATE jobs SET status = ?, started_at = NULL WHERE status = ?", (QUEUED, RUNNING))
 
     def _existing_job(self, job_id: str) -> Job:
@@ -342,7 +358,7 @@ def _job(row: Any) -> Job:
 
 
 def _moment(column: str) -> str:
-    """A column's moment as text that sorts; as bytes, because SQLite hands on no text that isn't UTF-8."""
+    """A column's time as sortable text; read as bytes, because SQLite passes on no text that isn't UTF-8."""
     return f"moment(CAST({column} AS BLOB))"
 
 

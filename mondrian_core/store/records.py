@@ -1,4 +1,4 @@
-"""What the tables hold, as values, and how a row becomes one."""
+"""Rows of the tables as values: critiques (profiles) and jobs."""
 
 from __future__ import annotations
 
@@ -17,11 +17,19 @@ MODELS_USED = ("base", "fine_tuned", "ab_test_base", "ab_test_fine_tuned")
 
 @dataclass(frozen=True, kw_only=True)
 class DimensionalProfile:
-    """A critique of one photograph by one advisor: scores may be missing, texts that are no number, or out of range.
+    """A critique of one photograph by one advisor, as stored: scores may be missing, non-numeric or out of range.
 
-    `origin` is "human", "model", or "index" for one that the base model made for retrieval alone; `order` grows with
-    insertion and stands for the age where `created_at` is missing (else spelled as `stamp` does). A cell that holds
-    something else than its column should is None or "", and `unreadable` says why, by column.
+    Attributes:
+        id: of the critique.
+        advisor: id.
+        image_path: as the database has it, possibly from another machine.
+        scores: by dimension.
+        comments: by dimension.
+        overall_grade: text.
+        origin: "human", "model", or "index" when the base model made it for retrieval only.
+        created_at: as `utc_timestamp` spells it; None when missing.
+        order: grows with insertion; decides which critique is newer when `created_at` is missing.
+        unreadable: column -> why its cell can't be read; such a cell is None or "".
     """
 
     id: str
@@ -38,9 +46,9 @@ class DimensionalProfile:
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """A row of `jobs`. `analysis_markdown` is a file name under analysis_md/; `answer` the parsed JSON.
+    """A row of `jobs`. `analysis_markdown` is a file name under analysis_md/, `answer` the parsed JSON.
 
-    Times are spelled as `stamp` does, whatever stood in the row; `unreadable` says by column why a cell can't be read.
+    Times are spelled as `utc_timestamp` does. `unreadable` maps a column to why its cell can't be read.
     """
 
     id: str
@@ -104,12 +112,12 @@ PROFILE_COLUMNS = (
 
 
 def utc_timestamp(moment: datetime | None = None) -> str:
-    """A moment (None: now) as ISO 8601 in UTC without offset, as the older rows are written."""
+    """A time (None: now) as ISO 8601 in UTC without offset, as older rows are written."""
     return (moment or datetime.now(UTC)).astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds")
 
 
 def profile_from_row(row: Mapping[str, Any], order: int) -> DimensionalProfile:
-    """A row of the store's profile query; `order` is its place among all."""
+    """A row of the store's profile query; `order` is its position among all rows."""
     cells = Cells(row)
     return DimensionalProfile(
         id=cells.display_text("id") or f"row-{order}",
@@ -149,7 +157,7 @@ def job_column_values(job: Job) -> tuple[Any, ...]:
 
 
 def job_from_row(row: Mapping[str, Any]) -> Job:
-    """A row with `JOB_COLUMNS`; what can't be read is None (a file's name: with replacement characters) and named."""
+    """A row with `JOB_COLUMNS`; unreadable cells are None (a file name: with replacement characters) and listed."""
     cells = Cells(row)
     labels = (
         "advisor",
@@ -179,7 +187,7 @@ def job_from_row(row: Mapping[str, Any]) -> Job:
 
 
 def _answer(cells: Cells) -> dict[str, Any] | None:
-    """The answer; of its dimensions those with a finite score and a comment, and the grade as a text."""
+    """The answer with those dimensions that have a finite score and a comment, and the grade as text."""
     answer = cells.json_object("answer")
     if answer is None:
         return None
@@ -188,7 +196,7 @@ def _answer(cells: Cells) -> dict[str, Any] | None:
     kept = {name: entry for name, entry in entries.items() if _is_assessment(entry)}
     grade = answer.get("overall_grade", "")
     if kept != given or not isinstance(grade, str):
-        cells.unreadable["answer"] = "scores or comments that are none"
+        cells.unreadable["answer"] = "malformed scores or comments"
         answer = {**answer, "dimensional_analysis": kept, "overall_grade": str(grade)}
     return answer
 
@@ -220,5 +228,5 @@ _DETAILS: Mapping[str, Callable[[Any], bool]] = {
 
 
 def _details(details: dict[str, Any]) -> dict[str, Any]:
-    """The details without those that aren't of the kind which their readers expect."""
+    """The details without values of a type that readers don't expect."""
     return {name: value for name, value in details.items() if name not in _DETAILS or _DETAILS[name](value)}

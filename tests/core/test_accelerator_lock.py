@@ -24,6 +24,7 @@ from mondrian_core.accelerator_lock import (
 from mondrian_core.cli import main
 from mondrian_core.errors import AcceleratorBusy, Broken
 from mondrian_core.events import StageEvent, StageNotice, StageProgressed, ignore_events
+from mondrian_core.recipes import Recipe
 from mondrian_core.settings import Settings
 from mondrian_core.stages import new_stage_context
 
@@ -38,6 +39,7 @@ SHARES = """
 import sys, time
 from mondrian_core.accelerator_lock import sharing, working
 from mondrian_core.events import Advanced, ignore
+from mondrian_core.recipes import Recipe
 with working("train of ansel", print):
     listen = sharing(ignore)
     print("holds", flush=True)

@@ -72,7 +72,7 @@ def test_write_json_is_deterministic(tmp_path: Path) -> None:
     assert (tmp_path / "a.json").read_text().startswith('{\n  "b": 1,')
 
 
-def test_the_hash_of_a_file_longer_than_a_block(tmp_path: Path) -> None:
+def test_file_hash_covers_several_blocks(tmp_path: Path) -> None:
     import hashlib
 
     data = bytes(range(256)) * 9000
@@ -80,7 +80,7 @@ def test_the_hash_of_a_file_longer_than_a_block(tmp_path: Path) -> None:
     assert file_sha256(tmp_path / "big") == hashlib.sha256(data).hexdigest()
 
 
-def test_require_room_rejects_insufficient_space(tmp_path: Path) -> None:
+def test_require_free_space_rejects_full_disk(tmp_path: Path) -> None:
     require_free_space(tmp_path)
     with pytest.raises(DiskFull, match="disk is full"):
         require_free_space(tmp_path, least=1 << 62)

@@ -79,7 +79,7 @@ def test_png_with_trailing_data_is_accepted(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("trailer", ["film", "zeros", "text"])
 @pytest.mark.parametrize("share", [0.3, 0.6, 0.9])
-def test_a_picture_cut_off_before_its_end_is_refused(trailer: str, share: float) -> None:
+def test_truncated_picture_is_rejected(trailer: str, share: float) -> None:
     whole = with_thumbnail()
     assert open_photograph(whole + TRAILERS[trailer]).width == 640
     assert refusal(whole[: int(len(whole) * share)] + TRAILERS[trailer]).reason in ("truncated", "unreadable")
@@ -171,7 +171,7 @@ def test_raw_files_are_refused_by_content(tmp_path: Path, kind: str, name: str) 
         assert (caught.value.reason, "raw converter" in caught.value.next_step) == ("raw", True)
 
 
-def test_ordinary_tiff_files_are_no_raw_files() -> None:
+def test_ordinary_tiff_files_are_not_raw_files() -> None:
     pages = encoded(ramp(64, 40), "TIFF", save_all=True, append_images=[ramp(200, 100)])
     pyramid = tiff(directory(6000, 4000), children=(directory(3000, 2000, subfile=1), directory(1500, 1000, subfile=1)))
     assert [raw_kind(data) for data in (pages, pyramid, encoded(ramp(64, 40)), b"II*\0", b"", bytes(99))] == [None] * 6
@@ -241,7 +241,7 @@ KINDS = [
 
 
 @pytest.mark.parametrize(("kind", "mode"), KINDS)
-def test_large_pictures_come_back_reduced_and_upright(tmp_path: Path, kind: str, mode: str) -> None:
+def test_large_pictures_are_reduced_and_upright(tmp_path: Path, kind: str, mode: str) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     grey = ramp(6000, 300)
@@ -258,7 +258,7 @@ def test_large_pictures_come_back_reduced_and_upright(tmp_path: Path, kind: str,
         assert apart.mean() < 3
 
 
-def test_a_large_jpeg_never_takes_its_full_size(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_jpeg_is_not_decoded_at_full_size(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pillow's own memory isn't Python's, so the sizes that it allocates are looked at."""
     sizes = []
     core_new = Image.core.new
@@ -273,7 +273,7 @@ def test_a_large_jpeg_never_takes_its_full_size(monkeypatch: pytest.MonkeyPatch)
     assert peak < 40_000_000
 
 
-def test_one_picture_of_full_size_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_full_size_picture_is_decoded_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     data, at_once, most = encoded(ramp(640, 480), "PNG"), 0, 0
     convert = images._in_srgb
 

@@ -158,7 +158,7 @@ def test_cmyk_jpeg_keeps_its_colours() -> None:
     assert same(opened, scene(), 8)
 
 
-def test_a_colour_profile_is_applied() -> None:
+def test_embedded_color_profile_is_applied() -> None:
     """Without the conversion, (200, 100, 50) of another colour space would come out as it is written."""
     wide = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB"))
     with_srgb = encoded(
@@ -243,7 +243,7 @@ def test_caller_sets_pixel_limit() -> None:
     assert open_photograph(encoded(scene()), max_pixels=64 * 40).width == 64
 
 
-def test_a_huge_file_is_refused_unread(tmp_path: Path) -> None:
+def test_oversized_file_is_rejected_without_reading(tmp_path: Path) -> None:
     path = tmp_path / "huge.jpg"
     with path.open("wb") as stream:
         stream.truncate(MAX_BYTES + 1)
@@ -273,7 +273,7 @@ def test_fuzzed_image_bytes_are_opened_or_rejected(data: st.DataObject) -> None:
         assert opened.image.mode == "RGB"
 
 
-def test_the_hash_is_that_of_the_file(tmp_path: Path) -> None:
+def test_photograph_hash_is_the_file_hash(tmp_path: Path) -> None:
     import hashlib
 
     data = encoded(scene())

@@ -52,7 +52,7 @@ def test_degenerate_comments_are_found(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", SOUND)
-def test_sound_comments_are_not_degenerate(text: str) -> None:
+def test_good_comments_are_not_degenerate(text: str) -> None:
     assert text_problem(text) is None
 
 
@@ -61,7 +61,7 @@ def test_one_degenerate_comment_names_its_dimension() -> None:
     assert critique_text_problem(make_critique(dict.fromkeys(DIMENSIONS, 5), comments)) == "lighting: it has no word"
 
 
-def test_eight_times_the_same_sentence_is_no_critique() -> None:
+def test_identical_comments_are_not_a_critique() -> None:
     comment = "The foreground rock leads the eye towards the distant ridge."
     critique = make_critique(dict.fromkeys(DIMENSIONS, 5), dict.fromkeys(DIMENSIONS, comment))
     assert critique_text_problem(critique) == "every comment is the same"
@@ -73,7 +73,7 @@ def test_repetition_requires_three_whole_words() -> None:
     assert not has_repeated_phrase("aa aaa aaaa")
 
 
-def test_repetition_is_the_share_of_sequences_seen_before() -> None:
+def test_repetition_is_the_share_of_repeated_sequences() -> None:
     assert repeated_ngram_fraction("one two three") == 0.0
     assert repeated_ngram_fraction("a b c d a b c d") == pytest.approx(1 / 5)
 

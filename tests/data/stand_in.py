@@ -1,4 +1,4 @@
-"""Small workspaces for the tests of this room: plain pictures, no renderer."""
+"""Small workspaces for the data tests: plain pictures, no renderer."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ VOICE = AdvisorPrompt("ansel", "Ansel Adams", "Landscapes.", "You are Ansel Adam
 
 
 def picture(seed: int, size: tuple[int, int] = (96, 64)) -> Image.Image:
-    """Soft blobs, different for each seed."""
+    """A picture of soft blobs, different for each seed."""
     rng = np.random.default_rng(seed)
     small = rng.integers(30, 220, (6, 8, 3), dtype=np.uint8)
     return Image.fromarray(small).resize(size, Image.Resampling.BICUBIC)
@@ -31,7 +31,7 @@ def jpeg(seed: int, size: tuple[int, int] = (96, 64)) -> bytes:
 
 
 def profile(number: int, path: str | None = None, **changes: Any) -> DimensionalProfile:
-    """A complete critique by a person; `changes` go over the fields."""
+    """A complete critique by a person; `changes` replace fields."""
     values: dict[str, Any] = {
         "id": f"p{number}",
         "advisor": "ansel",
@@ -85,5 +85,5 @@ class Stub:
 
     def critique_with_references(self, image: Image.Image, comparison: PortfolioComparison) -> Critique | None:
         self.compared += 1
-        self.told = comparison
+        self.comparison = comparison
         return make_critique(comparison.scores, dict.fromkeys(DIMENSIONS, self.compares)) if self.compares else None

@@ -1,4 +1,4 @@
-"""A database that another program holds: everything waits for it, and says so when it has waited in vain."""
+"""A database that another program has locked: everything waits for it, and reports when the wait was too long."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SHORT = 0.3
 
 @contextmanager
 def locked(path: Path, seconds: float | None = None) -> Iterator[None]:
-    """Another connection holds the database exclusively: until the block ends, or for so many seconds."""
+    """Another connection locks the database exclusively: until the block ends, or for a number of seconds."""
     taken, free = threading.Event(), threading.Event()
 
     def hold() -> None:
@@ -49,7 +49,7 @@ def locked(path: Path, seconds: float | None = None) -> Iterator[None]:
 
 @pytest.fixture
 def old(tmp_path: Path) -> Path:
-    """An original database: no WAL, so a writer shuts readers out."""
+    """An original database: no WAL, so a writer blocks readers."""
     (tmp_path / "source").mkdir()
     path = tmp_path / "mondrian.db"
     with closing(sqlite3.connect(path)) as connection, connection:
@@ -59,7 +59,7 @@ def old(tmp_path: Path) -> Path:
     return path
 
 
-def test_reading_waits_and_then_says_so(old: Path) -> None:
+def test_reading_locked_database_waits_and_then_raises(old: Path) -> None:
     with locked(old):
         began = time.monotonic()
         with pytest.raises(DatabaseBusy, match=r"locked.*Close the other program") as caught:
@@ -70,12 +70,12 @@ def test_reading_waits_and_then_says_so(old: Path) -> None:
         assert link_critiques(store, old.parent, "ansel").used == ()
 
 
-def test_reading_goes_on_when_the_lock_is_given_back(old: Path) -> None:
+def test_reading_continues_when_the_lock_is_released(old: Path) -> None:
     with locked(old, 0.5), Store(old, read_only=True, busy_seconds=30) as store:
-        assert [voice.advisor for voice in store.advisors()] == ["ansel"]
+        assert [advisor.advisor for advisor in store.advisors()] == ["ansel"]
 
 
-def test_migrating_waits_and_then_says_so_and_changes_nothing(old: Path) -> None:
+def test_migration_of_locked_database_waits_and_changes_nothing(old: Path) -> None:
     with locked(old), pytest.raises(DatabaseBusy, match="locked"):
         Store(old, busy_seconds=SHORT)
     with Store(old, read_only=True) as store:
@@ -83,7 +83,7 @@ def test_migrating_waits_and_then_says_so_and_changes_nothing(old: Path) -> None
 
 
 @pytest.mark.parametrize("write", ["index", "draft"])
-def test_writing_waits_and_then_says_so(tmp_path: Path, write: str) -> None:
+def test_writing_locked_database_waits_and_then_raises(tmp_path: Path, write: str) -> None:
     workspace_of(tmp_path, 2).close()
     with Store(tmp_path / "mondrian.db", busy_seconds=SHORT) as store, locked_for_writing(store.path):
         assert len(link_critiques(store, tmp_path, "ansel").used) == 2  # reading is not shut out
@@ -100,19 +100,19 @@ def test_writing_waits_and_then_says_so(tmp_path: Path, write: str) -> None:
 
 @contextmanager
 def locked_for_writing(path: Path) -> Iterator[None]:
-    """Another program is in the middle of a write; with a WAL, readers go on."""
+    """Another program is in the middle of a write; with a WAL, readers continue."""
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.execute("BEGIN IMMEDIATE")
         yield
         connection.execute("ROLLBACK")
 
 
-def test_the_command_line_says_it_in_one_paragraph(
+def test_locked_database_is_one_paragraph_on_the_command_line(
     old: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(Store.__init__, "__kwdefaults__", {"read_only": False, "busy_seconds": SHORT})
     with locked(old):
         for command in (["link"], ["review", "--list"], ["review"]):
             assert main([*command, "--advisor", "ansel", "--workspace", str(old.parent)]) == 3
-            told = capsys.readouterr().err.strip()
-            assert "locked" in told and "run the command again" in told and "\n" not in told
+            message = capsys.readouterr().err.strip()
+            assert "locked" in message and "run the command again" in message and "\n" not in message

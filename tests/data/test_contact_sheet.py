@@ -1,4 +1,4 @@
-"""The contact sheet: everything made is on it, with what no longer counts, whatever the pictures' shapes."""
+"""The contact sheet shows every variant, of any shape, with the scores that have no loss."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ def test_contact_sheet_shows_every_image_uncropped(size: tuple[int, int]) -> Non
     assert area(sheet, RED) == area(sheet, BLUE) == small.width * small.height
 
 
-def test_small_pictures_are_not_enlarged_and_an_empty_sheet_is_a_sheet() -> None:
+def test_small_pictures_are_not_enlarged_and_empty_sheet_is_drawn() -> None:
     sheet = contact_sheet([Strip("a.jpg", "", (tile("original", RED, (10, 10)),))], "One.")
     assert area(sheet, RED) == 100
     assert contact_sheet([], "Nothing.").size[1] > 0
 
 
-def test_the_scores_that_do_not_count_are_named() -> None:
+def test_contact_sheet_names_scores_without_loss() -> None:
     assert tile("original", RED, (9, 9)).notes == ("every score counts",)
     kept = tuple(name for name in DIMENSIONS if name not in ("lighting", "color_harmony", "emotional_impact"))
     assert tile("exposure", RED, (9, 9), kept).notes == ("these scores don't count:", "lighting, colour, emotion")
@@ -45,12 +45,12 @@ def test_the_scores_that_do_not_count_are_named() -> None:
     assert len(tile("x", RED, (9, 9), ()).notes) == 3
 
 
-def test_only_the_first_strips_are_shown_and_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    said: list[str] = []
-    monkeypatch.setattr(module, "_write", lambda draw, left, top, text, *rest: said.append(text))
+def test_only_the_first_strips_are_shown_and_the_heading_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines: list[str] = []
+    monkeypatch.setattr(module, "_write", lambda draw, left, top, text, *rest: lines.append(text))
     contact_sheet([Strip(f"{n}.jpg", "", (tile("original", RED, (9, 9)),)) for n in range(MAX_STRIPS + 3)], "Sheet.")
-    assert said[0] == f"Sheet. The first {MAX_STRIPS} of {MAX_STRIPS + 3} are shown."
-    assert f"{MAX_STRIPS - 1}.jpg" in said and f"{MAX_STRIPS}.jpg" not in said
+    assert lines[0] == f"Sheet. The first {MAX_STRIPS} of {MAX_STRIPS + 3} are shown."
+    assert f"{MAX_STRIPS - 1}.jpg" in lines and f"{MAX_STRIPS}.jpg" not in lines
 
 
 def test_long_names_stay_on_the_sheet() -> None:

@@ -1,4 +1,4 @@
-"""The check that fails a build, each kind of leak planted; and grouping, which keeps honest data from failing it."""
+"""The contamination check finds every planted kind; grouping keeps honest data from failing it."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ COMMENTS = {
 SCORES = (8, 7, 9, 6, 7, 8, 5, 7)
 
 
-def lineage(number: int) -> str:
+def photo_id_of(number: int) -> str:
     return hashlib.sha256(str(number).encode()).hexdigest()
 
 
@@ -50,7 +50,7 @@ def subject(
     number: int, comments: dict[str, str] | None = None, scores: tuple[int, ...] = SCORES
 ) -> PhotographFingerprint:
     says = CritiqueFingerprint(scores, tuple((comments or dict.fromkeys(DIMENSIONS, f"Number {number}.")).values()))
-    return PhotographFingerprint(lineage(number), perceptual_hash(picture(number, (320, 240))), says)
+    return PhotographFingerprint(photo_id_of(number), perceptual_hash(picture(number, (320, 240))), says)
 
 
 def kinds(*arguments: object) -> list[SplitContaminationKind]:
@@ -66,7 +66,7 @@ def test_distinct_photographs_have_no_leakage() -> None:
 def test_same_photograph_in_two_splits_is_leakage() -> None:
     rows = {TRAIN: [subject(1), subject(2)], VALIDATION: [subject(3)], TEST: [subject(2)]}
     assert SplitContaminationKind.SAME_PHOTOGRAPH in kinds(rows)
-    with pytest.raises(SplitContaminationError, match=f"{lineage(2)[:12]} is in train and test"):
+    with pytest.raises(SplitContaminationError, match=f"{photo_id_of(2)[:12]} is in train and test"):
         check_split_contamination(rows)
 
 
@@ -76,7 +76,7 @@ def test_same_photograph_in_two_splits_is_leakage() -> None:
 def test_near_duplicate_of_held_out_photograph_is_leakage(mirrored: bool, kind: SplitContaminationKind) -> None:
     image = picture(1, (320, 240))
     other = image.transpose(0) if mirrored else image.resize((200, 150))
-    twin = PhotographFingerprint(lineage(50), perceptual_hash(other))
+    twin = PhotographFingerprint(photo_id_of(50), perceptual_hash(other))
     assert kinds({TRAIN: [subject(1)], VALIDATION: [twin]}) == [kind]
     assert kinds({TRAIN: [subject(1), twin], VALIDATION: [subject(2)]}) == []
 
@@ -90,13 +90,13 @@ def test_paraphrase_of_held_out_critique_is_leakage(seed: int) -> None:
     ]
 
 
-def test_a_mirrored_critique_is_a_paraphrase_too() -> None:
+def test_mirrored_critique_counts_as_paraphrase() -> None:
     flipped = {name: mirrored_text(comment) for name, comment in COMMENTS.items()}
     assert flipped != COMMENTS
     assert kinds({TRAIN: [subject(1, flipped)], TEST: [subject(2, COMMENTS)]}) == [SplitContaminationKind.PARAPHRASE]
 
 
-def test_other_scores_numbers_or_words_are_another_critique() -> None:
+def test_different_scores_numbers_or_words_are_not_a_paraphrase() -> None:
     other_number = {**COMMENTS, "lighting": COMMENTS["lighting"].replace("3", "4")}
     other_words = {**COMMENTS, "emotional_impact": "Grim, cold, and over before it has begun."}
     held_out = [subject(2, COMMENTS)]
@@ -104,17 +104,17 @@ def test_other_scores_numbers_or_words_are_another_critique() -> None:
         assert split_contamination({TRAIN: [one], TEST: held_out}) == ()
 
 
-def test_a_held_out_photograph_in_the_index_of_an_evaluation() -> None:
-    twin = PhotographFingerprint(lineage(60), perceptual_hash(picture(3, (320, 240)).transpose(0)))
+def test_held_out_photograph_in_retrieval_index_is_leakage() -> None:
+    twin = PhotographFingerprint(photo_id_of(60), perceptual_hash(picture(3, (320, 240)).transpose(0)))
     rows = {TRAIN: [subject(1)], VALIDATION: [subject(2)], TEST: [subject(3)]}
     index = [subject(1), subject(2), twin, subject(9)]
     assert kinds(rows, index) == [SplitContaminationKind.IN_RETRIEVAL_INDEX] * 2
     allowed = uncontaminated_index_ids(index, [subject(2), subject(3)])
-    assert allowed == tuple(sorted([lineage(1), lineage(9)]))
+    assert allowed == tuple(sorted([photo_id_of(1), photo_id_of(9)]))
     check_split_contamination(rows, [each for each in index if each.photo_id in allowed])
 
 
-def test_many_leaks_are_counted_and_the_first_named() -> None:
+def test_many_findings_are_counted_and_the_first_named() -> None:
     members = [subject(number) for number in range(12)]
     with pytest.raises(SplitContaminationError, match="and 7 more") as caught:
         check_split_contamination({TRAIN: members, TEST: members})
@@ -123,12 +123,12 @@ def test_many_leaks_are_counted_and_the_first_named() -> None:
 
 
 @given(st.lists(st.integers(0, 30), min_size=1, max_size=12), st.lists(st.integers(0, 30), min_size=1, max_size=12))
-def test_leaks_are_exactly_the_shared_photographs(one: list[int], other: list[int]) -> None:
+def test_contamination_is_exactly_the_shared_photographs(one: list[int], other: list[int]) -> None:
     def bare(number: int) -> PhotographFingerprint:
-        return PhotographFingerprint(lineage(number))
+        return PhotographFingerprint(photo_id_of(number))
 
     found = split_contamination({TRAIN: map(bare, one), TEST: map(bare, other)})
-    assert {leak.first for leak in found} == {lineage(number) for number in {*one} & {*other}}
+    assert {leak.first for leak in found} == {photo_id_of(number) for number in {*one} & {*other}}
 
 
 # --- in the build -----------------------------------------------------------------------------------------------------
@@ -156,8 +156,8 @@ def test_identical_critiques_stay_in_one_split(tmp_path: Path) -> None:
         assert len(homes) == 1
 
 
-def test_without_groups_the_build_fails_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What grouping prevents, the check finds: here grouping is blind and the check has to stop the build."""
+def test_build_without_grouping_fails_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The check finds what grouping prevents: with grouping disabled, the build must fail."""
     pasted(tmp_path)
     from mondrian_core.store import Store
 
@@ -169,21 +169,21 @@ def test_without_groups_the_build_fails_and_leaves_nothing(tmp_path: Path, monke
     assert not (tmp_path / "datasets").exists()
 
 
-def test_the_manifest_says_what_an_evaluation_may_look_up(tmp_path: Path) -> None:
+def test_manifest_lists_photographs_that_an_evaluation_may_look_up(tmp_path: Path) -> None:
     with workspace_of(tmp_path, 12) as store:
         manifest = link_critiques(store, tmp_path, "ansel")
     index = [PhotographFingerprint(each.sha256) for each in manifest.used] + [subject(77)]
     version = build_dataset(manifest, VOICE, DataRecipe(), tmp_path, limits=BuildLimits(index=index))
     trained = {each["lineage"] for each in version.manifest["members"] if each["split"] == TRAIN}
-    assert version.retrieval_photo_ids == trained | {lineage(77)}
+    assert version.retrieval_photo_ids == trained | {photo_id_of(77)}
     assert version.retrieval_photo_ids < {each.photo_id for each in index}
 
 
 def test_groups_join_near_duplicates_by_image_and_text() -> None:
     twin = PhotographFingerprint(
-        lineage(30), perceptual_hash(picture(1, (320, 240)).transpose(0)), subject(2, COMMENTS).critique
+        photo_id_of(30), perceptual_hash(picture(1, (320, 240)).transpose(0)), subject(2, COMMENTS).critique
     )
     groups = near_duplicate_groups([subject(1), twin, subject(2, paraphrase_comments(COMMENTS, 1)), subject(3)])
-    assert len({groups[lineage(number)] for number in (1, 30, 2)}) == 1
-    assert groups[lineage(3)] == lineage(3)
+    assert len({groups[photo_id_of(number)] for number in (1, 30, 2)}) == 1
+    assert groups[photo_id_of(3)] == photo_id_of(3)
     assert module.near_duplicate_groups is near_duplicate_groups

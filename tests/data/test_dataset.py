@@ -1,4 +1,4 @@
-"""Dataset versions: same inputs same digest, nothing half-written, rows a model can be taught with."""
+"""Dataset versions: deterministic digests, no partial writes, rows that a model can be trained on."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_rows_contain_advisor_critique(tmp_path: Path) -> None:
         assert row.loss_dimensions == tuple(name for name in DIMENSIONS if name in row.loss_dimensions)
 
 
-def test_fractions_are_kept_beside_the_whole_scores_that_are_taught(tmp_path: Path) -> None:
+def test_fractional_scores_are_kept_next_to_taught_whole_scores(tmp_path: Path) -> None:
     with workspace_of(tmp_path, 0) as store:
         for number in range(3):
             (tmp_path / "source" / f"photo_{number}.jpg").write_bytes(jpeg(number))
@@ -74,7 +74,7 @@ def test_photographs_have_equal_total_weight(tmp_path: Path) -> None:
         assert all(abs(total - 1) < 1e-9 for total in weights.values())
 
 
-def test_only_training_has_variants_and_nothing_leaks(tmp_path: Path) -> None:
+def test_only_training_has_variants_without_contamination(tmp_path: Path) -> None:
     version = built(tmp_path, 60)
     assert version.photographs["test"] > 0
     homes = {split: {row.photo_id for row in version.rows(split)} for split in SPLITS}
@@ -88,14 +88,14 @@ def test_only_training_has_variants_and_nothing_leaks(tmp_path: Path) -> None:
     assert (version.evaluation_split, version.selection_split) == ("test", "validation")
 
 
-def test_with_few_photographs_the_validation_is_held_out_and_chooses_nothing(tmp_path: Path) -> None:
+def test_small_dataset_validation_is_held_out_and_selects_no_checkpoint(tmp_path: Path) -> None:
     version = built(tmp_path)
     assert (version.evaluation_split, version.selection_split) == ("validation", None)
     assert version.rows("test") == []
     assert len(version.rows("validation")) >= 2
 
 
-def test_other_wordings_keep_picture_scores_and_weight(tmp_path: Path) -> None:
+def test_paraphrases_keep_picture_scores_and_weight(tmp_path: Path) -> None:
     spoken = "The tree stands on the left; the sky is calm."
     with workspace_of(tmp_path, 0) as store:
         for number in range(6):
@@ -135,7 +135,7 @@ def test_mirrored_rows_are_mirrored_in_picture_and_text(tmp_path: Path) -> None:
 def test_build_opens_each_photograph_once_and_renders_each_answer_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Decoding is counted where every decoder starts; the small pictures of the contact sheet are the only others."""
+    """Decoding is counted in Pillow's `load`; the contact sheet, which decodes a few stored pictures, is left out."""
     manifest = linked(tmp_path)
     decoded: list[tuple[int, int]] = []
     rendered: list[str] = []
@@ -173,7 +173,7 @@ def test_answer_is_stored_once(tmp_path: Path) -> None:
 # --- digests ----------------------------------------------------------------------------------------------------------
 
 
-def test_the_same_inputs_give_the_same_digest_anywhere(tmp_path: Path) -> None:
+def test_same_inputs_give_same_digest_in_any_folder(tmp_path: Path) -> None:
     first = built(tmp_path / "one")
     (tmp_path / "two").mkdir()
     again = built(tmp_path / "two" / "elsewhere")
@@ -182,7 +182,7 @@ def test_the_same_inputs_give_the_same_digest_anywhere(tmp_path: Path) -> None:
     assert len(first.digest) == 64
 
 
-def test_building_twice_gives_the_same_version_untouched(tmp_path: Path) -> None:
+def test_building_twice_returns_the_existing_version(tmp_path: Path) -> None:
     manifest = linked(tmp_path)
     first = build_dataset(manifest, VOICE, RECIPE, tmp_path)
     stamps = {path: path.stat().st_mtime_ns for path in first.path.rglob("*")}
@@ -191,18 +191,18 @@ def test_building_twice_gives_the_same_version_untouched(tmp_path: Path) -> None
     assert [each.name for each in first.path.parent.iterdir()] == [first.digest]
 
 
-def test_what_changes_a_row_changes_the_digest(tmp_path: Path) -> None:
+def test_changed_rows_change_the_digest(tmp_path: Path) -> None:
     manifest = linked(tmp_path)
-    other_voice = AdvisorPrompt("ansel", "Ansel Adams", "Landscapes.", "You are another.")
+    other_prompt = AdvisorPrompt("ansel", "Ansel Adams", "Landscapes.", "You are another.")
     recipes = [RECIPE, DataRecipe(seed=1), DataRecipe(variants=1), DataRecipe(flips=False)]
     digests = [build_dataset(manifest, VOICE, recipe, tmp_path).digest for recipe in recipes]
-    digests.append(build_dataset(manifest, other_voice, RECIPE, tmp_path).digest)
+    digests.append(build_dataset(manifest, other_prompt, RECIPE, tmp_path).digest)
     fewer = LinkManifest(manifest.advisor, manifest.used[:-1], manifest.left_out)
     digests.append(build_dataset(fewer, VOICE, RECIPE, tmp_path).digest)
     assert len(set(digests)) == len(digests)
 
 
-def test_the_order_of_the_records_does_not_change_the_digest(tmp_path: Path) -> None:
+def test_record_order_does_not_change_digest(tmp_path: Path) -> None:
     manifest = linked(tmp_path)
     backwards = LinkManifest(manifest.advisor, manifest.used[::-1], manifest.left_out)
     assert (
@@ -212,7 +212,7 @@ def test_the_order_of_the_records_does_not_change_the_digest(tmp_path: Path) -> 
 
 
 def test_dataset_digest_is_stable_across_releases(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The content of a row decides the digest. If this changes, so must `FORMAT`; old versions stay what they were."""
+    """The content of a row decides the digest. When this value changes, `FORMAT` must change too."""
     from mondrian_core.data.augmentation.image_variants import ORIGINAL
     from mondrian_core.data.dataset.builder import dataset_digest
     from mondrian_core.data.dataset.examples import DatasetExample
@@ -235,7 +235,7 @@ def test_dataset_digest_is_stable_across_releases(monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError(errno.ENOSPC, "No space left on device")])
-def test_an_interruption_or_a_full_disk_leaves_no_half_dataset(
+def test_interruption_or_full_disk_leaves_no_partial_dataset(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
 ) -> None:
     manifest = linked(tmp_path)
@@ -270,24 +270,24 @@ def test_modified_dataset_files_are_detected(tmp_path: Path) -> None:
     assert set(changed_dataset_files(version)) == {"README.md was changed", "contact_sheet.png is missing"}
 
 
-def test_a_damaged_split_says_so(tmp_path: Path) -> None:
+def test_damaged_split_is_reported(tmp_path: Path) -> None:
     version = built(tmp_path)
     shutil.rmtree(version.path / "train")
     with pytest.raises(BadInput, match="damaged"):
         version.rows("train")
 
 
-def test_a_photograph_that_only_decoding_shows_to_be_damaged(tmp_path: Path) -> None:
-    told: list[StageEvent] = []
+def test_photograph_that_fails_to_decode_is_left_out(tmp_path: Path) -> None:
+    events: list[StageEvent] = []
     with workspace_of(tmp_path, 4) as store:
         (tmp_path / "source" / "bad.png").write_bytes(_png_with_damaged_pixels())
         store.add_profiles([profile(9, "source/bad.png")])
         manifest = link_critiques(store, tmp_path, "ansel")
     assert "profile:p9" in {each.record for each in manifest.used}
-    version = build_dataset(manifest, VOICE, RECIPE, tmp_path, told.append)
+    version = build_dataset(manifest, VOICE, RECIPE, tmp_path, events.append)
     assert [each["record"] for each in version.manifest["damaged"]] == ["profile:p9"]
     assert sum(version.photographs.values()) == 4
-    assert any("profile:p9" in getattr(event, "message", "") for event in told)
+    assert any("profile:p9" in getattr(event, "message", "") for event in events)
 
 
 def _png_with_damaged_pixels() -> bytes:
@@ -301,7 +301,7 @@ def _png_with_damaged_pixels() -> bytes:
     return bytes(data)
 
 
-def test_a_photograph_that_changed_after_linking(tmp_path: Path) -> None:
+def test_photograph_changed_after_linking_is_rejected(tmp_path: Path) -> None:
     manifest = linked(tmp_path)
     (tmp_path / "source" / "photo_3.jpg").write_bytes(jpeg(300))
     with pytest.raises(BadInput, match="changed after"):
@@ -345,7 +345,7 @@ def test_dataset_loads_with_huggingface_datasets(tmp_path: Path) -> None:
     assert stored[0]["image"].size == (96, 64)
 
 
-def test_large_photographs_are_bounded_and_metadata_is_gone(tmp_path: Path) -> None:
+def test_large_photographs_are_downscaled_without_metadata(tmp_path: Path) -> None:
     with workspace_of(tmp_path, 3) as store:
         exif = Image.Exif()
         exif[0x010F] = "Camera"
@@ -365,13 +365,13 @@ def test_dataset_from_legacy_workspace(workspace: str, request: pytest.FixtureRe
 
     samples: Path = request.getfixturevalue(workspace)
 
-    told: list[StageEvent] = []
+    events: list[StageEvent] = []
     with Store(samples / "mondrian.db", read_only=True) as store:
         version = build_dataset(
-            link_critiques(store, samples, "ansel"), store.advisor("ansel"), RECIPE, samples, told.append
+            link_critiques(store, samples, "ansel"), store.advisor("ansel"), RECIPE, samples, events.append
         )
     assert sum(version.photographs.values()) == 10
     assert version.photographs["validation"] >= 2
-    assert len(told) == 10
+    assert len(events) == 10
     assert json.loads((version.path / "manifest.json").read_text())["linked"]["duplicate_of"] == 1
-    assert ignore_events(told[0]) is None
+    assert ignore_events(events[0]) is None

@@ -1,4 +1,4 @@
-"""Drafts in a dataset: only reviewed ones, only in training, never near what is held out, at most half, marked."""
+"""Drafts in a dataset: reviewed, marked, in training only, not similar to held-out photographs, at most half."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ RECIPE = DataRecipe()
 
 
 def draft_of(folder: Path, number: int, image: bytes | None = None) -> Draft:
-    """A draft that waits, its photograph written to source/."""
+    """A waiting draft, with its photograph written to source/."""
     data = image or jpeg(number)
     path = f"source/new_{number}.jpg"
     (folder / path).write_bytes(data)
@@ -58,7 +58,7 @@ def version_of(folder: Path, photographs: int, drafts: int, recipe: DataRecipe =
     return build_dataset(linked_with(folder, photographs, drafts), VOICE, recipe, folder)
 
 
-def test_only_reviewed_drafts_are_linked_and_the_others_have_a_reason(tmp_path: Path) -> None:
+def test_only_reviewed_drafts_are_linked(tmp_path: Path) -> None:
     with workspace_of(tmp_path, 3) as store:
         drafts = DraftStore(store)
         drafts.add(draft_of(tmp_path, 500 + number) for number in range(4))
@@ -76,7 +76,7 @@ def test_only_reviewed_drafts_are_linked_and_the_others_have_a_reason(tmp_path: 
     assert "1 drafted and accepted" in manifest.table()
 
 
-def test_a_critique_by_a_person_comes_before_an_accepted_draft(tmp_path: Path) -> None:
+def test_human_critique_precedes_accepted_draft(tmp_path: Path) -> None:
     with workspace_of(tmp_path, 2) as store:
         drafts = DraftStore(store)
         drafts.add([draft_of(tmp_path, 500)])
@@ -87,7 +87,7 @@ def test_a_critique_by_a_person_comes_before_an_accepted_draft(tmp_path: Path) -
     assert [each.reason for each in manifest.left_out if each.record == "draft:d500"] == [ExclusionReason.SUPERSEDED]
 
 
-def test_drafts_are_marked_trained_on_only_and_change_no_side(tmp_path: Path) -> None:
+def test_drafts_are_marked_and_in_training_only_and_do_not_change_the_split(tmp_path: Path) -> None:
     without = version_of(tmp_path / "without", 12, 0)
     version = version_of(tmp_path / "with", 12, 4)
     sides = {each["lineage"]: each["split"] for each in version.manifest["members"]}
@@ -109,7 +109,7 @@ def test_drafts_are_marked_trained_on_only_and_change_no_side(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("share", [0.5, 0.2, 0.0])
-def test_drafts_are_at_most_their_share_of_rows_and_of_weight(tmp_path: Path, share: float) -> None:
+def test_drafts_are_limited_in_rows_and_in_weight(tmp_path: Path, share: float) -> None:
     version = version_of(tmp_path, 8, 30, DataRecipe(synthetic_share=share, variants=0))
     rows = load_stored_columns(version.path / TRAIN)
     drafted = [row for row in rows if row["origin"] == "synthetic"]
@@ -120,7 +120,7 @@ def test_drafts_are_at_most_their_share_of_rows_and_of_weight(tmp_path: Path, sh
     assert len(left_out) == 30 - len(drafted) and set(left_out.values()) == {SHARE_EXCEEDED_REASON}
 
 
-def test_a_draft_that_looks_like_something_held_out_is_left_out(tmp_path: Path) -> None:
+def test_draft_similar_to_held_out_photograph_is_left_out(tmp_path: Path) -> None:
     import io
 
     with workspace_of(tmp_path, 12) as store:
@@ -160,7 +160,7 @@ def test_drafts_are_limited_to_synthetic_share(real: int, drafts: int, share: fl
     assert len(set(fewer.used) - set(joined.used)) <= 1
 
 
-def test_an_index_profile_is_never_learned_from(tmp_path: Path) -> None:
+def test_index_profile_is_never_trained_on(tmp_path: Path) -> None:
     with workspace_of(tmp_path, 0) as store:
         (tmp_path / "source" / "photo_1.jpg").write_bytes(jpeg(1))
         store.add_profiles([profile(1, origin="index")])
@@ -169,7 +169,7 @@ def test_an_index_profile_is_never_learned_from(tmp_path: Path) -> None:
     assert manifest.counts == {"used": 0, "index_made": 1}
 
 
-def test_a_database_from_before_drafts_links_as_ever(samples: Path) -> None:
+def test_database_without_drafts_table_is_linked(samples: Path) -> None:
     with Store(samples / "mondrian.db", read_only=True) as store:
         assert not store.has_table("drafts")
         assert len(link_critiques(store, samples, "ansel").used) == 10

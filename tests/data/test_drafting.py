@@ -1,4 +1,4 @@
-"""Drafting: in the advisor's range and words, from training photographs only, one transaction a draft."""
+"""Drafting: in the advisor's range and words, from training photographs only, one transaction per draft."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def recipe(count: int = 20) -> Recipe:
     return recipe_from_values({"synthesize": {"photographs": count}})
 
 
-def test_drafts_wait_in_the_advisors_range_and_words(tmp_path: Path) -> None:
+def test_drafts_are_in_the_advisors_range_and_vocabulary(tmp_path: Path) -> None:
     store = workspace(tmp_path)
     done = draft_critiques(store, tmp_path, VOICE, recipe(), Stub())
     drafts = DraftStore(store).waiting("ansel")
@@ -61,7 +61,7 @@ def test_drafts_wait_in_the_advisors_range_and_words(tmp_path: Path) -> None:
     assert drafts[0].proposal.assessments["lighting"].comment == "The picture reveals a stone."
 
 
-def test_no_dataset_has_a_draft_before_a_person_accepted_it(tmp_path: Path) -> None:
+def test_unreviewed_draft_is_in_no_dataset(tmp_path: Path) -> None:
     store = workspace(tmp_path)
     without = build_dataset(link_critiques(store, tmp_path, "ansel"), VOICE, DataRecipe(), tmp_path)
     draft_critiques(store, tmp_path, VOICE, recipe(), Stub())
@@ -74,8 +74,8 @@ def test_no_dataset_has_a_draft_before_a_person_accepted_it(tmp_path: Path) -> N
     assert version.photographs["train"] == without.photographs["train"] + 1
 
 
-def test_the_advisor_is_known_from_training_photographs_alone(tmp_path: Path) -> None:
-    """Other scores and words of what is held out must not change a single draft."""
+def test_drafts_do_not_depend_on_held_out_critiques(tmp_path: Path) -> None:
+    """Changed scores and words of held-out critiques must not change any draft."""
     texts = []
     for name, changed in (("one", False), ("two", True)):
         folder = tmp_path / name
@@ -90,7 +90,9 @@ def test_the_advisor_is_known_from_training_photographs_alone(tmp_path: Path) ->
                     connection.execute(f"UPDATE dimensional_profiles SET {columns} WHERE id = ?", (record,))
         stub = Stub(compares="The photograph shows a river.")
         draft_critiques(store, folder, VOICE, recipe(), stub)
-        assert not {each.name for each in stub.told.neighbours} & {f"photo_{record[1:]}.jpg" for record in held_out}
+        assert not {each.name for each in stub.comparison.neighbours} & {
+            f"photo_{record[1:]}.jpg" for record in held_out
+        }
         texts.append([(each.image_path, each.proposal) for each in DraftStore(store).waiting()])
     assert texts[0] == texts[1]
 
@@ -109,7 +111,7 @@ def test_near_duplicates_of_held_out_photographs_are_not_drafted(tmp_path: Path)
     assert done.drafted == 6
 
 
-def test_a_run_goes_on_where_the_last_one_stopped_and_discarded_ones_stay_away(tmp_path: Path) -> None:
+def test_drafting_resumes_and_skips_discarded_photographs(tmp_path: Path) -> None:
     store = workspace(tmp_path)
     first = draft_critiques(store, tmp_path, VOICE, recipe(4), Stub())
     assert (first.drafted, first.remaining) == (4, 2)
@@ -133,7 +135,7 @@ def test_interrupted_drafting_keeps_finished_drafts(tmp_path: Path) -> None:
     assert draft_critiques(store, tmp_path, VOICE, recipe(), Stub()).drafted == 3
 
 
-def test_words_of_the_second_look_are_taken_and_given_up_when_they_cant_be_read(tmp_path: Path) -> None:
+def test_second_critique_is_used_and_abandoned_when_unreadable(tmp_path: Path) -> None:
     store = workspace(tmp_path, free=3)
     draft_critiques(store, tmp_path, VOICE, recipe(), Stub(compares="The photograph shows a river."))
     assert {each.proposal.assessments["composition"].comment for each in DraftStore(store).waiting()} == {
@@ -141,27 +143,27 @@ def test_words_of_the_second_look_are_taken_and_given_up_when_they_cant_be_read(
     }
     for number in range(4):
         (tmp_path / "source" / f"more_{number}.jpg").write_bytes(jpeg(750 + number))
-    silent, told = Stub(), []
-    draft_critiques(store, tmp_path, VOICE, recipe(), silent, told.append)
+    silent, events = Stub(), []
+    draft_critiques(store, tmp_path, VOICE, recipe(), silent, events.append)
     assert silent.compared == 2
-    assert sum(isinstance(event, StageNotice) for event in told) == 1
+    assert sum(isinstance(event, StageNotice) for event in events) == 1
 
 
-def test_damaged_and_unreadable_photographs_are_named(tmp_path: Path) -> None:
+def test_damaged_and_unreadable_photographs_are_reported(tmp_path: Path) -> None:
     store = workspace(tmp_path)
     (tmp_path / "source" / "cut.jpg").write_bytes(jpeg(5)[:700])
     (tmp_path / "source" / "odd.jpg").write_bytes(jpeg(6, (50, 40)))
     done = draft_critiques(store, tmp_path, VOICE, recipe(), Stub(unreadable=((50, 40),)))
     reasons = {Path(each.path).name: each.reason for each in done.left_out}
-    assert reasons == {"cut.jpg": "the photograph is damaged or cut off", "odd.jpg": "it mumbles"}
+    assert reasons == {"cut.jpg": "the photograph is damaged or truncated", "odd.jpg": "it mumbles"}
 
 
-def test_too_few_critiques_and_a_base_that_cant_be_read(tmp_path: Path) -> None:
+def test_drafting_needs_enough_critiques_and_a_readable_base(tmp_path: Path) -> None:
     few = workspace(tmp_path / "few", critiqued=MIN_TRAINING_CRITIQUES - 1)
     with pytest.raises(NothingToDo, match=f"{MIN_TRAINING_CRITIQUES} are needed"):
         draft_critiques(few, tmp_path / "few", VOICE, recipe(), Stub())
     store = workspace(tmp_path / "mute")
-    with pytest.raises(NothingToDo, match="no critique of a training photograph"):
+    with pytest.raises(NothingToDo, match="critiques of training photographs"):
         draft_critiques(store, tmp_path / "mute", VOICE, recipe(), Stub(unreadable=((96, 64),)))
 
 
@@ -171,7 +173,7 @@ tables = st.lists(st.fixed_dictionaries({name: st.floats(0, 10) for name in DIME
 
 
 @given(tables, tables, tables)
-def test_scores_stay_whole_in_range_and_in_order(
+def test_calibrated_scores_are_whole_in_range_and_ordered(
     base: list[dict[str, float]], advisor: list[dict[str, float]], asked: list[dict[str, float]]
 ) -> None:
     count = min(len(base), len(advisor))
@@ -184,13 +186,13 @@ def test_scores_stay_whole_in_range_and_in_order(
         assert put == sorted(put)
 
 
-def test_a_shift_moves_the_mean_and_the_spread_to_the_advisors() -> None:
+def test_calibration_matches_mean_and_spread_of_advisor() -> None:
     base = [dict.fromkeys(DIMENSIONS, value) for value in (7.0, 8.0, 9.0)]
     advisor = [dict.fromkeys(DIMENSIONS, value) for value in (2.0, 4.0, 6.0)]
     found = fit_score_calibration(base, advisor)
     assert [calibrated_draft_scores(scores, found)["lighting"] for scores in base] == [2, 4, 6]
     assert calibrated_draft_scores(dict.fromkeys(DIMENSIONS, 6.0), found)["lighting"] == 0
-    with pytest.raises(ValueError, match="3 looks"):
+    with pytest.raises(ValueError, match="3 critiques by the base"):
         fit_score_calibration(base, advisor[:2])
 
 
@@ -200,7 +202,7 @@ def test_calibration_of_low_variance_base_is_bounded() -> None:
     assert fit_score_calibration(base, advisor)["lighting"].slope == 2.0
 
 
-def test_words_the_advisor_prefers_are_taken_and_facts_stay() -> None:
+def test_preferred_synonyms_are_used_and_facts_are_kept() -> None:
     spoken = dict.fromkeys(DIMENSIONS, "The picture reveals three layers of forms; a picture of depth.")
     words = AdvisorVocabulary([spoken])
     assert (

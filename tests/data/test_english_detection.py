@@ -1,4 +1,4 @@
-"""What is recognisably English, comment by comment: where that isn't sure, the answer is no."""
+"""English detection, comment by comment: in doubt the answer is no."""
 
 from __future__ import annotations
 
@@ -81,14 +81,14 @@ def test_single_foreign_comment_makes_critique_non_english() -> None:
 
 
 @pytest.mark.parametrize("language", OTHERS)
-def test_no_mirrored_variant_of_another_language(language: str) -> None:
+def test_non_english_comments_get_no_mirrored_variant(language: str) -> None:
     comments = dict.fromkeys(DIMENSIONS, "Calm light across the valley.")
     recipe = DataRecipe(flips=True, variants=6)
     assert any(Mirror() in variant.operations for variant in plan_variants("a", comments, recipe))
     mixed = {**comments, "lighting": OTHERS[language]}
-    for told in (mixed, dict.fromkeys(DIMENSIONS, OTHERS[language])):
-        made = plan_variants("a", told, recipe)
+    for comments in (mixed, dict.fromkeys(DIMENSIONS, OTHERS[language])):
+        made = plan_variants("a", comments, recipe)
         assert not any(Mirror() in variant.operations for variant in made)
-        assert "mirror" in forbidden_operations(told, recipe)
-        assert not is_operation_allowed(Mirror(), told)
+        assert "mirror" in forbidden_operations(comments, recipe)
+        assert not is_operation_allowed(Mirror(), comments)
     assert len(plan_variants("a", mixed, recipe)) > 1, "the other variants stay"

@@ -1,4 +1,4 @@
-"""Datasets in other programs' forms."""
+"""Exporting datasets to other programs."""
 
 from __future__ import annotations
 

@@ -98,7 +98,7 @@ def test_recipe_without_variants_gives_one_row_per_photograph(workspace: tuple[P
 
 
 def test_format_1_dataset_is_read_and_gets_variants_from_stored_pictures(workspace: tuple[Path, LinkManifest]) -> None:
-    """A dataset of an earlier release: the answer twice, escaped; no held-out variants; a recipe key that is gone."""
+    """A dataset of an earlier release: the answer twice, escaped; no held-out variants; a removed recipe key."""
     version = built(workspace)
     expected = by_photograph(full_dataset.all_training_rows(version))
     older = as_format_1(version)
@@ -117,7 +117,7 @@ def test_format_1_dataset_is_read_and_gets_variants_from_stored_pictures(workspa
 
 
 def as_format_1(version: DatasetVersion) -> DatasetVersion:
-    """Rewrite a version as an earlier release would have written it, in a folder of its own."""
+    """Rewrite a version as an earlier release would have written it, in a separate folder."""
     import datasets
 
     path = version.path.with_name("older")

@@ -1,4 +1,4 @@
-"""Variants: planned from a seed, honest about which scores survive, text that fits the picture."""
+"""Image variants: planned from a seed, with the scores that still hold and text that fits the picture."""
 
 from __future__ import annotations
 
@@ -37,24 +37,24 @@ def comments(text: str) -> dict[str, str]:
 
 
 @given(st.text("0123456789abcdef", min_size=64, max_size=64), st.integers(0, 50), st.integers(0, 8))
-def test_a_plan_follows_from_photograph_and_seed(lineage: str, seed: int, variants: int) -> None:
+def test_variant_plan_depends_on_photograph_and_seed_only(photo_id: str, seed: int, variants: int) -> None:
     recipe = DataRecipe(seed=seed, variants=variants)
-    made = plan_variants(lineage, PLAIN, recipe)
-    assert made == plan_variants(lineage, PLAIN, recipe)
+    made = plan_variants(photo_id, PLAIN, recipe)
+    assert made == plan_variants(photo_id, PLAIN, recipe)
     assert made[0] == ORIGINAL
     assert len(made) == len(set(made))
     assert len(made) <= 1 + variants
     assert all(set(variant.kept_dimensions) <= set(DIMENSIONS) and variant.kept_dimensions for variant in made)
 
 
-def test_other_photographs_and_seeds_get_other_plans() -> None:
+def test_variant_plans_differ_between_photographs_and_seeds() -> None:
     recipe = DataRecipe(variants=4)
     plans = {plan_variants(str(number), PLAIN, recipe) for number in range(20)}
     assert len(plans) > 15
     assert plan_variants("1", PLAIN, recipe) != plan_variants("1", PLAIN, DataRecipe(variants=4, seed=1))
 
 
-def test_what_the_recipe_switches_off_is_not_planned() -> None:
+def test_disabled_operations_are_not_planned() -> None:
     recipe = DataRecipe(flips=False, exposure_stops=0, variants=8)
     operations = {
         type(each) for number in range(30) for v in plan_variants(str(number), PLAIN, recipe) for each in v.operations
@@ -87,7 +87,7 @@ def test_augmentation_keeps_only_unaffected_scores() -> None:
         (Crop(0.98, 0, 0), "The frame is full."),
     ],
 )
-def test_operations_are_skipped_when_a_comment_speaks_of_what_they_change(operation: object, text: str) -> None:
+def test_operations_are_skipped_when_a_comment_mentions_what_they_change(operation: object, text: str) -> None:
     assert not is_operation_allowed(operation, comments(text))  # type: ignore[arg-type]
     planned = [
         variant
@@ -127,7 +127,7 @@ def test_mirrored_text_swaps_left_and_right(text: str, expected: str) -> None:
 
 
 @given(st.lists(st.sampled_from(["left", "Right", "LEFT", "tree", "leftmost", "right", "righthand", "a", "sea"])))
-def test_mirroring_twice_gives_the_text_back(words: list[str]) -> None:
+def test_mirroring_text_twice_restores_it(words: list[str]) -> None:
     text = " ".join(words)
     assert mirrored_text(mirrored_text(text)) == text
 
@@ -167,7 +167,7 @@ def test_exposure_keeps_grey_neutral() -> None:
     assert (pixels[..., 1] == pixels[..., 2]).all()
 
 
-def test_an_exposure_that_clips_is_not_made() -> None:
+def test_clipping_exposure_variant_is_not_made() -> None:
     bright = Image.new("RGB", (10, 10), (245, 245, 245))
     assert apply_variant(ImageVariant((Exposure(0.5),)), bright) is None
     burnt = Image.new("RGB", (10, 10), (255, 255, 255))
@@ -176,7 +176,7 @@ def test_an_exposure_that_clips_is_not_made() -> None:
 
 @settings(deadline=None)
 @given(st.floats(MIN_CROP_SHARE, 0.999), st.floats(0, 1), st.floats(0, 1), st.integers(1, 400), st.integers(1, 400))
-def test_a_crop_stays_inside_and_large(share: float, x: float, y: float, width: int, height: int) -> None:
+def test_crop_is_inside_the_picture_and_large(share: float, x: float, y: float, width: int, height: int) -> None:
     made = apply_variant(ImageVariant((Crop(share, x, y),)), Image.new("RGB", (width, height), "red"))
     if made is None:  # too narrow a strip would be left
         assert max(width, height) > 0.9 * MAX_ASPECT * min(width, height)
@@ -200,7 +200,7 @@ def test_variant_names_and_serialization() -> None:
 ROTATING = DataRecipe(rotation_degrees=5, least_crop=0.9, variants=8)
 
 
-def test_larger_crops_and_rotations_come_only_on_demand_and_keep_fewer_scores() -> None:
+def test_strong_crops_and_rotations_are_optional_and_keep_fewer_scores() -> None:
     def made(recipe: DataRecipe) -> list[object]:
         return [
             each for number in range(60) for v in plan_variants(str(number), PLAIN, recipe) for each in v.operations
@@ -217,7 +217,7 @@ def test_larger_crops_and_rotations_come_only_on_demand_and_keep_fewer_scores() 
 
 
 def test_rotation_option_does_not_change_default_plan() -> None:
-    """A dataset of last month keeps its digest."""
+    """Datasets without rotation keep their digest."""
     names = [variant.name for variant in plan_variants("ab" * 32, PLAIN, DataRecipe(variants=8))]
     assert names == [
         "original",
@@ -262,7 +262,7 @@ def test_rotation_has_no_empty_corners(width: int, height: int, degrees: float) 
 @pytest.mark.parametrize(
     "text", ["The horizon is level.", "Strong verticals.", "The diagonal leads in.", "A tight frame."]
 )
-def test_no_rotation_where_a_comment_speaks_of_what_is_upright(text: str) -> None:
+def test_no_rotation_when_a_comment_mentions_upright_things(text: str) -> None:
     assert not is_operation_allowed(Rotate(2.0), comments(text))
     assert "rotate" in forbidden_operations(comments(text), ROTATING)
     assert "rotate" not in forbidden_operations(comments(text), DataRecipe())

@@ -1,4 +1,4 @@
-"""Linking: every record ends as used, or left out with one reason."""
+"""Linking: every record is used, or excluded for one reason."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ SAMPLES = {
 }
 
 
-def test_every_record_of_the_field_samples(field_samples: Path) -> None:
+def test_records_of_field_samples_are_linked(field_samples: Path) -> None:
     with Store(field_samples / "mondrian.db", read_only=True) as store:
         manifest = link_critiques(store, field_samples, "ansel")
     kind_and_start = {
@@ -83,7 +83,7 @@ def test_every_record_of_the_field_samples(field_samples: Path) -> None:
     assert_origin_size_and_duplicate(manifest, "neg.jpg", "profile:caaa4b17", "profile:a1770da6")
 
 
-def test_every_record_of_an_older_workspace(samples: Path) -> None:
+def test_records_of_older_workspace_are_linked(samples: Path) -> None:
     with Store(samples / "mondrian.db", read_only=True) as store:
         manifest = link_critiques(store, samples, "ansel")
     assert manifest.counts == COUNTS
@@ -110,7 +110,7 @@ def test_link_advisor_without_data(samples: Path) -> None:
     assert manifest.counts == {"used": 0, "other_advisor": 26}
 
 
-def test_linking_twice_gives_the_same_and_writes_nothing(samples: Path) -> None:
+def test_linking_is_deterministic_and_read_only(samples: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in samples.rglob("*")}
     texts = []
     for _ in range(2):
@@ -124,7 +124,7 @@ def test_linking_twice_gives_the_same_and_writes_nothing(samples: Path) -> None:
 
 
 def broken(folder: Path, store: Store) -> dict[str, str]:
-    """One record for each reason; gives the reason that is expected of it."""
+    """Add one record per exclusion reason; returns record -> expected reason."""
     source = folder / "source"
     (source / "empty.jpg").write_bytes(b"")
     (source / "page.jpg").write_text("<html>404</html>")
@@ -206,7 +206,7 @@ def broken(folder: Path, store: Store) -> dict[str, str]:
     }
 
 
-def test_every_reason_occurs_and_has_a_sentence(tmp_path: Path) -> None:
+def test_every_exclusion_reason_occurs_and_is_explained(tmp_path: Path) -> None:
     with workspace_of(tmp_path, 2) as store:
         expected = broken(tmp_path, store)
         manifest = link_critiques(store, tmp_path, "ansel")
@@ -215,7 +215,7 @@ def test_every_reason_occurs_and_has_a_sentence(tmp_path: Path) -> None:
     assert {each.reason for each in manifest.left_out} == set(ExclusionReason)
 
 
-def test_the_manifest_survives_json_and_its_numbers_add_up(tmp_path: Path) -> None:
+def test_link_manifest_round_trip_and_counts(tmp_path: Path) -> None:
     with workspace_of(tmp_path, 2) as store:
         expected = broken(tmp_path, store)
         manifest = link_critiques(store, tmp_path, "ansel")
@@ -227,7 +227,7 @@ def test_the_manifest_survives_json_and_its_numbers_add_up(tmp_path: Path) -> No
         assert reason.value in table
 
 
-def test_the_csv_has_a_line_per_record(tmp_path: Path) -> None:
+def test_csv_has_one_line_per_record(tmp_path: Path) -> None:
     import pandas
 
     with workspace_of(tmp_path, 2) as store:
@@ -246,7 +246,7 @@ def photographed(folder: Path, changes: dict[str, dict[str, object]]) -> dict[st
         return outcome_of(link_critiques(store, folder, "ansel"))
 
 
-def test_names_are_found_whichever_way_an_umlaut_is_stored(tmp_path: Path) -> None:
+def test_names_with_umlauts_match_in_any_normalization(tmp_path: Path) -> None:
     (tmp_path / "source").mkdir(parents=True)
     (tmp_path / "source" / "Scho\u0308n.jpg").write_bytes(jpeg(7))
     (tmp_path / "source" / "\u00c4hre.jpg").write_bytes(jpeg(8))
@@ -255,7 +255,7 @@ def test_names_are_found_whichever_way_an_umlaut_is_stored(tmp_path: Path) -> No
     assert (outcomes["profile:one"], outcomes["profile:two"]) == ("used", "used")
 
 
-def test_a_portfolio_on_another_disk_is_linked(tmp_path: Path) -> None:
+def test_portfolio_behind_symlink_is_linked(tmp_path: Path) -> None:
     portfolio = tmp_path / "workspace" / "source" / "advisor" / "photographer"
     portfolio.mkdir(parents=True)
     (tmp_path / "disk").mkdir()
@@ -268,7 +268,7 @@ def test_a_portfolio_on_another_disk_is_linked(tmp_path: Path) -> None:
     ]
 
 
-def test_absolute_paths_in_a_workspace_under_tmp_are_used(tmp_path: Path) -> None:
+def test_absolute_paths_are_resolved_in_workspace_under_tmp(tmp_path: Path) -> None:
     with tempfile.TemporaryDirectory(dir="/tmp", prefix="mondrian-") as name:
         (Path(name) / "source").mkdir()
         (Path(name) / "source" / "a.jpg").write_bytes(jpeg(7))
@@ -277,8 +277,8 @@ def test_absolute_paths_in_a_workspace_under_tmp_are_used(tmp_path: Path) -> Non
     assert (outcomes["profile:in"], outcomes["profile:out"]) == ("used", "temporary_file")
 
 
-def test_analyses_in_other_encodings(tmp_path: Path) -> None:
-    """Read with the repair noted, or left out with a reason; never taught with other letters."""
+def test_analyses_in_other_encodings_are_read_or_excluded(tmp_path: Path) -> None:
+    """Decoded with the repair recorded, or excluded with a reason."""
     text = analysis(comment="@").replace("@", "Schönes Licht.")
     with workspace_of(tmp_path, 0) as store:
         files = {
@@ -303,7 +303,7 @@ def test_analyses_in_other_encodings(tmp_path: Path) -> None:
     assert {each.comments["lighting"] for each in manifest.used} == {"Schönes Licht."}
     refused = {each.record: each for each in manifest.left_out}
     assert set(refused) == {"job:roman", "job:half"}
-    assert "roman.md: its encoding can't be told" in refused["job:roman"].detail
+    assert "roman.md: its encoding can't be determined" in refused["job:roman"].detail
 
 
 # --- the rule that chooses --------------------------------------------------------------------------------------------
@@ -322,7 +322,7 @@ def test_human_critique_precedes_newer_model_critique(tmp_path: Path) -> None:
     assert "person" in manifest.left_out[0].detail
 
 
-def test_a_profile_by_a_model_is_no_ground_truth(tmp_path: Path) -> None:
+def test_model_profile_is_not_ground_truth(tmp_path: Path) -> None:
     with workspace_of(tmp_path, 1) as store:
         (tmp_path / "source" / "other.jpg").write_bytes(jpeg(50))
         store.add_profiles([profile(1, "source/other.jpg", origin="model")])
@@ -332,15 +332,15 @@ def test_a_profile_by_a_model_is_no_ground_truth(tmp_path: Path) -> None:
         }
 
 
-def test_without_people_the_models_are_used_and_it_is_said(tmp_path: Path) -> None:
-    told: list[StageEvent] = []
+def test_model_critiques_are_used_with_a_notice_when_no_person_wrote_any(tmp_path: Path) -> None:
+    events: list[StageEvent] = []
     with workspace_of(tmp_path, 0) as store:
         (tmp_path / "source" / "a.jpg").write_bytes(jpeg(1))
         (tmp_path / "analysis_md" / "a0.md").write_text(analysis())
         store.import_jobs([job(0, "a.jpg")])
-        manifest = link_critiques(store, tmp_path, "ansel", told.append)
+        manifest = link_critiques(store, tmp_path, "ansel", events.append)
     assert [each.origin for each in manifest.used] == ["model"]
-    assert any("No critique" in getattr(event, "message", "") for event in told)
+    assert any("No critique" in getattr(event, "message", "") for event in events)
 
 
 def test_complete_critique_precedes_newest(tmp_path: Path) -> None:
@@ -350,7 +350,7 @@ def test_complete_critique_precedes_newest(tmp_path: Path) -> None:
         assert chosen(store, tmp_path) == ["profile:p0"]
 
 
-def test_among_equals_the_newest_wins_and_insertion_decides_without_dates(tmp_path: Path) -> None:
+def test_newest_critique_wins_and_insertion_order_decides_without_dates(tmp_path: Path) -> None:
     with workspace_of(tmp_path, 1) as store:
         store.add_profiles(
             [
@@ -365,7 +365,7 @@ def test_among_equals_the_newest_wins_and_insertion_decides_without_dates(tmp_pa
         assert chosen(store, tmp_path) == ["profile:p2"]
 
 
-def test_a_copy_under_another_name_is_the_same_photograph(tmp_path: Path) -> None:
+def test_copy_with_another_name_is_the_same_photograph(tmp_path: Path) -> None:
     with workspace_of(tmp_path, 1) as store:
         (tmp_path / "source" / "copy.jpg").write_bytes(jpeg(0))
         store.add_profiles([profile(1, "source/copy.jpg")])
@@ -373,7 +373,7 @@ def test_a_copy_under_another_name_is_the_same_photograph(tmp_path: Path) -> Non
     assert outcome_of(manifest) == {"profile:p0": "superseded", "profile:p1": "used"}
 
 
-def test_the_answer_in_the_row_serves_where_the_file_is_gone(tmp_path: Path) -> None:
+def test_answer_in_row_replaces_missing_analysis_file(tmp_path: Path) -> None:
     answer = {
         "dimensional_analysis": {name: {"score": 6, "comment": "A calm lake."} for name in DIMENSIONS},
         "overall_grade": "6.0",
@@ -384,7 +384,7 @@ def test_the_answer_in_the_row_serves_where_the_file_is_gone(tmp_path: Path) -> 
         assert [each.scores["lighting"] for each in link_critiques(store, tmp_path, "ansel").used] == [6.0]
 
 
-def test_an_analysis_is_never_read_outside_its_folder(tmp_path: Path) -> None:
+def test_analysis_is_read_from_its_folder_only(tmp_path: Path) -> None:
     (tmp_path / "secret.md").write_text(analysis())
     with workspace_of(tmp_path / "w", 0) as store:
         (tmp_path / "w" / "source" / "a.jpg").write_bytes(jpeg(1))
@@ -393,7 +393,7 @@ def test_an_analysis_is_never_read_outside_its_folder(tmp_path: Path) -> None:
 
 
 def test_malformed_analysis_does_not_stop_linking(tmp_path: Path) -> None:
-    """Each is read, or left out with a reason; the others are used whatever it holds."""
+    """Each is read, or excluded with a reason; the other records are used in any case."""
     good = canonical_answer(
         make_critique(dict.fromkeys(DIMENSIONS, 7), dict.fromkeys(DIMENSIONS, "Calm light on a road."))
     )
@@ -426,7 +426,7 @@ def test_placeholder_comments_are_excluded(tmp_path: Path, comment: str) -> None
         assert outcome_of(link_critiques(store, tmp_path, "ansel"))["profile:p1"] == "placeholder_comments"
 
 
-def test_a_short_comment_among_real_ones_is_let_through(tmp_path: Path) -> None:
+def test_single_short_comment_is_accepted(tmp_path: Path) -> None:
     with workspace_of(tmp_path, 1) as store:
         comments = {**profile(0).comments, "lighting": "Fine."}
         store.add_profiles([profile(1, "source/photo_0.jpg", comments=comments)])
@@ -444,7 +444,7 @@ def test_nan_infinite_and_negative_scores_are_excluded(tmp_path: Path) -> None:
     assert outcomes["profile:nan"] == "missing_dimensions"  # SQLite keeps a NaN as NULL
 
 
-def test_a_candidate_is_a_plain_value() -> None:
+def test_critique_candidate_is_a_plain_value() -> None:
     linked = LinkedRecord(
         record="profile:a",
         photograph="source/a.jpg",

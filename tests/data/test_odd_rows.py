@@ -1,4 +1,4 @@
-"""Databases of other programs and people: their rules refuse nothing, an odd cell costs its own record at most."""
+"""Databases of other programs: their table rules refuse nothing, and a malformed cell affects its own record only."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def critique_row(number: str, path: str) -> tuple[Any, ...]:
 
 
 def make_database(path: Path, statements: list[str]) -> None:
-    """The older project's tables with one rule more; two critiques by the advisor, of a.jpg and b.jpg."""
+    """The older project's tables with one additional rule; two critiques by the advisor, of a.jpg and b.jpg."""
     with closing(sqlite3.connect(path)) as connection, connection:
         for name in ("advisors", "jobs"):
             connection.execute(ORIGINAL_TABLES[name])
@@ -80,7 +80,7 @@ def make_database(path: Path, statements: list[str]) -> None:
 
 
 def theirs(path: Path) -> list[tuple[Any, ...]]:
-    """What the advisor wrote, as it stands in the table."""
+    """The advisor's own rows, as stored in the table."""
     with closing(sqlite3.connect(path)) as connection:
         query = f"SELECT id, image_path, {', '.join(COLUMNS)} FROM dimensional_profiles ORDER BY id"
         return connection.execute(query).fetchall()
@@ -103,7 +103,7 @@ def answered(store: Store, name: str) -> Job:
     return store.finish_job(job.id, answer=ANSWER, model_used="base", mode="baseline")
 
 
-def test_nothing_that_a_person_wrote_is_replaced_whatever_rules_their_table_has(tmp_path: Path, store: Store) -> None:
+def test_program_never_replaces_rows_of_a_person_under_any_table_rules(tmp_path: Path, store: Store) -> None:
     before = theirs(store.path)
     assert len(before) == 2
     first, second = (
@@ -144,7 +144,7 @@ def test_nothing_that_a_person_wrote_is_replaced_whatever_rules_their_table_has(
     assert len(records) == len(set(records))
 
 
-def test_every_version_of_a_correction_stays(tmp_path: Path) -> None:
+def test_every_version_of_a_correction_is_kept(tmp_path: Path) -> None:
     with workspace_of(tmp_path, 1) as store:
         for score in (2.0, 9.0):
             store.save_profile(profile(5, scores=dict.fromkeys(DIMENSIONS, score)))
@@ -153,7 +153,7 @@ def test_every_version_of_a_correction_stays(tmp_path: Path) -> None:
         assert [row[0] for row in kept] == [2.0, 9.0]
 
 
-def test_a_correction_that_an_older_program_left_among_the_profiles_is_superseded_and_stays(tmp_path: Path) -> None:
+def test_older_correction_among_profiles_is_superseded_and_kept(tmp_path: Path) -> None:
     with workspace_of(tmp_path, 1) as store:
         store.add_profiles([profile(0, id="correction-j1", scores=dict.fromkeys(DIMENSIONS, 2.0))])
         store.save_profile(profile(0, id="correction-j1", scores=dict.fromkeys(DIMENSIONS, 9.0)))
@@ -162,7 +162,7 @@ def test_a_correction_that_an_older_program_left_among_the_profiles_is_supersede
         assert len(store.select("SELECT 1 FROM dimensional_profiles")) == 2
 
 
-def test_a_jobs_table_with_columns_of_its_own_takes_jobs(tmp_path: Path) -> None:
+def test_jobs_table_with_additional_columns_accepts_jobs(tmp_path: Path) -> None:
     path = tmp_path / "mondrian.db"
     make_database(path, [PROFILES])
     with closing(sqlite3.connect(path)) as connection, connection:
@@ -174,7 +174,7 @@ def test_a_jobs_table_with_columns_of_its_own_takes_jobs(tmp_path: Path) -> None
         assert store.select("SELECT queue, priority FROM jobs") == [("", 0)]
 
 
-def test_a_rule_that_cannot_be_met_is_named(tmp_path: Path) -> None:
+def test_violated_database_rule_is_named(tmp_path: Path) -> None:
     path = tmp_path / "mondrian.db"
     make_database(path, [PROFILES])
     with closing(sqlite3.connect(path)) as connection, connection:
@@ -206,7 +206,7 @@ ODD = [
 
 
 def odd_workspace(folder: Path) -> Store:
-    """Three critiques by a person, a job by a model, an accepted draft; ready to be made odd."""
+    """Three critiques by a person, a job by a model, an accepted draft; tests then malform a cell."""
     store = workspace_of(folder, 5)
     with store.transaction() as connection:
         connection.execute("DELETE FROM dimensional_profiles WHERE id IN ('p3', 'p4')")
@@ -273,7 +273,7 @@ def test_malformed_cell_excludes_only_its_record(tmp_path: Path, table: str, rec
         ("overall_grade", "8.1", None),
     ],
 )
-def test_a_record_with_an_odd_cell_is_read_or_left_out_with_the_reason(
+def test_malformed_cell_is_read_or_excludes_record_with_reason(
     tmp_path: Path, column: str, cell: str, reason: ExclusionReason | None
 ) -> None:
     with odd_workspace(tmp_path) as store:
@@ -336,7 +336,7 @@ def test_missing_column_is_tolerated(tmp_path: Path, table: str, column: str, re
     ],
 )
 @pytest.mark.parametrize("swapped", [False, True])
-def test_the_later_moment_counts_however_it_is_spelled(tmp_path: Path, earlier: str, later: str, swapped: bool) -> None:
+def test_later_timestamp_wins_in_any_spelling(tmp_path: Path, earlier: str, later: str, swapped: bool) -> None:
     with workspace_of(tmp_path, 1) as store:
         store.add_profiles([profile(0, id="other", scores=dict.fromkeys(DIMENSIONS, 2.0))])
         first, second = ("other", "p0") if swapped else ("p0", "other")
@@ -346,7 +346,7 @@ def test_the_later_moment_counts_however_it_is_spelled(tmp_path: Path, earlier: 
     assert used.record == f"profile:{second}"
 
 
-def test_without_both_times_the_row_that_was_written_later_counts(tmp_path: Path) -> None:
+def test_insertion_order_decides_without_timestamps(tmp_path: Path) -> None:
     with workspace_of(tmp_path, 1) as store:
         store.add_profiles([profile(0, id="other", scores=dict.fromkeys(DIMENSIONS, 2.0))])
         change(store, "UPDATE dimensional_profiles SET created_at = NULL WHERE id = 'other'")
@@ -354,7 +354,7 @@ def test_without_both_times_the_row_that_was_written_later_counts(tmp_path: Path
     assert used.record == "profile:other"
 
 
-def test_embeddings_that_cannot_be_read_are_left_out_and_made_again(tmp_path: Path) -> None:
+def test_unreadable_embeddings_are_skipped_and_rebuilt(tmp_path: Path) -> None:
     with workspace_of(tmp_path, 5) as store:
         build_index(store, tmp_path, "ansel", Stub())
         rows = [row[0] for row in store.select("SELECT sha256 FROM embeddings ORDER BY image_path")]
@@ -369,9 +369,9 @@ def test_embeddings_that_cannot_be_read_are_left_out_and_made_again(tmp_path: Pa
         assert {len(each.vector) for each in EmbeddingStore(store).find("ansel", "stub")} == {3}
 
 
-def test_a_draft_that_cannot_be_read_says_why(tmp_path: Path) -> None:
+def test_unreadable_draft_has_a_reason(tmp_path: Path) -> None:
     with odd_workspace(tmp_path) as store:
-        change(store, "UPDATE drafts SET proposal = 'no JSON'")
+        change(store, "UPDATE drafts SET proposal = 'not JSON'")
         assert DraftStore(store).find("ansel") == []
         (row,) = DraftStore(store).unreadable()
         assert row.id == "d1"
@@ -379,18 +379,18 @@ def test_a_draft_that_cannot_be_read_says_why(tmp_path: Path) -> None:
             DraftStore(store).accept("d1", "person:test")
 
 
-def test_an_advisor_with_a_prompt_that_cannot_be_read_is_refused_by_name(tmp_path: Path) -> None:
+def test_advisor_with_unreadable_prompt_is_rejected_by_name(tmp_path: Path) -> None:
     with workspace_of(tmp_path, 1) as store:
         change(store, f"INSERT INTO advisors VALUES ('odd', {NOT_UTF8}, x'ff', x'ff')")
         change(store, f"INSERT INTO advisors VALUES ({NOT_UTF8}, 'No id', '', NULL)")
         change(store, "INSERT INTO advisors VALUES ('number', 7, 8.5, NULL)")
-        assert {voice.advisor for voice in store.advisors()} == {"ansel", "number"}
+        assert {advisor.advisor for advisor in store.advisors()} == {"ansel", "number"}
         with pytest.raises(BadInput, match="odd"):
             store.advisor("odd")
         assert store.advisor("ansel") == VOICE
 
 
-def test_profiles_by_number_or_without_id_have_a_name(tmp_path: Path) -> None:
+def test_profiles_with_numeric_or_missing_id_are_named(tmp_path: Path) -> None:
     with workspace_of(tmp_path, 1) as store:
         change(store, "INSERT INTO dimensional_profiles (id, advisor_id, image_path) VALUES (NULL, 'ansel', 'x.jpg')")
         assert all(isinstance(each, DimensionalProfile) and each.id for each in store.profiles())

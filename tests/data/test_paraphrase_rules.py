@@ -1,4 +1,4 @@
-"""Other words for the same critique."""
+"""Rule-based paraphrases of critiques."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mondrian_core.data.augmentation.paraphrase_rules import (
-    exchanged_clauses,
     paraphrase_comments,
     paraphrase_problems,
+    swapped_clauses,
 )
 from mondrian_core.near_duplicates import shared_word_fraction
 from mondrian_core.rubric import DIMENSIONS
@@ -58,7 +58,7 @@ def test_paraphrase_rules_produce_variety() -> None:
     ],
 )
 def test_paraphrase_swaps_clauses(comment: str, expected: str) -> None:
-    assert exchanged_clauses(comment) == expected
+    assert swapped_clauses(comment) == expected
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Finding a record's photograph."""
+"""Path resolution: the photograph of a record."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_absolute_path_in_workspace_is_resolved(index: SourceTree) -> None:
     assert (resolved.path, resolved.how) == ("source/home/b.jpg", PathResolution.AS_GIVEN)
 
 
-def test_upper_and_lower_case_decide_when_both_are_there(tmp_path: Path) -> None:
+def test_case_decides_between_two_matching_names(tmp_path: Path) -> None:
     (tmp_path / "source").mkdir()
     if (tmp_path / "SOURCE").exists():
         pytest.skip("this file system doesn't tell upper from lower case")
@@ -114,7 +114,7 @@ def test_symlink_cycle_terminates(tmp_path: Path) -> None:
         assert index.resolve(f"source/{name}/x.jpg") == ResolvedPath(None, PathResolution.BROKEN_LINK)
 
 
-def test_two_links_to_one_folder_list_it_once(tmp_path: Path) -> None:
+def test_folder_with_two_links_is_listed_once(tmp_path: Path) -> None:
     index_of(tmp_path / "disk", ("a.jpg",))
     (tmp_path / "workspace" / "source").mkdir(parents=True)
     for name in ("one", "two"):
@@ -128,20 +128,20 @@ NFC, NFD = "Sch\u00f6n \u00e9t\u00e9.jpg", "Scho\u0308n e\u0301te\u0301.jpg"
 
 
 @pytest.mark.parametrize(("stored", "asked"), [(NFC, NFD), (NFD, NFC), (NFD, NFD), (NFC, NFC.upper())])
-def test_composed_and_decomposed_names_are_one(tmp_path: Path, stored: str, asked: str) -> None:
+def test_composed_and_decomposed_names_match(tmp_path: Path, stored: str, asked: str) -> None:
     index = index_of(tmp_path, (f"source/{stored}",))
     for text in (asked, f"source/{asked}", f"{tmp_path}/source/{asked}", f"/Users/x/{asked}"):
         assert index.resolve(text).path == f"source/{stored}"
 
 
-def test_of_both_spellings_the_exact_one_is_found(tmp_path: Path) -> None:
+def test_exact_spelling_is_preferred(tmp_path: Path) -> None:
     index = index_of(tmp_path, (f"source/{NFC}", f"source/{NFD}"))
     if len(index) == 1:
         return  # a file system that knows them as one name, as macOS's do
     assert [index.resolve(name).path for name in (NFC, NFD)] == [f"source/{NFC}", f"source/{NFD}"]
 
 
-def test_a_workspace_under_tmp_holds_no_temporary_files(tmp_path: Path) -> None:
+def test_workspace_under_tmp_has_no_temporary_files(tmp_path: Path) -> None:
     workspace = Path("/tmp") / f"mondrian-{tmp_path.name}-{os.getpid()}"
     try:
         index = index_of(workspace, ("source/a.jpg",))
@@ -171,7 +171,7 @@ def test_resolution_never_leaves_source_folder(index: SourceTree, text: str) -> 
 
 
 @given(st.sampled_from(FILES), st.lists(st.from_regex(r"[a-z]{1,6}", fullmatch=True), max_size=4))
-def test_a_full_tail_is_found_from_any_machine(name: str, before: list[str]) -> None:
+def test_longest_path_tail_is_found_for_paths_of_other_machines(name: str, before: list[str]) -> None:
     import tempfile
 
     with tempfile.TemporaryDirectory() as folder:

@@ -1,4 +1,4 @@
-"""Pairs of answers: who is preferred to whom, nothing held out among them, the same every time."""
+"""Preference pairs: which answer is preferred, none held out, deterministic."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SAID = make_critique(dict.fromkeys(DIMENSIONS, 3.5), dict.fromkeys(DIMENSIONS, "
 
 
 def answered(store: Store, job_id: str, photograph: str) -> None:
-    """A finished job, as the service leaves one."""
+    """A finished job, as the service stores it."""
     store.import_jobs(
         [
             Job(
@@ -59,7 +59,7 @@ def corrected(folder: Path, photographs: int = 12) -> DatasetVersion:
         return version_of(folder, store)
 
 
-def test_a_corrected_critique_is_rejected_in_the_form_that_is_trained(tmp_path: Path) -> None:
+def test_corrected_critique_is_rejected_in_its_trained_form(tmp_path: Path) -> None:
     version = corrected(tmp_path)
     train = {row.photo_id: row for row in reversed(version.rows("train"))}
     pairs = split_preference_pairs(version, "train", others=0)
@@ -71,7 +71,7 @@ def test_a_corrected_critique_is_rejected_in_the_form_that_is_trained(tmp_path: 
         assert pair.row.loss_dimensions == DIMENSIONS, "the photograph itself, not a variant"
 
 
-def test_a_correction_that_changed_nothing_and_a_lost_job_make_no_pair(tmp_path: Path) -> None:
+def test_unchanged_correction_and_missing_job_make_no_pair(tmp_path: Path) -> None:
     same = {name: assessment.comment for name, assessment in SAID.assessments.items()}
     with workspace_of(tmp_path, 6) as store:
         for number in range(5):
@@ -96,7 +96,7 @@ def test_a_correction_that_changed_nothing_and_a_lost_job_make_no_pair(tmp_path:
     assert version.corrections and split_preference_pairs(version, "train", others=0) == []
 
 
-def test_a_draft_that_a_person_corrected_is_a_pair_and_no_other_one_s_rejected(tmp_path: Path) -> None:
+def test_corrected_draft_is_a_pair_and_never_rejected_for_another(tmp_path: Path) -> None:
     with workspace_of(tmp_path, 8) as store:
         held = DraftStore(store)
         for number in (500, 501):
@@ -128,7 +128,7 @@ def test_a_draft_that_a_person_corrected_is_a_pair_and_no_other_one_s_rejected(t
     assert others and all({pair.row.answer, pair.rejected} <= written for pair in others)
 
 
-def test_the_digest_tells_when_pairs_change_and_only_then(tmp_path: Path) -> None:
+def test_digest_changes_exactly_when_pairs_change(tmp_path: Path) -> None:
     with workspace_of(tmp_path, 8) as store:
         answered(store, "j3", "photo_3.jpg")
         answered(store, "j4", "photo_4.jpg")
@@ -145,7 +145,7 @@ def test_the_digest_tells_when_pairs_change_and_only_then(tmp_path: Path) -> Non
 
 
 def test_preference_pairs_exclude_held_out_photographs(tmp_path: Path) -> None:
-    """Neither the photograph nor the other one's critique; a mirrored copy of a held-out one is held out with it."""
+    """Neither side of a pair is held out; a mirrored copy of a held-out photograph is held out with it."""
     with workspace_of(tmp_path, 70) as store:
         plain = version_of(tmp_path, store)
         tested = next(each for each in plain.manifest["members"] if each["split"] == "test")
@@ -166,16 +166,16 @@ def test_preference_pairs_exclude_held_out_photographs(tmp_path: Path) -> None:
         split_preference_pairs(version, "test", others=1)
 
 
-def test_a_validation_that_gates_are_measured_on_gives_no_pairs(tmp_path: Path) -> None:
+def test_evaluation_split_gives_no_preference_pairs(tmp_path: Path) -> None:
     version = corrected(tmp_path)
     assert version.selection_split is None
     with pytest.raises(ValueError, match="held out"):
         split_preference_pairs(version, "validation", others=1)
 
 
-def row(lineage: str, answer: str) -> DatasetRow:
+def row(photo_id: str, answer: str) -> DatasetRow:
     return DatasetRow(
-        photo_id=lineage,
+        photo_id=photo_id,
         image=Image.new("RGB", (4, 4)),
         messages=[],
         answer=answer,
@@ -186,23 +186,21 @@ def row(lineage: str, answer: str) -> DatasetRow:
 
 
 @given(st.integers(2, 12), st.integers(0, 4), st.integers(0, 5), st.integers(1, 4))
-def test_the_same_arguments_give_the_same_pairs_whatever_the_order(
-    count: int, others: int, seed: int, twins: int
-) -> None:
+def test_preference_pairs_are_independent_of_row_order(count: int, others: int, seed: int, twins: int) -> None:
     rows = [row(f"p{number}", f"answer {number}") for number in range(count)]
     groups = {each.photo_id: f"g{number // twins}" for number, each in enumerate(rows)}
     pairs = preference_pairs_from_rows(rows, groups, {}, others, seed)
     assert pairs == preference_pairs_from_rows(rows[::-1], groups, {}, others, seed)
-    lineage_of = {each.answer: each.photo_id for each in rows}
+    photo_id_of_answer = {each.answer: each.photo_id for each in rows}
     for pair in pairs:
-        assert groups[pair.row.photo_id] != groups[lineage_of[pair.rejected]]
+        assert groups[pair.row.photo_id] != groups[photo_id_of_answer[pair.rejected]]
     for each in rows:
         mine = [pair.rejected for pair in pairs if pair.row is each]
         possible = sum(groups[other.photo_id] != groups[each.photo_id] for other in rows)
         assert len(mine) == len(set(mine)) == min(others, possible)
 
 
-def test_another_seed_draws_other_photographs_and_one_more_photograph_changes_few(tmp_path: Path) -> None:
+def test_pair_choice_depends_on_seed_and_is_stable_when_photographs_arrive(tmp_path: Path) -> None:
     rows = [row(f"p{number}", f"answer {number}") for number in range(41)]
     groups = {each.photo_id: each.photo_id for each in rows}
 

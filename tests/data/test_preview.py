@@ -1,4 +1,4 @@
-"""The preview shows what the model reads: real tokenizer, real template, real weights."""
+"""The row preview shows what the model reads: real tokenizer, template and weights."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> tuple[DatasetRow, RowPrevi
     return row, preview_row(load_base("mini"), row, weigh)
 
 
-def test_the_answer_is_there_word_for_word_and_closed(seen: tuple[DatasetRow, RowPreview]) -> None:
+def test_preview_contains_the_exact_answer_and_end_token(seen: tuple[DatasetRow, RowPreview]) -> None:
     row, shown = seen
     text = "".join(piece.text for piece in shown.spans if piece.kind == ANSWER)
     assert text == row.answer + "<|im_end|>"
@@ -62,12 +62,12 @@ def test_preview_token_counts_add_up(seen: tuple[DatasetRow, RowPreview]) -> Non
 
 
 def test_token_counter_matches_encoded_row(seen: tuple[DatasetRow, RowPreview]) -> None:
-    """Counted without weights, and shown from the tokens that training uses: the same numbers."""
+    """The token counter without weights agrees with the tokens that training uses."""
     row, shown = seen
     assert RowLength(*make_token_counter("mini")(row.messages, row.image, row.answer)) == shown.length
 
 
-def test_a_row_that_does_not_fit_stops_with_its_numbers() -> None:
+def test_overlong_row_is_reported_with_its_token_counts() -> None:
     check_row_lengths(
         [("a", RowLength(80, 16, 5)), ("b", RowLength(80, 16, 4))], 100
     )  # the last token is only predicted
@@ -78,8 +78,8 @@ def test_a_row_that_does_not_fit_stops_with_its_numbers() -> None:
     )
 
 
-def test_critiques_that_are_too_long_are_left_out_and_named(tmp_path: Path) -> None:
-    """Taught beyond what an answer may have, a model would be cut wherever it answers."""
+def test_overlong_critiques_are_left_out_and_named(tmp_path: Path) -> None:
+    """A model trained on longer answers than allowed would be truncated wherever it answers."""
     measure = make_token_counter("mini")
     dense = "光线柔和而有层次。" * 20  # 180 characters, three tokens each for mini
     long = {"p9": "The ridge runs on and on. " * 30, "p8": dense, "p7": "The ridge runs on and on. " * 12}
@@ -117,7 +117,7 @@ def test_critiques_that_are_too_long_are_left_out_and_named(tmp_path: Path) -> N
         build_dataset(manifest, VOICE, DataRecipe(), tmp_path, limits=BuildLimits(token_budget=fit(20)))
 
 
-def test_answers_of_older_datasets_are_read_in_the_spelling_of_today(tmp_path: Path) -> None:
+def test_answers_of_format_1_datasets_are_normalized(tmp_path: Path) -> None:
     """They were written with ASCII escapes, which the grammar of the service can't write."""
     from mondrian_core.data.dataset.version import current_columns, row_from_columns
 

@@ -1,4 +1,4 @@
-"""The index: complete, resumable, for retrieval alone, and never mixed with what people wrote."""
+"""The retrieval index: complete, resumable, for retrieval only, never mixed with critiques by people."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def store(tmp_path: Path) -> Store:
     return made
 
 
-def test_every_photograph_gets_a_vector_and_only_those_without_a_critique_a_score(tmp_path: Path, store: Store) -> None:
+def test_index_embeds_every_photograph_and_scores_only_uncritiqued_ones(tmp_path: Path, store: Store) -> None:
     stub = Stub()
     done = build_index(store, tmp_path, "ansel", stub)
     assert (done.photographs, done.embedded, done.scored, done.known, done.left_out) == (7, 7, 3, 0, ())
@@ -57,7 +57,7 @@ def test_every_photograph_gets_a_vector_and_only_those_without_a_critique_a_scor
     assert all(abs(math.hypot(*each.vector) - 1) < 1e-6 for each in entries)
 
 
-def test_what_the_base_scored_is_refused_by_linking_whatever_else_there_is(tmp_path: Path, store: Store) -> None:
+def test_linking_always_excludes_index_profiles(tmp_path: Path, store: Store) -> None:
     before = link_critiques(store, tmp_path, "ansel")
     build_index(store, tmp_path, "ansel", Stub())
     after = link_critiques(store, tmp_path, "ansel")
@@ -65,7 +65,7 @@ def test_what_the_base_scored_is_refused_by_linking_whatever_else_there_is(tmp_p
     assert [each.reason for each in after.left_out] == [ExclusionReason.INDEX_MADE] * 3
 
 
-def test_a_second_run_has_nothing_to_do_and_changes_nothing(tmp_path: Path, store: Store) -> None:
+def test_second_index_run_changes_nothing(tmp_path: Path, store: Store) -> None:
     build_index(store, tmp_path, "ansel", Stub())
     before = [store.profiles("ansel"), EmbeddingStore(store).find("ansel")]
     stub = Stub()
@@ -75,7 +75,7 @@ def test_a_second_run_has_nothing_to_do_and_changes_nothing(tmp_path: Path, stor
 
 
 @pytest.mark.parametrize("after", [1, 4])
-def test_an_interrupted_run_goes_on_where_it_stopped(tmp_path: Path, store: Store, after: int) -> None:
+def test_interrupted_index_run_resumes(tmp_path: Path, store: Store, after: int) -> None:
     class Interrupted(Stub):
         def analyze_photograph(self, image: Image.Image, *, critique: bool) -> object:  # type: ignore[override]
             if self.looked == after:
@@ -85,14 +85,14 @@ def test_an_interrupted_run_goes_on_where_it_stopped(tmp_path: Path, store: Stor
     with pytest.raises(KeyboardInterrupt):
         build_index(store, tmp_path, "ansel", Interrupted())
     assert len(EmbeddingStore(store).find("ansel")) == after
-    told: list[StageEvent] = []
-    done = build_index(store, tmp_path, "ansel", Stub(), told.append)
+    events: list[StageEvent] = []
+    done = build_index(store, tmp_path, "ansel", Stub(), events.append)
     assert (done.known, done.embedded) == (after, 7 - after)
-    steps = [event for event in told if isinstance(event, StageProgressed)]
+    steps = [event for event in events if isinstance(event, StageProgressed)]
     assert [(event.done, event.total) for event in steps] == [(n + 1, 7 - after) for n in range(7 - after)]
 
 
-def test_another_base_makes_vectors_of_its_own_and_replaces_the_scores(tmp_path: Path, store: Store) -> None:
+def test_another_base_adds_vectors_and_replaces_scores(tmp_path: Path, store: Store) -> None:
     build_index(store, tmp_path, "ansel", Stub("one"))
     done = build_index(store, tmp_path, "ansel", Stub("two"))
     assert done.embedded == 7
@@ -101,7 +101,7 @@ def test_another_base_makes_vectors_of_its_own_and_replaces_the_scores(tmp_path:
     assert sum(each.origin == "index" for each in store.profiles("ansel")) == 3
 
 
-def test_unusable_files_are_named_and_stop_nothing(tmp_path: Path, store: Store) -> None:
+def test_unusable_files_are_reported_and_skipped(tmp_path: Path, store: Store) -> None:
     home = tmp_path / PORTFOLIO
     (home / "page.jpg").write_text("<html>404</html>")
     (home / "empty.png").write_bytes(b"")
@@ -116,7 +116,7 @@ def test_unusable_files_are_named_and_stop_nothing(tmp_path: Path, store: Store)
     assert done.photographs == done.embedded == 6
 
 
-def test_a_critique_by_a_person_that_comes_later_counts_and_the_index_stays_out(tmp_path: Path, store: Store) -> None:
+def test_later_human_critique_is_used_and_index_profile_is_not(tmp_path: Path, store: Store) -> None:
     build_index(store, tmp_path, "ansel", Stub())
     store.add_profiles([profile(60, f"{PORTFOLIO}/b.jpg")])
     assert "profile:p60" in {each.record for each in link_critiques(store, tmp_path, "ansel").used}
@@ -152,7 +152,7 @@ def test_embedding_round_trip_is_exact(tmp_path: Path, store: Store) -> None:
     assert EmbeddingStore(store).find("ansel", "base") == [entry]
 
 
-def test_a_database_without_the_table_has_no_entries(samples: Path) -> None:
+def test_database_without_embeddings_table_has_no_entries(samples: Path) -> None:
     with Store(samples / "mondrian.db", read_only=True) as old:
         assert EmbeddingStore(old).find("ansel") == []
 
@@ -192,7 +192,7 @@ def test_index_with_mini_model(tmp_path: Path) -> None:
 
 
 @pytest.mark.mini
-def test_a_prompt_without_a_photograph_has_no_embedding() -> None:
+def test_prompt_without_photograph_has_no_embedding() -> None:
     from mondrian_core.models.base_model import load_base
     from mondrian_core.models.image_embedding import photo_embedding
     from mondrian_core.models.inference.generation import prepare_prompt

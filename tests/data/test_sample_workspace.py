@@ -1,4 +1,4 @@
-"""New workspaces: what a sample holds, and that nothing is ever overwritten or left half-made."""
+"""Creating workspaces: the content of a sample; nothing is overwritten or left incomplete."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def test_every_kind_of_broken_record_is_there_and_every_critique_is_used(workspace: Path) -> None:
+def test_sample_contains_every_kind_of_invalid_record(workspace: Path) -> None:
     with Store(workspace / "mondrian.db", read_only=True) as store:
         manifest = link_critiques(store, workspace, "ansel")
     assert manifest.counts["used"] == 80
@@ -75,7 +75,7 @@ def _upright(path: Path) -> tuple[int, int]:
         return image.size[::-1]
 
 
-def test_the_split_of_a_sample_has_the_promised_shares(workspace: Path) -> None:
+def test_sample_split_has_configured_shares(workspace: Path) -> None:
     with Store(workspace / "mondrian.db", read_only=True) as store:
         version = build_dataset(
             link_critiques(store, workspace, "ansel"), store.advisor("ansel"), DataRecipe(), workspace
@@ -83,9 +83,9 @@ def test_the_split_of_a_sample_has_the_promised_shares(workspace: Path) -> None:
     assert version.photographs == {"train": 48, "validation": 12, "test": 20}
 
 
-def test_two_advisors_and_photographs_without_critiques(workspace: Path) -> None:
+def test_sample_has_two_advisors_and_uncritiqued_photographs(workspace: Path) -> None:
     with Store(workspace / "mondrian.db", read_only=True) as store:
-        assert [voice.advisor for voice in store.advisors()] == ["ansel", "watkins"]
+        assert [advisor.advisor for advisor in store.advisors()] == ["ansel", "watkins"]
         assert store.advisor("ansel").prompt
         assert store.profiles("watkins") == []
     unlabelled = list((workspace / "source" / "visitors").iterdir())
@@ -93,7 +93,7 @@ def test_two_advisors_and_photographs_without_critiques(workspace: Path) -> None
     assert all(read_photograph_header(path).width > 100 for path in unlabelled)
 
 
-def test_the_same_seed_gives_the_same_workspace(tmp_path: Path) -> None:
+def test_same_seed_gives_same_workspace(tmp_path: Path) -> None:
     for name in ("one", "two"):
         create_workspace(tmp_path / name, sample=True, photographs=6, seed=3)
     create_workspace(tmp_path / "three", sample=True, photographs=6, seed=4)
@@ -120,7 +120,7 @@ def test_empty_workspace_is_created(tmp_path: Path) -> None:
         assert store.advisors() == []
 
 
-def test_a_database_is_never_overwritten(tmp_path: Path) -> None:
+def test_existing_database_is_not_overwritten(tmp_path: Path) -> None:
     create_workspace(tmp_path / "w", sample=False)
     before = (tmp_path / "w" / "mondrian.db").read_bytes()
     for sample in (True, False):
@@ -129,7 +129,7 @@ def test_a_database_is_never_overwritten(tmp_path: Path) -> None:
     assert (tmp_path / "w" / "mondrian.db").read_bytes() == before
 
 
-def test_photographs_that_are_there_stay_and_are_never_mixed_with_a_sample(tmp_path: Path) -> None:
+def test_existing_photographs_are_not_mixed_with_a_sample(tmp_path: Path) -> None:
     (tmp_path / "w" / "source").mkdir(parents=True)
     (tmp_path / "w" / "source" / "mine.jpg").write_bytes(b"mine")
     with pytest.raises(BadInput, match="empty folder"):
@@ -140,7 +140,7 @@ def test_photographs_that_are_there_stay_and_are_never_mixed_with_a_sample(tmp_p
     assert not list(tmp_path.glob(".w-*"))
 
 
-def test_a_folder_that_holds_other_things_can_become_a_sample(tmp_path: Path) -> None:
+def test_folder_with_unrelated_files_can_become_a_sample(tmp_path: Path) -> None:
     (tmp_path / "w" / "prefect").mkdir(parents=True)
     (tmp_path / "w" / "runs").mkdir()
     create_workspace(tmp_path / "w", sample=True, photographs=4)
@@ -181,7 +181,7 @@ def test_small_sample_workspaces_build(tmp_path: Path, photographs: int) -> None
     assert sum(version.photographs.values()) == photographs
 
 
-def test_more_critiques_arrive_and_all_of_them_link(tmp_path: Path) -> None:
+def test_added_sample_critiques_are_linked(tmp_path: Path) -> None:
     root = tmp_path / "workspace"
     create_workspace(root, sample=True, photographs=8)
     assert [add_sample_critiques(root, 4), add_sample_critiques(root, 4)] == [12, 16]

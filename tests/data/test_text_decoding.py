@@ -1,4 +1,4 @@
-"""Analyses in other encodings: read as they were written, or refused; never with other letters."""
+"""Analyses in other encodings are decoded exactly or rejected."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mondrian_core.data.linking.text_decoding import UnknownEncoding, decode_text
+from mondrian_core.data.linking.text_decoding import UnknownEncodingError, decode_text
 
 GERMAN, FRENCH, SPANISH = "Schönes Licht über dem Café.", "L’été – déjà vu, “créée” à l’œil…", "¡Qué luz! ¿Sí? mañana"
 
@@ -19,13 +19,13 @@ def test_windows_1252_text_is_decoded(text: str) -> None:
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
-def test_utf_16_with_and_without_a_mark(encoding: str) -> None:
+def test_utf_16_is_decoded_with_and_without_byte_order_mark(encoding: str) -> None:
     text = '```json\n{"comment": "光线 ö"}\n```'
     assert decode_text(text.encode(encoding)) == (text, "decoded_utf_16")
     assert decode_text(b"\xfe\xff" + text.encode("utf-16-be")) == (text, "decoded_utf_16")
 
 
-def test_a_byte_order_mark_is_no_character() -> None:
+def test_byte_order_mark_is_removed() -> None:
     assert decode_text(GERMAN.encode("utf-8-sig")) == (GERMAN, None)
 
 
@@ -47,8 +47,8 @@ def test_a_byte_order_mark_is_no_character() -> None:
         ("Größe", "cp850"),
     ],
 )
-def test_other_encodings_are_refused(text: str, encoding: str) -> None:
-    with pytest.raises(UnknownEncoding):
+def test_other_encodings_are_rejected(text: str, encoding: str) -> None:
+    with pytest.raises(UnknownEncodingError):
         decode_text(text.encode(encoding))
 
 
@@ -61,10 +61,10 @@ def test_valid_utf8_is_decoded_as_utf8(text: str) -> None:
 
 @given(st.binary(max_size=60))
 def test_decoder_accepts_or_rejects_any_bytes(data: bytes) -> None:
-    with contextlib.suppress(UnknownEncoding):
+    with contextlib.suppress(UnknownEncodingError):
         decode_text(data)
 
 
-def test_utf_8_with_a_damaged_byte_is_not_taken_for_something_else() -> None:
-    with pytest.raises(UnknownEncoding, match="damaged"):
+def test_damaged_utf_8_is_not_decoded_as_windows_1252() -> None:
+    with pytest.raises(UnknownEncodingError, match="damaged"):
         decode_text("Schönes Licht.".encode() + b"\xff")

@@ -101,7 +101,7 @@ def test_batch_compares_all_modes(
         ("rag", "base", "5"),
         ("lora", "fine_tuned", "2"),
     ]
-    assert "no format that a camera writes" in lines[-1]["error"]
+    assert "not in a format that a camera writes" in lines[-1]["error"]
     write_batch_html(tmp_path / "out.html", results)
     page = (tmp_path / "out.html").read_text()
     assert page.count("data:image/jpeg;base64,") == 2, "the third is no photograph"

@@ -1,4 +1,4 @@
-"""Cells of any type: what each reader makes of them."""
+"""Cell readers, for cells of any type."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_invalid_timestamp_is_none(cell: object) -> None:
     assert normalized_timestamp(cell) is None
 
 
-def test_moments_sort_as_times_and_not_as_texts() -> None:
+def test_timestamps_sort_chronologically() -> None:
     later, earlier = "2026-01-20 18:00:00", "2026-01-20T09:00:00"
     assert later < earlier, "as texts"
     assert (normalized_timestamp(later) or "") > (normalized_timestamp(earlier) or "")
@@ -112,12 +112,12 @@ def test_unreadable_cell_error_names_column() -> None:
 
 
 @pytest.mark.parametrize(("cell", "score"), [("8/10", 8.0), (" 7.5 ", 7.5), (8, 8), (b"9", 9.0), ("good", "good")])
-def test_score_cell_accepts_json_spellings(cell: object, score: object) -> None:
+def test_score_cell_accepts_json_number_formats(cell: object, score: object) -> None:
     assert Cells({"s": cell}).score("s") == score
 
 
 @pytest.mark.parametrize("text", ["NaN", "1e999", "1" + "0" * 400, '"\\ud83d"', "[" * 100_000, "{", "[1, Infinity]"])
-def test_json_that_could_not_be_written_again_is_refused(text: str) -> None:
+def test_json_that_cannot_be_written_back_is_rejected(text: str) -> None:
     with pytest.raises(ValueError):
         parse_json_value(text)
 

@@ -1,4 +1,4 @@
-"""The table of drafts: one decision each, kept in one transaction, taken back on demand."""
+"""The drafts table: one decision per draft, one transaction per decision, reopening."""
 
 from __future__ import annotations
 
@@ -53,13 +53,13 @@ def test_draft_round_trip(drafts: DraftStore) -> None:
     assert [each.id for each in drafts.waiting()] == ["d0", "d1", "d2", "d9"]
 
 
-def test_a_photograph_has_one_draft_of_an_advisor(drafts: DraftStore) -> None:
+def test_photograph_has_one_draft_per_advisor(drafts: DraftStore) -> None:
     drafts.discard("d0", "a")
     assert drafts.add([draft(0), draft(3)]) == 1
     assert drafts.get("d0").state == DISCARDED
 
 
-def test_each_decision_is_kept_with_who_made_it(drafts: DraftStore) -> None:
+def test_decision_records_the_reviewer(drafts: DraftStore) -> None:
     assert drafts.accept("d0", "person:a").decided == PROPOSAL
     assert drafts.correct("d1", BETTER, "person:b").decided == BETTER
     assert drafts.discard("d2", "person:c").decided is None

@@ -1,4 +1,4 @@
-"""A database that is replaced, deleted or restored while it is open, and statements that fail half-way."""
+"""A database that is replaced, deleted or restored while it is open, and statements that fail midway."""
 
 from __future__ import annotations
 
@@ -47,9 +47,7 @@ def move_its_folder_away_and_make_another(path: Path) -> None:
 @pytest.mark.parametrize(
     "act", [rename_another_over_it, delete_it, delete_its_log, move_its_folder_away_and_make_another]
 )
-def test_another_file_at_its_path_is_noticed_by_reading_and_writing(
-    tmp_path: Path, act: Callable[[Path], None]
-) -> None:
+def test_replaced_database_file_is_detected_by_reading_and_writing(tmp_path: Path, act: Callable[[Path], None]) -> None:
     path = tmp_path / "workspace" / "mondrian.db"
     with Store.create(path) as store:
         store.add_job("ansel", "one.jpg")
@@ -86,7 +84,7 @@ def test_wal_checkpoints_and_other_writers_are_not_replacements(store: Store) ->
     assert store.advisors()[0].name == "Another name"
 
 
-def test_rows_that_a_restore_took_away_are_noticed(store: Store) -> None:
+def test_rows_lost_by_a_restore_are_detected(store: Store) -> None:
     """A copy over the open file (`cp backup.db mondrian.db`) keeps its inode; SQLite's own restore does too."""
     copy = store.path.with_name("copy.db")
     with closing(sqlite3.connect(store.path)) as source, closing(sqlite3.connect(copy)) as target:
@@ -102,7 +100,7 @@ def test_rows_that_a_restore_took_away_are_noticed(store: Store) -> None:
     assert store.read_write_counter("boot") == 0
 
 
-def test_a_read_that_fails_does_not_block_the_next_write(store: Store) -> None:
+def test_failed_read_does_not_block_the_next_write(store: Store) -> None:
     for number in range(3):
         store.add_job("ansel", f"{number}.jpg")
     with closing(sqlite3.connect(store.path, isolation_level=None)) as other:
@@ -121,7 +119,7 @@ def test_a_read_that_fails_does_not_block_the_next_write(store: Store) -> None:
             store.add_job("ansel", "later.jpg")
 
 
-def test_a_slow_reader_does_not_block_a_write(store: Store) -> None:
+def test_slow_reader_does_not_block_writes(store: Store) -> None:
     for number in range(3):
         store.add_job("ansel", f"{number}.jpg")
     rows = store._each("SELECT id FROM jobs", (), 1)

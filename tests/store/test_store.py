@@ -1,4 +1,4 @@
-"""The database: migrations, reading what can't be written, jobs, waiting."""
+"""The database: migrations, read-only access, jobs, locks."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 @pytest.fixture
 def old(tmp_path: Path) -> Path:
-    """A database from before there were migrations."""
+    """A database without migrations."""
     path = tmp_path / "mondrian.db"
     with closing(sqlite3.connect(path)) as connection, connection:
         for statement in ORIGINAL_TABLES.values():
@@ -49,21 +49,21 @@ def old(tmp_path: Path) -> Path:
     return path
 
 
-def test_a_new_database_has_the_last_version_and_no_backup(store: Store, tmp_path: Path) -> None:
+def test_new_database_has_latest_version_and_no_backup(store: Store, tmp_path: Path) -> None:
     assert store.version == SCHEMA_VERSION
     assert not list(tmp_path.glob("*.backup-*"))
     with closing(sqlite3.connect(store.path)) as connection:
         assert connection.execute("PRAGMA journal_mode").fetchone()[0] == "wal"
 
 
-def test_create_never_touches_a_database_that_is_there(store: Store) -> None:
+def test_create_leaves_existing_database_unchanged(store: Store) -> None:
     before = store.path.read_bytes()
     with pytest.raises(BadInput, match="already"):
         Store.create(store.path)
     assert store.path.read_bytes() == before
 
 
-def test_opening_to_write_migrates_and_keeps_a_copy(old: Path) -> None:
+def test_opening_for_writing_migrates_and_keeps_a_backup(old: Path) -> None:
     with Store(old) as store:
         assert store.version == SCHEMA_VERSION
         job = store.job("j1")
@@ -83,7 +83,7 @@ def test_migration_keeps_first_backup(old: Path) -> None:
     assert old.with_name("mondrian.db.backup-0").read_text() == "the true original"
 
 
-def test_migrating_is_idempotent_and_tolerates_columns_added_by_hand(old: Path) -> None:
+def test_migrating_is_idempotent_and_tolerates_manually_added_columns(old: Path) -> None:
     with closing(sqlite3.connect(old)) as connection, connection:
         connection.execute("ALTER TABLE jobs ADD COLUMN model_used TEXT")
         connection.execute("UPDATE jobs SET model_used = 'base'")
@@ -92,7 +92,7 @@ def test_migrating_is_idempotent_and_tolerates_columns_added_by_hand(old: Path) 
             assert store.jobs("ansel").__next__().model_used == "base"
 
 
-def test_a_migration_that_fails_changes_nothing(old: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_migration_changes_nothing(old: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from mondrian_core.store import database as module
     from mondrian_core.store import migrations
 
@@ -123,7 +123,7 @@ def test_several_processes_may_migrate_at_once(old: Path) -> None:
     assert versions == [SCHEMA_VERSION] * 6
 
 
-def test_reading_leaves_an_old_database_as_it_is(old: Path) -> None:
+def test_reading_leaves_older_database_unchanged(old: Path) -> None:
     before = old.read_bytes()
     with Store(old, read_only=True) as store:
         assert store.version == 0
@@ -138,11 +138,9 @@ def test_reading_leaves_an_old_database_as_it_is(old: Path) -> None:
     assert [each.name for each in old.parent.iterdir()] == ["mondrian.db"]
 
 
-def test_a_database_that_migrations_moved_to_wal_can_be_read_where_nothing_can_be_written(
-    old: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_wal_database_is_readable_in_read_only_folder(old: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Store(old).close()
-    if os.geteuid() == 0:  # root may write everywhere, so let SQLite be refused by hand
+    if os.geteuid() == 0:  # root may write everywhere, so make SQLite refuse manually
         real = sqlite3.connect
 
         def connect(address: str, **options: Any) -> Any:
@@ -160,7 +158,7 @@ def test_a_database_that_migrations_moved_to_wal_can_be_read_where_nothing_can_b
 
 
 class _Refusing:
-    """What SQLite does with a WAL database in a folder that can't be written."""
+    """SQLite's behavior for a WAL database in a read-only folder."""
 
     def execute(self, statement: str) -> None:
         raise sqlite3.OperationalError("unable to open database file")
@@ -169,7 +167,7 @@ class _Refusing:
         pass
 
 
-def test_a_read_only_file_says_so_when_it_would_be_written(old: Path) -> None:
+def test_writing_to_read_only_database_is_reported(old: Path) -> None:
     if os.geteuid() == 0:
         pytest.skip("root may write to read-only files")
     old.chmod(stat.S_IRUSR)
@@ -177,7 +175,7 @@ def test_a_read_only_file_says_so_when_it_would_be_written(old: Path) -> None:
         Store(old)
 
 
-def test_missing_damaged_foreign_and_newer_databases(tmp_path: Path, store: Store) -> None:
+def test_missing_damaged_foreign_and_newer_databases_are_rejected(tmp_path: Path, store: Store) -> None:
     with pytest.raises(NoDatabase, match="missing"):
         Store(tmp_path / "none.db")
     (tmp_path / "text.db").write_text("this is a letter, not a database" * 100)
@@ -195,7 +193,7 @@ def test_missing_damaged_foreign_and_newer_databases(tmp_path: Path, store: Stor
 def test_advisors_round_trip_and_unknown_advisor(store: Store) -> None:
     store.add_advisor(AdvisorPrompt("watkins", "Carleton Watkins", "Yosemite."))
     store.add_advisor(AdvisorPrompt("ansel", "Ansel E. Adams", "Landscapes.", "You are he."))
-    assert [voice.advisor for voice in store.advisors()] == ["ansel", "watkins"]
+    assert [advisor.advisor for advisor in store.advisors()] == ["ansel", "watkins"]
     assert store.advisor("ansel").system_message == "You are he."
     with pytest.raises(UnknownAdvisor, match="known: ansel, watkins"):
         store.advisor("weston")
@@ -243,7 +241,7 @@ def test_job_lifecycle(store: Store) -> None:
     assert done.completed_at is not None
 
 
-def test_a_failed_job_and_one_that_is_tried_again(store: Store) -> None:
+def test_failed_job_can_be_retried(store: Store) -> None:
     first, _ = store.add_job("ansel", "a.jpg")
     second, _ = store.add_job("ansel", "b.jpg")
     assert store.claim_job() == store.job(first.id)
@@ -256,7 +254,7 @@ def test_a_failed_job_and_one_that_is_tried_again(store: Store) -> None:
     assert [job.id for job in store.jobs(status=QUEUED)] == [second.id]
 
 
-def test_an_idempotency_key_gives_the_same_job(store: Store) -> None:
+def test_idempotency_key_returns_the_same_job(store: Store) -> None:
     first, made = store.add_job("ansel", "a.jpg", idempotency_key="k")
     again, made_again = store.add_job("ansel", "a.jpg", idempotency_key="k")
     assert (made, made_again) == (True, False)
@@ -348,7 +346,7 @@ def test_one_store_may_be_shared_by_threads(store: Store) -> None:
     assert sum(job.status == COMPLETED for job in store.jobs()) == 50
 
 
-def test_a_locked_database_waits_and_then_says_so(store: Store) -> None:
+def test_locked_database_waits_and_then_raises(store: Store) -> None:
     with closing(sqlite3.connect(store.path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         with Store(store.path, busy_seconds=0.2) as impatient:
@@ -381,7 +379,7 @@ def test_interrupted_transaction_is_rolled_back(store: Store) -> None:
 def test_legacy_database_is_read_without_migration(workspace: str, request: pytest.FixtureRequest) -> None:
     samples: Path = request.getfixturevalue(workspace)
     with Store(samples / "mondrian.db", read_only=True) as store:
-        assert [voice.advisor for voice in store.advisors()] == ["ansel", "watkins"]
+        assert [advisor.advisor for advisor in store.advisors()] == ["ansel", "watkins"]
         assert len(store.profiles("ansel")) == 17
         assert len(list(store.jobs("ansel"))) == 9
     with Store(samples / "mondrian.db") as store:

@@ -1,7 +1,7 @@
-"""Whether comments are recognisably English: what is done to words here knows English words alone.
+"""Detecting English comments: the text rules of augmentation know English words only.
 
-No language is identified, because a wrong guess costs more than a variant: every comment has to show English by itself,
-by words that other languages written in these letters don't have.
+No language is identified, because a wrong guess costs more than a missing variant: every comment must show that it is
+English, by words that other languages in Latin script don't have.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-MIN_ENGLISH_SHARE = 0.1  # of a comment's words that are English and nothing else; prose has 0.3 and more
+MIN_ENGLISH_SHARE = 0.1  # share (0-1) of a comment's words that are English only; prose has 0.3 and more
 MAX_FOREIGN_WORDS = 1
 
 _WORD = re.compile(r"[^\W\d_]+(?:['\u2019][^\W\d_]+)*")
@@ -20,8 +20,8 @@ def _set_of(words: str) -> frozenset[str]:
     return frozenset(words.split())
 
 
-# Words of every text, and of texts about photographs. What Dutch, German or French spell alike (in, is, of, on, water,
-# composition) is not among them.
+# Common words, and words of texts about photographs. Words that Dutch, German or French spell the same (in, is, of, on,
+# water, composition) are left out.
 _ENGLISH = _set_of("""
     the and with this that these those which who whose from but not there their its it it's isn't doesn't by into
     through throughout could would should than very too both while where when what how your you they them are be
@@ -47,7 +47,7 @@ _ENGLISH = _set_of("""
     underexposed overexposed noise grain detail details
 """)
 
-# Words that are common in other languages and no English ones, and how those say left and right.
+# Words that are common in other languages and not English, and their words for left and right.
 _FOREIGN = _set_of("""
     der das und ist nicht ein eine einen einem einer eines im mit von vom zu zum zur auf für den dem des sehr aber
     auch wird sind aus bei durch über wie noch nur oder als rechts linke linken linker rechte rechten rechter oben
@@ -67,7 +67,7 @@ _SIDES = _set_of("""
 
 
 def is_english(comments: Iterable[str]) -> bool:
-    """True when every comment that has words shows by them that it is English."""
+    """True when every comment that has words is recognizably English."""
     return all(_shows_english(comment) for comment in comments)
 
 

@@ -1,10 +1,10 @@
-"""Variants of training photographs: planned as data from a seed, applied separately.
+"""Image augmentation: variants of training photographs, planned as data from a seed and applied separately.
 
-Each operation says for each dimension whether the advisor's score still holds for what it makes; the others leave the
-loss. The matrix is that of research on label-preserving augmentation (docs/decisions/0022): a flip keeps every score
-when left and right swap in the text, which takes English words; +-0.2 stop in linear light puts lighting, colour and
-emotion in doubt; a crop puts composition, isolation, balance and emotion in doubt, and below 97 % focus and depth as
-well. Rotation is made only when the recipe asks for it, because 5 degrees are a 20 % crop and a tilt.
+Each operation names the dimensions whose score still holds for its result; the other dimensions leave the loss. The
+choice follows research on label-preserving augmentation (docs/decisions/0022): a mirror image keeps every score when
+left and right swap in the text, which requires English comments; +-0.2 stop in linear light makes lighting, color and
+emotion uncertain; a crop makes composition, isolation, balance and emotion uncertain, below 97 % also focus and depth.
+Rotation is used only when the recipe asks for it, because 5 degrees amount to a 20 % crop and a tilt.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, assert_never
 
 import numpy as np
 from PIL import Image
@@ -31,7 +31,7 @@ _LOW, _HIGH = 3, 250
 
 @dataclass(frozen=True)
 class Mirror:
-    """The photograph as in a mirror; left and right change places in the text."""
+    """The mirror image; left and right are swapped in the text."""
 
     @property
     def kept_dimensions(self) -> tuple[str, ...]:
@@ -53,7 +53,7 @@ class Exposure:
 
 @dataclass(frozen=True)
 class Crop:
-    """A part of the photograph: share of both sides that is kept, and where it lies (0 left or top .. 1)."""
+    """A part of the photograph: share of both sides that is kept (0-1), and its position (0 left or top .. 1)."""
 
     share: float
     x: float
@@ -69,13 +69,13 @@ class Crop:
 
 @dataclass(frozen=True)
 class Rotate:
-    """The photograph turned (degrees, anticlockwise) and cut to the largest upright rectangle of its shape in it."""
+    """The photograph rotated (degrees, anticlockwise) and cropped to the largest inscribed rectangle of its shape."""
 
     degrees: float
 
     @property
     def kept_dimensions(self) -> tuple[str, ...]:
-        """Dimensions whose score still holds: a tilt is what balance and composition are judged by."""
+        """Dimensions whose score still holds; a tilt affects balance and composition."""
         return (
             ("lighting", "color_harmony", "subject_isolation")
             if abs(self.degrees) <= 1
@@ -92,18 +92,18 @@ def _without(*names: str) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class ImageVariant:
-    """Operations in the order they are applied; none of them: the photograph itself."""
+    """Operations in the order they are applied; without any, the photograph itself."""
 
     operations: tuple[ImageOperation, ...] = ()
 
     @property
     def kept_dimensions(self) -> tuple[str, ...]:
-        """Dimensions whose score every operation lets stand, in the order of `DIMENSIONS`."""
+        """Dimensions whose score holds after every operation, in the order of `DIMENSIONS`."""
         return tuple(name for name in DIMENSIONS if all(name in each.kept_dimensions for each in self.operations))
 
     @property
     def name(self) -> str:
-        """A short name such as "mirror+exposure-0.20"; "original" for none."""
+        """A short name such as "mirror+exposure-0.20"; "original" without operations."""
         return "+".join(_name(operation) for operation in self.operations) or "original"
 
     def as_dict(self) -> list[dict[str, Any]]:
@@ -124,9 +124,11 @@ def _name(operation: ImageOperation) -> str:
             return f"crop{share:.3f}"
         case Rotate(degrees):
             return f"rotate{degrees:+.2f}"
+        case _:
+            assert_never(operation)
 
 
-# What a comment speaks of when an operation would make it untrue. "light" alone is no mention of exposure.
+# Mentions that an operation would make untrue. "light" alone does not mention exposure.
 _MENTION_PATTERNS: Mapping[type, re.Pattern[str]] = {
     Mirror: re.compile(
         r"\b(text|sign(s|age)?|letters?|lettering|writing|inscriptions?|words?|numbers?|numerals?|logos?|clocks?|"
@@ -151,19 +153,19 @@ _MENTION_PATTERNS: Mapping[type, re.Pattern[str]] = {
 
 
 def is_operation_allowed(operation: ImageOperation, comments: Mapping[str, str]) -> bool:
-    """False when a comment speaks of what the operation changes, or can't be changed with the picture."""
+    """False when a comment mentions what the operation changes, or can't be changed with the picture."""
     return operation_objection(type(operation), comments) is None
 
 
 def operation_objection(operation: type, comments: Mapping[str, str]) -> str | None:
     """Why the comments forbid an operation; None when they don't.
 
-    Left and right change places in English words alone, so a mirror needs comments that are recognisably English.
+    Left and right are swapped in English words only, so a mirror image needs recognizably English comments.
     """
     if any(_MENTION_PATTERNS[operation].search(comment) for comment in comments.values()):
-        return "a comment speaks of what that changes"
+        return "a comment mentions what that changes"
     if operation is Mirror and not is_english(comments.values()):
-        return "not every comment is recognisably English"
+        return "not every comment is recognizably English"
     return None
 
 
@@ -179,13 +181,13 @@ def forbidden_operations(comments: Mapping[str, str], recipe: DataRecipe) -> dic
     return {name: why for name, why in found.items() if why}
 
 
-def plan_variants(lineage: str, comments: Mapping[str, str], recipe: DataRecipe) -> tuple[ImageVariant, ...]:
+def plan_variants(photo_id: str, comments: Mapping[str, str], recipe: DataRecipe) -> tuple[ImageVariant, ...]:
     """The variants to make of one training photograph: the original and up to `recipe.variants` others, all different.
 
     The same photograph, comments and recipe give the same plan, whatever else is in the dataset. An operation that a
     comment forbids is left out, so some photographs have fewer variants.
     """
-    rng = np.random.default_rng(augmentation_seed(f"variants {lineage}", recipe.seed))
+    rng = np.random.default_rng(augmentation_seed(f"variants {photo_id}", recipe.seed))
     offered = [
         variant
         for variant in _variants_by_preference(recipe, rng)
@@ -195,7 +197,7 @@ def plan_variants(lineage: str, comments: Mapping[str, str], recipe: DataRecipe)
 
 
 def _variants_by_preference(recipe: DataRecipe, rng: np.random.Generator) -> Sequence[ImageVariant]:
-    """Variants in the order they are wanted: a flip first because it keeps every score, then what keeps fewer."""
+    """Variants in order of preference: the mirror image first, because it keeps every score."""
     crops = recipe.least_crop, max(recipe.least_crop, 0.995)
     stops = recipe.exposure_stops * (1 if rng.random() < 0.5 else -1)
     crop = Crop(round(float(rng.uniform(*crops)), 4), *(round(float(value), 3) for value in rng.beta(3, 3, 2)))
@@ -214,7 +216,7 @@ def _variants_by_preference(recipe: DataRecipe, rng: np.random.Generator) -> Seq
 
 
 def augmentation_seed(purpose: str, seed: int) -> int:
-    """A seed of its own for a purpose and photograph, from the recipe's seed."""
+    """A separate seed for each purpose and photograph, derived from the recipe's seed."""
     return int.from_bytes(hashlib.sha256(f"mondrian {seed} {purpose}".encode()).digest()[:8], "big")
 
 
@@ -224,7 +226,7 @@ def augmentation_seed(purpose: str, seed: int) -> int:
 def apply_variant(variant: ImageVariant, image: Image.Image) -> Image.Image | None:
     """The variant of an 8-bit RGB photograph.
 
-    None when an exposure would clip more than 0.5 % of the pixels anew, or when too narrow a strip would be left.
+    None when an exposure would clip more than 0.5 % of additional pixels, or when the result would be too narrow.
     """
     for operation in variant.operations:
         match operation:
@@ -240,6 +242,8 @@ def apply_variant(variant: ImageVariant, image: Image.Image) -> Image.Image | No
             case Rotate(degrees):
                 turned = image.rotate(degrees, Image.Resampling.BICUBIC)
                 image = turned.crop(_box(Crop(inscribed_share(image.size, degrees), 0.5, 0.5), image.size, math.floor))
+            case _:
+                assert_never(operation)
     return None if is_too_narrow(image.size) else image
 
 
@@ -259,7 +263,7 @@ def _clipped(image: Image.Image) -> float:
 
 
 def inscribed_share(size: tuple[int, int], degrees: float) -> float:
-    """Share (0-1) of both sides that is left when a turned picture is cut to its own shape without corners."""
+    """Share (0-1) of both sides that remains when a rotated picture is cropped to its shape without empty corners."""
     width, height = size
     sine, cosine = abs(math.sin(math.radians(degrees))), abs(math.cos(math.radians(degrees)))
     return min(width / (width * cosine + height * sine), height / (width * sine + height * cosine))
@@ -285,11 +289,11 @@ _SWAPS = {
     "counter-clockwise": "clockwise",
     "anti-clockwise": "clockwise",
 }
-_SWAPS |= {there: here for here, there in _SWAPS.items() if here.startswith("left")}
+_SWAPS |= {right: left for left, right in _SWAPS.items() if left.startswith("left")}
 _DIRECTION = re.compile(
     r"\b(" + "|".join(sorted(map(re.escape, _SWAPS), key=len, reverse=True)) + r")\b", re.IGNORECASE
 )
-# "right" and "left" that name no side: "just right", "the right moment", "right away", "left out", "nothing is left".
+# "right" and "left" that don't name a side: "just right", "the right moment", "left out", "nothing is left".
 _RIGHT_MEANING_CORRECT = re.compile(
     r"\b(?:(?:just|exactly|quite|all|feels?|looks?|seems?|gets?|got|not) right"
     r"(?!\s+(?:side|of|hand|edge|third|corner))|"
@@ -302,7 +306,7 @@ _RIGHT_MEANING_CORRECT = re.compile(
 
 
 def mirrored_text(text: str) -> str:
-    """The comment for the mirrored photograph: left and right, clockwise and its opposite change places, case kept."""
+    """The comment for the mirrored photograph: left and right (and clockwise) swapped, case kept."""
     fixed = [match.span() for match in _RIGHT_MEANING_CORRECT.finditer(text)]
 
     def swap(match: re.Match[str]) -> str:

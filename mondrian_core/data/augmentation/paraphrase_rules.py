@@ -1,8 +1,7 @@
-"""Other words for the same critique: same scores, same facts, same polarity.
+"""Rule-based paraphrases of a critique: same scores, same facts, same polarity.
 
-Only rules that a reader can check: two clauses joined by a semicolon change places, and words of the field are
-exchanged for their synonyms. What comes out is held to `problems`; a comment that fails it stays as the advisor wrote
-it.
+Only rules that a reader can verify: two clauses joined by a semicolon are swapped, and words of the field are replaced
+by synonyms. `paraphrase_problems` checks the result; a comment that fails stays as the advisor wrote it.
 """
 
 from __future__ import annotations
@@ -43,8 +42,8 @@ _BAD = _words_of(
     "overexposed lifeless bland heavy crowded lost loses dark empty"
 )
 
-# A word and one that means and judges the same; not the other way round ("a path leads in" draws nothing). By
-# dimension, because a word changes its meaning with the subject ("depth" of a picture, of a colour).
+# A word and one with the same meaning and judgment; not in reverse ("a path leads in" draws nothing). By dimension,
+# because the meaning of a word depends on the subject ("depth" of a picture, of a color).
 _GENERAL_SYNONYMS = {
     "photograph": "picture",
     "draws": "leads",
@@ -68,11 +67,11 @@ _SYNONYMS: Mapping[str, Mapping[str, str]] = {
 
 
 def synonyms(dimension: str) -> dict[str, str]:
-    """Words that may be exchanged in a comment on a dimension: word -> one that means and judges the same."""
-    return {**_GENERAL_SYNONYMS, **_SYNONYMS[dimension]}
+    """Words that may be replaced in a comment on a dimension: word -> one with the same meaning and judgment."""
+    return {**_GENERAL_SYNONYMS, **_SYNONYMS.get(dimension, {})}
 
 
-# A clause that begins so refers to the one before it and can't go first.
+# A clause that starts with one of these refers to the previous clause and can't come first.
 _REFERS_BACK = re.compile(
     r"^(it|its|it's|they|their|them|this|that|these|those|he|she|which|but|however|yet|so|and|or|because|though|although|"
     r"then|there|also|still|thus|otherwise|instead|both|each|neither)\b",
@@ -81,7 +80,7 @@ _REFERS_BACK = re.compile(
 
 
 def paraphrase_comments(comments: Mapping[str, str], seed: int) -> dict[str, str] | None:
-    """The same comments in other words; None when no rule applies. The same seed gives the same words."""
+    """The comments in other words; None when no rule applies. The same seed gives the same words."""
     rng = np.random.default_rng(seed)
     varied = {name: _varied(name, comments[name], rng) for name in DIMENSIONS}
     return varied if varied != dict(comments) else None
@@ -90,12 +89,12 @@ def paraphrase_comments(comments: Mapping[str, str], seed: int) -> dict[str, str
 def _varied(dimension: str, comment: str, rng: np.random.Generator) -> str:
     candidate = comment
     if rng.random() < 0.6:
-        candidate = exchanged_clauses(candidate)
+        candidate = swapped_clauses(candidate)
     candidate = _with_synonyms(candidate, synonyms(dimension), rng)
     return comment if paraphrase_problems(comment, candidate) else candidate
 
 
-def exchanged_clauses(comment: str) -> str:
+def swapped_clauses(comment: str) -> str:
     """ "A; b." -> "B; a."; unchanged unless there are exactly two clauses and neither refers to the other."""
     match = re.fullmatch(r"\s*([^;.!?]+); ([^;.!?]+)([.!?]?)\s*", comment)
     if not match:
@@ -134,8 +133,10 @@ def _with_synonyms(comment: str, pairs: Mapping[str, str], rng: np.random.Genera
 
 
 def paraphrase_problems(original: str, varied: str) -> tuple[str, ...]:
-    """Why `varied` is no other wording of `original`: numbers, places, negations or polarity changed, or too little
-    left."""
+    """Why `varied` is not a paraphrase of `original`; empty when it is one.
+
+    Numbers, places, negations and judgments must be unchanged, and at least `MIN_SHARED_WORDS` of the words shared.
+    """
     before, after = word_counts(original), word_counts(varied)
     found = []
     for name, listed in (
@@ -150,7 +151,7 @@ def paraphrase_problems(original: str, varied: str) -> tuple[str, ...]:
     if _digits(before) != _digits(after):
         found.append("a number changed")
     if shared_word_fraction(original, varied) < MIN_SHARED_WORDS:
-        found.append("less than half the words are the advisor's own")
+        found.append("less than half of the words are the advisor's own")
     return tuple(dict.fromkeys(found))
 
 

@@ -1,4 +1,4 @@
-"""The dataset card: what is in a version, for people. Made from the manifest alone."""
+"""The dataset card (README.md of a version), made from the manifest alone."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _BARS = " ▁▂▃▄▅▆▇█"
 
 
 def dataset_card(facts: Mapping[str, Any]) -> str:
-    """Markdown with counts, origin, scores per dimension and what is known of rights."""
+    """Markdown with counts, scores per dimension, origin, and what is known about rights."""
     splits = [split for split, count in facts["photographs"].items() if count]
     lines = [
         f"# Critiques by {escape_markdown(facts['voice']['name'])}",
@@ -25,13 +25,14 @@ def dataset_card(facts: Mapping[str, Any]) -> str:
         "|---|---:|---:|",
         *(f"| {split} | {facts['photographs'][split]} | {facts['rows'][split]} |" for split in splits),
         "",
-        "Rows beyond the photographs are variants (mirrored, +-exposure, slightly cropped). Only training has "
-        "them, and every photograph weighs the same. Fractional scores are kept in the column `scores`; the taught "
-        "answer has whole ones.",
+        "Additional rows are variants of the photographs (mirrored, other exposure, slightly cropped) and paraphrases. "
+        "Only training has them, and every photograph has the same total weight. The column `scores` keeps fractional "
+        "scores; the taught answer has whole scores. `held_out_variants/` holds the variants that held-out photographs "
+        "would have in training.",
         "",
         "## Scores",
         "",
-        "How many photographs have each score from 0 to 10.",
+        "Number of photographs with each score from 0 to 10.",
         "",
         f"| dimension | {' | '.join(splits)} |",
         f"|---|{'---|' * len(splits)}",
@@ -43,8 +44,8 @@ def dataset_card(facts: Mapping[str, Any]) -> str:
         "",
         "## Rights",
         "",
-        "Photographs and critiques belong to those who made them. Nothing here records a licence; don't pass it on "
-        "without asking. Metadata of the photographs (place, device, time) is not in it.",
+        "Photographs and critiques belong to their authors. No licence is recorded; do not share this dataset without "
+        "asking them. It contains no metadata of the photographs (place, device, time).",
     ]
     return "\n".join(lines) + "\n"
 
@@ -70,8 +71,8 @@ def _origin(facts: Mapping[str, Any]) -> list[str]:
     lines = [f"{counted[HUMAN]} critiques were written by a person, {counted[MODEL]} by a model."]
     if counted[SYNTHETIC]:
         lines.append(
-            f"{counted[SYNTHETIC]} were drafted by a model and accepted or corrected by a person; they are only "
-            "trained on, marked `synthetic` in the column `origin`, and not in the scores above."
+            f"{counted[SYNTHETIC]} were drafted by a model and accepted or corrected by a person; they are "
+            "in training only, marked `synthetic` in the column `origin`, and not counted in the scores above."
         )
     if facts["drafts"]["left_out"]:
         why = Counter(facts["drafts"]["left_out"].values())
@@ -86,7 +87,7 @@ def _origin(facts: Mapping[str, Any]) -> list[str]:
             "Left out when linking: " + ", ".join(f"{count} {reason}" for reason, count in left_out.items()) + "."
         )
     if facts["damaged"]:
-        lines.append(f"{len(facts['damaged'])} photographs could not be decoded and were left out as well.")
+        lines.append(f"{len(facts['damaged'])} photographs could not be decoded and were left out.")
     if facts.get("too_long"):
-        lines.append(f"{len(facts['too_long'])} critiques are too long for an answer and were left out as well.")
+        lines.append(f"{len(facts['too_long'])} critiques are too long for an answer and were left out.")
     return lines

@@ -1,5 +1,7 @@
-"""A picture of what augmentation made: a strip per training photograph with its variants side by side, and under each
-the scores that no longer count."""
+"""Contact sheet of a dataset: one strip per training photograph with its variants side by side.
+
+The scores that no longer count in the loss are listed under each variant.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,7 @@ CELL, GAP, MARGIN = 240, 12, 20
 LINE = 16
 MAX_STRIPS = 12
 _PAPER, _INK, _PALE = (250, 249, 246), (30, 30, 30), (110, 110, 110)
-# Under a tile there is room for three short words a line.
+# A line under a tile holds three short words.
 _SHORT = {
     "composition": "composition",
     "lighting": "lighting",
@@ -29,7 +31,7 @@ _SHORT = {
 
 @dataclass(frozen=True)
 class Tile:
-    """One variant: its name, the dimensions whose score holds, the picture."""
+    """One variant: its name, the dimensions whose score still holds, the picture."""
 
     name: str
     kept_dimensions: tuple[str, ...]
@@ -37,8 +39,8 @@ class Tile:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What is written under the picture's name."""
-        lost = [_SHORT[name] for name in DIMENSIONS if name not in self.kept_dimensions]
+        """The lines under the picture's name."""
+        lost = [_SHORT.get(name, name.replace("_", " ")) for name in DIMENSIONS if name not in self.kept_dimensions]
         if not lost:
             return ("every score counts",)
         words = (", ".join(lost[:3]) + ("," if lost[3:] else ""), ", ".join(lost[3:]))
@@ -55,7 +57,7 @@ class Strip:
 
 
 def contact_sheet(strips: Sequence[Strip], heading: str) -> Image.Image:
-    """The sheet as 8-bit RGB; the first `MOST_STRIPS` photographs are shown, and the heading says of how many."""
+    """The sheet as 8-bit RGB; it shows the first `MAX_STRIPS` photographs, and the heading says of how many."""
     shown = strips[:MAX_STRIPS]
     columns = max(3, *(len(strip.tiles) for strip in shown)) if shown else 3
     width = 2 * MARGIN + columns * CELL + (columns - 1) * GAP
@@ -82,7 +84,7 @@ def _picture_height(strip: Strip) -> int:
 
 
 def _height(strip: Strip) -> int:
-    """Name, pictures, the longest of their captions, and a gap before the next strip."""
+    """Pixels for the name, the pictures, the longest caption, and a gap before the next strip."""
     captions = 1 + max(len(tile.notes) for tile in strip.tiles)
     return LINE + 6 + _picture_height(strip) + 4 + captions * LINE + 2 * GAP
 
@@ -102,7 +104,7 @@ def _put(sheet: Image.Image, draw: ImageDraw.ImageDraw, strip: Strip, top: int) 
 
 
 def _write(draw: ImageDraw.ImageDraw, left: int, top: int, text: str, colour: tuple[int, int, int], room: int) -> None:
-    """Text on one line, its end left out where there is no room for it."""
+    """Write text on one line, shortened with an ellipsis where it is wider than `room` pixels."""
     font, said = _font(), text
     while said and draw.textlength(said, font=font) > room:
         said = said[:-2].rstrip() + "…" if len(said) > 2 else ""

@@ -1,7 +1,6 @@
-"""A dataset version in other programs' forms: Parquet, chat JSON lines, prompt/response pairs.
+"""Exporting a dataset version to other programs: Parquet, chat JSON lines, prompt/response pairs.
 
-The JSON forms keep the pictures as files in `images/` beside them. Everything is written to a temporary folder and
-renamed.
+The JSON formats keep the pictures as files in `images/`. Everything is written to a temporary folder and renamed.
 """
 
 from __future__ import annotations
@@ -23,13 +22,13 @@ _Line = Callable[[dict[str, Any], str], dict[str, Any]]
 
 
 def export_dataset(version: DatasetVersion, form: str, folder: Path) -> list[Path]:
-    """Write every split that has rows to `folder` as "parquet", "chat" or "pairs"; give the files.
+    """Write every split that has rows to `folder` as "parquet", "chat" or "pairs"; return the files.
 
     Raises:
-        BadInput: when the form is unknown or the folder holds something already.
+        BadInput: when the format is unknown or the folder is not empty.
     """
     if form not in EXPORT_FORMATS:
-        raise BadInput(f"'{form}' is no form of export.", f"Choose one of {', '.join(EXPORT_FORMATS)}.")
+        raise BadInput(f"'{form}' is not an export format.", f"Choose one of {', '.join(EXPORT_FORMATS)}.")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise BadInput(f"{folder} is not empty.", "Name a new folder.")
     with translate_foreign_errors(folder):
@@ -57,7 +56,7 @@ def _parquet(version: DatasetVersion, split: str, folder: Path) -> None:
 
 
 def _chat(version: DatasetVersion, split: str, folder: Path) -> None:
-    """One line per row: messages with plain text, the photograph's place marked by a part of type image."""
+    """One line per row: messages with plain text; a part of type "image" marks the position of the photograph."""
 
     def line(row: dict[str, Any], image: str) -> dict[str, Any]:
         kept = ("messages", "scores", "loss_dimensions", "lineage", "weight")
@@ -70,8 +69,8 @@ def _pairs(version: DatasetVersion, split: str, folder: Path) -> None:
     """One line per row: the whole prompt as text, and the answer."""
 
     def line(row: dict[str, Any], image: str) -> dict[str, Any]:
-        asked = [part["text"] for message in row["messages"][:-1] for part in message["content"] if "text" in part]
-        return {"prompt": "\n\n".join(asked), "response": row["answer"], "image": image, "lineage": row["lineage"]}
+        prompt = [part["text"] for message in row["messages"][:-1] for part in message["content"] if "text" in part]
+        return {"prompt": "\n\n".join(prompt), "response": row["answer"], "image": image, "lineage": row["lineage"]}
 
     _lines(version, split, folder, line)
 

@@ -1,10 +1,10 @@
-"""Two answers to one photograph, of which the first is preferred: what preference tuning learns from.
+"""Preference pairs for preference tuning: two answers to one photograph, of which the first is preferred.
 
-Two kinds. A person's correction of the model's own critique: that critique is rejected. The advisor's critique of a
-photograph against the advisor's critique of another one: nothing but looking tells them apart.
+There are two kinds. A person corrected the model's own critique: the model's critique is rejected. Or the advisor's
+critique of this photograph is preferred to the advisor's critique of another one, which only the image can tell apart.
 
-They are computed from a dataset version, which keeps the corrected critiques in its manifest and under its digest: the
-rest is a function of its rows and a seed. A pair never crosses a split, and the test has none.
+Pairs are computed from a dataset version: corrected critiques are in its manifest and covered by its digest, the rest
+is a function of its rows and a seed. A pair never crosses a split, and the test has none.
 """
 
 from __future__ import annotations
@@ -20,10 +20,16 @@ __all__ = ["preference_pairs_from_rows", "split_preference_pairs"]
 
 
 def split_preference_pairs(version: DatasetVersion, split: str, others: int, seed: int = 0) -> list[PreferencePair]:
-    """The pairs of one split of a dataset: "train", or the one that may choose among epochs.
+    """The pairs of one split of a dataset: "train", or the split that may choose the epoch.
+
+    Args:
+        version: the dataset.
+        split: name.
+        others: see `preference_pairs_from_rows`.
+        seed: see `preference_pairs_from_rows`.
 
     Raises:
-        ValueError: for a split that gates are measured on.
+        ValueError: for the test, and for the split that gates are measured on.
     """
     if split == TEST or (split == version.evaluation_split):
         raise ValueError(f"the split '{split}' is held out; nothing is learned from it")
@@ -35,31 +41,32 @@ def split_preference_pairs(version: DatasetVersion, split: str, others: int, see
 def preference_pairs_from_rows(
     rows: Sequence[DatasetRow], groups: Mapping[str, str], corrections: Mapping[str, str], others: int, seed: int = 0
 ) -> list[PreferencePair]:
-    """Pairs among these photographs, ordered by lineage, corrections first; the same for the same arguments.
+    """Pairs among these photographs, ordered by photo id, corrections first; deterministic.
 
     Args:
-        rows: of one split; of each lineage the first one counts, the photograph itself.
-        groups: lineage -> group of twins, of every photograph that the advisor critiqued. A twin's critique would fit
-            as well, so it is never the other one; a photograph without a group (a reviewed draft) is in corrections
-            alone.
-        corrections: lineage -> the model's critique that a person corrected.
-        others: how many critiques of other photographs each one is held against. Which ones depends on seed and
-            photographs only, so that a photograph that arrives later changes few pairs.
+        rows: of one split; of each photograph only the first row is used, the photograph itself.
+        groups: photo id -> group of near-duplicates, for every photograph that the advisor critiqued. The critique of a
+            near-duplicate would fit as well, so it is never the rejected one; a photograph without a group (a reviewed
+            draft) has correction pairs only.
+        corrections: photo id -> the model's critique that a person corrected.
+        others: how many critiques of other photographs to pair each photograph with. The choice depends on seed and
+            photographs only, so a photograph that arrives later changes few pairs.
+        seed: of that choice.
     """
     first: dict[str, DatasetRow] = {}
     for row in rows:
         first.setdefault(row.photo_id, row)
-    found = []
-    for lineage, row in sorted(first.items()):
-        rejected = corrections.get(lineage)
+    pairs = []
+    for photo_id, row in sorted(first.items()):
+        rejected = corrections.get(photo_id)
         if rejected is not None and rejected != row.answer:
-            found.append(PreferencePair(row, rejected, CORRECTION))
-        if lineage in groups:
-            found += [
+            pairs.append(PreferencePair(row, rejected, CORRECTION))
+        if photo_id in groups:
+            pairs += [
                 PreferencePair(row, other.answer, OTHER_PHOTOGRAPH)
                 for other in _other_photographs(row, first, groups, others, seed)
             ]
-    return found
+    return pairs
 
 
 def _other_photographs(
@@ -67,11 +74,11 @@ def _other_photographs(
 ) -> list[DatasetRow]:
     possible = [
         other
-        for lineage, other in rows.items()
-        if lineage in groups and groups[lineage] != groups[row.photo_id] and other.answer != row.answer
+        for photo_id, other in rows.items()
+        if photo_id in groups and groups[photo_id] != groups[row.photo_id] and other.answer != row.answer
     ]
     return sorted(possible, key=lambda other: _draw_key(seed, row.photo_id, other.photo_id))[:count]
 
 
-def _draw_key(seed: int, lineage: str, other: str) -> str:
-    return hashlib.sha256(f"mondrian pair {seed} {lineage} {other}".encode()).hexdigest()
+def _draw_key(seed: int, photo_id: str, other: str) -> str:
+    return hashlib.sha256(f"mondrian pair {seed} {photo_id} {other}".encode()).hexdigest()

@@ -1,7 +1,6 @@
-"""A row exactly as the model sees it: every token, which of them are learned, how much each counts, how many there are.
+"""Preview of a dataset row as the model sees it: every token, its kind, and its weight in the loss.
 
-What a token counts is the training's business; the caller hands that function in, so that the preview shows the truth
-and not a second opinion.
+Training decides the weights; the caller passes that function in, so the preview can't disagree with the training.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ TokenWeighting = Callable[[DatasetRow, EncodedAnswer], Sequence[float]]
 
 @dataclass(frozen=True)
 class TokenSpan:
-    """Neighbouring tokens of one kind that count the same: their text, number, and weight in the loss (prompt: 0)."""
+    """Consecutive tokens of one kind and weight: their text, number, and weight in the loss (prompt: 0)."""
 
     kind: str
     text: str
@@ -33,23 +32,23 @@ class TokenSpan:
 
 @dataclass(frozen=True)
 class RowPreview:
-    """A row in pieces, in the order the model reads them."""
+    """A row as spans, in the order the model reads them."""
 
     photo_id: str
     spans: tuple[TokenSpan, ...]
 
     def count(self, kind: str) -> int:
-        """Tokens of a kind."""
+        """Number of tokens of a kind."""
         return sum(piece.tokens for piece in self.spans if piece.kind == kind)
 
     @property
     def total(self) -> int:
-        """All tokens, those of the photograph and the end token included."""
+        """Number of tokens, including those of the photograph and the end token."""
         return sum(piece.tokens for piece in self.spans)
 
     @property
     def length(self) -> RowLength:
-        """The counts, for `fit.check_fit`."""
+        """The counts, for `token_budget.check_row_lengths`."""
         return RowLength(self.count(PROMPT), self.count(PHOTOGRAPH), self.count(ANSWER))
 
     def as_dict(self) -> dict[str, Any]:
@@ -62,13 +61,13 @@ class RowPreview:
 
 
 def preview_row(base: BaseVLM, row: DatasetRow, weigh: TokenWeighting) -> RowPreview:
-    """The row as the model sees it. `weigh(row, answer)` gives what each token of the answer counts."""
-    asked = encode_prompt(base, row.messages, row.image)
+    """The row as the model sees it; `weigh(row, answer)` returns the weight of each answer token."""
+    prompt = encode_prompt(base, row.messages, row.image)
     answer = encode_answer(base, row.messages, row.answer)
     photograph = image_token_id(base)
-    kinds = [PHOTOGRAPH if token == photograph else PROMPT for token in asked.ids] + [ANSWER] * len(answer.ids)
-    weights = [0.0] * len(asked.ids) + [float(weight) for weight in weigh(row, answer)]
-    tokens = list(zip(kinds, weights, [*asked.ids, *answer.ids], strict=True))
+    kinds = [PHOTOGRAPH if token == photograph else PROMPT for token in prompt.ids] + [ANSWER] * len(answer.ids)
+    weights = [0.0] * len(prompt.ids) + [float(weight) for weight in weigh(row, answer)]
+    tokens = list(zip(kinds, weights, [*prompt.ids, *answer.ids], strict=True))
     return RowPreview(row.photo_id, tuple(_joined(base, tokens)))
 
 

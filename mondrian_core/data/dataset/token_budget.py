@@ -1,8 +1,8 @@
-"""Does every row fit? Nothing is ever cut or shortened: what is too long is left out, with its numbers.
+"""Length limits of dataset rows. Nothing is ever truncated: a row that is too long is left out and reported.
 
-Two limits: what a training reads at once (`max_tokens` of the recipe), and how long an answer may be for whoever asks
-for one (`rubric.MAX_ANSWER_TOKENS`, `rubric.MAX_COMMENT_CHARACTERS`). A model that is taught longer answers would have
-them cut in validation, in evaluation and in the service.
+There are two limits: the tokens that training reads at once (`max_tokens` of the recipe), and the length of an answer
+(`rubric.MAX_ANSWER_TOKENS`, `rubric.MAX_COMMENT_CHARACTERS`). Answers longer than that would be truncated in
+validation, in evaluation and in the service.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ MAX_ROWS_NAMED = 3
 
 @dataclass(frozen=True)
 class RowLength:
-    """Tokens of a row: instructions, photograph, answer with its end token."""
+    """Token counts of a row: instructions, photograph, answer with its end token."""
 
     prompt: int
     photograph: int
@@ -34,7 +34,7 @@ class RowLength:
 
     @property
     def input_tokens(self) -> int:
-        """Tokens that the model reads: the last one is only predicted. This is what `max_tokens` limits."""
+        """Tokens that the model reads, which `max_tokens` limits; the last token is only predicted."""
         return self.total - 1
 
     def __str__(self) -> str:
@@ -47,13 +47,13 @@ RowMeasurer = Callable[[list[dict[str, Any]], Image.Image, str], RowLength]
 
 @dataclass(frozen=True)
 class TokenBudget:
-    """How rows are measured, and how many tokens the recipe allows."""
+    """How a row's tokens are counted, and how many the recipe allows."""
 
     measure: RowMeasurer
     limit: int
 
     def problem(self, messages: list[dict[str, Any]], image: Image.Image, answer: str) -> str:
-        """Why a row doesn't fit, in words; empty when it does."""
+        """Why a row is too long; empty when it fits."""
         length = self.measure(messages, image, answer)
         if length.answer > MAX_ANSWER_TOKENS:
             return f"the answer has {length.answer:,} tokens of at most {MAX_ANSWER_TOKENS:,}"
@@ -71,13 +71,13 @@ class OverlongRecord:
 
 
 def comment_length_problem(comments: Mapping[str, str]) -> str:
-    """Why comments don't fit into any answer, in words; empty when they do."""
+    """Why comments are too long for any answer; empty when they fit."""
     over = overlong_comments(comments)
     return f"a comment is too long: {over}" if over else ""
 
 
 def overlong_summary(left_out: Sequence[OverlongRecord]) -> str:
-    """A sentence on what was left out, with the first ones."""
+    """A sentence about the records that were left out, naming the first ones."""
     named = "; ".join(f"{each.record}: {each.detail}" for each in left_out[:MAX_ROWS_NAMED])
     more = f"; and {len(left_out) - MAX_ROWS_NAMED} more" if len(left_out) > MAX_ROWS_NAMED else ""
     critiques = "1 critique is" if len(left_out) == 1 else f"{len(left_out)} critiques are"
@@ -85,10 +85,10 @@ def overlong_summary(left_out: Sequence[OverlongRecord]) -> str:
 
 
 def check_row_lengths(lengths: Iterable[tuple[str, RowLength]], limit: int) -> None:
-    """Make sure that every row fits; `lengths` are (name of the row, its length).
+    """Make sure that every row fits; `lengths` are pairs of row name and length.
 
     Raises:
-        BadInput: with the numbers of the longest rows.
+        BadInput: with the token counts of the longest rows.
     """
     too_long = sorted((pair for pair in lengths if pair[1].input_tokens > limit), key=lambda pair: -pair[1].total)
     if not too_long:

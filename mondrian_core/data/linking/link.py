@@ -1,15 +1,14 @@
-"""Joining critiques with their photographs. Every record ends as used, or left out with one reason.
+"""Linking: join critiques with their photographs. Every record is used, or excluded for exactly one reason.
 
-The rule that chooses among several critiques of one photograph (same bytes, wherever they lie):
+Of several critiques of one photograph (equal bytes, in any folder) one is chosen:
 
-1. a critique by a person over one that a model drafted and a person accepted, and that over one by a model;
-2. a complete one over one that needed a repair (a grade that can't be read, a fence, an older form);
-3. the newest: by the moment of `created_at` where all that are left have one, else by the order in which the rows were
-   inserted.
+1. a critique by a person, then a draft that a person accepted or corrected, then one by a model;
+2. a complete critique before one that needed a repair (an unreadable grade, a fence, an older form);
+3. the newest: by `created_at` where all remaining critiques have it, otherwise by insertion order.
 
-The others are left out as `duplicate_of` when scores and comments are the same, else as `superseded`. Critiques by a
-model are used only when there is none by a person at all; otherwise they are `model_written`, so that ground truth is
-never mixed in silence. What the index made for retrieval is never used, whatever else there is.
+The others are excluded as `duplicate_of` when scores and comments are equal, otherwise as `superseded`. Critiques by a
+model are used only when there is none by a person; otherwise they are excluded as `model_written`, so that ground truth
+is never mixed silently. Critiques that the retrieval index made are never used.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ from mondrian_core.data.linking.link_manifest import (
 )
 from mondrian_core.data.linking.photograph_files import exclusion_reason
 from mondrian_core.data.linking.photograph_paths import PathResolution, SourceTree
-from mondrian_core.data.linking.text_decoding import UnknownEncoding, decode_text
+from mondrian_core.data.linking.text_decoding import UnknownEncodingError, decode_text
 from mondrian_core.errors import BadPhotograph
 from mondrian_core.events import EventListener, StageNotice, StageProgressed, ignore_events
 from mondrian_core.files import file_sha256
@@ -81,6 +80,8 @@ _ANSWER_REASONS = {
 
 
 class _Excluded(Exception):
+    """A record is not used, for this reason."""
+
     def __init__(self, reason: ExclusionReason, detail: str = "") -> None:
         self.reason, self.detail = reason, detail
         super().__init__(reason.value)
@@ -89,8 +90,8 @@ class _Excluded(Exception):
 def link_critiques(store: Store, workspace: Path, advisor: str, listen: EventListener = ignore_events) -> LinkManifest:
     """Join the profiles, completed jobs and reviewed drafts of one advisor with their photographs.
 
-    Reads only; of photographs the headers, and the bytes of those that are used. The module's docstring has the rule
-    that chooses among several critiques of one photograph.
+    Nothing is written. Of photographs the headers are read, and the bytes of those that are used. The module docstring
+    has the rule that chooses among several critiques of one photograph.
     """
     linker = _Linker(workspace, advisor)
     candidates: list[CritiqueCandidate] = []
@@ -111,7 +112,7 @@ def link_critiques(store: Store, workspace: Path, advisor: str, listen: EventLis
     if used and not any(record.origin == HUMAN for record in used):
         by_model = sum(record.origin == MODEL for record in used)
         listen(
-            StageNotice("link", f"No critique of '{advisor}' was written by a person; {by_model} by a model are used.")
+            StageNotice("link", f"No critique for '{advisor}' was written by a person; {by_model} by a model are used.")
         )
     return LinkManifest(advisor, used, (*left_out, *passed_over, *models), store.version)
 
@@ -119,7 +120,7 @@ def link_critiques(store: Store, workspace: Path, advisor: str, listen: EventLis
 def choose_critiques(
     candidates: Sequence[CritiqueCandidate], keys: Sequence[str]
 ) -> tuple[list[CritiqueCandidate], list[ExcludedRecord]]:
-    """One critique per photograph (equal `keys` are equal photographs), by the module's rule; order is kept."""
+    """One critique per photograph (equal `keys` mean equal photographs), chosen by the module's rule; order is kept."""
     by_photograph: dict[str, list[CritiqueCandidate]] = {}
     for candidate, key in zip(candidates, keys, strict=True):
         by_photograph.setdefault(key, []).append(candidate)
@@ -146,11 +147,11 @@ def _excluded_duplicate(other: CritiqueCandidate, best: CritiqueCandidate) -> Ex
     if mine.scores == theirs.scores and mine.comments == theirs.comments:
         return ExcludedRecord(mine.record, ExclusionReason.DUPLICATE_OF, theirs.record)
     if mine.origin != theirs.origin:
-        rule = "a person's critique comes before a model's or a draft"
+        rule = "a person's critique takes precedence over a model's or a draft"
     elif bool(other.problems) != bool(best.problems):
-        rule = "the complete one comes first"
+        rule = "the complete one takes precedence"
     else:
-        rule = "the newest comes first"
+        rule = "the newest takes precedence"
     return ExcludedRecord(mine.record, ExclusionReason.SUPERSEDED, f"{theirs.record}: {rule}")
 
 
@@ -163,17 +164,17 @@ def _prefer_people(chosen: list[CritiqueCandidate]) -> tuple[list[CritiqueCandid
 
 
 class _Linker:
-    """The workspace's files, each looked at once."""
+    """Links the records of one workspace; each file is examined once."""
 
     def __init__(self, workspace: Path, advisor: str) -> None:
         self.workspace, self.advisor = workspace, advisor
         self.index = SourceTree(workspace)
-        self._facts: dict[str, PhotographHeader | _Excluded] = {}
+        self._headers: dict[str, PhotographHeader | _Excluded] = {}
         self._hashes: dict[str, str] = {}
         self._store: Store | None = None
 
     def outcomes(self, store: Store) -> Iterable[tuple[str, CritiqueCandidate | _Excluded]]:
-        """Every record of the database with what became of it."""
+        """Every record of the database with its outcome."""
         self._store = store
         for profile in store.profiles():
             yield f"profile:{profile.id}", self._result_or_exclusion(self._profile, profile)
@@ -183,7 +184,7 @@ class _Linker:
             yield f"draft:{draft.id}", self._result_or_exclusion(self._draft, draft, order)
 
     def detail_for_others(self, detail: str) -> str:
-        """A reason's detail without folders outside the workspace: the manifest is shown and passed on."""
+        """The detail without folders outside the workspace, because the manifest is shown to others."""
         return redacted_path(detail, self.index.workspace_roots) if "/" in detail or "\\" in detail else detail
 
     def _result_or_exclusion(self, judge: Any, *arguments: Any) -> CritiqueCandidate | _Excluded:
@@ -191,7 +192,7 @@ class _Linker:
             candidate: CritiqueCandidate = judge(*arguments)
         except _Excluded as refused:
             return refused.with_traceback(None)
-        except _MALFORMED_CELL_ERRORS as error:  # of one record; it must not cost the others
+        except _MALFORMED_CELL_ERRORS as error:  # one malformed record must not stop the others
             return _Excluded(ExclusionReason.UNREADABLE_RECORD, f"{type(error).__name__}: {error}")
         return candidate
 
@@ -202,25 +203,25 @@ class _Linker:
         _refuse_unreadable(profile.unreadable, _PROFILE_CELLS)
         if profile.origin == INDEX:
             raise _Excluded(ExclusionReason.INDEX_MADE, profile.image_path)
-        photograph, found = self._photograph(profile.image_path)
+        located = self._located(profile.image_path)
         scores, comments = _profile_scores(profile), _profile_comments(profile)
         readable_grade = bool(re.fullmatch(r"\s*\d+(\.\d+)?\s*", profile.overall_grade or ""))
         problems = () if readable_grade else ("grade_computed",)
-        linked = self._build_record(
-            f"profile:{profile.id}",
-            photograph,
-            found,
-            HUMAN if profile.origin == HUMAN else MODEL,
-            scores,
-            comments,
-            profile.overall_grade if readable_grade else None,
-            profile.created_at,
-            problems,
+        linked = replace(
+            located,
+            record=f"profile:{profile.id}",
+            origin=HUMAN if profile.origin == HUMAN else MODEL,
+            scores=scores,
+            comments=comments,
+            overall_grade=profile.overall_grade if readable_grade else None,
+            created_at=profile.created_at,
+            repairs=problems,
+            corrects=self._corrected(profile),
         )
-        return CritiqueCandidate(replace(linked, corrects=self._corrected(profile)), profile.order, problems)
+        return CritiqueCandidate(linked, profile.order, problems)
 
     def _corrected(self, profile: DimensionalProfile) -> str | None:
-        """What the model had said where the profile is a person's correction of it; None where that can't be read."""
+        """The model's critique that this profile corrects; None when there is none that can be read."""
         job_id = corrected_job_id(profile.id)
         job = self._store.job(job_id) if job_id and self._store else None
         if job is None or job.status != COMPLETED:
@@ -237,20 +238,19 @@ class _Linker:
         _refuse_unreadable(job.unreadable, ("status", "filename", "analysis_markdown"))
         if job.status != COMPLETED:
             raise _Excluded(ExclusionReason.JOB_NOT_COMPLETED, job.status or "no status")
-        photograph, found = self._photograph(job.filename)
+        located = self._located(job.filename)
         critique, repairs = self._critique(job)
         comments = {name: critique.assessments[name].comment for name in DIMENSIONS}
         _refuse_placeholders(comments)
-        linked = self._build_record(
-            f"job:{job.id}",
-            photograph,
-            found,
-            MODEL,
-            critique.scores,
-            comments,
-            critique.overall_grade or None,
-            job.completed_at or job.created_at,
-            repairs,
+        linked = replace(
+            located,
+            record=f"job:{job.id}",
+            origin=MODEL,
+            scores=critique.scores,
+            comments=comments,
+            overall_grade=critique.overall_grade or None,
+            created_at=job.completed_at or job.created_at,
+            repairs=repairs,
         )
         return CritiqueCandidate(linked, order, repairs)
 
@@ -261,53 +261,23 @@ class _Linker:
             raise _Excluded(ExclusionReason.OTHER_ADVISOR, draft.advisor)
         if draft.state in _UNUSED_DRAFTS or draft.decided is None:
             raise _Excluded(_UNUSED_DRAFTS.get(draft.state, ExclusionReason.DRAFT_WAITING), draft.image_path)
-        photograph, found = self._photograph(draft.image_path)
+        located = self._located(draft.image_path)
         comments = {name: draft.decided.assessments[name].comment for name in DIMENSIONS}
         _refuse_placeholders(comments)
-        linked = self._build_record(
-            f"draft:{draft.id}",
-            photograph,
-            found,
-            SYNTHETIC,
-            draft.decided.scores,
-            comments,
-            draft.decided.overall_grade,
-            draft.decided_at,
-            (),
-        )
-        proposed = training_target(draft.proposal) if draft.state == CORRECTED else None
-        return CritiqueCandidate(replace(linked, corrects=proposed), order)
-
-    def _build_record(
-        self,
-        record: str,
-        photograph: str,
-        found: PathResolution,
-        origin: str,
-        scores: dict[str, float],
-        comments: dict[str, str],
-        grade: str | None,
-        created: str | None,
-        repairs: tuple[str, ...],
-    ) -> LinkedRecord:
-        facts = self._facts[photograph]
-        assert isinstance(facts, PhotographHeader)
-        return LinkedRecord(
-            record=record,
-            photograph=photograph,
-            sha256="",
-            width=facts.width,
-            height=facts.height,
-            found=found.value,
-            origin=origin,
-            scores=scores,
+        linked = replace(
+            located,
+            record=f"draft:{draft.id}",
+            origin=SYNTHETIC,
+            scores=draft.decided.scores,
             comments=comments,
-            overall_grade=grade,
-            created_at=created,
-            repairs=repairs,
+            overall_grade=draft.decided.overall_grade,
+            created_at=draft.decided_at,
+            corrects=training_target(draft.proposal) if draft.state == CORRECTED else None,
         )
+        return CritiqueCandidate(linked, order)
 
-    def _photograph(self, text: str | None) -> tuple[str, PathResolution]:
+    def _located(self, text: str | None) -> LinkedRecord:
+        """A record with the photograph that a path leads to, still without its critique."""
         if not text or not text.strip():
             raise _Excluded(ExclusionReason.NO_PATH)
         if self.index.is_temporary(text):
@@ -315,12 +285,22 @@ class _Linker:
         resolved = self.index.resolve(text)
         if resolved.path is None:
             raise _Excluded(_PATH_REASONS[resolved.how], text)
-        if resolved.path not in self._facts:
-            self._facts[resolved.path] = self._read_header(resolved.path)
-        facts = self._facts[resolved.path]
-        if isinstance(facts, _Excluded):
-            raise _Excluded(facts.reason, facts.detail)
-        return resolved.path, resolved.how
+        if resolved.path not in self._headers:
+            self._headers[resolved.path] = self._read_header(resolved.path)
+        header = self._headers[resolved.path]
+        if isinstance(header, _Excluded):
+            raise _Excluded(header.reason, header.detail)
+        return LinkedRecord(
+            record="",
+            photograph=resolved.path,
+            sha256="",
+            width=header.width,
+            height=header.height,
+            found=resolved.how.value,
+            origin="",
+            scores={},
+            comments={},
+        )
 
     def _read_header(self, path: str) -> PhotographHeader | _Excluded:
         try:
@@ -338,7 +318,7 @@ class _Linker:
         return reading.critique, (*decoding, *reading.repairs)
 
     def _analysis(self, job: Job) -> tuple[str, tuple[str, ...]]:
-        """The text of a job's analysis file and how it was decoded; the answer in the row where there is no file."""
+        """The text of a job's analysis file and how it was decoded; without a file, the answer stored in the row."""
         import json
 
         name = Path((job.analysis_markdown or "").replace("\\", "/")).name
@@ -346,15 +326,15 @@ class _Linker:
         if data is None:
             if job.answer is not None:
                 return json.dumps(job.answer), ()
-            raise _Excluded(ExclusionReason.MISSING_ANALYSIS, name or "the job names none")
+            raise _Excluded(ExclusionReason.MISSING_ANALYSIS, name or "the job names no file")
         try:
             text, repair = decode_text(data)
-        except UnknownEncoding as error:
+        except UnknownEncodingError as error:
             raise _Excluded(ExclusionReason.UNPARSABLE_ANSWER, f"{name}: {error}") from None
         return text, (repair,) if repair else ()
 
     def _analysis_bytes(self, name: str) -> bytes | None:
-        """The file's bytes, its name composed or decomposed; None where there is none."""
+        """The file's bytes, whether its name is composed or decomposed (NFC, NFD); None when it is missing."""
         for form in (name, unicodedata.normalize("NFC", name), unicodedata.normalize("NFD", name)):
             path = self.workspace / ANALYSIS_FOLDER / form
             try:
@@ -368,13 +348,13 @@ class _Linker:
         return None
 
     def content_keys(self, candidates: Sequence[CritiqueCandidate]) -> list[str]:
-        """A key per candidate, equal for photographs with equal bytes; only files of the same size are read."""
+        """A key per candidate, equal for photographs with equal bytes; only files of equal size are read."""
         paths = {each.linked.photograph for each in candidates}
         by_size: dict[int, list[str]] = {}
         for path in sorted(paths):
-            facts = self._facts[path]
-            assert isinstance(facts, PhotographHeader)
-            by_size.setdefault(facts.bytes, []).append(path)
+            header = self._headers[path]
+            assert isinstance(header, PhotographHeader)
+            by_size.setdefault(header.bytes, []).append(path)
         keys = {path: self._hash(path) if len(same) > 1 else path for same in by_size.values() for path in same}
         return [keys[each.linked.photograph] for each in candidates]
 
@@ -421,7 +401,7 @@ def _profile_comments(profile: DimensionalProfile) -> dict[str, str]:
 
 
 def _refuse_placeholders(comments: dict[str, str]) -> None:
-    """Words such as "ok" in most dimensions say nothing about the photograph and would teach empty comments."""
+    """Exclude placeholder comments such as "ok" in most dimensions: they would teach empty comments."""
     empty = [name for name, comment in comments.items() if _PLACEHOLDER.fullmatch(comment)]
     if len(empty) > len(DIMENSIONS) // 2:
-        raise _Excluded(ExclusionReason.PLACEHOLDER_COMMENTS, f"{len(empty)} of {len(DIMENSIONS)} say nothing")
+        raise _Excluded(ExclusionReason.PLACEHOLDER_COMMENTS, f"{len(empty)} of {len(DIMENSIONS)} are placeholders")

@@ -1,4 +1,4 @@
-"""What linking says about a record: used, or left out for one reason of a closed list. Plain values, no files."""
+"""The outcome of linking: each record is used, or excluded for one reason of a closed list. Plain values, no files."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MAX_CHARACTERS_SHOWN = 160  # characters of a cell
 
 
 class ExclusionReason(StrEnum):
-    """Why a record is not used. The list is closed; `EXPLAINED` has a sentence for each."""
+    """Why a record is not used. The list is closed; `EXCLUSION_EXPLANATIONS` explains each."""
 
     OTHER_ADVISOR = "other_advisor"
     JOB_NOT_COMPLETED = "job_not_completed"
@@ -58,26 +58,26 @@ EXCLUSION_EXPLANATIONS: Mapping[ExclusionReason, str] = {
     ExclusionReason.NO_PATH: "the record names no photograph",
     ExclusionReason.OUTSIDE_WORKSPACE: "the path leads out of the workspace",
     ExclusionReason.MISSING_PHOTOGRAPH: "the photograph is not under source/",
-    ExclusionReason.BROKEN_LINK: "the path goes through a symbolic link that leads nowhere, or round in a circle",
+    ExclusionReason.BROKEN_LINK: "the path goes through a symbolic link that is broken or leads back to the workspace",
     ExclusionReason.AMBIGUOUS_PHOTOGRAPH: "several photographs fit the path equally well",
     ExclusionReason.EMPTY_PHOTOGRAPH: "the photograph's file is empty",
-    ExclusionReason.NOT_A_PHOTOGRAPH: "the file is no photograph (an HTML page, for instance)",
-    ExclusionReason.UNREADABLE_PHOTOGRAPH: "the photograph is damaged or cut off",
-    ExclusionReason.RAW_PHOTOGRAPH: "a camera's raw file; export it as JPEG or TIFF and critique that",
-    ExclusionReason.TOO_NARROW_PHOTOGRAPH: "the photograph is a strip, narrower than the model takes",
+    ExclusionReason.NOT_A_PHOTOGRAPH: "the file is not a photograph (for instance an HTML page)",
+    ExclusionReason.UNREADABLE_PHOTOGRAPH: "the photograph is damaged or truncated",
+    ExclusionReason.RAW_PHOTOGRAPH: "a raw file; export it as JPEG or TIFF and critique that",
+    ExclusionReason.TOO_NARROW_PHOTOGRAPH: "the photograph is a strip that is too narrow for the model",
     ExclusionReason.TOO_LARGE_PHOTOGRAPH: "too many pixels (MONDRIAN_MAX_MEGAPIXELS) or bytes",
-    ExclusionReason.UNREADABLE_RECORD: "a cell of the row holds something else than its column should",
+    ExclusionReason.UNREADABLE_RECORD: "a cell of the row holds a value of the wrong kind",
     ExclusionReason.MISSING_ANALYSIS: "the analysis file is not in analysis_md/",
     ExclusionReason.UNPARSABLE_ANSWER: "the critique can't be read as JSON",
-    ExclusionReason.MISSING_DIMENSIONS: "some of the eight dimensions are missing",
+    ExclusionReason.MISSING_DIMENSIONS: f"some of the {len(DIMENSIONS)} dimensions are missing",
     ExclusionReason.NO_SCORES: "there are no scores yet",
     ExclusionReason.SCORE_OUT_OF_RANGE: "a score is not between 0 and 10",
     ExclusionReason.NO_COMMENTS: "a comment is missing",
     ExclusionReason.PLACEHOLDER_COMMENTS: "the comments are placeholders such as 'ok'",
-    ExclusionReason.DUPLICATE_OF: "the same critique of the same photograph is used already",
+    ExclusionReason.DUPLICATE_OF: "the same critique of the same photograph is already used",
     ExclusionReason.SUPERSEDED: "another critique of the same photograph was chosen",
     ExclusionReason.MODEL_WRITTEN: "a model wrote it, and there are critiques by a person",
-    ExclusionReason.INDEX_MADE: "the base model scored it for retrieval; never learned from",
+    ExclusionReason.INDEX_MADE: "the base model scored it for retrieval only",
     ExclusionReason.DRAFT_WAITING: "a drafted critique that nobody has reviewed (`mondrian review`)",
     ExclusionReason.DRAFT_DISCARDED: "a drafted critique that a person discarded",
 }
@@ -87,10 +87,20 @@ EXCLUSION_EXPLANATIONS: Mapping[ExclusionReason, str] = {
 class LinkedRecord:
     """A critique with its photograph.
 
-    `record` is "profile:<id>", "job:<id>" or "draft:<id>"; `origin` "human", "synthetic" (drafted by a model and
-    accepted or corrected by a person) or "model"; `photograph` a path relative to the workspace with "/"; `found` how
-    the path led there; `scores` (0-10) and `comments` by dimension; `repairs` what it took to read the critique;
-    `corrects` the critique by a model that a person corrected to this one, as an answer of the model, if there is one.
+    Attributes:
+        record: "profile:<id>", "job:<id>" or "draft:<id>".
+        photograph: path relative to the workspace, with "/".
+        sha256: of the photograph's bytes.
+        width: of the upright photograph, in pixels.
+        height: of the upright photograph, in pixels.
+        found: how the path led to the photograph (`PathResolution`).
+        origin: "human", "synthetic" (drafted by a model, accepted or corrected by a person) or "model".
+        scores: by dimension, 0-10.
+        comments: by dimension.
+        overall_grade: as it was written, where it can be read.
+        created_at: ISO 8601 in UTC, where it is known.
+        repairs: what it took to read the critique.
+        corrects: the model's critique, in canonical form, that a person corrected to this one.
     """
 
     record: str
@@ -116,7 +126,7 @@ class LinkedRecord:
 
 @dataclass(frozen=True, slots=True)
 class ExcludedRecord:
-    """A record that is not used: one reason, and where it matters the detail (the other record, the path, the key)."""
+    """A record that is not used: its reason, and a detail where it helps (the other record, the path, the column)."""
 
     record: str
     reason: ExclusionReason
@@ -134,7 +144,7 @@ class LinkManifest:
 
     @property
     def counts(self) -> dict[str, int]:
-        """Records by outcome: "used", then each reason that occurs, in the order of `Reason`."""
+        """Records by outcome: "used", then each reason that occurs, in the order of `ExclusionReason`."""
         by_reason = Counter(left.reason for left in self.left_out)
         reasons = {reason.value: by_reason[reason] for reason in ExclusionReason if by_reason[reason]}
         return {"used": len(self.used), **reasons}
@@ -153,7 +163,7 @@ class LinkManifest:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> LinkManifest:
-        """Read what `as_dict` gave."""
+        """The manifest that `as_dict` was called on."""
         used = tuple(LinkedRecord(**{**each, "repairs": tuple(each["repairs"])}) for each in values["used"])
         left_out = tuple(
             ExcludedRecord(each["record"], ExclusionReason(each["reason"]), each["detail"])
@@ -162,7 +172,7 @@ class LinkManifest:
         return cls(values["advisor"], used, left_out, values.get("database_version", 0))
 
     def table(self) -> str:
-        """Markdown for people: a line per outcome, then the records that are left out (the first 200)."""
+        """Markdown for people: a line per outcome, then the excluded records (the first `MAX_RECORDS_SHOWN`)."""
         outcomes: list[tuple[object, ...]] = [(Markdown("**used**"), len(self.used), _origins(self.used))]
         for reason, count in list(self.counts.items())[1:]:
             outcomes.append((reason, count, EXCLUSION_EXPLANATIONS[ExclusionReason(reason)]))
@@ -219,7 +229,7 @@ class LinkManifest:
 
 @dataclass(frozen=True)
 class CritiqueCandidate:
-    """A complete critique whose photograph is there, before one is chosen per photograph."""
+    """A complete critique with its photograph, before one is chosen per photograph."""
 
     linked: LinkedRecord
     order: int
@@ -228,5 +238,5 @@ class CritiqueCandidate:
 
 def _origins(used: tuple[LinkedRecord, ...]) -> str:
     counted = Counter(record.origin for record in used)
-    words = {HUMAN: "by a person", SYNTHETIC: "drafted and accepted", MODEL: "by a model"}
-    return ", ".join(f"{counted[origin]} {words[origin]}" for origin in words if counted[origin]) or "nothing usable"
+    labels = {HUMAN: "by a person", SYNTHETIC: "drafted and accepted", MODEL: "by a model"}
+    return ", ".join(f"{counted[origin]} {labels[origin]}" for origin in labels if counted[origin]) or "nothing usable"

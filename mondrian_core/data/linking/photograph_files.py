@@ -1,4 +1,4 @@
-"""Photographs as they lie under source/: an advisor's portfolio, and what nobody has critiqued."""
+"""Photograph files under source/: an advisor's portfolio, and photographs that nobody has critiqued."""
 
 from __future__ import annotations
 
@@ -10,25 +10,24 @@ from mondrian_core.data.linking.link_manifest import EXCLUSION_EXPLANATIONS, Exc
 from mondrian_core.data.linking.photograph_paths import SOURCE, SourceTree, is_temporary_path
 from mondrian_core.errors import BadPhotograph
 from mondrian_core.files import file_sha256
-from mondrian_core.images import PHOTOGRAPH_SUFFIXES
-from mondrian_core.images import PhotographRejection as PhotographReason
+from mondrian_core.images import PHOTOGRAPH_SUFFIXES, PhotographRejection
 
 ADVISORS_FOLDER = "advisor"
 _REASONS = {
-    PhotographReason.MISSING: ExclusionReason.MISSING_PHOTOGRAPH,
-    PhotographReason.EMPTY: ExclusionReason.EMPTY_PHOTOGRAPH,
-    PhotographReason.NOT_A_PHOTOGRAPH: ExclusionReason.NOT_A_PHOTOGRAPH,
-    PhotographReason.RAW: ExclusionReason.RAW_PHOTOGRAPH,
-    PhotographReason.TOO_NARROW: ExclusionReason.TOO_NARROW_PHOTOGRAPH,
-    PhotographReason.TOO_LARGE: ExclusionReason.TOO_LARGE_PHOTOGRAPH,
-    PhotographReason.TRUNCATED: ExclusionReason.UNREADABLE_PHOTOGRAPH,
-    PhotographReason.UNREADABLE: ExclusionReason.UNREADABLE_PHOTOGRAPH,
+    PhotographRejection.MISSING: ExclusionReason.MISSING_PHOTOGRAPH,
+    PhotographRejection.EMPTY: ExclusionReason.EMPTY_PHOTOGRAPH,
+    PhotographRejection.NOT_A_PHOTOGRAPH: ExclusionReason.NOT_A_PHOTOGRAPH,
+    PhotographRejection.RAW: ExclusionReason.RAW_PHOTOGRAPH,
+    PhotographRejection.TOO_NARROW: ExclusionReason.TOO_NARROW_PHOTOGRAPH,
+    PhotographRejection.TOO_LARGE: ExclusionReason.TOO_LARGE_PHOTOGRAPH,
+    PhotographRejection.TRUNCATED: ExclusionReason.UNREADABLE_PHOTOGRAPH,
+    PhotographRejection.UNREADABLE: ExclusionReason.UNREADABLE_PHOTOGRAPH,
 }
 
 
 @dataclass(frozen=True)
 class PhotographFile:
-    """A file that may be a photograph: path below the workspace with "/", SHA-256 of its bytes."""
+    """A file that may be a photograph: path below the workspace, with "/", and SHA-256 of its bytes."""
 
     path: str
     sha256: str
@@ -53,7 +52,7 @@ def paths_outside_other_portfolios(workspace: Path, advisor: str) -> list[str]:
 
 
 def portfolio_owner(path: str) -> str | None:
-    """The advisor in whose portfolio a file lies; None outside all portfolios."""
+    """The advisor whose portfolio contains a file; None outside all portfolios."""
     parts = PurePosixPath(path).parts
     return parts[3] if parts[:2] == (SOURCE, ADVISORS_FOLDER) and len(parts) > 4 else None
 
@@ -61,7 +60,7 @@ def portfolio_owner(path: str) -> str | None:
 def hash_photograph_files(
     workspace: Path, paths: Sequence[str], left_out: list[ExcludedFile]
 ) -> Iterator[PhotographFile]:
-    """The files with their hashes, each content once; a copy and a file that can't be read go to `left_out`."""
+    """Yield the files with their hashes, each content once; copies and unreadable files are added to `left_out`."""
     seen: dict[str, str] = {}
     for path in paths:
         try:
@@ -77,12 +76,12 @@ def hash_photograph_files(
 
 
 def exclusion_reason(error: BadPhotograph) -> ExclusionReason:
-    """Why linking leaves a record with such a photograph out."""
-    return _REASONS[PhotographReason(error.reason)]
+    """The reason for which linking excludes a record with such a photograph."""
+    return _REASONS[PhotographRejection(error.reason)]
 
 
 def excluded_photograph(path: str, error: BadPhotograph) -> ExcludedFile:
-    """A file that is no usable photograph, with the reason for people."""
+    """A file that is not a usable photograph, with a reason for people."""
     return ExcludedFile(path, EXCLUSION_EXPLANATIONS[exclusion_reason(error)])
 
 

@@ -1,8 +1,8 @@
-"""Where the photograph of a record lies: paths from this machine, from another one, or only a file name.
+"""Resolving the photograph of a record: paths from this machine, from another machine, or only a file name.
 
-A path leads to a file under the workspace's source/ or nowhere. Symbolic links there are followed, because people keep
-photographs on another disk; nothing in a path itself leads out. Names are compared as people see them: macOS decomposes
-an umlaut into letter and dots, databases mostly don't.
+A path resolves to a file under the workspace's source/ or to nothing. Symbolic links there are followed, because people
+keep photographs on other disks; the path itself can never lead out of the workspace. Names are compared in composed
+form (NFC): macOS decomposes an umlaut into letter and dots, most databases don't.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 
 SOURCE = "source"
 Parts = tuple[str, ...]
-# What editors, browsers and macOS leave beside photographs, and what an upload was called while it was worked on.
+# Files that editors, browsers and macOS leave next to photographs, and names of uploads in progress.
 _TEMPORARY_NAME = re.compile(
     r"^(\._|~\$|\.)|(^|[._\- ])(tmp|temp)([._\- ]|$)|\.(tmp|temp|part|partial|crdownload|download|swp|bak)$|~$",
     re.IGNORECASE,
@@ -29,7 +29,7 @@ _TEMPORARY_FOLDER = re.compile(
 
 
 class PathResolution(StrEnum):
-    """How a path led to a file, or why it didn't."""
+    """How a path led to a file, or why it led to none."""
 
     AS_GIVEN = "as_given"
     TAIL = "tail"
@@ -49,12 +49,12 @@ class ResolvedPath:
 
 
 def is_temporary_path(text: str) -> bool:
-    """True for a path that only ever named a temporary file; see `SourceIndex.is_temporary` for one in a workspace."""
+    """True for a path that only ever named a temporary file; see `SourceTree.is_temporary` for one in a workspace."""
     return has_temporary_name(text) or bool(_TEMPORARY_FOLDER.search(text))
 
 
 def has_temporary_name(text: str) -> bool:
-    """True for a path whose last part is what editors and browsers leave, wherever it lies."""
+    """True for a path whose last part is a temporary name of an editor or a browser, in any folder."""
     name = path_parts(text)[-1] if path_parts(text) else ""
     return bool(_TEMPORARY_NAME.search(name))
 
@@ -68,8 +68,8 @@ def path_parts(text: str) -> tuple[str, ...]:
 class SourceTree:
     """All files under source/, listed once.
 
-    Links to folders and files are followed: what can be reached in several ways is listed under its own name, or under
-    the first link to it. A link to a folder that holds the workspace, or that leads nowhere, is not followed.
+    Links to folders and files are followed. What can be reached in several ways is listed under its own name, or under
+    the first link to it. A broken link, and a link to a folder that contains the workspace, is not followed.
     """
 
     def __init__(self, workspace: Path) -> None:
@@ -95,19 +95,19 @@ class SourceTree:
 
     @property
     def workspace_roots(self) -> tuple[Path, ...]:
-        """The workspace's folder, as it was named and with links resolved."""
+        """The workspace's folder, as it was given and with links resolved."""
         return tuple(Path("/", *parts) for parts in sorted(self._homes))
 
     def is_temporary(self, text: str) -> bool:
-        """True for a path that only ever named a temporary file; the workspace itself may lie under /tmp."""
+        """True for a path that only ever named a temporary file; the workspace itself may be under /tmp."""
         inside = self._inside(text, path_parts(text)) is not None
         return has_temporary_name(text) if inside else is_temporary_path(text)
 
     def resolve(self, text: str) -> ResolvedPath:
-        """Find the file that a path means.
+        """Find the file that a path refers to.
 
-        First the path as it stands, below the workspace or below source/. Then, for a path from another machine, the
-        file with the longest common tail; a tail of the name alone counts only when that name is there once.
+        First the path as given, below the workspace or below source/. Then, for a path from another machine, the file
+        that shares the longest tail of path parts; the file name alone counts only when it is unique.
         """
         parts = path_parts(text)
         if ".." in parts:
@@ -126,14 +126,14 @@ class SourceTree:
         return self._resolve_by_suffix(parts)
 
     def _inside(self, text: str, parts: Parts) -> Parts | None:
-        """The parts below the workspace; None for a path that doesn't name it."""
+        """The parts below the workspace; None for a path that is not in it."""
         for home in self._homes:
             if text.strip().startswith("/") and parts[: len(home)] == home:
                 return parts[len(home) :]
         return None
 
     def _without_alias(self, place: Parts) -> Parts:
-        """The place under which a file is listed that was named through a link to something listed elsewhere."""
+        """The place where a file is listed, when the given place goes through a link to something listed elsewhere."""
         composed = _composed(place)
         for length in range(len(place), 0, -1):
             if composed[:length] in self._aliases:
@@ -160,7 +160,7 @@ class _SourceWalk:
 
     Attributes:
         broken: links (composed) that are not followed.
-        aliases: links (composed) to something that is listed elsewhere, and where.
+        aliases: links (composed) to something that is listed elsewhere -> where it is listed.
     """
 
     def __init__(self, workspace: Path) -> None:
@@ -172,7 +172,7 @@ class _SourceWalk:
         self._links: list[tuple[Path, Parts]] = []
 
     def files(self) -> Iterator[Parts]:
-        """Every file."""
+        """Yield every file."""
         yield from self._folder(self._start, (SOURCE,))
         linked_files = []
         while self._links:
@@ -198,7 +198,7 @@ class _SourceWalk:
             yield from self._folder(path, parts)
 
     def _folder(self, folder: Path, parts: Parts) -> Iterator[Parts]:
-        """A folder's files and those of the folders in it; links are kept for later."""
+        """Yield a folder's files and those of its subfolders; links are collected for later."""
         waiting = [(folder, parts)]
         while waiting:
             folder, parts = waiting.pop(0)
@@ -221,7 +221,7 @@ class _SourceWalk:
 
 
 def _single_match(found: list[Parts], wanted: Parts) -> Parts | None:
-    """The one that is spelled as wanted, else the only one."""
+    """The match with the wanted spelling, otherwise the only match."""
     if wanted in found:
         return wanted
     return found[0] if len(found) == 1 else None
@@ -236,7 +236,7 @@ def _folded(name: str) -> str:
 
 
 def _common_tail(first: Parts, second: Parts) -> int:
-    """Parts that two paths share at their ends, not minding upper and lower case (as macOS and Windows don't)."""
+    """Number of parts that two paths share at their ends, ignoring case (as macOS and Windows do)."""
     length = 0
     for one, other in zip(reversed(first), reversed(second), strict=False):
         if _folded(one) != _folded(other):

@@ -1,6 +1,6 @@
-"""Text files of unknown encoding: UTF-8, UTF-16, or Windows-1252 where nothing else is possible.
+"""Decoding text files of unknown encoding: UTF-8, UTF-16, or Windows-1252 when nothing else is possible.
 
-A wrong guess would teach wrong letters, so bytes that could just as well be another encoding are refused.
+A wrong guess would teach wrong letters, so bytes that could equally be another encoding are refused.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ _SIGN_IN_WORD = re.compile(
 )
 
 
-class UnknownEncoding(ValueError):
-    """Bytes that are no UTF-8 or UTF-16 and not clearly Windows-1252."""
+class UnknownEncodingError(ValueError):
+    """Bytes that are neither UTF-8 nor UTF-16 and not clearly Windows-1252."""
 
 
 def decode_text(data: bytes) -> tuple[str, str | None]:
     """The text, and the repair it took (None for UTF-8).
 
     Raises:
-        UnknownEncoding: its encoding can't be told.
+        UnknownEncodingError: the encoding can't be determined.
     """
     for mark, encoding, repair in _MARKS:
         if data.startswith(mark):
@@ -53,7 +53,7 @@ def decode_text(data: bytes) -> tuple[str, str | None]:
     if name := _utf_16_without_mark(data):
         return _decode_without_controls(data, name), DECODED_UTF_16
     if text or not data:
-        return text, None  # whatever it is, it reads as UTF-8; the reader of the critique judges it
+        return text, None  # it is valid UTF-8; the parser of the critique judges the content
     return _windows_1252(data), DECODED_WINDOWS_1252
 
 
@@ -61,7 +61,7 @@ def _decode_without_controls(data: bytes, name: str) -> str:
     try:
         return data.decode(name)
     except UnicodeDecodeError as error:
-        raise UnknownEncoding(f"it begins like {name} and isn't") from error
+        raise UnknownEncodingError(f"it starts like {name} but is not valid {name}") from error
 
 
 def _utf_16_without_mark(data: bytes) -> str | None:
@@ -78,19 +78,19 @@ def _utf_16_without_mark(data: bytes) -> str | None:
 
 def _windows_1252(data: bytes) -> str:
     if _is_damaged_utf_8(data):
-        raise UnknownEncoding("it is UTF-8 with damaged bytes in it")
+        raise UnknownEncodingError("it is UTF-8 with damaged bytes in it")
     try:
         text = data.decode("cp1252")
     except UnicodeDecodeError:
         text = "\x00"
     doubtful = not _WESTERN.fullmatch(text) or _LETTER_RUN.search(text) or _SIGN_IN_WORD.search(text)
     if doubtful or _CONTROL.search(text):
-        raise UnknownEncoding("its encoding can't be told; save it as UTF-8")
+        raise UnknownEncodingError("its encoding can't be determined; save it as UTF-8")
     return text
 
 
 def _is_damaged_utf_8(data: bytes) -> bool:
-    """True when characters of UTF-8 are at least half as many as bytes that don't fit it."""
+    """True when there are at least half as many multi-byte UTF-8 characters as bytes that don't fit UTF-8."""
     read = data.decode("utf-8", "surrogateescape")
     misfits = sum("\udc80" <= character <= "\udcff" for character in read)
     return 2 * sum(not character.isascii() for character in read) - 2 * misfits >= misfits
