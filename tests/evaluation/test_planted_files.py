@@ -110,7 +110,7 @@ def test_a_sound_adapter_is_let_through(
         (not_a_number, nothing, "not finite"),
         (wrong_shape, nothing, "shapes"),
         (one_half, nothing, "one half"),
-        (misnamed, nothing, "no layer of the base"),
+        (misnamed, nothing, "not a layer of the base"),
         (dict, of_another_base, "another base"),
         (dict, cut_off, ""),
     ],
