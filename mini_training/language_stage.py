@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
+import torch.nn.functional as F  # noqa: N812  PyTorch's own convention
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast
@@ -81,7 +81,7 @@ def compute_vision_features(
 
 
 class AnswerEncoder:
-    """Turns a scene into token ids: prompt up to the picture, prompt after it, answer."""
+    """Encodes a scene as token ids: the prompt before the picture, the prompt after it, the answer."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast, *, whole: bool) -> None:
         self.tokenizer, self.whole = tokenizer, whole
@@ -120,15 +120,24 @@ class AnswerEncoder:
 
 
 def _free_scores(scores: dict[str, int], rng: np.random.Generator) -> dict[str, int]:
-    """Scores moved together and each for itself, within 1..9."""
+    """The scores with a common and an individual random shift, within 1..9."""
     together = rng.normal(0, 1.5)
     return {name: int(np.clip(round(value + together + rng.normal(0, 2)), 1, 9)) for name, value in scores.items()}
 
 
 @dataclass(frozen=True, kw_only=True)
 class LanguageBatch:
-    """Tokens (B, T) right-padded, image mask (B, T), rope positions (3, B, T), features (3, B * N, D), and where the
-    answers are: rows and columns of the positions that predict them, targets and weights, each (A,)."""
+    """Arrays of one step.
+
+    Attributes:
+        ids: (B, T) token ids, right-padded.
+        image: (B, T) True at image tokens.
+        positions: (3, B, T) rotary positions.
+        features: (3, B * N, D) merged features, then those of the two DeepStack layers.
+        rows, columns: (A,) places whose output predicts a token of an answer.
+        targets: (A,) these tokens.
+        weights: (A,) what each of them counts in the loss.
+    """
 
     ids: Tensor
     image: Tensor
@@ -240,30 +249,54 @@ def _batches(
         yield batches[at]
 
 
+@dataclass(frozen=True, kw_only=True)
+class LanguageCourse:
+    """Settings of one stage of the language model.
+
+    Attributes:
+        whole: True trains on whole critiques, False on the scores as a short answer.
+        steps: optimizer steps.
+        seed: seed of batches, prompts and phrasings.
+        rate: peak learning rate.
+        size: pictures per step.
+    """
+
+    whole: bool
+    steps: int
+    seed: int
+    rate: float
+    size: int = 32
+
+
 def train_language_model(
     model: nn.Module,
     groups: list[VisionFeatureGroup],
     tokenizer: PreTrainedTokenizerFast,
     out: Path,
-    *,
-    whole: bool,
-    steps: int,
-    seed: int,
-    rate: float,
-    size: int = 32,
-    held: list[VisionFeatureGroup] | None = None,
+    course: LanguageCourse,
+    held: list[VisionFeatureGroup],
 ) -> None:
-    """Train the language model on frozen features; saves `out/<stage>.pt` every 200 steps and resumes from it."""
-    text, name = model.model.language_model, "critiques" if whole else "scores"
-    writer, checkpoint = AnswerEncoder(tokenizer, whole=whole), out / f"{name}.pt"
-    optimizer = torch.optim.AdamW(text.parameters(), lr=rate, betas=(0.9, 0.98), weight_decay=0.01)
+    """Train the language model on frozen features; saves `out/<stage>.pt` every 200 steps and resumes from it.
+
+    Args:
+        model: the whole model; only its language model changes.
+        groups: features and scenes to train on.
+        tokenizer: mini's tokenizer.
+        out: folder of the checkpoint.
+        course: the stage's settings.
+        held: features and scenes on which the loss per score digit is printed.
+    """
+    text, name = model.model.language_model, "critiques" if course.whole else "scores"
+    steps, size = course.steps, course.size
+    writer, checkpoint = AnswerEncoder(tokenizer, whole=course.whole), out / f"{name}.pt"
+    optimizer = torch.optim.AdamW(text.parameters(), lr=course.rate, betas=(0.9, 0.98), weight_decay=0.01)
     step = _resume(text, optimizer, checkpoint)
     began, first = time.time(), step
     while step < steps:
-        rng = np.random.default_rng([seed, int(whole), step])
+        rng = np.random.default_rng([course.seed, int(course.whole), step])
         for group, chosen in _batches(groups, size, rng):
             for settings in optimizer.param_groups:
-                settings["lr"] = _rate(step, steps, rate)
+                settings["lr"] = _rate(step, steps, course.rate)
             batch = collate_language_batch(group, chosen, writer, rng)
             with torch.autocast("cpu", torch.bfloat16):
                 logits = answer_logits(model, batch)
@@ -280,8 +313,7 @@ def train_language_model(
                 )
             if step % 200 == 0 or step == steps:
                 torch.save({"text": text.state_dict(), "optimizer": optimizer.state_dict(), "step": step}, checkpoint)
-                if held:
-                    print(f"  {name} held-out digit loss {held_out_digit_loss(model, held, writer):.3f}", flush=True)
+                print(f"  {name} held-out digit loss {held_out_digit_loss(model, held, writer):.3f}", flush=True)
             if step >= steps:
                 break
 

@@ -1,8 +1,8 @@
-"""Trains mini from nothing: `python -m mini_training.train --stage all --out DIR --seed 0`.
+"""Train mini from scratch: `python -m mini_training.train --stage all --out DIR --seed 0`.
 
-Needs the extra `mini` (torch). On two CPU cores with AVX-512 bf16 the whole of it takes about an hour; every stage
-saves as it goes and continues where it was stopped. The stages, in order: bank (draw the pictures), tokenizer, vision,
-scores, critiques, weights (write the folder that mlx-vlm opens).
+Needs the extra `mini` (PyTorch). On two CPU cores with AVX-512 bf16 all stages take about an hour. Each stage saves
+checkpoints and resumes from them. The stages, in order: bank (draw the pictures), tokenizer, vision, scores, critiques,
+weights (write the folder that mlx-vlm opens).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ VISION_BANK, LANGUAGE_BANK, HELD_OUT_BANK = 1, 2, 3
 
 
 def make_picture_banks(out: Path, options: argparse.Namespace) -> None:
-    """Three banks: for the tower, for the language model (with a few strangers), and held out."""
+    """Three picture banks: for the vision tower, for the language model (4 % show nothing), and held out."""
     base = 10 * options.seed
     fill_picture_bank(out / "bank/vision", options.pictures, base + VISION_BANK)
     fill_picture_bank(out / "bank/language", options.pictures // 2, base + LANGUAGE_BANK, strange_share=0.04)
@@ -40,7 +40,7 @@ def make_mini_tokenizer(out: Path, options: argparse.Namespace) -> None:
 
 
 def _model(out: Path, seed: int) -> Qwen3VLForConditionalGeneration:
-    """A fresh model of the tokenizer's vocabulary, both halves primed from the seed."""
+    """A model with the tokenizer's vocabulary; its weights are drawn from the seed."""
     import torch
     from tokenizers import Tokenizer
 
@@ -56,22 +56,21 @@ def _model(out: Path, seed: int) -> Qwen3VLForConditionalGeneration:
 
 
 def make_vision_tower(out: Path, options: argparse.Namespace) -> None:
-    """The vision tower alone, on the rendered attributes."""
+    """Train the vision tower alone, on what the renderer drew."""
     from mini_training.vision_stage import train_vision_tower
 
     model = _model(out, options.seed)
-    errors = train_vision_tower(
-        model, out / "bank/vision", out / "bank/held", out, steps=options.vision_steps, seed=options.seed
-    )
+    banks = out / "bank/vision", out / "bank/held"
+    errors = train_vision_tower(model, banks, out, steps=options.vision_steps, seed=options.seed)
     print("vision, share of variance left on held-out pictures:", errors, flush=True)
 
 
 def make_language_model(out: Path, options: argparse.Namespace, *, stages: tuple[str, ...]) -> None:
-    """Scores as a short answer, then whole critiques, on the frozen tower's features."""
+    """Train the language model on the frozen tower's features: scores as a short answer, then whole critiques."""
     import torch
     from transformers import PreTrainedTokenizerFast
 
-    from mini_training.language_stage import compute_vision_features, train_language_model
+    from mini_training.language_stage import LanguageCourse, compute_vision_features, train_language_model
 
     model = _model(out, options.seed)
     model.model.visual.load_state_dict(torch.load(out / "vision.pt", weights_only=False)["visual"])
@@ -79,24 +78,13 @@ def make_language_model(out: Path, options: argparse.Namespace, *, stages: tuple
     held = compute_vision_features(model, out / "bank/held", mirror=False)
     words = PreTrainedTokenizerFast.from_pretrained(out / "weights")
     if "scores" in stages:
-        train_language_model(
-            model,
-            seen,
-            words,
-            out,
-            whole=False,
-            steps=options.score_steps,
-            seed=options.seed,
-            rate=1.5e-3,
-            size=64,
-            held=held,
-        )
+        course = LanguageCourse(whole=False, steps=options.score_steps, seed=options.seed, rate=1.5e-3, size=64)
+        train_language_model(model, seen, words, out, course, held)
     if "critiques" in stages:
         state = torch.load(out / "scores.pt", weights_only=False)
         model.model.language_model.load_state_dict(state["text"])
-        train_language_model(
-            model, seen, words, out, whole=True, steps=options.critique_steps, seed=options.seed, rate=8e-4, held=held
-        )
+        course = LanguageCourse(whole=True, steps=options.critique_steps, seed=options.seed, rate=8e-4)
+        train_language_model(model, seen, words, out, course, held)
 
 
 def make_mini_weights(out: Path, options: argparse.Namespace) -> None:
@@ -126,13 +114,18 @@ def make_mini_weights(out: Path, options: argparse.Namespace) -> None:
 def main(arguments: list[str] | None = None) -> None:
     """Run one stage or all of them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--stage", choices=(*STAGES, "all"), default="all")
-    parser.add_argument("--out", type=Path, required=True, help="scratch folder: bank, checkpoints, weights")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--pictures", type=int, default=24000)
-    parser.add_argument("--vision-steps", type=int, default=3400)
-    parser.add_argument("--score-steps", type=int, default=400)
-    parser.add_argument("--critique-steps", type=int, default=400)
+    parser.add_argument("--stage", choices=(*STAGES, "all"), default="all", help="default: all of them, in this order")
+    parser.add_argument("--out", type=Path, required=True, help="folder for pictures, checkpoints and weights")
+    parser.add_argument("--seed", type=int, default=0, help="seed of pictures and weights (default: 0)")
+    parser.add_argument(
+        "--pictures",
+        type=int,
+        default=24000,
+        help="pictures for the vision tower; half as many more for the language model",
+    )
+    parser.add_argument("--vision-steps", type=int, default=3400, help="optimizer steps of the vision tower")
+    parser.add_argument("--score-steps", type=int, default=400, help="optimizer steps on scores alone")
+    parser.add_argument("--critique-steps", type=int, default=400, help="optimizer steps on whole critiques")
     parser.add_argument(
         "--mirror",
         action=argparse.BooleanOptionalAction,

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
+import torch.nn.functional as F  # noqa: N812  PyTorch's own convention
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from transformers.vision_utils import get_vision_interpolation_indices_and_weights, get_vision_position_ids
@@ -23,6 +23,7 @@ from mini_training.architecture import MERGE, PATCH, TEXT_WIDTH, VISION_WIDTH
 from mini_training.vision_targets import LOCAL_TARGET_COUNT, VisionTargets, measurement_names
 from mondrian_core.rubric import DIMENSIONS
 
+PEAK_RATE, PICTURES_PER_STEP = 1e-3, 24
 SUPERVISED_LAYERS = (1, 3)
 MEASUREMENT_WEIGHTS = {
     "composition": 5.0,
@@ -133,10 +134,21 @@ def _gabor(rng: np.random.Generator) -> NDArray[np.float32]:
 
 
 def train_vision_tower(
-    model: nn.Module, bank: Path, held: Path, out: Path, *, steps: int, seed: int, rate: float = 1e-3, size: int = 24
+    model: nn.Module, banks: tuple[Path, Path], out: Path, *, steps: int, seed: int
 ) -> dict[str, float]:
-    """Train `model.model.visual`; saves `out/vision.pt` every 300 steps and resumes from it. Returns `measure`."""
-    visual = model.model.visual
+    """Train `model.model.visual`; saves `out/vision.pt` every 300 steps and resumes from it.
+
+    Args:
+        model: the whole model; only its vision tower changes.
+        banks: folders of the pictures to train on and of the held-out ones.
+        out: folder of the checkpoint.
+        steps: optimizer steps.
+        seed: seed of weights and batches.
+
+    Returns:
+        `vision_target_errors` on the held-out pictures.
+    """
+    visual, (bank, held) = model.model.visual, banks
     data, names = VisionTargets(bank), measurement_names()
     initialize_vision_tower(visual, seed)
     heads = nn.ModuleList([nn.Linear(TEXT_WIDTH, len(names)) for _ in range(3)])
@@ -144,13 +156,13 @@ def train_vision_tower(
     weight = torch.tensor([MEASUREMENT_WEIGHTS.get(name, 2.0 if name in DIMENSIONS else 0.5) for name in names])
     local_weight = torch.tensor([1.0] * (LOCAL_TARGET_COUNT - 2) + [4.0, 2.0])
     optimizer = torch.optim.AdamW(
-        [*visual.parameters(), *heads.parameters()], lr=rate, betas=(0.9, 0.98), weight_decay=0.01
+        [*visual.parameters(), *heads.parameters()], lr=PEAK_RATE, betas=(0.9, 0.98), weight_decay=0.01
     )
     step = _resume(visual, heads, optimizer, out / "vision.pt")
     began, first = time.time(), step
-    for pictures, values, local in data.stream(size, seed, skip=step):
+    for pictures, values, local in data.stream(PICTURES_PER_STEP, seed, skip=step):
         for group in optimizer.param_groups:
-            group["lr"] = _rate(step, steps, rate)
+            group["lr"] = _rate(step, steps, PEAK_RATE)
         with torch.autocast("cpu", torch.bfloat16):  # 1.7 times the speed where the CPU has AVX-512 bf16
             features = vision_tower_outputs(visual, pictures, SUPERVISED_LAYERS)
             guesses = [head(f).float() for head, f in zip(heads[:3], features[:3], strict=True)]
@@ -164,7 +176,7 @@ def train_vision_tower(
         optimizer.step()
         step += 1
         if step % 100 == 0:
-            speed = (step - first) * size / (time.time() - began)
+            speed = (step - first) * PICTURES_PER_STEP / (time.time() - began)
             print(
                 f"vision {step}/{steps} loss {error[0].item():.4f} local {near_loss.item():.3f} {speed:.0f} pictures/s",
                 flush=True,
@@ -196,8 +208,10 @@ def _resume(visual: nn.Module, heads: nn.Module, optimizer: torch.optim.Optimize
 
 
 def _rate(step: int, total: int, peak: float, warm: int = 150) -> float:
-    """Full rate until 60 % of the steps, then linearly down: discoveries (blur, then tilt, then the subject) come one
-    by one, and a rate that sinks early stops them."""
+    """Full rate until 60 % of the steps, then linearly down.
+
+    The tower learns blur, tilt and subject one after the other, and stops learning when the rate falls too early.
+    """
     return peak * min(1.0, (step + 1) / warm, max(0.02, (total - step) / (0.4 * total)))
 
 

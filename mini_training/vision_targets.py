@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
+import torch.nn.functional as F  # noqa: N812  PyTorch's own convention
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -33,7 +33,7 @@ MIRROR_ODD_MEASUREMENTS = ("subject_x", "tilt", "mass")  # change sign when the 
 
 
 def scene_measurements(scene: Scene) -> dict[str, float]:
-    """What the heads regress, each about unit spread: eight qualities first, then the facts behind them."""
+    """What the heads regress, each with about unit variance: one quality per dimension, then the facts behind them."""
     quality = {name: (value - 0.5) / 0.28 for name, value in scene_qualities(scene).items()}
     facts = {
         "subject_x": (scene.subject_x - 0.5) * 4,
@@ -58,6 +58,7 @@ def scene_measurements(scene: Scene) -> dict[str, float]:
 
 
 def measurement_names() -> list[str]:
+    """Names of the K measurements, in their order."""
     return list(scene_measurements(sample_scene(np.random.default_rng(0))))
 
 

@@ -19,7 +19,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -39,6 +39,10 @@ ADAPTER_WEIGHTS_FILE, PEFT_WEIGHTS_FILE, ADAPTER_CONFIG_FILE = (
 Layout = Literal["mlx", "older", "peft"]
 LORA, DORA = "lora", "dora"
 LEGACY_DEFAULT_ALPHA = 0.1  # mlx-vlm's default where an older configuration names none
+
+KEY_SUFFIXES = {"mlx": (".lora_a", ".lora_b"), "older": (".A", ".B")}  # of A (in, r) and B (r, out), by layout
+MAGNITUDE_SUFFIX = ".m"
+_MAX_EXAMPLES = 3  # modules named for one kind of problem
 
 _PEFT_KEY = re.compile(r"(?P<module>.+)\.lora_(?P<half>A|B)(\.\w+)?\.weight")
 _PEFT_MAGNITUDE = re.compile(r"(?P<module>.+)\.lora_(?P<half>magnitude_vector)(\.\w+)?(\.weight)?")
@@ -314,6 +318,59 @@ def _by_pattern(patterns: Mapping[str, Any] | None, module: str, usual: Any) -> 
         if re.fullmatch(rf"(.*\.)?({pattern})", name):
             return value
     return usual
+
+
+def module_arrays(
+    keys: Iterable[str], layouts: Iterable[str] = tuple(KEY_SUFFIXES)
+) -> tuple[dict[str, str], dict[str, str], dict[str, str]]:
+    """Keys of A, of B and of the magnitudes by module, in an adapters.safetensors of one of these layouts."""
+    halves: tuple[dict[str, str], dict[str, str], dict[str, str]] = ({}, {}, {})
+    suffixes = [(*KEY_SUFFIXES[layout], MAGNITUDE_SUFFIX) for layout in layouts]
+    for key in keys:
+        for ends in suffixes:
+            for half, end in zip(halves, ends, strict=True):
+                if key.endswith(end):
+                    half[key.removesuffix(end)] = key
+    return halves
+
+
+def shape_problems(
+    lora_a: Mapping[str, Sequence[int]],
+    lora_b: Mapping[str, Sequence[int]],
+    magnitude: Mapping[str, Sequence[int]] | None,
+    rank: int | None,
+) -> list[str]:
+    """What is wrong with the shapes of an adapter's arrays, whatever its base; [] if nothing is.
+
+    Args:
+        lora_a: shape of A, (in, r), by module.
+        lora_b: shape of B, (r, out), by module.
+        magnitude: shape of a DoRA's magnitudes, (out,), by module; None for a LoRA.
+        rank: r as the configuration states it; None if it states none.
+    """
+    pairs = [name for name in lora_a if name in lora_b]
+    problems = [f"{name} has only one half of its pair" for name in sorted(set(lora_a) ^ set(lora_b))[:_MAX_EXAMPLES]]
+    if not pairs:
+        return [*problems, "it holds no LoRA weights"]
+    wrong = [name for name in pairs if not _is_pair(lora_a[name], lora_b[name], rank)]
+    for name in wrong[:_MAX_EXAMPLES]:
+        shapes = f"{tuple(lora_a[name])} and {tuple(lora_b[name])}"
+        problems.append(f"{name} has shapes {shapes}, which don't fit each other or rank {rank}")
+    if magnitude is None:
+        return problems
+    alone = sorted(set(magnitude) - set(pairs))[:_MAX_EXAMPLES]
+    problems += [f"{name} has a magnitude without a pair" for name in alone]
+    problems += [f"{name} has no magnitude" for name in pairs if name not in magnitude][:_MAX_EXAMPLES]
+    unequal = [name for name in pairs if name in magnitude and tuple(magnitude[name]) != (lora_b[name][-1],)]
+    for name in unequal[:_MAX_EXAMPLES]:
+        problems.append(f"{name} has a magnitude of shape {tuple(magnitude[name])}, expected {(lora_b[name][-1],)}")
+    return problems
+
+
+def _is_pair(lora_a: Sequence[int], lora_b: Sequence[int], rank: int | None) -> bool:
+    if len(lora_a) != 2 or len(lora_b) != 2 or lora_a[1] != lora_b[0]:
+        return False
+    return rank is None or lora_a[1] == rank
 
 
 def read_safetensors(weights: Path) -> dict[str, Mapping[str, Any]]:

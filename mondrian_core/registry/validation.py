@@ -17,9 +17,6 @@ from mondrian_core.files import file_sha256
 from mondrian_core.lora_files import read_safetensors
 from mondrian_core.registry.version import CONFIG, MANIFEST, AdapterVersion, weights_name
 
-# How A and B are spelled, and which of their axes is the rank: mlx-vlm's and its older way; a DoRA's magnitudes.
-_LORA_NAME_PAIRS = ((".lora_a", ".lora_b", -1, -2), (".A", ".B", -1, -2))
-_DORA_MAGNITUDE_NAMES = {".lora_b": ".m", ".B": ".m"}
 _MAX_EXAMPLES = 3  # examples named in one problem
 
 
@@ -62,10 +59,11 @@ def array_problems(folder: Path) -> tuple[str, ...]:
     if "peft_type" in config:
         return (*found, *_peft_problems(folder))
     if config.get("fine_tune_type", "lora") != "full":
-        shapes = {name: array["shape"] for name, array in arrays.items()}
-        found += _shape_problems(shapes, _rank(config))
-        if config.get("fine_tune_type") == "dora":
-            found += _magnitude_problems(shapes)
+        lora_a, lora_b, magnitude = (
+            {module: arrays[key]["shape"] for module, key in half.items()} for half in lora_files.module_arrays(arrays)
+        )
+        is_dora = config.get("fine_tune_type") == lora_files.DORA
+        found += lora_files.shape_problems(lora_a, lora_b, magnitude if is_dora else None, _rank(config))
     return tuple(found)
 
 
@@ -105,48 +103,6 @@ def _not_finite(arrays: Mapping[str, Mapping[str, Any]]) -> list[str]:
         if bool(np.any((bits & kind(mask)) == kind(mask))):
             bad.append(name)
     return [f"values that are no finite floats: {_first_examples(bad)}"] if bad else []
-
-
-def _shape_problems(shapes: Mapping[str, list[int]], rank: int | None) -> list[str]:
-    pairs, unpaired = _pairs(shapes)
-    wrong = []
-    for first, second, axis, other_axis in pairs:
-        a, b = shapes[first], shapes[second]
-        if len(a) < 2 or len(b) < 2 or a[axis] != b[other_axis] or (rank is not None and a[axis] != rank):
-            wrong.append(f"{first} {a} with {b}")
-    found = []
-    if unpaired:
-        found.append(f"A without B, or B without A: {_first_examples(unpaired)}")
-    if wrong:
-        found.append(f"shapes that don't fit rank {rank}: {_first_examples(wrong)}")
-    return found if pairs or found else ["no LoRA arrays"]
-
-
-def _magnitude_problems(shapes: Mapping[str, list[int]]) -> list[str]:
-    """B's without a magnitude for each of their outputs beside them."""
-    wrong = []
-    for _, up, _, rank_axis in _pairs(shapes)[0]:
-        end = next(end for end in _DORA_MAGNITUDE_NAMES if up.endswith(end))
-        name, outputs = up.removesuffix(end) + _DORA_MAGNITUDE_NAMES[end], shapes[up][-1 - rank_axis]
-        if shapes.get(name) != [outputs]:
-            wrong.append(f"{name} {shapes.get(name, 'missing')}")
-    return [f"magnitudes that don't fit their pair: {_first_examples(wrong)}"] if wrong else []
-
-
-def _pairs(names: Mapping[str, Any]) -> tuple[list[tuple[str, str, int, int]], list[str]]:
-    """(A, B, axis of the rank in A, in B) of every pair, and the arrays that miss their other half."""
-    pairs, unpaired = [], []
-    for name in names:
-        for first, second, axis, other_axis in _LORA_NAME_PAIRS:
-            if name.endswith(first):
-                other = name.removesuffix(first) + second
-                if other in names:
-                    pairs.append((name, other, axis, other_axis))
-                else:
-                    unpaired.append(name)
-            elif name.endswith(second) and name.removesuffix(second) + first not in names:
-                unpaired.append(name)
-    return pairs, unpaired
 
 
 def _first_examples(names: list[str]) -> str:

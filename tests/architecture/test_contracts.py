@@ -41,6 +41,7 @@ PLANTS: list[tuple[str, dict[str, str]]] = [
     ("mlx", {"mondrian_core/evaluation/planted.py": "import mlx.core as mx"}),
     ("mlx", {"mondrian_core/serving/planted.py": "import mlx.nn"}),
     ("mlx", {"tasks/planted.py": "from mlx_vlm import load"}),
+    ("mini_training", {"mondrian_core/mini/planted.py": "def late():\n    import mini_training.architecture"}),
     ("torch", {"mondrian_core/models/planted.py": "import torch"}),
     ("torch", {"mondrian_core/training/planted.py": "def late():\n    from torch import nn"}),
     (

@@ -110,7 +110,7 @@ def test_valid_adapter_passes_integrity(
         (not_a_number, nothing, "not finite"),
         (wrong_shape, nothing, "shapes"),
         (one_half, nothing, "one half"),
-        (misnamed, nothing, "no layer of the base"),
+        (misnamed, nothing, "not a layer of the base"),
         (dict, of_another_base, "another base"),
         (dict, cut_off, ""),
     ],

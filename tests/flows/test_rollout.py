@@ -204,6 +204,6 @@ def test_a_version_that_does_not_fit_its_base_is_quarantined_instead(
     assert load_file(registry.get("ro-base", version).weights) and registry.verify("ro-base", version) == ()
     with prefect_here(machine):
         done = promote_flow(advisor="ro-base", version=version, adapters=str(settings.adapters_root), return_state=True)
-    assert done.name == "Failed" and "no layer of the base" in str(done.message)
+    assert done.name == "Failed" and "not a layer of the base" in str(done.message)
     assert registry.get("ro-base", version).state == "quarantined" and registry.current("ro-base") is None
-    assert "no layer of the base" in page_of(machine, "version-ro-base")
+    assert "not a layer of the base" in page_of(machine, "version-ro-base")

@@ -175,8 +175,8 @@ def test_a_dora_without_all_its_magnitudes_is_refused(registry: Registry, tmp_pa
 @pytest.mark.parametrize(
     ("spoil", "problem"),
     [
-        (lambda w: w.pop(f"{OUR_Q}.m"), "missing"),
-        (lambda w: w.update({f"{OUR_Q}.m": w[f"{OUR_Q}.m"][1:]}), "[19]"),
+        (lambda w: w.pop(f"{OUR_Q}.m"), "has no magnitude"),
+        (lambda w: w.update({f"{OUR_Q}.m": w[f"{OUR_Q}.m"][1:]}), "(19,)"),
         (lambda w: w.update({f"{OUR_Q}.m": w[f"{OUR_Q}.m"] * np.float32(np.nan)}), "finite"),
     ],
 )

@@ -113,7 +113,7 @@ def test_a_stage_tried_again_with_something_else_begins_at_the_first_step(
     heard: list[StageEvent] = []
     again = train_adapter(base, TrainingRows(rows[1:3]), recipe, tmp_path / "cut", resume=None, listen=heard.append)
     assert [event.message for event in heard if isinstance(event, StageNotice)] == [
-        "The interrupted run can't be resumed: rows changed since then. It begins at the first step."
+        "The interrupted run can't be resumed: rows changed since then. Training starts at the first step."
     ]
     assert _bytes(again) == _bytes(train_adapter(base, TrainingRows(rows[1:3]), recipe, tmp_path / "fresh"))
     (tmp_path / "cut" / "checkpoint.safetensors").write_bytes(b"torn")

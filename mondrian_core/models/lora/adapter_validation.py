@@ -1,22 +1,26 @@
-"""Is an adapter sound for a base? Checked before it is used: the library itself skips wrong keys without a word."""
+"""Validate an adapter against a base before it is used: mlx-vlm ignores keys that don't match, without an error."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import mlx.core as mx
 import mlx.nn as nn
 
+from mondrian_core import lora_files
 from mondrian_core.errors import BadAdapter
 from mondrian_core.files import read_json
 from mondrian_core.models.base_model import BaseVLM
 from mondrian_core.models.lora import lora_adapter
 from mondrian_core.models.lora.dora import squared_row_norms
 
+_MAX_EXAMPLES, _MAX_PROBLEMS = 3, 12
+
 
 def adaptable_linear_layers(base: BaseVLM) -> dict[str, nn.Module]:
-    """The linear layers of the language model that may carry LoRA, by their name in the whole model."""
+    """The linear layers of the language model that may carry LoRA, by their names in the whole model."""
     return {
         name: module
         for name, module in base.model.named_modules()
@@ -27,9 +31,9 @@ def adaptable_linear_layers(base: BaseVLM) -> dict[str, nn.Module]:
 
 
 def validate_adapter_folder(base: BaseVLM, folder: Path) -> tuple[str, ...]:
-    """What is wrong with an adapter for this base; empty when it is sound.
+    """What is wrong with an adapter for this base; () if nothing is.
 
-    Looks for missing and unmatched keys, wrong shapes, values that are not finite, B all zero (a LoRA would do
+    Checks for missing and unmatched keys, wrong shapes, values that are not finite, B all zero (a LoRA would change
     nothing), and a manifest that names another base, or another chat template, tokenizer or image processor of it.
     """
     try:
@@ -40,51 +44,56 @@ def validate_adapter_folder(base: BaseVLM, folder: Path) -> tuple[str, ...]:
 
 
 def validate_loaded_adapter(base: BaseVLM, adapter: lora_adapter.LoraAdapter) -> tuple[str, ...]:
-    """What is wrong with an adapter in memory for this base."""
+    """What is wrong with an adapter in memory for this base; () if nothing is."""
     layers = adaptable_linear_layers(base)
-    found = [f"the key {key} belongs to no LoRA pair" for key in adapter.unmatched_keys[:3]]
-    halves = sorted(set(adapter.lora_a) ^ set(adapter.lora_b))
-    found += [f"{name} has only one half of its pair" for name in halves[:3]]
-    absent = [name for name in adapter.declared_modules if name not in adapter.lora_a and name not in adapter.lora_b]
-    found += [f"{name} is declared but has no weights" for name in absent[:3]]
-    undeclared = [name for name in adapter.modules if adapter.declared_modules and name not in adapter.declared_modules]
-    found += [f"{name} has weights but isn't declared" for name in undeclared[:3]]
-    if not adapter.modules:
-        return (*found, "it holds no LoRA weights")
+    problems = [f"the key {key} belongs to no LoRA pair" for key in adapter.unmatched_keys[:_MAX_EXAMPLES]]
+    problems += _undeclared_problems(adapter)
+    problems += lora_files.shape_problems(
+        _shapes(adapter.lora_a),
+        _shapes(adapter.lora_b),
+        _shapes(adapter.magnitude) if adapter.dora else None,
+        adapter.rank,
+    )
+    problems += [f"{name} is not a layer of the base" for name in adapter.modules if name not in layers]
+    if problems or not adapter.modules:
+        return tuple(problems[:_MAX_PROBLEMS])
     for name in adapter.modules:
-        if name not in layers:
-            found.append(f"{name} is no layer of the base")
-            continue
-        found += _shape_problems(name, layers[name], adapter)
-    if adapter.dora:
-        halved = sorted(set(adapter.magnitude) ^ set(adapter.modules))
-        found += [f"{name} has a pair without a magnitude, or a magnitude without its pair" for name in halved[:3]]
+        problems += _layer_problems(name, layers[name], adapter)
     idle = not adapter.scale or all(not bool(mx.any(tensor != 0)) for tensor in adapter.lora_b.values())
-    if idle and not found and all(_keeps_base_magnitudes(layers[name], adapter, name) for name in adapter.modules):
-        found.append("B is all zero, so it changes nothing")
-    return tuple(found[:12])
+    if idle and not problems and all(_keeps_base_magnitudes(layers[name], adapter, name) for name in adapter.modules):
+        problems.append("B is all zero, so it changes nothing")
+    return tuple(problems[:_MAX_PROBLEMS])
+
+
+def _undeclared_problems(adapter: lora_adapter.LoraAdapter) -> list[str]:
+    """Modules in the configuration alone or in the weights alone; a configuration may list none."""
+    declared, held = adapter.declared_modules, {*adapter.lora_a, *adapter.lora_b}
+    absent = [f"{name} is declared but has no weights" for name in declared if name not in held]
+    extra = [f"{name} has weights but isn't declared" for name in adapter.modules if declared and name not in declared]
+    return [*absent[:_MAX_EXAMPLES], *extra[:_MAX_EXAMPLES]]
+
+
+def _shapes(arrays: Mapping[str, mx.array]) -> dict[str, Sequence[int]]:
+    return {name: array.shape for name, array in arrays.items()}
 
 
 def _keeps_base_magnitudes(layer: nn.Module, adapter: lora_adapter.LoraAdapter, name: str) -> bool:
-    """True when the magnitudes are those of the base, or there are none."""
+    """True if the magnitudes are the base's row norms, or if there are none."""
     if not adapter.dora:
         return True
     own = mx.sqrt(squared_row_norms(layer))
     return bool(mx.allclose(adapter.magnitude[name].astype(mx.float32), own, rtol=1e-5))
 
 
-def _shape_problems(name: str, layer: nn.Module, adapter: lora_adapter.LoraAdapter) -> list[str]:
+def _layer_problems(name: str, layer: nn.Module, adapter: lora_adapter.LoraAdapter) -> list[str]:
+    """What is wrong with one module's pair (and magnitude) for the base's layer."""
     inputs, outputs = linear_dimensions(layer)
-    down, up = adapter.lora_a[name], adapter.lora_b[name]
-    if tuple(down.shape) != (inputs, adapter.rank) or tuple(up.shape) != (adapter.rank, outputs):
-        return [
-            f"{name} has shapes {tuple(down.shape)} and {tuple(up.shape)}, "
-            f"expected {(inputs, adapter.rank)} and {(adapter.rank, outputs)}"
-        ]
-    lengths = adapter.magnitude.get(name, mx.zeros(outputs))
-    if tuple(lengths.shape) != (outputs,):
-        return [f"{name} has a magnitude of shape {tuple(lengths.shape)}, expected {(outputs,)}"]
-    if not all(bool(mx.all(mx.isfinite(tensor))) for tensor in (down, up, lengths)):
+    lora_a, lora_b = adapter.lora_a[name], adapter.lora_b[name]
+    if lora_a.shape[0] != inputs or lora_b.shape[1] != outputs:
+        shapes, expected = (lora_a.shape, lora_b.shape), ((inputs, adapter.rank), (adapter.rank, outputs))
+        return [f"{name} has shapes {shapes[0]} and {shapes[1]}, expected {expected[0]} and {expected[1]}"]
+    arrays = [lora_a, lora_b, *([adapter.magnitude[name]] if adapter.dora else [])]
+    if not all(bool(mx.all(mx.isfinite(array))) for array in arrays):
         return [f"{name} has values that are not finite"]
     return []
 

@@ -27,8 +27,6 @@ __all__ = [
 ]
 
 ADAPTER_CONFIG_FILE = lora_files.ADAPTER_CONFIG_FILE
-_MAGNITUDE_SUFFIX = ".m"
-_KEY_SUFFIXES = {"mlx": (".lora_a", ".lora_b"), "older": (".A", ".B")}
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -89,24 +87,21 @@ def _tensors(path: Path) -> dict[str, mx.array]:
 
 
 def _mlx_adapter(tensors: dict[str, mx.array], said: LoraDescription) -> LoraAdapter:
-    """Halves without their other half, and magnitudes of a plain LoRA (stray), are left to `soundness` to name."""
-    ends = (*_KEY_SUFFIXES[said.layout], _MAGNITUDE_SUFFIX)
-    down, up, lengths = (
-        {key.removesuffix(end): tensor for key, tensor in tensors.items() if key.endswith(end)} for end in ends
-    )
-    known = ends if said.dora else ends[:2]
-    stray = tuple(key for key in tensors if not key.endswith(known))
+    """Incomplete pairs, and keys that fit nowhere, are left for `adapter_validation` to report."""
+    keys = lora_files.module_arrays(tensors, (said.layout,))
+    lora_a, lora_b, magnitude = ({name: tensors[key] for name, key in half.items()} for half in keys)
+    matched = {key for half in (keys if said.dora else keys[:2]) for key in half.values()}
     return LoraAdapter(
         layout=said.layout,
         rank=said.rank,
         scale=said.scale,
         dropout=said.dropout,
-        lora_a=down,
-        lora_b=up,
+        lora_a=lora_a,
+        lora_b=lora_b,
         declared_modules=said.declared_modules,
-        unmatched_keys=stray,
+        unmatched_keys=tuple(key for key in tensors if key not in matched),
         dora=said.dora,
-        magnitude=lengths if said.dora else {},
+        magnitude=magnitude if said.dora else {},
     )
 
 

@@ -74,18 +74,18 @@ class Oracle(NgramDrafter):
         self._expect, self._written = expect, 0
 
     @property
-    def promising(self) -> bool:
+    def worth_drafting(self) -> bool:
         return True
 
-    def begin(self) -> None:
+    def start_answer(self) -> None:
         super().start_answer()
         self._written = 0
 
-    def add(self, token: int, *, chosen: bool = True) -> None:
+    def observe(self, token: int, *, chosen: bool = True) -> None:
         super().observe(token, chosen=chosen)
         self._written += 1
 
-    def ahead(self, limit: int) -> tuple[list[int], list[float]]:
+    def likely_continuation(self, limit: int) -> tuple[list[int], list[float]]:
         tokens = self._expect(self._written, limit)[:limit]
         return tokens, [1.0] * len(tokens)
 

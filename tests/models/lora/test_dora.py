@@ -164,7 +164,7 @@ def test_a_switched_layer_gives_the_training_layers_output(
     switched = layer.linear
     switched.__class__ = SwitchableQuantizedLinear if bits else SwitchableLinear
     change = (layer.lora_a.astype(kind), (SCALE * factor * layer.lora_b).astype(kind), (factor - 1).astype(kind))
-    object.__setattr__(switched, "change", change)
+    object.__setattr__(switched, "delta", change)
     np.testing.assert_allclose(np.array(switched(x).astype(mx.float32)), np.array(wanted), atol=close)
     assert layer(x).dtype == switched(x).dtype == kind
 

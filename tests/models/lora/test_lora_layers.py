@@ -54,7 +54,7 @@ def test_a_sound_adapter_has_no_problems(base: BaseVLM, adapter: Path) -> None:
         (lambda w: [w.pop(f"{Q}.lora_a"), w.pop(f"{Q}.lora_b")], "declared but has no weights"),
         (
             lambda w: w.update({f"{Q}s.lora_a": w[f"{Q}.lora_a"], f"{Q}s.lora_b": w[f"{Q}.lora_b"]}),
-            "no layer of the base",
+            "not a layer of the base",
         ),
         (lambda w: w.update({f"{Q}.lora_a": w[f"{Q}.lora_a"].T.copy()}), "shapes"),
         (lambda w: w.update({f"{Q}.lora_b": np.full_like(w[f"{Q}.lora_b"], np.nan)}), "not finite"),
