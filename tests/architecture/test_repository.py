@@ -61,18 +61,19 @@ def test_make_targets_in_readme_exist() -> None:
 
 
 def test_mondrian_commands_in_readme_parse_and_none_is_missing() -> None:
-    from mondrian_core.cli.parser import build_parser, normalize_option_names
+    from mondrian_core.cli import normalize_words, parse_command
+    from mondrian_core.cli.app import build_app
+    from mondrian_core.errors import BadInput
 
     named = [line[1:] for line in shell_lines() if line[0] == "mondrian"]
     for arguments in named:
         plain = [word.strip("[]") for word in arguments]
         try:
-            build_parser().parse_args(normalize_option_names(plain))
-        except SystemExit:
-            pytest.fail(f"README: mondrian {' '.join(arguments)} isn't understood")
-    commands = next(action.choices for action in build_parser()._actions if action.dest == "command")
-    assert commands is not None
-    assert {arguments[0] for arguments in named} == set(commands)
+            parse_command(normalize_words(plain), print)
+        except BadInput as error:
+            pytest.fail(f"README: mondrian {' '.join(arguments)}: {error}")
+    commands = {name for name in build_app() if not name.startswith("-")}
+    assert {arguments[0] for arguments in named} == commands
 
 
 def test_deployments_in_readme_exist() -> None:
