@@ -16,7 +16,7 @@ from typing import Any
 
 from cyclopts import App, CycloptsError
 
-from mondrian_core.cli.app import HELP_ALL, build_app
+from mondrian_core.cli.app import HELP_ALL, NO_COMMANDS, CommandTable, build_app
 from mondrian_core.cli.legacy_options import translate_legacy_options
 from mondrian_core.errors import BadInput, MondrianError, translate_foreign_errors
 
@@ -24,14 +24,14 @@ EXIT_INTERRUPTED = 130
 PREFECT_COMMAND = "prefect"
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(arguments: list[str] | None = None, extra_commands: CommandTable = NO_COMMANDS) -> int:
     """Run one command and return its exit status."""
     words = sys.argv[1:] if arguments is None else arguments
     as_json, debug = "--json" in words, "--debug" in words
     try:
         with translate_foreign_errors():
             words = normalize_words(words)
-            command, bound = parse_command(words, lambda change: print(change, file=sys.stderr))
+            command, bound = parse_command(words, lambda change: print(change, file=sys.stderr), extra_commands)
             if isinstance(getattr(command, "__self__", None), App):  # it prints help or the version
                 command(*bound.args, **bound.kwargs)
                 return 0 if {"--help", "-h", "--version"} & set(words) else 2
@@ -81,7 +81,9 @@ def _with_dashes(word: str) -> str:
     return name.replace("_", "-") + equals + value if word.startswith("--") else word
 
 
-def parse_command(words: list[str], on_translated: Callable[[str], None]) -> tuple[Callable[..., Any], BoundArguments]:
+def parse_command(
+    words: list[str], on_translated: Callable[[str], None], extra_commands: CommandTable = NO_COMMANDS
+) -> tuple[Callable[..., Any], BoundArguments]:
     """The command that normalized words name, and its arguments. `on_translated` is called for each legacy option.
 
     Raises:
@@ -89,7 +91,7 @@ def parse_command(words: list[str], on_translated: Callable[[str], None]) -> tup
     """
     words = translate_legacy_options(words, on_translated)
     expert = HELP_ALL in words
-    app = build_app(expert_help=expert)
+    app = build_app(expert_help=expert, extra_commands=extra_commands)
     try:
         command, bound, _ = app.parse_args(["--help" if word == HELP_ALL else word for word in words])
     except CycloptsError as error:

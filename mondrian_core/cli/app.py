@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from cyclopts import App, Group, Parameter
@@ -13,8 +14,10 @@ if TYPE_CHECKING:
 HELP_ALL = "--help-all"
 EXPERT_PANEL = "Expert training settings"
 
-# group -> command -> (module:function below this package, help)
-COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
+# group -> command -> (module:function, help); the modules of COMMANDS are below this package
+CommandTable = Mapping[str, Mapping[str, tuple[str, str]]]
+NO_COMMANDS: CommandTable = {}
+COMMANDS: CommandTable = {
     "Workspace": {
         "init": ("workspace:init_command", "create a workspace"),
         "doctor": ("workspace:doctor_command", "check the installation and suggest fixes"),
@@ -81,8 +84,13 @@ class _SettingsFormatter(DefaultFormatter):
             console.print(f"{len(panel.entries)} {EXPERT_PANEL.lower()} are not shown: use {HELP_ALL}.\n")
 
 
-def build_app(*, expert_help: bool = False) -> App:
-    """The `mondrian` command line; with `expert_help` its help texts show every setting of training."""
+def build_app(*, expert_help: bool = False, extra_commands: CommandTable = NO_COMMANDS) -> App:
+    """The `mondrian` command line.
+
+    Args:
+        expert_help: help texts show every setting of training.
+        extra_commands: commands of packages that this one must not import, with full module names.
+    """
     app = App(
         name="mondrian",
         help="Fine-tune and serve a vision-language model that critiques photographs in one advisor's style.",
@@ -99,7 +107,9 @@ def build_app(*, expert_help: bool = False) -> App:
         result_action="return_value",
     )
     for position, (title, commands) in enumerate(COMMANDS.items()):
-        _register(app, commands, Group(title, sort_key=position))
+        _register(app, _inside_this_package(commands), Group(title, sort_key=position))
+    for title, commands in extra_commands.items():
+        _register(app, commands, Group(title, sort_key=len(COMMANDS)))
     versions = Group("Adapters", sort_key=2.5)
     for name, text, commands in (
         ("adapters", f"manage adapter versions: {', '.join(ADAPTER_COMMANDS)}", ADAPTER_COMMANDS),
@@ -107,14 +117,18 @@ def build_app(*, expert_help: bool = False) -> App:
     ):
         group = App(name=name, help=text, group=versions)
         app.command(group)
-        _register(group, commands, None)
+        _register(group, _inside_this_package(commands), None)
     app.register_install_completion_command(help="install completion for this shell (bash, zsh, fish)")
     return app
 
 
-def _register(app: App, commands: dict[str, tuple[str, str]], group: Group | None) -> None:
+def _inside_this_package(commands: Mapping[str, tuple[str, str]]) -> dict[str, tuple[str, str]]:
+    return {name: (f"mondrian_core.cli.{target}", text) for name, (target, text) in commands.items()}
+
+
+def _register(app: App, commands: Mapping[str, tuple[str, str]], group: Group | None) -> None:
     for position, (name, (target, text)) in enumerate(commands.items()):
-        app.command(f"mondrian_core.cli.{target}", name=name, help=text, group=group, sort_key=position)
+        app.command(target, name=name, help=text, group=group, sort_key=position)
 
 
 def _shown_default(value: Any) -> str:

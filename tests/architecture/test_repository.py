@@ -61,6 +61,7 @@ def test_make_targets_in_readme_exist() -> None:
 
 
 def test_mondrian_commands_in_readme_parse_and_none_is_missing() -> None:
+    from mondrian import DEPLOYMENT_COMMANDS
     from mondrian_core.cli import normalize_words, parse_command
     from mondrian_core.cli.app import build_app
     from mondrian_core.errors import BadInput
@@ -69,10 +70,10 @@ def test_mondrian_commands_in_readme_parse_and_none_is_missing() -> None:
     for arguments in named:
         plain = [word.strip("[]") for word in arguments]
         try:
-            parse_command(normalize_words(plain), print)
+            parse_command(normalize_words(plain), print, DEPLOYMENT_COMMANDS)
         except BadInput as error:
             pytest.fail(f"README: mondrian {' '.join(arguments)}: {error}")
-    commands = {name for name in build_app() if not name.startswith("-")}
+    commands = {name for name in build_app(extra_commands=DEPLOYMENT_COMMANDS) if not name.startswith("-")}
     assert {arguments[0] for arguments in named} == commands
 
 
