@@ -1,4 +1,4 @@
-"""Set up Prefect's work pool, queues and deployments, and end runs whose process is gone. Every step may be repeated."""
+"""Set up Prefect's work pool, queues and deployments; end runs whose process is gone. All steps are repeatable."""
 
 from __future__ import annotations
 
