@@ -23,7 +23,7 @@ from deployments import demo_screen
 from deployments.bootstrap import RunningPrefect, bring_up, stop_started_processes
 from deployments.prefect_instance import set_prefect_home
 from deployments.run_watcher import FlowRunStatus, follow_flow_run, start_deployment_run
-from deployments.up import EXIT_INTERRUPTED, SCHEDULED, ServerOptions
+from deployments.up import EXIT_INTERRUPTED, SCHEDULED, PrefectServerOptions
 from mondrian_core.cli.options import WholeNumber, settings_from_options
 from mondrian_core.errors import Broken, PrefectUnavailable
 from mondrian_core.files import read_json
@@ -36,7 +36,7 @@ NEW_CRITIQUES = 40  # per further run; with fewer, the gate "champion" is nearly
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
-class DemoOptions(ServerOptions):
+class DemoOptions(PrefectServerOptions):
     """Options of `mondrian demo`."""
 
     recipe: Annotated[Path, Parameter(help="settings of every stage: a TOML file, or the name of a bundled recipe")] = (

@@ -23,7 +23,7 @@ EXIT_INTERRUPTED = 130
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
-class ServerOptions(CommandOptions):
+class PrefectServerOptions(CommandOptions):
     """Options of a command that starts Prefect's server."""
 
     port: Annotated[WholeNumber | None, Parameter(help="port of the Prefect server (default: 4200, or a free one)")] = (
@@ -33,7 +33,7 @@ class ServerOptions(CommandOptions):
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
-class UpOptions(ServerOptions):
+class UpOptions(PrefectServerOptions):
     """Options of `mondrian up`."""
 
     service_port: Annotated[WholeNumber, Parameter(help="port of the service")] = 5100

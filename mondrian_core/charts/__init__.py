@@ -1,0 +1,1 @@
+"""SVG charts for reports, the service and artifacts."""
