@@ -1,1 +1,1 @@
-"""Everything that puts the flows on a machine."""
+"""Set up and run the flows on a machine: the commands up, down and demo, and the Prefect server behind them."""

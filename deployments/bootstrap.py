@@ -1,7 +1,7 @@
-"""Server, worker and deployments on one machine: brought up and taken down. `up`, `demo` and the tests all use this.
+"""Start and stop Prefect's server and worker on one machine. `up`, `down`, `demo` and the tests use this module.
 
-Everything may be repeated: what runs already is kept, what is missing is added. Which processes were started is written
-to `WORKSPACE/.prefect/up.json`, and only those are ever stopped.
+Every call may be repeated: running processes are kept and missing ones started. `WORKSPACE/.prefect/up.json` records
+the processes that were started, and only those are ever stopped.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from tasks import liveness, processes
 from tasks.processes import ManagedProcess
 
 SERVER, WORKER = "prefect server", "prefect worker"
-SERVER_TIMEOUT_SECONDS = 180.0  # three seconds on an idle machine; a busy one must not fail for it
+SERVER_TIMEOUT_SECONDS = 180.0  # it takes three seconds on an idle machine
 WORKER_NAME = "mondrian"
 
 OnMessage = Callable[[str], None]
@@ -44,7 +44,7 @@ OnMessage = Callable[[str], None]
 
 @dataclass(frozen=True)
 class RunningPrefect:
-    """What runs now. `started` are the processes of this call; what ran before it is not in there."""
+    """The running server and worker. `started` holds only the processes that this call started."""
 
     place: PrefectInstance
     processes: tuple[ManagedProcess, ...]
@@ -52,7 +52,7 @@ class RunningPrefect:
 
 
 def ignore_message(line: str) -> None:
-    """Tell nobody."""
+    """Do nothing."""
 
 
 def bring_up(
@@ -62,13 +62,13 @@ def bring_up(
     usual_port: int | None = None,
     on_message: OnMessage = ignore_message,
 ) -> RunningPrefect:
-    """Server, pool, limits, automation, deployments and worker, all of them there when this returns.
+    """Start the server and the worker and apply prefect.yaml; all of it is ready when this returns.
 
     Raises:
-        NoWorkspace: when there is no workspace to work for.
-        DiskFull: when too little space is left for server and logs.
-        PortInUse: when `port` is given and taken.
-        PrefectUnavailable: when server or worker don't start; what this call started is stopped again.
+        NoWorkspace: the workspace does not exist.
+        DiskFull: too little space is left for server and logs.
+        PortInUse: `port` is given and in use.
+        PrefectUnavailable: server or worker did not start; the processes of this call have been stopped.
     """
     settings.require_workspace()
     require_free_space(settings.root)
@@ -78,13 +78,15 @@ def bring_up(
         with FileLock(home / "up.lock", timeout=120):
             ensure_prefect_password(settings)
             place = _ensure_server(settings, port, usual_port, started, on_message)
-            on_message("deploying what prefect.yaml describes")
+            on_message("applying prefect.yaml")
             prefect_setup.set_up_prefect(place)
-            _end_runs(settings, on_message, "Its process is gone: this machine or its worker stopped while it ran.")
+            _end_runs(settings, on_message, "Its process is gone: the machine or the worker stopped during the run.")
             _ensure_worker(place, started, on_message)
             return RunningPrefect(place, tuple(_recorded(settings)), tuple(started))
     except Timeout:
-        raise PrefectUnavailable("Another command is starting Prefect here.", "Wait for it and try again.") from None
+        raise PrefectUnavailable(
+            "Another command is starting Prefect for this workspace.", "Wait until it has finished and try again."
+        ) from None
     except BaseException:
         _stop(settings, started)
         raise
@@ -101,14 +103,14 @@ def _ensure_server(
         _wait_until_healthy(place, next(process for process in known if process.name == SERVER))
         if port not in (None, address):
             raise PrefectUnavailable(
-                f"The Prefect server of this workspace runs at {place.ui} already.",
-                "Leave --port away to use it, or stop it with `make down` first.",
+                f"The Prefect server of this workspace already runs at {place.ui}.",
+                "Omit --port to use it, or stop it with `mondrian down` first.",
             )
-        on_message(f"the server at {place.ui} is already there")
+        on_message(f"the Prefect server already runs at {place.ui}")
         return place
-    left = [process for process in known if process.alive]  # a worker, with what it runs, waits for the old address
+    left = [process for process in known if process.alive]  # a worker that waits for the old address
     place = PrefectInstance(settings, _reusable_port(address, port, left) or choose_port(port, usual=usual))
-    where = f"{place.ui}{', where its worker waits for it' if left else ''}"
+    where = f"{place.ui}{', the address that its worker waits for' if left else ''}"
     on_message(f"starting the Prefect server at {where}; its UI asks for the password in {auth_string_path(settings)}")
     command = [sys.executable, "-m", "deployments.server", "--port", str(place.port)]
     server = processes.start_process(
@@ -121,10 +123,10 @@ def _ensure_server(
 
 
 def _reusable_port(address: int | None, wanted: int | None, left: list[ManagedProcess]) -> int | None:
-    """The port of the server that is gone, when something that it served may live on; None: any other will do.
+    """The port of a server that is gone, when processes may still use it; None: any other port will do.
 
     Raises:
-        PrefectUnavailable: a living worker waits at that port and it can't be had.
+        PrefectUnavailable: a running worker needs that port and it is in use.
     """
     if address is None or (not left and wanted not in (None, address)):
         return None
@@ -136,13 +138,13 @@ def _reusable_port(address: int | None, wanted: int | None, left: list[ManagedPr
     if not left:
         return None
     raise PrefectUnavailable(
-        f"The Prefect server is gone, and its worker waits for it at port {address}, which can't be used.",
-        f"Free port {address}, or give up what the worker runs with `make down`, and run `make up` again.",
+        f"The Prefect server is gone, and its worker waits for it at port {address}, which is in use.",
+        f"Free port {address}, or stop the worker and its runs with `mondrian down`; then run `mondrian up` again.",
     )
 
 
 def _stop_processes_with_old_password(settings: Settings) -> None:
-    """Server and worker of an earlier version, whose server asks for none, or from before the password was removed."""
+    """Stop processes of an earlier version without a password, or from before the password file was removed."""
     if _read_record(settings).get("password_sha256") != _digest(settings):
         for process in _recorded(settings):
             processes.stop_process(process)
@@ -167,7 +169,7 @@ def _wait_until_healthy(place: PrefectInstance, server: ManagedProcess) -> None:
 def _ensure_worker(place: PrefectInstance, started: list[ManagedProcess], on_message: OnMessage) -> None:
     known = _recorded(place.settings)
     if any(process.name == WORKER and process.alive for process in known):
-        on_message("the worker is already there")
+        on_message("the worker already runs")
         return
     on_message("starting the worker")
     name = WORKER_NAME
@@ -181,12 +183,12 @@ def _ensure_worker(place: PrefectInstance, started: list[ManagedProcess], on_mes
 
 
 def stop_started_processes(running: RunningPrefect) -> list[str]:
-    """Stop what that call of `bring_up` started; what had been there before runs on."""
+    """Stop the processes that this call of `bring_up` started; older ones keep running."""
     return _stop(running.place.settings, list(running.started))
 
 
 def take_down(settings: Settings, on_message: OnMessage = ignore_message) -> list[str]:
-    """Stop exactly what was started here, the worker before the server; the names of what ran."""
+    """Stop all recorded processes, the worker before the server; returns their names."""
     return _stop(settings, _recorded(settings), on_message, everything=True)
 
 
@@ -197,9 +199,13 @@ def _stop(
     *,
     everything: bool = False,
 ) -> list[str]:
-    """The worker first, then the runs it held are called crashed, then the server.
+    """Stop the worker, mark its runs as crashed, then stop the server.
 
-    `everything`: runs that outlived their worker are stopped too.
+    Args:
+        settings: the workspace whose processes these are.
+        chosen: the processes to stop.
+        on_message: called with each line of progress.
+        everything: also stop runs that outlived their worker.
     """
     with processes.ignore_signals():
         return _stop_in_order(settings, chosen, on_message, everything)
@@ -213,7 +219,7 @@ def _stop_in_order(
         if process.name == SERVER and everything:
             _stop_runs(settings, on_message)
         if process.name == SERVER and process.alive and not _is_worker_alive(settings):
-            _end_runs(settings, on_message, "The worker was stopped while it ran.", worker_stopped=True)
+            _end_runs(settings, on_message, "The worker was stopped during the run.", worker_stopped=True)
         on_message(f"stopping the {process.name}")
         if processes.stop_process(process):
             stopped.append(process.name)
@@ -231,20 +237,20 @@ def _is_worker_alive(settings: Settings) -> bool:
 
 
 def _end_runs(settings: Settings, on_message: OnMessage, reason: str, *, worker_stopped: bool = False) -> None:
-    """Say of runs whose process is gone that they ended."""
+    """Mark runs whose process is gone as ended."""
     port = _recorded_port(settings)
     if port is None:
         return
     try:
         stopped = worker_stopped or not _is_worker_alive(settings)
         for name in prefect_setup.end_dead_runs(PrefectInstance(settings, port), reason, worker_stopped=stopped):
-            on_message(f"the run {name} was not finished")
+            on_message(f"the run {name} did not finish")
     except (httpx.HTTPError, PrefectUnavailable) as error:
-        on_message(f"the server could not be asked about unfinished runs ({type(error).__name__})")
+        on_message(f"unfinished runs could not be checked: the server did not answer ({type(error).__name__})")
 
 
 def _stop_runs(settings: Settings, on_message: OnMessage) -> None:
-    """Stop runs whose worker was killed and left them alone."""
+    """Stop runs that outlived a killed worker."""
     for process in liveness.live_run_processes(prefect_home(settings)):
         on_message(f"stopping the {process.name}")
         processes.stop_process(process)
@@ -264,7 +270,7 @@ def _record(place: PrefectInstance, running: list[ManagedProcess]) -> None:
 
 
 def _digest(settings: Settings) -> str:
-    """Tells one password of a server from another without disclosing it."""
+    """Identifies the server's password without disclosing it."""
     return hashlib.sha256((read_auth_string(settings) or "").encode()).hexdigest()
 
 
@@ -288,4 +294,4 @@ def _recorded_port(settings: Settings) -> int | None:
 
 def _last_line(log: str) -> str:
     lines = [line.strip() for line in Path(log).read_text(errors="replace").splitlines() if line.strip()]
-    return lines[-1] if lines else "it wrote nothing"
+    return lines[-1] if lines else "its log is empty"

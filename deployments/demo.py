@@ -4,35 +4,28 @@ It creates a sample workspace if there is none, starts Prefect's server and a wo
 the result, and stops what it started. A second run trains the next version.
 """
 
-from __future__ import annotations
-
-import argparse
 import json
 import signal
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Annotated, Any
 
 import httpx
+from cyclopts import Parameter
 from rich.console import Console
 
 from deployments import demo_screen
 from deployments.bootstrap import RunningPrefect, bring_up, stop_started_processes
 from deployments.prefect_instance import set_prefect_home
 from deployments.run_watcher import FlowRunStatus, follow_flow_run, start_deployment_run
-from deployments.up import (
-    EXIT_INTERRUPTED,
-    SCHEDULED,
-    add_server_options,
-    deployment_parser,
-    deployment_settings,
-    report_error,
-)
-from mondrian_core.errors import Broken, MondrianError, PrefectUnavailable
+from deployments.up import EXIT_INTERRUPTED, SCHEDULED, PrefectServerOptions
+from mondrian_core.cli.options import WholeNumber, settings_from_options
+from mondrian_core.errors import Broken, PrefectUnavailable
 from mondrian_core.files import read_json
 from mondrian_core.registry import Registry
 from mondrian_core.settings import MINI_BASE_MODEL, Settings
@@ -41,30 +34,29 @@ ADVISOR = "ansel"
 NEW_CRITIQUES = 40  # per further run; with fewer, the gate "champion" is nearly always inconclusive
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run the command: 0 when the adapter was promoted, 1 when not, 2 and 3 for errors, 130 when interrupted."""
-    parser = deployment_parser("demo", __doc__ or "")
-    add_server_options(parser)
-    parser.add_argument(
-        "--recipe",
-        type=Path,
-        default=Path("demo"),
-        help="settings of every stage: a TOML file, or the name of a shipped recipe (default: demo)",
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class DemoOptions(PrefectServerOptions):
+    """Options of `mondrian demo`."""
+
+    recipe: Annotated[Path, Parameter(help="settings of every stage: a TOML file, or the name of a bundled recipe")] = (
+        Path("demo")
     )
-    parser.add_argument(
-        "--photographs",
-        type=int,
-        default=80,
-        help="number of photographs with critiques in a new sample workspace (default: %(default)s)",
-    )
-    options = parser.parse_args(arguments)
+    photographs: Annotated[
+        WholeNumber, Parameter(help="number of photographs with critiques in a new sample workspace")
+    ] = 80
+
+
+def demo_command(*, options: DemoOptions = DemoOptions()) -> int:
+    """Train, evaluate and try out an adapter on this machine, starting from nothing; leave nothing running.
+
+    Exit status 0 when the adapter was promoted, 1 when it was not.
+    """
     console = Console(stderr=options.json, highlight=False, soft_wrap=not sys.stdout.isatty())
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)
     try:
-        return _demo(options, deployment_settings(options), console)
-    except MondrianError as error:
-        return report_error(error, options)
+        return _demo(options, settings_from_options(options), console)
     except KeyboardInterrupt:
         console.print("\nInterrupted. Everything that this command started has been stopped.")
         return EXIT_INTERRUPTED
@@ -74,7 +66,7 @@ def _interrupt(_signum: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def _demo(options: argparse.Namespace, settings: Settings, console: Console) -> int:
+def _demo(options: DemoOptions, settings: Settings, console: Console) -> int:
     began = time.monotonic()
     settings = settings.model_copy(update={"base_model": settings.base_model or MINI_BASE_MODEL})
     # before anything is started: this refuses an invalid recipe
@@ -132,7 +124,7 @@ def _temporary_prefect(settings: Settings, port: int | None, console: Console) -
         stop_started_processes(running)
 
 
-def demo_run_parameters(settings: Settings, options: argparse.Namespace, seed: int) -> dict[str, Any]:
+def demo_run_parameters(settings: Settings, options: DemoOptions, seed: int) -> dict[str, Any]:
     """Parameters of the run, with absolute paths: a worker that was already running may have other defaults."""
     from mondrian_core.recipes import load_recipe
 
@@ -169,7 +161,3 @@ def _require_processes_alive(running: RunningPrefect) -> None:
     for process in running.processes:
         if not process.alive:
             raise PrefectUnavailable(f"The {process.name} ended during the run.", f"Its log: {process.log}")
-
-
-if __name__ == "__main__":
-    sys.exit(main())

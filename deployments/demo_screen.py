@@ -1,4 +1,4 @@
-"""What `make demo` shows: bars while it works, then gates, critiques side by side, and where to look."""
+"""Terminal output of `mondrian demo`: progress bars, the gate table, critiques side by side, and paths."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ from mondrian_core.settings import Settings
 from mondrian_core.stages import DatasetSummary, StageContext, read_stage_summary
 
 STAGES = ("link", "dataset", "train", "evaluate", "register", "promote")
-LINE_STEP = 25.0  # per cent between two lines where there is no terminal
+LINE_STEP = 25.0  # per cent of progress between two lines when the output is not a terminal
 
 
 def print_demo_headline(console: Console, settings: Settings) -> None:
-    """What is going to happen."""
-    console.print("[bold]Mondrian[/]: link, dataset, train, evaluate, gates, promote, all of it on this machine")
+    """Print what the demo will do."""
+    console.print("[bold]Mondrian[/]: link, dataset, train, evaluate, register, promote, all on this machine")
     console.print(f"base model {settings.base}, workspace {settings.root}", markup=False)
 
 
 @contextmanager
 def demo_progress_bar(console: Console, name: str) -> Iterator[EventListener]:
-    """One bar that follows the events of a core function."""
+    """One progress bar that follows the events of a core function."""
     with _progress(console) as progress:
         row = progress.add_task(name, total=None, detail="")
 
@@ -63,7 +63,7 @@ def _progress(console: Console) -> Progress:
 
 @contextmanager
 def demo_stage_progress(console: Console) -> Iterator[Callable[[FlowRunStatus], None]]:
-    """Follow a run: a bar per stage on a terminal, otherwise a line for each step."""
+    """Show a run: one bar per stage on a terminal, otherwise one line per step."""
     if not console.is_terminal:
         yield _Lines(console)
         return
@@ -113,7 +113,7 @@ class _Lines:
 
 
 def print_demo_gates(console: Console, evaluation: Mapping[str, Any], outcome: Mapping[str, Any]) -> None:
-    """The gate table and what was decided."""
+    """Print the gate table and the decision."""
     console.print()
     console.print(rich_gate_table(evaluation["gates"]))
     style = {"promoted": "bold green", "rejected": "bold red"}.get(outcome["decision"], "yellow")
@@ -124,7 +124,7 @@ def print_demo_gates(console: Console, evaluation: Mapping[str, Any], outcome: M
 
 
 def print_demo_critiques(console: Console, settings: Settings, advisor: str, run_folder: Path) -> None:
-    """One held-out photograph, critiqued by the base, by the champion as the registry gives it, and by the advisor."""
+    """Print critiques of one held-out photograph: by the base model, by the champion, and by the advisor."""
     from mondrian_core.data.dataset.version import load_dataset_version
     from mondrian_core.data.linking.link import LinkManifest
     from mondrian_core.models.base_model import load_base
@@ -148,28 +148,28 @@ def print_demo_critiques(console: Console, settings: Settings, advisor: str, run
         try:
             columns.append((title, parse_critique_lenient(answer.text).critique))
         except CritiqueParseError as error:
-            console.print(f"{title}: its answer can't be read ({error}).", markup=False)
-    columns.append((f"what {advisor} wrote", parse_critique_strict(row.answer)))
+            console.print(f"{title}: its answer could not be parsed ({error}).", markup=False)
+    columns.append((f"{advisor}'s own", parse_critique_strict(row.answer)))
     linked = LinkManifest.from_dict(read_json(run_folder / "link_manifest.json"))
     names = {record.sha256: record.photograph for record in linked.used}
-    console.print(f"\nA photograph that was never trained on, {names.get(row.photo_id, row.photo_id)}:", markup=False)
+    console.print(f"\nA held-out photograph, {names.get(row.photo_id, row.photo_id)}:", markup=False)
     console.print(rich_critique_table(columns))
 
 
 def print_demo_paths(
     console: Console, settings: Settings, advisor: str, outcome: Mapping[str, Any], run_folder: Path, seconds: float
 ) -> None:
-    """Files and commands to go on with."""
+    """Print files and commands for the next steps."""
     folder = settings.adapters_root / advisor / outcome["version"]
     lines = {
         "adapter": folder,
         "gate report": run_folder / "report.html",
         "loss curve": run_folder / "loss_curve.png",
-        "the run in Prefect's UI": "make up, then the address it prints",
-        "its versions": f"mondrian adapters list --advisor {advisor}",
-        "a photograph of yours": f"mondrian analyze PHOTO --advisor {advisor} --mode lora",
+        "the run in Prefect's UI": "mondrian up, then open the address that it prints",
+        "all versions": f"mondrian adapters list --advisor {advisor}",
+        "your own photograph": f"mondrian analyze PHOTO --advisor {advisor} --mode lora",
     }
-    console.print("\n[bold]Where to look[/]")
+    console.print("\n[bold]Next[/]")
     for name, value in lines.items():
         console.print(f"  {name:<24} {value}", markup=False, soft_wrap=True)
-    console.print(f"\nDone in {seconds:.0f} s; nothing is left running.")
+    console.print(f"\nDone in {seconds:.0f} s. Everything that the demo started has been stopped.")

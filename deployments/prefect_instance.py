@@ -1,4 +1,4 @@
-"""Where a machine's Prefect lives and with which settings it runs."""
+"""Address, home folder, password and environment of a workspace's Prefect server."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ ROOT = Path(__file__).resolve().parent.parent
 POOL = "apple-silicon"
 ACCELERATOR_LIMIT = "accelerator"
 HOST = "127.0.0.1"
-ALLOWED_HOSTS = (HOST, "localhost")  # names under which the server may be asked for
+ALLOWED_HOSTS = (HOST, "localhost")  # accepted Host headers
 DEFAULT_PORT = 4200
 
 
 @dataclass(frozen=True)
 class PrefectInstance:
-    """Prefect's home below a workspace, and the address of its server."""
+    """A workspace's Prefect: its home folder and the port of its server."""
 
     settings: Settings
     port: int
 
     @property
     def home(self) -> Path:
-        """Database, results, leases and logs of this Prefect."""
+        """Folder of Prefect's database, results, leases and logs."""
         return prefect_home(self.settings)
 
     @property
@@ -47,12 +47,13 @@ class PrefectInstance:
         """The server's password, `user:password`.
 
         Raises:
-            PrefectUnavailable: its file was removed.
+            PrefectUnavailable: the password file was removed.
         """
         auth = read_auth_string(self.settings)
         if auth is None:
             raise PrefectUnavailable(
-                f"The password of the Prefect server is missing from {self.home}.", "Run `make down`, then `make up`."
+                f"The password of the Prefect server is missing from {self.home}.",
+                "Run `mondrian down`, then `mondrian up`.",
             )
         return auth
 
@@ -64,18 +65,18 @@ class PrefectInstance:
 
     @property
     def origins(self) -> tuple[str, ...]:
-        """The server's own addresses, as a browser names them."""
+        """The server's own origins, as a browser sends them."""
         return tuple(f"http://{host}:{self.port}" for host in ALLOWED_HOSTS)
 
     def environment(self) -> dict[str, str]:
-        """Environment of the server, the worker and the runs; a user's own Prefect settings stay out of it."""
+        """Environment of the server, the worker and the runs, without the user's own Prefect settings."""
         kept = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
         return {**kept, **self._prefect(), **self._mondrian()}
 
     def _prefect(self) -> dict[str, str]:
         return {
             **prefect_client_variables(self.settings, self.api, self.auth, os.environ),
-            # without the password nobody gets an answer, and other sites' pages get none at all
+            # requests need the password, and pages of other sites are refused
             "PREFECT_SERVER_API_AUTH_STRING": self.auth,
             "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": ",".join(self.origins),
             "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "false",
@@ -85,14 +86,14 @@ class PrefectInstance:
             "DO_NOT_TRACK": "1",
             # leases in memory leak their slot when the server restarts
             "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
-            # SQLite on one machine: a quarter of the time for many task runs
+            # four times faster with SQLite and many task runs
             "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "100",
             "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_READ_BATCH_SIZE": "50",
             "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL": "1",
             "PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "20",
             "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
             "PREFECT_WORKER_QUERY_SECONDS": "2",
-            # a server that is away for minutes must not end the worker, nor lose the end of a run
+            # a server that is unreachable for minutes must not end the worker or lose the end of a run
             "PREFECT_CLIENT_MAX_RETRIES": "8",
             "PREFECT_CLI_PROMPT": "false",
         }
@@ -103,21 +104,21 @@ class PrefectInstance:
             "MONDRIAN_WORKSPACE": str(settings.root),
             "MONDRIAN_ADAPTERS": str(settings.adapters_root),
             "MONDRIAN_BASE_MODEL": settings.base,
-            # the interpreter's own folder first, so that a worker finds `prefect` without an activated environment
+            # the interpreter's folder first, so that a worker finds `prefect` without an activated environment
             "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
         }
 
 
 def set_prefect_home(settings: Settings) -> None:
-    """Let Prefect, when this process imports it, keep to the workspace instead of the user's home folder."""
+    """Make Prefect use the workspace instead of the user's home folder. Call this before Prefect is imported."""
     os.environ.update(PREFECT_HOME=str(prefect_home(settings)), DO_NOT_TRACK="1")
 
 
 def choose_port(wanted: int | None, *, usual: int | None = DEFAULT_PORT) -> int:
-    """The wanted port, else the usual one if it is free, else any free one of this machine.
+    """The wanted port, or the usual one if it is free, or any free port.
 
     Raises:
-        PortInUse: when the wanted port is taken; it names who listens there.
+        PortInUse: the wanted port is in use; the error names the process that listens there.
     """
     if wanted is not None:
         ports.require_free_port(wanted)

@@ -1,4 +1,4 @@
-"""What the server must know: pool, queues, deployments; which runs have ended. Each step may be repeated."""
+"""Set up Prefect's work pool, queues and deployments; end runs whose process is gone. All steps are repeatable."""
 
 from __future__ import annotations
 
@@ -21,28 +21,30 @@ if TYPE_CHECKING:
 
 QUEUES = {"control": 1, "accelerator": 10}  # priority: the lower number goes first
 ZOMBIE_AUTOMATION = "mondrian: runs whose process died"
-# What a run may change about its process: nothing. Prefect's own template lets whoever creates a run choose command,
-# environment and folder. `env` must be missing, not empty: a run's would be merged into a dictionary that is there.
+# A run must not change anything about its process. Prefect's own template lets the creator of a run choose command,
+# environment and folder. `env` must be absent rather than empty: Prefect merges a run's `env` into an existing one.
 JOB_TEMPLATE: dict[str, Any] = {
     "job_configuration": {"stream_output": True},
     "variables": {"type": "object", "properties": {}, "additionalProperties": False},
 }
 ACTIVE_STATES = ("PENDING", "RUNNING", "CANCELLING", "PAUSED")
-START_TIMEOUT_SECONDS = 120.0  # from the worker's taking a run to its mark; seconds, on a busy machine more
+START_TIMEOUT_SECONDS = (
+    120.0  # from a worker's claim of a run to the run's lock file; a second or two on an idle machine
+)
 
 
 def prefect_client(place: PrefectInstance) -> SyncPrefectClient:
-    """A client for the server of that place, with its password; proxies of the environment are left alone."""
+    """A client for this server, with its password. It ignores proxies of the environment."""
     from prefect.client.orchestration import SyncPrefectClient
 
     return SyncPrefectClient(api=place.api, auth_string=place.auth, httpx_settings={"trust_env": False})
 
 
 def set_up_prefect(place: PrefectInstance) -> None:
-    """Make pool and queues as they should be, then apply prefect.yaml.
+    """Create or correct the work pool and its queues, then apply prefect.yaml.
 
     Raises:
-        PrefectUnavailable: when prefect.yaml can't be applied.
+        PrefectUnavailable: prefect.yaml can't be applied.
     """
     with prefect_client(place) as client:
         _ensure_pool(client)
@@ -75,15 +77,15 @@ def _ensure_queues(client: SyncPrefectClient) -> None:
 
 
 def _remove_obsolete_limits(client: SyncPrefectClient) -> None:
-    """Remove what earlier versions set up, and what ends a run that only slept: the automation, limits with leases.
+    """Remove an automation and concurrency limits that earlier versions created: they end runs that only slept.
 
-    Prefect keeps a deployment's limit when prefect.yaml has none any more, so it is taken off here.
+    Prefect keeps a deployment's limit after it was deleted from prefect.yaml, so it is removed here.
     """
     from prefect.client.schemas.actions import DeploymentUpdate
     from prefect.exceptions import ObjectNotFound
 
-    for each in client.read_automations_by_name(ZOMBIE_AUTOMATION):
-        client.delete_automation(each.id)
+    for automation in client.read_automations_by_name(ZOMBIE_AUTOMATION):
+        client.delete_automation(automation.id)
     with suppress(ObjectNotFound):
         client.delete_global_concurrency_limit_by_name(ACCELERATOR_LIMIT)
     for wanted in declared_deployments():
@@ -94,7 +96,7 @@ def _remove_obsolete_limits(client: SyncPrefectClient) -> None:
 
 
 def deploy_all(place: PrefectInstance) -> None:
-    """`prefect deploy --all` in the repository."""
+    """Run `prefect deploy --all` in the folder of prefect.yaml."""
     done = subprocess.run(
         [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"],
         cwd=ROOT,
@@ -105,8 +107,8 @@ def deploy_all(place: PrefectInstance) -> None:
         check=False,
     )
     if done.returncode:
-        told = " ".join((done.stdout + done.stderr).split())[-600:]
-        raise PrefectUnavailable(f"prefect.yaml could not be applied: {told}", "Mend it and run `make up` again.")
+        output = " ".join((done.stdout + done.stderr).split())[-600:]
+        raise PrefectUnavailable(f"prefect.yaml could not be applied: {output}", "Fix it and run `mondrian up` again.")
 
 
 def declared_deployments() -> list[dict[str, Any]]:
@@ -116,7 +118,7 @@ def declared_deployments() -> list[dict[str, Any]]:
 
 
 def _flow_name(entrypoint: str) -> str:
-    """The name that the `@flow` decorator gives, read from the source: Prefect's own reader, nothing is imported."""
+    """The name in the `@flow` decorator, which Prefect reads from the source without importing the flow."""
     from prefect.flows import load_flow_arguments_from_entrypoint
 
     return str(load_flow_arguments_from_entrypoint(str(ROOT / entrypoint), {"name"})["name"])
@@ -133,10 +135,10 @@ def _drop_removed_schedules(client: SyncPrefectClient) -> None:
 
 
 def wait_for_worker(place: PrefectInstance, name: str, patience: float = 60.0) -> None:
-    """Until the worker says it is there.
+    """Wait until the worker reports to the server, for at most `patience` seconds.
 
     Raises:
-        PrefectUnavailable: when it doesn't.
+        PrefectUnavailable: it did not.
     """
     until = time.monotonic() + patience
     with prefect_client(place) as client:
@@ -149,9 +151,9 @@ def wait_for_worker(place: PrefectInstance, name: str, patience: float = 60.0) -
 
 
 def count_upcoming_runs(place: PrefectInstance, full_name: str, patience: float = 30.0) -> int:
-    """Runs that the schedule of a deployment has made; 0 after `patience` seconds.
+    """Number of runs that a deployment's schedule has created; 0 after `patience` seconds without one.
 
-    With mismatched packages the schedule looks active while no run is ever made, so this looks for the runs themselves.
+    With mismatched package versions a schedule looks active but creates no runs, so this counts the runs themselves.
     """
     from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterId, FlowRunFilter, FlowRunFilterState
     from prefect.client.schemas.filters import FlowRunFilterStateType as OfType
@@ -170,7 +172,7 @@ def count_upcoming_runs(place: PrefectInstance, full_name: str, patience: float 
 
 
 def active_runs(client: SyncPrefectClient) -> list[FlowRun]:
-    """Runs that a worker holds."""
+    """Runs that a worker has claimed and that have not ended."""
     from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterState
     from prefect.client.schemas.filters import FlowRunFilterStateType as OfType
     from prefect.client.schemas.objects import StateType
@@ -180,11 +182,13 @@ def active_runs(client: SyncPrefectClient) -> list[FlowRun]:
 
 
 def end_dead_runs(place: PrefectInstance, reason: str, *, worker_stopped: bool = False) -> list[str]:
-    """Call runs crashed whose process is gone, and let those begin again that never began; gives their names.
+    """Mark runs whose process is gone as crashed, and reschedule those that never started; returns their names.
 
-    A run whose process lives, awake or asleep, stays as it is; so does one that waits for a person.
+    A run whose process exists, awake or asleep, is left alone, and so is a run that waits for a person.
 
     Args:
+        place: the server and the home of its runs.
+        reason: message of the new state.
         worker_stopped: no worker is left that could still be starting a process.
     """
     ended = []
@@ -199,18 +203,18 @@ def end_dead_runs(place: PrefectInstance, reason: str, *, worker_stopped: bool =
 
 
 def _state_for_dead_run(place: PrefectInstance, run: FlowRun, reason: str, worker_stopped: bool) -> State[Any] | None:
-    """What a run without a process becomes; None for one that is to be left alone."""
+    """The new state of a run without a process; None when the run must be left alone."""
     from prefect.states import Cancelled, Crashed, Scheduled
 
-    ours = run.work_pool_name == POOL  # not one that a person started as a script
+    ours = run.work_pool_name == POOL  # a run that a person started as a script has no pool
     if not ours or run.state is None or run.state.is_paused() or liveness.is_run_alive(place.home, run.id):
         return None
-    begun = liveness.has_run_lock_file(place.home, run.id)
+    started = liveness.has_run_lock_file(place.home, run.id)
     age = (datetime.now(UTC) - run.state.timestamp).total_seconds()
-    if not begun and not worker_stopped and age < START_TIMEOUT_SECONDS:
+    if not started and not worker_stopped and age < START_TIMEOUT_SECONDS:
         return None
     if run.state.is_cancelling():
         return Cancelled(message=reason)
-    if run.state.is_pending() and not begun:
-        return Scheduled(message=f"{reason} It had not begun and begins again.")
-    return Crashed(message=f"{reason} Run it again; what was complete is in its folder under runs/.")
+    if run.state.is_pending() and not started:
+        return Scheduled(message=f"{reason} It had not started and begins again.")
+    return Crashed(message=f"{reason} Run it again; completed stages are kept in its folder under runs/.")

@@ -1,4 +1,4 @@
-"""A flow run seen from outside, through the server's API: which stages are done, and how far the current one is."""
+"""Follow a flow run through the API of the Prefect server: states of its stages and progress of the current one."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FINAL_STATES = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
 
 @dataclass(frozen=True, kw_only=True)
 class FlowRunStatus:
-    """One look at a run. `stages`: state by task name, in the order of their start; `percent` and `detail` by stage."""
+    """A snapshot of a run. `stages`: state by task name, in order of start; `percent` (0-100) and `detail` by stage."""
 
     run: str
     state: str
@@ -33,16 +33,16 @@ class FlowRunStatus:
 
 
 def start_deployment_run(place: PrefectInstance, full_name: str, parameters: dict[str, Any]) -> UUID:
-    """Create a run of a deployment; the worker picks it up."""
+    """Create a run of a deployment and return its ID; the worker picks it up."""
     with prefect_client(place) as client:
         deployment = client.read_deployment_by_name(full_name)
         return client.create_flow_run_from_deployment(deployment.id, parameters=parameters).id
 
 
 def follow_flow_run(place: PrefectInstance, run: UUID, show: Callable[[FlowRunStatus], object]) -> FlowRunStatus:
-    """Look every second until the run has ended; the last look is returned.
+    """Poll every second until the run has ended, calling `show` each time; returns the last snapshot.
 
-    The server writes down the ends of tasks a moment after that of their run, so the last look waits for them.
+    The server records the ends of tasks shortly after the end of their run, so the last snapshot waits for them.
     """
     with prefect_client(place) as client:
         ended = None
@@ -57,7 +57,7 @@ def follow_flow_run(place: PrefectInstance, run: UUID, show: Callable[[FlowRunSt
 
 
 def read_flow_run_status(client: SyncPrefectClient, run: UUID) -> FlowRunStatus:
-    """One look."""
+    """Read a snapshot of a run."""
     from prefect.client.schemas.filters import (
         ArtifactFilter,
         ArtifactFilterFlowRunId,
@@ -88,7 +88,7 @@ def read_flow_run_status(client: SyncPrefectClient, run: UUID) -> FlowRunStatus:
 
 
 def _stage(task_name: str) -> str:
-    """ "train-3f2" -> train: Prefect adds a few digits to a task's name."""
+    """ "train-3f2" -> "train": Prefect appends a few digits to a task's name."""
     return task_name.rpartition("-")[0] or task_name
 
 

@@ -1,8 +1,8 @@
-"""Prefect's own server, for this machine alone: `python -m deployments.server --port N`.
+"""Run Prefect's server for this machine only: `python -m deployments.server --port N`.
 
-`prefect server start` answers requests for any host name, so a page whose name is pointed at 127.0.0.1 would count as
-its own. This starts the same application behind a check of the Host header, and lets it say whose it is. Password and
-CORS are Prefect's own settings and come from the environment (`deployments.prefect_instance`).
+`prefect server start` accepts any Host header, which allows DNS rebinding: a page whose host name resolves to 127.0.0.1
+would count as the server's own. This module runs the same application behind a check of the Host header, and adds a
+path that identifies the workspace. Password and CORS are Prefect's own settings (`deployments.prefect_instance`).
 """
 
 from __future__ import annotations
@@ -24,27 +24,27 @@ if TYPE_CHECKING:
 
 
 class IdentityMiddleware:
-    """ASGI middleware: answers `IDENTITY_PATH` with the workspace and the number of this process."""
+    """ASGI middleware that answers `IDENTITY_PATH` with the workspace and the ID of this process."""
 
     def __init__(self, app: ASGIApp, workspace: str) -> None:
-        self._app, self._told = app, {"workspace": workspace, "pid": os.getpid()}
+        self._app, self._identity = app, {"workspace": workspace, "pid": os.getpid()}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer, or hand on."""
+        """Answer `IDENTITY_PATH`; pass every other request on."""
         mine = scope["type"] == "http" and scope["path"] == IDENTITY_PATH
-        await (JSONResponse(self._told) if mine else self._app)(scope, receive, send)
+        await (JSONResponse(self._identity) if mine else self._app)(scope, receive, send)
 
 
 def with_host_check(app: ASGIApp, workspace: str) -> ASGIApp:
-    """The application behind the check of the Host header, for requests and WebSockets alike."""
+    """Wrap the application in a check of the Host header, for requests and WebSockets."""
     return TrustedHostMiddleware(IdentityMiddleware(app, workspace), allowed_hosts=ALLOWED_HOSTS, www_redirect=False)
 
 
 def main() -> None:
-    """Entry point; runs until SIGTERM or SIGINT.
+    """Run the server until SIGTERM or SIGINT.
 
     Raises:
-        SystemExit: with status 2 when no password is set. An open server would run commands for any web page.
+        SystemExit: status 2 when no password is set. An open server would run commands for any web page.
     """
     from prefect.server.api.server import create_app
     from prefect.settings import get_current_settings
@@ -54,7 +54,7 @@ def main() -> None:
     options = parser.parse_args()
     server = get_current_settings().server
     if server.api.auth_string is None:
-        parser.error("PREFECT_SERVER_API_AUTH_STRING is not set; start the server with `make up`")
+        parser.error("PREFECT_SERVER_API_AUTH_STRING is not set; start the server with `mondrian up`")
     uvicorn.run(
         with_host_check(create_app(final=True), Settings().workspace_id),
         host=HOST,

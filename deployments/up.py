@@ -1,34 +1,50 @@
 """`mondrian up`: start Prefect's server, a worker, the deployments and the service, and leave them running."""
 
-from __future__ import annotations
-
-import argparse
-import json
 import shlex
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
 
 from deployments import prefect_setup, run_watcher
 from deployments.bootstrap import OnMessage, bring_up, ignore_message
 from deployments.prefect_instance import DEFAULT_PORT, PrefectInstance, set_prefect_home
-from mondrian_core.errors import Broken, MondrianError
+from mondrian_core.cli.options import CommandOptions, WholeNumber, settings_from_options
+from mondrian_core.cli.terminal_output import print_result
+from mondrian_core.errors import Broken
 from mondrian_core.prefect_server import auth_string_path
-from mondrian_core.settings import Settings
 
 SCHEDULED, SERVE = "retrain/scheduled", "serve/local"
 EXIT_INTERRUPTED = 130
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run the command and return its exit status."""
-    parser = deployment_parser("up", __doc__ or "")
-    add_server_options(parser)
-    parser.add_argument("--service-port", type=int, default=5100, help="port of the service (default: %(default)s)")
-    parser.add_argument("--no-service", action="store_true", help="start Prefect only; load no base model")
-    options = parser.parse_args(arguments)
-    settings = deployment_settings(options)
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class PrefectServerOptions(CommandOptions):
+    """Options of a command that starts Prefect's server."""
+
+    port: Annotated[WholeNumber | None, Parameter(help="port of the Prefect server (default: 4200, or a free one)")] = (
+        None
+    )
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class UpOptions(PrefectServerOptions):
+    """Options of `mondrian up`."""
+
+    service_port: Annotated[WholeNumber, Parameter(help="port of the service")] = 5100
+    no_service: Annotated[bool, Parameter(help="start Prefect only; load no base model")] = False
+
+
+def up_command(*, options: UpOptions = UpOptions()) -> int:
+    """Start Prefect's server, a worker, the deployments and the service, and leave them running."""
+    settings = settings_from_options(options)
     set_prefect_home(settings)
-    progress = progress_printer(options)
+    progress = progress_printer(as_json=options.json)
     try:
         running = bring_up(
             settings, port=options.port or settings.prefect_port, usual_port=DEFAULT_PORT, on_message=progress
@@ -37,16 +53,20 @@ def main(arguments: list[str] | None = None) -> int:
         address, warning = "", ""
         if not options.no_service:
             address, warning = _start_service(running.place, options.service_port, progress)
-    except MondrianError as error:
-        return report_error(error, options)
     except KeyboardInterrupt:
         print("Interrupted. Everything that this command started has been stopped.", file=sys.stderr)
         return EXIT_INTERRUPTED
-    if options.json:
-        print(json.dumps(_summary_record(running.place, address, warning)))
-    else:
-        print(_summary(running.place, address or "(no service)", warning))
+    print_result(
+        options.json,
+        _summary_record(running.place, address, warning),
+        lambda _: print(_summary(running.place, address or "(no service)", warning)),
+    )
     return 0
+
+
+def progress_printer(*, as_json: bool) -> Callable[[str], None]:
+    """A function that prints one line of progress: on standard error when the result is JSON."""
+    return lambda line: print(line, file=sys.stderr if as_json else sys.stdout, flush=True)
 
 
 def _summary(place: PrefectInstance, service: str, warning: str) -> str:
@@ -105,43 +125,6 @@ def _start_service(place: PrefectInstance, port: int, on_message: OnMessage = ig
     return f"http://127.0.0.1:{port}", status.message if status.state == WARNED else ""
 
 
-def deployment_parser(command: str, description: str) -> argparse.ArgumentParser:
-    """A parser with the options that `up`, `down` and `demo` share."""
-    parser = argparse.ArgumentParser(prog=f"mondrian {command}", description=description)
-    parser.add_argument("--workspace", type=Path, help="default: MONDRIAN_WORKSPACE, else ./workspace")
-    parser.add_argument("--json", action="store_true", help="print the result as JSON; progress goes to standard error")
-    return parser
-
-
-def add_server_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options for registry, base model and Prefect port."""
-    parser.add_argument("--adapters", type=Path, help="default: MONDRIAN_ADAPTERS, else adapters next to the workspace")
-    parser.add_argument("--base-model", help="default: MONDRIAN_BASE_MODEL, else the default of this platform")
-    parser.add_argument("--port", type=int, help="port of the Prefect server (default: 4200, or a free one)")
-
-
-def deployment_settings(options: argparse.Namespace) -> Settings:
-    """Settings from the options, then the environment, then the defaults."""
-    given = {name: getattr(options, name, None) for name in ("workspace", "adapters", "base_model")}
-    return Settings(**{name: value for name, value in given.items() if value is not None})
-
-
-def progress_printer(options: argparse.Namespace) -> OnMessage:
-    """A function that prints one line of progress: on standard error when the result is JSON."""
-    stream = sys.stderr if options.json else sys.stdout
-    return lambda line: print(line, file=stream, flush=True)
-
-
-def report_error(error: MondrianError, options: argparse.Namespace) -> int:
-    """Print an error as the other commands do; return its exit status."""
-    if options.json:
-        record = {"error": error.problem, "next_step": error.next_step, "exit_status": error.exit_status}
-        print(json.dumps(record))
-    else:
-        print(error, file=sys.stderr)
-    return error.exit_status
-
-
 def _warn_without_upcoming_runs(place: PrefectInstance) -> None:
     """Warn when an active schedule creates no runs; Prefect itself does not report that."""
     if prefect_setup.count_upcoming_runs(place, SCHEDULED) == 0:
@@ -150,7 +133,3 @@ def _warn_without_upcoming_runs(place: PrefectInstance) -> None:
             "Check that the installed fastapi and sqlalchemy versions are those of requirements.lock.",
             file=sys.stderr,
         )
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Training of mini, the bundled base model; needs PyTorch and is not in the wheel."""

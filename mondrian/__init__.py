@@ -8,36 +8,25 @@ environment. `main` makes them importable for its own process and for the proces
 from __future__ import annotations
 
 import os
-import re
 import sys
-from collections.abc import Callable
 from pathlib import Path
+
+# Commands that need `deployments`, which `mondrian_core` must not import. Their modules are imported when they run.
+DEPLOYMENT_COMMANDS = {
+    "This machine": {
+        "up": ("deployments.up:up_command", "start Prefect's server, a worker and the service, and leave them running"),
+        "down": ("deployments.down:down_command", "stop what `mondrian up` started"),
+        "demo": ("deployments.demo:demo_command", "train, evaluate and try out an adapter, starting from nothing"),
+    }
+}
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; return its exit status (0 done, 1 the answer is no, 2 bad input, 3 broken, 130 interrupted)."""
     make_packages_importable()
-    given = sys.argv[1:] if arguments is None else arguments
-    command = deployment_command(given[0]) if given else None
-    if command is not None:
-        return command([_with_dashes(word) for word in given[1:]])
     from mondrian_core.cli import main as run_command
 
-    return run_command(given)
-
-
-def deployment_command(name: str) -> Callable[[list[str]], int] | None:
-    """The commands that need `deployments`, which `mondrian_core` must not import; None for every other name."""
-    match name:
-        case "up":
-            from deployments.up import main as command
-        case "down":
-            from deployments.down import main as command
-        case "demo":
-            from deployments.demo import main as command
-        case _:
-            return None
-    return command
+    return run_command(arguments, DEPLOYMENT_COMMANDS)
 
 
 def make_packages_importable() -> None:
@@ -56,8 +45,3 @@ def make_packages_importable() -> None:
 
 def _put_first(folders: list[str], folder: str) -> None:
     folders[:] = [folder, *(other for other in folders if other != folder)]
-
-
-def _with_dashes(word: str) -> str:
-    """`--service_port` as `--service-port`; both spellings are accepted."""
-    return re.sub(r"^--\w[\w-]*", lambda option: option[0].replace("_", "-"), word)

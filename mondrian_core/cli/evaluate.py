@@ -1,19 +1,27 @@
-"""The command that judges an adapter, with a model or again from what was measured."""
+"""`mondrian evaluate`: evaluate an adapter with the model, or rescore an earlier evaluation without it."""
 
 from __future__ import annotations
 
 import sys
-from argparse import Namespace
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+from cyclopts import Group, Parameter
 from rich.console import Console
 
 from mondrian_core import accelerator_lock, stages
-from mondrian_core.cli.options import context_from_options, recipe_from_options, settings_from_options
-from mondrian_core.cli.pipeline import link_and_build_dataset
+from mondrian_core.cli.dataset import link_and_build_dataset
+from mondrian_core.cli.options import (
+    CommandOptions,
+    FoldsOption,
+    NoWaitOption,
+    RecipeOptions,
+    context_from_options,
+    recipe_from_options,
+    settings_from_options,
+)
 from mondrian_core.cli.terminal_output import print_result, rich_gate_table, show_progress
 from mondrian_core.errors import BadInput
 from mondrian_core.events import EventListener, StageNotice
@@ -21,21 +29,47 @@ from mondrian_core.files import read_json, write_atomic
 from mondrian_core.recipes import Recipe, recipe_from_values
 from mondrian_core.stages import StageContext
 
+_BLIND = Group("Blind comparison (with --rescore; not a gate)", sort_key=50)
 EXIT_STATUS_BY_VERDICT = {"PASS": 0, "FAIL": 1, "INCONCLUSIVE": 1}
 
 
-def evaluate_command(options: Namespace) -> int:
-    """Measure an adapter against base and champion; exit status 0 only when every gate passes."""
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class EvaluateOptions(CommandOptions, RecipeOptions, FoldsOption, NoWaitOption):
+    """Options of `mondrian evaluate`."""
+
+    advisor: Annotated[str | None, Parameter(help="advisor ID, such as ansel")] = None
+    adapter: Annotated[str | None, Parameter(help="a version such as v0001, or a folder")] = None
+    dataset: Annotated[
+        Path | None, Parameter(help="folder of a dataset version (default: build one from the database)")
+    ] = None
+    html: Annotated[
+        list[Path] | None,
+        Parameter(
+            consume_multiple=(0, 1), help="also write the report as one standalone page (default: report.html here)"
+        ),
+    ] = None
+    rescore: Annotated[
+        str | None,
+        Parameter(metavar="RUN", help="evaluate a run again from its stored answers, without a model: name or folder"),
+    ] = None
+    blind: Annotated[Path | None, Parameter(group=_BLIND, help="write a page that asks a person to choose")] = None
+    choices: Annotated[Path | None, Parameter(group=_BLIND, help="import the choices saved by that page")] = None
+    judge: Annotated[str | None, Parameter(group=_BLIND, help="ask another model, in both orders")] = None
+
+
+def evaluate_command(*, options: EvaluateOptions = EvaluateOptions()) -> int:
+    """Compare an adapter with the base model and the champion; exit status 0 only when every gate passes."""
     if options.rescore is not None:
         return _rescore(options)
     if options.blind or options.choices or options.judge:
-        raise BadInput("--blind, --choices and --judge look at a run that was measured.", "Name it with --rescore RUN.")
+        raise BadInput("--blind, --choices and --judge need an evaluated run.", "Name it with --rescore RUN.")
     if not options.advisor or not options.adapter:
         raise BadInput(
             "An evaluation needs an advisor and an adapter.",
-            "Add --advisor A --adapter V, or name a run that was measured with --rescore RUN.",
+            "Add --advisor A --adapter V, or name an evaluated run with --rescore RUN.",
         )
-    context = context_from_options(options)
+    context = context_from_options(options, options.advisor)
     folder = Path(options.adapter)
     if not folder.is_dir():
         folder = context.registry.get(context.advisor, options.adapter).path
@@ -57,7 +91,7 @@ def evaluate_command(options: Namespace) -> int:
 
 
 def _resume_context(context: StageContext, listen: EventListener) -> StageContext:
-    """The same evaluation in the run where it was interrupted, if there is one; else as it is."""
+    """The context of an interrupted run of the same evaluation, if there is one; otherwise `context` itself."""
     wanted = {key: value for key, value in context.as_stored().items() if key not in ("run", "actor")}
     for path in sorted((context.root / "runs").glob(f"*-{context.advisor}/context.json"), reverse=True):
         if (path.parent / "evaluate.json").exists() or not (path.parent / "samples.jsonl").exists():
@@ -67,15 +101,13 @@ def _resume_context(context: StageContext, listen: EventListener) -> StageContex
         except (OSError, ValueError):
             continue
         if wanted == {key: value for key, value in values.items() if key in wanted}:
-            listen(
-                StageNotice("evaluate", f"Going on with the evaluation that was interrupted, run {path.parent.name}.")
-            )
+            listen(StageNotice("evaluate", f"Resuming the interrupted evaluation of run {path.parent.name}."))
             return replace(context, run=path.parent.name)
     return context
 
 
-def _rescore(options: Namespace) -> int:
-    """Judge again from a run's samples, without a model; what the run holds stays as it is."""
+def _rescore(options: EvaluateOptions) -> int:
+    """Evaluate a run again from its samples, without a model. The run's own files don't change."""
     from mondrian_core.evaluation import rescore_evaluation
 
     run = _find_run_folder(options)
@@ -96,8 +128,8 @@ def _rescore(options: Namespace) -> int:
     return _print_evaluation(options, value, gates)
 
 
-def _handle_preferences(options: Namespace, samples: Path) -> None:
-    """Ask for preferences between critiques, or take them in; they become part of the run's samples."""
+def _handle_preferences(options: EvaluateOptions, samples: Path) -> None:
+    """Collect or import preferences between critiques; they are added to the run's samples."""
     from mondrian_core.evaluation.blind import preference
     from mondrian_core.evaluation.blind.model_judge import make_model_judge
     from mondrian_core.evaluation.measure.samples import load_evaluation_samples
@@ -118,20 +150,20 @@ def _handle_preferences(options: Namespace, samples: Path) -> None:
             preference.save_preference_choices(samples, preference.collect_judge_choices(ask, options.judge, pairs))
 
 
-def _find_run_folder(options: Namespace) -> Path:
-    """The folder of a run that is named by its folder or by its name in the workspace."""
-    named = Path(options.rescore)
-    run = named if named.is_dir() else settings_from_options(options).root / "runs" / options.rescore
+def _find_run_folder(options: EvaluateOptions) -> Path:
+    """The folder of the run to rescore, given as a folder or as a name in the workspace."""
+    name = str(options.rescore)
+    run = Path(name) if Path(name).is_dir() else settings_from_options(options).root / "runs" / name
     if not (run / "samples.jsonl").is_file():
         raise BadInput(
-            f"{options.rescore} is no run that was evaluated: it has no samples.jsonl.",
-            "Name a folder of the workspace's runs/, or its name.",
+            f"{options.rescore} is not an evaluated run: it has no samples.jsonl.",
+            "Give a folder of the workspace's runs/, or its name.",
         )
     return run.resolve()
 
 
 def _load_run_recipe(run: Path) -> Recipe:
-    """The recipe that the run itself was judged by; the defaults where it kept none."""
+    """The recipe that the run was evaluated with; the defaults if it stored none."""
     try:
         values = read_json(run / "context.json")["recipe"]
     except FileNotFoundError:
@@ -142,11 +174,11 @@ def _load_run_recipe(run: Path) -> Recipe:
 
 
 def _print_evaluation(
-    options: Namespace, value: dict[str, Any], gates: Sequence[dict[str, Any]], more: str = ""
+    options: EvaluateOptions, value: dict[str, Any], gates: Sequence[dict[str, Any]], more: str = ""
 ) -> int:
     page = Path(value["html"])
     if options.html is not None:
-        page = options.html.resolve()
+        page = (options.html[0] if options.html else Path("report.html")).resolve()
         write_atomic(page, Path(value["html"]).read_bytes())
         value = {**value, "page": str(page)}
 

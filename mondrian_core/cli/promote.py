@@ -1,14 +1,16 @@
-"""`mondrian adapters promote` and `mondrian adapters rollback`: who answers, changed by hand."""
+"""`mondrian adapters promote` and `mondrian adapters rollback`: change the champion manually."""
 
 from __future__ import annotations
 
-from argparse import Namespace
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from cyclopts import Parameter
 
 from mondrian_core import rollout
-from mondrian_core.cli.options import command_line_actor, settings_from_options
+from mondrian_core.cli.options import AdvisorOptions, command_line_actor, settings_from_options
 from mondrian_core.cli.terminal_output import print_result
 from mondrian_core.errors import BadInput
 from mondrian_core.files import read_json
@@ -19,8 +21,27 @@ from mondrian_core.stages.promotion_decision import check_manual_promotion
 from mondrian_core.store import Store
 
 
-def promote_command(options: Namespace) -> int:
-    """Make a version the champion by hand, for everybody or for a share that grows."""
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class RollbackOptions(AdvisorOptions):
+    """Options of `mondrian adapters rollback`."""
+
+    reason: Annotated[str, Parameter(help="recorded in the history")] = ""
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class PromoteOptions(RollbackOptions):
+    """Options of `mondrian adapters promote`."""
+
+    version: Annotated[str, Parameter(help="the version to promote, such as v0003")]
+    force: Annotated[bool, Parameter(help="promote even if a gate failed; needs --reason")] = False
+    rollout: Annotated[bool, Parameter(help="begin with a share of the photographs that grows")] = False
+    plan: Annotated[Path | None, Parameter(help="JSON file with keys of a rollout plan, see docs/rollout.md")] = None
+
+
+def promote_command(*, options: PromoteOptions) -> int:
+    """Make a version the champion, at once or as a staged rollout."""
     settings = settings_from_options(options)
     registry = Registry(settings.adapters_root)
     validate_advisor_id(options.advisor)
@@ -45,7 +66,7 @@ def promote_command(options: Namespace) -> int:
 
 
 def _base_compatibility_problems(version: AdapterVersion, settings: Settings) -> tuple[str, ...]:
-    """What speaks against a version on the base it was trained on; () too when that base is not at hand."""
+    """Why a version doesn't fit the base it was trained on; () also when that base isn't available."""
     from mondrian_core.models.lora.adapter_inspection import inspect_adapter
 
     named = (version.manifest.get("base") or {}).get("name")
@@ -53,7 +74,7 @@ def _base_compatibility_problems(version: AdapterVersion, settings: Settings) ->
 
 
 def _load_rollout_plan(settings: Settings, advisor: str, file: Path | None) -> RolloutPlan:
-    """What suits the traffic, with the file's keys over it; a plan with steps of its own needs no database."""
+    """The plan for the observed traffic, overridden by the file; a plan that names its steps needs no database."""
     given: dict[str, Any] = {}
     if file is not None:
         try:
@@ -67,8 +88,8 @@ def _load_rollout_plan(settings: Settings, advisor: str, file: Path | None) -> R
         return rollout_plan_for_traffic(store, advisor, given)
 
 
-def rollback_command(options: Namespace) -> int:
-    """Back to the previous champion, in one step; needs neither Prefect nor the service."""
+def rollback_command(*, options: RollbackOptions) -> int:
+    """Return to the previous champion; needs neither Prefect nor the service."""
     validate_advisor_id(options.advisor)
     registry = Registry(settings_from_options(options).adapters_root)
     before = registry.current(options.advisor)
@@ -78,9 +99,9 @@ def rollback_command(options: Namespace) -> int:
     return _print_champion_change(options, before, restored.version if restored else None)
 
 
-def _print_champion_change(options: Namespace, before: str | None, after: str | None, place: str = "") -> int:
+def _print_champion_change(options: RollbackOptions, before: str | None, after: str | None, place: str = "") -> int:
     value = {"advisor": options.advisor, "from": before, "to": after, "rollout": place or None}
-    told = f"{options.advisor}: champion is now {after or 'the base alone'} (before: {before or 'the base alone'})"
-    more = f", {place}. `mondrian rollout show` says how it goes" if place else ""
-    print_result(options.json, value, lambda console: console.print(told + more))
+    text = f"{options.advisor}: champion is now {after or 'the base alone'} (before: {before or 'the base alone'})"
+    more = f", {place}. `mondrian rollout show` reports its progress" if place else ""
+    print_result(options.json, value, lambda console: console.print(text + more))
     return 0

@@ -1,18 +1,19 @@
-"""`mondrian review`: drafted critiques, one after the other, to accept, correct or discard."""
+"""`mondrian review`: accept, correct or discard drafted critiques."""
 
 from __future__ import annotations
 
 import webbrowser
-from argparse import Namespace
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+from cyclopts import Parameter
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from mondrian_core.cli.options import command_line_actor, settings_from_options
+from mondrian_core.cli.options import AdvisorOptions, command_line_actor, settings_from_options
 from mondrian_core.cli.review_session import ReviewSession
 from mondrian_core.cli.terminal_output import make_console, print_result
 from mondrian_core.errors import BadInput, NothingToDo
@@ -24,8 +25,27 @@ from mondrian_core.store.drafts import Draft, DraftStore
 SHORT_ID_LENGTH = 8
 
 
-def review_command(options: Namespace) -> int:
-    """Decide on drafts: by the options, or by answering questions; exit status 1 when nothing waits."""
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class ReviewOptions(AdvisorOptions):
+    """Options of `mondrian review`. With any of them it asks no questions."""
+
+    list: Annotated[bool, Parameter(help="print every draft and its state")] = False
+    accept: Annotated[tuple[str, ...] | None, Parameter(consume_multiple=1, help="accept these drafts unchanged")] = (
+        None
+    )
+    discard: Annotated[tuple[str, ...] | None, Parameter(consume_multiple=1, help="discard these drafts")] = None
+    correct: Annotated[
+        tuple[tuple[str, Path], ...] | None,
+        Parameter(help="draft ID and a JSON file: accept the file's critique in place of the draft"),
+    ] = None
+    reopen: Annotated[
+        tuple[str, ...] | None, Parameter(consume_multiple=1, help="revert the decision on these drafts")
+    ] = None
+
+
+def review_command(*, options: ReviewOptions) -> int:
+    """Decide on drafts, by options or interactively; exit status 1 when no draft is waiting."""
     settings = settings_from_options(options)
     advisor = validate_advisor_id(options.advisor)
     settings.require_workspace()
@@ -44,13 +64,14 @@ def _review_interactively(drafts: DraftStore, settings: Settings, advisor: str) 
     waiting = drafts.waiting(advisor)
     if not waiting:
         raise NothingToDo(
-            f"No draft of '{advisor}' waits for a review.", f"`mondrian synthesize --advisor {advisor}` makes some."
+            f"No draft of '{advisor}' is waiting for review.",
+            f"`mondrian synthesize --advisor {advisor}` creates some.",
         )
     screen = make_console()
     session = ReviewSession(drafts, settings.root, screen, screen.input, command_line_actor(), _open_in_browser)
     done = session.run(waiting)
     left = len(drafts.waiting(advisor))
-    screen.print(f"{done.accepted} accepted, {done.corrected} corrected, {done.discarded} discarded; {left} wait.")
+    screen.print(f"{done.accepted} accepted, {done.corrected} corrected, {done.discarded} discarded; {left} waiting.")
     if done.accepted or done.corrected:
         screen.print(f"They are in the next dataset: mondrian dataset --advisor {advisor}")
     return 0
@@ -60,7 +81,7 @@ def _open_in_browser(path: Path) -> None:
     webbrowser.open(path.resolve().as_uri())
 
 
-def _print_drafts(options: Namespace, settings: Settings, advisor: str) -> int:
+def _print_drafts(options: ReviewOptions, settings: Settings, advisor: str) -> int:
     with Store(settings.database, read_only=True) as store:
         store.advisor(advisor)
         drafts = DraftStore(store)
@@ -93,7 +114,7 @@ def _print_drafts(options: Namespace, settings: Settings, advisor: str) -> int:
     return 0 if counts["waiting"] else 1
 
 
-def _apply_decisions(options: Namespace, drafts: DraftStore, advisor: str) -> int:
+def _apply_decisions(options: ReviewOptions, drafts: DraftStore, advisor: str) -> int:
     by = command_line_actor()
     held = drafts.find(advisor)
     acts: list[tuple[str, Callable[[str], Draft]]] = [
@@ -102,7 +123,7 @@ def _apply_decisions(options: Namespace, drafts: DraftStore, advisor: str) -> in
         *((given, drafts.reopen) for given in options.reopen or ()),
     ]
     for given, file in options.correct or ():
-        critique = _load_critique(Path(file))
+        critique = _load_critique(file)
         acts.append((given, lambda found, critique=critique: drafts.correct(found, critique, by)))  # type: ignore[misc]
     chosen = [
         (_resolve_draft_id(given, held), act) for given, act in acts
@@ -133,6 +154,6 @@ def _load_critique(file: Path) -> Critique:
         raise BadInput(f"{file} can't be read: {error.strerror}.", "Check --correct.") from error
     except (CritiqueParseError, UnicodeDecodeError) as error:
         raise BadInput(
-            f"{file} holds no complete critique ({error}).",
+            f"{file} is not a complete critique ({error}).",
             "Start from the proposal that `mondrian review --json` shows.",
         ) from error

@@ -1,4 +1,4 @@
-"""The conversation of `mondrian review`. Questions come in through `ask`, so it needs no terminal to be tested."""
+"""The interactive part of `mondrian review`. Answers come from the function `ask`, so tests need no terminal."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ AskFunction = Callable[[str], str]
 
 @dataclass
 class ReviewTally:
-    """What was decided in a session, and the drafts of it in order (for undoing)."""
+    """The number of decisions of a session, and the decided drafts in order (for undo)."""
 
     accepted: int = 0
     corrected: int = 0
@@ -33,19 +33,23 @@ class ReviewTally:
     history: list[Draft] = field(default_factory=list)
 
     def count(self, draft: Draft, by: int) -> None:
-        """Count a decision (`by` 1) or take it back (-1)."""
+        """Count a decision (`by` 1) or revert it (-1)."""
         setattr(self, draft.state, getattr(self, draft.state) + by)
 
 
-class _Quit(Exception):
-    """The person has had enough."""
+class _QuitError(Exception):
+    """The user ended the session."""
 
 
 class ReviewSession:
-    """Shows drafts and asks for a decision on each; every decision is kept at once.
+    """Shows drafts and asks for a decision on each. Every decision is stored at once.
 
     Args:
-        ask: gives a line that a person typed; `EOFError` ends the session.
+        drafts: the store that records decisions.
+        workspace: the folder that the drafts' image paths are relative to.
+        console: where drafts are printed.
+        ask: prints a question and returns the line that the user typed; `EOFError` ends the session.
+        by: the user, as recorded with each decision.
         show: opens a photograph in another window.
     """
 
@@ -63,18 +67,18 @@ class ReviewSession:
         self.done = ReviewTally()
 
     def run(self, drafts: Sequence[Draft]) -> ReviewTally:
-        """Go through the drafts in order; what is skipped goes on waiting."""
+        """Ask about the drafts in order; a skipped draft stays waiting."""
         queue = list(drafts)
         position = 0
         try:
             while position < len(queue):
-                self._put(queue[position], position + 1, len(queue))
-                position = self._decided(queue, position)
-        except (_Quit, EOFError, KeyboardInterrupt):
+                self._print_draft(queue[position], position + 1, len(queue))
+                position = self._decide(queue, position)
+        except (_QuitError, EOFError, KeyboardInterrupt):
             self._console.print()
         return self.done
 
-    def _put(self, draft: Draft, number: int, total: int) -> None:
+    def _print_draft(self, draft: Draft, number: int, total: int) -> None:
         path = self._workspace / draft.image_path
         self._console.rule(f"{number} of {total}: {escape(draft.image_path)}", align="left")
         try:
@@ -87,72 +91,79 @@ class ReviewSession:
         title = f"drafted for {draft.advisor}, grade {draft.proposal.overall_grade}"
         self._console.print(rich_critique_table([(title, draft.proposal)]))
 
-    def _decided(self, queue: list[Draft], position: int) -> int:
-        """Ask until there is a decision; gives the position to go on with."""
+    def _decide(self, queue: list[Draft], position: int) -> int:
+        """Ask until there is a decision; returns the position to continue at."""
         draft = queue[position]
-        while True:
+        next_position: int | None = None
+        while next_position is None:
             choice = self._ask(QUESTION).strip().lower()[:1]
             try:
-                if choice == "a":
-                    self._keep(self._drafts.accept(draft.id, self._by))
-                elif choice == "d":
-                    self._keep(self._drafts.discard(draft.id, self._by))
-                elif choice == "c":
-                    critique = self._corrected(draft.proposal)
-                    if critique is None:
-                        self._console.print("Nothing was changed.")
-                        continue
-                    self._keep(self._drafts.correct(draft.id, critique, self._by))
-                elif choice == "o":
-                    self._show(self._workspace / draft.image_path)
-                    continue
-                elif choice == "u":
-                    back = self._undone(queue)
-                    if back is None:
-                        continue
-                    return back
-                elif choice == "q":
-                    raise _Quit
-                elif choice != "s":
-                    self._console.print("Type one of the letters a, c, d, s, o, u, q.")
-                    continue
+                next_position = self._apply(choice, draft, queue, position)
             except AlreadyDecided as error:
                 self._console.print(escape(error.problem))
-            return position + 1
+                return position + 1
+        return next_position
 
-    def _keep(self, draft: Draft) -> None:
+    def _apply(self, choice: str, draft: Draft, queue: list[Draft], position: int) -> int | None:
+        """Carry out one choice; returns the position to continue at, None to ask again."""
+        match choice:
+            case "a":
+                self._record(self._drafts.accept(draft.id, self._by))
+            case "d":
+                self._record(self._drafts.discard(draft.id, self._by))
+            case "c":
+                critique = self._ask_correction(draft.proposal)
+                if critique is None:
+                    self._console.print("Nothing was changed.")
+                    return None
+                self._record(self._drafts.correct(draft.id, critique, self._by))
+            case "o":
+                self._show(self._workspace / draft.image_path)
+                return None
+            case "u":
+                return self._undo(queue)
+            case "q":
+                raise _QuitError
+            case "s":
+                pass
+            case _:
+                self._console.print("Type one of the letters a, c, d, s, o, u, q.")
+                return None
+        return position + 1
+
+    def _record(self, draft: Draft) -> None:
         self.done.count(draft, 1)
         self.done.history.append(draft)
 
-    def _undone(self, queue: list[Draft]) -> int | None:
-        """Take the last decision back; gives the position of its draft, None when there was none."""
+    def _undo(self, queue: list[Draft]) -> int | None:
+        """Revert the last decision; returns the position of its draft, None if there was no decision."""
         if not self.done.history:
             self._console.print("Nothing was decided yet.")
             return None
         last = self.done.history.pop()
         self.done.count(last, -1)
-        position = next(place for place, draft in enumerate(queue) if draft.id == last.id)
+        position = next(index for index, draft in enumerate(queue) if draft.id == last.id)
         queue[position] = self._drafts.reopen(last.id)
         return position
 
-    def _corrected(self, proposal: Critique) -> Critique | None:
-        """The proposal with what a person changed; None when nothing was."""
+    def _ask_correction(self, proposal: Critique) -> Critique | None:
+        """The proposal with the user's changes; None if nothing was changed."""
         scores = dict(proposal.scores)
-        comments = {name: each.comment for name, each in proposal.assessments.items()}
+        comments = {name: assessment.comment for name, assessment in proposal.assessments.items()}
         listed = ", ".join(f"{number} {DIMENSION_TITLES[name]}" for number, name in enumerate(DIMENSIONS, 1))
         while answer := self._ask(f"Which one ({listed}; Enter when done): ").strip():
             if not answer.isdigit() or not 1 <= int(answer) <= len(DIMENSIONS):
                 self._console.print(f"Type a number from 1 to {len(DIMENSIONS)}.")
                 continue
             name = DIMENSIONS[int(answer) - 1]
-            scores[name] = self._score(DIMENSION_TITLES[name], scores[name])
+            scores[name] = self._ask_score(DIMENSION_TITLES[name], scores[name])
             comments[name] = (
                 self._ask(f"{DIMENSION_TITLES[name]}, comment (Enter keeps it): ").strip() or comments[name]
             )
         made = make_critique(scores, comments)
         return None if made.scores == proposal.scores and made.assessments == proposal.assessments else made
 
-    def _score(self, title: str, score: float) -> float:
+    def _ask_score(self, title: str, score: float) -> float:
         while True:
             answer = self._ask(f"{title}, score from 0 to 10 (Enter keeps {int_if_whole(score)}): ").strip()
             if not answer:
@@ -167,7 +178,7 @@ class ReviewSession:
 
 
 def image_as_text_blocks(image: Image.Image, columns: int = COLUMNS, lines: int = LINES) -> Text:
-    """The photograph in a terminal's characters: each is two pixels, one above the other."""
+    """The photograph as terminal characters; each character shows two pixels, one above the other."""
     small = image.copy()
     small.thumbnail((columns, 2 * lines), Image.Resampling.LANCZOS)
     pixels = np.asarray(small)

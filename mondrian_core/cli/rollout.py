@@ -1,18 +1,19 @@
-"""`mondrian rollout ...`: what `rollout/advance` does, from the terminal and without Prefect."""
+"""`mondrian rollout ...`: what the flow `rollout/advance` does, without Prefect."""
 
 from __future__ import annotations
 
-from argparse import Namespace
 from collections.abc import Iterator
 from contextlib import closing
-from typing import Any
+from dataclasses import dataclass
+from typing import Annotated, Any
 
+from cyclopts import Parameter
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from mondrian_core import rollout as rollout_room
-from mondrian_core.cli.options import command_line_actor, settings_from_options
+from mondrian_core import rollout as rollouts
+from mondrian_core.cli.options import AdvisorOptions, OptionalAdvisorOptions, command_line_actor, settings_from_options
 from mondrian_core.cli.terminal_output import display_number, print_result
 from mondrian_core.registry import Registry
 from mondrian_core.rollout import RollBack, Rollout, RolloutCheck
@@ -20,25 +21,38 @@ from mondrian_core.settings import Settings
 from mondrian_core.store import Store
 
 
-def show_rollout_command(options: Namespace) -> int:
-    """Where the rollouts stand and what would be decided now; changes nothing. 1 when none is in force."""
-    looks = list(_evaluate_rollouts(options, only_look=True))
-    _print_rollouts(options, looks)
-    return 0 if looks else 1
+def show_rollout_command(*, options: OptionalAdvisorOptions = OptionalAdvisorOptions()) -> int:  # noqa: B008  (frozen)
+    """Print the rollouts and what would be decided now; changes nothing. 1 when no rollout is active."""
+    checks = list(_evaluate_rollouts(options, only_look=True))
+    _print_rollouts(options, checks)
+    return 0 if checks else 1
 
 
-def advance_rollout_command(options: Namespace) -> int:
-    """Decide and carry it out, for one advisor or for all; 1 when none is in force or one was rolled back."""
-    looks = list(_evaluate_rollouts(options, only_look=False))
-    _print_rollouts(options, looks)
-    return 0 if looks and not any(isinstance(each.decision, RollBack) for each in looks) else 1
+def advance_rollout_command(*, options: OptionalAdvisorOptions = OptionalAdvisorOptions()) -> int:  # noqa: B008  (frozen)
+    """Decide and apply the decision, for one advisor or all; 1 when no rollout is active or one was rolled back."""
+    checks = list(_evaluate_rollouts(options, only_look=False))
+    _print_rollouts(options, checks)
+    return 0 if checks and not any(isinstance(each.decision, RollBack) for each in checks) else 1
 
 
-def set_rollout_share_command(options: Namespace) -> int:
-    """Go to a later share of the plan by hand."""
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class RolloutShareOptions(AdvisorOptions):
+    """Options of `mondrian rollout set`."""
+
+    reason: Annotated[str, Parameter(help="recorded in the history")] = ""
+
+
+def set_rollout_share_command(
+    share: Annotated[float, Parameter(help="a share of the plan, 0-1; 1.0: all photographs")],
+    /,
+    *,
+    options: RolloutShareOptions,
+) -> int:
+    """Go to a later share of the plan manually."""
     registry = Registry(settings_from_options(options).adapters_root)
-    now = rollout_room.set_rollout_share(
-        registry, options.advisor, options.share, actor=command_line_actor(), reason=options.reason
+    now = rollouts.set_rollout_share(
+        registry, options.advisor, share, actor=command_line_actor(), reason=options.reason
     )
     value = {"advisor": now.advisor, "version": now.version, "share": now.share, "status": now.status}
     print_result(
@@ -47,16 +61,16 @@ def set_rollout_share_command(options: Namespace) -> int:
     return 0
 
 
-def _evaluate_rollouts(options: Namespace, *, only_look: bool) -> Iterator[RolloutCheck]:
+def _evaluate_rollouts(options: OptionalAdvisorOptions, *, only_look: bool) -> Iterator[RolloutCheck]:
     settings = settings_from_options(options)
     registry = Registry(settings.adapters_root)
     advisors = [options.advisor] if options.advisor else registry.advisors()
     for advisor in advisors:
-        if (running := rollout_room.active_rollout(registry, advisor)) is None and not only_look:
-            rollout_room.repair_rollout_history(registry, advisor, command_line_actor())
+        if (running := rollouts.active_rollout(registry, advisor)) is None and not only_look:
+            rollouts.repair_rollout_history(registry, advisor, command_line_actor())
         if running is not None:
             with closing(_store(settings)) as store:
-                yield rollout_room.check_rollout(
+                yield rollouts.check_rollout(
                     registry,
                     advisor,
                     store.jobs(advisor, since=running.started),
@@ -70,15 +84,15 @@ def _store(settings: Settings) -> Store:
     return Store(settings.database, read_only=True)
 
 
-def _print_rollouts(options: Namespace, looks: list[RolloutCheck]) -> None:
+def _print_rollouts(options: OptionalAdvisorOptions, checks: list[RolloutCheck]) -> None:
     def draw(console: Console) -> None:
-        if not looks:
+        if not checks:
             whose = f" of '{options.advisor}'" if options.advisor else ""
-            console.print(f"No rollout{whose} is in force; champions answer everything.")
-        for each in looks:
+            console.print(f"No rollout{whose} is active; champions answer every request.")
+        for each in checks:
             _draw_rollout(console, each)
 
-    print_result(options.json, [each.as_dict() for each in looks], draw)
+    print_result(options.json, [each.as_dict() for each in checks], draw)
 
 
 def _draw_rollout(console: Console, seen: RolloutCheck) -> None:
@@ -100,12 +114,12 @@ def _draw_rollout(console: Console, seen: RolloutCheck) -> None:
     if seen.observed.strata:
         console.print(arms)
     if seen.decision.evidence:
-        told = ", ".join(f"{name} {display_number(value)}" for name, value in seen.decision.evidence.items())
-        console.print(f"  evidence (e-values): {told}")
+        values = ", ".join(f"{name} {display_number(value)}" for name, value in seen.decision.evidence.items())
+        console.print(f"  evidence (e-values): {values}")
 
 
 def _rollout_steps_line(rollout: Rollout) -> str:
-    """The plan's shares with the present one in brackets."""
+    """The shares of the plan, with the current one in brackets."""
     shares = ["shadow" if step.share == 0 else f"{step.share:.0%}" for step in rollout.plan.steps]
-    here = rollout.step if rollout.status == "running" else None
-    return " -> ".join(f"({share})" if place == here else share for place, share in enumerate(shares))
+    current = rollout.step if rollout.status == "running" else None
+    return " -> ".join(f"({share})" if place == current else share for place, share in enumerate(shares))

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from argparse import Namespace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+from cyclopts import Parameter
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from mondrian_core.cli.options import settings_from_options
+from mondrian_core.cli.options import AdvisorOptions, CommandOptions, WholeNumber, settings_from_options
 from mondrian_core.cli.terminal_output import print_result, rich_critique_table, show_progress
 from mondrian_core.rollout import FAULT_KEY
 
@@ -18,8 +19,53 @@ if TYPE_CHECKING:
     from mondrian_core.serving.batch_analyze import AnalysisResult
 
 
-def serve_command(options: Namespace) -> int:
-    """Answer requests until it is interrupted."""
+_LoraPath = Annotated[str | None, Parameter(help="a folder, a version, or an advisor's folder of the registry")]
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class ServeCommandOptions(CommandOptions):
+    """Options of `mondrian serve`."""
+
+    host: Annotated[str, Parameter(help="address to listen on")] = "127.0.0.1"
+    port: Annotated[WholeNumber, Parameter(help="port to listen on")] = 5100
+    model_mode: Annotated[
+        Literal["base", "fine_tuned", "ab_test"] | None,
+        Parameter(help="default: fine_tuned when ANALYSIS_MODE is lora, otherwise base"),
+    ] = None
+    use_fine_tuned: Annotated[bool, Parameter(help="legacy name of --model-mode fine_tuned")] = False
+    lora_path: _LoraPath = None
+    ab_test_split: Annotated[float, Parameter(help="share of photographs for the adapter, 0-1")] = 0.5
+    fallback: Annotated[
+        Literal["base"] | None,
+        Parameter(help="without a usable adapter, let the base model answer until a version is promoted"),
+    ] = None
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class AnalyzeOptions(AdvisorOptions):
+    """Options of `mondrian analyze`."""
+
+    mode: Annotated[
+        Literal["baseline", "rag", "lora", "all"] | None, Parameter(help="strategy; all: compare the three")
+    ] = None
+    use_fine_tuned: Annotated[bool, Parameter(help="legacy name of --mode lora")] = False
+    lora_path: _LoraPath = None
+    csv: Annotated[Path | None, Parameter(help="also write a line for each critique to this file")] = None
+    html: Annotated[Path | None, Parameter(help="also write one standalone page")] = None
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class CompareOptions(CommandOptions):
+    """Options of `mondrian compare`."""
+
+    days: Annotated[WholeNumber, Parameter(help="number of days to include")] = 7
+
+
+def serve_command(*, options: ServeCommandOptions = ServeCommandOptions()) -> int:
+    """Answer requests until interrupted."""
     from mondrian_core.serving.server import ServerOptions, run_server
 
     model_mode = options.model_mode or ("fine_tuned" if options.use_fine_tuned else None)
@@ -37,7 +83,12 @@ def serve_command(options: Namespace) -> int:
     return 0
 
 
-def analyze_command(options: Namespace) -> int:
+def analyze_command(
+    photographs: Annotated[tuple[Path, ...], Parameter(help="photographs, or folders of them")],
+    /,
+    *,
+    options: AnalyzeOptions,
+) -> int:
     """Critique photographs in this process; each becomes a row of the jobs table."""
     from mondrian_core.serving.batch_analyze import BatchRequest, analyze_photographs
 
@@ -47,10 +98,10 @@ def analyze_command(options: Namespace) -> int:
     try:
         with show_progress(options.json) as listen:
             request = BatchRequest(
-                paths=options.photographs, advisor=options.advisor, mode=mode, lora_path=options.lora_path
+                paths=photographs, advisor=options.advisor, mode=mode, lora_path=options.lora_path
             )
             analyze_photographs(settings, request, listen, on_result=results.append)
-    finally:  # what was critiqued before an interruption is kept too
+    finally:  # also writes what was critiqued before an interruption
         _write_batch(options, results)
 
     def draw(console: Console) -> None:
@@ -68,14 +119,14 @@ def analyze_command(options: Namespace) -> int:
 
 
 def analyze_exit_status(results: list[AnalysisResult]) -> int:
-    """0 when every photograph has its critiques, 2 when only files are to blame that are no photographs, else 3."""
+    """0 when every photograph has its critiques, 2 when every failure is an unusable file, otherwise 3."""
     failed = [result for result in results if result.critique is None]
     if not failed:
         return 0 if results else 3
     return 2 if all(result.job is None or result.details.get(FAULT_KEY) == "request" for result in failed) else 3
 
 
-def _write_batch(options: Namespace, results: list[AnalysisResult]) -> None:
+def _write_batch(options: AnalyzeOptions, results: list[AnalysisResult]) -> None:
     from mondrian_core.serving.batch_report import write_batch_html, write_csv
 
     if results and options.csv:
@@ -85,7 +136,7 @@ def _write_batch(options: Namespace, results: list[AnalysisResult]) -> None:
 
 
 def _group_by_photograph(results: list[AnalysisResult]) -> dict[Path, list[AnalysisResult]]:
-    """The critiques of each photograph together, in the order in which they were made."""
+    """The critiques grouped by photograph, in order of creation."""
     groups: dict[Path, list[AnalysisResult]] = {}
     for result in results:
         groups.setdefault(result.path, []).append(result)
@@ -94,19 +145,19 @@ def _group_by_photograph(results: list[AnalysisResult]) -> dict[Path, list[Analy
 
 AB_TABLE_ROWS = {
     "n": ("requests", None),
-    "unanswered": ("answered by no model, left out", None),
+    "unanswered": ("not answered by any model (excluded)", None),
     "failed": ("failed", "failure_rate_95"),
     "fell_back": ("answered by another strategy", "fallback_rate_95"),
     "mean_score": ("mean score, 0-10", "mean_score_95"),
     "seconds_median": ("seconds, median", "seconds_median_95"),
-    "seconds_p95": ("seconds, 95 % quicker", None),
+    "seconds_p95": ("seconds, 95th percentile", None),
     "rated": ("rated by people", None),
     "mean_rating": ("mean rating, 1-5", "mean_rating_95"),
 }
 
 
-def compare_command(options: Namespace) -> int:
-    """The A/B table of the last days."""
+def compare_command(*, options: CompareOptions = CompareOptions()) -> int:
+    """Print the A/B table of the last days."""
     from mondrian_core.serving.jobs.ab_comparison import compare_arms
     from mondrian_core.store import Store
 
@@ -118,7 +169,7 @@ def compare_command(options: Namespace) -> int:
     def draw(console: Console) -> None:
         if not rows:
             console.print(f"No request of the last {options.days} days took part in an A/B test.")
-            console.print("Start one: mondrian serve --model-mode ab_test; a request that names its mode is left out.")
+            console.print("Start one: mondrian serve --model-mode ab_test. Requests that name a mode are excluded.")
             return
         table = Table(title=f"By assigned arm, last {options.days} days; 95 % intervals", title_justify="left")
         table.add_column("")
@@ -133,7 +184,7 @@ def compare_command(options: Namespace) -> int:
 
 
 def _figure(row: dict[str, Any], name: str, interval: str | None) -> str:
-    """A figure with its interval; a dash where there is no data."""
+    """A value with its interval; a dash where there is no data."""
     value, bounds = row[name], row[interval] if interval else None
     if value is None:
         return "-"

@@ -95,6 +95,14 @@ def print_result(as_json: bool, value: Any, draw: Callable[[Console], None]) -> 
         draw(make_console())
 
 
+def draw_left_out(console: Console, left_out: list[dict[str, str]]) -> None:
+    """Print how many files were left out, with the first one and its reason."""
+    if left_out:
+        files = "1 file" if len(left_out) == 1 else f"{len(left_out)} files"
+        first = f"{left_out[0]['path']}: {left_out[0]['reason']}"
+        console.print(f"  left out: {files}, the first: {_escape_markup(first)}")
+
+
 def rich_gate_table(gates: Sequence[Mapping[str, Any]]) -> Table:
     """Gate, verdict, and in words what was seen, with the figures below; fits 80 columns."""
     table = Table(title="Gates", title_justify="left", show_lines=True)

@@ -1,21 +1,54 @@
-"""`mondrian init` and `mondrian doctor`."""
+"""`mondrian init`, `mondrian doctor` and `mondrian prefect`."""
 
 from __future__ import annotations
 
-from argparse import Namespace
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
 
+from cyclopts import Parameter, validators
 from rich.console import Console
 from rich.markup import escape
 
-from mondrian_core.cli.options import settings_from_options
+from mondrian_core.cli.options import CommandOptions, WholeNumber, settings_from_options, whole_number
 from mondrian_core.cli.terminal_output import print_result, show_progress
+from mondrian_core.recipes import MAX_SEED
 
 
-def init_command(options: Namespace) -> int:
-    """Make a workspace; with --sample, one with rendered photographs and an advisor's critiques.
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class InitOptions(CommandOptions):
+    """Options of `mondrian init`."""
 
-    An empty one that was asked for where a workspace is already stays as it is: like `git init`, the command may be
-    repeated.
+    sample: Annotated[bool, Parameter(help="fill it with rendered photographs and critiques")] = False
+    photographs: Annotated[WholeNumber, Parameter(help="number of critiqued photographs in a sample")] = 80
+    seed: Annotated[
+        int,
+        Parameter(
+            converter=whole_number,
+            validator=validators.Number(gte=0, lte=MAX_SEED),
+            help="seed of the sample's photographs and critiques",
+        ),
+    ] = 0
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class DoctorOptions(CommandOptions):
+    """Options of `mondrian doctor`."""
+
+    api: Annotated[
+        str | None, Parameter(help="URL of the Prefect API (PREFECT_API_URL, or the server that `make up` started)")
+    ] = None
+
+
+def init_command(*, options: InitOptions = InitOptions()) -> int:
+    """Create a workspace; with --sample, fill it with rendered photographs and an advisor's critiques.
+
+    Like `git init`, the command may be repeated: without --sample an existing workspace isn't changed.
     """
     from mondrian_core.data.sample_workspace import create_workspace
 
@@ -47,7 +80,7 @@ def init_command(options: Namespace) -> int:
     return 0
 
 
-def doctor_command(options: Namespace) -> int:
+def doctor_command(*, options: DoctorOptions = DoctorOptions()) -> int:
     """Check machine, base model, database, Prefect server and worker; exit status 1 when something is wrong."""
     from mondrian_core.doctor import run_doctor_checks
 
@@ -62,3 +95,29 @@ def doctor_command(options: Namespace) -> int:
 
     print_result(options.json, [check.as_dict() for check in checks], draw)
     return 1 if any(check.ok is False for check in checks) else 0
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class PrefectOptions:
+    """Options of `mondrian prefect`; everything else belongs to Prefect."""
+
+    workspace: Annotated[Path | None, Parameter(help="workspace whose server is used (MONDRIAN_WORKSPACE)")] = None
+
+
+def prefect_command(
+    *words: Annotated[str, Parameter(help="as after `prefect`: deployment run 'retrain/scheduled' -p advisor=ansel")],
+    options: PrefectOptions = PrefectOptions(),
+) -> int:
+    """Run `prefect` with these words and return its exit status.
+
+    Address and password are passed in the environment: every user of the machine can read a command line.
+
+    Raises:
+        PrefectUnavailable: no server runs for this workspace.
+    """
+    from mondrian_core.prefect_server import prefect_client_environment
+
+    settings = settings_from_options(CommandOptions(workspace=options.workspace))
+    environment = prefect_client_environment(settings, os.environ)
+    return subprocess.run([sys.executable, "-m", "prefect", *words], env=environment, check=False).returncode

@@ -1,0 +1,1 @@
+"""Nearest photographs in an advisor's portfolio."""

@@ -1,4 +1,4 @@
-"""The repository says what is true: file map, commands and the lock; and it names no machine."""
+"""The repository's documents match its contents, and no file names a machine."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.architecture.generated_docs import with_generated_parts
 from tests.record_slow_tests import read_slow_tests
 from tests.tracked import copy_tracked_files, tracked_files
 
@@ -23,27 +24,15 @@ FENCES = re.findall(r"^```(\w*)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
 MACHINE_PATH = re.compile(r"(?<![\w.$~}>)/-])/(?:root|work|opt/(?!homebrew)\w+|home/(?!me\b|you\b|user\b)\w+|tmp/v)/\w")
 
 
-def file_map() -> tuple[set[str], set[str]]:
-    """Top-level folders and modules of mondrian_core that README's file map names, folders with a slash at the end."""
+def test_file_map_and_page_lists_are_up_to_date() -> None:
+    for path, text in with_generated_parts().items():
+        advice = f"{path}: run `python -m tests.architecture.generated_docs`"
+        assert (ROOT / path).read_text(encoding="utf-8") == text, advice
+
+
+def test_every_entry_of_the_file_map_has_a_description() -> None:
     lines = next(text for _, text in FENCES if text.startswith("mondrian_core/")).splitlines()
-    top = {line.split()[0] for line in lines if not line.startswith(" ")}
-    core = {line.split()[0] for line in lines if line.startswith("  ")}
-    return top, core
-
-
-def test_file_map_names_every_top_level_folder_and_no_other() -> None:
-    tree = {
-        f"{file.parts[0]}/" for file in tracked_files() if len(file.parts) > 1 and not file.parts[0].startswith(".")
-    }
-    named = file_map()[0]
-    assert {name for name in named if name.endswith("/")} == tree
-    assert [name for name in named if not (ROOT / name).exists()] == []
-
-
-def test_file_map_names_every_module_of_the_core_and_no_other() -> None:
-    inside = [file.parts[1:] for file in tracked_files() if file.parts[0] == "mondrian_core" and file.suffix == ".py"]
-    tree = {parts[0] if len(parts) == 1 else f"{parts[0]}/" for parts in inside} - {"__init__.py"}
-    assert file_map()[1] == tree
+    assert [line for line in lines if len(line.split()) < 2] == [], "a package without a docstring"
 
 
 def shell_lines() -> list[list[str]]:
@@ -61,18 +50,20 @@ def test_make_targets_in_readme_exist() -> None:
 
 
 def test_mondrian_commands_in_readme_parse_and_none_is_missing() -> None:
-    from mondrian_core.cli.parser import build_parser, normalize_option_names
+    from mondrian import DEPLOYMENT_COMMANDS
+    from mondrian_core.cli import normalize_words, parse_command
+    from mondrian_core.cli.app import build_app
+    from mondrian_core.errors import BadInput
 
     named = [line[1:] for line in shell_lines() if line[0] == "mondrian"]
     for arguments in named:
         plain = [word.strip("[]") for word in arguments]
         try:
-            build_parser().parse_args(normalize_option_names(plain))
-        except SystemExit:
-            pytest.fail(f"README: mondrian {' '.join(arguments)} isn't understood")
-    commands = next(action.choices for action in build_parser()._actions if action.dest == "command")
-    assert commands is not None
-    assert {arguments[0] for arguments in named} == set(commands)
+            parse_command(normalize_words(plain), print, DEPLOYMENT_COMMANDS)
+        except BadInput as error:
+            pytest.fail(f"README: mondrian {' '.join(arguments)}: {error}")
+    commands = {name for name in build_app(extra_commands=DEPLOYMENT_COMMANDS) if not name.startswith("-")}
+    assert {arguments[0] for arguments in named} == commands
 
 
 def test_deployments_in_readme_exist() -> None:
@@ -140,7 +131,7 @@ def test_no_file_contains_a_machine_name() -> None:
 
 @pytest.mark.slow
 def test_untracked_files_fail_no_test(tmp_path: Path) -> None:
-    """A log, a note and a photograph that a person left in the folder; these tests look at tracked files only."""
+    """These tests look at tracked files only, whatever else a person leaves in the folder."""
     checkout = copy_tracked_files(tmp_path / "checkout")
     git = ["git", "-c", "user.name=n", "-c", "user.email=e@example.org"]
     for arguments in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "All"]):

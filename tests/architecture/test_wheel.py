@@ -113,14 +113,14 @@ def test_installed_wheel_runs_from_init_to_down_in_an_empty_folder(installation:
     assert linked, "link reported nothing"
     port = free_port()
     try:
-        up = json.loads(installation.mondrian("up", "--json", "--service_port", str(port)).splitlines()[-1])
+        up = json.loads(installation.mondrian("up", "--json", "--service_port", str(port)))
         assert up["workspace"] == str(installation.folder / "workspace")
         assert up["service"] == f"http://127.0.0.1:{port}"
         listed = installation.mondrian("prefect", "deployment", "ls")
         assert "retrain/scheduled" in listed and "serve/local" in listed
     finally:
         stopped = installation.mondrian("down", "--json")
-    assert json.loads(stopped.splitlines()[-1])["stopped"] == ["prefect worker", "prefect server", "service"]
+    assert json.loads(stopped)["stopped"] == ["prefect worker", "prefect server", "service"]
     made = {path.name for path in installation.folder.iterdir()}
     assert made <= {"workspace", "adapters", "tasks.py", "flows", "__pycache__"}
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from mondrian_core.cli import main
-from mondrian_core.cli.parser import build_parser, normalize_option_names
+from mondrian_core.cli import main, normalize_words, parse_command
+from mondrian_core.cli.app import ADAPTER_COMMANDS, COMMANDS, ROLLOUT_COMMANDS
 from mondrian_core.store import Store
 
 
@@ -23,11 +23,10 @@ def empty_workspace(tmp_path: Path) -> Path:
 
 
 def test_underscores_and_dashes_name_the_same_option() -> None:
-    spelled = normalize_option_names(["serve", "--model_mode=ab_test", "--lora_path", "some_dir", "--", "--not_mine"])
+    spelled = normalize_words(["serve", "--model_mode=ab_test", "--lora_path", "some_dir", "--", "--not_mine"])
     assert spelled == ["serve", "--model-mode=ab_test", "--lora-path", "some_dir", "--", "--not_mine"]
-    options = build_parser().parse_args(
-        normalize_option_names(["serve", "--model_mode", "fine_tuned", "--ab_test_split", "0.1"])
-    )
+    words = normalize_words(["serve", "--model_mode", "fine_tuned", "--ab_test_split", "0.1"])
+    options = parse_command(words, print)[1].arguments["options"]
     assert (options.model_mode, options.ab_test_split) == ("fine_tuned", 0.1)
 
 
@@ -95,9 +94,75 @@ def test_invalid_recipe_reports_all_errors(
 
 
 def test_help_does_not_load_the_model_libraries() -> None:
-    heavy = ("mlx", "datasets", "torch", "fastapi", "prefect")
+    heavy = ("mlx", "datasets", "torch", "fastapi", "prefect", "numpy", "pydantic")
     code = (
-        f"import sys, mondrian_core.cli.parser as p; p.build_parser(); print([m for m in {heavy} if m in sys.modules])"
+        f"import sys; from mondrian_core.cli import main; main(['--help']); "
+        f"print([m for m in {heavy} if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    assert done.stdout.strip().endswith("\n[]")
+
+
+@pytest.mark.parametrize("words", [[], ["adapters"], ["adapters", "unknown"], ["train"], ["link", "--advisor"]])
+def test_incomplete_command_is_wrong_usage(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(words) == 2
+    printed = capsys.readouterr()
+    assert "mondrian" in printed.out + printed.err and "Traceback" not in printed.err
+
+
+@pytest.mark.parametrize(
+    ("words", "suggestion"),
+    [(["trian", "--advisor", "a"], "train"), (["train", "--advisor", "a", "--rnk", "4"], "--rank")],
+)
+def test_misspelled_word_gets_a_suggestion(
+    words: list[str], suggestion: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(words) == 2
+    error = capsys.readouterr().err
+    assert f'Did you mean "{suggestion}"' in error or f"Did you mean {suggestion}" in error
+    assert len(error.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["train", "--advisor", "a", "--rank", "2.7"],
+        ["init", "--seed", "-1"],
+        ["serve", "--port", "many"],
+        ["serve", "--model-mode", "none"],
+        ["train", "--advisor", "a", "--target-modules"],
+        ["dataset", "--advisor", "a", "--export", "chat"],
+    ],
+)
+def test_invalid_option_value_is_wrong_usage(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*words, "--json"]) == 2
+    assert json.loads(capsys.readouterr().out)["exit_status"] == 2
+
+
+def test_train_help_shows_expert_settings_only_when_asked(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "--help"]) == 0
+    short = capsys.readouterr().out
+    assert main(["train", "--help-all"]) == 0
+    long = capsys.readouterr().out
+    assert "--rank" in short and "--help-all" in short and "--preference-beta" not in short
+    assert "--rank" in long and "--preference-beta" in long
+
+
+def test_options_of_prefect_are_passed_on() -> None:
+    words = ["prefect", "--workspace", "w", "deployment", "run", "retrain/scheduled", "-p", "a=1", "--help", "--x_y"]
+    bound = parse_command(normalize_words(words), print)[1]
+    assert bound.arguments["words"] == tuple(words[3:])
+    assert bound.arguments["options"].workspace == Path("w")
+
+
+def test_every_command_can_be_imported_and_shows_help(capsys: pytest.CaptureFixture[str]) -> None:
+    named = [name for group in COMMANDS.values() for name in group]
+    nested = [("adapters", name) for name in ADAPTER_COMMANDS] + [("rollout", name) for name in ROLLOUT_COMMANDS]
+    for words in [*((name,) for name in named), *nested]:
+        assert main([*words, "--help"]) == 0
+        assert "--workspace" in capsys.readouterr().out
+
+
+def test_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out.strip()

@@ -137,8 +137,8 @@ def test_unknown_recipe_name_lists_known_recipes(tmp_path: Path) -> None:
 
 
 def test_every_setting_of_training_is_an_option() -> None:
+    from mondrian_core.cli import parse_command
     from mondrian_core.cli.options import recipe_from_options
-    from mondrian_core.cli.parser import build_parser
 
     words = [
         "train",
@@ -158,10 +158,10 @@ def test_every_setting_of_training_is_an_option() -> None:
         "q_proj",
         "v_proj",
     ]
-    found = recipe_from_options(build_parser().parse_args(words)).train
+    found = recipe_from_options(parse_command(words, print)[1].arguments["options"]).train
     assert (found.rank, found.epochs, found.learning_rate, found.alpha) == (8, 5, 3e-4, 32.0)
     assert (found.choose_by, found.target_modules) == ("score_error", ("q_proj", "v_proj"))
-    options = build_parser().parse_args(["train", "--advisor", "ansel"])
+    options = parse_command(["train", "--advisor", "ansel"], print)[1].arguments["options"]
     assert set(TrainRecipe.model_fields) <= set(vars(options))
 
 

@@ -20,7 +20,7 @@ import pytest
 
 from deployments import bootstrap, prefect_setup, run_watcher
 from deployments.bootstrap import RunningPrefect, bring_up
-from deployments.down import main as down
+from deployments.down import DownOptions, down_command
 from deployments.prefect_instance import POOL, PrefectInstance, choose_port
 from deployments.up import _start_service, _summary
 from mondrian_core.data.sample_workspace import create_workspace
@@ -154,7 +154,7 @@ def test_a_record_of_another_version_stops_what_runs(tmp_path: Path, change: dic
     record.parent.mkdir()
     record.write_text(json.dumps({"version": 99, "processes": [{"name": "no process"}, "text", written]}))
     try:
-        assert down(["--workspace", str(settings.root)]) == 0
+        assert down_command(options=DownOptions(workspace=settings.root)) == 0
         assert not process.alive
     finally:
         processes.stop_process(process)
@@ -170,7 +170,7 @@ def test_a_record_of_another_version_stops_what_runs(tmp_path: Path, change: dic
     record.parent.mkdir(parents=True)
     record.write_text(json.dumps({"process": written, "wanted": {"port": 5100, "future": True}}))
     try:
-        assert down(["--workspace", str(settings.root)]) == 0
+        assert down_command(options=DownOptions(workspace=settings.root)) == 0
         assert not service.alive
     finally:
         processes.stop_process(service)
@@ -230,13 +230,13 @@ def test_no_workspace_is_said_before_anything_starts(tmp_path: Path) -> None:
 
 
 def test_make_up_and_down_as_commands(tmp_path: Path, root: Path) -> None:
-    def call(module: str, *more: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", module, "--workspace", str(tmp_path / "workspace"), *more]
+    def call(name: str, *more: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "mondrian", name, "--workspace", str(tmp_path / "workspace"), *more]
         return subprocess.run(command, cwd=root, capture_output=True, text=True, check=False, timeout=110)
 
-    refused = call("deployments.up")
+    refused = call("up")
     assert refused.returncode == 2 and "mondrian init" in refused.stderr and "Traceback" not in refused.stderr
-    nothing = call("deployments.down")
+    nothing = call("down")
     assert nothing.returncode == 0 and "Nothing" in nothing.stdout
 
 
@@ -274,15 +274,20 @@ def test_make_up_after_a_demo_and_make_down(tmp_path: Path, root: Path) -> None:
     where = ["--workspace", str(settings.root)]
     whole = [*where, "--adapters", str(settings.adapters_root), "--base-model", "mini", "--service-port", str(port)]
 
-    def call(module: str, words: list[str]) -> str:
+    def call(name: str, words: list[str]) -> str:
         done = subprocess.run(
-            [sys.executable, "-m", module, *words], cwd=root, capture_output=True, text=True, check=False, timeout=200
+            [sys.executable, "-m", "mondrian", name, *words],
+            cwd=root,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=200,
         )
         assert done.returncode == 0, done.stderr
         return done.stdout
 
     try:
-        told = call("deployments.up", whole)
+        told = call("up", whole)
         assert f"service:     http://127.0.0.1:{port}\n" in told and "warning" not in told
         assert f"Smoke set: 2 of 2 photographs answered (ansel {version}). " in told
         assert "Not tried, because link leaves them out: " in told
@@ -298,9 +303,9 @@ def test_make_up_after_a_demo_and_make_down(tmp_path: Path, root: Path) -> None:
         )
         assert shell.returncode == 0 and "apple-silicon" in shell.stdout, shell.stderr
     finally:
-        stopped = call("deployments.down", where)
+        stopped = call("down", where)
     assert all(f"stopping the {each}" in stopped for each in ("prefect worker", "prefect server", "service"))
     with pytest.raises(httpx.ConnectError):
         httpx.get(f"http://127.0.0.1:{port}/health", trust_env=False)
-    assert "Nothing" in call("deployments.down", where)
+    assert "Nothing" in call("down", where)
     assert not prefect_record_path(settings).exists()

@@ -97,4 +97,4 @@ def test_retrain_on_legacy_workspace_reports_verdict(
     demo_screen.print_demo_critiques(
         screen, Settings(workspace=samples, adapters=adapters, base_model="mini"), "ansel", run
     )
-    assert "what ansel wrote" in screen.file.getvalue() and "Overall grade" in screen.file.getvalue()
+    assert "ansel's own" in screen.file.getvalue() and "Overall grade" in screen.file.getvalue()

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from mondrian_core.cli.mlx_vlm_command import mlx_vlm_command_words
+from mondrian_core.cli.adapters.mlx_vlm_command import mlx_vlm_command_words
 from mondrian_core.models.base_model import BaseVLM
 from mondrian_core.models.inference.generation import generate
 from mondrian_core.models.lora import lora_layers

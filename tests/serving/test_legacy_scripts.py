@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from mondrian_core.cli import main
+from mondrian_core.cli import main, normalize_words, parse_command
+from mondrian_core.cli.app import build_app
 from mondrian_core.cli.legacy_options import ANY_COMMAND, LEGACY_OPTIONS, translate_legacy_options
-from mondrian_core.cli.parser import build_parser, normalize_option_names
 from mondrian_core.errors import BadInput
 from mondrian_core.prompts import AdvisorPrompt
 from mondrian_core.registry import Registry
@@ -45,8 +45,8 @@ def code(text: str) -> list[str]:
 
 def parsed(line: str, say: Callable[[str], None] = lambda change: None) -> dict[str, Any]:
     """What a command line means; variables before the command are left out."""
-    words = normalize_option_names(shlex.split(line)[1:])
-    return vars(build_parser().parse_args(translate_legacy_options(words, say)))
+    command, bound = parse_command(normalize_words(shlex.split(line)[1:]), say)
+    return {"command": command, **{**bound.arguments, **vars(bound.arguments["options"])}}
 
 
 # --- commands and options ---------------------------------------------------------------------------------------------
@@ -55,7 +55,7 @@ def parsed(line: str, say: Callable[[str], None] = lambda change: None) -> dict[
 @pytest.mark.parametrize(("then", "now"), table("Scripts"))
 def test_each_command_that_replaces_a_script_is_understood(then: str, now: str) -> None:
     assert then.startswith("python ")
-    assert parsed(*code(now))["command"] == shlex.split(code(now)[0])[1]
+    assert parsed(*code(now))["command"].__name__ == f"{shlex.split(code(now)[0])[1]}_command"
 
 
 OPTIONS = table("Options")
@@ -80,7 +80,7 @@ def test_each_other_older_option_is_answered_with_the_word_to_use(
 
 def test_page_and_program_know_the_same_options() -> None:
     on_page = {
-        (words[1], normalize_option_names([word])[0])
+        (words[1], normalize_words([word])[0])
         for typed, _ in OPTIONS
         for words in [shlex.split(typed)]
         for word in words[2:]
@@ -90,16 +90,16 @@ def test_page_and_program_know_the_same_options() -> None:
 
 
 def test_no_older_option_hides_one_of_ours() -> None:
-    commands = build_parser()._subparsers._group_actions[0].choices  # type: ignore[union-attr]
+    app = build_app()
+    names = {each.command for each in LEGACY_OPTIONS} - {ANY_COMMAND}
+    options = {
+        name: {word for argument in app[name].assemble_argument_collection() for word in argument.names}
+        for name in names
+    }
     for each in LEGACY_OPTIONS:
-        for name, command in commands.items():  # type: ignore[union-attr]
-            if each.command in (name, ANY_COMMAND):
-                assert each.name not in command._option_string_actions
-                assert (
-                    each.replacement is None
-                    or each.command == ANY_COMMAND
-                    or each.replacement in command._option_string_actions
-                )
+        for name in names if each.command == ANY_COMMAND else {each.command}:
+            assert each.name not in options[name]
+            assert each.replacement is None or each.replacement in options[name]
 
 
 def test_older_options_take_either_form_and_end_at_two_dashes() -> None:

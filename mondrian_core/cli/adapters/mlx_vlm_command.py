@@ -1,4 +1,4 @@
-"""The command that asks an adapter through mlx-vlm alone: proof that nothing of it needs Mondrian."""
+"""The mlx-vlm command that uses an adapter without Mondrian."""
 
 from __future__ import annotations
 
@@ -13,26 +13,28 @@ from mondrian_core.rubric import MAX_ANSWER_TOKENS
 def mlx_vlm_command_words(
     base: str,
     adapter: Path,
-    voice: AdvisorPrompt | None,
+    advisor_prompt: AdvisorPrompt | None,
     photograph: str = "PHOTO",
     *,
     max_tokens: int = MAX_ANSWER_TOKENS,
 ) -> list[str]:
-    """Words of `mlx_vlm.generate` for one critique by this adapter.
+    """The words of the `mlx_vlm.generate` command for one critique by this adapter.
 
     mlx-vlm's command puts the photograph before the instruction, Mondrian after it (see `prompts`), so words and scores
     may differ a little from `mondrian analyze`; through mlx-vlm's Python interface, with the messages of
     `prompts.critique_messages`, they are the same.
 
     Args:
-        base: "mini", a folder or a hub id.
+        base: "mini", a folder or a hub ID.
         adapter: a version's folder.
-        voice: whose system prompt is used; None leaves it out.
+        advisor_prompt: source of the system message; None: no system message.
+        photograph: the image file.
+        max_tokens: maximum length of the answer, in tokens.
     """
     from mondrian_core.settings import MINI_BASE_MODEL
 
     model = str(mini_weights_path()) if base == MINI_BASE_MODEL else base
-    system = ["--system", voice.system_message] if voice else []
+    system = ["--system", advisor_prompt.system_message] if advisor_prompt else []
     return [
         "mlx_vlm.generate",
         "--model",

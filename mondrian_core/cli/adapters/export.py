@@ -1,48 +1,64 @@
-"""`mondrian adapters export`: a version for another registry, or for other tools."""
+"""`mondrian adapters export`: write a version for another registry, or for other tools."""
 
 from __future__ import annotations
 
-from argparse import Namespace
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
+from cyclopts import Parameter
 from rich.console import Console
 
-from mondrian_core.cli.options import settings_from_options
+from mondrian_core.cli.options import AdvisorOptions, settings_from_options
 from mondrian_core.cli.terminal_output import display_number, print_result
 from mondrian_core.prompts import AdvisorPrompt, critique_messages
 from mondrian_core.registry import AdapterVersion, Registry
 from mondrian_core.settings import validate_advisor_id
 
-EXPORT_FORMATS = ("archive", "mlx", "peft", "merged")
+ExportFormat = Literal["archive", "mlx", "peft", "merged"]
 _PHOTOGRAPHS, _SEED = 3, 71
 
 
-def export_adapter_command(options: Namespace) -> int:
-    """Copy a version out: an archive for `adapters import`, or a folder for other tools."""
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class ExportOptions(AdvisorOptions):
+    """Options of `mondrian adapters export`."""
+
+    out: Annotated[Path, Parameter(help="file or folder to write")]
+    format: Annotated[
+        ExportFormat,
+        Parameter(
+            help="an archive for `adapters import`, a folder for mlx-vlm or PEFT, or the base model with the adapter "
+            "merged into its weights"
+        ),
+    ] = "archive"
+
+
+def export_adapter_command(
+    version: Annotated[str, Parameter(help="a version such as v0001")], /, *, options: ExportOptions
+) -> int:
+    """Write a version as an archive for `adapters import`, or as a folder for other tools."""
     validate_advisor_id(options.advisor)
     settings = settings_from_options(options)
     registry = Registry(settings.adapters_root)
-    out = Path(options.out)
     if options.format == "archive":
-        value: dict[str, Any] = {"archive": str(registry.export(options.advisor, options.version, out))}
+        value: dict[str, Any] = {"archive": str(registry.export(options.advisor, version, options.out))}
     else:
-        version = registry.get(options.advisor, options.version)
+        exported = registry.get(options.advisor, version)
         value = {
-            "folder": str(out.resolve()),
+            "folder": str(options.out.resolve()),
             "format": options.format,
-            **_export_to_folder(version, settings.base, options.format, out.resolve()),
+            **_export_to_folder(exported, settings.base, options.format, options.out.resolve()),
         }
 
     def draw(console: Console) -> None:
         console.print(f"Written: {value.get('archive') or value['folder']}", markup=False)
         if "parity" in value:
-            told = {name: display_number(found) for name, found in value["parity"].items()}
+            parity = {name: display_number(number) for name, number in value["parity"].items()}
             console.print(
-                "  merged weights against base with adapter: {same_answers} of {photographs} answers equal, "
+                "  merged weights compared with base plus adapter: {same_answers} of {photographs} answers equal, "
                 "largest difference of a log-probability {log_probability_difference}; rounding changed "
-                "{delta_error} of what the adapter adds".format(**told)
+                "{delta_error} of the adapter's change".format(**parity)
             )
 
     print_result(options.json, value, draw)
@@ -50,7 +66,7 @@ def export_adapter_command(options: Namespace) -> int:
 
 
 def _base_model_for_export(version: AdapterVersion, given: str) -> str:
-    """The base to load for a version: the given one when it is the same, else the one that the manifest names."""
+    """The base to load for a version: the given one if its fingerprint matches, otherwise the manifest's."""
     from mondrian_core.models.base_model import base_fingerprint
     from mondrian_core.models.lora.adapter_inspection import local_base_path
 

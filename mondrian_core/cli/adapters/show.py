@@ -1,23 +1,32 @@
-"""`mondrian adapters show` and `mondrian adapters diff`: a version and its family, and two versions side by side."""
+"""`mondrian adapters show` and `mondrian adapters diff`: a version and its lineage; two versions compared."""
 
 from __future__ import annotations
 
-from argparse import Namespace
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import Annotated, Any
 
+from cyclopts import Parameter
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 from rich.tree import Tree
 
-from mondrian_core import registry as registry_room
-from mondrian_core.cli.mlx_vlm_command import mlx_vlm_command_words, shell_line
-from mondrian_core.cli.options import settings_from_options
+from mondrian_core.cli.adapters.mlx_vlm_command import mlx_vlm_command_words, shell_line
+from mondrian_core.cli.options import AdvisorOptions, WholeNumber, settings_from_options
 from mondrian_core.cli.terminal_output import display_number, print_result, rich_gate_table
 from mondrian_core.errors import MondrianError
 from mondrian_core.prompts import AdvisorPrompt
-from mondrian_core.registry import AdapterVersion, Registry
+from mondrian_core.registry import (
+    AdapterVersion,
+    Registry,
+    compare_version_critiques,
+    compare_version_scores,
+    diff_versions,
+    read_version_answers,
+    version_family,
+    version_summary,
+)
 from mondrian_core.rubric import DIMENSION_TITLES, DIMENSIONS
 from mondrian_core.settings import Settings, validate_advisor_id
 from mondrian_core.store import Store
@@ -34,33 +43,45 @@ IMPLIED_PREFIXES = (
 )  # from the title
 
 
-def show_adapter_command(options: Namespace) -> int:
-    """One version: where it comes from, its family, its gates, what happened to it."""
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class DiffOptions(AdvisorOptions):
+    """Options of `mondrian adapters diff`."""
+
+    photographs: Annotated[
+        WholeNumber, Parameter(help="print the critiques of the N photographs about which they differ most")
+    ] = 2
+
+
+def show_adapter_command(
+    version: Annotated[str, Parameter(help="a version such as v0001")], /, *, options: AdvisorOptions
+) -> int:
+    """Show one version: origin, lineage, gates and history."""
     settings = settings_from_options(options)
     registry = Registry(settings.adapters_root)
-    version = registry.get(validate_advisor_id(options.advisor), options.version)
+    shown = registry.get(validate_advisor_id(options.advisor), version)
     versions = {each.version: each for each in registry.versions(options.advisor)}
-    events = [entry for entry in registry.history(options.advisor) if version.version in (entry.version, entry.before)]
+    events = [entry for entry in registry.history(options.advisor) if shown.version in (entry.version, entry.before)]
     value = {
-        **registry_room.version_summary(version),
-        "manifest": version.manifest,
-        "lineage": registry.lineage(options.advisor, version.version),
-        "family": registry_room.version_family(versions, version.version),
+        **version_summary(shown),
+        "manifest": shown.manifest,
+        "lineage": registry.lineage(options.advisor, shown.version),
+        "family": version_family(versions, shown.version),
         "history": [entry.as_dict() for entry in events],
     }
-    command = mlx_vlm_command_words(settings.base, version.path, _voice(settings, version.advisor))
+    command = mlx_vlm_command_words(settings.base, shown.path, _advisor_prompt(settings, shown.advisor))
 
     def draw(console: Console) -> None:
-        _draw_version(console, version, value)
-        console.print("The library alone answers with it:")
+        _draw_version(console, shown, value)
+        console.print("To use it with mlx-vlm alone:")
         console.print(shell_line(command), soft_wrap=True, markup=False, highlight=False)
 
     print_result(options.json, value, draw)
     return 0
 
 
-def _voice(settings: Settings, advisor: str) -> AdvisorPrompt | None:
-    """The advisor's prompt where the workspace has it; versions can be looked at without one."""
+def _advisor_prompt(settings: Settings, advisor: str) -> AdvisorPrompt | None:
+    """The advisor's prompt if the workspace has one; a version can be shown without it."""
     try:
         with Store(settings.database, read_only=True) as store:
             return store.advisor(advisor)
@@ -76,7 +97,7 @@ def _draw_version(console: Console, version: AdapterVersion, value: Mapping[str,
             console.print(f"  {key}: {escape(str(version.manifest[key]))}")
     trained = (version.manifest.get("training") or {}).get("trained_on") or {}
     if trained.get("extent") == "all":
-        console.print(f"  trained on all {trained['photographs']} photographs; its scores are its recipe's, by folds")
+        console.print(f"  trained on all {trained['photographs']} photographs; its scores come from cross-validation")
     console.print(_lineage_tree(value["family"], version.version))
     if gates := (version.report or {}).get("gates"):
         console.print(rich_gate_table(gates))
@@ -88,28 +109,30 @@ def _draw_version(console: Console, version: AdapterVersion, value: Mapping[str,
         console.print(table)
 
 
-def _lineage_tree(node: Mapping[str, Any], here: str) -> Tree:
-    """The family, oldest first, with the version in question in bold."""
+def _lineage_tree(node: Mapping[str, Any], shown: str) -> Tree:
+    """The lineage, oldest first, with the version `shown` in bold."""
     facts = [node["version"], node["state"] or "gone", node["verdict"] or "", (node["created_at"] or "")[:10]]
     text = "  ".join(fact for fact in facts if fact)
-    tree = Tree(f"[bold]{text}  <- this one[/]" if node["version"] == here else text)
-    tree.children.extend(_lineage_tree(child, here) for child in node["children"])
+    tree = Tree(f"[bold]{text}  <- this one[/]" if node["version"] == shown else text)
+    tree.children.extend(_lineage_tree(child, shown) for child in node["children"])
     return tree
 
 
-def diff_adapters_command(options: Namespace) -> int:
-    """What differs between two versions, how they score, and what both said about the same photographs."""
+def diff_adapters_command(
+    versions: Annotated[tuple[str, str], Parameter(help="two versions")], /, *, options: DiffOptions
+) -> int:
+    """Compare two versions: settings, scores, and critiques of the same photographs."""
     settings = settings_from_options(options)
     registry = Registry(settings.adapters_root)
     validate_advisor_id(options.advisor)
-    pair = [registry.get(options.advisor, name) for name in options.versions]
-    first, second = (registry_room.read_version_answers(version, settings.root) for version in pair)
+    pair = [registry.get(options.advisor, name) for name in versions]
+    first, second = (read_version_answers(version, settings.root) for version in pair)
     value: dict[str, Any] = {
         "first": pair[0].version,
         "second": pair[1].version,
-        "differences": registry_room.diff_versions(*pair),
-        "scores": registry_room.compare_version_scores(first, second),
-        "critiques": registry_room.compare_version_critiques(first, second, options.photographs),
+        "differences": diff_versions(*pair),
+        "scores": compare_version_scores(first, second),
+        "critiques": compare_version_critiques(first, second, options.photographs),
         "answers": {
             version.version: str(each.source) if each.source else None
             for version, each in zip(pair, (first, second), strict=True)
@@ -131,13 +154,13 @@ def _draw_diff(console: Console, value: Mapping[str, Any]) -> None:
                 table.add_row(escape(_short(str(row["what"]))), _cell(row["first"]), _cell(row["second"]))
             console.print(table)
     if not value["differences"]:
-        console.print("They differ in nothing that is written down.")
+        console.print("Their manifests don't differ.")
     _draw_scores(console, value["scores"], names)
     for row in value["critiques"]:
         console.print(_critiques(row, names))
     for name in names:
         if value["answers"][name] is None:
-            console.print(f"The answers of {name} are not here any more; `mondrian evaluate` makes them again.")
+            console.print(f"The answers of {name} are no longer stored; run `mondrian evaluate` to create them again.")
 
 
 def _short(name: str) -> str:
@@ -146,9 +169,9 @@ def _short(name: str) -> str:
 
 def _draw_scores(console: Console, scores: Mapping[str, Any], names: tuple[str, str]) -> None:
     if not scores["photographs"]:
-        console.print("No labelled photograph was answered by both, so their scores can't be held against each other.")
+        console.print("No labelled photograph was answered by both versions, so their scores can't be compared.")
         return
-    title = f"Scores on the {scores['photographs']} labelled photographs that both answered"
+    title = f"Scores on the {scores['photographs']} labelled photographs that both versions answered"
     table = _table(title, "dimension", "advisor", *names, *(f"squared error {name}" for name in names))
     for name, row in scores["dimensions"].items():
         table.add_row(
@@ -184,8 +207,8 @@ def _critiques(row: Mapping[str, Any], names: tuple[str, str]) -> Table:
 def _comment(critique: Mapping[str, Any], dimension: str) -> str:
     if "unreadable" in critique:
         return escape(f"unreadable: {critique['unreadable'][:80]}") if dimension == DIMENSIONS[0] else ""
-    found = critique["dimensional_analysis"][dimension]
-    return f"[bold]{display_number(found['score'])}[/]  {escape(found['comment'])}"
+    assessment = critique["dimensional_analysis"][dimension]
+    return f"[bold]{display_number(assessment['score'])}[/]  {escape(assessment['comment'])}"
 
 
 def _table(title: str, *headings: str) -> Table:

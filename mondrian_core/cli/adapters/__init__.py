@@ -1,0 +1,1 @@
+"""`mondrian adapters ...`: the adapter registry on the command line."""

@@ -1,0 +1,144 @@
+"""The table of commands. A command's module is imported when that command runs, or when its help is printed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from cyclopts import App, Group, Parameter
+from cyclopts.help import DefaultFormatter, HelpPanel
+
+if TYPE_CHECKING:
+    from rich.console import Console, ConsoleOptions
+
+HELP_ALL = "--help-all"
+EXPERT_PANEL = "Expert training settings"
+
+# group -> command -> (module:function, help); the modules of COMMANDS are below this package
+CommandTable = Mapping[str, Mapping[str, tuple[str, str]]]
+NO_COMMANDS: CommandTable = {}
+COMMANDS: CommandTable = {
+    "Workspace": {
+        "init": ("workspace:init_command", "create a workspace"),
+        "doctor": ("workspace:doctor_command", "check the installation and suggest fixes"),
+        "backup": ("backup:backup_command", "back up database, photographs and registry to a folder, verified"),
+        "restore": ("backup:restore_command", "restore a backup; overwrites nothing unless --force is given"),
+        "prefect": (
+            "workspace:prefect_command",
+            "run Prefect's own commands against this workspace's server; put --workspace before Prefect's words",
+        ),
+    },
+    "Pipeline": {
+        "link": ("link:link_command", "link critiques to photographs and report excluded records"),
+        "dataset": ("dataset:dataset_command", "build a dataset version from the linked critiques"),
+        "train": (
+            "train:train_command",
+            f"train a LoRA adapter; {HELP_ALL} also shows the expert training settings",
+        ),
+        "evaluate": (
+            "evaluate:evaluate_command",
+            "evaluate an adapter against the base model and the champion: report and gates",
+        ),
+        "retrain": ("retrain:retrain_command", "run all stages in this process, from link to promote"),
+    },
+    "Photographs without critiques": {
+        "index": ("index:index_command", "build the retrieval index of an advisor's portfolio"),
+        "synthesize": ("synthesize:synthesize_command", "draft critiques with the base model, for review"),
+        "review": ("review:review_command", "accept, correct or discard drafted critiques"),
+    },
+    "Service": {
+        "serve": ("service:serve_command", "start the critique service"),
+        "analyze": ("service:analyze_command", "critique photographs"),
+        "compare": ("service:compare_command", "print the A/B table of recent requests"),
+    },
+}
+ADAPTER_COMMANDS = {
+    "list": ("adapters.manage:list_adapters_command", "list versions and their states"),
+    "show": ("adapters.show:show_adapter_command", "show a version: lineage, gates, history"),
+    "verify": ("adapters.manage:verify_adapters_command", "check file hashes and weights"),
+    "promote": ("promote:promote_command", "make a version the champion"),
+    "rollback": ("promote:rollback_command", "return to the previous champion"),
+    "prune": ("adapters.manage:prune_adapters_command", "delete old versions that nothing needs"),
+    "export": ("adapters.export:export_adapter_command", "export a version, also for other tools"),
+    "import": ("adapters.manage:import_adapter_command", "import an adapter as a new candidate"),
+    "diff": ("adapters.show:diff_adapters_command", "compare two versions"),
+}
+ROLLOUT_COMMANDS = {
+    "show": ("rollout:show_rollout_command", "show rollouts and what would be decided now"),
+    "advance": ("rollout:advance_rollout_command", "decide and apply: advance, hold or roll back"),
+    "set": ("rollout:set_rollout_share_command", "go to a later share of the plan manually"),
+}
+
+
+class _SettingsFormatter(DefaultFormatter):
+    """Replaces the panel of expert settings by one line, unless `expert` is true."""
+
+    def __init__(self, *, expert: bool) -> None:
+        super().__init__()
+        self.expert = expert
+
+    def __call__(self, console: Console, options: ConsoleOptions, panel: HelpPanel) -> None:
+        if self.expert or panel.title != EXPERT_PANEL:
+            super().__call__(console, options, panel)
+        else:
+            console.print(f"{len(panel.entries)} {EXPERT_PANEL.lower()} are not shown: use {HELP_ALL}.\n")
+
+
+def build_app(*, expert_help: bool = False, extra_commands: CommandTable = NO_COMMANDS) -> App:
+    """The `mondrian` command line.
+
+    Args:
+        expert_help: help texts show every setting of training.
+        extra_commands: commands of packages that this one must not import, with full module names.
+    """
+    app = App(
+        name="mondrian",
+        help="Fine-tune and serve a vision-language model that critiques photographs in one advisor's style.",
+        version=_installed_version,
+        default_parameter=Parameter(
+            negative_bool=(), negative_iterable=(), allow_repeating=True, show_default=_shown_default
+        ),
+        group_commands=Group("General", sort_key=99),
+        group_parameters=Group("Options", sort_key=10),
+        help_format="plaintext",
+        help_formatter=_SettingsFormatter(expert=expert_help),
+        exit_on_error=False,
+        print_error=False,
+        result_action="return_value",
+    )
+    for position, (title, commands) in enumerate(COMMANDS.items()):
+        _register(app, _inside_this_package(commands), Group(title, sort_key=position))
+    for title, commands in extra_commands.items():
+        _register(app, commands, Group(title, sort_key=len(COMMANDS)))
+    versions = Group("Adapters", sort_key=2.5)
+    for name, text, commands in (
+        ("adapters", f"manage adapter versions: {', '.join(ADAPTER_COMMANDS)}", ADAPTER_COMMANDS),
+        ("rollout", f"manage staged rollouts: {', '.join(ROLLOUT_COMMANDS)}", ROLLOUT_COMMANDS),
+    ):
+        group = App(name=name, help=text, group=versions)
+        app.command(group)
+        _register(group, _inside_this_package(commands), None)
+    app.register_install_completion_command(help="install completion for this shell (bash, zsh, fish)")
+    return app
+
+
+def _inside_this_package(commands: Mapping[str, tuple[str, str]]) -> dict[str, tuple[str, str]]:
+    return {name: (f"mondrian_core.cli.{target}", text) for name, (target, text) in commands.items()}
+
+
+def _register(app: App, commands: Mapping[str, tuple[str, str]], group: Group | None) -> None:
+    for position, (name, (target, text)) in enumerate(commands.items()):
+        app.command(target, name=name, help=text, group=group, sort_key=position)
+
+
+def _shown_default(value: Any) -> str:
+    return "" if value is False else str(value)
+
+
+def _installed_version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("mondrian")
+    except PackageNotFoundError:
+        return "not installed (running from a checkout)"

@@ -1,0 +1,94 @@
+"""The file map in README.md and the list of pages in docs/README.md, made from docstrings and page titles.
+
+`python -m tests.architecture.generated_docs` rewrites both. A test compares them with the tree.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+from tests.tracked import ROOT, tracked_files
+
+# Top-level entries without a docstring. Everything else is described by the docstring of its package or module.
+ENTRIES = {
+    "prefect.yaml": "which flow runs where and when",
+    "adapters/": "default adapter registry: data, not code",
+    "docs/": "how-to pages, reference, decisions, experiments",
+    "tests/": "tests, in folders named after the packages",
+}
+ORDER = ("mondrian_core/", "tasks/", "flows/", "deployments/", "mondrian/", "prefect.yaml")
+WIDTH = 96
+EXPERIMENTS, DECISIONS = "experiments", "decisions"
+
+
+def first_sentence(module: Path) -> str:
+    """The first sentence of a module's docstring without its full stop, shortened to one line of the file map."""
+    text = ast.get_docstring(ast.parse((ROOT / module).read_text(encoding="utf-8"))) or ""
+    sentence = re.split(r"\. |\.$", " ".join(text.split("\n\n")[0].split()))[0].replace("`", "")
+    return sentence if len(sentence) <= WIDTH else re.split(r"[:;,] ", sentence)[0]
+
+
+def file_map(files: Iterable[Path]) -> str:
+    """Two columns: top-level folders, and below mondrian_core/ its modules and packages."""
+    files = list(files)
+    top = {f"{file.parts[0]}/" for file in files if len(file.parts) > 1 and not file.parts[0].startswith(".")}
+    names = [*ORDER, *sorted(top - set(ORDER))]
+    lines = []
+    for name in names:
+        lines.append((name, ENTRIES.get(name) or first_sentence(Path(name) / "__init__.py")))
+        if name == "mondrian_core/":
+            lines += [(f"  {inside}", first_sentence(path)) for inside, path in sorted(_core_modules(files).items())]
+    return "\n".join(f"{name:<24}{description}".rstrip() for name, description in lines)
+
+
+def _core_modules(files: Iterable[Path]) -> dict[str, Path]:
+    modules = {}
+    for file in files:
+        if file.parts[0] == "mondrian_core" and file.suffix == ".py":
+            if len(file.parts) == 2 and file.name != "__init__.py":
+                modules[file.name] = file
+            elif len(file.parts) == 3 and file.name == "__init__.py":
+                modules[f"{file.parts[1]}/"] = file
+    return modules
+
+
+def page_list(files: Iterable[Path], folder: str) -> str:
+    """A list of the pages in docs/`folder`, by name, with their titles."""
+    pages = sorted(file for file in files if file.parent == Path("docs") / folder and file.suffix == ".md")
+    return "\n".join(f"- [{_title(page)}]({folder}/{page.name})" for page in pages)
+
+
+def _title(page: Path) -> str:
+    return (ROOT / page).read_text(encoding="utf-8").partition("\n")[0].lstrip("# ")
+
+
+def with_generated_parts() -> dict[str, str]:
+    """What README.md and docs/README.md should contain, by path."""
+    files = tracked_files()
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    index = (ROOT / "docs" / "README.md").read_text(encoding="utf-8")
+    for folder in (EXPERIMENTS, DECISIONS):
+        index = _replaced(index, folder, page_list(files, folder))
+    return {"README.md": _replaced(readme, "file map", f"```\n{file_map(files)}\n```"), "docs/README.md": index}
+
+
+def _replaced(text: str, name: str, content: str) -> str:
+    """`text` with `content` between the two comments of that name."""
+    start, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
+    before, _, rest = text.partition(start)
+    return f"{before}{start}\n{content}\n{end}{rest.partition(end)[2]}"
+
+
+def main() -> int:
+    """Rewrite both files."""
+    for path, text in with_generated_parts().items():
+        (ROOT / path).write_text(text, encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
