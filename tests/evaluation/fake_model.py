@@ -26,7 +26,7 @@ def photograph(scores: Mapping[str, float], number: int = 0) -> Image.Image:
     return Image.fromarray(np.tile(row, (6 * _STRIPE, 1))).convert("RGB")
 
 
-def truth_of(image: Image.Image) -> np.ndarray:
+def scores_in_image(image: Image.Image) -> np.ndarray:
     """The eight scores a picture holds."""
     return stripes(image)[: len(DIMENSIONS)] / 20
 
@@ -37,7 +37,7 @@ def stripes(image: Image.Image) -> np.ndarray:
     return middle[[int((k + 0.5) * image.width / 10) for k in range(10)]]
 
 
-def text_of(scores: np.ndarray, word: str = "Calm") -> str:
+def answer_text(scores: np.ndarray, word: str = "Calm") -> str:
     """A canonical answer."""
     whole = [round(float(np.clip(score, 0, 10))) for score in scores]
     comments = {name: f"{word} light on the ridge, {value}." for name, value in zip(DIMENSIONS, whole, strict=True)}
@@ -45,7 +45,7 @@ def text_of(scores: np.ndarray, word: str = "Calm") -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Said:
+class FakeGeneration:
     """Stands for `models.generation.Generation`."""
 
     text: str
@@ -62,18 +62,18 @@ class Said:
 Critic = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 
 
-def noisy(spread: float, shift: float = 0.0) -> Critic:
+def noisy_critic(spread: float, shift: float = 0.0) -> Critic:
     """A critic that sees the truth with an error of this spread (points) and this bias."""
     return lambda truth, rng: truth + shift + rng.normal(0, spread, len(truth))
 
 
-def always(score: float) -> Critic:
+def constant_critic(score: float) -> Critic:
     """A critic that says the same of everything."""
     return lambda truth, rng: np.full(len(truth), score)
 
 
 @dataclass(kw_only=True)
-class StandIn:
+class FakeModel:
     """A model whose base and adapters are critics; an adapter is known by the name of its folder."""
 
     critics: dict[str, Critic]
@@ -84,20 +84,22 @@ class StandIn:
     cut: frozenset[str] = frozenset()
     broken: Callable[[str, int], BaseException | None] = lambda arm, number: None
     asked: list[tuple[str, int]] = field(default_factory=list)
-    manners: list[dict[str, Any]] = field(default_factory=list)
+    request_options: list[dict[str, Any]] = field(default_factory=list)
     timed: int = 0
     arm: str = "base"
 
     def use(self, adapter: Path | None) -> None:
         self.arm = adapter.name if adapter else "base"
 
-    def answer(self, image: Image.Image, *, max_tokens: int, exact_tokens: int | None = None, **manner: Any) -> Said:
-        self.manners.append({"arm": self.arm, **manner})
+    def answer(
+        self, image: Image.Image, *, max_tokens: int, exact_tokens: int | None = None, **manner: Any
+    ) -> FakeGeneration:
+        self.request_options.append({"arm": self.arm, **manner})
         number = int(stripes(image)[8])
         if exact_tokens:
             self.timed += 1
             noise = 1 + 0.01 * np.sin(self.timed * 12.9898)
-            return Said(
+            return FakeGeneration(
                 text="",
                 decode_seconds=0.1 * self.slow.get(self.arm, 1.0) * noise,
                 prefill_seconds=0.05 * self.slow.get(self.arm, 1.0) * noise,
@@ -107,11 +109,11 @@ class StandIn:
         if error is not None:
             raise error
         rng = np.random.default_rng([number, sum(map(ord, self.arm))])
-        scores = np.clip(self.critics[self.arm](truth_of(image), rng), 0, 10)
-        text = text_of(scores, "Calm" if self.arm == "base" else "Stern")
+        scores = np.clip(self.critics[self.arm](scores_in_image(image), rng), 0, 10)
+        text = answer_text(scores, "Calm" if self.arm == "base" else "Stern")
         if self.arm in self.cut:
-            return Said(text=text[: len(text) // 2], finish_reason="length")
-        return Said(text=text, expected_scores=dict(zip(DIMENSIONS, map(float, scores), strict=True)))
+            return FakeGeneration(text=text[: len(text) // 2], finish_reason="length")
+        return FakeGeneration(text=text, expected_scores=dict(zip(DIMENSIONS, map(float, scores), strict=True)))
 
     def divergence(self, adapter: Path, image: Image.Image, text: str) -> float:
         return self.nats
