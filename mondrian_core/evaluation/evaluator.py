@@ -19,7 +19,6 @@ from mondrian_core.evaluation.measure.contamination import (
     photographs_trained_on,
 )
 from mondrian_core.evaluation.measure.cross_validation import CrossValidationPlan, cross_validate, fold_contamination
-from mondrian_core.evaluation.measure.outcomes import BASE, CANDIDATE, CHAMPION, SamplesFile
 from mondrian_core.evaluation.measure.runner import (
     STAGE,
     EvaluationModel,
@@ -37,19 +36,14 @@ from mondrian_core.events import EventListener, StageFinished, StageProgressed, 
 from mondrian_core.prompts import AdvisorPrompt, prompt_digest
 from mondrian_core.recipes import Recipe
 from mondrian_core.rubric import DIMENSIONS
+from mondrian_core.samples_file import BASE, CANDIDATE, CHAMPION, SAMPLES_FORMAT, SAMPLES_NAME, SamplesFile
 
 if TYPE_CHECKING:
     from PIL import Image
 
     from mondrian_core.models.base_model import BaseVLM
 
-SAMPLES_FORMAT = 2  # of samples.jsonl; raise it when what is in there means something else
-SAMPLES_NAME, REPORT_NAME, PAGE_NAME, PLOT_NAME = (
-    "samples.jsonl",
-    "comparison_report.json",
-    "report.html",
-    "evaluation.png",
-)
+REPORT_NAME, PAGE_NAME, PLOT_NAME = "comparison_report.json", "report.html", "evaluation.png"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -38,7 +38,7 @@ from mondrian_core.evaluation.gates.results import (
 from mondrian_core.evaluation.gates.rule_texts import GATE_RULE_TEXTS
 from mondrian_core.evaluation.measure.metrics import ArmComparison, FormatStatistics
 from mondrian_core.recipes import GateRecipe
-from mondrian_core.statistics import significance
+from mondrian_core.statistics import intervals
 
 
 def evaluate_gates(measured: GateMeasurements, recipe: GateRecipe) -> tuple[GateResult, ...]:
@@ -82,7 +82,7 @@ def effect_gate(measured: GateMeasurements, recipe: GateRecipe) -> GateResult:
         threshold=recipe.effect_floor,
         observed=mean,
         n=len(values),
-        interval=significance.student_mean_interval(values),
+        interval=intervals.student_mean_interval(values),
         verdict=verdict,
         sentence=sentence,
     )
@@ -97,10 +97,10 @@ def format_compliance_gate(measured: GateMeasurements, recipe: GateRecipe) -> Ga
             "format_compliance", recipe, recipe.compliance_observed, "No answer of the candidate was measured."
         )
     low, high = (
-        significance.clopper_pearson_lower(counts.valid, counts.ran),
-        significance.clopper_pearson_upper(counts.valid, counts.ran),
+        intervals.clopper_pearson_lower(counts.valid, counts.ran),
+        intervals.clopper_pearson_upper(counts.valid, counts.ran),
     )
-    needed = significance.perfect_trials_needed(recipe.compliance_bound)
+    needed = intervals.perfect_trials_needed(recipe.compliance_bound)
     says = f"{counts.valid} of {counts.ran} answers read strictly ({rate:.1%}, lower bound {low:.1%})"
     if counts.ran < needed and high >= recipe.compliance_observed:
         verdict, why = INCONCLUSIVE, f"; at least {needed} photographs are needed"

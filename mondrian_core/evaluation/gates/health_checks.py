@@ -18,7 +18,7 @@ from mondrian_core.evaluation.measure.contamination import CONTAMINATION_LABELS
 from mondrian_core.evaluation.measure.metrics import ArmComparison
 from mondrian_core.recipes import GateRecipe
 from mondrian_core.rubric import DIMENSION_TITLES, DIMENSIONS
-from mondrian_core.statistics import significance
+from mondrian_core.statistics import intervals
 
 
 def champion_dimension_results(found: ArmComparison, recipe: GateRecipe) -> tuple[GateResult, ...]:
@@ -111,7 +111,7 @@ def truncation_check(measured: GateMeasurements, recipe: GateRecipe) -> GateResu
             verdict=INCONCLUSIVE,
             sentence="No answer of the candidate was measured.",
         )
-    share, low = counts.cut / counts.ran, significance.clopper_pearson_lower(counts.cut, counts.ran)
+    share, low = counts.cut / counts.ran, intervals.clopper_pearson_lower(counts.cut, counts.ran)
     verdict = PASS if share <= limit else FAIL if low > limit else INCONCLUSIVE
     says = (
         "No answer was cut." if not counts.cut else f"{counts.cut} of {counts.ran} answers were cut at the token limit."
@@ -122,7 +122,7 @@ def truncation_check(measured: GateMeasurements, recipe: GateRecipe) -> GateResu
         threshold=limit,
         observed=share,
         n=counts.ran,
-        interval=(low, significance.clopper_pearson_upper(counts.cut, counts.ran)),
+        interval=(low, intervals.clopper_pearson_upper(counts.cut, counts.ran)),
         verdict=verdict,
         sentence=says,
     )
@@ -144,7 +144,7 @@ def repetition_check(measured: GateMeasurements, recipe: GateRecipe) -> GateResu
             sentence="No answer of the candidate was measured.",
         )
     count, n = measured.stuttering
-    low, high = significance.clopper_pearson_lower(count, n), significance.clopper_pearson_upper(count, n)
+    low, high = intervals.clopper_pearson_lower(count, n), intervals.clopper_pearson_upper(count, n)
     verdict = PASS if count / n <= limit else FAIL if low > limit else INCONCLUSIVE
     says = (
         f"{count} of {n} answers say a word or phrase three times in a row, or are no text at all."
@@ -233,7 +233,7 @@ def metamorphic_check(measured: GateMeasurements, recipe: GateRecipe) -> GateRes
     wrong = [
         each
         for edit, each in found.items()
-        if significance.clopper_pearson_lower(each["broken"], each["n"], confidence) > limit
+        if intervals.clopper_pearson_lower(each["broken"], each["n"], confidence) > limit
         and each["broken"] / each["n"] > inherited.get(edit, 0.0)
     ]
     broken, n = sum(each["broken"] for each in found.values()), sum(each["n"] for each in found.values())

@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mondrian_core.evaluation.measure.metrics import ScoreArray, ScoreTable, score_error_metrics
-from mondrian_core.evaluation.measure.outcomes import BASE, BASE_RAG, CANDIDATE
+from mondrian_core.evaluation.measure.outcomes import BASE_RAG
 from mondrian_core.rubric import DIMENSIONS, MAX_SCORE
+from mondrian_core.samples_file import BASE, CANDIDATE
 
 BASELINE_TITLES: Mapping[str, str] = {
     "fold_mean": "always the mean of the other folds",

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from mondrian_core.evaluation.measure.contamination import TrainingProvenance, contaminated_photographs
 from mondrian_core.evaluation.measure.metrics import ScoreArray
-from mondrian_core.evaluation.measure.outcomes import BASE, CANDIDATE, CHAMPION, EvaluationOutcome
+from mondrian_core.evaluation.measure.outcomes import EvaluationOutcome
 from mondrian_core.evaluation.measure.runner import (
     EvaluationPhotograph,
     EvaluationRunner,
@@ -32,6 +32,7 @@ from mondrian_core.events import StageNotice, StageProgressed, ignore_events
 from mondrian_core.images import perceptual_hash
 from mondrian_core.prompts import AdvisorPrompt
 from mondrian_core.rubric import DIMENSIONS
+from mondrian_core.samples_file import BASE, CANDIDATE, CHAMPION
 
 # (fold, lineages to train on) -> the adapter's folder. It may answer from an earlier run of the same.
 TrainFold = Callable[[int, frozenset[str]], Path]

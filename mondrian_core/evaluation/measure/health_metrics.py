@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from mondrian_core.evaluation.measure.contamination import verbatim_overlap_share
 from mondrian_core.evaluation.measure.metrics import ScoreArray, ScoreTable
-from mondrian_core.evaluation.measure.outcomes import BASE, CANDIDATE, EvaluationOutcome
+from mondrian_core.evaluation.measure.outcomes import EvaluationOutcome
 from mondrian_core.rubric import DIMENSIONS, CritiqueParseError, parse_critique_lenient
-from mondrian_core.statistics import significance
+from mondrian_core.samples_file import BASE, CANDIDATE
+from mondrian_core.statistics import bootstrap, permutation_tests
 from mondrian_core.text_quality import critique_text_problem, has_repeated_phrase, repeated_ngram_fraction
 
 _MINIMUM_BASE_SHARE = (
@@ -105,21 +106,19 @@ def image_dependence(
     n = int(kept.sum())
     if n < 2:
         return ImageDependence(n=n, own=None, shuffled=None, p=1.0)
-    errors, pairs = _exchanged(table, arm, kept), significance.exchangeable_mask(n, inside[kept])
+    errors, pairs = _exchanged(table, arm, kept), permutation_tests.exchangeable_mask(n, inside[kept])
     found = ImageDependence(
         n=n,
         own=float(np.trace(errors)) / n,
         shuffled=float(errors[pairs].mean()),
-        p=significance.pairing_permutation_p_value(errors, inside[kept], seed=seed),
+        p=permutation_tests.pairing_permutation_p_value(errors, inside[kept], seed=seed),
     )
     both = kept & table.readable(BASE) if BASE in table.predictions else np.zeros_like(kept)
     both = _with_others(both, inside)
     if both.sum() < 2:
         return found
-    share, drawn = significance.pairing_error_reduction(_exchanged(table, arm, both), seed, groups=inside[both])
-    base_share, base_drawn = significance.pairing_error_reduction(
-        _exchanged(table, BASE, both), seed, groups=inside[both]
-    )
+    share, drawn = bootstrap.pairing_error_reduction(_exchanged(table, arm, both), seed, groups=inside[both])
+    base_share, base_drawn = bootstrap.pairing_error_reduction(_exchanged(table, BASE, both), seed, groups=inside[both])
     with np.errstate(invalid="ignore", divide="ignore"):
         ratios = np.where(base_drawn > 0, drawn / base_drawn, _UNBOUNDED_RATIO)
     known = ratios[~np.isnan(ratios)]

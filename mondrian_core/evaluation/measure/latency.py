@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from mondrian_core.statistics import significance
+from mondrian_core.statistics import intervals
 
 INTERIM_LOOKS = (1, 2, 4)
 LATENCY_ALPHA = 0.05
@@ -96,7 +96,7 @@ def _overhead_at_look(pairs: Sequence[LatencyPair], threshold: float, *, allowed
     if not pairs:
         return LatencyOverhead(n=0, median=None, low=-np.inf, high=np.inf, decision="open")
     ratios = np.array([pair.ratio for pair in pairs])
-    low, high = significance.median_order_statistic_bounds(ratios, LATENCY_ALPHA / len(INTERIM_LOOKS))
+    low, high = intervals.median_order_statistic_bounds(ratios, LATENCY_ALPHA / len(INTERIM_LOOKS))
     prefill = np.array([pair.candidate_prefill / pair.base_prefill for pair in pairs])
     decode = np.array([pair.candidate_decode / pair.base_decode for pair in pairs])
     switches = [pair.switch for pair in pairs if pair.switch is not None]
@@ -115,8 +115,8 @@ def _overhead_at_look(pairs: Sequence[LatencyPair], threshold: float, *, allowed
         decode=float(np.median(decode)),
         base_seconds=float(np.median([pair.base_prefill + pair.base_decode for pair in pairs])),
         candidate_seconds=float(np.median([pair.candidate_prefill + pair.candidate_decode for pair in pairs])),
-        prefill_bounds=significance.median_order_statistic_bounds(prefill, LATENCY_ALPHA / len(INTERIM_LOOKS)),
-        decode_bounds=significance.median_order_statistic_bounds(decode, LATENCY_ALPHA / len(INTERIM_LOOKS)),
+        prefill_bounds=intervals.median_order_statistic_bounds(prefill, LATENCY_ALPHA / len(INTERIM_LOOKS)),
+        decode_bounds=intervals.median_order_statistic_bounds(decode, LATENCY_ALPHA / len(INTERIM_LOOKS)),
         switch_seconds=float(np.median(switches)) if switches else None,
     )
 

@@ -16,7 +16,7 @@ from PIL import Image, ImageFilter
 from mondrian_core.evaluation.measure.outcomes import EvaluationOutcome
 from mondrian_core.images import jpeg_bytes
 from mondrian_core.rubric import DIMENSIONS
-from mondrian_core.statistics import significance
+from mondrian_core.statistics import intervals
 
 ALLOWED_SCORE_RISE = (
     0.25  # points by which a spoilt copy may score higher: the answers before a score differ, so scores wobble
@@ -121,8 +121,8 @@ def metamorphic_violations(
             "n": n,
             "rate": count / n if n else None,
             "interval": (
-                significance.clopper_pearson_lower(count, n, 0.975),
-                significance.clopper_pearson_upper(count, n, 0.975),
+                intervals.clopper_pearson_lower(count, n, 0.975),
+                intervals.clopper_pearson_upper(count, n, 0.975),
             )
             if n
             else None,

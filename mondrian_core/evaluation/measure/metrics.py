@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mondrian_core.evaluation.measure.outcomes import CANDIDATE, EvaluationOutcome
+from mondrian_core.evaluation.measure.outcomes import EvaluationOutcome
 from mondrian_core.rubric import DIMENSIONS, MAX_SCORE
-from mondrian_core.statistics import significance
+from mondrian_core.samples_file import CANDIDATE
+from mondrian_core.statistics import bootstrap, correlation, intervals, multiple_testing, permutation_tests, sample_size
 
 ScoreArray = NDArray[np.float64]
 
@@ -51,7 +52,7 @@ class FormatStatistics:
         """Exact one-sided 95 % bounds of the rate; None when none ran."""
         if not self.ran:
             return None
-        return significance.clopper_pearson_lower(self.valid, self.ran), significance.clopper_pearson_upper(
+        return intervals.clopper_pearson_lower(self.valid, self.ran), intervals.clopper_pearson_upper(
             self.valid, self.ran
         )
 
@@ -215,12 +216,12 @@ def compare_paired_errors(
         error_ours=float(mine.mean()) if n else None,
         error_theirs=scale if n else None,
         reduction=reduction,
-        interval=significance.bca_reduction_interval(mine, other, seed=seed),
-        p_better=significance.sign_flip_p_value(difference, seed=seed),
-        p_worse=significance.sign_flip_p_value(-difference, seed=seed),
-        p_not_inferior=significance.sign_flip_p_value((1 + margin) * other - mine, seed=seed),
-        detectable=significance.minimum_detectable_reduction(difference, scale),
-        needed=significance.sample_size_for_reduction(difference, scale, max(wanted, reduction or 0.0)),
+        interval=bootstrap.bca_reduction_interval(mine, other, seed=seed),
+        p_better=permutation_tests.sign_flip_p_value(difference, seed=seed),
+        p_worse=permutation_tests.sign_flip_p_value(-difference, seed=seed),
+        p_not_inferior=permutation_tests.sign_flip_p_value((1 + margin) * other - mine, seed=seed),
+        detectable=sample_size.minimum_detectable_reduction(difference, scale),
+        needed=sample_size.sample_size_for_reduction(difference, scale, max(wanted, reduction or 0.0)),
         penalised=int(unreadable.sum()),
         left_out=int((~no_answer & ~table.readable(theirs)).sum()),
         no_answer=int(no_answer.sum()),
@@ -232,17 +233,17 @@ def _by_dimension(a: ScoreArray, b: ScoreArray, margin: float, seed: int) -> tup
     if not len(a):
         return ()
     p_worse = [
-        significance.sign_flip_p_value(a[:, k] - (1 + margin) * b[:, k], seed=seed) for k in range(len(DIMENSIONS))
+        permutation_tests.sign_flip_p_value(a[:, k] - (1 + margin) * b[:, k], seed=seed) for k in range(len(DIMENSIONS))
     ]
-    adjusted = significance.holm_adjusted_p_values(p_worse)
+    adjusted = multiple_testing.holm_adjusted_p_values(p_worse)
     return tuple(
         DimensionComparison(
             name=name,
             error_ours=float(a[:, k].mean()),
             error_theirs=float(b[:, k].mean()),
             reduction=1 - float(a[:, k].mean() / b[:, k].mean()) if b[:, k].mean() > 0 else None,
-            interval=significance.bca_reduction_interval(a[:, k], b[:, k], seed=seed, draws=2000),
-            p_better=significance.sign_flip_p_value(b[:, k] - a[:, k], seed=seed),
+            interval=bootstrap.bca_reduction_interval(a[:, k], b[:, k], seed=seed, draws=2000),
+            p_better=permutation_tests.sign_flip_p_value(b[:, k] - a[:, k], seed=seed),
             p_worse=p_worse[k],
             p_worse_holm=adjusted[k],
         )
@@ -288,7 +289,7 @@ def score_error_metrics(
 def _rank_within(guess: ScoreArray, truth: ScoreArray, folds: NDArray[np.int_]) -> float | None:
     """Mean over folds, weighted by their photographs, of the rank correlations that are known; None without any."""
     found = [
-        (significance.spearman_correlation(guess[folds == fold], truth[folds == fold]), int((folds == fold).sum()))
+        (correlation.spearman_correlation(guess[folds == fold], truth[folds == fold]), int((folds == fold).sum()))
         for fold in np.unique(folds)
     ]
     known = [(value, n) for value, n in found if value is not None]

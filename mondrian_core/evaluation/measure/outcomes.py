@@ -6,17 +6,13 @@ photograph, and metrics, gates and report can be made again from that file alone
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from mondrian_core.errors import translate_foreign_errors
 from mondrian_core.rubric import CritiqueParseError, parse_critique_lenient, parse_critique_strict
 
-BASE, CANDIDATE, CHAMPION = "base", "candidate", "champion"
 BASE_RAG = "base_rag"  # the base after it has seen the scores of the advisor's similar photographs; a rival, no arm
 MINIMUM_PROBABILITY = 1e-30  # so that a logarithm is a number
 OutcomeStatus = Literal["valid", "unparsable", "failed"]
@@ -161,54 +157,3 @@ def failed_outcome(photograph: str, arm: str, error: BaseException) -> Evaluatio
     return EvaluationOutcome(
         photograph=photograph, arm=arm, status="failed", reason=f"{type(error).__name__}: {error}"[:500]
     )
-
-
-class SamplesFile:
-    """`samples.jsonl`: one JSON object per line, each with a `kind`, handed to the system as it is written.
-
-    A killed process loses nothing; a power cut may lose the last seconds, which are then measured again.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def records(self) -> Iterator[dict[str, Any]]:
-        """What is there; a last line that was torn by a crash is left out."""
-        if not self.path.exists():
-            return
-        with self.path.open(encoding="utf-8") as stream:
-            for line in stream:
-                try:
-                    record = json.loads(line)
-                except json.JSONDecodeError:
-                    continue
-                if line.endswith("\n") and isinstance(record, dict) and "kind" in record:
-                    yield record
-
-    def resume_or_start(self, identity: Mapping[str, Any]) -> bool:
-        """Go on with the file when it belongs to the same evaluation, else start it anew; True when it goes on."""
-        first = next(self.records(), None)
-        if first is not None and first["kind"] == "identity" and first["values"] == dict(identity):
-            self._mend()
-            return True
-        with translate_foreign_errors(self.path):
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self.path.write_text("", encoding="utf-8")
-        self.append("identity", {"values": dict(identity)})
-        return False
-
-    def _mend(self) -> None:
-        """Cut a torn last line off, so that the next one starts on a line of its own."""
-        content = self.path.read_bytes()
-        if not content.endswith(b"\n"):
-            with self.path.open("rb+") as stream:
-                stream.truncate(content.rfind(b"\n") + 1)
-
-    def append(self, kind: str, record: Mapping[str, Any]) -> None:
-        """Write one line.
-
-        Raises:
-            DiskFull: when there is no room; what was written before stays readable.
-        """
-        with translate_foreign_errors(self.path), self.path.open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps({"kind": kind, **record}) + "\n")

@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from mondrian_core.evaluation.measure.answer_cache import pixel_digest
 from mondrian_core.evaluation.measure.metamorphic import METAMORPHIC_RELATIONS, EditedCopyOutcome
-from mondrian_core.evaluation.measure.outcomes import BASE, BASE_RAG, CANDIDATE, EvaluationOutcome
+from mondrian_core.evaluation.measure.outcomes import BASE_RAG, EvaluationOutcome
 from mondrian_core.evaluation.measure.runner import EvaluationPhotograph, EvaluationRunner
 from mondrian_core.events import StageNotice, StageProgressed
 from mondrian_core.prompts import PortfolioComparison
+from mondrian_core.samples_file import BASE, CANDIDATE
 
 # From the first look's scores and the photograph's lineage to what a second look is told; None: nothing to tell.
 RetrievalLookup = Callable[[Mapping[str, float], str], PortfolioComparison | None]

@@ -15,12 +15,8 @@ from mondrian_core.evaluation.measure import latency
 from mondrian_core.evaluation.measure.answer_cache import AnswerCache, adapter_files_digest, pixel_digest
 from mondrian_core.evaluation.measure.latency import LatencyPair
 from mondrian_core.evaluation.measure.outcomes import (
-    BASE,
-    CANDIDATE,
-    CHAMPION,
     EvaluationOutcome,
     ModelAnswer,
-    SamplesFile,
     failed_outcome,
     outcome_from_answer,
 )
@@ -29,6 +25,7 @@ from mondrian_core.images import downscale_to_fit, jpeg_bytes, open_photograph
 from mondrian_core.prompts import PortfolioComparison
 from mondrian_core.recipes import Recipe
 from mondrian_core.rubric import DIMENSIONS, canonical_answer, make_critique, round_score
+from mondrian_core.samples_file import BASE, CANDIDATE, CHAMPION, SamplesFile
 
 if TYPE_CHECKING:
     from PIL import Image

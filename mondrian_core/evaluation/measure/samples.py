@@ -10,7 +10,8 @@ from typing import Any
 from mondrian_core.evaluation.measure.cross_validation import CrossValidationSamples
 from mondrian_core.evaluation.measure.latency import LatencyPair, latency_pair_from_record
 from mondrian_core.evaluation.measure.metamorphic import EditedCopyOutcome
-from mondrian_core.evaluation.measure.outcomes import EvaluationOutcome, SamplesFile
+from mondrian_core.evaluation.measure.outcomes import EvaluationOutcome
+from mondrian_core.samples_file import SamplesFile
 
 
 @dataclass(frozen=True, kw_only=True)
