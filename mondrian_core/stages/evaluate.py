@@ -30,13 +30,13 @@ def evaluate_stage(context: StageContext, listen: EventListener = ignore_events)
     from mondrian_core.evaluation import evaluate_adapter as judge
     from mondrian_core.models.base_model import load_base
     from mondrian_core.models.lora import lora_layers
-    from mondrian_core.stages import data_selection
+    from mondrian_core.stages import evaluation_data, training_data
 
     version = load_run_dataset(context)
     folder = Path(context.adapter or read_stage_summary(context, "train", TrainSummary).adapter)
     datasets, settings = context.root / "datasets" / context.advisor, context.recipe.evaluate
-    trained = data_selection.load_training_provenance(folder, datasets, listen)
-    rows, split = data_selection.select_test_rows(version, trained)
+    trained = training_data.load_training_provenance(folder, datasets, listen)
+    rows, split = evaluation_data.select_test_rows(version, trained)
     listen(StageStarted("evaluate", detail=f"{len(rows)} photographs with scores: {split}"))
     base = load_base(context.base_model)
     live = context.registry.champion(context.advisor)
@@ -46,19 +46,19 @@ def evaluate_stage(context: StageContext, listen: EventListener = ignore_events)
     index = [row for row in version.rows("train") if row.photo_id not in tested]
     known = CandidateInfo(
         champion=champion,
-        champion_trained=data_selection.load_training_provenance(champion, datasets, listen) if champion else None,
+        champion_trained=training_data.load_training_provenance(champion, datasets, listen) if champion else None,
         problems=(
             *lora_layers.validate_adapter_folder(base, folder),
             *base.identity.differences(_trained_base(context)),
         ),
         trained=trained,
         retrieval_photo_ids=frozenset(row.photo_id for row in index),
-        retrieval_lookup=data_selection.build_retrieval_lookup(index) if settings.rag else None,
-        cross_validation=data_selection.build_cross_validation_plan(
+        retrieval_lookup=evaluation_data.build_retrieval_lookup(index) if settings.rag else None,
+        cross_validation=evaluation_data.build_cross_validation_plan(
             version,
             settings.folds,
             context.base_model,
-            data_selection.load_train_recipe(folder, context.recipe.train, listen),
+            training_data.load_train_recipe(folder, context.recipe.train, listen),
             context.run_folder / "folds",
             listen,
         )
@@ -73,7 +73,7 @@ def evaluate_stage(context: StageContext, listen: EventListener = ignore_events)
         report = judge(
             base,
             folder,
-            data_selection.labelled_photographs_from_rows(rows, version),
+            evaluation_data.labelled_photographs_from_rows(rows, version),
             more,
             context.store().advisor(context.advisor),
             context.recipe,
