@@ -1,6 +1,6 @@
 """The protocol of a model that answers a question about a photograph.
 
-Evaluation, service and drafting ask such models. `Question` and `PhotographModel` are what they share; the service
+Evaluation and service ask such models. `Question` and `PhotographModel` are what they share; the service
 adds a check of adapters (`serving.engine.interface.Engine`), the evaluation adapter switching and divergence
 (`evaluation.measure.runner.EvaluationModel`).
 """
@@ -71,10 +71,6 @@ class PhotographAnswer(Protocol):
 
 class PhotographModel(Protocol):
     """A base model with its adapters, which answers one question at a time."""
-
-    @property
-    def fingerprint(self) -> str:
-        """The base model's fingerprint."""
 
     def ask(self, question: Question, on_token: OnToken | None = None) -> PhotographAnswer:
         """Answer a question; `on_token` is called with the number of tokens so far."""

@@ -161,6 +161,7 @@ def evaluate_with_model(
         journal.append("load", {"seconds": load_seconds})
     asking = EvaluationRunner(
         model=model,
+        prompt=voice,
         adapters=arms,
         journal=journal,
         cache=AnswerCache(known.cache, base=model.fingerprint, prompt=prompt_digest(voice), **_sampling(recipe)),

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from mondrian_core.photograph_model import OnToken, Question
 from mondrian_core.rubric import DIMENSIONS, canonical_answer, make_critique
 
 _STRIPE = 12  # pixels; wide enough that a blurred or recompressed copy can still be read
@@ -72,6 +73,11 @@ def constant_critic(score: float) -> Critic:
     return lambda truth, rng: np.full(len(truth), score)
 
 
+def has_comparison(question: Question) -> bool:
+    """True when the question comes with the advisor's similar photographs (retrieval)."""
+    return len(question.messages[1]["content"]) > 2
+
+
 @dataclass(kw_only=True)
 class FakeModel:
     """A model whose base and adapters are critics; an adapter is known by the name of its folder."""
@@ -91,12 +97,15 @@ class FakeModel:
     def use(self, adapter: Path | None) -> None:
         self.arm = adapter.name if adapter else "base"
 
-    def answer(
-        self, image: Image.Image, *, max_tokens: int, exact_tokens: int | None = None, **manner: Any
-    ) -> FakeGeneration:
-        self.request_options.append({"arm": self.arm, **manner})
+    def ask(self, question: Question, on_token: OnToken | None = None) -> FakeGeneration:
+        self.use(question.adapter)
+        image = question.image
+        options = {"constrained": question.constrained, "comparison": has_comparison(question)}
+        if not question.exact_tokens:
+            options |= {"temperature": question.temperature, "seed": question.seed}
+        self.request_options.append({"arm": self.arm, **options})
         number = int(stripes(image)[8])
-        if exact_tokens:
+        if question.exact_tokens:
             self.timed += 1
             noise = 1 + 0.01 * np.sin(self.timed * 12.9898)
             return FakeGeneration(

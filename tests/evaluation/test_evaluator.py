@@ -13,6 +13,7 @@ import pytest
 from mondrian_core.errors import BadInput
 from mondrian_core.evaluation import EvaluationReport, LabelledPhotograph, rescore_evaluation
 from mondrian_core.evaluation.measure.samples import load_evaluation_samples
+from mondrian_core.photograph_model import Question
 from mondrian_core.recipes import Recipe, recipe_from_values
 
 Run = Callable[..., EvaluationReport]
@@ -39,10 +40,10 @@ def test_interrupted_evaluation_goes_on_at_the_next_photograph(
     whole = run(sound(fake_model), out="whole")
 
     class Impatient(fake_model.FakeModel):
-        def answer(self, image: object, **options: object) -> object:
+        def ask(self, question: Question, **options: object) -> object:
             if len(self.asked) == 31:
                 raise KeyboardInterrupt
-            return super().answer(image, **options)
+            return super().ask(question, **options)
 
     first = Impatient(critics=sound(fake_model).critics)
     with pytest.raises(KeyboardInterrupt):
@@ -126,10 +127,10 @@ def test_failed_to_run_is_neither_wrong_nor_unparsable(run: Run, fake_model: Mod
 
 def test_unreadable_base_answers_are_left_out_and_told(run: Run, fake_model: ModuleType) -> None:
     class Mumbling(fake_model.FakeModel):
-        def answer(self, image: object, **options: object) -> object:
-            said = super().answer(image, **options)
+        def ask(self, question: Question, **options: object) -> object:
+            said = super().ask(question, **options)
             mumbles = self.arm == "base" and self.asked and self.asked[-1][1] % 4 == 0
-            if options.get("exact_tokens") or not mumbles:
+            if question.exact_tokens or not mumbles:
                 return said
             return replace(said, text="Well.", expected_scores={})
 
@@ -160,8 +161,8 @@ def test_model_output_is_escaped_in_report(run: Run, fake_model: ModuleType, tmp
     attack = "<script>alert(1)</script><img src=x onerror=alert(2)>"
 
     class Attacker(fake_model.FakeModel):
-        def answer(self, image: object, **options: object) -> object:
-            said = super().answer(image, **options)
+        def ask(self, question: Question, **options: object) -> object:
+            said = super().ask(question, **options)
             return replace(said, text=said.text.replace("light on the ridge", attack))
 
     run(Attacker(critics=sound(fake_model).critics))
@@ -186,8 +187,8 @@ def test_reports_are_written_whatever_characters_a_model_answers(
     """Half a character, escaped or raw, is no text: the answer is unparsable, and the report is made all the same."""
 
     class Odd(fake_model.FakeModel):
-        def answer(self, image: object, **options: object) -> object:
-            said = super().answer(image, **options)
+        def ask(self, question: Question, **options: object) -> object:
+            said = super().ask(question, **options)
             return replace(said, text=said.text.replace("light on the ridge", written))
 
     run(Odd(critics=sound(fake_model).critics))
@@ -221,9 +222,9 @@ def test_broken_form_with_all_scores_is_a_matter_of_format(run: Run, fake_model:
     """The candidate's closing brace is missing on a third of the photographs, but every score was said."""
 
     class Careless(fake_model.FakeModel):
-        def answer(self, image: object, **options: object) -> object:
-            said = super().answer(image, **options)
-            careless = self.arm == "candidate" and self.asked[-1][1] % 3 == 0 and not options.get("exact_tokens")
+        def ask(self, question: Question, **options: object) -> object:
+            said = super().ask(question, **options)
+            careless = self.arm == "candidate" and self.asked[-1][1] % 3 == 0 and not question.exact_tokens
             return replace(said, text=said.text[:-1] + ",") if careless else said
 
     careless, neat = (
@@ -237,9 +238,9 @@ def test_broken_form_with_all_scores_is_a_matter_of_format(run: Run, fake_model:
 
 def test_one_missing_score_costs_that_dimension_only(run: Run, fake_model: ModuleType) -> None:
     class Forgetful(fake_model.FakeModel):
-        def answer(self, image: object, **options: object) -> object:
-            said = super().answer(image, **options)
-            if self.arm != "candidate" or options.get("exact_tokens") or self.asked[-1][1] != 0:
+        def ask(self, question: Question, **options: object) -> object:
+            said = super().ask(question, **options)
+            if self.arm != "candidate" or question.exact_tokens or self.asked[-1][1] != 0:
                 return said
             known = {name: score for name, score in said.expected_scores.items() if name != "lighting"}
             return replace(said, text="{", expected_scores=known)

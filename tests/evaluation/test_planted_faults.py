@@ -10,6 +10,7 @@ import pytest
 
 from mondrian_core.errors import BadAdapter
 from mondrian_core.evaluation import EvaluationReport, LabelledPhotograph, TrainingProvenance
+from mondrian_core.photograph_model import Question
 
 Run = Callable[..., EvaluationReport]
 
@@ -196,9 +197,9 @@ def test_skipping_hard_photographs_does_not_help(run: Run, fake_model: ModuleTyp
     model = sound(fake_model)
 
     class Silent(fake_model.FakeModel):
-        def answer(self, image: object, **options: object) -> object:
-            said = super().answer(image, **options)
-            silent = self.arm == "candidate" and self.asked[-1][1] % 3 == 0 and not options.get("exact_tokens")
+        def ask(self, question: Question, **options: object) -> object:
+            said = super().ask(question, **options)
+            silent = self.arm == "candidate" and self.asked[-1][1] % 3 == 0 and not question.exact_tokens
             return replace(said, text="I would rather not.", expected_scores={}) if silent else said
 
     honest = run(model).metrics["against_base"]
@@ -211,8 +212,8 @@ def test_repetitive_text_fails_despite_correct_scores(run: Run, fake_model: Modu
     """Seen on a real adapter: half the error of the base, and "I would would would" in 57 of 60 critiques."""
 
     class Stuttering(fake_model.FakeModel):
-        def answer(self, image: object, **options: object) -> object:
-            said = super().answer(image, **options)
+        def ask(self, question: Question, **options: object) -> object:
+            said = super().ask(question, **options)
             return replace(said, text=said.text.replace("Stern light", "I would would would"))
 
     report = run(Stuttering(critics=sound(fake_model).critics))

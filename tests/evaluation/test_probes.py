@@ -13,6 +13,7 @@ import pytest
 from mondrian_core.evaluation import EvaluationReport, LabelledPhotograph
 from mondrian_core.evaluation.measure.runner import answer_seed
 from mondrian_core.evaluation.measure.samples import load_evaluation_samples
+from mondrian_core.photograph_model import Question
 from mondrian_core.prompts import PortfolioComparison, PortfolioNeighbour
 from mondrian_core.recipes import Recipe, recipe_from_values
 from mondrian_core.rubric import DIMENSIONS
@@ -67,9 +68,9 @@ def test_sampled_answers_of_another_seed_are_asked_again(run: Run, fake_model: M
 
 def test_answers_under_the_schema_are_counted_apart(run: Run, fake_model: ModuleType) -> None:
     class Careless(fake_model.FakeModel):
-        def answer(self, image: object, **options: object) -> object:
-            said = super().answer(image, **options)
-            return said if options.get("constrained") or options.get("exact_tokens") else replace(said, text="Well, 7.")
+        def ask(self, question: Question, **options: object) -> object:
+            said = super().ask(question, **options)
+            return said if question.constrained or question.exact_tokens else replace(said, text="Well, 7.")
 
     model = Careless(critics={"base": fake_model.noisy_critic(2.0), "candidate": fake_model.noisy_critic(1.0)})
     report = run(model, recipe=with_settings(constrained_photographs=5))
@@ -87,12 +88,12 @@ def consult(scores: Mapping[str, float], lineage: str) -> PortfolioComparison:
 
 def test_the_base_with_retrieval_is_a_rival_and_no_arm(run: Run, fake_model: ModuleType) -> None:
     class Helped(fake_model.FakeModel):
-        def answer(self, image: object, **options: object) -> object:
-            if options.get("comparison") is None:
-                return super().answer(image, **options)
+        def ask(self, question: Question, **options: object) -> object:
+            if not fake_model.has_comparison(question):
+                return super().ask(question, **options)
             self.critics = {**self.critics, "base": fake_model.noisy_critic(0.1)}
             try:
-                return super().answer(image, **options)
+                return super().ask(question, **options)
             finally:
                 self.critics = {**self.critics, "base": fake_model.noisy_critic(2.0)}
 
@@ -103,7 +104,7 @@ def test_the_base_with_retrieval_is_a_rival_and_no_arm(run: Run, fake_model: Mod
     assert rival["mse"] < 0.1
     assert "base_rag" not in report.metrics["arms"]
     assert any("retrieval" in step for step in report.next_steps)
-    asked = [manner["arm"] for manner in model.request_options if manner.get("comparison") is not None]
+    asked = [manner["arm"] for manner in model.request_options if manner["comparison"]]
     assert asked == ["base"] * 20  # labelled ones only, and never the adapter
     off = sound(fake_model)
     assert (
@@ -114,13 +115,13 @@ def test_the_base_with_retrieval_is_a_rival_and_no_arm(run: Run, fake_model: Mod
 
 def test_a_base_that_cannot_answer_with_retrieval_is_not_asked_for_ever(run: Run, fake_model: ModuleType) -> None:
     class Lost(fake_model.FakeModel):
-        def answer(self, image: object, **options: object) -> object:
-            said = super().answer(image, **options)
-            return replace(said, text="Well ...", expected_scores={}) if options.get("comparison") else said
+        def ask(self, question: Question, **options: object) -> object:
+            said = super().ask(question, **options)
+            return replace(said, text="Well ...", expected_scores={}) if fake_model.has_comparison(question) else said
 
     model = Lost(critics={"base": fake_model.noisy_critic(2.0), "candidate": fake_model.noisy_critic(1.0)})
     report = run(model, recipe=with_settings(), retrieval_lookup=consult)
-    assert sum(manner.get("comparison") is not None for manner in model.request_options) == 3
+    assert sum(manner["comparison"] for manner in model.request_options) == 3
     assert "base_rag" not in report.metrics["rivals"]
 
 
@@ -128,10 +129,10 @@ def test_interrupted_probing_goes_on_with_the_next_question(run: Run, fake_model
     chosen = with_settings(edited_photographs=3, constrained_photographs=4)
 
     class Impatient(fake_model.FakeModel):
-        def answer(self, image: object, **options: object) -> object:
+        def ask(self, question: Question, **options: object) -> object:
             if len(self.asked) == 60 + 7:  # in the middle of the edited copies
                 raise KeyboardInterrupt
-            return super().answer(image, **options)
+            return super().ask(question, **options)
 
     with pytest.raises(KeyboardInterrupt):
         run(Impatient(critics=sound(fake_model).critics), recipe=chosen)
@@ -147,8 +148,8 @@ def test_score_log_probabilities_give_model_certainty(
     run: Run, fake_model: ModuleType, tmp_path: Path, labelled: list[LabelledPhotograph]
 ) -> None:
     class Sure(fake_model.FakeModel):
-        def answer(self, image: object, **options: object) -> object:
-            said = super().answer(image, **options)
+        def ask(self, question: Question, **options: object) -> object:
+            said = super().ask(question, **options)
             chances = {}
             for name, score in said.expected_scores.items():
                 row = [0.0] * 11

@@ -21,6 +21,7 @@ from mondrian_core.evaluation import (
 from mondrian_core.evaluation.blind import preference
 from mondrian_core.evaluation.measure.samples import load_evaluation_samples
 from mondrian_core.images import perceptual_hash
+from mondrian_core.photograph_model import Question
 from mondrian_core.recipes import Recipe, recipe_from_values
 from mondrian_core.rubric import DIMENSIONS
 from tests.evaluation.fake_training import FakeFoldTrainer, make_fold_model, make_folding
@@ -308,10 +309,10 @@ def test_interrupted_between_a_fold_and_its_champion_goes_on_without_training(
     recipe: Recipe,
 ) -> None:
     class Impatient(fake_model.FakeModel):
-        def answer(self, image: object, **options: object) -> object:
+        def ask(self, question: Question, **options: object) -> object:
             if self.arm == "live" and len([arm for arm, _ in self.asked if arm == "live"]) == 3:
                 raise KeyboardInterrupt
-            return super().answer(image, **options)
+            return super().ask(question, **options)
 
     options = {"champion": "live", "champion_trained": knowing(labelled[:12])}
     with pytest.raises(KeyboardInterrupt):

@@ -191,7 +191,7 @@ def test_folds_repeat_the_settings_an_adapter_was_trained_by(tmp_path: Path) -> 
     assert training_data.load_train_recipe(folder, other, heard.append) == other and not heard
     said = {"recipe": {"values": recipe_from_values({"train": {"rank": 2}}).model_dump(mode="json")}}
     (folder / "manifest.json").write_text(json.dumps(said))
-    assert training_data.load_train_recipe(folder, other, heard.append) == own and "as v0001 was" in str(heard)
+    assert training_data.load_train_recipe(folder, other, heard.append) == own and "recipe of v0001" in str(heard)
     (folder / "manifest.json").write_text(json.dumps({"recipe": {"values": {"train": {"of another release": 1}}}}))
     assert training_data.load_train_recipe(folder, other, heard.append) == other
 

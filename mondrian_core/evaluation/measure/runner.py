@@ -22,7 +22,14 @@ from mondrian_core.evaluation.measure.outcomes import (
 )
 from mondrian_core.events import EventListener, StageNotice, StageProgressed
 from mondrian_core.images import downscale_to_fit, jpeg_bytes, open_photograph
-from mondrian_core.prompts import PortfolioComparison
+from mondrian_core.photograph_model import OnToken, PhotographModel, Question
+from mondrian_core.prompts import (
+    AdvisorPrompt,
+    ChatMessage,
+    PortfolioComparison,
+    comparison_messages,
+    critique_messages,
+)
 from mondrian_core.recipes import Recipe
 from mondrian_core.rubric import DIMENSIONS, canonical_answer, make_critique, round_score
 from mondrian_core.samples_file import BASE, CANDIDATE, CHAMPION, SamplesFile
@@ -35,30 +42,17 @@ WARM_UPS = 2
 _THUMBNAIL = 240
 
 
-class EvaluationModel(Protocol):
-    """What an evaluation asks of a model; `mlx_model.MlxModel` is the real one."""
+class EvaluationModel(PhotographModel, Protocol):
+    """What an evaluation needs of a photograph model; `mlx_model.MlxModel` is the real one."""
 
     fingerprint: str
     metal: bool
 
     def use(self, adapter: Path | None) -> None:
-        """Answer with this adapter from now on; None: as the base."""
+        """Switch to this adapter, or to the base model (None), before the next question."""
 
-    def answer(
-        self,
-        image: Image.Image,
-        *,
-        max_tokens: int,
-        exact_tokens: int | None = None,
-        temperature: float = 0.0,
-        seed: int = 0,
-        constrained: bool = False,
-        comparison: PortfolioComparison | None = None,
-    ) -> ModelAnswer:
-        """An answer: greedy at temperature 0, else sampled with `seed`; under the schema when `constrained`.
-
-        `exact_tokens` forces the length; `comparison` is what a second look is told (retrieval).
-        """
+    def ask(self, question: Question, on_token: OnToken | None = None) -> ModelAnswer:
+        """Answer a question."""
 
     def divergence(self, adapter: Path, image: Image.Image, text: str) -> float:
         """Mean KL(base || adapter) in nats over the score tokens of `text`."""
@@ -90,6 +84,7 @@ class EvaluationRunner:
     """One evaluation under way: what is asked and what is known already."""
 
     model: EvaluationModel
+    prompt: AdvisorPrompt
     adapters: Mapping[str, Path | None]  # by arm; the arms that are asked
     journal: SamplesFile
     cache: AnswerCache
@@ -150,14 +145,16 @@ class EvaluationRunner:
             return replace(kept, photograph=subject.name, arm=arm, kept=True)
         settings = self.recipe.evaluate
         try:
-            self.model.use(folder)
-            answer = self.model.answer(
-                subject.image,
-                max_tokens=settings.max_tokens,
-                temperature=settings.temperature,
-                seed=answer_seed(settings.seed, subject.digest),
-                constrained=constrained,
-                comparison=comparison,
+            answer = self.model.ask(
+                Question(
+                    messages=self._messages(comparison),
+                    image=subject.image,
+                    adapter=folder,
+                    max_tokens=settings.max_tokens,
+                    temperature=settings.temperature,
+                    seed=answer_seed(settings.seed, subject.digest),
+                    constrained=constrained,
+                )
             )
         except MondrianError:
             raise
@@ -167,6 +164,9 @@ class EvaluationRunner:
         if arm != CANDIDATE:
             self.cache.put(self._digest(folder), told, outcome)
         return outcome
+
+    def _messages(self, comparison: PortfolioComparison | None = None) -> list[ChatMessage]:
+        return critique_messages(self.prompt) if comparison is None else comparison_messages(self.prompt, comparison)
 
     def _digest(self, folder: Path | None) -> str:
         if folder not in self.digests:
@@ -219,7 +219,16 @@ class EvaluationRunner:
             began = time.perf_counter()
             self.model.use(self.adapters[arm])
             switches[arm] = time.perf_counter() - began
-            times[arm] = self.model.answer(subject.image, max_tokens=tokens, exact_tokens=tokens)
+            times[arm] = self.model.ask(
+                Question(
+                    messages=self._messages(),
+                    image=subject.image,
+                    adapter=self.adapters[arm],
+                    max_tokens=tokens,
+                    exact_tokens=tokens,
+                    constrained=False,
+                )
+            )
         base, candidate = times[BASE], times[CANDIDATE]
         # the second pair of A-B-B-A finds its arm in use already, which would count as a switch in no time
         switch = None if swapped else switches[CANDIDATE]

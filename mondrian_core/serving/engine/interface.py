@@ -5,40 +5,13 @@ Both stand behind `Engine`, so strategies don't know which one they talk to.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from mondrian_core.errors import Broken, NegativeOutcome
-from mondrian_core.prompts import ChatMessage
-from mondrian_core.rubric import MAX_ANSWER_TOKENS
-
-if TYPE_CHECKING:
-    from PIL import Image
-
-MAX_TOKENS = MAX_ANSWER_TOKENS
-
-OnToken = Callable[[int], None]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Question:
-    """One generation. `adapter` is the folder of an adapter, None asks the base; temperature 0 is greedy.
-
-    `embed` asks for the photograph's embedding too. Without `precedents` no earlier answer makes this one faster, so
-    that its time can be compared with another model's.
-    """
-
-    messages: list[ChatMessage]
-    image: Image.Image
-    adapter: Path | None = None
-    max_tokens: int = MAX_TOKENS
-    temperature: float = 0.0
-    seed: int = 0
-    constrained: bool = True
-    embed: bool = False
-    precedents: bool = True
+from mondrian_core.photograph_model import OnToken, PhotographModel, Question
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,8 +55,8 @@ class Reply:
         }
 
 
-class Engine(Protocol):
-    """Answers one question at a time."""
+class Engine(PhotographModel, Protocol):
+    """A photograph model behind the service: it also checks adapters, and a question can be canceled."""
 
     def ask(self, question: Question, on_token: OnToken | None = None) -> Reply:
         """Generate; `on_token` hears how many tokens there are so far.

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mondrian_core import accelerator_lock
+from mondrian_core.photograph_model import OnToken, Question
 from mondrian_core.samples_file import SAMPLES_NAME, SamplesFile
-from mondrian_core.serving.engine.interface import OnToken, Question, Reply
+from mondrian_core.serving.engine.interface import Reply
 
 if TYPE_CHECKING:
     from mondrian_core.models.inference.ngram_draft import NgramDrafter
@@ -73,6 +74,7 @@ class LocalEngine:
             question.messages,
             question.image,
             max_tokens=question.max_tokens,
+            exact_tokens=question.exact_tokens,
             temperature=question.temperature,
             seed=question.seed,
             constrained=question.constrained,

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from mondrian_core.errors import AnswerUnparsable, ModelProcessDied
+from mondrian_core.photograph_model import Question
 from mondrian_core.prompts import AdvisorPrompt
 from mondrian_core.rubric import DIMENSIONS, canonical_answer, make_critique
 from mondrian_core.serving.critique.strategies import (
@@ -21,7 +22,7 @@ from mondrian_core.serving.critique.strategies import (
     all_strategies,
     run_fallback_chain,
 )
-from mondrian_core.serving.engine.interface import Question, Reply
+from mondrian_core.serving.engine.interface import Reply
 
 ADAPTER = ServedAdapter("ansel", "v0003", Path("v0003"))
 OFF_GRADE = '"overall_grade": "9.9"'

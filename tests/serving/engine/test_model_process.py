@@ -15,7 +15,8 @@ import pytest
 from PIL import Image
 
 from mondrian_core.errors import BadAdapter, BaseModelUnavailable, ModelProcessDied
-from mondrian_core.serving.engine.interface import Canceled, Question
+from mondrian_core.photograph_model import Question
+from mondrian_core.serving.engine.interface import Canceled
 from mondrian_core.serving.engine.supervisor import ModelProcess, ModelProcessLimits, is_process_alive
 
 QUESTION = Question(messages=[], image=Image.new("RGB", (8, 8)))
@@ -158,7 +159,7 @@ def test_the_model_process_does_not_outlive_a_killed_parent(
     control(tokens=1000, pace=0.05)
     code = (
         "import sys; from pathlib import Path; from PIL import Image\n"
-        "from mondrian_core.serving.engine.interface import Question\n"
+        "from mondrian_core.photograph_model import Question\n"
         "from mondrian_core.serving.engine.supervisor import ModelProcess\n"
         "model = ModelProcess(sys.argv[2:], Path(sys.argv[1])); model.start(); print(model.pid, flush=True)\n"
         "model.ask(Question([], Image.new('RGB', (8, 8))))\n"
