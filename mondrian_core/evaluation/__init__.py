@@ -1,9 +1,15 @@
-"""Is the candidate better? Outcomes, metrics, statistics, gates, report.
+"""Evaluate a candidate adapter: measure its answers, apply the gates, write the report.
 
-`evaluate` measures and judges; `rescore` judges again from what was measured.
+`evaluate_adapter` measures and decides; `rescore_evaluation` decides again from the recorded samples.
 """
 
-from mondrian_core.evaluation.evaluator import CandidateInfo, evaluate_adapter, evaluate_with_model, rescore_evaluation
+from mondrian_core.evaluation.evaluator import (
+    CandidateInfo,
+    EvaluationInputs,
+    evaluate_adapter,
+    evaluate_with_model,
+    rescore_evaluation,
+)
 from mondrian_core.evaluation.gates.definitions import evaluate_gates
 from mondrian_core.evaluation.gates.results import (
     FAIL,
@@ -24,6 +30,7 @@ __all__ = [
     "PASS",
     "CandidateInfo",
     "CrossValidationPlan",
+    "EvaluationInputs",
     "EvaluationModel",
     "EvaluationReport",
     "GateMeasurements",

@@ -26,8 +26,7 @@ def evaluate_stage(context: StageContext, listen: EventListener = ignore_events)
     What it was trained on is looked up, not assumed: one that saw every photograph is judged by folds. The evaluation
     of a registered version goes into the registry's history.
     """
-    from mondrian_core.evaluation import CandidateInfo
-    from mondrian_core.evaluation import evaluate_adapter as judge
+    from mondrian_core.evaluation import CandidateInfo, EvaluationInputs, evaluate_adapter
     from mondrian_core.models.base_model import load_base
     from mondrian_core.models.lora import lora_layers
     from mondrian_core.stages import evaluation_data, training_data
@@ -70,17 +69,16 @@ def evaluate_stage(context: StageContext, listen: EventListener = ignore_events)
     )
     more = unlabelled_photographs(context, version, max(0, settings.compliance_photographs - len(rows)), trained)
     with translate_foreign_errors(context.run_folder):
-        report = judge(
-            base,
-            folder,
-            evaluation_data.labelled_photographs_from_rows(rows, version),
-            more,
-            context.store().advisor(context.advisor),
-            context.recipe,
-            context.run_folder,
-            known,
-            listen=listen,
+        inputs = EvaluationInputs(
+            adapter=folder,
+            labelled=evaluation_data.labelled_photographs_from_rows(rows, version),
+            unlabelled=more,
+            prompt=context.store().advisor(context.advisor),
+            recipe=context.recipe,
+            out=context.run_folder,
+            info=known,
         )
+        report = evaluate_adapter(base, inputs, listen=listen)
     gates = [gate.as_dict() for gate in report.gates]
     summary = EvaluateSummary(
         report=str(context.run_folder / "comparison_report.json"),

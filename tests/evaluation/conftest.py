@@ -14,6 +14,7 @@ import pytest
 
 from mondrian_core.evaluation import (
     CandidateInfo,
+    EvaluationInputs,
     EvaluationReport,
     LabelledPhotograph,
     TrainingProvenance,
@@ -103,6 +104,15 @@ def run(
             **{"trained": trained, "champion": adapter(tmp_path, champion) if champion else None} | options
         )
         candidate = adapter(tmp_path, "candidate")
-        return evaluate_with_model(model, candidate, given, unlabelled, voice, chosen, tmp_path / out, known)
+        inputs = EvaluationInputs(
+            adapter=candidate,
+            labelled=given,
+            unlabelled=unlabelled,
+            prompt=voice,
+            recipe=chosen,
+            out=tmp_path / out,
+            info=known,
+        )
+        return evaluate_with_model(model, inputs)
 
     return evaluate

@@ -94,11 +94,11 @@ class CrossValidationSamples:
 
 
 def cross_validate(runner: EvaluationRunner, plan: CrossValidationPlan, known: CrossValidationSamples) -> None:
-    """Ask base, champion and each fold's adapter about the fold's photographs; folds with known answers aren't retrained."""
+    """Ask base, champion and each fold's adapter about the fold's photographs; an answered fold isn't retrained."""
     done = {(outcome.photograph, outcome.arm) for outcome in known.outcomes}
     for subject, entry in zip(*plan.opened_photographs, strict=True):
         if entry.photograph not in known.records:
-            runner.journal.append("fold_label", label_record(subject, entry))
+            runner.samples.append("fold_label", label_record(subject, entry))
     folds = sorted(set(plan.fold_of.values()))
     for count, fold in enumerate(folds, 1):
         inside = [subject for subject in plan.opened_photographs[0] if plan.fold_of[subject.name] == fold]
@@ -122,7 +122,7 @@ def _one_fold(
             if (subject.name, arm) in done or not runner.may_ask(subject, arm, of_folds=True):
                 continue
             outcome = runner.ask(subject, arm, adapter if arm == CANDIDATE else None)
-            runner.journal.append("fold", {"fold": fold, **outcome.as_dict()})
+            runner.samples.append("fold", {"fold": fold, **outcome.as_dict()})
             if not outcome.ran:
                 runner.listen(StageNotice("folds", f"{subject.name}: no answer ({outcome.reason})."))
 
@@ -150,7 +150,7 @@ def fold_contamination(plan: CrossValidationPlan, prompt: AdvisorPrompt) -> list
 
 
 def other_fold_means(labels: Mapping[str, Mapping[str, float]], fold_of: Mapping[str, int]) -> ScoreArray:
-    """(N, D) for each photograph the advisor's mean scores on all other folds: a baseline that ignores the photograph."""
+    """(N, D) the advisor's mean scores on all other folds: a baseline that ignores the photograph."""
     names = list(labels)
     table = np.array([[labels[name][k] for k in DIMENSIONS] for name in names], dtype=np.float64)
     table = table.reshape(-1, len(DIMENSIONS))

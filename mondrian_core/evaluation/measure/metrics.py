@@ -130,7 +130,7 @@ class ScoreTable:
 def score_table(
     labels: Mapping[str, Mapping[str, float]], outcomes: Sequence[EvaluationOutcome], *, written: bool = False
 ) -> ScoreTable:
-    """Table of labels and outcomes. It holds expected scores where there are any, or the written ones with `written`."""
+    """Table of labels and outcomes: expected scores where there are any, with `written` the written ones."""
     names = tuple(labels)
     truth = np.array([[labels[name][dimension] for dimension in DIMENSIONS] for name in names], dtype=np.float64)
     by_arm_and_photograph = {

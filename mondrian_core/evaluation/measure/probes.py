@@ -29,7 +29,7 @@ def probe_edited_copies(
             continue
         image = METAMORPHIC_RELATIONS[edit].edit(subject.image)
         outcome = runner.ask(EvaluationPhotograph(subject.name, image, pixel_digest(image), subject.labelled), arm)
-        runner.journal.append("edited", {"edit": edit, **outcome.as_dict()})
+        runner.samples.append("edited", {"edit": edit, **outcome.as_dict()})
         runner.listen(StageProgressed("edited copies", count, len(wanted), f"{subject.name}: {edit}, {arm}"))
 
 
@@ -44,7 +44,7 @@ def probe_constrained_decoding(
         if (subject.name, arm) in done:
             continue
         outcome = runner.ask(subject, arm, constrained=True)
-        runner.journal.append("constrained", outcome.as_dict())
+        runner.samples.append("constrained", outcome.as_dict())
         runner.listen(StageProgressed("under the schema", count, len(wanted), f"{subject.name}: {arm}"))
 
 
@@ -80,6 +80,6 @@ def probe_base_with_retrieval(
         if comparison is None:
             continue
         outcome = runner.ask(subject, BASE_RAG, comparison=comparison)
-        runner.journal.append("answer", outcome.as_dict())
+        runner.samples.append("answer", outcome.as_dict())
         answered.append(outcome)
         runner.listen(StageProgressed("retrieval", count, len(labelled), subject.name))
