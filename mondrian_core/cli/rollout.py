@@ -61,7 +61,7 @@ def _evaluate_rollouts(options: Namespace, *, only_look: bool) -> Iterator[Rollo
                     advisor,
                     store.jobs(advisor, since=running.started),
                     actor=command_line_actor(),
-                    only_look=only_look,
+                    carry_out="nothing" if only_look else "any",
                 )
 
 

@@ -1,4 +1,4 @@
-"""The base model's own look at a photograph: an embedding and, when wanted, a critique with expected scores."""
+"""The base model as a critic: embeddings and critiques of photographs, and paraphrases of comments."""
 
 from __future__ import annotations
 
@@ -24,8 +24,13 @@ TEMPERATURE = 0.7
 
 @dataclass(frozen=True)
 class BaseModelOutput:
-    """What the base saw. `critique` has expected values as scores (0-10, fractions kept); None: not asked for, or
-    `problem` says why there is none."""
+    """The base model's output for one photograph.
+
+    Attributes:
+        embedding: (D,) of length 1.
+        critique: with expected values as scores (0-10, fractions kept); None when not requested or unreadable.
+        problem: why the requested critique is missing.
+    """
 
     embedding: tuple[float, ...]
     critique: Critique | None = None
@@ -33,29 +38,32 @@ class BaseModelOutput:
 
 
 class PhotographCritic(Protocol):
-    """Whoever looks at photographs for the index and for drafts; `fingerprint` is that of the base."""
+    """Analyzes photographs for the retrieval index and for drafts; `fingerprint` is that of the base model.
+
+    It returns critiques and embeddings, while a `photograph_model.PhotographModel` answers in text.
+    """
 
     fingerprint: str
 
     def analyze_photograph(self, image: Image.Image, *, critique: bool) -> BaseModelOutput:
-        """Look at a photograph once."""
+        """Embedding of a photograph and, with `critique`, a critique."""
         ...
 
     def critique_with_references(self, image: Image.Image, comparison: PortfolioComparison) -> Critique | None:
-        """Look again, beside photographs of the advisor; None when the answer can't be read."""
+        """Critique in comparison with the advisor's photographs; None when the answer can't be read."""
         ...
 
 
 class BaseModelCritic:
-    """A loaded base without adapter; its answers are greedy."""
+    """A loaded base model without adapter; it decodes greedily."""
 
-    def __init__(self, base: BaseVLM, voice: AdvisorPrompt, max_tokens: int) -> None:
+    def __init__(self, base: BaseVLM, prompt: AdvisorPrompt, max_tokens: int) -> None:
         self.fingerprint = base.fingerprint
-        self._base, self._voice, self._max_tokens = base, voice, max_tokens
+        self._base, self._advisor_prompt, self._max_tokens = base, prompt, max_tokens
 
     def analyze_photograph(self, image: Image.Image, *, critique: bool) -> BaseModelOutput:
-        """Embedding and, if wanted, a critique held to the rubric's schema; one pass through the vision tower."""
-        messages = critique_messages(self._voice)
+        """Embedding and, with `critique`, a critique constrained to the schema; one pass through the vision encoder."""
+        messages = critique_messages(self._advisor_prompt)
         prompt = prepare_prompt(self._base, messages, image)
         vector = photo_embedding(prompt)
         if not critique:
@@ -67,11 +75,11 @@ class BaseModelCritic:
             return BaseModelOutput(vector, problem=f"the base model's answer can't be read ({error})")
 
     def critique_with_references(self, image: Image.Image, comparison: PortfolioComparison) -> Critique | None:
-        """The critique after a comparison with photographs of the advisor; None when it can't be read.
+        """Critique in comparison with the advisor's photographs; None when the answer can't be read.
 
-        Not held to the schema: a base that can't follow the longer prompt shows it by its form, which a schema hides.
+        Decoding is unconstrained: a base that can't follow the longer prompt breaks the format, which a schema hides.
         """
-        messages = comparison_messages(self._voice, comparison)
+        messages = comparison_messages(self._advisor_prompt, comparison)
         answer = generate(self._base, messages, image, max_tokens=self._max_tokens)
         try:
             return _with_expected_scores(answer)
@@ -80,22 +88,23 @@ class BaseModelCritic:
 
 
 class BaseRewriter:
-    """A loaded base that says comments in other words; sampled, so that another seed gives another wording."""
+    """A loaded base model that paraphrases comments; it samples, so each seed gives another wording."""
 
     def __init__(self, base: BaseVLM) -> None:
         self.name = f"base {base.fingerprint}"
         self._base = base
 
     def reword(self, dimension: str, comment: str, seed: int) -> str:
-        """A proposal of at most about twice the comment's length."""
-        room = 2 * len(self._base.tokenizer.encode(comment, add_special_tokens=False)) + 8
+        """A paraphrase of at most about twice the comment's length in tokens."""
+        max_tokens = 2 * len(self._base.tokenizer.encode(comment, add_special_tokens=False)) + 8
         messages = paraphrase_messages(dimension, comment)
         return generate(
-            self._base, messages, None, max_tokens=room, temperature=TEMPERATURE, seed=seed % 2**31
+            self._base, messages, None, max_tokens=max_tokens, temperature=TEMPERATURE, seed=seed % 2**31
         ).text.strip()
 
 
 def _with_expected_scores(answer: Generation) -> Critique:
+    """The critique in an answer, with expected scores where there are any."""
     critique = parse_critique_strict(answer.text)
-    comments = {name: each.comment for name, each in critique.assessments.items()}
+    comments = {name: assessment.comment for name, assessment in critique.assessments.items()}
     return make_critique({**critique.scores, **answer.expected_scores}, comments)

@@ -80,7 +80,7 @@ def test_failures_roll_it_back_and_say_why(registry: Registry, store: Store, mon
     failed = sum(job.status == "failed" for job in ours)
     assert f"{failed} of {len(ours)} answers failed, 0 of {300 - len(ours)} of the control's" in entry.reason
     status, told = mondrian("adapters", "promote", "--advisor", "ansel", "--version", "v0002", "--rollout")
-    assert status == 1 and "may begin again" in told["next_step"]
+    assert status == 1 and "may be rolled out again" in told["next_step"]
 
 
 def test_insufficient_data_holds_rollout(registry: Registry, store: Store, mondrian: Mondrian, begun: None) -> None:
@@ -98,7 +98,7 @@ def test_a_share_set_by_hand_needs_a_reason_and_lies_ahead(registry: Registry, m
     status, told = mondrian("rollout", "set", "--advisor", "ansel", "1.0", "--reason", "the exhibition is tomorrow")
     assert (status, told["status"]) == (0, "finished")
     entry = registry.history("ansel")[-1]
-    assert (entry.event, entry.reason) == ("rollout", "By hand: the exhibition is tomorrow")
+    assert (entry.event, entry.reason) == ("rollout", "Manually: the exhibition is tomorrow")
     assert mondrian("rollout", "set", "--advisor", "ansel", "1.0", "--reason", "again")[0] == 1
 
 
