@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bench.paired_timing import RESAMPLES
+from mondrian_core.statistics.bootstrap import median_interval
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -257,12 +258,11 @@ def _summarize_side(measured: list[_TimedAnswer]) -> dict[str, Any]:
 def _speedup_interval(rounds: list[dict[str, _TimedAnswer]], ours: str, rival: str, clock: str) -> dict[str, float]:
     """Median of rival/ours over the rounds, its bootstrapped 95 % interval, and the spread of the ratios."""
     ratios = np.array([getattr(each[rival], clock) / getattr(each[ours], clock) for each in rounds])
-    drawn = np.random.default_rng(0).choice(ratios, size=(RESAMPLES, len(ratios)))
-    low, high = np.quantile(np.median(drawn, axis=1), [0.025, 0.975])
+    low, high = median_interval(ratios, draws=RESAMPLES)
     return {
         "median": float(np.median(ratios)),
-        "low": float(low),
-        "high": float(high),
+        "low": low,
+        "high": high,
         "least": float(ratios.min()),
         "most": float(ratios.max()),
     }

@@ -32,7 +32,7 @@ from mondrian_core.evaluation.measure.latency import (
 from mondrian_core.evaluation.measure.metrics import ArmComparison, FormatStatistics, score_table
 from mondrian_core.evaluation.measure.samples import load_evaluation_samples
 from mondrian_core.recipes import EvaluateRecipe, GateRecipe
-from mondrian_core.statistics.significance import sign_flip_p_value
+from mondrian_core.statistics.permutation_tests import sign_flip_p_value
 
 ErrorArray = NDArray[np.float64]
 SIZES = (8, 12, 16, 20, 40, 80)

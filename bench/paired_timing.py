@@ -9,6 +9,8 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
+from mondrian_core.statistics.bootstrap import median_interval
+
 RESAMPLES = 2000
 
 
@@ -55,14 +57,13 @@ def time_in_pairs(
             work()
             times.append(clock() - start)
     ratios = np.array(first) / np.array(second)
-    drawn = np.random.default_rng(seed).choice(ratios, size=(RESAMPLES, pairs))
-    low, high = np.quantile(np.median(drawn, axis=1), [0.025, 0.975])
+    low, high = median_interval(ratios, seed=seed, draws=RESAMPLES)
     return PairedTiming(
         ours=statistics.median(first),
         rival=statistics.median(second),
         ratio=float(np.median(ratios)),
-        low=float(low),
-        high=float(high),
+        low=low,
+        high=high,
         pairs=pairs,
     )
 

@@ -24,6 +24,7 @@ from PIL import Image
 from mondrian_core.dataset_types import DatasetRow
 from mondrian_core.evaluation import (
     CandidateInfo,
+    EvaluationInputs,
     EvaluationReport,
     LabelledPhotograph,
     TrainingProvenance,
@@ -199,9 +200,16 @@ def _evaluate_faulty_training(
         trained=trained,
         cache=folder.parent / "cache",
     )
-    return evaluate_adapter(
-        base, result.adapter, test, rendered_photographs(8, seed=77), ADVISOR_PROMPT, recipe, folder, known
+    inputs = EvaluationInputs(
+        adapter=result.adapter,
+        labelled=test,
+        unlabelled=rendered_photographs(8, seed=77),
+        prompt=ADVISOR_PROMPT,
+        recipe=recipe,
+        out=folder,
+        info=known,
     )
+    return evaluate_adapter(base, inputs)
 
 
 def _fault_result(name: str, report: EvaluationReport) -> dict[str, Any]:

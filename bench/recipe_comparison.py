@@ -167,7 +167,8 @@ def _train_fold(
 
 def recipe_comparison_rows(found: Mapping[str, Sequence[RecipeFoldResult]]) -> list[dict[str, Any]]:
     """A row for each recipe: its error, and the paired difference to the first recipe with interval and p both ways."""
-    from mondrian_core.statistics.significance import sign_flip_p_value, student_mean_interval
+    from mondrian_core.statistics.intervals import student_mean_interval
+    from mondrian_core.statistics.permutation_tests import sign_flip_p_value
 
     first = _errors(next(iter(found.values())))
     rows = []

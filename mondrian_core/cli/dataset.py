@@ -40,8 +40,8 @@ def dataset_command(*, options: DatasetOptions) -> int:
         built = link_and_build_dataset(context, listen)
     extra: dict[str, Any] = {}
     if options.export:
-        from mondrian_core.data.dataset.builder import load_dataset_version
         from mondrian_core.data.dataset.export import export_dataset
+        from mondrian_core.data.dataset.version import load_dataset_version
 
         form, folder = options.export
         written = export_dataset(load_dataset_version(Path(built.path)), form, folder.resolve())

@@ -75,7 +75,7 @@ def _evaluate_rollouts(options: OptionalAdvisorOptions, *, only_look: bool) -> I
                     advisor,
                     store.jobs(advisor, since=running.started),
                     actor=command_line_actor(),
-                    only_look=only_look,
+                    carry_out="nothing" if only_look else "any",
                 )
 
 

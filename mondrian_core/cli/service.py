@@ -97,9 +97,7 @@ def analyze_command(
     results: list[AnalysisResult] = []
     try:
         with show_progress(options.json) as listen:
-            request = BatchRequest(
-                paths=photographs, advisor=options.advisor, mode=mode, lora_path=options.lora_path
-            )
+            request = BatchRequest(paths=photographs, advisor=options.advisor, mode=mode, lora_path=options.lora_path)
             analyze_photographs(settings, request, listen, on_result=results.append)
     finally:  # also writes what was critiqued before an interruption
         _write_batch(options, results)

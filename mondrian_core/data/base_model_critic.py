@@ -1,4 +1,4 @@
-"""The base model without an adapter: embeds a photograph and optionally critiques it, for the index and for drafts."""
+"""The base model as a critic: embeddings and critiques of photographs."""
 
 from __future__ import annotations
 
@@ -18,15 +18,17 @@ from mondrian_core.prompts import (
 )
 from mondrian_core.rubric import Critique, CritiqueParseError, make_critique, parse_critique_strict
 
+TEMPERATURE = 0.7
+
 
 @dataclass(frozen=True)
 class BaseModelOutput:
-    """What the base model made of a photograph.
+    """The base model's output for one photograph.
 
     Attributes:
-        embedding: of length 1.
+        embedding: (D,) of length 1.
         critique: with expected values as scores (0-10, fractions kept); None when not requested or unreadable.
-        problem: why the critique is unreadable.
+        problem: why the requested critique is missing.
     """
 
     embedding: tuple[float, ...]
@@ -35,29 +37,32 @@ class BaseModelOutput:
 
 
 class PhotographCritic(Protocol):
-    """A model that examines photographs for the index and for drafts; `fingerprint` identifies the base."""
+    """Analyzes photographs for the retrieval index and for drafts; `fingerprint` is that of the base model.
+
+    It returns critiques and embeddings, while a `photograph_model.PhotographModel` answers in text.
+    """
 
     fingerprint: str
 
     def analyze_photograph(self, image: Image.Image, *, critique: bool) -> BaseModelOutput:
-        """Embed a photograph, and critique it if `critique` is set."""
+        """Embedding of a photograph and, with `critique`, a critique."""
         ...
 
     def critique_with_references(self, image: Image.Image, comparison: PortfolioComparison) -> Critique | None:
-        """Critique again after a comparison with the advisor's photographs; None when the answer can't be parsed."""
+        """Critique in comparison with the advisor's photographs; None when the answer can't be read."""
         ...
 
 
 class BaseModelCritic:
-    """A loaded base without adapter; its answers are greedy."""
+    """A loaded base model without adapter; it decodes greedily."""
 
-    def __init__(self, base: BaseVLM, voice: AdvisorPrompt, max_tokens: int) -> None:
+    def __init__(self, base: BaseVLM, prompt: AdvisorPrompt, max_tokens: int) -> None:
         self.fingerprint = base.fingerprint
-        self._base, self._voice, self._max_tokens = base, voice, max_tokens
+        self._base, self._advisor_prompt, self._max_tokens = base, prompt, max_tokens
 
     def analyze_photograph(self, image: Image.Image, *, critique: bool) -> BaseModelOutput:
-        """Embedding and optionally a critique constrained to the rubric's schema; one pass through the vision tower."""
-        messages = critique_messages(self._voice)
+        """Embedding and, with `critique`, a critique constrained to the schema; one pass through the vision encoder."""
+        messages = critique_messages(self._advisor_prompt)
         prompt = prepare_prompt(self._base, messages, image)
         vector = photo_embedding(prompt)
         if not critique:
@@ -66,15 +71,14 @@ class BaseModelCritic:
         try:
             return BaseModelOutput(vector, _with_expected_scores(answer))
         except CritiqueParseError as error:
-            return BaseModelOutput(vector, problem=f"the base model's answer can't be parsed ({error})")
+            return BaseModelOutput(vector, problem=f"the base model's answer can't be read ({error})")
 
     def critique_with_references(self, image: Image.Image, comparison: PortfolioComparison) -> Critique | None:
-        """The critique after a comparison with photographs of the advisor; None when it can't be parsed.
+        """Critique in comparison with the advisor's photographs; None when the answer can't be read.
 
-        Not constrained to the schema: a base that can't follow the longer prompt breaks the form, which a schema would
-        hide.
+        Decoding is unconstrained: a base that can't follow the longer prompt breaks the format, which a schema hides.
         """
-        messages = comparison_messages(self._voice, comparison)
+        messages = comparison_messages(self._advisor_prompt, comparison)
         answer = generate(self._base, messages, image, max_tokens=self._max_tokens)
         try:
             return _with_expected_scores(answer)
@@ -83,6 +87,7 @@ class BaseModelCritic:
 
 
 def _with_expected_scores(answer: Generation) -> Critique:
+    """The critique in an answer, with expected scores where there are any."""
     critique = parse_critique_strict(answer.text)
-    comments = {name: each.comment for name, each in critique.assessments.items()}
+    comments = {name: assessment.comment for name, assessment in critique.assessments.items()}
     return make_critique({**critique.scores, **answer.expected_scores}, comments)

@@ -3,7 +3,13 @@
 `evaluate_adapter` measures and judges; `rescore_evaluation` judges again from recorded samples.
 """
 
-from mondrian_core.evaluation.evaluator import CandidateInfo, evaluate_adapter, evaluate_with_model, rescore_evaluation
+from mondrian_core.evaluation.evaluator import (
+    CandidateInfo,
+    EvaluationInputs,
+    evaluate_adapter,
+    evaluate_with_model,
+    rescore_evaluation,
+)
 from mondrian_core.evaluation.gates.definitions import evaluate_gates
 from mondrian_core.evaluation.gates.results import (
     FAIL,
@@ -24,6 +30,7 @@ __all__ = [
     "PASS",
     "CandidateInfo",
     "CrossValidationPlan",
+    "EvaluationInputs",
     "EvaluationModel",
     "EvaluationReport",
     "GateMeasurements",

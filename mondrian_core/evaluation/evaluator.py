@@ -1,4 +1,4 @@
-"""One evaluation from beginning to end, and the same again from what it left, without a model."""
+"""Run an evaluation from start to finish, or rescore one from its samples without a model."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ from mondrian_core.evaluation.measure.contamination import (
     photographs_trained_on,
 )
 from mondrian_core.evaluation.measure.cross_validation import CrossValidationPlan, cross_validate, fold_contamination
-from mondrian_core.evaluation.measure.outcomes import BASE, CANDIDATE, CHAMPION, SamplesFile
 from mondrian_core.evaluation.measure.runner import (
     STAGE,
     EvaluationModel,
@@ -37,37 +36,32 @@ from mondrian_core.events import EventListener, StageFinished, StageProgressed, 
 from mondrian_core.prompts import AdvisorPrompt, prompt_digest
 from mondrian_core.recipes import Recipe
 from mondrian_core.rubric import DIMENSIONS
+from mondrian_core.samples_file import BASE, CANDIDATE, CHAMPION, SAMPLES_FORMAT, SAMPLES_NAME, SamplesFile
 
 if TYPE_CHECKING:
     from PIL import Image
 
     from mondrian_core.models.base_model import BaseVLM
 
-SAMPLES_FORMAT = 2  # of samples.jsonl; raise it when what is in there means something else
-SAMPLES_NAME, REPORT_NAME, PAGE_NAME, PLOT_NAME = (
-    "samples.jsonl",
-    "comparison_report.json",
-    "report.html",
-    "evaluation.png",
-)
+REPORT_NAME, PAGE_NAME, PLOT_NAME = "comparison_report.json", "report.html", "evaluation.png"
 
 
 @dataclass(frozen=True, kw_only=True)
 class CandidateInfo:
-    """What is known about a candidate besides its weights; all of it may be missing.
+    """What is known about a candidate besides its weights; every value may be missing.
 
     Attributes:
-        champion: folder of what is live, if there is one on this base.
-        champion_trained: what the champion was trained on; it isn't compared on that. None when that isn't known.
-        problems: what `models.adapters.check` and the registry found; with any, the candidate isn't asked.
-        trained: what it was trained on; None when that isn't known, which leaves leakage open.
-        index: lineages of the photographs that retrieval offers to `consult`.
-        consult: what the base's second look is told (the rival base + RAG).
-        folding: retrain the recipe fold by fold, for small sets.
-        cache: folder where answers of base and champion are kept between evaluations.
+        champion: folder of the champion, if there is one on this base.
+        champion_trained: its training data, which it isn't compared on; None when unknown.
+        problems: found by `models.lora` and the registry; a candidate with problems isn't asked.
+        trained: the candidate's training data; None when unknown, which leaves contamination open.
+        retrieval_photo_ids: IDs of the photographs that `retrieval_lookup` offers.
+        retrieval_lookup: finds similar photographs for the baseline of the base with retrieval.
+        cross_validation: retrains the recipe fold by fold, for small datasets.
+        cache: folder of cached answers of base and champion.
         split: name of the split that the labelled photographs come from.
-        compared_with: {"version", "manifest_sha256"} of the registry's champion, compared or (on another base) not;
-            None when that isn't known. It is carried into the report.
+        compared_with: {"version", "manifest_sha256"} of the registry's champion, even when it is on another base;
+            None when unknown. The report repeats it.
     """
 
     champion: Path | None = None
@@ -85,116 +79,120 @@ class CandidateInfo:
 NO_CANDIDATE_INFO = CandidateInfo()
 
 
+@dataclass(frozen=True, kw_only=True)
+class EvaluationInputs:
+    """Everything that an evaluation takes besides the model.
+
+    Attributes:
+        adapter: folder of the candidate.
+        labelled: photographs with the advisor's scores that the candidate wasn't trained on; none where
+            cross-validation alone measures scores.
+        unlabelled: more photographs for format compliance; as many are used as the recipe wants beyond the labelled.
+        prompt: the advisor's prompt.
+        recipe: how much is measured, and the thresholds of the gates.
+        out: folder for samples and report.
+        info: champion, training data and so on.
+    """
+
+    adapter: Path
+    labelled: Sequence[LabelledPhotograph]
+    unlabelled: Sequence[Path | Image.Image] = ()
+    prompt: AdvisorPrompt
+    recipe: Recipe
+    out: Path
+    info: CandidateInfo = NO_CANDIDATE_INFO
+
+
 def evaluate_adapter(
-    base: BaseVLM,
-    adapter: Path,
-    labelled: Sequence[LabelledPhotograph],
-    unlabelled: Sequence[Path | Image.Image],
-    voice: AdvisorPrompt,
-    recipe: Recipe,
-    out: Path,
-    known: CandidateInfo = NO_CANDIDATE_INFO,
-    *,
-    listen: EventListener = ignore_events,
+    base: BaseVLM, inputs: EvaluationInputs, *, listen: EventListener = ignore_events
 ) -> EvaluationReport:
     """Measure an adapter against base and champion and let the gates decide.
 
-    Leaves `samples.jsonl`, `comparison_report.json`, `report.html` and `evaluation.png` in `out`. Called again with the
-    same arguments after an interruption, it goes on at the next photograph.
-
-    Args:
-        labelled: photographs never trained on, with the advisor's scores; none where folds alone speak of scores.
-        unlabelled: more photographs for the format; as many are taken as the recipe wants beyond the labelled.
-        known: champion, training set and the like.
+    It writes `samples.jsonl`, `comparison_report.json`, `report.html` and `evaluation.png`. Called again with the same
+    inputs after an interruption, it resumes at the next photograph.
 
     Raises:
         BadInput: when there is no photograph at all.
-        DiskFull: when the journal can't be written.
+        DiskFull: when the samples can't be written.
     """
     from mondrian_core.evaluation.measure.mlx_model import MlxModel
 
-    return evaluate_with_model(
-        MlxModel(base, voice), adapter, labelled, unlabelled, voice, recipe, out, known, listen=listen
-    )
+    return evaluate_with_model(MlxModel(base, inputs.prompt), inputs, listen=listen)
 
 
 def evaluate_with_model(
-    model: EvaluationModel,
-    adapter: Path,
-    labelled: Sequence[LabelledPhotograph],
-    unlabelled: Sequence[Path | Image.Image],
-    voice: AdvisorPrompt,
-    recipe: Recipe,
-    out: Path,
-    known: CandidateInfo = NO_CANDIDATE_INFO,
-    *,
-    listen: EventListener = ignore_events,
+    model: EvaluationModel, inputs: EvaluationInputs, *, listen: EventListener = ignore_events
 ) -> EvaluationReport:
-    """`evaluate` with the model as a value, so that it can be another than MLX's."""
-    subjects, entries = open_labelled_photographs(labelled, listen)
+    """`evaluate_adapter` with any model."""
+    recipe, info = inputs.recipe, inputs.info
+    subjects, entries = open_labelled_photographs(inputs.labelled, listen)
     wanted = max(0, recipe.evaluate.compliance_photographs - len(subjects))
-    subjects += open_unlabelled_photographs(unlabelled, wanted, {subject.digest for subject in subjects}, listen)
+    digests = {subject.digest for subject in subjects}
+    subjects += open_unlabelled_photographs(inputs.unlabelled, wanted, digests, listen)
     if not subjects:
         raise BadInput("There is no photograph to evaluate with.", "Add critiques for the advisor, or photographs.")
-    refused, load_seconds = _first_use(model, adapter, known.problems)
-    problems = (*known.problems, *refused)
-    arms: dict[str, Path | None] = {BASE: None} | ({} if problems else {CANDIDATE: adapter})
-    if known.champion is not None:
-        arms[CHAMPION] = known.champion
-    champion_saw = _champion_saw(subjects, known)
-    journal = SamplesFile(out / SAMPLES_NAME)
-    journal.resume_or_start(_identity(model, arms, adapter, voice, recipe, subjects, known))
+    refused, load_seconds = _first_use(model, inputs.adapter, info.problems)
+    problems = (*info.problems, *refused)
+    arms: dict[str, Path | None] = {BASE: None} | ({} if problems else {CANDIDATE: inputs.adapter})
+    if info.champion is not None:
+        arms[CHAMPION] = info.champion
+    champion_trained_on = _champion_trained_on(subjects, info)
+    samples = SamplesFile(inputs.out / SAMPLES_NAME)
+    samples.resume_or_start(_identity(model, arms, inputs, subjects))
     _write_facts(
-        journal,
+        samples,
         entries,
         subjects,
-        known.trained,
+        info.trained,
         {
-            "advisor": voice.advisor,
-            "split": known.split,
+            "advisor": inputs.prompt.advisor,
+            "split": info.split,
             "integrity_problems": list(problems),
-            "leaked": _leaked(entries, subjects, voice, known),
-            "has_champion": known.champion is not None,
-            "fold_leaked": fold_contamination(known.cross_validation, voice) if known.cross_validation else [],
-            "champion_saw": None if champion_saw is None else sorted(champion_saw),
-            "trained": _trained(known.trained),
-            "training_mean": _mean_scores(known.trained.scores) if known.trained else None,
+            "leaked": _contaminated(entries, subjects, inputs),
+            "has_champion": info.champion is not None,
+            "fold_leaked": fold_contamination(info.cross_validation, inputs.prompt) if info.cross_validation else [],
+            "champion_saw": None if champion_trained_on is None else sorted(champion_trained_on),
+            "trained": _trained(info.trained),
+            "training_mean": _mean_scores(info.trained.scores) if info.trained else None,
             "metal": model.metal,
-            "compared_with": dict(known.compared_with) if known.compared_with is not None else None,
+            "compared_with": dict(info.compared_with) if info.compared_with is not None else None,
         },
     )
     if load_seconds is not None:
-        journal.append("load", {"seconds": load_seconds})
-    asking = EvaluationRunner(
+        samples.append("load", {"seconds": load_seconds})
+    prompt = prompt_digest(inputs.prompt)
+    runner = EvaluationRunner(
         model=model,
+        prompt=inputs.prompt,
         adapters=arms,
-        journal=journal,
-        cache=AnswerCache(known.cache, base=model.fingerprint, prompt=prompt_digest(voice), **_sampling(recipe)),
+        samples=samples,
+        cache=AnswerCache(info.cache, base=model.fingerprint, prompt=prompt, **_sampling(recipe)),
         recipe=recipe,
         listen=listen,
-        champion_trained_on=champion_saw,
+        champion_trained_on=champion_trained_on,
     )
-    _ask_everything(asking, subjects, load_evaluation_samples(journal.path), known)
-    return rescore_evaluation(out, recipe, listen=listen)
+    _run_measurements(runner, subjects, load_evaluation_samples(samples.path), info)
+    return rescore_evaluation(inputs.out, recipe, listen=listen)
 
 
-def _ask_everything(
-    asking: EvaluationRunner, subjects: Sequence[EvaluationPhotograph], samples: EvaluationSamples, known: CandidateInfo
+def _run_measurements(
+    runner: EvaluationRunner, subjects: Sequence[EvaluationPhotograph], known: EvaluationSamples, info: CandidateInfo
 ) -> None:
+    """Measure what the samples `known` lack."""
     try:
-        outcomes = asking.answer_all(subjects, samples.outcomes)
-        if CANDIDATE in asking.adapters:
-            asking.listen(StageProgressed(STAGE, len(outcomes), len(outcomes), "effect of the adapter"))
-            asking.measure_divergences(subjects, outcomes, samples.divergences)
-            asking.measure_latency(subjects, samples.pairs)
-            probes.probe_edited_copies(asking, subjects, samples.edited)
-            probes.probe_constrained_decoding(asking, subjects, samples.constrained)
-            if known.retrieval_lookup is not None and asking.recipe.evaluate.rag:
-                probes.probe_base_with_retrieval(asking, subjects, outcomes, known.retrieval_lookup, samples.outcomes)
-            if known.cross_validation is not None:
-                cross_validate(asking, known.cross_validation, samples.folds)
+        outcomes = runner.answer_all(subjects, known.outcomes)
+        if CANDIDATE in runner.adapters:
+            runner.listen(StageProgressed(STAGE, len(outcomes), len(outcomes), "divergence from the base"))
+            runner.measure_divergences(subjects, outcomes, known.divergences)
+            runner.measure_latency(subjects, known.pairs)
+            probes.probe_edited_copies(runner, subjects, known.edited)
+            probes.probe_constrained_decoding(runner, subjects, known.constrained)
+            if info.retrieval_lookup is not None and runner.recipe.evaluate.rag:
+                probes.probe_base_with_retrieval(runner, subjects, outcomes, info.retrieval_lookup, known.outcomes)
+            if info.cross_validation is not None:
+                cross_validate(runner, info.cross_validation, known.folds)
     finally:
-        asking.model.use(None)
+        runner.model.use(None)
 
 
 def rescore_evaluation(
@@ -202,7 +200,11 @@ def rescore_evaluation(
 ) -> EvaluationReport:
     """Metrics, gates and report from a run folder's `samples.jsonl` alone, for instance under another recipe.
 
-    They are written to `out`; None: over those of the run.
+    Args:
+        run: folder of the evaluation.
+        recipe: whose thresholds the gates apply.
+        out: folder for the report; None replaces that of the run.
+        listen: receives the verdict.
 
     Raises:
         BadInput: when the folder has no samples, or those of another version.
@@ -212,9 +214,9 @@ def rescore_evaluation(
 
     samples, folder = load_evaluation_samples(run / SAMPLES_NAME), out or run
     if not samples.facts:
-        raise BadInput(f"{run} holds no samples of an evaluation.", "Name the folder of a run that was evaluated.")
+        raise BadInput(f"{run} has no samples of an evaluation.", "Name the folder of a run that was evaluated.")
     if samples.identity.get("format") != SAMPLES_FORMAT:
-        raise BadInput(f"The samples in {run} were written by another version of Mondrian.", "Evaluate once more.")
+        raise BadInput(f"The samples in {run} were written by another version of Mondrian.", "Evaluate it again.")
     report = build_evaluation_report(samples, recipe)
     write_report_html(report, samples, folder / PAGE_NAME)
     write_evaluation_plot(report, folder / PLOT_NAME)
@@ -226,19 +228,19 @@ def rescore_evaluation(
 def _first_use(
     model: EvaluationModel, adapter: Path, problems: tuple[str, ...]
 ) -> tuple[tuple[str, ...], float | None]:
-    """The model's own word on an adapter that seemed sound, and the seconds that loading it took."""
+    """Problems that the model reports when it loads an adapter without known problems, and the seconds this took."""
     if problems:
         return (), None
-    began = time.perf_counter()
+    started = time.perf_counter()
     try:
         model.use(adapter)
     except BadAdapter as error:
         return (error.problem,), None
-    return (), time.perf_counter() - began
+    return (), time.perf_counter() - started
 
 
 def _sampling(recipe: Recipe) -> dict[str, Any]:
-    """What decides an answer besides model, prompt and photograph; greedy answers don't depend on the seed."""
+    """What an answer depends on besides model, prompt and photograph; greedy answers don't depend on the seed."""
     settings = recipe.evaluate
     seed = {"seed": settings.seed} if settings.temperature > 0 else {}
     return {"max_tokens": settings.max_tokens, "temperature": settings.temperature, **seed}
@@ -247,49 +249,50 @@ def _sampling(recipe: Recipe) -> dict[str, Any]:
 def _identity(
     model: EvaluationModel,
     arms: Mapping[str, Path | None],
-    adapter: Path,
-    voice: AdvisorPrompt,
-    recipe: Recipe,
+    inputs: EvaluationInputs,
     subjects: Sequence[EvaluationPhotograph],
-    known: CandidateInfo,
 ) -> dict[str, Any]:
+    """What the samples depend on: an interrupted evaluation resumes only where all of it is equal."""
+    recipe, info = inputs.recipe, inputs.info
     photographs = hashlib.sha256(json.dumps([(subject.name, subject.digest) for subject in subjects]).encode())
     return {
         "format": SAMPLES_FORMAT,
         "base": model.fingerprint,
-        "candidate": adapter_files_digest(adapter),
-        "champion": adapter_files_digest(known.champion) if known.champion else None,
+        "candidate": adapter_files_digest(inputs.adapter),
+        "champion": adapter_files_digest(info.champion) if info.champion else None,
         "asked": sorted(arms),
-        "prompt": prompt_digest(voice),
+        "prompt": prompt_digest(inputs.prompt),
         "photographs": photographs.hexdigest(),
-        "split": known.split,
+        "split": info.split,
         "sampling": {**_sampling(recipe), "latency_tokens": recipe.evaluate.latency_tokens},
-        "folds": known.cross_validation.digest if known.cross_validation else None,
+        "folds": info.cross_validation.digest if info.cross_validation else None,
     }
 
 
-def _leaked(
-    entries: Sequence[LabelledPhotograph],
-    subjects: Sequence[EvaluationPhotograph],
-    voice: AdvisorPrompt,
-    known: CandidateInfo,
+def _contaminated(
+    entries: Sequence[LabelledPhotograph], subjects: Sequence[EvaluationPhotograph], inputs: EvaluationInputs
 ) -> list[dict[str, str]] | None:
-    if known.trained is None:
+    """Labelled photographs that the candidate knew before, and how; None when its training data is unknown."""
+    info = inputs.info
+    if info.trained is None:
         return None
     pictures = {subject.name: subject.image for subject in subjects}
     tested = [(entry.photograph, pictures[entry.photograph], entry.critique) for entry in entries]
-    return contaminated_photographs(tested, known.trained, voice, known.retrieval_photo_ids)
+    return contaminated_photographs(tested, info.trained, inputs.prompt, info.retrieval_photo_ids)
 
 
-def _champion_saw(subjects: Sequence[EvaluationPhotograph], known: CandidateInfo) -> frozenset[str] | None:
-    """Names of the labelled photographs, those of the folds included, that the champion was trained on or a twin of."""
-    if known.champion is None:
+def _champion_trained_on(subjects: Sequence[EvaluationPhotograph], info: CandidateInfo) -> frozenset[str] | None:
+    """Names of the labelled photographs that the champion was trained on, or near-duplicates of them, folds included.
+
+    None when its training data is unknown.
+    """
+    if info.champion is None:
         return frozenset()
-    if known.champion_trained is None:
+    if info.champion_trained is None:
         return None
-    more = known.cross_validation.opened_photographs[0] if known.cross_validation else []
-    pictures = {subject.name: subject.image for subject in (*subjects, *more) if subject.labelled}
-    return photographs_trained_on(pictures.items(), known.champion_trained)
+    of_folds = info.cross_validation.opened_photographs[0] if info.cross_validation else []
+    pictures = {subject.name: subject.image for subject in (*subjects, *of_folds) if subject.labelled}
+    return photographs_trained_on(pictures.items(), info.champion_trained)
 
 
 def _trained(trained: TrainingProvenance | None) -> dict[str, Any] | None:
@@ -297,20 +300,21 @@ def _trained(trained: TrainingProvenance | None) -> dict[str, Any] | None:
 
 
 def _write_facts(
-    journal: SamplesFile,
+    samples: SamplesFile,
     entries: Sequence[LabelledPhotograph],
     subjects: Sequence[EvaluationPhotograph],
     trained: TrainingProvenance | None,
     facts: Mapping[str, Any],
 ) -> None:
-    samples = load_evaluation_samples(journal.path)
+    """Record labels, training critiques and facts that the samples lack."""
+    recorded = load_evaluation_samples(samples.path)
     for entry, subject in zip(entries, subjects, strict=False):
-        if entry.photograph not in samples.labels:
-            journal.append("label", label_record(subject, entry))
-    if trained is not None and samples.training != trained.critiques:
-        journal.append("training", {"critiques": list(trained.critiques)})
-    if samples.facts != facts:
-        journal.append("facts", {"values": facts})
+        if entry.photograph not in recorded.labels:
+            samples.append("label", label_record(subject, entry))
+    if trained is not None and recorded.training != trained.critiques:
+        samples.append("training", {"critiques": list(trained.critiques)})
+    if recorded.facts != facts:
+        samples.append("facts", {"values": facts})
 
 
 def _mean_scores(scores: Sequence[Mapping[str, float]]) -> dict[str, float] | None:

@@ -10,15 +10,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from mondrian_core.errors import translate_foreign_errors
-from mondrian_core.files import sync_folder
+from mondrian_core.json_lines import append_line_durably, complete_lines
 from mondrian_core.registry.version import VersionState
 
 HISTORY = "history.jsonl"
@@ -129,15 +127,11 @@ class HistoryChain:
 
 def read_history(home: Path) -> HistoryChain:
     """The history of an advisor's folder; empty when there is no file."""
-    try:
-        data = (home / HISTORY).read_bytes()
-    except FileNotFoundError:
-        return HistoryChain((), 0, ())
-    size = data.rfind(b"\n") + 1
+    lines = complete_lines(home / HISTORY)
     entries: list[HistoryEntry] = []
     problems: list[str] = []
     previous = GENESIS_HASH
-    for number, line in enumerate(data[:size].split(b"\n")[:-1], start=1):
+    for number, line in enumerate(lines, start=1):
         try:
             entry = HistoryEntry.from_dict(json.loads(line))
         except (ValueError, TypeError) as error:
@@ -152,7 +146,7 @@ def read_history(home: Path) -> HistoryChain:
             problems.append(f"{HISTORY} line {number} repeats serial {entry.serial}")
         entries.append(entry)
         previous = sha256_hex(line)
-    return HistoryChain(tuple(entries), size, tuple(problems))
+    return HistoryChain(tuple(entries), sum(len(line) + 1 for line in lines), tuple(problems))
 
 
 def append_history_entry(home: Path, chain: HistoryChain, entry: HistoryEntry) -> HistoryChain:
@@ -161,29 +155,8 @@ def append_history_entry(home: Path, chain: HistoryChain, entry: HistoryEntry) -
     Raises:
         DiskFull: when no space is left; the file is as it was.
     """
-    path = home / HISTORY
-    is_new = not path.exists()
-    payload = f"{entry.line}\n".encode()
-    with translate_foreign_errors(path):
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
-        try:
-            os.ftruncate(handle, chain.size)
-            try:
-                _write_all(handle, payload)
-                os.fsync(handle)
-                if is_new:
-                    sync_folder(home)
-            except OSError:
-                os.ftruncate(handle, chain.size)
-                raise
-        finally:
-            os.close(handle)
+    append_line_durably(home / HISTORY, entry.line, chain.size)
     return chain.with_entry(entry)
-
-
-def _write_all(handle: int, payload: bytes) -> None:
-    while payload:
-        payload = payload[os.write(handle, payload) :]
 
 
 @dataclass(frozen=True, kw_only=True)

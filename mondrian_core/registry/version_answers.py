@@ -6,17 +6,14 @@ that says something else, or that another release wrote differently, is passed o
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from mondrian_core.registry.version import AdapterVersion
 from mondrian_core.rubric import DIMENSIONS, Critique, CritiqueParseError, parse_critique_lenient
-
-SAMPLES = "samples.jsonl"
-CANDIDATE = "candidate"
+from mondrian_core.samples_file import SAMPLES_NAME, SamplesFile
 
 
 @dataclass(frozen=True)
@@ -40,32 +37,23 @@ class VersionAnswers:
 
 def read_version_answers(version: AdapterVersion, workspace: Path | None = None) -> VersionAnswers:
     """The answers of a version; empty when neither its folder nor its run in `workspace` has them any more."""
-    places = [version.path / SAMPLES]
+    places = [version.path / SAMPLES_NAME]
     run = version.manifest.get("run")
     if workspace is not None and isinstance(run, str) and run == Path(run).name:
-        places.append(workspace / "runs" / run / SAMPLES)
+        places.append(workspace / "runs" / run / SAMPLES_NAME)
     source = next((place for place in places if place.is_file()), None)
     if source is None:
         return VersionAnswers()
-    told: dict[str, VersionAnswer] = {}
-    labels: dict[str, Mapping[str, float]] = {}
-    for record in _records(source):
-        if record.get("kind") == "answer" and record.get("arm") == CANDIDATE:
-            told[str(record.get("photograph"))] = _parse_answer(record)
-        elif record.get("kind") == "label" and _has_all_scores(record.get("scores")):
-            labels[str(record.get("photograph"))] = dict(record["scores"])
-    return VersionAnswers(source, told, labels)
-
-
-def _records(path: Path) -> Iterator[Mapping[str, Any]]:
-    with path.open(encoding="utf-8") as stream:
-        for line in stream:
-            try:
-                record = json.loads(line)
-            except ValueError:
-                continue
-            if isinstance(record, Mapping):
-                yield record
+    samples = SamplesFile(source)
+    return VersionAnswers(
+        source,
+        {str(record.get("photograph")): _parse_answer(record) for record in samples.candidate_answers()},
+        {
+            str(record.get("photograph")): dict(record["scores"])
+            for record in samples.labels()
+            if _has_all_scores(record.get("scores"))
+        },
+    )
 
 
 def _parse_answer(record: Mapping[str, Any]) -> VersionAnswer:

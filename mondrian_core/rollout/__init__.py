@@ -1,10 +1,13 @@
-"""Staged rollout of a promoted version: share of traffic, guardrails, advance / hold / roll back as values.
+"""Staged rollout of a promoted version: pure decisions to advance, hold or roll back.
 
-assignment.py   who is in the share         decide.py    decide_rollout(rollout, observed, now)
-plan.py         the values                  observe.py   jobs -> requests -> counts
-evidence.py     always-valid e-values       book.py      rollout.json beside the pointer
-traffic.py      requests a day -> plan      shadow.py    which answers the comparison lacks
-faults.py       failures of neither arm
+plan            plan, state, observations and decisions as values
+assignment      which photographs the candidate answers
+observation     counts from the jobs table
+faults          failures that neither arm caused
+decision_rules  decide_rollout(rollout, observed, now)
+rollout_store   rollout.json next to the registry's pointer
+shadow          answers for comparison only
+traffic         requests per day, and the plan that suits them
 """
 
 from mondrian_core.rollout.assignment import is_in_share

@@ -1,4 +1,4 @@
-"""Which arm a photograph belongs to: a salted hash; it stays there, and a growing share only adds photographs."""
+"""Assign photographs to arms by a salted hash: assignments never change, and a growing share only adds some."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ BUCKETS = 1 << 32
 
 
 def assignment_bucket(salt: str, unit: str) -> int:
-    """0 <= bucket < BUCKETS, the same for a unit under a salt on any machine. `unit` is a photograph's SHA-256."""
+    """Bucket (0 <= bucket < BUCKETS) of a photograph's SHA-256 `unit` under a salt; equal on every machine."""
     return int.from_bytes(hashlib.sha256(f"{salt}\0{unit}".encode()).digest()[:4], "big")
 
 
 def is_in_share(salt: str, unit: str, share: float) -> bool:
-    """True when `unit` is among the `share` (0..1) that gets the candidate.
+    """True when the candidate answers `unit` at this `share` (0-1).
 
-    For a <= b everybody in the share a is in the share b.
+    For a <= b the share b includes the share a.
     """
     return assignment_bucket(salt, unit) < round(share * BUCKETS)

@@ -1,4 +1,4 @@
-"""Advance, hold or roll back: decided from a rollout, what was seen, and the time. Pure."""
+"""Decide to advance, hold or roll back, from a rollout, its observations and the time. Pure functions."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from mondrian_core.statistics.e_processes import (
 
 
 def decide_rollout(rollout: Rollout, observed: RolloutObservations, now: datetime) -> RolloutDecision:
-    """What to do now. May be asked at any time and as often as one likes."""
+    """The decision for now; checking often doesn't raise the error rate."""
     plan = rollout.plan
     if rollout.status != "running":
         return Hold(f"The rollout of {rollout.version} is {rollout.status.replace('_', ' ')}.")
-    if (broken := _immediate_rollback(plan, observed)) is not None:
-        return broken
+    if (rollback := _immediate_rollback(plan, observed)) is not None:
+        return rollback
     logs = _log_e_values(plan, observed)
     evidence = {name: round(math.exp(min(value, 700.0)), 4) for name, (value, _) in logs.items()}
     for name, (value, alpha) in logs.items():
@@ -41,27 +41,27 @@ def decide_rollout(rollout: Rollout, observed: RolloutObservations, now: datetim
             return RollBack(name, sentence, evidence)
     value, alpha = logs["sample ratio"]
     if value >= -math.log(alpha):
-        return Hold("Held: requests do not reach the arms as the share says; look at the assignment.", evidence)
+        return Hold("Held: requests don't reach the arms in the configured share; check the assignment.", evidence)
     return _progress(rollout, observed, now, evidence)
 
 
 def _immediate_rollback(plan: RolloutPlan, observed: RolloutObservations) -> RollBack | None:
-    """What needs no statistics: failures in a row, crashes. Both unless the control's own rate makes them usual."""
+    """Rollback after failures in a row or crashes, unless the control's own rate makes them likely."""
     candidate, control = observed.candidate, observed.control
     if observed.longest_run >= plan.run:
         rate = (control.failures + 1) / (control.requests + 2)
-        # Expected number of runs this long, were the candidate like the control.
+        # Expected number of runs this long if the candidate were like the control.
         expected = max(candidate.requests, observed.longest_run) * rate**observed.longest_run
         if expected <= plan.run_alpha or control.failures == 0:
             return RollBack("failures in a row", f"Rolled back: {observed.longest_run} answers in a row failed.")
-    usual = candidate.requests * observed.control_crashes / max(1, control.requests)
-    if observed.crashes >= plan.crashes and usual < 0.5:
-        return RollBack("crashes", f"Rolled back: the model process died {observed.crashes} times with it.")
+    expected_crashes = candidate.requests * observed.control_crashes / max(1, control.requests)
+    if observed.crashes >= plan.crashes and expected_crashes < 0.5:
+        return RollBack("crashes", f"Rolled back: the model process died {observed.crashes} times while it answered.")
     return None
 
 
 def _log_e_values(plan: RolloutPlan, observed: RolloutObservations) -> dict[str, tuple[float, float]]:
-    """By guardrail: log e-value and alpha. Failures seen live and in the shadow share one alpha."""
+    """By guardrail the log e-value and alpha. Failures of live and of shadow answers share one alpha."""
     live = log_e_failure_rate((s.share, s.candidate.failures, s.control.failures) for s in observed.strata)
     shadow = log_e_sign_test(observed.shadow.worse, observed.shadow.better)
     return {
@@ -80,15 +80,17 @@ def _log_e_values(plan: RolloutPlan, observed: RolloutObservations) -> dict[str,
 
 
 def _guardrail_sentence(name: str, observed: RolloutObservations) -> str:
-    c, k = observed.candidate, observed.control
+    """The observation that triggered a guardrail, as half a sentence."""
+    candidate, control = observed.candidate, observed.control
     return {
-        "failures": f"{c.failures} of {c.requests} answers failed, {k.failures} of {k.requests} of the control's"
+        "failures": f"{candidate.failures} of {candidate.requests} answers failed, "
+        f"{control.failures} of {control.requests} of the control's"
         + (
             f"; {observed.shadow.worse} against {observed.shadow.better} in the shadow" if observed.shadow.worse else ""
         ),
-        "latency": f"it was the slower one in {observed.latency.worse} of "
-        f"{observed.latency.worse + observed.latency.better} pairs, tolerance included",
-        "score collapse": f"{observed.repeated} of {observed.neighbours} neighbouring answers have the same scores",
+        "latency": f"it was slower in {observed.latency.worse} of "
+        f"{observed.latency.worse + observed.latency.better} pairs, beyond the tolerance",
+        "score collapse": f"{observed.repeated} of {observed.neighbours} consecutive answers have the same scores",
         "ratings": f"users rated it lower in {observed.ratings.worse} of "
         f"{observed.ratings.worse + observed.ratings.better} pairs",
     }[name]
@@ -97,42 +99,45 @@ def _guardrail_sentence(name: str, observed: RolloutObservations) -> str:
 def _progress(
     rollout: Rollout, observed: RolloutObservations, now: datetime, evidence: dict[str, float]
 ) -> RolloutDecision:
+    """Hold or advance: no guardrail has reached its limit."""
     plan, step = rollout.plan, rollout.plan.steps[rollout.step]
     suspects = [name for name, value in evidence.items() if value >= plan.watch and name != "sample ratio"]
     if suspects:
-        return Hold(f"Held: watching {', '.join(suspects)}; neither clear nor bad enough to go back.", evidence)
+        return Hold(f"Held: watching {', '.join(suspects)}; not clear enough to advance or roll back.", evidence)
     hours = rollout.hours_in_step(now)
     if observed.in_step < step.requests or hours < step.hours:
         what = "pairs" if rollout.in_shadow else "requests"
         idle = rollout.in_shadow and not observed.in_step and hours >= step.hours
-        advice = " Nothing is compared: is the service running, and had it a photograph to compare?" if idle else ""
+        advice = " No pairs yet: check that the service runs and has photographs to compare." if idle else ""
         return Hold(
             f"Held {rollout.position}: {observed.in_step} of {step.requests} {what}, {hours:.1f} of "
             f"{step.hours:.0f} hours.{advice}",
             evidence,
         )
     share = plan.steps[min(rollout.step + 1, len(plan.steps) - 1)].share
-    begun = "the shadow" if rollout.in_shadow else f"{step.share:.0%}"
+    origin = "the shadow" if rollout.in_shadow else f"{step.share:.0%}"
     return Advance(
-        share, f"Advanced from {begun} to {share:.0%} after {observed.in_step} answers and {hours:.1f} hours.", evidence
+        share,
+        f"Advanced from {origin} to {share:.0%} after {observed.in_step} answers and {hours:.1f} hours.",
+        evidence,
     )
 
 
 def rollout_after_decision(rollout: Rollout, decision: RolloutDecision, now: datetime) -> Rollout:
-    """The rollout once `decision` is carried out. Pure; a Hold changes nothing."""
+    """The rollout after `decision`; a Hold changes nothing. Pure."""
     if isinstance(decision, Hold):
         return rollout
     status: RolloutStatus = "rolled_back"
-    step, began = rollout.step, rollout.step_started_at
+    step, step_started_at = rollout.step, rollout.step_started_at
     if isinstance(decision, Advance):
-        step = [each.share for each in rollout.plan.steps].index(decision.share)
+        step = [plan_step.share for plan_step in rollout.plan.steps].index(decision.share)
         status = "finished" if decision.share >= 1.0 else "running"
-        began = now.astimezone(UTC).isoformat()
+        step_started_at = now.astimezone(UTC).isoformat()
     return replace(
         rollout,
         step=step,
         status=status,
-        step_started_at=began,
+        step_started_at=step_started_at,
         revision=rollout.revision + 1,
         why=decision.sentence,
         evidence=dict(decision.evidence),

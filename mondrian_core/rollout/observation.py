@@ -1,4 +1,4 @@
-"""From requests to counts. One photograph counts once, with the first answer it got under a share."""
+"""Count the observations of a rollout from the jobs. A photograph counts once, with its first answer under a share."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ SHADOW_KEY = "shadow"
 
 @dataclass(frozen=True, kw_only=True)
 class RolloutRequest:
-    """What a rollout needs to know of one answered request.
+    """One answered request, as a rollout counts it.
 
     Attributes:
-        unit: the photograph; its arm hangs on it.
-        share: the share in force when it was assigned.
-        candidate: True when it was assigned to the candidate, whoever answered in the end.
-        failed: the assigned adapter gave no valid answer: broken schema, fallback, error.
-        seconds: of the answer; None when there is none.
-        scores: the eight scores of the answer.
-        rating: of a user, higher is better.
-        crashed: how often the model process died over it while the assigned adapter answered.
-        shadow: answered for comparison only, by both arms on the same photograph.
+        unit: SHA-256 of the photograph, which determines its arm.
+        share: the share when it was assigned (0-1).
+        candidate: True when it was assigned to the candidate, even if another strategy answered.
+        failed: True when the assigned adapter gave no valid answer: broken schema, fallback or error.
+        seconds: time of the answer; None when there is none.
+        scores: of the answer (0-10), one per dimension.
+        rating: by a user, higher is better.
+        crashed: number of times the model process died while the assigned adapter answered.
+        shadow: True when it was answered for comparison only.
     """
 
     unit: str
@@ -41,14 +41,14 @@ class RolloutRequest:
 
 
 def rollout_requests(jobs: Iterable[Job], rollout: Rollout) -> list[RolloutRequest]:
-    """The jobs that belong to this rollout, in the order given (oldest first).
+    """The jobs that belong to this rollout, in the given order (oldest first).
 
-    The service leaves `details["rollout"] = {"salt", "share", "candidate", "shadow"}` with each job it assigned; a
-    request with an explicit mode is not assigned and doesn't count, nor does a failure that is of neither arm
-    (`faults`). `details` may hold "seconds", "rating", "crashed",
-    and "repairs": what the lenient reader mended in an answer that broke the schema.
+    The service marks each job that it assigns with `details["rollout"] = {"salt", "share", "candidate", "shadow"}`. A
+    request with an explicit mode isn't assigned and doesn't count, nor does a failure that neither arm caused
+    (`faults`). `details` may also hold "seconds", "rating", "crashed", and "repairs": the lenient reader's corrections
+    of an answer that broke the schema.
     """
-    found = []
+    requests = []
     for job in jobs:
         mark = job.details.get("rollout") or {}
         if mark.get("salt") != rollout.salt or job.explicit_mode or job.status not in (COMPLETED, FAILED):
@@ -57,7 +57,7 @@ def rollout_requests(jobs: Iterable[Job], rollout: Rollout) -> list[RolloutReque
             continue
         answered_by = (rollout.version if mark["candidate"] else rollout.control) or None
         fell_back = job.mode is not None and job.requested_mode is not None and job.mode != job.requested_mode
-        found.append(
+        requests.append(
             RolloutRequest(
                 unit=job.photograph_sha256 or job.id,
                 share=float(mark["share"]),
@@ -74,7 +74,7 @@ def rollout_requests(jobs: Iterable[Job], rollout: Rollout) -> list[RolloutReque
                 shadow=bool(mark.get(SHADOW_KEY)),
             )
         )
-    return found
+    return requests
 
 
 def _scores(job: Job) -> tuple[float, ...] | None:
@@ -85,7 +85,7 @@ def _scores(job: Job) -> tuple[float, ...] | None:
 
 
 def count_observations(requests: Sequence[RolloutRequest], rollout: Rollout) -> RolloutObservations:
-    """Count. Pure."""
+    """The observations that a decision is based on. Pure."""
     live = _first_of_each([request for request in requests if not request.shadow])
     shadow = [request for request in requests if request.shadow]
     pairs = _by_photograph(shadow)
@@ -112,6 +112,7 @@ def count_observations(requests: Sequence[RolloutRequest], rollout: Rollout) -> 
 
 
 def _first_of_each(requests: Sequence[RolloutRequest]) -> list[RolloutRequest]:
+    """The first request of each photograph."""
     seen: set[str] = set()
     first = []
     for request in requests:
@@ -122,13 +123,15 @@ def _first_of_each(requests: Sequence[RolloutRequest]) -> list[RolloutRequest]:
 
 
 def _by_photograph(shadow: Sequence[RolloutRequest]) -> list[tuple[RolloutRequest, RolloutRequest]]:
-    """(candidate, control) on the same photograph, once each."""
+    """(candidate, control) pairs on the same photograph, one per photograph."""
     candidates = {request.unit: request for request in reversed(shadow) if request.candidate}
     controls = {request.unit: request for request in reversed(shadow) if not request.candidate}
     return [(request, controls[unit]) for unit, request in reversed(candidates.items()) if unit in controls]
 
 
 def _strata(live: Sequence[RolloutRequest]) -> tuple[ShareStratum, ...]:
+    """Counts of both arms, by share."""
+
     def counts(share: float, candidate: bool) -> ArmCounts:
         arm = [request for request in live if request.share == share and request.candidate == candidate]
         return ArmCounts(len(arm), sum(request.failed for request in arm))
@@ -138,18 +141,19 @@ def _strata(live: Sequence[RolloutRequest]) -> tuple[ShareStratum, ...]:
 
 
 def _independent_pairs(values: Sequence[tuple[bool, float | None]], ratio: float = 1.0) -> list[tuple[float, float]]:
-    """Independent pairs (candidate, control * ratio): each candidate with the newest control not paired yet."""
-    waiting: list[float] = []
+    """Independent pairs (candidate, control * ratio): each candidate value with the newest unpaired control value."""
+    unpaired: list[float] = []
     pairs = []
     for candidate, value in values:
         if value is None:
             continue
         if not candidate:
-            waiting.append(value)
-        elif waiting:
-            pairs.append((value, waiting.pop() * ratio))
+            unpaired.append(value)
+        elif unpaired:
+            pairs.append((value, unpaired.pop() * ratio))
     return pairs
 
 
 def _pair_counts(pairs: Sequence[tuple[float, float]]) -> PairCounts:
+    """Pairs in which the candidate's value is higher (worse), and lower (better)."""
     return PairCounts(sum(a > b for a, b in pairs), sum(a < b for a, b in pairs))

@@ -1,4 +1,4 @@
-"""A rollout as data: the plan, where it stands, what was seen, and the three decisions."""
+"""The values of a rollout: its plan, its state, the observations, and the decisions to advance, hold or roll back."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ RolloutStatus = Literal["running", "finished", "rolled_back"]
 
 @dataclass(frozen=True)
 class RolloutStep:
-    """A share of the traffic (0..1; 0: shadow, users are not affected) and what it takes to leave it.
+    """One step of a plan.
 
     Attributes:
-        requests: photographs the candidate has answered in this step; pairs in the shadow.
-        hours: time since the step began.
+        share: of the traffic that the candidate answers (0-1); 0 is the shadow, which users don't notice.
+        requests: photographs that the candidate must answer in this step; in the shadow, pairs.
+        hours: minimum duration of the step.
     """
 
     share: float
@@ -34,7 +35,7 @@ LIVE_STEPS = (
     RolloutStep(0.50, 400, 24.0),
     RolloutStep(1.0, 0, 0.0),
 )
-# At 50 requests a day a share of 5 % is 2.5: compare both on the same photographs first, then go in one step.
+# At 50 requests a day a share of 5 % is 2.5: first compare both arms on the same photographs, then take one step.
 LOW_TRAFFIC_STEPS = (RolloutStep(0.0, 100, 12.0), RolloutStep(0.50, 30, 24.0), RolloutStep(1.0, 0, 0.0))
 
 
@@ -43,16 +44,20 @@ class RolloutPlan:
     """Steps and guardrails.
 
     Attributes:
-        failure_alpha, latency_alpha, collapse_alpha, rating_alpha: how often, over the whole rollout, an adapter that
-            is no worse may be rolled back by each guardrail. They add up, with `run_alpha`, to at most 5 %.
-        run_alpha: the same for `run` failures in a row, judged by the control's own failure rate.
-        latency_ratio: a candidate up to this much slower is not slower.
-        collapse_limit: share of neighbouring answers about different photographs with the same eight scores that is
-            still no collapse.
-        ratio_alpha: of the sample-ratio check, which holds and never rolls back.
-        watch: an e-value from which on a guardrail holds the rollout where it is, without rolling back.
-        crashes: deaths of the model process while it answered with the candidate.
-        cool_down_hours: after a rollback, until the same version may begin again.
+        steps: of growing share, up to 1.
+        failure_alpha: chance, over the whole rollout, that the failure guardrail rolls back an adapter that is no
+            worse. All such chances, with `run_alpha`, add up to at most 5 %.
+        latency_alpha: the same for the latency guardrail.
+        collapse_alpha: the same for the score-collapse guardrail.
+        rating_alpha: the same for the ratings guardrail.
+        run_alpha: the same for `run` failures in a row, given the control's own failure rate.
+        ratio_alpha: of the sample-ratio check, which holds a rollout and never rolls it back.
+        latency_ratio: a candidate slower by no more than this factor doesn't count as slower.
+        collapse_limit: tolerated share of consecutive answers about different photographs with equal scores (0-1).
+        watch: e-value from which a guardrail holds the rollout without rolling it back.
+        run: failures in a row that roll back.
+        crashes: deaths of the model process during the candidate's answers that roll back.
+        cool_down_hours: after a rollback, time until the same version may be rolled out again.
     """
 
     steps: tuple[RolloutStep, ...] = LIVE_STEPS
@@ -73,7 +78,7 @@ class RolloutPlan:
         shares = [step.share for step in self.steps]
         grows = all(a < b for a, b in pairwise(shares))
         if not shares or not grows or shares[0] < 0.0 or shares[-1] != 1.0:
-            raise BadInput(f"The shares {shares} are no rollout.", "Let them grow, and end with 1.0.")
+            raise BadInput(f"The shares {shares} are not a valid rollout.", "They must grow and end with 1.0.")
 
     @classmethod
     def from_dict(cls, value: Mapping[str, Any]) -> RolloutPlan:
@@ -90,24 +95,31 @@ class RolloutPlan:
                 )
             return cls(**values)
         except TypeError as error:
-            raise BadInput(f"The plan of the rollout is wrong: {error}.", "See docs/rollout.md for its keys.") from None
+            raise BadInput(f"The rollout plan is invalid: {error}.", "See docs/rollout.md for its keys.") from None
 
 
 def default_rollout_plan(requests_per_day: float, quiet_below: float = 1000.0) -> RolloutPlan:
-    """The default plan: in shares when there is traffic, else in the shadow first."""
+    """The default plan: growing shares with enough traffic, otherwise the shadow first."""
     return RolloutPlan(steps=LIVE_STEPS if requests_per_day >= quiet_below else LOW_TRAFFIC_STEPS)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rollout:
-    """Where a rollout stands. It is in force only while the registry's pointer stems from it (`book.active`).
+    """The state of a rollout. It is active only while its promotion set the registry's pointer (`active_rollout`).
 
     Attributes:
-        control: the champion before; None is the base alone.
-        salt: names the rollout, and decides who is in the share.
+        advisor: whose adapter is rolled out.
+        version: the candidate.
+        control: the previous champion; None is the base model.
+        salt: identifies the rollout, and determines which photographs are in the share.
+        plan: its steps and guardrails.
+        started_at: ISO time.
+        step_started_at: ISO time.
         step: index into `plan.steps`.
+        status: running, finished or rolled_back.
         revision: counts changes, so that two schedulers can't advance twice.
-        why, evidence: of the change that led here.
+        why: reason of the last change.
+        evidence: e-values at the last change, by guardrail.
     """
 
     advisor: str
@@ -125,7 +137,7 @@ class Rollout:
 
     @property
     def share(self) -> float:
-        """Share of users' requests that the candidate answers now."""
+        """Share of users' requests that the candidate answers now (0-1)."""
         return self.plan.steps[self.step].share if self.status == "running" else 1.0
 
     @property
@@ -135,14 +147,14 @@ class Rollout:
 
     @property
     def position(self) -> str:
-        """Where it stands, for people."""
+        """The state in words, for people."""
         if self.status != "running":
             return self.status.replace("_", " ")
         return "in the shadow" if self.in_shadow else f"at {self.share:.0%}"
 
     @property
     def started(self) -> datetime:
-        """When it began."""
+        """When the rollout started."""
         return datetime.fromisoformat(self.started_at)
 
     def as_dict(self) -> dict[str, Any]:
@@ -155,13 +167,13 @@ class Rollout:
         return cls(**{**value, "plan": RolloutPlan.from_dict(value["plan"])})
 
     def hours_in_step(self, now: datetime) -> float:
-        """Hours since the step began; 0 when the clock has gone back since."""
+        """Hours since the step started; 0 when the clock was set back since."""
         return max(0.0, (now - datetime.fromisoformat(self.step_started_at)).total_seconds() / 3600.0)
 
 
 @dataclass(frozen=True)
 class ArmCounts:
-    """What an arm has done under one share: photographs, and those that failed (schema, fallback, error)."""
+    """Photographs of an arm under one share, and those that failed (schema, fallback, error)."""
 
     requests: int = 0
     failures: int = 0
@@ -169,7 +181,7 @@ class ArmCounts:
 
 @dataclass(frozen=True)
 class ShareStratum:
-    """Both arms under one share."""
+    """Counts of both arms under one share."""
 
     share: float
     candidate: ArmCounts = ArmCounts()
@@ -178,7 +190,7 @@ class ShareStratum:
 
 @dataclass(frozen=True)
 class PairCounts:
-    """Pairs of one answer each in which the candidate was the worse, and the better. Ties are left out."""
+    """Pairs of answers in which the candidate was worse, and better. Ties are left out."""
 
     worse: int = 0
     better: int = 0
@@ -186,17 +198,19 @@ class PairCounts:
 
 @dataclass(frozen=True, kw_only=True)
 class RolloutObservations:
-    """Everything a decision rests on, as counts since the rollout began.
+    """Counts since the rollout started: everything that a decision is based on.
 
     Attributes:
-        strata: the arms, share by share.
-        in_step: photographs (in the shadow: pairs) the candidate has answered in the present step.
-        shadow: the same photographs answered by both; failed or not.
-        latency: seconds, candidate against `latency_ratio` times control.
-        ratings: of users, candidate against control.
-        repeated, neighbours: neighbouring answers of the candidate with the same eight scores, of how many.
-        longest_run: failures of the candidate in a row, at most.
-        crashes, control_crashes: deaths of the model process, by the arm that was answering.
+        strata: counts of both arms, by share.
+        in_step: photographs that the candidate has answered in the current step; in the shadow, pairs.
+        shadow: failures on photographs that both arms answered.
+        latency: seconds of the candidate compared with `latency_ratio` times those of the control.
+        ratings: by users, candidate compared with control.
+        repeated: pairs of consecutive answers of the candidate with equal scores.
+        neighbours: all pairs of consecutive answers.
+        longest_run: most failures of the candidate in a row.
+        crashes: deaths of the model process while the candidate answered.
+        control_crashes: the same for the control.
     """
 
     strata: tuple[ShareStratum, ...] = ()
@@ -212,20 +226,20 @@ class RolloutObservations:
 
     @property
     def candidate(self) -> ArmCounts:
-        """The candidate over all shares."""
+        """Counts of the candidate over all shares."""
         counts = [stratum.candidate for stratum in self.strata]
         return ArmCounts(sum(c.requests for c in counts), sum(c.failures for c in counts))
 
     @property
     def control(self) -> ArmCounts:
-        """The control over all shares."""
+        """Counts of the control over all shares."""
         counts = [stratum.control for stratum in self.strata]
         return ArmCounts(sum(c.requests for c in counts), sum(c.failures for c in counts))
 
 
 @dataclass(frozen=True)
 class Advance:
-    """Go to the next share."""
+    """Move to the next share."""
 
     share: float
     sentence: str
@@ -234,7 +248,7 @@ class Advance:
 
 @dataclass(frozen=True)
 class Hold:
-    """Stay: too early, or not sure."""
+    """Stay at the current share: too early, or undecided."""
 
     sentence: str
     evidence: Mapping[str, float] = field(default_factory=dict)
@@ -242,7 +256,7 @@ class Hold:
 
 @dataclass(frozen=True)
 class RollBack:
-    """Go back to the control at once. `guardrail` names what gave way."""
+    """Return to the control at once; `guardrail` names the reason."""
 
     guardrail: str
     sentence: str

@@ -1,7 +1,7 @@
-"""Rollouts on disk: `adapters/<advisor>/rollout.json`, beside the pointer and under the same lock.
+"""Store rollouts in `adapters/<advisor>/rollout.json`, next to the registry's pointer and under the same lock.
 
-The pointer decides. A rollout is in force only while the champion is there because of it (the promotion's history entry
-carries its salt), so that a rollback, or any other promotion, ends it in the same rename.
+The pointer decides. A rollout is active only while its own promotion made the champion (the promotion's history entry
+holds the rollout's salt), so a rollback or any other promotion ends it with the same rename.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import secrets
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Literal
 
 from mondrian_core.errors import BadInput, ChampionChanged, NothingToDo
 from mondrian_core.files import read_json, write_json
@@ -29,31 +29,36 @@ from mondrian_core.rollout.plan import (
 from mondrian_core.store import Job
 
 ROLLOUT_FILE = "rollout.json"
-CURRENT_CHAMPION = "whoever"  # no name of a version
-SERVICE_ACTOR = "service"  # who went back because an answer of its own failed
+CURRENT_CHAMPION = "whoever"  # can't be the name of a version
+SERVICE_ACTOR = "service"  # actor of rollbacks that the service does after a failed answer
+CarryOut = Literal["any", "rollback", "nothing"]
 
 
 def load_rollout(registry: Registry, advisor: str) -> Rollout | None:
-    """The newest rollout, in force or not."""
+    """The latest rollout, active or not; None when there was none.
+
+    Raises:
+        BadInput: when its file can't be read.
+    """
     try:
         return Rollout.from_dict(read_json(registry.root / advisor / ROLLOUT_FILE))
     except FileNotFoundError:
         return None
     except (ValueError, TypeError, KeyError) as error:
         raise BadInput(
-            f"{registry.root / advisor / ROLLOUT_FILE} can't be read: {error}.",
-            "Remove it: the champion then gets all requests.",
+            f"Can't read {registry.root / advisor / ROLLOUT_FILE}: {error}.",
+            "Remove it; the champion then answers all requests.",
         ) from None
 
 
 def active_rollout(registry: Registry, advisor: str) -> Rollout | None:
-    """The rollout in force; None when the champion answers everything."""
+    """The active rollout; None when the champion answers everything."""
     rollout = load_rollout(registry, advisor)
     if rollout is None or rollout.status != "running":
         return None
     moves = [entry for entry in registry.history(advisor) if entry.moves_pointer]
-    in_force = bool(moves) and moves[-1].after == rollout.version and moves[-1].detail.get("rollout") == rollout.salt
-    return rollout if in_force else None
+    is_active = bool(moves) and moves[-1].after == rollout.version and moves[-1].detail.get("rollout") == rollout.salt
+    return rollout if is_active else None
 
 
 def start_rollout(
@@ -70,36 +75,45 @@ def start_rollout(
     problems: Sequence[str] = (),
     run: str | None = None,
 ) -> Rollout:
-    """Promote `version`, but let it begin with the first share of `plan`.
+    """Promote `version`, starting with the first share of `plan`.
 
     The file is written under the lock of the promotion, just before the pointer moves: a process killed in between
-    leaves a rollout that no pointer stems from, hence none; of two that start at once the winner's file stays.
+    leaves an inactive rollout, and of two that start at once the winner's file stays.
 
     Args:
-        expected: the champion that is replaced, None for the base alone; left out: whoever it is now.
-        run: name of the run that does it, which does it once (`Registry.promote`).
+        registry: of the adapters.
+        advisor: whose adapter it is.
+        version: the candidate.
+        plan: steps and guardrails.
+        actor: who starts it, for the history.
+        reason: why, for the history.
+        expected: the champion to replace, None for the base; by default the current one.
+        now: for tests; by default the current time.
+        forced: True to promote although gates object.
+        problems: what the gates object to.
+        run: name of the run that starts it; a run starts it once (`Registry.promote`).
 
     Raises:
-        NothingToDo: another rollout is in force, or this version was rolled back a short while ago.
-        What `Registry.promote` raises.
+        NothingToDo: another rollout is active, or this version was rolled back recently.
+        MondrianError: what `Registry.promote` raises.
     """
     moment = (now or datetime.now(UTC)).astimezone(UTC)
     require_no_active_rollout(registry, advisor)
     if (until := cool_down_end(registry, advisor, version, plan)) is not None and moment < until:
         raise NothingToDo(
-            f"{version} of '{advisor}' was rolled back.", f"It may begin again at {until:%Y-%m-%d %H:%M} UTC."
+            f"{version} of '{advisor}' was rolled back.", f"It may be rolled out again at {until:%Y-%m-%d %H:%M} UTC."
         )
     champion = registry.reference(advisor) if expected == CURRENT_CHAMPION else expected
     control = champion.version if isinstance(champion, ChampionReference) else champion
-    began = moment.isoformat()
+    started_at = moment.isoformat()
     rollout = Rollout(
         advisor=advisor,
         version=version,
         control=control,
         salt=secrets.token_hex(8),
         plan=plan,
-        started_at=began,
-        step_started_at=began,
+        started_at=started_at,
+        step_started_at=started_at,
         why=reason,
     )
     registry.promote(
@@ -118,35 +132,36 @@ def start_rollout(
 
 
 def require_no_active_rollout(registry: Registry, advisor: str) -> None:
-    """For every promotion: a rollout in force has to end first.
+    """Refuse a promotion while a rollout is active.
 
-    Promoting over it would leave a version that has only seen a share as the one that a rollback returns to.
+    Otherwise a later rollback would return to a version that has answered only a share of the traffic.
 
     Raises:
-        NothingToDo: one is in force.
+        NothingToDo: a rollout is active.
     """
     running = active_rollout(registry, advisor)
     if running is not None:
         raise NothingToDo(
             f"The rollout of {running.version} of '{advisor}' is {running.position}.",
-            f"Let it end (`mondrian rollout show --advisor {advisor}`), end it with `mondrian rollout set --advisor "
-            f'{advisor} 1.0 --reason "..."`, or go back with `mondrian adapters rollback --advisor {advisor}`.',
+            f"Wait for its end (`mondrian rollout show --advisor {advisor}`), end it with `mondrian rollout set "
+            f'--advisor {advisor} 1.0 --reason "..."`, '
+            f"or roll back with `mondrian adapters rollback --advisor {advisor}`.",
         )
 
 
 def cool_down_end(registry: Registry, advisor: str, version: str, plan: RolloutPlan) -> datetime | None:
-    """Until when a version that was rolled back may not begin again; None when it never was."""
-    went = [entry for entry in registry.history(advisor) if entry.event == "rollback" and entry.version == version]
-    return datetime.fromisoformat(went[-1].at) + timedelta(hours=plan.cool_down_hours) if went else None
+    """When a version that was rolled back may be rolled out again; None when it never was."""
+    rollbacks = [entry for entry in registry.history(advisor) if entry.event == "rollback" and entry.version == version]
+    return datetime.fromisoformat(rollbacks[-1].at) + timedelta(hours=plan.cool_down_hours) if rollbacks else None
 
 
 def apply_rollout_decision(
     registry: Registry, rollout: Rollout, decision: RolloutDecision, *, actor: str, now: datetime | None = None
 ) -> Rollout:
-    """Do what was decided, once: the pointer first when it goes back, the file otherwise; then the history.
+    """Carry out a decision once: move the pointer for a rollback, write the file, then the history.
 
     Raises:
-        ChampionChanged: somebody promoted or rolled back since.
+        ChampionChanged: there was a promotion or rollback in the meantime.
         NothingToDo: another scheduler was first.
     """
     if isinstance(decision, Hold):
@@ -155,9 +170,9 @@ def apply_rollout_decision(
     if isinstance(decision, RollBack):
         registry.rollback(rollout.advisor, actor=actor, reason=decision.sentence, expected=rollout.version)
     with registry.locked(rollout.advisor):
-        found = load_rollout(registry, rollout.advisor)
-        if found is None or found.salt != rollout.salt or found.revision != rollout.revision:
-            raise NothingToDo(f"The rollout of {rollout.version} has changed by now.", "Look again.")
+        stored = load_rollout(registry, rollout.advisor)
+        if stored is None or stored.salt != rollout.salt or stored.revision != rollout.revision:
+            raise NothingToDo(f"The rollout of {rollout.version} has changed in the meantime.", "Check it again.")
         if isinstance(decision, Advance) and active_rollout(registry, rollout.advisor) is None:
             raise ChampionChanged(rollout.advisor, rollout.version, registry.current(rollout.advisor))
         write_json(registry.root / rollout.advisor / ROLLOUT_FILE, changed.as_dict())
@@ -167,7 +182,7 @@ def apply_rollout_decision(
 
 
 def rollout_ended_by_service(registry: Registry, advisor: str) -> Rollout | None:
-    """The newest rollout when the service itself ended it (`SERVICE`) and nothing has been promoted since."""
+    """The latest rollout when the service rolled it back and nothing was promoted since; otherwise None."""
     rollout = load_rollout(registry, advisor)
     moves = [entry for entry in registry.history(advisor) if entry.moves_pointer] if rollout else []
     if rollout is None or rollout.status != "rolled_back" or len(moves) < 2 or moves[-1].actor != SERVICE_ACTOR:
@@ -176,6 +191,7 @@ def rollout_ended_by_service(registry: Registry, advisor: str) -> Rollout | None
 
 
 def _record_in_history(registry: Registry, rollout: Rollout, actor: str) -> None:
+    """Append the rollout's last change to the history."""
     detail = {
         "rollout": rollout.salt,
         "share": rollout.share,
@@ -186,14 +202,14 @@ def _record_in_history(registry: Registry, rollout: Rollout, actor: str) -> None
 
 
 def repair_rollout_history(registry: Registry, advisor: str, actor: str) -> None:
-    """Write the line of a share that a process changed before it died; the file says what it was."""
+    """Append the change of a share that a killed process wrote to the file but not to the history."""
     rollout = load_rollout(registry, advisor)
     if rollout is None or rollout.revision == 0 or rollout.status == "rolled_back":
         return
     entries = registry.history(advisor)
     moves = [entry for entry in entries if entry.moves_pointer]
     if not moves or moves[-1].detail.get("rollout") != rollout.salt:
-        return  # the champion stems from something else by now
+        return  # something else made the present champion
     if all(entry.detail.get("revision") != rollout.revision for entry in entries if entry.serial > moves[-1].serial):
         _record_in_history(registry, rollout, actor)
 
@@ -201,32 +217,42 @@ def repair_rollout_history(registry: Registry, advisor: str, actor: str) -> None
 def set_rollout_share(
     registry: Registry, advisor: str, share: float, *, actor: str, reason: str, now: datetime | None = None
 ) -> Rollout:
-    """Go to a later share of the plan by hand; 1.0 ends the rollout with everything for the new version.
+    """Set a later share of the plan manually; 1.0 ends the rollout in favour of the new version.
+
+    Args:
+        registry: of the adapters.
+        advisor: whose rollout it is.
+        share: of a later step of the plan (0-1).
+        actor: who sets it, for the history.
+        reason: why, for the history.
+        now: for tests; by default the current time.
 
     Raises:
-        NothingToDo: no rollout is in force.
-        BadInput: the share is not ahead in the plan, or there is no reason.
+        NothingToDo: no rollout is active.
+        BadInput: the share isn't one of the later steps, or there is no reason.
     """
-    rollout = _in_force(registry, advisor)
+    rollout = _require_active(registry, advisor)
     ahead = [step.share for step in rollout.plan.steps[rollout.step + 1 :]]
     if share not in ahead:
-        listed = ", ".join(f"{each:g}" for each in ahead)
-        raise BadInput(f"{share:g} is no share that lies ahead of this rollout.", f"Choose one of {listed}.")
+        listed = ", ".join(f"{later:g}" for later in ahead)
+        raise BadInput(f"{share:g} is not a later share of this rollout.", f"Choose one of {listed}.")
     if not reason.strip():
-        raise BadInput("A share set by hand needs a reason.", 'Add --reason "..."; it goes into the history.')
-    return apply_rollout_decision(registry, rollout, Advance(share, f"By hand: {reason.strip()}"), actor=actor, now=now)
+        raise BadInput("A share that is set manually needs a reason.", 'Add --reason "..."; it goes into the history.')
+    return apply_rollout_decision(
+        registry, rollout, Advance(share, f"Manually: {reason.strip()}"), actor=actor, now=now
+    )
 
 
-def _in_force(registry: Registry, advisor: str) -> Rollout:
+def _require_active(registry: Registry, advisor: str) -> Rollout:
     rollout = active_rollout(registry, advisor)
     if rollout is None:
-        raise NothingToDo(f"No rollout of '{advisor}' is in force.", "Its champion answers everything.")
+        raise NothingToDo(f"No rollout of '{advisor}' is active.", "Its champion answers all requests.")
     return rollout
 
 
 @dataclass(frozen=True)
 class RolloutCheck:
-    """One look at a rollout: how it stood, what was seen, what was decided, and how it stands now."""
+    """One check of a rollout: the state before, the observations, the decision, and the state after."""
 
     before: Rollout
     observed: RolloutObservations
@@ -259,26 +285,29 @@ def check_rollout(
     *,
     actor: str,
     now: datetime | None = None,
-    only_look: bool = False,
-    only_back: bool = False,
+    carry_out: CarryOut = "any",
 ) -> RolloutCheck:
-    """What `rollout/advance` does: count the advisor's jobs (oldest first), decide, and carry it out.
+    """Count an advisor's jobs, decide, and carry out the decision, as `rollout/advance` does.
 
     Args:
-        only_look: decide, and change nothing.
-        only_back: carry out a RollBack and nothing else, as the service does as soon as an answer failed.
+        registry: of the adapters.
+        advisor: whose rollout is checked.
+        jobs: the advisor's, oldest first.
+        actor: who checks, for the history.
+        now: for tests; by default the current time.
+        carry_out: which decisions to carry out. The service carries out a rollback alone, after a failed answer.
 
     Raises:
-        NothingToDo: no rollout is in force, or another scheduler was first.
-        ChampionChanged: somebody promoted or rolled back meanwhile.
+        NothingToDo: no rollout is active, or another scheduler was first.
+        ChampionChanged: there was a promotion or rollback in the meantime.
     """
     moment = now or datetime.now(UTC)
-    if not only_look:
+    if carry_out != "nothing":
         repair_rollout_history(registry, advisor, actor)
-    rollout = _in_force(registry, advisor)
+    rollout = _require_active(registry, advisor)
     observed = count_observations(rollout_requests(jobs, rollout), rollout)
     decision = decide_rollout(rollout, observed, moment)
-    if only_look or (only_back and not isinstance(decision, RollBack)):
+    if carry_out == "nothing" or (carry_out == "rollback" and not isinstance(decision, RollBack)):
         return RolloutCheck(rollout, observed, decision, rollout)
     return RolloutCheck(
         rollout, observed, decision, apply_rollout_decision(registry, rollout, decision, actor=actor, now=moment)

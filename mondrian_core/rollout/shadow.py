@@ -1,7 +1,7 @@
-"""The shadow: both versions answer the same photographs while nobody waits. Which answers are due, as values.
+"""Shadow mode: both versions answer the same photographs while the service is idle; this lists the answers due.
 
-Whoever has the model asks `due` when it is idle, makes a job for each with `details={"rollout": mark}` and answers it
-like any other; `observe` pairs them by photograph. Users get the control's answers meanwhile.
+The idle service calls `due_shadow_requests`, creates a job for each with `details={"rollout": mark}` and answers it
+like any other; `observation` pairs them by photograph. Users get the control's answers meanwhile.
 """
 
 from __future__ import annotations
@@ -19,13 +19,14 @@ from mondrian_core.store import CANCELED, COMPLETED, Job
 
 @dataclass(frozen=True, kw_only=True)
 class ShadowRequest:
-    """An answer that the comparison lacks.
+    """An answer that the comparison still needs.
 
     Attributes:
-        filename, photograph_sha256: of the user's job, to find the photograph again.
+        filename: of the user's photograph.
+        photograph_sha256: of the user's photograph.
         candidate: True for the new version, False for the control.
-        mode: the strategy to ask for; the base alone answers as baseline.
-        mark: belongs into the job's details as "rollout".
+        mode: the strategy to request; the base model answers as baseline.
+        mark: for the job's details, under "rollout".
     """
 
     filename: str
@@ -36,28 +37,30 @@ class ShadowRequest:
 
 
 def due_shadow_requests(rollout: Rollout, jobs: Iterable[Job], limit: int = 2) -> list[ShadowRequest]:
-    """The next answers, at most `limit`; none outside the shadow, or when enough photographs are compared or under way.
+    """The next answers due; none outside the shadow, or when enough photographs are compared or in progress.
+
+    Both arms answer a photograph one after the other, and every second photograph starts with the control, so that a
+    warm cache or a busy minute favours neither.
 
     Args:
-        jobs: the advisor's, oldest first; those from before the rollout give photographs too.
-
-    Both arms of a photograph follow each other, and every other photograph begins with the control, so that a warm
-    cache or a busy minute favours neither.
+        rollout: the active one.
+        jobs: the advisor's, oldest first; those from before the rollout provide photographs too.
+        limit: maximum number of answers.
     """
     if not rollout.in_shadow:
         return []
     photographs, asked = _photographs_and_answered(rollout, jobs)
     needed = rollout.plan.steps[rollout.step].requests
-    found: list[ShadowRequest] = []
+    due: list[ShadowRequest] = []
     for place, (sha256, filename) in enumerate(list(photographs.items())[:needed]):
         for candidate in (True, False) if place % 2 == 0 else (False, True):
             if (sha256, candidate) not in asked:
-                found.append(_shadow_request(rollout, filename, sha256, candidate))
-    return found[: max(0, limit)]
+                due.append(_shadow_request(rollout, filename, sha256, candidate))
+    return due[: max(0, limit)]
 
 
 def _photographs_and_answered(rollout: Rollout, jobs: Iterable[Job]) -> tuple[dict[str, str], set[tuple[str, bool]]]:
-    """File names by hash of what users sent, oldest first, and the (hash, arm) that the shadow has already.
+    """File names by hash of users' photographs, oldest first, and the (hash, arm) pairs answered or in progress.
 
     A photograph that no model could answer is left out: its pair would never be complete.
     """

@@ -1,4 +1,4 @@
-"""How busy the service is, and the plan that suits it."""
+"""The service's requests per day, and the rollout plan for that traffic."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ WINDOW_DAYS = 7.0
 
 
 def requests_per_day(jobs: Iterable[Job], now: datetime, days: float = WINDOW_DAYS) -> float:
-    """Users' requests a day over the last `days`, or since the oldest of `jobs` when that is later (at least a day).
+    """Users' requests per day over the last `days`, or since the oldest of `jobs` when that is later (at least a day).
 
-    Requests with an explicit mode take no part in a rollout and don't count; answers for comparison alone don't either.
+    Requests with an explicit mode, which take no part in a rollout, and shadow answers don't count.
     """
-    begin, oldest, count = now - timedelta(days=days), now, 0
+    start, oldest, count = now - timedelta(days=days), now, 0
     for job in jobs:
-        came = parse_job_time(job.created_at)
-        if came is None or not begin <= came <= now:
+        created = parse_job_time(job.created_at)
+        if created is None or not start <= created <= now:
             continue
-        oldest = min(oldest, came)
+        oldest = min(oldest, created)
         count += not job.explicit_mode and not (job.details.get("rollout") or {}).get(SHADOW_KEY)
     return count / max(1.0, (now - oldest) / timedelta(days=1))
 
 
 def parse_job_time(stamp: str | None) -> datetime | None:
-    """The moment that a text of the jobs table names, in UTC; None when it names none."""
+    """A time from the jobs table, in UTC when it has no zone; None when it isn't a time."""
     try:
         moment = datetime.fromisoformat(stamp or "")
     except ValueError:
@@ -40,7 +40,13 @@ def parse_job_time(stamp: str | None) -> datetime | None:
 def rollout_plan_for_traffic(
     store: Store, advisor: str, given: Mapping[str, Any] | None = None, now: datetime | None = None
 ) -> RolloutPlan:
-    """The plan for an advisor's traffic, with the keys of `given` over it.
+    """The plan for an advisor's traffic.
+
+    Args:
+        store: with the jobs.
+        advisor: whose jobs are counted.
+        given: keys of a plan that replace the defaults.
+        now: for tests; by default the current time.
 
     Raises:
         BadInput: for unknown keys and shares that don't grow.

@@ -26,17 +26,16 @@ def evaluate_stage(context: StageContext, listen: EventListener = ignore_events)
     What it was trained on is looked up, not assumed: one that saw every photograph is judged by folds. The evaluation
     of a registered version goes into the registry's history.
     """
-    from mondrian_core.evaluation import CandidateInfo
-    from mondrian_core.evaluation import evaluate_adapter as judge
+    from mondrian_core.evaluation import CandidateInfo, EvaluationInputs, evaluate_adapter
     from mondrian_core.models.base_model import load_base
     from mondrian_core.models.lora import lora_layers
-    from mondrian_core.stages import data_selection
+    from mondrian_core.stages import evaluation_data, training_data
 
     version = load_run_dataset(context)
     folder = Path(context.adapter or read_stage_summary(context, "train", TrainSummary).adapter)
     datasets, settings = context.root / "datasets" / context.advisor, context.recipe.evaluate
-    trained = data_selection.load_training_provenance(folder, datasets, listen)
-    rows, split = data_selection.select_test_rows(version, trained)
+    trained = training_data.load_training_provenance(folder, datasets, listen)
+    rows, split = evaluation_data.select_test_rows(version, trained)
     listen(StageStarted("evaluate", detail=f"{len(rows)} photographs with scores: {split}"))
     base = load_base(context.base_model)
     live = context.registry.champion(context.advisor)
@@ -46,19 +45,19 @@ def evaluate_stage(context: StageContext, listen: EventListener = ignore_events)
     index = [row for row in version.rows("train") if row.photo_id not in tested]
     known = CandidateInfo(
         champion=champion,
-        champion_trained=data_selection.load_training_provenance(champion, datasets, listen) if champion else None,
+        champion_trained=training_data.load_training_provenance(champion, datasets, listen) if champion else None,
         problems=(
             *lora_layers.validate_adapter_folder(base, folder),
             *base.identity.differences(_trained_base(context)),
         ),
         trained=trained,
         retrieval_photo_ids=frozenset(row.photo_id for row in index),
-        retrieval_lookup=data_selection.build_retrieval_lookup(index) if settings.rag else None,
-        cross_validation=data_selection.build_cross_validation_plan(
+        retrieval_lookup=evaluation_data.build_retrieval_lookup(index) if settings.rag else None,
+        cross_validation=evaluation_data.build_cross_validation_plan(
             version,
             settings.folds,
             context.base_model,
-            data_selection.load_train_recipe(folder, context.recipe.train, listen),
+            training_data.load_train_recipe(folder, context.recipe.train, listen),
             context.run_folder / "folds",
             listen,
         )
@@ -70,17 +69,16 @@ def evaluate_stage(context: StageContext, listen: EventListener = ignore_events)
     )
     more = unlabelled_photographs(context, version, max(0, settings.compliance_photographs - len(rows)), trained)
     with translate_foreign_errors(context.run_folder):
-        report = judge(
-            base,
-            folder,
-            data_selection.labelled_photographs_from_rows(rows, version),
-            more,
-            context.store().advisor(context.advisor),
-            context.recipe,
-            context.run_folder,
-            known,
-            listen=listen,
+        inputs = EvaluationInputs(
+            adapter=folder,
+            labelled=evaluation_data.labelled_photographs_from_rows(rows, version),
+            unlabelled=more,
+            prompt=context.store().advisor(context.advisor),
+            recipe=context.recipe,
+            out=context.run_folder,
+            info=known,
         )
+        report = evaluate_adapter(base, inputs, listen=listen)
     gates = [gate.as_dict() for gate in report.gates]
     summary = EvaluateSummary(
         report=str(context.run_folder / "comparison_report.json"),

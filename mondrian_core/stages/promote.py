@@ -15,7 +15,7 @@ from mondrian_core.files import read_json
 from mondrian_core.portable_paths import without_absolute_paths
 from mondrian_core.prompts import prompt_digest
 from mondrian_core.registry import ChampionReference, VersionState
-from mondrian_core.registry.version_answers import SAMPLES
+from mondrian_core.samples_file import SAMPLES_NAME
 from mondrian_core.stages.context import StageContext
 from mondrian_core.stages.promotion_decision import Keep, Promote, decide_promotion, keep_for_reevaluation
 from mondrian_core.stages.summaries import (
@@ -74,7 +74,7 @@ def register_stage(context: StageContext, listen: EventListener = ignore_events)
         attachments=[
             Path(judged.report),
             Path(judged.html),
-            Path(judged.report).with_name(SAMPLES),
+            Path(judged.report).with_name(SAMPLES_NAME),
             Path(trained.curve),
             Path(trained.log),
         ],

@@ -39,14 +39,14 @@ def train_stage(
     for a stage that is tried again, it goes on if it can; with False it begins at the first step.
     """
     from mondrian_core.models.base_model import load_base
-    from mondrian_core.stages import data_selection
+    from mondrian_core.stages import training_data
     from mondrian_core.training import TrainingRows, tensorboard, train_adapter
 
     version = load_run_dataset(context)
-    taught = data_selection.select_training_data(version, context.recipe)
-    listen = data_selection.listener_with_file_names(listen, version)
+    taught = training_data.select_training_data(version, context.recipe)
+    listen = training_data.listener_with_file_names(listen, version)
     listen(StageStarted("train", detail=taught.description))
-    data_selection.record_training_data(context.run_folder, version, taught.extent)
+    training_data.record_training_data(context.run_folder, version, taught.extent)
     with ExitStack() as stack, translate_foreign_errors(context.run_folder):
         if Settings().tensorboard_enabled:
             curves = stack.enter_context(
@@ -67,7 +67,7 @@ def train_stage(
             resume=resume,
             listen=listen,
         )
-    data_selection.record_training_data(context.run_folder, version, taught.extent, done=True)
+    training_data.record_training_data(context.run_folder, version, taught.extent, done=True)
     summary = TrainSummary(
         adapter=str(result.adapter),
         curve=str(result.curve),
@@ -90,10 +90,10 @@ def train_stage(
 def estimate_stage(context: StageContext, listen: EventListener = ignore_events) -> dict[str, Any]:
     """What a training would take: rows, tokens, steps, and time and memory from one probed step; nothing is trained."""
     from mondrian_core.models.base_model import load_base
-    from mondrian_core.stages import data_selection
+    from mondrian_core.stages import training_data
     from mondrian_core.training.training_estimate import estimate_training as probe
 
-    taught = data_selection.select_training_data(load_run_dataset(context), context.recipe)
+    taught = training_data.select_training_data(load_run_dataset(context), context.recipe)
     base = load_base(context.base_model)
     found = probe(base, taught.rows, taught.selection_rows, context.recipe.train, listen, taught.pairs)
     return {"trained_on": taught.description, **found.as_dict()}

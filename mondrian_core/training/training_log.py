@@ -10,9 +10,9 @@ import math
 from pathlib import Path
 from typing import Any
 
-from mondrian_core.errors import translate_foreign_errors
 from mondrian_core.events import EventListener, StageLogLines, ignore_events
 from mondrian_core.files import write_atomic
+from mondrian_core.json_lines import append_json_line, read_json_lines
 from mondrian_core.training.checkpoints import TrainingProgress
 
 TRAINING_LOG_FILE, LOG_STAGE = "training_log.jsonl", "train"
@@ -49,8 +49,7 @@ class TrainingLog:
         """
         line = {name: _finite(value) for name, value in {**self._mark, **line}.items()}
         self.lines.append(line)
-        with translate_foreign_errors(self.path), self.path.open("a") as stream:
-            stream.write(json.dumps(line, allow_nan=False) + "\n")
+        append_json_line(self.path, line)
         self._listen(StageLogLines(LOG_STAGE, (line,)))
 
 
@@ -63,13 +62,5 @@ def _is_known(line: dict[str, Any], progress: TrainingProgress) -> bool:
 
 
 def read_training_log(path: Path) -> list[dict[str, Any]]:
-    """The whole lines of a log; a last line that was cut by a kill is left out."""
-    if not path.exists():
-        return []
-    found = []
-    for line in path.read_text().splitlines():
-        try:
-            found.append(json.loads(line))
-        except ValueError:
-            break
-    return found
+    """The complete lines of a log; a last line that a kill left incomplete is ignored."""
+    return list(read_json_lines(path))

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from bench import gate_error_rates
-from mondrian_core.evaluation.measure.outcomes import EvaluationOutcome, SamplesFile
+from mondrian_core.evaluation.measure.outcomes import EvaluationOutcome
 from mondrian_core.rubric import DIMENSIONS
+from mondrian_core.samples_file import SamplesFile
 
 
 def test_format_gate_lets_few_bad_models_through_and_most_good_ones() -> None:

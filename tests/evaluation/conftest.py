@@ -14,6 +14,7 @@ import pytest
 
 from mondrian_core.evaluation import (
     CandidateInfo,
+    EvaluationInputs,
     EvaluationReport,
     LabelledPhotograph,
     TrainingProvenance,
@@ -28,7 +29,7 @@ VOICE = AdvisorPrompt("ansel", "Ansel Adams")
 
 def _load() -> ModuleType:
     specification = importlib.util.spec_from_file_location(
-        "evaluation_stand_in", Path(__file__).with_name("stand_in.py")
+        "evaluation_fake_model", Path(__file__).with_name("fake_model.py")
     )
     assert specification and specification.loader
     module = importlib.util.module_from_spec(specification)
@@ -38,9 +39,9 @@ def _load() -> ModuleType:
 
 
 @pytest.fixture(scope="session")
-def stand_in() -> ModuleType:
-    """tests/evaluation/stand_in.py"""
-    return sys.modules.get("evaluation_stand_in") or _load()
+def fake_model() -> ModuleType:
+    """tests/evaluation/fake_model.py"""
+    return sys.modules.get("evaluation_fake_model") or _load()
 
 
 @pytest.fixture
@@ -51,21 +52,21 @@ def recipe() -> Recipe:
 
 
 @pytest.fixture
-def labelled(stand_in: ModuleType) -> list[LabelledPhotograph]:
+def labelled(fake_model: ModuleType) -> list[LabelledPhotograph]:
     """Twenty photographs with the advisor's scores."""
-    return make_labelled(stand_in, 20)
+    return make_labelled(fake_model, 20)
 
 
-def make_labelled(stand_in: ModuleType, count: int, seed: int = 5) -> list[LabelledPhotograph]:
+def make_labelled(fake_model: ModuleType, count: int, seed: int = 5) -> list[LabelledPhotograph]:
     rng = np.random.default_rng(seed)
     found = []
     for number in range(count):
         scores = {name: float(rng.integers(1, 10)) for name in DIMENSIONS}
-        critique = stand_in.text_of(np.array([scores[name] for name in DIMENSIONS]), "Austere")
+        critique = fake_model.answer_text(np.array([scores[name] for name in DIMENSIONS]), "Austere")
         found.append(
             LabelledPhotograph(
                 photograph=f"photo-{number:02d}",
-                image=stand_in.photograph(scores, number),
+                image=fake_model.photograph(scores, number),
                 scores=scores,
                 critique=critique,
             )
@@ -83,7 +84,7 @@ def adapter(folder: Path, name: str) -> Path:
 
 @pytest.fixture
 def run(
-    tmp_path: Path, stand_in: ModuleType, recipe: Recipe, labelled: list[LabelledPhotograph]
+    tmp_path: Path, fake_model: ModuleType, recipe: Recipe, labelled: list[LabelledPhotograph]
 ) -> Callable[..., EvaluationReport]:
     """Evaluate a stand-in; what isn't given is sound."""
 
@@ -93,7 +94,7 @@ def run(
         given = labelled if photographs is None else photographs
         rng = np.random.default_rng(9)
         more = [
-            stand_in.photograph({name: float(rng.integers(1, 10)) for name in DIMENSIONS}, 100 + k) for k in range(60)
+            fake_model.photograph({name: float(rng.integers(1, 10)) for name in DIMENSIONS}, 100 + k) for k in range(60)
         ]
         champion = options.pop("champion", None)
         trained = TrainingProvenance(photo_ids=frozenset({"other"}), scores=tuple(entry.scores for entry in given))
@@ -103,6 +104,15 @@ def run(
             **{"trained": trained, "champion": adapter(tmp_path, champion) if champion else None} | options
         )
         candidate = adapter(tmp_path, "candidate")
-        return evaluate_with_model(model, candidate, given, unlabelled, voice, chosen, tmp_path / out, known)
+        inputs = EvaluationInputs(
+            adapter=candidate,
+            labelled=given,
+            unlabelled=unlabelled,
+            prompt=voice,
+            recipe=chosen,
+            out=tmp_path / out,
+            info=known,
+        )
+        return evaluate_with_model(model, inputs)
 
     return evaluate

@@ -58,9 +58,13 @@ WITH_BREVITY = (*GATES, BREVITY)
 
 
 @pytest.fixture
-def samples(run: Run, stand_in: ModuleType, tmp_path: Path) -> EvaluationSamples:
+def samples(run: Run, fake_model: ModuleType, tmp_path: Path) -> EvaluationSamples:
     """Samples of a sound adapter; every answer has 40 tokens."""
-    run(stand_in.StandIn(critics={"base": stand_in.noisy(2.5, 1.0), "candidate": stand_in.noisy(0.7)}))
+    run(
+        fake_model.FakeModel(
+            critics={"base": fake_model.noisy_critic(2.5, 1.0), "candidate": fake_model.noisy_critic(0.7)}
+        )
+    )
     return load_evaluation_samples(tmp_path / "run" / "samples.jsonl")
 
 

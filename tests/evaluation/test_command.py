@@ -20,16 +20,19 @@ Run = Callable[..., EvaluationReport]
 
 
 @pytest.fixture
-def measured(run: Run, stand_in: ModuleType, tmp_path: Path) -> Path:
+def measured(run: Run, fake_model: ModuleType, tmp_path: Path) -> Path:
     """A run of a sound adapter."""
-    run(stand_in.StandIn(critics={"base": stand_in.noisy(2.0), "candidate": stand_in.noisy(1.0)}))
+    run(fake_model.FakeModel(critics={"base": fake_model.noisy_critic(2.0), "candidate": fake_model.noisy_critic(1.0)}))
     return tmp_path / "run"
 
 
 @pytest.fixture
-def refused(run: Run, stand_in: ModuleType, tmp_path: Path) -> Path:
+def refused(run: Run, fake_model: ModuleType, tmp_path: Path) -> Path:
     """A run of one that a gate refuses."""
-    run(stand_in.StandIn(critics={"base": stand_in.noisy(1.0), "candidate": stand_in.noisy(3.0)}), out="refused")
+    run(
+        fake_model.FakeModel(critics={"base": fake_model.noisy_critic(1.0), "candidate": fake_model.noisy_critic(3.0)}),
+        out="refused",
+    )
     return tmp_path / "refused"
 
 
@@ -151,7 +154,7 @@ def workspace(samples: Path, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace
             split="test",
         )
 
-    monkeypatch.setattr(stages, "evaluate", stage)
+    monkeypatch.setattr(stages, "evaluate_stage", stage)
     monkeypatch.setattr("mondrian_core.cli.evaluate.link_and_build_dataset", lambda *_: None)
     arguments = ["evaluate", "--advisor", "ansel", "--adapter", str(adapter), "--workspace", str(samples)]
     return SimpleNamespace(seen=seen, arguments=[*arguments, "--base-model", "mini"])

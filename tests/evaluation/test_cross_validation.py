@@ -11,7 +11,7 @@ import pytest
 
 from mondrian_core.evaluation import EvaluationReport, LabelledPhotograph, rescore_evaluation
 from mondrian_core.recipes import Recipe, recipe_from_values
-from tests.evaluation.schooling import School, folding, model_of
+from tests.evaluation.fake_training import FakeFoldTrainer, make_fold_model, make_folding
 
 Run = Callable[..., EvaluationReport]
 
@@ -24,10 +24,10 @@ def recipe() -> Recipe:
 
 
 def test_each_fold_is_judged_by_the_adapter_that_never_saw_it(
-    run: Run, stand_in: ModuleType, labelled: list[LabelledPhotograph], tmp_path: Path, recipe: Recipe
+    run: Run, fake_model: ModuleType, labelled: list[LabelledPhotograph], tmp_path: Path, recipe: Recipe
 ) -> None:
-    school, model = School(tmp_path, labelled), model_of(stand_in, 0.8)
-    report = run(model, labelled[:3], folding=folding(school, labelled))
+    school, model = FakeFoldTrainer(tmp_path, labelled), make_fold_model(fake_model, 0.8)
+    report = run(model, labelled[:3], cross_validation=make_folding(school, labelled))
     assert [fold for fold, _ in school.trained] == [0, 1, 2, 3]
     for fold, lineages in school.trained:
         assert lineages == {name for name, other in school.fold_of.items() if other != fold}
@@ -40,68 +40,79 @@ def test_each_fold_is_judged_by_the_adapter_that_never_saw_it(
 
 
 def test_folds_decide_when_holdout_is_too_small(
-    run: Run, stand_in: ModuleType, labelled: list[LabelledPhotograph], tmp_path: Path, recipe: Recipe
+    run: Run, fake_model: ModuleType, labelled: list[LabelledPhotograph], tmp_path: Path, recipe: Recipe
 ) -> None:
-    few = run(model_of(stand_in, 0.8), labelled[:3], out="few").gate("score_error")
+    few = run(make_fold_model(fake_model, 0.8), labelled[:3], out="few").gate("score_error")
     assert few.verdict == "INCONCLUSIVE"
     gate = run(
-        model_of(stand_in, 0.8), labelled[:3], folding=folding(School(tmp_path, labelled), labelled), out="folds"
+        make_fold_model(fake_model, 0.8),
+        labelled[:3],
+        cross_validation=make_folding(FakeFoldTrainer(tmp_path, labelled), labelled),
+        out="folds",
     ).gate("score_error")
     assert (gate.verdict, gate.n) == ("PASS", 20)
     assert "not this adapter" in gate.sentence
 
 
 def test_a_recipe_that_learns_nothing_fails_by_folds(
-    run: Run, stand_in: ModuleType, labelled: list[LabelledPhotograph], tmp_path: Path, recipe: Recipe
+    run: Run, fake_model: ModuleType, labelled: list[LabelledPhotograph], tmp_path: Path, recipe: Recipe
 ) -> None:
-    school = School(tmp_path, labelled)
-    report = run(model_of(stand_in, 3.0), labelled[:3], folding=folding(school, labelled))
+    school = FakeFoldTrainer(tmp_path, labelled)
+    report = run(make_fold_model(fake_model, 3.0), labelled[:3], cross_validation=make_folding(school, labelled))
     assert report.gate("score_error").verdict == "FAIL"
 
 
 def test_the_adapter_itself_decides_where_it_can(
-    run: Run, stand_in: ModuleType, labelled: list[LabelledPhotograph], tmp_path: Path, recipe: Recipe
+    run: Run, fake_model: ModuleType, labelled: list[LabelledPhotograph], tmp_path: Path, recipe: Recipe
 ) -> None:
-    model = model_of(stand_in, 0.1)
-    model.critics["candidate"] = stand_in.noisy(3.0)
-    report = run(model, labelled, folding=folding(School(tmp_path, labelled), labelled))
+    model = make_fold_model(fake_model, 0.1)
+    model.critics["candidate"] = fake_model.noisy_critic(3.0)
+    report = run(model, labelled, cross_validation=make_folding(FakeFoldTrainer(tmp_path, labelled), labelled))
     assert report.gate("score_error").verdict == "FAIL"
     assert report.metrics["folds"]["against_base"]["reduction"] > 0.5
 
 
 def test_report_explains_cross_validation(
-    run: Run, stand_in: ModuleType, labelled: list[LabelledPhotograph], tmp_path: Path, recipe: Recipe
+    run: Run, fake_model: ModuleType, labelled: list[LabelledPhotograph], tmp_path: Path, recipe: Recipe
 ) -> None:
-    run(model_of(stand_in, 0.8), labelled[:3], folding=folding(School(tmp_path, labelled), labelled))
+    run(
+        make_fold_model(fake_model, 0.8),
+        labelled[:3],
+        cross_validation=make_folding(FakeFoldTrainer(tmp_path, labelled), labelled),
+    )
     page = (tmp_path / "run" / "report.html").read_text()
     assert "This measures the recipe" in page
     assert "The evaluated adapter is none of these: it is trained on the 1 photographs of the training split" in page
 
 
 def test_a_recipe_that_a_shift_of_the_base_beats_is_warned_of(
-    run: Run, stand_in: ModuleType, labelled: list[LabelledPhotograph], tmp_path: Path, recipe: Recipe
+    run: Run, fake_model: ModuleType, labelled: list[LabelledPhotograph], tmp_path: Path, recipe: Recipe
 ) -> None:
     """Seen on mini with 16 photographs to train on: 21 % below the base, and above the base calibrated for nothing."""
-    model = model_of(stand_in, 1.2)
-    model.critics["base"] = stand_in.noisy(0.5, shift=2)
-    report = run(model, labelled[:3], folding=folding(School(tmp_path, labelled), labelled))
+    model = make_fold_model(fake_model, 1.2)
+    model.critics["base"] = fake_model.noisy_critic(0.5, shift=2)
+    report = run(model, labelled[:3], cross_validation=make_folding(FakeFoldTrainer(tmp_path, labelled), labelled))
     assert report.metrics["folds"]["against_base"]["reduction"] > 0.2
     assert any(step.startswith("By folds the recipe doesn't beat the base shifted") for step in report.next_steps)
 
 
 def test_interrupted_folds_go_on_and_are_rescored_without_training(
-    run: Run, stand_in: ModuleType, labelled: list[LabelledPhotograph], tmp_path: Path, recipe: Recipe
+    run: Run, fake_model: ModuleType, labelled: list[LabelledPhotograph], tmp_path: Path, recipe: Recipe
 ) -> None:
-    class Impatient(School):
+    class Impatient(FakeFoldTrainer):
         def __call__(self, fold: int, lineages: frozenset[str]) -> Path:
             if fold == 2:
                 raise KeyboardInterrupt
             return super().__call__(fold, lineages)
 
     with pytest.raises(KeyboardInterrupt):
-        run(model_of(stand_in, 0.8), labelled[:3], folding=folding(Impatient(tmp_path, labelled), labelled))
-    school, model = School(tmp_path, labelled), model_of(stand_in, 0.8)
-    report = run(model, labelled[:3], folding=folding(school, labelled))
+        run(
+            make_fold_model(fake_model, 0.8),
+            labelled[:3],
+            cross_validation=make_folding(Impatient(tmp_path, labelled), labelled),
+        )
+    school, model = FakeFoldTrainer(tmp_path, labelled), make_fold_model(fake_model, 0.8)
+    report = run(model, labelled[:3], cross_validation=make_folding(school, labelled))
     assert [fold for fold, _ in school.trained] == [2, 3]
     assert report.metrics["folds"]["photographs"] == 20
     assert rescore_evaluation(tmp_path / "run", recipe, tmp_path / "again") == report

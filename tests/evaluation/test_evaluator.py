@@ -13,39 +13,45 @@ import pytest
 from mondrian_core.errors import BadInput
 from mondrian_core.evaluation import EvaluationReport, LabelledPhotograph, rescore_evaluation
 from mondrian_core.evaluation.measure.samples import load_evaluation_samples
+from mondrian_core.photograph_model import Question
 from mondrian_core.recipes import Recipe, recipe_from_values
 
 Run = Callable[..., EvaluationReport]
 
 
-def sound(stand_in: ModuleType, **changes: object) -> object:
-    return replace(stand_in.StandIn(critics={"base": stand_in.noisy(2.0), "candidate": stand_in.noisy(1.0)}), **changes)
+def sound(fake_model: ModuleType, **changes: object) -> object:
+    return replace(
+        fake_model.FakeModel(critics={"base": fake_model.noisy_critic(2.0), "candidate": fake_model.noisy_critic(1.0)}),
+        **changes,
+    )
 
 
-def test_evaluation_writes_run_files(run: Run, stand_in: ModuleType, tmp_path: Path) -> None:
-    report = run(sound(stand_in))
+def test_evaluation_writes_run_files(run: Run, fake_model: ModuleType, tmp_path: Path) -> None:
+    report = run(sound(fake_model))
     written = json.loads((tmp_path / "run" / "comparison_report.json").read_text(), parse_constant=pytest.fail)
     assert EvaluationReport.from_dict(written) == report
     assert written["verdict"] == report.verdict
     assert (tmp_path / "run" / "evaluation.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_interrupted_evaluation_goes_on_at_the_next_photograph(run: Run, stand_in: ModuleType, tmp_path: Path) -> None:
-    whole = run(sound(stand_in), out="whole")
+def test_interrupted_evaluation_goes_on_at_the_next_photograph(
+    run: Run, fake_model: ModuleType, tmp_path: Path
+) -> None:
+    whole = run(sound(fake_model), out="whole")
 
-    class Impatient(stand_in.StandIn):
-        def answer(self, image: object, **options: object) -> object:
+    class Impatient(fake_model.FakeModel):
+        def ask(self, question: Question, **options: object) -> object:
             if len(self.asked) == 31:
                 raise KeyboardInterrupt
-            return super().answer(image, **options)
+            return super().ask(question, **options)
 
-    first = Impatient(sound(stand_in).critics)
+    first = Impatient(critics=sound(fake_model).critics)
     with pytest.raises(KeyboardInterrupt):
         run(first)
     journal = tmp_path / "run" / "samples.jsonl"
     with journal.open("a") as stream:
         stream.write('{"kind": "answer", "photogr')  # what a kill in the middle of a write leaves
-    second = sound(stand_in)
+    second = sound(fake_model)
     report = run(second)
     assert len(second.asked) == 120 - 31
     assert not set(first.asked) & set(second.asked)
@@ -53,40 +59,40 @@ def test_interrupted_evaluation_goes_on_at_the_next_photograph(run: Run, stand_i
     assert all(json.loads(line) for line in journal.read_text().splitlines())
 
 
-def test_adapter_change_invalidates_evaluation(run: Run, stand_in: ModuleType, tmp_path: Path) -> None:
-    run(sound(stand_in))
+def test_adapter_change_invalidates_evaluation(run: Run, fake_model: ModuleType, tmp_path: Path) -> None:
+    run(sound(fake_model))
     (tmp_path / "candidate" / "other.safetensors").write_bytes(b"more")
-    again = sound(stand_in)
+    again = sound(fake_model)
     run(again)
     assert len(again.asked) == 120
 
 
 def test_kept_answers_of_the_base_make_the_second_evaluation_cheap(
-    run: Run, stand_in: ModuleType, tmp_path: Path
+    run: Run, fake_model: ModuleType, tmp_path: Path
 ) -> None:
-    first, second = sound(stand_in), sound(stand_in)
+    first, second = sound(fake_model), sound(fake_model)
     one = run(first, cache=tmp_path / "cache", out="one")
     two = run(second, cache=tmp_path / "cache", out="two")
     assert {arm for arm, _ in second.asked} == {"candidate"}
     assert one.gate("score_error") == two.gate("score_error")
-    other = sound(stand_in, fingerprint="another base")
+    other = sound(fake_model, fingerprint="another base")
     run(other, cache=tmp_path / "cache", out="three")
     assert len(other.asked) == 120
 
 
-def test_corrupt_answer_cache_is_recomputed(run: Run, stand_in: ModuleType, tmp_path: Path) -> None:
-    run(sound(stand_in), cache=tmp_path / "cache", out="one")
+def test_corrupt_answer_cache_is_recomputed(run: Run, fake_model: ModuleType, tmp_path: Path) -> None:
+    run(sound(fake_model), cache=tmp_path / "cache", out="one")
     for path in (tmp_path / "cache").glob("*.json"):
         path.write_text("{")
-    again = sound(stand_in)
+    again = sound(fake_model)
     run(again, cache=tmp_path / "cache", out="two")
     assert len(again.asked) == 120
 
 
 def test_rescore_gives_the_same_report_without_a_model(
-    run: Run, stand_in: ModuleType, tmp_path: Path, recipe: Recipe
+    run: Run, fake_model: ModuleType, tmp_path: Path, recipe: Recipe
 ) -> None:
-    report = run(sound(stand_in), champion=None)
+    report = run(sound(fake_model), champion=None)
     page = (tmp_path / "run" / "report.html").read_text()
     for name in ("comparison_report.json", "report.html", "evaluation.png"):
         (tmp_path / "run" / name).unlink()
@@ -94,8 +100,8 @@ def test_rescore_gives_the_same_report_without_a_model(
     assert (tmp_path / "run" / "report.html").read_text() == page
 
 
-def test_rescore_under_another_recipe_changes_the_verdict(run: Run, stand_in: ModuleType, tmp_path: Path) -> None:
-    assert run(sound(stand_in)).verdict == "PASS"
+def test_rescore_under_another_recipe_changes_the_verdict(run: Run, fake_model: ModuleType, tmp_path: Path) -> None:
+    assert run(sound(fake_model)).verdict == "PASS"
     strict = rescore_evaluation(tmp_path / "run", recipe_from_values({"gates": {"score_improvement": 0.99}}))
     assert strict.gate("score_error").verdict == "INCONCLUSIVE"
 
@@ -105,11 +111,11 @@ def test_rescore_without_samples_is_rejected(tmp_path: Path, recipe: Recipe) -> 
         rescore_evaluation(tmp_path, recipe)
 
 
-def test_failed_to_run_is_neither_wrong_nor_unparsable(run: Run, stand_in: ModuleType, tmp_path: Path) -> None:
+def test_failed_to_run_is_neither_wrong_nor_unparsable(run: Run, fake_model: ModuleType, tmp_path: Path) -> None:
     def broken(arm: str, number: int) -> BaseException | None:
         return RuntimeError("out of memory") if (arm, number) in {("candidate", 3), ("base", 4)} else None
 
-    report = run(sound(stand_in, broken=broken))
+    report = run(sound(fake_model, broken=broken))
     formats = {arm: found["format"] for arm, found in report.metrics["arms"].items()}
     assert (formats["candidate"]["asked"], formats["candidate"]["ran"], formats["candidate"]["valid"]) == (60, 59, 59)
     compared = report.metrics["against_base"]
@@ -119,47 +125,47 @@ def test_failed_to_run_is_neither_wrong_nor_unparsable(run: Run, stand_in: Modul
     assert outcome.reason == "RuntimeError: out of memory"
 
 
-def test_unreadable_base_answers_are_left_out_and_told(run: Run, stand_in: ModuleType) -> None:
-    class Mumbling(stand_in.StandIn):
-        def answer(self, image: object, **options: object) -> object:
-            said = super().answer(image, **options)
+def test_unreadable_base_answers_are_left_out_and_told(run: Run, fake_model: ModuleType) -> None:
+    class Mumbling(fake_model.FakeModel):
+        def ask(self, question: Question, **options: object) -> object:
+            said = super().ask(question, **options)
             mumbles = self.arm == "base" and self.asked and self.asked[-1][1] % 4 == 0
-            if options.get("exact_tokens") or not mumbles:
+            if question.exact_tokens or not mumbles:
                 return said
             return replace(said, text="Well.", expected_scores={})
 
-    report = run(Mumbling(sound(stand_in).critics))
+    report = run(Mumbling(critics=sound(fake_model).critics))
     assert (report.metrics["against_base"]["n"], report.metrics["against_base"]["left_out"]) == (15, 5)
     assert "left out because the other answer lacks scores" in report.gate("score_error").sentence
 
 
-def test_evaluation_without_photographs_is_rejected(run: Run, stand_in: ModuleType) -> None:
+def test_evaluation_without_photographs_is_rejected(run: Run, fake_model: ModuleType) -> None:
     with pytest.raises(BadInput, match="no photograph"):
-        run(sound(stand_in), [], unlabelled=[])
+        run(sound(fake_model), [], unlabelled=[])
 
 
 def test_variant_of_a_photograph_counts_once(
-    run: Run, stand_in: ModuleType, labelled: list[LabelledPhotograph]
+    run: Run, fake_model: ModuleType, labelled: list[LabelledPhotograph]
 ) -> None:
     twice = [entry for entry in labelled for _ in range(2)]
-    assert run(sound(stand_in), twice).metrics["against_base"]["n"] == len(labelled)
+    assert run(sound(fake_model), twice).metrics["against_base"]["n"] == len(labelled)
 
 
-def test_evaluation_restores_base_model(run: Run, stand_in: ModuleType) -> None:
-    model = sound(stand_in)
+def test_evaluation_restores_base_model(run: Run, fake_model: ModuleType) -> None:
+    model = sound(fake_model)
     run(model)
     assert model.arm == "base"
 
 
-def test_model_output_is_escaped_in_report(run: Run, stand_in: ModuleType, tmp_path: Path) -> None:
+def test_model_output_is_escaped_in_report(run: Run, fake_model: ModuleType, tmp_path: Path) -> None:
     attack = "<script>alert(1)</script><img src=x onerror=alert(2)>"
 
-    class Attacker(stand_in.StandIn):
-        def answer(self, image: object, **options: object) -> object:
-            said = super().answer(image, **options)
+    class Attacker(fake_model.FakeModel):
+        def ask(self, question: Question, **options: object) -> object:
+            said = super().ask(question, **options)
             return replace(said, text=said.text.replace("light on the ridge", attack))
 
-    run(Attacker(sound(stand_in).critics))
+    run(Attacker(critics=sound(fake_model).critics))
     page = (tmp_path / "run" / "report.html").read_text()
     assert "&lt;script&gt;" in page
     assert "<script" not in page
@@ -176,68 +182,71 @@ def test_model_output_is_escaped_in_report(run: Run, stand_in: ModuleType, tmp_p
     ],
 )
 def test_reports_are_written_whatever_characters_a_model_answers(
-    run: Run, stand_in: ModuleType, tmp_path: Path, written: str, reason: str | None
+    run: Run, fake_model: ModuleType, tmp_path: Path, written: str, reason: str | None
 ) -> None:
     """Half a character, escaped or raw, is no text: the answer is unparsable, and the report is made all the same."""
 
-    class Odd(stand_in.StandIn):
-        def answer(self, image: object, **options: object) -> object:
-            said = super().answer(image, **options)
+    class Odd(fake_model.FakeModel):
+        def ask(self, question: Question, **options: object) -> object:
+            said = super().ask(question, **options)
             return replace(said, text=said.text.replace("light on the ridge", written))
 
-    run(Odd(sound(stand_in).critics))
+    run(Odd(critics=sound(fake_model).critics))
     samples = [json.loads(line) for line in (tmp_path / "run" / "samples.jsonl").read_text().splitlines()]
     assert {each.get("reason") for each in samples if each.get("arm") == "candidate" and "status" in each} == {reason}
     assert "<html" in (tmp_path / "run" / "report.html").read_text()
 
 
-def test_page_begins_with_the_verdict_and_names_every_gate(run: Run, stand_in: ModuleType, tmp_path: Path) -> None:
-    report = run(sound(stand_in))
+def test_page_begins_with_the_verdict_and_names_every_gate(run: Run, fake_model: ModuleType, tmp_path: Path) -> None:
+    report = run(sound(fake_model))
     page = (tmp_path / "run" / "report.html").read_text()
     body = page[page.index("<body>") :]
     assert body.index("Pass.") < min(body.index(gate.name) for gate in report.gates)
     assert body.count("<article>") >= 4
 
 
-def test_markdown_has_a_line_per_gate(run: Run, stand_in: ModuleType) -> None:
-    report = run(sound(stand_in))
+def test_markdown_has_a_line_per_gate(run: Run, fake_model: ModuleType) -> None:
+    report = run(sound(fake_model))
     lines = report.markdown().splitlines()
     assert lines[0].startswith("## PASS")
     assert [line.split("|")[1].strip() for line in lines if line.startswith("| ")][1:] == [g.name for g in report.gates]
 
 
-def test_candidate_that_learned_only_habits_is_warned_of(run: Run, stand_in: ModuleType) -> None:
-    model = sound(stand_in)
-    model.critics |= {"base": stand_in.noisy(0.5, shift=3), "candidate": stand_in.noisy(1.2)}
+def test_candidate_that_learned_only_habits_is_warned_of(run: Run, fake_model: ModuleType) -> None:
+    model = sound(fake_model)
+    model.critics |= {"base": fake_model.noisy_critic(0.5, shift=3), "candidate": fake_model.noisy_critic(1.2)}
     assert any("the base shifted" in step for step in run(model).next_steps)
 
 
-def test_broken_form_with_all_scores_is_a_matter_of_format(run: Run, stand_in: ModuleType) -> None:
+def test_broken_form_with_all_scores_is_a_matter_of_format(run: Run, fake_model: ModuleType) -> None:
     """The candidate's closing brace is missing on a third of the photographs, but every score was said."""
 
-    class Careless(stand_in.StandIn):
-        def answer(self, image: object, **options: object) -> object:
-            said = super().answer(image, **options)
-            careless = self.arm == "candidate" and self.asked[-1][1] % 3 == 0 and not options.get("exact_tokens")
+    class Careless(fake_model.FakeModel):
+        def ask(self, question: Question, **options: object) -> object:
+            said = super().ask(question, **options)
+            careless = self.arm == "candidate" and self.asked[-1][1] % 3 == 0 and not question.exact_tokens
             return replace(said, text=said.text[:-1] + ",") if careless else said
 
-    careless, neat = run(Careless(sound(stand_in).critics), out="careless"), run(sound(stand_in), out="neat")
+    careless, neat = (
+        run(Careless(critics=sound(fake_model).critics), out="careless"),
+        run(sound(fake_model), out="neat"),
+    )
     assert careless.gate("format_compliance").verdict == "FAIL"
     assert careless.gate("score_error") == neat.gate("score_error")
     assert careless.metrics["against_base"]["penalised"] == 0
 
 
-def test_one_missing_score_costs_that_dimension_only(run: Run, stand_in: ModuleType) -> None:
-    class Forgetful(stand_in.StandIn):
-        def answer(self, image: object, **options: object) -> object:
-            said = super().answer(image, **options)
-            if self.arm != "candidate" or options.get("exact_tokens") or self.asked[-1][1] != 0:
+def test_one_missing_score_costs_that_dimension_only(run: Run, fake_model: ModuleType) -> None:
+    class Forgetful(fake_model.FakeModel):
+        def ask(self, question: Question, **options: object) -> object:
+            said = super().ask(question, **options)
+            if self.arm != "candidate" or question.exact_tokens or self.asked[-1][1] != 0:
                 return said
             known = {name: score for name, score in said.expected_scores.items() if name != "lighting"}
             return replace(said, text="{", expected_scores=known)
 
-    first = run(Forgetful(sound(stand_in).critics), out="forgetful").metrics["against_base"]
-    whole = run(sound(stand_in), out="whole").metrics["against_base"]
+    first = run(Forgetful(critics=sound(fake_model).critics), out="forgetful").metrics["against_base"]
+    whole = run(sound(fake_model), out="whole").metrics["against_base"]
     added = first["error_ours"] - whole["error_ours"]
     assert first["penalised"] == 1
     assert 0 < added <= 100 / 8 / 20

@@ -7,7 +7,7 @@ from pathlib import Path
 from mondrian_core.evaluation.gates.definitions import GATES
 from mondrian_core.evaluation.gates.reference_page import gate_reference_page
 from mondrian_core.recipes import GateRecipe
-from mondrian_core.statistics.significance import clopper_pearson_lower
+from mondrian_core.statistics.intervals import clopper_pearson_lower
 
 
 def test_gates_documentation_is_up_to_date(root: Path) -> None:

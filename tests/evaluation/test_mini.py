@@ -9,6 +9,7 @@ import pytest
 
 from mondrian_core.evaluation import (
     CandidateInfo,
+    EvaluationInputs,
     EvaluationReport,
     LabelledPhotograph,
     TrainingProvenance,
@@ -62,13 +63,15 @@ def test_evaluation_with_mini_model(tmp_path: Path) -> None:
     def judged(name: str) -> EvaluationReport:
         return evaluate_adapter(
             base,
-            tmp_path / name,
-            labelled,
-            more,
-            AdvisorPrompt("ansel", "Ansel Adams"),
-            RECIPE,
-            tmp_path / "run",
-            CandidateInfo(trained=TrainingProvenance(), cache=tmp_path / "cache"),
+            EvaluationInputs(
+                adapter=tmp_path / name,
+                labelled=labelled,
+                unlabelled=more,
+                prompt=AdvisorPrompt("ansel", "Ansel Adams"),
+                recipe=RECIPE,
+                out=tmp_path / "run",
+                info=CandidateInfo(trained=TrainingProvenance(), cache=tmp_path / "cache"),
+            ),
         )
 
     zero = judged("zero")

@@ -88,17 +88,19 @@ def cut_off(folder: Path) -> None:
     path.write_bytes(path.read_bytes()[:-100])
 
 
-def judged(run: Run, stand_in: ModuleType, base: Any, folder: Path) -> tuple[EvaluationReport, Any]:
+def judged(run: Run, fake_model: ModuleType, base: Any, folder: Path) -> tuple[EvaluationReport, Any]:
     from mondrian_core.models.lora import lora_layers
 
-    model = stand_in.StandIn(critics={"base": stand_in.noisy(2.0), "candidate": stand_in.noisy(1.0)})
+    model = fake_model.FakeModel(
+        critics={"base": fake_model.noisy_critic(2.0), "candidate": fake_model.noisy_critic(1.0)}
+    )
     return run(model, problems=lora_layers.validate_adapter_folder(base, folder)), model
 
 
 def test_valid_adapter_passes_integrity(
-    run: Run, stand_in: ModuleType, base: Any, weights: Weights, tmp_path: Path
+    run: Run, fake_model: ModuleType, base: Any, weights: Weights, tmp_path: Path
 ) -> None:
-    report, model = judged(run, stand_in, base, written(base, tmp_path / "sound", weights))
+    report, model = judged(run, fake_model, base, written(base, tmp_path / "sound", weights))
     assert report.gate("integrity").verdict == "PASS"
     assert {arm for arm, _ in model.asked} == {"base", "candidate"}
 
@@ -118,7 +120,7 @@ def test_valid_adapter_passes_integrity(
 )
 def test_damaged_adapter_fails_integrity_and_is_not_asked(
     run: Run,
-    stand_in: ModuleType,
+    fake_model: ModuleType,
     base: Any,
     weights: Weights,
     tmp_path: Path,
@@ -128,7 +130,7 @@ def test_damaged_adapter_fails_integrity_and_is_not_asked(
 ) -> None:
     folder = written(base, tmp_path / "faulty", change(weights))
     damage(folder)
-    report, model = judged(run, stand_in, base, folder)
+    report, model = judged(run, fake_model, base, folder)
     gate = report.gate("integrity")
     assert (gate.verdict, report.verdict) == ("FAIL", "FAIL")
     assert says in gate.sentence

@@ -25,8 +25,8 @@ Run = Callable[..., EvaluationReport]
 
 
 @pytest.fixture
-def measured(run: Run, stand_in: ModuleType, tmp_path: Path) -> Path:
-    run(stand_in.StandIn(critics={"base": stand_in.noisy(2.0), "candidate": stand_in.noisy(1.0)}))
+def measured(run: Run, fake_model: ModuleType, tmp_path: Path) -> Path:
+    run(fake_model.FakeModel(critics={"base": fake_model.noisy_critic(2.0), "candidate": fake_model.noisy_critic(1.0)}))
     return tmp_path / "run"
 
 
@@ -49,8 +49,8 @@ def test_side_assignment_is_deterministic(samples: EvaluationSamples) -> None:
     assert preference.blind_pairs(samples) == preference.blind_pairs(samples)
 
 
-def test_identical_critiques_are_skipped(run: Run, stand_in: ModuleType, tmp_path: Path) -> None:
-    class Parrot(stand_in.StandIn):
+def test_identical_critiques_are_skipped(run: Run, fake_model: ModuleType, tmp_path: Path) -> None:
+    class Parrot(fake_model.FakeModel):
         def answer(self, image: object, **options: object) -> object:
             self.arm, arm = "base", self.arm
             try:
@@ -58,7 +58,7 @@ def test_identical_critiques_are_skipped(run: Run, stand_in: ModuleType, tmp_pat
             finally:
                 self.arm = arm
 
-    run(Parrot(critics={"base": stand_in.noisy(2.0)}), out="same")
+    run(Parrot(critics={"base": fake_model.noisy_critic(2.0)}), out="same")
     found = load_evaluation_samples(tmp_path / "same" / "samples.jsonl")
     assert preference.blind_pairs(found) == []
     with pytest.raises(BadInput, match="no photograph with two different readable critiques"):

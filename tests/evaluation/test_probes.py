@@ -13,6 +13,7 @@ import pytest
 from mondrian_core.evaluation import EvaluationReport, LabelledPhotograph
 from mondrian_core.evaluation.measure.runner import answer_seed
 from mondrian_core.evaluation.measure.samples import load_evaluation_samples
+from mondrian_core.photograph_model import Question
 from mondrian_core.prompts import PortfolioComparison, PortfolioNeighbour
 from mondrian_core.recipes import Recipe, recipe_from_values
 from mondrian_core.rubric import DIMENSIONS
@@ -25,51 +26,53 @@ def with_settings(**settings: object) -> Recipe:
     return recipe_from_values({"evaluate": plain | settings})
 
 
-def sound(stand_in: ModuleType, kind: str = "StandIn") -> object:
-    return getattr(stand_in, kind)({"base": stand_in.noisy(2.0), "candidate": stand_in.noisy(1.0)})
+def sound(fake_model: ModuleType, kind: str = "FakeModel") -> object:
+    return getattr(fake_model, kind)(
+        critics={"base": fake_model.noisy_critic(2.0), "candidate": fake_model.noisy_critic(1.0)}
+    )
 
 
-def plain(manners: list[dict[str, object]]) -> list[dict[str, object]]:
-    """The manners of the judged answers; timed ones are always greedy."""
-    return [manner for manner in manners if "seed" in manner]
+def plain(request_options: list[dict[str, object]]) -> list[dict[str, object]]:
+    """The request_options of the judged answers; timed ones are always greedy."""
+    return [manner for manner in request_options if "seed" in manner]
 
 
-def test_greedy_is_the_default_and_does_not_look_at_the_seed(run: Run, stand_in: ModuleType, tmp_path: Path) -> None:
-    model = sound(stand_in)
+def test_greedy_is_the_default_and_does_not_look_at_the_seed(run: Run, fake_model: ModuleType, tmp_path: Path) -> None:
+    model = sound(fake_model)
     run(model, recipe=with_settings(), cache=tmp_path / "cache", out="one")
-    assert {manner["temperature"] for manner in plain(model.manners)} == {0.0}
-    again = sound(stand_in)
+    assert {manner["temperature"] for manner in plain(model.request_options)} == {0.0}
+    again = sound(fake_model)
     run(again, recipe=with_settings(seed=5), cache=tmp_path / "cache", out="two")
-    assert {manner["arm"] for manner in plain(again.manners)} == {"candidate"}  # the base's greedy answers hold
+    assert {manner["arm"] for manner in plain(again.request_options)} == {"candidate"}  # the base's greedy answers hold
 
 
-def test_sampling_is_seeded_by_photograph_and_the_same_in_both_arms(run: Run, stand_in: ModuleType) -> None:
-    first, second, other = sound(stand_in), sound(stand_in), sound(stand_in)
+def test_sampling_is_seeded_by_photograph_and_the_same_in_both_arms(run: Run, fake_model: ModuleType) -> None:
+    first, second, other = sound(fake_model), sound(fake_model), sound(fake_model)
     run(first, recipe=with_settings(temperature=0.7, seed=1), out="first")
     run(second, recipe=with_settings(temperature=0.7, seed=1), out="second")
     run(other, recipe=with_settings(temperature=0.7, seed=2), out="other")
-    assert plain(first.manners) == plain(second.manners)
-    seeds = [manner["seed"] for manner in plain(first.manners) if manner["arm"] == "base"]
+    assert plain(first.request_options) == plain(second.request_options)
+    seeds = [manner["seed"] for manner in plain(first.request_options) if manner["arm"] == "base"]
     assert len(set(seeds)) == len(seeds) == 30
-    assert seeds == [manner["seed"] for manner in plain(first.manners) if manner["arm"] == "candidate"]
-    assert not set(seeds) & {manner["seed"] for manner in plain(other.manners)}
+    assert seeds == [manner["seed"] for manner in plain(first.request_options) if manner["arm"] == "candidate"]
+    assert not set(seeds) & {manner["seed"] for manner in plain(other.request_options)}
     assert answer_seed(1, "a") != answer_seed(1, "b")
 
 
-def test_sampled_answers_of_another_seed_are_asked_again(run: Run, stand_in: ModuleType, tmp_path: Path) -> None:
+def test_sampled_answers_of_another_seed_are_asked_again(run: Run, fake_model: ModuleType, tmp_path: Path) -> None:
     for seed, out in ((1, "one"), (2, "two")):
-        model = sound(stand_in)
+        model = sound(fake_model)
         run(model, recipe=with_settings(temperature=0.7, seed=seed), cache=tmp_path / "cache", out=out)
-        assert {manner["arm"] for manner in plain(model.manners)} == {"base", "candidate"}
+        assert {manner["arm"] for manner in plain(model.request_options)} == {"base", "candidate"}
 
 
-def test_answers_under_the_schema_are_counted_apart(run: Run, stand_in: ModuleType) -> None:
-    class Careless(stand_in.StandIn):
-        def answer(self, image: object, **options: object) -> object:
-            said = super().answer(image, **options)
-            return said if options.get("constrained") or options.get("exact_tokens") else replace(said, text="Well, 7.")
+def test_answers_under_the_schema_are_counted_apart(run: Run, fake_model: ModuleType) -> None:
+    class Careless(fake_model.FakeModel):
+        def ask(self, question: Question, **options: object) -> object:
+            said = super().ask(question, **options)
+            return said if question.constrained or question.exact_tokens else replace(said, text="Well, 7.")
 
-    model = Careless({"base": stand_in.noisy(2.0), "candidate": stand_in.noisy(1.0)})
+    model = Careless(critics={"base": fake_model.noisy_critic(2.0), "candidate": fake_model.noisy_critic(1.0)})
     report = run(model, recipe=with_settings(constrained_photographs=5))
     assert report.metrics["constrained"]["candidate"]["rate"] == 1.0
     assert report.metrics["constrained"]["candidate"]["asked"] == 5
@@ -83,54 +86,57 @@ def consult(scores: Mapping[str, float], lineage: str) -> PortfolioComparison:
     return PortfolioComparison(dict(scores), (neighbour,), dict.fromkeys(DIMENSIONS, (7.0, 5.0, 9.0)), 3)
 
 
-def test_the_base_with_retrieval_is_a_rival_and_no_arm(run: Run, stand_in: ModuleType) -> None:
-    class Helped(stand_in.StandIn):
-        def answer(self, image: object, **options: object) -> object:
-            if options.get("comparison") is None:
-                return super().answer(image, **options)
-            self.critics = {**self.critics, "base": stand_in.noisy(0.1)}
+def test_the_base_with_retrieval_is_a_rival_and_no_arm(run: Run, fake_model: ModuleType) -> None:
+    class Helped(fake_model.FakeModel):
+        def ask(self, question: Question, **options: object) -> object:
+            if not fake_model.has_comparison(question):
+                return super().ask(question, **options)
+            self.critics = {**self.critics, "base": fake_model.noisy_critic(0.1)}
             try:
-                return super().answer(image, **options)
+                return super().ask(question, **options)
             finally:
-                self.critics = {**self.critics, "base": stand_in.noisy(2.0)}
+                self.critics = {**self.critics, "base": fake_model.noisy_critic(2.0)}
 
-    model = Helped({"base": stand_in.noisy(2.0), "candidate": stand_in.noisy(1.0)})
-    report = run(model, recipe=with_settings(), consult=consult)
+    model = Helped(critics={"base": fake_model.noisy_critic(2.0), "candidate": fake_model.noisy_critic(1.0)})
+    report = run(model, recipe=with_settings(), retrieval_lookup=consult)
     rival = report.metrics["rivals"]["base_rag"]
     assert rival["n"] == 20
     assert rival["mse"] < 0.1
     assert "base_rag" not in report.metrics["arms"]
     assert any("retrieval" in step for step in report.next_steps)
-    asked = [manner["arm"] for manner in model.manners if manner.get("comparison") is not None]
+    asked = [manner["arm"] for manner in model.request_options if manner["comparison"]]
     assert asked == ["base"] * 20  # labelled ones only, and never the adapter
-    off = sound(stand_in)
-    assert "base_rag" not in run(off, recipe=with_settings(rag=False), consult=consult, out="off").metrics["rivals"]
+    off = sound(fake_model)
+    assert (
+        "base_rag"
+        not in run(off, recipe=with_settings(rag=False), retrieval_lookup=consult, out="off").metrics["rivals"]
+    )
 
 
-def test_a_base_that_cannot_answer_with_retrieval_is_not_asked_for_ever(run: Run, stand_in: ModuleType) -> None:
-    class Lost(stand_in.StandIn):
-        def answer(self, image: object, **options: object) -> object:
-            said = super().answer(image, **options)
-            return replace(said, text="Well ...", expected_scores={}) if options.get("comparison") else said
+def test_a_base_that_cannot_answer_with_retrieval_is_not_asked_for_ever(run: Run, fake_model: ModuleType) -> None:
+    class Lost(fake_model.FakeModel):
+        def ask(self, question: Question, **options: object) -> object:
+            said = super().ask(question, **options)
+            return replace(said, text="Well ...", expected_scores={}) if fake_model.has_comparison(question) else said
 
-    model = Lost({"base": stand_in.noisy(2.0), "candidate": stand_in.noisy(1.0)})
-    report = run(model, recipe=with_settings(), consult=consult)
-    assert sum(manner.get("comparison") is not None for manner in model.manners) == 3
+    model = Lost(critics={"base": fake_model.noisy_critic(2.0), "candidate": fake_model.noisy_critic(1.0)})
+    report = run(model, recipe=with_settings(), retrieval_lookup=consult)
+    assert sum(manner["comparison"] for manner in model.request_options) == 3
     assert "base_rag" not in report.metrics["rivals"]
 
 
-def test_interrupted_probing_goes_on_with_the_next_question(run: Run, stand_in: ModuleType, tmp_path: Path) -> None:
+def test_interrupted_probing_goes_on_with_the_next_question(run: Run, fake_model: ModuleType, tmp_path: Path) -> None:
     chosen = with_settings(edited_photographs=3, constrained_photographs=4)
 
-    class Impatient(stand_in.StandIn):
-        def answer(self, image: object, **options: object) -> object:
+    class Impatient(fake_model.FakeModel):
+        def ask(self, question: Question, **options: object) -> object:
             if len(self.asked) == 60 + 7:  # in the middle of the edited copies
                 raise KeyboardInterrupt
-            return super().answer(image, **options)
+            return super().ask(question, **options)
 
     with pytest.raises(KeyboardInterrupt):
-        run(Impatient(sound(stand_in).critics), recipe=chosen)
-    second = sound(stand_in)
+        run(Impatient(critics=sound(fake_model).critics), recipe=chosen)
+    second = sound(fake_model)
     run(second, recipe=chosen)
     samples = load_evaluation_samples(tmp_path / "run" / "samples.jsonl")
     assert len(second.asked) == 3 * 4 * 2 + 4 * 2 - 7
@@ -139,11 +145,11 @@ def test_interrupted_probing_goes_on_with_the_next_question(run: Run, stand_in: 
 
 
 def test_score_log_probabilities_give_model_certainty(
-    run: Run, stand_in: ModuleType, tmp_path: Path, labelled: list[LabelledPhotograph]
+    run: Run, fake_model: ModuleType, tmp_path: Path, labelled: list[LabelledPhotograph]
 ) -> None:
-    class Sure(stand_in.StandIn):
-        def answer(self, image: object, **options: object) -> object:
-            said = super().answer(image, **options)
+    class Sure(fake_model.FakeModel):
+        def ask(self, question: Question, **options: object) -> object:
+            said = super().ask(question, **options)
             chances = {}
             for name, score in said.expected_scores.items():
                 row = [0.0] * 11
@@ -151,7 +157,10 @@ def test_score_log_probabilities_give_model_certainty(
                 chances[name] = tuple(row)
             return replace(said, score_chances=chances)
 
-    report = run(Sure({"base": stand_in.noisy(3.0), "candidate": stand_in.noisy(0.1)}), recipe=with_settings())
+    report = run(
+        Sure(critics={"base": fake_model.noisy_critic(3.0), "candidate": fake_model.noisy_critic(0.1)}),
+        recipe=with_settings(),
+    )
     outcome = load_evaluation_samples(tmp_path / "run" / "samples.jsonl").outcomes[0]
     logs = outcome.score_log_probabilities["composition"]
     assert len(logs) == 11 and max(logs) == pytest.approx(math.log(0.9), abs=1e-4)
@@ -161,15 +170,15 @@ def test_score_log_probabilities_give_model_certainty(
     assert health["base"]["coverage_80"] < 0.5  # sure of itself and wrong
 
 
-def test_written_digits_stand_beside_expected_scores(run: Run, stand_in: ModuleType) -> None:
-    found = run(sound(stand_in), recipe=with_settings()).metrics["arms"]["candidate"]
+def test_written_digits_stand_beside_expected_scores(run: Run, fake_model: ModuleType) -> None:
+    found = run(sound(fake_model), recipe=with_settings()).metrics["arms"]["candidate"]
     assert found["written_scores"]["n"] == found["scores"]["n"] == 20
     assert found["written_scores"]["mse"] != found["scores"]["mse"]  # the stand-in writes rounded ones
     assert 0 < found["scores"]["rank_correlation"] <= 1
 
 
-def test_minimum_detectable_effect_is_always_reported(run: Run, stand_in: ModuleType) -> None:
-    report = run(sound(stand_in), recipe=with_settings())
+def test_minimum_detectable_effect_is_always_reported(run: Run, fake_model: ModuleType) -> None:
+    report = run(sound(fake_model), recipe=with_settings())
     assert report.gate("score_error").verdict == "PASS"
     wanted = f"usually show a drop of {report.metrics['against_base']['detectable']:.0%} or more"
     assert wanted in report.gate("score_error").sentence

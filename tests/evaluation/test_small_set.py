@@ -18,7 +18,7 @@ from mondrian_core.events import ignore_events
 from mondrian_core.recipes import DataRecipe, Recipe, recipe_from_values
 from mondrian_core.registry import Registry
 from mondrian_core.settings import Settings
-from mondrian_core.stages import DatasetSummary, StageContext, TrainSummary, data_selection, read_stage_summary
+from mondrian_core.stages import DatasetSummary, StageContext, TrainSummary, read_stage_summary, training_data
 
 pytestmark = [pytest.mark.mini, pytest.mark.slow, pytest.mark.timeout(300)]
 RECIPE = recipe_from_values(
@@ -71,7 +71,7 @@ def test_a_small_set_is_trained_on_whole_and_judged_by_folds_round_after_round(
     assert 0 < version.photographs["validation"] < 5 == len(everything)
 
     told = json.loads((first.run_folder / "train.json").read_text())["trained_on"]
-    rows = data_selection.select_training_data(version, RECIPE).rows
+    rows = training_data.select_training_data(version, RECIPE).rows
     assert told == {"extent": "all", "photographs": 5, "rows": len(rows)}
     assert read_stage_summary(first, "train", TrainSummary).steps == math.ceil(len(rows) / RECIPE.train.accumulation)
 
@@ -88,7 +88,7 @@ def test_a_small_set_is_trained_on_whole_and_judged_by_folds_round_after_round(
     assert report_of(first)["gates"]["champion"]["verdict"] == "PASS"
 
     registry.promote("ansel", "v0001", expected=None, actor="person:test", reason="the first one", forced=True)
-    known = data_selection.load_training_provenance(made.path, workspace / "datasets" / "ansel", ignore_events)
+    known = training_data.load_training_provenance(made.path, workspace / "datasets" / "ansel", ignore_events)
     assert known is not None and known.whole_dataset and known.photo_ids == everything
 
     add_sample_critiques(workspace, 5)

@@ -75,16 +75,16 @@ def part(report: EvaluationReport, name: str) -> GateResult:
     return next(part for part in report.gate("health").parts if part.name == name)
 
 
-def live(stand_in: ModuleType, spread: float, champion: float) -> object:
-    model = model_of(stand_in, spread)
-    model.critics["live"] = stand_in.noisy(champion)
+def live(fake_model: ModuleType, spread: float, champion: float) -> object:
+    model = model_of(fake_model, spread)
+    model.critics["live"] = fake_model.noisy_critic(champion)
     return model
 
 
 def test_folds_alone_speak_of_scores_and_the_sentence_says_so(
-    whole: Callable[..., EvaluationReport], stand_in: ModuleType, labelled: list[LabelledPhotograph], tmp_path: Path
+    whole: Callable[..., EvaluationReport], fake_model: ModuleType, labelled: list[LabelledPhotograph], tmp_path: Path
 ) -> None:
-    model = model_of(stand_in, 0.8)
+    model = model_of(fake_model, 0.8)
     report = whole(model)
     gate = report.gate("score_error")
     assert (gate.verdict, gate.n) == ("PASS", 20)
@@ -101,32 +101,32 @@ def test_folds_alone_speak_of_scores_and_the_sentence_says_so(
     assert report.verdict == "PASS"
 
 
-def test_memorizing_adapter_is_not_credited(whole: Callable[..., EvaluationReport], stand_in: ModuleType) -> None:
+def test_memorizing_adapter_is_not_credited(whole: Callable[..., EvaluationReport], fake_model: ModuleType) -> None:
     """The shipped adapter is perfect on what it was trained on; its recipe isn't better than the base elsewhere."""
-    model = model_of(stand_in, 3.0)
-    model.critics["candidate"] = stand_in.noisy(0.0)
+    model = model_of(fake_model, 3.0)
+    model.critics["candidate"] = fake_model.noisy_critic(0.0)
     assert whole(model).gate("score_error").verdict == "FAIL"
 
 
 def test_scoring_it_on_its_own_training_photographs_is_refused(
     whole: Callable[..., EvaluationReport],
     run: Run,
-    stand_in: ModuleType,
+    fake_model: ModuleType,
     labelled: list[LabelledPhotograph],
     tmp_path: Path,
 ) -> None:
     """What would happen if a stage handed trained photographs over as a test: a FAIL, however good the figures are."""
-    model = model_of(stand_in, 0.8)
-    model.critics["candidate"] = stand_in.noisy(0.0)
+    model = model_of(fake_model, 0.8)
+    model.critics["candidate"] = fake_model.noisy_critic(0.0)
     report = run(model, labelled, trained=knowing(labelled))
     assert report.gate("score_error").verdict == "PASS"
     assert (part(report, "leakage").verdict, report.verdict) == ("FAIL", "FAIL")
 
 
 def test_report_states_source_of_figures(
-    whole: Callable[..., EvaluationReport], stand_in: ModuleType, tmp_path: Path, labelled: list[LabelledPhotograph]
+    whole: Callable[..., EvaluationReport], fake_model: ModuleType, tmp_path: Path, labelled: list[LabelledPhotograph]
 ) -> None:
-    whole(model_of(stand_in, 0.8))
+    whole(model_of(fake_model, 0.8))
     page = (tmp_path / "run" / "report.html").read_text()
     assert "trained on all 20 photographs that the advisor critiqued: none is held out to measure it" in page
     assert "Compared with the advisor's scores, by folds" in page
@@ -136,9 +136,9 @@ def test_report_states_source_of_figures(
 
 
 def test_preferences_are_asked_about_the_folds_critiques(
-    whole: Callable[..., EvaluationReport], stand_in: ModuleType, labelled: list[LabelledPhotograph], tmp_path: Path
+    whole: Callable[..., EvaluationReport], fake_model: ModuleType, labelled: list[LabelledPhotograph], tmp_path: Path
 ) -> None:
-    whole(model_of(stand_in, 0.8))
+    whole(model_of(fake_model, 0.8))
     samples = load_evaluation_samples(tmp_path / "run" / "samples.jsonl")
     pairs = preference.blind_pairs(samples)
     assert {pair.photograph for pair in pairs} == {entry.photograph for entry in labelled}
@@ -146,9 +146,9 @@ def test_preferences_are_asked_about_the_folds_critiques(
 
 
 def test_without_folds_nothing_is_said_of_scores(
-    run: Run, stand_in: ModuleType, labelled: list[LabelledPhotograph]
+    run: Run, fake_model: ModuleType, labelled: list[LabelledPhotograph]
 ) -> None:
-    report = run(model_of(stand_in, 0.8), [], trained=knowing(labelled), split="folds")
+    report = run(model_of(fake_model, 0.8), [], trained=knowing(labelled), split="folds")
     for gate in (report.gate("score_error"), part(report, "leakage")):
         assert gate.verdict == "INCONCLUSIVE"
         assert "the adapter was trained on all 20. Use --folds K" in gate.sentence
@@ -158,9 +158,9 @@ def test_without_folds_nothing_is_said_of_scores(
 
 
 def test_photographs_that_came_later_judge_it_itself(
-    run: Run, stand_in: ModuleType, labelled: list[LabelledPhotograph], tmp_path: Path
+    run: Run, fake_model: ModuleType, labelled: list[LabelledPhotograph], tmp_path: Path
 ) -> None:
-    model = model_of(stand_in, 3.0)
+    model = model_of(fake_model, 3.0)
     school = School(tmp_path, labelled)
     report = run(model, labelled[11:], trained=knowing(labelled[:11]), folding=folding(school, labelled))
     gate = report.gate("score_error")
@@ -170,47 +170,47 @@ def test_photographs_that_came_later_judge_it_itself(
 
 
 def test_a_critique_in_the_prompt_is_a_leak_for_the_folds_too(
-    whole: Callable[..., EvaluationReport], stand_in: ModuleType, labelled: list[LabelledPhotograph], tmp_path: Path
+    whole: Callable[..., EvaluationReport], fake_model: ModuleType, labelled: list[LabelledPhotograph], tmp_path: Path
 ) -> None:
     from mondrian_core.prompts import AdvisorPrompt
 
     said = "The black sky presses on the white cross and the whole valley listens."
-    text = stand_in.canonical(stand_in.make_critique(dict.fromkeys(DIMENSIONS, 5), dict.fromkeys(DIMENSIONS, said)))
+    text = fake_model.canonical(fake_model.make_critique(dict.fromkeys(DIMENSIONS, 5), dict.fromkeys(DIMENSIONS, said)))
     entries = [replace(labelled[0], critique=text), *labelled[1:]]
     school = School(tmp_path, labelled)
     quoting = AdvisorPrompt("ansel", "Ansel Adams", prompt=f"You are Ansel. For example: {said}")
-    sound = whole(model_of(stand_in, 0.8), out="sound")
-    leaking = whole(model_of(stand_in, 0.8), folding=folding(school, entries), voice=quoting)
+    sound = whole(model_of(fake_model, 0.8), out="sound")
+    leaking = whole(model_of(fake_model, 0.8), folding=folding(school, entries), voice=quoting)
     assert (part(sound, "leakage").verdict, part(leaking, "leakage").verdict) == ("PASS", "FAIL")
     assert "No photograph of a fold was known to the adapter that judged it" in part(sound, "leakage").sentence
 
 
 def test_near_duplicates_in_two_folds_are_leakage(
-    whole: Callable[..., EvaluationReport], stand_in: ModuleType, labelled: list[LabelledPhotograph], tmp_path: Path
+    whole: Callable[..., EvaluationReport], fake_model: ModuleType, labelled: list[LabelledPhotograph], tmp_path: Path
 ) -> None:
     twin = labelled[0].image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     entries = [labelled[0], replace(labelled[1], image=twin), *labelled[2:]]
-    report = whole(model_of(stand_in, 0.8), folding=folding(School(tmp_path, labelled), entries))
+    report = whole(model_of(fake_model, 0.8), folding=folding(School(tmp_path, labelled), entries))
     assert "looks like one that was trained on" in part(report, "leakage").sentence
 
 
 # --- the folds' answers and the photograph ---
 
 
-def test_folds_detect_image_blind_recipe(whole: Callable[..., EvaluationReport], stand_in: ModuleType) -> None:
+def test_folds_detect_image_blind_recipe(whole: Callable[..., EvaluationReport], fake_model: ModuleType) -> None:
     """Each fold's adapter has its own level: pooled over folds that alone would look like an eye, or like none."""
-    looking = whole(model_of(stand_in, 0.8), out="looking")
+    looking = whole(model_of(fake_model, 0.8), out="looking")
     found = part(looking, "photograph_dependence")
     assert (found.verdict, found.n) == ("PASS", 20)
     assert "exchanged ones of the same fold" in found.sentence and "By folds" in found.sentence
-    model = model_of(stand_in, 0.8)
+    model = model_of(fake_model, 0.8)
     model.critics |= {f"fold-{k}": (lambda truth, rng, level=k: 3.5 + level + rng.normal(0, 0.5, 8)) for k in range(4)}
     assert part(whole(model, out="blind"), "photograph_dependence").verdict != "PASS"
 
 
-def test_calibration_is_within_folds(whole: Callable[..., EvaluationReport], stand_in: ModuleType) -> None:
+def test_calibration_is_within_folds(whole: Callable[..., EvaluationReport], fake_model: ModuleType) -> None:
     """Right up to a level that each fold's adapter has of its own: pooled, the levels would flatten the slope."""
-    model = model_of(stand_in, 0.8)
+    model = model_of(fake_model, 0.8)
     model.critics |= {
         f"fold-{k}": (lambda truth, rng, level=k: 2 + 0.5 * truth + 1.5 * (level - 1.5)) for k in range(4)
     }
@@ -220,10 +220,10 @@ def test_calibration_is_within_folds(whole: Callable[..., EvaluationReport], sta
 
 
 def test_collapse_is_measured_on_the_adapter_itself(
-    whole: Callable[..., EvaluationReport], run: Run, stand_in: ModuleType, labelled: list[LabelledPhotograph]
+    whole: Callable[..., EvaluationReport], run: Run, fake_model: ModuleType, labelled: list[LabelledPhotograph]
 ) -> None:
-    model = model_of(stand_in, 0.8)
-    model.critics["candidate"] = stand_in.always(8)
+    model = model_of(fake_model, 0.8)
+    model.critics["candidate"] = fake_model.constant_critic(8)
     found = part(whole(model), "mode_collapse")
     assert (found.verdict, found.n) == ("FAIL", 30)
     alone = part(run(model, [], trained=knowing(labelled), out="alone"), "mode_collapse")
@@ -238,60 +238,58 @@ def test_collapse_is_measured_on_the_adapter_itself(
 )  # the champion is off by 2; the base by as much
 def test_the_champion_is_met_on_photographs_that_neither_was_trained_on(
     whole: Callable[..., EvaluationReport],
-    stand_in: ModuleType,
+    fake_model: ModuleType,
     labelled: list[LabelledPhotograph],
     spread: float,
     verdict: str,
 ) -> None:
-    model = live(stand_in, spread, 2.0)
+    model = live(fake_model, spread, 2.0)
     report = whole(model, champion="live", champion_trained=knowing(labelled[:12]))
     gate = report.gate("champion")
     assert (gate.verdict, gate.n) == (verdict, 8)
-    assert gate.sentence.startswith(
-        "By folds, which measure the recipe and not this adapter (it is trained on all"
-    )
+    assert gate.sentence.startswith("By folds, which measure the recipe and not this adapter (it is trained on all")
     assert {number for arm, number in model.asked if arm == "live"} == set(range(12, 20))
     assert report.metrics["folds"]["champion_saw"] == 12
     assert "champion" not in report.metrics["folds"]["arms"]  # eight photographs beside twenty would mislead
 
 
 def test_a_champion_that_saw_nearly_everything_leaves_it_open_and_says_what_to_do(
-    whole: Callable[..., EvaluationReport], stand_in: ModuleType, labelled: list[LabelledPhotograph]
+    whole: Callable[..., EvaluationReport], fake_model: ModuleType, labelled: list[LabelledPhotograph]
 ) -> None:
-    few = whole(live(stand_in, 0.5, 2.0), champion="live", champion_trained=knowing(labelled[:14])).gate("champion")
+    few = whole(live(fake_model, 0.5, 2.0), champion="live", champion_trained=knowing(labelled[:14])).gate("champion")
     assert (few.verdict, few.n) == ("INCONCLUSIVE", 6)
     assert "the champion was on 14 of the others" in few.sentence
     assert "add 2 critiques of photographs that the champion hasn't seen" in few.sentence
     assert "promote manually with a reason" in few.sentence
-    none = whole(live(stand_in, 0.5, 2.0), out="none", champion="live", champion_trained=knowing(labelled))
+    none = whole(live(fake_model, 0.5, 2.0), out="none", champion="live", champion_trained=knowing(labelled))
     assert (none.gate("champion").verdict, none.gate("champion").n) == ("INCONCLUSIVE", 0)
     assert "add 8 critiques" in none.gate("champion").sentence
     assert none.verdict == "INCONCLUSIVE"
 
 
 def test_a_twin_of_what_the_champion_saw_does_not_count(
-    whole: Callable[..., EvaluationReport], stand_in: ModuleType, labelled: list[LabelledPhotograph]
+    whole: Callable[..., EvaluationReport], fake_model: ModuleType, labelled: list[LabelledPhotograph]
 ) -> None:
     seen = [*labelled[:11], replace(labelled[11], photograph="another lineage")]
-    gate = whole(live(stand_in, 0.5, 2.0), champion="live", champion_trained=knowing(seen)).gate("champion")
+    gate = whole(live(fake_model, 0.5, 2.0), champion="live", champion_trained=knowing(seen)).gate("champion")
     assert gate.n == 8
 
 
 def test_a_champion_nobody_knows_the_training_of_is_never_met_by_folds(
-    whole: Callable[..., EvaluationReport], stand_in: ModuleType
+    whole: Callable[..., EvaluationReport], fake_model: ModuleType
 ) -> None:
-    model = live(stand_in, 0.5, 2.0)
+    model = live(fake_model, 0.5, 2.0)
     gate = whole(model, champion="live", champion_trained=None).gate("champion")
     assert gate.verdict == "INCONCLUSIVE" and "isn't known" in gate.sentence
     assert not [arm for arm, _ in model.asked if arm == "live"]
 
 
 def test_held_out_photographs_that_the_champion_saw_are_not_held_against_it(
-    run: Run, stand_in: ModuleType, labelled: list[LabelledPhotograph]
+    run: Run, fake_model: ModuleType, labelled: list[LabelledPhotograph]
 ) -> None:
     """A set that grew: what was trained on whole last month is now held out in part."""
-    model = live(stand_in, 0.8, 1.0)
-    model.critics["candidate"] = stand_in.noisy(1.0)
+    model = live(fake_model, 0.8, 1.0)
+    model.critics["candidate"] = fake_model.noisy_critic(1.0)
     report = run(model, labelled, champion="live", champion_trained=knowing(labelled[:5]))
     assert report.gate("champion").n == 15
     assert {number for arm, number in model.asked if arm == "live"} == set(range(5, 20))
@@ -300,12 +298,12 @@ def test_held_out_photographs_that_the_champion_saw_are_not_held_against_it(
 
 def test_interrupted_between_a_fold_and_its_champion_goes_on_without_training(
     whole: Callable[..., EvaluationReport],
-    stand_in: ModuleType,
+    fake_model: ModuleType,
     labelled: list[LabelledPhotograph],
     tmp_path: Path,
     recipe: Recipe,
 ) -> None:
-    class Impatient(stand_in.StandIn):
+    class Impatient(fake_model.FakeModel):
         def answer(self, image: object, **options: object) -> object:
             if self.arm == "live" and len([arm for arm, _ in self.asked if arm == "live"]) == 3:
                 raise KeyboardInterrupt
@@ -313,9 +311,9 @@ def test_interrupted_between_a_fold_and_its_champion_goes_on_without_training(
 
     options = {"champion": "live", "champion_trained": knowing(labelled[:12])}
     with pytest.raises(KeyboardInterrupt):
-        whole(Impatient(live(stand_in, 0.5, 2.0).critics), **options)
+        whole(Impatient(live(fake_model, 0.5, 2.0).critics), **options)
     school = School(tmp_path, labelled)
-    report = whole(live(stand_in, 0.5, 2.0), school=school, **options)
+    report = whole(live(fake_model, 0.5, 2.0), school=school, **options)
     assert [fold for fold, _ in school.trained] == [2, 3]
     assert report.gate("champion").n == 8
     assert rescore_evaluation(tmp_path / "run", recipe, tmp_path / "again") == report

@@ -163,7 +163,11 @@ def test_automatic_rollback_is_reported_once(
         begun = in_force(registry, "ro-service")
         answer_jobs(store, begun, "ro-service", failing=lambda ours, number: ours)
         check_rollout(
-            registry, "ro-service", store.jobs("ro-service", since=begun.started), actor=SERVICE_ACTOR, only_back=True
+            registry,
+            "ro-service",
+            store.jobs("ro-service", since=begun.started),
+            actor=SERVICE_ACTOR,
+            carry_out="rollback",
         )
         assert registry.current("ro-service") == first
         told = rollout_flow(advisor="ro-service", **where, return_state=True)

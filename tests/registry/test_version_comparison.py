@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from mondrian_core.cli import main
-from mondrian_core.evaluation.measure.outcomes import SamplesFile, failed_outcome, outcome_from_answer
+from mondrian_core.evaluation.measure.outcomes import failed_outcome, outcome_from_answer
 from mondrian_core.registry import (
     Registry,
     compare_version_critiques,
@@ -20,6 +20,7 @@ from mondrian_core.registry import (
     version_family,
 )
 from mondrian_core.rubric import DIMENSIONS, canonical_answer, make_critique
+from mondrian_core.samples_file import SamplesFile
 from tests.registry.conftest import manifest, write_adapter
 
 ADVISOR = dict.fromkeys(DIMENSIONS, 6.0)

@@ -43,7 +43,7 @@ def answer(score: float) -> dict[str, Any]:
     return {"dimensional_analysis": {"composition": {"score": score, "comment": "x"}}, "overall_grade": str(score)}
 
 
-def jobs_of(
+def assigned_jobs(
     rollout: Rollout,
     count: int,
     *,

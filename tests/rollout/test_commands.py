@@ -14,7 +14,7 @@ from mondrian_core.cli import main
 from mondrian_core.registry import Registry
 from mondrian_core.rollout import active_rollout
 from mondrian_core.store import Store
-from tests.rollout.conftest import jobs_of
+from tests.rollout.conftest import assigned_jobs
 
 Mondrian = Callable[..., tuple[int, Any]]
 STEPS = [
@@ -53,7 +53,7 @@ def test_rollout_commands_from_first_share_to_completion(
     for number, share in enumerate((0.5, 1.0)):
         rollout = active_rollout(registry, "ansel")
         assert rollout is not None
-        store.import_jobs(jobs_of(rollout, 600, began=now, hours=0.001, first=1000 * number))
+        store.import_jobs(assigned_jobs(rollout, 600, began=now, hours=0.001, first=1000 * number))
         assert mondrian("rollout", "show")[1][0]["decision"] == "advance"
         assert active_rollout(registry, "ansel") == rollout, "showing changes nothing"
         status, told = mondrian("rollout", "advance", "--advisor", "ansel")
@@ -68,7 +68,7 @@ def test_rollout_commands_from_first_share_to_completion(
 def test_failures_roll_it_back_and_say_why(registry: Registry, store: Store, mondrian: Mondrian, begun: None) -> None:
     rollout = active_rollout(registry, "ansel")
     assert rollout is not None
-    jobs = jobs_of(
+    jobs = assigned_jobs(
         rollout, 300, failing=lambda ours, number: ours and number % 2 == 0, began=datetime.now(UTC), hours=0.001
     )
     store.import_jobs(jobs)
@@ -80,13 +80,13 @@ def test_failures_roll_it_back_and_say_why(registry: Registry, store: Store, mon
     failed = sum(job.status == "failed" for job in ours)
     assert f"{failed} of {len(ours)} answers failed, 0 of {300 - len(ours)} of the control's" in entry.reason
     status, told = mondrian("adapters", "promote", "--advisor", "ansel", "--version", "v0002", "--rollout")
-    assert status == 1 and "may begin again" in told["next_step"]
+    assert status == 1 and "may be rolled out again" in told["next_step"]
 
 
 def test_insufficient_data_holds_rollout(registry: Registry, store: Store, mondrian: Mondrian, begun: None) -> None:
     rollout = active_rollout(registry, "ansel")
     assert rollout is not None
-    store.import_jobs(jobs_of(rollout, 40, began=datetime.now(UTC), hours=0.001))
+    store.import_jobs(assigned_jobs(rollout, 40, began=datetime.now(UTC), hours=0.001))
     status, told = mondrian("rollout", "advance")
     assert (status, told[0]["decision"], told[0]["share"]) == (0, "hold", 0.1)
     assert "of 20 requests" in told[0]["sentence"]
@@ -98,7 +98,7 @@ def test_a_share_set_by_hand_needs_a_reason_and_lies_ahead(registry: Registry, m
     status, told = mondrian("rollout", "set", "--advisor", "ansel", "1.0", "--reason", "the exhibition is tomorrow")
     assert (status, told["status"]) == (0, "finished")
     entry = registry.history("ansel")[-1]
-    assert (entry.event, entry.reason) == ("rollout", "By hand: the exhibition is tomorrow")
+    assert (entry.event, entry.reason) == ("rollout", "Manually: the exhibition is tomorrow")
     assert mondrian("rollout", "set", "--advisor", "ansel", "1.0", "--reason", "again")[0] == 1
 
 
@@ -135,7 +135,7 @@ def test_the_plan_suits_the_traffic(
 ) -> None:
     from dataclasses import replace
 
-    rollout_of_another_day = jobs_of(
+    rollout_of_another_day = assigned_jobs(
         _some_rollout(), 2 * per_day, began=datetime.now(UTC) - timedelta(days=2), hours=48
     )
     store.import_jobs([replace(job, details={}) for job in rollout_of_another_day])

@@ -80,7 +80,7 @@ def test_roll_back_goes_to_the_control_and_cools_down(registry: Registry) -> Non
     )
     assert done.status == "rolled_back" and registry.current("ansel") == "v0001"
     assert registry.history("ansel")[-1].reason == "Rolled back: 8 of 60 failed."
-    with pytest.raises(NothingToDo, match="may begin again at 2026-11-22"):
+    with pytest.raises(NothingToDo, match="may be rolled out again at 2026-11-22"):
         begin(registry, now=NOW + timedelta(hours=23))
     begin(registry, now=NOW + timedelta(hours=25))
 
@@ -215,7 +215,7 @@ def test_rollout_evaluation_counts_decides_and_applies(registry: Registry) -> No
         return made
 
     later = NOW + timedelta(hours=7)
-    peek = check_rollout(registry, "ansel", jobs(0), actor="person:me", now=later, only_look=True)
+    peek = check_rollout(registry, "ansel", jobs(0), actor="person:me", now=later, carry_out="nothing")
     assert isinstance(peek.decision, Advance) and active_rollout(registry, "ansel") == rollout
     seen = check_rollout(registry, "ansel", jobs(0), actor="flow:advance", now=later)
     assert isinstance(seen.decision, Advance) and seen.after.share == 0.10 and seen.before == rollout

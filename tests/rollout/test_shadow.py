@@ -24,7 +24,7 @@ from mondrian_core.rollout import (
 )
 from mondrian_core.rollout.plan import LIVE_STEPS, LOW_TRAFFIC_STEPS, RolloutStep
 from mondrian_core.store import Job, Store, utc_timestamp
-from tests.rollout.conftest import NOW, answer, jobs_of
+from tests.rollout.conftest import NOW, answer, assigned_jobs
 
 SHADOW = RolloutPlan(steps=(RolloutStep(0.0, 10, 1.0), RolloutStep(1.0, 0, 0.0)))
 
@@ -54,7 +54,7 @@ def answered(each: ShadowRequest, number: int, *, failed: bool = False, seconds:
 
 
 def test_users_get_the_control_and_nothing_is_due_twice(registry: Registry, rollout: Rollout, store: Store) -> None:
-    live = jobs_of(rollout, 14, hours=1)
+    live = assigned_jobs(rollout, 14, hours=1)
     assert {job.adapter_version for job in live} == {"v0001"}, "a share of 0 gives users nothing of the new version"
     store.import_jobs(live)
     asked = []
@@ -75,7 +75,7 @@ def test_failures_in_the_shadow_roll_back_before_a_user_sees_one(
     registry: Registry, rollout: Rollout, store: Store
 ) -> None:
     wider = replace(rollout, plan=replace(rollout.plan, steps=(RolloutStep(0.0, 60, 1.0), RolloutStep(1.0, 0, 0.0))))
-    store.import_jobs(jobs_of(rollout, 40, hours=1))
+    store.import_jobs(assigned_jobs(rollout, 40, hours=1))
     found = due_shadow_requests(wider, store.jobs("ansel"), limit=100)
     assert len(found) == 80
     store.import_jobs([answered(each, k, failed=each.candidate and k % 3 != 0) for k, each in enumerate(found)])
@@ -85,7 +85,7 @@ def test_failures_in_the_shadow_roll_back_before_a_user_sees_one(
 
 
 def test_nothing_is_due_outside_the_shadow_or_for_others(rollout: Rollout) -> None:
-    live = jobs_of(rollout, 3)
+    live = assigned_jobs(rollout, 3)
     assert len(due_shadow_requests(rollout, live, limit=99)) == 6
     assert due_shadow_requests(replace(rollout, step=1), live) == []
     assert due_shadow_requests(replace(rollout, status="finished"), live) == []
@@ -95,7 +95,7 @@ def test_nothing_is_due_outside_the_shadow_or_for_others(rollout: Rollout) -> No
 
 
 def test_a_first_adapter_is_compared_with_the_base_alone(rollout: Rollout) -> None:
-    found = due_shadow_requests(replace(rollout, control=None), jobs_of(rollout, 1))
+    found = due_shadow_requests(replace(rollout, control=None), assigned_jobs(rollout, 1))
     assert [(each.mode, each.mark["version"]) for each in found] == [("lora", "v0002"), ("baseline", None)]
 
 
@@ -105,9 +105,9 @@ def test_a_shadow_in_which_nothing_happens_says_so(registry: Registry, rollout: 
 
 
 def test_requests_a_day(rollout: Rollout) -> None:
-    week = jobs_of(rollout, 700, began=NOW - timedelta(days=7), hours=7 * 24)
+    week = assigned_jobs(rollout, 700, began=NOW - timedelta(days=7), hours=7 * 24)
     assert requests_per_day(week, NOW) == pytest.approx(100, rel=0.01)
-    day = jobs_of(rollout, 900, began=NOW - timedelta(hours=12), hours=12)
+    day = assigned_jobs(rollout, 900, began=NOW - timedelta(hours=12), hours=12)
     assert requests_per_day(day, NOW) == 900.0, "half a day counts as one: nobody knows the other half"
     assert requests_per_day([replace(job, explicit_mode=True) for job in day], NOW) == 0.0
     shadow = [replace(job, details={"rollout": {"shadow": True}}) for job in day]
@@ -121,6 +121,6 @@ def test_the_service_and_the_rollout_agree_who_is_in_the_share(registry: Registr
 
     begun = start_rollout(registry, "ansel", "v0002", RolloutPlan(), actor="a", reason="r", now=NOW)
     assert begun == active_rollout(registry, "ansel")
-    for job in jobs_of(begun, 300):
+    for job in assigned_jobs(begun, 300):
         _, mark = route_in_rollout(StrategyRoute("lora", explicit=False), begun, job.photograph_sha256 or "")
         assert mark == job.details["rollout"]

@@ -21,9 +21,10 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # also where the package is not installed
 
 from mondrian_core.errors import BadAdapter, BadPhotograph, BaseModelUnavailable
+from mondrian_core.photograph_model import OnToken, Question
 from mondrian_core.pixel_files import load_image
 from mondrian_core.rubric import DIMENSIONS, canonical_answer, make_critique
-from mondrian_core.serving.engine.interface import Engine, OnToken, Question, Reply
+from mondrian_core.serving.engine.interface import Engine, Reply
 from mondrian_core.serving.engine.model_process import serve_model_process
 
 

@@ -19,9 +19,9 @@ from scipy.special import bdtrc
 
 from mondrian_core.errors import BadInput
 from mondrian_core.evaluation.measure.contamination import comments_text
-from mondrian_core.evaluation.measure.outcomes import BASE, CANDIDATE, SamplesFile
 from mondrian_core.evaluation.measure.samples import EvaluationSamples
-from mondrian_core.statistics import significance
+from mondrian_core.samples_file import BASE, CANDIDATE, SamplesFile
+from mondrian_core.statistics import intervals
 
 HUMAN_JUDGE, NO_PREFERENCE = "a person", "same"
 SIDES = ("left", "right")
@@ -159,8 +159,8 @@ def preference_summary(choices: Sequence[PreferenceChoice]) -> dict[str, dict[st
         counts = Counter(choice.prefers for choice in choices if choice.judge == judge)
         won, decided = counts[CANDIDATE], counts[CANDIDATE] + counts[BASE]
         bounds = (
-            significance.clopper_pearson_lower(won, decided, 0.975),
-            significance.clopper_pearson_upper(won, decided, 0.975),
+            intervals.clopper_pearson_lower(won, decided, 0.975),
+            intervals.clopper_pearson_upper(won, decided, 0.975),
         )
         summary[judge] = {
             "n": sum(counts.values()),

@@ -24,7 +24,7 @@ from mondrian_core.evaluation.gates.results import (
 from mondrian_core.evaluation.measure.latency import INTERIM_LOOKS
 from mondrian_core.evaluation.measure.metrics import FormatStatistics
 from mondrian_core.recipes import GateRecipe
-from mondrian_core.statistics import significance
+from mondrian_core.statistics import intervals
 
 
 def _judge_integrity(measured: GateMeasurements, _: GateRecipe) -> Judgement:
@@ -60,7 +60,7 @@ def _judge_effect(measured: GateMeasurements, recipe: GateRecipe) -> Judgement:
         sentence=sentence,
         observed=mean,
         n=len(values),
-        interval=significance.student_mean_interval(values),
+        interval=intervals.student_mean_interval(values),
     )
 
 
@@ -70,9 +70,9 @@ def _judge_format_compliance(measured: GateMeasurements, recipe: GateRecipe) -> 
     rate = counts.rate if counts else None
     if counts is None or rate is None:
         return Judgement(verdict=INCONCLUSIVE, sentence="The candidate gave no answers to measure.")
-    low = significance.clopper_pearson_lower(counts.valid, counts.ran)
-    high = significance.clopper_pearson_upper(counts.valid, counts.ran)
-    needed = significance.perfect_trials_needed(recipe.compliance_bound)
+    low = intervals.clopper_pearson_lower(counts.valid, counts.ran)
+    high = intervals.clopper_pearson_upper(counts.valid, counts.ran)
+    needed = intervals.perfect_trials_needed(recipe.compliance_bound)
     verdict: Verdict
     if counts.ran < needed and high >= recipe.compliance_observed:
         verdict, why = INCONCLUSIVE, f"; at least {needed} photographs are needed"

@@ -18,7 +18,7 @@ from mondrian_core.evaluation.measure.contamination import CONTAMINATION_LABELS
 from mondrian_core.evaluation.measure.metamorphic import METAMORPHIC_RELATIONS
 from mondrian_core.recipes import GateRecipe
 from mondrian_core.rubric import DIMENSIONS
-from mondrian_core.statistics import significance
+from mondrian_core.statistics import intervals
 
 ADVISOR_MARGIN = 0.1  # how much more frequent than the advisor's the most frequent score of a dimension may be
 _NO_ANSWER = "The candidate gave no answers to measure."
@@ -56,7 +56,7 @@ def _judge_mode_collapse(measured: GateMeasurements, recipe: GateRecipe) -> Judg
 
 def _judge_rate(count: int, n: int, limit: float, sentence: str) -> Judgement:
     """PASS up to the limit; FAIL when the exact lower 95 % bound is above it."""
-    low, high = significance.clopper_pearson_lower(count, n), significance.clopper_pearson_upper(count, n)
+    low, high = intervals.clopper_pearson_lower(count, n), intervals.clopper_pearson_upper(count, n)
     verdict = PASS if count / n <= limit else FAIL if low > limit else INCONCLUSIVE
     return Judgement(verdict=verdict, sentence=sentence, observed=count / n, n=n, interval=(low, high))
 
@@ -121,7 +121,7 @@ def _judge_metamorphic(measured: GateMeasurements, recipe: GateRecipe) -> Judgem
     violated = [
         counts["says"]
         for edit, counts in tested.items()
-        if significance.clopper_pearson_lower(counts["broken"], counts["n"], confidence) > recipe.violated_share
+        if intervals.clopper_pearson_lower(counts["broken"], counts["n"], confidence) > recipe.violated_share
         and counts["broken"] / counts["n"] > (base[edit]["rate"] or 0.0 if edit in base else 0.0)
     ]
     rates = [

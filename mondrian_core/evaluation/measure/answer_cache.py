@@ -1,6 +1,6 @@
-"""Answers of models that don't change, kept between evaluations: base and champion, never the candidate.
+"""Cache of the answers of base and champion between evaluations; answers of the candidate are never cached.
 
-The key covers everything the answer depends on, so a wrong hit is impossible as long as decoding is greedy or seeded.
+The key covers everything the answer depends on, so a hit is always right as long as decoding is greedy or seeded.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from mondrian_core.files import read_json
 if TYPE_CHECKING:
     from PIL import Image
 
-CACHE_FORMAT = 2  # raise it when answers of the same model may come out otherwise
+CACHE_FORMAT = 2  # raise it when the same model may answer differently
 
 
 def pixel_digest(image: Image.Image) -> str:
@@ -39,7 +39,7 @@ def adapter_files_digest(folder: Path | None) -> str:
 
 
 class AnswerCache:
-    """One JSON file per answer, in `folder`; None for a folder keeps nothing."""
+    """One JSON file per answer in `folder`; None disables the cache."""
 
     def __init__(self, folder: Path | None, **identity: Any) -> None:
         self._folder = folder
@@ -52,7 +52,7 @@ class AnswerCache:
         return self._folder / f"{hashlib.sha256(text.encode()).hexdigest()}.json"
 
     def get(self, adapter: str, photograph: str) -> EvaluationOutcome | None:
-        """The outcome kept for this adapter digest and photograph digest; None when there is none or it is damaged."""
+        """The cached outcome for an adapter's and a photograph's digest; None when there is none or it is damaged."""
         path = self._path(adapter, photograph)
         if path is None or not path.is_file():
             return None
@@ -62,7 +62,7 @@ class AnswerCache:
             return None
 
     def put(self, adapter: str, photograph: str, outcome: EvaluationOutcome) -> None:
-        """Keep an answer; what failed to run is not kept."""
+        """Store an answer; an outcome that failed to run is not stored."""
         path = self._path(adapter, photograph)
         if path is None or not outcome.ran:
             return
@@ -70,4 +70,4 @@ class AnswerCache:
             path.parent.mkdir(parents=True, exist_ok=True)
             temporary = path.with_suffix(f".{os.getpid()}")
             temporary.write_text(json.dumps(outcome.as_dict()), encoding="utf-8")
-            temporary.replace(path)  # not flushed to disk: a lost answer is only asked for again
+            temporary.replace(path)  # not flushed to disk: a lost answer is generated again

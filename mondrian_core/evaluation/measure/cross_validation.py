@@ -1,8 +1,8 @@
-"""Cross-validation for small sets: train the recipe anew on all folds but one and ask about that one.
+"""Cross-validation for small datasets: train the recipe on all folds but one and evaluate on that one, for each fold.
 
-Each photograph is judged by an adapter that never saw it. What comes out is about the recipe: every fold's adapter is
-another one, and the adapter that is shipped is none of them. A champion is asked about those photographs that it never
-saw either.
+Each photograph is answered by an adapter that wasn't trained on it. The result is an estimate for the recipe: each fold
+has its own adapter, and the shipped adapter is none of them. The champion answers the photographs that it wasn't
+trained on.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from mondrian_core.evaluation.measure.contamination import TrainingProvenance, contaminated_photographs
 from mondrian_core.evaluation.measure.metrics import ScoreArray
-from mondrian_core.evaluation.measure.outcomes import BASE, CANDIDATE, CHAMPION, EvaluationOutcome
+from mondrian_core.evaluation.measure.outcomes import EvaluationOutcome
 from mondrian_core.evaluation.measure.runner import (
     EvaluationPhotograph,
     EvaluationRunner,
@@ -32,8 +32,9 @@ from mondrian_core.events import StageNotice, StageProgressed, ignore_events
 from mondrian_core.images import perceptual_hash
 from mondrian_core.prompts import AdvisorPrompt
 from mondrian_core.rubric import DIMENSIONS
+from mondrian_core.samples_file import BASE, CANDIDATE, CHAMPION
 
-# (fold, lineages to train on) -> the adapter's folder. It may answer from an earlier run of the same.
+# (fold, IDs of the photographs to train on) -> the adapter's folder. It may return the result of an earlier run.
 TrainFold = Callable[[int, frozenset[str]], Path]
 
 
@@ -43,9 +44,9 @@ class CrossValidationPlan:
 
     Attributes:
         entries: every labelled photograph, one entry each.
-        fold_of: lineage -> fold; photographs that look alike are in the same one (`data.split.folds`).
+        fold_of: photograph ID -> fold; near-duplicates share a fold (`data.splits.split.assign_folds`).
         train: trains the recipe.
-        recipe: digest of what `train` does, so that a resumed evaluation knows its own folds.
+        recipe: digest of what `train` does, so that a resumed evaluation recognizes its own folds.
     """
 
     entries: Sequence[LabelledPhotograph]
@@ -60,20 +61,20 @@ class CrossValidationPlan:
 
     @cached_property
     def opened_photographs(self) -> tuple[list[EvaluationPhotograph], list[LabelledPhotograph]]:
-        """Each photograph once, decoded, and its entry."""
+        """Each photograph once, decoded, with its entry."""
         return open_labelled_photographs(self.entries, ignore_events)
 
     def training_photo_ids(self, fold: int) -> frozenset[str]:
-        """Lineages of all other folds: what this fold's adapter is trained on."""
+        """IDs of the photographs in all other folds, which this fold's adapter is trained on."""
         return frozenset(name for name, other in self.fold_of.items() if other != fold)
 
 
 @dataclass(frozen=True)
 class CrossValidationSamples:
-    """What cross-validation measured.
+    """Samples of a cross-validation.
 
     Attributes:
-        records: what the journal keeps of every photograph (`asking.label_record`), by name.
+        records: by name the label record of each photograph (`runner.label_record`).
         fold_of: name -> fold, of the photographs that were asked about.
         outcomes: answers of the base, of each fold's adapter (as the candidate's), and of the champion.
     """
@@ -92,65 +93,66 @@ class CrossValidationSamples:
         return np.array([self.fold_of[name] for name in names], dtype=np.int_)
 
 
-def cross_validate(asking: EvaluationRunner, folding: CrossValidationPlan, known: CrossValidationSamples) -> None:
-    """Ask base, champion and each fold's adapter about that fold; one whose answers are known isn't trained again."""
+def cross_validate(runner: EvaluationRunner, plan: CrossValidationPlan, known: CrossValidationSamples) -> None:
+    """Ask base, champion and each fold's adapter about the fold's photographs; an answered fold isn't retrained."""
     done = {(outcome.photograph, outcome.arm) for outcome in known.outcomes}
-    for subject, entry in zip(*folding.opened_photographs, strict=True):
+    for subject, entry in zip(*plan.opened_photographs, strict=True):
         if entry.photograph not in known.records:
-            asking.journal.append("fold_label", label_record(subject, entry))
-    folds = sorted(set(folding.fold_of.values()))
+            runner.samples.append("fold_label", label_record(subject, entry))
+    folds = sorted(set(plan.fold_of.values()))
     for count, fold in enumerate(folds, 1):
-        inside = [subject for subject in folding.opened_photographs[0] if folding.fold_of[subject.name] == fold]
-        _one_fold(asking, folding, fold, inside, done)
-        asking.listen(StageProgressed("folds", count, len(folds), f"{len(inside)} photographs"))
+        inside = [subject for subject in plan.opened_photographs[0] if plan.fold_of[subject.name] == fold]
+        _one_fold(runner, plan, fold, inside, done)
+        runner.listen(StageProgressed("folds", count, len(folds), f"{len(inside)} photographs"))
 
 
 def _one_fold(
-    asking: EvaluationRunner,
-    folding: CrossValidationPlan,
+    runner: EvaluationRunner,
+    plan: CrossValidationPlan,
     fold: int,
     inside: Sequence[EvaluationPhotograph],
     done: set[tuple[str, str]],
 ) -> None:
     adapter = None
     if not all((subject.name, CANDIDATE) in done for subject in inside):
-        asking.model.use(None)
-        adapter = folding.train(fold, folding.training_photo_ids(fold))
+        runner.model.use(None)
+        adapter = plan.train(fold, plan.training_photo_ids(fold))
     for subject in inside:
         for arm in (BASE, CANDIDATE, CHAMPION):
-            if (subject.name, arm) in done or not asking.may_ask(subject, arm, of_folds=True):
+            if (subject.name, arm) in done or not runner.may_ask(subject, arm, of_folds=True):
                 continue
-            outcome = asking.ask(subject, arm, adapter if arm == CANDIDATE else None)
-            asking.journal.append("fold", {"fold": fold, **outcome.as_dict()})
+            outcome = runner.ask(subject, arm, adapter if arm == CANDIDATE else None)
+            runner.samples.append("fold", {"fold": fold, **outcome.as_dict()})
             if not outcome.ran:
-                asking.listen(StageNotice("folds", f"{subject.name}: no answer ({outcome.reason})."))
+                runner.listen(StageNotice("folds", f"{subject.name}: no answer ({outcome.reason})."))
 
 
-def fold_contamination(folding: CrossValidationPlan, voice: AdvisorPrompt) -> list[dict[str, str]]:
-    """Every photograph that its own fold's adapter knew before, or that the prompt quotes, and how; one entry each."""
-    subjects, entries = folding.opened_photographs
-    looks = {subject.name: perceptual_hash(subject.image) for subject in subjects}
-    found = []
-    for fold in sorted(set(folding.fold_of.values())):
-        others = folding.training_photo_ids(fold)
+def fold_contamination(plan: CrossValidationPlan, prompt: AdvisorPrompt) -> list[dict[str, str]]:
+    """Photographs that their own fold's adapter was trained on, or that the prompt quotes, and how; one entry each."""
+    subjects, entries = plan.opened_photographs
+    hashes = {subject.name: perceptual_hash(subject.image) for subject in subjects}
+    contaminated = []
+    for fold in sorted(set(plan.fold_of.values())):
+        others = plan.training_photo_ids(fold)
         tested = [
             (subject.name, subject.image, entry.critique)
             for subject, entry in zip(subjects, entries, strict=True)
-            if folding.fold_of[subject.name] == fold
+            if plan.fold_of[subject.name] == fold
         ]
-        found += contaminated_photographs(
+        contaminated += contaminated_photographs(
             tested,
             TrainingProvenance(
-                photo_ids=others, perceptual_hashes=tuple(looks[name] for name in looks if name in others)
+                photo_ids=others, perceptual_hashes=tuple(hashes[name] for name in hashes if name in others)
             ),
-            voice,
+            prompt,
         )
-    return found
+    return contaminated
 
 
 def other_fold_means(labels: Mapping[str, Mapping[str, float]], fold_of: Mapping[str, int]) -> ScoreArray:
-    """(N, 8) for each photograph the advisor's mean on all other folds: what a critic says who looks at nothing."""
+    """(N, D) the advisor's mean scores on all other folds: a baseline that ignores the photograph."""
     names = list(labels)
-    table = np.array([[labels[name][k] for k in DIMENSIONS] for name in names], dtype=np.float64).reshape(-1, 8)
+    table = np.array([[labels[name][k] for k in DIMENSIONS] for name in names], dtype=np.float64)
+    table = table.reshape(-1, len(DIMENSIONS))
     folds = np.array([fold_of[name] for name in names])
-    return np.array([table[folds != fold].mean(axis=0) for fold in folds]).reshape(-1, 8)
+    return np.array([table[folds != fold].mean(axis=0) for fold in folds]).reshape(-1, len(DIMENSIONS))

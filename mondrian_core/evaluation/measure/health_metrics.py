@@ -1,4 +1,7 @@
-"""Is it a critic at all? Collapse onto one score, independence of the photograph, halo, calibration, repetition."""
+"""Health metrics of the answers: mode collapse, dependence on the photograph, halo, calibration, repetition.
+
+Legend: `N` photographs, `D` dimensions in the order of `rubric.DIMENSIONS`.
+"""
 
 from __future__ import annotations
 
@@ -12,27 +15,29 @@ from numpy.typing import NDArray
 
 from mondrian_core.evaluation.measure.contamination import verbatim_overlap_share
 from mondrian_core.evaluation.measure.metrics import ScoreArray, ScoreTable
-from mondrian_core.evaluation.measure.outcomes import BASE, CANDIDATE, EvaluationOutcome
+from mondrian_core.evaluation.measure.outcomes import EvaluationOutcome
 from mondrian_core.rubric import DIMENSIONS, CritiqueParseError, parse_critique_lenient
-from mondrian_core.statistics import significance
+from mondrian_core.samples_file import BASE, CANDIDATE
+from mondrian_core.statistics import bootstrap, permutation_tests
 from mondrian_core.text_quality import critique_text_problem, has_repeated_phrase, repeated_ngram_fraction
 
-_MINIMUM_BASE_SHARE = (
-    0.1  # a base that takes less of the exchanged error away hardly looks, and there is nothing to lose
-)
-_UNBOUNDED_RATIO = 1e6  # ratio in a bootstrap sample in which the base doesn't look: no evidence against the adapter
+# A base whose error falls by less with the right photograph hardly depends on it: nothing can be lost then.
+_MINIMUM_BASE_SHARE = 0.1
+# Ratio in a bootstrap sample where the base doesn't depend on the photograph: no evidence against the adapter.
+_UNBOUNDED_RATIO = 1e6
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModeCollapse:
-    """How often the candidate writes its favourite score.
+    """How often the candidate writes its most frequent score.
 
     Attributes:
-        n: answers that could be read.
-        modal_share, advisor_share: by dimension, share of the most frequent score (0-1), candidate's and advisor's.
-        same_answer_share: share of answers with the most frequent row of eight scores.
-        advisor_same_share: the same of the advisor.
-        advisor_n: photographs that the advisor's figures come from.
+        n: readable answers.
+        modal_share: by dimension the share of the candidate's most frequent score (0-1).
+        advisor_share: the same for the advisor.
+        same_answer_share: share of answers with the most frequent row of scores (0-1).
+        advisor_same_share: the same for the advisor.
+        advisor_n: photographs that the advisor's shares come from.
     """
 
     n: int
@@ -44,7 +49,7 @@ class ModeCollapse:
 
 
 def mode_collapse(outcomes: Sequence[EvaluationOutcome], labels: ScoreArray) -> ModeCollapse:
-    """Collapse of the candidate over all photographs, labelled or not; `labels` (N, 8)."""
+    """Mode collapse of the candidate over all photographs, labelled or not; `labels` (N, D) are the advisor's."""
     rows = [tuple(round(outcome.scores[name]) for name in DIMENSIONS) for outcome in outcomes if outcome.readable]
     truth = [tuple(int(np.floor(score + 0.5)) for score in row) for row in labels]
     return ModeCollapse(
@@ -58,20 +63,23 @@ def mode_collapse(outcomes: Sequence[EvaluationOutcome], labels: ScoreArray) -> 
 
 
 def _modal(values: Sequence[Any]) -> float:
+    """Share of the most frequent value (0-1); 0 without values."""
     return Counter(values).most_common(1)[0][1] / len(values) if values else 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class ImageDependence:
-    """The candidate with its own photographs and with others'.
+    """Errors of an arm with the right photographs and with exchanged ones.
 
     Attributes:
-        n: photographs that could be exchanged; own: mean squared error with the right photograph.
-        shuffled: mean squared error when each answer is held against all the other photographs' labels.
-        p: one-sided, "the pairing of answer and photograph doesn't matter".
-        share: of the exchanged error that the right photographs take away (0-1); base_share: the same of the base.
-        ratio_upper: one-sided 95 % bound of share / base_share, bootstrapped over photographs; None without a base that
-            looks at its photographs.
+        n: photographs that could be exchanged.
+        own: mean squared error with the right photograph.
+        shuffled: mean squared error of each answer against the labels of all other photographs.
+        p: one-sided p of "the pairing of answer and photograph doesn't matter".
+        share: how much smaller the error is with the right photograph, as a share of the exchanged error (0-1).
+        base_share: the same for the base.
+        ratio_upper: one-sided 95 % upper bound of share / base_share, bootstrapped over photographs; None unless the
+            base depends on its photographs.
     """
 
     n: int
@@ -84,7 +92,7 @@ class ImageDependence:
 
     @property
     def ratio(self) -> float | None:
-        """How much of the base's dependence is left; None without a base that looks."""
+        """Dependence left, as a share of the base's; None unless the base depends on its photographs."""
         if self.share is None or self.base_share is None or self.ratio_upper is None:
             return None
         return self.share / self.base_share
@@ -93,10 +101,15 @@ class ImageDependence:
 def image_dependence(
     table: ScoreTable, arm: str = CANDIDATE, *, seed: int = 0, folds: NDArray[np.int_] | None = None
 ) -> ImageDependence:
-    """Compare own and exchanged photographs; nothing is asked again, since the answer to j is known already.
+    """Compare the errors with right and exchanged photographs, from the answers there are.
 
-    With `folds` (N,) photographs are exchanged inside a fold only, where one adapter gave all the answers: another fold
-    has another adapter, whose level goes against that fold's scores because it was trained on all the others.
+    Args:
+        table: scores of the advisor and of the arms.
+        arm: whose answers are compared.
+        seed: of permutations and bootstrap samples.
+        folds: (N,) fold of each photograph. Photographs are exchanged inside a fold only, where one adapter gave all
+            answers: the adapter of another fold has another mean level, which correlates negatively with that fold's
+            scores because it was trained on all the others.
     """
     if arm not in table.predictions:
         return ImageDependence(n=0, own=None, shuffled=None, p=1.0)
@@ -105,30 +118,28 @@ def image_dependence(
     n = int(kept.sum())
     if n < 2:
         return ImageDependence(n=n, own=None, shuffled=None, p=1.0)
-    errors, pairs = _exchanged(table, arm, kept), significance.exchangeable_mask(n, inside[kept])
-    found = ImageDependence(
+    errors, pairs = _exchanged(table, arm, kept), permutation_tests.exchangeable_mask(n, inside[kept])
+    dependence = ImageDependence(
         n=n,
         own=float(np.trace(errors)) / n,
         shuffled=float(errors[pairs].mean()),
-        p=significance.pairing_permutation_p_value(errors, inside[kept], seed=seed),
+        p=permutation_tests.pairing_permutation_p_value(errors, inside[kept], seed=seed),
     )
     both = kept & table.readable(BASE) if BASE in table.predictions else np.zeros_like(kept)
     both = _with_others(both, inside)
     if both.sum() < 2:
-        return found
-    share, drawn = significance.pairing_error_reduction(_exchanged(table, arm, both), seed, groups=inside[both])
-    base_share, base_drawn = significance.pairing_error_reduction(
-        _exchanged(table, BASE, both), seed, groups=inside[both]
-    )
+        return dependence
+    share, drawn = bootstrap.pairing_error_reduction(_exchanged(table, arm, both), seed, groups=inside[both])
+    base_share, base_drawn = bootstrap.pairing_error_reduction(_exchanged(table, BASE, both), seed, groups=inside[both])
     with np.errstate(invalid="ignore", divide="ignore"):
         ratios = np.where(base_drawn > 0, drawn / base_drawn, _UNBOUNDED_RATIO)
     known = ratios[~np.isnan(ratios)]
     upper = float(np.quantile(known, 0.95)) if base_share >= _MINIMUM_BASE_SHARE and len(known) else None
-    return replace(found, share=share, base_share=base_share, ratio_upper=upper)
+    return replace(dependence, share=share, base_share=base_share, ratio_upper=upper)
 
 
 def _with_others(kept: NDArray[np.bool_], inside: NDArray[np.int_]) -> NDArray[np.bool_]:
-    """Those of `kept` that have another one in their group to be exchanged with."""
+    """(N,) the photographs of `kept` (N,) whose group has another one to exchange with."""
     return np.asarray(kept & np.array([np.count_nonzero(kept & (inside == group)) > 1 for group in inside], dtype=bool))
 
 
@@ -146,23 +157,29 @@ def health_summary(
     *,
     folds: NDArray[np.int_] | None = None,
 ) -> dict[str, Any]:
-    """Numbers that decide nothing and tell a lot: halo, spread, calibration, positivity, length, repetition.
+    """Metrics for the report that decide no gate: halo, spread, calibration, positivity, length, repetition.
 
-    `trained_on` are critiques, to find sentences that were learned by heart. With `folds` (N,) halo, spread and slope
-    are within folds: another fold has another adapter, with a level of its own.
+    Args:
+        table: scores of the advisor and of the arms.
+        outcomes: answers of all arms.
+        arm: whose answers are summarized.
+        trained_on: training critiques, to find memorized sentences.
+        folds: (N,) fold of each photograph; halo, spread and slope are then within folds, because each fold has its
+            own adapter with its own mean level.
     """
     kept = table.readable(arm) if arm in table.predictions else np.zeros(0, dtype=np.bool_)
     guess = table.predictions[arm][kept] if kept.any() else np.empty((0, len(DIMENSIONS)))
     truth = table.labels[kept] if kept.any() else guess
     inside = np.zeros(len(guess), dtype=np.int_) if folds is None or not kept.any() else folds[kept]
-    moves, wanted = _within(guess, inside), _within(truth, inside)
+    centred_guess, centred_truth = _within(guess, inside), _within(truth, inside)
+    varies = len(guess) > 1 and centred_truth.std() > 0
     ran = [outcome for outcome in outcomes if outcome.arm == arm and outcome.ran]
     texts = [outcome.text for outcome in ran if outcome.text]
     return {
-        "halo": _halo(moves),
-        "advisor_halo": _halo(wanted),
-        "spread_ratio": float(moves.std() / wanted.std()) if len(guess) > 1 and wanted.std() > 0 else None,
-        "calibration_slope": _slope(moves, wanted),
+        "halo": _halo(centred_guess),
+        "advisor_halo": _halo(centred_truth),
+        "spread_ratio": float(centred_guess.std() / centred_truth.std()) if varies else None,
+        "calibration_slope": _slope(centred_guess, centred_truth),
         "share_8_or_more": float((guess >= 7.5).mean()) if len(guess) else None,
         "advisor_share_8_or_more": float((truth >= 7.5).mean()) if len(truth) else None,
         "distinct_answers": len(set(texts)) / len(texts) if texts else None,
@@ -175,29 +192,30 @@ def health_summary(
 
 
 def _within(scores: ScoreArray, inside: NDArray[np.int_]) -> ScoreArray:
-    """(N, 8) the scores with the means of each group moved to those of all; unchanged where there is one group."""
-    found = scores.copy()
+    """(N, D) the scores with each group's means shifted to the overall means; unchanged with a single group."""
+    shifted = scores.copy()
     groups = np.unique(inside)
     for group in groups if len(groups) > 1 else ():
         rows = inside == group
-        found[rows] += scores.mean(axis=0) - scores[rows].mean(axis=0)
-    return found
+        shifted[rows] += scores.mean(axis=0) - scores[rows].mean(axis=0)
+    return shifted
 
 
 def score_certainty(outcomes: Sequence[EvaluationOutcome], table: ScoreTable) -> dict[str, float | None]:
-    """What the chances of the scores say: do they go to scores at all, and is the model as sure as it may be?
+    """Calibration of the score probabilities.
 
-    "legal_mass" is the mean chance (0-1) that a score's position gives to 0..10; "coverage_80" the share of the
-    advisor's scores inside the model's central 80 %: below 0.8 it is too sure of itself. None without chances.
+    "legal_mass" is the mean probability (0-1) that a score's position gives to 0..10; "coverage_80" the share of the
+    advisor's scores inside the model's central 80 % interval: below 0.8 the model is overconfident. None without
+    probabilities.
     """
     rows = {name: table.labels[k] for k, name in enumerate(table.photographs)}
     masses, hits = [], []
     for outcome in outcomes:
         for name, logs in outcome.score_log_probabilities.items():
-            chances = np.exp(np.array(logs))
-            masses.append(float(chances.sum()))
-            reached = np.cumsum(chances) / chances.sum()
-            low, high = int(np.searchsorted(reached, 0.1)), int(np.searchsorted(reached, 0.9))
+            probabilities = np.exp(np.array(logs))
+            masses.append(float(probabilities.sum()))
+            cumulative = np.cumsum(probabilities) / probabilities.sum()
+            low, high = int(np.searchsorted(cumulative, 0.1)), int(np.searchsorted(cumulative, 0.9))
             hits.append(low - 0.5 <= rows[outcome.photograph][DIMENSIONS.index(name)] <= high + 0.5)
     return {
         "legal_mass": float(np.mean(masses)) if masses else None,
@@ -206,7 +224,7 @@ def score_certainty(outcomes: Sequence[EvaluationOutcome], table: ScoreTable) ->
 
 
 def _halo(scores: ScoreArray) -> float | None:
-    """Mean correlation between dimensions; None below 4 rows or when fewer than two dimensions vary."""
+    """Mean correlation between the dimensions of (N, D) scores; None below 4 rows or two varying dimensions."""
     if len(scores) < 4:
         return None
     varied = scores[:, scores.std(axis=0) > 1e-9]
@@ -217,7 +235,7 @@ def _halo(scores: ScoreArray) -> float | None:
 
 
 def _slope(guess: ScoreArray, truth: ScoreArray) -> float | None:
-    """Slope of advisor on candidate over all cells, within dimensions; 1 is calibrated, below 1 exaggerates."""
+    """Slope of the advisor's scores on the arm's, within dimensions; 1 is calibrated, below 1 exaggerates."""
     if len(guess) < 4:
         return None
     x, y = guess - guess.mean(axis=0), truth - truth.mean(axis=0)
@@ -226,7 +244,7 @@ def _slope(guess: ScoreArray, truth: ScoreArray) -> float | None:
 
 
 def is_degenerate_answer(answer: str) -> bool:
-    """True for an answer that serving would not show; of one that can't be read, when its text loops."""
+    """True for an answer that the service would reject as text, or whose unreadable text repeats itself."""
     try:
         critique = parse_critique_lenient(answer).critique
     except CritiqueParseError:

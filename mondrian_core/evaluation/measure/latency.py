@@ -1,8 +1,8 @@
-"""Overhead of the adapter: interleaved pairs at equal output length, looked at a fixed number of times.
+"""Latency overhead of the adapter, from interleaved pairs of answers of equal length.
 
-Pairs are measured until the interval decides, but only at looks that are fixed beforehand (1, 2 and 4 times the
-recipe's number of pairs), and each look gets a third of the allowed error (Bonferroni). So measuring on while it is
-undecided can't raise the chance of a false pass above 5 %.
+Pairs are measured until the interval decides, but only at interim looks that are fixed in advance (1, 2 and 4 times the
+recipe's number of pairs). Each look gets a third of the allowed error (Bonferroni), so further measurements while the
+result is open can't raise the chance of a false pass above 5 %.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from mondrian_core.statistics import significance
+from mondrian_core.statistics import intervals
 
 INTERIM_LOOKS = (1, 2, 4)
 LATENCY_ALPHA = 0.05
@@ -21,30 +21,37 @@ LATENCY_ALPHA = 0.05
 
 @dataclass(frozen=True, kw_only=True)
 class LatencyPair:
-    """One photograph answered by both arms right after one another, with equally many tokens; seconds."""
+    """Seconds of both arms on one photograph, one right after the other, with equally long answers."""
 
     base_prefill: float
     base_decode: float
     candidate_prefill: float
     candidate_decode: float
-    switch: float | None = None  # seconds to put the adapter in use
+    switch: float | None = None  # seconds to switch to the adapter
 
     @property
     def ratio(self) -> float:
-        """Time of the candidate over the base's, whole answers."""
+        """Total time of the candidate divided by that of the base."""
         return (self.candidate_prefill + self.candidate_decode) / (self.base_prefill + self.base_decode)
 
 
 @dataclass(frozen=True, kw_only=True)
 class LatencyOverhead:
-    """What the pairs say.
+    """Overhead estimated from timed pairs.
 
     Attributes:
         n: pairs up to the look that decided.
-        median: of the ratios; low, high: one-sided bounds of it that hold at 95 % over all looks together.
+        median: of the time ratios candidate / base.
+        low: one-sided lower bound of the median, at 95 % over all looks together.
+        high: upper bound, likewise.
         decision: "pass" (high < threshold), "fail" (low >= threshold) or "open".
-        prefill, decode: medians of the ratios apart, prefill_bounds and decode_bounds as low and high.
-        base_seconds, candidate_seconds, switch_seconds: medians.
+        prefill: median ratio of the prefill alone.
+        decode: median ratio of the decoding alone.
+        base_seconds: median time of the base's answers.
+        candidate_seconds: median time of the candidate's answers.
+        prefill_bounds: low and high for `prefill`.
+        decode_bounds: low and high for `decode`.
+        switch_seconds: median time of a switch to the adapter.
     """
 
     n: int
@@ -62,30 +69,31 @@ class LatencyOverhead:
 
 
 def interim_looks(pairs: int) -> tuple[int, ...]:
-    """Numbers of pairs at which it may be decided."""
+    """Numbers of pairs at which a decision is allowed."""
     return tuple(pairs * factor for factor in INTERIM_LOOKS)
 
 
 def overhead_from_pairs(pairs: Sequence[LatencyPair], wanted: int, threshold: float) -> LatencyOverhead:
-    """Go through the looks that `pairs` cover; the first that decides counts, else the last.
+    """The overhead at the first interim look that decides, or at the last one that `pairs` reach.
 
     Args:
+        pairs: in the order measured.
         wanted: pairs of the first look (recipe).
-        threshold: highest ratio that is allowed.
+        threshold: the ratio that the candidate must stay below.
     """
     looks = interim_looks(wanted)
-    verdict = _overhead_at_look(pairs[: min(len(pairs), looks[-1])], threshold, allowed=False)
+    overhead = _overhead_at_look(pairs[: min(len(pairs), looks[-1])], threshold, allowed=False)
     for look in looks:
         if look > len(pairs):
             break
-        verdict = _overhead_at_look(pairs[:look], threshold, allowed=True)
-        if verdict.decision != "open":
+        overhead = _overhead_at_look(pairs[:look], threshold, allowed=True)
+        if overhead.decision != "open":
             break
-    return verdict
+    return overhead
 
 
 def enough_latency_pairs(pairs: Sequence[LatencyPair], wanted: int, threshold: float) -> bool:
-    """True when no more pairs are to be measured."""
+    """True when no more pairs are needed."""
     looks = interim_looks(wanted)
     return len(pairs) >= looks[-1] or (
         len(pairs) in looks and overhead_from_pairs(pairs, wanted, threshold).decision != "open"
@@ -93,10 +101,11 @@ def enough_latency_pairs(pairs: Sequence[LatencyPair], wanted: int, threshold: f
 
 
 def _overhead_at_look(pairs: Sequence[LatencyPair], threshold: float, *, allowed: bool) -> LatencyOverhead:
+    """The overhead of these pairs; without `allowed` the decision stays open."""
     if not pairs:
         return LatencyOverhead(n=0, median=None, low=-np.inf, high=np.inf, decision="open")
     ratios = np.array([pair.ratio for pair in pairs])
-    low, high = significance.median_order_statistic_bounds(ratios, LATENCY_ALPHA / len(INTERIM_LOOKS))
+    low, high = intervals.median_order_statistic_bounds(ratios, LATENCY_ALPHA / len(INTERIM_LOOKS))
     prefill = np.array([pair.candidate_prefill / pair.base_prefill for pair in pairs])
     decode = np.array([pair.candidate_decode / pair.base_decode for pair in pairs])
     switches = [pair.switch for pair in pairs if pair.switch is not None]
@@ -115,14 +124,14 @@ def _overhead_at_look(pairs: Sequence[LatencyPair], threshold: float, *, allowed
         decode=float(np.median(decode)),
         base_seconds=float(np.median([pair.base_prefill + pair.base_decode for pair in pairs])),
         candidate_seconds=float(np.median([pair.candidate_prefill + pair.candidate_decode for pair in pairs])),
-        prefill_bounds=significance.median_order_statistic_bounds(prefill, LATENCY_ALPHA / len(INTERIM_LOOKS)),
-        decode_bounds=significance.median_order_statistic_bounds(decode, LATENCY_ALPHA / len(INTERIM_LOOKS)),
+        prefill_bounds=intervals.median_order_statistic_bounds(prefill, LATENCY_ALPHA / len(INTERIM_LOOKS)),
+        decode_bounds=intervals.median_order_statistic_bounds(decode, LATENCY_ALPHA / len(INTERIM_LOOKS)),
         switch_seconds=float(np.median(switches)) if switches else None,
     )
 
 
 def latency_pair_from_record(record: dict[str, Any]) -> LatencyPair:
-    """The pair in a record of `samples.jsonl`."""
+    """The pair that a record of `samples.jsonl` holds."""
     names = ("base_prefill", "base_decode", "candidate_prefill", "candidate_decode")
     prefill, decode, other_prefill, other_decode = (float(record[name]) for name in names)
     return LatencyPair(

@@ -1,7 +1,7 @@
-"""From the answers to numbers: formats, errors against the advisor, comparisons in pairs.
+"""Metrics of the answers: format compliance, score errors against the advisor, and paired comparisons of two arms.
 
-Legend: `N` photographs with labels, `8` dimensions in the order of `rubric.DIMENSIONS`, NaN where there is no score.
-An error is a squared difference of scores (points squared, 0-100) unless it says otherwise.
+Legend: `N` photographs with labels, `D` dimensions in the order of `rubric.DIMENSIONS`, NaN where a score is missing.
+An error is a squared difference of scores (points squared, 0-100) unless stated otherwise.
 """
 
 from __future__ import annotations
@@ -14,22 +14,27 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mondrian_core.evaluation.measure.outcomes import CANDIDATE, EvaluationOutcome
+from mondrian_core.evaluation.measure.outcomes import EvaluationOutcome
 from mondrian_core.rubric import DIMENSIONS, MAX_SCORE
-from mondrian_core.statistics import significance
+from mondrian_core.samples_file import CANDIDATE
+from mondrian_core.statistics import bootstrap, correlation, intervals, multiple_testing, permutation_tests, sample_size
 
 ScoreArray = NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True)
 class FormatStatistics:
-    """How an arm's answers read.
+    """Format compliance of an arm's answers.
 
     Attributes:
-        asked, ran: photographs it was asked about, and those that brought an answer of whatever kind.
-        valid: read strictly; mended: only leniently; cut: ended by the limit.
-        reasons: why the others aren't valid, with counts.
-        tokens, seconds: medians of an answer's length and of its time, None without answers.
+        asked: photographs the arm was asked about.
+        ran: photographs with an answer of any kind.
+        valid: answers that the strict reader accepts.
+        mended: answers that only the lenient reader accepts.
+        cut: answers that reached the token limit.
+        reasons: why the other answers aren't valid, with counts.
+        tokens: median length of an answer; None without answers.
+        seconds: median time of an answer that wasn't cached; None without one.
     """
 
     asked: int
@@ -51,13 +56,13 @@ class FormatStatistics:
         """Exact one-sided 95 % bounds of the rate; None when none ran."""
         if not self.ran:
             return None
-        return significance.clopper_pearson_lower(self.valid, self.ran), significance.clopper_pearson_upper(
+        return intervals.clopper_pearson_lower(self.valid, self.ran), intervals.clopper_pearson_upper(
             self.valid, self.ran
         )
 
     @property
     def repair_rate(self) -> float | None:
-        """Share that only the lenient reader could read; None when none ran."""
+        """Share of answers that only the lenient reader accepts; None when none ran."""
         return self.mended / self.ran if self.ran else None
 
     @property
@@ -70,7 +75,7 @@ def format_statistics(outcomes: Sequence[EvaluationOutcome]) -> FormatStatistics
     """Counts over one arm's outcomes, one per photograph."""
     ran = [outcome for outcome in outcomes if outcome.ran]
     reasons = Counter(outcome.reason or "" for outcome in outcomes if outcome.status != "valid")
-    fresh = [outcome.prefill_seconds + outcome.decode_seconds for outcome in ran if not outcome.kept]
+    uncached = [outcome.prefill_seconds + outcome.decode_seconds for outcome in ran if not outcome.kept]
     return FormatStatistics(
         asked=len(outcomes),
         ran=len(ran),
@@ -79,18 +84,18 @@ def format_statistics(outcomes: Sequence[EvaluationOutcome]) -> FormatStatistics
         cut=sum(outcome.truncated for outcome in ran),
         reasons=dict(reasons.most_common()),
         tokens=float(np.median([len(outcome.tokens) for outcome in ran])) if ran else None,
-        seconds=float(np.median(fresh)) if fresh else None,
+        seconds=float(np.median(uncached)) if uncached else None,
     )
 
 
 @dataclass(frozen=True)
 class ScoreTable:
-    """The advisor's scores and every arm's, photograph by photograph.
+    """Scores of the advisor and of every arm, by photograph.
 
     Attributes:
         photographs: N names.
-        labels: (N, 8).
-        predictions: by arm (N, 8); NaN where that arm gave no score.
+        labels: (N, D), the advisor's scores (0-10).
+        predictions: by arm (N, D); NaN where the arm gave no score.
         failed: by arm (N,), True where there is no answer at all.
     """
 
@@ -100,11 +105,11 @@ class ScoreTable:
     failed: Mapping[str, NDArray[np.bool_]]
 
     def readable(self, arm: str) -> NDArray[np.bool_]:
-        """(N,) True where the arm gave all eight scores."""
+        """(N,) True where the arm gave the scores of all dimensions."""
         return np.asarray(~np.isnan(self.predictions[arm]).any(axis=1))
 
     def without(self, names: Collection[str]) -> ScoreTable:
-        """The same table less these photographs."""
+        """The table without these photographs."""
         kept = np.array([name not in names for name in self.photographs], dtype=np.bool_)
         return ScoreTable(
             tuple(name for name in self.photographs if name not in names),
@@ -114,25 +119,27 @@ class ScoreTable:
         )
 
     def squared_errors(self, arm: str) -> ScoreArray:
-        """(N, 8) squared errors, NaN where unreadable."""
+        """(N, D) squared errors; NaN where the arm gave no score."""
         return np.asarray((self.predictions[arm] - self.labels) ** 2)
 
     def worst_case_errors(self) -> ScoreArray:
-        """(N, 8) the error of the legal score that is furthest from the advisor's."""
+        """(N, D) error of the legal score that is furthest from the advisor's."""
         return np.asarray(np.maximum(self.labels, MAX_SCORE - self.labels) ** 2)
 
 
 def score_table(
     labels: Mapping[str, Mapping[str, float]], outcomes: Sequence[EvaluationOutcome], *, written: bool = False
 ) -> ScoreTable:
-    """Lay the outcomes beside the labels. Expected scores count where there are any, or with `written` those read."""
+    """Table of labels and outcomes: expected scores where there are any, with `written` the written ones."""
     names = tuple(labels)
     truth = np.array([[labels[name][dimension] for dimension in DIMENSIONS] for name in names], dtype=np.float64)
-    found = {(outcome.arm, outcome.photograph): outcome for outcome in outcomes if outcome.photograph in labels}
+    by_arm_and_photograph = {
+        (outcome.arm, outcome.photograph): outcome for outcome in outcomes if outcome.photograph in labels
+    }
     arms = dict.fromkeys(outcome.arm for outcome in outcomes)
     predictions, failed = {}, {}
     for arm in arms:
-        rows = [found.get((arm, name)) for name in names]
+        rows = [by_arm_and_photograph.get((arm, name)) for name in names]
         predictions[arm] = np.array([_row(outcome, written) for outcome in rows]).reshape(-1, len(DIMENSIONS))
         failed[arm] = np.array([outcome is None or not outcome.ran for outcome in rows], dtype=np.bool_)
     return ScoreTable(names, truth.reshape(-1, len(DIMENSIONS)), predictions, failed)
@@ -145,9 +152,9 @@ def _row(outcome: EvaluationOutcome | None, written: bool) -> list[float]:
 
 @dataclass(frozen=True, kw_only=True)
 class DimensionComparison:
-    """One dimension of a comparison; see `Comparison` for the fields.
+    """One dimension of a comparison; see `ArmComparison` for the fields.
 
-    `p_worse` is one-sided for "more than the margin worse", `p_worse_holm` the same adjusted for the eight dimensions.
+    `p_worse` is one-sided for "worse by more than the margin", `p_worse_holm` the same adjusted for all dimensions.
     """
 
     name: str
@@ -162,19 +169,22 @@ class DimensionComparison:
 
 @dataclass(frozen=True, kw_only=True)
 class ArmComparison:
-    """Two arms on the same photographs; the unit is the photograph, its error the mean over the eight dimensions.
+    """Two arms on the same photographs. The unit is the photograph; its error is the mean over the dimensions.
 
     Attributes:
-        n: photographs that count.
-        error_ours, error_theirs: mean squared errors over them.
+        n: photographs compared.
+        error_ours: our mean squared error over them.
+        error_theirs: the other arm's.
         reduction: 1 - ours / theirs; None when theirs is 0 or n is 0.
-        interval: two-sided 95 % of the reduction.
-        p_better: one-sided, "ours isn't smaller"; p_worse: "ours isn't larger".
-        p_not_inferior: one-sided, "ours is larger than theirs by the margin or more".
-        detectable: the smallest true reduction that would be seen in 80 % of runs.
-        needed: photographs that would show the reduction observed, or the one asked for if that is larger.
-        penalised: photographs on which ours left a score out and got the worst legal error for it.
-        left_out: photographs on which theirs left one out; no_answer: on which one of them failed to run.
+        interval: two-sided 95 % interval of the reduction.
+        p_better: one-sided p of "our error isn't smaller".
+        p_worse: one-sided p of "our error isn't larger".
+        p_not_inferior: one-sided p of "our error is larger by the margin or more".
+        detectable: the smallest true reduction that 80 % of evaluations would detect.
+        needed: photographs that would show the observed reduction, or the wanted one if that is larger.
+        penalised: photographs on which ours lacks a score, which counts with the worst legal error.
+        left_out: photographs excluded because theirs lacks a score.
+        no_answer: photographs excluded because one of the arms failed to run.
     """
 
     n: int
@@ -196,10 +206,18 @@ class ArmComparison:
 def compare_paired_errors(
     table: ScoreTable, theirs: str, *, margin: float, wanted: float, seed: int, ours: str = CANDIDATE
 ) -> ArmComparison:
-    """Compare two arms of a table in pairs.
+    """Compare the errors of two arms on the same photographs.
 
-    A photograph counts when theirs has all eight scores and neither failed to run. Where ours answered without a score,
-    that dimension's error is the worst a legal score could have: silence on hard photographs doesn't pay.
+    A photograph counts when theirs has all scores and neither arm failed to run. A score missing from ours counts with
+    the worst error that a legal score can have, so that skipping hard photographs doesn't help.
+
+    Args:
+        table: scores of the advisor and of both arms.
+        theirs: the arm compared with.
+        margin: of non-inferiority, as a share of their error.
+        wanted: smallest reduction of interest (0-1), for `needed`.
+        seed: of the random draws.
+        ours: the arm under test.
     """
     no_answer = table.failed[ours] | table.failed[theirs]
     counts = ~no_answer & table.readable(theirs)
@@ -215,12 +233,12 @@ def compare_paired_errors(
         error_ours=float(mine.mean()) if n else None,
         error_theirs=scale if n else None,
         reduction=reduction,
-        interval=significance.bca_reduction_interval(mine, other, seed=seed),
-        p_better=significance.sign_flip_p_value(difference, seed=seed),
-        p_worse=significance.sign_flip_p_value(-difference, seed=seed),
-        p_not_inferior=significance.sign_flip_p_value((1 + margin) * other - mine, seed=seed),
-        detectable=significance.minimum_detectable_reduction(difference, scale),
-        needed=significance.sample_size_for_reduction(difference, scale, max(wanted, reduction or 0.0)),
+        interval=bootstrap.bca_reduction_interval(mine, other, seed=seed),
+        p_better=permutation_tests.sign_flip_p_value(difference, seed=seed),
+        p_worse=permutation_tests.sign_flip_p_value(-difference, seed=seed),
+        p_not_inferior=permutation_tests.sign_flip_p_value((1 + margin) * other - mine, seed=seed),
+        detectable=sample_size.minimum_detectable_reduction(difference, scale),
+        needed=sample_size.sample_size_for_reduction(difference, scale, max(wanted, reduction or 0.0)),
         penalised=int(unreadable.sum()),
         left_out=int((~no_answer & ~table.readable(theirs)).sum()),
         no_answer=int(no_answer.sum()),
@@ -229,20 +247,21 @@ def compare_paired_errors(
 
 
 def _by_dimension(a: ScoreArray, b: ScoreArray, margin: float, seed: int) -> tuple[DimensionComparison, ...]:
+    """Comparisons of our errors `a` and their errors `b`, both (N, D)."""
     if not len(a):
         return ()
     p_worse = [
-        significance.sign_flip_p_value(a[:, k] - (1 + margin) * b[:, k], seed=seed) for k in range(len(DIMENSIONS))
+        permutation_tests.sign_flip_p_value(a[:, k] - (1 + margin) * b[:, k], seed=seed) for k in range(len(DIMENSIONS))
     ]
-    adjusted = significance.holm_adjusted_p_values(p_worse)
+    adjusted = multiple_testing.holm_adjusted_p_values(p_worse)
     return tuple(
         DimensionComparison(
             name=name,
             error_ours=float(a[:, k].mean()),
             error_theirs=float(b[:, k].mean()),
             reduction=1 - float(a[:, k].mean() / b[:, k].mean()) if b[:, k].mean() > 0 else None,
-            interval=significance.bca_reduction_interval(a[:, k], b[:, k], seed=seed, draws=2000),
-            p_better=significance.sign_flip_p_value(b[:, k] - a[:, k], seed=seed),
+            interval=bootstrap.bca_reduction_interval(a[:, k], b[:, k], seed=seed, draws=2000),
+            p_better=permutation_tests.sign_flip_p_value(b[:, k] - a[:, k], seed=seed),
             p_worse=p_worse[k],
             p_worse_holm=adjusted[k],
         )
@@ -253,10 +272,11 @@ def _by_dimension(a: ScoreArray, b: ScoreArray, margin: float, seed: int) -> tup
 def score_error_metrics(
     predictions: ScoreArray, labels: ScoreArray, folds: NDArray[np.int_] | None = None
 ) -> dict[str, Any]:
-    """MSE, MAE, bias (prediction - label) and rank correlation, overall and by dimension; rows with NaN don't count.
+    """MSE, MAE, bias (prediction - label) and rank correlation, overall and by dimension.
 
-    Rank correlations are within a dimension and, with `folds` (N,), within a fold: pooled over folds even a constant
-    would correlate. The overall one is the mean of the dimensions'. All None without rows.
+    `predictions` and `labels` are (N, D); rows with NaN are left out, and without rows every value is None. Rank
+    correlations are within a dimension and, with `folds` (N,), within a fold: pooled over folds even a constant would
+    correlate. The overall one is the mean over the dimensions.
     """
     kept = ~np.isnan(predictions).any(axis=1)
     error, truth, guess = (predictions - labels)[kept], labels[kept], predictions[kept]
@@ -286,10 +306,10 @@ def score_error_metrics(
 
 
 def _rank_within(guess: ScoreArray, truth: ScoreArray, folds: NDArray[np.int_]) -> float | None:
-    """Mean over folds, weighted by their photographs, of the rank correlations that are known; None without any."""
-    found = [
-        (significance.spearman_correlation(guess[folds == fold], truth[folds == fold]), int((folds == fold).sum()))
+    """Mean rank correlation over the folds, weighted by their photographs; None where no fold has one."""
+    by_fold = [
+        (correlation.spearman_correlation(guess[folds == fold], truth[folds == fold]), int((folds == fold).sum()))
         for fold in np.unique(folds)
     ]
-    known = [(value, n) for value, n in found if value is not None]
+    known = [(value, n) for value, n in by_fold if value is not None]
     return float(np.average([value for value, _ in known], weights=[n for _, n in known])) if known else None

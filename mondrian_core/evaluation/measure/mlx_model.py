@@ -1,4 +1,4 @@
-"""The real model behind `asking.Model`: a base of `mondrian_core.models` with adapters mounted on it."""
+"""The real `runner.EvaluationModel`: a base model of `mondrian_core.models` with switchable adapters."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mondrian_core.evaluation.measure.outcomes import ModelAnswer
-from mondrian_core.prompts import AdvisorPrompt, PortfolioComparison, comparison_messages, critique_messages
+from mondrian_core.photograph_model import OnToken, Question
+from mondrian_core.prompts import AdvisorPrompt, critique_messages
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -15,52 +16,55 @@ if TYPE_CHECKING:
 
 
 class MlxModel:
-    """Answers with the base or an adapter; swapping is cheap, nothing is loaded twice."""
+    """Answers with the base model or with an adapter; switching loads only the adapter."""
 
-    def __init__(self, base: BaseVLM, voice: AdvisorPrompt) -> None:
-        from mondrian_core.models import base_model as bases
+    def __init__(self, base: BaseVLM, prompt: AdvisorPrompt) -> None:
+        from mondrian_core.models import base_model
         from mondrian_core.models.inference import generation
         from mondrian_core.models.lora.adapter_switch import get_adapter_switch
 
         self._base, self._generation = base, generation
-        self._mounted = get_adapter_switch(base)
-        self._voice, self._messages = voice, critique_messages(voice)
+        self._switch = get_adapter_switch(base)
+        self._messages = critique_messages(prompt)
         self.fingerprint = base.fingerprint
-        self.metal = "Metal" in bases.device_name()
+        self.metal = "Metal" in base_model.device_name()
 
     def use(self, adapter: Path | None) -> None:
-        """Answer with this adapter from now on; None: as the base.
+        """Switch to this adapter, or to the base model (None), before the next question.
 
         Raises:
             BadAdapter: when it isn't sound for this base.
         """
-        if self._mounted.folder != adapter:
-            self._mounted.use(adapter)
+        if self._switch.folder != adapter:
+            self._switch.use(adapter)
 
-    def answer(
-        self,
-        image: Image.Image,
-        *,
-        max_tokens: int,
-        exact_tokens: int | None = None,
-        temperature: float = 0.0,
-        seed: int = 0,
-        constrained: bool = False,
-        comparison: PortfolioComparison | None = None,
-    ) -> ModelAnswer:
-        """An answer; see `asking.Model`."""
-        messages = self._messages if comparison is None else comparison_messages(self._voice, comparison)
+    def ask(self, question: Question, on_token: OnToken | None = None) -> ModelAnswer:
+        """Answer a question; no answer uses an earlier one, and none returns an embedding.
+
+        Raises:
+            BadAdapter: when the question's adapter isn't sound for this base.
+        """
+        self.use(question.adapter)
+        count = 0
+
+        def count_token(_text: str) -> None:
+            nonlocal count
+            count += 1
+            if on_token is not None:
+                on_token(count)
+
         return self._generation.generate(
             self._base,
-            messages,
-            image,
-            max_tokens=max_tokens,
-            exact_tokens=exact_tokens,
-            temperature=temperature,
-            seed=seed,
-            constrained=constrained,
+            question.messages,
+            question.image,
+            max_tokens=question.max_tokens,
+            exact_tokens=question.exact_tokens,
+            temperature=question.temperature,
+            seed=question.seed,
+            constrained=question.constrained,
+            on_token=count_token if on_token is not None else None,
         )
 
     def divergence(self, adapter: Path, image: Image.Image, text: str) -> float:
         """Mean KL(base || adapter) in nats over the score tokens of `text`."""
-        return self._generation.mean_kl(self._base, self._mounted, adapter, self._messages, image, text)
+        return self._generation.mean_kl(self._base, self._switch, adapter, self._messages, image, text)

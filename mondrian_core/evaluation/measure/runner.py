@@ -1,4 +1,7 @@
-"""Asking the models: every photograph, every arm, the effect, and the timed pairs. Everything goes into the journal."""
+"""Run the models of an evaluation: every arm on every photograph, the divergence from the base, and timed pairs.
+
+Everything is recorded in `samples.jsonl` at once, so that an interrupted evaluation resumes.
+"""
 
 from __future__ import annotations
 
@@ -15,53 +18,44 @@ from mondrian_core.evaluation.measure import latency
 from mondrian_core.evaluation.measure.answer_cache import AnswerCache, adapter_files_digest, pixel_digest
 from mondrian_core.evaluation.measure.latency import LatencyPair
 from mondrian_core.evaluation.measure.outcomes import (
-    BASE,
-    CANDIDATE,
-    CHAMPION,
     EvaluationOutcome,
     ModelAnswer,
-    SamplesFile,
     failed_outcome,
     outcome_from_answer,
 )
 from mondrian_core.events import EventListener, StageNotice, StageProgressed
 from mondrian_core.images import downscale_to_fit, jpeg_bytes, open_photograph
-from mondrian_core.prompts import PortfolioComparison
+from mondrian_core.photograph_model import OnToken, PhotographModel, Question
+from mondrian_core.prompts import (
+    AdvisorPrompt,
+    ChatMessage,
+    PortfolioComparison,
+    comparison_messages,
+    critique_messages,
+)
 from mondrian_core.recipes import Recipe
 from mondrian_core.rubric import DIMENSIONS, canonical_answer, make_critique, round_score
+from mondrian_core.samples_file import BASE, CANDIDATE, CHAMPION, SamplesFile
 
 if TYPE_CHECKING:
     from PIL import Image
 
 STAGE = "evaluate"
 WARM_UPS = 2
-_THUMBNAIL = 240
+_THUMBNAIL = 240  # pixels of the longer side
 
 
-class EvaluationModel(Protocol):
-    """What an evaluation asks of a model; `mlx_model.MlxModel` is the real one."""
+class EvaluationModel(PhotographModel, Protocol):
+    """What an evaluation needs of a photograph model; `mlx_model.MlxModel` is the real one."""
 
     fingerprint: str
     metal: bool
 
     def use(self, adapter: Path | None) -> None:
-        """Answer with this adapter from now on; None: as the base."""
+        """Switch to this adapter, or to the base model (None), before the next question."""
 
-    def answer(
-        self,
-        image: Image.Image,
-        *,
-        max_tokens: int,
-        exact_tokens: int | None = None,
-        temperature: float = 0.0,
-        seed: int = 0,
-        constrained: bool = False,
-        comparison: PortfolioComparison | None = None,
-    ) -> ModelAnswer:
-        """An answer: greedy at temperature 0, else sampled with `seed`; under the schema when `constrained`.
-
-        `exact_tokens` forces the length; `comparison` is what a second look is told (retrieval).
-        """
+    def ask(self, question: Question, on_token: OnToken | None = None) -> ModelAnswer:
+        """Answer a question."""
 
     def divergence(self, adapter: Path, image: Image.Image, text: str) -> float:
         """Mean KL(base || adapter) in nats over the score tokens of `text`."""
@@ -69,18 +63,18 @@ class EvaluationModel(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class LabelledPhotograph:
-    """A photograph of the evaluation split with the advisor's scores (0-10) and, if known, the whole critique."""
+    """A photograph of the evaluation split with the advisor's scores (0-10) and, if known, the full critique."""
 
     photograph: str
     image: Image.Image | Path
     scores: Mapping[str, float]
     critique: str | None = None
-    title: str | None = None  # what a person knows it by, such as its file name
+    title: str | None = None  # for people, such as its file name
 
 
 @dataclass(frozen=True)
 class EvaluationPhotograph:
-    """A photograph that is asked about."""
+    """A decoded photograph that the models are asked about; `digest` is the SHA-256 of its pixels."""
 
     name: str
     image: Image.Image
@@ -90,11 +84,24 @@ class EvaluationPhotograph:
 
 @dataclass(kw_only=True)
 class EvaluationRunner:
-    """One evaluation under way: what is asked and what is known already."""
+    """One evaluation in progress.
+
+    Attributes:
+        model: answers the questions.
+        prompt: the advisor's prompt.
+        adapters: folder by arm, None for the base; the arms that are asked.
+        samples: records every measurement.
+        cache: answers of earlier evaluations.
+        recipe: how much is measured, and how answers are sampled.
+        listen: receives progress and notices.
+        champion_trained_on: names of the photographs that the champion was trained on; None when unknown.
+        digests: of adapter files, by folder, as they are needed.
+    """
 
     model: EvaluationModel
-    adapters: Mapping[str, Path | None]  # by arm; the arms that are asked
-    journal: SamplesFile
+    prompt: AdvisorPrompt
+    adapters: Mapping[str, Path | None]
+    samples: SamplesFile
     cache: AnswerCache
     recipe: Recipe
     listen: EventListener
@@ -106,7 +113,7 @@ class EvaluationRunner:
     def answer_all(
         self, subjects: Sequence[EvaluationPhotograph], done: Sequence[EvaluationOutcome]
     ) -> list[EvaluationOutcome]:
-        """Every arm's answer to every photograph; the champion is asked about labelled ones it never saw."""
+        """Every arm's answer to every photograph; the champion answers only labelled ones it wasn't trained on."""
         known = {(outcome.photograph, outcome.arm): outcome for outcome in done}
         wanted = [(subject, arm) for subject in subjects for arm in self.adapters if self.may_ask(subject, arm)]
         outcomes = []
@@ -114,7 +121,7 @@ class EvaluationRunner:
             outcome = known.get((subject.name, arm))
             if outcome is None:
                 outcome = self.ask(subject, arm)
-                self.journal.append("answer", outcome.as_dict())
+                self.samples.append("answer", outcome.as_dict())
             outcomes.append(outcome)
             self.listen(
                 StageProgressed(STAGE, count, len(wanted), f"{subject.name}: {arm} {outcome.reason or outcome.status}")
@@ -124,7 +131,7 @@ class EvaluationRunner:
     def may_ask(self, subject: EvaluationPhotograph, arm: str, *, of_folds: bool = False) -> bool:
         """False for the champion on a photograph without labels, or one that it was trained on.
 
-        Where what it was trained on isn't known, it is compared on what the dataset holds out, and on nothing else.
+        A champion with unknown training data answers the dataset's held-out photographs, and none of the folds.
         """
         if arm != CHAMPION:
             return True
@@ -141,35 +148,47 @@ class EvaluationRunner:
         constrained: bool = False,
         comparison: PortfolioComparison | None = None,
     ) -> EvaluationOutcome:
-        """One answer, from the cache where it can be; `adapter` instead of the one that `adapters` names for the arm.
+        """One answer, from the cache where possible.
+
+        Args:
+            subject: the photograph.
+            arm: whose answer it is.
+            adapter: to use instead of the arm's in `adapters`.
+            constrained: True to decode under the schema.
+            comparison: the advisor's similar photographs to add to the prompt (retrieval).
 
         Raises:
-            MondrianError: the adapter is refused. Whatever else stops an answer is an outcome of that photograph.
+            MondrianError: the adapter is refused. Any other error becomes the outcome of this photograph.
         """
         folder = self.adapters.get(arm) if adapter is None else adapter
-        told = f"{subject.digest} {constrained} {comparison!r}" if constrained or comparison else subject.digest
-        kept = self.cache.get(self._digest(folder), told) if arm != CANDIDATE else None
-        if kept is not None:
-            return replace(kept, photograph=subject.name, arm=arm, kept=True)
+        question_key = f"{subject.digest} {constrained} {comparison!r}" if constrained or comparison else subject.digest
+        cached = self.cache.get(self._digest(folder), question_key) if arm != CANDIDATE else None
+        if cached is not None:
+            return replace(cached, photograph=subject.name, arm=arm, kept=True)
         settings = self.recipe.evaluate
         try:
-            self.model.use(folder)
-            answer = self.model.answer(
-                subject.image,
-                max_tokens=settings.max_tokens,
-                temperature=settings.temperature,
-                seed=answer_seed(settings.seed, subject.digest),
-                constrained=constrained,
-                comparison=comparison,
+            answer = self.model.ask(
+                Question(
+                    messages=self._messages(comparison),
+                    image=subject.image,
+                    adapter=folder,
+                    max_tokens=settings.max_tokens,
+                    temperature=settings.temperature,
+                    seed=answer_seed(settings.seed, subject.digest),
+                    constrained=constrained,
+                )
             )
         except MondrianError:
             raise
-        except Exception as error:  # noqa: BLE001  whatever stops one answer is an outcome of that photograph
+        except Exception as error:  # noqa: BLE001  any error becomes the outcome of this photograph
             return failed_outcome(subject.name, arm, error)
         outcome = outcome_from_answer(subject.name, arm, answer)
         if arm != CANDIDATE:
-            self.cache.put(self._digest(folder), told, outcome)
+            self.cache.put(self._digest(folder), question_key, outcome)
         return outcome
+
+    def _messages(self, comparison: PortfolioComparison | None = None) -> list[ChatMessage]:
+        return critique_messages(self.prompt) if comparison is None else comparison_messages(self.prompt, comparison)
 
     def _digest(self, folder: Path | None) -> str:
         if folder not in self.digests:
@@ -179,7 +198,10 @@ class EvaluationRunner:
     def measure_divergences(
         self, subjects: Sequence[EvaluationPhotograph], outcomes: Sequence[EvaluationOutcome], done: Mapping[str, float]
     ) -> list[float]:
-        """Effect of the candidate on the scores of the base's own answers (of a plain one where it gave none)."""
+        """KL divergence of the candidate from the base, in nats per score of the base's answers.
+
+        A neutral answer takes the place of one that the base didn't give.
+        """
         adapter = self.adapters[CANDIDATE]
         assert adapter is not None
         answers = {outcome.photograph: outcome for outcome in outcomes if outcome.arm == BASE}
@@ -188,14 +210,14 @@ class EvaluationRunner:
             value = done.get(subject.name)
             if value is None:
                 value = self.model.divergence(adapter, subject.image, _canonical_answer(answers.get(subject.name)))
-                self.journal.append("divergence", {"photograph": subject.name, "nats": value})
+                self.samples.append("divergence", {"photograph": subject.name, "nats": value})
             values.append(value)
         return values
 
     def measure_latency(
         self, subjects: Sequence[EvaluationPhotograph], done: Sequence[LatencyPair]
     ) -> list[LatencyPair]:
-        """Timed pairs, interleaved base-candidate-candidate-base, until the fixed looks have decided."""
+        """Timed pairs, interleaved base-candidate-candidate-base, until an interim look has decided."""
         settings, limit = self.recipe.evaluate, self.recipe.gates.overhead_ratio
         pairs = list(done)
         if latency.enough_latency_pairs(pairs, settings.latency_pairs, limit):
@@ -205,7 +227,7 @@ class EvaluationRunner:
         while not latency.enough_latency_pairs(pairs, settings.latency_pairs, limit):
             pair = self._pair(subjects[len(pairs) % len(subjects)], swapped=len(pairs) % 2 == 1)
             pairs.append(pair)
-            self.journal.append("pair", asdict(pair))
+            self.samples.append("pair", asdict(pair))
             self.listen(
                 StageProgressed(
                     "latency", len(pairs), latency.interim_looks(settings.latency_pairs)[-1], f"ratio {pair.ratio:.3f}"
@@ -214,17 +236,27 @@ class EvaluationRunner:
         return pairs
 
     def _pair(self, subject: EvaluationPhotograph, *, swapped: bool) -> LatencyPair:
+        """Time both arms on one photograph, the candidate first when `swapped`."""
         order = (CANDIDATE, BASE) if swapped else (BASE, CANDIDATE)
         tokens = self.recipe.evaluate.latency_tokens
         times: dict[str, ModelAnswer] = {}
         switches: dict[str, float] = {}
         for arm in order:
-            began = time.perf_counter()
+            started = time.perf_counter()
             self.model.use(self.adapters[arm])
-            switches[arm] = time.perf_counter() - began
-            times[arm] = self.model.answer(subject.image, max_tokens=tokens, exact_tokens=tokens)
+            switches[arm] = time.perf_counter() - started
+            times[arm] = self.model.ask(
+                Question(
+                    messages=self._messages(),
+                    image=subject.image,
+                    adapter=self.adapters[arm],
+                    max_tokens=tokens,
+                    exact_tokens=tokens,
+                    constrained=False,
+                )
+            )
         base, candidate = times[BASE], times[CANDIDATE]
-        # the second pair of A-B-B-A finds its arm in use already, which would count as a switch in no time
+        # the second pair of A-B-B-A finds its arm in use already: that is no switch
         switch = None if swapped else switches[CANDIDATE]
         return LatencyPair(
             base_prefill=base.prefill_seconds,
@@ -236,12 +268,12 @@ class EvaluationRunner:
 
 
 def answer_seed(seed: int, digest: str) -> int:
-    """The seed of one photograph's answer (32 bits): the same whatever else is asked, and in every arm."""
+    """Seed of a photograph's answer (32 bits): the same in every arm, and independent of the other photographs."""
     return int.from_bytes(hashlib.sha256(f"{seed} {digest}".encode()).digest()[:4], "big")
 
 
 def _canonical_answer(outcome: EvaluationOutcome | None) -> str:
-    """An answer in canonical spelling, so that a score stands where scores are looked for."""
+    """The answer, or a canonical one with its scores where it isn't valid, so that the score positions are found."""
     scores = {name: round_score(score) for name, score in outcome.scores.items()} if outcome else {}
     if outcome is not None and outcome.status == "valid":
         return outcome.text
@@ -253,11 +285,11 @@ def _canonical_answer(outcome: EvaluationOutcome | None) -> str:
 def open_labelled_photographs(
     labelled: Sequence[LabelledPhotograph], listen: EventListener
 ) -> tuple[list[EvaluationPhotograph], list[LabelledPhotograph]]:
-    """Each source photograph once, opened; the second of the same name is a variant and doesn't count."""
+    """Each labelled photograph once, decoded, with its entry; later ones of the same name are variants, left out."""
     subjects, kept, seen = [], [], set()
     for entry in labelled:
         if entry.photograph in seen:
-            listen(StageNotice(STAGE, f"{entry.photograph} is there more than once; only the first counts."))
+            listen(StageNotice(STAGE, f"{entry.photograph} appears more than once; only the first counts."))
             continue
         seen.add(entry.photograph)
         image = open_photograph(entry.image).image if isinstance(entry.image, Path) else entry.image
@@ -269,9 +301,18 @@ def open_labelled_photographs(
 def open_unlabelled_photographs(
     photographs: Sequence[Path | Image.Image], wanted: int, known: set[str], listen: EventListener
 ) -> list[EvaluationPhotograph]:
-    """Up to `wanted` photographs without labels, none twice or among `known` digests; bad files are left out."""
+    """Up to `wanted` photographs without labels, decoded.
+
+    Duplicates and damaged files are left out.
+
+    Args:
+        photographs: files or decoded photographs.
+        wanted: maximum number.
+        known: pixel digests of photographs to leave out.
+        listen: receives a notice for every damaged file.
+    """
     subjects: list[EvaluationPhotograph] = []
-    seen = set(known)
+    digests = set(known)
     for source in photographs:
         if len(subjects) >= wanted:
             break
@@ -281,15 +322,15 @@ def open_unlabelled_photographs(
             listen(StageNotice(STAGE, f"Left out of the format check: {error.problem}"))
             continue
         digest = pixel_digest(image)
-        if digest in seen:
+        if digest in digests:
             continue
-        seen.add(digest)
+        digests.add(digest)
         subjects.append(EvaluationPhotograph(f"unlabelled-{digest[:12]}", image, digest, False))
     return subjects
 
 
 def label_record(subject: EvaluationPhotograph, entry: LabelledPhotograph) -> dict[str, Any]:
-    """What the journal keeps of a labelled photograph, a small picture (JPEG, base64) included."""
+    """The record of a labelled photograph for `samples.jsonl`, with a thumbnail (JPEG, base64)."""
     picture = base64.b64encode(jpeg_bytes(downscale_to_fit(subject.image.convert("RGB"), _THUMBNAIL), 80)).decode()
     return {
         "photograph": subject.name,

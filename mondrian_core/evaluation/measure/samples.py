@@ -1,4 +1,4 @@
-"""What an evaluation left in `samples.jsonl`, as values."""
+"""The measurements of an evaluation as values, read from `samples.jsonl`."""
 
 from __future__ import annotations
 
@@ -10,20 +10,27 @@ from typing import Any
 from mondrian_core.evaluation.measure.cross_validation import CrossValidationSamples
 from mondrian_core.evaluation.measure.latency import LatencyPair, latency_pair_from_record
 from mondrian_core.evaluation.measure.metamorphic import EditedCopyOutcome
-from mondrian_core.evaluation.measure.outcomes import EvaluationOutcome, SamplesFile
+from mondrian_core.evaluation.measure.outcomes import EvaluationOutcome
+from mondrian_core.samples_file import SamplesFile
 
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationSamples:
-    """Everything that was measured, as it lies in `samples.jsonl`.
+    """Everything that an evaluation measured.
 
     Attributes:
-        identity: what was evaluated; facts: what can't be measured (split, integrity problems, leaked lineages, ...).
-        labels: the records of labelled photographs by name, in order.
-        edited: answers to edited copies; constrained: answers under the schema.
-        folds: what cross-validation measured; training: the critiques that were trained on.
-        preferences: what was preferred blind (`preference.Choice` as values).
-        load_seconds: what putting the adapter in use for the first time took.
+        identity: what was evaluated.
+        facts: what isn't measured: split, integrity problems, contaminated photographs and so on.
+        labels: records of the labelled photographs by name, in order.
+        outcomes: answers of all arms.
+        divergences: by photograph the mean KL divergence of the candidate from the base, in nats.
+        pairs: timed pairs of answers.
+        edited: answers to edited copies.
+        constrained: answers constrained to the schema.
+        folds: samples of cross-validation.
+        training: critiques that the candidate was trained on.
+        preferences: blind preferences (`preference.PreferenceChoice` as plain values).
+        load_seconds: time of the adapter's first use.
     """
 
     identity: Mapping[str, Any] = field(default_factory=dict)
@@ -41,51 +48,51 @@ class EvaluationSamples:
 
     @property
     def scored(self) -> tuple[Mapping[str, Mapping[str, Any]], Sequence[EvaluationOutcome]]:
-        """Photographs with the advisor's scores and the answers about them: the folds' where there are no others."""
+        """Labelled photographs and the answers about them; those of the folds where there are no others."""
         if self.labels or not self.folds.outcomes:
             return self.labels, self.outcomes
         return self.folds.records, self.folds.outcomes
 
 
 def load_evaluation_samples(path: Path) -> EvaluationSamples:
-    """What a journal holds; of two records about the same thing the later one counts."""
-    found: dict[str, dict[Any, Any]] = {kind: {} for kind in _KEYS}
+    """The samples in a file; of two records with the same key the later one counts."""
+    latest: dict[str, dict[Any, Any]] = {kind: {} for kind in _KEYS}
     pairs: list[LatencyPair] = []
     for record in SamplesFile(path).records():
         kind = record.pop("kind")
         if kind == "pair":
             pairs.append(latency_pair_from_record(record))
         elif kind in _KEYS:
-            found[kind][tuple(record[name] for name in _KEYS[kind])] = record
+            latest[kind][tuple(record[name] for name in _KEYS[kind])] = record
 
-    def only(kind: str, name: str, default: Any) -> Any:
-        return found[kind].get((), {}).get(name, default)
+    def single(kind: str, name: str, default: Any) -> Any:
+        return latest[kind].get((), {}).get(name, default)
 
-    folds = [(record.pop("fold"), EvaluationOutcome.from_dict(record)) for record in found["fold"].values()]
+    folds = [(record.pop("fold"), EvaluationOutcome.from_dict(record)) for record in latest["fold"].values()]
     return EvaluationSamples(
-        identity=only("identity", "values", {}),
-        facts=only("facts", "values", {}),
-        labels={name: record for (name,), record in found["label"].items()},
-        outcomes=tuple(EvaluationOutcome.from_dict(record) for record in found["answer"].values()),
-        divergences={name: float(record["nats"]) for (name,), record in found["divergence"].items()},
+        identity=single("identity", "values", {}),
+        facts=single("facts", "values", {}),
+        labels={name: record for (name,), record in latest["label"].items()},
+        outcomes=tuple(EvaluationOutcome.from_dict(record) for record in latest["answer"].values()),
+        divergences={name: float(record["nats"]) for (name,), record in latest["divergence"].items()},
         pairs=tuple(pairs),
         edited=tuple(
             EditedCopyOutcome(record.pop("edit"), EvaluationOutcome.from_dict(record))
-            for record in found["edited"].values()
+            for record in latest["edited"].values()
         ),
-        constrained=tuple(EvaluationOutcome.from_dict(record) for record in found["constrained"].values()),
+        constrained=tuple(EvaluationOutcome.from_dict(record) for record in latest["constrained"].values()),
         folds=CrossValidationSamples(
-            {name: record for (name,), record in found["fold_label"].items()},
+            {name: record for (name,), record in latest["fold_label"].items()},
             {outcome.photograph: fold for fold, outcome in folds},
             tuple(outcome for _, outcome in folds),
         ),
-        training=tuple(only("training", "critiques", ())),
-        preferences=tuple(found["preference"].values()),
-        load_seconds=only("load", "seconds", None),
+        training=tuple(single("training", "critiques", ())),
+        preferences=tuple(latest["preference"].values()),
+        load_seconds=single("load", "seconds", None),
     )
 
 
-# What tells records of a kind apart; of one kind without a key there is one.
+# The key of each kind of record; a kind without one has a single record.
 _KEYS: Mapping[str, tuple[str, ...]] = {
     "identity": (),
     "facts": (),

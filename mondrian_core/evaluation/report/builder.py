@@ -30,10 +30,11 @@ from mondrian_core.evaluation.measure.metrics import (
     score_error_metrics,
     score_table,
 )
-from mondrian_core.evaluation.measure.outcomes import BASE, CANDIDATE, CHAMPION, EvaluationOutcome
+from mondrian_core.evaluation.measure.outcomes import EvaluationOutcome
 from mondrian_core.evaluation.measure.samples import EvaluationSamples
 from mondrian_core.evaluation.report.evaluation_report import EvaluationReport
 from mondrian_core.recipes import Recipe
+from mondrian_core.samples_file import BASE, CANDIDATE, CHAMPION
 
 ARMS = (BASE, CHAMPION, CANDIDATE)
 SHOWN_METRICS = ("n", "mse", "mae", "bias", "rank_correlation")

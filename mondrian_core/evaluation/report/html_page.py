@@ -17,7 +17,7 @@ from mondrian_core.charts.svg import svg_markup
 from mondrian_core.evaluation.gates.results import FAIL, INCONCLUSIVE, PASS
 from mondrian_core.evaluation.measure.baselines import BASELINE_TITLES as RIVALS
 from mondrian_core.evaluation.measure.metrics import score_table
-from mondrian_core.evaluation.measure.outcomes import BASE, CANDIDATE, CHAMPION, EvaluationOutcome
+from mondrian_core.evaluation.measure.outcomes import EvaluationOutcome
 from mondrian_core.evaluation.measure.samples import EvaluationSamples
 from mondrian_core.evaluation.report.builder import ARMS
 from mondrian_core.evaluation.report.evaluation_report import (
@@ -30,6 +30,7 @@ from mondrian_core.evaluation.report.evaluation_report import (
 )
 from mondrian_core.files import write_atomic
 from mondrian_core.rubric import DIMENSION_TITLES, DIMENSIONS, CritiqueParseError, parse_critique_lenient
+from mondrian_core.samples_file import BASE, CANDIDATE, CHAMPION
 
 SIDE_BY_SIDE = 6
 WORST = 8

@@ -1,66 +1,27 @@
-"""The `Engine` protocol: one question about a photograph, one reply.
+"""What answers a question about a photograph: the model of this process, or the model process.
 
-`LocalEngine` (the model in this process) and `ModelProcess` (the model in another process) implement it, so strategies
-do not know which one they use.
+Both stand behind `Engine`, so strategies don't know which one they talk to.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from mondrian_core.errors import Broken, NegativeOutcome
-from mondrian_core.prompts import ChatMessage
-from mondrian_core.rubric import MAX_ANSWER_TOKENS
-
-if TYPE_CHECKING:
-    from PIL import Image
-
-    from mondrian_core.pixel_files import PixelFile
-
-MAX_TOKENS = MAX_ANSWER_TOKENS
-
-OnToken = Callable[[int], None]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Question:
-    """One generation.
-
-    Attributes:
-        image: in memory, or a file of its pixels when the model runs in another process.
-        adapter: folder of an adapter; None: the base answers.
-        temperature: 0 is greedy.
-        constrained: only what the rubric's grammar allows can be generated.
-        embed: return the photograph's embedding too.
-        precedents: draft tokens from earlier answers (n-gram speculation). False makes times comparable between models.
-    """
-
-    messages: list[ChatMessage]
-    image: Image.Image | PixelFile
-    adapter: Path | None = None
-    max_tokens: int = MAX_TOKENS
-    temperature: float = 0.0
-    seed: int = 0
-    constrained: bool = True
-    embed: bool = False
-    precedents: bool = True
+from mondrian_core.photograph_model import OnToken, PhotographModel, Question
 
 
 @dataclass(frozen=True, kw_only=True)
 class Reply:
-    """The generated text and its measurements.
+    """What came back.
 
-    Attributes:
-        tokens: generated tokens.
-        prompt_tokens: tokens of the prompt, `image_tokens` of them the photograph's.
-        switch_seconds: time to switch the adapter.
-        expected_scores: probability-weighted score (0-10) by dimension.
-        boot: identifies the process that answered.
-        embedding: of the photograph, with norm 1; empty when it was not requested.
-        drafted: tokens drafted from earlier answers; `accepted` of them were right.
+    `tokens` were generated, `prompt_tokens` read (`image_tokens` of them the photograph's); times in seconds;
+    `switch_seconds` is what changing the adapter took; `expected_scores` (0-10) by dimension; `boot` names the process;
+    `embedding` of the photograph has length 1, or is empty when it was not asked for; `drafted` tokens were tried
+    because of earlier answers, and `accepted` of them were right.
     """
 
     text: str
@@ -79,7 +40,7 @@ class Reply:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """The measurements as JSON values, for the jobs table."""
+        """The measured values as plain values, for the jobs table."""
         return {
             "finish_reason": self.finish_reason,
             "tokens": self.tokens,
@@ -94,8 +55,8 @@ class Reply:
         }
 
 
-class Engine(Protocol):
-    """Answers one question at a time."""
+class Engine(PhotographModel, Protocol):
+    """A photograph model behind the service: it also checks adapters, and a question can be canceled."""
 
     def ask(self, question: Question, on_token: OnToken | None = None) -> Reply:
         """Generate; `on_token` is called with the number of tokens so far.
@@ -107,15 +68,15 @@ class Engine(Protocol):
         """
 
     def check(self, folder: Path) -> tuple[str, ...]:
-        """Problems of an adapter on this base; () when there are none."""
+        """Problems of an adapter on this base; () is sound."""
 
 
 class Canceled(NegativeOutcome):
-    """The job was canceled while it was in progress."""
+    """The job was canceled while it was worked on."""
 
     def __init__(self) -> None:
         super().__init__("The job was canceled.", "Send the photograph again if you want its critique.")
 
 
 class GenerationFailed(Broken):
-    """The model raised an error; the process is still running."""
+    """The model raised an error; the process is still there."""

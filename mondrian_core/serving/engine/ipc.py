@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mondrian_core.serving.engine.interface import Question, Reply
+from mondrian_core.photograph_model import Question
+from mondrian_core.serving.engine.interface import Reply
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mondrian_core import accelerator_lock
+from mondrian_core.photograph_model import OnToken, Question
 from mondrian_core.pixel_files import load_image
-from mondrian_core.registry.version_answers import CANDIDATE, SAMPLES
-from mondrian_core.serving.engine.interface import OnToken, Question, Reply
+from mondrian_core.samples_file import SAMPLES_NAME, SamplesFile
+from mondrian_core.serving.engine.interface import Reply
 
 if TYPE_CHECKING:
     from mondrian_core.models.inference.ngram_draft import NgramDrafter
@@ -74,6 +75,7 @@ class LocalEngine:
             question.messages,
             None,  # `prepared` holds the image already
             max_tokens=question.max_tokens,
+            exact_tokens=question.exact_tokens,
             temperature=question.temperature,
             seed=question.seed,
             constrained=question.constrained,
@@ -155,14 +157,9 @@ class LocalEngine:
 
 
 def _recorded_answers(adapter: Path) -> list[str]:
-    """The newest answers that the version gave in its evaluation; none where there is no readable record."""
-    found: list[str] = []
+    """The last answers that the version gave in its evaluation; none where there is no readable record."""
     try:
-        with (adapter / SAMPLES).open(encoding="utf-8") as lines:
-            for line in lines:
-                row = json.loads(line)
-                if (row["kind"], row.get("arm")) == ("answer", CANDIDATE):
-                    found.append(str(row["text"]))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        answers = [record.get("text") for record in SamplesFile(adapter / SAMPLES_NAME).candidate_answers()]
+    except OSError:
         return []  # it only makes the first answers faster
-    return found[-_MAX_RECORDED_ANSWERS:]
+    return [text for text in answers if isinstance(text, str)][-_MAX_RECORDED_ANSWERS:]

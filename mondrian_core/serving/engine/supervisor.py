@@ -18,9 +18,10 @@ from pathlib import Path
 from mondrian_core import errors
 from mondrian_core.errors import Broken, ModelProcessDied, MondrianError
 from mondrian_core.events import EventListener, StageNotice, ignore_events
+from mondrian_core.photograph_model import OnToken, Question
 from mondrian_core.pixel_files import PixelFile
 from mondrian_core.serving.engine import interface as engine_module
-from mondrian_core.serving.engine.interface import OnToken, Question, Reply
+from mondrian_core.serving.engine.interface import Reply
 from mondrian_core.serving.engine.ipc import (
     AnswerResponse,
     AskRequest,

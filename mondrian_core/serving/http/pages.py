@@ -64,7 +64,10 @@ def front_page(service: Service) -> str:
     """The front page: upload, latest critiques, scores over time."""
     advisors = service.store.advisors()
     jobs = [job for job in service.store.latest_jobs(4 * MAX_POINTS) if not is_internal_job(job)]
-    charts = [(advisor_prompt, score_history_charts(score_points(jobs, advisor_prompt.advisor))) for advisor_prompt in advisors]
+    charts = [
+        (advisor_prompt, score_history_charts(score_points(jobs, advisor_prompt.advisor)))
+        for advisor_prompt in advisors
+    ]
     return (
         _templates()
         .get_template("front.html")

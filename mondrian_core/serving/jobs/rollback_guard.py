@@ -40,7 +40,7 @@ class RollbackGuard:
             advisor,
             self._store.jobs(advisor, since=rollout.started),
             actor=SERVICE_ACTOR,
-            only_back=True,
+            carry_out="rollback",
         )
         if isinstance(checked.decision, RollBack):
             self._listen(StageNotice("rollout", f"{advisor} {rollout.version}: {checked.decision.sentence}"))

@@ -10,8 +10,9 @@ from typing import Any
 from fastapi.testclient import TestClient
 
 from mondrian_core.errors import Broken
+from mondrian_core.photograph_model import Question
 from mondrian_core.serving.critique.adapter_smoke_check import AdapterSmokeCheck
-from mondrian_core.serving.engine.interface import Question, Reply
+from mondrian_core.serving.engine.interface import Reply
 from mondrian_core.serving.http.app import create_app
 from mondrian_core.serving.http.service import Service
 from mondrian_core.settings import Settings

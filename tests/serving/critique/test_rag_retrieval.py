@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from mondrian_core.photograph_model import Question
 from mondrian_core.prompts import AdvisorPrompt, comparison_messages, critique_messages
 from mondrian_core.retrieval.nearest_neighbors import (
     Portfolio,
@@ -21,7 +22,7 @@ from mondrian_core.retrieval.nearest_neighbors import (
 from mondrian_core.rubric import DIMENSIONS
 from mondrian_core.serving.critique.fallback_chain import run_fallback_chain
 from mondrian_core.serving.critique.strategies import AnalysisContext, RagStrategy, all_strategies
-from mondrian_core.serving.engine.interface import Question, Reply
+from mondrian_core.serving.engine.interface import Reply
 from mondrian_core.store import DimensionalProfile
 
 

@@ -10,12 +10,13 @@ import pytest
 from PIL import Image
 
 from mondrian_core.errors import AnswerUnparsable, ModelProcessDied
+from mondrian_core.photograph_model import Question
 from mondrian_core.prompts import AdvisorPrompt
 from mondrian_core.rubric import DIMENSIONS, canonical_answer, make_critique
 from mondrian_core.serving.critique.adapter_source import ServedAdapter
 from mondrian_core.serving.critique.fallback_chain import ChainExhausted, run_fallback_chain
 from mondrian_core.serving.critique.strategies import AnalysisContext, BaselineStrategy, LoraStrategy, all_strategies
-from mondrian_core.serving.engine.interface import Question, Reply
+from mondrian_core.serving.engine.interface import Reply
 
 ADAPTER = ServedAdapter("ansel", "v0003", Path("v0003"))
 OFF_GRADE = '"overall_grade": "9.9"'

@@ -18,11 +18,12 @@ from PIL import Image
 
 from mondrian_core.errors import BadAdapter, ModelProcessDied
 from mondrian_core.mini.renderer import render_scene, sample_scene
+from mondrian_core.photograph_model import Question
 from mondrian_core.pixel_files import PixelFileCache, load_image
 from mondrian_core.prompts import AdvisorPrompt, critique_messages
 from mondrian_core.registry import Registry
 from mondrian_core.serving.batch_analyze import BatchRequest, analyze_photographs
-from mondrian_core.serving.engine.interface import Canceled, Question
+from mondrian_core.serving.engine.interface import Canceled
 from mondrian_core.serving.engine.local_engine import LocalEngine
 from mondrian_core.serving.engine.supervisor import ModelProcess, model_command
 from mondrian_core.settings import Settings

@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 
 from mondrian_core.errors import BadAdapter, BaseModelUnavailable, ModelProcessDied
+from mondrian_core.photograph_model import Question
 from mondrian_core.pixel_files import PixelFile
-from mondrian_core.serving.engine.interface import Canceled, Question
+from mondrian_core.serving.engine.interface import Canceled
 from mondrian_core.serving.engine.supervisor import ModelProcess, ModelProcessLimits, is_process_alive
 
 QUESTION = Question(messages=[], image=PixelFile(Path("no-file"), 8, 8))  # the fake model reads no pixels

@@ -15,8 +15,8 @@ from fastapi.testclient import TestClient
 from PIL import Image
 
 from mondrian_core.images import downscale_to_fit, open_photograph
+from mondrian_core.photograph_model import Question
 from mondrian_core.pixel_files import PixelFileCache
-from mondrian_core.serving.engine.interface import Question
 from mondrian_core.serving.engine.supervisor import ModelProcess
 from mondrian_core.serving.http.app import create_app
 from mondrian_core.serving.http.service import Service

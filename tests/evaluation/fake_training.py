@@ -8,7 +8,7 @@ from types import ModuleType
 from mondrian_core.evaluation import CrossValidationPlan, LabelledPhotograph
 
 
-class School:
+class FakeFoldTrainer:
     """Trains nothing and notes what it would have been: a fold's adapter is the critic "fold-K" of the model."""
 
     def __init__(self, folder: Path, entries: list[LabelledPhotograph], count: int = 4) -> None:
@@ -23,10 +23,10 @@ class School:
         return path
 
 
-def model_of(stand_in: ModuleType, spread: float) -> object:
-    critics = {"base": stand_in.noisy(2.0), "candidate": stand_in.noisy(1.0)}
-    return stand_in.StandIn(critics=critics | {f"fold-{k}": stand_in.noisy(spread) for k in range(4)})
+def make_fold_model(fake_model: ModuleType, spread: float) -> object:
+    critics = {"base": fake_model.noisy_critic(2.0), "candidate": fake_model.noisy_critic(1.0)}
+    return fake_model.FakeModel(critics=critics | {f"fold-{k}": fake_model.noisy_critic(spread) for k in range(4)})
 
 
-def folding(school: School, entries: list[LabelledPhotograph]) -> CrossValidationPlan:
+def make_folding(school: FakeFoldTrainer, entries: list[LabelledPhotograph]) -> CrossValidationPlan:
     return CrossValidationPlan(entries, school.fold_of, school, "recipe")

@@ -19,7 +19,7 @@ from mondrian_core.images import perceptual_hash
 from mondrian_core.recipes import Recipe, TrainRecipe, recipe_from_values
 from mondrian_core.rubric import DIMENSIONS
 from mondrian_core.settings import Settings
-from mondrian_core.stages import StageContext, data_selection
+from mondrian_core.stages import StageContext, evaluation_data, training_data
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def built(samples: Path) -> tuple[StageContext, Any]:
 
 
 def found(context: StageContext, adapter: Path, listen: Callable[[StageEvent], None] = ignore_events) -> Any:
-    return data_selection.load_training_provenance(adapter, context.root / "datasets" / context.advisor, listen)
+    return training_data.load_training_provenance(adapter, context.root / "datasets" / context.advisor, listen)
 
 
 def test_an_adapter_in_a_run_was_trained_on_that_runs_dataset(built: tuple[StageContext, Any]) -> None:
@@ -73,7 +73,7 @@ def test_an_adapter_that_was_trained_on_everything_is_known_as_that(
         said = {"dataset": {"digest": version.digest, "trained_on": "all"}}
         (folder / "manifest.json").write_text(json.dumps(said))
     else:
-        data_selection.record_training_data(folder.parent, version, data_selection.ALL)
+        training_data.record_training_data(folder.parent, version, training_data.ALL)
     trained = found(context, folder)
     assert (
         trained.whole_dataset and trained.photo_ids == set(version.near_duplicate_groups) == version.photograph_hashes
@@ -84,7 +84,7 @@ def test_an_adapter_that_was_trained_on_everything_is_known_as_that(
         == len(trained.scores)
         == len(version.near_duplicate_groups)
     )
-    rows, split = data_selection.select_test_rows(version, trained)
+    rows, split = evaluation_data.select_test_rows(version, trained)
     assert (rows, split) == ([], "folds")
 
 
@@ -93,10 +93,10 @@ def test_a_note_counts_from_the_moment_the_training_begins_and_over_a_dataset_bu
 ) -> None:
     context, version = built
     (context.run_folder / "adapter").mkdir()
-    data_selection.record_training_data(context.run_folder, version, data_selection.ALL)
+    training_data.record_training_data(context.run_folder, version, training_data.ALL)
     (context.run_folder / "dataset.json").write_text(json.dumps({"path": "another"}))
-    assert found(context, context.run_folder / "adapter").everything
-    (context.run_folder / data_selection.TRAINING_NOTE_FILE).write_text(
+    assert found(context, context.run_folder / "adapter").whole_dataset
+    (context.run_folder / training_data.TRAINING_NOTE_FILE).write_text(
         json.dumps({"dataset": version.digest, "trained_on": "some"})
     )
     assert found(context, context.run_folder / "adapter") is None
@@ -106,15 +106,15 @@ def test_a_run_trained_anew_on_something_else_is_unknown_until_it_is_done(built:
     context, version = built
     adapter = context.run_folder / "adapter"
     adapter.mkdir()
-    data_selection.record_training_data(context.run_folder, version, data_selection.ALL)
-    data_selection.record_training_data(
-        context.run_folder, version, data_selection.TRAIN
+    training_data.record_training_data(context.run_folder, version, training_data.ALL)
+    training_data.record_training_data(
+        context.run_folder, version, training_data.TRAIN
     )  # interrupted: which adapter lies there?
     assert found(context, adapter) is None
-    data_selection.record_training_data(context.run_folder, version, data_selection.TRAIN, done=True)
-    assert not found(context, adapter).everything
-    data_selection.record_training_data(
-        context.run_folder, version, data_selection.TRAIN
+    training_data.record_training_data(context.run_folder, version, training_data.TRAIN, done=True)
+    assert not found(context, adapter).whole_dataset
+    training_data.record_training_data(
+        context.run_folder, version, training_data.TRAIN
     )  # once more the same, as a resumption does
     assert found(context, adapter) is not None
 
@@ -128,7 +128,7 @@ def test_test_data_excludes_training_near_duplicates(built: tuple[StageContext, 
         perceptual_hashes=tuple(perceptual_hash(row.image) for row in half),
         whole_dataset=True,
     )
-    left, called = data_selection.select_test_rows(version, trained)
+    left, called = evaluation_data.select_test_rows(version, trained)
     seen = {version.near_duplicate_groups[row.photo_id] for row in half}
     assert {row.photo_id for row in left} == {
         name for name, group in version.near_duplicate_groups.items() if group not in seen
@@ -137,12 +137,12 @@ def test_test_data_excludes_training_near_duplicates(built: tuple[StageContext, 
     twin = TrainingProvenance(
         photo_ids=frozenset({"another"}), perceptual_hashes=(perceptual_hash(left[0].image),), whole_dataset=True
     )
-    assert left[0].photo_id not in {row.photo_id for row in data_selection.select_test_rows(version, twin)[0]}
+    assert left[0].photo_id not in {row.photo_id for row in evaluation_data.select_test_rows(version, twin)[0]}
     for known in (
         None,
         TrainingProvenance(photo_ids=trained.photo_ids),
     ):  # one that had something held out is tested on that
-        assert data_selection.select_test_rows(version, known)[1] == version.evaluation_split
+        assert evaluation_data.select_test_rows(version, known)[1] == version.evaluation_split
 
 
 def recipe(**evaluate: int) -> Recipe:
@@ -153,10 +153,10 @@ def test_a_small_set_is_trained_on_whole_where_folds_judge(built: tuple[StageCon
     _, version = built
     held_out = version.photographs[version.evaluation_split]
     assert 0 < held_out < 8
-    assert [data_selection.trains_on_full_dataset(version, recipe(folds=folds)) for folds in (0, 3)] == [False, True]
+    assert [training_data.trains_on_full_dataset(version, recipe(folds=folds)) for folds in (0, 3)] == [False, True]
     enough = recipe_from_values({"evaluate": {"folds": 3}, "gates": {"score_photographs": 5}})
-    assert data_selection.trains_on_full_dataset(version, enough) is (held_out < 5)
-    taught = data_selection.select_training_data(version, recipe(folds=3))
+    assert training_data.trains_on_full_dataset(version, enough) is (held_out < 5)
+    taught = training_data.select_training_data(version, recipe(folds=3))
     assert (taught.extent, taught.photographs, list(taught.selection_rows)) == (
         "all",
         len(version.near_duplicate_groups),
@@ -164,7 +164,7 @@ def test_a_small_set_is_trained_on_whole_where_folds_judge(built: tuple[StageCon
     )
     assert {row.photo_id for row in taught.rows} == set(version.near_duplicate_groups)
     assert f"all {len(version.near_duplicate_groups)} photographs" in taught.description
-    plain = data_selection.select_training_data(version, recipe())
+    plain = training_data.select_training_data(version, recipe())
     assert plain.extent == "train" and [row.answer for row in plain.rows] == [
         row.answer for row in version.rows("train")
     ]
@@ -172,15 +172,15 @@ def test_a_small_set_is_trained_on_whole_where_folds_judge(built: tuple[StageCon
 
 def test_more_folds_than_photographs_are_refused_before_any_training(built: tuple[StageContext, Any]) -> None:
     with pytest.raises(BadInput, match="folds"):
-        data_selection.select_training_data(built[1], recipe(folds=20))
+        training_data.select_training_data(built[1], recipe(folds=20))
 
 
 def test_preference_pairs_follow_what_is_trained_on(built: tuple[StageContext, Any]) -> None:
     _, version = built
     values = {"train": {"preference_epochs": 1}, "evaluate": {"folds": 3}}
-    pairs = data_selection.select_training_data(version, recipe_from_values(values)).pairs
+    pairs = training_data.select_training_data(version, recipe_from_values(values)).pairs
     assert {pair.row.photo_id for pair in pairs.train} == set(version.near_duplicate_groups) and not pairs.validation
-    split = data_selection.select_training_data(version, recipe_from_values({**values, "evaluate": {"folds": 0}})).pairs
+    split = training_data.select_training_data(version, recipe_from_values({**values, "evaluate": {"folds": 0}})).pairs
     assert {pair.row.photo_id for pair in split.train} == {row.photo_id for row in version.rows("train")}
 
 
@@ -188,12 +188,12 @@ def test_folds_repeat_the_settings_an_adapter_was_trained_by(tmp_path: Path) -> 
     folder, heard = tmp_path / "v0001", []
     folder.mkdir()
     own, other = TrainRecipe(rank=2), TrainRecipe(rank=16)
-    assert data_selection.load_train_recipe(folder, other, heard.append) == other and not heard
+    assert training_data.load_train_recipe(folder, other, heard.append) == other and not heard
     said = {"recipe": {"values": recipe_from_values({"train": {"rank": 2}}).model_dump(mode="json")}}
     (folder / "manifest.json").write_text(json.dumps(said))
-    assert data_selection.load_train_recipe(folder, other, heard.append) == own and "as v0001 was" in str(heard)
+    assert training_data.load_train_recipe(folder, other, heard.append) == own and "recipe of v0001" in str(heard)
     (folder / "manifest.json").write_text(json.dumps({"recipe": {"values": {"train": {"of another release": 1}}}}))
-    assert data_selection.load_train_recipe(folder, other, heard.append) == other
+    assert training_data.load_train_recipe(folder, other, heard.append) == other
 
 
 @pytest.mark.parametrize("manifest", ["{}", "not json", '{"dataset": {"digest": "gone"}}', "[]"])
@@ -203,12 +203,12 @@ def test_unknown_training_data_is_reported(built: tuple[StageContext, Any], tmp_
     (folder / "manifest.json").write_text(manifest)
     heard: list[StageEvent] = []
     assert found(built[0], folder, heard.append) is None
-    assert "leakage stays open" in str(heard)
+    assert "leakage can't be checked" in str(heard)
 
 
 def test_photographs_are_reported_by_file_name(built: tuple[StageContext, Any], samples: Path) -> None:
     _, version = built
-    entries = data_selection.labelled_photographs_from_rows(version.rows(version.evaluation_split), version)
+    entries = evaluation_data.labelled_photographs_from_rows(version.rows(version.evaluation_split), version)
     names = {path.name for path in samples.rglob("*") if path.is_file()}
     assert entries and all(entry.title in names for entry in entries)
     assert len({entry.photograph for entry in entries}) == len(entries)
@@ -217,11 +217,11 @@ def test_photographs_are_reported_by_file_name(built: tuple[StageContext, Any], 
 def test_retrieval_offers_training_photographs_only(built: tuple[StageContext, Any]) -> None:
     _, version = built
     rows = version.rows("train")
-    told = data_selection.build_retrieval_lookup(rows)(dict.fromkeys(DIMENSIONS, 6.0), "any")
+    told = evaluation_data.build_retrieval_lookup(rows)(dict.fromkeys(DIMENSIONS, 6.0), "any")
     assert told is not None
     assert told.size == len({row.photo_id for row in rows})
     assert {neighbour.name for neighbour in told.neighbours} <= {row.photo_id[:12] for row in rows}
-    assert data_selection.build_retrieval_lookup([])(dict.fromkeys(DIMENSIONS, 6.0), "any") is None
+    assert evaluation_data.build_retrieval_lookup([])(dict.fromkeys(DIMENSIONS, 6.0), "any") is None
 
 
 def test_fold_training_excludes_its_own_photographs(
@@ -236,7 +236,7 @@ def test_fold_training_excludes_its_own_photographs(
 
     monkeypatch.setattr("mondrian_core.training.train_adapter", train)
     monkeypatch.setattr("mondrian_core.models.base_model.load_base", lambda name: name)
-    folding = data_selection.build_cross_validation_plan(
+    folding = evaluation_data.build_cross_validation_plan(
         version, 3, "mini", TrainRecipe(), tmp_path / "folds", ignore_events
     )
     assert set(folding.fold_of) == {entry.photograph for entry in folding.entries} == set(version.near_duplicate_groups)
@@ -250,14 +250,14 @@ def test_fold_training_excludes_its_own_photographs(
     rows, validation, _, resumed = calls[0]
     assert {row.photo_id for row in rows} == rest
     assert {row.answer for row in rows} == {
-        row.answer for row in data_selection.select_training_data(version, recipe(folds=3)).rows if row.photo_id in rest
+        row.answer for row in training_data.select_training_data(version, recipe(folds=3)).rows if row.photo_id in rest
     }  # just as the adapter that is shipped
     assert (validation, resumed) == ([], None), "tried again it goes on if it is the same training"
 
 
 def test_another_recipe_is_another_cross_validation(built: tuple[StageContext, Any], tmp_path: Path) -> None:
     digests = {
-        data_selection.build_cross_validation_plan(
+        evaluation_data.build_cross_validation_plan(
             built[1], 3, "mini", TrainRecipe(rank=rank), tmp_path, ignore_events
         ).digest
         for rank in (4, 8)
@@ -267,13 +267,13 @@ def test_another_recipe_is_another_cross_validation(built: tuple[StageContext, A
 
 def test_more_folds_than_photographs_is_reported(built: tuple[StageContext, Any], tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="folds"):
-        data_selection.build_cross_validation_plan(built[1], 19, "mini", TrainRecipe(), tmp_path, ignore_events)
+        evaluation_data.build_cross_validation_plan(built[1], 19, "mini", TrainRecipe(), tmp_path, ignore_events)
 
 
 def test_what_is_noticed_names_the_file_of_the_photograph() -> None:
     members = [{"lineage": "a" * 64, "photograph": "source/advisor/photographer/ansel/half-dome.jpg"}]
     heard: list[StageEvent] = []
-    listen = data_selection.listener_with_file_names(heard.append, SimpleNamespace(manifest={"members": members}))  # type: ignore[arg-type]
+    listen = training_data.listener_with_file_names(heard.append, SimpleNamespace(manifest={"members": members}))  # type: ignore[arg-type]
     listen(StageNotice("train", f"The validation loss of {'a' * 64}, {'b' * 64} is not a number"))
     listen(StageProgressed("train", 1, 2))
     assert heard == [

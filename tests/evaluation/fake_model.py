@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from mondrian_core.photograph_model import OnToken, Question
 from mondrian_core.rubric import DIMENSIONS, canonical_answer, make_critique
 
 _STRIPE = 12  # pixels; wide enough that a blurred or recompressed copy can still be read
@@ -26,7 +27,7 @@ def photograph(scores: Mapping[str, float], number: int = 0) -> Image.Image:
     return Image.fromarray(np.tile(row, (6 * _STRIPE, 1))).convert("RGB")
 
 
-def truth_of(image: Image.Image) -> np.ndarray:
+def scores_in_image(image: Image.Image) -> np.ndarray:
     """The eight scores a picture holds."""
     return stripes(image)[: len(DIMENSIONS)] / 20
 
@@ -37,7 +38,7 @@ def stripes(image: Image.Image) -> np.ndarray:
     return middle[[int((k + 0.5) * image.width / 10) for k in range(10)]]
 
 
-def text_of(scores: np.ndarray, word: str = "Calm") -> str:
+def answer_text(scores: np.ndarray, word: str = "Calm") -> str:
     """A canonical answer."""
     whole = [round(float(np.clip(score, 0, 10))) for score in scores]
     comments = {name: f"{word} light on the ridge, {value}." for name, value in zip(DIMENSIONS, whole, strict=True)}
@@ -45,7 +46,7 @@ def text_of(scores: np.ndarray, word: str = "Calm") -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Said:
+class FakeGeneration:
     """Stands for `models.generation.Generation`."""
 
     text: str
@@ -62,18 +63,23 @@ class Said:
 Critic = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 
 
-def noisy(spread: float, shift: float = 0.0) -> Critic:
+def noisy_critic(spread: float, shift: float = 0.0) -> Critic:
     """A critic that sees the truth with an error of this spread (points) and this bias."""
     return lambda truth, rng: truth + shift + rng.normal(0, spread, len(truth))
 
 
-def always(score: float) -> Critic:
+def constant_critic(score: float) -> Critic:
     """A critic that says the same of everything."""
     return lambda truth, rng: np.full(len(truth), score)
 
 
+def has_comparison(question: Question) -> bool:
+    """True when the question comes with the advisor's similar photographs (retrieval)."""
+    return len(question.messages[1]["content"]) > 2
+
+
 @dataclass(kw_only=True)
-class StandIn:
+class FakeModel:
     """A model whose base and adapters are critics; an adapter is known by the name of its folder."""
 
     critics: dict[str, Critic]
@@ -84,20 +90,25 @@ class StandIn:
     cut: frozenset[str] = frozenset()
     broken: Callable[[str, int], BaseException | None] = lambda arm, number: None
     asked: list[tuple[str, int]] = field(default_factory=list)
-    manners: list[dict[str, Any]] = field(default_factory=list)
+    request_options: list[dict[str, Any]] = field(default_factory=list)
     timed: int = 0
     arm: str = "base"
 
     def use(self, adapter: Path | None) -> None:
         self.arm = adapter.name if adapter else "base"
 
-    def answer(self, image: Image.Image, *, max_tokens: int, exact_tokens: int | None = None, **manner: Any) -> Said:
-        self.manners.append({"arm": self.arm, **manner})
+    def ask(self, question: Question, on_token: OnToken | None = None) -> FakeGeneration:
+        self.use(question.adapter)
+        image = question.image
+        options = {"constrained": question.constrained, "comparison": has_comparison(question)}
+        if not question.exact_tokens:
+            options |= {"temperature": question.temperature, "seed": question.seed}
+        self.request_options.append({"arm": self.arm, **options})
         number = int(stripes(image)[8])
-        if exact_tokens:
+        if question.exact_tokens:
             self.timed += 1
             noise = 1 + 0.01 * np.sin(self.timed * 12.9898)
-            return Said(
+            return FakeGeneration(
                 text="",
                 decode_seconds=0.1 * self.slow.get(self.arm, 1.0) * noise,
                 prefill_seconds=0.05 * self.slow.get(self.arm, 1.0) * noise,
@@ -107,11 +118,11 @@ class StandIn:
         if error is not None:
             raise error
         rng = np.random.default_rng([number, sum(map(ord, self.arm))])
-        scores = np.clip(self.critics[self.arm](truth_of(image), rng), 0, 10)
-        text = text_of(scores, "Calm" if self.arm == "base" else "Stern")
+        scores = np.clip(self.critics[self.arm](scores_in_image(image), rng), 0, 10)
+        text = answer_text(scores, "Calm" if self.arm == "base" else "Stern")
         if self.arm in self.cut:
-            return Said(text=text[: len(text) // 2], finish_reason="length")
-        return Said(text=text, expected_scores=dict(zip(DIMENSIONS, map(float, scores), strict=True)))
+            return FakeGeneration(text=text[: len(text) // 2], finish_reason="length")
+        return FakeGeneration(text=text, expected_scores=dict(zip(DIMENSIONS, map(float, scores), strict=True)))
 
     def divergence(self, adapter: Path, image: Image.Image, text: str) -> float:
         return self.nats
