@@ -28,7 +28,7 @@ def started(folder: Path, code: str) -> processes.ManagedProcess:
 
 def wait_for_children(pid: int) -> list[int]:
     until = time.monotonic() + 20
-    while not (found := processes.descendant_pids(pid)):
+    while not (found := [child.pid for child in processes.child_processes(pid)]):
         assert time.monotonic() < until
         time.sleep(0.05)
     return found
@@ -76,8 +76,8 @@ def test_a_process_that_is_gone_is_no_error(tmp_path: Path) -> None:
 def test_a_process_that_left_its_pipe_outlives_the_reader(tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from rich.console import Console\n"
-        "from tasks.processes import leave_pipe\n"
-        "print('begun', flush=True); sys.stdin.readline(); leave_pipe(Path(sys.argv[1]))\n"
+        "from tasks.processes import redirect_pipe_to_file\n"
+        "print('begun', flush=True); sys.stdin.readline(); redirect_pipe_to_file(Path(sys.argv[1]))\n"
         "Console().print('said to nobody'); print('done', file=sys.stderr)"
     )
     root = Path(processes.__file__).parents[1]
@@ -102,8 +102,8 @@ def test_children_hear_sigint_although_a_background_shell_ignores_it(tmp_path: P
     """The trap: a shell's background job ignores SIGINT, and Prefect's worker would never stop."""
     inner = "import signal; print(signal.getsignal(signal.SIGINT) is signal.SIG_IGN, flush=True)"
     outer = (
-        "import os, sys, time; from pathlib import Path; from tasks.processes import start\n"
-        f"start('t', [sys.executable, '-c', {inner!r}], environment=dict(os.environ), folder=Path('.'),"
+        "import os, sys, time; from pathlib import Path; from tasks.processes import start_process\n"
+        f"start_process('t', [sys.executable, '-c', {inner!r}], environment=dict(os.environ), folder=Path('.'),"
         f" log=Path({str(tmp_path / 'log')!r}))\ntime.sleep(3)"
     )
     root = Path(processes.__file__).parents[1]
