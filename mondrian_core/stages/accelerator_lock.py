@@ -1,4 +1,4 @@
-"""Stages that compute on the accelerator: one at a time on this machine, whoever starts them."""
+"""Decorator for stages that need the accelerator: one at a time on this machine, whoever starts them."""
 
 from __future__ import annotations
 
@@ -19,9 +19,12 @@ def always_needed(context: StageContext) -> bool:
 
 
 def on_accelerator(needed: Callable[[StageContext], bool] = always_needed) -> Callable[[StageT], StageT]:
-    """For a stage: it begins once the accelerator is free, and tells while it waits.
+    """Let a stage start once the accelerator is free, with a notice while it waits.
 
-    Of several ranks that train together the first one alone takes the lock; the others can't go on without it.
+    Of several ranks that train together only the first takes the lock; the others can't proceed without it.
+
+    Args:
+        needed: whether this run of the stage uses the accelerator at all.
     """
 
     def decorated(stage: StageT) -> StageT:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
@@ -180,15 +180,17 @@ def labelled_photographs_from_rows(rows: list[DatasetRow], version: DatasetVersi
     ]
 
 
-def load_training_provenance(adapter: Path, datasets: Path, listen: EventListener) -> TrainingProvenance | None:
+def load_training_provenance(
+    adapter: Path, datasets: Path, listen: EventListener, open_dataset: Callable[[Path], DatasetVersion]
+) -> TrainingProvenance | None:
     """What an adapter was trained on, from its manifest or its run; None when that can't be told.
 
     Args:
         adapter: a version's folder, or the folder that a training left in its run.
         datasets: the advisor's dataset versions.
+        open_dataset: opens a dataset version's folder.
     """
     from mondrian_core.data.dataset import full_dataset
-    from mondrian_core.data.dataset.builder import load_dataset_version
     from mondrian_core.evaluation import TrainingProvenance
 
     folder, extent = _dataset_of(adapter, datasets)
@@ -196,7 +198,7 @@ def load_training_provenance(adapter: Path, datasets: Path, listen: EventListene
         listen(StageNotice("evaluate", f"What {adapter.name} was trained on isn't known: leakage stays open."))
         return None
     try:
-        version = load_dataset_version(folder)
+        version = open_dataset(folder)
         rows = full_dataset.all_photograph_rows(version) if extent == ALL else original_rows(version.rows(TRAIN))
     except BadInput as error:
         listen(StageNotice("evaluate", f"The dataset it was trained on can't be read: {error.problem}"))

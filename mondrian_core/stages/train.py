@@ -1,10 +1,9 @@
-"""The stage that trains, and what it would take."""
+"""The train stage: train a LoRA adapter, or estimate what a training would take."""
 
 from __future__ import annotations
 
 from contextlib import ExitStack
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mondrian_core.errors import translate_foreign_errors
@@ -12,18 +11,11 @@ from mondrian_core.events import EventListener, StageStarted, chain_listeners, i
 from mondrian_core.settings import Settings
 from mondrian_core.stages.accelerator_lock import on_accelerator
 from mondrian_core.stages.context import StageContext
-from mondrian_core.stages.summaries import DatasetSummary, TrainSummary, read_stage_summary, write_stage_summary
+from mondrian_core.stages.dataset import open_run_dataset
+from mondrian_core.stages.summaries import TrainSummary, write_stage_summary
 
 if TYPE_CHECKING:
-    from mondrian_core.data.dataset.builder import DatasetVersion
     from mondrian_core.training.ranks import Ranks
-
-
-def load_run_dataset(context: StageContext) -> DatasetVersion:
-    """The dataset version that was named, else the one that this run made."""
-    from mondrian_core.data.dataset.builder import load_dataset_version
-
-    return load_dataset_version(Path(context.dataset or read_stage_summary(context, "dataset", DatasetSummary).path))
 
 
 @on_accelerator()
@@ -34,12 +26,16 @@ def train_stage(
     resume: bool | None = None,
     ranks: Ranks | None = None,
 ) -> TrainSummary:
-    """Train a LoRA adapter; it lies in the run folder until it is registered.
+    """Train a LoRA adapter; it stays in the run folder until it is registered.
 
-    `evidence.lessons` says on what: the dataset's training split, or all of a small one when folds judge the recipe.
-    With `resume` it goes on where the run was interrupted, or refuses when it is another training by now; with None, as
-    for a stage that is tried again, it goes on if it can; with False it begins at the first step.
-    With several `ranks` every process calls this, and the first one alone leaves a summary.
+    Training data: the training split, or all photographs of a small dataset (`data_selection.select_training_data`).
+
+    Args:
+        context: the run.
+        listen: receives events.
+        resume: True: continue from the last checkpoint, an error when its inputs differ; None: continue when
+            possible; False: start at the first step.
+        ranks: processes that train together; each one calls this, only the first writes a summary.
     """
     from mondrian_core.models.base_model import load_base
     from mondrian_core.stages import data_selection
@@ -47,12 +43,12 @@ def train_stage(
     from mondrian_core.training.ranks import ALONE
 
     ranks = ranks or ALONE
-    version = load_run_dataset(context)
-    taught = data_selection.select_training_data(version, context.recipe)
+    version = open_run_dataset(context)
+    training_data = data_selection.select_training_data(version, context.recipe)
     listen = data_selection.listener_with_file_names(listen, version)
-    listen(StageStarted("train", detail=taught.description))
+    listen(StageStarted("train", detail=training_data.description))
     if ranks.first:
-        data_selection.record_training_data(context.run_folder, version, taught.extent)
+        data_selection.record_training_data(context.run_folder, version, training_data.extent)
     with ExitStack() as stack, translate_foreign_errors(context.run_folder):
         if Settings().tensorboard_enabled and ranks.first:
             curves = stack.enter_context(
@@ -62,18 +58,18 @@ def train_stage(
         base = load_base(context.base_model)
         result = train_adapter(
             base,
-            taught.rows,
-            taught.selection_rows,
+            training_data.rows,
+            training_data.selection_rows,
             context.recipe.train,
             context.run_folder,
-            pairs=taught.pairs,
+            pairs=training_data.pairs,
             resume=resume,
             features=context.root / "runs" / "cache" / "features",
             listen=listen,
             ranks=ranks,
         )
     if ranks.first:
-        data_selection.record_training_data(context.run_folder, version, taught.extent, done=True)
+        data_selection.record_training_data(context.run_folder, version, training_data.extent, done=True)
     summary = TrainSummary(
         adapter=str(result.adapter),
         curve=str(result.curve),
@@ -84,7 +80,7 @@ def train_stage(
         seconds=result.seconds,
         answers=asdict(result.best_answers) if result.best_answers else None,
         preference=asdict(result.preference) if result.preference else None,
-        trained_on=taught.as_dict(),
+        trained_on=training_data.as_dict(),
         base=base.identity.record(context.base_model),
         start_loss=result.start_loss,
         worse_than_base=result.worse_than_base,
@@ -94,12 +90,14 @@ def train_stage(
 
 @on_accelerator()
 def estimate_stage(context: StageContext, listen: EventListener = ignore_events) -> dict[str, Any]:
-    """What a training would take: rows, tokens, steps, and time and memory from one probed step; nothing is trained."""
+    """Estimate a training from one probed step: rows, tokens, steps, seconds and bytes. Nothing is trained."""
     from mondrian_core.models.base_model import load_base
     from mondrian_core.stages import data_selection
-    from mondrian_core.training.training_estimate import estimate_training as probe
+    from mondrian_core.training.training_estimate import estimate_training
 
-    taught = data_selection.select_training_data(load_run_dataset(context), context.recipe)
+    training_data = data_selection.select_training_data(open_run_dataset(context), context.recipe)
     base = load_base(context.base_model)
-    found = probe(base, taught.rows, taught.selection_rows, context.recipe.train, listen, taught.pairs)
-    return {"trained_on": taught.description, **found.as_dict()}
+    estimate = estimate_training(
+        base, training_data.rows, training_data.selection_rows, context.recipe.train, listen, training_data.pairs
+    )
+    return {"trained_on": training_data.description, **estimate.as_dict()}

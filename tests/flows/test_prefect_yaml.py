@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 import yaml
+from prefect import Flow
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -63,7 +64,8 @@ class Deployment(Strict):
 
     @property
     def full_name(self) -> str:
-        return f"{self.entrypoint.rpartition(':')[2]}/{self.name}"
+        """The flow's name and the deployment's, as commands use it."""
+        return f"{flow_of(self).name}/{self.name}"
 
 
 class File(Strict):
@@ -84,16 +86,17 @@ def flow_of(deployment: Deployment) -> Any:
     return getattr(module, name)
 
 
-def test_the_names_are_those_that_were_promised() -> None:
+def test_deployment_names_are_unchanged() -> None:
     names = [deployment.full_name for deployment in FILE.deployments]
     assert len(names) == len(set(names))
     assert set(names) == PROMISED
 
 
 @pytest.mark.parametrize("deployment", FILE.deployments, ids=lambda each: each.full_name)
-def test_entrypoint_is_a_flow_of_that_name_and_takes_the_parameters(deployment: Deployment) -> None:
+def test_entrypoint_is_a_flow_that_accepts_the_parameters(deployment: Deployment) -> None:
     found = flow_of(deployment)
-    assert found.name == deployment.full_name.partition("/")[0]
+    assert isinstance(found, Flow)
+    assert found.fn.__name__ == deployment.entrypoint.rpartition(":")[2]
     known = set(found.parameters.properties)
     assert known == set(inspect.signature(found.fn).parameters)
     given = [deployment.parameters, *(schedule.parameters for schedule in deployment.schedules)]
@@ -127,7 +130,7 @@ def test_schedules_have_a_real_time_zone() -> None:
             ZoneInfo(schedule.timezone)
 
 
-def test_the_weekly_schedule_is_there() -> None:
+def test_retraining_has_a_weekly_schedule() -> None:
     weekly = next(each for each in FILE.deployments if each.full_name == "retrain/scheduled").schedules
     assert [schedule.parameters["advisor"] for schedule in weekly] == ["ansel"]
     assert weekly[0].active and weekly[0].cron.split()[-1] != "*"

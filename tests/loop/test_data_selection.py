@@ -34,7 +34,9 @@ def built(samples: Path) -> tuple[StageContext, Any]:
 
 
 def found(context: StageContext, adapter: Path, listen: Callable[[StageEvent], None] = ignore_events) -> Any:
-    return data_selection.load_training_provenance(adapter, context.root / "datasets" / context.advisor, listen)
+    return data_selection.load_training_provenance(
+        adapter, context.root / "datasets" / context.advisor, listen, context.datasets.open
+    )
 
 
 def test_an_adapter_in_a_run_was_trained_on_that_runs_dataset(built: tuple[StageContext, Any]) -> None:
@@ -43,7 +45,13 @@ def test_an_adapter_in_a_run_was_trained_on_that_runs_dataset(built: tuple[Stage
     trained = found(context, context.run_folder / "adapter")
     rows = version.rows("train")
     assert trained.photo_ids == {row.photo_id for row in rows}
-    assert len(trained.perceptual_hashes) == len(trained.critiques) == len(trained.scores) == len(trained.photo_ids) < len(rows)
+    assert (
+        len(trained.perceptual_hashes)
+        == len(trained.critiques)
+        == len(trained.scores)
+        == len(trained.photo_ids)
+        < len(rows)
+    )
     held_out = {row.photo_id for row in version.rows(version.evaluation_split)}
     assert held_out and not held_out & trained.photo_ids
 
@@ -69,8 +77,15 @@ def test_an_adapter_that_was_trained_on_everything_is_known_as_that(
     else:
         data_selection.record_training_data(folder.parent, version, data_selection.ALL)
     trained = found(context, folder)
-    assert trained.whole_dataset and trained.photo_ids == set(version.near_duplicate_groups) == version.photograph_hashes
-    assert len(trained.perceptual_hashes) == len(trained.critiques) == len(trained.scores) == len(version.near_duplicate_groups)
+    assert (
+        trained.whole_dataset and trained.photo_ids == set(version.near_duplicate_groups) == version.photograph_hashes
+    )
+    assert (
+        len(trained.perceptual_hashes)
+        == len(trained.critiques)
+        == len(trained.scores)
+        == len(version.near_duplicate_groups)
+    )
     rows, split = data_selection.select_test_rows(version, trained)
     assert (rows, split) == ([], "folds")
 
@@ -117,7 +132,9 @@ def test_test_data_excludes_training_near_duplicates(built: tuple[StageContext, 
     )
     left, called = data_selection.select_test_rows(version, trained)
     seen = {version.near_duplicate_groups[row.photo_id] for row in half}
-    assert {row.photo_id for row in left} == {name for name, group in version.near_duplicate_groups.items() if group not in seen}
+    assert {row.photo_id for row in left} == {
+        name for name, group in version.near_duplicate_groups.items() if group not in seen
+    }
     assert left and called == "new photographs"
     twin = TrainingProvenance(
         photo_ids=frozenset({"another"}), perceptual_hashes=(perceptual_hash(left[0].image),), whole_dataset=True
@@ -142,7 +159,11 @@ def test_a_small_set_is_trained_on_whole_where_folds_judge(built: tuple[StageCon
     enough = recipe_from_values({"evaluate": {"folds": 3}, "gates": {"score_photographs": 5}})
     assert data_selection.trains_on_full_dataset(version, enough) is (held_out < 5)
     taught = data_selection.select_training_data(version, recipe(folds=3))
-    assert (taught.extent, taught.photographs, list(taught.selection_rows)) == ("all", len(version.near_duplicate_groups), [])
+    assert (taught.extent, taught.photographs, list(taught.selection_rows)) == (
+        "all",
+        len(version.near_duplicate_groups),
+        [],
+    )
     assert {row.photo_id for row in taught.rows} == set(version.near_duplicate_groups)
     assert f"all {len(version.near_duplicate_groups)} photographs" in taught.description
     plain = data_selection.select_training_data(version, recipe())
@@ -223,7 +244,9 @@ def test_fold_training_excludes_its_own_photographs(
     assert set(folding.fold_of) == {entry.photograph for entry in folding.entries} == set(version.near_duplicate_groups)
     assert set(folding.fold_of.values()) == {0, 1, 2}
     for group in set(version.near_duplicate_groups.values()):
-        assert len({folding.fold_of[name] for name, other in version.near_duplicate_groups.items() if other == group}) == 1
+        assert (
+            len({folding.fold_of[name] for name, other in version.near_duplicate_groups.items() if other == group}) == 1
+        )
     rest = frozenset(name for name, fold in folding.fold_of.items() if fold != 1)
     assert folding.train(1, rest) == tmp_path / "folds" / "fold-1" / "adapter"
     rows, validation, _, resumed = calls[0]

@@ -62,6 +62,8 @@ class DatasetVersion:
     photographs: Mapping[str, int]
     rows_per_split: Mapping[str, int]
     manifest: Mapping[str, Any] = field(repr=False, default_factory=dict)
+    # Columns of the splits that were read, pictures as JPEG: a version never changes, so each split is read once.
+    stored_columns: dict[str, list[dict[str, Any]]] = field(repr=False, compare=False, default_factory=dict)
 
     @property
     def evaluation_split(self) -> str:
@@ -101,7 +103,9 @@ class DatasetVersion:
         """
         if not self.rows_per_split.get(split):
             return []
-        return [_row(values) for values in load_stored_columns(self.path / split)]
+        if split not in self.stored_columns:
+            self.stored_columns[split] = load_stored_columns(self.path / split)
+        return [_row(values) for values in self.stored_columns[split]]
 
 
 @dataclass(frozen=True)
