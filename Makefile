@@ -1,6 +1,7 @@
-# `make demo` and `make test` are all the set-up there is: both build .venv from the lock when it is missing or old.
-# Variables: PYTHON (the interpreter to build with), VENV (where), ARGS (handed on to pytest, demo, up, bench),
-# WORKERS (processes that share the tests; 0: none but pytest's own, for a debugger).
+# Every target builds .venv from the lock when it is missing or outdated; no other set-up is needed.
+# Variables: PYTHON (the interpreter to build with), VENV (where), ARGS (passed to pytest, demo, up, down and bench),
+# WORKERS (processes that share the tests; 0 runs them in pytest's own process, for a debugger),
+# COVERAGE (`make check` fails below this percentage).
 
 new_enough := import sys; sys.exit(sys.version_info < (3, 11))
 PYTHON ?= $(firstword $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
@@ -8,6 +9,7 @@ PYTHON ?= $(firstword $(shell for p in python3 python3.14 python3.13 python3.12 
 VENV ?= .venv
 ARGS ?=
 WORKERS ?= 2
+COVERAGE ?= 80
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -19,52 +21,66 @@ ready := $(VENV)/.ready
 pip := PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1 $(py) -m pip
 progress := /^(Collecting|Processing) / {if (++n % 40 == 0) {print "    " n " packages found"; fflush()}} \
   /^Installing collected/ {print "    unpacking " n; fflush()}
-sources := mondrian_core tasks flows deployments mini_training bench tests
+pytest = $(py) -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+sources := mondrian mondrian_core tasks flows deployments mini_training bench tests
 present = $(wildcard $(sources))
 
-.PHONY: help setup demo up down bench test check lint format types contracts lock clean
+.PHONY: help setup demo up down bench test quick check lint format types contracts dependencies prose slow-tests lock clean
 
-help:  ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' Makefile
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' Makefile
 
-demo: $(ready)  ## the whole loop on this machine, from nothing to a promoted, tried-out adapter
-	@$(py) -m deployments.demo $(ARGS)
+demo: $(ready)  ## train, evaluate, promote and try out an adapter on this machine, starting from nothing
+	@$(py) -m mondrian demo $(ARGS)
 
-up: $(ready)  ## Prefect server, worker and the service, left running
-	@$(py) -m deployments.up $(ARGS)
+up: $(ready)  ## start the Prefect server, a worker and the service, and leave them running
+	@$(py) -m mondrian up $(ARGS)
 
 down: $(ready)  ## stop what `make up` started
-	@$(py) -m deployments.down $(ARGS)
+	@$(py) -m mondrian down $(ARGS)
 
-bench: $(ready)  ## measurements against what one would pick instead
+bench: $(ready)  ## run the benchmarks
 	@$(py) -m bench $(ARGS)
 
-test: $(ready)  ## every test; ARGS="-m unit" for the quick ones
-	@$(py) -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS) </dev/null
+test: $(ready)  ## run every test
+	@$(pytest) $(ARGS) </dev/null
 
-check: lint types contracts test  ## all that must hold before a commit
+quick: $(ready)  ## run the fast unit tests (under a minute)
+	@$(pytest) -q -m "unit and not slow" $(ARGS) </dev/null
 
-lint: $(ready)  ## style and format
+check: lint types contracts dependencies prose  ## everything that must hold before a commit: all checks, then all tests
+	@$(pytest) --cov --cov-report= --cov-fail-under=$(COVERAGE) $(ARGS) </dev/null
+
+lint: $(ready)  ## check style, complexity and formatting
 	@$(py) -m ruff check $(present)
 	@$(py) -m ruff format --check $(present)
 
-format: $(ready)  ## put style and format right
+format: $(ready)  ## fix style and formatting
 	@$(py) -m ruff check --fix $(present)
 	@$(py) -m ruff format $(present)
 
-types: $(ready)  ## static types
+types: $(ready)  ## check static types
 	@$(py) -m mypy
 
-contracts: $(ready)  ## who may import whom
+contracts: $(ready)  ## check which package imports which
 	@$(VENV)/bin/lint-imports --no-logo
 
-setup: $(ready)  ## only build .venv
+dependencies: $(ready)  ## check that every import is declared and every dependency used
+	@$(py) -m deptry --no-ansi .
 
-# Hashes are required and nothing is built from source, so the same files arrive everywhere. The lock is complete, so
-# pip resolves nothing (--no-deps; it can't match a pin with extras under hashes), and `pip check` proves it complete.
+prose: $(ready)  ## check the English of pages, docstrings and messages
+	@$(py) tests/architecture/prose.py
+
+slow-tests: $(ready)  ## measure every test and rewrite tests/slow_tests.txt
+	@$(pytest) -p tests.record_slow_tests $(ARGS) </dev/null
+
+setup: $(ready)  ## build .venv only
+
+# Hashes are required and nothing is built from source, so every machine installs the same files. The lock is complete, so
+# pip need not resolve (--no-deps, because it can't match a pin with extras under hashes); `pip check` verifies that.
 $(locked): requirements.lock
 	@$(PYTHON) -c '$(new_enough)' || \
-	  { echo "Mondrian needs Python 3.11 or newer, '$(PYTHON)' is none: make PYTHON=/path/to/python3.12 $(MAKECMDGOALS)"; exit 2; }
+	  { echo "Mondrian needs Python 3.11 or newer, '$(PYTHON)' is older or missing: make PYTHON=/path/to/python3.12 $(MAKECMDGOALS)"; exit 2; }
 	@echo "==> $(VENV): a virtual environment with $$($(PYTHON) -V)"
 	@$(PYTHON) -m venv --clear $(VENV) || \
 	  { echo "python3 has no working 'venv' module; on Debian and Ubuntu: apt install python3-venv"; exit 2; }
@@ -80,13 +96,13 @@ $(ready): $(locked) pyproject.toml
 	@$(pip) install -q --no-deps --no-build-isolation --no-index -e .
 	@touch $@
 
-# One lock for macOS arm64 and Linux x86-64; it names no index, the one pip is set up with is used.
-lock:  ## resolve pyproject.toml anew into requirements.lock
+# One lock for macOS arm64 and Linux x86-64. It names no index: pip uses the one that it is configured with.
+lock:  ## resolve pyproject.toml into requirements.lock again
 	@test -x .venv-lock/bin/uv || { $(PYTHON) -m venv .venv-lock && .venv-lock/bin/python -m pip install -q 'uv>=0.9'; }
 	@.venv-lock/bin/uv pip compile pyproject.toml --extra dev --output-file requirements.lock --quiet --upgrade \
 	  --universal --python-version 3.11 --fork-strategy fewest --generate-hashes \
 	  --no-emit-index-url --no-emit-find-links --no-header --no-annotate
 	@echo "requirements.lock: $$(grep -c == requirements.lock) packages"
 
-clean:  ## remove caches and .venv, never a workspace or adapters
+clean:  ## remove .venv, caches and build output; never a workspace or adapters
 	@rm -rf $(VENV) .venv-lock .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis build dist

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import binom
 
-from mondrian_core.evaluation.gates.definitions import format_compliance_gate, score_error_gate
+from mondrian_core.evaluation.gates.definitions import FORMAT_COMPLIANCE, SCORE_ERROR
 from mondrian_core.evaluation.gates.results import PASS, GateMeasurements
 from mondrian_core.evaluation.measure.latency import (
     INTERIM_LOOKS,
@@ -118,7 +118,7 @@ def score_gate_pass_rates(runs: int, run: Path | None = None, seed: int = 0) -> 
         for gain in GAINS:
             found = [_simulate_retraining(one, two, n, gain, rng) for _ in range(runs)]
             passed = sum(
-                score_error_gate(GateMeasurements(against_base=result), recipe).verdict == PASS for result in found
+                SCORE_ERROR.evaluate(GateMeasurements(against_base=result), recipe).verdict == PASS for result in found
             )
             naive = sum((result.reduction or 0.0) >= recipe.score_improvement for result in found)
             cells.append(GatePassRates(n, gain, passed / runs, naive / runs))
@@ -131,7 +131,7 @@ def format_gate_pass_rates(n: int) -> dict[float, float]:
 
     def passes(valid: int) -> bool:
         counts = FormatStatistics(asked=n, ran=n, valid=valid, mended=0, cut=0, reasons={}, tokens=None, seconds=None)
-        return format_compliance_gate(GateMeasurements(formats={"candidate": counts}), recipe).verdict == PASS
+        return FORMAT_COMPLIANCE.evaluate(GateMeasurements(formats={"candidate": counts}), recipe).verdict == PASS
 
     passing = [valid for valid in range(n + 1) if passes(valid)]
     return {rate: float(binom.pmf(passing, n, rate).sum()) for rate in RATES}

@@ -180,9 +180,9 @@ def _evaluate_faulty_training(
     from mondrian_core.mini import rendered_photographs
     from mondrian_core.mini.scene_critic import ANSEL
     from mondrian_core.models.lora import lora_layers
-    from mondrian_core.training import train_adapter
+    from mondrian_core.training import TrainingRows, train_adapter
 
-    result = train_adapter(base, rows, [], TrainRecipe(epochs=epochs), folder)
+    result = train_adapter(base, TrainingRows(rows), TrainRecipe(epochs=epochs), folder)
     test = [
         LabelledPhotograph(photograph=row.photo_id, image=row.image, scores=dict(row.scores), critique=row.answer)
         for row in scene_rows(world.test, ANSEL, "test")

@@ -136,12 +136,16 @@ def _train_fold(
     from mondrian_core.models.inference.generation import generate
     from mondrian_core.models.lora import lora_layers
     from mondrian_core.rubric import MAX_ANSWER_TOKENS
-    from mondrian_core.training import train_adapter
+    from mondrian_core.training import TrainingRows, train_adapter
     from mondrian_core.training.generative_validation import score_validation_answers
 
     began = time.perf_counter()
     result = train_adapter(
-        base, rows, chooses, recipe, folder, resume=folder.exists(), features=folder.parent / "features"
+        base,
+        TrainingRows(rows, chooses, feature_cache=folder.parent / "features"),
+        recipe,
+        folder,
+        resume=folder.exists(),
     )
     seconds = time.perf_counter() - began
     asked, mounted = original_rows(judged), lora_layers.get_adapter_switch(base)

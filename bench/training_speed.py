@@ -153,10 +153,10 @@ class _MondrianSide(_Side):
         )
 
     def train(self) -> list[float]:
-        from mondrian_core.training import train_adapter
+        from mondrian_core.training import TrainingRows, train_adapter
 
         with tempfile.TemporaryDirectory(prefix="mondrian-bench-") as name:
-            result = train_adapter(self.base, self.rows, [], self.recipe, Path(name))
+            result = train_adapter(self.base, TrainingRows(self.rows), self.recipe, Path(name))
             lines = [json.loads(line) for line in result.log.read_text().splitlines()]
         return [line["loss"] for line in lines if line["kind"] == "step"]
 

@@ -56,7 +56,11 @@ def ignore_message(line: str) -> None:
 
 
 def bring_up(
-    settings: Settings, *, port: int | None = None, usual_port: int | None = None, tell: OnMessage = ignore_message
+    settings: Settings,
+    *,
+    port: int | None = None,
+    usual_port: int | None = None,
+    on_message: OnMessage = ignore_message,
 ) -> RunningPrefect:
     """Server, pool, limits, automation, deployments and worker, all of them there when this returns.
 
@@ -73,11 +77,11 @@ def bring_up(
     try:
         with FileLock(home / "up.lock", timeout=120):
             ensure_prefect_password(settings)
-            place = _ensure_server(settings, port, usual_port, started, tell)
-            tell("deploying what prefect.yaml describes")
+            place = _ensure_server(settings, port, usual_port, started, on_message)
+            on_message("deploying what prefect.yaml describes")
             prefect_setup.set_up_prefect(place)
-            _end_runs(settings, tell, "Its process is gone: this machine or its worker stopped while it ran.")
-            _ensure_worker(place, started, tell)
+            _end_runs(settings, on_message, "Its process is gone: this machine or its worker stopped while it ran.")
+            _ensure_worker(place, started, on_message)
             return RunningPrefect(place, tuple(_recorded(settings)), tuple(started))
     except Timeout:
         raise PrefectUnavailable("Another command is starting Prefect here.", "Wait for it and try again.") from None
@@ -87,7 +91,7 @@ def bring_up(
 
 
 def _ensure_server(
-    settings: Settings, port: int | None, usual: int | None, started: list[ManagedProcess], tell: OnMessage
+    settings: Settings, port: int | None, usual: int | None, started: list[ManagedProcess], on_message: OnMessage
 ) -> PrefectInstance:
     _stop_processes_with_old_password(settings)
     known = _recorded(settings)
@@ -100,12 +104,12 @@ def _ensure_server(
                 f"The Prefect server of this workspace runs at {place.ui} already.",
                 "Leave --port away to use it, or stop it with `make down` first.",
             )
-        tell(f"the server at {place.ui} is already there")
+        on_message(f"the server at {place.ui} is already there")
         return place
     left = [process for process in known if process.alive]  # a worker, with what it runs, waits for the old address
     place = PrefectInstance(settings, _reusable_port(address, port, left) or choose_port(port, usual=usual))
     where = f"{place.ui}{', where its worker waits for it' if left else ''}"
-    tell(f"starting the Prefect server at {where}; its UI asks for the password in {auth_string_path(settings)}")
+    on_message(f"starting the Prefect server at {where}; its UI asks for the password in {auth_string_path(settings)}")
     command = [sys.executable, "-m", "deployments.server", "--port", str(place.port)]
     server = processes.start_process(
         SERVER, command, environment=place.environment(), folder=ROOT, log=place.home / "server.log"
@@ -160,12 +164,12 @@ def _wait_until_healthy(place: PrefectInstance, server: ManagedProcess) -> None:
     )
 
 
-def _ensure_worker(place: PrefectInstance, started: list[ManagedProcess], tell: OnMessage) -> None:
+def _ensure_worker(place: PrefectInstance, started: list[ManagedProcess], on_message: OnMessage) -> None:
     known = _recorded(place.settings)
     if any(process.name == WORKER and process.alive for process in known):
-        tell("the worker is already there")
+        on_message("the worker is already there")
         return
-    tell("starting the worker")
+    on_message("starting the worker")
     name = WORKER_NAME
     command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", POOL, "--type", "process", "--name", name]
     worker = processes.start_process(
@@ -181,30 +185,36 @@ def stop_started_processes(running: RunningPrefect) -> list[str]:
     return _stop(running.place.settings, list(running.started))
 
 
-def take_down(settings: Settings, tell: OnMessage = ignore_message) -> list[str]:
+def take_down(settings: Settings, on_message: OnMessage = ignore_message) -> list[str]:
     """Stop exactly what was started here, the worker before the server; the names of what ran."""
-    return _stop(settings, _recorded(settings), tell, everything=True)
+    return _stop(settings, _recorded(settings), on_message, everything=True)
 
 
 def _stop(
-    settings: Settings, chosen: list[ManagedProcess], tell: OnMessage = ignore_message, *, everything: bool = False
+    settings: Settings,
+    chosen: list[ManagedProcess],
+    on_message: OnMessage = ignore_message,
+    *,
+    everything: bool = False,
 ) -> list[str]:
     """The worker first, then the runs it held are called crashed, then the server.
 
     `everything`: runs that outlived their worker are stopped too.
     """
     with processes.ignore_signals():
-        return _stop_in_order(settings, chosen, tell, everything)
+        return _stop_in_order(settings, chosen, on_message, everything)
 
 
-def _stop_in_order(settings: Settings, chosen: list[ManagedProcess], tell: OnMessage, everything: bool) -> list[str]:
+def _stop_in_order(
+    settings: Settings, chosen: list[ManagedProcess], on_message: OnMessage, everything: bool
+) -> list[str]:
     stopped = []
     for process in sorted(chosen, key=lambda process: process.name == SERVER):
         if process.name == SERVER and everything:
-            _stop_runs(settings, tell)
+            _stop_runs(settings, on_message)
         if process.name == SERVER and process.alive and not _is_worker_alive(settings):
-            _end_runs(settings, tell, "The worker was stopped while it ran.", worker_stopped=True)
-        tell(f"stopping the {process.name}")
+            _end_runs(settings, on_message, "The worker was stopped while it ran.", worker_stopped=True)
+        on_message(f"stopping the {process.name}")
         if processes.stop_process(process):
             stopped.append(process.name)
     left = [process for process in _recorded(settings) if process.alive]
@@ -220,7 +230,7 @@ def _is_worker_alive(settings: Settings) -> bool:
     return any(process.name == WORKER and process.alive for process in _recorded(settings))
 
 
-def _end_runs(settings: Settings, tell: OnMessage, reason: str, *, worker_stopped: bool = False) -> None:
+def _end_runs(settings: Settings, on_message: OnMessage, reason: str, *, worker_stopped: bool = False) -> None:
     """Say of runs whose process is gone that they ended."""
     port = _recorded_port(settings)
     if port is None:
@@ -228,15 +238,15 @@ def _end_runs(settings: Settings, tell: OnMessage, reason: str, *, worker_stoppe
     try:
         stopped = worker_stopped or not _is_worker_alive(settings)
         for name in prefect_setup.end_dead_runs(PrefectInstance(settings, port), reason, worker_stopped=stopped):
-            tell(f"the run {name} was not finished")
+            on_message(f"the run {name} was not finished")
     except (httpx.HTTPError, PrefectUnavailable) as error:
-        tell(f"the server could not be asked about unfinished runs ({type(error).__name__})")
+        on_message(f"the server could not be asked about unfinished runs ({type(error).__name__})")
 
 
-def _stop_runs(settings: Settings, tell: OnMessage) -> None:
+def _stop_runs(settings: Settings, on_message: OnMessage) -> None:
     """Stop runs whose worker was killed and left them alone."""
     for process in liveness.live_run_processes(prefect_home(settings)):
-        tell(f"stopping the {process.name}")
+        on_message(f"stopping the {process.name}")
         processes.stop_process(process)
 
 

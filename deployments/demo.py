@@ -1,12 +1,13 @@
-"""`make demo`: the whole loop on this machine, from nothing to a promoted adapter that is tried out.
+"""`mondrian demo`: the whole loop on this machine, from nothing to a promoted adapter and its critiques.
 
-It makes a sample workspace when there is none, starts Prefect's server and a worker, runs `retrain/scheduled`, shows
-what came of it, and leaves nothing running. A second run makes the next version.
+It creates a sample workspace if there is none, starts Prefect's server and a worker, runs `retrain/scheduled`, shows
+the result, and stops what it started. A second run trains the next version.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import signal
 import sys
 import time
@@ -23,46 +24,50 @@ from deployments import demo_screen
 from deployments.bootstrap import RunningPrefect, bring_up, stop_started_processes
 from deployments.prefect_instance import set_prefect_home
 from deployments.run_watcher import FlowRunStatus, follow_flow_run, start_deployment_run
-from deployments.up import add_deployment_options, deployment_settings
-from mondrian_core.errors import MondrianError, PrefectUnavailable
+from deployments.up import (
+    EXIT_INTERRUPTED,
+    SCHEDULED,
+    add_server_options,
+    deployment_parser,
+    deployment_settings,
+    report_error,
+)
+from mondrian_core.errors import Broken, MondrianError, PrefectUnavailable
 from mondrian_core.files import read_json
 from mondrian_core.registry import Registry
 from mondrian_core.settings import MINI_BASE_MODEL, Settings
 
 ADVISOR = "ansel"
-SCHEDULED = "retrain/scheduled"
-INTERRUPTED = 130
-NEW_CRITIQUES = 40  # with fewer the gate "champion" could seldom tell that the next version is no worse
+NEW_CRITIQUES = 40  # per further run; with fewer, the gate "champion" is nearly always inconclusive
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Entry point: 0 when the loop promoted, 1 when it ended otherwise, 2 and 3 for errors, 130 when interrupted."""
-    parser = argparse.ArgumentParser(prog="python -m deployments.demo", description=__doc__)
-    add_deployment_options(parser)
+    """Run the command: 0 when the adapter was promoted, 1 when not, 2 and 3 for errors, 130 when interrupted."""
+    parser = deployment_parser("demo", __doc__ or "")
+    add_server_options(parser)
     parser.add_argument(
         "--recipe",
         type=Path,
         default=Path("demo"),
-        help="settings of every stage: a TOML file or a shipped one's name (default demo)",
+        help="settings of every stage: a TOML file, or the name of a shipped recipe (default: demo)",
     )
     parser.add_argument(
         "--photographs",
         type=int,
         default=80,
-        help="critiqued photographs of a new sample workspace (default %(default)s)",
+        help="number of photographs with critiques in a new sample workspace (default: %(default)s)",
     )
     options = parser.parse_args(arguments)
-    console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+    console = Console(stderr=options.json, highlight=False, soft_wrap=not sys.stdout.isatty())
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)
     try:
         return _demo(options, deployment_settings(options), console)
     except MondrianError as error:
-        Console(stderr=True, highlight=False).print(str(error), style="red", markup=False)
-        return error.exit_status
+        return report_error(error, options)
     except KeyboardInterrupt:
-        console.print("\nInterrupted. Nothing that this command started is running any more.")
-        return INTERRUPTED
+        console.print("\nInterrupted. Everything that this command started has been stopped.")
+        return EXIT_INTERRUPTED
 
 
 def _interrupt(_signum: int, _frame: FrameType | None) -> None:
@@ -72,60 +77,55 @@ def _interrupt(_signum: int, _frame: FrameType | None) -> None:
 def _demo(options: argparse.Namespace, settings: Settings, console: Console) -> int:
     began = time.monotonic()
     settings = settings.model_copy(update={"base_model": settings.base_model or MINI_BASE_MODEL})
-    given = demo_run_parameters(
-        settings, options, _next_number(settings)
-    )  # refuses a bad recipe before anything is started
+    # before anything is started: this refuses an invalid recipe
+    parameters = demo_run_parameters(settings, options, _next_version_number(settings))
     demo_screen.print_demo_headline(console, settings)
     _ensure_sample_workspace(settings, options.photographs, console)
     with _temporary_prefect(settings, options.port, console) as running:
-        ended = _run(running, given, console)
+        ended = _run(running, parameters, console)
     run_folder = settings.run_folder(ended.run)
     if not (run_folder / "promote.json").exists():
-        console.print(f"\n{ended.state}: {ended.message}", style="red", markup=False)
-        console.print(f"Logs: {settings.root / '.prefect'}, {run_folder}", markup=False)
-        return 3
+        raise Broken(f"{ended.state}: {ended.message}", f"Logs: {settings.root / '.prefect'} and {run_folder}.")
     outcome = read_json(run_folder / "promote.json")
     demo_screen.print_demo_gates(console, read_json(run_folder / "evaluate.json"), outcome)
     if outcome["decision"] == "promoted":
         demo_screen.print_demo_critiques(console, settings, ADVISOR, run_folder)
     demo_screen.print_demo_paths(console, settings, ADVISOR, outcome, run_folder, time.monotonic() - began)
+    if options.json:
+        print(json.dumps({**outcome, "run_folder": str(run_folder)}))
     return 0 if outcome["decision"] == "promoted" else 1
 
 
 def _ensure_sample_workspace(settings: Settings, photographs: int, console: Console) -> None:
-    """A sample workspace where there is none yet; in one that is there, more critiques, as when time goes by."""
+    """Create a sample workspace, or add critiques to an existing one, as happens over time."""
     from mondrian_core.data.sample_workspace import add_sample_critiques, create_workspace, is_sample_workspace
 
     if settings.database.exists() and not is_sample_workspace(settings.root):
-        console.print(f"Workspace {settings.root} is there already; it is used as it is.", markup=False)
+        console.print(f"Workspace {settings.root} exists and is used as it is.", markup=False)
         return
     if settings.database.exists():
         with demo_screen.demo_progress_bar(console, "photographs") as listen:
             total = add_sample_critiques(settings.root, NEW_CRITIQUES, listen)
-        console.print(f"Since the last run {ADVISOR} critiqued {NEW_CRITIQUES} more photographs: {total} now.")
+        console.print(f"Added {NEW_CRITIQUES} critiques by {ADVISOR} since the last run: {total} in all.")
         return
 
     with demo_screen.demo_progress_bar(console, "photographs") as listen:
-        made = create_workspace(settings.root, sample=True, photographs=photographs, listen=listen)
-    counted = ", ".join(f"{count} {kind}" for kind, count in made.items())
-    console.print(f"Made a sample workspace at {settings.root}: {counted}.", markup=False)
+        created = create_workspace(settings.root, sample=True, photographs=photographs, listen=listen)
+    counts = ", ".join(f"{count} {kind}" for kind, count in created.items())
+    console.print(f"Created a sample workspace at {settings.root}: {counts}.", markup=False)
 
 
-def _next_number(settings: Settings) -> int:
-    """Number of the version that will be made; it is the seed too, so a second run trains another adapter."""
-    numbers = [
-        int(each.version[1:])
-        for each in Registry(settings.adapters_root).versions(ADVISOR)
-        if each.version[1:].isdigit()
-    ]
-    return max(numbers, default=0) + 1
+def _next_version_number(settings: Settings) -> int:
+    """The number of the next version. It is the seed too, so that a second run trains a different adapter."""
+    versions = [version.version for version in Registry(settings.adapters_root).versions(ADVISOR)]
+    return max((int(name[1:]) for name in versions if name[1:].isdigit()), default=0) + 1
 
 
 @contextmanager
 def _temporary_prefect(settings: Settings, port: int | None, console: Console) -> Iterator[RunningPrefect]:
-    """Server and worker for the time of the demo; those of `make up` are used when they are there."""
+    """Server and worker for the duration of the demo. Those that `mondrian up` started are used and kept."""
     set_prefect_home(settings)
-    running = bring_up(settings, port=port or settings.prefect_port, tell=lambda line: console.print(f"  {line}"))
+    running = bring_up(settings, port=port or settings.prefect_port, on_message=lambda line: console.print(f"  {line}"))
     try:
         yield running
     finally:
@@ -133,7 +133,7 @@ def _temporary_prefect(settings: Settings, port: int | None, console: Console) -
 
 
 def demo_run_parameters(settings: Settings, options: argparse.Namespace, seed: int) -> dict[str, Any]:
-    """Parameters of the run; absolute, because a worker that was there before may have other defaults."""
+    """Parameters of the run, with absolute paths: a worker that was already running may have other defaults."""
     from mondrian_core.recipes import load_recipe
 
     return {
@@ -146,21 +146,21 @@ def demo_run_parameters(settings: Settings, options: argparse.Namespace, seed: i
     }
 
 
-def _run(running: RunningPrefect, given: dict[str, Any], console: Console) -> FlowRunStatus:
-    console.print(f"running {SCHEDULED}, seed {given['seed']}")
+def _run(running: RunningPrefect, parameters: dict[str, Any], console: Console) -> FlowRunStatus:
+    console.print(f"running {SCHEDULED}, seed {parameters['seed']}")
     try:
-        run = start_deployment_run(running.place, SCHEDULED, given)
+        run = start_deployment_run(running.place, SCHEDULED, parameters)
         with demo_screen.demo_stage_progress(console) as show:
 
-            def look(seen: FlowRunStatus) -> None:
+            def on_status(status: FlowRunStatus) -> None:
                 _require_processes_alive(running)
-                show(seen)
+                show(status)
 
-            return follow_flow_run(running.place, run, look)
+            return follow_flow_run(running.place, run, on_status)
     except httpx.HTTPError as error:
         _require_processes_alive(running)
         raise PrefectUnavailable(
-            f"The Prefect server stopped answering ({type(error).__name__}).",
+            f"The Prefect server stopped responding ({type(error).__name__}).",
             f"Its log: {running.place.home / 'server.log'}",
         ) from error
 
@@ -168,7 +168,7 @@ def _run(running: RunningPrefect, given: dict[str, Any], console: Console) -> Fl
 def _require_processes_alive(running: RunningPrefect) -> None:
     for process in running.processes:
         if not process.alive:
-            raise PrefectUnavailable(f"The {process.name} ended while the run went on.", f"Its log: {process.log}")
+            raise PrefectUnavailable(f"The {process.name} ended during the run.", f"Its log: {process.log}")
 
 
 if __name__ == "__main__":

@@ -1,31 +1,32 @@
-"""`make down`: stop what `make up` started on this machine, and nothing else."""
+"""`mondrian down`: stop what `mondrian up` started for a workspace, and nothing else."""
 
 from __future__ import annotations
 
-import argparse
+import json
 import sys
-from pathlib import Path
 
 from deployments.bootstrap import take_down
 from deployments.prefect_instance import set_prefect_home
-from deployments.up import deployment_settings
+from deployments.up import deployment_parser, deployment_settings, progress_printer
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Entry point."""
-    parser = argparse.ArgumentParser(prog="python -m deployments.down", description=__doc__)
-    parser.add_argument("--workspace", type=Path, help="default: MONDRIAN_WORKSPACE or ./workspace")
+    """Run the command and return its exit status."""
+    parser = deployment_parser("down", __doc__ or "")
     parser.add_argument("--keep-service", action="store_true", help="leave the service of serve/local running")
     options = parser.parse_args(arguments)
     settings = deployment_settings(options)
     set_prefect_home(settings)
-    from tasks.service import stop_service  # imports Prefect, which must find its home first
+    from tasks.service import stop_service  # imports Prefect, so only after set_prefect_home
 
-    stopped = take_down(settings, lambda line: print(line, flush=True))
+    progress = progress_printer(options)
+    stopped = take_down(settings, progress)
     if not options.keep_service and stop_service(settings):
-        print("stopping the service")
+        progress("stopping the service")
         stopped.append("service")
-    if not stopped:
+    if options.json:
+        print(json.dumps({"stopped": stopped, "workspace": str(settings.root)}))
+    elif not stopped:
         print(f"Nothing that was started for {settings.root} is running.")
     return 0
 

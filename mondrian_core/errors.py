@@ -10,7 +10,7 @@
     │   ├── BadAdapter, UnknownVersion, BaseModelUnavailable
     └── Broken                         3   something broke
         ├── DiskFull, DatabaseBusy, DatabaseRefused, DatabaseReplaced, RegistryBusy, AcceleratorBusy, TrainingDiverged,
-        │   RankLost, ModelProcessDied, PrefectUnavailable, PortInUse, AnswerUnparsable
+        │   ModelProcessDied, PrefectUnavailable, PortInUse, AnswerUnparsable
 
 Foreign errors are translated at the edge where they appear, by `translated`.
 """
@@ -196,11 +196,7 @@ class AcceleratorBusy(Broken):
 
 
 class TrainingDiverged(Broken):
-    """The loss or a gradient stopped being a number."""
-
-
-class RankLost(Broken):
-    """Another process of a training that several do together stopped or can't be reached."""
+    """The loss or a gradient is not finite."""
 
 
 class ModelProcessDied(Broken):

@@ -19,7 +19,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -229,8 +229,15 @@ def _divisor(configuration: Mapping[str, Any], rank: int) -> float:
     return math.sqrt(rank) if configuration.get("use_rslora") else rank
 
 
-def read_peft_matrices(folder: Path, described: LoraDescription) -> dict[str, LoraMatrices]:
-    """The pairs of a PEFT adapter by module, as mlx-vlm names it, each with its own rank and scale.
+def read_peft_matrices(
+    folder: Path, described: LoraDescription, module_name: Callable[[str], str]
+) -> dict[str, LoraMatrices]:
+    """The pairs of a PEFT adapter by module, each with its own rank and scale.
+
+    Args:
+        folder: the adapter's folder.
+        described: what `describe_adapter` read from its configuration.
+        module_name: from a module's name in PEFT to its name in mlx-vlm (`models.family.mlx_module_name`).
 
     Raises:
         BadAdapter: damaged, incomplete, or holding arrays that are no half of a LoRA.
@@ -252,9 +259,10 @@ def read_peft_matrices(folder: Path, described: LoraDescription) -> dict[str, Lo
             said = "has no magnitude" if half.keys() == _OF_LORA else "has only one half"
             raise BadAdapter(f"{weights} {said} of {module}.", "Save the adapter again.")
         scale = _module_scale(described, module, half["A"].shape[0], folder)
-        if mlx_module_name(module) in pairs:
-            raise BadAdapter(f"{weights} names {mlx_module_name(module)} in two ways.", "Save the adapter again.")
-        pairs[mlx_module_name(module)] = LoraMatrices(half["A"].T, half["B"].T, scale, half.get("magnitude_vector"))
+        name = module_name(module)
+        if name in pairs:
+            raise BadAdapter(f"{weights} names {name} in two ways.", "Save the adapter again.")
+        pairs[name] = LoraMatrices(half["A"].T, half["B"].T, scale, half.get("magnitude_vector"))
     return reject_noop_adapter(pairs, folder)
 
 
@@ -306,23 +314,6 @@ def _by_pattern(patterns: Mapping[str, Any] | None, module: str, usual: Any) -> 
         if re.fullmatch(rf"(.*\.)?({pattern})", name):
             return value
     return usual
-
-
-def mlx_module_name(module: str) -> str:
-    """A module of transformers' Qwen-VL as mlx-vlm names it.
-
-    transformers has had `model.language_model.layers` since 2025 and `model.layers` before.
-    """
-    name = module.removeprefix("base_model.model.")
-    for theirs, ours in (
-        ("model.language_model.", "language_model.model."),
-        ("model.visual.", "vision_tower."),
-        ("visual.", "vision_tower."),
-        ("model.layers.", "language_model.model.layers."),
-    ):
-        if name.startswith(theirs):
-            return ours + name.removeprefix(theirs)
-    return name
 
 
 def read_safetensors(weights: Path) -> dict[str, Mapping[str, Any]]:

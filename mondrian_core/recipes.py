@@ -21,10 +21,12 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+from pydantic.fields import FieldInfo
 
 from mondrian_core.errors import BadRecipe
 from mondrian_core.rubric import MAX_ANSWER_TOKENS
 
+COMMON = "common"  # marks a field that most users may want to change: `rank: Annotated[int, COMMON]`
 MAX_SEED = 2**63 - 1  # random generators take 64 bits
 Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
 
@@ -96,17 +98,19 @@ class SynthesizeRecipe(_RecipeTable):
 class TrainRecipe(_RecipeTable):
     """How a LoRA adapter is trained."""
 
-    rank: int = Field(default=8, ge=1, le=256)
-    alpha: float = Field(default=16.0, gt=0)
+    rank: Annotated[int, COMMON] = Field(default=8, ge=1, le=256)
+    alpha: Annotated[float, COMMON] = Field(default=16.0, gt=0)
     rslora: bool = Field(default=False, description="the product is scaled by alpha / sqrt(rank), not by alpha / rank")
     dora: bool = Field(default=False, description="also learn the length of every row of the adapted weights (DoRA)")
-    dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
-    target_modules: tuple[str, ...] = Field(
+    dropout: Annotated[float, COMMON] = Field(default=0.0, ge=0.0, lt=1.0)
+    target_modules: Annotated[tuple[str, ...], COMMON] = Field(
         default=("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"), min_length=1
     )
-    epochs: int = Field(default=4, ge=1, le=100)
-    accumulation: int = Field(default=4, ge=1, le=256, description="rows per optimizer step, weighted by tokens")
-    learning_rate: float | None = Field(
+    epochs: Annotated[int, COMMON] = Field(default=4, ge=1, le=100)
+    accumulation: Annotated[int, COMMON] = Field(
+        default=4, ge=1, le=256, description="rows per optimizer step, weighted by tokens"
+    )
+    learning_rate: Annotated[float | None, COMMON] = Field(
         default=None, gt=0, le=1.0, description="peak; left out: 2e-4 x (2560 / width of the base)^0.775"
     )
     warmup_fraction: float = Field(default=0.1, ge=0.0, lt=1.0)
@@ -124,7 +128,9 @@ class TrainRecipe(_RecipeTable):
     score_value: float = Field(
         default=0.0, ge=0.0, le=100.0, description="weight of the squared error of the expected score, in score_weight"
     )
-    patience: int = Field(default=2, ge=1, description="epochs without a better figure before it stops")
+    patience: Annotated[int, COMMON] = Field(
+        default=2, ge=1, description="epochs without a better figure before it stops"
+    )
     answered_photographs: int = Field(
         default=8, ge=0, description="validation photographs that are also answered after each epoch; 0: none"
     )
@@ -163,7 +169,7 @@ class TrainRecipe(_RecipeTable):
         ge=64,
         description="prompt, photograph and answer; a longer row is left out of the dataset and stops a training",
     )
-    seed: Seed = 0
+    seed: Annotated[Seed, COMMON] = 0
 
     @model_validator(mode="after")
     def _something_to_choose_by(self) -> Self:
@@ -221,34 +227,44 @@ class EvaluateRecipe(_RecipeTable):
 
 
 class GateRecipe(_RecipeTable):
-    """Thresholds of the gates (PRODUCT: gates that decide a promotion)."""
+    """Thresholds of the gates; docs/gates.md shows which gate uses which."""
 
-    compliance_observed: float = Field(default=0.95, ge=0, le=1)
-    compliance_bound: float = Field(default=0.90, ge=0, le=1, description="exact one-sided 95 % lower bound")
-    base_compliance: float = Field(default=0.90, ge=0, le=1, description="reported only")
-    overhead_ratio: float = Field(default=1.10, gt=0, description="median and upper 95 % bound of candidate/base")
-    score_improvement: float = Field(default=0.05, ge=0, lt=1, description="relative drop of the mean squared error")
-    p_value: float = Field(default=0.05, gt=0, lt=1, description="one-sided, paired over photographs")
-    effect_floor: float = Field(default=1e-4, ge=0, description="mean KL (nats) over scored tokens")
+    compliance_observed: float = Field(default=0.95, ge=0, le=1, description="minimum share of strictly valid answers")
+    compliance_bound: float = Field(
+        default=0.90, ge=0, le=1, description="minimum exact one-sided 95 % lower bound of that share"
+    )
+    base_compliance: float = Field(
+        default=0.90, ge=0, le=1, description="share of valid answers expected of the base; reported only"
+    )
+    overhead_ratio: float = Field(
+        default=1.10, gt=0, description="limit of the time ratio candidate/base: median and upper 95 % bound"
+    )
+    score_improvement: float = Field(
+        default=0.05, ge=0, lt=1, description="minimum relative reduction of the mean squared error"
+    )
+    p_value: float = Field(
+        default=0.05, gt=0, lt=1, description="significance level: one-sided, paired over photographs"
+    )
+    effect_floor: float = Field(default=1e-4, ge=0, description="minimum mean KL over score tokens, nats")
     non_inferiority_margin: float = Field(
-        default=0.10, ge=0, description="relative rise of the error that is still not worse"
+        default=0.10, ge=0, description="relative increase of the champion's error that still counts as not worse"
     )
-    score_photographs: int = Field(default=8, ge=5, description="fewer photographs give no verdict on scores")
-    modal_share: float = Field(default=0.9, gt=0.5, le=1, description="one score this often is a collapsed dimension")
-    truncated_share: float = Field(default=0.02, ge=0, lt=1, description="share of the answers that may be cut")
+    score_photographs: int = Field(default=8, ge=5, description="minimum number of photographs for a verdict on scores")
+    modal_share: float = Field(
+        default=0.9, gt=0.5, le=1, description="a dimension has collapsed when one score is this frequent"
+    )
+    truncated_share: float = Field(default=0.02, ge=0, lt=1, description="maximum share of truncated answers")
     stuttering_share: float = Field(
-        default=0.1, ge=0, lt=1, description="share of the answers that may stutter or be no text at all"
+        default=0.1, ge=0, lt=1, description="maximum share of answers that are repetitive or contain no text"
     )
-    violated_share: float = Field(
-        default=0.5, gt=0, le=1, description="share of edited copies that may be judged the wrong way round"
-    )
+    violated_share: float = Field(default=0.5, gt=0, le=1, description="maximum metamorphic-violation rate")
     dependence_kept: float = Field(
-        default=0.75, ge=0, le=1, description="share of the base's dependence on the photograph that must be left"
+        default=0.75, ge=0, le=1, description="minimum image dependence, as a fraction of the base model's"
     )
-    failed_share: float = Field(
-        default=0.05, ge=0, lt=1, description="share of photographs without any answer that a verdict can bear"
+    failed_share: float = Field(default=0.05, ge=0, lt=1, description="maximum share of photographs without any answer")
+    seconds_per_photograph: float = Field(
+        default=3.0, gt=0, description="limit of the median time of a critique, seconds; a gate on Metal only"
     )
-    seconds_per_photograph: float = Field(default=3.0, gt=0, description="absolute; a gate on Metal only")
 
 
 class PromoteRecipe(_RecipeTable):
@@ -280,6 +296,16 @@ class Recipe(_RecipeTable):
         """SHA-256 of the values, hexadecimal; the same values give the same digest on any machine."""
         text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
+
+
+def common_fields(model: type[BaseModel]) -> dict[str, FieldInfo]:
+    """Fields marked COMMON, by key: those that a help text or a form shows first."""
+    return {key: field for key, field in model.model_fields.items() if COMMON in field.metadata}
+
+
+def expert_fields(model: type[BaseModel]) -> dict[str, FieldInfo]:
+    """All other fields, by key. A field without a mark is an expert field."""
+    return {key: field for key, field in model.model_fields.items() if COMMON not in field.metadata}
 
 
 def bundled_recipes() -> dict[str, Path]:

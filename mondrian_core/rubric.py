@@ -159,6 +159,38 @@ def canonical_answer(critique: Critique) -> str:
     return dump_canonical_json(critique.as_dict())
 
 
+@dataclass(frozen=True)
+class AnswerSpans:
+    """Where a canonical answer states its numbers, as (start, end) character offsets in its text.
+
+    Attributes:
+        scores: offsets of each dimension's score.
+        grade: offsets of the overall grade, without its quotes; None if there is none.
+    """
+
+    scores: Mapping[str, tuple[int, int]]
+    grade: tuple[int, int] | None
+
+
+def answer_spans(answer: str) -> AnswerSpans:
+    """Where the text of `canonical_answer` states its scores and its grade; what isn't in that spelling is left out.
+
+    The keys that are looked for contain quotes, which a comment can hold only as escapes, so no comment can match.
+    """
+    scores = {name: _number_span(answer, f'"{name}": {{"score": ') for name in DIMENSIONS}
+    return AnswerSpans(
+        {name: span for name, span in scores.items() if span is not None},
+        _number_span(answer, '"overall_grade": "'),
+    )
+
+
+def _number_span(text: str, key: str) -> tuple[int, int] | None:
+    """Offsets of the number that follows the key."""
+    place = text.find(key)
+    number = _DIGITS.match(text, place + len(key)) if place >= 0 else None
+    return number.span() if number else None
+
+
 def dump_canonical_json(value: Any) -> str:
     """JSON in raw UTF-8; what may stand in it only as an escape (also DEL, for the grammar) is escaped.
 
@@ -221,6 +253,7 @@ def critique_json_schema() -> dict[str, Any]:
 # The readers refuse a comment of white space, as Python knows it, so the grammar must not write one.
 _NOT_BLANK = "[^" + "".join(chr(code) for code in range(0x3001) if chr(code).isspace()) + "]"
 _MUST_BE_ESCAPED = re.compile("[\x7f\ud800-\udfff]")
+_DIGITS = re.compile(r"[0-9]+(\.[0-9]+)?")
 _PLAIN_GRADE = re.compile(r"[0-9]{1,2}(\.[0-9]+)?")
 
 

@@ -6,7 +6,6 @@ Command-line options win over the environment, the environment over the defaults
 from __future__ import annotations
 
 import hashlib
-import os
 import platform
 import re
 from functools import cached_property
@@ -196,14 +195,3 @@ def validate_advisor_id(advisor: str) -> str:
     if not ADVISOR_ID.fullmatch(advisor):
         raise BadInput(f"'{advisor}' is no advisor id.", "Use 1-64 of the characters a-z, 0-9, _ and -.")
     return advisor
-
-
-def is_distributed_launch() -> bool:
-    """True when `mlx.launch` started this process together with others."""
-    hosts = os.environ.get("MLX_HOSTFILE")
-    if "MLX_RANK" not in os.environ:
-        return False
-    try:
-        return hosts is None or bool(Path(hosts).read_text().strip())
-    except OSError:
-        return True  # and meeting the others says what is wrong with it

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
-from older_workspace import make_older_workspace
 
 import mondrian_core.models  # noqa: F401  (its fast BLAS must be there before any test module brings mlx)
+from tests.older_workspace import make_older_workspace
+from tests.record_slow_tests import function_of, read_slow_tests
 
 # machines are shared: how long an example takes says nothing
 settings.register_profile("shared machine", deadline=None)
@@ -56,8 +57,11 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A test that needs neither model, server nor browser is a unit test."""
+    """A test that needs neither model, server nor browser is a unit test; those of slow_tests.txt are slow."""
+    slow = read_slow_tests()
     for item in items:
+        if function_of(item.nodeid) in slow:
+            item.add_marker(pytest.mark.slow)
         if not KINDS & {mark.name for mark in item.iter_markers()}:
             item.add_marker(pytest.mark.unit)
 

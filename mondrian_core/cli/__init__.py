@@ -18,7 +18,6 @@ from mondrian_core import accelerator_lock
 from mondrian_core.cli.legacy_options import translate_legacy_options
 from mondrian_core.cli.parser import build_parser, normalize_option_names
 from mondrian_core.errors import BadInput, MondrianError, translate_foreign_errors
-from mondrian_core.settings import is_distributed_launch
 
 EXIT_INTERRUPTED = 130
 
@@ -33,10 +32,8 @@ def main(arguments: list[str] | None = None) -> int:
         return _print_error(early, error.problem, error.next_step, error.exit_status)
     options = build_parser().parse_args(given)
     try:
-        with translate_foreign_errors():
-            _refuse_distributed_launch(options)
-            with _hold_accelerator_if_no_wait(options):
-                return int(options.run(options))
+        with translate_foreign_errors(), _hold_accelerator_if_no_wait(options):
+            return int(options.run(options))
     except MondrianError as error:
         return _print_error(options, error.problem, error.next_step, error.exit_status)
     except KeyboardInterrupt:
@@ -56,16 +53,6 @@ def main(arguments: list[str] | None = None) -> int:
             "Run it again with --debug for the traceback, and report it.",
             3,
         )
-
-
-def _refuse_distributed_launch(options: Namespace) -> None:
-    """Every other command would do the same work in each process, and all would write the same files.
-
-    Raises:
-        BadInput: `mlx.launch` started this, and it is no training.
-    """
-    if is_distributed_launch() and options.command != "train":
-        raise BadInput("Only `mondrian train` divides its work over processes.", "Run this without mlx.launch.")
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,8 @@ from mondrian_core.data.dataset.preview import ANSWER, PHOTOGRAPH, PROMPT, RowPr
 from mondrian_core.data.dataset.token_budget import check_row_lengths
 from mondrian_core.dataset_types import DatasetRow
 from mondrian_core.errors import BadInput
-from mondrian_core.models.base_model import BaseVLM, load_base
+from mondrian_core.models.base_model import load_base
+from mondrian_core.models.prompt_encoding import EncodedAnswer
 from mondrian_core.stages import StageContext
 from mondrian_core.training.training_examples import token_weights
 
@@ -31,8 +31,8 @@ def load_row_preview(context: StageContext, dataset: Path, number: int) -> RowPr
     if not 1 <= number <= len(rows):
         raise BadInput(f"There is no row {number}; the training split has {len(rows)}.", "Choose another number.")
 
-    def weigh(base: BaseVLM, row: DatasetRow, answer: Sequence[int]) -> Any:
-        return token_weights(base, row, answer, context.recipe.train.score_weight)
+    def weigh(row: DatasetRow, answer: EncodedAnswer) -> Any:
+        return token_weights(row, answer, context.recipe.train.score_weight)
 
     shown = preview_row(load_base(context.base_model), rows[number - 1], weigh)
     check_row_lengths([(f"row {number}", shown.length)], context.recipe.train.max_tokens)

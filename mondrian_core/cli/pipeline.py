@@ -17,7 +17,6 @@ from mondrian_core.cli.terminal_output import print_result, rich_gate_table, sho
 from mondrian_core.errors import BadInput
 from mondrian_core.events import EventListener
 from mondrian_core.files import read_json
-from mondrian_core.settings import is_distributed_launch
 from mondrian_core.stages import StageContext, TrainSummary
 
 
@@ -83,8 +82,6 @@ def link_and_build_dataset(context: StageContext, listen: EventListener) -> stag
 
 def train_command(options: Namespace) -> int:
     """Train an adapter; it becomes a version only after its evaluation."""
-    if is_distributed_launch():
-        return _train_distributed(options)
     context = _training_context(options)
     with show_progress(options.json) as listen:
         if not context.dataset and not (options.resume and (context.run_folder / "dataset.json").exists()):
@@ -94,25 +91,6 @@ def train_command(options: Namespace) -> int:
         context.save(context.run_folder / "context.json")
         trained = stages.train_stage(context, listen, resume=options.resume)
     return _print_training(options, context, trained)
-
-
-def _train_distributed(options: Namespace) -> int:
-    """The same in each process that `mlx.launch` started; the first one names the run, writes and talks."""
-    from mondrian_core.training.ranks import here
-
-    ranks = here()
-    with ranks.taking_part(), show_progress(options.json or not ranks.first) as listen:
-        context = _training_context(options)
-        if options.dry_run or not context.dataset:
-            raise BadInput(
-                "Several processes train on a dataset that each of them has, and without --dry-run.",
-                "Build it once (`mondrian dataset`), copy its folder to every machine, and name it with --dataset.",
-            )
-        context = replace(context, run=ranks.from_first(lambda: context.run))
-        if ranks.first:
-            context.save(context.run_folder / "context.json")
-        trained = stages.train_stage(context, listen, resume=options.resume, ranks=ranks)
-    return _print_training(options, context, trained) if ranks.first else 0
 
 
 def _print_training(options: Namespace, context: StageContext, trained: TrainSummary) -> int:

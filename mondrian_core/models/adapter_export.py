@@ -14,7 +14,6 @@ import numpy as np
 
 from mondrian_core.errors import BadAdapter, BadInput
 from mondrian_core.files import read_json, write_atomic, write_json
-from mondrian_core.lora_files import mlx_module_name
 from mondrian_core.models.base_model import BaseVLM, load_base
 from mondrian_core.models.forward_pass import hidden_states
 from mondrian_core.models.inference.generation import generate
@@ -73,10 +72,10 @@ def export_peft_adapter(base: BaseVLM, adapter: Path, out: Path) -> None:
     found = _validated_adapter(base, adapter)
     tensors = {}
     for name in found.modules:
-        tensors[f"{lora_adapter.peft_module_name(name)}.lora_A.weight"] = _numpy(found.lora_a[name].T)
-        tensors[f"{lora_adapter.peft_module_name(name)}.lora_B.weight"] = _numpy(found.lora_b[name].T)
+        tensors[f"{base.family.peft_module_name(name)}.lora_A.weight"] = _numpy(found.lora_a[name].T)
+        tensors[f"{base.family.peft_module_name(name)}.lora_B.weight"] = _numpy(found.lora_b[name].T)
         if found.dora:
-            tensors[f"{lora_adapter.peft_module_name(name)}.lora_magnitude_vector"] = _numpy(found.magnitude[name])
+            tensors[f"{base.family.peft_module_name(name)}.lora_magnitude_vector"] = _numpy(found.magnitude[name])
     prefix = "base_model.model."
     configuration = {
         "peft_type": "LORA",
@@ -89,7 +88,7 @@ def export_peft_adapter(base: BaseVLM, adapter: Path, out: Path) -> None:
         "inference_mode": True,
         "task_type": None,
         "base_model_name_or_path": base_model_name(base.name),
-        "target_modules": [lora_adapter.peft_module_name(name).removeprefix(prefix) for name in found.modules],
+        "target_modules": [base.family.peft_module_name(name).removeprefix(prefix) for name in found.modules],
     }
     with _new_folder(out) as folder:
         write_atomic(folder / lora_adapter.PEFT_WEIGHTS_FILE, save(tensors, metadata={"format": "pt"}))
@@ -111,7 +110,7 @@ def export_merged_model(base: BaseVLM, adapter: Path, out: Path, questions: Sequ
         )
     found = _validated_adapter(base, adapter)
     with _new_folder(out) as folder:
-        errors = _merge(base.path, folder, found)
+        errors = _merge(base, folder, found)
         merged = load_base(str(folder))
         parity = _parity(base, adapter, merged, questions, errors)
         write_json(
@@ -157,18 +156,18 @@ def _copy(source: Path, target: Path) -> None:
             write_json(target, told)
 
 
-def _merge(base: Path, folder: Path, adapter: lora_adapter.LoraAdapter) -> tuple[float, float]:
+def _merge(base: BaseVLM, folder: Path, adapter: lora_adapter.LoraAdapter) -> tuple[float, float]:
     """Write the folder file by file; squared norms of (what rounding changed, what the adapter adds)."""
     lost = added = 0.0
     missing = set(adapter.modules)
-    for path in sorted(path for path in base.iterdir() if path.is_file()):
+    for path in sorted(path for path in base.path.iterdir() if path.is_file()):
         if path.suffix != ".safetensors":
             if path.name not in ("README.md", MERGE_REPORT_FILE):
                 _copy(path, folder / path.name)
             continue
         tensors, metadata = cast(tuple[dict[str, mx.array], dict[str, str]], mx.load(str(path), return_metadata=True))
         for key in list(tensors):
-            name = mlx_module_name(key.removesuffix(".weight"))
+            name = base.family.mlx_module_name(key.removesuffix(".weight"))
             if name not in adapter.lora_a or not key.endswith(".weight"):
                 continue
             plain = tensors[key].astype(mx.float32)
@@ -180,7 +179,7 @@ def _merge(base: Path, folder: Path, adapter: lora_adapter.LoraAdapter) -> tuple
         mx.save_safetensors(str(folder / path.name), tensors, metadata=metadata)
     if missing:
         raise BadAdapter(
-            f"{base} has no weights named {', '.join(sorted(missing)[:3])}.", "Export with --format mlx or peft."
+            f"{base.path} has no weights named {', '.join(sorted(missing)[:3])}.", "Export with --format mlx or peft."
         )
     return lost, added
 
@@ -217,8 +216,7 @@ def _log_probabilities_along(
 ) -> np.ndarray:
     """Log-probabilities of these tokens of an answer, in their order."""
     prompt = encode_prompt(base, messages, image)
-    embeddings, positions = teacher_forced_inputs(base, prompt, list(tokens))
-    hidden = hidden_states(base.language_model, embeddings, positions, prompt.image_index, prompt.deepstack)
+    hidden = hidden_states(base, teacher_forced_inputs(base, prompt, list(tokens)))
     found = np.array(log_probabilities(base, hidden[0, len(prompt.ids) - 1 :]))
     return np.asarray(found[np.arange(len(tokens)), list(tokens)])
 

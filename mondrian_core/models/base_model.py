@@ -12,11 +12,11 @@ from typing import Any
 
 from mondrian_core.errors import BaseModelUnavailable
 from mondrian_core.models.base_identity import BaseIdentity, load_base_identity
+from mondrian_core.models.family import FAMILIES, Family, find_family
 from mondrian_core.settings import MINI_BASE_MODEL
 
 # Bundled with the package; named by its place because `mini` stands a floor above this room.
 MINI_WEIGHTS = Path(__file__).resolve().parent.parent / "mini" / "weights"
-SUPPORTED_MODEL_TYPES = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl")
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -47,6 +47,14 @@ class BaseVLM:
         """What it is known by, part by part."""
         return load_base_identity(self.path)
 
+    @cached_property
+    def family(self) -> Family:
+        """What is particular to the base's family."""
+        family = find_family(self.model.config.model_type)
+        if family is None:
+            raise ValueError(f"{self.model.config.model_type!r} is not a supported family")
+        return family
+
     @property
     def language_model(self) -> Any:
         """The part that LoRA adapts."""
@@ -60,7 +68,7 @@ class BaseVLM:
     @property
     def end_tokens(self) -> frozenset[int]:
         """Tokens that end an answer."""
-        return frozenset(self.tokenizer.stopping_criteria.eos_token_ids)
+        return self.family.end_tokens(self.tokenizer)
 
     @property
     def quantized(self) -> bool:
@@ -129,10 +137,10 @@ def _checked_checkpoint(folder: Path, name: str) -> Path:
             f"The base model {name} has no readable config.json in {folder}.",
             "Name a folder that holds a Qwen-VL checkpoint (config.json, safetensors, tokenizer).",
         ) from error
-    if kind not in SUPPORTED_MODEL_TYPES:
+    if find_family(kind) is None:
         raise BaseModelUnavailable(
-            f"The base model {name} is a '{kind}', not one of {', '.join(SUPPORTED_MODEL_TYPES)}.",
-            "Use a Qwen2-VL, Qwen2.5-VL or Qwen3-VL checkpoint.",
+            f"The base model {name} is a '{kind}', not one of {', '.join(each.model_type for each in FAMILIES)}.",
+            f"Use a checkpoint of {' or '.join(each.name for each in FAMILIES)}.",
         )
     if not _weights(folder):
         raise BaseModelUnavailable(

@@ -1,25 +1,43 @@
-"""The language model as pure functions of arrays, so that `mx.compile` can trace them.
+"""The language model as a pure function of arrays, which `mx.compile` can trace.
 
-mlx-vlm's own forward pass of Qwen3-VL finds the image positions with numpy in every call, which no tracer survives; its
-layers are used unchanged, only the loop over them (mlx_vlm/models/qwen3_vl/language.py, Qwen3VLModel.__call__) is ours;
-Qwen2-VL and Qwen2.5-VL have the same loop without DeepStack.
-Shapes: `B` batch, `T` tokens, `D` width, `N` image tokens, `V` vocabulary.
+mlx-vlm's own forward pass of Qwen3-VL finds the image positions with numpy in every call, which can't be traced. Its
+layers are used unchanged; only the loop over them is written here (mlx_vlm/models/qwen3_vl/language.py,
+Qwen3VLModel.__call__). What differs between families comes from `BaseVLM.family`.
+
+Shapes: `B` batch, `T` tokens, `D` width, `N` image tokens, `L` layers with DeepStack features, `V` vocabulary.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import mlx.core as mx
 
+from mondrian_core.models.base_model import BaseVLM
+
+
+@dataclass(frozen=True, eq=False)
+class DecoderInputs:
+    """What the language model's layers read.
+
+    Attributes:
+        embeddings: (B, T, D).
+        positions: (3, B, T) int32 rotary positions.
+        image_index: (N,) int32 places of the image tokens, the same in every row of the batch; None: no photograph.
+        deepstack: L arrays (N, D) that the first L layers add at the image tokens.
+    """
+
+    embeddings: mx.array
+    positions: mx.array
+    image_index: mx.array | None = None
+    deepstack: Sequence[mx.array] = ()
+
 
 def hidden_states(
-    language_model: Any,
-    embeddings: mx.array,
-    positions: mx.array,
-    image_index: mx.array,
-    deepstack: Sequence[mx.array],
+    base: BaseVLM,
+    inputs: DecoderInputs,
     *,
     mask: mx.array | str | None = "causal",
     caches: Sequence[Any] | None = None,
@@ -29,50 +47,45 @@ def hidden_states(
     """Hidden states after the final norm, (B, T, D).
 
     Args:
-        language_model: mlx-vlm's.
-        embeddings: (B, T, D).
-        positions: (3, B, T) rotary positions.
-        image_index: (N,) places of the image tokens, the same in every row of the batch.
-        deepstack: arrays (N, D) added at the image tokens after the first layers.
-        mask: "causal", or what the library's attention accepts.
-        caches: one key-value cache a layer.
-        checkpointing: keep only what goes from layer to layer for the gradient and compute the rest of a layer again;
-            takes about a third more time and a fraction of the memory. Not with caches.
-        seed: of the dropout when checkpointing; it is set while the graph is built, so it can't be traced.
+        base: the base, with whatever adapter is attached or in use.
+        inputs: embeddings and positions.
+        mask: "causal", or what mlx-vlm's attention accepts.
+        caches: one key-value cache per layer.
+        checkpointing: keep only each layer's input for the gradient and compute the rest again; a step then takes about
+            a third longer and a fraction of the memory. Not with caches.
+        seed: seed of the dropout with checkpointing. It is set while the graph is built, so it can't be traced.
     """
-    decoder = language_model.model
-    rotary = decoder.layers[0].self_attn.rotary_emb
-    rotation = None if rotary.fused_apply else rotary(embeddings, positions)
-    hidden = embeddings
+    decoder, family = base.language_model.model, base.family
+    rotation = family.rotation(base.language_model, inputs.embeddings, inputs.positions)
+    hidden = inputs.embeddings
     for number, layer in enumerate(decoder.layers):
         if checkpointing:
-            own = None if seed is None else seed + number
-            again = mx.checkpoint(_layer(layer, mask, positions, rotation, own))
-            hidden = again(layer.trainable_parameters(), hidden)
+            own_seed = None if seed is None else seed + number
+            recomputed = mx.checkpoint(_layer_function(base, layer, mask, (inputs.positions, rotation), own_seed))
+            hidden = recomputed(layer.trainable_parameters(), hidden)
         else:
-            hidden = layer(hidden, mask, caches[number] if caches else None, positions, rotation)
-        if number < len(deepstack):
-            hidden = hidden.at[:, image_index].add(deepstack[number].astype(hidden.dtype))
+            cache = caches[number] if caches else None
+            hidden = family.run_layer(layer, hidden, mask, cache, inputs.positions, rotation)
+        if number < len(inputs.deepstack):
+            hidden = hidden.at[:, inputs.image_index].add(inputs.deepstack[number].astype(hidden.dtype))
     return decoder.norm(hidden)
 
 
-def _layer(
-    layer: Any, mask: mx.array | str | None, positions: mx.array, rotation: Any, seed: int | None
+def _layer_function(
+    base: BaseVLM, layer: Any, mask: mx.array | str | None, rotary: tuple[mx.array, Any], seed: int | None
 ) -> Callable[..., mx.array]:
-    """A layer as a function of its trainable arrays; with a seed it draws the same dropout when it runs again."""
+    """A layer as a function of its trainable arrays; with a seed it draws the same dropout each time it is computed."""
+    positions, rotation = rotary
 
     def run(parameters: Any, hidden: mx.array) -> mx.array:
         if seed is not None:
             mx.random.seed(seed)
         layer.update(parameters)
-        found: mx.array = layer(hidden, mask, None, positions, rotation)
-        return found
+        return base.family.run_layer(layer, hidden, mask, None, positions, rotation)
 
     return run
 
 
-def lm_head_logits(language_model: Any, hidden: mx.array) -> mx.array:
+def lm_head_logits(base: BaseVLM, hidden: mx.array) -> mx.array:
     """Logits (..., V) of hidden states (..., D)."""
-    if language_model.args.tie_word_embeddings:
-        return language_model.model.embed_tokens.as_linear(hidden)
-    return language_model.lm_head(hidden)
+    return base.family.logits(base.language_model, hidden)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 
 from mondrian_core.errors import BadInput
 from mondrian_core.models.base_model import BaseVLM
-from mondrian_core.models.forward_pass import hidden_states, lm_head_logits
+from mondrian_core.models.forward_pass import DecoderInputs, hidden_states, lm_head_logits
 from mondrian_core.models.lora.adapter_switch import AdapterSwitch
 from mondrian_core.models.prompt_encoding import EncodedPrompt, answer_token_ids, encode_prompt
 from mondrian_core.models.score_distribution import locate_scores
@@ -51,24 +52,23 @@ def mean_kl(
 
 
 def _answer_states(base: BaseVLM, prompt: EncodedPrompt, answer: list[int]) -> mx.array:
-    """Hidden states (A, D) from which the A tokens of the answer are predicted."""
-    embeddings, positions = teacher_forced_inputs(base, prompt, answer)
-    hidden = hidden_states(base.language_model, embeddings, positions, prompt.image_index, prompt.deepstack)
+    """Hidden states (A, D) that predict the A tokens of the answer."""
+    hidden = hidden_states(base, teacher_forced_inputs(base, prompt, answer))
     states = hidden[0, len(prompt.ids) - 1 :]
     mx.eval(states)
     return states
 
 
-def teacher_forced_inputs(base: BaseVLM, prompt: EncodedPrompt, answer: list[int]) -> tuple[mx.array, mx.array]:
-    """Embeddings (1, T, D) and positions (3, 1, T) of prompt and answer without its last token."""
+def teacher_forced_inputs(base: BaseVLM, prompt: EncodedPrompt, answer: list[int]) -> DecoderInputs:
+    """Prompt and answer without its last token, which is only predicted; B is 1."""
     inputs = mx.array([answer[:-1]], dtype=mx.int32)
     embeddings = mx.concatenate([prompt.embeddings, base.language_model.model.embed_tokens(inputs)], axis=1)
     ahead = mx.arange(prompt.next_position, prompt.next_position + len(answer) - 1, dtype=mx.int32)
     positions = mx.concatenate([prompt.positions, mx.broadcast_to(ahead, (3, 1, len(answer) - 1))], axis=2)
-    return embeddings, positions
+    return replace(prompt.decoder_inputs, embeddings=embeddings, positions=positions)
 
 
 def log_probabilities(base: BaseVLM, states: mx.array) -> mx.array:
     """Log-probabilities (A, V) in float32 of hidden states (A, D)."""
-    raw = lm_head_logits(base.language_model, states).astype(mx.float32)
+    raw = lm_head_logits(base, states).astype(mx.float32)
     return raw - mx.logsumexp(raw, axis=-1, keepdims=True)

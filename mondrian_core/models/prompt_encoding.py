@@ -21,6 +21,7 @@ import numpy as np
 
 from mondrian_core.errors import BadInput
 from mondrian_core.models.base_model import BaseVLM
+from mondrian_core.models.forward_pass import DecoderInputs
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -51,8 +52,13 @@ class EncodedPrompt:
         """Number of tokens that the photograph takes."""
         return int(self.image_index.shape[0])
 
+    @property
+    def decoder_inputs(self) -> DecoderInputs:
+        """The prompt as the language model reads it."""
+        return DecoderInputs(self.embeddings, self.positions, self.image_index, self.deepstack)
+
     def load(self) -> EncodedPrompt:
-        """The prompt itself: its arrays are in memory already (see `features.StoredPrompt`)."""
+        """The prompt itself, because its arrays are in memory (`CachedPrompt.load` reads them from a file)."""
         return self
 
 
@@ -70,7 +76,7 @@ def processor_inputs(
     """What the processor makes of a prompt: token ids (1, T), and the photograph's patches with their grid."""
     inputs = _processed(base, messages, image)
     ids = np.array(inputs["input_ids"]).reshape(1, -1)
-    return ids, {str(key): mx.array(inputs[key]) for key in ("pixel_values", "image_grid_thw") if key in inputs}
+    return ids, {str(key): mx.array(inputs[key]) for key in base.family.processor_arrays if key in inputs}
 
 
 def count_prompt_tokens(base: BaseVLM, messages: list[dict[str, Any]], image: Image.Image | None) -> int:
@@ -147,26 +153,22 @@ def _encoded(base: BaseVLM, text: str) -> list[int]:
 
 
 def run_vision_tower(base: BaseVLM, ids: np.ndarray, picture: dict[str, mx.array]) -> EncodedPrompt:
-    """The prompt of `inputs_of`, through the vision tower."""
-    tokens = mx.array(ids.astype(np.int32))
-    pixels, grid = picture.get("pixel_values"), picture.get("image_grid_thw")
-    found = base.model.get_input_embeddings(tokens, pixels, image_grid_thw=grid)
-    positions, delta = found.position_ids, found.rope_deltas
-    if positions is None or delta is None:
-        positions, delta = base.language_model.get_rope_index(tokens, image_grid_thw=grid)
-    length = ids.shape[1]
-    if positions.ndim == 2:
-        positions = mx.broadcast_to(positions[None], (3, *positions.shape))
-    index = np.flatnonzero(ids[0] == image_token_id(base)) if pixels is not None else np.zeros(0, int)
-    layers = getattr(found, "deepstack_visual_embeds", None)
-    deepstack = tuple(layers[i] for i in range(len(layers))) if layers is not None and len(index) else ()
+    """The prompt of `processor_inputs`, encoded by the vision tower.
+
+    Args:
+        base: the frozen base.
+        ids: (1, T) token ids.
+        picture: the photograph's arrays as the processor returned them; {} without a photograph.
+    """
+    embedded = base.family.embed(base.model, mx.array(ids.astype(np.int32)), picture)
+    index = np.flatnonzero(ids[0] == image_token_id(base)) if picture else np.zeros(0, int)
     prompt = EncodedPrompt(
         ids=tuple(int(token) for token in ids[0]),
-        embeddings=found.inputs_embeds,
+        embeddings=embedded.embeddings,
         image_index=mx.array(index.astype(np.int32)),
-        deepstack=deepstack,
-        positions=positions.astype(mx.int32),
-        next_position=length + int(np.array(delta).reshape(-1)[0]),
+        deepstack=embedded.deepstack,
+        positions=embedded.positions,
+        next_position=embedded.next_position,
     )
     mx.eval(prompt.embeddings, prompt.positions, prompt.image_index, *prompt.deepstack)
     return prompt
@@ -174,16 +176,46 @@ def run_vision_tower(base: BaseVLM, ids: np.ndarray, picture: dict[str, mx.array
 
 def image_token_id(base: BaseVLM) -> int:
     """Id of the token that stands for a patch of the photograph."""
-    config = base.model.config
-    identity = getattr(config, "image_token_id", None)
-    return int(identity if identity is not None else config.image_token_index)
+    return base.family.image_token_id(base.model.config)
+
+
+@dataclass(frozen=True)
+class EncodedAnswer:
+    """The tokens of an answer, and which characters of its text each one holds.
+
+    Attributes:
+        ids: A token ids, the end token last.
+        offsets: (start, end) character offsets of every token but the end token. Tokens that share a character, as the
+            bytes of an emoji do, all have its offsets.
+    """
+
+    ids: tuple[int, ...]
+    offsets: tuple[tuple[int, int], ...]
+
+    def tokens_at(self, span: tuple[int, int]) -> slice:
+        """The tokens that hold characters of a span."""
+        inside = [i for i, (start, end) in enumerate(self.offsets) if start < span[1] and end > span[0]]
+        return slice(inside[0], inside[-1] + 1) if inside else slice(0, 0)
+
+
+def encode_answer(base: BaseVLM, messages: list[dict[str, Any]], answer: str) -> EncodedAnswer:
+    """Tokens of the answer and the end token that the chat template puts after it.
+
+    The answer is tokenized on its own, because generation also starts on a token boundary after the prompt.
+    """
+    ids: list[int] = []
+    offsets: list[tuple[int, int]] = []
+    start = 0
+    for piece in _plain_pieces(base, answer):
+        encoded = base.tokenizer(piece, add_special_tokens=False, return_offsets_mapping=True)
+        ids += encoded["input_ids"]
+        offsets += [(start + first, start + last) for first, last in encoded["offset_mapping"]]
+        start += len(piece)
+    return EncodedAnswer((*ids, end_of_turn_token_id(base, messages)), tuple(offsets))
 
 
 def answer_token_ids(base: BaseVLM, messages: list[dict[str, Any]], answer: str) -> list[int]:
-    """Tokens of the answer and of the end token that the chat template puts behind it.
-
-    The answer is tokenized on its own, because generation too begins on a token boundary after the prompt.
-    """
+    """The tokens of `encode_answer`, where their places in the text don't matter."""
     return [*tokenize_plain_text(base, answer), end_of_turn_token_id(base, messages)]
 
 

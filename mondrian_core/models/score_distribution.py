@@ -14,7 +14,8 @@ import mlx.core as mx
 import numpy as np
 
 from mondrian_core.models.base_model import BaseVLM
-from mondrian_core.rubric import DIMENSIONS
+from mondrian_core.models.prompt_encoding import EncodedAnswer
+from mondrian_core.rubric import DIMENSIONS, answer_spans
 
 SCORE_KEY_PATTERN = re.compile(r'"score"\s*:\s*$')
 SCORE_VALUE_PATTERN = re.compile(r'"(\w+)"\s*:\s*\{\s*"score"\s*:\s*(?=\d)')
@@ -106,8 +107,19 @@ class ScorePosition:
     prefix: str
 
 
+def score_positions(base: BaseVLM, text: str, answer: EncodedAnswer) -> dict[str, ScorePosition]:
+    """The token at which each dimension's score begins, in a canonical answer of which the text is known."""
+    positions = {}
+    for name, span in answer_spans(text).scores.items():
+        index = answer.tokens_at(span).start
+        piece = decode_token_texts(base, [answer.ids[index]])[0]
+        held = answer.offsets[index][1] - span[0]  # characters of the score in this token
+        positions[name] = ScorePosition(index, piece[: len(piece) - held])
+    return positions
+
+
 def locate_scores(base: BaseVLM, tokens: Sequence[int]) -> Mapping[str, ScorePosition]:
-    """The token at which each dimension's score begins, by dimension; the first mention counts."""
+    """The token at which each dimension's score begins, in an answer that a model wrote; the first mention counts."""
     pieces = decode_token_texts(base, tokens)
     starts = np.cumsum([0, *(len(piece) for piece in pieces)])
     places: dict[str, ScorePosition] = {}

@@ -71,8 +71,10 @@ def array_problems(folder: Path) -> tuple[str, ...]:
 
 def _peft_problems(folder: Path) -> tuple[str, ...]:
     """PEFT's ranks may differ by module, so what an import would say is said."""
+    from mondrian_core.models.family import mlx_module_name
+
     try:
-        lora_files.read_peft_matrices(folder, lora_files.describe_adapter(folder))
+        lora_files.read_peft_matrices(folder, lora_files.describe_adapter(folder), mlx_module_name)
     except BadAdapter as error:
         return (error.problem,)
     return ()

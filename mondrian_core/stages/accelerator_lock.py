@@ -21,8 +21,6 @@ def always_needed(context: StageContext) -> bool:
 def on_accelerator(needed: Callable[[StageContext], bool] = always_needed) -> Callable[[StageT], StageT]:
     """Let a stage start once the accelerator is free, with a notice while it waits.
 
-    Of several ranks that train together only the first takes the lock; the others can't proceed without it.
-
     Args:
         needed: whether this run of the stage uses the accelerator at all.
     """
@@ -32,8 +30,7 @@ def on_accelerator(needed: Callable[[StageContext], bool] = always_needed) -> Ca
 
         @functools.wraps(stage)
         def run(context: StageContext, listen: EventListener = ignore_events, **options: Any) -> Any:
-            ranks = options.get("ranks")
-            if (ranks is not None and not ranks.first) or not needed(context):
+            if not needed(context):
                 return stage(context, listen, **options)
             with accelerator_lock.exclusive_work(
                 f"{name} of {context.advisor}", lambda text: listen(StageNotice(name, text))

@@ -327,13 +327,13 @@ def build_cross_validation_plan(
 
     def train(fold: int, lineages: frozenset[str]) -> Path:
         from mondrian_core.models.base_model import load_base
-        from mondrian_core.training import train_adapter
+        from mondrian_core.training import TrainingRows, train_adapter
 
         out = folder / f"fold-{fold}"
         kept = [row for row in rows if row.photo_id in lineages]
         base = load_base(base_model)  # one of its own: the other may have an adapter mounted
         return train_adapter(
-            base, kept, [], recipe, out, pairs=_pairs_among(kept, version, recipe), resume=None, listen=listen
+            base, TrainingRows(kept, pairs=_pairs_among(kept, version, recipe)), recipe, out, resume=None, listen=listen
         ).adapter
 
     text = json.dumps([version.digest, recipe.model_dump(mode="json"), "with variants"], sort_keys=True)

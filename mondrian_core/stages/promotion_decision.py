@@ -1,21 +1,20 @@
-"""What becomes of a candidate: decided from the gate report alone, as values.
+"""The promotion decision on a candidate: a pure function of its gate report.
 
-Promote only when every gate that must be there is there and says PASS; any FAIL rejects; everything else is kept for a
-person to decide. The report's own summary is not believed over its gates.
+A candidate is promoted only when every required gate has a result and all results are PASS. Any FAIL rejects it.
+Otherwise it is kept for a person to decide. The report's own verdict never overrides a worse result of a gate.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, assert_never
 
 from mondrian_core.errors import BadInput, GateFailed
+from mondrian_core.evaluation.gates.definitions import GATES
+from mondrian_core.evaluation.gates.gate import Gate, Requirement
+from mondrian_core.evaluation.gates.results import FAIL, PASS
 from mondrian_core.registry import AdapterVersion, ChampionReference
-
-PASS, FAIL, INCONCLUSIVE = "PASS", "FAIL", "INCONCLUSIVE"
-REQUIRED_GATES = ("integrity", "effect", "format_compliance", "latency_overhead", "score_error", "health")
-CHAMPION_GATE = "champion"
 
 
 @dataclass(frozen=True)
@@ -27,7 +26,12 @@ class Promote:
 
 @dataclass(frozen=True)
 class Keep:
-    """No gate failed, and not all are sure. `command` and `deployment` promote it by hand, or evaluate it again."""
+    """No gate failed, but not all passed.
+
+    Attributes:
+        sentence: the reason.
+        command, deployment: commands that promote the version manually or evaluate it again.
+    """
 
     sentence: str
     command: str
@@ -45,63 +49,88 @@ PromotionDecision = Promote | Keep | Reject
 
 
 def decide_promotion(
-    report: Mapping[str, Any], champion: ChampionReference, *, advisor: str = "ADVISOR", version: str = "VERSION"
+    report: Mapping[str, Any],
+    champion: ChampionReference,
+    *,
+    advisor: str = "ADVISOR",
+    version: str = "VERSION",
+    gates: Sequence[Gate] = GATES,
 ) -> PromotionDecision:
     """The decision on a candidate.
 
     Args:
         report: {"verdict", "gates": [{"name", "verdict", "sentence"}, ...], "compared_with": the champion at the time
-            of the evaluation}, as a version carries it (`Version.report`).
-        champion: the one to be replaced: it must be the one that the evaluation compared with. Unless it is the base
-            alone, the gate "champion" is required too, over at least one photograph.
-        advisor, version: for the commands of `Keep`.
+            of the evaluation}, as stored in a version (`AdapterVersion.report`).
+        champion: the one that would be replaced. The evaluation must have compared with exactly this one.
+        advisor, version: for the commands in `Keep`.
+        gates: those that state what a promotion requires.
     """
-    gates = {gate["name"]: gate for gate in report.get("gates", [])}
-    failed = [name for name, gate in gates.items() if gate["verdict"] == FAIL]
+    results = {result["name"]: result for result in report.get("gates", [])}
+    failed = [name for name, result in results.items() if result["verdict"] == FAIL]
     if failed or report.get("verdict") == FAIL:
-        return Reject(f"Rejected: {_named(gates, failed) or 'the report as a whole says FAIL'}.")
+        return Reject(f"Rejected: {_with_reasons(results, failed) or 'the verdict of the report is FAIL'}.")
     compared = ChampionReference.recorded_in(report)
     if compared is None or not compared.matches(champion):
         return keep_for_reevaluation(compared, champion, advisor, version)
-    required = (*REQUIRED_GATES, CHAMPION_GATE) if champion.version else REQUIRED_GATES
-    missing = [name for name in required if name not in gates]
-    if champion.version and gates.get(CHAMPION_GATE, {}).get("n") == 0:  # such as a champion on another base
-        missing.append(f"{CHAMPION_GATE} (not compared with {champion})")
-    unsure = [name for name, gate in gates.items() if gate["verdict"] != PASS]
-    if not missing and not unsure and report.get("verdict", PASS) == PASS:
-        instead = f"replaces {champion}" if champion.version else "is the first champion"
-        return Promote(f"Promoted: all {len(gates)} gates passed; it {instead}.")
-    why = [f"not sure: {_named(gates, unsure)}"] if unsure else []
-    why += [f"not measured: {', '.join(missing)}"] if missing else []
-    by_hand = f'mondrian adapters promote --advisor {advisor} --version {version} --reason "..."'
-    flow = f'{_run_of("promote/manual", advisor, version)} -p reason="..."'
-    return Keep(f"Kept as a candidate, {'; '.join(why) or 'the report as a whole is not PASS'}.", by_hand, flow)
+    missing = _missing_results(gates, results, champion)
+    undecided = [name for name, result in results.items() if result["verdict"] != PASS]
+    if not missing and not undecided and report.get("verdict", PASS) == PASS:
+        effect = f"replaces {champion}" if champion.version else "is the first champion"
+        return Promote(f"Promoted: all {len(results)} gates passed; it {effect}.")
+    reasons = [f"inconclusive: {_with_reasons(results, undecided)}"] if undecided else []
+    reasons += [f"not measured: {', '.join(missing)}"] if missing else []
+    command = f'mondrian adapters promote --advisor {advisor} --version {version} --reason "..."'
+    deployment = f'{_deployment_command("promote/manual", advisor, version)} -p reason="..."'
+    sentence = f"Kept as a candidate, {'; '.join(reasons) or 'the verdict of the report is not PASS'}."
+    return Keep(sentence, command, deployment)
+
+
+def _missing_results(
+    gates: Sequence[Gate], results: Mapping[str, Mapping[str, Any]], champion: ChampionReference
+) -> list[str]:
+    """The gates that this promotion requires and that have no result."""
+    missing = []
+    for gate in gates:
+        match gate.required:
+            case Requirement.ALWAYS:
+                required = True
+            case Requirement.WITH_CHAMPION:
+                required = champion.version is not None
+            case Requirement.IF_MEASURED:
+                required = False
+            case _:
+                assert_never(gate.required)
+        if required and gate.name not in results:
+            missing.append(gate.name)
+        elif required and gate.required is Requirement.WITH_CHAMPION and results[gate.name].get("n") == 0:
+            missing.append(f"{gate.name} (not compared with {champion})")  # such as a champion on another base
+    return missing
 
 
 def keep_for_reevaluation(
     compared: ChampionReference | None, champion: ChampionReference, advisor: str, version: str
 ) -> Keep:
-    """The decision on a candidate that was compared with another champion than the one it would replace."""
+    """The decision on a candidate whose evaluation compared it with a different champion."""
     return Keep(
-        f"Kept as a candidate: the champion changed; evaluate again ({_compared_otherwise(compared, champion)}).",
+        f"Kept as a candidate: the champion changed; evaluate again ({_champion_difference(compared, champion)}).",
         f"mondrian evaluate --advisor {advisor} --adapter {version}",
-        _run_of("evaluate/manual", advisor, version),
+        _deployment_command("evaluate/manual", advisor, version),
     )
 
 
-def _run_of(deployment: str, advisor: str, version: str) -> str:
-    """The command that runs a deployment on a version."""
+def _deployment_command(deployment: str, advisor: str, version: str) -> str:
+    """The command that runs a deployment for a version."""
     return f"mondrian prefect deployment run '{deployment}' -p advisor={advisor} -p version={version}"
 
 
-def _compared_otherwise(compared: ChampionReference | None, champion: ChampionReference) -> str:
+def _champion_difference(compared: ChampionReference | None, champion: ChampionReference) -> str:
     if compared is None:
-        return f"its report doesn't say which champion it was compared with; the champion is {champion}"
+        return f"its report doesn't record the champion that it was compared with; the champion is {champion}"
     changed = ", with other files" if compared.version == champion.version else ""
     return f"it was compared with {compared}, and the champion is {champion} now{changed}"
 
 
-def _named(gates: Mapping[str, Mapping[str, Any]], names: list[str]) -> str:
+def _with_reasons(gates: Mapping[str, Mapping[str, Any]], names: list[str]) -> str:
     return "; ".join(
         f"{name} ({str(gates[name].get('sentence') or gates[name]['verdict']).rstrip('.')})" for name in names
     )
@@ -110,14 +139,14 @@ def _named(gates: Mapping[str, Mapping[str, Any]], names: list[str]) -> str:
 def check_manual_promotion(
     version: AdapterVersion, champion: ChampionReference, *, force: bool, reason: str | None
 ) -> None:
-    """The rules of a promotion by hand, over `champion`.
+    """Check a manual promotion that would replace `champion`.
 
-    PASS goes through. INCONCLUSIVE needs a reason, and so does an evaluation that compared with another champion. FAIL,
-    a version rejected by hand, and one that was never measured need force and a reason. What a file check finds is the
-    registry's to refuse.
+    PASS needs nothing more. INCONCLUSIVE needs a reason, and so does an evaluation that compared with another champion.
+    FAIL, a version that a person rejected and one that was never evaluated need `force` and a reason. The registry
+    refuses damaged files.
 
     Raises:
-        GateFailed: the gates refuse it and it isn't forced.
+        GateFailed: the gates refuse the version and `force` is not set.
         BadInput: the reason is missing.
     """
     given = bool((reason or "").strip())
@@ -128,19 +157,19 @@ def check_manual_promotion(
         problem = (
             f"The gates refuse {name}{': ' + ', '.join(failed) if failed else ''}."
             if refused
-            else (f"{name} was never put through the gates.")
+            else f"{name} was never evaluated."
         )
         raise GateFailed(
-            problem, 'To promote it all the same, add --force --reason "..."; the reason goes into the history.'
+            problem, 'To promote it anyway, add --force --reason "..."; the reason is recorded in the history.'
         )
     if (force or verdict != PASS) and not given:
         what = "A forced promotion" if force else f"{name} is {verdict}: its promotion"
-        raise BadInput(f"{what} needs a reason.", 'Add --reason "..."; it goes into the history.')
+        raise BadInput(f"{what} needs a reason.", 'Add --reason "..."; it is recorded in the history.')
     compared = version.compared_with
     if not given and (compared is None or not compared.matches(champion)):
         raise BadInput(
-            f"The champion changed since {name} was evaluated: {_compared_otherwise(compared, champion)}. "
+            f"The champion changed since {name} was evaluated: {_champion_difference(compared, champion)}. "
             "Its promotion needs a reason.",
             f"Evaluate it again (`mondrian evaluate --advisor {version.advisor} --adapter {version.version}`), or add "
-            '--reason "..."; it goes into the history.',
+            '--reason "..."; it is recorded in the history.',
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mondrian_core.errors import translate_foreign_errors
 from mondrian_core.events import EventListener, StageStarted, chain_listeners, ignore_events
@@ -14,9 +14,6 @@ from mondrian_core.stages.context import StageContext
 from mondrian_core.stages.dataset import open_run_dataset
 from mondrian_core.stages.summaries import TrainSummary, write_stage_summary
 
-if TYPE_CHECKING:
-    from mondrian_core.training.ranks import Ranks
-
 
 @on_accelerator()
 def train_stage(
@@ -24,7 +21,6 @@ def train_stage(
     listen: EventListener = ignore_events,
     *,
     resume: bool | None = None,
-    ranks: Ranks | None = None,
 ) -> TrainSummary:
     """Train a LoRA adapter; it stays in the run folder until it is registered.
 
@@ -35,22 +31,18 @@ def train_stage(
         listen: receives events.
         resume: True: continue from the last checkpoint, an error when its inputs differ; None: continue when
             possible; False: start at the first step.
-        ranks: processes that train together; each one calls this, only the first writes a summary.
     """
     from mondrian_core.models.base_model import load_base
     from mondrian_core.stages import data_selection
-    from mondrian_core.training import tensorboard, train_adapter
-    from mondrian_core.training.ranks import ALONE
+    from mondrian_core.training import TrainingRows, tensorboard, train_adapter
 
-    ranks = ranks or ALONE
     version = open_run_dataset(context)
     training_data = data_selection.select_training_data(version, context.recipe)
     listen = data_selection.listener_with_file_names(listen, version)
     listen(StageStarted("train", detail=training_data.description))
-    if ranks.first:
-        data_selection.record_training_data(context.run_folder, version, training_data.extent)
+    data_selection.record_training_data(context.run_folder, version, training_data.extent)
     with ExitStack() as stack, translate_foreign_errors(context.run_folder):
-        if Settings().tensorboard_enabled and ranks.first:
+        if Settings().tensorboard_enabled:
             curves = stack.enter_context(
                 tensorboard.tensorboard_listener(context.run_folder / tensorboard.TENSORBOARD_FOLDER)
             )
@@ -58,18 +50,18 @@ def train_stage(
         base = load_base(context.base_model)
         result = train_adapter(
             base,
-            training_data.rows,
-            training_data.selection_rows,
+            TrainingRows(
+                training_data.rows,
+                training_data.selection_rows,
+                pairs=training_data.pairs,
+                feature_cache=context.root / "runs" / "cache" / "features",
+            ),
             context.recipe.train,
             context.run_folder,
-            pairs=training_data.pairs,
             resume=resume,
-            features=context.root / "runs" / "cache" / "features",
             listen=listen,
-            ranks=ranks,
         )
-    if ranks.first:
-        data_selection.record_training_data(context.run_folder, version, training_data.extent, done=True)
+    data_selection.record_training_data(context.run_folder, version, training_data.extent, done=True)
     summary = TrainSummary(
         adapter=str(result.adapter),
         curve=str(result.curve),
@@ -85,7 +77,7 @@ def train_stage(
         start_loss=result.start_loss,
         worse_than_base=result.worse_than_base,
     )
-    return write_stage_summary(context, "train", summary, listen) if ranks.first else summary
+    return write_stage_summary(context, "train", summary, listen)
 
 
 @on_accelerator()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -14,7 +13,7 @@ from mlx.utils import tree_flatten, tree_unflatten
 
 from mondrian_core.errors import BadInput
 from mondrian_core.files import write_atomic
-from mondrian_core.training.ranks import ALONE, Ranks
+from mondrian_core.recipes import TrainRecipe
 
 CHECKPOINT_FILE = "checkpoint.safetensors"
 Tree = Any
@@ -72,29 +71,15 @@ def save_checkpoint(
     write_atomic(folder / CHECKPOINT_FILE, save(tensors, metadata={"progress": json.dumps(asdict(progress))}))
 
 
-def load_checkpoint(folder: Path, ranks: Ranks = ALONE) -> tuple[TrainingProgress, Tree, Tree, Tree | None] | None:
-    """(progress, adapter, optimizer, best) of an interrupted run, or None where there is none.
-
-    Every rank gets the first one's, so the others needn't share its disk.
+def load_checkpoint(folder: Path) -> tuple[TrainingProgress, Tree, Tree, Tree | None] | None:
+    """(progress, adapter, optimizer, best adapter) of an interrupted run, or None if there is none.
 
     Raises:
-        BadInput: when the file is damaged.
+        BadInput: the file is damaged.
     """
     path = folder / CHECKPOINT_FILE
-    if ranks.size == 1:
-        return _read(path) if path.exists() else None
-    data = ranks.file_from_first(path)
-    if data is None:
+    if not path.exists():
         return None
-    with tempfile.TemporaryDirectory(prefix="mondrian-resume-") as name:
-        copy = Path(name) / CHECKPOINT_FILE
-        copy.write_bytes(data)
-        found = _read(copy)
-        mx.eval(found[1:])  # mlx reads when it computes
-    return found
-
-
-def _read(path: Path) -> tuple[TrainingProgress, Tree, Tree, Tree | None]:
     try:
         tensors, metadata = cast(tuple[Any, Any], mx.load(str(path), return_metadata=True))
         values = json.loads(metadata["progress"])
@@ -121,6 +106,17 @@ def without_empty_branches(tree: Tree) -> Tree:
 def _tree(tensors: dict[str, mx.array], kind: str) -> Tree:
     found = [(name.removeprefix(f"{kind}/"), array) for name, array in tensors.items() if name.startswith(f"{kind}/")]
     return tree_unflatten(found) if found else {}
+
+
+def recipe_signature(recipe: TrainRecipe, *, preference: bool = False) -> str:
+    """The settings that an interrupted run must keep, as JSON.
+
+    Those of preference tuning may still change after the supervised phase, so they count for that phase alone.
+    """
+    values = recipe.model_dump(mode="json")
+    return json.dumps(
+        {name: values[name] for name in sorted(values) if preference or not name.startswith("preference_")}
+    )
 
 
 def check_run_signature(found: dict[str, str], wanted: dict[str, str]) -> None:

@@ -26,7 +26,7 @@ import numpy as np
 from mondrian_core.dataset_types import PreferencePair
 from mondrian_core.events import EventListener, StageNotice, StageProgressed
 from mondrian_core.models.base_model import BaseVLM
-from mondrian_core.models.prompt_encoding import EncodedPrompt, answer_token_ids, encode_prompt
+from mondrian_core.models.prompt_encoding import EncodedPrompt, answer_token_ids, encode_answer, encode_prompt
 from mondrian_core.models.vision_feature_cache import CachedPrompt, VisionFeatureCache
 from mondrian_core.recipes import TrainRecipe
 from mondrian_core.training.gradient_step import token_losses
@@ -83,9 +83,9 @@ def encode_preference_pairs(
         row = pair.row
         if row.photo_id not in prompts:
             prompts[row.photo_id] = (features.encode if features else encode_prompt)(base, row.messages, row.image)
-        prompt, chosen = prompts[row.photo_id], answer_token_ids(base, row.messages, row.answer)
-        rejected = answer_token_ids(base, row.messages, pair.rejected)
-        weights = token_weights(base, row, chosen, recipe.score_weight)
+        prompt, answer = prompts[row.photo_id], encode_answer(base, row.messages, row.answer)
+        chosen, rejected = answer.ids, tuple(answer_token_ids(base, row.messages, pair.rejected))
+        weights = token_weights(row, answer, recipe.score_weight)
         if len(prompt.ids) + max(len(chosen), len(rejected)) - 1 <= recipe.max_tokens:
             key = _key(pair, prompt.ids, chosen, rejected)
             examples.append(
@@ -94,8 +94,8 @@ def encode_preference_pairs(
                     kind=pair.kind,
                     key=key,
                     prompt=prompt,
-                    chosen=tuple(chosen),
-                    rejected=tuple(rejected),
+                    chosen=chosen,
+                    rejected=rejected,
                     weights=weights / weights.sum(),
                 )
             )

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import mlx.core as mx
-import numpy as np
 
 from mondrian_core.dataset_types import DatasetRow
 from mondrian_core.events import EventListener, StageProgressed
@@ -25,7 +24,6 @@ from mondrian_core.rubric import (
     CritiqueParseError,
     parse_critique_strict,
 )
-from mondrian_core.training.ranks import Ranks
 
 
 @dataclass(frozen=True)
@@ -82,15 +80,6 @@ def score_validation_answers(rows: Sequence[DatasetRow], found: Sequence[Generat
     """Count and compare."""
     errors = [_error(row.scores, said.expected_scores) for row, said in zip(rows, found, strict=True)]
     return GenerativeValidation(len(rows), sum(_valid(said) for said in found), sum(errors) / len(errors))
-
-
-def together(found: GenerativeValidation | None, ranks: Ranks) -> GenerativeValidation | None:
-    """What all ranks found; None: this one was asked about nothing."""
-    if ranks.size == 1:
-        return found
-    count, valid, error = (0, 0, 0.0) if found is None else (found.photographs, found.valid, found.score_error)
-    all_counted, all_valid, all_errors = ranks.sums(np.array([count, valid, count * error]))
-    return GenerativeValidation(round(all_counted), round(all_valid), float(all_errors / all_counted))
 
 
 def _valid(said: Generation) -> bool:

@@ -19,7 +19,7 @@ from mlx.utils import tree_map
 
 from mondrian_core.models import cpu_blas
 from mondrian_core.models.base_model import BaseVLM
-from mondrian_core.models.forward_pass import hidden_states, lm_head_logits
+from mondrian_core.models.forward_pass import DecoderInputs, hidden_states, lm_head_logits
 from mondrian_core.training.objective import LossFunction
 from mondrian_core.training.training_examples import Batch
 
@@ -39,7 +39,7 @@ def weighted_loss(base: BaseVLM, batch: Batch, *, checkpointing: bool = False, s
     states, losses = token_losses(base, batch, checkpointing=checkpointing, seed=seed)
     total = mx.sum(losses * batch["weights"])
     if "soft_places" in batch:
-        raw = lm_head_logits(base.language_model, states[batch["soft_places"]]).astype(mx.float32)
+        raw = lm_head_logits(base, states[batch["soft_places"]]).astype(mx.float32)
         digits = mx.take_along_axis(raw, batch["soft_digits"], axis=-1)
         wanted = mx.sum(digits * batch["soft_chances"], axis=-1)
         total = total + mx.sum((mx.logsumexp(raw, axis=-1) - wanted) * batch["soft_weights"])
@@ -56,22 +56,18 @@ def token_losses(
 
     Attention is causal unless the batch holds a mask.
     """
-    model = base.language_model
     hidden = hidden_states(
-        model,
-        batch["embeddings"],
-        batch["positions"],
-        batch["image_index"],
-        batch["deepstack"],
+        base,
+        DecoderInputs(batch["embeddings"], batch["positions"], batch["image_index"], batch["deepstack"]),
         mask=batch.get("mask", "causal"),
         checkpointing=checkpointing,
         seed=seed,
     )
     states = hidden[0, batch["places"]]
-    count, vocabulary = states.shape[0], model.args.vocab_size
+    count, vocabulary = states.shape[0], base.language_model.args.vocab_size
 
     def head(piece: mx.array, start: int) -> mx.array:
-        return cross_entropy(lm_head_logits(model, piece), batch["targets"][start : start + piece.shape[0]])
+        return cross_entropy(lm_head_logits(base, piece), batch["targets"][start : start + piece.shape[0]])
 
     if count * vocabulary <= _LOGITS_AT_ONCE:
         return states, head(states, 0)

@@ -1,33 +1,27 @@
-"""A whole training: from the advisor's critiques, then (where the recipe asks for it) from pairs of answers."""
+"""A whole training: supervised on the advisor's critiques, then preference tuning (DPO) if the recipe asks for it."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
-import mlx.core as mx
-
-from mondrian_core.dataset_types import CORRECTION, DatasetRow, PreferencePair
+from mondrian_core.dataset_types import DatasetRow, PreferencePair
 from mondrian_core.errors import BadInput
 from mondrian_core.events import EventListener, StageNotice, ignore_events
-from mondrian_core.files import write_atomic
 from mondrian_core.models.base_model import BaseVLM
-from mondrian_core.models.lora.lora_adapter import ADAPTER_CONFIG_FILE, ADAPTER_WEIGHTS_FILE
+from mondrian_core.models.lora import lora_layers
 from mondrian_core.models.vision_feature_cache import VisionFeatureCache
 from mondrian_core.recipes import TrainRecipe
-from mondrian_core.training import loss_curve, training_loop
-from mondrian_core.training.dpo import PREFERENCE_STAGE, PreferenceExample, dpo_objective, encode_preference_pairs
-from mondrian_core.training.dpo_references import arrays_digest, load_or_compute_references, with_reference_likelihoods
-from mondrian_core.training.objective import PreferenceResult
+from mondrian_core.training.checkpoints import recipe_signature
+from mondrian_core.training.dpo import PREFERENCE_STAGE, encode_preference_pairs
+from mondrian_core.training.gradient_step import weighted_loss
+from mondrian_core.training.objective import SUPERVISED_STAGE, TrainingObjective
 from mondrian_core.training.optimizer import with_default_learning_rate
-from mondrian_core.training.ranks import ALONE, Ranks
-from mondrian_core.training.training_log import read_training_log
-from mondrian_core.training.training_loop import TrainingResult, recipe_signature, run_training_phase
-
-START_ADAPTER_FOLDER = "start"
-_SHARE_OF_RATE = 0.1
+from mondrian_core.training.preference_tuning import PreferenceTuning, tune_on_preferences
+from mondrian_core.training.training_examples import encode_training_rows, make_training_batch, training_rows_digest
+from mondrian_core.training.training_loop import TrainingPhase, TrainingResult, run_training_phase
 
 
 @dataclass(frozen=True)
@@ -41,154 +35,113 @@ class PreferencePairSplit:
 NO_PREFERENCE_PAIRS = PreferencePairSplit()
 
 
+@dataclass(frozen=True)
+class TrainingRows:
+    """What an adapter is trained on.
+
+    Attributes:
+        train: rows to train on.
+        validation: rows of other photographs that choose the best epoch; none: the last epoch is taken.
+        pairs: pairs of answers for preference tuning.
+        feature_cache: folder that keeps the photographs' vision features for the next training; None keeps none.
+    """
+
+    train: Sequence[DatasetRow]
+    validation: Sequence[DatasetRow] = ()
+    pairs: PreferencePairSplit = NO_PREFERENCE_PAIRS
+    feature_cache: Path | None = None
+
+
 def train_adapter(
     base: BaseVLM,
-    rows: Sequence[DatasetRow],
-    validation: Sequence[DatasetRow],
+    rows: TrainingRows,
     recipe: TrainRecipe,
     out: Path,
     *,
-    pairs: PreferencePairSplit = NO_PREFERENCE_PAIRS,
     resume: bool | None = False,
-    features: Path | None = None,
     listen: EventListener = ignore_events,
-    ranks: Ranks = ALONE,
 ) -> TrainingResult:
-    """As `loop.train`; then the adapter is tuned on the pairs, if the recipe has epochs for that.
+    """Train a LoRA adapter and write the best one to out/adapter; the base is unchanged afterwards.
 
-    With fewer pairs than the recipe asks for it says so, and the adapter is that of the first phase. Otherwise that one
-    is left in out/preference/start.
+    After the supervised phase the adapter is tuned on the pairs, if the recipe has epochs for that and there are as
+    many pairs as it asks for. The adapter of the supervised phase is then kept in out/preference/start.
+
+    Args:
+        base: the frozen base.
+        rows: what to train on, and what to choose the epoch by.
+        recipe: settings of the training.
+        out: folder of the run.
+        resume: True continues an interrupted run from its last checkpoint and ends with the same adapter, bit for bit;
+            None does so if rows, recipe and base are unchanged and starts over otherwise; False starts over.
+        listen: receives progress and notices.
 
     Raises:
-        As `loop.train`.
+        BadRecipe: a target module is not a linear layer of the language model.
+        BadInput: no rows, a row that is too long, or a run to resume that had other rows, recipe or base.
+        TrainingDiverged: the loss or a gradient is not finite; the last checkpoint is kept.
+        DiskFull: no space is left; the last checkpoint is kept.
     """
-    first = training_loop.train_supervised(
-        base, rows, validation, recipe, out, resume=resume, features=features, listen=listen, ranks=ranks
-    )
-    if not recipe.preference_epochs:
-        return first
+    if not rows.train:
+        raise BadInput("There are no rows to train on.", "Run `mondrian link` to see why records were left out.")
+    lora_layers.resolve_target_modules(base, recipe.target_modules)  # fails before minutes of encoding
     recipe = with_default_learning_rate(recipe, base.hidden_size)
-    kept = VisionFeatureCache(features) if features else None
-    examples = encode_preference_pairs(base, pairs.train, recipe, listen, "pairs", kept)
-    if len(examples) < recipe.preference_pairs:
-        listen(
-            StageNotice(
-                PREFERENCE_STAGE,
-                f"There are {len(examples)} pairs, preference_pairs asks for "
-                f"{recipe.preference_pairs}: the adapter stays as it was trained.",
-            )
-        )
-        return first
-    held_out = encode_preference_pairs(base, pairs.validation, recipe, listen, "validation pairs", kept)
-    asked = list(validation[: recipe.answered_photographs])
-    second = _tune_on_preferences(base, examples, held_out, asked, recipe, out, first, resume, listen, ranks)
-    return _combined_result(first, second, examples, held_out, listen)
+    cache = VisionFeatureCache(rows.feature_cache) if rows.feature_cache else None
+    try:
+        phase = _supervised_phase(base, rows, recipe, out, cache, listen)
+        result = run_training_phase(base, phase, resume, listen)
+        tuning = _preference_tuning(base, rows, recipe, out, cache, listen) if recipe.preference_epochs else None
+        return tune_on_preferences(base, tuning, result, resume, listen) if tuning else result
+    finally:
+        if cache:
+            with suppress(FileNotFoundError):  # another process may clear the same folder
+                cache.prune()
 
 
-def _tune_on_preferences(
+def _supervised_phase(
     base: BaseVLM,
-    examples: list[PreferenceExample],
-    held_out: list[PreferenceExample],
-    asked: list[DatasetRow],
+    rows: TrainingRows,
     recipe: TrainRecipe,
     out: Path,
-    first: TrainingResult,
-    resume: bool | None,
+    cache: VisionFeatureCache | None,
     listen: EventListener,
-    ranks: Ranks,
-) -> TrainingResult:
-    folder, start = out / PREFERENCE_STAGE, _arrays(first.adapter, ranks)
-    if ranks.first:
-        for name in (ADAPTER_WEIGHTS_FILE, ADAPTER_CONFIG_FILE):
-            write_atomic(folder / START_ADAPTER_FOLDER / name, (first.adapter / name).read_bytes())
-    signature = {
-        "recipe": recipe_signature(recipe, preference=True),
-        "base": base.fingerprint,
-        "trained adapter": arrays_digest(start),
-        "pairs": _digest(examples),
-        "validation pairs": _digest(held_out),
-    }
-    ranks.same(signature)
-    found = ranks.from_first(
-        lambda: load_or_compute_references(base, [*examples, *held_out], recipe, folder, start, listen)
+) -> TrainingPhase:
+    return TrainingPhase(
+        objective=TrainingObjective(stage=SUPERVISED_STAGE, loss=weighted_loss, make_batch=make_training_batch),
+        recipe=recipe,
+        examples=encode_training_rows(base, rows.train, recipe, listen, "training", cache),
+        held_out=encode_training_rows(base, rows.validation, recipe, listen, "validation", cache),
+        answered_rows=rows.validation[: recipe.answered_photographs],
+        out=out,
+        signature={
+            "recipe": recipe_signature(recipe),
+            "base": base.fingerprint,
+            "rows": training_rows_digest(rows.train),
+            "validation rows": training_rows_digest(rows.validation),
+        },
     )
-    rate = recipe.preference_learning_rate or _SHARE_OF_RATE * (recipe.learning_rate or 0.0)
-    tuned = recipe.model_copy(update={"epochs": recipe.preference_epochs, "learning_rate": rate})
-    done = run_training_phase(
-        dpo_objective(tuned),
-        base,
-        with_reference_likelihoods(examples, found),
-        with_reference_likelihoods(held_out, found),
-        asked,
-        tuned,
-        out,
-        signature,
-        resume,
-        listen,
-        start=start,
-        ranks=ranks,
-    )
-    if ranks.first:
-        loss_curve.draw_loss_curve(
-            read_training_log(done.log), {"": first.best_epoch, PREFERENCE_STAGE: done.best_epoch}, done.curve
-        )
-    return done
 
 
-def _arrays(adapter: Path, ranks: Ranks) -> dict[str, mx.array]:
-    """The first phase's adapter, on every rank."""
-    from safetensors.numpy import load
-
-    data = ranks.file_from_first(adapter / ADAPTER_WEIGHTS_FILE)
-    if data is None:
-        raise BadInput(f"The adapter {adapter} of the first phase is gone.", "Train again.")
-    return {name: mx.array(array) for name, array in load(data).items()}
-
-
-def _digest(examples: Sequence[PreferenceExample]) -> str:
-    return hashlib.sha256(repr([(each.key, each.weights.tolist()) for each in examples]).encode()).hexdigest()
-
-
-def _combined_result(
-    first: TrainingResult,
-    second: TrainingResult,
-    examples: Sequence[PreferenceExample],
-    held_out: Sequence[PreferenceExample],
+def _preference_tuning(
+    base: BaseVLM,
+    rows: TrainingRows,
+    recipe: TrainRecipe,
+    out: Path,
+    cache: VisionFeatureCache | None,
     listen: EventListener,
-) -> TrainingResult:
-    """One result of both phases; epoch and loss are the first one's."""
-    lines = [
-        line
-        for line in read_training_log(second.log)
-        if line.get("phase") == PREFERENCE_STAGE and line["kind"] == "epoch"
-    ]
-    judged = {line["epoch"]: line for line in lines if "validation_accuracy" in line}
-    at, before = judged.get(second.best_epoch, {}), judged.get(0, {})
-    if not second.best_epoch:
-        listen(
-            StageNotice(PREFERENCE_STAGE, "No epoch was better than the adapter as it was trained; that one is kept.")
+) -> PreferenceTuning | None:
+    """What preference tuning learns from; None, with a notice, when there are fewer pairs than the recipe asks for."""
+    pairs = encode_preference_pairs(base, rows.pairs.train, recipe, listen, "pairs", cache)
+    if len(pairs) < recipe.preference_pairs:
+        message = (
+            f"There are {len(pairs)} pairs; preference_pairs asks for {recipe.preference_pairs}. "
+            "The adapter of the supervised training is kept."
         )
-    preferred = PreferenceResult(
-        pairs=len(examples),
-        corrections=sum(each.kind == CORRECTION for each in examples),
-        validation_pairs=len(held_out),
-        best_epoch=second.best_epoch,
-        steps=second.steps,
-        loss=second.best_loss,
-        accuracy=_share(at.get("validation_accuracy"), len(held_out)),
-        margin=at.get("validation_margin"),
-        start_accuracy=_share(before.get("validation_accuracy"), len(held_out)),
-        start_margin=before.get("validation_margin"),
+        listen(StageNotice(PREFERENCE_STAGE, message))
+        return None
+    return PreferenceTuning(
+        recipe=recipe,
+        pairs=pairs,
+        held_out=encode_preference_pairs(base, rows.pairs.validation, recipe, listen, "validation pairs", cache),
+        answered_rows=rows.validation[: recipe.answered_photographs],
+        out=out,
     )
-    return replace(
-        first,
-        steps=first.steps + second.steps,
-        seconds=first.seconds + second.seconds,
-        best_answers=second.best_answers or first.best_answers,
-        preference=preferred,
-    )
-
-
-def _share(value: float | None, count: int) -> float | None:
-    """The share of `count` pairs (a tie is half of one) without what adding float32 parts left of rounding."""
-    return None if value is None else round(value * 2 * count) / (2 * count)

@@ -7,7 +7,6 @@ Lengths are padded up to multiples of a bucket, so that a few compiled steps ser
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,15 +18,13 @@ from mondrian_core.dataset_types import DatasetRow
 from mondrian_core.errors import BadInput
 from mondrian_core.events import EventListener, StageNotice, StageProgressed
 from mondrian_core.models.base_model import BaseVLM
-from mondrian_core.models.prompt_encoding import EncodedPrompt, answer_token_ids, encode_prompt
-from mondrian_core.models.score_distribution import decode_token_texts, digit_tokens, locate_scores
+from mondrian_core.models.prompt_encoding import EncodedAnswer, EncodedPrompt, encode_answer, encode_prompt
+from mondrian_core.models.score_distribution import digit_tokens, score_positions
 from mondrian_core.models.vision_feature_cache import CachedPrompt, VisionFeatureCache
 from mondrian_core.recipes import TrainRecipe
-from mondrian_core.rubric import DIMENSIONS, MAX_ANSWER_TOKENS
+from mondrian_core.rubric import DIMENSIONS, MAX_ANSWER_TOKENS, answer_spans
 
 LENGTH_BUCKET = 32
-_SCORE = re.compile(r'"(\w+)"\s*:\s*\{\s*"score"\s*:\s*(\d+(?:\.\d+)?)')
-_GRADE = re.compile(r'"overall_grade"\s*:\s*"(\d+(?:\.\d+)?)"')
 
 Batch = dict[str, Any]
 
@@ -119,14 +116,14 @@ def score_by_first_digit(score: float) -> np.ndarray:
 
 
 def soft_score_targets(
-    base: BaseVLM, row: DatasetRow, answer: Sequence[int], weights: np.ndarray, recipe: TrainRecipe
+    base: BaseVLM, row: DatasetRow, answer: EncodedAnswer, weights: np.ndarray, recipe: TrainRecipe
 ) -> SoftScoreTargets | None:
     """Targets from the advisor's own scores (fractions kept); None where none are wanted or can be had."""
     if recipe.score_spread <= 0 and recipe.score_value <= 0:
         return None
     found = {
         name: (index.token_index, digit_tokens(base, index.prefix))
-        for name, index in locate_scores(base, answer).items()
+        for name, index in score_positions(base, row.answer, answer).items()
     }
     known = {name: (place, digits.tokens) for name, (place, digits) in found.items() if digits is not None}
     if not known or set(known) != set(found):
@@ -134,7 +131,7 @@ def soft_score_targets(
     places = np.array([place for place, _ in known.values()], dtype=np.int32)
     digits = np.array([tokens for _, tokens in known.values()], dtype=np.int32)
     scores = [float(row.scores[name]) for name in known]
-    written = digits == np.array(answer, dtype=np.int32)[places][:, None]
+    written = digits == np.array(answer.ids, dtype=np.int32)[places][:, None]
     chances = (
         [gaussian_digit_distribution(score, recipe.score_spread) for score in scores]
         if recipe.score_spread > 0
@@ -169,14 +166,12 @@ def encode_training_rows(
     examples = []
     for number, row in enumerate(rows):
         prompt = (features.encode if features else encode_prompt)(base, row.messages, row.image)
-        answer = answer_token_ids(base, row.messages, row.answer)
-        weights = token_weights(base, row, answer, recipe.score_weight)
+        answer = encode_answer(base, row.messages, row.answer)
+        weights = token_weights(row, answer, recipe.score_weight)
         soft = soft_score_targets(base, row, answer, weights, recipe)
         if soft is not None:
             weights[soft.places] = 0.0
-        example = TrainingExample(
-            photo_id=row.photo_id, prompt=prompt, answer=tuple(answer), weights=weights, soft=soft
-        )
+        example = TrainingExample(photo_id=row.photo_id, prompt=prompt, answer=answer.ids, weights=weights, soft=soft)
         _check_length(example, recipe.max_tokens)
         if example.weight <= 0:
             raise BadInput(f"The row of {row.photo_id} has no token that counts.", "Give it a weight above 0.")
@@ -207,30 +202,19 @@ def _check_length(example: TrainingExample, limit: int) -> None:
     )
 
 
-def token_weights(base: BaseVLM, row: DatasetRow, answer: Sequence[int], score_weight: float) -> np.ndarray:
-    """(A,) float32: `score_weight` at scores, 0 at those of dimensions that no longer hold, else 1; times the row's.
+def token_weights(row: DatasetRow, answer: EncodedAnswer, score_weight: float) -> np.ndarray:
+    """(A,) float32 weights of the answer's tokens in the loss, the row's own weight included.
 
-    The overall grade is the mean of all scores, so it doesn't hold either once one of them doesn't.
+    A score counts `score_weight`, the score of a dimension outside `row.loss_dimensions` 0, any other token 1. The
+    overall grade is the mean of all scores, so it counts 0 as soon as one score does.
     """
-    pieces = decode_token_texts(base, answer)
-    ends = np.cumsum([len(piece) for piece in pieces])
-    text = "".join(pieces)
-    weights = np.ones(len(answer), dtype=np.float32)
-    for match in _SCORE.finditer(text):
-        if match.group(1) in DIMENSIONS:
-            counts = match.group(1) in row.loss_dimensions
-            weights[_tokens(ends, match.span(2))] = score_weight if counts else 0.0
-    grade = _GRADE.search(text)
-    if grade and set(row.loss_dimensions) < set(DIMENSIONS):
-        weights[_tokens(ends, grade.span(1))] = 0.0
+    weights = np.ones(len(answer.ids), dtype=np.float32)
+    spans = answer_spans(row.answer)
+    for name, span in spans.scores.items():
+        weights[answer.tokens_at(span)] = score_weight if name in row.loss_dimensions else 0.0
+    if spans.grade and set(row.loss_dimensions) < set(DIMENSIONS):
+        weights[answer.tokens_at(spans.grade)] = 0.0
     return weights * np.float32(row.weight)
-
-
-def _tokens(ends: np.ndarray, span: tuple[int, int]) -> slice:
-    """Tokens that hold the characters of a span; `ends` are the offsets behind each token."""
-    first = int(np.searchsorted(ends, span[0], side="right"))
-    last = int(np.searchsorted(ends, span[1], side="left"))
-    return slice(first, last + 1)
 
 
 def make_training_batch(base: BaseVLM, example: TrainingExample, image_tokens: int, scale: float) -> Batch:

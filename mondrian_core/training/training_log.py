@@ -27,13 +27,9 @@ class TrainingLog:
         progress: TrainingProgress | None,
         phase: str = "",
         *,
-        writes: bool = True,
         listen: EventListener = ignore_events,
     ) -> None:
-        """Keep the lines that `progress` knows of; None begins this phase anew (the first phase: the whole log).
-
-        Where it doesn't write (a rank that isn't the first), lines are only held.
-        """
+        """Keep the lines that `progress` knows of; None begins this phase anew (the first phase: the whole log)."""
         self.path, self._mark = folder / TRAINING_LOG_FILE, {"phase": phase} if phase else {}
         found = read_training_log(self.path) if phase or progress else []
         self.lines: list[dict[str, Any]] = [
@@ -41,10 +37,9 @@ class TrainingLog:
             for line in found
             if line.get("phase", "") != phase or (progress is not None and _is_known(line, progress))
         ]
-        self._writes, self._listen = writes, listen
-        if writes:
-            write_atomic(self.path, "".join(json.dumps(line) + "\n" for line in self.lines))
-            listen(StageLogLines(LOG_STAGE, tuple(self.lines), replaces_previous=True))
+        self._listen = listen
+        write_atomic(self.path, "".join(json.dumps(line) + "\n" for line in self.lines))
+        listen(StageLogLines(LOG_STAGE, tuple(self.lines), replaces_previous=True))
 
     def add(self, **line: Any) -> None:
         """Append one line and flush it. JSON has no word for what is not a number: null stands for it.
@@ -54,8 +49,6 @@ class TrainingLog:
         """
         line = {name: _finite(value) for name, value in {**self._mark, **line}.items()}
         self.lines.append(line)
-        if not self._writes:
-            return
         with translate_foreign_errors(self.path), self.path.open("a") as stream:
             stream.write(json.dumps(line, allow_nan=False) + "\n")
         self._listen(StageLogLines(LOG_STAGE, (line,)))

@@ -1,4 +1,4 @@
-"""The import contracts of pyproject.toml hold, and each of them bites when an import it forbids is planted."""
+"""The import contracts of pyproject.toml hold, and each one reports a forbidden import that a test adds."""
 
 from __future__ import annotations
 
@@ -11,23 +11,28 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from tracked import tracked_files
+
+from tests.tracked import tracked_files
 
 ROOT = Path(__file__).resolve().parents[2]
-CONTRACTS = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
-PACKAGES = ("mondrian_core", "tasks", "flows", "deployments")
+IMPORT_LINTER = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]
+CONTRACTS = IMPORT_LINTER["contracts"]
+PACKAGES = IMPORT_LINTER["root_packages"]
 RUN = "from importlinter.cli import lint_imports_command; lint_imports_command()"
-ROOMS = ("data", "training", "evaluation", "serving")
+INDEPENDENT = ("data", "training", "evaluation", "serving")
 
-# contract, {file: what it says}; a file that is not there yet is made
+# (contract, {file: text to append}); missing files are created
 PLANTS: list[tuple[str, dict[str, str]]] = [
-    ("floors", {"mondrian_core/rubric.py": "import tasks"}),
-    ("floors", {"mondrian_core/data/planted.py": "def late():\n    import deployments"}),
-    ("floors", {"tasks/planted.py": "import flows"}),
-    ("floors", {"flows/planted.py": "import deployments"}),
+    ("layers", {"mondrian_core/rubric.py": "import tasks"}),
+    ("layers", {"mondrian_core/data/planted.py": "def late():\n    import deployments"}),
+    ("layers", {"tasks/planted.py": "import flows"}),
+    ("layers", {"flows/planted.py": "import deployments"}),
+    ("layers", {"deployments/planted.py": "import mondrian"}),
+    ("mini_training", {"mondrian_core/models/planted.py": "def late():\n    import mini_training.train"}),
+    ("mini_training", {"deployments/planted.py": "import mini_training"}),
     ("core", {"mondrian_core/errors.py": "import mondrian_core.rubric"}),
     ("core", {"mondrian_core/models/planted.py": "import mondrian_core.serving"}),
-    ("core", {"mondrian_core/planted.py": "'''A module without a floor.'''"}),
+    ("core", {"mondrian_core/planted.py": "'''A module that no layer lists.'''"}),
     ("prefect", {"mondrian_core/rubric.py": "from prefect import task"}),
     ("prefect", {"mondrian_core/serving/planted.py": "def late():\n    import prefect.runtime"}),
     ("mlx", {"mondrian_core/evaluation/planted.py": "import mlx.core as mx"}),
@@ -50,11 +55,11 @@ PLANTS: list[tuple[str, dict[str, str]]] = [
         },
     ),
     *[
-        ("rooms", {f"mondrian_core/{importer}/planted.py": f"import mondrian_core.{imported}"})
-        for importer, imported in itertools.permutations(ROOMS, 2)
+        ("independent", {f"mondrian_core/{importer}/planted.py": f"import mondrian_core.{imported}"})
+        for importer, imported in itertools.permutations(INDEPENDENT, 2)
     ],
     (
-        "rooms",
+        "independent",
         {
             "mondrian_core/serving/planted.py": "import mondrian_core.planted",
             "mondrian_core/planted.py": "import mondrian_core.training",
@@ -78,7 +83,7 @@ def lint(tree: Path, *contracts: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
-    """A copy of the packages as they are tracked, Python files alone."""
+    """A copy of the tracked Python files of the packages."""
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     for source in tracked_files():
         if source.parts[0] in PACKAGES and source.suffix == ".py":

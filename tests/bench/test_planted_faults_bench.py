@@ -92,4 +92,4 @@ def test_expected_verdict_per_fault(fault: str, verdict: str, meant: bool) -> No
 def test_every_gate_that_is_named_exists() -> None:
     from mondrian_core.evaluation.gates.definitions import GATES
 
-    assert {fault.gate for fault in planted_faults.FAULTS.values()} <= set(GATES)
+    assert {fault.gate for fault in planted_faults.FAULTS.values()} <= {gate.name for gate in GATES}

@@ -11,7 +11,15 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from mondrian_core.errors import BadRecipe
-from mondrian_core.recipes import Recipe, TrainRecipe, bundled_recipes, load_recipe, recipe_from_values
+from mondrian_core.recipes import (
+    Recipe,
+    TrainRecipe,
+    bundled_recipes,
+    common_fields,
+    expert_fields,
+    load_recipe,
+    recipe_from_values,
+)
 
 
 def written(folder: Path, text: str) -> Path:
@@ -187,3 +195,11 @@ def test_recipe_name_takes_precedence_over_folder(tmp_path: Path, monkeypatch: p
         assert load_recipe(Path(name)).name == name
     with pytest.raises(BadRecipe, match="default, demo"):
         load_recipe(Path("smal-set"))
+
+
+def test_common_and_expert_fields_divide_the_training_recipe() -> None:
+    common, expert = common_fields(TrainRecipe), expert_fields(TrainRecipe)
+    assert {"rank", "epochs", "learning_rate", "seed"} <= set(common)
+    assert {"preference_beta", "score_spread"} <= set(expert)
+    assert len(common) < len(expert) and set(common).isdisjoint(expert)
+    assert {**common, **expert}.keys() == TrainRecipe.model_fields.keys()

@@ -11,7 +11,6 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from stand_in import Stub, workspace_of
 
 from mondrian_core.cli import main
 from mondrian_core.data.linking.link import link_critiques
@@ -20,6 +19,7 @@ from mondrian_core.errors import DatabaseBusy
 from mondrian_core.store import Store
 from mondrian_core.store.drafts import DraftStore
 from mondrian_core.store.migrations import ORIGINAL_TABLES
+from tests.data.stand_in import Stub, workspace_of
 
 SHORT = 0.3
 

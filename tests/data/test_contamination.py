@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from stand_in import VOICE, jpeg, picture, profile, workspace_of
 
 from mondrian_core.data.augmentation.image_variants import mirrored_text
 from mondrian_core.data.augmentation.paraphrase_rules import paraphrase_comments
@@ -28,6 +27,7 @@ from mondrian_core.data.splits.split import TEST, TRAIN, VALIDATION, near_duplic
 from mondrian_core.images import perceptual_hash
 from mondrian_core.recipes import DataRecipe
 from mondrian_core.rubric import DIMENSIONS
+from tests.data.stand_in import VOICE, jpeg, picture, profile, workspace_of
 
 COMMENTS = {
     "composition": "The tree stands on the left third; the placement of the stones leads the viewer in.",

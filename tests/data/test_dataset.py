@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from stand_in import VOICE, jpeg, profile, workspace_of
 
 from mondrian_core.data.dataset import builder as module
 from mondrian_core.data.dataset import writer
@@ -28,6 +27,7 @@ from mondrian_core.events import StageEvent, ignore_events
 from mondrian_core.prompts import AdvisorPrompt, critique_messages
 from mondrian_core.recipes import DataRecipe
 from mondrian_core.rubric import DIMENSIONS, grade_from_scores, parse_critique_strict, round_score
+from tests.data.stand_in import VOICE, jpeg, profile, workspace_of
 
 RECIPE = DataRecipe()
 
@@ -312,7 +312,7 @@ def test_large_photographs_are_bounded_and_metadata_is_gone(tmp_path: Path) -> N
     with workspace_of(tmp_path, 3) as store:
         exif = Image.Exif()
         exif[0x010F] = "Camera"
-        from stand_in import picture
+        from tests.data.stand_in import picture
 
         picture(5, (2400, 1600)).save(tmp_path / "source" / "large.jpg", exif=exif)
         store.add_profiles([profile(5, "source/large.jpg")])

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from stand_in import VOICE, jpeg, picture, profile, workspace_of
 
 from mondrian_core.data.dataset.builder import DatasetVersion, build_dataset, load_stored_columns
 from mondrian_core.data.linking.link import ExclusionReason, LinkManifest, link_critiques
@@ -20,6 +19,7 @@ from mondrian_core.recipes import DataRecipe
 from mondrian_core.rubric import DIMENSIONS, make_critique
 from mondrian_core.store import Store
 from mondrian_core.store.drafts import Draft, DraftStore
+from tests.data.stand_in import VOICE, jpeg, picture, profile, workspace_of
 
 RECIPE = DataRecipe()
 

@@ -9,7 +9,6 @@ from statistics import fmean
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from stand_in import VOICE, Stub, jpeg, picture, profile, workspace_of
 
 from mondrian_core.data.dataset.builder import build_dataset
 from mondrian_core.data.drafting import MIN_TRAINING_CRITIQUES, draft_critiques
@@ -21,6 +20,7 @@ from mondrian_core.recipes import DataRecipe, Recipe, recipe_from_values
 from mondrian_core.rubric import DIMENSIONS
 from mondrian_core.store import Store
 from mondrian_core.store.drafts import DraftStore
+from tests.data.stand_in import VOICE, Stub, jpeg, picture, profile, workspace_of
 
 SPOKEN = "A picture reveals the whole valley; the picture is mine."
 

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from stand_in import VOICE, workspace_of
 
 from mondrian_core.data.dataset.builder import DatasetVersion, build_dataset
 from mondrian_core.data.dataset.export import export_dataset
@@ -15,6 +14,7 @@ from mondrian_core.data.linking.link import link_critiques
 from mondrian_core.errors import BadInput
 from mondrian_core.recipes import DataRecipe
 from mondrian_core.rubric import parse_critique_strict
+from tests.data.stand_in import VOICE, workspace_of
 
 
 @pytest.fixture

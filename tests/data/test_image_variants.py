@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from stand_in import picture
 
 from mondrian_core.data.augmentation.image_variants import (
     MIN_CROP_SHARE,
@@ -28,6 +27,7 @@ from mondrian_core.data.augmentation.image_variants import (
 from mondrian_core.images import MAX_ASPECT
 from mondrian_core.recipes import DataRecipe
 from mondrian_core.rubric import DIMENSIONS
+from tests.data.stand_in import picture
 
 PLAIN = dict.fromkeys(DIMENSIONS, "A quiet lake under clouds.")
 

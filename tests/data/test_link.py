@@ -7,9 +7,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from older_workspace import COUNTS, PORTFOLIO, SIDEWAYS, USED, record_id
 from PIL import Image
-from stand_in import jpeg, profile, workspace_of
 
 from mondrian_core.data.linking import photograph_files
 from mondrian_core.data.linking.link import ExclusionReason, LinkedRecord, LinkManifest, link_critiques
@@ -18,6 +16,8 @@ from mondrian_core.events import StageEvent
 from mondrian_core.rubric import DIMENSION_TITLES, DIMENSIONS, canonical_answer, make_critique
 from mondrian_core.store import COMPLETED, Job, Store
 from mondrian_core.store.drafts import Draft, DraftStore
+from tests.data.stand_in import jpeg, profile, workspace_of
+from tests.older_workspace import COUNTS, PORTFOLIO, SIDEWAYS, USED, record_id
 
 
 def outcome_of(manifest: LinkManifest) -> dict[str, str]:

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from stand_in import VOICE, Stub, jpeg, profile, workspace_of
 
 from mondrian_core.data.linking.link import ExclusionReason, link_critiques
 from mondrian_core.data.retrieval_index import build_index
@@ -22,6 +21,7 @@ from mondrian_core.store.corrections import correction_id
 from mondrian_core.store.drafts import Draft, DraftStore
 from mondrian_core.store.embeddings import Embedding, EmbeddingStore
 from mondrian_core.store.migrations import ORIGINAL_TABLES
+from tests.data.stand_in import VOICE, Stub, jpeg, profile, workspace_of
 
 PORTFOLIO = "source/advisor/photographer/ansel"
 PROFILES = ORIGINAL_TABLES["dimensional_profiles"]

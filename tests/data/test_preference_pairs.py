@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
-from stand_in import VOICE, jpeg, picture, profile, workspace_of
 
 from mondrian_core.data.dataset.builder import DatasetVersion, build_dataset
 from mondrian_core.data.dataset.preference_pairs import preference_pairs_from_rows, split_preference_pairs
@@ -22,6 +21,7 @@ from mondrian_core.rubric import DIMENSIONS, make_critique, parse_critique_stric
 from mondrian_core.store import Job, Store
 from mondrian_core.store.corrections import corrected_job_id, correction_id
 from mondrian_core.store.drafts import Draft, DraftStore
+from tests.data.stand_in import VOICE, jpeg, picture, profile, workspace_of
 
 SAID = make_critique(dict.fromkeys(DIMENSIONS, 3.5), dict.fromkeys(DIMENSIONS, "The model: a river in the middle."))
 

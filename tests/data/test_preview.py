@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from stand_in import VOICE, jpeg, profile, workspace_of
 
 from mondrian_core.data.dataset.builder import build_dataset
 from mondrian_core.data.dataset.preview import ANSWER, PHOTOGRAPH, PROMPT, RowPreview, preview_row
@@ -20,6 +19,7 @@ from mondrian_core.models.token_counting import make_token_counter
 from mondrian_core.prompts import training_messages
 from mondrian_core.recipes import DataRecipe
 from mondrian_core.rubric import DIMENSIONS, make_critique, training_target
+from tests.data.stand_in import VOICE, jpeg, profile, workspace_of
 
 pytestmark = pytest.mark.mini
 

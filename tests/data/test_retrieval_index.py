@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from stand_in import VOICE, Stub, jpeg, profile, workspace_of
 
 from mondrian_core.data.base_model_critic import BaseModelCritic
 from mondrian_core.data.linking.link import ExclusionReason, link_critiques
@@ -19,6 +18,7 @@ from mondrian_core.errors import BadInput, NothingToDo
 from mondrian_core.events import StageEvent, StageProgressed
 from mondrian_core.store import Store
 from mondrian_core.store.embeddings import Embedding, EmbeddingStore
+from tests.data.stand_in import VOICE, Stub, jpeg, profile, workspace_of
 
 PORTFOLIO = "source/advisor/photographer/ansel"
 

@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 
 import pytest
-from stand_in import VOICE, jpeg, profile, workspace_of
 
 from mondrian_core.data.augmentation.paraphrase_rules import paraphrase_comments, paraphrase_problems
 from mondrian_core.data.dataset.builder import build_dataset, load_stored_columns
@@ -15,6 +14,7 @@ from mondrian_core.data.rewording import HOPELESS, Rewordings, acceptable
 from mondrian_core.errors import BadInput
 from mondrian_core.recipes import DataRecipe
 from mondrian_core.rubric import DIMENSIONS
+from tests.data.stand_in import VOICE, jpeg, profile, workspace_of
 
 SPOKEN = "The tree stands on the left; the sky is calm and the light is soft."
 GOOD = "On the left the tree stands; calm is the sky and soft the light."

@@ -8,7 +8,6 @@ import random
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from stand_in import picture
 
 from mondrian_core.data.splits.contamination import check_split_contamination
 from mondrian_core.data.splits.split import (
@@ -25,6 +24,7 @@ from mondrian_core.data.splits.split import (
 from mondrian_core.errors import BadInput
 from mondrian_core.images import perceptual_hash
 from mondrian_core.recipes import DataRecipe
+from tests.data.stand_in import picture
 
 RECIPE = DataRecipe()
 

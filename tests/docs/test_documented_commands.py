@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from tracked import ROOT, copy_tracked_files, tracked_files
+
+from tests.tracked import ROOT, copy_tracked_files, tracked_files
 
 pytestmark = [pytest.mark.flow, pytest.mark.mini, pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -59,7 +60,6 @@ SHORTER = {
 }
 # What needs something that a test machine has not: another Mac, a bucket, a package registry.
 ELSEWHERE = {
-    "docs/several-macs.md": "two Macs; tests/loop/test_several_macs.py runs the same command as two processes",
     "docs/registry.md": "a bucket; tests/registry/test_remote_advisor_store.py runs the commands against an S3 server",
 }
 

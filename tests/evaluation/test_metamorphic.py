@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mondrian_core.evaluation.gates.health_checks import metamorphic_check as judge
+from mondrian_core.evaluation.gates.health_checks import HEALTH_CHECKS
 from mondrian_core.evaluation.gates.results import GateMeasurements
 from mondrian_core.evaluation.measure.metamorphic import (
     METAMORPHIC_RELATIONS,
@@ -21,6 +21,7 @@ from mondrian_core.recipes import GateRecipe
 from mondrian_core.rubric import DIMENSIONS
 
 Critic = Callable[[Image.Image], dict[str, float]]
+judge = {check.name: check for check in HEALTH_CHECKS}["edited_copies"].evaluate
 RECIPE = GateRecipe()
 
 

@@ -58,7 +58,7 @@ def test_equal_critiques_are_not_asked_about(run: Run, stand_in: ModuleType, tmp
             finally:
                 self.arm = arm
 
-    run(Parrot({"base": stand_in.noisy(2.0)}), out="same")
+    run(Parrot(critics={"base": stand_in.noisy(2.0)}), out="same")
     found = load_evaluation_samples(tmp_path / "same" / "samples.jsonl")
     assert preference.blind_pairs(found) == []
     with pytest.raises(BadInput, match="no photograph on which both"):

@@ -151,7 +151,7 @@ def test_without_folds_nothing_is_said_of_scores(
     report = run(model_of(stand_in, 0.8), [], trained=knowing(labelled), split="folds")
     for gate in (report.gate("score_error"), part(report, "leakage")):
         assert gate.verdict == "INCONCLUSIVE"
-        assert "trained on all 20 photographs, so none is left to measure it with; --folds K" in gate.sentence
+        assert "the adapter was trained on all 20. Use --folds K" in gate.sentence
     assert part(report, "photograph_dependence").verdict == "INCONCLUSIVE"
     assert report.gate("format_compliance").verdict == "PASS"
     assert any("--folds 5" in step for step in report.next_steps)
@@ -262,7 +262,7 @@ def test_a_champion_that_saw_nearly_everything_leaves_it_open_and_says_what_to_d
     assert (few.verdict, few.n) == ("INCONCLUSIVE", 6)
     assert "the champion was on 14 of the others" in few.sentence
     assert "add 2 critiques of photographs that the champion hasn't seen" in few.sentence
-    assert "promote by hand with a reason" in few.sentence
+    assert "promote manually with a reason" in few.sentence
     none = whole(live(stand_in, 0.5, 2.0), out="none", champion="live", champion_trained=knowing(labelled))
     assert (none.gate("champion").verdict, none.gate("champion").n) == ("INCONCLUSIVE", 0)
     assert "add 8 critiques" in none.gate("champion").sentence

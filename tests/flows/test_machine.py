@@ -209,10 +209,10 @@ def test_a_smoke_failure_is_a_warning_beside_the_addresses(tmp_path: Path) -> No
     create_prefect_home(settings)
     ensure_prefect_password(settings)
     told = _summary(PrefectInstance(settings, 1), "http://127.0.0.1:5100", "1 of 2 photographs failed.").splitlines()
-    assert told[told.index("critiques:   http://127.0.0.1:5100") + 1] == "  warning: 1 of 2 photographs failed."
-    assert f"A run now:   mondrian prefect --workspace '{root}' deployment run 'retrain/scheduled'" in told
-    stopping = next(line for line in told if line.startswith("Stop it:")).partition("make down ")[2]
-    assert shlex.split(shlex.split(stopping)[0].removeprefix("ARGS=")) == ["--workspace", str(root)]
+    assert told[told.index("service:     http://127.0.0.1:5100") + 1] == "  warning: 1 of 2 photographs failed."
+    assert f"Run now:     mondrian prefect --workspace '{root}' deployment run 'retrain/scheduled'" in told
+    stopping = next(line for line in told if line.startswith("Stop:")).partition("mondrian down ")[2]
+    assert shlex.split(stopping) == ["--workspace", str(root)]
 
 
 def test_an_error_is_one_paragraph_in_the_state(machine: RunningPrefect) -> None:
@@ -283,7 +283,7 @@ def test_make_up_after_a_demo_and_make_down(tmp_path: Path, root: Path) -> None:
 
     try:
         told = call("deployments.up", whole)
-        assert f"critiques:   http://127.0.0.1:{port}\n" in told and "warning" not in told
+        assert f"service:     http://127.0.0.1:{port}\n" in told and "warning" not in told
         assert f"Smoke set: 2 of 2 photographs answered (ansel {version}). " in told
         assert "Not tried, because link leaves them out: " in told
         password = auth_string_path(settings).read_text().strip()

@@ -16,7 +16,7 @@ from mondrian_core.recipes import TrainRecipe
 from mondrian_core.rubric import DIMENSIONS, make_critique, parse_critique_strict, training_target
 from mondrian_core.serving.engine.interface import Question
 from mondrian_core.serving.engine.local_engine import LocalEngine
-from mondrian_core.training import train_adapter
+from mondrian_core.training import TrainingRows, train_adapter
 
 pytestmark = pytest.mark.mini
 
@@ -53,7 +53,7 @@ def test_adapter_answers_in_unescaped_unicode(tmp_path: Path) -> None:
     recipe = TrainRecipe(
         rank=16, alpha=32, epochs=60, accumulation=1, learning_rate=5e-3, patience=60, answered_photographs=0
     )
-    made = train_adapter(load_base("mini"), [row], [], recipe, tmp_path / "run")
+    made = train_adapter(load_base("mini"), TrainingRows([row]), recipe, tmp_path / "run")
     engine = LocalEngine("mini")
     heard: list[int] = []
     for question in (

@@ -13,7 +13,7 @@ from safetensors.numpy import load_file, save_file
 
 from mondrian_core.cli import main
 from mondrian_core.errors import BadAdapter, BadInput, NothingToDo
-from mondrian_core.lora_files import mlx_module_name
+from mondrian_core.models.family import mlx_module_name
 from mondrian_core.registry import Registry
 from mondrian_core.registry.validation import array_problems
 from tests.registry.conftest import write_adapter

@@ -13,7 +13,7 @@ import mondrian_core.training  # noqa: F401  (before mlx)
 from mondrian_core.events import StageEvent, StageProgressed
 from mondrian_core.models.base_model import load_base
 from mondrian_core.recipes import TrainRecipe
-from mondrian_core.training import training_loop
+from mondrian_core.training import TrainingRows, train_adapter, training_loop
 from tests.training.conftest import make_row
 
 
@@ -30,7 +30,7 @@ def main(out: Path) -> None:
         if isinstance(event, StageProgressed) and event.stage == "encode" and event.detail == "validation":
             print("begun", flush=True)
 
-    training_loop.train_supervised(load_base("mini"), rows, rows[:1], recipe, out, resume=True, listen=tell)
+    train_adapter(load_base("mini"), TrainingRows(rows, rows[:1]), recipe, out, resume=True, listen=tell)
     print("ended", flush=True)
 
 

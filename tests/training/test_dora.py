@@ -9,19 +9,19 @@ import mlx.core as mx
 import numpy as np
 import pytest
 from mlx.utils import tree_flatten
-from tests.models.test_dora import pack
-from tests.training.test_training import _bytes, _Interrupter, _lines
 
 import mondrian_core.training  # noqa: F401  (before mlx)
 from mondrian_core.dataset_types import DatasetRow
 from mondrian_core.models.base_model import BaseVLM, load_base
 from mondrian_core.models.lora import lora_adapter, lora_layers
 from mondrian_core.recipes import TrainRecipe
-from mondrian_core.training import train_adapter
+from mondrian_core.training import TrainingRows, train_adapter
 from mondrian_core.training.gradient_step import GradientStep
 from mondrian_core.training.optimizer import apply_optimizer_step, make_optimizer
 from mondrian_core.training.training_examples import encode_training_rows, make_training_batch
+from tests.models.lora.test_dora import pack
 from tests.training.conftest import make_row
+from tests.training.test_training_loop import _bytes, _Interrupter, _lines
 
 pytestmark = pytest.mark.mini
 
@@ -31,7 +31,7 @@ def test_the_loss_falls_and_the_base_stays(base: BaseVLM, tmp_path: Path, bits: 
     own = base if bits is None else load_base(str(pack(base, tmp_path / "base", bits)))
     before = {name: np.array(array) for name, array in tree_flatten(own.model.parameters())}
     recipe = TrainRecipe(epochs=8, accumulation=1, learning_rate=1e-2, warmup_fraction=0.0, dora=True)
-    result = train_adapter(own, [make_row(1)], [], recipe, tmp_path / "run")
+    result = train_adapter(own, TrainingRows([make_row(1)]), recipe, tmp_path / "run")
     losses = [line["loss"] for line in _lines(tmp_path / "run") if line["kind"] == "step"]
     assert losses[-1] < 0.8 * losses[0]
     after = {name: np.array(array) for name, array in tree_flatten(own.model.parameters())}
@@ -52,7 +52,9 @@ def test_the_loss_falls_and_the_base_stays(base: BaseVLM, tmp_path: Path, bits: 
 def test_the_first_loss_is_the_bases_and_that_of_lora(base: BaseVLM, tmp_path: Path) -> None:
     recipe = TrainRecipe(epochs=1, accumulation=1)
     for name, dora in (("lora", False), ("dora", True)):
-        train_adapter(base, [make_row(1)], [make_row(1)], recipe.model_copy(update={"dora": dora}), tmp_path / name)
+        train_adapter(
+            base, TrainingRows([make_row(1)], [make_row(1)]), recipe.model_copy(update={"dora": dora}), tmp_path / name
+        )
     lora, dora_lines = _lines(tmp_path / "lora"), _lines(tmp_path / "dora")
     assert dora_lines[0]["validation_loss"] == pytest.approx(lora[0]["validation_loss"], rel=1e-6)
     assert dora_lines[1]["loss"] == pytest.approx(lora[1]["loss"], rel=1e-6)
@@ -64,10 +66,10 @@ def test_a_resumed_run_ends_as_an_uninterrupted_one(
     base: BaseVLM, rows: list[DatasetRow], recipe: TrainRecipe, tmp_path: Path
 ) -> None:
     recipe = recipe.model_copy(update={"dora": True, "dropout": 0.1})
-    whole = train_adapter(base, rows[:2], [], recipe, tmp_path / "whole")
+    whole = train_adapter(base, TrainingRows(rows[:2]), recipe, tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
-        train_adapter(base, rows[:2], [], recipe, tmp_path / "cut", listen=_Interrupter(1))
-    resumed = train_adapter(base, rows[:2], [], recipe, tmp_path / "cut", resume=True)
+        train_adapter(base, TrainingRows(rows[:2]), recipe, tmp_path / "cut", listen=_Interrupter(1))
+    resumed = train_adapter(base, TrainingRows(rows[:2]), recipe, tmp_path / "cut", resume=True)
     assert _bytes(resumed) == _bytes(whole) and _lines(tmp_path / "cut") == _lines(tmp_path / "whole")
 
 
@@ -109,7 +111,7 @@ def test_weight_decay_leaves_magnitudes_alone() -> None:
 
 
 def test_run_records_dora(base: BaseVLM, tmp_path: Path) -> None:
-    result = train_adapter(base, [make_row(1)], [], TrainRecipe(epochs=1, dora=True, rslora=True), tmp_path)
+    result = train_adapter(base, TrainingRows([make_row(1)]), TrainRecipe(epochs=1, dora=True, rslora=True), tmp_path)
     config = json.loads((result.adapter / "adapter_config.json").read_text())
     assert config["fine_tune_type"] == "dora"
     assert config["lora_parameters"]["scale"] == pytest.approx(16 / 8**0.5, rel=1e-12)

@@ -21,7 +21,7 @@ from mondrian_core.events import StageEvent, StageNotice, StageProgressed, ignor
 from mondrian_core.models.base_model import BaseVLM
 from mondrian_core.models.lora import lora_layers
 from mondrian_core.recipes import TrainRecipe
-from mondrian_core.training import PreferencePairSplit, TrainingResult, dpo_references, train_adapter
+from mondrian_core.training import PreferencePairSplit, TrainingResult, TrainingRows, dpo_references, train_adapter
 from mondrian_core.training.dpo import (
     DPO_METRICS,
     PreferenceExample,
@@ -205,7 +205,7 @@ def test_references_are_kept_under_what_they_depend_on(
         asked.append(len(batches))
         return real(self, trainable, batches)
 
-    monkeypatch.setattr(GradientStep, "values", counted)
+    monkeypatch.setattr(GradientStep, "row_losses", counted)
     examples, start = encoded(base, make_pairs([1, 2, 3])), {"any": mx.ones((2, 2))}
 
     def found(some: list[PreferenceExample], recipe: TrainRecipe = RECIPE) -> int:
@@ -249,7 +249,7 @@ def test_pairs_that_were_not_learned_from_come_the_right_way_round_too(base: Bas
     recipe = RECIPE.model_copy(update={"preference_epochs": 3, "preference_reference": "start"})
     rows = [make_row(number) for number in range(2)]
     pairs = PreferencePairSplit(wishes(range(4)), wishes(range(10, 13)))
-    result = train_adapter(base, rows, [], recipe, tmp_path, pairs=pairs)
+    result = train_adapter(base, TrainingRows(rows, pairs=pairs), recipe, tmp_path)
     told = result.preference
     assert told is not None and (told.pairs, told.corrections, told.validation_pairs) == (4, 4, 3)
     assert told.start_accuracy == 0.5, "compared with itself nothing is preferred"
@@ -293,17 +293,17 @@ def test_a_resumed_phase_ends_as_an_uninterrupted_one_and_reads_its_references(
         [make_row(number) for number in range(2)],
         PreferencePairSplit(make_pairs([1, 2, 3]), make_pairs([7, 8])),
     )
-    whole = train_adapter(base, rows, [], recipe, tmp_path / "whole", pairs=pairs)
+    whole = train_adapter(base, TrainingRows(rows, pairs=pairs), recipe, tmp_path / "whole")
     out = tmp_path / "cut"
     with pytest.raises(KeyboardInterrupt):
-        train_adapter(base, rows, [], recipe, out, pairs=pairs, listen=Interrupter(1))
+        train_adapter(base, TrainingRows(rows, pairs=pairs), recipe, out, listen=Interrupter(1))
 
     def asked_again(*_: Any) -> None:
         raise AssertionError("the reference was asked again")
 
-    monkeypatch.setattr(dpo_references, "_ask", asked_again)
+    monkeypatch.setattr(dpo_references, "_compute_missing", asked_again)
     listener = Interrupter(99)
-    resumed = train_adapter(base, rows, [], recipe, out, pairs=pairs, resume=True, listen=listener)
+    resumed = train_adapter(base, TrainingRows(rows, pairs=pairs), recipe, out, resume=True, listen=listener)
     assert any(
         isinstance(event, StageNotice) and "Resumed after step 1 of 4" in event.message for event in listener.events
     )
@@ -312,28 +312,31 @@ def test_a_resumed_phase_ends_as_an_uninterrupted_one_and_reads_its_references(
     assert resumed.preference == whole.preference
     other = recipe.model_copy(update={"preference_beta": 0.5})
     with pytest.raises(BadInput, match="recipe changed"):
-        train_adapter(base, rows, [], other, out, pairs=pairs, resume=True)
+        train_adapter(base, TrainingRows(rows, pairs=pairs), other, out, resume=True)
 
 
 def test_a_finished_training_can_be_tuned_later_and_too_few_pairs_leave_it(base: BaseVLM, tmp_path: Path) -> None:
     rows, heard = [make_row(number) for number in range(2)], list[StageEvent]()
     plain = train_adapter(
-        base, rows, [], RECIPE.model_copy(update={"preference_epochs": 0}), tmp_path, pairs=PreferencePairSplit()
+        base,
+        TrainingRows(rows),
+        RECIPE.model_copy(update={"preference_epochs": 0}),
+        tmp_path,
     )
     first = bytes_of(plain)
     few = train_adapter(
         base,
-        rows,
-        [],
+        TrainingRows(rows, pairs=PreferencePairSplit(make_pairs([1, 2])[:1])),
         RECIPE,
         tmp_path,
-        pairs=PreferencePairSplit(make_pairs([1, 2])[:1]),
         resume=True,
         listen=heard.append,
     )
     assert any(isinstance(event, StageNotice) and "There are 1 pairs" in event.message for event in heard)
     assert few.preference is None and bytes_of(few) == first
-    tuned = train_adapter(base, rows, [], RECIPE, tmp_path, pairs=PreferencePairSplit(make_pairs([1, 2])), resume=True)
+    tuned = train_adapter(
+        base, TrainingRows(rows, pairs=PreferencePairSplit(make_pairs([1, 2]))), RECIPE, tmp_path, resume=True
+    )
     assert tuned.preference is not None and tuned.preference.best_epoch == 2, "without validation the last epoch"
     assert bytes_of(tuned) != first == (tmp_path / "preference" / "start" / "adapters.safetensors").read_bytes()
 
@@ -357,7 +360,9 @@ def test_the_adapter_it_began_with_stays_when_no_epoch_is_better(base: BaseVLM, 
     turned = [
         PreferencePair(replace(pair.row, answer=pair.rejected), pair.row.answer, OTHER_PHOTOGRAPH) for pair in pairs
     ]
-    result = train_adapter(base, [make_row(1)], [], recipe, tmp_path, pairs=PreferencePairSplit(pairs, turned))
+    result = train_adapter(
+        base, TrainingRows([make_row(1)], pairs=PreferencePairSplit(pairs, turned)), recipe, tmp_path
+    )
     assert result.preference is not None and result.preference.best_epoch == 0
     assert bytes_of(result) == (tmp_path / "preference" / "start" / "adapters.safetensors").read_bytes()
 

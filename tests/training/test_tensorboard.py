@@ -15,7 +15,7 @@ from mondrian_core.errors import BadInput
 from mondrian_core.events import StageLogLines
 from mondrian_core.models.base_model import BaseVLM
 from mondrian_core.recipes import TrainRecipe
-from mondrian_core.training import tensorboard, train_adapter
+from mondrian_core.training import TrainingRows, tensorboard, train_adapter
 from mondrian_core.training.training_log import read_training_log
 from tests.training.conftest import make_row
 
@@ -47,11 +47,11 @@ def test_tensorboard_follows_training_and_resume(base: BaseVLM, tmp_path: Path) 
     recipe = TrainRecipe(rank=2, alpha=4, epochs=2, accumulation=1, learning_rate=1e-3, answered_photographs=0)
     rows, run, folder = [make_row(1), make_row(2)], tmp_path / "run", tmp_path / "run" / tensorboard.TENSORBOARD_FOLDER
     with tensorboard.tensorboard_listener(folder) as listen:
-        train_adapter(base, rows, [make_row(3)], recipe, run, listen=listen)
+        train_adapter(base, TrainingRows(rows, [make_row(3)]), recipe, run, listen=listen)
     first = points(folder)
     assert first == logged(read_training_log(run / "training_log.jsonl")) and len({name for name, _, _ in first}) >= 5
     with tensorboard.tensorboard_listener(folder) as listen:
-        train_adapter(base, rows, [make_row(3)], recipe, run, resume=True, listen=listen)
+        train_adapter(base, TrainingRows(rows, [make_row(3)]), recipe, run, resume=True, listen=listen)
     assert points(folder) == first, "the same run taken up once more has the same points, each once"
 
 

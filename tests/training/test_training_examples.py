@@ -14,7 +14,7 @@ from mondrian_core.events import ignore_events
 from mondrian_core.models.base_model import BaseVLM
 from mondrian_core.models.forward_pass import lm_head_logits
 from mondrian_core.models.lora import lora_layers
-from mondrian_core.models.prompt_encoding import answer_token_ids
+from mondrian_core.models.prompt_encoding import encode_answer
 from mondrian_core.models.score_distribution import decode_token_texts
 from mondrian_core.recipes import TrainRecipe
 from mondrian_core.rubric import DIMENSIONS
@@ -34,22 +34,22 @@ pytestmark = pytest.mark.mini
 
 def test_score_tokens_weigh_more_and_the_end_token_counts(base: BaseVLM) -> None:
     row = make_row(1)
-    answer = answer_token_ids(base, row.messages, row.answer)
-    weights = token_weights(base, row, answer, 4.0)
+    answer = encode_answer(base, row.messages, row.answer)
+    weights = token_weights(row, answer, 4.0)
     heavy = "".join(
-        piece for piece, weight in zip(decode_token_texts(base, answer), weights, strict=True) if weight == 4.0
+        piece for piece, weight in zip(decode_token_texts(base, answer.ids), weights, strict=True) if weight == 4.0
     )
     assert heavy == "".join(str(int(row.scores[name])) for name in DIMENSIONS)
-    assert weights[-1] == 1.0 and answer[-1] in base.end_tokens
+    assert weights[-1] == 1.0 and answer.ids[-1] in base.end_tokens
     assert set(weights.tolist()) == {1.0, 4.0}
 
 
 def test_a_dimension_that_no_longer_holds_loses_its_score_and_the_grade(base: BaseVLM) -> None:
     kept = tuple(name for name in DIMENSIONS if name != "composition")
     row = make_row(1, loss_dimensions=kept, weight=0.5)
-    answer = answer_token_ids(base, row.messages, row.answer)
-    weights = token_weights(base, row, answer, 4.0)
-    pieces = decode_token_texts(base, answer)
+    answer = encode_answer(base, row.messages, row.answer)
+    weights = token_weights(row, answer, 4.0)
+    pieces = decode_token_texts(base, answer.ids)
     silent = "".join(piece for piece, weight in zip(pieces, weights, strict=True) if weight == 0)
     assert silent.startswith(str(int(row.scores["composition"])))
     assert silent.endswith(row.answer.rpartition('"overall_grade": "')[2].rstrip('"}'))
@@ -101,7 +101,9 @@ def test_soft_targets_replace_the_digits_and_keep_the_weight(base: BaseVLM) -> N
     soft = encode_training_rows(base, [row], TrainRecipe(score_spread=0.8), ignore_events, "")[0]
     assert soft.soft is not None and hard.soft is None
     assert soft.weight == pytest.approx(hard.weight)
-    assert soft.soft.weights.tolist() == [4.0] * 6 + [0.0] * 2, "a score that doesn't hold has no soft target either"
+    assert soft.soft.weights.tolist() == [4.0] * 6 + [0.0] * (len(DIMENSIONS) - 6), (
+        "a score that doesn't hold has no soft target either"
+    )
     said = [base.tokenizer.decode([soft.answer[place]]) for place in soft.soft.places]
     assert said == [str(int(row.scores[name]))[0] for name in DIMENSIONS]
     assert not soft.weights[soft.soft.places].any()
@@ -144,8 +146,10 @@ def test_the_expected_score_is_drawn_to_the_advisors_own(base: BaseVLM) -> None:
         example = encode_training_rows(base, [row], TrainRecipe(score_value=1.0), ignore_events, "")[0]
         batch = make_training_batch(base, example, example.prompt.image_tokens, 1.0)
         states, _ = token_losses(base, batch)
-        raw = lm_head_logits(base.language_model, states[batch["soft_places"]]).astype(mx.float32)
-        chances = np.array(mx.softmax(raw, axis=-1))[np.arange(8)[:, None], np.array(batch["soft_digits"])]
+        raw = lm_head_logits(base, states[batch["soft_places"]]).astype(mx.float32)
+        chances = np.array(mx.softmax(raw, axis=-1))[
+            np.arange(len(DIMENSIONS))[:, None], np.array(batch["soft_digits"])
+        ]
         chances /= chances.sum(axis=1, keepdims=True)
         return np.asarray((chances @ np.arange(10) - 4.4) ** 2)
 

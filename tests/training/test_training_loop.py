@@ -20,7 +20,7 @@ from mondrian_core.models.inference.generation import generate
 from mondrian_core.models.lora import lora_layers
 from mondrian_core.recipes import TrainRecipe
 from mondrian_core.rubric import MAX_ANSWER_TOKENS
-from mondrian_core.training import TrainingResult, train_adapter, training_loop
+from mondrian_core.training import TrainingResult, TrainingRows, train_adapter, trainer, training_loop
 from mondrian_core.training.generative_validation import GenerativeValidation, score_validation_answers
 from mondrian_core.training.gradient_step import GradientStep
 from tests.training.conftest import files_of, make_row
@@ -55,7 +55,7 @@ def test_loss_falls_the_base_stays_and_the_library_loads_it(base: BaseVLM, tmp_p
     before = {name: np.array(array) for name, array in tree_flatten(base.model.parameters())}
     recipe = TrainRecipe(epochs=10, accumulation=1, learning_rate=1e-2, warmup_fraction=0.0)
     heard: list[StageEvent] = []
-    result = train_adapter(base, [make_row(1)], [], recipe, tmp_path, listen=heard.append)
+    result = train_adapter(base, TrainingRows([make_row(1)]), recipe, tmp_path, listen=heard.append)
     after = {name: np.array(array) for name, array in tree_flatten(base.model.parameters())}
     assert list(before) == list(after)
     assert all(np.array_equal(before[name], after[name]) for name in before)
@@ -82,13 +82,13 @@ def test_a_resumed_run_ends_as_an_uninterrupted_one(
     """Bit for bit: adapter, log and choice; with dropout, so that the random state is part of it."""
     recipe = recipe.model_copy(update={"dropout": 0.1})
     rows = rows[:4]
-    whole = train_adapter(base, rows, rows[:1], recipe, tmp_path / "whole")
+    whole = train_adapter(base, TrainingRows(rows, rows[:1]), recipe, tmp_path / "whole")
     for after in (1, 2):  # within an epoch, and at its end before validation
         out = tmp_path / f"cut{after}"
         with pytest.raises(KeyboardInterrupt):
-            train_adapter(base, rows, rows[:1], recipe, out, listen=_Interrupter(after))
+            train_adapter(base, TrainingRows(rows, rows[:1]), recipe, out, listen=_Interrupter(after))
         assert not (out / "adapter").exists()
-        resumed = train_adapter(base, rows, rows[:1], recipe, out, resume=True if after == 1 else None)
+        resumed = train_adapter(base, TrainingRows(rows, rows[:1]), recipe, out, resume=True if after == 1 else None)
         assert _bytes(resumed) == _bytes(whole)
         assert _lines(out) == _lines(tmp_path / "whole")
         assert (resumed.best_epoch, resumed.best_loss) == (whole.best_epoch, whole.best_loss)
@@ -98,9 +98,9 @@ def test_two_runs_of_one_seed_are_equal_and_of_two_seeds_are_not(
     base: BaseVLM, rows: list[DatasetRow], recipe: TrainRecipe, tmp_path: Path
 ) -> None:
     recipe = recipe.model_copy(update={"epochs": 1})
-    one = train_adapter(base, rows[:2], [], recipe, tmp_path / "one")
-    again = train_adapter(base, rows[:2], [], recipe, tmp_path / "again")
-    other = train_adapter(base, rows[:2], [], recipe.model_copy(update={"seed": 1}), tmp_path / "other")
+    one = train_adapter(base, TrainingRows(rows[:2]), recipe, tmp_path / "one")
+    again = train_adapter(base, TrainingRows(rows[:2]), recipe, tmp_path / "again")
+    other = train_adapter(base, TrainingRows(rows[:2]), recipe.model_copy(update={"seed": 1}), tmp_path / "other")
     assert _bytes(one) == _bytes(again) != _bytes(other)
 
 
@@ -109,26 +109,26 @@ def test_a_stage_tried_again_with_something_else_begins_at_the_first_step(
 ) -> None:
     recipe = recipe.model_copy(update={"epochs": 1})
     with pytest.raises(KeyboardInterrupt):
-        train_adapter(base, rows[:2], [], recipe, tmp_path / "cut", listen=_Interrupter(1))
+        train_adapter(base, TrainingRows(rows[:2]), recipe, tmp_path / "cut", listen=_Interrupter(1))
     heard: list[StageEvent] = []
-    again = train_adapter(base, rows[1:3], [], recipe, tmp_path / "cut", resume=None, listen=heard.append)
+    again = train_adapter(base, TrainingRows(rows[1:3]), recipe, tmp_path / "cut", resume=None, listen=heard.append)
     assert [event.message for event in heard if isinstance(event, StageNotice)] == [
         "The interrupted run can't be resumed: rows changed since then. It begins at the first step."
     ]
-    assert _bytes(again) == _bytes(train_adapter(base, rows[1:3], [], recipe, tmp_path / "fresh"))
+    assert _bytes(again) == _bytes(train_adapter(base, TrainingRows(rows[1:3]), recipe, tmp_path / "fresh"))
     (tmp_path / "cut" / "checkpoint.safetensors").write_bytes(b"torn")
-    assert _bytes(train_adapter(base, rows[1:3], [], recipe, tmp_path / "cut", resume=None)) == _bytes(again)
+    assert _bytes(train_adapter(base, TrainingRows(rows[1:3]), recipe, tmp_path / "cut", resume=None)) == _bytes(again)
 
 
 def test_resuming_with_something_else_is_refused(
     base: BaseVLM, rows: list[DatasetRow], recipe: TrainRecipe, tmp_path: Path
 ) -> None:
     with pytest.raises(KeyboardInterrupt):
-        train_adapter(base, rows[:2], [], recipe, tmp_path, listen=_Interrupter(1))
+        train_adapter(base, TrainingRows(rows[:2]), recipe, tmp_path, listen=_Interrupter(1))
     with pytest.raises(BadInput, match="recipe changed"):
-        train_adapter(base, rows[:2], [], recipe.model_copy(update={"epochs": 3}), tmp_path, resume=True)
+        train_adapter(base, TrainingRows(rows[:2]), recipe.model_copy(update={"epochs": 3}), tmp_path, resume=True)
     with pytest.raises(BadInput, match="rows changed"):
-        train_adapter(base, rows[:3], [], recipe, tmp_path, resume=True)
+        train_adapter(base, TrainingRows(rows[:3]), recipe, tmp_path, resume=True)
 
 
 def test_the_best_epoch_is_kept_and_patience_ends_the_run(
@@ -137,10 +137,10 @@ def test_the_best_epoch_is_kept_and_patience_ends_the_run(
     judged = iter([9.0, 5.0, 4.0, 6.0, 7.0, 3.0])
     monkeypatch.setattr(training_loop._TrainingRun, "_validate", lambda self, *when, **how: np.asarray(next(judged)))
     recipe = TrainRecipe(epochs=9, accumulation=2, patience=2, learning_rate=1e-2, answered_photographs=0)
-    result = train_adapter(base, rows[:2], rows[:1], recipe, tmp_path)
+    result = train_adapter(base, TrainingRows(rows[:2], rows[:1]), recipe, tmp_path)
     assert (result.best_epoch, result.best_loss, result.steps) == (2, 4.0, 4)
     monkeypatch.undo()
-    alone = train_adapter(base, rows[:2], [], recipe, tmp_path / "four")
+    alone = train_adapter(base, TrainingRows(rows[:2]), recipe, tmp_path / "four")
     assert _bytes(alone) != _bytes(result)
 
 
@@ -156,13 +156,15 @@ def test_a_validation_row_that_overflows_is_named_and_left_out(
     heard: list[StageEvent] = []
     broken = make_row(7, weight=1e38)
     with np.errstate(over="ignore"):
-        result = train_adapter(base, rows[:2], [rows[2], broken], recipe, tmp_path / "with", listen=heard.append)
-    assert "The validation loss of p7 is not a number before the first step: it is left out" in _noticed(heard)
-    alone = train_adapter(base, rows[:2], [rows[2]], recipe, tmp_path / "without")
+        result = train_adapter(
+            base, TrainingRows(rows[:2], [rows[2], broken]), recipe, tmp_path / "with", listen=heard.append
+        )
+    assert "The validation loss of p7 is not finite before the first step: it is left out" in _noticed(heard)
+    alone = train_adapter(base, TrainingRows(rows[:2], [rows[2]]), recipe, tmp_path / "without")
     assert _bytes(result) == _bytes(alone) and result.best_loss == alone.best_loss
     assert _lines(tmp_path / "with") == _lines(tmp_path / "without")
     with np.errstate(over="ignore"):
-        nothing_left = train_adapter(base, rows[:2], [broken], recipe, tmp_path / "none")
+        nothing_left = train_adapter(base, TrainingRows(rows[:2], [broken]), recipe, tmp_path / "none")
     assert nothing_left.best_epoch == 2 and np.isfinite(nothing_left.best_loss), "as without validation: the last epoch"
 
 
@@ -179,12 +181,12 @@ def test_an_epoch_that_cant_be_judged_keeps_the_best_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     judged = iter(losses)
-    monkeypatch.setattr(GradientStep, "values", lambda self, *given: [np.float64(next(judged))])
+    monkeypatch.setattr(GradientStep, "row_losses", lambda self, *given: [np.float64(next(judged))])
     recipe = TrainRecipe(epochs=3, accumulation=2, rank=2, patience=9, learning_rate=5e-3, answered_photographs=0)
     heard: list[StageEvent] = []
-    result = train_adapter(base, rows[:2], rows[2:3], recipe, tmp_path, listen=heard.append)
+    result = train_adapter(base, TrainingRows(rows[:2], rows[2:3]), recipe, tmp_path, listen=heard.append)
     assert (result.best_epoch, result.steps) == (best, 3) and np.isfinite(result.best_loss)
-    assert f"The validation loss of p2 is not a number after epoch {losses.index(NAN)}" in _noticed(heard)
+    assert f"The validation loss of p2 is not finite after epoch {losses.index(NAN)}" in _noticed(heard)
     text = (tmp_path / "training_log.jsonl").read_text()
     assert "NaN" not in text and "Infinity" not in text
     told = [line["validation_loss"] for line in _lines(tmp_path) if line["kind"] == "epoch"]
@@ -199,13 +201,13 @@ def test_epoch_worse_than_base_is_reported(
 
     def trained(name: str, *losses: float) -> tuple[TrainingResult, str]:
         judged, heard = iter(losses), list[StageEvent]()
-        monkeypatch.setattr(GradientStep, "values", lambda self, *given: [np.float64(next(judged))])
-        result = train_adapter(base, rows[:2], rows[2:3], recipe, tmp_path / name, listen=heard.append)
+        monkeypatch.setattr(GradientStep, "row_losses", lambda self, *given: [np.float64(next(judged))])
+        result = train_adapter(base, TrainingRows(rows[:2], rows[2:3]), recipe, tmp_path / name, listen=heard.append)
         return result, _noticed(heard)
 
     result, told = trained("worse", 1.0, 1.5, 1.2)
     assert (result.best_epoch, result.start_loss, result.worse_than_base) == (2, 1.0, True)
-    assert "Epoch 1 is worse than the untouched base: validation loss 1.5, the base's 1." in told
+    assert "Epoch 1 is worse than the base without an adapter: validation loss 1.5, the base's 1." in told
     result, told = trained("then better", 1.0, 1.5, 0.9)
     assert (result.best_epoch, result.worse_than_base) == (2, False) and "Epoch 1 is worse" in told
     result, told = trained("better", 1.0, 0.9, 0.8)
@@ -219,7 +221,7 @@ def test_unsuitable_target_modules_are_refused_before_anything_is_encoded(
     heard: list[StageEvent] = []
     recipe = TrainRecipe(target_modules=("q_proj", name))
     with pytest.raises(BadRecipe, match=f"target_modules: '{name}' is not a linear layer"):
-        train_adapter(base, rows[:1], [], recipe, tmp_path / "run", listen=heard.append)
+        train_adapter(base, TrainingRows(rows[:1]), recipe, tmp_path / "run", listen=heard.append)
     assert heard == [] and not (tmp_path / "run").exists()
 
 
@@ -227,14 +229,14 @@ def test_every_row_is_used_in_every_epoch(
     base: BaseVLM, rows: list[DatasetRow], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[str] = []
-    real = training_loop.make_training_batch
+    real = trainer.make_training_batch
 
     def watched(base: BaseVLM, example: Any, *rest: Any) -> Any:
         seen.append(example.photo_id)
         return real(base, example, *rest)
 
-    monkeypatch.setattr(training_loop, "batch_of", watched)
-    train_adapter(base, rows, [], TrainRecipe(epochs=2, accumulation=2), tmp_path)
+    monkeypatch.setattr(trainer, "make_training_batch", watched)
+    train_adapter(base, TrainingRows(rows), TrainRecipe(epochs=2, accumulation=2), tmp_path)
     names = {row.photo_id for row in rows}
     assert set(seen[:5]) == set(seen[5:]) == names and seen[:5] != seen[5:]
 
@@ -249,9 +251,9 @@ def test_nan_loss_stops_and_keeps_last_checkpoint(
         updated, state, norm = real(*arguments)
         return updated, state, norm * (float("nan") if next(count) == 2 else 1.0)
 
-    monkeypatch.setattr(training_loop, "apply_step", broken)
+    monkeypatch.setattr(training_loop, "apply_optimizer_step", broken)
     with pytest.raises(TrainingDiverged, match="step 3") as caught:
-        train_adapter(base, rows[:2], [], TrainRecipe(epochs=4, accumulation=1), tmp_path)
+        train_adapter(base, TrainingRows(rows[:2]), TrainRecipe(epochs=4, accumulation=1), tmp_path)
     assert "learning rate" in caught.value.next_step
     monkeypatch.undo()
     kept = training_loop.load_checkpoint(tmp_path)
@@ -280,16 +282,16 @@ def test_a_full_disk_keeps_the_last_checkpoint(
 
     monkeypatch.setattr(files.Path, "write_bytes", full)
     with pytest.raises(DiskFull):
-        train_adapter(base, rows[:2], [], recipe, tmp_path)
+        train_adapter(base, TrainingRows(rows[:2]), recipe, tmp_path)
     monkeypatch.undo()
     assert files_of(tmp_path) == {"training_log.jsonl", "checkpoint.safetensors"}
-    resumed = train_adapter(base, rows[:2], [], recipe, tmp_path, resume=True)
-    assert _bytes(resumed) == _bytes(train_adapter(base, rows[:2], [], recipe, tmp_path / "whole"))
+    resumed = train_adapter(base, TrainingRows(rows[:2]), recipe, tmp_path, resume=True)
+    assert _bytes(resumed) == _bytes(train_adapter(base, TrainingRows(rows[:2]), recipe, tmp_path / "whole"))
 
 
 def test_training_without_rows_is_rejected(base: BaseVLM, tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="no rows"):
-        train_adapter(base, [], [], TrainRecipe(), tmp_path)
+        train_adapter(base, TrainingRows([]), TrainRecipe(), tmp_path)
 
 
 def test_validation_photographs_are_answered_and_can_choose(
@@ -298,9 +300,9 @@ def test_validation_photographs_are_answered_and_can_choose(
     """The loss gets better in each epoch, the answers are best after the second."""
     losses, errors = iter([9.0, 5.0, 4.0, 3.0]), iter([8.0, 6.0, 2.0, 7.0])
     monkeypatch.setattr(training_loop._TrainingRun, "_validate", lambda self, *when, **how: np.asarray(next(losses)))
-    monkeypatch.setattr(training_loop, "answer_validation", lambda *args: GenerativeValidation(1, 1, next(errors)))
+    monkeypatch.setattr(training_loop, "validate_by_generation", lambda *args: GenerativeValidation(1, 1, next(errors)))
     recipe = TrainRecipe(epochs=3, accumulation=2, learning_rate=1e-2, choose_by="score_error")
-    result = train_adapter(base, rows[:2], rows[:1], recipe, tmp_path)
+    result = train_adapter(base, TrainingRows(rows[:2], rows[:1]), recipe, tmp_path)
     assert (result.best_epoch, result.best_loss, result.best_answers) == (2, 4.0, GenerativeValidation(1, 1, 2.0))
     logged = [line["answers_score_error"] for line in _lines(tmp_path) if line["kind"] == "epoch"]
     assert logged == [8.0, 6.0, 2.0, 7.0]
@@ -320,7 +322,7 @@ def test_answers_come_from_the_adapter_in_training(
         return found
 
     without = asked(None)
-    result = train_adapter(base, rows[:2], rows[:1], recipe, tmp_path)
+    result = train_adapter(base, TrainingRows(rows[:2], rows[:1]), recipe, tmp_path)
     first = next(line for line in _lines(tmp_path) if line["kind"] == "epoch")
     assert {name: first[f"answers_{name}"] for name in vars(without)} == vars(without)
     assert result.best_answers == asked(result.adapter) != without
@@ -332,13 +334,13 @@ def test_features_on_disk_change_no_bit(
     """And a second training of the same rows doesn't run the vision tower at all."""
     recipe = recipe.model_copy(update={"answered_photographs": 0, "epochs": 1})
     kept = tmp_path / "features"
-    without = train_adapter(base, rows[:3], rows[3:4], recipe, tmp_path / "without")
-    first = train_adapter(base, rows[:3], rows[3:4], recipe, tmp_path / "first", features=kept)
+    without = train_adapter(base, TrainingRows(rows[:3], rows[3:4]), recipe, tmp_path / "without")
+    first = train_adapter(base, TrainingRows(rows[:3], rows[3:4], feature_cache=kept), recipe, tmp_path / "first")
     assert len(list(kept.iterdir())) == 4
 
     def blind(*_: Any, **__: Any) -> Any:
         raise AssertionError("the vision tower was run")
 
     monkeypatch.setattr(type(base.model), "get_input_embeddings", blind)
-    second = train_adapter(base, rows[:3], rows[3:4], recipe, tmp_path / "second", features=kept)
+    second = train_adapter(base, TrainingRows(rows[:3], rows[3:4], feature_cache=kept), recipe, tmp_path / "second")
     assert _bytes(without) == _bytes(first) == _bytes(second)

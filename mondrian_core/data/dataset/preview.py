@@ -14,11 +14,11 @@ from typing import Any
 from mondrian_core.data.dataset.token_budget import RowLength
 from mondrian_core.dataset_types import DatasetRow
 from mondrian_core.models.base_model import BaseVLM
-from mondrian_core.models.prompt_encoding import answer_token_ids, encode_prompt, image_token_id
+from mondrian_core.models.prompt_encoding import EncodedAnswer, encode_answer, encode_prompt, image_token_id
 
 PROMPT, PHOTOGRAPH, ANSWER = "prompt", "photograph", "answer"
 
-TokenWeighting = Callable[[BaseVLM, DatasetRow, Sequence[int]], Sequence[float]]
+TokenWeighting = Callable[[DatasetRow, EncodedAnswer], Sequence[float]]
 
 
 @dataclass(frozen=True)
@@ -62,13 +62,13 @@ class RowPreview:
 
 
 def preview_row(base: BaseVLM, row: DatasetRow, weigh: TokenWeighting) -> RowPreview:
-    """The row as the model sees it. `weigh(base, row, answer tokens)` gives what each token of the answer counts."""
+    """The row as the model sees it. `weigh(row, answer)` gives what each token of the answer counts."""
     asked = encode_prompt(base, row.messages, row.image)
-    answer = answer_token_ids(base, row.messages, row.answer)
+    answer = encode_answer(base, row.messages, row.answer)
     photograph = image_token_id(base)
-    kinds = [PHOTOGRAPH if token == photograph else PROMPT for token in asked.ids] + [ANSWER] * len(answer)
-    weights = [0.0] * len(asked.ids) + [float(weight) for weight in weigh(base, row, answer)]
-    tokens = list(zip(kinds, weights, [*asked.ids, *answer], strict=True))
+    kinds = [PHOTOGRAPH if token == photograph else PROMPT for token in asked.ids] + [ANSWER] * len(answer.ids)
+    weights = [0.0] * len(asked.ids) + [float(weight) for weight in weigh(row, answer)]
+    tokens = list(zip(kinds, weights, [*asked.ids, *answer.ids], strict=True))
     return RowPreview(row.photo_id, tuple(_joined(base, tokens)))
 
 

@@ -1,312 +1,254 @@
-"""Checks that gates are made of: the parts of health, and the champion's eight dimensions."""
+"""The health gate and its checks: faults that an average of scores would hide."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from mondrian_core.evaluation.gates.messages import BY_FOLDS_PREFIX, untested_message
+from mondrian_core.evaluation.gates.gate import Check, Gate, Judgement
+from mondrian_core.evaluation.gates.messages import BY_FOLDS_PREFIX, dimension_titles, untested_message
 from mondrian_core.evaluation.gates.results import (
     FAIL,
     INCONCLUSIVE,
     PASS,
     GateMeasurements,
-    GateResult,
+    Verdict,
     deciding_comparison,
+    overall_verdict,
     short_number,
 )
 from mondrian_core.evaluation.measure.contamination import CONTAMINATION_LABELS
-from mondrian_core.evaluation.measure.metrics import ArmComparison
+from mondrian_core.evaluation.measure.metamorphic import METAMORPHIC_RELATIONS
 from mondrian_core.recipes import GateRecipe
-from mondrian_core.rubric import DIMENSION_TITLES, DIMENSIONS
+from mondrian_core.rubric import DIMENSIONS
 from mondrian_core.statistics import significance
 
-
-def champion_dimension_results(found: ArmComparison, recipe: GateRecipe) -> tuple[GateResult, ...]:
-    """Each dimension against the champion: worse by more than the margin (Holm), maybe, or not shown to be."""
-    margin, results = recipe.non_inferiority_margin, []
-    for dimension in found.dimensions:
-        rise = -dimension.reduction if dimension.reduction is not None else None
-        if found.n < recipe.score_photographs:
-            verdict, says = INCONCLUSIVE, "too few photographs"
-        elif dimension.p_worse_holm <= recipe.p_value:
-            verdict, says = FAIL, "worse by more than the margin"
-        elif dimension.p_worse <= recipe.p_value:
-            verdict, says = INCONCLUSIVE, "may be worse by more than the margin"
-        else:
-            verdict, says = PASS, "not shown to be worse"
-        interval = (-dimension.interval[1], -dimension.interval[0]) if dimension.interval else None
-        rule = f"not more than {margin:.0%} worse, Holm over eight"
-        sentence = f"{DIMENSION_TITLES[dimension.name]}: {says} (p = {short_number(dimension.p_worse)})."
-        results.append(
-            GateResult(
-                name=dimension.name,
-                rule=rule,
-                threshold=margin,
-                observed=rise,
-                n=found.n,
-                interval=interval,
-                verdict=verdict,
-                sentence=sentence,
-            )
-        )
-    return tuple(results)
+ADVISOR_MARGIN = 0.1  # how much more frequent than the advisor's the most frequent score of a dimension may be
+_NO_ANSWER = "The candidate gave no answers to measure."
 
 
-def mode_collapse_check(measured: GateMeasurements, recipe: GateRecipe) -> GateResult:
-    """Do the scores move at all?"""
-    found, name, limit = measured.collapse, "mode_collapse", recipe.modal_share
-    rule = f"no score that one dimension gets in {limit:.0%} of the answers or more, unless the advisor does it too"
-    if found is None or found.n < recipe.score_photographs:
-        return GateResult(
-            name=name,
-            rule=rule,
-            threshold=limit,
-            observed=None,
-            n=found.n if found else 0,
-            interval=None,
+def _judge_mode_collapse(measured: GateMeasurements, recipe: GateRecipe) -> Judgement:
+    """The scores vary between photographs."""
+    seen, limit = measured.collapse, recipe.modal_share
+    if seen is None or seen.n < recipe.score_photographs:
+        return Judgement(
             verdict=INCONCLUSIVE,
-            sentence="Too few answers to see whether scores collapse.",
+            sentence="Too few answers to detect a collapse of the scores.",
+            n=seen.n if seen else 0,
         )
     collapsed = [
         dimension
         for dimension in DIMENSIONS
-        if found.modal_share[dimension] >= limit > found.advisor_share[dimension] + 0.1
+        if seen.modal_share[dimension] >= limit > seen.advisor_share[dimension] + ADVISOR_MARGIN
     ]
-    worst = max(found.modal_share.values())
-    if collapsed and not found.advisor_n:
-        verdict, says = (
-            INCONCLUSIVE,
-            f"Nearly always the same score in {dimension_titles(collapsed)}; no critique says if the advisor does it too.",
-        )
-    elif len(collapsed) > len(DIMENSIONS) // 2 or found.same_answer_share >= limit > found.advisor_same_share + 0.1:
-        verdict, says = (
-            FAIL,
-            f"Scores have collapsed: {dimension_titles(collapsed) or 'all eight together'} nearly always get the same score.",
-        )
+    names = dimension_titles(collapsed)
+    all_collapsed = seen.same_answer_share >= limit > seen.advisor_same_share + ADVISOR_MARGIN
+    verdict: Verdict
+    if collapsed and not seen.advisor_n:
+        verdict = INCONCLUSIVE
+        says = f"Nearly always the same score in {names}; no critique says whether the advisor does the same."
+    elif len(collapsed) > len(DIMENSIONS) // 2 or all_collapsed:
+        verdict = FAIL
+        says = f"Scores have collapsed: {names or 'all dimensions together'} nearly always get the same score."
     elif collapsed:
-        verdict, says = (
-            INCONCLUSIVE,
-            f"Nearly always the same score in {dimension_titles(collapsed)}; look at the critiques.",
-        )
+        verdict, says = INCONCLUSIVE, f"Nearly always the same score in {names}; read the critiques."
     else:
         verdict, says = PASS, "Scores vary from photograph to photograph."
-    return GateResult(
-        name=name, rule=rule, threshold=limit, observed=worst, n=found.n, interval=None, verdict=verdict, sentence=says
-    )
+    return Judgement(verdict=verdict, sentence=says, observed=max(seen.modal_share.values()), n=seen.n)
 
 
-def truncation_check(measured: GateMeasurements, recipe: GateRecipe) -> GateResult:
-    """Does the model end its answers itself?"""
-    name, limit = "truncation", recipe.truncated_share
-    rule = f"at most {limit:.0%} of the answers cut by the token limit"
-    counts = measured.formats.get("candidate")
-    if counts is None or not counts.ran:
-        return GateResult(
-            name=name,
-            rule=rule,
-            threshold=limit,
-            observed=None,
-            n=0,
-            interval=None,
-            verdict=INCONCLUSIVE,
-            sentence="No answer of the candidate was measured.",
-        )
-    share, low = counts.cut / counts.ran, significance.clopper_pearson_lower(counts.cut, counts.ran)
-    verdict = PASS if share <= limit else FAIL if low > limit else INCONCLUSIVE
-    says = (
-        "No answer was cut." if not counts.cut else f"{counts.cut} of {counts.ran} answers were cut at the token limit."
-    )
-    return GateResult(
-        name=name,
-        rule=rule,
-        threshold=limit,
-        observed=share,
-        n=counts.ran,
-        interval=(low, significance.clopper_pearson_upper(counts.cut, counts.ran)),
-        verdict=verdict,
-        sentence=says,
-    )
-
-
-def repetition_check(measured: GateMeasurements, recipe: GateRecipe) -> GateResult:
-    """Does it write sentences?"""
-    name, limit = "stuttering", recipe.stuttering_share
-    rule = f"at most {limit:.0%} of the answers with a word three times in a row, without a word, or otherwise no text"
-    if measured.stuttering is None or not measured.stuttering[1]:
-        return GateResult(
-            name=name,
-            rule=rule,
-            threshold=limit,
-            observed=None,
-            n=0,
-            interval=None,
-            verdict=INCONCLUSIVE,
-            sentence="No answer of the candidate was measured.",
-        )
-    count, n = measured.stuttering
+def _judge_rate(count: int, n: int, limit: float, sentence: str) -> Judgement:
+    """PASS up to the limit; FAIL when the exact lower 95 % bound is above it."""
     low, high = significance.clopper_pearson_lower(count, n), significance.clopper_pearson_upper(count, n)
     verdict = PASS if count / n <= limit else FAIL if low > limit else INCONCLUSIVE
-    says = (
-        f"{count} of {n} answers say a word or phrase three times in a row, or are no text at all."
-        if count
-        else "No answer stutters."
-    )
-    return GateResult(
-        name=name,
-        rule=rule,
-        threshold=limit,
-        observed=count / n,
-        n=n,
-        interval=(low, high),
-        verdict=verdict,
-        sentence=says,
-    )
+    return Judgement(verdict=verdict, sentence=sentence, observed=count / n, n=n, interval=(low, high))
 
 
-def image_dependence_check(measured: GateMeasurements, recipe: GateRecipe) -> GateResult:
-    """Does it look at the photograph?"""
-    name = "photograph_dependence"
-    found, by_folds = deciding_comparison(measured.dependence, measured.dependence_by_folds, recipe)
-    rule = (
-        f"the error rises when the photographs are exchanged (permutation over photographs, p <= {recipe.p_value}), "
-        f"and looking is worth at least {recipe.dependence_kept:.0%} of what it is worth to the base"
-    )
-    if found is None or found.own is None or found.shuffled is None or found.n < recipe.score_photographs:
-        return GateResult(
-            name=name,
-            rule=rule,
-            threshold=recipe.p_value,
-            observed=None,
-            n=found.n if found else 0,
-            interval=None,
+def _judge_truncation(measured: GateMeasurements, recipe: GateRecipe) -> Judgement:
+    """The model ends its answers itself."""
+    counts = measured.formats.get("candidate")
+    if counts is None or not counts.ran:
+        return Judgement(verdict=INCONCLUSIVE, sentence=_NO_ANSWER)
+    says = f"{counts.cut or 'None'} of {counts.ran} answers were truncated at the token limit."
+    return _judge_rate(counts.cut, counts.ran, recipe.truncated_share, says)
+
+
+def _judge_repetition(measured: GateMeasurements, recipe: GateRecipe) -> Judgement:
+    """The model writes sentences."""
+    if measured.stuttering is None or not measured.stuttering[1]:
+        return Judgement(verdict=INCONCLUSIVE, sentence=_NO_ANSWER)
+    count, n = measured.stuttering
+    says = f"{count} of {n} answers repeat a word or phrase three times in a row, or contain no text."
+    return _judge_rate(count, n, recipe.stuttering_share, says if count else "No answer is repetitive.")
+
+
+def _judge_image_dependence(measured: GateMeasurements, recipe: GateRecipe) -> Judgement:
+    """The answers depend on the photograph, nearly as much as the base's do."""
+    seen, by_folds = deciding_comparison(measured.dependence, measured.dependence_by_folds, recipe)
+    if seen is None or seen.own is None or seen.shuffled is None or seen.n < recipe.score_photographs:
+        return Judgement(
             verdict=INCONCLUSIVE,
-            sentence="Too few photographs to see whether the answers depend on them.",
+            sentence="Too few photographs to detect whether the answers depend on them.",
+            n=seen.n if seen else 0,
         )
-    says = f"error {short_number(found.own)} with the right photographs, {short_number(found.shuffled)} with exchanged ones"
-    says += f" of the same fold (p = {short_number(found.p)})" if by_folds else f" (p = {short_number(found.p)})"
-    if found.own >= found.shuffled - 1e-9:
-        verdict, start = FAIL, "The answers don't depend on the photograph"
-    elif found.ratio is not None and found.ratio < recipe.dependence_kept:
-        sure = found.ratio_upper is not None and found.ratio_upper < recipe.dependence_kept
-        verdict = FAIL if sure else INCONCLUSIVE
-        start = f"The adapter{'' if sure else ' may have'} unlearned to look"
-        says += f"; looking is worth {short_number(found.ratio)} of what it is worth to the base (at most "
-        says += f"{short_number(found.ratio_upper)}, 95 %)"
-    elif found.p <= recipe.p_value:
-        verdict, start = PASS, "The answers depend on the photograph"
+    share = ""
+    if seen.own >= seen.shuffled - 1e-9:
+        verdict, says = FAIL, "The answers don't depend on the photograph"
+    elif seen.ratio is not None and seen.ratio < recipe.dependence_kept:
+        certain = seen.ratio_upper is not None and seen.ratio_upper < recipe.dependence_kept
+        verdict = FAIL if certain else INCONCLUSIVE
+        says = f"The adapter {'depends' if certain else 'may depend'} less on the photograph than the base"
+        share = f"; its image dependence is {short_number(seen.ratio)} of the base's (95 % upper bound "
+        share += f"{short_number(seen.ratio_upper)})"
+    elif seen.p <= recipe.p_value:
+        verdict, says = PASS, "The answers depend on the photograph"
     else:
-        verdict, start = INCONCLUSIVE, "Not sure that the answers depend on the photograph"
-    whose = f"{BY_FOLDS_PREFIX}: {start[0].lower()}{start[1:]}" if by_folds else start
-    return GateResult(
-        name=name,
-        rule=rule,
-        threshold=recipe.p_value,
-        observed=found.p,
-        n=found.n,
-        interval=None,
-        verdict=verdict,
-        sentence=f"{whose}: {says}.",
+        verdict, says = INCONCLUSIVE, "It is not certain that the answers depend on the photograph"
+    if by_folds:
+        says = f"{BY_FOLDS_PREFIX}: {says[0].lower()}{says[1:]}"
+    exchanged = f"exchanged ones{' of the same fold' if by_folds else ''}"
+    says += (
+        f": error {short_number(seen.own)} with the right photographs, {short_number(seen.shuffled)} with {exchanged}"
     )
+    sentence = f"{says} (p = {short_number(seen.p)}){share}."
+    return Judgement(verdict=verdict, sentence=sentence, observed=seen.p, n=seen.n)
 
 
-def metamorphic_check(measured: GateMeasurements, recipe: GateRecipe) -> GateResult:
-    """Does it judge a spoilt copy the right way round, and one that looks the same the same?"""
-    name, limit = "edited_copies", recipe.violated_share
-    rule = (
-        f"no edit (blurred, tilted, dark, invisible) judged the wrong way round on surely more than {limit:.0%} of the "
-        "photographs (exact, Bonferroni over four) unless the base does so as often"
-    )
-    found = {edit: each for edit, each in (measured.edits or {}).items() if each["n"]}
-    inherited = {edit: each["rate"] or 0.0 for edit, each in (measured.base_edits or {}).items()}
-    if not found:
-        return GateResult(
-            name=name,
-            rule=rule,
-            threshold=limit,
-            observed=None,
-            n=0,
-            interval=None,
-            verdict=INCONCLUSIVE,
-            sentence="No edited copy could be judged.",
-        )
-    confidence = 1 - 0.05 / len(found)
-    wrong = [
-        each
-        for edit, each in found.items()
-        if significance.clopper_pearson_lower(each["broken"], each["n"], confidence) > limit
-        and each["broken"] / each["n"] > inherited.get(edit, 0.0)
+def _judge_metamorphic(measured: GateMeasurements, recipe: GateRecipe) -> Judgement:
+    """Damaged copies don't gain, and copies that look the same get the same scores."""
+    tested = {edit: counts for edit, counts in (measured.edits or {}).items() if counts["n"]}
+    if not tested:
+        return Judgement(verdict=INCONCLUSIVE, sentence="No edited copy could be judged.")
+    base = {edit: counts for edit, counts in (measured.base_edits or {}).items() if counts["n"]}
+    confidence = 1 - 0.05 / len(tested)
+    violated = [
+        counts["says"]
+        for edit, counts in tested.items()
+        if significance.clopper_pearson_lower(counts["broken"], counts["n"], confidence) > recipe.violated_share
+        and counts["broken"] / counts["n"] > (base[edit]["rate"] or 0.0 if edit in base else 0.0)
     ]
-    broken, n = sum(each["broken"] for each in found.values()), sum(each["n"] for each in found.values())
-    told = ", ".join(
-        f"{edit} {each['broken']} of {each['n']}{_of_base(edit, measured)}" for edit, each in found.items()
-    )
-    says = f"Wrong way round: {told}."
-    if wrong:
-        says = f"It doesn't hold that {'; '.join(each['says'] for each in wrong)}. {says}"
-    return GateResult(
-        name=name,
-        rule=rule,
-        threshold=limit,
+    rates = [
+        f"{edit} {counts['broken']} of {counts['n']}" + (f" (base {base[edit]['broken']})" if edit in base else "")
+        for edit, counts in tested.items()
+    ]
+    broken, n = (sum(counts[key] for counts in tested.values()) for key in ("broken", "n"))
+    return Judgement(
+        verdict=FAIL if violated else PASS,
+        sentence=(f"Violated: {'; '.join(violated)}. " if violated else "") + f"Violations: {', '.join(rates)}.",
         observed=broken / n,
         n=n,
-        interval=None,
-        verdict=FAIL if wrong else PASS,
-        sentence=says,
     )
 
 
-def _of_base(edit: str, measured: GateMeasurements) -> str:
-    each = (measured.base_edits or {}).get(edit)
-    return f" (base {each['broken']})" if each and each["n"] else ""
-
-
-def contamination_check(measured: GateMeasurements, recipe: GateRecipe) -> GateResult:
-    """Was it known before what it is tested with? Where the folds decide, that goes for their photographs too."""
-    name = "leakage"
-    rule = "no photograph of the evaluation is in training, looks like one that is, or is quoted in the prompt"
+def _judge_contamination(measured: GateMeasurements, recipe: GateRecipe) -> Judgement:
+    """No tested photograph was known before. Where the folds decide, this includes their photographs."""
     if measured.leaked is None:
-        return GateResult(
-            name=name,
-            rule=rule,
-            threshold=0.0,
-            observed=None,
-            n=0,
-            interval=None,
+        return Judgement(
             verdict=INCONCLUSIVE,
-            sentence="What was trained on isn't known, so leakage wasn't checked.",
+            sentence="The training set isn't known, so contamination wasn't checked.",
+            threshold=0.0,
         )
     by_folds = deciding_comparison(measured.against_base, measured.by_folds, recipe)[1]
     if measured.untested is not None and not by_folds:
-        return GateResult(
-            name=name,
-            rule=rule,
-            threshold=0.0,
-            observed=None,
-            n=0,
-            interval=None,
-            verdict=INCONCLUSIVE,
-            sentence=f"{untested_message(measured)}.",
-        )
-    found = dict((*measured.leaked, *(measured.fold_leaked if by_folds else ())))
-    count = len(found)
-    shown = ", ".join(f"{photograph} ({CONTAMINATION_LABELS[how]})" for photograph, how in list(found.items())[:3])
-    more = ", ..." if count > 3 else ""
-    says = f"{count} of the photographs it is tested with were known before: {shown}{more}."
-    fine = "No photograph of the test was known before."
-    if by_folds:
-        fine = "No photograph of a fold was known to the adapter that judged it."
-    return GateResult(
-        name=name,
-        rule=rule,
-        threshold=0.0,
-        observed=float(count),
-        n=count,
-        interval=None,
-        verdict=FAIL if count else PASS,
-        sentence=says if count else fine,
+        return Judgement(verdict=INCONCLUSIVE, sentence=f"{untested_message(measured)}.", threshold=0.0)
+    known = dict((*measured.leaked, *(measured.fold_leaked if by_folds else ())))
+    shown = ", ".join(f"{name} ({CONTAMINATION_LABELS[how]})" for name, how in list(known.items())[:3])
+    if known:
+        says = f"{len(known)} of the tested photographs were known before: {shown}{', ...' if len(known) > 3 else ''}."
+    elif by_folds:
+        says = "No photograph of a fold was known to the adapter that judged it."
+    else:
+        says = "No tested photograph was known before."
+    return Judgement(
+        verdict=FAIL if known else PASS, sentence=says, observed=float(len(known)), n=len(known), threshold=0.0
     )
 
 
-def dimension_titles(names: Sequence[str]) -> str:
-    """Names of dimensions for a sentence."""
-    return ", ".join(DIMENSION_TITLES.get(name, name).lower() for name in names)
+HEALTH_CHECKS: tuple[Check, ...] = (
+    Check(
+        name="mode_collapse",
+        rule="no dimension gets one score in {gates.modal_share:.0%} of the answers or more, unless the advisor does "
+        "the same",
+        fails_when="one score is that frequent in most dimensions, or one combination of all scores, while the "
+        "advisor's scores vary",
+        inconclusive_when="one score is that frequent in some dimensions; fewer than {gates.score_photographs} answers",
+        recipe_fields=("modal_share", "score_photographs"),
+        judge=_judge_mode_collapse,
+    ),
+    Check(
+        name="truncation",
+        rule="at most {gates.truncated_share:.0%} of the answers truncated at the token limit",
+        fails_when="the exact lower 95 % bound is above that",
+        inconclusive_when="more, but the bound is not above that; no answers",
+        recipe_fields=("truncated_share",),
+        judge=_judge_truncation,
+    ),
+    Check(
+        name="stuttering",
+        rule="at most {gates.stuttering_share:.0%} of the answers repeat a word or phrase three times in a row, or "
+        "contain no text (the service never shows those)",
+        fails_when="the exact lower 95 % bound is above that",
+        inconclusive_when="more, but the bound is not above that; no answers",
+        recipe_fields=("stuttering_share",),
+        judge=_judge_repetition,
+    ),
+    Check(
+        name="photograph_dependence",
+        rule="the error is larger when answers are exchanged between photographs (permutation test, "
+        "p <= {gates.p_value:g}), and image dependence (1 - error / exchanged error) is at least "
+        "{gates.dependence_kept:.0%} of the base's",
+        fails_when="the error is not larger, or the upper 95 % bound of the dependence (bootstrap over photographs) is "
+        "below that share",
+        inconclusive_when="neither is shown; fewer than {gates.score_photographs} photographs (the folds count then, "
+        "with answers exchanged inside a fold)",
+        recipe_fields=("p_value", "dependence_kept", "score_photographs"),
+        judge=_judge_image_dependence,
+    ),
+    Check(
+        name="leakage",
+        rule="no tested photograph is in the training set, looks like one that is (perceptual hash, also mirrored), is "
+        "quoted in the prompt or is offered by retrieval",
+        fails_when="any is; where the folds decide, this includes their photographs",
+        inconclusive_when="the training set is not known, or nothing was tested",
+        recipe_fields=(),
+        judge=_judge_contamination,
+    ),
+    Check(
+        name="edited_copies",
+        rule=f"no edit ({', '.join(METAMORPHIC_RELATIONS)}) is misjudged on more than "
+        "{gates.violated_share:.0%} of the photographs (exact lower bound, Bonferroni over "
+        f"{len(METAMORPHIC_RELATIONS)}), unless the base misjudges it as often",
+        fails_when="one is, of {evaluate.edited_photographs} photographs",
+        inconclusive_when="no edited copy could be judged",
+        recipe_fields=("violated_share",),
+        judge=_judge_metamorphic,
+        applies=lambda measured: measured.edits is not None,
+    ),
+)
+
+
+def _judge_health(measured: GateMeasurements, recipe: GateRecipe) -> Judgement:
+    """All checks that apply, combined."""
+    parts = tuple(check.evaluate(measured, recipe) for check in HEALTH_CHECKS if check.applies(measured))
+    verdict = overall_verdict(parts)
+    decisive = [part.sentence for part in parts if part.verdict == verdict]
+    return Judgement(
+        verdict=verdict,
+        sentence=f"All {len(parts)} checks passed." if verdict == PASS else " ".join(decisive),
+        observed=float(sum(part.verdict == PASS for part in parts)),
+        n=len(parts),
+        parts=parts,
+        threshold=float(len(parts)),
+    )
+
+
+HEALTH = Gate(
+    name="health",
+    rule="scores have not collapsed; answers are complete, are not repetitive and depend on the photograph; edited "
+    "copies are judged correctly; nothing tested was known before",
+    fails_when="a check fails",
+    inconclusive_when="a check is inconclusive and none fails",
+    recipe_fields=(),
+    judge=_judge_health,
+    next_steps={
+        FAIL: "Fix what the health check names before anything else; the averages can't be trusted.",
+        INCONCLUSIVE: "Read the critiques below with the health check's findings in mind.",
+    },
+)

@@ -1,56 +1,65 @@
-"""In words: whom the folds speak for, what was left to test with, and what would make a comparison possible."""
+"""Sentences that several gates share: results by cross-validation, and what a comparison still needs."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from mondrian_core.evaluation.gates.results import GateMeasurements
 from mondrian_core.recipes import GateRecipe
+from mondrian_core.rubric import DIMENSION_TITLES
 
-BY_FOLDS_PREFIX = "By folds, which say what the recipe does and not this adapter"
+BY_FOLDS_PREFIX = "By folds, which measure the recipe and not this adapter"
 
-_BY_HAND = "promote by hand with a reason"
+_MANUALLY = "promote manually with a reason"
 
 
 def folds_prefix(measured: GateMeasurements) -> str:
-    """The beginning of a sentence whose figures come from the folds."""
+    """The beginning of a sentence whose figures come from cross-validation."""
     if measured.untested is None:
         return f"{BY_FOLDS_PREFIX}: "
-    return f"{BY_FOLDS_PREFIX} (it is trained on all {measured.untested} photographs, so none is left to measure it with): "
+    trained_on = f"it is trained on all {measured.untested} photographs, so none is left to measure it with"
+    return f"{BY_FOLDS_PREFIX} ({trained_on}): "
 
 
 def untested_message(measured: GateMeasurements) -> str:
-    """Why an adapter that was trained on everything has no figure of its own; a sentence without its full stop."""
+    """Why an adapter that was trained on everything has no score of its own; without the final full stop."""
     return (
-        f"It is trained on all {measured.untested} photographs, so none is left to measure it with; --folds K says "
-        "what its recipe does"
+        f"No held-out photographs: the adapter was trained on all {measured.untested}. Use --folds K to estimate "
+        "performance by cross-validation"
     )
 
 
 def not_compared_message(measured: GateMeasurements, recipe: GateRecipe) -> str:
-    """Why there is no photograph to compare with the champion on, and what to do."""
+    """Why no photograph could be compared with the champion, and what to do."""
     if measured.champion_saw:
-        return f"There is no photograph that neither was trained on: {_wanted(recipe.score_photographs)}."
+        return f"Every photograph was used to train one of the two: {_critiques_to_add(recipe.score_photographs)}."
     if measured.champion_saw is None:
-        return f"No photograph could be compared with the champion, and {_unknown()}."
+        return f"No photograph could be compared with the champion, and {_unknown_training_set()}."
     return "No photograph could be compared with the champion."
 
 
 def too_few_new_message(n: int, measured: GateMeasurements, recipe: GateRecipe) -> str:
-    """What is missing where `n` photographs that neither was trained on are too few; the end of a sentence."""
+    """What is missing when only `n` photographs were used to train neither; the end of a sentence."""
     least = recipe.score_photographs
     if measured.champion_saw is None:
-        return f"at least {least} photographs are needed, and {_unknown()}"
+        return f"at least {least} photographs are needed, and {_unknown_training_set()}"
     if not measured.champion_saw:
         return f"at least {least} photographs are needed"
     return (
         f"at least {least} that neither was trained on are needed (the champion was on {measured.champion_saw} of the "
-        f"others): {_wanted(least - n)}"
+        f"others): {_critiques_to_add(least - n)}"
     )
 
 
-def _wanted(count: int) -> str:
+def dimension_titles(names: Sequence[str]) -> str:
+    """The titles of these dimensions, for a sentence."""
+    return ", ".join(DIMENSION_TITLES.get(name, name).lower() for name in names)
+
+
+def _critiques_to_add(count: int) -> str:
     critiques = "critique of a photograph" if count == 1 else "critiques of photographs"
-    return f"add {count} {critiques} that the champion hasn't seen and retrain with folds, or {_BY_HAND}"
+    return f"add {count} {critiques} that the champion hasn't seen and retrain with folds, or {_MANUALLY}"
 
 
-def _unknown() -> str:
-    return f"what the champion was trained on isn't known, so the folds' photographs can't be used: {_BY_HAND}"
+def _unknown_training_set() -> str:
+    return f"the champion's training set isn't known, so photographs of the folds can't be used: {_MANUALLY}"

@@ -1,4 +1,4 @@
-"""What a gate says, and the numbers it looks at."""
+"""The result of a gate, and the measurements that gates take."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any, Literal, TypeVar
 from mondrian_core.evaluation.measure.health_metrics import ImageDependence, ModeCollapse
 from mondrian_core.evaluation.measure.latency import LatencyOverhead
 from mondrian_core.evaluation.measure.metrics import ArmComparison, FormatStatistics
+from mondrian_core.evaluation.measure.samples import EvaluationSamples
 from mondrian_core.recipes import GateRecipe
 
 ComparedT = TypeVar("ComparedT", ArmComparison, ImageDependence)
@@ -20,17 +21,17 @@ INCONCLUSIVE: Verdict = "INCONCLUSIVE"
 
 @dataclass(frozen=True, kw_only=True)
 class GateResult:
-    """What one gate says.
+    """The result of one gate, or of one check of a gate.
 
     Attributes:
-        name: as in PRODUCT, such as "score_error".
-        rule: the rule in words, with its numbers.
+        name: the gate's name, such as "score_error".
+        rule: the rule in words, with the numbers of the recipe.
         threshold, observed: the numbers that are compared; None where the rule has none or nothing was measured.
-        n: photographs, pairs or files behind it.
-        interval: of the observed value; one side may be None. The rule says how sure it is.
+        n: number of photographs, pairs or files behind it.
+        interval: of the observed value; one side may be None. The rule states its confidence level.
         verdict: PASS, FAIL or INCONCLUSIVE.
-        sentence: why, for people.
-        parts: the checks it is made of, if it is made of several.
+        sentence: the reason, for people.
+        parts: the checks that the gate combines.
     """
 
     name: str
@@ -62,33 +63,34 @@ class GateResult:
 
 @dataclass(frozen=True, kw_only=True)
 class GateMeasurements:
-    """All numbers that the gates look at; None where something wasn't measured.
+    """Everything that a gate can use; None where something was not measured.
 
     Attributes:
+        samples: the recorded answers, times and labels; a gate that needs a number of its own computes it from them.
         problems: what the check of the adapter's files found.
-        formats: by arm.
+        formats: format statistics by arm.
         divergences: mean KL(base || candidate) in nats per score token, one per photograph.
-        same_answers: share of photographs on which base and candidate wrote the same text.
-        against_base, against_champion: comparisons in pairs; the latter is None without a champion, and only on
-            photographs that the champion wasn't trained on.
-        has_champion: there is one to compare with.
-        champion_saw: how many of the photographs with scores the champion was trained on, those of the folds included;
-            None when what it was trained on isn't known.
-        overhead, collapse, dependence: see their modules.
-        stuttering: answers of the candidate that are degenerate (`text_quality`), and answers that ran.
-        leaked: photographs of the test that were known before, and how (`leaks.SAYS`); None when what was trained on
-            isn't known.
-        fold_leaked: the same of the photographs that the folds are judged on.
-        edits: by edit how the candidate judged edited copies (`edits.violations`), None when the recipe wants none;
-            base_edits: the same of the base, whose faults an adapter inherits.
+        same_answers: share (0-1) of the photographs on which base and candidate wrote the same text.
+        against_base, against_champion: paired comparisons. The latter covers only photographs that the champion was not
+            trained on; None without a champion.
+        has_champion: there is a champion to compare with.
+        champion_saw: number of scored photographs, including those of the folds, that the champion was trained on; None
+            when its training set isn't known.
+        overhead, collapse, dependence: see `LatencyOverhead`, `ModeCollapse` and `ImageDependence`.
+        stuttering: number of degenerate answers of the candidate (`text_quality`), and of answers.
+        leaked: tested photographs that were known before, each with the reason (a key of `CONTAMINATION_LABELS`); None
+            when the training set isn't known.
+        fold_leaked: the same for the photographs that the folds are judged on.
+        edits: metamorphic violations of the candidate by edit; None when the recipe asks for no edited copies.
+        base_edits: the same for the base, whose faults an adapter inherits.
         by_folds: the recipe's adapters against the base, fold by fold; None without cross-validation.
-        champion_by_folds: the same against the champion, on photographs of the folds that it wasn't trained on.
-        dependence_by_folds: of the recipe's adapters, photographs exchanged inside their fold.
-        untested: how many photographs the adapter was trained on, when those are all there are and none is left to test
-            it with; None: some are left.
-        metal: the figures of time come from Metal.
+        champion_by_folds: the same against the champion, on photographs that it wasn't trained on.
+        dependence_by_folds: image dependence of the recipe's adapters, with answers exchanged inside a fold.
+        untested: number of photographs that the adapter was trained on, when none is held out; else None.
+        metal: times were measured on Metal.
     """
 
+    samples: EvaluationSamples | None = None
     problems: tuple[str, ...] = ()
     formats: Mapping[str, FormatStatistics] = field(default_factory=dict)
     divergences: tuple[float, ...] = ()
@@ -115,8 +117,9 @@ class GateMeasurements:
 def deciding_comparison(
     own: ComparedT | None, by_folds: ComparedT | None, recipe: GateRecipe
 ) -> tuple[ComparedT | None, bool]:
-    """What decides about scores, and whether it is the folds' word: theirs counts where the adapter's own photographs
-    are too few for a verdict. An adapter that can be judged itself always is.
+    """The comparison that decides about scores, and whether it comes from cross-validation.
+
+    Cross-validation decides only where the adapter's own held-out photographs are too few for a verdict.
     """
     if by_folds is not None and (own is None or own.n < recipe.score_photographs):
         return by_folds, True

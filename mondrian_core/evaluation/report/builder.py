@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mondrian_core.evaluation.blind import preference
-from mondrian_core.evaluation.gates.definitions import evaluate_gates
-from mondrian_core.evaluation.gates.recommendations import recommended_next_steps
+from mondrian_core.evaluation.gates.definitions import GATES, evaluate_gates, recommended_next_steps
+from mondrian_core.evaluation.gates.gate import Gate
 from mondrian_core.evaluation.gates.results import GateMeasurements, overall_verdict
 from mondrian_core.evaluation.measure import health_metrics
 from mondrian_core.evaluation.measure.baselines import baseline_metrics, unbeaten_baseline_notes
@@ -39,13 +39,14 @@ ARMS = (BASE, CHAMPION, CANDIDATE)
 SHOWN_METRICS = ("n", "mse", "mae", "bias", "rank_correlation")
 
 
-def build_evaluation_report(samples: EvaluationSamples, recipe: Recipe) -> EvaluationReport:
-    """Everything again from what was measured; the same samples and recipe give the same report."""
+def build_evaluation_report(
+    samples: EvaluationSamples, recipe: Recipe, gates: Sequence[Gate] = GATES
+) -> EvaluationReport:
+    """The report on these samples; the same samples and recipe give the same report."""
     labels = {name: record["scores"] for name, record in samples.labels.items()}
     table = score_table(labels, samples.outcomes)
     measured = gate_measurements_from_samples(samples, table, recipe)
-    gates = evaluate_gates(measured, recipe.gates)
-    verdict = overall_verdict(gates)
+    results = evaluate_gates(measured, recipe.gates, gates)
     about = {
         **samples.identity,
         **{key: samples.facts.get(key) for key in ("advisor", "split", "compared_with")},
@@ -53,17 +54,17 @@ def build_evaluation_report(samples: EvaluationSamples, recipe: Recipe) -> Evalu
     }
     metrics = report_metrics(samples, table, measured, recipe)
     own = metrics["arms"].get(CANDIDATE, {}).get("scores", {}).get("mse")
-    told = unbeaten_baseline_notes(own, metrics["rivals"])
+    notes = unbeaten_baseline_notes(own, metrics["rivals"])
     if folds := metrics["folds"]:
-        told += unbeaten_baseline_notes(
+        notes += unbeaten_baseline_notes(
             folds["arms"].get(CANDIDATE, {}).get("mse"), folds["rivals"], "By folds the recipe"
         )
     return EvaluationReport(
-        verdict=verdict,
-        gates=gates,
+        verdict=overall_verdict(results),
+        gates=results,
         metrics=_finite(metrics),
         about=about,
-        next_steps=recommended_next_steps(gates, measured, recipe.gates, told),
+        next_steps=(*recommended_next_steps(results, measured, recipe.gates, gates), *notes),
     )
 
 
@@ -74,6 +75,7 @@ def gate_measurements_from_samples(samples: EvaluationSamples, table: ScoreTable
     candidate, leaked = by_arm[CANDIDATE], facts.get("leaked")
     folded = _fold_table(samples.folds) if samples.folds.outcomes else None
     return GateMeasurements(
+        samples=samples,
         problems=tuple(facts.get("integrity_problems", ())),
         formats={arm: format_statistics(outcomes) for arm, outcomes in by_arm.items() if outcomes},
         divergences=tuple(samples.divergences.values()),

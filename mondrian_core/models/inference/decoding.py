@@ -12,12 +12,13 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any, Protocol, cast
 
 import mlx.core as mx
 
 from mondrian_core.models.base_model import BaseVLM
-from mondrian_core.models.forward_pass import hidden_states, lm_head_logits
+from mondrian_core.models.forward_pass import DecoderInputs, hidden_states, lm_head_logits
 from mondrian_core.models.lora.adapter_switch import existing_adapter_switch
 from mondrian_core.models.prompt_encoding import EncodedPrompt
 
@@ -51,8 +52,7 @@ class Decoder(Protocol):
 
 def make_decoder(base: BaseVLM) -> Decoder:
     """The decoder that suits the device."""
-    fused = base.language_model.model.layers[0].self_attn.rotary_emb.fused_apply
-    return EagerDecoder(base) if fused else CompiledDecoder(base)
+    return EagerDecoder(base) if base.family.has_fused_rotary(base.language_model) else CompiledDecoder(base)
 
 
 def prefill(base: BaseVLM, prompt: EncodedPrompt) -> tuple[mx.array, list[Any]]:
@@ -64,15 +64,11 @@ def prefill(base: BaseVLM, prompt: EncodedPrompt) -> tuple[mx.array, list[Any]]:
     done = known[0][0].shape[2] if known else 0
     for cache, state in zip(caches, known, strict=False):
         cache.update_and_fetch(*state)
-    hidden = hidden_states(
-        base.language_model,
-        prompt.embeddings[:, done:],
-        prompt.positions[:, :, done:],
-        prompt.image_index - done,
-        prompt.deepstack,
-        caches=caches,
+    rest = DecoderInputs(
+        prompt.embeddings[:, done:], prompt.positions[:, :, done:], prompt.image_index - done, prompt.deepstack
     )
-    return lm_head_logits(base.language_model, hidden[:, -1])[0], caches
+    hidden = hidden_states(base, rest, caches=caches)
+    return lm_head_logits(base, hidden[:, -1])[0], caches
 
 
 LayerKeysValues = tuple[mx.array, mx.array]  # keys and values of a layer, each (1, H, T, E)
@@ -104,14 +100,7 @@ def _computed_prefix(base: BaseVLM, prompt: EncodedPrompt, length: int) -> list[
     from mlx_vlm.models.cache import make_prompt_cache
 
     caches = make_prompt_cache(base.language_model)
-    hidden_states(
-        base.language_model,
-        prompt.embeddings[:, :length],
-        prompt.positions[:, :, :length],
-        mx.zeros(0, dtype=mx.int32),
-        (),
-        caches=caches,
-    )
+    hidden_states(base, DecoderInputs(prompt.embeddings[:, :length], prompt.positions[:, :, :length]), caches=caches)
     states = [(mx.contiguous(keys), mx.contiguous(values)) for keys, values in (cache.state for cache in caches)]
     mx.eval(states)
     return states
@@ -167,12 +156,12 @@ class EagerDecoder:
 
     def _forward(self, tokens: mx.array, position: int, caches: list[Any], *, every: bool = False) -> mx.array:
         """Logits after the last token (1, V), or after each (T, V)."""
-        model, count = self._base.language_model, tokens.shape[0]
-        embedding = model.model.embed_tokens(tokens[None])
+        count = tokens.shape[0]
+        embedding = self._base.language_model.model.embed_tokens(tokens[None])
         positions = mx.broadcast_to(mx.arange(position, position + count, dtype=mx.int32), (3, 1, count))
         mask = "causal" if count > 1 else None
-        hidden = hidden_states(model, embedding, positions, mx.zeros(0, dtype=mx.int32), (), mask=mask, caches=caches)
-        return lm_head_logits(model, hidden[0] if every else hidden[:, -1])
+        hidden = hidden_states(self._base, DecoderInputs(embedding, positions), mask=mask, caches=caches)
+        return lm_head_logits(self._base, hidden[0] if every else hidden[:, -1])
 
 
 class _FixedSizeCache:
@@ -274,7 +263,6 @@ def _compiled_step(base: BaseVLM, *, every: bool = False) -> Any:
     steps: dict[Any, Any] = base.cache.setdefault("steps", {})
     if key in steps:
         return steps[key]
-    model = base.language_model
 
     def step(
         tokens: mx.array, place: mx.array, keys: list[mx.array], values: list[mx.array], changes: list[Any]
@@ -283,15 +271,11 @@ def _compiled_step(base: BaseVLM, *, every: bool = False) -> Any:
         steps = mx.arange(tokens.shape[0])
         mask = (mx.arange(keys[0].shape[2])[None] <= place[0] + steps[:, None])[None, None]
         positions = mx.broadcast_to(place[1] + steps, (3, 1, tokens.shape[0]))
-        embedding = model.model.embed_tokens(tokens[None])
-        none = mx.zeros(0, dtype=mx.int32)
-        if mounted is None:
-            hidden = hidden_states(model, embedding, positions, none, (), mask=mask, caches=slots)
-        else:
-            with mounted.substituting(changes):
-                hidden = hidden_states(model, embedding, positions, none, (), mask=mask, caches=slots)
+        inputs = DecoderInputs(base.language_model.model.embed_tokens(tokens[None]), positions)
+        with mounted.substituting(changes) if mounted else nullcontext():
+            hidden = hidden_states(base, inputs, mask=mask, caches=slots)
         last = hidden if every or tokens.shape[0] == 1 else mx.take(hidden, place[2:], axis=1)
-        found = lm_head_logits(model, last[0])
+        found = lm_head_logits(base, last[0])
         return found if every else found[0], [slot.keys for slot in slots], [slot.values for slot in slots]
 
     steps[key] = mx.compile(step)

@@ -54,7 +54,7 @@ class SpeculativeGenerationLoop(GenerationLoop):
         self._precedents.costs.record(1, time.perf_counter() - began)
         return following
 
-    def _know(self, token: int, following: mx.array | None, *, chosen: bool) -> None:
+    def _append_token(self, token: int, following: mx.array | None, *, chosen: bool) -> None:
         self._precedents.observe(token, chosen=chosen)
         super()._append_token(token, following, chosen=chosen)
 
@@ -116,7 +116,7 @@ class SpeculativeGenerationLoop(GenerationLoop):
         held, expected = 0, self._expected(rows[0], choices[0])
         while held < len(drafts) and drafts[held] == expected:
             self._choose.consume([expected])
-            self._know(expected, rows[held + 1], chosen=not self._pending_forced)
+            self._append_token(expected, rows[held + 1], chosen=not self._pending_forced)
             self._pending_forced = self._pending_forced[1:]
             held += 1
             expected = self._expected(rows[held], choices[held])

@@ -1,9 +1,10 @@
-"""An adapter against the base it names, without running the model: keys, shapes, finite values, and whether it does
-anything. Weights are read only where they are looked at, and computed with on the CPU, so that a version can be
-inspected beside a training run or a running service.
+"""Inspect an adapter against its base without running the model: keys, shapes, finite values, size of its effect.
 
-`python -m mondrian_core.models.lora.adapter_inspection FOLDER FINGERPRINT NAME...` prints the inspection as JSON, for callers that
-want neither the libraries nor a crash of theirs in their own process.
+Only the weights that are needed are read, and they are computed with on the CPU, so a version can be inspected during a
+training run and while a service answers.
+
+`python -m mondrian_core.models.lora.adapter_inspection FOLDER FINGERPRINT NAME...` prints the inspection as JSON, for
+callers that want neither MLX nor a crash of it in their own process.
 """
 
 from __future__ import annotations

@@ -39,15 +39,15 @@ class _SwitchableMixin:
     delta: AdapterDelta | None = None
 
     def __call__(self, x: mx.array) -> mx.array:
-        change = self.delta
-        if change is not None and len(change) == 1:
-            return mx.addmm(self["bias"], x, change[0].T) if "bias" in self else x @ change[0].T  # type: ignore[operator, index]
-        if change is not None and len(change) == 3:
+        delta = self.delta
+        if delta is not None and len(delta) == 1:
+            return mx.addmm(self["bias"], x, delta[0].T) if "bias" in self else x @ delta[0].T  # type: ignore[operator, index]
+        if delta is not None and len(delta) == 3:
             y = matmul_without_bias(self, x)
-            y = mx.addmm(y + change[2] * y, x @ change[0], change[1])
+            y = mx.addmm(y + delta[2] * y, x @ delta[0], delta[1])
             return y + self["bias"] if "bias" in self else y  # type: ignore[operator, index]
         y = super().__call__(x)  # type: ignore[misc]
-        return y if change is None else mx.addmm(y, x @ change[0], change[1])
+        return y if delta is None else mx.addmm(y, x @ delta[0], delta[1])
 
 
 class SwitchableLinear(_SwitchableMixin, nn.Linear):
@@ -91,33 +91,33 @@ class AdapterSwitch:
     @property
     def deltas(self) -> list[AdapterDelta]:
         """Arrays of the adapter in use, in the order of `names`."""
-        return [self._layers[name].change for name in self._names]
+        return [self._layers[name].delta for name in self._names]
 
     @property
     def compile_key(self) -> tuple[Any, ...]:
         """What a compiled step depends on: which modules are changed, and in which of the ways."""
-        return tuple((name, len(self._layers[name].change)) for name in self._names)
+        return tuple((name, len(self._layers[name].delta)) for name in self._names)
 
     @contextmanager
-    def substituting(self, changes: Sequence[AdapterDelta]) -> Iterator[None]:
+    def substituting(self, deltas: Sequence[AdapterDelta]) -> Iterator[None]:
         """Let the layers use these arrays meanwhile: the arguments of a function that is being compiled."""
         held = self.deltas
-        self._assign(changes)
+        self._assign(deltas)
         try:
             yield
         finally:
             self._assign(held)
 
-    def _assign(self, changes: Sequence[AdapterDelta]) -> None:
-        for name, change in zip(self._names, changes, strict=True):
-            _set_delta(self._layers[name], change)
+    def _assign(self, deltas: Sequence[AdapterDelta]) -> None:
+        for name, delta in zip(self._names, deltas, strict=True):
+            _set_delta(self._layers[name], delta)
 
-    def _set(self, changes: dict[str, AdapterDelta]) -> None:
+    def _set(self, deltas: dict[str, AdapterDelta]) -> None:
         for name in self._names:
             _set_delta(self._layers[name], None)
-        for name, change in changes.items():
-            _set_delta(self._layers[name], change)
-        self._names = tuple(changes)
+        for name, delta in deltas.items():
+            _set_delta(self._layers[name], delta)
+        self._names = tuple(deltas)
 
     def _read(self, folder: Path) -> dict[str, AdapterDelta]:
         key = _files_key(folder)
@@ -175,9 +175,9 @@ def existing_adapter_switch(base: BaseVLM) -> AdapterSwitch | None:
     return base.cache.get("mounted")
 
 
-def _set_delta(layer: Any, change: AdapterDelta | None) -> None:
+def _set_delta(layer: Any, delta: AdapterDelta | None) -> None:
     """Set past nn.Module, which would count the arrays among the model's parameters."""
-    object.__setattr__(layer, "change", change)
+    object.__setattr__(layer, "delta", delta)
 
 
 def _files_key(folder: Path) -> tuple[Any, ...]:

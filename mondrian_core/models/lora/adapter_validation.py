@@ -21,8 +21,8 @@ def adaptable_linear_layers(base: BaseVLM) -> dict[str, nn.Module]:
         name: module
         for name, module in base.model.named_modules()
         if isinstance(module, nn.Linear | nn.QuantizedLinear)
-        and name.startswith("language_model.")
-        and not name.endswith("lm_head")
+        and name.startswith(base.family.language_model_prefix)
+        and name.rpartition(".")[2] not in base.family.unadapted_modules
     }
 
 

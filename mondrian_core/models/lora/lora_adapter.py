@@ -15,6 +15,7 @@ import mlx.core as mx
 from mondrian_core import lora_files
 from mondrian_core.errors import BadAdapter
 from mondrian_core.lora_files import ADAPTER_WEIGHTS_FILE, DORA, PEFT_WEIGHTS_FILE, LoraDescription
+from mondrian_core.models.family import mlx_module_name
 
 __all__ = [
     "ADAPTER_CONFIG_FILE",
@@ -23,7 +24,6 @@ __all__ = [
     "PEFT_WEIGHTS_FILE",
     "LoraAdapter",
     "load_lora_adapter",
-    "peft_module_name",
 ]
 
 ADAPTER_CONFIG_FILE = lora_files.ADAPTER_CONFIG_FILE
@@ -111,7 +111,7 @@ def _mlx_adapter(tensors: dict[str, mx.array], said: LoraDescription) -> LoraAda
 
 
 def _peft_adapter(folder: Path, said: LoraDescription) -> LoraAdapter:
-    made = lora_files.with_uniform_rank(lora_files.read_peft_matrices(folder, said))
+    made = lora_files.with_uniform_rank(lora_files.read_peft_matrices(folder, said, mlx_module_name))
     down = {name: mx.array(pair.lora_a) for name, pair in made.pairs.items()}
     up = {name: mx.array(pair.lora_b) for name, pair in made.pairs.items()}
     lengths = {name: mx.array(pair.magnitude) for name, pair in made.pairs.items() if pair.magnitude is not None}
@@ -127,8 +127,3 @@ def _peft_adapter(folder: Path, said: LoraDescription) -> LoraAdapter:
         dora=said.dora,
         magnitude=lengths,
     )
-
-
-def peft_module_name(module: str) -> str:
-    """The reverse of what `read` does with a PEFT key: the module as PEFT spells it."""
-    return "base_model.model." + module.replace("language_model.model.", "model.language_model.", 1)

@@ -32,8 +32,13 @@ def convert_to_mlx_vlm(folder: Path, out: Path, meant: ScaleConvention | None = 
     """
     from safetensors.numpy import save_file
 
+    from mondrian_core.models.family import mlx_module_name
+
     said = lora_files.describe_adapter(folder)
-    pairs = lora_files.read_peft_matrices(folder, said) if said.layout == "peft" else _flat_pairs(folder, said, meant)
+    if said.layout == "peft":
+        pairs = lora_files.read_peft_matrices(folder, said, mlx_module_name)
+    else:
+        pairs = _flat_pairs(folder, said, meant)
     made = lora_files.with_uniform_rank(pairs)
     arrays: dict[str, NDArray[Any]] = {}
     for name, pair in made.pairs.items():

@@ -12,7 +12,7 @@ import pytest
 import mondrian_core.models  # noqa: F401  (before mlx)
 from mondrian_core.errors import BadInput
 from mondrian_core.models.base_model import BaseVLM
-from mondrian_core.models.forward_pass import hidden_states
+from mondrian_core.models.forward_pass import DecoderInputs, hidden_states
 from mondrian_core.models.inference.decoding import CompiledDecoder, EagerDecoder
 from mondrian_core.models.inference.generation import generate, mean_kl, prepare_prompt
 from mondrian_core.models.kl import log_probabilities, teacher_forced_inputs
@@ -49,9 +49,7 @@ def test_greedy_generation_matches_mlx_vlm(base: BaseVLM, messages: Any, image: 
 def test_the_image_alone_changes_the_logits(base: BaseVLM, messages: Any, image: Any) -> None:
     def last(picture: Any) -> np.ndarray:
         prompt = encode_prompt(base, messages, picture)
-        hidden = hidden_states(
-            base.language_model, prompt.embeddings, prompt.positions, prompt.image_index, prompt.deepstack
-        )
+        hidden = hidden_states(base, prompt.decoder_inputs)
         return np.array(log_probabilities(base, hidden[0, -1:]))
 
     assert np.array_equal(last(image), last(image))
@@ -63,7 +61,7 @@ def test_deepstack_features_reach_the_logits(base: BaseVLM, messages: Any, image
     assert prompt.deepstack and prompt.deepstack[0].shape[0] == prompt.image_tokens
 
     def last(deepstack: Any) -> np.ndarray:
-        hidden = hidden_states(base.language_model, prompt.embeddings, prompt.positions, prompt.image_index, deepstack)
+        hidden = hidden_states(base, DecoderInputs(prompt.embeddings, prompt.positions, prompt.image_index, deepstack))
         return np.array(log_probabilities(base, hidden[0, -1:]))
 
     assert np.abs(last(prompt.deepstack) - last(())).max() > 1e-4
@@ -73,8 +71,7 @@ def test_both_decoders_give_the_logits_of_one_pass(base: BaseVLM, messages: Any,
     """Also over the edge where the compiled decoder's buffer grows."""
     prompt = encode_prompt(base, messages, image)
     tokens = (answer_token_ids(base, messages, answer) * 3)[:300]
-    embeddings, positions = teacher_forced_inputs(base, prompt, tokens)
-    hidden = hidden_states(base.language_model, embeddings, positions, prompt.image_index, prompt.deepstack)
+    hidden = hidden_states(base, teacher_forced_inputs(base, prompt, tokens))
     expected = np.array(log_probabilities(base, hidden[0, len(prompt.ids) - 1 :]))
     for decoder in (CompiledDecoder(base), EagerDecoder(base)):
         found = [decoder.start(prompt)]
@@ -141,10 +138,8 @@ def test_what_stands_before_the_photograph_is_kept_by_adapter(
     for folder in (None, adapter, None, adapter):
         mounted.use(folder)
         found = np.array(decoding.prefill(base, prompt)[0])
-        hidden = hidden_states(
-            base.language_model, prompt.embeddings, prompt.positions, prompt.image_index, prompt.deepstack
-        )
-        whole = np.array(decoding.lm_head_logits(base.language_model, hidden[:, -1])[0])
+        hidden = hidden_states(base, prompt.decoder_inputs)
+        whole = np.array(decoding.lm_head_logits(base, hidden[:, -1])[0])
         np.testing.assert_allclose(found, whole, atol=2e-4)
         kept.setdefault(folder, found)
         assert np.array_equal(found, kept[folder])
@@ -239,8 +234,7 @@ def test_expected_scores_split_one_and_ten(base: BaseVLM, answer: str) -> None:
 def test_expected_scores_are_those_of_a_teacher_forced_pass(base: BaseVLM, messages: Any, image: Any) -> None:
     answer = generate(base, messages, image, max_tokens=400, constrained=True)
     prompt = encode_prompt(base, messages, image)
-    embeddings, positions = teacher_forced_inputs(base, prompt, [*answer.tokens, 0])
-    hidden = hidden_states(base.language_model, embeddings, positions, prompt.image_index, prompt.deepstack)
+    hidden = hidden_states(base, teacher_forced_inputs(base, prompt, [*answer.tokens, 0]))
     chances = np.exp(np.array(log_probabilities(base, hidden[0, len(prompt.ids) - 1 :])))
     digits = digit_tokens(base, "")
     assert digits is not None and answer.expected_scores
@@ -271,8 +265,7 @@ def test_divergence_looks_at_the_score_tokens_only(
     sides = []
     for folder in (None, adapter):
         mounted.use(folder)
-        embeddings, positions = teacher_forced_inputs(base, prompt, tokens)
-        hidden = hidden_states(base.language_model, embeddings, positions, prompt.image_index, prompt.deepstack)
+        hidden = hidden_states(base, teacher_forced_inputs(base, prompt, tokens))
         sides.append(np.array(log_probabilities(base, hidden[0, len(prompt.ids) - 1 :])))
     everywhere = (np.exp(sides[0]) * (sides[0] - sides[1])).sum(axis=1)
     places = [place.token_index for place in locate_scores(base, tokens).values()]

@@ -17,8 +17,9 @@ import mondrian_core.models  # noqa: F401  (before mlx)
 from mondrian_core.models.base_model import BaseVLM, load_base
 from mondrian_core.models.inference.generation_loop import TextStreamer
 from mondrian_core.models.inference.json_grammar import JsonGrammar
-from mondrian_core.models.prompt_encoding import tokenize_plain_text
-from mondrian_core.models.score_distribution import decode_token_texts, locate_scores
+from mondrian_core.models.prompt_encoding import encode_answer, tokenize_plain_text
+from mondrian_core.models.score_distribution import decode_token_texts, locate_scores, score_positions
+from mondrian_core.prompts import AdvisorPrompt, critique_messages
 from mondrian_core.rubric import (
     DIMENSIONS,
     MAX_COMMENT_CHARACTERS,
@@ -95,6 +96,14 @@ def test_the_longest_comment_is_written_and_no_longer_one(reader: BaseVLM, chara
     longest = character * (MAX_COMMENT_CHARACTERS - 2) + " a"
     assert walked(reader, tokenize_plain_text(reader, answer_of(longest))) == ""
     assert walked(reader, tokenize_plain_text(reader, answer_of(longest + "b"))).startswith(("forces", "refuses"))
+
+
+@pytest.mark.parametrize("name", COMMENTS)
+def test_score_positions_of_a_known_text_are_those_found_in_its_tokens(reader: BaseVLM, name: str) -> None:
+    text = answer_of(COMMENTS[name])
+    answer = encode_answer(reader, critique_messages(AdvisorPrompt("ansel", "Ansel Adams")), text)
+    assert list(answer.ids[:-1]) == tokenize_plain_text(reader, text) and len(answer.offsets) == len(answer.ids) - 1
+    assert score_positions(reader, text, answer) == locate_scores(reader, answer.ids)
 
 
 @pytest.mark.parametrize("name", COMMENTS)

@@ -230,9 +230,8 @@ def test_rejected_draft_tokens_are_rolled_back(
 
 def _forced_pass(base: BaseVLM, prompt: EncodedPrompt, tokens: list[int]) -> np.ndarray:
     """Logits (1 + T, V) before the first and after each of the tokens, in one pass."""
-    embeddings, positions = teacher_forced_inputs(base, prompt, [*tokens, 0])
-    hidden = hidden_states(base.language_model, embeddings, positions, prompt.image_index, prompt.deepstack)
-    return np.array(lm_head_logits(base.language_model, hidden[0, len(prompt.ids) - 1 :]))
+    hidden = hidden_states(base, teacher_forced_inputs(base, prompt, [*tokens, 0]))
+    return np.array(lm_head_logits(base, hidden[0, len(prompt.ids) - 1 :]))
 
 
 def test_the_grammar_allows_a_token_where_its_mask_does(base: BaseVLM, asked: Asked) -> None:

@@ -212,10 +212,8 @@ def pack(base: BaseVLM, folder: Path, bits: int) -> Path:
 
 def logits_of(base: BaseVLM, messages: Any, image: Any) -> np.ndarray:
     prompt = encode_prompt(base, messages, image)
-    hidden = hidden_states(
-        base.language_model, prompt.embeddings, prompt.positions, prompt.image_index, prompt.deepstack
-    )
-    return np.array(lm_head_logits(base.language_model, hidden)[0].astype(mx.float32))
+    hidden = hidden_states(base, prompt.decoder_inputs)
+    return np.array(lm_head_logits(base, hidden)[0].astype(mx.float32))
 
 
 def attached_logits(base: BaseVLM, folder: Path, messages: Any, image: Any, **recipe: Any) -> np.ndarray:

@@ -31,9 +31,7 @@ Q = "language_model.model.layers.0.self_attn.q_proj"
 
 def _logits(base: BaseVLM, messages: Any, image: Any) -> np.ndarray:
     prompt = encode_prompt(base, messages, image)
-    hidden = hidden_states(
-        base.language_model, prompt.embeddings, prompt.positions, prompt.image_index, prompt.deepstack
-    )
+    hidden = hidden_states(base, prompt.decoder_inputs)
     return np.array(log_probabilities(base, hidden[0]))
 
 

@@ -11,7 +11,6 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 import pytest
-from tests.models.test_dora import moved_dora
 
 import mondrian_core.models  # noqa: F401  (before mlx)
 from mondrian_core.models.adapter_export import export_peft_adapter
@@ -19,6 +18,7 @@ from mondrian_core.models.base_model import BaseVLM
 from mondrian_core.models.forward_pass import hidden_states, lm_head_logits
 from mondrian_core.models.lora import lora_layers
 from mondrian_core.models.prompt_encoding import encode_prompt, image_token_id
+from tests.models.lora.test_dora import moved_dora
 
 torch = pytest.importorskip("torch", reason="torch is not installed; see the head of this file")
 peft = pytest.importorskip("peft", reason="peft is not installed; see the head of this file")
@@ -30,10 +30,8 @@ pytestmark = [pytest.mark.mini, pytest.mark.filterwarnings("ignore::FutureWarnin
 def ours(base: BaseVLM, messages: Any, image: Any, adapter: Path | None) -> np.ndarray:
     lora_layers.get_adapter_switch(base).use(adapter)
     prompt = encode_prompt(base, messages, image)
-    hidden = hidden_states(
-        base.language_model, prompt.embeddings, prompt.positions, prompt.image_index, prompt.deepstack
-    )
-    return np.array(lm_head_logits(base.language_model, hidden)[0].astype(mx.float32))
+    hidden = hidden_states(base, prompt.decoder_inputs)
+    return np.array(lm_head_logits(base, hidden)[0].astype(mx.float32))
 
 
 @pytest.mark.parametrize("dora", [False, True])

@@ -1,0 +1,221 @@
+"""The gates about score errors in pairs: better than the base, and not worse than the champion."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mondrian_core.evaluation.gates.gate import Gate, Judgement, Requirement
+from mondrian_core.evaluation.gates.messages import (
+    dimension_titles,
+    folds_prefix,
+    not_compared_message,
+    too_few_new_message,
+    untested_message,
+)
+from mondrian_core.evaluation.gates.results import (
+    FAIL,
+    INCONCLUSIVE,
+    PASS,
+    GateMeasurements,
+    GateResult,
+    Verdict,
+    deciding_comparison,
+    short_number,
+)
+from mondrian_core.evaluation.measure.metrics import ArmComparison
+from mondrian_core.recipes import GateRecipe
+from mondrian_core.rubric import DIMENSION_TITLES, DIMENSIONS
+
+_TOO_FEW = "fewer than {gates.score_photographs} paired photographs"
+
+
+def _judge_score_error(measured: GateMeasurements, recipe: GateRecipe) -> Judgement:
+    """The candidate is closer to the advisor than the base is.
+
+    Where too few photographs are held out, cross-validation of the recipe decides instead.
+    """
+    compared, by_folds = deciding_comparison(measured.against_base, measured.by_folds, recipe)
+    if compared is None or compared.reduction is None:
+        no_pair = "No photograph could be compared with the base"
+        why = no_pair if measured.untested is None else untested_message(measured)
+        return Judgement(verdict=INCONCLUSIVE, sentence=f"{why}.")
+    gain = compared.reduction
+    if compared.n < recipe.score_photographs:
+        verdict, why = INCONCLUSIVE, f"; at least {recipe.score_photographs} photographs are needed"
+    elif gain <= 0:
+        verdict, why = FAIL, "; it is not better"
+    elif _too_many_unanswered(compared, recipe):
+        verdict, why = INCONCLUSIVE, f"; {compared.no_answer} photographs got no answer"
+    elif gain >= recipe.score_improvement and compared.p_better <= recipe.p_value:
+        verdict, why = PASS, ""
+    else:
+        verdict, why = INCONCLUSIVE, f"; {_what_is_missing(compared, gain, recipe)}"
+    says = (
+        f"{folds_prefix(measured) if by_folds else ''}Squared error {short_number(compared.error_ours)} against the "
+        f"base's {short_number(compared.error_theirs)}: {_percent(gain)} on {compared.n} photographs, "
+        f"p = {short_number(compared.p_better)}{_missing_scores(compared)}"
+    )
+    return Judgement(
+        verdict=verdict,
+        sentence=f"{says}{why}.{_detectable(compared)}",
+        observed=gain,
+        n=compared.n,
+        interval=compared.interval,
+    )
+
+
+def _judge_champion(measured: GateMeasurements, recipe: GateRecipe) -> Judgement:
+    """The candidate is not worse than the champion, on photographs that neither was trained on."""
+    if not measured.has_champion:
+        return Judgement(verdict=PASS, sentence="There is no champion to compare with.")
+    compared, by_folds = deciding_comparison(measured.against_champion, measured.champion_by_folds, recipe)
+    if compared is None or compared.reduction is None:
+        if compared is not None and compared.n and compared.error_ours == 0:
+            return Judgement(verdict=PASS, sentence="Neither makes any error.", observed=0.0, n=compared.n)
+        return Judgement(verdict=INCONCLUSIVE, sentence=not_compared_message(measured, recipe))
+    parts = champion_dimension_results(compared, recipe)
+    verdict, why = _non_inferiority(measured, compared, parts, recipe)
+    says = (
+        f"{folds_prefix(measured) if by_folds else ''}Squared error {short_number(compared.error_ours)} against the "
+        f"champion's {short_number(compared.error_theirs)} on {compared.n} photographs: "
+        f"{_percent(compared.reduction)}{_missing_scores(compared)}"
+    )
+    return Judgement(
+        verdict=verdict,
+        sentence=f"{says}{why}.",
+        observed=-compared.reduction,
+        n=compared.n,
+        interval=(-compared.interval[1], -compared.interval[0]) if compared.interval else None,
+        parts=parts,
+    )
+
+
+def _non_inferiority(
+    measured: GateMeasurements, compared: ArmComparison, parts: Sequence[GateResult], recipe: GateRecipe
+) -> tuple[Verdict, str]:
+    """The verdict, and the reason as the end of a sentence."""
+    margin, p_value = recipe.non_inferiority_margin, short_number(compared.p_not_inferior)
+    worse, doubtful = _titles_with(parts, FAIL), _titles_with(parts, INCONCLUSIVE)
+    if compared.n < recipe.score_photographs:
+        return INCONCLUSIVE, f"; {too_few_new_message(compared.n, measured, recipe)}"
+    if compared.reduction is not None and compared.reduction < 0 and compared.p_worse <= recipe.p_value:
+        return FAIL, f"; it is worse (p = {short_number(compared.p_worse)})"
+    if worse:
+        return FAIL, f"; it is worse in {worse}"
+    if _too_many_unanswered(compared, recipe):
+        return INCONCLUSIVE, f"; {compared.no_answer} photographs got no answer"
+    verdict, reason = PASS, f"at most {margin:.0%} worse (p = {p_value}) and no dimension is shown to be worse"
+    if compared.p_not_inferior > recipe.p_value:
+        verdict, reason = INCONCLUSIVE, f"not shown to be less than {margin:.0%} worse (p = {p_value})"
+    elif doubtful:
+        verdict, reason = INCONCLUSIVE, f"it may be worse in {doubtful}"
+    return verdict, f"; {reason}"
+
+
+def champion_dimension_results(compared: ArmComparison, recipe: GateRecipe) -> tuple[GateResult, ...]:
+    """Each dimension against the champion: worse by more than the margin (Holm), possibly worse, or neither."""
+    margin, results = recipe.non_inferiority_margin, []
+    for dimension in compared.dimensions:
+        if compared.n < recipe.score_photographs:
+            verdict, says = INCONCLUSIVE, "too few photographs"
+        elif dimension.p_worse_holm <= recipe.p_value:
+            verdict, says = FAIL, "worse by more than the margin"
+        elif dimension.p_worse <= recipe.p_value:
+            verdict, says = INCONCLUSIVE, "may be worse by more than the margin"
+        else:
+            verdict, says = PASS, "not shown to be worse"
+        results.append(
+            GateResult(
+                name=dimension.name,
+                rule=f"not more than {margin:.0%} worse, Holm over {len(DIMENSIONS)} dimensions",
+                threshold=margin,
+                observed=-dimension.reduction if dimension.reduction is not None else None,
+                n=compared.n,
+                interval=(-dimension.interval[1], -dimension.interval[0]) if dimension.interval else None,
+                verdict=verdict,
+                sentence=f"{DIMENSION_TITLES[dimension.name]}: {says} (p = {short_number(dimension.p_worse)}).",
+            )
+        )
+    return tuple(results)
+
+
+def _score_error_steps(measured: GateMeasurements, recipe: GateRecipe) -> list[str]:
+    """How small an improvement these photographs can show, and how a small set can get a verdict."""
+    compared, _ = deciding_comparison(measured.against_base, measured.by_folds, recipe)
+    steps = []
+    if compared and compared.detectable:
+        steps.append(
+            f"With {compared.n} photographs of this spread, an error reduction below {compared.detectable:.0%} usually "
+            "can't be distinguished from chance."
+        )
+    if measured.by_folds is None and (compared or measured.untested is not None):
+        steps.append("On a small set, use --folds 5: it retrains the recipe five times, so every critique counts.")
+    return steps
+
+
+SCORE_ERROR = Gate(
+    name="score_error",
+    rule="squared error at least {gates.score_improvement:.0%} below the base's and one-sided p <= {gates.p_value:g} "
+    "(sign-flip test, paired over photographs)",
+    fails_when="not better than the base",
+    inconclusive_when=f"{_TOO_FEW} (those of the folds count if the recipe has folds); better by less than required, "
+    "or possibly by chance",
+    recipe_fields=("score_improvement", "p_value", "score_photographs", "failed_share"),
+    judge=_judge_score_error,
+    next_steps={
+        FAIL: "The base is at least as close to the advisor: add critiques or change the training settings.",
+        INCONCLUSIVE: "Add critiques by this advisor to make the comparison more certain.",
+    },
+    further_steps=_score_error_steps,
+)
+CHAMPION_COMPARISON = Gate(
+    name="champion",
+    rule="squared error less than {gates.non_inferiority_margin:.0%} above the champion's (one-sided p <= "
+    "{gates.p_value:g}, paired over photographs), and no dimension shown to be worse by more "
+    f"(Holm over {len(DIMENSIONS)})",
+    fails_when="shown to be worse overall (p <= {gates.p_value:g}), or by more than the margin in a dimension (Holm)",
+    inconclusive_when=f"{_TOO_FEW} that neither was trained on (folds as above); the margin is not shown overall; a "
+    "dimension may be worse by more than the margin (p <= {gates.p_value:g} before Holm)",
+    recipe_fields=("non_inferiority_margin", "p_value", "score_photographs", "failed_share"),
+    judge=_judge_champion,
+    next_steps={
+        FAIL: "The champion stays.",
+        INCONCLUSIVE: "The champion stays unless a person decides otherwise; compare the photographs below.",
+    },
+    required=Requirement.WITH_CHAMPION,
+)
+
+
+def _too_many_unanswered(compared: ArmComparison, recipe: GateRecipe) -> bool:
+    return compared.no_answer > recipe.failed_share * (compared.n + compared.left_out + compared.no_answer)
+
+
+def _what_is_missing(compared: ArmComparison, gain: float, recipe: GateRecipe) -> str:
+    """Why a better candidate does not pass yet."""
+    if gain < recipe.score_improvement:
+        return f"better, but by less than {recipe.score_improvement:.0%}"
+    enough = f"; about {compared.needed} photographs would show it" if (compared.needed or 0) > compared.n else ""
+    return f"this may be chance (p must be <= {recipe.p_value:g}){enough}"
+
+
+def _detectable(compared: ArmComparison) -> str:
+    if compared.detectable is None:
+        return ""
+    return f" {compared.n} photographs of this spread usually show a reduction of {compared.detectable:.0%} or more."
+
+
+def _missing_scores(compared: ArmComparison) -> str:
+    notes = []
+    if compared.penalised:
+        notes.append(f"{compared.penalised} answers of the candidate lack scores and count with the largest error")
+    if compared.left_out:
+        notes.append(f"{compared.left_out} photographs left out because the other answer lacks scores")
+    return f" ({'; '.join(notes)})" if notes else ""
+
+
+def _titles_with(parts: Sequence[GateResult], verdict: Verdict) -> str:
+    return dimension_titles([part.name for part in parts if part.verdict == verdict])
+
+
+def _percent(gain: float) -> str:
+    return f"{gain:.1%} lower" if gain > 0 else f"{-gain:.1%} higher" if gain < 0 else "no difference"

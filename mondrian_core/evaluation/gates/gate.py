@@ -1,0 +1,140 @@
+"""What a gate is: one value with its rule, thresholds, judge, failure conditions, advice and weight in a promotion.
+
+The report, the next steps, docs/gates.md and the promotion decision are generated from these values, so a gate is
+defined in one place. Texts are format strings: `{gates.p_value:g}` is a value of the recipe's `[gates]` table and
+`{evaluate.latency_pairs}` one of its `[evaluate]` table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from mondrian_core.evaluation.gates.results import (
+    FAIL,
+    INCONCLUSIVE,
+    GateMeasurements,
+    GateResult,
+    Verdict,
+)
+from mondrian_core.recipes import EvaluateRecipe, GateRecipe
+
+NEVER = "never"
+
+
+class Requirement(StrEnum):
+    """When a promotion needs the gate's result. A result that is not PASS always stops an automatic promotion."""
+
+    ALWAYS = "always"
+    WITH_CHAMPION = "when a champion would be replaced"
+    IF_MEASURED = "only where it applies"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judgement:
+    """What a judge function found.
+
+    Attributes:
+        verdict: PASS, FAIL or INCONCLUSIVE.
+        sentence: the reason, for people.
+        observed: the number that is compared with the threshold; None when nothing was measured.
+        n: number of photographs, pairs or files behind it.
+        interval: of the observed value; one side may be None.
+        parts: results of the checks that the gate combines.
+        threshold: replaces the value of the first recipe field, for a gate without one.
+    """
+
+    verdict: Verdict
+    sentence: str
+    observed: float | None = None
+    n: int = 0
+    interval: tuple[float | None, float | None] | None = None
+    parts: tuple[GateResult, ...] = ()
+    threshold: float | None = None
+
+
+Judge = Callable[[GateMeasurements, GateRecipe], Judgement]
+
+
+def _always(_: GateMeasurements) -> bool:
+    return True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """A rule with a verdict. A gate is a check that a promotion depends on; `health` combines several checks.
+
+    Attributes:
+        name: the key in reports, such as "score_error".
+        rule: what must hold to pass.
+        fails_when, inconclusive_when: what leads to the other verdicts; `NEVER` where a verdict is impossible.
+        recipe_fields: the `GateRecipe` fields that the rule uses; the first is reported as the threshold.
+        judge: decides from the measurements and the recipe.
+        applies: False for measurements to which the check is not applied, so that it has no result at all.
+    """
+
+    name: str
+    rule: str
+    fails_when: str
+    inconclusive_when: str
+    recipe_fields: tuple[str, ...]
+    judge: Judge
+    applies: Callable[[GateMeasurements], bool] = _always
+
+    def evaluate(self, measured: GateMeasurements, recipe: GateRecipe) -> GateResult:
+        """The result for these measurements."""
+        found = self.judge(measured, recipe)
+        threshold = found.threshold
+        if threshold is None and self.recipe_fields:
+            threshold = float(getattr(recipe, self.recipe_fields[0]))
+        return GateResult(
+            name=self.name,
+            rule=self.rule_text(recipe),
+            threshold=threshold,
+            observed=found.observed,
+            n=found.n,
+            interval=found.interval,
+            verdict=found.verdict,
+            sentence=found.sentence,
+            parts=found.parts,
+        )
+
+    def rule_text(self, recipe: GateRecipe) -> str:
+        """The rule with the numbers of the recipe."""
+        return self.rule.format(gates=recipe)
+
+    def condition_texts(self, gates: GateRecipe, evaluate: EvaluateRecipe) -> tuple[str, str]:
+        """When it fails and when it is inconclusive, with the numbers of the recipe."""
+        fails, inconclusive = self.fails_when, self.inconclusive_when
+        return fails.format(gates=gates, evaluate=evaluate), inconclusive.format(gates=gates, evaluate=evaluate)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gate(Check):
+    """A check that decides a promotion.
+
+    Attributes:
+        next_steps: what to do after FAIL and after INCONCLUSIVE.
+        further_steps: more advice after INCONCLUSIVE that depends on the measurements.
+        required: when a promotion needs this gate's result.
+
+    Raises:
+        ValueError: there is no next step for a verdict that the gate can give.
+    """
+
+    next_steps: Mapping[Verdict, str]
+    further_steps: Callable[[GateMeasurements, GateRecipe], Sequence[str]] | None = None
+    required: Requirement = Requirement.ALWAYS
+
+    def __post_init__(self) -> None:
+        possible = [(FAIL, self.fails_when), (INCONCLUSIVE, self.inconclusive_when)]
+        if missing := [verdict for verdict, when in possible if when != NEVER and not self.next_steps.get(verdict)]:
+            raise ValueError(f"The gate {self.name} has no next step after {' and '.join(missing)}.")
+
+    def advice(self, verdict: Verdict, measured: GateMeasurements, recipe: GateRecipe) -> list[str]:
+        """What to do after this verdict; nothing after PASS."""
+        steps = [self.next_steps[verdict]] if verdict in self.next_steps else []
+        if verdict == INCONCLUSIVE and self.further_steps:
+            steps += self.further_steps(measured, recipe)
+        return steps

@@ -1,0 +1,149 @@
+"""The wheel, built from the tracked files and installed into a fresh environment without a network."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import sysconfig
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.tracked import copy_tracked_files, tracked_files
+
+PACKAGES = ("mondrian_core", "tasks", "flows", "deployments")
+FOREIGN_PACKAGE = "OWNER = 'somebody else'\n"
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A wheel of the tracked files, as a release is: untracked files in the folder would be packed too."""
+    folder = tmp_path_factory.mktemp("wheel")
+    checkout = copy_tracked_files(folder / "checkout")
+    command = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(folder)]
+    subprocess.run(command, cwd=checkout, check=True, capture_output=True)
+    return next(folder.glob("*.whl"))
+
+
+@pytest.mark.slow
+def test_wheel_holds_every_file_of_the_packages_below_one_name(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        packed = {Path(name) for name in archive.namelist() if ".dist-info/" not in name}
+    expected = {Path("mondrian") / file for file in tracked_files() if file.parts[0] in PACKAGES}
+    expected |= {file for file in tracked_files() if file.parts[0] == "mondrian"}
+    assert packed == expected | {Path("mondrian/prefect.yaml")}
+
+
+@dataclass(frozen=True)
+class Installation:
+    """An environment with the wheel, and an empty folder to work in."""
+
+    environment: Path
+    folder: Path
+    home: Path
+
+    @property
+    def site_packages(self) -> Path:
+        """Where the wheel was installed."""
+        return next(self.environment.glob("lib/python*/site-packages"))
+
+    def run(self, *command: str) -> subprocess.CompletedProcess[str]:
+        """Run a program of the environment in the empty folder, with an environment that knows no checkout."""
+        kept = {name: os.environ[name] for name in ("PATH", "LANG", "LC_ALL", "TMPDIR") if name in os.environ}
+        return subprocess.run(
+            [str(self.environment / "bin" / command[0]), *command[1:]],
+            cwd=self.folder,
+            env={**kept, "HOME": str(self.home), "HF_HUB_OFFLINE": "1"},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=280,
+        )
+
+    def mondrian(self, *words: str) -> str:
+        """Standard output of a `mondrian` command that succeeds."""
+        done = self.run("mondrian", *words)
+        assert done.returncode == 0, f"mondrian {' '.join(words)}: {done.stdout[-2000:]}{done.stderr[-2000:]}"
+        return done.stdout
+
+
+@pytest.fixture(scope="module")
+def installation(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Installation:
+    """The wheel in an environment of its own, which finds the locked packages of this one behind it.
+
+    Somebody else's `tasks` and `flows` are installed there too, and stand in the current folder.
+    """
+    root = tmp_path_factory.mktemp("installed")
+    made = Installation(root / "environment", root / "folder", root / "home")
+    made.folder.mkdir()
+    made.home.mkdir()
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(made.environment)], check=True)
+    pip = [sys.executable, "-m", "pip", "--python", str(made.environment / "bin" / "python")]
+    subprocess.run([*pip, "install", "-q", "--no-deps", "--no-index", str(wheel)], check=True, capture_output=True)
+    installed = {path.name for path in made.site_packages.iterdir()}
+    assert installed == {"mondrian", f"mondrian-{wheel.name.split('-')[1]}.dist-info"}
+    (made.site_packages / "locked.pth").write_text(sysconfig.get_paths()["purelib"] + "\n")
+    for place in (made.site_packages, made.folder):
+        (place / "tasks.py").write_text(FOREIGN_PACKAGE)
+        (place / "flows").mkdir()
+        (place / "flows" / "__init__.py").write_text(FOREIGN_PACKAGE)
+    return made
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.mark.flow
+@pytest.mark.mini
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_installed_wheel_runs_from_init_to_down_in_an_empty_folder(installation: Installation) -> None:
+    installation.mondrian("init", "--sample")
+    linked = json.loads(installation.mondrian("link", "--advisor", "ansel", "--json"))
+    assert linked, "link reported nothing"
+    port = free_port()
+    try:
+        up = json.loads(installation.mondrian("up", "--json", "--service_port", str(port)).splitlines()[-1])
+        assert up["workspace"] == str(installation.folder / "workspace")
+        assert up["service"] == f"http://127.0.0.1:{port}"
+        listed = installation.mondrian("prefect", "deployment", "ls")
+        assert "retrain/scheduled" in listed and "serve/local" in listed
+    finally:
+        stopped = installation.mondrian("down", "--json")
+    assert json.loads(stopped.splitlines()[-1])["stopped"] == ["prefect worker", "prefect server", "service"]
+    made = {path.name for path in installation.folder.iterdir()}
+    assert made <= {"workspace", "adapters", "tasks.py", "flows", "__pycache__"}
+
+
+@pytest.mark.slow
+def test_packages_of_the_wheel_do_not_shadow_those_of_others(installation: Installation) -> None:
+    code = "import tasks, flows; print(tasks.OWNER, '|', flows.OWNER)"
+    theirs = installation.run("python", "-c", code)
+    assert theirs.stdout.strip() == "somebody else | somebody else", theirs.stderr
+    hidden = installation.run("python", "-c", "import mondrian, mondrian_core")
+    assert "No module named 'mondrian_core'" in hidden.stderr
+    ours = "import mondrian, sys; mondrian.make_packages_importable(); import tasks; print(tasks.__file__)"
+    assert installation.run("python", "-c", ours).stdout.strip().startswith(str(installation.site_packages))
+
+
+@pytest.mark.slow
+def test_uninstalling_removes_everything_but_the_workspace(installation: Installation, tmp_path: Path) -> None:
+    copy = tmp_path / "environment"
+    shutil.copytree(installation.environment, copy, symlinks=True)
+    pip = [sys.executable, "-m", "pip", "--python", str(copy / "bin" / "python")]
+    subprocess.run([*pip, "uninstall", "-q", "-y", "mondrian"], check=True, capture_output=True)
+    site_packages = next(copy.glob("lib/python*/site-packages"))
+    assert {path.name for path in site_packages.iterdir()} == {"locked.pth", "tasks.py", "flows", "__pycache__"} & {
+        path.name for path in site_packages.iterdir()
+    }
+    assert not (copy / "bin" / "mondrian").exists()
