@@ -4,7 +4,8 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
-from flows.parameters import DEFAULT_RECIPE, AdvisorId, RecipeParameter, VersionName
+from flows.parameters import AdvisorId, RecipeParameter, VersionName
+from mondrian_core.recipes import DEFAULT_RECIPE
 from mondrian_core.registry import Registry
 from tasks.dataset import dataset_task
 from tasks.evaluate import evaluate_task

@@ -4,7 +4,8 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
-from flows.parameters import DEFAULT_RECIPE, AdvisorId, RecipeParameter
+from flows.parameters import AdvisorId, RecipeParameter
+from mondrian_core.recipes import DEFAULT_RECIPE
 from tasks.index import index_task
 from tasks.reporting import fail_without_traceback
 from tasks.run_context import flow_run_name, settings_from_parameters, write_run_context

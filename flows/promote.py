@@ -29,7 +29,7 @@ class Approval(RunInput):
 
 @flow(name="promote", flow_run_name=flow_run_name)
 @fail_without_traceback
-def promote_flow(
+def promote_flow(  # noqa: PLR0913, PLR0917  (each one is a field of Prefect's form)
     advisor: AdvisorId,
     version: VersionName,
     reason: str = "",

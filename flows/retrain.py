@@ -30,7 +30,7 @@ STATE_NAMES = {"promoted": "Completed", "candidate": "Candidate", "rejected": "R
 
 @flow(name="retrain", flow_run_name=flow_run_name)
 @fail_without_traceback
-def retrain_flow(
+def retrain_flow(  # noqa: PLR0913, PLR0917  (each one is a field of Prefect's form)
     advisor: AdvisorId,
     workspace: str | None = None,
     adapters: str | None = None,

@@ -12,7 +12,10 @@ from zoneinfo import ZoneInfo
 import pytest
 import yaml
 from prefect import Flow
+from prefect.utilities.schema_tools import validate
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from mondrian_core.recipes import TrainRecipe, common_fields
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXT = (ROOT / "prefect.yaml").read_text(encoding="utf-8")
@@ -146,3 +149,25 @@ def test_unknown_prefect_yaml_key_is_rejected(typo: str) -> None:
     assert broken != TEXT
     with pytest.raises(ValidationError):
         File.model_validate(yaml.safe_load(broken))
+
+
+def is_valid_schema_value(value: Any, schema: dict[str, Any]) -> bool:
+    """As Prefect's server validates the parameters of a new run."""
+    return not validate(value, schema, raise_on_error=False)
+
+
+def test_recipe_form_shows_names_and_common_settings_only() -> None:
+    """Every other setting is accepted all the same, and an unknown key is refused by the schema itself."""
+    retrain = next(each for each in FILE.deployments if each.full_name == "retrain/scheduled")
+    flow = flow_of(retrain)
+    name, settings = flow.parameters.properties["recipe"]["anyOf"][:2]
+    assert name["enum"][0] == "default" and "small-set" in name["enum"]
+    assert list(settings["properties"]) == ["train"]
+    assert set(settings["properties"]["train"]["properties"]) == set(common_fields(TrainRecipe))
+    assert len(settings["properties"]["train"]["properties"]) < 12
+    flow.validate_parameters(
+        {"advisor": "ansel", "recipe": {"train": {"epochs": 2, "warmup_fraction": 0.1}, "data": {}}}
+    )
+    assert is_valid_schema_value({"train": {"warmup_fraction": 0.1}, "gates": {"score_photographs": 9}}, settings)
+    for unknown in ({"train": {"rnak": 4}}, {"gates": {"scores": 1}}, {"trian": {}}):
+        assert not is_valid_schema_value(unknown, settings)
