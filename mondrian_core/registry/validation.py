@@ -1,7 +1,7 @@
-"""Is a version still what was registered? Hashes against the manifest, and the LoRA arrays against their configuration.
+"""Verify a version: compare file hashes with the manifest, and LoRA arrays with their configuration.
 
-Nothing is ever unpickled: weights are safetensors, read by that library alone. Whether the keys fit a base model is the
-models room's question; its answer is passed to the registry as `problems`.
+Nothing is unpickled: weights are safetensors. `models.lora` checks whether arrays fit a base model; callers pass its
+findings to the registry as `problems`. Shapes: A (in, r), B (r, out), with r the rank.
 """
 
 from __future__ import annotations
@@ -17,14 +17,12 @@ from mondrian_core.files import file_sha256
 from mondrian_core.lora_files import read_safetensors
 from mondrian_core.registry.version import CONFIG, MANIFEST, AdapterVersion, weights_name
 
-# How A and B are spelled, and which of their axes is the rank: mlx-vlm's and its older way; a DoRA's magnitudes.
-_LORA_NAME_PAIRS = ((".lora_a", ".lora_b", -1, -2), (".A", ".B", -1, -2))
-_DORA_MAGNITUDE_NAMES = {".lora_b": ".m", ".B": ".m"}
+_RANK_AXES = (-1, -2)  # of A (in, r) and B (r, out)
 _MAX_EXAMPLES = 3  # examples named in one problem
 
 
 def file_problems(version: AdapterVersion, recorded_sha256: str | None) -> tuple[str, ...]:
-    """What differs from the manifest: missing, changed and unlisted files, or an edited manifest."""
+    """Differences from the manifest: missing, changed and unlisted files, or an edited manifest."""
     found: list[str] = []
     if recorded_sha256 and file_sha256(version.path / MANIFEST) != recorded_sha256:
         found.append(f"{MANIFEST} was changed after registration")
@@ -46,7 +44,7 @@ def file_problems(version: AdapterVersion, recorded_sha256: str | None) -> tuple
 
 
 def array_problems(folder: Path) -> tuple[str, ...]:
-    """What is wrong with the LoRA arrays: unreadable, not finite, unpaired, other rank than the configuration's."""
+    """Problems of the LoRA arrays: unreadable, not finite, unpaired, or of another rank than configured."""
     weights = folder / weights_name(folder)
     try:
         config = json.loads((folder / CONFIG).read_bytes())
@@ -70,7 +68,7 @@ def array_problems(folder: Path) -> tuple[str, ...]:
 
 
 def _peft_problems(folder: Path) -> tuple[str, ...]:
-    """PEFT's ranks may differ by module, so what an import would say is said."""
+    """The error of an import, if any: PEFT's ranks may differ by module."""
     from mondrian_core.models.family import mlx_module_name
 
     try:
@@ -88,7 +86,7 @@ def _rank(config: Mapping[str, Any]) -> int | None:
 def _not_finite(arrays: Mapping[str, Mapping[str, Any]]) -> list[str]:
     import numpy as np
 
-    # A float is no number when all bits of its exponent are set; bfloat16 has no numpy type.
+    # A float is inf or NaN when all bits of its exponent are set; bfloat16 has no numpy type.
     exponents = {
         "F64": (np.uint64, 0x7FF0000000000000),
         "F32": (np.uint32, 0x7F800000),
@@ -104,7 +102,7 @@ def _not_finite(arrays: Mapping[str, Mapping[str, Any]]) -> list[str]:
         bits = np.frombuffer(array["data"], dtype=kind)
         if bool(np.any((bits & kind(mask)) == kind(mask))):
             bad.append(name)
-    return [f"values that are no finite floats: {_first_examples(bad)}"] if bad else []
+    return [f"values that are not finite floats: {_first_examples(bad)}"] if bad else []
 
 
 def _shape_problems(shapes: Mapping[str, list[int]], rank: int | None) -> list[str]:
@@ -123,25 +121,25 @@ def _shape_problems(shapes: Mapping[str, list[int]], rank: int | None) -> list[s
 
 
 def _magnitude_problems(shapes: Mapping[str, list[int]]) -> list[str]:
-    """B's without a magnitude for each of their outputs beside them."""
+    """B arrays without a magnitude for each of their outputs."""
     wrong = []
     for _, up, _, rank_axis in _pairs(shapes)[0]:
-        end = next(end for end in _DORA_MAGNITUDE_NAMES if up.endswith(end))
-        name, outputs = up.removesuffix(end) + _DORA_MAGNITUDE_NAMES[end], shapes[up][-1 - rank_axis]
+        end = next(end for _, end in lora_files.LORA_SUFFIXES.values() if up.endswith(end))
+        name, outputs = up.removesuffix(end) + lora_files.MAGNITUDE_SUFFIX, shapes[up][-1 - rank_axis]
         if shapes.get(name) != [outputs]:
             wrong.append(f"{name} {shapes.get(name, 'missing')}")
-    return [f"magnitudes that don't fit their pair: {_first_examples(wrong)}"] if wrong else []
+    return [f"magnitudes that don't match their pair: {_first_examples(wrong)}"] if wrong else []
 
 
 def _pairs(names: Mapping[str, Any]) -> tuple[list[tuple[str, str, int, int]], list[str]]:
-    """(A, B, axis of the rank in A, in B) of every pair, and the arrays that miss their other half."""
+    """(A, B, rank axis of A, rank axis of B) of every pair, and the arrays without a counterpart."""
     pairs, unpaired = [], []
     for name in names:
-        for first, second, axis, other_axis in _LORA_NAME_PAIRS:
+        for first, second in lora_files.LORA_SUFFIXES.values():
             if name.endswith(first):
                 other = name.removesuffix(first) + second
                 if other in names:
-                    pairs.append((name, other, axis, other_axis))
+                    pairs.append((name, other, *_RANK_AXES))
                 else:
                     unpaired.append(name)
             elif name.endswith(second) and name.removesuffix(second) + first not in names:
@@ -155,7 +153,7 @@ def _first_examples(names: list[str]) -> str:
 
 
 def version_problems(version: AdapterVersion, recorded_sha256: str | None) -> tuple[str, ...]:
-    """Everything that speaks against serving `version`; () is sound. A legacy version has no manifest to hold it to."""
+    """All reasons not to serve a version; () when it is intact. A legacy version has no manifest to compare with."""
     if not version.managed:
         return array_problems(version.path)
     if "files" not in version.manifest:

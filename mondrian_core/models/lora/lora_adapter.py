@@ -14,7 +14,14 @@ import mlx.core as mx
 
 from mondrian_core import lora_files
 from mondrian_core.errors import BadAdapter
-from mondrian_core.lora_files import ADAPTER_WEIGHTS_FILE, DORA, PEFT_WEIGHTS_FILE, LoraDescription
+from mondrian_core.lora_files import (
+    ADAPTER_WEIGHTS_FILE,
+    DORA,
+    LORA_SUFFIXES,
+    MAGNITUDE_SUFFIX,
+    PEFT_WEIGHTS_FILE,
+    LoraDescription,
+)
 from mondrian_core.models.family import mlx_module_name
 
 __all__ = [
@@ -27,8 +34,6 @@ __all__ = [
 ]
 
 ADAPTER_CONFIG_FILE = lora_files.ADAPTER_CONFIG_FILE
-_MAGNITUDE_SUFFIX = ".m"
-_KEY_SUFFIXES = {"mlx": (".lora_a", ".lora_b"), "older": (".A", ".B")}
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -90,7 +95,7 @@ def _tensors(path: Path) -> dict[str, mx.array]:
 
 def _mlx_adapter(tensors: dict[str, mx.array], said: LoraDescription) -> LoraAdapter:
     """Halves without their other half, and magnitudes of a plain LoRA (stray), are left to `soundness` to name."""
-    ends = (*_KEY_SUFFIXES[said.layout], _MAGNITUDE_SUFFIX)
+    ends = (*LORA_SUFFIXES[said.layout], MAGNITUDE_SUFFIX)
     down, up, lengths = (
         {key.removesuffix(end): tensor for key, tensor in tensors.items() if key.endswith(end)} for end in ends
     )
