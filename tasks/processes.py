@@ -10,6 +10,7 @@ reaps it, which some containers never do), and a start time that doesn't change 
 from __future__ import annotations
 
 import os
+import re
 import signal
 import stat
 import subprocess
@@ -26,6 +27,7 @@ import psutil
 
 FORCE_SECONDS = 5.0  # to end after SIGKILL, and for descendants after SIGTERM
 POLL_SECONDS = 0.1
+OLDER_TOKEN = re.compile(r"[0-9a-f-]{36}:(\d+)")  # start time in records before psutil, on Linux: boot id and ticks
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,10 @@ class ManagedProcess:
         Unknown keys are ignored, so that this version can stop what an earlier or later one started.
         """
         try:
-            return cls(str(values["name"]), int(values["pid"]), str(values["began"]), str(values.get("log", "")))
+            began = str(values["began"])
+            if older := OLDER_TOKEN.fullmatch(began):
+                began = f"{int(older[1]) / os.sysconf('SC_CLK_TCK'):.2f}"
+            return cls(str(values["name"]), int(values["pid"]), began, str(values.get("log", "")))
         except (TypeError, KeyError, ValueError, AttributeError):
             return None
 

@@ -10,6 +10,8 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from tasks import processes
 from tasks.processes import process_start_token, start_process, stop_process
 
@@ -40,7 +42,7 @@ def test_stop_ends_the_process_and_what_it_started(tmp_path: Path) -> None:
     assert parent.alive
     assert stop_process(parent)
     assert not parent.alive
-    assert [child for child in children if process_start_token(child)] == []
+    assert [child for child in children if process_start_token(child) is not None] == []
 
 
 def test_a_process_that_ignores_sigterm_is_ended_by_force(tmp_path: Path) -> None:
@@ -62,6 +64,19 @@ def test_a_process_of_the_same_number_is_left_alone(tmp_path: Path) -> None:
         assert stranger.alive
     finally:
         assert stop_process(stranger)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the older record is that of Linux")
+def test_record_of_an_older_version_identifies_the_process(tmp_path: Path) -> None:
+    running = started(tmp_path, "import time; time.sleep(60)")
+    ticks = Path(f"/proc/{running.pid}/stat").read_text().rpartition(")")[2].split()[19]
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    try:
+        known = processes.ManagedProcess.from_record({"name": "test", "pid": running.pid, "began": f"{boot}:{ticks}"})
+        assert known is not None and known.alive
+    finally:
+        assert stop_process(running)
+    assert not known.alive
 
 
 def test_a_process_that_is_gone_is_no_error(tmp_path: Path) -> None:
