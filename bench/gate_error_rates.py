@@ -21,7 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import binom
 
-from mondrian_core.evaluation.gates.definitions import FORMAT_COMPLIANCE, SCORE_ERROR
+from mondrian_core.evaluation.gates.comparison_gates import SCORE_ERROR
+from mondrian_core.evaluation.gates.definitions import FORMAT_COMPLIANCE
 from mondrian_core.evaluation.gates.results import PASS, GateMeasurements
 from mondrian_core.evaluation.measure.latency import (
     INTERIM_LOOKS,

@@ -114,7 +114,10 @@ class SimulatedTraffic:
             ShareStratum(s, ArmCounts(*row[:2]), ArmCounts(*row[2:])) for s, row in sorted(self.counts.items())
         )
         pairs = {name: PairCounts(*values) for name, values in self.pairs.items()}
-        return RolloutObservations(strata=strata, in_step=self.in_step, **pairs, longest_run=self.longest_run)
+        return replace(
+            RolloutObservations(strata=strata, in_step=self.in_step, longest_run=self.longest_run),
+            **pairs,  # type: ignore[arg-type]
+        )
 
     def _latency(self, pairs: int, spread: float) -> None:
         shift = math.log(self.adapter.latency / self.rollout.plan.latency_ratio)

@@ -7,7 +7,7 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed
 from pydantic import Field
 
-from tasks import backup as tasks
+from tasks.backup import backup_task
 from tasks.reporting import fail_without_traceback
 from tasks.run_context import settings_from_parameters
 
@@ -30,6 +30,6 @@ def backup_flow(
         workspace: folder; empty: the worker's own (MONDRIAN_WORKSPACE).
         adapters: the registry's folder; empty: the worker's own (MONDRIAN_ADAPTERS).
     """
-    made = tasks.backup_task(settings_from_parameters(workspace, adapters), to, keep)
+    made = backup_task(settings_from_parameters(workspace, adapters), to, keep)
     left_out = f", {len(made.snapshot.left_out)} left out" if made.snapshot.left_out else ""
     return Completed(message=f"Snapshot {made.snapshot.name}: {made.new_files} new files{left_out}.")

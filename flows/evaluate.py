@@ -4,9 +4,12 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
-from flows.parameters import DEFAULT_RECIPE, AdvisorId, RecipeParameter, VersionName
+from flows.parameters import AdvisorId, RecipeParameter, VersionName
+from mondrian_core.recipes import DEFAULT_RECIPE
 from mondrian_core.registry import Registry
-from tasks import data, model
+from tasks.dataset import dataset_task
+from tasks.evaluate import evaluate_task
+from tasks.link import link_task
 from tasks.reporting import fail_without_traceback
 from tasks.run_context import flow_run_name, settings_from_parameters, write_run_context
 
@@ -36,7 +39,7 @@ def evaluate_flow(
     settings = settings_from_parameters(workspace, adapters, base_model)
     chosen = Registry(settings.adapters_root).get(advisor, version)
     run = write_run_context(settings, advisor, recipe, adapter=str(chosen.path))
-    data.link_task(run)
-    data.dataset_task(run)
-    judged = model.evaluate_task(run)
+    link_task(run)
+    dataset_task(run)
+    judged = evaluate_task(run)
     return Completed(name=STATE_NAMES[judged.verdict], message=f"{version}: {judged.verdict}. Report: {judged.html}")

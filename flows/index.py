@@ -4,8 +4,9 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
-from flows.parameters import DEFAULT_RECIPE, AdvisorId, RecipeParameter
-from tasks import index as tasks
+from flows.parameters import AdvisorId, RecipeParameter
+from mondrian_core.recipes import DEFAULT_RECIPE
+from tasks.index import index_task
 from tasks.reporting import fail_without_traceback
 from tasks.run_context import flow_run_name, settings_from_parameters, write_run_context
 
@@ -27,5 +28,5 @@ def index_flow(
         recipe: a recipe's name, or settings of every stage; what is left out keeps its default.
     """
     run = write_run_context(settings_from_parameters(workspace, None, base_model), advisor, recipe)
-    done = tasks.index_task(run)
+    done = index_task(run)
     return Completed(message=f"{done.photographs} photographs in the index, {done.embedded} of them new.")

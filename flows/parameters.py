@@ -1,24 +1,46 @@
-"""Types of flow parameters; Prefect makes the form in its UI from them and refuses a run that doesn't fit.
+"""Types of flow parameters. Prefect builds the form of its UI from them and refuses a run that doesn't match.
 
-What a parameter means is said in the docstring of the flow, where Prefect looks for it.
+The docstring of a flow explains its parameters; Prefect shows it in the form.
 """
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import BaseModel, Field, WithJsonSchema
 
 from mondrian_core import recipes
-from mondrian_core.recipes import DEFAULT_RECIPE as DEFAULT_NAME
-from mondrian_core.recipes import Recipe, bundled_recipes
+from mondrian_core.recipes import DEFAULT_RECIPE, Recipe, bundled_recipes, common_fields
 from mondrian_core.settings import ADVISOR_ID
 
-DEFAULT_RECIPE = Recipe()
 
-RecipeName = Annotated[str, Field(title="Name", json_schema_extra={"enum": [DEFAULT_NAME, *bundled_recipes()]})]
-# A name or all the values; which of the two is chosen in the form of the UI.
-RecipeParameter = RecipeName | Recipe
+def recipe_form_schema() -> dict[str, Any]:
+    """JSON schema of a recipe's values: the form shows the common settings, `-p recipe={...}` accepts every one.
+
+    `propertyNames` refuses unknown keys without adding fields to the form. Values are validated when the run starts.
+    """
+    tables: dict[str, Any] = {}
+    for name, field in Recipe.model_fields.items():
+        table = field.annotation
+        if isinstance(table, type) and issubclass(table, BaseModel):
+            properties = table.model_json_schema()["properties"]
+            tables[name] = {
+                "title": name,
+                "type": "object",
+                "properties": {key: properties[key] for key in common_fields(table)},
+                "propertyNames": {"enum": list(table.model_fields)},
+            }
+    return {
+        "title": "Settings",
+        "type": "object",
+        "properties": {name: table for name, table in tables.items() if table["properties"]},
+        "patternProperties": {f"^{name}$": table for name, table in tables.items() if not table["properties"]},
+        "propertyNames": {"enum": list(Recipe.model_fields)},
+    }
+
+
+RecipeName = Annotated[str, Field(title="Name", json_schema_extra={"enum": [DEFAULT_RECIPE, *bundled_recipes()]})]
+RecipeParameter = RecipeName | Annotated[Recipe, WithJsonSchema(recipe_form_schema())]
 
 AdvisorId = Annotated[str, Field(pattern=f"^{ADVISOR_ID.pattern}$")]
 VersionName = Annotated[str, Field(pattern=r"^v\d{4,}$")]

@@ -1,5 +1,6 @@
 """A registered version becomes the champion by hand."""
 
+from dataclasses import replace
 from typing import Any
 
 from prefect import flow, pause_flow_run
@@ -11,7 +12,7 @@ from pydantic import Field
 from flows.parameters import AdvisorId, VersionName
 from mondrian_core.errors import GateFailed
 from mondrian_core.registry import Registry
-from tasks import registry
+from tasks.promote import ManualPromotion, inspect_version_task, manual_promote_task
 from tasks.reporting import fail_without_traceback
 from tasks.rollout import requested_rollout_plan
 from tasks.run_context import flow_run_name, settings_from_parameters
@@ -28,7 +29,7 @@ class Approval(RunInput):
 
 @flow(name="promote", flow_run_name=flow_run_name)
 @fail_without_traceback
-def promote_flow(
+def promote_flow(  # noqa: PLR0913, PLR0917  (each one is a field of Prefect's form)
     advisor: AdvisorId,
     version: VersionName,
     reason: str = "",
@@ -55,19 +56,19 @@ def promote_flow(
         base_model: the base to check against if the version's own is known by another name here.
     """
     settings = settings_from_parameters(workspace, adapters, base_model)
-    root = settings.adapters_root
-    champion = Registry(root).reference(advisor)
-    problems = registry.inspect_version_task(
-        root, advisor, version, champion=champion, force=force, reason=reason, base=settings.base
+    request = ManualPromotion(
+        adapters=settings.adapters_root,
+        advisor=advisor,
+        version=version,
+        expected=Registry(settings.adapters_root).reference(advisor),
+        force=force,
+        reason=reason,
     )
+    problems = inspect_version_task(request, settings.base)
     staged = requested_rollout_plan(settings, advisor, plan or {}) if rollout or plan else None
     if approve and not problems:
-        reason = f"{reason} (approved by {wait_for_approval(version)})".strip()
-    return Completed(
-        message=registry.manual_promote_task(
-            root, advisor, version, expected=champion, force=force, reason=reason, problems=problems, plan=staged
-        )
-    )
+        request = replace(request, reason=f"{reason} (approved by {wait_for_approval(version)})".strip())
+    return Completed(message=manual_promote_task(request, problems=problems, plan=staged))
 
 
 def wait_for_approval(version: str) -> str:

@@ -7,7 +7,11 @@ from prefect.states import Completed
 from flows.parameters import AdvisorId, RecipeParameter, Seed
 from mondrian_core.errors import NothingNewToTrain
 from mondrian_core.stages import PromoteSummary
-from tasks import data, model, registry
+from tasks.dataset import dataset_task
+from tasks.evaluate import evaluate_task
+from tasks.link import link_task
+from tasks.promote import promote_task
+from tasks.register import register_task
 from tasks.reporting import fail_without_traceback
 from tasks.retrain import (
     SKIPPED,
@@ -19,13 +23,14 @@ from tasks.retrain import (
     skip_if_superseded,
 )
 from tasks.run_context import flow_run_name, settings_from_parameters, write_run_context
+from tasks.train import train_task
 
 STATE_NAMES = {"promoted": "Completed", "candidate": "Candidate", "rejected": "Rejected"}
 
 
 @flow(name="retrain", flow_run_name=flow_run_name)
 @fail_without_traceback
-def retrain_flow(
+def retrain_flow(  # noqa: PLR0913, PLR0917  (each one is a field of Prefect's form)
     advisor: AdvisorId,
     workspace: str | None = None,
     adapters: str | None = None,
@@ -51,16 +56,16 @@ def retrain_flow(
         skip_if_superseded()
         run = write_run_context(settings_from_parameters(workspace, adapters, base_model), advisor, recipe, seed=seed)
         with exclusive_retraining(run):
-            data.link_task(run)
+            link_task(run)
             if recipe is None:
                 choose_run_recipe(run)
             if not force:
                 require_changed_run_inputs(run)
-            data.dataset_task(run)
-            model.train_task(run)
-            model.evaluate_task(run)
-            registry.register_task(run)
-            promoted = registry.promote_task(run)
+            dataset_task(run)
+            train_task(run)
+            evaluate_task(run)
+            register_task(run)
+            promoted = promote_task(run)
             record_run_retraining(run)
     except RetrainSkipped as skipped:
         return Completed(name=SKIPPED, message=str(skipped))

@@ -5,8 +5,8 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
 from flows.parameters import AdvisorId
-from tasks import registry
 from tasks.reporting import fail_without_traceback
+from tasks.rollback import rollback_task
 from tasks.run_context import flow_run_name, settings_from_parameters
 
 
@@ -21,4 +21,4 @@ def rollback_flow(advisor: AdvisorId, reason: str = "rolled back by hand", adapt
         adapters: the registry's folder; empty: the worker's own (MONDRIAN_ADAPTERS).
     """
     root = settings_from_parameters(None, adapters).adapters_root
-    return Completed(message=registry.rollback_task(root, advisor, reason=reason))
+    return Completed(message=rollback_task(root, advisor, reason=reason))

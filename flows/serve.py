@@ -23,7 +23,7 @@ from tasks.service import (
 
 @flow(name="serve")
 @fail_without_traceback
-def serve_flow(
+def serve_flow(  # noqa: PLR0913, PLR0917  (each one is a field of Prefect's form)
     model_mode: Literal["base", "fine_tuned", "ab_test"] = "fine_tuned",
     port: Port = 5100,
     ab_test_split: TrafficShare = 0.5,

@@ -4,10 +4,11 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
-from flows.parameters import DEFAULT_RECIPE, AdvisorId, RecipeParameter
-from tasks import synthesize as tasks
+from flows.parameters import AdvisorId, RecipeParameter
+from mondrian_core.recipes import DEFAULT_RECIPE
 from tasks.reporting import fail_without_traceback
 from tasks.run_context import flow_run_name, settings_from_parameters, write_run_context
+from tasks.synthesize import synthesize_task
 
 
 @flow(name="synthesize", flow_run_name=flow_run_name)
@@ -27,6 +28,6 @@ def synthesize_flow(
         recipe: a recipe's name, or settings; `synthesize.photographs` is how many drafts a run makes at most.
     """
     run = write_run_context(settings_from_parameters(workspace, None, base_model), advisor, recipe)
-    done = tasks.synthesize_task(run)
+    done = synthesize_task(run)
     name = "Completed" if done.drafted else "NothingDrafted"
     return Completed(name=name, message=f"{done.drafted} critiques drafted, {done.waiting} wait for `mondrian review`.")

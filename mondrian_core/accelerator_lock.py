@@ -17,7 +17,6 @@ import json
 import os
 import signal
 import stat
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -26,6 +25,8 @@ from contextvars import ContextVar
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from mondrian_core.errors import AcceleratorBusy, Broken
 from mondrian_core.events import EventListener, StageEvent, StageProgressed
@@ -134,21 +135,10 @@ def is_orphaned_stage(written: str) -> bool:
     except (ValueError, KeyError, TypeError):
         return False
     try:
-        now, command = (
-            int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1]),
-            Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " "),
-        )
-    except OSError:
-        asked = (
-            subprocess.run(["ps", "-o", "ppid=,command=", "-p", str(pid)], capture_output=True, text=True, check=False)
-            if not Path("/proc/self").exists()
-            else None
-        )
-        if asked is None or not asked.stdout.strip():
-            return False
-        first, _, command = asked.stdout.strip().partition(" ")
-        now = int(first)
-    return now != parent and STAGE_MODULE in command
+        process = psutil.Process(pid)
+        return process.ppid() != parent and STAGE_MODULE in process.cmdline()
+    except psutil.Error:
+        return False
 
 
 @contextmanager

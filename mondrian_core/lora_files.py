@@ -38,6 +38,9 @@ ADAPTER_WEIGHTS_FILE, PEFT_WEIGHTS_FILE, ADAPTER_CONFIG_FILE = (
 )
 Layout = Literal["mlx", "older", "peft"]
 LORA, DORA = "lora", "dora"
+# Name endings of A and B in the layouts that mlx-vlm reads, and of a DoRA's magnitudes.
+LORA_SUFFIXES: Mapping[str, tuple[str, str]] = {"mlx": (".lora_a", ".lora_b"), "older": (".A", ".B")}
+MAGNITUDE_SUFFIX = ".m"
 LEGACY_DEFAULT_ALPHA = 0.1  # mlx-vlm's default where an older configuration names none
 
 KEY_SUFFIXES = {"mlx": (".lora_a", ".lora_b"), "older": (".A", ".B")}  # of A (in, r) and B (r, out), by layout
@@ -267,6 +270,28 @@ def read_peft_matrices(
         if name in pairs:
             raise BadAdapter(f"{weights} names {name} in two ways.", "Save the adapter again.")
         pairs[name] = LoraMatrices(half["A"].T, half["B"].T, scale, half.get("magnitude_vector"))
+    return reject_noop_adapter(pairs, folder)
+
+
+def read_older_matrices(folder: Path, described: LoraDescription, scale: float) -> dict[str, LoraMatrices]:
+    """A and B of every module in mlx-vlm's older layout, by module; float32, A (in, r), B (r, out).
+
+    Args:
+        folder: the adapter.
+        described: what `describe_adapter` found there.
+        scale: the factor of their product that its trainer used.
+
+    Raises:
+        BadAdapter: an array without its other half, or an adapter that changes nothing.
+    """
+    suffix_a, suffix_b = LORA_SUFFIXES[described.layout]
+    arrays = read_float32_tensors(folder / ADAPTER_WEIGHTS_FILE)
+    names = [key.removesuffix(suffix_a) for key in arrays if key.endswith(suffix_a)]
+    if {f"{name}{suffix}" for name in names for suffix in (suffix_a, suffix_b)} != set(arrays):
+        raise BadAdapter(
+            f"{folder / ADAPTER_WEIGHTS_FILE} holds arrays that are no pair of a LoRA.", "Restore it, or train again."
+        )
+    pairs = {name: LoraMatrices(arrays[f"{name}{suffix_a}"], arrays[f"{name}{suffix_b}"], scale) for name in names}
     return reject_noop_adapter(pairs, folder)
 
 

@@ -1,4 +1,4 @@
-"""Markdown that shows texts as they are: whatever a person, a model or a file's name says, it is read as text.
+"""Markdown escaping: texts by people, models and file names are shown literally, never read as markup.
 
 Written for CommonMark with GitHub's extensions (tables, strikethrough, automatic links), which Prefect's pages and the
 usual viewers read.
@@ -13,21 +13,21 @@ from typing import Any
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 _ALWAYS = r"[\\`*\[\]<>|~&#@]"
 _MAYBE = (
-    r"(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])"  # emphasis; a name_like_this holds none
-    r"|:(?=//)|/(?=/)|(?<=mailto):|(?<=xmpp):|(?<=www)\."  # links that begin by themselves
+    r"(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])"  # emphasis; a name_like_this has none
+    r"|:(?=//)|/(?=/)|(?<=mailto):|(?<=xmpp):|(?<=www)\."  # automatic links
 )
 _SPECIAL = re.compile(f"{_ALWAYS}|{_MAYBE}", re.IGNORECASE)
 _BLOCK = re.compile(r"^(?:([-+=])(?=[-=\s]|$)|(\d{1,9})([.)])(?=\s|$))")  # a list, a heading's underline, a rule
 
 
 class Markdown(str):
-    """A text that is Markdown already and is not escaped again."""
+    """A text that is already Markdown and is not escaped again."""
 
     __slots__ = ()
 
 
 def escape_markdown(text: object) -> Markdown:
-    """The text in one line, shown as it is; `Markdown` stays as it is."""
+    """Escape a text to one literal line; `Markdown` stays unchanged."""
     if isinstance(text, Markdown):
         return text
     line = " ".join(_CONTROL.sub(" ", str(text)).split())
@@ -40,13 +40,13 @@ def _as_text(found: re.Match[str]) -> str:
 
 
 def code_span(text: object) -> Markdown:
-    """The text as a span of code, for a paragraph: paths and identifiers."""
+    """A text as an inline code span, for paths and identifiers."""
     line = " ".join(_CONTROL.sub(" ", str(text)).split())
     if not line:
         return Markdown("")
     ticks = "`" * (1 + max((len(run) for run in re.findall("`+", line)), default=0))
-    room = " " if line.startswith("`") or line.endswith("`") else ""
-    return Markdown(f"{ticks}{room}{line}{room}{ticks}")
+    space = " " if line.startswith("`") or line.endswith("`") else ""
+    return Markdown(f"{ticks}{space}{line}{space}{ticks}")
 
 
 def code_block(text: object) -> Markdown:
@@ -57,14 +57,14 @@ def code_block(text: object) -> Markdown:
 
 
 def markdown_table(headings: Sequence[object], rows: Iterable[Sequence[Any]], aligned: Sequence[str] = ()) -> Markdown:
-    """A table; what is in a cell can't break it. `aligned`: "---" or "---:" per column."""
+    """A table whose cells are escaped. `aligned`: "---" or "---:" per column."""
     head, *body = (f"| {' | '.join(markdown_cell(each) for each in row)} |" for row in (headings, *rows))
     rule = f"|{'|'.join(aligned or ['---'] * len(headings))}|"
     return Markdown("\n".join([head, rule, *body]))
 
 
 def markdown_cell(value: Any) -> Markdown:
-    """One value for people: nothing for None, numbers short, intervals in brackets."""
+    """One value for a cell: empty for None, numbers with three digits, intervals in brackets."""
     return escape_markdown(_shown(value))
 
 

@@ -1,7 +1,7 @@
-"""Paths in what leaves this machine: relative to the workspace or the registry, and never with a person's name in them.
+"""Portable paths: relative to the workspace or the registry, without folder names that identify people.
 
-What is only read here again (summaries, contexts) is stored relative and made absolute when it is read. What people and
-other machines read (manifests, reports, pages, messages) goes through `without_absolute_paths`.
+Files that only this machine reads again (summaries, contexts) store relative paths and make them absolute when read.
+Texts for people and other machines (manifests, reports, pages, messages) pass through `without_absolute_paths`.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from typing import TypeVar
 T = TypeVar("T")
 
 _LOADED_FROM = ("_name_or_path", "name_or_path", "base_model_name_or_path")
-REDACTED_PREFIX = ".../"  # begins a path whose folders are nobody's business
+REDACTED_PREFIX = ".../"  # replaces the folders of an absolute path
 _HUB_SNAPSHOT = re.compile(r"/models--([^/]+?)--([^/]+)/snapshots/[^/]+/?$")
-# An absolute path of any system in a sentence: of two parts at least, not the middle of a URL or of another path.
-# A part of it; in Markdown a sign may have a backslash.
+# An absolute path of any system in a text: at least two parts, not inside a URL or another path.
+# _PART is one part of it; in Markdown a character may be escaped by a backslash.
 _PART = r"(?:[^\s/\\'\"`|<>*?:;,()\[\]{}]|\\[^\w\s\\/]|\\_)+"
 _ABSOLUTE = re.compile(
     rf"(?<![\w./:~\\-])(?:file://)?(?:/(?:{_PART}/)+{_PART}/?|[A-Za-z]:[\\/]+(?:{_PART}[\\/]+)*{_PART}|"
@@ -29,12 +29,12 @@ _BASE64 = re.compile(r"[A-Za-z0-9+/=]{200,}")
 
 
 def known_path_roots(workspace: Path, adapters: Path) -> dict[Path, str]:
-    """Roots for `without_absolute_paths`: the workspace, the registry, and the home of whoever runs this."""
+    """Roots for `without_absolute_paths`: the workspace, the registry, and the user's home."""
     return {workspace: "", adapters: "adapters/", **home_path_root()}
 
 
 def home_path_root() -> dict[Path, str]:
-    """The home of whoever runs this as a root for `without_absolute_paths`; {} where there is none."""
+    """The user's home as a root for `without_absolute_paths`; {} without a home."""
     try:
         return {Path.home(): "~/"}
     except RuntimeError:
@@ -42,7 +42,7 @@ def home_path_root() -> dict[Path, str]:
 
 
 def portable_path(path: Path | str, root: Path) -> str:
-    """A path below `root` relative to it with "/" ("." for itself); another as it is."""
+    """A path below `root`, relative to it with "/" ("." for the root); any other path unchanged."""
     try:
         return Path(path).relative_to(root).as_posix()
     except ValueError:
@@ -50,19 +50,19 @@ def portable_path(path: Path | str, root: Path) -> str:
 
 
 def absolute_from_portable(text: str, root: Path) -> str:
-    """What `stored_path` wrote as an absolute path; one that was stored absolute, as older versions did, as it is."""
+    """The absolute path of a `portable_path`; an absolute one, as older versions stored, unchanged."""
     return str(root / text)
 
 
 def relative_path_via_parents(path: str, root: Path) -> str:
-    """A path from `root` with as many ".." as it takes, where that names neither a home nor a disk; else as it is."""
+    """A path relative to `root` with "..", unless that would name a home or a disk; else unchanged."""
     common = Path(os.path.commonpath([path, root]))
     reveals = any(home.is_relative_to(common) and home != common for home in home_path_root())
     return path if reveals or len(common.parts) < 2 else os.path.relpath(path, root)
 
 
 def abbreviate_home(text: str) -> str:
-    """A path in the home of whoever runs this with "~" for it; anything else as it is."""
+    """A path in the user's home with "~"; any other text unchanged."""
     for home in home_path_root():
         if text.startswith(f"{home}/"):
             return f"~/{text.removeprefix(f'{home}/')}"
@@ -70,7 +70,7 @@ def abbreviate_home(text: str) -> str:
 
 
 def base_model_name(name: str) -> str:
-    """A base model's name without folders: a hub id and `mini` as they are, of a local folder the last part."""
+    """A base model's name without folders: a hub id and `mini` unchanged, a local folder's last part."""
     if found := _HUB_SNAPSHOT.search(name):
         return f"{found[1]}/{found[2]}"
     local = name.startswith(("/", "~", ".", "\\")) or ":" in name or "\\" in name or Path(name).is_dir()
@@ -78,7 +78,7 @@ def base_model_name(name: str) -> str:
 
 
 def with_base_model_names(values: T) -> T:
-    """A configuration of a model's or tokenizer's, the folder it was once loaded from replaced by its name."""
+    """A model's or tokenizer's configuration, with the folder it was loaded from replaced by its name."""
     if not isinstance(values, dict):
         return values
     return {
@@ -88,7 +88,7 @@ def with_base_model_names(values: T) -> T:
 
 
 def redacted_path(text: str, roots: Iterable[Path] = ()) -> str:
-    """A whole text that is one path: relative to one of `roots`, as it is when it was relative, else its name alone."""
+    """A text that is one path: relative to one of `roots`, unchanged when relative, else only its last name."""
     for root in roots:
         if Path(text).is_relative_to(root):
             return portable_path(text, root)
@@ -100,8 +100,9 @@ def without_absolute_paths(value: T, roots: Mapping[Path, str]) -> T:
     """Plain values (texts, lists, mappings) without absolute paths.
 
     Args:
-        roots: known folders and what stands for each before what lies in it: "" for the workspace gives `runs/x`,
-            "adapters/" gives `adapters/ansel`. Paths elsewhere keep their name alone: `.../name`.
+        value: the values.
+        roots: prefix that replaces each known folder: "" for the workspace gives `runs/x`, "adapters/" gives
+            `adapters/ansel`. Of other absolute paths only the last name remains: `.../name`.
     """
     if isinstance(value, str):
         return _without(value, roots)  # type: ignore[return-value]
@@ -130,7 +131,7 @@ def _without_any(text: str, roots: Mapping[Path, str]) -> str:
 
 
 def _root_replacement(found: str, spelled: Mapping[str, str]) -> str:
-    """What stands for a root and the slash behind it, or for the root itself."""
+    """The replacement of a root with the slash after it, or of the root alone."""
     root = found.rstrip("/")
     stands = spelled.get(root) or spelled.get(re.sub(r"\\([\W_])", r"\1", root), "")
     return stands if found.endswith("/") else stands.rstrip("/") or "."

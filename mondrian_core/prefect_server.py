@@ -1,6 +1,6 @@
-"""The Prefect server of a workspace, seen by its clients: where it is, whose it is, and its password.
+"""The Prefect server of a workspace for its clients: address, identity and password.
 
-The server itself is started by the deployments; the core only reads what they left in `WORKSPACE/.prefect`.
+`deployments` starts the server; this module only reads the files in `WORKSPACE/.prefect`.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from mondrian_core.errors import PrefectUnavailable
 from mondrian_core.files import read_json, sync_folder
 from mondrian_core.settings import Settings
 
-IDENTITY_PATH = "/mondrian"  # beside /api: whose server it is, for anybody on this machine
+IDENTITY_PATH = "/mondrian"  # next to /api: the server's workspace, without a password
 USER = "mondrian"
 SECRET_BYTES = 32
 
 
 @dataclass(frozen=True)
 class PrefectServerIdentity:
-    """Whose server answers: `Settings.workspace_id`, and the number of the process."""
+    """Identity of a server: `Settings.workspace_id` and the process number."""
 
     workspace: str
     pid: int
@@ -72,7 +72,7 @@ def read_auth_string(settings: Settings) -> str | None:
 
 
 def recorded_api_url(settings: Settings) -> str | None:
-    """Address of the API of the server that was started last here; it may have gone."""
+    """API address of the server that was started last; it may have stopped."""
     try:
         return str(read_json(prefect_record_path(settings))["api_url"])
     except (OSError, ValueError, KeyError, TypeError):
@@ -80,15 +80,15 @@ def recorded_api_url(settings: Settings) -> str | None:
 
 
 def fetch_server_identity(ui: str) -> PrefectServerIdentity | None:
-    """Whose Prefect server answers at that address (without /api); None when it is none of Mondrian's."""
+    """Identity of the server at an address (without /api); None when it is not one of Mondrian's."""
     with (
         suppress(httpx.HTTPError, ValueError, KeyError, TypeError),
         httpx.Client(timeout=5.0, trust_env=False) as web,
     ):
         answer = web.get(f"{ui}{IDENTITY_PATH}")
         if answer.status_code == 200:
-            told = answer.json()
-            return PrefectServerIdentity(str(told["workspace"]), int(told["pid"]))
+            identity = answer.json()
+            return PrefectServerIdentity(str(identity["workspace"]), int(identity["pid"]))
     return None
 
 
@@ -96,7 +96,7 @@ def prefect_client_environment(settings: Settings, inherited: Mapping[str, str])
     """The environment in which Prefect's own commands reach the server of this workspace.
 
     Raises:
-        PrefectUnavailable: when none runs. The password is never sent to a server that belongs to somebody else.
+        PrefectUnavailable: no server runs. The password is never sent to a server of another workspace.
     """
     api, auth = recorded_api_url(settings), read_auth_string(settings)
     found = fetch_server_identity(api.removesuffix("/api")) if api else None
@@ -107,13 +107,15 @@ def prefect_client_environment(settings: Settings, inherited: Mapping[str, str])
 
 
 def prefect_client_variables(settings: Settings, api: str, auth: str, inherited: Mapping[str, str]) -> dict[str, str]:
-    """What a client needs: address, password, no proxy, and the workspace's own home instead of the user's."""
-    here = {name: _joined(inherited.get(name), "localhost", httpx.URL(api).host) for name in ("NO_PROXY", "no_proxy")}
+    """Variables for a client: address, password, no proxy, and the workspace's Prefect home."""
+    no_proxy = {
+        name: _joined(inherited.get(name), "localhost", httpx.URL(api).host) for name in ("NO_PROXY", "no_proxy")
+    }
     return {
         "PREFECT_HOME": str(prefect_home(settings)),
         "PREFECT_API_URL": api,
         "PREFECT_API_AUTH_STRING": auth,
-        **here,
+        **no_proxy,
     }
 
 
@@ -122,7 +124,7 @@ def _joined(present: str | None, *names: str) -> str:
 
 
 def _write_private(path: Path, text: str) -> None:
-    """Replace a file in one step; never, not even for a moment, may another user read it."""
+    """Replace a file atomically, at no time readable for other users."""
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")  # made with 0600
     try:
         with os.fdopen(handle, "w") as stream:

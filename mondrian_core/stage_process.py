@@ -1,9 +1,9 @@
-"""One stage as a process of its own: `python -m mondrian_core.stage_process STAGE CONTEXT.json [LOCK]`.
+"""Run one stage as a process: `python -m mondrian_core.stage_process STAGE CONTEXT.json [LOCK]`.
 
-Whoever holds the accelerator can then be stopped, timed out or crash without taking anything else with it. Progress
-goes to standard output as JSON lines, the result to `<run folder>/<stage>.json`, an error that a user may see to
-`<run folder>/<stage>.error.json`; the exit status is the documented one. LOCK is the descriptor of the
-accelerator's lock when whoever began this process holds it already; without it the stage takes the lock itself.
+A stage on the accelerator can then be stopped, time out or crash without ending anything else. Progress goes to
+standard output as JSON lines, the result to `<run folder>/<stage>.json`, an error for the user to
+`<run folder>/<stage>.error.json`; the exit status is the documented one. LOCK is the inherited descriptor of the
+accelerator lock; without it the stage takes the lock itself.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ from mondrian_core.files import write_json
 from mondrian_core.stages import STAGES, STANDALONE_STAGES, StageContext, error_as_dict
 
 INTERRUPTED_STATUS = 130
-DISK_FULL_STATUS = errno.ENOSPC  # as an exit status: it can be told when no file can be written
+DISK_FULL_STATUS = errno.ENOSPC  # as an exit status, because no file can be written then
 ALL_STAGES = {**STAGES, **STANDALONE_STAGES}
 
 
 def print_event(event: StageEvent) -> None:
-    """One event as one JSON line on standard output; a full disk must not end the work for its log."""
+    """Print an event as one JSON line; a full disk for the log must not end the work."""
     with suppress(OSError):
         print(json.dumps({"event": type(event).__name__, **asdict(event)}, default=str), flush=True)
 
 
 def run_stage(stage: str, context: StageContext) -> int:
-    """Run one stage; give the exit status, DISK_FULL also when no space is left to say why it failed."""
+    """Run one stage; gives the exit status, DISK_FULL_STATUS when no space is left to record the error."""
     try:
         return _run(stage, context)
     except DiskFull:
@@ -57,7 +57,7 @@ def _run(stage: str, context: StageContext) -> int:
         return error.exit_status
     except KeyboardInterrupt:
         return INTERRUPTED_STATUS
-    except Exception as error:  # noqa: BLE001  (the parent gets a sentence, whatever broke)
+    except Exception as error:  # noqa: BLE001  (the parent gets a sentence for every error)
         _say(traceback.format_exc())
         next_step = "The log of this run has the traceback; please report it."
         write_json(failure, {"problem": f"{type(error).__name__}: {error}.", "next_step": next_step, "exit_status": 3})
@@ -88,7 +88,7 @@ def main(arguments: list[str] | None = None) -> int:
     status = run_stage(given[0], StageContext.load(Path(given[1])))
     try:
         sys.stdout.flush()
-    except OSError:  # Python would exit with another status for what it can't write at its end
+    except OSError:  # unwritten output would change Python's exit status
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return status
 

@@ -1,4 +1,4 @@
-"""Task that brings the index of an advisor's photographs up to date, in a process of its own (tasks/stage_runner.py)."""
+"""Task that updates the retrieval index of an advisor, in a process of its own (tasks/stage_runner.py)."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ INDEX_SECONDS = 4 * 3600.0
     cache_policy=NO_CACHE,
 )
 def index_task(context_file: Path) -> IndexSummary:
-    """Embeddings and scores; a run that is tried again goes on where it stopped."""
+    """Embed and score photographs; a retry continues where the first attempt stopped."""
     context = StageContext.load(context_file)
     run_on_accelerator("index", context_file, timeout=INDEX_SECONDS, listen=ProgressReporter("index", context.advisor))
     summary = read_stage_summary(context, "index", IndexSummary)
@@ -43,10 +43,10 @@ def index_markdown(summary: IndexSummary) -> str:
         [
             ("indexed before", summary.known),
             ("embedded now", summary.embedded),
-            ("scored by the base model (for retrieval alone)", summary.scored),
-            ("files left out", len(summary.left_out)),
+            ("scored by the base model (for retrieval only)", summary.scored),
+            ("files excluded", len(summary.left_out)),
         ],
     )
-    files = markdown_table(("left out", "reason"), [(each["path"], each["reason"]) for each in summary.left_out])
+    files = markdown_table(("excluded", "reason"), [(file["path"], file["reason"]) for file in summary.left_out])
     base = f"The vectors belong to the base {code_span(summary.base[:12])}."
     return join_markdown(verdict, figures, files if summary.left_out else "", base)

@@ -1,7 +1,7 @@
-"""Which flow runs have a living process on this machine: each holds a file lock, which the system drops when it ends.
+"""Run locks: which flow runs have a running process on this machine. The kernel frees a lock when its process ends.
 
-Heartbeats and leases can't tell a machine that sleeps from a process that died; a lock can. A run without a process is
-ended by `make up`; one whose process lives is left alone, however long it has been silent.
+Heartbeats and leases can't distinguish a sleeping machine from a dead process; a lock can. `make up` ends runs without
+a process and leaves the others alone, however long they have been silent.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ KEPT_SECONDS = 24 * 3600.0
 
 
 def hold_run_lock(home: Path, run: UUID | str) -> int:
-    """Hold the mark of a flow run as long as this process lives; gives the descriptor, which nobody closes.
+    """Hold the lock of a flow run until this process ends; gives the descriptor, which nobody closes.
 
-    The processes that this one starts don't inherit it: a stage that outlives its run is no sign of life.
+    Child processes don't inherit it: a stage that outlives its run does not keep the run alive.
     """
     path = _path(home, run)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -35,7 +35,7 @@ def hold_run_lock(home: Path, run: UUID | str) -> int:
             if os.path.samestat(os.fstat(handle), path.stat()):
                 break
         os.close(handle)
-    with suppress(OSError):  # a full disk: the lock alone says enough
+    with suppress(OSError):  # a full disk: the lock alone is enough
         process = ManagedProcess(f"run {run}", os.getpid(), process_start_token(os.getpid()) or "", "")
         os.ftruncate(handle, 0)
         os.pwrite(handle, json.dumps(asdict(process)).encode(), 0)
@@ -43,12 +43,12 @@ def hold_run_lock(home: Path, run: UUID | str) -> int:
 
 
 def has_run_lock_file(home: Path, run: UUID | str) -> bool:
-    """True when a process of this machine has begun that run, whether it lives or not."""
+    """True when a process of this machine has started that run, whether it still lives or not."""
     return _path(home, run).exists()
 
 
 def is_run_alive(home: Path, run: UUID | str) -> bool:
-    """True while the process of that run lives, stopped or not."""
+    """True while the process of that run exists, also when it is stopped or sleeping."""
     try:
         handle = os.open(_path(home, run), os.O_RDWR | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -63,23 +63,23 @@ def is_run_alive(home: Path, run: UUID | str) -> bool:
 
 
 def live_run_process(home: Path, run: UUID | str) -> ManagedProcess | None:
-    """The living process of a run; None when it is gone, or its mark can't be read."""
+    """The process of a run; None when it has ended, or its lock file can't be read."""
     if not is_run_alive(home, run):
         return None
     try:
-        return ManagedProcess(**json.loads(_path(home, run).read_text()))
-    except (OSError, ValueError, TypeError):
+        return ManagedProcess.from_record(json.loads(_path(home, run).read_text()))
+    except (OSError, ValueError):
         return None
 
 
 def live_run_processes(home: Path) -> list[ManagedProcess]:
-    """The processes of all runs that live on this machine; no server is asked."""
-    found = [live_run_process(home, path.stem) for path in (home / RUN_LOCK_FOLDER).glob("*.lock")]
-    return [process for process in found if process is not None]
+    """The processes of all running flow runs of this machine, without asking the server."""
+    processes = [live_run_process(home, path.stem) for path in (home / RUN_LOCK_FOLDER).glob("*.lock")]
+    return [process for process in processes if process is not None]
 
 
 def remove_stale_run_locks(home: Path) -> None:
-    """Remove the marks of runs that ended long ago."""
+    """Remove the lock files of runs that ended more than KEPT_SECONDS ago."""
     for path in (home / RUN_LOCK_FOLDER).glob("*.lock"):
         with suppress(OSError):
             if time.time() - path.stat().st_mtime > KEPT_SECONDS and not is_run_alive(home, path.stem):

@@ -1,12 +1,16 @@
-"""Processes that this project started: begin them, know them again, stop exactly them.
+"""Start, recognize and stop the processes of this project: server, worker, service.
 
-A process is known by its number and the moment it began, because the system hands out numbers again. Each one gets a
-session of its own: Ctrl-C in the terminal reaches only the command that started it, which then stops them in order.
+A process is identified by its number and its start time, because the system reuses numbers. Each process gets its own
+session: Ctrl-C in a terminal reaches only the command that started it, which then stops the processes in order.
+
+psutil reads the process table. Written here: reading a zombie as ended (`psutil.wait_procs` waits until its parent
+reaps it, which some containers never do), and a start time that doesn't change when the clock is set.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import signal
 import stat
 import subprocess
@@ -19,10 +23,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
+
+FORCE_SECONDS = 5.0  # to end after SIGKILL, and for descendants after SIGTERM
+POLL_SECONDS = 0.1
+OLDER_TOKEN = re.compile(r"[0-9a-f-]{36}:(\d+)")  # start time in records before psutil, on Linux: boot id and ticks
+
 
 @dataclass(frozen=True)
 class ManagedProcess:
-    """A process that was started: its name for people, its number, when it began (a token, not a time), its log."""
+    """A process that this project started: display name, number, start time (`process_start_token`), log file."""
 
     name: str
     pid: int
@@ -31,50 +41,54 @@ class ManagedProcess:
 
     @classmethod
     def from_record(cls, values: Any) -> ManagedProcess | None:
-        """Read what a version of Mondrian wrote, this one or another; None when it doesn't say which process.
+        """Read a record of this or another version of Mondrian; None when it doesn't identify a process.
 
-        Entries that this version doesn't know are ignored, so that what an earlier or later one started can be stopped.
+        Unknown keys are ignored, so that this version can stop what an earlier or later one started.
         """
         try:
-            return cls(str(values["name"]), int(values["pid"]), str(values["began"]), str(values.get("log", "")))
+            began = str(values["began"])
+            if older := OLDER_TOKEN.fullmatch(began):
+                began = f"{int(older[1]) / os.sysconf('SC_CLK_TCK'):.2f}"
+            return cls(str(values["name"]), int(values["pid"]), began, str(values.get("log", "")))
         except (TypeError, KeyError, ValueError, AttributeError):
             return None
 
     @property
     def alive(self) -> bool:
-        """True while that very process runs."""
+        """True while this very process runs."""
         return process_start_token(self.pid) == self.began
 
 
 def process_start_token(pid: int) -> str | None:
-    """A token for the moment a process began; None when it runs no more (a zombie runs no more)."""
+    """The start time of a process in seconds, as text; None when it has ended (a zombie has ended).
+
+    On Linux it counts from the system's start: psutil adds the boot time, which changes when the clock is set.
+    """
     try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        return None if fields[0] in "ZX" else f"{boot}:{fields[19]}"
-    except FileNotFoundError:
-        if Path("/proc/self/stat").exists():
+        process = psutil.Process(pid)
+        if process.status() in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD):
             return None
-    except ProcessLookupError:
+        since = process.create_time() - (psutil.boot_time() if psutil.LINUX else 0.0)
+    except psutil.Error:
         return None
-    asked = subprocess.run(
-        ["ps", "-o", "state=,lstart=", "-p", str(pid)],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "LC_ALL": "C"},
-    )
-    state, _, since = asked.stdout.strip().partition(" ")
-    return since.strip() if state and not state.startswith("Z") else None
+    return f"{since:.2f}"
 
 
 def start_process(
     name: str, command: Sequence[str], *, environment: Mapping[str, str], folder: Path, log: Path
 ) -> ManagedProcess:
-    """Start a process with its output in a file, in a session of its own."""
+    """Start a process in its own session, with its output appended to a file.
+
+    Args:
+        name: for people, and for the command that stops it.
+        command: program and arguments.
+        environment: all of its environment variables.
+        folder: its working directory.
+        log: file for its output.
+    """
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as output, _default_interrupt():
-        # Not waited for: it outlives this call, and `began` takes a zombie for what it is.
+        # It outlives this call; a thread reaps it when it ends.
         child = subprocess.Popen(
             command,
             cwd=folder,
@@ -90,10 +104,10 @@ def start_process(
 
 @contextmanager
 def _default_interrupt() -> Iterator[None]:
-    """Let children begin with SIGINT at its default.
+    """Start children with the default handling of SIGINT.
 
-    A background job of a non-interactive shell inherits "ignored", and Prefect turns SIGTERM into SIGINT: a server or
-    worker started so could never be stopped politely. A handler that Python set is reset to the default on exec.
+    A background job of a non-interactive shell inherits "ignore", and Prefect turns SIGTERM into SIGINT: such a server
+    or worker could only be killed. A handler that Python set is reset to the default on exec.
     """
     if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
         yield
@@ -106,10 +120,9 @@ def _default_interrupt() -> Iterator[None]:
 
 
 def redirect_pipe_to_file(log: Path) -> None:
-    """Let this process write to a file what it has written to a pipe: the pipe breaks when its reader dies.
+    """Redirect output from a pipe to a file, because a pipe breaks when its reader dies.
 
-    The first line of a log that met a broken pipe would end the run (rich raises SystemExit then). Terminals and files
-    stay as they are.
+    The first log line on a broken pipe would end the run (rich raises SystemExit). Terminals and files are left alone.
     """
     streams = [stream for stream in (1, 2) if _is_pipe(stream)]
     if not streams:
@@ -132,7 +145,7 @@ def _is_pipe(descriptor: int) -> bool:
 
 @contextmanager
 def ignore_signals() -> Iterator[None]:
-    """Let no second Ctrl-C interrupt the stopping of processes; it takes seconds."""
+    """Ignore further Ctrl-C while processes are being stopped, which takes seconds."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -151,59 +164,42 @@ def _reap_in_background(child: subprocess.Popen[bytes]) -> None:
 
 
 def stop_process(process: ManagedProcess, *, patience: float = 15.0) -> bool:
-    """Ask a process to end, wait, then end it and what it started by force. True when it ran.
+    """Ask a process to end, wait up to `patience` seconds, then kill it and its descendants. True when it was running.
 
-    Descendants are listed before it ends: afterwards nobody could tell whose they were.
+    The descendants are listed first: once the process has ended, nothing says whose they were.
     """
     if not process.alive:
         return False
-    family = [(pid, since) for pid in descendant_pids(process.pid) if (since := process_start_token(pid))]
-    _terminate([(process.pid, process.began)], patience)
-    _terminate(family, 5.0)
+    descendants = child_processes(process.pid)
+    _terminate([process], patience)
+    _terminate(descendants, FORCE_SECONDS)
     return True
 
 
-def _terminate(chosen: Sequence[tuple[int, str]], patience: float) -> None:
-    for number, wait in ((signal.SIGTERM, patience), (signal.SIGKILL, 5.0)):
-        for pid, since in chosen:
-            if process_start_token(pid) == since:
+def child_processes(pid: int) -> list[ManagedProcess]:
+    """The running descendants of a process: its children, their children, and so on."""
+    try:
+        children = psutil.Process(pid).children(recursive=True)
+    except psutil.Error:
+        return []
+    started = [(child.pid, process_start_token(child.pid)) for child in children]
+    return [ManagedProcess("", number, since, "") for number, since in started if since is not None]
+
+
+def _terminate(processes: Sequence[ManagedProcess], patience: float) -> None:
+    for number, wait in ((signal.SIGTERM, patience), (signal.SIGKILL, FORCE_SECONDS)):
+        for process in processes:
+            if process.alive:
                 with suppress(ProcessLookupError):
-                    os.kill(pid, number)
-        if _wait_until_gone(chosen, wait):
+                    os.kill(process.pid, number)
+        if _wait_until_gone(processes, wait):
             return
 
 
-def _wait_until_gone(processes: Sequence[tuple[int, str]], patience: float) -> bool:
-    until = time.monotonic() + patience
-    while any(process_start_token(pid) == since for pid, since in processes):
-        if time.monotonic() > until:
+def _wait_until_gone(processes: Sequence[ManagedProcess], patience: float) -> bool:
+    deadline = time.monotonic() + patience
+    while any(process.alive for process in processes):
+        if time.monotonic() > deadline:
             return False
-        time.sleep(0.1)
+        time.sleep(POLL_SECONDS)
     return True
-
-
-def descendant_pids(pid: int) -> list[int]:
-    """Numbers of the children of a process, their children, and so on."""
-    listed = (
-        subprocess.run(["ps", "-A", "-o", "pid=,ppid="], capture_output=True, text=True, check=False).stdout
-        if not Path("/proc/self/stat").exists()
-        else _from_proc()
-    )
-    children: dict[int, list[int]] = {}
-    for line in listed.splitlines():
-        child, parent = map(int, line.split())
-        children.setdefault(parent, []).append(child)
-    found, queue = [], [pid]
-    while queue:
-        young = children.get(queue.pop(), [])
-        found += young
-        queue += young
-    return found
-
-
-def _from_proc() -> str:
-    lines = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError):
-            lines.append(f"{folder.name} {(folder / 'stat').read_text().rpartition(')')[2].split()[1]}")
-    return "\n".join(lines)

@@ -1,11 +1,11 @@
-"""One accelerator, one job: a stage runs in a process of its own, behind the machine's lock, and is ended with its run.
+"""Run a stage in a process of its own, under the machine's accelerator lock, and end it with its flow run.
 
-Why a process: a crash in native code, a time-out or a cancel then ends it and nothing else. It stays in the process
-group of the run, so a cancel reaches it too; its output goes to a file in the run folder, because a child that keeps
-the run's pipe open would hide the run's own crash from the worker. The lock is that of
-`mondrian_core.accelerator_lock`, which commands and services take too; its descriptor is handed to the child, so it stays
-taken while the child lives, even when the run was killed. No limit of Prefect's is around it: a lease that lapses while
-the machine sleeps would end the run (docs/decisions/0073).
+A crash in native code, a timeout or a cancellation then ends the stage and nothing else. The process stays in the
+process group of the run, so a cancellation reaches it too. Its output goes to a file in the run folder: a child that
+kept the run's pipe open would hide a crash of the run from the worker. The lock is the one of
+`mondrian_core.accelerator_lock`, which commands and services take too; the child inherits its descriptor, so it stays
+locked while the child lives, even when the run was killed. No Prefect concurrency limit surrounds it: a lease that
+expires while the machine sleeps would end the run (docs/decisions/0073).
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -45,11 +46,11 @@ EVENT_TYPES: dict[str, type[StageStarted | StageProgressed | StageFinished | Sta
 
 
 def run_on_accelerator(stage: str, context_file: Path, *, timeout: float, listen: EventListener) -> None:
-    """Run one stage as a process once the accelerator is free; `timeout` seconds count from its start.
+    """Run one stage in a process once the accelerator is free; `timeout` seconds count from its start.
 
     Raises:
         ModelProcessDied: when the process was killed or crashed.
-        MondrianError: what the stage itself reported.
+        MondrianError: the error that the stage reported.
     """
     context = StageContext.load(context_file)
 
@@ -57,25 +58,51 @@ def run_on_accelerator(stage: str, context_file: Path, *, timeout: float, listen
         listen(StageNotice(stage, message))
 
     with hold_work_lock(accelerator_lock_path(), waiting, f"{stage} of {context.advisor}") as lock:
-        run_stage_process(stage, context_file, context.run_folder, lock=lock, timeout=timeout, listen=listen)
+        process = StageProcess(stage=stage, context_file=context_file, run_folder=context.run_folder, timeout=timeout)
+        run_stage_process(process, lock=lock, listen=listen)
 
 
-def run_stage_process(
-    stage: str,
-    context_file: Path,
-    run_folder: Path,
-    *,
-    lock: int,
-    timeout: float,
-    listen: EventListener,
-    program: Sequence[str] = (sys.executable, "-m", STAGE_MODULE),
-) -> None:
-    """`python -m mondrian_core.stage_process` from start to end; it never outlives this call."""
-    log = run_folder / f"{stage}.log"
+@dataclass(frozen=True, kw_only=True)
+class StageProcess:
+    """A stage to run in a process.
+
+    Attributes:
+        stage: name of the stage.
+        context_file: its `StageContext`.
+        run_folder: folder for its output and its error.
+        timeout: seconds until the process is stopped.
+        program: the command before the stage's name.
+    """
+
+    stage: str
+    context_file: Path
+    run_folder: Path
+    timeout: float
+    program: Sequence[str] = (sys.executable, "-m", STAGE_MODULE)
+
+    @property
+    def log(self) -> Path:
+        """File with its output."""
+        return self.run_folder / f"{self.stage}.log"
+
+
+def run_stage_process(process: StageProcess, *, lock: int, listen: EventListener) -> None:
+    """Run a stage process to its end; the process never outlives this call.
+
+    Args:
+        process: what to run.
+        lock: descriptor of the accelerator lock, which the process inherits.
+        listen: receives the stage's events.
+
+    Raises:
+        Broken: it exceeded the time limit.
+        MondrianError: as `stage_process_error`.
+    """
+    log = process.log
     offset = log.stat().st_size if log.exists() else 0
     with translate_foreign_errors(log), log.open("ab") as output:
         child = subprocess.Popen(
-            [*program, stage, str(context_file), str(lock)],
+            [*process.program, process.stage, str(process.context_file), str(lock)],
             cwd=ROOT,
             pass_fds=(lock,),
             stdin=subprocess.DEVNULL,
@@ -83,21 +110,22 @@ def run_stage_process(
             stderr=subprocess.STDOUT,
         )
     try:
-        write_lock_holder(lock, f"{stage} of {run_folder.name}", pid=child.pid, run_pid=os.getpid())
-        _follow_output(child, log, offset, time.monotonic() + timeout, listen)
+        what = f"{process.stage} of {process.run_folder.name}"
+        write_lock_holder(lock, what, pid=child.pid, run_pid=os.getpid())
+        _follow_output(child, log, offset, time.monotonic() + process.timeout, listen)
     finally:
         terminate_child(child)
     if child.returncode:
-        raise stage_process_error(stage, child.returncode, run_folder)
+        raise stage_process_error(process.stage, child.returncode, process.run_folder)
 
 
 def _follow_output(
     child: subprocess.Popen[bytes], log: Path, offset: int, deadline: float, listen: EventListener
 ) -> None:
-    """Turn the lines that the process writes into events until it ends.
+    """Turn the lines of the process's output into events until it ends.
 
     Raises:
-        Broken: after the deadline.
+        Broken: after `deadline`, a time of `time.monotonic`.
     """
     rest = b""
     while True:
@@ -114,12 +142,13 @@ def _follow_output(
         if ended:
             return
         if time.monotonic() > deadline:
-            raise Broken(f"{log.stem} took longer than it may and was ended.", f"Its output so far is in {log}.")
+            problem = f"The stage '{log.stem}' exceeded its time limit and was stopped."
+            raise Broken(problem, f"Its output so far is in {log}.")
         time.sleep(POLL_SECONDS)
 
 
 def parse_event_line(line: bytes) -> StageEvent | None:
-    """The event that a line of a stage process carries; None for anything else it prints."""
+    """The event that a line of a stage process holds; None for any other output."""
     try:
         values: dict[str, Any] = json.loads(line)
         kind = EVENT_TYPES[values.pop("event")]
@@ -129,7 +158,7 @@ def parse_event_line(line: bytes) -> StageEvent | None:
 
 
 def terminate_child(child: subprocess.Popen[bytes]) -> None:
-    """Ask a process to end, then insist."""
+    """Terminate a process; kill it after `GRACE_SECONDS`."""
     if child.poll() is not None:
         return
     child.terminate()
@@ -141,21 +170,21 @@ def terminate_child(child: subprocess.Popen[bytes]) -> None:
 
 
 def stage_process_error(stage: str, status: int, run_folder: Path) -> MondrianError:
-    """What a stage that ended with this status has to say."""
+    """The error of a stage process that ended with this exit status."""
     log = run_folder / f"{stage}.log"
     if status < 0:
         name = signal.Signals(-status).name
-        memory = "; the system may have been out of memory" if -status == signal.SIGKILL else ""
+        memory = "; the system may have run out of memory" if -status == signal.SIGKILL else ""
         return ModelProcessDied(
-            f"The process of the stage '{stage}' was ended by {name}{memory}.", f"Its output: {log}."
+            f"The process of the stage '{stage}' was stopped by {name}{memory}.", f"Its output: {log}."
         )
     if status == DISK_FULL_STATUS:
         return DiskFull(run_folder)
     kind = {1: NegativeOutcome, 2: BadInput, 3: Broken}.get(status, ModelProcessDied)
     try:
-        told = read_json(run_folder / f"{stage}.error.json")
+        reported = read_json(run_folder / f"{stage}.error.json")
     except (FileNotFoundError, ValueError):
         return ModelProcessDied(
             f"The process of the stage '{stage}' ended with status {status}.", f"Its output: {log}."
         )
-    return kind(told["problem"], told["next_step"])
+    return kind(reported["problem"], reported["next_step"])

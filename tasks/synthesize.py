@@ -25,31 +25,30 @@ SYNTHESIZE_SECONDS = 4 * 3600.0
     cache_policy=NO_CACHE,
 )
 def synthesize_task(context_file: Path) -> SynthesizeSummary:
-    """Drafts that wait; each is kept as it is made, so nothing is drafted twice."""
+    """Draft critiques for review; each is stored at once, so a retry drafts nothing twice."""
     context = StageContext.load(context_file)
     progress = ProgressReporter("synthesize", context.advisor)
     run_on_accelerator("synthesize", context_file, timeout=SYNTHESIZE_SECONDS, listen=progress)
     summary = read_stage_summary(context, "synthesize", SynthesizeSummary)
     publish_markdown_artifact(
-        artifact_key("drafts", context.advisor), drafts_markdown(summary, context.advisor), "Drafts that wait"
+        artifact_key("drafts", context.advisor), drafts_markdown(summary, context.advisor), "Drafts waiting for review"
     )
     return summary
 
 
 def drafts_markdown(summary: SynthesizeSummary, advisor: str) -> str:
-    """The run as Markdown; the next step is a person's."""
-    verdict = f"## {summary.drafted} critiques drafted, {summary.waiting} wait for a review"
+    """The drafts as Markdown, with the command to review them."""
+    verdict = f"## {summary.drafted} critiques drafted, {summary.waiting} waiting for review"
     figures = markdown_table(
         ("what", "photographs"),
         [
             ("drafted before", summary.known),
-            ("without a critique, still to draft", summary.remaining),
+            ("without a critique, not yet drafted", summary.remaining),
             ("compared with the advisor on", summary.calibrated_on),
-            ("files left out", len(summary.left_out)),
+            ("files excluded", len(summary.left_out)),
         ],
     )
-    files = markdown_table(("left out", "reason"), [(each["path"], each["reason"]) for each in summary.left_out])
-    step = (
-        f"Nothing of this is trained on before a person accepts it: {code_span(f'mondrian review --advisor {advisor}')}"
-    )
+    files = markdown_table(("excluded", "reason"), [(file["path"], file["reason"]) for file in summary.left_out])
+    review = code_span(f"mondrian review --advisor {advisor}")
+    step = f"Drafts are used for training only after a person accepts them: {review}"
     return join_markdown(verdict, figures, files if summary.left_out else "", step)

@@ -1,12 +1,12 @@
-"""Backups of a workspace and its registry, and the way back.
+"""Back up and restore a workspace and its registry.
 
 A backup folder holds the content of every file once, under its SHA-256, and a list of files for each snapshot:
 
     objects/ab/abcdef...          content, written once and never changed
-    snapshots/<time>.json         paths, hashes, sizes, modes; written last: a snapshot that is there is complete
+    snapshots/<time>.json         paths, hashes, sizes, modes; written last, so every snapshot is complete
 
-contents.py   which files belong to a backup     snapshots.py  the folder: objects, lists, checks
-making.py     make a snapshot, thin out old ones restoring.py  bring one back
+file_selection.py  the files of a backup                    snapshots.py    the folder: objects, lists, checks
+creation.py        make a snapshot, delete old snapshots    restoration.py  restore a snapshot
 """
 
 from mondrian_core.backup.creation import BackupResult, NoRoomForBackup, create_backup

@@ -1,4 +1,4 @@
-"""Making a snapshot: the database first, then what it names, the list last."""
+"""Create a snapshot: the database first, then the files that it names, the list of files last."""
 
 from __future__ import annotations
 
@@ -36,25 +36,25 @@ from mondrian_core.errors import BadInput, DiskFull, MondrianError, NoWorkspace,
 from mondrian_core.events import EventListener, StageNotice, StageProgressed, ignore_events
 from mondrian_core.store import Store
 
-COPY_TRIES = 3  # a file that somebody writes to while it is copied
+COPY_TRIES = 3  # for a file that changes while it is copied
 REGISTRY_LOCK = ".lock"
 LOCK_SECONDS = 30.0
 
 
 class NoRoomForBackup(DiskFull):
-    """Known before anything is copied: the new contents don't fit."""
+    """The new contents don't fit on the disk; raised before anything is copied."""
 
     def __init__(self, folder: Path, needed: int, free: int) -> None:
         MondrianError.__init__(
             self,
             f"The backup needs {needed / 1e6:,.0f} MB in {folder}, where {free / 1e6:,.0f} MB are free.",
-            "Free some space, name a folder on another disk, or thin out old snapshots with --keep.",
+            "Free some space, name a folder on another disk, or delete old snapshots with --keep.",
         )
 
 
 @dataclass(frozen=True)
 class BackupResult:
-    """A snapshot that was made: what is new in it, and which older ones were deleted."""
+    """A new snapshot, the number and bytes of its new files, and the names of deleted snapshots."""
 
     snapshot: BackupSnapshot
     new_files: int
@@ -76,14 +76,20 @@ def create_backup(
 ) -> BackupResult:
     """Add a snapshot of a workspace and its registry (None: without one) to the backup folder `to`.
 
-    Only contents that the folder lacks are copied; a file whose size and time of change are those of the last snapshot
-    is not read again. Every copy is read back, and the database's integrity is checked. `keep` deletes all but the
-    last snapshots afterwards.
+    Only contents that the folder lacks are copied; a file with the size and modification time of the last snapshot is
+    not read again. Every copy is read back, and the database's integrity is checked.
+
+    Args:
+        workspace: the workspace.
+        adapters: the registry's folder; None: without a registry.
+        to: the backup folder.
+        keep: delete all but this many snapshots afterwards; None: delete none.
+        listen: receives events.
 
     Raises:
         NoWorkspace, NoDatabase: there is nothing to back up.
-        BadInput: the folder lies in the workspace or in the registry.
-        DiskFull: what this call had copied is removed again.
+        BadInput: the backup folder is inside the workspace or the registry.
+        DiskFull: what this call had copied is removed.
         BackupBusy: another process is writing to the folder.
         DamagedBackup: the database is damaged, or a copy reads back differently; earlier snapshots stay.
     """
@@ -93,7 +99,7 @@ def create_backup(
         raise BadInput(f"--keep {keep} would keep nothing.", "Keep at least one snapshot.")
     for source in (workspace, adapters):
         if source is not None and to.resolve().is_relative_to(source.resolve()):
-            raise BadInput(f"{to} lies in {source}, which is to be backed up.", "Name a folder on another disk.")
+            raise BadInput(f"{to} is inside {source}, which it should back up.", "Name a folder on another disk.")
     folder = BackupFolder(to)
     with Store(workspace / DATABASE, read_only=True) as store, folder.writing():
         made = _BackupJob(folder=folder, workspace=workspace, adapters=adapters, listen=listen)
@@ -106,7 +112,7 @@ def create_backup(
 
 @dataclass(kw_only=True)
 class _BackupJob:
-    """One backup at work."""
+    """State of one backup in progress."""
 
     folder: BackupFolder
     workspace: Path
@@ -124,11 +130,11 @@ class _BackupJob:
     def snapshot(self, store: Store) -> BackupSnapshot:
         now = datetime.now(UTC)
         known = self._known()
-        self._take_database(store)  # first: the photographs that it names are there already
+        self._copy_database(store)  # first: the photographs that it names exist already
         for advisor in registry_advisors(self.adapters) if self.adapters else []:
-            self._take_books(advisor)
+            self._copy_registry_state(advisor)
         items = sorted(self._items(), key=lambda item: item.path)
-        self._require_room(items, known)
+        self._require_free_space(items, known)
         for done, item in enumerate(items, 1):
             self._take(item, known.get(item.path))
             self.listen(StageProgressed("backup", done, len(items), item.path))
@@ -144,7 +150,7 @@ class _BackupJob:
 
     @contextmanager
     def remove_added_when_full(self) -> Iterator[None]:
-        """A disk that this backup filled is as it was before: others write to it."""
+        """Free the disk that this backup filled: other processes write to it."""
         try:
             yield
         except DiskFull:
@@ -165,7 +171,7 @@ class _BackupJob:
         return name if name not in taken else f"{now:%Y%m%dT%H%M%SZ}-{now.microsecond:06d}"
 
     def _known(self) -> dict[str, SnapshotEntry]:
-        """Files of the last snapshot that can be read, by path."""
+        """Entries of the most recent readable snapshot, by path."""
         for name in reversed(self.folder.names()):
             try:
                 return {entry.path: entry for entry in self.folder.read(name).entries}
@@ -173,9 +179,11 @@ class _BackupJob:
                 self.listen(StageNotice("backup", str(error)))
         return {}
 
-    def _require_room(self, items: list[BackupItem], known: dict[str, SnapshotEntry]) -> None:
-        """What can't fit is said before hours of copying. Counted are files that are new by name or size alone: one
-        that only its time says is new may be here by content."""
+    def _require_free_space(self, items: list[BackupItem], known: dict[str, SnapshotEntry]) -> None:
+        """Fail before hours of copying when the new files can't fit.
+
+        Only files that are new by name or size count: one with a new modification time may have known content.
+        """
         sizes = {entry.bytes for entry in known.values()}
         needed = 0
         for item in items:
@@ -196,7 +204,7 @@ class _BackupJob:
             and self.folder.holds(before)
         )
 
-    def _take_database(self, store: Store) -> None:
+    def _copy_database(self, store: Store) -> None:
         copy = self.folder.incoming(self.folder.root / OBJECTS)
         try:
             store.copy_to(copy)
@@ -205,14 +213,14 @@ class _BackupJob:
         finally:
             copy.unlink(missing_ok=True)
 
-    def _take_books(self, advisor: str) -> None:
-        """Pointer and history under the registry's own lock, so that they belong to one moment."""
+    def _copy_registry_state(self, advisor: str) -> None:
+        """Copy pointer and history under the registry's lock, so that they are consistent."""
         from filelock import FileLock, Timeout
 
         assert self.adapters is not None
         path = self.adapters / advisor / REGISTRY_LOCK
         with ExitStack() as held:
-            if path.exists() and os.access(path, os.W_OK):  # nobody can be writing to a registry that is read-only
+            if path.exists() and os.access(path, os.W_OK):  # nobody writes to a read-only registry
                 try:
                     held.enter_context(FileLock(path).acquire(timeout=LOCK_SECONDS))
                 except Timeout:
@@ -233,13 +241,13 @@ class _BackupJob:
                     return
         except UnreadableFile as error:
             self.entries.pop(item.path, None)
-            if error.removed:  # by whoever works here meanwhile: it is no part of this snapshot
+            if error.removed:  # during the backup: it doesn't belong to this snapshot
                 self.listen(StageNotice("backup", f"{item.path}: {error.reason}"))
             else:
                 self._leave_out(SkippedFile(item.path, error.reason))
             return
         self.listen(
-            StageNotice("backup", f"{item.path} changed while it was copied; the snapshot has one of its states")
+            StageNotice("backup", f"{item.path} changed while it was copied; the snapshot holds one of its states")
         )
 
     def _keep(self, path: str, file: Path, mode: int) -> None:
@@ -252,7 +260,7 @@ class _BackupJob:
 
     def _leave_out(self, left: SkippedFile) -> None:
         self.left_out.append(left)
-        self.listen(StageNotice("backup", f"{left.path} is left out: {left.reason}"))
+        self.listen(StageNotice("backup", f"{left.path} is not in the backup: {left.reason}"))
 
 
 def _file_stat(file: Path) -> os.stat_result:

@@ -1,6 +1,6 @@
-"""Which files belong to a backup: everything but what can be made again, or belongs to this machine alone.
+"""Select the files of a backup: everything except what can be recreated or belongs to this machine only.
 
-In a backup the workspace's files stand under `workspace/`, the registry's under `adapters/`, with "/" on any system.
+In a backup the workspace's files are under `workspace/`, the registry's under `adapters/`, with "/" on every system.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 
 WORKSPACE, ADAPTERS = "workspace", "adapters"
 DATABASE = "mondrian.db"
-# Rows of a dataset, checkpoints and caches follow from the rest; their manifests and reports say what they were.
+# Dataset rows, checkpoints and caches can be recreated; their manifests and reports are kept as records.
 RECORD_SUFFIXES = frozenset({".json", ".jsonl", ".html", ".md", ".toml", ".csv", ".png"})
 RECORD_ONLY_FOLDERS = ("datasets", "runs")
 MAX_RECORD_BYTES = 32_000_000
@@ -32,18 +32,18 @@ OnSkipped = Callable[[SkippedFile], None]
 
 @dataclass(frozen=True)
 class BackupItem:
-    """A file: its path in the backup, and where it lies."""
+    """A file to back up: its path in the backup and on disk."""
 
     path: str
     file: Path
 
 
-def workspace_backup_items(root: Path, leave_out: tuple[Path, ...], told: OnSkipped) -> Iterator[BackupItem]:
-    """The workspace's files but for the database itself; `leave_out` are folders in it that are not its own.
+def workspace_backup_items(root: Path, leave_out: tuple[Path, ...], on_skipped: OnSkipped) -> Iterator[BackupItem]:
+    """The workspace's files except the database; `leave_out` are folders inside that belong to something else.
 
-    Links are followed, so that a portfolio on another disk is in the backup.
+    Links are followed, so that a portfolio on another disk is included.
     """
-    for item in _walk(root, WORKSPACE, leave_out, told):
+    for item in _walk(root, WORKSPACE, leave_out, on_skipped):
         inside = item.path.split("/")[1:]
         if len(inside) == 1 and inside[0] in _DATABASE_FILES:
             continue
@@ -53,24 +53,24 @@ def workspace_backup_items(root: Path, leave_out: tuple[Path, ...], told: OnSkip
 
 
 def registry_backup_items(
-    root: Path, advisor: str, leave_out: tuple[Path, ...], told: OnSkipped
+    root: Path, advisor: str, leave_out: tuple[Path, ...], on_skipped: OnSkipped
 ) -> Iterator[BackupItem]:
-    """The versions of one advisor, folder by folder; `books_of` are the files beside them."""
+    """The version folders of one advisor; `registry_state_items` are the files next to them."""
     home = root / advisor
-    for item in _walk(home, f"{ADAPTERS}/{advisor}", leave_out, told):
+    for item in _walk(home, f"{ADAPTERS}/{advisor}", leave_out, on_skipped):
         if item.path.count("/") > 2:
             yield item
 
 
 def registry_state_items(root: Path, advisor: str) -> list[BackupItem]:
-    """Pointer, history and rollouts of one advisor: small files that belong together."""
+    """Pointer, history and rollouts of one advisor: small files that must be consistent."""
     home = root / advisor
     names = sorted(each.name for each in home.iterdir() if each.is_file() and not each.name.startswith("."))
     return [BackupItem(f"{ADAPTERS}/{advisor}/{name}", home / name) for name in names]
 
 
 def registry_advisors(root: Path) -> list[str]:
-    """Folders of a registry."""
+    """Names of the advisors' folders in a registry."""
     if not root.is_dir():
         return []
     return sorted(each.name for each in root.iterdir() if each.is_dir() and not each.name.startswith("."))
@@ -84,20 +84,20 @@ def _is_record(file: Path, inside: list[str]) -> bool:
     return file.suffix.lower() in RECORD_SUFFIXES and small and "checkpoints" not in inside
 
 
-def _walk(top: Path, prefix: str, leave_out: tuple[Path, ...], told: OnSkipped) -> Iterator[BackupItem]:
-    """Files below a folder by name, hidden ones left out; links followed, each folder once."""
+def _walk(top: Path, prefix: str, leave_out: tuple[Path, ...], on_skipped: OnSkipped) -> Iterator[BackupItem]:
+    """Files below a folder by name, without hidden ones; links are followed, each folder is visited once."""
     seen = {(found.st_dev, found.st_ino) for found in (each.stat() for each in leave_out if each.exists())}
     stack = [(top, prefix)]
     while stack:
         folder, path = stack.pop()
         try:
-            here = folder.stat()
-            if (here.st_dev, here.st_ino) in seen:
+            status = folder.stat()
+            if (status.st_dev, status.st_ino) in seen:
                 continue
-            seen.add((here.st_dev, here.st_ino))
+            seen.add((status.st_dev, status.st_ino))
             entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
         except OSError as error:
-            told(SkippedFile(path, f"the folder can't be read ({error.strerror})"))
+            on_skipped(SkippedFile(path, f"the folder can't be read ({error.strerror})"))
             continue
         for entry in entries:
             inside = f"{path}/{entry.name}"
@@ -108,4 +108,4 @@ def _walk(top: Path, prefix: str, leave_out: tuple[Path, ...], told: OnSkipped) 
             elif entry.is_file():
                 yield BackupItem(inside, Path(entry.path))
             elif entry.is_symlink():
-                told(SkippedFile(inside, "a link that leads nowhere"))
+                on_skipped(SkippedFile(inside, "a broken link"))

@@ -1,4 +1,4 @@
-"""Bringing a snapshot back: everything is written and checked beside its place, and moved there at the end."""
+"""Restore a snapshot: write and check everything in temporary folders, and rename them into place at the end."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from mondrian_core.files import sync_folder
 
 @dataclass(frozen=True)
 class RestoreResult:
-    """What was brought back, and where the folders went that stood in its place."""
+    """The restored snapshot, and the new names of folders that were in its place."""
 
     snapshot: BackupSnapshot
     moved_aside: tuple[Path, ...]
@@ -48,13 +48,21 @@ def restore_backup(
     force: bool = False,
     listen: EventListener = ignore_events,
 ) -> RestoreResult:
-    """Bring a snapshot (None: the last) of the backup folder `root` back to a workspace and a registry.
+    """Restore a snapshot to a workspace and a registry.
 
-    Every file is checked against its hash while it is copied, and the database by SQLite, before anything is put in its
-    place. Folders that are there and not empty are refused, with `force` moved aside; nothing is ever overwritten.
+    Every file is checked against its hash while it is copied, and the database by SQLite, before anything is moved into
+    place. Nothing is ever overwritten.
+
+    Args:
+        root: the backup folder.
+        workspace: where to restore the workspace.
+        adapters: where to restore the registry.
+        snapshot: name of the snapshot; None: the last.
+        force: rename folders that are not empty instead of refusing them.
+        listen: receives events.
 
     Raises:
-        BadInput: there is no such snapshot, or something is in its place.
+        BadInput: no snapshot has that name, or a target folder is not empty.
         DamagedBackup: files are missing or changed; nothing was changed.
         DiskFull: nothing is left behind.
     """
@@ -68,9 +76,9 @@ def restore_backup(
     staged = {place: place.parent / f".{place.name}-restoring-{secrets.token_hex(4)}" for place in roots}
     try:
         with translate_foreign_errors(workspace):
-            for beside in staged.values():
-                beside.parent.mkdir(parents=True, exist_ok=True)
-                beside.mkdir(mode=0o700)
+            for temporary in staged.values():
+                temporary.parent.mkdir(parents=True, exist_ok=True)
+                temporary.mkdir(mode=0o700)
             for done, entry in enumerate(chosen.entries, 1):
                 final = finals[entry.path]
                 place = next(place for place in roots if final.is_relative_to(place))
@@ -80,8 +88,8 @@ def restore_backup(
     except UnreadableFile as error:
         raise DamagedBackup(f"The backup can't be read: {error}.", "Nothing was changed; check that disk.") from error
     finally:
-        for beside in staged.values():
-            shutil.rmtree(beside, ignore_errors=True)
+        for temporary in staged.values():
+            shutil.rmtree(temporary, ignore_errors=True)
     return RestoreResult(chosen, moved)
 
 
@@ -91,7 +99,7 @@ def _target_path(entry: SnapshotEntry, workspace: Path, adapters: Path) -> Path:
 
 
 def _target_folders(entries: tuple[SnapshotEntry, ...], workspace: Path, adapters: Path) -> list[Path]:
-    """The folders that are put in place as wholes: the workspace, and each advisor's of the registry outside it."""
+    """The folders to rename into place: the workspace, and each advisor's folder of a registry outside it."""
     paths = [entry.path.split("/") for entry in entries]
     advisors = sorted({path[1] for path in paths if path[0] == ADAPTERS})
     homes = [adapters / advisor for advisor in advisors]
@@ -105,8 +113,8 @@ def _require_free(place: Path, force: bool) -> None:
         raise BadInput(f"{place} is a file.", "Name another folder with --workspace or --adapters.")
     if not force:
         raise BadInput(
-            f"{place} is there and not empty; a restore overwrites nothing.",
-            "Name an empty folder with --workspace and --adapters, or give --force: what is there is moved aside, "
+            f"{place} is not empty; a restore overwrites nothing.",
+            "Name an empty folder with --workspace and --adapters, or add --force: the present content is renamed, "
             "not deleted. Stop the service and the worker first (`make down`).",
         )
 
@@ -122,19 +130,19 @@ def _restore_file(folder: BackupFolder, entry: SnapshotEntry, target: Path, name
 
 
 def _put_in_place(staged: dict[Path, Path]) -> tuple[Path, ...]:
-    """Rename what was staged; when one of the folders can't be moved, all are as before."""
+    """Rename the staged folders into place; when one can't be renamed, undo all."""
     now = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
     aside: dict[Path, Path] = {}
     placed: list[Path] = []
     try:
-        for place, beside in staged.items():
+        for place, temporary in staged.items():
             if place.exists():
                 if any(place.iterdir()):
                     aside[place] = place.with_name(f"{place.name}.before-restore-{now}-{secrets.token_hex(2)}")
                     place.rename(aside[place])
                 else:
                     place.rmdir()
-            beside.rename(place)
+            temporary.rename(place)
             placed.append(place)
             sync_folder(place.parent)
     except OSError:

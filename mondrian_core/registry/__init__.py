@@ -1,13 +1,12 @@
-"""Adapter versions, the promoted pointer, history, rollback, on plain files.
+"""The adapter registry on plain files: versions, promoted pointer, history, promotion, rollback, import, export.
 
-version.py    a version on disk          history.py   the append-only chain, replayed to states
-intake.py     files coming in            pointer.py   promoted.json
-soundness.py  hashes and arrays          ledger.py    both under lock, kept in step through crashes
-reading.py    Registry's reading side    registry.py  Registry with its writing side
-answers.py    what versions answered     compare.py   describe, diff, side by side, family
-imports.py    what comes from elsewhere  conversion.py  PEFT's and older layouts as mlx-vlm's
-remote.py     the books in a store       object_store.py  conditional writes through fsspec
-again.py      done anew after losing     retention.py, archive.py, older.py
+registry.py       Registry: the writing methods        reader.py          RegistryReader: the reading methods
+version.py        a version on disk                    version_writer.py  copy files into a new version
+history.py        the append-only hash chain           champion_pointer.py  promoted.json
+advisor_store.py  pointer and history under a lock     remote_advisor_store.py  the same in an object store
+object_store.py   conditional writes through fsspec    retry_on_conflict.py  repeat a write that lost a race
+validation.py     hashes and LoRA arrays               retention.py       which versions may be deleted
+version_comparison.py, version_answers.py: compare versions and their answers; import_export/: other layouts, archives
 """
 
 from mondrian_core.registry.history import HistoryEntry

@@ -1,8 +1,7 @@
-"""One advisor's folder under lock: the pointer and the history, kept in step through crashes.
+"""AdvisorStore: one advisor's pointer and history under a lock, kept consistent through crashes.
 
-Every change has one moment in which it happens: a rename of promoted.json (the champion), a rename of a folder (a
-version appears or goes), or a flushed line (everything else). Before its own change a writer settles what a dead one
-left.
+Every change takes effect in one atomic step: a rename of promoted.json (the champion), a rename of a folder (a version
+appears or disappears), or a flushed line (everything else). A writer first completes what a crashed writer left.
 """
 
 from __future__ import annotations
@@ -35,16 +34,16 @@ LOCK_FILE = ".lock"
 INCOMING_PREFIX = ".incoming-"
 REMOVED_PREFIX = ".removed-"
 LOCK_SECONDS = 30.0
-REGISTRY_ACTOR = "registry"  # the actor of what the registry finds by itself
+REGISTRY_ACTOR = "registry"  # the actor of changes that the registry makes by itself
 
 
 @dataclass(frozen=True)
 class RegistrySnapshot:
-    """Pointer and history as they belong together.
+    """A consistent view of pointer and history.
 
     Attributes:
-        chain: with the pointer's own entry at its end when a dead writer didn't come to write it.
-        trouble: why the pointer can't be followed; then the history says who is champion.
+        chain: ends with the pointer's own entry, also when a crashed writer did not append it.
+        pointer_error: why the pointer can't be used; then the history determines the champion.
     """
 
     chain: HistoryChain
@@ -53,7 +52,7 @@ class RegistrySnapshot:
 
     @cached_property
     def history_state(self) -> HistoryState:
-        """What the history says."""
+        """The history, replayed."""
         return history.replay_history(self.chain.entries)
 
     @property
@@ -68,7 +67,7 @@ class RegistrySnapshot:
 
 
 class AdvisorStore:
-    """The books of one advisor. Reading takes no lock; writing happens inside `writing()`."""
+    """Pointer and history of one advisor. Reading takes no lock; writing happens inside `writing()`."""
 
     def __init__(
         self, home: Path, advisor: str, clock: Callable[[], datetime], listen: EventListener = ignore_events
@@ -76,7 +75,7 @@ class AdvisorStore:
         self.home, self.advisor, self.clock, self.listen = home, advisor, clock, listen
 
     def snapshot(self) -> RegistrySnapshot:
-        """Pointer and history. A promotion that happens between the two readings makes it read again."""
+        """Read pointer and history; again when a promotion happens between the two reads."""
         snapshot = self._snapshot_once()
         for _ in range(100):
             if snapshot.pointer_error is None:
@@ -84,7 +83,7 @@ class AdvisorStore:
             time.sleep(0.002)
             before, snapshot = snapshot, self._snapshot_once()
             if (before.chain, before.pointer) == (snapshot.chain, snapshot.pointer):
-                break  # nobody is writing: the trouble stays
+                break  # nobody is writing: the error is real
         return snapshot
 
     def _snapshot_once(self) -> RegistrySnapshot:
@@ -100,33 +99,31 @@ class AdvisorStore:
         if found.entry.serial >= chain.next_serial:
             return RegistrySnapshot(chain.with_entry(found.entry), found)
         if moves and moves[-1] != found.entry:
-            return RegistrySnapshot(
-                chain, found, self._pointer_error("promoted.json is not the one that the history tells of")
-            )
+            return RegistrySnapshot(chain, found, self._pointer_error("promoted.json doesn't match the history"))
         return RegistrySnapshot(chain, found)
 
     def _pointer_error(self, what: str) -> BadAdapter:
         return BadAdapter(
             f"{self.home}: {what}.",
             f"Run `mondrian adapters promote` or `mondrian adapters rollback --advisor {self.advisor}`; "
-            "both go by the history and write it anew.",
+            "both follow the history and rewrite the file.",
         )
 
     def is_complete(self, folder: Path, manifest: Mapping[str, Any]) -> bool:
-        """True when every file of a version is there with its size."""
+        """True when every file of a version exists with its recorded size."""
         return has_all_files(folder, manifest)
 
-    def fetch(self, folder: Path, manifest: Mapping[str, Any], *, anew: bool = False) -> None:
-        """Have the files of a version in its folder; here they always are."""
+    def fetch(self, folder: Path, manifest: Mapping[str, Any], *, redownload: bool = False) -> None:
+        """Make the files of a version available in its folder; a local registry always has them."""
 
     @contextmanager
     def writing(self, *, create: bool = False) -> Iterator[RegistrySnapshot]:
-        """Hold the advisor's lock, with the books settled. A lock whose process died is free: the kernel drops it.
+        """Hold the advisor's lock, with interrupted changes completed. The kernel frees the lock of a dead process.
 
         Raises:
-            UnknownVersion: when there is no folder to write in and none is to be made.
-            RegistryBusy: when another process keeps it for longer than LOCK_SECONDS.
-            DiskFull: when what a dead process left can't be settled.
+            UnknownVersion: the advisor has no folder, and `create` is False.
+            RegistryBusy: another process holds the lock for longer than LOCK_SECONDS.
+            DiskFull: an interrupted change can't be completed.
         """
         from filelock import FileLock, Timeout
 
@@ -145,16 +142,23 @@ class AdvisorStore:
                 yield self._recover()
 
     def append_event(self, snapshot: RegistrySnapshot, event: str, **values: Any) -> RegistrySnapshot:
-        """Append a line; for an event whose line is the event."""
+        """Append an event that takes effect with its history line."""
         entry = snapshot.chain.next_entry(event, self.clock(), **values)
         return replace(snapshot, chain=history.append_history_entry(self.home, snapshot.chain, entry))
 
     def move(
         self, snapshot: RegistrySnapshot, event: str, after: str | None, manifest_sha256: str, **values: Any
     ) -> HistoryEntry:
-        """Let the pointer name `after`: when this returns it does, when this raises it doesn't.
+        """Move the pointer to `after`: done when this returns, not done when it raises.
 
-        The line follows the rename. When the disk has no room for it, it waits in the pointer for the next writer.
+        The history line follows the rename; on a full disk it stays in the pointer for the next writer.
+
+        Args:
+            snapshot: the state that the move starts from.
+            event: "promote", "rollback" or "quarantine".
+            after: the new champion; None: the base alone.
+            manifest_sha256: of that version's manifest; "" for the base.
+            values: further fields of the history entry.
         """
         entry = snapshot.chain.next_entry(
             event, self.clock(), before=snapshot.champion, after=after, moves_pointer=True, **values
@@ -169,7 +173,7 @@ class AdvisorStore:
             if found is None or found.entry != entry:
                 raise
             self.listen(
-                StageNotice("registry", f"The champion has changed; its line in the history has to wait. {error}")
+                StageNotice("registry", f"The champion has changed; the history line is still to be written. {error}")
             )
         return entry
 
@@ -188,7 +192,7 @@ class AdvisorStore:
             name = left.name.removeprefix(REMOVED_PREFIX)
             if name not in snapshot.history_state.removed:
                 snapshot = self.append_event(
-                    snapshot, "remove", version=name, actor=REGISTRY_ACTOR, reason="its removal was cut short"
+                    snapshot, "remove", version=name, actor=REGISTRY_ACTOR, reason="its removal was interrupted"
                 )
             shutil.rmtree(left)
         return snapshot
@@ -208,19 +212,19 @@ class AdvisorStore:
                     "adopt",
                     version=folder.name,
                     actor=REGISTRY_ACTOR,
-                    reason="found complete on disk without a line in the history",
+                    reason="found complete on disk without a history line",
                     detail={"state": initial_version_state(manifest), "manifest_sha256": history.sha256_hex(data)},
                 )
         return snapshot
 
     def discard_version(self, folder: Path) -> None:
-        """Take back a version that could not be recorded: no version in one step, then deleted. Needs no space."""
+        """Undo a version that could not be recorded: remove its manifest, then its files. Needs no disk space."""
         (folder / MANIFEST).unlink()
         shutil.rmtree(folder, ignore_errors=True)
 
 
 def initial_version_state(manifest: Mapping[str, Any]) -> VersionState:
-    """The state a version starts in when nobody said otherwise: rejected when its gates failed."""
+    """The default state of a new version: rejected when its gates failed, else candidate."""
     report = manifest.get("gate_report") or {}
     failed = report.get("verdict") == "FAIL" or manifest.get("registered_as") == "rejected"
     return "rejected" if failed else "candidate"

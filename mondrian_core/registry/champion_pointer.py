@@ -1,6 +1,6 @@
-"""promoted.json: which version serves. Replacing it in one rename is the moment in which a promotion happens.
+"""promoted.json: the version that serves. Replacing the file by a rename is what makes a promotion take effect.
 
-It carries the history entry of its own move, so that the move and its who and why reach the disk together.
+The file holds the history entry of its own move, so that the move, its actor and its reason reach the disk together.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ class ChampionPointer:
     """The champion.
 
     Attributes:
-        version: None when the base alone answers.
-        manifest_sha256: of that version's manifest, so that an edited one is not served; "" with None.
+        version: None: the base alone.
+        manifest_sha256: of that version's manifest, so that an edited one is not served; "" for the base.
         entry: the history line of the move that set it.
     """
 
@@ -48,7 +48,7 @@ def read_champion_pointer(home: Path, advisor: str) -> ChampionPointer | None:
     """The pointer; None when nothing was ever promoted.
 
     Raises:
-        BadAdapter: when the file is damaged or was edited by hand; the registry's writers mend it.
+        BadAdapter: the file is damaged or was edited; the next promotion or rollback repairs it.
     """
     path = home / POINTER
     try:
@@ -63,21 +63,21 @@ def read_champion_pointer(home: Path, advisor: str) -> ChampionPointer | None:
     except (ValueError, TypeError, KeyError) as error:
         raise _damaged_pointer(path, advisor, f"it can't be read ({error})") from None
     if not sound:
-        raise _damaged_pointer(path, advisor, "it was edited by hand")
+        raise _damaged_pointer(path, advisor, "it was edited manually")
     return pointer
 
 
 def write_champion_pointer(home: Path, pointer: ChampionPointer) -> None:
-    """Replace the pointer in one step. The caller holds the lock.
+    """Replace the pointer atomically. The caller holds the lock.
 
     Raises:
-        DiskFull: when no space is left; the old pointer stays.
+        DiskFull: the old pointer stays.
     """
     write_json(home / POINTER, pointer.as_dict())
 
 
 def _damaged_pointer(path: Path, advisor: str, why: str) -> BadAdapter:
     return BadAdapter(
-        f"{path} says which version serves, and {why}.",
-        f"Run `mondrian adapters promote` or `mondrian adapters rollback --advisor {advisor}`; both write it anew.",
+        f"{path} names the version that serves, but {why}.",
+        f"Run `mondrian adapters promote` or `mondrian adapters rollback --advisor {advisor}`; both rewrite it.",
     )

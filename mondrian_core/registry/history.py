@@ -1,9 +1,9 @@
-"""history.jsonl: what happened to an advisor's versions, append-only, each line holding the SHA-256 of the one before.
+"""history.jsonl: the append-only log of an advisor's versions; each line holds the SHA-256 of the line before.
 
-A line says what has already happened. Where a change is a rename (a version appears, the pointer moves), the rename
-comes first and carries what the line will say; a process killed in between leaves a history that is one line short,
-never one that claims too much, and the next writer adds the line (`ledger`). A torn last line, without its newline,
-never happened and is cut off by the next writer.
+A line records a change that has already happened. When a change is a rename (a version appears, the pointer moves), the
+rename comes first and carries the content of the line; a process killed in between leaves a history that lacks one
+line, never one with a false line, and the next writer adds it (`advisor_store`). A torn last line, without its newline,
+doesn't count and is cut off by the next writer.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from mondrian_core.registry.version import VersionState
 HISTORY = "history.jsonl"
 GENESIS_HASH = "0" * 64
 
-# register: a new version.  adopt: a version found on disk that no line names.  promote, rollback: the pointer moved.
-# quarantine: found damaged, never served (moves the pointer when it was the champion).  release: found sound again.
-# reject: refused by hand.  evaluate: measured anew.  remove: deleted by retention.  rollout: a share changed.
+# register: a new version.  adopt: a version found on disk without a line.  promote, rollback: the pointer moved.
+# quarantine: damaged, never served (moves the pointer when it was the champion).  release: passed verification again.
+# reject: rejected manually.  evaluate: measured again.  remove: deleted by retention.  rollout: a share changed.
 EVENTS = frozenset(
     {"register", "adopt", "promote", "rollback", "quarantine", "release", "reject", "evaluate", "remove", "rollout"}
 )
@@ -40,7 +40,7 @@ class HistoryEntry:
     """One line.
 
     Attributes:
-        serial: 1, 2, 3, ...; the order of events. `at` is what the clock said, and clocks go backwards.
+        serial: 1, 2, 3, ...; the order of events. `at` is the clock's time, which may go backwards.
         before, after: the champion before and after, for events that move the pointer; None is the base alone.
         previous: SHA-256 of the line before, without its newline.
     """
@@ -78,7 +78,7 @@ class HistoryEntry:
         """An entry from a line's values.
 
         Raises:
-            ValueError: when it is no entry.
+            ValueError: the values are not an entry.
         """
         try:
             entry = cls(**value)
@@ -91,11 +91,11 @@ class HistoryEntry:
 
 @dataclass(frozen=True)
 class HistoryChain:
-    """What a history file holds.
+    """The content of a history file.
 
     Attributes:
-        size: bytes up to the end of the last complete line; what follows is a torn line.
-        problems: lines that can't be read, or that don't follow from the one before.
+        size: bytes up to the end of the last complete line; a torn line may follow.
+        problems: lines that can't be read, or whose hash of the line before is wrong.
     """
 
     entries: tuple[HistoryEntry, ...]
@@ -109,11 +109,11 @@ class HistoryChain:
 
     @property
     def next_serial(self) -> int:
-        """The serial of the entry to come."""
+        """The serial of the next entry."""
         return self.entries[-1].serial + 1 if self.entries else 1
 
     def next_entry(self, event: str, clock: datetime, **values: Any) -> HistoryEntry:
-        """The entry that would come next."""
+        """Build the next entry; nothing is written."""
         at = clock.astimezone(UTC).isoformat(timespec="milliseconds")
         detail = dict(values.pop("detail", {}) or {})
         if self.entries and at < self.entries[-1].at:
@@ -179,7 +179,7 @@ class HistoryState:
 
 
 def replay_history(entries: Sequence[HistoryEntry]) -> HistoryState:
-    """Replay the history. Pure."""
+    """The state after all entries; a pure function."""
     states: dict[str, VersionState] = {}
     manifests: dict[str, str] = {}
     evaluations: dict[str, Mapping[str, Any]] = {}
@@ -191,19 +191,14 @@ def replay_history(entries: Sequence[HistoryEntry]) -> HistoryState:
             _apply_pointer_move(champions, states, entry)
         if name is None:
             continue
+        if (state := _state_after(entry)) is not None:
+            states[name] = state
         if entry.event in ("register", "adopt", "release"):
-            states[name] = entry.detail.get("state", "candidate")
             removed.discard(name)
             if "manifest_sha256" in entry.detail:
                 manifests[name] = entry.detail["manifest_sha256"]
-        elif entry.event == "quarantine":
-            states[name] = "quarantined"
-        elif entry.event == "reject":
-            states[name] = "rejected"
         elif entry.event == "evaluate":
             evaluations[name] = entry.detail.get("report", {})
-            if "state" in entry.detail:
-                states[name] = entry.detail["state"]
         elif entry.event == "remove":
             removed.add(name)
             states.pop(name, None)
@@ -214,6 +209,22 @@ def replay_history(entries: Sequence[HistoryEntry]) -> HistoryState:
         champions=tuple(champions),
         removed=frozenset(removed),
     )
+
+
+def _state_after(entry: HistoryEntry) -> VersionState | None:
+    """The state that an entry gives its version; None when it leaves the state as it is."""
+    state: VersionState | None = entry.detail.get("state")
+    match entry.event:
+        case "register" | "adopt" | "release":
+            return state or "candidate"
+        case "evaluate":
+            return state
+        case "quarantine":
+            return "quarantined"
+        case "reject":
+            return "rejected"
+        case _:
+            return None
 
 
 def _apply_pointer_move(champions: list[str | None], states: dict[str, VersionState], entry: HistoryEntry) -> None:
@@ -227,4 +238,4 @@ def _apply_pointer_move(champions: list[str | None], states: dict[str, VersionSt
         if champions[-1] != entry.after:
             champions.append(entry.after)
     if entry.after is not None:
-        states[entry.after] = "retired"  # what it is once it is champion no more; the pointer says that it is
+        states[entry.after] = "retired"  # its state once another version is champion; the pointer names the present one

@@ -1,7 +1,7 @@
-"""An fsspec file system with what a registry needs beyond reading: a write that happens only if nobody else's did.
+"""ObjectStore: an fsspec file system with conditional writes, which succeed only if the object is unchanged.
 
-S3 has it (conditional writes with If-None-Match and If-Match, since 2024), and so have stores that speak its protocol.
-Where it is missing, the registry can be read and not be written.
+S3 has them (If-None-Match and If-Match, since 2024), and so do compatible stores. A registry in another store can be
+read but not written. Why fsspec: docs/decisions/0094.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ CONDITIONAL_WRITE_PROTOCOLS = frozenset({"s3", "s3a"})
 _CONFLICT_CODES = frozenset({"PreconditionFailed", "ConditionalRequestConflict", "412", "409"})
 
 
-class WriteConflict(Exception):
-    """Somebody else wrote the object first; what the write rested on is no longer so."""
+class WriteConflict(Exception):  # noqa: N818  (an expected outcome that is retried, not an error)
+    """Another writer changed the object first; the write did not happen."""
 
 
 class Unreachable(Broken):
-    """The store doesn't answer, or refuses."""
+    """The store doesn't answer, or refuses access."""
 
 
 @dataclass(frozen=True)
 class ObjectInfo:
-    """An object: its size in bytes, and a token that changes with its content ("" where the store has none)."""
+    """An object: size in bytes, and a token that changes with its content ("" when the store has none)."""
 
     size: int
     token: str
@@ -40,10 +40,10 @@ class ObjectStore:
     """The objects under a URL, named by paths relative to it."""
 
     def __init__(self, url: str) -> None:
-        """Open; nothing is asked of the store yet.
+        """Open the store without a request.
 
         Raises:
-            BadInput: no such protocol, or its package is not installed.
+            BadInput: the protocol is unknown, or its package is not installed.
         """
         import fsspec
 
@@ -51,22 +51,22 @@ class ObjectStore:
         protocol = url.partition("://")[0]
         self.conditional = protocol in CONDITIONAL_WRITE_PROTOCOLS
         try:
-            # no listings kept: threads share a file system, and one's old listing would hide what is there for another
+            # no listings cache: threads share a file system, and an outdated listing would hide new objects
             self._fs, self._root = fsspec.core.url_to_fs(self.url, use_listings_cache=False)
         except (ImportError, ValueError) as error:
-            extra = " Install it with `pip install 'mondrian[s3]'`." if self.conditional else ""
+            extra = " Install the extra `s3` (docs/registry.md)." if self.conditional else ""
             raise BadInput(
                 f"{url} can't be opened as a registry: {error}.{extra}", "Name a folder, or an s3:// URL."
             ) from None
 
     def listing(self, prefix: str = "") -> dict[str, ObjectInfo]:
-        """Every object below `prefix`, by its path relative to that."""
+        """Every object below `prefix`, by its path relative to the prefix."""
         place = f"{self._root}/{prefix}".rstrip("/")
         with self._translate_errors():
             try:
                 found = self._fs.find(place, detail=True)
             except FileNotFoundError as error:
-                raise BadInput(f"There is no registry at {self.url}: {error}.", "Make the bucket first.") from None
+                raise BadInput(f"There is no registry at {self.url}: {error}.", "Create the bucket first.") from None
         return {
             name.removeprefix(f"{place}/"): ObjectInfo(int(facts.get("size") or 0), str(facts.get("ETag") or ""))
             for name, facts in found.items()
@@ -74,7 +74,7 @@ class ObjectStore:
         }
 
     def folders(self) -> list[str]:
-        """Names directly under the URL that are folders."""
+        """Names of the folders directly under the URL, sorted."""
         with self._translate_errors():
             try:
                 found = self._fs.ls(self._root, detail=True)
@@ -83,27 +83,27 @@ class ObjectStore:
         return sorted(each["name"].rstrip("/").rpartition("/")[2] for each in found if each["type"] == "directory")
 
     def read(self, path: str) -> bytes:
-        """An object's bytes."""
+        """Read an object."""
         with self._translate_errors():
             data: bytes = self._fs.cat_file(self._at(path))
         return data
 
     def download(self, path: str, target: Path) -> None:
-        """An object into a file."""
+        """Download an object to a file."""
         with self._translate_errors():
             self._fs.get_file(self._at(path), str(target))
 
     def upload(self, path: str, source: Path) -> None:
-        """A file into an object, whatever was there."""
+        """Upload a file to an object, replacing it."""
         with self._translate_errors():
             self._fs.put_file(str(source), self._at(path))
 
     def write_if(self, path: str, data: bytes, token: str | None) -> None:
-        """Write when the object still has `token` (None: when it isn't there), else not at all.
+        """Write an object only if it still has `token` (None: only if it doesn't exist).
 
         Raises:
-            Lost: it has another, or it is there.
-            BadInput: the store can't do that.
+            WriteConflict: it has another token, or it exists.
+            BadInput: the store has no conditional writes.
         """
         if not self.conditional:
             raise BadInput(f"{self.url} can only be read.", "Only a folder or an s3:// URL can be written to.")
@@ -113,7 +113,7 @@ class ObjectStore:
             self._fs.call_s3("put_object", Bucket=bucket, Key=key, Body=data, **condition)
 
     def remove(self, paths: Iterable[str]) -> None:
-        """Delete objects; one that isn't there is no error."""
+        """Delete objects; a missing object is not an error."""
         with self._translate_errors():
             for path in paths:
                 try:
@@ -126,7 +126,7 @@ class ObjectStore:
 
     @contextmanager
     def _translate_errors(self) -> Iterator[None]:
-        """Turn the store's errors into ours; an object that isn't there stays FileNotFoundError."""
+        """Turn errors of the store into ours; a missing object stays FileNotFoundError."""
         try:
             yield
         except FileNotFoundError:
@@ -143,7 +143,7 @@ class ObjectStore:
 
 @functools.cache
 def _store_error_types() -> tuple[type[Exception], ...]:
-    """Errors of the network and of the store."""
+    """Exceptions of the network and of the store."""
     try:
         from botocore.exceptions import BotoCoreError
     except ImportError:
@@ -153,16 +153,16 @@ def _store_error_types() -> tuple[type[Exception], ...]:
 
 @functools.cache
 def open_object_store(url: str) -> ObjectStore:
-    """The store of a URL; one per process, for its connections."""
+    """The store of a URL; one per process, to share its connections."""
     return ObjectStore(url)
 
 
 def new_claim_token() -> bytes:
-    """Bytes that nobody else writes, so that two claims are never the same object."""
+    """Unique bytes, so that two claims never have the same content."""
     return uuid.uuid4().hex.encode()
 
 
 def token_in_listing(listing: dict[str, Any], path: str) -> str | None:
-    """The token of an object in a listing; None when it isn't there."""
+    """The token of an object in a listing; None when the object is missing."""
     found = listing.get(path)
     return found.token if found is not None else None

@@ -1,4 +1,4 @@
-"""Reading the registry: versions, their states, the champion, the history, what is wrong. No locks, no writes."""
+"""RegistryReader: read versions, states, the champion and the history, and verify them. No locks, no writes."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ from mondrian_core.settings import ADVISOR_ID, url_from_cache_folder, validate_a
 
 
 def utc_now() -> datetime:
-    """The time, with its zone."""
+    """The current time in UTC."""
     return datetime.now(UTC)
 
 
 class RegistryReader:
-    """Adapter versions under `root`, in the layout of PRODUCT (Files)."""
+    """Adapter versions under `root`: `<advisor>/v0001`, `promoted.json`, `history.jsonl` (docs/registry.md)."""
 
     def __init__(
         self, root: Path, *, clock: Callable[[], datetime] = utc_now, listen: EventListener = ignore_events
     ) -> None:
-        """`root` is a folder, or the place in the cache that stands for a URL (`settings.cached`)."""
+        """`root` is a folder, or the folder of the cache that stands for a URL (`settings.cache_folder_from_url`)."""
         self.root, self._clock, self._listen = Path(root), clock, listen
         self.url = url_from_cache_folder(self.root)
 
@@ -50,81 +50,81 @@ class RegistryReader:
         return sorted(path.name for path in self.root.iterdir() if path.is_dir() and ADVISOR_ID.fullmatch(path.name))
 
     def versions(self, advisor: str) -> list[AdapterVersion]:
-        """All versions, oldest first; then what older layouts left. Half-copied folders are none."""
-        ledger = self._ledger(advisor)
-        return self._versions(ledger, ledger.snapshot())
+        """All versions, oldest first, then those of older layouts. An incomplete folder is not a version."""
+        store = self._store_of(advisor)
+        return self._versions(store, store.snapshot())
 
     def get(self, advisor: str, version: str) -> AdapterVersion:
         """One version.
 
         Raises:
-            UnknownVersion: when there is none of that name.
+            UnknownVersion: no version has that name.
         """
-        ledger = self._ledger(advisor)
-        return self._fetched(ledger, self._get(ledger, ledger.snapshot(), version))
+        store = self._store_of(advisor)
+        return self._fetched(store, self._get(store, store.snapshot(), version))
 
     def current(self, advisor: str) -> str | None:
         """Name of the champion as writers see it, also when promoted.json is damaged; None is the base alone."""
-        return self._ledger(advisor).snapshot().champion
+        return self._store_of(advisor).snapshot().champion
 
     def reference(self, advisor: str) -> ChampionReference:
         """The champion as writers see it, with the hash of its manifest, for `Registry.promote(expected=...)`."""
-        return self._ledger(advisor).snapshot().reference
+        return self._store_of(advisor).snapshot().reference
 
     def version_at(self, advisor: str, folder: Path) -> AdapterVersion | None:
-        """The registered version whose folder this is; None when it is no version's."""
+        """The registered version in a folder; None when the folder is not a version."""
         inside = folder.resolve().parent == (self.root / advisor).resolve()
         if not inside or not VERSION_NAME.fullmatch(folder.name):
             return None
-        ledger = self._ledger(advisor)
-        return self._read(ledger, ledger.snapshot(), folder.name)
+        store = self._store_of(advisor)
+        return self._read(store, store.snapshot(), folder.name)
 
     def champion(self, advisor: str) -> AdapterVersion | None:
         """The version that serves; None when nothing was promoted and the base answers alone.
 
-        Files are looked at but not hashed; `verify` does that.
+        Sizes of files are checked, hashes are not; `verify` does that.
 
         Raises:
-            BadAdapter: when the pointer is damaged, or what it names is not complete or was edited.
+            BadAdapter: the pointer is damaged, or its version is incomplete or was edited.
         """
-        ledger = self._ledger(advisor)
-        snapshot = ledger.snapshot()
+        store = self._store_of(advisor)
+        snapshot = store.snapshot()
         if snapshot.pointer_error is not None:
             raise snapshot.pointer_error
         if snapshot.champion is None:
             return None
-        version = self._read(ledger, snapshot, snapshot.champion)
+        version = self._read(store, snapshot, snapshot.champion)
         if version is None or version.state != "champion":
             raise BadAdapter(
                 f"The champion of '{advisor}', {snapshot.champion}, is damaged or was edited.",
                 f"`mondrian adapters verify --advisor {advisor}` says what is wrong; `... rollback` goes back.",
             )
-        return self._fetched(ledger, version)
+        return self._fetched(store, version)
 
     def history(self, advisor: str) -> tuple[HistoryEntry, ...]:
-        """What happened, oldest first."""
-        return self._ledger(advisor).snapshot().chain.entries
+        """The history entries, oldest first."""
+        return self._store_of(advisor).snapshot().chain.entries
 
     def verify(self, advisor: str, version: str) -> tuple[str, ...]:
-        """Hash every file anew and read the arrays; () is sound. Writes nothing: `quarantine` does.
+        """Hash every file and read the arrays; gives the problems, () when intact. Writes nothing.
 
-        Files in an object store are fetched anew: what the cache has says nothing about the store.
+        Files in an object store are downloaded again: the cache says nothing about the store.
         """
-        ledger = self._ledger(advisor)
-        snapshot = ledger.snapshot()
-        return self._problems(ledger, snapshot, self._get(ledger, snapshot, version), anew=True)
+        store = self._store_of(advisor)
+        snapshot = store.snapshot()
+        return self._problems(store, snapshot, self._get(store, snapshot, version), redownload=True)
 
     def check(self, advisor: str) -> tuple[str, ...]:
-        """What is wrong with the books: changed history lines, a damaged pointer, versions that went missing."""
-        ledger = self._ledger(advisor)
-        snapshot = ledger.snapshot()
+        """Problems of the history and the pointer: edited lines, a damaged pointer, missing versions."""
+        store = self._store_of(advisor)
+        snapshot = store.snapshot()
         found = list(snapshot.chain.problems)
         if snapshot.pointer_error is not None:
             found.append(snapshot.pointer_error.problem)
-        there = {folder.name for folder in version_folders(ledger.home)}
+        there = {folder.name for folder in version_folders(store.home)}
         there |= {
-            left.name.removeprefix(REMOVED_PREFIX) for left in ledger.home.glob(f"{REMOVED_PREFIX}*")
-        }  # about to be told
+            left.name.removeprefix(REMOVED_PREFIX) for left in store.home.glob(f"{REMOVED_PREFIX}*")
+        }  # their entry is about to be written
         found += [
             f"{name} is in the history but not on disk" for name in snapshot.history_state.states if name not in there
         ]
@@ -137,55 +137,55 @@ class RegistryReader:
             return []
         return version_comparison.version_lineage({each.version: each for each in self.versions(advisor)}, start)
 
-    # --- what both sides stand on -------------------------------------------------------------------------------------
+    # --- shared with the writing methods ----------------------------------------------------------------------------
 
-    def _ledger(self, advisor: str) -> AdvisorStore:
+    def _store_of(self, advisor: str) -> AdvisorStore:
         home = self.root / validate_advisor_id(advisor)
         if self.url is None:
             return AdvisorStore(home, advisor, self._clock, self._listen)
         return RemoteAdvisorStore(home, advisor, self._clock, self._listen, open_object_store(self.url))
 
-    def _fetched(self, ledger: AdvisorStore, version: AdapterVersion) -> AdapterVersion:
-        """The version with its files in its folder."""
+    def _fetched(self, store: AdvisorStore, version: AdapterVersion) -> AdapterVersion:
+        """The version, with its files downloaded into its folder."""
         if version.managed and version.state != "quarantined":
-            ledger.fetch(version.path, version.manifest)
+            store.fetch(version.path, version.manifest)
         return version
 
-    def _versions(self, ledger: AdvisorStore, snapshot: RegistrySnapshot) -> list[AdapterVersion]:
-        found = [self._read(ledger, snapshot, folder.name) for folder in version_folders(ledger.home)]
-        older = [legacy_version(ledger.advisor, name, folder) for name, folder in legacy_folders(ledger.home)]
+    def _versions(self, store: AdvisorStore, snapshot: RegistrySnapshot) -> list[AdapterVersion]:
+        found = [self._read(store, snapshot, folder.name) for folder in version_folders(store.home)]
+        older = [legacy_version(store.advisor, name, folder) for name, folder in legacy_folders(store.home)]
         return [version for version in found if version is not None] + older
 
-    def _get(self, ledger: AdvisorStore, snapshot: RegistrySnapshot, name: str) -> AdapterVersion:
+    def _get(self, store: AdvisorStore, snapshot: RegistrySnapshot, name: str) -> AdapterVersion:
         if VERSION_NAME.fullmatch(name):
-            version = self._read(ledger, snapshot, name)
+            version = self._read(store, snapshot, name)
             if version is not None:
                 return version
-        for older, folder in legacy_folders(ledger.home):
+        for older, folder in legacy_folders(store.home):
             if older == name:
-                return legacy_version(ledger.advisor, name, folder)
-        known = ", ".join(version.version for version in self._versions(ledger, snapshot)) or "none yet"
-        half = VERSION_NAME.fullmatch(name) and (ledger.home / name).is_dir()
+                return legacy_version(store.advisor, name, folder)
+        known = ", ".join(version.version for version in self._versions(store, snapshot)) or "none yet"
+        half = VERSION_NAME.fullmatch(name) and (store.home / name).is_dir()
         raise UnknownVersion(
-            f"'{ledger.advisor}' has no version '{name}'"
-            + (" yet: its folder is only half copied." if half else f" (known: {known})."),
+            f"'{store.advisor}' has no version '{name}'"
+            + (" yet: its folder is incomplete." if half else f" (known: {known})."),
             "Copy it again, with its manifest.json." if half else "List them with `mondrian adapters list`.",
         )
 
-    def _read(self, ledger: AdvisorStore, snapshot: RegistrySnapshot, name: str) -> AdapterVersion | None:
-        """The version of a folder; None when it is half-copied. One that is complete no more is quarantined."""
-        folder = ledger.home / name
+    def _read(self, store: AdvisorStore, snapshot: RegistrySnapshot, name: str) -> AdapterVersion | None:
+        """The version in a folder; None when it is incomplete. One that has lost files is quarantined."""
+        folder = store.home / name
         known = snapshot.history_state.states.get(name)
         try:
             data = (folder / MANIFEST).read_bytes()
         except OSError:
             data = b""
-        manifest = parse_manifest(data, ledger.advisor, name)
-        if manifest is None or not ledger.is_complete(folder, manifest):
+        manifest = parse_manifest(data, store.advisor, name)
+        if manifest is None or not store.is_complete(folder, manifest):
             if known is None or not folder.is_dir():
                 return None
             return AdapterVersion(
-                advisor=ledger.advisor,
+                advisor=store.advisor,
                 version=name,
                 path=folder,
                 manifest=manifest or {"version": name},
@@ -198,7 +198,7 @@ class RegistryReader:
         elif name == snapshot.champion:
             state = "champion"
         return AdapterVersion(
-            advisor=ledger.advisor,
+            advisor=store.advisor,
             version=name,
             path=folder,
             manifest=manifest,
@@ -208,11 +208,11 @@ class RegistryReader:
         )
 
     def _problems(
-        self, ledger: AdvisorStore, snapshot: RegistrySnapshot, version: AdapterVersion, *, anew: bool = False
+        self, store: AdvisorStore, snapshot: RegistrySnapshot, version: AdapterVersion, *, redownload: bool = False
     ) -> tuple[str, ...]:
         try:
             if version.managed:
-                ledger.fetch(version.path, version.manifest, anew=anew)
+                store.fetch(version.path, version.manifest, redownload=redownload)
         except BadAdapter as error:
             return (error.problem,)
         return validation.version_problems(version, snapshot.history_state.manifests.get(version.version))

@@ -1,4 +1,4 @@
-"""The registry of adapters: immutable versions, one champion per advisor, a history that can't be rewritten unseen."""
+"""Registry: register, promote, roll back, quarantine, import and prune adapter versions."""
 
 from __future__ import annotations
 
@@ -37,18 +37,18 @@ from mondrian_core.registry.version import (
     version_name,
 )
 
-RUN_KEY = "run"  # in a manifest and in the history's details: which run did it
+RUN_KEY = "run"  # key in a manifest and in the history's details: the run that did it
 
 
 class Registry(RegistryReader):
-    """The registry with its writing side.
+    """The registry with its writing methods.
 
-    Writers of one advisor take turns; each names the champion it knows of as `expected` (compare and swap). `actor` is
-    "person:<login>" or "flow:<run name>".
+    Writers of one advisor take turns; each passes the champion that it knows as `expected` (compare and swap). `actor`
+    is "person:<login>" or "flow:<run name>", `reason` a sentence; both go into the history.
     """
 
     @retry_on_conflict
-    def register(
+    def register(  # noqa: PLR0913  (each keyword is part of the version's record)
         self,
         advisor: str,
         folder: Path,
@@ -60,37 +60,44 @@ class Registry(RegistryReader):
         attachments: Sequence[Path] = (),
         run: str | None = None,
     ) -> AdapterVersion:
-        """Copy an adapter's files, and reports beside them, to the next free version; all of it or nothing.
+        """Copy an adapter's files and reports to the next free version, completely or not at all.
 
-        With `run` this happens once for each run of that name: called again, also after the process died anywhere in
-        here, it gives the version that the run has registered.
+        Args:
+            advisor: whose adapter.
+            folder: the adapter.
+            manifest: provenance to record.
+            state: "candidate" or "rejected".
+            actor: who registers it.
+            reason: for the history.
+            attachments: report files to store with the adapter.
+            run: the run's name; a repeated call for it, also after a crash, returns the version that exists.
 
         Raises:
-            BadAdapter: no weights, or files that may not come in.
+            BadAdapter: no weights, or files that are not allowed in a version.
             DiskFull: nothing is left behind.
         """
         if state not in ("candidate", "rejected"):
-            raise BadInput(f"A version can't begin as {state}.", "Register it as candidate or rejected.")
+            raise BadInput(f"A version can't be registered as {state}.", "Register it as candidate or rejected.")
         files = version_writer.collect_version_files(Path(folder), attachments)
-        ledger = self._ledger(advisor)
-        with ledger.writing(create=True) as snapshot:
-            if run is not None and (known := self._registered_by(ledger, snapshot, run)) is not None:
+        store = self._store_of(advisor)
+        with store.writing(create=True) as snapshot:
+            if run is not None and (known := self._registered_by(store, snapshot, run)) is not None:
                 return known
-            name = version_name(self._next_number(ledger, snapshot))
-            incoming = ledger.home / f"{INCOMING_PREFIX}{secrets.token_hex(4)}"
+            name = version_name(self._next_number(store, snapshot))
+            incoming = store.home / f"{INCOMING_PREFIX}{secrets.token_hex(4)}"
             made = self._clock().astimezone(UTC).isoformat(timespec="seconds")
             facts = {"advisor": advisor, "version": name, "created_at": made, "registered_as": state}
             by_run = {} if run is None else {RUN_KEY: run}
             try:
                 version_writer.write_version(incoming, files, {**manifest, **by_run, **facts})
                 digest = history.sha256_hex((incoming / MANIFEST).read_bytes())
-                incoming.rename(ledger.home / name)
+                incoming.rename(store.home / name)
             except BaseException:
                 shutil.rmtree(incoming, ignore_errors=True)
                 raise
             try:
-                sync_folder(ledger.home)
-                snapshot = ledger.append_event(
+                sync_folder(store.home)
+                snapshot = store.append_event(
                     snapshot,
                     "register",
                     version=name,
@@ -99,12 +106,12 @@ class Registry(RegistryReader):
                     detail={"state": state, "manifest_sha256": digest, **by_run},
                 )
             except (OSError, MondrianError):
-                ledger.discard_version(ledger.home / name)
+                store.discard_version(store.home / name)
                 raise
-            return self._get(ledger, snapshot, name)
+            return self._get(store, snapshot, name)
 
     @retry_on_conflict
-    def promote(
+    def promote(  # noqa: PLR0913  (each keyword is part of the history entry)
         self,
         advisor: str,
         version: str,
@@ -119,38 +126,46 @@ class Registry(RegistryReader):
         beside: Mapping[str, Mapping[str, Any]] | None = None,
         run: str | None = None,
     ) -> AdapterVersion:
-        """Make `version` the champion, if the champion still is `expected` (None: the base alone).
+        """Make `version` the champion, if the champion still is `expected`. Its files are hashed again first.
 
-        It is hashed anew first; `problems` is what the models room found against the base. `detail` goes into the
-        history, such as the rollout that the promotion begins; `beside` are JSON files by name that belong to it and
-        are written just before the pointer moves, under the same lock. With `run` it happens once for each run of that
-        name: called again it changes nothing, whoever is champion by then.
+        Args:
+            advisor: whose champion.
+            version: name of the version.
+            expected: the champion that it replaces; None: the base alone.
+            actor: who promotes it.
+            reason: for the history.
+            verdicts: verdict by gate name; None: those of the version's report.
+            forced: promote although its gates failed; needs a reason.
+            problems: what a comparison with the base found.
+            detail: for the history, such as the rollout that starts here.
+            beside: JSON files by name, written just before the pointer moves, under the same lock.
+            run: the run's name; a repeated call for it changes nothing, whoever is champion by then.
 
         Raises:
-            ChampionChanged: somebody else was first; nothing has changed.
+            ChampionChanged: another writer was first; nothing has changed.
             GateFailed: its gates failed and it is not `forced` with a reason.
-            BadAdapter: it is damaged; it is in quarantine now.
+            BadAdapter: it is damaged, and in quarantine now.
             NothingToDo: it is the champion already.
         """
         if beside:
             self.require_rollout_support()
-        ledger = self._ledger(advisor)
-        with ledger.writing() as snapshot:
+        store = self._store_of(advisor)
+        with store.writing() as snapshot:
             if run is not None and _promotion_entry(snapshot.chain.entries, version, run) is not None:
-                return self._get(ledger, snapshot, version)
+                return self._get(store, snapshot, version)
             _require_champion(snapshot, advisor, expected)
-            chosen = self._get(ledger, snapshot, version)
+            chosen = self._get(store, snapshot, version)
             if chosen.version == snapshot.champion and snapshot.pointer_error is None:
                 raise NothingToDo(f"{version} is the champion of '{advisor}' already.", "Nothing was changed.")
             _require_promotable(chosen, forced, reason)
-            if found := (*self._problems(ledger, snapshot, chosen), *problems):
-                self._quarantine(ledger, snapshot, chosen.version, actor, "; ".join(found))
+            if found := (*self._problems(store, snapshot, chosen), *problems):
+                self._quarantine(store, snapshot, chosen.version, actor, "; ".join(found))
                 raise BadAdapter(
                     f"{version} of '{advisor}' is damaged: {'; '.join(found)}.", "It is in quarantine now."
                 )
             for name, values in (beside or {}).items():
-                write_json(ledger.home / name, values)
-            entry = ledger.move(
+                write_json(store.home / name, values)
+            entry = store.move(
                 snapshot,
                 "promote",
                 version,
@@ -162,17 +177,17 @@ class Registry(RegistryReader):
                 verdicts=dict(verdicts or chosen.verdicts),
                 detail={**(detail or {}), **({} if run is None else {RUN_KEY: run})},
             )
-            return self._get(ledger, RegistrySnapshot(snapshot.chain.with_entry(entry), None), version)
+            return self._get(store, RegistrySnapshot(snapshot.chain.with_entry(entry), None), version)
 
     def promotion_by(self, advisor: str, version: str, run: str) -> HistoryEntry | None:
-        """The line of the promotion of `version` by the run of that name; None when it hasn't promoted it."""
+        """The history entry of the promotion of `version` by a run; None when the run has not promoted it."""
         return _promotion_entry(self.history(advisor), version, run)
 
     def require_rollout_support(self) -> None:
-        """Refuse an object store, where nobody would look at a rollout every few minutes.
+        """Refuse an object store: a rollout's state belongs to one service and its jobs table.
 
         Raises:
-            BadInput: the root is no folder.
+            BadInput: the registry is not a folder.
         """
         if self.url is not None:
             raise BadInput(
@@ -182,24 +197,27 @@ class Registry(RegistryReader):
 
     @retry_on_conflict
     def rollback(self, advisor: str, *, actor: str, reason: str, expected: str | None = None) -> AdapterVersion | None:
-        """Back to the champion before this one that is still sound; None is the base alone.
+        """Return to the most recent earlier champion whose files are intact; None is the base alone.
 
         Args:
-            expected: go back only if this is the champion, such as the version whose failures were counted.
+            advisor: whose champion.
+            actor: who rolls back.
+            reason: for the history.
+            expected: roll back only if this is the champion, such as the version whose failures were counted.
 
         Raises:
             NothingToDo: nothing is promoted.
             ChampionChanged: the champion is not `expected`.
         """
-        ledger = self._ledger(advisor)
-        with ledger.writing() as snapshot:
+        store = self._store_of(advisor)
+        with store.writing() as snapshot:
             leaving = snapshot.champion
             if expected is not None and leaving != expected:
                 raise ChampionChanged(advisor, expected, leaving)
             if leaving is None:
                 raise NothingToDo(f"Nothing is promoted for '{advisor}'.", "The base alone answers already.")
-            snapshot, target = self._fallback(ledger, snapshot, leaving)
-            entry = ledger.move(
+            snapshot, target = self._fallback(store, snapshot, leaving)
+            entry = store.move(
                 snapshot,
                 "rollback",
                 target.version if target else None,
@@ -209,60 +227,63 @@ class Registry(RegistryReader):
                 reason=reason,
             )
             after = RegistrySnapshot(snapshot.chain.with_entry(entry), None)
-            return self._get(ledger, after, target.version) if target else None
+            return self._get(store, after, target.version) if target else None
 
     @retry_on_conflict
     def quarantine(self, advisor: str, version: str, *, actor: str, reason: str) -> AdapterVersion | None:
-        """Never serve `version` again. When it is the champion, the pointer goes back. Gives the new champion."""
-        ledger = self._ledger(advisor)
-        with ledger.writing() as snapshot:
-            if self._get(ledger, snapshot, version).managed:  # nothing serves what an older layout left
-                snapshot = self._quarantine(ledger, snapshot, version, actor, reason)
-            return self._get(ledger, snapshot, snapshot.champion) if snapshot.champion else None
+        """Quarantine a version so that it is never served; a champion is rolled back. Gives the champion afterwards."""
+        store = self._store_of(advisor)
+        with store.writing() as snapshot:
+            if self._get(store, snapshot, version).managed:  # versions of older layouts are never served
+                snapshot = self._quarantine(store, snapshot, version, actor, reason)
+            return self._get(store, snapshot, snapshot.champion) if snapshot.champion else None
 
     @retry_on_conflict
     def release(self, advisor: str, version: str, *, actor: str, reason: str) -> AdapterVersion:
-        """Take a version that is sound again out of quarantine.
+        """Restore a quarantined version that passes verification.
 
         Raises:
-            BadAdapter: when it still is not.
+            BadAdapter: it is still damaged.
         """
-        ledger = self._ledger(advisor)
-        with ledger.writing() as snapshot:
-            chosen = self._get(ledger, snapshot, version)
+        store = self._store_of(advisor)
+        with store.writing() as snapshot:
+            chosen = self._get(store, snapshot, version)
             if chosen.state != "quarantined":
                 raise NothingToDo(f"{version} of '{advisor}' is not in quarantine but {chosen.state}.")
-            if found := self._problems(ledger, snapshot, chosen):
-                raise BadAdapter(f"{version} of '{advisor}' is damaged: {'; '.join(found)}.", "Copy its files anew.")
+            if found := self._problems(store, snapshot, chosen):
+                raise BadAdapter(f"{version} of '{advisor}' is damaged: {'; '.join(found)}.", "Copy its files again.")
             state = initial_version_state(chosen.manifest)
-            snapshot = ledger.append_event(
+            snapshot = store.append_event(
                 snapshot, "release", version=version, actor=actor, reason=reason, detail={"state": state}
             )
-            return self._get(ledger, snapshot, version)
+            return self._get(store, snapshot, version)
 
     @retry_on_conflict
     def reject(self, advisor: str, version: str, *, actor: str, reason: str) -> AdapterVersion:
-        """Refuse a candidate by hand."""
-        ledger = self._ledger(advisor)
-        with ledger.writing() as snapshot:
-            chosen = self._get(ledger, snapshot, version)
+        """Reject a candidate manually."""
+        store = self._store_of(advisor)
+        with store.writing() as snapshot:
+            chosen = self._get(store, snapshot, version)
             if chosen.state not in ("candidate", "retired"):
                 raise BadInput(f"{version} of '{advisor}' is {chosen.state}.", "Only a candidate can be rejected.")
-            snapshot = ledger.append_event(snapshot, "reject", version=version, actor=actor, reason=reason)
-            return self._get(ledger, snapshot, version)
+            snapshot = store.append_event(snapshot, "reject", version=version, actor=actor, reason=reason)
+            return self._get(store, snapshot, version)
 
     @retry_on_conflict
     def record_evaluation(self, advisor: str, version: str, report: Mapping[str, Any], *, actor: str) -> AdapterVersion:
-        """Write down the gates of a later evaluation; a candidate becomes rejected, or a rejected one a candidate.
+        """Record the gates of a later evaluation; a candidate may become rejected, or a rejected version a candidate.
 
-        One that a person rejected stays so. The report that is the newest already is not written again.
+        A version that a person rejected stays rejected. A repeated identical report is not recorded again.
 
         Args:
-            report: {"verdict", "gates", "compared_with"}, the last one as `ChampionReference.as_dict` gives it.
+            advisor: whose version.
+            version: name of the version.
+            report: {"verdict", "gates", "compared_with"}, the last one as in `ChampionReference.as_dict`.
+            actor: who evaluated it.
         """
-        ledger = self._ledger(advisor)
-        with ledger.writing() as snapshot:
-            chosen = self._get(ledger, snapshot, version)
+        store = self._store_of(advisor)
+        with store.writing() as snapshot:
+            chosen = self._get(store, snapshot, version)
             kept = {
                 "verdict": report["verdict"],
                 "gates": list(report["gates"]),
@@ -271,11 +292,13 @@ class Registry(RegistryReader):
             if chosen.evaluation == kept:
                 return chosen
             detail: dict[str, Any] = {"report": kept}
-            by_hand = any(entry.event == "reject" and entry.version == version for entry in snapshot.chain.entries)
-            if chosen.state == "candidate" or (chosen.state == "rejected" and not by_hand):
+            rejected_manually = any(
+                entry.event == "reject" and entry.version == version for entry in snapshot.chain.entries
+            )
+            if chosen.state == "candidate" or (chosen.state == "rejected" and not rejected_manually):
                 detail["state"] = "rejected" if report["verdict"] == "FAIL" else "candidate"
             verdicts = {gate["name"]: gate["verdict"] for gate in report["gates"]}
-            snapshot = ledger.append_event(
+            snapshot = store.append_event(
                 snapshot,
                 "evaluate",
                 version=version,
@@ -284,30 +307,30 @@ class Registry(RegistryReader):
                 verdicts=verdicts,
                 detail=detail,
             )
-            return self._get(ledger, snapshot, version)
+            return self._get(store, snapshot, version)
 
     @retry_on_conflict
     def record_rollout(self, advisor: str, version: str, *, actor: str, reason: str, detail: Mapping[str, Any]) -> None:
-        """Write down that another share of the traffic goes to `version`."""
-        ledger = self._ledger(advisor)
-        with ledger.writing() as snapshot:
-            ledger.append_event(snapshot, "rollout", version=version, actor=actor, reason=reason, detail=detail)
+        """Record that another share of the traffic goes to `version`."""
+        store = self._store_of(advisor)
+        with store.writing() as snapshot:
+            store.append_event(snapshot, "rollout", version=version, actor=actor, reason=reason, detail=detail)
 
     @contextmanager
     def locked(self, advisor: str) -> Iterator[None]:
-        """Hold the advisor's lock, for what lies beside the pointer. No writer of this class may be called inside."""
-        with self._ledger(advisor).writing():
+        """Hold the advisor's lock, for files stored next to the pointer. Call no other writing method inside."""
+        with self._store_of(advisor).writing():
             yield
 
     def export(self, advisor: str, version: str, out: Path) -> Path:
-        """Pack a sound version into `out`, a file or a folder to put `<advisor>-<version>.tar` in.
+        """Export a verified version to `out`, a file, or a folder for `<advisor>-<version>.tar`.
 
         Raises:
             BadAdapter: it is damaged, or belongs to an older layout.
         """
         chosen = self.get(advisor, version)
         if not chosen.managed:
-            raise BadInput(f"{version} is of an older layout.", f"Copy {chosen.path}, or import it first.")
+            raise BadInput(f"{version} has an older layout.", f"Copy {chosen.path}, or import it first.")
         if found := self.verify(advisor, version):
             raise BadAdapter(f"{version} of '{advisor}' is damaged: {'; '.join(found)}.", "It was not exported.")
         return archive.pack_version(chosen, Path(out))
@@ -315,16 +338,21 @@ class Registry(RegistryReader):
     def import_from(
         self, advisor: str, source: Path, *, actor: str, reason: str = "", scale: ScaleConvention | None = None
     ) -> AdapterVersion:
-        """Take in a folder (also of an older layout, or PEFT's) or an archive as a new candidate.
+        """Import an adapter's folder (also of an older layout, or PEFT's) or an archive as a new candidate.
 
-        What its manifest says of its making is kept; gates passed elsewhere are not, they stay under "imported_from".
-        PEFT's layout becomes mlx-vlm's. One of the older flat layout stays as it is, unless `scale` says what its
-        trainer meant. The older project's `model_config.json` as source means the adapter it names as active, once.
+        The provenance in its manifest is kept; gate results from elsewhere don't count and stay under "imported_from".
+
+        Args:
+            advisor: whose adapter it becomes.
+            source: folder, archive, or the older project's `model_config.json`, for the adapter it names as active.
+            actor: who imports it.
+            reason: for the history.
+            scale: for the older flat layout: the scale its trainer used; None: the folder is imported unchanged.
 
         Raises:
-            BadAdapter: damaged, more than a LoRA, or no adapter at all.
-            BadInput: `scale` for a layout that leaves no doubt.
-            NothingToDo: that configuration was taken over before.
+            BadAdapter: damaged, more than a LoRA, or not an adapter.
+            BadInput: `scale` for a layout that states its scale.
+            NothingToDo: that configuration was imported before.
         """
         with imports.prepare_import(Path(source), self.versions(advisor), scale) as made:
             why = f"{reason or made.reason}. {made.notice}".strip(". ") if made.notice else reason or made.reason
@@ -335,24 +363,22 @@ class Registry(RegistryReader):
 
     @retry_on_conflict
     def prune(self, advisor: str, *, keep: int, actor: str, force: bool = False, dry_run: bool = False) -> list[str]:
-        """Delete what retention lets go (see `retention.removable`); gives the names."""
-        ledger = self._ledger(advisor)
+        """Delete the versions that `retention.removable_versions` names; gives their names."""
+        store = self._store_of(advisor)
         if dry_run:
-            snapshot = ledger.snapshot()
+            snapshot = store.snapshot()
             return list(
-                retention.removable_versions(
-                    self._versions(ledger, snapshot), snapshot.history_state, keep, force=force
-                )
+                retention.removable_versions(self._versions(store, snapshot), snapshot.history_state, keep, force=force)
             )
-        with ledger.writing() as snapshot:
+        with store.writing() as snapshot:
             names = retention.removable_versions(
-                self._versions(ledger, snapshot), snapshot.history_state, keep, force=force
+                self._versions(store, snapshot), snapshot.history_state, keep, force=force
             )
             for name in names:
-                hidden = ledger.home / f"{REMOVED_PREFIX}{name}"
-                (ledger.home / name).rename(hidden)
-                sync_folder(ledger.home)
-                snapshot = ledger.append_event(
+                hidden = store.home / f"{REMOVED_PREFIX}{name}"
+                (store.home / name).rename(hidden)
+                sync_folder(store.home)
+                snapshot = store.append_event(
                     snapshot, "remove", version=name, actor=actor, reason=f"retention keeps {keep}", forced=force
                 )
                 shutil.rmtree(hidden)
@@ -360,57 +386,57 @@ class Registry(RegistryReader):
 
     # --- steps of the writers -----------------------------------------------------------------------------------------
 
-    def _registered_by(self, ledger: AdvisorStore, snapshot: RegistrySnapshot, run: str) -> AdapterVersion | None:
-        """The version that a run has registered: by the history, or by its manifest where a process died between."""
+    def _registered_by(self, store: AdvisorStore, snapshot: RegistrySnapshot, run: str) -> AdapterVersion | None:
+        """The version that a run registered: by the history, or by its manifest when a process died in between."""
         for entry in snapshot.chain.entries:
             if entry.event == "register" and entry.version and entry.detail.get(RUN_KEY) == run:
-                return self._get(ledger, snapshot, entry.version)
-        made_here = (each for each in self._versions(ledger, snapshot) if "imported_from" not in each.manifest)
+                return self._get(store, snapshot, entry.version)
+        made_here = (each for each in self._versions(store, snapshot) if "imported_from" not in each.manifest)
         return next((each for each in made_here if each.managed and each.manifest.get(RUN_KEY) == run), None)
 
-    def _next_number(self, ledger: AdvisorStore, snapshot: RegistrySnapshot) -> int:
-        used = [folder.name for folder in version_folders(ledger.home)]
+    def _next_number(self, store: AdvisorStore, snapshot: RegistrySnapshot) -> int:
+        used = [folder.name for folder in version_folders(store.home)]
         used += [entry.version for entry in snapshot.chain.entries if entry.version]
         return max((int(name[1:]) for name in used if VERSION_NAME.fullmatch(name)), default=0) + 1
 
     def _fallback(
-        self, ledger: AdvisorStore, snapshot: RegistrySnapshot, leaving: str
+        self, store: AdvisorStore, snapshot: RegistrySnapshot, leaving: str
     ) -> tuple[RegistrySnapshot, AdapterVersion | None]:
-        """The newest earlier champion that is sound; those that are not go into quarantine on the way."""
+        """The most recent earlier champion that is intact; damaged ones are quarantined on the way."""
         for name in reversed(snapshot.history_state.champions[:-1]):
             if name is None:
                 return snapshot, None
-            version = self._read(ledger, snapshot, name) if name != leaving else None
+            version = self._read(store, snapshot, name) if name != leaving else None
             if version is None or version.state == "quarantined":
                 continue
-            # Its arrays were read when it was promoted; the same bytes hold the same arrays.
-            found = self._changed_files(ledger, snapshot, version)
+            # Its arrays were checked when it was promoted; equal hashes mean equal arrays.
+            found = self._changed_files(store, snapshot, version)
             if not found:
                 return snapshot, version
             try:
-                snapshot = ledger.append_event(
+                snapshot = store.append_event(
                     snapshot, "quarantine", version=name, actor="registry", reason="; ".join(found)
                 )
-            except DiskFull as error:  # going back matters more than the note
-                self._listen(StageNotice("registry", f"{name} is damaged, which could not be written down. {error}"))
+            except DiskFull as error:  # the rollback matters more than the entry
+                self._listen(StageNotice("registry", f"{name} is damaged, which could not be recorded. {error}"))
         return snapshot, None
 
     def _changed_files(
-        self, ledger: AdvisorStore, snapshot: RegistrySnapshot, version: AdapterVersion
+        self, store: AdvisorStore, snapshot: RegistrySnapshot, version: AdapterVersion
     ) -> tuple[str, ...]:
         try:
-            ledger.fetch(version.path, version.manifest)
+            store.fetch(version.path, version.manifest)
         except BadAdapter as error:
             return (error.problem,)
         return validation.file_problems(version, snapshot.history_state.manifests.get(version.version))
 
     def _quarantine(
-        self, ledger: AdvisorStore, snapshot: RegistrySnapshot, name: str, actor: str, reason: str
+        self, store: AdvisorStore, snapshot: RegistrySnapshot, name: str, actor: str, reason: str
     ) -> RegistrySnapshot:
         if name != snapshot.champion:
-            return ledger.append_event(snapshot, "quarantine", version=name, actor=actor, reason=reason)
-        snapshot, target = self._fallback(ledger, snapshot, name)
-        entry = ledger.move(
+            return store.append_event(snapshot, "quarantine", version=name, actor=actor, reason=reason)
+        snapshot, target = self._fallback(store, snapshot, name)
+        entry = store.move(
             snapshot,
             "quarantine",
             target.version if target else None,
@@ -423,7 +449,7 @@ class Registry(RegistryReader):
 
 
 def _require_champion(snapshot: RegistrySnapshot, advisor: str, expected: ChampionReference | str | None) -> None:
-    """Refuse when the champion is another than the caller knows of; a name alone stands for any manifest."""
+    """Refuse when the champion is not the one that the caller knows; a name alone matches any manifest."""
     wanted = expected if isinstance(expected, ChampionReference) else ChampionReference(expected)
     if not snapshot.reference.matches(wanted):
         raise ChampionChanged(advisor, wanted.version, snapshot.champion)
@@ -435,11 +461,11 @@ def _promotion_entry(entries: Sequence[HistoryEntry], version: str, run: str) ->
 
 
 def _require_promotable(version: AdapterVersion, forced: bool, reason: str) -> None:
-    """The rules that no caller gets around; `decision.check_promotable` adds those for promotions by hand."""
+    """The rules for every caller; `promotion_decision.check_manual_promotion` adds those for manual promotions."""
     if not version.managed:
         raise BadInput(
-            f"'{version.version}' lies in an older layout and has no manifest.",
-            f"Take it in first: `mondrian adapters import --advisor {version.advisor} {version.path}`.",
+            f"'{version.version}' has an older layout and no manifest.",
+            f"Import it first: `mondrian adapters import --advisor {version.advisor} {version.path}`.",
         )
     if version.state == "quarantined":
         raise BadAdapter(
@@ -448,7 +474,7 @@ def _require_promotable(version: AdapterVersion, forced: bool, reason: str) -> N
     if (version.state == "rejected" or version.verdict == "FAIL") and not forced:
         raise GateFailed(
             f"The gates refused {version.version} of '{version.advisor}'.",
-            'To promote it all the same, add --force --reason "..."; the reason goes into the history.',
+            'To promote it anyway, add --force --reason "..."; the reason goes into the history.',
         )
     if forced and not reason.strip():
         raise BadInput("A forced promotion needs a reason.", 'Add --reason "..."; it goes into the history.')

@@ -1,13 +1,13 @@
-"""A registry in an object store: copied down, worked on with the same code as a local one, and published.
+"""RemoteAdvisorStore: an advisor's pointer and history in an object store, published by one conditional write.
 
-history.jsonl is the one object that decides. A writer copies the books into a room of its own, does there what it would
-do in a local registry, and then writes the history only if nobody else has since (compare and swap): that write is the
-moment in which anything happens. Version folders are uploaded before it, their manifest last, under a number that was
-claimed by a conditional write; promoted.json follows, for readers who know nothing of this. A writer that dies leaves
-at most a version that nobody promoted, a claimed number, or a promoted.json that the next writer brings up to date.
+history.jsonl is the object that decides. A writer copies the advisor's files to a temporary folder, works there with
+the code of a local registry, and writes the history back only if nobody else has (compare and swap): that write is the
+commit. Version folders are uploaded before it, their manifest last, under a number claimed by a conditional write;
+promoted.json follows, for readers of the store itself. A writer that crashes leaves at most an unpromoted version, a
+claimed number, or a promoted.json that the next writer updates.
 
-What is read lies in a folder of the cache, one for each registry, which only ever holds published states. Files of
-versions are fetched when they are needed, checked against their hash, and kept by hash for all versions.
+Reads use a cache folder per registry, which only holds published states. Files of versions are downloaded when needed,
+checked against their hash, and cached by hash for all versions.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ MAX_WRITE_TRIES = 20
 
 
 class RemoteAdvisorStore(AdvisorStore):
-    """The books of one advisor in an object store. `home` is the copy in the cache, or a writer's own room."""
+    """Pointer and history of one advisor in an object store. `home` is the cached copy, or a writer's own copy."""
 
     def __init__(self, home: Path, advisor: str, clock: Any, listen: Any, store: ObjectStore) -> None:
         super().__init__(home, advisor, clock, listen)
@@ -56,33 +56,33 @@ class RemoteAdvisorStore(AdvisorStore):
     # --- reading ------------------------------------------------------------------------------------------------------
 
     def snapshot(self) -> RegistrySnapshot:
-        """The published state; the last one known, with a notice, while the store can't be reached."""
+        """The published state; the cached one, with a notice, while the store can't be reached."""
         self._refresh()
         return super().snapshot()
 
     def is_complete(self, folder: Path, manifest: Mapping[str, Any]) -> bool:
-        """True when the store has every file of the manifest with its size, or they are here."""
+        """True when the store, or this folder, has every file of the manifest with its size."""
         sizes = {name: facts.get("bytes") for name, facts in manifest["files"].items()}
         there = {name: self.listing.get(f"{folder.name}/{name}") for name in sizes}
         return all(found and found.size == sizes[name] for name, found in there.items()) or has_all_files(
             folder, manifest
         )
 
-    def fetch(self, folder: Path, manifest: Mapping[str, Any], *, anew: bool = False) -> None:
-        """Have the files of a version in its folder; `anew` asks the store for files that are here already.
+    def fetch(self, folder: Path, manifest: Mapping[str, Any], *, redownload: bool = False) -> None:
+        """Download the files of a version to its folder; with `redownload` also those that are cached.
 
         Raises:
-            BadAdapter: what the store has doesn't match the manifest.
+            BadAdapter: a file in the store doesn't match the manifest.
         """
         for name, facts in manifest.get("files", {}).items():
-            if anew or not (folder / name).is_file():
-                blob = self._blob(f"{folder.name}/{name}", str(facts["sha256"]), anew=anew)
+            if redownload or not (folder / name).is_file():
+                blob = self._blob(f"{folder.name}/{name}", str(facts["sha256"]), redownload=redownload)
                 if not (folder / name).is_file():
                     _hard_link_or_copy(blob, folder / name)
 
-    def _blob(self, path: str, sha256: str, *, anew: bool) -> Path:
+    def _blob(self, path: str, sha256: str, *, redownload: bool) -> Path:
         kept = self.mirror.parent / BLOB_FOLDER / sha256
-        if kept.is_file() and not anew:
+        if kept.is_file() and not redownload:
             return kept
         kept.parent.mkdir(parents=True, exist_ok=True)
         with NamedTemporaryFile(dir=kept.parent, prefix=".coming-") as incoming:
@@ -105,12 +105,12 @@ class RemoteAdvisorStore(AdvisorStore):
             with FileLock(self.mirror.parent / f".{self.advisor}.lock"):
                 self.listing = self._copy_down(self.mirror)
         except Unreachable as error:
-            self.listen(StageNotice("registry", f"{error.problem} The state last seen is used."))
+            self.listen(StageNotice("registry", f"{error.problem} The cached state is used."))
 
     def _copy_down(self, home: Path) -> dict[str, ObjectInfo]:
-        """Make `home` what the store has, but for the files of versions; gives the listing it rests on.
+        """Copy everything but the files of versions to `home`; gives the listing that the copy is based on.
 
-        The listing comes first: an object that changes after it has another token than the one written against.
+        The listing is read first: an object that changes afterwards has another token, so a write against it fails.
         """
         listing = self.store.listing(self.advisor)
         if not listing:
@@ -148,15 +148,15 @@ class RemoteAdvisorStore(AdvisorStore):
 
     @contextmanager
     def writing(self, *, create: bool = False) -> Iterator[RegistrySnapshot]:
-        """Work on a copy and publish it, also when the work ends in an error that left a note in the history.
+        """Work on a copy and publish it, also after an error that added a history line.
 
         Raises:
-            Lost: somebody else published meanwhile; nothing has happened, and it has to be done again from the start.
+            WriteConflict: another writer published first; nothing changed, and the work must be repeated.
             Unreachable: the store doesn't answer.
         """
         self.mirror.parent.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(prefix=".writing-", dir=self.mirror.parent) as room:
-            self.home = Path(room) / self.advisor
+        with TemporaryDirectory(prefix=".writing-", dir=self.mirror.parent) as temporary:
+            self.home = Path(temporary) / self.advisor
             _copy_known_manifests(self.mirror, self.home)
             try:
                 self.listing = self._copy_down(self.home)
@@ -184,7 +184,7 @@ class RemoteAdvisorStore(AdvisorStore):
         self._export_pointer()
 
     def _upload(self, folder: Path) -> None:
-        """A new version: its number claimed, its files, then its manifest, with which it is there."""
+        """Upload a new version: claim its number, then its files, then the manifest that makes it a version."""
         place = f"{self.advisor}/{folder.name}"
         self.store.write_if(f"{place}/{CLAIM_FILE}", new_claim_token(), None)
         manifest = json.loads((folder / MANIFEST).read_bytes())
@@ -197,10 +197,10 @@ class RemoteAdvisorStore(AdvisorStore):
         self.store.write_if(f"{place}/{MANIFEST}", (folder / MANIFEST).read_bytes(), None)
 
     def _append(self, fresh: Sequence[HistoryEntry]) -> None:
-        """Publish new lines: the moment in which they happen.
+        """Publish new history lines, which commits them.
 
-        Lines that move no pointer are put behind what others wrote meanwhile. A refusal may come from our own write,
-        sent twice by the library after a lost answer: then the lines are there already.
+        Lines that don't move the pointer are appended after those of other writers. A conflict may come from our own
+        write, which the library sent twice after a lost response: then the lines are there already.
         """
         seen = token_in_listing(self.listing, HISTORY)
         for _ in range(MAX_WRITE_TRIES):
@@ -218,10 +218,10 @@ class RemoteAdvisorStore(AdvisorStore):
                 fresh = self._rebase(chain, fresh)
                 if not fresh:
                     return
-        raise WriteConflict(f"{self.store.url} is written to all the time")
+        raise WriteConflict(f"{self.store.url} is written to constantly")
 
     def _rebase(self, chain: HistoryChain, fresh: Sequence[HistoryEntry]) -> list[HistoryEntry]:
-        """The lines anew, behind `chain`, also in the file; a version that another adopted needs no line any more."""
+        """Append the lines after `chain`, also in the file; a version that another writer adopted needs no line."""
         if any(entry.moves_pointer for entry in fresh):
             raise WriteConflict("the champion may have changed")
         moved = []
@@ -235,17 +235,17 @@ class RemoteAdvisorStore(AdvisorStore):
         return moved
 
     def _delete(self, name: str) -> None:
-        """The manifest first: without it the rest is no version."""
+        """Delete a version, manifest first: without it the rest is not a version."""
         paths = [f"{self.advisor}/{name}/{path}" for path in self.store.listing(f"{self.advisor}/{name}")]
         self.store.remove(sorted(paths, key=lambda path: not path.endswith(f"/{MANIFEST}")))
 
     def _export_pointer(self) -> None:
-        """promoted.json as the history has it, for readers of the store itself."""
+        """Write promoted.json from the history, for readers of the store itself."""
         for _ in range(MAX_WRITE_TRIES):
             listing = self.store.listing(self.advisor)
-            with TemporaryDirectory() as room:
-                (Path(room) / HISTORY).write_bytes(self._read(HISTORY))
-                found = _pointer_from_history(history.read_history(Path(room)), self.advisor)
+            with TemporaryDirectory() as temporary:
+                (Path(temporary) / HISTORY).write_bytes(self._read(HISTORY))
+                found = _pointer_from_history(history.read_history(Path(temporary)), self.advisor)
             data = f"{json.dumps(found.as_dict(), indent=2)}\n".encode() if found else b""
             if not data or (POINTER in listing and self._read(POINTER) == data):
                 return
@@ -257,7 +257,7 @@ class RemoteAdvisorStore(AdvisorStore):
 
 
 def _pointer_from_history(chain: HistoryChain, advisor: str) -> ChampionPointer | None:
-    """The pointer that belongs to a history; None when nothing was ever promoted."""
+    """The pointer that follows from a history; None when nothing was ever promoted."""
     moves = [entry for entry in chain.entries if entry.moves_pointer]
     if not moves:
         return None
@@ -266,7 +266,7 @@ def _pointer_from_history(chain: HistoryChain, advisor: str) -> ChampionPointer 
 
 
 def _copy_known_manifests(mirror: Path, home: Path) -> None:
-    """Manifests that are known already, with the tokens they had: what hasn't changed needn't be read again."""
+    """Copy cached manifests with their tokens, so that unchanged ones are not downloaded again."""
     for folder in version_folders(mirror):
         (home / folder.name).mkdir(parents=True)
         for name in (MANIFEST, f".{MANIFEST}.token"):
@@ -275,13 +275,13 @@ def _copy_known_manifests(mirror: Path, home: Path) -> None:
 
 
 def _write_if_changed(path: Path, data: bytes) -> None:
-    """Write what differs; who watches the file sees no change where there is none."""
+    """Write only when the content differs, so that watchers of the file see no false change."""
     if not path.is_file() or path.read_bytes() != data:
         write_atomic(path, data)
 
 
 def _hard_link_or_copy(source: Path, target: Path) -> None:
-    """The same file under another name; a copy where the file system has no such thing."""
+    """Hard-link a file; copy it where the file system has no hard links."""
     try:
         os.link(source, target)
     except FileExistsError:

@@ -1,4 +1,4 @@
-"""Which old versions may go: a plan as a value."""
+"""Retention: choose the old versions to delete, as a pure function."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from mondrian_core.registry.version import AdapterVersion
 def removable_versions(
     versions: Sequence[AdapterVersion], standing: HistoryState, keep: int, *, force: bool = False
 ) -> tuple[str, ...]:
-    """Names of the versions that retention would delete, oldest first.
+    """Names of the versions to delete, oldest first.
 
-    Kept are the champion, the newest `keep` of the rest, parents of the champion, and every version that a rollback may
-    return to (those go only with `force`). Quarantined versions are evidence and stay as well.
+    Kept: the champion, its ancestors, every version that a rollback may return to (unless `force`), the newest `keep`
+    of the rest, and quarantined versions, which are evidence.
     """
     champion = standing.champions[-1]
     kept = {

@@ -1,4 +1,4 @@
-"""A write to a shared store, done once more when another machine was first."""
+"""Repeat a write to a shared store when another machine was first."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ ReaderT = TypeVar("ReaderT", bound=RegistryReader)
 WriteParams = ParamSpec("WriteParams")
 ResultT = TypeVar("ResultT")
 MAX_TRIES = 12
-MAX_DELAY_SECONDS = 1.0  # seconds between two tries, at most
+MAX_DELAY_SECONDS = 1.0  # between two tries
 
 
 def retry_on_conflict(
     write: Callable[Concatenate[ReaderT, str, WriteParams], ResultT],
 ) -> Callable[Concatenate[ReaderT, str, WriteParams], ResultT]:
-    """Let a writing method begin anew, with what the other one left, as often as it loses.
+    """Repeat a writing method from the start, on the new state, after each conflict.
 
     Raises:
-        RegistryBusy: others were first every time.
+        RegistryBusy: every one of MAX_TRIES tries met a conflict.
     """
 
     @functools.wraps(write)
@@ -38,7 +38,9 @@ def retry_on_conflict(
             except WriteConflict:
                 time.sleep(random.uniform(0.0, min(MAX_DELAY_SECONDS, 0.02 * 2**attempt)))
                 continue
-            if isinstance(done, AdapterVersion) and self.url is not None:  # it lies in a room that is gone by now
+            if (
+                isinstance(done, AdapterVersion) and self.url is not None
+            ):  # its path is in a temporary folder that is gone
                 return cast("ResultT", self.get(advisor, done.version))
             return done
         raise RegistryBusy(self.root / advisor / LOCK_FILE)

@@ -1,9 +1,10 @@
-"""A version of an adapter as it lies on disk: names, files, manifest.
+"""An adapter version on disk: names, files and manifest.
 
     adapters/<advisor>/v0001/   adapters.safetensors, adapter_config.json, reports ..., manifest.json (written last)
 
-A folder without a complete manifest is no version: it is half-copied. The older layouts, weights flat in the advisor's
-folder or in a hand-named one, MLX's or PEFT's, are read as versions in the state "legacy" that can only be imported.
+A folder without a complete manifest is not a version: its copy is incomplete. Adapters in older layouts (weights in the
+advisor's folder itself or in a folder with another name, MLX's or PEFT's) are versions in the state "legacy", which can
+only be imported.
 """
 
 from __future__ import annotations
@@ -36,28 +37,28 @@ _PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 
 @dataclass(frozen=True)
 class ChampionReference:
-    """A champion that an evaluation or a promotion means: the version and the SHA-256 of its manifest.
+    """A reference to a champion: the version and the SHA-256 of its manifest.
 
     Attributes:
-        version: None is the base alone.
-        manifest_sha256: "" where it isn't known (None, and records of older releases).
+        version: None: the base alone.
+        manifest_sha256: "" when unknown (the base, and records of older releases).
     """
 
     version: str | None = None
     manifest_sha256: str = ""
 
     def matches(self, other: ChampionReference) -> bool:
-        """True when both mean the same version, with the same manifest as far as both know it."""
+        """True for the same version, with the same manifest where both hashes are known."""
         hashes = {self.manifest_sha256, other.manifest_sha256} - {""}
         return self.version == other.version and len(hashes) <= 1
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values, as reports and manifests keep them."""
+        """Plain values for reports and manifests."""
         return {"version": self.version, "manifest_sha256": self.manifest_sha256}
 
     @classmethod
     def recorded_in(cls, report: Mapping[str, Any] | None) -> ChampionReference | None:
-        """The champion that an evaluation compared with; None when its report doesn't say."""
+        """The champion that an evaluation compared with; None when its report doesn't record it."""
         found = (report or {}).get(COMPARED_WITH)
         if not isinstance(found, Mapping) or "version" not in found:
             return None
@@ -103,9 +104,9 @@ class AdapterVersion:
 
     @property
     def compared_with(self) -> ChampionReference | None:
-        """The champion when its gates were measured; None when that isn't known.
+        """The champion that its gates compared it with; None when unknown.
 
-        Manifests of older releases don't say; then it is the champion when the version was registered.
+        Manifests of older releases don't record it; then it is the champion at registration.
         """
         recorded = ChampionReference.recorded_in(self.report)
         if recorded is not None or self.evaluation or self.report is None:
@@ -114,12 +115,12 @@ class AdapterVersion:
 
     @property
     def reference(self) -> ChampionReference:
-        """The version as a champion that is compared with or replaced."""
+        """A reference to this version as the champion."""
         return ChampionReference(self.version, self.manifest_sha256)
 
     @property
     def parent(self) -> str | None:
-        """The champion when this version was trained."""
+        """The champion at the time of the training."""
         return self.manifest.get("parent")
 
     @property
@@ -129,7 +130,7 @@ class AdapterVersion:
 
     @property
     def managed(self) -> bool:
-        """True for v0001, v0002, ...; False for what older layouts left."""
+        """True for v0001, v0002, ...; False for versions of older layouts."""
         return bool(VERSION_NAME.fullmatch(self.version))
 
     @property
@@ -144,7 +145,7 @@ class AdapterVersion:
 
 
 def weights_name(folder: Path) -> str:
-    """Name of the weights file that `folder` holds; MLX's when it holds neither."""
+    """Name of the weights file in a folder; MLX's when there is none."""
     return PEFT_WEIGHTS if not (folder / WEIGHTS).exists() and (folder / PEFT_WEIGHTS).exists() else WEIGHTS
 
 
@@ -154,7 +155,7 @@ def version_name(number: int) -> str:
 
 
 def is_safe_file_name(name: object) -> bool:
-    """True for a file name that can't leave its folder and hides from nobody."""
+    """True for a file name that can't leave its folder and is not hidden."""
     return isinstance(name, str) and bool(_PLAIN_NAME.fullmatch(name))
 
 
@@ -172,7 +173,7 @@ def parse_manifest(data: bytes, advisor: str, version: str) -> dict[str, Any] | 
 
 
 def version_folders(home: Path) -> Iterator[Path]:
-    """Folders named like a version, half-copied ones included, in the order of their numbers."""
+    """Folders named like a version, incomplete ones included, by number."""
     if home.is_dir():
         found = [path for path in home.iterdir() if VERSION_NAME.fullmatch(path.name) and path.is_dir()]
         yield from sorted(found, key=lambda path: int(path.name[1:]))
@@ -190,7 +191,7 @@ def has_all_files(folder: Path, manifest: Mapping[str, Any]) -> bool:
 
 
 def legacy_folders(home: Path) -> Iterator[tuple[str, Path]]:
-    """(name, folder) of adapters in older layouts: flat in the advisor's folder, or in folders named by hand."""
+    """(name, folder) of adapters in older layouts: in the advisor's folder itself, or in folders with other names."""
     if not home.is_dir():
         return
     folders = [(LEGACY_FLAT_NAME, home)]
@@ -208,7 +209,7 @@ def legacy_folders(home: Path) -> Iterator[tuple[str, Path]]:
 
 
 def legacy_version(advisor: str, name: str, folder: Path) -> AdapterVersion:
-    """A version of an older layout; its manifest says only what can be seen."""
+    """A version of an older layout; its manifest holds only what the folder shows."""
     kind = "peft" if weights_name(folder) == PEFT_WEIGHTS else "mlx-vlm"
     return AdapterVersion(
         advisor=advisor,

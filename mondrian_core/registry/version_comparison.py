@@ -1,4 +1,4 @@
-"""Versions as plain values for people: one described, two side by side, their family."""
+"""Describe a version, compare two, and build the family tree of versions, as plain values."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from mondrian_core.registry.version import AdapterVersion
 from mondrian_core.registry.version_answers import VersionAnswers
 from mondrian_core.rubric import DIMENSIONS
 
-# Parts of the manifest that differ between any two versions, or say nothing about the adapter.
+# Parts of the manifest that always differ, or don't describe the adapter.
 _IGNORED_MANIFEST_KEYS = ("version", "files", "format", "gate_report", "training", "imported_from")
-# Parts of the metrics that are about others than the version, or shown by dimension and by photograph elsewhere.
+# Metrics of other models, or shown by dimension and by photograph elsewhere.
 _IGNORED_METRICS = frozenset(
     {"base", "champion", "rivals", "dimensions", "per_photograph", "against_base", "against_champion", "health"}
 )
 
 
 def version_summary(version: AdapterVersion) -> dict[str, Any]:
-    """One row for a list: who, state, verdict, when, from what."""
+    """One row for a list: advisor, state, verdict, time and provenance."""
     manifest = version.manifest
     return {
         "advisor": version.advisor,
@@ -42,7 +42,7 @@ def version_summary(version: AdapterVersion) -> dict[str, Any]:
 def diff_versions(first: AdapterVersion, second: AdapterVersion) -> list[dict[str, Any]]:
     """Rows {"what", "first", "second"} of every value in which two versions differ, gates first, then the manifest.
 
-    A value that one side doesn't have is None.
+    A missing value is None.
     """
     left, right = dict(_facts(first)), dict(_facts(second))
     names = [*left, *(name for name in right if name not in left)]
@@ -77,7 +77,7 @@ def _leaves(name: str, value: Any) -> Iterator[tuple[str, Any]]:
 
 
 def compare_version_scores(first: VersionAnswers, second: VersionAnswers) -> dict[str, Any]:
-    """Both versions on the labelled photographs that both answered readably.
+    """Scores of both versions on the labelled photographs for which both gave a readable answer.
 
     {"photographs": n, "first"/"second": {"mse", "mae", "bias"}, "dimensions": {name: {"advisor": mean score, "first":
     mean score, "second": ..., "first_mse": ..., "second_mse": ...}}}; without such photographs only {"photographs": 0}.
@@ -115,8 +115,12 @@ def _mean(values: Sequence[float]) -> float:
 def compare_version_critiques(first: VersionAnswers, second: VersionAnswers, count: int) -> list[dict[str, Any]]:
     """The `count` photographs about which two versions differ most, each with both critiques and the advisor's scores.
 
-    Where only one answer can be read comes first: there the difference is whether there is a critique. Where none can,
-    comes last.
+    Photographs with one readable answer come first, those with none last.
+
+    Args:
+        first: answers of one version.
+        second: answers of the other.
+        count: number of photographs.
     """
     rows = []
     for name in first.answers.keys() & second.answers.keys():
@@ -133,12 +137,12 @@ def compare_version_critiques(first: VersionAnswers, second: VersionAnswers, cou
     return [row for *_, row in sorted(rows, key=lambda each: each[:3])[:count]]
 
 
-def _critique_of(told: Any) -> dict[str, Any]:
-    return told.critique.as_dict() if told.critique is not None else {"unreadable": told.text}
+def _critique_of(answer: Any) -> dict[str, Any]:
+    return answer.critique.as_dict() if answer.critique is not None else {"unreadable": answer.text}
 
 
 def version_lineage(versions: Mapping[str, AdapterVersion], start: str) -> list[str]:
-    """`start`, its parent, its parent's parent, ...; a parent that is gone is named and ends the line."""
+    """`start`, its parent, its grandparent, ...; a parent that no longer exists ends the list."""
     line = [start]
     while (version := versions.get(line[-1])) is not None:
         if version.parent is None or version.parent in line:
@@ -148,9 +152,9 @@ def version_lineage(versions: Mapping[str, AdapterVersion], start: str) -> list[
 
 
 def version_family(versions: Mapping[str, AdapterVersion], member: str) -> dict[str, Any]:
-    """The oldest known ancestor of `member` with all that stems from it: {"version", "state", ..., "children": [...]}.
+    """The oldest known ancestor of `member` with its descendants: {"version", "state", ..., "children": [...]}.
 
-    A parent that is gone is there with state None. Manifests that name each other in a circle end where it closes.
+    A parent that no longer exists has state None. A cycle of manifests ends where it closes.
     """
     children: dict[str, list[str]] = {}
     for version in versions.values():

@@ -1,4 +1,4 @@
-"""Taking files in as a new version: what may come in, copying it, and the manifest written last."""
+"""Copy an adapter's files into a new version: allowed file types, copies, and the manifest written last."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mondrian_core.files import file_sha256, sync_folder
 from mondrian_core.portable_paths import home_path_root, with_base_model_names, without_absolute_paths
 from mondrian_core.registry.version import CONFIG, MANIFEST, MANIFEST_FORMAT, PEFT_WEIGHTS, WEIGHTS, is_safe_file_name
 
-# What a version may hold. Formats that run code when they are read (pickle, and what wraps it) are not among them.
+# Allowed in a version. Formats that can run code when they are read (pickle and its wrappers) are not.
 ALLOWED_SUFFIXES = frozenset(
     {".safetensors", ".json", ".jsonl", ".html", ".md", ".txt", ".toml", ".csv", ".png", ".jpg"}
 )
@@ -28,7 +28,7 @@ TOKENIZER_FILE_PREFIXES = (
     "added_tokens",
     "special_tokens",
     "chat_template",
-)  # tokens are no paths
+)  # tokens that look like paths are not paths
 READ_ONLY_MODE = 0o444
 
 # Keys of a manifest that belong to the registry it was written in.
@@ -38,19 +38,19 @@ REGISTRY_SPECIFIC_KEYS = frozenset(
 
 
 def collect_version_files(folder: Path, attachments: Sequence[Path] = ()) -> dict[str, Path]:
-    """By name in the version: the files to copy from an adapter's folder, and reports to lay beside them.
+    """The files of a new version by name: those of an adapter's folder, and reports to store with them.
 
     Raises:
-        BadAdapter: no safetensors weights or configuration, a pickle, two files of one name.
+        BadAdapter: no safetensors weights or configuration, a pickle, or two files with one name.
     """
     if not folder.is_dir():
-        raise BadAdapter(f"{folder} is no folder with an adapter.", "Name the folder that holds adapters.safetensors.")
+        raise BadAdapter(f"{folder} is not an adapter's folder.", "Name the folder that holds adapters.safetensors.")
     found = {path.name: path for path in sorted(folder.iterdir()) if path.is_file() and path.name != MANIFEST}
     for name in found:
         if Path(name).suffix.lower() in PICKLE_SUFFIXES:
             raise BadAdapter(
                 f"{folder / name} is a file that can run code when it is read.",
-                "Convert the adapter to safetensors and remove that file; nothing else is taken in.",
+                "Convert the adapter to safetensors and remove that file; no other format is accepted.",
             )
     found = {
         name: path
@@ -68,19 +68,19 @@ def collect_version_files(folder: Path, attachments: Sequence[Path] = ()) -> dic
             or path.suffix.lower() not in ALLOWED_SUFFIXES
             or path.name in (MANIFEST, *found)
         ):
-            raise BadAdapter(f"{path} can't be laid beside the adapter.", "Give it another name or leave it out.")
+            raise BadAdapter(f"{path} can't be stored with the adapter.", "Give it another name or leave it out.")
         if path.is_file():
             found[path.name] = path
     return found
 
 
 def write_version(folder: Path, files: Mapping[str, Path], manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """Fill a new folder: copies flushed to disk and read-only, then the manifest with their hashes.
+    """Write a new folder: read-only copies flushed to disk, then the manifest with their hashes; gives the manifest.
 
-    A version travels, so absolute paths in its texts, which name people, give way to names.
+    Versions are shared, so absolute paths in text files, which name people, are replaced by placeholders.
 
     Raises:
-        OSError: what the disk says; the folder is then no version, for it has no manifest.
+        OSError: writing failed; the folder has no manifest and so is not a version.
     """
     folder.mkdir(parents=True)
     roots = {folder.parent.parent: "adapters/", **home_path_root()}
@@ -100,7 +100,7 @@ def write_version(folder: Path, files: Mapping[str, Path], manifest: Mapping[str
 
 
 def _remove_paths(path: Path, roots: Mapping[Path, str]) -> None:
-    """Rewrite a text file that holds an absolute path; one that holds none keeps its bytes."""
+    """Rewrite a text file that contains an absolute path; any other file keeps its bytes."""
     if path.suffix.lower() not in TEXT_SUFFIXES:
         return
     try:
@@ -108,10 +108,10 @@ def _remove_paths(path: Path, roots: Mapping[Path, str]) -> None:
     except ValueError:
         return
     lines = text.splitlines(keepends=True) if path.suffix.lower() == ".jsonl" else [text]
-    told = "".join(_text_without_paths(line, path, roots) for line in lines)
-    if told != text:
+    rewritten = "".join(_text_without_paths(line, path, roots) for line in lines)
+    if rewritten != text:
         path.chmod(0o644)
-        path.write_text(told, encoding="utf-8")
+        path.write_text(rewritten, encoding="utf-8")
 
 
 def _text_without_paths(text: str, path: Path, roots: Mapping[Path, str]) -> str:
@@ -119,10 +119,10 @@ def _text_without_paths(text: str, path: Path, roots: Mapping[Path, str]) -> str
     if suffix in (".json", ".jsonl"):
         with suppress(ValueError):
             values = json.loads(text)
-            told = with_base_model_names(values)
-            told = told if of_tokenizer else without_absolute_paths(told, roots)
+            cleaned = with_base_model_names(values)
+            cleaned = cleaned if of_tokenizer else without_absolute_paths(cleaned, roots)
             indent = 2 if suffix == ".json" else None
-            return text if told == values else json.dumps(told, indent=indent, ensure_ascii=False) + "\n"
+            return text if cleaned == values else json.dumps(cleaned, indent=indent, ensure_ascii=False) + "\n"
     return text if of_tokenizer else without_absolute_paths(text, roots)
 
 
@@ -136,7 +136,7 @@ def _flush(path: Path) -> None:
 
 
 def manifest_problems(folder: Path) -> tuple[str, ...]:
-    """Where a folder's files differ from the manifest that came with them; () also when none came."""
+    """Differences between a folder's files and the manifest in it; () also without a manifest."""
     try:
         files = json.loads((folder / MANIFEST).read_bytes())["files"]
     except FileNotFoundError:

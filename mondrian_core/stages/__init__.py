@@ -1,13 +1,12 @@
-"""The stages of the loop, each one call: link, dataset, train, evaluate, register, promote.
+"""The stages of a retraining, one module and one function each: link, dataset, train, evaluate, register, promote.
 
-A stage takes a `Context`, reads what earlier stages of the same run left as `<run folder>/<stage>.json`, does its work
-through one room of the core and leaves its own summary there. So the command line, `retrain` in one process, and a
-Prefect task that runs a stage in a process of its own all do the same thing, and hand on references instead of rows.
+A stage takes a `StageContext`, reads the summaries of earlier stages from `<run folder>/<stage>.json`, calls one
+package of the core and writes its own summary. The command line, `retrain_adapter` in one process and the Prefect
+tasks all run the same functions, and pass references between stages instead of rows.
 
-context.py    what a stage is told               summaries.py  what it leaves
-material.py   link, dataset; index, synthesize   learning.py   train, estimate
-judging.py    evaluate                           keeping.py    register, promote
-exclusive.py  one at a time on the accelerator   novelty.py    is there anything new to learn
+`index` and `synthesize` are stages that run on their own. context.py: the input; summaries.py: the results;
+accelerator_lock.py: one stage at a time; change_detection.py: whether a retraining has new inputs;
+data_selection.py: training, test and retrieval data; promotion_decision.py: the decision as a pure function.
 """
 
 from __future__ import annotations
@@ -23,9 +22,12 @@ from mondrian_core.stages.change_detection import (
     retraining_lock,
 )
 from mondrian_core.stages.context import StageContext, new_stage_context, with_seed
-from mondrian_core.stages.dataset import dataset_stage, index_stage, indexed_photographs, link_stage, synthesize_stage
+from mondrian_core.stages.dataset import dataset_stage
 from mondrian_core.stages.evaluate import evaluate_stage
-from mondrian_core.stages.promote import promote_stage, register_stage
+from mondrian_core.stages.index import index_stage, indexed_photographs
+from mondrian_core.stages.link import link_stage
+from mondrian_core.stages.promote import promote_stage
+from mondrian_core.stages.register import register_stage
 from mondrian_core.stages.summaries import (
     DatasetSummary,
     EvaluateSummary,
@@ -39,6 +41,7 @@ from mondrian_core.stages.summaries import (
     error_as_dict,
     read_stage_summary,
 )
+from mondrian_core.stages.synthesize import synthesize_stage
 from mondrian_core.stages.train import estimate_stage, train_stage
 
 __all__ = [
@@ -84,16 +87,16 @@ STAGES: Mapping[str, Callable[..., StageSummary]] = {
     "register": register_stage,
     "promote": promote_stage,
 }
-# Not part of the loop: run on their own, by the same means.
+# Not part of a retraining.
 STANDALONE_STAGES: Mapping[str, Callable[..., StageSummary]] = {"index": index_stage, "synthesize": synthesize_stage}
 
 
 def check_run_prerequisites(context: StageContext) -> None:
-    """Refuse a run that could only fail later: before it leaves a folder, and before minutes of other work.
+    """Check what a run needs, before it creates a folder or spends minutes on its first stages.
 
     Raises:
-        UnknownAdvisor, NoDatabase, BaseModelUnavailable: each says what to do.
-        BadInput: the recipe wants a rollout and the registry is in an object store.
+        UnknownAdvisor, NoDatabase, BaseModelUnavailable: each names the next step.
+        BadInput: the recipe asks for a rollout and the registry is in an object store.
     """
     from mondrian_core.models.base_model import resolve_base_path
 
@@ -111,23 +114,25 @@ def retrain_adapter(
     force: bool = True,
     resume: bool = False,
 ) -> PromoteSummary:
-    """The whole chain in this process: what the flow `retrain` does, without a server.
+    """Run the whole chain in this process, as the flow `retrain` does with a server.
 
     Args:
-        suit: choose the recipe by the number of critiques (`suited_to_size`).
-        force: train also when there is nothing new.
-        resume: a run that was interrupted goes on with the dataset and the recipe that it has.
+        context: the run.
+        listen: receives events.
+        suit: choose the recipe by the number of critiques (`choose_recipe_by_size`).
+        force: train even when nothing changed since the last retraining.
+        resume: continue an interrupted run with its dataset and recipe.
 
     Raises:
-        NothingNew: without `force`, when critiques, base, recipe and prompt are those of the last retraining.
+        NothingNewToTrain: without `force`, when critiques, base, recipe and prompt are those of the last retraining.
     """
     check_run_prerequisites(context)
     context.save(context.run_folder / "context.json")
     began = time.monotonic()
-    built = resume and (context.run_folder / "dataset.json").is_file()
+    already_built = resume and (context.run_folder / "dataset.json").is_file()
     with retraining_lock(context):
         for name, stage in STAGES.items():
-            if built and name in ("link", "dataset"):
+            if already_built and name in ("link", "dataset"):
                 continue
             stage(context, listen)
             if name == "link":

@@ -1,4 +1,4 @@
-"""Stages that compute on the accelerator: one at a time on this machine, whoever starts them."""
+"""Decorator for stages that need the accelerator: one at a time on this machine, whoever starts them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ StageT = TypeVar("StageT", bound=Callable[..., Any])
 
 
 def on_accelerator() -> Callable[[StageT], StageT]:
-    """For a stage: start once the accelerator is free, and report while waiting."""
+    """Let a stage start once the accelerator is free, with a notice while it waits."""
 
     def decorated(stage: StageT) -> StageT:
         name = stage.__name__.removesuffix("_stage")  # the word in events and in the lock file

@@ -1,4 +1,4 @@
-"""Whether a retraining has anything new to learn from, found out before a dataset is built."""
+"""Detect whether the inputs changed since an advisor's last retraining, before a dataset is built."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ DIGESTED_FIELDS = ("sha256", "origin", "scores", "comments", "overall_grade", "c
 
 
 def choose_recipe_by_size(context: StageContext, listen: EventListener = ignore_events) -> StageContext:
-    """For a retraining that was given no recipe: `small-set` while there are few critiques, and a word about it."""
+    """For a retraining without a chosen recipe: `small-set` while there are few critiques, with a notice."""
     used = read_stage_summary(context, "link", LinkSummary).used
     if used >= SMALL_SET_THRESHOLD:
         return context
@@ -40,20 +40,20 @@ def choose_recipe_by_size(context: StageContext, listen: EventListener = ignore_
 
 
 def retraining_lock(context: StageContext) -> FileLock:
-    """The lock under which an advisor is retrained: two at once could only get in each other's way."""
+    """The lock that allows one retraining of an advisor at a time."""
     path = _retraining_record_path(context).with_suffix(".lock")
     path.parent.mkdir(parents=True, exist_ok=True)
     return FileLock(path)
 
 
 def require_changed_inputs(context: StageContext) -> None:
-    """Refuse a retraining that could only repeat the last one of this advisor.
+    """Refuse a retraining that would only repeat the advisor's last one.
 
-    New are another set of critiques, a changed one, another base, recipe (its seed included), prompt or registry, and
-    a last version that is gone.
+    A change is a critique added, removed or edited, another base, recipe (including its seed), prompt or registry, or
+    a last version that no longer exists.
 
     Raises:
-        NothingNew: names the version that was made of the same.
+        NothingNewToTrain: names the version that was trained on the same inputs.
     """
     try:
         last: dict[str, Any] = read_json(_retraining_record_path(context))
@@ -67,7 +67,7 @@ def require_changed_inputs(context: StageContext) -> None:
 
 
 def record_retraining(context: StageContext) -> None:
-    """Keep what the version that this run registered was made of."""
+    """Record the inputs of the version that this run registered, for the next retraining."""
     version = read_stage_summary(context, "promote", PromoteSummary).version
     write_json(
         _retraining_record_path(context),
@@ -76,7 +76,7 @@ def record_retraining(context: StageContext) -> None:
 
 
 def training_inputs_digest(context: StageContext) -> str:
-    """SHA-256 over all that decides what a retraining of the linked critiques learns, hexadecimal."""
+    """Hexadecimal SHA-256 of everything that determines what a retraining learns."""
     from mondrian_core.models.base_model import base_fingerprint
 
     linked = read_stage_summary(context, "link", LinkSummary)

@@ -1,9 +1,9 @@
-"""What a stage is told: one value, the same in every process."""
+"""StageContext: the input of every stage, as one value that can be sent to another process as JSON."""
 
 from __future__ import annotations
 
 import os
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,12 +21,50 @@ from mondrian_core.registry import Registry
 from mondrian_core.settings import Settings, validate_advisor_id
 
 if TYPE_CHECKING:
+    from mondrian_core.data.dataset.version import DatasetVersion
     from mondrian_core.store import Store
+
+
+class OpenedDatasets:
+    """Dataset versions that a process has opened: stages that share a process read each version once.
+
+    A version never changes after it was written, so an opened one stays valid.
+    """
+
+    def __init__(self) -> None:
+        self._versions: dict[Path, DatasetVersion] = {}
+
+    def open(self, path: Path) -> DatasetVersion:
+        """The dataset version in a folder.
+
+        Raises:
+            BadInput: when the folder is not a finished dataset.
+        """
+        from mondrian_core.data.dataset.version import load_dataset_version
+
+        if path not in self._versions:
+            self.add(load_dataset_version(path))
+        return self._versions[path]
+
+    def add(self, version: DatasetVersion) -> None:
+        """Keep a version that was built in this process."""
+        self._versions[version.path] = version
 
 
 @dataclass(frozen=True, kw_only=True)
 class StageContext:
-    """Everything a stage needs to know; plain values, so that it can travel to another process as JSON."""
+    """What a stage works with: plain values, so that it can be sent to another process as JSON.
+
+    Attributes:
+        workspace: absolute path of the workspace.
+        adapters: the registry: an absolute path or a URL.
+        base_model: hub id, folder or `mini`.
+        run: name of the run and of its folder.
+        actor: for the registry's history.
+        dataset: a dataset version to use instead of the one that this run builds.
+        adapter: an adapter to evaluate instead of the one that this run trains.
+        datasets: the dataset versions that this process has opened; not stored.
+    """
 
     workspace: str
     adapters: str
@@ -37,6 +75,7 @@ class StageContext:
     actor: str = "person"
     dataset: str | None = None
     adapter: str | None = None
+    datasets: OpenedDatasets = field(default_factory=OpenedDatasets, repr=False, compare=False)
 
     @property
     def root(self) -> Path:
@@ -55,7 +94,7 @@ class StageContext:
 
     @property
     def named_places(self) -> dict[Path, str]:
-        """What stands for the workspace, the registry and the home in texts for others."""
+        """Placeholders for the workspace, the registry and the home folder in texts that others read."""
         return known_path_roots(self.root, Path(self.adapters))
 
     def store(self) -> Store:
@@ -70,11 +109,11 @@ class StageContext:
         return Store(self.root / "mondrian.db", read_only=True)
 
     def store_for_writing(self) -> Store:
-        """The workspace's database, opened for writing: migrated when it is older.
+        """The workspace's database, opened for writing and migrated when it is older.
 
         Raises:
             NoWorkspace, NoDatabase: when there is none.
-            DatabaseBusy: when it is locked for too long, or can't be written.
+            DatabaseBusy: when it stays locked, or can't be written.
         """
         from mondrian_core.store import Store
 
@@ -82,12 +121,12 @@ class StageContext:
         return Store(self.root / "mondrian.db")
 
     def save(self, path: Path) -> None:
-        """Write the context as JSON; in a run folder of its workspace, with paths relative to that."""
+        """Write the context as JSON; paths are relative to the workspace when `path` is in a run folder of it."""
         in_run_folder = path.resolve().parent.parent.parent == self.root.resolve()
         write_json(path, self.as_stored() if in_run_folder else self.as_dict())
 
     def as_stored(self) -> dict[str, Any]:
-        """Plain values, as a run folder keeps them: paths relative to the workspace."""
+        """Plain values for a run folder: paths relative to the workspace."""
         values = self.as_dict()
         values |= {
             "workspace": ".",
@@ -98,8 +137,9 @@ class StageContext:
         return values | {key: portable_path(Path(value).absolute(), self.root) for key, value in named.items()}
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values for JSON, with paths as they are on this machine."""
-        return {**asdict(self), "recipe": self.recipe.model_dump(mode="json")}
+        """Plain values for JSON, with absolute paths."""
+        values = {each.name: getattr(self, each.name) for each in fields(self) if each.name != "datasets"}
+        return {**values, "recipe": self.recipe.model_dump(mode="json")}
 
     @classmethod
     def load(cls, path: Path) -> StageContext:
@@ -126,7 +166,21 @@ def new_stage_context(
     dataset: str | None = None,
     adapter: str | None = None,
 ) -> StageContext:
-    """A context for a new run; its name begins with the time, so that runs sort."""
+    """The context of a new run.
+
+    Args:
+        settings: workspace, registry and base model.
+        advisor: whose adapter, an id of the table `advisors`.
+        recipe: settings of every stage.
+        run: name of the run; None: the time and the advisor, so that runs sort by time.
+        actor: for the registry's history.
+        dataset: a dataset version to use instead of building one.
+        adapter: an adapter to evaluate instead of training one.
+
+    Raises:
+        BadInput: the advisor's id is not valid.
+        NoWorkspace: the workspace does not exist.
+    """
     validate_advisor_id(advisor)
     settings.require_workspace()
     name = run or f"{datetime.now(UTC):%Y%m%d-%H%M%S-%f}-{advisor}"
@@ -144,6 +198,6 @@ def new_stage_context(
 
 
 def with_seed(context: StageContext, seed: int) -> StageContext:
-    """The same run with another seed of training."""
+    """The same run with another training seed."""
     train_recipe = context.recipe.train.model_copy(update={"seed": seed})
     return replace(context, recipe=context.recipe.model_copy(update={"train": train_recipe}))

@@ -1,4 +1,4 @@
-"""The stage that evaluates."""
+"""The evaluate stage: measure an adapter against base and champion, and apply the gates."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from mondrian_core.events import EventListener, StageNotice, StageStarted, ignor
 from mondrian_core.registry import AdapterVersion, ChampionReference
 from mondrian_core.stages.accelerator_lock import on_accelerator
 from mondrian_core.stages.context import StageContext
+from mondrian_core.stages.dataset import open_run_dataset
 from mondrian_core.stages.summaries import EvaluateSummary, TrainSummary, read_stage_summary, write_stage_summary
-from mondrian_core.stages.train import load_run_dataset
 
 if TYPE_CHECKING:
     from mondrian_core.data.dataset.version import DatasetVersion
@@ -21,20 +21,20 @@ if TYPE_CHECKING:
 
 @on_accelerator()
 def evaluate_stage(context: StageContext, listen: EventListener = ignore_events) -> EvaluateSummary:
-    """Measure the adapter against base and champion on photographs it never saw, and let the gates decide.
+    """Measure the adapter against base and champion on photographs it was not trained on, and apply the gates.
 
-    What it was trained on is looked up, not assumed: one that saw every photograph is judged by folds. The evaluation
-    of a registered version goes into the registry's history.
+    The training data is looked up, not assumed: an adapter trained on every photograph is judged by cross-validation.
+    The evaluation of a registered version is added to the registry's history.
     """
     from mondrian_core.evaluation import CandidateInfo, EvaluationInputs, evaluate_adapter
     from mondrian_core.models.base_model import load_base
     from mondrian_core.models.lora import lora_layers
     from mondrian_core.stages import evaluation_data, training_data
 
-    version = load_run_dataset(context)
+    version = open_run_dataset(context)
     folder = Path(context.adapter or read_stage_summary(context, "train", TrainSummary).adapter)
     datasets, settings = context.root / "datasets" / context.advisor, context.recipe.evaluate
-    trained = training_data.load_training_provenance(folder, datasets, listen)
+    trained = training_data.load_training_provenance(folder, datasets, listen, context.datasets.open)
     rows, split = evaluation_data.select_test_rows(version, trained)
     listen(StageStarted("evaluate", detail=f"{len(rows)} photographs with scores: {split}"))
     base = load_base(context.base_model)
@@ -45,7 +45,9 @@ def evaluate_stage(context: StageContext, listen: EventListener = ignore_events)
     index = [row for row in version.rows("train") if row.photo_id not in tested]
     known = CandidateInfo(
         champion=champion,
-        champion_trained=training_data.load_training_provenance(champion, datasets, listen) if champion else None,
+        champion_trained=training_data.load_training_provenance(champion, datasets, listen, context.datasets.open)
+        if champion
+        else None,
         problems=(
             *lora_layers.validate_adapter_folder(base, folder),
             *base.identity.differences(_trained_base(context)),
@@ -97,21 +99,21 @@ def evaluate_stage(context: StageContext, listen: EventListener = ignore_events)
 
 
 def _trained_base(context: StageContext) -> dict[str, Any] | None:
-    """The base that this run's adapter was trained on; that of a version is in its manifest."""
+    """The base that this run trained on; None for a registered version, whose manifest records it."""
     return None if context.adapter else read_stage_summary(context, "train", TrainSummary).base
 
 
 def _comparable_champion_folder(
     champion: AdapterVersion | None, base: BaseVLM, candidate: Path, listen: EventListener
 ) -> Path | None:
-    """The champion's folder when it can answer beside the candidate: same base, and not the candidate itself."""
+    """The champion's folder when it can be compared: the same base, and not the candidate itself."""
     if champion is None or champion.path == candidate:
         return None
     if differences := base.identity.differences(champion.manifest.get("base")):
         listen(
             StageNotice(
                 "evaluate",
-                f"The champion {champion.version} belongs to another base and is not compared: "
+                f"The champion {champion.version} was trained on another base and is not compared: "
                 f"{'; '.join(differences)}.",
             )
         )
@@ -122,18 +124,24 @@ def _comparable_champion_folder(
 def unlabelled_photographs(
     context: StageContext, version: DatasetVersion, wanted: int, trained: TrainingProvenance | None = None
 ) -> list[Any]:
-    """Up to `wanted` photographs without labels for format compliance, none of them trained on, nor a twin of one.
+    """Photographs without labels for the format compliance gate; no near-duplicates of training photographs.
 
-    The workspace's own come first, in the order of their names; rendered ones fill what is missing.
+    The workspace's photographs come first, in the order of their names; rendered ones make up the number.
+
+    Args:
+        context: the run.
+        version: the dataset; its photographs are not used.
+        wanted: how many to return.
+        trained: what the adapter was trained on; None: unknown.
     """
     from mondrian_core.evaluation.measure.contamination import photographs_trained_on
     from mondrian_core.images import PHOTOGRAPH_SUFFIXES, downscale_to_fit, open_photograph
     from mondrian_core.mini import rendered_photographs
 
     known = version.photograph_hashes
-    found: list[Any] = []
+    photographs: list[Any] = []
     for path in sorted((context.root / "source").rglob("*")):
-        if len(found) >= wanted:
+        if len(photographs) >= wanted:
             break
         if path.suffix.lower() not in PHOTOGRAPH_SUFFIXES:
             continue
@@ -144,5 +152,8 @@ def unlabelled_photographs(
         if photograph.sha256 not in known and not photographs_trained_on(
             [(photograph.sha256, photograph.image)], trained
         ):
-            found.append(downscale_to_fit(photograph.image))
-    return [*found, *rendered_photographs(wanted - len(found), seed=context.recipe.evaluate.seed + 1_000_003)]
+            photographs.append(downscale_to_fit(photograph.image))
+    return [
+        *photographs,
+        *rendered_photographs(wanted - len(photographs), seed=context.recipe.evaluate.seed + 1_000_003),
+    ]

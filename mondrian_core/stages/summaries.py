@@ -1,4 +1,4 @@
-"""What stages leave for the next one, as plain values in the run's folder."""
+"""Stage summaries: the result that a stage writes to the run folder and later stages read."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from mondrian_core.stages.context import StageContext
 
 @dataclass(frozen=True)
 class StageSummary:
-    """What a stage leaves; plain values.
+    """The result of a stage, as plain values.
 
-    `in_workspace` and `in_registry` name the fields that are paths: absolute here, relative in the file.
+    `in_workspace` and `in_registry` name the fields that hold paths: absolute in memory, relative in the file.
     """
 
     in_workspace: ClassVar[tuple[str, ...]] = ()
@@ -39,7 +39,7 @@ class StageSummary:
 
     @classmethod
     def from_stored(cls, values: Mapping[str, Any], context: StageContext) -> Self:
-        """Read what `as_stored` gave; older files have absolute paths, which stay as they are."""
+        """Read the values of `as_stored`; absolute paths in older files stay as they are."""
         known = {field.name: values[field.name] for field in fields(cls) if field.name in values}
         for name, root in cls._paths(context):
             if known.get(name) is not None:
@@ -56,7 +56,7 @@ class StageSummary:
 
 @dataclass(frozen=True)
 class LinkSummary(StageSummary):
-    """What was linked and why the rest was not; `table` is Markdown."""
+    """How many records were linked, and how many were excluded for which reason; `table` is Markdown."""
 
     in_workspace: ClassVar[tuple[str, ...]] = ("manifest",)
 
@@ -81,12 +81,17 @@ class DatasetSummary(StageSummary):
 
 @dataclass(frozen=True, kw_only=True)
 class TrainSummary(StageSummary):
-    """A trained adapter, not yet a version; `answers` says how it answered about validation photographs, if asked.
+    """A trained adapter that is not yet a version.
 
-    `preference` says what preference tuning came to; None where there was none. `trained_on` is the extent
-    ("train": the dataset's training split, "all": its every photograph) and how many photographs and rows that are.
-    `base` is what the base is known by, as a manifest keeps it; `start_loss` its validation loss untouched, and
-    `worse_than_base` says that no epoch was better than that.
+    Attributes:
+        best_loss: validation loss per token after `best_epoch`.
+        seconds: duration of the training.
+        answers: quality of the answers about validation photographs; None when none were generated.
+        preference: result of preference tuning; None without it.
+        trained_on: the extent ("train": the training split, "all": every photograph), number of photographs and rows.
+        base: identity of the base model, as in a manifest.
+        start_loss: validation loss of the base before training.
+        worse_than_base: True when no epoch was better than the base.
     """
 
     in_workspace: ClassVar[tuple[str, ...]] = ("adapter", "curve", "log")
@@ -107,18 +112,18 @@ class TrainSummary(StageSummary):
 
     @property
     def chosen(self) -> str:
-        """Which epoch was taken, for people."""
+        """The chosen epoch, in words."""
         if self.worse_than_base:
             return (
-                f"no epoch was better than the untouched base (validation loss {self.start_loss:.4g}); the least "
-                f"worse is epoch {self.best_epoch}, loss {self.best_loss:.4g}"
+                f"no epoch was better than the base (validation loss {self.start_loss:.4g}); the closest "
+                f"is epoch {self.best_epoch}, loss {self.best_loss:.4g}"
             )
         return f"best loss {self.best_loss:.4g} after epoch {self.best_epoch}"
 
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateSummary(StageSummary):
-    """The verdict of the gates; `gates` are the rows of the table, `compared_with` the champion at that time."""
+    """The verdict of the gates; `gates` are the table's rows, `compared_with` is the champion at that time."""
 
     in_workspace: ClassVar[tuple[str, ...]] = ("report", "html")
 
@@ -131,7 +136,7 @@ class EvaluateSummary(StageSummary):
 
     @property
     def gate_report(self) -> dict[str, Any]:
-        """What a version carries of it, in its manifest or in the registry's history."""
+        """The part that a version's manifest or the registry's history keeps."""
         compared = {} if self.compared_with is None else {COMPARED_WITH: self.compared_with}
         return {"verdict": self.verdict, "gates": self.gates, **compared}
 
@@ -149,7 +154,7 @@ class RegisterSummary(StageSummary):
 
 @dataclass(frozen=True)
 class PromoteSummary(StageSummary):
-    """What became of the version: promoted, candidate or rejected, and the sentence that says why."""
+    """The decision (promoted, candidate or rejected), the reason in a sentence, and the next command if any."""
 
     decision: str
     version: str
@@ -159,7 +164,7 @@ class PromoteSummary(StageSummary):
 
 @dataclass(frozen=True, kw_only=True)
 class IndexSummary(StageSummary):
-    """What was indexed; `left_out` are lists of path and reason, `base` the fingerprint the vectors belong to."""
+    """Counts of the retrieval index; `left_out` holds paths and reasons, `base` the fingerprint of the base model."""
 
     photographs: int
     known: int
@@ -171,7 +176,7 @@ class IndexSummary(StageSummary):
 
 @dataclass(frozen=True, kw_only=True)
 class SynthesizeSummary(StageSummary):
-    """What was drafted; `waiting` counts every draft of the advisor that nobody has decided on."""
+    """Counts of drafted critiques; `waiting` counts all of the advisor's drafts without a review."""
 
     drafted: int
     known: int
@@ -185,10 +190,10 @@ StageSummaryT = TypeVar("StageSummaryT", bound=StageSummary)
 
 
 def read_stage_summary(context: StageContext, stage: str, kind: type[StageSummaryT]) -> StageSummaryT:
-    """What an earlier stage of this run left.
+    """Read the summary of an earlier stage of this run.
 
     Raises:
-        NothingToDo: when that stage has not run.
+        NothingToDo: that stage has not run.
     """
     path = context.run_folder / f"{stage}.json"
     try:
@@ -203,7 +208,7 @@ def read_stage_summary(context: StageContext, stage: str, kind: type[StageSummar
 def write_stage_summary(
     context: StageContext, stage: str, summary: StageSummaryT, listen: EventListener
 ) -> StageSummaryT:
-    """Write a stage's summary into the run's folder and say that it is done."""
+    """Write a stage's summary to the run folder and emit `StageFinished`; returns the summary."""
     stored = summary.as_stored(context)
     write_json(context.run_folder / f"{stage}.json", stored)
     listen(StageFinished(stage, stored))
@@ -211,5 +216,5 @@ def write_stage_summary(
 
 
 def error_as_dict(error: MondrianError) -> dict[str, Any]:
-    """An error as plain values, for another process to show."""
+    """An error as plain values for another process."""
     return {"problem": error.problem, "next_step": error.next_step, "exit_status": error.exit_status}

@@ -1,28 +1,18 @@
-"""The stage that trains, and what it would take."""
+"""The train stage: train a LoRA adapter, or estimate what a training would take."""
 
 from __future__ import annotations
 
 from contextlib import ExitStack
 from dataclasses import asdict
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mondrian_core.errors import translate_foreign_errors
 from mondrian_core.events import EventListener, StageStarted, chain_listeners, ignore_events
 from mondrian_core.settings import Settings
 from mondrian_core.stages.accelerator_lock import on_accelerator
 from mondrian_core.stages.context import StageContext
-from mondrian_core.stages.summaries import DatasetSummary, TrainSummary, read_stage_summary, write_stage_summary
-
-if TYPE_CHECKING:
-    from mondrian_core.data.dataset.version import DatasetVersion
-
-
-def load_run_dataset(context: StageContext) -> DatasetVersion:
-    """The dataset version that was named, else the one that this run made."""
-    from mondrian_core.data.dataset.version import load_dataset_version
-
-    return load_dataset_version(Path(context.dataset or read_stage_summary(context, "dataset", DatasetSummary).path))
+from mondrian_core.stages.dataset import open_run_dataset
+from mondrian_core.stages.summaries import TrainSummary, write_stage_summary
 
 
 @on_accelerator()
@@ -32,21 +22,25 @@ def train_stage(
     *,
     resume: bool | None = None,
 ) -> TrainSummary:
-    """Train a LoRA adapter; it lies in the run folder until it is registered.
+    """Train a LoRA adapter; it stays in the run folder until it is registered.
 
-    `evidence.lessons` says on what: the dataset's training split, or all of a small one when folds judge the recipe.
-    With `resume` it goes on where the run was interrupted, or refuses when it is another training by now; with None, as
-    for a stage that is tried again, it goes on if it can; with False it begins at the first step.
+    Training data: the training split, or all photographs of a small dataset (`training_data.select_training_data`).
+
+    Args:
+        context: the run.
+        listen: receives events.
+        resume: True: continue from the last checkpoint, an error when its inputs differ; None: continue when
+            possible; False: start at the first step.
     """
     from mondrian_core.models.base_model import load_base
     from mondrian_core.stages import training_data
     from mondrian_core.training import TrainingRows, tensorboard, train_adapter
 
-    version = load_run_dataset(context)
-    taught = training_data.select_training_data(version, context.recipe)
+    version = open_run_dataset(context)
+    selected = training_data.select_training_data(version, context.recipe)
     listen = training_data.listener_with_file_names(listen, version)
-    listen(StageStarted("train", detail=taught.description))
-    training_data.record_training_data(context.run_folder, version, taught.extent)
+    listen(StageStarted("train", detail=selected.description))
+    training_data.record_training_data(context.run_folder, version, selected.extent)
     with ExitStack() as stack, translate_foreign_errors(context.run_folder):
         if Settings().tensorboard_enabled:
             curves = stack.enter_context(
@@ -57,9 +51,9 @@ def train_stage(
         result = train_adapter(
             base,
             TrainingRows(
-                taught.rows,
-                taught.selection_rows,
-                pairs=taught.pairs,
+                selected.rows,
+                selected.selection_rows,
+                pairs=selected.pairs,
                 feature_cache=context.root / "runs" / "cache" / "features",
             ),
             context.recipe.train,
@@ -67,7 +61,7 @@ def train_stage(
             resume=resume,
             listen=listen,
         )
-    training_data.record_training_data(context.run_folder, version, taught.extent, done=True)
+    training_data.record_training_data(context.run_folder, version, selected.extent, done=True)
     summary = TrainSummary(
         adapter=str(result.adapter),
         curve=str(result.curve),
@@ -78,7 +72,7 @@ def train_stage(
         seconds=result.seconds,
         answers=asdict(result.best_answers) if result.best_answers else None,
         preference=asdict(result.preference) if result.preference else None,
-        trained_on=taught.as_dict(),
+        trained_on=selected.as_dict(),
         base=base.identity.record(context.base_model),
         start_loss=result.start_loss,
         worse_than_base=result.worse_than_base,
@@ -88,12 +82,14 @@ def train_stage(
 
 @on_accelerator()
 def estimate_stage(context: StageContext, listen: EventListener = ignore_events) -> dict[str, Any]:
-    """What a training would take: rows, tokens, steps, and time and memory from one probed step; nothing is trained."""
+    """Estimate a training from one probed step: rows, tokens, steps, seconds and bytes. Nothing is trained."""
     from mondrian_core.models.base_model import load_base
     from mondrian_core.stages import training_data
-    from mondrian_core.training.training_estimate import estimate_training as probe
+    from mondrian_core.training.training_estimate import estimate_training
 
-    taught = training_data.select_training_data(load_run_dataset(context), context.recipe)
+    selected = training_data.select_training_data(open_run_dataset(context), context.recipe)
     base = load_base(context.base_model)
-    found = probe(base, taught.rows, taught.selection_rows, context.recipe.train, listen, taught.pairs)
-    return {"trained_on": taught.description, **found.as_dict()}
+    estimate = estimate_training(
+        base, selected.rows, selected.selection_rows, context.recipe.train, listen, selected.pairs
+    )
+    return {"trained_on": selected.description, **estimate.as_dict()}

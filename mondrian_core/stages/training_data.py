@@ -7,7 +7,7 @@ advisor critiqued, where so few are held out that cross-validation has to decide
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
@@ -148,16 +148,18 @@ def record_training_data(run: Path, version: DatasetVersion, extent: str, *, don
     write_json(run / TRAINING_NOTE_FILE, note)
 
 
-def load_training_provenance(adapter: Path, datasets: Path, listen: EventListener) -> TrainingProvenance | None:
+def load_training_provenance(
+    adapter: Path, datasets: Path, listen: EventListener, open_dataset: Callable[[Path], DatasetVersion]
+) -> TrainingProvenance | None:
     """What an adapter was trained on, from its manifest or its run; None, with a notice, when that isn't known.
 
     Args:
         adapter: a version's folder, or the adapter folder in a training run.
         datasets: folder of the advisor's dataset versions.
         listen: receives the notice.
+        open_dataset: opens a dataset version's folder.
     """
     from mondrian_core.data.dataset import full_dataset
-    from mondrian_core.data.dataset.version import load_dataset_version
     from mondrian_core.evaluation import TrainingProvenance
 
     folder, extent = _dataset_of(adapter, datasets)
@@ -165,7 +167,7 @@ def load_training_provenance(adapter: Path, datasets: Path, listen: EventListene
         listen(StageNotice("evaluate", f"The training data of {adapter.name} is unknown, so leakage can't be checked."))
         return None
     try:
-        version = load_dataset_version(folder)
+        version = open_dataset(folder)
         rows = full_dataset.all_photograph_rows(version) if extent == ALL else original_rows(version.rows(TRAIN))
     except BadInput as error:
         listen(StageNotice("evaluate", f"Can't read the dataset it was trained on: {error.problem}"))

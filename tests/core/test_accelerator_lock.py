@@ -30,22 +30,21 @@ from mondrian_core.stages import new_stage_context
 
 HOLDS = """
 import sys, time
-from mondrian_core.accelerator_lock import working
-with working("train of ansel", print):
+from mondrian_core.accelerator_lock import exclusive_work
+with exclusive_work("train of ansel", print):
     print("holds", flush=True)
     time.sleep(60)
 """
 SHARES = """
 import sys, time
-from mondrian_core.accelerator_lock import sharing, working
-from mondrian_core.events import Advanced, ignore
-from mondrian_core.recipes import Recipe
-with working("train of ansel", print):
-    listen = sharing(ignore)
+from mondrian_core.accelerator_lock import exclusive_work, yielding_turns
+from mondrian_core.events import StageProgressed, ignore_events
+with exclusive_work("train of ansel", print):
+    listen = yielding_turns(ignore_events)
     print("holds", flush=True)
     while True:
         time.sleep(0.05)
-        listen(Advanced("train", 1))
+        listen(StageProgressed("train", 1))
 """
 
 
@@ -137,7 +136,7 @@ def test_training_yields_accelerator_to_service_and_resumes(lock: Path) -> None:
 
 
 def test_turn_timeout_names_holder_and_sends_heartbeats(lock: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(accelerator_lock, "SIGN_SECONDS", 0.05)
+    monkeypatch.setattr(accelerator_lock, "ALIVE_INTERVAL_SECONDS", 0.05)
     signs: list[int] = []
     waits = compute_turn(patience=0.5, alive=lambda: signs.append(1))
     with running(HOLDS), pytest.raises(AcceleratorBusy, match="train of ansel"), waits:
@@ -194,7 +193,7 @@ def test_lock_on_deleted_file_is_retried(lock: Path, monkeypatch: pytest.MonkeyP
         elsewhere(lambda: hold_work_lock(lock, print, wait=False))
 
 
-@pytest.mark.parametrize("written", ["", "no JSON", "[]", '{"pid": 1}', '{"since": "x"}', "\x00", "1"])
+@pytest.mark.parametrize("written", ["", "not JSON", "[]", '{"pid": 1}', '{"since": "x"}', "\x00", "1"])
 def test_unreadable_lock_holder_is_described_generically(written: str) -> None:
     assert format_lock_holder(written) == "another process"
 
@@ -218,7 +217,7 @@ class Waits(Exception):
 
 @pytest.mark.parametrize("stage", ["train", "evaluate", "index", "synthesize", "estimate"])
 def test_compute_stages_acquire_accelerator_lock(lock: Path, stage: str, tmp_path: Path) -> None:
-    """Called by hand too, without flow or command."""
+    """Also when called directly, without flow or command."""
     (tmp_path / "workspace").mkdir()
     settings = Settings(workspace=tmp_path / "workspace", adapters=tmp_path / "adapters", base_model="mini")
 
@@ -227,7 +226,7 @@ def test_compute_stages_acquire_accelerator_lock(lock: Path, stage: str, tmp_pat
             raise Waits
 
     with running(HOLDS), pytest.raises(Waits):
-        getattr(stages, stage)(new_stage_context(settings, "ansel", Recipe()), heard)
+        getattr(stages, f"{stage}_stage")(new_stage_context(settings, "ansel", Recipe()), heard)
 
 
 @pytest.mark.parametrize(

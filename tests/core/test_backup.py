@@ -250,13 +250,13 @@ def test_a_file_that_is_removed_meanwhile_is_no_failure(
 ) -> None:
     passing = machine.workspace / "source" / "passing.jpg"
     passing.write_bytes(b"soon gone")
-    real = creation._BackupJob._require_room
+    real = creation._BackupJob._require_free_space
 
     def remove_first(self: Any, *found: Any) -> None:
         passing.unlink()
         real(self, *found)
 
-    monkeypatch.setattr(creation._BackupJob, "_require_room", remove_first)
+    monkeypatch.setattr(creation._BackupJob, "_require_free_space", remove_first)
     made = create_backup(machine.workspace, machine.adapters, folder)
     assert made.snapshot.left_out == ()
     assert "workspace/source/passing.jpg" not in {entry.path for entry in made.snapshot.entries}
@@ -443,7 +443,7 @@ def test_keep_deletes_old_snapshots_and_contents_that_no_other_names(machine: Ma
 
 
 def test_invalid_backup_and_restore_requests_are_rejected(machine: Machine, folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="lies in"):
+    with pytest.raises(BadInput, match="is inside"):
         create_backup(machine.workspace, machine.adapters, machine.workspace / "backup")
     with pytest.raises(NoWorkspace):
         create_backup(tmp_path / "none", None, folder)
@@ -471,9 +471,7 @@ def test_backup_and_restore_commands_print_summary(
     assert status == 0 and said["new_files"] > 5 and said["left_out"] == []
     (machine.workspace / "source" / "gone.jpg").symlink_to("/nowhere/at/all")
     status, said = run("backup", *places, "--keep", "5")
-    assert status == 1 and said["left_out"] == [
-        {"path": "workspace/source/gone.jpg", "reason": "a link that leads nowhere"}
-    ]
+    assert status == 1 and said["left_out"] == [{"path": "workspace/source/gone.jpg", "reason": "a broken link"}]
     assert run("backup", *places, "--verify")[0] == 0
     status, listed = run("backup", *places, "--list")
     assert status == 0 and len(listed) == 2

@@ -30,7 +30,7 @@ def test_a_free_port_is_free() -> None:
 
 
 def test_the_process_on_a_taken_port_is_named(taken: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ports, "ANSWER_SECONDS", 0.2)
+    monkeypatch.setattr(ports, "PROBE_TIMEOUT_SECONDS", 0.2)
     assert not ports.is_port_free(taken)
     with pytest.raises(PortInUse, match=rf"Port {taken} is taken by process {os.getpid()} \(") as raised:
         ports.require_free_port(taken)

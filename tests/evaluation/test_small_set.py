@@ -88,7 +88,9 @@ def test_a_small_set_is_trained_on_whole_and_judged_by_folds_round_after_round(
     assert report_of(first)["gates"]["champion"]["verdict"] == "PASS"
 
     registry.promote("ansel", "v0001", expected=None, actor="person:test", reason="the first one", forced=True)
-    known = training_data.load_training_provenance(made.path, workspace / "datasets" / "ansel", ignore_events)
+    known = training_data.load_training_provenance(
+        made.path, workspace / "datasets" / "ansel", ignore_events, load_dataset_version
+    )
     assert known is not None and known.whole_dataset and known.photo_ids == everything
 
     add_sample_critiques(workspace, 5)

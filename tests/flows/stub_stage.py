@@ -17,7 +17,7 @@ def main() -> int:
     stage, run_folder = sys.argv[1], Path(sys.argv[2]).parent
     does = os.environ.get("STUB_DOES", "work")
     for done in range(1, 4):
-        event = {"event": "Advanced", "stage": stage, "done": done, "total": 3, "detail": f"step {done}"}
+        event = {"event": "StageProgressed", "stage": stage, "done": done, "total": 3, "detail": f"step {done}"}
         print(json.dumps(event), flush=True)
     print("a line that is no event", flush=True)
     if does == "refuse":

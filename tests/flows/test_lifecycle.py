@@ -22,7 +22,7 @@ from mondrian_core import accelerator_lock
 from mondrian_core.data.sample_workspace import create_workspace
 from mondrian_core.settings import Settings
 from tasks import liveness
-from tasks.processes import ManagedProcess, descendant_pids, process_start_token
+from tasks.processes import ManagedProcess, child_processes, process_start_token
 
 pytestmark = [pytest.mark.flow, pytest.mark.mini, pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -101,7 +101,7 @@ def state_of(running: RunningPrefect, run: UUID) -> str:
 
 def sleep_with(process: ManagedProcess, seconds: float) -> None:
     """What a machine's sleep does to a run and its stage."""
-    family = [process.pid, *descendant_pids(process.pid)]
+    family = [process.pid, *(child.pid for child in child_processes(process.pid))]
     for pid in family:
         os.kill(pid, signal.SIGSTOP)
     time.sleep(seconds)
@@ -142,7 +142,7 @@ def test_only_the_death_of_its_process_ends_a_run(machine: RunningPrefect, setti
     wait_until(lambda: log_of(now, run).stat().st_size > told)
     assert process.alive and state_of(now, run) == "Running", "the worker alone died"
 
-    family = [process.pid, *descendant_pids(process.pid)]
+    family = [process.pid, *(child.pid for child in child_processes(process.pid))]
     kill(pid_of(now, WORKER), pid_of(now, SERVER), *family)  # a power cut
     now = bring_up(settings)
     assert now.place.port == port
@@ -154,8 +154,8 @@ def test_only_the_death_of_its_process_ends_a_run(machine: RunningPrefect, setti
 def test_down_stops_a_run_that_outlived_its_worker(machine: RunningPrefect, settings: Settings) -> None:
     now = bring_up(settings)
     code = (
-        "import sys, time; from pathlib import Path; from tasks.liveness import mark\n"
-        "mark(Path(sys.argv[1]), 'orphan'); print('marked', flush=True); time.sleep(60)"
+        "import sys, time; from pathlib import Path; from tasks.liveness import hold_run_lock\n"
+        "hold_run_lock(Path(sys.argv[1]), 'orphan'); print('marked', flush=True); time.sleep(60)"
     )
     orphan = subprocess.Popen(
         [sys.executable, "-c", code, str(now.place.home)], cwd=ROOT, stdout=subprocess.PIPE, text=True

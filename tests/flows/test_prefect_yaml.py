@@ -11,7 +11,11 @@ from zoneinfo import ZoneInfo
 
 import pytest
 import yaml
+from prefect import Flow
+from prefect.utilities.schema_tools import validate
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from mondrian_core.recipes import TrainRecipe, common_fields
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXT = (ROOT / "prefect.yaml").read_text(encoding="utf-8")
@@ -63,7 +67,8 @@ class Deployment(Strict):
 
     @property
     def full_name(self) -> str:
-        return f"{self.entrypoint.rpartition(':')[2]}/{self.name}"
+        """The flow's name and the deployment's, as commands use it."""
+        return f"{flow_of(self).name}/{self.name}"
 
 
 class File(Strict):
@@ -84,16 +89,17 @@ def flow_of(deployment: Deployment) -> Any:
     return getattr(module, name)
 
 
-def test_the_names_are_those_that_were_promised() -> None:
+def test_deployment_names_are_unchanged() -> None:
     names = [deployment.full_name for deployment in FILE.deployments]
     assert len(names) == len(set(names))
     assert set(names) == PROMISED
 
 
 @pytest.mark.parametrize("deployment", FILE.deployments, ids=lambda each: each.full_name)
-def test_entrypoint_is_a_flow_of_that_name_and_takes_the_parameters(deployment: Deployment) -> None:
+def test_entrypoint_is_a_flow_that_accepts_the_parameters(deployment: Deployment) -> None:
     found = flow_of(deployment)
-    assert found.name == deployment.full_name.partition("/")[0]
+    assert isinstance(found, Flow)
+    assert found.fn.__name__ == deployment.entrypoint.rpartition(":")[2]
     known = set(found.parameters.properties)
     assert known == set(inspect.signature(found.fn).parameters)
     given = [deployment.parameters, *(schedule.parameters for schedule in deployment.schedules)]
@@ -127,7 +133,7 @@ def test_schedules_have_a_real_time_zone() -> None:
             ZoneInfo(schedule.timezone)
 
 
-def test_the_weekly_schedule_is_there() -> None:
+def test_retraining_has_a_weekly_schedule() -> None:
     weekly = next(each for each in FILE.deployments if each.full_name == "retrain/scheduled").schedules
     assert [schedule.parameters["advisor"] for schedule in weekly] == ["ansel"]
     assert weekly[0].active and weekly[0].cron.split()[-1] != "*"
@@ -143,3 +149,25 @@ def test_unknown_prefect_yaml_key_is_rejected(typo: str) -> None:
     assert broken != TEXT
     with pytest.raises(ValidationError):
         File.model_validate(yaml.safe_load(broken))
+
+
+def is_valid_schema_value(value: Any, schema: dict[str, Any]) -> bool:
+    """As Prefect's server validates the parameters of a new run."""
+    return not validate(value, schema, raise_on_error=False)
+
+
+def test_recipe_form_shows_names_and_common_settings_only() -> None:
+    """Every other setting is accepted all the same, and an unknown key is refused by the schema itself."""
+    retrain = next(each for each in FILE.deployments if each.full_name == "retrain/scheduled")
+    flow = flow_of(retrain)
+    name, settings = flow.parameters.properties["recipe"]["anyOf"][:2]
+    assert name["enum"][0] == "default" and "small-set" in name["enum"]
+    assert list(settings["properties"]) == ["train"]
+    assert set(settings["properties"]["train"]["properties"]) == set(common_fields(TrainRecipe))
+    assert len(settings["properties"]["train"]["properties"]) < 12
+    flow.validate_parameters(
+        {"advisor": "ansel", "recipe": {"train": {"epochs": 2, "warmup_fraction": 0.1}, "data": {}}}
+    )
+    assert is_valid_schema_value({"train": {"warmup_fraction": 0.1}, "gates": {"score_photographs": 9}}, settings)
+    for unknown in ({"train": {"rnak": 4}}, {"gates": {"scores": 1}}, {"trian": {}}):
+        assert not is_valid_schema_value(unknown, settings)

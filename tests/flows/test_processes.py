@@ -10,6 +10,8 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from tasks import processes
 from tasks.processes import process_start_token, start_process, stop_process
 
@@ -28,7 +30,7 @@ def started(folder: Path, code: str) -> processes.ManagedProcess:
 
 def wait_for_children(pid: int) -> list[int]:
     until = time.monotonic() + 20
-    while not (found := processes.descendant_pids(pid)):
+    while not (found := [child.pid for child in processes.child_processes(pid)]):
         assert time.monotonic() < until
         time.sleep(0.05)
     return found
@@ -40,7 +42,7 @@ def test_stop_ends_the_process_and_what_it_started(tmp_path: Path) -> None:
     assert parent.alive
     assert stop_process(parent)
     assert not parent.alive
-    assert [child for child in children if process_start_token(child)] == []
+    assert [child for child in children if process_start_token(child) is not None] == []
 
 
 def test_a_process_that_ignores_sigterm_is_ended_by_force(tmp_path: Path) -> None:
@@ -64,6 +66,19 @@ def test_a_process_of_the_same_number_is_left_alone(tmp_path: Path) -> None:
         assert stop_process(stranger)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="the older record is that of Linux")
+def test_record_of_an_older_version_identifies_the_process(tmp_path: Path) -> None:
+    running = started(tmp_path, "import time; time.sleep(60)")
+    ticks = Path(f"/proc/{running.pid}/stat").read_text().rpartition(")")[2].split()[19]
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    try:
+        known = processes.ManagedProcess.from_record({"name": "test", "pid": running.pid, "began": f"{boot}:{ticks}"})
+        assert known is not None and known.alive
+    finally:
+        assert stop_process(running)
+    assert not known.alive
+
+
 def test_a_process_that_is_gone_is_no_error(tmp_path: Path) -> None:
     gone = started(tmp_path, "pass")
     until = time.monotonic() + 20
@@ -76,8 +91,8 @@ def test_a_process_that_is_gone_is_no_error(tmp_path: Path) -> None:
 def test_a_process_that_left_its_pipe_outlives_the_reader(tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from rich.console import Console\n"
-        "from tasks.processes import leave_pipe\n"
-        "print('begun', flush=True); sys.stdin.readline(); leave_pipe(Path(sys.argv[1]))\n"
+        "from tasks.processes import redirect_pipe_to_file\n"
+        "print('begun', flush=True); sys.stdin.readline(); redirect_pipe_to_file(Path(sys.argv[1]))\n"
         "Console().print('said to nobody'); print('done', file=sys.stderr)"
     )
     root = Path(processes.__file__).parents[1]
@@ -102,8 +117,8 @@ def test_children_hear_sigint_although_a_background_shell_ignores_it(tmp_path: P
     """The trap: a shell's background job ignores SIGINT, and Prefect's worker would never stop."""
     inner = "import signal; print(signal.getsignal(signal.SIGINT) is signal.SIG_IGN, flush=True)"
     outer = (
-        "import os, sys, time; from pathlib import Path; from tasks.processes import start\n"
-        f"start('t', [sys.executable, '-c', {inner!r}], environment=dict(os.environ), folder=Path('.'),"
+        "import os, sys, time; from pathlib import Path; from tasks.processes import start_process\n"
+        f"start_process('t', [sys.executable, '-c', {inner!r}], environment=dict(os.environ), folder=Path('.'),"
         f" log=Path({str(tmp_path / 'log')!r}))\ntime.sleep(3)"
     )
     root = Path(processes.__file__).parents[1]

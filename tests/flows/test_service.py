@@ -50,7 +50,7 @@ def test_started_by_a_run_left_alone_and_replaced(
     machine: RunningPrefect, served: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     serve_module = importlib.import_module("flows.serve")
-    serve = serve_module.serve
+    serve = serve_module.serve_flow
 
     port = free_port()
     given = {"port": port, "workspace": str(served.root), "base_model": "mini"}
@@ -63,7 +63,9 @@ def test_started_by_a_run_left_alone_and_replaced(
         again = serve(**given, return_state=True)
         assert again.name == "Completed" and "serves already" in again.message
         monkeypatch.setattr(
-            serve_module, "smoke_set", lambda *_: ServiceSmokeResult("Smoke set: 1 of 2 photographs failed.", False)
+            serve_module,
+            "service_smoke_task",
+            lambda *_: ServiceSmokeResult("Smoke set: 1 of 2 photographs failed.", False),
         )
         warned = serve(**given, return_state=True)
         assert warned.is_completed() and warned.name == WARNED and "1 of 2" in warned.message

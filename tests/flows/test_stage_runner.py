@@ -22,7 +22,7 @@ from mondrian_core.recipes import Recipe
 from mondrian_core.settings import Settings
 from mondrian_core.stages import new_stage_context
 from tasks import stage_runner
-from tasks.stage_runner import parse_event_line, run_stage_process
+from tasks.stage_runner import StageProcess, parse_event_line, run_stage_process
 
 STUB = Path(__file__).with_name("stub_stage.py")
 ROOT = Path(__file__).resolve().parents[2]
@@ -38,9 +38,10 @@ def lock(tmp_path: Path) -> Iterator[int]:
 def run(folder: Path, lock: int, monkeypatch: pytest.MonkeyPatch, does: str, timeout: float = 30.0) -> list[StageEvent]:
     monkeypatch.setenv("STUB_DOES", does)
     heard: list[StageEvent] = []
-    run_stage_process(
-        "train", folder / "context.json", folder, lock=lock, timeout=timeout, listen=heard.append, program=PROGRAM
+    process = StageProcess(
+        stage="train", context_file=folder / "context.json", run_folder=folder, timeout=timeout, program=PROGRAM
     )
+    run_stage_process(process, lock=lock, listen=heard.append)
     return heard
 
 
@@ -74,7 +75,7 @@ def test_killed_stage_process_is_distinguished(tmp_path: Path, lock: int, monkey
 @pytest.mark.parametrize("does", ["wait", "ignore SIGTERM"])
 def test_time_out_ends_the_process(tmp_path: Path, lock: int, monkeypatch: pytest.MonkeyPatch, does: str) -> None:
     monkeypatch.setattr(stage_runner, "GRACE_SECONDS", 0.5)
-    with pytest.raises(Broken, match="took longer"):
+    with pytest.raises(Broken, match="exceeded its time limit"):
         run(tmp_path, lock, monkeypatch, does, timeout=1.5)
     assert not is_running(int((tmp_path / "ready").read_text()))
 
@@ -112,12 +113,14 @@ def test_only_one_holds_the_lock(tmp_path: Path) -> None:
 def test_an_orphan_keeps_the_lock_and_the_next_run_ends_it(tmp_path: Path) -> None:
     """The run is killed outright; its process works on, so the lock must hold, and the next run must get rid of it."""
     script = (
-        "import sys; sys.path.insert(0, sys.argv[1]); from pathlib import Path; from tasks import accelerator\n"
-        "from mondrian_core.accelerator_lock import held\n"
+        "import sys; sys.path.insert(0, sys.argv[1]); from pathlib import Path; from tasks import stage_runner\n"
+        "from mondrian_core.accelerator_lock import hold_work_lock\n"
         "folder = Path(sys.argv[2])\n"
-        "with held(folder / 'lock', print) as lock:\n"
-        "    accelerator.run_process('train', folder / 'c.json', folder, lock=lock, timeout=60, listen=print,\n"
-        "                            program=(sys.executable, sys.argv[3], 'mondrian_core.stage_process'))\n"
+        "with hold_work_lock(folder / 'lock', print) as lock:\n"
+        "    process = stage_runner.StageProcess(\n"
+        "        stage='train', context_file=folder / 'c.json', run_folder=folder, timeout=60,\n"
+        "        program=(sys.executable, sys.argv[3], 'mondrian_core.stage_process'))\n"
+        "    stage_runner.run_stage_process(process, lock=lock, listen=print)\n"
     )
     # The stub's arguments come after the name that marks our processes, so its first is that name.
     stub = tmp_path / "waits.py"

@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import datasets
 import pytest
 
 from mondrian_core.cli import main
@@ -76,8 +77,24 @@ max_tokens = 64
 """
 
 
-def test_a_killed_retraining_goes_on_and_has_one_version(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """SIGKILL in the middle of the training: tried again, the stage goes on at its checkpoint."""
+@pytest.fixture
+def read_splits(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Folders of dataset splits that this process reads, in order."""
+    read: list[str] = []
+    load = datasets.load_from_disk
+
+    def counted(folder: str) -> object:
+        read.append(folder)
+        return load(folder)
+
+    monkeypatch.setattr(datasets, "load_from_disk", counted)
+    return read
+
+
+def test_killed_retraining_resumes_and_registers_one_version(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], read_splits: list[str]
+) -> None:
+    """SIGKILL during training: the resumed run continues from the checkpoint, and reads each dataset split once."""
     workspace = tmp_path / "workspace"
     create_workspace(workspace, sample=True, photographs=12)
     (tmp_path / "small.toml").write_text(RECIPE)
@@ -116,6 +133,7 @@ def test_a_killed_retraining_goes_on_and_has_one_version(tmp_path: Path, capsys:
     assert main(["retrain", *where, "--resume", run.name]) in (0, 1)
     told = json.loads(capsys.readouterr().out)
     assert told["run"] == run.name
+    assert sorted(Path(folder).name for folder in read_splits) == ["train", "validation"]
     log = [json.loads(line) for line in (run / "training_log.jsonl").read_text().splitlines()]
     numbers = [line["step"] for line in log if line["kind"] == "step"]
     assert numbers == list(range(1, 3 * (len(numbers) // 3) + 1)) and len(numbers) > before

@@ -34,7 +34,9 @@ def built(samples: Path) -> tuple[StageContext, Any]:
 
 
 def found(context: StageContext, adapter: Path, listen: Callable[[StageEvent], None] = ignore_events) -> Any:
-    return training_data.load_training_provenance(adapter, context.root / "datasets" / context.advisor, listen)
+    return training_data.load_training_provenance(
+        adapter, context.root / "datasets" / context.advisor, listen, context.datasets.open
+    )
 
 
 def test_an_adapter_in_a_run_was_trained_on_that_runs_dataset(built: tuple[StageContext, Any]) -> None:

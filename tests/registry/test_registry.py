@@ -147,7 +147,7 @@ def test_rollback_skips_a_damaged_target(filled: Registry) -> None:
 def test_a_half_copied_folder_is_no_version(filled: Registry, adapter: Path) -> None:
     write_adapter(filled.root / "ansel" / "v0007")
     assert "v0007" not in states(filled)
-    with pytest.raises(UnknownVersion, match="half copied"):
+    with pytest.raises(UnknownVersion, match="folder is incomplete"):
         promote(filled, "v0007")
     assert filled.register("ansel", adapter, manifest()).version == "v0008"
 

@@ -141,7 +141,7 @@ HOLD = """
 import sys, time
 from pathlib import Path
 from mondrian_core.registry import Registry
-with Registry(Path(sys.argv[1]))._ledger("ansel").writing():
+with Registry(Path(sys.argv[1]))._store_of("ansel").writing():
     print("held", flush=True)
     time.sleep(60)
 """

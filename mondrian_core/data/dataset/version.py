@@ -35,6 +35,8 @@ class DatasetVersion:
     photographs: Mapping[str, int]
     rows_per_split: Mapping[str, int]
     manifest: Mapping[str, Any] = field(repr=False, default_factory=dict)
+    # Columns of the splits that were read, pictures as JPEG: a version never changes, so each split is read once.
+    stored_columns: dict[str, list[dict[str, Any]]] = field(repr=False, compare=False, default_factory=dict)
 
     @property
     def evaluation_split(self) -> str:
@@ -95,7 +97,9 @@ class DatasetVersion:
         return by_photograph
 
     def _rows(self, folder: str) -> list[DatasetRow]:
-        return [row_from_columns(columns) for columns in load_stored_columns(self.path / folder)]
+        if folder not in self.stored_columns:
+            self.stored_columns[folder] = load_stored_columns(self.path / folder)
+        return [row_from_columns(columns) for columns in self.stored_columns[folder]]
 
 
 def load_dataset_version(path: Path) -> DatasetVersion:

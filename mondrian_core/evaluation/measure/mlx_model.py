@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from mondrian_core.evaluation.measure.outcomes import ModelAnswer
 from mondrian_core.photograph_model import OnToken, Question
+from mondrian_core.pixel_files import load_image
 from mondrian_core.prompts import AdvisorPrompt, critique_messages
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ class MlxModel:
         return self._generation.generate(
             self._base,
             question.messages,
-            question.image,
+            load_image(question.image),
             max_tokens=question.max_tokens,
             exact_tokens=question.exact_tokens,
             temperature=question.temperature,

@@ -1,4 +1,4 @@
-"""A version as one file: packing it, and reading an archive that somebody else packed."""
+"""Pack a version into one tar file, and unpack an archive from elsewhere safely."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from mondrian_core.errors import BadAdapter
 from mondrian_core.files import replace_atomic
 from mondrian_core.registry.version import MANIFEST, AdapterVersion, is_safe_file_name
 
-MAX_UNPACKED_BYTES = 8 << 30  # bytes unpacked; an adapter of the largest supported base stays far below
+MAX_UNPACKED_BYTES = 8 << 30  # an adapter of the largest supported base is far smaller
 _BLOCK = 1 << 20
 
 
 def pack_version(version: AdapterVersion, out: Path) -> Path:
-    """Write the file `out`, or `<advisor>-<version>.tar` in the folder `out`; a version always gives the same bytes."""
+    """Write `out`, or `<advisor>-<version>.tar` in the folder `out`; a version always gives the same bytes."""
     target = out / f"{version.advisor}-{version.version}.tar" if out.is_dir() else out
 
     def write(temporary: Path) -> None:
@@ -37,18 +37,18 @@ def unpacked_folder(source: Path) -> Iterator[Path]:
     """A folder with the files of `source`: the folder itself, or an archive's files in a temporary one.
 
     Raises:
-        BadAdapter: no folder, no archive, or an archive with anything but plain files in one folder.
+        BadAdapter: neither a folder nor an archive of regular files in one folder.
     """
     if source.is_dir():
         yield source
         return
-    with TemporaryDirectory(prefix="mondrian-import-") as room:
-        _unpack(source, Path(room))
-        yield Path(room)
+    with TemporaryDirectory(prefix="mondrian-import-") as temporary:
+        _unpack(source, Path(temporary))
+        yield Path(temporary)
 
 
-def _unpack(source: Path, room: Path) -> None:
-    advice = "Give a folder with an adapter, or what `mondrian adapters export` wrote."
+def _unpack(source: Path, temporary: Path) -> None:
+    advice = "Name an adapter's folder, or an archive by `mondrian adapters export`."
     try:
         with tarfile.open(source) as archive:
             folders, size = set(), 0
@@ -60,13 +60,15 @@ def _unpack(source: Path, room: Path) -> None:
                 size += member.size
                 stream = archive.extractfile(member) if member.isreg() else None
                 if stream is None or not is_safe_file_name(name) or ".." in folder.split("/") or folder.startswith("/"):
-                    raise BadAdapter(f"{source} holds '{member.name}', which is no plain file of a version.", advice)
-                if size > MAX_UNPACKED_BYTES or len(folders) > 1 or (room / name).exists():
+                    raise BadAdapter(
+                        f"{source} holds '{member.name}', which is not a regular file of a version.", advice
+                    )
+                if size > MAX_UNPACKED_BYTES or len(folders) > 1 or (temporary / name).exists():
                     raise BadAdapter(f"{source} holds more than one version of an adapter.", advice)
-                with stream, (room / name).open("wb") as target:
+                with stream, (temporary / name).open("wb") as target:
                     while block := stream.read(_BLOCK):
                         target.write(block)
     except (tarfile.TarError, EOFError, OSError) as error:
         if isinstance(error, OSError) and source.exists() and not isinstance(error, tarfile.TarError):
             raise
-        raise BadAdapter(f"{source} can't be read as an adapter's archive: {error}.", advice) from error
+        raise BadAdapter(f"{source} is not a readable archive of an adapter: {error}.", advice) from error

@@ -1,7 +1,7 @@
-"""Adapters of other layouts as mlx-vlm's own, so that a version is loadable by plain mlx-vlm whatever it came as.
+"""Convert adapters of other layouts to mlx-vlm's layout, so that plain mlx-vlm loads every version.
 
-What an adapter adds to a layer must stay the same number, so the scale that its trainer meant decides; `lora_files`
-says which that is. Norms that a DoRA divides by stay as they are, too: its magnitudes are taken over unchanged.
+The product that an adapter adds to a layer stays numerically the same, so the scale that its trainer used is needed;
+`lora_files` reads it. The magnitudes of a DoRA are copied unchanged.
 """
 
 from __future__ import annotations
@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from mondrian_core import lora_files
-from mondrian_core.errors import BadAdapter
-from mondrian_core.lora_files import ADAPTER_CONFIG_FILE, ADAPTER_WEIGHTS_FILE, LoraDescription, LoraMatrices
+from mondrian_core.lora_files import ADAPTER_CONFIG_FILE, ADAPTER_WEIGHTS_FILE
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -22,10 +21,12 @@ ORIGINAL_CONFIG = "original_config.json"
 
 
 def convert_to_mlx_vlm(folder: Path, out: Path, meant: ScaleConvention | None = None) -> dict[str, Any]:
-    """Write the adapter in `folder`, PEFT's or of the older layout, to `out` in mlx-vlm's; gives what was done.
+    """Convert an adapter of PEFT's or the older layout to mlx-vlm's; gives a record of the conversion.
 
     Args:
-        meant: for the older layout, the scale that its trainer used.
+        folder: the adapter.
+        out: folder for the converted adapter.
+        meant: for the older layout: what its trainer multiplied the product by; None: as the library reads it now.
 
     Raises:
         BadAdapter: damaged, incomplete, or more than a LoRA or DoRA.
@@ -34,38 +35,27 @@ def convert_to_mlx_vlm(folder: Path, out: Path, meant: ScaleConvention | None = 
 
     from mondrian_core.models.family import mlx_module_name
 
-    said = lora_files.describe_adapter(folder)
-    if said.layout == "peft":
-        pairs = lora_files.read_peft_matrices(folder, said, mlx_module_name)
+    described = lora_files.describe_adapter(folder)
+    if described.layout == "peft":
+        pairs = lora_files.read_peft_matrices(folder, described, mlx_module_name)
     else:
-        pairs = _flat_pairs(folder, said, meant)
-    made = lora_files.with_uniform_rank(pairs)
+        scale = described.scale * described.rank if meant == "alpha" else described.scale
+        pairs = lora_files.read_older_matrices(folder, described, scale)
+    uniform = lora_files.with_uniform_rank(pairs)
     arrays: dict[str, NDArray[Any]] = {}
-    for name, pair in made.pairs.items():
-        arrays |= {f"{name}.lora_a": pair.lora_a, f"{name}.lora_b": pair.lora_b}
+    suffix_a, suffix_b = lora_files.LORA_SUFFIXES["mlx"]
+    for name, pair in uniform.pairs.items():
+        arrays |= {f"{name}{suffix_a}": pair.lora_a, f"{name}{suffix_b}": pair.lora_b}
         if pair.magnitude is not None:
-            arrays[f"{name}.m"] = pair.magnitude
-    values = {"rank": made.rank, "scale": made.scale, "dropout": said.dropout, "keys": list(pairs)}
+            arrays[f"{name}{lora_files.MAGNITUDE_SUFFIX}"] = pair.magnitude
+    values = {"rank": uniform.rank, "scale": uniform.scale, "dropout": described.dropout, "keys": list(pairs)}
     out.mkdir(parents=True, exist_ok=True)
     save_file(arrays, out / ADAPTER_WEIGHTS_FILE, metadata={"format": "mlx"})
-    kind = lora_files.DORA if said.dora else lora_files.LORA
+    kind = lora_files.DORA if described.dora else lora_files.LORA
     (out / ADAPTER_CONFIG_FILE).write_text(
         json.dumps({"fine_tune_type": kind, "num_layers": -1, "lora_parameters": values})
     )
-    (out / ORIGINAL_CONFIG).write_text(json.dumps(said.configuration, indent=2))
+    (out / ORIGINAL_CONFIG).write_text(json.dumps(described.configuration, indent=2))
     scales = sorted({round(pair.scale, 9) for pair in pairs.values()})
-    layout = "peft" if said.layout == "peft" else "mlx-vlm, flat"
-    return {"layout": layout, "kind": kind, "modules": len(pairs), "rank": made.rank, "scales": scales}
-
-
-def _flat_pairs(folder: Path, said: LoraDescription, meant: ScaleConvention | None) -> dict[str, LoraMatrices]:
-    arrays = lora_files.read_float32_tensors(folder / ADAPTER_WEIGHTS_FILE)
-    scale = said.scale * said.rank if meant == "alpha" else said.scale
-    names = [key.removesuffix(".A") for key in arrays if key.endswith(".A")]
-    odd = [key for key in arrays if not key.endswith((".A", ".B")) or f"{key[:-2]}.A" not in arrays]
-    if odd or any(f"{name}.B" not in arrays for name in names):
-        raise BadAdapter(
-            f"{folder / ADAPTER_WEIGHTS_FILE} holds arrays that are no pair of a LoRA.", "Restore it, or train again."
-        )
-    pairs = {name: LoraMatrices(arrays[f"{name}.A"], arrays[f"{name}.B"], scale) for name in names}
-    return lora_files.reject_noop_adapter(pairs, folder)
+    layout = "peft" if described.layout == "peft" else "mlx-vlm, flat"
+    return {"layout": layout, "kind": kind, "modules": len(pairs), "rank": uniform.rank, "scales": scales}

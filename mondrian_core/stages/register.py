@@ -1,0 +1,104 @@
+"""The register stage: make a trained adapter an immutable version with its provenance."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+from importlib import metadata
+from pathlib import Path
+
+from mondrian_core.events import EventListener, StageStarted, ignore_events
+from mondrian_core.files import read_json
+from mondrian_core.portable_paths import without_absolute_paths
+from mondrian_core.prompts import prompt_digest
+from mondrian_core.registry import VersionState
+from mondrian_core.samples_file import SAMPLES_NAME
+from mondrian_core.stages.context import StageContext
+from mondrian_core.stages.summaries import (
+    DatasetSummary,
+    EvaluateSummary,
+    RegisterSummary,
+    TrainSummary,
+    read_stage_summary,
+    write_stage_summary,
+)
+
+RECORDED_PACKAGES = ("mlx", "mlx-vlm", "transformers", "datasets", "numpy", "prefect")
+
+
+def register_stage(context: StageContext, listen: EventListener = ignore_events) -> RegisterSummary:
+    """Register the adapter with everything that is needed to reproduce the run.
+
+    A run has one version: a repeated call returns the version that exists.
+    """
+    from mondrian_core.models.base_model import base_record
+
+    listen(StageStarted("register"))
+    trained = read_stage_summary(context, "train", TrainSummary)
+    judged = read_stage_summary(context, "evaluate", EvaluateSummary)
+    built = read_stage_summary(context, "dataset", DatasetSummary)
+    champion = context.registry.champion(context.advisor)
+    manifest = {
+        "run": context.run,
+        "base": trained.base or base_record(context.base_model),
+        "prompt_digest": prompt_digest(context.store().advisor(context.advisor)),
+        "dataset": {
+            "digest": built.digest,
+            "photographs": built.photographs,
+            "rows": built.rows,
+            "evaluated_on": judged.split,
+            "trained_on": (trained.trained_on or {}).get("extent", "train"),
+        },
+        "recipe": {"digest": context.recipe.digest, "values": context.recipe.model_dump(mode="json")},
+        "seed": context.recipe.train.seed,
+        "parent": champion.version if champion else None,
+        "packages": package_versions(),
+        "device": {"system": platform.system(), "machine": platform.machine(), "python": platform.python_version()},
+        "code_commit": code_commit(),
+        "training": {key: value for key, value in trained.as_stored(context).items() if key != "base"},
+        "gate_report": judged.gate_report,
+        "metrics": read_json(Path(judged.report)).get("metrics", {}),
+    }
+    state: VersionState = "rejected" if judged.verdict == "FAIL" else "candidate"
+    version = context.registry.register(
+        context.advisor,
+        Path(trained.adapter),
+        without_absolute_paths(manifest, context.named_places),
+        state,
+        actor=context.actor,
+        attachments=[
+            Path(judged.report),
+            Path(judged.html),
+            Path(judged.report).with_name(SAMPLES_NAME),
+            Path(trained.curve),
+            Path(trained.log),
+        ],
+        run=context.run,
+    )
+    return write_stage_summary(
+        context, "register", RegisterSummary(version.version, str(version.path), version.state), listen
+    )
+
+
+def package_versions() -> dict[str, str]:
+    """Versions of the packages that determine a run's result; a package that isn't installed is omitted."""
+    versions = {}
+    for name in RECORDED_PACKAGES:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def code_commit() -> str | None:
+    """The checkout's commit, with "-dirty" when tracked files differ; None outside a checkout."""
+    folder = Path(__file__).parent
+    try:
+        commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=folder, capture_output=True, text=True, check=True)
+        status = subprocess.run(
+            ["git", "status", "--porcelain", "-uno"], cwd=folder, capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return commit.stdout.strip() + ("-dirty" if status.stdout.strip() else "")

@@ -1,0 +1,178 @@
+"""Tasks that make a version the champion, after a retraining or on a person's request. They need no accelerator."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+from prefect.events import emit_event
+
+from mondrian_core import rollout, stages
+from mondrian_core.errors import BadInput, Broken, NegativeOutcome
+from mondrian_core.registry import AdapterVersion, ChampionReference, Registry
+from mondrian_core.rollout import RolloutPlan
+from mondrian_core.stages import PromoteSummary, StageContext
+from mondrian_core.stages.promotion_decision import check_manual_promotion
+from tasks import artifact_pages
+from tasks.reporting import artifact_key, log_listener, publish_markdown_artifact, retry_unless
+from tasks.run_context import current_actor
+
+PROMOTED = "mondrian.adapter.promoted"
+MANUAL_REASON = "promoted manually"
+ROOT = Path(__file__).resolve().parent.parent
+INSPECTION_SECONDS = 600.0  # the fingerprint of a large base is a hash of all its bytes
+
+
+@task(
+    name="promote",
+    retries=2,
+    retry_delay_seconds=10,
+    retry_condition_fn=retry_unless(NegativeOutcome, BadInput),
+    timeout_seconds=600,
+    cache_policy=NO_CACHE,
+)
+def promote_task(context_file: Path) -> PromoteSummary:
+    """Apply the gates' verdict: promote, keep as a candidate, or reject. A run promotes at most once."""
+    context = StageContext.load(context_file)
+    summary = stages.promote_stage(context, log_listener())
+    publish_markdown_artifact(
+        artifact_key("promotion", context.advisor),
+        artifact_pages.promotion_markdown(summary, context.advisor),
+        summary.decision,
+    )
+    if summary.decision == "promoted":
+        _emit_champion_event(PROMOTED, context.advisor, summary.version)
+    return summary
+
+
+@dataclass(frozen=True, kw_only=True)
+class ManualPromotion:
+    """A person's request to promote a version.
+
+    Attributes:
+        adapters: the registry's folder.
+        expected: the champion that the version replaces; another champion by then stops the promotion.
+        force: promote although the gates speak against it; needs a reason.
+        reason: for the registry's history.
+    """
+
+    adapters: Path
+    advisor: str
+    version: str
+    expected: ChampionReference
+    force: bool = False
+    reason: str = ""
+
+
+@task(name="inspect version", timeout_seconds=900, cache_policy=NO_CACHE)
+def inspect_version_task(request: ManualPromotion, base: str) -> tuple[str, ...]:
+    """Hash a version's files, compare it with its base, publish its gates; gives the problems found.
+
+    Raises:
+        UnknownVersion: no version has that name.
+        GateFailed: its gates speak against it and it is not forced with a reason.
+        BadInput: a reason is missing, such as for a version that was compared with another champion.
+    """
+    registry, advisor = Registry(request.adapters), request.advisor
+    chosen = registry.get(advisor, request.version)
+    problems = registry.verify(advisor, chosen.version)
+    inspection: dict[str, Any] = {} if problems else inspect_version_in_subprocess(chosen, base)
+    problems = problems or tuple(inspection["problems"])
+    gates = (chosen.report or {}).get("gates", [])
+    publish_markdown_artifact(
+        artifact_key("version", advisor),
+        artifact_pages.version_markdown(advisor, chosen.version, chosen.state, gates, problems, inspection),
+        f"{chosen.version}, {chosen.state}",
+    )
+    check_manual_promotion(chosen, request.expected, force=request.force, reason=request.reason)
+    return problems
+
+
+def inspect_version_in_subprocess(version: AdapterVersion, base: str) -> dict[str, Any]:
+    """The fields of an `AdapterInspection`, from a process of its own: this process holds no model.
+
+    Raises:
+        Broken: when that process fails.
+    """
+    named = (version.manifest.get("base") or {}).get("name")
+    command = [
+        sys.executable,
+        "-m",
+        "mondrian_core.models.lora.adapter_inspection",
+        str(version.path),
+        version.base_fingerprint or "",
+        *filter(None, [named, base]),
+    ]
+    try:
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=INSPECTION_SECONDS)
+    except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
+        output = error.stderr if isinstance(error.stderr, str) else ""
+        raise Broken(
+            f"{version.version} could not be compared with its base: "
+            f"{(output.strip().splitlines() or [str(error)])[-1]}",
+            f"`mondrian adapters verify --advisor {version.advisor} {version.version} --debug` shows more.",
+        ) from error
+    inspection: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return inspection
+
+
+@task(name="promote by hand", timeout_seconds=600, cache_policy=NO_CACHE)
+def manual_promote_task(
+    request: ManualPromotion, *, problems: Sequence[str] = (), plan: RolloutPlan | None = None
+) -> str:
+    """Promote a version while the champion still is the expected one; gives the sentence that reports it.
+
+    With a `plan` it starts with the plan's first share of the traffic.
+    """
+    registry, reason = Registry(request.adapters), request.reason or MANUAL_REASON
+    advisor, version, before = request.advisor, request.version, request.expected.version
+    facts: dict[str, Any] = {
+        "expected": request.expected,
+        "actor": current_actor(),
+        "reason": reason,
+        "forced": request.force,
+        "problems": problems,
+    }
+    if plan is None:
+        rollout.require_no_active_rollout(registry, advisor)
+        registry.promote(advisor, version, **facts)
+        return report_champion_change(PROMOTED, advisor, before, version, reason)
+    begun = rollout.start_rollout(registry, advisor, version, plan, **facts)
+    changed = report_champion_change(PROMOTED, advisor, before, version, reason)
+    return f"{changed} Its rollout begins {begun.position}."
+
+
+def report_champion_change(event: str, advisor: str, before: str | None, after: str | None, reason: str) -> str:
+    """Publish the page and emit the event of a promotion or rollback; gives the sentence that reports it.
+
+    Args:
+        event: name of the Prefect event.
+        advisor: whose champion changed.
+        before: the earlier champion; None: the base alone.
+        after: the new champion; None: the base alone.
+        reason: as given for the registry's history.
+    """
+    sentence = f"The champion of '{advisor}' is now {after or 'the base alone'} (before: {before or 'the base alone'})."
+    publish_markdown_artifact(
+        artifact_key("promotion", advisor),
+        artifact_pages.champion_change_markdown(advisor, before, after, current_actor(), reason),
+        sentence,
+    )
+    _emit_champion_event(event, advisor, after or "base")
+    return sentence
+
+
+def _emit_champion_event(event: str, advisor: str, version: str) -> None:
+    """For automations; the service watches the pointer itself and needs no message."""
+    emit_event(
+        event,
+        resource={"prefect.resource.id": f"mondrian.adapter.{advisor}", "mondrian.version": version},
+        payload={"advisor": advisor, "version": version},
+    )
