@@ -7,6 +7,7 @@ or a missing measurement is INCONCLUSIVE. To add a gate, define a `Gate` here an
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import assert_never
 
 from mondrian_core.evaluation.gates.comparison_gates import CHAMPION_COMPARISON, SCORE_ERROR
 from mondrian_core.evaluation.gates.gate import NEVER, Gate, Judgement, Requirement
@@ -108,8 +109,10 @@ def _judge_latency_overhead(measured: GateMeasurements, recipe: GateRecipe) -> J
             verdict, why = PASS, ""
         case "fail":
             verdict, why = FAIL, f"; it must stay below {limit:.2f}"
+        case "open":
+            verdict, why = INCONCLUSIVE, f"; it is not certain that it stays below {limit:.2f}"
         case _:
-            verdict, why = INCONCLUSIVE, f"; it may not stay below {limit:.2f}"
+            assert_never(timed.decision)
     return Judgement(verdict=verdict, sentence=f"{says}{why}.", observed=timed.median, n=timed.n, interval=(low, high))
 
 
