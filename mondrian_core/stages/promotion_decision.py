@@ -107,7 +107,7 @@ def _missing_results(
             case Requirement.ALWAYS:
                 required = True
             case Requirement.WITH_CHAMPION:
-                required = champion.version is not None
+                required = bool(champion.version)
             case Requirement.IF_MEASURED:
                 required = False
             case _:
