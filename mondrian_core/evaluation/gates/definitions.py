@@ -161,7 +161,7 @@ FORMAT_COMPLIANCE = Gate(
     recipe_fields=("compliance_observed", "compliance_bound", "base_compliance", "failed_share"),
     judge=_judge_format_compliance,
     next_steps={
-        FAIL: "Read the invalid answers in the report. Train longer, or raise the token limit if answers are truncated.",
+        FAIL: "Read the invalid answers in the report. Train longer; raise the token limit if answers are truncated.",
         INCONCLUSIVE: "Evaluate on more photographs (evaluate.compliance_photographs); they need no labels.",
     },
 )
