@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mondrian_core.evaluation.report.evaluation_report import VERDICT_MEANINGS
 from mondrian_core.markdown import Markdown, code_block, code_span, escape_markdown, markdown_cell, markdown_table
 from mondrian_core.rollout import Rollout, RolloutCheck
 from mondrian_core.stages import (
@@ -98,6 +97,8 @@ def _preference_markdown(result: Mapping[str, Any] | None) -> str:
 
 def gates_markdown(summary: EvaluateSummary, pictures: Sequence[str] = ()) -> str:
     """The gate report."""
+    from mondrian_core.evaluation.report.evaluation_report import VERDICT_MEANINGS  # slow to import
+
     meanings: Mapping[str, str] = VERDICT_MEANINGS
     verdict = f"## {escape_markdown(summary.verdict)}: {meanings.get(summary.verdict, '')}"
     return join_markdown(

@@ -55,7 +55,7 @@ class AxesChart:
         title, x_label, y_label: texts.
         width: of the whole chart.
         from_zero: the y axis begins at 0.
-        top: the upper end of the y axis; None: a little above the largest value.
+        headroom: space above the largest value, as a share of the range of values.
         marked: (x, text) of a vertical dashed line, or None.
     """
 
@@ -64,7 +64,7 @@ class AxesChart:
     y_label: str
     width: float = 500.0
     from_zero: bool = False
-    top: float | None = None
+    headroom: float = 0.05
     marked: tuple[float, str] | None = None
 
 
@@ -99,14 +99,14 @@ def line_chart(chart: AxesChart, series: Sequence[LineSeries]) -> Drawing:
 
 
 def grouped_bar_chart(
-    chart: AxesChart, groups: Sequence[str], bars: Mapping[str, tuple[str, Sequence[float]]]
+    chart: AxesChart, groups: Sequence[str], bars: Mapping[str, tuple[str, Sequence[float | None]]]
 ) -> Drawing:
     """Bars side by side in groups.
 
     Args:
         chart: titles and limits.
         groups: titles of the groups, from left to right.
-        bars: (label in the legend, one value per group) by style class.
+        bars: (label in the legend, one value per group) by style class. None, an unknown value, gets no bar.
     """
     frame, top, bottom = _frame(
         chart,
@@ -115,15 +115,17 @@ def grouped_bar_chart(
             for style, (label, _) in bars.items()
         ],
     )
-    y = _y_scale(chart, [value for _, values in bars.values() for value in values] or [1.0], top, bottom)
+    known = [value for _, values in bars.values() for value in values if value is not None]
+    y = _y_scale(chart, known or [1.0], top, bottom)
     shapes = [*frame, *_y_axis(chart, y)]
     step = (chart.width - _RIGHT - _LEFT) / len(groups)
     width = 0.8 * step / max(1, len(bars))
     for place, title in enumerate(groups):
         left = _LEFT + step * (place + 0.1)
         for number, (style, (_, values)) in enumerate(bars.items()):
-            edge = left + width * number
-            shapes.append(rectangle(edge, y(values[place]), edge + width, bottom, f"bar {style}"))
+            edge, value = left + width * number, values[place]
+            if value is not None:
+                shapes.append(rectangle(edge, y(value), edge + width, bottom, f"bar {style}"))
         middle = left + 0.4 * step
         shapes.append(TextShape(at=(middle + 6, bottom + 14), text=title, style="tick", anchor="end", rotation=-32.0))
     return _drawing(chart, "bars", shapes, bottom + 34.0)
@@ -155,9 +157,8 @@ def _frame(chart: AxesChart, legend: Sequence[LineSeries]) -> tuple[list[Shape],
 
 def _y_scale(chart: AxesChart, values: Sequence[float], top: float, bottom: float) -> LinearScale:
     low, high = (0.0 if chart.from_zero else min(values)), max(values)
-    padding = 0.05 * (high - low) or 0.5
-    upper = chart.top if chart.top is not None else high + padding
-    return LinearScale(low if chart.from_zero else low - padding, upper, bottom, top)
+    span = high - low or 1.0
+    return LinearScale(low if chart.from_zero else low - 0.05 * span, high + chart.headroom * span, bottom, top)
 
 
 def _y_axis(chart: AxesChart, y: LinearScale) -> list[Shape]:

@@ -54,7 +54,7 @@ def score_history_chart(dots: Sequence[ScoreDot], ends: tuple[str, str], label: 
 
 
 def sparkline(scores: Sequence[float]) -> Drawing:
-    """A small line through two or more scores (0-10), without axes; a decoration beside the figures."""
+    """A small line through two or more scores (0-10), without axes; a decoration next to the figures."""
     line = LineShape(points=_line_points(scores, _SMALL_WIDTH, _SMALL_HEIGHT), style="line")
     return Drawing(
         name="sparkline",

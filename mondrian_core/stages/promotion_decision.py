@@ -8,13 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, assert_never
+from typing import TYPE_CHECKING, Any, assert_never
 
 from mondrian_core.errors import BadInput, GateFailed
-from mondrian_core.evaluation.gates.definitions import GATES
-from mondrian_core.evaluation.gates.gate import Gate, Requirement
-from mondrian_core.evaluation.gates.results import FAIL, PASS
 from mondrian_core.registry import AdapterVersion, ChampionReference
+
+if TYPE_CHECKING:
+    from mondrian_core.evaluation.gates.gate import Gate
+
+# The values of `evaluation.gates.results`. The evaluation is slow to import, so it is imported for a decision only.
+PASS, FAIL = "PASS", "FAIL"
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,7 @@ def decide_promotion(
     *,
     advisor: str = "ADVISOR",
     version: str = "VERSION",
-    gates: Sequence[Gate] = GATES,
+    gates: Sequence[Gate] | None = None,
 ) -> PromotionDecision:
     """The decision on a candidate.
 
@@ -64,7 +67,7 @@ def decide_promotion(
         champion: the one that would be replaced. The evaluation must have compared with exactly this one.
         advisor: for the commands in `Keep`.
         version: for the commands in `Keep`.
-        gates: those that state what a promotion requires.
+        gates: those that state what a promotion requires; None: all.
     """
     results = {result["name"]: result for result in report.get("gates", [])}
     failed = [name for name, result in results.items() if result["verdict"] == FAIL]
@@ -73,7 +76,7 @@ def decide_promotion(
     compared = ChampionReference.recorded_in(report)
     if compared is None or not compared.matches(champion):
         return keep_for_reevaluation(compared, champion, advisor, version)
-    missing = _missing_results(gates, results, champion)
+    missing = _missing_results(_all_gates() if gates is None else gates, results, champion)
     undecided = [name for name, result in results.items() if result["verdict"] != PASS]
     if not missing and not undecided and report.get("verdict", PASS) == PASS:
         effect = f"replaces {champion}" if champion.version else "is the first champion"
@@ -86,17 +89,25 @@ def decide_promotion(
     return Keep(sentence, command, deployment)
 
 
+def _all_gates() -> Sequence[Gate]:
+    from mondrian_core.evaluation.gates.definitions import GATES
+
+    return GATES
+
+
 def _missing_results(
     gates: Sequence[Gate], results: Mapping[str, Mapping[str, Any]], champion: ChampionReference
 ) -> list[str]:
     """The gates that this promotion requires and that have no result."""
+    from mondrian_core.evaluation.gates.gate import Requirement
+
     missing = []
     for gate in gates:
         match gate.required:
             case Requirement.ALWAYS:
                 required = True
             case Requirement.WITH_CHAMPION:
-                required = champion.version is not None
+                required = bool(champion.version)
             case Requirement.IF_MEASURED:
                 required = False
             case _:

@@ -103,7 +103,7 @@ def _score_errors(epochs: LogLines) -> Panel:
         x_label=_STEPS,
         y_label="squared error, points squared",
         from_zero=True,
-        top=1.2 * max(line["answers_score_error"] for line in epochs) or 1.0,
+        headroom=0.2,
     )
     return chart, [series]
 

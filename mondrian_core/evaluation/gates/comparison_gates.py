@@ -180,7 +180,7 @@ CHAMPION_COMPARISON = Gate(
     judge=_judge_champion,
     next_steps={
         FAIL: "The champion stays.",
-        INCONCLUSIVE: "The champion stays unless a person decides otherwise; compare the photographs below.",
+        INCONCLUSIVE: "The champion stays unless a person decides otherwise; compare the photographs in the report.",
     },
     required=Requirement.WITH_CHAMPION,
 )

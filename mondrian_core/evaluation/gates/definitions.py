@@ -7,6 +7,7 @@ or a missing measurement is INCONCLUSIVE. To add a gate, define a `Gate` here an
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import assert_never
 
 from mondrian_core.evaluation.gates.comparison_gates import CHAMPION_COMPARISON, SCORE_ERROR
 from mondrian_core.evaluation.gates.gate import NEVER, Gate, Judgement, Requirement
@@ -108,8 +109,10 @@ def _judge_latency_overhead(measured: GateMeasurements, recipe: GateRecipe) -> J
             verdict, why = PASS, ""
         case "fail":
             verdict, why = FAIL, f"; it must stay below {limit:.2f}"
+        case "open":
+            verdict, why = INCONCLUSIVE, f"; it is not certain that it stays below {limit:.2f}"
         case _:
-            verdict, why = INCONCLUSIVE, f"; it may not stay below {limit:.2f}"
+            assert_never(timed.decision)
     return Judgement(verdict=verdict, sentence=f"{says}{why}.", observed=timed.median, n=timed.n, interval=(low, high))
 
 
@@ -158,7 +161,7 @@ FORMAT_COMPLIANCE = Gate(
     recipe_fields=("compliance_observed", "compliance_bound", "base_compliance", "failed_share"),
     judge=_judge_format_compliance,
     next_steps={
-        FAIL: "Read the invalid answers below. Train longer, or raise the token limit if answers are truncated.",
+        FAIL: "Read the invalid answers in the report. Train longer; raise the token limit if answers are truncated.",
         INCONCLUSIVE: "Evaluate on more photographs (evaluate.compliance_photographs); they need no labels.",
     },
 )

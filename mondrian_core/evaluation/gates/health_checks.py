@@ -249,6 +249,6 @@ HEALTH = Gate(
     judge=_judge_health,
     next_steps={
         FAIL: "Fix what the health check names before anything else; the averages can't be trusted.",
-        INCONCLUSIVE: "Read the critiques below with the health check's findings in mind.",
+        INCONCLUSIVE: "Read the critiques in the report with the health check's findings in mind.",
     },
 )
