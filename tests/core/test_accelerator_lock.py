@@ -39,7 +39,6 @@ SHARES = """
 import sys, time
 from mondrian_core.accelerator_lock import sharing, working
 from mondrian_core.events import Advanced, ignore
-from mondrian_core.recipes import Recipe
 with working("train of ansel", print):
     listen = sharing(ignore)
     print("holds", flush=True)
