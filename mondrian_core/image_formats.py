@@ -79,25 +79,11 @@ def jpeg_is_complete(data: FileData) -> bool:
     """
     at, scanned = 2, False
     ends = data[-2:] == b"\xff\xd9"  # the file ends with the marker: no need to search the data for it
-    while True:
-        if scanned:
-            found = _MARKER.search(data, at)
-            if found is None:
-                return False
-            marker, at = found[1][0], found.end()
-        else:
-            at = data.find(b"\xff", at)
-            if at < 0 or at + 1 >= len(data):
-                return False
-            marker = data[at + 1]
-            at += 1 if marker == 0xFF else 2
-            if marker in (0x00, 0xFF, *_ALONE):
-                continue
+    while (found := _next_marker(data, at, scanned)) is not None:
+        marker, at = found
         if marker == _EOI:
             return scanned
-        if marker == _SOI or (scanned and marker not in _BETWEEN_SCANS):
-            return False
-        if at + 2 > len(data):
+        if marker == _SOI or (scanned and marker not in _BETWEEN_SCANS) or at + 2 > len(data):
             return False
         at += int.from_bytes(data[at : at + 2], "big")
         # After the first scan only a marker or the data of another scan may follow a segment.
@@ -106,6 +92,23 @@ def jpeg_is_complete(data: FileData) -> bool:
         scanned = scanned or marker == _SOS
         if scanned and ends:
             return True
+    return False
+
+
+def _next_marker(data: FileData, at: int, scanned: bool) -> tuple[int, int] | None:
+    """The next marker of a JPEG file from an offset, and the offset after it; None when the file ends before one.
+
+    After the first scan (`scanned`) the marker is searched in entropy-coded data.
+    """
+    if scanned:
+        found = _MARKER.search(data, at)
+        return None if found is None else (found[1][0], found.end())
+    while 0 <= (at := data.find(b"\xff", at)) < len(data) - 1:
+        marker = data[at + 1]
+        at += 1 if marker == 0xFF else 2
+        if marker not in (0x00, 0xFF, *_ALONE):
+            return marker, at
+    return None
 
 
 def png_is_complete(data: FileData) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Callable, Mapping
 
 from mondrian_core.rubric import Critique
 
@@ -38,22 +39,7 @@ def critique_text_problem(critique: Critique) -> str | None:
 
 def text_problem(text: str) -> str | None:
     """Why a comment is degenerate; None when it is fine."""
-    if any((unicodedata.category(each) in _NO_TEXT and each not in "\t\n\r") or each == "\ufffd" for each in text):
-        return "it has characters that belong to no text"
-    if not _has_word(text):
-        return "it has no word"
-    if has_repeated_phrase(text):
-        return "it says a word or phrase three times in a row"
-    if len(text.split()) >= _FEWEST_WORDS + _GRAM and repeated_ngram_fraction(text) > _MOST_REPEATED:
-        return "it repeats itself"
-    if any(len(loop.group()) >= _SHORTEST_LOOP for loop in _CHARACTER_LOOP.finditer(text)):
-        return "it repeats the same characters"
-    visible = [each for each in text if not each.isspace()]
-    if sum(map(_in_word, visible)) < _LEAST_LETTERS * len(visible):
-        return "it is mostly signs"
-    if any(len(word) > _LONGEST_WORD and _cased(word) for word in _words(text)):
-        return "it has a word without an end"
-    return None
+    return next((problem for problem, is_wrong in _CHECKS.items() if is_wrong(text)), None)
 
 
 def has_repeated_phrase(text: str) -> bool:
@@ -97,3 +83,37 @@ def _has_word(text: str) -> bool:
 
 def _cased(word: str) -> bool:
     return any(each.lower() != each.upper() for each in word)
+
+
+def _has_foreign_characters(text: str) -> bool:
+    return any((unicodedata.category(each) in _NO_TEXT and each not in "\t\n\r") or each == "\ufffd" for each in text)
+
+
+def _repeats_itself(text: str) -> bool:
+    long_enough = len(text.split()) >= _FEWEST_WORDS + _GRAM
+    return long_enough and repeated_ngram_fraction(text) > _MOST_REPEATED
+
+
+def _repeats_characters(text: str) -> bool:
+    return any(len(loop.group()) >= _SHORTEST_LOOP for loop in _CHARACTER_LOOP.finditer(text))
+
+
+def _is_mostly_signs(text: str) -> bool:
+    visible = [each for each in text if not each.isspace()]
+    return sum(map(_in_word, visible)) < _LEAST_LETTERS * len(visible)
+
+
+def _has_endless_word(text: str) -> bool:
+    return any(len(word) > _LONGEST_WORD and _cased(word) for word in _words(text))
+
+
+# What is wrong with a comment -> the check that finds it; the first that applies is reported.
+_CHECKS: Mapping[str, Callable[[str], bool]] = {
+    "it has characters that belong to no text": _has_foreign_characters,
+    "it has no word": lambda text: not _has_word(text),
+    "it says a word or phrase three times in a row": has_repeated_phrase,
+    "it repeats itself": _repeats_itself,
+    "it repeats the same characters": _repeats_characters,
+    "it is mostly signs": _is_mostly_signs,
+    "it has a word without an end": _has_endless_word,
+}

@@ -164,7 +164,7 @@ class Store(Database):
 
     # --- jobs: writing ------------------------------------------------------------------------------------------------
 
-    def add_job(
+    def add_job(  # noqa: PLR0913  keyword-only, one per column
         self,
         advisor: str,
         filename: str,
@@ -221,7 +221,7 @@ class Store(Database):
             ).fetchall()
             return self._existing_job(rows[0][0]) if rows else None
 
-    def finish_job(
+    def finish_job(  # noqa: PLR0913  keyword-only, one per column
         self,
         job_id: str,
         *,

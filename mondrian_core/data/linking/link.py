@@ -79,7 +79,7 @@ _ANSWER_REASONS = {
 }
 
 
-class _Excluded(Exception):
+class _ExcludedError(Exception):
     """A record is not used, for this reason."""
 
     def __init__(self, reason: ExclusionReason, detail: str = "") -> None:
@@ -169,11 +169,11 @@ class _Linker:
     def __init__(self, workspace: Path, advisor: str) -> None:
         self.workspace, self.advisor = workspace, advisor
         self.index = SourceTree(workspace)
-        self._headers: dict[str, PhotographHeader | _Excluded] = {}
+        self._headers: dict[str, PhotographHeader | _ExcludedError] = {}
         self._hashes: dict[str, str] = {}
         self._store: Store | None = None
 
-    def outcomes(self, store: Store) -> Iterable[tuple[str, CritiqueCandidate | _Excluded]]:
+    def outcomes(self, store: Store) -> Iterable[tuple[str, CritiqueCandidate | _ExcludedError]]:
         """Every record of the database with its outcome."""
         self._store = store
         for profile in store.profiles():
@@ -187,22 +187,22 @@ class _Linker:
         """The detail without folders outside the workspace, because the manifest is shown to others."""
         return redacted_path(detail, self.index.workspace_roots) if "/" in detail or "\\" in detail else detail
 
-    def _result_or_exclusion(self, judge: Any, *arguments: Any) -> CritiqueCandidate | _Excluded:
+    def _result_or_exclusion(self, judge: Any, *arguments: Any) -> CritiqueCandidate | _ExcludedError:
         try:
             candidate: CritiqueCandidate = judge(*arguments)
-        except _Excluded as refused:
+        except _ExcludedError as refused:
             return refused.with_traceback(None)
         except _MALFORMED_CELL_ERRORS as error:  # one malformed record must not stop the others
-            return _Excluded(ExclusionReason.UNREADABLE_RECORD, f"{type(error).__name__}: {error}")
+            return _ExcludedError(ExclusionReason.UNREADABLE_RECORD, f"{type(error).__name__}: {error}")
         return candidate
 
     def _profile(self, profile: DimensionalProfile) -> CritiqueCandidate:
         _refuse_unreadable(profile.unreadable, _OWNER)
         if profile.advisor != self.advisor:
-            raise _Excluded(ExclusionReason.OTHER_ADVISOR, profile.advisor)
+            raise _ExcludedError(ExclusionReason.OTHER_ADVISOR, profile.advisor)
         _refuse_unreadable(profile.unreadable, _PROFILE_CELLS)
         if profile.origin == INDEX:
-            raise _Excluded(ExclusionReason.INDEX_MADE, profile.image_path)
+            raise _ExcludedError(ExclusionReason.INDEX_MADE, profile.image_path)
         located = self._located(profile.image_path)
         scores, comments = _profile_scores(profile), _profile_comments(profile)
         readable_grade = bool(re.fullmatch(r"\s*\d+(\.\d+)?\s*", profile.overall_grade or ""))
@@ -228,16 +228,16 @@ class _Linker:
             return None
         try:
             return training_target(self._critique(job)[0])
-        except _Excluded:
+        except _ExcludedError:
             return None
 
     def _job(self, job: Job, order: int) -> CritiqueCandidate:
         _refuse_unreadable(job.unreadable, ("advisor",))
         if job.advisor != self.advisor:
-            raise _Excluded(ExclusionReason.OTHER_ADVISOR, job.advisor or "none")
+            raise _ExcludedError(ExclusionReason.OTHER_ADVISOR, job.advisor or "none")
         _refuse_unreadable(job.unreadable, ("status", "filename", "analysis_markdown"))
         if job.status != COMPLETED:
-            raise _Excluded(ExclusionReason.JOB_NOT_COMPLETED, job.status or "no status")
+            raise _ExcludedError(ExclusionReason.JOB_NOT_COMPLETED, job.status or "no status")
         located = self._located(job.filename)
         critique, repairs = self._critique(job)
         comments = {name: critique.assessments[name].comment for name in DIMENSIONS}
@@ -256,11 +256,11 @@ class _Linker:
 
     def _draft(self, draft: Draft | UnreadableDraft, order: int) -> CritiqueCandidate:
         if isinstance(draft, UnreadableDraft):
-            raise _Excluded(ExclusionReason.UNREADABLE_RECORD, draft.why)
+            raise _ExcludedError(ExclusionReason.UNREADABLE_RECORD, draft.why)
         if draft.advisor != self.advisor:
-            raise _Excluded(ExclusionReason.OTHER_ADVISOR, draft.advisor)
+            raise _ExcludedError(ExclusionReason.OTHER_ADVISOR, draft.advisor)
         if draft.state in _UNUSED_DRAFTS or draft.decided is None:
-            raise _Excluded(_UNUSED_DRAFTS.get(draft.state, ExclusionReason.DRAFT_WAITING), draft.image_path)
+            raise _ExcludedError(_UNUSED_DRAFTS.get(draft.state, ExclusionReason.DRAFT_WAITING), draft.image_path)
         located = self._located(draft.image_path)
         comments = {name: draft.decided.assessments[name].comment for name in DIMENSIONS}
         _refuse_placeholders(comments)
@@ -279,17 +279,17 @@ class _Linker:
     def _located(self, text: str | None) -> LinkedRecord:
         """A record with the photograph that a path leads to, still without its critique."""
         if not text or not text.strip():
-            raise _Excluded(ExclusionReason.NO_PATH)
+            raise _ExcludedError(ExclusionReason.NO_PATH)
         if self.index.is_temporary(text):
-            raise _Excluded(ExclusionReason.TEMPORARY_FILE, text)
+            raise _ExcludedError(ExclusionReason.TEMPORARY_FILE, text)
         resolved = self.index.resolve(text)
         if resolved.path is None:
-            raise _Excluded(_PATH_REASONS[resolved.how], text)
+            raise _ExcludedError(_PATH_REASONS[resolved.how], text)
         if resolved.path not in self._headers:
             self._headers[resolved.path] = self._read_header(resolved.path)
         header = self._headers[resolved.path]
-        if isinstance(header, _Excluded):
-            raise _Excluded(header.reason, header.detail)
+        if isinstance(header, _ExcludedError):
+            raise _ExcludedError(header.reason, header.detail)
         return LinkedRecord(
             record="",
             photograph=resolved.path,
@@ -302,11 +302,11 @@ class _Linker:
             comments={},
         )
 
-    def _read_header(self, path: str) -> PhotographHeader | _Excluded:
+    def _read_header(self, path: str) -> PhotographHeader | _ExcludedError:
         try:
             return read_photograph_header(self.workspace / path)
         except BadPhotograph as error:
-            return _Excluded(exclusion_reason(error), path)
+            return _ExcludedError(exclusion_reason(error), path)
 
     def _critique(self, job: Job) -> tuple[Critique, tuple[str, ...]]:
         text, decoding = self._analysis(job)
@@ -314,7 +314,7 @@ class _Linker:
             reading = parse_critique_lenient(text)
         except CritiqueParseError as error:
             reason = _ANSWER_REASONS.get(error.reason, ExclusionReason.UNPARSABLE_ANSWER)
-            raise _Excluded(reason, error.detail or error.reason) from None
+            raise _ExcludedError(reason, error.detail or error.reason) from None
         return reading.critique, (*decoding, *reading.repairs)
 
     def _analysis(self, job: Job) -> tuple[str, tuple[str, ...]]:
@@ -326,11 +326,11 @@ class _Linker:
         if data is None:
             if job.answer is not None:
                 return json.dumps(job.answer), ()
-            raise _Excluded(ExclusionReason.MISSING_ANALYSIS, name or "the job names no file")
+            raise _ExcludedError(ExclusionReason.MISSING_ANALYSIS, name or "the job names no file")
         try:
             text, repair = decode_text(data)
         except UnknownEncodingError as error:
-            raise _Excluded(ExclusionReason.UNPARSABLE_ANSWER, f"{name}: {error}") from None
+            raise _ExcludedError(ExclusionReason.UNPARSABLE_ANSWER, f"{name}: {error}") from None
         return text, (repair,) if repair else ()
 
     def _analysis_bytes(self, name: str) -> bytes | None:
@@ -339,7 +339,7 @@ class _Linker:
             path = self.workspace / ANALYSIS_FOLDER / form
             try:
                 if path.stat().st_size > MAX_ANALYSIS_BYTES:
-                    raise _Excluded(
+                    raise _ExcludedError(
                         ExclusionReason.UNPARSABLE_ANSWER, f"{name} is larger than {MAX_ANALYSIS_BYTES:,} bytes"
                     )
                 return path.read_bytes()
@@ -371,23 +371,25 @@ class _Linker:
 def _refuse_unreadable(unreadable: Mapping[str, str], columns: Sequence[str]) -> None:
     found = [f"{column}: {why}" for column, why in unreadable.items() if column in columns]
     if found:
-        raise _Excluded(ExclusionReason.UNREADABLE_RECORD, "; ".join(found))
+        raise _ExcludedError(ExclusionReason.UNREADABLE_RECORD, "; ".join(found))
 
 
 def _profile_scores(profile: DimensionalProfile) -> dict[str, float]:
     given = {name: value for name, value in profile.scores.items() if value is not None and str(value).strip() != ""}
     if not given:
-        raise _Excluded(ExclusionReason.NO_SCORES)
+        raise _ExcludedError(ExclusionReason.NO_SCORES)
     if missing := [name for name in DIMENSIONS if name not in given]:
-        raise _Excluded(ExclusionReason.MISSING_DIMENSIONS, ", ".join(missing))
+        raise _ExcludedError(ExclusionReason.MISSING_DIMENSIONS, ", ".join(missing))
     scores = {}
     for name in DIMENSIONS:
         try:
             score = float(given[name])
         except ValueError:
-            raise _Excluded(ExclusionReason.UNPARSABLE_ANSWER, f"{name}: {given[name]!r} is not a number") from None
+            raise _ExcludedError(
+                ExclusionReason.UNPARSABLE_ANSWER, f"{name}: {given[name]!r} is not a number"
+            ) from None
         if not MIN_SCORE <= score <= MAX_SCORE:  # also true of a NaN
-            raise _Excluded(ExclusionReason.SCORE_OUT_OF_RANGE, f"{name}: {given[name]}")
+            raise _ExcludedError(ExclusionReason.SCORE_OUT_OF_RANGE, f"{name}: {given[name]}")
         scores[name] = score
     return scores
 
@@ -395,7 +397,7 @@ def _profile_scores(profile: DimensionalProfile) -> dict[str, float]:
 def _profile_comments(profile: DimensionalProfile) -> dict[str, str]:
     comments = {name: (profile.comments.get(name) or "").strip() for name in DIMENSIONS}
     if empty := [name for name in DIMENSIONS if not comments[name]]:
-        raise _Excluded(ExclusionReason.NO_COMMENTS, ", ".join(empty))
+        raise _ExcludedError(ExclusionReason.NO_COMMENTS, ", ".join(empty))
     _refuse_placeholders(comments)
     return comments
 
@@ -404,4 +406,6 @@ def _refuse_placeholders(comments: dict[str, str]) -> None:
     """Exclude placeholder comments such as "ok" in most dimensions: they would teach empty comments."""
     empty = [name for name, comment in comments.items() if _PLACEHOLDER.fullmatch(comment)]
     if len(empty) > len(DIMENSIONS) // 2:
-        raise _Excluded(ExclusionReason.PLACEHOLDER_COMMENTS, f"{len(empty)} of {len(DIMENSIONS)} are placeholders")
+        raise _ExcludedError(
+            ExclusionReason.PLACEHOLDER_COMMENTS, f"{len(empty)} of {len(DIMENSIONS)} are placeholders"
+        )
