@@ -66,7 +66,7 @@ def test_corrupt_exif_is_ignored(tmp_path: Path, data: bytes) -> None:
     assert exif_description(tmp_path / "none.jpg") is None
 
 
-def test_the_sentence_stands_before_the_photograph() -> None:
+def test_camera_sentence_comes_before_the_photograph() -> None:
     messages = critique_messages(AdvisorPrompt("ansel", "Ansel Adams"))
     told = messages_with_exif(messages, "Taken at 35 mm.")
     assert [part.get("text", "photograph") for part in told[-1]["content"]][1:] == ["\nTaken at 35 mm.", "photograph"]

@@ -95,7 +95,7 @@ def test_local_and_process_engines_behave_alike(engine: Any, tmp_path: Path, con
     assert engine.ask(QUESTION).text == reply.text, "a cancellation leaves no trace"
 
 
-def test_the_adapter_changes_the_answer_and_the_base_comes_back(mini: LocalEngine, adapter: Path) -> None:
+def test_adapter_changes_the_answer_and_switching_back_restores_the_base(mini: LocalEngine, adapter: Path) -> None:
     question = replace(QUESTION, constrained=False, max_tokens=24)
     plain = mini.ask(question)
     tuned = mini.ask(replace(question, adapter=adapter))
@@ -105,7 +105,7 @@ def test_the_adapter_changes_the_answer_and_the_base_comes_back(mini: LocalEngin
     assert sorted(switched)[2] < 0.05, "switching back and forth takes less than 50 ms"
 
 
-def test_a_photograph_is_looked_at_once_for_both_arms(
+def test_photograph_is_encoded_once_for_both_arms(
     mini: LocalEngine, adapter: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from mondrian_core.models.inference import generation
@@ -125,7 +125,7 @@ def _scene(seed: int) -> Image.Image:
     return render_scene(sample_scene(np.random.default_rng(seed)))
 
 
-def test_earlier_answers_make_later_ones_cheaper_and_no_different(mini: LocalEngine) -> None:
+def test_drafting_accepts_tokens_and_keeps_answers_equal(mini: LocalEngine) -> None:
     questions = [replace(QUESTION, image=_scene(seed), max_tokens=90) for seed in range(6)]
     plain = [mini.ask(replace(each, precedents=False)) for each in questions]
     assert {(each.drafted, each.accepted) for each in plain} == {(0, 0)}
@@ -137,7 +137,7 @@ def test_earlier_answers_make_later_ones_cheaper_and_no_different(mini: LocalEng
     assert mini.ask(replace(questions[0], image=_scene(9))).accepted > 0, "what was answered without is remembered too"
 
 
-def test_an_adapter_draws_on_its_own_answers_alone(adapter: Path) -> None:
+def test_each_adapter_has_its_own_drafter(adapter: Path) -> None:
     engine = LocalEngine("mini")
     for seed in range(3):
         engine.ask(replace(QUESTION, image=_scene(seed), max_tokens=60))
@@ -154,7 +154,7 @@ def test_an_adapter_draws_on_its_own_answers_alone(adapter: Path) -> None:
     assert engine._drafter_for(None) is not base, "those that answered longest ago are forgotten"
 
 
-def test_an_adapters_memory_begins_with_its_evaluation(mini: LocalEngine, adapter: Path, tmp_path: Path) -> None:
+def test_drafter_starts_with_the_answers_of_the_evaluation(mini: LocalEngine, adapter: Path, tmp_path: Path) -> None:
     question = replace(QUESTION, image=_scene(0), max_tokens=40)
     plain = mini.ask(replace(question, adapter=adapter, precedents=False))
     rows = [
@@ -181,7 +181,7 @@ def process(tmp_path: Path) -> Iterator[ModelProcess]:
     found.stop()
 
 
-def test_the_real_process_answers_dies_and_comes_back(
+def test_real_model_process_answers_and_recovers_from_a_kill(
     process: ModelProcess, mini: LocalEngine, adapter: Path, tmp_path: Path
 ) -> None:
     stored = PixelFileCache(tmp_path / "decoded", capacity=1).put("navy", load_image(QUESTION.image))

@@ -114,7 +114,7 @@ def assert_fits(page: Page) -> None:
     assert widths[0] <= widths[1]
 
 
-def test_photographs_are_dropped_followed_and_rated(
+def test_dropped_photographs_are_critiqued_and_rated(
     page: Page,
     site: str,
     control: Callable[..., None],
@@ -145,7 +145,7 @@ def test_photographs_are_dropped_followed_and_rated(
     assert_fits(page)
 
 
-def test_base_and_adapter_stand_side_by_side(
+def test_base_and_adapter_are_shown_side_by_side(
     page: Page, site: str, photograph: Callable[..., bytes], tmp_path: Path
 ) -> None:
     page.goto(site)
@@ -161,7 +161,7 @@ def test_base_and_adapter_stand_side_by_side(
     assert_fits(page)
 
 
-def test_what_the_service_refuses_is_said_on_its_card(page: Page, site: str) -> None:
+def test_card_shows_why_a_photograph_is_refused(page: Page, site: str) -> None:
     page.goto(site)
     # a refused request is an error in the browser's console by itself, so the refusal comes without one
     page.evaluate("""window.fetch = async () => new Response(
@@ -171,7 +171,7 @@ def test_what_the_service_refuses_is_said_on_its_card(page: Page, site: str) -> 
     expect(page.locator(".card progress")).to_have_count(0)
 
 
-def test_a_critique_is_read_rated_and_corrected(
+def test_critique_page_rates_and_corrects(
     page: Page,
     site: str,
     start: Start,
@@ -277,7 +277,7 @@ Promise.allSettled(tries).then(() => {
 </script>"""
 
 
-def test_another_sites_page_gets_nothing(
+def test_page_of_another_site_is_refused(
     plain_page: Page,
     start: Start,
     control: Callable[..., None],

@@ -50,7 +50,7 @@ def test_health_answers_at_once_while_45_uploads_decode(start: Start, tmp_path: 
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads a process's peak memory where Linux tells it")
-def test_one_full_size_picture_is_in_memory_at_a_time(
+def test_one_full_size_image_is_in_memory_at_a_time(
     start: Start, photograph: Callable[..., bytes], tmp_path: Path
 ) -> None:
     running = start(log=tmp_path / "log")
@@ -92,7 +92,7 @@ def test_full_decode_queue_sends_retry_after() -> None:
     anyio.run(run)
 
 
-def test_one_at_a_time_decodes_and_a_failure_frees_the_turn() -> None:
+def test_decodes_run_one_at_a_time_and_a_failure_releases_the_turn() -> None:
     queue, inside, most = DecodeQueue(), [0], [0]
     lock = threading.Lock()
 

@@ -51,7 +51,7 @@ def _malformed() -> Any:
 
 # threads of other tests' clients may draw from `random` while hypothesis draws; nothing here is made with it
 @pytest.mark.filterwarnings("ignore:Do not use the `random` module:hypothesis.errors.HypothesisDeprecationWarning")
-def test_no_request_made_up_from_the_document_is_an_error_of_the_service(
+def test_requests_generated_from_openapi_cause_no_server_error(
     start: Start, photograph: Callable[..., bytes], tmp_path: Path
 ) -> None:
     running = start(log=tmp_path / "log")
@@ -82,7 +82,7 @@ def _try(operation: Any, way: Any, quick: settings) -> None:
         assert way is schemathesis.GenerationMode.NEGATIVE and not list(operation.iter_parameters())
 
 
-def test_malformed_requests_are_refused_and_leave_nothing_behind(
+def test_malformed_requests_are_refused_without_side_effects(
     start: Start, photograph: Callable[..., bytes], settings: Any, tmp_path: Path
 ) -> None:
     running = start(log=tmp_path / "log")

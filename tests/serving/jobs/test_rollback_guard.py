@@ -36,7 +36,7 @@ def send(
         yield act
 
 
-def test_three_failures_in_a_row_go_back_with_the_third(
+def test_third_consecutive_failure_rolls_back(
     send: Callable[[int], Any], control: Callable[..., None], registry: Registry
 ) -> None:
     control(garbled=["v0002"])
@@ -50,7 +50,7 @@ def test_three_failures_in_a_row_go_back_with_the_third(
     assert send(6)["X-Adapter-Version"] == "v0001"
 
 
-def test_two_deaths_of_the_model_process_go_back_at_once(
+def test_second_model_crash_rolls_back(
     send: Callable[[int], Any], control: Callable[..., None], registry: Registry
 ) -> None:
     control(deadly=["v0002"])
@@ -60,7 +60,7 @@ def test_two_deaths_of_the_model_process_go_back_at_once(
     assert send(4)["X-Adapter-Version"] == "v0001"
 
 
-def test_failures_of_the_version_before_take_nothing_back(
+def test_failures_of_the_previous_version_do_not_roll_back(
     send: Callable[[int], Any], control: Callable[..., None], registry: Registry
 ) -> None:
     """Photographs of the control's share, and failures after somebody ended the rollout, are not the new one's."""

@@ -17,7 +17,7 @@ Make = Callable[..., Service]
 Photograph = Callable[..., bytes]
 
 
-def test_both_versions_answer_the_same_photographs_while_nobody_waits(
+def test_shadow_jobs_run_while_idle(
     make_service: Make, photograph: Photograph, promote: Callable[[str], None], registry: Registry
 ) -> None:
     promote("v0001")
