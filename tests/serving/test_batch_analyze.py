@@ -1,4 +1,4 @@
-"""Folders of photographs at once: which are taken, every mode side by side, the CSV and the page."""
+"""Batch analysis: file selection, all modes side by side, CSV and HTML reports."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def test_batch_compares_all_modes(
     assert "no format that a camera writes" in lines[-1]["error"]
     write_batch_html(tmp_path / "out.html", results)
     page = (tmp_path / "out.html").read_text()
-    assert page.count("data:image/jpeg;base64,") == 2, "the third is no photograph"
+    assert page.count("data:image/jpeg;base64,") == 2, "the third file is not a photograph"
     assert page.count("<td>-3</td>") == 16, "adapter against base on eight dimensions of two photographs"
     figures = {row["mode"]: row for row in mode_summaries(results)}
     assert figures["lora"] | {"seconds": 0} == {

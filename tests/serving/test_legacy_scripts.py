@@ -1,4 +1,4 @@
-"""Every line of docs/coming-from-the-older-scripts.md is run, and nothing that is understood is missing there."""
+"""Runs every line of docs/coming-from-the-older-scripts.md, and checks that the page lists all accepted options."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def code(text: str) -> list[str]:
 
 
 def parsed(line: str, say: Callable[[str], None] = lambda change: None) -> dict[str, Any]:
-    """What a command line means; variables before the command are left out."""
+    """The parsed options of a command line, without leading variables."""
     words = normalize_option_names(shlex.split(line)[1:])
     return vars(build_parser().parse_args(translate_legacy_options(words, say)))
 
@@ -128,7 +128,7 @@ def client(
 
 
 def curl(client: TestClient, line: str, photograph: bytes) -> Any:
-    """What a curl command sends."""
+    """The request of a curl command."""
     words = iter(shlex.split(line)[1:])
     files: dict[str, Any] = {}
     sent: dict[str, Any] = {"data": {}, "headers": {}}

@@ -1,4 +1,4 @@
-"""The whole service as a process of its own: start, exit statuses, Ctrl-C, kill. Only the model is a fake."""
+"""The service as its own process: start, exit statuses, Ctrl-C, kill. Only the model is a fake."""
 
 from __future__ import annotations
 

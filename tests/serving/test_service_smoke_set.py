@@ -1,4 +1,4 @@
-"""The smoke set of serve/local asks the running service itself, and says which version answered."""
+"""The smoke set of serve/local sends requests to the running service and reports which version answered."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_smoke_set_needs_the_promoted_version(
     with pytest.raises(Broken, match="500 The critique failed"):
         service_smoke_task.fn(settings, wanted, 3)
     control()
-    assert "v0001" not in running.get("/?x").text.partition("Latest critiques")[2], "nobody's photographs"
+    assert "v0001" not in running.get("/?x").text.partition("Latest critiques")[2], "smoke jobs are not shown"
     with Store(settings.database, read_only=True) as store:
         assert all(job.explicit_mode for job in store.jobs()), "they take no part in an A/B test"
 

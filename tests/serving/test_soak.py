@@ -1,4 +1,4 @@
-"""A short soak: the service and its model process are killed, and every request is answered once, by the right one."""
+"""A short soak test: the service and its model process are killed, and every request is answered exactly once."""
 
 from __future__ import annotations
 

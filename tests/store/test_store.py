@@ -256,7 +256,7 @@ def test_a_failed_job_and_one_that_is_tried_again(store: Store) -> None:
     assert [job.id for job in store.jobs(status=QUEUED)] == [second.id]
 
 
-def test_idempotency_key_returns_the_same_job(store: Store) -> None:
+def test_an_idempotency_key_gives_the_same_job(store: Store) -> None:
     first, made = store.add_job("ansel", "a.jpg", idempotency_key="k")
     again, made_again = store.add_job("ansel", "a.jpg", idempotency_key="k")
     assert (made, made_again) == (True, False)

@@ -1,4 +1,4 @@
-"""Which adapter serves: --lora_path in all its forms, and promotions noticed by the next request."""
+"""Adapter selection: --lora_path in all its forms, and promotions applied to the next request."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def test_required_adapter_is_found_or_the_reason_is_given(registry: Registry, pr
 def test_registry_root_serves_all_its_advisors(registry: Registry, promote: Promote, tmp_path: Path) -> None:
     promote("v0002")
     elsewhere = Registry(tmp_path / "another")
-    assert find_adapter_source(str(registry.root), registry) is None, "its own root is what it follows anyway"
+    assert find_adapter_source(str(registry.root), registry) is None, "its own root is the default"
     source = find_adapter_source(str(registry.root), elsewhere)
     assert source == PointerSource(None, registry.root)
     adapters = ActiveAdapters(elsewhere, source, sound)
@@ -108,7 +108,7 @@ def test_registry_root_serves_all_its_advisors(registry: Registry, promote: Prom
     assert found is not None and found.version == "v0002"
     assert adapters.advisors() == ["ansel"] and adapters.has_promoted("ansel") and not adapters.has_promoted("dorothea")
     require_adapter(adapters, source)
-    assert adapters.version("ansel", "v0001")[0] is not None, "during a rollout the one before, from the same root"
+    assert adapters.version("ansel", "v0001")[0] is not None, "the previous version is found in the same registry"
 
 
 def flat_adapter(root: Path, advisor: str = "ansel") -> Path:
@@ -141,7 +141,7 @@ def test_flat_folder_in_the_registry_serves_until_the_first_version(tmp_path: Pa
     from tests.registry.conftest import manifest, write_adapter
 
     registry.register("ansel", write_adapter(made, 1), manifest())
-    assert ActiveAdapters(registry, None, sound).for_advisor("ansel")[0] is None, "versions decide from then on"
+    assert ActiveAdapters(registry, None, sound).for_advisor("ansel")[0] is None, "versions have priority"
 
 
 @pytest.mark.parametrize("place", ["nothing", "unpromoted", "overlooked"])

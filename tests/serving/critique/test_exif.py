@@ -1,4 +1,4 @@
-"""How a photograph was taken may stand in the prompt when the switch is on; where and when never leaves."""
+"""Camera settings in the prompt when enabled; place and time never leave the file."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PLACE, SHOT = "59 deg 54' N", "2026:05:17 04:12:00"
 
 
 def tagged(path: Path, form: str = "JPEG", **values: Any) -> Path:
-    """A photograph with tags of the camera, of the place, of the hour and of the owner."""
+    """A photograph with tags for camera settings, place, time and owner."""
     exif = Image.Exif()
     exif[0x0110], exif[0x013B] = "Camera of somebody", "Somebody"
     tags = {"focal": 0x920A, "aperture": 0x829D, "exposure": 0x829A, "iso": 0x8827}

@@ -149,7 +149,7 @@ def test_second_prompt_shares_the_prefix_and_names_neighbours() -> None:
 
 
 class Listening:
-    """The fake engine, with what it was asked."""
+    """The fake engine; records its prompts."""
 
     def __init__(self, engine: Any) -> None:
         self.engine, self.texts = engine, []

@@ -1,4 +1,4 @@
-"""Routing: which strategy and which arm a request gets."""
+"""Routing: strategy and arm of a request."""
 
 from __future__ import annotations
 

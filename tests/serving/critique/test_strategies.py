@@ -1,4 +1,4 @@
-"""Strategies, one by one and as a chain."""
+"""Strategies and the fallback chain."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def test_strategies_that_ended_the_service_are_skipped(fake_engine: Any) -> None
 
 
 def looping(score: int = 4) -> str:
-    """A strictly valid answer in which one comment is a loop."""
+    """A strictly valid answer in which one comment repeats itself."""
     comments = dict.fromkeys(DIMENSIONS, "The tones hold.") | {"lighting": "the light the light the light the light"}
     return canonical_answer(make_critique(dict.fromkeys(DIMENSIONS, score), comments))
 

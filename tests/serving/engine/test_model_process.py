@@ -1,4 +1,4 @@
-"""The model process and its supervisor: deaths, deadlines, cancellation, orphans. Only the model is a fake."""
+"""The model process and its supervisor: crashes, deadlines, cancellation, orphans. Only the model is a fake."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_token_counts_are_reported(model: ModelProcess, control: Callable[..., N
 def test_waiting_for_the_accelerator_does_not_pass_the_deadline(
     tmp_path: Path, command: tuple[str, ...], control: Callable[..., None]
 ) -> None:
-    """The waiting lasts longer than a first token may take."""
+    """The wait exceeds the deadline of the first token."""
     control(waits=20)
     model = ModelProcess(command, tmp_path / "log", limits=ModelProcessLimits(first_token=3.0))
     model.start()
@@ -178,7 +178,7 @@ def test_model_process_ends_with_a_killed_parent(
 
 
 def _runs(pid: int) -> bool:
-    """False also for a process that has ended and that nobody has waited for yet."""
+    """False for a zombie process too."""
     if not is_process_alive(pid):
         return False
     status = Path(f"/proc/{pid}/stat")

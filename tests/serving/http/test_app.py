@@ -1,4 +1,4 @@
-"""The HTTP side: answers, headers, rows, errors. The model process is real, the model in it a fake."""
+"""The HTTP API: responses, headers, rows, errors. The model process is real, its model is a fake."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def test_rollout_splits_requests_and_records_the_version(
         requests = rollout_requests(store.jobs(), rollout)
     assert [request.candidate for request in requests] == [job["adapter_version"] == "v0002" for job in jobs]
     assert not any(request.failed for request in requests)
-    assert all(job["passes"][0]["drafted"] == 0 for job in jobs), "times are compared: no memory shortens either side's"
+    assert all(job["passes"][0]["drafted"] == 0 for job in jobs), "times are compared, so neither side drafts"
 
 
 def test_ab_test_keeps_the_arm_and_excludes_explicit_modes(
@@ -237,7 +237,7 @@ def test_next_service_runs_the_jobs_of_a_stopped_one(
         store.claim_job(ids[0])  # as a killed service leaves it
     control()
     service = make_service("base")
-    service.model._stopped = threading.Event()  # the same supervisor, started anew
+    service.model._stopped = threading.Event()  # the same supervisor, started again
     with client_of(service) as client:
         for each in ids:
             client.get(f"/jobs/{each}/events")

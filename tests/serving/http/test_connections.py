@@ -1,4 +1,4 @@
-"""Connections that say nothing, stop half-way or are too many shut nobody else out. Real sockets, a real server."""
+"""Idle, incomplete and too many connections don't block others. Real sockets, a real server."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LARGE = 40_000_000
 
 
 async def app(scope: Any, receive: Any, send: Any) -> None:
-    """Reads the body, then answers; /large with more than any buffer takes, /slow late."""
+    """Reads the body, then responds: /large with more than the buffers hold, /slow late."""
     if scope["type"] == "lifespan":
         for kind in ("startup", "shutdown"):
             await receive()
@@ -55,7 +55,7 @@ def serve() -> Iterator[Callable[..., int]]:
 
 
 def closed(line: socket.socket, seconds: float = 20) -> bool:
-    """True when the other side closes, before or after an answer, within that time."""
+    """True when the server closes the connection within that time."""
     line.settimeout(seconds)
     try:
         while line.recv(1 << 16):

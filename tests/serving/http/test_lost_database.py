@@ -1,4 +1,4 @@
-"""The database is replaced, deleted or restored under a running service: it says so, and calls nothing kept in vain."""
+"""A database that is replaced, deleted or restored under a running service is detected; nothing is accepted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A service over rows that other programs wrote: every page answers, and times are compared as times."""
+"""Rows written by other programs: every page renders, and timestamps are compared as times."""
 
 from __future__ import annotations
 

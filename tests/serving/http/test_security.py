@@ -1,4 +1,4 @@
-"""Requests that a browser sends for another site's page are refused, with whatever headers it names that site."""
+"""Requests that a browser sends for another site's page are refused, whatever headers identify that site."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The A/B table: by assigned arm, explicit modes left out, no data is not zero."""
+"""The A/B comparison: by assigned arm, without explicit modes; missing data is not zero."""
 
 from __future__ import annotations
 

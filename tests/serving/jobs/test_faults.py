@@ -1,4 +1,4 @@
-"""Failures that count for no arm: photographs that no model can answer, bad requests, a full disk."""
+"""Failures that count against no arm: photographs that no model can answer, bad requests, a full disk."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ Send = Callable[[int], Any]
 
 @pytest.fixture
 def rolling(make_service: Make, promote: Callable[[str], None], registry: Registry) -> Service:
-    """A service that rolls v0002 out over v0001: nearly every photograph is the new version's."""
+    """A service that rolls out v0002 over v0001 with a share of nearly 1."""
     promote("v0001")
     start_rollout(registry, "ansel", "v0002", SHARE, actor="person:test", reason="a test")
     return make_service("fine_tuned")
@@ -54,7 +54,7 @@ def send(rolling: Service, photograph: Callable[..., bytes]) -> Iterator[Send]:
 
 
 def assert_sound(rolling: Service, registry: Registry) -> None:
-    """The rollout goes on, and its guardrails have seen no failure and no crash."""
+    """The rollout is active, and its guardrails have counted no failure and no crash."""
     rollout = active_rollout(registry, "ansel")
     assert rollout is not None and registry.current("ansel") == "v0002"
     seen = check_rollout(registry, "ansel", rolling.store.jobs("ansel"), actor="test", only_look=True).observed
@@ -79,7 +79,7 @@ def test_photograph_that_crashes_the_base_too_does_not_blame_the_adapter(
     control(deadly=["*"])
     assert {send(seed).status_code for seed in (3, 4)} == {500}
     assert_sound(rolling, registry)
-    assert not rolling.model.pinned, "its deaths are no reason to do without the adapter either"
+    assert not rolling.model.pinned, "its crashes must not pin the base"
     control()
     assert send(5).headers["X-Adapter-Version"] == "v0002"
 
@@ -104,7 +104,7 @@ def test_response_says_what_is_wrong_with_the_photograph(
     assert "200 times" in body["detail"] and body["job"]["fault"] == "request"
     job = rolling.store.job(body["job"]["job_id"])
     assert job is not None and (job.status, job.model_used, job.details["fault"]) == ("failed", None, "request")
-    assert [hop["strategy"] for hop in job.details["hops"]] == [], "no other strategy is tried with it"
+    assert [hop["strategy"] for hop in job.details["hops"]] == [], "no other strategy is tried"
 
 
 def test_full_disk_does_not_count_against_the_adapter(

@@ -1,4 +1,4 @@
-"""What people say to critiques: ratings reach the A/B table and rollouts, corrections the next dataset."""
+"""Feedback: ratings reach the A/B comparison and rollouts, corrections reach the next dataset."""
 
 from __future__ import annotations
 
@@ -71,12 +71,12 @@ def test_ab_comparison_shows_ratings_by_assigned_arm(
             rating = 4 if job["arm"] == "fine_tuned" else 2
             client.post(f"/jobs/{job['job_id']}/rating", json={"rating": rating})
         table = {row["arm"]: row for row in client.get("/compare").json()["arms"]}
-    assert sum(row["rated"] for row in table.values()) == 7, "neither the explicit nor the unrated one"
+    assert sum(row["rated"] for row in table.values()) == 7, "without the explicit and the unrated job"
     for arm, rating in (("fine_tuned", 4), ("base", 2)):
         if table[arm]["rated"]:
             assert table[arm]["mean_rating"] == rating
     unrated = ab_comparison.arm_summary("base", [])
-    assert (unrated["mean_rating"], unrated["mean_rating_95"]) == (None, None), "no rating is no bad rating"
+    assert (unrated["mean_rating"], unrated["mean_rating_95"]) == (None, None), "a missing rating is not a bad one"
 
 
 def test_rollout_reads_ratings(
@@ -108,7 +108,7 @@ def test_next_dataset_uses_a_correction_as_a_persons_critique(
         assert answer.json()["corrected_at"]
     (after,) = link_critiques(service.store, service.root, "ansel").used
     assert (after.record, after.origin) == (f"profile:correction-{job}", "human")
-    assert set(after.scores.values()) == {7.5}, "the last correction replaces the one before"
+    assert set(after.scores.values()) == {7.5}, "the last correction replaces the earlier one"
     assert after.overall_grade == "7.5"
     assert client.get(f"/jobs/{job}").json()["critique"]["dimensional_analysis"]["lighting"]["score"] == 5
     page = client.get(f"/jobs/{job}?format=html").text
@@ -185,7 +185,7 @@ def test_history_has_one_point_per_photograph_and_shows_the_change() -> None:
     assert [(point.job_id, point.mean) for point in points] == [("j1", 2), ("j3", 6), ("j4", 8)]
     found = score_history.score_chart(points)
     assert found is not None
-    assert found["points"].split()[0] == "0.0,120.0", "score 2 stands at 8/10 of the height, from above"
+    assert found["points"].split()[0] == "0.0,120.0", "score 2 is at 8/10 of the height from the top"
     assert [each["change"] for each in found["dimensions"]] == [6.0] * 8
     assert score_history.score_chart(points[:1]) is None
     assert score_history.format_day("2026-01-02T10:00:00") == "2 Jan 2026"
@@ -221,7 +221,7 @@ def test_job_page_shows_compared_photographs(
     body = critique(client, photograph(), mode="rag")
     (compared,) = body["compared_with"]
     assert compared["photograph"] == "near.jpg"
-    assert "/Volumes" not in str(body), "where it lies is nobody's business"
+    assert "/Volumes" not in str(body), "the response must not contain the path"
     assert client.get(compared["link"]).headers["content-type"] == "image/jpeg"
     assert compared["link"] in client.get(f"/jobs/{body['job_id']}?format=html").text
     assert client.get(f"/jobs/{body['job_id']}/compared/2").status_code == 404

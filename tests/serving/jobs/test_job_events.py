@@ -1,4 +1,4 @@
-"""Server-sent events: whoever listens hears the end, whatever they heard before and whatever became of the service."""
+"""Server-sent events: every client receives the final event, whatever happened to the service."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_stream_ends_for_a_job_that_ended_without_an_event(
     with Store(settings.database) as store:
         while store.job(job).status != "running":  # type: ignore[union-attr]
             time.sleep(0.05)
-        store.fail_job(job, "somebody ended it")
+        store.fail_job(job, "ended by another program")
     assert listen(client, job)[-1][1] == "failed"
     control()
 
