@@ -294,7 +294,7 @@ def test_page_of_another_site_is_refused(
     with http_server(tmp_path / "other") as port:
         plain_page.goto(f"http://127.0.0.1:{port}/page.html")
         plain_page.wait_for_url(f"http://127.0.0.1:{running.port}/**")
-    expect(plain_page.locator("body")).to_contain_text("Another site's page")
+    expect(plain_page.locator("body")).to_contain_text("another site's page")
     with Store(settings.database, read_only=True) as store:
         assert [(each.id, each.status) for each in store.jobs()] == [(job, "running")]
 
