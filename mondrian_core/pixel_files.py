@@ -1,7 +1,7 @@
 """Decoded photographs on disk: how pixels reach the model process without a second decode and without a pipe.
 
 The service decodes an upload once to verify it. The result, scaled to at most `LONG_SIDE` pixels, is written as raw RGB
-rows; the model process reads that file. The files are a cache: whoever misses one decodes the photograph again.
+rows; the model process reads that file. The files are a cache: when one is missing, the photograph is decoded again.
 """
 
 from __future__ import annotations

@@ -68,7 +68,7 @@ def jpeg(seed: int = 0, size: tuple[int, int] = (64, 48)) -> bytes:
 
 
 class Running:
-    """A service in a process of its own."""
+    """A service in its own process."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self.process = process
@@ -119,7 +119,7 @@ def settings(tmp_path: Path) -> Settings:
 
 @pytest.fixture
 def registry(settings: Settings) -> Registry:
-    """v0001 and v0002 of ansel as candidates; nothing is promoted."""
+    """v0001 and v0002 of ansel as candidates; none is promoted."""
     from safetensors.numpy import save_file
 
     found = Registry(settings.adapters_root)
@@ -135,7 +135,7 @@ def registry(settings: Settings) -> Registry:
 
 @pytest.fixture
 def promote(registry: Registry) -> Callable[[str | None], None]:
-    """Make a version of ansel the champion; None goes back."""
+    """Make a version of ansel the champion; None rolls back."""
 
     def act(version: str | None) -> None:
         if version is None:
@@ -148,7 +148,7 @@ def promote(registry: Registry) -> Callable[[str | None], None]:
 
 @pytest.fixture
 def control(tmp_path: Path) -> Callable[..., None]:
-    """Tell the fake model what to do from now on."""
+    """Write new instructions for the fake model."""
 
     def act(**orders: Any) -> None:
         (tmp_path / "control.json").write_text(json.dumps(orders))
@@ -170,7 +170,7 @@ def fake_engine(tmp_path: Path) -> Any:
 
 @pytest.fixture
 def model(tmp_path: Path, command: tuple[str, ...]) -> Iterator[ModelProcess]:
-    """A supervised fake model process, started when it is asked."""
+    """A supervised fake model process, started with the first question."""
     found = ModelProcess(command, tmp_path / "model.log", limits=QUICK)
     yield found
     found.stop()
@@ -178,7 +178,7 @@ def model(tmp_path: Path, command: tuple[str, ...]) -> Iterator[ModelProcess]:
 
 @pytest.fixture
 def make_service(settings: Settings, registry: Registry, model: ModelProcess) -> Iterator[Callable[..., Service]]:
-    """Put a service together whose worker is not running yet."""
+    """Build a service whose worker is not started."""
     stores = []
 
     def make(model_mode: str = "base", **options: Any) -> Service:
@@ -195,7 +195,7 @@ def make_service(settings: Settings, registry: Registry, model: ModelProcess) ->
 
 @pytest.fixture
 def start(settings: Settings, command: tuple[str, ...], root: Path) -> Iterator[Callable[..., Running]]:
-    """Start a service; whatever is left of it is killed at the end."""
+    """Start a service; it is killed at the end of the test."""
     made: list[subprocess.Popen[str]] = []
 
     def act(port: int = 0, log: Path | None = None, descriptors: int | None = None, **options: Any) -> Running:
@@ -207,7 +207,7 @@ def start(settings: Settings, command: tuple[str, ...], root: Path) -> Iterator[
             "options": options,
             "descriptors": descriptors,
         }
-        # a pipe that nobody reads until the end is full after some hundred jobs; a file never is
+        # a pipe that is read only at the end fills up after some hundred jobs; a file doesn't
         errors = log.open("w") if log else subprocess.PIPE
         process = subprocess.Popen(
             [sys.executable, "-c", CODE, json.dumps(told)],

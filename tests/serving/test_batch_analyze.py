@@ -1,4 +1,4 @@
-"""Folders of photographs at once: which are taken, every mode side by side, the CSV and the page."""
+"""Batch analysis: file selection, all modes side by side, CSV and HTML reports."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def folder(tmp_path: Path, photograph: Photograph) -> Path:
     return found
 
 
-def test_folders_are_opened_and_named_files_kept(folder: Path, tmp_path: Path) -> None:
+def test_folders_are_searched_and_named_files_kept(folder: Path, tmp_path: Path) -> None:
     found = [folder / "b.JPG", folder / "day one" / "a.jpg"]
     assert find_photographs([folder]) == found
     assert find_photographs([folder / "b.JPG", folder, Path("none.jpg")]) == [*found, Path("none.jpg")]
@@ -104,7 +104,7 @@ def test_batch_compares_all_modes(
     assert "not in a format that a camera writes" in lines[-1]["error"]
     write_batch_html(tmp_path / "out.html", results)
     page = (tmp_path / "out.html").read_text()
-    assert page.count("data:image/jpeg;base64,") == 2, "the third is no photograph"
+    assert page.count("data:image/jpeg;base64,") == 2, "the third file is not a photograph"
     assert page.count("<td>-3</td>") == 16, "adapter against base on eight dimensions of two photographs"
     figures = {row["mode"]: row for row in mode_summaries(results)}
     assert figures["lora"] | {"seconds": 0} == {
@@ -120,15 +120,13 @@ def test_batch_compares_all_modes(
 
 
 @pytest.mark.usefixtures("compared")
-def test_a_fallback_is_named_and_no_adapter_is_no_comparison(
-    settings: Settings, folder: Path, fake_engine: Any
-) -> None:
+def test_fallback_is_named_and_gives_no_difference(settings: Settings, folder: Path, fake_engine: Any) -> None:
     results = all_modes(settings, folder, fake_engine)
     assert results[2].answered_by == "lora, answered by rag: base model"
     assert change_by_adapter(results[:3]) is None
 
 
-def test_embeddings_that_are_enabled_decide_between_equal_scores(
+def test_enabled_embeddings_decide_between_equal_scores(
     settings: Settings, folder: Path, fake_engine: Any, control: Callable[..., None], photograph: Photograph
 ) -> None:
     """Three references with the same scores: by scores alone the first name wins, with embeddings the nearest view."""
@@ -179,7 +177,7 @@ def test_embeddings_that_are_enabled_decide_between_equal_scores(
         assert [each["photograph"] for each in result.details["compared_with"]] == order
 
 
-def test_photographs_of_one_name_and_behind_links_are_compared_with(
+def test_same_names_and_linked_folders_are_compared_with(
     settings: Settings, folder: Path, fake_engine: Any, control: Callable[..., None], photograph: Photograph
 ) -> None:
     """Two files of one name, one on another disk, one decomposed: three references, each with its own embedding."""
@@ -229,7 +227,7 @@ def test_photographs_of_one_name_and_behind_links_are_compared_with(
     assert len(set(shown)) == 3
 
 
-def test_no_text_becomes_markup_or_a_formula(tmp_path: Path) -> None:
+def test_reports_escape_markup_and_formulas(tmp_path: Path) -> None:
     evil = dict.fromkeys(DIMENSIONS, "=1+1<script>alert(1)</script>")
     result = AnalysisResult(
         path=Path("<b>.jpg"),
@@ -245,7 +243,7 @@ def test_no_text_becomes_markup_or_a_formula(tmp_path: Path) -> None:
     assert ",'=1+1<script>" in (tmp_path / "out.csv").read_text()
 
 
-def test_an_interruption_loses_no_critique_that_was_made(
+def test_interruption_keeps_finished_critiques(
     settings: Settings, folder: Path, fake_engine: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     asked = fake_engine.ask
@@ -275,7 +273,7 @@ def test_an_interruption_loses_no_critique_that_was_made(
     assert len((tmp_path / "o.csv").read_text().splitlines()) == 2
 
 
-def test_the_command_takes_a_folder_and_the_older_names(
+def test_command_accepts_a_folder_and_older_option_names(
     settings: Settings,
     folder: Path,
     fake_engine: Any,
@@ -294,7 +292,7 @@ def test_the_command_takes_a_folder_and_the_older_names(
     assert "v0002" in capsys.readouterr().out and "adapter v0002" in page.read_text()
 
 
-def test_the_ab_table_is_readable(settings: Settings, capsys: pytest.CaptureFixture[str]) -> None:
+def test_ab_table_is_readable(settings: Settings, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["compare", "--days", "7", "--workspace", str(settings.root)]) == 1
     assert "took part in an A/B test" in capsys.readouterr().out
     answer = {"dimensional_analysis": {name: {"score": 6, "comment": "c"} for name in DIMENSIONS}}
@@ -314,7 +312,7 @@ def test_the_ab_table_is_readable(settings: Settings, capsys: pytest.CaptureFixt
     assert "mean rating, 1-5" in text and "fine_tuned" in text and "(rate 0 to 0.3903)" in text
 
 
-def test_a_file_that_is_no_photograph_is_bad_input(
+def test_file_that_is_not_a_photograph_is_bad_input(
     settings: Settings,
     fake_engine: Any,
     monkeypatch: pytest.MonkeyPatch,

@@ -1,4 +1,4 @@
-"""Every line of docs/coming-from-the-older-scripts.md is run, and nothing that is understood is missing there."""
+"""Runs every line of docs/coming-from-the-older-scripts.md, and checks that the page lists all accepted options."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def parsed(line: str, say: Callable[[str], None] = lambda change: None) -> dict[
 
 
 @pytest.mark.parametrize(("then", "now"), table("Scripts"))
-def test_each_command_that_replaces_a_script_is_understood(then: str, now: str) -> None:
+def test_replacement_commands_parse(then: str, now: str) -> None:
     assert then.startswith("python ")
     assert parsed(*code(now))["command"].__name__ == f"{shlex.split(code(now)[0])[1]}_command"
 
@@ -62,7 +62,7 @@ OPTIONS = table("Options")
 
 
 @pytest.mark.parametrize(("typed", "here"), [row for row in OPTIONS if not row[1].startswith("stops")])
-def test_each_older_option_means_what_the_page_says(typed: str, here: str) -> None:
+def test_older_options_match_the_documentation(typed: str, here: str) -> None:
     told: list[str] = []
     assert parsed(typed, told.append) == parsed(*code(here))
     (sentence,) = told
@@ -70,15 +70,13 @@ def test_each_older_option_means_what_the_page_says(typed: str, here: str) -> No
 
 
 @pytest.mark.parametrize(("typed", "here"), [row for row in OPTIONS if row[1].startswith("stops")])
-def test_each_other_older_option_is_answered_with_the_word_to_use(
-    typed: str, here: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_removed_options_name_their_replacement(typed: str, here: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(shlex.split(typed)[1:]) == 2
     told = capsys.readouterr().err
     assert all(word in told for word in code(here)) and (code(here) or "Leave this out" in told)
 
 
-def test_page_and_program_know_the_same_options() -> None:
+def test_documentation_and_program_list_the_same_options() -> None:
     on_page = {
         (words[1], normalize_words([word])[0])
         for typed, _ in OPTIONS
@@ -89,7 +87,7 @@ def test_page_and_program_know_the_same_options() -> None:
     assert on_page == {("link" if each.command == ANY_COMMAND else each.command, each.name) for each in LEGACY_OPTIONS}
 
 
-def test_no_older_option_hides_one_of_ours() -> None:
+def test_older_options_hide_no_current_option() -> None:
     app = build_app()
     names = {each.command for each in LEGACY_OPTIONS} - {ANY_COMMAND}
     options = {
@@ -102,7 +100,7 @@ def test_no_older_option_hides_one_of_ours() -> None:
             assert each.replacement is None or each.replacement in options[name]
 
 
-def test_older_options_take_either_form_and_end_at_two_dashes() -> None:
+def test_older_options_accept_both_forms_and_end_at_two_dashes() -> None:
     silent: Callable[[str], None] = lambda change: None  # noqa: E731
     assert translate_legacy_options(["train", "--lr=1e-4"], silent) == ["train", "--learning-rate", "1e-4"]
     assert translate_legacy_options(["train", "--", "--lr", "1"], silent) == ["train", "--", "--lr", "1"]
@@ -130,7 +128,7 @@ def client(
 
 
 def curl(client: TestClient, line: str, photograph: bytes) -> Any:
-    """What a curl command sends."""
+    """The request of a curl command."""
     words = iter(shlex.split(line)[1:])
     files: dict[str, Any] = {}
     sent: dict[str, Any] = {"data": {}, "headers": {}}
@@ -155,7 +153,7 @@ def curl(client: TestClient, line: str, photograph: bytes) -> Any:
 
 
 @pytest.mark.parametrize(("request_line", "expected"), table("Requests"))
-def test_each_request_is_answered_as_the_page_says(
+def test_older_requests_match_the_documentation(
     client: TestClient, photograph: Callable[..., bytes], request_line: str, expected: str
 ) -> None:
     answer = curl(client, request_line, photograph())
@@ -167,7 +165,7 @@ def test_each_request_is_answered_as_the_page_says(
         assert answer.headers["X-Advisor-ID"] == "ansel"
 
 
-def test_the_advisor_is_needed_where_there_are_several(
+def test_advisor_is_required_with_several_advisors(
     make_service: Callable[..., Service], photograph: Callable[..., bytes]
 ) -> None:
     with TestClient(create_app(make_service("base")), base_url="http://localhost") as client:
@@ -178,7 +176,7 @@ def test_the_advisor_is_needed_where_there_are_several(
         assert both.status_code == 422
 
 
-def test_only_paths_in_the_workspace_are_read(client: TestClient, settings: Settings) -> None:
+def test_paths_outside_the_workspace_are_refused(client: TestClient, settings: Settings) -> None:
     outside = settings.root.parent / "outside.jpg"
     shutil.copy(settings.root / "source" / "one.jpg", outside)
     for name in ("../outside.jpg", "../../outside.jpg", str(outside), "source/../../outside.jpg", "x\0y", "n" * 5000):
@@ -242,7 +240,7 @@ def assert_import(line: str, means: str, tmp_path: Path, capsys: pytest.CaptureF
 
 
 @pytest.mark.parametrize(("given", "means"), table("Environment and files"))
-def test_each_variable_and_file_means_what_the_page_says(
+def test_older_variables_and_files_match_the_documentation(
     given: str,
     means: str,
     settings: Settings,
@@ -264,7 +262,7 @@ def test_each_variable_and_file_means_what_the_page_says(
 # --- the database -----------------------------------------------------------------------------------------------------
 
 
-def test_the_older_ab_query_gives_its_figures(
+def test_older_ab_query_works(
     make_service: Callable[..., Service], photograph: Callable[..., bytes], promote: Callable[[str], None]
 ) -> None:
     (query,) = re.findall(r"```sql\n(.*?)```", PAGE, re.DOTALL)
@@ -282,7 +280,7 @@ def test_the_older_ab_query_gives_its_figures(
     assert all(duration > 0 for _, _, duration in rows.values())
 
 
-def test_one_advisor_is_enough_to_leave_the_advisor_out(settings: Settings) -> None:
+def test_advisor_is_optional_with_one_advisor(settings: Settings) -> None:
     from mondrian_core.serving.http.uploads import only_advisor
 
     with Store(settings.database) as store:

@@ -1,4 +1,4 @@
-"""The whole service as a process of its own: start, exit statuses, Ctrl-C, kill. Only the model is a fake."""
+"""The service as its own process: start, exit statuses, Ctrl-C, kill. Only the model is a fake."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_graceful_shutdown_during_job(
         assert [(job.status, job.attempts) for job in store.jobs()] == [("queued", 0)]
 
 
-def test_a_killed_service_loses_no_job(
+def test_killed_service_loses_no_job(
     start: Start, photograph: Callable[..., bytes], control: Callable[..., None], settings: Settings
 ) -> None:
     control(tokens=1000, pace=0.05)
@@ -78,7 +78,7 @@ def test_a_killed_service_loses_no_job(
         assert again.get(f"/jobs/{each}").json()["status"] == "completed"
 
 
-def test_a_taken_port_is_told_at_once(start: Start) -> None:
+def test_port_in_use_is_reported_at_once(start: Start) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         running = start(port=taken.getsockname()[1])
         _, errors = running.process.communicate(timeout=20)
@@ -86,7 +86,7 @@ def test_a_taken_port_is_told_at_once(start: Start) -> None:
     assert f"is taken by process {os.getpid()}" in errors
 
 
-def test_fine_tuned_without_an_adapter_ends_with_1_or_serves_the_base(
+def test_fine_tuned_without_adapter_exits_1_or_serves_the_base(
     start: Start, registry: Registry, photograph: Callable[..., bytes]
 ) -> None:
     refused = start(model_mode="fine_tuned")
@@ -102,7 +102,7 @@ def test_fine_tuned_without_an_adapter_ends_with_1_or_serves_the_base(
     assert running.get("/health").json()["model_mode"] == "fine_tuned"
 
 
-def test_an_ab_test_without_an_adapter_warns_and_serves_the_base(
+def test_ab_test_without_adapter_warns_and_serves_the_base(
     start: Start, registry: Registry, photograph: Callable[..., bytes], tmp_path: Path
 ) -> None:
     log = tmp_path / "log"
@@ -114,13 +114,13 @@ def test_an_ab_test_without_an_adapter_warns_and_serves_the_base(
     assert running.post(photograph(2)).headers["X-Model-Used"] == "ab_test_fine_tuned"
 
 
-def test_an_ab_test_with_a_wrong_path_is_refused(start: Start, tmp_path: Path) -> None:
+def test_ab_test_with_a_wrong_path_is_refused(start: Start, tmp_path: Path) -> None:
     refused = start(model_mode="ab_test", lora_path=str(tmp_path / "nowhere"))
     refused.process.communicate(timeout=20)
     assert refused.process.returncode == 1
 
 
-def test_analysis_mode_lora_means_the_adapter(
+def test_analysis_mode_lora_serves_the_adapter(
     start: Start, registry: Registry, photograph: Callable[..., bytes], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("ANALYSIS_MODE", "lora")
@@ -135,7 +135,7 @@ def test_analysis_mode_lora_means_the_adapter(
     assert "ANALYSIS_MODE=lora: the model mode is fine_tuned" in log.read_text()
 
 
-def test_lora_adapter_dir_may_be_a_registry(
+def test_lora_adapter_dir_accepts_a_registry(
     start: Start, registry: Registry, photograph: Callable[..., bytes], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     registry.promote("ansel", "v0002", expected=None, actor="person:test", reason="the first")
@@ -146,7 +146,7 @@ def test_lora_adapter_dir_may_be_a_registry(
     assert start(model_mode="fine_tuned").post(photograph()).headers["X-Adapter-Version"] == "v0002"
 
 
-def test_fine_tuned_with_a_version_answers_with_it(
+def test_fine_tuned_serves_the_named_version(
     start: Start, registry: Registry, photograph: Callable[..., bytes]
 ) -> None:
     running = start(model_mode="fine_tuned", lora_path=str(registry.root / "ansel" / "v0002"))
@@ -154,9 +154,7 @@ def test_fine_tuned_with_a_version_answers_with_it(
     assert (answer.headers["X-Model-Used"], answer.headers["X-Adapter-Version"]) == ("fine_tuned", "v0002")
 
 
-def test_an_adapter_that_does_not_fit_ends_with_1(
-    start: Start, registry: Registry, control: Callable[..., None]
-) -> None:
+def test_adapter_for_another_base_exits_1(start: Start, registry: Registry, control: Callable[..., None]) -> None:
     control(unsound=["v0001"])
     refused = start(model_mode="fine_tuned", lora_path="v0001")
     _, errors = refused.process.communicate(timeout=20)
@@ -164,7 +162,7 @@ def test_an_adapter_that_does_not_fit_ends_with_1(
     assert "it is unsound" in errors
 
 
-def test_a_second_service_on_the_same_workspace_is_refused(start: Start) -> None:
+def test_second_service_on_a_workspace_is_refused(start: Start) -> None:
     start()
     second = start()
     _, errors = second.process.communicate(timeout=20)
@@ -172,7 +170,7 @@ def test_a_second_service_on_the_same_workspace_is_refused(start: Start) -> None
     assert "Another service" in errors
 
 
-def test_a_base_that_cannot_be_loaded_ends_with_2(start: Start, control: Callable[..., None]) -> None:
+def test_unloadable_base_exits_2(start: Start, control: Callable[..., None]) -> None:
     control(no_base=True)
     refused = start()
     _, errors = refused.process.communicate(timeout=20)
@@ -180,7 +178,7 @@ def test_a_base_that_cannot_be_loaded_ends_with_2(start: Start, control: Callabl
     assert "can't be loaded" in errors
 
 
-def test_other_machines_need_a_token(start: Start, photograph: Callable[..., bytes]) -> None:
+def test_non_local_host_needs_a_token(start: Start, photograph: Callable[..., bytes]) -> None:
     refused = start(host="0.0.0.0")
     _, errors = refused.process.communicate(timeout=20)
     assert refused.process.returncode == 2
@@ -195,7 +193,7 @@ def test_other_machines_need_a_token(start: Start, photograph: Callable[..., byt
     assert running.post(photograph(), Authorization="Bearer a long random text").status_code == 200
 
 
-def test_what_the_service_writes_is_its_owners_alone(
+def test_service_files_are_private_to_the_owner(
     start: Start, photograph: Callable[..., bytes], settings: Settings
 ) -> None:
     root = settings.root

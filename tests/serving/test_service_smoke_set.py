@@ -1,4 +1,4 @@
-"""The smoke set of serve/local asks the running service itself, and says which version answered."""
+"""The smoke set of serve/local sends requests to the running service and reports which version answered."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def critique(settings: Settings, photograph: str) -> None:
         store.add_profiles([row])
 
 
-def test_the_promoted_version_must_answer(
+def test_smoke_set_needs_the_promoted_version(
     start: Start, settings: Settings, promote: Callable[[str], None], control: Callable[..., None], pages: list[str]
 ) -> None:
     promote("v0001")
@@ -67,12 +67,12 @@ def test_the_promoted_version_must_answer(
     with pytest.raises(Broken, match="500 The critique failed"):
         service_smoke_task.fn(settings, wanted, 3)
     control()
-    assert "v0001" not in running.get("/?x").text.partition("Latest critiques")[2], "nobody's photographs"
+    assert "v0001" not in running.get("/?x").text.partition("Latest critiques")[2], "smoke jobs are not shown"
     with Store(settings.database, read_only=True) as store:
         assert all(job.explicit_mode for job in store.jobs()), "they take no part in an A/B test"
 
 
-def test_a_photograph_that_the_service_refuses_is_a_warning(
+def test_refused_smoke_photograph_is_a_warning(
     start: Start, settings: Settings, promote: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     promote("v0001")
@@ -84,7 +84,7 @@ def test_a_photograph_that_the_service_refuses_is_a_warning(
     assert outcome.sentence.startswith("Smoke set: 1 of 2 photographs failed (source/an_error_page.jpg: 4")
 
 
-def test_without_a_champion_the_base_answers(start: Start, settings: Settings) -> None:
+def test_smoke_set_without_champion_uses_the_base(start: Start, settings: Settings) -> None:
     running = start()
     outcome = service_smoke_task.fn(settings, ServeOptions(port=running.port), 1)
     assert outcome.passed and outcome.sentence.startswith("Smoke set: 1 of 1 photographs answered (ansel base).")
@@ -94,7 +94,7 @@ def test_without_a_champion_the_base_answers(start: Start, settings: Settings) -
         service_smoke_task.fn(settings, ServeOptions(port=running.port), 1)
 
 
-def test_the_service_of_another_workspace_is_never_taken_for_ours(start: Start, settings: Settings) -> None:
+def test_service_of_another_workspace_is_not_used(start: Start, settings: Settings) -> None:
     """It answers 200 on the port that this workspace wants."""
     running = start()
     wanted = ServeOptions(port=running.port)

@@ -1,4 +1,4 @@
-"""A short soak: the service and its model process are killed, and every request is answered once, by the right one."""
+"""A short soak test: the service and its model process are killed, and every request is answered exactly once."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from bench.soak import SoakPlan, run_soak
 pytestmark = pytest.mark.slow
 
 
-def test_killed_services_and_model_processes_lose_nothing(command: tuple[str, ...]) -> None:
+def test_kills_lose_no_job(command: tuple[str, ...]) -> None:
     plan = SoakPlan(requests=24, kills=3, api_kills=2, promotions=1, rollbacks=1)
     counts = run_soak(plan, workers=4, command=list(command))
     assert counts.is_correct, vars(counts)

@@ -136,7 +136,7 @@ class LocalEngine:
         return self._last_prompt[1], time.perf_counter() - began
 
     def check(self, folder: Path) -> tuple[str, ...]:
-        """Problems of an adapter on this base; () is sound."""
+        """Problems of an adapter on this base; () when there are none."""
         from mondrian_core.models.lora import lora_layers
 
         with accelerator_lock.compute_turn():

@@ -1,4 +1,4 @@
-"""Which adapter serves: --lora_path in all its forms, and promotions noticed by the next request."""
+"""Adapter selection: --lora_path in all its forms, and promotions applied to the next request."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ def sound(folder: Path) -> tuple[str, ...]:
 
 
 @pytest.mark.parametrize("path", ["v0002", "ansel/v0002", "{root}/ansel/v0002"])
-def test_a_version_by_name_or_folder(registry: Registry, path: str) -> None:
+def test_version_by_name_or_folder(registry: Registry, path: str) -> None:
     found = find_adapter_source(path.format(root=registry.root), registry)
     assert found == ServedAdapter("ansel", "v0002", registry.root / "ansel" / "v0002")
 
 
-def test_a_pointer_by_folder_or_advisor(registry: Registry, promote: Promote) -> None:
+def test_pointer_by_folder_or_advisor(registry: Registry, promote: Promote) -> None:
     assert find_adapter_source("ansel", registry) == PointerSource("ansel", registry.root)
     with pytest.raises(AdapterNotLoadable, match="No version in"):
         find_adapter_source(str(registry.root / "ansel"), registry)
@@ -47,7 +47,7 @@ def test_missing_adapter_source_is_rejected(registry: Registry, path: str) -> No
         find_adapter_source(path, registry)
 
 
-def test_a_promotion_and_a_rollback_are_noticed_at_once(registry: Registry, promote: Promote) -> None:
+def test_promotion_and_rollback_apply_at_once(registry: Registry, promote: Promote) -> None:
     adapters = ActiveAdapters(registry, None, sound)
     assert adapters.for_advisor("ansel") == (None, "no adapter is promoted for this advisor")
     for version in ("v0001", "v0002"):
@@ -61,7 +61,7 @@ def test_a_promotion_and_a_rollback_are_noticed_at_once(registry: Registry, prom
     assert adapters.for_advisor("dorothea")[0] is None
 
 
-def test_the_old_adapter_keeps_answering_while_the_new_one_is_unsound(registry: Registry, promote: Promote) -> None:
+def test_invalid_new_adapter_keeps_the_old_one(registry: Registry, promote: Promote) -> None:
     adapters = ActiveAdapters(registry, None, lambda folder: ("broken",) if folder.name == "v0002" else ())
     promote("v0001")
     adapters.for_advisor("ansel")
@@ -71,7 +71,7 @@ def test_the_old_adapter_keeps_answering_while_the_new_one_is_unsound(registry: 
     assert "broken" in why
 
 
-def test_a_damaged_pointer_keeps_the_old_adapter(registry: Registry, promote: Promote) -> None:
+def test_damaged_pointer_keeps_the_old_adapter(registry: Registry, promote: Promote) -> None:
     adapters = ActiveAdapters(registry, None, sound)
     promote("v0001")
     adapters.for_advisor("ansel")
@@ -81,14 +81,14 @@ def test_a_damaged_pointer_keeps_the_old_adapter(registry: Registry, promote: Pr
     assert "can't be used" in why
 
 
-def test_a_pinned_version_is_for_its_advisor_alone(registry: Registry, promote: Promote) -> None:
+def test_pinned_version_serves_only_its_advisor(registry: Registry, promote: Promote) -> None:
     promote("v0001")
     adapters = ActiveAdapters(registry, find_adapter_source("v0002", registry), sound)
     assert adapters.for_advisor("ansel")[0] == ServedAdapter("ansel", "v0002", registry.root / "ansel" / "v0002")
     assert adapters.for_advisor("dorothea")[0] is None
 
 
-def test_a_mode_that_needs_an_adapter_gets_one_or_a_reason(registry: Registry, promote: Promote) -> None:
+def test_required_adapter_is_found_or_the_reason_is_given(registry: Registry, promote: Promote) -> None:
     with pytest.raises(AdapterNotLoadable, match="no adapter is promoted"):
         require_adapter(ActiveAdapters(registry, None, sound), None)
     promote("v0001")
@@ -97,10 +97,10 @@ def test_a_mode_that_needs_an_adapter_gets_one_or_a_reason(registry: Registry, p
         require_adapter(ActiveAdapters(registry, None, lambda folder: ("wrong shape",)), None)
 
 
-def test_a_registry_root_serves_everybody_in_it(registry: Registry, promote: Promote, tmp_path: Path) -> None:
+def test_registry_root_serves_all_its_advisors(registry: Registry, promote: Promote, tmp_path: Path) -> None:
     promote("v0002")
     elsewhere = Registry(tmp_path / "another")
-    assert find_adapter_source(str(registry.root), registry) is None, "its own root is what it follows anyway"
+    assert find_adapter_source(str(registry.root), registry) is None, "its own root is the default"
     source = find_adapter_source(str(registry.root), elsewhere)
     assert source == PointerSource(None, registry.root)
     adapters = ActiveAdapters(elsewhere, source, sound)
@@ -108,7 +108,7 @@ def test_a_registry_root_serves_everybody_in_it(registry: Registry, promote: Pro
     assert found is not None and found.version == "v0002"
     assert adapters.advisors() == ["ansel"] and adapters.has_promoted("ansel") and not adapters.has_promoted("dorothea")
     require_adapter(adapters, source)
-    assert adapters.version("ansel", "v0001")[0] is not None, "during a rollout the one before, from the same root"
+    assert adapters.version("ansel", "v0001")[0] is not None, "the previous version is found in the same registry"
 
 
 def flat_adapter(root: Path, advisor: str = "ansel") -> Path:
@@ -119,7 +119,7 @@ def flat_adapter(root: Path, advisor: str = "ansel") -> Path:
     return folder
 
 
-def test_a_flat_folder_of_the_older_project_serves_its_advisor(registry: Registry, tmp_path: Path) -> None:
+def test_flat_folder_of_the_older_project_serves_its_advisor(registry: Registry, tmp_path: Path) -> None:
     flat = flat_adapter(tmp_path / "older")
     source = find_adapter_source(str(tmp_path / "older"), registry)
     assert source == PointerSource(None, tmp_path / "older")
@@ -130,7 +130,7 @@ def test_a_flat_folder_of_the_older_project_serves_its_advisor(registry: Registr
     require_adapter(adapters, source)
 
 
-def test_a_flat_folder_in_the_registry_serves_until_something_happens_there(tmp_path: Path) -> None:
+def test_flat_folder_in_the_registry_serves_until_the_first_version(tmp_path: Path) -> None:
     registry = Registry(tmp_path / "adapters")
     flat = flat_adapter(registry.root)
     assert ActiveAdapters(registry, None, sound).for_advisor("ansel")[0] == ServedAdapter("ansel", "legacy", flat)
@@ -141,11 +141,11 @@ def test_a_flat_folder_in_the_registry_serves_until_something_happens_there(tmp_
     from tests.registry.conftest import manifest, write_adapter
 
     registry.register("ansel", write_adapter(made, 1), manifest())
-    assert ActiveAdapters(registry, None, sound).for_advisor("ansel")[0] is None, "versions decide from then on"
+    assert ActiveAdapters(registry, None, sound).for_advisor("ansel")[0] is None, "versions have priority"
 
 
 @pytest.mark.parametrize("place", ["nothing", "unpromoted", "overlooked"])
-def test_no_adapter_says_what_is_missing_and_the_next_command(registry: Registry, tmp_path: Path, place: str) -> None:
+def test_missing_adapter_error_names_the_next_command(registry: Registry, tmp_path: Path, place: str) -> None:
     chosen = registry if place == "unpromoted" else Registry(tmp_path / "empty")
     overlooked = tmp_path / "other" if place == "overlooked" else None
     with pytest.raises(AdapterNotLoadable) as caught:
@@ -160,6 +160,6 @@ def test_no_adapter_says_what_is_missing_and_the_next_command(registry: Registry
     assert expected[place] in told
 
 
-def test_an_advisors_folder_without_a_champion_says_how_to_promote(registry: Registry) -> None:
+def test_advisor_folder_without_champion_names_the_promote_command(registry: Registry) -> None:
     with pytest.raises(AdapterNotLoadable, match=r"adapters promote .* --advisor ansel --version v0002"):
         find_adapter_source(str(registry.root / "ansel"), registry)

@@ -56,7 +56,7 @@ def test_promotion_is_picked_up_within_two_seconds(
             time.sleep(0.05)
 
 
-def test_a_workspace_without_photographs_has_the_weights_checked_alone(
+def test_workspace_without_photographs_checks_only_the_weights(
     settings: Settings, fake_engine: Any, control: Callable[..., None]
 ) -> None:
     (settings.root / "source" / "one.jpg").write_bytes(b"no photograph")
@@ -69,7 +69,7 @@ def test_a_workspace_without_photographs_has_the_weights_checked_alone(
         assert smoke_check(Path("ansel/v0002")) == ("it is unsound",)
 
 
-def test_a_photograph_that_the_base_fails_at_too_is_not_held_against_the_adapter(
+def test_photograph_that_the_base_fails_on_too_is_ignored(
     settings: Settings, fake_engine: Any, photograph: Photograph, control: Callable[..., None]
 ) -> None:
     class Picky:

@@ -1,4 +1,4 @@
-"""How a photograph was taken may stand in the prompt when the switch is on; where and when never leaves."""
+"""Camera settings in the prompt when enabled; place and time never leave the file."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PLACE, SHOT = "59 deg 54' N", "2026:05:17 04:12:00"
 
 
 def tagged(path: Path, form: str = "JPEG", **values: Any) -> Path:
-    """A photograph with tags of the camera, of the place, of the hour and of the owner."""
+    """A photograph with tags for camera settings, place, time and owner."""
     exif = Image.Exif()
     exif[0x0110], exif[0x013B] = "Camera of somebody", "Somebody"
     tags = {"focal": 0x920A, "aperture": 0x829D, "exposure": 0x829A, "iso": 0x8827}
@@ -66,7 +66,7 @@ def test_corrupt_exif_is_ignored(tmp_path: Path, data: bytes) -> None:
     assert exif_description(tmp_path / "none.jpg") is None
 
 
-def test_the_sentence_stands_before_the_photograph() -> None:
+def test_camera_sentence_comes_before_the_photograph() -> None:
     messages = critique_messages(AdvisorPrompt("ansel", "Ansel Adams"))
     told = messages_with_exif(messages, "Taken at 35 mm.")
     assert [part.get("text", "photograph") for part in told[-1]["content"]][1:] == ["\nTaken at 35 mm.", "photograph"]

@@ -60,7 +60,7 @@ PORTFOLIO = Portfolio(
         (scores(3), "poor.jpg"),
     ],
 )
-def test_the_right_neighbour_comes_first(asked: dict[str, float], expected: str) -> None:
+def test_most_similar_photograph_comes_first(asked: dict[str, float], expected: str) -> None:
     found = nearest_references(asked, PORTFOLIO)
     assert found[0][0].name == expected
     similarities = [similarity for _, similarity in found]
@@ -68,18 +68,18 @@ def test_the_right_neighbour_comes_first(asked: dict[str, float], expected: str)
     assert all(0 <= similarity <= 1 for similarity in similarities)
 
 
-def test_a_photograph_is_not_compared_with_itself() -> None:
+def test_photograph_is_not_compared_with_itself() -> None:
     found = nearest_references(scores(6), PORTFOLIO, same=lambda each: each.name == "middling.jpg")
     assert "middling.jpg" not in [each.name for each, _ in found]
     assert len(found) == 3
 
 
-def test_a_dimension_that_hardly_varies_does_not_decide() -> None:
+def test_dimension_with_little_variation_has_little_weight() -> None:
     portfolio = Portfolio((reference("a.jpg", 5, lighting=5.1), reference("b.jpg", 8, lighting=5.0)))
     assert nearest_references(scores(5, lighting=5.0), portfolio)[0][0].name == "a.jpg"
 
 
-def test_embeddings_turn_the_order_when_profiles_are_alike() -> None:
+def test_embeddings_decide_between_equal_scores() -> None:
     embeddings = {"source/dark.jpg": [1.0, 0.0], "source/bright.jpg": [0.0, 1.0]}
     pair = Portfolio(PORTFOLIO.references[:2])
     for embedding, expected in (([0.9, 0.1], "dark.jpg"), ([0.1, 0.9], "bright.jpg")):
@@ -102,7 +102,7 @@ def profile(path: str, order: int, value: Any = 5, origin: str = "human") -> Dim
     )
 
 
-def test_only_usable_profiles_by_people_are_references_and_the_newest_counts() -> None:
+def test_references_are_the_latest_usable_profiles_by_people() -> None:
     found = portfolio_from_profiles(
         [
             profile("/Users/x/source/a.jpg", 1, 4),
@@ -116,7 +116,7 @@ def test_only_usable_profiles_by_people_are_references_and_the_newest_counts() -
     assert [(each.name, each.scores["lighting"]) for each in found.references] == [("a.jpg", 6.0)]
 
 
-def test_one_name_in_two_folders_is_two_photographs_unless_they_are_copies() -> None:
+def test_same_name_in_two_folders_is_two_photographs_unless_copies() -> None:
     profiles = [
         profile("source/2023/DSC_0001.jpg", 1, 4),
         profile("source/2024/dsc_0001.JPG", 2, 6),
@@ -135,7 +135,7 @@ def test_one_name_in_two_folders_is_two_photographs_unless_they_are_copies() -> 
         assert found[0][0].path == expected
 
 
-def test_the_second_prompt_begins_like_the_first_and_names_neighbours() -> None:
+def test_second_prompt_shares_the_prefix_and_names_neighbours() -> None:
     advisor_prompt = AdvisorPrompt("ansel", "Ansel Adams")
     asked = scores(5)
     told = comparison_from_neighbors(asked, PORTFOLIO, nearest_references(asked, PORTFOLIO, 2))
@@ -150,7 +150,7 @@ def test_the_second_prompt_begins_like_the_first_and_names_neighbours() -> None:
 
 
 class Listening:
-    """The fake engine, with what it was asked."""
+    """The fake engine; records its prompts."""
 
     def __init__(self, engine: Any) -> None:
         self.engine, self.texts = engine, []
@@ -161,7 +161,7 @@ class Listening:
         return self.engine.ask(question, on_token)
 
 
-def test_rag_looks_twice_and_names_what_it_compared_with(fake_engine: Any) -> None:
+def test_rag_makes_two_passes_and_names_the_compared_photographs(fake_engine: Any) -> None:
     context = AnalysisContext(
         advisor_prompt=AdvisorPrompt("ansel", "Ansel"), image=Image.new("RGB", (32, 32)), portfolio=PORTFOLIO
     )
@@ -174,7 +174,7 @@ def test_rag_looks_twice_and_names_what_it_compared_with(fake_engine: Any) -> No
     assert "middling.jpg" in (answer.critique.advisor_notes or "")
 
 
-def test_rag_needs_a_portfolio_and_lora_falls_back_to_it(fake_engine: Any, control: Callable[..., None]) -> None:
+def test_rag_needs_a_portfolio_and_is_the_fallback_of_lora(fake_engine: Any, control: Callable[..., None]) -> None:
     bare = AnalysisContext(advisor_prompt=AdvisorPrompt("ansel", "Ansel"), image=Image.new("RGB", (32, 32)))
     assert not RagStrategy().is_available(bare)
     assert run_fallback_chain(all_strategies(), "rag", bare, fake_engine).answer.strategy == "baseline"

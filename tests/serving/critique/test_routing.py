@@ -1,4 +1,4 @@
-"""Routing: which strategy and which arm a request gets."""
+"""Routing: strategy and arm of a request."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ SHARES = st.floats(0, 1)
 
 
 @given(unit=UNITS, first=SHARES, second=SHARES)
-def test_a_growing_split_only_moves_photographs_to_the_adapter(unit: str, first: float, second: float) -> None:
+def test_larger_split_only_moves_photographs_to_the_adapter(unit: str, first: float, second: float) -> None:
     low, high = sorted((first, second))
     if is_in_adapter_arm("s", "ansel", unit, low):
         assert is_in_adapter_arm("s", "ansel", unit, high)
 
 
 @given(unit=UNITS)
-def test_the_ends_of_the_split_are_all_and_nothing(unit: str) -> None:
+def test_split_0_and_1_assign_none_and_all(unit: str) -> None:
     assert not is_in_adapter_arm("s", "ansel", unit, 0.0)
     assert is_in_adapter_arm("s", "ansel", unit, 1.0)
 
 
-def test_the_split_is_met_and_differs_by_advisor() -> None:
+def test_split_share_is_met_and_differs_by_advisor() -> None:
     units = [f"{number:064x}" for number in range(4000)]
     share = sum(is_in_adapter_arm("s", "ansel", unit, 0.1) for unit in units) / len(units)
     assert 0.08 < share < 0.12
@@ -78,7 +78,7 @@ ROLLOUT = Rollout(
 )
 
 
-def test_a_rollout_gives_a_share_to_the_new_version_and_the_rest_to_the_old_one() -> None:
+def test_rollout_splits_requests_between_new_and_old_version() -> None:
     way = StrategyRoute("lora", explicit=False)
     marks = [route_in_rollout(way, ROLLOUT, f"{number:064x}")[1] for number in range(2000)]
     share = sum(mark["candidate"] for mark in marks if mark) / len(marks)
@@ -86,7 +86,7 @@ def test_a_rollout_gives_a_share_to_the_new_version_and_the_rest_to_the_old_one(
     assert {(mark["candidate"], mark["version"]) for mark in marks if mark} == {(True, "v0002"), (False, "v0001")}
 
 
-def test_a_first_rollout_gives_the_rest_to_the_base_and_explicit_modes_stay_out() -> None:
+def test_first_rollout_uses_the_base_and_excludes_explicit_modes() -> None:
     first = replace(ROLLOUT, control=None, step=0, plan=default_rollout_plan(50))  # begins with share 0
     way, mark = route_in_rollout(StrategyRoute("lora", explicit=False), first, "00")
     assert way.mode == "baseline" and mark is not None and mark["version"] is None
@@ -94,12 +94,12 @@ def test_a_first_rollout_gives_the_rest_to_the_base_and_explicit_modes_stay_out(
     assert route_in_rollout(StrategyRoute("lora", explicit=False), None, "00")[1] is None
 
 
-def test_an_unknown_mode_is_refused() -> None:
+def test_unknown_mode_is_refused() -> None:
     with pytest.raises(BadInput, match="baseline, rag, lora"):
         route_request(RoutingPolicy(), "turbo", "ansel", "00")
 
 
-def test_the_word_for_the_model_says_what_answered() -> None:
+def test_model_used_label() -> None:
     assert model_used_label(None, adapted=False) == "base"
     assert model_used_label(None, adapted=True) == "fine_tuned"
     assert model_used_label("base", adapted=False) == "ab_test_base"
@@ -119,9 +119,7 @@ def test_the_word_for_the_model_says_what_answered() -> None:
         ("fine_tuned", "rag", "fine_tuned"),
     ],
 )
-def test_model_mode_follows_analysis_mode_unless_it_is_given(
-    given: str | None, analysis_mode: Any, expected: str
-) -> None:
+def test_model_mode_follows_analysis_mode_by_default(given: str | None, analysis_mode: Any, expected: str) -> None:
     assert resolve_model_mode(given, analysis_mode) == expected
 
 

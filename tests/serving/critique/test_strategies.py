@@ -1,4 +1,4 @@
-"""Strategies, one by one and as a chain."""
+"""Strategies and the fallback chain."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Dying:
         return ()
 
 
-def test_lora_asks_the_adapter_and_baseline_the_base(fake_engine: Any) -> None:
+def test_lora_uses_the_adapter_and_baseline_the_base(fake_engine: Any) -> None:
     tuned = LoraStrategy().analyze(context(), fake_engine)
     assert tuned.critique.scores["lighting"] == 3
     assert tuned.adapter == ADAPTER
@@ -60,7 +60,7 @@ def test_lora_is_available_only_with_an_adapter() -> None:
     assert BaselineStrategy().is_available(context(None))
 
 
-def test_an_answer_that_cannot_be_read_is_tried_once_more(fake_engine: Any, control: Callable[..., None]) -> None:
+def test_unparsable_answer_is_sampled_once_more(fake_engine: Any, control: Callable[..., None]) -> None:
     control(texts=["no critique"])
     answer = LoraStrategy().analyze(context(), fake_engine)
     assert len(answer.replies) == 2
@@ -70,7 +70,7 @@ def test_an_answer_that_cannot_be_read_is_tried_once_more(fake_engine: Any, cont
         LoraStrategy().analyze(context(), fake_engine)
 
 
-def test_baseline_takes_a_complete_answer_with_an_odd_grade_but_lora_does_not(
+def test_baseline_accepts_an_inconsistent_grade_and_lora_does_not(
     fake_engine: Any, control: Callable[..., None]
 ) -> None:
     odd = BaselineStrategy().analyze(context(), fake_engine).reply.text.replace('"overall_grade": "5.0"', OFF_GRADE)
@@ -82,14 +82,14 @@ def test_baseline_takes_a_complete_answer_with_an_odd_grade_but_lora_does_not(
         LoraStrategy().analyze(context(), fake_engine)
 
 
-def test_the_chain_goes_on_to_the_base_with_the_reason(fake_engine: Any) -> None:
+def test_chain_falls_back_to_the_base_with_the_reason(fake_engine: Any) -> None:
     outcome = run_fallback_chain(all_strategies(), "lora", context(None), fake_engine)
     assert outcome.answer.strategy == "baseline"
     assert outcome.fell_back
     assert "no adapter is promoted" in outcome.hops[0].reason
 
 
-def test_a_death_is_tried_again_with_the_same_strategy(fake_engine: Any) -> None:
+def test_crash_is_retried_with_the_same_strategy(fake_engine: Any) -> None:
     engine = Dying(fake_engine, 1)
     outcome = run_fallback_chain(all_strategies(), "lora", context(), engine)
     assert outcome.answer.strategy == "lora"
@@ -98,20 +98,20 @@ def test_a_death_is_tried_again_with_the_same_strategy(fake_engine: Any) -> None
     assert engine.adapters == [ADAPTER.folder, ADAPTER.folder]
 
 
-def test_a_second_death_goes_down_the_chain(fake_engine: Any) -> None:
+def test_second_crash_falls_back(fake_engine: Any) -> None:
     outcome = run_fallback_chain(all_strategies(), "lora", context(), Dying(fake_engine, 2))
     assert outcome.answer.strategy != "lora"
     assert outcome.fell_back
 
 
-def test_a_chain_without_an_answer_says_every_reason(fake_engine: Any) -> None:
+def test_exhausted_chain_lists_all_reasons(fake_engine: Any) -> None:
     with pytest.raises(ChainExhausted, match="baseline: It died") as caught:
         run_fallback_chain(all_strategies(), "lora", context(), Dying(fake_engine, 99))
     assert next(hop.strategy for hop in caught.value.hops if hop.left) == "lora"
     assert caught.value.hops[-1].strategy == "baseline"
 
 
-def test_links_that_took_the_service_down_before_are_skipped(fake_engine: Any) -> None:
+def test_strategies_that_ended_the_service_are_skipped(fake_engine: Any) -> None:
     outcome = run_fallback_chain(all_strategies(), "lora", context(), fake_engine, skip=1)
     assert outcome.answer.strategy != "lora"
     with pytest.raises(ChainExhausted):
@@ -119,15 +119,13 @@ def test_links_that_took_the_service_down_before_are_skipped(fake_engine: Any) -
 
 
 def looping(score: int = 4) -> str:
-    """A strictly valid answer in which one comment is a loop."""
+    """A strictly valid answer in which one comment repeats itself."""
     comments = dict.fromkeys(DIMENSIONS, "The tones hold.") | {"lighting": "the light the light the light the light"}
     return canonical_answer(make_critique(dict.fromkeys(DIMENSIONS, score), comments))
 
 
 @pytest.mark.parametrize("spoiled", ["!!!", "so so so so", "\x19\x19 s", "hahahahahahahaha", "8/10"])
-def test_gibberish_is_never_the_answer_and_the_chain_goes_on(
-    fake_engine: Any, control: Callable[..., None], spoiled: str
-) -> None:
+def test_degenerate_text_falls_back(fake_engine: Any, control: Callable[..., None], spoiled: str) -> None:
     comments = dict.fromkeys(DIMENSIONS, "The tones hold.") | {"visual_balance": spoiled}
     text = canonical_answer(make_critique(dict.fromkeys(DIMENSIONS, 4), comments))
     control(texts=[text, text])
@@ -136,19 +134,19 @@ def test_gibberish_is_never_the_answer_and_the_chain_goes_on(
     assert "visual_balance" in outcome.hops[0].reason
 
 
-def test_a_second_draw_may_save_a_strategy_from_gibberish(fake_engine: Any, control: Callable[..., None]) -> None:
+def test_second_sample_can_replace_degenerate_text(fake_engine: Any, control: Callable[..., None]) -> None:
     control(texts=[looping()])
     outcome = run_fallback_chain(all_strategies(), "lora", context(), fake_engine)
     assert (outcome.answer.strategy, len(outcome.answer.replies)) == ("lora", 2)
 
 
-def test_gibberish_of_the_base_is_not_forgiven_either(fake_engine: Any, control: Callable[..., None]) -> None:
+def test_degenerate_text_of_the_base_is_an_error(fake_engine: Any, control: Callable[..., None]) -> None:
     control(texts=[looping().replace('"overall_grade": "4.0"', OFF_GRADE), looping()])
     with pytest.raises(AnswerUnparsable, match="lighting"):
         BaselineStrategy().analyze(context(), fake_engine)
 
 
-def test_serving_and_the_gates_share_one_check() -> None:
+def test_serving_and_gates_share_the_text_check() -> None:
     from mondrian_core.evaluation.measure import health_metrics
     from mondrian_core.serving.critique import strategies
 

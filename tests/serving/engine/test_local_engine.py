@@ -1,4 +1,4 @@
-"""The real model keeps the fake's promises, switches adapters in place, and answers in a process of its own."""
+"""The real model and the fake pass the same contract test; adapter switching, drafting, the real model process."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def adapter(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(params=["fake", "mini"])
 def engine(request: pytest.FixtureRequest, fake_engine: Any) -> Any:
-    """Both engines: what the fake promises, the real one keeps."""
+    """Both engines: the fake and the real model."""
     return fake_engine if request.param == "fake" else request.getfixturevalue("mini")
 
 
@@ -86,7 +86,7 @@ def test_local_and_process_engines_behave_alike(engine: Any, tmp_path: Path, con
     assert engine.check(unsound)
     with pytest.raises(BadAdapter):
         engine.ask(replace(QUESTION, adapter=unsound))
-    assert engine.ask(QUESTION).text == reply.text, "an unsound adapter leaves no trace"
+    assert engine.ask(QUESTION).text == reply.text, "an invalid adapter leaves no trace"
 
     def stop(count: int) -> None:
         raise Canceled
@@ -96,7 +96,7 @@ def test_local_and_process_engines_behave_alike(engine: Any, tmp_path: Path, con
     assert engine.ask(QUESTION).text == reply.text, "a cancellation leaves no trace"
 
 
-def test_the_adapter_changes_the_answer_and_the_base_comes_back(mini: LocalEngine, adapter: Path) -> None:
+def test_adapter_changes_the_answer_and_switching_back_restores_the_base(mini: LocalEngine, adapter: Path) -> None:
     question = replace(QUESTION, constrained=False, max_tokens=24)
     plain = mini.ask(question)
     tuned = mini.ask(replace(question, adapter=adapter))
@@ -106,7 +106,7 @@ def test_the_adapter_changes_the_answer_and_the_base_comes_back(mini: LocalEngin
     assert sorted(switched)[2] < 0.05, "switching back and forth takes less than 50 ms"
 
 
-def test_a_photograph_is_looked_at_once_for_both_arms(
+def test_photograph_is_encoded_once_for_both_arms(
     mini: LocalEngine, adapter: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from mondrian_core.models.inference import generation
@@ -119,14 +119,14 @@ def test_a_photograph_is_looked_at_once_for_both_arms(
     assert replies[0].text == replies[2].text
     assert sum(value * value for value in replies[1].embedding) == pytest.approx(1.0)
     assert mini.ask(replace(question, image=QUESTION.image, embed=False)).embedding == ()
-    assert len(looked) == 2, "another photograph is looked at"
+    assert len(looked) == 2, "another photograph is encoded"
 
 
 def _scene(seed: int) -> Image.Image:
     return render_scene(sample_scene(np.random.default_rng(seed)))
 
 
-def test_earlier_answers_make_later_ones_cheaper_and_no_different(mini: LocalEngine) -> None:
+def test_drafting_accepts_tokens_and_keeps_answers_equal(mini: LocalEngine) -> None:
     questions = [replace(QUESTION, image=_scene(seed), max_tokens=90) for seed in range(6)]
     plain = [mini.ask(replace(each, precedents=False)) for each in questions]
     assert {(each.drafted, each.accepted) for each in plain} == {(0, 0)}
@@ -135,10 +135,12 @@ def test_earlier_answers_make_later_ones_cheaper_and_no_different(mini: LocalEng
     assert [each.text for each in found] == [each.text for each in plain]
     assert found[-1].expected_scores == pytest.approx(plain[-1].expected_scores, abs=1e-3)
     assert sum(each.accepted for each in found[3:]) > 30
-    assert mini.ask(replace(questions[0], image=_scene(9))).accepted > 0, "what was answered without is remembered too"
+    assert mini.ask(replace(questions[0], image=_scene(9))).accepted > 0, (
+        "answers made without drafting are learned"
+    )
 
 
-def test_an_adapter_draws_on_its_own_answers_alone(adapter: Path) -> None:
+def test_each_adapter_has_its_own_drafter(adapter: Path) -> None:
     engine = LocalEngine("mini")
     for seed in range(3):
         engine.ask(replace(QUESTION, image=_scene(seed), max_tokens=60))
@@ -147,15 +149,15 @@ def test_an_adapter_draws_on_its_own_answers_alone(adapter: Path) -> None:
     engine.ask(replace(QUESTION, adapter=adapter))
     own = engine._drafter_for(adapter)
     assert own is not base and 0 < len(own) < len(base)
-    assert own.drafted == 0, "its first answer has nothing to go by"
+    assert own.drafted == 0, "its first answer has no earlier ones to draft from"
     assert before == (len(base), base.drafted, base.accepted)
     for number in range(9):
         engine._drafter_for(Path(f"v{number:04d}"))
     assert len(engine._drafters) < 9
-    assert engine._drafter_for(None) is not base, "those that answered longest ago are forgotten"
+    assert engine._drafter_for(None) is not base, "the least recently used drafter is evicted"
 
 
-def test_an_adapters_memory_begins_with_its_evaluation(mini: LocalEngine, adapter: Path, tmp_path: Path) -> None:
+def test_drafter_starts_with_the_answers_of_the_evaluation(mini: LocalEngine, adapter: Path, tmp_path: Path) -> None:
     question = replace(QUESTION, image=_scene(0), max_tokens=40)
     plain = mini.ask(replace(question, adapter=adapter, precedents=False))
     rows = [
@@ -182,7 +184,7 @@ def process(tmp_path: Path) -> Iterator[ModelProcess]:
     found.stop()
 
 
-def test_the_real_process_answers_dies_and_comes_back(
+def test_real_model_process_answers_and_recovers_from_a_kill(
     process: ModelProcess, mini: LocalEngine, adapter: Path, tmp_path: Path
 ) -> None:
     stored = PixelFileCache(tmp_path / "decoded", capacity=1).put("navy", load_image(QUESTION.image))
@@ -220,5 +222,5 @@ def test_analyze_writes_rows_with_base_and_adapter(settings: Settings, adapter: 
         "one.jpg",
     )
     assert tuned.critique is not None
-    # a random adapter may write what can't be read; then the chain went on and says why
+    # a random adapter may generate unparsable text; then the hops contain the reason
     assert tuned.model_used == "fine_tuned" or "can't be read" in row.details["hops"][0]["reason"]

@@ -1,4 +1,4 @@
-"""The model process and its supervisor: deaths, deadlines, cancellation, orphans. Only the model is a fake."""
+"""The model process and its supervisor: crashes, deadlines, cancellation, orphans. Only the model is a fake."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def wait_until(condition: Callable[[], bool], seconds: float = 10) -> None:
         time.sleep(0.02)
 
 
-def test_questions_are_answered_by_one_other_process(model: ModelProcess) -> None:
+def test_one_other_process_answers_all_questions(model: ModelProcess) -> None:
     model.start()
     first, second = model.ask(QUESTION), model.ask(QUESTION)
     assert first.boot == second.boot == str(model.pid) != str(os.getpid())
@@ -37,17 +37,17 @@ def test_questions_are_answered_by_one_other_process(model: ModelProcess) -> Non
     assert model.seconds_since_last_message is None
 
 
-def test_tokens_are_told_as_signs_of_life(model: ModelProcess, control: Callable[..., None]) -> None:
+def test_token_counts_are_reported(model: ModelProcess, control: Callable[..., None]) -> None:
     control(tokens=4, pace=0.12)
     heard: list[int] = []
     model.ask(QUESTION, heard.append)
     assert heard == [1, 2, 3, 4]
 
 
-def test_waiting_for_a_turn_on_the_accelerator_is_no_hanging(
+def test_waiting_for_the_accelerator_does_not_pass_the_deadline(
     tmp_path: Path, command: tuple[str, ...], control: Callable[..., None]
 ) -> None:
-    """The waiting lasts longer than a first token may take."""
+    """The wait exceeds the deadline of the first token."""
     control(waits=20)
     model = ModelProcess(command, tmp_path / "log", limits=ModelProcessLimits(first_token=3.0))
     model.start()
@@ -59,7 +59,7 @@ def test_waiting_for_a_turn_on_the_accelerator_is_no_hanging(
         model.stop()
 
 
-def test_a_process_that_dies_is_replaced(model: ModelProcess, control: Callable[..., None]) -> None:
+def test_dead_process_is_replaced(model: ModelProcess, control: Callable[..., None]) -> None:
     control(die=1)
     with pytest.raises(ModelProcessDied, match="exit status 9"):
         model.ask(QUESTION)
@@ -68,7 +68,7 @@ def test_a_process_that_dies_is_replaced(model: ModelProcess, control: Callable[
     assert model.starts == 2
 
 
-def test_a_process_that_hangs_is_killed_at_the_deadline(
+def test_hanging_process_is_killed_at_the_deadline(
     tmp_path: Path, command: tuple[str, ...], control: Callable[..., None]
 ) -> None:
     control(hang=30)
@@ -84,7 +84,7 @@ def test_a_process_that_hangs_is_killed_at_the_deadline(
         model.stop()
 
 
-def test_crashes_with_an_adapter_pin_the_base_for_a_while(
+def test_adapter_crashes_pin_the_base_for_a_while(
     tmp_path: Path, command: tuple[str, ...], control: Callable[..., None]
 ) -> None:
     moment = [0.0]
@@ -102,7 +102,7 @@ def test_crashes_with_an_adapter_pin_the_base_for_a_while(
         model.stop()
 
 
-def test_a_generation_is_canceled(model: ModelProcess, control: Callable[..., None]) -> None:
+def test_generation_can_be_canceled(model: ModelProcess, control: Callable[..., None]) -> None:
     control(tokens=500, pace=0.02)
     model.start()
     pid = model.pid
@@ -113,7 +113,7 @@ def test_a_generation_is_canceled(model: ModelProcess, control: Callable[..., No
     assert model.ask(QUESTION).boot == str(pid), "the process survives a cancellation"
 
 
-def test_errors_of_the_model_arrive_as_their_own_class(model: ModelProcess, control: Callable[..., None]) -> None:
+def test_errors_keep_their_class_across_processes(model: ModelProcess, control: Callable[..., None]) -> None:
     control(unsound=["v0001"])
     assert model.check(Path("v0001")) == ("it is unsound",)
     assert model.check(Path("v0002")) == ()
@@ -121,14 +121,14 @@ def test_errors_of_the_model_arrive_as_their_own_class(model: ModelProcess, cont
         model.ask(Question(messages=[], image=QUESTION.image, adapter=Path("v0001")))
 
 
-def test_a_base_that_cannot_be_loaded_says_so(model: ModelProcess, control: Callable[..., None]) -> None:
+def test_unloadable_base_raises_its_error(model: ModelProcess, control: Callable[..., None]) -> None:
     control(no_base=True)
     with pytest.raises(BaseModelUnavailable, match="can't be loaded"):
         model.start()
     assert model.pid is None
 
 
-def test_it_is_recycled_after_many_questions(
+def test_process_is_recycled_after_many_questions(
     tmp_path: Path, command: tuple[str, ...], control: Callable[..., None]
 ) -> None:
     model = ModelProcess(command, tmp_path / "log", limits=ModelProcessLimits(recycle_after=2))
@@ -143,7 +143,7 @@ def test_it_is_recycled_after_many_questions(
         model.stop()
 
 
-def test_after_stop_nothing_is_started_any_more(model: ModelProcess) -> None:
+def test_no_process_starts_after_stop(model: ModelProcess) -> None:
     model.start()
     pid = model.pid
     assert pid is not None
@@ -153,7 +153,7 @@ def test_after_stop_nothing_is_started_any_more(model: ModelProcess) -> None:
         model.ask(QUESTION)
 
 
-def test_the_model_process_does_not_outlive_a_killed_parent(
+def test_model_process_ends_with_a_killed_parent(
     tmp_path: Path, command: tuple[str, ...], control: Callable[..., None], root: Path
 ) -> None:
     control(tokens=1000, pace=0.05)
@@ -179,7 +179,7 @@ def test_the_model_process_does_not_outlive_a_killed_parent(
 
 
 def _runs(pid: int) -> bool:
-    """False also for a process that has ended and that nobody has waited for yet."""
+    """False for a zombie process too."""
     if not is_process_alive(pid):
         return False
     status = Path(f"/proc/{pid}/stat")

@@ -1,4 +1,4 @@
-"""More than three hundred requests that no honest client sends, made from a seed."""
+"""More than 300 malformed requests, generated from a seed."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Malformed:
 
 
 def corpus(job: str, seed: int = 0) -> list[Malformed]:
-    """All of them; `job` is the id of a job that is there."""
+    """All malformed requests; `job` is the ID of an existing job."""
     rng = random.Random(seed)
     found = [*_uploads(rng), *_forms(), *_documents(), *_headers(), *_places(job), *_opinions(job)]
     assert len(found) >= 300
@@ -50,7 +50,7 @@ def form(data: bytes, advisor: str | bytes = b"ansel", name: str = "a.jpg", mode
 
 
 def picture(kind: str, size: tuple[int, int] = (48, 32), mode: str = "RGB", **options: Any) -> bytes:
-    """A small picture of noise."""
+    """A small noise image."""
     pixels = np.random.default_rng(1).integers(0, 255, (size[1], size[0], 3), dtype=np.uint8)
     buffer = io.BytesIO()
     Image.fromarray(pixels).convert(mode).save(buffer, kind, **options)
@@ -69,7 +69,7 @@ def bomb(width: int, height: int) -> bytes:
 
 
 def _uploads(rng: random.Random) -> Iterator[Malformed]:
-    """Pictures that are cut, flipped, shuffled or something else altogether."""
+    """Truncated, bit-flipped and shuffled images, and other files."""
 
     def upload(name: str, data: bytes, filename: str = "a.jpg") -> Malformed:
         return Malformed(name=f"upload {name}", body=form(data, name=filename), headers=FORM)
@@ -128,7 +128,7 @@ def _uploads(rng: random.Random) -> Iterator[Malformed]:
 
 
 def _forms() -> Iterator[Malformed]:
-    """Multipart bodies that are no forms, and forms with wrong fields."""
+    """Invalid multipart bodies, and forms with wrong fields."""
     good = picture("JPEG")
     for advisor in ("", "../ansel", "Ansel", "ansel\0", "a" * 65, "nobody", "' OR 1=1 --", "ans el", "\u0430nsel"):
         yield Malformed(name=f"advisor {advisor[:20]!r}", body=form(good, advisor=advisor), headers=FORM)
@@ -171,7 +171,7 @@ def _forms() -> Iterator[Malformed]:
 
 
 def _documents() -> Iterator[Malformed]:
-    """JSON that isn't, and JSON that asks for what isn't there."""
+    """Invalid JSON, and JSON that names missing things."""
     texts = [
         b"",
         b"{",
@@ -228,7 +228,7 @@ def _documents() -> Iterator[Malformed]:
 
 
 def _headers() -> Iterator[Malformed]:
-    """Good uploads with odd headers."""
+    """Valid uploads with odd headers."""
     good = form(picture("JPEG"))
     odd = {
         "Prefer": ["wait=-1", "wait=99999999999999", "wait=abc", "x" * 5000, "wait=0", "\xff"],
@@ -249,7 +249,7 @@ def _headers() -> Iterator[Malformed]:
 
 
 def _places(job: str) -> Iterator[Malformed]:
-    """Ids, parameters and methods that there aren't."""
+    """Unknown IDs, parameters and methods."""
     for identity in (
         "none",
         "..",
@@ -296,7 +296,7 @@ def _places(job: str) -> Iterator[Malformed]:
 
 
 def _opinions(job: str) -> Iterator[Malformed]:
-    """Ratings and corrections that are none."""
+    """Invalid ratings and corrections."""
     for body in (
         b"",
         b"{}",

@@ -1,4 +1,4 @@
-"""The HTTP side: answers, headers, rows, errors. The model process is real, the model in it a fake."""
+"""The HTTP API: responses, headers, rows, errors. The model process is real, its model is a fake."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def send(client: TestClient, data: bytes, headers: dict[str, str] | None = None,
     return client.post("/analyze", files={"image": ("my photo.jpg", data)}, data=fields, headers=headers)
 
 
-def test_a_photograph_is_critiqued_by_the_base(base: TestClient, photograph: Photograph, settings: Any) -> None:
+def test_base_critiques_a_photograph(base: TestClient, photograph: Photograph, settings: Any) -> None:
     answer = send(base, photograph())
     assert answer.status_code == 200, answer.text
     assert [answer.headers[name] for name in HEADERS] == ["baseline", "baseline", "ansel", "true", "base", "none"]
@@ -62,20 +62,20 @@ def test_a_photograph_is_critiqued_by_the_base(base: TestClient, photograph: Pho
     assert "```json" in (settings.root / "analysis_md" / (row.analysis_markdown or "")).read_text()
 
 
-def test_a_path_in_the_workspace_will_do(base: TestClient) -> None:
+def test_path_in_the_workspace_is_accepted(base: TestClient) -> None:
     answer = base.post("/analyze", json={"path": "source/one.jpg", "advisor": "ansel"})
     assert answer.status_code == 200, answer.text
     assert answer.json()["photograph"] == "one.jpg"
 
 
-def test_lora_without_a_promoted_adapter_falls_back_and_says_so(base: TestClient, photograph: Photograph) -> None:
+def test_lora_without_promoted_adapter_falls_back_with_a_reason(base: TestClient, photograph: Photograph) -> None:
     answer = send(base, photograph(), mode="lora")
     assert answer.status_code == 200, answer.text
     assert [answer.headers[name] for name in HEADERS] == ["baseline", "lora", "ansel", "false", "base", "none"]
     assert answer.json()["fallbacks"][0]["strategy"] == "lora"
 
 
-def test_an_explicit_lora_is_answered_by_the_champion_also_in_base_mode(
+def test_explicit_lora_uses_the_champion_in_base_mode_too(
     base: TestClient, photograph: Photograph, promote: Callable[[str], None]
 ) -> None:
     promote("v0002")
@@ -85,7 +85,7 @@ def test_an_explicit_lora_is_answered_by_the_champion_also_in_base_mode(
     assert send(base, photograph()).headers["X-Model-Used"] == "base"
 
 
-def test_a_promotion_is_picked_up_between_two_requests(
+def test_promotion_applies_to_the_next_request(
     make_service: Make, photograph: Photograph, promote: Callable[[str | None], None]
 ) -> None:
     promote("v0001")
@@ -100,7 +100,7 @@ def test_a_promotion_is_picked_up_between_two_requests(
     assert seen == ["v0001", "v0002", "v0001"]
 
 
-def test_a_rollout_is_answered_by_both_versions_and_marked(
+def test_rollout_splits_requests_and_records_the_version(
     make_service: Make, photograph: Photograph, promote: Callable[[str], None], registry: Registry
 ) -> None:
     promote("v0001")
@@ -114,10 +114,10 @@ def test_a_rollout_is_answered_by_both_versions_and_marked(
         requests = rollout_requests(store.jobs(), rollout)
     assert [request.candidate for request in requests] == [job["adapter_version"] == "v0002" for job in jobs]
     assert not any(request.failed for request in requests)
-    assert all(job["passes"][0]["drafted"] == 0 for job in jobs), "times are compared: no memory shortens either side's"
+    assert all(job["passes"][0]["drafted"] == 0 for job in jobs), "times are compared, so neither side drafts"
 
 
-def test_ab_test_keeps_a_photograph_in_its_arm_and_leaves_explicit_modes_out(
+def test_ab_test_keeps_the_arm_and_excludes_explicit_modes(
     make_service: Make, photograph: Photograph, promote: Callable[[str], None]
 ) -> None:
     promote("v0001")
@@ -134,7 +134,7 @@ def test_ab_test_keeps_a_photograph_in_its_arm_and_leaves_explicit_modes_out(
     assert sum(row["n"] for row in table) == 11
 
 
-def test_a_fallback_counts_against_the_arm_that_was_assigned(
+def test_fallback_counts_against_the_assigned_arm(
     make_service: Make, photograph: Photograph, promote: Callable[[str], None], control: Callable[..., None]
 ) -> None:
     promote("v0001")
@@ -149,7 +149,7 @@ def test_a_fallback_counts_against_the_arm_that_was_assigned(
     assert table["base"]["mean_score"] is None
 
 
-def test_a_dead_model_process_costs_no_request(
+def test_dead_model_process_loses_no_request(
     base: TestClient, photograph: Photograph, control: Callable[..., None]
 ) -> None:
     control(die=1)
@@ -159,7 +159,7 @@ def test_a_dead_model_process_costs_no_request(
     assert not answer.json()["fallbacks"][0]["left"]
 
 
-def test_a_critique_that_fails_is_a_problem_and_a_row_with_its_reason(
+def test_failed_critique_is_a_problem_and_a_row_with_the_reason(
     base: TestClient, photograph: Photograph, control: Callable[..., None]
 ) -> None:
     control(die=9)
@@ -172,7 +172,7 @@ def test_a_critique_that_fails_is_a_problem_and_a_row_with_its_reason(
     assert base.get(f"/jobs/{body['job']['job_id']}").json()["status"] == "failed"
 
 
-def test_who_does_not_wait_gets_202_and_follows_the_events(base: TestClient, photograph: Photograph) -> None:
+def test_respond_async_returns_202_and_events(base: TestClient, photograph: Photograph) -> None:
     answer = send(base, photograph(), {"Prefer": "respond-async"})
     assert answer.status_code == 202
     place = answer.headers["Location"]
@@ -187,7 +187,7 @@ def test_who_does_not_wait_gets_202_and_follows_the_events(base: TestClient, pho
     assert base.get(place).json()["status"] == "completed"
 
 
-def test_an_idempotency_key_gives_the_same_job(base: TestClient, photograph: Photograph) -> None:
+def test_idempotency_key_returns_the_same_job(base: TestClient, photograph: Photograph) -> None:
     key = {"Idempotency-Key": "one"}
     first, second = send(base, photograph(), key), send(base, photograph(), key)
     assert first.json()["job_id"] == second.json()["job_id"]
@@ -195,9 +195,7 @@ def test_an_idempotency_key_gives_the_same_job(base: TestClient, photograph: Pho
     assert send(base, photograph(), key, mode="lora").status_code == 422
 
 
-def test_a_full_queue_says_when_to_come_back(
-    make_service: Make, photograph: Photograph, control: Callable[..., None]
-) -> None:
+def test_full_queue_sends_retry_after(make_service: Make, photograph: Photograph, control: Callable[..., None]) -> None:
     control(tokens=100, pace=0.02)
     service = make_service("base", longest_queue=1)
     with client_of(service) as client:
@@ -213,7 +211,7 @@ def test_a_full_queue_says_when_to_come_back(
         control()
 
 
-def test_jobs_can_be_canceled_at_work_and_in_the_queue(
+def test_running_and_queued_jobs_can_be_canceled(
     make_service: Make, photograph: Photograph, control: Callable[..., None]
 ) -> None:
     control(tokens=300, pace=0.02)
@@ -227,7 +225,7 @@ def test_jobs_can_be_canceled_at_work_and_in_the_queue(
             assert client.get(place).json()["status"] == "canceled"
 
 
-def test_a_service_that_stops_leaves_its_jobs_to_the_next_one(
+def test_next_service_runs_the_jobs_of_a_stopped_one(
     make_service: Make, photograph: Photograph, control: Callable[..., None], settings: Any
 ) -> None:
     control(tokens=300, pace=0.02)
@@ -239,16 +237,14 @@ def test_a_service_that_stops_leaves_its_jobs_to_the_next_one(
         store.claim_job(ids[0])  # as a killed service leaves it
     control()
     service = make_service("base")
-    service.model._stopped = threading.Event()  # the same supervisor, started anew
+    service.model._stopped = threading.Event()  # the same supervisor, started again
     with client_of(service) as client:
         for each in ids:
             client.get(f"/jobs/{each}/events")
             assert client.get(f"/jobs/{each}").json()["status"] == "completed"
 
 
-def test_a_row_that_cannot_be_read_does_not_block_uploads(
-    base: TestClient, photograph: Photograph, settings: Any
-) -> None:
+def test_unreadable_row_does_not_block_uploads(base: TestClient, photograph: Photograph, settings: Any) -> None:
     job = send(base, photograph()).json()["job_id"]
     with closing(sqlite3.connect(settings.database, isolation_level=None)) as other:
         other.execute("UPDATE jobs SET filename = cast(x'6bf66e6967' AS TEXT) WHERE id = ?", (job,))
@@ -267,7 +263,7 @@ def test_a_row_that_cannot_be_read_does_not_block_uploads(
         ({"mode": "turbo"}, 422, "bad-input"),
     ],
 )
-def test_wrong_fields_are_problems(
+def test_invalid_fields_are_problems(
     base: TestClient, photograph: Photograph, fields: dict[str, str], status: int, kind: str
 ) -> None:
     answer = send(base, photograph(), **fields)
@@ -280,7 +276,7 @@ def test_wrong_fields_are_problems(
     ("data", "status"),
     [(b"", 422), (b"<html>", 415), (b"\xff\xd8\xff\xe0 not a jpeg", 415), (b"\x89PNG\r\n\x1a\n", 415)],
 )
-def test_what_is_no_photograph_is_refused_and_leaves_no_job(
+def test_invalid_photograph_is_refused_and_adds_no_job(
     base: TestClient, data: bytes, status: int, settings: Any
 ) -> None:
     answer = send(base, data)
@@ -305,7 +301,7 @@ def strip() -> bytes:
         (strip(), 422, "too_narrow"),
     ],
 )
-def test_raw_files_and_strips_are_refused_with_their_reason(
+def test_raw_files_and_strips_are_refused_with_a_reason(
     base: TestClient, data: bytes, status: int, reason: str, settings: Any
 ) -> None:
     (settings.root / "source" / "named.jpg").write_bytes(data)
@@ -317,7 +313,7 @@ def test_raw_files_and_strips_are_refused_with_their_reason(
         assert list(store.jobs()) == []
 
 
-def test_a_path_finds_its_file_composed_or_decomposed(base: TestClient, photograph: Photograph, settings: Any) -> None:
+def test_path_matches_composed_and_decomposed_names(base: TestClient, photograph: Photograph, settings: Any) -> None:
     (settings.root / "source" / "Scho\u0308n.jpg").write_bytes(photograph(9))
     answer = base.post("/analyze", json={"path": "source/Sch\u00f6n.jpg", "advisor": "ansel"})
     assert answer.status_code in (200, 202), answer.text
@@ -331,14 +327,14 @@ def test_paths_stay_in_the_workspace(base: TestClient, path: str, settings: Any)
     assert answer.headers["content-type"] == "application/problem+json"
 
 
-def test_a_symbolic_link_does_not_lead_out(base: TestClient, photograph: Photograph, settings: Any) -> None:
+def test_symbolic_link_out_of_the_workspace_is_refused(base: TestClient, photograph: Photograph, settings: Any) -> None:
     outside = settings.root.parent / "secret.jpg"
     outside.write_bytes(photograph())
     (settings.root / "source" / "link.jpg").symlink_to(outside)
     assert base.post("/analyze", json={"path": "source/link.jpg", "advisor": "ansel"}).status_code == 404
 
 
-def test_too_much_is_refused_while_it_streams(base: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_oversized_body_is_refused_while_streaming(base: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
     def pieces() -> Any:
         yield b'--b\r\nContent-Disposition: form-data; name="image"; filename="x.jpg"\r\n\r\n'
         for _ in range(70):
@@ -357,7 +353,7 @@ def test_unknown_jobs_and_pages_are_problems(base: TestClient) -> None:
         assert answer.headers["content-type"] == "application/problem+json"
 
 
-def test_html_is_escaped_and_bound_by_a_policy(
+def test_html_is_escaped_and_has_a_content_security_policy(
     base: TestClient, photograph: Photograph, control: Callable[..., None]
 ) -> None:
     from mondrian_core.rubric import DIMENSIONS, canonical_answer, make_critique
@@ -375,7 +371,7 @@ def test_html_is_escaped_and_bound_by_a_policy(
     assert picture.headers["content-type"] == "image/jpeg"
 
 
-def test_other_sites_and_other_names_get_nothing(base: TestClient, photograph: Photograph) -> None:
+def test_other_origins_and_host_names_are_refused(base: TestClient, photograph: Photograph) -> None:
     assert send(base, photograph(), {"Origin": "https://evil.example"}).status_code == 401
     assert base.get("/advisors", headers={"Host": "evil.example"}).status_code == 401
     assert send(base, photograph(), {"Origin": "http://localhost"}).status_code == 200

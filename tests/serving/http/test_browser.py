@@ -1,4 +1,4 @@
-"""The pages in a real Chromium, under their own content security policy: nothing may be logged as an error."""
+"""The pages in a real Chromium, with their content security policy; any console message fails a test."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(params=[DESK, PHONE], ids=["desk", "phone"])
 def page(browser: Browser, request: pytest.FixtureRequest) -> Iterator[Page]:
-    """A page of a desk's and of a phone's width; what the browser complains about fails the test."""
+    """A page of a desk's and of a phone's width; any console message fails the test."""
     width, height = getattr(request, "param", DESK)
     context = browser.new_context(viewport={"width": width, "height": height})
     found, complaints = context.new_page(), []
@@ -74,7 +74,7 @@ def page(browser: Browser, request: pytest.FixtureRequest) -> Iterator[Page]:
 
 @pytest.fixture
 def site(start: Start, promote: Callable[[str], None], photograph: Callable[..., bytes]) -> str:
-    """The address of a service with one promoted adapter and three critiques in its past."""
+    """The address of a service with one promoted adapter and three critiques."""
     promote("v0002")
     running = start(model_mode="fine_tuned")
     for seed in (21, 22, 23):
@@ -91,7 +91,7 @@ def texts(count: int) -> list[str]:
 
 
 def drop(page: Page, photographs: dict[str, bytes]) -> None:
-    """Drop files on the page as a person's mouse would."""
+    """Drop files on the page, as with a mouse."""
     files = [[name, base64.b64encode(data).decode()] for name, data in photographs.items()]
     transfer = page.evaluate_handle(
         """files => {
@@ -109,12 +109,12 @@ def drop(page: Page, photographs: dict[str, bytes]) -> None:
 
 
 def assert_fits(page: Page) -> None:
-    """Nothing reaches over the right edge."""
+    """Nothing overflows the right edge."""
     widths = page.evaluate("[document.documentElement.scrollWidth, window.innerWidth]")
     assert widths[0] <= widths[1]
 
 
-def test_photographs_are_dropped_followed_and_rated(
+def test_dropped_photographs_are_critiqued_and_rated(
     page: Page,
     site: str,
     control: Callable[..., None],
@@ -145,7 +145,7 @@ def test_photographs_are_dropped_followed_and_rated(
     assert_fits(page)
 
 
-def test_base_and_adapter_stand_side_by_side(
+def test_base_and_adapter_are_shown_side_by_side(
     page: Page, site: str, photograph: Callable[..., bytes], tmp_path: Path
 ) -> None:
     page.goto(site)
@@ -161,17 +161,17 @@ def test_base_and_adapter_stand_side_by_side(
     assert_fits(page)
 
 
-def test_what_the_service_refuses_is_said_on_its_card(page: Page, site: str) -> None:
+def test_card_shows_why_a_photograph_is_refused(page: Page, site: str) -> None:
     page.goto(site)
     # a refused request is an error in the browser's console by itself, so the refusal comes without one
     page.evaluate("""window.fetch = async () => new Response(
-        JSON.stringify({title: "It is no photograph.", detail: "Send a JPEG."}), {status: 415})""")
+        JSON.stringify({title: "It is not a photograph.", detail: "Send a JPEG."}), {status: 415})""")
     drop(page, {"notes.txt": b"no photograph"})
-    expect(page.locator(".card .state")).to_have_text("It is no photograph. Send a JPEG.")
+    expect(page.locator(".card .state")).to_have_text("It is not a photograph. Send a JPEG.")
     expect(page.locator(".card progress")).to_have_count(0)
 
 
-def test_a_critique_is_read_rated_and_corrected(
+def test_critique_page_rates_and_corrects(
     page: Page,
     site: str,
     start: Start,
@@ -211,7 +211,7 @@ def test_a_critique_is_read_rated_and_corrected(
 
 @pytest.fixture
 def plain_page(browser: Browser) -> Iterator[Page]:
-    """A page that may complain, of a service that isn't there and of what is refused."""
+    """A page whose console messages are allowed (the service is down or refuses requests)."""
     context = browser.new_context()
     found = context.new_page()
     found.set_default_timeout(30_000)
@@ -277,7 +277,7 @@ Promise.allSettled(tries).then(() => {
 </script>"""
 
 
-def test_another_sites_page_gets_nothing(
+def test_page_of_another_site_is_refused(
     plain_page: Page,
     start: Start,
     control: Callable[..., None],
@@ -294,14 +294,14 @@ def test_another_sites_page_gets_nothing(
     with http_server(tmp_path / "other") as port:
         plain_page.goto(f"http://127.0.0.1:{port}/page.html")
         plain_page.wait_for_url(f"http://127.0.0.1:{running.port}/**")
-    expect(plain_page.locator("body")).to_contain_text("Another site's page")
+    expect(plain_page.locator("body")).to_contain_text("another site's page")
     with Store(settings.database, read_only=True) as store:
         assert [(each.id, each.status) for each in store.jobs()] == [(job, "running")]
 
 
 @contextmanager
 def http_server(folder: Path) -> Iterator[int]:
-    """A web server for the files of a folder, on a port of its own."""
+    """A web server for the files of a folder, on its own port."""
     handler = partial(QuietHandler, directory=str(folder))
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever)
@@ -312,7 +312,7 @@ def http_server(folder: Path) -> Iterator[int]:
 
 
 class QuietHandler(SimpleHTTPRequestHandler):
-    """One that writes nothing to standard error."""
+    """A request handler without a log."""
 
     def log_message(self, *arguments: object) -> None:
         pass

@@ -1,4 +1,4 @@
-"""Connections that say nothing, stop half-way or are too many shut nobody else out. Real sockets, a real server."""
+"""Idle, incomplete and too many connections don't block others. Real sockets, a real server."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LARGE = 40_000_000
 
 
 async def app(scope: Any, receive: Any, send: Any) -> None:
-    """Reads the body, then answers; /large with more than any buffer takes, /slow late."""
+    """Reads the body, then responds: /large with more than the buffers hold, /slow late."""
     if scope["type"] == "lifespan":
         for kind in ("startup", "shutdown"):
             await receive()
@@ -55,7 +55,7 @@ def serve() -> Iterator[Callable[..., int]]:
 
 
 def closed(line: socket.socket, seconds: float = 20) -> bool:
-    """True when the other side closes, before or after an answer, within that time."""
+    """True when the server closes the connection within that time."""
     line.settimeout(seconds)
     try:
         while line.recv(1 << 16):
@@ -84,7 +84,7 @@ def drip(line: socket.socket) -> None:
         b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\nGET / HTT",
     ],
 )
-def test_a_connection_that_stops_half_way_is_closed(serve: Callable[..., int], said: bytes) -> None:
+def test_incomplete_request_is_closed(serve: Callable[..., int], said: bytes) -> None:
     with socket.create_connection(("127.0.0.1", serve(patience=QUICK))) as line:
         line.sendall(said)
         assert closed(line)
@@ -108,7 +108,7 @@ def test_unread_response_times_out(serve: Callable[..., int]) -> None:
         assert taken < LARGE
 
 
-def test_idle_connections_make_room_for_new_ones(serve: Callable[..., int]) -> None:
+def test_idle_connection_is_closed_for_a_new_one(serve: Callable[..., int]) -> None:
     port = serve(most=8)
     with contextlib.ExitStack() as stack:
         for _ in range(30):
@@ -116,7 +116,7 @@ def test_idle_connections_make_room_for_new_ones(serve: Callable[..., int]) -> N
         assert httpx.get(f"http://127.0.0.1:{port}/", timeout=20).text == "well"
 
 
-def test_when_all_are_at_work_only_health_is_answered(serve: Callable[..., int]) -> None:
+def test_only_health_is_answered_when_all_connections_are_busy(serve: Callable[..., int]) -> None:
     port = serve(most=8, patience=ConnectionTimeouts(stalled=60))
     with contextlib.ExitStack() as stack:
         for _ in range(8):
@@ -135,7 +135,7 @@ def test_connection_limit_reserves_file_descriptors() -> None:
 
 
 @pytest.mark.parametrize("said", [b"", b"POST /analyze HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n"])
-def test_260_connections_and_256_descriptors_leave_the_service_well(
+def test_service_survives_260_connections_with_256_descriptors(
     start: Start, photograph: Callable[..., bytes], said: bytes, tmp_path: Path
 ) -> None:
     running = start(descriptors=256, log=tmp_path / "log")

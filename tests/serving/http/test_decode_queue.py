@@ -1,4 +1,4 @@
-"""Many large photographs at once: one in memory at a time, the rest of the service goes on, too many wait elsewhere."""
+"""Many large uploads at once: one decode at a time, /health stays responsive, the excess gets Retry-After."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def plain(shade: int, size: tuple[int, int]) -> bytes:
 
 
 def peak_mb(pid: int) -> float:
-    """The most memory that a process had so far."""
+    """Peak memory of a process in MB."""
     line = next(each for each in Path(f"/proc/{pid}/status").read_text().splitlines() if each.startswith("VmHWM"))
     return int(line.split()[1]) / 1024
 
@@ -46,11 +46,11 @@ def test_health_answers_at_once_while_45_uploads_decode(start: Start, tmp_path: 
     whole = time.monotonic() - began
     assert {each.result().status_code for each in sent} == {202}
     assert len(waits) >= 4
-    assert max(waits) < whole / 3, "the time that a loaded machine takes for everything counts on both sides"
+    assert max(waits) < whole / 3, "relative to the total time, because the machine may be loaded"
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads a process's peak memory where Linux tells it")
-def test_one_full_size_picture_is_in_memory_at_a_time(
+def test_one_full_size_image_is_in_memory_at_a_time(
     start: Start, photograph: Callable[..., bytes], tmp_path: Path
 ) -> None:
     running = start(log=tmp_path / "log")
@@ -64,7 +64,7 @@ def test_one_full_size_picture_is_in_memory_at_a_time(
         shown = list(pool.map(lambda job: running.get(f"/jobs/{job}/photograph").status_code, jobs))
     assert shown == [200] * 4
     together = peak_mb(running.process.pid)
-    assert together - alone < 0.5 * (alone - before), "the second picture begins when the first is gone"
+    assert together - alone < 0.5 * (alone - before), "the second image is decoded after the first is released"
 
 
 def test_full_decode_queue_sends_retry_after() -> None:
@@ -92,7 +92,7 @@ def test_full_decode_queue_sends_retry_after() -> None:
     anyio.run(run)
 
 
-def test_one_at_a_time_decodes_and_a_failure_frees_the_turn() -> None:
+def test_decodes_run_one_at_a_time_and_a_failure_releases_the_turn() -> None:
     queue, inside, most = DecodeQueue(), [0], [0]
     lock = threading.Lock()
 

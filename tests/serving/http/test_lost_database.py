@@ -1,4 +1,4 @@
-"""The database is replaced, deleted or restored under a running service: it says so, and calls nothing kept in vain."""
+"""A database that is replaced, deleted or restored under a running service is detected; nothing is accepted."""
 
 from __future__ import annotations
 
@@ -66,9 +66,7 @@ def test_lost_database_stops_accepting_jobs(
         assert running.get(f"/jobs/{job}").status_code == 503
 
 
-def test_a_restore_of_a_copy_from_before_the_start_is_noticed_without_any_upload(
-    start: Start, settings: Settings
-) -> None:
+def test_restored_older_copy_is_detected_without_an_upload(start: Start, settings: Settings) -> None:
     copy = copy_of(settings.database)
     running = start()
     assert running.get("/health").status_code == 200
@@ -76,7 +74,7 @@ def test_a_restore_of_a_copy_from_before_the_start_is_noticed_without_any_upload
     assert running.get("/health").json()["status"] == "database_restored"
 
 
-def test_a_restart_goes_on_with_what_is_there(start: Start, photograph: Photograph, settings: Settings) -> None:
+def test_restart_continues_with_the_current_database(start: Start, photograph: Photograph, settings: Settings) -> None:
     running = start()
     copy = copy_of(settings.database)
     running.post(photograph(1))
@@ -89,7 +87,7 @@ def test_a_restart_goes_on_with_what_is_there(start: Start, photograph: Photogra
     assert again.post(photograph(2)).status_code == 200
 
 
-def test_an_answer_whose_row_went_meanwhile_is_no_success(
+def test_response_is_not_200_when_the_row_was_lost(
     start: Start, photograph: Photograph, settings: Settings, control: Callable[..., None]
 ) -> None:
     control(tokens=60, pace=0.05)
@@ -122,7 +120,7 @@ def test_manual_row_edits_are_not_database_loss(start: Start, photograph: Photog
     assert running.post(photograph(2)).status_code == 200
 
 
-def test_health_says_whose_it_is_without_a_path(start: Start, settings: Settings) -> None:
+def test_health_identifies_the_workspace_without_a_path(start: Start, settings: Settings) -> None:
     first = start()
     health = first.get("/health")
     assert health.json()["workspace"] == settings.workspace_id

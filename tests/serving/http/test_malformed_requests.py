@@ -1,6 +1,6 @@
-"""Nothing from outside brings the service down: requests made up from its own OpenAPI document, and a malformed corpus.
+"""Fuzzing: requests generated from the OpenAPI document, and a corpus of malformed requests.
 
-Every answer is below 500; the model process is never replaced; memory and open files stay where they were.
+Every response is below 500, the model process is never replaced, memory and open files don't grow.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def _malformed() -> Any:
 
 # threads of other tests' clients may draw from `random` while hypothesis draws; nothing here is made with it
 @pytest.mark.filterwarnings("ignore:Do not use the `random` module:hypothesis.errors.HypothesisDeprecationWarning")
-def test_no_request_made_up_from_the_document_is_an_error_of_the_service(
+def test_requests_generated_from_openapi_cause_no_server_error(
     start: Start, photograph: Callable[..., bytes], tmp_path: Path
 ) -> None:
     running = start(log=tmp_path / "log")
@@ -59,7 +59,7 @@ def test_no_request_made_up_from_the_document_is_an_error_of_the_service(
     pid, address = running.model_pid, f"http://127.0.0.1:{running.port}"
     document = schemathesis.openapi.from_url(f"{address}/openapi.json")
     operations = [found.ok() for found in document.get_all_operations()]
-    assert len(operations) >= 14, "the document names every route"
+    assert len(operations) >= 14, "the document contains every route"
     quick = settings(
         max_examples=EXAMPLES, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck)
     )
@@ -82,7 +82,7 @@ def _try(operation: Any, way: Any, quick: settings) -> None:
         assert way is schemathesis.GenerationMode.NEGATIVE and not list(operation.iter_parameters())
 
 
-def test_malformed_requests_are_refused_and_leave_nothing_behind(
+def test_malformed_requests_are_refused_without_side_effects(
     start: Start, photograph: Callable[..., bytes], settings: Any, tmp_path: Path
 ) -> None:
     running = start(log=tmp_path / "log")
@@ -102,16 +102,18 @@ def test_malformed_requests_are_refused_and_leave_nothing_behind(
         files.append(_open_files(running.process.pid))
     assert not bad, "; ".join(f"{name}: {status}" for name, status in bad)[:2000]
     assert "Traceback" not in (tmp_path / "log").read_text()
-    assert running.model_pid == pid, "the model process never met them"
+    assert running.model_pid == pid, "malformed requests never reach the model process"
     assert memory[1] < memory[0] + MOST_GROWTH
     assert files[1] <= files[0] + 5
     source = settings.root / "source"
-    assert {path.suffix for path in source.iterdir()} <= {".jpg", ".png", ".tif", ".webp"}, "only photographs are kept"
+    assert {path.suffix for path in source.iterdir()} <= {".jpg", ".png", ".tif", ".webp"}, (
+        "only photographs remain"
+    )
     assert all(path.is_file() and path.parent == source for path in settings.root.parent.rglob("*.jpg"))
 
 
 class _Careless(http.client.HTTPConnection):
-    """A client that sends any path as it is."""
+    """A client that sends paths unchanged."""
 
     def _encode_request(self, request: str) -> bytes:
         return request.encode("latin-1")
@@ -121,7 +123,7 @@ class _Careless(http.client.HTTPConnection):
 
 
 def _send(port: int, request: Any) -> int:
-    """The status of the answer; 400 where the server hangs up on what is no HTTP."""
+    """The status of the response; 400 if the server closes the connection because it is not HTTP."""
     connection = _Careless("127.0.0.1", port, timeout=6)
     try:
         connection.putrequest(
@@ -145,7 +147,7 @@ def _send(port: int, request: Any) -> int:
 
 
 def _shout(port: int, raw: bytes) -> None:
-    """Bytes that are no request, then the line is cut."""
+    """Sends bytes that are not a request, then closes the connection."""
     with socket.create_connection(("127.0.0.1", port), timeout=5) as line:
         try:
             line.sendall(raw)

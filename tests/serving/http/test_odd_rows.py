@@ -1,4 +1,4 @@
-"""A service over rows that other programs wrote: every page answers, and times are compared as times."""
+"""Rows written by other programs: every page renders, and timestamps are compared as times."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def require_answers(client: TestClient, what: str) -> None:
         assert client.get("/jobs/j0/events").status_code == 200, what
 
 
-def test_every_page_answers_whatever_a_job_s_cells_hold(client: TestClient, service: Service) -> None:
+def test_pages_render_any_values_in_a_job_row(client: TestClient, service: Service) -> None:
     columns = [row[0] for row in service.store.select("SELECT name FROM pragma_table_info('jobs') WHERE NOT pk")]
     for column in columns:
         (old,) = service.store.select(f"SELECT {column} FROM jobs WHERE id = 'j0'")[0]
@@ -123,7 +123,7 @@ def test_every_page_answers_whatever_a_job_s_cells_hold(client: TestClient, serv
 
 
 @pytest.mark.parametrize(("column", "texts"), [("answer", ANSWERS), ("details", DETAILS)])
-def test_every_page_answers_whatever_json_a_job_holds(
+def test_pages_render_any_json_in_a_job_row(
     client: TestClient, service: Service, column: str, texts: list[str]
 ) -> None:
     for text in texts:
@@ -133,7 +133,7 @@ def test_every_page_answers_whatever_json_a_job_holds(
         assert rated.status_code in (200, 422), (text[:60], rated.text)
 
 
-def test_a_photograph_is_critiqued_beside_odd_rows(
+def test_odd_rows_do_not_block_a_critique(
     client: TestClient, service: Service, photograph: Callable[..., bytes]
 ) -> None:
     (service.root / "source" / "near.jpg").write_bytes(photograph(9))
@@ -165,9 +165,7 @@ def test_a_photograph_is_critiqued_beside_odd_rows(
         lambda at: str(int(at.timestamp())),
     ],
 )
-def test_the_days_of_a_comparison_are_days_however_the_rows_spell_time(
-    settings: Any, spell: Callable[[datetime], Any]
-) -> None:
+def test_comparison_window_handles_all_timestamp_formats(settings: Any, spell: Callable[[datetime], Any]) -> None:
     now = datetime(2026, 1, 20, 12, tzinfo=UTC)
     with Store(settings.database) as store:
         for number, hours in enumerate((1, 23, 25, 200)):
@@ -194,9 +192,7 @@ def test_the_days_of_a_comparison_are_days_however_the_rows_spell_time(
         ("'2026-01-20 18:00:00'", "NULL", 6.0),
     ],
 )
-def test_retrieval_compares_with_the_critique_that_was_written_last(
-    settings: Any, first: str, second: str, newest: float
-) -> None:
+def test_retrieval_uses_the_latest_critique(settings: Any, first: str, second: str, newest: float) -> None:
     with Store(settings.database) as store:
         for number, (score, at) in enumerate(((3.0, first), (6.0, second))):
             scores, comments = dict.fromkeys(DIMENSIONS, score), dict.fromkeys(DIMENSIONS, "Said before.")

@@ -1,4 +1,4 @@
-"""Requests that a browser sends for another site's page are refused, with whatever headers it names that site."""
+"""Requests that a browser sends for another site's page are refused, whatever headers identify that site."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ HOST = "127.0.0.1:5100"
         {"origin": "http://127.0.0.1:5100", "sec-fetch-site": "cross-site"},
     ],
 )
-def test_another_sites_request_is_refused(headers: dict[str, str]) -> None:
+def test_cross_site_request_is_refused(headers: dict[str, str]) -> None:
     assert is_cross_site_request("POST", "http", {"host": HOST, **headers})
 
 
@@ -45,11 +45,11 @@ def test_another_sites_request_is_refused(headers: dict[str, str]) -> None:
         ("https", {"host": "studio.example", "origin": "https://studio.example"}),
     ],
 )
-def test_its_own_page_and_programs_are_let_through(scheme: str, headers: dict[str, str]) -> None:
+def test_own_pages_and_programs_are_accepted(scheme: str, headers: dict[str, str]) -> None:
     assert not is_cross_site_request("POST", scheme, headers)
 
 
-def test_a_link_may_be_followed_but_nothing_embedded() -> None:
+def test_links_are_accepted_and_embedding_is_refused() -> None:
     link = {"host": HOST, "sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate", "sec-fetch-dest": "document"}
     assert not is_cross_site_request("GET", "http", link)
     assert is_cross_site_request("GET", "http", {**link, "sec-fetch-dest": "iframe"})

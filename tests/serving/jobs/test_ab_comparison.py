@@ -1,4 +1,4 @@
-"""The A/B table: by assigned arm, explicit modes left out, no data is not zero."""
+"""The A/B comparison: by assigned arm, without explicit modes; missing data is not zero."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_ab_comparison_by_assigned_arm(settings: Settings) -> None:
     assert low < 1 / 3 < high
 
 
-def test_old_jobs_are_left_out_and_no_jobs_is_no_table(settings: Settings) -> None:
+def test_ab_comparison_ignores_old_jobs_and_is_empty_without_jobs(settings: Settings) -> None:
     with Store(settings.database) as store:
         assert compare_arms(store, 7) == []
         add(store, "base", 5)

@@ -1,4 +1,4 @@
-"""Failures that count for no arm: photographs that no model can answer, bad requests, a full disk."""
+"""Failures that count against no arm: photographs that no model can answer, bad requests, a full disk."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ Send = Callable[[int], Any]
 
 @pytest.fixture
 def rolling(make_service: Make, promote: Callable[[str], None], registry: Registry) -> Service:
-    """A service that rolls v0002 out over v0001: nearly every photograph is the new version's."""
+    """A service that rolls out v0002 over v0001 with a share of nearly 1."""
     promote("v0001")
     start_rollout(registry, "ansel", "v0002", SHARE, actor="person:test", reason="a test")
     return make_service("fine_tuned")
@@ -54,7 +54,7 @@ def send(rolling: Service, photograph: Callable[..., bytes]) -> Iterator[Send]:
 
 
 def assert_sound(rolling: Service, registry: Registry) -> None:
-    """The rollout goes on, and its guardrails have seen no failure and no crash."""
+    """The rollout is active, and its guardrails have counted no failure and no crash."""
     rollout = active_rollout(registry, "ansel")
     assert rollout is not None and registry.current("ansel") == "v0002"
     seen = check_rollout(registry, "ansel", rolling.store.jobs("ansel"), actor="test", carry_out="nothing").observed
@@ -62,7 +62,7 @@ def assert_sound(rolling: Service, registry: Registry) -> None:
 
 
 @pytest.mark.parametrize("orders", [{"garbled": ["*"]}, {"refuse": True}, {"odd": ["*"]}])
-def test_photographs_that_no_arm_can_answer_roll_nothing_back(
+def test_photographs_that_no_arm_can_answer_do_not_roll_back(
     send: Send, rolling: Service, control: Callable[..., None], registry: Registry, orders: dict[str, Any]
 ) -> None:
     control(**orders)
@@ -73,18 +73,18 @@ def test_photographs_that_no_arm_can_answer_roll_nothing_back(
     assert send(7).headers["X-Adapter-Version"] == "v0002"
 
 
-def test_a_photograph_that_kills_the_base_too_blames_no_adapter(
+def test_photograph_that_crashes_the_base_too_does_not_blame_the_adapter(
     send: Send, rolling: Service, control: Callable[..., None], registry: Registry
 ) -> None:
     control(deadly=["*"])
     assert {send(seed).status_code for seed in (3, 4)} == {500}
     assert_sound(rolling, registry)
-    assert not rolling.model.pinned, "its deaths are no reason to do without the adapter either"
+    assert not rolling.model.pinned, "its crashes must not pin the base"
     control()
     assert send(5).headers["X-Adapter-Version"] == "v0002"
 
 
-def test_what_the_base_can_answer_still_counts_against_the_adapter(
+def test_failure_counts_against_the_adapter_if_the_base_can_answer(
     send: Send, control: Callable[..., None], registry: Registry
 ) -> None:
     control(garbled=["*"])
@@ -94,7 +94,7 @@ def test_what_the_base_can_answer_still_counts_against_the_adapter(
     assert registry.current("ansel") == "v0001"
 
 
-def test_the_request_is_told_what_is_wrong_with_its_photograph(
+def test_response_says_what_is_wrong_with_the_photograph(
     send: Send, rolling: Service, control: Callable[..., None]
 ) -> None:
     control(refuse=True)
@@ -104,10 +104,10 @@ def test_the_request_is_told_what_is_wrong_with_its_photograph(
     assert "200 times" in body["detail"] and body["job"]["fault"] == "request"
     job = rolling.store.job(body["job"]["job_id"])
     assert job is not None and (job.status, job.model_used, job.details["fault"]) == ("failed", None, "request")
-    assert [hop["strategy"] for hop in job.details["hops"]] == [], "no other strategy is tried with it"
+    assert [hop["strategy"] for hop in job.details["hops"]] == [], "no other strategy is tried"
 
 
-def test_a_full_disk_is_no_failure_of_the_adapter(
+def test_full_disk_does_not_count_against_the_adapter(
     send: Send, rolling: Service, registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object) -> None:
@@ -119,11 +119,11 @@ def test_a_full_disk_is_no_failure_of_the_adapter(
     assert_sound(rolling, registry)
 
 
-def test_a_base_that_cannot_be_loaded_is_no_fault_of_the_request() -> None:
+def test_unloadable_base_is_not_the_requests_fault() -> None:
     assert job_runner.fault_from_error(BaseModelUnavailable("It is gone.")) == "service"
 
 
-def test_the_ab_table_leaves_them_out_and_says_how_many(
+def test_ab_comparison_counts_unanswered_jobs_separately(
     make_service: Make, photograph: Callable[..., bytes], promote: Callable[[str], None], control: Callable[..., None]
 ) -> None:
     promote("v0001")
@@ -138,7 +138,7 @@ def test_the_ab_table_leaves_them_out_and_says_how_many(
     assert 'mondrian_jobs_total{mode="",model_used="",status="failed"} 2.0' in told
 
 
-def test_the_shadow_looks_for_another_photograph_in_place_of_one_nobody_can_answer(
+def test_shadow_replaces_a_photograph_that_no_arm_can_answer(
     make_service: Make, photograph: Callable[..., bytes], promote: Callable[[str], None], registry: Registry
 ) -> None:
     promote("v0001")
@@ -161,7 +161,7 @@ def test_the_shadow_looks_for_another_photograph_in_place_of_one_nobody_can_answ
     assert next_due().photograph_sha256 == "bb"
 
 
-def test_a_photograph_at_fault_is_bad_input_on_the_command_line_too(tmp_path: Path) -> None:
+def test_command_line_reports_a_bad_photograph_as_bad_input(tmp_path: Path) -> None:
     failed = {
         fault: AnalysisResult(path=tmp_path, advisor="ansel", requested_mode="lora", job="1", details={"fault": fault})
         for fault in ("request", "shared")
@@ -169,7 +169,7 @@ def test_a_photograph_at_fault_is_bad_input_on_the_command_line_too(tmp_path: Pa
     assert [analyze_exit_status([failed["request"]]), analyze_exit_status([failed["shared"]])] == [2, 3]
 
 
-def test_a_failure_without_a_reason_still_counts(rolling: Service, registry: Registry) -> None:
+def test_unexplained_failure_counts_against_its_arm(rolling: Service, registry: Registry) -> None:
     rollout = active_rollout(registry, "ansel")
     assert rollout is not None
     mark = {"salt": rollout.salt, "share": rollout.share, "candidate": True, "version": "v0002"}

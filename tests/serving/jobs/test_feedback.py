@@ -1,4 +1,4 @@
-"""What people say to critiques: ratings reach the A/B table and rollouts, corrections the next dataset."""
+"""Feedback: ratings reach the A/B comparison and rollouts, corrections reach the next dataset."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def critique(client: TestClient, data: bytes, **fields: str) -> dict[str, Any]:
     return body
 
 
-def test_the_last_rating_counts_and_bad_ones_are_refused(client: TestClient, photograph: Photograph) -> None:
+def test_last_rating_counts_and_invalid_ratings_are_refused(client: TestClient, photograph: Photograph) -> None:
     job = critique(client, photograph())["job_id"]
     assert client.post(f"/jobs/{job}/rating", json={"rating": 2}).json()["rating"] == 2
     assert client.post(f"/jobs/{job}/rating", json={"rating": 5}).json()["rating"] == 5
@@ -59,7 +59,7 @@ def test_the_last_rating_counts_and_bad_ones_are_refused(client: TestClient, pho
     assert client.post("/jobs/none/rating", json={"rating": 3}).status_code == 404
 
 
-def test_ratings_stand_in_the_ab_table_by_assigned_arm(
+def test_ab_comparison_shows_ratings_by_assigned_arm(
     make_service: Make, photograph: Photograph, promote: Callable[[str], None]
 ) -> None:
     promote("v0001")
@@ -71,15 +71,15 @@ def test_ratings_stand_in_the_ab_table_by_assigned_arm(
             rating = 4 if job["arm"] == "fine_tuned" else 2
             client.post(f"/jobs/{job['job_id']}/rating", json={"rating": rating})
         table = {row["arm"]: row for row in client.get("/compare").json()["arms"]}
-    assert sum(row["rated"] for row in table.values()) == 7, "neither the explicit nor the unrated one"
+    assert sum(row["rated"] for row in table.values()) == 7, "without the explicit and the unrated job"
     for arm, rating in (("fine_tuned", 4), ("base", 2)):
         if table[arm]["rated"]:
             assert table[arm]["mean_rating"] == rating
     unrated = ab_comparison.arm_summary("base", [])
-    assert (unrated["mean_rating"], unrated["mean_rating_95"]) == (None, None), "no rating is no bad rating"
+    assert (unrated["mean_rating"], unrated["mean_rating_95"]) == (None, None), "a missing rating is not a bad one"
 
 
-def test_a_rollout_reads_the_ratings(
+def test_rollout_reads_ratings(
     make_service: Make, photograph: Photograph, promote: Callable[[str], None], registry: Registry
 ) -> None:
     promote("v0001")
@@ -92,7 +92,7 @@ def test_a_rollout_reads_the_ratings(
     assert [request.rating for request in rollout_requests(service.store.jobs(), rollout)] == [3]
 
 
-def test_a_correction_is_a_person_s_critique_and_the_next_dataset_takes_it(
+def test_next_dataset_uses_a_correction_as_a_persons_critique(
     client: TestClient, service: Service, photograph: Photograph
 ) -> None:
     from mondrian_core.data.linking.link import link_critiques
@@ -108,7 +108,7 @@ def test_a_correction_is_a_person_s_critique_and_the_next_dataset_takes_it(
         assert answer.json()["corrected_at"]
     (after,) = link_critiques(service.store, service.root, "ansel").used
     assert (after.record, after.origin) == (f"profile:correction-{job}", "human")
-    assert set(after.scores.values()) == {7.5}, "the last correction replaces the one before"
+    assert set(after.scores.values()) == {7.5}, "the last correction replaces the earlier one"
     assert after.overall_grade == "7.5"
     assert client.get(f"/jobs/{job}").json()["critique"]["dimensional_analysis"]["lighting"]["score"] == 5
     page = client.get(f"/jobs/{job}?format=html").text
@@ -133,7 +133,7 @@ def test_a_correction_is_a_person_s_critique_and_the_next_dataset_takes_it(
         {"dimensional_analysis": {**told()["dimensional_analysis"], "lighting": {"score": 3, "comment": "\ud800"}}},
     ],
 )
-def test_a_correction_that_is_no_critique_is_refused(
+def test_incomplete_correction_is_refused(
     client: TestClient, service: Service, photograph: Photograph, bad: dict[str, Any]
 ) -> None:
     import json
@@ -147,7 +147,7 @@ def test_a_correction_that_is_no_critique_is_refused(
     assert service.store.profile(feedback.correction_id(job)) is None
 
 
-def test_a_job_without_a_critique_can_be_neither_rated_nor_corrected(settings: Any) -> None:
+def test_job_without_critique_can_not_be_rated_or_corrected(settings: Any) -> None:
     with Store(settings.database) as store:
         job, _ = store.add_job("ansel", "one.jpg")
         for act in (
@@ -175,7 +175,7 @@ def past(number: int, score: float, sha: str, **more: Any) -> Job:
     )
 
 
-def test_history_has_one_point_per_photograph_and_tells_the_change() -> None:
+def test_history_has_one_point_per_photograph_and_shows_the_change() -> None:
     jobs = [past(3, 6, "b"), past(1, 2, "a"), past(2, 4, "b"), past(4, 8, "c", adapter_version="v0001")]
     jobs += [
         past(5, 9, "d", advisor="dorothea"),
@@ -191,7 +191,7 @@ def test_history_has_one_point_per_photograph_and_tells_the_change() -> None:
     assert score_history.format_day("2026-01-02T10:00:00") == "2 Jan 2026"
 
 
-def test_the_front_page_draws_the_history(client: TestClient, photograph: Photograph) -> None:
+def test_front_page_draws_the_history(client: TestClient, photograph: Photograph) -> None:
     for seed in range(3):
         critique(client, photograph(seed))
     assert "Mean score of 3 photographs" in client.get("/").text
@@ -199,7 +199,7 @@ def test_the_front_page_draws_the_history(client: TestClient, photograph: Photog
     assert client.get("/history", params={"advisor": "../x"}).status_code == 422
 
 
-def test_photographs_compared_with_are_shown(
+def test_job_page_shows_compared_photographs(
     client: TestClient, service: Service, photograph: Photograph, tmp_path: Path
 ) -> None:
     from mondrian_core.store import DimensionalProfile
@@ -221,7 +221,7 @@ def test_photographs_compared_with_are_shown(
     body = critique(client, photograph(), mode="rag")
     (compared,) = body["compared_with"]
     assert compared["photograph"] == "near.jpg"
-    assert "/Volumes" not in str(body), "where it lies is nobody's business"
+    assert "/Volumes" not in str(body), "the response must not contain the path"
     assert client.get(compared["link"]).headers["content-type"] == "image/jpeg"
     assert compared["link"] in client.get(f"/jobs/{body['job_id']}?format=html").text
     assert client.get(f"/jobs/{body['job_id']}/compared/2").status_code == 404

@@ -1,4 +1,4 @@
-"""Server-sent events: whoever listens hears the end, whatever they heard before and whatever became of the service."""
+"""Server-sent events: every client receives the final event, whatever happened to the service."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def listen(client: TestClient, job: str, last: str = "") -> list[tuple[str, str]
 
 
 @pytest.mark.parametrize("last", ["500", "{boot}-500", "{boot}-4", "0123456789ab-3", "{boot}-", "-1", "²", "x" * 200])
-def test_a_finished_job_always_sends_its_last_event(client: TestClient, photograph: Photograph, last: str) -> None:
+def test_finished_job_always_sends_its_final_event(client: TestClient, photograph: Photograph, last: str) -> None:
     job = send(client, photograph())
     boot = client.get("/health").json()["boot"]
     events = listen(client, job, last.format(boot=boot))
@@ -58,7 +58,7 @@ def test_a_finished_job_always_sends_its_last_event(client: TestClient, photogra
     assert all(name.startswith(f"{boot}-") for name, _ in events)
 
 
-def test_a_stream_goes_on_where_it_was_cut(client: TestClient, photograph: Photograph) -> None:
+def test_event_stream_resumes_after_last_event_id(client: TestClient, photograph: Photograph) -> None:
     job = send(client, photograph())
     events = listen(client, job)
     assert [kind for _, kind in events][:2] == ["queued", "started"]
@@ -66,7 +66,7 @@ def test_a_stream_goes_on_where_it_was_cut(client: TestClient, photograph: Photo
         assert listen(client, job, name) == events[place + 1 :]
 
 
-def test_a_job_that_ended_without_a_word_is_noticed(
+def test_stream_ends_for_a_job_that_ended_without_an_event(
     client: TestClient, photograph: Photograph, control: Callable[..., None], settings: Settings
 ) -> None:
     control(tokens=1000, pace=0.02)
@@ -74,12 +74,12 @@ def test_a_job_that_ended_without_a_word_is_noticed(
     with Store(settings.database) as store:
         while store.job(job).status != "running":  # type: ignore[union-attr]
             time.sleep(0.05)
-        store.fail_job(job, "somebody ended it")
+        store.fail_job(job, "ended by another program")
     assert listen(client, job)[-1][1] == "failed"
     control()
 
 
-def test_a_job_whose_row_went_while_it_waited_ends(
+def test_stream_ends_for_a_job_whose_row_was_deleted(
     client: TestClient, photograph: Photograph, control: Callable[..., None], settings: Settings
 ) -> None:
     control(tokens=50, pace=0.02)
@@ -90,7 +90,7 @@ def test_a_job_whose_row_went_while_it_waited_ends(
     assert listen(client, second)[-1][1] == "canceled"
 
 
-def test_after_a_restart_the_events_of_an_earlier_start_count_for_nothing(
+def test_event_ids_of_an_earlier_start_restart_the_stream(
     start: Start, photograph: Photograph, control: Callable[..., None]
 ) -> None:
     control(tokens=1000, pace=0.05)

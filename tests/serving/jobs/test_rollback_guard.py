@@ -1,4 +1,4 @@
-"""A new version that fails is taken back by the answer that shows it; nobody has to come and look."""
+"""A failing new version is rolled back by the failure that proves it, without a scheduled check."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def send(
     promote: Callable[[str], None],
     registry: Registry,
 ) -> Iterator[Callable[[int], Any]]:
-    """Sends a photograph to a service that rolls v0002 out over v0001, and gives the answer's headers."""
+    """Sends a photograph to a service that rolls out v0002 over v0001; returns the response headers."""
     promote("v0001")
     start_rollout(registry, "ansel", "v0002", SHARE, actor="person:test", reason="a test")
     with TestClient(create_app(make_service("fine_tuned")), base_url="http://localhost") as client:
@@ -36,7 +36,7 @@ def send(
         yield act
 
 
-def test_three_failures_in_a_row_go_back_with_the_third(
+def test_third_consecutive_failure_rolls_back(
     send: Callable[[int], Any], control: Callable[..., None], registry: Registry
 ) -> None:
     control(garbled=["v0002"])
@@ -50,7 +50,7 @@ def test_three_failures_in_a_row_go_back_with_the_third(
     assert send(6)["X-Adapter-Version"] == "v0001"
 
 
-def test_two_deaths_of_the_model_process_go_back_at_once(
+def test_second_model_crash_rolls_back(
     send: Callable[[int], Any], control: Callable[..., None], registry: Registry
 ) -> None:
     control(deadly=["v0002"])
@@ -60,10 +60,10 @@ def test_two_deaths_of_the_model_process_go_back_at_once(
     assert send(4)["X-Adapter-Version"] == "v0001"
 
 
-def test_failures_of_the_version_before_take_nothing_back(
+def test_failures_of_the_previous_version_do_not_roll_back(
     send: Callable[[int], Any], control: Callable[..., None], registry: Registry
 ) -> None:
-    """Photographs of the control's share, and failures after somebody ended the rollout, are not the new one's."""
+    """Failures of the control's share, or after the rollout has ended, don't count against the new version."""
     promoted = registry.history("ansel")[-1].serial
     control(garbled=["v0002"])
     send(3)

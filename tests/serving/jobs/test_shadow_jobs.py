@@ -1,4 +1,4 @@
-"""A rollout in the shadow gets its pairs from an idle service, and nobody sees them."""
+"""An idle service makes the answers that a rollout in shadow mode needs; they are shown nowhere."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Make = Callable[..., Service]
 Photograph = Callable[..., bytes]
 
 
-def test_both_versions_answer_the_same_photographs_while_nobody_waits(
+def test_shadow_jobs_run_while_idle(
     make_service: Make, photograph: Photograph, promote: Callable[[str], None], registry: Registry
 ) -> None:
     promote("v0001")
@@ -39,8 +39,8 @@ def test_both_versions_answer_the_same_photographs_while_nobody_waits(
         page, figures = client.get("/").text, client.get("/metrics").text
     found = count_observations(rollout_requests(service.store.jobs(), rollout), rollout)
     drafted = [job.details["passes"][0]["drafted"] for job in service.store.jobs()]
-    assert drafted == [0] * 7, "times are compared: no memory shortens either side's"
-    assert found.in_step == 2, "the step asks for two photographs, in pairs"
+    assert drafted == [0] * 7, "times are compared, so neither side drafts from earlier answers"
+    assert found.in_step == 2, "the step needs two photographs, answered by both versions"
     assert sorted((each.candidate, each.scores and each.scores[0]) for each in shadows) == [
         (False, 1.0),
         (False, 1.0),
