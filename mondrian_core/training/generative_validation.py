@@ -51,7 +51,8 @@ def validate_by_generation(
 ) -> GenerativeValidation:
     """Let the adapter in training answer about some photographs.
 
-    The training layers are detached meanwhile, so the answers come from the decoder of evaluation and service. They are attached again with fresh arrays, because a step receives its arrays as arguments.
+    The training layers are detached meanwhile, so the answers come from the decoder of evaluation and service. They are
+    attached again with fresh arrays, because a step receives its arrays as arguments.
 
     Args:
         base: the base with attached layers.

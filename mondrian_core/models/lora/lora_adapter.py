@@ -14,7 +14,7 @@ from typing import cast
 
 import mlx.core as mx
 
-from mondrian_core import lora_files
+from mondrian_core import lora_arrays, lora_files
 from mondrian_core.errors import BadAdapter
 from mondrian_core.lora_files import ADAPTER_WEIGHTS_FILE, DORA, PEFT_WEIGHTS_FILE, LoraDescription
 from mondrian_core.models.family import mlx_module_name
@@ -90,7 +90,7 @@ def _tensors(path: Path) -> dict[str, mx.array]:
 
 def _mlx_adapter(tensors: dict[str, mx.array], description: LoraDescription) -> LoraAdapter:
     """Incomplete pairs, and keys that fit nowhere, are left for `adapter_validation` to report."""
-    keys = lora_files.module_arrays(tensors, (description.layout,))
+    keys = lora_arrays.module_arrays(tensors, (description.layout,))
     lora_a, lora_b, magnitude = ({name: tensors[key] for name, key in half.items()} for half in keys)
     matched = {key for half in (keys if description.dora else keys[:2]) for key in half.values()}
     return LoraAdapter(

@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from mondrian_core import lora_files
+from mondrian_core import lora_arrays, lora_files
 from mondrian_core.errors import BadAdapter
 from mondrian_core.lora_files import ADAPTER_CONFIG_FILE, ADAPTER_WEIGHTS_FILE, LoraDescription, LoraMatrices
 
@@ -59,7 +59,7 @@ def convert_to_mlx_vlm(folder: Path, out: Path, meant: ScaleConvention | None = 
 
 
 def _flat_pairs(folder: Path, said: LoraDescription, meant: ScaleConvention | None) -> dict[str, LoraMatrices]:
-    arrays = lora_files.read_float32_tensors(folder / ADAPTER_WEIGHTS_FILE)
+    arrays = lora_arrays.read_float32_tensors(folder / ADAPTER_WEIGHTS_FILE)
     scale = said.scale * said.rank if meant == "alpha" else said.scale
     names = [key.removesuffix(".A") for key in arrays if key.endswith(".A")]
     odd = [key for key in arrays if not key.endswith((".A", ".B")) or f"{key[:-2]}.A" not in arrays]
