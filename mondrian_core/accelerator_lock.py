@@ -1,11 +1,10 @@
-"""One accelerator per machine: who may work on it, and who must wait. Flows, commands and service take the same locks.
+"""Locks on the machine's accelerator, which flows, commands and the service share.
 
-There are two locks. The *work* lock is held as long as a training, an evaluation or another long piece of work lasts:
-one at a time on this machine, whatever the workspace and whoever started it. The *turn* lock is held while the
-accelerator computes: long work passes it on between two steps (`sharing`), so a service answers a photograph between
-two steps of a training instead of hours later, and never at the same moment. Every lock is a `flock`: the system lets
-go of it when the process ends, however it ends, so nothing is ever left locked; what is written in the file only says
-who holds it.
+There are two locks. The *work* lock is held during a training, an evaluation or other long work: one at a time on this
+machine, in any workspace and by any user. The *turn* lock is held while the accelerator computes. Long work passes it
+on between two steps (`yielding_turns`), so the service answers a photograph between two steps of a training instead of
+hours later, and never at the same time. Each lock is a `flock`, which the system releases when the process ends,
+however it ends. The content of the lock file only says who holds it.
 """
 
 from __future__ import annotations
@@ -34,12 +33,12 @@ from mondrian_core.settings import Settings
 
 STAGE_MODULE = "mondrian_core.stage_process"
 LOCK_FILE_NAME = "mondrian-accelerator.lock"
-# The same for every user and every environment of a machine, and not emptied while somebody works (TMPDIR differs).
+# The same for every user and environment of a machine, and not cleaned during a run (TMPDIR differs between users).
 LOCK_FOLDERS = ("/Users/Shared", "/var/tmp", "/tmp") if sys.platform == "darwin" else ("/var/tmp", "/tmp")
 WORK_POLL_SECONDS = 1.0
 TURN_POLL_SECONDS = 0.02
 ALIVE_INTERVAL_SECONDS = 5.0
-TURN_TIMEOUT_SECONDS = 300.0  # longer than any step of a training; loading a large base takes about a minute
+TURN_TIMEOUT_SECONDS = 300.0  # longer than any training step; loading a large base takes about a minute
 
 OnWaitMessage = Callable[[str], object]
 
@@ -48,7 +47,7 @@ _TURN: ContextVar[_TurnLock | None] = ContextVar("accelerator_turn", default=Non
 
 
 def accelerator_lock_path() -> Path:
-    """The work lock of this machine: MONDRIAN_ACCELERATOR_LOCK, else one file that all its users share."""
+    """The path of the work lock: MONDRIAN_ACCELERATOR_LOCK, otherwise one file that all users of the machine share."""
     named = Settings().accelerator_lock
     if named is not None:
         return named.expanduser().absolute()
@@ -58,15 +57,15 @@ def accelerator_lock_path() -> Path:
 
 @contextmanager
 def exclusive_work(what: str, waiting: OnWaitMessage, *, wait: bool = True) -> Iterator[None]:
-    """Hold the accelerator for long work, from here to the end; inside of it `working` again does nothing.
+    """Hold the accelerator for long work inside the block; nested calls have no effect.
 
     Args:
-        what: for whoever waits, such as "train of ansel".
-        waiting: hears, once, who holds it while this waits.
+        what: description for those who wait, such as "train of ansel".
+        waiting: called once with the holder if this has to wait.
         wait: False raises instead of waiting.
 
     Raises:
-        AcceleratorBusy: it is held and `wait` is False; names the holder.
+        AcceleratorBusy: the lock is held and `wait` is False; names the holder.
     """
     with ExitStack() as stack:
         if _WORK.get() is None:
@@ -77,18 +76,24 @@ def exclusive_work(what: str, waiting: OnWaitMessage, *, wait: bool = True) -> I
 
 
 def adopt_inherited_work_lock(descriptor: int) -> None:
-    """Say that this process was handed the work lock by the one that started it."""
+    """Record that this process inherited the work lock from the process that started it."""
     _WORK.set(descriptor)
 
 
 @contextmanager
 def hold_work_lock(path: Path, waiting: OnWaitMessage, what: str = "", *, wait: bool = True) -> Iterator[int]:
-    """The work lock; yields its descriptor, which a process that does the work may inherit.
+    """Hold the work lock inside the block; yields its descriptor, which a child process may inherit.
 
-    A stage whose run is gone while it still holds the lock is ended: nobody waits for its result any more.
+    An orphaned stage that holds the lock is ended, because no run waits for its result any more.
+
+    Args:
+        path: the lock file.
+        waiting: called once with the holder if this has to wait.
+        what: description for those who wait.
+        wait: False raises instead of waiting.
 
     Raises:
-        AcceleratorBusy: it is held and `wait` is False.
+        AcceleratorBusy: the lock is held and `wait` is False.
     """
     handle = _acquire(path, waiting, wait)
     token = _WORK.set(handle)
@@ -102,7 +107,14 @@ def hold_work_lock(path: Path, waiting: OnWaitMessage, what: str = "", *, wait: 
 
 
 def write_lock_holder(handle: int, what: str, *, pid: int | None = None, run_pid: int | None = None) -> None:
-    """Write into the lock who holds it; `run_pid` is the run without which the process `pid` has no purpose."""
+    """Write into the lock file who holds it.
+
+    Args:
+        handle: descriptor of the lock file.
+        what: description of the work.
+        pid: the process that works; None: this one.
+        run_pid: the run that waits for its result; without that run the process is orphaned.
+    """
     holder = {
         "what": what,
         "user": _user(),
@@ -114,9 +126,9 @@ def write_lock_holder(handle: int, what: str, *, pid: int | None = None, run_pid
 
 
 def format_lock_holder(written: str) -> str:
-    """Who holds the accelerator, for people: "train of ansel, started by anna, process 4711, since 09:12 UTC".
+    """The holder, for people: "train of ansel, started by anna, process 4711, since 09:12 UTC".
 
-    Anybody on the machine may have written the text, so no more than short printable words are taken from it.
+    Any user of the machine may have written the text, so only short printable words are taken from it.
     """
     try:
         holder: dict[str, Any] = json.loads(written)
@@ -128,7 +140,7 @@ def format_lock_holder(written: str) -> str:
 
 
 def is_orphaned_stage(written: str) -> bool:
-    """True when the process that a lock names is one of our stages and no longer a child of the run that began it."""
+    """True if the process in the lock file is a stage of Mondrian and no longer a child of the run that started it."""
     try:
         holder = json.loads(written)
         pid, parent = int(holder["pid"]), int(holder["run_pid"])
@@ -145,14 +157,14 @@ def is_orphaned_stage(written: str) -> bool:
 def compute_turn(
     *, patience: float | None = TURN_TIMEOUT_SECONDS, alive: Callable[[], object] = lambda: None
 ) -> Iterator[None]:
-    """Compute on the accelerator: no other process of this machine does so meanwhile.
+    """Hold the turn lock inside the block: no other process of this machine computes on the accelerator meanwhile.
 
     Args:
-        patience: seconds to wait for it; None: as long as it takes.
+        patience: seconds to wait for the lock; None: without limit.
         alive: called every few seconds while this waits.
 
     Raises:
-        AcceleratorBusy: it did not become free in that time.
+        AcceleratorBusy: the lock didn't become free in that time.
     """
     if _TURN.get() is not None:
         yield
@@ -170,19 +182,19 @@ def compute_turn(
 
 
 def yielding_turns(listen: EventListener) -> EventListener:
-    """The same listener; on the way, after each step of long work, whoever waits for a turn gets one."""
+    """A listener that passes events on and, after each step of long work, gives the turn to those who wait."""
 
-    def heard(event: StageEvent) -> None:
+    def on_event(event: StageEvent) -> None:
         mine = _TURN.get()
         if isinstance(event, StageProgressed) and mine is not None:
             mine.yield_turn()
         listen(event)
 
-    return heard
+    return on_event
 
 
 class _TurnLock:
-    """The turn lock, and the gate in front of it: who comes back for another turn queues behind who waits already."""
+    """The turn lock, with a gate in front of it: whoever wants another turn queues behind those who wait already."""
 
     def __init__(self, path: Path, alive: Callable[[], object]) -> None:
         self._path, self._alive = path, alive
@@ -208,38 +220,38 @@ class _TurnLock:
         if until is None:
             fcntl.flock(handle, fcntl.LOCK_EX)
             return
-        told = time.monotonic()
+        last_sign = time.monotonic()
         while not _try_lock(handle):
             now = time.monotonic()
             if now >= until:
                 raise AcceleratorBusy(format_lock_holder(_read(self._path)))
-            if now - told >= ALIVE_INTERVAL_SECONDS:
-                told = now
+            if now - last_sign >= ALIVE_INTERVAL_SECONDS:
+                last_sign = now
                 self._alive()
             time.sleep(TURN_POLL_SECONDS)
 
 
 def _acquire(path: Path, waiting: OnWaitMessage, wait: bool) -> int:
-    told, suspect = False, ""
+    announced, suspect = False, ""
     while True:
         handle = _open(path)
         if _try_lock(handle):
             if _is_at(handle, path):
                 return handle
-            os.close(handle)  # the file was replaced meanwhile: that one would keep nobody out
+            os.close(handle)  # the file was replaced: a lock on the old one keeps nobody out
             continue
         os.close(handle)
         written = _read(path)
         if not wait:
             raise AcceleratorBusy(format_lock_holder(written))
-        if not told:
+        if not announced:
             waiting(f"The accelerator is in use ({format_lock_holder(written)}); waiting for it.")
-            told = True
+            announced = True
         if written and written == suspect and is_orphaned_stage(written):
             pid = json.loads(written)["pid"]
             with suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGKILL)
-                waiting(f"Process {pid} held the accelerator although its run is gone; it was ended.")
+                waiting(f"Process {pid} held the accelerator, but its run no longer exists; the process was ended.")
         suspect = written
         time.sleep(WORK_POLL_SECONDS)
 
@@ -260,29 +272,29 @@ def _is_at(handle: int, path: Path) -> bool:
 
 
 def _open(path: Path) -> int:
-    """A descriptor of a lock file that every user of the machine may lock; made when it isn't there.
+    """Open a lock file that every user of the machine may lock; it is created if necessary.
 
-    The folder may be writable for everybody: a link is not followed, and only a plain file is taken.
+    The folder may be writable for everybody, so links aren't followed and only a regular file is accepted.
 
     Raises:
-        Broken: it can't be opened, or is something else than a file.
+        Broken: the file can't be opened or isn't a regular file.
     """
-    careful = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+    safe = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # Linux forbids O_CREAT on another user's file in a sticky folder (fs.protected_regular), so open comes first.
+        # Linux forbids O_CREAT on another user's file in a sticky folder (fs.protected_regular), so try to open first.
         for flags in (os.O_RDWR, os.O_RDWR | os.O_CREAT | os.O_EXCL, os.O_RDWR, os.O_RDONLY):
             try:
-                handle = os.open(path, flags | careful, 0o666)
+                handle = os.open(path, flags | safe, 0o666)
             except (FileNotFoundError, FileExistsError, PermissionError):
                 continue
             if flags & os.O_CREAT:
                 with suppress(OSError):
-                    os.fchmod(handle, 0o666)  # whatever the umask: other users take the same lock
+                    os.fchmod(handle, 0o666)  # despite the umask, because other users take the same lock
             if stat.S_ISREG(os.fstat(handle).st_mode):
                 return handle
             os.close(handle)
-            raise OSError(errno.EINVAL, "it is not a plain file")
+            raise OSError(errno.EINVAL, "it is not a regular file")
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     except OSError as error:
         raise Broken(
@@ -303,7 +315,7 @@ def _read(path: Path) -> str:
 
 
 def _write(handle: int, text: bytes) -> None:
-    """Replace what the lock says; a full disk or another user's file must not stop the work."""
+    """Replace the content of the lock file; a full disk or another user's file must not stop the work."""
     with suppress(OSError):
         os.ftruncate(handle, 0)
         os.pwrite(handle, text, 0)

@@ -1,6 +1,6 @@
-"""The one place that speaks MLX to the rest of the house: base, adapters, features, generation.
+"""Base models, adapters, vision features and generation: with `training`, the only packages that import MLX.
 
-Importing this package loads a fast BLAS where the CPU needs one; that must happen before mlx is imported.
+Importing this package loads a fast BLAS where the CPU needs one, which must happen before mlx is imported.
 """
 
 from mondrian_core.models import cpu_blas

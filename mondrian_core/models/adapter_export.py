@@ -1,4 +1,7 @@
-"""An adapter for other tools: mlx-vlm's folder, PEFT's, or the base with the adapter merged into its weights."""
+"""Export an adapter: as mlx-vlm's folder, as PEFT's folder, or merged into the base's weights.
+
+Shapes: `T` tokens, `V` vocabulary.
+"""
 
 from __future__ import annotations
 
@@ -35,14 +38,14 @@ _TOKENS = 160
 
 @dataclass(frozen=True)
 class MergeParity:
-    """Base with adapter against the merged weights, on a few photographs.
+    """How far merged weights differ from base and adapter, on a few photographs.
 
     Attributes:
-        photographs: how many.
-        same_answers: greedy answers that are equal, of at most 160 tokens.
+        photographs: number of photographs.
+        same_answers: number of equal greedy answers, of at most 160 tokens.
         log_probability_difference: largest difference (nats) of a token's log-probability along these answers.
-        delta_error: Frobenius norm of what rounding changed in the adapted W', relative to that of W' - W; 0 keeps the
-            adapter whole, 1 loses it.
+        delta_error: Frobenius norm of the rounding error in W', relative to that of W' - W; at 0 the adapter
+            is unchanged, at 1 it is lost.
     """
 
     photographs: int
@@ -52,7 +55,7 @@ class MergeParity:
 
 
 def export_mlx_adapter(adapter: Path, out: Path) -> None:
-    """The two files that `mlx_vlm.generate --adapter-path` reads, and nothing of the registry's."""
+    """Write the two files that `mlx_vlm.generate --adapter-path` reads, without the registry's files."""
     lora_adapter.load_lora_adapter(adapter)
     with _new_folder(out) as folder:
         for name in (lora_adapter.ADAPTER_WEIGHTS_FILE, lora_adapter.ADAPTER_CONFIG_FILE):
@@ -60,35 +63,35 @@ def export_mlx_adapter(adapter: Path, out: Path) -> None:
 
 
 def export_peft_adapter(base: BaseVLM, adapter: Path, out: Path) -> None:
-    """A folder that `peft.PeftModel.from_pretrained` opens on the same base in transformers.
+    """Write a folder that `peft.PeftModel.from_pretrained` opens on the same base in transformers.
 
-    PEFT holds A and B transposed and divides alpha by the rank: lora_alpha = scale x r.
+    PEFT stores A and B transposed and divides alpha by the rank: lora_alpha = scale x r.
 
     Raises:
-        BadAdapter: when it isn't sound for this base.
+        BadAdapter: the adapter isn't valid for this base.
     """
     from safetensors.numpy import save
 
-    found = _validated_adapter(base, adapter)
+    lora = _validated_adapter(base, adapter)
     tensors = {}
-    for name in found.modules:
-        tensors[f"{base.family.peft_module_name(name)}.lora_A.weight"] = _numpy(found.lora_a[name].T)
-        tensors[f"{base.family.peft_module_name(name)}.lora_B.weight"] = _numpy(found.lora_b[name].T)
-        if found.dora:
-            tensors[f"{base.family.peft_module_name(name)}.lora_magnitude_vector"] = _numpy(found.magnitude[name])
+    for name in lora.modules:
+        tensors[f"{base.family.peft_module_name(name)}.lora_A.weight"] = _numpy(lora.lora_a[name].T)
+        tensors[f"{base.family.peft_module_name(name)}.lora_B.weight"] = _numpy(lora.lora_b[name].T)
+        if lora.dora:
+            tensors[f"{base.family.peft_module_name(name)}.lora_magnitude_vector"] = _numpy(lora.magnitude[name])
     prefix = "base_model.model."
     configuration = {
         "peft_type": "LORA",
-        "r": found.rank,
-        "lora_alpha": found.scale * found.rank,
-        "lora_dropout": found.dropout,
+        "r": lora.rank,
+        "lora_alpha": lora.scale * lora.rank,
+        "lora_dropout": lora.dropout,
         "bias": "none",
         "use_rslora": False,
-        "use_dora": found.dora,
+        "use_dora": lora.dora,
         "inference_mode": True,
         "task_type": None,
         "base_model_name_or_path": base_model_name(base.name),
-        "target_modules": [base.family.peft_module_name(name).removeprefix(prefix) for name in found.modules],
+        "target_modules": [base.family.peft_module_name(name).removeprefix(prefix) for name in lora.modules],
     }
     with _new_folder(out) as folder:
         write_atomic(folder / lora_adapter.PEFT_WEIGHTS_FILE, save(tensors, metadata={"format": "pt"}))
@@ -96,11 +99,17 @@ def export_peft_adapter(base: BaseVLM, adapter: Path, out: Path) -> None:
 
 
 def export_merged_model(base: BaseVLM, adapter: Path, out: Path, questions: Sequence[PhotoPrompt]) -> MergeParity:
-    """The base's own folder with the adapted weights in place of W; answers about `questions` are compared.
+    """Write a copy of the base's folder with the adapted weights, and compare answers of both.
+
+    Args:
+        base: the base, with weights in 16 or 32 bit.
+        adapter: the adapter's folder.
+        out: the new folder.
+        questions: prompts with photographs to answer; MERGE_REPORT_FILE in the folder holds the comparison.
 
     Raises:
-        BadInput: when the base's weights are packed: rounding to 4 or 8 bit would lose most of the adapter.
-        BadAdapter: when it isn't sound for this base.
+        BadInput: the base's weights are packed, and rounding to 4 or 8 bit would remove most of the adapter.
+        BadAdapter: the adapter isn't valid for this base.
     """
     if base.quantized:
         raise BadInput(
@@ -108,9 +117,9 @@ def export_merged_model(base: BaseVLM, adapter: Path, out: Path, questions: Sequ
             "would lose it.",
             "Export with --format mlx or peft, or merge into the same model with 16-bit weights.",
         )
-    found = _validated_adapter(base, adapter)
+    lora = _validated_adapter(base, adapter)
     with _new_folder(out) as folder:
-        errors = _merge(base, folder, found)
+        errors = _merge(base, folder, lora)
         merged = load_base(str(folder))
         parity = _parity(base, adapter, merged, questions, errors)
         write_json(
@@ -132,9 +141,9 @@ def _validated_adapter(base: BaseVLM, adapter: Path) -> lora_adapter.LoraAdapter
 
 @contextmanager
 def _new_folder(out: Path) -> Iterator[Path]:
-    """A folder beside `out` that takes its name only when everything is in it."""
+    """A temporary folder next to `out`, which is renamed to `out` when everything is in it."""
     if out.exists():
-        raise BadInput(f"{out} is there already.", "Name a folder that doesn't exist yet.")
+        raise BadInput(f"{out} already exists.", "Name a folder that doesn't exist yet.")
     out.parent.mkdir(parents=True, exist_ok=True)
     folder = out.parent / f".{out.name}.partial"
     shutil.rmtree(folder, ignore_errors=True)
@@ -147,17 +156,17 @@ def _new_folder(out: Path) -> Iterator[Path]:
 
 
 def _copy(source: Path, target: Path) -> None:
-    """One of the base's other files; a configuration says no longer which folder it was loaded from."""
+    """Copy one of the base's other files; a configuration loses the folder that it was loaded from."""
     shutil.copyfile(source, target)
     if source.name.endswith("config.json"):
         values = read_json(source)
-        told = with_base_model_names(values)
-        if told != values:
-            write_json(target, told)
+        renamed = with_base_model_names(values)
+        if renamed != values:
+            write_json(target, renamed)
 
 
 def _merge(base: BaseVLM, folder: Path, adapter: lora_adapter.LoraAdapter) -> tuple[float, float]:
-    """Write the folder file by file; squared norms of (what rounding changed, what the adapter adds)."""
+    """Write the folder file by file; squared Frobenius norms of (the rounding error, what the adapter adds)."""
     lost = added = 0.0
     missing = set(adapter.modules)
     for path in sorted(path for path in base.path.iterdir() if path.is_file()):
@@ -185,7 +194,13 @@ def _merge(base: BaseVLM, folder: Path, adapter: lora_adapter.LoraAdapter) -> tu
 
 
 def _merged_weight(weight: mx.array, adapter: lora_adapter.LoraAdapter, name: str) -> mx.array:
-    """W' (out, in) of a module in float32: W + s (A B)^T, its rows brought to the magnitudes of a DoRA."""
+    """W' (out, in) of a module in float32: W + s (A B)^T, with its rows scaled to the magnitudes of a DoRA.
+
+    Args:
+        weight: W, (out, in).
+        adapter: the adapter that holds A, B and the magnitudes.
+        name: the module.
+    """
     delta = adapter.scale * (adapter.lora_a[name].astype(mx.float32) @ adapter.lora_b[name].astype(mx.float32)).T
     moved = weight + delta
     if not adapter.dora:
@@ -214,7 +229,7 @@ def _parity(
 def _log_probabilities_along(
     base: BaseVLM, messages: list[dict[str, Any]], image: Image.Image, tokens: Sequence[int]
 ) -> np.ndarray:
-    """Log-probabilities of these tokens of an answer, in their order."""
+    """(T,) log-probabilities (nats) of the T tokens of an answer, teacher forced."""
     prompt = encode_prompt(base, messages, image)
     hidden = hidden_states(base, teacher_forced_inputs(base, prompt, list(tokens)))
     found = np.array(log_probabilities(base, hidden[0, len(prompt.ids) - 1 :]))

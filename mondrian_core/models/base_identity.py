@@ -1,8 +1,8 @@
-"""What a base model is known by: its configuration and weights, and the settings that make prompts and pictures of it.
+"""The fingerprint of a base model: configuration, weights, chat template, tokenizer and image processor.
 
-An adapter learns on tokens and image patches. Another chat template, tokenizer or limit of pixels changes both as much
-as other weights do, so the fingerprint covers all of them. Files are compared by what they mean: JSON without its
-layout, and a chat template wherever a checkpoint keeps it (chat_template.jinja, chat_template.json, or inside another
+An adapter is trained on tokens and image patches. Another chat template, tokenizer or pixel limit changes them as much
+as other weights do, so the fingerprint covers all of them. Files are compared by their meaning: JSON without its
+layout, and a chat template wherever a checkpoint stores it (chat_template.jinja, chat_template.json, inside another
 file).
 """
 
@@ -19,7 +19,7 @@ from typing import Any
 from mondrian_core.portable_paths import base_model_name
 
 CHAT_TEMPLATE = "chat template"
-# In the order in which mlx-vlm looks: the first one that has a template is in force.
+# In the order in which mlx-vlm reads them: the first one with a template is used.
 CHAT_TEMPLATE_FILES = ("processor_config.json", "chat_template.json", "chat_template.jinja", "tokenizer_config.json")
 SETTINGS_FILES = (
     "preprocessor_config.json",
@@ -33,20 +33,20 @@ SETTINGS_FILES = (
     "vocab.json",
     "merges.txt",
 )
-# What the libraries write into these files about themselves.
+# Keys that the libraries write about themselves.
 IGNORED_KEYS = frozenset({"transformers_version", "_name_or_path", "_commit_hash", "name_or_path", "chat_template"})
 _BLOCK = 1 << 20
-_PARSED_UP_TO = 1 << 20  # bytes; a larger tokenizer.json is taken as it is
+_PARSED_UP_TO = 1 << 20  # bytes; a larger tokenizer.json is hashed without parsing
 
 
 @dataclass(frozen=True)
 class BaseIdentity:
-    """What a base is known by.
+    """Digests that identify a base.
 
     Attributes:
         weights: SHA-256 of config.json and the sorted safetensors (names and bytes), hexadecimal.
-        settings: SHA-256 of the chat template and of each file of SETTINGS_FILES that is there.
-        templates: SHA-256 of the chat template of each file that holds one, to name the file that changed.
+        settings: SHA-256 of the chat template and of each file of SETTINGS_FILES that exists.
+        templates: SHA-256 of the chat template in each file that has one, to name the file that changed.
     """
 
     weights: str
@@ -60,7 +60,7 @@ class BaseIdentity:
         return hashlib.sha256(text.encode()).hexdigest()
 
     def record(self, name: str) -> dict[str, Any]:
-        """What a manifest keeps of the base; of a folder its name alone, for a manifest travels."""
+        """What a manifest stores of the base; of a path only its last part, because manifests are copied elsewhere."""
         return {
             "name": base_model_name(name),
             "fingerprint": self.fingerprint,
@@ -70,31 +70,33 @@ class BaseIdentity:
         }
 
     def differences(self, recorded: Mapping[str, Any] | None) -> tuple[str, ...]:
-        """What speaks against using an adapter on this base; () when it is the recorded one, or none was recorded.
+        """Why an adapter can't be used on this base; () if it is the recorded one, or if none was recorded.
 
         Args:
-            recorded: as `record` gave it. Older releases kept the digest of config.json and weights as "fingerprint"
-                and nothing of the settings; then that alone is compared.
+            recorded: what `record` returned. Older releases stored the digest of config.json and weights as
+                "fingerprint" and no settings; then only that is compared.
         """
-        found = recorded or {}
-        known = found.get("fingerprint")
+        recorded = recorded or {}
+        known = recorded.get("fingerprint")
         if known is None or known in (self.fingerprint, self.weights):
             return ()
-        if found.get("weights") != self.weights:
-            here = self.fingerprint if "weights" in found else self.weights
-            return (f"it was trained on another base ({known[:12]}, this is {here[:12]})",)
-        changed = self._changed_settings(found.get("settings") or {}, found.get("templates") or {})
+        if recorded.get("weights") != self.weights:
+            own = self.fingerprint if "weights" in recorded else self.weights
+            return (f"it was trained on another base ({known[:12]}, this is {own[:12]})",)
+        changed = self._changed_settings(recorded.get("settings") or {}, recorded.get("templates") or {})
         return (f"it was trained with other settings of this base; changed since: {', '.join(changed)}",)
 
     def _changed_settings(self, settings: Mapping[str, str], templates: Mapping[str, str]) -> list[str]:
         names = [name for name in (CHAT_TEMPLATE, *SETTINGS_FILES) if settings.get(name) != self.settings.get(name)]
         files = [name for name in CHAT_TEMPLATE_FILES if templates.get(name) != self.templates.get(name)]
-        told = f"{CHAT_TEMPLATE} ({', '.join(files or self.templates)})" if files or self.templates else CHAT_TEMPLATE
-        return [told if name == CHAT_TEMPLATE else name for name in names]
+        template = (
+            f"{CHAT_TEMPLATE} ({', '.join(files or self.templates)})" if files or self.templates else CHAT_TEMPLATE
+        )
+        return [template if name == CHAT_TEMPLATE else name for name in names]
 
 
 def load_base_identity(folder: Path) -> BaseIdentity:
-    """What the base in a folder is known by, also where its files are links, as in the hub's cache."""
+    """The identity of the base in a folder; its files may be links, as in the hub's cache."""
     return BaseIdentity(
         weights_digest(folder), *_settings_of(_file_stats(folder, (*CHAT_TEMPLATE_FILES, *SETTINGS_FILES)))
     )
@@ -140,16 +142,16 @@ def _settings_of(facts: FileStats) -> tuple[dict[str, str], dict[str, str]]:
         path = Path(name)
         data = path.read_bytes()
         value = _parsed(path.name, data)
-        text = data.decode(errors="replace").removesuffix("\n")  # Jinja doesn't keep the last newline
+        text = data.decode(errors="replace").removesuffix("\n")  # Jinja drops the last newline
         template = value.get("chat_template") if path.suffix == ".json" else text
         if path.name in CHAT_TEMPLATE_FILES and template:
             templates[path.name] = _sha256(template)
         if path.name in SETTINGS_FILES:
             kept = {key: each for key, each in value.items() if key not in IGNORED_KEYS}
             settings[path.name] = _sha256(kept) if value else hashlib.sha256(data).hexdigest()
-    in_force = next((templates[name] for name in CHAT_TEMPLATE_FILES if name in templates), None)
-    if in_force is not None:  # the others too: another library may prefer one of them
-        settings[CHAT_TEMPLATE] = _sha256([in_force, sorted(set(templates.values()))])
+    used = next((templates[name] for name in CHAT_TEMPLATE_FILES if name in templates), None)
+    if used is not None:  # with all the others, because another library may prefer one of them
+        settings[CHAT_TEMPLATE] = _sha256([used, sorted(set(templates.values()))])
     return settings, templates
 
 

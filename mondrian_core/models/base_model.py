@@ -1,4 +1,4 @@
-"""The frozen base model: finding it, knowing it by its fingerprint, loading it."""
+"""The frozen base model: find its folder, compute its fingerprint, load it."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from mondrian_core.models.base_identity import BaseIdentity, load_base_identity
 from mondrian_core.models.family import FAMILIES, Family, find_family
 from mondrian_core.settings import MINI_BASE_MODEL
 
-# Bundled with the package; named by its place because `mini` stands a floor above this room.
+# Bundled with the package; found by its path, because the package `mini` is a layer above this one.
 MINI_WEIGHTS = Path(__file__).resolve().parent.parent / "mini" / "weights"
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class BaseVLM:
-    """A loaded base model. Use it only on the thread that loaded it: mlx streams belong to threads.
+    """A loaded base model. Use it only in the thread that loaded it, because mlx streams belong to threads.
 
     Attributes:
         name: what was asked for ("mini", a folder or a hub id).
@@ -31,7 +31,7 @@ class BaseVLM:
         model: mlx-vlm's module, frozen, in evaluation mode.
         processor: mlx-vlm's processor (image processor, tokenizer, chat template).
         tokenizer: the processor's tokenizer.
-        kept: values that are expensive to make and belong to this base (grammar, compiled steps).
+        cache: values of this base that are expensive to compute (grammar, compiled steps).
     """
 
     name: str
@@ -44,12 +44,12 @@ class BaseVLM:
 
     @cached_property
     def identity(self) -> BaseIdentity:
-        """What it is known by, part by part."""
+        """The digests behind the fingerprint."""
         return load_base_identity(self.path)
 
     @cached_property
     def family(self) -> Family:
-        """What is particular to the base's family."""
+        """What differs between its family and others."""
         family = find_family(self.model.config.model_type)
         if family is None:
             raise ValueError(f"{self.model.config.model_type!r} is not a supported family")
@@ -77,7 +77,7 @@ class BaseVLM:
 
     @property
     def configuration(self) -> dict[str, Any]:
-        """config.json as it lies in the folder."""
+        """The contents of config.json."""
         configuration: dict[str, Any] = json.loads((self.path / "config.json").read_text())
         return configuration
 
@@ -93,10 +93,10 @@ def device_name() -> str:
 
 
 def resolve_base_path(name: str) -> Path:
-    """The folder of a base model: "mini", a folder, or a hub id whose snapshot is fetched when it isn't here yet.
+    """The folder of a base model: "mini", a folder, or a hub id, whose snapshot is downloaded if necessary.
 
     Raises:
-        BaseModelUnavailable: when there is no such folder and the hub can't give it.
+        BaseModelUnavailable: there is no such folder, or the download failed.
     """
     if name == MINI_BASE_MODEL:
         return _checked_checkpoint(MINI_WEIGHTS, name)
@@ -105,7 +105,7 @@ def resolve_base_path(name: str) -> Path:
         return _checked_checkpoint(folder.resolve(), name)
     if folder.is_absolute() or name.startswith((".", "~")) or name.count("/") != 1:
         raise BaseModelUnavailable(
-            f"The base model {name} isn't there.",
+            f"The base model {name} doesn't exist.",
             "Check --base-model or MONDRIAN_BASE_MODEL: 'mini', a folder, or a hub id such as owner/name.",
         )
     return _checked_checkpoint(_snapshot(name), name)
@@ -117,13 +117,13 @@ def _snapshot(name: str) -> Path:
     wanted = ["*.json", "*.safetensors", "*.txt", "*.jinja", "*.model"]
     try:
         return Path(snapshot_download(name, allow_patterns=wanted, local_files_only=True))
-    except Exception:  # noqa: BLE001  the hub's client has a class of error for each way of not having it
+    except Exception:  # noqa: BLE001  the hub's client has many classes of errors for a missing snapshot
         pass
     try:
         return Path(snapshot_download(name, allow_patterns=wanted))
     except Exception as error:
         raise BaseModelUnavailable(
-            f"The base model {name} is not on this machine and can't be fetched from the hub ({type(error).__name__}).",
+            f"The base model {name} isn't on this machine and can't be downloaded ({type(error).__name__}).",
             "Check the name and the network, or use the bundled one: MONDRIAN_BASE_MODEL=mini.",
         ) from error
 
@@ -135,7 +135,7 @@ def _checked_checkpoint(folder: Path, name: str) -> Path:
     except (OSError, ValueError, AttributeError) as error:
         raise BaseModelUnavailable(
             f"The base model {name} has no readable config.json in {folder}.",
-            "Name a folder that holds a Qwen-VL checkpoint (config.json, safetensors, tokenizer).",
+            "Name a folder with a Qwen-VL checkpoint (config.json, safetensors, tokenizer).",
         ) from error
     if find_family(kind) is None:
         raise BaseModelUnavailable(
@@ -145,7 +145,7 @@ def _checked_checkpoint(folder: Path, name: str) -> Path:
     if not _weights(folder):
         raise BaseModelUnavailable(
             f"The base model {name} has no weights (*.safetensors) in {folder}.",
-            "Fetch the checkpoint again; its download seems incomplete.",
+            "Download the checkpoint again; it seems incomplete.",
         )
     return folder
 
@@ -155,31 +155,31 @@ def _weights(folder: Path) -> list[Path]:
 
 
 def base_fingerprint(name: str) -> str:
-    """`Base.fingerprint`, without loading the model.
+    """`BaseVLM.fingerprint` without loading the model.
 
     Raises:
-        BaseModelUnavailable: when there is no such base.
+        BaseModelUnavailable: there is no such base.
     """
     return load_base_identity(resolve_base_path(name)).fingerprint
 
 
 def base_record(name: str) -> dict[str, Any]:
-    """What a manifest keeps of the base of that name (`Identity.record`), without loading the model.
+    """What a manifest stores of the base (`BaseIdentity.record`), without loading the model.
 
     Raises:
-        BaseModelUnavailable: when there is no such base.
+        BaseModelUnavailable: there is no such base.
     """
     return load_base_identity(resolve_base_path(name)).record(name)
 
 
 def load_base(name: str, *, weights: bool = True) -> BaseVLM:
-    """Load a base model, frozen and in evaluation mode; on the CPU its floating weights become float32.
+    """Load a base model, frozen and in evaluation mode; on the CPU floating-point weights become float32.
 
-    bfloat16 is slow on the CPU and has no fast BLAS. The caller keeps what it got; nothing is cached here. Without
-    `weights` none is read, which is enough for tokens and lengths; such a base has no fingerprint ("").
+    bfloat16 is slow on the CPU and has no fast BLAS. Nothing is cached here. With `weights` False no weights are read,
+    which is enough to count tokens; the fingerprint of such a base is "".
 
     Raises:
-        BaseModelUnavailable: when it is missing, not a Qwen-VL, or damaged.
+        BaseModelUnavailable: it is missing, not of a supported family, or damaged.
     """
     import mlx.core as mx
 
@@ -204,7 +204,7 @@ def load_base(name: str, *, weights: bool = True) -> BaseVLM:
         tokenizer=processor.tokenizer,
     )
     if identity is not None:
-        vars(base)["identity"] = identity  # what was loaded, whatever becomes of the files
+        vars(base)["identity"] = identity  # of the loaded weights, even if the files change later
     return base
 
 
@@ -216,7 +216,7 @@ def _loading_errors_explained(name: str) -> Iterator[None]:
         raise
     except Exception as error:
         raise BaseModelUnavailable(
-            f"The base model {name} can't be loaded; its files are damaged or don't belong together "
+            f"The base model {name} can't be loaded; its files are damaged or inconsistent "
             f"({type(error).__name__}: {str(error).splitlines()[0][:200] if str(error) else ''}).",
-            "Fetch the checkpoint again, or use the bundled one: MONDRIAN_BASE_MODEL=mini.",
+            "Download the checkpoint again, or use the bundled one: MONDRIAN_BASE_MODEL=mini.",
         ) from error

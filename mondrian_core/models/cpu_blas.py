@@ -1,8 +1,8 @@
 """A fast BLAS for MLX's CPU back-end.
 
-`mlx-cpu` on Linux links the reference BLAS (about 8 GFLOP/s). Loading an OpenBLAS into the process with global symbols
-before mlx is imported lets it answer instead, 12 to 20 times faster in float32. mlx-vlm needs opencv, whose wheel
-carries one, so it is nearly always there.
+`mlx-cpu` on Linux links the reference BLAS (about 8 GFLOP/s). An OpenBLAS that is loaded with global symbols before mlx
+is imported replaces it and is 12 to 20 times faster in float32. mlx-vlm needs opencv, whose wheel contains an OpenBLAS,
+so one is nearly always available.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pathlib import Path
 
 
 def preload_openblas() -> Path | None:
-    """Load an OpenBLAS; the file that was loaded, or None where there is none, it isn't needed, or it is too late."""
+    """Load an OpenBLAS and return its file; None if there is none, it isn't needed, or mlx is already imported."""
     if platform.system() != "Linux" or "mlx.core" in sys.modules:
         return None
     for library in _candidates():
@@ -33,7 +33,7 @@ def preload_openblas() -> Path | None:
 
 @contextmanager
 def single_blas_thread() -> Iterator[None]:
-    """One BLAS thread meanwhile, for work that keeps the cores busy itself; nothing where no OpenBLAS was loaded."""
+    """Limit BLAS to one thread, for work that keeps the cores busy itself; no effect without OpenBLAS."""
     library = _loaded()
     if library is None:
         yield
@@ -47,7 +47,7 @@ def single_blas_thread() -> Iterator[None]:
 
 
 def _loaded() -> ctypes.CDLL | None:
-    """The library that this process has loaded already; RTLD_NOLOAD finds it without loading another."""
+    """The OpenBLAS that this process has already loaded; RTLD_NOLOAD finds it without loading another."""
     if platform.system() != "Linux":
         return None
     for path in _candidates():

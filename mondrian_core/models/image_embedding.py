@@ -1,4 +1,7 @@
-"""A photograph as one vector of the base's own vision tower, for retrieval."""
+"""Embed a photograph as one vector of the base's vision tower, for retrieval.
+
+Shapes: `N` image tokens, `D` width.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +13,13 @@ from mondrian_core.models.prompt_encoding import EncodedPrompt
 
 
 def photo_embedding(prompt: EncodedPrompt) -> tuple[float, ...]:
-    """What the vision tower hands to the language model, (N, D), averaged over the N image tokens; length 1.
+    """(D,) the vision tower's output (N, D), averaged over the image tokens and scaled to length 1.
 
-    Vectors of different bases can't be compared. DeepStack features were tried as well and changed nothing that could
-    be measured (docs/experiments/data.md).
+    Vectors of different bases can't be compared. Adding DeepStack features made no measurable difference
+    (docs/experiments/data.md).
 
     Raises:
-        BadInput: when the prompt has no photograph.
+        BadInput: the prompt has no photograph.
     """
     if not prompt.image_tokens:
         raise BadInput("A prompt without a photograph has no embedding.", "Encode the photograph with the prompt.")

@@ -1,4 +1,7 @@
-"""How far an adapter moves the base's answers."""
+"""KL divergence between the base's and an adapter's distributions, at the scores of an answer.
+
+Shapes: `A` answer tokens, `T` tokens, `D` width, `V` vocabulary.
+"""
 
 from __future__ import annotations
 
@@ -27,11 +30,19 @@ def mean_kl(
 ) -> float:
     """Mean KL(base || adapter) in nats over the tokens at which the answer's scores begin, teacher forced; 0 or more.
 
-    The rest of an answer is left out: an adapter that only writes other words would look as if it judged otherwise.
-    The adapter that was in use before is in use afterwards.
+    The other tokens are left out, because an adapter that only changes the wording would look like one that changes the
+    scores. The adapter that was in use before is in use again afterwards.
+
+    Args:
+        base: the base.
+        mounted: its adapter switch.
+        adapter_folder: the adapter to compare with the base.
+        messages: the prompt.
+        image: the photograph.
+        answer_text: an answer with scores, usually the base's.
 
     Raises:
-        BadInput: the answer has no score.
+        BadInput: the answer has no scores.
     """
     prompt = encode_prompt(base, messages, image)
     answer = answer_token_ids(base, messages, answer_text)

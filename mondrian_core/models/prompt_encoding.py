@@ -1,10 +1,10 @@
-"""From messages and a photograph to what the language model reads.
+"""Encode messages, photographs and answers for the language model.
 
-Tokens that steer the model (`<|im_end|>`, `<|image_pad|>`) come from the chat template alone. Where people's text
-spells one, in an advisor's prompt, a comment or camera data, it is read as the plain characters that it is: the text is
-tokenized in pieces, cut within each such word. Training, evaluation and the service all come through here.
+Control tokens (`<|im_end|>`, `<|image_pad|>`) come from the chat template only. If a person's text spells one (an
+advisor's prompt, a comment, camera data), it is encoded as plain characters: the text is tokenized in pieces, cut
+inside each such word. Training, evaluation and the service all use this module.
 
-Shapes: `B` batch, `T` tokens, `D` width, `N` image tokens, `L` layers that get DeepStack features.
+Shapes: `T` tokens, `D` width, `N` image tokens, `L` layers with DeepStack features, `A` answer tokens.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class EncodedPrompt:
-    """Everything before the answer, computed once: the vision tower is frozen, so this holds for every epoch and arm.
+    """Everything before the answer. The vision tower is frozen, so it is computed once for all epochs and adapters.
 
     Attributes:
-        ids: token ids, T of them; the image token stands N times.
-        embeddings: (1, T, D) with the photograph's features in their places.
+        ids: T token ids, N of them the image token.
+        embeddings: (1, T, D) with the photograph's features at its tokens.
         image_index: (N,) int32, positions of the image tokens.
-        deepstack: L arrays (N, D) that the first L layers add at the image tokens; empty where there are none.
+        deepstack: L arrays (N, D) that the first L layers add at the image tokens; () if there are none.
         positions: (3, 1, T) int32, multimodal rotary positions (time, height, width).
         next_position: the position of the first token of the answer, equal on all three axes.
     """
@@ -65,7 +65,7 @@ class EncodedPrompt:
 def encode_prompt(base: BaseVLM, messages: list[dict[str, Any]], image: Image.Image | None) -> EncodedPrompt:
     """Tokens, vision features (with DeepStack) and positions of the messages before the answer.
 
-    An assistant message at the end is left out; `answer_ids` gives its tokens.
+    An assistant message at the end is left out; `encode_answer` encodes it.
     """
     return run_vision_tower(base, *processor_inputs(base, messages, image))
 
@@ -73,21 +73,21 @@ def encode_prompt(base: BaseVLM, messages: list[dict[str, Any]], image: Image.Im
 def processor_inputs(
     base: BaseVLM, messages: list[dict[str, Any]], image: Image.Image | None
 ) -> tuple[np.ndarray, dict[str, mx.array]]:
-    """What the processor makes of a prompt: token ids (1, T), and the photograph's patches with their grid."""
+    """The processor's output for a prompt: token ids (1, T), and the photograph's arrays by name (patches, grid)."""
     inputs = _processed(base, messages, image)
     ids = np.array(inputs["input_ids"]).reshape(1, -1)
     return ids, {str(key): mx.array(inputs[key]) for key in base.family.processor_arrays if key in inputs}
 
 
 def count_prompt_tokens(base: BaseVLM, messages: list[dict[str, Any]], image: Image.Image | None) -> int:
-    """Tokens before the answer, the photograph's included, without running the vision tower."""
+    """Number of tokens before the answer, including the photograph's, without running the vision tower."""
     return int(np.array(_processed(base, messages, image)["input_ids"]).size)
 
 
 def count_text_and_image_tokens(
     base: BaseVLM, messages: list[dict[str, Any]], image: Image.Image | None
 ) -> tuple[int, int]:
-    """Tokens before the answer as (instructions, photograph), without running the vision tower."""
+    """Number of tokens before the answer as (text, photograph), without running the vision tower."""
     ids = np.array(_processed(base, messages, image)["input_ids"]).reshape(-1)
     photograph = int((ids == image_token_id(base)).sum())
     return ids.size - photograph, photograph
@@ -101,18 +101,18 @@ def _processed(base: BaseVLM, messages: list[dict[str, Any]], image: Image.Image
     ids = [token for piece in text.split(mark) for token in _encoded(base, piece)]
     if image is None:
         return {"input_ids": np.array([ids])}
-    # the processor looks at the photograph alone: it would also replace what only looks like its own placeholder
+    # the processor gets the photograph alone, because it would also replace text that looks like its placeholder
     place = image_token_id(base)
     inputs = dict(base.processor(text=[base.tokenizer.convert_ids_to_tokens(place)], images=[image.convert("RGB")]))
     count = int((np.array(inputs["input_ids"]) == place).sum())
     if ids.count(place) != 1:
-        raise ValueError(f"the chat template makes {ids.count(place)} places for one photograph")
+        raise ValueError(f"the chat template has {ids.count(place)} image tokens for one photograph")
     at = ids.index(place)
     return {**inputs, "input_ids": np.array([[*ids[:at], *[place] * count, *ids[at + 1 :]]])}
 
 
 def _with_text(message: dict[str, Any], change: Callable[[str], str]) -> dict[str, Any]:
-    """The message with its texts changed; neighbouring ones are joined first, for the template joins them too."""
+    """The message with its texts changed; adjacent texts are joined first, because the template joins them too."""
     content = message["content"]
     if isinstance(content, str):
         return {**message, "content": change(content)}
@@ -124,20 +124,20 @@ def _with_text(message: dict[str, Any], change: Callable[[str], str]) -> dict[st
 
 
 def _unused_character(messages: list[dict[str, Any]]) -> str:
-    """A character of the private use area that no message holds."""
-    said = json.dumps(messages, ensure_ascii=False, default=str)
-    return next(character for character in map(chr, range(0xE000, 0xF900)) if character not in said)
+    """A character of the private use area that no message contains."""
+    text = json.dumps(messages, ensure_ascii=False, default=str)
+    return next(character for character in map(chr, range(0xE000, 0xF900)) if character not in text)
 
 
 def tokenize_plain_text(base: BaseVLM, text: str) -> list[int]:
-    """Tokens of a text that people or the model wrote; none of them steers the model, whatever the text spells."""
+    """Tokens of a text by people or the model; none is a control token, whatever the text spells."""
     return [token for piece in _plain_pieces(base, text) for token in _encoded(base, piece)]
 
 
 def _plain_pieces(base: BaseVLM, text: str) -> list[str]:
-    """The text cut after the first character of whatever the tokenizer would take for one of its added tokens.
+    """The text, cut after the first character of everything that the tokenizer would read as an added token.
 
-    Half a character (a lone surrogate) has no bytes that could be tokenized; U+FFFD stands in its place.
+    A lone surrogate has no bytes to tokenize and is replaced by U+FFFD.
     """
     text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     if "added_tokens" not in base.cache:
@@ -220,21 +220,21 @@ def answer_token_ids(base: BaseVLM, messages: list[dict[str, Any]], answer: str)
 
 
 def end_of_turn_token_id(base: BaseVLM, messages: list[dict[str, Any]]) -> int:
-    """The token that closes an assistant's turn in this model's chat template.
+    """The token that ends an assistant's turn in the base's chat template.
 
     Raises:
-        BadInput: when the template closes a turn with no known end token; a model trained so would never stop.
+        BadInput: the template ends a turn with no known end token; a model trained with it would never stop.
     """
     if "end_token" not in base.cache:
-        mark = "Mondrian's answer"
-        turn = {"role": "assistant", "content": [{"type": "text", "text": mark}]}
+        marker = "Mondrian's answer"
+        turn = {"role": "assistant", "content": [{"type": "text", "text": marker}]}
         asked = [message for message in messages if message["role"] != "assistant"]
         text = base.processor.apply_chat_template([*asked, turn], tokenize=False)
-        after = _encoded(base, text.rpartition(mark)[2])
+        after = _encoded(base, text.rpartition(marker)[2])
         known = [token for token in after[:1] if token in base.end_tokens]
         if not known:
             raise BadInput(
-                f"The chat template of {base.name} closes an answer with no known end token.",
+                f"The chat template of {base.name} ends an answer with no known end token.",
                 "Use a checkpoint whose generation_config.json names the template's end token.",
             )
         base.cache["end_token"] = known[0]

@@ -1,7 +1,9 @@
-"""Reading scores out of the model's distribution instead of out of the digit it happened to choose.
+"""Expected scores from the model's distribution over digits, instead of the one digit that it chose.
 
-The expected value over the score tokens beats the chosen digit (research: LLM judges, 2503.03064; Q-Align). Qwen splits
-numbers into digits, so "10" is P("1") P("0" | "1") and "1" is P("1") times the rest.
+The expected value over the score tokens is a better score than the chosen digit (arXiv 2503.03064; Q-Align). Qwen
+splits numbers into digits, so P("10") is P("1") P("0" | "1"), and "1" has the rest of P("1").
+
+Shapes: `V` vocabulary.
 """
 
 from __future__ import annotations
@@ -19,20 +21,20 @@ from mondrian_core.rubric import DIMENSIONS, answer_spans
 
 SCORE_KEY_PATTERN = re.compile(r'"score"\s*:\s*$')
 SCORE_VALUE_PATTERN = re.compile(r'"(\w+)"\s*:\s*\{\s*"score"\s*:\s*(?=\d)')
-_MIN_SHARE_OF_ONE = 1e-3  # below this share of "1" the question whether it is a ten can't move the expected value
+_MIN_SHARE_OF_ONE = 1e-3  # below this share of "1" its being a ten can't change the expected value
 _TAIL = 32
 
 
 @dataclass(frozen=True)
 class DigitTokens:
-    """Tokens of the digits as they stand at a score; `prefix` is what such a token carries before the digit."""
+    """The ten tokens that a score may begin with; `prefix` is the text before the digit in these tokens."""
 
     prefix: str
     tokens: tuple[int, ...]
 
 
 def digit_tokens(base: BaseVLM, prefix: str) -> DigitTokens | None:
-    """Single tokens for prefix + "0" ... prefix + "9", or None where the tokenizer hasn't them."""
+    """Single tokens for prefix + "0" ... prefix + "9", or None if the tokenizer has none."""
     known: dict[str, DigitTokens | None] = base.cache.setdefault("digits", {})
     if prefix not in known:
         encoded = [base.tokenizer.encode(f"{prefix}{digit}", add_special_tokens=False) for digit in range(10)]
@@ -42,7 +44,7 @@ def digit_tokens(base: BaseVLM, prefix: str) -> DigitTokens | None:
 
 
 def decode_token_texts(base: BaseVLM, tokens: Sequence[int]) -> list[str]:
-    """Text of each token on its own; a piece of a character beyond ASCII becomes a replacement sign."""
+    """The text of each token on its own; part of a character becomes U+FFFD."""
     known: dict[int, str] = base.cache.setdefault("pieces", {})
     for token in tokens:
         if token not in known:
@@ -51,7 +53,7 @@ def decode_token_texts(base: BaseVLM, tokens: Sequence[int]) -> list[str]:
 
 
 class ScoreLogitsRecorder:
-    """Keeps the logits (before any mask) of the places where a score may begin, while an answer is decoded."""
+    """Keeps the logits, before any mask, at the tokens where a score may begin, while an answer is decoded."""
 
     def __init__(self, base: BaseVLM) -> None:
         self._base = base
@@ -59,7 +61,7 @@ class ScoreLogitsRecorder:
         self._logits: dict[int, mx.array] = {}
 
     def record(self, index: int, token: int, following: mx.array | None) -> None:
-        """Token number `index` is known, `following` are the logits of the next one."""
+        """Record token number `index` of the answer; `following` are the next one's logits (V,), None if unknown."""
         self._tail = (self._tail + decode_token_texts(self._base, [token])[0])[-_TAIL:]
         begins = SCORE_KEY_PATTERN.search(self._tail) is not None
         if following is not None and (begins or index in self._logits):
@@ -68,10 +70,13 @@ class ScoreLogitsRecorder:
     def score_probabilities(
         self, tokens: Sequence[int], probe: Callable[[int, int], mx.array]
     ) -> dict[str, tuple[float, ...]]:
-        """Probabilities of 0 to 10 by dimension, for the dimensions that the answer scores.
+        """Probabilities of the scores 0 to 10 by dimension, for the dimensions that the answer scores.
 
-        They are shares of the whole vocabulary, so what 1 - sum leaves went to tokens that begin no score.
-        `probe(index, token)` gives the logits after another token had been chosen at `index`.
+        They are shares of the whole vocabulary: 1 - sum is the probability of tokens that begin no score.
+
+        Args:
+            tokens: the answer.
+            probe: (index, token) to the logits (V,) after another token at `index`.
         """
         found = {}
         for name, index in locate_scores(self._base, tokens).items():
@@ -95,13 +100,13 @@ class ScoreLogitsRecorder:
 
 
 def expected_score(chances: Sequence[float]) -> float:
-    """Expected score (0-10) of the 11 probabilities of 0 to 10, whatever they sum to."""
+    """Expected score (0-10) from the 11 probabilities of 0 to 10, which needn't sum to 1."""
     return sum(score * chance for score, chance in enumerate(chances)) / sum(chances)
 
 
 @dataclass(frozen=True)
 class ScorePosition:
-    """Where a score begins: the number of its token in the answer, and what that token holds before the digit."""
+    """Where a score begins: the index of its token in the answer, and the text before the digit in that token."""
 
     token_index: int
     prefix: str

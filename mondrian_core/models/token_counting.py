@@ -1,4 +1,4 @@
-"""How many tokens a row has, without reading the model's weights."""
+"""Count the tokens of a row without reading the model's weights."""
 
 from __future__ import annotations
 
@@ -15,19 +15,21 @@ TokenCounter = Callable[[list[dict[str, Any]], "Image.Image", str], tuple[int, i
 
 
 def make_token_counter(name: str) -> TokenCounter:
-    """A function of (messages, photograph, answer) that gives tokens of instructions, photograph, and answer.
+    """A function of (messages, photograph, answer) to the number of tokens of text, photograph and answer.
 
-    The answer's count has the end token in it. What a photograph takes depends on its size alone in every Qwen-VL, so
-    each size is put through the processor once.
+    The answer's count includes the end token. In a family whose image tokens follow the photograph's size, each size is
+    processed once.
 
     Raises:
-        BaseModelUnavailable: when there is no such base.
+        BaseModelUnavailable: there is no such base.
     """
     base = load_base(name, weights=False)
     known: dict[tuple[str, tuple[int, int]], tuple[int, int]] = {}
 
     def count(messages: list[dict[str, Any]], image: Image.Image, answer: str) -> tuple[int, int, int]:
         asked = [message for message in messages if message["role"] != "assistant"]
+        if not base.family.image_tokens_follow_size:
+            return *count_text_and_image_tokens(base, asked, image), len(answer_token_ids(base, messages, answer))
         key = repr(asked), image.size
         if key not in known:
             known[key] = count_text_and_image_tokens(base, asked, image)

@@ -1,9 +1,11 @@
-"""What the frozen vision tower saw, kept on disk: computed once, read when a step needs it.
+"""Cache of vision features on disk: the frozen vision tower's output, computed once and read when a step needs it.
 
-At real size the features of one photograph are tens of megabytes (N image tokens x D, four times with DeepStack), so a
-few hundred rows don't fit into memory beside a model. A file is named after everything it depends on: the base's
-weights and configuration, the tokens, and the pixels as the processor made them. Dtypes are kept, so a step computes
-bit for bit what it would without the file.
+With a large base the features of one photograph are tens of megabytes (N image tokens x D, four times with DeepStack),
+so a few hundred rows don't fit into memory together with the model. A file is named after everything it depends on: the
+base's fingerprint, the tokens, and the processor's pixels. Data types are kept, so a step computes the same bits as
+without the cache.
+
+Shapes: `T` tokens, `N` image tokens, `D` width.
 """
 
 from __future__ import annotations
@@ -29,10 +31,12 @@ CACHE_LIMIT_BYTES = 8 << 30
 
 @dataclass(frozen=True, eq=False)
 class CachedPrompt:
-    """A prompt whose arrays lie in a file; `load` reads them.
+    """A prompt whose arrays are stored in a file; `load` reads them.
 
     Attributes:
-        ids: token ids, T of them.
+        base: the base that the features belong to.
+        path: the file.
+        ids: T token ids.
         image_tokens: N.
     """
 
@@ -45,20 +49,20 @@ class CachedPrompt:
         """The prompt with its arrays.
 
         Raises:
-            OSError, RuntimeError: when somebody removed or damaged the file meanwhile.
+            OSError, RuntimeError: the file was removed or damaged in the meantime.
         """
         return _read(self.base, self.path, self.ids)
 
 
 class VisionFeatureCache:
-    """A folder of such files, bounded in size: the ones that weren't used for longest go first."""
+    """A folder of cached prompts with a size limit; the least recently used files are removed first."""
 
     def __init__(self, folder: Path, limit_bytes: int = CACHE_LIMIT_BYTES) -> None:
         self.folder, self._limit = folder, limit_bytes
         self.computed = 0
 
     def encode(self, base: BaseVLM, messages: list[dict[str, Any]], image: Image.Image) -> EncodedPrompt | CachedPrompt:
-        """As `encoding.encode`, from the file if there is one; in memory where the disk gives no room."""
+        """As `encode_prompt`, from the file if there is one; in memory if the disk is full."""
         ids, picture = processor_inputs(base, messages, image)
         path = self.folder / f"{_key(base, ids, picture)}.safetensors"
         tokens = tuple(int(token) for token in ids[0])
@@ -74,7 +78,7 @@ class VisionFeatureCache:
         return CachedPrompt(base, path, tokens, prompt.image_tokens)
 
     def prune(self) -> None:
-        """Remove the files that weren't used for longest until the folder is within its limit."""
+        """Remove the least recently used files until the folder is within its limit."""
         files = sorted(self.folder.glob("*.safetensors"), key=lambda path: path.stat().st_mtime, reverse=True)
         held = 0
         for path in files:
@@ -103,7 +107,7 @@ def _write(path: Path, prompt: EncodedPrompt) -> None:
 
 
 def _read_if_valid(base: BaseVLM, path: Path, ids: tuple[int, ...]) -> EncodedPrompt | None:
-    """What the file holds; None when there is none or it is damaged."""
+    """The prompt in the file; None if there is no file or it is damaged."""
     if not path.is_file():
         return None
     try:

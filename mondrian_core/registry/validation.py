@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mondrian_core import lora_files
+from mondrian_core import lora_arrays, lora_files
 from mondrian_core.errors import BadAdapter
 from mondrian_core.files import file_sha256
-from mondrian_core.lora_files import read_safetensors
+from mondrian_core.lora_arrays import read_safetensors
 from mondrian_core.registry.version import CONFIG, MANIFEST, AdapterVersion, weights_name
 
 _MAX_EXAMPLES = 3  # examples named in one problem
@@ -60,10 +60,10 @@ def array_problems(folder: Path) -> tuple[str, ...]:
         return (*found, *_peft_problems(folder))
     if config.get("fine_tune_type", "lora") != "full":
         lora_a, lora_b, magnitude = (
-            {module: arrays[key]["shape"] for module, key in half.items()} for half in lora_files.module_arrays(arrays)
+            {module: arrays[key]["shape"] for module, key in half.items()} for half in lora_arrays.module_arrays(arrays)
         )
         is_dora = config.get("fine_tune_type") == lora_files.DORA
-        found += lora_files.shape_problems(lora_a, lora_b, magnitude if is_dora else None, _rank(config))
+        found += lora_arrays.shape_problems(lora_a, lora_b, magnitude if is_dora else None, _rank(config))
     return tuple(found)
 
 

@@ -1,4 +1,4 @@
-"""A checkpoint is one file with adapter, optimizer, best adapter and progress: it is there whole or not at all."""
+"""Checkpoints: one file with adapter, optimizer, best adapter and progress, written completely or not at all."""
 
 from __future__ import annotations
 
@@ -21,23 +21,24 @@ Tree = Any
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingProgress:
-    """Where a run stands.
+    """How far a run is.
 
     Attributes:
-        signature: what must not change between interruption and resumption, by name.
-        step: optimizer steps done; the order of rows and every random number follow from it and the seed.
+        signature: what must be unchanged when the run is resumed, by name.
+        step: finished optimizer steps; row order and all random numbers follow from it and the seed.
         seconds: training time so far.
-        best_epoch: epoch (from 1) whose adapter is the best so far; 0: none yet.
+        best_epoch: epoch (from 1) with the best adapter so far; 0: none yet.
         best_loss: its loss.
-        best_figure: what it was chosen by, see `TrainRecipe.choose_by`.
-        best_answers: its (photographs, valid, score_error) where validation photographs were answered.
-        judged: epochs whose end (validation, choice) is done.
-        unimproved: evaluations in a row without a better loss.
-        finished: True when the run ended by itself.
-        epoch_loss: (sum, weight) of the running epoch's training loss.
-        start_loss: validation loss of the untouched base; None where the phase began with an adapter, or without one.
-        start_figure: the same of what the best epoch is chosen by.
-        set_aside: numbers of the held-out rows whose loss is not a number even under the untouched base.
+        best_figure: the value it was chosen by, see `TrainRecipe.choose_by`.
+        best_answers: its (photographs, valid, score_error) if validation photographs were answered.
+        judged: epochs that are validated and compared.
+        unimproved: epochs in a row that were not better.
+        finished: True if the run ended by itself.
+        epoch_loss: (weighted sum, weight) of the current epoch's training loss.
+        start_loss: validation loss of the base without an adapter; None if the phase began with an adapter or has no
+            validation.
+        start_figure: the base's value by which the best epoch is chosen.
+        set_aside: indices of held-out examples whose loss isn't finite even for the base.
     """
 
     signature: dict[str, str]
@@ -61,8 +62,15 @@ def save_checkpoint(
 ) -> None:
     """Replace the run's checkpoint.
 
+    Args:
+        folder: the checkpoint's folder.
+        progress: how far the run is.
+        trainable: the adapter's arrays.
+        optimizer: the optimizer's state.
+        best: arrays of the best adapter so far; None before the first epoch ends.
+
     Raises:
-        DiskFull: when no space is left; the checkpoint before it stays.
+        DiskFull: no space is left; the previous checkpoint is kept.
     """
     from safetensors.numpy import save
 
@@ -99,7 +107,7 @@ def load_checkpoint(folder: Path) -> tuple[TrainingProgress, Tree, Tree, Tree | 
 
 
 def without_empty_branches(tree: Tree) -> Tree:
-    """The tree without its empty branches, as it comes back out of a file."""
+    """The tree without empty branches, as a file gives it back."""
     return tree_unflatten(tree_flatten(tree))
 
 
@@ -119,13 +127,13 @@ def recipe_signature(recipe: TrainRecipe, *, preference: bool = False) -> str:
     )
 
 
-def check_run_signature(found: dict[str, str], wanted: dict[str, str]) -> None:
-    """Refuse to go on with other rows, another recipe or another base.
+def check_run_signature(interrupted: dict[str, str], current: dict[str, str]) -> None:
+    """Check that an interrupted run is the same training.
 
     Raises:
-        BadInput: naming what differs.
+        BadInput: rows, recipe or base differ; names what does.
     """
-    different = [name for name in sorted({*found, *wanted}) if found.get(name) != wanted.get(name)]
+    different = [name for name in sorted({*interrupted, *current}) if interrupted.get(name) != current.get(name)]
     if different:
         raise BadInput(
             f"The interrupted run can't be resumed: {', '.join(different)} changed since then.",

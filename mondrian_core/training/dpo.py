@@ -1,16 +1,18 @@
-"""Direct preference optimization: of two answers to one photograph, the first is to become likelier than the second.
+"""Direct preference optimization (DPO): make the first of two answers to a photograph likelier than the second.
 
     L = -(1 - s) log sigma(m) - s log sigma(-m) + w N
     m = r(chosen) - r(rejected),   r(y) = beta (log p(y | x) - log p_ref(y | x))
 
 Rafailov et al., Direct Preference Optimization (2023), equation 7; the smoothing s is Mitchell's (A note on DPO with
-noisy preferences, 2023); N is the negative log-likelihood of the chosen answer per token, weighted as in the training
-before, which Pang et al. (Iterative Reasoning Preference Optimization, 2024) add because the first part alone is
-content when both answers become unlikely. log p(y | x) is the sum over the tokens of the answer, its end token
-included, each counting 1: it is not divided by the length.
+noisy preferences, 2023); N is the negative log-likelihood of the chosen answer per token, weighted as in supervised
+training, which Pang et al. (Iterative Reasoning Preference Optimization, 2024) add because the first part alone accepts
+that both answers become unlikely. log p(y | x) is the sum over the answer's tokens, including its end token, each
+counting 1; it is not divided by the length.
 
-Both answers go through the model in one pass behind one prompt: a mask hides the chosen from the rejected one, and both
-have the positions they would have alone. Shapes: `T` tokens, `A` tokens of both answers.
+Both answers are read in one pass after one prompt: a mask hides the chosen from the rejected one, and both have the
+positions that they would have alone.
+
+Shapes: `T` tokens, `A` tokens of both answers.
 """
 
 from __future__ import annotations
@@ -34,22 +36,24 @@ from mondrian_core.training.objective import TrainingObjective
 from mondrian_core.training.training_examples import Batch, language_model_inputs, padded_length, token_weights
 
 PREFERENCE_STAGE = "preference"
-_TIE = 1e-4  # of a reward, nats times beta
+_TIE = 1e-4  # smallest difference of rewards, in nats times beta
 DPO_METRICS = ("accuracy", "margin", "chosen_reward", "rejected_reward")
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class PreferenceExample:
-    """A pair, ready for the step.
+    """An encoded pair.
 
     Attributes:
-        lineage: source photograph; `kind` as `rows.Pair`.
-        key: SHA-256 over everything that the likelihoods of both answers depend on, but for the weights.
+        photo_id: the source photograph.
+        kind: where the pair comes from, as in `PreferencePair`.
+        key: SHA-256 over everything except the model that the likelihoods of both answers depend on.
         prompt: everything before the answer.
-        chosen, rejected: tokens of both answers, end tokens included.
-        weights: what each token of the chosen answer counts in N; they sum to 1.
+        chosen: tokens of the preferred answer, including its end token.
+        rejected: tokens of the other answer.
+        weights: weights of the chosen answer's tokens in N; they sum to 1.
         references: log p_ref of the chosen and the rejected answer, nats.
-        weight: 1; every pair counts the same.
+        weight: 1, as every pair counts the same.
     """
 
     photo_id: str
@@ -76,7 +80,16 @@ def encode_preference_pairs(
     what: str,
     features: VisionFeatureCache | None = None,
 ) -> list[PreferenceExample]:
-    """Encode every pair, each photograph once; a pair with an answer over `recipe.max_tokens` is left out, and told."""
+    """Encode every pair, each photograph once; pairs longer than `recipe.max_tokens` are left out, with a notice.
+
+    Args:
+        base: the base.
+        pairs: the pairs.
+        recipe: gives the limit and the weight of scores.
+        listen: receives progress and notices.
+        what: name of these pairs in progress messages.
+        features: cache of vision features; None keeps them in memory.
+    """
     prompts: dict[str, EncodedPrompt | CachedPrompt] = {}
     examples = []
     for number, pair in enumerate(pairs):
@@ -116,7 +129,14 @@ def _key(pair: PreferencePair, *tokens: Sequence[int]) -> str:
 
 
 def make_preference_batch(base: BaseVLM, example: PreferenceExample, image_tokens: int, scale: float) -> Batch:
-    """Padded arrays of one pair: prompt, chosen answer, rejected answer. Arguments as `examples.batch_of`."""
+    """Padded arrays of one pair: prompt, chosen answer, rejected answer.
+
+    Args:
+        base: the base.
+        example: the pair.
+        image_tokens: number of image tokens to pad to.
+        scale: factor of the pair's loss, 1 / (number of pairs in the optimizer step).
+    """
     prompt, first, second = example.prompt.load(), len(example.chosen), len(example.rejected)
     start, length = len(prompt.ids), padded_length(example.length)
     ahead = np.concatenate([np.arange(first - 1), np.arange(length - start - first + 1)])
@@ -137,7 +157,7 @@ def make_preference_batch(base: BaseVLM, example: PreferenceExample, image_token
 
 
 def _mask(length: int, chosen: int, rejected: int) -> np.ndarray:
-    """(T, T), true where a row sees a column: causal, but from `rejected` on nothing from `chosen` to there."""
+    """(T, T), True where a row sees a column: causal, and rows from `rejected` on don't see `chosen` to `rejected`."""
     mask = np.tri(length, dtype=bool)
     mask[rejected:, chosen:rejected] = False
     return mask
@@ -146,7 +166,7 @@ def _mask(length: int, chosen: int, rejected: int) -> np.ndarray:
 def answer_log_likelihoods(
     base: BaseVLM, batch: Batch, *, checkpointing: bool = False, seed: int | None = None
 ) -> mx.array:
-    """(2,) log p of the chosen and of the rejected answer, nats, float32."""
+    """(2,) log p (nats, float32) of the chosen and of the rejected answer."""
     return _sums(batch, token_losses(base, batch, checkpointing=checkpointing, seed=seed)[1])
 
 
@@ -155,12 +175,12 @@ def _sums(batch: Batch, losses: mx.array) -> mx.array:
 
 
 def dpo_loss(margin: mx.array, smoothing: float = 0.0) -> mx.array:
-    """The module's L without N, of a difference of rewards; log 2 at 0, where its slope is smoothing - 1/2."""
+    """L without N, of a difference of rewards (any shape); log 2 at 0, where its slope is smoothing - 1/2."""
     return -(1 - smoothing) * nn.log_sigmoid(margin) - smoothing * nn.log_sigmoid(-margin)
 
 
 def dpo_objective(recipe: TrainRecipe) -> TrainingObjective:
-    """The objective with the recipe's beta, smoothing and weight of N."""
+    """The training objective with the recipe's beta, smoothing and weight of N."""
 
     def loss(base: BaseVLM, batch: Batch, *, checkpointing: bool = False, seed: int | None = None) -> mx.array:
         _, losses = token_losses(base, batch, checkpointing=checkpointing, seed=seed)
@@ -169,7 +189,7 @@ def dpo_objective(recipe: TrainRecipe) -> TrainingObjective:
         total = dpo_loss(margin, recipe.preference_smoothing)
         if recipe.preference_nll:
             total = total + recipe.preference_nll * mx.sum(losses * batch["weights"])
-        # where nothing has moved yet, neither way: sums of many tokens differ by rounding alone
+        # before anything has changed both rewards are equal up to rounding, which counts as a tie
         right = (mx.where(mx.abs(margin) < _TIE, 0.0, mx.sign(margin)) + 1) / 2
         return mx.stack([total, right, margin, rewards[0], rewards[1]]) * batch["scale"]
 

@@ -1,8 +1,8 @@
-"""How likely the reference finds both answers of a pair: computed once by the same weights, kept in the run's folder.
+"""Reference log-likelihoods of preference pairs: computed once, stored in the run's folder.
 
-There is no second model. The reference is the base, so it is asked before the adapter's layers are put on; or it is the
-adapter that the phase begins with, so it is asked with those arrays. A figure is kept under what it depends on: the
-base's weights, the reference, photograph and prompt, both answers. A resumed run reads them.
+There is no second model. The reference is either the base, evaluated before the adapter's layers are attached, or the
+adapter that the phase begins with. Values are stored under a key of everything they depend on: the base, the reference,
+photograph, prompt and both answers. A resumed run reads them.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,14 +27,14 @@ from mondrian_core.training.gradient_step import GradientStep
 
 REFERENCES_FILE = "references.json"
 REFERENCES_FORMAT = 1
-_KEEP_SECONDS = 20.0
+_SAVE_SECONDS = 20.0
 
 
 def with_reference_likelihoods(
-    examples: Sequence[PreferenceExample], found: Mapping[str, Sequence[float]]
+    examples: Sequence[PreferenceExample], references: Mapping[str, Sequence[float]]
 ) -> list[PreferenceExample]:
-    """The examples with the likelihoods that `references` gave."""
-    return [replace(each, references=(found[each.key][0], found[each.key][1])) for each in examples]
+    """The examples with the result of `load_or_compute_references`."""
+    return [replace(each, references=(references[each.key][0], references[each.key][1])) for each in examples]
 
 
 def load_or_compute_references(
@@ -45,72 +45,63 @@ def load_or_compute_references(
     start: Mapping[str, mx.array],
     listen: EventListener,
 ) -> dict[str, list[float]]:
-    """Key of a pair -> log-likelihoods (nats) of its chosen and its rejected answer; what is not in the folder is made.
+    """Log-likelihoods (nats) of the chosen and the rejected answer by a pair's key; missing ones are computed.
 
     Args:
-        start: arrays of the adapter that the phase begins with; asked where `recipe.preference_reference` says so.
+        base: the base.
+        examples: the pairs.
+        recipe: says whether the reference is the base or the start adapter.
+        folder: where the values are stored.
+        start: arrays of the adapter that the phase begins with.
+        listen: receives progress.
 
     Raises:
-        DiskFull: when no space is left; what was kept before stays.
+        DiskFull: no space is left; values stored before are kept.
     """
-    asked = dict(start) if recipe.preference_reference == "start" else {}
-    key = _key_of(base, asked, recipe)
+    adapter = dict(start) if recipe.preference_reference == "start" else {}
+    key = _key_of(base, adapter, recipe)
     known = _read(folder / REFERENCES_FILE, key)
     missing = list({each.key: each for each in examples if each.key not in known}.values())
     if not missing:
         return known
-    if asked:
+    if adapter:
         lora_layers.attach_lora(base, recipe, recipe.seed)
-        lora_layers.load_attached_parameters(base, asked)
+        lora_layers.load_attached_parameters(base, adapter)
         base.model.eval()
     step = GradientStep(base, loss=answer_log_likelihoods)
     try:
-        _compute_missing(
-            base,
-            step,
-            missing,
-            max(each.prompt.image_tokens for each in examples),
-            known,
-            listen,
-            lambda: write_json(folder / REFERENCES_FILE, {"key": key, "log_likelihoods": known}),
-        )
+        image_tokens, saved_at = max(each.prompt.image_tokens for each in examples), time.perf_counter()
+        for begin in range(0, len(missing), step.threads):
+            some = missing[begin : begin + step.threads]
+            known |= _compute(base, step, some, image_tokens)
+            listen(StageProgressed("reference", begin + len(some), len(missing), "pairs"))
+            if time.perf_counter() - saved_at > _SAVE_SECONDS or begin + len(some) == len(missing):
+                write_json(folder / REFERENCES_FILE, {"key": key, "log_likelihoods": known})
+                saved_at = time.perf_counter()
     finally:
         step.close()
-        if asked:
+        if adapter:
             lora_layers.detach_lora(base)
     return known
 
 
-def _compute_missing(
-    base: BaseVLM,
-    step: GradientStep,
-    missing: Sequence[PreferenceExample],
-    image_tokens: int,
-    known: dict[str, list[float]],
-    listen: EventListener,
-    keep: Callable[[], None],
-) -> None:
-    """Fill `known`, a few pairs at a time, and keep it now and then."""
-    trainable, kept = base.model.trainable_parameters(), time.perf_counter()
-    for begin in range(0, len(missing), step.threads):
-        some = missing[begin : begin + step.threads]
-        found = step.row_losses(trainable, [make_preference_batch(base, each, image_tokens, 1.0) for each in some])
-        known.update({each.key: [float(value) for value in both] for each, both in zip(some, found, strict=True)})
-        listen(StageProgressed("reference", begin + len(some), len(missing), "pairs"))
-        if time.perf_counter() - kept > _KEEP_SECONDS:
-            keep()
-            kept = time.perf_counter()
-    keep()
+def _compute(
+    base: BaseVLM, step: GradientStep, examples: Sequence[PreferenceExample], image_tokens: int
+) -> dict[str, list[float]]:
+    """Log-likelihoods of a few pairs, by key; `image_tokens` is the number of image tokens to pad to."""
+    batches = [make_preference_batch(base, each, image_tokens, 1.0) for each in examples]
+    rows = step.row_losses(base.model.trainable_parameters(), batches)
+    return {each.key: [float(value) for value in both] for each, both in zip(examples, rows, strict=True)}
 
 
-def _key_of(base: BaseVLM, asked: Mapping[str, mx.array], recipe: TrainRecipe) -> str:
-    """Of everything but the pair; the recipe matters only where an adapter is asked."""
-    adapter = [arrays_digest(asked), recipe.model_dump(mode="json")] if asked else []
-    return hashlib.sha256(json.dumps([REFERENCES_FORMAT, base.fingerprint, adapter]).encode()).hexdigest()
+def _key_of(base: BaseVLM, adapter: Mapping[str, mx.array], recipe: TrainRecipe) -> str:
+    """Digest of the reference: the base, and the start adapter with its recipe if that is the reference."""
+    reference = [arrays_digest(adapter), recipe.model_dump(mode="json")] if adapter else []
+    return hashlib.sha256(json.dumps([REFERENCES_FORMAT, base.fingerprint, reference]).encode()).hexdigest()
 
 
 def _read(path: Path, key: str) -> dict[str, list[float]]:
-    """What is kept under this key; nothing where the file is damaged or belongs to something else."""
+    """The values stored under this key; {} if the file is missing, damaged or has another key."""
     try:
         values = json.loads(path.read_text())
         return dict(values["log_likelihoods"]) if values["key"] == key else {}

@@ -1,4 +1,4 @@
-"""Validation by answering: the form of the answers and the error of their scores, which the loss only hints at."""
+"""Validation by generation: are the adapter's answers valid, and how far are their scores from the advisor's?"""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ from mondrian_core.rubric import (
 
 @dataclass(frozen=True)
 class GenerativeValidation:
-    """What an adapter answered about validation photographs, greedily and unconstrained.
+    """An adapter's greedy, unconstrained answers about validation photographs.
 
     Attributes:
-        photographs: how many were asked about.
-        valid: answers that are strictly in form and not cut.
+        photographs: number of photographs.
+        valid: answers that the strict reader accepts and that are not truncated.
         score_error: mean over photographs and dimensions of the squared difference (points^2) between the advisor's
-            score and the expected value over the score tokens; a score that wasn't given counts as the worst legal one.
+            score and the expected score; a missing score counts as the worst possible one.
     """
 
     photographs: int
@@ -49,10 +49,17 @@ def validate_by_generation(
     recipe: TrainRecipe,
     listen: EventListener,
 ) -> GenerativeValidation:
-    """Let the adapter that is being trained answer; with `weights` None the base, before the first step.
+    """Let the adapter in training answer about some photographs.
 
-    The layers of training are taken off meanwhile and put on again with fresh arrays: a step takes its arrays as
-    arguments. So the answers come from the decoder that evaluation and the service use.
+    The training layers are detached meanwhile, so the answers come from the decoder of evaluation and service. They are
+    attached again with fresh arrays, because a step receives its arrays as arguments.
+
+    Args:
+        base: the base with attached layers.
+        weights: the adapter's arrays; None: the base alone answers.
+        rows: rows with the photographs and the advisor's scores.
+        recipe: settings of the training.
+        listen: receives progress.
     """
     with tempfile.TemporaryDirectory(prefix="mondrian-epoch-") as name:
         folder = Path(name)
@@ -62,37 +69,37 @@ def validate_by_generation(
         mounted = lora_layers.get_adapter_switch(base)
         try:
             mounted.use(None if weights is None else folder)
-            found = [_answer(base, row, number, len(rows), listen) for number, row in enumerate(rows)]
+            answers = [_answer(base, row, number, len(rows), listen) for number, row in enumerate(rows)]
         finally:
             mounted.use(None)
             lora_layers.attach_lora(base, recipe, recipe.seed)
             base.model.train()
-    return score_validation_answers(rows, found)
+    return score_validation_answers(rows, answers)
 
 
 def _answer(base: BaseVLM, row: DatasetRow, number: int, total: int, listen: EventListener) -> Generation:
-    said = generate(base, row.messages, row.image, max_tokens=MAX_ANSWER_TOKENS)
+    answer = generate(base, row.messages, row.image, max_tokens=MAX_ANSWER_TOKENS)
     listen(StageProgressed("validate", number + 1, total, "answers"))
-    return said
+    return answer
 
 
-def score_validation_answers(rows: Sequence[DatasetRow], found: Sequence[Generation]) -> GenerativeValidation:
-    """Count and compare."""
-    errors = [_error(row.scores, said.expected_scores) for row, said in zip(rows, found, strict=True)]
-    return GenerativeValidation(len(rows), sum(_valid(said) for said in found), sum(errors) / len(errors))
+def score_validation_answers(rows: Sequence[DatasetRow], answers: Sequence[Generation]) -> GenerativeValidation:
+    """Count valid answers and compare their scores with the advisor's."""
+    errors = [_error(row.scores, answer.expected_scores) for row, answer in zip(rows, answers, strict=True)]
+    return GenerativeValidation(len(rows), sum(_is_valid(answer) for answer in answers), sum(errors) / len(errors))
 
 
-def _valid(said: Generation) -> bool:
+def _is_valid(answer: Generation) -> bool:
     try:
-        parse_critique_strict(said.text)
+        parse_critique_strict(answer.text)
     except CritiqueParseError:
         return False
-    return said.finish_reason == "stop"
+    return answer.finish_reason == "stop"
 
 
-def _error(wanted: Mapping[str, float], found: Mapping[str, float]) -> float:
+def _error(truth: Mapping[str, float], expected: Mapping[str, float]) -> float:
     squares = [
-        (found[name] - wanted[name]) ** 2 if math.isfinite(found.get(name, math.nan)) else _worst(wanted[name])
+        (expected[name] - truth[name]) ** 2 if math.isfinite(expected.get(name, math.nan)) else _worst(truth[name])
         for name in DIMENSIONS
     ]
     return sum(squares) / len(squares)

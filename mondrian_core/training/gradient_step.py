@@ -1,6 +1,8 @@
-"""Rows through the model: weighted loss and its gradient, compiled once per padded length or spread over threads.
+"""Weighted loss of rows and its gradient, compiled once per padded length or spread over threads.
 
-The LoRA arrays come in as arguments and gradients go out as values; the model is only the recipe for the computation.
+The LoRA arrays are arguments and gradients are results; the model only defines the computation.
+
+Shapes: `T` tokens, `A` tokens of the answer, `D` width, `V` vocabulary, `F` metrics (the loss first), `S` scores.
 """
 
 from __future__ import annotations
@@ -24,25 +26,33 @@ from mondrian_core.training.objective import LossFunction
 from mondrian_core.training.training_examples import Batch
 
 Tree = Any
-_LOGITS_AT_ONCE = 1 << 24  # 64 MB in float32; a larger head is done in pieces that backward computes again
+_LOGITS_AT_ONCE = (
+    1 << 24
+)  # 64 MB in float32; more logits are computed in pieces, which the backward pass computes again
 _PIECE = 128
 _MOST_THREADS = 8
 _THREADS_END_SECONDS = 5.0
 
 
 def weighted_loss(base: BaseVLM, batch: Batch, *, checkpointing: bool = False, seed: int | None = None) -> mx.array:
-    """Sum of weight x cross-entropy over the answer's tokens, float32; only these go through the vocabulary.
+    """Sum of weight x cross-entropy over the answer's tokens (nats), a float32 scalar; other tokens get no logits.
 
-    Where a score begins the target may be a distribution over the digits, and the squared error of the expected score
-    may count beside it: that is what an adapter is judged by.
+    At a score the target may be a distribution over the digits, and the squared error of the expected score, by which
+    an adapter is judged, may be added.
+
+    Args:
+        base: the base with attached layers.
+        batch: arrays of one row, from `make_training_batch`.
+        checkpointing: recompute the layers for the gradient.
+        seed: seed of the dropout with checkpointing.
     """
     states, losses = token_losses(base, batch, checkpointing=checkpointing, seed=seed)
     total = mx.sum(losses * batch["weights"])
     if "soft_places" in batch:
         raw = lm_head_logits(base, states[batch["soft_places"]]).astype(mx.float32)
         digits = mx.take_along_axis(raw, batch["soft_digits"], axis=-1)
-        wanted = mx.sum(digits * batch["soft_chances"], axis=-1)
-        total = total + mx.sum((mx.logsumexp(raw, axis=-1) - wanted) * batch["soft_weights"])
+        target = mx.sum(digits * batch["soft_chances"], axis=-1)
+        total = total + mx.sum((mx.logsumexp(raw, axis=-1) - target) * batch["soft_weights"])
         if "soft_points" in batch:
             expected = mx.sum(mx.softmax(digits, axis=-1) * batch["soft_points"], axis=-1)
             total = total + mx.sum((expected - batch["soft_wanted"]) ** 2 * batch["value_weights"])
@@ -52,9 +62,9 @@ def weighted_loss(base: BaseVLM, batch: Batch, *, checkpointing: bool = False, s
 def token_losses(
     base: BaseVLM, batch: Batch, *, checkpointing: bool = False, seed: int | None = None
 ) -> tuple[mx.array, mx.array]:
-    """(states (A, D) at the places that predict the answer's tokens, their negative log-likelihoods (A,) in float32).
+    """(states (A, D) that predict the answer's tokens, the tokens' negative log-likelihoods (A,) in float32).
 
-    Attention is causal unless the batch holds a mask.
+    Attention is causal unless the batch has a mask (T, T). Arguments as in `weighted_loss`.
     """
     hidden = hidden_states(
         base,
@@ -71,7 +81,7 @@ def token_losses(
 
     if count * vocabulary <= _LOGITS_AT_ONCE:
         return states, head(states, 0)
-    # targets are held by closure: checkpoint would ask for a gradient of the indices
+    # the targets are in the closure, because checkpoint would compute a gradient of the indices
     return states, mx.concatenate(
         [mx.checkpoint(lambda part, at=at: head(part, at))(states[at : at + _PIECE]) for at in range(0, count, _PIECE)]
     )
@@ -113,17 +123,17 @@ class GradientStep:
         self._native: list[int] = []
         self._pool = ThreadPoolExecutor(self.threads, initializer=self._enter) if self.threads > 1 else None
         self._lock = threading.Lock()
-        self._seed: int | None = None  # of the row whose graph is being built
+        self._seed: int | None = None  # seed of the row whose graph is being built
         self._made: dict[str, Any] = {}
 
     def _enter(self) -> None:
         self._native.append(threading.get_native_id())
 
     def close(self) -> None:
-        """End the threads, and wait until the system has ended them too.
+        """End the threads and wait until the system has ended them too.
 
-        mlx keeps Python objects per thread and lets go of them after Python has joined it. When the interpreter leaves
-        in that moment, the process aborts: about one training in fifteen, with its adapter complete.
+        mlx holds Python objects per thread and releases them after Python has joined the thread. If the interpreter
+        shuts down in that moment the process aborts, which happened in one of fifteen trainings.
         """
         if self._pool is None:
             return
@@ -133,7 +143,7 @@ class GradientStep:
             time.sleep(0.001)
 
     def loss_and_grad(self, trainable: Tree, batches: Sequence[Batch]) -> tuple[mx.array, Tree]:
-        """(weighted loss and what its function gives besides, gradient of the loss), summed over the rows."""
+        """(metrics, a scalar or (F,), and the gradient of the loss as a tree), summed over the rows."""
         results = self._each(self._gradient, trainable, batches)
         loss, gradient = results[0]
         for more, part in results[1:]:
@@ -141,27 +151,27 @@ class GradientStep:
         return loss, gradient
 
     def total_loss(self, trainable: Tree, batches: Sequence[Batch]) -> np.ndarray:
-        """The weighted loss of all rows, or (F,) with it first, in float64 and without a gradient."""
+        """The metrics of all rows together, a scalar or (F,), in float64 and without a gradient."""
         return np.asarray(sum(self.row_losses(trainable, batches), np.float64(0)))
 
     def row_losses(self, trainable: Tree, batches: Sequence[Batch]) -> list[np.ndarray]:
-        """What the loss function gives of each row, in float64."""
+        """The metrics of each row, a scalar or (F,), in float64."""
         return [np.array(found, dtype=np.float64) for found in self._each(self._value, trainable, batches)]
 
     def _each(self, function: Any, trainable: Tree, batches: Sequence[Batch]) -> list[Any]:
-        held = self._base.model.trainable_parameters()
-        mx.eval(trainable, list(batches))  # a thread can only compute what it made itself
+        own = self._base.model.trainable_parameters()
+        mx.eval(trainable, list(batches))  # a thread can't evaluate arrays of another thread
         try:
             if self._pool is None or len(batches) == 1:
                 return [self._one(function, trainable, batch) for batch in batches]
             with cpu_blas.single_blas_thread():
                 return list(self._pool.map(lambda batch: self._one(function, trainable, batch), batches))
         finally:
-            self._base.model.update(held)  # tracing leaves its own arrays in the model
+            self._base.model.update(own)  # tracing leaves its arrays in the model
 
     def _one(self, function: Any, trainable: Tree, batch: Batch) -> Any:
         arrays = {name: value for name, value in batch.items() if name != "seed"}
-        # a seed that is set within a compiled step would be the same in all of them
+        # a seed that is set within a compiled step would be the same at every call
         if self.compiled and not (self.checkpointing and "seed" in batch):
             try:
                 result = self._guarded(self._compiled(function), trainable, arrays, batch.get("seed"))
@@ -193,7 +203,7 @@ class GradientStep:
         return figures, gradient
 
     def _loss_and_aux(self, trainable: Tree, batch: Batch) -> tuple[mx.array, mx.array]:
-        """What the gradient is of, and all figures."""
+        """(the loss, all metrics)."""
         figures = self._value(trainable, batch)
         return (figures[0] if figures.ndim else figures), figures
 

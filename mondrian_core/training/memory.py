@@ -1,4 +1,4 @@
-"""What a training step holds, and whether this machine has room for it."""
+"""Memory of a training step, and whether gradient checkpointing is needed on this machine."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from mondrian_core.models.base_model import BaseVLM
 from mondrian_core.recipes import TrainRecipe
 from mondrian_core.training.training_examples import TrainingExample
 
-# Arrays that the gradient needs of one token in one layer: so many of the hidden width and of the MLP's. Measured on
-# mini and on bases of 8 and 16 layers, 512 and 1024 wide (docs/experiments/training.md); with checkpointing one hidden
-# state a layer is left, and one layer at a time is whole.
+# Number of arrays of the hidden width and of the MLP's width that the gradient keeps per token and layer. Measured on
+# mini and on bases of 8 and 16 layers, 512 and 1024 wide (docs/experiments/training.md). With checkpointing one hidden
+# state per layer remains, and all arrays of one layer at a time.
 _OF_WIDTH, _OF_MLP = 12, 6
-_MORE_OF_WIDTH, _MORE_OF_MLP = 4, 2  # of a DoRA: every adapted layer's output before it is brought to its length
+_MORE_OF_WIDTH, _MORE_OF_MLP = 4, 2  # for a DoRA: every adapted layer's output before scaling
 _MAX_MEMORY_SHARE = (
-    0.6  # share of the memory up to which a step may be without checkpointing; the rest is the system's and caches'
+    0.6  # a step may use this share of the memory without checkpointing; the system and caches need the rest
 )
 
 
 def machine_memory() -> int:
-    """Bytes that a training may take: Metal's recommended working set, else the machine's memory."""
+    """Bytes that a training may use: Metal's recommended working set, otherwise the machine's memory."""
     if mx.metal.is_available():
         info: dict[str, Any] = mx.device_info()
         return int(info["max_recommended_working_set_size"])
@@ -32,7 +32,14 @@ def machine_memory() -> int:
 
 
 def activation_bytes(base: BaseVLM, tokens: int, item_bytes: int, *, dora: bool = False) -> int:
-    """Bytes that the gradient of one row of so many tokens holds in the layers, without checkpointing."""
+    """Bytes that the layers keep for the gradient of one row, without checkpointing.
+
+    Args:
+        base: the base.
+        tokens: tokens of the row.
+        item_bytes: bytes of one number.
+        dora: True for DoRA layers.
+    """
     shape = base.language_model.args
     of_width, of_mlp = _OF_WIDTH + dora * _MORE_OF_WIDTH, _OF_MLP + dora * _MORE_OF_MLP
     per_token = of_width * shape.hidden_size + of_mlp * shape.intermediate_size
@@ -42,7 +49,14 @@ def activation_bytes(base: BaseVLM, tokens: int, item_bytes: int, *, dora: bool 
 def needs_gradient_checkpointing(
     base: BaseVLM, examples: Sequence[TrainingExample], recipe: TrainRecipe, rows_at_once: int
 ) -> bool:
-    """What the recipe says; under "auto" whether weights and activations would take most of the memory."""
+    """The recipe's choice; with "auto" True if weights and activations would need most of the memory.
+
+    Args:
+        base: the base.
+        examples: all encoded examples; the longest one counts.
+        recipe: the recipe.
+        rows_at_once: rows that are computed at the same time.
+    """
     if recipe.gradient_checkpointing != "auto":
         return recipe.gradient_checkpointing == "on"
     weights = sum(array.nbytes for _, array in tree_flatten(base.model.parameters()))

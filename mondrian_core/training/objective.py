@@ -1,4 +1,4 @@
-"""What a phase of a training optimizes; the loop, its checkpoints and its log are the same for every one."""
+"""What a training phase optimizes; the loop, its checkpoints and its log are the same for all phases."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ import mlx.core as mx
 from mondrian_core.models.base_model import BaseVLM
 from mondrian_core.training.training_examples import Batch
 
-LossFunction = Callable[..., mx.array]  # (base, batch, checkpointing=, seed=) -> the loss, or (F,) with the loss first
+LossFunction = Callable[
+    ..., mx.array
+]  # (base, batch, checkpointing=, seed=) -> the loss, or (F,) metrics with the loss first
 SUPERVISED_STAGE = "train"
 
 
@@ -20,11 +22,11 @@ class TrainingObjective:
     """A loss, and how its batches are made.
 
     Attributes:
-        stage: the word of its events.
-        loss: of one batch, already weighted; the sum over the batches of a step is what that step reports.
-        batch_of: (base, example, image tokens to pad to, factor of its weight) -> a batch.
-        figures: names of what `loss` gives besides the loss.
-        keeps_start: True when the adapter it begins with is a result too, should no epoch be better.
+        stage: name of its events.
+        loss: weighted loss of one batch; a step reports the sum over its batches.
+        make_batch: (base, example, image tokens to pad to, factor of its weight) -> a batch.
+        metrics: names of the metrics besides the loss.
+        may_keep_start: True if the adapter that the phase begins with is the result when no epoch is better.
     """
 
     stage: str
@@ -35,24 +37,26 @@ class TrainingObjective:
 
     @property
     def phase(self) -> str:
-        """Mark of its lines in the log, and folder of its checkpoint below the run's; "" for the first phase."""
+        """Mark of its lines in the log, and its checkpoint's folder in the run's folder; "" for the first phase."""
         return "" if self.stage == SUPERVISED_STAGE else self.stage
 
 
 @dataclass(frozen=True, kw_only=True)
 class PreferenceResult:
-    """What preference tuning came to.
+    """Result of preference tuning.
 
     Attributes:
-        pairs: pairs it learned from; corrections: how many of them a person's corrections are.
-        validation_pairs: those that chose the epoch; 0: the last epoch was taken.
-        best_epoch: epoch it comes from; 0: none was better than the adapter it began with, which was kept.
+        pairs: number of pairs trained on.
+        corrections: how many of them are a person's corrections.
+        validation_pairs: number of pairs that chose the epoch; 0: the last epoch was taken.
+        best_epoch: epoch of the adapter; 0: none was better than the adapter it began with, which was kept.
         steps: optimizer steps.
-        loss: of the best epoch, on the validation pairs or (without any) the training pairs.
+        loss: loss of the best epoch, on the validation pairs or (without any) the training pairs.
         accuracy: share of the validation pairs whose chosen answer has the larger reward, a tie counted
             half; None without any.
         margin: mean difference of their rewards.
-        start_accuracy, start_margin: the same before the first step.
+        start_accuracy: accuracy before the first step.
+        start_margin: margin before the first step.
     """
 
     pairs: int

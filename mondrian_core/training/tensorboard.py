@@ -1,7 +1,7 @@
-"""A training's log as event files of TensorBoard, for those who keep their curves there.
+"""Write a training's log as TensorBoard event files.
 
-It follows the lines of training_log.jsonl and nothing else. A log that begins anew (a resumption drops what the
-checkpoint doesn't know) is written anew, so no point is there twice.
+The listener follows the lines of training_log.jsonl. When the log is rewritten, as after a resumption, the event files
+are too, so no point is there twice.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ _NOT_FIGURES = ("kind", "step", "phase")
 
 @contextmanager
 def tensorboard_listener(folder: Path) -> Iterator[EventListener]:
-    """A listener that writes every figure of the log into `folder`, under `<phase>/<kind>/<name>` at its step.
+    """A listener that writes every number of the log into `folder`, as `<phase>/<kind>/<name>` at its step.
 
     Raises:
         BadInput: tensorboardX isn't installed.
     """
-    # Not its SummaryWriter: that one writes from a thread, and what is in its queue when a process is killed is lost.
+    # The SummaryWriter isn't used, because it writes from a thread and loses its queue when the process is killed.
     try:
         from tensorboardX.event_file_writer import EventsWriter
         from tensorboardX.proto.event_pb2 import Event as Record
         from tensorboardX.summary import scalar
     except ImportError:
         raise BadInput(
-            "TENSORBOARD_ENABLED is set and tensorboardX isn't installed.",
+            "TENSORBOARD_ENABLED is set, but tensorboardX isn't installed.",
             "`pip install tensorboardX`, or unset the variable.",
         ) from None
     writers: list[Any] = []
@@ -61,10 +61,10 @@ def tensorboard_listener(folder: Path) -> Iterator[EventListener]:
 
 
 def tensorboard_scalars(line: Mapping[str, Any]) -> dict[str, float]:
-    """Numbers of a line of the log, by the names they get; what is unknown (None) is left out."""
-    begins = "/".join(filter(None, (line.get("phase"), line["kind"])))
+    """The numbers of a line of the log, by their names in TensorBoard; None is left out."""
+    prefix = "/".join(filter(None, (line.get("phase"), line["kind"])))
     return {
-        f"{begins}/{name}": float(value)
+        f"{prefix}/{name}": float(value)
         for name, value in line.items()
         if name not in _NOT_FIGURES and isinstance(value, int | float)
     }

@@ -1,4 +1,4 @@
-"""What a training would take, from one probed optimizer step: nothing is written and no step is taken."""
+"""Estimate time and memory of a training from one measured optimizer step; nothing is trained or written."""
 
 from __future__ import annotations
 
@@ -30,22 +30,23 @@ _FORWARD_SHARE = 0.6  # a forward pass alone costs this much of forward and back
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingEstimate:
-    """What a training would take.
+    """Estimated cost of a training.
 
     Attributes:
-        rows: training rows; `validation_rows` those to validate on.
-        tokens: tokens of all training rows, photographs and prompts included.
-        supervised_tokens: those of the answers, which alone carry loss.
+        rows: training rows.
+        validation_rows: validation rows.
+        tokens: tokens of all training rows, including photographs and prompts.
+        supervised_tokens: tokens of the answers, which alone carry loss.
         longest_row: tokens of the longest row, training or validation.
-        pairs: pairs that the adapter would be tuned on afterwards; 0 where they are too few, or the recipe wants none.
-        steps: optimizer steps of all epochs, those of preference tuning included.
-        trainable: numbers in the adapter.
+        pairs: pairs for preference tuning; 0 if they are too few or the recipe has no preference tuning.
+        steps: optimizer steps of all epochs, including preference tuning.
+        trainable: number of parameters in the adapter.
         seconds: expected time; early stopping can only shorten it.
-        peak_bytes: most memory that MLX held in a probed step, on the longest row and the longest pair.
-        memory_bytes: what this machine has.
-        gradient_checkpointing: whether layers are computed again to save memory.
-        fits: False when the longest row is over the recipe's limit, or memory wouldn't suffice.
-        problem: why it doesn't fit; empty when it does.
+        peak_bytes: peak memory of MLX in a measured step, on the longest row and the longest pair.
+        memory_bytes: memory of this machine.
+        gradient_checkpointing: True if layers are recomputed to save memory.
+        fits: False if the longest row exceeds the recipe's limit, or if memory isn't sufficient.
+        problem: why it doesn't fit; "" if it does.
     """
 
     rows: int
@@ -76,10 +77,18 @@ def estimate_training(
     listen: EventListener = ignore_events,
     pairs: PreferencePairSplit = NO_PREFERENCE_PAIRS,
 ) -> TrainingEstimate:
-    """Count the tokens of every row and pair, and probe one optimizer step on the longest of each.
+    """Count the tokens of every row and pair, and measure one optimizer step on the longest of each.
+
+    Args:
+        base: the base.
+        rows: training rows.
+        validation: validation rows.
+        recipe: settings of the training.
+        listen: receives progress.
+        pairs: pairs for preference tuning.
 
     Raises:
-        BadInput: when there are no rows.
+        BadInput: there are no rows.
     """
     if not rows:
         raise BadInput("There are no rows to train on.", "Run `mondrian link` to see why records were left out.")
@@ -126,7 +135,7 @@ def _length(base: BaseVLM, row: DatasetRow) -> int:
 
 @dataclass(frozen=True)
 class _PreferenceEstimate:
-    """What preference tuning would take: pairs, optimizer steps, seconds, peak bytes."""
+    """Estimated cost of preference tuning: pairs, optimizer steps, seconds, peak bytes."""
 
     pairs: int
     steps: int
@@ -147,7 +156,7 @@ def _estimate_preference(
         recipe.preference_epochs,
         *(sum(each.length for each in some) for some in (examples, validation)),
     )
-    passes = learned * (epochs + _FORWARD_SHARE) + judged * (epochs + 2) * _FORWARD_SHARE  # the reference's among them
+    passes = learned * (epochs + _FORWARD_SHARE) + judged * (epochs + 2) * _FORWARD_SHARE  # including the reference's
     steps = math.ceil(len(examples) / recipe.accumulation) * epochs
     return _PreferenceEstimate(len(examples), steps, seconds / (longest.length * recipe.accumulation) * passes, peak)
 
@@ -155,9 +164,9 @@ def _estimate_preference(
 def _probe(
     base: BaseVLM, objective: TrainingObjective, example: Any, recipe: TrainRecipe
 ) -> tuple[float, int, int, bool]:
-    """(seconds of an optimizer step on this example, peak bytes, numbers in the adapter, whether it checkpoints).
+    """(seconds of an optimizer step, peak bytes, number of parameters, True with gradient checkpointing).
 
-    Two steps are taken, the second one counts.
+    Two steps are computed and the second one counts.
     """
     lora_layers.attach_lora(base, recipe, recipe.seed)
     base.model.train()
@@ -183,5 +192,5 @@ def _problem(longest: int, limit: int, peak: int, memory: int) -> str:
     if longest > limit:
         return f"The longest row has {longest} tokens, the recipe allows {limit}."
     if peak > 0.9 * memory:
-        return f"A step takes {peak / 1e9:.1f} GB, this machine has {memory / 1e9:.1f} GB."
+        return f"A step needs {peak / 1e9:.1f} GB; this machine has {memory / 1e9:.1f} GB."
     return ""

@@ -1,7 +1,9 @@
-"""Rows turned into arrays, once: tokens, vision features and how much each token of the answer counts.
+"""Encode rows for training, once: tokens, vision features, and the weight of each token of the answer.
 
-Shapes: `T` tokens of prompt and answer, `A` tokens of the answer (end token included), `N` image tokens, `D` width.
-Lengths are padded up to multiples of a bucket, so that a few compiled steps serve every row.
+Lengths are padded to multiples of LENGTH_BUCKET, so that a few compiled steps serve all rows.
+
+Shapes: `T` tokens of prompt and answer, `A` tokens of the answer (including the end token), `N` image tokens, `D`
+width, `S` scores of the answer.
 """
 
 from __future__ import annotations
@@ -31,14 +33,14 @@ Batch = dict[str, Any]
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class TrainingExample:
-    """A row, ready for the step.
+    """An encoded row.
 
     Attributes:
-        lineage: source photograph.
-        prompt: everything before the answer, vision features included.
-        answer: tokens of the answer and its end token, A of them.
-        weights: (A,) float32, what each token counts in the loss; the row's own weight is in it.
-        soft: the scores' targets, where the recipe wants more than their digits; `weights` is 0 at their places.
+        photo_id: the source photograph.
+        prompt: everything before the answer, including vision features.
+        answer: the A tokens of the answer.
+        weights: (A,) float32 weights of the tokens in the loss, including the row's own weight.
+        soft: targets of the scores, if the recipe asks for more than their digits; `weights` is 0 at their tokens.
     """
 
     photo_id: str
@@ -49,7 +51,7 @@ class TrainingExample:
 
     @property
     def length(self) -> int:
-        """Tokens that the language model reads: the answer's last one is only predicted."""
+        """Tokens that the language model reads; the answer's last one is only predicted."""
         return len(self.prompt.ids) + len(self.answer) - 1
 
     @property
@@ -60,16 +62,16 @@ class TrainingExample:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class SoftScoreTargets:
-    """Targets of the tokens at which scores begin: chances of the ten digits, and the advisor's own value.
+    """Targets at the tokens where scores begin: probabilities of the ten digits, and the advisor's own score.
 
     Attributes:
-        places: (S,) int32 places in the answer.
-        digits: (S, 10) int32 tokens of the digits as they stand there.
-        chances: (S, 10) float32, rows sum to 1.
-        weights: (S,) float32, what each place counts in the loss.
-        points: (S, 10) float32, the score that begins with each digit.
-        wanted: (S,) float32, the advisor's score, 0-10, fractions kept.
-        value: how much the squared error of the expected score counts, as a multiple of `weights`.
+        places: (S,) int32 token indices in the answer.
+        digits: (S, 10) int32 tokens of the ten digits.
+        probabilities: (S, 10) float32; rows sum to 1.
+        weights: (S,) float32 weights in the loss.
+        digit_scores: (S, 10) float32, the score (0-10) that begins with each digit.
+        advisor_scores: (S,) float32, 0-10, not rounded.
+        value: weight of the squared error of the expected score, as a multiple of `weights`.
     """
 
     places: np.ndarray
@@ -81,7 +83,7 @@ class SoftScoreTargets:
     value: float = 0.0
 
     def arrays(self, scale: float) -> Batch:
-        """For the step; the weights times `scale`."""
+        """The arrays of the step, with weights multiplied by `scale`."""
         arrays = {
             "soft_places": mx.array(self.places),
             "soft_digits": mx.array(self.digits),
@@ -95,9 +97,9 @@ class SoftScoreTargets:
 
 
 def gaussian_digit_distribution(score: float, spread: float) -> np.ndarray:
-    """(10,) chances of the first digit of a score 0-10 that is normally distributed around `score`, in points.
+    """(10,) probabilities of the first digit of a score 0-10 that is normally distributed around `score`.
 
-    A ten begins with the digit 1, so its chance is there.
+    `spread` is the standard deviation in points. The probability of a ten is added to that of the digit 1.
     """
     chances = np.exp(-0.5 * ((np.arange(11) - score) / spread) ** 2)
     chances /= chances.sum()
@@ -108,7 +110,7 @@ def gaussian_digit_distribution(score: float, spread: float) -> np.ndarray:
 def score_by_first_digit(score: float) -> np.ndarray:
     """(10,) the score that begins with each digit.
 
-    A 1 is a one or a ten. Which, the model would only say one token later, so it is the one nearer to the advisor's.
+    A 1 begins a one or a ten, which the model only decides one token later. It counts as the one nearer to `score`.
     """
     points = np.arange(10, dtype=np.float32)
     points[1] = 10 if score > 5.5 else 1
@@ -118,7 +120,15 @@ def score_by_first_digit(score: float) -> np.ndarray:
 def soft_score_targets(
     base: BaseVLM, row: DatasetRow, answer: EncodedAnswer, weights: np.ndarray, recipe: TrainRecipe
 ) -> SoftScoreTargets | None:
-    """Targets from the advisor's own scores (fractions kept); None where none are wanted or can be had."""
+    """Targets from the advisor's own, unrounded scores; None if the recipe asks for none or a digit has no token.
+
+    Args:
+        base: the base.
+        row: the row.
+        answer: its encoded answer.
+        weights: (A,) weights of the answer's tokens.
+        recipe: says how wide the targets are and what the squared error weighs.
+    """
     if recipe.score_spread <= 0 and recipe.score_value <= 0:
         return None
     found = {
@@ -156,12 +166,18 @@ def encode_training_rows(
     what: str,
     features: VisionFeatureCache | None = None,
 ) -> list[TrainingExample]:
-    """Encode every row once; the vision tower is frozen, so its features hold for every epoch.
+    """Encode every row once; the vision tower is frozen, so its features are valid for all epochs.
 
-    With `features` they lie on disk, also for the next training, and are read when a step needs them.
+    Args:
+        base: the base.
+        rows: the rows.
+        recipe: settings of the training.
+        listen: receives progress and notices.
+        what: name of these rows in progress messages.
+        features: cache on disk, from which a step reads the features; None keeps them in memory.
 
     Raises:
-        BadInput: when a row is longer than the recipe allows; nothing is ever cut.
+        BadInput: a row is longer than the recipe allows. Rows are never truncated.
     """
     examples = []
     for number, row in enumerate(rows):
@@ -174,7 +190,7 @@ def encode_training_rows(
         example = TrainingExample(photo_id=row.photo_id, prompt=prompt, answer=answer.ids, weights=weights, soft=soft)
         _check_length(example, recipe.max_tokens)
         if example.weight <= 0:
-            raise BadInput(f"The row of {row.photo_id} has no token that counts.", "Give it a weight above 0.")
+            raise BadInput(f"The row of {row.photo_id} has no token with a weight.", "Give it a weight above 0.")
         examples.append(example)
         listen(StageProgressed("encode", number + 1, len(rows), what))
     _notice_long_answers(examples, listen)
@@ -182,12 +198,12 @@ def encode_training_rows(
 
 
 def _notice_long_answers(examples: Sequence[TrainingExample], listen: EventListener) -> None:
-    """A dataset that is built today has none."""
+    """Warn of answers over the limit; only datasets of older releases have them."""
     long = sorted({each.photo_id for each in examples if len(each.answer) > MAX_ANSWER_TOKENS})
     if long:
         named = ", ".join(name[:12] for name in long[:3])
-        message = f"{len(long)} photographs have answers over {MAX_ANSWER_TOKENS} tokens, where every answer is cut"
-        listen(StageNotice("encode", f"{message} ({named}). Build the dataset again: it leaves them out."))
+        message = f"{len(long)} photographs have answers over {MAX_ANSWER_TOKENS} tokens, where answers are truncated"
+        listen(StageNotice("encode", f"{message} ({named}). Build the dataset again, which leaves them out."))
 
 
 def _check_length(example: TrainingExample, limit: int) -> None:
@@ -221,7 +237,9 @@ def make_training_batch(base: BaseVLM, example: TrainingExample, image_tokens: i
     """Padded arrays of one row.
 
     Args:
-        image_tokens: N to pad the photograph's tokens to; the padding adds zero at the last place.
+        base: the base.
+        example: the encoded row.
+        image_tokens: number of image tokens N to pad to; the padding adds zero at the last token.
         scale: factor of the token weights, 1 / (sum of the weights of the optimizer step).
     """
     prompt, count = example.prompt.load(), len(example.answer)
@@ -240,11 +258,14 @@ def make_training_batch(base: BaseVLM, example: TrainingExample, image_tokens: i
 def language_model_inputs(
     base: BaseVLM, prompt: EncodedPrompt, tokens: Sequence[int], ahead: np.ndarray, image_tokens: int
 ) -> Batch:
-    """What the language model reads: the prompt, then `tokens`, padded.
+    """Arrays of the prompt followed by `tokens`, padded; B is 1.
 
     Args:
-        ahead: for every place behind the prompt, padding included, how far it lies behind the prompt's last one.
-        image_tokens: as `batch_of`.
+        base: the base.
+        prompt: the encoded prompt.
+        tokens: token ids after the prompt.
+        ahead: rotary position of every token after the prompt, including padding, relative to the first one.
+        image_tokens: number of image tokens to pad to.
     """
     length = len(prompt.ids) + len(ahead)
     inputs = mx.array([tokens], dtype=mx.int32)
@@ -260,12 +281,12 @@ def language_model_inputs(
 
 
 def padded_length(length: int) -> int:
-    """Up to the next multiple of the bucket."""
+    """The next multiple of LENGTH_BUCKET."""
     return -(-length // LENGTH_BUCKET) * LENGTH_BUCKET
 
 
 def training_rows_digest(rows: Sequence[DatasetRow]) -> str:
-    """SHA-256 over everything in the rows that training sees, hexadecimal."""
+    """SHA-256 over everything in the rows that training uses, hexadecimal."""
     digest = hashlib.sha256()
     for row in rows:
         facts = (

@@ -104,5 +104,5 @@ def test_an_adapter_of_another_base_and_a_taken_name_are_refused(base: BaseVLM, 
         export_peft_adapter(base, broken, tmp_path / "out")
     assert not (tmp_path / "out").exists()
     (tmp_path / "taken").mkdir()
-    with pytest.raises(BadInput, match="is there already"):
+    with pytest.raises(BadInput, match="already exists"):
         export_mlx_adapter(adapter, tmp_path / "taken")

@@ -45,13 +45,13 @@ def test_fingerprint_follows_weights_and_configuration(base: bases.BaseVLM, tmp_
 
 
 def test_a_missing_folder_is_explained() -> None:
-    with pytest.raises(BaseModelUnavailable, match="isn't there") as caught:
+    with pytest.raises(BaseModelUnavailable, match="doesn't exist") as caught:
         bases.load_base("/nowhere/at/all")
     assert "MONDRIAN_BASE_MODEL" in caught.value.next_step
 
 
 def test_a_hub_id_without_a_hub_is_explained() -> None:
-    with pytest.raises(BaseModelUnavailable, match="can't be fetched"):
+    with pytest.raises(BaseModelUnavailable, match="can't be downloaded"):
         bases.load_base("mlx-community/Qwen3-VL-4B-Instruct-4bit")
 
 

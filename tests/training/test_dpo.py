@@ -301,7 +301,7 @@ def test_a_resumed_phase_ends_as_an_uninterrupted_one_and_reads_its_references(
     def asked_again(*_: Any) -> None:
         raise AssertionError("the reference was asked again")
 
-    monkeypatch.setattr(dpo_references, "_compute_missing", asked_again)
+    monkeypatch.setattr(dpo_references, "_compute", asked_again)
     listener = Interrupter(99)
     resumed = train_adapter(base, TrainingRows(rows, pairs=pairs), recipe, out, resume=True, listen=listener)
     assert any(

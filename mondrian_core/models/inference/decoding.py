@@ -1,10 +1,12 @@
-"""One token after another: prefill once, then steps on a key-value cache.
+"""Decode token by token: prefill the prompt once, then take steps on a key-value cache.
 
 On the CPU a step of a small model is mostly overhead, so it is compiled: the cache is a buffer of fixed size with a
-mask over what isn't written yet, and grows by blocks. On Metal, where mlx-vlm's rotary kernel is compiled already, the
-step runs on the library's growing cache. Both go through the same layers.
-Tokens that are known beforehand go through in one pass (`extend`). What stands before the photograph is the same for
-every photograph of an advisor and arm, so its keys and values are kept.
+mask over its unwritten part, and grows by blocks. On Metal, where mlx-vlm's rotary kernel is compiled already, the step
+runs on mlx-vlm's growing cache. Both use the same layers.
+
+Tokens that are known in advance are read in one pass (`extend`). The text before the photograph is the same for every
+photograph of an advisor, so its keys and values are cached.
+
 Shapes: `T` tokens, `V` vocabulary, `H` key-value heads, `E` width of a head, `C` capacity of the buffer.
 """
 
@@ -24,12 +26,12 @@ from mondrian_core.models.prompt_encoding import EncodedPrompt
 
 CACHE_BLOCK_TOKENS = 256  # tokens by which the buffer grows; each size is compiled once
 PASS_WIDTHS = (1, 2, 4, 8, 16)  # tokens of one compiled pass; fewer are padded, more take several passes
-_SHORTEST_PREFIX = 16  # tokens below which keeping keys and values isn't worth their copy
+_SHORTEST_PREFIX = 16  # tokens; a shorter prefix isn't worth copying
 _KEPT_PREFIXES = 8
 
 
 class Decoder(Protocol):
-    """What generation needs of either decoder."""
+    """The interface of both decoders."""
 
     def start(self, prompt: EncodedPrompt) -> mx.array:
         """Read the prompt; logits (V,) of the first token of the answer."""
@@ -38,25 +40,25 @@ class Decoder(Protocol):
         """Append a token (a scalar array); logits (V,) of the one after it."""
 
     def extend(self, tokens: Sequence[int]) -> mx.array:
-        """Append one or more tokens that are known; logits (V,) of the one after the last."""
+        """Append one or more known tokens; logits (V,) of the one after the last."""
 
     def read(self, tokens: Sequence[int]) -> mx.array:
-        """Append up to WIDTHS[-1] tokens in one pass; logits (T, V) of the one after each of them."""
+        """Append up to PASS_WIDTHS[-1] tokens in one pass; logits (T, V) of the one after each of them."""
 
     def undo(self, count: int) -> None:
-        """Take back the last `count` tokens that were appended."""
+        """Remove the last `count` tokens."""
 
     def probe(self, index: int, token: int) -> mx.array:
-        """Logits (V,) after `token` had been the answer's token `index`; what was decoded stays as it is."""
+        """Logits (V,) as if `token` were the answer's token `index`; the decoded answer doesn't change."""
 
 
 def make_decoder(base: BaseVLM) -> Decoder:
-    """The decoder that suits the device."""
+    """The decoder for this device."""
     return EagerDecoder(base) if base.family.has_fused_rotary(base.language_model) else CompiledDecoder(base)
 
 
 def prefill(base: BaseVLM, prompt: EncodedPrompt) -> tuple[mx.array, list[Any]]:
-    """Logits (V,) after the prompt and the filled caches."""
+    """(logits (V,) after the prompt, the filled caches)."""
     from mlx_vlm.models.cache import make_prompt_cache
 
     caches = make_prompt_cache(base.language_model)
@@ -75,9 +77,9 @@ LayerKeysValues = tuple[mx.array, mx.array]  # keys and values of a layer, each 
 
 
 def _cached_prefix(base: BaseVLM, prompt: EncodedPrompt) -> list[LayerKeysValues]:
-    """Keys and values, by layer, of the tokens before the photograph under the adapter in use; empty for few tokens.
+    """Keys and values, by layer, of the tokens before the photograph with the adapter in use; [] for few tokens.
 
-    While an adapter is being trained its weights change at every step, and nothing is kept.
+    Nothing is cached during a training, where the weights change at every step.
     """
     length = cast(int, prompt.image_index[0].item()) if prompt.image_tokens else 0
     if length < _SHORTEST_PREFIX or getattr(base.model, "_vlm_adapter_config", None) is not None:
@@ -85,7 +87,7 @@ def _cached_prefix(base: BaseVLM, prompt: EncodedPrompt) -> list[LayerKeysValues
     mounted = existing_adapter_switch(base)
     changes = mounted.deltas if mounted else []
     arrays = tuple(array for change in changes for array in change)
-    # the arrays are held beside what they gave, so that another adapter's can't have their identity
+    # the arrays are kept with the result, so that no other adapter's arrays can get their ids
     kept: OrderedDict[Any, tuple[Any, list[LayerKeysValues]]] = base.cache.setdefault("prefixes", OrderedDict())
     key = (prompt.ids[:length], tuple(id(array) for array in arrays))
     if key not in kept:
@@ -107,7 +109,7 @@ def _computed_prefix(base: BaseVLM, prompt: EncodedPrompt, length: int) -> list[
 
 
 class EagerDecoder:
-    """Steps on the library's key-value cache."""
+    """Steps on mlx-vlm's key-value cache."""
 
     def __init__(self, base: BaseVLM) -> None:
         self._base = base
@@ -165,13 +167,13 @@ class EagerDecoder:
 
 
 class _FixedSizeCache:
-    """A key-value cache of fixed size: writes at an offset that is an array, so that it can be traced."""
+    """A key-value cache of fixed size; the offset is an array, so that writing can be traced."""
 
     def __init__(self, keys: mx.array, values: mx.array, offset: mx.array) -> None:
         self.keys, self.values, self.offset = keys, values, offset
 
     def update_and_fetch(self, keys: mx.array, values: mx.array) -> tuple[mx.array, mx.array]:
-        """The whole buffers (1, H, C, E) with the new tokens in their places."""
+        """The whole buffers (1, H, C, E) after the new keys and values (1, H, T, E) are written."""
         self.keys = mx.slice_update(self.keys, keys, self.offset, axes=(2,))
         self.values = mx.slice_update(self.values, values, self.offset, axes=(2,))
         return self.keys, self.values
@@ -204,12 +206,12 @@ class CompiledDecoder:
         return self._append(token.reshape(1), 1)
 
     def extend(self, tokens: Sequence[int]) -> mx.array:
-        """See Decoder. Padding is written behind the tokens; no mask lets anything see it before it is overwritten."""
+        """See Decoder. Padding is written after the tokens; the mask hides it until it is overwritten."""
         found = None
         for start in range(0, len(tokens), PASS_WIDTHS[-1]):
             part = tokens[start : start + PASS_WIDTHS[-1]]
             found = self._append(_padded(part), len(part))
-        assert found is not None, "there is nothing to append"
+        assert found is not None, "no tokens to append"
         return found
 
     def read(self, tokens: Sequence[int]) -> mx.array:
@@ -217,11 +219,11 @@ class CompiledDecoder:
         return self._append(_padded(tokens), len(tokens), every=True)[: len(tokens)]
 
     def undo(self, count: int) -> None:
-        """See Decoder. What was written stays in the buffers, behind what any mask lets be seen."""
+        """See Decoder. The tokens stay in the buffers, hidden by the mask."""
         self._steps -= count
 
     def _append(self, tokens: mx.array, count: int, *, every: bool = False) -> mx.array:
-        """The first `count` of the tokens count, the rest is padding."""
+        """Append the first `count` of the tokens; the rest is padding."""
         while self._length + self._steps + tokens.shape[0] > self._capacity:
             self._grow()
         found, self._keys, self._values = self._run(tokens, count, self._steps, every=every)
@@ -248,15 +250,15 @@ class CompiledDecoder:
 
 
 def _padded(tokens: Sequence[int]) -> mx.array:
-    """The tokens, the last of them repeated up to the next of WIDTHS."""
-    width = next(each for each in PASS_WIDTHS if each >= len(tokens))
+    """The tokens, padded with the last one to the next of PASS_WIDTHS."""
+    width = next(width for width in PASS_WIDTHS if width >= len(tokens))
     return mx.array([*tokens, *[tokens[-1]] * (width - len(tokens))], dtype=mx.int32)
 
 
 def _compiled_step(base: BaseVLM, *, every: bool = False) -> Any:
     """The compiled step for the modules that are adapted now; adapters of the same modules share it.
 
-    It gives the logits (V,) after one of its tokens, or (T, V) after each.
+    It returns the logits (V,) after its last real token or, with `every`, (T, V) after each token.
     """
     mounted = existing_adapter_switch(base)
     key = (every, mounted.compile_key if mounted else ())

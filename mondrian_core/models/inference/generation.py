@@ -1,4 +1,4 @@
-"""Answers: greedy or sampled, free or constrained by the rubric's schema, with the expected value of each score."""
+"""Generate an answer: greedy or sampled, free or constrained by the rubric's schema, with expected scores."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ __all__ = ["Generation", "generate", "mean_kl", "prepare_prompt"]
 
 @dataclass(frozen=True, kw_only=True)
 class Generation:
-    """An answer and how it came about.
+    """An answer and how it was generated.
 
     Attributes:
-        text: the answer without end token.
-        tokens: its tokens, without end token.
-        finish_reason: "stop" when the model ended it, "length" when the limit did.
-        prompt_tokens: tokens before the answer, those of the photograph included.
+        text: the answer without its end token.
+        tokens: its tokens, without the end token.
+        finish_reason: "stop" if the model ended it, "length" if it reached the limit.
+        prompt_tokens: tokens before the answer, including the photograph's.
         image_tokens: tokens of the photograph.
-        prefill_seconds: from the photograph to the first token that the model chose.
-        decode_seconds: from there to the last token.
-        expected_scores: expected value (0-10) over the score tokens by dimension, before any mask.
-        score_chances: by dimension the probabilities of 0 to 10 that it is made of, shares of the whole vocabulary.
-        passes: how often the language model ran after the prompt, probing for a ten left out.
-        drafted: tokens that were tried because earlier answers let expect them.
-        accepted: those of them that are part of the answer.
+        prefill_seconds: time until the first token that the model chose.
+        decode_seconds: time from there to the last token.
+        expected_scores: expected score (0-10) by dimension, from the distribution before any mask.
+        score_chances: probabilities of 0 to 10 by dimension, as shares of the whole vocabulary.
+        passes: forward passes of the language model after the prompt, without the probes for a ten.
+        drafted: tokens that were tried because earlier answers predicted them.
+        accepted: drafted tokens that became part of the answer.
     """
 
     text: str
@@ -56,11 +56,11 @@ class Generation:
 
 
 def prepare_prompt(base: BaseVLM, messages: list[dict[str, Any]], image: Image.Image | None) -> EncodedPrompt:
-    """Tokens, vision features and positions of a prompt, to be used by several answers (`prepared=`)."""
+    """Encode a prompt for several answers (`prepared=`)."""
     return encode_prompt(base, messages, image)
 
 
-def generate(
+def generate(  # noqa: PLR0913  keyword-only options of one call, as in mlx_vlm.generate
     base: BaseVLM,
     messages: list[dict[str, Any]],
     image: Image.Image | None,
@@ -74,18 +74,21 @@ def generate(
     prepared: EncodedPrompt | None = None,
     precedents: NgramDrafter | None = None,
 ) -> Generation:
-    """Answer about a photograph with the base and whatever adapter is mounted and in use.
+    """Answer about a photograph with the base and the adapter in use.
 
     Args:
-        messages: system and user (`prompts.critique_messages`).
-        max_tokens: the answer is cut there.
-        temperature: 0 takes the likeliest token, above 0 it is sampled with `seed`.
-        constrained: only what the rubric's schema allows can be written.
-        exact_tokens: exactly so many tokens, the end token suppressed: equal work for timing.
-        on_token: hears each piece of text as it comes.
-        prepared: what `prepare` gave for the same messages and image; its time then isn't in `prefill_seconds`.
-        precedents: what this model, with the adapter in use, answered before: the same greedy answer in fewer passes.
-            It learns the answer. Sampled answers and `exact_tokens`, whose work must be equal, neither use nor fill it.
+        base: the base.
+        messages: system and user message (`prompts.critique_messages`).
+        image: the photograph; None for a prompt without one.
+        max_tokens: limit of the answer's length.
+        temperature: 0 takes the likeliest token; above 0 tokens are sampled.
+        seed: seed of the sampling.
+        constrained: allow only what the rubric's schema allows.
+        exact_tokens: generate exactly this many tokens with the end token suppressed, as equal work for timing.
+        on_token: receives each piece of text as it is generated.
+        prepared: result of `prepare_prompt` for the same messages and image; its time isn't in `prefill_seconds`.
+        precedents: earlier answers of this model with the adapter in use. They give the same greedy answer in fewer
+            passes, and the answer is added to them. Sampled answers and `exact_tokens` neither use nor change them.
     """
     began = time.perf_counter()
     prompt = prepared or encode_prompt(base, messages, image)

@@ -1,4 +1,7 @@
-"""The loop that writes one answer: what is forced is fed together, what is chosen one after another."""
+"""The loop that generates one answer: forced tokens are read in one pass, chosen tokens one by one.
+
+Shapes: `V` vocabulary.
+"""
 
 from __future__ import annotations
 
@@ -16,11 +19,12 @@ from mondrian_core.rubric import critique_json_schema
 
 
 class TokenSampler:
-    """Picks the next token from logits (V,)."""
+    """Chooses the next token from logits (V,)."""
 
     def __init__(
         self, base: BaseVLM, vocabulary: int, temperature: float, seed: int, endless: bool, constrained: bool
     ) -> None:
+        """`vocabulary` is the length of the logits; `endless` suppresses the end tokens."""
         self._temperature = temperature
         self._key = mx.random.key(seed)
         self._grammar = JsonGrammar(base, critique_json_schema(), vocabulary) if constrained else None
@@ -31,15 +35,15 @@ class TokenSampler:
 
     @property
     def greedy(self) -> bool:
-        """Whether the choice is the likeliest token that the grammar allows, and nothing else."""
+        """True if the choice is always the likeliest token that the grammar allows."""
         return self._temperature <= 0 and self._forbidden is None
 
     def forced(self) -> list[int]:
-        """Tokens that come next whatever the model says; none where it has a choice, or the end is forbidden."""
+        """Tokens that must come next; [] if the model has a choice or the end tokens are suppressed."""
         return [] if self._grammar is None or self._forbidden is not None else self._grammar.forced()
 
     def sample(self, logits: mx.array) -> mx.array:
-        """The token, a scalar int32 array that need not be evaluated yet."""
+        """The next token, a scalar int32 array that may not be evaluated yet."""
         if self._grammar is not None:
             logits = self._grammar.mask_logits(logits)
         if self._forbidden is not None:
@@ -50,26 +54,26 @@ class TokenSampler:
         return mx.random.categorical(logits.astype(mx.float32) / self._temperature, key=key).astype(mx.int32)
 
     def greedy_token(self, logits: mx.array, likeliest: int) -> int:
-        """The token that a greedy `pick` gives, where the likeliest of all is known already."""
+        """The token that `sample` chooses greedily, if the likeliest of all tokens is already known."""
         if self._grammar is None or self._grammar.allows(likeliest):
             return likeliest
         return cast(int, mx.argmax(self._grammar.mask_logits(logits)).item())
 
     def consume(self, tokens: Sequence[int]) -> None:
-        """These come next."""
+        """Tell the grammar which tokens come next."""
         if self._grammar is not None:
             self._grammar.consume(*tokens)
 
 
 class GenerationLoop:
-    """Decodes one answer; the next step is under way while a token is looked at."""
+    """Decodes one answer; the next step is computed while the current token is processed."""
 
     def __init__(
         self, base: BaseVLM, decoder: Decoder, choose: TokenSampler, limit: int, on_token: Callable[[str], None] | None
     ) -> None:
         self._decoder, self._choose, self._limit = decoder, choose, limit
         self._end = base.end_tokens
-        self._speak = TextStreamer(base, on_token) if on_token else None
+        self._streamer = TextStreamer(base, on_token) if on_token else None
         self.score_recorder = ScoreLogitsRecorder(base)
         self.tokens: list[int] = []
         self.passes = self.drafted = self.accepted = 0
@@ -77,13 +81,13 @@ class GenerationLoop:
         self.first_token_time: float | None = None
 
     def run(self, logits: mx.array) -> None:
-        """Decode from the logits of the first token until the model ends or the limit is reached."""
+        """Decode from the logits (V,) of the first token until the model ends the answer or the limit is reached."""
         following: mx.array | None = logits
         while following is not None and len(self.tokens) < self._limit:
             following = self._advance(following)
 
     def _advance(self, logits: mx.array) -> mx.array | None:
-        """Take the next token or tokens; the logits after them, None at the end."""
+        """Add the next token or tokens; the logits after them, None at the end."""
         forced = self._forced()
         return self._take_forced(forced) if forced else self._take_chosen(logits)
 
@@ -109,14 +113,14 @@ class GenerationLoop:
         return self._decoder.step(token)
 
     def _register_choice(self, chosen: int) -> bool:
-        """Take note that the model chose a token; whether the answer goes on."""
+        """Record that the model chose a token; False if it ends the answer."""
         if self.first_token_time is None:
             self.first_token_time = time.perf_counter()
         self.stopped = chosen in self._end
         return not self.stopped
 
     def _take_forced(self, forced: list[int]) -> mx.array | None:
-        """Feed tokens that are no choice together, without waiting for their logits; the logits after the last."""
+        """Read forced tokens in one pass, without waiting for the logits in between; the logits after the last."""
         tokens = self._cut(forced)
         following = self._extend(tokens) if self._goes_on(tokens) else None
         if following is not None:
@@ -129,41 +133,41 @@ class GenerationLoop:
         return self._decoder.extend(tokens)
 
     def _cut(self, tokens: list[int]) -> list[int]:
-        """Those before the limit and before an end token."""
+        """The tokens before the limit and before an end token."""
         tokens = tokens[: self._limit - len(self.tokens)]
         ending = next((index for index, token in enumerate(tokens) if token in self._end), None)
         self.stopped = ending is not None
         return tokens[:ending]
 
     def _goes_on(self, tokens: list[int]) -> bool:
-        """Whether anything may come after these tokens."""
+        """True if more tokens may follow these."""
         return not self.stopped and len(self.tokens) + len(tokens) < self._limit
 
     def _note(self, tokens: Sequence[int], following: mx.array | None, *, chosen: bool = True) -> None:
-        """`following` are the logits after the last of the tokens."""
+        """Add tokens to the answer; `following` are the logits after the last one."""
         for number, token in enumerate(tokens, start=1):
             self._append_token(token, following if number == len(tokens) else None, chosen=chosen)
         self._choose.consume(tokens)
 
     def _append_token(self, token: int, following: mx.array | None, *, chosen: bool) -> None:
-        """The next token of the answer, with the logits after it where they are known."""
+        """Add a token to the answer, with the logits after it if they are known."""
         self.tokens.append(token)
         self.score_recorder.record(len(self.tokens) - 1, token, following)
-        if self._speak is not None:
-            self._speak.add_token(token)
+        if self._streamer is not None:
+            self._streamer.add_token(token)
 
 
 class TextStreamer:
-    """Hands on text piece by piece, whole characters only."""
+    """Passes text on piece by piece, in whole characters."""
 
     def __init__(self, base: BaseVLM, on_token: Callable[[str], None]) -> None:
-        self._tokenizer, self._hear = base.tokenizer, on_token
+        self._tokenizer, self._on_token = base.tokenizer, on_token
         self._pending: list[int] = []
 
     def add_token(self, identity: int) -> None:
-        """Say what the token completes; a character that isn't whole yet waits."""
+        """Pass on the text that the token completes; an incomplete character waits for the next token."""
         self._pending.append(identity)
         text = self._tokenizer.decode(self._pending, skip_special_tokens=True)
         if text and not text.endswith("\ufffd"):
-            self._hear(text)
+            self._on_token(text)
             self._pending.clear()

@@ -1,7 +1,10 @@
-"""Decoding that can only write what a JSON schema allows.
+"""Constrain decoding to a JSON schema with llguidance.
 
-llguidance makes the masks. mlx-vlm's own kernel for them needs Metal; plain array operations work anywhere. The grammar
-forces the spelling of `rubric.spelled`: the separators of `json.dumps`, raw characters, keys in the schema's order.
+llguidance computes the masks. They are applied with plain array operations, because mlx-vlm's kernel for them needs
+Metal. The grammar forces the spelling of `rubric.canonical_answer`: the separators of `json.dumps`, raw characters,
+keys in the schema's order.
+
+Shapes: `V` vocabulary.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ from mondrian_core.models.base_model import BaseVLM
 
 
 class JsonGrammar:
-    """The state of one constrained answer."""
+    """The grammar's state in one constrained answer."""
 
     def __init__(self, base: BaseVLM, schema: dict[str, Any], vocabulary: int) -> None:
         """`vocabulary` is the length of the logits; it may exceed the tokenizer's."""
@@ -28,7 +31,7 @@ class JsonGrammar:
         self._vocabulary = vocabulary
 
     def mask_logits(self, logits: mx.array) -> mx.array:
-        """Logits (V,) with minus infinity at every token that can't come next."""
+        """Logits (V,), minus infinity at every token that can't come next."""
         self._fill()
         allowed = np.zeros(self._vocabulary, dtype=bool)
         known = np.unpackbits(self._bits.view(np.uint8)[0], bitorder="little")[: self._vocabulary].astype(bool)
@@ -36,9 +39,9 @@ class JsonGrammar:
         return mx.where(mx.array(allowed), logits, -mx.inf)
 
     def allows(self, token: int) -> bool:
-        """Whether this token can come next, as the mask says.
+        """True if the mask allows this token to come next.
 
-        The matcher's `validate_tokens` also accepts other spellings of what is forced, so it can't be asked instead.
+        The matcher's `validate_tokens` can't be used, because it also accepts other spellings of forced tokens.
         """
         self._fill()
         word, bit = divmod(token, 32)
@@ -50,15 +53,15 @@ class JsonGrammar:
         llguidance.numpy.fill_next_token_bitmask(self._matcher, self._bits, 0)
 
     def forced(self) -> list[int]:
-        """The tokens of which only one can come next, as the tokenizer spells them; none where there is a choice."""
+        """The tokens that must come next, in the tokenizer's spelling; [] if there is a choice."""
         return list(self._matcher.compute_ff_tokens())
 
     def consume(self, *tokens: int) -> None:
-        """Take note of the tokens that were chosen."""
+        """Advance by the chosen tokens."""
         self._matcher.consume_tokens(list(tokens))
-        trouble = self._matcher.get_error()
-        if trouble:
-            raise RuntimeError(f"the grammar refused a token it had allowed: {trouble}")
+        error = self._matcher.get_error()
+        if error:
+            raise RuntimeError(f"the grammar refused a token that it had allowed: {error}")
 
 
 def _tokenizer(base: BaseVLM) -> Any:

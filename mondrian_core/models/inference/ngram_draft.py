@@ -1,9 +1,9 @@
-"""What may come next, told by what the same model wrote before: drafts for speculative decoding without a draft model.
+"""Draft tokens for speculative decoding from an n-gram table of the same model's earlier answers.
 
-After each context of 2 to 16 tokens stands the token that followed last, as in prompt lookup decoding (Saxena 2023) and
-REST (He et al. 2023, arXiv 2311.08252), with a counter of how steadily it did (a branch predictor's). How often the
-guesses of each kind are right is counted at every token, drafted or not, so a memory that fits badly is known to be bad
-without a single draft. How long a draft should be follows from these chances and from what passes of each width took.
+The table holds, for each context of 2 to 16 tokens, the token that followed last, as in prompt lookup decoding (Saxena
+2023) and REST (He et al. 2023, arXiv 2311.08252), with a counter of how steadily it did, as in a branch predictor. The
+share of right guesses is updated at every token, drafted or not, so a poor table is recognised without drafting. The
+length of a draft follows from these shares and from the measured time of passes of each width.
 """
 
 from __future__ import annotations
@@ -14,27 +14,27 @@ from collections.abc import Sequence
 
 from mondrian_core.models.inference.decoding import PASS_WIDTHS
 
-CONTEXT_SIZES = (16, 8, 5, 3, 2)  # tokens of a context; the longest that is known gives the guess
+CONTEXT_SIZES = (16, 8, 5, 3, 2)  # tokens of a context; the longest known context gives the guess
 MAX_ENTRIES = 1 << 17  # 14 MB; 37 answers of 700 tokens
 _COUNTER_LEVELS = 4  # levels of the counter
 _AVERAGING_RATE = 1 / 32  # weight of the newest observation in the running shares of right guesses
-_MIN_PROBABILITY = 0.05  # a draft ends where all of it being right is less likely
+_MIN_PROBABILITY = 0.05  # a draft ends where the probability that all of it is right falls below this
 _MIN_HIT_RATE = 0.1
-_GUESSED_COST = 0.05  # of each further token of a pass, in passes of one, until it is measured
+_GUESSED_COST = 0.05  # cost of each further token of a pass, in passes of one token, until it is measured
 _SAMPLES, _ENOUGH = 31, 3
-_FORGET_AFTER_PASSES = (
-    16  # passes of one token for which a wider one's measurement is forgotten: without drafts none is made anew
-)
+# Passes of one token after which one measurement of a wider pass is forgotten: without drafts there are no new ones.
+_FORGET_AFTER_PASSES = 16
 
 
 class NgramDrafter:
-    """The memory of one model: one base with one adapter or none. Its size is bounded; the oldest entries go first."""
+    """The table of one model: a base with one adapter or none. Its size is limited; the oldest entries go first."""
 
     def __init__(self, entries: int = MAX_ENTRIES) -> None:
+        """`entries` is the largest number of contexts in the table."""
         self._room = entries // 2
-        self._young: dict[int, int] = {}  # hash of a context -> token x _STEADY + counter
+        self._young: dict[int, int] = {}  # hash of a context -> token x _COUNTER_LEVELS + counter
         self._old: dict[int, int] = {}
-        # shares of right guesses by size of the context and counter; at first a steady habit is trusted more
+        # shares of right guesses by context size and counter; at first a steady continuation is trusted more
         self._trust = [
             _RunningShare(1 - 0.5 / (steady + 1)) for _ in CONTEXT_SIZES for steady in range(_COUNTER_LEVELS)
         ]
@@ -44,12 +44,12 @@ class NgramDrafter:
         self.drafted = self.accepted = 0
 
     def __len__(self) -> int:
-        """Entries that are held, at most what was allowed."""
+        """Number of contexts in the table."""
         return len(self._young) + len(self._old)
 
     @property
     def worth_drafting(self) -> bool:
-        """Whether the tokens that the model chose lately were guessed often enough to make drafts."""
+        """True if the model's recent choices were guessed often enough for drafts to pay."""
         return self._hits.value >= _MIN_HIT_RATE
 
     def start_answer(self) -> None:
@@ -57,7 +57,7 @@ class NgramDrafter:
         self._tokens = [-1] * CONTEXT_SIZES[-1]
 
     def observe(self, token: int, *, chosen: bool = True) -> None:
-        """Learn a token of the answer; `chosen` is False where the model had no choice."""
+        """Learn a token of the answer; `chosen` is False if it was forced."""
         keys = _keys(self._tokens)
         guess = self._guess(keys)
         if guess is not None:
@@ -69,15 +69,15 @@ class NgramDrafter:
         self._tokens.append(token)
 
     def learn_answer(self, tokens: Sequence[int]) -> None:
-        """Learn a whole answer that was written elsewhere."""
+        """Learn a whole answer that was generated elsewhere."""
         self.start_answer()
         for token in tokens:
             self.observe(token)
 
     def draft(self, known: int, room: int) -> list[int]:
-        """Tokens worth trying in the pass that reads the last `known` ones; at most `room`, often none.
+        """Tokens to try in the pass that reads the last `known` ones; at most `room`, often none.
 
-        As many as let expect most tokens for what the pass costs; a pass gives one beside those that are right.
+        The length maximises the expected number of tokens per cost; a pass gives one token more than are right.
         """
         if known >= PASS_WIDTHS[-1]:
             return []
@@ -91,7 +91,7 @@ class NgramDrafter:
         return tokens[:best]
 
     def likely_continuation(self, limit: int) -> tuple[list[int], list[float]]:
-        """The likeliest continuation, and for each of its tokens the chance (0-1) that all is right up to there."""
+        """The likeliest continuation, and for each token the probability (0-1) that all tokens up to it are right."""
         tokens: list[int] = []
         chances: list[float] = []
         behind, chance = self._tokens[-CONTEXT_SIZES[0] :], 1.0
@@ -106,12 +106,12 @@ class NgramDrafter:
         return tokens, chances
 
     def record_verification(self, drafted: int, accepted: int) -> None:
-        """Count drafted tokens, and those that the model would have written itself."""
+        """Count drafted tokens, and those that were accepted."""
         self.drafted += drafted
         self.accepted += accepted
 
     def _guess(self, keys: list[int | None]) -> tuple[int, int] | None:
-        """The token after the longest context that is known, and which kind of guess that is."""
+        """The token after the longest known context, and the index of its share of right guesses."""
         for place, key in enumerate(keys):
             found = None if key is None else self._young.get(key, self._old.get(key))
             if found is not None:
@@ -135,13 +135,13 @@ class NgramDrafter:
 
 
 def _keys(tokens: list[int]) -> list[int | None]:
-    """A hash of the last tokens for each of SIZES; None where there are fewer. A collision only spoils a guess."""
+    """A hash of the last tokens for each of CONTEXT_SIZES; None if there are fewer. A collision only spoils a guess."""
     length = len(tokens)
     return [hash(tuple(tokens[-size:])) if size <= length else None for size in CONTEXT_SIZES]
 
 
 class _RunningShare:
-    """A running share of what was right: a plain mean at first, later one that forgets."""
+    """A running share of right guesses: a plain mean at first, later an exponential average."""
 
     def __init__(self, value: float) -> None:
         self.value, self._seen = value, 1
@@ -152,10 +152,10 @@ class _RunningShare:
 
 
 class ForwardPassCosts:
-    """What a pass of several tokens costs, in passes of one: measured, for machines differ in this most.
+    """The measured cost of a pass of several tokens, in passes of one token.
 
-    One figure for all widths, so that what few passes were measured for can't stay wrong: each further token costs the
-    same. Medians, because the first pass of a width compiles and other programs interrupt.
+    Each further token costs the same, so that a width with few measurements can't stay wrong. Medians are used, because
+    the first pass of a width compiles and other programs interrupt.
     """
 
     def __init__(self) -> None:
@@ -164,21 +164,19 @@ class ForwardPassCosts:
         self._count, self._each = 0, _GUESSED_COST
 
     def record(self, tokens: int, seconds: float) -> None:
-        """A pass of so many tokens took so long."""
+        """Record the time of a pass."""
         width = _width(tokens)
         if width == 1:
             self._singles.append(seconds)
             self._count += 1
             if self._count % _FORGET_AFTER_PASSES == 0:
                 self._learn(_GUESSED_COST)
-        elif (
-            width > 2 and tokens <= PASS_WIDTHS[-1] and self._singles
-        ):  # of two, the second one's cost is told too roughly
+        elif width > 2 and tokens <= PASS_WIDTHS[-1] and self._singles:  # the cost of a second token is too noisy
             further = (seconds / statistics.median(self._singles) - 1) / (width - 1)
             self._learn(min(max(further, 0.0), 1.0))
 
     def cost(self, tokens: int) -> float:
-        """Cost of a pass of 1 to WIDTHS[-1] tokens."""
+        """Cost of a pass of 1 to PASS_WIDTHS[-1] tokens."""
         return 1 + self._each * (_width(tokens) - 1)
 
     def _learn(self, further: float) -> None:

@@ -1,8 +1,10 @@
-"""Speculative decoding of one answer: what earlier answers let expect is read in a pass that is needed anyway.
+"""Speculative decoding of one answer: a draft from earlier answers is verified in a pass that is needed anyway.
 
-The model's own choice is known for every token of the pass. The draft holds as far as it is what the model (and the
-grammar) would have written; the rest is taken back out of the cache. The answer is the one without drafts, up to the
-rounding between passes of different widths (Leviathan et al. 2023, arXiv 2211.17192, for the greedy case).
+A pass gives the model's own choice after each of its tokens. The draft is accepted as far as it equals what the model
+(and the grammar) would have written; the rest is removed from the cache. The answer equals the one without drafts, up
+to rounding between passes of different widths (Leviathan et al. 2023, arXiv 2211.17192, for the greedy case).
+
+Shapes: `V` vocabulary, `D` drafted tokens.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from mondrian_core.models.inference.ngram_draft import NgramDrafter
 
 
 class SpeculativeGenerationLoop(GenerationLoop):
-    """Decodes greedily with drafts from precedents, and adds the answer to them."""
+    """Decodes greedily with drafts from earlier answers, and adds the answer to them."""
 
     def __init__(
         self,
@@ -33,8 +35,8 @@ class SpeculativeGenerationLoop(GenerationLoop):
     ) -> None:
         super().__init__(base, decoder, choose, limit, on_token)
         self._precedents = precedents
-        self._pending_forced: list[int] = []  # forced tokens of which a draft had the first ones only
-        self._known_choice: int | None = None  # the model's choice, where the pass before has told it
+        self._pending_forced: list[int] = []  # forced tokens of which the draft accepted only the first
+        self._known_choice: int | None = None  # the model's choice, if the last pass gave it
         precedents.start_answer()
 
     def _advance(self, logits: mx.array) -> mx.array | None:
@@ -45,8 +47,8 @@ class SpeculativeGenerationLoop(GenerationLoop):
         return forced
 
     def _pick(self, logits: mx.array) -> mx.array:
-        settled, self._known_choice = self._known_choice, None
-        return super()._pick(logits) if settled is None else mx.array(settled, dtype=mx.int32)
+        known, self._known_choice = self._known_choice, None
+        return super()._pick(logits) if known is None else mx.array(known, dtype=mx.int32)
 
     def _take_chosen(self, logits: mx.array) -> mx.array | None:
         began = time.perf_counter()
@@ -59,14 +61,14 @@ class SpeculativeGenerationLoop(GenerationLoop):
         super()._append_token(token, following, chosen=chosen)
 
     def _verify_draft(self, logits: mx.array) -> mx.array | None:
-        """Read the tokens that are known and a draft behind them; the logits after those that hold."""
+        """Read the known tokens and a draft in one pass; the logits after the accepted ones, None at the end."""
         known, chosen = self._known(logits)
         for number, token in enumerate(known):
             self._precedents.observe(token, chosen=chosen and number == 0)
         if not self._goes_on(known):
             self._append_known(known, None)
             return None
-        # the model chooses one more token itself, so a draft that holds never passes the limit
+        # the model chooses one more token itself, so a fully accepted draft stays within the limit
         room = self._limit - len(self.tokens) - len(known) - 1
         drafts = self._before_the_end(self._precedents.draft(len(known), room))
         began = time.perf_counter()
@@ -76,12 +78,12 @@ class SpeculativeGenerationLoop(GenerationLoop):
         self._append_known(known, rows[0])
         choices = cast(list[int], likeliest.tolist())
         self._precedents.costs.record(len(known) + len(drafts), time.perf_counter() - began)
-        held = self._accept_drafts(drafts, rows, choices)
-        self._decoder.undo(len(drafts) - held)
-        return rows[held]
+        accepted = self._accept_drafts(drafts, rows, choices)
+        self._decoder.undo(len(drafts) - accepted)
+        return rows[accepted]
 
     def _known(self, logits: mx.array) -> tuple[list[int], bool]:
-        """Tokens that come next whatever is drafted, and whether the first of them was the model's choice."""
+        """(tokens that come next whatever is drafted, whether the model chose the first of them)."""
         forced = self._forced()
         chosen = not forced
         if chosen:
@@ -105,27 +107,33 @@ class SpeculativeGenerationLoop(GenerationLoop):
         return drafts[:ending]
 
     def _read(self, known: list[int], drafts: list[int]) -> mx.array:
-        """Logits (1 + D, V) after the last known token and after each of the D drafts."""
+        """Logits (1 + D, V) after the last known token and after each drafted one."""
         self.passes += 1
         if drafts:
             return self._decoder.read([*known, *drafts])[len(known) - 1 :]
         return self._decoder.extend(known)[None]
 
     def _accept_drafts(self, drafts: list[int], rows: mx.array, choices: list[int]) -> int:
-        """How many of the drafts are what comes next; they are taken into the answer."""
-        held, expected = 0, self._expected(rows[0], choices[0])
-        while held < len(drafts) and drafts[held] == expected:
+        """Add the drafted tokens that are what comes next to the answer; how many they are.
+
+        Args:
+            drafts: the D drafted tokens.
+            rows: logits (1 + D, V) of the pass.
+            choices: the likeliest token of each row.
+        """
+        accepted, expected = 0, self._expected(rows[0], choices[0])
+        while accepted < len(drafts) and drafts[accepted] == expected:
             self._choose.consume([expected])
-            self._append_token(expected, rows[held + 1], chosen=not self._pending_forced)
+            self._append_token(expected, rows[accepted + 1], chosen=not self._pending_forced)
             self._pending_forced = self._pending_forced[1:]
-            held += 1
-            expected = self._expected(rows[held], choices[held])
+            accepted += 1
+            expected = self._expected(rows[accepted], choices[accepted])
         if not self._pending_forced:
             self._known_choice = expected
         self.drafted += len(drafts)
-        self.accepted += held
-        self._precedents.record_verification(len(drafts), held)
-        return held
+        self.accepted += accepted
+        self._precedents.record_verification(len(drafts), accepted)
+        return accepted
 
     def _expected(self, logits: mx.array, likeliest: int) -> int:
         """The token that comes next, forced or chosen."""

@@ -26,22 +26,23 @@ from mondrian_core.models.lora.adapter_validation import adaptable_linear_layers
 from mondrian_core.models.lora.dora import adapted_row_norms, matmul_without_bias, squared_row_norms
 from mondrian_core.settings import MINI_BASE_MODEL
 
-# A twentieth of the rounding of bfloat16 (2**-9): no adapter that was trained for more than a step stays below it, one
-# whose scale was misread by a factor of a hundred does.
+# A twentieth of bfloat16's rounding (2**-9). An adapter that was trained for more than a step is above it; one whose
+# scale was misread by a factor of a hundred is below.
 MIN_RELATIVE_CHANGE = 1e-4
-_LAYERS = 12  # looked at for the change; enough to tell something from nothing
+_LAYERS = 12  # layers whose change is measured
 _INPUTS = 16
 
 
 @dataclass(frozen=True)
 class AdapterInspection:
-    """What was found.
+    """Result of an inspection.
 
     Attributes:
-        base: name of the base it was held against; None when that is not at hand, and then nothing else is known.
-        problems: what speaks against using it on that base.
-        change: how much it changes the output of its layers for random inputs: the median over layers of
-            ||change|| / ||x W||, the change of a LoRA being x A B scale; None when it has problems.
+        base: name of the base that the adapter was compared with; None if it isn't on this machine, and then nothing
+            else is known.
+        problems: why the adapter can't be used on that base; () if nothing is wrong.
+        change: size of its effect on the output of its layers for random inputs: the median over layers of
+            ||change|| / ||x W||, where a LoRA's change is x A B scale; None with problems.
     """
 
     base: str | None
@@ -50,20 +51,22 @@ class AdapterInspection:
 
 
 def inspect_adapter(folder: Path, trained_on: str | None, names: Iterable[str | None]) -> AdapterInspection:
-    """Hold the adapter in `folder` against the first of the bases `names` that is at hand and has that fingerprint.
+    """Compare an adapter with the first of some bases that is on this machine and has the right fingerprint.
 
     Args:
-        trained_on: fingerprint of its base; None: nobody knows, so it can't be held against any.
+        folder: the adapter's folder.
+        trained_on: fingerprint of its base; None: unknown, so it can't be compared with any.
+        names: bases to try, in this order; None is skipped.
     """
     for name in dict.fromkeys(names):
-        found = local_base_path(name) if name and trained_on else None
-        if name and found is not None and not load_base_identity(found).differences({"fingerprint": trained_on}):
-            return _inspect_against(_load_lazily(name, found, str(trained_on)), folder)
+        path = local_base_path(name) if name and trained_on else None
+        if name and path is not None and not load_base_identity(path).differences({"fingerprint": trained_on}):
+            return _inspect_against(_load_lazily(name, path, str(trained_on)), folder)
     return AdapterInspection(None)
 
 
 def local_base_path(name: str) -> Path | None:
-    """The folder of a base that is on this machine; nothing is fetched."""
+    """The folder of a base that is on this machine; nothing is downloaded."""
     if name == MINI_BASE_MODEL:
         return MINI_WEIGHTS
     folder = Path(name).expanduser()
@@ -79,7 +82,7 @@ def local_base_path(name: str) -> Path | None:
 
 
 def _load_lazily(name: str, folder: Path, digest: str) -> BaseVLM:
-    """The base with weights that are read when they are used. It can't answer: it has no processor."""
+    """The base with weights that are read when they are used. It has no processor, so it can't answer."""
     from mlx_vlm.utils import load_model
 
     try:
@@ -92,7 +95,7 @@ def _load_lazily(name: str, folder: Path, digest: str) -> BaseVLM:
             tokenizer=None,
         )
     except (OSError, ValueError, RuntimeError) as error:
-        raise BaseModelUnavailable(f"The base model {name} can't be read: {error}.", "Fetch it again.") from error
+        raise BaseModelUnavailable(f"The base model {name} can't be read: {error}.", "Download it again.") from error
 
 
 def _inspect_against(base: BaseVLM, folder: Path) -> AdapterInspection:
@@ -102,13 +105,13 @@ def _inspect_against(base: BaseVLM, folder: Path) -> AdapterInspection:
             return AdapterInspection(base.name, problems)
         change = relative_output_change(base, lora_adapter.load_lora_adapter(folder))
     if change < MIN_RELATIVE_CHANGE:
-        told = f"it changes its layers by {change:.1e} of their output, which is as good as nothing"
-        return AdapterInspection(base.name, (told,), change)
+        problem = f"it changes its layers by {change:.1e} of their output, which is as good as nothing"
+        return AdapterInspection(base.name, (problem,), change)
     return AdapterInspection(base.name, (), change)
 
 
 def relative_output_change(base: BaseVLM, adapter: lora_adapter.LoraAdapter) -> float:
-    """Median over (up to twelve evenly chosen) layers of ||x (W' - W)|| / ||x W||, for normal x of a fixed seed."""
+    """Median of ||x (W' - W)|| / ||x W|| over up to twelve evenly chosen layers, for normal x from a fixed seed."""
     layers, names = adaptable_linear_layers(base), adapter.modules
     if not names:
         raise BadAdapter("It holds no LoRA weights.", "Train it again.")
@@ -130,7 +133,7 @@ def _change(layer: nn.Module, adapter: lora_adapter.LoraAdapter, name: str) -> f
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Inspect and print."""
+    """Inspect an adapter and print the result as JSON."""
     folder, trained_on, *names = sys.argv[1:] if arguments is None else arguments
     sys.stdout.write(json.dumps(asdict(inspect_adapter(Path(folder), trained_on, names))) + "\n")
     return 0

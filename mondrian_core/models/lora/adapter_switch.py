@@ -1,13 +1,15 @@
-"""Adapters on a base that answers: swapped in place, and really absent for the base arm.
+"""Switch adapters on a base without reloading it; with none in use the base runs its original operations.
 
-The linear layers of the language model get a subclass with a place for what an adapter changes. Names and parameters of
-the model stay as they were. With no adapter a layer runs exactly the base's operation.
+The linear layers of the language model get a subclass with a place for an adapter's arrays. Module names and parameters
+don't change. W is never changed.
 
-Packed and 16-bit layers add the product (x A) B beside their own; adding it to such weights would destroy most of it.
-float32 layers hold the sum W + A B instead, as long as a second copy of the weights is small: rounding is then below
-that of the product, and the adapter costs no time. Both leave W alone.
+Packed and 16-bit layers add the product (x A) B to their output; adding A B to such weights would destroy most of it by
+rounding. float32 layers hold the sum W + A B as long as a second copy of the weights is small: its rounding error is
+then below the product's, and the adapter costs no time.
 
 A DoRA also multiplies each output by m / ||W + A B||, a vector that is computed once, when the adapter is read.
+
+Shapes: A (in, r), B (r, out), W (out, in).
 """
 
 from __future__ import annotations
@@ -27,14 +29,14 @@ from mondrian_core.models.lora import lora_adapter
 from mondrian_core.models.lora.adapter_validation import adaptable_linear_layers, validate_adapter_folder
 from mondrian_core.models.lora.dora import adapted_row_norms, compute_dtype, matmul_without_bias, squared_row_norms
 
-# (W + A B,) or (A, B), the scale already in B; of a DoRA (W',) or (A, B, factor less 1), the factor already in B
+# (W + A B,) or (A, B), with the scale in B; of a DoRA (W',) or (A, B, factor minus 1), with the factor in B
 AdapterDelta = tuple[mx.array, ...]
 _COPY_BYTES = 256 << 20  # float32 weights up to this size are held twice rather than adapted at every token
-_KEPT_ADAPTERS = 4  # base, champion, candidate and one more: swapping between them reads no file
+_KEPT_ADAPTERS = 4  # base, champion, candidate and one more: switching between them reads no file
 
 
 class _SwitchableMixin:
-    """Gives what the linear layer gives, changed by an adapter when there is one."""
+    """A linear layer's output, (..., in) to (..., out), changed by an adapter if one is in use."""
 
     delta: AdapterDelta | None = None
 
@@ -62,7 +64,7 @@ _CLASSES: dict[type, type] = {nn.Linear: SwitchableLinear, nn.QuantizedLinear: S
 
 
 class AdapterSwitch:
-    """Holds at most one adapter in use; make it with `mount`."""
+    """Holds the adapter in use, at most one; made by `get_adapter_switch`."""
 
     def __init__(self, base: BaseVLM) -> None:
         self.base = base
@@ -75,10 +77,10 @@ class AdapterSwitch:
             layer.__class__ = _CLASSES.get(type(layer), type(layer))
 
     def use(self, folder: Path | None) -> None:
-        """Answer with this adapter from now on; None: with the base alone.
+        """Use this adapter from now on; None: the base alone.
 
         Raises:
-            BadAdapter: when it isn't sound for this base; the one in use stays.
+            BadAdapter: it isn't valid for this base; the adapter in use doesn't change.
         """
         self._set({} if folder is None else self._read(Path(folder)))
         self.folder = folder
@@ -90,17 +92,17 @@ class AdapterSwitch:
 
     @property
     def deltas(self) -> list[AdapterDelta]:
-        """Arrays of the adapter in use, in the order of `names`."""
+        """Arrays of the adapter in use, in the order of `adapted_modules`."""
         return [self._layers[name].delta for name in self._names]
 
     @property
     def compile_key(self) -> tuple[Any, ...]:
-        """What a compiled step depends on: which modules are changed, and in which of the ways."""
+        """What a compiled step depends on: the adapted modules, and the number of arrays of each."""
         return tuple((name, len(self._layers[name].delta)) for name in self._names)
 
     @contextmanager
     def substituting(self, deltas: Sequence[AdapterDelta]) -> Iterator[None]:
-        """Let the layers use these arrays meanwhile: the arguments of a function that is being compiled."""
+        """Let the layers use these arrays inside the block: the arguments of a function that is being compiled."""
         held = self.deltas
         self._assign(deltas)
         try:
@@ -122,10 +124,10 @@ class AdapterSwitch:
     def _read(self, folder: Path) -> dict[str, AdapterDelta]:
         key = _files_key(folder)
         if key not in self._cache:
-            found = validate_adapter_folder(self.base, folder)
-            if found:
+            problems = validate_adapter_folder(self.base, folder)
+            if problems:
                 raise BadAdapter(
-                    f"The adapter in {folder} can't be used: {'; '.join(found)}.",
+                    f"The adapter in {folder} can't be used: {'; '.join(problems)}.",
                     "Train it on this base, or choose another version with `mondrian adapters list`.",
                 )
             self._cache[key] = self._deltas_of(lora_adapter.load_lora_adapter(folder))
@@ -135,7 +137,7 @@ class AdapterSwitch:
         return self._cache[key]
 
     def _deltas_of(self, adapter: lora_adapter.LoraAdapter) -> dict[str, AdapterDelta]:
-        """Cast to what the layers compute in, the scale folded into B; summed with W where that is right."""
+        """The adapter's arrays in the layers' data type, with the scale in B; summed with W in small float32 bases."""
         changed = [self._layers[name] for name in adapter.modules]
         small = sum(layer.weight.nbytes for layer in changed) <= _COPY_BYTES
         ready: dict[str, AdapterDelta] = {}
@@ -163,7 +165,7 @@ class AdapterSwitch:
 
 
 def get_adapter_switch(base: BaseVLM) -> AdapterSwitch:
-    """Make the base ready for adapters, once; the same object for the same base."""
+    """The base's adapter switch; it is made at the first call."""
     if "mounted" not in base.cache:
         base.cache["mounted"] = AdapterSwitch(base)
     mounted: AdapterSwitch = base.cache["mounted"]
@@ -171,17 +173,17 @@ def get_adapter_switch(base: BaseVLM) -> AdapterSwitch:
 
 
 def existing_adapter_switch(base: BaseVLM) -> AdapterSwitch | None:
-    """What `mount` made of this base, or None."""
+    """The base's adapter switch, or None if none was made."""
     return base.cache.get("mounted")
 
 
 def _set_delta(layer: Any, delta: AdapterDelta | None) -> None:
-    """Set past nn.Module, which would count the arrays among the model's parameters."""
+    """Bypass nn.Module, which would count the arrays as parameters of the model."""
     object.__setattr__(layer, "delta", delta)
 
 
 def _files_key(folder: Path) -> tuple[Any, ...]:
-    """The folder with time and size of every file that is read: the scale stands in the configuration alone."""
+    """The folder, and time and size of each file that is read; the scale is in the configuration file only."""
     names = (lora_adapter.ADAPTER_CONFIG_FILE, lora_adapter.ADAPTER_WEIGHTS_FILE, lora_adapter.PEFT_WEIGHTS_FILE)
     facts = [path.stat() for name in names if (path := folder / name).is_file()]
     return str(folder.resolve()), *((each.st_mtime_ns, each.st_size) for each in facts)

@@ -9,7 +9,7 @@ from pathlib import Path
 import mlx.core as mx
 import mlx.nn as nn
 
-from mondrian_core import lora_files
+from mondrian_core import lora_arrays
 from mondrian_core.errors import BadAdapter
 from mondrian_core.files import read_json
 from mondrian_core.models.base_model import BaseVLM
@@ -48,7 +48,7 @@ def validate_loaded_adapter(base: BaseVLM, adapter: lora_adapter.LoraAdapter) ->
     layers = adaptable_linear_layers(base)
     problems = [f"the key {key} belongs to no LoRA pair" for key in adapter.unmatched_keys[:_MAX_EXAMPLES]]
     problems += _undeclared_problems(adapter)
-    problems += lora_files.shape_problems(
+    problems += lora_arrays.shape_problems(
         _shapes(adapter.lora_a),
         _shapes(adapter.lora_b),
         _shapes(adapter.magnitude) if adapter.dora else None,

@@ -1,7 +1,9 @@
-"""Adapter files in memory: the layouts that `lora_files` tells apart, one form for the model.
+"""Load an adapter's files into one form for the model, whatever its layout (see `lora_files`).
 
-A DoRA holds a magnitude (out,) for each module besides: `.m` with `fine_tune_type` "dora", PEFT's
+A DoRA also has a magnitude (out,) for each module: `.m` with `fine_tune_type` "dora", or PEFT's
 `.lora_magnitude_vector` with `use_dora`.
+
+Shapes: A (in, r), B (r, out).
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from typing import cast
 
 import mlx.core as mx
 
-from mondrian_core import lora_files
+from mondrian_core import lora_arrays, lora_files
 from mondrian_core.errors import BadAdapter
 from mondrian_core.lora_files import ADAPTER_WEIGHTS_FILE, DORA, PEFT_WEIGHTS_FILE, LoraDescription
 from mondrian_core.models.family import mlx_module_name
@@ -35,13 +37,15 @@ class LoraAdapter:
 
     Attributes:
         layout: "mlx", "older" or "peft".
+        rank: r.
         scale: factor of the product A B.
-        down: A by module name, (in, r).
-        up: B by module name, (r, out).
-        declared: modules that the configuration names; empty where it names none.
-        stray: keys of the weights file that belong to no module.
-        dora: whether it is a DoRA, by its configuration.
-        magnitude: m by module name, (out,); empty but for a DoRA.
+        dropout: dropout of its training, 0-1.
+        lora_a: A by module name, (in, r).
+        lora_b: B by module name, (r, out).
+        declared_modules: modules that the configuration names; () if it names none.
+        unmatched_keys: keys of the weights file that belong to no module.
+        dora: True if the configuration says that it is a DoRA.
+        magnitude: m by module name, (out,); {} unless it is a DoRA.
     """
 
     layout: str
@@ -62,17 +66,15 @@ class LoraAdapter:
 
 
 def load_lora_adapter(folder: Path) -> LoraAdapter:
-    """Read an adapter in any of the three layouts, as an import would take it in.
+    """Read an adapter in any of the three layouts, as an import reads it.
 
     Raises:
-        BadAdapter: when files are missing, damaged or of a kind that isn't a LoRA or DoRA.
+        BadAdapter: files are missing or damaged, or it isn't a LoRA or DoRA.
     """
-    said = lora_files.describe_adapter(folder)
-    return (
-        _peft_adapter(folder, said)
-        if said.layout == "peft"
-        else _mlx_adapter(_tensors(folder / ADAPTER_WEIGHTS_FILE), said)
-    )
+    description = lora_files.describe_adapter(folder)
+    if description.layout == "peft":
+        return _peft_adapter(folder, description)
+    return _mlx_adapter(_tensors(folder / ADAPTER_WEIGHTS_FILE), description)
 
 
 def _tensors(path: Path) -> dict[str, mx.array]:
@@ -86,39 +88,39 @@ def _tensors(path: Path) -> dict[str, mx.array]:
     return tensors
 
 
-def _mlx_adapter(tensors: dict[str, mx.array], said: LoraDescription) -> LoraAdapter:
+def _mlx_adapter(tensors: dict[str, mx.array], description: LoraDescription) -> LoraAdapter:
     """Incomplete pairs, and keys that fit nowhere, are left for `adapter_validation` to report."""
-    keys = lora_files.module_arrays(tensors, (said.layout,))
+    keys = lora_arrays.module_arrays(tensors, (description.layout,))
     lora_a, lora_b, magnitude = ({name: tensors[key] for name, key in half.items()} for half in keys)
-    matched = {key for half in (keys if said.dora else keys[:2]) for key in half.values()}
+    matched = {key for half in (keys if description.dora else keys[:2]) for key in half.values()}
     return LoraAdapter(
-        layout=said.layout,
-        rank=said.rank,
-        scale=said.scale,
-        dropout=said.dropout,
+        layout=description.layout,
+        rank=description.rank,
+        scale=description.scale,
+        dropout=description.dropout,
         lora_a=lora_a,
         lora_b=lora_b,
-        declared_modules=said.declared_modules,
+        declared_modules=description.declared_modules,
         unmatched_keys=tuple(key for key in tensors if key not in matched),
-        dora=said.dora,
-        magnitude=magnitude if said.dora else {},
+        dora=description.dora,
+        magnitude=magnitude if description.dora else {},
     )
 
 
-def _peft_adapter(folder: Path, said: LoraDescription) -> LoraAdapter:
-    made = lora_files.with_uniform_rank(lora_files.read_peft_matrices(folder, said, mlx_module_name))
-    down = {name: mx.array(pair.lora_a) for name, pair in made.pairs.items()}
-    up = {name: mx.array(pair.lora_b) for name, pair in made.pairs.items()}
-    lengths = {name: mx.array(pair.magnitude) for name, pair in made.pairs.items() if pair.magnitude is not None}
+def _peft_adapter(folder: Path, description: LoraDescription) -> LoraAdapter:
+    uniform = lora_files.with_uniform_rank(lora_files.read_peft_matrices(folder, description, mlx_module_name))
+    lora_a = {name: mx.array(pair.lora_a) for name, pair in uniform.pairs.items()}
+    lora_b = {name: mx.array(pair.lora_b) for name, pair in uniform.pairs.items()}
+    magnitude = {name: mx.array(pair.magnitude) for name, pair in uniform.pairs.items() if pair.magnitude is not None}
     return LoraAdapter(
         layout="peft",
-        rank=made.rank,
-        scale=made.scale,
-        dropout=said.dropout,
-        lora_a=down,
-        lora_b=up,
+        rank=uniform.rank,
+        scale=uniform.scale,
+        dropout=description.dropout,
+        lora_a=lora_a,
+        lora_b=lora_b,
         declared_modules=(),
         unmatched_keys=(),
-        dora=said.dora,
-        magnitude=lengths,
+        dora=description.dora,
+        magnitude=magnitude,
     )

@@ -1,4 +1,4 @@
-"""LoRA on a base: attach for training, save, check before use, mount for answering.
+"""LoRA layers on a base: attach them for training, save and load their arrays, detach them.
 
 Layers and files are mlx-vlm's own, so `mlx_vlm.load(path, adapter_path=folder)` gives the same answers.
 """
@@ -35,12 +35,12 @@ __all__ = [
 
 
 def attach_lora(base: BaseVLM, train: TrainRecipe, seed: int) -> list[str]:
-    """Put trainable LoRA or DoRA layers on the language model; the rest is frozen. Names of the adapted modules.
+    """Add trainable LoRA or DoRA layers to the language model and freeze the rest; returns the adapted modules' names.
 
-    The seed is set before the layers are made: A is drawn at random, B is zero, so the first answers are the base's.
+    A is drawn at random from the seed and B is zero, so the first answers are the base's.
 
     Raises:
-        BadRecipe: when a name in `target_modules` is not that of linear layers of the language model.
+        BadRecipe: a name in `target_modules` matches no linear layer of the language model.
     """
     from mlx_vlm.trainer.peft import get_peft_model
 
@@ -49,7 +49,7 @@ def attach_lora(base: BaseVLM, train: TrainRecipe, seed: int) -> list[str]:
     mounted = existing_adapter_switch(base)
     if mounted is not None:
         mounted.use(None)
-    # the library divides alpha by the rank; Kalajdzievski (rsLoRA, 2023) by its root
+    # mlx-vlm divides alpha by the rank; rsLoRA (Kalajdzievski, 2023) by its square root
     alpha = train.alpha * math.sqrt(train.rank) if train.rslora else train.alpha
     mx.random.seed(seed)
     get_peft_model(
@@ -67,13 +67,13 @@ def attach_lora(base: BaseVLM, train: TrainRecipe, seed: int) -> list[str]:
 
 
 def resolve_target_modules(base: BaseVLM, names: Sequence[str]) -> list[str]:
-    """Full names of the layers that `names` mean: a name is a layer's last part ("q_proj"), a longer end, or all of it.
+    """Full names of the layers that match; a name is a layer's last part ("q_proj"), a longer suffix, or all of it.
 
-    Only linear layers of the language model can be adapted: the vision tower is frozen, and neither the embedding of
-    tokens nor the output layer (`lm_head`) is one that `soundness.check` or the library loads.
+    Only linear layers of the language model can be adapted. The vision tower is frozen, and mlx-vlm loads no adapter of
+    the token embedding or the output layer (`lm_head`).
 
     Raises:
-        BadRecipe: naming those that mean none of these.
+        BadRecipe: names the entries that match no layer.
     """
     layers = adaptable_linear_layers(base)
     found = {name: [layer for layer in layers if layer == name or layer.endswith(f".{name}")] for name in names}
@@ -88,7 +88,7 @@ def resolve_target_modules(base: BaseVLM, names: Sequence[str]) -> list[str]:
 
 
 def _convert_to_dora(base: BaseVLM) -> None:
-    """Make DoRA of the LoRA layers, with the same A."""
+    """Replace the LoRA layers by DoRA layers with the same A."""
     from mlx_vlm.trainer.common.utils import get_module_by_name, set_module_by_name
 
     values = base.model._vlm_adapter_config
@@ -100,7 +100,7 @@ def _convert_to_dora(base: BaseVLM) -> None:
 
 
 def detach_lora(base: BaseVLM) -> None:
-    """Take the LoRA layers off again; the base is what it was, bit for bit."""
+    """Remove the LoRA layers; the base is then unchanged, bit for bit."""
     from mlx_vlm.trainer.common.utils import set_module_by_name
 
     for name, module in list(base.model.named_modules()):
@@ -118,30 +118,35 @@ def attached_adapter_config(base: BaseVLM) -> dict[str, Any]:
     found = dict(base.model._vlm_adapter_config)
     packed = _quantization_config(base.model)
     if packed:
-        # attached layers hold their linear one level down; the base's own name is what a loader knows
+        # an attached layer holds the base's linear layer one level below; a loader knows the base's own name
         found["base_quantization"] = {name.removesuffix(".linear"): values for name, values in packed.items()}
     return found
 
 
 def attached_parameters(base: BaseVLM) -> dict[str, mx.array]:
-    """The trainable arrays of the attached layers by name."""
+    """The trainable arrays of the attached layers, by name."""
     return dict(tree_flatten(base.model.trainable_parameters()))
 
 
 def load_attached_parameters(base: BaseVLM, weights: Mapping[str, mx.array]) -> None:
-    """Give the attached layers these arrays, in the types they have."""
+    """Set the arrays of the attached layers, cast to their data types."""
     held = attached_parameters(base)
     base.model.load_weights([(name, array.astype(held[name].dtype)) for name, array in weights.items()], strict=False)
     mx.eval(base.model.trainable_parameters())
 
 
 def save_attached_adapter(base: BaseVLM, folder: Path, weights: dict[str, mx.array] | None = None) -> None:
-    """Write adapters.safetensors and adapter_config.json (weights: None for those attached now).
+    """Write adapters.safetensors and adapter_config.json.
+
+    Args:
+        base: the base with attached layers.
+        folder: where to write.
+        weights: arrays by name; None: those of the attached layers.
 
     Raises:
-        DiskFull: when no space is left; what lay there before stays whole.
+        DiskFull: no space is left; files that existed before are unchanged.
     """
-    from safetensors.numpy import save as as_bytes  # mlx's own writer doesn't tell a full disk apart
+    from safetensors.numpy import save as as_bytes  # mlx's own writer doesn't report a full disk as such
 
     tensors = attached_parameters(base) if weights is None else weights
     plain = {name: np.array(array.astype(mx.float32)) for name, array in tensors.items()}

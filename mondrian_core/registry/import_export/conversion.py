@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from mondrian_core import lora_files
+from mondrian_core import lora_arrays, lora_files
 from mondrian_core.lora_files import ADAPTER_CONFIG_FILE, ADAPTER_WEIGHTS_FILE
 
 if TYPE_CHECKING:
@@ -43,11 +43,11 @@ def convert_to_mlx_vlm(folder: Path, out: Path, meant: ScaleConvention | None = 
         pairs = lora_files.read_older_matrices(folder, described, scale)
     uniform = lora_files.with_uniform_rank(pairs)
     arrays: dict[str, NDArray[Any]] = {}
-    suffix_a, suffix_b = lora_files.LORA_SUFFIXES["mlx"]
+    suffix_a, suffix_b = lora_arrays.KEY_SUFFIXES["mlx"]
     for name, pair in uniform.pairs.items():
         arrays |= {f"{name}{suffix_a}": pair.lora_a, f"{name}{suffix_b}": pair.lora_b}
         if pair.magnitude is not None:
-            arrays[f"{name}{lora_files.MAGNITUDE_SUFFIX}"] = pair.magnitude
+            arrays[f"{name}{lora_arrays.MAGNITUDE_SUFFIX}"] = pair.magnitude
     values = {"rank": uniform.rank, "scale": uniform.scale, "dropout": described.dropout, "keys": list(pairs)}
     out.mkdir(parents=True, exist_ok=True)
     save_file(arrays, out / ADAPTER_WEIGHTS_FILE, metadata={"format": "mlx"})

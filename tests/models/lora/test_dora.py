@@ -326,8 +326,8 @@ def edited(source: Path, target: Path, edit: Callable[[dict[str, np.ndarray]], A
 @pytest.mark.parametrize(
     ("edit", "problem"),
     [
-        (lambda w: w.pop(f"{Q}.m"), "without a magnitude"),
-        (lambda w: w.update({f"{Q}s.m": w[f"{Q}.m"]}), "a magnitude without its pair"),
+        (lambda w: w.pop(f"{Q}.m"), "has no magnitude"),
+        (lambda w: w.update({f"{Q}s.m": w[f"{Q}.m"]}), "a magnitude without a pair"),
         (lambda w: w.update({f"{Q}.m": w[f"{Q}.m"][:-1]}), "magnitude of shape"),
         (lambda w: w.update({f"{Q}.m": np.full_like(w[f"{Q}.m"], np.inf)}), "not finite"),
     ],

@@ -194,8 +194,8 @@ def test_configurations_that_lack_or_spoil_a_number_are_refused(base: BaseVLM, t
         (None, {"rank": "8", "alpha": 16}, "rank"),
         (None, {"rank": 8, "alpha": None}, "alpha"),
         (None, {"rank": 8, "alpha": [1]}, "alpha"),
-        (None, {"alpha": 16}, "describes no LoRA"),
-        (None, {}, "describes no LoRA"),
+        (None, {"alpha": 16}, "doesn't describe a LoRA"),
+        (None, {}, "doesn't describe a LoRA"),
     ]
     for number, (values, config, problem) in enumerate(spoiled):
         folder = native(tmp_path / str(number), values, **config)

@@ -135,9 +135,7 @@ def test_drafting_accepts_tokens_and_keeps_answers_equal(mini: LocalEngine) -> N
     assert [each.text for each in found] == [each.text for each in plain]
     assert found[-1].expected_scores == pytest.approx(plain[-1].expected_scores, abs=1e-3)
     assert sum(each.accepted for each in found[3:]) > 30
-    assert mini.ask(replace(questions[0], image=_scene(9))).accepted > 0, (
-        "answers made without drafting are learned"
-    )
+    assert mini.ask(replace(questions[0], image=_scene(9))).accepted > 0, "answers made without drafting are learned"
 
 
 def test_each_adapter_has_its_own_drafter(adapter: Path) -> None:

@@ -106,9 +106,7 @@ def test_malformed_requests_are_refused_without_side_effects(
     assert memory[1] < memory[0] + MOST_GROWTH
     assert files[1] <= files[0] + 5
     source = settings.root / "source"
-    assert {path.suffix for path in source.iterdir()} <= {".jpg", ".png", ".tif", ".webp"}, (
-        "only photographs remain"
-    )
+    assert {path.suffix for path in source.iterdir()} <= {".jpg", ".png", ".tif", ".webp"}, "only photographs remain"
     assert all(path.is_file() and path.parent == source for path in settings.root.parent.rglob("*.jpg"))
 
 
