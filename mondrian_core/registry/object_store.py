@@ -20,7 +20,7 @@ CONDITIONAL_WRITE_PROTOCOLS = frozenset({"s3", "s3a"})
 _CONFLICT_CODES = frozenset({"PreconditionFailed", "ConditionalRequestConflict", "412", "409"})
 
 
-class WriteConflict(Exception):  # noqa: N818  (an expected outcome that is retried, not an error)
+class WriteConflict(Exception):
     """Another writer changed the object first; the write did not happen."""
 
 
