@@ -34,7 +34,7 @@ def main(arguments: list[str] | None = None) -> int:
             command, bound = parse_command(words, lambda change: print(change, file=sys.stderr))
             if isinstance(getattr(command, "__self__", None), App):  # it prints help or the version
                 command(*bound.args, **bound.kwargs)
-                return 0 if {"--help", "-h", "--version"} & set(words) else 2
+                return 0 if {"--help", "-h", HELP_ALL, "--version"} & set(words) else 2
             _refuse_distributed_launch(words[0])
             with _hold_accelerator_if_no_wait(bound, words[0]):
                 return int(command(*bound.args, **bound.kwargs) or 0)

@@ -11,7 +11,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from tracked import tracked_files
+from git_files import tracked_files
 
 ROOT = Path(__file__).resolve().parents[2]
 CONTRACTS = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]

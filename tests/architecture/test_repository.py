@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from tracked import copy_tracked_files, tracked_files
+from git_files import copy_tracked_files, tracked_files
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -168,7 +168,7 @@ def test_an_index_profile_is_never_learned_from(tmp_path: Path) -> None:
     assert manifest.counts == {"used": 0, "index_made": 1}
 
 
-def test_a_database_from_before_drafts_links_as_ever(samples: Path) -> None:
-    with Store(samples / "mondrian.db", read_only=True) as store:
+def test_a_database_from_before_drafts_links_as_ever(legacy_workspace_copy: Path) -> None:
+    with Store(legacy_workspace_copy / "mondrian.db", read_only=True) as store:
         assert not store.has_table("drafts")
-        assert len(link_critiques(store, samples, "ansel").used) == 10
+        assert len(link_critiques(store, legacy_workspace_copy, "ansel").used) == 10

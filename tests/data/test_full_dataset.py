@@ -14,17 +14,17 @@ from mondrian_core.recipes import recipe_from_values
 from mondrian_core.settings import Settings
 
 
-def built(samples: Path, **data: object) -> DatasetVersion:
+def built(legacy_workspace_copy: Path, **data: object) -> DatasetVersion:
     context = stages.new_stage_context(
-        Settings(workspace=samples, base_model="mini"), "ansel", recipe_from_values({"data": data})
+        Settings(workspace=legacy_workspace_copy, base_model="mini"), "ansel", recipe_from_values({"data": data})
     )
     stages.link_stage(context)
     return load_dataset_version(Path(stages.dataset_stage(context).path))
 
 
-def test_held_out_photographs_get_the_variants_that_training_would_give_them(samples: Path) -> None:
+def test_held_out_photographs_get_the_variants_that_training_would_give_them(legacy_workspace_copy: Path) -> None:
     """The same photographs under another seed of the split: who is trained on there has these rows."""
-    version = built(samples)
+    version = built(legacy_workspace_copy)
     held_out = {row.photo_id for split in ("validation", "test") for row in version.rows(split)}
     rows = full_dataset.all_training_rows(version)
     assert {row.photo_id for row in rows} == set(version.near_duplicate_groups) and held_out < set(
@@ -40,16 +40,16 @@ def test_held_out_photographs_get_the_variants_that_training_would_give_them(sam
     assert np.abs(variant - original[:, ::-1]).mean() < 2 < np.abs(variant - original).mean()
 
 
-def test_full_dataset_keeps_stored_training_rows(samples: Path) -> None:
-    version = built(samples)
+def test_full_dataset_keeps_stored_training_rows(legacy_workspace_copy: Path) -> None:
+    version = built(legacy_workspace_copy)
     stored = [(row.photo_id, row.answer, row.weight) for row in version.rows("train")]
     assert [(row.photo_id, row.answer, row.weight) for row in full_dataset.all_training_rows(version)][
         : len(stored)
     ] == stored
 
 
-def test_a_recipe_without_variants_gives_one_row_each(samples: Path) -> None:
-    version = built(samples, variants=0)
+def test_a_recipe_without_variants_gives_one_row_each(legacy_workspace_copy: Path) -> None:
+    version = built(legacy_workspace_copy, variants=0)
     assert [row.photo_id for row in full_dataset.all_training_rows(version)] == [
         row.photo_id for row in full_dataset.all_photograph_rows(version)
     ]

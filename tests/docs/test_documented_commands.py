@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from tracked import ROOT, copy_tracked_files, tracked_files
+from git_files import ROOT, copy_tracked_files, tracked_files
 
 pytestmark = [pytest.mark.flow, pytest.mark.mini, pytest.mark.slow, pytest.mark.timeout(900)]
 

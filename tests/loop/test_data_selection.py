@@ -23,11 +23,11 @@ from mondrian_core.stages import StageContext, data_selection
 
 
 @pytest.fixture
-def built(samples: Path) -> tuple[StageContext, Any]:
+def built(legacy_workspace_copy: Path) -> tuple[StageContext, Any]:
     """A run of the sample workspace as far as its dataset."""
     from mondrian_core.data.dataset.builder import load_dataset_version
 
-    context = stages.new_stage_context(Settings(workspace=samples, base_model="mini"), "ansel", Recipe())
+    context = stages.new_stage_context(Settings(workspace=legacy_workspace_copy, base_model="mini"), "ansel", Recipe())
     stages.link_stage(context)
     summary = stages.dataset_stage(context)
     return context, load_dataset_version(Path(summary.path))
@@ -43,7 +43,13 @@ def test_an_adapter_in_a_run_was_trained_on_that_runs_dataset(built: tuple[Stage
     trained = found(context, context.run_folder / "adapter")
     rows = version.rows("train")
     assert trained.photo_ids == {row.photo_id for row in rows}
-    assert len(trained.perceptual_hashes) == len(trained.critiques) == len(trained.scores) == len(trained.photo_ids) < len(rows)
+    assert (
+        len(trained.perceptual_hashes)
+        == len(trained.critiques)
+        == len(trained.scores)
+        == len(trained.photo_ids)
+        < len(rows)
+    )
     held_out = {row.photo_id for row in version.rows(version.evaluation_split)}
     assert held_out and not held_out & trained.photo_ids
 
@@ -69,8 +75,15 @@ def test_an_adapter_that_was_trained_on_everything_is_known_as_that(
     else:
         data_selection.record_training_data(folder.parent, version, data_selection.ALL)
     trained = found(context, folder)
-    assert trained.whole_dataset and trained.photo_ids == set(version.near_duplicate_groups) == version.photograph_hashes
-    assert len(trained.perceptual_hashes) == len(trained.critiques) == len(trained.scores) == len(version.near_duplicate_groups)
+    assert (
+        trained.whole_dataset and trained.photo_ids == set(version.near_duplicate_groups) == version.photograph_hashes
+    )
+    assert (
+        len(trained.perceptual_hashes)
+        == len(trained.critiques)
+        == len(trained.scores)
+        == len(version.near_duplicate_groups)
+    )
     rows, split = data_selection.select_test_rows(version, trained)
     assert (rows, split) == ([], "folds")
 
@@ -117,7 +130,9 @@ def test_test_data_excludes_training_near_duplicates(built: tuple[StageContext, 
     )
     left, called = data_selection.select_test_rows(version, trained)
     seen = {version.near_duplicate_groups[row.photo_id] for row in half}
-    assert {row.photo_id for row in left} == {name for name, group in version.near_duplicate_groups.items() if group not in seen}
+    assert {row.photo_id for row in left} == {
+        name for name, group in version.near_duplicate_groups.items() if group not in seen
+    }
     assert left and called == "new photographs"
     twin = TrainingProvenance(
         photo_ids=frozenset({"another"}), perceptual_hashes=(perceptual_hash(left[0].image),), whole_dataset=True
@@ -142,7 +157,11 @@ def test_a_small_set_is_trained_on_whole_where_folds_judge(built: tuple[StageCon
     enough = recipe_from_values({"evaluate": {"folds": 3}, "gates": {"score_photographs": 5}})
     assert data_selection.trains_on_full_dataset(version, enough) is (held_out < 5)
     taught = data_selection.select_training_data(version, recipe(folds=3))
-    assert (taught.extent, taught.photographs, list(taught.selection_rows)) == ("all", len(version.near_duplicate_groups), [])
+    assert (taught.extent, taught.photographs, list(taught.selection_rows)) == (
+        "all",
+        len(version.near_duplicate_groups),
+        [],
+    )
     assert {row.photo_id for row in taught.rows} == set(version.near_duplicate_groups)
     assert f"all {len(version.near_duplicate_groups)} photographs" in taught.description
     plain = data_selection.select_training_data(version, recipe())
@@ -187,10 +206,10 @@ def test_unknown_training_data_is_reported(built: tuple[StageContext, Any], tmp_
     assert "leakage stays open" in str(heard)
 
 
-def test_photographs_are_reported_by_file_name(built: tuple[StageContext, Any], samples: Path) -> None:
+def test_photographs_are_reported_by_file_name(built: tuple[StageContext, Any], legacy_workspace_copy: Path) -> None:
     _, version = built
     entries = data_selection.labelled_photographs_from_rows(version.rows(version.evaluation_split), version)
-    names = {path.name for path in samples.rglob("*") if path.is_file()}
+    names = {path.name for path in legacy_workspace_copy.rglob("*") if path.is_file()}
     assert entries and all(entry.title in names for entry in entries)
     assert len({entry.photograph for entry in entries}) == len(entries)
 
@@ -223,7 +242,9 @@ def test_fold_training_excludes_its_own_photographs(
     assert set(folding.fold_of) == {entry.photograph for entry in folding.entries} == set(version.near_duplicate_groups)
     assert set(folding.fold_of.values()) == {0, 1, 2}
     for group in set(version.near_duplicate_groups.values()):
-        assert len({folding.fold_of[name] for name, other in version.near_duplicate_groups.items() if other == group}) == 1
+        assert (
+            len({folding.fold_of[name] for name, other in version.near_duplicate_groups.items() if other == group}) == 1
+        )
     rest = frozenset(name for name, fold in folding.fold_of.items() if fold != 1)
     assert folding.train(1, rest) == tmp_path / "folds" / "fold-1" / "adapter"
     rows, validation, _, resumed = calls[0]

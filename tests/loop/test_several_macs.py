@@ -23,13 +23,13 @@ def launched(*words: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.soak  # tests/training/test_several_processes.py is the quick form
 def test_distributed_training_creates_one_run(
-    samples: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    legacy_workspace_copy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     where = [
         "--advisor",
         "ansel",
         "--workspace",
-        str(samples),
+        str(legacy_workspace_copy),
         "--base-model",
         "mini",
         "--adapters",
@@ -39,13 +39,15 @@ def test_distributed_training_creates_one_run(
     dataset = json.loads(capsys.readouterr().out)["path"]
     words = ["train", *where, "--epochs", "1"]
     assert "name it with --dataset" in launched(*words).stderr
-    done = launched(*words, "--dataset", dataset, "--out", str(samples / "runs" / "together"))
+    done = launched(*words, "--dataset", dataset, "--out", str(legacy_workspace_copy / "runs" / "together"))
     assert done.stdout.count("loss curve:") == 1, done.stdout + done.stderr
-    trained = json.loads((samples / "runs" / "together" / "train.json").read_text())
-    assert (samples / trained["adapter"] / "adapters.safetensors").exists() and trained["best_epoch"] == 1
+    trained = json.loads((legacy_workspace_copy / "runs" / "together" / "train.json").read_text())
+    assert (legacy_workspace_copy / trained["adapter"] / "adapters.safetensors").exists() and trained["best_epoch"] == 1
 
 
-def test_mlx_launch_is_rejected_for_other_commands(samples: Path) -> None:
-    done = launched("link", "--advisor", "ansel", "--workspace", str(samples))
-    assert "Only `mondrian train` divides its work" in done.stdout + done.stderr
-    assert not (samples / "runs").exists() or not list((samples / "runs").glob("*-ansel/link.json"))
+def test_mlx_launch_is_rejected_for_other_commands(legacy_workspace_copy: Path) -> None:
+    done = launched("link", "--advisor", "ansel", "--workspace", str(legacy_workspace_copy))
+    assert "Only `mondrian train` can run as several processes" in done.stdout + done.stderr
+    assert not (legacy_workspace_copy / "runs").exists() or not list(
+        (legacy_workspace_copy / "runs").glob("*-ansel/link.json")
+    )
