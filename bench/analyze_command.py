@@ -78,7 +78,7 @@ class _Rival:
         self._photographs = photographs
 
     def __call__(self) -> None:
-        from mondrian_core.rubric import CritiqueParseError, parse_critique_strict
+        from mondrian_core.critique_parsing import CritiqueParseError, parse_critique_strict
 
         text = _run_python("-m", "mlx_vlm.generate", "--image", str(next(self._photographs)), *self._options).strip()
         try:

@@ -222,7 +222,7 @@ def _mask_without_metal() -> None:
 
 def _valid(text: str) -> bool:
     """Complete and of the schema. A grade that contradicts its scores is the model's fault, which no grammar mends."""
-    from mondrian_core.rubric import CritiqueParseError, parse_critique_strict
+    from mondrian_core.critique_parsing import CritiqueParseError, parse_critique_strict
 
     try:
         parse_critique_strict(text)

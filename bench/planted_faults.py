@@ -149,7 +149,7 @@ def _with_leaked_test(world: SceneSplit, rows: list[DatasetRow]) -> list[Dataset
 
 
 def _with_scores(row: DatasetRow, scores: Mapping[str, int]) -> DatasetRow:
-    from mondrian_core.rubric import parse_critique_strict
+    from mondrian_core.critique_parsing import parse_critique_strict
 
     comments = {name: each.comment for name, each in parse_critique_strict(row.answer).assessments.items()}
     return replace(_with_answer(row, canonical_answer(make_critique(dict(scores), comments))), scores=dict(scores))

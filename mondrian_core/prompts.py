@@ -1,8 +1,7 @@
-"""Every prompt text of the product. Training, evaluation and serving all get their messages here.
+"""All prompts. Training, evaluation and serving build their messages here.
 
-The instructions stand before the photograph, so that everything up to the photograph is the same for one advisor and
-can be computed once. No text holds a literal "<image>": Qwen's chat template places the image itself, and a left-over
-marker would stay in the prompt as text.
+The instructions precede the photograph, so the prefix of one advisor's prompt is constant and can be cached. No prompt
+contains a literal "<image>": Qwen's chat template inserts the image, and the marker would remain as text.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ CRITIQUE_INSTRUCTION = (
 
 @dataclass(frozen=True)
 class AdvisorPrompt:
-    """Whose eye is asked for: the columns of `advisors` that the prompt needs."""
+    """An advisor as the prompt needs it: columns of the table `advisors`."""
 
     advisor: str
     name: str
@@ -43,10 +42,10 @@ class AdvisorPrompt:
 ChatMessage = dict[str, Any]
 
 
-def critique_messages(voice: AdvisorPrompt) -> list[ChatMessage]:
+def critique_messages(advisor_prompt: AdvisorPrompt) -> list[ChatMessage]:
     """System and user message that ask for one critique; the photograph comes last."""
     return [
-        {"role": "system", "content": [{"type": "text", "text": voice.system_message}]},
+        {"role": "system", "content": [{"type": "text", "text": advisor_prompt.system_message}]},
         {"role": "user", "content": [{"type": "text", "text": CRITIQUE_INSTRUCTION}, {"type": "image"}]},
     ]
 
@@ -62,7 +61,7 @@ def paraphrase_messages(dimension: str, comment: str) -> list[ChatMessage]:
 
 @dataclass(frozen=True)
 class PortfolioNeighbour:
-    """A photograph of the portfolio: its name, its scores (0-10) and what was said about some dimensions."""
+    """A similar photograph of the portfolio: name, scores (0-10) by dimension, and some of its comments."""
 
     name: str
     scores: Mapping[str, float]
@@ -71,7 +70,14 @@ class PortfolioNeighbour:
 
 @dataclass(frozen=True)
 class PortfolioComparison:
-    """What a second look is told: first scores, neighbours, (mean, lowest, highest) over `size` photographs."""
+    """Context of the second rag pass: first-pass scores, neighbours, and score statistics of the portfolio.
+
+    Attributes:
+        scores: scores of the first pass, 0-10, by dimension.
+        neighbours: the most similar photographs of the portfolio.
+        spreads: (mean, lowest, highest) score of the portfolio by dimension.
+        size: number of photographs in the portfolio.
+    """
 
     scores: Mapping[str, float]
     neighbours: tuple[PortfolioNeighbour, ...]
@@ -79,12 +85,12 @@ class PortfolioComparison:
     size: int
 
 
-def comparison_messages(voice: AdvisorPrompt, comparison: PortfolioComparison) -> list[ChatMessage]:
+def comparison_messages(advisor_prompt: AdvisorPrompt, comparison: PortfolioComparison) -> list[ChatMessage]:
     """Messages that ask for a critique in comparison with the advisor's own photographs; the photograph comes last.
 
-    The usual instruction stands first, so that up to there the prompt is the one of `critique_messages`.
+    The instruction comes first, so the prompt shares a prefix with `critique_messages`.
     """
-    messages = critique_messages(voice)
+    messages = critique_messages(advisor_prompt)
     messages[1]["content"].insert(1, {"type": "text", "text": _comparison_text(comparison)})
     return messages
 
@@ -114,11 +120,11 @@ def preference_judge_messages(first: str, second: str) -> list[ChatMessage]:
     return [{"role": "user", "content": [{"type": "text", "text": text}, {"type": "image"}]}]
 
 
-def training_messages(voice: AdvisorPrompt, answer: str) -> list[ChatMessage]:
+def training_messages(advisor_prompt: AdvisorPrompt, answer: str) -> list[ChatMessage]:
     """The same messages followed by the answer that is to be learned (canonical spelling)."""
-    return [*critique_messages(voice), {"role": "assistant", "content": [{"type": "text", "text": answer}]}]
+    return [*critique_messages(advisor_prompt), {"role": "assistant", "content": [{"type": "text", "text": answer}]}]
 
 
-def prompt_digest(voice: AdvisorPrompt) -> str:
+def prompt_digest(advisor_prompt: AdvisorPrompt) -> str:
     """SHA-256 of the messages: an adapter records the prompt it was trained with."""
-    return hashlib.sha256(json.dumps(critique_messages(voice), sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(critique_messages(advisor_prompt), sort_keys=True).encode()).hexdigest()

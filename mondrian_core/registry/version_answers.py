@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mondrian_core.critique_parsing import CritiqueParseError, parse_critique_lenient
 from mondrian_core.registry.version import AdapterVersion
-from mondrian_core.rubric import DIMENSIONS, Critique, CritiqueParseError, parse_critique_lenient
+from mondrian_core.rubric import DIMENSIONS, Critique
 
 SAMPLES = "samples.jsonl"
 CANDIDATE = "candidate"

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
+from mondrian_core.critique_parsing import CritiqueParseError, parse_critique_lenient
 from mondrian_core.dataset_types import original_rows
 from mondrian_core.errors import BadInput
 from mondrian_core.events import EventListener, StageEvent, StageNotice
@@ -24,7 +25,6 @@ from mondrian_core.files import read_json, write_json
 from mondrian_core.images import perceptual_hash
 from mondrian_core.portable_paths import absolute_from_portable, portable_path
 from mondrian_core.recipes import Recipe, TrainRecipe
-from mondrian_core.rubric import CritiqueParseError, parse_critique_lenient
 
 if TYPE_CHECKING:
     from mondrian_core.data.dataset.builder import DatasetVersion

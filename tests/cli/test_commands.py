@@ -59,7 +59,7 @@ def test_unknown_advisor_names_the_known_ones(empty_workspace: Path, capsys: pyt
 
 def test_advisor_id_with_path_separator_is_rejected(empty_workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["link", "--advisor", "../evil", "--workspace", str(empty_workspace)]) == 2
-    assert "advisor id" in capsys.readouterr().err
+    assert "advisor ID" in capsys.readouterr().err
 
 
 def test_json_option_prints_errors_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

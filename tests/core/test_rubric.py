@@ -10,24 +10,26 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mondrian_core.critique_parsing import (
+    PARSE_ERROR_REASONS,
+    CritiqueParseError,
+    dimension_from_label,
+    normalize_answer_json,
+    parse_critique_lenient,
+    parse_critique_strict,
+)
 from mondrian_core.rubric import (
     DIMENSION_TITLES,
     DIMENSIONS,
-    PARSE_ERROR_REASONS,
     Assessment,
     Critique,
-    CritiqueParseError,
     canonical_answer,
     critique_json_schema,
-    dimension_from_label,
     grade_from_scores,
     int_if_whole,
     make_critique,
     mean_score,
-    normalize_answer_json,
     overlong_comments,
-    parse_critique_lenient,
-    parse_critique_strict,
     round_score,
     training_target,
 )

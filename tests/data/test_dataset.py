@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 from stand_in import VOICE, jpeg, profile, workspace_of
 
+from mondrian_core.critique_parsing import parse_critique_strict
 from mondrian_core.data.dataset import builder as module
 from mondrian_core.data.dataset import writer
 from mondrian_core.data.dataset.builder import (
@@ -27,7 +28,7 @@ from mondrian_core.errors import BadInput, DiskFull, NothingToDo
 from mondrian_core.events import StageEvent, ignore_events
 from mondrian_core.prompts import AdvisorPrompt, critique_messages
 from mondrian_core.recipes import DataRecipe
-from mondrian_core.rubric import DIMENSIONS, grade_from_scores, parse_critique_strict, round_score
+from mondrian_core.rubric import DIMENSIONS, grade_from_scores, round_score
 
 RECIPE = DataRecipe()
 

@@ -9,12 +9,12 @@ import pytest
 from PIL import Image
 from stand_in import VOICE, workspace_of
 
+from mondrian_core.critique_parsing import parse_critique_strict
 from mondrian_core.data.dataset.builder import DatasetVersion, build_dataset
 from mondrian_core.data.dataset.export import export_dataset
 from mondrian_core.data.linking.link import link_critiques
 from mondrian_core.errors import BadInput
 from mondrian_core.recipes import DataRecipe
-from mondrian_core.rubric import parse_critique_strict
 
 
 @pytest.fixture

@@ -23,6 +23,7 @@ from typing import Any
 
 from PIL import Image
 
+from mondrian_core.critique_parsing import normalize_answer_json
 from mondrian_core.data.augmentation import image_variants
 from mondrian_core.data.augmentation.paraphrase_rules import paraphrase_comments
 from mondrian_core.data.dataset.examples import DatasetExample, Paraphraser, build_dataset_examples
@@ -45,7 +46,7 @@ from mondrian_core.files import file_sha256, read_json
 from mondrian_core.images import LONG_SIDE, downscale_to_fit, open_photograph, perceptual_hash
 from mondrian_core.prompts import AdvisorPrompt, prompt_digest, training_messages
 from mondrian_core.recipes import DataRecipe
-from mondrian_core.rubric import DIMENSIONS, make_critique, normalize_answer_json, round_score, training_target
+from mondrian_core.rubric import DIMENSIONS, make_critique, round_score, training_target
 
 __all__ = ["DatasetVersion", "build_dataset", "load_dataset_version"]
 

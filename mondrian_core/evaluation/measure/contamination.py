@@ -9,9 +9,9 @@ from typing import Literal
 
 from PIL import Image
 
+from mondrian_core.critique_parsing import CritiqueParseError, parse_critique_lenient
 from mondrian_core.images import NEAR_DUPLICATE_BITS, perceptual_hash, perceptual_hash_distance
 from mondrian_core.prompts import AdvisorPrompt
-from mondrian_core.rubric import CritiqueParseError, parse_critique_lenient
 
 ContaminationKind = Literal["trained", "looks_alike", "in_prompt", "in_index"]
 CONTAMINATION_LABELS: Mapping[str, str] = {

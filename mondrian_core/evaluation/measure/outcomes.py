@@ -13,8 +13,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from mondrian_core.critique_parsing import CritiqueParseError, parse_critique_lenient, parse_critique_strict
 from mondrian_core.errors import translate_foreign_errors
-from mondrian_core.rubric import CritiqueParseError, parse_critique_lenient, parse_critique_strict
 
 BASE, CANDIDATE, CHAMPION = "base", "candidate", "champion"
 BASE_RAG = "base_rag"  # the base after it has seen the scores of the advisor's similar photographs; a rival, no arm

@@ -10,6 +10,7 @@ from typing import Any
 from markupsafe import Markup, escape
 
 from mondrian_core.charts import svg
+from mondrian_core.critique_parsing import CritiqueParseError, parse_critique_lenient
 from mondrian_core.evaluation.gates.results import FAIL, INCONCLUSIVE, PASS
 from mondrian_core.evaluation.measure.baselines import BASELINE_TITLES as RIVALS
 from mondrian_core.evaluation.measure.metrics import score_table
@@ -25,7 +26,7 @@ from mondrian_core.evaluation.report.evaluation_report import (
     points_text,
 )
 from mondrian_core.files import write_atomic
-from mondrian_core.rubric import DIMENSION_TITLES, DIMENSIONS, CritiqueParseError, parse_critique_lenient
+from mondrian_core.rubric import DIMENSION_TITLES, DIMENSIONS
 
 SIDE_BY_SIDE = 6
 WORST = 8

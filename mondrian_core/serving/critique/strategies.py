@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from mondrian_core.critique_parsing import CritiqueParseError, parse_critique_lenient, parse_critique_strict
 from mondrian_core.errors import AnswerUnparsable, BadAdapter, BadInput, Broken, ModelProcessDied
 from mondrian_core.prompts import AdvisorPrompt, comparison_messages, critique_messages
 from mondrian_core.retrieval.nearest_neighbors import (
@@ -20,7 +21,7 @@ from mondrian_core.retrieval.nearest_neighbors import (
     comparison_from_neighbors,
     nearest_references,
 )
-from mondrian_core.rubric import Critique, CritiqueParseError, parse_critique_lenient, parse_critique_strict
+from mondrian_core.rubric import Critique
 from mondrian_core.serving.critique.exif import messages_with_exif
 from mondrian_core.serving.engine.interface import Canceled, Engine, Question, Reply
 from mondrian_core.settings import AnalysisMode
