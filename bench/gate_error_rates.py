@@ -1,11 +1,11 @@
-"""How often the gates err: false promotions and power, beside a gate that only looks at the observed figure.
+"""Error rates of the gates: false promotions and power, compared with a gate on the observed value alone.
 
     python -m bench.gate_error_rates [--runs 200] [--samples RUN_FOLDER] [--out FOLDER]
 
-Scores: retrainings are simulated from errors that two arms made in a run (--samples) or, without one, errors of the
-eight dimensions of a photograph, the arms correlated at 0.6). Photographs are drawn with replacement. For "no gain" the
-arms get errors of the same size and swap at random, photograph by photograph, so neither is better; for a gain of g the
-candidate's squared errors shrink by g. Format: exact, from the binomial distribution. Time: log-normal noise on pairs.
+Scores: retrainings are simulated from the errors of both arms in a run (--samples), or from synthetic errors of all
+dimensions with a correlation of 0.6 between the arms. Photographs are drawn with replacement. For "no gain" both arms
+have errors of the same size and are swapped at random per photograph; for a gain of g the candidate's squared errors
+shrink by g. Format: exact, from the binomial distribution. Time: log-normal noise on pairs.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from mondrian_core.evaluation.measure.latency import (
 from mondrian_core.evaluation.measure.metrics import ArmComparison, FormatStatistics, score_table
 from mondrian_core.evaluation.measure.samples import load_evaluation_samples
 from mondrian_core.recipes import EvaluateRecipe, GateRecipe
+from mondrian_core.rubric import DIMENSIONS
 from mondrian_core.statistics.significance import sign_flip_p_value
 
 ErrorArray = NDArray[np.float64]
@@ -41,7 +42,7 @@ RATES = (0.80, 0.85, 0.90, 0.93, 0.95, 0.97, 0.98, 0.99, 0.995)
 RATIOS = (1.0, 1.03, 1.05, 1.08, 1.10, 1.12, 1.15, 1.30)
 NOISES = (0.03, 0.10, 0.30)
 SPREAD, SHARED, CORRELATION = 1.3, 0.7, 0.6
-_BATCH = 400  # photographs of the structure from research
+_BATCH = 400  # photographs in the synthetic sample
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ class GatePassRates:
 
 
 def _synthetic_errors(seed: int = 0) -> tuple[ErrorArray, ErrorArray]:
-    """(N, 8) errors of two arms, prediction minus label."""
+    """(photographs, dimensions) errors of two arms, prediction minus label, in points."""
     rng = np.random.default_rng(seed)
 
     def two(shape: tuple[int, int]) -> tuple[ErrorArray, ErrorArray]:
@@ -65,13 +66,13 @@ def _synthetic_errors(seed: int = 0) -> tuple[ErrorArray, ErrorArray]:
             CORRELATION**0.5 * both + (1 - CORRELATION) ** 0.5 * other,
         )
 
-    shared, own = two((_BATCH, 1)), two((_BATCH, 8))
+    shared, own = two((_BATCH, 1)), two((_BATCH, len(DIMENSIONS)))
     rest = (SPREAD**2 - SHARED**2) ** 0.5
     return SHARED * shared[0] + rest * own[0], SHARED * shared[1] + rest * own[1]
 
 
 def errors_from_run(run: Path) -> tuple[ErrorArray, ErrorArray]:
-    """Errors of base and candidate on the photographs that both can be read on."""
+    """(photographs, dimensions) errors of base and candidate where both answers can be parsed."""
     samples = load_evaluation_samples(run / "samples.jsonl")
     table = score_table({name: record["scores"] for name, record in samples.labels.items()}, samples.outcomes)
     kept = table.readable("base") & table.readable("candidate")
@@ -138,7 +139,7 @@ def format_gate_pass_rates(n: int) -> dict[float, float]:
 
 
 def overhead_gate_pass_rates(runs: int, noise: float, seed: int = 0) -> dict[float, tuple[float, float]]:
-    """By true ratio: share of runs in which the overhead gate passes, and mean number of pairs."""
+    """By true ratio: fraction of runs in which the overhead gate passes, and mean number of pairs."""
     wanted, limit = EvaluateRecipe().latency_pairs, GateRecipe().overhead_ratio
     rng, found = np.random.default_rng(seed), {}
     for ratio in RATIOS:
@@ -162,7 +163,7 @@ def overhead_gate_pass_rates(runs: int, noise: float, seed: int = 0) -> dict[flo
 
 
 def score_gate_markdown(cells: list[GatePassRates]) -> str:
-    """The score gate as Markdown: passes by photographs and true gain; in brackets the observed figure alone."""
+    """The score gate as Markdown: pass rates by photographs and true gain; in brackets: observed value alone."""
     heads = ["no gain" if not gain else f"{gain:.0%} lower error" for gain in GAINS]
     lines = [f"| photographs | {' | '.join(heads)} |", "|---" * (len(GAINS) + 1) + "|"]
     for n in SIZES:
@@ -174,7 +175,7 @@ def score_gate_markdown(cells: list[GatePassRates]) -> str:
 def _plot_gate_error_rates(
     cells: list[GatePassRates], by_noise: dict[float, dict[float, tuple[float, float]]], path: Path
 ) -> None:
-    """Power and false promotions of the three gates as one PNG."""
+    """Plot power and false promotions of the three gates to a PNG file."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(13, 4.9), dpi=80, layout="constrained")
@@ -184,8 +185,8 @@ def _plot_gate_error_rates(
         label = f"{gain:.0%} lower error" if gain else "no gain"
         left.plot(SIZES, [cell.gate for cell in cells if cell.gain == gain], "o-", color=shade, label=label)
     naive = [cell.observed_only for cell in cells if not cell.gain]
-    left.plot(SIZES, naive, "--", color=shades[0], label="no gain, observed figure alone")
-    left.set(title="score_error", xlabel="photographs", ylabel="share that passes", xscale="log")
+    left.plot(SIZES, naive, "--", color=shades[0], label="no gain, observed value alone")
+    left.set(title="score_error", xlabel="photographs", ylabel="pass rate", xscale="log")
     left.set_xticks(SIZES, [str(n) for n in SIZES])
     left.minorticks_off()
     for n in (29, 60, 120):
@@ -206,25 +207,24 @@ def _plot_gate_error_rates(
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Print the tables; 1 when a gate errs more often than it may."""
-    parser = argparse.ArgumentParser(prog="bench.gate_error_rates", description="How often the gates err.")
+    """Print the tables; exit status 1 when a gate exceeds its error rate."""
+    parser = argparse.ArgumentParser(prog="bench.gate_error_rates", description="Error rates of the gates.")
     parser.add_argument("--runs", type=int, default=200, help="simulated retrainings per cell (default 200)")
-    parser.add_argument("--samples", type=Path, help="run folder whose measured errors are used")
+    parser.add_argument("--samples", type=Path, help="run folder to take measured errors from")
     parser.add_argument("--out", type=Path, help="folder for gates.json and gates.png")
     options = parser.parse_args(arguments)
     if options.runs < 20:
         parser.error("--runs: at least 20")
     cells = score_gate_pass_rates(options.runs, options.samples)
     by_noise = {noise: overhead_gate_pass_rates(options.runs, noise) for noise in NOISES}
-    print(
-        f"score_error: passes of {options.runs} retrainings (in brackets: observed >= 5 % alone)\n\n{score_gate_markdown(cells)}\n"
-    )
+    print(f"score_error: pass rates of {options.runs} retrainings (in brackets: observed >= 5 % alone)\n")
+    print(f"{score_gate_markdown(cells)}\n")
     for n in (60, 120):
-        told = ", ".join(f"{rate:.1%}: {share:.1%}" for rate, share in format_gate_pass_rates(n).items())
-        print(f"format_compliance on {n} photographs, passes by true rate: {told}")
+        rates = ", ".join(f"{rate:.1%}: {share:.1%}" for rate, share in format_gate_pass_rates(n).items())
+        print(f"format_compliance on {n} photographs, passes by true rate: {rates}")
     for noise, found in by_noise.items():
-        told = ", ".join(f"{ratio:.2f}: {passed:.0%} ({used:.0f} pairs)" for ratio, (passed, used) in found.items())
-        print(f"latency_overhead at noise {noise:.0%}, passes by true ratio: {told}")
+        rates = ", ".join(f"{ratio:.2f}: {passed:.0%} ({used:.0f} pairs)" for ratio, (passed, used) in found.items())
+        print(f"latency_overhead at noise {noise:.0%}, passes by true ratio: {rates}")
     if options.out:
         _save_results(options.out, options.runs, cells, by_noise)
     return 0 if within_promised_error_rates(cells, by_noise, options.runs) else 1
@@ -245,7 +245,7 @@ def _save_results(out: Path, runs: int, cells: list[GatePassRates], by_noise: di
 def within_promised_error_rates(
     cells: list[GatePassRates], by_noise: dict[float, dict[float, tuple[float, float]]], runs: int
 ) -> bool:
-    """False passes within what 5 % can give in so many runs; a 30 % gain on 40 photographs seen in 80 %."""
+    """True if false passes are consistent with 5 %, and a 30 % gain on 40 photographs passes in 80 % of runs."""
     most = binom.ppf(0.999, runs, 0.05) / runs
     false = [cell.gate for cell in cells if not cell.gain] + [found[1.10][0] for found in by_noise.values()]
     power = next(cell.gate for cell in cells if (cell.photographs, cell.gain) == (40, 0.3))

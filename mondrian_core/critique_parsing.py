@@ -162,9 +162,7 @@ def _load_object(text: str) -> dict[str, Any]:
             object_pairs_hook=_refuse_duplicate_keys,
             parse_int=_parse_bounded_int,
         )
-        json.dumps(
-            answer, ensure_ascii=False
-        ).encode()  # raises for a lone surrogate, which JSON can escape but UTF-8 can't encode
+        json.dumps(answer, ensure_ascii=False).encode()  # raises for a lone surrogate
     except (json.JSONDecodeError, RecursionError) as error:
         cut = stripped.startswith("{") and _object_end(stripped) is None
         raise CritiqueParseError("cut" if cut else "not_json", str(error)) from None
