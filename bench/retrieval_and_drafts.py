@@ -109,7 +109,7 @@ def measure_draft_errors(
 ) -> dict[str, float]:
     """Squared errors on held-out photographs by photograph, and the share of words that the advisor uses."""
     known = [(critique, record) for record in calibrating if (critique := _critique(root, record, critic))]
-    line = fit_score_calibration([critique.scores for look, _ in known], [record.scores for _, record in known])
+    line = fit_score_calibration([critique.scores for critique, _ in known], [record.scores for _, record in known])
     critiqued = [(critique, record) for record in held_out if (critique := _critique(root, record, critic))]
     truth = _score_array([record.scores for _, record in critiqued])
     mean = _score_array([record.scores for record in trained]).mean(axis=0)

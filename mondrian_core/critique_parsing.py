@@ -75,8 +75,8 @@ def parse_critique_strict(text: str) -> Critique:
     """Parse an answer that is exactly the canonical object.
 
     Accepts white space around the object, and unnecessary escapes (earlier adapters were trained on them). Rejects a
-    fence, a missing or extra key, a key out of order, a score that isn't a number in 0-10, an empty comment, and a grade
-    that isn't a plain number ("7.0/10") or differs from the mean by more than `GRADE_TOLERANCE`.
+    fence, a missing or extra key, a key out of order, a score that isn't a number in 0-10, an empty comment, and a
+    grade that isn't a plain number ("7.0/10") or differs from the mean by more than `GRADE_TOLERANCE`.
 
     Raises:
         CritiqueParseError: with the first reason found.

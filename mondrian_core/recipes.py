@@ -384,7 +384,7 @@ def recipe_from_values(values: dict[str, Any], source: str = "the recipe") -> Re
     except ValidationError as error:
         errors = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
         raise BadRecipe(
-            f"Invalid recipe {source}: {errors}.", "Fix all of these errors; docs/recipes.md lists the keys."
+            f"Invalid values in {source}: {errors}.", "Fix all of these errors; docs/recipes.md lists the keys."
         ) from error
 
 

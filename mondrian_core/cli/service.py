@@ -24,7 +24,7 @@ _LoraPath = Annotated[str | None, Parameter(help="a folder, a version, or an adv
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
-class ServeOptions(CommandOptions):
+class ServeCommandOptions(CommandOptions):
     """Options of `mondrian serve`."""
 
     host: Annotated[str, Parameter(show_default=True, help="address to listen on")] = "127.0.0.1"
@@ -64,7 +64,7 @@ class CompareOptions(CommandOptions):
     days: Annotated[WholeNumber, Parameter(show_default=True, help="number of days to include")] = 7
 
 
-def serve_command(*, options: ServeOptions = ServeOptions()) -> int:
+def serve_command(*, options: ServeCommandOptions = ServeCommandOptions()) -> int:
     """Answer requests until interrupted."""
     from mondrian_core.serving import run_service
 

@@ -1,4 +1,4 @@
-"""The command line's promises: exit status, one paragraph, no traceback, both spellings of an option."""
+"""The command line: exit status, errors of one paragraph without traceback, spellings, help and completion."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from mondrian_core.cli import main, normalize_words, parse_command
-from mondrian_core.cli.app import ADAPTER_COMMANDS, COMMANDS, ROLLOUT_COMMANDS
+from mondrian_core.cli.app import ADAPTER_COMMANDS, COMMANDS, ROLLOUT_COMMANDS, build_app
 from mondrian_core.store import Store
 
 
@@ -166,3 +166,9 @@ def test_every_command_can_be_imported_and_shows_help(capsys: pytest.CaptureFixt
 def test_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--version"]) == 0
     assert capsys.readouterr().out.strip()
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_script_names_commands_and_options(shell: str) -> None:
+    script = build_app().generate_completion(shell=shell)  # type: ignore[arg-type]
+    assert "retrain" in script and "learning-rate" in script
