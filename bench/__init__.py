@@ -1,4 +1,4 @@
-"""Side-by-side measurements against what a user would pick instead."""
+"""Benchmarks against the tools that a user would choose instead."""
 
-# Its fast BLAS must be loaded before mlx is, by whichever bench; rivals get it too.
+# Loads the fast BLAS before mlx, for every benchmark and its baseline.
 import mondrian_core.models  # noqa: F401

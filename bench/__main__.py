@@ -1,4 +1,4 @@
-"""`make bench`: run the measurements, print a table, and with --out keep the figures as JSON."""
+"""`make bench`: run benchmarks, print a table, and with --out write the results as JSON."""
 
 from __future__ import annotations
 
@@ -24,45 +24,47 @@ BENCHES: dict[str, Callable[[int, str], dict[str, Any]]] = {
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the benches that are asked for, all by default."""
-    parser = argparse.ArgumentParser(prog="bench", description="Side by side with what one would pick instead.")
-    parser.add_argument("names", nargs="*", choices=[[], *BENCHES], metavar="NAME", help=f"of {', '.join(BENCHES)}")
-    parser.add_argument("--pairs", type=int, default=10, help="measurements of each side (default 10)")
+    """Run the named benchmarks; the default is all of them."""
+    parser = argparse.ArgumentParser(prog="bench", description="Benchmarks against alternative tools.")
+    parser.add_argument(
+        "names", nargs="*", choices=[[], *BENCHES], metavar="NAME", help=f"one of {', '.join(BENCHES)} (default: all)"
+    )
+    parser.add_argument("--pairs", type=int, default=10, help="measurements per side (default 10)")
     parser.add_argument("--base-model", default="mini")
-    parser.add_argument("--out", type=Path, help="JSON file for the figures")
+    parser.add_argument("--out", type=Path, help="JSON file for the results")
     options = parser.parse_args(arguments)
     if options.pairs < 2:
-        parser.error("--pairs: at least 2, or there is no interval")
-    found = [BENCHES[name](options.pairs, options.base_model) for name in options.names or BENCHES]
-    for result in found:
+        parser.error("--pairs must be at least 2 to give an interval")
+    results = [BENCHES[name](options.pairs, options.base_model) for name in options.names or BENCHES]
+    for result in results:
         print(_render_result(result))
     if options.out:
         machine = {"system": platform.system(), "machine": platform.machine(), "python": platform.python_version()}
-        options.out.write_text(json.dumps({"machine": machine, "results": found}, indent=2) + "\n", encoding="utf-8")
+        options.out.write_text(json.dumps({"machine": machine, "results": results}, indent=2) + "\n", encoding="utf-8")
     return 0
 
 
 def _render_result(result: dict[str, Any]) -> str:
     """A result as a few lines of text."""
     return {
-        "critique": _sides,
+        "critique": _critique_text,
         "training": training_speed.training_speed_text,
         "adapters": adapter_overhead.adapter_overhead_text,
-    }.get(result["bench"], _pair)(result)
+    }.get(result["bench"], _pair_text)(result)
 
 
-def _sides(result: dict[str, Any]) -> str:
+def _critique_text(result: dict[str, Any]) -> str:
     lines = [
         f"{result['bench']} ({result['base_model']}, {result['rounds']} interleaved rounds; "
-        f"{result['answers_remembered_before']} answers remembered before the first)",
-        f"  the same text with precedents of every kind and without: {result['same_answers']}",
+        f"{result['answers_remembered_before']} answers in the drafter before the first)",
+        f"  same text with every n-gram drafter and without: {result['same_answers']}",
     ]
     for name, side in result["sides"].items():
         least, most = side["seconds_spread"]
         lines.append(
             f"  {name:<20} {side['seconds_median']:5.2f} s ({least:.2f} to {most:.2f}), processor "
             f"{side['cpu_seconds_median']:5.2f} s  {side['tokens_mean']:4.0f} tokens of "
-            f"{side['cpu_milliseconds_per_token']:5.2f} ms  valid {side['valid']}{_drafts(side)}"
+            f"{side['cpu_milliseconds_per_token']:5.2f} ms  valid {side['valid']}{_drafts_text(side)}"
         )
     for sides, ratio in result["times_faster"].items():
         lines.append(
@@ -72,16 +74,16 @@ def _sides(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _drafts(side: dict[str, Any]) -> str:
+def _drafts_text(side: dict[str, Any]) -> str:
     if side["tokens_per_pass"] is None:
         return ""
-    passes = f"  {side['tokens_per_pass']:.2f} tokens a pass"
+    passes = f"  {side['tokens_per_pass']:.2f} tokens per pass"
     if side["accepted"] is None:
         return passes
-    return f"{passes}, {side['accepted']:.0%} of {side['drafted_mean']:.0f} drafted held"
+    return f"{passes}, {side['accepted']:.0%} of {side['drafted_mean']:.0f} drafted tokens accepted"
 
 
-def _pair(result: dict[str, Any]) -> str:
+def _pair_text(result: dict[str, Any]) -> str:
     times, answers = result["seconds"], result["answers"]
     return (
         f"{result['bench']} ({result['base_model']}, {times['pairs']} interleaved pairs)\n"

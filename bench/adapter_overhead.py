@@ -1,9 +1,9 @@
-"""What an adapter costs on top of the base, and what changing it costs: ours against mlx-vlm's own LoRA layers.
+"""Time overhead of an adapter, and time of an adapter switch: our LoRA layers against mlx-vlm's.
 
     python -m bench.adapter_overhead --pairs 12 [--dora]
 
-Each pair generates the same number of tokens from the same prompt, interleaved, in one process. Switching is timed from
-the question to the moment the layers hold the other arrays.
+Each pair generates the same number of tokens from the same prompt, interleaved, in one process. A switch is timed until
+the layers hold the other arrays.
 """
 
 from __future__ import annotations
@@ -24,7 +24,15 @@ TOKENS = 96
 
 
 def make_random_adapter(folder: Path, *, rank: int, seed: int, size: float = 0.05, dora: bool = False) -> str:
-    """An adapter for mini with random B, so that it does something; gives the base's fingerprint."""
+    """Write an adapter for mini with random B matrices, so that it has an effect; returns the base's fingerprint.
+
+    Args:
+        folder: where to write the adapter.
+        rank: rank of the adapter.
+        seed: seed of A and B.
+        size: standard deviation of B.
+        dora: write a DoRA adapter.
+    """
     import mlx.core as mx
 
     from mondrian_core.models.base_model import load_base
@@ -44,7 +52,14 @@ def make_random_adapter(folder: Path, *, rank: int, seed: int, size: float = 0.0
 def measure_adapter_overhead(
     pairs: int, rank: int, clock: Callable[[], float] = time.perf_counter, *, dora: bool = False
 ) -> dict[str, Any]:
-    """Ratios of time adapter/base for our layers and for mlx-vlm's, and the time of a switch."""
+    """Time ratios adapter/base for our layers and for mlx-vlm's, and the time of a switch.
+
+    Args:
+        pairs: measurements per side.
+        rank: rank of the adapter.
+        clock: returns seconds.
+        dora: measure a DoRA adapter.
+    """
     with tempfile.TemporaryDirectory(prefix="mondrian-adapters-") as made:
         folder = Path(made)
         make_random_adapter(folder, rank=rank, seed=1, dora=dora)
@@ -59,17 +74,17 @@ def measure_adapter_overhead(
         }
 
 
-def adapter_overhead_text(found: dict[str, Any]) -> str:
-    """A result of `run` as a few lines of text."""
-    kind = "DoRA" if found["dora"] else "LoRA"
-    lines = [f"adapters ({kind}, rank {found['rank']}, {found['tokens']} tokens): time with / without"]
+def adapter_overhead_text(result: dict[str, Any]) -> str:
+    """A result of `measure_adapter_overhead` as text."""
+    kind = "DoRA" if result["dora"] else "LoRA"
+    lines = [f"adapters ({kind}, rank {result['rank']}, {result['tokens']} tokens): time with / without"]
     for name in ("ours", "mlx_vlm"):
-        ratio = found[f"{name}_adapter_to_base"]
+        ratio = result[f"{name}_adapter_to_base"]
         lines.append(
             f"  {name:<8} {ratio['ratio']:.2f}, 95 % interval {ratio['low']:.2f} to {ratio['high']:.2f}, "
             f"{ratio['pairs']} pairs"
         )
-    switch = found["switch_ms"]
+    switch = result["switch_ms"]
     return "\n".join([*lines, f"  a switch takes {switch['median']:.3f} ms, at worst {switch['worst']:.3f}"])
 
 
@@ -79,15 +94,15 @@ class _Ours:
         from mondrian_core.models.lora import lora_layers
 
         self.base = load_base("mini")
-        self.folder, self.mounted = folder, lora_layers.get_adapter_switch(self.base)
+        self.folder, self.switch = folder, lora_layers.get_adapter_switch(self.base)
         self.messages, self.image = _sample_question()
 
     def plain(self) -> None:
-        self.mounted.use(None)
+        self.switch.use(None)
         self._generate()
 
     def adapted(self) -> None:
-        self.mounted.use(self.folder)
+        self.switch.use(self.folder)
         self._generate()
 
     def measure_switches(self, rounds: int = 20) -> dict[str, float]:
@@ -95,7 +110,7 @@ class _Ours:
         times = []
         for number in range(rounds):
             began = time.perf_counter()
-            self.mounted.use(self.folder if number % 2 else None)
+            self.switch.use(self.folder if number % 2 else None)
             times.append(1000 * (time.perf_counter() - began))
         return {"median": round(statistics.median(times), 3), "worst": round(max(times), 3)}
 
@@ -106,7 +121,7 @@ class _Ours:
 
 
 class _Rival:
-    """mlx-vlm's own layers and its own loop; the two models are loaded once, so no reload is counted."""
+    """mlx-vlm's layers and generation loop, with both models loaded in advance."""
 
     def __init__(self, folder: Path) -> None:
         from mlx_vlm import load
@@ -147,19 +162,21 @@ def _sample_question() -> tuple[list[dict[str, Any]], Any]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run and report."""
+    """Run the benchmark and print its results."""
     parser = argparse.ArgumentParser(prog="bench.adapter_overhead", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--pairs", type=int, default=12)
     parser.add_argument("--rank", type=int, default=8)
-    parser.add_argument("--dora", action="store_true", help="a DoRA instead of a LoRA")
-    parser.add_argument("--out", type=Path, help="JSON file for the figures")
-    parser.add_argument("--cpu-time", action="store_true", help="count this process's CPU time: for a busy machine")
+    parser.add_argument("--dora", action="store_true", help="measure a DoRA adapter instead of a LoRA")
+    parser.add_argument("--out", type=Path, help="JSON file for the results")
+    parser.add_argument(
+        "--cpu-time", action="store_true", help="measure CPU time instead of wall time, for a busy machine"
+    )
     options = parser.parse_args(arguments)
     clock = time.process_time if options.cpu_time else time.perf_counter
-    found = measure_adapter_overhead(options.pairs, options.rank, clock, dora=options.dora)
-    print(adapter_overhead_text(found))
+    result = measure_adapter_overhead(options.pairs, options.rank, clock, dora=options.dora)
+    print(adapter_overhead_text(result))
     if options.out:
-        options.out.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+        options.out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     return 0
 
 

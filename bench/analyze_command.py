@@ -1,4 +1,4 @@
-"""The command against mlx-vlm's: `mondrian analyze` and `mlx_vlm.generate`, process start included.
+"""`mondrian analyze` against the command `mlx_vlm.generate`, including process start.
 
 python -m bench terminal --pairs 10
 """
@@ -22,7 +22,7 @@ MONDRIAN_SCRIPT = "import sys; from mondrian_core.cli import main; sys.exit(main
 
 
 def measure_analyze_command(pairs: int, base_model: str) -> dict[str, Any]:
-    """Measure on rendered photographs in a workspace of its own, gone afterwards."""
+    """Measure on rendered photographs in a temporary workspace."""
     with tempfile.TemporaryDirectory(prefix="mondrian-bench-") as folder:
         workspace = Path(folder) / "workspace"
         _run_python("-c", MONDRIAN_SCRIPT, "init", "--sample", "--workspace", str(workspace))
@@ -65,12 +65,12 @@ class _Rival:
         from mondrian_core.store import Store
 
         self.usable = 0
-        voice = Store(workspace / "mondrian.db", read_only=True).advisor(ADVISOR)
+        advisor_prompt = Store(workspace / "mondrian.db", read_only=True).advisor(ADVISOR)
         self._options = [
             "--model",
             str(resolve_base_path(base_model)),
             "--system",
-            voice.system_message,
+            advisor_prompt.system_message,
             "--prompt",
             CRITIQUE_INSTRUCTION,
         ]
@@ -78,7 +78,7 @@ class _Rival:
         self._photographs = photographs
 
     def __call__(self) -> None:
-        from mondrian_core.rubric import CritiqueParseError, parse_critique_strict
+        from mondrian_core.critique_parsing import CritiqueParseError, parse_critique_strict
 
         text = _run_python("-m", "mlx_vlm.generate", "--image", str(next(self._photographs)), *self._options).strip()
         try:
@@ -89,9 +89,9 @@ class _Rival:
 
 
 def _run_python(*arguments: str) -> str:
-    """Run this Python with `arguments`; its standard output."""
-    quiet = os.environ | {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
-    done = subprocess.run([sys.executable, *arguments], env=quiet, capture_output=True, text=True, check=False)
+    """Run this Python interpreter with `arguments`; returns its standard output."""
+    environment = os.environ | {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+    done = subprocess.run([sys.executable, *arguments], env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"{' '.join(arguments[:3])} ended with {done.returncode}:\n{done.stderr.strip()[-2000:]}")
     return done.stdout

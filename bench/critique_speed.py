@@ -1,16 +1,16 @@
-"""One critique: ours against mlx-vlm's generation, free and constrained, on the same photographs in one process.
+"""Time of one critique: our generation against mlx-vlm's, unconstrained and constrained, in one process.
 
     python -m bench critique --pairs 12
 
-All read the same base, photograph and messages and decode greedily. Ours is constrained by the rubric's schema. The
-free rival writes as many tokens as ours did for that photograph (its end token suppressed), so that the work is equal;
-how valid it is, is told by another answer, which ends where the model ends it. The constrained rival runs mlx-vlm's
-own processor; where there is no Metal its mask kernel, which needs it, is replaced by array operations. Ratios are told
-of the time on the wall and of the processor's time of this process, which other work on the machine hardly changes.
+All sides use the same base model, photograph and messages, and decode greedily. Ours is constrained by the rubric's
+schema. The unconstrained rival generates as many tokens as ours for the photograph (its end token is suppressed), so
+the work is equal; a second answer, with the end token, measures how often it is valid. The constrained rival uses
+mlx-vlm's logits processor; without Metal its mask kernel is replaced by array operations. Ratios are reported for wall
+time and for this process's CPU time, which other work on the machine hardly affects.
 
-Ours with precedents also drafts from its answers about other photographs: WARM of them and those of the rounds before.
-No photograph comes twice. "Cold" begins each round with an empty memory, "misled" with WARM answers in the right form
-whose words stand in a random order, "unrelated" with as many random tokens: what precedents cost where they don't help.
+"Ours with precedents" adds n-gram speculative decoding from answers about other photographs: WARMUP_ANSWERS of them
+and those of earlier rounds. No photograph occurs twice. "Cold" starts each round with an empty drafter, "misled" with
+valid answers whose words are shuffled, "unrelated" with random tokens: the cost of drafts that don't help.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 MAX_TOKENS = 700
 ADVISOR = "ansel"
 WARMUP_ANSWERS = 24  # answers about other photographs before the first round
-WARMUP_SEED = 10_000  # of the scenes of the answers before the first round; the rounds' begin at 0
+WARMUP_SEED = 10_000  # first scene of the warm-up answers; the rounds use scenes from 0
 OURS, FREE, CONSTRAINED = "ours", "free", "constrained"
 PRECEDENTS, COLD, MISLED, UNRELATED = "ours with precedents", "ours, cold", "ours, misled", "ours, unrelated"
 SIDES = (OURS, PRECEDENTS, COLD, MISLED, UNRELATED, FREE, CONSTRAINED)
@@ -55,12 +55,12 @@ COMPARED_SIDES = (
 
 
 def measure_critique_speed(pairs: int, base_model: str) -> dict[str, Any]:
-    """Measure over `pairs` rounds, each on another photograph; every round runs them all in another order."""
-    import mondrian_core.models  # noqa: F401  (its fast BLAS must be there before mlx; the rivals get it too)
+    """Measure `pairs` rounds, each on a new photograph and in a different order of the sides."""
+    import mondrian_core.models  # noqa: F401  (loads the fast BLAS before mlx, for the rivals too)
 
     contenders = _Contenders(base_model)
     contenders.fill_memories([_render_scene(WARMUP_SEED + number) for number in range(WARMUP_ANSWERS)])
-    contenders.run_round(_render_scene(WARMUP_SEED + WARMUP_ANSWERS), 0)  # warms up: every pass is compiled once
+    contenders.run_round(_render_scene(WARMUP_SEED + WARMUP_ANSWERS), 0)  # warm-up: compiles every forward pass
     rounds = [contenders.run_round(_render_scene(number), number) for number in range(pairs)]
     return {
         "bench": "critique",
@@ -78,7 +78,7 @@ def measure_critique_speed(pairs: int, base_model: str) -> dict[str, Any]:
 
 
 def _render_scene(seed: int) -> Image.Image:
-    """A rendered photograph; another seed is another one."""
+    """A rendered photograph for a seed."""
     from mondrian_core.mini import renderer
 
     return renderer.render_scene(renderer.sample_scene(np.random.default_rng(seed)))
@@ -86,7 +86,7 @@ def _render_scene(seed: int) -> Image.Image:
 
 @dataclass(frozen=True, kw_only=True)
 class _WrittenAnswer:
-    """An answer, and how it was decoded where that is ours."""
+    """A generated answer, with our decoder's statistics."""
 
     text: str
     tokens: int
@@ -97,7 +97,7 @@ class _WrittenAnswer:
 
 @dataclass(frozen=True)
 class _TimedAnswer:
-    """An answer, what it took, and whether it is valid."""
+    """An answer, its wall and CPU time in seconds, and whether it is valid."""
 
     answer: _WrittenAnswer
     seconds: float
@@ -106,14 +106,14 @@ class _TimedAnswer:
 
 
 def _time_answer(act: Callable[[], _WrittenAnswer]) -> _TimedAnswer:
-    """Run it once, on both clocks."""
+    """Run `act` once and time it with both clocks."""
     began, cpu_began = time.perf_counter(), time.process_time()
     made = act()
     return _TimedAnswer(made, time.perf_counter() - began, time.process_time() - cpu_began, _valid(made.text))
 
 
 def _shuffled(text: str, rng: random.Random) -> str:
-    """The answer with the words of all its comments in a random order."""
+    """The answer with the words of all its comments shuffled."""
     answer = json.loads(text)
     parts = answer["dimensional_analysis"].values()
     words = [word for part in parts for word in part["comment"].split()]
@@ -125,7 +125,7 @@ def _shuffled(text: str, rng: random.Random) -> str:
 
 
 class _Contenders:
-    """All on one loaded base; nothing is loaded while the clock runs."""
+    """All sides, with models loaded in advance."""
 
     def __init__(self, base_model: str) -> None:
         from mlx_vlm import load
@@ -144,7 +144,7 @@ class _Contenders:
             _mask_without_metal()
 
     def fill_memories(self, photographs: list[Image.Image]) -> None:
-        """Fill the memories: with the answers about these photographs, with their words mixed up, with anything."""
+        """Fill the drafters with answers about these photographs, shuffled answers, and random tokens."""
         rng = random.Random(0)
         for photograph in photographs:
             made = self._ours(photograph, self.memory)
@@ -153,7 +153,7 @@ class _Contenders:
             self.unrelated.learn_answer([rng.randrange(self.base.tokenizer.vocab_size) for _ in mixed])
 
     def run_round(self, photograph: Image.Image, number: int) -> dict[str, _TimedAnswer]:
-        """Each of them once on this photograph; who begins goes round."""
+        """Time every side once on this photograph; `number` rotates the order."""
         from mondrian_core.models.inference.ngram_draft import NgramDrafter
 
         tokens = self._ours(photograph).tokens
@@ -208,7 +208,7 @@ def _has_metal() -> bool:
 
 
 def _mask_without_metal() -> None:
-    """mlx-vlm's mask as array operations, the cheapest that there are."""
+    """Replace mlx-vlm's mask kernel by the cheapest array operations."""
     import mlx.core as mx
     import mlx_vlm.structured as structured
 
@@ -222,8 +222,8 @@ def _mask_without_metal() -> None:
 
 
 def _valid(text: str) -> bool:
-    """Complete and of the schema. A grade that contradicts its scores is the model's fault, which no grammar mends."""
-    from mondrian_core.rubric import CritiqueParseError, parse_critique_strict
+    """True for a complete answer of the schema. No grammar can enforce a grade that matches the scores."""
+    from mondrian_core.critique_parsing import CritiqueParseError, parse_critique_strict
 
     try:
         parse_critique_strict(text)
@@ -233,7 +233,7 @@ def _valid(text: str) -> bool:
 
 
 def _all_answers_equal(found: dict[str, _TimedAnswer]) -> bool:
-    """Whether precedents, of whatever kind, changed no answer."""
+    """True if no drafter changed the answer."""
     return len({found[name].answer.text for name in (OURS, PRECEDENTS, COLD, MISLED, UNRELATED)}) == 1
 
 
@@ -256,7 +256,7 @@ def _summarize_side(measured: list[_TimedAnswer]) -> dict[str, Any]:
 
 
 def _speedup_interval(rounds: list[dict[str, _TimedAnswer]], ours: str, rival: str, clock: str) -> dict[str, float]:
-    """Median of rival/ours over the rounds, its bootstrapped 95 % interval, and the spread of the ratios."""
+    """Median of rival/ours over the rounds, its bootstrapped 95 % interval, and the range of the ratios."""
     ratios = np.array([getattr(each[rival], clock) / getattr(each[ours], clock) for each in rounds])
     low, high = median_interval(ratios, draws=RESAMPLES)
     return {

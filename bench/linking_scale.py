@@ -1,7 +1,7 @@
-"""`python -m bench.linking_scale`: how long 100,000 past jobs take to link, and how much memory.
+"""`python -m bench.linking_scale`: time and memory for linking 100,000 past jobs.
 
-The rival is the script that one writes first: read the rows, look for each file by name under source/, open the
-photograph, read the JSON with a regular expression for the fence. It says nothing of what it left out.
+The rival is a straightforward script: read the rows, find each file by name under source/, open the photograph, and
+extract the JSON with a regular expression. It doesn't report excluded records.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ LIMIT_SECONDS, LIMIT_MEGABYTES = 60, 500
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Make the workspace, link it in a process of its own, print the figures; 1 when a limit is passed."""
-    parser = argparse.ArgumentParser(prog="bench.linking_scale", description=__doc__)
+    """Create the workspace, link it in a separate process, print the results; exit status 1 above a limit."""
+    parser = argparse.ArgumentParser(prog="bench.linking_scale", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--jobs", type=int, default=JOBS)
     parser.add_argument("--photographs", type=int, default=PHOTOGRAPHS)
-    parser.add_argument("--out", type=Path, help="JSON file for the figures")
+    parser.add_argument("--out", type=Path, help="JSON file for the results")
     parser.add_argument("--only", choices=("ours", "rival"), help=argparse.SUPPRESS)
     parser.add_argument("--workspace", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
@@ -39,8 +39,8 @@ def main(arguments: list[str] | None = None) -> int:
         figures = {name: _in_own_process(name, Path(folder)) for name in ("ours", "rival")}
     for name, figure in figures.items():
         print(
-            f"{name:6} {options.jobs:,} jobs: {figure['seconds']:6.1f} s ({figure['cpu_seconds']:.1f} of processor), "
-            f"{figure['megabytes']:5.0f} MB, {figure['used']:,} used, {figure['explained']:,} left out with a reason"
+            f"{name:6} {options.jobs:,} jobs: {figure['seconds']:6.1f} s ({figure['cpu_seconds']:.1f} of CPU time), "
+            f"{figure['megabytes']:5.0f} MB, {figure['used']:,} used, {figure['explained']:,} excluded with a reason"
         )
     if options.out:
         options.out.write_text(json.dumps({"jobs": options.jobs, **figures}, indent=2) + "\n", encoding="utf-8")
@@ -49,7 +49,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _make_job_history_workspace(folder: Path, jobs: int, photographs: int) -> None:
-    """A workspace of many past jobs; one in seven has a cut analysis, one in nine an unknown photograph."""
+    """Create a workspace of many past jobs; every 7th has a truncated analysis, every 9th an unknown photograph."""
     import numpy as np
     from PIL import Image
 

@@ -1,4 +1,4 @@
-"""Paired, interleaved timing: both sides meet the same machine, warm or busy as it is."""
+"""Paired, interleaved timing: both sides run under the same conditions of the machine."""
 
 from __future__ import annotations
 
@@ -38,15 +38,22 @@ def time_in_pairs(
     seed: int = 0,
     clock: Callable[[], float] = time.perf_counter,
 ) -> PairedTiming:
-    """Time both in the order A-B-B-A, so that a drift of the machine hits both alike; one round first to warm up.
+    """Time both sides in the order A-B-B-A, so a drift of the machine affects both, after one warm-up round.
 
-    The interval is a percentile bootstrap of the median ratio over pairs, drawn with `seed`.
+    The interval is a percentile bootstrap of the median ratio over pairs.
+
+    Args:
+        ours: one measurement of our side.
+        rival: one measurement of the other side.
+        pairs: number of pairs, at least 2.
+        seed: seed of the bootstrap.
+        clock: returns seconds.
 
     Raises:
-        ValueError: fewer than two pairs, an interval needs more.
+        ValueError: fewer than two pairs.
     """
     if pairs < 2:
-        raise ValueError(f"{pairs} pairs give no interval")
+        raise ValueError(f"{pairs} pairs are too few for an interval")
     ours()
     rival()
     first: list[float] = []
@@ -69,5 +76,5 @@ def time_in_pairs(
 
 
 def _alternating_order(pairs: int) -> Iterator[bool]:
-    """Whether ours goes first, pair by pair: A-B, B-A, A-B, ..."""
+    """True where our side runs first: A-B, B-A, A-B, ..."""
     return (index % 2 == 0 for index in range(pairs))

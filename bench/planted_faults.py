@@ -1,10 +1,9 @@
-"""Faults planted in real adapters: each is trained on mini as somebody might by mistake, and put through the gates.
+"""Detection of planted faults: adapters are trained on mini with typical data errors and pass through the gates.
 
     python -m bench.planted_faults [FAULT ...] [--photographs 48] [--epochs 4] [--out FILE]
 
-A fault counts as caught when the gate that is meant for it says FAIL, or at least refuses to pass. The sound adapter,
-trained the same way on the right data, must not be failed by its gate; on so little data it may stay undecided. Time is
-left out: it says nothing about these faults.
+A fault is detected when its gate says FAIL or INCONCLUSIVE. The adapter trained on correct data must not FAIL; on so
+little data it may be INCONCLUSIVE. The latency gate is ignored: it is unrelated to these faults.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ if TYPE_CHECKING:
     from mondrian_core.models.base_model import BaseVLM
 
 ADVISOR_PROMPT = AdvisorPrompt("ansel", "Ansel Adams")
-TEST_PHOTOGRAPHS = 24  # photographs with labels that no adapter is trained on
+TEST_PHOTOGRAPHS = 24  # labelled photographs that no adapter is trained on
 EVALUATE_SETTINGS = {
     "compliance_photographs": 32,
     "latency_pairs": 3,
@@ -55,7 +54,7 @@ RowTransform = Callable[["SceneSplit", list[DatasetRow]], list[DatasetRow]]
 
 @dataclass(frozen=True)
 class SceneSplit:
-    """Scenes to train on and scenes to test with; the same for every fault."""
+    """Training and test scenes, the same for every fault."""
 
     train: tuple[Scene, ...]
     test: tuple[Scene, ...]
@@ -63,7 +62,7 @@ class SceneSplit:
 
 @dataclass(frozen=True)
 class PlantedFault:
-    """What is done to the training rows, and the gate (or its check) that is meant to notice."""
+    """A change of the training rows, and the gate (or the check of a gate) that must detect it."""
 
     transform: RowTransform
     gate: str
@@ -71,7 +70,7 @@ class PlantedFault:
 
 
 def make_scene_split(photographs: int, seed: int) -> SceneSplit:
-    """Scenes of mini's renderer, `photographs` of them to train on."""
+    """Scenes of mini's renderer, `photographs` of them for training."""
     from mondrian_core.mini import renderer
 
     rng = np.random.default_rng(seed)
@@ -101,40 +100,40 @@ def scene_rows(scenes: Sequence[Scene], taste: AdvisorTaste, side: str = "train"
     return [_scene_row(scene, taste, number, side) for number, scene in enumerate(scenes)]
 
 
-def _unchanged(world: SceneSplit, rows: list[DatasetRow]) -> list[DatasetRow]:
-    """Nothing is wrong."""
+def _unchanged(split: SceneSplit, rows: list[DatasetRow]) -> list[DatasetRow]:
+    """The correct data."""
     return rows
 
 
-def _with_other_advisor(world: SceneSplit, rows: list[DatasetRow]) -> list[DatasetRow]:
-    """The critiques are Watkins's."""
+def _with_other_advisor(split: SceneSplit, rows: list[DatasetRow]) -> list[DatasetRow]:
+    """Use another advisor's critiques."""
     from mondrian_core.mini.scene_critic import WATKINS
 
-    return scene_rows(world.train, WATKINS)
+    return scene_rows(split.train, WATKINS)
 
 
-def _with_grey_photographs(world: SceneSplit, rows: list[DatasetRow]) -> list[DatasetRow]:
-    """The pictures got lost on the way; the model was trained on plain grey."""
+def _with_grey_photographs(split: SceneSplit, rows: list[DatasetRow]) -> list[DatasetRow]:
+    """Replace every photograph by plain grey."""
     return [replace(row, image=Image.new("RGB", row.image.size, (128, 128, 128))) for row in rows]
 
 
-def _with_shuffled_photographs(world: SceneSplit, rows: list[DatasetRow]) -> list[DatasetRow]:
-    """Every critique lies beside another photograph."""
+def _with_shuffled_photographs(split: SceneSplit, rows: list[DatasetRow]) -> list[DatasetRow]:
+    """Pair every critique with another photograph."""
     return [replace(row, image=other.image) for row, other in zip(rows, rows[1:] + rows[:1], strict=True)]
 
 
-def _with_constant_scores(world: SceneSplit, rows: list[DatasetRow]) -> list[DatasetRow]:
-    """Every score is 8."""
+def _with_constant_scores(split: SceneSplit, rows: list[DatasetRow]) -> list[DatasetRow]:
+    """Set every score to 8."""
     return [_with_scores(row, dict.fromkeys(DIMENSIONS, 8)) for row in rows]
 
 
-def _with_inverted_scores(world: SceneSplit, rows: list[DatasetRow]) -> list[DatasetRow]:
-    """Whoever exported the scores had 10 for the worst."""
+def _with_inverted_scores(split: SceneSplit, rows: list[DatasetRow]) -> list[DatasetRow]:
+    """Invert the scores: 10 is worst."""
     return [_with_scores(row, {name: round(10 - row.scores[name]) for name in DIMENSIONS}) for row in rows]
 
 
-def _with_truncated_answers(world: SceneSplit, rows: list[DatasetRow]) -> list[DatasetRow]:
-    """Every answer is cut in the middle, as a token limit of the training would."""
+def _with_truncated_answers(split: SceneSplit, rows: list[DatasetRow]) -> list[DatasetRow]:
+    """Truncate every answer in the middle, as a token limit would."""
     cut = [row.answer[: len(row.answer) // 2] for row in rows]
     return [
         replace(row, answer=answer, messages=training_messages(ADVISOR_PROMPT, answer))
@@ -142,17 +141,17 @@ def _with_truncated_answers(world: SceneSplit, rows: list[DatasetRow]) -> list[D
     ]
 
 
-def _with_leaked_test(world: SceneSplit, rows: list[DatasetRow]) -> list[DatasetRow]:
-    """The photographs of the test are in the training too."""
+def _with_leaked_test(split: SceneSplit, rows: list[DatasetRow]) -> list[DatasetRow]:
+    """Add the test photographs to the training rows."""
     from mondrian_core.mini.scene_critic import ANSEL
 
-    return [*rows, *scene_rows(world.test, ANSEL, "test")]
+    return [*rows, *scene_rows(split.test, ANSEL, "test")]
 
 
 def _with_scores(row: DatasetRow, scores: Mapping[str, int]) -> DatasetRow:
-    from mondrian_core.rubric import parse_critique_strict
+    from mondrian_core.critique_parsing import parse_critique_strict
 
-    comments = {name: each.comment for name, each in parse_critique_strict(row.answer).assessments.items()}
+    comments = {name: assessment.comment for name, assessment in parse_critique_strict(row.answer).assessments.items()}
     return replace(_with_answer(row, canonical_answer(make_critique(dict(scores), comments))), scores=dict(scores))
 
 
@@ -163,9 +162,8 @@ def _with_answer(row: DatasetRow, answer: str) -> DatasetRow:
 FAULTS: Mapping[str, PlantedFault] = {
     "sound": PlantedFault(_unchanged, "score_error"),
     "another advisor": PlantedFault(_with_other_advisor, "score_error"),
-    "without photographs": PlantedFault(
-        _with_grey_photographs, "score_error"
-    ),  # it goes on looking, so that is no fault of health
+    # the adapter still depends on the photograph, so the health gate doesn't detect this one
+    "without photographs": PlantedFault(_with_grey_photographs, "score_error"),
     "mixed up": PlantedFault(_with_shuffled_photographs, "health", "photograph_dependence"),
     "always 8": PlantedFault(_with_constant_scores, "health", "mode_collapse"),
     "upside down": PlantedFault(_with_inverted_scores, "score_error"),
@@ -175,9 +173,9 @@ FAULTS: Mapping[str, PlantedFault] = {
 
 
 def _evaluate_faulty_training(
-    base: BaseVLM, world: SceneSplit, rows: list[DatasetRow], epochs: int, folder: Path
+    base: BaseVLM, split: SceneSplit, rows: list[DatasetRow], epochs: int, folder: Path
 ) -> EvaluationReport:
-    """Train on the rows and put the adapter through the gates."""
+    """Train on the rows and evaluate the adapter."""
     from mondrian_core.mini import rendered_photographs
     from mondrian_core.mini.scene_critic import ANSEL
     from mondrian_core.models.lora import lora_layers
@@ -186,7 +184,7 @@ def _evaluate_faulty_training(
     result = train_adapter(base, TrainingRows(rows), TrainRecipe(epochs=epochs), folder)
     test = [
         LabelledPhotograph(photograph=row.photo_id, image=row.image, scores=dict(row.scores), critique=row.answer)
-        for row in scene_rows(world.test, ANSEL, "test")
+        for row in scene_rows(split.test, ANSEL, "test")
     ]
     trained = TrainingProvenance(
         photo_ids=frozenset(row.photo_id for row in rows),
@@ -213,10 +211,10 @@ def _evaluate_faulty_training(
 
 
 def _fault_result(name: str, report: EvaluationReport) -> dict[str, Any]:
-    """What the gate that is meant for a fault said, and which others objected."""
+    """The verdict of the gate for a fault, and the other gates that don't pass."""
     fault = FAULTS[name]
     gate = report.gate(fault.gate)
-    meant = next((part for part in gate.parts if part.name == fault.check), gate)
+    intended = next((part for part in gate.parts if part.name == fault.check), gate)
     others = [
         each.name
         for each in report.gates
@@ -225,58 +223,58 @@ def _fault_result(name: str, report: EvaluationReport) -> dict[str, Any]:
     return {
         "fault": name,
         "gate": fault.check or fault.gate,
-        "verdict": meant.verdict,
-        "sentence": meant.sentence,
+        "verdict": intended.verdict,
+        "sentence": intended.sentence,
         "others": others,
         "report": report.verdict,
     }
 
 
-def is_expected_fault_result(found: Mapping[str, Any]) -> bool:
-    """The sound adapter isn't failed; a faulty one doesn't pass its gate."""
-    return found["verdict"] != ("FAIL" if found["fault"] == "sound" else "PASS")
+def is_expected_fault_result(result: Mapping[str, Any]) -> bool:
+    """True if the sound adapter doesn't FAIL, or a faulty one doesn't PASS its gate."""
+    return result["verdict"] != ("FAIL" if result["fault"] == "sound" else "PASS")
 
 
-def _planted_faults_markdown(found: Sequence[Mapping[str, Any]]) -> str:
-    """Markdown."""
-    lines = ["| planted | gate that is meant for it | says | because | others that object |", "|---" * 5 + "|"]
+def _planted_faults_markdown(results: Sequence[Mapping[str, Any]]) -> str:
+    """The results as a Markdown table."""
+    lines = ["| fault | gate | verdict | reason | other gates that don't pass |", "|---" * 5 + "|"]
     lines += [
         f"| {each['fault']} | {each['gate']} | {each['verdict']} | {each['sentence']} | "
         f"{', '.join(each['others']) or '-'} |"
-        for each in found
+        for each in results
     ]
     return "\n".join(lines)
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Print the table; 1 when a fault gets through or the sound adapter doesn't."""
+    """Print the table; exit status 1 when a fault isn't detected, or the sound adapter fails."""
     from mondrian_core.mini.scene_critic import ANSEL
     from mondrian_core.models.base_model import load_base
 
     parser = argparse.ArgumentParser(prog="bench.planted_faults", description="Faults planted in real adapters.")
-    parser.add_argument("faults", nargs="*", metavar="FAULT", help=f"of {', '.join(FAULTS)} (default: all)")
-    parser.add_argument("--photographs", type=int, default=48, help="to train on (default 48)")
+    parser.add_argument("faults", nargs="*", metavar="FAULT", help=f"one of {', '.join(FAULTS)} (default: all)")
+    parser.add_argument("--photographs", type=int, default=48, help="training photographs (default 48)")
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, help="JSON file for the figures")
+    parser.add_argument("--out", type=Path, help="JSON file for the results")
     options = parser.parse_args(arguments)
     unknown = set(options.faults) - set(FAULTS)
     if unknown:
-        parser.error(f"no such fault: {', '.join(sorted(unknown))}")
-    world, base, found = make_scene_split(options.photographs, options.seed), load_base("mini"), []
-    rows = scene_rows(world.train, ANSEL)
+        parser.error(f"unknown fault: {', '.join(sorted(unknown))}")
+    split, base, results = make_scene_split(options.photographs, options.seed), load_base("mini"), []
+    rows = scene_rows(split.train, ANSEL)
     with tempfile.TemporaryDirectory() as folder:
         for name in options.faults or FAULTS:
-            changed = FAULTS[name].transform(world, rows)
+            changed = FAULTS[name].transform(split, rows)
             report = _evaluate_faulty_training(
-                base, world, changed, options.epochs, Path(folder) / name.replace(" ", "-")
+                base, split, changed, options.epochs, Path(folder) / name.replace(" ", "-")
             )
-            found.append(_fault_result(name, report))
-            print(f"{name}: {found[-1]['gate']} {found[-1]['verdict']}", file=sys.stderr)
-    print(_planted_faults_markdown(found))
+            results.append(_fault_result(name, report))
+            print(f"{name}: {results[-1]['gate']} {results[-1]['verdict']}", file=sys.stderr)
+    print(_planted_faults_markdown(results))
     if options.out:
-        options.out.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
-    return 0 if all(map(is_expected_fault_result, found)) else 1
+        options.out.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+    return 0 if all(map(is_expected_fault_result, results)) else 1
 
 
 if __name__ == "__main__":

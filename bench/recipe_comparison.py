@@ -1,13 +1,13 @@
-"""Recipes against each other by cross-validation: which of them makes fewer errors on photographs it never saw.
+"""Cross-validated comparison of training recipes: score error on held-out photographs.
 
-    python -m bench.recipe_comparison --out FOLDER score_spread=0.5 score_spread=1 dora=true [--workspace DIR | --photographs 96]
+    python -m bench.recipe_comparison --out FOLDER score_spread=0.5 score_spread=1 dora=true [--workspace DIR]
 
-Every argument is a recipe: the default one with the fields named changed (several, with commas between). Each is
-trained once for every fold of the advisor's photographs; twins stay in one fold, an eighth of the photographs is held
-out from training to choose the epoch by, and a quarter is judged. All recipes meet the same folds and seeds, so they
-are compared photograph by photograph. What was done lies in FOLDER: called again, it goes on.
+Each argument is the default recipe with changed fields (separated by commas). Every recipe is trained once per fold of
+the advisor's photographs. Near-duplicates stay in one fold; one part of SPLIT_PARTS selects the epoch and two are
+evaluated. All recipes use the same folds and seeds, so they are compared per photograph. Results are kept in FOLDER:
+running the command again continues.
 
-Without --workspace the photographs and critiques are a made-up advisor's, rendered for the occasion.
+Without --workspace it uses rendered photographs and a synthetic advisor.
 """
 
 from __future__ import annotations
@@ -32,18 +32,18 @@ if TYPE_CHECKING:
     from mondrian_core.models.base_model import BaseVLM
 
 DEFAULT_NAME = "default"
-SPLIT_PARTS = 8  # two are judged and one chooses the epoch, so four folds
+SPLIT_PARTS = 8  # two are evaluated and one selects the epoch
 
 
 @dataclass(frozen=True)
 class RecipeFoldResult:
-    """One recipe on one fold.
+    """The result of one recipe on one fold.
 
     Attributes:
         errors: photograph -> mean over dimensions of the squared error of expected scores, points^2.
-        valid: answers that were strictly in form.
-        seconds: of the training; on a busy machine they say little.
-        best_epoch: the epoch that was chosen.
+        valid: number of strictly valid answers.
+        seconds: training time; meaningless on a busy machine.
+        best_epoch: the selected epoch.
     """
 
     errors: Mapping[str, float]
@@ -56,7 +56,7 @@ def parse_recipe_changes(text: str) -> TrainRecipe:
     """The default recipe with the fields of `a=1,b=true` changed.
 
     Raises:
-        SystemExit: when a field or value isn't one of a recipe.
+        SystemExit: a field or value isn't valid in a recipe.
     """
     if text == DEFAULT_NAME:
         return TrainRecipe()
@@ -64,13 +64,13 @@ def parse_recipe_changes(text: str) -> TrainRecipe:
     for part in text.split(","):
         name, sign, value = part.partition("=")
         if not sign or name not in TrainRecipe.model_fields:
-            raise SystemExit(f"{part}: name a field of [train] and its value, such as rank=16.")
+            raise SystemExit(f"{part}: give a field of [train] and its value, such as rank=16.")
         values[name] = value
     return TrainRecipe.model_validate(values)
 
 
 def _workspace_rows(workspace: Path, advisor: str, base_model: str) -> list[DatasetRow]:
-    """The rows of all splits of the dataset that the workspace's critiques make."""
+    """The rows of all splits of the workspace's dataset."""
     from mondrian_core import stages
     from mondrian_core.data.dataset.version import load_dataset_version
     from mondrian_core.data.splits.split import SPLITS
@@ -85,38 +85,45 @@ def _workspace_rows(workspace: Path, advisor: str, base_model: str) -> list[Data
 def cross_validate_recipes(
     base: BaseVLM, rows: Sequence[DatasetRow], names: Sequence[str], out: Path, folds: int
 ) -> dict[str, list[RecipeFoldResult]]:
-    """Train every recipe on every fold, or read what an earlier call left in `out`."""
-    from mondrian_core.data.splits.split import folds_from_photographs as parts_of
+    """Train every recipe on every fold, or read the stored results.
+
+    Args:
+        base: the base model.
+        rows: original and augmented rows of all photographs.
+        names: recipes as `parse_recipe_changes` reads them.
+        out: folder of the stored results.
+        folds: number of folds, at most half of SPLIT_PARTS.
+    """
+    from mondrian_core.data.splits.split import folds_from_photographs
     from mondrian_core.dataset_types import original_rows
     from mondrian_core.images import perceptual_hash
     from mondrian_core.near_duplicates import PhotographFingerprint
 
-    part_of = parts_of(
+    part_of = folds_from_photographs(
         [PhotographFingerprint(row.photo_id, perceptual_hash(row.image)) for row in original_rows(list(rows))],
         SPLIT_PARTS,
     )
-    found: dict[str, list[RecipeFoldResult]] = {name: [] for name in names}
+    results: dict[str, list[RecipeFoldResult]] = {name: [] for name in names}
     for fold in range(folds):
-        judged = {2 * fold % SPLIT_PARTS, (2 * fold + 1) % SPLIT_PARTS}
-        chooses = (2 * fold + 2) % SPLIT_PARTS
+        evaluated = {2 * fold % SPLIT_PARTS, (2 * fold + 1) % SPLIT_PARTS}
+        selection = (2 * fold + 2) % SPLIT_PARTS
         for name in names:
-            kept = out / f"{name}-fold{fold}"
-            result = _load_fold_result(kept) or _train_fold(
-                base,
-                parse_recipe_changes(name).model_copy(update={"seed": fold}),
-                kept,
-                [row for row in rows if part_of[row.photo_id] not in {*judged, chooses}],
-                [row for row in rows if part_of[row.photo_id] == chooses],
-                [row for row in rows if part_of[row.photo_id] in judged],
+            folder = out / f"{name}-fold{fold}"
+            fold_rows = _FoldRows(
+                train=[row for row in rows if part_of[row.photo_id] not in {*evaluated, selection}],
+                selection=[row for row in rows if part_of[row.photo_id] == selection],
+                evaluated=[row for row in rows if part_of[row.photo_id] in evaluated],
             )
-            found[name].append(result)
+            recipe = parse_recipe_changes(name).model_copy(update={"seed": fold})
+            result = _load_fold_result(folder) or _train_fold(base, recipe, folder, fold_rows)
+            results[name].append(result)
             error = float(np.mean(list(result.errors.values())))
             print(
                 f"fold {fold + 1} of {folds}, {name}: error {error:.3f} on {len(result.errors)} photographs, "
                 f"{result.valid} valid, epoch {result.best_epoch}",
                 flush=True,
             )
-    return found
+    return results
 
 
 def _load_fold_result(folder: Path) -> RecipeFoldResult | None:
@@ -124,14 +131,16 @@ def _load_fold_result(folder: Path) -> RecipeFoldResult | None:
     return RecipeFoldResult(**json.loads(path.read_text())) if path.is_file() else None
 
 
-def _train_fold(
-    base: BaseVLM,
-    recipe: TrainRecipe,
-    folder: Path,
-    rows: list[DatasetRow],
-    chooses: list[DatasetRow],
-    judged: list[DatasetRow],
-) -> RecipeFoldResult:
+@dataclass(frozen=True)
+class _FoldRows:
+    """The rows of one fold: for training, for selecting the epoch, and for evaluation."""
+
+    train: list[DatasetRow]
+    selection: list[DatasetRow]
+    evaluated: list[DatasetRow]
+
+
+def _train_fold(base: BaseVLM, recipe: TrainRecipe, folder: Path, rows: _FoldRows) -> RecipeFoldResult:
     from mondrian_core.dataset_types import original_rows
     from mondrian_core.models.inference.generation import generate
     from mondrian_core.models.lora import lora_layers
@@ -142,37 +151,39 @@ def _train_fold(
     began = time.perf_counter()
     result = train_adapter(
         base,
-        TrainingRows(rows, chooses, feature_cache=folder.parent / "features"),
+        TrainingRows(rows.train, rows.selection, feature_cache=folder.parent / "features"),
         recipe,
         folder,
         resume=folder.exists(),
     )
     seconds = time.perf_counter() - began
-    asked, mounted = original_rows(judged), lora_layers.get_adapter_switch(base)
+    asked, switch = original_rows(rows.evaluated), lora_layers.get_adapter_switch(base)
     try:
-        mounted.use(result.adapter)
-        said = [generate(base, row.messages, row.image, max_tokens=MAX_ANSWER_TOKENS) for row in asked]
+        switch.use(result.adapter)
+        answers = [generate(base, row.messages, row.image, max_tokens=MAX_ANSWER_TOKENS) for row in asked]
     finally:
-        mounted.use(None)
-    each = {row.photo_id: score_validation_answers([row], [answer]) for row, answer in zip(asked, said, strict=True)}
-    made = RecipeFoldResult(
-        {name: one.score_error for name, one in each.items()},
-        sum(one.valid for one in each.values()),
+        switch.use(None)
+    scored = {
+        row.photo_id: score_validation_answers([row], [answer]) for row, answer in zip(asked, answers, strict=True)
+    }
+    fold_result = RecipeFoldResult(
+        {name: score.score_error for name, score in scored.items()},
+        sum(score.valid for score in scored.values()),
         seconds,
         result.best_epoch,
     )
-    (folder / "result.json").write_text(json.dumps(asdict(made)), encoding="utf-8")
-    return made
+    (folder / "result.json").write_text(json.dumps(asdict(fold_result)), encoding="utf-8")
+    return fold_result
 
 
-def recipe_comparison_rows(found: Mapping[str, Sequence[RecipeFoldResult]]) -> list[dict[str, Any]]:
-    """A row for each recipe: its error, and the paired difference to the first recipe with interval and p both ways."""
+def recipe_comparison_rows(results_by_recipe: Mapping[str, Sequence[RecipeFoldResult]]) -> list[dict[str, Any]]:
+    """A row per recipe: its error, and the paired difference to the first recipe with interval and both p-values."""
     from mondrian_core.statistics.intervals import student_mean_interval
     from mondrian_core.statistics.permutation_tests import sign_flip_p_value
 
-    first = _errors(next(iter(found.values())))
+    first = _errors(next(iter(results_by_recipe.values())))
     rows = []
-    for name, results in found.items():
+    for name, results in results_by_recipe.items():
         errors = _errors(results)
         gain = np.array([first[photograph] - errors[photograph] for photograph in first])
         rows.append(
@@ -198,13 +209,13 @@ def _errors(results: Sequence[RecipeFoldResult]) -> dict[str, float]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run and report."""
+    """Run the comparison and print its results."""
     parser = argparse.ArgumentParser(prog="bench.recipe_comparison", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("recipes", nargs="+", metavar="FIELD=VALUE[,...]", help="a recipe held against the default")
-    parser.add_argument("--out", type=Path, required=True, help="folder that keeps what was done")
+    parser.add_argument("recipes", nargs="+", metavar="FIELD=VALUE[,...]", help="a recipe to compare with the default")
+    parser.add_argument("--out", type=Path, required=True, help="folder for results; running again continues")
     parser.add_argument("--workspace", type=Path, help="real photographs and critiques (default: rendered ones)")
     parser.add_argument("--advisor", default="ansel")
-    parser.add_argument("--photographs", type=int, default=96, help="rendered ones (default 96)")
+    parser.add_argument("--photographs", type=int, default=96, help="number of rendered photographs (default 96)")
     parser.add_argument("--folds", type=int, default=4, choices=range(1, SPLIT_PARTS // 2 + 1), help="default 4")
     parser.add_argument("--base-model", default="mini")
     options = parser.parse_args(arguments)
@@ -212,11 +223,11 @@ def main(arguments: list[str] | None = None) -> int:
     for name in names:
         parse_recipe_changes(name)
     try:
-        found = cross_validate_recipes(*_load_base_and_rows(options), names, options.out, options.folds)
+        results = cross_validate_recipes(*_load_base_and_rows(options), names, options.out, options.folds)
     except MondrianError as error:
         print(error, file=sys.stderr)
         return 2
-    rows = recipe_comparison_rows(found)
+    rows = recipe_comparison_rows(results)
     (options.out / "table.json").write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
     for row in rows:
         low, high = row["interval"]

@@ -1,10 +1,10 @@
-"""`python -m bench.retrieval_and_drafts`: what the base's embeddings and drafts are worth, on photographs nothing was fitted to.
+"""`python -m bench.retrieval_and_drafts`: quality of embeddings and drafts of the base model on held-out photographs.
 
-Retrieval: how far apart (mean squared difference of scores) an advisor's photograph and the one with the most similar
-embedding are, beside any two and the best possible; and whether a mirrored photograph finds its original.
+Retrieval: mean squared score difference between a photograph and the one with the most similar embedding, compared with
+random pairs and with the best possible pairs; and whether a mirrored photograph retrieves its original.
 
-Drafts: squared error of the base's scores against the advisor's on held-out photographs, before and after the shift,
-beside the rival that costs nothing, the mean of the training photographs; paired by photograph (sign-flip test).
+Drafts: squared error of the base's scores against the advisor's on held-out photographs, before and after
+calibration, compared with the mean of the training photographs; paired by photograph (sign-flip test).
 """
 
 from __future__ import annotations
@@ -36,20 +36,20 @@ SIGN_FLIPS = 20_000
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Measure on a workspace (default: a fresh sample) and print the figures."""
-    parser = argparse.ArgumentParser(prog="bench.retrieval_and_drafts", description=__doc__)
-    parser.add_argument("--workspace", type=Path, help="default: a sample workspace made for this")
-    parser.add_argument("--photographs", type=int, default=80, help="of the sample workspace")
+    """Measure on a workspace (default: a new sample) and print the results."""
+    parser = argparse.ArgumentParser(prog="bench.retrieval_and_drafts", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--workspace", type=Path, help="default: a temporary sample workspace")
+    parser.add_argument("--photographs", type=int, default=80, help="photographs of the sample workspace (default 80)")
     parser.add_argument("--advisor", default="ansel")
     parser.add_argument("--base-model", default="mini")
-    parser.add_argument("--out", type=Path, help="JSON file for the figures")
+    parser.add_argument("--out", type=Path, help="JSON file for the results")
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory(prefix="mondrian-portfolio-") as folder:
         root = options.workspace or _make_sample(Path(folder) / "workspace", options.photographs)
-        figures = _measure_workspace(root, options.advisor, options.base_model)
-    print(json.dumps(figures, indent=2))
+        results = _measure_workspace(root, options.advisor, options.base_model)
+    print(json.dumps(results, indent=2))
     if options.out:
-        options.out.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+        options.out.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
     return 0
 
 
@@ -65,9 +65,9 @@ def _measure_workspace(root: Path, advisor: str, base_model: str) -> dict[str, A
 
     recipe = Recipe()
     with Store(root / "mondrian.db", read_only=True) as store:
-        voice = store.advisor(advisor)
+        advisor_prompt = store.advisor(advisor)
         known = load_advisor_critiques(store, root, advisor, recipe)
-    critic = BaseModelCritic(load_base(base_model), voice, recipe.evaluate.max_tokens)
+    critic = BaseModelCritic(load_base(base_model), advisor_prompt, recipe.evaluate.max_tokens)
     calibrating = sorted(known.training_critiques, key=lambda record: split_point(record.sha256))
     calibrating = calibrating[: recipe.synthesize.calibration_photographs]
     return {
@@ -77,7 +77,7 @@ def _measure_workspace(root: Path, advisor: str, base_model: str) -> dict[str, A
 
 
 def measure_retrieval(root: Path, records: Sequence[LinkedRecord], critic: PhotographCritic) -> dict[str, float]:
-    """Figures of retrieval by embedding over these photographs."""
+    """Retrieval metrics for these photographs."""
     images = [_image(root, record) for record in records]
     vectors = np.array([critic.analyze_photograph(image, critique=False).embedding for image in images])
     flipped = [image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) for image in images]
@@ -108,31 +108,35 @@ def measure_draft_errors(
     critic: PhotographCritic,
 ) -> dict[str, float]:
     """Squared errors on held-out photographs by photograph, and the share of words that the advisor uses."""
-    known = [(look, record) for record in calibrating if (look := _critique(root, record, critic))]
-    line = fit_score_calibration([look.scores for look, _ in known], [record.scores for _, record in known])
-    seen = [(look, record) for record in held_out if (look := _critique(root, record, critic))]
-    truth = _score_array([record.scores for _, record in seen])
+    known = [(critique, record) for record in calibrating if (critique := _critique(root, record, critic))]
+    line = fit_score_calibration([critique.scores for critique, _ in known], [record.scores for _, record in known])
+    critiqued = [(critique, record) for record in held_out if (critique := _critique(root, record, critic))]
+    truth = _score_array([record.scores for _, record in critiqued])
     mean = _score_array([record.scores for record in trained]).mean(axis=0)
-    raw = ((_score_array([look.scores for look, _ in seen]) - truth) ** 2).mean(axis=1)
-    put = ((_score_array([calibrated_draft_scores(look.scores, line) for look, _ in seen]) - truth) ** 2).mean(axis=1)
+    raw = ((_score_array([critique.scores for critique, _ in critiqued]) - truth) ** 2).mean(axis=1)
+    put = (
+        (_score_array([calibrated_draft_scores(critique.scores, line) for critique, _ in critiqued]) - truth) ** 2
+    ).mean(axis=1)
     words = AdvisorVocabulary(record.comments for record in trained)
-    said = [{name: look.assessments[name].comment for name in DIMENSIONS} for look, _ in seen]
-    reworded = [{name: words.with_advisor_synonyms(name, each[name]) for name in DIMENSIONS} for each in said]
+    comments = [{name: critique.assessments[name].comment for name in DIMENSIONS} for critique, _ in critiqued]
+    reworded = [{name: words.with_advisor_synonyms(name, each[name]) for name in DIMENSIONS} for each in comments]
     return {
-        "held_out": len(seen),
+        "held_out": len(critiqued),
         "error_base": float(raw.mean()),
         "error_shifted": float(put.mean()),
         "error_training_mean": float(((mean - truth) ** 2).mean()),
         "p_shifted_is_no_better": _sign_flip(raw - put),
-        "comments": len(DIMENSIONS) * len(said),
-        "comments_with_synonyms": sum(a[name] != b[name] for a, b in zip(said, reworded, strict=True) for name in a),
-        "words_of_the_advisor_base": float(np.mean([words.covered_word_share(each) for each in said])),
+        "comments": len(DIMENSIONS) * len(comments),
+        "comments_with_synonyms": sum(
+            a[name] != b[name] for a, b in zip(comments, reworded, strict=True) for name in a
+        ),
+        "words_of_the_advisor_base": float(np.mean([words.covered_word_share(each) for each in comments])),
         "words_of_the_advisor_draft": float(np.mean([words.covered_word_share(each) for each in reworded])),
     }
 
 
 def _sign_flip(differences: ScoreArray) -> float:
-    """One-sided p of a mean difference above zero, by random signs over photographs."""
+    """One-sided p-value of a mean difference above zero, by random sign flips over photographs."""
     signs = np.random.default_rng(0).choice((-1.0, 1.0), (SIGN_FLIPS, len(differences)))
     return float((1 + ((signs * differences).mean(axis=1) >= differences.mean()).sum()) / (1 + SIGN_FLIPS))
 

@@ -1,7 +1,7 @@
-"""`python -m bench.rollout_simulation`: what a staged rollout costs users when an adapter is worse, and delays when it is not.
+"""`python -m bench.rollout_simulation`: exposure to a worse adapter, and delay of a good one, in staged rollouts.
 
-Simulated traffic goes through the rollout's own decisions. The rival is the canary one writes first: the same steps,
-and at each look a test at p < 0.05 of failures and of latency, begun anew with every look.
+Simulated traffic is decided on by the rollout's decision function. The rival is a common canary: the same steps, with
+fixed-sample tests of failures and latency (p < 0.05) repeated at every check.
 """
 
 from __future__ import annotations
@@ -39,20 +39,20 @@ DecisionRule = Callable[["SimulatedTraffic", datetime], RolloutDecision]
 
 @dataclass(frozen=True, kw_only=True)
 class SimulatedAdapter:
-    """How a candidate differs: failures against the control's 1 %, times as slow, ratings in standard deviations."""
+    """A candidate relative to the control: failure ratio (control: 1 %), latency ratio, rating shift in deviations."""
 
     name: str
     failures: float = 1.0
     latency: float = 1.0
     rating: float = 0.0
     rate: float = 0.01
-    spread: float = 0.25  # of the logarithm of seconds, between photographs
-    spread_paired: float = 0.10  # on the same photograph
-    rated: float = 0.2  # share of the answers that users rate
+    spread: float = 0.25  # standard deviation of log seconds between photographs
+    spread_paired: float = 0.10  # the same, for one photograph
+    rated: float = 0.2  # fraction of the answers that users rate
 
     @property
     def worse(self) -> bool:
-        """True when rolling it back is right."""
+        """True when a rollback is the correct decision."""
         return self.failures > 1 or self.latency > 1
 
 
@@ -67,7 +67,7 @@ SIMULATED_ADAPTERS = (
 
 @dataclass(kw_only=True)
 class SimulatedTraffic:
-    """One rollout under simulated requests; counts only, as `observe` would give them."""
+    """One rollout under simulated requests, as counts."""
 
     adapter: SimulatedAdapter
     rollout: Rollout
@@ -79,10 +79,10 @@ class SimulatedTraffic:
     in_step: int = 0
     run: int = 0
     longest_run: int = 0
-    seen: int = 0  # answers of the candidate that users got
+    seen: int = 0  # answers of the candidate that users received
 
     def arrive(self, requests: int) -> None:
-        """Let requests come in under the present share."""
+        """Simulate requests at the current traffic share."""
         if requests == 0:
             return
         share, rate = self.rollout.share, self.adapter.rate
@@ -97,8 +97,8 @@ class SimulatedTraffic:
         failed = self.rng.random(ours) < rate * self.adapter.failures
         row = self.counts.setdefault(share, [0, 0, 0, 0])
         theirs = requests - ours
-        for place, value in enumerate((ours, int(failed.sum()), theirs, int(self.rng.binomial(theirs, rate)))):
-            row[place] += value
+        for index, value in enumerate((ours, int(failed.sum()), theirs, int(self.rng.binomial(theirs, rate)))):
+            row[index] += value
         self._runs(failed)
         paired = min(ours, theirs)
         self._latency(paired, self.adapter.spread)
@@ -109,7 +109,7 @@ class SimulatedTraffic:
         self.seen += ours
 
     def observed(self) -> RolloutObservations:
-        """What the decision gets to see."""
+        """The observations for the decision."""
         strata = tuple(
             ShareStratum(s, ArmCounts(*row[:2]), ArmCounts(*row[2:])) for s, row in sorted(self.counts.items())
         )
@@ -138,12 +138,12 @@ class SimulatedTraffic:
 
 
 def decide_by_mondrian(traffic: SimulatedTraffic, now: datetime) -> RolloutDecision:
-    """Mondrian's decision."""
+    """Decide with Mondrian's sequential tests."""
     return decide_rollout(traffic.rollout, traffic.observed(), now)
 
 
 def decide_by_fixed_tests(traffic: SimulatedTraffic, now: datetime) -> RolloutDecision:
-    """The usual canary: tests of fixed size, looked at again and again."""
+    """Decide as a common canary does: fixed-sample tests, repeated at every check."""
     observed = traffic.observed()
     a, b = observed.candidate, observed.control
     if a.requests and b.requests:
@@ -165,7 +165,18 @@ PLAN_WITHOUT_SHADOW = RolloutPlan(steps=LIVE_STEPS)
 def simulate_rollout(
     adapter: SimulatedAdapter, per_day: int, decide: DecisionRule, plan: RolloutPlan, rng: np.random.Generator
 ) -> dict[str, Any]:
-    """One rollout: how it ended, after how many days, and what users saw of the candidate on the way."""
+    """Simulate one rollout.
+
+    Args:
+        adapter: the candidate.
+        per_day: requests per day.
+        decide: the decision rule.
+        plan: steps of the rollout.
+        rng: random generator.
+
+    Returns:
+        end: the final status; days: its duration; seen: answers of the candidate that users received.
+    """
     rollout = Rollout(
         advisor="a",
         version="v0002",
@@ -176,10 +187,10 @@ def simulate_rollout(
         step_started_at=START_TIME.isoformat(),
     )
     traffic, now = SimulatedTraffic(adapter=adapter, rollout=rollout, rng=rng), START_TIME
-    look = timedelta(minutes=15) if per_day > 10_000 else timedelta(hours=1)
+    interval = timedelta(minutes=15) if per_day > 10_000 else timedelta(hours=1)
     while traffic.rollout.status == "running" and now < START_TIME + timedelta(days=MAX_DAYS):
-        now += look
-        traffic.arrive(int(rng.poisson(per_day * look / timedelta(days=1))))
+        now += interval
+        traffic.arrive(int(rng.poisson(per_day * interval / timedelta(days=1))))
         decision = decide(traffic, now)
         if not isinstance(decision, Hold):
             traffic.rollout, traffic.in_step = rollout_after_decision(traffic.rollout, decision, now), 0
@@ -187,7 +198,15 @@ def simulate_rollout(
 
 
 def simulated_rollouts_row(adapter: SimulatedAdapter, per_day: int, name: str, runs: int, seed: int) -> dict[str, Any]:
-    """Many rollouts as one row of the table; days and requests are medians, with the 90 % point of the latter."""
+    """Simulate `runs` rollouts as one row of the table: median days, and median and 90th percentile of requests.
+
+    Args:
+        adapter: the candidate.
+        per_day: requests per day.
+        name: "mondrian" or the name of the rival.
+        runs: number of rollouts.
+        seed: seed of the simulation.
+    """
     decide, plan = (
         (decide_by_mondrian, default_rollout_plan(per_day))
         if name == "mondrian"
@@ -215,7 +234,7 @@ COLUMNS = ("requests a day", "adapter", "way", "rolled back", "seen", "seen, 90 
 
 
 def rollout_simulation_markdown(rows: list[dict[str, Any]]) -> str:
-    """Markdown."""
+    """The rows as a Markdown table."""
     lines = ["| " + " | ".join(COLUMNS) + " |", "|" + "---|" * len(COLUMNS)]
     for row in rows:
         cells = []
@@ -234,7 +253,7 @@ def rollout_simulation_markdown(rows: list[dict[str, Any]]) -> str:
 
 
 def _plot_rollout_simulations(rows: list[dict[str, Any]], path: Path) -> None:
-    """Share rolled back, and requests seen before it, by adapter and volume."""
+    """Plot the fraction rolled back, and the requests before a rollback, by adapter and traffic."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -242,19 +261,21 @@ def _plot_rollout_simulations(rows: list[dict[str, Any]], path: Path) -> None:
 
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.8), layout="constrained")
     names = [adapter.name for adapter in SIMULATED_ADAPTERS]
-    for place, (way, mark) in enumerate((("mondrian", "o"), ("usual canary", "x"))):
+    for index, (way, mark) in enumerate((("mondrian", "o"), ("usual canary", "x"))):
         for shade, volume in enumerate(REQUESTS_PER_DAY):
             chosen = {row["adapter"]: row for row in rows if row["way"] == way and row["requests a day"] == volume}
-            at = [names.index(name) + 0.13 * shade + 0.4 * place - 0.3 for name in chosen]
+            at = [names.index(name) + 0.13 * shade + 0.4 * index - 0.3 for name in chosen]
             color = f"C{shade}"
             label = f"{way}, {volume:,} a day"
             left.plot(at, [row["rolled back"] for row in chosen.values()], mark, color=color, label=label)
             seen = [math.nan if row["seen"] is None else max(0.5, row["seen"]) for row in chosen.values()]
             right.plot(at, seen, mark, color=color)
     left.axhline(0.05, color="grey", linewidth=0.8, linestyle=":")
-    left.set(ylabel="share of rollouts rolled back", title="dotted: 5 %, the limit for adapters that are no worse")
+    left.set(ylabel="fraction of rollouts rolled back", title="dotted: 5 %, the limit for adapters that are not worse")
     right.set(
-        yscale="log", ylabel="candidate's answers seen by users", title="before a rollback (median; 0 drawn as 0.5)"
+        yscale="log",
+        ylabel="candidate's answers seen by users",
+        title="before a rollback (median; 0 is plotted as 0.5)",
     )
     for axes in (left, right):
         axes.set_xticks(range(len(names)), names, rotation=15)
@@ -264,12 +285,12 @@ def _plot_rollout_simulations(rows: list[dict[str, Any]], path: Path) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Simulate, print the table; 1 when an adapter that is no worse is rolled back in more than 5 % of the runs."""
-    parser = argparse.ArgumentParser(prog="bench.rollout_simulation", description=__doc__)
+    """Simulate and print the table; exit status 1 if an equal adapter is rolled back in over 5 % of the runs."""
+    parser = argparse.ArgumentParser(prog="bench.rollout_simulation", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--runs", type=int, default=400, help="rollouts per row (default 400)")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, help="JSON file for the figures")
-    parser.add_argument("--plot", type=Path, help="PNG file for the picture")
+    parser.add_argument("--out", type=Path, help="JSON file for the results")
+    parser.add_argument("--plot", type=Path, help="PNG file for the plot")
     options = parser.parse_args(arguments)
     rows = [
         simulated_rollouts_row(adapter, volume, way, options.runs, options.seed)
@@ -282,8 +303,8 @@ def main(arguments: list[str] | None = None) -> int:
         options.out.write_text(json.dumps({"seed": options.seed, "rows": rows}, indent=2) + "\n", encoding="utf-8")
     if options.plot:
         _plot_rollout_simulations(rows, options.plot)
-    fine = {adapter.name for adapter in SIMULATED_ADAPTERS if not adapter.worse}
-    false = [row["rolled back"] for row in rows if row["way"] == "mondrian" and row["adapter"] in fine]
+    acceptable = {adapter.name for adapter in SIMULATED_ADAPTERS if not adapter.worse}
+    false = [row["rolled back"] for row in rows if row["way"] == "mondrian" and row["adapter"] in acceptable]
     return int(max(false) > 0.05)
 
 

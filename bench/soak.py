@@ -1,15 +1,15 @@
-"""The service under stress: many requests while its processes are killed and adapters are promoted and rolled back.
+"""Stress test of the service: requests while its processes are killed and adapters are promoted and rolled back.
 
     python -m bench.soak --requests 1000 --kills 20 --api-kills 5 --promotions 5 --rollbacks 2
 
-The service is the real one in a process of its own, with the real registry and database; --kills end its model process,
---api-kills the service itself, which is started again on its port while clients send their requests again with the
-same idempotency key. Three crashes with an adapter within PIN_SECONDS pin the base, as they do outside of here. The
-model is mini unless --model names the command of another process.
+The service runs in a separate process, with a real registry and database. --kills end its model process, --api-kills
+the service itself; it is restarted on its port while clients retry with the same idempotency key. Three crashes of an
+adapter within PIN_SECONDS pin the base model, as in production. The model is mini unless --model gives the command of
+another model process.
 
-It ends with 0 when no job was lost or made twice, no request failed, every recorded version is one that was promoted
-while the job was worked on, every crash on a job's record was a kill while that job was worked on, every fallback has
-such a reason, and memory and file descriptors stayed flat.
+The exit status is 0 if no job was lost or duplicated, no request failed, every recorded version was champion while the
+job ran, every recorded crash was a kill during the job, every fallback has such a reason, and memory and file
+descriptors stayed flat.
 """
 
 from __future__ import annotations
@@ -36,32 +36,30 @@ from mondrian_core.settings import Settings
 from mondrian_core.store import Job, Store, utc_timestamp
 
 ADVISOR = "ansel"
-PIN_SECONDS = 20.0  # how long crashes count; shorter than in use, so that adapters answer most of the time
-CLIENT_TIMEOUT_SECONDS = 300.0  # seconds that a client sends a request again
-CRASH_MESSAGE = "The model process"  # begins the reason of a hop where it died over a job
-ACCEPTED_FALLBACK_REASONS = (
-    CRASH_MESSAGE,
-    "crashed too often",
-    "service went down",
-)  # what a killed process may cost a job
+PHOTOGRAPHS = 8  # different photographs in the requests
+PIN_SECONDS = 20.0  # window in which crashes count; shorter than in production, so that adapters answer most requests
+CLIENT_TIMEOUT_SECONDS = 300.0  # how long a client retries
+CRASH_MESSAGE = "The model process"  # prefix of the reason of a hop where the model process died
+# fallback reasons that a killed process explains
+ACCEPTED_FALLBACK_REASONS = (CRASH_MESSAGE, "crashed too often", "service went down")
 SERVE_SCRIPT = """
 import json, sys
 from pathlib import Path
-from mondrian_core.serving.server import Options, run
-from mondrian_core.serving.engine.supervisor import Limits
+from mondrian_core.serving.engine.supervisor import ModelProcessLimits
+from mondrian_core.serving.server import ServerOptions, run_server
 from mondrian_core.settings import Settings
-told = json.loads(sys.argv[1])
-settings = Settings(workspace=Path(told["workspace"]), adapters=Path(told["adapters"]), base_model="mini")
-limits = Limits(backoff=0.05, crash_window=told["pin_seconds"])
-options = Options(port=told["port"], model_mode="fine_tuned", command=tuple(told["command"]) or None,
-                  limits=limits, quiet=True)
-run(settings, options, ready=lambda port: print(port, flush=True))
+given = json.loads(sys.argv[1])
+settings = Settings(workspace=Path(given["workspace"]), adapters=Path(given["adapters"]), base_model="mini")
+limits = ModelProcessLimits(backoff=0.05, crash_window=given["pin_seconds"])
+options = ServerOptions(port=given["port"], model_mode="fine_tuned", command=tuple(given["command"]) or None,
+                        limits=limits, quiet=True)
+run_server(settings, options, ready=lambda port: print(port, flush=True))
 """
 
 
 @dataclass(kw_only=True)
 class _SoakCounts:
-    """What was seen."""
+    """Counts of requests, disruptions and errors."""
 
     requests: int = 0
     statuses: Counter[int] = field(default_factory=Counter)
@@ -84,15 +82,13 @@ class _SoakCounts:
 
     @property
     def is_correct(self) -> bool:
-        """True when nothing was lost or wrong."""
+        """True when nothing was lost or incorrect."""
         wrong = (self.lost, self.made_twice, self.wrong_version, self.unexplained_fallbacks, self.misattributed_crashes)
         return not any(wrong) and set(self.statuses) == {200} and self.is_resource_use_flat
 
     @property
     def is_resource_use_flat(self) -> bool:
-        """True when, in each start, memory grew by less than a quarter and descriptors by fewer than ten after the
-        first quarter.
-        """
+        """True if, after the first quarter of each start, memory grew by less than 25 % and descriptors by under 10."""
         return all(map(_is_flat, self.memory_mb, self.descriptors))
 
 
@@ -103,10 +99,10 @@ def _is_flat(memory: list[float], descriptors: list[int]) -> bool:
 
 
 class _SoakService:
-    """The service in a process of its own, on one port for all its starts."""
+    """The service in a separate process, on one port for all its starts."""
 
     def __init__(self, workspace: Path, adapters: Path, command: list[str], counts: _SoakCounts) -> None:
-        self._told = {
+        self._parameters = {
             "workspace": str(workspace),
             "adapters": str(adapters),
             "command": command,
@@ -115,21 +111,21 @@ class _SoakService:
         }
         self._workspace, self._counts = Settings(workspace=workspace).workspace_id, counts
         self.boot = ""
-        self.killed: list[tuple[str, str]] = []  # before and after each kill of a model process, as rows write times
+        self.killed: list[tuple[str, str]] = []  # times before and after each kill of a model process
         self.start()
 
     @property
     def address(self) -> str:
-        """Where it answers."""
-        return f"http://127.0.0.1:{self._told['port']}"
+        """URL of the service."""
+        return f"http://127.0.0.1:{self._parameters['port']}"
 
     def start(self) -> None:
-        """Start it, and make sure that it is ours and another start than the one before."""
+        """Start the service and check that it is a new start of ours."""
         self.process = subprocess.Popen(
-            [sys.executable, "-c", SERVE_SCRIPT, json.dumps(self._told)], stdout=subprocess.PIPE, text=True
+            [sys.executable, "-c", SERVE_SCRIPT, json.dumps(self._parameters)], stdout=subprocess.PIPE, text=True
         )
         assert self.process.stdout is not None
-        self._told["port"] = int(self.process.stdout.readline())
+        self._parameters["port"] = int(self.process.stdout.readline())
         health = httpx.get(f"{self.address}/health", timeout=60).json()
         assert health["workspace"] == self._workspace and health["boot"] != self.boot, health
         self.boot = health["boot"]
@@ -137,13 +133,13 @@ class _SoakService:
         self._counts.descriptors.append([])
 
     def record_resources(self) -> None:
-        """Add its memory and descriptors to the figures."""
+        """Record its memory and file descriptors."""
         pid = self.process.pid
         self._counts.memory_mb[-1].append(_memory(pid))
         self._counts.descriptors[-1].append(len(os.listdir(f"/proc/{pid}/fd")))  # noqa: PTH208
 
     def kill_model(self) -> None:
-        """SIGKILL for the model process, if there is one at the moment."""
+        """Send SIGKILL to the model process, if one is running."""
         pid = httpx.get(f"{self.address}/health", timeout=60).json()["model_process"]["pid"]
         if pid is not None:
             before = utc_timestamp()
@@ -155,25 +151,25 @@ class _SoakService:
             self.killed.append((before, utc_timestamp()))
 
     def kill(self) -> None:
-        """SIGKILL for the service, then another start."""
+        """Send SIGKILL to the service and restart it."""
         self.process.kill()
-        self._leave()
+        self._wait()
         self._counts.api_kills += 1
         self.start()
 
     def stop(self) -> None:
-        """Let it leave in order."""
+        """Stop the service with SIGTERM."""
         self.process.send_signal(signal.SIGTERM)
-        self._leave()
+        self._wait()
 
-    def _leave(self) -> None:
+    def _wait(self) -> None:
         self.process.wait(60)
         assert self.process.stdout is not None
         self.process.stdout.close()
 
 
 class _PromotionHistory:
-    """Which versions were champion, and from when to when; the clock is this process's."""
+    """The champion versions over time, by this process's monotonic clock."""
 
     def __init__(self, registry: Registry, versions: list[str]) -> None:
         self._registry, self._versions = registry, versions
@@ -183,23 +179,23 @@ class _PromotionHistory:
     def promote(self) -> None:
         """Make another version the champion."""
         current = self._registry.current(ADVISOR)
-        choice = next(each for each in self._versions[len(self.spans) % 2 :] + self._versions if each != current)
+        choice = next(name for name in self._versions[len(self.spans) % 2 :] + self._versions if name != current)
         self._registry.promote(ADVISOR, choice, expected=current, actor="person:soak", reason="soak")
         self._note()
 
     def roll_back(self) -> None:
-        """Go back to the one before."""
+        """Roll back to the previous champion."""
         self._registry.rollback(ADVISOR, actor="person:soak", reason="soak")
         self._note()
 
     def between(self, began: float, ended: float) -> set[str]:
-        """Versions that were champion at some moment of a span."""
-        found = set()
+        """Versions that were champion at any time between `began` and `ended`."""
+        versions = set()
         for index, (since, version) in enumerate(self.spans):
             until = self.spans[index + 1][0] if index + 1 < len(self.spans) else float("inf")
             if since <= ended and until >= began:
-                found.add(version)
-        return found
+                versions.add(version)
+        return versions
 
     def _note(self) -> None:
         self.spans.append((time.monotonic(), self._registry.current(ADVISOR) or "base"))
@@ -207,7 +203,7 @@ class _PromotionHistory:
 
 @dataclass(frozen=True, kw_only=True)
 class SoakPlan:
-    """How much of everything; deeds happen before requests that the seed chooses, rollbacks after promotions."""
+    """Number of requests and disruptions. The seed places disruptions; rollbacks follow promotions."""
 
     requests: int
     kills: int = 0
@@ -217,18 +213,18 @@ class SoakPlan:
     seed: int = 0
 
     def actions_by_request(self) -> dict[int, list[str]]:
-        """Deeds by the number of the request before which they happen."""
-        rng, found = random.Random(self.seed), dict[int, list[str]]()
-        for deed in ["kill"] * self.kills + ["kill_api"] * self.api_kills:
-            found.setdefault(rng.randrange(1, self.requests), []).append(deed)
+        """Actions by the number of the request that they precede."""
+        rng, actions = random.Random(self.seed), dict[int, list[str]]()
+        for action in ["kill"] * self.kills + ["kill_api"] * self.api_kills:
+            actions.setdefault(rng.randrange(1, self.requests), []).append(action)
         moves = sorted(rng.sample(range(1, self.requests), self.promotions + self.rollbacks))
-        for place, number in enumerate(moves):
-            found.setdefault(number, []).append("promote" if place < self.promotions else "roll_back")
-        return found
+        for index, number in enumerate(moves):
+            actions.setdefault(number, []).append("promote" if index < self.promotions else "roll_back")
+        return actions
 
 
 def run_soak(plan: SoakPlan, workers: int, command: list[str]) -> _SoakCounts:
-    """Run it in a folder of its own, gone afterwards."""
+    """Run the stress test in a temporary folder."""
     counts, began = _SoakCounts(), time.monotonic()
     with tempfile.TemporaryDirectory(prefix="mondrian-soak-") as folder:
         workspace, adapters = Path(folder) / "workspace", Path(folder) / "adapters"
@@ -245,46 +241,48 @@ def run_soak(plan: SoakPlan, workers: int, command: list[str]) -> _SoakCounts:
 
 
 def _check_jobs(jobs: list[Job], killed: list[tuple[str, str]], plan: SoakPlan, counts: _SoakCounts) -> None:
-    """What the rows say: each request one completed job, crashes with whoever was at work, fallbacks with a reason."""
+    """Check the jobs: one completed job per request, crashes only during kills, fallbacks only with a reason."""
     counts.lost = plan.requests - sum(job.status == "completed" for job in jobs)
     counts.made_twice = max(0, len(jobs) - plan.requests)
     for job in jobs:
         hops = job.details.get("hops", ())
         crashes = sum(hop["reason"].startswith(CRASH_MESSAGE) for hop in hops)
         counts.tried_again += crashes > 0
-        met = sum((job.started_at or "") <= after and before <= (job.completed_at or "") for before, after in killed)
-        counts.misattributed_crashes += crashes > met
+        overlapping = sum(
+            (job.started_at or "") <= after and before <= (job.completed_at or "") for before, after in killed
+        )
+        counts.misattributed_crashes += crashes > overlapping
         left = [hop["reason"] for hop in hops if hop["left"]]
-        if left:  # the first is why the adapter didn't answer; what comes after follows from it
-            why = next((each for each in ACCEPTED_FALLBACK_REASONS if each in left[0]), None)
-            counts.fallbacks[why or left[0]] += 1
-            counts.unexplained_fallbacks += why is None
+        if left:  # the first reason is the cause of the others
+            reason = next((text for text in ACCEPTED_FALLBACK_REASONS if text in left[0]), None)
+            counts.fallbacks[reason or left[0]] += 1
+            counts.unexplained_fallbacks += reason is None
 
 
 def _send_all(
     service: _SoakService, plan: SoakPlan, workers: int, history: _PromotionHistory, counts: _SoakCounts
 ) -> None:
-    lock, deeds = threading.Lock(), plan.actions_by_request()
-    photographs = [_photograph(index) for index in range(8)]
+    lock, actions = threading.Lock(), plan.actions_by_request()
+    photographs = [_photograph(index) for index in range(PHOTOGRAPHS)]
     with httpx.Client(timeout=600) as client, ThreadPoolExecutor(workers) as pool:
 
-        def one(number: int) -> None:
+        def send_request(number: int) -> None:
             with lock:
-                for deed in deeds.get(number, ()):
-                    _perform_action(deed, service, history, counts)
+                for action in actions.get(number, ()):
+                    _perform_action(action, service, history, counts)
             began = time.monotonic()
-            answer, times = _send(client, service, photographs[number % 8], f"soak-{number}")
+            answer, times = _send(client, service, photographs[number % PHOTOGRAPHS], f"soak-{number}")
             with lock:
                 counts.sent_again += times - 1
                 _note(answer, began, history, counts)
                 if number % max(1, plan.requests // 40) == 0:
                     service.record_resources()
 
-        list(pool.map(one, range(plan.requests)))
+        list(pool.map(send_request, range(plan.requests)))
 
 
 def _send(client: httpx.Client, service: _SoakService, photograph: bytes, key: str) -> tuple[httpx.Response, int]:
-    """The answer, and how often it took to get one: a client goes on while the service is away or full."""
+    """The response and the number of attempts; a client retries while the service is down or busy."""
     until, times = time.monotonic() + CLIENT_TIMEOUT_SECONDS, 0
     while True:
         times += 1
@@ -310,19 +308,19 @@ def _note(answer: httpx.Response, began: float, history: _PromotionHistory, coun
     counts.statuses[answer.status_code] += 1
     counts.by_version[version] += 1
     critique = body.get("critique") or {}
-    said = critique.get("dimensional_analysis", {}).get("lighting", {}).get("comment", "")
+    comment = critique.get("dimensional_analysis", {}).get("lighting", {}).get("comment", "")
     fell_back = any(hop["left"] for hop in body.get("fallbacks", ()))
-    named = not said.startswith("said by ") or said == f"said by {version}" or fell_back
+    named = not comment.startswith("said by ") or comment == f"said by {version}" or fell_back
     served = version in history.between(began - 0.05, time.monotonic()) or fell_back
     counts.wrong_version += not (named and served)
 
 
-def _perform_action(deed: str, service: _SoakService, history: _PromotionHistory, counts: _SoakCounts) -> None:
-    if deed == "kill":
+def _perform_action(action: str, service: _SoakService, history: _PromotionHistory, counts: _SoakCounts) -> None:
+    if action == "kill":
         service.kill_model()
-    elif deed == "kill_api":
+    elif action == "kill_api":
         service.kill()
-    elif deed == "promote":
+    elif action == "promote":
         history.promote()
         counts.promotions += 1
     else:
@@ -331,7 +329,7 @@ def _perform_action(deed: str, service: _SoakService, history: _PromotionHistory
 
 
 def _memory(pid: int) -> float:
-    """Resident memory of a process in megabytes."""
+    """Resident memory of a process, in MB."""
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
         if line.startswith("VmRSS:"):
             return int(line.split()[1]) / 1024
@@ -348,7 +346,7 @@ def _photograph(seed: int) -> bytes:
 
 
 def _prepare(workspace: Path, adapters: Path, *, real: bool) -> _PromotionHistory:
-    """A workspace, and two versions of which the first is promoted."""
+    """Create a workspace and two versions; the first one is promoted."""
     from mondrian_core.prompts import AdvisorPrompt
 
     (workspace / "source").mkdir(parents=True)
@@ -383,16 +381,18 @@ def _real_adapter(folder: Path, number: int) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run and report."""
+    """Run the stress test and print its counts."""
     parser = argparse.ArgumentParser(prog="bench.soak", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--requests", type=int, default=1000)
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--api-kills", type=int, default=5)
     parser.add_argument("--promotions", type=int, default=5)
     parser.add_argument("--rollbacks", type=int, default=2)
-    parser.add_argument("--workers", type=int, default=4, help="requests under way at once")
+    parser.add_argument("--workers", type=int, default=4, help="concurrent requests (default 4)")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--model", nargs="+", default=[], help="command of another model process, {descriptor} in it")
+    parser.add_argument(
+        "--model", nargs="+", default=[], help="command of another model process; contains {descriptor}"
+    )
     options = parser.parse_args(arguments)
     plan = SoakPlan(
         requests=options.requests,

@@ -1,13 +1,13 @@
-"""Our training loop beside mlx-vlm's own Trainer: same base, rows, order of magnitude of work, optimizer and rate.
+"""Time and memory of our training loop against mlx-vlm's Trainer: same base, rows, optimizer and learning rate.
 
     python -m bench.training_speed [--base mini|wide|FOLDER] [--rival mlx-vlm|lora] [--pairs 4] [--rows 8] [--epochs 2]
 
-`wide` is a base of Qwen3-VL-2B's widths and vocabulary with two layers and random weights, made for the occasion, and
-photographs in the size that datasets keep: what a large vocabulary and many tokens cost is seen there. Both sides train
-a LoRA of the same rank on the same layers, one row at a time, completions only, gradients gathered over four rows. A
-measurement is a whole training, preparation of the rows included, divided by its optimizer steps; sides alternate in
-one process. Memory is what MLX held at most beyond what was there before, plus the weights of one base.
-With `--rival lora` our DoRA stands beside our LoRA: what it costs.
+`wide` is a temporary base model with Qwen3-VL-2B's widths and vocabulary, two layers and random weights, and
+photographs in the size that datasets store. It shows the cost of a large vocabulary and many tokens. Both sides train
+a LoRA of the same rank on the same layers, one row at a time, on completions only, with gradients accumulated over four
+rows. One measurement is a complete training, including preparation of the rows, divided by its optimizer steps; the
+sides alternate in one process. Memory is MLX's peak above the start of the training, plus the weights of one base.
+`--rival lora` compares our DoRA with our LoRA.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ WIDE = {
 
 
 def rendered_rows(count: int) -> list[Any]:
-    """Rendered photographs with the bundled plain critic's words."""
+    """Rendered photographs with critiques of the generic scene critic."""
     import numpy as np
 
     from mondrian_core.dataset_types import DatasetRow
@@ -50,7 +50,7 @@ def rendered_rows(count: int) -> list[Any]:
     from mondrian_core.prompts import AdvisorPrompt, training_messages
     from mondrian_core.rubric import DIMENSIONS, canonical_answer
 
-    rng, voice, rows = np.random.default_rng(5), AdvisorPrompt("ansel", "Ansel Adams"), []
+    rng, advisor_prompt, rows = np.random.default_rng(5), AdvisorPrompt("ansel", "Ansel Adams"), []
     for number in range(count):
         scene = renderer.sample_scene(rng)
         critique = write_scene_critique(scene, GENERIC, rng)
@@ -60,7 +60,7 @@ def rendered_rows(count: int) -> list[Any]:
             DatasetRow(
                 photo_id=f"row{number}",
                 image=renderer.render_scene(scene),
-                messages=training_messages(voice, answer),
+                messages=training_messages(advisor_prompt, answer),
                 answer=answer,
                 scores=scores,
                 loss_dimensions=tuple(DIMENSIONS),
@@ -71,9 +71,9 @@ def rendered_rows(count: int) -> list[Any]:
 
 
 def make_wide_base(folder: Path) -> Path:
-    """A base with a large model's widths: mini's tower and tokenizer, two wide layers of random weights.
+    """Write a base with a large model's widths: mini's vision tower and tokenizer, two random wide layers.
 
-    Its processor lets photographs through in the size in which datasets keep them, as a large model's does.
+    Its processor accepts photographs in the size that datasets store, as a large model's does.
     """
     import mlx.core as mx
     from mlx.utils import tree_flatten
@@ -88,8 +88,8 @@ def make_wide_base(folder: Path) -> Path:
     values["vision_config"]["out_hidden_size"] = WIDE["hidden_size"]
     path.write_text(json.dumps(values))
     processor = folder / "preprocessor_config.json"
-    most = {"max_pixels": LONG_SIDE**2, "size": {"shortest_edge": 16_384, "longest_edge": LONG_SIDE**2}}
-    processor.write_text(json.dumps({**json.loads(processor.read_text()), **most}))
+    limits = {"max_pixels": LONG_SIDE**2, "size": {"shortest_edge": 16_384, "longest_edge": LONG_SIDE**2}}
+    processor.write_text(json.dumps({**json.loads(processor.read_text()), **limits}))
     config = load_config(folder)
     module, _ = get_model_and_args(config)
     mx.random.seed(0)
@@ -103,16 +103,16 @@ def make_wide_base(folder: Path) -> Path:
 
 
 def _enlarge_photograph(row: Any) -> Any:
-    """A row whose photograph has the size in which datasets keep them."""
+    """The row with its photograph in the size that datasets store."""
     factor = LONG_SIDE / max(row.image.size)
     size = (round(row.image.width * factor), round(row.image.height * factor))
     return replace(row, image=row.image.resize(size))
 
 
 class _Side:
-    """A side's losses and peak memory beyond what was held before, in bytes, of its last training.
+    """Losses and peak memory (bytes above the start) of the last training of one side.
 
-    `first` is the very first loss: the rival's model keeps what it learned from one training to the next.
+    `first` is the loss of the first step of the first training: the rival's model isn't reset between trainings.
     """
 
     losses: list[float]
@@ -130,7 +130,7 @@ class _Side:
         self.peak = mx.get_peak_memory() - held
 
     def train(self) -> list[float]:
-        """Loss of every optimizer step."""
+        """Train once; returns the loss of every optimizer step."""
         raise NotImplementedError
 
 
@@ -204,7 +204,15 @@ class _MlxVlmSide(_Side):
 def measure_training_speed(
     base: str, pairs: int, rows: int, epochs: int, rival: str = MLX_VLM_TRAINER
 ) -> dict[str, Any]:
-    """Ratios ours/rival of the time of an optimizer step and of peak memory; losses of the last training of each."""
+    """Ratios ours/rival of seconds per optimizer step and peak memory, and the losses of the last trainings.
+
+    Args:
+        base: mini, wide or a folder.
+        pairs: measurements per side.
+        rows: training rows, a multiple of ACCUMULATION.
+        epochs: epochs per training.
+        rival: MLX_VLM_TRAINER or LORA.
+    """
     with tempfile.TemporaryDirectory(prefix="mondrian-wide-") as name:
         chosen = str(make_wide_base(Path(name) / "wide")) if base == "wide" else base
         examples = [_enlarge_photograph(row) for row in rendered_rows(rows)] if base == "wide" else rendered_rows(rows)
@@ -231,16 +239,18 @@ def measure_training_speed(
     }
 
 
-def training_speed_text(found: dict[str, Any]) -> str:
-    """A result of `run` as a few lines of text."""
-    times, peaks, each, rival = found["ratio_of_times"], found["peak_bytes"], found["seconds_per_step"], found["rival"]
+def training_speed_text(result: dict[str, Any]) -> str:
+    """A result of `measure_training_speed` as text."""
+    times, peaks, seconds = result["ratio_of_times"], result["peak_bytes"], result["seconds_per_step"]
+    rival = result["rival"]
     low, high = times["interval"]
     return (
-        f"training ({found['base']}): seconds a step {each['ours']:.2f} (ours), {each['rival']:.2f} ({rival})\n"
+        f"training ({result['base']}): seconds per step {seconds['ours']:.2f} (ours), "
+        f"{seconds['rival']:.2f} ({rival})\n"
         f"  ratio {times['median']:.2f}, 95 % interval {low:.2f} to {high:.2f}, {times['pairs']} pairs\n"
         f"  peak memory {peaks['ours'] / 2**20:.0f} MB (ours), {peaks['rival'] / 2**20:.0f} MB ({rival}), "
-        f"ratio {found['ratio_of_peaks']:.2f}; weights {found['weights_bytes'] / 2**20:.0f} MB\n"
-        f"  first loss {found['first_loss']['ours']:.4f} and {found['first_loss']['rival']:.4f}"
+        f"ratio {result['ratio_of_peaks']:.2f}; weights {result['weights_bytes'] / 2**20:.0f} MB\n"
+        f"  first loss {result['first_loss']['ours']:.4f} and {result['first_loss']['rival']:.4f}"
     )
 
 
@@ -252,26 +262,26 @@ def _weight_bytes(model: Any) -> int:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run and report."""
+    """Run the benchmark and print its results."""
     parser = argparse.ArgumentParser(prog="bench.training_speed", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--base", default="mini", help="mini, wide or a folder (default mini)")
     parser.add_argument(
         "--rival",
         choices=(MLX_VLM_TRAINER, LORA),
         default=MLX_VLM_TRAINER,
-        help=f"{LORA}: a DoRA beside a LoRA, both ours",
+        help=f"{LORA}: compare our DoRA with our LoRA",
     )
     parser.add_argument("--pairs", type=int, default=4)
     parser.add_argument("--rows", type=int, default=8, help="a multiple of 4 (default 8)")
     parser.add_argument("--epochs", type=int, default=2)
-    parser.add_argument("--out", type=Path, help="JSON file for the figures")
+    parser.add_argument("--out", type=Path, help="JSON file for the results")
     options = parser.parse_args(arguments)
     if options.rows % ACCUMULATION or options.rows < ACCUMULATION:
         parser.error(f"--rows: a multiple of {ACCUMULATION}")
-    found = measure_training_speed(options.base, options.pairs, options.rows, options.epochs, options.rival)
-    print(training_speed_text(found))
+    result = measure_training_speed(options.base, options.pairs, options.rows, options.epochs, options.rival)
+    print(training_speed_text(result))
     if options.out:
-        options.out.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+        options.out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     return 0
 
 

@@ -14,16 +14,11 @@ from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextC
 from deployments.run_watcher import FINAL_STATES, FlowRunStatus
 from mondrian_core import accelerator_lock
 from mondrian_core.cli.terminal_output import rich_critique_table, rich_gate_table
+from mondrian_core.critique_parsing import CritiqueParseError, parse_critique_lenient, parse_critique_strict
 from mondrian_core.events import EventListener, StageEvent, StageProgressed
 from mondrian_core.files import read_json
 from mondrian_core.registry import Registry
-from mondrian_core.rubric import (
-    MAX_ANSWER_TOKENS,
-    Critique,
-    CritiqueParseError,
-    parse_critique_lenient,
-    parse_critique_strict,
-)
+from mondrian_core.rubric import MAX_ANSWER_TOKENS, Critique
 from mondrian_core.settings import Settings
 from mondrian_core.stages import DatasetSummary, StageContext, read_stage_summary
 

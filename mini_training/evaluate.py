@@ -17,13 +17,14 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from mini_training.model_card import write_model_card
+from mondrian_core.critique_parsing import CritiqueParseError, parse_critique_strict
 from mondrian_core.mini import mini_weights_path
 from mondrian_core.mini.renderer import render_scene
 from mondrian_core.mini.scene import sample_scene
 from mondrian_core.mini.scene_critic import GENERIC, score_scene
 from mondrian_core.models import cpu_blas
 from mondrian_core.prompts import AdvisorPrompt, critique_messages
-from mondrian_core.rubric import DIMENSIONS, CritiqueParseError, parse_critique_strict
+from mondrian_core.rubric import DIMENSIONS
 
 VOICE = AdvisorPrompt(GENERIC.advisor, GENERIC.name, GENERIC.bio)
 EVALUATION_SEED = 990_000_000  # far from every bank of the training script

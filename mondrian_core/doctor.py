@@ -1,4 +1,4 @@
-"""Look at everything the loop needs and say, for each thing, how it is and what to do."""
+"""`mondrian doctor`: check machine, disk, base model, database and Prefect, with a next step for each problem."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MIN_FREE_BYTES = 2_000_000_000
 
 @dataclass(frozen=True)
 class DoctorCheck:
-    """One finding. `ok` is None when it could not be told or is optional and absent."""
+    """The result of one check. `ok` is None when it is unknown, or optional and absent."""
 
     name: str
     ok: bool | None
@@ -33,13 +33,13 @@ class DoctorCheck:
 
 
 def run_doctor_checks(settings: Settings, api: str | None = None) -> list[DoctorCheck]:
-    """Every check, in the order in which things are needed."""
+    """All checks, in the order in which the commands need them."""
     return [_machine(), _disk(settings), _base(settings), _database(settings), *_prefect(settings, api)]
 
 
 def _machine() -> DoctorCheck:
     name = f"{platform.system()} {platform.machine()}, Python {platform.python_version()}"
-    if sys.version_info < (3, 11):  # noqa: UP036  (pip's check can be passed by)
+    if sys.version_info < (3, 11):  # noqa: UP036  (pip's check can be bypassed)
         return DoctorCheck("machine", False, name, "Install Python 3.11 or newer and run `make test` again.")
     try:
         import mondrian_core.models  # noqa: F401  (loads the CPU's BLAS before mlx)
@@ -48,8 +48,8 @@ def _machine() -> DoctorCheck:
         return DoctorCheck(
             "machine", False, f"{name}: MLX can't be imported ({error})", "Run `make test` to install it."
         )
-    kind = "Apple Silicon" if on_apple_silicon() else "no Metal: mini on the CPU"
-    return DoctorCheck("machine", True, f"{name}; {kind}; MLX on {device_name()}")
+    platform_name = "Apple Silicon" if on_apple_silicon() else "no Metal: mini on the CPU"
+    return DoctorCheck("machine", True, f"{name}; {platform_name}; MLX on {device_name()}")
 
 
 def _disk(settings: Settings) -> DoctorCheck:
@@ -78,7 +78,7 @@ def _database(settings: Settings) -> DoctorCheck:
     try:
         settings.require_workspace()
         store = Store(settings.database, read_only=True)
-        advisors = [voice.advisor for voice in store.advisors()]
+        advisors = [prompt.advisor for prompt in store.advisors()]
         counted = {advisor: len(store.profiles(advisor)) for advisor in advisors}
     except MondrianError as error:
         return DoctorCheck("database", False, error.problem, error.next_step)
@@ -87,12 +87,12 @@ def _database(settings: Settings) -> DoctorCheck:
 
 
 def prefect_api_url(settings: Settings, given: str | None = None) -> str | None:
-    """The Prefect API: what was given, else PREFECT_API_URL, else the server that `make up` started here."""
+    """URL of the Prefect API: `given`, otherwise PREFECT_API_URL, otherwise the server that `make up` started."""
     return given or settings.prefect_api or recorded_api_url(settings)
 
 
 def _authentication(settings: Settings, address: str) -> tuple[str, str] | None:
-    """User and password for that API: those of the environment; else the workspace's, for its own server alone."""
+    """User and password for the API: from the environment; otherwise the workspace's, only for its own server."""
     auth = settings.prefect_auth
     if auth is None and address == recorded_api_url(settings):
         found = fetch_server_identity(address.removesuffix("/api"))
@@ -107,7 +107,9 @@ def _prefect(settings: Settings, given: str | None) -> list[DoctorCheck]:
     address = prefect_api_url(settings, given)
     if address is None:
         return [
-            DoctorCheck("prefect server", None, "none is known", "`make up` starts one with a worker on this machine.")
+            DoctorCheck(
+                "prefect server", None, "no server is known", "`make up` starts one with a worker on this machine."
+            )
         ]
     try:
         with httpx.Client(base_url=address.rstrip("/"), timeout=5, auth=_authentication(settings, address)) as client:
@@ -116,7 +118,7 @@ def _prefect(settings: Settings, given: str | None) -> list[DoctorCheck]:
                     DoctorCheck(
                         "prefect server",
                         False,
-                        f"{address} wants another password",
+                        f"{address} rejects the password",
                         f"It belongs to {port_owner(client.base_url.port or 80, client.base_url.host)}; "
                         "`make up` starts one for this workspace, or set PREFECT_API_AUTH_STRING.",
                     )
@@ -149,7 +151,7 @@ def _worker(client: Any) -> DoctorCheck:
 
 
 def _schedules(client: Any) -> list[DoctorCheck]:
-    """A schedule may look active while no run is ever created (a known trap of mismatched packages): count the runs."""
+    """Count upcoming runs: with mismatched packages a schedule can look active although it never creates a run."""
     deployments = client.post("/deployments/filter", json={}).json()
     checks = []
     for deployment in deployments:
@@ -160,7 +162,7 @@ def _schedules(client: Any) -> list[DoctorCheck]:
             "flow_runs": {"state": {"type": {"any_": ["SCHEDULED"]}}},
         }
         upcoming = client.post("/flow_runs/count", json=query).json()
-        advice = "Compare the installed sqlalchemy and fastapi with the lock; run `make test` to mend it."
+        advice = "Compare the installed sqlalchemy and fastapi with the lock; run `make test` to fix it."
         checks.append(
             DoctorCheck(f"schedule of {deployment['name']}", upcoming > 0, f"{upcoming} upcoming runs", advice)
         )

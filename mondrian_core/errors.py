@@ -1,18 +1,18 @@
-"""One exception tree. Every error says what happened and what the user does next.
+"""The exception tree. Every error states the problem and the next step for the user.
 
     MondrianError                      exit status
-    ├── AnswerIsNo                     1   a gate failed, nothing to do
-    │   ├── NothingToDo, NothingNew
+    ├── NegativeOutcome                1   a gate failed, nothing to do
+    │   ├── NothingToDo, NothingNewToTrain
     │   ├── ChampionChanged
     │   └── GateFailed, AdapterNotLoadable
     ├── BadInput                       2   wrong usage or bad input
     │   ├── NoWorkspace, NoDatabase, UnknownAdvisor, BadPhotograph, BadRecipe
     │   ├── BadAdapter, UnknownVersion, BaseModelUnavailable
-    └── Broken                         3   something broke
+    └── Broken                         3   internal error
         ├── DiskFull, DatabaseBusy, DatabaseRefused, DatabaseReplaced, RegistryBusy, AcceleratorBusy, TrainingDiverged,
         │   ModelProcessDied, PrefectUnavailable, PortInUse, AnswerUnparsable
 
-Foreign errors are translated at the edge where they appear, by `translated`.
+`translate_foreign_errors` turns errors of the operating system and SQLite into these.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from pathlib import Path
 
 
 class MondrianError(Exception):
-    """Base of all errors that a user may see.
+    """Base of all errors that are shown to the user.
 
     Attributes:
         problem: what happened, one sentence.
@@ -40,40 +40,40 @@ class MondrianError(Exception):
 
 
 class NegativeOutcome(MondrianError):
-    """The command ran and the answer is no."""
+    """The command ran, with a negative result."""
 
     exit_status = 1
 
 
 class NothingToDo(NegativeOutcome):
-    """There is nothing to work on."""
+    """There is no work to do."""
 
 
 class NothingNewToTrain(NothingToDo):
-    """A retraining could only repeat the last one."""
+    """A retraining would repeat the last one."""
 
     def __init__(self, advisor: str, version: str) -> None:
         super().__init__(
-            f"Nothing new to learn for '{advisor}': {version} was made of the same critiques, base, recipe and prompt.",
+            f"Nothing new to train for '{advisor}': {version} has the same critiques, base model, recipe and prompt.",
             "Train anyway with --force (as a flow: -p force=true).",
         )
 
 
 class ChampionChanged(NegativeOutcome):
-    """Somebody else promoted or rolled back in between."""
+    """Another process promoted or rolled back in the meantime."""
 
     def __init__(self, advisor: str, expected: str | None, found: str | None) -> None:
         self.expected, self.found = expected, found
         wanted = expected or "the base alone"
         super().__init__(
-            f"The champion of '{advisor}' is {found or 'the base alone'} by now, not "
+            f"The champion of '{advisor}' is now {found or 'the base alone'}, not "
             f"{f'the {wanted} that was expected' if found == expected else wanted}.",
-            f"Look with `mondrian adapters list --advisor {advisor}` and decide again.",
+            f"Check `mondrian adapters list --advisor {advisor}` and decide again.",
         )
 
 
 class GateFailed(NegativeOutcome):
-    """A gate refused the candidate."""
+    """A gate rejected the candidate."""
 
 
 class AdapterNotLoadable(NegativeOutcome):
@@ -81,19 +81,19 @@ class AdapterNotLoadable(NegativeOutcome):
 
 
 class BadInput(MondrianError):
-    """The user can mend this by other input."""
+    """The user can fix this by changing the input."""
 
     exit_status = 2
 
 
 class NoWorkspace(BadInput):
-    """The workspace folder is not there."""
+    """The workspace folder doesn't exist."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(
             f"There is no workspace at {path}.",
-            f"Make one with `mondrian init --workspace {path}` (add --sample for rendered photographs), "
-            "or name another with --workspace or MONDRIAN_WORKSPACE.",
+            f"Create one with `mondrian init --workspace {path}` (add --sample for rendered photographs), "
+            "or give another with --workspace or MONDRIAN_WORKSPACE.",
         )
 
 
@@ -103,12 +103,12 @@ class NoDatabase(BadInput):
     def __init__(self, path: Path, why: str = "it is missing") -> None:
         super().__init__(
             f"The database {path} can't be used: {why}.",
-            f"Run `mondrian init --workspace {path.parent}` to make one, or put your mondrian.db there.",
+            f"Run `mondrian init --workspace {path.parent}` to create one, or copy your mondrian.db there.",
         )
 
 
 class UnknownAdvisor(BadInput):
-    """No advisor of that id."""
+    """No advisor has that ID."""
 
     def __init__(self, advisor: str, known: list[str]) -> None:
         have = ", ".join(known) if known else "none yet"
@@ -119,7 +119,7 @@ class UnknownAdvisor(BadInput):
 
 
 class BadPhotograph(BadInput):
-    """A file that is no usable photograph. `reason` is a word of the closed list in `images`."""
+    """A file that isn't a usable photograph. `reason` is one of the reasons in `images`."""
 
     def __init__(self, path: Path | str, reason: str, detail: str = "", next_step: str = "") -> None:
         self.reason = reason
@@ -130,11 +130,11 @@ class BadPhotograph(BadInput):
 
 
 class BadRecipe(BadInput):
-    """A recipe with mistakes; all of them are named at once."""
+    """An invalid recipe; the message names all of its errors."""
 
 
 class BadAdapter(BadInput):
-    """An adapter that doesn't fit its base, is damaged, or does nothing."""
+    """An adapter that doesn't match its base model, is damaged, or has no effect."""
 
 
 class UnknownVersion(BadInput):
@@ -146,18 +146,18 @@ class BaseModelUnavailable(BadInput):
 
 
 class Broken(MondrianError):
-    """Something broke that other input would not mend."""
+    """An error that different input would not fix."""
 
     exit_status = 3
 
 
 class DiskFull(Broken):
-    """No space is left where a file had to be written."""
+    """No space is left for a file."""
 
     def __init__(self, path: Path | str | None = None) -> None:
         where = f" while writing {path}" if path else ""
         super().__init__(
-            f"The disk is full{where}.", "Free some space and run the command again; what was complete is kept."
+            f"The disk is full{where}.", "Free some space and run the command again; completed work is kept."
         )
 
 
@@ -166,49 +166,49 @@ class DatabaseBusy(Broken):
 
 
 class DatabaseReplaced(Broken):
-    """The database file is no longer the one that this process opened, or rows that it wrote are gone."""
+    """The database file was replaced since this process opened it, or rows that it wrote are missing."""
 
     def __init__(self, path: Path, what: str = "was replaced or deleted while it was open") -> None:
         super().__init__(
             f"The database {path.name} {what}.",
-            "Restart the service, or run the command again, so that it opens the database that is there now.",
+            "Restart the service, or run the command again, so that it opens the current database.",
         )
 
 
 class RegistryBusy(Broken):
-    """Another process keeps the registry's lock."""
+    """Another process holds the registry's lock."""
 
     def __init__(self, lock: Path) -> None:
         super().__init__(
             f"Another process has been writing to {lock.parent} for too long.",
-            "Wait for it, or end it, and run the command again; a process that died holds no lock.",
+            "Wait for it, or stop it, and run the command again. A lock ends with its process.",
         )
 
 
 class AcceleratorBusy(Broken):
-    """Another process of this machine works on the accelerator."""
+    """Another process of this machine uses the accelerator."""
 
     def __init__(self, holder: str) -> None:
         super().__init__(
             f"The accelerator is in use ({holder}).",
-            "Wait for it and run the command again; without --no-wait a command waits by itself.",
+            "Wait and run the command again; without --no-wait a command waits until the accelerator is free.",
         )
 
 
 class TrainingDiverged(Broken):
-    """The loss or a gradient is not finite."""
+    """The loss or a gradient became NaN or infinite."""
 
 
 class ModelProcessDied(Broken):
-    """The process that holds the model went away."""
+    """The model process ended unexpectedly."""
 
 
 class DatabaseRefused(Broken):
-    """A rule of the database's own schema (a constraint, a trigger) refused a write; nothing was changed."""
+    """A constraint or trigger of the database rejected a write; nothing was changed."""
 
 
 class AnswerUnparsable(Broken):
-    """The model's answer could not be read, also after a second try."""
+    """The model's answer could not be parsed, even after a retry."""
 
 
 class PrefectUnavailable(Broken):
@@ -216,7 +216,7 @@ class PrefectUnavailable(Broken):
 
 
 class PortInUse(Broken):
-    """Another process listens on the port; `owner` says which, in words."""
+    """Another process listens on the port; `owner` describes it."""
 
     def __init__(self, port: int, owner: str = "another process") -> None:
         self.port, self.owner = port, owner
@@ -227,7 +227,7 @@ class PortInUse(Broken):
 
 @contextmanager
 def translate_foreign_errors(path: Path | str | None = None) -> Iterator[None]:
-    """Turn the operating system's and SQLite's errors into ours, with the file they concern."""
+    """Turn errors of the operating system and SQLite into a MondrianError that names the file."""
     try:
         yield
     except OSError as error:
@@ -252,6 +252,6 @@ def translate_foreign_errors(path: Path | str | None = None) -> Iterator[None]:
 
 def _database_refused(path: Path | str | None, error: sqlite3.Error) -> DatabaseRefused:
     return DatabaseRefused(
-        f"A rule of the database {path or ''} refuses the row ({error}); nothing was changed.",
-        "Look at the table's definition (`.schema` in sqlite3), and remove the rule or what breaks it.",
+        f"A constraint of the database {path or ''} rejected the row ({error}); nothing was changed.",
+        "Look at the table's definition (`.schema` in sqlite3), and remove the constraint or fix the row.",
     )

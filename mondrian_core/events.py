@@ -1,6 +1,6 @@
-"""What the core tells while it works. Listeners decide how it looks: terminal bar, JSON line, Prefect log.
+"""Events that stages emit. Listeners render them: a terminal bar, a JSON line, a Prefect log.
 
-Core functions take `listen: Listener = ignore` and never print.
+Core functions take `listen: EventListener = ignore_events` and never print.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class StageStarted:
-    """A stage begins. `stage` is a word such as "link" or "train"; `total` its number of units, if known."""
+    """A stage started. `stage` is its name, such as "link" or "train"; `total` the number of units, if known."""
 
     stage: str
     total: int | None = None
@@ -21,7 +21,7 @@ class StageStarted:
 
 @dataclass(frozen=True)
 class StageProgressed:
-    """`done` of `total` units of a stage are finished; `detail` is a short text for people."""
+    """`done` of `total` units of a stage are finished; `detail` is a short text for the user."""
 
     stage: str
     done: int
@@ -31,7 +31,7 @@ class StageProgressed:
 
 @dataclass(frozen=True)
 class StageFinished:
-    """A stage ended. `summary` holds plain values for people and logs."""
+    """A stage finished. `summary` holds plain values for logs."""
 
     stage: str
     summary: Mapping[str, Any] = field(default_factory=dict)
@@ -39,7 +39,7 @@ class StageFinished:
 
 @dataclass(frozen=True)
 class StageNotice:
-    """Something the user should know that stops nothing."""
+    """A message for the user that doesn't stop the stage."""
 
     stage: str
     message: str
@@ -47,7 +47,7 @@ class StageNotice:
 
 @dataclass(frozen=True)
 class StageLogLines:
-    """Lines of a stage's log, as they were written; `anew`: the log consists of these, whatever was told before."""
+    """Lines of a stage's log. With `replaces_previous` they are the whole log so far, not an addition to it."""
 
     stage: str
     lines: tuple[Mapping[str, Any], ...]
@@ -59,11 +59,11 @@ EventListener = Callable[[StageEvent], None]
 
 
 def ignore_events(event: StageEvent) -> None:
-    """The listener that hears nothing."""
+    """A listener that ignores every event."""
 
 
 def chain_listeners(first: EventListener, second: EventListener) -> EventListener:
-    """A listener that hands every event on to two, in this order."""
+    """A listener that passes every event to `first`, then to `second`."""
 
     def listen(event: StageEvent) -> None:
         first(event)

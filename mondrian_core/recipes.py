@@ -1,7 +1,7 @@
 """Frozen, typed settings of every stage of a retraining.
 
 A recipe is a TOML file with the tables below; a table or a key that is left out keeps its default. Unknown keys fail,
-and all mistakes of a file are reported at once. Its digest goes into the adapter's manifest.
+and all errors of a file are reported together. Its digest goes into the adapter's manifest.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
 BUNDLED_RECIPES_FOLDER = Path(__file__).resolve().parent / "recipe_files"
 DEFAULT_RECIPE = "default"
 SMALL_SET_RECIPE = "small-set"
-SMALL_SET_THRESHOLD = 20  # critiques; with fewer a retraining that was given no recipe uses that one
+SMALL_SET_THRESHOLD = 20  # critiques; a retraining with fewer and without a recipe uses SMALL_SET_RECIPE
 
 
 class _RecipeTable(BaseModel):
@@ -41,8 +41,8 @@ class _RecipeTable(BaseModel):
 
     @field_validator("*", mode="before")
     @classmethod
-    def _a_truth_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
-        """`rank = true` would be read as 1."""
+    def _reject_boolean_for_number(cls, value: Any, info: ValidationInfo) -> Any:
+        """Pydantic would read `rank = true` as 1."""
         annotation = cls.model_fields[str(info.field_name)].annotation
         if isinstance(value, bool) and bool not in (annotation, *get_args(annotation)):
             raise ValueError("true and false are not accepted here")
@@ -50,174 +50,200 @@ class _RecipeTable(BaseModel):
 
 
 class DataRecipe(_RecipeTable):
-    """How critiques become rows."""
+    """How critiques become dataset rows."""
 
     validation_fraction: float = Field(
-        default=0.15, ge=0.0, le=0.5, description="share of photographs kept for validation"
+        default=0.15, ge=0.0, le=0.5, description="fraction of photographs for validation"
     )
-    test_fraction: float = Field(default=0.25, ge=0.0, le=0.5, description="share kept for the frozen test")
-    test_from: int = Field(default=50, ge=1, description="number of photographs from which on there is a frozen test")
-    flips: bool = Field(default=True, description="add a mirrored copy, left and right swapped in the text")
-    exposure_stops: float = Field(default=0.2, ge=0.0, le=1.0, description="+- stops in linear light; 0: none")
+    test_fraction: float = Field(
+        default=0.25, ge=0.0, le=0.5, description="fraction of photographs for the frozen test set"
+    )
+    test_from: int = Field(default=50, ge=1, description="minimum number of photographs for a frozen test set")
+    flips: bool = Field(default=True, description="add a mirrored copy, with left and right swapped in the text")
+    exposure_stops: float = Field(
+        default=0.2, ge=0.0, le=1.0, description="maximum exposure change, +- stops in linear light; 0: none"
+    )
     least_crop: float = Field(
-        default=0.97, ge=0.9, le=1.0, description="share of both sides that a crop keeps at least; 1: no crops"
+        default=0.97, ge=0.9, le=1.0, description="minimum fraction of width and height that a crop keeps; 1: no crops"
     )
     rotation_degrees: float = Field(
-        default=0.0, ge=0.0, le=5.0, description="largest rotation, cut to the inscribed rectangle; 0: none"
+        default=0.0, ge=0.0, le=5.0, description="maximum rotation, cropped to the inscribed rectangle; 0: none"
     )
     variants: int = Field(default=2, ge=0, le=8, description="augmented copies per training photograph")
-    variations: int = Field(
-        default=0, ge=0, le=3, description="the same critique in other words, copies per photograph"
-    )
+    variations: int = Field(default=0, ge=0, le=3, description="paraphrased critiques per photograph")
     synthetic_share: float = Field(
-        default=0.5, ge=0.0, le=0.5, description="most that reviewed drafts may be of the training rows; 0: none"
+        default=0.5, ge=0.0, le=0.5, description="maximum share of reviewed drafts in the training rows; 0: none"
     )
-    seed: Seed = 0
+    seed: Seed = Field(default=0, description="random seed of the split and the variants")
 
     @model_validator(mode="after")
-    def _leaves_something(self) -> Self:
+    def _require_training_photographs(self) -> Self:
         if self.validation_fraction + self.test_fraction > 0.8:
             raise ValueError(
-                "validation_fraction and test_fraction together leave too little to train on (at most 0.8)"
+                "validation_fraction and test_fraction leave too little for training; their sum may be at most 0.8"
             )
         return self
 
 
 class SynthesizeRecipe(_RecipeTable):
-    """How critiques are drafted for a person to review."""
+    """How critiques are drafted for review."""
 
-    photographs: int = Field(default=20, ge=1, le=1000, description="drafts that one run makes at most")
+    photographs: int = Field(default=20, ge=1, le=1000, description="maximum number of drafts per run")
     calibration_photographs: int = Field(
-        default=24, ge=5, description="training photographs on which base and advisor are compared"
+        default=24, ge=5, description="training photographs for calibrating the base model's scores to the advisor's"
     )
 
 
 class TrainRecipe(_RecipeTable):
     """How a LoRA adapter is trained."""
 
-    rank: Annotated[int, COMMON] = Field(default=8, ge=1, le=256)
-    alpha: Annotated[float, COMMON] = Field(default=16.0, gt=0)
-    rslora: bool = Field(default=False, description="the product is scaled by alpha / sqrt(rank), not by alpha / rank")
-    dora: bool = Field(default=False, description="also learn the length of every row of the adapted weights (DoRA)")
-    dropout: Annotated[float, COMMON] = Field(default=0.0, ge=0.0, lt=1.0)
-    target_modules: Annotated[tuple[str, ...], COMMON] = Field(
-        default=("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"), min_length=1
+    rank: Annotated[int, COMMON] = Field(default=8, ge=1, le=256, description="rank of the LoRA matrices")
+    alpha: Annotated[float, COMMON] = Field(
+        default=16.0, gt=0, description="LoRA alpha; the update is scaled by alpha / rank"
     )
-    epochs: Annotated[int, COMMON] = Field(default=4, ge=1, le=100)
+    rslora: bool = Field(
+        default=False, description="scale the update by alpha / sqrt(rank) instead of alpha / rank (rsLoRA)"
+    )
+    dora: bool = Field(default=False, description="also train the magnitude of every row of the adapted weights (DoRA)")
+    dropout: Annotated[float, COMMON] = Field(
+        default=0.0, ge=0.0, lt=1.0, description="dropout probability of the LoRA input"
+    )
+    target_modules: Annotated[tuple[str, ...], COMMON] = Field(
+        default=("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"),
+        min_length=1,
+        description="layers of the language model that get an adapter",
+    )
+    epochs: Annotated[int, COMMON] = Field(default=4, ge=1, le=100, description="maximum passes over the training rows")
     accumulation: Annotated[int, COMMON] = Field(
         default=4, ge=1, le=256, description="rows per optimizer step, weighted by tokens"
     )
     learning_rate: Annotated[float | None, COMMON] = Field(
-        default=None, gt=0, le=1.0, description="peak; left out: 2e-4 x (2560 / width of the base)^0.775"
+        default=None, gt=0, le=1.0, description="peak learning rate; omitted: 2e-4 x (2560 / width of the base)^0.775"
     )
-    warmup_fraction: float = Field(default=0.1, ge=0.0, lt=1.0)
+    warmup_fraction: float = Field(
+        default=0.1, ge=0.0, lt=1.0, description="fraction of the steps with a rising learning rate"
+    )
     final_rate_fraction: float = Field(
-        default=0.1, ge=0.0, le=1.0, description="learning rate at the end of the cosine"
+        default=0.1, ge=0.0, le=1.0, description="final learning rate of the cosine schedule, as a fraction of the peak"
     )
-    weight_decay: float = Field(default=0.0, ge=0.0)
-    clip_norm: float = Field(default=1.0, gt=0, description="global norm")
+    weight_decay: float = Field(default=0.0, ge=0.0, description="weight decay of AdamW")
+    clip_norm: float = Field(default=1.0, gt=0, description="maximum global norm of the gradient")
     score_weight: float = Field(
-        default=4.0, ge=1.0, description="weight of a score token in the loss; other tokens have 1"
+        default=4.0, ge=1.0, description="loss weight of score tokens; other tokens have weight 1"
     )
     score_spread: float = Field(
-        default=0.0, ge=0.0, le=3.0, description="standard deviation (points) of a score's target; 0: the digit alone"
+        default=0.0,
+        ge=0.0,
+        le=3.0,
+        description="standard deviation, in points, of a score's target distribution; 0: one-hot",
     )
     score_value: float = Field(
-        default=0.0, ge=0.0, le=100.0, description="weight of the squared error of the expected score, in score_weight"
+        default=0.0,
+        ge=0.0,
+        le=100.0,
+        description="loss weight of the expected score's squared error, relative to score_weight",
     )
     patience: Annotated[int, COMMON] = Field(
-        default=2, ge=1, description="epochs without a better figure before it stops"
+        default=2, ge=1, description="epochs without improvement before early stopping"
     )
     answered_photographs: int = Field(
-        default=8, ge=0, description="validation photographs that are also answered after each epoch; 0: none"
+        default=8, ge=0, description="validation photographs to generate answers for after each epoch; 0: none"
     )
     choose_by: Literal["loss", "score_error"] = Field(
-        default="loss", description="figure of the validation photographs by which the best epoch is chosen"
+        default="loss", description="validation metric for choosing the best epoch"
     )
     preference_epochs: int = Field(
-        default=0, ge=0, le=50, description="epochs of preference tuning (DPO) after the training; 0: none"
+        default=0, ge=0, le=50, description="epochs of preference tuning (DPO) after training; 0: none"
     )
     preference_beta: float = Field(
-        default=0.1, gt=0, le=10, description="how much a difference of log-likelihoods (nats) counts as a reward"
+        default=0.1, gt=0, le=10, description="DPO beta: factor on the log-likelihood difference, in nats"
     )
     preference_reference: Literal["base", "start"] = Field(
-        default="base", description="what likelihoods are compared with: the base alone, or the adapter as trained"
+        default="base", description="DPO reference model: the base model, or the adapter before preference tuning"
     )
     preference_learning_rate: float | None = Field(
-        default=None, gt=0, le=1.0, description="peak of preference tuning; left out: a tenth of learning_rate"
+        default=None,
+        gt=0,
+        le=1.0,
+        description="peak learning rate of preference tuning; omitted: a tenth of learning_rate",
     )
     preference_nll: float = Field(
-        default=1.0, ge=0.0, description="weight of the chosen answer's own loss beside the preference; 0: none"
+        default=1.0, ge=0.0, description="weight of the chosen answer's NLL, added to the preference loss; 0: none"
     )
     preference_smoothing: float = Field(
-        default=0.0, ge=0.0, lt=0.5, description="share of the pairs that may be the wrong way round"
+        default=0.0, ge=0.0, lt=0.5, description="label smoothing: assumed fraction of wrongly ordered pairs"
     )
     preference_others: int = Field(
-        default=1, ge=0, le=20, description="critiques of other photographs that each one is held against; 0: none"
+        default=1,
+        ge=0,
+        le=20,
+        description="pairs per critique with a critique of another photograph as the rejected answer; 0: none",
     )
-    preference_pairs: int = Field(
-        default=8, ge=1, description="with fewer pairs there is no preference tuning, and the log says so"
-    )
+    preference_pairs: int = Field(default=8, ge=1, description="minimum number of pairs for preference tuning")
     gradient_checkpointing: Literal["auto", "on", "off"] = Field(
-        default="auto", description="layers computed again for the gradient; auto: where memory would be short"
+        default="auto", description="recompute layers in the backward pass; auto: only when memory is short"
     )
     max_tokens: int = Field(
         default=4096,
         ge=64,
-        description="prompt, photograph and answer; a longer row is left out of the dataset and stops a training",
+        description="maximum tokens of prompt, photograph and answer; a longer row is excluded from the dataset and "
+        "is an error in training",
     )
-    seed: Annotated[Seed, COMMON] = 0
+    seed: Annotated[Seed, COMMON] = Field(default=0, description="random seed of training")
 
     @model_validator(mode="after")
-    def _something_to_choose_by(self) -> Self:
+    def _require_answers_for_score_error(self) -> Self:
         if self.choose_by == "score_error" and not self.answered_photographs:
             raise ValueError("choose_by: score_error needs answered_photographs above 0")
         return self
 
 
 class EvaluateRecipe(_RecipeTable):
-    """How much is measured."""
+    """How much an evaluation measures."""
 
     compliance_photographs: int = Field(
-        default=120, ge=1, description="photographs for format compliance; no labels needed"
+        default=120, ge=1, description="photographs for format compliance; they need no critique"
     )
     constrained_photographs: int = Field(
-        default=8, ge=0, description="photographs also answered under the schema; 0: none"
+        default=8, ge=0, description="photographs also answered with constrained decoding; 0: none"
     )
     edited_photographs: int = Field(
-        default=8, ge=0, description="photographs of which edited copies (blurred, tilted, dark, invisible) are judged"
+        default=8,
+        ge=0,
+        description="photographs with edited copies for the metamorphic tests (blurred, tilted, dark, invisible)",
     )
-    rag: bool = Field(default=True, description="also ask the base with the advisor's similar photographs, as a rival")
+    rag: bool = Field(default=True, description="also evaluate the rag strategy of the base model, as a baseline")
     temperature: float = Field(
         default=0.0,
         ge=0.0,
         le=2.0,
-        description="of the answers that are judged; 0: greedy, above: sampled with the seed",
+        description="sampling temperature of the answers; 0: greedy",
     )
     folds: int = Field(
         default=0,
         ge=0,
         le=20,
-        description="retrain so many times on the other photographs; a small set is then trained on whole (gates.md); "
-        "0: don't",
+        description="folds of cross-validation; a small dataset then has no held-out split (gates.md); 0: none",
     )
     latency_pairs: int = Field(
-        default=12, ge=3, description="interleaved pairs base/candidate; up to four times as many while it is undecided"
+        default=12,
+        ge=3,
+        description="interleaved base/candidate timing pairs; up to four times as many if the result is inconclusive",
     )
-    latency_tokens: int = Field(default=64, ge=8, description="forced output length of a timed answer")
+    latency_tokens: int = Field(default=64, ge=8, description="output length of a timed answer, in tokens")
     max_tokens: int = Field(
         default=MAX_ANSWER_TOKENS,
         ge=64,
         le=MAX_ANSWER_TOKENS,
-        description="an answer that reaches this is counted as cut; the service cuts at the default",
+        description="maximum answer length in tokens; a longer answer counts as truncated (service: the default)",
     )
     effect_photographs: int = Field(
-        default=8, ge=1, description="photographs on which the effect on the base is measured"
+        default=8, ge=1, description="photographs for measuring how much the adapter changes the base model's answers"
     )
-    seed: Seed = 0
+    seed: Seed = Field(default=0, description="random seed of the evaluation")
 
     @model_validator(mode="after")
-    def _more_than_one_fold(self) -> Self:
+    def _require_two_folds(self) -> Self:
         if self.folds == 1:
             raise ValueError("folds: at least 2, or 0 for none")
         return self
@@ -268,14 +294,14 @@ class PromoteRecipe(_RecipeTable):
     """How a version that passed every gate becomes the champion."""
 
     rollout: bool = Field(
-        default=False, description="begin with a share of the photographs that grows by itself (docs/rollout.md)"
+        default=False, description="start a staged rollout instead of a full promotion (docs/rollout.md)"
     )
 
 
 class Recipe(_RecipeTable):
     """All settings of one retraining."""
 
-    name: str = "default"
+    name: str = Field(default="default", description="name in reports and manifests")
     data: DataRecipe = DataRecipe()
     synthesize: SynthesizeRecipe = SynthesizeRecipe()
     train: TrainRecipe = TrainRecipe()
@@ -301,12 +327,12 @@ def expert_fields(model: type[BaseModel]) -> dict[str, FieldInfo]:
 
 
 def bundled_recipes() -> dict[str, Path]:
-    """The recipes that come with Mondrian, by name; DEFAULT is none of them, it has no file."""
+    """The recipe files that come with Mondrian, by name. DEFAULT_RECIPE isn't among them: it has no file."""
     return {path.stem: path for path in sorted(BUNDLED_RECIPES_FOLDER.glob("*.toml"))}
 
 
 def resolve_recipe(given: Recipe | str | None) -> Recipe:
-    """The recipe itself, from its values or its name; None is the default.
+    """The recipe for a name, or the given recipe; None: the default recipe.
 
     Raises:
         BadRecipe: no recipe has that name.
@@ -318,18 +344,18 @@ def resolve_recipe(given: Recipe | str | None) -> Recipe:
     if given not in bundled_recipes():
         raise BadRecipe(
             f"No recipe is named '{given}'.",
-            f"Use one of {', '.join([DEFAULT_RECIPE, *bundled_recipes()])}, or its values.",
+            f"Use one of {', '.join([DEFAULT_RECIPE, *bundled_recipes()])}, or the recipe's values.",
         )
     return load_recipe(bundled_recipes()[given])
 
 
 def load_recipe(path: Path | None = None, **train: Any) -> Recipe:
-    """Read a recipe file (None: the defaults) and put single settings of training over it (None: not given).
+    """Read a recipe file (None: the defaults) and override settings of training (None: keep the recipe's).
 
-    A name without a folder and an ending is DEFAULT or one of `shipped_recipes`, unless a file of that name is there.
+    `path` may also be DEFAULT_RECIPE or a name in `bundled_recipes()`, unless a file of that name exists.
 
     Raises:
-        BadRecipe: naming every mistake in the file.
+        BadRecipe: naming every error of the file.
     """
     values: dict[str, Any] = {}
     if path is not None and (path.is_file() or str(path) != DEFAULT_RECIPE):
@@ -342,7 +368,7 @@ def load_recipe(path: Path | None = None, **train: Any) -> Recipe:
                 f"Check --recipe: a TOML file, or one of {', '.join([DEFAULT_RECIPE, *bundled_recipes()])}.",
             ) from error
         except ValueError as error:
-            raise BadRecipe(f"The recipe {path} is no TOML: {error}.", "Mend that line.") from error
+            raise BadRecipe(f"The recipe {path} is not valid TOML: {error}.", "Fix that line.") from error
     given = {key: value for key, value in train.items() if value is not None}
     if given and isinstance(values.get("train", {}), dict):
         values = {**values, "train": {**values.get("train", {}), **given}}
@@ -353,14 +379,14 @@ def recipe_from_values(values: dict[str, Any], source: str = "the recipe") -> Re
     """A recipe from plain values, such as a flow's parameter or a manifest.
 
     Raises:
-        BadRecipe: naming every mistake.
+        BadRecipe: naming every error.
     """
     try:
         return Recipe.model_validate(values)
     except ValidationError as error:
-        mistakes = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
+        errors = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
         raise BadRecipe(
-            f"Mistakes in {source}: {mistakes}.", "Mend them all; docs/recipes.md lists the keys."
+            f"Invalid values in {source}: {errors}.", "Fix all of these errors; docs/recipes.md lists the keys."
         ) from error
 
 
@@ -369,12 +395,12 @@ def recipe_reference_markdown() -> str:
     lines = [
         "# Recipes",
         "",
-        "A recipe is a TOML file with these tables. What is left out keeps its default; an unknown key is an",
-        "error, and all mistakes of a file are told at once. Every key of `[train]` is also an option of",
-        "`mondrian train` and `mondrian retrain` (`--learning-rate 5e-4`).",
+        "A recipe is a TOML file with these tables. A missing key keeps its default. An unknown key is an error,",
+        "and all errors of a file are reported together. Every key of `[train]` is also an option of",
+        "`mondrian train` and `mondrian retrain` (`--learning-rate 5e-4`; `--help-all` lists them all).",
         "",
-        "These come with Mondrian, by name (`--recipe small-set`; in flows `-p recipe=small-set`). A retraining",
-        f"without one uses `{SMALL_SET_RECIPE}` below {SMALL_SET_THRESHOLD} critiques, else `{DEFAULT_RECIPE}`.",
+        "Mondrian comes with these recipes (`--recipe small-set`; in flows `-p recipe=small-set`). Without a recipe,",
+        f"`retrain` uses `{SMALL_SET_RECIPE}` below {SMALL_SET_THRESHOLD} critiques, otherwise `{DEFAULT_RECIPE}`.",
         "",
     ]
     for name, path in bundled_recipes().items():
@@ -385,7 +411,7 @@ def recipe_reference_markdown() -> str:
         kind = field.annotation
         if not (isinstance(kind, type) and issubclass(kind, BaseModel)):
             continue
-        lines += [f"## [{table}]", "", (kind.__doc__ or "").strip(), "", "| key | default | what |", "|---|---|---|"]
+        lines += [f"## [{table}]", "", (kind.__doc__ or "").strip(), "", "| key | default | meaning |", "|---|---|---|"]
         for key, entry in kind.model_fields.items():
             default = list(entry.default) if isinstance(entry.default, tuple) else entry.default
             lines.append(f"| `{key}` | `{json.dumps(default)}` | {entry.description or ''} |")

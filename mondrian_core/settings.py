@@ -31,7 +31,7 @@ def _env(*names: str) -> AliasChoices:
 
 
 class Settings(BaseSettings):
-    """Where things are and how the service behaves. Paths are made absolute when they are used."""
+    """Paths and service settings. Paths are made absolute when they are used."""
 
     model_config = SettingsConfigDict(frozen=True, extra="ignore", populate_by_name=True, env_ignore_empty=True)
 
@@ -56,16 +56,16 @@ class Settings(BaseSettings):
     log_level: str = Field(default="INFO", validation_alias=_env("MONDRIAN_LOG_LEVEL"))
 
     def __init__(self, **values: Any) -> None:
-        """Read the environment, `values` over it.
+        """Read the environment; `values` override it.
 
         Raises:
-            BadInput: naming every variable with a value that can't be used.
+            BadInput: naming every variable with an invalid value.
         """
         try:
             super().__init__(**values)
         except ValidationError as error:
-            mistakes = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
-            raise BadInput(f"Mistakes in the settings: {mistakes}.", "Mend or unset these variables.") from error
+            errors = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
+            raise BadInput(f"Invalid settings: {errors}.", "Fix or unset these variables.") from error
 
     @property
     def root(self) -> Path:
@@ -74,10 +74,10 @@ class Settings(BaseSettings):
 
     @property
     def adapters_root(self) -> Path:
-        """The registry's root, absolute; for a URL the folder of the cache that stands for it.
+        """The registry's root, absolute; for a URL its folder in the cache.
 
-        By default `adapters` beside the workspace, so that it does not depend on the current folder when the workspace
-        is named.
+        The default is `adapters` next to the workspace. So it doesn't depend on the current folder when the workspace
+        is given.
         """
         if self.adapters is None:
             return self.root.parent / "adapters"
@@ -90,7 +90,7 @@ class Settings(BaseSettings):
 
     @property
     def overlooked_registry(self) -> Path | None:
-        """A folder `adapters` of the checkout or the current folder that has advisors while the default has none."""
+        """The folder `adapters` of the checkout or the current folder, if it has advisors and the default has none."""
         if self.adapters is not None or _has_subfolders(self.adapters_root):
             return None
         places = (Path.cwd() / "adapters", Path(__file__).resolve().parents[1] / "adapters")
@@ -98,7 +98,7 @@ class Settings(BaseSettings):
 
     @property
     def is_analysis_mode_set(self) -> bool:
-        """True when ANALYSIS_MODE is set, and not just its default."""
+        """True when ANALYSIS_MODE is set explicitly."""
         return "analysis_mode" in self.model_fields_set
 
     @property
@@ -107,14 +107,16 @@ class Settings(BaseSettings):
         return None if self.adapters is not None and _url_from_path(self.adapters) else self.adapters_root
 
     def require_backup_folder(self, given: Path | None = None) -> Path:
-        """Where backups go, absolute: `given`, else MONDRIAN_BACKUP.
+        """The folder for backups, absolute: `given`, otherwise MONDRIAN_BACKUP.
 
         Raises:
-            BadInput: neither names a folder.
+            BadInput: neither is set.
         """
         folder = given or self.backup
         if folder is None:
-            raise BadInput("No backup folder is named.", "Give one (`mondrian backup FOLDER`), or set MONDRIAN_BACKUP.")
+            raise BadInput(
+                "No backup folder was given.", "Give one (`mondrian backup FOLDER`), or set MONDRIAN_BACKUP."
+            )
         return folder.expanduser().resolve()
 
     @property
@@ -124,7 +126,7 @@ class Settings(BaseSettings):
 
     @property
     def max_pixels(self) -> int:
-        """Pixels that a photograph may have."""
+        """Maximum number of pixels of a photograph."""
         return self.max_megapixels * 1_000_000
 
     @property
@@ -137,7 +139,7 @@ class Settings(BaseSettings):
 
     @cached_property
     def base(self) -> str:
-        """The base model in use: what was asked for, else the 4-bit Qwen3-VL-4B on Apple Silicon, else mini."""
+        """The base model: the configured one; otherwise the 4-bit Qwen3-VL-4B on Apple Silicon, mini elsewhere."""
         if self.base_model:
             return self.base_model
         return METAL_BASE_MODEL if on_apple_silicon() else MINI_BASE_MODEL
@@ -146,7 +148,7 @@ class Settings(BaseSettings):
         """The workspace folder, absolute.
 
         Raises:
-            NoWorkspace: when it isn't there.
+            NoWorkspace: the folder doesn't exist.
         """
         if not self.root.is_dir():
             raise NoWorkspace(self.root)
@@ -159,39 +161,39 @@ class Settings(BaseSettings):
 
 def _has_subfolders(place: Path) -> bool:
     try:
-        return any(each.is_dir() and ADVISOR_ID.fullmatch(each.name) for each in place.iterdir())
+        return any(entry.is_dir() and ADVISOR_ID.fullmatch(entry.name) for entry in place.iterdir())
     except OSError:
         return False
 
 
 def _url_from_path(path: Path) -> str | None:
-    """The URL that was given where a folder may be; a path keeps one of its two slashes."""
+    """The URL in a path (`Path` drops one of its two slashes); None for an ordinary path."""
     found = re.fullmatch(r"([a-z][a-z0-9+.-]+):/+(.+)", str(path))
     return f"{found[1]}://{found[2]}" if found else None
 
 
 def cache_folder_from_url(url: str, cache: Path) -> Path:
-    """The folder of the cache that stands for a registry at `url`; its name says which."""
+    """The cache folder for the registry at `url`; its name is the quoted URL."""
     return cache / REGISTRY_CACHE_SUBFOLDER / quote(url.rstrip("/"), safe="")
 
 
 def url_from_cache_folder(root: Path) -> str | None:
-    """The URL for which a folder of the cache stands; None for any other folder."""
+    """The URL of the registry that a cache folder belongs to; None for any other folder."""
     url = unquote(root.name) if root.parent.name == REGISTRY_CACHE_SUBFOLDER else ""
     return url if "://" in url else None
 
 
 def on_apple_silicon() -> bool:
-    """True on a Mac with Metal's unified memory, the only place where the large default base makes sense."""
+    """True on a Mac with Apple Silicon, the only platform where the large default base model is practical."""
     return platform.system() == "Darwin" and platform.machine() == "arm64"
 
 
 def validate_advisor_id(advisor: str) -> str:
-    """The id itself.
+    """Return the ID unchanged.
 
     Raises:
-        BadInput: when it is no `[a-z0-9_-]{1,64}`; ids become folder names, so nothing else is let through.
+        BadInput: it doesn't match `[a-z0-9_-]{1,64}`. IDs become folder names, so nothing else is accepted.
     """
     if not ADVISOR_ID.fullmatch(advisor):
-        raise BadInput(f"'{advisor}' is no advisor id.", "Use 1-64 of the characters a-z, 0-9, _ and -.")
+        raise BadInput(f"'{advisor}' is not a valid advisor ID.", "Use 1-64 of the characters a-z, 0-9, _ and -.")
     return advisor

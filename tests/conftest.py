@@ -1,4 +1,4 @@
-"""What every test stands on: an environment of its own, marks, and a copy of a workspace of the older program."""
+"""Fixtures and settings of all tests: an isolated environment, default marks, and a legacy workspace."""
 
 from __future__ import annotations
 
@@ -13,30 +13,30 @@ import pytest
 from hypothesis import settings
 
 import mondrian_core.models  # noqa: F401  (its fast BLAS must be there before any test module brings mlx)
-from tests.older_workspace import make_older_workspace
+from tests.legacy_workspace import make_legacy_workspace
 from tests.record_slow_tests import function_of, read_slow_tests
 
-# machines are shared: how long an example takes says nothing
+# machines are shared, so the duration of an example means nothing
 settings.register_profile("shared machine", deadline=None)
 settings.load_profile("shared machine")
 
 ROOT = Path(__file__).resolve().parent.parent
-KINDS = {"mini", "flow", "browser"}
-OWN_SETTINGS = ("MONDRIAN_", "PREFECT_", "ANALYSIS_MODE", "EMBEDDINGS_ENABLED", "LORA_ADAPTER_DIR")
+TEST_MARKS = {"mini", "flow", "browser"}
+HIDDEN_ENVIRONMENT_PREFIXES = ("MONDRIAN_", "PREFECT_", "ANALYSIS_MODE", "EMBEDDINGS_ENABLED", "LORA_ADAPTER_DIR")
 
 
 def _set_environment() -> str | None:
-    """Hide this machine's settings from the tests; give back the samples folder that was asked for, if any.
+    """Hide this machine's settings from the tests; returns the value of MONDRIAN_SAMPLES, if it was set.
 
-    Runs when pytest reads this file, because Prefect, datasets and matplotlib look at the environment on import.
+    Runs when pytest imports this file, because Prefect, datasets and matplotlib read the environment on import.
     """
     samples = os.environ.get("MONDRIAN_SAMPLES")
-    for name in [name for name in os.environ if name.startswith(OWN_SETTINGS)]:
+    for name in [name for name in os.environ if name.startswith(HIDDEN_ENVIRONMENT_PREFIXES)]:
         del os.environ[name]
     home = tempfile.mkdtemp(prefix="mondrian-tests-")
     atexit.register(shutil.rmtree, home, ignore_errors=True)
     os.environ.update(
-        # each worker its own, or tests in parallel would wait for one another, and for what this machine trains
+        # one lock per test worker: workers must not wait for each other, or for a training on this machine
         MONDRIAN_ACCELERATOR_LOCK=f"{home}/accelerator.lock",
         PREFECT_HOME=f"{home}/prefect",
         PREFECT_SERVER_ANALYTICS_ENABLED="false",
@@ -50,9 +50,9 @@ def _set_environment() -> str | None:
     return samples
 
 
-ASKED_SAMPLES = _set_environment()
+SAMPLES_FOLDER = _set_environment()
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
-    # a background job of a shell ignores it, and so would the processes that tests interrupt
+    # a shell's background job ignores SIGINT, and the processes that tests interrupt would inherit that
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
@@ -62,7 +62,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if function_of(item.nodeid) in slow:
             item.add_marker(pytest.mark.slow)
-        if not KINDS & {mark.name for mark in item.iter_markers()}:
+        if not TEST_MARKS & {mark.name for mark in item.iter_markers()}:
             item.add_marker(pytest.mark.unit)
 
 
@@ -73,29 +73,29 @@ def root() -> Path:
 
 
 @pytest.fixture(scope="session")
-def older_workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The generated workspace of the older program, once; read only."""
-    folder = tmp_path_factory.mktemp("older") / "workspace"
-    make_older_workspace(folder)
+def legacy_workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A generated workspace of the legacy program, shared by all tests; read-only."""
+    folder = tmp_path_factory.mktemp("legacy") / "workspace"
+    make_legacy_workspace(folder)
     return folder
 
 
 @pytest.fixture
-def samples(older_workspace: Path, tmp_path: Path) -> Path:
-    """A writable copy of a workspace of the older program: ten usable critiques, sixteen records that are not."""
-    return _writable_copy(older_workspace, tmp_path / "samples")
+def legacy_workspace_copy(legacy_workspace: Path, tmp_path: Path) -> Path:
+    """A writable copy of the legacy workspace: ten usable critiques, sixteen unusable records."""
+    return _writable_copy(legacy_workspace, tmp_path / "legacy")
 
 
 @pytest.fixture
-def field_samples(tmp_path: Path) -> Path:
-    """A writable copy of a real workspace of that kind, for the few tests that read its very records.
+def real_workspace_copy(tmp_path: Path) -> Path:
+    """A writable copy of a real legacy workspace, for the few tests that check its records.
 
-    Taken from MONDRIAN_SAMPLES, or from shared/samples/mondrian beside the repository.
+    Copied from MONDRIAN_SAMPLES, or from shared/samples/mondrian next to the repository.
     """
-    source = Path(ASKED_SAMPLES) if ASKED_SAMPLES else ROOT.parent / "shared" / "samples" / "mondrian"
+    source = Path(SAMPLES_FOLDER) if SAMPLES_FOLDER else ROOT.parent / "shared" / "samples" / "mondrian"
     if not (source / "mondrian.db").is_file():
-        pytest.skip("no sample workspace beside the repository; MONDRIAN_SAMPLES=FOLDER names one")
-    return _writable_copy(source, tmp_path / "field-samples")
+        pytest.skip("no sample workspace next to the repository; set MONDRIAN_SAMPLES=FOLDER")
+    return _writable_copy(source, tmp_path / "real")
 
 
 def _writable_copy(source: Path, copy: Path) -> Path:

@@ -34,7 +34,7 @@ def main(arguments: list[str] | None = None, extra_commands: CommandTable = NO_C
             command, bound = parse_command(words, lambda change: print(change, file=sys.stderr), extra_commands)
             if isinstance(getattr(command, "__self__", None), App):  # it prints help or the version
                 command(*bound.args, **bound.kwargs)
-                return 0 if {"--help", "-h", "--version"} & set(words) else 2
+                return 0 if {"--help", "-h", HELP_ALL, "--version"} & set(words) else 2
             with _hold_accelerator_if_no_wait(bound, words[0]):
                 return int(command(*bound.args, **bound.kwargs) or 0)
     except MondrianError as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from cyclopts import App, Group, Parameter
 from cyclopts.help import DefaultFormatter, HelpPanel
@@ -95,9 +95,7 @@ def build_app(*, expert_help: bool = False, extra_commands: CommandTable = NO_CO
         name="mondrian",
         help="Fine-tune and serve a vision-language model that critiques photographs in one advisor's style.",
         version=_installed_version,
-        default_parameter=Parameter(
-            negative_bool=(), negative_iterable=(), allow_repeating=True, show_default=_shown_default
-        ),
+        default_parameter=Parameter(negative_bool=(), negative_iterable=(), allow_repeating=True, show_default=False),
         group_commands=Group("General", sort_key=99),
         group_parameters=Group("Options", sort_key=10),
         help_format="plaintext",
@@ -129,10 +127,6 @@ def _inside_this_package(commands: Mapping[str, tuple[str, str]]) -> dict[str, t
 def _register(app: App, commands: Mapping[str, tuple[str, str]], group: Group | None) -> None:
     for position, (name, (target, text)) in enumerate(commands.items()):
         app.command(target, name=name, help=text, group=group, sort_key=position)
-
-
-def _shown_default(value: Any) -> str:
-    return "" if value is False else str(value)
 
 
 def _installed_version() -> str:

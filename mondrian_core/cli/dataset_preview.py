@@ -1,4 +1,4 @@
-"""What `mondrian dataset --preview` shows: one row exactly as the model sees it, learned tokens highlighted."""
+"""`mondrian dataset --preview`: one row exactly as the model sees it, with the trained tokens highlighted."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def load_row_preview(context: StageContext, dataset: Path, number: int) -> RowPr
     """Row `number` (from 1) of the training split.
 
     Raises:
-        BadInput: when there is no such row, or it is longer than the recipe allows.
+        BadInput: the row doesn't exist, or is longer than the recipe allows.
     """
     rows = load_dataset_version(dataset).rows("train")
     if not 1 <= number <= len(rows):
@@ -34,26 +34,26 @@ def load_row_preview(context: StageContext, dataset: Path, number: int) -> RowPr
     def weigh(row: DatasetRow, answer: EncodedAnswer) -> Any:
         return token_weights(row, answer, context.recipe.train.score_weight)
 
-    shown = preview_row(load_base(context.base_model), rows[number - 1], weigh)
-    check_row_lengths([(f"row {number}", shown.length)], context.recipe.train.max_tokens)
-    return shown
+    preview = preview_row(load_base(context.base_model), rows[number - 1], weigh)
+    check_row_lengths([(f"row {number}", preview.length)], context.recipe.train.max_tokens)
+    return preview
 
 
-def print_row_preview(console: Console, shown: RowPreview) -> None:
-    """The row's text: prompt dim, learned tokens green, those that count more than others bold, those left out red."""
-    usual = _usual_weight(shown)
+def print_row_preview(console: Console, preview: RowPreview) -> None:
+    """Print the row: prompt dim, trained tokens green (bold: higher loss weight), other answer tokens red."""
+    usual = _usual_weight(preview)
     text = Text()
-    for piece in shown.spans:
-        text.append(piece.text, _STYLES.get(piece.kind) or _answer_style(piece.weight, usual))
+    for span in preview.spans:
+        text.append(span.text, _STYLES.get(span.kind) or _answer_style(span.weight, usual))
     console.print(text)
-    counts = ", ".join(f"{shown.count(kind)} {kind}" for kind in (PROMPT, PHOTOGRAPH, ANSWER))
-    console.print(f"{shown.total} tokens: {counts}. Photograph {shown.photo_id[:12]}.")
-    console.print(Text("learned", "green"), Text("counts more", "bold green"), Text("not learned", "red"), sep="   ")
+    counts = ", ".join(f"{preview.count(kind)} {kind}" for kind in (PROMPT, PHOTOGRAPH, ANSWER))
+    console.print(f"{preview.total} tokens: {counts}. Photograph {preview.photo_id[:12]}.")
+    console.print(Text("trained", "green"), Text("higher weight", "bold green"), Text("not trained", "red"), sep="   ")
 
 
-def _usual_weight(shown: RowPreview) -> float:
-    answers = [piece for piece in shown.spans if piece.kind == ANSWER and piece.weight > 0]
-    return min((piece.weight for piece in answers), default=0.0)
+def _usual_weight(preview: RowPreview) -> float:
+    answers = [span for span in preview.spans if span.kind == ANSWER and span.weight > 0]
+    return min((span.weight for span in answers), default=0.0)
 
 
 def _answer_style(weight: float, usual: float) -> str:

@@ -1,6 +1,6 @@
-"""Options of the older project's scripts: taken where they mean one thing, else answered with the word to use.
+"""Options of the legacy scripts: translated where the meaning is clear, otherwise rejected with the option to use.
 
-docs/coming-from-the-older-scripts.md lists them; a test runs every line of it.
+docs/coming-from-the-older-scripts.md lists them, and a test runs every line of it.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ ANY_COMMAND = "any command"
 
 @dataclass(frozen=True)
 class LegacyOption:
-    """An option that a command doesn't have.
+    """A legacy option.
 
     Attributes:
-        command: the subcommand, or `ANY`.
-        name: with dashes, as the user's spelling is rewritten first.
-        now: our option that takes the same value; None when there is none.
-        advice: the word to use when there is none.
+        command: the command, or `ANY_COMMAND`.
+        name: the legacy option, spelled with dashes.
+        replacement: the option of today that takes the same value; None if there is none.
+        advice: what to use instead if there is no replacement.
     """
 
     command: str
@@ -35,11 +35,11 @@ class LegacyOption:
 
 _ROWS = "Rows per optimizer step are --accumulation: the batch size times the accumulation steps."
 _DATASET = (
-    "Training rows come from a dataset version: build one with `mondrian dataset --advisor A`, and name its folder "
+    "Training rows come from a dataset version: build one with `mondrian dataset --advisor A`, and give its folder "
     "with --dataset."
 )
-_WORKSPACE = "Photographs are in source/ and analyses in analysis_md/ of one folder: name it with --workspace."
-_ONE_SERVICE = "There is one service; it keeps its own jobs and finds similar photographs itself. Leave this out."
+_WORKSPACE = "Photographs are in source/ and analyses in analysis_md/ of one folder: give it with --workspace."
+_ONE_SERVICE = "There is only one service; it stores jobs and retrieves similar photographs itself. Leave this out."
 
 LEGACY_OPTIONS: tuple[LegacyOption, ...] = (
     LegacyOption("train", "--lr", "--learning-rate"),
@@ -55,25 +55,25 @@ LEGACY_OPTIONS: tuple[LegacyOption, ...] = (
     LegacyOption("train", "--model", "--base-model"),
     LegacyOption("train", "--train-data", advice=_DATASET),
     LegacyOption("train", "--data-dir", advice=_DATASET),
-    LegacyOption("train", "--warmup-steps", advice="The warm-up is a share of the steps: use --warmup-fraction."),
-    LegacyOption("train", "--save-steps", advice="Checkpoints are always written; --resume goes on from the last."),
+    LegacyOption("train", "--warmup-steps", advice="The warm-up is a fraction of the steps: use --warmup-fraction."),
+    LegacyOption("train", "--save-steps", advice="Checkpoints are always written; --resume continues from the last."),
     LegacyOption("train", "--logging-steps", advice="Every step is in training_log.jsonl of the run. Leave this out."),
-    LegacyOption("train", "--no-4bit", advice="The base's own precision is kept: choose it with --base-model."),
+    LegacyOption("train", "--no-4bit", advice="The precision is that of the base model: choose it with --base-model."),
     LegacyOption("link", "--source-dir", advice=_WORKSPACE),
     LegacyOption("link", "--analysis-dir", advice=_WORKSPACE),
     LegacyOption("link", "--output-dir", advice="The manifest is kept under runs/; for a table use --csv FILE."),
     LegacyOption("link", "--min-examples", advice="Every usable record is linked. Leave this out."),
     LegacyOption(
-        "dataset", "--output-dir", advice="Datasets lie in datasets/ of --workspace; for a copy use --export."
+        "dataset", "--output-dir", advice="Datasets are stored in datasets/ of --workspace; for a copy use --export."
     ),
     LegacyOption("evaluate", "--lora-path", "--adapter"),
     LegacyOption("evaluate", "--output-report", "--html"),
-    LegacyOption("evaluate", "--val-data", advice="The test rows are those of a dataset: name it with --dataset."),
-    LegacyOption("evaluate", "--max-examples", advice="How many photographs are asked is in the recipe: use --recipe."),
+    LegacyOption("evaluate", "--val-data", advice="The test rows are those of a dataset: give it with --dataset."),
+    LegacyOption("evaluate", "--max-examples", advice="The number of photographs is in the recipe: use --recipe."),
     LegacyOption("serve", "--adapter", "--lora-path"),
     LegacyOption("serve", "--job-service-url", advice=_ONE_SERVICE),
     LegacyOption("serve", "--rag-service-url", advice=_ONE_SERVICE),
-    LegacyOption("serve", "--model-timeout", advice="Deadlines are the service's own. Leave this out."),
+    LegacyOption("serve", "--model-timeout", advice="The service sets its own deadlines. Leave this out."),
     LegacyOption(ANY_COMMAND, "--mlx-model", "--base-model"),
     LegacyOption(ANY_COMMAND, "--db-path", "--workspace"),
     LegacyOption(ANY_COMMAND, "--db", "--workspace"),
@@ -81,43 +81,45 @@ LEGACY_OPTIONS: tuple[LegacyOption, ...] = (
 _DATABASE_OPTIONS = ("--db-path", "--db")
 
 
-def translate_legacy_options(arguments: list[str], say: Callable[[str], None]) -> list[str]:
-    """The command line with older options in our words; `say` hears each change.
+def translate_legacy_options(arguments: list[str], on_translated: Callable[[str], None]) -> list[str]:
+    """The command line with legacy options replaced; `on_translated` is called with a message for each.
 
     Raises:
-        BadInput: an older option that has no counterpart, with the word to use.
+        BadInput: a legacy option without a replacement; the message says what to use.
     """
     command = next((word for word in arguments if not word.startswith("-")), "")
-    older = {each.name: each for each in LEGACY_OPTIONS if each.command in (command, ANY_COMMAND)}
+    legacy = {option.name: option for option in LEGACY_OPTIONS if option.command in (command, ANY_COMMAND)}
     words = iter(arguments)
     spelled: list[str] = []
     for word in words:
         if word == "--":
             return [*spelled, word, *words]
         name, equals, value = word.partition("=")
-        known = older.get(name)
-        if known is None:
+        option = legacy.get(name)
+        if option is None:
             spelled.append(word)
             continue
-        if known.replacement is None:
-            raise BadInput(f"`mondrian {command}` has no {_with_underscores(name)}.", known.advice)
-        say(f"{_with_underscores(name)} is called {known.replacement} here.")
-        spelled.append(known.replacement)
+        if option.replacement is None:
+            raise BadInput(f"`mondrian {command}` has no {_with_underscores(name)}.", option.advice)
+        on_translated(f"{_with_underscores(name)} is now called {option.replacement}.")
+        spelled.append(option.replacement)
         spelled += (
-            [_translate_value(name, value)] if equals else [_translate_value(name, each) for each in islice(words, 1)]
+            [_translate_value(name, value)]
+            if equals
+            else [_translate_value(name, next_word) for next_word in islice(words, 1)]
         )
     return spelled
 
 
 def _translate_value(name: str, value: str) -> str:
-    """The value as our option takes it: a database is named by its workspace."""
+    """The value for the replacement; a database is replaced by its workspace."""
     if name not in _DATABASE_OPTIONS:
         return value
     path = Path(value)
     if path.name != DATABASE_NAME:
         raise BadInput(
             f"{_with_underscores(name)} {value}: the database is always WORKSPACE/{DATABASE_NAME}.",
-            f"Put the file there under the name {DATABASE_NAME}, and name the folder with --workspace.",
+            f"Put the file there under the name {DATABASE_NAME}, and give the folder with --workspace.",
         )
     return str(path.parent)
 

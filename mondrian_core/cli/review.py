@@ -16,8 +16,9 @@ from rich.table import Table
 from mondrian_core.cli.options import AdvisorOptions, command_line_actor, settings_from_options
 from mondrian_core.cli.review_session import ReviewSession
 from mondrian_core.cli.terminal_output import make_console, print_result
+from mondrian_core.critique_parsing import CritiqueParseError, parse_critique_lenient
 from mondrian_core.errors import BadInput, NothingToDo
-from mondrian_core.rubric import Critique, CritiqueParseError, parse_critique_lenient
+from mondrian_core.rubric import Critique
 from mondrian_core.settings import Settings, validate_advisor_id
 from mondrian_core.store import Store
 from mondrian_core.store.drafts import Draft, DraftStore

@@ -27,15 +27,15 @@ _LoraPath = Annotated[str | None, Parameter(help="a folder, a version, or an adv
 class ServeCommandOptions(CommandOptions):
     """Options of `mondrian serve`."""
 
-    host: Annotated[str, Parameter(help="address to listen on")] = "127.0.0.1"
-    port: Annotated[WholeNumber, Parameter(help="port to listen on")] = 5100
+    host: Annotated[str, Parameter(show_default=True, help="address to listen on")] = "127.0.0.1"
+    port: Annotated[WholeNumber, Parameter(show_default=True, help="port to listen on")] = 5100
     model_mode: Annotated[
         Literal["base", "fine_tuned", "ab_test"] | None,
         Parameter(help="default: fine_tuned when ANALYSIS_MODE is lora, otherwise base"),
     ] = None
     use_fine_tuned: Annotated[bool, Parameter(help="legacy name of --model-mode fine_tuned")] = False
     lora_path: _LoraPath = None
-    ab_test_split: Annotated[float, Parameter(help="share of photographs for the adapter, 0-1")] = 0.5
+    ab_test_split: Annotated[float, Parameter(show_default=True, help="adapter's share of photographs, 0-1")] = 0.5
     fallback: Annotated[
         Literal["base"] | None,
         Parameter(help="without a usable adapter, let the base model answer until a version is promoted"),
@@ -61,7 +61,7 @@ class AnalyzeOptions(AdvisorOptions):
 class CompareOptions(CommandOptions):
     """Options of `mondrian compare`."""
 
-    days: Annotated[WholeNumber, Parameter(help="number of days to include")] = 7
+    days: Annotated[WholeNumber, Parameter(show_default=True, help="number of days to include")] = 7
 
 
 def serve_command(*, options: ServeCommandOptions = ServeCommandOptions()) -> int:

@@ -1,4 +1,4 @@
-"""What the terminal shows: progress on standard error, results on standard output."""
+"""Terminal output: progress on standard error, results on standard output."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ VERDICT_STYLE = {"PASS": "green", "FAIL": "bold red", "INCONCLUSIVE": "yellow"}
 
 
 def make_console() -> Console:
-    """Standard output; plain when it is no terminal."""
+    """Standard output; without styles unless it is a terminal."""
     return Console(highlight=False, soft_wrap=not sys.stdout.isatty())
 
 
 @contextmanager
 def show_progress(quiet: bool) -> Iterator[EventListener]:
-    """A listener that draws bars on standard error; on no terminal it writes a line per stage."""
+    """A listener that draws progress bars on standard error, or prints a line per stage without a terminal."""
     if quiet:
         yield ignore_events
         return
@@ -88,7 +88,7 @@ def _bar_listener(bars: Progress) -> EventListener:
 
 
 def print_result(as_json: bool, value: Any, draw: Callable[[Console], None]) -> None:
-    """Print `value` as one JSON document, or let `draw` show it to a person."""
+    """Print `value` as one JSON document, or call `draw` for readable output."""
     if as_json:
         print(json.dumps(value, indent=2, default=str))
     else:
@@ -104,11 +104,11 @@ def draw_left_out(console: Console, left_out: list[dict[str, str]]) -> None:
 
 
 def rich_gate_table(gates: Sequence[Mapping[str, Any]]) -> Table:
-    """Gate, verdict, and in words what was seen, with the figures below; fits 80 columns."""
+    """A table of gates: verdict, explanation and values; fits 80 columns."""
     table = Table(title="Gates", title_justify="left", show_lines=True)
     for heading in ("gate", "verdict"):
         table.add_column(heading, no_wrap=True)
-    table.add_column("in words", overflow="fold", ratio=1)
+    table.add_column("explanation", overflow="fold", ratio=1)
     for gate in gates:
         words = Text(str(gate.get("sentence", "")))
         figures = _figures(gate)
@@ -119,19 +119,19 @@ def rich_gate_table(gates: Sequence[Mapping[str, Any]]) -> Table:
 
 
 def _figures(gate: Mapping[str, Any]) -> str:
-    """Observed value with its interval, threshold and n, as far as the gate has them."""
+    """Observed value with its interval, threshold and n, where the gate has them."""
     if gate.get("observed") is None:
         return ""
-    told = [f"observed {display_number(gate['observed'])} {_display_interval(gate.get('interval'))}".strip()]
+    values = [f"observed {display_number(gate['observed'])} {_display_interval(gate.get('interval'))}".strip()]
     if gate.get("threshold") is not None:
-        told.append(f"threshold {display_number(gate['threshold'])}")
+        values.append(f"threshold {display_number(gate['threshold'])}")
     if gate.get("n"):
-        told.append(f"n {display_number(gate['n'])}")
-    return ", ".join(told)
+        values.append(f"n {display_number(gate['n'])}")
+    return ", ".join(values)
 
 
 def rich_critique_table(titles_and_critiques: list[tuple[str, Critique]]) -> Table:
-    """Critiques side by side, a row for each dimension."""
+    """A table of critiques, with a row for each dimension."""
     table = Table(title_justify="left", show_lines=True)
     table.add_column("dimension", no_wrap=True)
     for title, _ in titles_and_critiques:
@@ -149,7 +149,7 @@ def rich_critique_table(titles_and_critiques: list[tuple[str, Critique]]) -> Tab
 
 
 def display_number(value: Any) -> str:
-    """A number for people: at most three significant decimals, nothing for None."""
+    """A number for display: at most three significant digits; empty for None."""
     if value is None:
         return ""
     if isinstance(value, float):
@@ -158,7 +158,7 @@ def display_number(value: Any) -> str:
 
 
 def _display_interval(value: Any) -> str:
-    """[low, high] for people."""
+    """An interval for display, as [low, high]."""
     if not value:
         return ""
     low, high = value

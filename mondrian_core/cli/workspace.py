@@ -24,12 +24,13 @@ class InitOptions(CommandOptions):
     """Options of `mondrian init`."""
 
     sample: Annotated[bool, Parameter(help="fill it with rendered photographs and critiques")] = False
-    photographs: Annotated[WholeNumber, Parameter(help="number of critiqued photographs in a sample")] = 80
+    photographs: Annotated[WholeNumber, Parameter(show_default=True, help="critiqued photographs in a sample")] = 80
     seed: Annotated[
         int,
         Parameter(
             converter=whole_number,
             validator=validators.Number(gte=0, lte=MAX_SEED),
+            show_default=True,
             help="seed of the sample's photographs and critiques",
         ),
     ] = 0

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from PIL import Image
 
+from mondrian_core.critique_parsing import CritiqueParseError, parse_critique_strict
 from mondrian_core.models.base_model import BaseVLM
 from mondrian_core.models.image_embedding import photo_embedding
 from mondrian_core.models.inference.generation import Generation, generate, prepare_prompt
@@ -16,7 +17,7 @@ from mondrian_core.prompts import (
     comparison_messages,
     critique_messages,
 )
-from mondrian_core.rubric import Critique, CritiqueParseError, make_critique, parse_critique_strict
+from mondrian_core.rubric import Critique, make_critique
 
 TEMPERATURE = 0.7
 

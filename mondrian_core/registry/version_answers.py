@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mondrian_core.critique_parsing import CritiqueParseError, parse_critique_lenient
 from mondrian_core.registry.version import AdapterVersion
-from mondrian_core.rubric import DIMENSIONS, Critique, CritiqueParseError, parse_critique_lenient
+from mondrian_core.rubric import DIMENSIONS, Critique
 from mondrian_core.samples_file import SAMPLES_NAME, SamplesFile
 
 

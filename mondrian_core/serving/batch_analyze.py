@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mondrian_core.critique_parsing import ParsedCritique, parse_critique_lenient
 from mondrian_core.errors import BadInput, BadPhotograph
 from mondrian_core.events import EventListener, StageFinished, StageProgressed, StageStarted, ignore_events
 from mondrian_core.images import PHOTOGRAPH_SUFFIXES, Photograph, open_photograph
 from mondrian_core.registry import Registry
-from mondrian_core.rubric import Critique, ParsedCritique, parse_critique_lenient
+from mondrian_core.rubric import Critique
 from mondrian_core.serving.critique.active_adapters import ActiveAdapters
 from mondrian_core.serving.critique.adapter_source import find_adapter_source
 from mondrian_core.serving.critique.routing import MODES, parse_mode

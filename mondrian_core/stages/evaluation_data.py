@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mondrian_core.critique_parsing import CritiqueParseError, parse_critique_lenient
 from mondrian_core.dataset_types import original_rows
 from mondrian_core.events import EventListener, StageNotice
 from mondrian_core.recipes import TrainRecipe
-from mondrian_core.rubric import CritiqueParseError, parse_critique_lenient
 from mondrian_core.stages.training_data import photograph_file_names, preference_pairs_among
 
 if TYPE_CHECKING:

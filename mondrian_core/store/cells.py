@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Any, cast
 
-from mondrian_core.rubric import parse_score
+from mondrian_core.critique_parsing import parse_score
 
 MAX_INTEGER_DIGITS = 18  # longer ones are not counts, scores or times, and Python refuses to convert some of them
 _CANONICAL = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}")

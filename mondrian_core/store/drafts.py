@@ -13,8 +13,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from mondrian_core.critique_parsing import CritiqueParseError, parse_critique_lenient
 from mondrian_core.errors import BadInput, NegativeOutcome
-from mondrian_core.rubric import DIMENSIONS, Critique, CritiqueParseError, canonical_answer, parse_critique_lenient
+from mondrian_core.rubric import DIMENSIONS, Critique, canonical_answer
 from mondrian_core.store import Cells, Store, utc_timestamp
 
 WAITING, ACCEPTED, CORRECTED, DISCARDED = "waiting", "accepted", "corrected", "discarded"

@@ -10,20 +10,14 @@ from pathlib import Path
 
 import mlx.core as mx
 
+from mondrian_core.critique_parsing import CritiqueParseError, parse_critique_strict
 from mondrian_core.dataset_types import DatasetRow
 from mondrian_core.events import EventListener, StageProgressed
 from mondrian_core.models.base_model import BaseVLM
 from mondrian_core.models.inference.generation import Generation, generate
 from mondrian_core.models.lora import lora_layers
 from mondrian_core.recipes import TrainRecipe
-from mondrian_core.rubric import (
-    DIMENSIONS,
-    MAX_ANSWER_TOKENS,
-    MAX_SCORE,
-    MIN_SCORE,
-    CritiqueParseError,
-    parse_critique_strict,
-)
+from mondrian_core.rubric import DIMENSIONS, MAX_ANSWER_TOKENS, MAX_SCORE, MIN_SCORE
 
 
 @dataclass(frozen=True)

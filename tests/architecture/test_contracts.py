@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.tracked import tracked_files
+from tests.git_files import tracked_files
 
 ROOT = Path(__file__).resolve().parents[2]
 IMPORT_LINTER = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]

@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.tracked import ROOT, tracked_files
+from tests.git_files import ROOT, tracked_files
 
 PACKAGES = ("mondrian", "mondrian_core", "tasks", "flows", "deployments", "bench", "mini_training")
 EVERYWHERE = {"main"}

@@ -14,8 +14,8 @@ import pytest
 import yaml
 
 from tests.architecture.generated_docs import with_generated_parts
+from tests.git_files import copy_tracked_files, tracked_files
 from tests.record_slow_tests import read_slow_tests
-from tests.tracked import copy_tracked_files, tracked_files
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

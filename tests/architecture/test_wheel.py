@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.tracked import copy_tracked_files, tracked_files
+from tests.git_files import copy_tracked_files, tracked_files
 
 PACKAGES = ("mondrian_core", "tasks", "flows", "deployments")
 FOREIGN_PACKAGE = "OWNER = 'somebody else'\n"

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from bench import planted_faults
+from mondrian_core.critique_parsing import CritiqueParseError, parse_critique_strict
 from mondrian_core.dataset_types import DatasetRow
 from mondrian_core.mini.scene_critic import ANSEL
-from mondrian_core.rubric import CritiqueParseError, parse_critique_strict
 
 
 @pytest.fixture(scope="module")

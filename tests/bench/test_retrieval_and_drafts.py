@@ -17,17 +17,17 @@ GREYS = (10, 60, 110, 160, 210, 250)
 
 
 class Reader:
-    """Reads the grey of a photograph: its vector points there, its scores are one above the truth."""
+    """A critic that reads a photograph's grey level: it sets the embedding, and scores one point above the truth."""
 
     fingerprint = "reader"
 
-    def look(self, image: Image.Image, *, critique: bool) -> BaseModelOutput:
+    def analyze_photograph(self, image: Image.Image, *, critique: bool) -> BaseModelOutput:
         grey = float(np.asarray(image).mean())
         scores = dict.fromkeys(DIMENSIONS, min(10.0, score_of(grey) + 1))
         vector = (float(np.cos(grey / 100)), float(np.sin(grey / 100)))
         return BaseModelOutput(vector, make_critique(scores, dict.fromkeys(DIMENSIONS, "A grey wall.")))
 
-    def compare(self, image: Image.Image, comparison: object) -> None:
+    def critique_with_references(self, image: Image.Image, comparison: object) -> None:
         raise NotImplementedError
 
 

@@ -1,4 +1,4 @@
-"""The command line's promises: exit status, one paragraph, no traceback, both spellings of an option."""
+"""The command line: exit status, errors of one paragraph without traceback, spellings, help and completion."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from mondrian_core.cli import main, normalize_words, parse_command
-from mondrian_core.cli.app import ADAPTER_COMMANDS, COMMANDS, ROLLOUT_COMMANDS
+from mondrian_core.cli.app import ADAPTER_COMMANDS, COMMANDS, ROLLOUT_COMMANDS, build_app
 from mondrian_core.store import Store
 
 
@@ -59,7 +59,7 @@ def test_unknown_advisor_names_the_known_ones(empty_workspace: Path, capsys: pyt
 
 def test_advisor_id_with_path_separator_is_rejected(empty_workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["link", "--advisor", "../evil", "--workspace", str(empty_workspace)]) == 2
-    assert "advisor id" in capsys.readouterr().err
+    assert "advisor ID" in capsys.readouterr().err
 
 
 def test_json_option_prints_errors_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -166,3 +166,9 @@ def test_every_command_can_be_imported_and_shows_help(capsys: pytest.CaptureFixt
 def test_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--version"]) == 0
     assert capsys.readouterr().out.strip()
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_script_names_commands_and_options(shell: str) -> None:
+    script = build_app().generate_completion(shell=shell)  # type: ignore[arg-type]
+    assert "retrain" in script and "learning-rate" in script

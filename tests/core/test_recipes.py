@@ -51,7 +51,7 @@ def test_all_recipe_errors_are_reported_at_once(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", ["[train\n", "name = \n", "\x00"])
 def test_invalid_toml_is_rejected(tmp_path: Path, text: str) -> None:
-    with pytest.raises(BadRecipe, match="no TOML"):
+    with pytest.raises(BadRecipe, match="not valid TOML"):
         load_recipe(written(tmp_path, text))
 
 
@@ -95,7 +95,7 @@ def test_nan_and_infinity_are_rejected(tmp_path: Path, text: str) -> None:
 
 
 def test_split_fractions_must_leave_training_data() -> None:
-    with pytest.raises(BadRecipe, match="to train on"):
+    with pytest.raises(BadRecipe, match="too little for training"):
         recipe_from_values({"data": {"validation_fraction": 0.5, "test_fraction": 0.5}})
 
 

@@ -10,26 +10,26 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mondrian_core.critique_parsing import (
+    PARSE_ERROR_REASONS,
+    CritiqueParseError,
+    dimension_from_label,
+    normalize_answer_json,
+    parse_critique_lenient,
+    parse_critique_strict,
+)
 from mondrian_core.rubric import (
     DIMENSION_TITLES,
     DIMENSIONS,
-    PARSE_ERROR_REASONS,
-    AnswerSpans,
     Assessment,
     Critique,
-    CritiqueParseError,
-    answer_spans,
     canonical_answer,
     critique_json_schema,
-    dimension_from_label,
     grade_from_scores,
     int_if_whole,
     make_critique,
     mean_score,
-    normalize_answer_json,
     overlong_comments,
-    parse_critique_lenient,
-    parse_critique_strict,
     round_score,
     training_target,
 )
@@ -67,23 +67,6 @@ def test_canonical_answer_round_trip(critique: Critique) -> None:
 @given(critiques(halves))
 def test_fractional_scores_round_trip(critique: Critique) -> None:
     assert parse_critique_strict(canonical_answer(critique)).scores == critique.scores
-
-
-@given(critiques(whole | halves))
-def test_answer_spans_hold_scores_and_grade(critique: Critique) -> None:
-    text = canonical_answer(critique)
-    spans = answer_spans(text)
-    assert {name: float(text[slice(*span)]) for name, span in spans.scores.items()} == critique.scores
-    assert spans.grade is not None and text[slice(*spans.grade)] == critique.overall_grade
-
-
-def test_answer_spans_ignore_comments_that_quote_an_answer() -> None:
-    quoted = '"composition": {"score": 3, "overall_grade": "1.0"'
-    text = canonical_answer(make_critique(dict.fromkeys(DIMENSIONS, 7), dict.fromkeys(DIMENSIONS, quoted)))
-    spans = answer_spans(text)
-    assert {text[slice(*span)] for span in spans.scores.values()} == {"7"} and len(spans.scores) == len(DIMENSIONS)
-    assert spans.grade is not None and text[slice(*spans.grade)] == "7.0"
-    assert answer_spans("no answer") == AnswerSpans({}, None)
 
 
 @given(critiques(), st.integers(1, 400))

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFile
 
+from mondrian_core.critique_parsing import parse_critique_strict
 from mondrian_core.data.dataset import builder as module
 from mondrian_core.data.dataset import examples, writer
 from mondrian_core.data.dataset.builder import BuildLimits, build_dataset
@@ -23,7 +24,7 @@ from mondrian_core.errors import BadInput, DiskFull, NothingToDo
 from mondrian_core.events import StageEvent, ignore_events
 from mondrian_core.prompts import AdvisorPrompt, critique_messages
 from mondrian_core.recipes import DataRecipe
-from mondrian_core.rubric import DIMENSIONS, Critique, grade_from_scores, parse_critique_strict, round_score
+from mondrian_core.rubric import DIMENSIONS, Critique, grade_from_scores, round_score
 from tests.data.stand_in import VOICE, jpeg, profile, workspace_of
 
 RECIPE = DataRecipe()

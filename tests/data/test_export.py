@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from mondrian_core.critique_parsing import parse_critique_strict
 from mondrian_core.data.dataset.builder import build_dataset
 from mondrian_core.data.dataset.export import export_dataset
 from mondrian_core.data.dataset.version import DatasetVersion
 from mondrian_core.data.linking.link import link_critiques
 from mondrian_core.errors import BadInput
 from mondrian_core.recipes import DataRecipe
-from mondrian_core.rubric import parse_critique_strict
 from tests.data.stand_in import VOICE, workspace_of
 
 

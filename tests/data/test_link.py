@@ -17,7 +17,7 @@ from mondrian_core.rubric import DIMENSION_TITLES, DIMENSIONS, canonical_answer,
 from mondrian_core.store import COMPLETED, Job, Store
 from mondrian_core.store.drafts import Draft, DraftStore
 from tests.data.stand_in import jpeg, profile, workspace_of
-from tests.older_workspace import COUNTS, PORTFOLIO, SIDEWAYS, USED, record_id
+from tests.legacy_workspace import COUNTS, PORTFOLIO, SIDEWAYS, USED, record_id
 
 
 def outcome_of(manifest: LinkManifest) -> dict[str, str]:

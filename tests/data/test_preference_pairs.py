@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from mondrian_core.critique_parsing import parse_critique_strict
 from mondrian_core.data.dataset.builder import build_dataset
 from mondrian_core.data.dataset.preference_pairs import preference_pairs_from_rows, split_preference_pairs
 from mondrian_core.data.dataset.version import DatasetVersion
@@ -18,7 +19,7 @@ from mondrian_core.data.linking.link import link_critiques
 from mondrian_core.dataset_types import DatasetRow
 from mondrian_core.images import jpeg_bytes
 from mondrian_core.recipes import DataRecipe
-from mondrian_core.rubric import DIMENSIONS, make_critique, parse_critique_strict, training_target
+from mondrian_core.rubric import DIMENSIONS, make_critique, training_target
 from mondrian_core.store import Job, Store
 from mondrian_core.store.corrections import corrected_job_id, correction_id
 from mondrian_core.store.drafts import Draft, DraftStore

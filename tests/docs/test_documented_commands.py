@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.tracked import ROOT, copy_tracked_files, tracked_files
+from tests.git_files import ROOT, copy_tracked_files, tracked_files
 
 pytestmark = [pytest.mark.flow, pytest.mark.mini, pytest.mark.slow, pytest.mark.timeout(900)]
 

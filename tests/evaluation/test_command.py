@@ -131,9 +131,9 @@ def test_samples_of_another_version_say_so(
 
 
 @pytest.fixture
-def workspace(samples: Path, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+def workspace(legacy_workspace_copy: Path, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     """A workspace, an adapter's folder, and a stage that only notes what it was called with."""
-    adapter = samples / "an-adapter"
+    adapter = legacy_workspace_copy / "an-adapter"
     adapter.mkdir()
     seen: list[Any] = []
 
@@ -156,7 +156,7 @@ def workspace(samples: Path, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace
 
     monkeypatch.setattr(stages, "evaluate_stage", stage)
     monkeypatch.setattr("mondrian_core.cli.evaluate.link_and_build_dataset", lambda *_: None)
-    arguments = ["evaluate", "--advisor", "ansel", "--adapter", str(adapter), "--workspace", str(samples)]
+    arguments = ["evaluate", "--advisor", "ansel", "--adapter", str(adapter), "--workspace", str(legacy_workspace_copy)]
     return SimpleNamespace(seen=seen, arguments=[*arguments, "--base-model", "mini"])
 
 

@@ -136,7 +136,7 @@ def test_retrain_with_nothing_new_exits_with_1(done: StageContext, capsys: pytes
     where = ["--workspace", done.workspace, "--adapters", done.adapters, "--base-model", "mini"]
     assert main(["retrain", "--advisor", "ansel", *where]) == 1
     said = capsys.readouterr()
-    assert "Nothing new to learn" in said.err and "--force" in said.err
+    assert "Nothing new to train" in said.err and "--force" in said.err
     assert "small-set" in said.out + said.err
 
 

@@ -21,15 +21,15 @@ pytestmark = [pytest.mark.mini, pytest.mark.slow, pytest.mark.timeout(400)]
 
 
 def test_ctrl_c_in_training_keeps_what_is_complete(
-    samples: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    legacy_workspace_copy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run = samples / "runs" / "interrupted"
+    run = legacy_workspace_copy / "runs" / "interrupted"
     command = [
         "train",
         "--advisor",
         "ansel",
         "--workspace",
-        str(samples),
+        str(legacy_workspace_copy),
         "--adapters",
         str(tmp_path / "adapters"),
         "--base-model",

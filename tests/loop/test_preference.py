@@ -45,16 +45,16 @@ def corrected(workspace: Path) -> None:
 
 
 def test_corrections_change_the_adapter_by_preference_tuning(
-    samples: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    legacy_workspace_copy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    corrected(samples)
-    run = samples / "runs" / "tuned"
+    corrected(legacy_workspace_copy)
+    run = legacy_workspace_copy / "runs" / "tuned"
     command = [
         "train",
         "--advisor",
         "ansel",
         "--workspace",
-        str(samples),
+        str(legacy_workspace_copy),
         "--adapters",
         str(tmp_path / "adapters"),
         "--base-model",
@@ -77,7 +77,7 @@ def test_corrections_change_the_adapter_by_preference_tuning(
     assert main([*command, "--resume", "--preference-epochs", "1"]) == 0
     out = capsys.readouterr().out
     told = json.loads((run / "train.json").read_text())["preference"]
-    version = load_dataset_version(samples / json.loads((run / "dataset.json").read_text())["path"])
+    version = load_dataset_version(legacy_workspace_copy / json.loads((run / "dataset.json").read_text())["path"])
     trained = {row.photo_id for row in version.rows("train")} & set(version.corrections)
     assert told["corrections"] == told["pairs"] == len(trained) > 0
     assert f"tuned on {len(trained)} pairs" in out

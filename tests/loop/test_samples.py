@@ -40,17 +40,17 @@ def recipe(tmp_path: Path) -> Path:
 
 
 def test_retrain_on_legacy_workspace_reports_verdict(
-    samples: Path, recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    legacy_workspace_copy: Path, recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     adapters = tmp_path / "adapters"
-    database = (samples / "mondrian.db").read_bytes()
+    database = (legacy_workspace_copy / "mondrian.db").read_bytes()
     status = main(
         [
             "retrain",
             "--advisor",
             "ansel",
             "--workspace",
-            str(samples),
+            str(legacy_workspace_copy),
             "--adapters",
             str(adapters),
             "--recipe",
@@ -62,7 +62,7 @@ def test_retrain_on_legacy_workspace_reports_verdict(
     )
     outcome = json.loads(capsys.readouterr().out)
 
-    run = samples / "runs" / outcome["run"]
+    run = legacy_workspace_copy / "runs" / outcome["run"]
     linked = json.loads((run / "link.json").read_text())
     assert linked["used"] == 10
     assert linked["left_out"] == {
@@ -89,12 +89,12 @@ def test_retrain_on_legacy_workspace_reports_verdict(
     assert registry.champion("ansel") is None
     assert registry.verify("ansel", version.version) == ()
     assert (version.path / "comparison_report.json").exists() and (version.path / "report.html").exists()
-    assert (samples / "mondrian.db").read_bytes() == database, "retraining only reads the user's database"
+    assert (legacy_workspace_copy / "mondrian.db").read_bytes() == database, "retraining only reads the user's database"
 
     # the last screen of `make demo`, from the files of the run alone
     registry.promote("ansel", version.version, expected=None, actor="person:test", reason="a test", forced=True)
     screen = Console(file=StringIO(), width=120)
     demo_screen.print_demo_critiques(
-        screen, Settings(workspace=samples, adapters=adapters, base_model="mini"), "ansel", run
+        screen, Settings(workspace=legacy_workspace_copy, adapters=adapters, base_model="mini"), "ansel", run
     )
     assert "ansel's own" in screen.file.getvalue() and "Overall grade" in screen.file.getvalue()

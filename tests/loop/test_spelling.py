@@ -9,12 +9,13 @@ import pytest
 from PIL import Image
 
 import mondrian_core.training  # noqa: F401  (before mlx)
+from mondrian_core.critique_parsing import parse_critique_strict
 from mondrian_core.dataset_types import DatasetRow
 from mondrian_core.models.base_model import load_base
 from mondrian_core.photograph_model import Question
 from mondrian_core.prompts import AdvisorPrompt, critique_messages, training_messages
 from mondrian_core.recipes import TrainRecipe
-from mondrian_core.rubric import DIMENSIONS, make_critique, parse_critique_strict, training_target
+from mondrian_core.rubric import DIMENSIONS, make_critique, training_target
 from mondrian_core.serving.engine.local_engine import LocalEngine
 from mondrian_core.training import TrainingRows, train_adapter
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from mondrian_core.critique_parsing import parse_critique_strict
 from mondrian_core.mini.scene import generic_scores, sample_scene
 from mondrian_core.mini.scene_critic import ADVISORS, ANSEL, GENERIC, WATKINS, score_scene, write_scene_critique
-from mondrian_core.rubric import DIMENSIONS, canonical_answer, parse_critique_strict
+from mondrian_core.rubric import DIMENSIONS, canonical_answer
 
 
 def scenes(count: int) -> list:

@@ -375,7 +375,7 @@ def test_interrupted_transaction_is_rolled_back(store: Store) -> None:
     store.add_job("ansel", "b.jpg")
 
 
-@pytest.mark.parametrize("workspace", ["samples", "field_samples"])
+@pytest.mark.parametrize("workspace", ["legacy_workspace_copy", "real_workspace_copy"])
 def test_legacy_database_is_read_without_migration(workspace: str, request: pytest.FixtureRequest) -> None:
     samples: Path = request.getfixturevalue(workspace)
     with Store(samples / "mondrian.db", read_only=True) as store:

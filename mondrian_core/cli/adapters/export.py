@@ -28,8 +28,9 @@ class ExportOptions(AdvisorOptions):
     format: Annotated[
         ExportFormat,
         Parameter(
+            show_default=True,
             help="an archive for `adapters import`, a folder for mlx-vlm or PEFT, or the base model with the adapter "
-            "merged into its weights"
+            "merged into its weights",
         ),
     ] = "archive"
 

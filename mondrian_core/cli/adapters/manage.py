@@ -39,7 +39,10 @@ class VerifyOptions(AdvisorOptions):
 class PruneOptions(AdvisorOptions):
     """Options of `mondrian adapters prune`."""
 
-    keep: Annotated[WholeNumber, Parameter(help="number of candidates and rejected versions to keep, newest first")] = 5
+    keep: Annotated[
+        WholeNumber,
+        Parameter(show_default=True, help="candidates and rejected versions to keep, newest first"),
+    ] = 5
     force: Annotated[bool, Parameter(help="also delete versions that a rollback could return to")] = False
     dry_run: Annotated[bool, Parameter(help="print what would be deleted and exit")] = False
 

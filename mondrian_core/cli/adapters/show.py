@@ -49,7 +49,8 @@ class DiffOptions(AdvisorOptions):
     """Options of `mondrian adapters diff`."""
 
     photographs: Annotated[
-        WholeNumber, Parameter(help="print the critiques of the N photographs about which they differ most")
+        WholeNumber,
+        Parameter(show_default=True, help="print critiques of the N photographs on which they differ most"),
     ] = 2
 
 

@@ -12,6 +12,7 @@ from dataclasses import replace
 
 from PIL import Image
 
+from mondrian_core.critique_parsing import parse_critique_strict
 from mondrian_core.data.augmentation import image_variants
 from mondrian_core.data.dataset.examples import DatasetExample, augmented_examples
 from mondrian_core.data.dataset.version import DatasetVersion
@@ -19,7 +20,6 @@ from mondrian_core.data.splits.split import SPLITS, TRAIN
 from mondrian_core.dataset_types import DatasetRow, original_rows
 from mondrian_core.images import jpeg_bytes
 from mondrian_core.recipes import DataRecipe
-from mondrian_core.rubric import parse_critique_strict
 
 
 def all_photograph_rows(version: DatasetVersion) -> list[DatasetRow]:

@@ -15,6 +15,7 @@ from typing import Any
 
 from PIL import Image
 
+from mondrian_core.critique_parsing import normalize_answer_json
 from mondrian_core.data.dataset.writer import HELD_OUT_VARIANTS, MANIFEST_FILE, progress_bars_disabled
 from mondrian_core.data.linking.link_manifest import SYNTHETIC
 from mondrian_core.data.splits.split import TEST, VALIDATION
@@ -22,7 +23,6 @@ from mondrian_core.dataset_types import DatasetRow
 from mondrian_core.errors import BadInput
 from mondrian_core.files import file_sha256, read_json
 from mondrian_core.recipes import DataRecipe
-from mondrian_core.rubric import normalize_answer_json
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,6 +20,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from mondrian_core.critique_parsing import CritiqueParseError, parse_critique_lenient
 from mondrian_core.data.linking.link_manifest import (
     HUMAN,
     INDEX,
@@ -39,15 +40,7 @@ from mondrian_core.events import EventListener, StageNotice, StageProgressed, ig
 from mondrian_core.files import file_sha256
 from mondrian_core.images import PhotographHeader, read_photograph_header
 from mondrian_core.portable_paths import redacted_path
-from mondrian_core.rubric import (
-    DIMENSIONS,
-    MAX_SCORE,
-    MIN_SCORE,
-    Critique,
-    CritiqueParseError,
-    parse_critique_lenient,
-    training_target,
-)
+from mondrian_core.rubric import DIMENSIONS, MAX_SCORE, MIN_SCORE, Critique, training_target
 from mondrian_core.store import COMPLETED, DimensionalProfile, Job, Store
 from mondrian_core.store.corrections import corrected_job_id
 from mondrian_core.store.drafts import CORRECTED, DISCARDED, WAITING, Draft, DraftStore, UnreadableDraft

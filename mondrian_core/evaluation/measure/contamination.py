@@ -9,10 +9,10 @@ from typing import Literal
 
 from PIL import Image
 
+from mondrian_core.critique_parsing import CritiqueParseError, parse_critique_lenient
 from mondrian_core.images import perceptual_hash
 from mondrian_core.near_duplicates import PhotographFingerprint, near_duplicates_of
 from mondrian_core.prompts import AdvisorPrompt
-from mondrian_core.rubric import CritiqueParseError, parse_critique_lenient
 
 ContaminationKind = Literal["trained", "looks_alike", "in_prompt", "in_index"]
 CONTAMINATION_LABELS: Mapping[str, str] = {

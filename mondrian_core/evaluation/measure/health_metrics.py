@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mondrian_core.critique_parsing import CritiqueParseError, parse_critique_lenient
 from mondrian_core.evaluation.measure.contamination import verbatim_overlap_share
 from mondrian_core.evaluation.measure.metrics import ScoreArray, ScoreTable
 from mondrian_core.evaluation.measure.outcomes import EvaluationOutcome
-from mondrian_core.rubric import DIMENSIONS, CritiqueParseError, parse_critique_lenient
+from mondrian_core.rubric import DIMENSIONS
 from mondrian_core.samples_file import BASE, CANDIDATE
 from mondrian_core.statistics import bootstrap, permutation_tests
 from mondrian_core.text_quality import critique_text_problem, has_repeated_phrase, repeated_ngram_fraction

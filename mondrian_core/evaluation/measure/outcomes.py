@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, Protocol
 
+from mondrian_core.critique_parsing import CritiqueParseError, parse_critique_lenient, parse_critique_strict
 from mondrian_core.photograph_model import PhotographAnswer
-from mondrian_core.rubric import CritiqueParseError, parse_critique_lenient, parse_critique_strict
 
 BASE_RAG = "base_rag"  # a baseline: the base model shown scores of the advisor's similar photographs (retrieval)
 MINIMUM_PROBABILITY = 1e-30  # keeps logarithms finite

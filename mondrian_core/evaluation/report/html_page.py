@@ -14,6 +14,7 @@ from mondrian_core.charts.forest_plot import forest_plot
 from mondrian_core.charts.radar import radar_chart
 from mondrian_core.charts.reliability_plot import reliability_plot
 from mondrian_core.charts.svg import svg_markup
+from mondrian_core.critique_parsing import CritiqueParseError, parse_critique_lenient
 from mondrian_core.evaluation.gates.results import FAIL, INCONCLUSIVE, PASS
 from mondrian_core.evaluation.measure.baselines import BASELINE_TITLES as RIVALS
 from mondrian_core.evaluation.measure.metrics import score_table
@@ -29,7 +30,7 @@ from mondrian_core.evaluation.report.evaluation_report import (
     points_text,
 )
 from mondrian_core.files import write_atomic
-from mondrian_core.rubric import DIMENSION_TITLES, DIMENSIONS, CritiqueParseError, parse_critique_lenient
+from mondrian_core.rubric import DIMENSION_TITLES, DIMENSIONS
 from mondrian_core.samples_file import BASE, CANDIDATE, CHAMPION
 
 SIDE_BY_SIDE = 6

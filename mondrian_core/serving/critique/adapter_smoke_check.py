@@ -10,12 +10,12 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mondrian_core.critique_parsing import CritiqueParseError, parse_critique_lenient
 from mondrian_core.errors import BadPhotograph, ModelProcessDied, MondrianError
 from mondrian_core.images import PHOTOGRAPH_SUFFIXES, downscale_to_fit, open_photograph
 from mondrian_core.photograph_model import Question
 from mondrian_core.pixel_files import PixelFile, PixelFileCache
 from mondrian_core.prompts import AdvisorPrompt, critique_messages
-from mondrian_core.rubric import CritiqueParseError, parse_critique_lenient
 from mondrian_core.serving.engine.interface import Engine
 from mondrian_core.store import Store
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from mondrian_core.critique_parsing import CritiqueParseError, parse_critique_lenient, parse_critique_strict
 from mondrian_core.errors import AnswerUnparsable
 from mondrian_core.photograph_model import Question
 from mondrian_core.pixel_files import PixelFile
@@ -20,7 +21,7 @@ from mondrian_core.retrieval.nearest_neighbors import (
     comparison_from_neighbors,
     nearest_references,
 )
-from mondrian_core.rubric import Critique, CritiqueParseError, parse_critique_lenient, parse_critique_strict
+from mondrian_core.rubric import Critique
 from mondrian_core.serving.critique.adapter_source import ServedAdapter
 from mondrian_core.serving.critique.exif import messages_with_exif
 from mondrian_core.serving.engine.interface import Engine, Reply

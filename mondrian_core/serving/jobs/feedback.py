@@ -11,16 +11,9 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from mondrian_core.critique_parsing import CritiqueParseError, parse_critique_strict
 from mondrian_core.errors import BadInput
-from mondrian_core.rubric import (
-    DIMENSIONS,
-    MAX_SCORE,
-    MIN_SCORE,
-    Critique,
-    CritiqueParseError,
-    grade_from_scores,
-    parse_critique_strict,
-)
+from mondrian_core.rubric import DIMENSIONS, MAX_SCORE, MIN_SCORE, Critique, grade_from_scores
 from mondrian_core.store import COMPLETED, DimensionalProfile, Job, Store, utc_timestamp
 from mondrian_core.store.corrections import correction_id
 

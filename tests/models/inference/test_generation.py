@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import mondrian_core.models  # noqa: F401  (before mlx)
+from mondrian_core.critique_parsing import parse_critique_strict
 from mondrian_core.errors import BadInput
 from mondrian_core.models.base_model import BaseVLM
 from mondrian_core.models.forward_pass import DecoderInputs, hidden_states
@@ -24,7 +25,7 @@ from mondrian_core.models.score_distribution import (
     expected_score,
     locate_scores,
 )
-from mondrian_core.rubric import DIMENSIONS, parse_critique_strict
+from mondrian_core.rubric import DIMENSIONS
 from tests.models.conftest import photograph
 
 pytestmark = pytest.mark.mini

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import mondrian_core.models  # noqa: F401  (before mlx)
+from mondrian_core.critique_parsing import parse_critique_strict
 from mondrian_core.models.base_model import BaseVLM, load_base
 from mondrian_core.models.inference.generation_loop import TextStreamer
 from mondrian_core.models.inference.json_grammar import JsonGrammar
@@ -25,7 +26,6 @@ from mondrian_core.rubric import (
     MAX_COMMENT_CHARACTERS,
     critique_json_schema,
     make_critique,
-    parse_critique_strict,
     training_target,
 )
 

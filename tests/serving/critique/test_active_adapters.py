@@ -151,7 +151,7 @@ def test_missing_adapter_error_names_the_next_command(registry: Registry, tmp_pa
     with pytest.raises(AdapterNotLoadable) as caught:
         require_adapter(ActiveAdapters(chosen, None, sound), None, ["ansel"], overlooked)
     told = str(caught.value)
-    assert "no advisor id" not in told
+    assert "valid advisor ID" not in told
     expected = {
         "nothing": f"there is none in {tmp_path / 'empty'}). Train one: `mondrian retrain --advisor ansel`",
         "unpromoted": f"mondrian adapters promote --adapters {registry.root} --advisor ansel --version v0002`",

@@ -1,7 +1,7 @@
-"""A workspace as the older program left it: its own tables, ten usable critiques, and sixteen records that are not.
+"""Generates a workspace of the legacy program: its tables, ten usable critiques and sixteen unusable records.
 
-It has the properties of a real one that the tests rely on, so the suite says the same in a clone that has nothing
-but the repository. Photographs are rendered; every name and sentence is made up here.
+It has the properties of a real workspace that tests rely on, so the suite needs nothing but the repository.
+Photographs are rendered; names and sentences are invented.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from mondrian_core.mini.scene_critic import ANSEL, write_scene_critique
 from mondrian_core.rubric import DIMENSION_TITLES, DIMENSIONS, Critique
 
 PORTFOLIO = "source/advisor/photographer/ansel"
-ELSEWHERE = "/Users/studio/dev/mondrian"  # paths in the database that were true on another machine
-SIDEWAYS = "harbour_neg.jpg"  # stored with its long side horizontal and an EXIF orientation of 6
-USED = (
+FOREIGN_ROOT = "/Users/studio/dev/mondrian"  # prefix of paths that existed on another machine
+EXIF_ROTATED = "harbour_neg.jpg"  # stored with its long side horizontal and an EXIF orientation of 6
+USED_PHOTOGRAPHS = (
     "dunes.jpg",
     "courtyard.jpg",
     "half_dome.jpg",
@@ -31,15 +31,22 @@ USED = (
     "train.jpg",
     "islands.jpg",
     "waterfall.jpg",
-    SIDEWAYS,
+    EXIF_ROTATED,
     "hikers.jpg",
     "ridge.jpg",
 )
-MOVED = ("dunes.jpg", "driftwood.jpg", "waterfall.jpg", "ridge.jpg")  # their rows hold a path from another machine
+PHOTOGRAPHS_WITH_FOREIGN_PATHS = (
+    "dunes.jpg",
+    "driftwood.jpg",
+    "waterfall.jpg",
+    "ridge.jpg",
+)  # their rows contain a path of another machine
 UNSCORED = ("tetons.jpg", "archive_print.jpg")
-FIVE = tuple(name for name in DIMENSIONS if name not in ("focus_sharpness", "subject_isolation", "depth_perspective"))
+FIVE_DIMENSIONS = tuple(
+    name for name in DIMENSIONS if name not in ("focus_sharpness", "subject_isolation", "depth_perspective")
+)
 CUT_ANALYSIS = '```json\n{\n  "image_description": "",\n  "dimensions": [,\n  "overall_score": null\n}\n```'
-COUNTS = {
+EXPECTED_COUNTS = {
     "used": 10,
     "job_not_completed": 1,
     "temporary_file": 1,
@@ -62,17 +69,17 @@ CREATE TABLE dimensional_profiles (id TEXT PRIMARY KEY, advisor_id TEXT NOT NULL
 """
 
 
-def make_older_workspace(root: Path) -> None:
-    """Write the workspace into the new folder `root`; the same bytes every time, but for the database's."""
+def make_legacy_workspace(root: Path) -> None:
+    """Write the workspace to the new folder `root`; all files but the database are the same bytes every time."""
     portfolio = root / PORTFOLIO
     portfolio.mkdir(parents=True)
     (root / "analysis_md").mkdir()
     rng = np.random.default_rng(1927)
     critiques = {}
-    for name in USED:
+    for name in USED_PHOTOGRAPHS:
         scene = sample_scene(rng)
         critiques[name] = write_scene_critique(scene, ANSEL, rng)
-        _save(render_scene(scene), portfolio / name, sideways=name == SIDEWAYS)
+        _save(render_scene(scene), portfolio / name, sideways=name == EXIF_ROTATED)
     for name in UNSCORED:
         _save(render_scene(sample_scene(rng)), portfolio / name)
     for name in ("visitor.jpg", "holiday.jpg"):
@@ -89,13 +96,13 @@ def make_older_workspace(root: Path) -> None:
                 ("watkins", "Carleton Watkins", "Large-format photographer of Yosemite.", None),
             ],
         )
-        _insert(database, "dimensional_profiles", [*_usable(critiques), *_unusable(critiques)])
+        _insert(database, "dimensional_profiles", [*_usable_profiles(critiques), *_unusable_profiles(critiques)])
         _insert(database, "jobs", _jobs(root / "analysis_md", critiques["dunes.jpg"]))
     database.close()
 
 
 def record_id(name: str) -> str:
-    """The id of the row that this module makes under a name."""
+    """The ID of the row that this module writes for a name."""
     return str(uuid.uuid5(uuid.NAMESPACE_URL, f"older workspace {name}"))
 
 
@@ -107,14 +114,18 @@ def _save(picture: Image.Image, path: Path, *, sideways: bool = False) -> None:
     picture.save(path, "JPEG", quality=92, exif=exif)
 
 
-def _usable(critiques: dict[str, Critique]) -> list[dict[str, Any]]:
+def _usable_profiles(critiques: dict[str, Critique]) -> list[dict[str, Any]]:
     return [
-        _profile(name, f"{ELSEWHERE}/{PORTFOLIO}/{name}" if name in MOVED else f"{PORTFOLIO}/{name}", critique)
+        _profile(
+            name,
+            f"{FOREIGN_ROOT}/{PORTFOLIO}/{name}" if name in PHOTOGRAPHS_WITH_FOREIGN_PATHS else f"{PORTFOLIO}/{name}",
+            critique,
+        )
         for name, critique in critiques.items()
     ]
 
 
-def _unusable(critiques: dict[str, Critique]) -> list[dict[str, Any]]:
+def _unusable_profiles(critiques: dict[str, Critique]) -> list[dict[str, Any]]:
     model = critiques["courtyard.jpg"]
     rows = [
         {**_profile("copy", f"{PORTFOLIO}/courtyard.jpg", model), "overall_grade": f"{model.overall_grade}.0"},
@@ -137,7 +148,7 @@ def _profile(name: str, path: str, critique: Critique) -> dict[str, Any]:
 
 
 def _jobs(analyses: Path, critique: Critique) -> list[dict[str, Any]]:
-    """Five answers that were cut, three with five dimensions of eight, one job that never ended."""
+    """Five truncated answers, three answers with only five dimensions, and one job that never completed."""
     rows = []
     for number, text in enumerate([CUT_ANALYSIS] * 5 + [_with_five_dimensions(critique)] * 3):
         identity, at = record_id(f"job {number}"), f"2026-01-{10 + number}T09:0{number}:0"
@@ -172,7 +183,7 @@ def _with_five_dimensions(critique: Critique) -> str:
             "comment": critique.assessments[name].comment,
             "recommendation": "Return at another hour.",
         }
-        for name in FIVE
+        for name in FIVE_DIMENSIONS
     ]
     answer = {
         "image_description": "",
