@@ -16,7 +16,7 @@ from mondrian_core.charts.reliability_plot import reliability_plot
 from mondrian_core.charts.svg import svg_markup
 from mondrian_core.critique_parsing import CritiqueParseError, parse_critique_lenient
 from mondrian_core.evaluation.gates.results import FAIL, INCONCLUSIVE, PASS
-from mondrian_core.evaluation.measure.baselines import BASELINE_TITLES as RIVALS
+from mondrian_core.evaluation.measure.baselines import BASELINE_TITLES
 from mondrian_core.evaluation.measure.metrics import score_table
 from mondrian_core.evaluation.measure.outcomes import EvaluationOutcome
 from mondrian_core.evaluation.measure.samples import EvaluationSamples
@@ -76,8 +76,12 @@ def report_html(report: EvaluationReport, samples: EvaluationSamples) -> str:
         scatter=_svg(reliability_plot(_points(labels, outcomes))) if labels else "",
         arms=report.metrics["arms"],
         by_dimension=_by_dimension(arms),
-        rivals=[(RIVALS[name], found) for name, found in report.metrics["rivals"].items() if found["mse"] is not None],
-        rival_titles=RIVALS,
+        rivals=[
+            (BASELINE_TITLES[name], found)
+            for name, found in report.metrics["rivals"].items()
+            if found["mse"] is not None
+        ],
+        rival_titles=BASELINE_TITLES,
         cards=[_card(name, why, labels[name], by_key) for name, why in _chosen(_by_change(rows)) if name in labels],
         worst=_worst(rows, labels, by_key),
         unreadable=[
