@@ -25,5 +25,5 @@ def test_width_of_the_bundled_base(base: BaseVLM) -> None:
 
 
 def test_schedule_requires_resolved_learning_rate() -> None:
-    with pytest.raises(ValueError, match="settled"):
+    with pytest.raises(ValueError, match="with_default_learning_rate"):
         scheduled_learning_rate(0, 10, TrainRecipe())
