@@ -23,7 +23,7 @@ from mondrian_core.models.prompt_encoding import (
 )
 from mondrian_core.models.prompt_encoding import processor_inputs as inputs
 from mondrian_core.prompts import AdvisorPrompt, critique_messages
-from tests.models.conftest import VOICE, photograph
+from tests.models.conftest import ADVISOR, photograph
 
 pytestmark = pytest.mark.mini
 
@@ -115,7 +115,7 @@ fragments = st.sampled_from(
 
 @given(st.lists(fragments | st.text(max_size=4), max_size=8).map("".join))
 def test_answer_has_one_special_token_at_its_end(reader: BaseVLM, text: str) -> None:
-    *ids, end = answer_token_ids(reader, critique_messages(VOICE), text)
+    *ids, end = answer_token_ids(reader, critique_messages(ADVISOR), text)
     assert end in reader.end_tokens
     assert not steering(reader, ids)
     assert reader.tokenizer.decode(ids, skip_special_tokens=True) == unicodedata.normalize("NFC", text)
