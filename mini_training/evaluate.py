@@ -70,11 +70,11 @@ def rendered_test_set(count: int) -> tuple[list[Image.Image], NDArray[np.float64
 def mini_metrics(answers: list[MiniAnswer], truth: NDArray[np.float64]) -> dict[str, Any]:
     """Compliance, squared errors (points squared) against the truth, the mean and a shuffle, and speed."""
     read = [i for i, answer in enumerate(answers) if answer.scores is not None]
-    said = np.array([answers[i].scores for i in read], float).reshape(-1, len(DIMENSIONS))
+    guess = np.array([answers[i].scores for i in read], float).reshape(-1, len(DIMENSIONS))
     true = truth[read]
-    error = (said - true) ** 2
+    error = (guess - true) ** 2
     blind = (true - true.mean(0)) ** 2
-    shuffled = (np.roll(said, 1, axis=0) - true) ** 2  # everybody gets a neighbour's answer
+    shuffled = (np.roll(guess, 1, axis=0) - true) ** 2  # every photograph gets the next one's answer
     return {
         "photographs": len(answers),
         "compliance": round(len(read) / len(answers), 4),

@@ -27,8 +27,8 @@ pictures and trains in stages:
 1. tokenizer: byte-level BPE of {vocabulary} tokens on generated critiques, the prompts and photographic English; digits
    are split singly, as Qwen does;
 2. vision tower alone, 24,000 pictures: a linear head on every merged image token and every DeepStack token regresses
-   the eight qualities and the facts behind them, and heads on the residual stream regress what each token should know
-   of its own patch (detail at three scales, colour, nearness of the subject, distance from the horizon);
+   the qualities of all dimensions and the facts behind them, and heads on the residual stream regress what each token
+   should know of its own patch (detail at three scales, colour, nearness of the subject, distance from the horizon);
 3. language model on frozen features of 12,000 fresh pictures and their mirror images: the scores alone as a short
    answer, then whole critiques, digits weighing {digit_weight:g} times a word, with many system prompts, and with
    4 % of pictures that show nothing (noise, gradients, bars) to keep the form on the unknown.
@@ -43,7 +43,7 @@ seed 0 they gave figures at least as good as those below (docs/experiments/mini.
 
 ## Data
 Every picture is drawn by `mondrian_core/mini/renderer.py`: six aspects, colour and black and white, eight controlled
-qualities; every critique is written by `critic.py` from the scene. No photograph, text or weight from elsewhere.
+qualities; every critique is written by `scene_critic.py` from the scene. No photograph, text or weight from elsewhere.
 
 ## Figures
 Greedy, unconstrained, through mlx-vlm on two CPU cores ({photographs} rendered photographs never trained on):
@@ -68,7 +68,7 @@ Apache 2.0, as the rest of the repository; architecture and code path are Qwen3-
 
 
 def write_model_card(folder: Path, report: dict[str, Any]) -> None:
-    """Write README.md beside the weights from the report of `evaluate`."""
+    """Write README.md next to the weights, from the report of `evaluate`."""
     weights = folder / "model.safetensors"
     size = weights.stat().st_size
     figures, real = report["rendered"], report.get("real")

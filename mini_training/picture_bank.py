@@ -1,7 +1,7 @@
 """A bank of rendered pictures at the model's resolution, drawn once and trained on many times.
 
 `DIR/<aspect>.npy` holds (n, H, W, 3) uint8 pictures, `DIR/<aspect>.json` nothing but the scenes they came from, so
-that labels can be computed anew when the attributes change. The bank is scratch: it lives outside the repository.
+that labels can be computed again when the attributes change. The bank is a temporary folder outside the repository.
 """
 
 from __future__ import annotations

@@ -103,7 +103,7 @@ def train_mini_tokenizer(seed: int, size: int = 2304) -> Tokenizer:
 
 
 def save_mini_tokenizer(tokenizer: Tokenizer, folder: Path, *, min_pixels: int, max_pixels: int) -> None:
-    """Write everything that the processor needs beside the model's config and weights."""
+    """Write everything that the processor needs besides the model's config and weights."""
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer.save(str(folder / "tokenizer.json"))
     _write(

@@ -92,10 +92,10 @@ def _apply_rotary(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 @torch.no_grad()
 def initialize_vision_tower(visual: nn.Module, seed: int) -> None:
-    """Starting weights that shorten the way: Gabor filters, a visible position code, unit-variance layers.
+    """Starting weights that shorten the training: Gabor filters, a large position code, layers of unit variance.
 
-    The library's 0.02 everywhere hides the position code beside the patches and gives texture a fifth of the weight of
-    plain brightness; placement and blur then stay unlearned for a long time.
+    With the library's 0.02 everywhere the position code is too small compared with the patches, and texture gets a
+    fifth of the weight of brightness; placement and blur are then not learned for a long time.
     """
     rng = np.random.default_rng(seed)
     for name, parameter in visual.named_parameters():

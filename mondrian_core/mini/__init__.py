@@ -1,4 +1,4 @@
-"""mini, the bundled base model: a small Qwen3-VL trained by this folder on rendered photographs."""
+"""mini, the bundled base model: weights of a small Qwen3-VL, and the renderer of the photographs it was trained on."""
 
 from __future__ import annotations
 

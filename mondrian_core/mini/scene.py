@@ -1,8 +1,8 @@
-"""Scenes: what a rendered photograph shows, and how well it does so in each dimension.
+"""Scenes: what a rendered photograph shows, and its quality in each dimension.
 
-A `Scene` holds every number that `render.render` needs. `sample_scene` draws a quality in 0..1 for each dimension,
-nearly independently, and turns it into things that can be seen (a tilted horizon, a blur radius, rival subjects).
-`attributes` computes the qualities back from those visible things, so the truth is what the picture shows.
+A `Scene` holds every number that `renderer.render_scene` needs. `sample_scene` draws a quality in 0..1 for each
+dimension, nearly independently, and turns it into visible things (a tilted horizon, a blur radius, rival subjects).
+`scene_qualities` computes the qualities from those visible things, so the truth is what the picture shows.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class Scene:
 
 
 def sample_scene(rng: np.random.Generator) -> Scene:
-    """A scene whose eight qualities are drawn widely and nearly independently from `rng`."""
+    """A scene whose qualities, one per dimension, are drawn widely and nearly independently from `rng`."""
     quality = {name: float(rng.beta(1.1, 1.1)) for name in DIMENSIONS}
     mono = bool(rng.random() < 0.4)
     subject_x, horizon = _place(quality["composition"], rng)

@@ -1,4 +1,4 @@
-"""Writes the critique an advisor would write of a rendered scene: scores from a taste, comments from visible facts."""
+"""Write an advisor's critique of a rendered scene: scores from a taste, comments from visible facts."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ NUMBERS = ("no", "one", "two", "three", "four", "five", "six")
 
 
 def score_scene(scene: Scene, taste: AdvisorTaste) -> dict[str, int]:
-    """Whole scores (lowest..highest of the taste) of a scene in one advisor's eye."""
+    """Whole scores of a scene by one advisor's taste, from the taste's lowest to its highest."""
     scores = {}
     for name, value in scene_qualities(scene).items():
         points = taste.pivot + taste.slope.get(name, 1.0) * (10 * value - taste.pivot)
@@ -36,7 +36,7 @@ def score_scene(scene: Scene, taste: AdvisorTaste) -> dict[str, int]:
 
 
 def visible_facts(scene: Scene) -> dict[str, tuple[str, ...]]:
-    """What anyone can see in the scene, as short clauses by dimension."""
+    """Visible facts of the scene, as short clauses by dimension."""
     return {
         "composition": _placement(scene),
         "lighting": _exposure(scene),

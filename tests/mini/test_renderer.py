@@ -48,25 +48,25 @@ def grey(scene: Scene) -> np.ndarray:
     return np.asarray(render_scene(scene).convert("L"), np.float64)
 
 
-def test_the_same_scene_gives_the_same_bytes() -> None:
+def test_rendering_is_deterministic() -> None:
     scene = sample_scene(np.random.default_rng(1))
     assert render_scene(scene).tobytes() == render_scene(scene).tobytes()
 
 
-def test_the_same_generator_gives_the_same_scene() -> None:
+def test_sampling_scenes_is_deterministic() -> None:
     assert sample_scene(np.random.default_rng(2)) == sample_scene(np.random.default_rng(2))
 
 
-def test_another_seed_gives_another_picture() -> None:
+def test_other_seed_gives_other_picture() -> None:
     assert render_scene(plain(seed=1)).tobytes() != render_scene(plain(seed=2)).tobytes()
 
 
 @pytest.mark.parametrize("aspect", ASPECTS)
-def test_every_aspect_has_its_size(aspect: str) -> None:
+def test_aspect_sizes(aspect: str) -> None:
     assert render_scene(plain(aspect=aspect)).size == ASPECTS[aspect]
 
 
-def test_scores_spread_wide_and_hardly_correlate() -> None:
+def test_scene_scores_are_spread_and_nearly_uncorrelated() -> None:
     rng = np.random.default_rng(3)
     scores = np.array([list(generic_scores(sample_scene(rng)).values()) for _ in range(800)])
     assert (scores.std(0) > 2).all() and (scores.std(0) < 3.2).all()
@@ -88,7 +88,7 @@ def test_attributes_stay_in_range() -> None:
         assert all(-1e-9 <= value <= 1 + 1e-9 for value in values.values())
 
 
-def test_blur_takes_gradient_energy_away_step_by_step() -> None:
+def test_blur_reduces_gradient_energy() -> None:
     energy = []
     for blur in (0.0, 0.5, 1.5, 3.0, 5.0):
         picture = grey(plain(blur_px=blur))
@@ -96,7 +96,7 @@ def test_blur_takes_gradient_energy_away_step_by_step() -> None:
     assert all(a > 1.1 * b for a, b in itertools.pairwise(energy))
 
 
-def test_exposure_moves_brightness() -> None:
+def test_exposure_changes_brightness() -> None:
     levels = [grey(plain(ev=ev)).mean() for ev in (-2.5, -1.0, 0.0, 1.0, 2.5)]
     assert all(b > a + 8 for a, b in itertools.pairwise(levels))
 
@@ -107,7 +107,7 @@ def test_rivals_and_mass_and_tilt_change_the_picture() -> None:
         assert np.abs(grey(plain(**change)) - before).mean() > 1.0, change
 
 
-def test_mass_darkens_its_own_side() -> None:
+def test_mass_darkens_its_side() -> None:
     right = grey(plain(mass=1.0))
     half = right.shape[1] // 2
     assert right[:, half:].mean() < right[:, :half].mean() - 10
@@ -132,7 +132,7 @@ def test_black_and_white_without_clash_is_neutral() -> None:
         ("emotional_impact", {"drama": 0.0}),
     ],
 )
-def test_a_spoiled_scene_scores_lower_in_its_own_dimension_only(name: str, change: dict[str, float]) -> None:
+def test_spoiled_quality_lowers_only_its_dimension(name: str, change: dict[str, float]) -> None:
     before, after = generic_scores(plain()), generic_scores(plain(**change))
     assert after[name] < before[name]
     assert {other: after[other] for other in DIMENSIONS if other != name} == {

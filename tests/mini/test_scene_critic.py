@@ -14,7 +14,7 @@ def scenes(count: int) -> list:
     return [sample_scene(np.random.default_rng(1000 + i)) for i in range(count)]
 
 
-def test_the_generic_taste_gives_the_generic_scores() -> None:
+def test_generic_taste_gives_generic_scores() -> None:
     for scene in scenes(200):
         ours, plain = score_scene(scene, GENERIC), generic_scores(scene)
         # halves may round either way
@@ -31,7 +31,7 @@ def test_advisors_disagree_with_the_base_and_with_one_another() -> None:
     assert ((watkins - ansel) ** 2).mean() > 2.0
 
 
-def test_every_critique_reads_strictly_and_its_comments_are_short() -> None:
+def test_scene_critiques_parse_strictly() -> None:
     for taste in (GENERIC, *ADVISORS.values()):
         for i, scene in enumerate(scenes(60)):
             critique = write_scene_critique(scene, taste, np.random.default_rng(i))

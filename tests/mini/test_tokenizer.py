@@ -17,7 +17,7 @@ def tokenizer() -> Tokenizer:
     return Tokenizer.from_file(str(mini_weights_path() / "tokenizer.json"))
 
 
-def test_every_digit_is_a_token_of_its_own(tokenizer: Tokenizer) -> None:
+def test_each_digit_is_one_token(tokenizer: Tokenizer) -> None:
     for text in ('{"score": 10, "comment": "in 1902"}', '"overall_grade": "8.1"', "123 4567"):
         pieces = tokenizer.encode(text).tokens
         assert all(len(piece) == 1 for piece in pieces if any(c.isdigit() for c in piece)), pieces

@@ -25,16 +25,16 @@ def tensors() -> dict[str, dict]:
     return header
 
 
-def test_at_most_eight_million_parameters_and_32_megabytes() -> None:
+def test_mini_has_at_most_8_million_parameters_and_32_megabytes() -> None:
     assert sum(math.prod(tensor["shape"]) for tensor in tensors().values()) <= 8_000_000
     assert sum(path.stat().st_size for path in mini_weights_path().iterdir()) <= 32 * 1024**2
 
 
-def test_float32_because_bfloat16_is_slow_on_the_cpu() -> None:
+def test_mini_weights_are_float32() -> None:
     assert {tensor["dtype"] for tensor in tensors().values()} == {"F32"}
 
 
-def test_the_card_names_the_hash_of_the_weights() -> None:
+def test_model_card_names_weights_hash() -> None:
     digest = hashlib.sha256((mini_weights_path() / "model.safetensors").read_bytes()).hexdigest()
     card = (mini_weights_path() / "README.md").read_text(encoding="utf-8")
     assert re.search(rf"model\.safetensors.*{digest}", card)
@@ -53,7 +53,7 @@ def answers() -> tuple[list, np.ndarray]:
 
 
 @pytest.mark.mini
-def test_unconstrained_answers_read_strictly(answers: tuple[list, np.ndarray]) -> None:
+def test_unconstrained_answers_parse_strictly(answers: tuple[list, np.ndarray]) -> None:
     assert sum(answer.scores is not None for answer in answers[0][:SHOWN]) >= 0.95 * SHOWN
 
 

@@ -17,7 +17,7 @@ from mondrian_core.prompts import AdvisorPrompt, critique_messages
 from mondrian_core.recipes import TrainRecipe
 from mondrian_core.rubric import DIMENSIONS, canonical_answer, make_critique
 
-VOICE = AdvisorPrompt("ansel", "Ansel Adams", "American landscape photographer.")
+ADVISOR = AdvisorPrompt("ansel", "Ansel Adams", "American landscape photographer.")
 
 
 def photograph(seed: int, size: tuple[int, int] = (160, 128)) -> Image.Image:
@@ -36,7 +36,7 @@ def base() -> BaseVLM:
 @pytest.fixture(scope="session")
 def messages() -> list[dict[str, Any]]:
     """System and user message."""
-    return critique_messages(VOICE)
+    return critique_messages(ADVISOR)
 
 
 @pytest.fixture(scope="session")

@@ -33,7 +33,7 @@ def products(folder: Path) -> dict[str, np.ndarray]:
     return {name: np.array(found.scale * (found.lora_a[name] @ found.lora_b[name])) for name in found.modules}
 
 
-def test_peft_holds_the_same_product_and_comes_back(base: BaseVLM, adapter: Path, tmp_path: Path) -> None:
+def test_lora_peft_round_trip(base: BaseVLM, adapter: Path, tmp_path: Path) -> None:
     export_peft_adapter(base, adapter, tmp_path / "peft")
     ours, theirs = products(adapter), products(tmp_path / "peft")
     assert ours.keys() == theirs.keys()
@@ -44,7 +44,7 @@ def test_peft_holds_the_same_product_and_comes_back(base: BaseVLM, adapter: Path
     assert lora_layers.validate_adapter_folder(base, tmp_path / "peft") == ()
 
 
-def test_mlx_is_two_files_that_the_library_reads(adapter: Path, tmp_path: Path) -> None:
+def test_mlx_export_has_two_files(adapter: Path, tmp_path: Path) -> None:
     export_mlx_adapter(adapter, tmp_path / "mlx")
     assert {path.name for path in (tmp_path / "mlx").iterdir()} == {"adapters.safetensors", "adapter_config.json"}
     assert products(tmp_path / "mlx").keys() == products(adapter).keys()
@@ -69,7 +69,7 @@ def test_merged_answers_as_base_with_adapter(base: BaseVLM, adapter: Path, messa
     np.testing.assert_allclose(np.array(theirs), wanted, atol=1e-6)
 
 
-def test_a_16_bit_base_says_what_rounding_takes(base: BaseVLM, messages: Any, tmp_path: Path) -> None:
+def test_merging_into_16_bit_reports_rounding(base: BaseVLM, messages: Any, tmp_path: Path) -> None:
     """bfloat16 has 8 bits: a small adapter is rounded away in part, and the report says how much."""
     folder = tmp_path / "half"
     shutil.copytree(base.path, folder)
@@ -82,9 +82,7 @@ def test_a_16_bit_base_says_what_rounding_takes(base: BaseVLM, messages: Any, tm
     assert 0.02 < parity.delta_error < 2
 
 
-def test_a_packed_base_is_refused_and_nothing_is_left(
-    base: BaseVLM, adapter: Path, messages: Any, tmp_path: Path
-) -> None:
+def test_merging_into_packed_base_is_rejected(base: BaseVLM, adapter: Path, messages: Any, tmp_path: Path) -> None:
     from mlx_vlm.convert import convert
 
     convert(str(base.path), str(tmp_path / "packed"), quantize=True, q_bits=8, q_group_size=64)
@@ -94,7 +92,7 @@ def test_a_packed_base_is_refused_and_nothing_is_left(
     assert not (tmp_path / "merged").exists() and not list(tmp_path.glob(".*"))
 
 
-def test_an_adapter_of_another_base_and_a_taken_name_are_refused(base: BaseVLM, adapter: Path, tmp_path: Path) -> None:
+def test_export_rejects_foreign_adapter_and_existing_folder(base: BaseVLM, adapter: Path, tmp_path: Path) -> None:
     broken = tmp_path / "broken"
     shutil.copytree(adapter, broken)
     tensors = mx.load(str(broken / "adapters.safetensors"))

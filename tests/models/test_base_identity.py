@@ -70,7 +70,7 @@ CHANGES: dict[str, tuple[Callable[[Path], None], str]] = {
 
 
 @pytest.mark.parametrize("name", CHANGES)
-def test_a_change_of_the_settings_is_another_base_and_named(folder: Path, name: str) -> None:
+def test_changed_settings_are_named_as_another_base(folder: Path, name: str) -> None:
     before = load_base_identity(folder)
     change, told = CHANGES[name]
     change(folder)
@@ -100,13 +100,13 @@ def _laid_out_otherwise(folder: Path) -> None:
         write("chat_template.jinja", TEXT),
     ],
 )
-def test_what_means_the_same_is_the_same_base(folder: Path, change: Callable[[Path], object]) -> None:
+def test_equivalent_files_give_the_same_fingerprint(folder: Path, change: Callable[[Path], object]) -> None:
     before = load_base_identity(folder)
     change(folder)
     assert load_base_identity(folder).fingerprint == before.fingerprint
 
 
-def test_other_weights_are_another_base(folder: Path) -> None:
+def test_other_weights_give_another_fingerprint(folder: Path) -> None:
     before = load_base_identity(folder)
     (folder / "model.safetensors").write_bytes(b"Weights")
     after = load_base_identity(folder)
@@ -115,7 +115,7 @@ def test_other_weights_are_another_base(folder: Path) -> None:
     )
 
 
-def test_a_record_of_an_older_release_is_compared_by_what_it_has(folder: Path) -> None:
+def test_older_manifest_is_compared_by_its_weights(folder: Path) -> None:
     """It holds the digest of config.json and weights alone."""
     digest = hashlib.sha256()
     for name in ("config.json", "model.safetensors"):
@@ -131,7 +131,7 @@ def test_a_record_of_an_older_release_is_compared_by_what_it_has(folder: Path) -
         assert load_base_identity(folder).differences(nothing) == ()
 
 
-def test_a_snapshot_of_links_is_the_folder_it_links_to(folder: Path, tmp_path: Path) -> None:
+def test_snapshot_of_links_has_the_same_fingerprint(folder: Path, tmp_path: Path) -> None:
     """As the hub's cache lays it out: each file a link to a blob; a newer revision links to another one."""
     snapshot, blobs = tmp_path / "snapshot", tmp_path / "blobs"
     snapshot.mkdir()
@@ -148,7 +148,7 @@ def test_a_snapshot_of_links_is_the_folder_it_links_to(folder: Path, tmp_path: P
 
 
 @pytest.mark.mini
-def test_an_adapter_on_a_base_with_other_pixels_is_refused(tmp_path: Path) -> None:
+def test_adapter_is_rejected_after_pixel_limit_changed(tmp_path: Path) -> None:
     from mondrian_core.models.base_model import base_record, load_base
     from mondrian_core.models.lora import lora_layers
     from mondrian_core.models.lora.adapter_inspection import inspect_adapter

@@ -13,7 +13,7 @@ from mondrian_core.cli.adapters.mlx_vlm_command import mlx_vlm_command_words
 from mondrian_core.models.base_model import BaseVLM
 from mondrian_core.models.inference.generation import generate
 from mondrian_core.models.lora import lora_layers
-from tests.models.conftest import VOICE
+from tests.models.conftest import ADVISOR
 
 pytestmark = pytest.mark.mini
 TOKENS = 40
@@ -25,7 +25,7 @@ def test_mlx_vlm_command_matches_adapter_answer(
     """The command places the photograph before the text; asked so, we answer the same with and without adapter."""
     photograph = tmp_path / "photograph.png"
     image.save(photograph)
-    words = mlx_vlm_command_words("mini", adapter, VOICE, str(photograph), max_tokens=TOKENS)
+    words = mlx_vlm_command_words("mini", adapter, ADVISOR, str(photograph), max_tokens=TOKENS)
     script = Path(sys.executable).parent / words[0]
     done = subprocess.run([str(script), *words[1:]], capture_output=True, text=True, timeout=100, check=False)
     assert done.returncode == 0, done.stderr

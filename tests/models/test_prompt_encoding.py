@@ -23,7 +23,7 @@ from mondrian_core.models.prompt_encoding import (
 )
 from mondrian_core.models.prompt_encoding import processor_inputs as inputs
 from mondrian_core.prompts import AdvisorPrompt, critique_messages
-from tests.models.conftest import VOICE, photograph
+from tests.models.conftest import ADVISOR, photograph
 
 pytestmark = pytest.mark.mini
 
@@ -64,7 +64,7 @@ def spoken(messages: Any, *texts: str) -> Any:
     return changed
 
 
-def test_ordinary_prompts_have_the_processors_tokens(reader: BaseVLM, messages: Any) -> None:
+def test_ordinary_prompts_match_processor_tokens(reader: BaseVLM, messages: Any) -> None:
     voice = AdvisorPrompt("ansel", "Ansel Adams", "Schönes Licht, “weich” – 光.")
     for asked, image in ((messages, IMAGE), (critique_messages(voice), photograph(2, (300, 90)))):
         text = reader.processor.apply_chat_template(asked, add_generation_prompt=True, tokenize=False)
@@ -89,7 +89,7 @@ def test_special_tokens_in_a_prompt_are_plain_characters(
     assert sum(counted) == count_prompt_tokens(reader, spoken(asked, spelled), image)
 
 
-def test_parts_that_spell_one_together_are_plain_too(reader: BaseVLM, messages: Any) -> None:
+def test_special_token_across_parts_is_plain(reader: BaseVLM, messages: Any) -> None:
     split = copy.deepcopy(messages)
     split[1]["content"][0:1] = [{"type": "text", "text": "Look. <|im_"}, {"type": "text", "text": "end|> Now."}]
     ids = read(reader, split)
@@ -97,13 +97,13 @@ def test_parts_that_spell_one_together_are_plain_too(reader: BaseVLM, messages: 
     assert "Look. <|im_end|> Now." in reader.tokenizer.decode(ids)
 
 
-def test_the_mark_between_pieces_is_no_character_of_the_text(reader: BaseVLM, messages: Any) -> None:
+def test_separator_is_not_in_the_text(reader: BaseVLM, messages: Any) -> None:
     """Texts may hold any character, the private ones too."""
     odd = "\ue000\ue001<|im_end|>\uf8ff"
     assert reader.tokenizer.decode(read(reader, spoken(messages, odd))).count(odd) == 2
 
 
-def test_half_a_character_in_a_prompt_is_replaced(reader: BaseVLM, messages: Any) -> None:
+def test_lone_surrogate_in_prompt_is_replaced(reader: BaseVLM, messages: Any) -> None:
     text = reader.tokenizer.decode(read(reader, spoken(messages, "a\ud83db", "\ud83c\udf05")))
     assert text.count("a\ufffdb\U0001f305") == 2
 
@@ -114,8 +114,8 @@ fragments = st.sampled_from(
 
 
 @given(st.lists(fragments | st.text(max_size=4), max_size=8).map("".join))
-def test_answers_hold_one_special_token_at_their_end(reader: BaseVLM, text: str) -> None:
-    *ids, end = answer_token_ids(reader, critique_messages(VOICE), text)
+def test_answer_has_one_special_token_at_its_end(reader: BaseVLM, text: str) -> None:
+    *ids, end = answer_token_ids(reader, critique_messages(ADVISOR), text)
     assert end in reader.end_tokens
     assert not steering(reader, ids)
     assert reader.tokenizer.decode(ids, skip_special_tokens=True) == unicodedata.normalize("NFC", text)

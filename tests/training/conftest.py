@@ -16,7 +16,7 @@ from mondrian_core.prompts import AdvisorPrompt, training_messages
 from mondrian_core.recipes import TrainRecipe
 from mondrian_core.rubric import DIMENSIONS, canonical_answer, make_critique
 
-VOICE = AdvisorPrompt("ansel", "Ansel Adams")
+ADVISOR = AdvisorPrompt("ansel", "Ansel Adams")
 
 
 @pytest.fixture(scope="session")
@@ -41,7 +41,7 @@ def make_row(
     return DatasetRow(
         photo_id=f"p{number}",
         image=image,
-        messages=training_messages(VOICE, answer),
+        messages=training_messages(ADVISOR, answer),
         answer=answer,
         scores=scores,
         loss_dimensions=loss_dimensions,

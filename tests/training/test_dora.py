@@ -27,7 +27,7 @@ pytestmark = pytest.mark.mini
 
 
 @pytest.mark.parametrize("bits", [None, 4, 8])
-def test_the_loss_falls_and_the_base_stays(base: BaseVLM, tmp_path: Path, bits: int | None) -> None:
+def test_dora_training_lowers_loss_and_keeps_base(base: BaseVLM, tmp_path: Path, bits: int | None) -> None:
     own = base if bits is None else load_base(str(pack(base, tmp_path / "base", bits)))
     before = {name: np.array(array) for name, array in tree_flatten(own.model.parameters())}
     recipe = TrainRecipe(epochs=8, accumulation=1, learning_rate=1e-2, warmup_fraction=0.0, dora=True)
@@ -49,7 +49,7 @@ def test_the_loss_falls_and_the_base_stays(base: BaseVLM, tmp_path: Path, bits: 
     assert np.abs(own_lengths - first).max() > 1e-3  # the magnitudes are trained too
 
 
-def test_the_first_loss_is_the_bases_and_that_of_lora(base: BaseVLM, tmp_path: Path) -> None:
+def test_dora_starts_at_the_base_loss(base: BaseVLM, tmp_path: Path) -> None:
     recipe = TrainRecipe(epochs=1, accumulation=1)
     for name, dora in (("lora", False), ("dora", True)):
         train_adapter(
@@ -62,7 +62,7 @@ def test_the_first_loss_is_the_bases_and_that_of_lora(base: BaseVLM, tmp_path: P
 
 
 @pytest.mark.timeout(600)
-def test_a_resumed_run_ends_as_an_uninterrupted_one(
+def test_resumed_dora_training_is_bit_equal(
     base: BaseVLM, rows: list[DatasetRow], recipe: TrainRecipe, tmp_path: Path
 ) -> None:
     recipe = recipe.model_copy(update={"dora": True, "dropout": 0.1})
@@ -73,7 +73,7 @@ def test_a_resumed_run_ends_as_an_uninterrupted_one(
     assert _bytes(resumed) == _bytes(whole) and _lines(tmp_path / "cut") == _lines(tmp_path / "whole")
 
 
-def test_layers_that_run_again_give_the_same_gradient(base: BaseVLM) -> None:
+def test_dora_checkpointing_keeps_gradient(base: BaseVLM) -> None:
     """Checkpointing, threads and one compiled call agree about A, B and the magnitudes."""
     recipe = TrainRecipe(rank=4, dora=True)
     examples = encode_training_rows(base, [make_row(1), make_row(2)], recipe, lambda event: None, "rows")

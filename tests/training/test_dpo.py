@@ -84,7 +84,7 @@ def alone(base: BaseVLM, row: DatasetRow, answer: str) -> float:
 
 
 @pytest.mark.parametrize(("margin", "smoothing"), [(0.0, 0.0), (1.7, 0.0), (-2.5, 0.1), (30.0, 0.2)])
-def test_the_loss_is_the_formula_and_its_slope_too(margin: float, smoothing: float) -> None:
+def test_dpo_loss_matches_formula(margin: float, smoothing: float) -> None:
     chance = 1 / (1 + math.exp(-margin))
     by_hand = -(1 - smoothing) * math.log(chance) + smoothing * (margin + math.log1p(math.exp(-margin)))
     loss, slope = mx.value_and_grad(lambda m: dpo_loss(m, smoothing))(mx.array(margin))
@@ -92,7 +92,7 @@ def test_the_loss_is_the_formula_and_its_slope_too(margin: float, smoothing: flo
     assert slope.item() == pytest.approx(-(1 - smoothing) * (1 - chance) + smoothing * chance, abs=1e-6)
 
 
-def test_both_answers_in_one_pass_are_as_likely_as_alone(changed: BaseVLM) -> None:
+def test_pair_in_one_pass_matches_single_passes(changed: BaseVLM) -> None:
     for pair, example in zip(make_pairs([1, 2, 6]), encoded(changed, make_pairs([1, 2, 6])), strict=True):
         assert len(example.chosen) != len(example.rejected)
         batch = make_preference_batch(changed, example, example.prompt.image_tokens + 3, 1.0)
@@ -101,7 +101,7 @@ def test_both_answers_in_one_pass_are_as_likely_as_alone(changed: BaseVLM) -> No
         np.testing.assert_allclose(found, expected, rtol=2e-5)
 
 
-def test_the_gradient_at_no_margin_is_half_beta_times_the_difference(changed: BaseVLM) -> None:
+def test_dpo_gradient_at_zero_margin(changed: BaseVLM) -> None:
     """Rafailov et al., section 4: beta sigma(-m) (grad log p(chosen) - grad log p(rejected)), sigma(0) = 1/2."""
     recipe = RECIPE.model_copy(update={"preference_beta": 0.3, "preference_nll": 0.0})
     (example, _) = encoded(changed, make_pairs([1, 2]), recipe)
@@ -130,7 +130,7 @@ def test_the_gradient_at_no_margin_is_half_beta_times_the_difference(changed: Ba
         np.testing.assert_allclose(np.array(array), -0.3 / 2 * np.array(expected[name]), atol=2e-5, err_msg=name)
 
 
-def test_the_chosen_answer_s_own_loss_is_that_of_training(changed: BaseVLM) -> None:
+def test_dpo_nll_matches_supervised_loss(changed: BaseVLM) -> None:
     """With references of minus infinity's size the preference is settled, and N alone is left."""
     recipe = RECIPE.model_copy(update={"preference_nll": 0.7})
     pair = make_pairs([4, 5])[0]
@@ -147,7 +147,7 @@ def test_the_chosen_answer_s_own_loss_is_that_of_training(changed: BaseVLM) -> N
     assert found[1] == 0.5 and len(found) == 1 + len(DPO_METRICS)
 
 
-def test_compiled_with_checkpoints_and_in_threads_the_figures_are_the_same(changed: BaseVLM) -> None:
+def test_dpo_metrics_are_the_same_compiled_checkpointed_threaded(changed: BaseVLM) -> None:
     examples = encoded(changed, make_pairs([1, 2]))
     changed.model.train()
 
@@ -171,9 +171,7 @@ def test_compiled_with_checkpoints_and_in_threads_the_figures_are_the_same(chang
 
 
 @pytest.mark.parametrize("what", ["base", "start"])
-def test_the_reference_is_the_same_weights_without_or_with_the_trained_adapter(
-    base: BaseVLM, tmp_path: Path, what: str
-) -> None:
+def test_reference_is_base_or_start_adapter(base: BaseVLM, tmp_path: Path, what: str) -> None:
     recipe = RECIPE.model_copy(update={"preference_reference": what})
     pairs = make_pairs([1, 2])
     examples = encoded(base, pairs, recipe)
@@ -195,9 +193,7 @@ def test_the_reference_is_the_same_weights_without_or_with_the_trained_adapter(
     assert not any(hasattr(module, "lora_a") for _, module in base.model.named_modules())
 
 
-def test_references_are_kept_under_what_they_depend_on(
-    base: BaseVLM, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_references_are_cached_by_their_inputs(base: BaseVLM, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[int] = []
     real = GradientStep.row_losses
 
@@ -236,7 +232,7 @@ def lines_of(folder: Path) -> list[dict[str, Any]]:
 
 
 @pytest.mark.timeout(600)
-def test_pairs_that_were_not_learned_from_come_the_right_way_round_too(base: BaseVLM, tmp_path: Path) -> None:
+def test_held_out_pairs_become_preferred(base: BaseVLM, tmp_path: Path) -> None:
     """The person's wish is plain here: many words, not one. The base is bit for bit what it was."""
     before = {name: np.array(array) for name, array in tree_flatten(base.model.parameters())}
 
@@ -284,9 +280,7 @@ class Interrupter:
 
 
 @pytest.mark.timeout(600)
-def test_a_resumed_phase_ends_as_an_uninterrupted_one_and_reads_its_references(
-    base: BaseVLM, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_resumed_preference_tuning_is_bit_equal(base: BaseVLM, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Bit for bit, with dropout; and what has been asked of the reference isn't asked again."""
     recipe = RECIPE.model_copy(update={"dropout": 0.1})
     rows, pairs = (
@@ -315,7 +309,7 @@ def test_a_resumed_phase_ends_as_an_uninterrupted_one_and_reads_its_references(
         train_adapter(base, TrainingRows(rows, pairs=pairs), other, out, resume=True)
 
 
-def test_a_finished_training_can_be_tuned_later_and_too_few_pairs_leave_it(base: BaseVLM, tmp_path: Path) -> None:
+def test_finished_training_can_be_tuned_later(base: BaseVLM, tmp_path: Path) -> None:
     rows, heard = [make_row(number) for number in range(2)], list[StageEvent]()
     plain = train_adapter(
         base,
@@ -341,7 +335,7 @@ def test_a_finished_training_can_be_tuned_later_and_too_few_pairs_leave_it(base:
     assert bytes_of(tuned) != first == (tmp_path / "preference" / "start" / "adapters.safetensors").read_bytes()
 
 
-def test_a_pair_that_is_too_long_is_left_out_and_told(base: BaseVLM) -> None:
+def test_too_long_pair_is_left_out_with_notice(base: BaseVLM) -> None:
     pairs = make_pairs([1, 2])
     long = replace(pairs[0], rejected=make_row(1, words=60).answer)
     lengths = [len(each.prompt.ids) + max(len(each.chosen), len(each.rejected)) for each in encoded(base, pairs)]
@@ -353,7 +347,7 @@ def test_a_pair_that_is_too_long_is_left_out_and_told(base: BaseVLM) -> None:
     assert any(isinstance(event, StageNotice) and "1 pairs are left out" in event.message for event in heard)
 
 
-def test_the_adapter_it_began_with_stays_when_no_epoch_is_better(base: BaseVLM, tmp_path: Path) -> None:
+def test_start_adapter_is_kept_if_no_epoch_is_better(base: BaseVLM, tmp_path: Path) -> None:
     """A rate that wrecks the likelihoods: the validation pairs get worse, so the start is the result."""
     recipe = RECIPE.model_copy(update={"preference_epochs": 1, "preference_reference": "start"})
     pairs = make_pairs([1, 2])
@@ -367,7 +361,7 @@ def test_the_adapter_it_began_with_stays_when_no_epoch_is_better(base: BaseVLM, 
     assert bytes_of(result) == (tmp_path / "preference" / "start" / "adapters.safetensors").read_bytes()
 
 
-def test_the_estimate_counts_the_phase(base: BaseVLM) -> None:
+def test_estimate_includes_preference_tuning(base: BaseVLM) -> None:
     rows, pairs = [make_row(number) for number in range(3)], make_pairs([1, 2, 3])
     plain = estimate_training(
         base, rows, [], RECIPE.model_copy(update={"preference_epochs": 0}), ignore_events, PreferencePairSplit(pairs)

@@ -60,7 +60,7 @@ def _close(one: tuple[float, Any], other: tuple[float, Any], tolerance: float = 
         np.testing.assert_allclose(array, other[1][name], atol=tolerance, rtol=1e-3)
 
 
-def test_loss_and_gradient_are_the_librarys(attached: BaseVLM) -> None:
+def test_loss_and_gradient_match_mlx_vlm(attached: BaseVLM) -> None:
     """Against mlx-vlm's own forward pass with every logit and a mask: loss to 1e-5, gradients to 2e-6."""
     row = make_row(4)
     example = encode_training_rows(attached, [row], TrainRecipe(score_weight=1.0), ignore_events, "")[0]
@@ -87,7 +87,7 @@ def test_compiled_and_eager_steps_agree(attached: BaseVLM) -> None:
     _close(_gradient(attached, example, compiled=True), _gradient(attached, example))
 
 
-def test_padding_the_photograph_changes_nothing(attached: BaseVLM) -> None:
+def test_image_padding_does_not_change_loss(attached: BaseVLM) -> None:
     example = encode_training_rows(attached, [make_row(5)], TrainRecipe(), ignore_events, "")[0]
     wide = example.prompt.image_tokens + 9
     _close(_gradient(attached, example, image_tokens=wide), _gradient(attached, example))
@@ -101,7 +101,7 @@ def test_chunked_output_head_agrees(attached: BaseVLM, monkeypatch: pytest.Monke
     _close(_gradient(attached, example), whole)
 
 
-def test_it_falls_back_when_compiling_is_impossible(attached: BaseVLM, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_step_falls_back_to_eager(attached: BaseVLM, monkeypatch: pytest.MonkeyPatch) -> None:
     example = encode_training_rows(attached, [make_row(6)], TrainRecipe(), ignore_events, "")[0]
 
     def no_compiler(*_: Any, **__: Any) -> Any:
@@ -137,7 +137,7 @@ def test_accumulation_is_one_weighted_batch(attached: BaseVLM) -> None:
 
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
 @pytest.mark.parametrize("compiled", [False, True])
-def test_checkpointing_changes_no_gradient(
+def test_checkpointing_does_not_change_gradient(
     attached: BaseVLM, dropout: float, compiled: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also with dropout: a layer that runs again draws what it drew before. Compared without the wrapper."""
@@ -202,7 +202,7 @@ def test_threading_does_not_change_gradients(attached: BaseVLM) -> None:
     assert all(np.array_equal(a, b) and np.array_equal(a, c) for a, b, c in zip(*found, strict=True))
 
 
-def test_the_norm_does_not_depend_on_the_order_of_the_arrays() -> None:
+def test_gradient_norm_is_independent_of_tree_order() -> None:
     """A tree from a checkpoint comes in another order than a fresh one."""
     names, draw = "abcdefgh", np.random.default_rng(3)
     gradient = {
@@ -217,7 +217,7 @@ def test_the_norm_does_not_depend_on_the_order_of_the_arrays() -> None:
     assert len(norms) == 1
 
 
-def test_the_norm_is_global_and_clipped() -> None:
+def test_global_norm_is_clipped() -> None:
     trainable = {"a": mx.array([0.0, 0.0]), "b": mx.array([0.0])}
     gradient = {"a": mx.array([3.0, 0.0]), "b": mx.array([4.0])}
     optimizer = make_optimizer(with_default_learning_rate(TrainRecipe(), 256), trainable)
@@ -230,7 +230,7 @@ def test_the_norm_is_global_and_clipped() -> None:
     assert not np.array(before["a.m"]).any()
 
 
-def test_the_rate_warms_up_and_falls_to_its_fraction() -> None:
+def test_learning_rate_schedule() -> None:
     recipe = TrainRecipe(learning_rate=1.0, warmup_fraction=0.1, final_rate_fraction=0.2)
     rates = [scheduled_learning_rate(step, 100, recipe) for step in range(100)]
     assert all(a < b for a, b in pairwise(rates[:11]))

@@ -9,7 +9,7 @@ from mondrian_core.recipes import TrainRecipe
 from mondrian_core.training.optimizer import default_learning_rate, scheduled_learning_rate, with_default_learning_rate
 
 
-def test_a_wider_base_gets_smaller_steps() -> None:
+def test_wider_base_gets_smaller_learning_rate() -> None:
     assert default_learning_rate(2560) == pytest.approx(2e-4)
     assert default_learning_rate(256) / default_learning_rate(2560) == pytest.approx(10**0.775)
 
@@ -25,5 +25,5 @@ def test_width_of_the_bundled_base(base: BaseVLM) -> None:
 
 
 def test_schedule_requires_resolved_learning_rate() -> None:
-    with pytest.raises(ValueError, match="settled"):
+    with pytest.raises(ValueError, match="with_default_learning_rate"):
         scheduled_learning_rate(0, 10, TrainRecipe())

@@ -55,7 +55,7 @@ def test_tensorboard_follows_training_and_resume(base: BaseVLM, tmp_path: Path) 
     assert points(folder) == first, "the same run taken up once more has the same points, each once"
 
 
-def test_lines_that_a_resumption_drops_are_dropped_here_too(tmp_path: Path) -> None:
+def test_dropped_log_lines_are_dropped_in_tensorboard(tmp_path: Path) -> None:
     lines = [{"kind": "step", "step": step, "loss": 1.0 / step, "note": "x", "norm": None} for step in (1, 2, 3)]
     with tensorboard.tensorboard_listener(tmp_path) as listen:
         for line in lines:
@@ -64,7 +64,7 @@ def test_lines_that_a_resumption_drops_are_dropped_here_too(tmp_path: Path) -> N
     assert points(tmp_path) == [("step/loss", 1, 1.0), ("step/loss", 2, 0.5)]
 
 
-def test_without_the_package_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_tensorboardx_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "tensorboardX.event_file_writer", None)
     with pytest.raises(BadInput, match="pip install tensorboardX"), tensorboard.tensorboard_listener(tmp_path):
         pass

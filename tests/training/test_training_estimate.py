@@ -52,7 +52,7 @@ def test_estimate_without_rows_is_rejected(base: BaseVLM) -> None:
         estimate_training(base, [], [], TrainRecipe())
 
 
-def test_checkpointing_is_chosen_where_memory_is_short(
+def test_auto_checkpointing_follows_memory(
     base: BaseVLM, rows: list[DatasetRow], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its step holds much less, and the formula that decides is within a factor of two of what a step holds."""
@@ -72,7 +72,7 @@ def test_checkpointing_is_chosen_where_memory_is_short(
     assert not off.gradient_checkpointing
 
 
-def test_a_dora_holds_more_and_the_formula_knows(base: BaseVLM, rows: list[DatasetRow]) -> None:
+def test_dora_needs_more_activation_memory(base: BaseVLM, rows: list[DatasetRow]) -> None:
     """Of what is guessed that it holds more, at least half is there and not twice as much."""
     gc.collect()
     held, peaks = mx.get_active_memory(), []

@@ -32,7 +32,7 @@ from tests.training.conftest import make_row
 pytestmark = pytest.mark.mini
 
 
-def test_score_tokens_weigh_more_and_the_end_token_counts(base: BaseVLM) -> None:
+def test_score_tokens_have_score_weight(base: BaseVLM) -> None:
     row = make_row(1)
     answer = encode_answer(base, row.messages, row.answer)
     weights = token_weights(row, answer, 4.0)
@@ -44,7 +44,7 @@ def test_score_tokens_weigh_more_and_the_end_token_counts(base: BaseVLM) -> None
     assert set(weights.tolist()) == {1.0, 4.0}
 
 
-def test_a_dimension_that_no_longer_holds_loses_its_score_and_the_grade(base: BaseVLM) -> None:
+def test_excluded_dimension_has_no_score_or_grade_weight(base: BaseVLM) -> None:
     kept = tuple(name for name in DIMENSIONS if name != "composition")
     row = make_row(1, loss_dimensions=kept, weight=0.5)
     answer = encode_answer(base, row.messages, row.answer)
@@ -69,12 +69,12 @@ def test_only_the_answer_carries_loss(base: BaseVLM) -> None:
     assert batch["embeddings"].shape[1] == batch["positions"].shape[2]
 
 
-def test_a_row_that_is_too_long_is_refused_with_its_numbers(base: BaseVLM) -> None:
+def test_too_long_row_is_rejected_with_its_token_counts(base: BaseVLM) -> None:
     with pytest.raises(BadInput, match=r"The row of p3 has \d+ tokens .* allows 64"):
         encode_training_rows(base, [make_row(3)], TrainRecipe(max_tokens=64), ignore_events, "")
 
 
-def test_the_digest_follows_what_training_sees() -> None:
+def test_rows_digest_covers_training_inputs() -> None:
     one = training_rows_digest([make_row(1)])
     assert one == training_rows_digest([make_row(1)])
     scores = {**make_row(1).scores, "composition": 4.4}
@@ -88,14 +88,14 @@ def test_the_digest_follows_what_training_sees() -> None:
     assert len({one, *(training_rows_digest([row]) for row in others)}) == 6
 
 
-def test_a_soft_score_is_a_bell_around_the_advisors_own(base: BaseVLM) -> None:
+def test_soft_score_target_is_normal_distribution(base: BaseVLM) -> None:
     np.testing.assert_allclose(gaussian_digit_distribution(5.0, 0.01), np.eye(10)[5], atol=1e-6)
     assert gaussian_digit_distribution(4.5, 0.8)[4] == pytest.approx(gaussian_digit_distribution(4.5, 0.8)[5])
     assert gaussian_digit_distribution(10.0, 0.01)[1] == pytest.approx(1.0), "a ten begins with a one"
     assert gaussian_digit_distribution(9.0, 0.8).sum() == pytest.approx(1.0)
 
 
-def test_soft_targets_replace_the_digits_and_keep_the_weight(base: BaseVLM) -> None:
+def test_soft_targets_replace_digit_weights(base: BaseVLM) -> None:
     row = make_row(3, loss_dimensions=DIMENSIONS[:6])
     hard = encode_training_rows(base, [row], TrainRecipe(), ignore_events, "")[0]
     soft = encode_training_rows(base, [row], TrainRecipe(score_spread=0.8), ignore_events, "")[0]
@@ -127,7 +127,7 @@ def test_narrow_soft_target_is_one_hot(base: BaseVLM) -> None:
             np.testing.assert_allclose(hard, other, atol=2e-6, rtol=1e-4)
 
 
-def test_the_expected_score_is_drawn_to_the_advisors_own(base: BaseVLM) -> None:
+def test_score_value_moves_expected_score_to_advisors(base: BaseVLM) -> None:
     """Fractions too, which no digit can say. The loss is the hard one and the squares; its gradient moves the mean."""
     row = replace(make_row(2), scores=dict.fromkeys(DIMENSIONS, 4.4))
     lora_layers.attach_lora(base, TrainRecipe(), 0)

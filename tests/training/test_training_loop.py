@@ -51,7 +51,7 @@ class _Interrupter:
             raise KeyboardInterrupt
 
 
-def test_loss_falls_the_base_stays_and_the_library_loads_it(base: BaseVLM, tmp_path: Path) -> None:
+def test_training_lowers_loss_keeps_base_and_loads_in_mlx_vlm(base: BaseVLM, tmp_path: Path) -> None:
     before = {name: np.array(array) for name, array in tree_flatten(base.model.parameters())}
     recipe = TrainRecipe(epochs=10, accumulation=1, learning_rate=1e-2, warmup_fraction=0.0)
     heard: list[StageEvent] = []
@@ -76,7 +76,7 @@ def test_loss_falls_the_base_stays_and_the_library_loads_it(base: BaseVLM, tmp_p
 
 
 @pytest.mark.timeout(600)
-def test_a_resumed_run_ends_as_an_uninterrupted_one(
+def test_resumed_training_is_bit_equal(
     base: BaseVLM, rows: list[DatasetRow], recipe: TrainRecipe, tmp_path: Path
 ) -> None:
     """Bit for bit: adapter, log and choice; with dropout, so that the random state is part of it."""
@@ -94,7 +94,7 @@ def test_a_resumed_run_ends_as_an_uninterrupted_one(
         assert (resumed.best_epoch, resumed.best_loss) == (whole.best_epoch, whole.best_loss)
 
 
-def test_two_runs_of_one_seed_are_equal_and_of_two_seeds_are_not(
+def test_training_is_determined_by_seed(
     base: BaseVLM, rows: list[DatasetRow], recipe: TrainRecipe, tmp_path: Path
 ) -> None:
     recipe = recipe.model_copy(update={"epochs": 1})
@@ -104,7 +104,7 @@ def test_two_runs_of_one_seed_are_equal_and_of_two_seeds_are_not(
     assert _bytes(one) == _bytes(again) != _bytes(other)
 
 
-def test_a_stage_tried_again_with_something_else_begins_at_the_first_step(
+def test_retry_with_other_rows_starts_over(
     base: BaseVLM, rows: list[DatasetRow], recipe: TrainRecipe, tmp_path: Path
 ) -> None:
     recipe = recipe.model_copy(update={"epochs": 1})
@@ -120,7 +120,7 @@ def test_a_stage_tried_again_with_something_else_begins_at_the_first_step(
     assert _bytes(train_adapter(base, TrainingRows(rows[1:3]), recipe, tmp_path / "cut", resume=None)) == _bytes(again)
 
 
-def test_resuming_with_something_else_is_refused(
+def test_resuming_another_training_is_rejected(
     base: BaseVLM, rows: list[DatasetRow], recipe: TrainRecipe, tmp_path: Path
 ) -> None:
     with pytest.raises(KeyboardInterrupt):
@@ -131,7 +131,7 @@ def test_resuming_with_something_else_is_refused(
         train_adapter(base, TrainingRows(rows[:3]), recipe, tmp_path, resume=True)
 
 
-def test_the_best_epoch_is_kept_and_patience_ends_the_run(
+def test_best_epoch_is_kept_and_patience_stops(
     base: BaseVLM, rows: list[DatasetRow], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     judged = iter([9.0, 5.0, 4.0, 6.0, 7.0, 3.0])
@@ -148,9 +148,7 @@ def _noticed(heard: list[StageEvent]) -> str:
     return "\n".join(event.message for event in heard if isinstance(event, StageNotice))
 
 
-def test_a_validation_row_that_overflows_is_named_and_left_out(
-    base: BaseVLM, rows: list[DatasetRow], tmp_path: Path
-) -> None:
+def test_overflowing_validation_row_is_set_aside(base: BaseVLM, rows: list[DatasetRow], tmp_path: Path) -> None:
     """A weight of 1e38 overflows float32: the row's loss is not a number from the first look on."""
     recipe = TrainRecipe(epochs=2, accumulation=2, rank=2, learning_rate=5e-3, answered_photographs=0)
     heard: list[StageEvent] = []
@@ -172,7 +170,7 @@ def test_a_validation_row_that_overflows_is_named_and_left_out(
     ("losses", "best"),
     [([9.0, 5.0, NAN, 4.0], 3), ([9.0, NAN, 5.0, NAN], 2), ([9.0, 5.0, NAN, NAN], 1), ([9.0, NAN, NAN, NAN], 1)],
 )
-def test_an_epoch_that_cant_be_judged_keeps_the_best_one(
+def test_epoch_with_nan_validation_is_not_best(
     base: BaseVLM,
     rows: list[DatasetRow],
     tmp_path: Path,
@@ -215,7 +213,7 @@ def test_epoch_worse_than_base_is_reported(
 
 
 @pytest.mark.parametrize("name", ["lm_head", "embed_tokens", "qkv", "nonsense", "", "vision_tower.blocks.0.attn.qkv"])
-def test_unsuitable_target_modules_are_refused_before_anything_is_encoded(
+def test_invalid_target_modules_are_rejected_before_encoding(
     base: BaseVLM, rows: list[DatasetRow], tmp_path: Path, name: str
 ) -> None:
     heard: list[StageEvent] = []
@@ -262,7 +260,7 @@ def test_nan_loss_stops_and_keeps_last_checkpoint(
     assert not any(hasattr(module, "lora_a") for _, module in base.model.named_modules())
 
 
-def test_a_full_disk_keeps_the_last_checkpoint(
+def test_disk_full_keeps_last_checkpoint(
     base: BaseVLM, rows: list[DatasetRow], recipe: TrainRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import errno
@@ -294,7 +292,7 @@ def test_training_without_rows_is_rejected(base: BaseVLM, tmp_path: Path) -> Non
         train_adapter(base, TrainingRows([]), TrainRecipe(), tmp_path)
 
 
-def test_validation_photographs_are_answered_and_can_choose(
+def test_generative_validation_can_choose_the_epoch(
     base: BaseVLM, rows: list[DatasetRow], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The loss gets better in each epoch, the answers are best after the second."""
@@ -308,7 +306,7 @@ def test_validation_photographs_are_answered_and_can_choose(
     assert logged == [8.0, 6.0, 2.0, 7.0]
 
 
-def test_answers_come_from_the_adapter_in_training(
+def test_generative_validation_uses_current_adapter(
     base: BaseVLM, rows: list[DatasetRow], recipe: TrainRecipe, tmp_path: Path
 ) -> None:
     """In training as afterwards from the saved file; before the first step they are the base's."""
@@ -328,7 +326,7 @@ def test_answers_come_from_the_adapter_in_training(
     assert result.best_answers == asked(result.adapter) != without
 
 
-def test_features_on_disk_change_no_bit(
+def test_feature_cache_keeps_training_bit_equal(
     base: BaseVLM, rows: list[DatasetRow], recipe: TrainRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And a second training of the same rows doesn't run the vision tower at all."""

@@ -47,7 +47,7 @@ def test_greedy_generation_matches_mlx_vlm(base: BaseVLM, messages: Any, image: 
     assert ours == _library(base, messages, image, 60, adapter)
 
 
-def test_the_image_alone_changes_the_logits(base: BaseVLM, messages: Any, image: Any) -> None:
+def test_logits_depend_on_the_image(base: BaseVLM, messages: Any, image: Any) -> None:
     def last(picture: Any) -> np.ndarray:
         prompt = encode_prompt(base, messages, picture)
         hidden = hidden_states(base, prompt.decoder_inputs)
@@ -68,7 +68,7 @@ def test_deepstack_features_reach_the_logits(base: BaseVLM, messages: Any, image
     assert np.abs(last(prompt.deepstack) - last(())).max() > 1e-4
 
 
-def test_both_decoders_give_the_logits_of_one_pass(base: BaseVLM, messages: Any, image: Any, answer: str) -> None:
+def test_decoders_match_one_teacher_forced_pass(base: BaseVLM, messages: Any, image: Any, answer: str) -> None:
     """Also over the edge where the compiled decoder's buffer grows."""
     prompt = encode_prompt(base, messages, image)
     tokens = (answer_token_ids(base, messages, answer) * 3)[:300]
@@ -87,9 +87,7 @@ def test_both_decoders_give_the_logits_of_one_pass(base: BaseVLM, messages: Any,
 
 
 @pytest.mark.parametrize("make", [CompiledDecoder, EagerDecoder])
-def test_tokens_fed_together_are_those_fed_one_by_one(
-    base: BaseVLM, messages: Any, image: Any, answer: str, make: Any
-) -> None:
+def test_extend_equals_single_steps(base: BaseVLM, messages: Any, image: Any, answer: str, make: Any) -> None:
     """Runs of every width, also over the edge where the compiled decoder's buffer grows."""
     prompt = encode_prompt(base, messages, image)
     tokens = (answer_token_ids(base, messages, answer) * 3)[:200]
@@ -107,7 +105,7 @@ def test_tokens_fed_together_are_those_fed_one_by_one(
     np.testing.assert_allclose(np.array(together.probe(17, tokens[17])), np.array(one.probe(17, tokens[17])), atol=2e-4)
 
 
-def test_forced_tokens_change_no_answer(base: BaseVLM, messages: Any, image: Any, monkeypatch: Any) -> None:
+def test_forced_tokens_do_not_change_the_answer(base: BaseVLM, messages: Any, image: Any, monkeypatch: Any) -> None:
     from mondrian_core.models.inference.json_grammar import JsonGrammar
 
     options: dict[str, Any] = {
@@ -126,7 +124,7 @@ def test_forced_tokens_change_no_answer(base: BaseVLM, messages: Any, image: Any
     assert (cut.tokens, cut.finish_reason) == (single.tokens[:2], "length"), "a run is cut at the limit"
 
 
-def test_what_stands_before_the_photograph_is_kept_by_adapter(
+def test_prefix_cache_is_keyed_by_adapter(
     base: BaseVLM, messages: Any, image: Any, adapter: Path, monkeypatch: Any
 ) -> None:
     from mondrian_core.models.inference import decoding
@@ -191,7 +189,7 @@ def test_streamed_tokens_form_the_text(base: BaseVLM, messages: Any, image: Any)
     assert "".join(heard) == answer.text
 
 
-def test_scores_are_found_by_what_is_written(base: BaseVLM, answer: str) -> None:
+def test_scores_are_located_in_generated_text(base: BaseVLM, answer: str) -> None:
     tokens = base.tokenizer.encode(answer, add_special_tokens=False)
     places = locate_scores(base, tokens)
     assert list(places) == list(DIMENSIONS)
@@ -232,7 +230,7 @@ def test_expected_scores_split_one_and_ten(base: BaseVLM, answer: str) -> None:
     assert list(found) == list(DIMENSIONS)
 
 
-def test_expected_scores_are_those_of_a_teacher_forced_pass(base: BaseVLM, messages: Any, image: Any) -> None:
+def test_expected_scores_match_teacher_forced_pass(base: BaseVLM, messages: Any, image: Any) -> None:
     answer = generate(base, messages, image, max_tokens=400, constrained=True)
     prompt = encode_prompt(base, messages, image)
     hidden = hidden_states(base, teacher_forced_inputs(base, prompt, [*answer.tokens, 0]))
@@ -245,7 +243,7 @@ def test_expected_scores_are_those_of_a_teacher_forced_pass(base: BaseVLM, messa
         assert low / share.sum() - 1e-3 <= answer.expected_scores[name] <= high / share.sum() + 1e-3
 
 
-def test_divergence_is_zero_for_nothing_and_positive_for_something(
+def test_kl_is_zero_without_effect_and_positive_otherwise(
     base: BaseVLM, messages: Any, image: Any, answer: str, adapter: Path
 ) -> None:
     mounted = lora_layers.get_adapter_switch(base)
@@ -254,9 +252,7 @@ def test_divergence_is_zero_for_nothing_and_positive_for_something(
     assert mounted.folder is None
 
 
-def test_divergence_looks_at_the_score_tokens_only(
-    base: BaseVLM, messages: Any, image: Any, answer: str, adapter: Path
-) -> None:
+def test_kl_uses_score_tokens_only(base: BaseVLM, messages: Any, image: Any, answer: str, adapter: Path) -> None:
     mounted, prompt, tokens = (
         lora_layers.get_adapter_switch(base),
         encode_prompt(base, messages, image),
@@ -275,12 +271,12 @@ def test_divergence_looks_at_the_score_tokens_only(
     assert found != pytest.approx(everywhere.mean(), rel=1e-2)
 
 
-def test_divergence_needs_an_answer_with_scores(base: BaseVLM, messages: Any, image: Any, adapter: Path) -> None:
+def test_kl_requires_scores(base: BaseVLM, messages: Any, image: Any, adapter: Path) -> None:
     with pytest.raises(BadInput, match="no scores"):
         mean_kl(base, lora_layers.get_adapter_switch(base), adapter, messages, image, "A calm evening.")
 
 
-def test_chances_are_kept_beside_the_expected_score(base: BaseVLM, messages: Any, image: Any) -> None:
+def test_score_probabilities_are_kept(base: BaseVLM, messages: Any, image: Any) -> None:
     made = generate(base, messages, image, max_tokens=400, constrained=True)
     assert list(made.score_chances) == list(made.expected_scores) == list(DIMENSIONS)
     for name, chances in made.score_chances.items():

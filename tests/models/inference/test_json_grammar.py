@@ -87,19 +87,19 @@ def test_training_targets_match_grammar(reader: BaseVLM, name: str) -> None:
 
 @settings(max_examples=60)
 @given(st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=40).filter(str.strip))
-def test_any_comment_is_written_under_the_grammar(reader: BaseVLM, comment: str) -> None:
+def test_grammar_can_write_any_comment(reader: BaseVLM, comment: str) -> None:
     assert walked(reader, tokenize_plain_text(reader, answer_of(comment))) == ""
 
 
 @pytest.mark.parametrize("character", ["x", "ü", "光", '"'])
-def test_the_longest_comment_is_written_and_no_longer_one(reader: BaseVLM, character: str) -> None:
+def test_comment_length_limit_in_grammar(reader: BaseVLM, character: str) -> None:
     longest = character * (MAX_COMMENT_CHARACTERS - 2) + " a"
     assert walked(reader, tokenize_plain_text(reader, answer_of(longest))) == ""
     assert walked(reader, tokenize_plain_text(reader, answer_of(longest + "b"))).startswith(("forces", "refuses"))
 
 
 @pytest.mark.parametrize("name", COMMENTS)
-def test_score_positions_of_a_known_text_are_those_found_in_its_tokens(reader: BaseVLM, name: str) -> None:
+def test_score_positions_match_located_scores(reader: BaseVLM, name: str) -> None:
     text = answer_of(COMMENTS[name])
     answer = encode_answer(reader, critique_messages(AdvisorPrompt("ansel", "Ansel Adams")), text)
     assert list(answer.ids[:-1]) == tokenize_plain_text(reader, text) and len(answer.offsets) == len(answer.ids) - 1
@@ -107,7 +107,7 @@ def test_score_positions_of_a_known_text_are_those_found_in_its_tokens(reader: B
 
 
 @pytest.mark.parametrize("name", COMMENTS)
-def test_scores_are_found_at_their_tokens(reader: BaseVLM, name: str) -> None:
+def test_scores_are_located_at_their_tokens(reader: BaseVLM, name: str) -> None:
     """Tokens that hold parts of characters move nothing, and a comment that looks like a score is none."""
     ids = tokenize_plain_text(reader, answer_of(COMMENTS[name]))
     places = locate_scores(reader, ids)

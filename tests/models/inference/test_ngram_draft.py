@@ -20,7 +20,7 @@ def taught(*answers: list[int], entries: int = 1 << 12) -> NgramDrafter:
     return memory
 
 
-def test_an_answer_that_came_before_is_expected_again() -> None:
+def test_repeated_answer_is_drafted() -> None:
     memory = taught(ANSWER, ANSWER, ANSWER)
     assert memory.worth_drafting
     memory.start_answer()
@@ -46,7 +46,7 @@ def test_longest_matching_context_is_used() -> None:
     assert memory.likely_continuation(1)[0] in ([4], [5])
 
 
-def test_a_steady_habit_outlives_one_exception_and_a_change_is_learned() -> None:
+def test_steady_continuation_survives_one_exception() -> None:
     memory = taught(*[[1, 2, 3]] * 4, [1, 2, 4])
 
     def expected() -> list[int]:
@@ -70,7 +70,7 @@ def test_unseen_context_has_no_draft() -> None:
     assert NgramDrafter().likely_continuation(4) == ([], []) and not NgramDrafter().worth_drafting
 
 
-def test_the_memory_is_bounded_and_the_oldest_goes_first() -> None:
+def test_table_is_bounded_and_drops_oldest_first() -> None:
     memory = NgramDrafter(entries=400)
     rng = random.Random(0)
     memory.learn_answer(ANSWER)
@@ -101,7 +101,7 @@ def test_failing_ngram_contexts_stop_drafting() -> None:
     assert not memory.worth_drafting
 
 
-def test_drafts_fill_passes_and_leave_room() -> None:
+def test_drafts_fit_pass_widths() -> None:
     memory = taught(*[ANSWER] * 30)
     memory.start_answer()
     for token in ANSWER[:10]:
@@ -113,7 +113,7 @@ def test_drafts_fill_passes_and_leave_room() -> None:
     assert memory.draft(1, 0) == [] and memory.draft(PASS_WIDTHS[-1], 100) == []
 
 
-def test_costs_that_were_measured_decide_how_long_a_draft_is() -> None:
+def test_measured_costs_determine_draft_length() -> None:
     memory = taught(*[ANSWER] * 30)
     memory.start_answer()
     for token in ANSWER[:10]:
@@ -127,7 +127,7 @@ def test_costs_that_were_measured_decide_how_long_a_draft_is() -> None:
     assert memory.draft(1, 100), "a measurement that is not made anew is forgotten"
 
 
-def test_neither_a_compilation_nor_an_interruption_moves_the_costs() -> None:
+def test_costs_ignore_outliers() -> None:
     costs = ForwardPassCosts()
     guessed = [costs.cost(width) for width in PASS_WIDTHS]
     assert guessed == sorted(guessed) and guessed[0] == 1.0

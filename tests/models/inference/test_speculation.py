@@ -108,7 +108,7 @@ def test_speculative_decoding_matches_plain_decoding(arm: str, asked: Asked) -> 
 
 @pytest.mark.parametrize("arm", ARMS)
 @pytest.mark.parametrize("right", [0, 3, 99])
-def test_drafts_that_go_wrong_change_nothing(arm: str, right: int, asked: Asked) -> None:
+def test_wrong_drafts_do_not_change_the_answer(arm: str, right: int, asked: Asked) -> None:
     """Right for so many tokens and wrong from there on, at every pass, past the end of the answer too."""
     plain = asked.plain(arm, 0)
 
@@ -132,7 +132,7 @@ def test_speculation_works_with_mlx_vlm_cache(asked: Asked, monkeypatch: pytest.
     same(asked.answer("constrained", 0, precedents=oracle), plain)
 
 
-def test_drafts_that_break_off_inside_forced_tokens_change_nothing(asked: Asked) -> None:
+def test_drafts_ending_inside_forced_tokens_do_not_change_the_answer(asked: Asked) -> None:
     """Every pass drafts one or two tokens, so that some end inside what the grammar forces, right or wrong there."""
     plain = asked.plain("constrained", 1)
     for count, wrong in ((1, 0), (2, 0), (1, 1), (2, 1)):
@@ -144,7 +144,7 @@ def test_drafts_that_break_off_inside_forced_tokens_change_nothing(asked: Asked)
 
 
 @pytest.mark.parametrize("arm", ["constrained", "free"])
-def test_an_end_inside_a_draft_is_no_end(arm: str, base: BaseVLM, asked: Asked) -> None:
+def test_drafted_end_token_does_not_end_the_answer(arm: str, base: BaseVLM, asked: Asked) -> None:
     plain, end = asked.answer(arm, 2, max_tokens=200), min(base.end_tokens)
     assert plain.finish_reason == "stop"
     oracle = Oracle(lambda at, limit: [*plain.tokens[at : at + 3], end, 7, 7])
@@ -154,7 +154,7 @@ def test_an_end_inside_a_draft_is_no_end(arm: str, base: BaseVLM, asked: Asked) 
 
 
 @pytest.mark.parametrize("arm", ["constrained", "free"])
-def test_a_limit_cuts_a_draft_that_holds(arm: str, asked: Asked) -> None:
+def test_limit_cuts_accepted_draft(arm: str, asked: Asked) -> None:
     plain = asked.plain(arm, 0)
     oracle = Oracle(lambda at, limit: list(plain.tokens[at:]))
     for limit in (1, 2, 3, 17, 40, len(plain.tokens)):
@@ -164,7 +164,7 @@ def test_a_limit_cuts_a_draft_that_holds(arm: str, asked: Asked) -> None:
         same(asked.answer(arm, 0, precedents=oracle, max_tokens=len(plain.tokens) + 1), plain)
 
 
-def test_a_memory_of_other_words_costs_few_passes(asked: Asked) -> None:
+def test_unrelated_memory_costs_few_passes(asked: Asked) -> None:
     plain, rng = asked.plain("constrained", 3), random.Random(0)
     memory = NgramDrafter()
     for _ in range(20):
@@ -186,7 +186,7 @@ def test_speculation_is_disabled_for_sampling_and_exact_tokens(asked: Asked) -> 
     assert (len(memory), memory.drafted) == (held, 0)
 
 
-def test_an_answer_that_is_broken_off_leaves_a_memory_that_serves(asked: Asked) -> None:
+def test_memory_works_after_an_interrupted_answer(asked: Asked) -> None:
     memory = NgramDrafter()
     asked.answer("constrained", 0, precedents=memory)
     heard: list[str] = []
@@ -234,7 +234,7 @@ def _forced_pass(base: BaseVLM, prompt: EncodedPrompt, tokens: list[int]) -> np.
     return np.array(lm_head_logits(base, hidden[0, len(prompt.ids) - 1 :]))
 
 
-def test_the_grammar_allows_a_token_where_its_mask_does(base: BaseVLM, asked: Asked) -> None:
+def test_allows_agrees_with_mask(base: BaseVLM, asked: Asked) -> None:
     """Every token of the vocabulary, at places all over an answer and where it may end."""
     plain = asked.plain("constrained", 0)
     vocabulary = base.language_model.args.vocab_size

@@ -26,13 +26,13 @@ from tests.models.conftest import make_adapter
 pytestmark = pytest.mark.mini
 
 
-def test_a_sound_adapter_and_how_much_it_changes(base: BaseVLM, adapter: Path) -> None:
+def test_inspection_measures_change(base: BaseVLM, adapter: Path) -> None:
     seen = inspect_adapter(adapter, base.fingerprint, [None, "nowhere/at-all", "mini"])
     assert (seen.base, seen.problems) == ("mini", ())
     assert seen.change is not None and seen.change > MIN_RELATIVE_CHANGE
 
 
-def test_the_change_is_the_ratio_of_the_norms(base: BaseVLM, adapter: Path) -> None:
+def test_change_is_ratio_of_norms(base: BaseVLM, adapter: Path) -> None:
     """By numpy, with x drawn anew: for random inputs the ratio is close to that of the Frobenius norms."""
     found = lora_adapter.load_lora_adapter(adapter)
     ratios = []
@@ -43,7 +43,7 @@ def test_the_change_is_the_ratio_of_the_norms(base: BaseVLM, adapter: Path) -> N
     assert low * 0.5 < relative_output_change(base, found) < high * 2
 
 
-def test_an_adapter_in_a_misread_scale_is_as_good_as_nothing(base: BaseVLM, tmp_path: Path) -> None:
+def test_misread_scale_is_reported_as_no_effect(base: BaseVLM, tmp_path: Path) -> None:
     folder = make_adapter(base, tmp_path / "adapter", size=0.01)
     before = inspect_adapter(folder, base.fingerprint, ["mini"])
     config = json.loads((folder / "adapter_config.json").read_text())
@@ -55,7 +55,7 @@ def test_an_adapter_in_a_misread_scale_is_as_good_as_nothing(base: BaseVLM, tmp_
     assert "as good as nothing" in after.problems[0]
 
 
-def test_wrong_keys_shapes_and_numbers_are_found(base: BaseVLM, adapter: Path, tmp_path: Path) -> None:
+def test_inspection_finds_wrong_keys_shapes_and_values(base: BaseVLM, adapter: Path, tmp_path: Path) -> None:
     def spoiled(name: str, change: object) -> tuple[str, ...]:
         folder = tmp_path / name
         shutil.copytree(adapter, folder)

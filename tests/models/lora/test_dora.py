@@ -71,7 +71,7 @@ KINDS = [(None, False), (None, True), (4, False), (4, True), (8, True)]
 
 
 @pytest.mark.parametrize(("bits", "bias"), KINDS)
-def test_forward_and_gradients_are_those_of_the_rebuilt_matrix(bits: int | None, bias: bool) -> None:
+def test_dora_matches_the_explicit_matrix(bits: int | None, bias: bool) -> None:
     layer = dora_on(linear_of(bits, bias))
     x, weights = mx.random.normal((2, 7, IN)), mx.random.normal((2, 7, OUT))
     arrays = trained(layer)
@@ -93,7 +93,7 @@ def test_forward_and_gradients_are_those_of_the_rebuilt_matrix(bits: int | None,
     np.testing.assert_allclose(np.array(mine_x), np.array(wanted_x), rtol=1e-4, atol=1e-4)
 
 
-def test_the_gradient_takes_the_norm_for_a_constant() -> None:
+def test_dora_norm_has_no_gradient() -> None:
     """With the norm followed the gradient of B is another one; so the comparison above could have failed."""
     layer = dora_on(linear_of(None, False))
     x = mx.random.normal((5, IN))
@@ -117,7 +117,7 @@ def test_the_gradient_takes_the_norm_for_a_constant() -> None:
         (4, mx.bfloat16, 2e-4),
     ],
 )
-def test_the_norms_are_those_of_the_rebuilt_matrix(bits: int | None, kind: mx.Dtype, close: float) -> None:
+def test_row_norms_match_the_explicit_matrix(bits: int | None, kind: mx.Dtype, close: float) -> None:
     layer = dora_on(linear_of(bits, True, kind))
     moved = dequantized_weight(layer.linear) + SCALE * (layer.lora_a @ layer.lora_b).T
     found = adapted_row_norms(layer.linear, squared_row_norms(layer.linear), layer.lora_a, layer.lora_b, SCALE)
@@ -128,14 +128,14 @@ def test_the_norms_are_those_of_the_rebuilt_matrix(bits: int | None, kind: mx.Dt
 
 
 @pytest.mark.parametrize(("bits", "bias"), KINDS)
-def test_a_fresh_layer_gives_the_bases_output(bits: int | None, bias: bool) -> None:
+def test_fresh_dora_layer_gives_base_output(bits: int | None, bias: bool) -> None:
     linear = linear_of(bits, bias)
     x = mx.random.normal((5, IN))
     fresh = DoRALinear(linear, mx.random.normal((IN, RANK)), mx.zeros((RANK, OUT)), SCALE, 0.0)
     np.testing.assert_allclose(np.array(fresh(x)), np.array(linear(x)), atol=1e-6)
 
 
-def test_a_row_of_zeros_is_no_division_by_zero() -> None:
+def test_zero_row_is_not_divided_by_zero() -> None:
     linear = nn.Linear(IN, OUT, bias=False)
     linear.weight = mx.zeros((OUT, IN))
     layer = DoRALinear(linear, mx.random.normal((IN, RANK)), mx.zeros((RANK, OUT)), SCALE, 0.0)
@@ -152,9 +152,7 @@ def test_a_row_of_zeros_is_no_division_by_zero() -> None:
         (None, True, mx.bfloat16, 0.06),
     ],
 )
-def test_a_switched_layer_gives_the_training_layers_output(
-    bits: int | None, bias: bool, kind: mx.Dtype, close: float
-) -> None:
+def test_switchable_layer_matches_training_layer(bits: int | None, bias: bool, kind: mx.Dtype, close: float) -> None:
     layer = dora_on(linear_of(bits, bias, kind))
     x = mx.random.normal((6, IN)).astype(kind)
     wanted = explicit(layer, trained(layer), x.astype(mx.float32))
@@ -227,7 +225,7 @@ def attached_logits(base: BaseVLM, folder: Path, messages: Any, image: Any, **re
         lora_layers.detach_lora(base)
 
 
-def test_attaching_leaves_the_logits_and_detaching_the_bits(base: BaseVLM, messages: Any, image: Any) -> None:
+def test_attaching_keeps_logits_and_detaching_restores_bits(base: BaseVLM, messages: Any, image: Any) -> None:
     alone = logits_of(base, messages, image)
     before = {name: np.array(array) for name, array in tree_flatten(base.model.parameters())}
     lora_layers.attach_lora(base, TrainRecipe(dora=True), 0)
@@ -242,9 +240,7 @@ def test_attaching_leaves_the_logits_and_detaching_the_bits(base: BaseVLM, messa
     np.testing.assert_array_equal(logits_of(base, messages, image), alone)
 
 
-def test_answers_come_from_what_was_trained_and_plain_mlx_vlm_gives_the_same(
-    base: BaseVLM, dora: Path, messages: Any, image: Any
-) -> None:
+def test_dora_answers_match_training_and_mlx_vlm(base: BaseVLM, dora: Path, messages: Any, image: Any) -> None:
     from mlx_vlm import load
 
     alone = logits_of(base, messages, image)
@@ -267,7 +263,7 @@ def test_answers_come_from_what_was_trained_and_plain_mlx_vlm_gives_the_same(
     np.testing.assert_allclose(logits_of(plain, messages, image), trained, atol=2e-4)
 
 
-def test_a_packed_base_answers_as_trained_and_as_plain_mlx_vlm(
+def test_dora_on_packed_base_matches_training_and_mlx_vlm(
     packed: BaseVLM, messages: Any, image: Any, tmp_path: Path
 ) -> None:
     from mlx_vlm import load
@@ -295,7 +291,7 @@ def test_a_packed_base_answers_as_trained_and_as_plain_mlx_vlm(
     np.testing.assert_allclose(logits_of(plain, messages, image), trained, atol=5e-4)
 
 
-def test_the_compiled_step_serves_a_dora_of_a_packed_base(
+def test_compiled_decoder_supports_dora_on_packed_base(
     packed: BaseVLM, messages: Any, image: Any, tmp_path: Path
 ) -> None:
     """Decoding token by token gives the log-probabilities of one pass, after a LoRA of the same modules was used."""
@@ -341,7 +337,7 @@ def test_invalid_dora_magnitude_is_rejected(base: BaseVLM, dora: Path, tmp_path:
         lora_layers.get_adapter_switch(base).use(broken)
 
 
-def test_magnitudes_in_a_plain_lora_are_stray(base: BaseVLM, dora: Path, tmp_path: Path) -> None:
+def test_magnitudes_in_plain_lora_are_unmatched_keys(base: BaseVLM, dora: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(dora, tmp_path / "called-lora"))
     config = json.loads((folder / "adapter_config.json").read_text())
     (folder / "adapter_config.json").write_text(json.dumps({**config, "fine_tune_type": "lora"}))
@@ -361,7 +357,7 @@ def test_magnitude_only_change_counts_as_effect(base: BaseVLM, dora: Path, tmp_p
     assert any("changes nothing" in found for found in lora_layers.validate_adapter_folder(base, fresh))
 
 
-def test_the_measured_change_is_that_of_the_rebuilt_matrices(base: BaseVLM, dora: Path) -> None:
+def test_measured_change_matches_explicit_matrices(base: BaseVLM, dora: Path) -> None:
     found = lora_adapter.load_lora_adapter(dora)
     ratios = []
     for name in found.modules:
@@ -372,7 +368,7 @@ def test_the_measured_change_is_that_of_the_rebuilt_matrices(base: BaseVLM, dora
     assert min(ratios) * 0.8 < relative_output_change(base, found) < max(ratios) * 1.2
 
 
-def test_saving_and_reading_keep_every_number(base: BaseVLM, dora: Path, tmp_path: Path) -> None:
+def test_dora_round_trip(base: BaseVLM, dora: Path, tmp_path: Path) -> None:
     read = lora_adapter.load_lora_adapter(dora)
     assert read.dora and len(read.magnitude) == len(read.modules) == 28 and read.unmatched_keys == ()
     export_mlx_adapter(dora, tmp_path / "mlx")
@@ -381,9 +377,7 @@ def test_saving_and_reading_keep_every_number(base: BaseVLM, dora: Path, tmp_pat
         np.testing.assert_array_equal(np.array(again.magnitude[name]), np.array(read.magnitude[name]))
 
 
-def test_peft_has_the_same_numbers_and_comes_back(
-    base: BaseVLM, dora: Path, messages: Any, image: Any, tmp_path: Path
-) -> None:
+def test_dora_peft_round_trip(base: BaseVLM, dora: Path, messages: Any, image: Any, tmp_path: Path) -> None:
     export_peft_adapter(base, dora, tmp_path / "peft")
     config = json.loads((tmp_path / "peft" / "adapter_config.json").read_text())
     assert config["use_dora"] is True
@@ -407,7 +401,7 @@ def test_merged_answers_as_base_with_dora(base: BaseVLM, dora: Path, messages: A
     ("recipe", "scale"),
     [({}, 2.0), ({"rslora": True}, 16 / 2.8284271247461903), ({"rank": 16, "alpha": 8, "rslora": True}, 2.0)],
 )
-def test_rslora_divides_by_the_root_of_the_rank(
+def test_rslora_divides_by_square_root_of_rank(
     base: BaseVLM, tmp_path: Path, recipe: dict[str, Any], scale: float
 ) -> None:
     folder = make_adapter(base, tmp_path / "adapter", **recipe)

@@ -91,7 +91,7 @@ HONOURED: dict[str, tuple[dict[str, int], dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("name", HONOURED)
-def test_what_an_import_honours_direct_use_honours(base: BaseVLM, tmp_path: Path, name: str) -> None:
+def test_direct_use_supports_what_import_supports(base: BaseVLM, tmp_path: Path, name: str) -> None:
     ranks, config = HONOURED[name]
     folder = peft(base, tmp_path / "peft", ranks, **config)
     assert lora_layers.validate_adapter_folder(base, folder) == ()
@@ -110,7 +110,7 @@ def test_what_an_import_honours_direct_use_honours(base: BaseVLM, tmp_path: Path
     np.testing.assert_allclose(found[ours("self_attn.q_proj")], expected_q, rtol=1e-4, atol=1e-5)
 
 
-def test_a_changed_scale_is_noticed_beside_the_same_weights(base: BaseVLM, tmp_path: Path) -> None:
+def test_changed_scale_is_noticed_with_same_weights(base: BaseVLM, tmp_path: Path) -> None:
     """What was read is kept for the next use, under a name that covers the configuration too."""
     folder, mounted = peft(base, tmp_path / "peft"), lora_layers.get_adapter_switch(base)
 
@@ -171,13 +171,13 @@ def refusals(base: BaseVLM, folder: Path, registry: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("named", REFUSED)
-def test_what_an_import_refuses_direct_use_refuses_by_name(base: BaseVLM, tmp_path: Path, named: str) -> None:
+def test_direct_use_rejects_what_import_rejects(base: BaseVLM, tmp_path: Path, named: str) -> None:
     folder = peft(base, tmp_path / "peft", **REFUSED[named])
     assert all(named in said for said in refusals(base, folder, tmp_path / "registry"))
     assert named in "; ".join(array_problems(folder))
 
 
-def test_configurations_that_lack_or_spoil_a_number_are_refused(base: BaseVLM, tmp_path: Path) -> None:
+def test_missing_or_invalid_numbers_are_rejected(base: BaseVLM, tmp_path: Path) -> None:
     whole = {"rank": 4, "scale": 2.0, "keys": [ours("self_attn.q_proj")]}
     spoiled: list[tuple[Any, dict[str, Any], str]] = [
         ({**whole, "scale": None}, {}, "names no scale"),
@@ -203,7 +203,7 @@ def test_configurations_that_lack_or_spoil_a_number_are_refused(base: BaseVLM, t
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"3", b"{", b"\xff\xfe", b'"x"', b"[" * 100_000])
-def test_a_configuration_that_is_no_object_is_refused(base: BaseVLM, tmp_path: Path, content: bytes) -> None:
+def test_configuration_must_be_an_object(base: BaseVLM, tmp_path: Path, content: bytes) -> None:
     folder = peft(base, tmp_path / "peft")
     (folder / "adapter_config.json").write_bytes(content)
     assert all("adapter_config.json" in said for said in refusals(base, folder, tmp_path / "registry"))
@@ -239,7 +239,7 @@ def whole_numbers(folder: Path) -> None:
         (lambda folder: (folder / "adapter_model.safetensors").write_bytes(b"x"), "can't be read"),
     ],
 )
-def test_arrays_that_are_no_lora_are_refused(base: BaseVLM, tmp_path: Path, spoil: Edit, problem: str) -> None:
+def test_arrays_outside_lora_are_rejected(base: BaseVLM, tmp_path: Path, spoil: Edit, problem: str) -> None:
     folder = peft(base, tmp_path / "peft")
     spoil(folder)
     assert all(problem in said for said in refusals(base, folder, tmp_path / "registry"))

@@ -43,7 +43,7 @@ def _edited(source: Path, target: Path, edit: Callable[[dict[str, np.ndarray]], 
     return target
 
 
-def test_a_sound_adapter_has_no_problems(base: BaseVLM, adapter: Path) -> None:
+def test_valid_adapter_has_no_problems(base: BaseVLM, adapter: Path) -> None:
     assert lora_layers.validate_adapter_folder(base, adapter) == ()
 
 
@@ -62,7 +62,7 @@ def test_a_sound_adapter_has_no_problems(base: BaseVLM, adapter: Path) -> None:
         (lambda w: w.update({"something.else": np.zeros(1, np.float32)}), "belongs to no LoRA pair"),
     ],
 )
-def test_an_unsound_adapter_is_refused_by_name(
+def test_invalid_adapter_is_rejected_with_reason(
     base: BaseVLM, adapter: Path, tmp_path: Path, edit: Any, problem: str
 ) -> None:
     broken = _edited(adapter, tmp_path / "broken", edit)
@@ -78,7 +78,7 @@ def test_missing_and_damaged_files_are_problems(base: BaseVLM, adapter: Path, tm
     assert "damaged" in lora_layers.validate_adapter_folder(base, folder)[0]
 
 
-def test_an_adapter_of_another_base_is_refused(base: BaseVLM, adapter: Path, tmp_path: Path) -> None:
+def test_adapter_of_another_base_is_rejected(base: BaseVLM, adapter: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(adapter, tmp_path / "other"))
     (folder / "manifest.json").write_text(json.dumps({"base": {"fingerprint": "0" * 64}}))
     assert "another base" in lora_layers.validate_adapter_folder(base, folder)[0]
@@ -86,7 +86,7 @@ def test_an_adapter_of_another_base_is_refused(base: BaseVLM, adapter: Path, tmp
     assert lora_layers.validate_adapter_folder(base, folder) == ()
 
 
-def test_a_refused_adapter_leaves_the_one_in_use(
+def test_rejected_adapter_keeps_the_current_one(
     base: BaseVLM, adapter: Path, messages: Any, image: Any, tmp_path: Path
 ) -> None:
     mounted = lora_layers.get_adapter_switch(base)
@@ -98,7 +98,7 @@ def test_a_refused_adapter_leaves_the_one_in_use(
     np.testing.assert_array_equal(_logits(base, messages, image), before)
 
 
-def test_the_base_arm_is_the_base_exactly(base: BaseVLM, adapter: Path, messages: Any, image: Any) -> None:
+def test_switch_without_adapter_equals_base_exactly(base: BaseVLM, adapter: Path, messages: Any, image: Any) -> None:
     mounted = lora_layers.get_adapter_switch(base)
     mounted.use(None)
     alone = _logits(base, messages, image)
@@ -144,13 +144,13 @@ def test_low_rank_sum_and_merged_product_agree(
     np.testing.assert_allclose(_logits(base, messages, image), summed, atol=5e-5)
 
 
-def test_mounting_adds_no_parameters(base: BaseVLM, adapter: Path) -> None:
+def test_adapter_switch_adds_no_parameters(base: BaseVLM, adapter: Path) -> None:
     names = [name for name, _ in tree_flatten(base.model.parameters())]
     lora_layers.get_adapter_switch(base).use(adapter)
     assert [name for name, _ in tree_flatten(base.model.parameters())] == names
 
 
-def test_swapping_takes_less_than_50_ms(base: BaseVLM, adapter: Path, tmp_path: Path) -> None:
+def test_adapter_switch_takes_less_than_50_ms(base: BaseVLM, adapter: Path, tmp_path: Path) -> None:
     import time
 
     other = make_adapter(base, tmp_path / "other", seed=5)
@@ -173,7 +173,7 @@ def test_a_rewritten_adapter_is_read_again(base: BaseVLM, messages: Any, image: 
     assert np.abs(_logits(base, messages, image) - first).max() > 1e-4
 
 
-def test_the_seed_covers_the_initialisation_and_detaching_restores(base: BaseVLM) -> None:
+def test_seed_determines_initialisation_and_detaching_restores(base: BaseVLM) -> None:
     names = [name for name, _ in tree_flatten(base.model.parameters())]
 
     def drawn(seed: int) -> dict[str, np.ndarray]:
@@ -190,7 +190,7 @@ def test_the_seed_covers_the_initialisation_and_detaching_restores(base: BaseVLM
     assert [name for name, _ in tree_flatten(base.model.parameters())] == names
 
 
-def test_an_unknown_target_is_a_mistake_in_the_recipe(base: BaseVLM) -> None:
+def test_unknown_target_module_is_bad_recipe(base: BaseVLM) -> None:
     with pytest.raises(BadRecipe, match="nonsense_proj"):
         lora_layers.attach_lora(base, TrainRecipe(target_modules=("nonsense_proj",)), 0)
 
@@ -210,7 +210,7 @@ def test_targets_are_linear_layers_of_the_language_model(base: BaseVLM) -> None:
         del base.language_model.lm_head
 
 
-def test_older_and_peft_layouts_give_the_same_answers(
+def test_all_layouts_give_the_same_answers(
     base: BaseVLM, adapter: Path, messages: Any, image: Any, tmp_path: Path
 ) -> None:
     mounted = lora_layers.get_adapter_switch(base)
@@ -236,7 +236,7 @@ def test_older_and_peft_layouts_give_the_same_answers(
         np.testing.assert_array_equal(_logits(base, messages, image), ours)
 
 
-def test_a_packed_base_takes_adapters_too(tmp_path: Path, messages: Any, image: Any) -> None:
+def test_packed_base_supports_adapters(tmp_path: Path, messages: Any, image: Any) -> None:
 
     from mondrian_core.models.base_model import load_base
 
