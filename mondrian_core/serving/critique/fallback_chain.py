@@ -1,4 +1,4 @@
-"""The fallback chain lora -> rag -> baseline: each strategy is tried, the reasons for going on are recorded."""
+"""The fallback chain lora -> rag -> baseline: tries each strategy in order and records why it gave up."""
 
 from __future__ import annotations
 
