@@ -1,4 +1,4 @@
-"""Every fault is caught by the gate that is meant for it, and a sound adapter passes them all."""
+"""The intended gate catches every planted fault, and a sound adapter passes all gates."""
 
 from __future__ import annotations
 
@@ -64,18 +64,18 @@ def test_planted_fault_fails_its_gate(run: Run, fake_model: ModuleType, changes:
     assert (verdicts(report)[gate], report.verdict) == ("FAIL", "FAIL")
 
 
-def test_always_eight_is_a_collapse_even_where_it_beats_the_base(run: Run, fake_model: ModuleType) -> None:
+def test_constant_score_is_mode_collapse_even_if_better_than_base(run: Run, fake_model: ModuleType) -> None:
     model = sound(fake_model)
     model.critics |= {"base": fake_model.constant_critic(0.5), "candidate": fake_model.constant_critic(8)}
     report = run(model)
     parts = {part.name: part.verdict for part in report.gate("health").parts}
-    assert report.gate("score_error").verdict == "PASS"  # this gate alone would let it through
+    assert report.gate("score_error").verdict == "PASS"  # this gate alone would pass it
     assert parts["mode_collapse"] == parts["photograph_dependence"] == "FAIL"
     assert report.verdict == "FAIL"
 
 
 def test_image_blind_adapter_fails(run: Run, fake_model: ModuleType) -> None:
-    """Trained without photographs: plausible, varied scores around the advisor's mean, whatever is in the picture."""
+    """Trained without photographs: plausible, varied scores around the advisor's mean for any photograph."""
     model = sound(fake_model)
     model.critics |= {"base": fake_model.noisy_critic(6.0), "candidate": lambda truth, rng: 5 + rng.normal(0, 1.2, 8)}
     report = run(model)
@@ -86,7 +86,7 @@ def test_image_blind_adapter_fails(run: Run, fake_model: ModuleType) -> None:
 
 
 def looking(share: float, fake_model: ModuleType) -> object:
-    """A critic that goes by the photograph to this share and by the advisor's mean for the rest."""
+    """A critic that follows the photograph to this share and the advisor's mean otherwise."""
     return lambda truth, rng: share * truth + (1 - share) * 5 + rng.normal(0, 0.8, 8)
 
 
@@ -95,12 +95,12 @@ def dependence_of(report: EvaluationReport) -> object:
 
 
 def test_partial_loss_of_image_dependence_fails(run: Run, fake_model: ModuleType) -> None:
-    """Seen on mini: trained with every critique beside another photograph, it went on looking half as much."""
+    """Observed on mini: trained with exchanged photographs, an adapter depended on them half as much."""
     model = sound(fake_model)
     model.critics |= {"base": fake_model.noisy_critic(1.0), "candidate": looking(0.35, fake_model)}
     found = dependence_of(run(model))
     assert found.verdict == "FAIL"
-    assert found.observed <= 0.05  # exchanging photographs alone would have passed it
+    assert found.observed <= 0.05  # the permutation test alone would pass it
     assert "unlearned to look" in found.sentence
 
 
@@ -128,11 +128,11 @@ def test_photograph_in_train_and_test_fails_health_gate(run: Run, fake_model: Mo
     assert "photo-03" in report.gate("health").sentence
 
 
-def test_unknown_training_set_is_not_taken_for_clean(run: Run, fake_model: ModuleType) -> None:
+def test_unknown_training_data_leaves_contamination_open(run: Run, fake_model: ModuleType) -> None:
     assert verdicts(run(sound(fake_model), trained=None))["health"] == "INCONCLUSIVE"
 
 
-def test_damaged_files_stop_before_anything_is_asked(run: Run, fake_model: ModuleType) -> None:
+def test_damaged_adapter_is_not_asked(run: Run, fake_model: ModuleType) -> None:
     model = sound(fake_model)
     report = run(model, problems=("2 LoRA keys match nothing in the base",))
     assert (report.gate("integrity").verdict, report.verdict) == ("FAIL", "FAIL")
@@ -140,7 +140,7 @@ def test_damaged_files_stop_before_anything_is_asked(run: Run, fake_model: Modul
     assert "2 LoRA keys" in report.gate("integrity").sentence
 
 
-def test_adapter_that_the_model_refuses_is_an_integrity_failure(run: Run, fake_model: ModuleType) -> None:
+def test_adapter_refused_by_model_fails_integrity(run: Run, fake_model: ModuleType) -> None:
     class Refusing(fake_model.FakeModel):
         def use(self, adapter: object) -> None:
             if adapter is not None:
@@ -161,7 +161,7 @@ def test_candidate_worse_than_champion_fails(run: Run, fake_model: ModuleType) -
     assert verdicts(report)["score_error"] == "PASS"
 
 
-def test_one_dimension_ruined_fails_against_the_champion(run: Run, fake_model: ModuleType) -> None:
+def test_one_ruined_dimension_fails_against_champion(run: Run, fake_model: ModuleType) -> None:
     model = sound(fake_model)
 
     def ruined(truth: object, rng: object) -> object:
@@ -193,7 +193,7 @@ def test_too_few_photographs_never_pass(
 
 
 def test_skipping_hard_photographs_does_not_help(run: Run, fake_model: ModuleType) -> None:
-    """Unreadable answers of the candidate get the worst legal error, and those of the base don't count for it."""
+    """Unreadable answers of the candidate count with the worst legal error; those of the base are excluded."""
     model = sound(fake_model)
 
     class Silent(fake_model.FakeModel):
@@ -209,7 +209,7 @@ def test_skipping_hard_photographs_does_not_help(run: Run, fake_model: ModuleTyp
 
 
 def test_repetitive_text_fails_despite_correct_scores(run: Run, fake_model: ModuleType) -> None:
-    """Seen on a real adapter: half the error of the base, and "I would would would" in 57 of 60 critiques."""
+    """Observed on a real adapter: half the error of the base, and "I would would would" in 57 of 60 critiques."""
 
     class Stuttering(fake_model.FakeModel):
         def ask(self, question: Question, **options: object) -> object:

@@ -1,4 +1,4 @@
-"""Faults planted in the files of a real adapter: the check of the models room finds each, and integrity refuses it."""
+"""Faults planted in the files of a real adapter: validation finds each, and the integrity gate refuses it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def base() -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def weights(base: Any) -> Weights:
-    """A sound adapter: A as it is before training, B moved off zero."""
+    """A sound adapter: A as initialized, B not zero."""
     import mlx.core as mx
 
     from mondrian_core.models.lora import lora_layers
@@ -97,7 +97,7 @@ def judged(run: Run, fake_model: ModuleType, base: Any, folder: Path) -> tuple[E
     return run(model, problems=lora_layers.validate_adapter_folder(base, folder)), model
 
 
-def test_a_sound_adapter_is_let_through(
+def test_sound_adapter_passes_integrity(
     run: Run, fake_model: ModuleType, base: Any, weights: Weights, tmp_path: Path
 ) -> None:
     report, model = judged(run, fake_model, base, written(base, tmp_path / "sound", weights))
@@ -118,7 +118,7 @@ def test_a_sound_adapter_is_let_through(
     ],
     ids=["zero", "nan", "shapes", "half", "misnamed", "another base", "cut off"],
 )
-def test_a_planted_fault_is_caught_by_integrity_before_anything_is_asked(
+def test_planted_file_fault_fails_integrity_before_any_question(
     run: Run,
     fake_model: ModuleType,
     base: Any,
