@@ -1,4 +1,4 @@
-"""The statistics against scipy, published tables and simulation."""
+"""Statistics compared with scipy, published tables and simulations."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def test_clopper_pearson_matches_published_sample_sizes(k: int, n: int) -> None:
 
 
 @pytest.mark.parametrize(("k", "n"), [(0, 7), (1, 7), (6, 7), (7, 7), (56, 60), (118, 120)])
-def test_bounds_are_clopper_and_pearsons(k: int, n: int) -> None:
+def test_clopper_pearson_matches_scipy(k: int, n: int) -> None:
     test = stats.binomtest(k, n, alternative="greater").proportion_ci(0.95, "exact")
     assert intervals.clopper_pearson_lower(k, n) == pytest.approx(test.low)
     test = stats.binomtest(k, n, alternative="less").proportion_ci(0.95, "exact")
@@ -52,7 +52,7 @@ def test_exact_sign_flip_matches_scipy(n: int) -> None:
     assert permutation_tests.sign_flip_p_value(values) == pytest.approx(exact.pvalue)
 
 
-def test_drawn_sign_flips_come_close_to_the_exact_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_drawn_sign_flips_approximate_exact_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     values = np.random.default_rng(1).normal(0.3, 1, 15)
     exact = permutation_tests.sign_flip_p_value(values)
     monkeypatch.setattr(permutation_tests, "EXACT_SIGNS", 3)
@@ -65,14 +65,14 @@ def test_sign_flip_of_empty_or_zero_data() -> None:
     assert permutation_tests.sign_flip_p_value([]) == permutation_tests.sign_flip_p_value([0.0] * 30) == 1.0
 
 
-def test_all_better_reaches_the_smallest_p() -> None:
+def test_all_better_gives_smallest_p() -> None:
     assert permutation_tests.sign_flip_p_value([1.0, 2.0, 3.0, 0.5, 1.5]) == 0.5**5 == 1 / 32
 
 
 @pytest.mark.parametrize("n", [5, 9, 12, 25, 48])
 @pytest.mark.parametrize("alpha", [0.05, 0.05 / 3])
 def test_median_bounds_coverage(n: int, alpha: float) -> None:
-    """The order statistic that is taken covers the median with at least 1 - alpha, and the next one inside doesn't."""
+    """The chosen order statistic covers the median with at least 1 - alpha, and the next one inside doesn't."""
     low, high = intervals.median_order_statistic_bounds(np.arange(n), alpha)
     if math.isinf(high):
         assert stats.binom.cdf(0, n, 0.5) > alpha
@@ -82,7 +82,7 @@ def test_median_bounds_coverage(n: int, alpha: float) -> None:
     assert stats.binom.cdf(k, n, 0.5) <= alpha < stats.binom.cdf(k + 1, n, 0.5)
 
 
-def test_bca_interval_is_scipys() -> None:
+def test_bca_interval_matches_scipy() -> None:
     rng = np.random.default_rng(4)
     theirs = rng.gamma(2, 1, 25)
     ours = theirs * rng.uniform(0.4, 1.1, 25)
@@ -95,7 +95,7 @@ def test_bca_interval_is_scipys() -> None:
     assert mine == pytest.approx((other.confidence_interval.low, other.confidence_interval.high), abs=0.02)
 
 
-def test_interval_of_equal_arms_is_a_point_at_zero() -> None:
+def test_interval_of_equal_arms_is_zero() -> None:
     errors = np.random.default_rng(0).gamma(2, 1, 20)
     assert bootstrap.bca_reduction_interval(errors, errors) == pytest.approx((0.0, 0.0))
 
@@ -105,7 +105,7 @@ def test_interval_needs_data() -> None:
     assert bootstrap.bca_reduction_interval([0.0] * 9, [0.0] * 9) is None
 
 
-def test_holm_is_the_textbook_example() -> None:
+def test_holm_matches_textbook_example() -> None:
     assert multiple_testing.holm_adjusted_p_values([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
 
 
@@ -141,7 +141,7 @@ def test_detectable_effect_is_detected_in_four_of_five_runs() -> None:
 
 
 @pytest.mark.parametrize("ties", [False, True])
-def test_rank_correlation_is_scipys(ties: bool) -> None:
+def test_rank_correlation_matches_scipy(ties: bool) -> None:
     rng = np.random.default_rng(8)
     first, second = rng.normal(size=30), rng.normal(size=30)
     if ties:
@@ -149,17 +149,17 @@ def test_rank_correlation_is_scipys(ties: bool) -> None:
     assert correlation.spearman_correlation(first, second) == pytest.approx(stats.spearmanr(first, second).statistic)
 
 
-def test_rank_correlation_of_a_constant_is_unknown() -> None:
+def test_rank_correlation_of_constant_is_none() -> None:
     assert correlation.spearman_correlation([8.0] * 9, range(9)) is None
 
 
-def test_exchange_share_definition() -> None:
+def test_pairing_error_reduction_definition() -> None:
     rng = np.random.default_rng(4)
     errors = rng.gamma(2, 1, (9, 9))
     share, drawn = bootstrap.pairing_error_reduction(errors, seed=1)
     off = errors[~np.eye(9, dtype=bool)]
     assert share == pytest.approx(1 - np.trace(errors) / 9 / off.mean())
-    # one bootstrap sample by hand: pairs of the same photograph are no exchange
+    # one bootstrap sample computed directly: pairs of the same photograph are not an exchange
     again = bootstrap.bootstrap_counts(9, 1, 2000)[0].astype(int)
     index = np.repeat(np.arange(9), again)
     pairs = [(i, j) for a, i in enumerate(index) for b, j in enumerate(index) if i != j and a != b]
@@ -167,25 +167,25 @@ def test_exchange_share_definition() -> None:
     assert drawn[0] == pytest.approx(expected)
 
 
-def test_exchange_share_of_perfect_and_blind_critics() -> None:
+def test_pairing_error_reduction_of_perfect_and_blind_critics() -> None:
     truth = np.random.default_rng(5).normal(0, 2, (30, 8))
     seeing = ((truth[None] - truth[:, None]) ** 2).mean(axis=2)
     assert bootstrap.pairing_error_reduction(seeing)[0] == pytest.approx(1.0)
     assert bootstrap.pairing_error_reduction(np.full((30, 30), 3.0))[0] == pytest.approx(0.0)
 
 
-def test_pairing_inside_groups_exchanges_nothing_across() -> None:
+def test_grouped_pairing_test_exchanges_within_groups() -> None:
     rng = np.random.default_rng(7)
     truth = rng.normal(0, 1, (9, 8))
     linked = ((truth[None] + rng.normal(0, 0.3, truth.shape)[None] - truth[:, None]) ** 2).mean(axis=2)
     groups = np.array([0, 0, 1, 1, 1, 2, 2, 2, 3])
-    assert pairing_permutation_p_value(linked, groups) == pytest.approx(1 / (2 * 6 * 6))  # all the orders there are
-    spoilt = np.where(groups[:, None] == groups[None, :], linked, 0.0)  # nothing across groups is looked at
+    assert pairing_permutation_p_value(linked, groups) == pytest.approx(1 / (2 * 6 * 6))  # all orders
+    spoilt = np.where(groups[:, None] == groups[None, :], linked, 0.0)  # pairs across groups are ignored
     assert pairing_permutation_p_value(spoilt, groups) == pairing_permutation_p_value(linked, groups)
-    assert pairing_permutation_p_value(linked, np.arange(9)) == 1.0  # nobody to exchange with shows nothing
+    assert pairing_permutation_p_value(linked, np.arange(9)) == 1.0  # nothing to exchange with
 
 
-def test_pairing_by_draws_agrees_with_all_orders() -> None:
+def test_drawn_pairing_test_matches_exact_one() -> None:
     rng = np.random.default_rng(9)
     truth, guess = rng.normal(0, 1, (8, 8)), rng.normal(0, 1, (8, 8))
     table = ((guess[None] - truth[:, None]) ** 2).mean(axis=2) - 0.3 * np.eye(8)
@@ -196,21 +196,21 @@ def test_pairing_by_draws_agrees_with_all_orders() -> None:
         assert pairing_permutation_p_value(table, groups) == pytest.approx(exact, abs=0.01)
 
 
-def test_pairing_inside_groups_keeps_its_level_where_levels_differ() -> None:
-    """Each group's answers have a level of their own that goes against its truth, as in cross-validation."""
+def test_grouped_pairing_test_keeps_level_with_group_offsets() -> None:
+    """Each group's answers have a mean level that correlates negatively with its truth, as in cross-validation."""
     rng, groups = np.random.default_rng(11), np.repeat(np.arange(5), 3)
     hits = pooled = 0
     for _ in range(300):
         level = rng.normal(0, 2, 5)[groups]
         truth = level[:, None] + rng.normal(0, 1, (15, 8))
-        guess = level[:, None] + rng.normal(0, 1, (15, 8))  # knows the group, and nothing of the photograph
+        guess = level[:, None] + rng.normal(0, 1, (15, 8))  # depends on the group, not on the photograph
         table = ((guess[None] - truth[:, None]) ** 2).mean(axis=2)
         hits += pairing_permutation_p_value(table, groups, draws=400) <= 0.05
         pooled += pairing_permutation_p_value(table, draws=400) <= 0.05
     assert hits <= stats.binom.ppf(0.999, 300, 0.05) < pooled
 
 
-def test_exchange_share_inside_groups_is_what_its_words_say() -> None:
+def test_grouped_pairing_error_reduction_definition() -> None:
     rng, groups = np.random.default_rng(4), np.array([0, 0, 0, 1, 1])
     errors = rng.gamma(2, 1, (5, 5))
     share, drawn = bootstrap.pairing_error_reduction(errors, seed=1, groups=groups)

@@ -1,4 +1,4 @@
-"""A small world: an advisor, photographs with and without labels, adapters as folders."""
+"""Fixtures: an advisor, photographs with and without labels, adapters as folders, and a run with a fake model."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def fake_model() -> ModuleType:
 
 @pytest.fixture
 def recipe() -> Recipe:
-    """The plain questions alone, on as many photographs as there are."""
+    """Only the plain questions, on all photographs."""
     amounts = {"compliance_photographs": 60, "edited_photographs": 0, "constrained_photographs": 0}
     return recipe_from_values({"evaluate": amounts})
 
@@ -75,7 +75,7 @@ def make_labelled(fake_model: ModuleType, count: int, seed: int = 5) -> list[Lab
 
 
 def adapter(folder: Path, name: str) -> Path:
-    """A folder that stands for an adapter; its bytes make it another candidate than one of another name."""
+    """A folder that represents an adapter; its bytes depend on its name."""
     path = folder / name
     path.mkdir(exist_ok=True)
     (path / "adapters.safetensors").write_bytes(name.encode())
@@ -86,7 +86,7 @@ def adapter(folder: Path, name: str) -> Path:
 def run(
     tmp_path: Path, fake_model: ModuleType, recipe: Recipe, labelled: list[LabelledPhotograph]
 ) -> Callable[..., EvaluationReport]:
-    """Evaluate a stand-in; what isn't given is sound."""
+    """Evaluate a fake model; options that aren't given are sound."""
 
     def evaluate(
         model: Any, photographs: list[LabelledPhotograph] | None = None, out: str = "run", **options: Any

@@ -1,7 +1,7 @@
-"""A model of plain arithmetic behind the same protocol as the real one, with faults that can be planted.
+"""A fake model with the protocol of the real one, in which tests can plant faults.
 
-A stand-in photograph carries its truth in its pixels (eight grey stripes), so an answer that depends on the
-photograph has to read it, as a real one would.
+A fake photograph holds its true scores in its pixels (one grey stripe each), so an answer that depends on the
+photograph has to read them, as a real one would.
 """
 
 from __future__ import annotations
@@ -21,21 +21,22 @@ _STRIPE = 12  # pixels; wide enough that a blurred or recompressed copy can stil
 
 
 def photograph(scores: Mapping[str, float], number: int = 0) -> Image.Image:
-    """A picture whose pixels hold the eight scores (0-10) and a number that makes it unique."""
+    """An image whose pixels hold the scores (0-10) and a number that makes it unique."""
     values = [round(scores[name] * 20) for name in DIMENSIONS] + [number % 256, number // 256]
     row = np.repeat(np.array(values, dtype=np.uint8), _STRIPE)
     return Image.fromarray(np.tile(row, (6 * _STRIPE, 1))).convert("RGB")
 
 
 def scores_in_image(image: Image.Image) -> np.ndarray:
-    """The eight scores a picture holds."""
+    """(D,) the scores that an image holds."""
     return stripes(image)[: len(DIMENSIONS)] / 20
 
 
 def stripes(image: Image.Image) -> np.ndarray:
-    """The ten grey values of a picture, read in the middle of each stripe."""
+    """(D + 2,) the grey values of an image, read in the middle of each stripe."""
     middle = np.asarray(image.convert("L"), dtype=np.float64)[image.height // 2]
-    return middle[[int((k + 0.5) * image.width / 10) for k in range(10)]]
+    count = len(DIMENSIONS) + 2
+    return middle[[int((k + 0.5) * image.width / count) for k in range(count)]]
 
 
 def answer_text(scores: np.ndarray, word: str = "Calm") -> str:
@@ -47,7 +48,7 @@ def answer_text(scores: np.ndarray, word: str = "Calm") -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class FakeGeneration:
-    """Stands for `models.generation.Generation`."""
+    """Replaces `models.inference.generation.Generation`."""
 
     text: str
     tokens: tuple[int, ...] = tuple(range(40))
@@ -64,12 +65,12 @@ Critic = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 
 
 def noisy_critic(spread: float, shift: float = 0.0) -> Critic:
-    """A critic that sees the truth with an error of this spread (points) and this bias."""
+    """A critic that returns the true scores with this spread and bias (points)."""
     return lambda truth, rng: truth + shift + rng.normal(0, spread, len(truth))
 
 
 def constant_critic(score: float) -> Critic:
-    """A critic that says the same of everything."""
+    """A critic that gives every photograph the same score."""
     return lambda truth, rng: np.full(len(truth), score)
 
 
@@ -80,10 +81,10 @@ def has_comparison(question: Question) -> bool:
 
 @dataclass(kw_only=True)
 class FakeModel:
-    """A model whose base and adapters are critics; an adapter is known by the name of its folder."""
+    """A model whose base and adapters are critics; the name of an adapter's folder selects its critic."""
 
     critics: dict[str, Critic]
-    fingerprint: str = "stand-in"
+    fingerprint: str = "fake-model"
     metal: bool = False
     nats: float = 0.2
     slow: dict[str, float] = field(default_factory=dict)
@@ -104,7 +105,7 @@ class FakeModel:
         if not question.exact_tokens:
             options |= {"temperature": question.temperature, "seed": question.seed}
         self.request_options.append({"arm": self.arm, **options})
-        number = int(stripes(image)[8])
+        number = int(stripes(image)[len(DIMENSIONS)])
         if question.exact_tokens:
             self.timed += 1
             noise = 1 + 0.01 * np.sin(self.timed * 12.9898)

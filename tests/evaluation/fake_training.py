@@ -1,4 +1,4 @@
-"""Trainings that cost nothing: each leaves a folder whose name is that of a critic of the stand-in."""
+"""Fake trainings of folds: each writes a folder whose name selects a critic of the fake model."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from mondrian_core.evaluation import CrossValidationPlan, LabelledPhotograph
 
 
 class FakeFoldTrainer:
-    """Trains nothing and notes what it would have been: a fold's adapter is the critic "fold-K" of the model."""
+    """Records each training instead of doing it: a fold's adapter is the critic "fold-K" of the fake model."""
 
     def __init__(self, folder: Path, entries: list[LabelledPhotograph], count: int = 4) -> None:
         self.folder, self.trained = folder, []
@@ -28,5 +28,5 @@ def make_fold_model(fake_model: ModuleType, spread: float) -> object:
     return fake_model.FakeModel(critics=critics | {f"fold-{k}": fake_model.noisy_critic(spread) for k in range(4)})
 
 
-def make_folding(school: FakeFoldTrainer, entries: list[LabelledPhotograph]) -> CrossValidationPlan:
-    return CrossValidationPlan(entries, school.fold_of, school, "recipe")
+def make_folding(trainer: FakeFoldTrainer, entries: list[LabelledPhotograph]) -> CrossValidationPlan:
+    return CrossValidationPlan(entries, trainer.fold_of, trainer, "recipe")

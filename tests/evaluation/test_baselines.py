@@ -1,4 +1,4 @@
-"""Rivals: what is fitted inside the folds must not know the fold."""
+"""Baselines: a calibration must not use the fold that it is applied to."""
 
 from __future__ import annotations
 
@@ -49,14 +49,14 @@ def test_linear_calibration_of_constant_base(truth: np.ndarray) -> None:
     assert found["base_calibrated"]["mse"] == pytest.approx(truth.var(axis=0).mean(), rel=0.15)
 
 
-def test_mean_and_constant_eight_baselines(truth: np.ndarray) -> None:
+def test_constant_and_mean_baselines(truth: np.ndarray) -> None:
     mean = dict.fromkeys(DIMENSIONS, 5.5)
     found = baseline_metrics(table(labels=truth, base=truth), mean)
     assert found["training_mean"]["mse"] == pytest.approx(((truth - 5.5) ** 2).mean())
     assert found["always_8"]["mse"] == pytest.approx(((truth - 8) ** 2).mean())
 
 
-def test_the_own_calibration_is_no_rival_that_could_win(truth: np.ndarray) -> None:
+def test_candidates_own_calibration_is_not_a_baseline(truth: np.ndarray) -> None:
     rng = np.random.default_rng(2)
     shifted = truth + 1.0 + rng.normal(0, 0.1, truth.shape)
     found = baseline_metrics(table(labels=truth, base=truth + rng.normal(0, 3, truth.shape), candidate=shifted), None)
@@ -64,11 +64,11 @@ def test_the_own_calibration_is_no_rival_that_could_win(truth: np.ndarray) -> No
     assert unbeaten_baseline_notes(float(((shifted - truth) ** 2).mean()), found) == ()
 
 
-def test_rank_correlation_is_taken_within_folds() -> None:
-    """A mean of the other folds is low where its own fold is high: pooled that is a correlation of nearly -1."""
+def test_rank_correlation_is_within_folds() -> None:
+    """The mean of the other folds is low where its own fold is high: pooled, the correlation is nearly -1."""
     rng = np.random.default_rng(3)
     labels = rng.uniform(0, 10, (20, 8))
     folds = np.repeat(np.arange(4), 5)
     means = np.array([labels[folds != fold].mean(axis=0) for fold in folds])
     assert score_error_metrics(means, labels)["rank_correlation"] < -0.2
-    assert score_error_metrics(means, labels, folds)["rank_correlation"] is None  # constant within a fold: not known
+    assert score_error_metrics(means, labels, folds)["rank_correlation"] is None  # constant within a fold: undefined

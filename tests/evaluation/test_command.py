@@ -1,4 +1,4 @@
-"""`mondrian evaluate`: exit status, judging again without a model, the page, and going on after an interruption."""
+"""`mondrian evaluate`: exit status, rescoring without a model, the page, and resuming after an interruption."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def measured(run: Run, fake_model: ModuleType, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def refused(run: Run, fake_model: ModuleType, tmp_path: Path) -> Path:
-    """A run of one that a gate refuses."""
+    """A run of an adapter that a gate refuses."""
     run(
         fake_model.FakeModel(critics={"base": fake_model.noisy_critic(1.0), "candidate": fake_model.noisy_critic(3.0)}),
         out="refused",
@@ -38,7 +38,7 @@ def refused(run: Run, fake_model: ModuleType, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def plain(tmp_path: Path, recipe: Recipe) -> list[str]:
-    """--recipe with the recipe that the runs were measured by."""
+    """--recipe with the recipe of the runs."""
     path = tmp_path / "plain.toml"
     lines = [
         f"{key} = {value}"
@@ -100,7 +100,7 @@ def test_rescore_does_not_change_run(measured: Path, plain: list[str], capsys: p
     assert again.gates == EvaluationReport.load(measured / "comparison_report.json").gates
 
 
-def test_a_run_is_found_by_its_name_and_judged_by_its_own_recipe(
+def test_rescore_finds_run_by_name_and_uses_its_recipe(
     measured: Path, tmp_path: Path, recipe: Recipe, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "runs").mkdir()
@@ -121,7 +121,7 @@ def test_html_option_sets_report_path(
         assert (tmp_path / page).read_text().startswith("<!doctype html>")
 
 
-def test_samples_of_another_version_say_so(
+def test_samples_of_another_version_are_rejected(
     measured: Path, plain: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     samples = measured / "samples.jsonl"
@@ -160,16 +160,16 @@ def workspace(legacy_workspace_copy: Path, monkeypatch: pytest.MonkeyPatch) -> S
     return SimpleNamespace(seen=seen, arguments=[*arguments, "--base-model", "mini"])
 
 
-def test_the_same_command_goes_on_after_an_interruption(workspace: SimpleNamespace) -> None:
+def test_same_command_resumes_after_interruption(workspace: SimpleNamespace) -> None:
     assert main(workspace.arguments) == 130
     assert main(workspace.arguments) == 0
     first, second = workspace.seen
     assert first.run == second.run
     assert main(workspace.arguments) == 0
-    assert workspace.seen[-1].run != first.run  # that one was finished: this is a new evaluation
+    assert workspace.seen[-1].run != first.run  # the second was finished: this is a new evaluation
 
 
-def test_another_recipe_is_another_evaluation(workspace: SimpleNamespace) -> None:
+def test_other_recipe_starts_new_evaluation(workspace: SimpleNamespace) -> None:
     assert main(workspace.arguments) == 130
     assert main([*workspace.arguments, "--folds", "3"]) == 0
     first, second = workspace.seen

@@ -1,4 +1,4 @@
-"""What was known before: the same photograph, a twin, a quotation in the prompt; and sentences learned by heart."""
+"""Contamination: the same photograph, a near-duplicate, a quotation in the prompt; and memorized sentences."""
 
 from __future__ import annotations
 
@@ -105,6 +105,6 @@ def test_memorization_needs_eight_consecutive_words() -> None:
 
 
 def test_phrases_do_not_reach_across_comments() -> None:
-    """Two dimensions of four words each are no sentence of eight."""
+    """Two comments of four words each don't form a phrase of eight."""
     assert verbatim_overlap_share([critique("One two three four.")], [critique("One two three four.")]) == 0.0
     assert word_ngrams("a b c d e f g h i") == {"a b c d e f g h", "b c d e f g h i"}

@@ -1,4 +1,4 @@
-"""Cross-validation: nobody is judged by an adapter that saw the photograph, and the report says what folds are."""
+"""Cross-validation: no photograph is evaluated by an adapter trained on it, and the report explains folds."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ def recipe() -> Recipe:
     )
 
 
-def test_each_fold_is_judged_by_the_adapter_that_never_saw_it(
+def test_each_fold_is_evaluated_by_an_adapter_not_trained_on_it(
     run: Run, fake_model: ModuleType, labelled: list[LabelledPhotograph], tmp_path: Path, recipe: Recipe
 ) -> None:
-    school, model = FakeFoldTrainer(tmp_path, labelled), make_fold_model(fake_model, 0.8)
-    report = run(model, labelled[:3], cross_validation=make_folding(school, labelled))
-    assert [fold for fold, _ in school.trained] == [0, 1, 2, 3]
-    for fold, lineages in school.trained:
-        assert lineages == {name for name, other in school.fold_of.items() if other != fold}
+    trainer, model = FakeFoldTrainer(tmp_path, labelled), make_fold_model(fake_model, 0.8)
+    report = run(model, labelled[:3], cross_validation=make_folding(trainer, labelled))
+    assert [fold for fold, _ in trainer.trained] == [0, 1, 2, 3]
+    for fold, lineages in trainer.trained:
+        assert lineages == {name for name, other in trainer.fold_of.items() if other != fold}
     asked = {(arm, number) for arm, number in model.asked if arm.startswith("fold-")}
-    assert asked == {(f"fold-{school.fold_of[entry.photograph]}", int(entry.photograph[-2:])) for entry in labelled}
+    assert asked == {(f"fold-{trainer.fold_of[entry.photograph]}", int(entry.photograph[-2:])) for entry in labelled}
     found = report.metrics["folds"]
     assert (found["count"], found["photographs"], found["against_base"]["n"]) == (4, 20, 20)
     assert sum(each["n"] for each in found["by_fold"]) == 20
@@ -54,15 +54,15 @@ def test_folds_decide_when_holdout_is_too_small(
     assert "not this adapter" in gate.sentence
 
 
-def test_a_recipe_that_learns_nothing_fails_by_folds(
+def test_recipe_without_gain_fails_by_folds(
     run: Run, fake_model: ModuleType, labelled: list[LabelledPhotograph], tmp_path: Path, recipe: Recipe
 ) -> None:
-    school = FakeFoldTrainer(tmp_path, labelled)
-    report = run(make_fold_model(fake_model, 3.0), labelled[:3], cross_validation=make_folding(school, labelled))
+    trainer = FakeFoldTrainer(tmp_path, labelled)
+    report = run(make_fold_model(fake_model, 3.0), labelled[:3], cross_validation=make_folding(trainer, labelled))
     assert report.gate("score_error").verdict == "FAIL"
 
 
-def test_the_adapter_itself_decides_where_it_can(
+def test_enough_held_out_photographs_overrule_folds(
     run: Run, fake_model: ModuleType, labelled: list[LabelledPhotograph], tmp_path: Path, recipe: Recipe
 ) -> None:
     model = make_fold_model(fake_model, 0.1)
@@ -85,10 +85,10 @@ def test_report_explains_cross_validation(
     assert "The evaluated adapter is none of these: it is trained on the 1 photographs of the training split" in page
 
 
-def test_a_recipe_that_a_shift_of_the_base_beats_is_warned_of(
+def test_report_warns_when_shifted_base_is_better(
     run: Run, fake_model: ModuleType, labelled: list[LabelledPhotograph], tmp_path: Path, recipe: Recipe
 ) -> None:
-    """Seen on mini with 16 photographs to train on: 21 % below the base, and above the base calibrated for nothing."""
+    """Observed on mini with 16 training photographs: 21 % below the base, but above the calibrated base."""
     model = make_fold_model(fake_model, 1.2)
     model.critics["base"] = fake_model.noisy_critic(0.5, shift=2)
     report = run(model, labelled[:3], cross_validation=make_folding(FakeFoldTrainer(tmp_path, labelled), labelled))
@@ -96,7 +96,7 @@ def test_a_recipe_that_a_shift_of_the_base_beats_is_warned_of(
     assert any(step.startswith("By folds the recipe doesn't beat the base shifted") for step in report.next_steps)
 
 
-def test_interrupted_folds_go_on_and_are_rescored_without_training(
+def test_interrupted_folds_resume_and_rescore_without_training(
     run: Run, fake_model: ModuleType, labelled: list[LabelledPhotograph], tmp_path: Path, recipe: Recipe
 ) -> None:
     class Impatient(FakeFoldTrainer):
@@ -111,9 +111,9 @@ def test_interrupted_folds_go_on_and_are_rescored_without_training(
             labelled[:3],
             cross_validation=make_folding(Impatient(tmp_path, labelled), labelled),
         )
-    school, model = FakeFoldTrainer(tmp_path, labelled), make_fold_model(fake_model, 0.8)
-    report = run(model, labelled[:3], cross_validation=make_folding(school, labelled))
-    assert [fold for fold, _ in school.trained] == [2, 3]
+    trainer, model = FakeFoldTrainer(tmp_path, labelled), make_fold_model(fake_model, 0.8)
+    report = run(model, labelled[:3], cross_validation=make_folding(trainer, labelled))
+    assert [fold for fold, _ in trainer.trained] == [2, 3]
     assert report.metrics["folds"]["photographs"] == 20
     assert rescore_evaluation(tmp_path / "run", recipe, tmp_path / "again") == report
 

@@ -1,4 +1,4 @@
-"""An evaluation as a whole: interrupted, repeated, scored again, and its files."""
+"""Complete evaluations: interrupted, repeated, rescored, and their files."""
 
 from __future__ import annotations
 
@@ -34,9 +34,7 @@ def test_evaluation_writes_run_files(run: Run, fake_model: ModuleType, tmp_path:
     assert (tmp_path / "run" / "evaluation.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_interrupted_evaluation_goes_on_at_the_next_photograph(
-    run: Run, fake_model: ModuleType, tmp_path: Path
-) -> None:
+def test_interrupted_evaluation_resumes_at_next_photograph(run: Run, fake_model: ModuleType, tmp_path: Path) -> None:
     whole = run(sound(fake_model), out="whole")
 
     class Impatient(fake_model.FakeModel):
@@ -50,7 +48,7 @@ def test_interrupted_evaluation_goes_on_at_the_next_photograph(
         run(first)
     journal = tmp_path / "run" / "samples.jsonl"
     with journal.open("a") as stream:
-        stream.write('{"kind": "answer", "photogr')  # what a kill in the middle of a write leaves
+        stream.write('{"kind": "answer", "photogr')  # a write interrupted by a kill
     second = sound(fake_model)
     report = run(second)
     assert len(second.asked) == 120 - 31
@@ -67,9 +65,7 @@ def test_adapter_change_invalidates_evaluation(run: Run, fake_model: ModuleType,
     assert len(again.asked) == 120
 
 
-def test_kept_answers_of_the_base_make_the_second_evaluation_cheap(
-    run: Run, fake_model: ModuleType, tmp_path: Path
-) -> None:
+def test_second_evaluation_uses_cached_base_answers(run: Run, fake_model: ModuleType, tmp_path: Path) -> None:
     first, second = sound(fake_model), sound(fake_model)
     one = run(first, cache=tmp_path / "cache", out="one")
     two = run(second, cache=tmp_path / "cache", out="two")
@@ -89,7 +85,7 @@ def test_corrupt_answer_cache_is_recomputed(run: Run, fake_model: ModuleType, tm
     assert len(again.asked) == 120
 
 
-def test_rescore_gives_the_same_report_without_a_model(
+def test_rescore_gives_same_report_without_model(
     run: Run, fake_model: ModuleType, tmp_path: Path, recipe: Recipe
 ) -> None:
     report = run(sound(fake_model), champion=None)
@@ -100,7 +96,7 @@ def test_rescore_gives_the_same_report_without_a_model(
     assert (tmp_path / "run" / "report.html").read_text() == page
 
 
-def test_rescore_under_another_recipe_changes_the_verdict(run: Run, fake_model: ModuleType, tmp_path: Path) -> None:
+def test_rescore_with_other_recipe_changes_verdict(run: Run, fake_model: ModuleType, tmp_path: Path) -> None:
     assert run(sound(fake_model)).verdict == "PASS"
     strict = rescore_evaluation(tmp_path / "run", recipe_from_values({"gates": {"score_improvement": 0.99}}))
     assert strict.gate("score_error").verdict == "INCONCLUSIVE"
@@ -111,7 +107,7 @@ def test_rescore_without_samples_is_rejected(tmp_path: Path, recipe: Recipe) -> 
         rescore_evaluation(tmp_path, recipe)
 
 
-def test_failed_to_run_is_neither_wrong_nor_unparsable(run: Run, fake_model: ModuleType, tmp_path: Path) -> None:
+def test_failed_answer_is_neither_wrong_nor_unparsable(run: Run, fake_model: ModuleType, tmp_path: Path) -> None:
     def broken(arm: str, number: int) -> BaseException | None:
         return RuntimeError("out of memory") if (arm, number) in {("candidate", 3), ("base", 4)} else None
 
@@ -125,7 +121,7 @@ def test_failed_to_run_is_neither_wrong_nor_unparsable(run: Run, fake_model: Mod
     assert outcome.reason == "RuntimeError: out of memory"
 
 
-def test_unreadable_base_answers_are_left_out_and_told(run: Run, fake_model: ModuleType) -> None:
+def test_unreadable_base_answers_are_excluded_and_reported(run: Run, fake_model: ModuleType) -> None:
     class Mumbling(fake_model.FakeModel):
         def ask(self, question: Question, **options: object) -> object:
             said = super().ask(question, **options)
@@ -144,7 +140,7 @@ def test_evaluation_without_photographs_is_rejected(run: Run, fake_model: Module
         run(sound(fake_model), [], unlabelled=[])
 
 
-def test_variant_of_a_photograph_counts_once(
+def test_photograph_with_variants_counts_once(
     run: Run, fake_model: ModuleType, labelled: list[LabelledPhotograph]
 ) -> None:
     twice = [entry for entry in labelled for _ in range(2)]
@@ -181,10 +177,10 @@ def test_model_output_is_escaped_in_report(run: Run, fake_model: ModuleType, tmp
         ("\u2028 \x85 \ufffe \U0001f305", None),
     ],
 )
-def test_reports_are_written_whatever_characters_a_model_answers(
+def test_report_is_written_for_any_characters_in_answer(
     run: Run, fake_model: ModuleType, tmp_path: Path, written: str, reason: str | None
 ) -> None:
-    """Half a character, escaped or raw, is no text: the answer is unparsable, and the report is made all the same."""
+    """A lone surrogate, escaped or raw, isn't text: the answer is unparsable, and the report is still written."""
 
     class Odd(fake_model.FakeModel):
         def ask(self, question: Question, **options: object) -> object:
@@ -197,7 +193,7 @@ def test_reports_are_written_whatever_characters_a_model_answers(
     assert "<html" in (tmp_path / "run" / "report.html").read_text()
 
 
-def test_page_begins_with_the_verdict_and_names_every_gate(run: Run, fake_model: ModuleType, tmp_path: Path) -> None:
+def test_page_starts_with_verdict_and_names_every_gate(run: Run, fake_model: ModuleType, tmp_path: Path) -> None:
     report = run(sound(fake_model))
     page = (tmp_path / "run" / "report.html").read_text()
     body = page[page.index("<body>") :]
@@ -205,21 +201,21 @@ def test_page_begins_with_the_verdict_and_names_every_gate(run: Run, fake_model:
     assert body.count("<article>") >= 4
 
 
-def test_markdown_has_a_line_per_gate(run: Run, fake_model: ModuleType) -> None:
+def test_markdown_has_one_line_per_gate(run: Run, fake_model: ModuleType) -> None:
     report = run(sound(fake_model))
     lines = report.markdown().splitlines()
     assert lines[0].startswith("## PASS")
     assert [line.split("|")[1].strip() for line in lines if line.startswith("| ")][1:] == [g.name for g in report.gates]
 
 
-def test_candidate_that_learned_only_habits_is_warned_of(run: Run, fake_model: ModuleType) -> None:
+def test_report_warns_when_constant_baseline_is_better(run: Run, fake_model: ModuleType) -> None:
     model = sound(fake_model)
     model.critics |= {"base": fake_model.noisy_critic(0.5, shift=3), "candidate": fake_model.noisy_critic(1.2)}
     assert any("the base shifted" in step for step in run(model).next_steps)
 
 
-def test_broken_form_with_all_scores_is_a_matter_of_format(run: Run, fake_model: ModuleType) -> None:
-    """The candidate's closing brace is missing on a third of the photographs, but every score was said."""
+def test_broken_format_with_all_scores_fails_format_only(run: Run, fake_model: ModuleType) -> None:
+    """The candidate's closing brace is missing on a third of the photographs, but every score is there."""
 
     class Careless(fake_model.FakeModel):
         def ask(self, question: Question, **options: object) -> object:
@@ -236,7 +232,7 @@ def test_broken_form_with_all_scores_is_a_matter_of_format(run: Run, fake_model:
     assert careless.metrics["against_base"]["penalised"] == 0
 
 
-def test_one_missing_score_costs_that_dimension_only(run: Run, fake_model: ModuleType) -> None:
+def test_missing_score_penalizes_its_dimension_only(run: Run, fake_model: ModuleType) -> None:
     class Forgetful(fake_model.FakeModel):
         def ask(self, question: Question, **options: object) -> object:
             said = super().ask(question, **options)

@@ -1,4 +1,4 @@
-"""What must hold without labels, on photographs whose pixels are known."""
+"""Metamorphic relations on photographs with known pixels."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ RECIPE = GateRecipe()
 
 @pytest.fixture(scope="module")
 def photographs() -> list[Image.Image]:
-    """Eight rendered ones."""
+    """Eight rendered photographs."""
     return list(rendered_photographs(8, seed=3))
 
 
 def measured(image: Image.Image) -> dict[str, float]:
-    """A critic that only measures: edges for sharpness, mean light for lighting, the tilt of nothing else."""
+    """A critic that measures: edges for sharpness, mean brightness for lighting, and tilt for balance."""
     grey = np.asarray(image.convert("L").resize((128, 128), Image.Resampling.BILINEAR), dtype=np.float64)
     sharp = float(np.abs(np.diff(grey, axis=1)).mean())
     return dict.fromkeys(DIMENSIONS, 5.0) | {"focus_sharpness": min(10.0, sharp), "lighting": grey.mean() / 25.6}
 
 
 def answers(photographs: list[Image.Image], critic: Critic) -> GateMeasurements:
-    """What a candidate with this eye would have said to photographs and edited copies."""
+    """A candidate's answers to photographs and edited copies, by this critic."""
     plain, copies = [], []
     for number, image in enumerate(photographs):
         plain.append(EvaluationOutcome(photograph=str(number), arm="candidate", status="valid", scores=critic(image)))
@@ -66,7 +66,7 @@ def test_edited_copies_change_pixels_as_named(photographs: list[Image.Image]) ->
         assert tilted.width / tilted.height == pytest.approx(image.width / image.height, rel=0.02)
 
 
-def test_a_tilted_copy_has_no_black_corners() -> None:
+def test_tilted_copy_has_no_black_corners() -> None:
     white = Image.new("RGB", (301, 200), "white")
     tilted = np.asarray(METAMORPHIC_RELATIONS["tilted"].edit(white))
     assert tilted.min() == 255
@@ -108,7 +108,7 @@ def test_unstable_critic_fails_metamorphic_check(photographs: list[Image.Image])
 
 
 def test_metamorphic_check_false_failure_rate_below_5_percent(photographs: list[Image.Image]) -> None:
-    """At most half wrong is what the check allows; a critic exactly there fails in less than 5 % of evaluations."""
+    """The check allows half of the answers to be wrong; a critic at that limit fails in less than 5 % of runs."""
     rng = np.random.default_rng(5)
     fails = 0
     for _ in range(300):
@@ -117,13 +117,13 @@ def test_metamorphic_check_false_failure_rate_below_5_percent(photographs: list[
     assert fails / 300 < 0.05
 
 
-def test_missing_answers_are_not_counted_as_right(photographs: list[Image.Image]) -> None:
+def test_missing_answers_do_not_count_as_correct(photographs: list[Image.Image]) -> None:
     found = judge(GateMeasurements(edits=metamorphic_violations([], [], "candidate")), RECIPE)
     assert (found.verdict, found.n) == ("INCONCLUSIVE", 0)
 
 
-def test_a_fault_of_the_base_is_not_charged_to_the_adapter() -> None:
-    """Seen on mini: the base finds a tilted copy better balanced on 8 of 8 photographs, and so does every adapter."""
+def test_fault_of_base_does_not_fail_adapter() -> None:
+    """Observed on mini: base and adapters rate a tilted copy as better balanced on 8 of 8 photographs."""
     broken = {"tilted": {"broken": 8, "n": 8, "rate": 1.0, "says": METAMORPHIC_RELATIONS["tilted"].statement}}
     some = {"tilted": {"broken": 3, "n": 8, "rate": 3 / 8, "says": METAMORPHIC_RELATIONS["tilted"].statement}}
     assert judge(GateMeasurements(edits=broken, base_edits=broken), RECIPE).verdict == "PASS"

@@ -1,4 +1,4 @@
-"""The stand-in's protocol against the real thing: mini, a real adapter, real clocks."""
+"""The fake model's protocol with the real implementation: mini, a real adapter, real clocks."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ RECIPE = recipe_from_values(
 
 
 def test_evaluation_with_mini_model(tmp_path: Path) -> None:
-    """An adapter as it is before training (B is zero) must be refused; with B set it is asked, timed and judged."""
+    """An untrained adapter (B is zero) must be refused; with B set it is asked, timed and evaluated."""
     import mlx.core as mx
 
     from mondrian_core.mini import renderer, scene_critic
@@ -82,7 +82,7 @@ def test_evaluation_with_mini_model(tmp_path: Path) -> None:
     assert report.gate("latency_overhead").n in (3, 6, 12)
     samples = load_evaluation_samples(tmp_path / "run" / "samples.jsonl")
     base_outcomes = [outcome for outcome in samples.outcomes if outcome.arm == "base"]
-    assert all(outcome.kept for outcome in base_outcomes)  # asked for once, in the first evaluation
+    assert all(outcome.kept for outcome in base_outcomes)  # generated once, in the first evaluation
     assert {outcome.arm for outcome in samples.outcomes} == {"base", "candidate"}
     assert all(set(outcome.expected_scores) == set(outcome.scores) for outcome in samples.outcomes if outcome.readable)
     assert report.verdict != "PASS"

@@ -10,6 +10,7 @@ import pytest
 
 from mondrian_core.errors import BadAdapter
 from mondrian_core.evaluation import EvaluationReport, LabelledPhotograph, TrainingProvenance
+from mondrian_core.photograph_model import Question
 
 Run = Callable[..., EvaluationReport]
 
@@ -68,7 +69,7 @@ def test_constant_score_is_a_collapse_even_if_it_beats_the_base(run: Run, fake_m
     model.critics |= {"base": fake_model.constant_critic(0.5), "candidate": fake_model.constant_critic(8)}
     report = run(model)
     parts = {part.name: part.verdict for part in report.gate("health").parts}
-    assert report.gate("score_error").verdict == "PASS"  # this gate alone would let it through
+    assert report.gate("score_error").verdict == "PASS"  # this gate alone would pass it
     assert parts["mode_collapse"] == parts["photograph_dependence"] == "FAIL"
     assert report.verdict == "FAIL"
 
@@ -142,7 +143,7 @@ def test_damaged_adapter_is_not_asked(run: Run, fake_model: ModuleType) -> None:
     assert "2 LoRA keys" in report.gate("integrity").sentence
 
 
-def test_adapter_that_the_model_refuses_is_an_integrity_failure(run: Run, fake_model: ModuleType) -> None:
+def test_adapter_refused_by_model_fails_integrity(run: Run, fake_model: ModuleType) -> None:
     class Refusing(fake_model.FakeModel):
         def use(self, adapter: object) -> None:
             if adapter is not None:
@@ -199,9 +200,9 @@ def test_skipping_hard_photographs_does_not_help(run: Run, fake_model: ModuleTyp
     model = sound(fake_model)
 
     class Silent(fake_model.FakeModel):
-        def answer(self, image: object, **options: object) -> object:
-            answer = super().answer(image, **options)
-            silent = self.arm == "candidate" and self.asked[-1][1] % 3 == 0 and not options.get("exact_tokens")
+        def ask(self, question: Question, **options: object) -> object:
+            answer = super().ask(question, **options)
+            silent = self.arm == "candidate" and self.asked[-1][1] % 3 == 0 and not question.exact_tokens
             return replace(answer, text="I would rather not.", expected_scores={}) if silent else answer
 
     honest = run(model).metrics["against_base"]
@@ -214,8 +215,8 @@ def test_repetitive_text_fails_despite_correct_scores(run: Run, fake_model: Modu
     """Observed with a real adapter: half the error of the base, and "I would would would" in 57 of 60 critiques."""
 
     class Repetitive(fake_model.FakeModel):
-        def answer(self, image: object, **options: object) -> object:
-            answer = super().answer(image, **options)
+        def ask(self, question: Question, **options: object) -> object:
+            answer = super().ask(question, **options)
             return replace(answer, text=answer.text.replace("Stern light", "I would would would"))
 
     report = run(Repetitive(critics=sound(fake_model).critics))

@@ -20,6 +20,7 @@ from mondrian_core.evaluation import EvaluationReport
 from mondrian_core.evaluation.blind import preference
 from mondrian_core.evaluation.blind.model_judge import make_model_judge, parse_judge_letter
 from mondrian_core.evaluation.measure.samples import EvaluationSamples, load_evaluation_samples
+from mondrian_core.photograph_model import Question
 
 Run = Callable[..., EvaluationReport]
 
@@ -51,10 +52,10 @@ def test_side_assignment_is_deterministic(samples: EvaluationSamples) -> None:
 
 def test_identical_critiques_are_skipped(run: Run, fake_model: ModuleType, tmp_path: Path) -> None:
     class Parrot(fake_model.FakeModel):
-        def answer(self, image: object, **options: object) -> object:
+        def ask(self, question: Question, **options: object) -> object:
             self.arm, arm = "base", self.arm
             try:
-                return super().answer(image, **options)
+                return super().ask(question, **options)
             finally:
                 self.arm = arm
 

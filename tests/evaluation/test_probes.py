@@ -1,4 +1,4 @@
-"""Questions beside the plain one: sampled, under the schema, with retrieval, about edited copies; and the chances."""
+"""Probes: sampling, constrained decoding, retrieval, edited copies; and score probabilities."""
 
 from __future__ import annotations
 
@@ -33,20 +33,20 @@ def sound(fake_model: ModuleType, kind: str = "FakeModel") -> object:
 
 
 def plain(request_options: list[dict[str, object]]) -> list[dict[str, object]]:
-    """The request_options of the judged answers; timed ones are always greedy."""
+    """The options of all requests but the timed ones, which are always greedy."""
     return [manner for manner in request_options if "seed" in manner]
 
 
-def test_greedy_is_the_default_and_does_not_look_at_the_seed(run: Run, fake_model: ModuleType, tmp_path: Path) -> None:
+def test_greedy_default_ignores_seed(run: Run, fake_model: ModuleType, tmp_path: Path) -> None:
     model = sound(fake_model)
     run(model, recipe=with_settings(), cache=tmp_path / "cache", out="one")
     assert {manner["temperature"] for manner in plain(model.request_options)} == {0.0}
     again = sound(fake_model)
     run(again, recipe=with_settings(seed=5), cache=tmp_path / "cache", out="two")
-    assert {manner["arm"] for manner in plain(again.request_options)} == {"candidate"}  # the base's greedy answers hold
+    assert {manner["arm"] for manner in plain(again.request_options)} == {"candidate"}  # base: cached
 
 
-def test_sampling_is_seeded_by_photograph_and_the_same_in_both_arms(run: Run, fake_model: ModuleType) -> None:
+def test_sampling_seed_depends_on_photograph_not_arm(run: Run, fake_model: ModuleType) -> None:
     first, second, other = sound(fake_model), sound(fake_model), sound(fake_model)
     run(first, recipe=with_settings(temperature=0.7, seed=1), out="first")
     run(second, recipe=with_settings(temperature=0.7, seed=1), out="second")
@@ -59,14 +59,14 @@ def test_sampling_is_seeded_by_photograph_and_the_same_in_both_arms(run: Run, fa
     assert answer_seed(1, "a") != answer_seed(1, "b")
 
 
-def test_sampled_answers_of_another_seed_are_asked_again(run: Run, fake_model: ModuleType, tmp_path: Path) -> None:
+def test_other_seed_invalidates_sampled_answers(run: Run, fake_model: ModuleType, tmp_path: Path) -> None:
     for seed, out in ((1, "one"), (2, "two")):
         model = sound(fake_model)
         run(model, recipe=with_settings(temperature=0.7, seed=seed), cache=tmp_path / "cache", out=out)
         assert {manner["arm"] for manner in plain(model.request_options)} == {"base", "candidate"}
 
 
-def test_answers_under_the_schema_are_counted_apart(run: Run, fake_model: ModuleType) -> None:
+def test_constrained_answers_are_counted_separately(run: Run, fake_model: ModuleType) -> None:
     class Careless(fake_model.FakeModel):
         def ask(self, question: Question, **options: object) -> object:
             said = super().ask(question, **options)
@@ -78,7 +78,7 @@ def test_answers_under_the_schema_are_counted_apart(run: Run, fake_model: Module
     assert report.metrics["constrained"]["candidate"]["asked"] == 5
     assert report.metrics["constrained"]["candidate"]["bounds"][0] == pytest.approx(0.05 ** (1 / 5))
     assert report.metrics["arms"]["candidate"]["format"]["rate"] == 0.0
-    assert report.gate("format_compliance").verdict == "FAIL"  # only free answers count
+    assert report.gate("format_compliance").verdict == "FAIL"  # only unconstrained answers count
 
 
 def consult(scores: Mapping[str, float], lineage: str) -> PortfolioComparison:
@@ -86,7 +86,7 @@ def consult(scores: Mapping[str, float], lineage: str) -> PortfolioComparison:
     return PortfolioComparison(dict(scores), (neighbour,), dict.fromkeys(DIMENSIONS, (7.0, 5.0, 9.0)), 3)
 
 
-def test_the_base_with_retrieval_is_a_rival_and_no_arm(run: Run, fake_model: ModuleType) -> None:
+def test_base_with_retrieval_is_a_baseline_not_an_arm(run: Run, fake_model: ModuleType) -> None:
     class Helped(fake_model.FakeModel):
         def ask(self, question: Question, **options: object) -> object:
             if not fake_model.has_comparison(question):
@@ -105,7 +105,7 @@ def test_the_base_with_retrieval_is_a_rival_and_no_arm(run: Run, fake_model: Mod
     assert "base_rag" not in report.metrics["arms"]
     assert any("retrieval" in step for step in report.next_steps)
     asked = [manner["arm"] for manner in model.request_options if manner["comparison"]]
-    assert asked == ["base"] * 20  # labelled ones only, and never the adapter
+    assert asked == ["base"] * 20  # labelled photographs only, and never the adapter
     off = sound(fake_model)
     assert (
         "base_rag"
@@ -113,7 +113,7 @@ def test_the_base_with_retrieval_is_a_rival_and_no_arm(run: Run, fake_model: Mod
     )
 
 
-def test_a_base_that_cannot_answer_with_retrieval_is_not_asked_for_ever(run: Run, fake_model: ModuleType) -> None:
+def test_retrieval_probe_stops_after_unreadable_answers(run: Run, fake_model: ModuleType) -> None:
     class Lost(fake_model.FakeModel):
         def ask(self, question: Question, **options: object) -> object:
             said = super().ask(question, **options)
@@ -125,7 +125,7 @@ def test_a_base_that_cannot_answer_with_retrieval_is_not_asked_for_ever(run: Run
     assert "base_rag" not in report.metrics["rivals"]
 
 
-def test_interrupted_probing_goes_on_with_the_next_question(run: Run, fake_model: ModuleType, tmp_path: Path) -> None:
+def test_interrupted_probing_resumes_at_next_question(run: Run, fake_model: ModuleType, tmp_path: Path) -> None:
     chosen = with_settings(edited_photographs=3, constrained_photographs=4)
 
     class Impatient(fake_model.FakeModel):
@@ -167,13 +167,13 @@ def test_score_log_probabilities_give_model_certainty(
     health = {arm: found["health"] for arm, found in report.metrics["arms"].items()}
     assert health["candidate"]["legal_mass"] == pytest.approx(0.9, abs=1e-3)
     assert health["candidate"]["coverage_80"] > 0.95
-    assert health["base"]["coverage_80"] < 0.5  # sure of itself and wrong
+    assert health["base"]["coverage_80"] < 0.5  # overconfident
 
 
-def test_written_digits_stand_beside_expected_scores(run: Run, fake_model: ModuleType) -> None:
+def test_report_has_written_and_expected_scores(run: Run, fake_model: ModuleType) -> None:
     found = run(sound(fake_model), recipe=with_settings()).metrics["arms"]["candidate"]
     assert found["written_scores"]["n"] == found["scores"]["n"] == 20
-    assert found["written_scores"]["mse"] != found["scores"]["mse"]  # the stand-in writes rounded ones
+    assert found["written_scores"]["mse"] != found["scores"]["mse"]  # the fake model writes rounded ones
     assert 0 < found["scores"]["rank_correlation"] <= 1
 
 

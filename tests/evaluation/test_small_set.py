@@ -1,4 +1,4 @@
-"""Five critiques, trained on whole with folds, on mini: what is trained, recorded and measured; and the next round."""
+"""Five critiques on mini, trained on all of them with folds: what is trained, recorded and measured."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def dataset_of(context: StageContext) -> DatasetVersion:
     return load_dataset_version(Path(read_stage_summary(context, "dataset", DatasetSummary).path))
 
 
-def test_a_small_set_is_trained_on_whole_and_judged_by_folds_round_after_round(
+def test_small_dataset_is_trained_entirely_and_evaluated_by_folds(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     workspace, registry = tmp_path / "workspace", Registry(tmp_path / "adapters")

@@ -1,4 +1,4 @@
-"""An adapter that was trained on everything: the folds speak of scores, and nothing it knows is held for a test."""
+"""An adapter trained on the full dataset: only the folds measure scores, and no training photograph is a test."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from mondrian_core.evaluation import (
 from mondrian_core.evaluation.blind import preference
 from mondrian_core.evaluation.measure.samples import load_evaluation_samples
 from mondrian_core.images import perceptual_hash
+from mondrian_core.photograph_model import Question
 from mondrian_core.recipes import Recipe, recipe_from_values
 from mondrian_core.rubric import DIMENSIONS
 from tests.evaluation.schooling import School, folding, model_of
@@ -37,7 +38,7 @@ def recipe() -> Recipe:
 
 @pytest.fixture
 def labelled(labelled: list[LabelledPhotograph]) -> list[LabelledPhotograph]:
-    """Twenty photographs that nobody takes for one another: blocks of grey above and below the stripes."""
+    """Twenty photographs that aren't near-duplicates: blocks of grey above and below the stripes."""
     found = []
     for number, entry in enumerate(labelled):
         pixels = np.asarray(entry.image).copy()
@@ -49,7 +50,7 @@ def labelled(labelled: list[LabelledPhotograph]) -> list[LabelledPhotograph]:
 
 
 def knowing(entries: list[LabelledPhotograph], *, everything: bool = True) -> TrainingProvenance:
-    """What an adapter is that was trained on these photographs."""
+    """The provenance of an adapter trained on these photographs."""
     return TrainingProvenance(
         photo_ids=frozenset(entry.photograph for entry in entries),
         perceptual_hashes=tuple(perceptual_hash(entry.image) for entry in entries),
@@ -61,7 +62,7 @@ def knowing(entries: list[LabelledPhotograph], *, everything: bool = True) -> Tr
 
 @pytest.fixture
 def whole(run: Run, tmp_path: Path, labelled: list[LabelledPhotograph]) -> Callable[..., EvaluationReport]:
-    """Evaluate an adapter that was trained on all twenty, with folds over them."""
+    """Evaluate an adapter trained on all twenty photographs, with folds over them."""
 
     def evaluate(model: object, out: str = "run", **options: object) -> EvaluationReport:
         school = options.pop("school", None) or School(tmp_path, labelled)
@@ -81,7 +82,7 @@ def live(fake_model: ModuleType, spread: float, champion: float) -> object:
     return model
 
 
-def test_folds_alone_speak_of_scores_and_the_sentence_says_so(
+def test_only_folds_measure_scores_and_sentence_says_so(
     whole: Callable[..., EvaluationReport], fake_model: ModuleType, labelled: list[LabelledPhotograph], tmp_path: Path
 ) -> None:
     model = model_of(fake_model, 0.8)
@@ -108,7 +109,7 @@ def test_memorizing_adapter_is_not_credited(whole: Callable[..., EvaluationRepor
     assert whole(model).gate("score_error").verdict == "FAIL"
 
 
-def test_scoring_it_on_its_own_training_photographs_is_refused(
+def test_training_photographs_as_test_fail_contamination(
     whole: Callable[..., EvaluationReport],
     run: Run,
     fake_model: ModuleType,
@@ -135,7 +136,7 @@ def test_report_states_source_of_figures(
     assert "never trained on, for format, effect and time" in page
 
 
-def test_preferences_are_asked_about_the_folds_critiques(
+def test_preferences_compare_critiques_of_folds(
     whole: Callable[..., EvaluationReport], fake_model: ModuleType, labelled: list[LabelledPhotograph], tmp_path: Path
 ) -> None:
     whole(model_of(fake_model, 0.8))
@@ -145,7 +146,7 @@ def test_preferences_are_asked_about_the_folds_critiques(
     assert all(pair.picture for pair in pairs) and "<img" in preference.blind_page(samples)
 
 
-def test_without_folds_nothing_is_said_of_scores(
+def test_without_folds_scores_are_inconclusive(
     run: Run, fake_model: ModuleType, labelled: list[LabelledPhotograph]
 ) -> None:
     report = run(model_of(fake_model, 0.8), [], trained=knowing(labelled), split="folds")
@@ -157,19 +158,19 @@ def test_without_folds_nothing_is_said_of_scores(
     assert any("--folds 5" in step for step in report.next_steps)
 
 
-def test_photographs_that_came_later_judge_it_itself(
+def test_later_photographs_evaluate_adapter_itself(
     run: Run, fake_model: ModuleType, labelled: list[LabelledPhotograph], tmp_path: Path
 ) -> None:
     model = model_of(fake_model, 3.0)
     school = School(tmp_path, labelled)
     report = run(model, labelled[11:], trained=knowing(labelled[:11]), folding=folding(school, labelled))
     gate = report.gate("score_error")
-    assert (gate.verdict, gate.n) == ("PASS", 9)  # the folds alone would say FAIL
+    assert (gate.verdict, gate.n) == ("PASS", 9)  # the folds alone would give FAIL
     assert "By folds" not in gate.sentence
     assert report.metrics["untested"] is None
 
 
-def test_a_critique_in_the_prompt_is_a_leak_for_the_folds_too(
+def test_critique_in_prompt_contaminates_folds(
     whole: Callable[..., EvaluationReport], fake_model: ModuleType, labelled: list[LabelledPhotograph], tmp_path: Path
 ) -> None:
     from mondrian_core.prompts import AdvisorPrompt
@@ -185,7 +186,7 @@ def test_a_critique_in_the_prompt_is_a_leak_for_the_folds_too(
     assert "No photograph of a fold was known to the adapter that judged it" in part(sound, "leakage").sentence
 
 
-def test_near_duplicates_in_two_folds_are_leakage(
+def test_near_duplicates_in_two_folds_are_contamination(
     whole: Callable[..., EvaluationReport], fake_model: ModuleType, labelled: list[LabelledPhotograph], tmp_path: Path
 ) -> None:
     twin = labelled[0].image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
@@ -236,7 +237,7 @@ def test_collapse_is_measured_on_the_adapter_itself(
 @pytest.mark.parametrize(
     ("spread", "verdict"), [(0.5, "PASS"), (3.5, "FAIL")]
 )  # the champion is off by 2; the base by as much
-def test_the_champion_is_met_on_photographs_that_neither_was_trained_on(
+def test_champion_is_compared_on_photographs_neither_was_trained_on(
     whole: Callable[..., EvaluationReport],
     fake_model: ModuleType,
     labelled: list[LabelledPhotograph],
@@ -250,10 +251,10 @@ def test_the_champion_is_met_on_photographs_that_neither_was_trained_on(
     assert gate.sentence.startswith("By folds, which measure the recipe and not this adapter (it is trained on all")
     assert {number for arm, number in model.asked if arm == "live"} == set(range(12, 20))
     assert report.metrics["folds"]["champion_saw"] == 12
-    assert "champion" not in report.metrics["folds"]["arms"]  # eight photographs beside twenty would mislead
+    assert "champion" not in report.metrics["folds"]["arms"]  # eight photographs next to twenty would mislead
 
 
-def test_a_champion_that_saw_nearly_everything_leaves_it_open_and_says_what_to_do(
+def test_champion_trained_on_nearly_all_is_inconclusive_with_advice(
     whole: Callable[..., EvaluationReport], fake_model: ModuleType, labelled: list[LabelledPhotograph]
 ) -> None:
     few = whole(live(fake_model, 0.5, 2.0), champion="live", champion_trained=knowing(labelled[:14])).gate("champion")
@@ -267,7 +268,7 @@ def test_a_champion_that_saw_nearly_everything_leaves_it_open_and_says_what_to_d
     assert none.verdict == "INCONCLUSIVE"
 
 
-def test_a_twin_of_what_the_champion_saw_does_not_count(
+def test_near_duplicate_of_champions_training_data_does_not_count(
     whole: Callable[..., EvaluationReport], fake_model: ModuleType, labelled: list[LabelledPhotograph]
 ) -> None:
     seen = [*labelled[:11], replace(labelled[11], photograph="another lineage")]
@@ -275,7 +276,7 @@ def test_a_twin_of_what_the_champion_saw_does_not_count(
     assert gate.n == 8
 
 
-def test_a_champion_nobody_knows_the_training_of_is_never_met_by_folds(
+def test_champion_with_unknown_training_is_not_compared_by_folds(
     whole: Callable[..., EvaluationReport], fake_model: ModuleType
 ) -> None:
     model = live(fake_model, 0.5, 2.0)
@@ -284,10 +285,10 @@ def test_a_champion_nobody_knows_the_training_of_is_never_met_by_folds(
     assert not [arm for arm, _ in model.asked if arm == "live"]
 
 
-def test_held_out_photographs_that_the_champion_saw_are_not_held_against_it(
+def test_held_out_photographs_of_champions_training_are_excluded(
     run: Run, fake_model: ModuleType, labelled: list[LabelledPhotograph]
 ) -> None:
-    """A set that grew: what was trained on whole last month is now held out in part."""
+    """The dataset grew: part of last month's training photographs is now held out."""
     model = live(fake_model, 0.8, 1.0)
     model.critics["candidate"] = fake_model.noisy_critic(1.0)
     report = run(model, labelled, champion="live", champion_trained=knowing(labelled[:5]))
@@ -296,7 +297,7 @@ def test_held_out_photographs_that_the_champion_saw_are_not_held_against_it(
     assert report.gate("score_error").n == 20
 
 
-def test_interrupted_between_a_fold_and_its_champion_goes_on_without_training(
+def test_interruption_between_fold_and_champion_resumes_without_training(
     whole: Callable[..., EvaluationReport],
     fake_model: ModuleType,
     labelled: list[LabelledPhotograph],
@@ -304,10 +305,10 @@ def test_interrupted_between_a_fold_and_its_champion_goes_on_without_training(
     recipe: Recipe,
 ) -> None:
     class Impatient(fake_model.FakeModel):
-        def answer(self, image: object, **options: object) -> object:
+        def ask(self, question: Question, **options: object) -> object:
             if self.arm == "live" and len([arm for arm, _ in self.asked if arm == "live"]) == 3:
                 raise KeyboardInterrupt
-            return super().answer(image, **options)
+            return super().ask(question, **options)
 
     options = {"champion": "live", "champion_trained": knowing(labelled[:12])}
     with pytest.raises(KeyboardInterrupt):

@@ -1,4 +1,4 @@
-"""What an evaluation is told about a candidate: where it was trained, what retrieval offers, how folds are trained."""
+"""Training and evaluation data of a candidate: provenance, test photographs, retrieval and folds."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def found(context: StageContext, adapter: Path, listen: Callable[[StageEvent], N
     )
 
 
-def test_an_adapter_in_a_run_was_trained_on_that_runs_dataset(built: tuple[StageContext, Any]) -> None:
+def test_run_adapter_was_trained_on_run_dataset(built: tuple[StageContext, Any]) -> None:
     context, version = built
     (context.run_folder / "adapter").mkdir()
     trained = found(context, context.run_folder / "adapter")
@@ -56,7 +56,7 @@ def test_an_adapter_in_a_run_was_trained_on_that_runs_dataset(built: tuple[Stage
     assert held_out and not held_out & trained.photo_ids
 
 
-def test_a_registered_version_names_its_dataset(built: tuple[StageContext, Any], tmp_path: Path) -> None:
+def test_registered_version_records_its_dataset(built: tuple[StageContext, Any], tmp_path: Path) -> None:
     context, version = built
     folder = tmp_path / "v0001"
     folder.mkdir()
@@ -65,9 +65,7 @@ def test_a_registered_version_names_its_dataset(built: tuple[StageContext, Any],
 
 
 @pytest.mark.parametrize("where", ["manifest", "run"])
-def test_an_adapter_that_was_trained_on_everything_is_known_as_that(
-    built: tuple[StageContext, Any], tmp_path: Path, where: str
-) -> None:
+def test_training_on_full_dataset_is_recorded(built: tuple[StageContext, Any], tmp_path: Path, where: str) -> None:
     context, version = built
     folder = tmp_path / "elsewhere" / "v0001"
     folder.mkdir(parents=True)
@@ -90,7 +88,7 @@ def test_an_adapter_that_was_trained_on_everything_is_known_as_that(
     assert (rows, split) == ([], "folds")
 
 
-def test_a_note_counts_from_the_moment_the_training_begins_and_over_a_dataset_built_later(
+def test_training_note_counts_from_start_and_over_later_dataset(
     built: tuple[StageContext, Any],
 ) -> None:
     context, version = built
@@ -104,20 +102,20 @@ def test_a_note_counts_from_the_moment_the_training_begins_and_over_a_dataset_bu
     assert found(context, context.run_folder / "adapter") is None
 
 
-def test_a_run_trained_anew_on_something_else_is_unknown_until_it_is_done(built: tuple[StageContext, Any]) -> None:
+def test_retraining_on_other_data_is_unknown_until_done(built: tuple[StageContext, Any]) -> None:
     context, version = built
     adapter = context.run_folder / "adapter"
     adapter.mkdir()
     training_data.record_training_data(context.run_folder, version, training_data.ALL)
     training_data.record_training_data(
         context.run_folder, version, training_data.TRAIN
-    )  # interrupted: which adapter lies there?
+    )  # interrupted: the folder may hold either adapter
     assert found(context, adapter) is None
     training_data.record_training_data(context.run_folder, version, training_data.TRAIN, done=True)
     assert not found(context, adapter).whole_dataset
     training_data.record_training_data(
         context.run_folder, version, training_data.TRAIN
-    )  # once more the same, as a resumption does
+    )  # the same again, as when resuming
     assert found(context, adapter) is not None
 
 
@@ -143,7 +141,7 @@ def test_test_data_excludes_training_near_duplicates(built: tuple[StageContext, 
     for known in (
         None,
         TrainingProvenance(photo_ids=trained.photo_ids),
-    ):  # one that had something held out is tested on that
+    ):  # an adapter with a held-out split is tested on it
         assert evaluation_data.select_test_rows(version, known)[1] == version.evaluation_split
 
 
@@ -151,7 +149,7 @@ def recipe(**evaluate: int) -> Recipe:
     return recipe_from_values({"evaluate": evaluate})
 
 
-def test_a_small_set_is_trained_on_whole_where_folds_judge(built: tuple[StageContext, Any]) -> None:
+def test_small_dataset_is_trained_entirely_where_folds_decide(built: tuple[StageContext, Any]) -> None:
     _, version = built
     held_out = version.photographs[version.evaluation_split]
     assert 0 < held_out < 8
@@ -172,12 +170,12 @@ def test_a_small_set_is_trained_on_whole_where_folds_judge(built: tuple[StageCon
     ]
 
 
-def test_more_folds_than_photographs_are_refused_before_any_training(built: tuple[StageContext, Any]) -> None:
+def test_too_many_folds_are_rejected_before_training(built: tuple[StageContext, Any]) -> None:
     with pytest.raises(BadInput, match="folds"):
         training_data.select_training_data(built[1], recipe(folds=20))
 
 
-def test_preference_pairs_follow_what_is_trained_on(built: tuple[StageContext, Any]) -> None:
+def test_preference_pairs_come_from_training_photographs(built: tuple[StageContext, Any]) -> None:
     _, version = built
     values = {"train": {"preference_epochs": 1}, "evaluate": {"folds": 3}}
     pairs = training_data.select_training_data(version, recipe_from_values(values)).pairs
@@ -186,7 +184,7 @@ def test_preference_pairs_follow_what_is_trained_on(built: tuple[StageContext, A
     assert {pair.row.photo_id for pair in split.train} == {row.photo_id for row in version.rows("train")}
 
 
-def test_folds_repeat_the_settings_an_adapter_was_trained_by(tmp_path: Path) -> None:
+def test_folds_use_training_recipe_of_adapter(tmp_path: Path) -> None:
     folder, heard = tmp_path / "v0001", []
     folder.mkdir()
     own, other = TrainRecipe(rank=2), TrainRecipe(rank=16)
@@ -253,11 +251,11 @@ def test_fold_training_excludes_its_own_photographs(
     assert {row.photo_id for row in rows} == rest
     assert {row.answer for row in rows} == {
         row.answer for row in training_data.select_training_data(version, recipe(folds=3)).rows if row.photo_id in rest
-    }  # just as the adapter that is shipped
+    }  # like the shipped adapter
     assert (validation, resumed) == ([], None), "tried again it goes on if it is the same training"
 
 
-def test_another_recipe_is_another_cross_validation(built: tuple[StageContext, Any], tmp_path: Path) -> None:
+def test_other_recipe_is_another_cross_validation(built: tuple[StageContext, Any], tmp_path: Path) -> None:
     digests = {
         evaluation_data.build_cross_validation_plan(
             built[1], 3, "mini", TrainRecipe(rank=rank), tmp_path, ignore_events
@@ -272,7 +270,7 @@ def test_more_folds_than_photographs_is_reported(built: tuple[StageContext, Any]
         evaluation_data.build_cross_validation_plan(built[1], 19, "mini", TrainRecipe(), tmp_path, ignore_events)
 
 
-def test_what_is_noticed_names_the_file_of_the_photograph() -> None:
+def test_notices_name_photograph_files() -> None:
     members = [{"lineage": "a" * 64, "photograph": "source/advisor/photographer/ansel/half-dome.jpg"}]
     heard: list[StageEvent] = []
     listen = training_data.listener_with_file_names(heard.append, SimpleNamespace(manifest={"members": members}))  # type: ignore[arg-type]

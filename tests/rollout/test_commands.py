@@ -26,7 +26,7 @@ STEPS = [
 
 @pytest.fixture
 def mondrian(registry: Registry, store: Store, capsys: pytest.CaptureFixture[str]) -> Mondrian:
-    """Run a command with --json: exit status and what it printed."""
+    """Run a command with --json: its exit status and output."""
 
     def run(*words: str) -> tuple[int, Any]:
         given = [*words, "--json", "--adapters", str(registry.root), "--workspace", str(store.path.parent)]
@@ -65,7 +65,7 @@ def test_rollout_commands_from_first_share_to_completion(
     assert registry.check("ansel") == ()
 
 
-def test_failures_roll_it_back_and_say_why(registry: Registry, store: Store, mondrian: Mondrian, begun: None) -> None:
+def test_failures_roll_back_with_reason(registry: Registry, store: Store, mondrian: Mondrian, begun: None) -> None:
     rollout = active_rollout(registry, "ansel")
     assert rollout is not None
     jobs = assigned_jobs(
@@ -92,7 +92,7 @@ def test_insufficient_data_holds_rollout(registry: Registry, store: Store, mondr
     assert "of 20 requests" in told[0]["sentence"]
 
 
-def test_a_share_set_by_hand_needs_a_reason_and_lies_ahead(registry: Registry, mondrian: Mondrian, begun: None) -> None:
+def test_manual_share_needs_reason_and_later_step(registry: Registry, mondrian: Mondrian, begun: None) -> None:
     assert mondrian("rollout", "set", "--advisor", "ansel", "0.5")[0] == 2
     assert mondrian("rollout", "set", "--advisor", "ansel", "0.1", "--reason", "x")[0] == 2
     status, told = mondrian("rollout", "set", "--advisor", "ansel", "1.0", "--reason", "the exhibition is tomorrow")
@@ -102,12 +102,12 @@ def test_a_share_set_by_hand_needs_a_reason_and_lies_ahead(registry: Registry, m
     assert mondrian("rollout", "set", "--advisor", "ansel", "1.0", "--reason", "again")[0] == 1
 
 
-def test_the_list_says_that_only_a_share_sees_the_champion(mondrian: Mondrian, begun: None) -> None:
+def test_list_shows_share_of_champion(mondrian: Mondrian, begun: None) -> None:
     rows = {row["version"]: (row["state"], row["rollout"]) for row in mondrian("adapters", "list")[1]}
     assert rows == {"v0001": ("retired", None), "v0002": ("champion", "at 10%"), "v0003": ("candidate", None)}
 
 
-def test_prune_deletes_what_nothing_needs(registry: Registry, mondrian: Mondrian, begun: None) -> None:
+def test_prune_keeps_versions_of_active_rollout(registry: Registry, mondrian: Mondrian, begun: None) -> None:
     words = ("adapters", "prune", "--advisor", "ansel", "--keep")
     assert mondrian(*words, "0", "--dry-run") == (0, {"removed": ["v0003"], "dry_run": True})
     assert len(registry.versions("ansel")) == 3
@@ -120,8 +120,8 @@ def test_prune_deletes_what_nothing_needs(registry: Registry, mondrian: Mondrian
     assert [version.version for version in registry.versions("ansel")] == ["v0002"]
 
 
-def test_no_promotion_over_a_running_rollout(registry: Registry, mondrian: Mondrian, begun: None) -> None:
-    """v0002 has seen a tenth: a rollback from v0003 must not give it everything."""
+def test_active_rollout_blocks_promotion(registry: Registry, mondrian: Mondrian, begun: None) -> None:
+    """v0002 answered a tenth: a rollback from v0003 must not give it all traffic."""
     for words in ((), ("--rollout",)):
         status, told = mondrian("adapters", "promote", "--advisor", "ansel", "--version", "v0003", *words)
         assert status == 1 and "v0002 of 'ansel' is at 10%" in told["error"]
@@ -130,7 +130,7 @@ def test_no_promotion_over_a_running_rollout(registry: Registry, mondrian: Mondr
 
 
 @pytest.mark.parametrize(("per_day", "place"), [(40, "in the shadow"), (1500, "at 5%")])
-def test_the_plan_suits_the_traffic(
+def test_default_plan_follows_traffic(
     registry: Registry, store: Store, mondrian: Mondrian, per_day: int, place: str
 ) -> None:
     from dataclasses import replace
@@ -159,7 +159,7 @@ def _some_rollout() -> Any:
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"stepps": 3}'])
-def test_a_plan_with_mistakes_is_refused(mondrian: Mondrian, tmp_path: Path, registry: Registry, text: str) -> None:
+def test_invalid_plan_is_rejected(mondrian: Mondrian, tmp_path: Path, registry: Registry, text: str) -> None:
     (tmp_path / "plan.json").write_text(text if text != "[]" else "[1]")
     words = ("adapters", "promote", "--advisor", "ansel", "--version", "v0002", "--plan", str(tmp_path / "plan.json"))
     assert mondrian(*words)[0] == 2

@@ -1,4 +1,4 @@
-"""Rollouts begun at once, begun by a process that dies, and moved by one that dies."""
+"""Rollouts started concurrently, and started or advanced by a process that dies."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ def _begin(root: Path, version: str, barrier: object, results: object) -> None:
         results.put((version, "won"))  # type: ignore[attr-defined]
 
 
-def test_of_rollouts_begun_at_once_one_is_in_force_at_its_first_share(registry: Registry) -> None:
-    """The file of a loser must never lie beside the winner's pointer: the winner would get everything at once."""
+def test_concurrent_starts_leave_one_active_rollout(registry: Registry) -> None:
+    """A loser's file must never be next to the winner's pointer: the winner would get all traffic at once."""
     context = get_context("fork")
     for round_ in range(3):
         root = registry.root.parent / f"round-{round_}"
@@ -55,7 +55,7 @@ def test_of_rollouts_begun_at_once_one_is_in_force_at_its_first_share(registry: 
         assert rollout is not None and (rollout.version, rollout.share) == (winners[0], 0.05)
 
 
-def test_killed_anywhere_while_it_begins(registry: Registry, tmp_path: Path) -> None:
+def test_kill_at_any_point_of_start(registry: Registry, tmp_path: Path) -> None:
     def begin(root: Path) -> None:
         start_rollout(Registry(root), "ansel", "v0002", RolloutPlan(), actor="a", reason="r", now=NOW)
 
@@ -74,7 +74,7 @@ def test_killed_anywhere_while_it_begins(registry: Registry, tmp_path: Path) -> 
     assert seen == {"v0001", "v0002"} and disk.count >= 10
 
 
-def test_killed_anywhere_while_it_advances_the_line_is_written_later(registry: Registry, tmp_path: Path) -> None:
+def test_kill_at_any_point_of_advance_is_repaired_later(registry: Registry, tmp_path: Path) -> None:
     start_rollout(registry, "ansel", "v0002", RolloutPlan(), actor="a", reason="r", now=NOW)
     rollout = active_rollout(registry, "ansel")
     assert rollout is not None
@@ -100,7 +100,7 @@ def test_killed_anywhere_while_it_advances_the_line_is_written_later(registry: R
         assert all(entry.reason == "Advanced." for entry in lines)
 
 
-def test_a_line_is_not_written_once_the_champion_stems_from_something_else(registry: Registry) -> None:
+def test_history_is_not_repaired_after_another_promotion(registry: Registry) -> None:
     start_rollout(registry, "ansel", "v0002", RolloutPlan(), actor="a", reason="r", now=NOW)
     rollout = active_rollout(registry, "ansel")
     assert rollout is not None
@@ -113,7 +113,7 @@ def test_a_line_is_not_written_once_the_champion_stems_from_something_else(regis
     assert left is not None and left.share == 0.10
 
 
-def test_evaluation_first_completes_interrupted_advance(registry: Registry) -> None:
+def test_check_first_completes_interrupted_advance(registry: Registry) -> None:
     start_rollout(registry, "ansel", "v0002", RolloutPlan(), actor="a", reason="r", now=NOW)
     rollout = active_rollout(registry, "ansel")
     assert rollout is not None

@@ -1,4 +1,4 @@
-"""Assignment, evidence, and the decision advance / hold / roll back, without files or clock."""
+"""Assignment, e-processes, and the decisions to advance, hold or roll back, without files or clock."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_growing_share_keeps_assigned_photographs(salt: str, unit: str, a: float
     assert is_in_share(salt, unit, 1.0) and not is_in_share(salt, unit, 0.0)
 
 
-def test_the_share_is_kept_and_salts_are_independent() -> None:
+def test_share_is_accurate_and_salts_are_independent() -> None:
     units = [str(number) for number in range(20_000)]
     first = np.array([is_in_share("one", unit, 0.25) for unit in units])
     second = np.array([is_in_share("two", unit, 0.25) for unit in units])
@@ -75,7 +75,7 @@ def test_the_share_is_kept_and_salts_are_independent() -> None:
 
 
 def false_alarms(draw: object, log_e: object, alpha: float, runs: int = 400, looks: int = 40) -> float:
-    """Share of runs without a difference in which evidence, looked at every time, ever passes 1/alpha."""
+    """Share of runs without a difference whose e-value, checked at every step, ever exceeds 1/alpha."""
     alarms = 0
     for _ in range(runs):
         counts = np.cumsum(draw(looks), axis=0)  # type: ignore[operator]
@@ -83,8 +83,8 @@ def false_alarms(draw: object, log_e: object, alpha: float, runs: int = 400, loo
     return alarms / runs
 
 
-def test_looking_all_the_time_alarms_no_more_than_alpha() -> None:
-    """Ville's inequality, by simulation; a fixed-size test looked at as often would alarm several times as often."""
+def test_continuous_checking_keeps_false_alarms_below_alpha() -> None:
+    """Ville's inequality, by simulation; a fixed-size test repeated as often would alarm several times as often."""
     rng = np.random.default_rng(5)
 
     def failures(looks: int) -> np.ndarray:
@@ -100,7 +100,7 @@ def test_looking_all_the_time_alarms_no_more_than_alpha() -> None:
     assert false_alarms(lambda n: coins(n), lambda a, b: log_e_sample_ratio([(0.5, a, b)]), 0.05) <= 0.05
 
 
-def test_a_candidate_that_is_better_alarms_less() -> None:
+def test_better_candidate_alarms_less() -> None:
     assert log_e_failure_rate([(0.05, 0, 50)]) < 0 < log_e_failure_rate([(0.05, 12, 50)])
     assert log_e_failure_rate([(1.0, 50, 0)]) == 0.0, "with nothing to compare there is no evidence"
     assert log_e_failure_rate([]) == log_e_sign_test(0, 0) == 0.0
@@ -113,7 +113,7 @@ def test_healthy_rollout_advances_after_requests_and_hours() -> None:
     assert isinstance(decide_rollout(rollout(), seen((49, 0)), LATER), Hold)
 
 
-def test_the_clock_going_back_holds() -> None:
+def test_clock_set_back_holds_rollout() -> None:
     assert isinstance(decide_rollout(rollout(), seen(), BEGAN - timedelta(days=2)), Hold)
 
 
@@ -129,7 +129,7 @@ def test_the_clock_going_back_holds() -> None:
         ("crashes", seen(crashes=2)),
     ],
 )
-def test_each_guardrail_rolls_back_and_says_why(guardrail: str, observed: RolloutObservations) -> None:
+def test_each_guardrail_rolls_back_with_reason(guardrail: str, observed: RolloutObservations) -> None:
     decision = decide_rollout(rollout(), observed, BEGAN)
     assert isinstance(decision, RollBack) and decision.guardrail == guardrail
     assert decision.sentence.startswith("Rolled back: ") and any(letter.isdigit() for letter in decision.sentence)
@@ -139,11 +139,11 @@ def test_each_guardrail_rolls_back_and_says_why(guardrail: str, observed: Rollou
     "observed",
     [
         seen((60, 1), (1140, 12), latency=PairCounts(30, 30), ratings=PairCounts(5, 5), repeated=2, neighbours=40),
-        seen((100_000, 1000), (1_900_000, 19_000), longest_run=3),  # at 1 % failures such a run is due by now
-        seen((600, 6), (11_400, 120), crashes=2, control_crashes=40),  # whatever kills the process, it isn't this
+        seen((100_000, 1000), (1_900_000, 19_000), longest_run=3),  # at 1 % failures such a run is expected by now
+        seen((600, 6), (11_400, 120), crashes=2, control_crashes=40),  # the control crashes as often
     ],
 )
-def test_no_guardrail_gives_way_to_what_is_usual(observed: RolloutObservations) -> None:
+def test_usual_failures_do_not_roll_back(observed: RolloutObservations) -> None:
     assert isinstance(decide_rollout(rollout(), observed, LATER), Advance)
 
 
@@ -152,7 +152,7 @@ def test_suspected_regression_holds_rollout() -> None:
     assert isinstance(decision, Hold) and "failures" in decision.sentence
 
 
-def test_a_broken_assignment_holds_and_never_rolls_back() -> None:
+def test_sample_ratio_mismatch_holds_and_never_rolls_back() -> None:
     decision = decide_rollout(rollout(), seen((400, 4), (1140, 12)), LATER)
     assert isinstance(decision, Hold) and "assignment" in decision.sentence
 
@@ -169,7 +169,7 @@ def test_rollout_finishes_at_full_share() -> None:
     assert isinstance(decide_rollout(state, seen(), now), Hold)
 
 
-def test_without_traffic_it_begins_in_the_shadow() -> None:
+def test_low_traffic_starts_in_shadow() -> None:
     assert default_rollout_plan(50).steps == LOW_TRAFFIC_STEPS and default_rollout_plan(5000).steps[0].share == 0.05
     state = rollout(plan=default_rollout_plan(50))
     assert state.in_shadow and state.share == 0.0
@@ -178,19 +178,19 @@ def test_without_traffic_it_begins_in_the_shadow() -> None:
 
 
 @pytest.mark.parametrize("shares", [[], [0.5], [0.5, 0.1, 1.0], [0.5, 0.5, 1.0], [-0.1, 1.0]])
-def test_a_plan_that_does_not_grow_is_refused(shares: list[float]) -> None:
+def test_plan_without_growing_shares_is_rejected(shares: list[float]) -> None:
     with pytest.raises(BadInput):
         RolloutPlan(steps=tuple(RolloutStep(share, 1, 1.0) for share in shares))
 
 
-def test_unknown_keys_of_a_plan_are_refused_and_plans_travel_as_json() -> None:
+def test_plan_round_trips_as_json_and_rejects_unknown_keys() -> None:
     with pytest.raises(BadInput):
         RolloutPlan.from_dict({"stepps": []})
     state = rollout()
     assert Rollout.from_dict(state.as_dict()) == state
 
 
-def test_alphas_stay_within_five_percent() -> None:
+def test_alphas_add_up_to_at_most_five_percent() -> None:
     plan = RolloutPlan()
     total = plan.failure_alpha + plan.latency_alpha + plan.collapse_alpha + plan.rating_alpha + plan.run_alpha
     assert total <= 0.05 + 1e-12

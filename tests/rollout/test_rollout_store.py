@@ -1,4 +1,4 @@
-"""Rollouts beside the pointer, and counts from the jobs table."""
+"""Rollouts next to the registry's pointer, and counts from the jobs table."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def begin(registry: Registry, version: str = "v0002", now: datetime = NOW) -> No
     start_rollout(registry, "ansel", version, RolloutPlan(), actor="flow:x", reason="all gates passed", now=now)
 
 
-def test_start_promotes_at_the_first_share(registry: Registry) -> None:
+def test_start_promotes_at_first_share(registry: Registry) -> None:
     assert active_rollout(registry, "ansel") is None
     begin(registry)
     rollout = active_rollout(registry, "ansel")
@@ -71,7 +71,7 @@ def test_advance_is_applied_once_and_recorded(registry: Registry) -> None:
     assert registry.check("ansel") == ()
 
 
-def test_roll_back_goes_to_the_control_and_cools_down(registry: Registry) -> None:
+def test_rollback_returns_to_control_and_cools_down(registry: Registry) -> None:
     begin(registry)
     rollout = active_rollout(registry, "ansel")
     assert rollout is not None
@@ -85,7 +85,7 @@ def test_roll_back_goes_to_the_control_and_cools_down(registry: Registry) -> Non
     begin(registry, now=NOW + timedelta(hours=25))
 
 
-def test_a_rollback_by_hand_ends_the_rollout_in_the_same_moment(registry: Registry) -> None:
+def test_manual_rollback_ends_rollout(registry: Registry) -> None:
     begin(registry)
     rollout = active_rollout(registry, "ansel")
     assert rollout is not None
@@ -153,7 +153,7 @@ def test_jobs_are_converted_to_rollout_requests(registry: Registry) -> None:
     assert counted.candidate == ArmCounts(4, 3) and counted.control == ArmCounts(1, 0) and counted.longest_run == 3
 
 
-def test_a_photograph_counts_once(registry: Registry) -> None:
+def test_photograph_counts_once(registry: Registry) -> None:
     begin(registry)
     rollout = load_rollout(registry, "ansel")
     assert rollout is not None

@@ -1,4 +1,4 @@
-"""Which answers the shadow lacks, what traffic means shadow, and a whole quiet rollout on a real jobs table."""
+"""Answers due in the shadow, traffic, and a complete low-traffic rollout on a real jobs table."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def rollout(registry: Registry) -> Rollout:
 
 
 def answered(each: ShadowRequest, number: int, *, failed: bool = False, seconds: float = 2.0) -> Job:
-    """What the service makes of one that was due."""
+    """The job that the service makes of a due answer."""
     came = utc_timestamp(NOW + timedelta(hours=2))
     return Job(
         id=f"shadow-{number}",
@@ -53,7 +53,7 @@ def answered(each: ShadowRequest, number: int, *, failed: bool = False, seconds:
     )
 
 
-def test_users_get_the_control_and_nothing_is_due_twice(registry: Registry, rollout: Rollout, store: Store) -> None:
+def test_shadow_answers_are_due_once_and_users_get_control(registry: Registry, rollout: Rollout, store: Store) -> None:
     live = assigned_jobs(rollout, 14, hours=1)
     assert {job.adapter_version for job in live} == {"v0001"}, "a share of 0 gives users nothing of the new version"
     store.import_jobs(live)
@@ -71,9 +71,7 @@ def test_users_get_the_control_and_nothing_is_due_twice(registry: Registry, roll
     assert (seen.observed.in_step, seen.observed.shadow.worse) == (10, 0)
 
 
-def test_failures_in_the_shadow_roll_back_before_a_user_sees_one(
-    registry: Registry, rollout: Rollout, store: Store
-) -> None:
+def test_shadow_failures_roll_back_before_users_see_them(registry: Registry, rollout: Rollout, store: Store) -> None:
     wider = replace(rollout, plan=replace(rollout.plan, steps=(RolloutStep(0.0, 60, 1.0), RolloutStep(1.0, 0, 0.0))))
     store.import_jobs(assigned_jobs(rollout, 40, hours=1))
     found = due_shadow_requests(wider, store.jobs("ansel"), limit=100)
@@ -84,7 +82,7 @@ def test_failures_in_the_shadow_roll_back_before_a_user_sees_one(
     assert seen.observed.candidate.requests == 0 and registry.current("ansel") == "v0001"
 
 
-def test_nothing_is_due_outside_the_shadow_or_for_others(rollout: Rollout) -> None:
+def test_nothing_is_due_outside_shadow_or_for_other_advisors(rollout: Rollout) -> None:
     live = assigned_jobs(rollout, 3)
     assert len(due_shadow_requests(rollout, live, limit=99)) == 6
     assert due_shadow_requests(replace(rollout, step=1), live) == []
@@ -94,17 +92,17 @@ def test_nothing_is_due_outside_the_shadow_or_for_others(rollout: Rollout) -> No
     assert due_shadow_requests(rollout, [replace(job, filename=None) for job in live]) == []
 
 
-def test_a_first_adapter_is_compared_with_the_base_alone(rollout: Rollout) -> None:
+def test_first_adapter_is_compared_with_base(rollout: Rollout) -> None:
     found = due_shadow_requests(replace(rollout, control=None), assigned_jobs(rollout, 1))
     assert [(each.mode, each.mark["version"]) for each in found] == [("lora", "v0002"), ("baseline", None)]
 
 
-def test_a_shadow_in_which_nothing_happens_says_so(registry: Registry, rollout: Rollout) -> None:
+def test_idle_shadow_is_reported(registry: Registry, rollout: Rollout) -> None:
     seen = check_rollout(registry, "ansel", [], actor="a", now=NOW + timedelta(hours=2))
-    assert isinstance(seen.decision, Hold) and "is the service running" in seen.decision.sentence
+    assert isinstance(seen.decision, Hold) and "check that the service runs" in seen.decision.sentence
 
 
-def test_requests_a_day(rollout: Rollout) -> None:
+def test_requests_per_day(rollout: Rollout) -> None:
     week = assigned_jobs(rollout, 700, began=NOW - timedelta(days=7), hours=7 * 24)
     assert requests_per_day(week, NOW) == pytest.approx(100, rel=0.01)
     day = assigned_jobs(rollout, 900, began=NOW - timedelta(hours=12), hours=12)
@@ -116,7 +114,7 @@ def test_requests_a_day(rollout: Rollout) -> None:
     assert (default_rollout_plan(999).steps, default_rollout_plan(1000).steps) == (LOW_TRAFFIC_STEPS, LIVE_STEPS)
 
 
-def test_the_service_and_the_rollout_agree_who_is_in_the_share(registry: Registry) -> None:
+def test_service_and_rollout_assign_same_photographs(registry: Registry) -> None:
     from mondrian_core.serving.critique.routing import StrategyRoute, route_in_rollout
 
     begun = start_rollout(registry, "ansel", "v0002", RolloutPlan(), actor="a", reason="r", now=NOW)
