@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 from argparse import Namespace
+from dataclasses import replace
 from pathlib import Path
 
 from mondrian_core.recipes import Recipe, TrainRecipe, load_recipe, recipe_from_values
@@ -36,14 +37,14 @@ def has_recipe_options(options: Namespace) -> bool:
 def context_from_options(options: Namespace, *, run: str | None = None) -> StageContext:
     """A context for one run of this command."""
     dataset = getattr(options, "dataset", None)
-    return new_stage_context(
+    context = new_stage_context(
         settings_from_options(options),
         options.advisor,
         recipe_from_options(options),
         run=run,
         actor=command_line_actor(),
-        dataset=str(Path(dataset).resolve()) if dataset else None,
     )
+    return replace(context, dataset=str(Path(dataset).resolve()) if dataset else None)
 
 
 def command_line_actor() -> str:
