@@ -187,7 +187,8 @@ def test_preference_pairs_follow_what_is_trained_on(built: tuple[StageContext, A
 
 
 def test_folds_repeat_the_settings_an_adapter_was_trained_by(tmp_path: Path) -> None:
-    folder, heard = tmp_path / "v0001", []
+    folder = tmp_path / "v0001"
+    heard: list[Any] = []
     folder.mkdir()
     own, other = TrainRecipe(rank=2), TrainRecipe(rank=16)
     assert data_selection.load_train_recipe(folder, other, heard.append) == other and not heard
