@@ -1,11 +1,10 @@
-"""One accelerator per machine: who may work on it, and who must wait. Flows, commands and service take the same locks.
+"""Locks for the one accelerator of a machine. Flows, commands and the service take the same locks.
 
-There are two locks. The *work* lock is held as long as a training, an evaluation or another long piece of work lasts:
-one at a time on this machine, whatever the workspace and whoever started it. The *turn* lock is held while the
-accelerator computes: long work passes it on between two steps (`sharing`), so a service answers a photograph between
-two steps of a training instead of hours later, and never at the same moment. Every lock is a `flock`: the system lets
-go of it when the process ends, however it ends, so nothing is ever left locked; what is written in the file only says
-who holds it.
+There are two locks. The *work* lock is held during a training, an evaluation or other long work: one at a time on this
+machine, whatever the workspace and the user. The *turn* lock is held while the accelerator computes: long work passes
+it on between two steps (`yielding_turns`), so a service answers a photograph between two steps of a training instead of
+hours later, and never at the same time. Every lock is a `flock`: the kernel frees it when the process ends, so nothing
+stays locked; the file's content only names the holder.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ from mondrian_core.settings import Settings
 
 STAGE_MODULE = "mondrian_core.stage_process"
 LOCK_FILE_NAME = "mondrian-accelerator.lock"
-# The same for every user and every environment of a machine, and not emptied while somebody works (TMPDIR differs).
+# The same for every user and environment of a machine, and not emptied during work (TMPDIR differs).
 LOCK_FOLDERS = ("/Users/Shared", "/var/tmp", "/tmp") if sys.platform == "darwin" else ("/var/tmp", "/tmp")
 WORK_POLL_SECONDS = 1.0
 TURN_POLL_SECONDS = 0.02
@@ -58,15 +57,15 @@ def accelerator_lock_path() -> Path:
 
 @contextmanager
 def exclusive_work(what: str, waiting: OnWaitMessage, *, wait: bool = True) -> Iterator[None]:
-    """Hold the accelerator for long work, from here to the end; inside of it `working` again does nothing.
+    """Hold the accelerator for long work; nested calls do nothing.
 
     Args:
-        what: for whoever waits, such as "train of ansel".
-        waiting: hears, once, who holds it while this waits.
-        wait: False raises instead of waiting.
+        what: shown to waiting programs, such as "train of ansel".
+        waiting: receives, once, a sentence about the holder.
+        wait: False: raise instead of waiting.
 
     Raises:
-        AcceleratorBusy: it is held and `wait` is False; names the holder.
+        AcceleratorBusy: it is held and `wait` is False; the error names the holder.
     """
     with ExitStack() as stack:
         if _WORK.get() is None:
@@ -77,15 +76,21 @@ def exclusive_work(what: str, waiting: OnWaitMessage, *, wait: bool = True) -> I
 
 
 def adopt_inherited_work_lock(descriptor: int) -> None:
-    """Say that this process was handed the work lock by the one that started it."""
+    """Register the work lock that this process inherited from its parent."""
     _WORK.set(descriptor)
 
 
 @contextmanager
 def hold_work_lock(path: Path, waiting: OnWaitMessage, what: str = "", *, wait: bool = True) -> Iterator[int]:
-    """The work lock; yields its descriptor, which a process that does the work may inherit.
+    """Hold the work lock; yields its descriptor, which a child process may inherit.
 
-    A stage whose run is gone while it still holds the lock is ended: nobody waits for its result any more.
+    A stage process that holds the lock although its run has ended is killed: nobody waits for its result.
+
+    Args:
+        path: the lock file.
+        waiting: receives, once, a sentence about the holder.
+        what: shown to waiting programs.
+        wait: False: raise instead of waiting.
 
     Raises:
         AcceleratorBusy: it is held and `wait` is False.
@@ -102,7 +107,7 @@ def hold_work_lock(path: Path, waiting: OnWaitMessage, what: str = "", *, wait: 
 
 
 def write_lock_holder(handle: int, what: str, *, pid: int | None = None, run_pid: int | None = None) -> None:
-    """Write into the lock who holds it; `run_pid` is the run without which the process `pid` has no purpose."""
+    """Record the holder in the lock file; `run_pid` is the run whose end makes the process `pid` an orphan."""
     holder = {
         "what": what,
         "user": _user(),
@@ -114,9 +119,9 @@ def write_lock_holder(handle: int, what: str, *, pid: int | None = None, run_pid
 
 
 def format_lock_holder(written: str) -> str:
-    """Who holds the accelerator, for people: "train of ansel, started by anna, process 4711, since 09:12 UTC".
+    """Describe the holder: "train of ansel, started by anna, process 4711, since 09:12 UTC".
 
-    Anybody on the machine may have written the text, so no more than short printable words are taken from it.
+    Any user of the machine may have written the file, so only short printable words are used.
     """
     try:
         holder: dict[str, Any] = json.loads(written)
@@ -128,7 +133,7 @@ def format_lock_holder(written: str) -> str:
 
 
 def is_orphaned_stage(written: str) -> bool:
-    """True when the process that a lock names is one of our stages and no longer a child of the run that began it."""
+    """True when the lock's holder is a stage process that is no longer a child of the run that started it."""
     try:
         holder = json.loads(written)
         pid, parent = int(holder["pid"]), int(holder["run_pid"])
@@ -145,14 +150,14 @@ def is_orphaned_stage(written: str) -> bool:
 def compute_turn(
     *, patience: float | None = TURN_TIMEOUT_SECONDS, alive: Callable[[], object] = lambda: None
 ) -> Iterator[None]:
-    """Compute on the accelerator: no other process of this machine does so meanwhile.
+    """Hold the turn lock: no other process of this machine computes on the accelerator meanwhile.
 
     Args:
-        patience: seconds to wait for it; None: as long as it takes.
+        patience: seconds to wait; None: no limit.
         alive: called every few seconds while this waits.
 
     Raises:
-        AcceleratorBusy: it did not become free in that time.
+        AcceleratorBusy: it stayed in use for that time.
     """
     if _TURN.get() is not None:
         yield
@@ -170,7 +175,7 @@ def compute_turn(
 
 
 def yielding_turns(listen: EventListener) -> EventListener:
-    """The same listener; on the way, after each step of long work, whoever waits for a turn gets one."""
+    """Wrap a listener: after each step of long work, waiting programs get a turn."""
 
     def heard(event: StageEvent) -> None:
         mine = _TURN.get()
@@ -182,7 +187,7 @@ def yielding_turns(listen: EventListener) -> EventListener:
 
 
 class _TurnLock:
-    """The turn lock, and the gate in front of it: who comes back for another turn queues behind who waits already."""
+    """The turn lock with a gate in front: a program that wants another turn queues behind waiting ones."""
 
     def __init__(self, path: Path, alive: Callable[[], object]) -> None:
         self._path, self._alive = path, alive
@@ -226,7 +231,7 @@ def _acquire(path: Path, waiting: OnWaitMessage, wait: bool) -> int:
         if _try_lock(handle):
             if _is_at(handle, path):
                 return handle
-            os.close(handle)  # the file was replaced meanwhile: that one would keep nobody out
+            os.close(handle)  # the file was replaced meanwhile: this lock would exclude nobody
             continue
         os.close(handle)
         written = _read(path)
@@ -239,7 +244,7 @@ def _acquire(path: Path, waiting: OnWaitMessage, wait: bool) -> int:
             pid = json.loads(written)["pid"]
             with suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGKILL)
-                waiting(f"Process {pid} held the accelerator although its run is gone; it was ended.")
+                waiting(f"Process {pid} held the accelerator although its run is gone; it was killed.")
         suspect = written
         time.sleep(WORK_POLL_SECONDS)
 
@@ -260,12 +265,12 @@ def _is_at(handle: int, path: Path) -> bool:
 
 
 def _open(path: Path) -> int:
-    """A descriptor of a lock file that every user of the machine may lock; made when it isn't there.
+    """Open or create a lock file that every user of the machine may lock; gives the descriptor.
 
-    The folder may be writable for everybody: a link is not followed, and only a plain file is taken.
+    The folder may be world-writable, so links are not followed and only a regular file is accepted.
 
     Raises:
-        Broken: it can't be opened, or is something else than a file.
+        Broken: it can't be opened, or is not a regular file.
     """
     careful = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
     try:
@@ -282,7 +287,7 @@ def _open(path: Path) -> int:
             if stat.S_ISREG(os.fstat(handle).st_mode):
                 return handle
             os.close(handle)
-            raise OSError(errno.EINVAL, "it is not a plain file")
+            raise OSError(errno.EINVAL, "it is not a regular file")
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     except OSError as error:
         raise Broken(
@@ -303,7 +308,7 @@ def _read(path: Path) -> str:
 
 
 def _write(handle: int, text: bytes) -> None:
-    """Replace what the lock says; a full disk or another user's file must not stop the work."""
+    """Replace the lock file's content; a full disk or another user's file must not stop the work."""
     with suppress(OSError):
         os.ftruncate(handle, 0)
         os.pwrite(handle, text, 0)

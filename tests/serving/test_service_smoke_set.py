@@ -22,7 +22,7 @@ COMMENT = "The foreground rock anchors the frame and leads the eye to the ridge.
 def pages(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The artifacts that were left."""
     found: list[str] = []
-    monkeypatch.setattr(service, "leave_page", lambda key, page, sentence: found.append(page))
+    monkeypatch.setattr(service, "publish_markdown_artifact", lambda key, page, sentence: found.append(page))
     return found
 
 
@@ -78,7 +78,7 @@ def test_a_photograph_that_the_service_refuses_is_a_warning(
     promote("v0001")
     running = start(model_mode="fine_tuned")
     chosen = (["source/an_error_page.jpg", "source/one.jpg"], {})
-    monkeypatch.setattr(service, "_photographs", lambda *_: chosen)  # as if link had known better
+    monkeypatch.setattr(service, "_smoke_photographs", lambda *_: chosen)  # as if link had known better
     outcome = service_smoke_task.fn(settings, ServeOptions(port=running.port, model_mode="fine_tuned"), 2)
     assert not outcome.passed
     assert outcome.sentence.startswith("Smoke set: 1 of 2 photographs failed (source/an_error_page.jpg: 4")
