@@ -1,4 +1,4 @@
-"""A backup of this machine's workspace and registry. `mondrian backup` does the same without Prefect."""
+"""Back up this machine's workspace and registry. `mondrian backup` does the same without Prefect."""
 
 from typing import Annotated
 

@@ -1,4 +1,4 @@
-"""A registered version against base and champion, once more; its gates go into the registry's history."""
+"""Evaluate a registered version again; its gates are added to the registry's history."""
 
 from prefect import flow
 from prefect.client.schemas.objects import State
@@ -26,15 +26,15 @@ def evaluate_flow(
     base_model: str | None = None,
     recipe: RecipeParameter = DEFAULT_RECIPE,
 ) -> State:
-    """Link, build the dataset, measure; the version keeps its files, and the champion stays.
+    """Link, build the dataset, measure; neither the version's files nor the champion change.
 
     Args:
         advisor: whose adapter, an id of the table `advisors`.
         version: a registered version such as v0003.
         workspace: folder; empty: the worker's own (MONDRIAN_WORKSPACE).
         adapters: the registry's folder; empty: the worker's own (MONDRIAN_ADAPTERS).
-        base_model: hub id, folder or `mini`; empty: what suits the worker's machine.
-        recipe: a recipe's name, or settings of every stage; what is left out keeps its default.
+        base_model: hub id, folder or `mini`; empty: the default for the worker's machine.
+        recipe: a recipe's name, or settings of every stage over the defaults.
     """
     settings = settings_from_parameters(workspace, adapters, base_model)
     chosen = Registry(settings.adapters_root).get(advisor, version)

@@ -1,4 +1,4 @@
-"""The index of an advisor's photographs. `mondrian index` does the same without Prefect."""
+"""Build the retrieval index of an advisor. `mondrian index` does the same without Prefect."""
 
 from prefect import flow
 from prefect.client.schemas.objects import State
@@ -19,13 +19,13 @@ def index_flow(
     base_model: str | None = None,
     recipe: RecipeParameter = DEFAULT_RECIPE,
 ) -> State:
-    """Embed the photographs of the portfolio; the base scores those that nobody has critiqued.
+    """Embed the photographs of the portfolio; the base model scores those without a critique.
 
     Args:
         advisor: whose photographs, an id of the table `advisors`.
         workspace: folder; empty: the worker's own (MONDRIAN_WORKSPACE).
-        base_model: hub id, folder or `mini`; empty: what suits the worker's machine.
-        recipe: a recipe's name, or settings of every stage; what is left out keeps its default.
+        base_model: hub id, folder or `mini`; empty: the default for the worker's machine.
+        recipe: a recipe's name, or settings of every stage over the defaults.
     """
     run = write_run_context(settings_from_parameters(workspace, None, base_model), advisor, recipe)
     done = index_task(run)

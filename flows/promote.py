@@ -1,4 +1,4 @@
-"""A registered version becomes the champion by hand."""
+"""Promote a registered version manually."""
 
 from dataclasses import replace
 from typing import Any
@@ -21,7 +21,7 @@ APPROVAL_SECONDS = 24 * 3600
 
 
 class Approval(RunInput):
-    """What the person who resumes the run in the UI fills in."""
+    """The form for the person who resumes the run in the UI."""
 
     approve: bool = Field(False, description="promote this version")
     name: str = Field("", max_length=100, description="who approves")
@@ -41,19 +41,19 @@ def promote_flow(  # noqa: PLR0913, PLR0917  (each one is a field of Prefect's f
     adapters: str | None = None,
     base_model: str | None = None,
 ) -> State:
-    """Check the version, ask if wanted, promote; the champion must not change meanwhile.
+    """Check the version, wait for approval if requested, promote; fails when the champion changes meanwhile.
 
     Args:
         advisor: whose adapter, an id of the table `advisors`.
         version: a registered version such as v0003.
-        reason: goes into the registry's history; needed unless every gate passed against the present champion.
+        reason: for the registry's history; required unless every gate passed against the present champion.
         force: promote although the gates speak against it.
         approve: wait, up to a day, until somebody approves in the UI.
-        rollout: begin with a share of the photographs that grows by itself (see docs/rollout.md).
-        plan: keys of the rollout's plan over what suits the traffic; a plan makes it a rollout.
-        workspace: folder, whose jobs table says how busy the service is; empty: the worker's own (MONDRIAN_WORKSPACE).
+        rollout: start with a share of the photographs that grows automatically (see docs/rollout.md).
+        plan: keys of the rollout plan that override the plan for the traffic; a plan implies a rollout.
+        workspace: folder, whose jobs table gives the traffic; empty: the worker's own (MONDRIAN_WORKSPACE).
         adapters: the registry's folder; empty: the worker's own (MONDRIAN_ADAPTERS).
-        base_model: the base to check against if the version's own is known by another name here.
+        base_model: the base to check against when the version's base has another name here.
     """
     settings = settings_from_parameters(workspace, adapters, base_model)
     request = ManualPromotion(
@@ -72,10 +72,10 @@ def promote_flow(  # noqa: PLR0913, PLR0917  (each one is a field of Prefect's f
 
 
 def wait_for_approval(version: str) -> str:
-    """Who approved.
+    """The name of the person who approved.
 
     Raises:
-        GateFailed: when the answer was no.
+        GateFailed: the answer was no.
     """
     answer = pause_flow_run(wait_for_input=Approval, timeout=APPROVAL_SECONDS)
     if not answer.approve:

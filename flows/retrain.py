@@ -1,4 +1,4 @@
-"""The loop: from an advisor's critiques to a promoted adapter, or to the reason why not."""
+"""Retrain an advisor's adapter: from critiques to a promoted version, or the reason why not."""
 
 from prefect import flow
 from prefect.client.schemas.objects import State
@@ -41,16 +41,16 @@ def retrain_flow(  # noqa: PLR0913, PLR0917  (each one is a field of Prefect's f
 ) -> State:
     """Link, build, train, evaluate, register; promote what passes every gate.
 
-    Ends at once, and well, when there is nothing new to learn ("NothingNew") or another run does the work ("Skipped").
+    Completes at once when nothing changed ("NothingNew") or another run does the work ("Skipped").
 
     Args:
-        advisor: whose eye is learned, an id of the table `advisors`.
+        advisor: whose adapter, an id of the table `advisors`.
         workspace: folder; empty: the worker's own (MONDRIAN_WORKSPACE).
         adapters: the registry's folder; empty: the worker's own (MONDRIAN_ADAPTERS).
-        base_model: hub id, folder or `mini`; empty: what suits the worker's machine.
+        base_model: hub id, folder or `mini`; empty: the default for the worker's machine.
         recipe: a recipe's name, or settings of every stage; empty: small-set for fewer than 20 critiques, else default.
-        seed: of the training; empty: the recipe's.
-        force: train also when critiques, base, recipe and prompt are those of the last retraining.
+        seed: training seed; empty: the recipe's.
+        force: train even when critiques, base, recipe and prompt are those of the last retraining.
     """
     try:
         skip_if_superseded()
@@ -75,5 +75,5 @@ def retrain_flow(  # noqa: PLR0913, PLR0917  (each one is a field of Prefect's f
 
 
 def retrain_final_state(summary: PromoteSummary) -> State:
-    """The loop did its work also when the answer is no; the state's name says which."""
+    """A completed state also for a version that is not promoted; its name gives the decision."""
     return Completed(name=STATE_NAMES[summary.decision], message=f"{summary.version}: {summary.sentence}")

@@ -1,4 +1,4 @@
-"""Back to the previous champion. `mondrian adapters rollback` does the same without Prefect."""
+"""Return to the previous champion. `mondrian adapters rollback` does the same without Prefect."""
 
 from prefect import flow
 from prefect.client.schemas.objects import State
@@ -12,12 +12,12 @@ from tasks.run_context import flow_run_name, settings_from_parameters
 
 @flow(name="rollback", flow_run_name=flow_run_name)
 @fail_without_traceback
-def rollback_flow(advisor: AdvisorId, reason: str = "rolled back by hand", adapters: str | None = None) -> State:
-    """One step back; without an earlier champion the base answers alone.
+def rollback_flow(advisor: AdvisorId, reason: str = "rolled back manually", adapters: str | None = None) -> State:
+    """Go back one step; without an earlier champion the base answers alone.
 
     Args:
         advisor: whose adapter, an id of the table `advisors`.
-        reason: goes into the registry's history.
+        reason: for the registry's history.
         adapters: the registry's folder; empty: the worker's own (MONDRIAN_ADAPTERS).
     """
     root = settings_from_parameters(None, adapters).adapters_root

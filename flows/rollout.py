@@ -1,4 +1,4 @@
-"""Promotions that began with a share of the photographs: looked at, decided, carried out."""
+"""Advance staged rollouts: count, decide, apply."""
 
 from prefect import flow
 from prefect.client.schemas.objects import State
@@ -15,9 +15,9 @@ IDLE_STATE = "NothingToDo"
 @flow(name="rollout")
 @fail_without_traceback
 def rollout_flow(advisor: AdvisorId | None = None, workspace: str | None = None, adapters: str | None = None) -> State:
-    """Advance, hold or roll back every rollout in force. `mondrian rollout advance` does the same without Prefect.
+    """Advance, hold or roll back every active rollout. `mondrian rollout advance` does the same without Prefect.
 
-    What the service took back by itself since the last run gets its page and its event here.
+    Rollouts that the service itself rolled back since the last run get their page and event here.
 
     Args:
         advisor: only this one's; empty: every advisor's.
@@ -33,6 +33,6 @@ def rollout_flow(advisor: AdvisorId | None = None, workspace: str | None = None,
         rollout_tasks.report_rollback_task(each) for each in rollout_tasks.unreported_rollbacks(settings, advisor)
     ]
     if not decisions:
-        return Completed(name=IDLE_STATE, message="No rollout is in force; champions answer everything.")
+        return Completed(name=IDLE_STATE, message="No rollout is active; champions answer everything.")
     worst = next((name for name in ("RolledBack", "Held") if name in {each.name for each in decisions}), "Completed")
     return Completed(name=worst, message=" ".join(each.sentence for each in decisions))

@@ -1,4 +1,4 @@
-"""The service on this machine: there, healthy, and with these options when the run ends."""
+"""Ensure that the service runs on this machine, healthy and with these options."""
 
 from contextlib import nullcontext
 from typing import Annotated, Literal
@@ -36,32 +36,32 @@ def serve_flow(  # noqa: PLR0913, PLR0917  (each one is a field of Prefect's for
     adapters: str | None = None,
     base_model: str | None = None,
 ) -> State:
-    """Start the service, or leave it alone when it is well; a promotion reaches it without this.
+    """Start the service, or leave a healthy one alone; a promotion reaches it without this.
 
     Args:
         model_mode: which model answers: base, fine_tuned (the champion), or both in an A/B test.
         port: of the service, on this machine only.
         ab_test_split: share of photographs for the adapter in an A/B test.
         lora_path: adapter folder or version; empty: the champion.
-        fallback: without a usable adapter let the base answer, until a version is promoted; off: the run fails.
-        restart: replace it although it is well.
-        smoke_photographs: of each advisor with a champion that it should answer; the run fails when it can't; 0: none.
-        foreground: keep the service inside this run; canceling the run stops it in order.
+        fallback: let the base answer while there is no usable adapter; off: the run fails.
+        restart: replace it even when it is healthy.
+        smoke_photographs: smoke test photographs per advisor with a champion; the run fails when they fail; 0: none.
+        foreground: keep the service inside this run; canceling the run stops the service.
         workspace: folder; empty: the worker's own (MONDRIAN_WORKSPACE).
         adapters: the registry's folder; empty: the worker's own (MONDRIAN_ADAPTERS).
-        base_model: hub id, folder or `mini`; empty: what suits the worker's machine.
+        base_model: hub id, folder or `mini`; empty: the default for the worker's machine.
     """
     settings = settings_from_parameters(workspace, adapters, base_model)
     wanted = ServeOptions(
         port=port, model_mode=model_mode, ab_test_split=ab_test_split, lora_path=lora_path, fallback=fallback
     )
-    said = ensure_service_task(settings, wanted, restart=restart)
+    message = ensure_service_task(settings, wanted, restart=restart)
     name = "Completed"
     with stop_service_on_exit(settings) if foreground else nullcontext():
         if smoke_photographs:
             smoke = service_smoke_task(settings, wanted, smoke_photographs)
-            said = f"{said} {smoke.sentence}"
+            message = f"{message} {smoke.sentence}"
             name = "Completed" if smoke.passed else WARNED
         if foreground:
             wait_for_service_exit(settings)
-    return Completed(name=name, message=said)
+    return Completed(name=name, message=message)

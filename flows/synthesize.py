@@ -1,4 +1,4 @@
-"""Drafted critiques for a person to review. `mondrian synthesize` does the same without Prefect."""
+"""Draft critiques for a person to review. `mondrian synthesize` does the same without Prefect."""
 
 from prefect import flow
 from prefect.client.schemas.objects import State
@@ -19,13 +19,13 @@ def synthesize_flow(
     base_model: str | None = None,
     recipe: RecipeParameter = DEFAULT_RECIPE,
 ) -> State:
-    """Draft critiques of photographs that have none; the run ends there, and a person decides when it suits.
+    """Draft critiques of photographs that have none; a person reviews them later.
 
     Args:
-        advisor: in whose range and words, an id of the table `advisors`.
+        advisor: whose scores and vocabulary to imitate, an id of the table `advisors`.
         workspace: folder; empty: the worker's own (MONDRIAN_WORKSPACE).
-        base_model: hub id, folder or `mini`; empty: what suits the worker's machine.
-        recipe: a recipe's name, or settings; `synthesize.photographs` is how many drafts a run makes at most.
+        base_model: hub id, folder or `mini`; empty: the default for the worker's machine.
+        recipe: a recipe's name, or settings; `synthesize.photographs` is the maximum number of drafts per run.
     """
     run = write_run_context(settings_from_parameters(workspace, None, base_model), advisor, recipe)
     done = synthesize_task(run)

@@ -1,4 +1,4 @@
-"""Task that adds a snapshot to the backup folder. It holds no model and waits for none."""
+"""Task that adds a snapshot to the backup folder. It needs no accelerator."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tasks.reporting import ProgressReporter, artifact_key, publish_markdown_art
     cache_policy=NO_CACHE,
 )
 def backup_task(settings: Settings, to: str | None, keep: int | None) -> BackupResult:
-    """Database, photographs and registry; what the folder has already is not copied again."""
+    """Back up database, photographs and registry; known contents are not copied again."""
     folder = settings.require_backup_folder(Path(to) if to else None)
     made = create_backup(
         settings.root, settings.local_registry, folder, keep=keep, listen=ProgressReporter("backup", "workspace")
@@ -39,11 +39,11 @@ def backup_markdown(made: BackupResult) -> str:
     figures = markdown_table(
         ("what", "value"),
         [
-            ("megabytes a restore brings back", f"{snapshot.bytes / 1e6:,.1f}"),
+            ("megabytes in the snapshot", f"{snapshot.bytes / 1e6:,.1f}"),
             ("megabytes copied now", f"{made.new_bytes / 1e6:,.1f}"),
             ("older snapshots deleted", len(made.deleted)),
-            ("files left out", len(snapshot.left_out)),
+            ("files not in the backup", len(snapshot.left_out)),
         ],
     )
-    files = markdown_table(("left out", "reason"), list(snapshot.left_out))
+    files = markdown_table(("not in the backup", "reason"), list(snapshot.left_out))
     return join_markdown(verdict, figures, files if snapshot.left_out else "")

@@ -1,4 +1,4 @@
-"""How a run tells what happens: log lines, a progress bar, one page per stage, one paragraph when it fails."""
+"""Report a flow run: log lines, progress bar, one Markdown artifact per stage, and one paragraph per failure."""
 
 from __future__ import annotations
 
@@ -27,46 +27,46 @@ from tasks.run_context import settings_from_parameters
 
 UPDATE_SECONDS = 1.0
 RUNS_LOG = "runs.log"
-HASH_PATTERN = re.compile(r"\b([0-9a-f]{12})[0-9a-f]{20,}\b")  # shown by its beginning
-LOG_STEP_PERCENT = 10  # per cent between two log lines
+HASH_PATTERN = re.compile(r"\b([0-9a-f]{12})[0-9a-f]{20,}\b")  # shown as its first 12 digits
+LOG_STEP_PERCENT = 10  # percent between two log lines
 
 FlowBody = TypeVar("FlowBody", bound=Callable[..., Any])
 
 
 def artifact_key(*words: str) -> str:
-    """Words as an artifact key: lower-case letters, digits and dashes."""
+    """Join words to an artifact key of lower-case letters, digits and dashes."""
     return re.sub(r"[^a-z0-9-]+", "-", "-".join(words).lower())
 
 
 def publish_markdown_artifact(key: str, markdown: str, description: str) -> None:
-    """The one artifact of a stage, without absolute paths; its key keeps the history of earlier runs.
+    """Publish the artifact of a stage, without absolute paths; artifacts of earlier runs share its key.
 
-    A server that is away, or whose disk is full, costs the page and not the stage: its files are in the run's folder.
+    When the server is unreachable or its disk is full, only the page is lost: the files are in the run's folder.
     """
     try:
         create_markdown_artifact(without_local_paths(markdown), key=key, description=without_local_paths(description))
     except (httpx.HTTPError, PrefectException) as error:
-        get_run_logger().warning("The page '%s' could not be left with the server: %s", key, error)
+        get_run_logger().warning("The page '%s' could not be published: %s", key, error)
 
 
 def without_local_paths(text: str) -> str:
-    """A text for the server, which others may read: paths relative to this run's workspace and registry."""
+    """A text for the server, where others may read it, with paths relative to workspace and registry."""
     given = runtime.flow_run.get_parameters() or {}
     try:
         settings = settings_from_parameters(given.get("workspace"), given.get("adapters"))
         places = known_path_roots(settings.root, settings.adapters_root)
-    except MondrianError:  # the settings may be what the text complains of
+    except MondrianError:  # the text may report an error in the settings
         places = home_path_root()
     return without_absolute_paths(text, places)
 
 
 def retry_only_on(*errors: type[BaseException]) -> Callable[[Any, Any, State[Any]], bool]:
-    """For `retry_condition_fn`: try again after these errors and no others."""
+    """A `retry_condition_fn` that retries only after these errors."""
     return lambda _task, _run, state: _failed_with(state, errors)
 
 
 def retry_unless(*errors: type[BaseException]) -> Callable[[Any, Any, State[Any]], bool]:
-    """For `retry_condition_fn`: try again, but not after these errors."""
+    """A `retry_condition_fn` that retries except after these errors."""
     return lambda _task, _run, state: not _failed_with(state, errors)
 
 
@@ -75,13 +75,13 @@ def _failed_with(state: State[Any], errors: tuple[type[BaseException], ...]) -> 
         state.result()
     except errors:
         return True
-    except Exception:  # noqa: BLE001  (whatever else it was: not one of these)
+    except Exception:  # noqa: BLE001  (any other error is not one of these)
         return False
     return False
 
 
 def log_listener() -> EventListener:
-    """Events as log lines of the run; for stages that take seconds."""
+    """A listener that writes events as log lines of the run; for stages that take seconds."""
     logger = get_run_logger()
 
     def listen(event: StageEvent) -> None:
@@ -94,10 +94,10 @@ def log_listener() -> EventListener:
 
 
 class ProgressReporter:
-    """Events as log lines and as one progress bar per stage, which the UI and `make demo` follow.
+    """A listener that writes log lines and updates one progress bar per stage, which the UI and `make demo` show.
 
-    A stage may have steps that count for themselves. Before the stage's own count the bar begins anew with each
-    ("encode" before "train"); once that has begun they only change the words ("validate" after an epoch).
+    A stage may have steps with their own counts. Before the stage's own count starts, the bar restarts with each step
+    ("encode" before "train"); afterwards steps only change the text ("validate" after an epoch).
     """
 
     def __init__(self, stage: str, advisor: str) -> None:
@@ -108,7 +108,7 @@ class ProgressReporter:
         self.own: float | None = None  # percent of the stage's own count
 
     def __call__(self, event: StageEvent) -> None:
-        """Listen."""
+        """Handle one event."""
         if isinstance(event, StageProgressed):
             self._advance(event)
         elif isinstance(event, StageFinished) and event.stage == self.stage:
@@ -133,7 +133,7 @@ class ProgressReporter:
             self.logger.info("%s: %s (%.0f %%)", self.stage, text, percent)
 
     def _show(self, percent: float, text: str) -> None:
-        """Draw the bar; a server that is away for a moment must not stop the work."""
+        """Update the bar; an unreachable server must not stop the work."""
         self.updated, text = time.monotonic(), without_local_paths(f"{self.stage}: {text}")
         try:
             if self.artifact is None:
@@ -142,17 +142,17 @@ class ProgressReporter:
             else:
                 update_progress_artifact(self.artifact, progress=percent, description=text)
         except (httpx.HTTPError, PrefectException) as error:
-            self.logger.debug("the progress could not be shown: %s", error)
+            self.logger.debug("the progress could not be published: %s", error)
 
 
 class TracebackFilter(logging.Filter):
-    """Takes the traceback off a log record whose error already says what happened and what to do.
+    """Removes the traceback of errors whose message already says what happened and what to do.
 
-    `FailedRun` is Prefect's own echo of a flow that returned the state Failed.
+    Prefect raises `FailedRun` for a flow that returned the state Failed.
     """
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Let every record through; those of our own errors without their traceback."""
+        """Pass every record; those of our own errors without traceback."""
         error = record.exc_info[1] if isinstance(record.exc_info, tuple) else None
         if isinstance(error, MondrianError | FailedRun):
             record.msg, record.args, record.exc_info, record.exc_text = str(error), (), None, None
@@ -163,20 +163,20 @@ TRACEBACK_FILTER = TracebackFilter()
 
 
 def _detach_from_worker() -> None:
-    """The death of the worker that began this run must not end it: only the pipe to it would."""
+    """Keep this run alive when its worker dies: only the broken pipe would end it."""
     home = PREFECT_HOME.value()
     liveness.hold_run_lock(home, str(runtime.flow_run.get_id()))
-    with suppress(OSError):  # a full disk: the run goes on with the pipe
+    with suppress(OSError):  # a full disk: the run keeps the pipe
         processes.redirect_pipe_to_file(home / RUNS_LOG)
 
 
 def fail_without_traceback(body: FlowBody) -> FlowBody:
-    """For the body of a flow: one of our own errors becomes the message of the state Failed, without a traceback.
+    """Decorate a flow: one of our own errors becomes the message of the state Failed, without a traceback.
 
-    The run is marked as living (tasks/liveness.py), so that `make up` knows it from one whose process is gone.
+    The run holds a run lock (tasks/liveness.py), so that `make up` can distinguish it from one without a process.
 
-    The filter stays: Prefect logs the failure once more after the body has returned. The body's annotations must be
-    objects, not text (no `from __future__ import annotations` in its module), or Prefect finds no types for the form.
+    The log filter stays installed: Prefect logs the failure again after the body has returned. The body's annotations
+    must be objects, not strings (no `from __future__ import annotations`), or Prefect finds no types for the form.
     """
 
     @functools.wraps(body)

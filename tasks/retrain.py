@@ -1,4 +1,4 @@
-"""Before a retraining begins: does another run do this one's work, is anything new, and which recipe suits."""
+"""Checks before a retraining: skip overdue or concurrent runs, require changed inputs, choose the recipe."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ from mondrian_core.stages import StageContext
 from tasks.reporting import log_listener
 
 SKIPPED = "Skipped"
-OVERDUE_AFTER = timedelta(minutes=2)  # a run that is due begins within seconds, so this one's machine was off or asleep
+OVERDUE_AFTER = timedelta(minutes=2)  # a due run starts within seconds, so the machine was off or asleep
 
 
 class RetrainSkipped(NegativeOutcome):
-    """Another run does what this one would do."""
+    """Another run does the work of this one."""
 
 
 def current_flow_run() -> FlowRun | None:
-    """The flow run as the server knows it; None outside of one."""
+    """The current flow run as the server knows it; None outside a flow run."""
     found = FlowRunContext.get()
     return found.flow_run if found else None
 
 
 def skip_if_superseded() -> None:
-    """End an overdue run when a later one, with the same parameters, is due as well: the latest does the work once.
+    """End an overdue run when a later one with the same parameters is due too: the latest does the work once.
 
     Raises:
-        Skipped: names the later run.
+        RetrainSkipped: names the later run.
     """
     run = current_flow_run()
     if run is None or run.deployment_id is None or run.expected_start_time is None:
@@ -54,7 +54,7 @@ def skip_if_superseded() -> None:
 
 
 def _due_since(deployment_id: Any, begin: datetime, end: datetime) -> list[FlowRun]:
-    """Runs of a deployment that were due in that time and do their work, or did it."""
+    """Runs of a deployment that were due in that time and are not skipped or failed."""
     from prefect.client.schemas import filters
 
     chosen = filters.FlowRunFilter(
@@ -73,10 +73,10 @@ def _due_since(deployment_id: Any, begin: datetime, end: datetime) -> list[FlowR
 
 @contextmanager
 def exclusive_retraining(context_file: Path) -> Iterator[None]:
-    """One retraining of an advisor at a time: a scheduled one is skipped while another runs, any other waits.
+    """One retraining of an advisor at a time: a scheduled run is skipped while another runs, any other waits.
 
     Raises:
-        Skipped: this run was made by a schedule, and another is at work.
+        RetrainSkipped: this run was scheduled, and another one is running.
     """
     context, run = StageContext.load(context_file), current_flow_run()
     lock: FileLock = stages.retraining_lock(context)
@@ -84,8 +84,8 @@ def exclusive_retraining(context_file: Path) -> Iterator[None]:
         lock.acquire(timeout=0)
     except Timeout:
         if run is not None and run.auto_scheduled:
-            raise RetrainSkipped(f"Another retraining of '{context.advisor}' is at work.") from None
-        get_run_logger().warning("Another retraining of '%s' is at work; waiting for it.", context.advisor)
+            raise RetrainSkipped(f"Another retraining of '{context.advisor}' is running.") from None
+        get_run_logger().warning("Another retraining of '%s' is running; waiting for it.", context.advisor)
         lock.acquire()
     try:
         yield
@@ -94,19 +94,19 @@ def exclusive_retraining(context_file: Path) -> Iterator[None]:
 
 
 def choose_run_recipe(context_file: Path) -> None:
-    """Choose the recipe by the number of critiques; for a run that was given none."""
+    """Choose the recipe by the number of critiques, for a run without a chosen recipe."""
     stages.choose_recipe_by_size(StageContext.load(context_file), log_listener())
 
 
 def require_changed_run_inputs(context_file: Path) -> None:
-    """End a run that could only repeat the last retraining.
+    """End a run that would only repeat the last retraining.
 
     Raises:
-        NothingNew: names the version that is made of the same.
+        NothingNewToTrain: names the version that was trained on the same inputs.
     """
     stages.require_changed_inputs(StageContext.load(context_file))
 
 
 def record_run_retraining(context_file: Path) -> None:
-    """What this run was made of, for the next one."""
+    """Record the inputs of this run for the next one."""
     stages.record_retraining(StageContext.load(context_file))

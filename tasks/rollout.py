@@ -1,4 +1,4 @@
-"""Tasks that look at staged rollouts: counts from the jobs table in, a decision carried out, a page and an event."""
+"""Tasks for staged rollouts: count jobs, decide, apply the decision, publish a page and an event."""
 
 from __future__ import annotations
 
@@ -39,19 +39,19 @@ ROLLED_BACK = "mondrian.rollout.rolled-back"
 
 @dataclass(frozen=True)
 class RolloutOutcome:
-    """A decision for the run's state: "Completed", "Held" or "RolledBack", and the sentence."""
+    """The outcome for the run's state: "Completed", "Held" or "RolledBack", and a sentence."""
 
     name: str
     sentence: str
 
 
 def advisors_with_rollout(settings: Settings, advisor: str | None) -> list[str]:
-    """Advisors with a rollout in force; what a dead process changed without a line is written down on the way."""
+    """Advisors with an active rollout; history lines that a crashed process did not write are added on the way."""
     registry = Registry(settings.adapters_root)
     found = []
     for each in [advisor] if advisor else registry.advisors():
         if registry.url is not None:
-            registry.current(each)  # brings this machine's copy up to date, which is all that its service looks at
+            registry.current(each)  # updates this machine's copy, which is all that its service reads
         rollout.repair_rollout_history(registry, each, current_actor())
         if rollout.active_rollout(registry, each) is not None:
             found.append(each)
@@ -60,12 +60,12 @@ def advisors_with_rollout(settings: Settings, advisor: str | None) -> list[str]:
 
 @task(name="advance", timeout_seconds=600, cache_policy=NO_CACHE)
 def advance_rollout_task(settings: Settings, advisor: str) -> RolloutOutcome:
-    """Decide one rollout from the jobs table and carry the decision out.
+    """Decide one rollout from the jobs table and apply the decision.
 
-    Somebody else's promotion, rollback or look in the same moment wins; the next look sees what came of it.
+    A concurrent promotion, rollback or decision wins; the next run sees its result.
 
     Raises:
-        NoWorkspace, NoDatabase: when there is no jobs table.
+        NoWorkspace, NoDatabase: there is no jobs table.
     """
     registry = Registry(settings.adapters_root)
     settings.require_workspace()
@@ -76,26 +76,26 @@ def advance_rollout_task(settings: Settings, advisor: str) -> RolloutOutcome:
             seen = rollout.check_rollout(registry, advisor, jobs, actor=current_actor())
     except (NothingToDo, ChampionChanged) as error:
         return RolloutOutcome("Held", f"{advisor}: {error.problem}")
-    return _report_look(seen)
+    return _report_check(seen)
 
 
 def unreported_rollbacks(settings: Settings, advisor: str | None) -> list[RolloutCheck]:
-    """Rollouts that the service itself took back, and whose page is still missing."""
+    """Rollouts that the service itself rolled back and that have no page yet."""
     registry = Registry(settings.adapters_root)
     found = [
         rollout.rollout_ended_by_service(registry, each) for each in ([advisor] if advisor else registry.advisors())
     ]
-    return [_look_at_ended_rollout(settings, each) for each in found if each is not None and not _has_page(each)]
+    return [_check_ended_rollout(settings, each) for each in found if each is not None and not _has_page(each)]
 
 
 @task(name="tell", timeout_seconds=600, cache_policy=NO_CACHE)
 def report_rollback_task(seen: RolloutCheck) -> RolloutOutcome:
-    """The page and the event of a decision that has been carried out already."""
-    return _report_look(seen)
+    """Publish the page and the event of a decision that was already applied."""
+    return _report_check(seen)
 
 
-def _look_at_ended_rollout(settings: Settings, ended: Rollout) -> RolloutCheck:
-    """What the jobs table says of a rollout that has ended."""
+def _check_ended_rollout(settings: Settings, ended: Rollout) -> RolloutCheck:
+    """The counts of a rollout that has ended."""
     settings.require_workspace()
     with closing(Store(settings.database, read_only=True)) as store:
         counted = count_observations(rollout_requests(store.jobs(ended.advisor, since=ended.started), ended), ended)
@@ -109,7 +109,7 @@ def _has_page(ended: Rollout) -> bool:
     return str(page.data).startswith(artifact_pages.rollout_title_markdown(ended, ended.why))
 
 
-def _report_look(seen: RolloutCheck) -> RolloutOutcome:
+def _report_check(seen: RolloutCheck) -> RolloutOutcome:
     publish_markdown_artifact(
         artifact_key("rollout", seen.after.advisor), artifact_pages.rollout_markdown(seen), seen.decision.sentence
     )
@@ -131,11 +131,11 @@ def _emit_rollout_event(seen: RolloutCheck) -> None:
 
 
 def requested_rollout_plan(settings: Settings, advisor: str, given: Mapping[str, Any]) -> RolloutPlan:
-    """What suits the advisor's traffic, with the keys of `given` over it.
+    """A rollout plan for the advisor's traffic, with the keys of `given` over it.
 
     Raises:
-        BadInput: for unknown keys and shares that don't grow.
-        NoWorkspace, NoDatabase: when the traffic has to be looked up and there is no jobs table.
+        BadInput: unknown keys, or shares that don't increase.
+        NoWorkspace, NoDatabase: the traffic is needed and there is no jobs table.
     """
     if "steps" in given:
         return RolloutPlan.from_dict(given)

@@ -1,6 +1,6 @@
-"""The service as a process of its own that outlives the run: started when it isn't there, replaced when it is not well.
+"""Start, check, replace and stop the service, a process that outlives the flow run that started it.
 
-A flow that answered requests itself would hold a slot of the worker for months and be Running for ever once that stops.
+A flow that answered requests itself would occupy the worker for months, and stay Running forever once that stops.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ from tasks.processes import ManagedProcess
 from tasks.reporting import artifact_key, publish_markdown_artifact
 
 ROOT = Path(__file__).resolve().parent.parent
-HEALTHY_TIMEOUT_SECONDS = 300.0  # a base of several gigabytes takes its time to load
+HEALTHY_TIMEOUT_SECONDS = 300.0  # loading a base of several gigabytes takes minutes
 SERVICE_NAME = "service"
-WARNED = "Warned"  # state of a run whose service runs, although not every photograph of the smoke set was answered
-MAX_LISTED_RECORDS = 50  # records that link leaves out, on the page
-SMOKE_KEY_PREFIX = "smoke-"  # begins the idempotency key of the smoke set's jobs
+WARNED = "Warned"  # state of a run whose service runs but did not answer every smoke test photograph
+MAX_LISTED_RECORDS = 50  # excluded records shown on the page
+SMOKE_KEY_PREFIX = "smoke-"  # of the idempotency keys of smoke test jobs
 
 
 @dataclass(frozen=True, kw_only=True)
 class ServeOptions:
-    """What the service is told when it starts."""
+    """The service's command line options."""
 
     host: str = "127.0.0.1"
     port: int = 5100
@@ -49,7 +49,7 @@ class ServeOptions:
 
     @property
     def address(self) -> str:
-        """Where it answers."""
+        """Its base URL."""
         return f"http://{self.host}:{self.port}"
 
     def command(self) -> list[str]:
@@ -61,17 +61,17 @@ class ServeOptions:
 
 
 def service_record_path(settings: Settings) -> Path:
-    """The file that says which process serves this workspace."""
+    """The file that records which process serves this workspace."""
     return settings.root / "runs" / SERVICE_NAME / "process.json"
 
 
 def recorded_service(settings: Settings) -> tuple[ManagedProcess, ServeOptions] | None:
-    """The process that was started last for this workspace and what it was told; it may be gone."""
+    """The process that was started last for this workspace, and its options; it may have ended."""
     try:
         record = read_json(service_record_path(settings))
-        process, told = ManagedProcess.from_record(record["process"]), record["wanted"]
+        process, options = ManagedProcess.from_record(record["process"]), record["wanted"]
         known = {
-            field.name: told[field.name] for field in fields(ServeOptions) if field.name in told
+            field.name: options[field.name] for field in fields(ServeOptions) if field.name in options
         }  # of another version
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         return None
@@ -88,12 +88,12 @@ def stop_service(settings: Settings) -> bool:
 
 @task(name="service", cache_policy=NO_CACHE)
 def ensure_service_task(settings: Settings, wanted: ServeOptions, *, restart: bool = False) -> str:
-    """Have a healthy service with these options; gives the sentence that says what was done.
+    """Ensure that a healthy service runs with these options; gives a sentence about what was done.
 
     Raises:
         PortInUse: something else listens on the port, such as the service of another workspace.
-        Broken: when it doesn't become healthy; then it is stopped again.
-        BadInput: when it refused what it was told.
+        Broken: it doesn't become healthy; it is stopped again.
+        BadInput: it rejected its options.
     """
     settings.require_workspace()
     known = recorded_service(settings)
@@ -143,14 +143,12 @@ def _wait(settings: Settings, process: ManagedProcess, wanted: ServeOptions) -> 
         raise Broken(
             f"The service did not become healthy in {HEALTHY_TIMEOUT_SECONDS:.0f} s.", f"Its log: {process.log}."
         )
-    raise BadInput(
-        f"The service did not start: {lines[-1] if lines else 'it said nothing'}", f"Its log: {process.log}."
-    )
+    raise BadInput(f"The service did not start: {lines[-1] if lines else 'no output'}", f"Its log: {process.log}.")
 
 
 @dataclass(frozen=True, kw_only=True)
 class ServiceSmokeCase:
-    """One photograph of the smoke set: what was asked for and what became of it; `seconds` of the answer."""
+    """One photograph of the smoke test: expected version, actual version, mode and duration in seconds."""
 
     photograph: str
     advisor: str
@@ -162,28 +160,28 @@ class ServiceSmokeCase:
 
     @property
     def passed(self) -> bool:
-        """Answered, and by the version that is promoted where there is one."""
+        """True when the expected version answered (None: the base)."""
         return self.error is None and self.version == self.expected
 
     @property
     def adapter_failed(self) -> bool:
-        """Answered by something else than the promoted version: whatever was wrong, the base could do it."""
+        """True when something else than the promoted version answered, so only the adapter failed."""
         return self.error is None and self.version != self.expected
 
     @property
     def service_failed(self) -> bool:
-        """No answer, and not for the request's sake."""
+        """True when there was no answer and the request was valid."""
         return self.error is not None and not self.error.startswith("4")
 
     @property
     def why(self) -> str:
-        """What is wrong with it, in words."""
+        """The problem in words."""
         return self.error or f"{self.version or 'the base'} answered, not {self.expected or 'the base'}"
 
 
 @dataclass(frozen=True)
 class ServiceSmokeResult:
-    """Outcome of a smoke set: the verdict in a sentence, and whether every photograph was answered as it should be."""
+    """Result of the smoke test: a sentence, and whether the expected version answered every photograph."""
 
     sentence: str
     passed: bool
@@ -193,11 +191,11 @@ class ServiceSmokeResult:
 def service_smoke_task(settings: Settings, wanted: ServeOptions, count: int) -> ServiceSmokeResult:
     """Ask the running service about photographs of each advisor with a champion.
 
-    Only photographs that `link` uses are tried: with the others a failure would say nothing about the service. A
-    photograph that the service refuses, or that one of several can't be answered for, is no reason to call it broken.
+    Only photographs that `link` uses are tried: a failure of another one would say nothing about the service. A refused
+    photograph, or one missing answer of several, does not make the service broken.
 
     Raises:
-        Broken: another version than the promoted one answered, or the service answers nothing at all.
+        Broken: another version than the promoted one answered, or the service answered nothing.
     """
     tried: list[ServiceSmokeCase] = []
     left_out: dict[str, str] = {}
@@ -253,7 +251,7 @@ def _row(tried: ServiceSmokeCase) -> tuple[str, ...]:
 
 
 def _expected_versions(settings: Settings, wanted: ServeOptions) -> dict[str, str | None]:
-    """The version that must answer, by advisor; the base (None) of one advisor where nobody has a champion."""
+    """The expected version by advisor; the base (None) of one advisor when nobody has a champion."""
     from mondrian_core.registry import Registry
     from mondrian_core.store import Store
 
@@ -266,7 +264,7 @@ def _expected_versions(settings: Settings, wanted: ServeOptions) -> dict[str, st
 
 
 def _smoke_photographs(settings: Settings, advisor: str, count: int) -> tuple[list[str], dict[str, str]]:
-    """Paths under the workspace that `link` uses, the advisor's own portfolio first; and its other records with why."""
+    """Photographs that `link` uses, the advisor's own portfolio first; and the excluded records with reasons."""
     from mondrian_core.data.linking.link import link_critiques
     from mondrian_core.data.linking.link_manifest import ExclusionReason
     from mondrian_core.store import Store
@@ -294,7 +292,7 @@ def _run_smoke_case(
     try:
         with httpx.Client(timeout=330.0, trust_env=False) as client:
             answer = client.post(f"{wanted.address}/analyze", json=body, headers=headers)
-        told = answer.json()
+        body_of_answer = answer.json()
     except (httpx.HTTPError, ValueError) as error:
         return ServiceSmokeCase(
             photograph=photograph, advisor=advisor, expected=expected, error=f"no answer ({type(error).__name__})"
@@ -304,21 +302,21 @@ def _run_smoke_case(
             photograph=photograph,
             advisor=advisor,
             expected=expected,
-            error=f"{answer.status_code} {told.get('title', '')}".strip(),
+            error=f"{answer.status_code} {body_of_answer.get('title', '')}".strip(),
         )
     return ServiceSmokeCase(
         photograph=photograph,
         advisor=advisor,
         expected=expected,
-        version=told["adapter_version"],
-        mode=told["mode"],
-        seconds=told["seconds"],
+        version=body_of_answer["adapter_version"],
+        mode=body_of_answer["mode"],
+        seconds=body_of_answer["seconds"],
     )
 
 
 @contextmanager
 def stop_service_on_exit(settings: Settings) -> Iterator[None]:
-    """However this is left, by a cancellation in the middle of the smoke set too, the service is stopped."""
+    """Stop the service on exit, also after a cancellation during the smoke test."""
     try:
         yield
     finally:
@@ -326,10 +324,10 @@ def stop_service_on_exit(settings: Settings) -> Iterator[None]:
 
 
 def wait_for_service_exit(settings: Settings) -> None:
-    """Wait as long as the service runs.
+    """Wait until the service ends.
 
     Raises:
-        Broken: it ended by itself.
+        Broken: the service ended by itself.
     """
     known = recorded_service(settings)
     while known is not None and known[0].alive:
@@ -338,7 +336,7 @@ def wait_for_service_exit(settings: Settings) -> None:
 
 
 def service_health(settings: Settings, wanted: ServeOptions) -> dict[str, Any] | None:
-    """What `/health` says when the service of this workspace is well; None otherwise, another workspace's included."""
+    """The values of `/health` of this workspace's healthy service; None otherwise, also for another workspace's."""
     with suppress(httpx.HTTPError, ValueError), httpx.Client(timeout=5.0, trust_env=False) as client:
         answer = client.get(f"{wanted.address}/health")
         figures: dict[str, Any] = answer.json() if answer.status_code == 200 else {}

@@ -6,7 +6,7 @@ module of the subclass, where these names are missing.
 
 import getpass
 from collections.abc import Sequence
-from dataclasses import dataclass, make_dataclass
+from dataclasses import dataclass, make_dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -160,14 +160,14 @@ def has_recipe_options(options: Any) -> bool:
 def context_from_options(options: CommandOptions, advisor: str, *, run: str | None = None) -> StageContext:
     """The stage context for one run of this command."""
     dataset = getattr(options, "dataset", None)
-    return new_stage_context(
+    context = new_stage_context(
         settings_from_options(options),
         advisor,
         recipe_from_options(options),
         run=run,
         actor=command_line_actor(),
-        dataset=str(Path(dataset).resolve()) if dataset else None,
     )
+    return replace(context, dataset=str(Path(dataset).resolve()) if dataset else None)
 
 
 def command_line_actor() -> str:

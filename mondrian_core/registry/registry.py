@@ -123,7 +123,7 @@ class Registry(RegistryReader):
         forced: bool = False,
         problems: Sequence[str] = (),
         detail: Mapping[str, Any] | None = None,
-        beside: Mapping[str, Mapping[str, Any]] | None = None,
+        extra_files: Mapping[str, Mapping[str, Any]] | None = None,
         run: str | None = None,
     ) -> AdapterVersion:
         """Make `version` the champion, if the champion still is `expected`. Its files are hashed again first.
@@ -138,7 +138,7 @@ class Registry(RegistryReader):
             forced: promote although its gates failed; needs a reason.
             problems: what a comparison with the base found.
             detail: for the history, such as the rollout that starts here.
-            beside: JSON files by name, written just before the pointer moves, under the same lock.
+            extra_files: JSON files by name, written just before the pointer moves, under the same lock.
             run: the run's name; a repeated call for it changes nothing, whoever is champion by then.
 
         Raises:
@@ -147,7 +147,7 @@ class Registry(RegistryReader):
             BadAdapter: it is damaged, and in quarantine now.
             NothingToDo: it is the champion already.
         """
-        if beside:
+        if extra_files:
             self.require_rollout_support()
         store = self._store_of(advisor)
         with store.writing() as snapshot:
@@ -163,7 +163,7 @@ class Registry(RegistryReader):
                 raise BadAdapter(
                     f"{version} of '{advisor}' is damaged: {'; '.join(found)}.", "It is in quarantine now."
                 )
-            for name, values in (beside or {}).items():
+            for name, values in (extra_files or {}).items():
                 write_json(store.home / name, values)
             entry = store.move(
                 snapshot,

@@ -125,7 +125,7 @@ def start_rollout(
         forced=forced,
         problems=problems,
         detail={"rollout": rollout.salt, "share": rollout.share},
-        beside={ROLLOUT_FILE: rollout.as_dict()},
+        extra_files={ROLLOUT_FILE: rollout.as_dict()},
         run=run,
     )
     return rollout

@@ -163,8 +163,6 @@ def new_stage_context(
     *,
     run: str | None = None,
     actor: str = "person",
-    dataset: str | None = None,
-    adapter: str | None = None,
 ) -> StageContext:
     """The context of a new run.
 
@@ -174,8 +172,6 @@ def new_stage_context(
         recipe: settings of every stage.
         run: name of the run; None: the time and the advisor, so that runs sort by time.
         actor: for the registry's history.
-        dataset: a dataset version to use instead of building one.
-        adapter: an adapter to evaluate instead of training one.
 
     Raises:
         BadInput: the advisor's id is not valid.
@@ -192,8 +188,6 @@ def new_stage_context(
         run=name,
         recipe=recipe,
         actor=actor,
-        dataset=dataset,
-        adapter=adapter,
     )
 
 

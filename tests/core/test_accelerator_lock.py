@@ -211,7 +211,7 @@ def test_progress_events_pass_through_lock_unchanged(lock: Path) -> None:
     assert heard == [StageProgressed("train", 1)]
 
 
-class Waits(Exception):
+class WaitsError(Exception):
     """Raised in place of waiting."""
 
 
@@ -223,9 +223,9 @@ def test_compute_stages_acquire_accelerator_lock(lock: Path, stage: str, tmp_pat
 
     def heard(event: StageEvent) -> None:
         if isinstance(event, StageNotice) and "in use (train of ansel, started by" in event.message:
-            raise Waits
+            raise WaitsError
 
-    with running(HOLDS), pytest.raises(Waits):
+    with running(HOLDS), pytest.raises(WaitsError):
         getattr(stages, f"{stage}_stage")(new_stage_context(settings, "ansel", Recipe()), heard)
 
 

@@ -310,7 +310,7 @@ def test_insufficient_space_is_reported_before_copying(
     machine: Machine, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = shutil.disk_usage(machine.workspace)
-    monkeypatch.setattr(creation.shutil, "disk_usage", lambda _: usage._replace(free=100))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=100))
     with pytest.raises(NoRoomForBackup, match="free"):
         create_backup(machine.workspace, machine.adapters, folder)
     assert objects(folder) == set()
@@ -372,7 +372,7 @@ def test_snapshot_with_path_traversal_is_rejected(machine: Machine, folder: Path
     values["entries"][-1]["path"] = path
     values["entries_sha256"] = snapshots._digest(values["entries"])
     file.write_text(json.dumps(values))
-    with pytest.raises(DamagedBackup, match="leads out"):
+    with pytest.raises(DamagedBackup, match="points outside"):
         restore_backup(folder, tmp_path / "new" / "workspace", tmp_path / "new" / "adapters")
 
 
@@ -430,11 +430,12 @@ def test_a_registry_in_the_workspace_comes_back_there(machine: Machine, folder: 
 
 
 def test_keep_deletes_old_snapshots_and_contents_that_no_other_names(machine: Machine, folder: Path) -> None:
+    made = None
     for number in range(4):
         changing = machine.workspace / "source" / "changing.jpg"
         changing.write_bytes(os.urandom(1000 + number))
         made = create_backup(machine.workspace, machine.adapters, folder, keep=2)
-    assert len(made.deleted) == 1
+    assert made is not None and len(made.deleted) == 1
     kept = list_snapshots(folder)
     assert len(kept) == 2
     assert objects(folder) == {entry.sha256 for each in kept for entry in each.entries}

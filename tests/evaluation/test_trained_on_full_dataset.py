@@ -24,7 +24,7 @@ from mondrian_core.images import perceptual_hash
 from mondrian_core.photograph_model import Question
 from mondrian_core.recipes import Recipe, recipe_from_values
 from mondrian_core.rubric import DIMENSIONS
-from tests.evaluation.schooling import School, folding, model_of
+from tests.evaluation.fake_training import FakeFoldTrainer, make_fold_model
 
 Run = Callable[..., EvaluationReport]
 
@@ -65,8 +65,8 @@ def whole(run: Run, tmp_path: Path, labelled: list[LabelledPhotograph]) -> Calla
     """Evaluate an adapter trained on all twenty photographs, with folds over them."""
 
     def evaluate(model: object, out: str = "run", **options: object) -> EvaluationReport:
-        school = options.pop("school", None) or School(tmp_path, labelled)
-        given = {"trained": knowing(labelled), "folding": folding(school, labelled), "split": "folds"}
+        school = options.pop("school", None) or FakeFoldTrainer(tmp_path, labelled)
+        given = {"trained": knowing(labelled), "cross_validation": make_folding(school, labelled), "split": "folds"}
         return run(model, [], out=out, **(given | options))
 
     return evaluate
@@ -77,7 +77,7 @@ def part(report: EvaluationReport, name: str) -> GateResult:
 
 
 def live(fake_model: ModuleType, spread: float, champion: float) -> object:
-    model = model_of(fake_model, spread)
+    model = make_fold_model(fake_model, spread)
     model.critics["live"] = fake_model.noisy_critic(champion)
     return model
 
@@ -85,7 +85,7 @@ def live(fake_model: ModuleType, spread: float, champion: float) -> object:
 def test_only_folds_measure_scores_and_sentence_says_so(
     whole: Callable[..., EvaluationReport], fake_model: ModuleType, labelled: list[LabelledPhotograph], tmp_path: Path
 ) -> None:
-    model = model_of(fake_model, 0.8)
+    model = make_fold_model(fake_model, 0.8)
     report = whole(model)
     gate = report.gate("score_error")
     assert (gate.verdict, gate.n) == ("PASS", 20)
@@ -104,7 +104,7 @@ def test_only_folds_measure_scores_and_sentence_says_so(
 
 def test_memorizing_adapter_is_not_credited(whole: Callable[..., EvaluationReport], fake_model: ModuleType) -> None:
     """The shipped adapter is perfect on what it was trained on; its recipe isn't better than the base elsewhere."""
-    model = model_of(fake_model, 3.0)
+    model = make_fold_model(fake_model, 3.0)
     model.critics["candidate"] = fake_model.noisy_critic(0.0)
     assert whole(model).gate("score_error").verdict == "FAIL"
 
@@ -117,7 +117,7 @@ def test_training_photographs_as_test_fail_contamination(
     tmp_path: Path,
 ) -> None:
     """What would happen if a stage handed trained photographs over as a test: a FAIL, however good the figures are."""
-    model = model_of(fake_model, 0.8)
+    model = make_fold_model(fake_model, 0.8)
     model.critics["candidate"] = fake_model.noisy_critic(0.0)
     report = run(model, labelled, trained=knowing(labelled))
     assert report.gate("score_error").verdict == "PASS"
@@ -127,7 +127,7 @@ def test_training_photographs_as_test_fail_contamination(
 def test_report_states_source_of_figures(
     whole: Callable[..., EvaluationReport], fake_model: ModuleType, tmp_path: Path, labelled: list[LabelledPhotograph]
 ) -> None:
-    whole(model_of(fake_model, 0.8))
+    whole(make_fold_model(fake_model, 0.8))
     page = (tmp_path / "run" / "report.html").read_text()
     assert "trained on all 20 photographs that the advisor critiqued: none is held out to measure it" in page
     assert "Compared with the advisor's scores, by folds" in page
@@ -139,7 +139,7 @@ def test_report_states_source_of_figures(
 def test_preferences_compare_critiques_of_folds(
     whole: Callable[..., EvaluationReport], fake_model: ModuleType, labelled: list[LabelledPhotograph], tmp_path: Path
 ) -> None:
-    whole(model_of(fake_model, 0.8))
+    whole(make_fold_model(fake_model, 0.8))
     samples = load_evaluation_samples(tmp_path / "run" / "samples.jsonl")
     pairs = preference.blind_pairs(samples)
     assert {pair.photograph for pair in pairs} == {entry.photograph for entry in labelled}
@@ -149,7 +149,7 @@ def test_preferences_compare_critiques_of_folds(
 def test_without_folds_scores_are_inconclusive(
     run: Run, fake_model: ModuleType, labelled: list[LabelledPhotograph]
 ) -> None:
-    report = run(model_of(fake_model, 0.8), [], trained=knowing(labelled), split="folds")
+    report = run(make_fold_model(fake_model, 0.8), [], trained=knowing(labelled), split="folds")
     for gate in (report.gate("score_error"), part(report, "leakage")):
         assert gate.verdict == "INCONCLUSIVE"
         assert "the adapter was trained on all 20. Use --folds K" in gate.sentence
@@ -161,9 +161,9 @@ def test_without_folds_scores_are_inconclusive(
 def test_later_photographs_evaluate_adapter_itself(
     run: Run, fake_model: ModuleType, labelled: list[LabelledPhotograph], tmp_path: Path
 ) -> None:
-    model = model_of(fake_model, 3.0)
-    school = School(tmp_path, labelled)
-    report = run(model, labelled[11:], trained=knowing(labelled[:11]), folding=folding(school, labelled))
+    model = make_fold_model(fake_model, 3.0)
+    school = FakeFoldTrainer(tmp_path, labelled)
+    report = run(model, labelled[11:], trained=knowing(labelled[:11]), cross_validation=make_folding(school, labelled))
     gate = report.gate("score_error")
     assert (gate.verdict, gate.n) == ("PASS", 9)  # the folds alone would give FAIL
     assert "By folds" not in gate.sentence
@@ -178,10 +178,10 @@ def test_critique_in_prompt_contaminates_folds(
     said = "The black sky presses on the white cross and the whole valley listens."
     text = fake_model.canonical(fake_model.make_critique(dict.fromkeys(DIMENSIONS, 5), dict.fromkeys(DIMENSIONS, said)))
     entries = [replace(labelled[0], critique=text), *labelled[1:]]
-    school = School(tmp_path, labelled)
+    school = FakeFoldTrainer(tmp_path, labelled)
     quoting = AdvisorPrompt("ansel", "Ansel Adams", prompt=f"You are Ansel. For example: {said}")
-    sound = whole(model_of(fake_model, 0.8), out="sound")
-    leaking = whole(model_of(fake_model, 0.8), folding=folding(school, entries), voice=quoting)
+    sound = whole(make_fold_model(fake_model, 0.8), out="sound")
+    leaking = whole(make_fold_model(fake_model, 0.8), cross_validation=make_folding(school, entries), voice=quoting)
     assert (part(sound, "leakage").verdict, part(leaking, "leakage").verdict) == ("PASS", "FAIL")
     assert "No photograph of a fold was known to the adapter that judged it" in part(sound, "leakage").sentence
 
@@ -191,7 +191,7 @@ def test_near_duplicates_in_two_folds_are_contamination(
 ) -> None:
     twin = labelled[0].image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     entries = [labelled[0], replace(labelled[1], image=twin), *labelled[2:]]
-    report = whole(model_of(fake_model, 0.8), folding=folding(School(tmp_path, labelled), entries))
+    report = whole(make_fold_model(fake_model, 0.8), cross_validation=make_folding(FakeFoldTrainer(tmp_path, labelled), entries))
     assert "looks like one that was trained on" in part(report, "leakage").sentence
 
 
@@ -200,18 +200,18 @@ def test_near_duplicates_in_two_folds_are_contamination(
 
 def test_folds_detect_image_blind_recipe(whole: Callable[..., EvaluationReport], fake_model: ModuleType) -> None:
     """Each fold's adapter has its own level: pooled over folds that alone would look like an eye, or like none."""
-    looking = whole(model_of(fake_model, 0.8), out="looking")
+    looking = whole(make_fold_model(fake_model, 0.8), out="looking")
     found = part(looking, "photograph_dependence")
     assert (found.verdict, found.n) == ("PASS", 20)
     assert "exchanged ones of the same fold" in found.sentence and "By folds" in found.sentence
-    model = model_of(fake_model, 0.8)
+    model = make_fold_model(fake_model, 0.8)
     model.critics |= {f"fold-{k}": (lambda truth, rng, level=k: 3.5 + level + rng.normal(0, 0.5, 8)) for k in range(4)}
     assert part(whole(model, out="blind"), "photograph_dependence").verdict != "PASS"
 
 
 def test_calibration_is_within_folds(whole: Callable[..., EvaluationReport], fake_model: ModuleType) -> None:
     """Right up to a level that each fold's adapter has of its own: pooled, the levels would flatten the slope."""
-    model = model_of(fake_model, 0.8)
+    model = make_fold_model(fake_model, 0.8)
     model.critics |= {
         f"fold-{k}": (lambda truth, rng, level=k: 2 + 0.5 * truth + 1.5 * (level - 1.5)) for k in range(4)
     }
@@ -223,7 +223,7 @@ def test_calibration_is_within_folds(whole: Callable[..., EvaluationReport], fak
 def test_collapse_is_measured_on_the_adapter_itself(
     whole: Callable[..., EvaluationReport], run: Run, fake_model: ModuleType, labelled: list[LabelledPhotograph]
 ) -> None:
-    model = model_of(fake_model, 0.8)
+    model = make_fold_model(fake_model, 0.8)
     model.critics["candidate"] = fake_model.constant_critic(8)
     found = part(whole(model), "mode_collapse")
     assert (found.verdict, found.n) == ("FAIL", 30)
@@ -313,7 +313,7 @@ def test_interruption_between_fold_and_champion_resumes_without_training(
     options = {"champion": "live", "champion_trained": knowing(labelled[:12])}
     with pytest.raises(KeyboardInterrupt):
         whole(Impatient(live(fake_model, 0.5, 2.0).critics), **options)
-    school = School(tmp_path, labelled)
+    school = FakeFoldTrainer(tmp_path, labelled)
     report = whole(live(fake_model, 0.5, 2.0), school=school, **options)
     assert [fold for fold, _ in school.trained] == [2, 3]
     assert report.gate("champion").n == 8

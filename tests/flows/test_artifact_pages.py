@@ -167,7 +167,7 @@ def test_our_errors_lose_their_traceback_and_others_keep_it() -> None:
 
 def test_our_errors_become_the_message_of_the_state() -> None:
     @fail_without_traceback
-    def body(error: Exception) -> None:
+    def body(error: Exception) -> Any:
         raise error
 
     state = body(NothingToDo("No critique was found.", "Look at the link report."))

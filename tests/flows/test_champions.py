@@ -86,7 +86,7 @@ def test_promote_then_roll_back(machine: RunningPrefect, settings: Settings, tmp
     last = registry.history("one")[-1]
     assert (last.actor, last.reason) == (f"flow:{seen.run}", "it was too kind")
     with prefect_setup.prefect_client(machine.place) as client:
-        in_time = sorted(client.read_artifacts(), key=lambda each: each.created)
+        in_time = sorted(client.read_artifacts(), key=lambda each: str(each.created))
         pages = {each.key: str(each.data) for each in in_time if each.type == "markdown"}
     assert f"champion is now {first}" in pages["promotion-one"]
     assert "score_error says PASS" in pages["version-one"]

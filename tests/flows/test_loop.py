@@ -64,8 +64,13 @@ def test_overdue_runs_are_skipped_but_one_and_nothing_new_ends_well(
     """Three weeks of a machine that was off; nobody wrote a critique meanwhile."""
     from prefect.states import Scheduled
 
-    given = {"advisor": "ansel", "workspace": str(sample), "adapters": str(settings.adapters_root), "recipe": SMALL}
-    given["force"] = False  # spelled out: the run before had other parameters, so it is none of this schedule
+    given: dict[str, Any] = {
+        "advisor": "ansel",
+        "workspace": str(sample),
+        "adapters": str(settings.adapters_root),
+        "recipe": SMALL,
+        "force": False,  # explicit: the run before had other parameters, so it does not belong to this schedule
+    }
     now = datetime.now(UTC)
     with prefect_setup.prefect_client(machine.place) as client:
         deployment = client.read_deployment_by_name("retrain/scheduled")

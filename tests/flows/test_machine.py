@@ -73,7 +73,8 @@ def test_a_schedule_that_left_prefect_yaml_is_dropped(machine: RunningPrefect, s
 
     with prefect_setup.prefect_client(machine.place) as client:
         deployment = client.read_deployment_by_name("retrain/scheduled")
-        client.create_deployment_schedules(deployment.id, [(CronSchedule(cron="1 2 3 4 *", timezone="UTC"), True)])
+        schedules: list[Any] = [(CronSchedule(cron="1 2 3 4 *", timezone="UTC"), True)]
+        client.create_deployment_schedules(deployment.id, schedules)
         assert len(client.read_deployment_by_name("retrain/scheduled").schedules) == 2
         bring_up(settings)
         assert [each.slug for each in client.read_deployment_by_name("retrain/scheduled").schedules] == ["weekly-ansel"]

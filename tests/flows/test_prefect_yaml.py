@@ -169,5 +169,6 @@ def test_recipe_form_shows_names_and_common_settings_only() -> None:
         {"advisor": "ansel", "recipe": {"train": {"epochs": 2, "warmup_fraction": 0.1}, "data": {}}}
     )
     assert is_valid_schema_value({"train": {"warmup_fraction": 0.1}, "gates": {"score_photographs": 9}}, settings)
-    for unknown in ({"train": {"rnak": 4}}, {"gates": {"scores": 1}}, {"trian": {}}):
+    unknown_keys: list[dict[str, Any]] = [{"train": {"rnak": 4}}, {"gates": {"scores": 1}}, {"trian": {}}]
+    for unknown in unknown_keys:
         assert not is_valid_schema_value(unknown, settings)

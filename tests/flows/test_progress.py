@@ -11,7 +11,7 @@ from rich.console import Console
 
 from deployments.demo_screen import demo_stage_progress
 from deployments.run_watcher import FlowRunStatus
-from mondrian_core.events import StageFinished, StageProgressed
+from mondrian_core.events import StageEvent, StageFinished, StageProgressed
 from tasks import reporting
 
 
@@ -36,7 +36,8 @@ def test_steps_after_the_stages_own_count_do_not_move_the_bar(monkeypatch: pytes
         ("validate", 8, 8),
         ("train", 2, 4),
     )
-    for event in (*(StageProgressed(*count) for count in counts), StageFinished("train", {})):
+    events: list[StageEvent] = [StageProgressed(*count) for count in counts]
+    for event in (*events, StageFinished("train", {})):
         listen(event)
     assert [percent for percent, _ in shown] == [50, 100, 100, 25, 25, 25, 50, 100]
     assert "validate 8 of 8" in shown[5][1]

@@ -130,7 +130,7 @@ def test_held_and_rolled_back_each_with_a_page_and_an_event(
     machine: RunningPrefect, settings: Settings, registry: Registry, store: Store, tmp_path: Path
 ) -> None:
     first, second = champion_and_candidate(registry, "ro-here", tmp_path)
-    where = {"workspace": str(settings.root), "adapters": str(settings.adapters_root)}
+    where: dict[str, Any] = {"workspace": str(settings.root), "adapters": str(settings.adapters_root)}
     with prefect_here(machine):
         quiet = rollout_flow(advisor="ro-here", **where, return_state=True)
         assert quiet.name == "NothingToDo"
@@ -157,7 +157,7 @@ def test_automatic_rollback_is_reported_once(
     machine: RunningPrefect, settings: Settings, registry: Registry, store: Store, tmp_path: Path
 ) -> None:
     first, second = champion_and_candidate(registry, "ro-service", tmp_path)
-    where = {"workspace": str(settings.root), "adapters": str(settings.adapters_root)}
+    where: dict[str, Any] = {"workspace": str(settings.root), "adapters": str(settings.adapters_root)}
     with prefect_here(machine):
         promote_flow(advisor="ro-service", version=second, plan=PLAN, **where)
         begun = in_force(registry, "ro-service")
@@ -187,7 +187,7 @@ def test_a_plan_with_a_mistake_promotes_nobody(
     machine: RunningPrefect, settings: Settings, registry: Registry, store: Store, tmp_path: Path
 ) -> None:
     first, second = champion_and_candidate(registry, "ro-plan", tmp_path)
-    where = {"workspace": str(settings.root), "adapters": str(settings.adapters_root)}
+    where: dict[str, Any] = {"workspace": str(settings.root), "adapters": str(settings.adapters_root)}
     with prefect_here(machine):
         done = promote_flow(advisor="ro-plan", version=second, plan={"stepps": []}, **where, return_state=True)
         quiet = promote_flow(advisor="ro-plan", version=second, rollout=True, **where, return_state=True)

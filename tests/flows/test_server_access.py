@@ -23,6 +23,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from deployments import prefect_setup
 from deployments.bootstrap import RunningPrefect
+from deployments.prefect_instance import POOL
 from mondrian_core.prefect_server import auth_string_path, prefect_record_path
 from mondrian_core.settings import Settings
 
@@ -109,7 +110,7 @@ def test_the_worker_ignores_what_an_older_template_let_through(machine: RunningP
         return await ProcessJobConfiguration.from_template_and_values(prefect_setup.JOB_TEMPLATE, stored)
 
     with prefect_setup.prefect_client(machine.place) as client:
-        assert client.read_work_pool(prefect_setup.POOL).base_job_template == prefect_setup.JOB_TEMPLATE
+        assert client.read_work_pool(POOL).base_job_template == prefect_setup.JOB_TEMPLATE
     with temporary_settings({PREFECT_API_URL: machine.place.api, PREFECT_API_AUTH_STRING: machine.place.auth}):
         found = asyncio.run(resolved())
     assert (found.command, found.env, found.working_dir) == (None, {}, None)
@@ -170,7 +171,7 @@ def test_the_password_is_nowhere_but_in_its_file(machine: RunningPrefect, settin
     assert [path.name for path in readable if password in path.read_text(errors="replace")] == []
     assert password not in subprocess.run(["ps", "-ww", "-A", "-o", "args="], capture_output=True, text=True).stdout
     with prefect_setup.prefect_client(machine.place) as client:
-        pool = client.read_work_pool(prefect_setup.POOL)
+        pool = client.read_work_pool(POOL)
         kept = [pool.model_dump_json(), *(each.model_dump_json() for each in client.read_deployments())]
     assert password not in "".join(kept)
 

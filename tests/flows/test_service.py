@@ -95,7 +95,7 @@ def test_in_the_foreground_it_ends_with_the_run(machine: RunningPrefect, served:
         client.set_flow_run_state(run, Cancelling())
     wait_until(lambda: not known[0].alive, 60)
     with prefect_here(machine):
-        assert stop(workspace=str(served.root), return_state=True).message == "No service ran."
+        assert stop(workspace=str(served.root), return_state=True).message == "No service was running."
 
 
 def wait_until(holds: Callable[[], bool], seconds: float) -> None:

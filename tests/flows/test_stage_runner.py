@@ -94,7 +94,9 @@ def test_an_interruption_ends_the_process(tmp_path: Path, lock: int, monkeypatch
 
 
 def test_only_one_holds_the_lock(tmp_path: Path) -> None:
-    path, order, told = tmp_path / "lock", [], []
+    path = tmp_path / "lock"
+    order: list[str] = []
+    told: list[str] = []
 
     def second() -> None:
         with hold_work_lock(path, told.append):

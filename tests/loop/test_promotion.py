@@ -19,7 +19,7 @@ from mondrian_core.recipes import recipe_from_values
 from mondrian_core.registry import ChampionReference, Registry
 from mondrian_core.rollout import RolloutPlan, active_rollout, start_rollout
 from mondrian_core.settings import Settings
-from mondrian_core.stages import DatasetSummary, EvaluateSummary, PromoteSummary, StageContext, TrainSummary, promote
+from mondrian_core.stages import DatasetSummary, EvaluateSummary, PromoteSummary, StageContext, TrainSummary, register
 from mondrian_core.stages.promotion_decision import check_manual_promotion
 from mondrian_core.store import Store
 from tests.registry.conftest import gate_report, manifest, write_adapter
@@ -177,7 +177,7 @@ def test_a_run_promotes_once(tmp_path: Path) -> None:
 
 def test_killed_anywhere_and_tried_again_a_run_has_one_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Register and promote, the process dead at every operation on a file, then both once more."""
-    monkeypatch.setattr(promote, "code_commit", lambda: "c" * 40)
+    monkeypatch.setattr(register, "code_commit", lambda: "c" * 40)
     monkeypatch.setattr(os, "fsync", lambda handle: None)
     base_fingerprint("mini")  # a hash of 20 MB, kept for the children
     context = registered(tmp_path, rollout=True)

@@ -93,8 +93,9 @@ def test_retrain_on_legacy_workspace_reports_verdict(
 
     # the last screen of `make demo`, from the files of the run alone
     registry.promote("ansel", version.version, expected=None, actor="person:test", reason="a test", forced=True)
-    screen = Console(file=StringIO(), width=120)
+    printed = StringIO()
+    screen = Console(file=printed, width=120)
     demo_screen.print_demo_critiques(
         screen, Settings(workspace=legacy_workspace_copy, adapters=adapters, base_model="mini"), "ansel", run
     )
-    assert "ansel's own" in screen.file.getvalue() and "Overall grade" in screen.file.getvalue()
+    assert "ansel's own" in printed.getvalue() and "Overall grade" in printed.getvalue()

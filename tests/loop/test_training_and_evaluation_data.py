@@ -185,7 +185,8 @@ def test_preference_pairs_come_from_training_photographs(built: tuple[StageConte
 
 
 def test_folds_use_training_recipe_of_adapter(tmp_path: Path) -> None:
-    folder, heard = tmp_path / "v0001", []
+    folder = tmp_path / "v0001"
+    heard: list[Any] = []
     folder.mkdir()
     own, other = TrainRecipe(rank=2), TrainRecipe(rank=16)
     assert training_data.load_train_recipe(folder, other, heard.append) == other and not heard

@@ -31,7 +31,7 @@ def peft(folder: Path, modules: dict[str, int], **config: Any) -> dict[str, tupl
         name: (rng.normal(size=(rank, INPUTS)).astype(np.float32), rng.normal(size=(OUTPUTS, rank)).astype(np.float32))
         for name, rank in modules.items()
     }
-    arrays = {}
+    arrays: dict[str, Any] = {}
     for name, (a, b) in pairs.items():
         arrays |= {f"{name}.lora_A.weight": a, f"{name}.lora_B.weight": b}
     save_file(arrays, folder / "adapter_model.safetensors")
@@ -249,7 +249,7 @@ def test_the_older_layout_stays_as_it_is_when_nobody_says(registry: Registry, tm
 
 
 def test_a_scale_is_refused_where_the_adapter_says_it(registry: Registry, tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="says itself"):
+    with pytest.raises(BadInput, match="states its own scale"):
         registry.import_from("ansel", write_adapter(tmp_path / "ours"), actor="a", scale="alpha")
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
-from s3fs import S3FileSystem
+from s3fs import S3FileSystem  # type: ignore[import-untyped]
 from werkzeug.serving import WSGIRequestHandler, make_server
 
 from mondrian_core.cli import main
@@ -349,7 +349,8 @@ def test_a_write_whose_answer_got_lost_counts_once(
     filled: Registry, machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The library sends it again, and the store refuses our own second write."""
-    real, refused = ObjectStore.write_if, []
+    real = ObjectStore.write_if
+    refused: list[str] = []
 
     def twice(self: ObjectStore, path: str, data: bytes, token: str | None) -> None:
         real(self, path, data, token)

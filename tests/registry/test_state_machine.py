@@ -25,7 +25,8 @@ class Books(RuleBasedStateMachine):
     @initialize()
     def begin(self) -> None:
         self.room = Path(tempfile.mkdtemp(prefix="books-"))
-        self.fsync, os.fsync = os.fsync, lambda handle: None  # as in test_faults: only a power cut needs it
+        self.fsync = os.fsync
+        os.fsync = lambda fd: None  # as in test_faults: only a power cut needs it
         self.registry = Registry(self.room / "adapters")
         self.adapter = write_adapter(self.room / "trained")
         self.champions: list[str | None] = [None]

@@ -1,4 +1,4 @@
-"""The older project's `model_config.json`: which adapter it served, so that it can be taken over once."""
+"""Read the older project's `model_config.json`: the adapter that it served, for a one-time import."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from mondrian_core.registry.version import CONFIG
 
 LEGACY_CONFIG_FILE = "model_config.json"
 ADAPTER_KEYS = ("adapter", "lora_path")
-# Below this the adapter changes the base's answers hardly at all; its authors meant alpha itself as the scale.
+# Below this the adapter hardly changes the base's answers; its authors meant alpha itself as the scale.
 NEGLIGIBLE_SCALE = 0.1
 
 
 @dataclass(frozen=True)
 class LegacyActiveAdapter:
-    """What the file says is active: the adapter's folder, the base it belongs to, and what to know about it."""
+    """The active adapter of the file: its folder, its base, and a notice for people."""
 
     name: str
     adapter: Path
@@ -31,7 +31,7 @@ def read_legacy_active_adapter(config: Path) -> LegacyActiveAdapter:
     """The adapter of `active_model` (or of `defaults.model_preset`), relative to the file's folder.
 
     Raises:
-        BadAdapter: the file can't be read, names nothing as active, or no adapter for it.
+        BadAdapter: the file can't be read, or names no active adapter.
     """
     advice = "Name the adapter's folder itself: `mondrian adapters import --advisor A FOLDER`."
     try:
@@ -51,7 +51,7 @@ def read_legacy_active_adapter(config: Path) -> LegacyActiveAdapter:
 
 
 def _folder_of(config: Path, named: str) -> Path | None:
-    """Relative to the file's folder, or to the one above: the file may lie in `config/` of the older project."""
+    """The adapter's folder, relative to the file's folder or its parent: the file may be in `config/`."""
     places = (config.parent / Path(named).expanduser(), config.resolve().parent.parent / named)
     return next((place for place in places if place.is_dir()), None)
 
@@ -81,5 +81,5 @@ def _scale_notice(folder: Path) -> str:
     return (
         f"Its alpha {config['alpha']} over rank {config['rank']} is a scale of {scale:.4g}: older versions of mlx-vlm "
         "took alpha itself as the scale, so it does next to nothing now. If one of those trained it, import it with "
-        "--scale alpha; otherwise train it anew."
+        "--scale alpha; otherwise train it again."
     )
