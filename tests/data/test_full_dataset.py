@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from stand_in import VOICE, picture, profile, workspace_of
 
 from mondrian_core.data.dataset import full_dataset
 from mondrian_core.data.dataset.builder import build_dataset
@@ -17,6 +16,7 @@ from mondrian_core.data.dataset.writer import HELD_OUT_VARIANTS
 from mondrian_core.data.linking.link import LinkManifest, link_critiques
 from mondrian_core.dataset_types import DatasetRow
 from mondrian_core.recipes import DataRecipe
+from tests.data.stand_in import VOICE, picture, profile, workspace_of
 
 PHOTOGRAPHS = 12
 

@@ -17,7 +17,7 @@ from mondrian_core.rubric import DIMENSION_TITLES, DIMENSIONS, canonical_answer,
 from mondrian_core.store import COMPLETED, Job, Store
 from mondrian_core.store.drafts import Draft, DraftStore
 from tests.data.stand_in import jpeg, profile, workspace_of
-from tests.legacy_workspace import COUNTS, PORTFOLIO, SIDEWAYS, USED, record_id
+from tests.legacy_workspace import EXIF_ROTATED, EXPECTED_COUNTS, PORTFOLIO, USED_PHOTOGRAPHS, record_id
 
 
 def outcome_of(manifest: LinkManifest) -> dict[str, str]:
@@ -86,11 +86,11 @@ def test_records_of_field_samples_are_linked(field_samples: Path) -> None:
 def test_records_of_older_workspace_are_linked(samples: Path) -> None:
     with Store(samples / "mondrian.db", read_only=True) as store:
         manifest = link_critiques(store, samples, "ansel")
-    assert manifest.counts == COUNTS
-    used = {f"profile:{record_id(name)}": f"{PORTFOLIO}/{name}" for name in USED}
+    assert manifest.counts == EXPECTED_COUNTS
+    used = {f"profile:{record_id(name)}": f"{PORTFOLIO}/{name}" for name in USED_PHOTOGRAPHS}
     assert {each.record: each.photograph for each in manifest.used} == used
     assert_origin_size_and_duplicate(
-        manifest, SIDEWAYS, f"profile:{record_id('copy')}", f"profile:{record_id('courtyard.jpg')}"
+        manifest, EXIF_ROTATED, f"profile:{record_id('copy')}", f"profile:{record_id('courtyard.jpg')}"
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
-from types import ModuleType
+from typing import Any
 
 import pytest
 from pydantic import Field
@@ -58,7 +58,7 @@ WITH_BREVITY = (*GATES, BREVITY)
 
 
 @pytest.fixture
-def samples(run: Run, fake_model: ModuleType, tmp_path: Path) -> EvaluationSamples:
+def samples(run: Run, fake_model: Any, tmp_path: Path) -> EvaluationSamples:
     """Samples of a sound adapter; every answer has 40 tokens."""
     run(
         fake_model.FakeModel(
@@ -97,7 +97,7 @@ def test_new_gate_is_documented() -> None:
 def test_new_gate_decides_promotion(samples: EvaluationSamples, recipe: Recipe) -> None:
     champion = ChampionReference()
 
-    def decision(report: EvaluationReport) -> object:
+    def decision(report: EvaluationReport) -> Any:
         values = {**report.as_dict(), "compared_with": champion.as_dict()}
         return decide_promotion(values, champion, gates=WITH_BREVITY)
 

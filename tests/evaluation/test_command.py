@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,14 +20,14 @@ Run = Callable[..., EvaluationReport]
 
 
 @pytest.fixture
-def measured(run: Run, fake_model: ModuleType, tmp_path: Path) -> Path:
+def measured(run: Run, fake_model: Any, tmp_path: Path) -> Path:
     """A run of a sound adapter."""
     run(fake_model.FakeModel(critics={"base": fake_model.noisy_critic(2.0), "candidate": fake_model.noisy_critic(1.0)}))
     return tmp_path / "run"
 
 
 @pytest.fixture
-def refused(run: Run, fake_model: ModuleType, tmp_path: Path) -> Path:
+def refused(run: Run, fake_model: Any, tmp_path: Path) -> Path:
     """A run of an adapter that a gate refuses."""
     run(
         fake_model.FakeModel(critics={"base": fake_model.noisy_critic(1.0), "candidate": fake_model.noisy_critic(3.0)}),
@@ -82,7 +82,7 @@ def test_bad_input_exit_status_is_2(
 def test_internal_failure_exit_status_is_3(
     measured: Path, plain: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def breaks(*_: object, **__: object) -> None:
+    def breaks(*_: Any, **__: Any) -> None:
         raise RuntimeError("a fault of the program")
 
     monkeypatch.setattr("mondrian_core.evaluation.rescore_evaluation", breaks)
@@ -137,7 +137,7 @@ def workspace(legacy_workspace_copy: Path, monkeypatch: pytest.MonkeyPatch) -> S
     adapter.mkdir()
     seen: list[Any] = []
 
-    def stage(context: stages.StageContext, listen: object) -> EvaluateSummary:
+    def stage(context: stages.StageContext, listen: Any) -> EvaluateSummary:
         seen.append(context)
         (context.run_folder / "samples.jsonl").parent.mkdir(parents=True, exist_ok=True)
         (context.run_folder / "samples.jsonl").touch()

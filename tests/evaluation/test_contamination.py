@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -34,8 +36,8 @@ def how(
     trained: TrainingProvenance,
     text: str | None = None,
     voice: AdvisorPrompt = VOICE,
-    **more: object,
-) -> object:
+    **more: Any,
+) -> Any:
     found = contaminated_photographs([("p", image, text)], trained, voice, **more)
     return found[0]["how"] if found else None
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,7 +24,7 @@ def recipe() -> Recipe:
 
 
 def test_each_fold_is_evaluated_by_an_adapter_not_trained_on_it(
-    run: Run, fake_model: ModuleType, labelled: list[LabelledPhotograph], tmp_path: Path, recipe: Recipe
+    run: Run, fake_model: Any, labelled: list[LabelledPhotograph], tmp_path: Path, recipe: Recipe
 ) -> None:
     trainer, model = FakeFoldTrainer(tmp_path, labelled), make_fold_model(fake_model, 0.8)
     report = run(model, labelled[:3], cross_validation=make_folding(trainer, labelled))
@@ -40,7 +40,7 @@ def test_each_fold_is_evaluated_by_an_adapter_not_trained_on_it(
 
 
 def test_folds_decide_when_holdout_is_too_small(
-    run: Run, fake_model: ModuleType, labelled: list[LabelledPhotograph], tmp_path: Path, recipe: Recipe
+    run: Run, fake_model: Any, labelled: list[LabelledPhotograph], tmp_path: Path, recipe: Recipe
 ) -> None:
     few = run(make_fold_model(fake_model, 0.8), labelled[:3], out="few").gate("score_error")
     assert few.verdict == "INCONCLUSIVE"
@@ -55,7 +55,7 @@ def test_folds_decide_when_holdout_is_too_small(
 
 
 def test_recipe_without_gain_fails_by_folds(
-    run: Run, fake_model: ModuleType, labelled: list[LabelledPhotograph], tmp_path: Path, recipe: Recipe
+    run: Run, fake_model: Any, labelled: list[LabelledPhotograph], tmp_path: Path, recipe: Recipe
 ) -> None:
     trainer = FakeFoldTrainer(tmp_path, labelled)
     report = run(make_fold_model(fake_model, 3.0), labelled[:3], cross_validation=make_folding(trainer, labelled))
@@ -63,7 +63,7 @@ def test_recipe_without_gain_fails_by_folds(
 
 
 def test_enough_held_out_photographs_overrule_folds(
-    run: Run, fake_model: ModuleType, labelled: list[LabelledPhotograph], tmp_path: Path, recipe: Recipe
+    run: Run, fake_model: Any, labelled: list[LabelledPhotograph], tmp_path: Path, recipe: Recipe
 ) -> None:
     model = make_fold_model(fake_model, 0.1)
     model.critics["candidate"] = fake_model.noisy_critic(3.0)
@@ -73,7 +73,7 @@ def test_enough_held_out_photographs_overrule_folds(
 
 
 def test_report_explains_cross_validation(
-    run: Run, fake_model: ModuleType, labelled: list[LabelledPhotograph], tmp_path: Path, recipe: Recipe
+    run: Run, fake_model: Any, labelled: list[LabelledPhotograph], tmp_path: Path, recipe: Recipe
 ) -> None:
     run(
         make_fold_model(fake_model, 0.8),
@@ -86,7 +86,7 @@ def test_report_explains_cross_validation(
 
 
 def test_report_warns_when_shifted_base_is_better(
-    run: Run, fake_model: ModuleType, labelled: list[LabelledPhotograph], tmp_path: Path, recipe: Recipe
+    run: Run, fake_model: Any, labelled: list[LabelledPhotograph], tmp_path: Path, recipe: Recipe
 ) -> None:
     """Observed on mini with 16 training photographs: 21 % below the base, but above the calibrated base."""
     model = make_fold_model(fake_model, 1.2)
@@ -97,7 +97,7 @@ def test_report_warns_when_shifted_base_is_better(
 
 
 def test_interrupted_folds_resume_and_rescore_without_training(
-    run: Run, fake_model: ModuleType, labelled: list[LabelledPhotograph], tmp_path: Path, recipe: Recipe
+    run: Run, fake_model: Any, labelled: list[LabelledPhotograph], tmp_path: Path, recipe: Recipe
 ) -> None:
     class Impatient(FakeFoldTrainer):
         def __call__(self, fold: int, lineages: frozenset[str]) -> Path:

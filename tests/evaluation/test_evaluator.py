@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -19,14 +19,14 @@ from mondrian_core.recipes import Recipe, recipe_from_values
 Run = Callable[..., EvaluationReport]
 
 
-def sound(fake_model: ModuleType, **changes: object) -> object:
+def sound(fake_model: Any, **changes: Any) -> Any:
     return replace(
         fake_model.FakeModel(critics={"base": fake_model.noisy_critic(2.0), "candidate": fake_model.noisy_critic(1.0)}),
         **changes,
     )
 
 
-def test_evaluation_writes_run_files(run: Run, fake_model: ModuleType, tmp_path: Path) -> None:
+def test_evaluation_writes_run_files(run: Run, fake_model: Any, tmp_path: Path) -> None:
     report = run(sound(fake_model))
     written = json.loads((tmp_path / "run" / "comparison_report.json").read_text(), parse_constant=pytest.fail)
     assert EvaluationReport.from_dict(written) == report
@@ -34,11 +34,11 @@ def test_evaluation_writes_run_files(run: Run, fake_model: ModuleType, tmp_path:
     assert (tmp_path / "run" / "evaluation.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_interrupted_evaluation_resumes_at_next_photograph(run: Run, fake_model: ModuleType, tmp_path: Path) -> None:
+def test_interrupted_evaluation_resumes_at_next_photograph(run: Run, fake_model: Any, tmp_path: Path) -> None:
     whole = run(sound(fake_model), out="whole")
 
     class Impatient(fake_model.FakeModel):
-        def ask(self, question: Question, **options: object) -> object:
+        def ask(self, question: Question, **options: Any) -> Any:
             if len(self.asked) == 31:
                 raise KeyboardInterrupt
             return super().ask(question, **options)
@@ -57,7 +57,7 @@ def test_interrupted_evaluation_resumes_at_next_photograph(run: Run, fake_model:
     assert all(json.loads(line) for line in journal.read_text().splitlines())
 
 
-def test_adapter_change_invalidates_evaluation(run: Run, fake_model: ModuleType, tmp_path: Path) -> None:
+def test_adapter_change_invalidates_evaluation(run: Run, fake_model: Any, tmp_path: Path) -> None:
     run(sound(fake_model))
     (tmp_path / "candidate" / "other.safetensors").write_bytes(b"more")
     again = sound(fake_model)
@@ -65,7 +65,7 @@ def test_adapter_change_invalidates_evaluation(run: Run, fake_model: ModuleType,
     assert len(again.asked) == 120
 
 
-def test_second_evaluation_uses_cached_base_answers(run: Run, fake_model: ModuleType, tmp_path: Path) -> None:
+def test_second_evaluation_uses_cached_base_answers(run: Run, fake_model: Any, tmp_path: Path) -> None:
     first, second = sound(fake_model), sound(fake_model)
     one = run(first, cache=tmp_path / "cache", out="one")
     two = run(second, cache=tmp_path / "cache", out="two")
@@ -76,7 +76,7 @@ def test_second_evaluation_uses_cached_base_answers(run: Run, fake_model: Module
     assert len(other.asked) == 120
 
 
-def test_corrupt_answer_cache_is_recomputed(run: Run, fake_model: ModuleType, tmp_path: Path) -> None:
+def test_corrupt_answer_cache_is_recomputed(run: Run, fake_model: Any, tmp_path: Path) -> None:
     run(sound(fake_model), cache=tmp_path / "cache", out="one")
     for path in (tmp_path / "cache").glob("*.json"):
         path.write_text("{")
@@ -85,9 +85,7 @@ def test_corrupt_answer_cache_is_recomputed(run: Run, fake_model: ModuleType, tm
     assert len(again.asked) == 120
 
 
-def test_rescore_gives_same_report_without_model(
-    run: Run, fake_model: ModuleType, tmp_path: Path, recipe: Recipe
-) -> None:
+def test_rescore_gives_same_report_without_model(run: Run, fake_model: Any, tmp_path: Path, recipe: Recipe) -> None:
     report = run(sound(fake_model), champion=None)
     page = (tmp_path / "run" / "report.html").read_text()
     for name in ("comparison_report.json", "report.html", "evaluation.png"):
@@ -96,7 +94,7 @@ def test_rescore_gives_same_report_without_model(
     assert (tmp_path / "run" / "report.html").read_text() == page
 
 
-def test_rescore_with_other_recipe_changes_verdict(run: Run, fake_model: ModuleType, tmp_path: Path) -> None:
+def test_rescore_with_other_recipe_changes_verdict(run: Run, fake_model: Any, tmp_path: Path) -> None:
     assert run(sound(fake_model)).verdict == "PASS"
     strict = rescore_evaluation(tmp_path / "run", recipe_from_values({"gates": {"score_improvement": 0.99}}))
     assert strict.gate("score_error").verdict == "INCONCLUSIVE"
@@ -107,7 +105,7 @@ def test_rescore_without_samples_is_rejected(tmp_path: Path, recipe: Recipe) -> 
         rescore_evaluation(tmp_path, recipe)
 
 
-def test_failed_answer_is_neither_wrong_nor_unparsable(run: Run, fake_model: ModuleType, tmp_path: Path) -> None:
+def test_failed_answer_is_neither_wrong_nor_unparsable(run: Run, fake_model: Any, tmp_path: Path) -> None:
     def broken(arm: str, number: int) -> BaseException | None:
         return RuntimeError("out of memory") if (arm, number) in {("candidate", 3), ("base", 4)} else None
 
@@ -121,9 +119,9 @@ def test_failed_answer_is_neither_wrong_nor_unparsable(run: Run, fake_model: Mod
     assert outcome.reason == "RuntimeError: out of memory"
 
 
-def test_unreadable_base_answers_are_excluded_and_reported(run: Run, fake_model: ModuleType) -> None:
+def test_unreadable_base_answers_are_excluded_and_reported(run: Run, fake_model: Any) -> None:
     class Mumbling(fake_model.FakeModel):
-        def ask(self, question: Question, **options: object) -> object:
+        def ask(self, question: Question, **options: Any) -> Any:
             said = super().ask(question, **options)
             mumbles = self.arm == "base" and self.asked and self.asked[-1][1] % 4 == 0
             if question.exact_tokens or not mumbles:
@@ -135,29 +133,27 @@ def test_unreadable_base_answers_are_excluded_and_reported(run: Run, fake_model:
     assert "left out because the other answer lacks scores" in report.gate("score_error").sentence
 
 
-def test_evaluation_without_photographs_is_rejected(run: Run, fake_model: ModuleType) -> None:
+def test_evaluation_without_photographs_is_rejected(run: Run, fake_model: Any) -> None:
     with pytest.raises(BadInput, match="no photograph"):
         run(sound(fake_model), [], unlabelled=[])
 
 
-def test_photograph_with_variants_counts_once(
-    run: Run, fake_model: ModuleType, labelled: list[LabelledPhotograph]
-) -> None:
+def test_photograph_with_variants_counts_once(run: Run, fake_model: Any, labelled: list[LabelledPhotograph]) -> None:
     twice = [entry for entry in labelled for _ in range(2)]
     assert run(sound(fake_model), twice).metrics["against_base"]["n"] == len(labelled)
 
 
-def test_evaluation_restores_base_model(run: Run, fake_model: ModuleType) -> None:
+def test_evaluation_restores_base_model(run: Run, fake_model: Any) -> None:
     model = sound(fake_model)
     run(model)
     assert model.arm == "base"
 
 
-def test_model_output_is_escaped_in_report(run: Run, fake_model: ModuleType, tmp_path: Path) -> None:
+def test_model_output_is_escaped_in_report(run: Run, fake_model: Any, tmp_path: Path) -> None:
     attack = "<script>alert(1)</script><img src=x onerror=alert(2)>"
 
     class Attacker(fake_model.FakeModel):
-        def ask(self, question: Question, **options: object) -> object:
+        def ask(self, question: Question, **options: Any) -> Any:
             said = super().ask(question, **options)
             return replace(said, text=said.text.replace("light on the ridge", attack))
 
@@ -178,12 +174,12 @@ def test_model_output_is_escaped_in_report(run: Run, fake_model: ModuleType, tmp
     ],
 )
 def test_report_is_written_for_any_characters_in_answer(
-    run: Run, fake_model: ModuleType, tmp_path: Path, written: str, reason: str | None
+    run: Run, fake_model: Any, tmp_path: Path, written: str, reason: str | None
 ) -> None:
     """A lone surrogate, escaped or raw, isn't text: the answer is unparsable, and the report is still written."""
 
     class Odd(fake_model.FakeModel):
-        def ask(self, question: Question, **options: object) -> object:
+        def ask(self, question: Question, **options: Any) -> Any:
             said = super().ask(question, **options)
             return replace(said, text=said.text.replace("light on the ridge", written))
 
@@ -193,7 +189,7 @@ def test_report_is_written_for_any_characters_in_answer(
     assert "<html" in (tmp_path / "run" / "report.html").read_text()
 
 
-def test_page_starts_with_verdict_and_names_every_gate(run: Run, fake_model: ModuleType, tmp_path: Path) -> None:
+def test_page_starts_with_verdict_and_names_every_gate(run: Run, fake_model: Any, tmp_path: Path) -> None:
     report = run(sound(fake_model))
     page = (tmp_path / "run" / "report.html").read_text()
     body = page[page.index("<body>") :]
@@ -201,24 +197,24 @@ def test_page_starts_with_verdict_and_names_every_gate(run: Run, fake_model: Mod
     assert body.count("<article>") >= 4
 
 
-def test_markdown_has_one_line_per_gate(run: Run, fake_model: ModuleType) -> None:
+def test_markdown_has_one_line_per_gate(run: Run, fake_model: Any) -> None:
     report = run(sound(fake_model))
     lines = report.markdown().splitlines()
     assert lines[0].startswith("## PASS")
     assert [line.split("|")[1].strip() for line in lines if line.startswith("| ")][1:] == [g.name for g in report.gates]
 
 
-def test_report_warns_when_constant_baseline_is_better(run: Run, fake_model: ModuleType) -> None:
+def test_report_warns_when_constant_baseline_is_better(run: Run, fake_model: Any) -> None:
     model = sound(fake_model)
     model.critics |= {"base": fake_model.noisy_critic(0.5, shift=3), "candidate": fake_model.noisy_critic(1.2)}
     assert any("the base shifted" in step for step in run(model).next_steps)
 
 
-def test_broken_format_with_all_scores_fails_format_only(run: Run, fake_model: ModuleType) -> None:
+def test_broken_format_with_all_scores_fails_format_only(run: Run, fake_model: Any) -> None:
     """The candidate's closing brace is missing on a third of the photographs, but every score is there."""
 
     class Careless(fake_model.FakeModel):
-        def ask(self, question: Question, **options: object) -> object:
+        def ask(self, question: Question, **options: Any) -> Any:
             said = super().ask(question, **options)
             careless = self.arm == "candidate" and self.asked[-1][1] % 3 == 0 and not question.exact_tokens
             return replace(said, text=said.text[:-1] + ",") if careless else said
@@ -232,9 +228,9 @@ def test_broken_format_with_all_scores_fails_format_only(run: Run, fake_model: M
     assert careless.metrics["against_base"]["penalised"] == 0
 
 
-def test_missing_score_penalizes_its_dimension_only(run: Run, fake_model: ModuleType) -> None:
+def test_missing_score_penalizes_its_dimension_only(run: Run, fake_model: Any) -> None:
     class Forgetful(fake_model.FakeModel):
-        def ask(self, question: Question, **options: object) -> object:
+        def ask(self, question: Question, **options: Any) -> Any:
             said = super().ask(question, **options)
             if self.arm != "candidate" or question.exact_tokens or self.asked[-1][1] != 0:
                 return said

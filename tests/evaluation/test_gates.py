@@ -8,13 +8,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from mondrian_core.evaluation.gates.definitions import (
-    FORMAT_COMPLIANCE,
-    GATES,
-    LATENCY_OVERHEAD,
-    SCORE_ERROR,
-    evaluate_gates,
-)
+from mondrian_core.evaluation.gates.comparison_gates import SCORE_ERROR
+from mondrian_core.evaluation.gates.definitions import FORMAT_COMPLIANCE, GATES, LATENCY_OVERHEAD, evaluate_gates
 from mondrian_core.evaluation.gates.results import GateMeasurements, GateResult, overall_verdict
 from mondrian_core.evaluation.measure.latency import (
     INTERIM_LOOKS,

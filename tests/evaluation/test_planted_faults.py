@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -15,7 +15,7 @@ from mondrian_core.photograph_model import Question
 Run = Callable[..., EvaluationReport]
 
 
-def sound(fake_model: ModuleType, **changes: object) -> object:
+def sound(fake_model: Any, **changes: Any) -> Any:
     """A base with errors of two points and an adapter with errors of one point."""
     critics = {
         "base": fake_model.noisy_critic(2.0),
@@ -29,7 +29,7 @@ def verdicts(report: EvaluationReport) -> dict[str, str]:
     return {gate.name: gate.verdict for gate in report.gates}
 
 
-def test_sound_adapter_passes_every_gate(run: Run, fake_model: ModuleType) -> None:
+def test_sound_adapter_passes_every_gate(run: Run, fake_model: Any) -> None:
     report = run(sound(fake_model))
     assert verdicts(report) == dict.fromkeys(
         ("integrity", "effect", "format_compliance", "latency_overhead", "score_error", "champion", "health"), "PASS"
@@ -37,10 +37,10 @@ def test_sound_adapter_passes_every_gate(run: Run, fake_model: ModuleType) -> No
     assert report.verdict == "PASS"
 
 
-def test_base_against_itself_never_passes(run: Run, fake_model: ModuleType) -> None:
+def test_base_against_itself_never_passes(run: Run, fake_model: Any) -> None:
     same = fake_model.noisy_critic(2.0)
 
-    def critic(truth: object, rng: object) -> object:
+    def critic(truth: Any, rng: Any) -> Any:
         return same(truth, fake_model.np.random.default_rng(int(truth.sum() * 20)))
 
     report = run(replace(sound(fake_model), critics={"base": critic, "candidate": critic}, nats=0.0))
@@ -59,12 +59,12 @@ def test_base_against_itself_never_passes(run: Run, fake_model: ModuleType) -> N
         ({"slow": {"candidate": 1.3}}, "latency_overhead"),
     ],
 )
-def test_planted_fault_fails_its_gate(run: Run, fake_model: ModuleType, changes: dict[str, object], gate: str) -> None:
+def test_planted_fault_fails_its_gate(run: Run, fake_model: Any, changes: dict[str, object], gate: str) -> None:
     report = run(sound(fake_model, **changes))
     assert (verdicts(report)[gate], report.verdict) == ("FAIL", "FAIL")
 
 
-def test_constant_score_is_a_collapse_even_if_it_beats_the_base(run: Run, fake_model: ModuleType) -> None:
+def test_constant_score_is_a_collapse_even_if_it_beats_the_base(run: Run, fake_model: Any) -> None:
     model = sound(fake_model)
     model.critics |= {"base": fake_model.constant_critic(0.5), "candidate": fake_model.constant_critic(8)}
     report = run(model)
@@ -74,7 +74,7 @@ def test_constant_score_is_a_collapse_even_if_it_beats_the_base(run: Run, fake_m
     assert report.verdict == "FAIL"
 
 
-def test_image_blind_adapter_fails(run: Run, fake_model: ModuleType) -> None:
+def test_image_blind_adapter_fails(run: Run, fake_model: Any) -> None:
     """Trained without photographs: plausible, varied scores around the advisor's mean, independent of the image."""
     model = sound(fake_model)
     model.critics |= {
@@ -88,16 +88,16 @@ def test_image_blind_adapter_fails(run: Run, fake_model: ModuleType) -> None:
     assert report.verdict != "PASS"
 
 
-def image_dependent(share: float) -> object:
+def image_dependent(share: float) -> Any:
     """A critic whose scores depend on the photograph to this share (0-1), and on the advisor's mean for the rest."""
     return lambda truth, rng: share * truth + (1 - share) * 5 + rng.normal(0, 0.8, len(truth))
 
 
-def dependence_of(report: EvaluationReport) -> object:
+def dependence_of(report: EvaluationReport) -> Any:
     return next(part for part in report.gate("health").parts if part.name == "photograph_dependence")
 
 
-def test_partial_loss_of_image_dependence_fails(run: Run, fake_model: ModuleType) -> None:
+def test_partial_loss_of_image_dependence_fails(run: Run, fake_model: Any) -> None:
     """Observed with mini: trained with critiques of other photographs, it kept half of its image dependence."""
     model = sound(fake_model)
     model.critics |= {"base": fake_model.noisy_critic(1.0), "candidate": image_dependent(0.35)}
@@ -107,35 +107,35 @@ def test_partial_loss_of_image_dependence_fails(run: Run, fake_model: ModuleType
     assert "less on the photograph than the base" in found.sentence
 
 
-def test_calibration_is_not_loss_of_image_dependence(run: Run, fake_model: ModuleType) -> None:
+def test_calibration_is_not_loss_of_image_dependence(run: Run, fake_model: Any) -> None:
     model = sound(fake_model)
     model.critics |= {"base": fake_model.noisy_critic(2.0), "candidate": image_dependent(0.8)}
     assert dependence_of(run(model)).verdict == "PASS"
 
 
-def test_image_blind_base_sets_no_dependence_requirement(run: Run, fake_model: ModuleType) -> None:
+def test_image_blind_base_sets_no_dependence_requirement(run: Run, fake_model: Any) -> None:
     model = sound(fake_model)
     model.critics |= {"base": fake_model.constant_critic(5), "candidate": fake_model.noisy_critic(1.5)}
     assert dependence_of(run(model)).verdict == "PASS"
 
 
-def test_other_advisors_style_fails_score_gate(run: Run, fake_model: ModuleType) -> None:
+def test_other_advisors_style_fails_score_gate(run: Run, fake_model: Any) -> None:
     model = sound(fake_model)
     model.critics["candidate"] = lambda truth, rng: 10 - truth
     assert verdicts(run(model))["score_error"] == "FAIL"
 
 
-def test_photograph_in_train_and_test_fails_health_gate(run: Run, fake_model: ModuleType) -> None:
+def test_photograph_in_train_and_test_fails_health_gate(run: Run, fake_model: Any) -> None:
     report = run(sound(fake_model), trained=TrainingProvenance(photo_ids=frozenset({"photo-03", "other"})))
     assert verdicts(report)["health"] == "FAIL"
     assert "photo-03" in report.gate("health").sentence
 
 
-def test_unknown_training_set_is_inconclusive(run: Run, fake_model: ModuleType) -> None:
+def test_unknown_training_set_is_inconclusive(run: Run, fake_model: Any) -> None:
     assert verdicts(run(sound(fake_model), trained=None))["health"] == "INCONCLUSIVE"
 
 
-def test_damaged_adapter_is_not_asked(run: Run, fake_model: ModuleType) -> None:
+def test_damaged_adapter_is_not_asked(run: Run, fake_model: Any) -> None:
     model = sound(fake_model)
     report = run(model, problems=("2 LoRA keys match nothing in the base",))
     assert (report.gate("integrity").verdict, report.verdict) == ("FAIL", "FAIL")
@@ -143,9 +143,9 @@ def test_damaged_adapter_is_not_asked(run: Run, fake_model: ModuleType) -> None:
     assert "2 LoRA keys" in report.gate("integrity").sentence
 
 
-def test_adapter_refused_by_model_fails_integrity(run: Run, fake_model: ModuleType) -> None:
+def test_adapter_refused_by_model_fails_integrity(run: Run, fake_model: Any) -> None:
     class Refusing(fake_model.FakeModel):
-        def use(self, adapter: object) -> None:
+        def use(self, adapter: Any) -> None:
             if adapter is not None:
                 raise BadAdapter("Values that are not finite.", "")
 
@@ -156,7 +156,7 @@ def test_adapter_refused_by_model_fails_integrity(run: Run, fake_model: ModuleTy
     )
 
 
-def test_candidate_worse_than_champion_fails(run: Run, fake_model: ModuleType) -> None:
+def test_candidate_worse_than_champion_fails(run: Run, fake_model: Any) -> None:
     model = sound(fake_model)
     model.critics |= {"live": fake_model.noisy_critic(0.3)}
     report = run(model, champion="live")
@@ -164,10 +164,10 @@ def test_candidate_worse_than_champion_fails(run: Run, fake_model: ModuleType) -
     assert verdicts(report)["score_error"] == "PASS"
 
 
-def test_one_ruined_dimension_fails_the_champion_gate(run: Run, fake_model: ModuleType) -> None:
+def test_one_ruined_dimension_fails_the_champion_gate(run: Run, fake_model: Any) -> None:
     model = sound(fake_model)
 
-    def ruined(truth: object, rng: object) -> object:
+    def ruined(truth: Any, rng: Any) -> Any:
         scores = fake_model.noisy_critic(0.8)(truth, rng)
         scores[2] = 10 - truth[2] + 2
         return scores
@@ -178,7 +178,7 @@ def test_one_ruined_dimension_fails_the_champion_gate(run: Run, fake_model: Modu
     assert next(part for part in gate.parts if part.name == "focus_sharpness").verdict == "FAIL"
 
 
-def test_candidate_better_than_champion_passes(run: Run, fake_model: ModuleType) -> None:
+def test_candidate_better_than_champion_passes(run: Run, fake_model: Any) -> None:
     model = sound(fake_model)
     model.critics |= {"live": fake_model.noisy_critic(1.8)}
     assert verdicts(run(model, champion="live"))["champion"] == "PASS"
@@ -186,7 +186,7 @@ def test_candidate_better_than_champion_passes(run: Run, fake_model: ModuleType)
 
 @pytest.mark.parametrize("count", [0, 1, 3, 7])
 def test_too_few_photographs_never_pass(
-    run: Run, fake_model: ModuleType, labelled: list[LabelledPhotograph], count: int
+    run: Run, fake_model: Any, labelled: list[LabelledPhotograph], count: int
 ) -> None:
     model = sound(fake_model)
     model.critics["candidate"] = fake_model.noisy_critic(0.01)
@@ -195,12 +195,12 @@ def test_too_few_photographs_never_pass(
     assert report.verdict == "INCONCLUSIVE"
 
 
-def test_skipping_hard_photographs_does_not_help(run: Run, fake_model: ModuleType) -> None:
+def test_skipping_hard_photographs_does_not_help(run: Run, fake_model: Any) -> None:
     """Unreadable answers of the candidate get the largest legal error; those of the base don't help it."""
     model = sound(fake_model)
 
     class Silent(fake_model.FakeModel):
-        def ask(self, question: Question, **options: object) -> object:
+        def ask(self, question: Question, **options: Any) -> Any:
             answer = super().ask(question, **options)
             silent = self.arm == "candidate" and self.asked[-1][1] % 3 == 0 and not question.exact_tokens
             return replace(answer, text="I would rather not.", expected_scores={}) if silent else answer
@@ -211,11 +211,11 @@ def test_skipping_hard_photographs_does_not_help(run: Run, fake_model: ModuleTyp
     assert silent["error_ours"] > honest["error_ours"] + 10
 
 
-def test_repetitive_text_fails_despite_correct_scores(run: Run, fake_model: ModuleType) -> None:
+def test_repetitive_text_fails_despite_correct_scores(run: Run, fake_model: Any) -> None:
     """Observed with a real adapter: half the error of the base, and "I would would would" in 57 of 60 critiques."""
 
     class Repetitive(fake_model.FakeModel):
-        def ask(self, question: Question, **options: object) -> object:
+        def ask(self, question: Question, **options: Any) -> Any:
             answer = super().ask(question, **options)
             return replace(answer, text=answer.text.replace("Stern light", "I would would would"))
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -88,7 +87,7 @@ def cut_off(folder: Path) -> None:
     path.write_bytes(path.read_bytes()[:-100])
 
 
-def judged(run: Run, fake_model: ModuleType, base: Any, folder: Path) -> tuple[EvaluationReport, Any]:
+def judged(run: Run, fake_model: Any, base: Any, folder: Path) -> tuple[EvaluationReport, Any]:
     from mondrian_core.models.lora import lora_layers
 
     model = fake_model.FakeModel(
@@ -97,9 +96,7 @@ def judged(run: Run, fake_model: ModuleType, base: Any, folder: Path) -> tuple[E
     return run(model, problems=lora_layers.validate_adapter_folder(base, folder)), model
 
 
-def test_valid_adapter_passes_integrity(
-    run: Run, fake_model: ModuleType, base: Any, weights: Weights, tmp_path: Path
-) -> None:
+def test_valid_adapter_passes_integrity(run: Run, fake_model: Any, base: Any, weights: Weights, tmp_path: Path) -> None:
     report, model = judged(run, fake_model, base, written(base, tmp_path / "sound", weights))
     assert report.gate("integrity").verdict == "PASS"
     assert {arm for arm, _ in model.asked} == {"base", "candidate"}
@@ -120,7 +117,7 @@ def test_valid_adapter_passes_integrity(
 )
 def test_damaged_adapter_fails_integrity_and_is_not_asked(
     run: Run,
-    fake_model: ModuleType,
+    fake_model: Any,
     base: Any,
     weights: Weights,
     tmp_path: Path,

@@ -8,7 +8,7 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import ModuleType
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -26,7 +26,7 @@ Run = Callable[..., EvaluationReport]
 
 
 @pytest.fixture
-def measured(run: Run, fake_model: ModuleType, tmp_path: Path) -> Path:
+def measured(run: Run, fake_model: Any, tmp_path: Path) -> Path:
     run(fake_model.FakeModel(critics={"base": fake_model.noisy_critic(2.0), "candidate": fake_model.noisy_critic(1.0)}))
     return tmp_path / "run"
 
@@ -50,9 +50,9 @@ def test_side_assignment_is_deterministic(samples: EvaluationSamples) -> None:
     assert preference.blind_pairs(samples) == preference.blind_pairs(samples)
 
 
-def test_identical_critiques_are_skipped(run: Run, fake_model: ModuleType, tmp_path: Path) -> None:
+def test_identical_critiques_are_skipped(run: Run, fake_model: Any, tmp_path: Path) -> None:
     class Parrot(fake_model.FakeModel):
-        def ask(self, question: Question, **options: object) -> object:
+        def ask(self, question: Question, **options: Any) -> Any:
             self.arm, arm = "base", self.arm
             try:
                 return super().ask(question, **options)
@@ -188,7 +188,7 @@ def chromium() -> Iterator[object]:
 
 
 @pytest.mark.browser
-def test_blind_page_saves_choices(measured: Path, samples: EvaluationSamples, tmp_path: Path, chromium: object) -> None:
+def test_blind_page_saves_choices(measured: Path, samples: EvaluationSamples, tmp_path: Path, chromium: Any) -> None:
     page_file = tmp_path / "blind.html"
     main(["evaluate", "--rescore", str(measured), "--blind", str(page_file)])
     page = chromium.new_page()  # type: ignore[attr-defined]

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -21,12 +21,12 @@ from mondrian_core.rubric import DIMENSIONS
 Run = Callable[..., EvaluationReport]
 
 
-def with_settings(**settings: object) -> Recipe:
+def with_settings(**settings: Any) -> Recipe:
     plain = {"compliance_photographs": 30, "edited_photographs": 0, "constrained_photographs": 0}
     return recipe_from_values({"evaluate": plain | settings})
 
 
-def sound(fake_model: ModuleType, kind: str = "FakeModel") -> object:
+def sound(fake_model: Any, kind: str = "FakeModel") -> Any:
     return getattr(fake_model, kind)(
         critics={"base": fake_model.noisy_critic(2.0), "candidate": fake_model.noisy_critic(1.0)}
     )
@@ -37,7 +37,7 @@ def plain(request_options: list[dict[str, object]]) -> list[dict[str, object]]:
     return [manner for manner in request_options if "seed" in manner]
 
 
-def test_greedy_default_ignores_seed(run: Run, fake_model: ModuleType, tmp_path: Path) -> None:
+def test_greedy_default_ignores_seed(run: Run, fake_model: Any, tmp_path: Path) -> None:
     model = sound(fake_model)
     run(model, recipe=with_settings(), cache=tmp_path / "cache", out="one")
     assert {manner["temperature"] for manner in plain(model.request_options)} == {0.0}
@@ -46,7 +46,7 @@ def test_greedy_default_ignores_seed(run: Run, fake_model: ModuleType, tmp_path:
     assert {manner["arm"] for manner in plain(again.request_options)} == {"candidate"}  # base: cached
 
 
-def test_sampling_seed_depends_on_photograph_not_arm(run: Run, fake_model: ModuleType) -> None:
+def test_sampling_seed_depends_on_photograph_not_arm(run: Run, fake_model: Any) -> None:
     first, second, other = sound(fake_model), sound(fake_model), sound(fake_model)
     run(first, recipe=with_settings(temperature=0.7, seed=1), out="first")
     run(second, recipe=with_settings(temperature=0.7, seed=1), out="second")
@@ -59,16 +59,16 @@ def test_sampling_seed_depends_on_photograph_not_arm(run: Run, fake_model: Modul
     assert answer_seed(1, "a") != answer_seed(1, "b")
 
 
-def test_other_seed_invalidates_sampled_answers(run: Run, fake_model: ModuleType, tmp_path: Path) -> None:
+def test_other_seed_invalidates_sampled_answers(run: Run, fake_model: Any, tmp_path: Path) -> None:
     for seed, out in ((1, "one"), (2, "two")):
         model = sound(fake_model)
         run(model, recipe=with_settings(temperature=0.7, seed=seed), cache=tmp_path / "cache", out=out)
         assert {manner["arm"] for manner in plain(model.request_options)} == {"base", "candidate"}
 
 
-def test_constrained_answers_are_counted_separately(run: Run, fake_model: ModuleType) -> None:
+def test_constrained_answers_are_counted_separately(run: Run, fake_model: Any) -> None:
     class Careless(fake_model.FakeModel):
-        def ask(self, question: Question, **options: object) -> object:
+        def ask(self, question: Question, **options: Any) -> Any:
             said = super().ask(question, **options)
             return said if question.constrained or question.exact_tokens else replace(said, text="Well, 7.")
 
@@ -86,9 +86,9 @@ def consult(scores: Mapping[str, float], lineage: str) -> PortfolioComparison:
     return PortfolioComparison(dict(scores), (neighbour,), dict.fromkeys(DIMENSIONS, (7.0, 5.0, 9.0)), 3)
 
 
-def test_base_with_retrieval_is_a_baseline_not_an_arm(run: Run, fake_model: ModuleType) -> None:
+def test_base_with_retrieval_is_a_baseline_not_an_arm(run: Run, fake_model: Any) -> None:
     class Helped(fake_model.FakeModel):
-        def ask(self, question: Question, **options: object) -> object:
+        def ask(self, question: Question, **options: Any) -> Any:
             if not fake_model.has_comparison(question):
                 return super().ask(question, **options)
             self.critics = {**self.critics, "base": fake_model.noisy_critic(0.1)}
@@ -113,9 +113,9 @@ def test_base_with_retrieval_is_a_baseline_not_an_arm(run: Run, fake_model: Modu
     )
 
 
-def test_retrieval_probe_stops_after_unreadable_answers(run: Run, fake_model: ModuleType) -> None:
+def test_retrieval_probe_stops_after_unreadable_answers(run: Run, fake_model: Any) -> None:
     class Lost(fake_model.FakeModel):
-        def ask(self, question: Question, **options: object) -> object:
+        def ask(self, question: Question, **options: Any) -> Any:
             said = super().ask(question, **options)
             return replace(said, text="Well ...", expected_scores={}) if fake_model.has_comparison(question) else said
 
@@ -125,11 +125,11 @@ def test_retrieval_probe_stops_after_unreadable_answers(run: Run, fake_model: Mo
     assert "base_rag" not in report.metrics["rivals"]
 
 
-def test_interrupted_probing_resumes_at_next_question(run: Run, fake_model: ModuleType, tmp_path: Path) -> None:
+def test_interrupted_probing_resumes_at_next_question(run: Run, fake_model: Any, tmp_path: Path) -> None:
     chosen = with_settings(edited_photographs=3, constrained_photographs=4)
 
     class Impatient(fake_model.FakeModel):
-        def ask(self, question: Question, **options: object) -> object:
+        def ask(self, question: Question, **options: Any) -> Any:
             if len(self.asked) == 60 + 7:  # in the middle of the edited copies
                 raise KeyboardInterrupt
             return super().ask(question, **options)
@@ -145,10 +145,10 @@ def test_interrupted_probing_resumes_at_next_question(run: Run, fake_model: Modu
 
 
 def test_score_log_probabilities_give_model_certainty(
-    run: Run, fake_model: ModuleType, tmp_path: Path, labelled: list[LabelledPhotograph]
+    run: Run, fake_model: Any, tmp_path: Path, labelled: list[LabelledPhotograph]
 ) -> None:
     class Sure(fake_model.FakeModel):
-        def ask(self, question: Question, **options: object) -> object:
+        def ask(self, question: Question, **options: Any) -> Any:
             said = super().ask(question, **options)
             chances = {}
             for name, score in said.expected_scores.items():
@@ -170,14 +170,14 @@ def test_score_log_probabilities_give_model_certainty(
     assert health["base"]["coverage_80"] < 0.5  # overconfident
 
 
-def test_report_has_written_and_expected_scores(run: Run, fake_model: ModuleType) -> None:
+def test_report_has_written_and_expected_scores(run: Run, fake_model: Any) -> None:
     found = run(sound(fake_model), recipe=with_settings()).metrics["arms"]["candidate"]
     assert found["written_scores"]["n"] == found["scores"]["n"] == 20
     assert found["written_scores"]["mse"] != found["scores"]["mse"]  # the fake model writes rounded ones
     assert 0 < found["scores"]["rank_correlation"] <= 1
 
 
-def test_minimum_detectable_effect_is_always_reported(run: Run, fake_model: ModuleType) -> None:
+def test_minimum_detectable_effect_is_always_reported(run: Run, fake_model: Any) -> None:
     report = run(sound(fake_model), recipe=with_settings())
     assert report.gate("score_error").verdict == "PASS"
     wanted = f"usually show a drop of {report.metrics['against_base']['detectable']:.0%} or more"

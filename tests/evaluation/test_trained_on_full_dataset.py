@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,7 +24,7 @@ from mondrian_core.images import perceptual_hash
 from mondrian_core.photograph_model import Question
 from mondrian_core.recipes import Recipe, recipe_from_values
 from mondrian_core.rubric import DIMENSIONS
-from tests.evaluation.fake_training import FakeFoldTrainer, make_fold_model
+from tests.evaluation.fake_training import FakeFoldTrainer, make_fold_model, make_folding
 
 Run = Callable[..., EvaluationReport]
 
@@ -64,7 +64,7 @@ def knowing(entries: list[LabelledPhotograph], *, everything: bool = True) -> Tr
 def whole(run: Run, tmp_path: Path, labelled: list[LabelledPhotograph]) -> Callable[..., EvaluationReport]:
     """Evaluate an adapter trained on all twenty photographs, with folds over them."""
 
-    def evaluate(model: object, out: str = "run", **options: object) -> EvaluationReport:
+    def evaluate(model: Any, out: str = "run", **options: Any) -> EvaluationReport:
         school = options.pop("school", None) or FakeFoldTrainer(tmp_path, labelled)
         given = {"trained": knowing(labelled), "cross_validation": make_folding(school, labelled), "split": "folds"}
         return run(model, [], out=out, **(given | options))
@@ -76,14 +76,14 @@ def part(report: EvaluationReport, name: str) -> GateResult:
     return next(part for part in report.gate("health").parts if part.name == name)
 
 
-def live(fake_model: ModuleType, spread: float, champion: float) -> object:
+def live(fake_model: Any, spread: float, champion: float) -> Any:
     model = make_fold_model(fake_model, spread)
     model.critics["live"] = fake_model.noisy_critic(champion)
     return model
 
 
 def test_only_folds_measure_scores_and_sentence_says_so(
-    whole: Callable[..., EvaluationReport], fake_model: ModuleType, labelled: list[LabelledPhotograph], tmp_path: Path
+    whole: Callable[..., EvaluationReport], fake_model: Any, labelled: list[LabelledPhotograph], tmp_path: Path
 ) -> None:
     model = make_fold_model(fake_model, 0.8)
     report = whole(model)
@@ -102,7 +102,7 @@ def test_only_folds_measure_scores_and_sentence_says_so(
     assert report.verdict == "PASS"
 
 
-def test_memorizing_adapter_is_not_credited(whole: Callable[..., EvaluationReport], fake_model: ModuleType) -> None:
+def test_memorizing_adapter_is_not_credited(whole: Callable[..., EvaluationReport], fake_model: Any) -> None:
     """The shipped adapter is perfect on what it was trained on; its recipe isn't better than the base elsewhere."""
     model = make_fold_model(fake_model, 3.0)
     model.critics["candidate"] = fake_model.noisy_critic(0.0)
@@ -112,7 +112,7 @@ def test_memorizing_adapter_is_not_credited(whole: Callable[..., EvaluationRepor
 def test_training_photographs_as_test_fail_contamination(
     whole: Callable[..., EvaluationReport],
     run: Run,
-    fake_model: ModuleType,
+    fake_model: Any,
     labelled: list[LabelledPhotograph],
     tmp_path: Path,
 ) -> None:
@@ -125,7 +125,7 @@ def test_training_photographs_as_test_fail_contamination(
 
 
 def test_report_states_source_of_figures(
-    whole: Callable[..., EvaluationReport], fake_model: ModuleType, tmp_path: Path, labelled: list[LabelledPhotograph]
+    whole: Callable[..., EvaluationReport], fake_model: Any, tmp_path: Path, labelled: list[LabelledPhotograph]
 ) -> None:
     whole(make_fold_model(fake_model, 0.8))
     page = (tmp_path / "run" / "report.html").read_text()
@@ -137,7 +137,7 @@ def test_report_states_source_of_figures(
 
 
 def test_preferences_compare_critiques_of_folds(
-    whole: Callable[..., EvaluationReport], fake_model: ModuleType, labelled: list[LabelledPhotograph], tmp_path: Path
+    whole: Callable[..., EvaluationReport], fake_model: Any, labelled: list[LabelledPhotograph], tmp_path: Path
 ) -> None:
     whole(make_fold_model(fake_model, 0.8))
     samples = load_evaluation_samples(tmp_path / "run" / "samples.jsonl")
@@ -146,9 +146,7 @@ def test_preferences_compare_critiques_of_folds(
     assert all(pair.picture for pair in pairs) and "<img" in preference.blind_page(samples)
 
 
-def test_without_folds_scores_are_inconclusive(
-    run: Run, fake_model: ModuleType, labelled: list[LabelledPhotograph]
-) -> None:
+def test_without_folds_scores_are_inconclusive(run: Run, fake_model: Any, labelled: list[LabelledPhotograph]) -> None:
     report = run(make_fold_model(fake_model, 0.8), [], trained=knowing(labelled), split="folds")
     for gate in (report.gate("score_error"), part(report, "leakage")):
         assert gate.verdict == "INCONCLUSIVE"
@@ -159,7 +157,7 @@ def test_without_folds_scores_are_inconclusive(
 
 
 def test_later_photographs_evaluate_adapter_itself(
-    run: Run, fake_model: ModuleType, labelled: list[LabelledPhotograph], tmp_path: Path
+    run: Run, fake_model: Any, labelled: list[LabelledPhotograph], tmp_path: Path
 ) -> None:
     model = make_fold_model(fake_model, 3.0)
     school = FakeFoldTrainer(tmp_path, labelled)
@@ -171,7 +169,7 @@ def test_later_photographs_evaluate_adapter_itself(
 
 
 def test_critique_in_prompt_contaminates_folds(
-    whole: Callable[..., EvaluationReport], fake_model: ModuleType, labelled: list[LabelledPhotograph], tmp_path: Path
+    whole: Callable[..., EvaluationReport], fake_model: Any, labelled: list[LabelledPhotograph], tmp_path: Path
 ) -> None:
     from mondrian_core.prompts import AdvisorPrompt
 
@@ -187,18 +185,20 @@ def test_critique_in_prompt_contaminates_folds(
 
 
 def test_near_duplicates_in_two_folds_are_contamination(
-    whole: Callable[..., EvaluationReport], fake_model: ModuleType, labelled: list[LabelledPhotograph], tmp_path: Path
+    whole: Callable[..., EvaluationReport], fake_model: Any, labelled: list[LabelledPhotograph], tmp_path: Path
 ) -> None:
     twin = labelled[0].image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     entries = [labelled[0], replace(labelled[1], image=twin), *labelled[2:]]
-    report = whole(make_fold_model(fake_model, 0.8), cross_validation=make_folding(FakeFoldTrainer(tmp_path, labelled), entries))
+    report = whole(
+        make_fold_model(fake_model, 0.8), cross_validation=make_folding(FakeFoldTrainer(tmp_path, labelled), entries)
+    )
     assert "looks like one that was trained on" in part(report, "leakage").sentence
 
 
 # --- the folds' answers and the photograph ---
 
 
-def test_folds_detect_image_blind_recipe(whole: Callable[..., EvaluationReport], fake_model: ModuleType) -> None:
+def test_folds_detect_image_blind_recipe(whole: Callable[..., EvaluationReport], fake_model: Any) -> None:
     """Each fold's adapter has its own level: pooled over folds that alone would look like an eye, or like none."""
     looking = whole(make_fold_model(fake_model, 0.8), out="looking")
     found = part(looking, "photograph_dependence")
@@ -209,7 +209,7 @@ def test_folds_detect_image_blind_recipe(whole: Callable[..., EvaluationReport],
     assert part(whole(model, out="blind"), "photograph_dependence").verdict != "PASS"
 
 
-def test_calibration_is_within_folds(whole: Callable[..., EvaluationReport], fake_model: ModuleType) -> None:
+def test_calibration_is_within_folds(whole: Callable[..., EvaluationReport], fake_model: Any) -> None:
     """Right up to a level that each fold's adapter has of its own: pooled, the levels would flatten the slope."""
     model = make_fold_model(fake_model, 0.8)
     model.critics |= {
@@ -221,7 +221,7 @@ def test_calibration_is_within_folds(whole: Callable[..., EvaluationReport], fak
 
 
 def test_collapse_is_measured_on_the_adapter_itself(
-    whole: Callable[..., EvaluationReport], run: Run, fake_model: ModuleType, labelled: list[LabelledPhotograph]
+    whole: Callable[..., EvaluationReport], run: Run, fake_model: Any, labelled: list[LabelledPhotograph]
 ) -> None:
     model = make_fold_model(fake_model, 0.8)
     model.critics["candidate"] = fake_model.constant_critic(8)
@@ -239,7 +239,7 @@ def test_collapse_is_measured_on_the_adapter_itself(
 )  # the champion is off by 2; the base by as much
 def test_champion_is_compared_on_photographs_neither_was_trained_on(
     whole: Callable[..., EvaluationReport],
-    fake_model: ModuleType,
+    fake_model: Any,
     labelled: list[LabelledPhotograph],
     spread: float,
     verdict: str,
@@ -255,7 +255,7 @@ def test_champion_is_compared_on_photographs_neither_was_trained_on(
 
 
 def test_champion_trained_on_nearly_all_is_inconclusive_with_advice(
-    whole: Callable[..., EvaluationReport], fake_model: ModuleType, labelled: list[LabelledPhotograph]
+    whole: Callable[..., EvaluationReport], fake_model: Any, labelled: list[LabelledPhotograph]
 ) -> None:
     few = whole(live(fake_model, 0.5, 2.0), champion="live", champion_trained=knowing(labelled[:14])).gate("champion")
     assert (few.verdict, few.n) == ("INCONCLUSIVE", 6)
@@ -269,7 +269,7 @@ def test_champion_trained_on_nearly_all_is_inconclusive_with_advice(
 
 
 def test_near_duplicate_of_champions_training_data_does_not_count(
-    whole: Callable[..., EvaluationReport], fake_model: ModuleType, labelled: list[LabelledPhotograph]
+    whole: Callable[..., EvaluationReport], fake_model: Any, labelled: list[LabelledPhotograph]
 ) -> None:
     seen = [*labelled[:11], replace(labelled[11], photograph="another lineage")]
     gate = whole(live(fake_model, 0.5, 2.0), champion="live", champion_trained=knowing(seen)).gate("champion")
@@ -277,7 +277,7 @@ def test_near_duplicate_of_champions_training_data_does_not_count(
 
 
 def test_champion_with_unknown_training_is_not_compared_by_folds(
-    whole: Callable[..., EvaluationReport], fake_model: ModuleType
+    whole: Callable[..., EvaluationReport], fake_model: Any
 ) -> None:
     model = live(fake_model, 0.5, 2.0)
     gate = whole(model, champion="live", champion_trained=None).gate("champion")
@@ -286,7 +286,7 @@ def test_champion_with_unknown_training_is_not_compared_by_folds(
 
 
 def test_held_out_photographs_of_champions_training_are_excluded(
-    run: Run, fake_model: ModuleType, labelled: list[LabelledPhotograph]
+    run: Run, fake_model: Any, labelled: list[LabelledPhotograph]
 ) -> None:
     """The dataset grew: part of last month's training photographs is now held out."""
     model = live(fake_model, 0.8, 1.0)
@@ -299,13 +299,13 @@ def test_held_out_photographs_of_champions_training_are_excluded(
 
 def test_interruption_between_fold_and_champion_resumes_without_training(
     whole: Callable[..., EvaluationReport],
-    fake_model: ModuleType,
+    fake_model: Any,
     labelled: list[LabelledPhotograph],
     tmp_path: Path,
     recipe: Recipe,
 ) -> None:
     class Impatient(fake_model.FakeModel):
-        def ask(self, question: Question, **options: object) -> object:
+        def ask(self, question: Question, **options: Any) -> Any:
             if self.arm == "live" and len([arm for arm, _ in self.asked if arm == "live"]) == 3:
                 raise KeyboardInterrupt
             return super().ask(question, **options)

@@ -25,7 +25,7 @@ from mondrian_core.registry import Registry
 from mondrian_core.rollout import SERVICE_ACTOR, Rollout, active_rollout, check_rollout
 from mondrian_core.settings import Settings
 from mondrian_core.store import Store
-from tests.rollout.conftest import jobs_of
+from tests.rollout.conftest import assigned_jobs
 
 pytestmark = [pytest.mark.flow, pytest.mark.timeout(300)]
 GATES = ("integrity", "effect", "format_compliance", "latency_overhead", "score_error", "health")
@@ -85,7 +85,7 @@ def in_force(registry: Registry, advisor: str) -> Rollout:
 
 
 def answer_jobs(store: Store, rollout: Rollout, advisor: str, **how: Any) -> None:
-    made = jobs_of(rollout, 400, began=datetime.now(UTC), hours=0.0005, **how)
+    made = assigned_jobs(rollout, 400, began=datetime.now(UTC), hours=0.0005, **how)
     store.import_jobs(replace(job, id=f"{advisor}-{job.id}", advisor=advisor) for job in made)
 
 
