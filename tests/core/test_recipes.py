@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from mondrian_core.errors import BadRecipe
-from mondrian_core.recipes import Recipe, TrainRecipe, bundled_recipes, load_recipe, recipe_from_values
+from mondrian_core.recipes import Recipe, TrainRecipe, bundled_recipes, load_recipe, recipe_from_values, recorded_recipe
 
 
 def written(folder: Path, text: str) -> Path:
@@ -187,3 +187,10 @@ def test_recipe_name_takes_precedence_over_folder(tmp_path: Path, monkeypatch: p
         assert load_recipe(Path(name)).name == name
     with pytest.raises(BadRecipe, match="default, demo"):
         load_recipe(Path("smal-set"))
+
+
+def test_recorded_recipe_may_have_removed_keys_and_a_new_one_may_not() -> None:
+    values = {"data": {"wording": "rules", "variants": 1}}
+    assert recorded_recipe(values, "context.json").data.variants == 1
+    with pytest.raises(BadRecipe, match=r"data\.wording"):
+        recipe_from_values(values)
