@@ -34,6 +34,7 @@ BUNDLED_RECIPES_FOLDER = Path(__file__).resolve().parent / "recipe_files"
 DEFAULT_RECIPE = "default"
 SMALL_SET_RECIPE = "small-set"
 SMALL_SET_THRESHOLD = 20  # critiques; a retraining with fewer and without a recipe uses SMALL_SET_RECIPE
+REMOVED_KEYS = frozenset({("data", "wording")})  # in recipes that earlier releases recorded with a run
 
 
 class _RecipeTable(BaseModel):
@@ -373,6 +374,20 @@ def load_recipe(path: Path | None = None, **train: Any) -> Recipe:
     if given and isinstance(values.get("train", {}), dict):
         values = {**values, "train": {**values.get("train", {}), **given}}
     return recipe_from_values(values, str(path or "the options"))
+
+
+def recorded_recipe(values: dict[str, Any], source: str) -> Recipe:
+    """A recipe that a run recorded, possibly with an earlier release: keys that were removed since are dropped.
+
+    Raises:
+        BadRecipe: naming every key that is wrong.
+    """
+    if isinstance(values, dict):
+        values = dict(values)
+        for table, key in REMOVED_KEYS:
+            if isinstance(values.get(table), dict):
+                values[table] = {name: value for name, value in values[table].items() if name != key}
+    return recipe_from_values(values, source)
 
 
 def recipe_from_values(values: dict[str, Any], source: str = "the recipe") -> Recipe:

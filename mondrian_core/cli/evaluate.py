@@ -26,7 +26,7 @@ from mondrian_core.cli.terminal_output import print_result, rich_gate_table, sho
 from mondrian_core.errors import BadInput
 from mondrian_core.events import EventListener, StageNotice
 from mondrian_core.files import read_json, write_atomic
-from mondrian_core.recipes import Recipe, recipe_from_values
+from mondrian_core.recipes import Recipe, recorded_recipe
 from mondrian_core.stages import StageContext
 
 _BLIND = Group("Blind comparison (with --rescore; not a gate)", sort_key=50)
@@ -170,7 +170,7 @@ def _load_run_recipe(run: Path) -> Recipe:
         return Recipe()
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BadInput(f"The recipe in {run / 'context.json'} can't be read.", "Name one with --recipe.") from error
-    return recipe_from_values(values, str(run / "context.json"))
+    return recorded_recipe(values, str(run / "context.json"))
 
 
 def _print_evaluation(

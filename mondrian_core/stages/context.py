@@ -16,7 +16,7 @@ from mondrian_core.portable_paths import (
     portable_path,
     relative_path_via_parents,
 )
-from mondrian_core.recipes import Recipe, recipe_from_values
+from mondrian_core.recipes import Recipe, recorded_recipe
 from mondrian_core.registry import Registry
 from mondrian_core.settings import Settings, validate_advisor_id
 
@@ -153,7 +153,7 @@ class StageContext:
             values |= {
                 key: absolute_from_portable(value, root) for key in ("dataset", "adapter") if (value := values.get(key))
             }
-        return cls(**{**values, "recipe": recipe_from_values(values["recipe"], str(path))})
+        return cls(**{**values, "recipe": recorded_recipe(values["recipe"], str(path))})
 
 
 def new_stage_context(

@@ -19,6 +19,7 @@ from mondrian_core.recipes import (
     expert_fields,
     load_recipe,
     recipe_from_values,
+    recorded_recipe,
 )
 
 
@@ -203,3 +204,10 @@ def test_common_and_expert_fields_divide_the_training_recipe() -> None:
     assert {"preference_beta", "score_spread"} <= set(expert)
     assert len(common) < len(expert) and set(common).isdisjoint(expert)
     assert {**common, **expert}.keys() == TrainRecipe.model_fields.keys()
+
+
+def test_recorded_recipe_may_have_removed_keys_and_a_new_one_may_not() -> None:
+    values = {"data": {"wording": "rules", "variants": 1}}
+    assert recorded_recipe(values, "context.json").data.variants == 1
+    with pytest.raises(BadRecipe, match=r"data\.wording"):
+        recipe_from_values(values)
