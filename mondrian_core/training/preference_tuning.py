@@ -22,7 +22,8 @@ from mondrian_core.training.dpo import PREFERENCE_STAGE, PreferenceExample, dpo_
 from mondrian_core.training.dpo_references import arrays_digest, load_or_compute_references, with_reference_likelihoods
 from mondrian_core.training.objective import PreferenceResult
 from mondrian_core.training.training_log import read_training_log
-from mondrian_core.training.training_loop import TrainingPhase, TrainingResult, run_training_phase
+from mondrian_core.training.training_loop import run_training_phase
+from mondrian_core.training.training_phase import TrainingPhase, TrainingResult
 
 START_ADAPTER_FOLDER = "start"
 _SHARE_OF_RATE = 0.1  # default learning rate of this phase, as a share of the supervised phase's

@@ -21,7 +21,8 @@ from mondrian_core.training.objective import SUPERVISED_STAGE, TrainingObjective
 from mondrian_core.training.optimizer import with_default_learning_rate
 from mondrian_core.training.preference_tuning import PreferenceTuning, tune_on_preferences
 from mondrian_core.training.training_examples import encode_training_rows, make_training_batch, training_rows_digest
-from mondrian_core.training.training_loop import TrainingPhase, TrainingResult, run_training_phase
+from mondrian_core.training.training_loop import run_training_phase
+from mondrian_core.training.training_phase import TrainingPhase, TrainingResult
 
 
 @dataclass(frozen=True)

@@ -8,21 +8,17 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Any
 
 import mlx.core as mx
 import numpy as np
 from mlx.utils import tree_flatten
 
-from mondrian_core.dataset_types import DatasetRow
 from mondrian_core.errors import BadInput, TrainingDiverged
 from mondrian_core.events import EventListener, StageNotice, StageProgressed
 from mondrian_core.models.base_model import BaseVLM
 from mondrian_core.models.lora import lora_layers
-from mondrian_core.recipes import TrainRecipe
 from mondrian_core.training import loss_curve
 from mondrian_core.training.checkpoints import (
     TrainingProgress,
@@ -34,70 +30,14 @@ from mondrian_core.training.checkpoints import (
 from mondrian_core.training.generative_validation import GenerativeValidation, validate_by_generation
 from mondrian_core.training.gradient_step import GradientStep
 from mondrian_core.training.memory import needs_gradient_checkpointing
-from mondrian_core.training.objective import PreferenceResult, TrainingObjective
 from mondrian_core.training.optimizer import apply_optimizer_step, make_optimizer, scheduled_learning_rate
 from mondrian_core.training.training_log import TrainingLog
+from mondrian_core.training.training_phase import TrainingPhase, TrainingResult
 from mondrian_core.training.validation_loss import ValidationLoss
 
 ADAPTER_FOLDER = "adapter"
 _CHECKPOINT_SECONDS = 20.0
 Tree = Any
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainingResult:
-    """What a training produced.
-
-    Attributes:
-        adapter: folder with the best adapter (mlx-vlm's format).
-        best_epoch: epoch it comes from, counted from 1.
-        best_loss: its validation loss, or its training loss without validation rows; nats per token.
-        best_answers: validation by generation after that epoch; None where no photograph was answered.
-        start_loss: validation loss of the base without an adapter; None without validation rows.
-        worse_than_base: True when no epoch was better than the base, by the metric that chooses the epoch.
-        steps: optimizer steps.
-        seconds: training time, all interrupted parts included.
-        log: training_log.jsonl.
-        curve: loss_curve.png.
-        preference: result of preference tuning; None where there was none.
-    """
-
-    adapter: Path
-    best_epoch: int
-    best_loss: float
-    best_answers: GenerativeValidation | None
-    steps: int
-    seconds: float
-    log: Path
-    curve: Path
-    preference: PreferenceResult | None = None
-    start_loss: float | None = None
-    worse_than_base: bool = False
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class TrainingPhase:
-    """What one phase of a training learns, from what, and where its files are written.
-
-    Attributes:
-        objective: the loss, and how a batch is made from an example.
-        recipe: settings; the learning rate is set.
-        examples: encoded examples to train on, at least one.
-        held_out: encoded examples that choose the epoch; without any the last epoch is taken.
-        answered_rows: validation rows that are also answered after each epoch.
-        out: folder of the run.
-        signature: what must be unchanged when an interrupted run is resumed, by name.
-        start: arrays of the adapter that the phase begins with; None: a fresh one, which changes nothing.
-    """
-
-    objective: TrainingObjective
-    recipe: TrainRecipe
-    examples: Sequence[Any]
-    held_out: Sequence[Any] = ()
-    answered_rows: Sequence[DatasetRow] = ()
-    out: Path
-    signature: dict[str, str] = field(default_factory=dict)
-    start: dict[str, mx.array] | None = None
 
 
 def run_training_phase(
