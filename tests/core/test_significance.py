@@ -158,7 +158,7 @@ def test_exchange_share_definition() -> None:
     share, drawn = significance.pairing_error_reduction(errors, seed=1)
     off = errors[~np.eye(9, dtype=bool)]
     assert share == pytest.approx(1 - np.trace(errors) / 9 / off.mean())
-    # one bootstrap sample by hand: pairs of the same photograph are no exchange
+    # one bootstrap sample, computed manually: pairs of the same photograph aren't exchanges
     again = significance._resamples(9, 1, 2000)[0].astype(int)
     index = np.repeat(np.arange(9), again)
     pairs = [(i, j) for a, i in enumerate(index) for b, j in enumerate(index) if i != j and a != b]
