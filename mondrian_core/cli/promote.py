@@ -53,7 +53,7 @@ def promote_command(*, options: PromoteOptions) -> int:
     facts: dict[str, Any] = {
         "expected": champion,
         "actor": command_line_actor(),
-        "reason": options.reason or "promoted by hand",
+        "reason": options.reason or "promoted manually",
         "forced": options.force,
         "problems": _base_compatibility_problems(version, settings),
     }
@@ -94,7 +94,7 @@ def rollback_command(*, options: RollbackOptions) -> int:
     registry = Registry(settings_from_options(options).adapters_root)
     before = registry.current(options.advisor)
     restored = registry.rollback(
-        options.advisor, actor=command_line_actor(), reason=options.reason or "rolled back by hand"
+        options.advisor, actor=command_line_actor(), reason=options.reason or "rolled back manually"
     )
     return _print_champion_change(options, before, restored.version if restored else None)
 

@@ -205,7 +205,7 @@ def test_unknown_advisors_and_missing_workspaces(
 
 @pytest.mark.mini
 def test_reviewed_draft_reaches_dataset(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The way of a photograph nobody critiqued into a dataset, and the index beside it."""
+    """A photograph without a critique: index, draft, review, dataset."""
     where = ["--advisor", "ansel", "--workspace", str(tmp_path / "w"), "--base-model", "mini", "--json"]
     assert main(["init", "--sample", "--photographs", "12", *where[2:4]]) == 0
     capsys.readouterr()

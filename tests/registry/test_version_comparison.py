@@ -183,7 +183,7 @@ def test_the_command_shows_recipe_data_metrics_scores_and_critiques(mondrian: Ca
 def test_missing_answers_are_reported(mondrian: Callable[..., str], workspace: Path) -> None:
     (workspace / "runs" / "run-2" / "samples.jsonl").unlink()
     text = mondrian("diff", "v0001", "v0002")
-    assert "answers of v0002 are not here any more" in text and "rank" in text
+    assert "answers of v0002 are no longer stored" in text and "rank" in text
 
 
 def test_show_draws_the_family_and_the_history(mondrian: Callable[..., str], pair: Registry, tmp_path: Path) -> None:
