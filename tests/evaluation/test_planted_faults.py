@@ -77,7 +77,10 @@ def test_constant_score_is_mode_collapse_even_if_better_than_base(run: Run, fake
 def test_image_blind_adapter_fails(run: Run, fake_model: ModuleType) -> None:
     """Trained without photographs: plausible, varied scores around the advisor's mean for any photograph."""
     model = sound(fake_model)
-    model.critics |= {"base": fake_model.noisy_critic(6.0), "candidate": lambda truth, rng: 5 + rng.normal(0, 1.2, 8)}
+    model.critics |= {
+        "base": fake_model.noisy_critic(6.0),
+        "candidate": lambda truth, rng: 5 + rng.normal(0, 1.2, len(truth)),
+    }
     report = run(model)
     dependence = next(part for part in report.gate("health").parts if part.name == "photograph_dependence")
     assert report.gate("score_error").verdict == "PASS"
