@@ -20,7 +20,7 @@ def table(**predictions: np.ndarray) -> ScoreTable:
 
 @pytest.fixture
 def truth() -> np.ndarray:
-    return np.random.default_rng(1).uniform(2, 9, (40, 8))
+    return np.random.default_rng(1).uniform(2, 9, (40, len(DIMENSIONS)))
 
 
 def test_shift_baseline_corrects_constant_offset(truth: np.ndarray) -> None:
@@ -67,7 +67,7 @@ def test_candidates_own_calibration_is_not_a_baseline(truth: np.ndarray) -> None
 def test_rank_correlation_is_within_folds() -> None:
     """The mean of the other folds is low where its own fold is high: pooled, the correlation is nearly -1."""
     rng = np.random.default_rng(3)
-    labels = rng.uniform(0, 10, (20, 8))
+    labels = rng.uniform(0, 10, (20, len(DIMENSIONS)))
     folds = np.repeat(np.arange(4), 5)
     means = np.array([labels[folds != fold].mean(axis=0) for fold in folds])
     assert score_error_metrics(means, labels)["rank_correlation"] < -0.2

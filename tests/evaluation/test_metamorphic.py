@@ -100,7 +100,7 @@ def test_inverted_critic_fails_metamorphic_check(photographs: list[Image.Image],
 def test_unstable_critic_fails_metamorphic_check(photographs: list[Image.Image]) -> None:
     def nervous(image: Image.Image) -> dict[str, float]:
         seed = int(np.asarray(image, dtype=np.int64).sum())
-        return dict(zip(DIMENSIONS, np.random.default_rng(seed).uniform(0, 10, 8), strict=True))
+        return dict(zip(DIMENSIONS, np.random.default_rng(seed).uniform(0, 10, len(DIMENSIONS)), strict=True))
 
     found = judge(answers(photographs, nervous), RECIPE)
     assert found.verdict == "FAIL"
