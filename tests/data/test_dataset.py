@@ -360,7 +360,7 @@ def test_large_photographs_are_downscaled_without_metadata(tmp_path: Path) -> No
     assert all("exif" not in image.info for image in images)
 
 
-@pytest.mark.parametrize("workspace", ["samples", "field_samples"])
+@pytest.mark.parametrize("workspace", ["legacy_workspace_copy", "real_workspace_copy"])
 def test_dataset_from_legacy_workspace(workspace: str, request: pytest.FixtureRequest) -> None:
     from mondrian_core.store import Store
 

@@ -169,7 +169,7 @@ def test_index_profile_is_never_trained_on(tmp_path: Path) -> None:
     assert manifest.counts == {"used": 0, "index_made": 1}
 
 
-def test_database_without_drafts_table_is_linked(samples: Path) -> None:
-    with Store(samples / "mondrian.db", read_only=True) as store:
+def test_database_without_drafts_table_is_linked(legacy_workspace_copy: Path) -> None:
+    with Store(legacy_workspace_copy / "mondrian.db", read_only=True) as store:
         assert not store.has_table("drafts")
-        assert len(link_critiques(store, samples, "ansel").used) == 10
+        assert len(link_critiques(store, legacy_workspace_copy, "ansel").used) == 10

@@ -72,9 +72,9 @@ SAMPLES = {
 }
 
 
-def test_records_of_field_samples_are_linked(field_samples: Path) -> None:
-    with Store(field_samples / "mondrian.db", read_only=True) as store:
-        manifest = link_critiques(store, field_samples, "ansel")
+def test_records_of_field_samples_are_linked(real_workspace_copy: Path) -> None:
+    with Store(real_workspace_copy / "mondrian.db", read_only=True) as store:
+        manifest = link_critiques(store, real_workspace_copy, "ansel")
     kind_and_start = {
         f"{record.split(':')[0]}:{record.split(':')[1][: 8 if 'stuck' not in record else None]}": outcome
         for record, outcome in outcome_of(manifest).items()
@@ -83,9 +83,9 @@ def test_records_of_field_samples_are_linked(field_samples: Path) -> None:
     assert_origin_size_and_duplicate(manifest, "neg.jpg", "profile:caaa4b17", "profile:a1770da6")
 
 
-def test_records_of_older_workspace_are_linked(samples: Path) -> None:
-    with Store(samples / "mondrian.db", read_only=True) as store:
-        manifest = link_critiques(store, samples, "ansel")
+def test_records_of_older_workspace_are_linked(legacy_workspace_copy: Path) -> None:
+    with Store(legacy_workspace_copy / "mondrian.db", read_only=True) as store:
+        manifest = link_critiques(store, legacy_workspace_copy, "ansel")
     assert manifest.counts == EXPECTED_COUNTS
     used = {f"profile:{record_id(name)}": f"{PORTFOLIO}/{name}" for name in USED_PHOTOGRAPHS}
     assert {each.record: each.photograph for each in manifest.used} == used
@@ -104,20 +104,20 @@ def assert_origin_size_and_duplicate(manifest: LinkManifest, sideways: str, copy
     assert duplicate.detail.startswith(original)
 
 
-def test_link_advisor_without_data(samples: Path) -> None:
-    with Store(samples / "mondrian.db", read_only=True) as store:
-        manifest = link_critiques(store, samples, "watkins")
+def test_link_advisor_without_data(legacy_workspace_copy: Path) -> None:
+    with Store(legacy_workspace_copy / "mondrian.db", read_only=True) as store:
+        manifest = link_critiques(store, legacy_workspace_copy, "watkins")
     assert manifest.counts == {"used": 0, "other_advisor": 26}
 
 
-def test_linking_is_deterministic_and_read_only(samples: Path) -> None:
-    before = {path: path.stat().st_mtime_ns for path in samples.rglob("*")}
+def test_linking_is_deterministic_and_read_only(legacy_workspace_copy: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in legacy_workspace_copy.rglob("*")}
     texts = []
     for _ in range(2):
-        with Store(samples / "mondrian.db", read_only=True) as store:
-            texts.append(json.dumps(link_critiques(store, samples, "ansel").as_dict()))
+        with Store(legacy_workspace_copy / "mondrian.db", read_only=True) as store:
+            texts.append(json.dumps(link_critiques(store, legacy_workspace_copy, "ansel").as_dict()))
     assert texts[0] == texts[1]
-    assert {path: path.stat().st_mtime_ns for path in samples.rglob("*")} == before
+    assert {path: path.stat().st_mtime_ns for path in legacy_workspace_copy.rglob("*")} == before
 
 
 # --- every reason, on its own -----------------------------------------------------------------------------------------

@@ -152,8 +152,8 @@ def test_embedding_round_trip_is_exact(tmp_path: Path, store: Store) -> None:
     assert EmbeddingStore(store).find("ansel", "base") == [entry]
 
 
-def test_database_without_embeddings_table_has_no_entries(samples: Path) -> None:
-    with Store(samples / "mondrian.db", read_only=True) as old:
+def test_database_without_embeddings_table_has_no_entries(legacy_workspace_copy: Path) -> None:
+    with Store(legacy_workspace_copy / "mondrian.db", read_only=True) as old:
         assert EmbeddingStore(old).find("ansel") == []
 
 

@@ -7,6 +7,7 @@ import io
 import json
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -53,11 +54,7 @@ def test_side_assignment_is_deterministic(samples: EvaluationSamples) -> None:
 def test_identical_critiques_are_skipped(run: Run, fake_model: Any, tmp_path: Path) -> None:
     class Parrot(fake_model.FakeModel):
         def ask(self, question: Question, **options: Any) -> Any:
-            self.arm, arm = "base", self.arm
-            try:
-                return super().ask(question, **options)
-            finally:
-                self.arm = arm
+            return super().ask(replace(question, adapter=None), **options)
 
     run(Parrot(critics={"base": fake_model.noisy_critic(2.0)}), out="same")
     found = load_evaluation_samples(tmp_path / "same" / "samples.jsonl")

@@ -174,7 +174,9 @@ def test_critique_in_prompt_contaminates_folds(
     from mondrian_core.prompts import AdvisorPrompt
 
     said = "The black sky presses on the white cross and the whole valley listens."
-    text = fake_model.canonical(fake_model.make_critique(dict.fromkeys(DIMENSIONS, 5), dict.fromkeys(DIMENSIONS, said)))
+    text = fake_model.canonical_answer(
+        fake_model.make_critique(dict.fromkeys(DIMENSIONS, 5), dict.fromkeys(DIMENSIONS, said))
+    )
     entries = [replace(labelled[0], critique=text), *labelled[1:]]
     school = FakeFoldTrainer(tmp_path, labelled)
     quoting = AdvisorPrompt("ansel", "Ansel Adams", prompt=f"You are Ansel. For example: {said}")
@@ -306,15 +308,16 @@ def test_interruption_between_fold_and_champion_resumes_without_training(
 ) -> None:
     class Impatient(fake_model.FakeModel):
         def ask(self, question: Question, **options: Any) -> Any:
-            if self.arm == "live" and len([arm for arm, _ in self.asked if arm == "live"]) == 3:
+            asks_champion = question.adapter is not None and question.adapter.name == "live"
+            if asks_champion and len([arm for arm, _ in self.asked if arm == "live"]) == 3:
                 raise KeyboardInterrupt
             return super().ask(question, **options)
 
     options = {"champion": "live", "champion_trained": knowing(labelled[:12])}
     with pytest.raises(KeyboardInterrupt):
-        whole(Impatient(live(fake_model, 0.5, 2.0).critics), **options)
-    school = FakeFoldTrainer(tmp_path, labelled)
-    report = whole(live(fake_model, 0.5, 2.0), school=school, **options)
-    assert [fold for fold, _ in school.trained] == [2, 3]
+        whole(Impatient(critics=live(fake_model, 0.5, 2.0).critics), **options)
+    trainer = FakeFoldTrainer(tmp_path, labelled)
+    report = whole(live(fake_model, 0.5, 2.0), school=trainer, **options)
+    assert [fold for fold, _ in trainer.trained] == [2, 3]
     assert report.gate("champion").n == 8
     assert rescore_evaluation(tmp_path / "run", recipe, tmp_path / "again") == report

@@ -23,11 +23,11 @@ from mondrian_core.stages import StageContext, evaluation_data, training_data
 
 
 @pytest.fixture
-def built(samples: Path) -> tuple[StageContext, Any]:
+def built(legacy_workspace_copy: Path) -> tuple[StageContext, Any]:
     """A run of the sample workspace as far as its dataset."""
     from mondrian_core.data.dataset.version import load_dataset_version
 
-    context = stages.new_stage_context(Settings(workspace=samples, base_model="mini"), "ansel", Recipe())
+    context = stages.new_stage_context(Settings(workspace=legacy_workspace_copy, base_model="mini"), "ansel", Recipe())
     stages.link_stage(context)
     summary = stages.dataset_stage(context)
     return context, load_dataset_version(Path(summary.path))
@@ -207,10 +207,10 @@ def test_unknown_training_data_is_reported(built: tuple[StageContext, Any], tmp_
     assert "leakage can't be checked" in str(heard)
 
 
-def test_photographs_are_reported_by_file_name(built: tuple[StageContext, Any], samples: Path) -> None:
+def test_photographs_are_reported_by_file_name(built: tuple[StageContext, Any], legacy_workspace_copy: Path) -> None:
     _, version = built
     entries = evaluation_data.labelled_photographs_from_rows(version.rows(version.evaluation_split), version)
-    names = {path.name for path in samples.rglob("*") if path.is_file()}
+    names = {path.name for path in legacy_workspace_copy.rglob("*") if path.is_file()}
     assert entries and all(entry.title in names for entry in entries)
     assert len({entry.photograph for entry in entries}) == len(entries)
 
