@@ -1,4 +1,4 @@
-"""A backup folder: contents by hash, and one list of files per snapshot."""
+"""BackupFolder: contents stored by hash, and one list of files per snapshot."""
 
 from __future__ import annotations
 
@@ -30,25 +30,27 @@ _NAME = re.compile(r"[0-9A-Za-z-]{1,40}")
 
 
 class DamagedBackup(Broken):
-    """A snapshot whose list or contents are not what was written."""
+    """A snapshot whose list or contents differ from what was written."""
 
 
 class UnreadableFile(Exception):
-    """A file to be copied can't be read; `reason` in words, `removed` when it isn't there any more."""
+    """A file to copy can't be read; `reason` in words, `removed` when it no longer exists."""
 
     def __init__(self, path: Path, error: OSError) -> None:
         self.removed = isinstance(error, FileNotFoundError)
-        self.reason = "it was removed meanwhile" if self.removed else f"it can't be read ({error.strerror or error})"
+        self.reason = (
+            "it was removed during the backup" if self.removed else f"it can't be read ({error.strerror or error})"
+        )
         super().__init__(f"{path}: {self.reason}")
 
 
 class BackupBusy(NegativeOutcome):
-    """Another process works on the same backup folder."""
+    """Another process is writing to the same backup folder."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SnapshotEntry:
-    """A file of a snapshot: path in the backup, SHA-256, bytes, time of change (nanoseconds), permission bits."""
+    """A file of a snapshot: path in the backup, SHA-256, size in bytes, modification time in ns, permission bits."""
 
     path: str
     sha256: str
@@ -59,7 +61,7 @@ class SnapshotEntry:
 
 @dataclass(frozen=True, kw_only=True)
 class BackupSnapshot:
-    """What a backup knew at one time. `left_out` are files that couldn't be read, as (path, reason)."""
+    """The list of files of one backup. `left_out` are unreadable files, as (path, reason)."""
 
     name: str
     made_at: str
@@ -69,7 +71,7 @@ class BackupSnapshot:
 
     @property
     def bytes(self) -> int:
-        """Size of what it would restore."""
+        """Bytes that it restores."""
         return sum(entry.bytes for entry in self.entries)
 
     def as_dict(self) -> dict[str, Any]:
@@ -91,10 +93,10 @@ class BackupFolder:
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """Have the folder alone; what a process that died left half-written is removed.
+        """Lock the folder, and remove what a crashed process left incomplete.
 
         Raises:
-            BackupBusy: another process is at it.
+            BackupBusy: another process holds the lock.
         """
         from filelock import FileLock, Timeout
 
@@ -112,18 +114,18 @@ class BackupFolder:
                 yield
 
     def object(self, sha256: str) -> Path:
-        """Where the content of that hash lies."""
+        """Path of the content with a hash."""
         return self.root / OBJECTS / sha256[:2] / sha256
 
     def holds(self, entry: SnapshotEntry) -> bool:
-        """True when an object of that hash and size is there (its content is not read)."""
+        """True when the object exists with its size; the content is not read."""
         try:
             return self.object(entry.sha256).stat().st_size == entry.bytes
         except OSError:
             return False
 
     def store_file(self, file: Path) -> tuple[str, int, bool]:
-        """Copy a file in and read the copy back: its SHA-256, its bytes, and whether its content is new here.
+        """Store a file and read the copy back; gives SHA-256, size in bytes, and whether the content is new.
 
         Raises:
             UnreadableFile: the file can't be read.
@@ -147,11 +149,11 @@ class BackupFolder:
                 temporary.unlink(missing_ok=True)
 
     def incoming(self, folder: Path) -> Path:
-        """A name for a file that isn't complete yet."""
+        """A temporary name for an incomplete file."""
         return folder / f"{INCOMING_PREFIX}{secrets.token_hex(8)}"
 
     def write(self, snapshot: BackupSnapshot) -> None:
-        """Write a snapshot's list in one step."""
+        """Write a snapshot's list atomically."""
         entries = [asdict(entry) for entry in snapshot.entries]
         values = {
             "format": FORMAT,
@@ -175,15 +177,15 @@ class BackupFolder:
                 temporary.unlink(missing_ok=True)
 
     def names(self) -> list[str]:
-        """Snapshots, oldest first."""
+        """Names of the snapshots, oldest first."""
         return sorted(path.stem for path in (self.root / SNAPSHOTS).glob("*.json") if _NAME.fullmatch(path.stem))
 
     def read(self, name: str | None = None) -> BackupSnapshot:
         """A snapshot (None: the last).
 
         Raises:
-            BadInput: there is none of that name.
-            DamagedBackup: its list is not what was written.
+            BadInput: no snapshot has that name.
+            DamagedBackup: its list was changed or can't be read.
         """
         names = self.names()
         if not names or (name is not None and name not in names):
@@ -205,7 +207,7 @@ class BackupFolder:
             raise DamagedBackup(f"The snapshot {chosen} can't be read: {error}.", "Name an earlier one.") from error
 
     def prune(self, keep: int) -> list[str]:
-        """Delete all but the last `keep` snapshots, and the contents that no other names; give the deleted names."""
+        """Delete all but the last `keep` snapshots and their unshared contents; gives the deleted names."""
         names = self.names()
         gone, kept = names[:-keep], names[-keep:]
         if not gone:
@@ -229,7 +231,7 @@ def verify_backup(root: Path, name: str | None = None, listen: EventListener = i
     """Read every file of a snapshot (None: the last) and check its hash, and the database's integrity.
 
     Raises:
-        DamagedBackup: naming what is missing or changed.
+        DamagedBackup: names the missing or changed files.
     """
     folder = BackupFolder(root)
     snapshot = folder.read(name)
@@ -267,10 +269,11 @@ def require_database_integrity(database: Path) -> None:
 
 
 def copy_with_hash(source: Path, target: Path) -> tuple[str, int]:
-    """Copy a file to a new private one and flush it: SHA-256 and bytes of what was read.
+    """Copy a file to a new private one and flush it; gives SHA-256 and size in bytes.
 
     Raises:
-        UnreadableFile: the source can't be read; an error of the target stays what it is.
+        UnreadableFile: the source can't be read.
+        OSError: the target can't be written.
     """
     digest, size = hashlib.sha256(), 0
     with open_private(target) as copy:
@@ -300,17 +303,17 @@ def _blocks(source: Path) -> Iterator[bytes]:
 
 
 def open_private(path: Path) -> Any:
-    """A new file that only its owner may read, open for writing bytes."""
+    """Create a file that only its owner may read, open for writing bytes."""
     return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
 
 
 def _entry(values: dict[str, Any]) -> SnapshotEntry:
-    """An entry as it was written; paths that lead anywhere else are refused."""
+    """An entry from its stored values; paths outside the backup are refused."""
     entry = SnapshotEntry(**values)
     path = PurePosixPath(entry.path)
     inside = not path.is_absolute() and ".." not in path.parts and path.parts[0] in (WORKSPACE, ADAPTERS)
     if not inside or "\\" in entry.path or "\0" in entry.path or not _HASH.fullmatch(entry.sha256):
-        raise ValueError(f"the entry {entry.path!r} leads out of it")
+        raise ValueError(f"the entry {entry.path!r} points outside the backup")
     return entry
 
 

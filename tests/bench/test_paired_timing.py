@@ -46,5 +46,5 @@ def test_order_alternates_after_one_round_of_warming_up() -> None:
 
 
 def test_single_pair_is_rejected() -> None:
-    with pytest.raises(ValueError, match="no interval"):
+    with pytest.raises(ValueError, match="too few for an interval"):
         time_in_pairs(lambda: None, lambda: None, pairs=1)

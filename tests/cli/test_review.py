@@ -162,7 +162,7 @@ def test_decisions_by_options(root: Path, tmp_path: Path, capsys: pytest.Capture
     told = json.loads(capsys.readouterr().out)
     assert [each["state"] for each in told["decided"]] == ["accepted", "corrected"]
     assert main([*where, "--accept", "0ab"]) == 1  # decided already
-    assert "was accepted by" in capsys.readouterr().out
+    assert "was already accepted by" in capsys.readouterr().out
     assert main([*where, "--reopen", "0ab"]) == 0
     assert states(root) == ["waiting", "corrected", "waiting"]
 
@@ -173,7 +173,7 @@ def test_decisions_by_options(root: Path, tmp_path: Path, capsys: pytest.Capture
         (["--accept", "zz"], "names no draft"),
         (["--discard", ""], "beginning of 3 drafts"),
         (["--correct", "0", "nowhere.json"], "can't be read"),
-        (["--correct", "0", __file__], "no complete critique"),
+        (["--correct", "0", __file__], "not a complete critique"),
     ],
 )
 def test_invalid_decision_changes_nothing(
@@ -189,7 +189,7 @@ def test_answers_are_read_from_piped_stdin(
 ) -> None:
     monkeypatch.setattr(sys, "stdin", io.StringIO("a\nd\n"))
     assert main(["review", "--advisor", "ansel", "--workspace", str(root)]) == 0
-    assert "1 accepted, 0 corrected, 1 discarded; 1 wait." in capsys.readouterr().out
+    assert "1 accepted, 0 corrected, 1 discarded; 1 waiting." in capsys.readouterr().out
     assert states(root) == ["accepted", "discarded", "waiting"]
 
 

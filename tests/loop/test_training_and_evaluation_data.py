@@ -231,8 +231,8 @@ def test_fold_training_excludes_its_own_photographs(
     _, version = built
     calls: list[Any] = []
 
-    def train(base: object, rows: list[Any], validation: list[Any], recipe: object, out: Path, **options: Any) -> Any:
-        calls.append((rows, validation, out, options["resume"]))
+    def train(base: object, data: Any, recipe: object, out: Path, **options: Any) -> Any:
+        calls.append((data.train, list(data.validation), out, options["resume"]))
         return SimpleNamespace(adapter=out / "adapter")
 
     monkeypatch.setattr("mondrian_core.training.train_adapter", train)

@@ -373,7 +373,7 @@ def test_without_the_store_the_last_state_is_read_and_nothing_written(
     monkeypatch.setattr(ObjectStore, "listing", _down)
     champion = there.champion("ansel")
     assert champion is not None and champion.weights.is_file()
-    assert any(isinstance(event, StageNotice) and "last seen" in event.message for event in told)
+    assert any(isinstance(event, StageNotice) and "cached state" in event.message for event in told)
     with pytest.raises(Unreachable) as caught:
         there.rollback("ansel", actor="b", reason="r")
     assert caught.value.exit_status == 3 and "AWS_ENDPOINT_URL" in caught.value.next_step
