@@ -180,5 +180,5 @@ def test_report_has_written_and_expected_scores(run: Run, fake_model: Any) -> No
 def test_minimum_detectable_effect_is_always_reported(run: Run, fake_model: Any) -> None:
     report = run(sound(fake_model), recipe=with_settings())
     assert report.gate("score_error").verdict == "PASS"
-    wanted = f"usually show a drop of {report.metrics['against_base']['detectable']:.0%} or more"
+    wanted = f"usually show a reduction of {report.metrics['against_base']['detectable']:.0%} or more"
     assert wanted in report.gate("score_error").sentence
