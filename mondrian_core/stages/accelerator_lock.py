@@ -13,19 +13,15 @@ from mondrian_core.stages.context import StageContext
 StageT = TypeVar("StageT", bound=Callable[..., Any])
 
 
-def on_accelerator() -> Callable[[StageT], StageT]:
+def on_accelerator(stage: StageT) -> StageT:
     """Let a stage start once the accelerator is free, with a notice while it waits."""
+    name = stage.__name__.removesuffix("_stage")  # the word in events and in the lock file
 
-    def decorated(stage: StageT) -> StageT:
-        name = stage.__name__.removesuffix("_stage")  # the word in events and in the lock file
+    @functools.wraps(stage)
+    def run(context: StageContext, listen: EventListener = ignore_events, **options: Any) -> Any:
+        with accelerator_lock.exclusive_work(
+            f"{name} of {context.advisor}", lambda text: listen(StageNotice(name, text))
+        ):
+            return stage(context, accelerator_lock.yielding_turns(listen), **options)
 
-        @functools.wraps(stage)
-        def run(context: StageContext, listen: EventListener = ignore_events, **options: Any) -> Any:
-            with accelerator_lock.exclusive_work(
-                f"{name} of {context.advisor}", lambda text: listen(StageNotice(name, text))
-            ):
-                return stage(context, accelerator_lock.yielding_turns(listen), **options)
-
-        return run  # type: ignore[return-value]
-
-    return decorated
+    return run  # type: ignore[return-value]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,87 +16,118 @@ from mondrian_core.stages.summaries import EvaluateSummary, TrainSummary, read_s
 
 if TYPE_CHECKING:
     from mondrian_core.data.dataset.version import DatasetVersion
-    from mondrian_core.evaluation import TrainingProvenance
+    from mondrian_core.dataset_types import DatasetRow
+    from mondrian_core.evaluation import CandidateInfo, TrainingProvenance
     from mondrian_core.models.base_model import BaseVLM
 
 
-@on_accelerator()
+@on_accelerator
 def evaluate_stage(context: StageContext, listen: EventListener = ignore_events) -> EvaluateSummary:
     """Measure the adapter against base and champion on photographs it was not trained on, and apply the gates.
 
     The training data is looked up, not assumed: an adapter trained on every photograph is judged by cross-validation.
     The evaluation of a registered version is added to the registry's history.
     """
-    from mondrian_core.evaluation import CandidateInfo, EvaluationInputs, evaluate_adapter
+    from mondrian_core.evaluation import EvaluationInputs, evaluate_adapter
     from mondrian_core.models.base_model import load_base
-    from mondrian_core.models.lora import lora_layers
-    from mondrian_core.stages import evaluation_data, training_data
+    from mondrian_core.stages import evaluation_data
 
-    version = open_run_dataset(context)
-    folder = Path(context.adapter or read_stage_summary(context, "train", TrainSummary).adapter)
-    datasets, settings = context.root / "datasets" / context.advisor, context.recipe.evaluate
-    trained = training_data.load_training_provenance(folder, datasets, listen, context.datasets.open)
-    rows, split = evaluation_data.select_test_rows(version, trained)
-    listen(StageStarted("evaluate", detail=f"{len(rows)} photographs with scores: {split}"))
+    test = _select_test_set(context, listen)
+    listen(StageStarted("evaluate", detail=f"{len(test.rows)} photographs with scores: {test.split}"))
     base = load_base(context.base_model)
-    live = context.registry.champion(context.advisor)
-    compared_with = (live.reference if live else ChampionReference()).as_dict()
-    champion = _comparable_champion_folder(live, base, folder, listen)
-    tested = {row.photo_id for row in rows}
-    index = [row for row in version.rows("train") if row.photo_id not in tested]
-    known = CandidateInfo(
-        champion=champion,
-        champion_trained=training_data.load_training_provenance(champion, datasets, listen, context.datasets.open)
-        if champion
-        else None,
-        problems=(
-            *lora_layers.validate_adapter_folder(base, folder),
-            *base.identity.differences(_trained_base(context)),
-        ),
-        trained=trained,
-        retrieval_photo_ids=frozenset(row.photo_id for row in index),
-        retrieval_lookup=evaluation_data.build_retrieval_lookup(index) if settings.rag else None,
-        cross_validation=evaluation_data.build_cross_validation_plan(
-            version,
-            settings.folds,
-            context.base_model,
-            training_data.load_train_recipe(folder, context.recipe.train, listen),
-            context.run_folder / "folds",
-            listen,
-        )
-        if settings.folds
-        else None,
-        cache=context.root / "runs" / "cache",
-        split=split,
-        compared_with=compared_with,
+    champion = context.registry.champion(context.advisor)
+    compared_with = (champion.reference if champion else ChampionReference()).as_dict()
+    missing = max(0, context.recipe.evaluate.compliance_photographs - len(test.rows))
+    inputs = EvaluationInputs(
+        adapter=test.adapter,
+        labelled=evaluation_data.labelled_photographs_from_rows(test.rows, test.version),
+        unlabelled=unlabelled_photographs(context, test.version, missing, test.trained),
+        prompt=context.store().advisor(context.advisor),
+        recipe=context.recipe,
+        out=context.run_folder,
+        info=replace(_candidate_info(context, test, base, champion, listen), compared_with=compared_with),
     )
-    more = unlabelled_photographs(context, version, max(0, settings.compliance_photographs - len(rows)), trained)
     with translate_foreign_errors(context.run_folder):
-        inputs = EvaluationInputs(
-            adapter=folder,
-            labelled=evaluation_data.labelled_photographs_from_rows(rows, version),
-            unlabelled=more,
-            prompt=context.store().advisor(context.advisor),
-            recipe=context.recipe,
-            out=context.run_folder,
-            info=known,
-        )
         report = evaluate_adapter(base, inputs, listen=listen)
-    gates = [gate.as_dict() for gate in report.gates]
     summary = EvaluateSummary(
         report=str(context.run_folder / "comparison_report.json"),
         html=str(context.run_folder / "report.html"),
         verdict=report.verdict,
-        gates=gates,
-        split=split,
+        gates=[gate.as_dict() for gate in report.gates],
+        split=test.split,
         compared_with=compared_with,
     )
     write_stage_summary(context, "evaluate", summary, listen)
-    if (registered := context.registry.version_at(context.advisor, folder)) is not None:
+    if (registered := context.registry.version_at(context.advisor, test.adapter)) is not None:
         context.registry.record_evaluation(
             context.advisor, registered.version, summary.gate_report, actor=context.actor
         )
     return summary
+
+
+@dataclass(frozen=True, kw_only=True)
+class _TestSet:
+    """An adapter and the labelled photographs that judge it; `trained` is None when its training data is unknown."""
+
+    adapter: Path
+    version: DatasetVersion
+    trained: TrainingProvenance | None
+    rows: list[DatasetRow]
+    split: str
+
+
+def _select_test_set(context: StageContext, listen: EventListener) -> _TestSet:
+    from mondrian_core.stages import evaluation_data, training_data
+
+    version = open_run_dataset(context)
+    adapter = Path(context.adapter or read_stage_summary(context, "train", TrainSummary).adapter)
+    trained = training_data.load_training_provenance(
+        adapter, context.root / "datasets" / context.advisor, listen, context.datasets.open
+    )
+    rows, split = evaluation_data.select_test_rows(version, trained)
+    return _TestSet(adapter=adapter, version=version, trained=trained, rows=rows, split=split)
+
+
+def _candidate_info(
+    context: StageContext, test: _TestSet, base: BaseVLM, champion: AdapterVersion | None, listen: EventListener
+) -> CandidateInfo:
+    """What the evaluation must know of the candidate and of the champion, besides their answers."""
+    from mondrian_core.evaluation import CandidateInfo
+    from mondrian_core.models.lora import lora_layers
+    from mondrian_core.stages import evaluation_data, training_data
+
+    settings, datasets = context.recipe.evaluate, context.root / "datasets" / context.advisor
+    tested = {row.photo_id for row in test.rows}
+    index = [row for row in test.version.rows("train") if row.photo_id not in tested]
+    champion_folder = _comparable_champion_folder(champion, base, test.adapter, listen)
+    champion_trained = cross_validation = None
+    if champion_folder is not None:
+        champion_trained = training_data.load_training_provenance(
+            champion_folder, datasets, listen, context.datasets.open
+        )
+    if settings.folds:
+        cross_validation = evaluation_data.build_cross_validation_plan(
+            test.version,
+            settings.folds,
+            context.base_model,
+            training_data.load_train_recipe(test.adapter, context.recipe.train, listen),
+            context.run_folder / "folds",
+            listen,
+        )
+    return CandidateInfo(
+        champion=champion_folder,
+        champion_trained=champion_trained,
+        problems=(
+            *lora_layers.validate_adapter_folder(base, test.adapter),
+            *base.identity.differences(_trained_base(context)),
+        ),
+        trained=test.trained,
+        retrieval_photo_ids=frozenset(row.photo_id for row in index),
+        retrieval_lookup=evaluation_data.build_retrieval_lookup(index) if settings.rag else None,
+        cross_validation=cross_validation,
+        cache=context.root / "runs" / "cache",
+        split=test.split,
+    )
 
 
 def _trained_base(context: StageContext) -> dict[str, Any] | None:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from mondrian_core.near_duplicates import PhotographFingerprint
 
 
-@on_accelerator()
+@on_accelerator
 def index_stage(context: StageContext, listen: EventListener = ignore_events) -> IndexSummary:
     """Embed the advisor's photographs; the base model scores those without a critique, for retrieval only."""
     from mondrian_core.data.retrieval_index import build_index

@@ -11,7 +11,7 @@ from mondrian_core.stages.index import load_base_critic
 from mondrian_core.stages.summaries import SynthesizeSummary, write_stage_summary
 
 
-@on_accelerator()
+@on_accelerator
 def synthesize_stage(context: StageContext, listen: EventListener = ignore_events) -> SynthesizeSummary:
     """Draft critiques of photographs that have none; they wait for a person's review."""
     from mondrian_core.data.drafting import draft_critiques

@@ -15,7 +15,7 @@ from mondrian_core.stages.dataset import open_run_dataset
 from mondrian_core.stages.summaries import TrainSummary, write_stage_summary
 
 
-@on_accelerator()
+@on_accelerator
 def train_stage(
     context: StageContext,
     listen: EventListener = ignore_events,
@@ -80,7 +80,7 @@ def train_stage(
     return write_stage_summary(context, "train", summary, listen)
 
 
-@on_accelerator()
+@on_accelerator
 def estimate_stage(context: StageContext, listen: EventListener = ignore_events) -> dict[str, Any]:
     """Estimate a training from one probed step: rows, tokens, steps, seconds and bytes. Nothing is trained."""
     from mondrian_core.models.base_model import load_base
