@@ -35,7 +35,7 @@ def test_simulated_rollouts_reach_expected_decision(adapter: object, per_day: in
     ends = [
         simulate_rollout(adapter, per_day, decide_by_mondrian, default_rollout_plan(per_day), rng)["end"]
         for _ in range(8)
-    ]  # type: ignore[arg-type]
+    ]
     assert ends.count(end) >= 7
 
 

@@ -170,5 +170,5 @@ def test_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_completion_script_names_commands_and_options(shell: str) -> None:
-    script = build_app().generate_completion(shell=shell)  # type: ignore[arg-type]
+    script = build_app().generate_completion(shell=shell)
     assert "retrain" in script and "learning-rate" in script

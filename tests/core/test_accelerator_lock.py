@@ -206,7 +206,7 @@ def test_control_characters_of_lock_holder_are_escaped() -> None:
 
 def test_progress_events_pass_through_lock_unchanged(lock: Path) -> None:
     heard: list[object] = []
-    with exclusive_work("train of ansel", ignore_events):  # type: ignore[arg-type]
+    with exclusive_work("train of ansel", ignore_events):
         accelerator_lock.yielding_turns(heard.append)(StageProgressed("train", 1))
     assert heard == [StageProgressed("train", 1)]
 

@@ -261,8 +261,9 @@ def test_large_pictures_are_reduced_and_upright(tmp_path: Path, kind: str, mode:
 def test_large_jpeg_is_not_decoded_at_full_size(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pillow's own memory isn't Python's, so the sizes that it allocates are looked at."""
     sizes = []
-    core_new = Image.core.new
-    monkeypatch.setattr(Image.core, "new", lambda mode, size: sizes.append(size) or core_new(mode, size))
+    core = Image.core  # type: ignore[attr-defined]
+    core_new = core.new
+    monkeypatch.setattr(core, "new", lambda mode, size: sizes.append(size) or core_new(mode, size))
     data = encoded(Image.new("RGB", (9000, 8800), "teal"), quality=20)
     sizes.clear()
     tracemalloc.start()

@@ -102,7 +102,7 @@ def test_split_fractions_must_leave_training_data() -> None:
 
 def test_recipes_are_frozen() -> None:
     with pytest.raises(ValidationError):
-        Recipe().name = "other"  # type: ignore[misc]
+        Recipe().name = "other"
 
 
 @given(st.integers(1, 100), st.integers(1, 256), st.floats(1e-6, 1.0))

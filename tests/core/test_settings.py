@@ -79,7 +79,7 @@ def test_invalid_advisor_ids_are_rejected(advisor: str) -> None:
         validate_advisor_id(advisor)
 
 
-def test_workspace_id_identifies_the_path_and_does_not_contain_it(tmp_path):
+def test_workspace_id_identifies_the_path_and_does_not_contain_it(tmp_path: Path) -> None:
     one, other = (Settings(workspace=tmp_path / name / "photos").workspace_id for name in ("a", "b"))
     assert one != other
     assert one.startswith("photos-")

@@ -54,7 +54,7 @@ def subject(
 
 
 def kinds(*arguments: object) -> list[SplitContaminationKind]:
-    return [leak.kind for leak in split_contamination(*arguments)]  # type: ignore[arg-type]
+    return [leak.kind for leak in split_contamination(*arguments)]
 
 
 def test_distinct_photographs_have_no_leakage() -> None:
@@ -186,4 +186,4 @@ def test_groups_join_near_duplicates_by_image_and_text() -> None:
     groups = near_duplicate_groups([subject(1), twin, subject(2, paraphrase_comments(COMMENTS, 1)), subject(3)])
     assert len({groups[photo_id_of(number)] for number in (1, 30, 2)}) == 1
     assert groups[photo_id_of(3)] == photo_id_of(3)
-    assert module.near_duplicate_groups is near_duplicate_groups
+    assert module.near_duplicate_groups is near_duplicate_groups  # type: ignore[attr-defined]

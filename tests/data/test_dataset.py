@@ -24,7 +24,7 @@ from mondrian_core.errors import BadInput, DiskFull, NothingToDo
 from mondrian_core.events import StageEvent, ignore_events
 from mondrian_core.prompts import AdvisorPrompt, critique_messages
 from mondrian_core.recipes import DataRecipe
-from mondrian_core.rubric import DIMENSIONS, Critique, grade_from_scores, round_score
+from mondrian_core.rubric import DIMENSIONS, Critique, grade_from_scores, round_score, training_target
 from tests.data.stand_in import VOICE, jpeg, profile, workspace_of
 
 RECIPE = DataRecipe()
@@ -121,14 +121,14 @@ def test_paraphrases_keep_picture_scores_and_weight(tmp_path: Path) -> None:
 
 def test_mirrored_rows_are_mirrored_in_picture_and_text(tmp_path: Path) -> None:
     version = built(tmp_path)
-    pairs: dict[str, dict[bool, object]] = {}
+    pairs: dict[str, dict[bool, DatasetRow]] = {}
     for row in version.rows("train"):
         if row.loss_dimensions == DIMENSIONS:
             pairs.setdefault(row.photo_id, {})["right" in row.answer] = row
     both = [pair for pair in pairs.values() if len(pair) == 2]
     assert both
     for pair in both:
-        original, mirrored = (np.asarray(pair[key].image, dtype=float) for key in (False, True))  # type: ignore[attr-defined]
+        original, mirrored = (np.asarray(pair[key].image, dtype=float) for key in (False, True))
         assert np.abs(original - mirrored[:, ::-1]).mean() < 4
         assert np.abs(original - mirrored).mean() > 4
 
@@ -140,7 +140,7 @@ def test_build_opens_each_photograph_once_and_renders_each_answer_once(
     manifest = linked(tmp_path)
     decoded: list[tuple[int, int]] = []
     rendered: list[str] = []
-    load, target = ImageFile.ImageFile.load, examples.training_target
+    load = ImageFile.ImageFile.load
 
     def counted_load(image: ImageFile.ImageFile) -> object:
         if image.tile:  # not decoded yet
@@ -148,7 +148,7 @@ def test_build_opens_each_photograph_once_and_renders_each_answer_once(
         return load(image)
 
     def counted_target(critique: Critique) -> str:
-        rendered.append(target(critique))
+        rendered.append(training_target(critique))
         return rendered[-1]
 
     monkeypatch.setattr(ImageFile.ImageFile, "load", counted_load)

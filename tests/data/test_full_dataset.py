@@ -54,8 +54,8 @@ def test_held_out_variants_equal_training_variants(workspace: tuple[Path, LinkMa
 
     The share moves no seed, so both recipes ask for the same variants.
     """
-    holding_out = built(workspace, validation_fraction=0.5)  # type: ignore[arg-type]
-    training = built(workspace, validation_fraction=0.0)  # type: ignore[arg-type]
+    holding_out = built(workspace, validation_fraction=0.5)
+    training = built(workspace, validation_fraction=0.0)
     expected = by_photograph(training.rows("train"))
     rows = by_photograph(full_dataset.all_training_rows(holding_out))
     both = {row.photo_id for row in holding_out.rows("validation")} & expected.keys()

@@ -37,7 +37,7 @@ def job(number: int, filename: str, **changes: object) -> Job:
         "analysis_markdown": f"a{number}.md",
         "created_at": f"2026-02-{number + 1:02d}T08:00:00",
     }
-    return Job(id=f"j{number}", filename=filename, advisor="ansel", **{**values, **changes})  # type: ignore[arg-type]
+    return Job(id=f"j{number}", filename=filename, advisor="ansel", **{**values, **changes})
 
 
 # --- the samples, record by record ------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from mondrian_core.evaluation import CrossValidationPlan, LabelledPhotograph
 
@@ -23,7 +24,7 @@ class FakeFoldTrainer:
         return path
 
 
-def make_fold_model(fake_model: ModuleType, spread: float) -> object:
+def make_fold_model(fake_model: ModuleType, spread: float) -> Any:
     critics = {"base": fake_model.noisy_critic(2.0), "candidate": fake_model.noisy_critic(1.0)}
     return fake_model.FakeModel(critics=critics | {f"fold-{k}": fake_model.noisy_critic(spread) for k in range(4)})
 

@@ -78,7 +78,8 @@ def test_evaluation_with_mini_model(tmp_path: Path) -> None:
     assert (zero.gate("integrity").verdict, zero.verdict) == ("FAIL", "FAIL")
     report = judged("moved")
     assert report.gate("integrity").verdict == "PASS"
-    assert report.gate("effect").observed > 0
+    effect = report.gate("effect").observed
+    assert effect is not None and effect > 0
     assert report.gate("latency_overhead").n in (3, 6, 12)
     samples = load_evaluation_samples(tmp_path / "run" / "samples.jsonl")
     base_outcomes = [outcome for outcome in samples.outcomes if outcome.arm == "base"]

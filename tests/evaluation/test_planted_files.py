@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ Weights = dict[str, Any]
 
 
 @pytest.fixture(scope="module")
-def base() -> Iterator[Any]:
+def base() -> Any:
     from mondrian_core.models.base_model import load_base
 
     return load_base("mini")

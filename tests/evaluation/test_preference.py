@@ -188,7 +188,7 @@ def chromium() -> Iterator[object]:
 def test_blind_page_saves_choices(measured: Path, samples: EvaluationSamples, tmp_path: Path, chromium: Any) -> None:
     page_file = tmp_path / "blind.html"
     main(["evaluate", "--rescore", str(measured), "--blind", str(page_file)])
-    page = chromium.new_page()  # type: ignore[attr-defined]
+    page = chromium.new_page()
     mistakes: list[str] = []
     page.on("console", lambda message: mistakes.append(message.text) if message.type == "error" else None)
     page.goto(page_file.as_uri())

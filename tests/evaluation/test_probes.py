@@ -88,6 +88,8 @@ def consult(scores: Mapping[str, float], lineage: str) -> PortfolioComparison:
 
 def test_base_with_retrieval_is_a_baseline_not_an_arm(run: Run, fake_model: Any) -> None:
     class Helped(fake_model.FakeModel):
+        critics: dict[str, Any]
+
         def ask(self, question: Question, **options: Any) -> Any:
             if not fake_model.has_comparison(question):
                 return super().ask(question, **options)

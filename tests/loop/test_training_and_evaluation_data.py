@@ -274,7 +274,7 @@ def test_more_folds_than_photographs_is_reported(built: tuple[StageContext, Any]
 def test_notices_name_photograph_files() -> None:
     members = [{"lineage": "a" * 64, "photograph": "source/advisor/photographer/ansel/half-dome.jpg"}]
     heard: list[StageEvent] = []
-    listen = training_data.listener_with_file_names(heard.append, SimpleNamespace(manifest={"members": members}))  # type: ignore[arg-type]
+    listen = training_data.listener_with_file_names(heard.append, SimpleNamespace(manifest={"members": members}))
     listen(StageNotice("train", f"The validation loss of {'a' * 64}, {'b' * 64} is not a number"))
     listen(StageProgressed("train", 1, 2))
     assert heard == [

@@ -41,7 +41,7 @@ def plain(**changes: object) -> Scene:
         "vignette": 0.0,
         "distortion": 0.0,
     }
-    return dataclasses.replace(scene, **{**good, **changes})  # type: ignore[arg-type]
+    return dataclasses.replace(scene, **{**good, **changes})
 
 
 def grey(scene: Scene) -> np.ndarray:

@@ -23,7 +23,7 @@ def test_generic_taste_gives_generic_scores() -> None:
 
 def test_advisors_disagree_with_the_base_and_with_one_another() -> None:
     def table(taste: object) -> np.ndarray:
-        return np.array([list(score_scene(scene, taste).values()) for scene in scenes(300)], float)  # type: ignore[arg-type]
+        return np.array([list(score_scene(scene, taste).values()) for scene in scenes(300)], float)
 
     generic, ansel, watkins = table(GENERIC), table(ANSEL), table(WATKINS)
     assert ((ansel - generic) ** 2).mean() > 1.5

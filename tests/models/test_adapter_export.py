@@ -95,7 +95,7 @@ def test_merging_into_packed_base_is_rejected(base: BaseVLM, adapter: Path, mess
 def test_export_rejects_foreign_adapter_and_existing_folder(base: BaseVLM, adapter: Path, tmp_path: Path) -> None:
     broken = tmp_path / "broken"
     shutil.copytree(adapter, broken)
-    tensors = mx.load(str(broken / "adapters.safetensors"))
+    tensors: Any = mx.load(str(broken / "adapters.safetensors"))
     name = next(key for key in tensors if key.endswith("lora_a"))
     mx.save_safetensors(str(broken / "adapters.safetensors"), {**tensors, name: tensors[name][1:]})
     with pytest.raises(BadAdapter, match="shapes"):

@@ -47,7 +47,10 @@ def edit(name: str, **values: Any) -> Callable[[Path], None]:
 
 
 def write(name: str, text: str) -> Callable[[Path], None]:
-    return lambda folder: (folder / name).write_text(text) and None
+    def change(folder: Path) -> None:
+        (folder / name).write_text(text)
+
+    return change
 
 
 CHANGES: dict[str, tuple[Callable[[Path], None], str]] = {

@@ -69,7 +69,7 @@ def test_vision_feature_cache_without_disk_space(
 
 def test_vision_feature_cache_evicts_least_recently_used(base: BaseVLM, messages: Any, tmp_path: Path) -> None:
     kept = VisionFeatureCache(tmp_path)
-    paths = [kept.encode(base, messages, photograph(seed)).path for seed in (1, 2, 3)]  # type: ignore[union-attr]
+    paths = [kept.encode(base, messages, photograph(seed)).path for seed in (1, 2, 3)]
     for age, path in zip((50, 900, 100), paths, strict=True):
         os.utime(path, (path.stat().st_atime, path.stat().st_mtime - age))
     VisionFeatureCache(tmp_path, limit_bytes=2 * paths[0].stat().st_size).prune()

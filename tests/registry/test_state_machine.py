@@ -41,7 +41,7 @@ class Books(RuleBasedStateMachine):
     @rule(target=versions, verdict=st.sampled_from(["PASS", "INCONCLUSIVE", "FAIL"]))
     def register(self, verdict: str) -> str:
         state = "rejected" if verdict == "FAIL" else "candidate"
-        version = self.registry.register("ansel", self.adapter, manifest(verdict), state)  # type: ignore[arg-type]
+        version = self.registry.register("ansel", self.adapter, manifest(verdict), state)
         assert version.version not in self.states
         self.states[version.version] = state
         return version.version

@@ -49,14 +49,14 @@ def rollout(**values: object) -> Rollout:
             step_started_at=began,
         ),
         **values,
-    )  # type: ignore[arg-type]
+    )
 
 
 def seen(
     candidate: tuple[int, int] = (60, 1), control: tuple[int, int] = (1140, 12), **values: object
 ) -> RolloutObservations:
     stratum = ShareStratum(0.05, ArmCounts(*candidate), ArmCounts(*control))
-    return RolloutObservations(strata=(stratum,), in_step=candidate[0], **values)  # type: ignore[arg-type]
+    return RolloutObservations(strata=(stratum,), in_step=candidate[0], **values)
 
 
 @given(st.text(max_size=20), st.text(max_size=64), st.floats(0, 1), st.floats(0, 1))

@@ -126,7 +126,7 @@ def test_jobs_are_converted_to_rollout_requests(registry: Registry) -> None:
             "photograph_sha256": name,
             "details": {"rollout": mark, "seconds": 2.0},
         }
-        return Job(id=name, filename="x.jpg", advisor="ansel", **{**facts, **values})  # type: ignore[arg-type]
+        return Job(id=name, filename="x.jpg", advisor="ansel", **{**facts, **values})
 
     found = rollout_requests(
         [

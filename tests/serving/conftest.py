@@ -184,7 +184,7 @@ def make_service(settings: Settings, registry: Registry, model: ModelProcess) ->
     def make(model_mode: str = "base", **options: Any) -> Service:
         store = Store(settings.database)
         stores.append(store)
-        policy = RoutingPolicy(model_mode=model_mode, split=options.pop("ab_test_split", 0.5))  # type: ignore[arg-type]
+        policy = RoutingPolicy(model_mode=model_mode, split=options.pop("ab_test_split", 0.5))
         told = ServerOptions(model_mode=model_mode, ab_test_split=policy.split, **options)
         return build_service(settings, told, policy, store, model, lambda event: None)
 
@@ -217,7 +217,7 @@ def start(settings: Settings, command: tuple[str, ...], root: Path) -> Iterator[
             cwd=root,
         )
         if log:
-            errors.close()  # type: ignore[union-attr]
+            errors.close()
         made.append(process)
         return Running(process)
 

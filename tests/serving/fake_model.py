@@ -42,35 +42,15 @@ class FakeEngine:
         if orders.get("die", 0) > 0:
             self.control.write_text(json.dumps({**orders, "die": orders["die"] - 1}))
             os._exit(9)
-        who = {"*", question.adapter.name if question.adapter else ""}
-        if who & set(orders.get("deadly", [])):
+        if named(question, orders, "deadly"):
             os._exit(9)
         if path := orders.get("record_pixels"):
             image = load_image(question.image)
             seen = {"size": image.size, "sha256": hashlib.sha256(image.tobytes()).hexdigest()}
             Path(path).write_text(json.dumps(seen))
-        if orders.get("refuse"):
-            raise BadPhotograph("it", "aspect_ratio", "one side is more than 200 times the other")
-        if who & set(orders.get("odd", [])):
-            raise OverflowError("int too large to convert to float")
-        if question.adapter is not None and self.check(question.adapter):
-            raise BadAdapter("The adapter is unsound.", "Name another.")
-        for _ in range(orders.get("waits", 0)):
-            time.sleep(0.3)
-            if on_token is not None:
-                on_token(0)
-        time.sleep(orders.get("hang", 0))
-        tokens = orders.get("tokens", 3)
-        for count in range(1, tokens + 1):
-            time.sleep(orders.get("pace", 0))
-            if on_token is not None:
-                on_token(count)
-        texts = orders.get("texts") or []
-        text = texts.pop(0) if texts else critique_by(question.adapter)
-        if who & set(orders.get("garbled", [])):
-            text = "a fine photograph"
-        if "texts" in orders:
-            self.control.write_text(json.dumps({**orders, "texts": texts}))
+        self._refuse(question, orders)
+        tokens = decode(orders, on_token or (lambda count: None))
+        text = self._text(question, orders)
         vector = tuple(orders.get("embedding", ())) if question.embed else ()
         drafted, accepted = (4, 3) if question.precedents else (0, 0)
         return Reply(
@@ -87,11 +67,46 @@ class FakeEngine:
             accepted=accepted,
         )
 
+    def _refuse(self, question: Question, orders: dict[str, Any]) -> None:
+        """Raise the error that the orders name."""
+        if orders.get("refuse"):
+            raise BadPhotograph("it", "aspect_ratio", "one side is more than 200 times the other")
+        if named(question, orders, "odd"):
+            raise OverflowError("int too large to convert to float")
+        if question.adapter is not None and self.check(question.adapter):
+            raise BadAdapter("The adapter is unsound.", "Name another.")
+
+    def _text(self, question: Question, orders: dict[str, Any]) -> str:
+        """The answer; one of "texts" is used once, also where nonsense takes its place."""
+        texts = orders.get("texts") or []
+        text = texts.pop(0) if texts else critique_by(question.adapter)
+        if "texts" in orders:
+            self.control.write_text(json.dumps({**orders, "texts": texts}))
+        return "a fine photograph" if named(question, orders, "garbled") else text
+
     def check(self, folder: Path) -> tuple[str, ...]:
         return ("it is unsound",) if folder.name in self._orders().get("unsound", []) else ()
 
     def _orders(self) -> dict[str, Any]:
         return json.loads(self.control.read_text()) if self.control.exists() else {}
+
+
+def named(question: Question, orders: dict[str, Any], fault: str) -> bool:
+    """True when the question's adapter, or all ("*"), are to have the fault."""
+    return bool({"*", question.adapter.name if question.adapter else ""} & set(orders.get(fault, [])))
+
+
+def decode(orders: dict[str, Any], on_token: OnToken) -> int:
+    """Wait, hang and decode as ordered; returns the number of tokens."""
+    for _ in range(orders.get("waits", 0)):
+        time.sleep(0.3)
+        on_token(0)
+    time.sleep(orders.get("hang", 0))
+    tokens: int = orders.get("tokens", 3)
+    for count in range(1, tokens + 1):
+        time.sleep(orders.get("pace", 0))
+        on_token(count)
+    return tokens
 
 
 def critique_by(adapter: Path | None) -> str:

@@ -170,7 +170,7 @@ def test_advisor_is_required_with_several_advisors(
 ) -> None:
     with TestClient(create_app(make_service("base")), base_url="http://localhost") as client:
         for sent in ({"files": {"image": ("x.jpg", photograph())}}, {"json": {"image": "one.jpg"}}):
-            answer = client.post("/analyze", **sent)  # type: ignore[arg-type]
+            answer = client.post("/analyze", **sent)
             assert (answer.status_code, "ansel, dorothea" in answer.text) == (422, True)
         both = client.post("/analyze", json={"image": "one.jpg", "path": "one.jpg", "advisor": "ansel"})
         assert both.status_code == 422
@@ -271,7 +271,7 @@ def test_older_ab_query_works(
     with TestClient(create_app(service), base_url="http://localhost") as client:
         for seed in range(8):
             form = {"files": {"image": ("x.jpg", photograph(seed))}, "data": {"advisor": "ansel"}}
-            assert client.post("/analyze", **form).status_code == 200  # type: ignore[arg-type]
+            assert client.post("/analyze", **form).status_code == 200
     with service.store.transaction() as connection:
         rows = {row[0]: row[1:] for row in connection.execute(query, (7,))}
     assert set(rows) == {"ab_test_base", "ab_test_fine_tuned"}

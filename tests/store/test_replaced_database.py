@@ -51,9 +51,9 @@ def test_replaced_database_file_is_detected_by_reading_and_writing(tmp_path: Pat
     path = tmp_path / "workspace" / "mondrian.db"
     with Store.create(path) as store:
         store.add_job("ansel", "one.jpg")
-        assert not store.replaced
+        before = store.replaced
         act(path)
-        assert store.replaced
+        assert (before, store.replaced) == (False, True)
         with pytest.raises(DatabaseReplaced, match=r"^The database mondrian\.db was replaced or deleted"):
             store.add_job("ansel", "two.jpg")
         with pytest.raises(DatabaseReplaced):

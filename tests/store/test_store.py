@@ -272,7 +272,7 @@ def test_jobs_of_dead_process_are_requeued(store: Store) -> None:
     again = store.claim_job()
     assert again is not None
     assert (again.id, again.attempts) == (job.id, 2)
-    assert store.job("old").status == "analyzing"  # type: ignore[union-attr]
+    assert store.job("old").status == "analyzing"
 
 
 def test_model_used_has_four_values(store: Store) -> None:

@@ -15,7 +15,6 @@ from mlx.utils import tree_flatten, tree_map
 import mondrian_core.training  # noqa: F401  (before mlx)
 from mondrian_core.dataset_types import DatasetRow
 from mondrian_core.events import ignore_events
-from mondrian_core.models import forward_pass
 from mondrian_core.models.base_model import BaseVLM
 from mondrian_core.models.lora import lora_layers
 from mondrian_core.recipes import TrainRecipe
@@ -158,7 +157,7 @@ def test_checkpointing_does_not_change_gradient(
         return float(np.array(loss)), {name: np.array(array) for name, array in tree_flatten(gradient)}
 
     saving = found()
-    monkeypatch.setattr(forward_pass.mx, "checkpoint", lambda function: function)
+    monkeypatch.setattr(mx, "checkpoint", lambda function: function)
     _close(saving, found())
     attached.model.eval()
 

@@ -21,8 +21,11 @@ from mondrian_core.models.lora import lora_layers
 from mondrian_core.recipes import TrainRecipe
 from mondrian_core.rubric import MAX_ANSWER_TOKENS
 from mondrian_core.training import TrainingResult, TrainingRows, train_adapter, trainer, training_loop
+from mondrian_core.training.checkpoints import load_checkpoint
 from mondrian_core.training.generative_validation import GenerativeValidation, score_validation_answers
 from mondrian_core.training.gradient_step import GradientStep
+from mondrian_core.training.optimizer import apply_optimizer_step
+from mondrian_core.training.training_examples import make_training_batch
 from tests.training.conftest import files_of, make_row
 
 pytestmark = pytest.mark.mini
@@ -227,11 +230,10 @@ def test_every_row_is_used_in_every_epoch(
     base: BaseVLM, rows: list[DatasetRow], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[str] = []
-    real = trainer.make_training_batch
 
     def watched(base: BaseVLM, example: Any, *rest: Any) -> Any:
         seen.append(example.photo_id)
-        return real(base, example, *rest)
+        return make_training_batch(base, example, *rest)
 
     monkeypatch.setattr(trainer, "make_training_batch", watched)
     train_adapter(base, TrainingRows(rows), TrainRecipe(epochs=2, accumulation=2), tmp_path)
@@ -242,11 +244,10 @@ def test_every_row_is_used_in_every_epoch(
 def test_nan_loss_stops_and_keeps_last_checkpoint(
     base: BaseVLM, rows: list[DatasetRow], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = training_loop.apply_optimizer_step
     count = iter(range(9))
 
     def broken(*arguments: Any) -> Any:
-        updated, state, norm = real(*arguments)
+        updated, state, norm = apply_optimizer_step(*arguments)
         return updated, state, norm * (float("nan") if next(count) == 2 else 1.0)
 
     monkeypatch.setattr(training_loop, "apply_optimizer_step", broken)
@@ -254,7 +255,7 @@ def test_nan_loss_stops_and_keeps_last_checkpoint(
         train_adapter(base, TrainingRows(rows[:2]), TrainRecipe(epochs=4, accumulation=1), tmp_path)
     assert "learning rate" in caught.value.next_step
     monkeypatch.undo()
-    kept = training_loop.load_checkpoint(tmp_path)
+    kept = load_checkpoint(tmp_path)
     assert kept is not None and kept[0].step == 2
     assert not (tmp_path / "adapter").exists()
     assert not any(hasattr(module, "lora_a") for _, module in base.model.named_modules())
@@ -264,8 +265,6 @@ def test_disk_full_keeps_last_checkpoint(
     base: BaseVLM, rows: list[DatasetRow], recipe: TrainRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import errno
-
-    from mondrian_core import files
 
     real = Path.write_bytes
     written: list[Path] = []
@@ -278,7 +277,7 @@ def test_disk_full_keeps_last_checkpoint(
                 raise OSError(errno.ENOSPC, "No space left on device", str(self))
         return real(self, data)
 
-    monkeypatch.setattr(files.Path, "write_bytes", full)
+    monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(DiskFull):
         train_adapter(base, TrainingRows(rows[:2]), recipe, tmp_path)
     monkeypatch.undo()

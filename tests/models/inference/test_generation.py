@@ -13,7 +13,7 @@ import mondrian_core.models  # noqa: F401  (before mlx)
 from mondrian_core.critique_parsing import parse_critique_strict
 from mondrian_core.errors import BadInput
 from mondrian_core.models.base_model import BaseVLM
-from mondrian_core.models.forward_pass import DecoderInputs, hidden_states
+from mondrian_core.models.forward_pass import DecoderInputs, hidden_states, lm_head_logits
 from mondrian_core.models.inference.decoding import CompiledDecoder, EagerDecoder
 from mondrian_core.models.inference.generation import generate, mean_kl, prepare_prompt
 from mondrian_core.models.kl import log_probabilities, teacher_forced_inputs
@@ -138,7 +138,7 @@ def test_prefix_cache_is_keyed_by_adapter(
         mounted.use(folder)
         found = np.array(decoding.prefill(base, prompt)[0])
         hidden = hidden_states(base, prompt.decoder_inputs)
-        whole = np.array(decoding.lm_head_logits(base, hidden[:, -1])[0])
+        whole = np.array(lm_head_logits(base, hidden[:, -1])[0])
         np.testing.assert_allclose(found, whole, atol=2e-4)
         kept.setdefault(folder, found)
         assert np.array_equal(found, kept[folder])

@@ -84,7 +84,7 @@ def test_photograph_that_the_base_fails_on_too_is_ignored(
 
     (settings.root / "source" / "a_strip.jpg").write_bytes(photograph(1, (10, 90)))
     with Store(settings.database) as store:
-        smoke_check = AdapterSmokeCheck(Picky(), store, settings.root)  # type: ignore[arg-type]
+        smoke_check = AdapterSmokeCheck(Picky(), store, settings.root)
         assert smoke_check(Path("ansel/v0001")) == ()
         assert smoke_check(Path("ansel/v0002")) == ("it gives no answer in the smoke test: No answer.",)
         control(garbled=["v0001"])

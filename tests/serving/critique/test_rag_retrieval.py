@@ -166,7 +166,7 @@ def test_rag_makes_two_passes_and_names_the_compared_photographs(fake_engine: An
         advisor_prompt=AdvisorPrompt("ansel", "Ansel"), image=Image.new("RGB", (32, 32)), portfolio=PORTFOLIO
     )
     engine = Listening(fake_engine)
-    answer = RagStrategy().analyze(context, engine)  # type: ignore[arg-type]
+    answer = RagStrategy().analyze(context, engine)
     assert len(answer.replies) == 2
     assert "middling.jpg" not in engine.texts[0]
     assert "middling.jpg" in engine.texts[1]

@@ -150,7 +150,7 @@ def test_serving_and_gates_share_the_text_check() -> None:
     from mondrian_core.evaluation.measure import health_metrics
     from mondrian_core.serving.critique import strategies
 
-    assert health_metrics.critique_text_problem is strategies.critique_text_problem
+    assert health_metrics.critique_text_problem is strategies.critique_text_problem  # type: ignore[attr-defined]
     assert health_metrics.is_degenerate_answer(looping()) and not health_metrics.is_degenerate_answer(
         looping().replace("the light ", "")
     )

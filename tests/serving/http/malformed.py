@@ -69,29 +69,45 @@ def bomb(width: int, height: int) -> bytes:
 
 
 def _uploads(rng: random.Random) -> Iterator[Malformed]:
-    """Truncated, bit-flipped and shuffled images, and other files."""
+    """Damaged images, odd images, other files and odd filenames."""
+    yield from _damaged_images(rng)
+    yield from _odd_images()
+    yield from _other_files(rng)
+    yield from _filenames()
 
-    def upload(name: str, data: bytes, filename: str = "a.jpg") -> Malformed:
-        return Malformed(name=f"upload {name}", body=form(data, name=filename), headers=FORM)
 
+def _upload(name: str, data: bytes, filename: str = "a.jpg") -> Malformed:
+    return Malformed(name=f"upload {name}", body=form(data, name=filename), headers=FORM)
+
+
+def _damaged_images(rng: random.Random) -> Iterator[Malformed]:
+    """Truncated, bit-flipped and repeated images."""
     whole = {"JPEG": picture("JPEG"), "PNG": picture("PNG"), "TIFF": picture("TIFF"), "WEBP": picture("WEBP")}
     for kind, data in whole.items():
         for share in (0.05, 0.2, 0.5, 0.8, 0.95):
-            yield upload(f"{kind} cut at {share}", data[: int(len(data) * share)])
+            yield _upload(f"{kind} cut at {share}", data[: int(len(data) * share)])
         for number in range(20):
             flipped = bytearray(data)
             for _ in range(1 + number):
                 flipped[rng.randrange(len(flipped))] = rng.randrange(256)
-            yield upload(f"{kind} flipped {number}", bytes(flipped))
-        yield upload(f"{kind} header and noise", data[:32] + rng.randbytes(2000))
-        yield upload(f"{kind} twice", data * 2)
-        yield upload(f"{kind} with a tail", data + b"<script>alert(1)</script>" * 100)
+            yield _upload(f"{kind} flipped {number}", bytes(flipped))
+        yield _upload(f"{kind} header and noise", data[:32] + rng.randbytes(2000))
+        yield _upload(f"{kind} twice", data * 2)
+        yield _upload(f"{kind} with a tail", data + b"<script>alert(1)</script>" * 100)
+
+
+def _odd_images() -> Iterator[Malformed]:
+    """Images of unsupported kinds, impossible sizes and other color modes."""
     for kind in ("GIF", "BMP", "ICO", "PPM", "PDF", "TGA"):
-        yield upload(kind, picture(kind))
+        yield _upload(kind, picture(kind))
     for size in ((65_500, 65_500), (200_000, 1), (1, 200_000), (30_001, 10), (2**31 - 1, 2**31 - 1), (0, 0)):
-        yield upload(f"bomb {size}", bomb(*size))
+        yield _upload(f"bomb {size}", bomb(*size))
     for mode in ("L", "1", "P", "CMYK", "YCbCr"):
-        yield upload(f"mode {mode}", picture("TIFF", mode=mode) if mode != "P" else picture("PNG", mode=mode))
+        yield _upload(f"mode {mode}", picture("TIFF", mode=mode) if mode != "P" else picture("PNG", mode=mode))
+
+
+def _other_files(rng: random.Random) -> Iterator[Malformed]:
+    """Files that aren't images."""
     others = {
         "nothing": b"",
         "a byte": b"\xff",
@@ -109,7 +125,11 @@ def _uploads(rng: random.Random) -> Iterator[Malformed]:
         "pickle": b"\x80\x04\x95" + bytes(50),
     }
     for name, data in others.items():
-        yield upload(name, data)
+        yield _upload(name, data)
+
+
+def _filenames() -> Iterator[Malformed]:
+    """A valid image under odd filenames."""
     for filename in (
         "../../etc/passwd",
         "..\\..\\x.jpg",
@@ -124,7 +144,7 @@ def _uploads(rng: random.Random) -> Iterator[Malformed]:
         "'; DROP TABLE jobs; --.jpg",
         "\ud800.jpg",
     ):
-        yield upload(f"named {filename[:30]!r}", whole["JPEG"], filename)
+        yield _upload(f"named {filename[:30]!r}", picture("JPEG"), filename)
 
 
 def _forms() -> Iterator[Malformed]:

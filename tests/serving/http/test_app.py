@@ -233,7 +233,7 @@ def test_next_service_runs_the_jobs_of_a_stopped_one(
         ids = [send(client, photograph(seed), {"Prefer": "respond-async"}).json()["job_id"] for seed in (1, 2)]
         time.sleep(0.3)
     with Store(settings.database) as store:
-        assert [store.job(each).status for each in ids] == ["queued", "queued"]  # type: ignore[union-attr]
+        assert [store.job(each).status for each in ids] == ["queued", "queued"]
         store.claim_job(ids[0])  # as a killed service leaves it
     control()
     service = make_service("base")

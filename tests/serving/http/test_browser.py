@@ -140,7 +140,7 @@ def test_dropped_photographs_are_critiqued_and_rated(
     card.get_by_role("button", name="4 of 5").click()
     expect(card.locator(".stars .on")).to_have_count(4)
     with Store(settings.database, read_only=True) as store:
-        assert store.job(card.get_attribute("data-job") or "").details["rating"] == 4  # type: ignore[union-attr]
+        assert store.job(card.get_attribute("data-job") or "").details["rating"] == 4
     page.screenshot(path=tmp_path / "done.png", full_page=True)
     assert_fits(page)
 

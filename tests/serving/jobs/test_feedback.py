@@ -19,6 +19,7 @@ from mondrian_core.serving.http.app import create_app
 from mondrian_core.serving.http.service import Service
 from mondrian_core.serving.jobs import ab_comparison, feedback, score_history
 from mondrian_core.store import Job, Store
+from mondrian_core.store.corrections import correction_id
 
 Make = Callable[..., Service]
 Photograph = Callable[..., bytes]
@@ -144,7 +145,7 @@ def test_incomplete_correction_is_refused(
     )
     assert answer.status_code == 422, answer.text
     assert answer.json()["type"].startswith("urn:mondrian:problem:")
-    assert service.store.profile(feedback.correction_id(job)) is None
+    assert service.store.profile(correction_id(job)) is None
 
 
 def test_job_without_critique_can_not_be_rated_or_corrected(settings: Any) -> None:

@@ -72,7 +72,7 @@ def test_stream_ends_for_a_job_that_ended_without_an_event(
     control(tokens=1000, pace=0.02)
     job = send(client, photograph(), "respond-async")
     with Store(settings.database) as store:
-        while store.job(job).status != "running":  # type: ignore[union-attr]
+        while store.job(job).status != "running":
             time.sleep(0.05)
         store.fail_job(job, "ended by another program")
     assert listen(client, job)[-1][1] == "failed"

@@ -96,7 +96,7 @@ def test_missing_pixel_file_is_decoded_again(
     service = make_service()
     with TestClient(create_app(service), base_url="http://localhost") as client:
         form = {"files": {"image": ("a.jpg", photograph(3))}, "data": {"advisor": "ansel"}}
-        first = client.post("/analyze", **form)  # type: ignore[arg-type]
+        first = client.post("/analyze", **form)
         (file,) = (settings.root / PIXEL_FOLDER).glob("*.rgb")
         assert file.parent.stat().st_mode & 0o077 == 0, "only the owner reads it"
         file.unlink()

@@ -29,7 +29,7 @@ def test_shadow_jobs_run_while_idle(
 
         def send(seed: int) -> Any:
             form = {"files": {"image": ("a.jpg", photograph(seed))}, "data": {"advisor": "ansel"}}
-            return client.post("/analyze", **form)  # type: ignore[arg-type]
+            return client.post("/analyze", **form)
 
         assert {send(seed).headers["X-Adapter-Version"] for seed in (1, 2, 3)} == {"v0001"}
         ends = time.monotonic() + 30
