@@ -8,7 +8,7 @@ PYTHON ?= $(firstword $(shell for p in python3 python3.14 python3.13 python3.12 
   $$p -c '$(new_enough)' 2>/dev/null && echo $$p; done) python3)
 VENV ?= .venv
 ARGS ?=
-WORKERS ?= 2
+WORKERS ?= 3
 COVERAGE ?= 80
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
@@ -21,7 +21,7 @@ ready := $(VENV)/.ready
 pip := PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1 $(py) -m pip
 progress := /^(Collecting|Processing) / {if (++n % 40 == 0) {print "    " n " packages found"; fflush()}} \
   /^Installing collected/ {print "    unpacking " n; fflush()}
-pytest = $(py) -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+pytest = $(py) -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
 sources := mondrian mondrian_core tasks flows deployments mini_training bench tests
 present = $(wildcard $(sources))
 

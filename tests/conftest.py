@@ -21,6 +21,7 @@ settings.register_profile("shared machine", deadline=None)
 settings.load_profile("shared machine")
 
 ROOT = Path(__file__).resolve().parent.parent
+LONGEST_FOLDERS = ("flows", "docs", "loop")
 TEST_MARKS = {"mini", "flow", "browser"}
 HIDDEN_ENVIRONMENT_PREFIXES = ("MONDRIAN_", "PREFECT_", "ANALYSIS_MODE", "EMBEDDINGS_ENABLED", "LORA_ADAPTER_DIR")
 
@@ -64,6 +65,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.slow)
         if not TEST_MARKS & {mark.name for mark in item.iter_markers()}:
             item.add_marker(pytest.mark.unit)
+        item.add_marker(pytest.mark.xdist_group(_group(item)))
+    items.sort(key=_position)
+
+
+def _group(item: pytest.Item) -> str:
+    """A file's tests share a pytest worker, and so does everything on the Prefect server of tests/flows/conftest.py."""
+    shares_server = "machine" in getattr(item, "fixturenames", ()) and item.path.name != "test_lifecycle.py"
+    return "prefect server" if shares_server else str(item.path.relative_to(ROOT))
+
+
+def _position(item: pytest.Item) -> int:
+    """The longest folders begin first, so that no worker is left alone with one of them at the end."""
+    folder = item.path.parent.name
+    return LONGEST_FOLDERS.index(folder) if folder in LONGEST_FOLDERS else len(LONGEST_FOLDERS)
 
 
 @pytest.fixture(scope="session")

@@ -21,8 +21,8 @@ def read_slow_tests() -> set[str]:
 
 
 def function_of(nodeid: str) -> str:
-    """The node ID without its parameters."""
-    return nodeid.partition("[")[0]
+    """The node ID without its parameters and without the xdist group that pytest-xdist appends."""
+    return nodeid.partition("[")[0].partition("@")[0]
 
 
 class SlowTestRecorder:

@@ -203,6 +203,7 @@ def test_unknown_advisors_and_missing_workspaces(
     assert "mondrian init" in capsys.readouterr().err
 
 
+@pytest.mark.soak
 @pytest.mark.mini
 def test_reviewed_draft_reaches_dataset(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A photograph without a critique: index, draft, review, dataset."""

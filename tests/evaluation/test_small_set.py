@@ -20,7 +20,7 @@ from mondrian_core.registry import Registry
 from mondrian_core.settings import Settings
 from mondrian_core.stages import DatasetSummary, StageContext, TrainSummary, read_stage_summary, training_data
 
-pytestmark = [pytest.mark.mini, pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.mini, pytest.mark.slow, pytest.mark.soak, pytest.mark.timeout(300)]
 RECIPE = recipe_from_values(
     {
         "data": {"variants": 1},

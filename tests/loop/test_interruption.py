@@ -20,6 +20,7 @@ from mondrian_core.registry import Registry
 pytestmark = [pytest.mark.mini, pytest.mark.slow, pytest.mark.timeout(400)]
 
 
+@pytest.mark.soak
 def test_ctrl_c_in_training_keeps_what_is_complete(
     legacy_workspace_copy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

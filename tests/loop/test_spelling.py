@@ -34,6 +34,7 @@ COMMENTS = (
 )
 
 
+@pytest.mark.soak
 @pytest.mark.timeout(600)
 def test_adapter_answers_in_unescaped_unicode(tmp_path: Path) -> None:
     """Overfitted on one critique and asked through the service's engine, greedily and under its grammar."""

@@ -52,16 +52,19 @@ def answers() -> tuple[list, np.ndarray]:
     return [answer(picture) for picture in [*pictures, *strange]], truth
 
 
+@pytest.mark.soak
 @pytest.mark.mini
 def test_unconstrained_answers_parse_strictly(answers: tuple[list, np.ndarray]) -> None:
     assert sum(answer.scores is not None for answer in answers[0][:SHOWN]) >= 0.95 * SHOWN
 
 
+@pytest.mark.soak
 @pytest.mark.mini
 def test_blank_images_get_complete_answer(answers: tuple[list, np.ndarray]) -> None:
     assert all(answer.scores is not None for answer in answers[0][SHOWN:])
 
 
+@pytest.mark.soak
 @pytest.mark.mini
 def test_mini_model_depends_on_image(answers: tuple[list, np.ndarray]) -> None:
     report = mini_metrics(answers[0][:SHOWN], answers[1])
