@@ -98,7 +98,7 @@ def test_a_rollout_that_could_not_be_held_is_refused_before_any_work(tmp_path: P
 
 
 def test_a_champion_that_came_meanwhile_stays(tmp_path: Path) -> None:
-    """Promoted by hand while the run trained or evaluated: nobody compared the two."""
+    """Promoted manually while the run trained or evaluated: nobody compared the two."""
     context = registered(tmp_path, rollout=False)
     registry = context.registry
     registry.register("ansel", write_adapter(tmp_path / "other", 7), manifest(), actor="person:test")
