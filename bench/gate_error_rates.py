@@ -1,4 +1,4 @@
-"""How often the gates err: false promotions and power, beside a gate that only looks at the observed figure.
+"""How often the gates err: false promotions and power, compared with a gate that only looks at the observed figure.
 
     python -m bench.gate_error_rates [--runs 200] [--samples RUN_FOLDER] [--out FOLDER]
 
@@ -217,9 +217,8 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error("--runs: at least 20")
     cells = score_gate_pass_rates(options.runs, options.samples)
     by_noise = {noise: overhead_gate_pass_rates(options.runs, noise) for noise in NOISES}
-    print(
-        f"score_error: passes of {options.runs} retrainings (in brackets: observed >= 5 % alone)\n\n{score_gate_markdown(cells)}\n"
-    )
+    print(f"score_error: passes of {options.runs} retrainings (in brackets: observed >= 5 % alone)\n")
+    print(f"{score_gate_markdown(cells)}\n")
     for n in (60, 120):
         told = ", ".join(f"{rate:.1%}: {share:.1%}" for rate, share in format_gate_pass_rates(n).items())
         print(f"format_compliance on {n} photographs, passes by true rate: {told}")

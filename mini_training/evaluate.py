@@ -89,7 +89,7 @@ def mini_metrics(answers: list[MiniAnswer], truth: NDArray[np.float64]) -> dict[
 
 
 def measure_on_real_photographs(folder: Path, answer: Any) -> dict[str, Any]:
-    """Compliance on every real photograph below `folder`; files that are no picture are left out."""
+    """Compliance on every real photograph below `folder`; files that are not images are left out."""
     answers = {}
     for path in sorted(p for p in folder.rglob("*") if p.suffix.lower() in (".jpg", ".jpeg", ".png")):
         try:

@@ -87,7 +87,7 @@ def _database(settings: Settings) -> DoctorCheck:
 
 
 def prefect_api_url(settings: Settings, given: str | None = None) -> str | None:
-    """URL of the Prefect API: `given`, otherwise PREFECT_API_URL, otherwise the server that `make up` started."""
+    """URL of the Prefect API: `given`, otherwise PREFECT_API_URL, otherwise the server that `mondrian up` started."""
     return given or settings.prefect_api or recorded_api_url(settings)
 
 
@@ -108,7 +108,7 @@ def _prefect(settings: Settings, given: str | None) -> list[DoctorCheck]:
     if address is None:
         return [
             DoctorCheck(
-                "prefect server", None, "no server is known", "`make up` starts one with a worker on this machine."
+                "prefect server", None, "no server is known", "`mondrian up` starts one with a worker on this machine."
             )
         ]
     try:
@@ -120,7 +120,7 @@ def _prefect(settings: Settings, given: str | None) -> list[DoctorCheck]:
                         False,
                         f"{address} rejects the password",
                         f"It belongs to {port_owner(client.base_url.port or 80, client.base_url.host)}; "
-                        "`make up` starts one for this workspace, or set PREFECT_API_AUTH_STRING.",
+                        "`mondrian up` starts one for this workspace, or set PREFECT_API_AUTH_STRING.",
                     )
                 ]
             client.get("/health").raise_for_status()
@@ -131,7 +131,7 @@ def _prefect(settings: Settings, given: str | None) -> list[DoctorCheck]:
                 "prefect server",
                 False,
                 f"{address} doesn't answer ({type(error).__name__})",
-                "Start it with `make up`, or check PREFECT_API_URL.",
+                "Start it with `mondrian up`, or check PREFECT_API_URL.",
             )
         ]
 
@@ -146,7 +146,7 @@ def _worker(client: Any) -> DoctorCheck:
         "prefect worker",
         False,
         f"no worker is online in pool {POOL}",
-        f"Run `make up`, or `mondrian prefect worker start --pool {POOL}`.",
+        f"Run `mondrian up`, or `mondrian prefect worker start --pool {POOL}`.",
     )
 
 

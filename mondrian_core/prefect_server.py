@@ -101,7 +101,7 @@ def prefect_client_environment(settings: Settings, inherited: Mapping[str, str])
     api, auth = recorded_api_url(settings), read_auth_string(settings)
     found = fetch_server_identity(api.removesuffix("/api")) if api else None
     if api is None or auth is None or found is None or found.workspace != settings.workspace_id:
-        raise PrefectUnavailable(f"No Prefect server runs for {settings.root}.", "Start it with `make up`.")
+        raise PrefectUnavailable(f"No Prefect server runs for {settings.root}.", "Start it with `mondrian up`.")
     kept = {name: value for name, value in inherited.items() if not name.startswith("PREFECT_")}
     return {**kept, **prefect_client_variables(settings, api, auth, inherited)}
 

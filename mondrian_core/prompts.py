@@ -112,7 +112,7 @@ def preference_judge_messages(first: str, second: str) -> list[ChatMessage]:
 
 
 def training_messages(advisor_prompt: AdvisorPrompt, answer: str) -> list[ChatMessage]:
-    """The same messages followed by the answer that is to be learned (canonical spelling)."""
+    """The same messages followed by the answer to learn (canonical spelling)."""
     return [*critique_messages(advisor_prompt), {"role": "assistant", "content": [{"type": "text", "text": answer}]}]
 
 

@@ -1,7 +1,7 @@
 """Run locks: which flow runs have a running process on this machine. The kernel frees a lock when its process ends.
 
-Heartbeats and leases can't distinguish a sleeping machine from a dead process; a lock can. `make up` ends runs without
-a process and leaves the others alone, however long they have been silent.
+Heartbeats and leases can't distinguish a sleeping machine from a dead process; a lock can. `mondrian up` ends runs
+without a process and leaves the others alone, however long they have been silent.
 """
 
 from __future__ import annotations

@@ -144,7 +144,7 @@ def manual_promote_task(
         rollout.require_no_active_rollout(registry, advisor)
         registry.promote(advisor, version, **facts)
         return report_champion_change(PROMOTED, advisor, before, version, reason)
-    begun = rollout.start_rollout(registry, advisor, version, plan, **facts)
+    begun = rollout.start_rollout(registry, advisor, rollout.RolloutStart(version=version, plan=plan, **facts))
     changed = report_champion_change(PROMOTED, advisor, before, version, reason)
     return f"{changed} Its rollout begins {begun.position}."
 

@@ -173,7 +173,7 @@ def _detach_from_worker() -> None:
 def fail_without_traceback(body: FlowBody) -> FlowBody:
     """Decorate a flow: one of our own errors becomes the message of the state Failed, without a traceback.
 
-    The run holds a run lock (tasks/liveness.py), so that `make up` can distinguish it from one without a process.
+    The run holds a run lock (tasks/liveness.py), so that `mondrian up` can distinguish it from one without a process.
 
     The log filter stays installed: Prefect logs the failure again after the body has returned. The body's annotations
     must be objects, not strings (no `from __future__ import annotations`), or Prefect finds no types for the form.

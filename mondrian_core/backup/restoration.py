@@ -115,7 +115,7 @@ def _require_free(place: Path, force: bool) -> None:
         raise BadInput(
             f"{place} is not empty; a restore overwrites nothing.",
             "Name an empty folder with --workspace and --adapters, or add --force: the present content is renamed, "
-            "not deleted. Stop the service and the worker first (`make down`).",
+            "not deleted. Stop the service and the worker first (`mondrian down`).",
         )
 
 

@@ -98,7 +98,7 @@ def restore_command(given: _Folder = None, /, *, options: RestoreOptions = Resto
         for path in done.moved_aside:
             screen.print(f"  the previous files were moved to {escape(str(path))}")
         _draw_left_out(screen, done.snapshot)
-        screen.print("Next: mondrian doctor, then make up")
+        screen.print("Next: mondrian doctor, then mondrian up")
 
     print_result(options.json, {**done.as_dict(), "workspace": str(settings.root)}, draw)
     return 0

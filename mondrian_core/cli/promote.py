@@ -59,7 +59,8 @@ def promote_command(*, options: PromoteOptions) -> int:
     }
     if options.rollout or options.plan:
         plan = _load_rollout_plan(settings, options.advisor, options.plan)
-        begun = rollout.start_rollout(registry, options.advisor, version.version, plan, **facts)
+        start = rollout.RolloutStart(version=version.version, plan=plan, **facts)
+        begun = rollout.start_rollout(registry, options.advisor, start)
         return _print_champion_change(options, before, version.version, begun.position)
     registry.promote(options.advisor, version.version, verdicts=version.verdicts, **facts)
     return _print_champion_change(options, before, version.version)

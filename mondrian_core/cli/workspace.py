@@ -42,7 +42,7 @@ class DoctorOptions(CommandOptions):
     """Options of `mondrian doctor`."""
 
     api: Annotated[
-        str | None, Parameter(help="URL of the Prefect API (PREFECT_API_URL, or the server that `make up` started)")
+        str | None, Parameter(help="URL of the Prefect API (PREFECT_API_URL, or the server that `mondrian up` started)")
     ] = None
 
 

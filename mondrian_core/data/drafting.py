@@ -115,7 +115,7 @@ def draft_critiques(
     offered = [each for each in files if each.sha256 not in advisor.critiqued_hashes | known]
     if not offered:
         raise NothingToDo(
-            f"There is no photograph left to draft a critique of for '{voice.advisor}'.",
+            f"No photograph is left to draft a critique of for '{voice.advisor}'.",
             "Put photographs under source/, or review waiting drafts with `mondrian review`.",
         )
     writer = _DraftWriter(

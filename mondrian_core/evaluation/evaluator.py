@@ -112,7 +112,7 @@ def evaluate_adapter(
     inputs after an interruption, it resumes at the next photograph.
 
     Raises:
-        BadInput: when there is no photograph at all.
+        BadInput: when there are no photographs.
         DiskFull: when the samples can't be written.
     """
     from mondrian_core.evaluation.measure.mlx_model import MlxModel
@@ -130,7 +130,7 @@ def evaluate_with_model(
     digests = {subject.digest for subject in subjects}
     subjects += open_unlabelled_photographs(inputs.unlabelled, wanted, digests, listen)
     if not subjects:
-        raise BadInput("There is no photograph to evaluate with.", "Add critiques for the advisor, or photographs.")
+        raise BadInput("There are no photographs to evaluate with.", "Add critiques for the advisor, or photographs.")
     refused, load_seconds = _first_use(model, inputs.adapter, info.problems)
     problems = (*info.problems, *refused)
     arms: dict[str, Path | None] = {BASE: None} | ({} if problems else {CANDIDATE: inputs.adapter})

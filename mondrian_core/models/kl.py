@@ -22,7 +22,7 @@ from mondrian_core.models.score_distribution import locate_scores
 
 def mean_kl(
     base: BaseVLM,
-    mounted: AdapterSwitch,
+    switch: AdapterSwitch,
     adapter_folder: Path,
     messages: list[dict[str, Any]],
     image: Any,
@@ -35,7 +35,7 @@ def mean_kl(
 
     Args:
         base: the base.
-        mounted: its adapter switch.
+        switch: its adapter switch.
         adapter_folder: the adapter to compare with the base.
         messages: the prompt.
         image: the photograph.
@@ -49,14 +49,14 @@ def mean_kl(
     places = sorted(found.token_index for found in locate_scores(base, answer).values())
     if not places:
         raise BadInput("The answer to measure on has no scores.", "Measure on an answer in the rubric's form.")
-    before = mounted.folder
+    before = switch.folder
     try:
-        mounted.use(None)
+        switch.use(None)
         of_base = _answer_states(base, prompt, answer)
-        mounted.use(adapter_folder)
+        switch.use(adapter_folder)
         of_adapter = _answer_states(base, prompt, answer)
     finally:
-        mounted.use(before)
+        switch.use(before)
     at = mx.array(places)
     p, q = log_probabilities(base, of_base[at]), log_probabilities(base, of_adapter[at])
     return max(0.0, float(np.array(mx.sum(mx.exp(p) * (p - q)))) / len(places))

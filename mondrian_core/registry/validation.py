@@ -1,7 +1,7 @@
 """Is a version still what was registered? Hashes against the manifest, and the LoRA arrays against their configuration.
 
-Nothing is ever unpickled: weights are safetensors, read by that library alone. Whether the keys fit a base model is the
-models room's question; its answer is passed to the registry as `problems`.
+Nothing is ever unpickled: weights are safetensors, read by that library alone. Whether the keys fit a base
+model is checked by `mondrian_core.models`; its answer is passed to the registry as `problems`.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def array_problems(folder: Path) -> tuple[str, ...]:
 
 
 def _peft_problems(folder: Path) -> tuple[str, ...]:
-    """PEFT's ranks may differ by module, so what an import would say is said."""
+    """PEFT's ranks may differ by module, so this reports what an import would."""
     from mondrian_core.models.family import mlx_module_name
 
     try:
@@ -86,7 +86,7 @@ def _rank(config: Mapping[str, Any]) -> int | None:
 def _not_finite(arrays: Mapping[str, Mapping[str, Any]]) -> list[str]:
     import numpy as np
 
-    # A float is no number when all bits of its exponent are set; bfloat16 has no numpy type.
+    # A float is NaN or infinite when all bits of its exponent are set; bfloat16 has no numpy type.
     exponents = {
         "F64": (np.uint64, 0x7FF0000000000000),
         "F32": (np.uint32, 0x7F800000),

@@ -28,6 +28,7 @@ from mondrian_core.rollout.plan import (
 from mondrian_core.rollout.rollout_store import (
     SERVICE_ACTOR,
     RolloutCheck,
+    RolloutStart,
     active_rollout,
     apply_rollout_decision,
     check_rollout,
@@ -54,6 +55,7 @@ __all__ = [
     "RolloutObservations",
     "RolloutPlan",
     "RolloutRequest",
+    "RolloutStart",
     "RolloutStep",
     "ShadowRequest",
     "active_rollout",

@@ -61,28 +61,11 @@ def active_rollout(registry: Registry, advisor: str) -> Rollout | None:
     return rollout if is_active else None
 
 
-def start_rollout(
-    registry: Registry,
-    advisor: str,
-    version: str,
-    plan: RolloutPlan,
-    *,
-    actor: str,
-    reason: str,
-    expected: ChampionReference | str | None = CURRENT_CHAMPION,
-    now: datetime | None = None,
-    forced: bool = False,
-    problems: Sequence[str] = (),
-    run: str | None = None,
-) -> Rollout:
-    """Promote `version`, starting with the first share of `plan`.
+@dataclass(frozen=True, kw_only=True)
+class RolloutStart:
+    """What a rollout starts with.
 
-    The file is written under the lock of the promotion, just before the pointer moves: a process killed in between
-    leaves an inactive rollout, and of two that start at once the winner's file stays.
-
-    Args:
-        registry: of the adapters.
-        advisor: whose adapter it is.
+    Attributes:
         version: the candidate.
         plan: steps and guardrails.
         actor: who starts it, for the history.
@@ -92,41 +75,60 @@ def start_rollout(
         forced: True to promote although gates object.
         problems: what the gates object to.
         run: name of the run that starts it; a run starts it once (`Registry.promote`).
+    """
+
+    version: str
+    plan: RolloutPlan
+    actor: str
+    reason: str
+    expected: ChampionReference | str | None = CURRENT_CHAMPION
+    now: datetime | None = None
+    forced: bool = False
+    problems: Sequence[str] = ()
+    run: str | None = None
+
+
+def start_rollout(registry: Registry, advisor: str, start: RolloutStart) -> Rollout:
+    """Promote the version of `start`, beginning with the first share of its plan.
+
+    The file is written under the lock of the promotion, just before the pointer moves: a process killed in between
+    leaves an inactive rollout, and of two that start at once the winner's file stays.
 
     Raises:
         NothingToDo: another rollout is active, or this version was rolled back recently.
         MondrianError: what `Registry.promote` raises.
     """
-    moment = (now or datetime.now(UTC)).astimezone(UTC)
+    moment = (start.now or datetime.now(UTC)).astimezone(UTC)
     require_no_active_rollout(registry, advisor)
-    if (until := cool_down_end(registry, advisor, version, plan)) is not None and moment < until:
+    if (until := cool_down_end(registry, advisor, start.version, start.plan)) is not None and moment < until:
         raise NothingToDo(
-            f"{version} of '{advisor}' was rolled back.", f"It may be rolled out again at {until:%Y-%m-%d %H:%M} UTC."
+            f"{start.version} of '{advisor}' was rolled back.",
+            f"It may be rolled out again at {until:%Y-%m-%d %H:%M} UTC.",
         )
-    champion = registry.reference(advisor) if expected == CURRENT_CHAMPION else expected
+    champion = registry.reference(advisor) if start.expected == CURRENT_CHAMPION else start.expected
     control = champion.version if isinstance(champion, ChampionReference) else champion
     started_at = moment.isoformat()
     rollout = Rollout(
         advisor=advisor,
-        version=version,
+        version=start.version,
         control=control,
         salt=secrets.token_hex(8),
-        plan=plan,
+        plan=start.plan,
         started_at=started_at,
         step_started_at=started_at,
-        why=reason,
+        why=start.reason,
     )
     registry.promote(
         advisor,
-        version,
+        start.version,
         expected=champion,
-        actor=actor,
-        reason=reason,
-        forced=forced,
-        problems=problems,
+        actor=start.actor,
+        reason=start.reason,
+        forced=start.forced,
+        problems=start.problems,
         detail={"rollout": rollout.salt, "share": rollout.share},
         extra_files={ROLLOUT_FILE: rollout.as_dict()},
-        run=run,
+        run=start.run,
     )
     return rollout
 

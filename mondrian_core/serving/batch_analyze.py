@@ -159,7 +159,7 @@ def find_photographs(paths: Sequence[Path]) -> list[Path]:
         inside = sorted(file for file in path.rglob("*") if _is_photograph(file, path))
         if not inside:
             kinds = ", ".join(sorted(PHOTOGRAPH_SUFFIXES))
-            raise BadInput(f"There is no photograph in {path}.", f"Name a folder with files that end in {kinds}.")
+            raise BadInput(f"There are no photographs in {path}.", f"Name a folder with files that end in {kinds}.")
         photographs += inside
     return list(dict.fromkeys(photographs))
 

@@ -6,7 +6,7 @@ tasks all run the same functions, and pass references between stages instead of 
 
 `index` and `synthesize` are stages that run on their own. context.py: the input; summaries.py: the results;
 accelerator_lock.py: one stage at a time; change_detection.py: whether a retraining has new inputs;
-data_selection.py: training, test and retrieval data; promotion_decision.py: the decision as a pure function.
+training_data.py and evaluation_data.py: the data of both; promotion_decision.py: the decision as a pure function.
 """
 
 from __future__ import annotations

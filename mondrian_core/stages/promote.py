@@ -60,5 +60,6 @@ def _promote_now_or_staged(context: StageContext, version: str, champion: Champi
         return sentence
     with context.store() as store:
         plan = rollout.rollout_plan_for_traffic(store, context.advisor)
-    begun = rollout.start_rollout(context.registry, context.advisor, version, plan, reason=sentence, **facts)
+    start = rollout.RolloutStart(version=version, plan=plan, reason=sentence, **facts)
+    begun = rollout.start_rollout(context.registry, context.advisor, start)
     return f"{sentence} Its rollout begins {begun.position}."

@@ -17,7 +17,7 @@ def minimum_detectable_reduction(
 
     Args:
         differences: (N,) paired differences of error.
-        scale: mean error of the arm that is to be beaten.
+        scale: mean error of the arm to beat.
         alpha: one-sided level of the test.
         power: share of evaluations that would detect the reduction.
     """
@@ -38,7 +38,7 @@ def sample_size_for_reduction(
 
     Args:
         differences: (N,) paired differences of error.
-        scale: mean error of the arm that is to be beaten.
+        scale: mean error of the arm to beat.
         reduction: to detect, as a share of `scale`.
         alpha: one-sided level of the test.
         power: share of evaluations that would detect the reduction.

@@ -29,7 +29,7 @@ class TrainingLog:
         *,
         listen: EventListener = ignore_events,
     ) -> None:
-        """Keep the lines that `progress` knows of; None begins this phase anew (the first phase: the whole log)."""
+        """Keep the lines that `progress` knows of; None begins this phase again (the first phase: the whole log)."""
         self.path, self._mark = folder / TRAINING_LOG_FILE, {"phase": phase} if phase else {}
         found = read_training_log(self.path) if phase or progress else []
         self.lines: list[dict[str, Any]] = [

@@ -52,6 +52,13 @@ def test_code_in_markdown_is_skipped(tmp_path: Path) -> None:
     assert lint(tmp_path, "page.md", text) == [(10, "mended")]
 
 
+def test_interface_names_are_allowed_in_their_files_only(tmp_path: Path) -> None:
+    assert lint(tmp_path, "docs/gates.md", "The stuttering gate.\n") == []
+    assert lint(tmp_path, "docs/other.md", "The stuttering gate.\n") == [(1, "stuttering")]
+    assert lint(tmp_path, "tests/cli/test_commands.py", 'COMMAND = "trian"\n') == []
+    assert lint(tmp_path, "tests/cli/test_other.py", 'COMMAND = "trian"\n') == [(1, "trian")]
+
+
 def test_proselint_reads_markdown(tmp_path: Path) -> None:
     [(line, check)] = lint(tmp_path, "page.md", "# Title\n\nThis is a very unique model of the photograph.\n")
     assert (line, check.split(".")[0]) == (3, "uncomparables")

@@ -118,7 +118,7 @@ def test_drafting_resumes_and_skips_discarded_photographs(tmp_path: Path) -> Non
     DraftStore(store).discard(DraftStore(store).waiting()[0].id, "person:test")
     second = draft_critiques(store, tmp_path, VOICE, recipe(4), Stub())
     assert (second.drafted, second.known, second.remaining) == (2, 4, 0)
-    with pytest.raises(NothingToDo, match="no photograph left"):
+    with pytest.raises(NothingToDo, match="No photograph is left"):
         draft_critiques(store, tmp_path, VOICE, recipe(4), Stub())
 
 

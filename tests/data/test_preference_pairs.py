@@ -187,9 +187,9 @@ def row(photo_id: str, answer: str) -> DatasetRow:
 
 
 @given(st.integers(2, 12), st.integers(0, 4), st.integers(0, 5), st.integers(1, 4))
-def test_preference_pairs_are_independent_of_row_order(count: int, others: int, seed: int, twins: int) -> None:
+def test_preference_pairs_are_independent_of_row_order(count: int, others: int, seed: int, group_size: int) -> None:
     rows = [row(f"p{number}", f"answer {number}") for number in range(count)]
-    groups = {each.photo_id: f"g{number // twins}" for number, each in enumerate(rows)}
+    groups = {each.photo_id: f"g{number // group_size}" for number, each in enumerate(rows)}
     pairs = preference_pairs_from_rows(rows, groups, {}, others, seed)
     assert pairs == preference_pairs_from_rows(rows[::-1], groups, {}, others, seed)
     photo_id_of_answer = {each.answer: each.photo_id for each in rows}

@@ -16,8 +16,8 @@ class FakeFoldTrainer:
         self.folder, self.trained = folder, []
         self.fold_of = {entry.photograph: k % count for k, entry in enumerate(entries)}
 
-    def __call__(self, fold: int, lineages: frozenset[str]) -> Path:
-        self.trained.append((fold, lineages))
+    def __call__(self, fold: int, photo_ids: frozenset[str]) -> Path:
+        self.trained.append((fold, photo_ids))
         path = self.folder / f"fold-{fold}"
         path.mkdir(exist_ok=True)
         (path / "adapters.safetensors").write_bytes(bytes([fold]))

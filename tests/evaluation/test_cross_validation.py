@@ -29,8 +29,8 @@ def test_each_fold_is_evaluated_by_an_adapter_not_trained_on_it(
     trainer, model = FakeFoldTrainer(tmp_path, labelled), make_fold_model(fake_model, 0.8)
     report = run(model, labelled[:3], cross_validation=make_folding(trainer, labelled))
     assert [fold for fold, _ in trainer.trained] == [0, 1, 2, 3]
-    for fold, lineages in trainer.trained:
-        assert lineages == {name for name, other in trainer.fold_of.items() if other != fold}
+    for fold, photo_ids in trainer.trained:
+        assert photo_ids == {name for name, other in trainer.fold_of.items() if other != fold}
     asked = {(arm, number) for arm, number in model.asked if arm.startswith("fold-")}
     assert asked == {(f"fold-{trainer.fold_of[entry.photograph]}", int(entry.photograph[-2:])) for entry in labelled}
     found = report.metrics["folds"]
@@ -100,10 +100,10 @@ def test_interrupted_folds_resume_and_rescore_without_training(
     run: Run, fake_model: Any, labelled: list[LabelledPhotograph], tmp_path: Path, recipe: Recipe
 ) -> None:
     class Impatient(FakeFoldTrainer):
-        def __call__(self, fold: int, lineages: frozenset[str]) -> Path:
+        def __call__(self, fold: int, photo_ids: frozenset[str]) -> Path:
             if fold == 2:
                 raise KeyboardInterrupt
-            return super().__call__(fold, lineages)
+            return super().__call__(fold, photo_ids)
 
     with pytest.raises(KeyboardInterrupt):
         run(

@@ -134,7 +134,7 @@ def test_unreadable_base_answers_are_excluded_and_reported(run: Run, fake_model:
 
 
 def test_evaluation_without_photographs_is_rejected(run: Run, fake_model: Any) -> None:
-    with pytest.raises(BadInput, match="no photograph"):
+    with pytest.raises(BadInput, match="no photographs"):
         run(sound(fake_model), [], unlabelled=[])
 
 

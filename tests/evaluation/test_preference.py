@@ -59,7 +59,7 @@ def test_identical_critiques_are_skipped(run: Run, fake_model: Any, tmp_path: Pa
     run(Parrot(critics={"base": fake_model.noisy_critic(2.0)}), out="same")
     found = load_evaluation_samples(tmp_path / "same" / "samples.jsonl")
     assert preference.blind_pairs(found) == []
-    with pytest.raises(BadInput, match="no photograph with two different readable critiques"):
+    with pytest.raises(BadInput, match="No photograph has two different readable critiques"):
         preference.blind_page(found)
 
 

@@ -81,7 +81,7 @@ def test_constrained_answers_are_counted_separately(run: Run, fake_model: Any) -
     assert report.gate("format_compliance").verdict == "FAIL"  # only unconstrained answers count
 
 
-def consult(scores: Mapping[str, float], lineage: str) -> PortfolioComparison:
+def consult(scores: Mapping[str, float], photo_id: str) -> PortfolioComparison:
     neighbour = PortfolioNeighbour("other", dict.fromkeys(DIMENSIONS, 7.0), {"lighting": "Dark."})
     return PortfolioComparison(dict(scores), (neighbour,), dict.fromkeys(DIMENSIONS, (7.0, 5.0, 9.0)), 3)
 

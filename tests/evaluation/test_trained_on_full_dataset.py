@@ -273,7 +273,7 @@ def test_champion_trained_on_nearly_all_is_inconclusive_with_advice(
 def test_near_duplicate_of_champions_training_data_does_not_count(
     whole: Callable[..., EvaluationReport], fake_model: Any, labelled: list[LabelledPhotograph]
 ) -> None:
-    seen = [*labelled[:11], replace(labelled[11], photograph="another lineage")]
+    seen = [*labelled[:11], replace(labelled[11], photograph="another photograph")]
     gate = whole(live(fake_model, 0.5, 2.0), champion="live", champion_trained=knowing(seen)).gate("champion")
     assert gate.n == 8
 

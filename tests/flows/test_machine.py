@@ -101,17 +101,17 @@ def test_the_server_of_another_workspace_is_never_taken_for_ours(machine: Runnin
         bring_up(other, port=machine.place.port)
     assert raised.value.exit_status == 3
     assert choose_port(None, usual=machine.place.port) != machine.place.port
-    with pytest.raises(PrefectUnavailable, match="make up"):
+    with pytest.raises(PrefectUnavailable, match="mondrian up"):
         prefect_client_environment(other, {})
     prefect_record_path(other).write_text(
         json.dumps({"api_url": machine.place.api})
     )  # left by a server that has gone since
-    with pytest.raises(PrefectUnavailable, match="make up"):
+    with pytest.raises(PrefectUnavailable, match="mondrian up"):
         prefect_client_environment(other, {})
 
 
 def test_the_service_of_another_program_is_never_taken_for_ours(machine: RunningPrefect) -> None:
-    """`make up` on a port where something else answers 200 to everything: status 3, naming port and owner."""
+    """`mondrian up` on a port where something else answers 200 to everything: status 3, naming port and owner."""
     healthy = b'{"status": "ok", "model_mode": "base", "workspace": "elsewhere-00000000"}'
     told = "is taken by the service of workspace elsewhere-00000000"
     with answering(healthy) as port, pytest.raises(Broken, match=f"Port {port} {told}") as raised:

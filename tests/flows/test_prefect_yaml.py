@@ -1,4 +1,4 @@
-"""prefect.yaml read strictly: Prefect ignores a mistyped key without a word, and one in a schedule drops the file."""
+"""prefect.yaml read strictly: Prefect silently ignores a mistyped key, and one in a schedule drops the file."""
 
 from __future__ import annotations
 

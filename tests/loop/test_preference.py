@@ -19,7 +19,7 @@ SAID = make_critique(dict.fromkeys(DIMENSIONS, 9.0), dict.fromkeys(DIMENSIONS, "
 
 
 def better(number: int) -> Critique:
-    """What a person says; different scores, or the photographs would be twins by words."""
+    """What a person says; different scores, or the photographs would count as near-duplicates by their words."""
     scores = {name: float((number + place) % 8) for place, name in enumerate(DIMENSIONS)}
     return make_critique(scores, dict.fromkeys(DIMENSIONS, "The frame is dull and grey."))
 

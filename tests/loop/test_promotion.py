@@ -17,13 +17,14 @@ from mondrian_core.models.base_model import base_fingerprint
 from mondrian_core.prompts import AdvisorPrompt
 from mondrian_core.recipes import recipe_from_values
 from mondrian_core.registry import ChampionReference, Registry
-from mondrian_core.rollout import RolloutPlan, active_rollout, start_rollout
+from mondrian_core.rollout import active_rollout
 from mondrian_core.settings import Settings
 from mondrian_core.stages import DatasetSummary, EvaluateSummary, PromoteSummary, StageContext, TrainSummary, register
 from mondrian_core.stages.promotion_decision import check_manual_promotion
 from mondrian_core.store import Store
 from tests.registry.conftest import gate_report, manifest, write_adapter
 from tests.registry.faults import killed_at
+from tests.rollout.conftest import begin_rollout
 
 
 def registered(tmp_path: Path, *, rollout: bool, adapters: str | None = None) -> StageContext:
@@ -98,7 +99,7 @@ def test_a_rollout_that_could_not_be_held_is_refused_before_any_work(tmp_path: P
 
 
 def test_a_champion_that_came_meanwhile_stays(tmp_path: Path) -> None:
-    """Promoted by hand while the run trained or evaluated: nobody compared the two."""
+    """Promoted manually while the run trained or evaluated: nobody compared the two."""
     context = registered(tmp_path, rollout=False)
     registry = context.registry
     registry.register("ansel", write_adapter(tmp_path / "other", 7), manifest(), actor="person:test")
@@ -124,7 +125,7 @@ def test_a_rollout_begun_meanwhile_stays(tmp_path: Path) -> None:
     context = registered(tmp_path, rollout=True)
     registry = context.registry
     registry.register("ansel", write_adapter(tmp_path / "other", 7), manifest(), actor="person:test")
-    start_rollout(registry, "ansel", "v0003", RolloutPlan(), actor="person:test", reason="in steps")
+    begin_rollout(registry, "v0003", actor="person:test", reason="in steps")
     assert stages.promote_stage(context).decision == "candidate"
     running = active_rollout(registry, "ansel")
     assert running is not None and running.version == registry.current("ansel") == "v0003"

@@ -11,7 +11,7 @@ import pytest
 
 import mondrian_core.models  # noqa: F401  (before mlx)
 from mondrian_core.errors import DiskFull
-from mondrian_core.models import vision_feature_cache as room
+from mondrian_core.models import vision_feature_cache
 from mondrian_core.models.base_model import BaseVLM
 from mondrian_core.models.prompt_encoding import EncodedPrompt, encode_prompt
 from mondrian_core.models.vision_feature_cache import CachedPrompt, VisionFeatureCache
@@ -62,7 +62,7 @@ def test_vision_feature_cache_without_disk_space(
     def full(path: Path, write: Any) -> None:
         raise DiskFull(path)
 
-    monkeypatch.setattr(room, "replace_atomic", full)
+    monkeypatch.setattr(vision_feature_cache, "replace_atomic", full)
     assert isinstance(VisionFeatureCache(tmp_path).encode(base, messages, photograph(1)), EncodedPrompt)
     assert not list(tmp_path.iterdir())
 

@@ -40,7 +40,7 @@ class Disk:
 
 
 def die(name: str) -> None:
-    """The process is gone: no handler runs, no lock is given back by hand."""
+    """The process is gone: no handler runs, no lock is released explicitly."""
     os._exit(DEAD)
 
 

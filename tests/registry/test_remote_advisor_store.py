@@ -19,9 +19,9 @@ from mondrian_core.errors import BadAdapter, BadInput, ChampionChanged, Mondrian
 from mondrian_core.events import StageEvent, StageNotice
 from mondrian_core.registry import ChampionReference, Registry
 from mondrian_core.registry.object_store import ObjectStore, Unreachable, WriteConflict, open_object_store
-from mondrian_core.rollout import RolloutPlan, start_rollout
 from mondrian_core.settings import Settings, cache_folder_from_url, url_from_cache_folder
 from tests.registry.conftest import manifest, write_adapter
+from tests.rollout.conftest import begin_rollout
 
 
 class Silent(WSGIRequestHandler):
@@ -428,7 +428,7 @@ def test_a_removed_version_leaves_nothing_and_its_number_is_not_used_again(
 
 def test_a_rollout_is_refused(filled: Registry) -> None:
     with pytest.raises(BadInput, match="one service"):
-        start_rollout(filled, "ansel", "v0002", RolloutPlan(), actor="a", reason="r")
+        begin_rollout(filled)
     assert filled.current("ansel") == "v0001"
 
 

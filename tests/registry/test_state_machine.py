@@ -18,7 +18,7 @@ from tests.registry.conftest import manifest, write_adapter
 
 
 class Books(RuleBasedStateMachine):
-    """A model in three plain values, champions as a stack, states, and what is damaged, beside the registry itself."""
+    """A model in three plain values, champions as a stack, states, and what is damaged, next to the registry itself."""
 
     versions = Bundle("versions")
 
@@ -117,7 +117,7 @@ class Books(RuleBasedStateMachine):
 
     @rule(name=consumes(versions))
     def forget_pointer(self, name: str) -> None:
-        """Somebody deletes promoted.json; the next rollback mends it from the history."""
+        """Somebody deletes promoted.json; the next rollback restores it from the history."""
         pointer = self.registry.root / "ansel" / "promoted.json"
         if self.champions[-1] is None or not pointer.exists():
             return

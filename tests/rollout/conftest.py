@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from mondrian_core.registry import Registry
-from mondrian_core.rollout import Rollout, is_in_share
+from mondrian_core.rollout import Rollout, RolloutPlan, RolloutStart, is_in_share, start_rollout
 from mondrian_core.store import Job, Store, utc_timestamp
 from tests.registry.conftest import gate_report, manifest, write_adapter
 
@@ -37,6 +37,12 @@ def store(tmp_path: Path) -> Iterator[Store]:
     store = Store.create(root / "mondrian.db")
     yield store
     store.close()
+
+
+def begin_rollout(registry: Registry, version: str = "v0002", plan: RolloutPlan | None = None, **facts: Any) -> Rollout:
+    """Starts a rollout for "ansel"; `facts` are other fields of `RolloutStart`."""
+    facts = {"actor": "person:test", "reason": "a test", **facts}
+    return start_rollout(registry, "ansel", RolloutStart(version=version, plan=plan or RolloutPlan(), **facts))
 
 
 def answer(score: float) -> dict[str, Any]:

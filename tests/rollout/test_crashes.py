@@ -11,24 +11,20 @@ from mondrian_core.errors import MondrianError
 from mondrian_core.registry import Registry
 from mondrian_core.rollout import (
     Advance,
-    RolloutPlan,
     active_rollout,
     apply_rollout_decision,
     check_rollout,
     load_rollout,
     repair_rollout_history,
-    start_rollout,
 )
 from tests.registry.faults import Disk, faulty, killed_at
-from tests.rollout.conftest import NOW
+from tests.rollout.conftest import NOW, begin_rollout
 
 
 def _begin(root: Path, version: str, barrier: object, results: object) -> None:
     barrier.wait()  # type: ignore[attr-defined]
     try:
-        start_rollout(
-            Registry(root), "ansel", version, RolloutPlan(), actor=version, reason="r", expected="v0001", now=NOW
-        )
+        begin_rollout(Registry(root), version, actor=version, reason="r", expected="v0001", now=NOW)
     except MondrianError as error:
         results.put((version, type(error).__name__))  # type: ignore[attr-defined]
     else:
@@ -57,7 +53,7 @@ def test_concurrent_starts_leave_one_active_rollout(registry: Registry) -> None:
 
 def test_kill_at_any_point_of_start(registry: Registry, tmp_path: Path) -> None:
     def begin(root: Path) -> None:
-        start_rollout(Registry(root), "ansel", "v0002", RolloutPlan(), actor="a", reason="r", now=NOW)
+        begin_rollout(Registry(root), now=NOW)
 
     shutil.copytree(registry.root, tmp_path / "count")
     with faulty(Disk()) as disk:
@@ -75,7 +71,7 @@ def test_kill_at_any_point_of_start(registry: Registry, tmp_path: Path) -> None:
 
 
 def test_kill_at_any_point_of_advance_is_repaired_later(registry: Registry, tmp_path: Path) -> None:
-    start_rollout(registry, "ansel", "v0002", RolloutPlan(), actor="a", reason="r", now=NOW)
+    begin_rollout(registry, now=NOW)
     rollout = active_rollout(registry, "ansel")
     assert rollout is not None
 
@@ -101,7 +97,7 @@ def test_kill_at_any_point_of_advance_is_repaired_later(registry: Registry, tmp_
 
 
 def test_history_is_not_repaired_after_another_promotion(registry: Registry) -> None:
-    start_rollout(registry, "ansel", "v0002", RolloutPlan(), actor="a", reason="r", now=NOW)
+    begin_rollout(registry, now=NOW)
     rollout = active_rollout(registry, "ansel")
     assert rollout is not None
     apply_rollout_decision(registry, rollout, Advance(0.10, "Advanced."), actor="b", now=NOW)
@@ -114,7 +110,7 @@ def test_history_is_not_repaired_after_another_promotion(registry: Registry) -> 
 
 
 def test_check_first_completes_interrupted_advance(registry: Registry) -> None:
-    start_rollout(registry, "ansel", "v0002", RolloutPlan(), actor="a", reason="r", now=NOW)
+    begin_rollout(registry, now=NOW)
     rollout = active_rollout(registry, "ansel")
     assert rollout is not None
     from mondrian_core.files import write_json

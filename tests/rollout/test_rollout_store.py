@@ -13,7 +13,6 @@ from mondrian_core.rollout import (
     Advance,
     Hold,
     RollBack,
-    RolloutPlan,
     RolloutRequest,
     active_rollout,
     apply_rollout_decision,
@@ -21,11 +20,11 @@ from mondrian_core.rollout import (
     count_observations,
     load_rollout,
     rollout_requests,
-    start_rollout,
 )
 from mondrian_core.rollout.plan import ArmCounts, PairCounts
 from mondrian_core.store import Job
 from tests.registry.conftest import manifest, write_adapter
+from tests.rollout.conftest import begin_rollout
 
 NOW = datetime(2026, 11, 21, tzinfo=UTC)
 
@@ -41,7 +40,7 @@ def registry(tmp_path: Path) -> Registry:
 
 
 def begin(registry: Registry, version: str = "v0002", now: datetime = NOW) -> None:
-    start_rollout(registry, "ansel", version, RolloutPlan(), actor="flow:x", reason="all gates passed", now=now)
+    begin_rollout(registry, version, actor="flow:x", reason="all gates passed", now=now)
 
 
 def test_start_promotes_at_first_share(registry: Registry) -> None:

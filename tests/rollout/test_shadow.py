@@ -20,11 +20,10 @@ from mondrian_core.rollout import (
     default_rollout_plan,
     due_shadow_requests,
     requests_per_day,
-    start_rollout,
 )
 from mondrian_core.rollout.plan import LIVE_STEPS, LOW_TRAFFIC_STEPS, RolloutStep
 from mondrian_core.store import Job, Store, utc_timestamp
-from tests.rollout.conftest import NOW, answer, assigned_jobs
+from tests.rollout.conftest import NOW, answer, assigned_jobs, begin_rollout
 
 SHADOW = RolloutPlan(steps=(RolloutStep(0.0, 10, 1.0), RolloutStep(1.0, 0, 0.0)))
 
@@ -32,7 +31,7 @@ SHADOW = RolloutPlan(steps=(RolloutStep(0.0, 10, 1.0), RolloutStep(1.0, 0, 0.0))
 @pytest.fixture
 def rollout(registry: Registry) -> Rollout:
     """v0002 in the shadow of v0001."""
-    return start_rollout(registry, "ansel", "v0002", SHADOW, actor="a", reason="r", now=NOW)
+    return begin_rollout(registry, "v0002", SHADOW, now=NOW)
 
 
 def answered(each: ShadowRequest, number: int, *, failed: bool = False, seconds: float = 2.0) -> Job:
@@ -117,7 +116,7 @@ def test_requests_per_day(rollout: Rollout) -> None:
 def test_service_and_rollout_assign_same_photographs(registry: Registry) -> None:
     from mondrian_core.serving.critique.routing import StrategyRoute, route_in_rollout
 
-    begun = start_rollout(registry, "ansel", "v0002", RolloutPlan(), actor="a", reason="r", now=NOW)
+    begun = begin_rollout(registry, now=NOW)
     assert begun == active_rollout(registry, "ansel")
     for job in assigned_jobs(begun, 300):
         _, mark = route_in_rollout(StrategyRoute("lora", explicit=False), begun, job.photograph_sha256 or "")

@@ -44,7 +44,7 @@ def test_folders_are_searched_and_named_files_kept(folder: Path, tmp_path: Path)
     assert find_photographs([folder]) == found
     assert find_photographs([folder / "b.JPG", folder, Path("none.jpg")]) == [*found, Path("none.jpg")]
     (tmp_path / "empty").mkdir()
-    with pytest.raises(BadInput, match="no photograph in"):
+    with pytest.raises(BadInput, match="no photographs in"):
         find_photographs([tmp_path / "empty"])
 
 

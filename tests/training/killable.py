@@ -18,7 +18,7 @@ from tests.training.conftest import make_row
 
 
 def main(out: Path) -> None:
-    """Train, or go on with what is there."""
+    """Train, or continue from what is there."""
     training_loop._CHECKPOINT_SECONDS = 0.0
     rows = [make_row(number) for number in range(4)]
     # nothing is answered in between: that is resumed in test_training, and would be most of the time here

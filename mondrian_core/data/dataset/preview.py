@@ -38,7 +38,7 @@ class RowPreview:
     spans: tuple[TokenSpan, ...]
 
     def count(self, kind: str) -> int:
-        """Number of tokens of a kind."""
+        """Number of tokens of one kind."""
         return sum(piece.tokens for piece in self.spans if piece.kind == kind)
 
     @property

@@ -84,7 +84,7 @@ def blind_page(samples: EvaluationSamples) -> str:
 
     pairs = blind_pairs(samples)
     if not pairs:
-        raise BadInput("There is no photograph with two different readable critiques.", "Choose another run.")
+        raise BadInput("No photograph has two different readable critiques.", "Choose another run.")
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=True,

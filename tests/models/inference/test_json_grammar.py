@@ -160,7 +160,7 @@ def _zeros(count: int) -> Any:
 
 @pytest.mark.parametrize("seed", range(6))
 def test_grammar_output_parses_strictly(reader: BaseVLM, seed: int) -> None:
-    """Bytes, escapes and white space at random; only the grade, which no grammar can compute, is put right."""
+    """Bytes, escapes and white space at random; only the grade, which no grammar can compute, is corrected."""
     answer = json.loads(written(reader, seed))
     scores = {name: answer["dimensional_analysis"][name]["score"] for name in DIMENSIONS}
     answer["overall_grade"] = make_critique(scores, dict.fromkeys(DIMENSIONS, "x")).overall_grade

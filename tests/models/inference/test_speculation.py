@@ -67,7 +67,7 @@ def same(found: Generation, plain: Generation) -> None:
 
 
 class Oracle(NgramDrafter):
-    """Expects what it is told to, with certainty, at every token."""
+    """Expects what `expect` returns, with certainty, at every token."""
 
     def __init__(self, expect: Callable[[int, int], list[int]]) -> None:
         super().__init__()

@@ -33,7 +33,7 @@ def test_inspection_measures_change(base: BaseVLM, adapter: Path) -> None:
 
 
 def test_change_is_ratio_of_norms(base: BaseVLM, adapter: Path) -> None:
-    """By numpy, with x drawn anew: for random inputs the ratio is close to that of the Frobenius norms."""
+    """By numpy, with x drawn again: for random inputs the ratio is close to that of the Frobenius norms."""
     found = lora_adapter.load_lora_adapter(adapter)
     ratios = []
     for name in found.modules:

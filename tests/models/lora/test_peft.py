@@ -1,6 +1,6 @@
 """The export opens in `peft` on the same weights in transformers, with the same logits.
 
-Torch and peft are not in the lock (they are several gigabytes): `pip install torch peft` beside it, then run this file.
+Torch and peft are not in the lock (they are several gigabytes): run `pip install torch peft`, then this file.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from tests.models.lora.test_dora import moved_dora
 torch = pytest.importorskip("torch", reason="torch is not installed; see the head of this file")
 peft = pytest.importorskip("peft", reason="peft is not installed; see the head of this file")
 
-# peft and transformers, whichever are installed beside the lock, may be ahead of one another
+# peft and transformers, which aren't in the lock, may be of versions that don't match
 pytestmark = [pytest.mark.mini, pytest.mark.filterwarnings("ignore::FutureWarning")]
 
 

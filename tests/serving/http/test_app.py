@@ -16,10 +16,11 @@ from fastapi.testclient import TestClient
 from PIL import Image
 
 from mondrian_core.registry import Registry
-from mondrian_core.rollout import RolloutPlan, RolloutStep, rollout_requests, start_rollout
+from mondrian_core.rollout import RolloutPlan, RolloutStep, rollout_requests
 from mondrian_core.serving.http.app import create_app
 from mondrian_core.serving.http.service import Service
 from mondrian_core.store import Store
+from tests.rollout.conftest import begin_rollout
 
 Make = Callable[..., Service]
 Photograph = Callable[..., bytes]
@@ -105,7 +106,7 @@ def test_rollout_splits_requests_and_records_the_version(
 ) -> None:
     promote("v0001")
     steps = (RolloutStep(0.5, 1, 0.0), RolloutStep(1.0, 1, 0.0))
-    rollout = start_rollout(registry, "ansel", "v0002", RolloutPlan(steps=steps), actor="person:test", reason="a test")
+    rollout = begin_rollout(registry, "v0002", RolloutPlan(steps=steps))
     with client_of(make_service("fine_tuned")) as client:
         seen = [send(client, photograph(seed)).json() for seed in range(8)]
         jobs = [client.get(f"/jobs/{body['job_id']}").json() for body in seen]

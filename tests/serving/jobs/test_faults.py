@@ -19,7 +19,6 @@ from mondrian_core.rollout import (
     check_rollout,
     due_shadow_requests,
     rollout_requests,
-    start_rollout,
 )
 from mondrian_core.serving.batch_analyze import AnalysisResult
 from mondrian_core.serving.http.app import create_app
@@ -27,6 +26,7 @@ from mondrian_core.serving.http.service import Service
 from mondrian_core.serving.jobs import job_runner
 from mondrian_core.serving.jobs.ab_comparison import compare_arms
 from mondrian_core.store import Job
+from tests.rollout.conftest import begin_rollout
 
 SHARE = RolloutPlan(steps=(RolloutStep(0.999999, 1000, 24.0), RolloutStep(1.0, 0, 0.0)))
 Make = Callable[..., Service]
@@ -37,7 +37,7 @@ Send = Callable[[int], Any]
 def rolling(make_service: Make, promote: Callable[[str], None], registry: Registry) -> Service:
     """A service that rolls out v0002 over v0001 with a share of nearly 1."""
     promote("v0001")
-    start_rollout(registry, "ansel", "v0002", SHARE, actor="person:test", reason="a test")
+    begin_rollout(registry, "v0002", SHARE)
     return make_service("fine_tuned")
 
 
@@ -143,7 +143,7 @@ def test_shadow_replaces_a_photograph_that_no_arm_can_answer(
 ) -> None:
     promote("v0001")
     steps = (RolloutStep(0.0, 1, 0.0), RolloutStep(1.0, 0, 0.0))
-    rollout = start_rollout(registry, "ansel", "v0002", RolloutPlan(steps=steps), actor="person:test", reason="a test")
+    rollout = begin_rollout(registry, "v0002", RolloutPlan(steps=steps))
     store = make_service("fine_tuned").store
     for sha256 in ("aa", "bb"):
         job, _ = store.add_job("ansel", "one.jpg", requested_mode="lora", photograph_sha256=sha256)

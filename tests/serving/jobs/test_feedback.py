@@ -13,13 +13,14 @@ from fastapi.testclient import TestClient
 from mondrian_core.errors import BadInput
 from mondrian_core.registry import Registry
 from mondrian_core.retrieval.nearest_neighbors import portfolio_from_profiles
-from mondrian_core.rollout import RolloutPlan, RolloutStep, rollout_requests, start_rollout
+from mondrian_core.rollout import RolloutPlan, RolloutStep, rollout_requests
 from mondrian_core.rubric import DIMENSIONS
 from mondrian_core.serving.http.app import create_app
 from mondrian_core.serving.http.service import Service
 from mondrian_core.serving.jobs import ab_comparison, feedback, score_history
 from mondrian_core.store import Job, Store
 from mondrian_core.store.corrections import correction_id
+from tests.rollout.conftest import begin_rollout
 
 Make = Callable[..., Service]
 Photograph = Callable[..., bytes]
@@ -85,7 +86,7 @@ def test_rollout_reads_ratings(
 ) -> None:
     promote("v0001")
     plan = RolloutPlan(steps=(RolloutStep(0.5, 1, 0.0), RolloutStep(1.0, 1, 0.0)))
-    rollout = start_rollout(registry, "ansel", "v0002", plan, actor="person:test", reason="a test")
+    rollout = begin_rollout(registry, "v0002", plan)
     service = make_service("fine_tuned")
     with TestClient(create_app(service), base_url="http://localhost") as client:
         job = critique(client, photograph())["job_id"]

@@ -9,9 +9,10 @@ import pytest
 from fastapi.testclient import TestClient
 
 from mondrian_core.registry import Registry
-from mondrian_core.rollout import RolloutPlan, RolloutStep, active_rollout, load_rollout, start_rollout
+from mondrian_core.rollout import RolloutPlan, RolloutStep, active_rollout, load_rollout
 from mondrian_core.serving.http.app import create_app
 from mondrian_core.serving.http.service import Service
+from tests.rollout.conftest import begin_rollout
 
 SHARE = RolloutPlan(steps=(RolloutStep(0.999999, 1000, 24.0), RolloutStep(1.0, 0, 0.0)))
 
@@ -25,7 +26,7 @@ def send(
 ) -> Iterator[Callable[[int], Any]]:
     """Sends a photograph to a service that rolls out v0002 over v0001; returns the response headers."""
     promote("v0001")
-    start_rollout(registry, "ansel", "v0002", SHARE, actor="person:test", reason="a test")
+    begin_rollout(registry, "v0002", SHARE)
     with TestClient(create_app(make_service("fine_tuned")), base_url="http://localhost") as client:
 
         def act(seed: int) -> Any:

@@ -9,9 +9,10 @@ from typing import Any
 from fastapi.testclient import TestClient
 
 from mondrian_core.registry import Registry
-from mondrian_core.rollout import RolloutPlan, RolloutStep, count_observations, rollout_requests, start_rollout
+from mondrian_core.rollout import RolloutPlan, RolloutStep, count_observations, rollout_requests
 from mondrian_core.serving.http.app import create_app
 from mondrian_core.serving.http.service import Service
+from tests.rollout.conftest import begin_rollout
 
 Make = Callable[..., Service]
 Photograph = Callable[..., bytes]
@@ -22,7 +23,7 @@ def test_shadow_jobs_run_while_idle(
 ) -> None:
     promote("v0001")
     plan = RolloutPlan(steps=(RolloutStep(0.0, 2, 0.0), RolloutStep(1.0, 1, 0.0)))
-    rollout = start_rollout(registry, "ansel", "v0002", plan, actor="person:test", reason="a test")
+    rollout = begin_rollout(registry, "v0002", plan)
     assert rollout.in_shadow
     service = make_service("fine_tuned")
     with TestClient(create_app(service), base_url="http://localhost") as client:
