@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -14,7 +13,8 @@ from mondrian_core.data.dataset.token_budget import RowLength, TokenBudget, chec
 from mondrian_core.data.linking.link import link_critiques
 from mondrian_core.dataset_types import DatasetRow
 from mondrian_core.errors import BadInput
-from mondrian_core.models.base_model import BaseVLM, load_base
+from mondrian_core.models.base_model import load_base
+from mondrian_core.models.prompt_encoding import EncodedAnswer
 from mondrian_core.models.token_counting import make_token_counter
 from mondrian_core.prompts import training_messages
 from mondrian_core.recipes import DataRecipe
@@ -30,8 +30,8 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> tuple[DatasetRow, RowPrevi
     with workspace_of(folder, 4) as store:
         row = build_dataset(link_critiques(store, folder, "ansel"), VOICE, DataRecipe(), folder).rows("train")[0]
 
-    def weigh(base: BaseVLM, row: DatasetRow, answer: Sequence[int]) -> list[float]:
-        return [1.0] * (len(answer) - 1) + [2.0]
+    def weigh(row: DatasetRow, answer: EncodedAnswer) -> list[float]:
+        return [1.0] * (len(answer.ids) - 1) + [2.0]
 
     return row, preview_row(load_base("mini"), row, weigh)
 

@@ -80,7 +80,7 @@ def test_small_dataset_is_trained_entirely_and_evaluated_by_folds(
 
     show = ["adapters", "show", "v0001", "--advisor", "ansel", "--adapters", str(tmp_path / "adapters")]
     assert main([*show, "--workspace", str(workspace)]) == 0
-    assert "trained on all 5 photographs; its scores are its recipe's" in capsys.readouterr().out
+    assert "trained on all 5 photographs; its scores come from cross-validation" in capsys.readouterr().out
 
     nothing_of_its_own(first, everything)
     gate = report_of(first)["gates"]["score_error"]

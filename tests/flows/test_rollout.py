@@ -175,7 +175,7 @@ def test_automatic_rollback_is_reported_once(
     assert told.name == "RolledBack" and "answers in a row failed" in str(told.message)
     assert again.name == "NothingToDo"
     page = page_of(machine, "rollout-ro-service")
-    assert "It is rolled back" in page and "| 20% |" in page
+    assert "Position: rolled back" in page and "| 20% |" in page
     EventsWorker.drain_all()
     until = time.monotonic() + 30
     while "mondrian.rollout.rolled-back" not in events_of(machine, "ro-service"):
