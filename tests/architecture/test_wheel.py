@@ -111,9 +111,9 @@ def test_installed_wheel_runs_from_init_to_down_in_an_empty_folder(installation:
     installation.mondrian("init", "--sample")
     linked = json.loads(installation.mondrian("link", "--advisor", "ansel", "--json"))
     assert linked, "link reported nothing"
-    port = free_port()
+    port, ports = free_port(), ["--port", str(free_port())]  # another test may start a server at the default port
     try:
-        up = json.loads(installation.mondrian("up", "--json", "--service_port", str(port)))
+        up = json.loads(installation.mondrian("up", "--json", "--service_port", str(port), *ports))
         assert up["workspace"] == str(installation.folder / "workspace")
         assert up["service"] == f"http://127.0.0.1:{port}"
         listed = installation.mondrian("prefect", "deployment", "ls")
