@@ -44,7 +44,7 @@ def test_health_answers_at_once_while_45_uploads_decode(start: Start, tmp_path: 
             waits.append(time.monotonic() - asked)
             time.sleep(0.1)
     whole = time.monotonic() - began
-    assert {each.result().status_code for each in sent} == {202}
+    assert {each.result().status_code for each in sent} <= {200, 202}  # 200: its critique was ready by then
     assert len(waits) >= 4
     assert max(waits) < whole / 3, "relative to the total time, because the machine may be loaded"
 
