@@ -17,6 +17,7 @@ import json
 import shutil
 import sys
 import tempfile
+from abc import ABC, abstractmethod
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import replace
 from io import StringIO
@@ -109,7 +110,7 @@ def _enlarge_photograph(row: Any) -> Any:
     return replace(row, image=row.image.resize(size))
 
 
-class _Side:
+class _Side(ABC):
     """Losses and peak memory (bytes above the start) of the last training of one side.
 
     `first` is the loss of the first step of the first training: the rival's model isn't reset between trainings.
@@ -129,9 +130,9 @@ class _Side:
         self.first = self.losses[0] if self.first is None else self.first
         self.peak = mx.get_peak_memory() - held
 
+    @abstractmethod
     def train(self) -> list[float]:
         """Train once; returns the loss of every optimizer step."""
-        raise NotImplementedError
 
 
 class _MondrianSide(_Side):

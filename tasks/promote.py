@@ -15,13 +15,13 @@ from prefect.cache_policies import NO_CACHE
 from prefect.events import emit_event
 
 from mondrian_core import rollout, stages
-from mondrian_core.errors import BadInput, Broken, NegativeOutcome
+from mondrian_core.errors import Broken
 from mondrian_core.registry import AdapterVersion, ChampionReference, Registry
 from mondrian_core.rollout import RolloutPlan
 from mondrian_core.stages import PromoteSummary, StageContext
 from mondrian_core.stages.promotion_decision import check_manual_promotion
 from tasks import artifact_pages
-from tasks.reporting import artifact_key, log_listener, publish_markdown_artifact, retry_unless
+from tasks.reporting import REGISTRY_TASK_OPTIONS, artifact_key, log_listener, publish_markdown_artifact
 from tasks.run_context import current_actor
 
 PROMOTED = "mondrian.adapter.promoted"
@@ -30,14 +30,7 @@ ROOT = Path(__file__).resolve().parent.parent
 INSPECTION_SECONDS = 600.0  # the fingerprint of a large base is a hash of all its bytes
 
 
-@task(
-    name="promote",
-    retries=2,
-    retry_delay_seconds=10,
-    retry_condition_fn=retry_unless(NegativeOutcome, BadInput),
-    timeout_seconds=600,
-    cache_policy=NO_CACHE,
-)
+@task(name="promote", **REGISTRY_TASK_OPTIONS)
 def promote_task(context_file: Path) -> PromoteSummary:
     """Apply the gates' verdict: promote, keep as a candidate, or reject. A run promotes at most once."""
     context = StageContext.load(context_file)

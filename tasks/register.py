@@ -5,23 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from prefect import task
-from prefect.cache_policies import NO_CACHE
 
 from mondrian_core import stages
-from mondrian_core.errors import BadInput, NegativeOutcome
 from mondrian_core.stages import RegisterSummary, StageContext
 from tasks import artifact_pages
-from tasks.reporting import artifact_key, log_listener, publish_markdown_artifact, retry_unless
+from tasks.reporting import REGISTRY_TASK_OPTIONS, artifact_key, log_listener, publish_markdown_artifact
 
 
-@task(
-    name="register",
-    retries=2,
-    retry_delay_seconds=10,
-    retry_condition_fn=retry_unless(NegativeOutcome, BadInput),
-    timeout_seconds=600,
-    cache_policy=NO_CACHE,
-)
+@task(name="register", **REGISTRY_TASK_OPTIONS)
 def register_task(context_file: Path) -> RegisterSummary:
     """Register the adapter with its report as an immutable version; a retry finds the version that the run has."""
     context = StageContext.load(context_file)

@@ -14,12 +14,13 @@ from uuid import UUID
 import httpx
 from prefect import get_run_logger, runtime
 from prefect.artifacts import create_markdown_artifact, create_progress_artifact, update_progress_artifact
+from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.exceptions import FailedRun, PrefectException
 from prefect.settings import PREFECT_HOME
 from prefect.states import Failed
 
-from mondrian_core.errors import MondrianError, translate_foreign_errors
+from mondrian_core.errors import BadInput, MondrianError, NegativeOutcome, translate_foreign_errors
 from mondrian_core.events import EventListener, StageEvent, StageFinished, StageNotice, StageProgressed, StageStarted
 from mondrian_core.portable_paths import home_path_root, known_path_roots, without_absolute_paths
 from tasks import liveness, processes
@@ -68,6 +69,16 @@ def retry_only_on(*errors: type[BaseException]) -> Callable[[Any, Any, State[Any
 def retry_unless(*errors: type[BaseException]) -> Callable[[Any, Any, State[Any]], bool]:
     """A `retry_condition_fn` that retries except after these errors."""
     return lambda _task, _run, state: not _failed_with(state, errors)
+
+
+# Tasks that write to the registry: they resume, so any failure but a refusal is worth another try.
+REGISTRY_TASK_OPTIONS: dict[str, Any] = {
+    "retries": 2,
+    "retry_delay_seconds": 10,
+    "retry_condition_fn": retry_unless(NegativeOutcome, BadInput),
+    "timeout_seconds": 600,
+    "cache_policy": NO_CACHE,
+}
 
 
 def _failed_with(state: State[Any], errors: tuple[type[BaseException], ...]) -> bool:

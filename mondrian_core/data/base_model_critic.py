@@ -19,8 +19,6 @@ from mondrian_core.prompts import (
 )
 from mondrian_core.rubric import Critique, make_critique
 
-TEMPERATURE = 0.7
-
 
 @dataclass(frozen=True)
 class BaseModelOutput:

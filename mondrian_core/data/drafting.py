@@ -89,7 +89,7 @@ class AdvisorCritiques:
 def draft_critiques(
     store: Store,
     workspace: Path,
-    voice: AdvisorPrompt,
+    advisor_prompt: AdvisorPrompt,
     recipe: Recipe,
     critic: PhotographCritic,
     listen: EventListener = ignore_events,
@@ -99,7 +99,7 @@ def draft_critiques(
     Args:
         store: opened for writing.
         workspace: folder that photographs are relative to.
-        voice: the advisor.
+        advisor_prompt: the advisor's prompt.
         recipe: how many drafts to make, and how the dataset is split.
         critic: the base model.
         listen: receives progress, and a notice for each file that is left out.
@@ -107,19 +107,21 @@ def draft_critiques(
     Raises:
         NothingToDo: when there are too few critiques to calibrate on, or no photograph without a critique.
     """
-    advisor = load_advisor_critiques(store, workspace, voice.advisor, recipe)
+    advisor = load_advisor_critiques(store, workspace, advisor_prompt.advisor, recipe)
     drafts = DraftStore(store)
-    known = {draft.sha256 for draft in drafts.find(voice.advisor)}
+    known = {draft.sha256 for draft in drafts.find(advisor_prompt.advisor)}
     left_out: list[ExcludedFile] = []
-    files = hash_photograph_files(workspace, paths_outside_other_portfolios(workspace, voice.advisor), left_out)
+    files = hash_photograph_files(
+        workspace, paths_outside_other_portfolios(workspace, advisor_prompt.advisor), left_out
+    )
     offered = [each for each in files if each.sha256 not in advisor.critiqued_hashes | known]
     if not offered:
         raise NothingToDo(
-            f"No photograph is left to draft a critique of for '{voice.advisor}'.",
+            f"No photograph is left to draft a critique of for '{advisor_prompt.advisor}'.",
             "Put photographs under source/, or review waiting drafts with `mondrian review`.",
         )
     writer = _DraftWriter(
-        workspace, voice, critic, advisor.training_critiques, recipe.synthesize.calibration_photographs, listen
+        workspace, advisor_prompt, critic, advisor.training_critiques, recipe.synthesize.calibration_photographs, listen
     )
     wanted, drafted, tried = recipe.synthesize.photographs, 0, 0
     for found in offered:
@@ -193,13 +195,13 @@ class _DraftWriter:
     def __init__(
         self,
         workspace: Path,
-        voice: AdvisorPrompt,
+        advisor_prompt: AdvisorPrompt,
         critic: PhotographCritic,
         trained: Sequence[LinkedRecord],
         calibration: int,
         listen: EventListener,
     ) -> None:
-        self._voice, self._critic, self._trained = voice, critic, trained
+        self._advisor_prompt, self._critic, self._trained = advisor_prompt, critic, trained
         self._vocabulary = AdvisorVocabulary(record.comments for record in trained)
         self._listen, self._unread = listen, 0
         self._lines, self.calibrated_on = self._fit_calibration(workspace, calibration, listen)
@@ -214,14 +216,14 @@ class _DraftWriter:
         comments = {
             name: self._vocabulary.with_advisor_synonyms(name, words.assessments[name].comment) for name in DIMENSIONS
         }
-        identity = str(uuid.uuid5(uuid.NAMESPACE_URL, f"mondrian draft {self._voice.advisor} {found.sha256}"))
+        identity = str(uuid.uuid5(uuid.NAMESPACE_URL, f"mondrian draft {self._advisor_prompt.advisor} {found.sha256}"))
         return Draft(
             id=identity,
-            advisor=self._voice.advisor,
+            advisor=self._advisor_prompt.advisor,
             sha256=found.sha256,
             image_path=found.path,
             base=self._critic.fingerprint,
-            prompt_digest=prompt_digest(self._voice),
+            prompt_digest=prompt_digest(self._advisor_prompt),
             raw=look.critique.scores,
             proposal=make_critique(scores, comments),
         )

@@ -48,7 +48,7 @@ def array_problems(folder: Path) -> tuple[str, ...]:
     try:
         config = json.loads((folder / CONFIG).read_bytes())
         if not isinstance(config, dict):
-            raise ValueError("no object")
+            raise ValueError("not a JSON object")
     except (OSError, ValueError) as error:
         return (f"{CONFIG} can't be read: {error}",)
     try:

@@ -20,7 +20,6 @@ from mondrian_core.store import Cells, Store, utc_timestamp
 
 WAITING, ACCEPTED, CORRECTED, DISCARDED = "waiting", "accepted", "corrected", "discarded"
 STATES = (WAITING, ACCEPTED, CORRECTED, DISCARDED)
-USABLE = (ACCEPTED, CORRECTED)
 _COLUMNS = (
     "id",
     "advisor_id",

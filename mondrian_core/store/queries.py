@@ -43,7 +43,7 @@ class Store(Database):
 
     def advisors(self) -> list[AdvisorPrompt]:
         """All advisors, by id; without rows whose id or prompt can't be read (`advisor` reports those)."""
-        return [voice for voice, unreadable in self._readable_advisors() if not unreadable]
+        return [advisor_prompt for advisor_prompt, unreadable in self._readable_advisors() if not unreadable]
 
     def advisor(self, advisor: str) -> AdvisorPrompt:
         """The prompt data of an advisor.
@@ -52,13 +52,16 @@ class Store(Database):
             UnknownAdvisor: when there is no such row; the error names the existing advisors.
             BadInput: when the row's prompt can't be read.
         """
-        found = {voice.advisor: (voice, unreadable) for voice, unreadable in self._readable_advisors()}
+        found = {
+            advisor_prompt.advisor: (advisor_prompt, unreadable)
+            for advisor_prompt, unreadable in self._readable_advisors()
+        }
         if advisor not in found:
             raise UnknownAdvisor(advisor, sorted(found))
-        voice, unreadable = found[advisor]
+        advisor_prompt, unreadable = found[advisor]
         if unreadable:
             raise BadInput(f"The row of '{advisor}' in the table `advisors` holds {unreadable}.", "Correct that row.")
-        return voice
+        return advisor_prompt
 
     def _readable_advisors(self) -> list[tuple[AdvisorPrompt, str]]:
         """Every advisor with an id, and why its prompt can't be read ("" when it can)."""
@@ -67,18 +70,18 @@ class Store(Database):
             cells = Cells(row)
             identity, prompt = cells.label("id"), cells.text("prompt")
             if identity:
-                voice = AdvisorPrompt(
+                advisor_prompt = AdvisorPrompt(
                     identity, cells.display_text("name") or identity, cells.display_text("bio") or "", prompt
                 )
-                found.append((voice, cells.unreadable.get("prompt", "")))
+                found.append((advisor_prompt, cells.unreadable.get("prompt", "")))
         return found
 
-    def add_advisor(self, voice: AdvisorPrompt) -> None:
+    def add_advisor(self, advisor_prompt: AdvisorPrompt) -> None:
         """Insert an advisor, or replace name, bio and prompt of one with the same id."""
         self._write(
             "INSERT INTO advisors (id, name, bio, prompt) VALUES (?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET "
             "name = excluded.name, bio = excluded.bio, prompt = excluded.prompt",
-            (voice.advisor, voice.name, voice.bio, voice.prompt),
+            (advisor_prompt.advisor, advisor_prompt.name, advisor_prompt.bio, advisor_prompt.prompt),
         )
 
     def profiles(self, advisor: str | None = None) -> list[DimensionalProfile]:

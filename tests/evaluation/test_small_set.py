@@ -84,7 +84,7 @@ def test_small_dataset_is_trained_entirely_and_evaluated_by_folds(
 
     nothing_of_its_own(first, everything)
     gate = report_of(first)["gates"]["score_error"]
-    assert gate["n"] == 5 and "trained on all 5 photographs, so none is left to measure it with" in gate["sentence"]
+    assert gate["n"] == 5 and "no held-out photographs: it was trained on all 5" in gate["sentence"]
     assert report_of(first)["gates"]["champion"]["verdict"] == "PASS"
 
     registry.promote("ansel", "v0001", expected=None, actor="person:test", reason="the first one", forced=True)

@@ -89,7 +89,7 @@ def test_only_folds_measure_scores_and_sentence_says_so(
     report = whole(model)
     gate = report.gate("score_error")
     assert (gate.verdict, gate.n) == ("PASS", 20)
-    assert "not this adapter (it is trained on all 20 photographs, so none is left to measure it with)" in gate.sentence
+    assert "not this adapter (no held-out photographs: it was trained on all 20)" in gate.sentence
     known = {int(entry.photograph[-2:]) for entry in labelled}
     assert not known & {number for arm, number in model.asked if arm == "candidate"}
     found = report.metrics["arms"]["candidate"]
@@ -250,7 +250,9 @@ def test_champion_is_compared_on_photographs_neither_was_trained_on(
     report = whole(model, champion="live", champion_trained=knowing(labelled[:12]))
     gate = report.gate("champion")
     assert (gate.verdict, gate.n) == (verdict, 8)
-    assert gate.sentence.startswith("By folds, which measure the recipe and not this adapter (it is trained on all")
+    assert gate.sentence.startswith(
+        "By folds, which measure the recipe and not this adapter (no held-out photographs: it was trained on all"
+    )
     assert {number for arm, number in model.asked if arm == "live"} == set(range(12, 20))
     assert report.metrics["folds"]["champion_saw"] == 12
     assert "champion" not in report.metrics["folds"]["arms"]  # eight photographs next to twenty would mislead

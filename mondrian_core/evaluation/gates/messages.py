@@ -17,7 +17,7 @@ def folds_prefix(measured: GateMeasurements) -> str:
     """The beginning of a sentence whose figures come from cross-validation."""
     if measured.untested is None:
         return f"{BY_FOLDS_PREFIX}: "
-    trained_on = f"it is trained on all {measured.untested} photographs, so none is left to measure it with"
+    trained_on = f"no held-out photographs: it was trained on all {measured.untested}"
     return f"{BY_FOLDS_PREFIX} ({trained_on}): "
 
 

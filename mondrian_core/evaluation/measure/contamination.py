@@ -73,7 +73,7 @@ def _training_matches(
 def contaminated_photographs(
     tested: Sequence[tuple[str, Image.Image, str | None]],
     trained: TrainingProvenance,
-    voice: AdvisorPrompt,
+    advisor_prompt: AdvisorPrompt,
     index: Iterable[str] = (),
 ) -> list[dict[str, str]]:
     """The test photographs that the model has seen before, and how; one entry per photograph.
@@ -81,10 +81,10 @@ def contaminated_photographs(
     Args:
         tested: photo id, picture and the advisor's critique (None: unknown).
         trained: what the adapter was trained on.
-        voice: the advisor's prompt, which must not quote a critique of the test.
+        advisor_prompt: the advisor's prompt, which must not quote a critique of the test.
         index: photo ids that retrieval may show the model.
     """
-    retrievable, prompt = frozenset(index), word_ngrams(voice.system_message)
+    retrievable, prompt = frozenset(index), word_ngrams(advisor_prompt.system_message)
     known = _training_matches([(name, image) for name, image, _ in tested], trained)
     findings: list[dict[str, str]] = []
     for name, _, critique in tested:

@@ -19,7 +19,7 @@ from multiprocessing.connection import Connection
 from mondrian_core import errors
 from mondrian_core.errors import MondrianError
 from mondrian_core.serving.engine import interface as engine_module
-from mondrian_core.serving.engine.interface import Canceled, Engine
+from mondrian_core.serving.engine.interface import Canceled, Engine, GenerationFailed
 from mondrian_core.serving.engine.ipc import (
     AnswerResponse,
     AskRequest,
@@ -66,7 +66,7 @@ class ModelHost:
             print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)  # noqa: T201  stderr is its log
             return ErrorResponse(
                 number=message.number,
-                kind="GenerationFailed",
+                kind=GenerationFailed.__name__,
                 problem=f"The model failed: {type(error).__name__}: {error}.",
             )
 
