@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import socket
 from contextlib import suppress
 
@@ -13,6 +14,9 @@ from mondrian_core.prefect_server import IDENTITY_PATH
 
 LOCALHOST = "127.0.0.1"
 PROBE_TIMEOUT_SECONDS = 2.0  # for a service to answer with its workspace
+# below the ports that Linux (32768 to 60999) and macOS (49152 to 65535) give to outgoing connections: any program may
+# hold one of those just when a stopped server wants its port back
+FREE_PORT_RANGE = range(10_000, 32_768)
 MAX_WORKSPACE_NAME_LENGTH = 100  # characters shown of a name that another process sent
 
 
@@ -38,10 +42,16 @@ def is_port_free(port: int, host: str = LOCALHOST) -> bool:
 
 
 def find_free_port(host: str = LOCALHOST) -> int:
-    """A free port, chosen by the system."""
-    with socket.socket() as probe:
-        probe.bind((host, 0))
-        return int(probe.getsockname()[1])
+    """A free port that no outgoing connection of this machine is given, so that a server gets it back after a restart.
+
+    Raises:
+        PortInUse: hundreds of ports were tried, and none is free on this host.
+    """
+    candidates = random.sample(FREE_PORT_RANGE, 500)
+    for port in candidates:
+        if is_port_free(port, host):
+            return port
+    raise PortInUse(candidates[-1], port_owner(candidates[-1], host))
 
 
 def port_owner(port: int, host: str = LOCALHOST) -> str:

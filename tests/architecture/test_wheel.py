@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import sysconfig
@@ -15,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from mondrian_core.ports import find_free_port
 from tests.git_files import copy_tracked_files, tracked_files
 
 PACKAGES = ("mondrian_core", "tasks", "flows", "deployments")
@@ -97,12 +97,6 @@ def installation(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Insta
     return made
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @pytest.mark.flow
 @pytest.mark.mini
 @pytest.mark.slow
@@ -111,7 +105,8 @@ def test_installed_wheel_runs_from_init_to_down_in_an_empty_folder(installation:
     installation.mondrian("init", "--sample")
     linked = json.loads(installation.mondrian("link", "--advisor", "ansel", "--json"))
     assert linked, "link reported nothing"
-    port, ports = free_port(), ["--port", str(free_port())]  # another test may start a server at the default port
+    # another test may start a server at the default port
+    port, ports = find_free_port(), ["--port", str(find_free_port())]
     try:
         up = json.loads(installation.mondrian("up", "--json", "--service_port", str(port), *ports))
         assert up["workspace"] == str(installation.folder / "workspace")

@@ -29,6 +29,17 @@ def test_a_free_port_is_free() -> None:
     ports.require_free_port(port)
 
 
+def test_found_ports_are_never_given_to_outgoing_connections() -> None:
+    """A server that is away for a moment must find its port free when it comes back."""
+    assert all(10_000 <= ports.find_free_port() < 32_768 for _ in range(30))
+
+
+def test_no_free_port_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ports, "is_port_free", lambda *_: False)
+    with pytest.raises(PortInUse):
+        ports.find_free_port()
+
+
 def test_the_process_on_a_taken_port_is_named(taken: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ports, "PROBE_TIMEOUT_SECONDS", 0.2)
     assert not ports.is_port_free(taken)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from mondrian_core.ports import find_free_port
 from tests.git_files import ROOT, copy_tracked_files, tracked_files
 
 pytestmark = [pytest.mark.flow, pytest.mark.mini, pytest.mark.slow, pytest.mark.timeout(900)]
@@ -106,12 +106,6 @@ def newcomer(folder: Path) -> tuple[Path, dict[str, str]]:
     return clone, {**kept, "HOME": str(home), "PYTHONPATH": str(clone), "HF_HUB_OFFLINE": "1"}
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 IN_BACKGROUND = """
 {command} & server=$!
 for attempt in $(seq 300); do
@@ -140,7 +134,7 @@ def test_every_command_block_runs_as_written(tmp_path: Path) -> None:
     assert set(SHORTER) <= {each.text for each in found}, "SHORTER names a command that is in no document any more"
     here = [each for each in found if each.document not in ELSEWHERE]
     clone, environment = newcomer(tmp_path)
-    script = script_of([each.text for each in here], free_port())
+    script = script_of([each.text for each in here], find_free_port())
     try:
         with (clone / "output").open("w") as output:
             subprocess.run(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import os
 import signal
-import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ from prefect.states import Cancelling
 from deployments import prefect_setup, run_watcher
 from deployments.bootstrap import RunningPrefect
 from mondrian_core.data.sample_workspace import create_workspace
+from mondrian_core.ports import find_free_port
 from mondrian_core.settings import Settings
 from tasks.service import WARNED, ServeOptions, ServiceSmokeResult, recorded_service, service_health, stop_service
 
@@ -40,19 +40,13 @@ def prefect_here(machine: RunningPrefect) -> Iterator[None]:
         yield
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def test_started_by_a_run_left_alone_and_replaced(
     machine: RunningPrefect, served: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     serve_module = importlib.import_module("flows.serve")
     serve = serve_module.serve_flow
 
-    port = free_port()
+    port = find_free_port()
     given = {"port": port, "workspace": str(served.root), "base_model": "mini"}
     run = run_watcher.start_deployment_run(machine.place, "serve/local", given)
     seen = run_watcher.follow_flow_run(machine.place, run, lambda glance: None)
@@ -85,7 +79,7 @@ def test_in_the_foreground_it_ends_with_the_run(machine: RunningPrefect, served:
     """Canceled as a person would in the UI; then serve/stop finds nothing to stop."""
     from flows.stop import stop_flow as stop
 
-    port = free_port()
+    port = find_free_port()
     given = {"port": port, "workspace": str(served.root), "base_model": "mini", "foreground": True}
     run = run_watcher.start_deployment_run(machine.place, "serve/local", given)
     wait_until(lambda: service_health(served, ServeOptions(port=port)) is not None, 200)
@@ -108,7 +102,7 @@ def wait_until(holds: Callable[[], bool], seconds: float) -> None:
 def test_refused_service_start_is_reported_and_cleaned_up(machine: RunningPrefect, served: Settings) -> None:
     from flows.serve import serve_flow
 
-    wanted = replace(ServeOptions(), port=free_port(), model_mode="fine_tuned")
+    wanted = replace(ServeOptions(), port=find_free_port(), model_mode="fine_tuned")
     with prefect_here(machine):
         state = serve_flow(
             port=wanted.port,
