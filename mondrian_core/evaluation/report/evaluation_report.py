@@ -29,6 +29,7 @@ class EvaluationReport:
         metrics: the numbers behind them as plain values (see `report_metrics`).
         about: what was evaluated: advisor, split, digests of base, candidate, champion and prompt.
         next_steps: recommended next steps, one sentence each.
+        look: which look of the year this is and what it may spend (`LookEvidence`); None where nothing was compared.
     """
 
     verdict: Verdict
@@ -36,6 +37,7 @@ class EvaluationReport:
     metrics: Mapping[str, Any] = field(default_factory=dict)
     about: Mapping[str, Any] = field(default_factory=dict)
     next_steps: tuple[str, ...] = ()
+    look: Mapping[str, Any] | None = None
 
     def gate(self, name: str) -> GateResult:
         """The gate of that name; KeyError when there is none."""
@@ -62,6 +64,7 @@ class EvaluationReport:
             "gates": [gate.as_dict() for gate in self.gates],
             "next_steps": list(self.next_steps),
             "about": dict(self.about),
+            "look": dict(self.look) if self.look is not None else None,
             "metrics": dict(self.metrics),
         }
 
@@ -75,6 +78,7 @@ class EvaluationReport:
             metrics=values["metrics"],
             about=values["about"],
             next_steps=tuple(values["next_steps"]),
+            look=values.get("look"),
         )
 
     def save(self, path: Path) -> None:
