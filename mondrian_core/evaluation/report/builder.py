@@ -33,6 +33,7 @@ from mondrian_core.evaluation.measure.metrics import (
 from mondrian_core.evaluation.measure.outcomes import EvaluationOutcome
 from mondrian_core.evaluation.measure.samples import EvaluationSamples
 from mondrian_core.evaluation.report.evaluation_report import EvaluationReport
+from mondrian_core.gate_strictness import judged_settings, loosened_settings
 from mondrian_core.recipes import Recipe
 from mondrian_core.samples_file import BASE, CANDIDATE, CHAMPION
 
@@ -66,6 +67,7 @@ def build_evaluation_report(
         metrics=_finite(metrics),
         about=about,
         next_steps=(*recommended_next_steps(results, measured, recipe.gates, gates), *notes),
+        loosened=loosened_settings(judged_settings(recipe)),
     )
 
 

@@ -23,7 +23,6 @@ from mondrian_core.evaluation.measure.outcomes import EvaluationOutcome
 from mondrian_core.evaluation.measure.samples import EvaluationSamples
 from mondrian_core.evaluation.report.builder import ARMS
 from mondrian_core.evaluation.report.evaluation_report import (
-    VERDICT_MEANINGS,
     EvaluationReport,
     interval_text,
     number_text,
@@ -67,7 +66,7 @@ def report_html(report: EvaluationReport, samples: EvaluationSamples) -> str:
     return environment.get_template("report.html").render(
         report=report,
         word=_WORD,
-        meaning=VERDICT_MEANINGS[report.verdict],
+        meaning=report.meaning,
         titles=DIMENSION_TITLES,
         forest=_svg(forest_plot(comparison["dimensions"], comparison)) if comparison else "",
         comparison=comparison,
