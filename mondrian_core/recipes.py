@@ -293,6 +293,14 @@ class GateRecipe(_RecipeTable):
     score_photographs: Annotated[int, Looser.BELOW] = Field(
         default=8, ge=5, description="minimum number of photographs for a verdict on scores"
     )
+    tail_deviation: Annotated[float, Looser.ABOVE] = Field(
+        default=6.0,
+        gt=0,
+        description="robust standard deviations from the base's shifted scores above which an answer is deviant",
+    )
+    tail_share: Annotated[float, Looser.ABOVE] = Field(
+        default=0.05, gt=0, lt=1, description="share of deviant answers that the photographs must be able to show"
+    )
     modal_share: Annotated[float, Looser.ABOVE] = Field(
         default=0.9, gt=0.5, le=1, description="a dimension has collapsed when one score is this frequent"
     )

@@ -331,12 +331,16 @@ def open_unlabelled_photographs(
 
 def label_record(subject: EvaluationPhotograph, entry: LabelledPhotograph) -> dict[str, Any]:
     """The record of a labelled photograph for `samples.jsonl`, with a thumbnail (JPEG, base64)."""
-    picture = base64.b64encode(jpeg_bytes(downscale_to_fit(subject.image.convert("RGB"), _THUMBNAIL), 80)).decode()
     return {
         "photograph": subject.name,
         "title": entry.title,
         "digest": subject.digest,
         "scores": dict(entry.scores),
         "critique": entry.critique,
-        "picture": picture,
+        "picture": thumbnail_text(subject.image),
     }
+
+
+def thumbnail_text(image: Image.Image) -> str:
+    """A thumbnail for the report (JPEG, base64)."""
+    return base64.b64encode(jpeg_bytes(downscale_to_fit(image.convert("RGB"), _THUMBNAIL), 80)).decode()
