@@ -37,6 +37,8 @@ from mondrian_core.prompts import AdvisorPrompt, prompt_digest
 from mondrian_core.recipes import Recipe
 from mondrian_core.rubric import DIMENSIONS
 from mondrian_core.samples_file import BASE, CANDIDATE, CHAMPION, SAMPLES_FORMAT, SAMPLES_NAME, SamplesFile
+from mondrian_core.settings import Settings
+from mondrian_core.software_identity import software_digest
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -160,13 +162,12 @@ def evaluate_with_model(
     )
     if load_seconds is not None:
         samples.append("load", {"seconds": load_seconds})
-    prompt = prompt_digest(inputs.prompt)
     runner = EvaluationRunner(
         model=model,
         prompt=inputs.prompt,
         adapters=arms,
         samples=samples,
-        cache=AnswerCache(info.cache, base=model.fingerprint, prompt=prompt, **_sampling(recipe)),
+        cache=AnswerCache(info.cache, base=model.fingerprint, exif=Settings().exif_enabled),
         recipe=recipe,
         listen=listen,
         champion_trained_on=champion_trained_on,
@@ -259,6 +260,7 @@ def _identity(
     return {
         "format": SAMPLES_FORMAT,
         "base": model.fingerprint,
+        "software": software_digest(),
         "candidate": adapter_files_digest(inputs.adapter),
         "champion": adapter_files_digest(info.champion) if info.champion else None,
         "asked": sorted(arms),
