@@ -53,6 +53,7 @@ _STYLES: Mapping[str, Mapping[str, Any]] = {
     "bar": {},
     "base": {"fill": _BASE},
     "champion": {"fill": _CHAMPION},
+    "best_champion": {"fill": _CHAMPION},
     "candidate": {"fill": _CANDIDATE},
     "quiet": {"stroke": "#b9c3d6"},
     "first": {"stroke": "#3b5b92", "width": 1.6},
