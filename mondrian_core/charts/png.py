@@ -87,7 +87,7 @@ def png_bytes(drawings: Sequence[Drawing], title: str = "") -> bytes:
             _paint(image, shape, shift)
         left += drawing.width + _GAP
     stream = io.BytesIO()
-    image.reduce(_OVERSAMPLING).save(stream, "PNG", optimize=True)
+    image.reduce(_OVERSAMPLING).save(stream, "PNG")
     return stream.getvalue()
 
 

@@ -45,6 +45,8 @@ from mondrian_core.samples_file import (
     SAMPLES_NAME,
     SamplesFile,
 )
+from mondrian_core.settings import Settings
+from mondrian_core.software_identity import software_digest
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -189,13 +191,12 @@ def evaluate_with_model(
     )
     if load_seconds is not None:
         samples.append("load", {"seconds": load_seconds})
-    prompt = prompt_digest(inputs.prompt)
     runner = EvaluationRunner(
         model=model,
         prompt=inputs.prompt,
         adapters=arms,
         samples=samples,
-        cache=AnswerCache(info.cache, base=model.fingerprint, prompt=prompt, **_sampling(recipe)),
+        cache=AnswerCache(info.cache, base=model.fingerprint, exif=Settings().exif_enabled),
         recipe=recipe,
         listen=listen,
         champion_trained_on=champion_trained_on,
@@ -216,6 +217,7 @@ def _run_measurements(
             runner.measure_divergences(subjects, outcomes, known.divergences)
             runner.measure_latency(subjects, known.pairs)
             probes.probe_edited_copies(runner, subjects, known.edited)
+            probes.record_pictures_of_tail(runner, subjects, outcomes, known.pictures)
             probes.probe_constrained_decoding(runner, subjects, known.constrained)
             if info.retrieval_lookup is not None and runner.recipe.evaluate.rag:
                 probes.probe_base_with_retrieval(runner, subjects, outcomes, info.retrieval_lookup, known.outcomes)
@@ -288,6 +290,7 @@ def _identity(
     return {
         "format": SAMPLES_FORMAT,
         "base": model.fingerprint,
+        "software": software_digest(),
         "candidate": adapter_files_digest(inputs.adapter),
         "champion": adapter_files_digest(info.champion) if info.champion else None,
         "best_champion": adapter_files_digest(info.best.folder) if info.best else None,

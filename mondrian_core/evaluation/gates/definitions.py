@@ -26,6 +26,7 @@ from mondrian_core.evaluation.gates.results import (
     overall_verdict,
     short_number,
 )
+from mondrian_core.evaluation.gates.tail_gate import TAIL
 from mondrian_core.evaluation.measure.latency import INTERIM_LOOKS
 from mondrian_core.evaluation.measure.metrics import FormatStatistics
 from mondrian_core.recipes import GateRecipe
@@ -205,6 +206,7 @@ GATES: tuple[Gate, ...] = (
     LATENCY_OVERHEAD,
     SCORE_ERROR,
     CHAMPION_COMPARISON,
+    TAIL,
     BEST_CHAMPION_COMPARISON,
     HEALTH,
     SECONDS_PER_PHOTOGRAPH,

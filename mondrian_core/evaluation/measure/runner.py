@@ -15,7 +15,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from mondrian_core.errors import BadPhotograph, MondrianError
 from mondrian_core.evaluation.measure import latency
-from mondrian_core.evaluation.measure.answer_cache import AnswerCache, adapter_files_digest, pixel_digest
+from mondrian_core.evaluation.measure.answer_cache import (
+    AnswerCache,
+    adapter_files_digest,
+    pixel_digest,
+    question_digest,
+)
 from mondrian_core.evaluation.measure.latency import LatencyPair
 from mondrian_core.evaluation.measure.outcomes import (
     EvaluationOutcome,
@@ -164,30 +169,29 @@ class EvaluationRunner:
             MondrianError: the adapter is refused. Any other error becomes the outcome of this photograph.
         """
         folder = self.adapters.get(arm) if adapter is None else adapter
-        question_key = f"{subject.digest} {constrained} {comparison!r}" if constrained or comparison else subject.digest
-        cached = self.cache.get(self._digest(folder), question_key) if arm != CANDIDATE else None
+        settings = self.recipe.evaluate
+        question = Question(
+            messages=self._messages(comparison),
+            image=subject.image,
+            adapter=folder,
+            max_tokens=settings.max_tokens,
+            temperature=settings.temperature,
+            seed=answer_seed(settings.seed, subject.digest),
+            constrained=constrained,
+        )
+        asked = question_digest(question, subject.digest)
+        cached = self.cache.get(self._digest(folder), asked) if arm != CANDIDATE else None
         if cached is not None:
             return replace(cached, photograph=subject.name, arm=arm, kept=True)
-        settings = self.recipe.evaluate
         try:
-            answer = self.model.ask(
-                Question(
-                    messages=self._messages(comparison),
-                    image=subject.image,
-                    adapter=folder,
-                    max_tokens=settings.max_tokens,
-                    temperature=settings.temperature,
-                    seed=answer_seed(settings.seed, subject.digest),
-                    constrained=constrained,
-                )
-            )
+            answer = self.model.ask(question)
         except MondrianError:
             raise
         except Exception as error:  # noqa: BLE001  any error becomes the outcome of this photograph
             return failed_outcome(subject.name, arm, error)
         outcome = outcome_from_answer(subject.name, arm, answer)
         if arm != CANDIDATE:
-            self.cache.put(self._digest(folder), question_key, outcome)
+            self.cache.put(self._digest(folder), asked, outcome)
         return outcome
 
     def _messages(self, comparison: PortfolioComparison | None = None) -> list[ChatMessage]:
@@ -334,12 +338,16 @@ def open_unlabelled_photographs(
 
 def label_record(subject: EvaluationPhotograph, entry: LabelledPhotograph) -> dict[str, Any]:
     """The record of a labelled photograph for `samples.jsonl`, with a thumbnail (JPEG, base64)."""
-    picture = base64.b64encode(jpeg_bytes(downscale_to_fit(subject.image.convert("RGB"), _THUMBNAIL), 80)).decode()
     return {
         "photograph": subject.name,
         "title": entry.title,
         "digest": subject.digest,
         "scores": dict(entry.scores),
         "critique": entry.critique,
-        "picture": picture,
+        "picture": thumbnail_text(subject.image),
     }
+
+
+def thumbnail_text(image: Image.Image) -> str:
+    """A thumbnail for the report (JPEG, base64)."""
+    return base64.b64encode(jpeg_bytes(downscale_to_fit(image.convert("RGB"), _THUMBNAIL), 80)).decode()

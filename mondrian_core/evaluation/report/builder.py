@@ -34,6 +34,7 @@ from mondrian_core.evaluation.measure.outcomes import EvaluationOutcome
 from mondrian_core.evaluation.measure.pooled_evidence import LookEvidence, look_evidence
 from mondrian_core.evaluation.measure.samples import EvaluationSamples
 from mondrian_core.evaluation.report.evaluation_report import EvaluationReport
+from mondrian_core.gate_strictness import judged_settings, loosened_settings
 from mondrian_core.recipes import Recipe
 from mondrian_core.samples_file import BASE, BEST_CHAMPION, CANDIDATE, CHAMPION
 
@@ -68,6 +69,7 @@ def build_evaluation_report(
         about=about,
         look=measured.look.as_dict() if measured.look else None,
         next_steps=(*recommended_next_steps(results, measured, recipe.gates, gates), *notes),
+        loosened=loosened_settings(judged_settings(recipe)),
     )
 
 
