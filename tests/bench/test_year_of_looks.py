@@ -62,7 +62,7 @@ def test_gate_that_ignores_the_look_breaks_the_promise(
 
     def forgetful(measured: object, recipe: object) -> object:
         look = measured.look  # type: ignore[attr-defined]
-        return real(replace(measured, look=replace(look, level=1.0)), recipe)  # type: ignore[type-var,arg-type]
+        return real(replace(measured, look=replace(look, level=1.0)), recipe)  # type: ignore[type-var]
 
     monkeypatch.setattr(year_of_looks, "SCORE_ERROR", replace(SCORE_ERROR, judge=forgetful))
     monkeypatch.setattr(year_of_looks, "YEAR_SIZES", (20,))
