@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from mondrian_core.errors import BadInput, ChampionChanged, NothingToDo
 from mondrian_core.files import read_json, write_json
-from mondrian_core.registry import ChampionReference, Registry
+from mondrian_core.registry import OBJECTIONS, ChampionReference, Registry
 from mondrian_core.rollout.decision_rules import decide_rollout, rollout_after_decision
 from mondrian_core.rollout.observation import count_observations, rollout_requests
 from mondrian_core.rollout.plan import (
@@ -75,6 +75,7 @@ class RolloutStart:
         forced: True to promote although gates object.
         problems: what the gates object to.
         run: name of the run that starts it; a run starts it once (`Registry.promote`).
+        objections: what speaks against it and was overridden, for the history.
     """
 
     version: str
@@ -86,6 +87,7 @@ class RolloutStart:
     forced: bool = False
     problems: Sequence[str] = ()
     run: str | None = None
+    objections: Sequence[str] = ()
 
 
 def start_rollout(registry: Registry, advisor: str, start: RolloutStart) -> Rollout:
@@ -126,7 +128,11 @@ def start_rollout(registry: Registry, advisor: str, start: RolloutStart) -> Roll
         reason=start.reason,
         forced=start.forced,
         problems=start.problems,
-        detail={"rollout": rollout.salt, "share": rollout.share},
+        detail={
+            "rollout": rollout.salt,
+            "share": rollout.share,
+            **({OBJECTIONS: list(start.objections)} if start.objections else {}),
+        },
         extra_files={ROLLOUT_FILE: rollout.as_dict()},
         run=start.run,
     )

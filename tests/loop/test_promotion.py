@@ -13,8 +13,9 @@ import pytest
 
 from mondrian_core import stages
 from mondrian_core.errors import BadInput
+from mondrian_core.gate_strictness import judged_settings
 from mondrian_core.models.base_model import base_fingerprint
-from mondrian_core.prompts import AdvisorPrompt
+from mondrian_core.prompts import AdvisorPrompt, prompt_digest
 from mondrian_core.recipes import recipe_from_values
 from mondrian_core.registry import ChampionReference, Registry
 from mondrian_core.rollout import active_rollout
@@ -22,9 +23,11 @@ from mondrian_core.settings import Settings
 from mondrian_core.stages import DatasetSummary, EvaluateSummary, PromoteSummary, StageContext, TrainSummary, register
 from mondrian_core.stages.promotion_decision import check_manual_promotion
 from mondrian_core.store import Store
-from tests.registry.conftest import gate_report, manifest, write_adapter
+from tests.registry.conftest import gate_report, manifest, served_conditions, write_adapter
 from tests.registry.faults import killed_at
 from tests.rollout.conftest import begin_rollout
+
+ANSEL = AdvisorPrompt("ansel", "Ansel Adams", "Landscapes.")
 
 
 def registered(tmp_path: Path, *, rollout: bool, adapters: str | None = None) -> StageContext:
@@ -32,7 +35,7 @@ def registered(tmp_path: Path, *, rollout: bool, adapters: str | None = None) ->
     workspace = tmp_path / "workspace"
     workspace.mkdir()
     with Store.create(workspace / "mondrian.db") as store:
-        store.add_advisor(AdvisorPrompt("ansel", "Ansel Adams", "Landscapes."))
+        store.add_advisor(ANSEL)
     settings = Settings(workspace=workspace, adapters=adapters or tmp_path / "adapters", base_model="mini")
     context = stages.new_stage_context(
         settings, "ansel", recipe_from_values({"promote": {"rollout": rollout}}), run="a-run"
@@ -74,6 +77,11 @@ def evaluated(context: StageContext, champion: ChampionReference) -> None:
             gates=gates,
             split="test",
             compared_with=champion.as_dict(),
+            record={
+                "run": context.run,
+                "conditions": served_conditions(prompt=prompt_digest(ANSEL)),
+                "settings": judged_settings(context.recipe),
+            },
         ),
     }
     for name, summary in left.items():
@@ -151,6 +159,7 @@ def test_a_later_evaluation_is_what_counts(tmp_path: Path) -> None:
     registry = context.registry
     registry.rollback("ansel", actor="person:test", reason="r")
     report = {**gate_report(), "compared_with": registry.reference("ansel").as_dict()}
+    report["conditions"] = served_conditions(prompt=prompt_digest(ANSEL))
     registry.record_evaluation("ansel", "v0002", report, actor="person:test")
     lines = len(registry.history("ansel"))
     version = registry.record_evaluation("ansel", "v0002", report, actor="person:test")

@@ -11,7 +11,11 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from mondrian_core.gate_strictness import judged_settings
+from mondrian_core.models.base_model import base_record
+from mondrian_core.recipes import Recipe
 from mondrian_core.registry import Registry
+from mondrian_core.stages.evaluation_conditions import EvaluationConditions, answer_schema_digest
 
 RANK = 4
 MODULE = "language_model.model.layers.0.self_attn.q_proj"
@@ -36,10 +40,25 @@ def write_adapter(folder: Path, seed: int = 0, *, rank: int = RANK, fill: float 
     return folder
 
 
+def served_conditions(**others: Any) -> dict[str, Any]:
+    """The conditions under which a test serves: mini, no advisor's prompt, no camera settings."""
+    found = EvaluationConditions(
+        base=base_record("mini"), prompt=None, exif=False, answer_schema=answer_schema_digest()
+    ).as_dict()
+    return {**found, **others}
+
+
 def gate_report(verdict: str = "PASS", compared_with: str | None = None, **others: str) -> dict[str, Any]:
     """A report in which every required gate says `verdict`, but for those named, against that champion."""
     gates = [{"name": name, "verdict": others.get(name, verdict), "sentence": f"{name} was seen."} for name in GATES]
-    return {"verdict": verdict, "gates": gates, "metrics": {}, "compared_with": {"version": compared_with}}
+    return {
+        "verdict": verdict,
+        "gates": gates,
+        "metrics": {},
+        "compared_with": {"version": compared_with},
+        "conditions": served_conditions(),
+        "settings": judged_settings(Recipe()),
+    }
 
 
 def manifest(verdict: str = "PASS", **values: Any) -> dict[str, Any]:

@@ -21,7 +21,7 @@ BEGAN = datetime(2026, 1, 5, tzinfo=UTC)
 def look_request(run: str, candidate: str = "", photographs: int = 20, **values: object) -> LookRequest:
     names = [f"{number:064x}"[::-1] for number in range(photographs)]
     given = {"run": run, "candidate": candidate or run, "question": "q", "photographs": names, "rules": RULES}
-    return LookRequest(**{**given, **values})  # type: ignore[arg-type]
+    return LookRequest(**{**given, **values})
 
 
 class Clock:
