@@ -100,12 +100,10 @@ def _sizes(photographs: int) -> list[int]:
 
 def _comparison(ours: ErrorsByPhotograph, theirs: ErrorsByPhotograph, margin: float | None = None) -> ArmComparison:
     """The comparison of two arms by their squared errors (n,); without a margin only what `score_error` needs."""
-    worse = {"p_worse": 1.0, "p_not_inferior": 1.0}
+    p_worse = p_not_inferior = 1.0
     if margin is not None:
-        worse = {
-            "p_worse": sign_flip_p_value(ours - theirs, draws=_DRAWS),
-            "p_not_inferior": sign_flip_p_value((1 + margin) * theirs - ours, draws=_DRAWS),
-        }
+        p_worse = sign_flip_p_value(ours - theirs, draws=_DRAWS)
+        p_not_inferior = sign_flip_p_value((1 + margin) * theirs - ours, draws=_DRAWS)
     return ArmComparison(
         n=len(ours),
         error_ours=float(ours.mean()),
@@ -118,7 +116,8 @@ def _comparison(ours: ErrorsByPhotograph, theirs: ErrorsByPhotograph, margin: fl
         penalised=0,
         left_out=0,
         no_answer=0,
-        **worse,
+        p_worse=p_worse,
+        p_not_inferior=p_not_inferior,
     )
 
 

@@ -22,8 +22,11 @@ _NEVER = 38.0  # standard deviations; a level of 0 is never reached
 
 def crossing_probability(levels: Sequence[float]) -> float:
     """Chance (0-1) that a walk with independent steps ever reaches the one-sided `levels` (each 0-1, one per look)."""
-    if not levels:
-        return 0.0
+    return _crossing(tuple(levels)) if levels else 0.0
+
+
+@lru_cache(maxsize=1024)  # a year's looks ask for the same beginnings again and again
+def _crossing(levels: tuple[float, ...]) -> float:
     count = len(levels)
     limits = [min(float(norm.isf(level)), _NEVER) * k**0.5 for k, level in enumerate(levels, 1)]
     top = min(max(limits), _REACH * count**0.5)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -10,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from mondrian_core.registry import LookRequest, LookRules, Registry, earlier_differences
-from mondrian_core.registry.looks import YEAR_OF_LOOKS, looks_in_history
+from mondrian_core.registry.looks import YEAR_OF_LOOKS, look_of_run, looks_in_history
 from tests.registry.conftest import manifest, write_adapter
+from tests.registry.faults import killed_at
 from tests.registry.test_writers import at_once
 
 RULES = LookRules(yearly_level=0.05, first_level=0.01, per_year=52)
@@ -169,3 +172,34 @@ def test_look_is_one_line_that_the_chain_covers(ledger: Registry) -> None:
     entry = ledger.history("ansel")[-1]
     assert (entry.event, entry.actor, entry.version) == ("look", "flow:retrain", None)
     assert json.loads(entry.line)["detail"]["look"]["level"] == 0.01
+
+
+def test_look_killed_at_every_operation_is_counted_once(tmp_path: Path) -> None:
+    died = True
+    point = 0
+    while died:
+        root = tmp_path / f"at-{point}"
+        Registry(root).take_look("ansel", look_request("before"), actor="test")
+
+        def take(root: Path = root) -> object:
+            return Registry(root).take_look("ansel", look_request("a"), actor="test")
+
+        died = killed_at(point, take)
+        recorded = look_of_run(Registry(root).history("ansel"), "a")
+        again = Registry(root).take_look("ansel", look_request("a"), actor="test")
+        assert again.number == 2
+        assert recorded in (None, again)
+        assert len(looks_in_history(Registry(root).history("ansel"))) == 2
+        assert Registry(root).check("ansel") == ()
+        point += 1
+    assert point > 2
+
+
+def test_look_of_a_killed_evaluation_still_counts(ledger: Registry) -> None:
+    """The process dies after its look and before any verdict."""
+    child = os.fork()
+    if child == 0:
+        ledger.take_look("ansel", look_request("killed"), actor="test")
+        os.kill(os.getpid(), signal.SIGKILL)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+    assert ledger.take_look("ansel", look_request("next"), actor="test").number == 2
