@@ -148,8 +148,8 @@ TAIL = Gate(
     judge=_judge_tail,
     next_steps={
         FAIL: "Read the answers that the tail check names in the report, and add critiques of such photographs.",
-        INCONCLUSIVE: "Write critiques of the photographs that the tail check names; without any, evaluate on more "
-        "photographs (evaluate.compliance_photographs). They decide whether the candidate or the base is wrong there.",
+        INCONCLUSIVE: "Write critiques of the photographs that the tail check names: they decide whether the candidate or "
+        "the base is wrong there. If it names none, evaluate on more photographs (evaluate.compliance_photographs).",
     },
     required=Requirement.ALWAYS,
 )
