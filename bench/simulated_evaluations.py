@@ -28,6 +28,8 @@ from mondrian_core.statistics.permutation_tests import sign_flip_p_value
 
 ScoreArray = NDArray[np.float64]
 PHOTOGRAPHS = EvaluateRecipe().compliance_photographs  # with and without labels
+# One look at the level of its test. Over a year of looks each has a smaller level (`bench.year_of_looks`).
+ONE_LOOK = GateRecipe(first_look_level=GateRecipe().p_value)
 SPREAD, SHARED, CORRELATION = 1.3, 0.7, 0.6  # of the errors, points; correlation of the arms
 ADVISOR_MEAN, ADVISOR_SPREAD = 6.0, 1.2  # of the advisor's scores, points; the same spread within and between
 _TRAINED = 48  # photographs that the candidate was trained on
@@ -145,6 +147,7 @@ def arm_comparison(ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> Ar
         penalised=0,
         left_out=0,
         no_answer=0,
+        differences={str(k): float(gain) for k, gain in enumerate(theirs - ours)},
     )
 
 
@@ -165,9 +168,9 @@ def simulated_pass_rates(
         runs: evaluations per cell.
         photographs: with and without labels.
         seed: of the draws; every cell has a generator of its own.
-        recipe: thresholds; None: the defaults.
+        recipe: thresholds; None: `ONE_LOOK`.
     """
-    gates, cells = recipe or GateRecipe(), []
+    gates, cells = recipe or ONE_LOOK, []
     for number, (name, simulate) in enumerate(simulations.items()):
         for size in sizes:
             rng, score, both = np.random.default_rng([seed, number, size]), 0, 0

@@ -3,6 +3,7 @@
 registry.py       Registry: the writing methods        reader.py          RegistryReader: the reading methods
 version.py        a version on disk                    version_writer.py  copy files into a new version
 history.py        the append-only hash chain           champion_pointer.py  promoted.json
+looks.py          how often a year's candidates were judged, the best champion    look_ledger.py  record them
 advisor_store.py  pointer and history under a lock     remote_advisor_store.py  the same in an object store
 object_store.py   conditional writes through fsspec    retry_on_conflict.py  repeat a write that lost a race
 validation.py     hashes and LoRA arrays               retention.py       which versions may be deleted
@@ -10,6 +11,7 @@ version_comparison.py, version_answers.py: compare versions and their answers; i
 """
 
 from mondrian_core.registry.history import HistoryEntry
+from mondrian_core.registry.looks import EvaluationLook, LookRequest, LookRules, earlier_differences
 from mondrian_core.registry.registry import Registry
 from mondrian_core.registry.version import COMPARED_WITH, AdapterVersion, ChampionReference, VersionState
 from mondrian_core.registry.version_answers import VersionAnswers, read_version_answers
@@ -25,13 +27,17 @@ __all__ = [
     "COMPARED_WITH",
     "AdapterVersion",
     "ChampionReference",
+    "EvaluationLook",
     "HistoryEntry",
+    "LookRequest",
+    "LookRules",
     "Registry",
     "VersionAnswers",
     "VersionState",
     "compare_version_critiques",
     "compare_version_scores",
     "diff_versions",
+    "earlier_differences",
     "read_version_answers",
     "version_family",
     "version_summary",

@@ -13,7 +13,7 @@ from typing import Any
 from mondrian_core.errors import BadAdapter, BadInput, ChampionChanged, DiskFull, GateFailed, MondrianError, NothingToDo
 from mondrian_core.events import StageNotice
 from mondrian_core.files import sync_folder, write_json
-from mondrian_core.registry import history, retention, validation, version_writer
+from mondrian_core.registry import history, looks, retention, validation, version_writer
 from mondrian_core.registry.advisor_store import (
     INCOMING_PREFIX,
     REMOVED_PREFIX,
@@ -24,7 +24,7 @@ from mondrian_core.registry.advisor_store import (
 from mondrian_core.registry.history import HistoryEntry
 from mondrian_core.registry.import_export import archive, imports
 from mondrian_core.registry.import_export.conversion import ScaleConvention
-from mondrian_core.registry.reader import RegistryReader
+from mondrian_core.registry.look_ledger import LookLedger
 from mondrian_core.registry.retry_on_conflict import retry_on_conflict
 from mondrian_core.registry.version import (
     COMPARED_WITH,
@@ -40,7 +40,7 @@ from mondrian_core.registry.version import (
 RUN_KEY = "run"  # key in a manifest and in the history's details: the run that did it
 
 
-class Registry(RegistryReader):
+class Registry(LookLedger):
     """The registry with its writing methods.
 
     Writers of one advisor take turns; each passes the champion that it knows as `expected` (compare and swap). `actor`
@@ -367,13 +367,9 @@ class Registry(RegistryReader):
         store = self._store_of(advisor)
         if dry_run:
             snapshot = store.snapshot()
-            return list(
-                retention.removable_versions(self._versions(store, snapshot), snapshot.history_state, keep, force=force)
-            )
+            return list(self._removable(store, snapshot, keep, force))
         with store.writing() as snapshot:
-            names = retention.removable_versions(
-                self._versions(store, snapshot), snapshot.history_state, keep, force=force
-            )
+            names = self._removable(store, snapshot, keep, force)
             for name in names:
                 hidden = store.home / f"{REMOVED_PREFIX}{name}"
                 (store.home / name).rename(hidden)
@@ -383,6 +379,11 @@ class Registry(RegistryReader):
                 )
                 shutil.rmtree(hidden)
         return list(names)
+
+    def _removable(self, store: AdvisorStore, snapshot: RegistrySnapshot, keep: int, force: bool) -> tuple[str, ...]:
+        best = looks.best_champions(snapshot.chain.entries)
+        versions = self._versions(store, snapshot)
+        return retention.removable_versions(versions, snapshot.history_state, keep, best=best, force=force)
 
     # --- steps of the writers -----------------------------------------------------------------------------------------
 

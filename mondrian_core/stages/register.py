@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import platform
 import subprocess
-from importlib import metadata
 from pathlib import Path
 
 from mondrian_core.events import EventListener, StageStarted, ignore_events
@@ -13,6 +12,7 @@ from mondrian_core.portable_paths import without_absolute_paths
 from mondrian_core.prompts import prompt_digest
 from mondrian_core.registry import VersionState
 from mondrian_core.samples_file import SAMPLES_NAME
+from mondrian_core.software_identity import package_versions
 from mondrian_core.stages.context import StageContext
 from mondrian_core.stages.summaries import (
     DatasetSummary,
@@ -22,8 +22,6 @@ from mondrian_core.stages.summaries import (
     read_stage_summary,
     write_stage_summary,
 )
-
-RECORDED_PACKAGES = ("mlx", "mlx-vlm", "transformers", "datasets", "numpy", "prefect")
 
 
 def register_stage(context: StageContext, listen: EventListener = ignore_events) -> RegisterSummary:
@@ -78,17 +76,6 @@ def register_stage(context: StageContext, listen: EventListener = ignore_events)
     return write_stage_summary(
         context, "register", RegisterSummary(version.version, str(version.path), version.state), listen
     )
-
-
-def package_versions() -> dict[str, str]:
-    """Versions of the packages that determine a run's result; a package that isn't installed is omitted."""
-    versions = {}
-    for name in RECORDED_PACKAGES:
-        try:
-            versions[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return versions
 
 
 def code_commit() -> str | None:

@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 
 from bench import tail_structures
-from bench.simulated_evaluations import SPREAD, SimulatedPassRates, simulated_measurements, simulated_pass_rates
+from bench.simulated_evaluations import (
+    ONE_LOOK,
+    SPREAD,
+    SimulatedPassRates,
+    simulated_measurements,
+    simulated_pass_rates,
+)
 from bench.tail_structures import HONEST_STRUCTURES, TAIL_STRUCTURES, honest_gain, keeps_tail_promises
 from mondrian_core.evaluation.gates.comparison_gates import SCORE_ERROR
 from mondrian_core.evaluation.measure.metrics import compare_paired_errors, score_table
@@ -50,7 +56,7 @@ def test_tail_gate_stops_catastrophes_and_keeps_power() -> None:
 
 
 def test_table_notices_a_tail_gate_that_does_not_look() -> None:
-    blind = GateRecipe(tail_deviation=1e6)
+    blind = ONE_LOOK.model_copy(update={"tail_deviation": 1e6})
     assert not keeps_tail_promises(simulated_pass_rates({WORST: TAIL_STRUCTURES[WORST]}, (8,), 40, recipe=blind))
 
 

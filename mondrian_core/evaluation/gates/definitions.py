@@ -9,7 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import assert_never
 
-from mondrian_core.evaluation.gates.comparison_gates import CHAMPION_COMPARISON, SCORE_ERROR
+from mondrian_core.evaluation.gates.comparison_gates import (
+    BEST_CHAMPION_COMPARISON,
+    CHAMPION_COMPARISON,
+    SCORE_ERROR,
+)
 from mondrian_core.evaluation.gates.gate import NEVER, Gate, Judgement, Requirement
 from mondrian_core.evaluation.gates.health_checks import HEALTH
 from mondrian_core.evaluation.gates.results import (
@@ -203,6 +207,7 @@ GATES: tuple[Gate, ...] = (
     SCORE_ERROR,
     CHAMPION_COMPARISON,
     TAIL,
+    BEST_CHAMPION_COMPARISON,
     HEALTH,
     SECONDS_PER_PHOTOGRAPH,
 )

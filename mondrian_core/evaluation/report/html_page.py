@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup, escape
 
@@ -34,6 +35,9 @@ from mondrian_core.files import write_atomic
 from mondrian_core.rubric import DIMENSION_TITLES, DIMENSIONS
 from mondrian_core.samples_file import BASE, CANDIDATE, CHAMPION
 
+if TYPE_CHECKING:
+    from jinja2 import Template
+
 SIDE_BY_SIDE = 6
 UNREADABLE = 12
 _WORD = {PASS: "Pass", FAIL: "Fail", INCONCLUSIVE: "Inconclusive"}
@@ -44,8 +48,9 @@ def write_report_html(report: EvaluationReport, samples: EvaluationSamples, path
     write_atomic(path, report_html(report, samples))
 
 
-def report_html(report: EvaluationReport, samples: EvaluationSamples) -> str:
-    """The HTML."""
+@cache
+def _template() -> Template:
+    """Compiled once per process."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
@@ -56,6 +61,11 @@ def report_html(report: EvaluationReport, samples: EvaluationSamples) -> str:
         lstrip_blocks=True,
     )
     environment.filters.update(number=number_text, interval=interval_text, percent=percent_text, points=points_text)
+    return environment.get_template("report.html")
+
+
+def report_html(report: EvaluationReport, samples: EvaluationSamples) -> str:
+    """The HTML."""
     asked = [outcome for outcome in samples.outcomes if outcome.arm in ARMS]
     arms, comparison, by_folds = report.scores
     labels, scored = samples.scored
@@ -63,7 +73,7 @@ def report_html(report: EvaluationReport, samples: EvaluationSamples) -> str:
     rows = (report.metrics["folds"] if by_folds else report.metrics)["per_photograph"]
     means = _means(arms)
     by_key = {(outcome.arm, outcome.photograph): outcome for outcome in outcomes}
-    return environment.get_template("report.html").render(
+    return _template().render(
         report=report,
         word=_WORD,
         meaning=report.meaning,
