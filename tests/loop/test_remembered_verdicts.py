@@ -198,7 +198,7 @@ def other_schema(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> Machine:
         (other_template, "changed since: chat template (chat_template.jinja)"),
         (other_processor, "changed since: preprocessor_config.json"),
         (other_prompt, "the advisor's prompt has changed since"),
-        (exif_on, "EXIF_ENABLED was off and is on now"),
+        (exif_on, "EXIF_ENABLED was off at its evaluation and is on now"),
         (other_schema, "the answer format (JSON schema) has changed since"),
     ],
 )

@@ -48,6 +48,11 @@ def served_conditions(**others: Any) -> dict[str, Any]:
     return {**found, **others}
 
 
+def served_record() -> dict[str, Any]:
+    """What a report records of an evaluation that holds here, with the default gates."""
+    return {"conditions": served_conditions(), "settings": judged_settings(Recipe())}
+
+
 def gate_report(verdict: str = "PASS", compared_with: str | None = None, **others: str) -> dict[str, Any]:
     """A report in which every required gate says `verdict`, but for those named, against that champion."""
     gates = [{"name": name, "verdict": others.get(name, verdict), "sentence": f"{name} was seen."} for name in GATES]
@@ -56,8 +61,7 @@ def gate_report(verdict: str = "PASS", compared_with: str | None = None, **other
         "gates": gates,
         "metrics": {},
         "compared_with": {"version": compared_with},
-        "conditions": served_conditions(),
-        "settings": judged_settings(Recipe()),
+        **served_record(),
     }
 
 
