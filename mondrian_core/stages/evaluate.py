@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from mondrian_core.errors import BadInput, translate_foreign_errors
 from mondrian_core.events import EventListener, StageNotice, StageStarted, ignore_events
 from mondrian_core.gate_strictness import judged_settings
+from mondrian_core.portable_paths import without_absolute_paths
 from mondrian_core.prompts import AdvisorPrompt, prompt_digest
 from mondrian_core.registry import (
     CONDITIONS,
@@ -128,7 +129,8 @@ def _record_in_registry(context: StageContext, adapter: Path, summary: EvaluateS
     registry, advisor = context.registry, context.advisor
     version = registry.version_at(advisor, adapter) or registry.version_with_content(advisor, adapter)
     if version is not None:
-        registry.record_evaluation(advisor, version.version, summary.gate_report, actor=context.actor)
+        report = without_absolute_paths(summary.gate_report, context.named_places)
+        registry.record_evaluation(advisor, version.version, report, actor=context.actor)
 
 
 @dataclass(frozen=True, kw_only=True)
