@@ -1,6 +1,7 @@
 """How often the gates err: false promotions and power, compared with a gate that only looks at the observed figure.
 
     python -m bench.gate_error_rates [--runs 200] [--samples RUN_FOLDER] [--out FOLDER]
+    python -m bench.gate_error_rates --year [--years 200] [--out FOLDER]     (bench/year_of_looks.py)
 
 Scores: retrainings are simulated from errors that two arms made in a run (--samples) or, without one, errors of the
 eight dimensions of a photograph, the arms correlated at 0.6). Photographs are drawn with replacement. For "no gain" the
@@ -21,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import binom
 
+from bench import year_of_looks
 from mondrian_core.evaluation.gates.comparison_gates import SCORE_ERROR
 from mondrian_core.evaluation.gates.definitions import FORMAT_COMPLIANCE
 from mondrian_core.evaluation.gates.results import PASS, GateMeasurements
@@ -211,8 +213,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="bench.gate_error_rates", description="How often the gates err.")
     parser.add_argument("--runs", type=int, default=200, help="simulated retrainings per cell (default 200)")
     parser.add_argument("--samples", type=Path, help="run folder whose measured errors are used")
-    parser.add_argument("--out", type=Path, help="folder for gates.json and gates.png")
+    parser.add_argument("--out", type=Path, help="folder for gates.json and gates.png (with --year: gates-year.*)")
+    parser.add_argument("--year", action="store_true", help="simulate years of weekly looks instead of single ones")
+    parser.add_argument("--years", type=int, default=200, help="simulated years per cell (default 200)")
     options = parser.parse_args(arguments)
+    if options.year:
+        if options.years < 2:
+            parser.error("--years: at least 2")
+        return year_of_looks.run_year_simulation(options.years, options.out)
     if options.runs < 20:
         parser.error("--runs: at least 20")
     cells = score_gate_pass_rates(options.runs, options.samples)

@@ -26,8 +26,11 @@ GENESIS_HASH = "0" * 64
 # register: a new version.  adopt: a version found on disk without a line.  promote, rollback: the pointer moved.
 # quarantine: damaged, never served (moves the pointer when it was the champion).  release: passed verification again.
 # reject: rejected manually.  evaluate: measured again.  remove: deleted by retention.  rollout: a share changed.
+# look: an evaluation begins to judge an adapter.  look_result: what it measured (looks.py).
+LOOK_EVENT, LOOK_RESULT_EVENT = "look", "look_result"
 EVENTS = frozenset(
     {"register", "adopt", "promote", "rollback", "quarantine", "release", "reject", "evaluate", "remove", "rollout"}
+    | {LOOK_EVENT, LOOK_RESULT_EVENT}
 )
 
 

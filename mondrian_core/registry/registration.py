@@ -12,7 +12,7 @@ from typing import Any
 from mondrian_core.errors import BadAdapter, BadInput, MondrianError
 from mondrian_core.events import StageNotice
 from mondrian_core.files import sync_folder
-from mondrian_core.registry import history, retention, version_writer
+from mondrian_core.registry import history, looks, retention, version_writer
 from mondrian_core.registry.advisor_store import INCOMING_PREFIX, REMOVED_PREFIX, AdvisorStore, RegistrySnapshot
 from mondrian_core.registry.import_export import archive, imports
 from mondrian_core.registry.import_export.conversion import ScaleConvention
@@ -157,13 +157,9 @@ class VersionRegistration(RegistryReader):
         store = self._store_of(advisor)
         if dry_run:
             snapshot = store.snapshot()
-            return list(
-                retention.removable_versions(self._versions(store, snapshot), snapshot.history_state, keep, force=force)
-            )
+            return list(self._removable(store, snapshot, keep, force))
         with store.writing() as snapshot:
-            names = retention.removable_versions(
-                self._versions(store, snapshot), snapshot.history_state, keep, force=force
-            )
+            names = self._removable(store, snapshot, keep, force)
             for name in names:
                 hidden = store.home / f"{REMOVED_PREFIX}{name}"
                 (store.home / name).rename(hidden)
@@ -173,6 +169,11 @@ class VersionRegistration(RegistryReader):
                 )
                 shutil.rmtree(hidden)
         return list(names)
+
+    def _removable(self, store: AdvisorStore, snapshot: RegistrySnapshot, keep: int, force: bool) -> tuple[str, ...]:
+        best = looks.best_champions(snapshot.chain.entries)
+        versions = self._versions(store, snapshot)
+        return retention.removable_versions(versions, snapshot.history_state, keep, best=best, force=force)
 
     # --- steps of the writers -----------------------------------------------------------------------------------------
 

@@ -16,6 +16,7 @@ from mondrian_core.registry import validation
 from mondrian_core.registry.advisor_store import AdvisorStore, RegistrySnapshot, initial_version_state
 from mondrian_core.registry.evaluations import RecordedEvaluation
 from mondrian_core.registry.history import HistoryEntry
+from mondrian_core.registry.look_ledger import LookLedger
 from mondrian_core.registry.registration import RUN_KEY, VersionRegistration
 from mondrian_core.registry.retry_on_conflict import retry_on_conflict
 from mondrian_core.registry.version import AdapterVersion, ChampionReference
@@ -23,7 +24,7 @@ from mondrian_core.registry.version import AdapterVersion, ChampionReference
 OBJECTIONS = "objections"  # key in the details of a promotion: what spoke against it and a person overrode
 
 
-class Registry(VersionRegistration):
+class Registry(VersionRegistration, LookLedger):
     """The registry with its writing methods.
 
     Writers of one advisor take turns; each passes the champion that it knows as `expected` (compare and swap). `actor`

@@ -5,38 +5,15 @@ from __future__ import annotations
 import hashlib
 import subprocess
 from functools import lru_cache
-from importlib import metadata
 from pathlib import Path
 
+from mondrian_core.software_identity import package_versions
+
 PACKAGE_ROOT = Path(__file__).resolve().parents[1]
-RECORDED_PACKAGES = (
-    "mlx",
-    "mlx-cpu",
-    "mlx-vlm",
-    "transformers",
-    "tokenizers",
-    "safetensors",
-    "datasets",
-    "numpy",
-    "pillow",
-    "pillow-heif",
-    "prefect",
-)
 PACKAGES_WITHOUT_EFFECT = frozenset({"prefect"})  # on what a training learns
 # Folders of the core that don't determine what a training learns. A folder that is missing here costs a retraining
 # that nobody needed; one that is wrongly here would hide a change.
 FOLDERS_WITHOUT_EFFECT = frozenset({"backup", "charts", "cli", "evaluation", "registry", "rollout", "serving"})
-
-
-def package_versions() -> dict[str, str]:
-    """Versions of the packages that determine a run's result; a package that isn't installed is omitted."""
-    versions = {}
-    for name in RECORDED_PACKAGES:
-        try:
-            versions[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return versions
 
 
 def training_packages() -> dict[str, str]:

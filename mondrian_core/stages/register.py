@@ -11,7 +11,8 @@ from mondrian_core.portable_paths import without_absolute_paths
 from mondrian_core.prompts import prompt_digest
 from mondrian_core.registry import VersionState
 from mondrian_core.samples_file import SAMPLES_NAME
-from mondrian_core.stages.code_provenance import code_commit, package_versions
+from mondrian_core.software_identity import package_versions
+from mondrian_core.stages.code_provenance import code_commit
 from mondrian_core.stages.context import StageContext
 from mondrian_core.stages.summaries import (
     DatasetSummary,

@@ -76,6 +76,16 @@ def test_second_evaluation_uses_cached_base_answers(run: Run, fake_model: Any, t
     assert len(other.asked) == 120
 
 
+def test_interrupted_evaluation_starts_again_with_other_software(
+    run: Run, fake_model: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(sound(fake_model))
+    monkeypatch.setattr("mondrian_core.evaluation.evaluator.software_digest", lambda: "an update")
+    again = sound(fake_model)
+    run(again)
+    assert len(again.asked) == 120
+
+
 def test_corrupt_answer_cache_is_recomputed(run: Run, fake_model: Any, tmp_path: Path) -> None:
     run(sound(fake_model), cache=tmp_path / "cache", out="one")
     for path in (tmp_path / "cache").glob("*.json"):

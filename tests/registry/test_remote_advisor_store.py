@@ -18,9 +18,11 @@ from mondrian_core.cli import main
 from mondrian_core.errors import BadAdapter, BadInput, ChampionChanged, GateFailed, MondrianError
 from mondrian_core.events import StageEvent, StageNotice
 from mondrian_core.registry import ChampionReference, Registry
+from mondrian_core.registry.looks import looks_in_history
 from mondrian_core.registry.object_store import ObjectStore, Unreachable, WriteConflict, open_object_store
 from mondrian_core.settings import Settings, cache_folder_from_url, url_from_cache_folder
 from tests.registry.conftest import gate_report, manifest, write_adapter
+from tests.registry.test_looks import look_request
 from tests.rollout.conftest import begin_rollout
 
 
@@ -289,6 +291,25 @@ def test_of_registrations_at_once_each_gets_a_number(machine: Machine, tmp_path:
     versions = machine("x").versions("ansel")
     assert sorted(version.manifest["run"] for version in versions) == [f"run-{number}" for number in range(6)], ends
     assert len({version.version for version in versions}) == 6
+    history_is_true(machine("x"))
+
+
+def test_of_looks_at_once_each_gets_a_number(machine: Machine) -> None:
+    ready = threading.Barrier(6)
+
+    def take(number: int) -> None:
+        ready.wait()
+        machine(f"m{number}").take_look("ansel", look_request(f"run-{number}"), actor="m")
+
+    racers = [threading.Thread(target=take, args=(number,)) for number in range(6)]
+    for racer in racers:
+        racer.start()
+    for racer in racers:
+        racer.join()
+    looks = looks_in_history(machine("x").history("ansel"))
+    assert sorted(look.number for look in looks) == list(range(1, 7))
+    assert len({look.run for look in looks}) == 6
+    assert machine("y").take_look("ansel", look_request("run-3"), actor="m") in looks
     history_is_true(machine("x"))
 
 

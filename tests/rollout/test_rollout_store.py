@@ -176,7 +176,7 @@ def test_pairs_and_collapse_are_counted(registry: Registry) -> None:
     ]
     counted = count_observations(live, rollout)
     assert counted.latency == PairCounts(worse=1, better=1) and counted.ratings == PairCounts(worse=1)
-    assert (counted.repeated, counted.neighbours, counted.in_step) == (1, 2, 3)
+    assert (counted.repeated, counted.neighbours, counted.in_step) == (1, 1, 3)
     shadow = [
         RolloutRequest(unit="p", share=0.0, candidate=True, failed=True, shadow=True),
         RolloutRequest(unit="p", share=0.0, candidate=False, shadow=True),

@@ -14,7 +14,9 @@ from mondrian_core.evaluation.measure.metamorphic import (
     INVISIBLE_EDIT_TOLERANCE,
     METAMORPHIC_RELATIONS,
 )
+from mondrian_core.evaluation.measure.tail import LEAST_DEVIATION
 from mondrian_core.recipes import EvaluateRecipe, GateRecipe
+from mondrian_core.retrieval.nearest_neighbors import NEIGHBORS
 from mondrian_core.rubric import DIMENSIONS
 
 
@@ -42,6 +44,8 @@ def gate_reference_page(
         conditions=lambda check: check.condition_texts(thresholds, amounts),
         dimensions=len(DIMENSIONS),
         rise=ALLOWED_SCORE_RISE,
+        least_deviation=LEAST_DEVIATION,
+        neighbors=NEIGHBORS,
         unseen=INVISIBLE_EDIT_TOLERANCE,
         relations=METAMORPHIC_RELATIONS,
     )

@@ -31,6 +31,7 @@ class EvaluationReport:
         about: what was evaluated: advisor, split, digests of base, candidate, champion and prompt.
         next_steps: recommended next steps, one sentence each.
         loosened: settings under which the gates are easier to pass than under the defaults.
+        look: which look of the year this is and what it may spend (`LookEvidence`); None where nothing was compared.
     """
 
     verdict: Verdict
@@ -39,6 +40,7 @@ class EvaluationReport:
     about: Mapping[str, Any] = field(default_factory=dict)
     next_steps: tuple[str, ...] = ()
     loosened: tuple[LoosenedSetting, ...] = ()
+    look: Mapping[str, Any] | None = None
 
     @property
     def meaning(self) -> str:
@@ -74,6 +76,7 @@ class EvaluationReport:
             "gates": [gate.as_dict() for gate in self.gates],
             "next_steps": list(self.next_steps),
             "about": dict(self.about),
+            "look": dict(self.look) if self.look is not None else None,
             "metrics": dict(self.metrics),
         }
 
@@ -88,6 +91,7 @@ class EvaluationReport:
             about=values["about"],
             next_steps=tuple(values["next_steps"]),
             loosened=tuple(LoosenedSetting(**setting) for setting in values.get("loosened", ())),
+            look=values.get("look"),
         )
 
     def save(self, path: Path) -> None:
