@@ -283,6 +283,19 @@ class RolloutCheck:
         }
 
 
+def _held_after_failure(registry: Registry, rollout: Rollout, decision: RolloutDecision) -> RolloutDecision:
+    """No further share for a version that failed an evaluation since it was promoted."""
+    failed = registry.get(rollout.advisor, rollout.version).unanswered_failures
+    since = [each for each in failed if each.at and datetime.fromisoformat(each.at) >= rollout.started]
+    if not isinstance(decision, Advance) or not since:
+        return decision
+    gates = ", ".join(sorted({gate for each in since for gate in each.failed_gates}))
+    return Hold(
+        f"An evaluation of {rollout.version} failed since its rollout began ({gates}): roll back, or evaluate again.",
+        decision.evidence,
+    )
+
+
 DECISION_LABELS: dict[type[Any], str] = {Advance: "advance", Hold: "hold", RollBack: "roll back"}
 
 
@@ -314,7 +327,7 @@ def check_rollout(
         repair_rollout_history(registry, advisor, actor)
     rollout = _require_active(registry, advisor)
     observed = count_observations(rollout_requests(jobs, rollout), rollout)
-    decision = decide_rollout(rollout, observed, moment)
+    decision = _held_after_failure(registry, rollout, decide_rollout(rollout, observed, moment))
     if carry_out == "nothing" or (carry_out == "rollback" and not isinstance(decision, RollBack)):
         return RolloutCheck(rollout, observed, decision, rollout)
     return RolloutCheck(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from mondrian_core.errors import BadInput, translate_foreign_errors
 from mondrian_core.events import EventListener, StageNotice, StageStarted, ignore_events
 from mondrian_core.gate_strictness import judged_settings
+from mondrian_core.portable_paths import without_absolute_paths
 from mondrian_core.prompts import AdvisorPrompt, prompt_digest
 from mondrian_core.registry import (
     CONDITIONS,
@@ -79,10 +80,9 @@ def evaluate_stage(context: StageContext, listen: EventListener = ignore_events)
         compared_with=compared_with,
         record=evaluation_record(context, test, base, prompt, report),
     )
-    if registered is not None:  # before the summary: a run that has one is not resumed
-        context.registry.record_evaluation(
-            context.advisor, registered.version, summary.gate_report, actor=context.actor
-        )
+    if registered is not None:  # before the summary is written: a run with a summary is not resumed
+        gate_report = without_absolute_paths(summary.gate_report, context.named_places)
+        context.registry.record_evaluation(context.advisor, registered.version, gate_report, actor=context.actor)
     return write_stage_summary(context, "evaluate", summary, listen)
 
 

@@ -44,7 +44,7 @@ class EvaluationConditions:
 
 @dataclass(frozen=True)
 class ConditionDifferences:
-    """How the conditions of an evaluation differ from those in force, one phrase each.
+    """How the conditions of an evaluation differ from those in force, one clause each.
 
     Attributes:
         changed: the evaluation doesn't hold for what would be served.
@@ -100,16 +100,22 @@ def condition_differences(recorded: Mapping[str, Any] | None, now: EvaluationCon
         base = recorded.get("base") or {}
         identity = BaseIdentity(now.base["weights"], now.base["settings"], now.base["templates"])
         changed += identity.differences(base, "evaluated")
-        unknown += [] if base.get("fingerprint") else ["the base model"]
-    if now.prompt is not None and recorded.get("prompt") != now.prompt:
-        kind = changed if recorded.get("prompt") else unknown
-        kind.append("the advisor's prompt" + (" has changed since" if kind is changed else ""))
-    if recorded.get("answer_schema") != now.answer_schema:
-        kind = changed if recorded.get("answer_schema") else unknown
-        kind.append("the answer format" + (" (JSON schema) has changed since" if kind is changed else ""))
-    switch = recorded.get("exif", False)  # no release without the record added camera settings
+        unknown += [] if base.get("fingerprint") else ["its evaluation doesn't record the base model"]
+    if now.prompt is not None and recorded.get("prompt") is None:
+        unknown.append("its evaluation doesn't record the advisor's prompt")
+    elif now.prompt not in (None, recorded.get("prompt")):
+        changed.append("the advisor's prompt has changed since its evaluation")
+    if recorded.get("answer_schema") is None:
+        unknown.append("its evaluation doesn't record the answer format")
+    elif recorded["answer_schema"] != now.answer_schema:
+        changed.append("the answer format (JSON schema) has changed since its evaluation")
+    switch = bool(recorded.get("exif"))  # no release without the record added camera settings
     if switch != now.exif:
-        changed.append(f"EXIF_ENABLED was {'on' if switch else 'off'} and is {'on' if now.exif else 'off'} now")
+        changed.append(f"EXIF_ENABLED was {_on(switch)} at its evaluation and is {_on(now.exif)} now")
     elif now.exif:
-        unknown.append("the effect of camera settings in the prompt (EXIF_ENABLED), which no evaluation measures")
+        unknown.append("EXIF_ENABLED is on, and no evaluation measures camera settings in the prompt")
     return ConditionDifferences(tuple(changed), tuple(unknown))
+
+
+def _on(switch: bool) -> str:
+    return "on" if switch else "off"

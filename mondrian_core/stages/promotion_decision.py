@@ -208,8 +208,8 @@ def promotion_objections(
     decides = deciding_evaluation(version, now)
     if decides is not None and now is not None:
         differences = condition_differences(decides.report.get(CONDITIONS), now)
-        found += [Objection(f"since its evaluation {text}", evaluate, needs_force=True) for text in differences.changed]
-        found += [Objection(f"its evaluation leaves open {text}", evaluate) for text in differences.unknown]
+        found += [Objection(clause, evaluate, needs_force=True) for clause in differences.changed]
+        found += [Objection(clause, evaluate) for clause in differences.unknown]
     if decides is not None and decides.loosened:
         found.append(Objection(f"it was evaluated {loosened_text(decides.loosened)}", evaluate))
     if champion is not None and 0 < version.number < champion.number:

@@ -25,7 +25,7 @@ from mondrian_core.recipes import Recipe
 from mondrian_core.registry import Registry
 from tests.registry.conftest import write_adapter
 
-pytestmark = [pytest.mark.mini, pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.mini, pytest.mark.slow, pytest.mark.timeout(900)]
 # Answers of 64 tokens are cut off, so that every evaluation fails.
 RECIPE = """
 [data]
@@ -41,6 +41,7 @@ edited_photographs = 0
 constrained_photographs = 0
 rag = false
 latency_pairs = 3
+latency_tokens = 8
 max_tokens = 64
 """
 
@@ -198,7 +199,7 @@ def other_schema(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> Machine:
         (other_template, "changed since: chat template (chat_template.jinja)"),
         (other_processor, "changed since: preprocessor_config.json"),
         (other_prompt, "the advisor's prompt has changed since"),
-        (exif_on, "EXIF_ENABLED was off and is on now"),
+        (exif_on, "EXIF_ENABLED was off at its evaluation and is on now"),
         (other_schema, "the answer format (JSON schema) has changed since"),
     ],
 )
@@ -252,7 +253,8 @@ def test_loosened_gates_are_named_everywhere_and_need_a_reason(machine: Machine)
     loose = machine.folder / "small.toml"
     loose.write_text(f"{RECIPE}\n[gates]\np_value = 0.9\n")
     status, told = machine.evaluate()
-    words = "with loosened gates (gates.p_value is 0.9, not 0.05; evaluate.edited_photographs is 0, not 8)"
+    named = "gates.p_value is 0.9, not 0.05; evaluate.edited_photographs is 0, not 8"
+    words = f"with loosened gates ({named}; evaluate.latency_tokens is 8, not 64)"
     assert status == 1 and f"Verdict: FAIL, {words}" in told
     real = machine.registry.get("ansel", "v0001").report
     assert real is not None and real["settings"]["gates"]["p_value"] == 0.9

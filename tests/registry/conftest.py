@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from mondrian_core.evaluation.gates import definitions
+from mondrian_core.evaluation.gates.gate import Requirement
 from mondrian_core.gate_strictness import judged_settings
 from mondrian_core.models.base_model import base_record
 from mondrian_core.recipes import Recipe
@@ -19,7 +21,7 @@ from mondrian_core.stages.evaluation_conditions import EvaluationConditions, ans
 
 RANK = 4
 MODULE = "language_model.model.layers.0.self_attn.q_proj"
-GATES = ("integrity", "effect", "format_compliance", "latency_overhead", "score_error", "health")
+GATES = tuple(gate.name for gate in definitions.GATES if gate.required is Requirement.ALWAYS)
 
 
 def write_adapter(folder: Path, seed: int = 0, *, rank: int = RANK, fill: float | None = None) -> Path:
@@ -48,6 +50,11 @@ def served_conditions(**others: Any) -> dict[str, Any]:
     return {**found, **others}
 
 
+def served_record() -> dict[str, Any]:
+    """What a report records of an evaluation that holds here, with the default gates."""
+    return {"conditions": served_conditions(), "settings": judged_settings(Recipe())}
+
+
 def gate_report(verdict: str = "PASS", compared_with: str | None = None, **others: str) -> dict[str, Any]:
     """A report in which every required gate says `verdict`, but for those named, against that champion."""
     gates = [{"name": name, "verdict": others.get(name, verdict), "sentence": f"{name} was seen."} for name in GATES]
@@ -56,8 +63,7 @@ def gate_report(verdict: str = "PASS", compared_with: str | None = None, **other
         "gates": gates,
         "metrics": {},
         "compared_with": {"version": compared_with},
-        "conditions": served_conditions(),
-        "settings": judged_settings(Recipe()),
+        **served_record(),
     }
 
 
