@@ -39,8 +39,7 @@ def _judge_tail(measured: GateMeasurements, recipe: GateRecipe) -> Judgement:
         if tail.n < needed:
             return Judgement(verdict=INCONCLUSIVE, sentence=f"{says}; {too_few}.", n=tail.n, parts=parts, threshold=1.0)
         return Judgement(verdict=PASS, sentence=f"{says}.", observed=0.0, n=tail.n, parts=parts, threshold=1.0)
-    _, by_folds = deciding_comparison(measured.against_base, measured.by_folds, recipe)
-    bounds = mean_gain_bounds(samples, by_folds=by_folds)
+    bounds = mean_gain_bounds(deciding_comparison(measured.against_base, measured.by_folds, recipe)[0])
     low, high = (None, None) if bounds is None else _cost_ratios(tail, bounds)
     verdict: Verdict = INCONCLUSIVE
     if low is not None and low >= 1:
@@ -148,8 +147,8 @@ TAIL = Gate(
     judge=_judge_tail,
     next_steps={
         FAIL: "Read the answers that the tail check names in the report, and add critiques of such photographs.",
-        INCONCLUSIVE: "Write critiques of the photographs that the tail check names; without any, evaluate on more "
-        "photographs (evaluate.compliance_photographs). They decide whether the candidate or the base is wrong there.",
+        INCONCLUSIVE: "Write critiques of the photographs that the tail check names: they decide whether the candidate "
+        "or the base is wrong there. If it names none, evaluate on more photographs (evaluate.compliance_photographs).",
     },
     required=Requirement.ALWAYS,
 )

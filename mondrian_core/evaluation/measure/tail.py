@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mondrian_core.critique_parsing import CritiqueParseError, parse_critique_lenient
-from mondrian_core.evaluation.measure.metrics import ScoreArray, ScoreTable, score_table
+from mondrian_core.evaluation.measure.metrics import ArmComparison, ScoreArray
 from mondrian_core.evaluation.measure.outcomes import EvaluationOutcome
 from mondrian_core.evaluation.measure.samples import EvaluationSamples
 from mondrian_core.retrieval.nearest_neighbors import MIN_DEVIATION, NEIGHBORS
@@ -134,28 +134,9 @@ def largest_deviations(outcomes: Sequence[EvaluationOutcome], count: int) -> lis
     return [names[k] for k in np.argsort(-answer_deviations(base, candidate)[0], kind="stable")[:count]]
 
 
-def mean_gain_bounds(samples: EvaluationSamples, *, by_folds: bool) -> Interval | None:
-    """One-sided 90 % bounds (Student) of the mean reduction of a photograph's squared error; None below 2 photographs.
-
-    Args:
-        samples: of the evaluation.
-        by_folds: take the photographs of the folds.
-    """
-    if by_folds:
-        table = score_table(samples.folds.labels, samples.folds.outcomes)
-    else:
-        table = score_table({name: record["scores"] for name, record in samples.labels.items()}, samples.outcomes)
-    if not {BASE, CANDIDATE} <= set(table.predictions):
-        return None
-    return student_mean_interval(_gains(table), GAIN_CONFIDENCE)
-
-
-def _gains(table: ScoreTable) -> NDArray[np.float64]:
-    """(n,) base's squared error - candidate's, mean over the dimensions; a missing score counts with the worst."""
-    counts = table.readable(BASE) & ~table.failed[BASE] & ~table.failed[CANDIDATE]
-    ours = table.squared_errors(CANDIDATE)
-    ours = np.where(np.isnan(ours), table.worst_case_errors(), ours)
-    return np.asarray((table.squared_errors(BASE) - ours)[counts].mean(axis=1))
+def mean_gain_bounds(compared: ArmComparison | None) -> Interval | None:
+    """One-sided 90 % bounds (Student) of a photograph's mean reduction of squared error; None below 2 photographs."""
+    return student_mean_interval(list(compared.differences.values()), GAIN_CONFIDENCE) if compared else None
 
 
 def _answered_by_both(outcomes: Sequence[EvaluationOutcome]) -> tuple[list[str], ScoreArray, ScoreArray]:
