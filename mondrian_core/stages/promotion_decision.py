@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, assert_never
 from mondrian_core.errors import BadInput, GateFailed
 from mondrian_core.gate_strictness import loosened_text
 from mondrian_core.registry import CONDITIONS, AdapterVersion, ChampionReference, RecordedEvaluation
+from mondrian_core.registry.version import VERSION_NAME
 from mondrian_core.stages.evaluation_conditions import EvaluationConditions, condition_differences
 
 if TYPE_CHECKING:
@@ -347,7 +348,8 @@ def _failure_phrase(evaluation: RecordedEvaluation) -> str:
 
 
 def _as_sentence(text: str) -> str:
-    return f"{text[:1].upper()}{text[1:].rstrip('.')}."
+    first = text[:1] if VERSION_NAME.match(text) else text[:1].upper()  # v0001 stays as it is typed
+    return f"{first}{text[1:].rstrip('.')}."
 
 
 def _evaluate_command(version: AdapterVersion) -> str:

@@ -130,6 +130,8 @@ def test_an_older_version_never_replaces_a_newer_champion_by_itself() -> None:
     assert [each.sentence for each in never] == [
         "v0002 is older than the champion v0005 and was never compared with it"
     ]
+    with pytest.raises(BadInput, match=r"^v0002 is older than the champion v0005 .* Its promotion needs a reason"):
+        check_manual_promotion(version(report(**against)), champion.reference, force=False, reason="", objections=never)
     compared = report(**against)
     compared["gates"] = [*compared["gates"], {"name": "champion", "verdict": "PASS", "n": 9}]
     kept = decided(version(compared), champion)
