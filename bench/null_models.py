@@ -142,7 +142,7 @@ def null_markdown(cells: Sequence[SimulatedPassRates], nulls: Mapping[str, NullM
     return markdown_table(["null", "promised", *map(str, sizes)], rows)
 
 
-def broken_promises(cells: Sequence[SimulatedPassRates], nulls: Mapping[str, NullModel]) -> list[SimulatedPassRates]:
+def exceeded_promises(cells: Sequence[SimulatedPassRates], nulls: Mapping[str, NullModel]) -> list[SimulatedPassRates]:
     """The cells that pass both gates more often than promised and than chance explains."""
     return [cell for cell in cells if cell.breaks(nulls[cell.name].promise)]
 
@@ -153,7 +153,7 @@ def print_null_table(runs: int) -> bool:
     cells = simulated_pass_rates({name: null.simulate for name, null in nulls.items()}, NULL_SIZES, runs)
     print(f"Passes of {runs} evaluations, by number of labelled photographs: score_error → score_error and tail\n")
     print(f"{null_markdown(cells, nulls)}\n")
-    for cell in (broken := broken_promises(cells, nulls)):
+    for cell in (broken := exceeded_promises(cells, nulls)):
         promise = nulls[cell.name].promise
         print(f"{cell.name} passes in {cell.both:.1%} on {cell.photographs} photographs; {promise:.0%} was promised.")
     return not broken

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from bench import gate_error_rates, null_models, simulated_evaluations
-from bench.null_models import NullModel, broken_promises
+from bench.null_models import NullModel, exceeded_promises
 from bench.simulated_evaluations import SimulatedPassRates, advisor_scores, simulated_pass_rates
 from bench.tail_structures import honest_gain
 from bench.worthless_adapters import RecordedArms, load_recorded_arms
@@ -51,7 +51,7 @@ def test_no_null_swaps_the_arms(nulls: Mapping[str, NullModel]) -> None:
 
 def test_short_nulls_keep_their_promise(nulls: Mapping[str, NullModel]) -> None:
     cells = simulated_pass_rates({name: null.simulate for name, null in nulls.items()}, (8,), 40)
-    assert not broken_promises(cells, nulls)
+    assert not exceeded_promises(cells, nulls)
     assert "| halo: one error per photograph | 5% |" in null_models.null_markdown(cells, nulls)
 
 
@@ -64,7 +64,7 @@ def test_halo_shows_a_test_that_counts_scores_as_photographs(
         lambda differences, seed: sign_flip_p_value(np.repeat(differences, 8), seed=seed, draws=2000),
     )
     cells = simulated_pass_rates({HALO: nulls[HALO].simulate}, (20,), 60)
-    assert broken_promises(cells, nulls) == cells
+    assert exceeded_promises(cells, nulls) == cells
 
 
 def test_real_adapters_are_recorded() -> None:
