@@ -27,6 +27,7 @@ from bench.tail_structures import PROMISE, catastrophic_on_some
 from bench.worthless_adapters import SOUND, RecordedArms, load_recorded_arms
 from mondrian_core.markdown import markdown_table
 from mondrian_core.rubric import DIMENSIONS
+from mondrian_core.samples_file import BASE
 
 NULL_SIZES = (8, 20, 40)
 FOLDS = 5
@@ -120,7 +121,7 @@ def null_models(arms: RecordedArms | None = None) -> Mapping[str, NullModel]:
     spread = adapter_spread(recorded)
     return {
         **{f"{ours} against {theirs}": NullModel(_recorded_pair(recorded, theirs, ours)) for theirs, ours in pairs},
-        f"{SOUND} against the base, equal mean": NullModel(_recorded_pair(recorded, "base", SOUND)),
+        f"{SOUND} against the base, equal mean": NullModel(_recorded_pair(recorded, BASE, SOUND), SKEWED_LIMIT),
         "heavy tails in both": NullModel(_heavy_tails),
         "halo: one error per photograph": NullModel(_halo),
         "ties: whole scores, half of the answers equal": NullModel(_ties),

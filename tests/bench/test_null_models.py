@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from bench import gate_error_rates, null_models, simulated_evaluations
 from bench.null_models import NullModel, exceeded_promises
 from bench.simulated_evaluations import SimulatedPassRates, advisor_scores, simulated_pass_rates
 from bench.tail_structures import honest_gain
-from bench.worthless_adapters import RecordedArms, load_recorded_arms
+from bench.worthless_adapters import RecordedArms, load_recorded_arms, record_text
 from mondrian_core.statistics.permutation_tests import sign_flip_p_value
 
 HALO = "halo: one error per photograph"
@@ -88,3 +89,11 @@ def test_a_null_above_its_promise_is_named(capsys: pytest.CaptureFixture[str], m
     monkeypatch.setattr(null_models, "null_models", lambda: {"halo": NullModel(honest_gain(0))})
     assert not null_models.print_null_table(400)
     assert "halo passes in 12.0% on 20 photographs; 5% was promised." in capsys.readouterr().out
+
+
+def test_record_is_read_as_it_was_written(tmp_path: Path) -> None:
+    path, rows = tmp_path / "record.json", [[1.5] * 8, [2.0] * 7 + [None], [3.0] * 8]
+    path.write_text(record_text({"command": {"tested": 3}, "labels": [[5] * 8] * 3, "base": rows, "shuffled-0": rows}))
+    found = load_recorded_arms(path)
+    assert found.labels.shape == (2, 8), "a photograph without a complete answer is left out"
+    assert found.predictions["base"][:, 0].tolist() == [1.5, 3.0] and found.worthless == ["shuffled-0"]
