@@ -259,6 +259,7 @@ def unlabelled_photographs(
         trained: what the adapter was trained on; None: unknown.
     """
     from mondrian_core.evaluation.measure.contamination import photographs_trained_on
+    from mondrian_core.evaluation.measure.runner import FILE_INFO
     from mondrian_core.images import PHOTOGRAPH_SUFFIXES, downscale_to_fit, open_photograph
     from mondrian_core.mini import rendered_photographs
 
@@ -273,6 +274,7 @@ def unlabelled_photographs(
             photograph = open_photograph(path)
         except BadInput:
             continue
+        photograph.image.info[FILE_INFO] = path.relative_to(context.root).as_posix()
         if photograph.sha256 not in known and not photographs_trained_on(
             [(photograph.sha256, photograph.image)], trained
         ):

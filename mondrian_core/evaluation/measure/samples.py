@@ -29,8 +29,8 @@ class EvaluationSamples:
         constrained: answers constrained to the schema.
         folds: samples of cross-validation.
         training: critiques that the candidate was trained on.
-        pictures: by name, records with a thumbnail ("picture": JPEG, base64) of the photographs without labels on which
-            candidate and base differ most.
+        pictures: by name, records of the photographs without labels on which candidate and base differ most:
+            "picture", a thumbnail (JPEG, base64), and "title", the file; None for a rendered one.
         preferences: blind preferences (`preference.PreferenceChoice` as plain values).
         load_seconds: time of the adapter's first use.
     """
