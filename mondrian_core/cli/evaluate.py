@@ -184,9 +184,10 @@ def _print_evaluation(
 
     def draw(console: Console) -> None:
         console.print(rich_gate_table(list(gates)))
+        report = read_json(Path(value["report"]))
         console.print(f"Verdict: {value['verdict']}")
-        for step in read_json(Path(value["report"])).get("next_steps", ()):
-            console.print(f"  {step}")
+        for sentence in (*report.get("caveats", ()), *report.get("next_steps", ())):
+            console.print(f"  {sentence}")
         console.print(f"Report: {page}")
         if more:
             console.print(more)

@@ -123,7 +123,10 @@ class TrainSummary(StageSummary):
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateSummary(StageSummary):
-    """The verdict of the gates; `gates` are the table's rows, `compared_with` is the champion at that time."""
+    """The verdict of the gates; `gates` are the table's rows, `compared_with` is the champion at that time.
+
+    `caveats` says which figures don't come from this adapter or from the workspace's own photographs.
+    """
 
     in_workspace: ClassVar[tuple[str, ...]] = ("report", "html")
 
@@ -133,6 +136,7 @@ class EvaluateSummary(StageSummary):
     gates: list[dict[str, Any]]
     split: str
     compared_with: dict[str, Any] | None = None
+    caveats: tuple[str, ...] = ()
 
     @property
     def gate_report(self) -> dict[str, Any]:

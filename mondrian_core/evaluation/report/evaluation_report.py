@@ -31,6 +31,7 @@ class EvaluationReport:
         about: what was evaluated: advisor, split, digests of base, candidate, champion and prompt.
         next_steps: recommended next steps, one sentence each.
         loosened: settings under which the gates are easier to pass than under the defaults.
+        caveats: which figures don't come from this adapter or from the workspace's own photographs, one sentence each.
     """
 
     verdict: Verdict
@@ -39,6 +40,7 @@ class EvaluationReport:
     about: Mapping[str, Any] = field(default_factory=dict)
     next_steps: tuple[str, ...] = ()
     loosened: tuple[LoosenedSetting, ...] = ()
+    caveats: tuple[str, ...] = ()
 
     @property
     def meaning(self) -> str:
@@ -71,6 +73,7 @@ class EvaluationReport:
             "verdict": self.verdict,
             "meaning": self.meaning,
             "loosened": [setting.as_dict() for setting in self.loosened],
+            "caveats": list(self.caveats),
             "gates": [gate.as_dict() for gate in self.gates],
             "next_steps": list(self.next_steps),
             "about": dict(self.about),
@@ -88,6 +91,7 @@ class EvaluationReport:
             about=values["about"],
             next_steps=tuple(values["next_steps"]),
             loosened=tuple(LoosenedSetting(**setting) for setting in values.get("loosened", ())),
+            caveats=tuple(values.get("caveats", ())),
         )
 
     def save(self, path: Path) -> None:
@@ -114,7 +118,10 @@ class EvaluationReport:
             for gate in self.gates
         ]
         headings = ("gate", "verdict", "observed", "threshold", "n", "interval", "reason")
-        lines = [f"## {self.verdict}: {self.meaning}", "", markdown_table(headings, rows)]
+        lines = [f"## {self.verdict}: {self.meaning}", ""]
+        if self.caveats:
+            lines += [*(f"- {caveat}" for caveat in self.caveats), ""]
+        lines.append(markdown_table(headings, rows))
         if self.next_steps:
             lines += ["", "**Next steps**", "", *(f"- {step}" for step in self.next_steps)]
         return "\n".join(lines) + "\n"
