@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from mondrian_core.evaluation.measure.answer_cache import pixel_digest
 from mondrian_core.evaluation.measure.metamorphic import METAMORPHIC_RELATIONS, EditedCopyOutcome
@@ -46,7 +47,7 @@ def probe_edited_copies(
         if (edit, subject.name, arm) in done:
             continue
         image = METAMORPHIC_RELATIONS[edit].edit(subject.image)
-        outcome = runner.ask(EvaluationPhotograph(subject.name, image, pixel_digest(image), subject.labelled), arm)
+        outcome = runner.ask(replace(subject, image=image, digest=pixel_digest(image)), arm)
         runner.samples.append("edited", {"edit": edit, **outcome.as_dict()})
         runner.listen(StageProgressed("edited copies", count, len(wanted), f"{subject.name}: {edit}, {arm}"))
 
