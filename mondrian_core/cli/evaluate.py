@@ -185,7 +185,10 @@ def _print_evaluation(
     def draw(console: Console) -> None:
         console.print(rich_gate_table(list(gates)))
         console.print(f"Verdict: {value['verdict']}")
-        for step in read_json(Path(value["report"])).get("next_steps", ()):
+        report = read_json(Path(value["report"]))
+        if report.get("gain"):
+            console.print(report["gain"], markup=False)
+        for step in report.get("next_steps", ()):
             console.print(f"  {step}")
         console.print(f"Report: {page}")
         if more:

@@ -297,7 +297,7 @@ class Registry(RegistryReader):
             )
             if chosen.state == "candidate" or (chosen.state == "rejected" and not rejected_manually):
                 detail["state"] = "rejected" if report["verdict"] == "FAIL" else "candidate"
-            verdicts = {gate["name"]: gate["verdict"] for gate in report["gates"]}
+            verdicts = {gate["name"]: gate["verdict"] for gate in report["gates"] if gate.get("decides", True)}
             snapshot = store.append_event(
                 snapshot,
                 "evaluate",

@@ -99,8 +99,9 @@ class AdapterVersion:
 
     @property
     def verdicts(self) -> dict[str, str]:
-        """Verdict by gate name."""
-        return {gate["name"]: gate["verdict"] for gate in (self.report or {}).get("gates", [])}
+        """Verdict by gate name, of the gates that decide."""
+        gates = (self.report or {}).get("gates", [])
+        return {gate["name"]: gate["verdict"] for gate in gates if gate.get("decides", True)}
 
     @property
     def compared_with(self) -> ChampionReference | None:

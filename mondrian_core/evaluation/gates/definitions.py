@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import assert_never
 
+from mondrian_core.evaluation.gates.calibration_gate import BEYOND_CALIBRATION
 from mondrian_core.evaluation.gates.comparison_gates import CHAMPION_COMPARISON, SCORE_ERROR
 from mondrian_core.evaluation.gates.gate import NEVER, Gate, Judgement, Requirement
 from mondrian_core.evaluation.gates.health_checks import HEALTH
@@ -200,6 +201,7 @@ GATES: tuple[Gate, ...] = (
     FORMAT_COMPLIANCE,
     LATENCY_OVERHEAD,
     SCORE_ERROR,
+    BEYOND_CALIBRATION,
     CHAMPION_COMPARISON,
     HEALTH,
     SECONDS_PER_PHOTOGRAPH,
@@ -217,13 +219,13 @@ def recommended_next_steps(
     results: Sequence[GateResult], measured: GateMeasurements, recipe: GateRecipe, gates: Sequence[Gate] = GATES
 ) -> tuple[str, ...]:
     """What to do now: the advice of every gate that did not pass, without repetitions."""
-    if overall_verdict(results) == PASS:
-        return ("All gates passed: the adapter can be promoted.",)
     verdicts = {result.name: result.verdict for result in results}
+    passed = overall_verdict(results) == PASS
+    go = ["All required gates passed: the adapter can be promoted."] if passed else []
     advice = [
         step for gate in gates if gate.name in verdicts for step in gate.advice(verdicts[gate.name], measured, recipe)
     ]
-    return tuple(dict.fromkeys(advice))
+    return tuple(dict.fromkeys([*go, *advice]))
 
 
 def _reasons(counts: FormatStatistics) -> str:

@@ -8,7 +8,7 @@ defined in one place. Texts are format strings: `{gates.p_value:g}` is a value o
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from mondrian_core.evaluation.gates.results import (
@@ -21,14 +21,20 @@ from mondrian_core.evaluation.gates.results import (
 from mondrian_core.recipes import EvaluateRecipe, GateRecipe
 
 NEVER = "never"
+REPORTED_ONLY = "Reported only: this recipe does not require it for a promotion."
 
 
 class Requirement(StrEnum):
-    """When a promotion needs the gate's result. A result that is not PASS always stops an automatic promotion."""
+    """When a promotion needs the gate's result. A result that is not PASS stops an automatic promotion.
+
+    A gate that is required `BY_RECIPE` is only reported under other recipes (`Gate.decides`): then its result says so,
+    counts for no verdict and stops nothing.
+    """
 
     ALWAYS = "always"
     WITH_CHAMPION = "when a champion would be replaced"
     IF_MEASURED = "only where it applies"
+    BY_RECIPE = "if the recipe requires it; otherwise it is reported"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,6 +116,10 @@ class Check:
         return fails.format(gates=gates, evaluate=evaluate), inconclusive.format(gates=gates, evaluate=evaluate)
 
 
+def _decides(_: GateRecipe) -> bool:
+    return True
+
+
 @dataclass(frozen=True, kw_only=True)
 class Gate(Check):
     """A check that decides a promotion.
@@ -118,6 +128,7 @@ class Gate(Check):
         next_steps: what to do after FAIL and after INCONCLUSIVE.
         further_steps: more advice after INCONCLUSIVE that depends on the measurements.
         required: when a promotion needs this gate's result.
+        decides: False under a recipe that only reports the gate; for `Requirement.BY_RECIPE`.
 
     Raises:
         ValueError: there is no next step for a verdict that the gate can give.
@@ -126,11 +137,19 @@ class Gate(Check):
     next_steps: Mapping[Verdict, str]
     further_steps: Callable[[GateMeasurements, GateRecipe], Sequence[str]] | None = None
     required: Requirement = Requirement.ALWAYS
+    decides: Callable[[GateRecipe], bool] = _decides
 
     def __post_init__(self) -> None:
         possible = [(FAIL, self.fails_when), (INCONCLUSIVE, self.inconclusive_when)]
         if missing := [verdict for verdict, when in possible if when != NEVER and not self.next_steps.get(verdict)]:
             raise ValueError(f"The gate {self.name} has no next step after {' and '.join(missing)}.")
+
+    def evaluate(self, measured: GateMeasurements, recipe: GateRecipe) -> GateResult:
+        """The result for these measurements; its sentence says when it is only reported."""
+        found = super().evaluate(measured, recipe)
+        if self.decides(recipe):
+            return found
+        return replace(found, decides=False, sentence=f"{found.sentence} {REPORTED_ONLY}")
 
     def advice(self, verdict: Verdict, measured: GateMeasurements, recipe: GateRecipe) -> list[str]:
         """What to do after this verdict; nothing after PASS."""

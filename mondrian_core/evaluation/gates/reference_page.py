@@ -9,6 +9,7 @@ from pathlib import Path
 from mondrian_core.evaluation.gates.definitions import GATES
 from mondrian_core.evaluation.gates.gate import Gate
 from mondrian_core.evaluation.gates.health_checks import HEALTH_CHECKS
+from mondrian_core.evaluation.measure.calibration import MINIMUM_FITTED
 from mondrian_core.evaluation.measure.metamorphic import (
     ALLOWED_SCORE_RISE,
     INVISIBLE_EDIT_TOLERANCE,
@@ -41,6 +42,7 @@ def gate_reference_page(
         rule=lambda check: check.rule_text(thresholds),
         conditions=lambda check: check.condition_texts(thresholds, amounts),
         dimensions=len(DIMENSIONS),
+        fitted=MINIMUM_FITTED,
         rise=ALLOWED_SCORE_RISE,
         unseen=INVISIBLE_EDIT_TOLERANCE,
         relations=METAMORPHIC_RELATIONS,

@@ -6,13 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, TypeVar
 
+from mondrian_core.evaluation.measure.calibration import CalibrationComparison
 from mondrian_core.evaluation.measure.health_metrics import ImageDependence, ModeCollapse
 from mondrian_core.evaluation.measure.latency import LatencyOverhead
 from mondrian_core.evaluation.measure.metrics import ArmComparison, FormatStatistics
 from mondrian_core.evaluation.measure.samples import EvaluationSamples
 from mondrian_core.recipes import GateRecipe
 
-ComparedT = TypeVar("ComparedT", ArmComparison, ImageDependence)
+ComparedT = TypeVar("ComparedT", ArmComparison, ImageDependence, CalibrationComparison)
 Verdict = Literal["PASS", "FAIL", "INCONCLUSIVE"]
 PASS: Verdict = "PASS"
 FAIL: Verdict = "FAIL"
@@ -32,6 +33,7 @@ class GateResult:
         verdict: PASS, FAIL or INCONCLUSIVE.
         sentence: the reason, for people.
         parts: the checks that the gate combines.
+        decides: False for a gate that the recipe only reports: it counts for no verdict.
     """
 
     name: str
@@ -43,6 +45,7 @@ class GateResult:
     verdict: Verdict
     sentence: str
     parts: tuple[GateResult, ...] = ()
+    decides: bool = True
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -71,6 +74,8 @@ class GateMeasurements:
         formats: format statistics by arm.
         divergences: mean KL(base || candidate) in nats per score token, one per photograph.
         same_answers: share (0-1) of the photographs on which base and candidate wrote the same text.
+        calibrations: the candidate against the best calibration of the base, a rival that needs no adapter.
+        calibrations_by_folds: the same for the recipe's adapters, fold by fold.
         against_base, against_champion: paired comparisons. The latter covers only photographs that the champion was not
             trained on; None without a champion.
         has_champion: there is a champion to compare with.
@@ -95,6 +100,8 @@ class GateMeasurements:
     formats: Mapping[str, FormatStatistics] = field(default_factory=dict)
     divergences: tuple[float, ...] = ()
     same_answers: float | None = None
+    calibrations: CalibrationComparison | None = None
+    calibrations_by_folds: CalibrationComparison | None = None
     against_base: ArmComparison | None = None
     against_champion: ArmComparison | None = None
     has_champion: bool = False
@@ -127,8 +134,8 @@ def deciding_comparison(
 
 
 def overall_verdict(gates: Sequence[GateResult]) -> Verdict:
-    """Any FAIL: FAIL; else any INCONCLUSIVE, or no gate at all: INCONCLUSIVE; else PASS."""
-    verdicts = [gate.verdict for gate in gates]
+    """Any FAIL: FAIL; else any INCONCLUSIVE, or no gate at all: INCONCLUSIVE; else PASS. Reported gates don't count."""
+    verdicts = [gate.verdict for gate in gates if gate.decides]
     if FAIL in verdicts:
         return FAIL
     return PASS if verdicts and INCONCLUSIVE not in verdicts else INCONCLUSIVE

@@ -13,7 +13,7 @@ from mondrian_core.markdown import markdown_table
 
 REPORT_FORMAT = 1
 VERDICT_MEANINGS: Mapping[str, str] = {
-    PASS: "every gate passed; the candidate can go live",
+    PASS: "every required gate passed; the candidate can go live",
     FAIL: "a gate failed; the candidate must not go live",
     INCONCLUSIVE: "no gate failed, but not every gate could be decided; a person decides",
 }
@@ -53,12 +53,25 @@ class EvaluationReport:
         arms = {arm: found["scores"] for arm, found in self.metrics["arms"].items()}
         return _with_dimensions(arms), self.metrics.get("against_base"), False
 
+    @property
+    def calibrations(self) -> Mapping[str, Any] | None:
+        """The comparison with the best calibration of the base behind `gain`; None where there is none."""
+        by_folds = self.metrics.get("gain", {}).get("by_folds")
+        found: Mapping[str, Any] | None = (self.metrics["folds"] if by_folds else self.metrics).get("calibrations")
+        return found
+
+    @property
+    def gain(self) -> str:
+        """What the gain over the base is, in one sentence (`gain_sentence`); "" without a comparison."""
+        return str(self.metrics.get("gain", {}).get("sentence", ""))
+
     def as_dict(self) -> dict[str, Any]:
         """Plain values; infinite bounds are None."""
         return {
             "format": REPORT_FORMAT,
             "verdict": self.verdict,
             "meaning": VERDICT_MEANINGS[self.verdict],
+            "gain": self.gain,
             "gates": [gate.as_dict() for gate in self.gates],
             "next_steps": list(self.next_steps),
             "about": dict(self.about),
@@ -101,7 +114,9 @@ class EvaluationReport:
             for gate in self.gates
         ]
         headings = ("gate", "verdict", "observed", "threshold", "n", "interval", "reason")
-        lines = [f"## {self.verdict}: {VERDICT_MEANINGS[self.verdict]}", "", markdown_table(headings, rows)]
+        lines = [f"## {self.verdict}: {VERDICT_MEANINGS[self.verdict]}", ""]
+        lines += [self.gain, ""] if self.gain else []
+        lines.append(markdown_table(headings, rows))
         if self.next_steps:
             lines += ["", "**Next steps**", "", *(f"- {step}" for step in self.next_steps)]
         return "\n".join(lines) + "\n"

@@ -17,6 +17,7 @@ from mondrian_core.charts.svg import svg_markup
 from mondrian_core.critique_parsing import CritiqueParseError, parse_critique_lenient
 from mondrian_core.evaluation.gates.results import FAIL, INCONCLUSIVE, PASS
 from mondrian_core.evaluation.measure.baselines import BASELINE_TITLES
+from mondrian_core.evaluation.measure.calibration import FITTED_ON_TEXTS
 from mondrian_core.evaluation.measure.metrics import score_table
 from mondrian_core.evaluation.measure.outcomes import EvaluationOutcome
 from mondrian_core.evaluation.measure.samples import EvaluationSamples
@@ -29,6 +30,7 @@ from mondrian_core.evaluation.report.evaluation_report import (
     percent_text,
     points_text,
 )
+from mondrian_core.evaluation.report.gain import calibration_plot
 from mondrian_core.files import write_atomic
 from mondrian_core.rubric import DIMENSION_TITLES, DIMENSIONS
 from mondrian_core.samples_file import BASE, CANDIDATE, CHAMPION
@@ -68,6 +70,9 @@ def report_html(report: EvaluationReport, samples: EvaluationSamples) -> str:
         word=_WORD,
         meaning=VERDICT_MEANINGS[report.verdict],
         titles=DIMENSION_TITLES,
+        calibrations=report.calibrations,
+        fitted_on=FITTED_ON_TEXTS,
+        errors=_svg(calibration_plot(report.calibrations, by_folds=report.metrics["gain"]["by_folds"])),
         forest=_svg(forest_plot(comparison["dimensions"], comparison)) if comparison else "",
         comparison=comparison,
         by_folds=by_folds,
