@@ -131,7 +131,8 @@ class Gate(Check):
         decides: False under a recipe that only reports the gate; for `Requirement.BY_RECIPE`.
 
     Raises:
-        ValueError: there is no next step for a verdict that the gate can give.
+        ValueError: there is no next step for a verdict that the gate can give, or a gate that a promotion always needs
+            could be merely reported.
     """
 
     next_steps: Mapping[Verdict, str]
@@ -143,6 +144,10 @@ class Gate(Check):
         possible = [(FAIL, self.fails_when), (INCONCLUSIVE, self.inconclusive_when)]
         if missing := [verdict for verdict, when in possible if when != NEVER and not self.next_steps.get(verdict)]:
             raise ValueError(f"The gate {self.name} has no next step after {' and '.join(missing)}.")
+        if (self.decides is not _decides) != (self.required is Requirement.BY_RECIPE):
+            raise ValueError(
+                f"The gate {self.name}: `decides` is for gates that are required by recipe, and needed there."
+            )
 
     def evaluate(self, measured: GateMeasurements, recipe: GateRecipe) -> GateResult:
         """The result for these measurements; its sentence says when it is only reported."""
