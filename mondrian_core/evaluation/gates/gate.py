@@ -145,9 +145,7 @@ class Gate(Check):
         if missing := [verdict for verdict, when in possible if when != NEVER and not self.next_steps.get(verdict)]:
             raise ValueError(f"The gate {self.name} has no next step after {' and '.join(missing)}.")
         if (self.decides is not _decides) != (self.required is Requirement.BY_RECIPE):
-            raise ValueError(
-                f"The gate {self.name}: `decides` is for gates that are required by recipe, and needed there."
-            )
+            raise ValueError(f"The gate {self.name}: `decides` is for gates that are required by recipe.")
 
     def evaluate(self, measured: GateMeasurements, recipe: GateRecipe) -> GateResult:
         """The result for these measurements; its sentence says when it is only reported."""
