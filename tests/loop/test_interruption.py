@@ -6,7 +6,6 @@ import json
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import datasets
@@ -16,8 +15,9 @@ from mondrian_core.cli import main
 from mondrian_core.data.sample_workspace import create_workspace
 from mondrian_core.models.base_model import base_record
 from mondrian_core.registry import Registry
+from tests.waiting import LIMIT_SECONDS, wait_until
 
-pytestmark = [pytest.mark.mini, pytest.mark.slow, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.mini, pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 @pytest.mark.soak
@@ -42,12 +42,14 @@ def test_ctrl_c_in_training_keeps_what_is_complete(
     ]
     child = subprocess.Popen([sys.executable, "-m", "mondrian_core.cli", *command], stderr=subprocess.PIPE, text=True)
     log = run / "training_log.jsonl"
-    until = time.monotonic() + 180
-    while time.monotonic() < until and (not log.exists() or log.read_text().count('"step"') < 3):
+
+    def three_steps() -> bool:
         assert child.poll() is None, child.stderr.read() if child.stderr else ""
-        time.sleep(0.1)
+        return log.exists() and log.read_text().count('"step"') >= 3
+
+    wait_until(three_steps, "three steps")
     child.send_signal(signal.SIGINT)
-    _, told = child.communicate(timeout=60)
+    _, told = child.communicate(timeout=LIMIT_SECONDS)
 
     assert child.returncode == 130
     assert "Interrupted" in told and "Traceback" not in told
@@ -121,10 +123,11 @@ def test_killed_retraining_resumes_and_registers_one_version(
         ]
         return [line for line in found if line["kind"] == "step"]
 
-    until = time.monotonic() + 240
-    while not any(line["epoch"] == 2 for line in steps()):
-        assert time.monotonic() < until and child.poll() is None
-        time.sleep(0.05)
+    def second_epoch() -> bool:
+        assert child.poll() is None
+        return any(line["epoch"] == 2 for line in steps())
+
+    wait_until(second_epoch, "the second epoch", pause_seconds=0.05)
     child.kill()
     child.wait()
     run = next((workspace / "runs").glob("*-ansel"))

@@ -13,7 +13,7 @@ from mondrian_core.rubric import DIMENSIONS, Critique, make_critique
 from mondrian_core.serving.jobs.feedback import correct_critique
 from mondrian_core.store import Job, Store
 
-pytestmark = [pytest.mark.mini, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.mini, pytest.mark.timeout(900)]
 
 SAID = make_critique(dict.fromkeys(DIMENSIONS, 9.0), dict.fromkeys(DIMENSIONS, "The frame is full of light."))
 
