@@ -30,7 +30,7 @@ def main() -> int:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     if does in ("wait", "ignore SIGTERM"):
         (run_folder / "ready").write_text(str(os.getpid()))
-        time.sleep(60)
+        time.sleep(600)
     return 0
 
 
