@@ -74,16 +74,16 @@ def test_without_waiting_the_holder_is_named(lock: Path) -> None:
 
 
 def test_wait_reports_lock_holder_once_and_ends_when_it_dies(lock: Path) -> None:
-    told: list[str] = []
+    messages: list[str] = []
     with running(HOLDS) as holder:
 
         def heard(text: str) -> None:
-            told.append(text)
+            messages.append(text)
             holder.send_signal(signal.SIGKILL)
 
         with exclusive_work("evaluate of ansel", heard):
             assert f"process {os.getpid()}" in format_lock_holder(lock.read_text())
-        assert len(told) == 1 and f"process {holder.pid}" in told[0]
+        assert len(messages) == 1 and f"process {holder.pid}" in messages[0]
     assert lock.read_text() == ""
 
 
@@ -232,5 +232,5 @@ def test_no_wait_option_names_lock_holder(
     where = ["--workspace", str(tmp_path / "workspace"), "--advisor", "ansel", "--base-model", "mini"]
     with running(HOLDS) as holder:
         assert main([*command, *where, "--no-wait"]) == 3
-    told = capsys.readouterr().err
-    assert f"process {holder.pid}" in told and "Traceback" not in told
+    printed = capsys.readouterr().err
+    assert f"process {holder.pid}" in printed and "Traceback" not in printed

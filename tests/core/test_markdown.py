@@ -142,7 +142,7 @@ def test_code_block_is_not_interpreted(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "told"),
+    ("value", "expected"),
     [
         (None, ""),
         (0.31234, "0.312"),
@@ -154,8 +154,8 @@ def test_code_block_is_not_interpreted(text: str) -> None:
         (Markdown("**now**"), "**now**"),
     ],
 )
-def test_markdown_cell_formatting(value: object, told: str) -> None:
-    assert markdown_cell(value) == told
+def test_markdown_cell_formatting(value: object, expected: str) -> None:
+    assert markdown_cell(value) == expected
 
 
 def pages_with(text: str) -> list[str]:

@@ -133,19 +133,19 @@ def test_retrain_flow_runs_all_stages(
     )
     assert "data:image/" in found["dataset-ansel"] and "data:image/" in found["training-ansel"]
     assert "score_error" in found["gates-ansel"]
-    nobodys_business(told_by(machine), sample, settings.adapters_root)
+    nobodys_business(texts_on_server(machine), sample, settings.adapters_root)
     archive = Registry(settings.adapters_root).export("ansel", outcome["version"], sample / "runs")
     nobodys_business(
         written_below(folder, sample / "datasets", settings.adapters_root, archive), sample, settings.adapters_root
     )
 
 
-def told_by(machine: RunningPrefect) -> dict[str, str]:
+def texts_on_server(machine: RunningPrefect) -> dict[str, str]:
     """All that the server keeps for people: artifacts, and the messages of runs and tasks."""
     with prefect_setup.prefect_client(machine.place) as client:
-        told = {f"artifact {each.key}": f"{each.description} {each.data}" for each in client.read_artifacts()}
-        told |= {f"run {each.name}": f"{each.state.message}" for each in client.read_flow_runs() if each.state}
-    return told
+        texts = {f"artifact {each.key}": f"{each.description} {each.data}" for each in client.read_artifacts()}
+        texts |= {f"run {each.name}": f"{each.state.message}" for each in client.read_flow_runs() if each.state}
+    return texts
 
 
 def written_below(*places: Path) -> dict[str, str]:

@@ -116,8 +116,8 @@ def test_the_server_of_another_workspace_is_never_taken_for_ours(machine: Runnin
 def test_the_service_of_another_program_is_never_taken_for_ours(machine: RunningPrefect) -> None:
     """`mondrian up` on a port where something else answers 200 to everything: status 3, naming port and owner."""
     healthy = b'{"status": "ok", "model_mode": "base", "workspace": "elsewhere-00000000"}'
-    told = "is taken by the service of workspace elsewhere-00000000"
-    with answering(healthy) as port, pytest.raises(Broken, match=f"Port {port} {told}") as raised:
+    owner = "is taken by the service of workspace elsewhere-00000000"
+    with answering(healthy) as port, pytest.raises(Broken, match=f"Port {port} {owner}") as raised:
         _start_service(machine.place, port)
     assert raised.value.exit_status == 3
 
@@ -229,10 +229,10 @@ def test_a_smoke_failure_is_a_warning_beside_the_addresses(tmp_path: Path) -> No
     create_prefect_home(settings)
     ensure_prefect_password(settings)
     place = PrefectInstance(settings, 1)
-    told = _summary(place, "http://127.0.0.1:5100", "1 of 2 photographs failed.").splitlines()
-    assert told[told.index("service:     http://127.0.0.1:5100") + 1] == "  warning: 1 of 2 photographs failed."
-    assert f"Run now:     mondrian prefect --workspace '{root}' deployment run 'retrain/scheduled'" in told
-    stopping = next(line for line in told if line.startswith("Stop:")).partition("mondrian down ")[2]
+    lines = _summary(place, "http://127.0.0.1:5100", "1 of 2 photographs failed.").splitlines()
+    assert lines[lines.index("service:     http://127.0.0.1:5100") + 1] == "  warning: 1 of 2 photographs failed."
+    assert f"Run now:     mondrian prefect --workspace '{root}' deployment run 'retrain/scheduled'" in lines
+    stopping = next(line for line in lines if line.startswith("Stop:")).partition("mondrian down ")[2]
     assert shlex.split(stopping) == ["--workspace", str(root)]
     assert _summary_record(place, "http://127.0.0.1:5100", "") == {
         "prefect_ui": place.ui,

@@ -170,9 +170,9 @@ def test_automatic_rollback_is_reported_once(
             carry_out="rollback",
         )
         assert registry.current("ro-service") == first
-        told = rollout_flow(advisor="ro-service", **where, return_state=True)
+        reported = rollout_flow(advisor="ro-service", **where, return_state=True)
         again = rollout_flow(advisor="ro-service", **where, return_state=True)
-    assert told.name == "RolledBack" and "answers in a row failed" in str(told.message)
+    assert reported.name == "RolledBack" and "answers in a row failed" in str(reported.message)
     assert again.name == "NothingToDo"
     page = page_of(machine, "rollout-ro-service")
     assert "Position: rolled back" in page and "| 20% |" in page

@@ -202,22 +202,22 @@ def elsewhere(folder: Path) -> Iterator[str]:
 
 
 ATTACK = """async ([api, path, body]) => {
-  const told = {};
+  const outcome = {};
   const attempt = async (name, options, where = path) => {
-    try { const answer = await fetch(api + where, options); told[name] = answer.type + " " + answer.status; }
-    catch (error) { told[name] = "refused"; }
+    try { const answer = await fetch(api + where, options); outcome[name] = answer.type + " " + answer.status; }
+    catch (error) { outcome[name] = "refused"; }
   };
   await attempt("read", {}, "/health");
   await attempt("json", {method: "POST", body, headers: {"Content-Type": "application/json"}});
   await attempt("simple", {method: "POST", body, mode: "no-cors"});
   await attempt("credentials", {method: "POST", body, mode: "no-cors", credentials: "include"});
-  told.socket = await new Promise(done => {
+  outcome.socket = await new Promise(done => {
     const socket = new WebSocket(api.replace("http", "ws") + "/events/out", "prefect");
     socket.onopen = () => socket.send(JSON.stringify({type: "auth", token: null}));
     socket.onmessage = event => done(JSON.parse(event.data).type);
     socket.onclose = socket.onerror = () => done("closed");
   });
-  return told;
+  return outcome;
 }"""
 
 
@@ -240,8 +240,8 @@ def test_a_page_of_another_site_starts_nothing_and_the_own_page_asks_for_the_pas
         page = browser.new_page()
         page.set_default_timeout(300_000)  # ms
         page.goto(f"{site}/page.html")
-        told = page.evaluate(ATTACK, [machine.place.api, path, body])
-        assert (told["read"], told["json"], told["socket"]) == ("refused", "refused", "closed"), told
+        outcome = page.evaluate(ATTACK, [machine.place.api, path, body])
+        assert (outcome["read"], outcome["json"], outcome["socket"]) == ("refused", "refused", "closed"), outcome
         assert runs(machine) == before and not (tmp_path / "mark").exists()
         page.goto(machine.place.ui)
         field = page.locator("input[type=password]")

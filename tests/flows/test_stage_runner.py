@@ -105,20 +105,20 @@ def test_an_interruption_ends_the_process(tmp_path: Path, lock: int, monkeypatch
 def test_only_one_holds_the_lock(tmp_path: Path) -> None:
     path = tmp_path / "lock"
     order: list[str] = []
-    told: list[str] = []
+    messages: list[str] = []
 
     def second() -> None:
-        with hold_work_lock(path, told.append):
+        with hold_work_lock(path, messages.append):
             order.append("second")
 
-    with hold_work_lock(path, told.append):
+    with hold_work_lock(path, messages.append):
         other = threading.Thread(target=second)
         other.start()
-        wait_until(lambda: told, "the second to wait")
+        wait_until(lambda: messages, "the second to wait")
         order.append("first")
     other.join(LIMIT_SECONDS)
     assert order == ["first", "second"]
-    assert len(told) == 1 and "in use" in told[0]
+    assert len(messages) == 1 and "in use" in messages[0]
 
 
 def test_an_orphan_keeps_the_lock_and_the_next_run_ends_it(tmp_path: Path) -> None:
@@ -145,10 +145,10 @@ def test_an_orphan_keeps_the_lock_and_the_next_run_ends_it(tmp_path: Path) -> No
     first.wait()
     assert is_running(orphan)
     assert is_orphaned_stage((tmp_path / "lock").read_text())
-    told: list[str] = []
-    with hold_work_lock(tmp_path / "lock", told.append):
+    messages: list[str] = []
+    with hold_work_lock(tmp_path / "lock", messages.append):
         assert not is_running(orphan)
-    assert f"Process {orphan} held the accelerator" in told[-1]
+    assert f"Process {orphan} held the accelerator" in messages[-1]
 
 
 def test_a_process_with_a_living_run_is_no_orphan() -> None:

@@ -49,10 +49,10 @@ def test_ctrl_c_in_training_keeps_what_is_complete(
 
     wait_until(three_steps, "three steps")
     child.send_signal(signal.SIGINT)
-    _, told = child.communicate(timeout=LIMIT_SECONDS)
+    _, printed = child.communicate(timeout=LIMIT_SECONDS)
 
     assert child.returncode == 130
-    assert "Interrupted" in told and "Traceback" not in told
+    assert "Interrupted" in printed and "Traceback" not in printed
     assert not (run / "adapter").exists() and not (run / "train.json").exists()
     assert not [path for path in run.rglob("*") if path.name.startswith(".")], "a temporary file was left"
     assert Registry(tmp_path / "adapters").versions("ansel") == []
@@ -135,8 +135,8 @@ def test_killed_retraining_resumes_and_registers_one_version(
     assert not (run / "train.json").exists(), "it was killed in its training"
 
     assert main(["retrain", *where, "--resume", run.name]) in (0, 1)
-    told = json.loads(capsys.readouterr().out)
-    assert told["run"] == run.name
+    output = json.loads(capsys.readouterr().out)
+    assert output["run"] == run.name
     assert sorted(Path(folder).name for folder in read_splits) == ["train", "validation"]
     log = [json.loads(line) for line in (run / "training_log.jsonl").read_text().splitlines()]
     numbers = [line["step"] for line in log if line["kind"] == "step"]
@@ -144,13 +144,13 @@ def test_killed_retraining_resumes_and_registers_one_version(
     seconds = [line["seconds"] for line in log if line["kind"] == "step"]
     assert seconds == sorted(seconds), "the first steps are those of the killed process"
     assert main(["retrain", *where, "--resume", run.name]) in (0, 1)
-    assert json.loads(capsys.readouterr().out)["version"] == told["version"]
+    assert json.loads(capsys.readouterr().out)["version"] == output["version"]
     versions = Registry(tmp_path / "adapters").versions("ansel")
     assert versions[0].manifest["base"] == base_record("mini"), "of the training, not of the registration"
     assert [each.manifest["run"] for each in versions] == [run.name]
     assert main(["retrain", *where, "--resume", "never-begun"]) == 2
 
-    registry, version = Registry(tmp_path / "adapters"), told["version"]
+    registry, version = Registry(tmp_path / "adapters"), output["version"]
     assert versions[0].manifest["gate_report"]["compared_with"] == {"version": None, "manifest_sha256": ""}
     registry.promote("ansel", version, expected=None, actor="person:test", reason="to be compared with", forced=True)
     again = ["evaluate", *where, "--adapter", version, "--recipe", str(tmp_path / "small.toml")]
