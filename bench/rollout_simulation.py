@@ -1,7 +1,8 @@
-"""`python -m bench.rollout_simulation`: exposure to a worse adapter, and delay of a good one, in staged rollouts.
+"""`python -m bench.rollout_simulation`: exposure to a worse adapter, delay of a good one, and broken promises.
 
 Simulated traffic is decided on by the rollout's decision function. The rival is a common canary: the same steps, with
-fixed-sample tests of failures and latency (p < 0.05) repeated at every check.
+fixed-sample tests of failures and latency (p < 0.05) repeated at every check. A second table compares the false
+rollbacks that each guardrail promises with those measured at its limit.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from bench.guardrail_error_rates import guardrail_rows, guardrail_table_markdown
 from mondrian_core.rollout import (
     Hold,
     RollBack,
@@ -285,27 +287,38 @@ def _plot_rollout_simulations(rows: list[dict[str, Any]], path: Path) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Simulate and print the table; exit status 1 if an equal adapter is rolled back in over 5 % of the runs."""
+    """Simulate and print both tables.
+
+    Exit status 1 if an equal adapter is rolled back in over 5 % of the runs, or a guardrail exceeds its promise.
+    """
     parser = argparse.ArgumentParser(prog="bench.rollout_simulation", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--runs", type=int, default=400, help="rollouts per row (default 400)")
+    parser.add_argument("--guardrail-runs", type=int, default=1000, help="rollouts per guardrail (default 1000)")
+    parser.add_argument("--guardrails-only", action="store_true", help="leave the first table out")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, help="JSON file for the results")
     parser.add_argument("--plot", type=Path, help="PNG file for the plot")
     options = parser.parse_args(arguments)
+    guardrails = list(guardrail_rows(options.guardrail_runs, options.seed))
+    print(guardrail_table_markdown(guardrails), flush=True)
+    exceeding = any(row["exceeds"] for row in guardrails)
+    if options.guardrails_only:
+        return int(exceeding)
     rows = [
         simulated_rollouts_row(adapter, volume, way, options.runs, options.seed)
         for volume in REQUESTS_PER_DAY
         for adapter in SIMULATED_ADAPTERS
         for way in ("mondrian", "usual canary")
     ]
-    print(rollout_simulation_markdown(rows))
+    print(f"\n{rollout_simulation_markdown(rows)}")
     if options.out:
-        options.out.write_text(json.dumps({"seed": options.seed, "rows": rows}, indent=2) + "\n", encoding="utf-8")
+        found = {"seed": options.seed, "rows": rows, "guardrails": guardrails}
+        options.out.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
     if options.plot:
         _plot_rollout_simulations(rows, options.plot)
     acceptable = {adapter.name for adapter in SIMULATED_ADAPTERS if not adapter.worse}
     false = [row["rolled back"] for row in rows if row["way"] == "mondrian" and row["adapter"] in acceptable]
-    return int(max(false) > 0.05)
+    return int(exceeding or max(false) > 0.05)
 
 
 if __name__ == "__main__":

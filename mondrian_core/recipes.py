@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import tomllib
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
@@ -35,6 +36,14 @@ DEFAULT_RECIPE = "default"
 SMALL_SET_RECIPE = "small-set"
 SMALL_SET_THRESHOLD = 20  # critiques; a retraining with fewer and without a recipe uses SMALL_SET_RECIPE
 REMOVED_KEYS = frozenset({("data", "wording")})  # in recipes that earlier releases recorded with a run
+
+
+class Looser(StrEnum):
+    """How a setting makes a verdict easier to pass: the mark of each field of `[gates]` and `[evaluate]`."""
+
+    BELOW = "below its default"
+    ABOVE = "above its default"
+    NEVER = "never"  # it is only reported, or the gates themselves judge whether it is enough
 
 
 class _RecipeTable(BaseModel):
@@ -202,46 +211,50 @@ class TrainRecipe(_RecipeTable):
 class EvaluateRecipe(_RecipeTable):
     """How much an evaluation measures."""
 
-    compliance_photographs: int = Field(
+    compliance_photographs: Annotated[int, Looser.NEVER] = Field(
         default=120, ge=1, description="photographs for format compliance; they need no critique"
     )
-    constrained_photographs: int = Field(
+    constrained_photographs: Annotated[int, Looser.NEVER] = Field(
         default=8, ge=0, description="photographs also answered with constrained decoding; 0: none"
     )
-    edited_photographs: int = Field(
+    edited_photographs: Annotated[int, Looser.BELOW] = Field(
         default=8,
         ge=0,
         description="photographs with edited copies for the metamorphic tests (blurred, tilted, dark, invisible)",
     )
-    rag: bool = Field(default=True, description="also evaluate the rag strategy of the base model, as a baseline")
-    temperature: float = Field(
+    rag: Annotated[bool, Looser.NEVER] = Field(
+        default=True, description="also evaluate the rag strategy of the base model, as a baseline"
+    )
+    temperature: Annotated[float, Looser.ABOVE] = Field(
         default=0.0,
         ge=0.0,
         le=2.0,
         description="sampling temperature of the answers; 0: greedy",
     )
-    folds: int = Field(
+    folds: Annotated[int, Looser.NEVER] = Field(
         default=0,
         ge=0,
         le=20,
         description="folds of cross-validation; a small dataset then has no held-out split (gates.md); 0: none",
     )
-    latency_pairs: int = Field(
+    latency_pairs: Annotated[int, Looser.NEVER] = Field(
         default=12,
         ge=3,
         description="interleaved base/candidate timing pairs; up to four times as many if the result is inconclusive",
     )
-    latency_tokens: int = Field(default=64, ge=8, description="output length of a timed answer, in tokens")
-    max_tokens: int = Field(
+    latency_tokens: Annotated[int, Looser.BELOW] = Field(
+        default=64, ge=8, description="output length of a timed answer, in tokens"
+    )
+    max_tokens: Annotated[int, Looser.NEVER] = Field(
         default=MAX_ANSWER_TOKENS,
         ge=64,
         le=MAX_ANSWER_TOKENS,
         description="maximum answer length in tokens; a longer answer counts as truncated (service: the default)",
     )
-    effect_photographs: int = Field(
+    effect_photographs: Annotated[int, Looser.NEVER] = Field(
         default=8, ge=1, description="photographs for measuring how much the adapter changes the base model's answers"
     )
-    seed: Seed = Field(default=0, description="random seed of the evaluation")
+    seed: Annotated[Seed, Looser.NEVER] = Field(default=0, description="random seed of the evaluation")
 
     @model_validator(mode="after")
     def _require_two_folds(self) -> Self:
@@ -253,42 +266,83 @@ class EvaluateRecipe(_RecipeTable):
 class GateRecipe(_RecipeTable):
     """Thresholds of the gates; docs/gates.md shows which gate uses which."""
 
-    compliance_observed: float = Field(default=0.95, ge=0, le=1, description="minimum share of strictly valid answers")
-    compliance_bound: float = Field(
+    compliance_observed: Annotated[float, Looser.BELOW] = Field(
+        default=0.95, ge=0, le=1, description="minimum share of strictly valid answers"
+    )
+    compliance_bound: Annotated[float, Looser.BELOW] = Field(
         default=0.90, ge=0, le=1, description="minimum exact one-sided 95 % lower bound of that share"
     )
-    base_compliance: float = Field(
+    base_compliance: Annotated[float, Looser.NEVER] = Field(
         default=0.90, ge=0, le=1, description="share of valid answers expected of the base; reported only"
     )
-    overhead_ratio: float = Field(
+    overhead_ratio: Annotated[float, Looser.ABOVE] = Field(
         default=1.10, gt=0, description="limit of the time ratio candidate/base: median and upper 95 % bound"
     )
-    score_improvement: float = Field(
+    score_improvement: Annotated[float, Looser.BELOW] = Field(
         default=0.05, ge=0, lt=1, description="minimum relative reduction of the mean squared error"
     )
-    p_value: float = Field(
+    p_value: Annotated[float, Looser.ABOVE] = Field(
         default=0.05, gt=0, lt=1, description="significance level: one-sided, paired over photographs"
     )
-    effect_floor: float = Field(default=1e-4, ge=0, description="minimum mean KL over score tokens, nats")
-    non_inferiority_margin: float = Field(
+    effect_floor: Annotated[float, Looser.BELOW] = Field(
+        default=1e-4, ge=0, description="minimum mean KL over score tokens, nats"
+    )
+    yearly_level: Annotated[float, Looser.ABOVE] = Field(
+        default=0.05,
+        gt=0,
+        lt=1,
+        description="chance that a worthless candidate passes at least once in a year of looks",
+    )
+    first_look_level: Annotated[float, Looser.ABOVE] = Field(
+        default=0.01, gt=0, lt=1, description="part of yearly_level that the first look of a year may spend"
+    )
+    looks_per_year: Annotated[int, Looser.NEVER] = Field(
+        default=52, ge=1, le=1000, description="looks that share yearly_level; further ones in 52 weeks can't pass"
+    )
+    best_champion_margin: Annotated[float, Looser.ABOVE] = Field(
+        default=0.01, ge=0, description="relative increase of the best champion's error that still counts as not worse"
+    )
+    non_inferiority_margin: Annotated[float, Looser.ABOVE] = Field(
         default=0.10, ge=0, description="relative increase of the champion's error that still counts as not worse"
     )
-    score_photographs: int = Field(default=8, ge=5, description="minimum number of photographs for a verdict on scores")
-    modal_share: float = Field(
+    score_photographs: Annotated[int, Looser.BELOW] = Field(
+        default=8, ge=5, description="minimum number of photographs for a verdict on scores"
+    )
+    tail_deviation: Annotated[float, Looser.ABOVE] = Field(
+        default=6.0,
+        gt=0,
+        description="robust standard deviations from the base's shifted scores above which an answer is deviant",
+    )
+    tail_share: Annotated[float, Looser.ABOVE] = Field(
+        default=0.05, gt=0, lt=1, description="share of deviant answers that the photographs must be able to show"
+    )
+    modal_share: Annotated[float, Looser.ABOVE] = Field(
         default=0.9, gt=0.5, le=1, description="a dimension has collapsed when one score is this frequent"
     )
-    truncated_share: float = Field(default=0.02, ge=0, lt=1, description="maximum share of truncated answers")
-    stuttering_share: float = Field(
+    truncated_share: Annotated[float, Looser.ABOVE] = Field(
+        default=0.02, ge=0, lt=1, description="maximum share of truncated answers"
+    )
+    stuttering_share: Annotated[float, Looser.ABOVE] = Field(
         default=0.1, ge=0, lt=1, description="maximum share of answers that are repetitive or contain no text"
     )
-    violated_share: float = Field(default=0.5, gt=0, le=1, description="maximum metamorphic-violation rate")
-    dependence_kept: float = Field(
+    violated_share: Annotated[float, Looser.ABOVE] = Field(
+        default=0.5, gt=0, le=1, description="maximum metamorphic-violation rate"
+    )
+    dependence_kept: Annotated[float, Looser.BELOW] = Field(
         default=0.75, ge=0, le=1, description="minimum image dependence, as a fraction of the base model's"
     )
-    failed_share: float = Field(default=0.05, ge=0, lt=1, description="maximum share of photographs without any answer")
-    seconds_per_photograph: float = Field(
+    failed_share: Annotated[float, Looser.ABOVE] = Field(
+        default=0.05, ge=0, lt=1, description="maximum share of photographs without any answer"
+    )
+    seconds_per_photograph: Annotated[float, Looser.ABOVE] = Field(
         default=3.0, gt=0, description="limit of the median time of a critique, seconds; a gate on Metal only"
     )
+
+    @model_validator(mode="after")
+    def _require_a_level_for_the_first_look(self) -> Self:
+        if self.first_look_level > self.yearly_level:
+            raise ValueError("first_look_level is a part of yearly_level; it may be at most that large")
+        return self
 
 
 class PromoteRecipe(_RecipeTable):

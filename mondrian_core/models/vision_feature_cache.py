@@ -2,8 +2,8 @@
 
 With a large base the features of one photograph are tens of megabytes (N image tokens x D, four times with DeepStack),
 so a few hundred rows don't fit into memory together with the model. A file is named after everything it depends on: the
-base's fingerprint, the tokens, and the processor's pixels. Data types are kept, so a step computes the same bits as
-without the cache.
+base's fingerprint, the software, the tokens, and the processor's pixels. Data types are kept, so a step computes the
+same bits as without the cache.
 
 Shapes: `T` tokens, `N` image tokens, `D` width.
 """
@@ -22,6 +22,7 @@ from mondrian_core.errors import MondrianError
 from mondrian_core.files import replace_atomic
 from mondrian_core.models.base_model import BaseVLM
 from mondrian_core.models.prompt_encoding import EncodedPrompt, processor_inputs, run_vision_tower
+from mondrian_core.software_identity import software_digest
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -88,7 +89,7 @@ class VisionFeatureCache:
 
 
 def _key(base: BaseVLM, ids: np.ndarray, picture: dict[str, mx.array]) -> str:
-    digest = hashlib.sha256(f"1 {base.fingerprint}".encode())
+    digest = hashlib.sha256(f"2 {base.fingerprint} {software_digest()}".encode())
     digest.update(ids.astype("<i8").tobytes())
     for name in sorted(picture):
         array = np.array(picture[name])

@@ -23,6 +23,8 @@ from mondrian_core.statistics.e_processes import (
     log_e_sign_test,
 )
 
+CRASH_ALTERNATIVES = (0.01, 0.03, 0.1, 0.3)  # a faulty adapter kills the process in about this share of its answers
+
 
 def decide_rollout(rollout: Rollout, observed: RolloutObservations, now: datetime) -> RolloutDecision:
     """The decision for now; checking often doesn't raise the error rate."""
@@ -46,18 +48,28 @@ def decide_rollout(rollout: Rollout, observed: RolloutObservations, now: datetim
 
 
 def _immediate_rollback(plan: RolloutPlan, observed: RolloutObservations) -> RollBack | None:
-    """Rollback after failures in a row or crashes, unless the control's own rate makes them likely."""
-    candidate, control = observed.candidate, observed.control
-    if observed.longest_run >= plan.run:
-        rate = (control.failures + 1) / (control.requests + 2)
-        # Expected number of runs this long if the candidate were like the control.
-        expected = max(candidate.requests, observed.longest_run) * rate**observed.longest_run
-        if expected <= plan.run_alpha or control.failures == 0:
-            return RollBack("failures in a row", f"Rolled back: {observed.longest_run} answers in a row failed.")
-    expected_crashes = candidate.requests * observed.control_crashes / max(1, control.requests)
-    if observed.crashes >= plan.crashes and expected_crashes < 0.5:
-        return RollBack("crashes", f"Rolled back: the model process died {observed.crashes} times while it answered.")
+    """Rollback after failures in a row that an adapter like the control would hardly produce."""
+    length = observed.longest_run
+    if length >= plan.run and _chance_of_run(plan, observed) <= plan.run_alpha:
+        return RollBack("failures in a row", f"Rolled back: {length} answers in a row failed.")
     return None
+
+
+def _chance_of_run(plan: RolloutPlan, observed: RolloutObservations) -> float:
+    """Bound of the chance that an adapter like the control fails so often in a row while the control fails so rarely.
+
+    For a failure rate p of both arms, n answers of the candidate and f failures in m answers of the control it is
+    n p^length P(Binomial(m, p) <= f); the rate with the largest value counts. Each length from `run` on gets a part of
+    `run_alpha`, a half of the rest, because a rollout is checked at every length that occurs.
+    """
+    import numpy as np
+    from scipy.special import bdtr
+
+    live, shadow, length = observed.control, observed.shadow_control, observed.longest_run
+    rates = np.linspace(0.001, 0.999, 999)
+    control = bdtr(live.failures + shadow.failures, live.requests + shadow.requests, rates)
+    answers = max(observed.candidate.requests, length)
+    return float((answers * rates**length * control).max()) * 2.0 ** (length - plan.run + 1)
 
 
 def _log_e_values(plan: RolloutPlan, observed: RolloutObservations) -> dict[str, tuple[float, float]]:
@@ -72,11 +84,25 @@ def _log_e_values(plan: RolloutPlan, observed: RolloutObservations) -> dict[str,
             plan.collapse_alpha,
         ),
         "ratings": (log_e_sign_test(observed.ratings.worse, observed.ratings.better), plan.rating_alpha),
+        "crashes": (_log_e_crashes(plan, observed), plan.crash_alpha),
         "sample ratio": (
             log_e_sample_ratio((s.share, s.candidate.requests, s.control.requests) for s in observed.strata),
             plan.ratio_alpha,
         ),
     }
+
+
+def _log_e_crashes(plan: RolloutPlan, observed: RolloutObservations) -> float:
+    """Log e-value of "the model process dies during more than `crash_limit` of the candidate's answers".
+
+    It is 0 below `crashes` deaths, and where the control's answers kill the process as often.
+    """
+    answers = observed.candidate.requests + observed.shadow_candidate.requests
+    control = observed.control.requests + observed.shadow_control.requests
+    expected = answers * observed.control_crashes / max(1, control)
+    if observed.crashes < plan.crashes or expected >= 0.5:
+        return 0.0
+    return log_e_rate_above(observed.crashes, max(0, answers - observed.crashes), plan.crash_limit, CRASH_ALTERNATIVES)
 
 
 def _guardrail_sentence(name: str, observed: RolloutObservations) -> str:
@@ -91,6 +117,7 @@ def _guardrail_sentence(name: str, observed: RolloutObservations) -> str:
         "latency": f"it was slower in {observed.latency.worse} of "
         f"{observed.latency.worse + observed.latency.better} pairs, beyond the tolerance",
         "score collapse": f"{observed.repeated} of {observed.neighbours} consecutive answers have the same scores",
+        "crashes": f"the model process died {observed.crashes} times while it answered",
         "ratings": f"users rated it lower in {observed.ratings.worse} of "
         f"{observed.ratings.worse + observed.ratings.better} pairs",
     }[name]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import groupby, pairwise
+from itertools import groupby
 
 from mondrian_core.rollout.faults import is_external_fault
 from mondrian_core.rollout.plan import ArmCounts, PairCounts, Rollout, RolloutObservations, ShareStratum
@@ -25,6 +25,7 @@ class RolloutRequest:
         seconds: time of the answer; None when there is none.
         scores: of the answer (0-10), one per dimension.
         rating: by a user, higher is better.
+        rated_at: time of the first rating, in a form that sorts; None: unknown.
         crashed: number of times the model process died while the assigned adapter answered.
         shadow: True when it was answered for comparison only.
     """
@@ -36,12 +37,13 @@ class RolloutRequest:
     seconds: float | None = None
     scores: tuple[float, ...] | None = None
     rating: float | None = None
+    rated_at: str | None = None
     crashed: int = 0
     shadow: bool = False
 
 
 def rollout_requests(jobs: Iterable[Job], rollout: Rollout) -> list[RolloutRequest]:
-    """The jobs that belong to this rollout, in the given order (oldest first).
+    """The jobs that belong to this rollout, in the order in which they ended.
 
     The service marks each job that it assigns with `details["rollout"] = {"salt", "share", "candidate", "shadow"}`. A
     request with an explicit mode isn't assigned and doesn't count, nor does a failure that neither arm caused
@@ -57,24 +59,24 @@ def rollout_requests(jobs: Iterable[Job], rollout: Rollout) -> list[RolloutReque
             continue
         answered_by = (rollout.version if mark["candidate"] else rollout.control) or None
         fell_back = job.mode is not None and job.requested_mode is not None and job.mode != job.requested_mode
-        requests.append(
-            RolloutRequest(
-                unit=job.photograph_sha256 or job.id,
-                share=float(mark["share"]),
-                candidate=bool(mark["candidate"]),
-                failed=job.status != COMPLETED
-                or job.answer is None
-                or fell_back
-                or job.adapter_version != answered_by
-                or bool(job.details.get("repairs")),
-                seconds=job.details.get("seconds"),
-                scores=_scores(job),
-                rating=job.details.get("rating"),
-                crashed=int(job.details.get("crashed") or 0),
-                shadow=bool(mark.get(SHADOW_KEY)),
-            )
+        request = RolloutRequest(
+            unit=job.photograph_sha256 or job.id,
+            share=float(mark["share"]),
+            candidate=bool(mark["candidate"]),
+            failed=job.status != COMPLETED
+            or job.answer is None
+            or fell_back
+            or job.adapter_version != answered_by
+            or bool(job.details.get("repairs")),
+            seconds=job.details.get("seconds"),
+            scores=_scores(job),
+            rating=job.details.get("rating"),
+            rated_at=job.details.get("rated_at"),
+            crashed=int(job.details.get("crashed") or 0),
+            shadow=bool(mark.get(SHADOW_KEY)),
         )
-    return requests
+        requests.append((job.completed_at or "", request))
+    return [request for _, request in sorted(requests, key=lambda ended: ended[0])]
 
 
 def _scores(job: Job) -> tuple[float, ...] | None:
@@ -85,30 +87,49 @@ def _scores(job: Job) -> tuple[float, ...] | None:
 
 
 def count_observations(requests: Sequence[RolloutRequest], rollout: Rollout) -> RolloutObservations:
-    """The observations that a decision is based on. Pure."""
+    """The observations that a decision is based on. Pure.
+
+    Later requests and ratings only add to the counts: an e-process may be checked at any time because what it has
+    counted never changes.
+    """
     live = _first_of_each([request for request in requests if not request.shadow])
     shadow = [request for request in requests if request.shadow]
     pairs = _by_photograph(shadow)
     ours = [request for request in live if request.candidate]
-    scores = [request.scores for request in (*(pair[0] for pair in pairs), *ours) if request.scores is not None]
+    shadow_ours = _first_of_each([request for request in shadow if request.candidate])
+    score_pairs = [*_disjoint_score_pairs(shadow_ours), *_disjoint_score_pairs(ours)]
     ratio = rollout.plan.latency_ratio
     slower = [(a.seconds, b.seconds * ratio) for a, b in pairs if a.seconds is not None and b.seconds is not None]
     slower += _independent_pairs([(r.candidate, r.seconds) for r in live], ratio)
-    rated = _independent_pairs([(r.candidate, r.rating) for r in live])
+    rated = _independent_pairs([(r.candidate, r.rating) for r in sorted(live, key=lambda r: r.rated_at or "")])
     share = rollout.share
     in_step = len(pairs) if rollout.in_shadow else sum(request.share == share for request in ours)
     return RolloutObservations(
         strata=_strata(live),
         in_step=in_step,
         shadow=_pair_counts([(float(a.failed), float(b.failed)) for a, b in pairs]),
+        shadow_candidate=_arm_counts(shadow_ours),
+        shadow_control=_arm_counts(_first_of_each([request for request in shadow if not request.candidate])),
         latency=_pair_counts(slower),
         ratings=_pair_counts([(-a, -b) for a, b in rated]),
-        repeated=sum(a == b for a, b in pairwise(scores)),
-        neighbours=max(0, len(scores) - 1),
+        repeated=sum(a == b for a, b in score_pairs),
+        neighbours=len(score_pairs),
         longest_run=max((len(list(run)) for failed, run in groupby(r.failed for r in ours) if failed), default=0),
         crashes=sum(request.crashed for request in requests if request.candidate),
         control_crashes=sum(request.crashed for request in requests if not request.candidate),
     )
+
+
+def _disjoint_score_pairs(
+    answers: Sequence[RolloutRequest],
+) -> list[tuple[tuple[float, ...], tuple[float, ...]]]:
+    """The scores of the first and second answer, of the third and fourth, and so on.
+
+    No answer is in two pairs. Overlapping pairs depend on each other: where one answer is frequent, an equal pair makes
+    the next one likelier, and an e-value multiplied over them exceeds its limit far too often.
+    """
+    scores = [answer.scores for answer in answers if answer.scores is not None]
+    return list(zip(scores[::2], scores[1::2], strict=False))
 
 
 def _first_of_each(requests: Sequence[RolloutRequest]) -> list[RolloutRequest]:
@@ -133,11 +154,14 @@ def _strata(live: Sequence[RolloutRequest]) -> tuple[ShareStratum, ...]:
     """Counts of both arms, by share."""
 
     def counts(share: float, candidate: bool) -> ArmCounts:
-        arm = [request for request in live if request.share == share and request.candidate == candidate]
-        return ArmCounts(len(arm), sum(request.failed for request in arm))
+        return _arm_counts([r for r in live if r.share == share and r.candidate == candidate])
 
     shares = sorted({request.share for request in live})
     return tuple(ShareStratum(share, counts(share, True), counts(share, False)) for share in shares)
+
+
+def _arm_counts(requests: Sequence[RolloutRequest]) -> ArmCounts:
+    return ArmCounts(len(requests), sum(request.failed for request in requests))
 
 
 def _independent_pairs(values: Sequence[tuple[bool, float | None]], ratio: float = 1.0) -> list[tuple[float, float]]:

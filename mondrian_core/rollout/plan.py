@@ -46,17 +46,19 @@ class RolloutPlan:
     Attributes:
         steps: of growing share, up to 1.
         failure_alpha: chance, over the whole rollout, that the failure guardrail rolls back an adapter that is no
-            worse. All such chances, with `run_alpha`, add up to at most 5 %.
+            worse. All such chances add up to at most 5 %.
         latency_alpha: the same for the latency guardrail.
         collapse_alpha: the same for the score-collapse guardrail.
         rating_alpha: the same for the ratings guardrail.
-        run_alpha: the same for `run` failures in a row, given the control's own failure rate.
+        run_alpha: the same for `run` failures in a row, whatever the failure rate of both is.
+        crash_alpha: the same for the crash guardrail.
+        crash_limit: tolerated share of the candidate's answers during which the model process dies (0-1).
         ratio_alpha: of the sample-ratio check, which holds a rollout and never rolls it back.
         latency_ratio: a candidate slower by no more than this factor doesn't count as slower.
         collapse_limit: tolerated share of consecutive answers about different photographs with equal scores (0-1).
         watch: e-value from which a guardrail holds the rollout without rolling it back.
-        run: failures in a row that roll back.
-        crashes: deaths of the model process during the candidate's answers that roll back.
+        run: least number of failures in a row that rolls back.
+        crashes: least number of deaths of the model process during the candidate's answers that rolls back.
         cool_down_hours: after a rollback, time until the same version may be rolled out again.
     """
 
@@ -64,11 +66,13 @@ class RolloutPlan:
     failure_alpha: float = 0.02
     latency_alpha: float = 0.01
     collapse_alpha: float = 0.005
-    rating_alpha: float = 0.01
+    rating_alpha: float = 0.005
     run_alpha: float = 0.005
+    crash_alpha: float = 0.005
     ratio_alpha: float = 0.001
     latency_ratio: float = 1.10
     collapse_limit: float = 0.2
+    crash_limit: float = 0.001
     watch: float = 5.0
     run: int = 3
     crashes: int = 2
@@ -204,10 +208,11 @@ class RolloutObservations:
         strata: counts of both arms, by share.
         in_step: photographs that the candidate has answered in the current step; in the shadow, pairs.
         shadow: failures on photographs that both arms answered.
+        shadow_candidate, shadow_control: the answers of each arm in the shadow.
         latency: seconds of the candidate compared with `latency_ratio` times those of the control.
         ratings: by users, candidate compared with control.
-        repeated: pairs of consecutive answers of the candidate with equal scores.
-        neighbours: all pairs of consecutive answers.
+        repeated: pairs of consecutive answers of the candidate with equal scores; no answer is in two pairs.
+        neighbours: all such pairs.
         longest_run: most failures of the candidate in a row.
         crashes: deaths of the model process while the candidate answered.
         control_crashes: the same for the control.
@@ -216,6 +221,8 @@ class RolloutObservations:
     strata: tuple[ShareStratum, ...] = ()
     in_step: int = 0
     shadow: PairCounts = PairCounts()
+    shadow_candidate: ArmCounts = ArmCounts()
+    shadow_control: ArmCounts = ArmCounts()
     latency: PairCounts = PairCounts()
     ratings: PairCounts = PairCounts()
     repeated: int = 0

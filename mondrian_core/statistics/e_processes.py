@@ -54,10 +54,18 @@ def log_e_sign_test(worse: int, better: int) -> float:
     return log_mean_exp([_binomial(worse, better, chance, 0.5) for chance in SIGN_TEST_PROBABILITIES])
 
 
-def log_e_rate_above(hits: int, misses: int, limit: float) -> float:
-    """log e-value of "the rate is above `limit`" (0 < limit < 1), from independent trials."""
-    alternatives = [limit + (1.0 - limit) * part for part in (0.1, 0.25, 0.5, 0.75, 0.95)]
-    return log_mean_exp([_binomial(hits, misses, chance, limit) for chance in alternatives])
+def log_e_rate_above(
+    hits: int, misses: int, limit: float, parts: Sequence[float] = (0.1, 0.25, 0.5, 0.75, 0.95)
+) -> float:
+    """log e-value of "the rate is above `limit`", from independent trials.
+
+    Args:
+        hits: trials that count.
+        misses: trials that don't.
+        limit: the tolerated rate (0 < limit < 1).
+        parts: the alternatives, as shares (0-1) of the way from the limit to 1; small ones for a rare event.
+    """
+    return log_mean_exp([_binomial(hits, misses, limit + (1.0 - limit) * part, limit) for part in parts])
 
 
 def log_e_sample_ratio(strata: Iterable[tuple[float, int, int]]) -> float:

@@ -1,8 +1,8 @@
 """Reference log-likelihoods of preference pairs: computed once, stored in the run's folder.
 
 There is no second model. The reference is either the base, evaluated before the adapter's layers are attached, or the
-adapter that the phase begins with. Values are stored under a key of everything they depend on: the base, the reference,
-photograph, prompt and both answers. A resumed run reads them.
+adapter that the phase begins with. Values are stored under a key of everything they depend on: the base, the software,
+the reference, photograph, prompt and both answers. A resumed run reads them.
 """
 
 from __future__ import annotations
@@ -22,11 +22,12 @@ from mondrian_core.files import write_json
 from mondrian_core.models.base_model import BaseVLM
 from mondrian_core.models.lora import lora_layers
 from mondrian_core.recipes import TrainRecipe
+from mondrian_core.software_identity import software_digest
 from mondrian_core.training.dpo import PreferenceExample, answer_log_likelihoods, make_preference_batch
 from mondrian_core.training.gradient_step import GradientStep
 
 REFERENCES_FILE = "references.json"
-REFERENCES_FORMAT = 1
+REFERENCES_FORMAT = 2
 _SAVE_SECONDS = 20.0
 
 
@@ -95,9 +96,10 @@ def _compute(
 
 
 def _key_of(base: BaseVLM, adapter: Mapping[str, mx.array], recipe: TrainRecipe) -> str:
-    """Digest of the reference: the base, and the start adapter with its recipe if that is the reference."""
+    """Digest of base and software, and of the start adapter with its recipe if that is the reference."""
     reference = [arrays_digest(adapter), recipe.model_dump(mode="json")] if adapter else []
-    return hashlib.sha256(json.dumps([REFERENCES_FORMAT, base.fingerprint, reference]).encode()).hexdigest()
+    key = [REFERENCES_FORMAT, base.fingerprint, software_digest(), reference]
+    return hashlib.sha256(json.dumps(key).encode()).hexdigest()
 
 
 def _read(path: Path, key: str) -> dict[str, list[float]]:

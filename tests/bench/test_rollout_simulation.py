@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from bench import rollout_simulation
 from bench.rollout_simulation import (
     SIMULATED_ADAPTERS,
     decide_by_fixed_tests,
@@ -51,6 +52,15 @@ def test_fixed_size_tests_cause_false_rollbacks() -> None:
         for _ in range(20)
     ]
     assert ends.count("rolled_back") >= 3
+
+
+@pytest.mark.parametrize("exceeds", [False, True])
+def test_exit_status_is_1_when_a_guardrail_exceeds_its_promise(exceeds: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    row = {"guardrail": "latency", "limit": "x", "promised": 0.01, "measured": 0.5, "allowed": 0.02}
+    monkeypatch.setattr(
+        "bench.rollout_simulation.guardrail_rows", lambda runs, seed: iter([{**row, "exceeds": exceeds}])
+    )
+    assert rollout_simulation.main(["--guardrails-only"]) == int(exceeds)
 
 
 def test_simulation_table_has_every_column() -> None:

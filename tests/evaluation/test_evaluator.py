@@ -76,6 +76,16 @@ def test_second_evaluation_uses_cached_base_answers(run: Run, fake_model: Any, t
     assert len(other.asked) == 120
 
 
+def test_interrupted_evaluation_starts_again_with_other_software(
+    run: Run, fake_model: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(sound(fake_model))
+    monkeypatch.setattr("mondrian_core.evaluation.evaluator.software_digest", lambda: "an update")
+    again = sound(fake_model)
+    run(again)
+    assert len(again.asked) == 120
+
+
 def test_corrupt_answer_cache_is_recomputed(run: Run, fake_model: Any, tmp_path: Path) -> None:
     run(sound(fake_model), cache=tmp_path / "cache", out="one")
     for path in (tmp_path / "cache").glob("*.json"):
@@ -242,3 +252,18 @@ def test_missing_score_penalizes_its_dimension_only(run: Run, fake_model: Any) -
     added = first["error_ours"] - whole["error_ours"]
     assert first["penalised"] == 1
     assert 0 < added <= 100 / 8 / 20
+
+
+def test_a_report_says_that_its_gates_were_loosened(run: Run, fake_model: Any, tmp_path: Path) -> None:
+    """In its verdict, on its page and as data; a stricter recipe is none."""
+    run(sound(fake_model))
+    values = {"gates": {"p_value": 0.5}, "evaluate": {"latency_tokens": 100}}
+    loose = rescore_evaluation(tmp_path / "run", recipe_from_values(values), tmp_path / "loose")
+    assert "with loosened gates (gates.p_value is 0.5, not 0.05)" in loose.meaning
+    assert "not promoted automatically" in loose.meaning and "can go live" not in loose.meaning
+    assert loose.meaning in loose.markdown() and "with loosened gates" in (tmp_path / "loose/report.html").read_text()
+    stored = json.loads((tmp_path / "loose" / "comparison_report.json").read_text())
+    assert stored["loosened"] == [{"name": "gates.p_value", "value": 0.5, "reference": 0.05}]
+    assert EvaluationReport.load(tmp_path / "loose" / "comparison_report.json").loosened == loose.loosened
+    strict = rescore_evaluation(tmp_path / "run", recipe_from_values({"gates": {"p_value": 0.01}}), tmp_path / "strict")
+    assert strict.loosened == () and "loosened" not in strict.meaning

@@ -9,6 +9,7 @@ from typing import Any
 
 from mondrian_core.evaluation.gates.results import FAIL, INCONCLUSIVE, PASS, GateResult, Verdict
 from mondrian_core.files import read_json, write_json
+from mondrian_core.gate_strictness import LoosenedSetting, loosened_text
 from mondrian_core.markdown import markdown_table
 
 REPORT_FORMAT = 1
@@ -29,6 +30,8 @@ class EvaluationReport:
         metrics: the numbers behind them as plain values (see `report_metrics`).
         about: what was evaluated: advisor, split, digests of base, candidate, champion and prompt.
         next_steps: recommended next steps, one sentence each.
+        loosened: settings under which the gates are easier to pass than under the defaults.
+        look: which look of the year this is and what it may spend (`LookEvidence`); None where nothing was compared.
     """
 
     verdict: Verdict
@@ -36,6 +39,16 @@ class EvaluationReport:
     metrics: Mapping[str, Any] = field(default_factory=dict)
     about: Mapping[str, Any] = field(default_factory=dict)
     next_steps: tuple[str, ...] = ()
+    loosened: tuple[LoosenedSetting, ...] = ()
+    look: Mapping[str, Any] | None = None
+
+    @property
+    def meaning(self) -> str:
+        """The verdict in words; names the loosened gates, under which no version is promoted automatically."""
+        text = VERDICT_MEANINGS[self.verdict]
+        if not self.loosened:
+            return text
+        return f"{text.partition(';')[0]}, {loosened_text(self.loosened)}; it is not promoted automatically"
 
     def gate(self, name: str) -> GateResult:
         """The gate of that name; KeyError when there is none."""
@@ -58,10 +71,12 @@ class EvaluationReport:
         return {
             "format": REPORT_FORMAT,
             "verdict": self.verdict,
-            "meaning": VERDICT_MEANINGS[self.verdict],
+            "meaning": self.meaning,
+            "loosened": [setting.as_dict() for setting in self.loosened],
             "gates": [gate.as_dict() for gate in self.gates],
             "next_steps": list(self.next_steps),
             "about": dict(self.about),
+            "look": dict(self.look) if self.look is not None else None,
             "metrics": dict(self.metrics),
         }
 
@@ -75,6 +90,8 @@ class EvaluationReport:
             metrics=values["metrics"],
             about=values["about"],
             next_steps=tuple(values["next_steps"]),
+            loosened=tuple(LoosenedSetting(**setting) for setting in values.get("loosened", ())),
+            look=values.get("look"),
         )
 
     def save(self, path: Path) -> None:
@@ -101,7 +118,7 @@ class EvaluationReport:
             for gate in self.gates
         ]
         headings = ("gate", "verdict", "observed", "threshold", "n", "interval", "reason")
-        lines = [f"## {self.verdict}: {VERDICT_MEANINGS[self.verdict]}", "", markdown_table(headings, rows)]
+        lines = [f"## {self.verdict}: {self.meaning}", "", markdown_table(headings, rows)]
         if self.next_steps:
             lines += ["", "**Next steps**", "", *(f"- {step}" for step in self.next_steps)]
         return "\n".join(lines) + "\n"

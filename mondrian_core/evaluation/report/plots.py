@@ -11,7 +11,7 @@ from mondrian_core.charts.drawing import Drawing
 from mondrian_core.charts.forest_plot import forest_plot
 from mondrian_core.charts.png import png_bytes
 from mondrian_core.charts.radar import short_title
-from mondrian_core.evaluation.report.evaluation_report import VERDICT_MEANINGS, EvaluationReport
+from mondrian_core.evaluation.report.evaluation_report import EvaluationReport
 from mondrian_core.files import write_atomic
 from mondrian_core.rubric import DIMENSIONS
 
@@ -22,7 +22,7 @@ def write_evaluation_plot(report: EvaluationReport, path: Path) -> None:
     drawings = [_error_bars(arms, by_folds)]
     if comparison and (forest := forest_plot(comparison["dimensions"], comparison)):
         drawings.append(forest)
-    title = f"{report.verdict}: {VERDICT_MEANINGS[report.verdict]}"
+    title = f"{report.verdict}: {report.meaning}"
     if by_folds:
         title += "\nScores by cross-validation: the recipe's, not this adapter's"
     write_atomic(path, png_bytes(drawings, title))

@@ -23,7 +23,7 @@ MAX_COMMENT_LENGTH = 2000  # characters of a comment; a model's are limited to 6
 
 
 def rate_critique(store: Store, job: Job, rating: int) -> Job:
-    """Store a rating (1-5, 5 is best) with a completed job; the last one counts.
+    """Store a rating (1-5, 5 is best) with a completed job; the last one counts, at the time of the first one.
 
     Raises:
         BadInput: it is out of range, or the job has no critique.
@@ -31,7 +31,8 @@ def rate_critique(store: Store, job: Job, rating: int) -> Job:
     if not LOWEST_RATING <= rating <= HIGHEST_RATING:
         raise BadInput(f"{rating} is not a rating.", f"Give a whole number from {LOWEST_RATING} to {HIGHEST_RATING}.")
     _require_critique(job)
-    return store.update_job_details(job.id, rating=rating, rated_at=utc_timestamp())
+    rated_at = job.details.get("rated_at") or utc_timestamp()  # the time decides with which rating a rollout pairs it
+    return store.update_job_details(job.id, rating=rating, rated_at=rated_at)
 
 
 def correct_critique(store: Store, job: Job, correction: Mapping[str, Any]) -> Job:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -12,7 +14,7 @@ from mondrian_core.registry import Registry
 from mondrian_core.rollout import RolloutPlan, RolloutStep, active_rollout, load_rollout
 from mondrian_core.serving.http.app import create_app
 from mondrian_core.serving.http.service import Service
-from tests.rollout.conftest import begin_rollout
+from tests.rollout.conftest import assigned_jobs, begin_rollout
 
 SHARE = RolloutPlan(steps=(RolloutStep(0.999999, 1000, 24.0), RolloutStep(1.0, 0, 0.0)))
 
@@ -24,10 +26,16 @@ def send(
     promote: Callable[[str], None],
     registry: Registry,
 ) -> Iterator[Callable[[int], Any]]:
-    """Sends a photograph to a service that rolls out v0002 over v0001; returns the response headers."""
+    """Sends a photograph to a service that rolls out v0002 over v0001; returns the response headers.
+
+    Both versions have answered before, at a share of 5 %, so that failures can be compared.
+    """
     promote("v0001")
-    begin_rollout(registry, "v0002", SHARE)
-    with TestClient(create_app(make_service("fine_tuned")), base_url="http://localhost") as client:
+    rollout = begin_rollout(registry, "v0002", SHARE)
+    service = make_service("fine_tuned")
+    answered = assigned_jobs(replace(rollout, plan=RolloutPlan()), 60, began=datetime.now(UTC), hours=0.001)
+    service.store.import_jobs(answered)
+    with TestClient(create_app(service), base_url="http://localhost") as client:
 
         def act(seed: int) -> Any:
             form = {"files": {"image": ("a.jpg", photograph(seed))}, "data": {"advisor": "ansel"}}
