@@ -272,6 +272,9 @@ class GateRecipe(_RecipeTable):
     compliance_bound: Annotated[float, Looser.BELOW] = Field(
         default=0.90, ge=0, le=1, description="minimum exact one-sided 95 % lower bound of that share"
     )
+    own_photographs: Annotated[int, Looser.BELOW] = Field(
+        default=8, ge=1, description="minimum number of the workspace's own photographs for format compliance"
+    )
     base_compliance: Annotated[float, Looser.NEVER] = Field(
         default=0.90, ge=0, le=1, description="share of valid answers expected of the base; reported only"
     )

@@ -94,7 +94,8 @@ def test_only_folds_measure_scores_and_sentence_says_so(
     assert not known & {number for arm, number in model.asked if arm == "candidate"}
     found = report.metrics["arms"]["candidate"]
     assert found["scores"]["n"] == found["written_scores"]["n"] == 0
-    assert (report.metrics["photographs"], report.metrics["untested"]) == ({"labelled": 0, "unlabelled": 30}, 20)
+    counts = report.metrics["photographs"]
+    assert (counts["labelled"], counts["unlabelled_own"], report.metrics["untested"]) == (0, 30, 20)
     assert report.metrics["per_photograph"] == [] and report.metrics["against_base"] is None
     samples = load_evaluation_samples(tmp_path / "run" / "samples.jsonl")
     asked = {outcome.photograph for outcome in (*samples.outcomes, *samples.constrained)} | set(samples.divergences)

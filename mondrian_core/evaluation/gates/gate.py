@@ -8,12 +8,13 @@ defined in one place. Texts are format strings: `{gates.p_value:g}` is a value o
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from mondrian_core.evaluation.gates.results import (
     FAIL,
     INCONCLUSIVE,
+    Cause,
     GateMeasurements,
     GateResult,
     Verdict,
@@ -21,6 +22,16 @@ from mondrian_core.evaluation.gates.results import (
 from mondrian_core.recipes import EvaluateRecipe, GateRecipe
 
 NEVER = "never"
+# Advice for causes that have nothing to do with the adapter.
+COMMON_STEPS: Mapping[Cause, str] = {
+    Cause.TOO_FEW: "Add critiques by this advisor: there are too few photographs for a verdict.",
+    Cause.NOT_MEASURED: "Evaluate again: this was not measured.",
+    Cause.NO_ANSWER: "Look in the report why photographs got no answer, then evaluate again.",
+}
+TOO_FEW_TO_LEARN = (
+    "The adapter learned from too few photographs ({trained}), which explains the result: "
+    "add critiques by this advisor."
+)
 
 
 class Requirement(StrEnum):
@@ -43,6 +54,7 @@ class Judgement:
         interval: of the observed value; one side may be None.
         parts: results of the checks that the gate combines.
         threshold: replaces the value of the first recipe field, for a gate without one.
+        cause: why it is INCONCLUSIVE.
     """
 
     verdict: Verdict
@@ -52,6 +64,7 @@ class Judgement:
     interval: tuple[float | None, float | None] | None = None
     parts: tuple[GateResult, ...] = ()
     threshold: float | None = None
+    cause: Cause | None = None
 
 
 Judge = Callable[[GateMeasurements, GateRecipe], Judgement]
@@ -98,6 +111,7 @@ class Check:
             verdict=found.verdict,
             sentence=found.sentence,
             parts=found.parts,
+            cause=found.cause,
         )
 
     def rule_text(self, recipe: GateRecipe) -> str:
@@ -116,6 +130,8 @@ class Gate(Check):
 
     Attributes:
         next_steps: what to do after FAIL and after INCONCLUSIVE.
+        steps_by_cause: what to do instead after INCONCLUSIVE for this cause; `COMMON_STEPS` where it has no entry.
+        learned: the result depends on what the adapter learned, so too few photographs of training explain a FAIL.
         further_steps: more advice after INCONCLUSIVE that depends on the measurements.
         required: when a promotion needs this gate's result.
 
@@ -124,6 +140,8 @@ class Gate(Check):
     """
 
     next_steps: Mapping[Verdict, str]
+    steps_by_cause: Mapping[Cause, str] = field(default_factory=dict)
+    learned: bool = True
     further_steps: Callable[[GateMeasurements, GateRecipe], Sequence[str]] | None = None
     required: Requirement = Requirement.ALWAYS
 
@@ -132,9 +150,17 @@ class Gate(Check):
         if missing := [verdict for verdict, when in possible if when != NEVER and not self.next_steps.get(verdict)]:
             raise ValueError(f"The gate {self.name} has no next step after {' and '.join(missing)}.")
 
-    def advice(self, verdict: Verdict, measured: GateMeasurements, recipe: GateRecipe) -> list[str]:
-        """What to do after this verdict; nothing after PASS."""
-        steps = [self.next_steps[verdict]] if verdict in self.next_steps else []
+    def advice(
+        self, verdict: Verdict, measured: GateMeasurements, recipe: GateRecipe, cause: Cause | None = None
+    ) -> list[str]:
+        """What to do after this verdict; nothing after PASS. It fits the cause, and not only the verdict."""
+        step = self.next_steps.get(verdict)
+        if verdict == INCONCLUSIVE and cause is not None:
+            step = self.steps_by_cause.get(cause) or COMMON_STEPS.get(cause) or step
+        trained = measured.trained_photographs
+        if verdict == FAIL and self.learned and trained is not None and trained < recipe.score_photographs:
+            step = TOO_FEW_TO_LEARN.format(trained=trained)
+        steps = [step] if step else []
         if verdict == INCONCLUSIVE and self.further_steps:
             steps += self.further_steps(measured, recipe)
         return steps

@@ -51,6 +51,13 @@ def too_few_new_message(n: int, measured: GateMeasurements, recipe: GateRecipe) 
     )
 
 
+def own_photographs_note(measured: GateMeasurements) -> str:
+    """How many answers about own photographs come from the folds' adapters; "" when none does."""
+    if not measured.own_by_folds:
+        return ""
+    return f", {measured.own_by_folds} of them by folds, which measure the recipe"
+
+
 def dimension_titles(names: Sequence[str]) -> str:
     """The titles of these dimensions, for a sentence."""
     return ", ".join(DIMENSION_TITLES.get(name, name).lower() for name in names)

@@ -36,7 +36,11 @@ def gate_reference_page(
         keep_trailing_newline=True,
         autoescape=False,
     )
-    environment.filters.update(percent=lambda share: f"{share:.0%}", cell=lambda text: text.replace("|", "\\|"))
+    environment.filters.update(
+        percent=lambda share: f"{share:.0%}",
+        cell=lambda text: text.replace("|", "\\|"),
+        link=lambda path, text: f"[{text}]({path})",  # relative to the page, not to the template
+    )
     return environment.get_template("gates.md").render(
         thresholds=thresholds,
         amounts=amounts,

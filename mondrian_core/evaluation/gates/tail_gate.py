@@ -9,6 +9,7 @@ from mondrian_core.evaluation.gates.results import (
     FAIL,
     INCONCLUSIVE,
     PASS,
+    Cause,
     GateMeasurements,
     GateResult,
     Verdict,
@@ -29,7 +30,10 @@ def _judge_tail(measured: GateMeasurements, recipe: GateRecipe) -> Judgement:
     tail = tail_measurement(samples, recipe.tail_deviation) if samples else None
     if samples is None or tail is None:
         return Judgement(
-            verdict=INCONCLUSIVE, sentence="Base and candidate answered no photograph together.", threshold=1.0
+            verdict=INCONCLUSIVE,
+            sentence="Base and candidate answered no photograph together.",
+            threshold=1.0,
+            cause=Cause.NO_ANSWER if measured.formats else Cause.NOT_MEASURED,
         )
     harmful, parts = tail.harmful, _parts(tail, samples, recipe)
     needed = perfect_trials_needed(1 - recipe.tail_share)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from mondrian_core.evaluation.measure.answer_cache import pixel_digest
 from mondrian_core.evaluation.measure.metamorphic import METAMORPHIC_RELATIONS, EditedCopyOutcome
 from mondrian_core.evaluation.measure.outcomes import BASE_RAG, EvaluationOutcome
-from mondrian_core.evaluation.measure.runner import EvaluationPhotograph, EvaluationRunner, thumbnail_text
+from mondrian_core.evaluation.measure.runner import FILE_INFO, EvaluationPhotograph, EvaluationRunner, thumbnail_text
 from mondrian_core.evaluation.measure.tail import largest_deviations
 from mondrian_core.events import StageNotice, StageProgressed
 from mondrian_core.prompts import PortfolioComparison
@@ -30,7 +31,9 @@ def record_pictures_of_tail(
     furthest = largest_deviations([outcome for outcome in outcomes if outcome.photograph in by_name], PICTURED)
     for name in furthest:
         if name not in done:
-            runner.samples.append("picture", {"photograph": name, "picture": thumbnail_text(by_name[name].image)})
+            image = by_name[name].image
+            record = {"photograph": name, "title": image.info.get(FILE_INFO), "picture": thumbnail_text(image)}
+            runner.samples.append("picture", record)
 
 
 def probe_edited_copies(
@@ -44,7 +47,7 @@ def probe_edited_copies(
         if (edit, subject.name, arm) in done:
             continue
         image = METAMORPHIC_RELATIONS[edit].edit(subject.image)
-        outcome = runner.ask(EvaluationPhotograph(subject.name, image, pixel_digest(image), subject.labelled), arm)
+        outcome = runner.ask(replace(subject, image=image, digest=pixel_digest(image)), arm)
         runner.samples.append("edited", {"edit": edit, **outcome.as_dict()})
         runner.listen(StageProgressed("edited copies", count, len(wanted), f"{subject.name}: {edit}, {arm}"))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
@@ -33,10 +34,11 @@ from mondrian_core.evaluation.measure.metrics import (
 from mondrian_core.evaluation.measure.outcomes import EvaluationOutcome
 from mondrian_core.evaluation.measure.pooled_evidence import LookEvidence, look_evidence
 from mondrian_core.evaluation.measure.samples import EvaluationSamples
+from mondrian_core.evaluation.report.caveats import report_caveats
 from mondrian_core.evaluation.report.evaluation_report import EvaluationReport
 from mondrian_core.gate_strictness import judged_settings, loosened_settings
 from mondrian_core.recipes import Recipe
-from mondrian_core.samples_file import BASE, BEST_CHAMPION, CANDIDATE, CHAMPION
+from mondrian_core.samples_file import BASE, BEST_CHAMPION, CANDIDATE, CHAMPION, PhotographOrigin
 
 ARMS = (BASE, BEST_CHAMPION, CHAMPION, CANDIDATE)
 SHOWN_METRICS = ("n", "mse", "mae", "bias", "rank_correlation")
@@ -57,8 +59,9 @@ def build_evaluation_report(
     }
     metrics = report_metrics(samples, table, measured, recipe)
     own = metrics["arms"].get(CANDIDATE, {}).get("scores", {}).get("mse")
-    notes = unbeaten_baseline_notes(own, metrics["rivals"])
-    if folds := metrics["folds"]:
+    least = recipe.gates.score_photographs  # on fewer photographs a baseline's lead says nothing about the adapter
+    notes = unbeaten_baseline_notes(own, metrics["rivals"]) if len(table.photographs) >= least else ()
+    if (folds := metrics["folds"]) and folds["photographs"] >= least:
         notes += unbeaten_baseline_notes(
             folds["arms"].get(CANDIDATE, {}).get("mse"), folds["rivals"], "By folds the recipe"
         )
@@ -70,6 +73,7 @@ def build_evaluation_report(
         look=measured.look.as_dict() if measured.look else None,
         next_steps=(*recommended_next_steps(results, measured, recipe.gates, gates), *notes),
         loosened=loosened_settings(judged_settings(recipe)),
+        caveats=report_caveats(measured, metrics["photographs"], recipe.gates),
     )
 
 
@@ -77,15 +81,17 @@ def gate_measurements_from_samples(samples: EvaluationSamples, table: ScoreTable
     """The measurements that the gates take."""
     facts, seed = samples.facts, recipe.evaluate.seed
     by_arm = {arm: [outcome for outcome in samples.outcomes if outcome.arm == arm] for arm in ARMS}
-    candidate, leaked = by_arm[CANDIDATE], facts.get("leaked")
+    leaked = facts.get("leaked")
     folded = _fold_table(samples.folds) if samples.folds.outcomes else None
     against_base, by_folds = _against(BASE, table, samples, recipe), _by_folds(folded, samples, recipe)
     return GateMeasurements(
         samples=samples,
         problems=tuple(facts.get("integrity_problems", ())),
         formats={arm: format_statistics(outcomes) for arm, outcomes in by_arm.items() if outcomes},
+        **_by_origin(samples, _advisors_scores(table, folded), recipe),
+        trained_photographs=(facts.get("trained") or {}).get("photographs"),
         divergences=tuple(samples.divergences.values()),
-        same_answers=_same_answers(by_arm[BASE], candidate),
+        same_answers=_same_answers(by_arm[BASE], by_arm[CANDIDATE]),
         against_base=against_base,
         against_champion=_against(CHAMPION, table, samples, recipe),
         against_best=_against(BEST_CHAMPION, table, samples, recipe),
@@ -94,9 +100,7 @@ def gate_measurements_from_samples(samples: EvaluationSamples, table: ScoreTable
         look=_look(against_base, by_folds.get("by_folds"), samples, recipe),
         champion_saw=_count(facts.get("champion_saw", ())),
         overhead=_overhead(samples, recipe),
-        collapse=health_metrics.mode_collapse(candidate, _advisors_scores(table, folded)) if candidate else None,
         dependence=health_metrics.image_dependence(table, seed=seed),
-        stuttering=_repetition(candidate),
         leaked=None if leaked is None else _contaminated(leaked),
         edits=metamorphic_violations(samples.outcomes, samples.edited, CANDIDATE)
         if recipe.evaluate.edited_photographs
@@ -106,6 +110,30 @@ def gate_measurements_from_samples(samples: EvaluationSamples, table: ScoreTable
         untested=_untested(samples),
         metal=bool(facts.get("metal")),
     )
+
+
+def _by_origin(samples: EvaluationSamples, labels: ScoreArray, recipe: Recipe) -> dict[str, Any]:
+    """The fields of `GateMeasurements` that the workspace's own photographs decide.
+
+    Where they are fewer than the recipe wants, the answers about the photographs of the folds are added: those of the
+    base, and those of an adapter of the recipe that was not trained on the photograph.
+    """
+    own = {arm: samples.answers_of(arm, own=True) for arm in ARMS}
+    others = {arm: samples.answers_of(arm, own=False) for arm in ARMS}
+    by_folds = 0
+    if sum(outcome.ran for outcome in own[CANDIDATE]) < recipe.gates.own_photographs:
+        for outcome in samples.folds.outcomes:
+            own[outcome.arm].append(outcome)
+            by_folds += outcome.arm == CANDIDATE
+    recorded, asked = bool(samples.origins), bool(own[CANDIDATE] or others[CANDIDATE])
+    return {
+        "formats_of_own": {arm: format_statistics(outcomes) for arm, outcomes in own.items() if outcomes},
+        "formats_of_others": {arm: format_statistics(outcomes) for arm, outcomes in others.items() if outcomes},
+        "own_by_folds": by_folds,
+        "other_photographs": "rendered photographs" if recorded else "photographs of unrecorded origin",
+        "collapse": health_metrics.mode_collapse(own[CANDIDATE], labels) if asked else None,
+        "stuttering": _repetition(own[CANDIDATE]),
+    }
 
 
 def _look(
@@ -207,7 +235,13 @@ def report_metrics(
     seed = recipe.evaluate.seed
     baselines = baseline_metrics(table, samples.facts.get("training_mean"), seed=seed) if table.photographs else {}
     return {
-        "photographs": {"labelled": len(table.photographs), "unlabelled": _unlabelled(samples)},
+        "photographs": photograph_counts(samples),
+        "format_by_origin": {
+            "own": {arm: _plain(counts) for arm, counts in measured.own_formats.items()},
+            "others": {arm: _plain(counts) for arm, counts in measured.formats_of_others.items()},
+            "own_by_folds": measured.own_by_folds,
+            "others_are": measured.other_photographs,
+        },
         "arms": {arm: _arm(arm, samples, table, measured) for arm in ARMS if arm in table.predictions},
         "rivals": {
             **{name: {key: metrics[key] for key in SHOWN_METRICS} for name, metrics in baselines.items()},
@@ -327,8 +361,12 @@ def _fold_table(folds: CrossValidationSamples) -> ScoreTable:
     return score_table(folds.labels, folds.outcomes)
 
 
-def _unlabelled(samples: EvaluationSamples) -> int:
-    return len({outcome.photograph for outcome in samples.outcomes} - set(samples.labels))
+def photograph_counts(samples: EvaluationSamples) -> dict[str, int]:
+    """How many photographs were asked about: labelled ones, others, and among the latter each origin."""
+    others = {outcome.photograph for outcome in samples.outcomes} - set(samples.labels)
+    found = Counter(samples.origin(name) for name in others)
+    counts = {f"unlabelled_{origin}": found[origin] for origin in PhotographOrigin}
+    return {"labelled": len(samples.labels), "unlabelled": len(others), **counts}
 
 
 def errors_by_photograph(table: ScoreTable) -> list[dict[str, Any]]:

@@ -32,6 +32,7 @@ class EvaluationReport:
         next_steps: recommended next steps, one sentence each.
         loosened: settings under which the gates are easier to pass than under the defaults.
         look: which look of the year this is and what it may spend (`LookEvidence`); None where nothing was compared.
+        caveats: which figures don't come from this adapter or from the workspace's own photographs, one sentence each.
     """
 
     verdict: Verdict
@@ -41,6 +42,7 @@ class EvaluationReport:
     next_steps: tuple[str, ...] = ()
     loosened: tuple[LoosenedSetting, ...] = ()
     look: Mapping[str, Any] | None = None
+    caveats: tuple[str, ...] = ()
 
     @property
     def meaning(self) -> str:
@@ -73,6 +75,7 @@ class EvaluationReport:
             "verdict": self.verdict,
             "meaning": self.meaning,
             "loosened": [setting.as_dict() for setting in self.loosened],
+            "caveats": list(self.caveats),
             "gates": [gate.as_dict() for gate in self.gates],
             "next_steps": list(self.next_steps),
             "about": dict(self.about),
@@ -92,6 +95,7 @@ class EvaluationReport:
             next_steps=tuple(values["next_steps"]),
             loosened=tuple(LoosenedSetting(**setting) for setting in values.get("loosened", ())),
             look=values.get("look"),
+            caveats=tuple(values.get("caveats", ())),
         )
 
     def save(self, path: Path) -> None:
@@ -118,7 +122,10 @@ class EvaluationReport:
             for gate in self.gates
         ]
         headings = ("gate", "verdict", "observed", "threshold", "n", "interval", "reason")
-        lines = [f"## {self.verdict}: {self.meaning}", "", markdown_table(headings, rows)]
+        lines = [f"## {self.verdict}: {self.meaning}", ""]
+        if self.caveats:
+            lines += [*(f"- {caveat}" for caveat in self.caveats), ""]
+        lines.append(markdown_table(headings, rows))
         if self.next_steps:
             lines += ["", "**Next steps**", "", *(f"- {step}" for step in self.next_steps)]
         return "\n".join(lines) + "\n"

@@ -23,6 +23,7 @@ from mondrian_core.evaluation.measure.metrics import score_table
 from mondrian_core.evaluation.measure.outcomes import EvaluationOutcome
 from mondrian_core.evaluation.measure.samples import EvaluationSamples
 from mondrian_core.evaluation.report.builder import ARMS
+from mondrian_core.evaluation.report.caveats import photographs_sentence
 from mondrian_core.evaluation.report.evaluation_report import (
     EvaluationReport,
     interval_text,
@@ -77,6 +78,7 @@ def report_html(report: EvaluationReport, samples: EvaluationSamples) -> str:
         report=report,
         word=_WORD,
         meaning=report.meaning,
+        photographs=photographs_sentence(report.metrics["photographs"], str(report.about.get("split") or "validation")),
         titles=DIMENSION_TITLES,
         forest=_svg(forest_plot(comparison["dimensions"], comparison)) if comparison else "",
         comparison=comparison,
