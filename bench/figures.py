@@ -47,7 +47,10 @@ class ExperimentFigure:
 
 
 FIGURES: dict[str, ExperimentFigure] = {
-    "near-duplicates": ExperimentFigure("experiments/data.md", "bench.near_duplicates"),
+    "near-duplicates": ExperimentFigure("experiments/data.md", "bench.near_duplicates --searched 0"),
+    "near-duplicate-search": ExperimentFigure(
+        "experiments/data.md", "bench.near_duplicates --edited 0 --different 0 --searched 5000"
+    ),
     "retrieval-and-drafts": ExperimentFigure("experiments/data.md", "bench.retrieval_and_drafts"),
     "sample-constants": ExperimentFigure(
         "experiments/evaluation.md", "bench.sample_retraining --constants", cheap=True

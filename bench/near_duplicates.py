@@ -202,35 +202,36 @@ def near_duplicates_markdown(edited: int, different: int, searched: int, folder:
     """All tables as Markdown.
 
     Args:
-        edited: rendered photographs to edit.
-        different: rendered photographs for false pairs.
+        edited: rendered photographs to edit; 0 leaves this table out.
+        different: rendered photographs for false pairs; 0 leaves them out.
         searched: pictures for the time of a search; 0 leaves it out.
         folder: more photographs to edit, and to compare with each other.
     """
     rng = np.random.default_rng(7)
     scenes = [sample_scene(rng) for _ in range(different)]
     rendered = [render_scene(scene) for scene in scenes]
-    lines = ["| near-duplicates found | by hash | by hash and alignment |", "|---|---|---|"]
-    lines += _rows("rendered", detection_rates(rendered[:edited]))
     own = _photographs_of(folder) if folder else []
-    if own:
-        lines += _rows("own", detection_rates(own))
     redrawn = [render_scene(replace(scene, seed=scene.seed + 1)) for scene in scenes[:REDRAWN]]
-    lines += [
-        "",
-        "| different photographs | pairs | false by hash | false by hash and alignment |",
-        "|---|---|---|---|",
-    ]
-    for name, pictures in {
+    lines: list[str] = []
+    if edited or own:
+        lines += ["| near-duplicates found | by hash | by hash and alignment |", "|---|---|---|"]
+        lines += _rows("rendered", detection_rates(rendered[:edited])) if edited else []
+        lines += _rows("own", detection_rates(own)) if own else []
+    sets = {
         f"{len(rendered)} rendered": rendered,
         f"{len(own)} of a folder": own,
         f"{len(redrawn)} rendered, and the same scenes with other details": [*rendered[:REDRAWN], *redrawn],
-    }.items():
-        if pictures:
-            result = false_pairs(pictures)
-            lines.append(f"| {name} | {result.pairs:,} | {result.by_hash} | {result.found} |")
+    }
+    results = {name: false_pairs(pictures) for name, pictures in sets.items() if pictures}
+    if results:
+        lines += [
+            "",
+            "| different photographs | pairs | false by hash | false by hash and alignment |",
+            "|---|---|---|---|",
+        ]
+        lines += [f"| {name} | {each.pairs:,} | {each.by_hash} | {each.found} |" for name, each in results.items()]
     if searched:
-        lines += ["", "| work | seconds of processor time |", "|---|---|"]
+        lines += ["", "| near-duplicate search | seconds of processor time |", "|---|---|"]
         lines += [f"| {name} | {seconds:.3g} |" for name, seconds in search_seconds(searched).items()]
     return "\n".join(lines)
 
