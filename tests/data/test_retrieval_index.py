@@ -16,9 +16,10 @@ from mondrian_core.data.linking.photograph_files import paths_outside_other_port
 from mondrian_core.data.retrieval_index import build_index, index_profile_id
 from mondrian_core.errors import BadInput, NothingToDo
 from mondrian_core.events import StageEvent, StageProgressed
+from mondrian_core.image_alignment import comparison_thumbnail
 from mondrian_core.store import Store
 from mondrian_core.store.embeddings import Embedding, EmbeddingStore
-from tests.data.stand_in import VOICE, Stub, jpeg, profile, workspace_of
+from tests.data.stand_in import VOICE, Stub, jpeg, picture, profile, workspace_of
 
 PORTFOLIO = "source/advisor/photographer/ansel"
 
@@ -147,9 +148,26 @@ def test_embedding_round_trip_is_exact(tmp_path: Path, store: Store) -> None:
         base="base",
         perceptual_hashes=(2**64 - 1, 0),
         vector=vector,
+        thumbnail=comparison_thumbnail(picture(1, (320, 240))),
     )
     EmbeddingStore(store).save(entry)
     assert EmbeddingStore(store).find("ansel", "base") == [entry]
+
+
+def test_entries_of_an_older_release_are_read_and_indexed_again(tmp_path: Path, store: Store) -> None:
+    build_index(store, tmp_path, "ansel", Stub())
+    with store.transaction() as connection:
+        connection.execute("UPDATE embeddings SET thumbnail = NULL WHERE image_path LIKE '%a.jpg'")
+    assert sum(each.thumbnail is None for each in EmbeddingStore(store).find("ansel")) == 1
+    assert build_index(store, tmp_path, "ansel", Stub()).embedded == 1
+    assert all(each.thumbnail is not None for each in EmbeddingStore(store).find("ansel"))
+
+
+def test_database_without_thumbnails_is_read(tmp_path: Path, store: Store) -> None:
+    build_index(store, tmp_path, "ansel", Stub())
+    with store.transaction() as connection:
+        connection.execute("ALTER TABLE embeddings DROP COLUMN thumbnail")
+    assert [each.thumbnail for each in EmbeddingStore(store).find("ansel")] == [None] * 7
 
 
 def test_database_without_embeddings_table_has_no_entries(legacy_workspace_copy: Path) -> None:
