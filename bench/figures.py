@@ -28,6 +28,7 @@ from mondrian_core.files import write_atomic
 
 ROOT = Path(__file__).resolve().parents[1]
 FIGURE_END, ONCE, ONCE_END = "<!-- end of figure -->", "<!-- measured once -->", "<!-- end of measured once -->"
+_MEASURED_CODE = ("mondrian_core", "bench", "mini_training", "requirements.lock")  # what figures depend on
 _BLOCK = re.compile(r"<!-- figure: (?P<name>[a-z0-9-]+) -->\n(?P<body>.*?)<!-- end of figure -->", re.DOTALL)
 
 
@@ -118,7 +119,7 @@ def figure_tables(page: str) -> dict[str, str]:
 def provenance_line(figure: ExperimentFigure, seconds: float) -> str:
     """How a figure was made: command, date, commit, machine (without its name) and wall time."""
     commit = _git("rev-parse", "--short=10", "HEAD") or "unknown"
-    if _git("status", "--porcelain", "--", ".", ":!docs"):
+    if _git("status", "--porcelain", "--", *_MEASURED_CODE):
         commit += " with uncommitted changes"
     machine = f"{os.cpu_count()} CPUs, {platform.system()} {platform.machine()}, Python {platform.python_version()}"
     today = datetime.datetime.now(tz=datetime.UTC).date().isoformat()
