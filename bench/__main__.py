@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from bench import adapter_overhead, analyze_command, critique_speed, training_speed
+from bench import adapter_overhead, analyze_command, critique_speed, gate_error_rates, training_speed
 
 BENCHES: dict[str, Callable[[int, str], dict[str, Any]]] = {
     "critique": critique_speed.measure_critique_speed,
@@ -24,7 +24,7 @@ BENCHES: dict[str, Callable[[int, str], dict[str, Any]]] = {
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the named benchmarks; the default is all of them."""
+    """Run the named benchmarks; the default is all of them. `gates ...` is `python -m bench.gate_error_rates ...`."""
     parser = argparse.ArgumentParser(prog="bench", description="Benchmarks against alternative tools.")
     parser.add_argument(
         "names", nargs="*", choices=[[], *BENCHES], metavar="NAME", help=f"one of {', '.join(BENCHES)} (default: all)"
@@ -32,7 +32,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--pairs", type=int, default=10, help="measurements per side (default 10)")
     parser.add_argument("--base-model", default="mini")
     parser.add_argument("--out", type=Path, help="JSON file for the results")
-    options = parser.parse_args(arguments)
+    given = sys.argv[1:] if arguments is None else arguments
+    if given[:1] == ["gates"]:
+        return gate_error_rates.main(given[1:])
+    options = parser.parse_args(given)
     if options.pairs < 2:
         parser.error("--pairs must be at least 2 to give an interval")
     results = [BENCHES[name](options.pairs, options.base_model) for name in options.names or BENCHES]

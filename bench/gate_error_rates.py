@@ -1,10 +1,13 @@
 """How often the gates err: false promotions and power, compared with a gate that only looks at the observed figure.
 
     python -m bench.gate_error_rates [--runs 200] [--samples RUN_FOLDER] [--out FOLDER]
+    python -m bench.gate_error_rates --tail | --nulls [--runs 400]
+    python -m bench.gate_error_rates --year [--years 200] [--out FOLDER]     (bench/year_of_looks.py)
 
 Scores: retrainings are simulated from errors that two arms made in a run (--samples) or, without one, errors of the
 eight dimensions of a photograph, the arms correlated at 0.6). Photographs are drawn with replacement. For "no gain" the
-arms get errors of the same size and swap at random, photograph by photograph, so neither is better; for a gain of g the
+arms get errors of the same size and swap at random, photograph by photograph, so neither is better. The test assumes
+that, so this null can't show a fault of the test; `bench.null_models` has nulls that can. For a gain of g the
 candidate's squared errors shrink by g. Format: exact, from the binomial distribution. Time: log-normal noise on pairs.
 """
 
@@ -21,6 +24,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import binom
 
+from bench import year_of_looks
+from bench.null_models import print_null_table
+from bench.tail_structures import print_tail_table
 from mondrian_core.evaluation.gates.comparison_gates import SCORE_ERROR
 from mondrian_core.evaluation.gates.definitions import FORMAT_COMPLIANCE
 from mondrian_core.evaluation.gates.results import PASS, GateMeasurements
@@ -211,10 +217,21 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="bench.gate_error_rates", description="How often the gates err.")
     parser.add_argument("--runs", type=int, default=200, help="simulated retrainings per cell (default 200)")
     parser.add_argument("--samples", type=Path, help="run folder whose measured errors are used")
-    parser.add_argument("--out", type=Path, help="folder for gates.json and gates.png")
+    parser.add_argument("--out", type=Path, help="folder for gates.json and gates.png (with --year: gates-year.*)")
+    table = parser.add_mutually_exclusive_group()
+    table.add_argument("--year", action="store_true", help="simulate years of weekly looks instead of single ones")
+    table.add_argument("--tail", action="store_true", help="adapters that are catastrophic on a few photographs")
+    table.add_argument("--nulls", action="store_true", help="adapters that aren't better, promised against measured")
+    parser.add_argument("--years", type=int, default=200, help="simulated years per cell (default 200)")
     options = parser.parse_args(arguments)
+    if options.year:
+        if options.years < 2:
+            parser.error("--years: at least 2")
+        return year_of_looks.run_year_simulation(options.years, options.out)
     if options.runs < 20:
         parser.error("--runs: at least 20")
+    if options.tail or options.nulls:
+        return 0 if (print_tail_table if options.tail else print_null_table)(options.runs) else 1
     cells = score_gate_pass_rates(options.runs, options.samples)
     by_noise = {noise: overhead_gate_pass_rates(options.runs, noise) for noise in NOISES}
     print(f"score_error: passes of {options.runs} retrainings (in brackets: observed >= 5 % alone)\n")

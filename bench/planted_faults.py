@@ -28,11 +28,13 @@ from mondrian_core.evaluation import (
     LabelledPhotograph,
     TrainingProvenance,
     evaluate_adapter,
+    rescore_evaluation,
 )
 from mondrian_core.images import perceptual_hash
 from mondrian_core.prompts import AdvisorPrompt, training_messages
 from mondrian_core.recipes import Recipe, TrainRecipe, recipe_from_values
-from mondrian_core.rubric import DIMENSIONS, canonical_answer, make_critique
+from mondrian_core.rubric import DIMENSIONS, MAX_SCORE, canonical_answer, make_critique
+from mondrian_core.samples_file import SAMPLES_NAME, SamplesFile
 
 if TYPE_CHECKING:
     from mondrian_core.mini.scene import Scene
@@ -41,8 +43,9 @@ if TYPE_CHECKING:
 
 ADVISOR_PROMPT = AdvisorPrompt("ansel", "Ansel Adams")
 TEST_PHOTOGRAPHS = 24  # labelled photographs that no adapter is trained on
+CATASTROPHE = 12  # one photograph without labels in so many gets a catastrophic answer: 3 of 36, 5 % of all 60
 EVALUATE_SETTINGS = {
-    "compliance_photographs": 32,
+    "compliance_photographs": 60,
     "latency_pairs": 3,
     "latency_tokens": 8,
     "effect_photographs": 4,
@@ -62,11 +65,15 @@ class SceneSplit:
 
 @dataclass(frozen=True)
 class PlantedFault:
-    """A change of the training rows, and the gate (or the check of a gate) that must detect it."""
+    """A change of the training rows, and the gate (or the check of a gate) that must detect it.
+
+    `doctor` changes the recorded answers afterwards, for a fault that so few rows can't teach.
+    """
 
     transform: RowTransform
     gate: str
     check: str | None = None
+    doctor: Callable[[Path], None] | None = None
 
 
 def make_scene_split(photographs: int, seed: int) -> SceneSplit:
@@ -124,12 +131,12 @@ def _with_shuffled_photographs(split: SceneSplit, rows: list[DatasetRow]) -> lis
 
 def _with_constant_scores(split: SceneSplit, rows: list[DatasetRow]) -> list[DatasetRow]:
     """Set every score to 8."""
-    return [_with_scores(row, dict.fromkeys(DIMENSIONS, 8)) for row in rows]
+    return [with_scores(row, dict.fromkeys(DIMENSIONS, 8)) for row in rows]
 
 
 def _with_inverted_scores(split: SceneSplit, rows: list[DatasetRow]) -> list[DatasetRow]:
     """Invert the scores: 10 is worst."""
-    return [_with_scores(row, {name: round(10 - row.scores[name]) for name in DIMENSIONS}) for row in rows]
+    return [with_scores(row, {name: round(10 - row.scores[name]) for name in DIMENSIONS}) for row in rows]
 
 
 def _with_truncated_answers(split: SceneSplit, rows: list[DatasetRow]) -> list[DatasetRow]:
@@ -148,7 +155,8 @@ def _with_leaked_test(split: SceneSplit, rows: list[DatasetRow]) -> list[Dataset
     return [*rows, *scene_rows(split.test, ANSEL, "test")]
 
 
-def _with_scores(row: DatasetRow, scores: Mapping[str, int]) -> DatasetRow:
+def with_scores(row: DatasetRow, scores: Mapping[str, int]) -> DatasetRow:
+    """The row with these scores in its answer."""
     from mondrian_core.critique_parsing import parse_critique_strict
 
     comments = {name: assessment.comment for name, assessment in parse_critique_strict(row.answer).assessments.items()}
@@ -157,6 +165,19 @@ def _with_scores(row: DatasetRow, scores: Mapping[str, int]) -> DatasetRow:
 
 def _with_answer(row: DatasetRow, answer: str) -> DatasetRow:
     return replace(row, answer=answer, messages=training_messages(ADVISOR_PROMPT, answer))
+
+
+def invert_some_answers(samples: Path) -> None:
+    """Invert the candidate's scores on every `CATASTROPHE`th photograph without labels, in a file of samples."""
+    file = SamplesFile(samples)
+    labelled = {record["photograph"] for record in file.labels()}
+    asked = [record for record in file.candidate_answers() if record["photograph"] not in labelled]
+    for record in asked[::CATASTROPHE]:
+        inverted = {
+            key: {name: MAX_SCORE - score for name, score in record[key].items()}
+            for key in ("scores", "expected_scores")
+        }
+        file.append("answer", {key: value for key, value in record.items() if key != "kind"} | inverted)
 
 
 FAULTS: Mapping[str, PlantedFault] = {
@@ -169,6 +190,7 @@ FAULTS: Mapping[str, PlantedFault] = {
     "upside down": PlantedFault(_with_inverted_scores, "score_error"),
     "cut short": PlantedFault(_with_truncated_answers, "format_compliance"),
     "test in training": PlantedFault(_with_leaked_test, "health", "leakage"),
+    "catastrophic on some": PlantedFault(_unchanged, "tail", doctor=invert_some_answers),
 }
 
 
@@ -201,7 +223,7 @@ def _evaluate_faulty_training(
     inputs = EvaluationInputs(
         adapter=result.adapter,
         labelled=test,
-        unlabelled=rendered_photographs(8, seed=77),
+        unlabelled=rendered_photographs(60 - TEST_PHOTOGRAPHS, seed=77),
         prompt=ADVISOR_PROMPT,
         recipe=recipe,
         out=folder,
@@ -266,9 +288,11 @@ def main(arguments: list[str] | None = None) -> int:
     with tempfile.TemporaryDirectory() as folder:
         for name in options.faults or FAULTS:
             changed = FAULTS[name].transform(split, rows)
-            report = _evaluate_faulty_training(
-                base, split, changed, options.epochs, Path(folder) / name.replace(" ", "-")
-            )
+            run = Path(folder) / name.replace(" ", "-")
+            report = _evaluate_faulty_training(base, split, changed, options.epochs, run)
+            if (doctor := FAULTS[name].doctor) is not None:
+                doctor(run / SAMPLES_NAME)
+                report = rescore_evaluation(run, recipe_from_values({"evaluate": EVALUATE_SETTINGS}))
             results.append(_fault_result(name, report))
             print(f"{name}: {results[-1]['gate']} {results[-1]['verdict']}", file=sys.stderr)
     print(_planted_faults_markdown(results))

@@ -42,4 +42,5 @@ def evaluate_flow(
     link_task(run)
     dataset_task(run)
     judged = evaluate_task(run)
-    return Completed(name=STATE_NAMES[judged.verdict], message=f"{version}: {judged.verdict}. Report: {judged.html}")
+    verdict = ", ".join(filter(None, (judged.verdict, judged.loosened)))
+    return Completed(name=STATE_NAMES[judged.verdict], message=f"{version}: {verdict}. Report: {judged.html}")

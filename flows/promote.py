@@ -12,7 +12,8 @@ from pydantic import Field
 from flows.parameters import AdvisorId, VersionName
 from mondrian_core.errors import GateFailed
 from mondrian_core.registry import Registry
-from tasks.promote import ManualPromotion, inspect_version_task, manual_promote_task
+from mondrian_core.stages import ManualPromotion
+from tasks.promote import inspect_version_task, manual_promote_task
 from tasks.reporting import fail_without_traceback
 from tasks.rollout import requested_rollout_plan
 from tasks.run_context import flow_run_name, settings_from_parameters
@@ -46,7 +47,7 @@ def promote_flow(  # noqa: PLR0913, PLR0917  (each one is a field of Prefect's f
     Args:
         advisor: whose adapter, an id of the table `advisors`.
         version: a registered version such as v0003.
-        reason: for the registry's history; required unless every gate passed against the present champion.
+        reason: for the registry's history; required unless every gate passed, as it would be served now.
         force: promote although the gates speak against it.
         approve: wait, up to a day, until somebody approves in the UI.
         rollout: start with a share of the photographs that grows automatically (see docs/rollout.md).
@@ -57,14 +58,14 @@ def promote_flow(  # noqa: PLR0913, PLR0917  (each one is a field of Prefect's f
     """
     settings = settings_from_parameters(workspace, adapters, base_model)
     request = ManualPromotion(
-        adapters=settings.adapters_root,
+        settings=settings,
         advisor=advisor,
         version=version,
         expected=Registry(settings.adapters_root).reference(advisor),
         force=force,
         reason=reason,
     )
-    problems = inspect_version_task(request, settings.base)
+    problems = inspect_version_task(request)
     staged = requested_rollout_plan(settings, advisor, plan or {}) if rollout or plan else None
     if approve and not problems:
         request = replace(request, reason=f"{reason} (approved by {wait_for_approval(version)})".strip())

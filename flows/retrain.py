@@ -18,14 +18,13 @@ from tasks.retrain import (
     RetrainSkipped,
     choose_run_recipe,
     exclusive_retraining,
-    record_run_retraining,
     require_changed_run_inputs,
     skip_if_superseded,
 )
 from tasks.run_context import flow_run_name, settings_from_parameters, write_run_context
 from tasks.train import train_task
 
-STATE_NAMES = {"promoted": "Completed", "candidate": "Candidate", "rejected": "Rejected"}
+STATE_NAMES = {"promoted": "Completed", "candidate": "Candidate", "rejected": "Rejected", "unchanged": "NothingNew"}
 
 
 @flow(name="retrain", flow_run_name=flow_run_name)
@@ -50,7 +49,7 @@ def retrain_flow(  # noqa: PLR0913, PLR0917  (each one is a field of Prefect's f
         base_model: hub id, folder or `mini`; empty: the default for the worker's machine.
         recipe: a recipe's name, or settings of every stage; empty: small-set for fewer than 20 critiques, else default.
         seed: training seed; empty: the recipe's.
-        force: train even when critiques, base, recipe and prompt are those of the last retraining.
+        force: train even when a version was trained on the same critiques, base, recipe, prompt and code.
     """
     try:
         skip_if_superseded()
@@ -66,7 +65,6 @@ def retrain_flow(  # noqa: PLR0913, PLR0917  (each one is a field of Prefect's f
             evaluate_task(run)
             register_task(run)
             promoted = promote_task(run)
-            record_run_retraining(run)
     except RetrainSkipped as skipped:
         return Completed(name=SKIPPED, message=str(skipped))
     except NothingNewToTrain as nothing:

@@ -54,7 +54,8 @@ class NothingNewToTrain(NothingToDo):
 
     def __init__(self, advisor: str, version: str) -> None:
         super().__init__(
-            f"Nothing new to train for '{advisor}': {version} has the same critiques, base model, recipe and prompt.",
+            f"Nothing new to train for '{advisor}': {version} was trained with the same critiques, base model, recipe, "
+            "prompt and code.",
             "Train anyway with --force (as a flow: -p force=true).",
         )
 

@@ -290,11 +290,34 @@ class GateRecipe(_RecipeTable):
     effect_floor: Annotated[float, Looser.BELOW] = Field(
         default=1e-4, ge=0, description="minimum mean KL over score tokens, nats"
     )
+    yearly_level: Annotated[float, Looser.ABOVE] = Field(
+        default=0.05,
+        gt=0,
+        lt=1,
+        description="chance that a worthless candidate passes at least once in a year of looks",
+    )
+    first_look_level: Annotated[float, Looser.ABOVE] = Field(
+        default=0.01, gt=0, lt=1, description="part of yearly_level that the first look of a year may spend"
+    )
+    looks_per_year: Annotated[int, Looser.NEVER] = Field(
+        default=52, ge=1, le=1000, description="looks that share yearly_level; further ones in 52 weeks can't pass"
+    )
+    best_champion_margin: Annotated[float, Looser.ABOVE] = Field(
+        default=0.01, ge=0, description="relative increase of the best champion's error that still counts as not worse"
+    )
     non_inferiority_margin: Annotated[float, Looser.ABOVE] = Field(
         default=0.10, ge=0, description="relative increase of the champion's error that still counts as not worse"
     )
     score_photographs: Annotated[int, Looser.BELOW] = Field(
         default=8, ge=5, description="minimum number of photographs for a verdict on scores"
+    )
+    tail_deviation: Annotated[float, Looser.ABOVE] = Field(
+        default=6.0,
+        gt=0,
+        description="robust standard deviations from the base's shifted scores above which an answer is deviant",
+    )
+    tail_share: Annotated[float, Looser.ABOVE] = Field(
+        default=0.05, gt=0, lt=1, description="share of deviant answers that the photographs must be able to show"
     )
     modal_share: Annotated[float, Looser.ABOVE] = Field(
         default=0.9, gt=0.5, le=1, description="a dimension has collapsed when one score is this frequent"
@@ -317,6 +340,12 @@ class GateRecipe(_RecipeTable):
     seconds_per_photograph: Annotated[float, Looser.ABOVE] = Field(
         default=3.0, gt=0, description="limit of the median time of a critique, seconds; a gate on Metal only"
     )
+
+    @model_validator(mode="after")
+    def _require_a_level_for_the_first_look(self) -> Self:
+        if self.first_look_level > self.yearly_level:
+            raise ValueError("first_look_level is a part of yearly_level; it may be at most that large")
+        return self
 
 
 class PromoteRecipe(_RecipeTable):

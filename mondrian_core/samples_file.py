@@ -18,6 +18,7 @@ SAMPLES_NAME = "samples.jsonl"
 SAMPLES_FORMAT = 2  # raise it when the records of a file change their meaning
 # The arms of an evaluation: whose answer a record holds.
 BASE, CANDIDATE, CHAMPION = "base", "candidate", "champion"
+BEST_CHAMPION = "best_champion"  # asked where it is not the present champion
 
 
 class PhotographOrigin(StrEnum):

@@ -19,6 +19,7 @@ _FEWEST_WORDS = 8  # a short comment such as "Well done." may be given for every
 _MOST_REPEATED = 0.5  # share of a comment's four-word sequences; good ones have 0 to 0.1
 _LONGEST_WORD = 60  # letters; for scripts that separate words
 _LEAST_LETTERS = 0.4  # of the visible characters
+_ASCII_WORD = re.compile(r"[A-Za-z0-9]+")
 _CHARACTER_LOOP = re.compile(r"([^\W_]{1,8}?)\1{4,}")
 _SHORTEST_LOOP = 10  # characters
 _NO_TEXT = {"Cc", "Cs", "Co"}  # control characters, half surrogates, private use
@@ -63,6 +64,8 @@ def repeated_ngram_fraction(text: str) -> float:
 
 def _words(text: str) -> list[str]:
     r"""Runs of letters, digits and marks; `\w` would cut Indic and Thai words at their vowel signs."""
+    if text.isascii():
+        return _ASCII_WORD.findall(text)
     return "".join(each if _in_word(each) else " " for each in text).split()
 
 

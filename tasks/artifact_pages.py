@@ -21,7 +21,12 @@ from mondrian_core.stages import (
 from tasks.artifact_images import embedded_image_markdown
 
 GATE_COLUMNS = ("observed", "threshold", "n", "interval")
-DECISION_TITLES = {"promoted": "Promoted", "candidate": "Kept as a candidate", "rejected": "Rejected"}
+DECISION_TITLES = {
+    "promoted": "Promoted",
+    "candidate": "Kept as a candidate",
+    "rejected": "Rejected",
+    "unchanged": "Unchanged",
+}
 
 
 def join_markdown(*parts: str) -> str:
@@ -100,7 +105,10 @@ def gates_markdown(summary: EvaluateSummary, pictures: Sequence[str] = ()) -> st
     from mondrian_core.evaluation.report.evaluation_report import VERDICT_MEANINGS  # slow to import
 
     meanings: Mapping[str, str] = VERDICT_MEANINGS
-    verdict = f"## {escape_markdown(summary.verdict)}: {meanings.get(summary.verdict, '')}"
+    stated = ", ".join(filter(None, (summary.verdict, summary.loosened)))
+    meaning = meanings.get(summary.verdict, "")
+    meaning = meaning.partition(";")[0] if summary.loosened else meaning
+    verdict = f"## {escape_markdown(stated)}: {meaning}"
     return join_markdown(
         verdict,
         "\n".join(f"- {escape_markdown(caveat)}" for caveat in summary.caveats),

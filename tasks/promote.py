@@ -6,7 +6,6 @@ import json
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +15,9 @@ from prefect.events import emit_event
 
 from mondrian_core import rollout, stages
 from mondrian_core.errors import Broken
-from mondrian_core.registry import AdapterVersion, ChampionReference, Registry
+from mondrian_core.registry import OBJECTIONS, AdapterVersion, Registry
 from mondrian_core.rollout import RolloutPlan
-from mondrian_core.stages import PromoteSummary, StageContext
-from mondrian_core.stages.promotion_decision import check_manual_promotion
+from mondrian_core.stages import ManualPromotion, PromoteSummary, StageContext, review_manual_promotion
 from tasks import artifact_pages
 from tasks.reporting import REGISTRY_TASK_OPTIONS, artifact_key, log_listener, publish_markdown_artifact
 from tasks.run_context import current_actor
@@ -45,38 +43,20 @@ def promote_task(context_file: Path) -> PromoteSummary:
     return summary
 
 
-@dataclass(frozen=True, kw_only=True)
-class ManualPromotion:
-    """A person's request to promote a version.
-
-    Attributes:
-        adapters: the registry's folder.
-        expected: the champion that the version replaces; another champion by then stops the promotion.
-        force: promote although the gates speak against it; needs a reason.
-        reason: for the registry's history.
-    """
-
-    adapters: Path
-    advisor: str
-    version: str
-    expected: ChampionReference
-    force: bool = False
-    reason: str = ""
-
-
 @task(name="inspect version", timeout_seconds=900, cache_policy=NO_CACHE)
-def inspect_version_task(request: ManualPromotion, base: str) -> tuple[str, ...]:
+def inspect_version_task(request: ManualPromotion) -> tuple[str, ...]:
     """Hash a version's files, compare it with its base, publish its gates; gives the problems found.
 
     Raises:
         UnknownVersion: no version has that name.
-        GateFailed: its gates speak against it and it is not forced with a reason.
+        GateFailed: its gates or its conditions speak against it and it is not forced with a reason.
         BadInput: a reason is missing, such as for a version that was compared with another champion.
+        NothingToDo: it has the champion's weights.
     """
-    registry, advisor = Registry(request.adapters), request.advisor
+    registry, advisor = Registry(request.settings.adapters_root), request.advisor
     chosen = registry.get(advisor, request.version)
     problems = registry.verify(advisor, chosen.version)
-    inspection: dict[str, Any] = {} if problems else inspect_version_in_subprocess(chosen, base)
+    inspection: dict[str, Any] = {} if problems else inspect_version_in_subprocess(chosen, request.settings.base)
     problems = problems or tuple(inspection["problems"])
     gates = (chosen.report or {}).get("gates", [])
     publish_markdown_artifact(
@@ -84,7 +64,7 @@ def inspect_version_task(request: ManualPromotion, base: str) -> tuple[str, ...]
         artifact_pages.version_markdown(advisor, chosen.version, chosen.state, gates, problems, inspection),
         f"{chosen.version}, {chosen.state}",
     )
-    check_manual_promotion(chosen, request.expected, force=request.force, reason=request.reason)
+    review_manual_promotion(request)
     return problems
 
 
@@ -122,10 +102,13 @@ def manual_promote_task(
 ) -> str:
     """Promote a version while the champion still is the expected one; gives the sentence that reports it.
 
-    With a `plan` it starts with the plan's first share of the traffic.
+    It is reviewed again: while the run waited for an approval, an evaluation may have failed. With a `plan` it starts
+    with the plan's first share of the traffic.
     """
-    registry, reason = Registry(request.adapters), request.reason or MANUAL_REASON
+    registry, reason = Registry(request.settings.adapters_root), request.reason or MANUAL_REASON
+    objections = review_manual_promotion(request)
     advisor, version, before = request.advisor, request.version, request.expected.version
+    against = f" Promoted although {'; '.join(objections)}." if objections else ""
     facts: dict[str, Any] = {
         "expected": request.expected,
         "actor": current_actor(),
@@ -135,11 +118,12 @@ def manual_promote_task(
     }
     if plan is None:
         rollout.require_no_active_rollout(registry, advisor)
-        registry.promote(advisor, version, **facts)
-        return report_champion_change(PROMOTED, advisor, before, version, reason)
-    begun = rollout.start_rollout(registry, advisor, rollout.RolloutStart(version=version, plan=plan, **facts))
+        registry.promote(advisor, version, detail={OBJECTIONS: list(objections)} if objections else {}, **facts)
+        return report_champion_change(PROMOTED, advisor, before, version, reason) + against
+    start = rollout.RolloutStart(version=version, plan=plan, objections=objections, **facts)
+    begun = rollout.start_rollout(registry, advisor, start)
     changed = report_champion_change(PROMOTED, advisor, before, version, reason)
-    return f"{changed} Its rollout begins {begun.position}."
+    return f"{changed} Its rollout begins {begun.position}.{against}"
 
 
 def report_champion_change(event: str, advisor: str, before: str | None, after: str | None, reason: str) -> str:

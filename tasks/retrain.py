@@ -105,8 +105,3 @@ def require_changed_run_inputs(context_file: Path) -> None:
         NothingNewToTrain: names the version that was trained on the same inputs.
     """
     stages.require_changed_inputs(StageContext.load(context_file))
-
-
-def record_run_retraining(context_file: Path) -> None:
-    """Record the inputs of this run for the next one."""
-    stages.record_retraining(StageContext.load(context_file))

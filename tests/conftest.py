@@ -9,6 +9,9 @@ import signal
 import tempfile
 from pathlib import Path
 
+# The workers of pytest-xdist use every core already; more BLAS threads wait for each other. Read when a BLAS is loaded.
+os.environ["OPENBLAS_NUM_THREADS"] = "1"
+
 import pytest
 from hypothesis import settings
 

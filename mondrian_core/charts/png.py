@@ -53,6 +53,7 @@ _STYLES: Mapping[str, Mapping[str, Any]] = {
     "bar": {},
     "base": {"fill": _BASE},
     "champion": {"fill": _CHAMPION},
+    "best_champion": {"fill": _CHAMPION},
     "candidate": {"fill": _CANDIDATE},
     "quiet": {"stroke": "#b9c3d6"},
     "first": {"stroke": "#3b5b92", "width": 1.6},
@@ -86,7 +87,7 @@ def png_bytes(drawings: Sequence[Drawing], title: str = "") -> bytes:
             _paint(image, shape, shift)
         left += drawing.width + _GAP
     stream = io.BytesIO()
-    image.reduce(_OVERSAMPLING).save(stream, "PNG", optimize=True)
+    image.reduce(_OVERSAMPLING).save(stream, "PNG")
     return stream.getvalue()
 
 

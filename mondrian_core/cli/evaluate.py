@@ -26,6 +26,7 @@ from mondrian_core.cli.terminal_output import print_result, rich_gate_table, sho
 from mondrian_core.errors import BadInput
 from mondrian_core.events import EventListener, StageNotice
 from mondrian_core.files import read_json, write_atomic
+from mondrian_core.gate_strictness import LoosenedSetting, loosened_text
 from mondrian_core.recipes import Recipe, recorded_recipe
 from mondrian_core.stages import StageContext
 
@@ -80,14 +81,24 @@ def evaluate_command(*, options: EvaluateOptions = EvaluateOptions()) -> int:
             link_and_build_dataset(context, listen)
         context.save(context.run_folder / "context.json")
         judged = stages.evaluate_stage(context, listen)
-    registered = context.registry.version_at(context.advisor, Path(str(context.adapter)))
-    promotable = registered if judged.verdict == "PASS" and registered and registered.state == "candidate" else None
-    more = (
-        f"To promote it: mondrian adapters promote --advisor {context.advisor} --version {promotable.version}"
-        if promotable
-        else ""
-    )
-    return _print_evaluation(options, judged.as_dict(), judged.gates, more)
+    return _print_evaluation(options, judged.as_dict(), judged.gates, _next_command(context, judged))
+
+
+def _next_command(context: StageContext, judged: stages.EvaluateSummary) -> str:
+    """What follows for the registered version that was evaluated; "" for any other adapter."""
+    registry, advisor, adapter = context.registry, context.advisor, Path(str(context.adapter))
+    version = registry.version_at(advisor, adapter) or registry.version_with_content(advisor, adapter)
+    if version is None:
+        return ""
+    text = f"Recorded as an evaluation of {version.version}, which is {version.state}."
+    if version.state == "champion" and judged.verdict == "FAIL":
+        return f"{text} To go back: mondrian adapters rollback --advisor {advisor}"
+    if version.state == "candidate" and judged.verdict == "PASS":
+        reason = ' --reason "..."' if judged.loosened else ""
+        return (
+            f"{text} To promote it: mondrian adapters promote --advisor {advisor} --version {version.version}{reason}"
+        )
+    return text
 
 
 def _resume_context(context: StageContext, listen: EventListener) -> StageContext:
@@ -185,7 +196,8 @@ def _print_evaluation(
     def draw(console: Console) -> None:
         console.print(rich_gate_table(list(gates)))
         report = read_json(Path(value["report"]))
-        console.print(f"Verdict: {value['verdict']}")
+        loosened = loosened_text(tuple(LoosenedSetting(**setting) for setting in report.get("loosened", ())))
+        console.print(f"Verdict: {', '.join(filter(None, (value['verdict'], loosened)))}")
         for sentence in (*report.get("caveats", ()), *report.get("next_steps", ())):
             console.print(f"  {sentence}")
         console.print(f"Report: {page}")

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import Parameter
+from rich.markup import escape
 
 from mondrian_core import rollout
 from mondrian_core.cli.options import AdvisorOptions, command_line_actor, settings_from_options
 from mondrian_core.cli.terminal_output import print_result
 from mondrian_core.errors import BadInput
 from mondrian_core.files import read_json
-from mondrian_core.registry import AdapterVersion, Registry
+from mondrian_core.registry import OBJECTIONS, AdapterVersion, Registry
 from mondrian_core.rollout import RolloutPlan, rollout_plan_for_traffic
 from mondrian_core.settings import Settings, validate_advisor_id
-from mondrian_core.stages.promotion_decision import check_manual_promotion
+from mondrian_core.stages import ManualPromotion, review_manual_promotion
 from mondrian_core.store import Store
 
 
@@ -48,7 +50,15 @@ def promote_command(*, options: PromoteOptions) -> int:
     version = registry.get(options.advisor, options.version)
     rollout.require_no_active_rollout(registry, options.advisor)
     champion = registry.reference(options.advisor)
-    check_manual_promotion(version, champion, force=options.force, reason=options.reason)
+    request = ManualPromotion(
+        settings=settings,
+        advisor=options.advisor,
+        version=options.version,
+        expected=champion,
+        force=options.force,
+        reason=options.reason,
+    )
+    objections = review_manual_promotion(request)
     before = champion.version
     facts: dict[str, Any] = {
         "expected": champion,
@@ -59,11 +69,12 @@ def promote_command(*, options: PromoteOptions) -> int:
     }
     if options.rollout or options.plan:
         plan = _load_rollout_plan(settings, options.advisor, options.plan)
-        start = rollout.RolloutStart(version=version.version, plan=plan, **facts)
+        start = rollout.RolloutStart(version=version.version, plan=plan, objections=objections, **facts)
         begun = rollout.start_rollout(registry, options.advisor, start)
-        return _print_champion_change(options, before, version.version, begun.position)
-    registry.promote(options.advisor, version.version, verdicts=version.verdicts, **facts)
-    return _print_champion_change(options, before, version.version)
+        return _print_champion_change(options, before, version.version, begun.position, objections)
+    detail = {OBJECTIONS: list(objections)} if objections else {}
+    registry.promote(options.advisor, version.version, detail=detail, **facts)
+    return _print_champion_change(options, before, version.version, objections=objections)
 
 
 def _base_compatibility_problems(version: AdapterVersion, settings: Settings) -> tuple[str, ...]:
@@ -100,9 +111,18 @@ def rollback_command(*, options: RollbackOptions) -> int:
     return _print_champion_change(options, before, restored.version if restored else None)
 
 
-def _print_champion_change(options: RollbackOptions, before: str | None, after: str | None, place: str = "") -> int:
-    value = {"advisor": options.advisor, "from": before, "to": after, "rollout": place or None}
+def _print_champion_change(
+    options: RollbackOptions, before: str | None, after: str | None, place: str = "", objections: Sequence[str] = ()
+) -> int:
+    value = {
+        "advisor": options.advisor,
+        "from": before,
+        "to": after,
+        "rollout": place or None,
+        **({OBJECTIONS: list(objections)} if objections else {}),
+    }
     text = f"{options.advisor}: champion is now {after or 'the base alone'} (before: {before or 'the base alone'})"
     more = f", {place}. `mondrian rollout show` reports its progress" if place else ""
-    print_result(options.json, value, lambda console: console.print(text + more))
+    against = f". Promoted although {'; '.join(objections)}." if objections else ""
+    print_result(options.json, value, lambda console: console.print(escape(text + more + against)))
     return 0

@@ -29,7 +29,7 @@ class RetrainOptions(AdvisorOptions, RecipeOptions, FoldsOption, NoWaitOption):
     """Options of `mondrian retrain`."""
 
     resume: Annotated[str | None, Parameter(metavar="RUN", help="resume the interrupted run of this name")] = None
-    force: Annotated[bool, Parameter(help="train even when nothing changed since the last training")] = False
+    force: Annotated[bool, Parameter(help="train even when a version has the same inputs")] = False
 
 
 def retrain_command(*, options: RetrainOptions) -> int:

@@ -4,6 +4,7 @@
 """
 
 from mondrian_core.evaluation.evaluator import (
+    BestChampion,
     CandidateInfo,
     EvaluationInputs,
     evaluate_adapter,
@@ -28,6 +29,7 @@ __all__ = [
     "FAIL",
     "INCONCLUSIVE",
     "PASS",
+    "BestChampion",
     "CandidateInfo",
     "CrossValidationPlan",
     "EvaluationInputs",

@@ -38,6 +38,7 @@ from mondrian_core.recipes import Recipe
 from mondrian_core.rubric import DIMENSIONS
 from mondrian_core.samples_file import (
     BASE,
+    BEST_CHAMPION,
     CANDIDATE,
     CHAMPION,
     SAMPLES_FORMAT,
@@ -56,6 +57,15 @@ if TYPE_CHECKING:
 REPORT_NAME, PAGE_NAME, PLOT_NAME = "comparison_report.json", "report.html", "evaluation.png"
 
 
+@dataclass(frozen=True)
+class BestChampion:
+    """The best champion so far. `trained` is its training data; None when unknown."""
+
+    version: str
+    folder: Path
+    trained: TrainingProvenance | None
+
+
 @dataclass(frozen=True, kw_only=True)
 class CandidateInfo:
     """What is known about a candidate besides its weights; every value may be missing.
@@ -72,6 +82,9 @@ class CandidateInfo:
         split: name of the split that the labelled photographs come from.
         compared_with: {"version", "manifest_sha256"} of the registry's champion, even when it is on another base;
             None when unknown. The report repeats it.
+        best: the best champion so far; None when there is none on this base.
+        look: values of the look that this evaluation is, with the differences that the year's earlier candidates
+            showed under "earlier"; None when no registry counts the looks.
     """
 
     champion: Path | None = None
@@ -84,6 +97,8 @@ class CandidateInfo:
     cache: Path | None = None
     split: str = "validation"
     compared_with: Mapping[str, Any] | None = None
+    best: BestChampion | None = None
+    look: Mapping[str, Any] | None = None
 
 
 NO_CANDIDATE_INFO = CandidateInfo()
@@ -153,7 +168,11 @@ def evaluate_with_model(
     arms: dict[str, Path | None] = {BASE: None} | ({} if problems else {CANDIDATE: inputs.adapter})
     if info.champion is not None:
         arms[CHAMPION] = info.champion
-    champion_trained_on = _champion_trained_on(subjects, info)
+    if info.best is not None and info.best.folder != info.champion:
+        arms[BEST_CHAMPION] = info.best.folder
+    champion_trained_on = _trained_on(subjects, info, info.champion, info.champion_trained)
+    best = info.best
+    best_trained_on = _trained_on(subjects, info, best.folder, best.trained) if best else frozenset()
     samples = SamplesFile(inputs.out / SAMPLES_NAME)
     samples.resume_or_start(_identity(model, arms, inputs, subjects))
     _write_facts(
@@ -173,6 +192,9 @@ def evaluate_with_model(
             "training_mean": _mean_scores(info.trained.scores) if info.trained else None,
             "metal": model.metal,
             "compared_with": dict(info.compared_with) if info.compared_with is not None else None,
+            "best_champion": best.version if best else None,
+            "best_saw": None if best_trained_on is None else sorted(best_trained_on),
+            "look": dict(info.look) if info.look is not None else None,
         },
     )
     if load_seconds is not None:
@@ -186,6 +208,7 @@ def evaluate_with_model(
         recipe=recipe,
         listen=listen,
         champion_trained_on=champion_trained_on,
+        best_trained_on=best_trained_on,
     )
     _run_measurements(runner, subjects, load_evaluation_samples(samples.path), info)
     return rescore_evaluation(inputs.out, recipe, listen=listen)
@@ -202,6 +225,7 @@ def _run_measurements(
             runner.measure_divergences(subjects, outcomes, known.divergences)
             runner.measure_latency(subjects, known.pairs)
             probes.probe_edited_copies(runner, subjects, known.edited)
+            probes.record_pictures_of_tail(runner, subjects, outcomes, known.pictures)
             probes.probe_constrained_decoding(runner, subjects, known.constrained)
             if info.retrieval_lookup is not None and runner.recipe.evaluate.rag:
                 probes.probe_base_with_retrieval(runner, subjects, outcomes, info.retrieval_lookup, known.outcomes)
@@ -277,6 +301,7 @@ def _identity(
         "software": software_digest(),
         "candidate": adapter_files_digest(inputs.adapter),
         "champion": adapter_files_digest(info.champion) if info.champion else None,
+        "best_champion": adapter_files_digest(info.best.folder) if info.best else None,
         "asked": sorted(arms),
         "prompt": prompt_digest(inputs.prompt),
         "photographs": photographs.hexdigest(),
@@ -298,18 +323,23 @@ def _contaminated(
     return contaminated_photographs(tested, info.trained, inputs.prompt, info.retrieval_photo_ids)
 
 
-def _champion_trained_on(subjects: Sequence[EvaluationPhotograph], info: CandidateInfo) -> frozenset[str] | None:
-    """Names of the labelled photographs that the champion was trained on, or near-duplicates of them, folds included.
+def _trained_on(
+    subjects: Sequence[EvaluationPhotograph],
+    info: CandidateInfo,
+    champion: Path | None,
+    trained: TrainingProvenance | None,
+) -> frozenset[str] | None:
+    """Names of the labelled photographs that a champion was trained on, or near-duplicates of them, folds included.
 
     None when its training data is unknown.
     """
-    if info.champion is None:
+    if champion is None:
         return frozenset()
-    if info.champion_trained is None:
+    if trained is None:
         return None
     of_folds = info.cross_validation.opened_photographs[0] if info.cross_validation else []
     pictures = {subject.name: subject.image for subject in (*subjects, *of_folds) if subject.labelled}
-    return photographs_trained_on(pictures.items(), info.champion_trained)
+    return photographs_trained_on(pictures.items(), trained)
 
 
 def _trained(trained: TrainingProvenance | None) -> dict[str, Any] | None:

@@ -69,12 +69,13 @@ class BaseIdentity:
             "templates": dict(self.templates),
         }
 
-    def differences(self, recorded: Mapping[str, Any] | None) -> tuple[str, ...]:
+    def differences(self, recorded: Mapping[str, Any] | None, done: str = "trained") -> tuple[str, ...]:
         """Why an adapter can't be used on this base; () if it is the recorded one, or if none was recorded.
 
         Args:
             recorded: what `record` returned. Older releases stored the digest of config.json and weights as
                 "fingerprint" and no settings; then only that is compared.
+            done: what was done on the recorded base, for the texts: "trained" or "evaluated".
         """
         recorded = recorded or {}
         known = recorded.get("fingerprint")
@@ -82,9 +83,9 @@ class BaseIdentity:
             return ()
         if recorded.get("weights") != self.weights:
             own = self.fingerprint if "weights" in recorded else self.weights
-            return (f"it was trained on another base ({known[:12]}, this is {own[:12]})",)
+            return (f"it was {done} on another base ({known[:12]}, this is {own[:12]})",)
         changed = self._changed_settings(recorded.get("settings") or {}, recorded.get("templates") or {})
-        return (f"it was trained with other settings of this base; changed since: {', '.join(changed)}",)
+        return (f"it was {done} with other settings of this base; changed since: {', '.join(changed)}",)
 
     def _changed_settings(self, settings: Mapping[str, str], templates: Mapping[str, str]) -> list[str]:
         names = [name for name in (CHAT_TEMPLATE, *SETTINGS_FILES) if settings.get(name) != self.settings.get(name)]

@@ -111,6 +111,22 @@ def resolve_base_path(name: str) -> Path:
     return _checked_checkpoint(_snapshot(name), name)
 
 
+def local_base_path(name: str) -> Path | None:
+    """The folder of a base that is on this machine; nothing is downloaded."""
+    if name == MINI_BASE_MODEL:
+        return MINI_WEIGHTS
+    folder = Path(name).expanduser()
+    if not folder.is_dir():
+        from huggingface_hub import snapshot_download
+        from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+
+        try:
+            folder = Path(snapshot_download(name, local_files_only=True))
+        except (LocalEntryNotFoundError, HFValidationError, OSError):
+            return None
+    return folder if (folder / "config.json").is_file() and any(folder.glob("*.safetensors")) else None
+
+
 def _snapshot(name: str) -> Path:
     from huggingface_hub import snapshot_download
 

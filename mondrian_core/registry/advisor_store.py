@@ -25,6 +25,8 @@ from mondrian_core.registry.version import (
     MANIFEST,
     ChampionReference,
     VersionState,
+    adapter_content,
+    adapter_content_digest,
     has_all_files,
     parse_manifest,
     version_folders,
@@ -213,7 +215,11 @@ class AdvisorStore:
                     version=folder.name,
                     actor=REGISTRY_ACTOR,
                     reason="found complete on disk without a history line",
-                    detail={"state": initial_version_state(manifest), "manifest_sha256": history.sha256_hex(data)},
+                    detail={
+                        "state": initial_version_state(manifest),
+                        "manifest_sha256": history.sha256_hex(data),
+                        "content": adapter_content_digest(adapter_content(manifest)),
+                    },
                 )
         return snapshot
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from mondrian_core.json_lines import append_line_durably, complete_lines
+from mondrian_core.registry.evaluations import RecordedEvaluation
 from mondrian_core.registry.version import VersionState
 
 HISTORY = "history.jsonl"
@@ -25,8 +26,11 @@ GENESIS_HASH = "0" * 64
 # register: a new version.  adopt: a version found on disk without a line.  promote, rollback: the pointer moved.
 # quarantine: damaged, never served (moves the pointer when it was the champion).  release: passed verification again.
 # reject: rejected manually.  evaluate: measured again.  remove: deleted by retention.  rollout: a share changed.
+# look: an evaluation begins to judge an adapter.  look_result: what it measured (looks.py).
+LOOK_EVENT, LOOK_RESULT_EVENT = "look", "look_result"
 EVENTS = frozenset(
     {"register", "adopt", "promote", "rollback", "quarantine", "release", "reject", "evaluate", "remove", "rollout"}
+    | {LOOK_EVENT, LOOK_RESULT_EVENT}
 )
 
 
@@ -166,23 +170,35 @@ class HistoryState:
     Attributes:
         states: by version, without the pointer: who is champion is the pointer's word.
         manifests: SHA-256 of the manifest by version, as it was when the version came.
-        evaluations: the newest recorded gate report by version.
+        evaluations: the recorded evaluations by version, oldest first.
+        contents: `version.adapter_content_digest` by version, also of removed ones; older releases didn't record it.
+        rejected_manually: versions that a person rejected; no evaluation makes them candidates again.
         champions: champions in force, oldest first; the last is the present one. None is the base alone.
         removed: versions that retention deleted; their numbers are not used again.
     """
 
     states: Mapping[str, VersionState]
     manifests: Mapping[str, str]
-    evaluations: Mapping[str, Mapping[str, Any]]
+    evaluations: Mapping[str, tuple[RecordedEvaluation, ...]]
+    contents: Mapping[str, str]
+    rejected_manually: frozenset[str]
     champions: tuple[str | None, ...]
     removed: frozenset[str]
+
+    def copies(self, version: str) -> tuple[str, ...]:
+        """The other versions with the same weights and configuration, sorted; removed ones too."""
+        content = self.contents.get(version)
+        same = (name for name, found in self.contents.items() if found == content and name != version)
+        return tuple(sorted(same)) if content else ()
 
 
 def replay_history(entries: Sequence[HistoryEntry]) -> HistoryState:
     """The state after all entries; a pure function."""
     states: dict[str, VersionState] = {}
     manifests: dict[str, str] = {}
-    evaluations: dict[str, Mapping[str, Any]] = {}
+    evaluations: dict[str, tuple[RecordedEvaluation, ...]] = {}
+    contents: dict[str, str] = {}
+    rejected_manually: set[str] = set()
     champions: list[str | None] = [None]
     removed: set[str] = set()
     for entry in entries:
@@ -191,14 +207,17 @@ def replay_history(entries: Sequence[HistoryEntry]) -> HistoryState:
             _apply_pointer_move(champions, states, entry)
         if name is None:
             continue
+        if entry.event == "reject":
+            rejected_manually.add(name)
         if (state := _state_after(entry)) is not None:
-            states[name] = state
+            states[name] = "rejected" if state == "candidate" and name in rejected_manually else state
         if entry.event in ("register", "adopt", "release"):
             removed.discard(name)
-            if "manifest_sha256" in entry.detail:
-                manifests[name] = entry.detail["manifest_sha256"]
+            manifests |= _noted(entry, "manifest_sha256")
+            contents |= _noted(entry, "content")
         elif entry.event == "evaluate":
-            evaluations[name] = entry.detail.get("report", {})
+            made = RecordedEvaluation(entry.detail.get("report", {}), entry.at, entry.actor, entry.serial)
+            evaluations[name] = (*evaluations.get(name, ()), made)
         elif entry.event == "remove":
             removed.add(name)
             states.pop(name, None)
@@ -206,9 +225,16 @@ def replay_history(entries: Sequence[HistoryEntry]) -> HistoryState:
         states=states,
         manifests=manifests,
         evaluations=evaluations,
+        contents=contents,
+        rejected_manually=frozenset(rejected_manually),
         champions=tuple(champions),
         removed=frozenset(removed),
     )
+
+
+def _noted(entry: HistoryEntry, key: str) -> dict[str, str]:
+    """A hash that the entry records of its version; {} when it doesn't."""
+    return {str(entry.version): entry.detail[key]} if key in entry.detail else {}
 
 
 def _state_after(entry: HistoryEntry) -> VersionState | None:

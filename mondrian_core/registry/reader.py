@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -10,6 +12,7 @@ from mondrian_core.errors import BadAdapter, UnknownVersion
 from mondrian_core.events import EventListener, ignore_events
 from mondrian_core.registry import history, validation, version_comparison
 from mondrian_core.registry.advisor_store import REMOVED_PREFIX, AdvisorStore, RegistrySnapshot, initial_version_state
+from mondrian_core.registry.evaluations import RecordedEvaluation
 from mondrian_core.registry.history import HistoryEntry
 from mondrian_core.registry.object_store import open_object_store
 from mondrian_core.registry.remote_advisor_store import RemoteAdvisorStore
@@ -21,8 +24,10 @@ from mondrian_core.registry.version import (
     legacy_folders,
     legacy_version,
     parse_manifest,
+    report_at_registration,
     version_folders,
 )
+from mondrian_core.registry.version_writer import collect_version_files, stored_content
 from mondrian_core.settings import ADVISOR_ID, url_from_cache_folder, validate_advisor_id
 
 
@@ -78,6 +83,18 @@ class RegistryReader:
             return None
         store = self._store_of(advisor)
         return self._read(store, store.snapshot(), folder.name)
+
+    def version_with_content(self, advisor: str, folder: Path) -> AdapterVersion | None:
+        """The registered version whose weights and configuration are those of a folder, whoever trained it; else None.
+
+        Of several the oldest that is not in quarantine.
+        """
+        store = self._store_of(advisor)
+        try:
+            content = stored_content(collect_version_files(folder), store.home)
+        except BadAdapter:
+            return None
+        return self._known_content(store, store.snapshot(), content)
 
     def champion(self, advisor: str) -> AdapterVersion | None:
         """The version that serves; None when nothing was promoted and the base answers alone.
@@ -156,6 +173,13 @@ class RegistryReader:
         older = [legacy_version(store.advisor, name, folder) for name, folder in legacy_folders(store.home)]
         return [version for version in found if version is not None] + older
 
+    def _known_content(
+        self, store: AdvisorStore, snapshot: RegistrySnapshot, content: frozenset[tuple[str, str]]
+    ) -> AdapterVersion | None:
+        """The oldest version with that content that is not in quarantine; None when there is none."""
+        versions = self._versions(store, snapshot)
+        return next((each for each in versions if each.content == content and each.state != "quarantined"), None)
+
     def _get(self, store: AdvisorStore, snapshot: RegistrySnapshot, name: str) -> AdapterVersion:
         if VERSION_NAME.fullmatch(name):
             version = self._read(store, snapshot, name)
@@ -197,15 +221,31 @@ class RegistryReader:
             state = "quarantined"
         elif name == snapshot.champion:
             state = "champion"
-        return AdapterVersion(
+        version = AdapterVersion(
             advisor=store.advisor,
             version=name,
             path=folder,
             manifest=manifest,
             state=state,
             manifest_sha256=digest,
-            evaluation=snapshot.history_state.evaluations.get(name),
+            recorded=snapshot.history_state.evaluations.get(name, ()),
+            of_copies=self._evaluations_of_copies(store, snapshot, name),
         )
+        # derived here, so that a FAIL that another machine recorded at the same time counts too
+        return replace(version, state="rejected") if state == "candidate" and version.unanswered_failures else version
+
+    def _evaluations_of_copies(
+        self, store: AdvisorStore, snapshot: RegistrySnapshot, name: str
+    ) -> tuple[RecordedEvaluation, ...]:
+        """The evaluations of other versions with the same content, removed ones included."""
+        found: list[RecordedEvaluation] = []
+        for copy in snapshot.history_state.copies(name):
+            with suppress(OSError):
+                manifest = parse_manifest((store.home / copy / MANIFEST).read_bytes(), store.advisor, copy)
+                report = report_at_registration(manifest or {})
+                found += [RecordedEvaluation(report)] if report else []
+            found += snapshot.history_state.evaluations.get(copy, ())
+        return tuple(found)
 
     def _problems(
         self, store: AdvisorStore, snapshot: RegistrySnapshot, version: AdapterVersion, *, redownload: bool = False

@@ -1,114 +1,35 @@
-"""Registry: register, promote, roll back, quarantine, import and prune adapter versions."""
+"""Registry: the writing methods that decide about versions: promote, roll back, quarantine, reject, record."""
 
 from __future__ import annotations
 
-import secrets
-import shutil
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import UTC
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
-from mondrian_core.errors import BadAdapter, BadInput, ChampionChanged, DiskFull, GateFailed, MondrianError, NothingToDo
+from mondrian_core.errors import BadAdapter, BadInput, ChampionChanged, DiskFull, GateFailed, NothingToDo
 from mondrian_core.events import StageNotice
-from mondrian_core.files import sync_folder, write_json
-from mondrian_core.registry import history, retention, validation, version_writer
-from mondrian_core.registry.advisor_store import (
-    INCOMING_PREFIX,
-    REMOVED_PREFIX,
-    AdvisorStore,
-    RegistrySnapshot,
-    initial_version_state,
-)
+from mondrian_core.files import write_json
+from mondrian_core.gate_strictness import loosened_text
+from mondrian_core.registry import validation
+from mondrian_core.registry.advisor_store import AdvisorStore, RegistrySnapshot, initial_version_state
+from mondrian_core.registry.evaluations import RecordedEvaluation
 from mondrian_core.registry.history import HistoryEntry
-from mondrian_core.registry.import_export import archive, imports
-from mondrian_core.registry.import_export.conversion import ScaleConvention
-from mondrian_core.registry.reader import RegistryReader
+from mondrian_core.registry.look_ledger import LookLedger
+from mondrian_core.registry.registration import RUN_KEY, VersionRegistration
 from mondrian_core.registry.retry_on_conflict import retry_on_conflict
-from mondrian_core.registry.version import (
-    COMPARED_WITH,
-    MANIFEST,
-    VERSION_NAME,
-    AdapterVersion,
-    ChampionReference,
-    VersionState,
-    version_folders,
-    version_name,
-)
+from mondrian_core.registry.version import AdapterVersion, ChampionReference
 
-RUN_KEY = "run"  # key in a manifest and in the history's details: the run that did it
+OBJECTIONS = "objections"  # key in the details of a promotion: what spoke against it and a person overrode
 
 
-class Registry(RegistryReader):
+class Registry(VersionRegistration, LookLedger):
     """The registry with its writing methods.
 
     Writers of one advisor take turns; each passes the champion that it knows as `expected` (compare and swap). `actor`
     is "person:<login>" or "flow:<run name>", `reason` a sentence; both go into the history.
     """
-
-    @retry_on_conflict
-    def register(  # noqa: PLR0913  (each keyword is part of the version's record)
-        self,
-        advisor: str,
-        folder: Path,
-        manifest: Mapping[str, Any],
-        state: VersionState = "candidate",
-        *,
-        actor: str = "person",
-        reason: str = "",
-        attachments: Sequence[Path] = (),
-        run: str | None = None,
-    ) -> AdapterVersion:
-        """Copy an adapter's files and reports to the next free version, completely or not at all.
-
-        Args:
-            advisor: whose adapter.
-            folder: the adapter.
-            manifest: provenance to record.
-            state: "candidate" or "rejected".
-            actor: who registers it.
-            reason: for the history.
-            attachments: report files to store with the adapter.
-            run: the run's name; a repeated call for it, also after a crash, returns the version that exists.
-
-        Raises:
-            BadAdapter: no weights, or files that are not allowed in a version.
-            DiskFull: nothing is left behind.
-        """
-        if state not in ("candidate", "rejected"):
-            raise BadInput(f"A version can't be registered as {state}.", "Register it as candidate or rejected.")
-        files = version_writer.collect_version_files(Path(folder), attachments)
-        store = self._store_of(advisor)
-        with store.writing(create=True) as snapshot:
-            if run is not None and (known := self._registered_by(store, snapshot, run)) is not None:
-                return known
-            name = version_name(self._next_number(store, snapshot))
-            incoming = store.home / f"{INCOMING_PREFIX}{secrets.token_hex(4)}"
-            made = self._clock().astimezone(UTC).isoformat(timespec="seconds")
-            facts = {"advisor": advisor, "version": name, "created_at": made, "registered_as": state}
-            by_run = {} if run is None else {RUN_KEY: run}
-            try:
-                version_writer.write_version(incoming, files, {**manifest, **by_run, **facts})
-                digest = history.sha256_hex((incoming / MANIFEST).read_bytes())
-                incoming.rename(store.home / name)
-            except BaseException:
-                shutil.rmtree(incoming, ignore_errors=True)
-                raise
-            try:
-                sync_folder(store.home)
-                snapshot = store.append_event(
-                    snapshot,
-                    "register",
-                    version=name,
-                    actor=actor,
-                    reason=reason,
-                    detail={"state": state, "manifest_sha256": digest, **by_run},
-                )
-            except (OSError, MondrianError):
-                store.discard_version(store.home / name)
-                raise
-            return self._get(store, snapshot, name)
 
     @retry_on_conflict
     def promote(  # noqa: PLR0913  (each keyword is part of the history entry)
@@ -158,26 +79,32 @@ class Registry(RegistryReader):
             if chosen.version == snapshot.champion and snapshot.pointer_error is None:
                 raise NothingToDo(f"{version} is the champion of '{advisor}' already.", "Nothing was changed.")
             _require_promotable(chosen, forced, reason)
-            if found := (*self._problems(store, snapshot, chosen), *problems):
-                self._quarantine(store, snapshot, chosen.version, actor, "; ".join(found))
-                raise BadAdapter(
-                    f"{version} of '{advisor}' is damaged: {'; '.join(found)}.", "It is in quarantine now."
-                )
+            self._require_sound(store, snapshot, chosen, problems, actor)
             for name, values in (extra_files or {}).items():
                 write_json(store.home / name, values)
-            entry = store.move(
-                snapshot,
-                "promote",
-                version,
-                chosen.manifest_sha256,
-                version=version,
-                actor=actor,
-                reason=reason,
-                forced=forced,
-                verdicts=dict(verdicts or chosen.verdicts),
-                detail={**(detail or {}), **({} if run is None else {RUN_KEY: run})},
-            )
+            facts = {"actor": actor, "reason": reason, "forced": forced, "verdicts": dict(verdicts or chosen.verdicts)}
+            facts["detail"] = {**(detail or {}), **({} if run is None else {RUN_KEY: run})}
+            entry = store.move(snapshot, "promote", version, chosen.manifest_sha256, version=version, **facts)
             return self._get(store, RegistrySnapshot(snapshot.chain.with_entry(entry), None), version)
+
+    def _require_sound(
+        self,
+        store: AdvisorStore,
+        snapshot: RegistrySnapshot,
+        version: AdapterVersion,
+        problems: Sequence[str],
+        actor: str,
+    ) -> None:
+        """Hash a version's files; one that is damaged, or has `problems`, is quarantined.
+
+        Raises:
+            BadAdapter: it is damaged, and in quarantine now.
+        """
+        if found := (*self._problems(store, snapshot, version), *problems):
+            self._quarantine(store, snapshot, version.version, actor, "; ".join(found))
+            raise BadAdapter(
+                f"{version.version} of '{version.advisor}' is damaged: {'; '.join(found)}.", "It is in quarantine now."
+            )
 
     def promotion_by(self, advisor: str, version: str, run: str) -> HistoryEntry | None:
         """The history entry of the promotion of `version` by a run; None when the run has not promoted it."""
@@ -271,40 +198,37 @@ class Registry(RegistryReader):
 
     @retry_on_conflict
     def record_evaluation(self, advisor: str, version: str, report: Mapping[str, Any], *, actor: str) -> AdapterVersion:
-        """Record the gates of a later evaluation; a candidate may become rejected, or a rejected version a candidate.
+        """Record a later evaluation; a candidate may become rejected, or a rejected version a candidate.
 
-        A version that a person rejected stays rejected. A repeated identical report is not recorded again.
+        A version that a person rejected stays rejected, and so does one with a FAIL that no later evaluation answers
+        (`RecordedEvaluation.answers`). A repeated report of one run is recorded once.
 
         Args:
             advisor: whose version.
             version: name of the version.
-            report: {"verdict", "gates", "compared_with"}, the last one as in `ChampionReference.as_dict`.
+            report: {"verdict", "gates", "compared_with", ...}; every key is kept. "compared_with" is as in
+                `ChampionReference.as_dict`, and `registry.evaluations` names other keys that are read.
             actor: who evaluated it.
         """
+        kept = json.loads(json.dumps(report))
         store = self._store_of(advisor)
         with store.writing() as snapshot:
             chosen = self._get(store, snapshot, version)
-            kept = {
-                "verdict": report["verdict"],
-                "gates": list(report["gates"]),
-                **({COMPARED_WITH: report[COMPARED_WITH]} if COMPARED_WITH in report else {}),
-            }
-            if chosen.evaluation == kept:
+            earlier = chosen.evaluations if kept.get(RUN_KEY) else chosen.evaluations[-1:]
+            if any(evaluation.report == kept for evaluation in earlier):
                 return chosen
+            made = RecordedEvaluation(kept, serial=snapshot.chain.next_serial)
             detail: dict[str, Any] = {"report": kept}
-            rejected_manually = any(
-                entry.event == "reject" and entry.version == version for entry in snapshot.chain.entries
-            )
-            if chosen.state == "candidate" or (chosen.state == "rejected" and not rejected_manually):
-                detail["state"] = "rejected" if report["verdict"] == "FAIL" else "candidate"
-            verdicts = {gate["name"]: gate["verdict"] for gate in report["gates"]}
+            if chosen.state in ("candidate", "rejected"):
+                refused = replace(chosen, recorded=(*chosen.recorded, made)).unanswered_failures
+                detail["state"] = "rejected" if refused else "candidate"
             snapshot = store.append_event(
                 snapshot,
                 "evaluate",
                 version=version,
                 actor=actor,
-                reason=f"gates: {kept['verdict']}",
-                verdicts=verdicts,
+                reason=_evaluation_reason(made),
+                verdicts=made.verdicts,
                 detail=detail,
             )
             return self._get(store, snapshot, version)
@@ -322,82 +246,7 @@ class Registry(RegistryReader):
         with self._store_of(advisor).writing():
             yield
 
-    def export(self, advisor: str, version: str, out: Path) -> Path:
-        """Export a verified version to `out`, a file, or a folder for `<advisor>-<version>.tar`.
-
-        Raises:
-            BadAdapter: it is damaged, or belongs to an older layout.
-        """
-        chosen = self.get(advisor, version)
-        if not chosen.managed:
-            raise BadInput(f"{version} has an older layout.", f"Copy {chosen.path}, or import it first.")
-        if found := self.verify(advisor, version):
-            raise BadAdapter(f"{version} of '{advisor}' is damaged: {'; '.join(found)}.", "It was not exported.")
-        return archive.pack_version(chosen, Path(out))
-
-    def import_from(
-        self, advisor: str, source: Path, *, actor: str, reason: str = "", scale: ScaleConvention | None = None
-    ) -> AdapterVersion:
-        """Import an adapter's folder (also of an older layout, or PEFT's) or an archive as a new candidate.
-
-        The provenance in its manifest is kept; gate results from elsewhere don't count and stay under "imported_from".
-
-        Args:
-            advisor: whose adapter it becomes.
-            source: folder, archive, or the older project's `model_config.json`, for the adapter it names as active.
-            actor: who imports it.
-            reason: for the history.
-            scale: for the older flat layout: the scale its trainer used; None: the folder is imported unchanged.
-
-        Raises:
-            BadAdapter: damaged, more than a LoRA, or not an adapter.
-            BadInput: `scale` for a layout that states its scale.
-            NothingToDo: that configuration was imported before.
-        """
-        with imports.prepare_import(Path(source), self.versions(advisor), scale) as made:
-            why = f"{reason or made.reason}. {made.notice}".strip(". ") if made.notice else reason or made.reason
-            version = self.register(advisor, made.folder, made.manifest, actor=actor, reason=why)
-        if made.notice:
-            self._listen(StageNotice("registry", f"{version.version}: {made.notice}"))
-        return version
-
-    @retry_on_conflict
-    def prune(self, advisor: str, *, keep: int, actor: str, force: bool = False, dry_run: bool = False) -> list[str]:
-        """Delete the versions that `retention.removable_versions` names; gives their names."""
-        store = self._store_of(advisor)
-        if dry_run:
-            snapshot = store.snapshot()
-            return list(
-                retention.removable_versions(self._versions(store, snapshot), snapshot.history_state, keep, force=force)
-            )
-        with store.writing() as snapshot:
-            names = retention.removable_versions(
-                self._versions(store, snapshot), snapshot.history_state, keep, force=force
-            )
-            for name in names:
-                hidden = store.home / f"{REMOVED_PREFIX}{name}"
-                (store.home / name).rename(hidden)
-                sync_folder(store.home)
-                snapshot = store.append_event(
-                    snapshot, "remove", version=name, actor=actor, reason=f"retention keeps {keep}", forced=force
-                )
-                shutil.rmtree(hidden)
-        return list(names)
-
     # --- steps of the writers -----------------------------------------------------------------------------------------
-
-    def _registered_by(self, store: AdvisorStore, snapshot: RegistrySnapshot, run: str) -> AdapterVersion | None:
-        """The version that a run registered: by the history, or by its manifest when a process died in between."""
-        for entry in snapshot.chain.entries:
-            if entry.event == "register" and entry.version and entry.detail.get(RUN_KEY) == run:
-                return self._get(store, snapshot, entry.version)
-        made_here = (each for each in self._versions(store, snapshot) if "imported_from" not in each.manifest)
-        return next((each for each in made_here if each.managed and each.manifest.get(RUN_KEY) == run), None)
-
-    def _next_number(self, store: AdvisorStore, snapshot: RegistrySnapshot) -> int:
-        used = [folder.name for folder in version_folders(store.home)]
-        used += [entry.version for entry in snapshot.chain.entries if entry.version]
-        return max((int(name[1:]) for name in used if VERSION_NAME.fullmatch(name)), default=0) + 1
 
     def _fallback(
         self, store: AdvisorStore, snapshot: RegistrySnapshot, leaving: str
@@ -455,6 +304,13 @@ def _require_champion(snapshot: RegistrySnapshot, advisor: str, expected: Champi
         raise ChampionChanged(advisor, wanted.version, snapshot.champion)
 
 
+def _evaluation_reason(evaluation: RecordedEvaluation) -> str:
+    """The reason in the history: the verdict, the loosened gates, and which look of the year it was."""
+    look = (evaluation.report.get("look") or {}).get("number")
+    parts = [f"gates: {evaluation.verdict}", loosened_text(evaluation.loosened), "" if look is None else f"look {look}"]
+    return ", ".join(filter(None, parts))
+
+
 def _promotion_entry(entries: Sequence[HistoryEntry], version: str, run: str) -> HistoryEntry | None:
     found = (entry for entry in entries if entry.event == "promote" and entry.version == version)
     return next((entry for entry in found if entry.detail.get(RUN_KEY) == run), None)
@@ -471,7 +327,7 @@ def _require_promotable(version: AdapterVersion, forced: bool, reason: str) -> N
         raise BadAdapter(
             f"{version.version} is in quarantine.", "`mondrian adapters verify` says what is wrong with it."
         )
-    if (version.state == "rejected" or version.verdict == "FAIL") and not forced:
+    if (version.state == "rejected" or version.unanswered_failures) and not forced:
         raise GateFailed(
             f"The gates refused {version.version} of '{version.advisor}'.",
             'To promote it anyway, add --force --reason "..."; the reason goes into the history.',

@@ -199,8 +199,9 @@ class RemoteAdvisorStore(AdvisorStore):
     def _append(self, fresh: Sequence[HistoryEntry]) -> None:
         """Publish new history lines, which commits them.
 
-        Lines that don't move the pointer are appended after those of other writers. A conflict may come from our own
-        write, which the library sent twice after a lost response: then the lines are there already.
+        Lines that depend on no other (no move of the pointer, no look) are appended after those of other writers. A
+        conflict may come from our own write, which the library sent twice after a lost response: then the lines are
+        there already.
         """
         seen = token_in_listing(self.listing, HISTORY)
         for _ in range(MAX_WRITE_TRIES):
@@ -222,8 +223,8 @@ class RemoteAdvisorStore(AdvisorStore):
 
     def _rebase(self, chain: HistoryChain, fresh: Sequence[HistoryEntry]) -> list[HistoryEntry]:
         """Append the lines after `chain`, also in the file; a version that another writer adopted needs no line."""
-        if any(entry.moves_pointer for entry in fresh):
-            raise WriteConflict("the champion may have changed")
+        if any(entry.moves_pointer or entry.event == history.LOOK_EVENT for entry in fresh):
+            raise WriteConflict("the champion or the number of the look may have changed")
         moved = []
         adopted = set(history.replay_history(chain.entries).states)
         for entry in fresh:

@@ -9,18 +9,32 @@ from mondrian_core.registry.version import AdapterVersion
 
 
 def removable_versions(
-    versions: Sequence[AdapterVersion], standing: HistoryState, keep: int, *, force: bool = False
+    versions: Sequence[AdapterVersion],
+    standing: HistoryState,
+    keep: int,
+    *,
+    best: Sequence[str] = (),
+    force: bool = False,
 ) -> tuple[str, ...]:
     """Names of the versions to delete, oldest first.
 
-    Kept: the champion, its ancestors, every version that a rollback may return to (unless `force`), the newest `keep`
-    of the rest, and quarantined versions, which are evidence.
+    Kept: the champion, the best champion so far (new candidates are compared with it), the champion's ancestors, every
+    version that a rollback may return to (unless `force`), the newest `keep` of the rest, and quarantined versions,
+    which are evidence.
+
+    Args:
+        versions: all versions of the advisor.
+        standing: what the history says about them.
+        keep: how many of the rest are kept.
+        best: the best champion so far, last, after the best ones before it (`looks.best_champions`).
+        force: keep neither ancestors nor versions that a rollback may return to.
     """
     champion = standing.champions[-1]
     kept = {
         version.version for version in versions if not version.managed or version.state in ("champion", "quarantined")
     }
     kept |= {champion} if champion else set()
+    kept |= set(best[-1:] if force else best)
     if not force:
         kept |= {name for name in standing.champions if name} | set(_ancestors(versions, champion))
     rest = [version.version for version in sorted(versions, key=lambda v: v.number) if version.version not in kept]

@@ -9,6 +9,7 @@ only be imported.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -18,6 +19,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mondrian_core import lora_files
+from mondrian_core.gate_strictness import JUDGED_TABLES
+from mondrian_core.registry.evaluations import (
+    CONDITIONS,
+    SETTINGS,
+    TRAINING_INPUTS,
+    RecordedEvaluation,
+    unanswered_failures,
+)
 
 VersionState = Literal["candidate", "champion", "retired", "rejected", "quarantined", "legacy"]
 
@@ -76,7 +85,8 @@ class AdapterVersion:
     Attributes:
         path: the folder; plain mlx-vlm loads it as an adapter path.
         manifest_sha256: SHA-256 of the manifest's bytes; "" for a legacy version.
-        evaluation: the newest gate report that was recorded after registration, if any.
+        recorded: the evaluations in the history, oldest first.
+        of_copies: the evaluations of other versions with the same content.
     """
 
     advisor: str
@@ -85,12 +95,28 @@ class AdapterVersion:
     manifest: Mapping[str, Any]
     state: VersionState
     manifest_sha256: str = ""
-    evaluation: Mapping[str, Any] | None = field(default=None, compare=False)
+    recorded: tuple[RecordedEvaluation, ...] = field(default=(), compare=False)
+    of_copies: tuple[RecordedEvaluation, ...] = field(default=(), compare=False)
+
+    @cached_property
+    def evaluations(self) -> tuple[RecordedEvaluation, ...]:
+        """All evaluations, oldest first: the one at the registration, if any, then those of the history."""
+        first = report_at_registration(self.manifest)
+        at_registration = () if first is None else (RecordedEvaluation(first),)
+        return (*at_registration, *self.recorded)
+
+    @property
+    def unanswered_failures(self) -> tuple[RecordedEvaluation, ...]:
+        """Evaluations with verdict FAIL that no later one has answered; one is enough to refuse the version.
+
+        Those of its copies count too: a copy of a rejected version is the rejected adapter.
+        """
+        return unanswered_failures(sorted((*self.of_copies, *self.evaluations), key=lambda each: each.serial))
 
     @property
     def report(self) -> Mapping[str, Any] | None:
-        """The gate report, {"verdict", "gates", ...}; None when the version was never measured."""
-        return self.evaluation or self.manifest.get("gate_report")
+        """The newest gate report, {"verdict", "gates", ...}; None when the version was never measured."""
+        return self.evaluations[-1].report if self.evaluations else None
 
     @property
     def verdict(self) -> str | None:
@@ -100,18 +126,26 @@ class AdapterVersion:
     @property
     def verdicts(self) -> dict[str, str]:
         """Verdict by gate name."""
-        return {gate["name"]: gate["verdict"] for gate in (self.report or {}).get("gates", [])}
+        return self.evaluations[-1].verdicts if self.evaluations else {}
 
     @property
     def compared_with(self) -> ChampionReference | None:
-        """The champion that its gates compared it with; None when unknown.
+        """The champion that its newest gates compared it with; None when unknown."""
+        return ChampionReference.recorded_in(self.report)
 
-        Manifests of older releases don't record it; then it is the champion at registration.
+    @property
+    def training_inputs(self) -> frozenset[str]:
+        """Digests of the inputs of the retrainings that gave these weights."""
+        found = (evaluation.report.get(TRAINING_INPUTS) for evaluation in self.evaluations)
+        return frozenset(digest for digest in found if digest)
+
+    @cached_property
+    def content(self) -> frozenset[tuple[str, str]]:
+        """Names and SHA-256 of the files that determine its answers; empty for a legacy version.
+
+        Two versions with equal content are one adapter, whichever run trained it.
         """
-        recorded = ChampionReference.recorded_in(self.report)
-        if recorded is not None or self.evaluation or self.report is None:
-            return recorded
-        return ChampionReference(self.parent)
+        return adapter_content(self.manifest)
 
     @property
     def reference(self) -> ChampionReference:
@@ -142,6 +176,41 @@ class AdapterVersion:
     def number(self) -> int:
         """7 for v0007; 0 for a legacy version."""
         return int(self.version[1:]) if self.managed else 0
+
+
+def report_at_registration(manifest: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The gate report of a manifest; None without one.
+
+    Older releases recorded parts of it elsewhere in the manifest: the champion as parent, base, prompt and recipe.
+    """
+    report = manifest.get("gate_report")
+    if not report:
+        return None
+    values = (manifest.get("recipe") or {}).get("values") or {}
+    elsewhere = {
+        COMPARED_WITH: ChampionReference(manifest.get("parent")).as_dict(),
+        CONDITIONS: {
+            name: manifest[key] for name, key in (("base", "base"), ("prompt", "prompt_digest")) if manifest.get(key)
+        },
+        SETTINGS: {table: values[table] for table in JUDGED_TABLES if table in values},
+    }
+    return {**elsewhere, **report}
+
+
+def adapter_content(manifest: Mapping[str, Any]) -> frozenset[tuple[str, str]]:
+    """Names and SHA-256 of a version's files that determine its answers."""
+    files = manifest.get("files") or {}
+    return frozenset((name, str(facts.get("sha256"))) for name, facts in files.items() if determines_answers(name))
+
+
+def adapter_content_digest(content: frozenset[tuple[str, str]]) -> str:
+    """SHA-256 over `AdapterVersion.content`, for the history."""
+    return hashlib.sha256(json.dumps(sorted(content)).encode()).hexdigest()
+
+
+def determines_answers(name: str) -> bool:
+    """True for the files of an adapter that determine its answers: weights and configuration."""
+    return name.endswith(".safetensors") or name == CONFIG
 
 
 def weights_name(folder: Path) -> str:

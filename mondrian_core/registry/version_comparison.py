@@ -25,6 +25,7 @@ def version_summary(version: AdapterVersion) -> dict[str, Any]:
         "version": version.version,
         "state": version.state,
         "verdict": version.verdict,
+        "loosened": [str(setting) for setting in version.evaluations[-1].loosened] if version.evaluations else [],
         "created_at": manifest.get("created_at"),
         "base": (manifest.get("base") or {}).get("name"),
         "base_fingerprint": version.base_fingerprint,

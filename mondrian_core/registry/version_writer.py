@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -13,7 +14,15 @@ from typing import Any
 from mondrian_core.errors import BadAdapter
 from mondrian_core.files import file_sha256, sync_folder
 from mondrian_core.portable_paths import home_path_root, with_base_model_names, without_absolute_paths
-from mondrian_core.registry.version import CONFIG, MANIFEST, MANIFEST_FORMAT, PEFT_WEIGHTS, WEIGHTS, is_safe_file_name
+from mondrian_core.registry.version import (
+    CONFIG,
+    MANIFEST,
+    MANIFEST_FORMAT,
+    PEFT_WEIGHTS,
+    WEIGHTS,
+    determines_answers,
+    is_safe_file_name,
+)
 
 # Allowed in a version. Formats that can run code when they are read (pickle and its wrappers) are not.
 ALLOWED_SUFFIXES = frozenset(
@@ -74,6 +83,26 @@ def collect_version_files(folder: Path, attachments: Sequence[Path] = ()) -> dic
     return found
 
 
+def stored_content(files: Mapping[str, Path], home: Path) -> frozenset[tuple[str, str]]:
+    """What `AdapterVersion.content` will be once these files are stored as a version.
+
+    Args:
+        files: by name (`collect_version_files`).
+        home: the advisor's folder in the registry.
+    """
+    roots = _roots(home)
+    return frozenset((name, _stored_sha256(path, roots)) for name, path in files.items() if determines_answers(name))
+
+
+def _stored_sha256(path: Path, roots: Mapping[Path, str]) -> str:
+    rewritten = _rewritten_text(path, roots)
+    return file_sha256(path) if rewritten is None else hashlib.sha256(rewritten.encode()).hexdigest()
+
+
+def _roots(home: Path) -> dict[Path, str]:
+    return {home.parent: "adapters/", **home_path_root()}
+
+
 def write_version(folder: Path, files: Mapping[str, Path], manifest: Mapping[str, Any]) -> dict[str, Any]:
     """Write a new folder: read-only copies flushed to disk, then the manifest with their hashes; gives the manifest.
 
@@ -83,7 +112,7 @@ def write_version(folder: Path, files: Mapping[str, Path], manifest: Mapping[str
         OSError: writing failed; the folder has no manifest and so is not a version.
     """
     folder.mkdir(parents=True)
-    roots = {folder.parent.parent: "adapters/", **home_path_root()}
+    roots = _roots(folder.parent)
     facts = {}
     for name, source in files.items():
         target = folder / name
@@ -101,17 +130,23 @@ def write_version(folder: Path, files: Mapping[str, Path], manifest: Mapping[str
 
 def _remove_paths(path: Path, roots: Mapping[Path, str]) -> None:
     """Rewrite a text file that contains an absolute path; any other file keeps its bytes."""
+    rewritten = _rewritten_text(path, roots)
+    if rewritten is not None:
+        path.chmod(0o644)
+        path.write_text(rewritten, encoding="utf-8")
+
+
+def _rewritten_text(path: Path, roots: Mapping[Path, str]) -> str | None:
+    """The text of a file without absolute paths; None for a file that keeps its bytes."""
     if path.suffix.lower() not in TEXT_SUFFIXES:
-        return
+        return None
     try:
         text = path.read_text(encoding="utf-8")
     except ValueError:
-        return
+        return None
     lines = text.splitlines(keepends=True) if path.suffix.lower() == ".jsonl" else [text]
     rewritten = "".join(_text_without_paths(line, path, roots) for line in lines)
-    if rewritten != text:
-        path.chmod(0o644)
-        path.write_text(rewritten, encoding="utf-8")
+    return rewritten if rewritten != text else None
 
 
 def _text_without_paths(text: str, path: Path, roots: Mapping[Path, str]) -> str:

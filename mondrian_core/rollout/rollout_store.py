@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from mondrian_core.errors import BadInput, ChampionChanged, NothingToDo
 from mondrian_core.files import read_json, write_json
-from mondrian_core.registry import ChampionReference, Registry
+from mondrian_core.registry import OBJECTIONS, ChampionReference, Registry
 from mondrian_core.rollout.decision_rules import decide_rollout, rollout_after_decision
 from mondrian_core.rollout.observation import count_observations, rollout_requests
 from mondrian_core.rollout.plan import (
@@ -75,6 +75,7 @@ class RolloutStart:
         forced: True to promote although gates object.
         problems: what the gates object to.
         run: name of the run that starts it; a run starts it once (`Registry.promote`).
+        objections: what speaks against it and was overridden, for the history.
     """
 
     version: str
@@ -86,6 +87,7 @@ class RolloutStart:
     forced: bool = False
     problems: Sequence[str] = ()
     run: str | None = None
+    objections: Sequence[str] = ()
 
 
 def start_rollout(registry: Registry, advisor: str, start: RolloutStart) -> Rollout:
@@ -126,7 +128,11 @@ def start_rollout(registry: Registry, advisor: str, start: RolloutStart) -> Roll
         reason=start.reason,
         forced=start.forced,
         problems=start.problems,
-        detail={"rollout": rollout.salt, "share": rollout.share},
+        detail={
+            "rollout": rollout.salt,
+            "share": rollout.share,
+            **({OBJECTIONS: list(start.objections)} if start.objections else {}),
+        },
         extra_files={ROLLOUT_FILE: rollout.as_dict()},
         run=start.run,
     )
@@ -277,6 +283,19 @@ class RolloutCheck:
         }
 
 
+def _held_after_failure(registry: Registry, rollout: Rollout, decision: RolloutDecision) -> RolloutDecision:
+    """No further share for a version that failed an evaluation since it was promoted."""
+    failed = registry.get(rollout.advisor, rollout.version).unanswered_failures
+    since = [each for each in failed if each.at and datetime.fromisoformat(each.at) >= rollout.started]
+    if not isinstance(decision, Advance) or not since:
+        return decision
+    gates = ", ".join(sorted({gate for each in since for gate in each.failed_gates}))
+    return Hold(
+        f"An evaluation of {rollout.version} failed since its rollout began ({gates}): roll back, or evaluate again.",
+        decision.evidence,
+    )
+
+
 DECISION_LABELS: dict[type[Any], str] = {Advance: "advance", Hold: "hold", RollBack: "roll back"}
 
 
@@ -308,7 +327,7 @@ def check_rollout(
         repair_rollout_history(registry, advisor, actor)
     rollout = _require_active(registry, advisor)
     observed = count_observations(rollout_requests(jobs, rollout), rollout)
-    decision = decide_rollout(rollout, observed, moment)
+    decision = _held_after_failure(registry, rollout, decide_rollout(rollout, observed, moment))
     if carry_out == "nothing" or (carry_out == "rollback" and not isinstance(decision, RollBack)):
         return RolloutCheck(rollout, observed, decision, rollout)
     return RolloutCheck(

@@ -6,7 +6,8 @@ tasks all run the same functions, and pass references between stages instead of 
 
 `index` and `synthesize` are stages that run on their own. context.py: the input; summaries.py: the results;
 accelerator_lock.py: one stage at a time; change_detection.py: whether a retraining has new inputs;
-training_data.py and evaluation_data.py: the data of both; promotion_decision.py: the decision as a pure function.
+training_data.py and evaluation_data.py: the data of both; promotion_decision.py: the decision as a pure function;
+evaluation_conditions.py: what an evaluation depends on.
 """
 
 from __future__ import annotations
@@ -17,7 +18,6 @@ from collections.abc import Callable, Mapping
 from mondrian_core.events import EventListener, StageFinished, ignore_events
 from mondrian_core.stages.change_detection import (
     choose_recipe_by_size,
-    record_retraining,
     require_changed_inputs,
     retraining_lock,
 )
@@ -26,7 +26,7 @@ from mondrian_core.stages.dataset import dataset_stage
 from mondrian_core.stages.evaluate import evaluate_stage
 from mondrian_core.stages.index import index_stage, indexed_photographs
 from mondrian_core.stages.link import link_stage
-from mondrian_core.stages.promote import promote_stage
+from mondrian_core.stages.promote import ManualPromotion, promote_stage, review_manual_promotion
 from mondrian_core.stages.register import register_stage
 from mondrian_core.stages.summaries import (
     DatasetSummary,
@@ -51,6 +51,7 @@ __all__ = [
     "EvaluateSummary",
     "IndexSummary",
     "LinkSummary",
+    "ManualPromotion",
     "PromoteSummary",
     "RegisterSummary",
     "StageContext",
@@ -69,11 +70,11 @@ __all__ = [
     "new_stage_context",
     "promote_stage",
     "read_stage_summary",
-    "record_retraining",
     "register_stage",
     "require_changed_inputs",
     "retrain_adapter",
     "retraining_lock",
+    "review_manual_promotion",
     "synthesize_stage",
     "train_stage",
     "with_seed",
@@ -120,11 +121,11 @@ def retrain_adapter(
         context: the run.
         listen: receives events.
         suit: choose the recipe by the number of critiques (`choose_recipe_by_size`).
-        force: train even when nothing changed since the last retraining.
+        force: train even when a version was trained on the same inputs.
         resume: continue an interrupted run with its dataset and recipe.
 
     Raises:
-        NothingNewToTrain: without `force`, when critiques, base, recipe and prompt are those of the last retraining.
+        NothingNewToTrain: without `force`, when a version was trained on the same inputs.
     """
     check_run_prerequisites(context)
     context.save(context.run_folder / "context.json")
@@ -139,7 +140,6 @@ def retrain_adapter(
                 context = choose_recipe_by_size(context, listen) if suit else context
                 if not (force or resume):
                     require_changed_inputs(context)
-        record_retraining(context)
     outcome = read_stage_summary(context, "promote", PromoteSummary)
     listen(StageFinished("retrain", {"seconds": round(time.monotonic() - began, 1), **outcome.as_dict()}))
     return outcome

@@ -6,18 +6,18 @@ import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock
 
-from mondrian_core.errors import NothingNewToTrain, UnknownVersion
+from mondrian_core.errors import NothingNewToTrain, NothingToDo
 from mondrian_core.events import EventListener, StageNotice, ignore_events
-from mondrian_core.files import read_json, write_json
+from mondrian_core.files import read_json
 from mondrian_core.prompts import prompt_digest
 from mondrian_core.recipes import SMALL_SET_RECIPE, SMALL_SET_THRESHOLD, resolve_recipe
 from mondrian_core.settings import validate_advisor_id
+from mondrian_core.software_identity import training_code_digest, training_packages
 from mondrian_core.stages.context import StageContext
-from mondrian_core.stages.summaries import LinkSummary, PromoteSummary, read_stage_summary
+from mondrian_core.stages.summaries import LinkSummary, read_stage_summary
 
 DIGESTED_FIELDS = ("sha256", "origin", "scores", "comments", "overall_grade", "corrects")  # of a linked record
 
@@ -41,45 +41,36 @@ def choose_recipe_by_size(context: StageContext, listen: EventListener = ignore_
 
 def retraining_lock(context: StageContext) -> FileLock:
     """The lock that allows one retraining of an advisor at a time."""
-    path = _retraining_record_path(context).with_suffix(".lock")
+    path = context.root / "runs" / "retrained" / f"{validate_advisor_id(context.advisor)}.lock"
     path.parent.mkdir(parents=True, exist_ok=True)
     return FileLock(path)
 
 
 def require_changed_inputs(context: StageContext) -> None:
-    """Refuse a retraining that would only repeat the advisor's last one.
+    """Refuse a retraining that would only repeat one whose version is in the registry.
 
-    A change is a critique added, removed or edited, another base, recipe (including its seed), prompt or registry, or
-    a last version that no longer exists.
+    A change is a critique added, removed or edited, or another base, recipe (including its seed), prompt, code or
+    package. Workspace, registry and run folders may have moved: the registry's own records decide.
 
     Raises:
         NothingNewToTrain: names the version that was trained on the same inputs.
     """
-    try:
-        last: dict[str, Any] = read_json(_retraining_record_path(context))
-        known, version = last["material"] == training_inputs_digest(context), str(last["version"])
-        if known:
-            context.registry.get(context.advisor, version)
-    except (OSError, ValueError, KeyError, TypeError, UnknownVersion):
-        return
-    if known:
-        raise NothingNewToTrain(context.advisor, version)
+    known: dict[str, str] = {}
+    for version in context.registry.versions(context.advisor):
+        if version.state != "quarantined":  # its files are damaged, so training again is worthwhile
+            known |= dict.fromkeys(version.training_inputs, version.version)
+    if known and (version_name := known.get(str(training_inputs_digest(context)))) is not None:
+        raise NothingNewToTrain(context.advisor, version_name)
 
 
-def record_retraining(context: StageContext) -> None:
-    """Record the inputs of the version that this run registered, for the next retraining."""
-    version = read_stage_summary(context, "promote", PromoteSummary).version
-    write_json(
-        _retraining_record_path(context),
-        {"run": context.run, "version": version, "material": training_inputs_digest(context)},
-    )
-
-
-def training_inputs_digest(context: StageContext) -> str:
-    """Hexadecimal SHA-256 of everything that determines what a retraining learns."""
+def training_inputs_digest(context: StageContext) -> str | None:
+    """Hexadecimal SHA-256 of everything that determines what a retraining learns; None before `link` has run."""
     from mondrian_core.models.base_model import base_fingerprint
 
-    linked = read_stage_summary(context, "link", LinkSummary)
+    try:
+        linked = read_stage_summary(context, "link", LinkSummary)
+    except NothingToDo:
+        return None
     used = read_json(Path(linked.manifest))["used"]
     material = {
         "critiques": sorted(
@@ -88,10 +79,7 @@ def training_inputs_digest(context: StageContext) -> str:
         "base": base_fingerprint(context.base_model),
         "recipe": context.recipe.digest,
         "prompt": prompt_digest(context.store().advisor(context.advisor)),
-        "registry": context.adapters,
+        "code": training_code_digest(),
+        "packages": training_packages(),
     }
     return hashlib.sha256(json.dumps(material, sort_keys=True).encode()).hexdigest()
-
-
-def _retraining_record_path(context: StageContext) -> Path:
-    return context.root / "runs" / "retrained" / f"{validate_advisor_id(context.advisor)}.json"

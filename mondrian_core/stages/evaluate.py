@@ -8,16 +8,32 @@ from typing import TYPE_CHECKING, Any
 
 from mondrian_core.errors import BadInput, translate_foreign_errors
 from mondrian_core.events import EventListener, StageNotice, StageStarted, ignore_events
-from mondrian_core.registry import AdapterVersion, ChampionReference
+from mondrian_core.gate_strictness import judged_settings
+from mondrian_core.portable_paths import without_absolute_paths
+from mondrian_core.prompts import AdvisorPrompt, prompt_digest
+from mondrian_core.registry import (
+    CONDITIONS,
+    PHOTOGRAPHS,
+    SETTINGS,
+    TRAINING_INPUTS,
+    AdapterVersion,
+    ChampionReference,
+)
+from mondrian_core.registry.looks import PHOTOGRAPH_ID_LENGTH
+from mondrian_core.settings import Settings
+from mondrian_core.software_identity import code_commit, package_versions, training_code_digest
+from mondrian_core.stages import evaluation_looks
 from mondrian_core.stages.accelerator_lock import on_accelerator
+from mondrian_core.stages.change_detection import training_inputs_digest
 from mondrian_core.stages.context import StageContext
 from mondrian_core.stages.dataset import open_run_dataset
+from mondrian_core.stages.evaluation_conditions import EvaluationConditions, answer_schema_digest
 from mondrian_core.stages.summaries import EvaluateSummary, TrainSummary, read_stage_summary, write_stage_summary
 
 if TYPE_CHECKING:
     from mondrian_core.data.dataset.version import DatasetVersion
     from mondrian_core.dataset_types import DatasetRow
-    from mondrian_core.evaluation import CandidateInfo, TrainingProvenance
+    from mondrian_core.evaluation import BestChampion, CandidateInfo, EvaluationReport, TrainingProvenance
     from mondrian_core.models.base_model import BaseVLM
 
 
@@ -26,7 +42,8 @@ def evaluate_stage(context: StageContext, listen: EventListener = ignore_events)
     """Measure the adapter against base and champion on photographs it was not trained on, and apply the gates.
 
     The training data is looked up, not assumed: an adapter trained on every photograph is judged by cross-validation.
-    The evaluation of a registered version is added to the registry's history.
+    The registry counts the evaluation as a look before the verdict is known. The evaluation of a registered version is
+    added to its history.
     """
     from mondrian_core.evaluation import EvaluationInputs, evaluate_adapter
     from mondrian_core.mini import rendered_photographs
@@ -38,20 +55,25 @@ def evaluate_stage(context: StageContext, listen: EventListener = ignore_events)
     base = load_base(context.base_model)
     champion = context.registry.champion(context.advisor)
     compared_with = (champion.reference if champion else ChampionReference()).as_dict()
+    registered = _registered_version(context, test.adapter)
+    look = evaluation_looks.take_look(context, base, test.adapter, registered, _deciding_photographs(context, test))
+    info = _candidate_info(context, test, base, champion, listen)
     missing = max(0, context.recipe.evaluate.compliance_photographs - len(test.rows))
+    prompt = context.store().advisor(context.advisor)
     own = own_unlabelled_photographs(context, test.version, missing, test.trained)
     inputs = EvaluationInputs(
         adapter=test.adapter,
         labelled=evaluation_data.labelled_photographs_from_rows(test.rows, test.version),
         unlabelled=own,
         rendered=rendered_photographs(missing - len(own), seed=context.recipe.evaluate.seed + 1_000_003),
-        prompt=context.store().advisor(context.advisor),
+        prompt=prompt,
         recipe=context.recipe,
         out=context.run_folder,
-        info=replace(_candidate_info(context, test, base, champion, listen), compared_with=compared_with),
+        info=replace(info, compared_with=compared_with, look=evaluation_looks.look_values(context, look)),
     )
     with translate_foreign_errors(context.run_folder):
         report = evaluate_adapter(base, inputs, listen=listen)
+    evaluation_looks.record_result(context, look, report)
     summary = EvaluateSummary(
         report=str(context.run_folder / "comparison_report.json"),
         html=str(context.run_folder / "report.html"),
@@ -60,13 +82,49 @@ def evaluate_stage(context: StageContext, listen: EventListener = ignore_events)
         split=test.split,
         compared_with=compared_with,
         caveats=report.caveats,
+        record=evaluation_record(context, test, base, prompt, report),
     )
-    write_stage_summary(context, "evaluate", summary, listen)
-    if (registered := context.registry.version_at(context.advisor, test.adapter)) is not None:
-        context.registry.record_evaluation(
-            context.advisor, registered.version, summary.gate_report, actor=context.actor
-        )
-    return summary
+    if registered is not None:  # before the summary is written: a run with a summary is not resumed
+        gate_report = without_absolute_paths(summary.gate_report, context.named_places)
+        context.registry.record_evaluation(context.advisor, registered.version, gate_report, actor=context.actor)
+    return write_stage_summary(context, "evaluate", summary, listen)
+
+
+def evaluation_record(
+    context: StageContext, test: _TestSet, base: BaseVLM, prompt: AdvisorPrompt, report: EvaluationReport
+) -> dict[str, Any]:
+    """What the registry keeps of an evaluation besides verdict, gates and champion.
+
+    Args:
+        context: the run.
+        test: the adapter and its test photographs.
+        base: the base that answered.
+        prompt: the prompt that it was asked with.
+        report: its report.
+    """
+    from mondrian_core.evaluation.measure.answer_cache import adapter_files_digest
+
+    conditions = EvaluationConditions(
+        base=base.identity.record(context.base_model),
+        prompt=prompt_digest(prompt),
+        exif=Settings().exif_enabled,
+        answer_schema=answer_schema_digest(),
+    )
+    look = report.as_dict().get("look")
+    return {
+        "run": context.run,
+        CONDITIONS: conditions.as_dict(),
+        "recipe": context.recipe.digest,
+        SETTINGS: judged_settings(context.recipe),
+        "adapter": adapter_files_digest(test.adapter),
+        "dataset": test.version.digest,
+        "split": test.split,
+        PHOTOGRAPHS: sorted(name[:PHOTOGRAPH_ID_LENGTH] for name in _deciding_photographs(context, test)),
+        "code": {"commit": code_commit(), "training": training_code_digest()},
+        "packages": package_versions(),
+        TRAINING_INPUTS: None if context.adapter else training_inputs_digest(context),
+        **({} if look is None else {"look": look}),
+    }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,6 +148,22 @@ def _select_test_set(context: StageContext, listen: EventListener) -> _TestSet:
     )
     rows, split = evaluation_data.select_test_rows(version, trained)
     return _TestSet(adapter=adapter, version=version, trained=trained, rows=rows, split=split)
+
+
+def _registered_version(context: StageContext, adapter: Path) -> AdapterVersion | None:
+    """The registered version with these files, wherever the evaluated copy of them is."""
+    registry, advisor = context.registry, context.advisor
+    return registry.version_at(advisor, adapter) or registry.version_with_content(advisor, adapter)
+
+
+def _deciding_photographs(context: StageContext, test: _TestSet) -> list[str]:
+    """IDs of the photographs that decide about scores: those of the folds where too few are held out."""
+    from mondrian_core.data.dataset import full_dataset
+
+    held_out = list(dict.fromkeys(row.photo_id for row in test.rows))
+    if not context.recipe.evaluate.folds or len(held_out) >= context.recipe.gates.score_photographs:
+        return held_out
+    return list(dict.fromkeys(row.photo_id for row in full_dataset.all_photograph_rows(test.version)))
 
 
 def _candidate_info(
@@ -129,9 +203,27 @@ def _candidate_info(
         retrieval_photo_ids=frozenset(row.photo_id for row in index),
         retrieval_lookup=evaluation_data.build_retrieval_lookup(index) if settings.rag else None,
         cross_validation=cross_validation,
+        best=_best_champion(context, base, test.adapter, listen) if champion_folder is not None else None,
         cache=context.root / "runs" / "cache",
         split=test.split,
     )
+
+
+def _best_champion(context: StageContext, base: BaseVLM, candidate: Path, listen: EventListener) -> BestChampion | None:
+    """The best champion so far on this base; None when the candidate is that champion."""
+    from mondrian_core.evaluation import BestChampion
+    from mondrian_core.stages import training_data
+
+    name = context.registry.best_champion(context.advisor, base.identity.fingerprint)
+    if name is None:
+        return None
+    folder = context.registry.get(context.advisor, name).path
+    if folder == candidate:
+        return None
+    trained = training_data.load_training_provenance(
+        folder, context.root / "datasets" / context.advisor, listen, context.datasets.open
+    )
+    return BestChampion(name, folder, trained)
 
 
 def _trained_base(context: StageContext) -> dict[str, Any] | None:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import platform
-import subprocess
 from pathlib import Path
 
-from mondrian_core.events import EventListener, StageStarted, ignore_events
+from mondrian_core.events import EventListener, StageNotice, StageStarted, ignore_events
 from mondrian_core.files import read_json
 from mondrian_core.portable_paths import without_absolute_paths
 from mondrian_core.prompts import prompt_digest
 from mondrian_core.registry import VersionState
 from mondrian_core.samples_file import SAMPLES_NAME
-from mondrian_core.software_identity import package_versions
+from mondrian_core.software_identity import code_commit, package_versions
 from mondrian_core.stages.context import StageContext
 from mondrian_core.stages.summaries import (
     DatasetSummary,
@@ -27,7 +26,8 @@ from mondrian_core.stages.summaries import (
 def register_stage(context: StageContext, listen: EventListener = ignore_events) -> RegisterSummary:
     """Register the adapter with everything that is needed to reproduce the run.
 
-    A run has one version: a repeated call returns the version that exists.
+    A run has one version: a repeated call returns the version that exists. So does the registration of weights that a
+    version has already, such as those of an equal retraining; that version gets the evaluation.
     """
     from mondrian_core.models.base_model import base_record
 
@@ -73,19 +73,11 @@ def register_stage(context: StageContext, listen: EventListener = ignore_events)
         ],
         run=context.run,
     )
+    if version.manifest.get("run") != context.run:
+        listen(StageNotice("register", f"The weights are those of {version.version}; there is no new version."))
+        version = context.registry.record_evaluation(
+            context.advisor, version.version, judged.gate_report, actor=context.actor
+        )
     return write_stage_summary(
         context, "register", RegisterSummary(version.version, str(version.path), version.state), listen
     )
-
-
-def code_commit() -> str | None:
-    """The checkout's commit, with "-dirty" when tracked files differ; None outside a checkout."""
-    folder = Path(__file__).parent
-    try:
-        commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=folder, capture_output=True, text=True, check=True)
-        status = subprocess.run(
-            ["git", "status", "--porcelain", "-uno"], cwd=folder, capture_output=True, text=True, check=True
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return commit.stdout.strip() + ("-dirty" if status.stdout.strip() else "")

@@ -10,8 +10,9 @@ from typing import Any, ClassVar, Self, TypeVar
 from mondrian_core.errors import MondrianError, NothingToDo
 from mondrian_core.events import EventListener, StageFinished
 from mondrian_core.files import read_json, write_json
+from mondrian_core.gate_strictness import loosened_settings, loosened_text
 from mondrian_core.portable_paths import absolute_from_portable, portable_path, without_absolute_paths
-from mondrian_core.registry import COMPARED_WITH
+from mondrian_core.registry import COMPARED_WITH, SETTINGS
 from mondrian_core.stages.context import StageContext
 
 
@@ -123,9 +124,13 @@ class TrainSummary(StageSummary):
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateSummary(StageSummary):
-    """The verdict of the gates; `gates` are the table's rows, `compared_with` is the champion at that time.
+    """The verdict of the gates.
 
-    `caveats` says which figures don't come from this adapter or from the workspace's own photographs.
+    Attributes:
+        gates: the table's rows.
+        compared_with: the champion at that time.
+        record: what the registry keeps besides: conditions, recipe, data, code (`evaluate.evaluation_record`).
+        caveats: which figures don't come from this adapter or from the workspace's own photographs.
     """
 
     in_workspace: ClassVar[tuple[str, ...]] = ("report", "html")
@@ -137,12 +142,18 @@ class EvaluateSummary(StageSummary):
     split: str
     compared_with: dict[str, Any] | None = None
     caveats: tuple[str, ...] = ()
+    record: dict[str, Any] | None = None
+
+    @property
+    def loosened(self) -> str:
+        """ "with loosened gates (...)"; "" when no setting is looser than its default."""
+        return loosened_text(loosened_settings((self.record or {}).get(SETTINGS) or {}))
 
     @property
     def gate_report(self) -> dict[str, Any]:
         """The part that a version's manifest or the registry's history keeps."""
         compared = {} if self.compared_with is None else {COMPARED_WITH: self.compared_with}
-        return {"verdict": self.verdict, "gates": self.gates, **compared}
+        return {"verdict": self.verdict, "gates": self.gates, **compared, **(self.record or {})}
 
 
 @dataclass(frozen=True)
@@ -158,7 +169,7 @@ class RegisterSummary(StageSummary):
 
 @dataclass(frozen=True)
 class PromoteSummary(StageSummary):
-    """The decision (promoted, candidate or rejected), the reason in a sentence, and the next command if any."""
+    """The decision (promoted, candidate, rejected or unchanged), the reason, and the next command if any."""
 
     decision: str
     version: str

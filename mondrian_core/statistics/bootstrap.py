@@ -48,6 +48,25 @@ def bca_reduction_interval(
     return _bca(drawn, float(observed), 1 - (a.sum() - a) / left_out, confidence)
 
 
+def bca_mean_interval(
+    values: ArrayLike, *, confidence: float = 0.95, seed: int = 0, draws: int = 4000
+) -> Interval | None:
+    """Two-sided BCa interval of the mean of `values` (N,), with the samples of `bca_reduction_interval`.
+
+    Args:
+        values: (N,).
+        confidence: of the interval, 0-1.
+        seed: of the bootstrap samples.
+        draws: number of bootstrap samples.
+
+    Returns:
+        Lower and upper end; None for fewer than 3 values.
+    """
+    sample = np.asarray(values, dtype=np.float64)
+    found = bca_reduction_interval(sample, np.ones_like(sample), confidence=confidence, seed=seed, draws=draws)
+    return None if found is None else (1 - found[1], 1 - found[0])
+
+
 def _bca(drawn: Vector, observed: float, jackknife: Vector, confidence: float) -> Interval:
     """BCa interval from the statistic of the samples (draws,), of the data, and without each photograph (N,)."""
     from scipy.special import ndtr, ndtri

@@ -218,6 +218,7 @@ _DETAILS: Mapping[str, Callable[[Any], bool]] = {
     "rating": _is_number,
     "crashed": _is_number,
     "rollout": lambda value: isinstance(value, dict) and _is_number(value.get("share", 0)),
+    "written_scores": lambda value: isinstance(value, dict),
     "expected_scores": lambda value: isinstance(value, dict),
     "corrected_at": lambda value: isinstance(value, str),
     "camera": lambda value: isinstance(value, str),

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from bench import planted_faults
 from mondrian_core.critique_parsing import CritiqueParseError, parse_critique_strict
 from mondrian_core.dataset_types import DatasetRow
+from mondrian_core.evaluation.measure.outcomes import EvaluationOutcome
+from mondrian_core.evaluation.measure.samples import load_evaluation_samples
 from mondrian_core.mini.scene_critic import ANSEL
+from mondrian_core.rubric import DIMENSIONS
+from mondrian_core.samples_file import SamplesFile
 
 
 @pytest.fixture(scope="module")
@@ -93,3 +99,24 @@ def test_every_gate_that_is_named_exists() -> None:
     from mondrian_core.evaluation.gates.definitions import GATES
 
     assert {fault.gate for fault in planted_faults.FAULTS.values()} <= {gate.name for gate in GATES}
+
+
+def test_catastrophes_are_planted_on_photographs_without_labels(tmp_path: Path) -> None:
+    samples = SamplesFile(tmp_path / "samples.jsonl")
+    samples.resume_or_start({})
+    for k in range(44):
+        if k < 20:
+            samples.append("label", {"photograph": str(k), "scores": dict.fromkeys(DIMENSIONS, 7.0)})
+        for arm in ("base", "candidate"):
+            scores = dict.fromkeys(DIMENSIONS, 7.0)
+            samples.append(
+                "answer",
+                EvaluationOutcome(
+                    photograph=str(k), arm=arm, status="valid", scores=scores, expected_scores=scores
+                ).as_dict(),
+            )
+    planted_faults.invert_some_answers(samples.path)
+    found = load_evaluation_samples(samples.path)
+    inverted = [each for each in found.outcomes if set(each.best_scores.values()) == {3.0}]
+    assert [(each.arm, each.photograph) for each in inverted] == [("candidate", "20"), ("candidate", "32")]
+    assert len(found.outcomes) == 88

@@ -140,5 +140,5 @@ def test_gate_without_advice_cannot_be_defined() -> None:
 
 def test_required_gates_are_unchanged() -> None:
     required = {gate.name for gate in GATES if gate.required is Requirement.ALWAYS}
-    assert required == {"integrity", "effect", "format_compliance", "latency_overhead", "score_error", "health"}
+    assert required == {"integrity", "effect", "format_compliance", "latency_overhead", "score_error", "tail", "health"}
     assert [gate.name for gate in GATES if gate.required is Requirement.WITH_CHAMPION] == ["champion"]

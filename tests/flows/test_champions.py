@@ -22,6 +22,7 @@ from deployments.run_watcher import FlowRunStatus
 from flows.promote import promote_flow
 from mondrian_core.registry import Registry
 from mondrian_core.settings import Settings
+from tests.registry.conftest import served_record
 
 pytestmark = [pytest.mark.flow, pytest.mark.timeout(300)]
 GATES = ("integrity", "effect", "format_compliance", "latency_overhead", "score_error")
@@ -49,7 +50,7 @@ def register(settings: Settings, advisor: str, verdict: str, folder: Path) -> st
         }
         for name in GATES
     ]
-    manifest = {"gate_report": {"verdict": verdict, "gates": gates}}
+    manifest = {"gate_report": {"verdict": verdict, "gates": gates, **served_record()}}
     state: Any = "rejected" if verdict == "FAIL" else "candidate"
     return Registry(settings.adapters_root).register(advisor, folder, manifest, state).version
 

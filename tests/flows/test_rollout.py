@@ -25,6 +25,7 @@ from mondrian_core.registry import Registry
 from mondrian_core.rollout import SERVICE_ACTOR, Rollout, active_rollout, check_rollout
 from mondrian_core.settings import Settings
 from mondrian_core.store import Store
+from tests.registry.conftest import served_record
 from tests.rollout.conftest import assigned_jobs
 
 pytestmark = [pytest.mark.flow, pytest.mark.timeout(300)]
@@ -48,7 +49,7 @@ def store(settings: Settings) -> Iterator[Store]:
 def register(registry: Registry, advisor: str, folder: Path, **manifest: Any) -> str:
     """A version whose files are sound and whose gates all pass."""
     folder.mkdir()
-    draw = np.random.default_rng(7)
+    draw = np.random.default_rng(len(list(folder.parent.iterdir())))  # no version is a copy of another
     arrays = {
         f"layers.0.q_proj.{name}": draw.normal(size=shape).astype(np.float32)
         for name, shape in (("lora_a", (8, 2)), ("lora_b", (2, 8)))
@@ -57,9 +58,8 @@ def register(registry: Registry, advisor: str, folder: Path, **manifest: Any) ->
     config = {"fine_tune_type": "lora", "lora_parameters": {"rank": 2, "scale": 2.0, "keys": ["layers.0.q_proj"]}}
     (folder / "adapter_config.json").write_text(json.dumps(config))
     gates = [{"name": name, "verdict": "PASS", "sentence": f"{name} passed."} for name in GATES]
-    return registry.register(
-        advisor, folder, {"gate_report": {"verdict": "PASS", "gates": gates}, **manifest}, actor="person:test"
-    ).version
+    report = {"verdict": "PASS", "gates": gates, **served_record()}
+    return registry.register(advisor, folder, {"gate_report": report, **manifest}, actor="person:test").version
 
 
 def champion_and_candidate(registry: Registry, advisor: str, room: Path) -> tuple[str, str]:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from mondrian_core import stages
+from mondrian_core import software_identity, stages
 from mondrian_core.cli import main
 from mondrian_core.data.sample_workspace import create_workspace
 from mondrian_core.errors import BadRecipe, NothingNewToTrain
@@ -22,12 +22,14 @@ from mondrian_core.recipes import DEFAULT_RECIPE, Recipe, bundled_recipes, recip
 from mondrian_core.settings import Settings
 from mondrian_core.stages import (
     StageContext,
+    change_detection,
     choose_recipe_by_size,
     new_stage_context,
-    record_retraining,
     require_changed_inputs,
     with_seed,
 )
+from mondrian_core.stages.change_detection import training_inputs_digest
+from tests.registry.conftest import manifest, write_adapter
 
 MODULE = "language_model.model.layers.0.self_attn.q_proj"
 
@@ -65,11 +67,9 @@ def done(context: StageContext, tmp_path: Path) -> StageContext:
         "base": {"name": "mini", "fingerprint": "f" * 64},
         "parent": None,
         "seed": 0,
-        "gate_report": {"verdict": "FAIL", "gates": []},
+        "gate_report": {"verdict": "FAIL", "gates": [], "training_inputs": training_inputs_digest(context)},
     }
-    version = context.registry.register("ansel", folder, manifest, "rejected", actor="test").version
-    write_json(context.run_folder / "promote.json", {"decision": "rejected", "version": version, "sentence": "No."})
-    record_retraining(context)
+    context.registry.register("ansel", folder, manifest, "rejected", actor="test")
     return context
 
 
@@ -125,19 +125,74 @@ def test_what_decides_the_result_counts_as_new(done: StageContext, change: objec
     require_changed_inputs(change(done))  # type: ignore[operator]
 
 
-def test_an_unreadable_record_stops_nothing(done: StageContext) -> None:
-    (done.root / "runs" / "retrained" / "ansel.json").write_text("[")
+def test_code_and_packages_count_as_inputs(done: StageContext, monkeypatch: pytest.MonkeyPatch) -> None:
+    packages = software_identity.training_packages()
+    assert {"mlx", "mlx-vlm", "transformers", "pillow"} <= packages.keys() and "prefect" not in packages
+    for name, value in (("training_code_digest", "other"), ("training_packages", {**packages, "mlx": "0.99"})):
+        with monkeypatch.context() as patched:
+            patched.setattr(change_detection, name, lambda value=value: value)
+            require_changed_inputs(done)
+    with pytest.raises(NothingNewToTrain):
+        require_changed_inputs(done)
+
+
+def test_the_code_that_trains_determines_the_digest(tmp_path: Path) -> None:
+    digests = []
+    for name in ("training/loop.py", "images.py", "cli/app.py", "serving/http/app.py"):
+        root = tmp_path / name.replace("/", "-")
+        for path in ("training/loop.py", "images.py", "cli/app.py", "serving/http/app.py"):
+            (root / path).parent.mkdir(parents=True, exist_ok=True)
+            (root / path).write_text("changed" if path == name else "as it was")
+        digests.append(software_identity.training_code_digest(root))
+    assert len({digests[0], digests[1]}) == 2 and digests[2] == digests[3] and digests[2] not in digests[:2]
+
+
+def moved(context: StageContext, tmp_path: Path) -> StageContext:
+    """Workspace and registry under other names, without the folders of earlier runs."""
+    here = tmp_path / "elsewhere"
+    shutil.copytree(context.workspace, here / "photographs")
+    shutil.rmtree(here / "photographs" / "runs")
+    shutil.copytree(context.adapters, here / "versions")
+    settings = Settings(workspace=here / "photographs", adapters=here / "versions", base_model="mini")
+    again = new_stage_context(settings, "ansel", Recipe())
+    stages.link_stage(again)
+    return again
+
+
+def test_the_registry_knows_what_was_trained_wherever_it_moves(done: StageContext, tmp_path: Path) -> None:
+    with pytest.raises(NothingNewToTrain, match="v0001"):
+        require_changed_inputs(moved(done, tmp_path))
+
+
+def test_an_earlier_version_with_the_same_inputs_counts_too(done: StageContext, tmp_path: Path) -> None:
+    """The last retraining had other inputs, such as a critique that was removed again."""
+    done.registry.register("ansel", write_adapter(tmp_path / "later", 5), manifest(), actor="test")
+    with pytest.raises(NothingNewToTrain, match="v0001"):
+        require_changed_inputs(done)
+    done.registry.quarantine("ansel", "v0001", actor="test", reason="a bad disk")
     require_changed_inputs(done)
 
 
+def test_equal_weights_of_other_inputs_are_known_from_then_on(done: StageContext) -> None:
+    """Training after an update of the program gave the weights of v0001 again, which got that evaluation."""
+    updated = with_seed(done, 7)
+    require_changed_inputs(updated)
+    report = {"verdict": "FAIL", "gates": [], "training_inputs": training_inputs_digest(updated)}
+    done.registry.record_evaluation("ansel", "v0001", report, actor="test")
+    for context in (done, updated):
+        with pytest.raises(NothingNewToTrain, match="v0001"):
+            require_changed_inputs(context)
+
+
 def test_retrain_with_nothing_new_exits_with_1(done: StageContext, capsys: pytest.CaptureFixture[str]) -> None:
-    chosen = choose_recipe_by_size(done)
-    record_retraining(chosen)
+    inputs = {"training_inputs": training_inputs_digest(choose_recipe_by_size(done))}
+    done.registry.record_evaluation("ansel", "v0001", {"verdict": "FAIL", "gates": [], **inputs}, actor="test")
     where = ["--workspace", done.workspace, "--adapters", done.adapters, "--base-model", "mini"]
     assert main(["retrain", "--advisor", "ansel", *where]) == 1
     said = capsys.readouterr()
     assert "Nothing new to train" in said.err and "--force" in said.err
     assert "small-set" in said.out + said.err
+    assert [version.version for version in done.registry.versions("ansel")] == ["v0001"]
 
 
 def test_few_critiques_get_the_recipe_for_small_sets(context: StageContext) -> None:

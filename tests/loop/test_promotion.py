@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sqlite3
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,9 @@ import pytest
 
 from mondrian_core import stages
 from mondrian_core.errors import BadInput
+from mondrian_core.gate_strictness import judged_settings
 from mondrian_core.models.base_model import base_fingerprint
-from mondrian_core.prompts import AdvisorPrompt
+from mondrian_core.prompts import AdvisorPrompt, prompt_digest
 from mondrian_core.recipes import recipe_from_values
 from mondrian_core.registry import ChampionReference, Registry
 from mondrian_core.rollout import active_rollout
@@ -22,9 +24,11 @@ from mondrian_core.settings import Settings
 from mondrian_core.stages import DatasetSummary, EvaluateSummary, PromoteSummary, StageContext, TrainSummary, register
 from mondrian_core.stages.promotion_decision import check_manual_promotion
 from mondrian_core.store import Store
-from tests.registry.conftest import gate_report, manifest, write_adapter
+from tests.registry.conftest import gate_report, manifest, served_conditions, write_adapter
 from tests.registry.faults import killed_at
 from tests.rollout.conftest import begin_rollout
+
+ANSEL = AdvisorPrompt("ansel", "Ansel Adams", "Landscapes.")
 
 
 def registered(tmp_path: Path, *, rollout: bool, adapters: str | None = None) -> StageContext:
@@ -32,7 +36,7 @@ def registered(tmp_path: Path, *, rollout: bool, adapters: str | None = None) ->
     workspace = tmp_path / "workspace"
     workspace.mkdir()
     with Store.create(workspace / "mondrian.db") as store:
-        store.add_advisor(AdvisorPrompt("ansel", "Ansel Adams", "Landscapes."))
+        store.add_advisor(ANSEL)
     settings = Settings(workspace=workspace, adapters=adapters or tmp_path / "adapters", base_model="mini")
     context = stages.new_stage_context(
         settings, "ansel", recipe_from_values({"promote": {"rollout": rollout}}), run="a-run"
@@ -47,7 +51,7 @@ def registered(tmp_path: Path, *, rollout: bool, adapters: str | None = None) ->
     return context
 
 
-def evaluated(context: StageContext, champion: ChampionReference) -> None:
+def evaluated(context: StageContext, champion: ChampionReference, **record: Any) -> None:
     """Leave what link, dataset, train and evaluate leave, with gates that all passed against that champion."""
     gates = gate_report()["gates"]
     gates.append({"name": "champion", "verdict": "PASS", "sentence": "better.", "n": 20})
@@ -74,6 +78,12 @@ def evaluated(context: StageContext, champion: ChampionReference) -> None:
             gates=gates,
             split="test",
             compared_with=champion.as_dict(),
+            record={
+                "run": context.run,
+                "conditions": served_conditions(prompt=prompt_digest(ANSEL)),
+                "settings": judged_settings(context.recipe),
+                **record,
+            },
         ),
     }
     for name, summary in left.items():
@@ -151,6 +161,7 @@ def test_a_later_evaluation_is_what_counts(tmp_path: Path) -> None:
     registry = context.registry
     registry.rollback("ansel", actor="person:test", reason="r")
     report = {**gate_report(), "compared_with": registry.reference("ansel").as_dict()}
+    report["conditions"] = served_conditions(prompt=prompt_digest(ANSEL))
     registry.record_evaluation("ansel", "v0002", report, actor="person:test")
     lines = len(registry.history("ansel"))
     version = registry.record_evaluation("ansel", "v0002", report, actor="person:test")
@@ -174,6 +185,47 @@ def test_a_run_promotes_once(tmp_path: Path) -> None:
     lines = len(registry.history("ansel"))
     assert stages.promote_stage(context) == first
     assert registry.current("ansel") == "v0001" and len(registry.history("ansel")) == lines
+
+
+def again(context: StageContext, run: str, **record: Any) -> StageContext:
+    """Another run of the same workspace whose training gave the weights of v0002, up to its registration."""
+    other = replace(context, run=run)
+    evaluated(other, context.registry.reference("ansel"), **record)
+    stages.register_stage(other)
+    return other
+
+
+def test_equal_weights_never_become_a_second_version(tmp_path: Path) -> None:
+    context = registered(tmp_path, rollout=False)
+    registry = context.registry
+    assert stages.promote_stage(context).decision == "promoted"
+    outcome = stages.promote_stage(again(context, "b-run"))
+    assert (outcome.decision, outcome.version) == ("unchanged", "v0002")
+    assert [version.version for version in registry.versions("ansel")] == ["v0001", "v0002"]
+    assert [each.report["run"] for each in registry.get("ansel", "v0002").evaluations] == ["a-run", "b-run"]
+    registry.rollback("ansel", actor="person:test", reason="worse")
+    outcome = stages.promote_stage(again(context, "c-run"))
+    assert (outcome.decision, registry.current("ansel")) == ("candidate", "v0001")
+    assert "was champion before" in outcome.sentence
+
+
+def test_a_changed_prompt_keeps_a_candidate(tmp_path: Path) -> None:
+    """Somebody edits the prompt while the run evaluates."""
+    context = registered(tmp_path, rollout=False)
+    with sqlite3.connect(context.root / "mondrian.db") as database:
+        database.execute("UPDATE advisors SET prompt = 'You are strict.'")
+    database.close()
+    outcome = stages.promote_stage(context)
+    assert outcome.decision == "candidate" and "the advisor's prompt has changed" in outcome.sentence
+    assert context.registry.current("ansel") == "v0001"
+
+
+def test_loosened_gates_promote_nothing_automatically(tmp_path: Path) -> None:
+    context = registered(tmp_path, rollout=False)
+    loose = judged_settings(recipe_from_values({"gates": {"p_value": 0.9}}))
+    outcome = stages.promote_stage(again(context, "b-run", settings=loose))
+    assert outcome.decision == "candidate" and "with loosened gates (gates.p_value is 0.9" in outcome.sentence
+    assert outcome.command is not None and outcome.command.endswith('--reason "..."')
 
 
 def test_killed_anywhere_and_tried_again_a_run_has_one_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,11 +11,17 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from mondrian_core.evaluation.gates import definitions
+from mondrian_core.evaluation.gates.gate import Requirement
+from mondrian_core.gate_strictness import judged_settings
+from mondrian_core.models.base_model import base_record
+from mondrian_core.recipes import Recipe
 from mondrian_core.registry import Registry
+from mondrian_core.stages.evaluation_conditions import EvaluationConditions, answer_schema_digest
 
 RANK = 4
 MODULE = "language_model.model.layers.0.self_attn.q_proj"
-GATES = ("integrity", "effect", "format_compliance", "latency_overhead", "score_error", "health")
+GATES = tuple(gate.name for gate in definitions.GATES if gate.required is Requirement.ALWAYS)
 
 
 def write_adapter(folder: Path, seed: int = 0, *, rank: int = RANK, fill: float | None = None) -> Path:
@@ -36,10 +42,29 @@ def write_adapter(folder: Path, seed: int = 0, *, rank: int = RANK, fill: float 
     return folder
 
 
+def served_conditions(**others: Any) -> dict[str, Any]:
+    """The conditions under which a test serves: mini, no advisor's prompt, no camera settings."""
+    found = EvaluationConditions(
+        base=base_record("mini"), prompt=None, exif=False, answer_schema=answer_schema_digest()
+    ).as_dict()
+    return {**found, **others}
+
+
+def served_record() -> dict[str, Any]:
+    """What a report records of an evaluation that holds here, with the default gates."""
+    return {"conditions": served_conditions(), "settings": judged_settings(Recipe())}
+
+
 def gate_report(verdict: str = "PASS", compared_with: str | None = None, **others: str) -> dict[str, Any]:
     """A report in which every required gate says `verdict`, but for those named, against that champion."""
     gates = [{"name": name, "verdict": others.get(name, verdict), "sentence": f"{name} was seen."} for name in GATES]
-    return {"verdict": verdict, "gates": gates, "metrics": {}, "compared_with": {"version": compared_with}}
+    return {
+        "verdict": verdict,
+        "gates": gates,
+        "metrics": {},
+        "compared_with": {"version": compared_with},
+        **served_record(),
+    }
 
 
 def manifest(verdict: str = "PASS", **values: Any) -> dict[str, Any]:

@@ -10,13 +10,14 @@ import pytest
 from mondrian_core.errors import BadInput, GateFailed
 from mondrian_core.registry.version import AdapterVersion, ChampionReference, VersionState
 from mondrian_core.stages.promotion_decision import Keep, Promote, Reject, check_manual_promotion, decide_promotion
-from tests.registry.conftest import gate_report
+from tests.registry.conftest import GATES, gate_report
 
 NOBODY, V1 = ChampionReference(), ChampionReference("v0001", "1" * 64)
 
 
 def test_all_gates_passing_promotes() -> None:
-    assert decide_promotion(gate_report(), NOBODY) == Promote("Promoted: all 6 gates passed; it is the first champion.")
+    sentence = f"Promoted: all {len(GATES)} gates passed; it is the first champion."
+    assert decide_promotion(gate_report(), NOBODY) == Promote(sentence)
 
 
 def test_failed_gate_rejects_and_is_named() -> None:

@@ -326,8 +326,9 @@ def test_retention_keeps_what_a_rollback_may_return_to(filled: Registry, adapter
     assert filled.prune("ansel", keep=1, actor="a", dry_run=True) == ["v0003", "v0004"]
     assert len(filled.versions("ansel")) == 6
     assert filled.prune("ansel", keep=1, actor="a") == ["v0003", "v0004"]
-    assert filled.prune("ansel", keep=0, actor="a", force=True) == ["v0001", "v0002", "v0006"]
-    assert filled.rollback("ansel", actor="a", reason="nothing left") is None
+    assert filled.prune("ansel", keep=0, actor="a", force=True) == ["v0002", "v0006"]  # v0001 is the best champion
+    left = filled.rollback("ansel", actor="a", reason="v0002 is gone")
+    assert left is not None and left.version == "v0001"
 
 
 def test_lineage_describe_and_diff(registry: Registry, adapter: Path) -> None:

@@ -15,12 +15,14 @@ from s3fs import S3FileSystem
 from werkzeug.serving import WSGIRequestHandler, make_server
 
 from mondrian_core.cli import main
-from mondrian_core.errors import BadAdapter, BadInput, ChampionChanged, MondrianError
+from mondrian_core.errors import BadAdapter, BadInput, ChampionChanged, GateFailed, MondrianError
 from mondrian_core.events import StageEvent, StageNotice
 from mondrian_core.registry import ChampionReference, Registry
+from mondrian_core.registry.looks import looks_in_history
 from mondrian_core.registry.object_store import ObjectStore, Unreachable, WriteConflict, open_object_store
 from mondrian_core.settings import Settings, cache_folder_from_url, url_from_cache_folder
-from tests.registry.conftest import manifest, write_adapter
+from tests.registry.conftest import gate_report, manifest, write_adapter
+from tests.registry.test_looks import look_request
 from tests.rollout.conftest import begin_rollout
 
 
@@ -171,6 +173,58 @@ def test_an_object_that_was_changed_is_never_served(filled: Registry, machine: M
     history_is_true(filled)
 
 
+def overtaken_by(other: Callable[[], object], monkeypatch: pytest.MonkeyPatch) -> None:
+    """`other` happens on another machine just before the next line of a history is published."""
+    write, waiting = ObjectStore.write_if, [other]
+
+    def late(self: ObjectStore, path: str, *arguments: Any, **options: Any) -> Any:
+        if path.endswith("history.jsonl") and waiting:
+            waiting.pop()()
+        return write(self, path, *arguments, **options)
+
+    monkeypatch.setattr(ObjectStore, "write_if", late)
+
+
+def test_a_failure_recorded_at_the_same_time_stops_a_promotion(
+    filled: Registry, machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failed = gate_report("PASS", health="FAIL")
+    overtaken_by(lambda: machine("b").record_evaluation("ansel", "v0002", failed, actor="b"), monkeypatch)
+    with pytest.raises(GateFailed):
+        filled.promote("ansel", "v0002", expected="v0001", actor="a", reason="it passed")
+    assert filled.current("ansel") == "v0001" and filled.get("ansel", "v0002").state == "rejected"
+    history_is_true(filled)
+
+
+def test_evaluations_at_the_same_time_are_both_recorded_and_the_failure_counts(
+    filled: Registry, machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The later line says "candidate", because its writer had not seen the FAIL."""
+    failed = {**gate_report("PASS", health="FAIL"), "photographs": ["one"], "run": "b"}
+    overtaken_by(lambda: machine("b").record_evaluation("ansel", "v0002", failed, actor="b"), monkeypatch)
+    passed = {**gate_report(), "photographs": ["two"], "run": "a"}
+    assert filled.record_evaluation("ansel", "v0002", passed, actor="a").state == "rejected"
+    version = machine("c").get("ansel", "v0002")
+    assert [each.report["run"] for each in version.recorded] == ["b", "a"] and version.state == "rejected"
+    history_is_true(filled)
+
+
+def test_what_a_person_rejects_at_the_same_time_stays_rejected(
+    filled: Registry, machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    overtaken_by(lambda: machine("b").reject("ansel", "v0002", actor="b", reason="dull"), monkeypatch)
+    filled.record_evaluation("ansel", "v0002", {**gate_report(), "run": "a"}, actor="a")
+    assert machine("c").get("ansel", "v0002").state == "rejected"
+
+
+def test_equal_weights_are_one_version_for_every_machine(filled: Registry, machine: Machine, tmp_path: Path) -> None:
+    adapter = write_adapter(tmp_path / "again", 1)
+    there = machine("b")
+    assert there.register("ansel", adapter, manifest(), actor="b", run="tuesday").version == "v0002"
+    known = machine("c").version_with_content("ansel", adapter)
+    assert known is not None and known.version == "v0002" and len(there.versions("ansel")) == 3
+
+
 def test_a_half_copied_version_is_none_and_its_number_is_taken(
     filled: Registry, machine: Machine, url: str, tmp_path: Path
 ) -> None:
@@ -237,6 +291,25 @@ def test_of_registrations_at_once_each_gets_a_number(machine: Machine, tmp_path:
     versions = machine("x").versions("ansel")
     assert sorted(version.manifest["run"] for version in versions) == [f"run-{number}" for number in range(6)], ends
     assert len({version.version for version in versions}) == 6
+    history_is_true(machine("x"))
+
+
+def test_of_looks_at_once_each_gets_a_number(machine: Machine) -> None:
+    ready = threading.Barrier(6)
+
+    def take(number: int) -> None:
+        ready.wait()
+        machine(f"m{number}").take_look("ansel", look_request(f"run-{number}"), actor="m")
+
+    racers = [threading.Thread(target=take, args=(number,)) for number in range(6)]
+    for racer in racers:
+        racer.start()
+    for racer in racers:
+        racer.join()
+    looks = looks_in_history(machine("x").history("ansel"))
+    assert sorted(look.number for look in looks) == list(range(1, 7))
+    assert len({look.run for look in looks}) == 6
+    assert machine("y").take_look("ansel", look_request("run-3"), actor="m") in looks
     history_is_true(machine("x"))
 
 

@@ -28,7 +28,7 @@ class Books(RuleBasedStateMachine):
         self.fsync = os.fsync
         os.fsync = lambda fd: None  # as in test_faults: only a power cut needs it
         self.registry = Registry(self.room / "adapters")
-        self.adapter = write_adapter(self.room / "trained")
+        self.registered = 0
         self.champions: list[str | None] = [None]
         self.states: dict[str, str] = {}
         self.damaged: set[str] = set()
@@ -41,7 +41,9 @@ class Books(RuleBasedStateMachine):
     @rule(target=versions, verdict=st.sampled_from(["PASS", "INCONCLUSIVE", "FAIL"]))
     def register(self, verdict: str) -> str:
         state = "rejected" if verdict == "FAIL" else "candidate"
-        version = self.registry.register("ansel", self.adapter, manifest(verdict), state)
+        self.registered += 1  # other weights each time: a FAIL counts for every version with the same ones
+        adapter = write_adapter(self.room / "trained", self.registered)
+        version = self.registry.register("ansel", adapter, manifest(verdict), state)
         assert version.version not in self.states
         self.states[version.version] = state
         return version.version

@@ -20,10 +20,11 @@ from mondrian_core.rollout import (
     count_observations,
     load_rollout,
     rollout_requests,
+    rollout_store,
 )
 from mondrian_core.rollout.plan import ArmCounts, PairCounts
 from mondrian_core.store import Job
-from tests.registry.conftest import manifest, write_adapter
+from tests.registry.conftest import gate_report, manifest, write_adapter
 from tests.rollout.conftest import begin_rollout
 
 NOW = datetime(2026, 11, 21, tzinfo=UTC)
@@ -224,3 +225,16 @@ def test_rollout_evaluation_counts_decides_and_applies(registry: Registry) -> No
     assert isinstance(seen.decision, RollBack) and registry.current("ansel") == "v0001"
     assert registry.history("ansel")[-1].actor == "flow:advance"
     assert seen.as_dict()["decision"] == "roll back" and seen.as_dict()["observed"]["longest_run"] == 3
+
+
+def test_a_version_that_failed_an_evaluation_gets_no_further_share(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin(registry)
+    monkeypatch.setattr(rollout_store, "decide_rollout", lambda *_: Advance(0.10, "Advanced.", {"failures": 0.5}))
+    registry.record_evaluation("ansel", "v0002", gate_report("PASS", health="FAIL"), actor="person:me")
+    seen = check_rollout(registry, "ansel", [], actor="flow:advance", now=NOW)
+    assert isinstance(seen.decision, Hold) and "failed since its rollout began (health)" in seen.decision.sentence
+    assert seen.after.share == seen.before.share and seen.decision.evidence == {"failures": 0.5}
+    registry.record_evaluation("ansel", "v0002", gate_report(), actor="person:me")
+    assert check_rollout(registry, "ansel", [], actor="flow:advance", now=NOW).after.share == 0.10

@@ -2,10 +2,10 @@
 
 It speaks the real protocol (it runs the real host) and answers at once. CONTROL is a JSON file that is read before each
 question: {"die": times to die, "hang": seconds, "waits": signs of life while it has no turn, "tokens": count, "pace":
-seconds a token, "texts": answers in order, "embedding": of every photograph, "unsound": names of adapter folders
-with problems, "no_base": true, "deadly", "garbled": names of adapter folders that kill the process or answer nonsense
-("*": all, and the base), "refuse": the model refuses the photograph, "odd": names of adapter folders that
-raise an unexpected error, "record_pixels": file for the size and hash of the image}.
+seconds a token, "texts": answers in order, "expected": scores by dimension, "embedding": of every photograph,
+"unsound": names of adapter folders with problems, "no_base": true, "deadly", "garbled": names of adapter folders that
+kill the process or answer nonsense ("*": all, and the base), "refuse": the model refuses the photograph, "odd": names
+of adapter folders that raise an unexpected error, "record_pixels": file for the size and hash of the image}.
 """
 
 from __future__ import annotations
@@ -62,6 +62,7 @@ class FakeEngine:
             prefill_seconds=0.01,
             decode_seconds=0.02,
             boot=str(os.getpid()),
+            expected_scores=orders.get("expected", {}),
             embedding=vector,
             drafted=drafted,
             accepted=accepted,

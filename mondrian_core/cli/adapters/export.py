@@ -68,8 +68,7 @@ def export_adapter_command(
 
 def _base_model_for_export(version: AdapterVersion, given: str) -> str:
     """The base to load for a version: the given one if its fingerprint matches, otherwise the manifest's."""
-    from mondrian_core.models.base_model import base_fingerprint
-    from mondrian_core.models.lora.adapter_inspection import local_base_path
+    from mondrian_core.models.base_model import base_fingerprint, local_base_path
 
     named = (version.manifest.get("base") or {}).get("name")
     folder = local_base_path(given)

@@ -86,7 +86,12 @@ def list_adapters_command(*, options: OptionalAdvisorOptions = OptionalAdvisorOp
         for heading in ("advisor", "version", "state", "verdict", "created", "base", "parent"):
             table.add_column(heading)
         for value in values:
-            shown = {**value, "state": " ".join(filter(None, (value["state"], value["rollout"])))}
+            loosened = ", loosened gates" if value["loosened"] else ""
+            shown = {
+                **value,
+                "state": " ".join(filter(None, (value["state"], value["rollout"]))),
+                "verdict": f"{value['verdict'] or ''}{loosened}",
+            }
             table.add_row(
                 *(
                     str(shown.get(key) or "")

@@ -16,8 +16,10 @@ from mondrian_core.cli.adapters.mlx_vlm_command import mlx_vlm_command_words, sh
 from mondrian_core.cli.options import AdvisorOptions, WholeNumber, settings_from_options
 from mondrian_core.cli.terminal_output import display_number, print_result, rich_gate_table
 from mondrian_core.errors import MondrianError
+from mondrian_core.gate_strictness import loosened_text
 from mondrian_core.prompts import AdvisorPrompt
 from mondrian_core.registry import (
+    OBJECTIONS,
     AdapterVersion,
     Registry,
     compare_version_critiques,
@@ -102,10 +104,19 @@ def _draw_version(console: Console, version: AdapterVersion, value: Mapping[str,
     console.print(_lineage_tree(value["family"], version.version))
     if gates := (version.report or {}).get("gates"):
         console.print(rich_gate_table(gates))
+    if version.evaluations and version.evaluations[-1].loosened:
+        console.print(f"  evaluated {escape(loosened_text(version.evaluations[-1].loosened))}")
+    for failed in version.unanswered_failures:
+        console.print(
+            f"  an evaluation {failed.at[:10] or 'at the registration'} failed: {', '.join(failed.failed_gates)}; no "
+            "later one passed these gates on the same photographs"
+        )
     table = _table("History", "", "when", "what", "who", "why")
     for entry in value["history"]:
         what = entry["event"] if entry["version"] == version.version else f"{entry['event']} of {entry['version']}"
-        table.add_row(str(entry["serial"]), entry["at"][:16], what, entry["actor"], escape(entry["reason"]))
+        against = "; ".join(entry["detail"].get(OBJECTIONS, ()))
+        why = entry["reason"] + (f" (although {against})" if against else "")
+        table.add_row(str(entry["serial"]), entry["at"][:16], what, entry["actor"], escape(why))
     if value["history"]:
         console.print(table)
 

@@ -12,8 +12,9 @@ import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from scipy.special import bdtrc
 
@@ -22,6 +23,9 @@ from mondrian_core.evaluation.measure.contamination import comments_text
 from mondrian_core.evaluation.measure.samples import EvaluationSamples
 from mondrian_core.samples_file import BASE, CANDIDATE, SamplesFile
 from mondrian_core.statistics import intervals
+
+if TYPE_CHECKING:
+    from jinja2 import Template
 
 HUMAN_JUDGE, NO_PREFERENCE = "a person", "same"
 SIDES = ("left", "right")
@@ -74,17 +78,11 @@ def blind_run_key(samples: EvaluationSamples) -> str:
     return hashlib.sha256(json.dumps(samples.identity, sort_keys=True).encode()).hexdigest()
 
 
-def blind_page(samples: EvaluationSamples) -> str:
-    """A standalone page on which a person chooses for each pair and saves the choices as a file.
-
-    Raises:
-        BadInput: there is no pair.
-    """
+@cache
+def _template() -> Template:
+    """Compiled once per process."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-    pairs = blind_pairs(samples)
-    if not pairs:
-        raise BadInput("No photograph has two different readable critiques.", "Choose another run.")
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=True,
@@ -92,6 +90,18 @@ def blind_page(samples: EvaluationSamples) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    return environment.get_template("blind.html")
+
+
+def blind_page(samples: EvaluationSamples) -> str:
+    """A standalone page on which a person chooses for each pair and saves the choices as a file.
+
+    Raises:
+        BadInput: there is no pair.
+    """
+    pairs = blind_pairs(samples)
+    if not pairs:
+        raise BadInput("No photograph has two different readable critiques.", "Choose another run.")
     shown = [
         {
             "name": pair.photograph,
@@ -101,7 +111,7 @@ def blind_page(samples: EvaluationSamples) -> str:
         }
         for pair in pairs
     ]
-    return environment.get_template("blind.html").render(pairs=shown, key=blind_run_key(samples))
+    return _template().render(pairs=shown, key=blind_run_key(samples))
 
 
 def load_preference_choices(samples: EvaluationSamples, path: Path) -> list[PreferenceChoice]:

@@ -24,6 +24,7 @@ from mondrian_core.evaluation.gates.results import (
     short_number,
 )
 from mondrian_core.evaluation.measure.metrics import ArmComparison
+from mondrian_core.evaluation.measure.pooled_evidence import LookEvidence
 from mondrian_core.recipes import GateRecipe
 from mondrian_core.rubric import DIMENSION_TITLES, DIMENSIONS
 
@@ -40,14 +41,14 @@ def _judge_score_error(measured: GateMeasurements, recipe: GateRecipe) -> Judgem
         no_pair = "No photograph could be compared with the base"
         why = no_pair if measured.untested is None else untested_message(measured)
         return Judgement(verdict=INCONCLUSIVE, sentence=f"{why}.", cause=_no_pair_cause(compared, measured))
-    gain = compared.reduction
+    gain, look = compared.reduction, _look_of(measured, compared, recipe)
     if compared.n < recipe.score_photographs:
         verdict, why = INCONCLUSIVE, f"; at least {recipe.score_photographs} photographs are needed"
     elif gain <= 0:
         verdict, why = FAIL, "; it is not better"
     elif _too_many_unanswered(compared, recipe):
         verdict, why = INCONCLUSIVE, f"; {compared.no_answer} photographs got no answer"
-    elif gain >= recipe.score_improvement and compared.p_better <= recipe.p_value:
+    elif gain >= recipe.score_improvement and compared.p_better <= recipe.p_value and look.passes:
         verdict, why = PASS, ""
     else:
         verdict, why = INCONCLUSIVE, f"; {_what_is_missing(compared, gain, recipe)}"
@@ -58,7 +59,7 @@ def _judge_score_error(measured: GateMeasurements, recipe: GateRecipe) -> Judgem
     )
     return Judgement(
         verdict=verdict,
-        sentence=f"{says}{why}.{_detectable(compared)}",
+        sentence=f"{says}{why}. {_look_sentence(look)}{_detectable(compared)}",
         observed=gain,
         n=compared.n,
         interval=compared.interval,
@@ -126,11 +127,48 @@ def _non_inferiority(
     if _too_many_unanswered(compared, recipe):
         return INCONCLUSIVE, f"; {compared.no_answer} photographs got no answer"
     verdict, reason = PASS, f"at most {margin:.0%} worse (p = {p_value}) and no dimension is shown to be worse"
-    if compared.p_not_inferior > recipe.p_value:
+    if compared.reduction is not None and compared.reduction < 0:
+        verdict, reason = INCONCLUSIVE, "it must not be above the champion's"
+    elif compared.p_not_inferior > recipe.p_value:
         verdict, reason = INCONCLUSIVE, f"not shown to be less than {margin:.0%} worse (p = {p_value})"
     elif doubtful:
         verdict, reason = INCONCLUSIVE, f"it may be worse in {doubtful}"
     return verdict, f"; {reason}"
+
+
+def _judge_best_champion(measured: GateMeasurements, recipe: GateRecipe) -> Judgement:
+    """The candidate is not worse than the best champion so far, on photographs that neither was trained on."""
+    compared, by_folds = deciding_comparison(measured.against_best, measured.best_by_folds, recipe)
+    name, margin = measured.best_champion, recipe.best_champion_margin
+    if compared is None or compared.reduction is None:
+        if compared is not None and compared.n and compared.error_ours == 0:
+            return Judgement(verdict=PASS, sentence="Neither makes any error.", observed=0.0, n=compared.n)
+        says = f"No photograph could be compared with {name}, the best champion so far."
+        return Judgement(verdict=INCONCLUSIVE, sentence=says, cause=_no_pair_cause(compared, measured))
+    p_value = short_number(compared.p_not_inferior)
+    if compared.n < recipe.score_photographs:
+        verdict, why = INCONCLUSIVE, f"; at least {recipe.score_photographs} photographs are needed"
+    elif compared.reduction < 0 and compared.p_worse <= recipe.p_value:
+        verdict, why = FAIL, f"; it is worse (p = {short_number(compared.p_worse)})"
+    elif _too_many_unanswered(compared, recipe):
+        verdict, why = INCONCLUSIVE, f"; {compared.no_answer} photographs got no answer"
+    elif compared.p_not_inferior > recipe.p_value:
+        verdict, why = INCONCLUSIVE, f"; not shown to be less than {margin:.0%} worse (p = {p_value})"
+    else:
+        verdict, why = PASS, f"; less than {margin:.0%} worse (p = {p_value})"
+    says = (
+        f"{folds_prefix(measured) if by_folds else ''}Squared error {short_number(compared.error_ours)} against "
+        f"{short_number(compared.error_theirs)} of {name}, the best champion so far, on {compared.n} photographs: "
+        f"{_percent(compared.reduction)}"
+    )
+    return Judgement(
+        verdict=verdict,
+        sentence=f"{says}{why}.",
+        observed=-compared.reduction,
+        n=compared.n,
+        interval=(-compared.interval[1], -compared.interval[0]) if compared.interval else None,
+        cause=_undecided_cause(verdict, compared, recipe),
+    )
 
 
 def champion_dimension_results(compared: ArmComparison, recipe: GateRecipe) -> tuple[GateResult, ...]:
@@ -177,11 +215,20 @@ def _score_error_steps(measured: GateMeasurements, recipe: GateRecipe) -> list[s
 SCORE_ERROR = Gate(
     name="score_error",
     rule="squared error at least {gates.score_improvement:.0%} below the base's and one-sided p <= {gates.p_value:g} "
-    "(sign-flip test, paired over photographs)",
+    "(sign-flip test, paired over photographs); together with the year's earlier candidates p <= the level of this "
+    "look, so that a year of looks errs with probability {gates.yearly_level:g} at most",
     fails_when="not better than the base",
     inconclusive_when=f"{_TOO_FEW} (those of the folds count if the recipe has folds); better by less than required, "
-    "or possibly by chance",
-    recipe_fields=("score_improvement", "p_value", "score_photographs", "failed_share"),
+    "or possibly by chance; the year's looks don't show it yet, or are spent",
+    recipe_fields=(
+        "score_improvement",
+        "p_value",
+        "yearly_level",
+        "first_look_level",
+        "looks_per_year",
+        "score_photographs",
+        "failed_share",
+    ),
     judge=_judge_score_error,
     next_steps={
         FAIL: "The base is at least as close to the advisor: add critiques or change the training settings.",
@@ -191,12 +238,12 @@ SCORE_ERROR = Gate(
 )
 CHAMPION_COMPARISON = Gate(
     name="champion",
-    rule="squared error less than {gates.non_inferiority_margin:.0%} above the champion's (one-sided p <= "
-    "{gates.p_value:g}, paired over photographs), and no dimension shown to be worse by more "
-    f"(Holm over {len(DIMENSIONS)})",
+    rule="observed squared error not above the champion's, and shown to be less than "
+    "{gates.non_inferiority_margin:.0%} above it (one-sided p <= {gates.p_value:g}, paired over photographs), and no "
+    f"dimension shown to be worse by more (Holm over {len(DIMENSIONS)})",
     fails_when="shown to be worse overall (p <= {gates.p_value:g}), or by more than the margin in a dimension (Holm)",
-    inconclusive_when=f"{_TOO_FEW} that neither was trained on (folds as above); the margin is not shown overall; a "
-    "dimension may be worse by more than the margin (p <= {gates.p_value:g} before Holm)",
+    inconclusive_when=f"{_TOO_FEW} that neither was trained on (folds as above); above the champion's, or the margin "
+    "is not shown; a dimension may be worse by more than the margin (p <= {gates.p_value:g} before Holm)",
     recipe_fields=("non_inferiority_margin", "p_value", "score_photographs", "failed_share"),
     judge=_judge_champion,
     next_steps={
@@ -205,6 +252,59 @@ CHAMPION_COMPARISON = Gate(
     },
     required=Requirement.WITH_CHAMPION,
 )
+
+
+BEST_CHAMPION_COMPARISON = Gate(
+    name="best_champion",
+    rule="squared error less than {gates.best_champion_margin:.0%} above that of the best champion so far (one-sided "
+    "p <= {gates.p_value:g}, paired over photographs), so that a chain of slightly worse champions can't form",
+    fails_when="shown to be worse (p <= {gates.p_value:g})",
+    inconclusive_when=f"{_TOO_FEW} that neither was trained on (folds as above); the margin is not shown",
+    recipe_fields=("best_champion_margin", "p_value", "score_photographs", "failed_share"),
+    judge=_judge_best_champion,
+    applies=lambda measured: measured.has_champion and measured.best_champion is not None,
+    next_steps={
+        FAIL: "The champion stays; an earlier champion was better than this candidate.",
+        INCONCLUSIVE: "The champion stays until a candidate is shown to be as good as the best one so far.",
+    },
+    required=Requirement.IF_MEASURED,
+)
+
+
+def _look_of(measured: GateMeasurements, compared: ArmComparison, recipe: GateRecipe) -> LookEvidence:
+    """The look; where no registry counts looks, this comparison alone at the level of a first look."""
+    if measured.look is not None:
+        return measured.look
+    return LookEvidence(
+        number=None,
+        level=recipe.first_look_level,
+        spent=recipe.first_look_level,
+        yearly_level=recipe.yearly_level,
+        photographs=compared.n,
+        fresh=compared.n,
+        candidates=1,
+        p_value=compared.p_better,
+    )
+
+
+def _look_sentence(look: LookEvidence) -> str:
+    """Which look this is and what it cost."""
+    level = f"this look may pass at p <= {short_number(look.level)}"
+    if look.number is None:
+        return (
+            f"No registry counts the looks at this adapter, so {level}, the level of a first look, and the result "
+            "can't promote it."
+        )
+    if not look.level:
+        return f"Look {look.number} of the year: the looks of this year are spent, so this one can't pass."
+    pooled = ""
+    if look.candidates > 1:
+        earlier = "the earlier candidate" if look.candidates == 2 else f"the {look.candidates - 1} earlier candidates"
+        pooled = f" (p = {short_number(look.p_value)} with {earlier} of the year)"
+    return (
+        f"Look {look.number} of the year: {level}{pooled}; {short_number(look.spent)} of the year's "
+        f"{short_number(look.yearly_level)} is spent; {look.fresh} of {look.photographs} photographs are new."
+    )
 
 
 def _too_many_unanswered(compared: ArmComparison, recipe: GateRecipe) -> bool:
@@ -216,6 +316,8 @@ def _what_is_missing(compared: ArmComparison, gain: float, recipe: GateRecipe) -
     if gain < recipe.score_improvement:
         return f"better, but by less than {recipe.score_improvement:.0%}"
     enough = f"; about {compared.needed} photographs would show it" if (compared.needed or 0) > compared.n else ""
+    if compared.p_better <= recipe.p_value:
+        return "the looks of this year don't show it yet"
     return f"this may be chance (p must be <= {recipe.p_value:g}){enough}"
 
 

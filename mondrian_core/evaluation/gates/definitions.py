@@ -9,7 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import assert_never
 
-from mondrian_core.evaluation.gates.comparison_gates import CHAMPION_COMPARISON, SCORE_ERROR
+from mondrian_core.evaluation.gates.comparison_gates import (
+    BEST_CHAMPION_COMPARISON,
+    CHAMPION_COMPARISON,
+    SCORE_ERROR,
+)
 from mondrian_core.evaluation.gates.format_gate import FORMAT_COMPLIANCE
 from mondrian_core.evaluation.gates.gate import NEVER, Gate, Judgement, Requirement
 from mondrian_core.evaluation.gates.health_checks import HEALTH
@@ -23,6 +27,7 @@ from mondrian_core.evaluation.gates.results import (
     overall_verdict,
     short_number,
 )
+from mondrian_core.evaluation.gates.tail_gate import TAIL
 from mondrian_core.evaluation.measure.latency import INTERIM_LOOKS
 from mondrian_core.recipes import GateRecipe
 from mondrian_core.statistics import intervals
@@ -169,6 +174,8 @@ GATES: tuple[Gate, ...] = (
     LATENCY_OVERHEAD,
     SCORE_ERROR,
     CHAMPION_COMPARISON,
+    TAIL,
+    BEST_CHAMPION_COMPARISON,
     HEALTH,
     SECONDS_PER_PHOTOGRAPH,
 )

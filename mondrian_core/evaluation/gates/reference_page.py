@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,8 +15,11 @@ from mondrian_core.evaluation.measure.metamorphic import (
     INVISIBLE_EDIT_TOLERANCE,
     METAMORPHIC_RELATIONS,
 )
+from mondrian_core.evaluation.measure.tail import LEAST_DEVIATION
 from mondrian_core.recipes import EvaluateRecipe, GateRecipe
+from mondrian_core.retrieval.nearest_neighbors import NEIGHBORS
 from mondrian_core.rubric import DIMENSIONS
+from mondrian_core.statistics.sequential_levels import look_levels
 
 
 def gate_reference_page(
@@ -41,7 +45,11 @@ def gate_reference_page(
         rule=lambda check: check.rule_text(thresholds),
         conditions=lambda check: check.condition_texts(thresholds, amounts),
         dimensions=len(DIMENSIONS),
+        levels=look_levels(thresholds.yearly_level, thresholds.first_look_level, thresholds.looks_per_year),
+        shown_looks=sorted({math.ceil(thresholds.looks_per_year * part / 4) for part in (1, 2, 3, 4)} | {1}),
         rise=ALLOWED_SCORE_RISE,
+        least_deviation=LEAST_DEVIATION,
+        neighbors=NEIGHBORS,
         unseen=INVISIBLE_EDIT_TOLERANCE,
         relations=METAMORPHIC_RELATIONS,
     )

@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeVar
 from mondrian_core.evaluation.measure.health_metrics import ImageDependence, ModeCollapse
 from mondrian_core.evaluation.measure.latency import LatencyOverhead
 from mondrian_core.evaluation.measure.metrics import ArmComparison, FormatStatistics
+from mondrian_core.evaluation.measure.pooled_evidence import LookEvidence
 from mondrian_core.evaluation.measure.samples import EvaluationSamples
 from mondrian_core.recipes import GateRecipe
 
@@ -93,6 +94,9 @@ class GateMeasurements:
         against_base, against_champion: paired comparisons. The latter covers only photographs that the champion was not
             trained on; None without a champion.
         has_champion: there is a champion to compare with.
+        against_best, best_by_folds: the same comparisons with the best champion so far, whose margin is smaller.
+        best_champion: name of the best champion so far; None when there is none on this base.
+        look: which look of the year this is, and what the year's looks show together.
         champion_saw: number of scored photographs, including those of the folds, that the champion was trained on; None
             when its training set isn't known.
         overhead, collapse, dependence: see `LatencyOverhead`, `ModeCollapse` (over own photographs) and
@@ -122,7 +126,10 @@ class GateMeasurements:
     same_answers: float | None = None
     against_base: ArmComparison | None = None
     against_champion: ArmComparison | None = None
+    against_best: ArmComparison | None = None
     has_champion: bool = False
+    best_champion: str | None = None
+    look: LookEvidence | None = None
     champion_saw: int | None = 0
     overhead: LatencyOverhead | None = None
     collapse: ModeCollapse | None = None
@@ -134,6 +141,7 @@ class GateMeasurements:
     base_edits: Mapping[str, Mapping[str, Any]] | None = None
     by_folds: ArmComparison | None = None
     champion_by_folds: ArmComparison | None = None
+    best_by_folds: ArmComparison | None = None
     dependence_by_folds: ImageDependence | None = None
     untested: int | None = None
     metal: bool = False

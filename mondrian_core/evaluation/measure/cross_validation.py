@@ -32,7 +32,7 @@ from mondrian_core.events import StageNotice, StageProgressed, ignore_events
 from mondrian_core.images import perceptual_hash
 from mondrian_core.prompts import AdvisorPrompt
 from mondrian_core.rubric import DIMENSIONS
-from mondrian_core.samples_file import BASE, CANDIDATE, CHAMPION
+from mondrian_core.samples_file import BASE, BEST_CHAMPION, CANDIDATE, CHAMPION
 
 # (fold, IDs of the photographs to train on) -> the adapter's folder. It may return the result of an earlier run.
 TrainFold = Callable[[int, frozenset[str]], Path]
@@ -118,7 +118,7 @@ def _one_fold(
         runner.model.use(None)
         adapter = plan.train(fold, plan.training_photo_ids(fold))
     for subject in inside:
-        for arm in (BASE, CANDIDATE, CHAMPION):
+        for arm in (BASE, CANDIDATE, CHAMPION, BEST_CHAMPION):
             if (subject.name, arm) in done or not runner.may_ask(subject, arm, of_folds=True):
                 continue
             outcome = runner.ask(subject, arm, adapter if arm == CANDIDATE else None)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -185,6 +185,7 @@ class ArmComparison:
         penalised: photographs on which ours lacks a score, which counts with the worst legal error.
         left_out: photographs excluded because theirs lacks a score.
         no_answer: photographs excluded because one of the arms failed to run.
+        differences: their error minus ours by photograph.
     """
 
     n: int
@@ -201,6 +202,7 @@ class ArmComparison:
     left_out: int
     no_answer: int
     dimensions: tuple[DimensionComparison, ...] = ()
+    differences: Mapping[str, float] = field(default_factory=dict)
 
 
 def compare_paired_errors(
@@ -243,6 +245,7 @@ def compare_paired_errors(
         left_out=int((~no_answer & ~table.readable(theirs)).sum()),
         no_answer=int(no_answer.sum()),
         dimensions=_by_dimension(a, b, margin, seed),
+        differences=dict(zip(np.array(table.photographs)[counts].tolist(), difference.tolist(), strict=True)),
     )
 
 

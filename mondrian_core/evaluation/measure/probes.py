@@ -8,7 +8,8 @@ from dataclasses import replace
 from mondrian_core.evaluation.measure.answer_cache import pixel_digest
 from mondrian_core.evaluation.measure.metamorphic import METAMORPHIC_RELATIONS, EditedCopyOutcome
 from mondrian_core.evaluation.measure.outcomes import BASE_RAG, EvaluationOutcome
-from mondrian_core.evaluation.measure.runner import EvaluationPhotograph, EvaluationRunner
+from mondrian_core.evaluation.measure.runner import EvaluationPhotograph, EvaluationRunner, thumbnail_text
+from mondrian_core.evaluation.measure.tail import largest_deviations
 from mondrian_core.events import StageNotice, StageProgressed
 from mondrian_core.prompts import PortfolioComparison
 from mondrian_core.samples_file import BASE, CANDIDATE
@@ -16,6 +17,21 @@ from mondrian_core.samples_file import BASE, CANDIDATE
 # (scores of the first answer, photograph ID) -> the advisor's similar photographs; None when there are none.
 RetrievalLookup = Callable[[Mapping[str, float], str], PortfolioComparison | None]
 RETRIEVAL_TRIES = 3
+PICTURED = 12  # photographs without labels whose thumbnails are recorded
+
+
+def record_pictures_of_tail(
+    runner: EvaluationRunner,
+    subjects: Sequence[EvaluationPhotograph],
+    outcomes: Sequence[EvaluationOutcome],
+    known: Iterable[str],
+) -> None:
+    """Record thumbnails of the photographs without labels on which candidate and base differ most."""
+    by_name, done = {subject.name: subject for subject in subjects if not subject.labelled}, set(known)
+    furthest = largest_deviations([outcome for outcome in outcomes if outcome.photograph in by_name], PICTURED)
+    for name in furthest:
+        if name not in done:
+            runner.samples.append("picture", {"photograph": name, "picture": thumbnail_text(by_name[name].image)})
 
 
 def probe_edited_copies(

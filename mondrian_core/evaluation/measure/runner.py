@@ -40,7 +40,7 @@ from mondrian_core.prompts import (
 )
 from mondrian_core.recipes import Recipe
 from mondrian_core.rubric import DIMENSIONS, canonical_answer, make_critique, round_score
-from mondrian_core.samples_file import BASE, CANDIDATE, CHAMPION, PhotographOrigin, SamplesFile
+from mondrian_core.samples_file import BASE, BEST_CHAMPION, CANDIDATE, CHAMPION, PhotographOrigin, SamplesFile
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -101,6 +101,7 @@ class EvaluationRunner:
         recipe: how much is measured, and how answers are sampled.
         listen: receives progress and notices.
         champion_trained_on: names of the photographs that the champion was trained on; None when unknown.
+        best_trained_on: the same of the best champion, where that is another version.
         digests: of adapter files, by folder, as they are needed.
     """
 
@@ -114,6 +115,7 @@ class EvaluationRunner:
     champion_trained_on: frozenset[str] | None = (
         frozenset()
     )  # names of photographs; None: what it was trained on isn't known
+    best_trained_on: frozenset[str] | None = frozenset()
     digests: dict[Path | None, str] = field(default_factory=dict)
 
     def answer_all(
@@ -135,15 +137,16 @@ class EvaluationRunner:
         return outcomes
 
     def may_ask(self, subject: EvaluationPhotograph, arm: str, *, of_folds: bool = False) -> bool:
-        """False for the champion on a photograph without labels, or one that it was trained on.
+        """False for a champion on a photograph without labels, or one that it was trained on.
 
         A champion with unknown training data answers the dataset's held-out photographs, and none of the folds.
         """
-        if arm != CHAMPION:
+        if arm not in (CHAMPION, BEST_CHAMPION):
             return True
-        if self.champion_trained_on is None:
-            return subject.labelled and CHAMPION in self.adapters and not of_folds
-        return subject.labelled and CHAMPION in self.adapters and subject.name not in self.champion_trained_on
+        trained_on = self.champion_trained_on if arm == CHAMPION else self.best_trained_on
+        if not subject.labelled or arm not in self.adapters:
+            return False
+        return not of_folds if trained_on is None else subject.name not in trained_on
 
     def ask(
         self,
@@ -343,12 +346,16 @@ def open_unlabelled_photographs(
 
 def label_record(subject: EvaluationPhotograph, entry: LabelledPhotograph) -> dict[str, Any]:
     """The record of a labelled photograph for `samples.jsonl`, with a thumbnail (JPEG, base64)."""
-    picture = base64.b64encode(jpeg_bytes(downscale_to_fit(subject.image.convert("RGB"), _THUMBNAIL), 80)).decode()
     return {
         "photograph": subject.name,
         "title": entry.title,
         "digest": subject.digest,
         "scores": dict(entry.scores),
         "critique": entry.critique,
-        "picture": picture,
+        "picture": thumbnail_text(subject.image),
     }
+
+
+def thumbnail_text(image: Image.Image) -> str:
+    """A thumbnail for the report (JPEG, base64)."""
+    return base64.b64encode(jpeg_bytes(downscale_to_fit(image.convert("RGB"), _THUMBNAIL), 80)).decode()

@@ -32,6 +32,8 @@ class EvaluationSamples:
         constrained: answers constrained to the schema.
         folds: samples of cross-validation.
         training: critiques that the candidate was trained on.
+        pictures: by name, records with a thumbnail ("picture": JPEG, base64) of the photographs without labels on which
+            candidate and base differ most.
         preferences: blind preferences (`preference.PreferenceChoice` as plain values).
         load_seconds: time of the adapter's first use.
     """
@@ -47,6 +49,7 @@ class EvaluationSamples:
     constrained: tuple[EvaluationOutcome, ...] = ()
     folds: CrossValidationSamples = field(default_factory=CrossValidationSamples)
     training: tuple[str, ...] = ()
+    pictures: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     preferences: tuple[Mapping[str, str], ...] = ()
     load_seconds: float | None = None
 
@@ -104,6 +107,7 @@ def load_evaluation_samples(path: Path) -> EvaluationSamples:
             tuple(outcome for _, outcome in folds),
         ),
         training=tuple(single("training", "critiques", ())),
+        pictures={name: record for (name,), record in latest["picture"].items()},
         preferences=tuple(latest["preference"].values()),
         load_seconds=single("load", "seconds", None),
     )
@@ -123,5 +127,6 @@ _KEYS: Mapping[str, tuple[str, ...]] = {
     "constrained": ("photograph", "arm"),
     "fold_label": ("photograph",),
     "fold": ("photograph", "arm"),
+    "picture": ("photograph",),
     "preference": ("judge", "photograph"),
 }

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from mondrian_core.evaluation.blind import preference
 from mondrian_core.evaluation.gates.definitions import GATES, evaluate_gates, recommended_next_steps
 from mondrian_core.evaluation.gates.gate import Gate
-from mondrian_core.evaluation.gates.results import GateMeasurements, overall_verdict
+from mondrian_core.evaluation.gates.results import GateMeasurements, deciding_comparison, overall_verdict
 from mondrian_core.evaluation.measure import health_metrics
 from mondrian_core.evaluation.measure.baselines import baseline_metrics, unbeaten_baseline_notes
 from mondrian_core.evaluation.measure.contamination import verbatim_overlap_share
@@ -32,14 +32,15 @@ from mondrian_core.evaluation.measure.metrics import (
     score_table,
 )
 from mondrian_core.evaluation.measure.outcomes import EvaluationOutcome
+from mondrian_core.evaluation.measure.pooled_evidence import LookEvidence, look_evidence
 from mondrian_core.evaluation.measure.samples import EvaluationSamples
 from mondrian_core.evaluation.report.caveats import report_caveats
 from mondrian_core.evaluation.report.evaluation_report import EvaluationReport
 from mondrian_core.gate_strictness import judged_settings, loosened_settings
 from mondrian_core.recipes import Recipe
-from mondrian_core.samples_file import BASE, CANDIDATE, CHAMPION, PhotographOrigin
+from mondrian_core.samples_file import BASE, BEST_CHAMPION, CANDIDATE, CHAMPION, PhotographOrigin
 
-ARMS = (BASE, CHAMPION, CANDIDATE)
+ARMS = (BASE, BEST_CHAMPION, CHAMPION, CANDIDATE)
 SHOWN_METRICS = ("n", "mse", "mae", "bias", "rank_correlation")
 
 
@@ -69,6 +70,7 @@ def build_evaluation_report(
         gates=results,
         metrics=_finite(metrics),
         about=about,
+        look=measured.look.as_dict() if measured.look else None,
         next_steps=(*recommended_next_steps(results, measured, recipe.gates, gates), *notes),
         loosened=loosened_settings(judged_settings(recipe)),
         caveats=report_caveats(measured, metrics["photographs"], recipe.gates),
@@ -81,6 +83,7 @@ def gate_measurements_from_samples(samples: EvaluationSamples, table: ScoreTable
     by_arm = {arm: [outcome for outcome in samples.outcomes if outcome.arm == arm] for arm in ARMS}
     leaked = facts.get("leaked")
     folded = _fold_table(samples.folds) if samples.folds.outcomes else None
+    against_base, by_folds = _against(BASE, table, samples, recipe), _by_folds(folded, samples, recipe)
     return GateMeasurements(
         samples=samples,
         problems=tuple(facts.get("integrity_problems", ())),
@@ -89,9 +92,12 @@ def gate_measurements_from_samples(samples: EvaluationSamples, table: ScoreTable
         trained_photographs=(facts.get("trained") or {}).get("photographs"),
         divergences=tuple(samples.divergences.values()),
         same_answers=_same_answers(by_arm[BASE], by_arm[CANDIDATE]),
-        against_base=_against(BASE, table, samples, recipe),
+        against_base=against_base,
         against_champion=_against(CHAMPION, table, samples, recipe),
+        against_best=_against(BEST_CHAMPION, table, samples, recipe),
         has_champion=bool(facts.get("has_champion")),
+        best_champion=facts.get("best_champion"),
+        look=_look(against_base, by_folds.get("by_folds"), samples, recipe),
         champion_saw=_count(facts.get("champion_saw", ())),
         overhead=_overhead(samples, recipe),
         dependence=health_metrics.image_dependence(table, seed=seed),
@@ -100,7 +106,7 @@ def gate_measurements_from_samples(samples: EvaluationSamples, table: ScoreTable
         if recipe.evaluate.edited_photographs
         else None,
         base_edits=metamorphic_violations(samples.outcomes, samples.edited, BASE),
-        **(_by_folds(folded, samples, recipe) if folded is not None else {}),
+        **by_folds,
         untested=_untested(samples),
         metal=bool(facts.get("metal")),
     )
@@ -130,12 +136,31 @@ def _by_origin(samples: EvaluationSamples, labels: ScoreArray, recipe: Recipe) -
     }
 
 
-def _by_folds(folded: ScoreTable, samples: EvaluationSamples, recipe: Recipe) -> dict[str, Any]:
+def _look(
+    own: ArmComparison | None, by_folds: ArmComparison | None, samples: EvaluationSamples, recipe: Recipe
+) -> LookEvidence | None:
+    """What this look and the year's earlier ones show; None where nothing was compared with the base."""
+    compared, _ = deciding_comparison(own, by_folds, recipe.gates)
+    if compared is None:
+        return None
+    return look_evidence(
+        samples.facts.get("look"),
+        compared.differences,
+        first_level=recipe.gates.first_look_level,
+        yearly_level=recipe.gates.yearly_level,
+        seed=recipe.evaluate.seed,
+    )
+
+
+def _by_folds(folded: ScoreTable | None, samples: EvaluationSamples, recipe: Recipe) -> dict[str, Any]:
     """The fields of `GateMeasurements` that come from cross-validation."""
+    if folded is None:
+        return {}
     folds = samples.folds.folds_of(folded.photographs)
     return {
         "by_folds": _against(BASE, folded, samples, recipe),
         "champion_by_folds": _against(CHAMPION, folded, samples, recipe),
+        "best_by_folds": _against(BEST_CHAMPION, folded, samples, recipe),
         "dependence_by_folds": health_metrics.image_dependence(folded, seed=recipe.evaluate.seed, folds=folds),
         "fold_leaked": _contaminated(samples.facts.get("fold_leaked", ())),
     }
@@ -144,17 +169,24 @@ def _by_folds(folded: ScoreTable, samples: EvaluationSamples, recipe: Recipe) ->
 def _against(arm: str, table: ScoreTable, samples: EvaluationSamples, recipe: Recipe) -> ArmComparison | None:
     """The candidate compared with another arm; None if one of them is missing.
 
-    The comparison with the champion uses only photographs that the champion was not trained on.
+    The comparison with a champion uses only photographs that it was not trained on. The best champion is the champion
+    itself unless it answered as an arm of its own.
     """
+    saw, margin = (), recipe.gates.non_inferiority_margin
+    if arm == BEST_CHAMPION:
+        saw, margin = samples.facts.get("best_saw") or (), recipe.gates.best_champion_margin
+        arm = BEST_CHAMPION if BEST_CHAMPION in samples.identity.get("asked", ()) else CHAMPION
+    elif arm == CHAMPION:
+        saw = samples.facts.get("champion_saw") or ()
     if arm not in table.predictions or CANDIDATE not in table.predictions:
         return None
-    kept = table.without(samples.facts.get("champion_saw") or ()) if arm == CHAMPION else table
+    kept = table.without(saw)
     if not kept.photographs:
         return None
     return compare_paired_errors(
         kept,
         arm,
-        margin=recipe.gates.non_inferiority_margin,
+        margin=margin,
         wanted=recipe.gates.score_improvement,
         seed=recipe.evaluate.seed,
     )
@@ -217,6 +249,7 @@ def report_metrics(
         },
         "against_base": asdict(measured.against_base) if measured.against_base else None,
         "against_champion": asdict(measured.against_champion) if measured.against_champion else None,
+        "against_best": asdict(measured.against_best) if measured.against_best else None,
         "effect": {"nats_per_score": list(measured.divergences), "same_answers": measured.same_answers},
         "overhead": asdict(measured.overhead) if measured.overhead else None,
         "load_seconds": samples.load_seconds,
@@ -275,7 +308,8 @@ def _folds(folds: CrossValidationSamples, measured: GateMeasurements, seed: int)
     if not folds.outcomes:
         return None
     whole = _fold_table(folds)
-    table = replace(whole, predictions={arm: rows for arm, rows in whole.predictions.items() if arm != CHAMPION})
+    shown = {arm: rows for arm, rows in whole.predictions.items() if arm not in (CHAMPION, BEST_CHAMPION)}
+    table = replace(whole, predictions=shown)
     fold_of = folds.folds_of(table.photographs)
     baselines = {
         "fold_mean": score_error_metrics(other_fold_means(folds.labels, folds.fold_of), table.labels, fold_of),
@@ -287,6 +321,7 @@ def _folds(folds: CrossValidationSamples, measured: GateMeasurements, seed: int)
         "photographs": len(table.photographs),
         "against_base": asdict(measured.by_folds) if measured.by_folds else None,
         "against_champion": asdict(measured.champion_by_folds) if measured.champion_by_folds else None,
+        "against_best": asdict(measured.best_by_folds) if measured.best_by_folds else None,
         "champion_saw": measured.champion_saw if measured.has_champion else None,
         "health": {
             "dependence": asdict(measured.dependence_by_folds) if measured.dependence_by_folds else None,

@@ -32,6 +32,7 @@ class EvaluationReport:
         next_steps: recommended next steps, one sentence each.
         loosened: settings under which the gates are easier to pass than under the defaults.
         caveats: which figures don't come from this adapter or from the workspace's own photographs, one sentence each.
+        look: which look of the year this is and what it may spend (`LookEvidence`); None where nothing was compared.
     """
 
     verdict: Verdict
@@ -41,6 +42,7 @@ class EvaluationReport:
     next_steps: tuple[str, ...] = ()
     loosened: tuple[LoosenedSetting, ...] = ()
     caveats: tuple[str, ...] = ()
+    look: Mapping[str, Any] | None = None
 
     @property
     def meaning(self) -> str:
@@ -77,6 +79,7 @@ class EvaluationReport:
             "gates": [gate.as_dict() for gate in self.gates],
             "next_steps": list(self.next_steps),
             "about": dict(self.about),
+            "look": dict(self.look) if self.look is not None else None,
             "metrics": dict(self.metrics),
         }
 
@@ -92,6 +95,7 @@ class EvaluationReport:
             next_steps=tuple(values["next_steps"]),
             loosened=tuple(LoosenedSetting(**setting) for setting in values.get("loosened", ())),
             caveats=tuple(values.get("caveats", ())),
+            look=values.get("look"),
         )
 
     def save(self, path: Path) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup, escape
 
@@ -16,6 +17,7 @@ from mondrian_core.charts.reliability_plot import reliability_plot
 from mondrian_core.charts.svg import svg_markup
 from mondrian_core.critique_parsing import CritiqueParseError, parse_critique_lenient
 from mondrian_core.evaluation.gates.results import FAIL, INCONCLUSIVE, PASS
+from mondrian_core.evaluation.gates.tail_gate import TAIL
 from mondrian_core.evaluation.measure.baselines import BASELINE_TITLES
 from mondrian_core.evaluation.measure.metrics import score_table
 from mondrian_core.evaluation.measure.outcomes import EvaluationOutcome
@@ -29,12 +31,15 @@ from mondrian_core.evaluation.report.evaluation_report import (
     percent_text,
     points_text,
 )
+from mondrian_core.evaluation.report.worst_cases import deviant_photographs, photograph_title, worst_photographs
 from mondrian_core.files import write_atomic
 from mondrian_core.rubric import DIMENSION_TITLES, DIMENSIONS
 from mondrian_core.samples_file import BASE, CANDIDATE, CHAMPION
 
+if TYPE_CHECKING:
+    from jinja2 import Template
+
 SIDE_BY_SIDE = 6
-WORST = 8
 UNREADABLE = 12
 _WORD = {PASS: "Pass", FAIL: "Fail", INCONCLUSIVE: "Inconclusive"}
 
@@ -44,8 +49,9 @@ def write_report_html(report: EvaluationReport, samples: EvaluationSamples, path
     write_atomic(path, report_html(report, samples))
 
 
-def report_html(report: EvaluationReport, samples: EvaluationSamples) -> str:
-    """The HTML."""
+@cache
+def _template() -> Template:
+    """Compiled once per process."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
@@ -56,6 +62,11 @@ def report_html(report: EvaluationReport, samples: EvaluationSamples) -> str:
         lstrip_blocks=True,
     )
     environment.filters.update(number=number_text, interval=interval_text, percent=percent_text, points=points_text)
+    return environment.get_template("report.html")
+
+
+def report_html(report: EvaluationReport, samples: EvaluationSamples) -> str:
+    """The HTML."""
     asked = [outcome for outcome in samples.outcomes if outcome.arm in ARMS]
     arms, comparison, by_folds = report.scores
     labels, scored = samples.scored
@@ -63,7 +74,7 @@ def report_html(report: EvaluationReport, samples: EvaluationSamples) -> str:
     rows = (report.metrics["folds"] if by_folds else report.metrics)["per_photograph"]
     means = _means(arms)
     by_key = {(outcome.arm, outcome.photograph): outcome for outcome in outcomes}
-    return environment.get_template("report.html").render(
+    return _template().render(
         report=report,
         word=_WORD,
         meaning=report.meaning,
@@ -84,7 +95,8 @@ def report_html(report: EvaluationReport, samples: EvaluationSamples) -> str:
         ],
         rival_titles=BASELINE_TITLES,
         cards=[_card(name, why, labels[name], by_key) for name, why in _chosen(_by_change(rows)) if name in labels],
-        worst=_worst(rows, labels, by_key),
+        worst=worst_photographs(rows, labels, by_key),
+        deviant=deviant_photographs({gate.name: gate for gate in report.gates}.get(TAIL.name), samples),
         unreadable=[
             (photograph_title(outcome.photograph, labels.get(outcome.photograph)), outcome)
             for outcome in asked
@@ -189,11 +201,6 @@ def _card(
     }
 
 
-def photograph_title(name: str, label: Mapping[str, Any] | None) -> str:
-    """The file name of a photograph; the beginning of its ID if it has none."""
-    return str((label or {}).get("title") or (name if len(name) <= 24 else f"{name[:12]}…"))
-
-
 def _comments(text: str) -> dict[str, str]:
     try:
         assessments = parse_critique_lenient(text).critique.assessments
@@ -218,30 +225,3 @@ def word_diff(before: str, after: str) -> Markup:
         if added:
             parts.append(Markup("<ins>{}</ins>").format(added))
     return Markup(" ").join(parts)
-
-
-def _worst(
-    rows: Sequence[Mapping[str, Any]],
-    labels: Mapping[str, Mapping[str, Any]],
-    outcomes: Mapping[tuple[str, str], EvaluationOutcome],
-) -> list[dict[str, Any]]:
-    """Photographs with the largest errors of the candidate; unreadable answers first."""
-    known = [row for row in rows if (CANDIDATE, row["photograph"]) in outcomes]
-    known.sort(key=lambda row: -(row[CANDIDATE] if row.get(CANDIDATE) is not None else 1e9))
-    found = []
-    for row in known[:WORST]:
-        label, outcome = labels[row["photograph"]], outcomes[CANDIDATE, row["photograph"]]
-        scores = outcome.best_scores
-        worst = sorted(scores, key=lambda name: -abs(scores[name] - label["scores"][name]))
-        errors = [
-            f"{DIMENSION_TITLES[name]} {scores[name]:.1f} instead of {label['scores'][name]:g}" for name in worst[:3]
-        ]
-        found.append(
-            {
-                **row,
-                "photograph": photograph_title(row["photograph"], label),
-                "picture": label.get("picture"),
-                "errors": "; ".join(errors) or f"unreadable: {outcome.reason}",
-            }
-        )
-    return found

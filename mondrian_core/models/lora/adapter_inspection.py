@@ -20,11 +20,10 @@ import mlx.nn as nn
 
 from mondrian_core.errors import BadAdapter, BaseModelUnavailable
 from mondrian_core.models.base_identity import load_base_identity
-from mondrian_core.models.base_model import MINI_WEIGHTS, BaseVLM
+from mondrian_core.models.base_model import BaseVLM, local_base_path
 from mondrian_core.models.lora import lora_adapter
 from mondrian_core.models.lora.adapter_validation import adaptable_linear_layers, validate_adapter_folder
 from mondrian_core.models.lora.dora import adapted_row_norms, matmul_without_bias, squared_row_norms
-from mondrian_core.settings import MINI_BASE_MODEL
 
 # A twentieth of bfloat16's rounding (2**-9). An adapter that was trained for more than a step is above it; one whose
 # scale was misread by a factor of a hundred is below.
@@ -63,22 +62,6 @@ def inspect_adapter(folder: Path, trained_on: str | None, names: Iterable[str | 
         if name and path is not None and not load_base_identity(path).differences({"fingerprint": trained_on}):
             return _inspect_against(_load_lazily(name, path, str(trained_on)), folder)
     return AdapterInspection(None)
-
-
-def local_base_path(name: str) -> Path | None:
-    """The folder of a base that is on this machine; nothing is downloaded."""
-    if name == MINI_BASE_MODEL:
-        return MINI_WEIGHTS
-    folder = Path(name).expanduser()
-    if not folder.is_dir():
-        from huggingface_hub import snapshot_download
-        from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
-
-        try:
-            folder = Path(snapshot_download(name, local_files_only=True))
-        except (LocalEntryNotFoundError, HFValidationError, OSError):
-            return None
-    return folder if (folder / "config.json").is_file() and any(folder.glob("*.safetensors")) else None
 
 
 def _load_lazily(name: str, folder: Path, digest: str) -> BaseVLM:

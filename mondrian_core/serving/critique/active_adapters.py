@@ -210,7 +210,8 @@ def _legacy_adapter(registry: Registry, advisor: str) -> ServedAdapter | None:
         found = registry.get(advisor, LEGACY_FLAT_NAME)
     except UnknownVersion:
         return None
-    return None if registry.history(advisor) else ServedAdapter(advisor, LEGACY_FLAT_NAME, found.path)
+    managed = any(entry.version is not None for entry in registry.history(advisor))  # looks alone name no version
+    return None if managed else ServedAdapter(advisor, LEGACY_FLAT_NAME, found.path)
 
 
 def _file_stamp(path: Path) -> FileStamp:

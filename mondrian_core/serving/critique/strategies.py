@@ -22,6 +22,7 @@ from mondrian_core.retrieval.nearest_neighbors import (
     nearest_references,
 )
 from mondrian_core.rubric import Critique
+from mondrian_core.served_scores import with_served_scores
 from mondrian_core.serving.critique.adapter_source import ServedAdapter
 from mondrian_core.serving.critique.exif import messages_with_exif
 from mondrian_core.serving.engine.interface import Engine, Reply
@@ -64,6 +65,8 @@ class StrategyAnswer:
     """A critique and how it was made.
 
     Attributes:
+        critique: with the scores to serve (`served_scores`).
+        written: the critique as the model wrote it.
         adapter: the one that answered; None: the base.
         reply: the reply that was parsed.
         replies: all replies, in the order of the questions.
@@ -72,6 +75,7 @@ class StrategyAnswer:
     """
 
     critique: Critique
+    written: Critique
     strategy: AnalysisMode
     adapter: ServedAdapter | None
     reply: Reply
@@ -241,7 +245,7 @@ def ask_for_critique(
 ) -> StrategyAnswer:
     """Parse the answer strictly; sample a second answer when that fails; then parse leniently if that is allowed.
 
-    An answer that parses but is degenerate text counts as unparsable.
+    An answer that parses but is degenerate text counts as unparsable. The answer's critique has the served scores.
 
     Raises:
         AnswerUnparsable: no answer could be parsed, or none that may be shown to a person.
@@ -252,7 +256,8 @@ def ask_for_critique(
 
     def answer(critique: Critique, reply: Reply, repairs: tuple[str, ...] = ()) -> StrategyAnswer:
         return StrategyAnswer(
-            critique=critique,
+            critique=with_served_scores(critique, reply.expected_scores),
+            written=critique,
             strategy=one_pass.strategy,
             adapter=one_pass.adapter,
             reply=reply,

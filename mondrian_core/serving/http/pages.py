@@ -93,6 +93,7 @@ def job_page(service: Service, job: Job) -> str:
             job=job,
             advisor=advisor_prompt.name if advisor_prompt else job.advisor,
             scores=scores,
+            rewritten=rewritten_scores(job),
             entries=(job.answer or {}).get("dimensional_analysis", {}),
             radar=Markup(svg_markup(radar_chart({"candidate": scores}, RADAR_LABEL))) if scores else "",
             weakest=sorted(scores, key=lambda name: scores[name])[:2] if scores else [],
@@ -100,6 +101,16 @@ def job_page(service: Service, job: Job) -> str:
             compared=compared_photographs(job),
             day=format_day,
         )
+    )
+
+
+def rewritten_scores(job: Job) -> str:
+    """The scores that the model wrote where others are shown: "Lighting 7, Composition 5"; "" without any."""
+    shown, written = job_scores(job), job.details.get("written_scores") or {}
+    return ", ".join(
+        f"{DIMENSION_TITLES[name]} {written[name]:g}"
+        for name in DIMENSIONS
+        if isinstance(written.get(name), int | float) and name in shown and written[name] != shown[name]
     )
 
 

@@ -50,6 +50,7 @@ def job_json(job: Job) -> dict[str, Any]:
         "model_used": job.model_used,
         "adapter_version": job.adapter_version,
         "critique": job.answer,
+        "written_scores": job.details.get("written_scores") or None,
         "expected_scores": job.details.get("expected_scores") or None,
         "compared_with": compared_photographs(job),
         "fallbacks": job_fallbacks(job),

@@ -227,6 +227,7 @@ class JobRunner:
             "fell_back": outcome.fell_back,
             "repairs": list(answer.repairs),
             "passes": [reply.facts for reply in answer.replies],
+            "written_scores": dict(answer.written.scores),
             "expected_scores": {name: round(value, 3) for name, value in answer.reply.expected_scores.items()},
             "compared_with": [dict(facts) for facts in answer.compared_with],
             "seconds": round(seconds, 4),

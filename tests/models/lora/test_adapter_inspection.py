@@ -12,12 +12,11 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from mondrian_core.models.base_model import BaseVLM
+from mondrian_core.models.base_model import BaseVLM, local_base_path
 from mondrian_core.models.lora import lora_adapter
 from mondrian_core.models.lora.adapter_inspection import (
     MIN_RELATIVE_CHANGE,
     inspect_adapter,
-    local_base_path,
     relative_output_change,
 )
 from mondrian_core.models.lora.adapter_validation import adaptable_linear_layers

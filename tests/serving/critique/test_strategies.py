@@ -53,6 +53,16 @@ def test_lora_uses_the_adapter_and_baseline_the_base(fake_engine: Any) -> None:
     assert plain.adapter is None
 
 
+def test_expected_scores_are_served_and_written_ones_kept(fake_engine: Any, control: Callable[..., None]) -> None:
+    control(expected={"lighting": 9.4, "composition": 2.6})
+    for strategy in (LoraStrategy(), BaselineStrategy()):
+        answer = strategy.analyze(context(), fake_engine)
+        written = answer.written.scores["lighting"]
+        assert (answer.critique.scores["lighting"], answer.critique.scores["composition"]) == (9, 3)
+        assert answer.critique.scores["focus_sharpness"] == written != 9, "the others stay as written"
+        assert answer.critique.overall_grade != answer.written.overall_grade == f"{written:.1f}"
+
+
 def test_lora_is_available_only_with_an_adapter() -> None:
     assert LoraStrategy().is_available(context())
     assert not LoraStrategy().is_available(context(None))

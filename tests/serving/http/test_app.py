@@ -63,6 +63,17 @@ def test_base_critiques_a_photograph(base: TestClient, photograph: Photograph, s
     assert "```json" in (settings.root / "analysis_md" / (row.analysis_markdown or "")).read_text()
 
 
+def test_job_records_written_expected_and_served_scores(
+    base: TestClient, photograph: Photograph, control: Callable[..., None]
+) -> None:
+    control(expected={"lighting": 7.4})
+    body = send(base, photograph()).json()
+    assert body["dimensional_analysis"]["lighting"]["score"] == 7, "served"
+    assert (body["written_scores"]["lighting"], body["expected_scores"]) == (5, {"lighting": 7.4})
+    page = base.get(body["links"]["self"], headers={"Accept": "text/html"}).text
+    assert "expected scores, rounded; it wrote Lighting 5</dd>" in page.replace("&#39;", "'")
+
+
 def test_path_in_the_workspace_is_accepted(base: TestClient) -> None:
     answer = base.post("/analyze", json={"path": "source/one.jpg", "advisor": "ansel"})
     assert answer.status_code == 200, answer.text
