@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mondrian_core.evaluation.gates.gate import Gate, Judgement, Requirement
+from mondrian_core.evaluation.gates.messages import rendered_note
 from mondrian_core.evaluation.gates.results import (
     FAIL,
     INCONCLUSIVE,
@@ -41,7 +42,7 @@ def _judge_tail(measured: GateMeasurements, recipe: GateRecipe) -> Judgement:
     needed = perfect_trials_needed(1 - recipe.tail_share)
     too_few = f"at least {needed} photographs are needed to find a share of {recipe.tail_share:.0%}; they need no label"
     if not harmful:
-        says = f"None of {tail.n} answers may be far worse than the base's{_better_ones(tail)}"
+        says = f"None of {tail.n} answers{rendered_note(samples)} may be far worse than the base's{_better_ones(tail)}"
         if tail.n < needed:
             return Judgement(
                 verdict=INCONCLUSIVE,
@@ -67,7 +68,8 @@ def _judge_tail(measured: GateMeasurements, recipe: GateRecipe) -> Judgement:
         verdict, why = PASS, f"even if they are wrong, they cost at most {high:.0%} of what the others gain"
     return Judgement(
         verdict=verdict,
-        sentence=f"{_as_share(harmful, tail)} far from the base's: {_named(harmful, samples)}; {why}.",
+        sentence=f"{_as_share(harmful, tail)} far from the base's{rendered_note(samples)}: "
+        f"{_named(harmful, samples)}; {why}.",
         observed=high,
         n=tail.n,
         interval=(low, high),
