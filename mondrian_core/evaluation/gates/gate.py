@@ -25,7 +25,7 @@ NEVER = "never"
 # Advice for causes that have nothing to do with the adapter.
 COMMON_STEPS: Mapping[Cause, str] = {
     Cause.TOO_FEW: "Add critiques by this advisor: there are too few photographs for a verdict.",
-    Cause.NOT_MEASURED: "Evaluate again: this was not measured.",
+    Cause.NOT_MEASURED: "Evaluate again: {gate} was not measured.",
     Cause.NO_ANSWER: "Look in the report why photographs got no answer, then evaluate again.",
 }
 TOO_FEW_TO_LEARN = (
@@ -178,7 +178,8 @@ class Gate(Check):
         """What to do after this verdict; nothing after PASS. It fits the cause, and not only the verdict."""
         step = self.next_steps.get(verdict)
         if verdict == INCONCLUSIVE and cause is not None:
-            step = self.steps_by_cause.get(cause) or COMMON_STEPS.get(cause) or step
+            common = COMMON_STEPS.get(cause)
+            step = self.steps_by_cause.get(cause) or (common.format(gate=self.name) if common else step)
         trained = measured.trained_photographs
         if verdict == FAIL and self.learned and trained is not None and trained < recipe.score_photographs:
             step = TOO_FEW_TO_LEARN.format(trained=trained)
