@@ -284,7 +284,9 @@ def _first_cell(cell: FirstPromotionRates) -> str:
     return f"{cell.one_look:.0%} -> {cell.ledger:.1%}{week}"
 
 
-def broken_promises(first: Sequence[FirstPromotionRates], champions: Sequence[ChampionRates], years: int) -> list[str]:
+def broken_year_promises(
+    first: Sequence[FirstPromotionRates], champions: Sequence[ChampionRates], years: int
+) -> list[str]:
     """What a year promises and the simulation does not show, beyond what chance explains in so many years (0.1 %)."""
     broken = []
     for cell in first:
@@ -309,7 +311,7 @@ def run_year_simulation(years: int, out: Path | None, seed: int = 0) -> int:
     first, champions = first_promotion_rates(years, seed), champion_rates(years, seed)
     print(f"Years of 52 weekly looks, {years} simulated; shares of years (one look -> ledger), and the median week\n")
     print(f"{year_markdown(first, champions)}\n")
-    broken = broken_promises(first, champions, years)
+    broken = broken_year_promises(first, champions, years)
     print("\n".join(f"BROKEN: {promise}" for promise in broken) or "Every promise about a year holds.")
     if out:
         out.mkdir(parents=True, exist_ok=True)

@@ -32,10 +32,10 @@ def champions(crept: float = 0.01) -> list[ChampionRates]:
 
 
 def test_broken_promises_are_named() -> None:
-    assert year_of_looks.broken_promises(first(), champions(), 400) == []
-    assert "promised at most 5%" in year_of_looks.broken_promises(first(worthless=0.2), champions(), 400)[0]
-    assert "promised at least 99%" in year_of_looks.broken_promises(first(half=0.9), champions(), 400)[0]
-    assert "promised at most 2%" in year_of_looks.broken_promises(first(), champions(crept=0.1), 400)[0]
+    assert year_of_looks.broken_year_promises(first(), champions(), 400) == []
+    assert "promised at most 5%" in year_of_looks.broken_year_promises(first(worthless=0.2), champions(), 400)[0]
+    assert "promised at least 99%" in year_of_looks.broken_year_promises(first(half=0.9), champions(), 400)[0]
+    assert "promised at most 2%" in year_of_looks.broken_year_promises(first(), champions(crept=0.1), 400)[0]
 
 
 def test_few_years_show_that_the_ledger_stops_worthless_candidates_and_finds_large_gains() -> None:
