@@ -32,7 +32,7 @@ Run = Callable[..., EvaluationReport]
 @pytest.fixture
 def recipe() -> Recipe:
     return recipe_from_values(
-        {"evaluate": {"compliance_photographs": 30, "edited_photographs": 0, "constrained_photographs": 0, "folds": 4}}
+        {"evaluate": {"compliance_photographs": 60, "edited_photographs": 0, "constrained_photographs": 0, "folds": 4}}
     )
 
 
@@ -94,7 +94,7 @@ def test_only_folds_measure_scores_and_sentence_says_so(
     assert not known & {number for arm, number in model.asked if arm == "candidate"}
     found = report.metrics["arms"]["candidate"]
     assert found["scores"]["n"] == found["written_scores"]["n"] == 0
-    assert (report.metrics["photographs"], report.metrics["untested"]) == ({"labelled": 0, "unlabelled": 30}, 20)
+    assert (report.metrics["photographs"], report.metrics["untested"]) == ({"labelled": 0, "unlabelled": 60}, 20)
     assert report.metrics["per_photograph"] == [] and report.metrics["against_base"] is None
     samples = load_evaluation_samples(tmp_path / "run" / "samples.jsonl")
     asked = {outcome.photograph for outcome in (*samples.outcomes, *samples.constrained)} | set(samples.divergences)
