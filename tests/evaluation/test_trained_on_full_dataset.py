@@ -228,7 +228,7 @@ def test_collapse_is_measured_on_the_adapter_itself(
     model = make_fold_model(fake_model, 0.8)
     model.critics["candidate"] = fake_model.constant_critic(8)
     found = part(whole(model), "mode_collapse")
-    assert (found.verdict, found.n) == ("FAIL", 30)
+    assert (found.verdict, found.n) == ("FAIL", 60)
     alone = part(run(model, [], trained=knowing(labelled), out="alone"), "mode_collapse")
     assert alone.verdict == "INCONCLUSIVE" and "no critique says" in alone.sentence
 
