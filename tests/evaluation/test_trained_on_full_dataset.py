@@ -32,7 +32,7 @@ Run = Callable[..., EvaluationReport]
 @pytest.fixture
 def recipe() -> Recipe:
     return recipe_from_values(
-        {"evaluate": {"compliance_photographs": 30, "edited_photographs": 0, "constrained_photographs": 0, "folds": 4}}
+        {"evaluate": {"compliance_photographs": 60, "edited_photographs": 0, "constrained_photographs": 0, "folds": 4}}
     )
 
 
@@ -95,7 +95,7 @@ def test_only_folds_measure_scores_and_sentence_says_so(
     found = report.metrics["arms"]["candidate"]
     assert found["scores"]["n"] == found["written_scores"]["n"] == 0
     counts = report.metrics["photographs"]
-    assert (counts["labelled"], counts["unlabelled_own"], report.metrics["untested"]) == (0, 30, 20)
+    assert (counts["labelled"], counts["unlabelled_own"], report.metrics["untested"]) == (0, 60, 20)
     assert report.metrics["per_photograph"] == [] and report.metrics["against_base"] is None
     samples = load_evaluation_samples(tmp_path / "run" / "samples.jsonl")
     asked = {outcome.photograph for outcome in (*samples.outcomes, *samples.constrained)} | set(samples.divergences)
@@ -229,7 +229,7 @@ def test_collapse_is_measured_on_the_adapter_itself(
     model = make_fold_model(fake_model, 0.8)
     model.critics["candidate"] = fake_model.constant_critic(8)
     found = part(whole(model), "mode_collapse")
-    assert (found.verdict, found.n) == ("FAIL", 30)
+    assert (found.verdict, found.n) == ("FAIL", 60)
     alone = part(run(model, [], trained=knowing(labelled), out="alone"), "mode_collapse")
     assert alone.verdict == "INCONCLUSIVE" and "no critique says" in alone.sentence
 
