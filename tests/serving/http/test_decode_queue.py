@@ -33,7 +33,7 @@ def peak_mb(pid: int) -> float:
     return int(line.split()[1]) / 1024
 
 
-@pytest.mark.parametrize("uploads", [16, pytest.param(45, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("uploads", [24, pytest.param(45, marks=pytest.mark.soak)])
 def test_health_answers_at_once_while_uploads_decode(start: Start, tmp_path: Path, uploads: int) -> None:
     running = start(log=tmp_path / "log", longest_queue=100)
     began, waits = time.monotonic(), []
@@ -49,7 +49,7 @@ def test_health_answers_at_once_while_uploads_decode(start: Start, tmp_path: Pat
     whole = time.monotonic() - began
     assert {each.result().status_code for each in sent} <= {200, 202}  # 200: its critique was ready by then
     assert len(waits) >= 4
-    assert max(waits) < whole / 3, "relative to the total time, because the machine may be loaded"
+    assert max(waits) < whole / 2, "relative to the total time, because the machine may be loaded"
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads a process's peak memory where Linux tells it")
