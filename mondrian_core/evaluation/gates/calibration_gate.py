@@ -46,7 +46,7 @@ def _judge_beyond_calibration(measured: GateMeasurements, recipe: GateRecipe) ->
 
 def _least(fit_cost: float, recipe: GateRecipe) -> float:
     """The smallest observed reduction (0-1) that can pass."""
-    return recipe.score_improvement + fit_cost
+    return max(recipe.score_improvement, fit_cost)
 
 
 def _verdict(compared: CalibrationComparison, gain: float, recipe: GateRecipe) -> tuple[Verdict, str]:
@@ -62,7 +62,7 @@ def _verdict(compared: CalibrationComparison, gain: float, recipe: GateRecipe) -
         return INCONCLUSIVE, f"; better, but by less than {least:.0%}"
     if against.p_not_inferior > recipe.p_value:
         enough = f"; about {against.needed} photographs would show it" if (against.needed or 0) > against.n else ""
-        beyond = f"p = {short_number(against.p_not_inferior)} beyond the {compared.fit_cost:.1%} that its fit costs"
+        beyond = f"p = {short_number(against.p_not_inferior)} beyond the {compared.fit_cost:.1%} that its fit may cost"
         return INCONCLUSIVE, f"; this may be chance ({beyond}){enough}"
     return PASS, ""
 
@@ -81,9 +81,9 @@ def _detectable(n: int, reduction: float) -> str:
 
 BEYOND_CALIBRATION = Gate(
     name="beyond_calibration",
-    rule="squared error below that of the best calibration of the base (none, shift, line, isotonic, mean; fitted and "
-    "chosen without the tested photographs): at least {gates.score_improvement:.0%} lower after adding what fitting on "
-    "so few photographs costs the calibration, and one-sided p <= {gates.p_value:g} beyond this cost (sign-flip test, "
+    rule="squared error at least {gates.score_improvement:.0%} below that of the best calibration of the base (none, "
+    "shift, line, isotonic, mean; fitted and chosen without the tested photographs), and below it by more than fitting "
+    "on so few photographs may cost the calibration: one-sided p <= {gates.p_value:g} beyond that (sign-flip test, "
     "paired over photographs)",
     fails_when="not better than the best calibration",
     inconclusive_when="fewer than {gates.score_photographs} paired photographs (folds as for score_error); better by "

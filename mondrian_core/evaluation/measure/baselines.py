@@ -87,7 +87,7 @@ def unbeaten_baseline_notes(
         return ()
     return tuple(
         f"{who} doesn't beat {BASELINE_TITLES.get(name, name)} ({rival['mse']:.3g} against its {own:.3g}): "
-        f"{'it needs no adapter' if name in CALIBRATIONS else 'look whether it sees anything'}."
+        f"{'such a calibration needs no adapter' if name in CALIBRATIONS else 'look whether it sees anything'}."
         for name, rival in found.items()
         if name not in CANDIDATE_VARIANTS and rival["mse"] is not None and rival["mse"] <= own
     )

@@ -40,6 +40,9 @@ FITTED_ON_TEXTS: Mapping[FittedOn, str] = {
 UNCALIBRATED, SHIFTED, SLOPE, ISOTONIC, MEAN = "base", "base_shifted", "base_calibrated", "base_isotonic", "fitted_mean"
 SLOPE_PRIOR = 4.0  # weight of slope 1 in photographs: with ten photographs a free slope fits noise
 FOLDS = 5
+# The error that estimating k parameters from n photographs adds is k / n on average, a chi-square variable over 8
+# dimensions: for a shift twice the average is about two standard deviations above it.
+FIT_COST_FACTOR = 2.0
 MINIMUM_FITTED = 8  # photographs; a calibration fitted on fewer is no fair rival
 
 
@@ -143,8 +146,8 @@ class CalibratedBase:
         fitted_on: the base's answers about the photographs of training, about the other folds, or about the other
             judged photographs.
         photographs: number of photographs that a calibration is fitted on (the smallest number over the folds).
-        fit_cost: by how much fitting on so few photographs is expected to raise the best calibration's error, as a
-            share: its parameters / photographs, the mean over the folds.
+        fit_cost: by how much fitting on so few photographs may have raised the best calibration's error, as a share:
+            `FIT_COST_FACTOR` * parameters / photographs, the mean over the folds.
     """
 
     predictions: Mapping[str, ScoreArray]
@@ -200,7 +203,7 @@ def calibrate_base(
         for name, calibration in fitted.items():
             predictions[name][inside] = _applied(calibration, guess[inside])
         choices.append(best_calibration(base, advisor, seed=seed))
-        costs.append(fitted[choices[-1]].parameters / len(base))
+        costs.append(FIT_COST_FACTOR * fitted[choices[-1]].parameters / len(base))
         best[inside] = predictions[choices[-1]][inside]
     return CalibratedBase(
         predictions=predictions,
