@@ -115,6 +115,7 @@ def test_report_counts_own_and_rendered_photographs_apart(mostly_rendered: Evalu
     assert mostly_rendered.gate("format_compliance").n == 22
     says = "38 of the 60 photographs were rendered by Mondrian"
     assert any(says in caveat for caveat in stored["caveats"])
+    assert "(38 of the photographs are rendered)" in mostly_rendered.gate("tail").sentence
     assert says in first_screen((tmp_path / "run" / "report.html").read_text())
     assert says in mostly_rendered.markdown()
     assert EvaluationReport.from_dict(stored).caveats == mostly_rendered.caveats

@@ -143,11 +143,8 @@ def _judge_best_champion(measured: GateMeasurements, recipe: GateRecipe) -> Judg
     if compared is None or compared.reduction is None:
         if compared is not None and compared.n and compared.error_ours == 0:
             return Judgement(verdict=PASS, sentence="Neither makes any error.", observed=0.0, n=compared.n)
-        return Judgement(
-            verdict=INCONCLUSIVE,
-            sentence=f"No photograph could be compared with {name}, the best champion so far.",
-            cause=_no_pair_cause(compared, measured),
-        )
+        says = f"No photograph could be compared with {name}, the best champion so far."
+        return Judgement(verdict=INCONCLUSIVE, sentence=says, cause=_no_pair_cause(compared, measured))
     p_value = short_number(compared.p_not_inferior)
     if compared.n < recipe.score_photographs:
         verdict, why = INCONCLUSIVE, f"; at least {recipe.score_photographs} photographs are needed"
