@@ -14,6 +14,8 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-builtin-rules
+# keep the bytecode of rewritten assertions: without it every pytest worker spends 5 s on rewriting them
+unexport PYTHONDONTWRITEBYTECODE
 
 py := $(VENV)/bin/python
 locked := $(VENV)/.locked
@@ -25,7 +27,7 @@ pytest = $(py) -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
 sources := mondrian mondrian_core tasks flows deployments mini_training bench tests
 present = $(wildcard $(sources))
 
-.PHONY: help setup demo up down bench test quick check lint format types contracts dependencies prose slow-tests lock clean
+.PHONY: help setup demo up down bench test quick soak check lint format types contracts dependencies prose slow-tests lock clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -47,6 +49,9 @@ test: $(ready)  ## run every test
 
 quick: $(ready)  ## run the fast unit tests (under a minute)
 	@$(pytest) -q -m "unit and not slow" $(ARGS) </dev/null
+
+soak: $(ready)  ## run the long tests that `make test` leaves out (half an hour or more)
+	@$(pytest) -m soak -o timeout=3600 $(ARGS) </dev/null
 
 check: lint types contracts dependencies prose  ## everything that must hold before a commit: all checks, then all tests
 	@$(pytest) --cov --cov-report= --cov-fail-under=$(COVERAGE) $(ARGS) </dev/null

@@ -7,7 +7,7 @@ say how the two arms err.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -101,18 +101,15 @@ def correlated_errors(rng: np.random.Generator, n: int) -> tuple[ScoreArray, Sco
 
 
 def simulated_measurements(answers: SimulatedAnswers, labelled: int) -> GateMeasurements:
-    """What the gates take, with labels for the first `labelled` photographs.
+    """What score_error and tail take, with labels for the first `labelled` photographs.
 
     With folds, these are judged by cross-validation, and the adapter that would go live answers the others.
     """
-    ours = ((answers.candidate - answers.labels)[:labelled] ** 2).mean(axis=1)
-    theirs = ((answers.base - answers.labels)[:labelled] ** 2).mean(axis=1)
     records = {str(k): {"scores": _by_dimension(answers.labels[k])} for k in range(labelled)}
-    compared = arm_comparison(ours, theirs)
     if answers.folds is None or answers.shipped is None:
         outcomes = _outcomes(answers.base, answers.candidate, range(len(answers.base)))
         samples = EvaluationSamples(labels=records, outcomes=outcomes, training=_training_critiques())
-        return GateMeasurements(samples=samples, against_base=compared)
+        return replace(score_measurements(answers, labelled), samples=samples)
     folds = CrossValidationSamples(
         records,
         {str(k): int(answers.folds[k]) for k in range(labelled)},
@@ -120,7 +117,15 @@ def simulated_measurements(answers: SimulatedAnswers, labelled: int) -> GateMeas
     )
     outcomes = _outcomes(answers.base, answers.shipped, range(labelled, len(answers.base)))
     samples = EvaluationSamples(outcomes=outcomes, folds=folds, training=_training_critiques())
-    return GateMeasurements(samples=samples, by_folds=compared)
+    return replace(score_measurements(answers, labelled), samples=samples)
+
+
+def score_measurements(answers: SimulatedAnswers, labelled: int) -> GateMeasurements:
+    """What score_error takes; cheap, so that the many evaluations that it stops cost little."""
+    ours = ((answers.candidate - answers.labels)[:labelled] ** 2).mean(axis=1)
+    theirs = ((answers.base - answers.labels)[:labelled] ** 2).mean(axis=1)
+    compared = arm_comparison(ours, theirs)
+    return GateMeasurements(by_folds=compared) if answers.folds is not None else GateMeasurements(against_base=compared)
 
 
 def _outcomes(base: ScoreArray, candidate: ScoreArray, photographs: Iterable[int]) -> tuple[EvaluationOutcome, ...]:
@@ -179,10 +184,9 @@ def simulated_pass_rates(
                 answers = simulate(rng, photographs)
                 ours += float(((answers.candidate - answers.labels) ** 2).mean())
                 theirs += float(((answers.base - answers.labels) ** 2).mean())
-                measured = simulated_measurements(answers, size)
-                if SCORE_ERROR.evaluate(measured, gates).verdict == PASS:
+                if SCORE_ERROR.evaluate(score_measurements(answers, size), gates).verdict == PASS:
                     score += 1
-                    both += TAIL.evaluate(measured, gates).verdict == PASS
+                    both += TAIL.evaluate(simulated_measurements(answers, size), gates).verdict == PASS
             cells.append(
                 SimulatedPassRates(
                     name=name,

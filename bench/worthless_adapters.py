@@ -112,11 +112,11 @@ def main(arguments: list[str] | None = None) -> int:
             print(f"{name}: trained and asked", file=sys.stderr, flush=True)
     labels = [[row.scores[name] for name in DIMENSIONS] for row in test]
     settings = {"photographs": options.photographs, "epochs": options.epochs, "tested": options.tested}
-    write_atomic(options.out, _record_text({"command": settings, "labels": labels, **predictions}))
+    write_atomic(options.out, record_text({"command": settings, "labels": labels, **predictions}))
     return 0
 
 
-def _record_text(values: Mapping[str, Any]) -> str:
+def record_text(values: Mapping[str, Any]) -> str:
     """JSON with one row of scores on a line."""
     parts = []
     for key, value in values.items():

@@ -134,7 +134,7 @@ def _first_promotion_weeks(photographs: int, gain: float, rng: np.random.Generat
         candidate = (1 - gain) * ((common + own * _unit_errors(rng, most)) ** 2).mean(axis=1)
         total[:n] += base[:n] - candidate[:n]
         counts[:n] += 1
-        levels.append(rules.level_of(week + 1, levels))
+        levels.append(rules.next_level(levels, same=week))
         compared = _comparison(candidate[:n], base[:n])
         evidence = LookEvidence(
             number=week + 1,

@@ -77,6 +77,8 @@ class CandidateInfo:
         trained: the candidate's training data; None when unknown, which leaves contamination open.
         retrieval_photo_ids: IDs of the photographs that `retrieval_lookup` offers.
         retrieval_lookup: finds similar photographs for the baseline of the base with retrieval.
+        training_photographs: critiqued photographs of training, none of them tested; the base's calibrations are fitted
+            on its answers about them. Empty: they are cross-fitted on the tested photographs.
         cross_validation: retrains the recipe fold by fold, for small datasets.
         cache: folder of cached answers of base and champion.
         split: name of the split that the labelled photographs come from.
@@ -93,6 +95,7 @@ class CandidateInfo:
     trained: TrainingProvenance | None = None
     retrieval_photo_ids: frozenset[str] = frozenset()
     retrieval_lookup: probes.RetrievalLookup | None = None
+    training_photographs: Sequence[LabelledPhotograph] = ()
     cross_validation: CrossValidationPlan | None = None
     cache: Path | None = None
     split: str = "validation"
@@ -227,6 +230,7 @@ def _run_measurements(
             probes.probe_edited_copies(runner, subjects, known.edited)
             probes.record_pictures_of_tail(runner, subjects, outcomes, known.pictures)
             probes.probe_constrained_decoding(runner, subjects, known.constrained)
+            probes.probe_training_photographs(runner, info.training_photographs, known.calibration)
             if info.retrieval_lookup is not None and runner.recipe.evaluate.rag:
                 probes.probe_base_with_retrieval(runner, subjects, outcomes, info.retrieval_lookup, known.outcomes)
             if info.cross_validation is not None:

@@ -35,11 +35,20 @@ class LookRules:
     first_level: float
     per_year: int
 
-    def level_of(self, number: int, earlier: Sequence[float]) -> float:
-        """One-sided level (0-1) of look `number` of a year, after looks at the levels `earlier`; 0: nothing is left."""
-        if number > self.per_year:
+    def next_level(self, earlier: Sequence[float], same: int) -> float:
+        """One-sided level (0-1) of a year's next look; 0: nothing is left.
+
+        A look whose evidence begins again, on another base or prompt, begins again at a low level: the levels grow
+        because evidence accumulates. Only the first look of a year has the first level.
+
+        Args:
+            earlier: the levels of the year's looks so far.
+            same: how many of them are about the same question.
+        """
+        if len(earlier) >= self.per_year:
             return 0.0
-        level = look_levels(self.yearly_level, self.first_level, self.per_year)[number - 1]
+        place = max(1, same) if earlier else 0
+        level = look_levels(self.yearly_level, self.first_level, self.per_year)[place]
         return level if self.spent((*earlier, level)) <= self.yearly_level * (1 + 1e-6) else 0.0
 
     @staticmethod
@@ -124,12 +133,12 @@ def next_look(entries: Sequence[HistoryEntry], request: LookRequest, now: dateti
     year = looks_of_year(looks, looks[-1].year_began) if looks else []
     if not year or now >= datetime.fromisoformat(year[-1].year_began) + YEAR_OF_LOOKS:
         year = []
-    number, earlier = len(year) + 1, [look.level for look in year]
-    level = request.rules.level_of(number, earlier)
+    earlier = [look.level for look in year]
+    level = request.rules.next_level(earlier, sum(look.question == request.question for look in year))
     used = {name for look in looks for name in look.photographs}
     photographs = tuple(sorted({name[:PHOTOGRAPH_ID_LENGTH] for name in request.photographs}))
     return EvaluationLook(
-        number=number,
+        number=len(year) + 1,
         run=request.run,
         candidate=request.candidate,
         question=request.question,

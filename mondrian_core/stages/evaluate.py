@@ -59,8 +59,8 @@ def evaluate_stage(context: StageContext, listen: EventListener = ignore_events)
     look = evaluation_looks.take_look(context, base, test.adapter, registered, _deciding_photographs(context, test))
     info = _candidate_info(context, test, base, champion, listen)
     missing = max(0, context.recipe.evaluate.compliance_photographs - len(test.rows))
-    prompt = context.store().advisor(context.advisor)
     own = own_unlabelled_photographs(context, test.version, missing, test.trained)
+    prompt = context.store().advisor(context.advisor)
     inputs = EvaluationInputs(
         adapter=test.adapter,
         labelled=evaluation_data.labelled_photographs_from_rows(test.rows, test.version),
@@ -81,8 +81,8 @@ def evaluate_stage(context: StageContext, listen: EventListener = ignore_events)
         gates=[gate.as_dict() for gate in report.gates],
         split=test.split,
         compared_with=compared_with,
-        caveats=report.caveats,
         record=evaluation_record(context, test, base, prompt, report),
+        caveats=report.caveats,
     )
     if registered is not None:  # before the summary is written: a run with a summary is not resumed
         gate_report = without_absolute_paths(summary.gate_report, context.named_places)
@@ -200,6 +200,7 @@ def _candidate_info(
             *base.identity.differences(_trained_base(context)),
         ),
         trained=test.trained,
+        training_photographs=evaluation_data.labelled_photographs_from_rows(index, test.version),
         retrieval_photo_ids=frozenset(row.photo_id for row in index),
         retrieval_lookup=evaluation_data.build_retrieval_lookup(index) if settings.rag else None,
         cross_validation=cross_validation,
@@ -263,6 +264,7 @@ def own_unlabelled_photographs(
         trained: what the adapter was trained on; None: unknown.
     """
     from mondrian_core.evaluation.measure.contamination import photographs_trained_on
+    from mondrian_core.evaluation.measure.runner import FILE_INFO
     from mondrian_core.images import PHOTOGRAPH_SUFFIXES, downscale_to_fit, open_photograph
 
     known = version.photograph_hashes
@@ -276,6 +278,7 @@ def own_unlabelled_photographs(
             photograph = open_photograph(path)
         except BadInput:
             continue
+        photograph.image.info[FILE_INFO] = path.relative_to(context.root).as_posix()
         if photograph.sha256 not in known and not photographs_trained_on(
             [(photograph.sha256, photograph.image)], trained
         ):

@@ -1,7 +1,8 @@
 """The promotion decision on a candidate: a pure function of its gate reports and of what would be served.
 
 A candidate is promoted only when every required gate has a result and all results are PASS. Any FAIL rejects it.
-Otherwise it is kept for a person to decide. The report's own verdict never overrides a worse result of a gate.
+Otherwise it is kept for a person to decide. The report's own verdict never overrides a worse result of a gate. A gate
+that the recipe only reports (`GateResult.decides` is False) stops nothing.
 
 The newest evaluation under the present conditions decides. Whatever speaks against a promotion besides its gates is an
 `Objection`; one is enough to stop an automatic promotion (docs/decisions/0103).
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any, assert_never
 from mondrian_core.errors import BadInput, GateFailed
 from mondrian_core.gate_strictness import loosened_text
 from mondrian_core.registry import CONDITIONS, AdapterVersion, ChampionReference, RecordedEvaluation
+from mondrian_core.registry.version import VERSION_NAME
 from mondrian_core.stages.evaluation_conditions import EvaluationConditions, condition_differences
 
 if TYPE_CHECKING:
@@ -67,14 +69,14 @@ def decide_promotion(
     """The decision on a candidate.
 
     Args:
-        report: {"verdict", "gates": [{"name", "verdict", "sentence"}, ...], "compared_with": the champion at the time
-            of the evaluation}, as stored in a version (`AdapterVersion.report`).
+        report: {"verdict", "gates": [{"name", "verdict", "sentence", "decides"}, ...], "compared_with": the champion at
+            the time of the evaluation}, as stored in a version (`AdapterVersion.report`).
         champion: the one that would be replaced. The evaluation must have compared with exactly this one.
         advisor: for the commands in `Keep`.
         version: for the commands in `Keep`.
         gates: those that state what a promotion requires; None: all.
     """
-    results = {result["name"]: result for result in report.get("gates", [])}
+    results = {result["name"]: result for result in report.get("gates", []) if result.get("decides", True)}
     failed = [name for name, result in results.items() if result["verdict"] == FAIL]
     if failed or report.get("verdict") == FAIL:
         return Reject(f"Rejected: {_with_reasons(results, failed) or 'the verdict of the report is FAIL'}.")
@@ -89,15 +91,23 @@ def decide_promotion(
     reasons = [f"inconclusive: {_with_reasons(results, undecided)}"] if undecided else []
     reasons += [f"not measured: {', '.join(missing)}"] if missing else []
     sentence = f"Kept as a candidate, {'; '.join(reasons) or 'the verdict of the report is not PASS'}."
-    return Keep(sentence, _promote_command(advisor, version), _promote_deployment(advisor, version))
+    return Keep(sentence, *_promote_commands(advisor, version))
 
 
-def _promote_command(advisor: str, version: str) -> str:
-    return f'mondrian adapters promote --advisor {advisor} --version {version} --reason "..."'
+def _promote_commands(advisor: str, version: str) -> tuple[str, str]:
+    """The command and the deployment that promote a version manually."""
+    return (
+        f'mondrian adapters promote --advisor {advisor} --version {version} --reason "..."',
+        f'{_deployment_command("promote/manual", advisor, version)} -p reason="..."',
+    )
 
 
-def _promote_deployment(advisor: str, version: str) -> str:
-    return f'{_deployment_command("promote/manual", advisor, version)} -p reason="..."'
+def _evaluate_commands(advisor: str, version: str) -> tuple[str, str]:
+    """The command and the deployment that evaluate a version again."""
+    return (
+        f"mondrian evaluate --advisor {advisor} --adapter {version}",
+        _deployment_command("evaluate/manual", advisor, version),
+    )
 
 
 def _all_gates() -> Sequence[Gate]:
@@ -119,7 +129,7 @@ def _missing_results(
                 required = True
             case Requirement.WITH_CHAMPION:
                 required = bool(champion.version)
-            case Requirement.IF_MEASURED:
+            case Requirement.IF_MEASURED | Requirement.BY_RECIPE:
                 required = False
             case _:
                 assert_never(gate.required)
@@ -136,8 +146,7 @@ def keep_for_reevaluation(
     """The decision on a candidate whose evaluation compared it with a different champion."""
     return Keep(
         f"Kept as a candidate: the champion changed; evaluate again ({_champion_difference(compared, champion)}).",
-        f"mondrian evaluate --advisor {advisor} --adapter {version}",
-        _deployment_command("evaluate/manual", advisor, version),
+        *_evaluate_commands(advisor, version),
     )
 
 
@@ -210,7 +219,9 @@ def promotion_objections(
         differences = condition_differences(decides.report.get(CONDITIONS), now)
         found += [Objection(clause, evaluate, needs_force=True) for clause in differences.changed]
         found += [Objection(clause, evaluate) for clause in differences.unknown]
-    if decides is not None and decides.loosened:
+    if decides is not None and not decides.settings:
+        found.append(Objection("its evaluation doesn't record the thresholds of its gates", evaluate))
+    elif decides is not None and decides.loosened:
         found.append(Objection(f"it was evaluated {loosened_text(decides.loosened)}", evaluate))
     if champion is not None and 0 < version.number < champion.number:
         compared = _were_compared(version, champion) or _were_compared(champion, version)
@@ -248,12 +259,14 @@ def decide_registered_promotion(
         return decision
     against = "; ".join(objection.sentence for objection in objections)
     if isinstance(decision, Keep):
-        return replace(decision, sentence=f"{decision.sentence.rstrip('.')}; {against}.")
-    return Keep(
-        f"Kept as a candidate: all gates passed, but {against}.",
-        _promote_command(version.advisor, version.version),
-        _promote_deployment(version.advisor, version.version),
-    )
+        sentence = f"{decision.sentence.rstrip('.')}; {against}."
+    else:
+        sentence = f"Kept as a candidate: all gates passed, but {against}."
+    if any(objection.needs_force for objection in objections):
+        return Keep(sentence, *_evaluate_commands(version.advisor, version.version))
+    if isinstance(decision, Keep):
+        return replace(decision, sentence=sentence)
+    return Keep(sentence, *_promote_commands(version.advisor, version.version))
 
 
 def check_manual_promotion(
@@ -336,8 +349,9 @@ def _failure_phrase(evaluation: RecordedEvaluation) -> str:
 
 
 def _as_sentence(text: str) -> str:
-    return f"{text[:1].upper()}{text[1:].rstrip('.')}."
+    first = text[:1] if VERSION_NAME.match(text) else text[:1].upper()  # v0001 stays as it is typed
+    return f"{first}{text[1:].rstrip('.')}."
 
 
 def _evaluate_command(version: AdapterVersion) -> str:
-    return f"mondrian evaluate --advisor {version.advisor} --adapter {version.version}"
+    return _evaluate_commands(version.advisor, version.version)[0]

@@ -141,8 +141,8 @@ class EvaluateSummary(StageSummary):
     gates: list[dict[str, Any]]
     split: str
     compared_with: dict[str, Any] | None = None
-    caveats: tuple[str, ...] = ()
     record: dict[str, Any] | None = None
+    caveats: tuple[str, ...] = ()
 
     @property
     def loosened(self) -> str:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from bench import gate_error_rates, null_models, simulated_evaluations
-from bench.null_models import NullModel, broken_promises
+from bench.null_models import NullModel, exceeded_promises
 from bench.simulated_evaluations import SimulatedPassRates, advisor_scores, simulated_pass_rates
 from bench.tail_structures import honest_gain
-from bench.worthless_adapters import RecordedArms, load_recorded_arms
+from bench.worthless_adapters import RecordedArms, load_recorded_arms, record_text
 from mondrian_core.statistics.permutation_tests import sign_flip_p_value
 
 HALO = "halo: one error per photograph"
@@ -51,7 +52,7 @@ def test_no_null_swaps_the_arms(nulls: Mapping[str, NullModel]) -> None:
 
 def test_short_nulls_keep_their_promise(nulls: Mapping[str, NullModel]) -> None:
     cells = simulated_pass_rates({name: null.simulate for name, null in nulls.items()}, (8,), 40)
-    assert not broken_promises(cells, nulls)
+    assert not exceeded_promises(cells, nulls)
     assert "| halo: one error per photograph | 5% |" in null_models.null_markdown(cells, nulls)
 
 
@@ -64,7 +65,7 @@ def test_halo_shows_a_test_that_counts_scores_as_photographs(
         lambda differences, seed: sign_flip_p_value(np.repeat(differences, 8), seed=seed, draws=2000),
     )
     cells = simulated_pass_rates({HALO: nulls[HALO].simulate}, (20,), 60)
-    assert broken_promises(cells, nulls) == cells
+    assert exceeded_promises(cells, nulls) == cells
 
 
 def test_real_adapters_are_recorded() -> None:
@@ -88,3 +89,11 @@ def test_a_null_above_its_promise_is_named(capsys: pytest.CaptureFixture[str], m
     monkeypatch.setattr(null_models, "null_models", lambda: {"halo": NullModel(honest_gain(0))})
     assert not null_models.print_null_table(400)
     assert "halo passes in 12.0% on 20 photographs; 5% was promised." in capsys.readouterr().out
+
+
+def test_record_is_read_as_it_was_written(tmp_path: Path) -> None:
+    path, rows = tmp_path / "record.json", [[1.5] * 8, [2.0] * 7 + [None], [3.0] * 8]
+    path.write_text(record_text({"command": {"tested": 3}, "labels": [[5] * 8] * 3, "base": rows, "shuffled-0": rows}))
+    found = load_recorded_arms(path)
+    assert found.labels.shape == (2, 8), "a photograph without a complete answer is left out"
+    assert found.predictions["base"][:, 0].tolist() == [1.5, 3.0] and found.worthless == ["shuffled-0"]

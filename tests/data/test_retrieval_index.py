@@ -169,13 +169,13 @@ def test_index_with_mini_model(tmp_path: Path) -> None:
     with workspace_of(tmp_path, 0) as store:
         home = tmp_path / PORTFOLIO
         home.mkdir(parents=True)
-        pictures = rendered_photographs(6, seed=5)
+        pictures = rendered_photographs(4, seed=5)
         for number, image in enumerate(pictures):
             image.save(home / f"{number}.png")
         base = load_base("mini")
         critic = BaseModelCritic(base, VOICE, 512)
         done = build_index(store, tmp_path, "ansel", critic)
-        assert (done.embedded, done.scored) == (6, 6)
+        assert (done.embedded, done.scored) == (4, 4)
         entries = EmbeddingStore(store).find("ansel", base.fingerprint)
         rows = np.array([each.vector for each in entries])
         near = 0
@@ -184,10 +184,10 @@ def test_index_with_mini_model(tmp_path: Path) -> None:
                 image.transpose(Image.Transpose.FLIP_LEFT_RIGHT), critique=False
             ).embedding
             near += int(np.argmax(rows @ np.array(mirrored)) == row)
-        assert near >= 5
+        assert near >= 3
         made = store.profiles("ansel")
         assert {each.id for each in made} == {index_profile_id("ansel", each.sha256) for each in entries}
-        assert len({tuple(each.scores.values()) for each in made}) == 6
+        assert len({tuple(each.scores.values()) for each in made}) == 4
         assert any(not float(score).is_integer() for each in made for score in each.scores.values())
 
 

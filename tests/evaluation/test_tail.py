@@ -13,6 +13,7 @@ from mondrian_core.evaluation import EvaluationReport, GateMeasurements, GateRes
 from mondrian_core.evaluation.gates.tail_gate import TAIL
 from mondrian_core.evaluation.measure.metrics import compare_paired_errors, score_table
 from mondrian_core.evaluation.measure.outcomes import EvaluationOutcome
+from mondrian_core.evaluation.measure.runner import FILE_INFO
 from mondrian_core.evaluation.measure.samples import EvaluationSamples, load_evaluation_samples
 from mondrian_core.evaluation.measure.tail import LEAST_DEVIATION, tail_measurement
 from mondrian_core.evaluation.report.html_page import report_html
@@ -181,6 +182,7 @@ def test_evaluation_stops_and_shows_rare_catastrophe(run: Run, fake_model: Any, 
     truths = [dict(zip(DIMENSIONS, map(float, row), strict=True)) for row in advisor(rng, 60)]
     unlabelled = [fake_model.photograph(truth, 100 + k) for k, truth in enumerate(truths)]
     struck = {tuple(truths[k].values()) for k in (5, 25)}
+    unlabelled[5].info[FILE_INFO] = "source/IMG_0005.jpg"
 
     def critic(truth: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         usual = truth + rng.normal(0, 0.5, len(truth))
@@ -200,6 +202,7 @@ def test_evaluation_stops_and_shows_rare_catastrophe(run: Run, fake_model: Any, 
     assert any("Write critiques of the photographs" in step or "tail check names" in step for step in report.next_steps)
     samples = load_evaluation_samples(tmp_path / "run" / "samples.jsonl")
     assert {part.name for part in gate.parts} <= set(samples.pictures)
+    assert "source/IMG_0005.jpg (" in gate.sentence, "the file, where the photograph has one"
     page = report_html(report, samples)
     section = page[page.index("Answers far from the base") :].split("<h2>")[0]
     assert section.count("data:image/jpeg;base64,") == 2 and "Composition" in section

@@ -81,6 +81,7 @@ def test_each_other_condition_is_named_and_stops_a_promotion(name: str) -> None:
     assert "mondrian evaluate --advisor ansel --adapter v0002" in objection.next_step
     kept = decided(stale)
     assert isinstance(kept, Keep) and name in kept.sentence
+    assert kept.command == "mondrian evaluate --advisor ansel --adapter v0002", "a reason alone would be refused"
     for reason in ("", "it passed"):
         with pytest.raises(GateFailed, match="no longer holds"):
             check_manual_promotion(stale, ChampionReference(), force=False, reason=reason, objections=(objection,))
@@ -98,10 +99,11 @@ def test_the_newest_evaluation_that_holds_decides() -> None:
     assert isinstance(decided(version(report(), report("FAIL", other))), Reject), "a FAIL under other conditions too"
 
 
-@pytest.mark.parametrize("missing", ["base", "prompt", "answer_schema"])
+@pytest.mark.parametrize("missing", ["base", "prompt", "answer_schema", "settings"])
 def test_what_a_record_leaves_out_needs_a_reason(missing: str) -> None:
     conditions = {key: value for key, value in identity(NOW).items() if key != missing}
-    old = version(report(conditions=conditions))
+    left_out: dict[str, Any] = {"settings": {}} if missing == "settings" else {}
+    old = version(report(conditions=conditions, **left_out))
     assert isinstance(decided(old), Keep)
     objections = promotion_objections(old, None, NOW)
     with pytest.raises(BadInput, match="doesn't record"):
@@ -128,6 +130,8 @@ def test_an_older_version_never_replaces_a_newer_champion_by_itself() -> None:
     assert [each.sentence for each in never] == [
         "v0002 is older than the champion v0005 and was never compared with it"
     ]
+    with pytest.raises(BadInput, match=r"^v0002 is older than the champion v0005 .* Its promotion needs a reason"):
+        check_manual_promotion(version(report(**against)), champion.reference, force=False, reason="", objections=never)
     compared = report(**against)
     compared["gates"] = [*compared["gates"], {"name": "champion", "verdict": "PASS", "n": 9}]
     kept = decided(version(compared), champion)

@@ -14,7 +14,7 @@ from mondrian_core.recipes import TrainRecipe
 from mondrian_core.registry import Registry
 from mondrian_core.registry.looks import look_results, looks_in_history
 
-pytestmark = [pytest.mark.mini, pytest.mark.slow, pytest.mark.soak, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.mini, pytest.mark.slow, pytest.mark.soak, pytest.mark.timeout(1500)]
 RECIPE = """
 [data]
 variants = 0

@@ -218,10 +218,10 @@ def test_photographs_are_reported_by_file_name(built: tuple[StageContext, Any], 
 def test_retrieval_offers_training_photographs_only(built: tuple[StageContext, Any]) -> None:
     _, version = built
     rows = version.rows("train")
-    told = evaluation_data.build_retrieval_lookup(rows)(dict.fromkeys(DIMENSIONS, 6.0), "any")
-    assert told is not None
-    assert told.size == len({row.photo_id for row in rows})
-    assert {neighbour.name for neighbour in told.neighbours} <= {row.photo_id[:12] for row in rows}
+    comparison = evaluation_data.build_retrieval_lookup(rows)(dict.fromkeys(DIMENSIONS, 6.0), "any")
+    assert comparison is not None
+    assert comparison.size == len({row.photo_id for row in rows})
+    assert {neighbour.name for neighbour in comparison.neighbours} <= {row.photo_id[:12] for row in rows}
     assert evaluation_data.build_retrieval_lookup([])(dict.fromkeys(DIMENSIONS, 6.0), "any") is None
 
 

@@ -97,6 +97,18 @@ def test_same_candidate_costs_a_second_look_but_counts_once_as_evidence(ledger: 
     assert earlier_differences(ledger.history("ansel"), elsewhere) == []
 
 
+def test_evidence_that_begins_again_begins_at_a_low_level(ledger: Registry) -> None:
+    """Otherwise another base late in the year would be tested alone at the level of much evidence."""
+    for week in range(40):
+        last = ledger.take_look("ansel", look_request(f"run-{week}"), actor="test")
+    other = ledger.take_look("ansel", look_request("other", question="another base"), actor="test")
+    more = ledger.take_look("ansel", look_request("more", question="another base"), actor="test")
+    assert other.number == 41
+    assert other.level == more.level == 0.0002 < last.level
+    back = ledger.take_look("ansel", look_request("back"), actor="test")
+    assert back.level > last.level
+
+
 def test_clock_that_goes_back_begins_no_new_year(ledger: Registry, clock: Clock) -> None:
     ledger.take_look("ansel", look_request("a"), actor="test")
     clock.now = BEGAN - timedelta(days=900)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import assert_never
 
+from mondrian_core.evaluation.gates.calibration_gate import BEYOND_CALIBRATION
 from mondrian_core.evaluation.gates.comparison_gates import (
     BEST_CHAMPION_COMPARISON,
     CHAMPION_COMPARISON,
@@ -173,6 +174,7 @@ GATES: tuple[Gate, ...] = (
     FORMAT_COMPLIANCE,
     LATENCY_OVERHEAD,
     SCORE_ERROR,
+    BEYOND_CALIBRATION,
     CHAMPION_COMPARISON,
     TAIL,
     BEST_CHAMPION_COMPARISON,
@@ -192,16 +194,16 @@ def recommended_next_steps(
     results: Sequence[GateResult], measured: GateMeasurements, recipe: GateRecipe, gates: Sequence[Gate] = GATES
 ) -> tuple[str, ...]:
     """What to do now: the advice of every gate that did not pass, without repetitions."""
-    if overall_verdict(results) == PASS:
-        return ("All gates passed: the adapter can be promoted.",)
     found = {result.name: result for result in results}
+    passed = overall_verdict(results) == PASS
+    go = ["All required gates passed: the adapter can be promoted."] if passed else []
     advice = [
         step
         for gate in gates
         if gate.name in found
         for step in gate.advice(found[gate.name].verdict, measured, recipe, found[gate.name].cause)
     ]
-    return tuple(dict.fromkeys(advice))
+    return tuple(dict.fromkeys([*go, *advice]))
 
 
 def _as_sentence(text: str) -> str:

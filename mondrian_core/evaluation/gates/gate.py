@@ -8,7 +8,7 @@ defined in one place. Texts are format strings: `{gates.p_value:g}` is a value o
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from mondrian_core.evaluation.gates.results import (
@@ -32,14 +32,20 @@ TOO_FEW_TO_LEARN = (
     "The adapter learned from too few photographs ({trained}), which explains the result: "
     "add critiques by this advisor."
 )
+REPORTED_ONLY = "Reported only: this recipe does not require it for a promotion."
 
 
 class Requirement(StrEnum):
-    """When a promotion needs the gate's result. A result that is not PASS always stops an automatic promotion."""
+    """When a promotion needs the gate's result. A result that is not PASS stops an automatic promotion.
+
+    A gate that is required `BY_RECIPE` is only reported under other recipes (`Gate.decides`): then its result says so,
+    counts for no verdict and stops nothing.
+    """
 
     ALWAYS = "always"
     WITH_CHAMPION = "when a champion would be replaced"
     IF_MEASURED = "only where it applies"
+    BY_RECIPE = "if the recipe requires it; otherwise it is reported"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,6 +130,10 @@ class Check:
         return fails.format(gates=gates, evaluate=evaluate), inconclusive.format(gates=gates, evaluate=evaluate)
 
 
+def _decides(_: GateRecipe) -> bool:
+    return True
+
+
 @dataclass(frozen=True, kw_only=True)
 class Gate(Check):
     """A check that decides a promotion.
@@ -134,9 +144,11 @@ class Gate(Check):
         learned: the result depends on what the adapter learned, so too few photographs of training explain a FAIL.
         further_steps: more advice after INCONCLUSIVE that depends on the measurements.
         required: when a promotion needs this gate's result.
+        decides: False under a recipe that only reports the gate; for `Requirement.BY_RECIPE`.
 
     Raises:
-        ValueError: there is no next step for a verdict that the gate can give.
+        ValueError: there is no next step for a verdict that the gate can give, or a gate that a promotion always needs
+            could be merely reported.
     """
 
     next_steps: Mapping[Verdict, str]
@@ -144,11 +156,21 @@ class Gate(Check):
     learned: bool = True
     further_steps: Callable[[GateMeasurements, GateRecipe], Sequence[str]] | None = None
     required: Requirement = Requirement.ALWAYS
+    decides: Callable[[GateRecipe], bool] = _decides
 
     def __post_init__(self) -> None:
         possible = [(FAIL, self.fails_when), (INCONCLUSIVE, self.inconclusive_when)]
         if missing := [verdict for verdict, when in possible if when != NEVER and not self.next_steps.get(verdict)]:
             raise ValueError(f"The gate {self.name} has no next step after {' and '.join(missing)}.")
+        if (self.decides is not _decides) != (self.required is Requirement.BY_RECIPE):
+            raise ValueError(f"The gate {self.name}: `decides` is for gates that are required by recipe.")
+
+    def evaluate(self, measured: GateMeasurements, recipe: GateRecipe) -> GateResult:
+        """The result for these measurements; its sentence says when it is only reported."""
+        found = super().evaluate(measured, recipe)
+        if self.decides(recipe):
+            return found
+        return replace(found, decides=False, sentence=f"{found.sentence} {REPORTED_ONLY}")
 
     def advice(
         self, verdict: Verdict, measured: GateMeasurements, recipe: GateRecipe, cause: Cause | None = None

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any, Literal, TypeVar
 
+from mondrian_core.evaluation.measure.calibration import CalibrationComparison
 from mondrian_core.evaluation.measure.health_metrics import ImageDependence, ModeCollapse
 from mondrian_core.evaluation.measure.latency import LatencyOverhead
 from mondrian_core.evaluation.measure.metrics import ArmComparison, FormatStatistics
@@ -14,7 +15,7 @@ from mondrian_core.evaluation.measure.pooled_evidence import LookEvidence
 from mondrian_core.evaluation.measure.samples import EvaluationSamples
 from mondrian_core.recipes import GateRecipe
 
-ComparedT = TypeVar("ComparedT", ArmComparison, ImageDependence)
+ComparedT = TypeVar("ComparedT", ArmComparison, ImageDependence, CalibrationComparison)
 Verdict = Literal["PASS", "FAIL", "INCONCLUSIVE"]
 PASS: Verdict = "PASS"
 FAIL: Verdict = "FAIL"
@@ -44,6 +45,7 @@ class GateResult:
         sentence: the reason, for people.
         parts: the checks that the gate combines.
         cause: why it is INCONCLUSIVE.
+        decides: False for a gate that the recipe only reports: it counts for no verdict.
     """
 
     name: str
@@ -56,6 +58,7 @@ class GateResult:
     sentence: str
     parts: tuple[GateResult, ...] = ()
     cause: Cause | None = None
+    decides: bool = True
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -91,6 +94,8 @@ class GateMeasurements:
         trained_photographs: number of photographs that the candidate was trained on; None when unknown.
         divergences: mean KL(base || candidate) in nats per score token, one per photograph.
         same_answers: share (0-1) of the photographs on which base and candidate wrote the same text.
+        calibrations: the candidate against the best calibration of the base, a rival that needs no adapter.
+        calibrations_by_folds: the same for the recipe's adapters, fold by fold.
         against_base, against_champion: paired comparisons. The latter covers only photographs that the champion was not
             trained on; None without a champion.
         has_champion: there is a champion to compare with.
@@ -124,6 +129,8 @@ class GateMeasurements:
     trained_photographs: int | None = None
     divergences: tuple[float, ...] = ()
     same_answers: float | None = None
+    calibrations: CalibrationComparison | None = None
+    calibrations_by_folds: CalibrationComparison | None = None
     against_base: ArmComparison | None = None
     against_champion: ArmComparison | None = None
     against_best: ArmComparison | None = None
@@ -165,8 +172,8 @@ def deciding_comparison(
 
 
 def overall_verdict(gates: Sequence[GateResult]) -> Verdict:
-    """Any FAIL: FAIL; else any INCONCLUSIVE, or no gate at all: INCONCLUSIVE; else PASS."""
-    verdicts = [gate.verdict for gate in gates]
+    """Any FAIL: FAIL; else any INCONCLUSIVE, or no gate at all: INCONCLUSIVE; else PASS. Reported gates don't count."""
+    verdicts = [gate.verdict for gate in gates if gate.decides]
     if FAIL in verdicts:
         return FAIL
     return PASS if verdicts and INCONCLUSIVE not in verdicts else INCONCLUSIVE

@@ -1,4 +1,4 @@
-"""Probes in addition to the plain question: edited copies, constrained decoding, and the base with retrieval."""
+"""Probes in addition to the plain question: edited copies, constrained decoding, training photographs, retrieval."""
 
 from __future__ import annotations
 
@@ -6,9 +6,17 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from mondrian_core.evaluation.measure.answer_cache import pixel_digest
+from mondrian_core.evaluation.measure.calibration import TrainingAnswer
 from mondrian_core.evaluation.measure.metamorphic import METAMORPHIC_RELATIONS, EditedCopyOutcome
 from mondrian_core.evaluation.measure.outcomes import BASE_RAG, EvaluationOutcome
-from mondrian_core.evaluation.measure.runner import EvaluationPhotograph, EvaluationRunner, thumbnail_text
+from mondrian_core.evaluation.measure.runner import (
+    FILE_INFO,
+    EvaluationPhotograph,
+    EvaluationRunner,
+    LabelledPhotograph,
+    open_labelled_photographs,
+    thumbnail_text,
+)
 from mondrian_core.evaluation.measure.tail import largest_deviations
 from mondrian_core.events import StageNotice, StageProgressed
 from mondrian_core.prompts import PortfolioComparison
@@ -31,7 +39,9 @@ def record_pictures_of_tail(
     furthest = largest_deviations([outcome for outcome in outcomes if outcome.photograph in by_name], PICTURED)
     for name in furthest:
         if name not in done:
-            runner.samples.append("picture", {"photograph": name, "picture": thumbnail_text(by_name[name].image)})
+            image = by_name[name].image
+            record = {"photograph": name, "title": image.info.get(FILE_INFO), "picture": thumbnail_text(image)}
+            runner.samples.append("picture", record)
 
 
 def probe_edited_copies(
@@ -63,6 +73,25 @@ def probe_constrained_decoding(
         outcome = runner.ask(subject, arm, constrained=True)
         runner.samples.append("constrained", outcome.as_dict())
         runner.listen(StageProgressed("under the schema", count, len(wanted), f"{subject.name}: {arm}"))
+
+
+def probe_training_photographs(
+    runner: EvaluationRunner, labelled: Sequence[LabelledPhotograph], known: Iterable[TrainingAnswer]
+) -> None:
+    """Ask the base, and nobody else, about photographs of training: its calibrations are fitted on these answers.
+
+    Of more than `evaluate.calibration_photographs`, the same ones are chosen every time, so that the cache has them.
+    """
+    done = {answer.outcome.photograph for answer in known}
+    by_name = {entry.photograph: entry for entry in labelled}
+    chosen = [by_name[name] for name in sorted(by_name)[: runner.recipe.evaluate.calibration_photographs]]
+    for count, entry in enumerate(chosen, 1):
+        if entry.photograph in done:
+            continue
+        (subject,), _ = open_labelled_photographs([entry], runner.listen)
+        outcome = runner.ask(subject, BASE)
+        runner.samples.append("calibration", {"advisor_scores": dict(entry.scores), **outcome.as_dict()})
+        runner.listen(StageProgressed("calibration", count, len(chosen), f"{entry.title or entry.photograph}: base"))
 
 
 def probe_base_with_retrieval(

@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 
 STAGE = "evaluate"
 WARM_UPS = 2
+FILE_INFO = "file"  # key of `Image.info`: the file of a photograph without labels, below the workspace, for people
 _THUMBNAIL = 240  # pixels of the longer side
 
 

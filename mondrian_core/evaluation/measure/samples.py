@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mondrian_core.evaluation.measure.calibration import TrainingAnswer
 from mondrian_core.evaluation.measure.cross_validation import CrossValidationSamples
 from mondrian_core.evaluation.measure.latency import LatencyPair, latency_pair_from_record
 from mondrian_core.evaluation.measure.metamorphic import EditedCopyOutcome
@@ -30,10 +31,11 @@ class EvaluationSamples:
         pairs: timed pairs of answers.
         edited: answers to edited copies.
         constrained: answers constrained to the schema.
+        calibration: the base's answers about photographs of training, on which its calibrations are fitted.
         folds: samples of cross-validation.
         training: critiques that the candidate was trained on.
-        pictures: by name, records with a thumbnail ("picture": JPEG, base64) of the photographs without labels on which
-            candidate and base differ most.
+        pictures: by name, records of the photographs without labels on which candidate and base differ most:
+            "picture", a thumbnail (JPEG, base64), and "title", the file; None for a rendered one.
         preferences: blind preferences (`preference.PreferenceChoice` as plain values).
         load_seconds: time of the adapter's first use.
     """
@@ -47,6 +49,7 @@ class EvaluationSamples:
     pairs: tuple[LatencyPair, ...] = ()
     edited: tuple[EditedCopyOutcome, ...] = ()
     constrained: tuple[EvaluationOutcome, ...] = ()
+    calibration: tuple[TrainingAnswer, ...] = ()
     folds: CrossValidationSamples = field(default_factory=CrossValidationSamples)
     training: tuple[str, ...] = ()
     pictures: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -101,6 +104,10 @@ def load_evaluation_samples(path: Path) -> EvaluationSamples:
             for record in latest["edited"].values()
         ),
         constrained=tuple(EvaluationOutcome.from_dict(record) for record in latest["constrained"].values()),
+        calibration=tuple(
+            TrainingAnswer(record.pop("advisor_scores"), EvaluationOutcome.from_dict(record))
+            for record in latest["calibration"].values()
+        ),
         folds=CrossValidationSamples(
             {name: record for (name,), record in latest["fold_label"].items()},
             {outcome.photograph: fold for fold, outcome in folds},
@@ -125,6 +132,7 @@ _KEYS: Mapping[str, tuple[str, ...]] = {
     "divergence": ("photograph",),
     "edited": ("edit", "photograph", "arm"),
     "constrained": ("photograph", "arm"),
+    "calibration": ("photograph",),
     "fold_label": ("photograph",),
     "fold": ("photograph", "arm"),
     "picture": ("photograph",),

@@ -17,6 +17,13 @@ from mondrian_core.evaluation.gates.gate import Gate
 from mondrian_core.evaluation.gates.results import GateMeasurements, deciding_comparison, overall_verdict
 from mondrian_core.evaluation.measure import health_metrics
 from mondrian_core.evaluation.measure.baselines import baseline_metrics, unbeaten_baseline_notes
+from mondrian_core.evaluation.measure.calibration import (
+    CalibratedBase,
+    CalibrationComparison,
+    calibrate_base,
+    compare_with_calibrations,
+    training_score_table,
+)
 from mondrian_core.evaluation.measure.contamination import verbatim_overlap_share
 from mondrian_core.evaluation.measure.cross_validation import CrossValidationSamples, other_fold_means
 from mondrian_core.evaluation.measure.latency import LatencyOverhead, overhead_from_pairs
@@ -34,8 +41,10 @@ from mondrian_core.evaluation.measure.metrics import (
 from mondrian_core.evaluation.measure.outcomes import EvaluationOutcome
 from mondrian_core.evaluation.measure.pooled_evidence import LookEvidence, look_evidence
 from mondrian_core.evaluation.measure.samples import EvaluationSamples
+from mondrian_core.evaluation.measure.score_forms import ScoreForms, score_forms, served_scores_note
 from mondrian_core.evaluation.report.caveats import report_caveats
 from mondrian_core.evaluation.report.evaluation_report import EvaluationReport
+from mondrian_core.evaluation.report.gain import gain_sentence
 from mondrian_core.gate_strictness import judged_settings, loosened_settings
 from mondrian_core.recipes import Recipe
 from mondrian_core.samples_file import BASE, BEST_CHAMPION, CANDIDATE, CHAMPION, PhotographOrigin
@@ -57,10 +66,16 @@ def build_evaluation_report(
         **{key: samples.facts.get(key) for key in ("advisor", "split", "compared_with")},
         "recipe": recipe.digest,
     }
-    metrics = report_metrics(samples, table, measured, recipe)
+    forms = _score_forms(samples, recipe)
+    metrics = {
+        **report_metrics(samples, table, measured, recipe),
+        "score_forms": {arm: asdict(found) for arm, found in forms.items()},
+        "gain": _gain(measured, recipe),
+    }
     own = metrics["arms"].get(CANDIDATE, {}).get("scores", {}).get("mse")
     least = recipe.gates.score_photographs  # on fewer photographs a baseline's lead says nothing about the adapter
     notes = unbeaten_baseline_notes(own, metrics["rivals"]) if len(table.photographs) >= least else ()
+    notes += served_scores_note(forms, CANDIDATE, recipe.gates.p_value)
     if (folds := metrics["folds"]) and folds["photographs"] >= least:
         notes += unbeaten_baseline_notes(
             folds["arms"].get(CANDIDATE, {}).get("mse"), folds["rivals"], "By folds the recipe"
@@ -75,6 +90,26 @@ def build_evaluation_report(
         loosened=loosened_settings(judged_settings(recipe)),
         caveats=report_caveats(measured, metrics["photographs"], recipe.gates),
     )
+
+
+def _gain(measured: GateMeasurements, recipe: Recipe) -> dict[str, Any]:
+    """The sentence about the gain on the photographs that decide about scores, and whether they are the folds'."""
+    against_base, by_folds = deciding_comparison(measured.against_base, measured.by_folds, recipe.gates)
+    calibrations = measured.calibrations_by_folds if by_folds else measured.calibrations
+    sentence = gain_sentence(
+        asdict(against_base) if against_base else None,
+        asdict(calibrations) if calibrations else None,
+        by_folds=by_folds,
+    )
+    return {"sentence": sentence, "by_folds": by_folds}
+
+
+def _score_forms(samples: EvaluationSamples, recipe: Recipe) -> dict[str, ScoreForms]:
+    """Written, expected and served scores by arm, on the photographs that decide about scores."""
+    records, outcomes = samples.scored
+    labels = {name: record["scores"] for name, record in records.items()}
+    asked = {outcome.arm for outcome in outcomes}
+    return {arm: score_forms(labels, outcomes, arm, seed=recipe.evaluate.seed) for arm in ARMS if arm in asked}
 
 
 def gate_measurements_from_samples(samples: EvaluationSamples, table: ScoreTable, recipe: Recipe) -> GateMeasurements:
@@ -92,6 +127,7 @@ def gate_measurements_from_samples(samples: EvaluationSamples, table: ScoreTable
         trained_photographs=(facts.get("trained") or {}).get("photographs"),
         divergences=tuple(samples.divergences.values()),
         same_answers=_same_answers(by_arm[BASE], by_arm[CANDIDATE]),
+        calibrations=_against_calibrations(table, _calibrated(table, samples, recipe), recipe),
         against_base=against_base,
         against_champion=_against(CHAMPION, table, samples, recipe),
         against_best=_against(BEST_CHAMPION, table, samples, recipe),
@@ -159,11 +195,31 @@ def _by_folds(folded: ScoreTable | None, samples: EvaluationSamples, recipe: Rec
     folds = samples.folds.folds_of(folded.photographs)
     return {
         "by_folds": _against(BASE, folded, samples, recipe),
+        "calibrations_by_folds": _against_calibrations(folded, _calibrated_by_folds(samples.folds, recipe), recipe),
         "champion_by_folds": _against(CHAMPION, folded, samples, recipe),
         "best_by_folds": _against(BEST_CHAMPION, folded, samples, recipe),
         "dependence_by_folds": health_metrics.image_dependence(folded, seed=recipe.evaluate.seed, folds=folds),
         "fold_leaked": _contaminated(samples.facts.get("fold_leaked", ())),
     }
+
+
+def _calibrated(table: ScoreTable, samples: EvaluationSamples, recipe: Recipe) -> CalibratedBase | None:
+    """The calibrations of the base for the held-out photographs."""
+    return calibrate_base(table, training_score_table(samples.calibration), seed=recipe.evaluate.seed)
+
+
+def _calibrated_by_folds(folds: CrossValidationSamples, recipe: Recipe) -> CalibratedBase | None:
+    """The same for the photographs of the folds: each is fitted on what the adapter of its fold was trained on."""
+    table = _fold_table(folds)
+    return calibrate_base(table, None, folds.folds_of(table.photographs), seed=recipe.evaluate.seed)
+
+
+def _against_calibrations(
+    table: ScoreTable, calibrated: CalibratedBase | None, recipe: Recipe
+) -> CalibrationComparison | None:
+    return compare_with_calibrations(
+        table, calibrated, wanted=recipe.gates.score_improvement, seed=recipe.evaluate.seed
+    )
 
 
 def _against(arm: str, table: ScoreTable, samples: EvaluationSamples, recipe: Recipe) -> ArmComparison | None:
@@ -233,7 +289,9 @@ def report_metrics(
     """All numbers for the JSON and the HTML report, as plain values."""
     shuffled = measured.dependence.shuffled if measured.dependence else None
     seed = recipe.evaluate.seed
-    baselines = baseline_metrics(table, samples.facts.get("training_mean"), seed=seed) if table.photographs else {}
+    calibrated = _calibrated(table, samples, recipe)
+    means = samples.facts.get("training_mean")
+    baselines = baseline_metrics(table, means, calibrated, seed=seed) if table.photographs else {}
     return {
         "photographs": photograph_counts(samples),
         "format_by_origin": {
@@ -267,7 +325,8 @@ def report_metrics(
         "preferences": preference.preference_summary(
             [preference.PreferenceChoice(**choice) for choice in samples.preferences]
         ),
-        "folds": _folds(samples.folds, measured, seed),
+        "calibrations": asdict(measured.calibrations) if measured.calibrations else None,
+        "folds": _folds(samples.folds, measured, recipe),
         "trained": samples.facts.get("trained"),
         "untested": measured.untested,
         "per_photograph": errors_by_photograph(table),
@@ -303,7 +362,7 @@ def _advisor_by_heart(samples: EvaluationSamples) -> float | None:
     return verbatim_overlap_share(critiques, samples.training)
 
 
-def _folds(folds: CrossValidationSamples, measured: GateMeasurements, seed: int) -> dict[str, Any] | None:
+def _folds(folds: CrossValidationSamples, measured: GateMeasurements, recipe: Recipe) -> dict[str, Any] | None:
     """Results of cross-validation; None where there was none."""
     if not folds.outcomes:
         return None
@@ -313,13 +372,16 @@ def _folds(folds: CrossValidationSamples, measured: GateMeasurements, seed: int)
     fold_of = folds.folds_of(table.photographs)
     baselines = {
         "fold_mean": score_error_metrics(other_fold_means(folds.labels, folds.fold_of), table.labels, fold_of),
-        **baseline_metrics(table, None, seed=seed, fold_of=fold_of),
+        **baseline_metrics(
+            table, None, _calibrated_by_folds(folds, recipe), seed=recipe.evaluate.seed, fold_of=fold_of
+        ),
     }
     shuffled = measured.dependence_by_folds.shuffled if measured.dependence_by_folds else None
     return {
         "count": len(set(folds.fold_of.values())),
         "photographs": len(table.photographs),
         "against_base": asdict(measured.by_folds) if measured.by_folds else None,
+        "calibrations": asdict(measured.calibrations_by_folds) if measured.calibrations_by_folds else None,
         "against_champion": asdict(measured.champion_by_folds) if measured.champion_by_folds else None,
         "against_best": asdict(measured.best_by_folds) if measured.best_by_folds else None,
         "champion_saw": measured.champion_saw if measured.has_champion else None,

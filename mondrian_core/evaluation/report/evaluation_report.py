@@ -14,7 +14,7 @@ from mondrian_core.markdown import markdown_table
 
 REPORT_FORMAT = 1
 VERDICT_MEANINGS: Mapping[str, str] = {
-    PASS: "every gate passed; the candidate can go live",
+    PASS: "every required gate passed; the candidate can go live",
     FAIL: "a gate failed; the candidate must not go live",
     INCONCLUSIVE: "no gate failed, but not every gate could be decided; a person decides",
 }
@@ -31,8 +31,8 @@ class EvaluationReport:
         about: what was evaluated: advisor, split, digests of base, candidate, champion and prompt.
         next_steps: recommended next steps, one sentence each.
         loosened: settings under which the gates are easier to pass than under the defaults.
-        caveats: which figures don't come from this adapter or from the workspace's own photographs, one sentence each.
         look: which look of the year this is and what it may spend (`LookEvidence`); None where nothing was compared.
+        caveats: which figures don't come from this adapter or from the workspace's own photographs, one sentence each.
     """
 
     verdict: Verdict
@@ -41,8 +41,8 @@ class EvaluationReport:
     about: Mapping[str, Any] = field(default_factory=dict)
     next_steps: tuple[str, ...] = ()
     loosened: tuple[LoosenedSetting, ...] = ()
-    caveats: tuple[str, ...] = ()
     look: Mapping[str, Any] | None = None
+    caveats: tuple[str, ...] = ()
 
     @property
     def meaning(self) -> str:
@@ -68,12 +68,25 @@ class EvaluationReport:
         arms = {arm: found["scores"] for arm, found in self.metrics["arms"].items()}
         return _with_dimensions(arms), self.metrics.get("against_base"), False
 
+    @property
+    def calibrations(self) -> Mapping[str, Any] | None:
+        """The comparison with the best calibration of the base behind `gain`; None where there is none."""
+        by_folds = self.metrics.get("gain", {}).get("by_folds")
+        found: Mapping[str, Any] | None = (self.metrics["folds"] if by_folds else self.metrics).get("calibrations")
+        return found
+
+    @property
+    def gain(self) -> str:
+        """What the gain over the base is, in one sentence (`gain_sentence`); "" without a comparison."""
+        return str(self.metrics.get("gain", {}).get("sentence", ""))
+
     def as_dict(self) -> dict[str, Any]:
         """Plain values; infinite bounds are None."""
         return {
             "format": REPORT_FORMAT,
             "verdict": self.verdict,
             "meaning": self.meaning,
+            "gain": self.gain,
             "loosened": [setting.as_dict() for setting in self.loosened],
             "caveats": list(self.caveats),
             "gates": [gate.as_dict() for gate in self.gates],
@@ -94,8 +107,8 @@ class EvaluationReport:
             about=values["about"],
             next_steps=tuple(values["next_steps"]),
             loosened=tuple(LoosenedSetting(**setting) for setting in values.get("loosened", ())),
-            caveats=tuple(values.get("caveats", ())),
             look=values.get("look"),
+            caveats=tuple(values.get("caveats", ())),
         )
 
     def save(self, path: Path) -> None:
@@ -123,6 +136,7 @@ class EvaluationReport:
         ]
         headings = ("gate", "verdict", "observed", "threshold", "n", "interval", "reason")
         lines = [f"## {self.verdict}: {self.meaning}", ""]
+        lines += [self.gain, ""] if self.gain else []
         if self.caveats:
             lines += [*(f"- {caveat}" for caveat in self.caveats), ""]
         lines.append(markdown_table(headings, rows))
