@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from mondrian_core.evaluation.gates.comparison_gates import no_pair_cause, undecided_cause
 from mondrian_core.evaluation.gates.gate import Gate, Judgement, Requirement
 from mondrian_core.evaluation.gates.messages import folds_prefix, untested_message
 from mondrian_core.evaluation.gates.results import (
@@ -23,7 +24,12 @@ def _judge_beyond_calibration(measured: GateMeasurements, recipe: GateRecipe) ->
     compared, by_folds = deciding_comparison(measured.calibrations, measured.calibrations_by_folds, recipe)
     if compared is None or compared.against.reduction is None:
         why = _why_not_compared(measured)
-        return Judgement(verdict=INCONCLUSIVE, sentence=f"{why}.", threshold=_least(0.0, recipe))
+        return Judgement(
+            verdict=INCONCLUSIVE,
+            sentence=f"{why}.",
+            threshold=_least(0.0, recipe),
+            cause=no_pair_cause(compared.against if compared else None, measured),
+        )
     against, gain = compared.against, compared.against.reduction
     verdict, why = _verdict(compared, gain, recipe)
     prefix = folds_prefix(measured) if by_folds else ""
@@ -41,6 +47,7 @@ def _judge_beyond_calibration(measured: GateMeasurements, recipe: GateRecipe) ->
         n=against.n,
         interval=against.interval,
         threshold=_least(compared.fit_cost, recipe),
+        cause=undecided_cause(verdict, against, recipe),
     )
 
 

@@ -20,7 +20,6 @@ from mondrian_core.evaluation.gates.results import (
 from mondrian_core.evaluation.measure.samples import EvaluationSamples
 from mondrian_core.evaluation.measure.tail import DeviantAnswer, TailMeasurement, mean_gain_bounds, tail_measurement
 from mondrian_core.recipes import GateRecipe
-from mondrian_core.samples_file import CANDIDATE
 from mondrian_core.statistics.intervals import clopper_pearson_lower, clopper_pearson_upper, perfect_trials_needed
 
 NAMED = 5  # photographs that the sentence names
@@ -31,7 +30,6 @@ def _judge_tail(measured: GateMeasurements, recipe: GateRecipe) -> Judgement:
     samples = measured.samples
     tail = tail_measurement(samples, recipe.tail_deviation) if samples else None
     if samples is None or tail is None:
-        asked = samples is not None and any(outcome.arm == CANDIDATE for outcome in samples.outcomes)
         return Judgement(
             verdict=INCONCLUSIVE,
             sentence="Base and candidate answered no photograph together.",
@@ -75,7 +73,7 @@ def _judge_tail(measured: GateMeasurements, recipe: GateRecipe) -> Judgement:
         interval=(low, high),
         parts=parts,
         threshold=1.0,
-        cause=None if verdict != INCONCLUSIVE else Cause.TOO_FEW if tail.n < needed else Cause.UNCERTAIN,
+        cause=None if verdict != INCONCLUSIVE else Cause.TOO_FEW if why == too_few else Cause.UNCERTAIN,
     )
 
 
