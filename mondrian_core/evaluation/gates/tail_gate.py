@@ -34,7 +34,7 @@ def _judge_tail(measured: GateMeasurements, recipe: GateRecipe) -> Judgement:
             verdict=INCONCLUSIVE,
             sentence="Base and candidate answered no photograph together.",
             threshold=1.0,
-            cause=Cause.NO_ANSWER if asked else Cause.NOT_MEASURED,
+            cause=Cause.NO_ANSWER if measured.formats else Cause.NOT_MEASURED,
         )
     harmful, parts = tail.harmful, _parts(tail, samples, recipe)
     needed = perfect_trials_needed(1 - recipe.tail_share)
