@@ -1,5 +1,5 @@
 # Every target builds .venv from the lock when it is missing or outdated; no other set-up is needed.
-# Variables: PYTHON (the interpreter to build with), VENV (where), ARGS (passed to pytest, demo, up, down and bench),
+# Variables: PYTHON (the interpreter to build with), VENV (where), ARGS (passed to pytest, demo, up, down, bench and figures),
 # WORKERS (processes that share the tests; 0 runs them in pytest's own process, for a debugger),
 # COVERAGE (`make check` fails below this percentage).
 
@@ -14,6 +14,8 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-builtin-rules
+# keep the bytecode of rewritten assertions: without it every pytest worker spends 5 s on rewriting them
+unexport PYTHONDONTWRITEBYTECODE
 
 py := $(VENV)/bin/python
 locked := $(VENV)/.locked
@@ -25,7 +27,7 @@ pytest = $(py) -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
 sources := mondrian mondrian_core tasks flows deployments mini_training bench tests
 present = $(wildcard $(sources))
 
-.PHONY: help setup demo up down bench test quick check lint format types contracts dependencies prose slow-tests lock clean
+.PHONY: help setup demo up down bench figures test quick soak check lint format types contracts dependencies prose slow-tests lock clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -42,11 +44,17 @@ down: $(ready)  ## stop what `make up` started
 bench: $(ready)  ## run the benchmarks
 	@$(py) -m bench $(ARGS)
 
+figures: $(ready)  ## make the tables of docs/experiments again, which takes long; ARGS selects pages or tables
+	@nice -n 10 $(py) -m bench.figures $(ARGS)
+
 test: $(ready)  ## run every test
 	@$(pytest) $(ARGS) </dev/null
 
 quick: $(ready)  ## run the fast unit tests (under a minute)
 	@$(pytest) -q -m "unit and not slow" $(ARGS) </dev/null
+
+soak: $(ready)  ## run the long tests that `make test` leaves out (half an hour or more)
+	@$(pytest) -m soak -o timeout=3600 $(ARGS) </dev/null
 
 check: lint types contracts dependencies prose  ## everything that must hold before a commit: all checks, then all tests
 	@$(pytest) --cov --cov-report= --cov-fail-under=$(COVERAGE) $(ARGS) </dev/null

@@ -28,7 +28,7 @@ from bench import year_of_looks
 from bench.null_models import print_null_table
 from bench.tail_structures import print_tail_table
 from mondrian_core.evaluation.gates.comparison_gates import SCORE_ERROR
-from mondrian_core.evaluation.gates.definitions import FORMAT_COMPLIANCE
+from mondrian_core.evaluation.gates.format_gate import FORMAT_COMPLIANCE
 from mondrian_core.evaluation.gates.results import PASS, GateMeasurements
 from mondrian_core.evaluation.measure.latency import (
     INTERIM_LOOKS,

@@ -30,7 +30,7 @@ from mondrian_core.evaluation import (
     evaluate_adapter,
     rescore_evaluation,
 )
-from mondrian_core.images import perceptual_hash
+from mondrian_core.near_duplicates import photograph_fingerprint
 from mondrian_core.prompts import AdvisorPrompt, training_messages
 from mondrian_core.recipes import Recipe, TrainRecipe, recipe_from_values
 from mondrian_core.rubric import DIMENSIONS, MAX_SCORE, canonical_answer, make_critique
@@ -210,7 +210,7 @@ def _evaluate_faulty_training(
     ]
     trained = TrainingProvenance(
         photo_ids=frozenset(row.photo_id for row in rows),
-        perceptual_hashes=tuple(perceptual_hash(row.image) for row in rows),
+        fingerprints=tuple(photograph_fingerprint(row.photo_id, row.image) for row in rows),
         scores=tuple(dict(row.scores) for row in rows),
         critiques=tuple(row.answer for row in rows),
     )

@@ -96,11 +96,10 @@ def cross_validate_recipes(
     """
     from mondrian_core.data.splits.split import folds_from_photographs
     from mondrian_core.dataset_types import original_rows
-    from mondrian_core.images import perceptual_hash
-    from mondrian_core.near_duplicates import PhotographFingerprint
+    from mondrian_core.near_duplicates import photograph_fingerprint
 
     part_of = folds_from_photographs(
-        [PhotographFingerprint(row.photo_id, perceptual_hash(row.image)) for row in original_rows(list(rows))],
+        [photograph_fingerprint(row.photo_id, row.image) for row in original_rows(list(rows))],
         SPLIT_PARTS,
     )
     results: dict[str, list[RecipeFoldResult]] = {name: [] for name in names}

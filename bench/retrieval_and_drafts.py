@@ -13,7 +13,7 @@ import argparse
 import json
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,10 +47,36 @@ def main(arguments: list[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(prefix="mondrian-portfolio-") as folder:
         root = options.workspace or _make_sample(Path(folder) / "workspace", options.photographs)
         results = _measure_workspace(root, options.advisor, options.base_model)
-    print(json.dumps(results, indent=2))
+    print(retrieval_and_drafts_markdown(results))
     if options.out:
         options.out.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
     return 0
+
+
+def retrieval_and_drafts_markdown(results: Mapping[str, Mapping[str, float]]) -> str:
+    """Both results as Markdown tables."""
+    found, drafts = results["retrieval"], results["drafts"]
+    count = found["photographs"]
+    return "\n".join(
+        [
+            f"| over {count} photographs | |",
+            "|---|---|",
+            f"| distance to the photograph with the most similar embedding | {found['apart_nearest']:.1f} |",
+            f"| distance between any two | {found['apart_any']:.1f} |",
+            f"| smallest distance to another photograph, on average | {found['apart_best_possible']:.1f} |",
+            f"| cosine of two photographs, mean and standard deviation | {found['cosine_mean']:.2f}, "
+            f"{found['cosine_deviation']:.2f} |",
+            f"| a mirrored photograph finds its original first | {found['mirror_first']} of {count} |",
+            f"| ... among the first three | {found['mirror_in_three']} of {count} |",
+            "",
+            f"| squared error on {drafts['held_out']} held-out photographs | |",
+            "|---|---|",
+            f"| the base | {drafts['error_base']:.2f} |",
+            f"| calibrated, whole scores: what a draft proposes | {drafts['error_shifted']:.2f} (p = "
+            f"{drafts['p_shifted_is_no_better']:.2g} that this is chance, sign flips over photographs) |",
+            f"| always the mean of the training critiques | {drafts['error_training_mean']:.2f} |",
+        ]
+    )
 
 
 def _make_sample(root: Path, photographs: int) -> Path:

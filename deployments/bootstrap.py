@@ -19,6 +19,7 @@ from filelock import FileLock, Timeout
 
 from deployments import prefect_setup
 from deployments.prefect_instance import POOL, ROOT, PrefectInstance, choose_port
+from mondrian_core import ports
 from mondrian_core.errors import PortInUse, PrefectUnavailable
 from mondrian_core.files import read_json, require_free_space, write_json
 from mondrian_core.prefect_server import (
@@ -37,6 +38,7 @@ from tasks.processes import ManagedProcess
 
 SERVER, WORKER = "prefect server", "prefect worker"
 SERVER_TIMEOUT_SECONDS = 180.0  # it takes three seconds on an idle machine
+PORT_RELEASE_SECONDS = 30.0  # on a busy machine the sockets of a killed server are closed after it counts as ended
 WORKER_NAME = "mondrian"
 
 OnMessage = Callable[[str], None]
@@ -130,6 +132,9 @@ def _reusable_port(address: int | None, wanted: int | None, left: list[ManagedPr
     """
     if address is None or (not left and wanted not in (None, address)):
         return None
+    until = time.monotonic() + PORT_RELEASE_SECONDS
+    while left and not ports.is_port_free(address) and time.monotonic() < until:
+        time.sleep(0.2)
     try:
         if wanted in (None, address):
             return choose_port(address)

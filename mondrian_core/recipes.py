@@ -251,6 +251,12 @@ class EvaluateRecipe(_RecipeTable):
         le=MAX_ANSWER_TOKENS,
         description="maximum answer length in tokens; a longer answer counts as truncated (service: the default)",
     )
+    calibration_photographs: Annotated[int, Looser.BELOW] = Field(
+        default=100,
+        ge=0,
+        description="training photographs that the base answers too, so that its calibrations learn from the critiques "
+        "that the adapter learned from; 0: they are cross-fitted on the tested photographs",
+    )
     effect_photographs: Annotated[int, Looser.NEVER] = Field(
         default=8, ge=1, description="photographs for measuring how much the adapter changes the base model's answers"
     )
@@ -272,6 +278,9 @@ class GateRecipe(_RecipeTable):
     compliance_bound: Annotated[float, Looser.BELOW] = Field(
         default=0.90, ge=0, le=1, description="minimum exact one-sided 95 % lower bound of that share"
     )
+    own_photographs: Annotated[int, Looser.BELOW] = Field(
+        default=8, ge=1, description="minimum number of the workspace's own photographs for format compliance"
+    )
     base_compliance: Annotated[float, Looser.NEVER] = Field(
         default=0.90, ge=0, le=1, description="share of valid answers expected of the base; reported only"
     )
@@ -280,6 +289,10 @@ class GateRecipe(_RecipeTable):
     )
     score_improvement: Annotated[float, Looser.BELOW] = Field(
         default=0.05, ge=0, lt=1, description="minimum relative reduction of the mean squared error"
+    )
+    beyond_calibration: Annotated[Literal["reported", "required"], Looser.NEVER] = Field(
+        default="reported",
+        description="required: a promotion needs a gain beyond the best calibration of the base; reported: it is shown",
     )
     p_value: Annotated[float, Looser.ABOVE] = Field(
         default=0.05, gt=0, lt=1, description="significance level: one-sided, paired over photographs"

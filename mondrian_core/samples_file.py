@@ -7,6 +7,7 @@ report from the file; comparisons of versions and the service read the candidate
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,14 @@ SAMPLES_FORMAT = 2  # raise it when the records of a file change their meaning
 # The arms of an evaluation: whose answer a record holds.
 BASE, CANDIDATE, CHAMPION = "base", "candidate", "champion"
 BEST_CHAMPION = "best_champion"  # asked where it is not the present champion
+
+
+class PhotographOrigin(StrEnum):
+    """Where a photograph of an evaluation comes from."""
+
+    OWN = "own"  # a photograph of the workspace
+    RENDERED = "rendered"  # drawn by Mondrian, to make up the number
+    UNKNOWN = "unknown"  # not recorded: measured by an earlier release
 
 
 class SamplesFile:

@@ -111,6 +111,7 @@ def gates_markdown(summary: EvaluateSummary, pictures: Sequence[str] = ()) -> st
     verdict = f"## {escape_markdown(stated)}: {meaning}"
     return join_markdown(
         verdict,
+        "\n".join(f"- {escape_markdown(caveat)}" for caveat in summary.caveats),
         gate_table_markdown(summary.gates),
         *(embedded_image_markdown(path, "evaluation") for path in pictures),
         f"Measured on: {escape_markdown(summary.split)}. Full report: {code_span(summary.html)}",

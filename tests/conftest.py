@@ -74,7 +74,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def _group(item: pytest.Item) -> str:
     """A file's tests share a pytest worker, and so does everything on the Prefect server of tests/flows/conftest.py."""
-    shares_server = "machine" in getattr(item, "fixturenames", ()) and item.path.name != "test_lifecycle.py"
+    shares_server = "machine" in getattr(item, "fixturenames", ())
     return "prefect server" if shares_server else str(item.path.relative_to(ROOT))
 
 

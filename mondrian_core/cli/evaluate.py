@@ -198,8 +198,10 @@ def _print_evaluation(
         report = read_json(Path(value["report"]))
         loosened = loosened_text(tuple(LoosenedSetting(**setting) for setting in report.get("loosened", ())))
         console.print(f"Verdict: {', '.join(filter(None, (value['verdict'], loosened)))}")
-        for step in report.get("next_steps", ()):
-            console.print(f"  {step}")
+        if report.get("gain"):
+            console.print(report["gain"], markup=False)
+        for sentence in (*report.get("caveats", ()), *report.get("next_steps", ())):
+            console.print(f"  {sentence}")
         console.print(f"Report: {page}")
         if more:
             console.print(more)

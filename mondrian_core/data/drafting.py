@@ -36,8 +36,13 @@ from mondrian_core.data.score_calibration import (
 from mondrian_core.data.splits.split import TRAIN, assign_splits, split_point
 from mondrian_core.errors import BadPhotograph, NothingToDo
 from mondrian_core.events import EventListener, StageNotice, StageProgressed, ignore_events
-from mondrian_core.images import downscale_to_fit, open_photograph, perceptual_hash
-from mondrian_core.near_duplicates import PhotographFingerprint, critique_fingerprint, near_duplicates_of
+from mondrian_core.images import downscale_to_fit, open_photograph
+from mondrian_core.near_duplicates import (
+    PhotographFingerprint,
+    critique_fingerprint,
+    near_duplicates_of,
+    photograph_fingerprint,
+)
 from mondrian_core.prompts import AdvisorPrompt, PortfolioComparison, PortfolioNeighbour, prompt_digest
 from mondrian_core.recipes import Recipe
 from mondrian_core.rubric import DIMENSIONS, Critique, make_critique
@@ -156,12 +161,12 @@ def load_advisor_critiques(store: Store, workspace: Path, advisor: str, recipe: 
         if record.origin != HUMAN:
             continue
         try:
-            hashes = perceptual_hash(open_photograph(workspace / record.photograph).image)
+            image = open_photograph(workspace / record.photograph).image
         except BadPhotograph:
             continue  # the dataset leaves it out too
         fingerprinted[record.sha256] = (
             record,
-            PhotographFingerprint(record.sha256, hashes, critique_fingerprint(record.scores, record.comments)),
+            photograph_fingerprint(record.sha256, image, critique_fingerprint(record.scores, record.comments)),
         )
     splits = assign_splits([subject for _, subject in fingerprinted.values()], recipe.data)
     trained = tuple(record for sha, (record, _) in sorted(fingerprinted.items()) if splits[sha] == TRAIN)
@@ -183,7 +188,7 @@ def _draft_photograph(
         image = open_photograph(workspace / found.path).image
     except BadPhotograph as error:
         return excluded_photograph(found.path, error)
-    fingerprint = PhotographFingerprint(found.sha256, perceptual_hash(image))
+    fingerprint = photograph_fingerprint(found.sha256, image)
     if near_duplicates_of(advisor.held_out_photographs, [fingerprint]):
         return ExcludedFile(found.path, "it looks like a photograph that is held out")
     return writer.draft(found, downscale_to_fit(image))

@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from PIL import Image
+
 from mondrian_core.data.base_model_critic import BaseModelOutput, PhotographCritic
 from mondrian_core.data.linking.link import link_critiques
 from mondrian_core.data.linking.link_manifest import HUMAN, INDEX, SYNTHETIC
@@ -24,6 +26,7 @@ from mondrian_core.data.linking.photograph_files import (
 )
 from mondrian_core.errors import BadPhotograph, NothingToDo
 from mondrian_core.events import EventListener, StageNotice, StageProgressed, ignore_events
+from mondrian_core.image_alignment import comparison_thumbnail
 from mondrian_core.images import downscale_to_fit, open_photograph, perceptual_hash
 from mondrian_core.store import DimensionalProfile, Store, utc_timestamp
 from mondrian_core.store.embeddings import Embedding, EmbeddingStore
@@ -84,13 +87,14 @@ def build_index(
             left_out.append(outcome)
             listen(StageNotice("index", f"{outcome.path} is left out: {outcome.reason}"))
         else:
-            look, looks = outcome
+            look, image = outcome
             entry = Embedding(
                 advisor=advisor,
                 sha256=found.sha256,
                 image_path=found.path,
                 base=critic.fingerprint,
-                perceptual_hashes=looks,
+                perceptual_hashes=perceptual_hash(image),
+                thumbnail=comparison_thumbnail(image),
                 vector=look.embedding,
             )
             profile = _profile(advisor, found, look)
@@ -113,15 +117,19 @@ def _paths(workspace: Path, advisor: str, profiled: Mapping[str, str]) -> Sequen
 
 
 def _complete(store: Store, advisor: str, critic: PhotographCritic, profiled: Mapping[str, str]) -> frozenset[str]:
-    """SHA-256 of photographs with an entry of this base model, and a critique by a person or by the index."""
+    """SHA-256 of photographs with an entry of this base model, and a critique by a person or by the index.
+
+    Entries of an older release, without a thumbnail, are not complete: crops of theirs would not be recognized.
+    """
     scored = {profile.id for profile in store.profiles(advisor) if profile.origin == INDEX}
-    entries = {entry.sha256 for entry in EmbeddingStore(store).find(advisor, critic.fingerprint)}
+    found = EmbeddingStore(store).find(advisor, critic.fingerprint)
+    entries = {entry.sha256 for entry in found if entry.thumbnail is not None}
     return frozenset(sha for sha in entries if sha in profiled or index_profile_id(advisor, sha) in scored)
 
 
 def _analyze_file(
     found: PhotographFile, workspace: Path, critic: PhotographCritic, *, critique: bool
-) -> tuple[BaseModelOutput, tuple[int, int]] | ExcludedFile:
+) -> tuple[BaseModelOutput, Image.Image] | ExcludedFile:
     try:
         photograph = open_photograph(workspace / found.path)
     except BadPhotograph as error:
@@ -129,7 +137,7 @@ def _analyze_file(
     look = critic.analyze_photograph(downscale_to_fit(photograph.image), critique=critique)
     if look.problem is not None:
         return ExcludedFile(found.path, look.problem)
-    return look, perceptual_hash(photograph.image)
+    return look, photograph.image
 
 
 def _profile(advisor: str, found: PhotographFile, look: BaseModelOutput) -> DimensionalProfile | None:

@@ -43,6 +43,7 @@ from mondrian_core.samples_file import (
     CHAMPION,
     SAMPLES_FORMAT,
     SAMPLES_NAME,
+    PhotographOrigin,
     SamplesFile,
 )
 from mondrian_core.settings import Settings
@@ -76,6 +77,8 @@ class CandidateInfo:
         trained: the candidate's training data; None when unknown, which leaves contamination open.
         retrieval_photo_ids: IDs of the photographs that `retrieval_lookup` offers.
         retrieval_lookup: finds similar photographs for the baseline of the base with retrieval.
+        training_photographs: critiqued photographs of training, none of them tested; the base's calibrations are fitted
+            on its answers about them. Empty: they are cross-fitted on the tested photographs.
         cross_validation: retrains the recipe fold by fold, for small datasets.
         cache: folder of cached answers of base and champion.
         split: name of the split that the labelled photographs come from.
@@ -92,6 +95,7 @@ class CandidateInfo:
     trained: TrainingProvenance | None = None
     retrieval_photo_ids: frozenset[str] = frozenset()
     retrieval_lookup: probes.RetrievalLookup | None = None
+    training_photographs: Sequence[LabelledPhotograph] = ()
     cross_validation: CrossValidationPlan | None = None
     cache: Path | None = None
     split: str = "validation"
@@ -111,7 +115,9 @@ class EvaluationInputs:
         adapter: folder of the candidate.
         labelled: photographs with the advisor's scores that the candidate wasn't trained on; none where
             cross-validation alone measures scores.
-        unlabelled: more photographs for format compliance; as many are used as the recipe wants beyond the labelled.
+        unlabelled: more photographs of the workspace for format compliance; as many are used as the recipe wants beyond
+            the labelled.
+        rendered: photographs that Mondrian drew; they make up that number where the workspace has too few.
         prompt: the advisor's prompt.
         recipe: how much is measured, and the thresholds of the gates.
         out: folder for samples and report.
@@ -121,6 +127,7 @@ class EvaluationInputs:
     adapter: Path
     labelled: Sequence[LabelledPhotograph]
     unlabelled: Sequence[Path | Image.Image] = ()
+    rendered: Sequence[Path | Image.Image] = ()
     prompt: AdvisorPrompt
     recipe: Recipe
     out: Path
@@ -150,9 +157,13 @@ def evaluate_with_model(
     """`evaluate_adapter` with any model."""
     recipe, info = inputs.recipe, inputs.info
     subjects, entries = open_labelled_photographs(inputs.labelled, listen)
-    wanted = max(0, recipe.evaluate.compliance_photographs - len(subjects))
-    digests = {subject.digest for subject in subjects}
-    subjects += open_unlabelled_photographs(inputs.unlabelled, wanted, digests, listen)
+    for photographs, origin in (
+        (inputs.unlabelled, PhotographOrigin.OWN),
+        (inputs.rendered, PhotographOrigin.RENDERED),
+    ):
+        wanted = max(0, recipe.evaluate.compliance_photographs - len(subjects))
+        digests = {subject.digest for subject in subjects}
+        subjects += open_unlabelled_photographs(photographs, wanted, digests, listen, origin)
     if not subjects:
         raise BadInput("There are no photographs to evaluate with.", "Add critiques for the advisor, or photographs.")
     refused, load_seconds = _first_use(model, inputs.adapter, info.problems)
@@ -219,6 +230,7 @@ def _run_measurements(
             probes.probe_edited_copies(runner, subjects, known.edited)
             probes.record_pictures_of_tail(runner, subjects, outcomes, known.pictures)
             probes.probe_constrained_decoding(runner, subjects, known.constrained)
+            probes.probe_training_photographs(runner, info.training_photographs, known.calibration)
             if info.retrieval_lookup is not None and runner.recipe.evaluate.rag:
                 probes.probe_base_with_retrieval(runner, subjects, outcomes, info.retrieval_lookup, known.outcomes)
             if info.cross_validation is not None:
@@ -350,6 +362,9 @@ def _write_facts(
     for entry, subject in zip(entries, subjects, strict=False):
         if entry.photograph not in recorded.labels:
             samples.append("label", label_record(subject, entry))
+    for subject in subjects:
+        if not subject.labelled and subject.name not in recorded.origins:
+            samples.append("origin", {"photograph": subject.name, "origin": subject.origin.value})
     if trained is not None and recorded.training != trained.critiques:
         samples.append("training", {"critiques": list(trained.critiques)})
     if recorded.facts != facts:

@@ -38,8 +38,8 @@ class RecordedEvaluation:
 
     @property
     def verdicts(self) -> dict[str, str]:
-        """Verdict by gate name."""
-        return {gate["name"]: gate["verdict"] for gate in self.report.get("gates", [])}
+        """Verdict by gate name, of the gates that decide."""
+        return {gate["name"]: gate["verdict"] for gate in self.report.get("gates", []) if gate.get("decides", True)}
 
     @property
     def failed_gates(self) -> tuple[str, ...]:

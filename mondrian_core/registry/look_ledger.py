@@ -24,7 +24,7 @@ class LookLedger(RegistryReader):
         """
         store = self._store_of(advisor)
         with store.writing(create=True) as snapshot:
-            if (known := looks.look_of_run(snapshot.chain.entries, request.run)) is not None:
+            if (known := looks.look_of_run(snapshot.chain.entries, request.run, request.candidate)) is not None:
                 return known
             look = looks.next_look(snapshot.chain.entries, request, self._clock())
             store.append_event(
@@ -56,10 +56,10 @@ class LookLedger(RegistryReader):
             better_than_best: the candidate was shown to be better than the best champion so far.
             actor: who evaluated it.
         """
-        detail = looks.look_result(look.run, differences, better_than_best=better_than_best)
+        detail = looks.look_result(look, differences, better_than_best=better_than_best)
         store = self._store_of(advisor)
         with store.writing(create=True) as snapshot:
-            if looks.look_results(snapshot.chain.entries).get(look.run) != detail:
+            if looks.look_results(snapshot.chain.entries).get((look.run, look.candidate)) != detail:
                 store.append_event(
                     snapshot,
                     LOOK_RESULT_EVENT,

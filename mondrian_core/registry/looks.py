@@ -62,7 +62,7 @@ class LookRequest:
     """What is about to be judged.
 
     Attributes:
-        run: the run that evaluates; it has one look, however often it is repeated.
+        run: the run that evaluates; it has one look at its candidate, however often it is repeated.
         candidate: digest of the adapter's files.
         question: digest of base and prompt: only looks that share it are evidence about the same thing.
         photographs: IDs of the photographs that decide about scores.
@@ -119,9 +119,10 @@ def looks_in_history(entries: Sequence[HistoryEntry]) -> list[EvaluationLook]:
     return [EvaluationLook.from_entry(entry) for entry in entries if entry.event == LOOK_EVENT]
 
 
-def look_of_run(entries: Sequence[HistoryEntry], run: str) -> EvaluationLook | None:
-    """The look that a run took."""
-    return next((look for look in looks_in_history(entries) if look.run == run), None)
+def look_of_run(entries: Sequence[HistoryEntry], run: str, candidate: str) -> EvaluationLook | None:
+    """The look that a run took at a candidate. A run that trained again, to other weights, has another candidate."""
+    taken = (look for look in looks_in_history(entries) if (look.run, look.candidate) == (run, candidate))
+    return next(taken, None)
 
 
 def next_look(entries: Sequence[HistoryEntry], request: LookRequest, now: datetime) -> EvaluationLook:
@@ -166,26 +167,28 @@ def earlier_differences(entries: Sequence[HistoryEntry], look: EvaluationLook) -
     by_candidate: dict[str, Mapping[str, float]] = {}
     for earlier in looks_of_year(looks_in_history(entries), look.year_began):
         same = earlier.question == look.question and earlier.candidate != look.candidate
-        if earlier.number < look.number and same and earlier.run in results:
-            by_candidate[earlier.candidate] = results[earlier.run][_DIFFERENCES]
+        result = results.get((earlier.run, earlier.candidate))
+        if earlier.number < look.number and same and result is not None:
+            by_candidate[earlier.candidate] = result[_DIFFERENCES]
     return list(by_candidate.values())
 
 
-def look_results(entries: Sequence[HistoryEntry]) -> dict[str, Mapping[str, Any]]:
-    """What each look measured, by run."""
-    return {entry.detail["run"]: entry.detail for entry in entries if entry.event == LOOK_RESULT_EVENT}
+def look_results(entries: Sequence[HistoryEntry]) -> dict[tuple[str, str], Mapping[str, Any]]:
+    """What each look measured, by run and candidate."""
+    results = (entry.detail for entry in entries if entry.event == LOOK_RESULT_EVENT)
+    return {(result["run"], result["candidate"]): result for result in results}
 
 
-def look_result(run: str, differences: Mapping[str, float], *, better_than_best: bool) -> dict[str, Any]:
+def look_result(look: EvaluationLook, differences: Mapping[str, float], *, better_than_best: bool) -> dict[str, Any]:
     """A look's result for the history.
 
     Args:
-        run: the run that took the look.
+        look: the look that was taken.
         differences: by photograph ID, the base's error minus the candidate's, in points squared.
         better_than_best: the candidate was shown to be better than the best champion so far.
     """
     short = {name[:PHOTOGRAPH_ID_LENGTH]: float(f"{value:.5g}") for name, value in sorted(differences.items())}
-    return {"run": run, _DIFFERENCES: short, BETTER_THAN_BEST: better_than_best}
+    return {"run": look.run, "candidate": look.candidate, _DIFFERENCES: short, BETTER_THAN_BEST: better_than_best}
 
 
 def best_champions(entries: Sequence[HistoryEntry]) -> tuple[str, ...]:
@@ -197,7 +200,8 @@ def best_champions(entries: Sequence[HistoryEntry]) -> tuple[str, ...]:
     """
     runs = {entry.version: entry.detail.get("run") for entry in entries if entry.event == "register"}
     looks = {entry.version: entry.detail["look"]["run"] for entry in entries if entry.event == LOOK_EVENT}
-    results, best = look_results(entries), list[str]()
+    results = {run: result for (run, _), result in look_results(entries).items()}  # a run registers its last candidate
+    best: list[str] = []
     for entry in entries:
         if entry.event == "promote" and entry.after is not None and entry.after not in best:
             result = results.get(looks.get(entry.after) or runs.get(entry.after) or "")

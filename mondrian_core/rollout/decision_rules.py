@@ -60,16 +60,19 @@ def _chance_of_run(plan: RolloutPlan, observed: RolloutObservations) -> float:
 
     For a failure rate p of both arms, n answers of the candidate and f failures in m answers of the control it is
     n p^length P(Binomial(m, p) <= f); the rate with the largest value counts. Each length from `run` on gets a part of
-    `run_alpha`, a half of the rest, because a rollout is checked at every length that occurs.
+    `run_alpha`, a half of the rest, and each f a part of that in proportion to 1 / (f + 1), because a rollout is
+    checked whenever one of them grows.
     """
     import numpy as np
     from scipy.special import bdtr
 
     live, shadow, length = observed.control, observed.shadow_control, observed.longest_run
     rates = np.linspace(0.001, 0.999, 999)
-    control = bdtr(live.failures + shadow.failures, live.requests + shadow.requests, rates)
+    failures = live.failures + shadow.failures
+    control = bdtr(failures, live.requests + shadow.requests, rates)
     answers = max(observed.candidate.requests, length)
-    return float((answers * rates**length * control).max()) * 2.0 ** (length - plan.run + 1)
+    looks = 2.0 ** (length - plan.run + 1) * 2 * (failures + 1)
+    return looks * float((answers * rates**length * control).max())
 
 
 def _log_e_values(plan: RolloutPlan, observed: RolloutObservations) -> dict[str, tuple[float, float]]:

@@ -42,7 +42,7 @@ def dataset_stage(context: StageContext, listen: EventListener = ignore_events) 
         context.recipe.data,
         context.root,
         listen,
-        BuildLimits(token_budget=_token_budget(context, listen), index=indexed_photographs(context)),
+        BuildLimits(token_budget=_token_budget(context, listen), index=indexed_photographs(context, listen)),
     )
     context.datasets.add(built)
     sheet = built.path / "contact_sheet.png"

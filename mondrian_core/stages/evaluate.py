@@ -46,6 +46,7 @@ def evaluate_stage(context: StageContext, listen: EventListener = ignore_events)
     added to its history.
     """
     from mondrian_core.evaluation import EvaluationInputs, evaluate_adapter
+    from mondrian_core.mini import rendered_photographs
     from mondrian_core.models.base_model import load_base
     from mondrian_core.stages import evaluation_data
 
@@ -58,11 +59,13 @@ def evaluate_stage(context: StageContext, listen: EventListener = ignore_events)
     look = evaluation_looks.take_look(context, base, test.adapter, registered, _deciding_photographs(context, test))
     info = _candidate_info(context, test, base, champion, listen)
     missing = max(0, context.recipe.evaluate.compliance_photographs - len(test.rows))
+    own = own_unlabelled_photographs(context, test.version, missing, test.trained)
     prompt = context.store().advisor(context.advisor)
     inputs = EvaluationInputs(
         adapter=test.adapter,
         labelled=evaluation_data.labelled_photographs_from_rows(test.rows, test.version),
-        unlabelled=unlabelled_photographs(context, test.version, missing, test.trained),
+        unlabelled=own,
+        rendered=rendered_photographs(missing - len(own), seed=context.recipe.evaluate.seed + 1_000_003),
         prompt=prompt,
         recipe=context.recipe,
         out=context.run_folder,
@@ -79,6 +82,7 @@ def evaluate_stage(context: StageContext, listen: EventListener = ignore_events)
         split=test.split,
         compared_with=compared_with,
         record=evaluation_record(context, test, base, prompt, report),
+        caveats=report.caveats,
     )
     if registered is not None:  # before the summary is written: a run with a summary is not resumed
         gate_report = without_absolute_paths(summary.gate_report, context.named_places)
@@ -196,6 +200,7 @@ def _candidate_info(
             *base.identity.differences(_trained_base(context)),
         ),
         trained=test.trained,
+        training_photographs=evaluation_data.labelled_photographs_from_rows(index, test.version),
         retrieval_photo_ids=frozenset(row.photo_id for row in index),
         retrieval_lookup=evaluation_data.build_retrieval_lookup(index) if settings.rag else None,
         cross_validation=cross_validation,
@@ -245,23 +250,22 @@ def _comparable_champion_folder(
     return champion.path
 
 
-def unlabelled_photographs(
+def own_unlabelled_photographs(
     context: StageContext, version: DatasetVersion, wanted: int, trained: TrainingProvenance | None = None
 ) -> list[Any]:
-    """Photographs without labels for the format compliance gate; no near-duplicates of training photographs.
+    """The workspace's photographs without labels for the format compliance gate, in the order of their names.
 
-    The workspace's photographs come first, in the order of their names; rendered ones make up the number.
+    Near-duplicates of training photographs are left out.
 
     Args:
         context: the run.
         version: the dataset; its photographs are not used.
-        wanted: how many to return.
+        wanted: how many to return at most.
         trained: what the adapter was trained on; None: unknown.
     """
     from mondrian_core.evaluation.measure.contamination import photographs_trained_on
     from mondrian_core.evaluation.measure.runner import FILE_INFO
     from mondrian_core.images import PHOTOGRAPH_SUFFIXES, downscale_to_fit, open_photograph
-    from mondrian_core.mini import rendered_photographs
 
     known = version.photograph_hashes
     photographs: list[Any] = []
@@ -279,7 +283,4 @@ def unlabelled_photographs(
             [(photograph.sha256, photograph.image)], trained
         ):
             photographs.append(downscale_to_fit(photograph.image))
-    return [
-        *photographs,
-        *rendered_photographs(wanted - len(photographs), seed=context.recipe.evaluate.seed + 1_000_003),
-    ]
+    return photographs

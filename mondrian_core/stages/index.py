@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from mondrian_core.events import EventListener, StageStarted, ignore_events
+from mondrian_core.events import EventListener, StageNotice, StageStarted, ignore_events
 from mondrian_core.prompts import AdvisorPrompt
 from mondrian_core.stages.accelerator_lock import on_accelerator
 from mondrian_core.stages.context import StageContext
@@ -32,16 +32,25 @@ def index_stage(context: StageContext, listen: EventListener = ignore_events) ->
     return write_stage_summary(context, "index", summary, listen)
 
 
-def indexed_photographs(context: StageContext) -> list[PhotographFingerprint]:
-    """Fingerprints of the photographs in the advisor's retrieval index, each once, whichever base made the entry."""
+def indexed_photographs(context: StageContext, listen: EventListener = ignore_events) -> list[PhotographFingerprint]:
+    """Fingerprints of the photographs in the advisor's retrieval index, each once, whichever base made the entry.
+
+    A notice says how many entries of an older release have hashes only, so that crops of theirs are not recognized.
+    """
     from mondrian_core.near_duplicates import PhotographFingerprint
     from mondrian_core.store.embeddings import EmbeddingStore
 
-    entries = EmbeddingStore(context.store()).find(context.advisor)
-    return [
-        PhotographFingerprint(each.sha256, each.perceptual_hashes)
-        for each in {each.sha256: each for each in entries}.values()
-    ]
+    found = EmbeddingStore(context.store()).find(context.advisor)
+    entries = {each.sha256: each for each in sorted(found, key=lambda each: each.thumbnail is not None)}.values()
+    if older := sum(each.thumbnail is None for each in entries):
+        listen(
+            StageNotice(
+                "dataset",
+                f"{older} photographs of the retrieval index were indexed by an older release, which can't recognize "
+                f"crops, added borders and turned copies of them. Run `mondrian index --advisor {context.advisor}`.",
+            )
+        )
+    return [PhotographFingerprint(each.sha256, each.perceptual_hashes, thumbnail=each.thumbnail) for each in entries]
 
 
 def load_base_critic(context: StageContext, prompt: AdvisorPrompt) -> BaseModelCritic:

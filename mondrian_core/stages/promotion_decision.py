@@ -1,7 +1,8 @@
 """The promotion decision on a candidate: a pure function of its gate reports and of what would be served.
 
 A candidate is promoted only when every required gate has a result and all results are PASS. Any FAIL rejects it.
-Otherwise it is kept for a person to decide. The report's own verdict never overrides a worse result of a gate.
+Otherwise it is kept for a person to decide. The report's own verdict never overrides a worse result of a gate. A gate
+that the recipe only reports (`GateResult.decides` is False) stops nothing.
 
 The newest evaluation under the present conditions decides. Whatever speaks against a promotion besides its gates is an
 `Objection`; one is enough to stop an automatic promotion (docs/decisions/0103).
@@ -68,14 +69,14 @@ def decide_promotion(
     """The decision on a candidate.
 
     Args:
-        report: {"verdict", "gates": [{"name", "verdict", "sentence"}, ...], "compared_with": the champion at the time
-            of the evaluation}, as stored in a version (`AdapterVersion.report`).
+        report: {"verdict", "gates": [{"name", "verdict", "sentence", "decides"}, ...], "compared_with": the champion at
+            the time of the evaluation}, as stored in a version (`AdapterVersion.report`).
         champion: the one that would be replaced. The evaluation must have compared with exactly this one.
         advisor: for the commands in `Keep`.
         version: for the commands in `Keep`.
         gates: those that state what a promotion requires; None: all.
     """
-    results = {result["name"]: result for result in report.get("gates", [])}
+    results = {result["name"]: result for result in report.get("gates", []) if result.get("decides", True)}
     failed = [name for name, result in results.items() if result["verdict"] == FAIL]
     if failed or report.get("verdict") == FAIL:
         return Reject(f"Rejected: {_with_reasons(results, failed) or 'the verdict of the report is FAIL'}.")
@@ -128,7 +129,7 @@ def _missing_results(
                 required = True
             case Requirement.WITH_CHAMPION:
                 required = bool(champion.version)
-            case Requirement.IF_MEASURED:
+            case Requirement.IF_MEASURED | Requirement.BY_RECIPE:
                 required = False
             case _:
                 assert_never(gate.required)

@@ -130,6 +130,7 @@ class EvaluateSummary(StageSummary):
         gates: the table's rows.
         compared_with: the champion at that time.
         record: what the registry keeps besides: conditions, recipe, data, code (`evaluate.evaluation_record`).
+        caveats: which figures don't come from this adapter or from the workspace's own photographs.
     """
 
     in_workspace: ClassVar[tuple[str, ...]] = ("report", "html")
@@ -141,6 +142,7 @@ class EvaluateSummary(StageSummary):
     split: str
     compared_with: dict[str, Any] | None = None
     record: dict[str, Any] | None = None
+    caveats: tuple[str, ...] = ()
 
     @property
     def loosened(self) -> str:

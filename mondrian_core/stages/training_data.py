@@ -18,7 +18,7 @@ from mondrian_core.dataset_types import original_rows
 from mondrian_core.errors import BadInput
 from mondrian_core.events import EventListener, StageEvent, StageNotice
 from mondrian_core.files import read_json, write_json
-from mondrian_core.images import perceptual_hash
+from mondrian_core.near_duplicates import photograph_fingerprint
 from mondrian_core.portable_paths import absolute_from_portable, portable_path
 from mondrian_core.recipes import Recipe, TrainRecipe
 
@@ -174,7 +174,7 @@ def load_training_provenance(
         return None
     return TrainingProvenance(
         photo_ids=frozenset(row.photo_id for row in rows),
-        perceptual_hashes=tuple(perceptual_hash(row.image) for row in rows),
+        fingerprints=tuple(photograph_fingerprint(row.photo_id, row.image) for row in rows),
         scores=tuple(dict(row.scores) for row in rows),
         critiques=tuple(row.answer for row in rows),
         whole_dataset=extent == ALL,

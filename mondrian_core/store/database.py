@@ -198,6 +198,10 @@ class Database:
         """False when a database that was opened for reading is older than that table."""
         return bool(self._rows("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?", (name,)))
 
+    def has_column(self, table: str, name: str) -> bool:
+        """False when a database that was opened for reading is older than that column."""
+        return bool(self._rows("SELECT 1 FROM pragma_table_info(?) WHERE name = ?", (table, name)))
+
     def copy_to(self, target: Path) -> None:
         """Write a consistent copy to `target`, one file without a journal; writers are not blocked."""
         with self._lock, translate_foreign_errors(target), closing(sqlite3.connect(target)) as copy:

@@ -8,17 +8,18 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from mondrian_core.store import DimensionalProfile, Store, utc_timestamp
 
+THUMBNAIL_BYTES = 48 * 48  # of `image_alignment`, which this package does not load
 _LITTLE = np.dtype("<f4")
 _ENTRY = (
-    "INSERT OR REPLACE INTO embeddings (advisor_id, sha256, base, image_path, looks, vector, created_at) "
-    "VALUES (?, ?, ?, ?, ?, ?, ?)"
+    "INSERT OR REPLACE INTO embeddings (advisor_id, sha256, base, image_path, looks, vector, created_at, thumbnail) "
+    "VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 )
 
 
@@ -33,6 +34,7 @@ class Embedding:
         base: fingerprint of the base model.
         perceptual_hashes: of the picture and of its mirror image, 64 bits each.
         vector: the embedding, shape (D,), length 1.
+        thumbnail: of `image_alignment.comparison_thumbnail`; None in entries of an older release.
     """
 
     advisor: str
@@ -41,6 +43,7 @@ class Embedding:
     base: str
     perceptual_hashes: tuple[int, int]
     vector: tuple[float, ...]
+    thumbnail: bytes | None = field(default=None, repr=False)
 
 
 class EmbeddingStore:
@@ -63,6 +66,7 @@ class EmbeddingStore:
             looks,
             _bytes(entry.vector),
             utc_timestamp(),
+            entry.thumbnail,
         )
         with self._store.transaction() as connection:
             connection.execute(_ENTRY, cells)
@@ -73,7 +77,9 @@ class EmbeddingStore:
         """Entries of an advisor and base model (None: any), ordered by path; unreadable rows are skipped."""
         if not self._store.has_table("embeddings"):
             return []
-        query = "SELECT advisor_id, sha256, image_path, base, looks, vector FROM embeddings WHERE advisor_id = ?"
+        thumbnail = "thumbnail" if self._store.has_column("embeddings", "thumbnail") else "NULL"
+        columns = f"advisor_id, sha256, image_path, base, looks, {thumbnail}, vector"
+        query = f"SELECT {columns} FROM embeddings WHERE advisor_id = ?"
         values: tuple[Any, ...] = (advisor,)
         if base is not None:
             query, values = f"{query} AND base = ?", (advisor, base)
@@ -96,7 +102,7 @@ def _bytes(vector: Sequence[float]) -> bytes:
 
 def _entry(row: Any) -> Embedding | None:
     """None for an unreadable row; the next `mondrian index` writes it again."""
-    *texts, vector = row
+    *texts, thumbnail, vector = row
     if not isinstance(vector, bytes) or not all(isinstance(text, str) for text in texts):
         return None
     advisor, sha256, path, base, looks = texts
@@ -114,4 +120,5 @@ def _entry(row: Any) -> Embedding | None:
         base=base,
         perceptual_hashes=(first, second),
         vector=tuple(float(value) for value in numbers),
+        thumbnail=thumbnail if isinstance(thumbnail, bytes) and len(thumbnail) == THUMBNAIL_BYTES else None,
     )

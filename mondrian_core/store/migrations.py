@@ -149,6 +149,17 @@ def _added_profiles(connection: sqlite3.Connection) -> None:
     _add_index(connection, "added_profiles_by_id", "added_profiles", "id")
 
 
-MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (_service, _origin, _portfolio, _added_profiles)
+def _thumbnails(connection: sqlite3.Connection) -> None:
+    """5: small gray pictures in the retrieval index, which recognize crops; NULL until `mondrian index` runs again."""
+    _add_columns(connection, "embeddings", {"thumbnail": "BLOB"})
+
+
+MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (
+    _service,
+    _origin,
+    _portfolio,
+    _added_profiles,
+    _thumbnails,
+)
 SCHEMA_VERSION = len(MIGRATIONS)
 ADDED_TABLES = ("embeddings", "drafts", "added_profiles")

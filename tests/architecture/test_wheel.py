@@ -12,10 +12,15 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx
 import pytest
 
 from mondrian_core.ports import find_free_port
+from mondrian_core.prefect_server import auth_string_path, prefect_record_path
+from mondrian_core.registry import Registry
+from mondrian_core.settings import Settings
 from tests.git_files import copy_tracked_files, tracked_files
+from tests.waiting import LIMIT_SECONDS
 
 PACKAGES = ("mondrian_core", "tasks", "flows", "deployments")
 FOREIGN_PACKAGE = "OWNER = 'somebody else'\n"
@@ -49,6 +54,11 @@ class Installation:
     home: Path
 
     @property
+    def lock(self) -> str:
+        """A lock of its own: no other work on this machine holds it up."""
+        return str(self.home / "accelerator.lock")
+
+    @property
     def site_packages(self) -> Path:
         """Where the wheel was installed."""
         return next(self.environment.glob("lib/python*/site-packages"))
@@ -59,12 +69,12 @@ class Installation:
         return subprocess.run(
             [str(self.environment / "bin" / command[0]), *command[1:]],
             cwd=self.folder,
-            env={**kept, "HOME": str(self.home), "HF_HUB_OFFLINE": "1"},
+            env={**kept, "HOME": str(self.home), "HF_HUB_OFFLINE": "1", "MONDRIAN_ACCELERATOR_LOCK": self.lock},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
             check=False,
-            timeout=280,
+            timeout=3 * LIMIT_SECONDS,
         )
 
     def mondrian(self, *words: str) -> str:
@@ -97,27 +107,75 @@ def installation(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Insta
     return made
 
 
+def promoted_adapter(settings: Settings, folder: Path) -> str:
+    """A version of ansel for mini that changes its answers a little, promoted as a retraining would."""
+    import mlx.core as mx
+
+    from mondrian_core.models.base_model import base_fingerprint, load_base
+    from mondrian_core.models.lora import lora_layers
+    from mondrian_core.recipes import TrainRecipe
+
+    base = load_base("mini")
+    lora_layers.attach_lora(base, TrainRecipe(rank=2), seed=1)
+    taught = {
+        name: value if name.endswith("lora_a") else value + 1e-3 * mx.ones_like(value)
+        for name, value in lora_layers.attached_parameters(base).items()
+    }
+    lora_layers.save_attached_adapter(base, folder, taught)
+    registry = Registry(settings.adapters_root)
+    version = registry.register(
+        "ansel", folder, {"base": {"name": "mini", "fingerprint": base_fingerprint("mini")}}
+    ).version
+    registry.promote("ansel", version, expected=None, actor="person:test", reason="a test")
+    return version
+
+
 @pytest.mark.flow
 @pytest.mark.mini
 @pytest.mark.slow
-@pytest.mark.timeout(600)
-def test_installed_wheel_runs_from_init_to_down_in_an_empty_folder(installation: Installation) -> None:
-    installation.mondrian("init", "--sample")
+@pytest.mark.timeout(1800)
+def test_installed_wheel_runs_from_init_to_down_in_an_empty_folder(installation: Installation, tmp_path: Path) -> None:
+    """What `up` prints works as it stands. The sample's first photographs by name are broken ones."""
+    installation.mondrian("init", "--sample", "--photographs", "12")
     linked = json.loads(installation.mondrian("link", "--advisor", "ansel", "--json"))
     assert linked, "link reported nothing"
+    workspace, adapters = installation.folder / "workspace", installation.folder / "adapters"
+    settings = Settings(workspace=workspace, adapters=adapters, base_model="mini")
+    version = promoted_adapter(settings, tmp_path)
     # another test may start a server at the default port
-    port, ports = find_free_port(), ["--port", str(find_free_port())]
+    port, server_port = find_free_port(), find_free_port()
     try:
-        up = json.loads(installation.mondrian("up", "--json", "--service_port", str(port), *ports))
-        assert up["workspace"] == str(installation.folder / "workspace")
-        assert up["service"] == f"http://127.0.0.1:{port}"
+        printed = installation.mondrian("up", "--service_port", str(port), "--port", str(server_port))
+        assert f"service:     http://127.0.0.1:{port}\n" in printed and "warning" not in printed
+        assert f"workspace:   {workspace}\n" in printed
+        assert f"Smoke set: 2 of 2 photographs answered (ansel {version}). " in printed
+        assert "Not tried, because link leaves them out: " in printed
+        password = auth_string_path(settings).read_text().strip()
+        assert str(auth_string_path(settings)) in printed and password not in printed, "a pipe may be a log"
+        health = httpx.get(f"http://127.0.0.1:{port}/health", trust_env=False).json()
+        assert (health["model_mode"], health["workspace"]) == ("fine_tuned", settings.workspace_id)
+        assert exported_address_and_password(printed) == (f"http://127.0.0.1:{server_port}/api", password)
         listed = installation.mondrian("prefect", "deployment", "ls")
         assert "retrain/scheduled" in listed and "serve/local" in listed
     finally:
-        stopped = installation.mondrian("down", "--json")
-    assert json.loads(stopped)["stopped"] == ["prefect worker", "prefect server", "service"]
+        stopped = installation.mondrian("down")
+    assert all(f"stopping the {each}" in stopped for each in ("prefect worker", "prefect server", "service"))
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(f"http://127.0.0.1:{port}/health", trust_env=False)
+    assert "Nothing" in installation.mondrian("down")
+    assert not prefect_record_path(settings).exists()
     made = {path.name for path in installation.folder.iterdir()}
     assert made <= {"workspace", "adapters", "tasks.py", "flows", "__pycache__"}
+
+
+def exported_address_and_password(printed: str) -> tuple[str, str]:
+    """What a terminal knows after the `export` lines of `mondrian up` were copied into it."""
+    exports = "\n".join(line for line in printed.splitlines() if line.strip().startswith("export "))
+    typed = f'{exports}\nprintf \'%s\\n\' "$PREFECT_API_URL" "$PREFECT_API_AUTH_STRING"'
+    address, password = subprocess.run(
+        ["bash", "-c", typed], env={"PATH": os.environ["PATH"]}, capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+    return address, password
 
 
 @pytest.mark.slow

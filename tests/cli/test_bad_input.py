@@ -28,29 +28,29 @@ def workspace(tmp_path: Path) -> Path:
 def refused(words: list[str], root: Path, capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
     capsys.readouterr()
     status = main([*words, "--workspace", str(root), "--adapters", str(root / "adapters")])
-    told = capsys.readouterr().err.strip().splitlines()[-1]
-    assert "Traceback" not in told
+    message = capsys.readouterr().err.strip().splitlines()[-1]
+    assert "Traceback" not in message
     assert not (root / "adapters").exists()
-    return status, told
+    return status, message
 
 
 def test_no_usable_critique_is_reported(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    status, told = refused(["retrain", "--advisor", "ansel", "--base-model", "mini"], workspace, capsys)
+    status, message = refused(["retrain", "--advisor", "ansel", "--base-model", "mini"], workspace, capsys)
     assert status == 1
-    assert "No usable critique of 'ansel'" in told and "mondrian link --advisor ansel" in told
+    assert "No usable critique of 'ansel'" in message and "mondrian link --advisor ansel" in message
 
 
 def test_empty_database_file_is_rejected(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "mondrian.db").touch()
-    status, told = refused(["retrain", "--advisor", "ansel", "--base-model", "mini"], tmp_path, capsys)
-    assert status == 2 and "mondrian init" in told
+    status, message = refused(["retrain", "--advisor", "ansel", "--base-model", "mini"], tmp_path, capsys)
+    assert status == 2 and "mondrian init" in message
     assert (tmp_path / "mondrian.db").stat().st_size == 0
 
 
 def test_corrupt_database_file_is_rejected(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "mondrian.db").write_bytes(b"SQLite format 4\0" + bytes(range(256)) * 8)
-    status, told = refused(["link", "--advisor", "ansel"], tmp_path, capsys)
-    assert status == 2 and "mondrian.db" in told
+    status, message = refused(["link", "--advisor", "ansel"], tmp_path, capsys)
+    assert status == 2 and "mondrian.db" in message
 
 
 @pytest.mark.parametrize("base", ["./no-such-folder", "an-empty-folder", "nobody/no-such-model"])
@@ -59,15 +59,15 @@ def test_unloadable_base_model_fails_before_any_work(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "an-empty-folder").mkdir()
-    status, told = refused(["retrain", "--advisor", "ansel", "--base-model", base], workspace, capsys)
+    status, message = refused(["retrain", "--advisor", "ansel", "--base-model", base], workspace, capsys)
     assert status == 2
-    assert base.removeprefix("./") in told
+    assert base.removeprefix("./") in message
     assert not list((workspace / "runs").iterdir())
 
 
 def test_unknown_advisor_creates_no_run_folder(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    status, told = refused(["retrain", "--advisor", "weston", "--base-model", "mini"], workspace, capsys)
-    assert status == 2 and "known: ansel" in told
+    status, message = refused(["retrain", "--advisor", "weston", "--base-model", "mini"], workspace, capsys)
+    assert status == 2 and "known: ansel" in message
     assert not list((workspace / "runs").iterdir())
 
 
@@ -76,5 +76,5 @@ def test_port_in_use_is_reported(workspace: Path, capsys: pytest.CaptureFixture[
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        status, told = refused(["serve", "--port", str(port), "--base-model", "mini"], workspace, capsys)
-    assert status == 3 and f"Port {port} is taken by process {os.getpid()}" in told and "--port" in told
+        status, message = refused(["serve", "--port", str(port), "--base-model", "mini"], workspace, capsys)
+    assert status == 3 and f"Port {port} is taken by process {os.getpid()}" in message and "--port" in message

@@ -41,9 +41,9 @@ def test_init_is_idempotent(empty_workspace: Path, capsys: pytest.CaptureFixture
 @pytest.mark.parametrize("command", ["link", "dataset", "train", "retrain"])
 def test_no_workspace_is_bad_input(command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     status = main([command, "--advisor", "ansel", "--workspace", str(tmp_path / "nowhere")])
-    told = capsys.readouterr().err.strip()
+    printed = capsys.readouterr().err.strip()
     assert status == 2
-    assert "mondrian init" in told and "Traceback" not in told and "\n\n" not in told
+    assert "mondrian init" in printed and "Traceback" not in printed and "\n\n" not in printed
     assert not (tmp_path / "nowhere").exists()
 
 
@@ -64,8 +64,8 @@ def test_advisor_id_with_path_separator_is_rejected(empty_workspace: Path, capsy
 
 def test_json_option_prints_errors_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["link", "--advisor", "ansel", "--workspace", str(tmp_path / "x"), "--json"]) == 2
-    told = json.loads(capsys.readouterr().out)
-    assert told["exit_status"] == 2 and told["error"] and told["next_step"]
+    output = json.loads(capsys.readouterr().out)
+    assert output["exit_status"] == 2 and output["error"] and output["next_step"]
 
 
 def test_debug_shows_the_traceback(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -89,8 +89,8 @@ def test_invalid_recipe_reports_all_errors(
     recipe = tmp_path / "recipe.toml"
     recipe.write_text("[train]\nrnk = 4\nepochs = 0\n")
     status = main(["retrain", "--advisor", "ansel", "--workspace", str(empty_workspace), "--recipe", str(recipe)])
-    told = capsys.readouterr().err
-    assert status == 2 and "train.rnk" in told and "train.epochs" in told
+    printed = capsys.readouterr().err
+    assert status == 2 and "train.rnk" in printed and "train.epochs" in printed
 
 
 def test_help_does_not_load_the_model_libraries() -> None:

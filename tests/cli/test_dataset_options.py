@@ -10,10 +10,11 @@ import pytest
 from mondrian_core.cli import main
 
 
-@pytest.fixture
-def workspace(tmp_path: Path) -> Path:
-    assert main(["init", "--sample", "--photographs", "6", "--workspace", str(tmp_path / "w"), "--json"]) == 0
-    return tmp_path / "w"
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("sample") / "w"
+    assert main(["init", "--sample", "--photographs", "6", "--workspace", str(folder), "--json"]) == 0
+    return folder
 
 
 @pytest.mark.mini

@@ -146,8 +146,8 @@ def test_the_list_and_its_exit_status(root: Path, capsys: pytest.CaptureFixture[
     assert main([*where, "--list"]) == 0
     assert "3 waiting" in capsys.readouterr().out
     assert main([*where, "--json"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert told["counts"]["waiting"] == 3 and told["drafts"][0]["raw_scores"]["lighting"] == 5.0
+    output = json.loads(capsys.readouterr().out)
+    assert output["counts"]["waiting"] == 3 and output["drafts"][0]["raw_scores"]["lighting"] == 5.0
     assert main([*where, "--discard", "0", "1", "2"]) == 0
     assert main([*where, "--list"]) == 1
     assert main(where) == 1
@@ -159,8 +159,8 @@ def test_decisions_by_options(root: Path, tmp_path: Path, capsys: pytest.Capture
     critique = make_critique(dict.fromkeys(DIMENSIONS, 2.0), dict.fromkeys(DIMENSIONS, "A stone, no more."))
     (tmp_path / "mine.json").write_text(json.dumps(critique.as_dict()))
     assert main([*where, "--accept", "0ab", "--correct", "1", str(tmp_path / "mine.json")]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert [each["state"] for each in told["decided"]] == ["accepted", "corrected"]
+    output = json.loads(capsys.readouterr().out)
+    assert [each["state"] for each in output["decided"]] == ["accepted", "corrected"]
     assert main([*where, "--accept", "0ab"]) == 1  # decided already
     assert "was already accepted by" in capsys.readouterr().out
     assert main([*where, "--reopen", "0ab"]) == 0

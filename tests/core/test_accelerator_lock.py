@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,13 +26,14 @@ from mondrian_core.events import StageEvent, StageNotice, StageProgressed, ignor
 from mondrian_core.recipes import Recipe
 from mondrian_core.settings import Settings
 from mondrian_core.stages import new_stage_context
+from tests.waiting import LIMIT_SECONDS
 
 HOLDS = """
 import sys, time
 from mondrian_core.accelerator_lock import exclusive_work
 with exclusive_work("train of ansel", print):
     print("holds", flush=True)
-    time.sleep(60)
+    time.sleep(600)
 """
 SHARES = """
 import sys, time
@@ -66,13 +66,6 @@ def running(code: str) -> Iterator[subprocess.Popen[str]]:
         process.communicate()
 
 
-def wait_until(condition: Callable[[], object]) -> None:
-    until = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < until, "waited too long"
-        time.sleep(0.02)
-
-
 def test_without_waiting_the_holder_is_named(lock: Path) -> None:
     with running(HOLDS) as holder:
         named = f"train of ansel, started by .*, process {holder.pid}, since"
@@ -81,16 +74,16 @@ def test_without_waiting_the_holder_is_named(lock: Path) -> None:
 
 
 def test_wait_reports_lock_holder_once_and_ends_when_it_dies(lock: Path) -> None:
-    told: list[str] = []
+    messages: list[str] = []
     with running(HOLDS) as holder:
 
         def heard(text: str) -> None:
-            told.append(text)
+            messages.append(text)
             holder.send_signal(signal.SIGKILL)
 
         with exclusive_work("evaluate of ansel", heard):
             assert f"process {os.getpid()}" in format_lock_holder(lock.read_text())
-        assert len(told) == 1 and f"process {holder.pid}" in told[0]
+        assert len(messages) == 1 and f"process {holder.pid}" in messages[0]
     assert lock.read_text() == ""
 
 
@@ -121,7 +114,7 @@ def test_lock_is_reentrant_within_process(lock: Path) -> None:
 def test_a_service_gets_its_turn_between_two_steps_of_a_training(lock: Path) -> None:
     with running(SHARES):
         for _ in range(5):
-            with compute_turn(patience=30.0):
+            with compute_turn(patience=LIMIT_SECONDS):
                 pass
         with pytest.raises(AcceleratorBusy), exclusive_work("train of ansel", print, wait=False):
             pass  # but no second training
@@ -129,9 +122,9 @@ def test_a_service_gets_its_turn_between_two_steps_of_a_training(lock: Path) -> 
 
 def test_training_yields_accelerator_to_service_and_resumes(lock: Path) -> None:
     with running(SHARES) as trainer:
-        with compute_turn(patience=30.0), pytest.raises(AcceleratorBusy, match="train of ansel"):
+        with compute_turn(patience=LIMIT_SECONDS), pytest.raises(AcceleratorBusy, match="train of ansel"):
             elsewhere(lambda: compute_turn(patience=0.1))
-        with compute_turn(patience=30.0):
+        with compute_turn(patience=LIMIT_SECONDS):
             assert trainer.poll() is None
 
 
@@ -239,5 +232,5 @@ def test_no_wait_option_names_lock_holder(
     where = ["--workspace", str(tmp_path / "workspace"), "--advisor", "ansel", "--base-model", "mini"]
     with running(HOLDS) as holder:
         assert main([*command, *where, "--no-wait"]) == 3
-    told = capsys.readouterr().err
-    assert f"process {holder.pid}" in told and "Traceback" not in told
+    printed = capsys.readouterr().err
+    assert f"process {holder.pid}" in printed and "Traceback" not in printed

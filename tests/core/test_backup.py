@@ -10,7 +10,6 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -219,27 +218,33 @@ def test_a_snapshot_is_of_one_moment_while_others_write(machine: Machine, folder
         assert {f"workspace/source/{name}" for name in named} <= paths
 
 
+KILLED_AFTER_20_FILES = """
+import os, signal, sys
+from pathlib import Path
+from mondrian_core.cli import main
+
+kept, replace = [], Path.replace
+
+def counted(path, target):
+    kept.append(target)
+    if len(kept) > 20:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return replace(path, target)
+
+Path.replace = counted
+main(sys.argv[1:])
+"""
+
+
 def test_a_backup_that_is_killed_leaves_no_snapshot_and_the_next_one_is_whole(machine: Machine, folder: Path) -> None:
-    for number in range(300):
-        (machine.workspace / "source" / f"many_{number}.jpg").write_bytes(os.urandom(20_000))
-    told = [
-        sys.executable,
-        "-m",
-        "mondrian_core.cli",
-        "backup",
-        str(folder),
-        "--workspace",
-        str(machine.workspace),
-        "--adapters",
-        str(machine.adapters),
-    ]
-    running = subprocess.Popen(told, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    while running.poll() is None and len(objects(folder) if folder.exists() else ()) < 20:
-        time.sleep(0.005)
-    running.send_signal(signal.SIGKILL)
-    running.wait()
+    for number in range(30):
+        (machine.workspace / "source" / f"many_{number}.jpg").write_bytes(os.urandom(2_000))
+    words = ["backup", str(folder), "--workspace", str(machine.workspace), "--adapters", str(machine.adapters)]
+    killed = subprocess.run([sys.executable, "-c", KILLED_AFTER_20_FILES, *words], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    left = objects(folder)
+    assert len([name for name in left if not name.startswith(".")]) == 20 < len(left), "one was written half"
     assert list_snapshots(folder) == []
-    (folder / "objects" / ".incoming-left").write_bytes(b"half")
     made = create_backup(machine.workspace, machine.adapters, folder)
     assert verify_backup(folder) == made.snapshot
     assert objects(folder) == {entry.sha256 for entry in made.snapshot.entries}

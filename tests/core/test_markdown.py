@@ -142,7 +142,7 @@ def test_code_block_is_not_interpreted(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "told"),
+    ("value", "expected"),
     [
         (None, ""),
         (0.31234, "0.312"),
@@ -154,8 +154,8 @@ def test_code_block_is_not_interpreted(text: str) -> None:
         (Markdown("**now**"), "**now**"),
     ],
 )
-def test_markdown_cell_formatting(value: object, told: str) -> None:
-    assert markdown_cell(value) == told
+def test_markdown_cell_formatting(value: object, expected: str) -> None:
+    assert markdown_cell(value) == expected
 
 
 def pages_with(text: str) -> list[str]:
@@ -187,10 +187,13 @@ def pages_with(text: str) -> list[str]:
     ]
 
 
+PAGES = pages_with("x")
+
+
 @settings(max_examples=60, deadline=None)
 @given(texts)
 def test_pages_escape_markup_in_text(text: str) -> None:
-    for markdown, empty in zip(pages_with(text), pages_with("x"), strict=True):
+    for markdown, empty in zip(pages_with(text), PAGES, strict=True):
         ours = {token.type for token in (*PARSER.parse(empty), *inline(empty))}
         found = {token.type for token in (*PARSER.parse(markdown), *inline(markdown))}
         assert found <= ours | {"code_inline", "fence"}, markdown

@@ -32,7 +32,7 @@ PLACES = {WORKSPACE: "", ADAPTERS: "adapters/", HOME: "~/"}
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "expected"),
     [
         (f"{WORKSPACE}/runs/x/report.html", "runs/x/report.html"),
         (f"The file {WORKSPACE}/mondrian.db is gone.", "The file mondrian.db is gone."),
@@ -47,9 +47,9 @@ PLACES = {WORKSPACE: "", ADAPTERS: "adapters/", HOME: "~/"}
         ("`/var/log/mike/service.log`.", "`.../service.log`."),
     ],
 )
-def test_absolute_paths_are_reduced_to_file_names(text: str, told: str) -> None:
-    assert without_absolute_paths(text, PLACES) == told
-    assert without_absolute_paths({"a": [text, 3]}, PLACES) == {"a": [told, 3]}
+def test_absolute_paths_are_reduced_to_file_names(text: str, expected: str) -> None:
+    assert without_absolute_paths(text, PLACES) == expected
+    assert without_absolute_paths({"a": [text, 3]}, PLACES) == {"a": [expected, 3]}
 
 
 def test_escaped_paths_lose_their_folders_too() -> None:
@@ -57,9 +57,9 @@ def test_escaped_paths_lose_their_folders_too() -> None:
     text = escape_markdown(
         f"{root}/runs/a_/x.log, /Volumes/ada_b/_c/report.html, C:\\Users\\mike\\_x.jpg, C:\\mike\\y.jpg"
     )
-    told = without_absolute_paths(text, {root: ""})
-    assert "mike" not in told and "ada" not in told and "Volumes" not in told
-    assert told.startswith(r"runs/a\_/x.log, .../report.html, ...")
+    reduced = without_absolute_paths(text, {root: ""})
+    assert "mike" not in reduced and "ada" not in reduced and "Volumes" not in reduced
+    assert reduced.startswith(r"runs/a\_/x.log, .../report.html, ...")
     assert without_absolute_paths(r"C:\Users\mike\_x.jpg", {}) == ".../_x.jpg"
 
 
@@ -96,8 +96,8 @@ names = st.from_regex(r"[A-Za-z0-9äöü_][A-Za-z0-9äöü_. -]{0,10}[A-Za-z0-9�
     st.sampled_from(["{}", "It lies in {}.", "({})", "`{}`", "'{}': gone"]),
 )
 def test_known_folders_never_appear_in_output(parts: list[str], root: Path, sentence: str) -> None:
-    told = without_absolute_paths(sentence.format(root.joinpath(*parts)), PLACES)
-    assert "lovelace" not in told and "/home" not in told
+    reduced = without_absolute_paths(sentence.format(root.joinpath(*parts)), PLACES)
+    assert "lovelace" not in reduced and "/home" not in reduced
 
 
 def test_a_whole_path_with_spaces_keeps_its_name_alone() -> None:
@@ -108,7 +108,7 @@ def test_a_whole_path_with_spaces_keeps_its_name_alone() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "told"),
+    ("name", "expected"),
     [
         ("mini", "mini"),
         ("owner/name", "owner/name"),
@@ -121,8 +121,8 @@ def test_a_whole_path_with_spaces_keeps_its_name_alone() -> None:
         ),
     ],
 )
-def test_a_base_model_has_a_name(name: str, told: str) -> None:
-    assert base_model_name(name) == told
+def test_a_base_model_has_a_name(name: str, expected: str) -> None:
+    assert base_model_name(name) == expected
 
 
 def context_in(root: Path, adapters: Path) -> StageContext:
@@ -181,10 +181,13 @@ def test_version_files_contain_no_absolute_paths(tmp_path: Path) -> None:
         folder, files, {"from": f"{tmp_path}/adapters/ansel", "notes": ["/Volumes/mike/x"]}
     )
     assert (written["from"], written["notes"]) == ("adapters/ansel", [".../x"])
-    told = {path.name: path.read_text() for path in folder.iterdir()}
-    assert all("mike" not in text and str(tmp_path) not in text for text in told.values())
-    assert json.loads(told["adapter_config.json"]) == {**config, "base_model_name_or_path": "qwen"}
-    assert (told["tokenizer.json"], json.loads(told["tokenizer_config.json"])) == (vocabulary, {"name_or_path": "qwen"})
-    assert [json.loads(line)["step"] for line in told["log.jsonl"].splitlines()] == [1, 2]
-    assert told["other.json"] == untouched
+    texts = {path.name: path.read_text() for path in folder.iterdir()}
+    assert all("mike" not in text and str(tmp_path) not in text for text in texts.values())
+    assert json.loads(texts["adapter_config.json"]) == {**config, "base_model_name_or_path": "qwen"}
+    assert (texts["tokenizer.json"], json.loads(texts["tokenizer_config.json"])) == (
+        vocabulary,
+        {"name_or_path": "qwen"},
+    )
+    assert [json.loads(line)["step"] for line in texts["log.jsonl"].splitlines()] == [1, 2]
+    assert texts["other.json"] == untouched
     assert version_writer.manifest_problems(folder) == ()

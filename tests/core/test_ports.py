@@ -49,7 +49,7 @@ def test_the_process_on_a_taken_port_is_named(taken: int, monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize(
-    ("body", "told"),
+    ("body", "expected"),
     [
         (b'{"workspace": "mine-00000000"}', "the service of workspace mine-00000000"),
         (b'{"workspace": "\\u001b[2J' + b"x" * 200 + b'"}', "the service of workspace [2J" + "x" * 96),
@@ -57,7 +57,7 @@ def test_the_process_on_a_taken_port_is_named(taken: int, monkeypatch: pytest.Mo
         (b"\xff{", "process"),
     ],
 )
-def test_port_owner_description_is_sanitized(body: bytes, told: str) -> None:
+def test_port_owner_description_is_sanitized(body: bytes, expected: str) -> None:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             self.send_response(200)
@@ -71,7 +71,7 @@ def test_port_owner_description_is_sanitized(body: bytes, told: str) -> None:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         owner = ports.port_owner(server.server_port)
         server.shutdown()
-    assert owner.startswith(told) and len(owner) < 140
+    assert owner.startswith(expected) and len(owner) < 140
 
 
 @pytest.mark.parametrize("host", ["::1", "no such host"])

@@ -229,7 +229,9 @@ def test_dataset_digest_is_stable_across_releases(monkeypatch: pytest.MonkeyPatc
         split="train",
     )
     monkeypatch.setattr(module, "prompt_digest", lambda voice: "prompt")
-    assert dataset_digest([example], VOICE) == "451df473e6fcd6753a649462038d6b4dcf28834a1093dfa01403c763fa3ae1be"
+    known = "451df473e6fcd6753a649462038d6b4dcf28834a1093dfa01403c763fa3ae1be"
+    assert dataset_digest([example], VOICE, {"a": "a", "b": "b"}) == known
+    assert dataset_digest([example], VOICE, {"a": "a", "b": "a"}) != known, "folds follow the groups"
 
 
 # --- what can go wrong ------------------------------------------------------------------------------------------------

@@ -229,14 +229,14 @@ def test_drafts_with_mini_model(tmp_path: Path) -> None:
     from mondrian_core.models.base_model import load_base
 
     root = tmp_path / "sample"
-    create_workspace(root, sample=True, photographs=12)
+    create_workspace(root, sample=True, photographs=8)
     with Store(root / "mondrian.db") as store:
         voice = store.advisor("ansel")
-        small = recipe_from_values({"synthesize": {"photographs": 3, "calibration_photographs": 5}})
+        small = recipe_from_values({"synthesize": {"photographs": 2, "calibration_photographs": 5}})
         done = draft_critiques(store, root, voice, small, BaseModelCritic(load_base("mini"), voice, 300))
-        assert (done.drafted, done.calibrated_on) == (3, 5)
+        assert (done.drafted, done.calibrated_on) == (2, 5)
         drafts = DraftStore(store)
         for draft in drafts.waiting("ansel"):
             drafts.accept(draft.id, "person:test")
         version = build_dataset(link_critiques(store, root, "ansel"), voice, DataRecipe(), root)
-        assert version.manifest["drafts"]["used"] == 3
+        assert version.manifest["drafts"]["used"] == 2

@@ -97,9 +97,11 @@ def run(
             fake_model.photograph({name: float(rng.integers(1, 10)) for name in DIMENSIONS}, 100 + k) for k in range(60)
         ]
         champion = options.pop("champion", None)
-        trained = TrainingProvenance(photo_ids=frozenset({"other"}), scores=tuple(entry.scores for entry in given))
+        trained = TrainingProvenance(
+            photo_ids=frozenset(f"other-{k}" for k in range(20)), scores=tuple(entry.scores for entry in given)
+        )
         unlabelled, chosen = options.pop("unlabelled", more), options.pop("recipe", recipe)
-        voice = options.pop("voice", VOICE)
+        voice, rendered = options.pop("voice", VOICE), options.pop("rendered", ())
         known = CandidateInfo(
             **{"trained": trained, "champion": adapter(tmp_path, champion) if champion else None} | options
         )
@@ -108,6 +110,7 @@ def run(
             adapter=candidate,
             labelled=given,
             unlabelled=unlabelled,
+            rendered=rendered,
             prompt=voice,
             recipe=chosen,
             out=tmp_path / out,

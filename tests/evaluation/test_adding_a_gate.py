@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -105,6 +106,13 @@ def test_new_gate_decides_promotion(samples: EvaluationSamples, recipe: Recipe) 
     assert isinstance(rejected := decision(report_with(samples, recipe, 39)), Reject) and "brevity" in rejected.sentence
     kept = decision(build_evaluation_report(samples, recipe))
     assert isinstance(kept, Keep) and "not measured: brevity" in kept.sentence
+
+
+def test_only_a_gate_that_is_required_by_recipe_can_be_reported() -> None:
+    with pytest.raises(ValueError, match="required by recipe"):
+        replace(BREVITY, decides=lambda recipe: False)
+    with pytest.raises(ValueError, match="required by recipe"):
+        replace(BREVITY, required=Requirement.BY_RECIPE)
 
 
 def test_every_gate_and_check_has_all_texts() -> None:

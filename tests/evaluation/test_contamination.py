@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from mondrian_core.evaluation.measure.contamination import (
     TrainingProvenance,
@@ -14,8 +14,8 @@ from mondrian_core.evaluation.measure.contamination import (
     verbatim_overlap_share,
     word_ngrams,
 )
-from mondrian_core.images import perceptual_hash
 from mondrian_core.mini import rendered_photographs
+from mondrian_core.near_duplicates import photograph_fingerprint
 from mondrian_core.prompts import AdvisorPrompt
 from mondrian_core.rubric import DIMENSIONS, canonical_answer, make_critique
 
@@ -46,7 +46,7 @@ def test_trained_photograph_is_contaminated(pictures: list[Image.Image]) -> None
     assert how(pictures[0], TrainingProvenance(photo_ids=frozenset({"p"}))) == "trained"
 
 
-@pytest.mark.parametrize("twin", ["copy", "mirror", "smaller", "brighter"])
+@pytest.mark.parametrize("twin", ["copy", "mirror", "smaller", "brighter", "cropped", "framed", "turned"])
 def test_near_duplicate_of_trained_photograph_is_contaminated(pictures: list[Image.Image], twin: str) -> None:
     image = pictures[0]
     made = {
@@ -54,9 +54,15 @@ def test_near_duplicate_of_trained_photograph_is_contaminated(pictures: list[Ima
         "mirror": image.transpose(Image.Transpose.FLIP_LEFT_RIGHT),
         "smaller": image.resize((image.width // 2, image.height // 2)),
         "brighter": image.point(lambda value: min(255, round(value * 1.06))),
+        "cropped": image.crop((0, 0, round(image.width * 0.9), round(image.height * 0.9))),
+        "framed": ImageOps.expand(image, 25, "white"),
+        "turned": image.rotate(5),
     }[twin]
     assert (
-        how(made, TrainingProvenance(photo_ids=frozenset({"other"}), perceptual_hashes=(perceptual_hash(image),)))
+        how(
+            made,
+            TrainingProvenance(photo_ids=frozenset({"other"}), fingerprints=(photograph_fingerprint("other", image),)),
+        )
         == "looks_alike"
     )
 
@@ -67,7 +73,10 @@ def test_unrelated_photographs_do_not_look_alike(pictures: list[Image.Image]) ->
     assert (
         how(
             texture,
-            TrainingProvenance(photo_ids=frozenset({"other"}), perceptual_hashes=tuple(map(perceptual_hash, pictures))),
+            TrainingProvenance(
+                photo_ids=frozenset({"other"}),
+                fingerprints=tuple(photograph_fingerprint("other", each) for each in pictures),
+            ),
         )
         is None
     )

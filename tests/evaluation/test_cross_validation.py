@@ -93,7 +93,11 @@ def test_report_warns_when_shifted_base_is_better(
     model.critics["base"] = fake_model.noisy_critic(0.5, shift=2)
     report = run(model, labelled[:3], cross_validation=make_folding(FakeFoldTrainer(tmp_path, labelled), labelled))
     assert report.metrics["folds"]["against_base"]["reduction"] > 0.2
-    assert any(step.startswith("By folds the recipe doesn't beat the base shifted") for step in report.next_steps)
+    gate = report.gate("beyond_calibration")
+    assert gate.verdict == "FAIL" and "By folds" in gate.sentence and "photographs of the other folds" in gate.sentence
+    assert report.gain.startswith("By folds, which measure the recipe: ")
+    assert any(step.startswith("A calibration of the base gets as close") for step in report.next_steps)
+    assert any(step.startswith("By folds the recipe doesn't beat the base with shifted") for step in report.next_steps)
 
 
 def test_interrupted_folds_resume_and_rescore_without_training(

@@ -217,7 +217,8 @@ def test_markdown_has_one_line_per_gate(run: Run, fake_model: Any) -> None:
 def test_report_warns_when_constant_baseline_is_better(run: Run, fake_model: Any) -> None:
     model = sound(fake_model)
     model.critics |= {"base": fake_model.noisy_critic(0.5, shift=3), "candidate": fake_model.noisy_critic(1.2)}
-    assert any("the base shifted" in step for step in run(model).next_steps)
+    steps = run(model).next_steps
+    assert any("the base with shifted scores" in step and step.endswith("it needs no adapter.") for step in steps)
 
 
 def test_broken_format_with_all_scores_fails_format_only(run: Run, fake_model: Any) -> None:

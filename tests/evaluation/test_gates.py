@@ -9,7 +9,8 @@ import pytest
 from scipy import stats
 
 from mondrian_core.evaluation.gates.comparison_gates import SCORE_ERROR
-from mondrian_core.evaluation.gates.definitions import FORMAT_COMPLIANCE, GATES, LATENCY_OVERHEAD, evaluate_gates
+from mondrian_core.evaluation.gates.definitions import GATES, LATENCY_OVERHEAD, evaluate_gates
+from mondrian_core.evaluation.gates.format_gate import FORMAT_COMPLIANCE
 from mondrian_core.evaluation.gates.results import GateMeasurements, GateResult, overall_verdict
 from mondrian_core.evaluation.measure.latency import (
     INTERIM_LOOKS,

@@ -20,7 +20,7 @@ from mondrian_core.evaluation import (
 )
 from mondrian_core.evaluation.blind import preference
 from mondrian_core.evaluation.measure.samples import load_evaluation_samples
-from mondrian_core.images import perceptual_hash
+from mondrian_core.near_duplicates import photograph_fingerprint
 from mondrian_core.photograph_model import Question
 from mondrian_core.recipes import Recipe, recipe_from_values
 from mondrian_core.rubric import DIMENSIONS
@@ -53,7 +53,7 @@ def knowing(entries: list[LabelledPhotograph], *, everything: bool = True) -> Tr
     """The provenance of an adapter trained on these photographs."""
     return TrainingProvenance(
         photo_ids=frozenset(entry.photograph for entry in entries),
-        perceptual_hashes=tuple(perceptual_hash(entry.image) for entry in entries),
+        fingerprints=tuple(photograph_fingerprint(entry.photograph, entry.image) for entry in entries),
         scores=tuple(entry.scores for entry in entries),
         critiques=tuple(entry.critique or "" for entry in entries),
         whole_dataset=everything,
@@ -94,7 +94,8 @@ def test_only_folds_measure_scores_and_sentence_says_so(
     assert not known & {number for arm, number in model.asked if arm == "candidate"}
     found = report.metrics["arms"]["candidate"]
     assert found["scores"]["n"] == found["written_scores"]["n"] == 0
-    assert (report.metrics["photographs"], report.metrics["untested"]) == ({"labelled": 0, "unlabelled": 60}, 20)
+    counts = report.metrics["photographs"]
+    assert (counts["labelled"], counts["unlabelled_own"], report.metrics["untested"]) == (0, 60, 20)
     assert report.metrics["per_photograph"] == [] and report.metrics["against_base"] is None
     samples = load_evaluation_samples(tmp_path / "run" / "samples.jsonl")
     asked = {outcome.photograph for outcome in (*samples.outcomes, *samples.constrained)} | set(samples.divergences)

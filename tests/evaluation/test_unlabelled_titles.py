@@ -11,7 +11,7 @@ from PIL import Image
 
 from mondrian_core.evaluation.measure.runner import FILE_INFO
 from mondrian_core.images import LONG_SIDE
-from mondrian_core.stages.evaluate import unlabelled_photographs
+from mondrian_core.stages.evaluate import own_unlabelled_photographs
 
 
 def test_photographs_of_the_workspace_keep_their_file(tmp_path: Path) -> None:
@@ -21,5 +21,5 @@ def test_photographs_of_the_workspace_keep_their_file(tmp_path: Path) -> None:
         pixels = np.random.default_rng(number).integers(0, 255, (size[1], size[0], 3), dtype=np.uint8)
         Image.fromarray(pixels).save(folder / f"IMG_{number}.jpg")
     context = SimpleNamespace(root=tmp_path, recipe=SimpleNamespace(evaluate=SimpleNamespace(seed=0)))
-    found = unlabelled_photographs(cast(Any, context), cast(Any, SimpleNamespace(photograph_hashes={})), 2)
+    found = own_unlabelled_photographs(cast(Any, context), cast(Any, SimpleNamespace(photograph_hashes={})), 2)
     assert [image.info[FILE_INFO] for image in found] == [f"source/photographs/IMG_{k}.jpg" for k in (0, 1)]

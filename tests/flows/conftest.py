@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 
 from deployments.bootstrap import RunningPrefect, bring_up, take_down
+from mondrian_core.data.sample_workspace import create_workspace
 from mondrian_core.settings import Settings
+
+LAST_FILE = "test_lifecycle.py"  # it kills the server and the worker that all other tests of this folder use
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What kills the shared server runs after everything that needs it."""
+    items.sort(key=lambda item: item.path.name == LAST_FILE)
 
 
 @pytest.fixture(scope="package")
@@ -24,6 +33,22 @@ def machine(settings: Settings) -> Iterator[RunningPrefect]:
     running = bring_up(settings)
     yield running
     take_down(settings)
+
+
+@pytest.fixture
+def prefect_here(machine: RunningPrefect) -> AbstractContextManager[object]:
+    """Within it, flows called in this process report to the machine's server: no process of a run has to start."""
+    from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
+
+    return temporary_settings({PREFECT_API_URL: machine.place.api, PREFECT_API_AUTH_STRING: machine.place.auth})
+
+
+@pytest.fixture(scope="package")
+def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A workspace with twelve rendered photographs and their critiques."""
+    folder = tmp_path_factory.mktemp("sample") / "workspace"
+    create_workspace(folder, sample=True, photographs=12)
+    return folder
 
 
 @pytest.fixture(scope="session")

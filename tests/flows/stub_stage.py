@@ -21,8 +21,8 @@ def main() -> int:
         print(json.dumps(event), flush=True)
     print("a line that is no event", flush=True)
     if does == "refuse":
-        told = {"problem": "There is no room.", "next_step": "Make some.", "exit_status": 2}
-        (run_folder / f"{stage}.error.json").write_text(json.dumps(told))
+        error = {"problem": "There is no room.", "next_step": "Make some.", "exit_status": 2}
+        (run_folder / f"{stage}.error.json").write_text(json.dumps(error))
         return 2
     if does == "die":
         os.kill(os.getpid(), signal.SIGKILL)
@@ -30,7 +30,7 @@ def main() -> int:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     if does in ("wait", "ignore SIGTERM"):
         (run_folder / "ready").write_text(str(os.getpid()))
-        time.sleep(60)
+        time.sleep(600)
     return 0
 
 

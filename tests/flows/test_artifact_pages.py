@@ -64,7 +64,7 @@ def test_the_verdict_comes_first(verdict: str) -> None:
 def test_every_stage_has_an_artifact_page(tmp_path: Path) -> None:
     picture = tmp_path / "curve.png"
     Image.new("RGB", (20, 20)).save(picture)
-    told = {
+    preference = {
         "pairs": 9,
         "corrections": 2,
         "best_epoch": 1,
@@ -93,7 +93,7 @@ def test_every_stage_has_an_artifact_page(tmp_path: Path) -> None:
                 best_epoch=2,
                 best_loss=0.5,
                 seconds=3.0,
-                preference=told,
+                preference=preference,
             ),
             {"rank": 8},
         ),
@@ -111,7 +111,7 @@ def test_every_stage_has_an_artifact_page(tmp_path: Path) -> None:
 
 
 def test_a_training_says_when_nothing_was_held_out(tmp_path: Path) -> None:
-    def told(extent: str) -> str:
+    def page(extent: str) -> str:
         on = {"extent": extent, "photographs": 12, "rows": 36}
         return artifact_pages.training_markdown(
             TrainSummary(
@@ -127,8 +127,8 @@ def test_a_training_says_when_nothing_was_held_out(tmp_path: Path) -> None:
             {},
         )
 
-    assert "Trained on all 12 photographs (36 rows)" in told("all")
-    assert "Trained on all" not in told("train")
+    assert "Trained on all 12 photographs (36 rows)" in page("all")
+    assert "Trained on all" not in page("train")
 
 
 def test_large_image_is_downscaled_for_page(tmp_path: Path) -> None:

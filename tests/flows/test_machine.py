@@ -5,28 +5,27 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
-from deployments import bootstrap, prefect_setup, run_watcher
+from deployments import bootstrap, prefect_setup
 from deployments.bootstrap import RunningPrefect, bring_up
 from deployments.down import DownOptions, down_command
 from deployments.prefect_instance import POOL, PrefectInstance, choose_port
-from deployments.up import _start_service, _summary
-from mondrian_core.data.sample_workspace import create_workspace
+from deployments.up import _start_service, _summary, _summary_record
+from flows.retrain import retrain_flow
 from mondrian_core.doctor import run_doctor_checks
 from mondrian_core.errors import Broken, NoWorkspace, PortInUse, PrefectUnavailable
-from mondrian_core.ports import find_free_port
 from mondrian_core.prefect_server import (
     auth_string_path,
     create_prefect_home,
@@ -34,11 +33,11 @@ from mondrian_core.prefect_server import (
     prefect_client_environment,
     prefect_record_path,
 )
-from mondrian_core.registry import Registry
 from mondrian_core.settings import Settings
 from tasks import processes
+from tests.waiting import LIMIT_SECONDS
 
-pytestmark = [pytest.mark.flow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.flow, pytest.mark.timeout(900)]
 
 
 def test_the_promised_deployments_are_there(machine: RunningPrefect) -> None:
@@ -48,7 +47,7 @@ def test_the_promised_deployments_are_there(machine: RunningPrefect) -> None:
 
 
 def test_schedules_create_runs(machine: RunningPrefect) -> None:
-    assert prefect_setup.count_upcoming_runs(machine.place, "retrain/scheduled", patience=30) > 0
+    assert prefect_setup.count_upcoming_runs(machine.place, "retrain/scheduled", patience=LIMIT_SECONDS) > 0
 
 
 def test_work_pool_and_queues_exist(machine: RunningPrefect) -> None:
@@ -59,25 +58,29 @@ def test_work_pool_and_queues_exist(machine: RunningPrefect) -> None:
             assert (queue.priority, queue.concurrency_limit) == (priority, None)
 
 
-def test_make_up_is_idempotent(machine: RunningPrefect, settings: Settings) -> None:
-    again = bring_up(settings)
-    assert again.started == ()
-    assert again.processes == machine.processes
-    assert again.place.port == machine.place.port
-    with prefect_setup.prefect_client(machine.place) as client:
-        assert len(client.read_deployment_by_name("retrain/scheduled").schedules) == 1
-
-
-def test_a_schedule_that_left_prefect_yaml_is_dropped(machine: RunningPrefect, settings: Settings) -> None:
+def test_make_up_again_keeps_processes_and_removes_what_earlier_versions_left(
+    machine: RunningPrefect, settings: Settings
+) -> None:
+    """A schedule that left prefect.yaml, and what would end a run that only slept: two kinds of limits."""
+    from prefect.client.schemas.actions import DeploymentUpdate
     from prefect.client.schemas.schedules import CronSchedule
 
     with prefect_setup.prefect_client(machine.place) as client:
         deployment = client.read_deployment_by_name("retrain/scheduled")
         schedules: list[Any] = [(CronSchedule(cron="1 2 3 4 *", timezone="UTC"), True)]
         client.create_deployment_schedules(deployment.id, schedules)
+        client.update_deployment(deployment.id, DeploymentUpdate(concurrency_limit=1))
+        client.upsert_global_concurrency_limit_by_name("accelerator", 1)
         assert len(client.read_deployment_by_name("retrain/scheduled").schedules) == 2
-        bring_up(settings)
-        assert [each.slug for each in client.read_deployment_by_name("retrain/scheduled").schedules] == ["weekly-ansel"]
+
+        again = bring_up(settings)
+
+        assert (again.started, again.processes, again.place.port) == ((), machine.processes, machine.place.port)
+        deployment = client.read_deployment_by_name("retrain/scheduled")
+        assert [each.slug for each in deployment.schedules] == ["weekly-ansel"]
+        assert deployment.global_concurrency_limit is None
+        assert client.read_automations() == []
+        assert "accelerator" not in [each.name for each in client.read_global_concurrency_limits(limit=100, offset=0)]
 
 
 def test_doctor_reports_running_server_and_worker(machine: RunningPrefect, settings: Settings) -> None:
@@ -113,8 +116,8 @@ def test_the_server_of_another_workspace_is_never_taken_for_ours(machine: Runnin
 def test_the_service_of_another_program_is_never_taken_for_ours(machine: RunningPrefect) -> None:
     """`mondrian up` on a port where something else answers 200 to everything: status 3, naming port and owner."""
     healthy = b'{"status": "ok", "model_mode": "base", "workspace": "elsewhere-00000000"}'
-    told = "is taken by the service of workspace elsewhere-00000000"
-    with answering(healthy) as port, pytest.raises(Broken, match=f"Port {port} {told}") as raised:
+    owner = "is taken by the service of workspace elsewhere-00000000"
+    with answering(healthy) as port, pytest.raises(Broken, match=f"Port {port} {owner}") as raised:
         _start_service(machine.place, port)
     assert raised.value.exit_status == 3
 
@@ -202,6 +205,22 @@ def test_a_server_without_the_password_is_replaced(tmp_path: Path) -> None:
         processes.stop_process(server)
 
 
+def test_a_killed_servers_port_is_used_again_once_its_socket_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The worker waits for that address, so a port that is in use for another second must not stop `mondrian up`."""
+    worker = processes.ManagedProcess(bootstrap.WORKER, os.getpid(), "now", "")
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        port = held.getsockname()[1]
+        threading.Timer(1.0, held.close).start()
+        assert bootstrap._reusable_port(port, None, [worker]) == port
+    monkeypatch.setattr(bootstrap, "PORT_RELEASE_SECONDS", 0.0)
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        port = held.getsockname()[1]
+        with pytest.raises(PrefectUnavailable, match="is in use"):
+            bootstrap._reusable_port(port, None, [worker])
+
+
 def test_a_smoke_failure_is_a_warning_beside_the_addresses(tmp_path: Path) -> None:
     """And the lines to copy name a workspace that a fresh terminal wouldn't find by itself."""
     root = tmp_path / "a b"
@@ -209,19 +228,30 @@ def test_a_smoke_failure_is_a_warning_beside_the_addresses(tmp_path: Path) -> No
     settings = Settings(workspace=root)
     create_prefect_home(settings)
     ensure_prefect_password(settings)
-    told = _summary(PrefectInstance(settings, 1), "http://127.0.0.1:5100", "1 of 2 photographs failed.").splitlines()
-    assert told[told.index("service:     http://127.0.0.1:5100") + 1] == "  warning: 1 of 2 photographs failed."
-    assert f"Run now:     mondrian prefect --workspace '{root}' deployment run 'retrain/scheduled'" in told
-    stopping = next(line for line in told if line.startswith("Stop:")).partition("mondrian down ")[2]
+    place = PrefectInstance(settings, 1)
+    lines = _summary(place, "http://127.0.0.1:5100", "1 of 2 photographs failed.").splitlines()
+    assert lines[lines.index("service:     http://127.0.0.1:5100") + 1] == "  warning: 1 of 2 photographs failed."
+    assert f"Run now:     mondrian prefect --workspace '{root}' deployment run 'retrain/scheduled'" in lines
+    stopping = next(line for line in lines if line.startswith("Stop:")).partition("mondrian down ")[2]
     assert shlex.split(stopping) == ["--workspace", str(root)]
+    assert _summary_record(place, "http://127.0.0.1:5100", "") == {
+        "prefect_ui": place.ui,
+        "prefect_api": place.api,
+        "password_file": str(auth_string_path(settings)),
+        "service": "http://127.0.0.1:5100",
+        "warning": None,
+        "workspace": str(root),
+        "logs": str(place.home),
+    }
 
 
-def test_an_error_is_one_paragraph_in_the_state(machine: RunningPrefect) -> None:
+def test_an_error_is_one_paragraph_in_the_state(prefect_here: AbstractContextManager[object], tmp_path: Path) -> None:
     """No database in this workspace: the run fails with what the command line would say."""
-    run = run_watcher.start_deployment_run(machine.place, "retrain/scheduled", {"advisor": "nobody"})
-    seen = run_watcher.follow_flow_run(machine.place, run, lambda glance: None)
-    assert seen.state == "Failed"
-    assert "mondrian init" in seen.message and "Traceback" not in seen.message and "\n" not in seen.message
+    with prefect_here:
+        state = retrain_flow(advisor="nobody", workspace=str(tmp_path), return_state=True)
+    message = str(state.message)
+    assert state.name == "Failed"
+    assert "mondrian init" in message and "Traceback" not in message and "\n" not in message
 
 
 def test_no_workspace_is_said_before_anything_starts(tmp_path: Path) -> None:
@@ -233,80 +263,9 @@ def test_no_workspace_is_said_before_anything_starts(tmp_path: Path) -> None:
 def test_make_up_and_down_as_commands(tmp_path: Path, root: Path) -> None:
     def call(name: str, *more: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "mondrian", name, "--workspace", str(tmp_path / "workspace"), *more]
-        return subprocess.run(command, cwd=root, capture_output=True, text=True, check=False, timeout=110)
+        return subprocess.run(command, cwd=root, capture_output=True, text=True, check=False, timeout=LIMIT_SECONDS)
 
     refused = call("up")
     assert refused.returncode == 2 and "mondrian init" in refused.stderr and "Traceback" not in refused.stderr
     nothing = call("down")
     assert nothing.returncode == 0 and "Nothing" in nothing.stdout
-
-
-def promoted_adapter(settings: Settings, folder: Path) -> str:
-    """A version of ansel for mini that changes its answers a little, promoted as a retraining would."""
-    import mlx.core as mx
-
-    from mondrian_core.models.base_model import base_fingerprint, load_base
-    from mondrian_core.models.lora import lora_layers
-    from mondrian_core.recipes import TrainRecipe
-
-    base = load_base("mini")
-    lora_layers.attach_lora(base, TrainRecipe(rank=2), seed=1)
-    taught = {
-        name: value if name.endswith("lora_a") else value + 1e-3 * mx.ones_like(value)
-        for name, value in lora_layers.attached_parameters(base).items()
-    }
-    lora_layers.save_attached_adapter(base, folder, taught)
-    registry = Registry(settings.adapters_root)
-    version = registry.register(
-        "ansel", folder, {"base": {"name": "mini", "fingerprint": base_fingerprint("mini")}}
-    ).version
-    registry.promote("ansel", version, expected=None, actor="person:test", reason="a test")
-    return version
-
-
-@pytest.mark.mini
-def test_make_up_after_a_demo_and_make_down(tmp_path: Path, root: Path) -> None:
-    """The sample's first photographs by name are broken ones. The lines that are printed work as they stand."""
-    create_workspace(tmp_path / "workspace", sample=True, photographs=16)
-    (tmp_path / "adapter").mkdir()
-    settings = Settings(workspace=tmp_path / "workspace", adapters=tmp_path / "adapters", base_model="mini")
-    version = promoted_adapter(settings, tmp_path / "adapter")
-    port = find_free_port()
-    where = ["--workspace", str(settings.root)]
-    whole = [*where, "--adapters", str(settings.adapters_root), "--base-model", "mini", "--service-port", str(port)]
-
-    def call(name: str, words: list[str]) -> str:
-        done = subprocess.run(
-            [sys.executable, "-m", "mondrian", name, *words],
-            cwd=root,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=200,
-        )
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
-    try:
-        told = call("up", whole)
-        assert f"service:     http://127.0.0.1:{port}\n" in told and "warning" not in told
-        assert f"Smoke set: 2 of 2 photographs answered (ansel {version}). " in told
-        assert "Not tried, because link leaves them out: " in told
-        password = auth_string_path(settings).read_text().strip()
-        assert str(auth_string_path(settings)) in told and password not in told, "a pipe may be a log"
-        health = httpx.get(f"http://127.0.0.1:{port}/health", trust_env=False).json()
-        assert (health["model_mode"], health["workspace"]) == ("fine_tuned", settings.workspace_id)
-        exports = "\n".join(line for line in told.splitlines() if line.strip().startswith("export "))
-        fresh = {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}
-        typed = f"{exports}\n{sys.executable} -m prefect deployment inspect retrain/scheduled"
-        shell = subprocess.run(
-            ["bash", "-c", typed], env=fresh, cwd=tmp_path, capture_output=True, text=True, check=False
-        )
-        assert shell.returncode == 0 and "apple-silicon" in shell.stdout, shell.stderr
-    finally:
-        stopped = call("down", where)
-    assert all(f"stopping the {each}" in stopped for each in ("prefect worker", "prefect server", "service"))
-    with pytest.raises(httpx.ConnectError):
-        httpx.get(f"http://127.0.0.1:{port}/health", trust_env=False)
-    assert "Nothing" in call("down", where)
-    assert not prefect_record_path(settings).exists()

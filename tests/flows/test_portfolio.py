@@ -34,7 +34,7 @@ def test_the_pages_put_the_outcome_first_and_the_next_step_last() -> None:
 @pytest.mark.flow
 @pytest.mark.mini
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 def test_index_and_synthesize_flows_create_pages(machine: RunningPrefect, tmp_path: Path) -> None:
     sample = tmp_path / "workspace"
     create_workspace(sample, sample=True, photographs=12)

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,10 +13,11 @@ import pytest
 
 from tasks import processes
 from tasks.processes import process_start_token, start_process, stop_process
+from tests.waiting import LIMIT_SECONDS, wait_until
 
 PARENT = (
-    "import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)']); "
-    "time.sleep(60)"
+    "import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)']); "
+    "time.sleep(600)"
 )
 
 
@@ -29,11 +29,7 @@ def started(folder: Path, code: str) -> processes.ManagedProcess:
 
 
 def wait_for_children(pid: int) -> list[int]:
-    until = time.monotonic() + 20
-    while not (found := [child.pid for child in processes.child_processes(pid)]):
-        assert time.monotonic() < until
-        time.sleep(0.05)
-    return found
+    return wait_until(lambda: [child.pid for child in processes.child_processes(pid)], "a child")
 
 
 def test_stop_ends_the_process_and_what_it_started(tmp_path: Path) -> None:
@@ -47,18 +43,15 @@ def test_stop_ends_the_process_and_what_it_started(tmp_path: Path) -> None:
 
 def test_a_process_that_ignores_sigterm_is_ended_by_force(tmp_path: Path) -> None:
     stubborn = started(
-        tmp_path, "import signal, time; signal.signal(15, signal.SIG_IGN); print('on', flush=True); time.sleep(60)"
+        tmp_path, "import signal, time; signal.signal(15, signal.SIG_IGN); print('on', flush=True); time.sleep(600)"
     )
-    until = time.monotonic() + 20
-    while "on" not in (tmp_path / "log").read_text():
-        assert time.monotonic() < until
-        time.sleep(0.05)
+    wait_until(lambda: "on" in (tmp_path / "log").read_text(), "the handler of the signal")
     assert stop_process(stubborn, patience=0.3)
     assert not stubborn.alive
 
 
 def test_a_process_of_the_same_number_is_left_alone(tmp_path: Path) -> None:
-    stranger = started(tmp_path, "import time; time.sleep(60)")
+    stranger = started(tmp_path, "import time; time.sleep(600)")
     try:
         assert not stop_process(replace(stranger, began="another moment"))
         assert stranger.alive
@@ -68,7 +61,7 @@ def test_a_process_of_the_same_number_is_left_alone(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the older record is that of Linux")
 def test_record_of_an_older_version_identifies_the_process(tmp_path: Path) -> None:
-    running = started(tmp_path, "import time; time.sleep(60)")
+    running = started(tmp_path, "import time; time.sleep(600)")
     ticks = Path(f"/proc/{running.pid}/stat").read_text().rpartition(")")[2].split()[19]
     boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     try:
@@ -81,10 +74,7 @@ def test_record_of_an_older_version_identifies_the_process(tmp_path: Path) -> No
 
 def test_a_process_that_is_gone_is_no_error(tmp_path: Path) -> None:
     gone = started(tmp_path, "pass")
-    until = time.monotonic() + 20
-    while gone.alive:
-        assert time.monotonic() < until
-        time.sleep(0.05)
+    wait_until(lambda: not gone.alive, "the end of the process")
     assert not stop_process(gone)
 
 
@@ -109,7 +99,7 @@ def test_a_process_that_left_its_pipe_outlives_the_reader(tmp_path: Path) -> Non
     child.stderr.close()
     child.stdin.write("go on\n")
     child.stdin.close()
-    assert child.wait(30) == 0
+    assert child.wait(LIMIT_SECONDS) == 0
     assert (tmp_path / "log").read_text() == "said to nobody\ndone\n"
 
 
@@ -117,9 +107,9 @@ def test_children_hear_sigint_although_a_background_shell_ignores_it(tmp_path: P
     """The trap: a shell's background job ignores SIGINT, and Prefect's worker would never stop."""
     inner = "import signal; print(signal.getsignal(signal.SIGINT) is signal.SIG_IGN, flush=True)"
     outer = (
-        "import os, sys, time; from pathlib import Path; from tasks.processes import start_process\n"
+        "import os, sys; from pathlib import Path; from tasks.processes import start_process\n"
         f"start_process('t', [sys.executable, '-c', {inner!r}], environment=dict(os.environ), folder=Path('.'),"
-        f" log=Path({str(tmp_path / 'log')!r}))\ntime.sleep(3)"
+        f" log=Path({str(tmp_path / 'log')!r}))"
     )
     root = Path(processes.__file__).parents[1]
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -127,4 +117,5 @@ def test_children_hear_sigint_although_a_background_shell_ignores_it(tmp_path: P
         subprocess.run([sys.executable, "-c", outer], cwd=root, check=True)
     finally:
         signal.signal(signal.SIGINT, before)
-    assert (tmp_path / "log").read_text().strip() == "False"
+    log = tmp_path / "log"
+    assert wait_until(lambda: log.exists() and log.read_text().strip(), "the child's line") == "False"

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,8 +26,9 @@ from mondrian_core.settings import Settings
 from mondrian_core.store import Store
 from tests.registry.conftest import served_record
 from tests.rollout.conftest import assigned_jobs
+from tests.waiting import wait_until
 
-pytestmark = [pytest.mark.flow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.flow, pytest.mark.timeout(900)]
 GATES = ("integrity", "effect", "format_compliance", "latency_overhead", "score_error", "health")
 PLAN = {"steps": [{"share": 0.2, "requests": 20, "hours": 0}, {"share": 1.0, "requests": 0, "hours": 0}]}
 
@@ -69,15 +69,6 @@ def champion_and_candidate(registry: Registry, advisor: str, room: Path) -> tupl
     return first, second
 
 
-@contextmanager
-def prefect_here(machine: RunningPrefect) -> Iterator[None]:
-    """Flows called in this process report to the machine's server: quicker than a run on the worker."""
-    from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
-
-    with temporary_settings({PREFECT_API_URL: machine.place.api, PREFECT_API_AUTH_STRING: machine.place.auth}):
-        yield
-
-
 def in_force(registry: Registry, advisor: str) -> Rollout:
     found = active_rollout(registry, advisor)
     assert found is not None
@@ -104,21 +95,23 @@ def events_of(machine: RunningPrefect, advisor: str) -> list[str]:
 
 
 def test_promoted_at_a_fifth_then_advanced_by_the_worker(
-    machine: RunningPrefect, settings: Settings, registry: Registry, store: Store, tmp_path: Path
+    machine: RunningPrefect,
+    prefect_here: AbstractContextManager[object],
+    settings: Settings,
+    registry: Registry,
+    store: Store,
+    tmp_path: Path,
 ) -> None:
     first, second = champion_and_candidate(registry, "ro-worker", tmp_path)
-
-    def run(name: str, **given: Any) -> run_watcher.FlowRunStatus:
-        return run_watcher.follow_flow_run(
-            machine.place, run_watcher.start_deployment_run(machine.place, name, given), lambda seen: None
-        )
-
-    seen = run("promote/manual", advisor="ro-worker", version=second, plan=PLAN)
-    assert seen.state == "Completed" and "begins at 20%" in seen.message, seen
+    where: dict[str, Any] = {"workspace": str(settings.root), "adapters": str(settings.adapters_root)}
+    with prefect_here:
+        state = promote_flow(advisor="ro-worker", version=second, plan=PLAN, **where, return_state=True)
+    assert state.name == "Completed" and "begins at 20%" in str(state.message), state
     begun = in_force(registry, "ro-worker")
     assert (begun.version, begun.control, begun.share) == (second, first, 0.2)
     answer_jobs(store, begun, "ro-worker")
-    seen = run("rollout/advance", advisor="ro-worker")
+    run = run_watcher.start_deployment_run(machine.place, "rollout/advance", {"advisor": "ro-worker"})
+    seen = run_watcher.follow_flow_run(machine.place, run, lambda _: None)
     assert seen.state == "Completed" and "Advanced from 20% to 100%" in seen.message, seen
     assert active_rollout(registry, "ro-worker") is None and registry.current("ro-worker") == second
     last = registry.history("ro-worker")[-1]
@@ -127,11 +120,16 @@ def test_promoted_at_a_fifth_then_advanced_by_the_worker(
 
 
 def test_held_and_rolled_back_each_with_a_page_and_an_event(
-    machine: RunningPrefect, settings: Settings, registry: Registry, store: Store, tmp_path: Path
+    machine: RunningPrefect,
+    prefect_here: AbstractContextManager[object],
+    settings: Settings,
+    registry: Registry,
+    store: Store,
+    tmp_path: Path,
 ) -> None:
     first, second = champion_and_candidate(registry, "ro-here", tmp_path)
     where: dict[str, Any] = {"workspace": str(settings.root), "adapters": str(settings.adapters_root)}
-    with prefect_here(machine):
+    with prefect_here:
         quiet = rollout_flow(advisor="ro-here", **where, return_state=True)
         assert quiet.name == "NothingToDo"
         promote_flow(advisor="ro-here", version=second, plan=PLAN, **where)
@@ -146,19 +144,21 @@ def test_held_and_rolled_back_each_with_a_page_and_an_event(
     page = page_of(machine, "rollout-ro-here")
     assert "Rolled back" in page.splitlines()[0] and "| 20% |" in page
     EventsWorker.drain_all()
-    until = time.monotonic() + 30
     wanted = {"mondrian.adapter.promoted", "mondrian.rollout.held", "mondrian.rollout.rolled-back"}
-    while not wanted <= set(events_of(machine, "ro-here")):
-        assert time.monotonic() < until, events_of(machine, "ro-here")
-        time.sleep(0.5)
+    wait_until(lambda: wanted <= set(events_of(machine, "ro-here")), f"the events {wanted}")
 
 
 def test_automatic_rollback_is_reported_once(
-    machine: RunningPrefect, settings: Settings, registry: Registry, store: Store, tmp_path: Path
+    machine: RunningPrefect,
+    prefect_here: AbstractContextManager[object],
+    settings: Settings,
+    registry: Registry,
+    store: Store,
+    tmp_path: Path,
 ) -> None:
     first, second = champion_and_candidate(registry, "ro-service", tmp_path)
     where: dict[str, Any] = {"workspace": str(settings.root), "adapters": str(settings.adapters_root)}
-    with prefect_here(machine):
+    with prefect_here:
         promote_flow(advisor="ro-service", version=second, plan=PLAN, **where)
         begun = in_force(registry, "ro-service")
         answer_jobs(store, begun, "ro-service", failing=lambda ours, number: ours)
@@ -170,25 +170,27 @@ def test_automatic_rollback_is_reported_once(
             carry_out="rollback",
         )
         assert registry.current("ro-service") == first
-        told = rollout_flow(advisor="ro-service", **where, return_state=True)
+        reported = rollout_flow(advisor="ro-service", **where, return_state=True)
         again = rollout_flow(advisor="ro-service", **where, return_state=True)
-    assert told.name == "RolledBack" and "answers in a row failed" in str(told.message)
+    assert reported.name == "RolledBack" and "answers in a row failed" in str(reported.message)
     assert again.name == "NothingToDo"
     page = page_of(machine, "rollout-ro-service")
     assert "Position: rolled back" in page and "| 20% |" in page
     EventsWorker.drain_all()
-    until = time.monotonic() + 30
-    while "mondrian.rollout.rolled-back" not in events_of(machine, "ro-service"):
-        assert time.monotonic() < until, events_of(machine, "ro-service")
-        time.sleep(0.5)
+    wait_until(lambda: "mondrian.rollout.rolled-back" in events_of(machine, "ro-service"), "the event")
 
 
 def test_a_plan_with_a_mistake_promotes_nobody(
-    machine: RunningPrefect, settings: Settings, registry: Registry, store: Store, tmp_path: Path
+    machine: RunningPrefect,
+    prefect_here: AbstractContextManager[object],
+    settings: Settings,
+    registry: Registry,
+    store: Store,
+    tmp_path: Path,
 ) -> None:
     first, second = champion_and_candidate(registry, "ro-plan", tmp_path)
     where: dict[str, Any] = {"workspace": str(settings.root), "adapters": str(settings.adapters_root)}
-    with prefect_here(machine):
+    with prefect_here:
         done = promote_flow(advisor="ro-plan", version=second, plan={"stepps": []}, **where, return_state=True)
         quiet = promote_flow(advisor="ro-plan", version=second, rollout=True, **where, return_state=True)
     assert done.name == "Failed" and "docs/rollout.md" in str(done.message)
@@ -198,7 +200,11 @@ def test_a_plan_with_a_mistake_promotes_nobody(
 
 @pytest.mark.mini
 def test_a_version_that_does_not_fit_its_base_is_quarantined_instead(
-    machine: RunningPrefect, settings: Settings, registry: Registry, tmp_path: Path
+    machine: RunningPrefect,
+    prefect_here: AbstractContextManager[object],
+    settings: Settings,
+    registry: Registry,
+    tmp_path: Path,
 ) -> None:
     """Its hashes and its gates are fine: only the base it names can tell that its keys belong nowhere."""
     from mondrian_core.models.base_model import base_fingerprint
@@ -206,7 +212,7 @@ def test_a_version_that_does_not_fit_its_base_is_quarantined_instead(
     base = {"name": "mini", "fingerprint": base_fingerprint("mini")}
     version = register(registry, "ro-base", tmp_path / "a", base=base)
     assert load_file(registry.get("ro-base", version).weights) and registry.verify("ro-base", version) == ()
-    with prefect_here(machine):
+    with prefect_here:
         done = promote_flow(advisor="ro-base", version=version, adapters=str(settings.adapters_root), return_state=True)
     assert done.name == "Failed" and "not a layer of the base" in str(done.message)
     assert registry.get("ro-base", version).state == "quarantined" and registry.current("ro-base") is None

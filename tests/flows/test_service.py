@@ -5,9 +5,8 @@ from __future__ import annotations
 import importlib
 import os
 import signal
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,8 +19,9 @@ from mondrian_core.data.sample_workspace import create_workspace
 from mondrian_core.ports import find_free_port
 from mondrian_core.settings import Settings
 from tasks.service import WARNED, ServeOptions, ServiceSmokeResult, recorded_service, service_health, stop_service
+from tests.waiting import wait_until
 
-pytestmark = [pytest.mark.flow, pytest.mark.mini, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.flow, pytest.mark.mini, pytest.mark.timeout(900)]
 
 
 @pytest.fixture
@@ -32,16 +32,11 @@ def served(tmp_path: Path, settings: Settings) -> Iterator[Settings]:
     stop_service(place)
 
 
-@contextmanager
-def prefect_here(machine: RunningPrefect) -> Iterator[None]:
-    from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
-
-    with temporary_settings({PREFECT_API_URL: machine.place.api, PREFECT_API_AUTH_STRING: machine.place.auth}):
-        yield
-
-
 def test_started_by_a_run_left_alone_and_replaced(
-    machine: RunningPrefect, served: Settings, monkeypatch: pytest.MonkeyPatch
+    machine: RunningPrefect,
+    prefect_here: AbstractContextManager[object],
+    served: Settings,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     serve_module = importlib.import_module("flows.serve")
     serve = serve_module.serve_flow
@@ -53,7 +48,7 @@ def test_started_by_a_run_left_alone_and_replaced(
     assert (seen.state, "serves now" in seen.message) == ("Completed", True), seen.message
     known = recorded_service(served)
     assert known is not None and known[0].alive and service_health(served, ServeOptions(port=port))
-    with prefect_here(machine):
+    with prefect_here:
         again = serve(**given, return_state=True)
         assert again.name == "Completed" and "serves already" in again.message
         monkeypatch.setattr(
@@ -75,35 +70,32 @@ def test_started_by_a_run_left_alone_and_replaced(
     assert not stop_service(served)
 
 
-def test_in_the_foreground_it_ends_with_the_run(machine: RunningPrefect, served: Settings) -> None:
+def test_in_the_foreground_it_ends_with_the_run(
+    machine: RunningPrefect, prefect_here: AbstractContextManager[object], served: Settings
+) -> None:
     """Canceled as a person would in the UI; then serve/stop finds nothing to stop."""
     from flows.stop import stop_flow as stop
 
     port = find_free_port()
     given = {"port": port, "workspace": str(served.root), "base_model": "mini", "foreground": True}
     run = run_watcher.start_deployment_run(machine.place, "serve/local", given)
-    wait_until(lambda: service_health(served, ServeOptions(port=port)) is not None, 200)
+    wait_until(lambda: service_health(served, ServeOptions(port=port)) is not None, "the service")
     known = recorded_service(served)
     assert known is not None and known[0].alive
     with prefect_setup.prefect_client(machine.place) as client:
         client.set_flow_run_state(run, Cancelling())
-    wait_until(lambda: not known[0].alive, 60)
-    with prefect_here(machine):
+    wait_until(lambda: not known[0].alive, "the end of the service")
+    with prefect_here:
         assert stop(workspace=str(served.root), return_state=True).message == "No service was running."
 
 
-def wait_until(holds: Callable[[], bool], seconds: float) -> None:
-    ends = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < ends
-        time.sleep(0.5)
-
-
-def test_refused_service_start_is_reported_and_cleaned_up(machine: RunningPrefect, served: Settings) -> None:
+def test_refused_service_start_is_reported_and_cleaned_up(
+    prefect_here: AbstractContextManager[object], served: Settings
+) -> None:
     from flows.serve import serve_flow
 
     wanted = replace(ServeOptions(), port=find_free_port(), model_mode="fine_tuned")
-    with prefect_here(machine):
+    with prefect_here:
         state = serve_flow(
             port=wanted.port,
             fallback=False,

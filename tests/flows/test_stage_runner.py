@@ -8,13 +8,12 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from mondrian_core.accelerator_lock import STAGE_MODULE, hold_work_lock, is_orphaned_stage
+from mondrian_core.accelerator_lock import STAGE_MODULE, hold_work_lock, is_orphaned_stage, write_lock_holder
 from mondrian_core.data.sample_workspace import create_workspace
 from mondrian_core.errors import BadInput, Broken, DiskFull, ModelProcessDied
 from mondrian_core.events import StageEvent, StageProgressed
@@ -23,6 +22,7 @@ from mondrian_core.settings import Settings
 from mondrian_core.stages import new_stage_context
 from tasks import stage_runner
 from tasks.stage_runner import StageProcess, parse_event_line, run_stage_process
+from tests.waiting import LIMIT_SECONDS, wait_until
 
 STUB = Path(__file__).with_name("stub_stage.py")
 ROOT = Path(__file__).resolve().parents[2]
@@ -35,7 +35,9 @@ def lock(tmp_path: Path) -> Iterator[int]:
         yield handle
 
 
-def run(folder: Path, lock: int, monkeypatch: pytest.MonkeyPatch, does: str, timeout: float = 30.0) -> list[StageEvent]:
+def run(
+    folder: Path, lock: int, monkeypatch: pytest.MonkeyPatch, does: str, timeout: float = LIMIT_SECONDS
+) -> list[StageEvent]:
     monkeypatch.setenv("STUB_DOES", does)
     heard: list[StageEvent] = []
     process = StageProcess(
@@ -74,9 +76,16 @@ def test_killed_stage_process_is_distinguished(tmp_path: Path, lock: int, monkey
 
 @pytest.mark.parametrize("does", ["wait", "ignore SIGTERM"])
 def test_time_out_ends_the_process(tmp_path: Path, lock: int, monkeypatch: pytest.MonkeyPatch, does: str) -> None:
+    """The time limit counts from a moment when the process is ready, however long a busy machine takes to start it."""
+
+    def when_ready(lock: int, what: str, **pids: int) -> None:
+        write_lock_holder(lock, what, **pids)
+        wait_for(tmp_path / "ready")
+
+    monkeypatch.setattr(stage_runner, "write_lock_holder", when_ready)
     monkeypatch.setattr(stage_runner, "GRACE_SECONDS", 0.5)
     with pytest.raises(Broken, match="exceeded its time limit"):
-        run(tmp_path, lock, monkeypatch, does, timeout=1.5)
+        run(tmp_path, lock, monkeypatch, does, timeout=0.5)
     assert not is_running(int((tmp_path / "ready").read_text()))
 
 
@@ -96,20 +105,20 @@ def test_an_interruption_ends_the_process(tmp_path: Path, lock: int, monkeypatch
 def test_only_one_holds_the_lock(tmp_path: Path) -> None:
     path = tmp_path / "lock"
     order: list[str] = []
-    told: list[str] = []
+    messages: list[str] = []
 
     def second() -> None:
-        with hold_work_lock(path, told.append):
+        with hold_work_lock(path, messages.append):
             order.append("second")
 
-    with hold_work_lock(path, told.append):
+    with hold_work_lock(path, messages.append):
         other = threading.Thread(target=second)
         other.start()
-        time.sleep(0.5)
+        wait_until(lambda: messages, "the second to wait")
         order.append("first")
-    other.join(10)
+    other.join(LIMIT_SECONDS)
     assert order == ["first", "second"]
-    assert len(told) == 1 and "in use" in told[0]
+    assert len(messages) == 1 and "in use" in messages[0]
 
 
 def test_an_orphan_keeps_the_lock_and_the_next_run_ends_it(tmp_path: Path) -> None:
@@ -120,14 +129,14 @@ def test_an_orphan_keeps_the_lock_and_the_next_run_ends_it(tmp_path: Path) -> No
         "folder = Path(sys.argv[2])\n"
         "with hold_work_lock(folder / 'lock', print) as lock:\n"
         "    process = stage_runner.StageProcess(\n"
-        "        stage='train', context_file=folder / 'c.json', run_folder=folder, timeout=60,\n"
+        "        stage='train', context_file=folder / 'c.json', run_folder=folder, timeout=600,\n"
         "        program=(sys.executable, sys.argv[3], 'mondrian_core.stage_process'))\n"
         "    stage_runner.run_stage_process(process, lock=lock, listen=print)\n"
     )
     # The stub's arguments come after the name that marks our processes, so its first is that name.
     stub = tmp_path / "waits.py"
     ready = str(tmp_path / "ready")
-    stub.write_text(f"import pathlib, os, time\npathlib.Path({ready!r}).write_text(str(os.getpid()))\ntime.sleep(60)\n")
+    stub.write_text(f"import os, pathlib, time\npathlib.Path({ready!r}).write_text(str(os.getpid()))\ntime.sleep(99)\n")
     root = str(Path(stage_runner.__file__).parents[1])
     first = subprocess.Popen([sys.executable, "-c", script, root, str(tmp_path), str(stub)])
     orphan = int(wait_for(tmp_path / "ready"))
@@ -136,14 +145,14 @@ def test_an_orphan_keeps_the_lock_and_the_next_run_ends_it(tmp_path: Path) -> No
     first.wait()
     assert is_running(orphan)
     assert is_orphaned_stage((tmp_path / "lock").read_text())
-    told: list[str] = []
-    with hold_work_lock(tmp_path / "lock", told.append):
+    messages: list[str] = []
+    with hold_work_lock(tmp_path / "lock", messages.append):
         assert not is_running(orphan)
-    assert f"Process {orphan} held the accelerator" in told[-1]
+    assert f"Process {orphan} held the accelerator" in messages[-1]
 
 
 def test_a_process_with_a_living_run_is_no_orphan() -> None:
-    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(30)", "mondrian_core.stage_process"])
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)", "mondrian_core.stage_process"])
     try:
         assert not is_orphaned_stage(json.dumps({"pid": child.pid, "run_pid": os.getpid()}))
         assert is_orphaned_stage(json.dumps({"pid": child.pid, "run_pid": 1}))
@@ -154,7 +163,7 @@ def test_a_process_with_a_living_run_is_no_orphan() -> None:
 
 
 def test_a_foreign_process_is_never_taken_for_an_orphan() -> None:
-    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(30)"])
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
     try:
         assert not is_orphaned_stage(json.dumps({"pid": child.pid, "run_pid": 1}))
     finally:
@@ -166,13 +175,6 @@ def is_running(pid: int) -> bool:
     from tasks.processes import process_start_token
 
     return process_start_token(pid) is not None
-
-
-def wait_until(condition: object, patience: float = 20.0) -> None:
-    until = time.monotonic() + patience
-    while not condition():  # type: ignore[operator]
-        assert time.monotonic() < until, "waited too long"
-        time.sleep(0.05)
 
 
 def wait_for(path: Path) -> str:

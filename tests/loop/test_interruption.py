@@ -6,7 +6,6 @@ import json
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import datasets
@@ -16,8 +15,9 @@ from mondrian_core.cli import main
 from mondrian_core.data.sample_workspace import create_workspace
 from mondrian_core.models.base_model import base_record
 from mondrian_core.registry import Registry
+from tests.waiting import LIMIT_SECONDS, wait_until
 
-pytestmark = [pytest.mark.mini, pytest.mark.slow, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.mini, pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 @pytest.mark.soak
@@ -42,15 +42,17 @@ def test_ctrl_c_in_training_keeps_what_is_complete(
     ]
     child = subprocess.Popen([sys.executable, "-m", "mondrian_core.cli", *command], stderr=subprocess.PIPE, text=True)
     log = run / "training_log.jsonl"
-    until = time.monotonic() + 180
-    while time.monotonic() < until and (not log.exists() or log.read_text().count('"step"') < 3):
+
+    def three_steps() -> bool:
         assert child.poll() is None, child.stderr.read() if child.stderr else ""
-        time.sleep(0.1)
+        return log.exists() and log.read_text().count('"step"') >= 3
+
+    wait_until(three_steps, "three steps")
     child.send_signal(signal.SIGINT)
-    _, told = child.communicate(timeout=60)
+    _, printed = child.communicate(timeout=LIMIT_SECONDS)
 
     assert child.returncode == 130
-    assert "Interrupted" in told and "Traceback" not in told
+    assert "Interrupted" in printed and "Traceback" not in printed
     assert not (run / "adapter").exists() and not (run / "train.json").exists()
     assert not [path for path in run.rglob("*") if path.name.startswith(".")], "a temporary file was left"
     assert Registry(tmp_path / "adapters").versions("ansel") == []
@@ -121,10 +123,11 @@ def test_killed_retraining_resumes_and_registers_one_version(
         ]
         return [line for line in found if line["kind"] == "step"]
 
-    until = time.monotonic() + 240
-    while not any(line["epoch"] == 2 for line in steps()):
-        assert time.monotonic() < until and child.poll() is None
-        time.sleep(0.05)
+    def second_epoch() -> bool:
+        assert child.poll() is None
+        return any(line["epoch"] == 2 for line in steps())
+
+    wait_until(second_epoch, "the second epoch", pause_seconds=0.05)
     child.kill()
     child.wait()
     run = next((workspace / "runs").glob("*-ansel"))
@@ -132,8 +135,8 @@ def test_killed_retraining_resumes_and_registers_one_version(
     assert not (run / "train.json").exists(), "it was killed in its training"
 
     assert main(["retrain", *where, "--resume", run.name]) in (0, 1)
-    told = json.loads(capsys.readouterr().out)
-    assert told["run"] == run.name
+    output = json.loads(capsys.readouterr().out)
+    assert output["run"] == run.name
     assert sorted(Path(folder).name for folder in read_splits) == ["train", "validation"]
     log = [json.loads(line) for line in (run / "training_log.jsonl").read_text().splitlines()]
     numbers = [line["step"] for line in log if line["kind"] == "step"]
@@ -141,13 +144,13 @@ def test_killed_retraining_resumes_and_registers_one_version(
     seconds = [line["seconds"] for line in log if line["kind"] == "step"]
     assert seconds == sorted(seconds), "the first steps are those of the killed process"
     assert main(["retrain", *where, "--resume", run.name]) in (0, 1)
-    assert json.loads(capsys.readouterr().out)["version"] == told["version"]
+    assert json.loads(capsys.readouterr().out)["version"] == output["version"]
     versions = Registry(tmp_path / "adapters").versions("ansel")
     assert versions[0].manifest["base"] == base_record("mini"), "of the training, not of the registration"
     assert [each.manifest["run"] for each in versions] == [run.name]
     assert main(["retrain", *where, "--resume", "never-begun"]) == 2
 
-    registry, version = Registry(tmp_path / "adapters"), told["version"]
+    registry, version = Registry(tmp_path / "adapters"), output["version"]
     assert versions[0].manifest["gate_report"]["compared_with"] == {"version": None, "manifest_sha256": ""}
     registry.promote("ansel", version, expected=None, actor="person:test", reason="to be compared with", forced=True)
     again = ["evaluate", *where, "--adapter", version, "--recipe", str(tmp_path / "small.toml")]

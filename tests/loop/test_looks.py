@@ -35,7 +35,7 @@ overhead_ratio = 50
 
 @pytest.fixture
 def imported(tmp_path: Path) -> list[str]:
-    """A workspace with v0001, an imported adapter of random weights; the options that name both."""
+    """A workspace with v0001, an imported adapter of random weights, and another outside; the options that name it."""
     import mlx.core as mx
 
     from mondrian_core.models.base_model import load_base
@@ -49,6 +49,8 @@ def imported(tmp_path: Path) -> list[str]:
         name: mx.random.normal(value.shape) * 0.02 if "lora_b" in name else value for name, value in arrays.items()
     }
     lora_layers.save_attached_adapter(base, tmp_path / "trained", moved)
+    others = {name: value * 1.5 if "lora_b" in name else value for name, value in moved.items()}
+    lora_layers.save_attached_adapter(base, tmp_path / "elsewhere", others)
     lora_layers.detach_lora(base)
     Registry(tmp_path / "adapters").import_from("ansel", tmp_path / "trained", actor="person:test")
     (tmp_path / "recipe.toml").write_text(RECIPE)
@@ -91,8 +93,10 @@ def test_second_look_at_one_candidate_costs_and_a_crash_hides_none(
     assert len(look_results(registry.history("ansel"))) == 2
     assert evaluated(imported, "v0001", capsys)["look"]["number"] == 4
 
-    outside = evaluated(imported, str(tmp_path / "trained"), capsys)
+    copy = evaluated(imported, str(tmp_path / "trained"), capsys)
+    assert copy["look"]["number"] == 5  # a copy of a version is that version
+    outside = evaluated(imported, str(tmp_path / "elsewhere"), capsys)
     assert outside["look"]["number"] is None and outside["look"]["level"] == 0.01
     assert "No registry counts the looks" in outside["sentence"]
-    assert len(looks_in_history(registry.history("ansel"))) == 4
+    assert len(looks_in_history(registry.history("ansel"))) == 5
     assert registry.check("ansel") == ()

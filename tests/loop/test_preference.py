@@ -13,7 +13,7 @@ from mondrian_core.rubric import DIMENSIONS, Critique, make_critique
 from mondrian_core.serving.jobs.feedback import correct_critique
 from mondrian_core.store import Job, Store
 
-pytestmark = [pytest.mark.mini, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.mini, pytest.mark.timeout(900)]
 
 SAID = make_critique(dict.fromkeys(DIMENSIONS, 9.0), dict.fromkeys(DIMENSIONS, "The frame is full of light."))
 
@@ -76,12 +76,12 @@ def test_corrections_change_the_adapter_by_preference_tuning(
 
     assert main([*command, "--resume", "--preference-epochs", "1"]) == 0
     out = capsys.readouterr().out
-    told = json.loads((run / "train.json").read_text())["preference"]
+    preference = json.loads((run / "train.json").read_text())["preference"]
     version = load_dataset_version(legacy_workspace_copy / json.loads((run / "dataset.json").read_text())["path"])
     trained = {row.photo_id for row in version.rows("train")} & set(version.corrections)
-    assert told["corrections"] == told["pairs"] == len(trained) > 0
+    assert preference["corrections"] == preference["pairs"] == len(trained) > 0
     assert f"tuned on {len(trained)} pairs" in out
     assert (run / "adapter" / "adapters.safetensors").read_bytes() != plain
     lines = [json.loads(line) for line in (run / "training_log.jsonl").read_text().splitlines()]
     rewards = [line["margin"] for line in lines if line.get("phase") == "preference" and line["kind"] == "step"]
-    assert len(rewards) == told["steps"] > 0
+    assert len(rewards) == preference["steps"] > 0

@@ -228,8 +228,11 @@ def test_loosened_gates_promote_nothing_automatically(tmp_path: Path) -> None:
     assert outcome.command is not None and outcome.command.endswith('--reason "..."')
 
 
-def test_killed_anywhere_and_tried_again_a_run_has_one_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Register and promote, the process dead at every operation on a file, then both once more."""
+@pytest.mark.parametrize("stride", [7, pytest.param(1, marks=pytest.mark.soak)])
+def test_killed_anywhere_and_tried_again_a_run_has_one_version(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stride: int
+) -> None:
+    """Register and promote, the process dead at every operation on a file (or every seventh), then both once more."""
     monkeypatch.setattr(register, "code_commit", lambda: "c" * 40)
     monkeypatch.setattr(os, "fsync", lambda handle: None)
     base_fingerprint("mini")  # a hash of 20 MB, kept for the children
@@ -261,5 +264,5 @@ def test_killed_anywhere_and_tried_again_a_run_has_one_version(tmp_path: Path, m
         assert promoted == ["v0001", outcome.version] and registry.check("ansel") == (), point
         assert active_rollout(registry, "ansel") is not None
         shutil.rmtree(root)
-        point += 1
+        point += stride
     assert point > 40

@@ -14,7 +14,7 @@ from mondrian_core.cli import main
 from mondrian_core.registry import Registry
 from mondrian_core.settings import Settings
 
-pytestmark = [pytest.mark.mini, pytest.mark.slow, pytest.mark.soak, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.mini, pytest.mark.slow, pytest.mark.soak, pytest.mark.timeout(900)]
 
 QUICK = """
 [data]

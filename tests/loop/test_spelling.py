@@ -35,7 +35,7 @@ COMMENTS = (
 
 
 @pytest.mark.soak
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 def test_adapter_answers_in_unescaped_unicode(tmp_path: Path) -> None:
     """Overfitted on one critique and asked through the service's engine, greedily and under its grammar."""
     scores = dict(zip(DIMENSIONS, (7, 10, 1, 4, 8, 0, 6, 9), strict=True))

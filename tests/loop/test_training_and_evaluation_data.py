@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,11 +16,12 @@ from mondrian_core.data.dataset import full_dataset
 from mondrian_core.errors import BadInput
 from mondrian_core.evaluation import TrainingProvenance
 from mondrian_core.events import StageEvent, StageNotice, StageProgressed, ignore_events
-from mondrian_core.images import perceptual_hash
+from mondrian_core.near_duplicates import photograph_fingerprint
 from mondrian_core.recipes import Recipe, TrainRecipe, recipe_from_values
 from mondrian_core.rubric import DIMENSIONS
 from mondrian_core.settings import Settings
-from mondrian_core.stages import StageContext, evaluation_data, training_data
+from mondrian_core.stages import StageContext, evaluation_data, indexed_photographs, training_data
+from mondrian_core.store.embeddings import Embedding, EmbeddingStore
 
 
 @pytest.fixture
@@ -46,11 +48,7 @@ def test_run_adapter_was_trained_on_run_dataset(built: tuple[StageContext, Any])
     rows = version.rows("train")
     assert trained.photo_ids == {row.photo_id for row in rows}
     assert (
-        len(trained.perceptual_hashes)
-        == len(trained.critiques)
-        == len(trained.scores)
-        == len(trained.photo_ids)
-        < len(rows)
+        len(trained.fingerprints) == len(trained.critiques) == len(trained.scores) == len(trained.photo_ids) < len(rows)
     )
     held_out = {row.photo_id for row in version.rows(version.evaluation_split)}
     assert held_out and not held_out & trained.photo_ids
@@ -79,10 +77,7 @@ def test_training_on_full_dataset_is_recorded(built: tuple[StageContext, Any], t
         trained.whole_dataset and trained.photo_ids == set(version.near_duplicate_groups) == version.photograph_hashes
     )
     assert (
-        len(trained.perceptual_hashes)
-        == len(trained.critiques)
-        == len(trained.scores)
-        == len(version.near_duplicate_groups)
+        len(trained.fingerprints) == len(trained.critiques) == len(trained.scores) == len(version.near_duplicate_groups)
     )
     rows, split = evaluation_data.select_test_rows(version, trained)
     assert (rows, split) == ([], "folds")
@@ -125,7 +120,7 @@ def test_test_data_excludes_training_near_duplicates(built: tuple[StageContext, 
     half = rows[:6]
     trained = TrainingProvenance(
         photo_ids=frozenset(row.photo_id for row in half),
-        perceptual_hashes=tuple(perceptual_hash(row.image) for row in half),
+        fingerprints=tuple(photograph_fingerprint(row.photo_id, row.image) for row in half),
         whole_dataset=True,
     )
     left, called = evaluation_data.select_test_rows(version, trained)
@@ -135,7 +130,9 @@ def test_test_data_excludes_training_near_duplicates(built: tuple[StageContext, 
     }
     assert left and called == "new photographs"
     twin = TrainingProvenance(
-        photo_ids=frozenset({"another"}), perceptual_hashes=(perceptual_hash(left[0].image),), whole_dataset=True
+        photo_ids=frozenset({"another"}),
+        fingerprints=(photograph_fingerprint("another", left[0].image),),
+        whole_dataset=True,
     )
     assert left[0].photo_id not in {row.photo_id for row in evaluation_data.select_test_rows(version, twin)[0]}
     for known in (
@@ -218,10 +215,10 @@ def test_photographs_are_reported_by_file_name(built: tuple[StageContext, Any], 
 def test_retrieval_offers_training_photographs_only(built: tuple[StageContext, Any]) -> None:
     _, version = built
     rows = version.rows("train")
-    told = evaluation_data.build_retrieval_lookup(rows)(dict.fromkeys(DIMENSIONS, 6.0), "any")
-    assert told is not None
-    assert told.size == len({row.photo_id for row in rows})
-    assert {neighbour.name for neighbour in told.neighbours} <= {row.photo_id[:12] for row in rows}
+    comparison = evaluation_data.build_retrieval_lookup(rows)(dict.fromkeys(DIMENSIONS, 6.0), "any")
+    assert comparison is not None
+    assert comparison.size == len({row.photo_id for row in rows})
+    assert {neighbour.name for neighbour in comparison.neighbours} <= {row.photo_id[:12] for row in rows}
     assert evaluation_data.build_retrieval_lookup([])(dict.fromkeys(DIMENSIONS, 6.0), "any") is None
 
 
@@ -281,3 +278,20 @@ def test_notices_name_photograph_files() -> None:
         StageNotice("train", f"The validation loss of half-dome.jpg, {'b' * 64} is not a number"),
         StageProgressed("train", 1, 2),
     ]
+
+
+def test_old_index_entries_are_compared_by_hash_and_the_dataset_says_so(built: tuple[StageContext, Any]) -> None:
+    context, _ = built
+    entry = Embedding(
+        advisor="ansel", sha256="ab", image_path="source/x.jpg", base="base", perceptual_hashes=(1, 2), vector=(1.0,)
+    )
+    heard: list[StageEvent] = []
+    for thumbnail, notices in ((None, 1), (bytes(48 * 48), 0)):
+        with context.store_for_writing() as store:
+            EmbeddingStore(store).save(replace(entry, thumbnail=thumbnail))
+        heard.clear()
+        assert [(each.perceptual_hashes, each.thumbnail) for each in indexed_photographs(context, heard.append)] == [
+            ((1, 2), thumbnail)
+        ]
+        assert len(heard) == notices
+        assert all("mondrian index --advisor" in str(each) for each in heard)

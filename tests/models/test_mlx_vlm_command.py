@@ -27,7 +27,7 @@ def test_mlx_vlm_command_matches_adapter_answer(
     image.save(photograph)
     words = mlx_vlm_command_words("mini", adapter, ADVISOR, str(photograph), max_tokens=TOKENS)
     script = Path(sys.executable).parent / words[0]
-    done = subprocess.run([str(script), *words[1:]], capture_output=True, text=True, timeout=100, check=False)
+    done = subprocess.run([str(script), *words[1:]], capture_output=True, text=True, timeout=250, check=False)
     assert done.returncode == 0, done.stderr
 
     system, user = messages

@@ -84,6 +84,12 @@ def test_run_has_one_look_however_often_it_is_repeated(ledger: Registry, tmp_pat
     assert after_restart.check("ansel") == ()
 
 
+def test_run_that_trained_again_takes_another_look(ledger: Registry) -> None:
+    """Otherwise one run could try seed after seed at the level of its first look."""
+    looks = [ledger.take_look("ansel", look_request("a", f"seed-{seed}"), actor="test") for seed in (0, 1, 0)]
+    assert [look.number for look in looks] == [1, 2, 1]
+
+
 def test_same_candidate_costs_a_second_look_but_counts_once_as_evidence(ledger: Registry) -> None:
     for run, candidate, value in (("a", "one", 1.0), ("b", "two", 2.0), ("c", "one", 3.0)):
         look = ledger.take_look("ansel", look_request(run, candidate), actor="test")
@@ -197,7 +203,7 @@ def test_look_killed_at_every_operation_is_counted_once(tmp_path: Path) -> None:
             return Registry(root).take_look("ansel", look_request("a"), actor="test")
 
         died = killed_at(point, take)
-        recorded = look_of_run(Registry(root).history("ansel"), "a")
+        recorded = look_of_run(Registry(root).history("ansel"), "a", "a")
         again = Registry(root).take_look("ansel", look_request("a"), actor="test")
         assert again.number == 2
         assert recorded in (None, again)

@@ -25,6 +25,23 @@ def test_failed_gate_rejects_and_is_named() -> None:
     assert isinstance(decision, Reject) and "score_error was seen" in decision.sentence
 
 
+@pytest.mark.parametrize("verdict", ["FAIL", "INCONCLUSIVE"])
+def test_a_reported_gate_stops_nothing_and_is_not_counted(verdict: str) -> None:
+    reported = {"name": "beyond_calibration", "verdict": verdict, "sentence": "it was seen", "decides": False}
+    report = gate_report()
+    report["gates"] = [*report["gates"], reported]
+    assert decide_promotion(report, NOBODY) == decide_promotion(gate_report(), NOBODY)
+    required = {**report, "gates": [*report["gates"][:-1], {**reported, "decides": True}]}
+    assert isinstance(decide_promotion(required, NOBODY), Reject if verdict == "FAIL" else Keep)
+
+
+def test_a_required_gate_that_claims_to_be_only_reported_was_not_measured() -> None:
+    report = gate_report()
+    report["gates"] = [{**report["gates"][0], "verdict": "FAIL", "decides": False}, *report["gates"][1:]]
+    decision = decide_promotion(report, NOBODY)
+    assert isinstance(decision, Keep) and "not measured: integrity" in decision.sentence
+
+
 def test_unsure_keeps_with_the_exact_commands() -> None:
     decision = decide_promotion(gate_report("INCONCLUSIVE", effect="PASS"), NOBODY, advisor="ansel", version="v0003")
     assert isinstance(decision, Keep) and "effect" not in decision.sentence

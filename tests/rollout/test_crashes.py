@@ -42,7 +42,7 @@ def test_concurrent_starts_leave_one_active_rollout(registry: Registry) -> None:
         racers = [context.Process(target=_begin, args=(root, version, barrier, results)) for version in versions]
         for racer in racers:
             racer.start()
-        ends = [results.get(timeout=60) for _ in racers]
+        ends = [results.get(timeout=250) for _ in racers]
         for racer in racers:
             racer.join()
         winners = [version for version, end in ends if end == "won"]

@@ -26,7 +26,7 @@ from tests.training.test_training_loop import _bytes, _Interrupter, _lines
 pytestmark = pytest.mark.mini
 
 
-@pytest.mark.parametrize("bits", [None, 4, 8])
+@pytest.mark.parametrize("bits", [None, 4, pytest.param(8, marks=pytest.mark.soak)])
 def test_dora_training_lowers_loss_and_keeps_base(base: BaseVLM, tmp_path: Path, bits: int | None) -> None:
     own = base if bits is None else load_base(str(pack(base, tmp_path / "base", bits)))
     before = {name: np.array(array) for name, array in tree_flatten(own.model.parameters())}
@@ -50,7 +50,7 @@ def test_dora_training_lowers_loss_and_keeps_base(base: BaseVLM, tmp_path: Path,
 
 
 def test_dora_starts_at_the_base_loss(base: BaseVLM, tmp_path: Path) -> None:
-    recipe = TrainRecipe(epochs=1, accumulation=1)
+    recipe = TrainRecipe(epochs=1, accumulation=1, answered_photographs=0)
     for name, dora in (("lora", False), ("dora", True)):
         train_adapter(
             base, TrainingRows([make_row(1)], [make_row(1)]), recipe.model_copy(update={"dora": dora}), tmp_path / name

@@ -20,7 +20,14 @@ from mondrian_core.models.inference.generation import generate
 from mondrian_core.models.lora import lora_layers
 from mondrian_core.recipes import TrainRecipe
 from mondrian_core.rubric import MAX_ANSWER_TOKENS
-from mondrian_core.training import TrainingResult, TrainingRows, train_adapter, trainer, training_loop
+from mondrian_core.training import (
+    TrainingResult,
+    TrainingRows,
+    generative_validation,
+    train_adapter,
+    trainer,
+    training_loop,
+)
 from mondrian_core.training.checkpoints import load_checkpoint
 from mondrian_core.training.generative_validation import GenerativeValidation, score_validation_answers
 from mondrian_core.training.gradient_step import GradientStep
@@ -80,9 +87,10 @@ def test_training_lowers_loss_keeps_base_and_loads_in_mlx_vlm(base: BaseVLM, tmp
 
 @pytest.mark.timeout(600)
 def test_resumed_training_is_bit_equal(
-    base: BaseVLM, rows: list[DatasetRow], recipe: TrainRecipe, tmp_path: Path
+    base: BaseVLM, rows: list[DatasetRow], recipe: TrainRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Bit for bit: adapter, log and choice; with dropout, so that the random state is part of it."""
+    monkeypatch.setattr(generative_validation, "MAX_ANSWER_TOKENS", 40)
     recipe = recipe.model_copy(update={"dropout": 0.1})
     rows = rows[:4]
     whole = train_adapter(base, TrainingRows(rows, rows[:1]), recipe, tmp_path / "whole")
@@ -143,7 +151,7 @@ def test_best_epoch_is_kept_and_patience_stops(
     result = train_adapter(base, TrainingRows(rows[:2], rows[:1]), recipe, tmp_path)
     assert (result.best_epoch, result.best_loss, result.steps) == (2, 4.0, 4)
     monkeypatch.undo()
-    alone = train_adapter(base, TrainingRows(rows[:2]), recipe, tmp_path / "four")
+    alone = train_adapter(base, TrainingRows(rows[:2]), recipe.model_copy(update={"epochs": 4}), tmp_path / "four")
     assert _bytes(alone) != _bytes(result)
 
 

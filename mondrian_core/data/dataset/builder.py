@@ -39,8 +39,8 @@ from mondrian_core.data.splits.draft_selection import select_drafts
 from mondrian_core.data.splits.split import SPLITS, TEST, TRAIN, VALIDATION, assign_splits, near_duplicate_groups
 from mondrian_core.errors import BadInput, BadPhotograph, NothingToDo
 from mondrian_core.events import EventListener, StageNotice, StageProgressed, ignore_events
-from mondrian_core.images import LONG_SIDE, downscale_to_fit, open_photograph, perceptual_hash
-from mondrian_core.near_duplicates import PhotographFingerprint, critique_fingerprint
+from mondrian_core.images import LONG_SIDE, downscale_to_fit, open_photograph
+from mondrian_core.near_duplicates import PhotographFingerprint, critique_fingerprint, photograph_fingerprint
 from mondrian_core.prompts import AdvisorPrompt, prompt_digest, training_messages
 from mondrian_core.recipes import DataRecipe
 from mondrian_core.rubric import DIMENSIONS
@@ -130,7 +130,8 @@ def build_dataset(
     examples = [row for each in used for row in each.placed(splits[each.record.sha256])]
     fingerprints = [each.fingerprint for each in prepared.photographs]
     retrievable = _check_contamination(examples, fingerprints, limits.index)
-    digest = dataset_digest(examples, advisor_prompt)
+    groups = near_duplicate_groups(fingerprints)
+    digest = dataset_digest(examples, advisor_prompt, groups)
     path = workspace / "datasets" / manifest.advisor / digest
     if not (path / MANIFEST_FILE).is_file():
         content = DatasetContent(
@@ -139,7 +140,7 @@ def build_dataset(
             recipe=recipe,
             records=[each.record for each in used],
             splits=splits,
-            groups=near_duplicate_groups(fingerprints),
+            groups=groups,
             examples=examples,
             drafts=drafts,
             damaged=prepared.damaged,
@@ -151,8 +152,11 @@ def build_dataset(
     return load_dataset_version(path)
 
 
-def dataset_digest(examples: Sequence[DatasetExample], advisor_prompt: AdvisorPrompt) -> str:
-    """SHA-256 over what every row teaches and how its picture is made, hexadecimal."""
+def dataset_digest(examples: Sequence[DatasetExample], advisor_prompt: AdvisorPrompt, groups: Mapping[str, str]) -> str:
+    """SHA-256 over what every row teaches, how its picture is made and which photographs belong together, hexadecimal.
+
+    Folds follow `groups` (photo id -> group), so a search that finds other near-duplicates makes another version.
+    """
     rows = [
         {
             "split": row.split,
@@ -168,6 +172,8 @@ def dataset_digest(examples: Sequence[DatasetExample], advisor_prompt: AdvisorPr
         for row in examples
     ]
     content = {"format": FORMAT, "long_side": LONG_SIDE, "prompt": prompt_digest(advisor_prompt), "rows": rows}
+    if together := {photo_id: group for photo_id, group in groups.items() if photo_id != group}:
+        content["groups"] = together
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
@@ -217,8 +223,8 @@ class _PhotographPreparation:
         answer = answer_text(record.scores, record.comments)
         if problem := self._length_problem(image, record.comments, answer):
             return OverlongRecord(record.record, problem)
-        fingerprint = PhotographFingerprint(
-            record.sha256, perceptual_hash(photograph.image), critique_fingerprint(record.scores, record.comments)
+        fingerprint = photograph_fingerprint(
+            record.sha256, photograph.image, critique_fingerprint(record.scores, record.comments)
         )
         original = original_example(record, image, answer)
         augmented: list[DatasetExample] = []
@@ -257,11 +263,11 @@ def _check_contamination(
     index: Sequence[PhotographFingerprint],
 ) -> tuple[str, ...]:
     """Check the finished rows against each other and the index; photo ids of the index that an evaluation may use."""
-    hashes = {photograph.photo_id: photograph.perceptual_hashes for photograph in photographs}
+    known = {photograph.photo_id: photograph for photograph in photographs}
     rows: dict[str, list[PhotographFingerprint]] = {split: [] for split in SPLITS}
     for row in examples:
         if row.split != HELD_OUT_VARIANTS:
-            rows[row.split].append(PhotographFingerprint(row.photo_id, hashes[row.photo_id], row.critique_fingerprint))
+            rows[row.split].append(replace(known[row.photo_id], critique=row.critique_fingerprint))
     allowed = contamination.uncontaminated_index_ids(index, [*rows[VALIDATION], *rows[TEST]])
     contamination.check_split_contamination(rows, [entry for entry in index if entry.photo_id in allowed])
     return allowed

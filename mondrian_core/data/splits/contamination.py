@@ -29,6 +29,7 @@ class SplitContaminationKind(StrEnum):
     SAME_PHOTOGRAPH = "same photograph"
     COPY = NearDuplicateKind.COPY.value
     MIRRORED = NearDuplicateKind.MIRRORED.value
+    ALIGNED = NearDuplicateKind.ALIGNED.value
     PARAPHRASE = NearDuplicateKind.PARAPHRASE.value
     IN_RETRIEVAL_INDEX = "in the retrieval index"
 

@@ -16,6 +16,7 @@ from mondrian_core.evaluation.gates.results import (
     FAIL,
     INCONCLUSIVE,
     PASS,
+    Cause,
     GateMeasurements,
     GateResult,
     Verdict,
@@ -39,7 +40,7 @@ def _judge_score_error(measured: GateMeasurements, recipe: GateRecipe) -> Judgem
     if compared is None or compared.reduction is None:
         no_pair = "No photograph could be compared with the base"
         why = no_pair if measured.untested is None else untested_message(measured)
-        return Judgement(verdict=INCONCLUSIVE, sentence=f"{why}.")
+        return Judgement(verdict=INCONCLUSIVE, sentence=f"{why}.", cause=_no_pair_cause(compared, measured))
     gain, look = compared.reduction, _look_of(measured, compared, recipe)
     if compared.n < recipe.score_photographs:
         verdict, why = INCONCLUSIVE, f"; at least {recipe.score_photographs} photographs are needed"
@@ -62,6 +63,7 @@ def _judge_score_error(measured: GateMeasurements, recipe: GateRecipe) -> Judgem
         observed=gain,
         n=compared.n,
         interval=compared.interval,
+        cause=_undecided_cause(verdict, compared, recipe),
     )
 
 
@@ -73,7 +75,8 @@ def _judge_champion(measured: GateMeasurements, recipe: GateRecipe) -> Judgement
     if compared is None or compared.reduction is None:
         if compared is not None and compared.n and compared.error_ours == 0:
             return Judgement(verdict=PASS, sentence="Neither makes any error.", observed=0.0, n=compared.n)
-        return Judgement(verdict=INCONCLUSIVE, sentence=not_compared_message(measured, recipe))
+        cause = _no_pair_cause(compared, measured)
+        return Judgement(verdict=INCONCLUSIVE, sentence=not_compared_message(measured, recipe), cause=cause)
     parts = champion_dimension_results(compared, recipe)
     verdict, why = _non_inferiority(measured, compared, parts, recipe)
     says = (
@@ -88,7 +91,25 @@ def _judge_champion(measured: GateMeasurements, recipe: GateRecipe) -> Judgement
         n=compared.n,
         interval=(-compared.interval[1], -compared.interval[0]) if compared.interval else None,
         parts=parts,
+        cause=_undecided_cause(verdict, compared, recipe),
     )
+
+
+def _no_pair_cause(compared: ArmComparison | None, measured: GateMeasurements) -> Cause:
+    """Why no photograph could be compared."""
+    if compared is not None and (compared.no_answer or compared.left_out):
+        return Cause.NO_ANSWER
+    return Cause.NOT_MEASURED if compared is None and measured.untested is None else Cause.TOO_FEW
+
+
+def _undecided_cause(verdict: Verdict, compared: ArmComparison, recipe: GateRecipe) -> Cause | None:
+    """Why a comparison is INCONCLUSIVE."""
+    if verdict != INCONCLUSIVE:
+        return None
+    if compared.n < recipe.score_photographs:
+        asked = compared.n + compared.no_answer + compared.left_out
+        return Cause.NO_ANSWER if asked >= recipe.score_photographs else Cause.TOO_FEW
+    return Cause.NO_ANSWER if _too_many_unanswered(compared, recipe) else Cause.UNCERTAIN
 
 
 def _non_inferiority(
@@ -122,9 +143,8 @@ def _judge_best_champion(measured: GateMeasurements, recipe: GateRecipe) -> Judg
     if compared is None or compared.reduction is None:
         if compared is not None and compared.n and compared.error_ours == 0:
             return Judgement(verdict=PASS, sentence="Neither makes any error.", observed=0.0, n=compared.n)
-        return Judgement(
-            verdict=INCONCLUSIVE, sentence=f"No photograph could be compared with {name}, the best champion so far."
-        )
+        says = f"No photograph could be compared with {name}, the best champion so far."
+        return Judgement(verdict=INCONCLUSIVE, sentence=says, cause=_no_pair_cause(compared, measured))
     p_value = short_number(compared.p_not_inferior)
     if compared.n < recipe.score_photographs:
         verdict, why = INCONCLUSIVE, f"; at least {recipe.score_photographs} photographs are needed"
@@ -147,6 +167,7 @@ def _judge_best_champion(measured: GateMeasurements, recipe: GateRecipe) -> Judg
         observed=-compared.reduction,
         n=compared.n,
         interval=(-compared.interval[1], -compared.interval[0]) if compared.interval else None,
+        cause=_undecided_cause(verdict, compared, recipe),
     )
 
 

@@ -9,26 +9,27 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import assert_never
 
+from mondrian_core.evaluation.gates.calibration_gate import BEYOND_CALIBRATION
 from mondrian_core.evaluation.gates.comparison_gates import (
     BEST_CHAMPION_COMPARISON,
     CHAMPION_COMPARISON,
     SCORE_ERROR,
 )
+from mondrian_core.evaluation.gates.format_gate import FORMAT_COMPLIANCE
 from mondrian_core.evaluation.gates.gate import NEVER, Gate, Judgement, Requirement
 from mondrian_core.evaluation.gates.health_checks import HEALTH
 from mondrian_core.evaluation.gates.results import (
     FAIL,
     INCONCLUSIVE,
     PASS,
+    Cause,
     GateMeasurements,
     GateResult,
-    Verdict,
     overall_verdict,
     short_number,
 )
 from mondrian_core.evaluation.gates.tail_gate import TAIL
 from mondrian_core.evaluation.measure.latency import INTERIM_LOOKS
-from mondrian_core.evaluation.measure.metrics import FormatStatistics
 from mondrian_core.recipes import GateRecipe
 from mondrian_core.statistics import intervals
 
@@ -49,7 +50,11 @@ def _judge_effect(measured: GateMeasurements, recipe: GateRecipe) -> Judgement:
     """The adapter changes the base model's output."""
     values, floor = measured.divergences, recipe.effect_floor
     if not values:
-        return Judgement(verdict=INCONCLUSIVE, sentence="The adapter's effect on the base was not measured.")
+        return Judgement(
+            verdict=INCONCLUSIVE,
+            sentence="The adapter's effect on the base was not measured.",
+            cause=Cause.NOT_MEASURED,
+        )
     mean = sum(values) / len(values)
     if not mean >= floor:  # also true for NaN
         verdict = FAIL
@@ -70,41 +75,11 @@ def _judge_effect(measured: GateMeasurements, recipe: GateRecipe) -> Judgement:
     )
 
 
-def _judge_format_compliance(measured: GateMeasurements, recipe: GateRecipe) -> Judgement:
-    """The answers parse under the strict reader."""
-    counts, base = measured.formats.get("candidate"), measured.formats.get("base")
-    rate = counts.rate if counts else None
-    if counts is None or rate is None:
-        return Judgement(verdict=INCONCLUSIVE, sentence="The candidate gave no answers to measure.")
-    low = intervals.clopper_pearson_lower(counts.valid, counts.ran)
-    high = intervals.clopper_pearson_upper(counts.valid, counts.ran)
-    needed = intervals.perfect_trials_needed(recipe.compliance_bound)
-    verdict: Verdict
-    if counts.ran < needed and high >= recipe.compliance_observed:
-        verdict, why = INCONCLUSIVE, f"; at least {needed} photographs are needed"
-    elif rate < recipe.compliance_observed:
-        verdict, why = FAIL, f", fewer than {recipe.compliance_observed:.0%}{_reasons(counts)}"
-    elif low < recipe.compliance_bound:
-        verdict, why = INCONCLUSIVE, f"; the bound must reach {recipe.compliance_bound:.0%}{_reasons(counts)}"
-    elif counts.failed > recipe.failed_share * counts.asked:
-        verdict, why = INCONCLUSIVE, f"; {counts.failed} of {counts.asked} photographs got no answer"
-    else:
-        verdict, why = PASS, _reasons(counts)
-    says = f"{counts.valid} of {counts.ran} answers are strictly valid ({rate:.1%}, lower bound {low:.1%})"
-    return Judgement(
-        verdict=verdict,
-        sentence=f"{says}{why}.{_base_rate(base, recipe)}",
-        observed=rate,
-        n=counts.ran,
-        interval=(low, high),
-    )
-
-
 def _judge_latency_overhead(measured: GateMeasurements, recipe: GateRecipe) -> Judgement:
     """The adapter does not slow the base down."""
     timed, limit = measured.overhead, recipe.overhead_ratio
     if timed is None or timed.median is None:
-        return Judgement(verdict=INCONCLUSIVE, sentence="No pair of answers was timed.")
+        return Judgement(verdict=INCONCLUSIVE, sentence="No pair of answers was timed.", cause=Cause.NOT_MEASURED)
     low = None if timed.low == -float("inf") else timed.low
     high = None if timed.high == float("inf") else timed.high
     bounds = f", bounds {short_number(low)} to {short_number(high)}" if low is not None and high is not None else ""
@@ -126,7 +101,9 @@ def _judge_seconds(measured: GateMeasurements, recipe: GateRecipe) -> Judgement:
     counts, limit = measured.formats.get("candidate"), recipe.seconds_per_photograph
     value = counts.seconds if counts else None
     if counts is None or value is None:
-        return Judgement(verdict=INCONCLUSIVE, sentence="No answer of the candidate was timed.")
+        return Judgement(
+            verdict=INCONCLUSIVE, sentence="No answer of the candidate was timed.", cause=Cause.NOT_MEASURED
+        )
     return Judgement(
         verdict=PASS if value < limit else FAIL,
         sentence=f"A critique takes {value:.2f} s (median of {counts.ran} photographs, limit {limit:.1f} s).",
@@ -142,6 +119,7 @@ INTEGRITY = Gate(
     inconclusive_when=NEVER,
     recipe_fields=(),
     judge=_judge_integrity,
+    learned=False,
     next_steps={FAIL: "Don't use these files: train again on this base, or fetch the version again."},
 )
 EFFECT = Gate(
@@ -155,19 +133,8 @@ EFFECT = Gate(
         FAIL: "Check the loss curve to see whether training ran, and that the adapter's scale is not close to 0.",
         INCONCLUSIVE: "Measure the effect: it needs at least one photograph that the base answers.",
     },
-)
-FORMAT_COMPLIANCE = Gate(
-    name="format_compliance",
-    rule="unconstrained answers that are strictly valid: observed >= {gates.compliance_observed:.0%} and exact "
-    "one-sided 95 % lower bound >= {gates.compliance_bound:.0%}",
-    fails_when="observed < {gates.compliance_observed:.0%}",
-    inconclusive_when="the lower bound is too low; even a perfect result on so few photographs could not reach it; "
-    "more than {gates.failed_share:.0%} of the photographs got no answer",
-    recipe_fields=("compliance_observed", "compliance_bound", "base_compliance", "failed_share"),
-    judge=_judge_format_compliance,
-    next_steps={
-        FAIL: "Read the invalid answers in the report. Train longer; raise the token limit if answers are truncated.",
-        INCONCLUSIVE: "Evaluate on more photographs (evaluate.compliance_photographs); they need no labels.",
+    steps_by_cause={
+        Cause.NOT_MEASURED: "Measure the effect: it needs at least one photograph that the base answers.",
     },
 )
 LATENCY_OVERHEAD = Gate(
@@ -179,6 +146,7 @@ LATENCY_OVERHEAD = Gate(
     f"{' and '.join(map(str, INTERIM_LOOKS[1:]))} times as many",
     recipe_fields=("overhead_ratio",),
     judge=_judge_latency_overhead,
+    learned=False,
     next_steps={
         FAIL: "Train with fewer target modules or a lower rank.",
         INCONCLUSIVE: "Evaluate again on an idle machine, or raise evaluate.latency_pairs.",
@@ -191,6 +159,7 @@ SECONDS_PER_PHOTOGRAPH = Gate(
     inconclusive_when="nothing was timed",
     recipe_fields=("seconds_per_photograph",),
     judge=_judge_seconds,
+    learned=False,
     applies=lambda measured: measured.metal,
     next_steps={
         FAIL: "Use a smaller base model or shorter answers.",
@@ -205,6 +174,7 @@ GATES: tuple[Gate, ...] = (
     FORMAT_COMPLIANCE,
     LATENCY_OVERHEAD,
     SCORE_ERROR,
+    BEYOND_CALIBRATION,
     CHAMPION_COMPARISON,
     TAIL,
     BEST_CHAMPION_COMPARISON,
@@ -224,25 +194,16 @@ def recommended_next_steps(
     results: Sequence[GateResult], measured: GateMeasurements, recipe: GateRecipe, gates: Sequence[Gate] = GATES
 ) -> tuple[str, ...]:
     """What to do now: the advice of every gate that did not pass, without repetitions."""
-    if overall_verdict(results) == PASS:
-        return ("All gates passed: the adapter can be promoted.",)
-    verdicts = {result.name: result.verdict for result in results}
+    found = {result.name: result for result in results}
+    passed = overall_verdict(results) == PASS
+    go = ["All required gates passed: the adapter can be promoted."] if passed else []
     advice = [
-        step for gate in gates if gate.name in verdicts for step in gate.advice(verdicts[gate.name], measured, recipe)
+        step
+        for gate in gates
+        if gate.name in found
+        for step in gate.advice(found[gate.name].verdict, measured, recipe, found[gate.name].cause)
     ]
-    return tuple(dict.fromkeys(advice))
-
-
-def _reasons(counts: FormatStatistics) -> str:
-    reasons = ", ".join(f"{reason} {number}" for reason, number in counts.reasons.items())
-    return f" ({reasons})" if reasons else ""
-
-
-def _base_rate(base: FormatStatistics | None, recipe: GateRecipe) -> str:
-    if base is None or base.rate is None:
-        return ""
-    comparison = "reaches" if base.rate >= recipe.base_compliance else "misses"
-    return f" The base's own rate, {base.rate:.1%}, {comparison} {recipe.base_compliance:.0%}."
+    return tuple(dict.fromkeys([*go, *advice]))
 
 
 def _as_sentence(text: str) -> str:

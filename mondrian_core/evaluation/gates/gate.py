@@ -8,12 +8,13 @@ defined in one place. Texts are format strings: `{gates.p_value:g}` is a value o
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from mondrian_core.evaluation.gates.results import (
     FAIL,
     INCONCLUSIVE,
+    Cause,
     GateMeasurements,
     GateResult,
     Verdict,
@@ -21,14 +22,30 @@ from mondrian_core.evaluation.gates.results import (
 from mondrian_core.recipes import EvaluateRecipe, GateRecipe
 
 NEVER = "never"
+# Advice for causes that have nothing to do with the adapter.
+COMMON_STEPS: Mapping[Cause, str] = {
+    Cause.TOO_FEW: "Add critiques by this advisor: there are too few photographs for a verdict.",
+    Cause.NOT_MEASURED: "Evaluate again: {gate} was not measured.",
+    Cause.NO_ANSWER: "Look in the report why photographs got no answer, then evaluate again.",
+}
+TOO_FEW_TO_LEARN = (
+    "The adapter learned from too few photographs ({trained}), which explains the result: "
+    "add critiques by this advisor."
+)
+REPORTED_ONLY = "Reported only: this recipe does not require it for a promotion."
 
 
 class Requirement(StrEnum):
-    """When a promotion needs the gate's result. A result that is not PASS always stops an automatic promotion."""
+    """When a promotion needs the gate's result. A result that is not PASS stops an automatic promotion.
+
+    A gate that is required `BY_RECIPE` is only reported under other recipes (`Gate.decides`): then its result says so,
+    counts for no verdict and stops nothing.
+    """
 
     ALWAYS = "always"
     WITH_CHAMPION = "when a champion would be replaced"
     IF_MEASURED = "only where it applies"
+    BY_RECIPE = "if the recipe requires it; otherwise it is reported"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +60,7 @@ class Judgement:
         interval: of the observed value; one side may be None.
         parts: results of the checks that the gate combines.
         threshold: replaces the value of the first recipe field, for a gate without one.
+        cause: why it is INCONCLUSIVE.
     """
 
     verdict: Verdict
@@ -52,6 +70,7 @@ class Judgement:
     interval: tuple[float | None, float | None] | None = None
     parts: tuple[GateResult, ...] = ()
     threshold: float | None = None
+    cause: Cause | None = None
 
 
 Judge = Callable[[GateMeasurements, GateRecipe], Judgement]
@@ -98,6 +117,7 @@ class Check:
             verdict=found.verdict,
             sentence=found.sentence,
             parts=found.parts,
+            cause=found.cause,
         )
 
     def rule_text(self, recipe: GateRecipe) -> str:
@@ -110,31 +130,60 @@ class Check:
         return fails.format(gates=gates, evaluate=evaluate), inconclusive.format(gates=gates, evaluate=evaluate)
 
 
+def _decides(_: GateRecipe) -> bool:
+    return True
+
+
 @dataclass(frozen=True, kw_only=True)
 class Gate(Check):
     """A check that decides a promotion.
 
     Attributes:
         next_steps: what to do after FAIL and after INCONCLUSIVE.
+        steps_by_cause: what to do instead after INCONCLUSIVE for this cause; `COMMON_STEPS` where it has no entry.
+        learned: the result depends on what the adapter learned, so too few photographs of training explain a FAIL.
         further_steps: more advice after INCONCLUSIVE that depends on the measurements.
         required: when a promotion needs this gate's result.
+        decides: False under a recipe that only reports the gate; for `Requirement.BY_RECIPE`.
 
     Raises:
-        ValueError: there is no next step for a verdict that the gate can give.
+        ValueError: there is no next step for a verdict that the gate can give, or a gate that a promotion always needs
+            could be merely reported.
     """
 
     next_steps: Mapping[Verdict, str]
+    steps_by_cause: Mapping[Cause, str] = field(default_factory=dict)
+    learned: bool = True
     further_steps: Callable[[GateMeasurements, GateRecipe], Sequence[str]] | None = None
     required: Requirement = Requirement.ALWAYS
+    decides: Callable[[GateRecipe], bool] = _decides
 
     def __post_init__(self) -> None:
         possible = [(FAIL, self.fails_when), (INCONCLUSIVE, self.inconclusive_when)]
         if missing := [verdict for verdict, when in possible if when != NEVER and not self.next_steps.get(verdict)]:
             raise ValueError(f"The gate {self.name} has no next step after {' and '.join(missing)}.")
+        if (self.decides is not _decides) != (self.required is Requirement.BY_RECIPE):
+            raise ValueError(f"The gate {self.name}: `decides` is for gates that are required by recipe.")
 
-    def advice(self, verdict: Verdict, measured: GateMeasurements, recipe: GateRecipe) -> list[str]:
-        """What to do after this verdict; nothing after PASS."""
-        steps = [self.next_steps[verdict]] if verdict in self.next_steps else []
+    def evaluate(self, measured: GateMeasurements, recipe: GateRecipe) -> GateResult:
+        """The result for these measurements; its sentence says when it is only reported."""
+        found = super().evaluate(measured, recipe)
+        if self.decides(recipe):
+            return found
+        return replace(found, decides=False, sentence=f"{found.sentence} {REPORTED_ONLY}")
+
+    def advice(
+        self, verdict: Verdict, measured: GateMeasurements, recipe: GateRecipe, cause: Cause | None = None
+    ) -> list[str]:
+        """What to do after this verdict; nothing after PASS. It fits the cause, and not only the verdict."""
+        step = self.next_steps.get(verdict)
+        if verdict == INCONCLUSIVE and cause is not None:
+            common = COMMON_STEPS.get(cause)
+            step = self.steps_by_cause.get(cause) or (common.format(gate=self.name) if common else step)
+        trained = measured.trained_photographs
+        if verdict == FAIL and self.learned and trained is not None and trained < recipe.score_photographs:
+            step = TOO_FEW_TO_LEARN.format(trained=trained)
+        steps = [step] if step else []
         if verdict == INCONCLUSIVE and self.further_steps:
             steps += self.further_steps(measured, recipe)
         return steps

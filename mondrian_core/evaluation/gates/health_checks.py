@@ -8,6 +8,7 @@ from mondrian_core.evaluation.gates.results import (
     FAIL,
     INCONCLUSIVE,
     PASS,
+    Cause,
     GateMeasurements,
     Verdict,
     deciding_comparison,
@@ -18,6 +19,7 @@ from mondrian_core.evaluation.measure.contamination import CONTAMINATION_LABELS
 from mondrian_core.evaluation.measure.metamorphic import METAMORPHIC_RELATIONS
 from mondrian_core.recipes import GateRecipe
 from mondrian_core.rubric import DIMENSIONS
+from mondrian_core.samples_file import CANDIDATE
 from mondrian_core.statistics import intervals
 
 ADVISOR_MARGIN = 0.1  # how much more frequent than the advisor's the most frequent score of a dimension may be
@@ -30,8 +32,9 @@ def _judge_mode_collapse(measured: GateMeasurements, recipe: GateRecipe) -> Judg
     if seen is None or seen.n < recipe.score_photographs:
         return Judgement(
             verdict=INCONCLUSIVE,
-            sentence="Too few answers to detect a collapse of the scores.",
+            sentence="Too few answers about own photographs to detect a collapse of the scores.",
             n=seen.n if seen else 0,
+            cause=Cause.TOO_FEW if seen else Cause.NOT_MEASURED,
         )
     collapsed = [
         dimension
@@ -58,22 +61,35 @@ def _judge_rate(count: int, n: int, limit: float, sentence: str) -> Judgement:
     """PASS up to the limit; FAIL when the exact lower 95 % bound is above it."""
     low, high = intervals.clopper_pearson_lower(count, n), intervals.clopper_pearson_upper(count, n)
     verdict = PASS if count / n <= limit else FAIL if low > limit else INCONCLUSIVE
-    return Judgement(verdict=verdict, sentence=sentence, observed=count / n, n=n, interval=(low, high))
+    cause = Cause.UNCERTAIN if verdict == INCONCLUSIVE else None
+    return Judgement(verdict=verdict, sentence=sentence, observed=count / n, n=n, interval=(low, high), cause=cause)
+
+
+def _no_own_answer(measured: GateMeasurements) -> Judgement:
+    """The judgement where no own photograph got an answer; rendered ones can't take their place."""
+    others = measured.formats_of_others.get(CANDIDATE)
+    if others is not None and others.ran and not measured.own_formats.get(CANDIDATE):
+        says = "Only rendered photographs were asked about, none of the workspace's own."
+        return Judgement(verdict=INCONCLUSIVE, sentence=says, cause=Cause.TOO_FEW)
+    cause = Cause.NO_ANSWER if measured.formats.get(CANDIDATE) else Cause.NOT_MEASURED
+    return Judgement(verdict=INCONCLUSIVE, sentence=_NO_ANSWER, cause=cause)
 
 
 def _judge_truncation(measured: GateMeasurements, recipe: GateRecipe) -> Judgement:
     """The model ends its answers itself."""
-    counts = measured.formats.get("candidate")
+    counts = measured.own_formats.get(CANDIDATE)
     if counts is None or not counts.ran:
-        return Judgement(verdict=INCONCLUSIVE, sentence=_NO_ANSWER)
-    says = f"{counts.cut or 'None'} of {counts.ran} answers were truncated at the token limit."
+        return _no_own_answer(measured)
+    others = measured.formats_of_others.get(CANDIDATE)
+    apart = f" ({others.cut} of {others.ran} about {measured.other_photographs})" if others and others.cut else ""
+    says = f"{counts.cut or 'None'} of {counts.ran} answers were truncated at the token limit{apart}."
     return _judge_rate(counts.cut, counts.ran, recipe.truncated_share, says)
 
 
 def _judge_repetition(measured: GateMeasurements, recipe: GateRecipe) -> Judgement:
     """The model writes sentences."""
     if measured.stuttering is None or not measured.stuttering[1]:
-        return Judgement(verdict=INCONCLUSIVE, sentence=_NO_ANSWER)
+        return _no_own_answer(measured)
     count, n = measured.stuttering
     says = f"{count} of {n} answers repeat a word or phrase three times in a row, or contain no text."
     return _judge_rate(count, n, recipe.stuttering_share, says if count else "No answer is repetitive.")
@@ -87,6 +103,7 @@ def _judge_image_dependence(measured: GateMeasurements, recipe: GateRecipe) -> J
             verdict=INCONCLUSIVE,
             sentence="Too few photographs to detect whether the answers depend on them.",
             n=seen.n if seen else 0,
+            cause=Cause.TOO_FEW,
         )
     share = ""
     if seen.own >= seen.shuffled - 1e-9:
@@ -115,7 +132,7 @@ def _judge_metamorphic(measured: GateMeasurements, recipe: GateRecipe) -> Judgem
     """Damaged copies don't gain, and copies that look the same get the same scores."""
     tested = {edit: counts for edit, counts in (measured.edits or {}).items() if counts["n"]}
     if not tested:
-        return Judgement(verdict=INCONCLUSIVE, sentence="No edited copy could be judged.")
+        return Judgement(verdict=INCONCLUSIVE, sentence="No edited copy could be judged.", cause=Cause.NOT_MEASURED)
     base = {edit: counts for edit, counts in (measured.base_edits or {}).items() if counts["n"]}
     confidence = 1 - 0.05 / len(tested)
     violated = [
@@ -144,10 +161,12 @@ def _judge_contamination(measured: GateMeasurements, recipe: GateRecipe) -> Judg
             verdict=INCONCLUSIVE,
             sentence="The training set isn't known, so contamination wasn't checked.",
             threshold=0.0,
+            cause=Cause.NOT_MEASURED,
         )
     by_folds = deciding_comparison(measured.against_base, measured.by_folds, recipe)[1]
     if measured.untested is not None and not by_folds:
-        return Judgement(verdict=INCONCLUSIVE, sentence=f"{untested_message(measured)}.", threshold=0.0)
+        says = f"{untested_message(measured)}."
+        return Judgement(verdict=INCONCLUSIVE, sentence=says, threshold=0.0, cause=Cause.TOO_FEW)
     known = dict((*measured.leaked, *(measured.fold_leaked if by_folds else ())))
     shown = ", ".join(f"{name} ({CONTAMINATION_LABELS[how]})" for name, how in list(known.items())[:3])
     if known:
@@ -164,8 +183,8 @@ def _judge_contamination(measured: GateMeasurements, recipe: GateRecipe) -> Judg
 HEALTH_CHECKS: tuple[Check, ...] = (
     Check(
         name="mode_collapse",
-        rule="no dimension gets one score in {gates.modal_share:.0%} of the answers or more, unless the advisor does "
-        "the same",
+        rule="no dimension gets one score in {gates.modal_share:.0%} of the answers about own photographs or more, "
+        "unless the advisor does the same",
         fails_when="one score is that frequent in most dimensions, or one combination of all scores, while the "
         "advisor's scores vary",
         inconclusive_when="one score is that frequent in some dimensions; fewer than {gates.score_photographs} answers",
@@ -174,7 +193,7 @@ HEALTH_CHECKS: tuple[Check, ...] = (
     ),
     Check(
         name="truncation",
-        rule="at most {gates.truncated_share:.0%} of the answers truncated at the token limit",
+        rule="at most {gates.truncated_share:.0%} of the answers about own photographs truncated at the token limit",
         fails_when="the exact lower 95 % bound is above that",
         inconclusive_when="more, but the bound is not above that; no answers",
         recipe_fields=("truncated_share",),
@@ -182,8 +201,8 @@ HEALTH_CHECKS: tuple[Check, ...] = (
     ),
     Check(
         name="stuttering",
-        rule="at most {gates.stuttering_share:.0%} of the answers repeat a word or phrase three times in a row, or "
-        "contain no text (the service never shows those)",
+        rule="at most {gates.stuttering_share:.0%} of the answers about own photographs repeat a word or phrase three "
+        "times in a row, or contain no text (the service never shows those)",
         fails_when="the exact lower 95 % bound is above that",
         inconclusive_when="more, but the bound is not above that; no answers",
         recipe_fields=("stuttering_share",),
@@ -229,6 +248,8 @@ def _judge_health(measured: GateMeasurements, recipe: GateRecipe) -> Judgement:
     parts = tuple(check.evaluate(measured, recipe) for check in HEALTH_CHECKS if check.applies(measured))
     verdict = overall_verdict(parts)
     decisive = [part.sentence for part in parts if part.verdict == verdict]
+    causes = {part.cause for part in parts if part.verdict == INCONCLUSIVE}
+    cause = causes.pop() if verdict == INCONCLUSIVE and len(causes) == 1 else None
     return Judgement(
         verdict=verdict,
         sentence=f"All {len(parts)} checks passed." if verdict == PASS else " ".join(decisive),
@@ -236,6 +257,7 @@ def _judge_health(measured: GateMeasurements, recipe: GateRecipe) -> Judgement:
         n=len(parts),
         parts=parts,
         threshold=float(len(parts)),
+        cause=cause,
     )
 
 
@@ -247,6 +269,7 @@ HEALTH = Gate(
     inconclusive_when="a check is inconclusive and none fails",
     recipe_fields=(),
     judge=_judge_health,
+    learned=False,
     next_steps={
         FAIL: "Fix what the health check names before anything else; the averages can't be trusted.",
         INCONCLUSIVE: "Read the critiques in the report with the health check's findings in mind.",

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mondrian_core.evaluation.gates.results import GateMeasurements
+from mondrian_core.evaluation.measure.samples import EvaluationSamples
 from mondrian_core.recipes import GateRecipe
 from mondrian_core.rubric import DIMENSION_TITLES
+from mondrian_core.samples_file import PhotographOrigin
 
 BY_FOLDS_PREFIX = "By folds, which measure the recipe and not this adapter"
 
@@ -49,6 +51,20 @@ def too_few_new_message(n: int, measured: GateMeasurements, recipe: GateRecipe) 
         f"at least {least} that neither was trained on are needed (the champion was on {measured.champion_saw} of the "
         f"others): {_critiques_to_add(least - n)}"
     )
+
+
+def own_photographs_note(measured: GateMeasurements) -> str:
+    """How many answers about own photographs come from the folds' adapters; "" when none does."""
+    if not measured.own_by_folds:
+        return ""
+    return f", {measured.own_by_folds} of them by folds, which measure the recipe"
+
+
+def rendered_note(samples: EvaluationSamples) -> str:
+    """How many of the photographs were rendered, in brackets; "" when none was."""
+    asked = {outcome.photograph for outcome in samples.outcomes}
+    rendered = sum(samples.origin(name) == PhotographOrigin.RENDERED for name in asked)
+    return f" ({rendered} of the photographs are rendered)" if rendered else ""
 
 
 def dimension_titles(names: Sequence[str]) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 from mondrian_core.evaluation.gates.definitions import GATES
 from mondrian_core.evaluation.gates.gate import Gate
 from mondrian_core.evaluation.gates.health_checks import HEALTH_CHECKS
+from mondrian_core.evaluation.measure.calibration import MINIMUM_FITTED
 from mondrian_core.evaluation.measure.metamorphic import (
     ALLOWED_SCORE_RISE,
     INVISIBLE_EDIT_TOLERANCE,
@@ -51,6 +52,7 @@ def gate_reference_page(
         dimensions=len(DIMENSIONS),
         levels=look_levels(thresholds.yearly_level, thresholds.first_look_level, thresholds.looks_per_year),
         shown_looks=sorted({math.ceil(thresholds.looks_per_year * part / 4) for part in (1, 2, 3, 4)} | {1}),
+        fitted=MINIMUM_FITTED,
         rise=ALLOWED_SCORE_RISE,
         least_deviation=LEAST_DEVIATION,
         neighbors=NEIGHBORS,

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from enum import StrEnum
 from typing import Any, Literal, TypeVar
 
+from mondrian_core.evaluation.measure.calibration import CalibrationComparison
 from mondrian_core.evaluation.measure.health_metrics import ImageDependence, ModeCollapse
 from mondrian_core.evaluation.measure.latency import LatencyOverhead
 from mondrian_core.evaluation.measure.metrics import ArmComparison, FormatStatistics
@@ -13,11 +15,20 @@ from mondrian_core.evaluation.measure.pooled_evidence import LookEvidence
 from mondrian_core.evaluation.measure.samples import EvaluationSamples
 from mondrian_core.recipes import GateRecipe
 
-ComparedT = TypeVar("ComparedT", ArmComparison, ImageDependence)
+ComparedT = TypeVar("ComparedT", ArmComparison, ImageDependence, CalibrationComparison)
 Verdict = Literal["PASS", "FAIL", "INCONCLUSIVE"]
 PASS: Verdict = "PASS"
 FAIL: Verdict = "FAIL"
 INCONCLUSIVE: Verdict = "INCONCLUSIVE"
+
+
+class Cause(StrEnum):
+    """Why there is no verdict, where the adapter is not the reason; the advice fits it (`Gate.advice`)."""
+
+    TOO_FEW = "too few photographs"
+    NOT_MEASURED = "not measured"
+    NO_ANSWER = "no answer"
+    UNCERTAIN = "not certain"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +44,8 @@ class GateResult:
         verdict: PASS, FAIL or INCONCLUSIVE.
         sentence: the reason, for people.
         parts: the checks that the gate combines.
+        cause: why it is INCONCLUSIVE.
+        decides: False for a gate that the recipe only reports: it counts for no verdict.
     """
 
     name: str
@@ -44,6 +57,8 @@ class GateResult:
     verdict: Verdict
     sentence: str
     parts: tuple[GateResult, ...] = ()
+    cause: Cause | None = None
+    decides: bool = True
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -52,11 +67,12 @@ class GateResult:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> GateResult:
         """The result that `as_dict` wrote."""
-        interval = values.get("interval")
+        interval, cause = values.get("interval"), values.get("cause")
         return cls(
             **{
                 **values,
                 "interval": tuple(interval) if interval else None,
+                "cause": Cause(cause) if cause else None,
                 "parts": tuple(cls.from_dict(part) for part in values.get("parts", ())),
             }
         )
@@ -69,9 +85,17 @@ class GateMeasurements:
     Attributes:
         samples: the recorded answers, times and labels; a gate that needs a number of its own computes it from them.
         problems: what the check of the adapter's files found.
-        formats: format statistics by arm.
+        formats: format statistics by arm, over all photographs.
+        formats_of_own: the same over the workspace's own photographs; None: all of them are. Where they are fewer than
+            the recipe wants, answers about the photographs of the folds are added.
+        formats_of_others: the same over rendered photographs, and those of which the origin wasn't recorded.
+        own_by_folds: how many of the candidate's answers in `formats_of_own` come from the folds' adapters.
+        other_photographs: what the others are, for a sentence.
+        trained_photographs: number of photographs that the candidate was trained on; None when unknown.
         divergences: mean KL(base || candidate) in nats per score token, one per photograph.
         same_answers: share (0-1) of the photographs on which base and candidate wrote the same text.
+        calibrations: the candidate against the best calibration of the base, a rival that needs no adapter.
+        calibrations_by_folds: the same for the recipe's adapters, fold by fold.
         against_base, against_champion: paired comparisons. The latter covers only photographs that the champion was not
             trained on; None without a champion.
         has_champion: there is a champion to compare with.
@@ -80,8 +104,9 @@ class GateMeasurements:
         look: which look of the year this is, and what the year's looks show together.
         champion_saw: number of scored photographs, including those of the folds, that the champion was trained on; None
             when its training set isn't known.
-        overhead, collapse, dependence: see `LatencyOverhead`, `ModeCollapse` and `ImageDependence`.
-        stuttering: number of degenerate answers of the candidate (`text_quality`), and of answers.
+        overhead, collapse, dependence: see `LatencyOverhead`, `ModeCollapse` (over own photographs) and
+            `ImageDependence`.
+        stuttering: number of degenerate answers of the candidate (`text_quality`), and of its answers; own photographs.
         leaked: tested photographs that were known before, each with the reason (a key of `CONTAMINATION_LABELS`); None
             when the training set isn't known.
         fold_leaked: the same for the photographs that the folds are judged on.
@@ -97,8 +122,15 @@ class GateMeasurements:
     samples: EvaluationSamples | None = None
     problems: tuple[str, ...] = ()
     formats: Mapping[str, FormatStatistics] = field(default_factory=dict)
+    formats_of_own: Mapping[str, FormatStatistics] | None = None
+    formats_of_others: Mapping[str, FormatStatistics] = field(default_factory=dict)
+    own_by_folds: int = 0
+    other_photographs: str = "rendered photographs"
+    trained_photographs: int | None = None
     divergences: tuple[float, ...] = ()
     same_answers: float | None = None
+    calibrations: CalibrationComparison | None = None
+    calibrations_by_folds: CalibrationComparison | None = None
     against_base: ArmComparison | None = None
     against_champion: ArmComparison | None = None
     against_best: ArmComparison | None = None
@@ -121,6 +153,11 @@ class GateMeasurements:
     untested: int | None = None
     metal: bool = False
 
+    @property
+    def own_formats(self) -> Mapping[str, FormatStatistics]:
+        """Format statistics by arm over the workspace's own photographs."""
+        return self.formats if self.formats_of_own is None else self.formats_of_own
+
 
 def deciding_comparison(
     own: ComparedT | None, by_folds: ComparedT | None, recipe: GateRecipe
@@ -135,8 +172,8 @@ def deciding_comparison(
 
 
 def overall_verdict(gates: Sequence[GateResult]) -> Verdict:
-    """Any FAIL: FAIL; else any INCONCLUSIVE, or no gate at all: INCONCLUSIVE; else PASS."""
-    verdicts = [gate.verdict for gate in gates]
+    """Any FAIL: FAIL; else any INCONCLUSIVE, or no gate at all: INCONCLUSIVE; else PASS. Reported gates don't count."""
+    verdicts = [gate.verdict for gate in gates if gate.decides]
     if FAIL in verdicts:
         return FAIL
     return PASS if verdicts and INCONCLUSIVE not in verdicts else INCONCLUSIVE

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mondrian_core.evaluation.gates.gate import Gate, Judgement, Requirement
+from mondrian_core.evaluation.gates.messages import rendered_note
 from mondrian_core.evaluation.gates.results import (
     FAIL,
     INCONCLUSIVE,
     PASS,
+    Cause,
     GateMeasurements,
     GateResult,
     Verdict,
@@ -18,6 +20,7 @@ from mondrian_core.evaluation.gates.results import (
 from mondrian_core.evaluation.measure.samples import EvaluationSamples
 from mondrian_core.evaluation.measure.tail import DeviantAnswer, TailMeasurement, mean_gain_bounds, tail_measurement
 from mondrian_core.recipes import GateRecipe
+from mondrian_core.samples_file import CANDIDATE
 from mondrian_core.statistics.intervals import clopper_pearson_lower, clopper_pearson_upper, perfect_trials_needed
 
 NAMED = 5  # photographs that the sentence names
@@ -28,16 +31,27 @@ def _judge_tail(measured: GateMeasurements, recipe: GateRecipe) -> Judgement:
     samples = measured.samples
     tail = tail_measurement(samples, recipe.tail_deviation) if samples else None
     if samples is None or tail is None:
+        asked = samples is not None and any(outcome.arm == CANDIDATE for outcome in samples.outcomes)
         return Judgement(
-            verdict=INCONCLUSIVE, sentence="Base and candidate answered no photograph together.", threshold=1.0
+            verdict=INCONCLUSIVE,
+            sentence="Base and candidate answered no photograph together.",
+            threshold=1.0,
+            cause=Cause.NO_ANSWER if asked else Cause.NOT_MEASURED,
         )
     harmful, parts = tail.harmful, _parts(tail, samples, recipe)
     needed = perfect_trials_needed(1 - recipe.tail_share)
     too_few = f"at least {needed} photographs are needed to find a share of {recipe.tail_share:.0%}; they need no label"
     if not harmful:
-        says = f"None of {tail.n} answers may be far worse than the base's{_better_ones(tail)}"
+        says = f"None of {tail.n} answers{rendered_note(samples)} may be far worse than the base's{_better_ones(tail)}"
         if tail.n < needed:
-            return Judgement(verdict=INCONCLUSIVE, sentence=f"{says}; {too_few}.", n=tail.n, parts=parts, threshold=1.0)
+            return Judgement(
+                verdict=INCONCLUSIVE,
+                sentence=f"{says}; {too_few}.",
+                n=tail.n,
+                parts=parts,
+                threshold=1.0,
+                cause=Cause.TOO_FEW,
+            )
         return Judgement(verdict=PASS, sentence=f"{says}.", observed=0.0, n=tail.n, parts=parts, threshold=1.0)
     bounds = mean_gain_bounds(deciding_comparison(measured.against_base, measured.by_folds, recipe)[0])
     low, high = (None, None) if bounds is None else _cost_ratios(tail, bounds)
@@ -54,12 +68,14 @@ def _judge_tail(measured: GateMeasurements, recipe: GateRecipe) -> Judgement:
         verdict, why = PASS, f"even if they are wrong, they cost at most {high:.0%} of what the others gain"
     return Judgement(
         verdict=verdict,
-        sentence=f"{_as_share(harmful, tail)} far from the base's: {_named(harmful, samples)}; {why}.",
+        sentence=f"{_as_share(harmful, tail)} far from the base's{rendered_note(samples)}: "
+        f"{_named(harmful, samples)}; {why}.",
         observed=high,
         n=tail.n,
         interval=(low, high),
         parts=parts,
         threshold=1.0,
+        cause=None if verdict != INCONCLUSIVE else Cause.TOO_FEW if tail.n < needed else Cause.UNCERTAIN,
     )
 
 
@@ -149,6 +165,10 @@ TAIL = Gate(
         FAIL: "Read the answers that the tail check names in the report, and add critiques of such photographs.",
         INCONCLUSIVE: "Write critiques of the photographs that the tail check names: they decide whether the candidate "
         "or the base is wrong there. If it names none, evaluate on more photographs (evaluate.compliance_photographs).",
+    },
+    steps_by_cause={
+        Cause.TOO_FEW: "Put more of your photographs into source/ of the workspace, without critiques, and evaluate "
+        "again. If they are there already, raise evaluate.compliance_photographs.",
     },
     required=Requirement.ALWAYS,
 )

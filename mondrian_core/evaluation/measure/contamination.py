@@ -10,8 +10,7 @@ from typing import Literal
 from PIL import Image
 
 from mondrian_core.critique_parsing import CritiqueParseError, parse_critique_lenient
-from mondrian_core.images import perceptual_hash
-from mondrian_core.near_duplicates import PhotographFingerprint, near_duplicates_of
+from mondrian_core.near_duplicates import PhotographFingerprint, near_duplicates_of, photograph_fingerprint
 from mondrian_core.prompts import AdvisorPrompt
 
 ContaminationKind = Literal["trained", "looks_alike", "in_prompt", "in_index"]
@@ -24,8 +23,6 @@ CONTAMINATION_LABELS: Mapping[str, str] = {
 NGRAM_WORDS = 8  # a run of words this long is not shared by chance
 _WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)?")
 
-PerceptualHash = tuple[int, int]
-
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingProvenance:
@@ -33,14 +30,14 @@ class TrainingProvenance:
 
     Attributes:
         photo_ids: of its photographs.
-        perceptual_hashes: of the same photographs (`images.perceptual_hash`), to find near-duplicates.
+        fingerprints: of the same photographs, to find near-duplicates.
         scores: the advisor's scores (0-10), one row per photograph.
         critiques: the advisor's answers, to find memorized sentences.
         whole_dataset: True when it was trained on every photograph of its dataset, so nothing was held out.
     """
 
     photo_ids: frozenset[str] = frozenset()
-    perceptual_hashes: tuple[PerceptualHash, ...] = ()
+    fingerprints: tuple[PhotographFingerprint, ...] = ()
     scores: tuple[Mapping[str, float], ...] = ()
     critiques: tuple[str, ...] = ()
     whole_dataset: bool = False
@@ -61,10 +58,10 @@ def _training_matches(
     """Photo id -> how training knows the photograph; photographs that it doesn't know have no entry."""
     images = dict(photographs)
     matches: dict[str, ContaminationKind] = dict.fromkeys(images.keys() & trained.photo_ids, "trained")
-    if trained.perceptual_hashes:
+    if trained.fingerprints:
         similar = near_duplicates_of(
-            [PhotographFingerprint("", hashes) for hashes in trained.perceptual_hashes],
-            [PhotographFingerprint(name, perceptual_hash(images[name])) for name in images if name not in matches],
+            trained.fingerprints,
+            [photograph_fingerprint(name, images[name]) for name in images if name not in matches],
         )
         matches |= dict.fromkeys(similar, "looks_alike")
     return matches

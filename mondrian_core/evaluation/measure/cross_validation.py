@@ -29,7 +29,7 @@ from mondrian_core.evaluation.measure.runner import (
     open_labelled_photographs,
 )
 from mondrian_core.events import StageNotice, StageProgressed, ignore_events
-from mondrian_core.images import perceptual_hash
+from mondrian_core.near_duplicates import photograph_fingerprint
 from mondrian_core.prompts import AdvisorPrompt
 from mondrian_core.rubric import DIMENSIONS
 from mondrian_core.samples_file import BASE, BEST_CHAMPION, CANDIDATE, CHAMPION
@@ -130,7 +130,7 @@ def _one_fold(
 def fold_contamination(plan: CrossValidationPlan, prompt: AdvisorPrompt) -> list[dict[str, str]]:
     """Photographs that their own fold's adapter was trained on, or that the prompt quotes, and how; one entry each."""
     subjects, entries = plan.opened_photographs
-    hashes = {subject.name: perceptual_hash(subject.image) for subject in subjects}
+    prints = {subject.name: photograph_fingerprint(subject.name, subject.image) for subject in subjects}
     contaminated = []
     for fold in sorted(set(plan.fold_of.values())):
         others = plan.training_photo_ids(fold)
@@ -141,9 +141,7 @@ def fold_contamination(plan: CrossValidationPlan, prompt: AdvisorPrompt) -> list
         ]
         contaminated += contaminated_photographs(
             tested,
-            TrainingProvenance(
-                photo_ids=others, perceptual_hashes=tuple(hashes[name] for name in hashes if name in others)
-            ),
+            TrainingProvenance(photo_ids=others, fingerprints=tuple(prints[name] for name in prints if name in others)),
             prompt,
         )
     return contaminated

@@ -1,13 +1,22 @@
-"""Probes in addition to the plain question: edited copies, constrained decoding, and the base with retrieval."""
+"""Probes in addition to the plain question: edited copies, constrained decoding, training photographs, retrieval."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from mondrian_core.evaluation.measure.answer_cache import pixel_digest
+from mondrian_core.evaluation.measure.calibration import TrainingAnswer
 from mondrian_core.evaluation.measure.metamorphic import METAMORPHIC_RELATIONS, EditedCopyOutcome
 from mondrian_core.evaluation.measure.outcomes import BASE_RAG, EvaluationOutcome
-from mondrian_core.evaluation.measure.runner import FILE_INFO, EvaluationPhotograph, EvaluationRunner, thumbnail_text
+from mondrian_core.evaluation.measure.runner import (
+    FILE_INFO,
+    EvaluationPhotograph,
+    EvaluationRunner,
+    LabelledPhotograph,
+    open_labelled_photographs,
+    thumbnail_text,
+)
 from mondrian_core.evaluation.measure.tail import largest_deviations
 from mondrian_core.events import StageNotice, StageProgressed
 from mondrian_core.prompts import PortfolioComparison
@@ -46,7 +55,7 @@ def probe_edited_copies(
         if (edit, subject.name, arm) in done:
             continue
         image = METAMORPHIC_RELATIONS[edit].edit(subject.image)
-        outcome = runner.ask(EvaluationPhotograph(subject.name, image, pixel_digest(image), subject.labelled), arm)
+        outcome = runner.ask(replace(subject, image=image, digest=pixel_digest(image)), arm)
         runner.samples.append("edited", {"edit": edit, **outcome.as_dict()})
         runner.listen(StageProgressed("edited copies", count, len(wanted), f"{subject.name}: {edit}, {arm}"))
 
@@ -64,6 +73,25 @@ def probe_constrained_decoding(
         outcome = runner.ask(subject, arm, constrained=True)
         runner.samples.append("constrained", outcome.as_dict())
         runner.listen(StageProgressed("under the schema", count, len(wanted), f"{subject.name}: {arm}"))
+
+
+def probe_training_photographs(
+    runner: EvaluationRunner, labelled: Sequence[LabelledPhotograph], known: Iterable[TrainingAnswer]
+) -> None:
+    """Ask the base, and nobody else, about photographs of training: its calibrations are fitted on these answers.
+
+    Of more than `evaluate.calibration_photographs`, the same ones are chosen every time, so that the cache has them.
+    """
+    done = {answer.outcome.photograph for answer in known}
+    by_name = {entry.photograph: entry for entry in labelled}
+    chosen = [by_name[name] for name in sorted(by_name)[: runner.recipe.evaluate.calibration_photographs]]
+    for count, entry in enumerate(chosen, 1):
+        if entry.photograph in done:
+            continue
+        (subject,), _ = open_labelled_photographs([entry], runner.listen)
+        outcome = runner.ask(subject, BASE)
+        runner.samples.append("calibration", {"advisor_scores": dict(entry.scores), **outcome.as_dict()})
+        runner.listen(StageProgressed("calibration", count, len(chosen), f"{entry.title or entry.photograph}: base"))
 
 
 def probe_base_with_retrieval(

@@ -40,7 +40,7 @@ from mondrian_core.prompts import (
 )
 from mondrian_core.recipes import Recipe
 from mondrian_core.rubric import DIMENSIONS, canonical_answer, make_critique, round_score
-from mondrian_core.samples_file import BASE, BEST_CHAMPION, CANDIDATE, CHAMPION, SamplesFile
+from mondrian_core.samples_file import BASE, BEST_CHAMPION, CANDIDATE, CHAMPION, PhotographOrigin, SamplesFile
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -78,7 +78,7 @@ class LabelledPhotograph:
     title: str | None = None  # for people, such as its file name
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class EvaluationPhotograph:
     """A decoded photograph that the models are asked about; `digest` is the SHA-256 of its pixels."""
 
@@ -86,6 +86,7 @@ class EvaluationPhotograph:
     image: Image.Image
     digest: str
     labelled: bool
+    origin: PhotographOrigin = PhotographOrigin.OWN
 
 
 @dataclass(kw_only=True)
@@ -301,13 +302,18 @@ def open_labelled_photographs(
             continue
         seen.add(entry.photograph)
         image = open_photograph(entry.image).image if isinstance(entry.image, Path) else entry.image
-        subjects.append(EvaluationPhotograph(entry.photograph, image, pixel_digest(image), True))
+        digest = pixel_digest(image)
+        subjects.append(EvaluationPhotograph(name=entry.photograph, image=image, digest=digest, labelled=True))
         kept.append(entry)
     return subjects, kept
 
 
 def open_unlabelled_photographs(
-    photographs: Sequence[Path | Image.Image], wanted: int, known: set[str], listen: EventListener
+    photographs: Sequence[Path | Image.Image],
+    wanted: int,
+    known: set[str],
+    listen: EventListener,
+    origin: PhotographOrigin = PhotographOrigin.OWN,
 ) -> list[EvaluationPhotograph]:
     """Up to `wanted` photographs without labels, decoded.
 
@@ -318,6 +324,7 @@ def open_unlabelled_photographs(
         wanted: maximum number.
         known: pixel digests of photographs to leave out.
         listen: receives a notice for every damaged file.
+        origin: of all of them.
     """
     subjects: list[EvaluationPhotograph] = []
     digests = set(known)
@@ -333,7 +340,8 @@ def open_unlabelled_photographs(
         if digest in digests:
             continue
         digests.add(digest)
-        subjects.append(EvaluationPhotograph(f"unlabelled-{digest[:12]}", image, digest, False))
+        name = f"unlabelled-{digest[:12]}"
+        subjects.append(EvaluationPhotograph(name=name, image=image, digest=digest, labelled=False, origin=origin))
     return subjects
 
 

@@ -7,11 +7,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mondrian_core.evaluation.measure.calibration import TrainingAnswer
 from mondrian_core.evaluation.measure.cross_validation import CrossValidationSamples
 from mondrian_core.evaluation.measure.latency import LatencyPair, latency_pair_from_record
 from mondrian_core.evaluation.measure.metamorphic import EditedCopyOutcome
 from mondrian_core.evaluation.measure.outcomes import EvaluationOutcome
-from mondrian_core.samples_file import SamplesFile
+from mondrian_core.samples_file import PhotographOrigin, SamplesFile
+
+_NOT_RECORDED = PhotographOrigin.UNKNOWN
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,11 +25,13 @@ class EvaluationSamples:
         identity: what was evaluated.
         facts: what isn't measured: split, integrity problems, contaminated photographs and so on.
         labels: records of the labelled photographs by name, in order.
+        origins: of the photographs without labels, by name; empty in files of earlier releases.
         outcomes: answers of all arms.
         divergences: by photograph the mean KL divergence of the candidate from the base, in nats.
         pairs: timed pairs of answers.
         edited: answers to edited copies.
         constrained: answers constrained to the schema.
+        calibration: the base's answers about photographs of training, on which its calibrations are fitted.
         folds: samples of cross-validation.
         training: critiques that the candidate was trained on.
         pictures: by name, records of the photographs without labels on which candidate and base differ most:
@@ -38,16 +43,30 @@ class EvaluationSamples:
     identity: Mapping[str, Any] = field(default_factory=dict)
     facts: Mapping[str, Any] = field(default_factory=dict)
     labels: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    origins: Mapping[str, PhotographOrigin] = field(default_factory=dict)
     outcomes: tuple[EvaluationOutcome, ...] = ()
     divergences: Mapping[str, float] = field(default_factory=dict)
     pairs: tuple[LatencyPair, ...] = ()
     edited: tuple[EditedCopyOutcome, ...] = ()
     constrained: tuple[EvaluationOutcome, ...] = ()
+    calibration: tuple[TrainingAnswer, ...] = ()
     folds: CrossValidationSamples = field(default_factory=CrossValidationSamples)
     training: tuple[str, ...] = ()
     pictures: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     preferences: tuple[Mapping[str, str], ...] = ()
     load_seconds: float | None = None
+
+    def origin(self, photograph: str) -> PhotographOrigin:
+        """Where a photograph comes from; a labelled one is always of the workspace."""
+        return PhotographOrigin.OWN if photograph in self.labels else self.origins.get(photograph, _NOT_RECORDED)
+
+    def answers_of(self, arm: str, *, own: bool) -> list[EvaluationOutcome]:
+        """An arm's answers about the workspace's own photographs, or about all others."""
+        return [
+            outcome
+            for outcome in self.outcomes
+            if outcome.arm == arm and (self.origin(outcome.photograph) == PhotographOrigin.OWN) is own
+        ]
 
     @property
     def scored(self) -> tuple[Mapping[str, Mapping[str, Any]], Sequence[EvaluationOutcome]]:
@@ -76,6 +95,7 @@ def load_evaluation_samples(path: Path) -> EvaluationSamples:
         identity=single("identity", "values", {}),
         facts=single("facts", "values", {}),
         labels={name: record for (name,), record in latest["label"].items()},
+        origins={name: PhotographOrigin(record["origin"]) for (name,), record in latest["origin"].items()},
         outcomes=tuple(EvaluationOutcome.from_dict(record) for record in latest["answer"].values()),
         divergences={name: float(record["nats"]) for (name,), record in latest["divergence"].items()},
         pairs=tuple(pairs),
@@ -84,6 +104,10 @@ def load_evaluation_samples(path: Path) -> EvaluationSamples:
             for record in latest["edited"].values()
         ),
         constrained=tuple(EvaluationOutcome.from_dict(record) for record in latest["constrained"].values()),
+        calibration=tuple(
+            TrainingAnswer(record.pop("advisor_scores"), EvaluationOutcome.from_dict(record))
+            for record in latest["calibration"].values()
+        ),
         folds=CrossValidationSamples(
             {name: record for (name,), record in latest["fold_label"].items()},
             {outcome.photograph: fold for fold, outcome in folds},
@@ -103,10 +127,12 @@ _KEYS: Mapping[str, tuple[str, ...]] = {
     "training": (),
     "load": (),
     "label": ("photograph",),
+    "origin": ("photograph",),
     "answer": ("photograph", "arm"),
     "divergence": ("photograph",),
     "edited": ("edit", "photograph", "arm"),
     "constrained": ("photograph", "arm"),
+    "calibration": ("photograph",),
     "fold_label": ("photograph",),
     "fold": ("photograph", "arm"),
     "picture": ("photograph",),

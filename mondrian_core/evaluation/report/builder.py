@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
@@ -16,6 +17,13 @@ from mondrian_core.evaluation.gates.gate import Gate
 from mondrian_core.evaluation.gates.results import GateMeasurements, deciding_comparison, overall_verdict
 from mondrian_core.evaluation.measure import health_metrics
 from mondrian_core.evaluation.measure.baselines import baseline_metrics, unbeaten_baseline_notes
+from mondrian_core.evaluation.measure.calibration import (
+    CalibratedBase,
+    CalibrationComparison,
+    calibrate_base,
+    compare_with_calibrations,
+    training_score_table,
+)
 from mondrian_core.evaluation.measure.contamination import verbatim_overlap_share
 from mondrian_core.evaluation.measure.cross_validation import CrossValidationSamples, other_fold_means
 from mondrian_core.evaluation.measure.latency import LatencyOverhead, overhead_from_pairs
@@ -33,10 +41,13 @@ from mondrian_core.evaluation.measure.metrics import (
 from mondrian_core.evaluation.measure.outcomes import EvaluationOutcome
 from mondrian_core.evaluation.measure.pooled_evidence import LookEvidence, look_evidence
 from mondrian_core.evaluation.measure.samples import EvaluationSamples
+from mondrian_core.evaluation.measure.score_forms import ScoreForms, score_forms, served_scores_note
+from mondrian_core.evaluation.report.caveats import report_caveats
 from mondrian_core.evaluation.report.evaluation_report import EvaluationReport
+from mondrian_core.evaluation.report.gain import gain_sentence
 from mondrian_core.gate_strictness import judged_settings, loosened_settings
 from mondrian_core.recipes import Recipe
-from mondrian_core.samples_file import BASE, BEST_CHAMPION, CANDIDATE, CHAMPION
+from mondrian_core.samples_file import BASE, BEST_CHAMPION, CANDIDATE, CHAMPION, PhotographOrigin
 
 ARMS = (BASE, BEST_CHAMPION, CHAMPION, CANDIDATE)
 SHOWN_METRICS = ("n", "mse", "mae", "bias", "rank_correlation")
@@ -55,10 +66,17 @@ def build_evaluation_report(
         **{key: samples.facts.get(key) for key in ("advisor", "split", "compared_with")},
         "recipe": recipe.digest,
     }
-    metrics = report_metrics(samples, table, measured, recipe)
+    forms = _score_forms(samples, recipe)
+    metrics = {
+        **report_metrics(samples, table, measured, recipe),
+        "score_forms": {arm: asdict(found) for arm, found in forms.items()},
+        "gain": _gain(measured, recipe),
+    }
     own = metrics["arms"].get(CANDIDATE, {}).get("scores", {}).get("mse")
-    notes = unbeaten_baseline_notes(own, metrics["rivals"])
-    if folds := metrics["folds"]:
+    least = recipe.gates.score_photographs  # on fewer photographs a baseline's lead says nothing about the adapter
+    notes = unbeaten_baseline_notes(own, metrics["rivals"]) if len(table.photographs) >= least else ()
+    notes += served_scores_note(forms, CANDIDATE, recipe.gates.p_value)
+    if (folds := metrics["folds"]) and folds["photographs"] >= least:
         notes += unbeaten_baseline_notes(
             folds["arms"].get(CANDIDATE, {}).get("mse"), folds["rivals"], "By folds the recipe"
         )
@@ -70,22 +88,46 @@ def build_evaluation_report(
         look=measured.look.as_dict() if measured.look else None,
         next_steps=(*recommended_next_steps(results, measured, recipe.gates, gates), *notes),
         loosened=loosened_settings(judged_settings(recipe)),
+        caveats=report_caveats(measured, metrics["photographs"], recipe.gates),
     )
+
+
+def _gain(measured: GateMeasurements, recipe: Recipe) -> dict[str, Any]:
+    """The sentence about the gain on the photographs that decide about scores, and whether they are the folds'."""
+    against_base, by_folds = deciding_comparison(measured.against_base, measured.by_folds, recipe.gates)
+    calibrations = measured.calibrations_by_folds if by_folds else measured.calibrations
+    sentence = gain_sentence(
+        asdict(against_base) if against_base else None,
+        asdict(calibrations) if calibrations else None,
+        by_folds=by_folds,
+    )
+    return {"sentence": sentence, "by_folds": by_folds}
+
+
+def _score_forms(samples: EvaluationSamples, recipe: Recipe) -> dict[str, ScoreForms]:
+    """Written, expected and served scores by arm, on the photographs that decide about scores."""
+    records, outcomes = samples.scored
+    labels = {name: record["scores"] for name, record in records.items()}
+    asked = {outcome.arm for outcome in outcomes}
+    return {arm: score_forms(labels, outcomes, arm, seed=recipe.evaluate.seed) for arm in ARMS if arm in asked}
 
 
 def gate_measurements_from_samples(samples: EvaluationSamples, table: ScoreTable, recipe: Recipe) -> GateMeasurements:
     """The measurements that the gates take."""
     facts, seed = samples.facts, recipe.evaluate.seed
     by_arm = {arm: [outcome for outcome in samples.outcomes if outcome.arm == arm] for arm in ARMS}
-    candidate, leaked = by_arm[CANDIDATE], facts.get("leaked")
+    leaked = facts.get("leaked")
     folded = _fold_table(samples.folds) if samples.folds.outcomes else None
     against_base, by_folds = _against(BASE, table, samples, recipe), _by_folds(folded, samples, recipe)
     return GateMeasurements(
         samples=samples,
         problems=tuple(facts.get("integrity_problems", ())),
         formats={arm: format_statistics(outcomes) for arm, outcomes in by_arm.items() if outcomes},
+        **_by_origin(samples, _advisors_scores(table, folded), recipe),
+        trained_photographs=(facts.get("trained") or {}).get("photographs"),
         divergences=tuple(samples.divergences.values()),
-        same_answers=_same_answers(by_arm[BASE], candidate),
+        same_answers=_same_answers(by_arm[BASE], by_arm[CANDIDATE]),
+        calibrations=_against_calibrations(table, _calibrated(table, samples, recipe), recipe),
         against_base=against_base,
         against_champion=_against(CHAMPION, table, samples, recipe),
         against_best=_against(BEST_CHAMPION, table, samples, recipe),
@@ -94,9 +136,7 @@ def gate_measurements_from_samples(samples: EvaluationSamples, table: ScoreTable
         look=_look(against_base, by_folds.get("by_folds"), samples, recipe),
         champion_saw=_count(facts.get("champion_saw", ())),
         overhead=_overhead(samples, recipe),
-        collapse=health_metrics.mode_collapse(candidate, _advisors_scores(table, folded)) if candidate else None,
         dependence=health_metrics.image_dependence(table, seed=seed),
-        stuttering=_repetition(candidate),
         leaked=None if leaked is None else _contaminated(leaked),
         edits=metamorphic_violations(samples.outcomes, samples.edited, CANDIDATE)
         if recipe.evaluate.edited_photographs
@@ -106,6 +146,30 @@ def gate_measurements_from_samples(samples: EvaluationSamples, table: ScoreTable
         untested=_untested(samples),
         metal=bool(facts.get("metal")),
     )
+
+
+def _by_origin(samples: EvaluationSamples, labels: ScoreArray, recipe: Recipe) -> dict[str, Any]:
+    """The fields of `GateMeasurements` that the workspace's own photographs decide.
+
+    Where they are fewer than the recipe wants, the answers about the photographs of the folds are added: those of the
+    base, and those of an adapter of the recipe that was not trained on the photograph.
+    """
+    own = {arm: samples.answers_of(arm, own=True) for arm in ARMS}
+    others = {arm: samples.answers_of(arm, own=False) for arm in ARMS}
+    by_folds = 0
+    if sum(outcome.ran for outcome in own[CANDIDATE]) < recipe.gates.own_photographs:
+        for outcome in samples.folds.outcomes:
+            own[outcome.arm].append(outcome)
+            by_folds += outcome.arm == CANDIDATE
+    recorded, asked = bool(samples.origins), bool(own[CANDIDATE] or others[CANDIDATE])
+    return {
+        "formats_of_own": {arm: format_statistics(outcomes) for arm, outcomes in own.items() if outcomes},
+        "formats_of_others": {arm: format_statistics(outcomes) for arm, outcomes in others.items() if outcomes},
+        "own_by_folds": by_folds,
+        "other_photographs": "rendered photographs" if recorded else "photographs of unrecorded origin",
+        "collapse": health_metrics.mode_collapse(own[CANDIDATE], labels) if asked else None,
+        "stuttering": _repetition(own[CANDIDATE]),
+    }
 
 
 def _look(
@@ -131,11 +195,31 @@ def _by_folds(folded: ScoreTable | None, samples: EvaluationSamples, recipe: Rec
     folds = samples.folds.folds_of(folded.photographs)
     return {
         "by_folds": _against(BASE, folded, samples, recipe),
+        "calibrations_by_folds": _against_calibrations(folded, _calibrated_by_folds(samples.folds, recipe), recipe),
         "champion_by_folds": _against(CHAMPION, folded, samples, recipe),
         "best_by_folds": _against(BEST_CHAMPION, folded, samples, recipe),
         "dependence_by_folds": health_metrics.image_dependence(folded, seed=recipe.evaluate.seed, folds=folds),
         "fold_leaked": _contaminated(samples.facts.get("fold_leaked", ())),
     }
+
+
+def _calibrated(table: ScoreTable, samples: EvaluationSamples, recipe: Recipe) -> CalibratedBase | None:
+    """The calibrations of the base for the held-out photographs."""
+    return calibrate_base(table, training_score_table(samples.calibration), seed=recipe.evaluate.seed)
+
+
+def _calibrated_by_folds(folds: CrossValidationSamples, recipe: Recipe) -> CalibratedBase | None:
+    """The same for the photographs of the folds: each is fitted on what the adapter of its fold was trained on."""
+    table = _fold_table(folds)
+    return calibrate_base(table, None, folds.folds_of(table.photographs), seed=recipe.evaluate.seed)
+
+
+def _against_calibrations(
+    table: ScoreTable, calibrated: CalibratedBase | None, recipe: Recipe
+) -> CalibrationComparison | None:
+    return compare_with_calibrations(
+        table, calibrated, wanted=recipe.gates.score_improvement, seed=recipe.evaluate.seed
+    )
 
 
 def _against(arm: str, table: ScoreTable, samples: EvaluationSamples, recipe: Recipe) -> ArmComparison | None:
@@ -205,9 +289,17 @@ def report_metrics(
     """All numbers for the JSON and the HTML report, as plain values."""
     shuffled = measured.dependence.shuffled if measured.dependence else None
     seed = recipe.evaluate.seed
-    baselines = baseline_metrics(table, samples.facts.get("training_mean"), seed=seed) if table.photographs else {}
+    calibrated = _calibrated(table, samples, recipe)
+    means = samples.facts.get("training_mean")
+    baselines = baseline_metrics(table, means, calibrated, seed=seed) if table.photographs else {}
     return {
-        "photographs": {"labelled": len(table.photographs), "unlabelled": _unlabelled(samples)},
+        "photographs": photograph_counts(samples),
+        "format_by_origin": {
+            "own": {arm: _plain(counts) for arm, counts in measured.own_formats.items()},
+            "others": {arm: _plain(counts) for arm, counts in measured.formats_of_others.items()},
+            "own_by_folds": measured.own_by_folds,
+            "others_are": measured.other_photographs,
+        },
         "arms": {arm: _arm(arm, samples, table, measured) for arm in ARMS if arm in table.predictions},
         "rivals": {
             **{name: {key: metrics[key] for key in SHOWN_METRICS} for name, metrics in baselines.items()},
@@ -233,7 +325,8 @@ def report_metrics(
         "preferences": preference.preference_summary(
             [preference.PreferenceChoice(**choice) for choice in samples.preferences]
         ),
-        "folds": _folds(samples.folds, measured, seed),
+        "calibrations": asdict(measured.calibrations) if measured.calibrations else None,
+        "folds": _folds(samples.folds, measured, recipe),
         "trained": samples.facts.get("trained"),
         "untested": measured.untested,
         "per_photograph": errors_by_photograph(table),
@@ -269,7 +362,7 @@ def _advisor_by_heart(samples: EvaluationSamples) -> float | None:
     return verbatim_overlap_share(critiques, samples.training)
 
 
-def _folds(folds: CrossValidationSamples, measured: GateMeasurements, seed: int) -> dict[str, Any] | None:
+def _folds(folds: CrossValidationSamples, measured: GateMeasurements, recipe: Recipe) -> dict[str, Any] | None:
     """Results of cross-validation; None where there was none."""
     if not folds.outcomes:
         return None
@@ -279,13 +372,16 @@ def _folds(folds: CrossValidationSamples, measured: GateMeasurements, seed: int)
     fold_of = folds.folds_of(table.photographs)
     baselines = {
         "fold_mean": score_error_metrics(other_fold_means(folds.labels, folds.fold_of), table.labels, fold_of),
-        **baseline_metrics(table, None, seed=seed, fold_of=fold_of),
+        **baseline_metrics(
+            table, None, _calibrated_by_folds(folds, recipe), seed=recipe.evaluate.seed, fold_of=fold_of
+        ),
     }
     shuffled = measured.dependence_by_folds.shuffled if measured.dependence_by_folds else None
     return {
         "count": len(set(folds.fold_of.values())),
         "photographs": len(table.photographs),
         "against_base": asdict(measured.by_folds) if measured.by_folds else None,
+        "calibrations": asdict(measured.calibrations_by_folds) if measured.calibrations_by_folds else None,
         "against_champion": asdict(measured.champion_by_folds) if measured.champion_by_folds else None,
         "against_best": asdict(measured.best_by_folds) if measured.best_by_folds else None,
         "champion_saw": measured.champion_saw if measured.has_champion else None,
@@ -327,8 +423,12 @@ def _fold_table(folds: CrossValidationSamples) -> ScoreTable:
     return score_table(folds.labels, folds.outcomes)
 
 
-def _unlabelled(samples: EvaluationSamples) -> int:
-    return len({outcome.photograph for outcome in samples.outcomes} - set(samples.labels))
+def photograph_counts(samples: EvaluationSamples) -> dict[str, int]:
+    """How many photographs were asked about: labelled ones, others, and among the latter each origin."""
+    others = {outcome.photograph for outcome in samples.outcomes} - set(samples.labels)
+    found = Counter(samples.origin(name) for name in others)
+    counts = {f"unlabelled_{origin}": found[origin] for origin in PhotographOrigin}
+    return {"labelled": len(samples.labels), "unlabelled": len(others), **counts}
 
 
 def errors_by_photograph(table: ScoreTable) -> list[dict[str, Any]]:

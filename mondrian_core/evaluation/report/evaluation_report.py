@@ -14,7 +14,7 @@ from mondrian_core.markdown import markdown_table
 
 REPORT_FORMAT = 1
 VERDICT_MEANINGS: Mapping[str, str] = {
-    PASS: "every gate passed; the candidate can go live",
+    PASS: "every required gate passed; the candidate can go live",
     FAIL: "a gate failed; the candidate must not go live",
     INCONCLUSIVE: "no gate failed, but not every gate could be decided; a person decides",
 }
@@ -32,6 +32,7 @@ class EvaluationReport:
         next_steps: recommended next steps, one sentence each.
         loosened: settings under which the gates are easier to pass than under the defaults.
         look: which look of the year this is and what it may spend (`LookEvidence`); None where nothing was compared.
+        caveats: which figures don't come from this adapter or from the workspace's own photographs, one sentence each.
     """
 
     verdict: Verdict
@@ -41,6 +42,7 @@ class EvaluationReport:
     next_steps: tuple[str, ...] = ()
     loosened: tuple[LoosenedSetting, ...] = ()
     look: Mapping[str, Any] | None = None
+    caveats: tuple[str, ...] = ()
 
     @property
     def meaning(self) -> str:
@@ -66,13 +68,27 @@ class EvaluationReport:
         arms = {arm: found["scores"] for arm, found in self.metrics["arms"].items()}
         return _with_dimensions(arms), self.metrics.get("against_base"), False
 
+    @property
+    def calibrations(self) -> Mapping[str, Any] | None:
+        """The comparison with the best calibration of the base behind `gain`; None where there is none."""
+        by_folds = self.metrics.get("gain", {}).get("by_folds")
+        found: Mapping[str, Any] | None = (self.metrics["folds"] if by_folds else self.metrics).get("calibrations")
+        return found
+
+    @property
+    def gain(self) -> str:
+        """What the gain over the base is, in one sentence (`gain_sentence`); "" without a comparison."""
+        return str(self.metrics.get("gain", {}).get("sentence", ""))
+
     def as_dict(self) -> dict[str, Any]:
         """Plain values; infinite bounds are None."""
         return {
             "format": REPORT_FORMAT,
             "verdict": self.verdict,
             "meaning": self.meaning,
+            "gain": self.gain,
             "loosened": [setting.as_dict() for setting in self.loosened],
+            "caveats": list(self.caveats),
             "gates": [gate.as_dict() for gate in self.gates],
             "next_steps": list(self.next_steps),
             "about": dict(self.about),
@@ -92,6 +108,7 @@ class EvaluationReport:
             next_steps=tuple(values["next_steps"]),
             loosened=tuple(LoosenedSetting(**setting) for setting in values.get("loosened", ())),
             look=values.get("look"),
+            caveats=tuple(values.get("caveats", ())),
         )
 
     def save(self, path: Path) -> None:
@@ -118,7 +135,11 @@ class EvaluationReport:
             for gate in self.gates
         ]
         headings = ("gate", "verdict", "observed", "threshold", "n", "interval", "reason")
-        lines = [f"## {self.verdict}: {self.meaning}", "", markdown_table(headings, rows)]
+        lines = [f"## {self.verdict}: {self.meaning}", ""]
+        lines += [self.gain, ""] if self.gain else []
+        if self.caveats:
+            lines += [*(f"- {caveat}" for caveat in self.caveats), ""]
+        lines.append(markdown_table(headings, rows))
         if self.next_steps:
             lines += ["", "**Next steps**", "", *(f"- {step}" for step in self.next_steps)]
         return "\n".join(lines) + "\n"

@@ -19,10 +19,12 @@ from mondrian_core.critique_parsing import CritiqueParseError, parse_critique_le
 from mondrian_core.evaluation.gates.results import FAIL, INCONCLUSIVE, PASS
 from mondrian_core.evaluation.gates.tail_gate import TAIL
 from mondrian_core.evaluation.measure.baselines import BASELINE_TITLES
+from mondrian_core.evaluation.measure.calibration import FITTED_ON_TEXTS
 from mondrian_core.evaluation.measure.metrics import score_table
 from mondrian_core.evaluation.measure.outcomes import EvaluationOutcome
 from mondrian_core.evaluation.measure.samples import EvaluationSamples
 from mondrian_core.evaluation.report.builder import ARMS
+from mondrian_core.evaluation.report.caveats import photographs_sentence
 from mondrian_core.evaluation.report.evaluation_report import (
     EvaluationReport,
     interval_text,
@@ -30,6 +32,7 @@ from mondrian_core.evaluation.report.evaluation_report import (
     percent_text,
     points_text,
 )
+from mondrian_core.evaluation.report.gain import calibration_plot
 from mondrian_core.evaluation.report.worst_cases import deviant_photographs, photograph_title, worst_photographs
 from mondrian_core.files import write_atomic
 from mondrian_core.rubric import DIMENSION_TITLES, DIMENSIONS
@@ -77,7 +80,11 @@ def report_html(report: EvaluationReport, samples: EvaluationSamples) -> str:
         report=report,
         word=_WORD,
         meaning=report.meaning,
+        photographs=photographs_sentence(report.metrics["photographs"], str(report.about.get("split") or "validation")),
         titles=DIMENSION_TITLES,
+        calibrations=report.calibrations,
+        fitted_on=FITTED_ON_TEXTS,
+        errors=_svg(calibration_plot(report.calibrations, by_folds=report.metrics["gain"]["by_folds"])),
         forest=_svg(forest_plot(comparison["dimensions"], comparison)) if comparison else "",
         comparison=comparison,
         by_folds=by_folds,

@@ -10,6 +10,7 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 import pytest
+from PIL import Image
 
 import mondrian_core.models  # noqa: F401  (before mlx)
 from mondrian_core.models.base_model import BaseVLM
@@ -27,24 +28,31 @@ from mondrian_core.rubric import critique_json_schema
 from tests.models.conftest import photograph
 
 pytestmark = pytest.mark.mini
-PHOTOGRAPHS = 10
+PHOTOGRAPHS = 5  # at which drafts from earlier answers are mostly right
 ARMS = {"constrained": (True, False, 200), "free": (False, False, 80), "with adapter": (True, True, 48)}
 
 
 class Asked:
-    """Ten photographs, and what is answered about them without precedents."""
+    """Photographs, and what is answered about them without precedents."""
 
     def __init__(self, base: BaseVLM, messages: Any, adapter: Path) -> None:
         self._base, self._messages, self._adapter = base, messages, adapter
-        self.images = [photograph(100 + number, (96, 64)) for number in range(PHOTOGRAPHS)]
-        self.prompts = [prepare_prompt(base, messages, image) for image in self.images]
+        self._prompts: dict[int, EncodedPrompt] = {}
         self._plain: dict[tuple[str, int], Generation] = {}
+
+    def prompt(self, number: int) -> EncodedPrompt:
+        if number not in self._prompts:
+            self._prompts[number] = prepare_prompt(self._base, self._messages, self._image(number))
+        return self._prompts[number]
+
+    def _image(self, number: int) -> Image.Image:
+        return photograph(100 + number, (96, 64))
 
     def answer(self, arm: str, number: int, **options: Any) -> Generation:
         constrained, adapted, limit = ARMS[arm]
         lora_layers.get_adapter_switch(self._base).use(self._adapter if adapted else None)
-        told = {"max_tokens": limit, "constrained": constrained, "prepared": self.prompts[number], **options}
-        return generate(self._base, self._messages, self.images[number], **told)
+        told = {"max_tokens": limit, "constrained": constrained, "prepared": self.prompt(number), **options}
+        return generate(self._base, self._messages, self._image(number), **told)
 
     def plain(self, arm: str, number: int) -> Generation:
         if (arm, number) not in self._plain:
@@ -90,12 +98,13 @@ class Oracle(NgramDrafter):
         return tokens, [1.0] * len(tokens)
 
 
+@pytest.mark.parametrize("photographs", [PHOTOGRAPHS, pytest.param(10, marks=pytest.mark.soak)])
 @pytest.mark.parametrize("arm", ARMS)
-def test_speculative_decoding_matches_plain_decoding(arm: str, asked: Asked) -> None:
+def test_speculative_decoding_matches_plain_decoding(arm: str, asked: Asked, photographs: int) -> None:
     """One memory that grows from nothing: cold at the first photograph, mostly right at the last."""
     memory = NgramDrafter()
     found = []
-    for number in range(PHOTOGRAPHS):
+    for number in range(photographs):
         heard: list[str] = []
         found.append(asked.answer(arm, number, precedents=memory, on_token=heard.append))
         same(found[-1], asked.plain(arm, number))
@@ -103,7 +112,7 @@ def test_speculative_decoding_matches_plain_decoding(arm: str, asked: Asked) -> 
     assert memory.accepted == sum(each.accepted for each in found) > 0
     assert memory.drafted == sum(each.drafted for each in found)
     if arm == "constrained":
-        assert sum(each.passes for each in found) < 0.8 * sum(asked.plain(arm, n).passes for n in range(PHOTOGRAPHS))
+        assert sum(each.passes for each in found) < 0.8 * sum(asked.plain(arm, n).passes for n in range(photographs))
 
 
 @pytest.mark.parametrize("arm", ARMS)
@@ -206,7 +215,7 @@ def test_rejected_draft_tokens_are_rolled_back(
     base: BaseVLM, messages: Any, answer: str, asked: Asked, make: Any
 ) -> None:
     """Right tokens with wrong ones behind, of every width, also over the edge where the compiled buffer grows."""
-    prompt = asked.prompts[0]
+    prompt = asked.prompt(0)
     tokens = (answer_token_ids(base, messages, answer) * 3)[: CACHE_BLOCK_TOKENS - 20]
     assert len(prompt.ids) < CACHE_BLOCK_TOKENS < len(prompt.ids) + len(tokens)
     expected = _forced_pass(base, prompt, tokens)

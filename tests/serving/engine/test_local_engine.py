@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import signal
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -46,20 +47,25 @@ def mini() -> LocalEngine:
 @pytest.fixture(scope="module")
 def adapter(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An adapter that fits mini and changes its answers."""
+    return _random_adapter(tmp_path_factory.mktemp("adapter"), spread=0.5)
+
+
+def _random_adapter(folder: Path, spread: float) -> Path:
+    """An adapter for mini with a B of this standard deviation."""
     import mlx.core as mx
 
     from mondrian_core.models.base_model import load_base
     from mondrian_core.models.lora import lora_layers
     from mondrian_core.recipes import TrainRecipe
 
-    base, folder = load_base("mini"), tmp_path_factory.mktemp("adapter")
+    base = load_base("mini")
     lora_layers.attach_lora(base, TrainRecipe(rank=2), seed=1)
     weights = lora_layers.attached_parameters(base)
     key = mx.random.key(7)
     changed = {}
     for name, value in weights.items():
         key, draw = mx.random.split(key)
-        changed[name] = value if name.endswith("lora_a") else 0.5 * mx.random.normal(value.shape, key=draw)
+        changed[name] = value if name.endswith("lora_a") else spread * mx.random.normal(value.shape, key=draw)
     lora_layers.save_attached_adapter(base, folder, changed)
     return folder
 
@@ -103,7 +109,9 @@ def test_adapter_changes_the_answer_and_switching_back_restores_the_base(mini: L
     assert tuned.text != plain.text
     assert mini.ask(question).text == plain.text
     switched = [mini.ask(replace(question, adapter=each, max_tokens=1)).switch_seconds for each in (adapter, None) * 3]
-    assert sorted(switched)[2] < 0.05, "switching back and forth takes less than 50 ms"
+    began = time.perf_counter()
+    LocalEngine("mini")
+    assert min(switched) < (time.perf_counter() - began) / 5, "only arrays are swapped, nothing is loaded"
 
 
 def test_photograph_is_encoded_once_for_both_arms(
@@ -199,7 +207,9 @@ def test_real_model_process_answers_and_recovers_from_a_kill(
     assert process.ask(question).text == text
 
 
-def test_analyze_writes_rows_with_base_and_adapter(settings: Settings, adapter: Path, mini: LocalEngine) -> None:
+def test_analyze_writes_rows_with_base_and_adapter(settings: Settings, tmp_path: Path, mini: LocalEngine) -> None:
+    (tmp_path / "weak").mkdir()
+    adapter = _random_adapter(tmp_path / "weak", spread=0.001)  # its answer is a critique
     registry = Registry(settings.adapters_root)
     manifest = {"base": {"name": "mini", "fingerprint": mini.fingerprint}}
     version = registry.register("ansel", adapter, manifest).version
@@ -219,6 +229,4 @@ def test_analyze_writes_rows_with_base_and_adapter(settings: Settings, adapter: 
         tuned.adapter_version,
         "one.jpg",
     )
-    assert tuned.critique is not None
-    # a random adapter may generate unparsable text; then the hops contain the reason
-    assert tuned.model_used == "fine_tuned" or "can't be read" in row.details["hops"][0]["reason"]
+    assert tuned.critique is not None and tuned.model_used == "fine_tuned"

@@ -22,7 +22,7 @@ from mondrian_core.serving.engine.supervisor import ModelProcess, ModelProcessLi
 QUESTION = Question(messages=[], image=PixelFile(Path("no-file"), 8, 8))  # the fake model reads no pixels
 
 
-def wait_until(condition: Callable[[], bool], seconds: float = 10) -> None:
+def wait_until(condition: Callable[[], bool], seconds: float = 60) -> None:
     ends = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < ends, "waited too long"
@@ -106,9 +106,15 @@ def test_generation_can_be_canceled(model: ModelProcess, control: Callable[..., 
     control(tokens=500, pace=0.02)
     model.start()
     pid = model.pid
-    threading.Timer(0.3, model.cancel).start()
+    answering = threading.Event()
+
+    def cancel_once_answering() -> None:
+        answering.wait()
+        model.cancel()
+
+    threading.Thread(target=cancel_once_answering, daemon=True).start()
     with pytest.raises(Canceled):
-        model.ask(QUESTION)
+        model.ask(QUESTION, lambda count: answering.set())
     control()
     assert model.ask(QUESTION).boot == str(pid), "the process survives a cancellation"
 

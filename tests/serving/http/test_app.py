@@ -208,7 +208,7 @@ def test_idempotency_key_returns_the_same_job(base: TestClient, photograph: Phot
 
 
 def test_full_queue_sends_retry_after(make_service: Make, photograph: Photograph, control: Callable[..., None]) -> None:
-    control(tokens=100, pace=0.02)
+    control(tokens=1000, pace=0.05)
     service = make_service("base", longest_queue=1)
     with client_of(service) as client:
         quick = {"Prefer": "respond-async"}
@@ -226,7 +226,7 @@ def test_full_queue_sends_retry_after(make_service: Make, photograph: Photograph
 def test_running_and_queued_jobs_can_be_canceled(
     make_service: Make, photograph: Photograph, control: Callable[..., None]
 ) -> None:
-    control(tokens=300, pace=0.02)
+    control(tokens=1000, pace=0.05)
     with client_of(make_service("base")) as client:
         places = [send(client, photograph(seed), {"Prefer": "respond-async"}).headers["Location"] for seed in (1, 2)]
         time.sleep(0.3)
@@ -240,7 +240,7 @@ def test_running_and_queued_jobs_can_be_canceled(
 def test_next_service_runs_the_jobs_of_a_stopped_one(
     make_service: Make, photograph: Photograph, control: Callable[..., None], settings: Any
 ) -> None:
-    control(tokens=300, pace=0.02)
+    control(tokens=1000, pace=0.05)
     with client_of(make_service("base")) as client:
         ids = [send(client, photograph(seed), {"Prefer": "respond-async"}).json()["job_id"] for seed in (1, 2)]
         time.sleep(0.3)

@@ -26,7 +26,7 @@ Start = Callable[..., Any]
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 APPLICATIONS = ("Google Chrome", "Chromium")
 PHONE, DESK = (390, 844), (1280, 900)
-expect.set_options(timeout=20_000)  # the machine is shared
+expect.set_options(timeout=60_000)  # the machine is shared
 REMARKS = (
     "The foreground rock anchors the frame and leads the eye to the ridge.",
     "Light from the left models the slope; the deep shadow keeps a trace of detail.",
@@ -66,7 +66,7 @@ def page(browser: Browser, request: pytest.FixtureRequest) -> Iterator[Page]:
     found.on("console", hear)
     found.on("pageerror", lambda error: complaints.append(str(error)))
     found.on("dialog", lambda dialog: (complaints.append(dialog.message), dialog.dismiss()))
-    found.set_default_timeout(15_000)
+    found.set_default_timeout(60_000)
     yield found
     context.close()
     assert complaints == []
@@ -214,7 +214,7 @@ def plain_page(browser: Browser) -> Iterator[Page]:
     """A page whose console messages are allowed (the service is down or refuses requests)."""
     context = browser.new_context()
     found = context.new_page()
-    found.set_default_timeout(30_000)
+    found.set_default_timeout(60_000)
     yield found
     context.close()
 
@@ -285,7 +285,7 @@ def test_page_of_another_site_is_refused(
     settings: Settings,
     tmp_path: Path,
 ) -> None:
-    control(tokens=3000, pace=0.02)
+    control(tokens=3000, pace=0.1)
     running = start()
     job = running.post(photograph(41), Prefer="respond-async").json()["job_id"]
     data = base64.b64encode(photograph(42)).decode()

@@ -81,7 +81,7 @@ def test_restart_continues_with_the_current_database(start: Start, photograph: P
     rename_a_copy_over_it(settings.database, copy)
     assert running.get("/health").status_code == 503
     running.process.terminate()
-    running.process.communicate(timeout=30)
+    running.process.communicate(timeout=90)
     again = start()
     assert again.get("/health").json()["status"] == "ok"
     assert again.post(photograph(2)).status_code == 200
@@ -90,7 +90,7 @@ def test_restart_continues_with_the_current_database(start: Start, photograph: P
 def test_response_is_not_200_when_the_row_was_lost(
     start: Start, photograph: Photograph, settings: Settings, control: Callable[..., None]
 ) -> None:
-    control(tokens=60, pace=0.05)
+    control(tokens=120, pace=0.05)
     running = start()
     copy = copy_of(settings.database)
     seen: list[int] = []
@@ -127,6 +127,6 @@ def test_health_identifies_the_workspace_without_a_path(start: Start, settings: 
     assert int(health.json()["boot"], 16) >= 0
     assert str(settings.root.parent) not in health.text and "/" not in health.text
     first.process.terminate()
-    first.process.communicate(timeout=30)
+    first.process.communicate(timeout=90)
     again = start().get("/health").json()
     assert again["workspace"] == settings.workspace_id and again["boot"] != health.json()["boot"]

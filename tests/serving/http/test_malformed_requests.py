@@ -24,7 +24,8 @@ from schemathesis.specs.openapi.checks import content_type_conformance, status_c
 
 pytestmark = pytest.mark.slow
 Start = Callable[..., Any]
-EXAMPLES = 25  # for each of the routes, once with data that fits the document and once with data that doesn't
+EXAMPLES = 6  # for each of the routes, once with data that fits the document and once with data that doesn't
+SECONDS = 60  # until a request counts as unanswered; the machine may be loaded
 MOST_GROWTH = 40_000  # kilobytes
 RAW = (
     b"",
@@ -51,8 +52,9 @@ def _malformed() -> Any:
 
 # threads of other tests' clients may draw from `random` while hypothesis draws; nothing here is made with it
 @pytest.mark.filterwarnings("ignore:Do not use the `random` module:hypothesis.errors.HypothesisDeprecationWarning")
+@pytest.mark.parametrize("examples", [EXAMPLES, pytest.param(25, marks=pytest.mark.soak)])
 def test_requests_generated_from_openapi_cause_no_server_error(
-    start: Start, photograph: Callable[..., bytes], tmp_path: Path
+    start: Start, photograph: Callable[..., bytes], tmp_path: Path, examples: int
 ) -> None:
     running = start(log=tmp_path / "log")
     running.post(photograph())
@@ -61,7 +63,7 @@ def test_requests_generated_from_openapi_cause_no_server_error(
     operations = [found.ok() for found in document.get_all_operations()]
     assert len(operations) >= 14, "the document contains every route"
     quick = settings(
-        max_examples=EXAMPLES, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck)
+        max_examples=examples, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck)
     )
     for operation in operations:
         for way in (schemathesis.GenerationMode.POSITIVE, schemathesis.GenerationMode.NEGATIVE):
@@ -73,7 +75,7 @@ def _try(operation: Any, way: Any, quick: settings) -> None:
     @quick
     @given(case=operation.as_strategy(generation_mode=way))
     def ask(case: Any) -> None:
-        answer = case.call(timeout=6)
+        answer = case.call(timeout=SECONDS)
         case.validate_response(answer, checks=[not_a_server_error, status_code_conformance, content_type_conformance])
 
     try:
@@ -122,7 +124,7 @@ class _Careless(http.client.HTTPConnection):
 
 def _send(port: int, request: Any) -> int:
     """The status of the response; 400 if the server closes the connection because it is not HTTP."""
-    connection = _Careless("127.0.0.1", port, timeout=6)
+    connection = _Careless("127.0.0.1", port, timeout=SECONDS)
     try:
         connection.putrequest(
             request.method,
@@ -146,7 +148,7 @@ def _send(port: int, request: Any) -> int:
 
 def _shout(port: int, raw: bytes) -> None:
     """Sends bytes that are not a request, then closes the connection."""
-    with socket.create_connection(("127.0.0.1", port), timeout=5) as line:
+    with socket.create_connection(("127.0.0.1", port), timeout=SECONDS) as line:
         try:
             line.sendall(raw)
         except ConnectionError:

@@ -69,7 +69,7 @@ def test_event_stream_resumes_after_last_event_id(client: TestClient, photograph
 def test_stream_ends_for_a_job_that_ended_without_an_event(
     client: TestClient, photograph: Photograph, control: Callable[..., None], settings: Settings
 ) -> None:
-    control(tokens=1000, pace=0.02)
+    control(tokens=1000, pace=0.05)
     job = send(client, photograph(), "respond-async")
     with Store(settings.database) as store:
         while store.job(job).status != "running":
@@ -82,7 +82,7 @@ def test_stream_ends_for_a_job_that_ended_without_an_event(
 def test_stream_ends_for_a_job_whose_row_was_deleted(
     client: TestClient, photograph: Photograph, control: Callable[..., None], settings: Settings
 ) -> None:
-    control(tokens=50, pace=0.02)
+    control(tokens=250, pace=0.02)
     first, second = (send(client, photograph(seed), "respond-async") for seed in (1, 2))
     with closing(sqlite3.connect(settings.database)) as connection, connection:
         connection.execute("UPDATE jobs SET status = 'canceled' WHERE id = ?", (second,))
@@ -97,7 +97,7 @@ def test_event_ids_of_an_earlier_start_restart_the_stream(
     running = start()
     job = running.post(photograph(), Prefer="respond-async").json()["job_id"]
     boot, last = running.get("/health").json()["boot"], ""
-    with httpx.stream("GET", f"http://127.0.0.1:{running.port}/jobs/{job}/events", timeout=30) as stream:
+    with httpx.stream("GET", f"http://127.0.0.1:{running.port}/jobs/{job}/events", timeout=90) as stream:
         for line in stream.iter_lines():
             last = line.removeprefix("id: ") if line.startswith("id: ") else last
             if last.endswith("-4"):
@@ -107,5 +107,5 @@ def test_event_ids_of_an_earlier_start_restart_the_stream(
     control()
     again = start()
     assert again.get("/health").json()["boot"] != boot
-    told = httpx.get(f"http://127.0.0.1:{again.port}/jobs/{job}/events", headers={"Last-Event-ID": last}, timeout=60)
+    told = httpx.get(f"http://127.0.0.1:{again.port}/jobs/{job}/events", headers={"Last-Event-ID": last}, timeout=90)
     assert [kind for _, kind in heard(told.text)][-1] == "completed"

@@ -1,0 +1,74 @@
+"""What a reader must know before believing a report's figures: the sentences of its first screen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from mondrian_core.evaluation.gates.results import GateMeasurements, deciding_comparison
+from mondrian_core.recipes import GateRecipe
+from mondrian_core.samples_file import PhotographOrigin
+
+
+def report_caveats(measured: GateMeasurements, photographs: Mapping[str, int], recipe: GateRecipe) -> tuple[str, ...]:
+    """Where the figures come from, as far as they don't come from this adapter and the workspace's own photographs.
+
+    Args:
+        measured: the measurements of the gates.
+        photographs: `photograph_counts`.
+        recipe: of the gates.
+    """
+    return tuple(
+        sentence
+        for sentence in (
+            _about_folds(measured, recipe),
+            _about_rendered(measured, photographs),
+            _about_unrecorded(photographs),
+        )
+        if sentence
+    )
+
+
+def _about_folds(measured: GateMeasurements, recipe: GateRecipe) -> str:
+    compared, by_folds = deciding_comparison(measured.against_base, measured.by_folds, recipe)
+    if not by_folds or compared is None:
+        return ""
+    return (
+        f"The scores are not this adapter's: they come from cross-validation of its recipe on {compared.n} photographs."
+    )
+
+
+def _about_rendered(measured: GateMeasurements, photographs: Mapping[str, int]) -> str:
+    rendered = photographs[f"unlabelled_{PhotographOrigin.RENDERED}"]
+    if not rendered:
+        return ""
+    asked = photographs["labelled"] + photographs["unlabelled"]
+    counts = measured.own_formats.get("candidate")
+    decide = ""
+    if counts is not None and counts.ran:
+        folds = f", {measured.own_by_folds} of them by folds" if measured.own_by_folds else ""
+        decide = f" The format is judged on {counts.ran} answers about own photographs{folds}."
+    return (
+        f"{rendered} of the {asked} photographs were rendered by Mondrian, because the workspace has too few that "
+        f"the adapter was not trained on.{decide}"
+    )
+
+
+def _about_unrecorded(photographs: Mapping[str, int]) -> str:
+    unknown = photographs[f"unlabelled_{PhotographOrigin.UNKNOWN}"]
+    if not unknown:
+        return ""
+    return f"An earlier release measured this and didn't record whether {unknown} of the photographs were rendered."
+
+
+def photographs_sentence(photographs: Mapping[str, Any], split: str) -> str:
+    """How many photographs were asked about, by what is known about them."""
+    own = photographs[f"unlabelled_{PhotographOrigin.OWN}"]
+    parts = [f"{own} of the workspace"] if own else []
+    for origin, text in ((PhotographOrigin.RENDERED, "rendered"), (PhotographOrigin.UNKNOWN, "of unrecorded origin")):
+        if count := photographs[f"unlabelled_{origin}"]:
+            parts.append(f"{count} {text}")
+    labelled = photographs["labelled"]
+    where = split if " " in split else f"{split} split"
+    scored = f"{labelled} photographs with the advisor's scores ({where}, never trained on). " if labelled else ""
+    return f"{scored}Without scores, never trained on, for format, effect and time: {' and '.join(parts) or 'none'}."

@@ -1,0 +1,23 @@
+"""Waiting for a condition: the only place where tests sleep, with a limit that a loaded machine never reaches."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+Found = TypeVar("Found")
+LIMIT_SECONDS = 600.0  # only a broken program waits that long; a passing test ends at once
+
+
+def wait_until(condition: Callable[[], Found | None], what: str = "the condition", pause_seconds: float = 0.1) -> Found:
+    """Call `condition` until it returns something true, and return that.
+
+    Raises:
+        AssertionError: nothing true came within `LIMIT_SECONDS`.
+    """
+    deadline = time.monotonic() + LIMIT_SECONDS
+    while not (found := condition()):
+        assert time.monotonic() < deadline, f"waited {LIMIT_SECONDS:.0f} s for {what}"
+        time.sleep(pause_seconds)
+    return found
