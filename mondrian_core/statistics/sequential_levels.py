@@ -12,12 +12,16 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
-from scipy.stats import norm
 
 LEVEL_GROWTH = 2.0  # the level of look k grows with k^2: early looks spend little, so later ones keep their power
 LEAST_SHARE = 1 / 250  # of the budget; a smaller level could not be reached by 20,000 random sign flips
 _STEP, _REACH = 0.05, 9.0  # grid of the walk, in standard deviations of one look
 _NEVER = 38.0  # standard deviations; a level of 0 is never reached
+
+
+def _normal_density(values: np.ndarray) -> np.ndarray:
+    """Density of the standard normal distribution, of the shape of `values`."""
+    return np.asarray(np.exp(-0.5 * values**2) / (2.0 * np.pi) ** 0.5)
 
 
 def crossing_probability(levels: Sequence[float]) -> float:
@@ -27,12 +31,14 @@ def crossing_probability(levels: Sequence[float]) -> float:
 
 @lru_cache(maxsize=1024)  # a year's looks ask for the same beginnings again and again
 def _crossing(levels: tuple[float, ...]) -> float:
+    from scipy.special import ndtri
+
     count = len(levels)
-    limits = [min(float(norm.isf(level)), _NEVER) * k**0.5 for k, level in enumerate(levels, 1)]
+    limits = [min(-float(ndtri(level)), _NEVER) * k**0.5 for k, level in enumerate(levels, 1)]
     top = min(max(limits), _REACH * count**0.5)
     grid = np.arange(-_REACH * count**0.5, top + _REACH, _STEP)
-    kernel = norm.pdf(np.arange(-_REACH, _REACH + _STEP / 2, _STEP)) * _STEP
-    alive = norm.pdf(grid) * _STEP
+    kernel = _normal_density(np.arange(-_REACH, _REACH + _STEP / 2, _STEP)) * _STEP
+    alive = _normal_density(grid) * _STEP
     for k, limit in enumerate(limits):
         if k:
             alive = np.convolve(alive, kernel, mode="same")

@@ -82,7 +82,7 @@ def test_report_explains_cross_validation(
     )
     page = (tmp_path / "run" / "report.html").read_text()
     assert "This measures the recipe" in page
-    assert "The evaluated adapter is none of these: it is trained on the 1 photographs of the training split" in page
+    assert "The evaluated adapter is none of these: it is trained on the 20 photographs of the training split" in page
 
 
 def test_report_warns_when_shifted_base_is_better(
