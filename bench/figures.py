@@ -53,6 +53,13 @@ FIGURES: dict[str, ExperimentFigure] = {
         "experiments/data.md", "bench.near_duplicates --edited 0 --different 0 --searched 5000"
     ),
     "retrieval-and-drafts": ExperimentFigure("experiments/data.md", "bench.retrieval_and_drafts"),
+    "year-of-looks": ExperimentFigure("experiments/evaluation.md", "bench.gate_error_rates --year --years 100"),
+    "tail-structures": ExperimentFigure("experiments/evaluation.md", "bench.gate_error_rates --tail --runs 400"),
+    "null-models": ExperimentFigure("experiments/evaluation.md", "bench.gate_error_rates --nulls --runs 300"),
+    "calibration-gate": ExperimentFigure("experiments/evaluation.md", "bench.calibration_gate --runs 200"),
+    "calibration-gate-judged": ExperimentFigure(
+        "experiments/evaluation.md", "bench.calibration_gate --judged --runs 60"
+    ),
     "sample-constants": ExperimentFigure(
         "experiments/evaluation.md", "bench.sample_retraining --constants", cheap=True
     ),
