@@ -85,13 +85,26 @@ def test_photograph_that_crashes_the_base_too_does_not_blame_the_adapter(
 
 
 def test_failure_counts_against_the_adapter_if_the_base_can_answer(
-    send: Send, control: Callable[..., None], registry: Registry
+    make_service: Make,
+    promote: Callable[[str], None],
+    control: Callable[..., None],
+    registry: Registry,
+    photograph: Callable[..., bytes],
 ) -> None:
-    control(garbled=["*"])
-    send(3)
-    control(odd=["v0002"])
-    assert {send(seed).headers["X-Model-Used"] for seed in (4, 5, 6)} == {"base"}
-    assert registry.current("ansel") == "v0001"
+    """Half of the photographs go to the champion, whose answers show that the failures are the candidate's."""
+    promote("v0001")
+    begin_rollout(registry, "v0002", RolloutPlan(steps=(RolloutStep(0.5, 1000, 24.0), RolloutStep(1.0, 0, 0.0))))
+    used = []
+    with TestClient(create_app(make_service("fine_tuned")), base_url="http://localhost") as client:
+        control(odd=["v0002"])
+        for seed in range(60):
+            files = {"image": ("a.jpg", photograph(seed))}
+            answer = client.post("/analyze", files=files, data={"advisor": "ansel"})
+            used.append(answer.headers["X-Model-Used"])
+            if registry.current("ansel") == "v0001":
+                break
+    assert registry.current("ansel") == "v0001", "it was not rolled back"
+    assert used[-1] == "base" and used.count("base") >= 3
 
 
 def test_response_says_what_is_wrong_with_the_photograph(
