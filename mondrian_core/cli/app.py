@@ -113,7 +113,7 @@ def build_app(*, expert_help: bool = False, extra_commands: CommandTable = NO_CO
         ("adapters", f"manage adapter versions: {', '.join(ADAPTER_COMMANDS)}", ADAPTER_COMMANDS),
         ("rollout", f"manage staged rollouts: {', '.join(ROLLOUT_COMMANDS)}", ROLLOUT_COMMANDS),
     ):
-        group = App(name=name, help=text, group=versions)
+        group = App(name=name, help=text, group=versions, version_flags=())
         app.command(group)
         _register(group, _inside_this_package(commands), None)
     app.register_install_completion_command(help="install completion for this shell (bash, zsh, fish)")
@@ -126,7 +126,8 @@ def _inside_this_package(commands: Mapping[str, tuple[str, str]]) -> dict[str, t
 
 def _register(app: App, commands: Mapping[str, tuple[str, str]], group: Group | None) -> None:
     for position, (name, (target, text)) in enumerate(commands.items()):
-        app.command(target, name=name, help=text, group=group, sort_key=position)
+        # `--version` alone asks for Mondrian's version: after a command it is a mistake for a version of an adapter
+        app.command(target, name=name, help=text, group=group, sort_key=position, version_flags=())
 
 
 def _installed_version() -> str:

@@ -168,6 +168,15 @@ def test_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out.strip()
 
 
+@pytest.mark.parametrize("command", ["adapters show", "adapters verify", "adapters", "analyze", "evaluate"])
+def test_version_of_an_adapter_is_not_mistaken_for_the_programs(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*command.split(), "--version", "v0001"]) == 2
+    printed = capsys.readouterr()
+    assert "--version" in printed.err and not printed.out
+
+
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_completion_script_names_commands_and_options(shell: str) -> None:
     script = build_app().generate_completion(shell=shell)
