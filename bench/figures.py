@@ -60,7 +60,6 @@ FIGURES: dict[str, ExperimentFigure] = {
     "calibration-gate-judged": ExperimentFigure(
         "experiments/evaluation.md", "bench.calibration_gate --judged --runs 60"
     ),
-    "sample-retraining": ExperimentFigure("experiments/evaluation.md", "bench.sample_retraining"),
     "sample-constants": ExperimentFigure(
         "experiments/evaluation.md", "bench.sample_retraining --constants", cheap=True
     ),

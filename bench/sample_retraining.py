@@ -20,6 +20,7 @@ import numpy as np
 from mondrian_core.data.linking.link import link_critiques
 from mondrian_core.data.sample_workspace import ADVISOR, create_workspace
 from mondrian_core.data.splits.split import TEST, TRAIN, assign_splits
+from mondrian_core.errors import Broken
 from mondrian_core.evaluation.measure.baselines import BASELINE_TITLES
 from mondrian_core.images import open_photograph
 from mondrian_core.near_duplicates import critique_fingerprint, photograph_fingerprint
@@ -86,11 +87,18 @@ def _score_row(title: str, values: Mapping[str, Any], written: float | None = No
 
 
 def _retrained_run(workspace: Path, recipe: Sequence[str]) -> Path:
-    """Retrain in a workspace, whatever the decision; the run's folder."""
+    """Retrain in a workspace, whatever the decision; the run's folder.
+
+    Raises:
+        Broken: the retraining ended without an evaluation.
+    """
     command = [sys.executable, "-m", "mondrian", "retrain", "--advisor", ADVISOR, *recipe]
     command += ["--workspace", str(workspace), "--adapters", str(workspace.parent / "adapters")]
     subprocess.run(command, stdout=sys.stderr, check=False)
-    return max((workspace / "runs").iterdir())
+    reports = sorted((workspace / "runs").glob("*/comparison_report.json"))  # other folders are caches and locks
+    if not reports:
+        raise Broken("The retraining ended without an evaluation.", "Read its output above.")
+    return reports[-1].parent
 
 
 def _report_of(run: Path) -> dict[str, Any]:
