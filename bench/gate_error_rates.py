@@ -26,6 +26,7 @@ from scipy.stats import binom
 
 from bench import year_of_looks
 from bench.null_models import print_null_table
+from bench.simulated_evaluations import arm_comparison
 from bench.tail_structures import print_tail_table
 from mondrian_core.evaluation.gates.comparison_gates import SCORE_ERROR
 from mondrian_core.evaluation.gates.format_gate import FORMAT_COMPLIANCE
@@ -39,7 +40,6 @@ from mondrian_core.evaluation.measure.latency import (
 from mondrian_core.evaluation.measure.metrics import ArmComparison, FormatStatistics, score_table
 from mondrian_core.evaluation.measure.samples import load_evaluation_samples
 from mondrian_core.recipes import EvaluateRecipe, GateRecipe
-from mondrian_core.statistics.permutation_tests import sign_flip_p_value
 
 ErrorArray = NDArray[np.float64]
 SIZES = (8, 12, 16, 20, 40, 80)
@@ -98,23 +98,7 @@ def _simulate_retraining(
     chosen, swap = rng.integers(0, len(one), n), rng.random(n) < 0.5
     theirs = np.where(swap, two[chosen], one[chosen])
     ours = (1 - gain) * np.where(swap, one[chosen], two[chosen])
-    p = sign_flip_p_value(theirs - ours, seed=0)
-    reduction = 1 - float(ours.mean() / theirs.mean())
-    return ArmComparison(
-        n=n,
-        error_ours=float(ours.mean()),
-        error_theirs=float(theirs.mean()),
-        reduction=reduction,
-        interval=None,
-        p_better=p,
-        p_worse=1.0,
-        p_not_inferior=1.0,
-        detectable=None,
-        needed=None,
-        penalised=0,
-        left_out=0,
-        no_answer=0,
-    )
+    return arm_comparison(ours, theirs)
 
 
 def score_gate_pass_rates(runs: int, run: Path | None = None, seed: int = 0) -> list[GatePassRates]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mondrian_core.evaluation.gates.comparison_gates import no_pair_cause, undecided_cause
+from mondrian_core.evaluation.gates.comparison_gates import no_pair_cause, too_many_unanswered, undecided_cause
 from mondrian_core.evaluation.gates.gate import Gate, Judgement, Requirement
 from mondrian_core.evaluation.gates.messages import folds_prefix, untested_message
 from mondrian_core.evaluation.gates.results import (
@@ -63,7 +63,7 @@ def _verdict(compared: CalibrationComparison, gain: float, recipe: GateRecipe) -
         return INCONCLUSIVE, f"; at least {recipe.score_photographs} photographs are needed"
     if gain <= 0:
         return FAIL, "; it adds nothing to a calibration"
-    if against.no_answer > recipe.failed_share * (against.n + against.left_out + against.no_answer):
+    if too_many_unanswered(against, recipe):
         return INCONCLUSIVE, f"; {against.no_answer} photographs got no answer"
     if gain < least:
         return INCONCLUSIVE, f"; better, but by less than {least:.0%}"

@@ -46,7 +46,7 @@ def _judge_score_error(measured: GateMeasurements, recipe: GateRecipe) -> Judgem
         verdict, why = INCONCLUSIVE, f"; at least {recipe.score_photographs} photographs are needed"
     elif gain <= 0:
         verdict, why = FAIL, "; it is not better"
-    elif _too_many_unanswered(compared, recipe):
+    elif too_many_unanswered(compared, recipe):
         verdict, why = INCONCLUSIVE, f"; {compared.no_answer} photographs got no answer"
     elif gain >= recipe.score_improvement and compared.p_better <= recipe.p_value and look.passes:
         verdict, why = PASS, ""
@@ -109,7 +109,7 @@ def undecided_cause(verdict: Verdict, compared: ArmComparison, recipe: GateRecip
     if compared.n < recipe.score_photographs:
         asked = compared.n + compared.no_answer + compared.left_out
         return Cause.NO_ANSWER if asked >= recipe.score_photographs else Cause.TOO_FEW
-    return Cause.NO_ANSWER if _too_many_unanswered(compared, recipe) else Cause.UNCERTAIN
+    return Cause.NO_ANSWER if too_many_unanswered(compared, recipe) else Cause.UNCERTAIN
 
 
 def _non_inferiority(
@@ -124,7 +124,7 @@ def _non_inferiority(
         return FAIL, f"; it is worse (p = {short_number(compared.p_worse)})"
     if worse:
         return FAIL, f"; it is worse in {worse}"
-    if _too_many_unanswered(compared, recipe):
+    if too_many_unanswered(compared, recipe):
         return INCONCLUSIVE, f"; {compared.no_answer} photographs got no answer"
     verdict, reason = PASS, f"at most {margin:.0%} worse (p = {p_value}) and no dimension is shown to be worse"
     if compared.reduction is not None and compared.reduction < 0:
@@ -153,7 +153,7 @@ def _judge_best_champion(measured: GateMeasurements, recipe: GateRecipe) -> Judg
         verdict, why = INCONCLUSIVE, f"; at least {recipe.score_photographs} photographs are needed"
     elif compared.reduction < 0 and compared.p_worse <= recipe.p_value:
         verdict, why = FAIL, f"; it is worse (p = {short_number(compared.p_worse)})"
-    elif _too_many_unanswered(compared, recipe):
+    elif too_many_unanswered(compared, recipe):
         verdict, why = INCONCLUSIVE, f"; {compared.no_answer} photographs got no answer"
     elif compared.p_not_inferior > recipe.p_value:
         verdict, why = INCONCLUSIVE, f"; not shown to be less than {margin:.0%} worse (p = {p_value})"
@@ -310,7 +310,8 @@ def _look_sentence(look: LookEvidence) -> str:
     )
 
 
-def _too_many_unanswered(compared: ArmComparison, recipe: GateRecipe) -> bool:
+def too_many_unanswered(compared: ArmComparison, recipe: GateRecipe) -> bool:
+    """True when more photographs got no answer than the recipe tolerates (`failed_share`)."""
     return compared.no_answer > recipe.failed_share * (compared.n + compared.left_out + compared.no_answer)
 
 
