@@ -53,6 +53,7 @@ FIGURES: dict[str, ExperimentFigure] = {
         "experiments/data.md", "bench.near_duplicates --edited 0 --different 0 --searched 5000"
     ),
     "retrieval-and-drafts": ExperimentFigure("experiments/data.md", "bench.retrieval_and_drafts"),
+    "gate-error-rates": ExperimentFigure("experiments/evaluation.md", "bench.gate_error_rates --runs 1000"),
     "year-of-looks": ExperimentFigure("experiments/evaluation.md", "bench.gate_error_rates --year --years 100"),
     "tail-structures": ExperimentFigure("experiments/evaluation.md", "bench.gate_error_rates --tail --runs 400"),
     "null-models": ExperimentFigure("experiments/evaluation.md", "bench.gate_error_rates --nulls --runs 300"),
