@@ -3,8 +3,8 @@
 `PRAGMA user_version` holds the number of the last migration. A migration only adds; it never drops or rewrites what a
 user has. Each works on a database that already has some of its columns, because people add columns manually.
 
-Score and comment columns follow `rubric.DIMENSIONS` instead of a number: `add_dimension_columns` adds those that a
-database lacks, so a new dimension needs no migration (docs/decisions/0087).
+Score, comment and recommendation columns follow `rubric.DIMENSIONS` instead of a number: `add_dimension_columns` adds
+those that a database lacks, so a new dimension needs no migration (docs/decisions/0087).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Callable
 from mondrian_core.rubric import DIMENSIONS
 
 DIMENSION_COLUMNS: dict[str, str] = {f"{name}_score": "REAL" for name in DIMENSIONS} | {
-    f"{name}_comment": "TEXT" for name in DIMENSIONS
+    f"{name}_{text}": "TEXT" for text in ("comment", "recommendation") for name in DIMENSIONS
 }
 PROFILE_TABLES = ("dimensional_profiles", "added_profiles")
 
@@ -31,7 +31,7 @@ ORIGINAL_TABLES: dict[str, str] = {
 
 
 def lacks_dimension_columns(connection: sqlite3.Connection) -> bool:
-    """True when a table of critiques has no column for the score or comment of a dimension."""
+    """True when a table of critiques has no column for the score, comment or recommendation of a dimension."""
     return any(
         DIMENSION_COLUMNS.keys() - _column_names(connection, table)
         for table in PROFILE_TABLES
@@ -40,7 +40,7 @@ def lacks_dimension_columns(connection: sqlite3.Connection) -> bool:
 
 
 def add_dimension_columns(connection: sqlite3.Connection) -> None:
-    """Add the score and comment columns that the tables of critiques lack; existing rows have no value there."""
+    """Add the columns of dimensions that the tables of critiques lack; existing rows have no value there."""
     for table in PROFILE_TABLES:
         _add_columns(connection, table, DIMENSION_COLUMNS)
 
@@ -154,12 +154,19 @@ def _thumbnails(connection: sqlite3.Connection) -> None:
     _add_columns(connection, "embeddings", {"thumbnail": "BLOB"})
 
 
+def _critique_details(connection: sqlite3.Connection) -> None:
+    """6: what a critique says beside its dimensions, and how it was written, as a JSON object."""
+    for table in PROFILE_TABLES:
+        _add_columns(connection, table, {"details": "TEXT"})
+
+
 MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (
     _service,
     _origin,
     _portfolio,
     _added_profiles,
     _thumbnails,
+    _critique_details,
 )
 SCHEMA_VERSION = len(MIGRATIONS)
 ADDED_TABLES = ("embeddings", "drafts", "added_profiles")

@@ -25,10 +25,12 @@ class DimensionalProfile:
         image_path: as the database has it, possibly from another machine.
         scores: by dimension.
         comments: by dimension.
+        recommendations: what to do next time, by dimension, for those that have one.
         overall_grade: text.
         origin: "human", "model", or "index" when the base model made it for retrieval only.
         created_at: as `utc_timestamp` spells it; None when missing.
         order: grows with insertion; decides which critique is newer when `created_at` is missing.
+        details: what the critique says beside its dimensions (`advisor_notes`, `strengths`), and how it was written.
         unreadable: column -> why its cell can't be read; such a cell is None or "".
     """
 
@@ -37,10 +39,12 @@ class DimensionalProfile:
     image_path: str
     scores: Mapping[str, Any]
     comments: Mapping[str, str | None]
+    recommendations: Mapping[str, str] = field(default_factory=dict)
     overall_grade: str | None
     origin: str = "human"
     created_at: str | None = None
     order: int = 0
+    details: Mapping[str, Any] = field(default_factory=dict)
     unreadable: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -108,6 +112,8 @@ PROFILE_COLUMNS = (
     "created_at",
     *(f"{name}_score" for name in DIMENSIONS),
     *(f"{name}_comment" for name in DIMENSIONS),
+    *(f"{name}_recommendation" for name in DIMENSIONS),
+    "details",
 )
 
 
@@ -125,10 +131,12 @@ def profile_from_row(row: Mapping[str, Any], order: int) -> DimensionalProfile:
         image_path=cells.label("image_path") or "",
         scores={name: cells.score(f"{name}_score") for name in DIMENSIONS},
         comments={name: cells.text(f"{name}_comment") for name in DIMENSIONS},
+        recommendations={name: text for name in DIMENSIONS if (text := cells.text(f"{name}_recommendation"))},
         overall_grade=cells.label("overall_grade"),
         origin=cells.label("origin") or "human",
         created_at=cells.timestamp("created_at"),
         order=order,
+        details=cells.json_object("details") or {},
         unreadable=cells.unreadable,
     )
 
@@ -137,6 +145,7 @@ def profile_column_values(profile: DimensionalProfile) -> tuple[Any, ...]:
     """The values of an insertion, in the order of `PROFILE_COLUMNS`."""
     scores = (profile.scores.get(name) for name in DIMENSIONS)
     comments = (profile.comments.get(name) for name in DIMENSIONS)
+    recommendations = (profile.recommendations.get(name) for name in DIMENSIONS)
     created = profile.created_at or utc_timestamp()
     return (
         profile.id,
@@ -147,6 +156,8 @@ def profile_column_values(profile: DimensionalProfile) -> tuple[Any, ...]:
         created,
         *scores,
         *comments,
+        *recommendations,
+        json.dumps(profile.details) if profile.details else None,
     )
 
 

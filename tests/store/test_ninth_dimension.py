@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from mondrian_core.store.migrations import SCHEMA_VERSION
+
 ROOT = Path(__file__).resolve().parents[2]
 NINTH = "storytelling"
 # The rubric is read when modules are imported, so each release of it gets an interpreter of its own.
@@ -62,7 +64,7 @@ def test_existing_database_gains_the_ninth_dimension_when_opened_for_writing(tmp
     run(8, database, "create")
     assert run(9, database, "read") == {"p8create": None, "c8create": None}
     assert run(9, database, "write") == {"p8create": None, "c8create": None, "p9write": 5.0, "c9write": 5.0}
-    assert (tmp_path / "mondrian.db.backup-5").is_file()
+    assert (tmp_path / f"mondrian.db.backup-{SCHEMA_VERSION}").is_file()
 
 
 def test_release_without_the_ninth_dimension_still_opens_the_database(tmp_path: Path) -> None:

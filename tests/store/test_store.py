@@ -211,6 +211,8 @@ def test_profile_round_trip(store: Store) -> None:
             origin=("human", "model")[number % 2],
             created_at=utc_timestamp(),
             order=number + 1,
+            recommendations={"lighting": "Wait for the evening."} if number else {},
+            details={"strengths": ["The sky."]} if number else {},
         )
         for number in range(5)
     ]

@@ -98,10 +98,8 @@ def create_app(service: Service) -> FastAPI:
     app.add_middleware(uploads.BodyLimit)
     app.add_middleware(SecurityMiddleware, token=service.token)
     problem_details.add_problem_handlers(app)
-    _job_routes(app, service)
-    feedback_routes.add_feedback_routes(app, service)
-    _other_routes(app, service)
-    _page_routes(app, service)
+    for add_routes in (_job_routes, feedback_routes.add_feedback_routes, _other_routes, _page_routes):
+        add_routes(app, service)
     return app
 
 

@@ -38,6 +38,7 @@ SHOWN_SIDE = 1400
 COMPARED_SIDE = 480
 LATEST_JOBS = 12
 RADAR_LABEL = "Scores by dimension"
+NAVIGATION = (("/", "Critique"),)  # path and title of the pages that every page links to, in this order
 
 
 @cache
@@ -50,7 +51,12 @@ def _templates() -> Environment:
         lstrip_blocks=True,
     )
     environment.globals.update(
-        titles=DIMENSION_TITLES, dimensions=DIMENSIONS, modes=MODES, most_text=MAX_COMMENT_LENGTH
+        titles=DIMENSION_TITLES,
+        dimensions=DIMENSIONS,
+        modes=MODES,
+        most_text=MAX_COMMENT_LENGTH,
+        navigation=NAVIGATION,
+        current_page="",
     )
     return environment
 
@@ -72,6 +78,7 @@ def front_page(service: Service) -> str:
         _templates()
         .get_template("front.html")
         .render(
+            current_page="/",
             advisors=advisors,
             latest=jobs[:LATEST_JOBS],
             charts=[(advisor_prompt, chart) for advisor_prompt, chart in charts if chart],
