@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections import Counter
+from collections import Counter, defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from mondrian_core.prompts import AdvisorPrompt
 from mondrian_core.registry import Registry
 from mondrian_core.settings import ADVISOR_ID, validate_advisor_id
 from mondrian_core.store import Store
+from mondrian_core.store.photographs import Photographs
 
 MAX_NAME_LENGTH = 200
 MAX_BIO_LENGTH = 4_000
@@ -192,24 +194,39 @@ def describe_counts(counts: AdvisorCounts) -> str:
 
 def count_for_advisor(store: Store, registry: Registry, root: Path, advisor: str) -> AdvisorCounts:
     """What the workspace holds of one advisor, also of one that is not in the table."""
-    return counts_of_advisor(critique_counts(store), registry, root, advisor)
+    return counts_of_advisor(workspace_tally(store, root), registry, advisor)
 
 
-def critique_counts(store: Store) -> Counter[str]:
-    """Number of critiques by advisor, without those that the base model made for the retrieval index."""
-    return Counter(profile.advisor for profile in store.profiles() if profile.origin != "index")
+@dataclass(frozen=True)
+class WorkspaceTally:
+    """Critiques and photographs by advisor: the number of critiques, the paths of photographs below the workspace."""
+
+    critiques: Mapping[str, int]
+    photographs: Mapping[str, set[str]]
 
 
-def counts_of_advisor(critiques: Counter[str], registry: Registry, root: Path, advisor: str) -> AdvisorCounts:
-    """As `count_for_advisor`, with the critiques of all advisors counted already."""
-    if not ADVISOR_ID.fullmatch(advisor):  # an ID from an older database names no folder
-        return AdvisorCounts(advisor=advisor, photographs=0, critiques=critiques[advisor])
+def workspace_tally(store: Store, root: Path) -> WorkspaceTally:
+    """Count once for all advisors; critiques without those that the base model made for the retrieval index."""
+    critiques = Counter(profile.advisor for profile in store.profiles() if profile.origin != "index")
+    photographs: defaultdict[str, set[str]] = defaultdict(set)
+    for photograph in Photographs(store).find():
+        photographs[photograph.advisor].add(photograph.image_path)
+    for path in (root / "source" / "advisor").glob("*/*/**/*"):
+        if path.suffix.lower() in PHOTOGRAPH_SUFFIXES and path.is_file():
+            relative = path.relative_to(root)
+            photographs[relative.parts[3]].add(relative.as_posix())
+    return WorkspaceTally(critiques, photographs)
+
+
+def counts_of_advisor(tally: WorkspaceTally, registry: Registry, advisor: str) -> AdvisorCounts:
+    """As `count_for_advisor`, with everything in the workspace counted already."""
+    named = ADVISOR_ID.fullmatch(advisor) is not None  # an ID from an older database may name no folder
     return AdvisorCounts(
         advisor=advisor,
-        photographs=len(_photograph_paths(root, advisor)),
-        critiques=critiques[advisor],
-        versions=len(registry.versions(advisor)),
-        active_version=registry.current(advisor),
+        photographs=len(tally.photographs.get(advisor, ())),
+        critiques=tally.critiques.get(advisor, 0),
+        versions=len(registry.versions(advisor)) if named else 0,
+        active_version=registry.current(advisor) if named else None,
     )
 
 
@@ -220,16 +237,6 @@ def given_id(text: str) -> str | None:
         BadInput: it is not a valid ID.
     """
     return validate_advisor_id(text.strip()) if text.strip() else None
-
-
-def _photograph_paths(root: Path, advisor: str) -> set[str]:
-    """Files in the advisor's portfolio that are named like photographs, relative to the workspace."""
-    found = set()
-    for folder in (root / "source" / "advisor").glob(f"*/{advisor}"):
-        for path in folder.rglob("*"):
-            if path.suffix.lower() in PHOTOGRAPH_SUFFIXES and path.is_file():
-                found.add(path.relative_to(root).as_posix())
-    return found
 
 
 def _checked_text(kind: str, text: str, most: int, *, lines: bool = True) -> str:

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from mondrian_core.advisors import counts_of_advisor, critique_counts, describe_counts
+from mondrian_core.advisors import counts_of_advisor, describe_counts, workspace_tally
 from mondrian_core.errors import MondrianError
 from mondrian_core.next_steps import AdvisorCounts, add_advisor_step, next_step_for
 from mondrian_core.ports import port_owner
@@ -82,8 +82,8 @@ def _database(settings: Settings) -> list[DoctorCheck]:
     try:
         root = settings.require_workspace()
         with Store(settings.database, read_only=True) as store:
-            critiques, registry = critique_counts(store), Registry(settings.adapters_root)
-            counted = [counts_of_advisor(critiques, registry, root, each) for each in store.advisor_names()]
+            tally, registry = workspace_tally(store, root), Registry(settings.adapters_root)
+            counted = [counts_of_advisor(tally, registry, each) for each in store.advisor_names()]
     except MondrianError as error:
         return [DoctorCheck("database", False, error.problem, error.next_step)]
     database = DoctorCheck("database", True, str(settings.database))

@@ -90,8 +90,8 @@ def list_advisors_command(*, options: CommandOptions = NO_OPTIONS) -> int:
 
     with _opened(options) as (store, registry, root):
         found = store.advisors()
-        critiques = advisors.critique_counts(store)
-        counted = [advisors.counts_of_advisor(critiques, registry, root, each.advisor) for each in found]
+        tally = advisors.workspace_tally(store, root)
+        counted = [advisors.counts_of_advisor(tally, registry, each.advisor) for each in found]
 
     def draw(console: Console) -> None:
         if not found:

@@ -157,10 +157,8 @@ def _texts(form: FormData) -> dict[str, str]:
 
 
 def _counts(service: Service, names: list[str]) -> list[AdvisorCounts]:
-    critiques = advisors.critique_counts(service.store)
-    return [
-        advisors.counts_of_advisor(critiques, service.adapters.registry_of(name), service.root, name) for name in names
-    ]
+    tally = advisors.workspace_tally(service.store, service.root)
+    return [advisors.counts_of_advisor(tally, service.adapters.registry_of(name), name) for name in names]
 
 
 def _advisor_json(service: Service, advisor: str) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from sse_starlette import EventSourceResponse, ServerSentEvent
 from mondrian_core.rubric import critique_json_schema
 from mondrian_core.serving.http import advisor_routes, feedback_routes, problem_details, uploads
 from mondrian_core.serving.http.pages import compared_photograph_jpeg, front_page, job_page, photograph_jpeg
+from mondrian_core.serving.http.photograph_import_routes import add_photograph_import_routes
 from mondrian_core.serving.http.responses import (
     failure_response,
     job_headers,
@@ -102,6 +103,7 @@ def create_app(service: Service) -> FastAPI:
         _job_routes,
         feedback_routes.add_feedback_routes,
         advisor_routes.add_advisor_routes,
+        add_photograph_import_routes,
         _other_routes,
         _page_routes,
     ):

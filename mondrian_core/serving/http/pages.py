@@ -38,10 +38,10 @@ SHOWN_SIDE = 1400
 COMPARED_SIDE = 480
 LATEST_JOBS = 12
 RADAR_LABEL = "Scores by dimension"
-NAVIGATION = (
+NAVIGATION = (  # path and title of the pages that every page links to, in this order
     ("/", "Critique"),
     ("/advisors", "Advisors"),
-)  # path and title of the pages that every page links to, in this order
+)
 
 
 @cache
