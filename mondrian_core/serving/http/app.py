@@ -18,6 +18,7 @@ from sse_starlette import EventSourceResponse, ServerSentEvent
 from mondrian_core.rubric import critique_json_schema
 from mondrian_core.serving.http import feedback_routes, problem_details, uploads
 from mondrian_core.serving.http.pages import compared_photograph_jpeg, front_page, job_page, photograph_jpeg
+from mondrian_core.serving.http.photograph_import_routes import add_photograph_import_routes
 from mondrian_core.serving.http.responses import (
     failure_response,
     job_headers,
@@ -98,7 +99,13 @@ def create_app(service: Service) -> FastAPI:
     app.add_middleware(uploads.BodyLimit)
     app.add_middleware(SecurityMiddleware, token=service.token)
     problem_details.add_problem_handlers(app)
-    for add_routes in (_job_routes, feedback_routes.add_feedback_routes, _other_routes, _page_routes):
+    for add_routes in (
+        _job_routes,
+        feedback_routes.add_feedback_routes,
+        add_photograph_import_routes,
+        _other_routes,
+        _page_routes,
+    ):
         add_routes(app, service)
     return app
 

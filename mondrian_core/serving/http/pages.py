@@ -38,7 +38,9 @@ SHOWN_SIDE = 1400
 COMPARED_SIDE = 480
 LATEST_JOBS = 12
 RADAR_LABEL = "Scores by dimension"
-NAVIGATION = (("/", "Critique"),)  # path and title of the pages that every page links to, in this order
+NAVIGATION = (  # path and title of the pages that every page links to, in this order
+    ("/", "Critique"),
+)
 
 
 @cache

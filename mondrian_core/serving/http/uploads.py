@@ -16,7 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mondrian_core.errors import BadInput, BadPhotograph
 from mondrian_core.files import write_atomic
-from mondrian_core.images import Photograph
+from mondrian_core.images import OpenedPhotograph
 from mondrian_core.serving.http.problem_details import UploadTooLarge, response_for_error
 from mondrian_core.serving.jobs.image_decoding import open_downscaled
 from mondrian_core.serving.jobs.job_runner import job_filename, path_inside_workspace
@@ -193,7 +193,7 @@ def _exists(path: Path) -> bool:
         return False
 
 
-def _decode(source: Path | bytes, name: str) -> Photograph:
+def _decode(source: Path | bytes, name: str) -> OpenedPhotograph:
     try:
         return open_downscaled(source)
     except BadPhotograph as error:
