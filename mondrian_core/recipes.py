@@ -482,8 +482,8 @@ def recipe_reference_markdown() -> str:
         "`mondrian train` and `mondrian retrain` (`--learning-rate 5e-4`; `--help-all` lists them all).",
         "",
         "Mondrian comes with these recipes (`--recipe small-set`; in flows `-p recipe=small-set`). Without a recipe,",
-        f"`retrain` uses `{SMALL_SET_RECIPE}` below {SMALL_SET_THRESHOLD} critiques, then `folds`, and from about 30 on",
-        f"`{DEFAULT_RECIPE}` ([why](decisions/0113-the-recipe-follows-the-number-of-critiques.md)).",
+        f"`retrain` uses `{SMALL_SET_RECIPE}` below {SMALL_SET_THRESHOLD} critiques, then `folds`, and from about 30",
+        f"on `{DEFAULT_RECIPE}` ([why](decisions/0113-the-recipe-follows-the-number-of-critiques.md)).",
         "",
     ]
     for name, path in bundled_recipes().items():

@@ -164,6 +164,14 @@ class Store(Database):
         query = f"SELECT {self._selectable('jobs', JOB_COLUMNS)} FROM jobs{answered} ORDER BY {moment} DESC LIMIT ?"
         return [_job(row) for row in self._rows(query, (COMPLETED, count))]
 
+    def jobs_of_group(self, group: str) -> list[Job]:
+        """The jobs whose ID is the group's, "-" and a number; in the order in which they were added."""
+        query = (
+            f"SELECT {self._selectable('jobs', JOB_COLUMNS)} FROM jobs WHERE id >= ? AND id < ? "
+            f"ORDER BY {self._number('jobs')}"
+        )
+        return [_job(row) for row in self._rows(query, (f"{group}-", f"{group}."))]
+
     def job_by_idempotency_key(self, idempotency_key: str) -> Job | None:
         """The job that was created with this idempotency key, or None."""
         return self._one_job("idempotency_key", idempotency_key)
