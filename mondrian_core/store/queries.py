@@ -172,6 +172,20 @@ class Store(Database):
         )
         return [_job(row) for row in self._rows(query, (f"{group}-", f"{group}."))]
 
+    def completed_job(self, advisor: str, photograph_sha256: str, requested_mode: str | None = None) -> Job | None:
+        """The last completed job of an advisor for a photograph (None: in any mode), or None."""
+        where, values = _where(
+            {
+                "advisor": advisor,
+                "photograph_sha256": photograph_sha256,
+                "status": COMPLETED,
+                "requested_mode": requested_mode,
+            }
+        )
+        query = f"SELECT {self._selectable('jobs', JOB_COLUMNS)} FROM jobs{where} ORDER BY {self._number('jobs')}"
+        rows = self._rows(query, values)
+        return _job(rows[-1]) if rows else None
+
     def job_by_idempotency_key(self, idempotency_key: str) -> Job | None:
         """The job that was created with this idempotency key, or None."""
         return self._one_job("idempotency_key", idempotency_key)
