@@ -84,6 +84,14 @@ class Store(Database):
             (advisor_prompt.advisor, advisor_prompt.name, advisor_prompt.bio, advisor_prompt.prompt),
         )
 
+    def advisor_names(self) -> dict[str, str]:
+        """Name by ID of all advisors, also of those whose prompt can't be read."""
+        return {advisor_prompt.advisor: advisor_prompt.name for advisor_prompt, _ in self._readable_advisors()}
+
+    def remove_advisor(self, advisor: str) -> None:
+        """Delete the row of an advisor; everything else that names it stays."""
+        self._write("DELETE FROM advisors WHERE id = ?", (advisor,))
+
     def profiles(self, advisor: str | None = None) -> list[DimensionalProfile]:
         """Critiques of one advisor (None: of all) in the order they were written.
 
@@ -162,6 +170,14 @@ class Store(Database):
         answered = f" WHERE status = ? AND {self._or_null('jobs', 'answer')} IS NOT NULL"
         query = f"SELECT {self._selectable('jobs', JOB_COLUMNS)} FROM jobs{answered} ORDER BY {moment} DESC LIMIT ?"
         return [_job(row) for row in self._rows(query, (COMPLETED, count))]
+
+    def jobs_of_group(self, group: str) -> list[Job]:
+        """The jobs whose ID is the group's, "-" and a number; in the order in which they were added."""
+        query = (
+            f"SELECT {self._selectable('jobs', JOB_COLUMNS)} FROM jobs WHERE id >= ? AND id < ? "
+            f"ORDER BY {self._number('jobs')}"
+        )
+        return [_job(row) for row in self._rows(query, (f"{group}-", f"{group}."))]
 
     def job_by_idempotency_key(self, idempotency_key: str) -> Job | None:
         """The job that was created with this idempotency key, or None."""

@@ -10,6 +10,7 @@ from typing import Any
 
 from mondrian_core.errors import BadInput, BadPhotograph, NothingToDo
 from mondrian_core.images import PhotographRejection
+from mondrian_core.next_steps import import_photographs_step, retrain_step
 from mondrian_core.recipes import Recipe
 from mondrian_core.registry import Registry
 from mondrian_core.retrieval.nearest_neighbors import path_below_source
@@ -171,12 +172,11 @@ class WritingDesk:
         if not self.photographs:
             raise NothingToDo(
                 f"'{self.advisor}' has no photographs yet.",
-                f"Import some: `mondrian import FOLDER --advisor {self.advisor}`.",
+                import_photographs_step(self.advisor),
             )
         raise NothingToDo(
             f"No photograph of '{self.advisor}' waits for a critique.",
-            f"Import more with `mondrian import FOLDER --advisor {self.advisor}`, "
-            f"or train: `mondrian retrain --advisor {self.advisor}`.",
+            f"{retrain_step(self.advisor)} {import_photographs_step(self.advisor)}",
         )
 
     def similar(self, sha256: str) -> SimilarPhotographs:

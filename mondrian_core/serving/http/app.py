@@ -16,7 +16,12 @@ from fastapi.responses import HTMLResponse, JSONResponse, Response
 from sse_starlette import EventSourceResponse, ServerSentEvent
 
 from mondrian_core.rubric import critique_json_schema
-from mondrian_core.serving.http import feedback_routes, problem_details, uploads
+from mondrian_core.serving.http import advisor_routes, feedback_routes, problem_details, uploads
+from mondrian_core.serving.http.advisor_group_routes import (
+    accept_advisor_group,
+    add_advisor_group_routes,
+    advisor_group_response,
+)
 from mondrian_core.serving.http.pages import compared_photograph_jpeg, front_page, job_page, photograph_jpeg
 from mondrian_core.serving.http.photograph_import_routes import add_photograph_import_routes
 from mondrian_core.serving.http.responses import (
@@ -30,6 +35,7 @@ from mondrian_core.serving.http.responses import (
 from mondrian_core.serving.http.security import SecurityMiddleware
 from mondrian_core.serving.http.service import Service
 from mondrian_core.serving.jobs import ab_comparison
+from mondrian_core.serving.jobs.advisor_groups import group_of_job
 from mondrian_core.serving.jobs.job_events import FINAL_STATUSES, JobEvent
 from mondrian_core.store import Job
 
@@ -44,6 +50,7 @@ _ADVISOR = {
     "pattern": "^[a-z0-9_-]{1,64}$",
     "description": "optional when the workspace has exactly one advisor",
 }
+_ALL = "`all`, for a group of critiques by several advisors"
 _BODY = {
     "required": True,
     "content": {
@@ -53,7 +60,7 @@ _BODY = {
                 "required": ["image"],
                 "properties": {
                     "image": {"type": "string", "format": "binary"},
-                    "advisor": _ADVISOR,
+                    "advisor": {**_ADVISOR, "description": f"{_ADVISOR['description']}; repeat it, or send {_ALL}"},
                     "mode": {"type": "string", "enum": ["baseline", "rag", "lora"]},
                 },
             }
@@ -66,7 +73,7 @@ _BODY = {
                 "properties": {
                     "path": {"type": "string", "description": "a photograph under the workspace"},
                     "image": {"type": "string", "description": "older name of `path`"},
-                    "advisor": _ADVISOR,
+                    "advisor": {"oneOf": [_ADVISOR, {"type": "array", "items": _ADVISOR, "minItems": 1}]},
                     "mode": {"type": "string", "enum": ["baseline", "rag", "lora"]},
                 },
             }
@@ -102,6 +109,8 @@ def create_app(service: Service) -> FastAPI:
     for add_routes in (
         _job_routes,
         feedback_routes.add_feedback_routes,
+        advisor_routes.add_advisor_routes,
+        add_advisor_group_routes,
         add_photograph_import_routes,
         _other_routes,
         _page_routes,
@@ -132,9 +141,7 @@ def _job_routes(app: FastAPI, service: Service) -> None:
         html = wants_html(request)
         async with service.decode_queue.slot():
             job = await _accept(service, await uploads.read_analyze_request(request), idempotency_key or None)
-        if job.status not in FINAL_STATUSES:
-            await service.job_events.wait_until_finished(job.id, preferred_wait_seconds(prefer))
-        return await run_in_threadpool(_answer, service, job.id, html)
+        return await _answer_in_time(service, job, html, preferred_wait_seconds(prefer))
 
     @app.get("/jobs/{job_id}", responses={200: _JOB, **_problem_responses(404, 406)})
     def job(request: Request, job_id: JobId) -> Response:
@@ -181,6 +188,10 @@ def _job_routes(app: FastAPI, service: Service) -> None:
 
 
 async def _accept(service: Service, wanted: uploads.AnalyzeRequest, key: str | None) -> Job:
+    """The queued job; of a group the first."""
+    if wanted.group is not None:
+        return await accept_advisor_group(service, wanted, key)
+
     def decode_and_queue() -> Job:
         advisor = wanted.advisor or uploads.only_advisor(service.store)
         service.store.advisor(advisor)
@@ -191,6 +202,14 @@ async def _accept(service: Service, wanted: uploads.AnalyzeRequest, key: str | N
         return job
 
     return await service.decode_queue.run(decode_and_queue)
+
+
+async def _answer_in_time(service: Service, job: Job, html: bool, wait_seconds: float) -> Response:
+    if group := group_of_job(job):
+        return await advisor_group_response(service, group, html, wait_seconds)
+    if job.status not in FINAL_STATUSES:
+        await service.job_events.wait_until_finished(job.id, wait_seconds)
+    return await run_in_threadpool(_answer, service, job.id, html)
 
 
 def _answer(service: Service, job_id: str, html: bool) -> Response:
@@ -231,20 +250,6 @@ async def _one(event: JobEvent) -> AsyncIterator[JobEvent]:
 
 
 def _other_routes(app: FastAPI, service: Service) -> None:
-    @app.get("/advisors")
-    def advisors() -> list[dict[str, Any]]:
-        """The advisors, and the adapter version that answers for each."""
-        serving = service.adapters.active_versions
-        return [
-            {
-                "id": advisor_prompt.advisor,
-                "name": advisor_prompt.name,
-                "bio": advisor_prompt.bio,
-                "adapter_version": serving.get(advisor_prompt.advisor) or serving.get("*"),
-            }
-            for advisor_prompt in service.store.advisors()
-        ]
-
     @app.get("/compare")
     def compare(days: Annotated[int, Query(ge=1, le=3650)] = 7) -> dict[str, Any]:
         """The A/B comparison by assigned arm; requests that named a mode are left out."""
