@@ -104,6 +104,13 @@ class Store(Database):
         found = self._profiles({"id": profile_id})
         return found[-1] if found else None
 
+    def profile_versions(self, profile_id: str) -> list[DimensionalProfile]:
+        """All versions of a critique that `save_profile` saved, the earliest first."""
+        if not self.has_table("added_profiles"):
+            return []
+        rows = self._named_rows("added_profiles", PROFILE_COLUMNS, " WHERE id = ?", (profile_id,), "ORDER BY number")
+        return [profile_from_row(row, order) for order, row in enumerate(rows, 1)]
+
     def add_profiles(self, profiles: Iterable[DimensionalProfile]) -> None:
         """Insert new critiques into `dimensional_profiles` in one transaction, as an import does.
 
