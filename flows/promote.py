@@ -11,8 +11,8 @@ from pydantic import Field
 
 from flows.parameters import AdvisorId, VersionName
 from mondrian_core.errors import GateFailed
+from mondrian_core.promotion import ManualPromotion
 from mondrian_core.registry import Registry
-from mondrian_core.stages import ManualPromotion
 from tasks.promote import inspect_version_task, manual_promote_task
 from tasks.reporting import fail_without_traceback
 from tasks.rollout import requested_rollout_plan

@@ -43,7 +43,7 @@ MAX_ASPECT = 200  # long side / short side; the image processors of Qwen's visio
 LONG_SIDE = 1024
 DECODED_SIDE = 2 * LONG_SIDE  # larger pictures are decoded reduced, to at least this long side and less than twice that
 NEAR_DUPLICATE_BITS = 10  # perceptual hashes at most this far apart: copies, mirror images, other exposures or sizes
-_ORIENTATION, _SIDEWAYS = 0x0112, (5, 6, 7, 8)
+_ORIENTATION, _SIDEWAYS, _CAMERA_DIRECTORY = 0x0112, (5, 6, 7, 8), 0x8769
 _TURNS = {
     1: None,
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -83,11 +83,11 @@ class PhotographHeader:
 
 
 @dataclass(frozen=True)
-class Photograph:
+class OpenedPhotograph:
     """An opened photograph.
 
     Attributes:
-        image: upright 8-bit RGB (sRGB); reduced where the file has at least twice `DECODED_SIDE`.
+        image: upright 8-bit RGB (sRGB); reduced where the file has at least twice the side that was asked for.
         sha256: of the file's bytes.
         width: of the file, upright, in pixels.
         height: of the file, upright, in pixels.
@@ -99,15 +99,18 @@ class Photograph:
     height: int
 
 
-def open_photograph(source: Path | bytes, max_pixels: int | None = None) -> Photograph:
+def open_photograph(
+    source: Path | bytes, max_pixels: int | None = None, decoded_side: int = DECODED_SIDE
+) -> OpenedPhotograph:
     """Open a photograph from a file or from bytes and make it upright 8-bit sRGB.
 
     Transparent pixels become white; pages and frames after the first are ignored. A large photograph is decoded reduced
-    by a whole factor, with a long side of at least `DECODED_SIDE`.
+    by a whole factor, with a long side of at least `decoded_side`.
 
     Args:
         source: the file, or its bytes.
         max_pixels: limit on width x height; None for the setting MONDRIAN_MAX_MEGAPIXELS.
+        decoded_side: pixels; the smaller, the faster a large photograph is decoded.
 
     Raises:
         BadPhotograph: with a `reason` from `PhotographRejection`.
@@ -115,12 +118,12 @@ def open_photograph(source: Path | bytes, max_pixels: int | None = None) -> Phot
     name, data = _bytes_of(source)
     with _decoder_errors_as_rejections(name), _open(name, io.BytesIO(data), data, max_pixels) as image:
         whole = image.size
-        _draft(image)
+        _draft(image, decoded_side)
         image.load()  # before the orientation is asked for: Pillow decodes a PNG for that and the error would be lost
         size = _upright_size(image, whole)
-        flat = _in_srgb(_upright(image))
+        flat = _in_srgb(_upright(image), decoded_side)
     clean = Image.frombytes("RGB", flat.size, flat.tobytes())  # a copy without metadata or file handle
-    return Photograph(clean, hashlib.sha256(data).hexdigest(), *size)
+    return OpenedPhotograph(clean, hashlib.sha256(data).hexdigest(), *size)
 
 
 def read_photograph_header(path: Path, max_pixels: int | None = None) -> PhotographHeader:
@@ -139,15 +142,18 @@ def read_photograph_header(path: Path, max_pixels: int | None = None) -> Photogr
         return PhotographHeader(*_upright_size(image, image.size), image.format or "", size)
 
 
-def read_exif(path: Path, directory: int) -> Mapping[int, Any]:
-    """One directory of a photograph's EXIF data by tag number, for any format; empty when there is none.
+def read_camera_tags(path: Path) -> Mapping[int, Any]:
+    """The tags of the camera in a photograph's EXIF data by number, for any format; empty when there are none.
+
+    The main and the EXIF directory together, whose numbers differ. The directory with the place is never read.
 
     Raises:
         BadPhotograph: when it can't be opened.
     """
     _size_of(path)
     with _decoder_errors_as_rejections(path), Image.open(path, formats=[*FORMATS, *_heif()]) as image:
-        return dict(image.getexif().get_ifd(directory))
+        tags = image.getexif()
+        return {**tags, **tags.get_ifd(_CAMERA_DIRECTORY)}
 
 
 def is_too_narrow(size: tuple[int, int]) -> bool:
@@ -218,7 +224,7 @@ def _bytes_of(source: Path | bytes) -> tuple[Path | str, bytes]:
 def _size_of(path: Path) -> int:
     try:
         status = path.stat()
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise BadPhotograph(path, PhotographRejection.MISSING, "there is no such file") from error
     if not path.is_file():
         raise BadPhotograph(path, PhotographRejection.NOT_A_PHOTOGRAPH, "it is not a file")
@@ -271,9 +277,9 @@ def _refuse_shape(name: Path | str, size: tuple[int, int], max_pixels: int | Non
         raise BadPhotograph(name, PhotographRejection.TOO_NARROW, detail, "Crop it to a less narrow part.")
 
 
-def _draft(image: Image.Image) -> None:
+def _draft(image: Image.Image, decoded_side: int) -> None:
     """Let a JPEG decoder produce a reduced picture directly; other decoders can't."""
-    image.draft(None, _bounded_size(image.size, DECODED_SIDE))
+    image.draft(None, _bounded_size(image.size, decoded_side))
 
 
 @cache
@@ -362,13 +368,13 @@ def _upright_size(image: Image.Image, size: tuple[int, int]) -> tuple[int, int]:
     return (height, width) if turned else (width, height)
 
 
-def _in_srgb(image: Image.Image) -> Image.Image:
+def _in_srgb(image: Image.Image, decoded_side: int) -> Image.Image:
     """8-bit RGB in sRGB: deep pixels scaled, an embedded profile applied, transparency composed on white."""
     profile = image.info.get("icc_profile")
     shallow = _eight_bit(image)
     if shallow.mode == "P":
         shallow = shallow.convert("RGBA" if "transparency" in shallow.info else "RGB")
-    shallow = _reduced(shallow)
+    shallow = _reduced(shallow, decoded_side)
     opacity = shallow.getchannel("A") if shallow.mode in ("LA", "RGBA", "PA") else None
     coloured = _converted(shallow, profile)
     if opacity is None:
@@ -378,9 +384,9 @@ def _in_srgb(image: Image.Image) -> Image.Image:
     return white
 
 
-def _reduced(image: Image.Image) -> Image.Image:
-    """The picture, averaged over squares of pixels where its long side is at least twice `DECODED_SIDE`."""
-    factor = max(image.size) // DECODED_SIDE
+def _reduced(image: Image.Image, decoded_side: int) -> Image.Image:
+    """The picture, averaged over squares of pixels where its long side is at least twice `decoded_side`."""
+    factor = max(image.size) // decoded_side
     if factor < 2:
         return image
     return (image.convert("L") if image.mode == "1" else image).reduce(factor)

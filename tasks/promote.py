@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,19 +10,22 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.events import emit_event
 
-from mondrian_core import rollout, stages
-from mondrian_core.errors import Broken
-from mondrian_core.registry import OBJECTIONS, AdapterVersion, Registry
+from mondrian_core import stages
+from mondrian_core.promotion import (
+    ManualPromotion,
+    inspect_version_in_subprocess,
+    promote_manually,
+    review_manual_promotion,
+)
+from mondrian_core.promotion.manual import MANUAL_REASON
+from mondrian_core.registry import Registry
 from mondrian_core.rollout import RolloutPlan
-from mondrian_core.stages import ManualPromotion, PromoteSummary, StageContext, review_manual_promotion
+from mondrian_core.stages import PromoteSummary, StageContext
 from tasks import artifact_pages
 from tasks.reporting import REGISTRY_TASK_OPTIONS, artifact_key, log_listener, publish_markdown_artifact
 from tasks.run_context import current_actor
 
 PROMOTED = "mondrian.adapter.promoted"
-MANUAL_REASON = "promoted manually"
-ROOT = Path(__file__).resolve().parent.parent
-INSPECTION_SECONDS = 600.0  # the fingerprint of a large base is a hash of all its bytes
 
 
 @task(name="promote", **REGISTRY_TASK_OPTIONS)
@@ -68,34 +68,6 @@ def inspect_version_task(request: ManualPromotion) -> tuple[str, ...]:
     return problems
 
 
-def inspect_version_in_subprocess(version: AdapterVersion, base: str) -> dict[str, Any]:
-    """The fields of an `AdapterInspection`, from a process of its own: this process holds no model.
-
-    Raises:
-        Broken: when that process fails.
-    """
-    named = (version.manifest.get("base") or {}).get("name")
-    command = [
-        sys.executable,
-        "-m",
-        "mondrian_core.models.lora.adapter_inspection",
-        str(version.path),
-        version.base_fingerprint or "",
-        *filter(None, [named, base]),
-    ]
-    try:
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=INSPECTION_SECONDS)
-    except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
-        output = error.stderr if isinstance(error.stderr, str) else ""
-        raise Broken(
-            f"{version.version} could not be compared with its base: "
-            f"{(output.strip().splitlines() or [str(error)])[-1]}",
-            f"`mondrian adapters verify --advisor {version.advisor} {version.version} --debug` shows more.",
-        ) from error
-    inspection: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return inspection
-
-
 @task(name="promote by hand", timeout_seconds=600, cache_policy=NO_CACHE)
 def manual_promote_task(
     request: ManualPromotion, *, problems: Sequence[str] = (), plan: RolloutPlan | None = None
@@ -105,25 +77,13 @@ def manual_promote_task(
     It is reviewed again: while the run waited for an approval, an evaluation may have failed. With a `plan` it starts
     with the plan's first share of the traffic.
     """
-    registry, reason = Registry(request.settings.adapters_root), request.reason or MANUAL_REASON
-    objections = review_manual_promotion(request)
-    advisor, version, before = request.advisor, request.version, request.expected.version
-    against = f" Promoted although {'; '.join(objections)}." if objections else ""
-    facts: dict[str, Any] = {
-        "expected": request.expected,
-        "actor": current_actor(),
-        "reason": reason,
-        "forced": request.force,
-        "problems": problems,
-    }
-    if plan is None:
-        rollout.require_no_active_rollout(registry, advisor)
-        registry.promote(advisor, version, detail={OBJECTIONS: list(objections)} if objections else {}, **facts)
-        return report_champion_change(PROMOTED, advisor, before, version, reason) + against
-    start = rollout.RolloutStart(version=version, plan=plan, objections=objections, **facts)
-    begun = rollout.start_rollout(registry, advisor, start)
-    changed = report_champion_change(PROMOTED, advisor, before, version, reason)
-    return f"{changed} Its rollout begins {begun.position}.{against}"
+    outcome = promote_manually(request, actor=current_actor(), inspect=lambda _version: problems, plan=plan)
+    changed = report_champion_change(
+        PROMOTED, request.advisor, outcome.before, outcome.version, request.reason or MANUAL_REASON
+    )
+    begins = f" Its rollout begins {outcome.rollout}." if outcome.rollout else ""
+    against = f" Promoted although {'; '.join(outcome.objections)}." if outcome.objections else ""
+    return f"{changed}{begins}{against}"
 
 
 def report_champion_change(event: str, advisor: str, before: str | None, after: str | None, reason: str) -> str:

@@ -15,6 +15,7 @@ DATABASE = "mondrian.db"
 # Dataset rows, checkpoints and caches can be recreated; their manifests and reports are kept as records.
 RECORD_SUFFIXES = frozenset({".json", ".jsonl", ".html", ".md", ".toml", ".csv", ".png"})
 RECORD_ONLY_FOLDERS = ("datasets", "runs")
+CACHE_FOLDERS = ("thumbnails",)
 MAX_RECORD_BYTES = 32_000_000
 _DATABASE_FILES = tuple(f"{DATABASE}{end}" for end in ("", "-wal", "-shm", "-journal"))
 
@@ -46,6 +47,8 @@ def workspace_backup_items(root: Path, leave_out: tuple[Path, ...], on_skipped: 
     for item in _walk(root, WORKSPACE, leave_out, on_skipped):
         inside = item.path.split("/")[1:]
         if len(inside) == 1 and inside[0] in _DATABASE_FILES:
+            continue
+        if inside[0] in CACHE_FOLDERS:
             continue
         if inside[0] in RECORD_ONLY_FOLDERS and not _is_record(item.file, inside):
             continue

@@ -11,15 +11,14 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 from rich.markup import escape
 
-from mondrian_core import rollout
 from mondrian_core.cli.options import AdvisorOptions, command_line_actor, settings_from_options
 from mondrian_core.cli.terminal_output import print_result
 from mondrian_core.errors import BadInput
 from mondrian_core.files import read_json
+from mondrian_core.promotion import ManualPromotion, promote_manually
 from mondrian_core.registry import OBJECTIONS, AdapterVersion, Registry
 from mondrian_core.rollout import RolloutPlan, rollout_plan_for_traffic
 from mondrian_core.settings import Settings, validate_advisor_id
-from mondrian_core.stages import ManualPromotion, review_manual_promotion
 from mondrian_core.store import Store
 
 
@@ -45,36 +44,23 @@ class PromoteOptions(RollbackOptions):
 def promote_command(*, options: PromoteOptions) -> int:
     """Make a version the champion, at once or as a staged rollout."""
     settings = settings_from_options(options)
-    registry = Registry(settings.adapters_root)
     validate_advisor_id(options.advisor)
-    version = registry.get(options.advisor, options.version)
-    rollout.require_no_active_rollout(registry, options.advisor)
-    champion = registry.reference(options.advisor)
     request = ManualPromotion(
         settings=settings,
         advisor=options.advisor,
         version=options.version,
-        expected=champion,
+        expected=Registry(settings.adapters_root).reference(options.advisor),
         force=options.force,
         reason=options.reason,
     )
-    objections = review_manual_promotion(request)
-    before = champion.version
-    facts: dict[str, Any] = {
-        "expected": champion,
-        "actor": command_line_actor(),
-        "reason": options.reason or "promoted manually",
-        "forced": options.force,
-        "problems": _base_compatibility_problems(version, settings),
-    }
-    if options.rollout or options.plan:
-        plan = _load_rollout_plan(settings, options.advisor, options.plan)
-        start = rollout.RolloutStart(version=version.version, plan=plan, objections=objections, **facts)
-        begun = rollout.start_rollout(registry, options.advisor, start)
-        return _print_champion_change(options, before, version.version, begun.position, objections)
-    detail = {OBJECTIONS: list(objections)} if objections else {}
-    registry.promote(options.advisor, version.version, detail=detail, **facts)
-    return _print_champion_change(options, before, version.version, objections=objections)
+    staged = options.rollout or options.plan is not None
+    outcome = promote_manually(
+        request,
+        actor=command_line_actor(),
+        inspect=lambda version: _base_compatibility_problems(version, settings),
+        plan=_load_rollout_plan(settings, options.advisor, options.plan) if staged else None,
+    )
+    return _print_champion_change(options, outcome.before, outcome.version, outcome.rollout, outcome.objections)
 
 
 def _base_compatibility_problems(version: AdapterVersion, settings: Settings) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from mondrian_core.gate_strictness import LoosenedSetting, loosened_settings
 # Keys of a gate report besides "verdict", "gates" and COMPARED_WITH.
 PHOTOGRAPHS = "photographs"  # the photographs with scores that it was judged on
 SETTINGS = "settings"  # `gate_strictness.judged_settings` of its recipe
-CONDITIONS = "conditions"  # base, prompt, EXIF switch and answer format (`stages.evaluation_conditions`)
+CONDITIONS = "conditions"  # base, prompt, EXIF switch and answer format (`promotion.evaluation_conditions`)
 TRAINING_INPUTS = "training_inputs"  # digest of what the retraining learned from, which evaluated the version
 
 

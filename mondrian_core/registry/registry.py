@@ -317,7 +317,7 @@ def _promotion_entry(entries: Sequence[HistoryEntry], version: str, run: str) ->
 
 
 def _require_promotable(version: AdapterVersion, forced: bool, reason: str) -> None:
-    """The rules for every caller; `promotion_decision.check_manual_promotion` adds those for manual promotions."""
+    """The rules for every caller; `promotion.check_manual_promotion` adds those for manual promotions."""
     if not version.managed:
         raise BadInput(
             f"'{version.version}' has an older layout and no manifest.",

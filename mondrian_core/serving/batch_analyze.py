@@ -11,7 +11,7 @@ from typing import Any
 from mondrian_core.critique_parsing import ParsedCritique, parse_critique_lenient
 from mondrian_core.errors import BadInput, BadPhotograph
 from mondrian_core.events import EventListener, StageFinished, StageProgressed, StageStarted, ignore_events
-from mondrian_core.images import PHOTOGRAPH_SUFFIXES, Photograph, open_photograph
+from mondrian_core.images import PHOTOGRAPH_SUFFIXES, OpenedPhotograph, open_photograph
 from mondrian_core.registry import Registry
 from mondrian_core.rubric import Critique
 from mondrian_core.serving.critique.active_adapters import ActiveAdapters
@@ -191,7 +191,9 @@ def _analyze_each(
             yield _analyze_one(job_runner, path, photograph, advisor, mode)
 
 
-def _analyze_one(job_runner: JobRunner, path: Path, photograph: Photograph, advisor: str, mode: str) -> AnalysisResult:
+def _analyze_one(
+    job_runner: JobRunner, path: Path, photograph: OpenedPhotograph, advisor: str, mode: str
+) -> AnalysisResult:
     job, _ = job_runner.store.add_job(
         advisor,
         job_filename(job_runner.root, path),

@@ -6,8 +6,7 @@ tasks all run the same functions, and pass references between stages instead of 
 
 `index` and `synthesize` are stages that run on their own. context.py: the input; summaries.py: the results;
 accelerator_lock.py: one stage at a time; change_detection.py: whether a retraining has new inputs;
-training_data.py and evaluation_data.py: the data of both; promotion_decision.py: the decision as a pure function;
-evaluation_conditions.py: what an evaluation depends on.
+training_data.py and evaluation_data.py: the data of both; promotion_decision.py: the decision as a pure function.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from mondrian_core.stages.dataset import dataset_stage
 from mondrian_core.stages.evaluate import evaluate_stage
 from mondrian_core.stages.index import index_stage, indexed_photographs
 from mondrian_core.stages.link import link_stage
-from mondrian_core.stages.promote import ManualPromotion, promote_stage, review_manual_promotion
+from mondrian_core.stages.promote import promote_stage
 from mondrian_core.stages.register import register_stage
 from mondrian_core.stages.summaries import (
     DatasetSummary,
@@ -51,7 +50,6 @@ __all__ = [
     "EvaluateSummary",
     "IndexSummary",
     "LinkSummary",
-    "ManualPromotion",
     "PromoteSummary",
     "RegisterSummary",
     "StageContext",
@@ -74,7 +72,6 @@ __all__ = [
     "require_changed_inputs",
     "retrain_adapter",
     "retraining_lock",
-    "review_manual_promotion",
     "synthesize_stage",
     "train_stage",
     "with_seed",

@@ -10,6 +10,7 @@ from mondrian_core.errors import BadInput, translate_foreign_errors
 from mondrian_core.events import EventListener, StageNotice, StageStarted, ignore_events
 from mondrian_core.gate_strictness import judged_settings
 from mondrian_core.portable_paths import without_absolute_paths
+from mondrian_core.promotion import EvaluationConditions, answer_schema_digest
 from mondrian_core.prompts import AdvisorPrompt, prompt_digest
 from mondrian_core.registry import (
     CONDITIONS,
@@ -27,7 +28,6 @@ from mondrian_core.stages.accelerator_lock import on_accelerator
 from mondrian_core.stages.change_detection import training_inputs_digest
 from mondrian_core.stages.context import StageContext
 from mondrian_core.stages.dataset import open_run_dataset
-from mondrian_core.stages.evaluation_conditions import EvaluationConditions, answer_schema_digest
 from mondrian_core.stages.summaries import EvaluateSummary, TrainSummary, read_stage_summary, write_stage_summary
 
 if TYPE_CHECKING:

@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mondrian_core import rollout
-from mondrian_core.errors import ChampionChanged, GateFailed, NothingToDo, UnknownVersion
+from mondrian_core.errors import ChampionChanged, GateFailed
 from mondrian_core.events import EventListener, StageStarted, ignore_events
-from mondrian_core.registry import AdapterVersion, ChampionReference, Registry
+from mondrian_core.promotion import conditions_in_force, registered_champion
+from mondrian_core.registry import AdapterVersion, ChampionReference
 from mondrian_core.settings import Settings
 from mondrian_core.stages.context import StageContext
-from mondrian_core.stages.evaluation_conditions import conditions_in_force
 from mondrian_core.stages.promotion_decision import (
     Keep,
     Promote,
     Reject,
-    check_manual_promotion,
     decide_registered_promotion,
-    deciding_evaluation,
     keep_for_reevaluation,
-    promotion_objections,
 )
 from mondrian_core.stages.summaries import (
     PromoteSummary,
@@ -47,7 +43,7 @@ def _promote_summary(context: StageContext, version: str) -> PromoteSummary:
     if (done := registry.promotion_by(advisor, version, context.run)) is not None:
         return PromoteSummary("promoted", version, done.reason)
     champion, candidate = registry.reference(advisor), registry.get(advisor, version)
-    present = _version_of(registry, advisor, champion)
+    present = registered_champion(registry, advisor, champion)
     if present is not None and present.content == candidate.content:
         return PromoteSummary("unchanged", present.version, _unchanged_sentence(present))
     settings = Settings(workspace=context.root, adapters=Path(context.adapters), base_model=context.base_model)
@@ -69,14 +65,6 @@ def _promote_summary(context: StageContext, version: str) -> PromoteSummary:
     if isinstance(decision, Keep):
         return PromoteSummary("candidate", version, decision.sentence, decision.command)
     return PromoteSummary("rejected", version, decision.sentence)
-
-
-def _version_of(registry: Registry, advisor: str, champion: ChampionReference) -> AdapterVersion | None:
-    """The champion as a version; None for the base alone, and for a champion whose files are gone."""
-    try:
-        return registry.get(advisor, champion.version) if champion.version else None
-    except UnknownVersion:
-        return None
 
 
 def _unchanged_sentence(champion: AdapterVersion) -> str:
@@ -102,49 +90,3 @@ def _promote_now_or_staged(context: StageContext, version: str, champion: Champi
     start = rollout.RolloutStart(version=version, plan=plan, reason=sentence, **facts)
     begun = rollout.start_rollout(context.registry, context.advisor, start)
     return f"{sentence} Its rollout begins {begun.position}."
-
-
-@dataclass(frozen=True, kw_only=True)
-class ManualPromotion:
-    """A person's request to promote a version.
-
-    Attributes:
-        settings: of the registry, and of the base, prompt and switches that would serve the version.
-        expected: the champion that the version replaces; another champion by then stops the promotion.
-        force: promote although the gates speak against it; needs a reason.
-        reason: for the registry's history.
-    """
-
-    settings: Settings
-    advisor: str
-    version: str
-    expected: ChampionReference
-    force: bool = False
-    reason: str = ""
-
-
-def review_manual_promotion(request: ManualPromotion) -> tuple[str, ...]:
-    """Check a person's request; gives what speaks against it and was overridden, for the history.
-
-    Raises:
-        NothingToDo: it has the champion's weights.
-        GateFailed: the gates or the conditions refuse the version and the request is not forced.
-        BadInput: a reason is missing.
-    """
-    registry, advisor = Registry(request.settings.adapters_root), request.advisor
-    version = registry.get(advisor, request.version)
-    champion = _version_of(registry, advisor, request.expected)
-    if champion is not None and champion.version != version.version and champion.content == version.content:
-        raise NothingToDo(
-            f"{version.version} of '{advisor}' has exactly the weights of the champion {champion.version}.",
-            "Nothing was changed.",
-        )
-    now = conditions_in_force(request.settings, advisor)
-    return check_manual_promotion(
-        version,
-        request.expected,
-        force=request.force,
-        reason=request.reason,
-        objections=promotion_objections(version, champion, now),
-        decides=deciding_evaluation(version, now),
-    )

@@ -160,6 +160,16 @@ def _critique_details(connection: sqlite3.Connection) -> None:
         _add_columns(connection, table, {"details": "TEXT"})
 
 
+def _photographs(connection: sqlite3.Connection) -> None:
+    """7: the photographs of a workspace, by advisor and SHA-256; `camera` is a JSON object without place and owner."""
+    connection.execute(
+        "CREATE TABLE IF NOT EXISTS photographs (advisor_id TEXT NOT NULL, sha256 TEXT NOT NULL, "
+        "image_path TEXT NOT NULL, portfolio INTEGER NOT NULL, width INTEGER NOT NULL, height INTEGER NOT NULL, "
+        "taken_at TEXT, camera TEXT NOT NULL, imported_at TEXT NOT NULL, PRIMARY KEY (advisor_id, sha256))"
+    )
+    _add_index(connection, "photographs_by_sha256", "photographs", "sha256")
+
+
 MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (
     _service,
     _origin,
@@ -167,6 +177,7 @@ MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (
     _added_profiles,
     _thumbnails,
     _critique_details,
+    _photographs,
 )
 SCHEMA_VERSION = len(MIGRATIONS)
-ADDED_TABLES = ("embeddings", "drafts", "added_profiles")
+ADDED_TABLES = ("embeddings", "drafts", "added_profiles", "photographs")

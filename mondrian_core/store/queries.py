@@ -84,6 +84,14 @@ class Store(Database):
             (advisor_prompt.advisor, advisor_prompt.name, advisor_prompt.bio, advisor_prompt.prompt),
         )
 
+    def advisor_names(self) -> dict[str, str]:
+        """Name by ID of all advisors, also of those whose prompt can't be read."""
+        return {advisor_prompt.advisor: advisor_prompt.name for advisor_prompt, _ in self._readable_advisors()}
+
+    def remove_advisor(self, advisor: str) -> None:
+        """Delete the row of an advisor; everything else that names it stays."""
+        self._write("DELETE FROM advisors WHERE id = ?", (advisor,))
+
     def profiles(self, advisor: str | None = None) -> list[DimensionalProfile]:
         """Critiques of one advisor (None: of all) in the order they were written.
 

@@ -10,22 +10,22 @@ import pytest
 
 from mondrian_core.errors import BadInput, GateFailed
 from mondrian_core.gate_strictness import judged_settings
+from mondrian_core.promotion import (
+    EvaluationConditions,
+    check_manual_promotion,
+    condition_differences,
+    conditions_in_force,
+    promotion_objections,
+)
 from mondrian_core.prompts import AdvisorPrompt, prompt_digest
 from mondrian_core.recipes import Recipe, recipe_from_values
 from mondrian_core.registry import AdapterVersion, ChampionReference, RecordedEvaluation
 from mondrian_core.settings import Settings
-from mondrian_core.stages.evaluation_conditions import (
-    EvaluationConditions,
-    condition_differences,
-    conditions_in_force,
-)
 from mondrian_core.stages.promotion_decision import (
     Keep,
     Promote,
     Reject,
-    check_manual_promotion,
     decide_registered_promotion,
-    promotion_objections,
 )
 from mondrian_core.store import Store
 from tests.registry.conftest import gate_report

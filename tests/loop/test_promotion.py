@@ -16,13 +16,13 @@ from mondrian_core import stages
 from mondrian_core.errors import BadInput
 from mondrian_core.gate_strictness import judged_settings
 from mondrian_core.models.base_model import base_fingerprint
+from mondrian_core.promotion import check_manual_promotion
 from mondrian_core.prompts import AdvisorPrompt, prompt_digest
 from mondrian_core.recipes import recipe_from_values
 from mondrian_core.registry import ChampionReference, Registry
 from mondrian_core.rollout import active_rollout
 from mondrian_core.settings import Settings
 from mondrian_core.stages import DatasetSummary, EvaluateSummary, PromoteSummary, StageContext, TrainSummary, register
-from mondrian_core.stages.promotion_decision import check_manual_promotion
 from mondrian_core.store import Store
 from tests.registry.conftest import gate_report, manifest, served_conditions, write_adapter
 from tests.registry.faults import killed_at

@@ -187,7 +187,7 @@ def exif_on(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> Machine:
 
 
 def other_schema(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> Machine:
-    schema = "mondrian_core.stages.evaluation_conditions.critique_json_schema"
+    schema = "mondrian_core.promotion.evaluation_conditions.critique_json_schema"
     monkeypatch.setattr(schema, lambda: {"type": "object"})
     return machine
 

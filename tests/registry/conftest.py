@@ -15,9 +15,9 @@ from mondrian_core.evaluation.gates import definitions
 from mondrian_core.evaluation.gates.gate import Requirement
 from mondrian_core.gate_strictness import judged_settings
 from mondrian_core.models.base_model import base_record
+from mondrian_core.promotion import EvaluationConditions, answer_schema_digest
 from mondrian_core.recipes import Recipe
 from mondrian_core.registry import Registry
-from mondrian_core.stages.evaluation_conditions import EvaluationConditions, answer_schema_digest
 
 RANK = 4
 MODULE = "language_model.model.layers.0.self_attn.q_proj"

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from mondrian_core.errors import BadInput, GateFailed
+from mondrian_core.promotion import check_manual_promotion
 from mondrian_core.registry.version import AdapterVersion, ChampionReference, VersionState
-from mondrian_core.stages.promotion_decision import Keep, Promote, Reject, check_manual_promotion, decide_promotion
+from mondrian_core.stages.promotion_decision import Keep, Promote, Reject, decide_promotion
 from tests.registry.conftest import GATES, gate_report
 
 NOBODY, V1 = ChampionReference(), ChampionReference("v0001", "1" * 64)

@@ -33,17 +33,17 @@ from mondrian_core.data.linking.link_manifest import (
     LinkManifest,
 )
 from mondrian_core.data.linking.photograph_files import exclusion_reason
-from mondrian_core.data.linking.photograph_paths import PathResolution, SourceTree
-from mondrian_core.data.linking.text_decoding import UnknownEncodingError, decode_text
 from mondrian_core.errors import BadPhotograph
 from mondrian_core.events import EventListener, StageNotice, StageProgressed, ignore_events
 from mondrian_core.files import file_sha256
 from mondrian_core.images import PhotographHeader, read_photograph_header
+from mondrian_core.photograph_paths import PathResolution, SourceTree
 from mondrian_core.portable_paths import redacted_path
 from mondrian_core.rubric import DIMENSIONS, MAX_SCORE, MIN_SCORE, Critique, training_target
 from mondrian_core.store import COMPLETED, DimensionalProfile, Job, Store
 from mondrian_core.store.corrections import corrected_job_id
 from mondrian_core.store.drafts import CORRECTED, DISCARDED, WAITING, Draft, DraftStore, UnreadableDraft
+from mondrian_core.text_decoding import UnknownEncodingError, decode_text
 
 __all__ = ["ExcludedRecord", "ExclusionReason", "LinkManifest", "LinkedRecord", "link_critiques"]
 

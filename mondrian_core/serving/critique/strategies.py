@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from mondrian_core.critique_parsing import CritiqueParseError, parse_critique_lenient, parse_critique_strict
 from mondrian_core.errors import AnswerUnparsable
+from mondrian_core.exif import messages_with_exif
 from mondrian_core.photograph_model import Question
 from mondrian_core.pixel_files import PixelFile
 from mondrian_core.prompts import AdvisorPrompt, comparison_messages, critique_messages
@@ -24,7 +25,6 @@ from mondrian_core.retrieval.nearest_neighbors import (
 from mondrian_core.rubric import Critique
 from mondrian_core.served_scores import with_served_scores
 from mondrian_core.serving.critique.adapter_source import ServedAdapter
-from mondrian_core.serving.critique.exif import messages_with_exif
 from mondrian_core.serving.engine.interface import Engine, Reply
 from mondrian_core.settings import AnalysisMode
 from mondrian_core.text_quality import critique_text_problem

@@ -15,7 +15,7 @@ from fastapi.responses import HTMLResponse, JSONResponse, Response
 from sse_starlette import EventSourceResponse, ServerSentEvent
 
 from mondrian_core.rubric import critique_json_schema
-from mondrian_core.serving.http import feedback_routes, problem_details, uploads
+from mondrian_core.serving.http import advisor_routes, feedback_routes, problem_details, uploads
 from mondrian_core.serving.http.api_docs import add_api_docs
 from mondrian_core.serving.http.error_pages import ErrorPages, UnexpectedErrors
 from mondrian_core.serving.http.login_routes import add_login_routes
@@ -26,6 +26,7 @@ from mondrian_core.serving.http.pages import (
     photograph_jpeg,
     program_version,
 )
+from mondrian_core.serving.http.photograph_import_routes import add_photograph_import_routes
 from mondrian_core.serving.http.responses import (
     failure_response,
     job_headers,
@@ -110,7 +111,15 @@ def create_app(service: Service) -> FastAPI:
     app.add_middleware(SecurityMiddleware, sessions=sessions)
     app.add_middleware(ErrorPages)  # the last one is the outermost
     problem_details.add_problem_handlers(app)
-    for add_routes in (_job_routes, feedback_routes.add_feedback_routes, _other_routes, _page_routes, add_api_docs):
+    for add_routes in (
+        _job_routes,
+        feedback_routes.add_feedback_routes,
+        advisor_routes.add_advisor_routes,
+        add_photograph_import_routes,
+        _other_routes,
+        _page_routes,
+        add_api_docs,
+    ):
         add_routes(app, service)
     add_login_routes(app, sessions)
     return app
@@ -230,20 +239,6 @@ async def _one(event: JobEvent) -> AsyncIterator[JobEvent]:
 
 
 def _other_routes(app: FastAPI, service: Service) -> None:
-    @app.get("/advisors")
-    def advisors() -> list[dict[str, Any]]:
-        """The advisors, and the adapter version that answers for each."""
-        serving = service.adapters.active_versions
-        return [
-            {
-                "id": advisor_prompt.advisor,
-                "name": advisor_prompt.name,
-                "bio": advisor_prompt.bio,
-                "adapter_version": serving.get(advisor_prompt.advisor) or serving.get("*"),
-            }
-            for advisor_prompt in service.store.advisors()
-        ]
-
     @app.get("/compare")
     def compare(days: Annotated[int, Query(ge=1, le=3650)] = 7) -> dict[str, Any]:
         """The A/B comparison by assigned arm; requests that named a mode are left out."""

@@ -9,12 +9,12 @@ import threading
 from dataclasses import replace
 from pathlib import Path
 
-from mondrian_core.images import LONG_SIDE, Photograph, downscale_to_fit, open_photograph
+from mondrian_core.images import LONG_SIDE, OpenedPhotograph, downscale_to_fit, open_photograph
 
 _decode_lock = threading.Lock()
 
 
-def open_downscaled(source: Path | bytes, long_side: int = LONG_SIDE) -> Photograph:
+def open_downscaled(source: Path | bytes, long_side: int = LONG_SIDE) -> OpenedPhotograph:
     """Decode all of a photograph and scale it down to a long side of at most `long_side` pixels.
 
     SHA-256, width and height are the original file's.

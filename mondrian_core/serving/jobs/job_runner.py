@@ -20,6 +20,7 @@ from mondrian_core.errors import (
     NoDatabase,
     NoWorkspace,
 )
+from mondrian_core.exif import exif_description
 from mondrian_core.files import file_sha256, path_as_spelled_on_disk, write_atomic
 from mondrian_core.images import downscale_to_fit
 from mondrian_core.pixel_files import PixelFile, PixelFileCache
@@ -28,7 +29,6 @@ from mondrian_core.retrieval.nearest_neighbors import ReferencePhotograph, path_
 from mondrian_core.rollout import FAULT_KEY, Fault
 from mondrian_core.serving.critique.active_adapters import ActiveAdapters
 from mondrian_core.serving.critique.adapter_source import ServedAdapter
-from mondrian_core.serving.critique.exif import exif_description
 from mondrian_core.serving.critique.fallback_chain import (
     ChainExhausted,
     FallbackHop,

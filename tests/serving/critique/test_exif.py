@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 from PIL.TiffImagePlugin import IFDRational
 
+from mondrian_core.exif import exif_description, messages_with_exif
 from mondrian_core.prompts import AdvisorPrompt, critique_messages
 from mondrian_core.serving.batch_analyze import BatchRequest, analyze_photographs
-from mondrian_core.serving.critique.exif import exif_description, messages_with_exif
 from mondrian_core.serving.http.pages import photograph_jpeg
 from mondrian_core.settings import Settings
 from mondrian_core.store import Store
