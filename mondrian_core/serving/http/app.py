@@ -6,7 +6,6 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from importlib import metadata
 from typing import Annotated, Any
 
 from anyio import CapacityLimiter, to_thread
@@ -22,7 +21,16 @@ from mondrian_core.serving.http.advisor_group_routes import (
     add_advisor_group_routes,
     advisor_group_response,
 )
-from mondrian_core.serving.http.pages import compared_photograph_jpeg, front_page, job_page, photograph_jpeg
+from mondrian_core.serving.http.api_docs import add_api_docs
+from mondrian_core.serving.http.error_pages import ErrorPages, UnexpectedErrors
+from mondrian_core.serving.http.login_routes import add_login_routes
+from mondrian_core.serving.http.pages import (
+    compared_photograph_jpeg,
+    front_page,
+    job_page,
+    photograph_jpeg,
+    program_version,
+)
 from mondrian_core.serving.http.photograph_import_routes import add_photograph_import_routes
 from mondrian_core.serving.http.responses import (
     failure_response,
@@ -34,6 +42,7 @@ from mondrian_core.serving.http.responses import (
 )
 from mondrian_core.serving.http.security import SecurityMiddleware
 from mondrian_core.serving.http.service import Service
+from mondrian_core.serving.http.sessions import Sessions
 from mondrian_core.serving.jobs import ab_comparison
 from mondrian_core.serving.jobs.advisor_groups import group_of_job
 from mondrian_core.serving.jobs.job_events import FINAL_STATUSES, JobEvent
@@ -97,14 +106,17 @@ def create_app(service: Service) -> FastAPI:
     app = FastAPI(
         title="Mondrian",
         description=about,
-        version=_version(),
+        version=program_version(),
         lifespan=lifespan,
         responses=_problem_responses(400, 401, 422, 503),
         docs_url=None,
         redoc_url=None,
     )
+    sessions = Sessions(service.token, service.workspace) if service.token else None
+    app.add_middleware(UnexpectedErrors)
     app.add_middleware(uploads.BodyLimit)
-    app.add_middleware(SecurityMiddleware, token=service.token)
+    app.add_middleware(SecurityMiddleware, sessions=sessions)
+    app.add_middleware(ErrorPages)  # the last one is the outermost
     problem_details.add_problem_handlers(app)
     for add_routes in (
         _job_routes,
@@ -115,16 +127,11 @@ def create_app(service: Service) -> FastAPI:
         add_photograph_import_routes,
         _other_routes,
         _page_routes,
+        add_api_docs,
     ):
         add_routes(app, service)
+    add_login_routes(app, sessions)
     return app
-
-
-def _version() -> str:
-    try:
-        return metadata.version("mondrian")
-    except metadata.PackageNotFoundError:
-        return "unknown"  # a checkout that is not installed
 
 
 def _job_routes(app: FastAPI, service: Service) -> None:
