@@ -15,7 +15,7 @@ from fastapi.responses import HTMLResponse, JSONResponse, Response
 from sse_starlette import EventSourceResponse, ServerSentEvent
 
 from mondrian_core.rubric import critique_json_schema
-from mondrian_core.serving.http import advisor_routes, feedback_routes, problem_details, uploads
+from mondrian_core.serving.http import advisor_routes, feedback_routes, problem_details, start_routes, uploads
 from mondrian_core.serving.http.advisor_group_routes import (
     accept_advisor_group,
     add_advisor_group_routes,
@@ -122,6 +122,7 @@ def create_app(service: Service) -> FastAPI:
         _job_routes,
         feedback_routes.add_feedback_routes,
         advisor_routes.add_advisor_routes,
+        start_routes.add_start_routes,
         add_advisor_group_routes,
         add_photograph_import_routes,
         _other_routes,

@@ -43,6 +43,7 @@ RADAR_LABEL = "Scores by dimension"
 NAVIGATION = (  # path and title of the pages that every page links to, in this order
     ("/", "Critique"),
     ("/advisors", "Advisors"),
+    ("/start", "First steps"),
 )
 
 
