@@ -5,7 +5,9 @@ question: {"die": times to die, "hang": seconds, "waits": signs of life while it
 seconds a token, "texts": answers in order, "expected": scores by dimension, "embedding": of every photograph,
 "unsound": names of adapter folders with problems, "no_base": true, "deadly", "garbled": names of adapter folders that
 kill the process or answer nonsense ("*": all, and the base), "refuse": the model refuses the photograph, "odd": names
-of adapter folders that raise an unexpected error, "record_pixels": file for the size and hash of the image}.
+of adapter folders that raise an unexpected error, "record_pixels": file for the size and hash of the image,
+"record_question": file for the schema, words and sampling of the question}. An answer of more tokens than the question
+allows ends with the reason "length".
 """
 
 from __future__ import annotations
@@ -48,6 +50,10 @@ class FakeEngine:
             image = load_image(question.image)
             seen = {"size": image.size, "sha256": hashlib.sha256(image.tobytes()).hexdigest()}
             Path(path).write_text(json.dumps(seen))
+        if path := orders.get("record_question"):
+            asked = {"schema": question.schema, "messages": question.messages}
+            sampling = {"temperature": question.temperature, "seed": question.seed, "max_tokens": question.max_tokens}
+            Path(path).write_text(json.dumps({**asked, **sampling}))
         self._refuse(question, orders)
         tokens = decode(orders, on_token or (lambda count: None))
         text = self._text(question, orders)
@@ -55,7 +61,7 @@ class FakeEngine:
         drafted, accepted = (4, 3) if question.precedents else (0, 0)
         return Reply(
             text=text,
-            finish_reason="stop",
+            finish_reason="length" if tokens > question.max_tokens else "stop",
             tokens=tokens,
             prompt_tokens=100,
             image_tokens=56,

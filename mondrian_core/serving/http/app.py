@@ -22,6 +22,8 @@ from mondrian_core.serving.http.advisor_group_routes import (
     add_advisor_group_routes,
     advisor_group_response,
 )
+from mondrian_core.serving.http.openai_errors import OpenAIErrors
+from mondrian_core.serving.http.openai_routes import add_openai_routes
 from mondrian_core.serving.http.pages import compared_photograph_jpeg, front_page, job_page, photograph_jpeg
 from mondrian_core.serving.http.photograph_import_routes import add_photograph_import_routes
 from mondrian_core.serving.http.responses import (
@@ -105,11 +107,13 @@ def create_app(service: Service) -> FastAPI:
     )
     app.add_middleware(uploads.BodyLimit)
     app.add_middleware(SecurityMiddleware, token=service.token)
+    app.add_middleware(OpenAIErrors)
     problem_details.add_problem_handlers(app)
     for add_routes in (
         _job_routes,
         feedback_routes.add_feedback_routes,
         add_advisor_group_routes,
+        add_openai_routes,
         add_photograph_import_routes,
         _other_routes,
         _page_routes,
