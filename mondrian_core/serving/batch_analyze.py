@@ -125,7 +125,7 @@ def analyze_photographs(
         )
         total = len(photographs) * len(modes)
         listen(StageStarted("analyze", total, f"loading {settings.base}"))
-        engine = engine or _local_engine(settings.base)
+        engine = engine or _local_engine(settings)
         adapters = ActiveAdapters(registry, source, engine.check, listen)
         job_runner = JobRunner(
             store=store,
@@ -169,10 +169,10 @@ def _is_photograph(path: Path, folder: Path) -> bool:
     return path.suffix.lower() in PHOTOGRAPH_SUFFIXES and not hidden and path.is_file()
 
 
-def _local_engine(base: str) -> Engine:
+def _local_engine(settings: Settings) -> Engine:
     from mondrian_core.serving.engine.local_engine import LocalEngine
 
-    return LocalEngine(base)
+    return LocalEngine(settings.base, adapter_cache_bytes=settings.adapter_cache_bytes)
 
 
 def _analyze_each(

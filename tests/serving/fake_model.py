@@ -6,8 +6,8 @@ seconds a token, "texts": answers in order, "expected": scores by dimension, "em
 "unsound": names of adapter folders with problems, "no_base": true, "deadly", "garbled": names of adapter folders that
 kill the process or answer nonsense ("*": all, and the base), "refuse": the model refuses the photograph, "odd": names
 of adapter folders that raise an unexpected error, "record_pixels": file for the size and hash of the image,
-"record_question": file for the schema, words and sampling of the question}. An answer of more tokens than the question
-allows ends with the reason "length".
+"cached": adapters that fit into memory, "record_question": file for the schema, words and sampling of the question}. An
+answer of more tokens than the question allows ends with the reason "length".
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from mondrian_core.errors import BadAdapter, BadPhotograph, BaseModelUnavailable
 from mondrian_core.photograph_model import OnToken, Question
 from mondrian_core.pixel_files import load_image
 from mondrian_core.rubric import DIMENSIONS, canonical_answer, make_critique
-from mondrian_core.serving.engine.interface import Engine, Reply
+from mondrian_core.serving.engine.interface import AdapterCacheUse, Engine, Reply
 from mondrian_core.serving.engine.model_process import serve_model_process
 
 
@@ -35,6 +35,7 @@ class FakeEngine:
 
     def __init__(self, control: Path) -> None:
         self.control, self.asked = control, 0
+        self.loaded: list[Path] = []
         if self._orders().get("no_base"):
             raise BaseModelUnavailable("The base model fake can't be loaded.", "Name another.")
 
@@ -93,6 +94,14 @@ class FakeEngine:
 
     def check(self, folder: Path) -> tuple[str, ...]:
         return ("it is unsound",) if folder.name in self._orders().get("unsound", []) else ()
+
+    def load_adapter(self, folder: Path) -> AdapterCacheUse:
+        """Remember the folder; each adapter takes a megabyte of a budget of "cached" adapters."""
+        if problems := self.check(folder):
+            raise BadAdapter(f"The adapter is unsound: {problems}.", "Name another.")
+        room = self._orders().get("cached", 8)
+        self.loaded = [*(each for each in self.loaded if each != folder), folder][-room:]
+        return AdapterCacheUse(len(self.loaded), len(self.loaded) << 20, room << 20)
 
     def _orders(self) -> dict[str, Any]:
         return json.loads(self.control.read_text()) if self.control.exists() else {}
