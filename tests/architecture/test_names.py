@@ -16,6 +16,7 @@ VAGUE = {"utils", "util", "helpers", "helper", "common", "manager", "misc", "bas
 # Packages, commands and recipe tables whose names are ordinary words of the trade and need no definition.
 ORDINARY = {
     "adapters",
+    "advisors",
     "analyze",
     "charts",
     "cli",

@@ -6,7 +6,6 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from importlib import metadata
 from typing import Annotated, Any
 
 from anyio import CapacityLimiter, to_thread
@@ -16,15 +15,24 @@ from fastapi.responses import HTMLResponse, JSONResponse, Response
 from sse_starlette import EventSourceResponse, ServerSentEvent
 
 from mondrian_core.rubric import critique_json_schema
-from mondrian_core.serving.http import feedback_routes, problem_details, uploads
+from mondrian_core.serving.http import advisor_routes, feedback_routes, problem_details, uploads
 from mondrian_core.serving.http.advisor_group_routes import (
     accept_advisor_group,
     add_advisor_group_routes,
     advisor_group_response,
 )
+from mondrian_core.serving.http.api_docs import add_api_docs
+from mondrian_core.serving.http.error_pages import ErrorPages, UnexpectedErrors
+from mondrian_core.serving.http.login_routes import add_login_routes
 from mondrian_core.serving.http.openai_errors import OpenAIErrors
 from mondrian_core.serving.http.openai_routes import add_openai_routes
-from mondrian_core.serving.http.pages import compared_photograph_jpeg, front_page, job_page, photograph_jpeg
+from mondrian_core.serving.http.pages import (
+    compared_photograph_jpeg,
+    front_page,
+    job_page,
+    photograph_jpeg,
+    program_version,
+)
 from mondrian_core.serving.http.photograph_import_routes import add_photograph_import_routes
 from mondrian_core.serving.http.responses import (
     failure_response,
@@ -36,6 +44,7 @@ from mondrian_core.serving.http.responses import (
 )
 from mondrian_core.serving.http.security import SecurityMiddleware
 from mondrian_core.serving.http.service import Service
+from mondrian_core.serving.http.sessions import Sessions
 from mondrian_core.serving.jobs import ab_comparison
 from mondrian_core.serving.jobs.advisor_groups import group_of_job
 from mondrian_core.serving.jobs.job_events import FINAL_STATUSES, JobEvent
@@ -99,34 +108,33 @@ def create_app(service: Service) -> FastAPI:
     app = FastAPI(
         title="Mondrian",
         description=about,
-        version=_version(),
+        version=program_version(),
         lifespan=lifespan,
         responses=_problem_responses(400, 401, 422, 503),
         docs_url=None,
         redoc_url=None,
     )
+    sessions = Sessions(service.token, service.workspace) if service.token else None
+    app.add_middleware(UnexpectedErrors)
     app.add_middleware(uploads.BodyLimit)
-    app.add_middleware(SecurityMiddleware, token=service.token)
+    app.add_middleware(SecurityMiddleware, sessions=sessions)
     app.add_middleware(OpenAIErrors)
+    app.add_middleware(ErrorPages)  # the last one is the outermost
     problem_details.add_problem_handlers(app)
     for add_routes in (
         _job_routes,
         feedback_routes.add_feedback_routes,
+        advisor_routes.add_advisor_routes,
         add_advisor_group_routes,
         add_openai_routes,
         add_photograph_import_routes,
         _other_routes,
         _page_routes,
+        add_api_docs,
     ):
         add_routes(app, service)
+    add_login_routes(app, sessions)
     return app
-
-
-def _version() -> str:
-    try:
-        return metadata.version("mondrian")
-    except metadata.PackageNotFoundError:
-        return "unknown"  # a checkout that is not installed
 
 
 def _job_routes(app: FastAPI, service: Service) -> None:
@@ -253,20 +261,6 @@ async def _one(event: JobEvent) -> AsyncIterator[JobEvent]:
 
 
 def _other_routes(app: FastAPI, service: Service) -> None:
-    @app.get("/advisors")
-    def advisors() -> list[dict[str, Any]]:
-        """The advisors, and the adapter version that answers for each."""
-        serving = service.adapters.active_versions
-        return [
-            {
-                "id": advisor_prompt.advisor,
-                "name": advisor_prompt.name,
-                "bio": advisor_prompt.bio,
-                "adapter_version": serving.get(advisor_prompt.advisor) or serving.get("*"),
-            }
-            for advisor_prompt in service.store.advisors()
-        ]
-
     @app.get("/compare")
     def compare(days: Annotated[int, Query(ge=1, le=3650)] = 7) -> dict[str, Any]:
         """The A/B comparison by assigned arm; requests that named a mode are left out."""

@@ -23,6 +23,7 @@ from mondrian_core.errors import (
 )
 from mondrian_core.serving.jobs.worker import QueueFull
 
+PROBLEM_MEDIA_TYPE = "application/problem+json"
 _PHOTOGRAPH_STATUS = {"too_large": 413, "not_a_photograph": 415, "raw": 415, "missing": 404}
 
 
@@ -64,6 +65,18 @@ class Unauthorized(BadInput):
     """The token is missing or wrong."""
 
 
+class RequestFromElsewhere(Unauthorized):
+    """The request comes from another site's page, or asks for a host name that is not this machine's."""
+
+
+class TooManyFailures(BadInput):
+    """Too many wrong tokens came from one address; `retry_after` is in seconds."""
+
+    def __init__(self, retry_after: int) -> None:
+        super().__init__("Too many wrong tokens came from this address.", f"Try again in {retry_after} s.")
+        self.retry_after = retry_after
+
+
 class NotAcceptable(BadInput):
     """The request accepts neither JSON nor HTML."""
 
@@ -80,6 +93,7 @@ def http_status(error: MondrianError) -> int:
         UnknownAdvisor: 422,
         KeyReused: 422,
         Unauthorized: 401,
+        TooManyFailures: 429,
         NotAcceptable: 406,
         QueueFull: 503,
         DatabaseBusy: 503,
@@ -111,7 +125,7 @@ def problem_response(status: int, kind: str, title: str, detail: str = "", **mor
         "detail": _sendable(detail),
         **more,
     }
-    return JSONResponse(body, status, media_type="application/problem+json")
+    return JSONResponse(body, status, media_type=PROBLEM_MEDIA_TYPE)
 
 
 def _sendable(text: str) -> str:
@@ -130,7 +144,7 @@ def response_for_error(error: MondrianError) -> Response:
     if isinstance(error, InvalidParameter):
         more = {"param": error.param, "code": error.code}
     response = problem_response(http_status(error), problem_type(error), error.problem, error.next_step, **more)
-    if isinstance(error, QueueFull):
+    if isinstance(error, QueueFull | TooManyFailures):
         response.headers["Retry-After"] = str(error.retry_after)
     elif response.status_code == 503:
         response.headers["Retry-After"] = "5"

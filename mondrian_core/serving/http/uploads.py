@@ -18,6 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from mondrian_core.errors import BadInput, BadPhotograph
 from mondrian_core.files import write_atomic
 from mondrian_core.images import OpenedPhotograph
+from mondrian_core.next_steps import add_advisor_step
 from mondrian_core.serving.http.problem_details import UploadTooLarge, response_for_error
 from mondrian_core.serving.jobs.advisor_groups import ALL_ADVISORS
 from mondrian_core.serving.jobs.image_decoding import open_downscaled
@@ -180,9 +181,10 @@ def only_advisor(store: Store) -> str:
         BadInput: there are several, or none.
     """
     known = [advisor_prompt.advisor for advisor_prompt in store.advisors()]
+    if not known:
+        raise BadInput("This workspace has no advisor yet.", f"{add_advisor_step()} The page /advisors does it too.")
     if len(known) != 1:
-        which = f"one of {', '.join(known)[:200]}" if known else "an ID; this workspace has no advisor yet"
-        raise BadInput("The advisor is missing.", f"Send `advisor`: {which}.")
+        raise BadInput("The advisor is missing.", f"Send `advisor`: one of {', '.join(known)[:200]}.")
     return known[0]
 
 
