@@ -24,6 +24,8 @@ from mondrian_core.serving.http.advisor_group_routes import (
 from mondrian_core.serving.http.api_docs import add_api_docs
 from mondrian_core.serving.http.error_pages import ErrorPages, UnexpectedErrors
 from mondrian_core.serving.http.login_routes import add_login_routes
+from mondrian_core.serving.http.openai_errors import OpenAIErrors
+from mondrian_core.serving.http.openai_routes import add_openai_routes
 from mondrian_core.serving.http.pages import (
     compared_photograph_jpeg,
     front_page,
@@ -116,6 +118,7 @@ def create_app(service: Service) -> FastAPI:
     app.add_middleware(UnexpectedErrors)
     app.add_middleware(uploads.BodyLimit)
     app.add_middleware(SecurityMiddleware, sessions=sessions)
+    app.add_middleware(OpenAIErrors)
     app.add_middleware(ErrorPages)  # the last one is the outermost
     problem_details.add_problem_handlers(app)
     for add_routes in (
@@ -124,6 +127,7 @@ def create_app(service: Service) -> FastAPI:
         advisor_routes.add_advisor_routes,
         start_routes.add_start_routes,
         add_advisor_group_routes,
+        add_openai_routes,
         add_photograph_import_routes,
         _other_routes,
         _page_routes,

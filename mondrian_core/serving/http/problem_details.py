@@ -45,6 +45,22 @@ class KeyReused(BadInput):
     """An idempotency key was used again with a different request."""
 
 
+class InvalidParameter(BadInput):
+    """A field of a request in another service's form is wrong, or can't be honoured.
+
+    Attributes:
+        param: the field; None: the whole request.
+        code: for programs.
+        status: of HTTP.
+    """
+
+    def __init__(
+        self, problem: str, next_step: str = "", *, param: str | None = None, code: str | None = None, status: int = 400
+    ) -> None:
+        self.param, self.code, self.status = param, code or "invalid_value", status
+        super().__init__(problem, next_step)
+
+
 class Unauthorized(BadInput):
     """The token is missing or wrong."""
 
@@ -69,6 +85,8 @@ def http_status(error: MondrianError) -> int:
     """The HTTP status of an error."""
     if isinstance(error, BadPhotograph):
         return _PHOTOGRAPH_STATUS.get(str(error.reason), 422)
+    if isinstance(error, InvalidParameter):
+        return error.status
     special = {
         UploadTooLarge: 413,
         UnknownJob: 404,
@@ -122,7 +140,9 @@ def problem_type(error: BaseException) -> str:
 
 def response_for_error(error: MondrianError) -> Response:
     """A `MondrianError` as a response."""
-    more = {"reason": str(error.reason)} if isinstance(error, BadPhotograph) else {}
+    more: dict[str, Any] = {"reason": str(error.reason)} if isinstance(error, BadPhotograph) else {}
+    if isinstance(error, InvalidParameter):
+        more = {"param": error.param, "code": error.code}
     response = problem_response(http_status(error), problem_type(error), error.problem, error.next_step, **more)
     if isinstance(error, QueueFull | TooManyFailures):
         response.headers["Retry-After"] = str(error.retry_after)
