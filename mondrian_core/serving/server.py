@@ -187,6 +187,7 @@ def build_service(
         job_runner, model, job_events, longest_queue=options.longest_queue, on_finished=on_finished, listen=listen
     )
     return Service(
+        settings=settings,
         root=settings.root,
         workspace=settings.workspace_id,
         store=store,

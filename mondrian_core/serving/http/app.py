@@ -19,6 +19,8 @@ from mondrian_core.rubric import critique_json_schema
 from mondrian_core.serving.http import feedback_routes, problem_details, uploads
 from mondrian_core.serving.http.pages import compared_photograph_jpeg, front_page, job_page, photograph_jpeg
 from mondrian_core.serving.http.photograph_import_routes import add_photograph_import_routes
+from mondrian_core.serving.http.promotion_routes import add_promotion_routes
+from mondrian_core.serving.http.registry_routes import add_registry_routes
 from mondrian_core.serving.http.responses import (
     failure_response,
     job_headers,
@@ -27,6 +29,7 @@ from mondrian_core.serving.http.responses import (
     preferred_wait_seconds,
     wants_html,
 )
+from mondrian_core.serving.http.run_routes import add_run_routes
 from mondrian_core.serving.http.security import SecurityMiddleware
 from mondrian_core.serving.http.service import Service
 from mondrian_core.serving.jobs import ab_comparison
@@ -103,6 +106,9 @@ def create_app(service: Service) -> FastAPI:
         _job_routes,
         feedback_routes.add_feedback_routes,
         add_photograph_import_routes,
+        add_promotion_routes,
+        add_registry_routes,
+        add_run_routes,
         _other_routes,
         _page_routes,
     ):

@@ -40,6 +40,8 @@ LATEST_JOBS = 12
 RADAR_LABEL = "Scores by dimension"
 NAVIGATION = (  # path and title of the pages that every page links to, in this order
     ("/", "Critique"),
+    ("/registry", "Registry"),
+    ("/runs", "Runs"),
 )
 
 
