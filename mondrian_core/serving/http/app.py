@@ -34,6 +34,8 @@ from mondrian_core.serving.http.pages import (
     program_version,
 )
 from mondrian_core.serving.http.photograph_import_routes import add_photograph_import_routes
+from mondrian_core.serving.http.promotion_routes import add_promotion_routes
+from mondrian_core.serving.http.registry_routes import add_registry_routes
 from mondrian_core.serving.http.responses import (
     failure_response,
     job_headers,
@@ -42,6 +44,7 @@ from mondrian_core.serving.http.responses import (
     preferred_wait_seconds,
     wants_html,
 )
+from mondrian_core.serving.http.run_routes import add_run_routes
 from mondrian_core.serving.http.security import SecurityMiddleware
 from mondrian_core.serving.http.service import Service
 from mondrian_core.serving.http.sessions import Sessions
@@ -129,6 +132,9 @@ def create_app(service: Service) -> FastAPI:
         add_advisor_group_routes,
         add_openai_routes,
         add_photograph_import_routes,
+        add_promotion_routes,
+        add_registry_routes,
+        add_run_routes,
         _other_routes,
         _page_routes,
         add_api_docs,

@@ -44,6 +44,8 @@ NAVIGATION = (  # path and title of the pages that every page links to, in this 
     ("/", "Critique"),
     ("/advisors", "Advisors"),
     ("/start", "First steps"),
+    ("/registry", "Registry"),
+    ("/runs", "Runs"),
 )
 
 
