@@ -18,6 +18,7 @@ from mondrian_core.rubric import critique_json_schema
 from mondrian_core.serving.http import advisor_routes, feedback_routes, problem_details, uploads
 from mondrian_core.serving.http.api_docs import add_api_docs
 from mondrian_core.serving.http.error_pages import ErrorPages, UnexpectedErrors
+from mondrian_core.serving.http.history_routes import add_history_routes
 from mondrian_core.serving.http.login_routes import add_login_routes
 from mondrian_core.serving.http.pages import (
     compared_photograph_jpeg,
@@ -27,6 +28,7 @@ from mondrian_core.serving.http.pages import (
     program_version,
 )
 from mondrian_core.serving.http.photograph_import_routes import add_photograph_import_routes
+from mondrian_core.serving.http.photograph_pages import add_photograph_pages
 from mondrian_core.serving.http.responses import (
     failure_response,
     job_headers,
@@ -118,6 +120,8 @@ def create_app(service: Service) -> FastAPI:
         add_photograph_import_routes,
         _other_routes,
         _page_routes,
+        add_history_routes,
+        add_photograph_pages,
         add_api_docs,
     ):
         add_routes(app, service)
