@@ -329,8 +329,10 @@ def compare_runs(runs: Sequence[RunRecord]) -> dict[str, Any]:
             f"Choose {FEWEST_COMPARED} to {MOST_COMPARED} different runs to compare.",
         )
     settings = dict.fromkeys(name for run in runs for name in run.settings)
-    rows = [{"what": name, "values": [run.settings.get(name) for run in runs]} for name in settings]
-    shared = [{"what": "advisor", "values": [run.advisor for run in runs]}]
+    rows: list[dict[str, Any]] = [
+        {"what": name, "values": [run.settings.get(name) for run in runs]} for name in settings
+    ]
+    shared: list[dict[str, Any]] = [{"what": "advisor", "values": [run.advisor for run in runs]}]
     shared.append({"what": "dataset", "values": [run.dataset[:12] or None for run in runs]})
     return {
         "runs": names,

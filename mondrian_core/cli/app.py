@@ -49,6 +49,7 @@ COMMANDS: CommandTable = {
     "Service": {
         "serve": ("service:serve_command", "start the critique service"),
         "analyze": ("service:analyze_command", "critique photographs"),
+        "watch": ("watch:watch_command", "critique photographs as they appear in a folder"),
         "compare": ("service:compare_command", "print the A/B table of recent requests"),
     },
 }

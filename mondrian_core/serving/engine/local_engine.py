@@ -61,7 +61,7 @@ class LocalEngine:
         self._use(question.adapter)
         switch_seconds = time.perf_counter() - began
         prompt, encode_seconds = self._prompt(question)
-        drafter = self._drafter_for(question.adapter)
+        drafter = self._drafter_for(question.adapter) if question.schema is None else None
         count = 0
 
         def count_token(*_: Any) -> None:
@@ -79,11 +79,12 @@ class LocalEngine:
             temperature=question.temperature,
             seed=question.seed,
             constrained=question.constrained,
+            schema=question.schema,
             on_token=count_token,
             prepared=prompt,
             precedents=drafter if question.precedents else None,
         )
-        if not question.precedents and question.temperature <= 0:
+        if drafter is not None and not question.precedents and question.temperature <= 0:
             drafter.learn_answer(generation.tokens)
         return Reply(
             text=generation.text,

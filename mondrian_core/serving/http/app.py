@@ -16,6 +16,11 @@ from sse_starlette import EventSourceResponse, ServerSentEvent
 
 from mondrian_core.rubric import critique_json_schema
 from mondrian_core.serving.http import advisor_routes, feedback_routes, problem_details, uploads
+from mondrian_core.serving.http.advisor_group_routes import (
+    accept_advisor_group,
+    add_advisor_group_routes,
+    advisor_group_response,
+)
 from mondrian_core.serving.http.api_docs import add_api_docs
 from mondrian_core.serving.http.error_pages import ErrorPages, UnexpectedErrors
 from mondrian_core.serving.http.history_routes import add_history_routes
@@ -41,6 +46,7 @@ from mondrian_core.serving.http.security import SecurityMiddleware
 from mondrian_core.serving.http.service import Service
 from mondrian_core.serving.http.sessions import Sessions
 from mondrian_core.serving.jobs import ab_comparison
+from mondrian_core.serving.jobs.advisor_groups import group_of_job
 from mondrian_core.serving.jobs.job_events import FINAL_STATUSES, JobEvent
 from mondrian_core.store import Job
 
@@ -55,6 +61,7 @@ _ADVISOR = {
     "pattern": "^[a-z0-9_-]{1,64}$",
     "description": "optional when the workspace has exactly one advisor",
 }
+_ALL = "`all`, for a group of critiques by several advisors"
 _BODY = {
     "required": True,
     "content": {
@@ -64,7 +71,7 @@ _BODY = {
                 "required": ["image"],
                 "properties": {
                     "image": {"type": "string", "format": "binary"},
-                    "advisor": _ADVISOR,
+                    "advisor": {**_ADVISOR, "description": f"{_ADVISOR['description']}; repeat it, or send {_ALL}"},
                     "mode": {"type": "string", "enum": ["baseline", "rag", "lora"]},
                 },
             }
@@ -77,7 +84,7 @@ _BODY = {
                 "properties": {
                     "path": {"type": "string", "description": "a photograph under the workspace"},
                     "image": {"type": "string", "description": "older name of `path`"},
-                    "advisor": _ADVISOR,
+                    "advisor": {"oneOf": [_ADVISOR, {"type": "array", "items": _ADVISOR, "minItems": 1}]},
                     "mode": {"type": "string", "enum": ["baseline", "rag", "lora"]},
                 },
             }
@@ -117,6 +124,7 @@ def create_app(service: Service) -> FastAPI:
         _job_routes,
         feedback_routes.add_feedback_routes,
         advisor_routes.add_advisor_routes,
+        add_advisor_group_routes,
         add_photograph_import_routes,
         _other_routes,
         _page_routes,
@@ -144,9 +152,7 @@ def _job_routes(app: FastAPI, service: Service) -> None:
         html = wants_html(request)
         async with service.decode_queue.slot():
             job = await _accept(service, await uploads.read_analyze_request(request), idempotency_key or None)
-        if job.status not in FINAL_STATUSES:
-            await service.job_events.wait_until_finished(job.id, preferred_wait_seconds(prefer))
-        return await run_in_threadpool(_answer, service, job.id, html)
+        return await _answer_in_time(service, job, html, preferred_wait_seconds(prefer))
 
     @app.get("/jobs/{job_id}", responses={200: _JOB, **_problem_responses(404, 406)})
     def job(request: Request, job_id: JobId) -> Response:
@@ -193,6 +199,10 @@ def _job_routes(app: FastAPI, service: Service) -> None:
 
 
 async def _accept(service: Service, wanted: uploads.AnalyzeRequest, key: str | None) -> Job:
+    """The queued job; of a group the first."""
+    if wanted.group is not None:
+        return await accept_advisor_group(service, wanted, key)
+
     def decode_and_queue() -> Job:
         advisor = wanted.advisor or uploads.only_advisor(service.store)
         service.store.advisor(advisor)
@@ -203,6 +213,14 @@ async def _accept(service: Service, wanted: uploads.AnalyzeRequest, key: str | N
         return job
 
     return await service.decode_queue.run(decode_and_queue)
+
+
+async def _answer_in_time(service: Service, job: Job, html: bool, wait_seconds: float) -> Response:
+    if group := group_of_job(job):
+        return await advisor_group_response(service, group, html, wait_seconds)
+    if job.status not in FINAL_STATUSES:
+        await service.job_events.wait_until_finished(job.id, wait_seconds)
+    return await run_in_threadpool(_answer, service, job.id, html)
 
 
 def _answer(service: Service, job_id: str, html: bool) -> Response:

@@ -10,6 +10,7 @@ from fastapi.responses import Response
 
 from mondrian_core.rollout import job_fault
 from mondrian_core.serving.http.problem_details import NotAcceptable, problem_response
+from mondrian_core.serving.jobs.advisor_groups import group_of_job
 from mondrian_core.store import Job
 
 DEFAULT_WAIT_SECONDS = 60.0
@@ -40,6 +41,7 @@ def job_json(job: Job) -> dict[str, Any]:
     return {
         "job_id": job.id,
         "status": job.status,
+        "group": group_of_job(job),
         "advisor": job.advisor,
         "photograph": job.filename,
         "photograph_sha256": job.photograph_sha256,

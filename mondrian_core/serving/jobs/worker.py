@@ -88,13 +88,13 @@ class JobWorker:
         if self._thread.is_alive():
             self._thread.join(timeout=10)
 
-    def require_room(self) -> None:
-        """Refuse a new job while the queue is full.
+    def require_room(self, jobs: int = 1) -> None:
+        """Refuse new jobs while the queue has no place for all of them.
 
         Raises:
             QueueFull: with the seconds after which to retry.
         """
-        if self.waiting >= self.longest_queue:
+        if self.waiting + jobs > self.longest_queue:
             raise QueueFull(self.waiting, max(1, round(self._seconds * self.waiting / 2)))
 
     def submit(self, job_id: str) -> None:
