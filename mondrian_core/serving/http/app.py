@@ -23,6 +23,7 @@ from mondrian_core.serving.http.advisor_group_routes import (
 )
 from mondrian_core.serving.http.api_docs import add_api_docs
 from mondrian_core.serving.http.error_pages import ErrorPages, UnexpectedErrors
+from mondrian_core.serving.http.history_routes import add_history_routes
 from mondrian_core.serving.http.login_routes import add_login_routes
 from mondrian_core.serving.http.openai_errors import OpenAIErrors
 from mondrian_core.serving.http.openai_routes import add_openai_routes
@@ -34,6 +35,7 @@ from mondrian_core.serving.http.pages import (
     program_version,
 )
 from mondrian_core.serving.http.photograph_import_routes import add_photograph_import_routes
+from mondrian_core.serving.http.photograph_pages import add_photograph_pages
 from mondrian_core.serving.http.promotion_routes import add_promotion_routes
 from mondrian_core.serving.http.registry_routes import add_registry_routes
 from mondrian_core.serving.http.responses import (
@@ -137,6 +139,8 @@ def create_app(service: Service) -> FastAPI:
         add_run_routes,
         _other_routes,
         _page_routes,
+        add_history_routes,
+        add_photograph_pages,
         add_api_docs,
     ):
         add_routes(app, service)
