@@ -43,8 +43,8 @@ from mondrian_core.rubric import DIMENSIONS, MAX_SCORE, MIN_SCORE, Critique, tra
 from mondrian_core.store import COMPLETED, DimensionalProfile, Job, Store
 from mondrian_core.store.corrections import corrected_job_id
 from mondrian_core.store.drafts import CORRECTED, DISCARDED, WAITING, Draft, DraftStore, UnreadableDraft
-from mondrian_core.text_quality import is_placeholder_comment
 from mondrian_core.text_decoding import UnknownEncodingError, decode_text
+from mondrian_core.text_quality import is_placeholder_comment
 
 __all__ = ["ExcludedRecord", "ExclusionReason", "LinkManifest", "LinkedRecord", "link_critiques"]
 

@@ -34,6 +34,7 @@ from mondrian_core.serving.http.responses import (
 )
 from mondrian_core.serving.http.security import SecurityMiddleware
 from mondrian_core.serving.http.service import Service
+from mondrian_core.serving.http.write_routes import add_write_routes
 from mondrian_core.serving.jobs import ab_comparison
 from mondrian_core.serving.jobs.advisor_groups import group_of_job
 from mondrian_core.serving.jobs.job_events import FINAL_STATUSES, JobEvent
@@ -112,6 +113,7 @@ def create_app(service: Service) -> FastAPI:
         advisor_routes.add_advisor_routes,
         add_advisor_group_routes,
         add_photograph_import_routes,
+        add_write_routes,
         _other_routes,
         _page_routes,
     ):

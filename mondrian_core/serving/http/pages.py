@@ -40,6 +40,7 @@ LATEST_JOBS = 12
 RADAR_LABEL = "Scores by dimension"
 NAVIGATION = (  # path and title of the pages that every page links to, in this order
     ("/", "Critique"),
+    ("/write", "Write"),
     ("/advisors", "Advisors"),
 )
 
