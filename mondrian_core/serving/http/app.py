@@ -50,6 +50,7 @@ from mondrian_core.serving.http.run_routes import add_run_routes
 from mondrian_core.serving.http.security import SecurityMiddleware
 from mondrian_core.serving.http.service import Service
 from mondrian_core.serving.http.sessions import Sessions
+from mondrian_core.serving.http.write_routes import add_write_routes
 from mondrian_core.serving.jobs import ab_comparison
 from mondrian_core.serving.jobs.advisor_groups import group_of_job
 from mondrian_core.serving.jobs.job_events import FINAL_STATUSES, JobEvent
@@ -134,6 +135,7 @@ def create_app(service: Service) -> FastAPI:
         add_advisor_group_routes,
         add_openai_routes,
         add_photograph_import_routes,
+        add_write_routes,
         add_promotion_routes,
         add_registry_routes,
         add_run_routes,

@@ -45,6 +45,7 @@ NAVIGATION = (  # path and title of the pages that every page links to, in this 
     ("/", "Critique"),
     ("/critiques", "Critiques"),
     ("/photographs", "Photographs"),
+    ("/write", "Write"),
     ("/advisors", "Advisors"),
     ("/start", "First steps"),
     ("/registry", "Registry"),
