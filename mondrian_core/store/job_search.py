@@ -36,7 +36,7 @@ _ORDERS = {
 }
 ORDERS = tuple(_ORDERS)
 # smoke tests of a start and answers that only a rollout compares: no person asked for them
-_ASKED_FOR = (
+ASKED_FOR = (
     "coalesce(idempotency_key, '') NOT LIKE 'smoke-%' "
     f"AND NOT coalesce(json_extract({_DETAILS}, '$.rollout.shadow'), 0)"
 )
@@ -81,7 +81,7 @@ def find_job_ids(store: Store, wanted: JobFilter) -> list[str]:
     Raises:
         DatabaseBusy: the database can't be read.
     """
-    conditions, values = [_ASKED_FOR], []
+    conditions, values = [ASKED_FOR], []
     for condition, value in _conditions(wanted):
         conditions.append(condition)
         values += value

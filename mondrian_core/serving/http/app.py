@@ -23,7 +23,10 @@ from mondrian_core.serving.http.advisor_group_routes import (
 )
 from mondrian_core.serving.http.api_docs import add_api_docs
 from mondrian_core.serving.http.error_pages import ErrorPages, UnexpectedErrors
+from mondrian_core.serving.http.history_routes import add_history_routes
 from mondrian_core.serving.http.login_routes import add_login_routes
+from mondrian_core.serving.http.openai_errors import OpenAIErrors
+from mondrian_core.serving.http.openai_routes import add_openai_routes
 from mondrian_core.serving.http.pages import (
     compared_photograph_jpeg,
     front_page,
@@ -32,6 +35,9 @@ from mondrian_core.serving.http.pages import (
     program_version,
 )
 from mondrian_core.serving.http.photograph_import_routes import add_photograph_import_routes
+from mondrian_core.serving.http.photograph_pages import add_photograph_pages
+from mondrian_core.serving.http.promotion_routes import add_promotion_routes
+from mondrian_core.serving.http.registry_routes import add_registry_routes
 from mondrian_core.serving.http.responses import (
     failure_response,
     job_headers,
@@ -40,9 +46,11 @@ from mondrian_core.serving.http.responses import (
     preferred_wait_seconds,
     wants_html,
 )
+from mondrian_core.serving.http.run_routes import add_run_routes
 from mondrian_core.serving.http.security import SecurityMiddleware
 from mondrian_core.serving.http.service import Service
 from mondrian_core.serving.http.sessions import Sessions
+from mondrian_core.serving.http.write_routes import add_write_routes
 from mondrian_core.serving.jobs import ab_comparison
 from mondrian_core.serving.jobs.advisor_groups import group_of_job
 from mondrian_core.serving.jobs.job_events import FINAL_STATUSES, JobEvent
@@ -116,6 +124,7 @@ def create_app(service: Service) -> FastAPI:
     app.add_middleware(UnexpectedErrors)
     app.add_middleware(uploads.BodyLimit)
     app.add_middleware(SecurityMiddleware, sessions=sessions)
+    app.add_middleware(OpenAIErrors)
     app.add_middleware(ErrorPages)  # the last one is the outermost
     problem_details.add_problem_handlers(app)
     for add_routes in (
@@ -124,9 +133,16 @@ def create_app(service: Service) -> FastAPI:
         advisor_routes.add_advisor_routes,
         start_routes.add_start_routes,
         add_advisor_group_routes,
+        add_openai_routes,
         add_photograph_import_routes,
+        add_write_routes,
+        add_promotion_routes,
+        add_registry_routes,
+        add_run_routes,
         _other_routes,
         _page_routes,
+        add_history_routes,
+        add_photograph_pages,
         add_api_docs,
     ):
         add_routes(app, service)
