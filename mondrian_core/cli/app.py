@@ -43,6 +43,7 @@ COMMANDS: CommandTable = {
         "retrain": ("retrain:retrain_command", "run all stages in this process, from link to promote"),
     },
     "Photographs without critiques": {
+        "write": ("write:write_command", "write critiques in the terminal; the page /write is the other way"),
         "index": ("index:index_command", "build the retrieval index of an advisor's portfolio"),
         "synthesize": ("synthesize:synthesize_command", "draft critiques with the base model, for review"),
         "review": ("review:review_command", "accept, correct or discard drafted critiques"),
