@@ -33,6 +33,11 @@ _ADD = (
 _REPLACED = "DELETE FROM photographs WHERE advisor_id = ? AND image_path = ? AND sha256 <> ?"
 
 
+def path_below_source(path: str) -> str:
+    """A path of the database, possibly from another machine, relative to source/ and with "/"."""
+    return path.replace("\\", "/").rpartition("source/")[2]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Photograph:
     """A photograph of the workspace.

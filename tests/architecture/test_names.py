@@ -47,6 +47,7 @@ ORDINARY = {
     "serving",
     "splits",
     "stages",
+    "start",
     "statistics",
     "store",
     "templates",

@@ -6,7 +6,6 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from importlib import metadata
 from typing import Annotated, Any
 
 from anyio import CapacityLimiter, to_thread
@@ -16,14 +15,29 @@ from fastapi.responses import HTMLResponse, JSONResponse, Response
 from sse_starlette import EventSourceResponse, ServerSentEvent
 
 from mondrian_core.rubric import critique_json_schema
-from mondrian_core.serving.http import advisor_routes, feedback_routes, problem_details, uploads
+from mondrian_core.serving.http import advisor_routes, feedback_routes, problem_details, start_routes, uploads
 from mondrian_core.serving.http.advisor_group_routes import (
     accept_advisor_group,
     add_advisor_group_routes,
     advisor_group_response,
 )
-from mondrian_core.serving.http.pages import compared_photograph_jpeg, front_page, job_page, photograph_jpeg
+from mondrian_core.serving.http.api_docs import add_api_docs
+from mondrian_core.serving.http.error_pages import ErrorPages, UnexpectedErrors
+from mondrian_core.serving.http.history_routes import add_history_routes
+from mondrian_core.serving.http.login_routes import add_login_routes
+from mondrian_core.serving.http.openai_errors import OpenAIErrors
+from mondrian_core.serving.http.openai_routes import add_openai_routes
+from mondrian_core.serving.http.pages import (
+    compared_photograph_jpeg,
+    front_page,
+    job_page,
+    photograph_jpeg,
+    program_version,
+)
 from mondrian_core.serving.http.photograph_import_routes import add_photograph_import_routes
+from mondrian_core.serving.http.photograph_pages import add_photograph_pages
+from mondrian_core.serving.http.promotion_routes import add_promotion_routes
+from mondrian_core.serving.http.registry_routes import add_registry_routes
 from mondrian_core.serving.http.responses import (
     failure_response,
     job_headers,
@@ -32,8 +46,11 @@ from mondrian_core.serving.http.responses import (
     preferred_wait_seconds,
     wants_html,
 )
+from mondrian_core.serving.http.run_routes import add_run_routes
 from mondrian_core.serving.http.security import SecurityMiddleware
 from mondrian_core.serving.http.service import Service
+from mondrian_core.serving.http.sessions import Sessions
+from mondrian_core.serving.http.write_routes import add_write_routes
 from mondrian_core.serving.jobs import ab_comparison
 from mondrian_core.serving.jobs.advisor_groups import group_of_job
 from mondrian_core.serving.jobs.job_events import FINAL_STATUSES, JobEvent
@@ -97,33 +114,40 @@ def create_app(service: Service) -> FastAPI:
     app = FastAPI(
         title="Mondrian",
         description=about,
-        version=_version(),
+        version=program_version(),
         lifespan=lifespan,
         responses=_problem_responses(400, 401, 422, 503),
         docs_url=None,
         redoc_url=None,
     )
+    sessions = Sessions(service.token, service.workspace) if service.token else None
+    app.add_middleware(UnexpectedErrors)
     app.add_middleware(uploads.BodyLimit)
-    app.add_middleware(SecurityMiddleware, token=service.token)
+    app.add_middleware(SecurityMiddleware, sessions=sessions)
+    app.add_middleware(OpenAIErrors)
+    app.add_middleware(ErrorPages)  # the last one is the outermost
     problem_details.add_problem_handlers(app)
     for add_routes in (
         _job_routes,
         feedback_routes.add_feedback_routes,
         advisor_routes.add_advisor_routes,
+        start_routes.add_start_routes,
         add_advisor_group_routes,
+        add_openai_routes,
         add_photograph_import_routes,
+        add_write_routes,
+        add_promotion_routes,
+        add_registry_routes,
+        add_run_routes,
         _other_routes,
         _page_routes,
+        add_history_routes,
+        add_photograph_pages,
+        add_api_docs,
     ):
         add_routes(app, service)
+    add_login_routes(app, sessions)
     return app
-
-
-def _version() -> str:
-    try:
-        return metadata.version("mondrian")
-    except metadata.PackageNotFoundError:
-        return "unknown"  # a checkout that is not installed
 
 
 def _job_routes(app: FastAPI, service: Service) -> None:
