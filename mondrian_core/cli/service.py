@@ -60,7 +60,11 @@ class AnalyzeOptions(AdvisorOptions, XmpOptions):
     use_fine_tuned: Annotated[bool, Parameter(help="legacy name of --mode lora")] = False
     lora_path: _LoraPath = None
     csv: Annotated[Path | None, Parameter(help="also write a line for each critique to this file")] = None
-    html: Annotated[Path | None, Parameter(help="also write one standalone page")] = None
+    html: Annotated[
+        Path | None, Parameter(help="also write a contact sheet with all critiques: one page that prints well")
+    ] = None
+    pdf: Annotated[Path | None, Parameter(help="also write the contact sheet as PDF (needs Chrome or Chromium)")] = None
+    paper: Annotated[Literal["A4", "letter"], Parameter(show_default=True, help="paper of --pdf")] = "A4"
 
 
 @Parameter(name="*")
@@ -99,8 +103,11 @@ def analyze_command(
     """Critique photographs in this process; each becomes a row of the jobs table."""
     from mondrian_core.exif import camera_line
     from mondrian_core.serving.batch_analyze import BatchRequest, analyze_photographs, printable_path
+    from mondrian_core.serving.pdf_print import find_browser
 
     settings = settings_from_options(options)
+    if options.pdf:
+        find_browser()  # before work begins that would be lost in the end
     mode = options.mode or ("lora" if options.use_fine_tuned else settings.analysis_mode)
     results: list[AnalysisResult] = []
     try:
@@ -143,12 +150,14 @@ def analyze_exit_status(results: list[AnalysisResult]) -> int:
 
 
 def _write_batch(options: AnalyzeOptions, results: list[AnalysisResult]) -> None:
-    from mondrian_core.serving.batch_report import write_batch_html, write_csv
+    from mondrian_core.serving.batch_report import write_batch_html, write_batch_pdf, write_csv
 
     if results and options.csv:
         write_csv(options.csv, results)
     if results and options.html:
         write_batch_html(options.html, results)
+    if results and options.pdf:
+        write_batch_pdf(options.pdf, results, options.paper)
 
 
 def _group_by_photograph(results: list[AnalysisResult]) -> dict[Path, list[AnalysisResult]]:

@@ -1,8 +1,8 @@
-"""Watches a folder and critiques the photographs that appear in it (docs/decisions/0125-watched-folders.md).
+"""Watches a folder and critiques the photographs that appear in it.
 
 The folder's contents decide, not the events: an event only causes the next scan, and so does the passing of time. So
 nothing depends on the order of events, on events that a network drive doesn't send, or on a folder that vanishes and
-comes back.
+comes back (docs/decisions/0125-watched-folders-and-contact-sheets.md).
 """
 
 from __future__ import annotations
