@@ -58,6 +58,9 @@ class CommandOptions:
     debug: Annotated[bool, Parameter(group=_COMMON, help="print tracebacks")] = False
 
 
+NO_OPTIONS = CommandOptions()
+
+
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
 class AdvisorOptions(CommandOptions):
