@@ -114,4 +114,4 @@ def test_job_page_shows_the_camera_without_the_place(settings: Settings, make_se
         assert shown in page
     assert PLACE not in page and ">Somebody" not in page
     (settings.root / "source" / "tagged.jpg").unlink()
-    assert "camera-facts" not in job_page(service, job)
+    assert "figcaption" not in job_page(service, job)
