@@ -46,6 +46,7 @@ ORDINARY = {
     "serving",
     "splits",
     "stages",
+    "start",
     "statistics",
     "store",
     "templates",

@@ -44,16 +44,13 @@ from mondrian_core.store import COMPLETED, DimensionalProfile, Job, Store
 from mondrian_core.store.corrections import corrected_job_id
 from mondrian_core.store.drafts import CORRECTED, DISCARDED, WAITING, Draft, DraftStore, UnreadableDraft
 from mondrian_core.text_decoding import UnknownEncodingError, decode_text
+from mondrian_core.text_quality import is_placeholder_comment
 
 __all__ = ["ExcludedRecord", "ExclusionReason", "LinkManifest", "LinkedRecord", "link_critiques"]
 
 ANALYSIS_FOLDER = "analysis_md"
 PROGRESS_INTERVAL = 500
 MAX_ANALYSIS_BYTES = 1_000_000
-_PLACEHOLDER = re.compile(
-    r"\W*(ok|okay|fine|good|bad|nice|great|yes|no|none|n/?a|null|todo|tbd|test|x+|comment|placeholder|\.*)\W*",
-    re.IGNORECASE,
-)
 _PATH_REASONS = {
     PathResolution.MISSING: ExclusionReason.MISSING_PHOTOGRAPH,
     PathResolution.BROKEN_LINK: ExclusionReason.BROKEN_LINK,
@@ -397,7 +394,7 @@ def _profile_comments(profile: DimensionalProfile) -> dict[str, str]:
 
 def _refuse_placeholders(comments: dict[str, str]) -> None:
     """Exclude placeholder comments such as "ok" in most dimensions: they would teach empty comments."""
-    empty = [name for name, comment in comments.items() if _PLACEHOLDER.fullmatch(comment)]
+    empty = [name for name, comment in comments.items() if is_placeholder_comment(comment)]
     if len(empty) > len(DIMENSIONS) // 2:
         raise _ExcludedError(
             ExclusionReason.PLACEHOLDER_COMMENTS, f"{len(empty)} of {len(DIMENSIONS)} are placeholders"
