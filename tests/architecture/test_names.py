@@ -22,6 +22,7 @@ ORDINARY = {
     "cli",
     "compare",
     "critique",
+    "critique_files",
     "data",
     "demo",
     "down",
