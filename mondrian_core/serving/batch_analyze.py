@@ -171,16 +171,34 @@ def open_analyzer(
     """
     validate_advisor_id(request.advisor)
     modes = request.modes
+    settings.require_workspace()
+    with Store(settings.database, read_only=True) as store:
+        store.advisor(request.advisor)  # before the model is loaded
+    with open_job_runner(settings, request.lora_path, listen, engine) as job_runner:
+        yield lambda path: _analyze_in_modes(job_runner, path, request, modes)
+
+
+@contextmanager
+def open_job_runner(
+    settings: Settings,
+    lora_path: str | None = None,
+    listen: EventListener = ignore_events,
+    engine: Engine | None = None,
+) -> Iterator[JobRunner]:
+    """Open the database and load the model (None: the base model of the settings) into this process.
+
+    Raises:
+        NoWorkspace, NoDatabase, BaseModelUnavailable: exit status 2.
+    """
     root = settings.require_workspace()
     with Store(settings.database) as store:
-        store.advisor(request.advisor)
         registry = Registry(settings.adapters_root, listen=listen)
         source = find_adapter_source(
-            request.lora_path or (str(settings.lora_adapter_dir) if settings.lora_adapter_dir else None), registry
+            lora_path or (str(settings.lora_adapter_dir) if settings.lora_adapter_dir else None), registry
         )
         listen(StageStarted("analyze", None, f"loading {settings.base}"))
         engine = engine or _local_engine(settings)
-        job_runner = JobRunner(
+        yield JobRunner(
             store=store,
             root=root,
             engine=engine,
@@ -189,7 +207,6 @@ def open_analyzer(
             embed=settings.embeddings_enabled,
             exif=settings.exif_enabled,
         )
-        yield lambda path: _analyze_in_modes(job_runner, path, request, modes)
 
 
 def find_photographs(paths: Sequence[Path]) -> list[Path]:
