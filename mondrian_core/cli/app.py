@@ -19,6 +19,7 @@ CommandTable = Mapping[str, Mapping[str, tuple[str, str]]]
 NO_COMMANDS: CommandTable = {}
 COMMANDS: CommandTable = {
     "Workspace": {
+        "start": ("start:start_command", "go from an empty folder to your own adapter, step by step"),
         "init": ("workspace:init_command", "create a workspace"),
         "doctor": ("workspace:doctor_command", "check the installation and suggest fixes"),
         "backup": ("backup:backup_command", "back up database, photographs and registry to a folder, verified"),

@@ -194,6 +194,7 @@ def build_service(
     if policy.model_mode != "base":  # there, requests that name no mode use no adapter
         worker.warm_up = AdapterWarmUp(adapters, model, smoke_check.advisors, listen)
     return Service(
+        settings=settings,
         root=settings.root,
         workspace=settings.workspace_id,
         store=store,

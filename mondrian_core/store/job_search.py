@@ -37,7 +37,7 @@ _ORDERS = {
 ORDERS = tuple(_ORDERS)
 # smoke tests of a start, answers that only a rollout compares, and answers in a program's own form: none is a critique
 # that a person asked for
-_ASKED_FOR = (
+ASKED_FOR = (
     "coalesce(idempotency_key, '') NOT LIKE 'smoke-%' "
     f"AND NOT coalesce(json_extract({_DETAILS}, '$.rollout.shadow'), 0) "
     f"AND json_type({_DETAILS}, '$.answer_options.schema') IS NULL"
@@ -83,7 +83,7 @@ def find_job_ids(store: Store, wanted: JobFilter) -> list[str]:
     Raises:
         DatabaseBusy: the database can't be read.
     """
-    conditions, values = [_ASKED_FOR], []
+    conditions, values = [ASKED_FOR], []
     for condition, value in _conditions(wanted):
         conditions.append(condition)
         values += value

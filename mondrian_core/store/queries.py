@@ -92,12 +92,12 @@ class Store(Database):
         """Delete the row of an advisor; everything else that names it stays."""
         self._write("DELETE FROM advisors WHERE id = ?", (advisor,))
 
-    def profiles(self, advisor: str | None = None) -> list[DimensionalProfile]:
-        """Critiques of one advisor (None: of all) in the order they were written.
+    def profiles(self, advisor: str | None = None, *, image_path: str | None = None) -> list[DimensionalProfile]:
+        """Critiques of one advisor, or of one path as the rows spell it (None: of all), in the order of writing.
 
         Rows of `dimensional_profiles` come first, then those that `save_profile` wrote, the last version of each.
         """
-        return self._profiles({"advisor_id": advisor})
+        return self._profiles({"advisor_id": advisor, "image_path": image_path})
 
     def profile(self, profile_id: str) -> DimensionalProfile | None:
         """One critique, or None."""

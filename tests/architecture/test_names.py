@@ -45,6 +45,7 @@ ORDINARY = {
     "serving",
     "splits",
     "stages",
+    "start",
     "statistics",
     "store",
     "templates",

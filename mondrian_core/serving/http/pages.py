@@ -40,9 +40,16 @@ SHOWN_SIDE = 1400
 COMPARED_SIDE = 480
 LATEST_JOBS = 12
 RADAR_LABEL = "Scores by dimension"
+MODE_TITLES = {"lora": "Adapter", "rag": "Comparison with portfolio", "baseline": "Base model"}
 NAVIGATION = (  # path and title of the pages that every page links to, in this order
     ("/", "Critique"),
+    ("/critiques", "Critiques"),
+    ("/photographs", "Photographs"),
+    ("/write", "Write"),
     ("/advisors", "Advisors"),
+    ("/start", "First steps"),
+    ("/registry", "Registry"),
+    ("/runs", "Runs"),
 )
 
 
@@ -59,8 +66,10 @@ def _templates() -> Environment:
         titles=DIMENSION_TITLES,
         dimensions=DIMENSIONS,
         modes=MODES,
+        mode_titles=MODE_TITLES,
         most_text=MAX_COMMENT_LENGTH,
         navigation=NAVIGATION,
+        pages=frozenset(path for path, _ in NAVIGATION),
         current_page="",
         has_session=in_session.get,
         version=program_version(),

@@ -18,9 +18,13 @@ from mondrian_core.errors import (
     DiskFull,
     ModelProcessDied,
     MondrianError,
+    NegativeOutcome,
     NoDatabase,
+    RegistryBusy,
     UnknownAdvisor,
+    UnknownVersion,
 )
+from mondrian_core.runs import UnknownRun
 from mondrian_core.serving.jobs.worker import QueueFull
 
 PROBLEM_MEDIA_TYPE = "application/problem+json"
@@ -39,6 +43,14 @@ class UnknownJob(BadInput):
 
     def __init__(self, job_id: str) -> None:
         super().__init__(f"There is no job {job_id[:80]}.", "Check the ID.")
+
+
+class UnknownReport(BadInput):
+    """There is no such report."""
+
+
+class ChangeRefused(BadInput):
+    """This request may not change the champion."""
 
 
 class KeyReused(BadInput):
@@ -92,6 +104,10 @@ def http_status(error: MondrianError) -> int:
         UnknownJob: 404,
         UnknownAdvisor: 422,
         KeyReused: 422,
+        UnknownVersion: 404,
+        UnknownRun: 404,
+        UnknownReport: 404,
+        ChangeRefused: 403,
         Unauthorized: 401,
         TooManyFailures: 429,
         NotAcceptable: 406,
@@ -100,7 +116,9 @@ def http_status(error: MondrianError) -> int:
         DatabaseReplaced: 503,
         NoDatabase: 503,
         ModelProcessDied: 503,
+        RegistryBusy: 503,
         DiskFull: 507,
+        NegativeOutcome: 409,
     }
     for kind, status in special.items():
         if isinstance(error, kind):

@@ -27,6 +27,7 @@ from mondrian_core.serving.jobs.advisor_groups import group_of_job, member_job_i
 from mondrian_core.serving.jobs.job_events import JobEventBroker
 from mondrian_core.serving.jobs.job_runner import JobRunner
 from mondrian_core.serving.jobs.worker import JobWorker
+from mondrian_core.settings import Settings
 from mondrian_core.store import Job, Store
 
 STUCK_SECONDS = 60.0
@@ -50,6 +51,7 @@ class Service:
     `workspace` and `boot` identify the service's workspace and this start of it.
     """
 
+    settings: Settings
     root: Path
     workspace: str
     store: Store
