@@ -198,7 +198,7 @@ def _report(counts: AdvisorCounts, retraining: RetrainingProgress) -> _Step:
 def verdict_in_words(run: RunRecord) -> str:
     """What the gates decided about the version of a run, with the errors that were measured; two sentences."""
     says = {
-        "rejected": f"The gates refused {run.version}: it is worse than the base model in a way that they don't accept.",
+        "rejected": f"The gates refused {run.version}; its report says which and why.",
         "unchanged": f"The training gave exactly the weights of {run.version}.",
     }.get(run.decision or "", f"The gates can't decide about {run.version} yet.")
     if run.candidate_error is None or run.base_error is None:
