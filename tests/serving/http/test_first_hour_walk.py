@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -20,8 +21,6 @@ from mondrian_core.mini.renderer import Scene, render_scene, sample_scene
 from mondrian_core.mini.scene_critic import ANSEL, write_scene_critique
 from mondrian_core.ports import find_free_port
 from mondrian_core.rubric import DIMENSIONS
-from mondrian_core.store import Store
-from mondrian_core.store.photographs import Photograph, Photographs
 from tests.serving.http.test_browser import chromium_of
 from tests.waiting import wait_until
 
@@ -112,8 +111,9 @@ def test_empty_folder_to_a_critique_by_the_own_adapter(address: str, page: Page,
     page.get_by_role("button", name="Continue").click()
     assert current(page).startswith("Photographs")
 
-    workspace = tmp_path / "empty" / "workspace"
-    scenes = put_photographs(workspace)
+    scenes = render_photographs(tmp_path / "my prints")
+    named = page.locator("li[aria-current=step] code").inner_text()
+    run_command(named.replace("FOLDER", shlex.quote(str(tmp_path / "my prints"))), tmp_path / "empty")
     page.get_by_role("link", name="Look again").click()
     assert current(page).startswith("10 critiques")
     assert httpx.post(f"{address}/start/training", data={"advisor": ADVISOR}).status_code == 422
@@ -143,29 +143,25 @@ def test_empty_folder_to_a_critique_by_the_own_adapter(address: str, page: Page,
     expect(card.locator(".more")).to_contain_text("adapter v0001")
 
 
-def put_photographs(workspace: Path) -> dict[str, Scene]:
-    """Ten rendered photographs in the workspace; scenes by SHA-256."""
+def render_photographs(folder: Path) -> dict[str, Scene]:
+    """Ten rendered photographs in a folder; scenes by SHA-256."""
     rng, found = np.random.default_rng(7), {}
-    folder = workspace / "source" / "prints"
-    folder.mkdir(parents=True)
-    with Store(workspace / "mondrian.db") as store:
-        for number in range(10):
-            scene, file = sample_scene(rng), folder / f"{number}.jpg"
-            picture = render_scene(scene)
-            picture.save(file, quality=92)
-            sha256 = file_sha256(file)
-            found[sha256] = scene
-            Photographs(store).add(
-                Photograph(
-                    sha256=sha256,
-                    image_path=f"source/prints/{number}.jpg",
-                    advisor=ADVISOR,
-                    portfolio=False,
-                    width=picture.width,
-                    height=picture.height,
-                )
-            )
+    folder.mkdir()
+    for number in range(10):
+        scene, file = sample_scene(rng), folder / f"{number}.jpg"
+        render_scene(scene).save(file, quality=92)
+        found[file_sha256(file)] = scene
     return found
+
+
+def run_command(command: str, place: Path) -> None:
+    """Run a command exactly as a page names it, in the folder where the way began."""
+    program, *words = shlex.split(command)
+    assert program == "mondrian"
+    done = subprocess.run(
+        [sys.executable, "-m", "mondrian_core.cli", *words], cwd=place, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def write_critique(page: Page, scenes: dict[str, Scene]) -> None:
