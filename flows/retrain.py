@@ -47,7 +47,7 @@ def retrain_flow(  # noqa: PLR0913, PLR0917  (each one is a field of Prefect's f
         workspace: folder; empty: the worker's own (MONDRIAN_WORKSPACE).
         adapters: the registry's folder; empty: the worker's own (MONDRIAN_ADAPTERS).
         base_model: hub id, folder or `mini`; empty: the default for the worker's machine.
-        recipe: a recipe's name, or settings of every stage; empty: small-set for fewer than 20 critiques, else default.
+        recipe: a recipe's name, or settings of every stage; empty: the one that fits the number of critiques.
         seed: training seed; empty: the recipe's.
         force: train even when a version was trained on the same critiques, base, recipe, prompt and code.
     """

@@ -9,7 +9,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from mondrian_core.advisors import counts_of_advisor, describe_counts, workspace_tally
 from mondrian_core.errors import MondrianError
+from mondrian_core.next_steps import AdvisorCounts, add_advisor_step, next_step_for
 from mondrian_core.ports import port_owner
 from mondrian_core.prefect_server import fetch_server_identity, read_auth_string, recorded_api_url
 from mondrian_core.settings import Settings, on_apple_silicon
@@ -34,7 +36,7 @@ class DoctorCheck:
 
 def run_doctor_checks(settings: Settings, api: str | None = None) -> list[DoctorCheck]:
     """All checks, in the order in which the commands need them."""
-    return [_machine(), _disk(settings), _base(settings), _database(settings), *_prefect(settings, api)]
+    return [_machine(), _disk(settings), _base(settings), *_database(settings), *_prefect(settings, api)]
 
 
 def _machine() -> DoctorCheck:
@@ -72,18 +74,31 @@ def _base(settings: Settings) -> DoctorCheck:
         return DoctorCheck("base model", False, error.problem, error.next_step)
 
 
-def _database(settings: Settings) -> DoctorCheck:
+def _database(settings: Settings) -> list[DoctorCheck]:
+    """The database; and for each advisor what is there and what comes next."""
+    from mondrian_core.registry import Registry
     from mondrian_core.store import Store
 
     try:
-        settings.require_workspace()
-        store = Store(settings.database, read_only=True)
-        advisors = [prompt.advisor for prompt in store.advisors()]
-        counted = {advisor: len(store.profiles(advisor)) for advisor in advisors}
+        root = settings.require_workspace()
+        with Store(settings.database, read_only=True) as store:
+            tally, registry = workspace_tally(store, root), Registry(settings.adapters_root)
+            counted = [counts_of_advisor(tally, registry, each) for each in store.advisor_names()]
     except MondrianError as error:
-        return DoctorCheck("database", False, error.problem, error.next_step)
-    text = ", ".join(f"{advisor}: {count} profiles" for advisor, count in counted.items()) or "no advisors yet"
-    return DoctorCheck("database", True, f"{settings.database} ({text})")
+        return [DoctorCheck("database", False, error.problem, error.next_step)]
+    database = DoctorCheck("database", True, str(settings.database))
+    if not counted:
+        return [database, DoctorCheck("advisors", None, "none yet", add_advisor_step())]
+    return [database, *map(_advisor, counted)]
+
+
+def _advisor(counts: AdvisorCounts) -> DoctorCheck:
+    found = describe_counts(counts)
+    if counts.active_version:
+        found += f"; {counts.active_version} answers"
+    return DoctorCheck(
+        f"advisor {counts.advisor}", counts.active_version is not None or None, found, next_step_for(counts)
+    )
 
 
 def prefect_api_url(settings: Settings, given: str | None = None) -> str | None:

@@ -23,6 +23,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from mondrian_core.next_steps import quoted_command, unknown_advisor_step
+
 
 class MondrianError(Exception):
     """Base of all errors that are shown to the user.
@@ -93,7 +95,7 @@ class NoWorkspace(BadInput):
     def __init__(self, path: Path) -> None:
         super().__init__(
             f"There is no workspace at {path}.",
-            f"Create one with `mondrian init --workspace {path}` (add --sample for rendered photographs), "
+            f"Create one: {quoted_command('init', '--workspace', str(path))} (add --sample for rendered photographs), "
             "or give another with --workspace or MONDRIAN_WORKSPACE.",
         )
 
@@ -104,7 +106,7 @@ class NoDatabase(BadInput):
     def __init__(self, path: Path, why: str = "it is missing") -> None:
         super().__init__(
             f"The database {path} can't be used: {why}.",
-            f"Run `mondrian init --workspace {path.parent}` to create one, or copy your mondrian.db there.",
+            f"Create one: {quoted_command('init', '--workspace', str(path.parent))}, or copy your mondrian.db there.",
         )
 
 
@@ -115,7 +117,7 @@ class UnknownAdvisor(BadInput):
         have = ", ".join(known) if known else "none yet"
         super().__init__(
             f"There is no advisor '{advisor}' in this workspace (known: {have}).",
-            "Check --advisor, or add a row to the table `advisors`.",
+            unknown_advisor_step(advisor, known),
         )
 
 

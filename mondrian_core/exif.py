@@ -63,6 +63,12 @@ def time_taken(image: Path | Mapping[int, Any]) -> str | None:
     return taken.replace(microsecond=int(fraction[0].ljust(6, "0")) if fraction else 0).isoformat()
 
 
+def camera_line(facts: Mapping[str, str], taken_at: str | None = None) -> str:
+    """Facts and time on one line for people: "NIKON D750, 35 mm, f/8, ISO 100, 2026-05-17 04:12"; "" without any."""
+    taken = [taken_at.replace("T", " ")[:16]] if taken_at else []
+    return ", ".join([*facts.values(), *taken])
+
+
 def exif_description(path: Path) -> str | None:
     """ "Taken at 35 mm, f/8, 1/125 s, ISO 100.", with the plausible settings that are present; None without any."""
     facts = camera_facts(path)

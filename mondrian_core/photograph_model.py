@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from mondrian_core.prompts import ChatMessage
 from mondrian_core.rubric import MAX_ANSWER_TOKENS
@@ -38,6 +38,7 @@ class Question:
         constrained: True when only answers that follow the rubric's schema can be generated.
         embed: True to return the photograph's embedding too.
         precedents: False when earlier answers must not make this one faster, so that times can be compared.
+        schema: a JSON schema that a constrained answer follows instead of the rubric's.
     """
 
     messages: list[ChatMessage]
@@ -50,6 +51,7 @@ class Question:
     constrained: bool = True
     embed: bool = False
     precedents: bool = True
+    schema: Mapping[str, Any] | None = None
 
 
 class PhotographAnswer(Protocol):

@@ -86,6 +86,22 @@ def comparison_messages(advisor_prompt: AdvisorPrompt, comparison: PortfolioComp
     return messages
 
 
+def own_form_messages(advisor_prompt: AdvisorPrompt, schema: Mapping[str, Any], instruction: str) -> list[ChatMessage]:
+    """Messages that ask the advisor for an answer in a caller's form; the photograph comes last.
+
+    Args:
+        advisor_prompt: the advisor.
+        schema: JSON schema of the answer, which decoding enforces.
+        instruction: the caller's words; "" asks for what the schema's names say.
+    """
+    asked = instruction.strip() or "Critique the photograph."
+    text = f"{asked} Answer with one JSON object and nothing else. It follows this JSON schema: {json.dumps(schema)}"
+    return [
+        {"role": "system", "content": [{"type": "text", "text": advisor_prompt.system_message}]},
+        {"role": "user", "content": [{"type": "text", "text": text}, {"type": "image"}]},
+    ]
+
+
 def _comparison_text(comparison: PortfolioComparison) -> str:
     lines = ["", "At first sight the scores were: " + _scores_text(comparison.scores) + "."]
     lines += [f"Compare with these photographs of your own (of {comparison.size}):"]

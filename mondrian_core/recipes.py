@@ -34,7 +34,7 @@ Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
 BUNDLED_RECIPES_FOLDER = Path(__file__).resolve().parent / "recipe_files"
 DEFAULT_RECIPE = "default"
 SMALL_SET_RECIPE = "small-set"
-SMALL_SET_THRESHOLD = 20  # critiques; a retraining with fewer and without a recipe uses SMALL_SET_RECIPE
+SMALL_SET_THRESHOLD = 20  # critiques; with fewer, DEFAULT_RECIPE holds out too few for a verdict (`recipe_choice`)
 REMOVED_KEYS = frozenset({("data", "wording")})  # in recipes that earlier releases recorded with a run
 
 
@@ -482,7 +482,8 @@ def recipe_reference_markdown() -> str:
         "`mondrian train` and `mondrian retrain` (`--learning-rate 5e-4`; `--help-all` lists them all).",
         "",
         "Mondrian comes with these recipes (`--recipe small-set`; in flows `-p recipe=small-set`). Without a recipe,",
-        f"`retrain` uses `{SMALL_SET_RECIPE}` below {SMALL_SET_THRESHOLD} critiques, otherwise `{DEFAULT_RECIPE}`.",
+        f"`retrain` uses `{SMALL_SET_RECIPE}` below {SMALL_SET_THRESHOLD} critiques, then `folds`, and from about 30",
+        f"on `{DEFAULT_RECIPE}` ([why](decisions/0113-the-recipe-follows-the-number-of-critiques.md)).",
         "",
     ]
     for name, path in bundled_recipes().items():

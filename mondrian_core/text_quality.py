@@ -22,6 +22,10 @@ _LEAST_LETTERS = 0.4  # of the visible characters
 _ASCII_WORD = re.compile(r"[A-Za-z0-9]+")
 _CHARACTER_LOOP = re.compile(r"([^\W_]{1,8}?)\1{4,}")
 _SHORTEST_LOOP = 10  # characters
+_PLACEHOLDER = re.compile(
+    r"\W*(ok|okay|fine|good|bad|nice|great|yes|no|none|n/?a|null|todo|tbd|test|x+|comment|placeholder|\.*)\W*",
+    re.IGNORECASE,
+)
 _NO_TEXT = {"Cc", "Cs", "Co"}  # control characters, half surrogates, private use
 
 
@@ -41,6 +45,11 @@ def critique_text_problem(critique: Critique) -> str | None:
 def text_problem(text: str) -> str | None:
     """Why a comment is degenerate; None when it is fine."""
     return next((problem for problem, is_wrong in _CHECKS.items() if is_wrong(text)), None)
+
+
+def is_placeholder_comment(text: str) -> bool:
+    """True for a comment such as "ok" or "n/a": where most are, a critique would teach empty comments."""
+    return _PLACEHOLDER.fullmatch(text) is not None
 
 
 def has_repeated_phrase(text: str) -> bool:

@@ -11,9 +11,14 @@ from mondrian_core.charts.drawing import CircleShape, Drawing, LineShape, Point,
 def svg_markup(drawing: Drawing) -> str:
     """The `<svg>` element; it needs no further escaping."""
     (left, top), name = drawing.origin, escape(drawing.name)
-    described = f'role="img" aria-label="{escape(drawing.label)}"' if drawing.label else 'aria-hidden="true"'
+    role = "group" if _has_links(drawing) else "img"  # what is inside an image can't be reached
+    described = f'role="{role}" aria-label="{escape(drawing.label)}"' if drawing.label else 'aria-hidden="true"'
     box = f"{_number(left)} {_number(top)} {_number(drawing.width)} {_number(drawing.height)}"
     return f'<svg class="{name}" viewBox="{box}" {described}>{"".join(map(_element, drawing.shapes))}</svg>'
+
+
+def _has_links(drawing: Drawing) -> bool:
+    return any(isinstance(shape, CircleShape) and shape.link for shape in drawing.shapes)
 
 
 def _element(shape: Shape) -> str:

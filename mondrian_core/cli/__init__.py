@@ -19,6 +19,7 @@ from cyclopts import App, CycloptsError
 from mondrian_core.cli.app import HELP_ALL, NO_COMMANDS, CommandTable, build_app
 from mondrian_core.cli.legacy_options import translate_legacy_options
 from mondrian_core.errors import BadInput, MondrianError, translate_foreign_errors
+from mondrian_core.next_steps import continue_with_options
 
 EXIT_INTERRUPTED = 130
 PREFECT_COMMAND = "prefect"
@@ -38,7 +39,8 @@ def main(arguments: list[str] | None = None, extra_commands: CommandTable = NO_C
             with _hold_accelerator_if_no_wait(bound, words[0]):
                 return int(command(*bound.args, **bound.kwargs) or 0)
     except MondrianError as error:
-        return _print_error(error.problem, error.next_step, error.exit_status, as_json=as_json, debug=debug)
+        next_step = continue_with_options(error.next_step, words)
+        return _print_error(error.problem, next_step, error.exit_status, as_json=as_json, debug=debug)
     except KeyboardInterrupt:
         return _print_error(
             "Interrupted.",

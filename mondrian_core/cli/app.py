@@ -19,6 +19,7 @@ CommandTable = Mapping[str, Mapping[str, tuple[str, str]]]
 NO_COMMANDS: CommandTable = {}
 COMMANDS: CommandTable = {
     "Workspace": {
+        "start": ("start:start_command", "go from an empty folder to your own adapter, step by step"),
         "init": ("workspace:init_command", "create a workspace"),
         "doctor": ("workspace:doctor_command", "check the installation and suggest fixes"),
         "backup": ("backup:backup_command", "back up database, photographs and registry to a folder, verified"),
@@ -49,8 +50,16 @@ COMMANDS: CommandTable = {
     "Service": {
         "serve": ("service:serve_command", "start the critique service"),
         "analyze": ("service:analyze_command", "critique photographs"),
+        "watch": ("watch:watch_command", "critique photographs as they appear in a folder"),
         "compare": ("service:compare_command", "print the A/B table of recent requests"),
     },
+}
+ADVISOR_COMMANDS = {
+    "add": ("advisors:add_advisor_command", "add an advisor"),
+    "list": ("advisors:list_advisors_command", "list advisors with their critiques, photographs and versions"),
+    "show": ("advisors:show_advisor_command", "show an advisor and the system message of prompts"),
+    "edit": ("advisors:edit_advisor_command", "change name, biography or system message"),
+    "remove": ("advisors:remove_advisor_command", "remove an advisor; critiques, photographs and adapters are kept"),
 }
 ADAPTER_COMMANDS = {
     "list": ("adapters.manage:list_adapters_command", "list versions and their states"),
@@ -108,12 +117,13 @@ def build_app(*, expert_help: bool = False, extra_commands: CommandTable = NO_CO
         _register(app, _inside_this_package(commands), Group(title, sort_key=position))
     for title, commands in extra_commands.items():
         _register(app, commands, Group(title, sort_key=len(COMMANDS)))
-    versions = Group("Adapters", sort_key=2.5)
-    for name, text, commands in (
-        ("adapters", f"manage adapter versions: {', '.join(ADAPTER_COMMANDS)}", ADAPTER_COMMANDS),
-        ("rollout", f"manage staged rollouts: {', '.join(ROLLOUT_COMMANDS)}", ROLLOUT_COMMANDS),
+    people, versions = Group("Advisors", sort_key=0.5), Group("Adapters", sort_key=2.5)
+    for name, text, commands, panel in (
+        ("advisors", f"manage advisors: {', '.join(ADVISOR_COMMANDS)}", ADVISOR_COMMANDS, people),
+        ("adapters", f"manage adapter versions: {', '.join(ADAPTER_COMMANDS)}", ADAPTER_COMMANDS, versions),
+        ("rollout", f"manage staged rollouts: {', '.join(ROLLOUT_COMMANDS)}", ROLLOUT_COMMANDS, versions),
     ):
-        group = App(name=name, help=text, group=versions, version_flags=())
+        group = App(name=name, help=text, group=panel, version_flags=())
         app.command(group)
         _register(group, _inside_this_package(commands), None)
     app.register_install_completion_command(help="install completion for this shell (bash, zsh, fish)")

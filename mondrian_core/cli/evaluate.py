@@ -71,6 +71,7 @@ def evaluate_command(*, options: EvaluateOptions = EvaluateOptions()) -> int:
             "Add --advisor A --adapter V, or name an evaluated run with --rescore RUN.",
         )
     context = context_from_options(options, options.advisor)
+    context.store().advisor(context.advisor)
     folder = Path(options.adapter)
     if not folder.is_dir():
         folder = context.registry.get(context.advisor, options.adapter).path

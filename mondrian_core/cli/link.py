@@ -12,8 +12,9 @@ from rich.markdown import Markdown
 
 from mondrian_core import stages
 from mondrian_core.cli.options import AdvisorOptions, context_from_options
-from mondrian_core.cli.terminal_output import print_result, show_progress
+from mondrian_core.cli.terminal_output import print_next_step, print_result, show_progress
 from mondrian_core.files import read_json
+from mondrian_core.stages.link import step_without_usable_critiques
 
 
 @Parameter(name="*")
@@ -38,6 +39,8 @@ def link_command(*, options: LinkOptions) -> int:
     def draw(console: Console) -> None:
         console.print(Markdown(linked.table))
         console.print(f"Manifest: {linked.manifest}")
+        if not linked.used and not linked.left_out:
+            print_next_step(console, options, step_without_usable_critiques(context))
 
     print_result(options.json, {**linked.as_dict(), "records": manifest}, draw)
     return 0 if linked.used else 1

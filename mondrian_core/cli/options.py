@@ -8,7 +8,7 @@ import getpass
 from collections.abc import Sequence
 from dataclasses import dataclass, make_dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from cyclopts import Group, Parameter, Token
 
@@ -16,8 +16,10 @@ from mondrian_core.cli.app import EXPERT_PANEL
 from mondrian_core.recipes import Recipe, TrainRecipe, common_fields, load_recipe, recipe_from_values
 from mondrian_core.settings import Settings
 from mondrian_core.stages import StageContext, new_stage_context
+from mondrian_core.xmp import SidecarOptions
 
 _COMMON = Group("Workspace and output", sort_key=80)
+_XMP = Group("XMP sidecars", sort_key=50)
 _TRAINING = Group("Training settings (override the recipe)", sort_key=60)
 _EXPERT = Group(EXPERT_PANEL, sort_key=70)
 
@@ -56,6 +58,9 @@ class CommandOptions:
     debug: Annotated[bool, Parameter(group=_COMMON, help="print tracebacks")] = False
 
 
+NO_OPTIONS = CommandOptions()
+
+
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
 class AdvisorOptions(CommandOptions):
@@ -70,6 +75,25 @@ class OptionalAdvisorOptions(CommandOptions):
     """Options of a command for one advisor or all of them."""
 
     advisor: Annotated[str | None, Parameter(help="advisor ID; default: all advisors")] = None
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class XmpOptions:
+    """`--xmp` and how sidecars are written."""
+
+    xmp: Annotated[
+        bool, Parameter(group=_XMP, help="write rating, keywords and critique into a sidecar next to each photograph")
+    ] = False
+    xmp_style: Annotated[
+        Literal["darktable", "lightroom"],
+        Parameter(group=_XMP, show_default=True, help="names of sidecars: IMG_1.jpg.xmp or IMG_1.xmp"),
+    ] = "darktable"
+    xmp_overwrite_rating: Annotated[bool, Parameter(group=_XMP, help="replace ratings by people too")] = False
+    xmp_label: Annotated[
+        bool, Parameter(group=_XMP, help="also a color label: the weakest dimension in red, yellow or green")
+    ] = False
+    no_xmp_caption: Annotated[bool, Parameter(group=_XMP, help="keep the critique out of the caption")] = False
 
 
 @Parameter(name="*")
@@ -139,6 +163,18 @@ def settings_from_options(options: CommandOptions) -> Settings:
     """Options take precedence over the environment, the environment over defaults."""
     given = {name: getattr(options, name) for name in ("workspace", "adapters", "base_model")}
     return Settings(**{name: value for name, value in given.items() if value is not None})
+
+
+def sidecar_options(options: XmpOptions) -> SidecarOptions | None:
+    """How to write sidecars; None without --xmp."""
+    if not options.xmp:
+        return None
+    return SidecarOptions(
+        style=options.xmp_style,
+        overwrite_rating=options.xmp_overwrite_rating,
+        label=options.xmp_label,
+        caption=not options.no_xmp_caption,
+    )
 
 
 def recipe_from_options(options: Any) -> Recipe:

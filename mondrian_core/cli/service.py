@@ -11,7 +11,14 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from mondrian_core.cli.options import AdvisorOptions, CommandOptions, WholeNumber, settings_from_options
+from mondrian_core.cli.options import (
+    AdvisorOptions,
+    CommandOptions,
+    WholeNumber,
+    XmpOptions,
+    settings_from_options,
+    sidecar_options,
+)
 from mondrian_core.cli.terminal_output import print_result, rich_critique_table, show_progress
 from mondrian_core.rollout import FAULT_KEY
 
@@ -44,7 +51,7 @@ class ServeCommandOptions(CommandOptions):
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
-class AnalyzeOptions(AdvisorOptions):
+class AnalyzeOptions(AdvisorOptions, XmpOptions):
     """Options of `mondrian analyze`."""
 
     mode: Annotated[
@@ -90,37 +97,48 @@ def analyze_command(
     options: AnalyzeOptions,
 ) -> int:
     """Critique photographs in this process; each becomes a row of the jobs table."""
-    from mondrian_core.serving.batch_analyze import BatchRequest, analyze_photographs
+    from mondrian_core.exif import camera_line
+    from mondrian_core.serving.batch_analyze import BatchRequest, analyze_photographs, printable_path
 
     settings = settings_from_options(options)
     mode = options.mode or ("lora" if options.use_fine_tuned else settings.analysis_mode)
     results: list[AnalysisResult] = []
     try:
         with show_progress(options.json) as listen:
-            request = BatchRequest(paths=photographs, advisor=options.advisor, mode=mode, lora_path=options.lora_path)
+            request = BatchRequest(
+                paths=photographs,
+                advisor=options.advisor,
+                mode=mode,
+                lora_path=options.lora_path,
+                sidecars=sidecar_options(options),
+            )
             analyze_photographs(settings, request, listen, on_result=results.append)
     finally:  # also writes what was critiqued before an interruption
         _write_batch(options, results)
 
     def draw(console: Console) -> None:
         for path, group in _group_by_photograph(results).items():
-            console.print(f"[bold]{escape(str(path))}[/]")
+            console.print(f"[bold]{escape(printable_path(path))}[/]")
+            if facts := camera_line(group[0].camera, group[0].taken_at):
+                console.print(escape(facts), style="dim")
             found = [(each.answered_by, each.critique) for each in group if each.critique is not None]
             if found:
                 console.print(rich_critique_table(found))
             for each in group:
                 if each.critique is None:
                     console.print(f"  {each.requested_mode} failed: {escape(each.error or '')}")
+                if each.sidecar_error:
+                    console.print(f"  no sidecar: {escape(each.sidecar_error)}")
 
     print_result(options.json, [result.as_dict() for result in results], draw)
     return analyze_exit_status(results)
 
 
 def analyze_exit_status(results: list[AnalysisResult]) -> int:
-    """0 when every photograph has its critiques, 2 when every failure is an unusable file, otherwise 3."""
+    """0 when every photograph has its critiques and sidecars, 2 when every failure is an unusable file, otherwise 3."""
     failed = [result for result in results if result.critique is None]
     if not failed:
-        return 0 if results else 3
+        return 3 if not results else 2 if any(result.sidecar_error for result in results) else 0
     return 2 if all(result.job is None or result.details.get(FAULT_KEY) == "request" for result in failed) else 3
 
 

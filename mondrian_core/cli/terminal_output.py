@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
@@ -22,7 +22,11 @@ from mondrian_core.events import (
     StageStarted,
     ignore_events,
 )
+from mondrian_core.next_steps import continue_with_options
 from mondrian_core.rubric import DIMENSION_TITLES, DIMENSIONS, Critique
+
+if TYPE_CHECKING:
+    from mondrian_core.cli.options import CommandOptions
 
 VERDICT_STYLE = {"PASS": "green", "FAIL": "bold red", "INCONCLUSIVE": "yellow"}
 
@@ -93,6 +97,23 @@ def print_result(as_json: bool, value: Any, draw: Callable[[Console], None]) -> 
         print(json.dumps(value, indent=2, default=str))
     else:
         draw(make_console())
+
+
+def step_with_options(options: CommandOptions, step: str) -> str:
+    """The step, with the workspace, registry and base model that this command was given added to its commands."""
+    return continue_with_options(step, shared_option_words(options))
+
+
+def shared_option_words(options: CommandOptions) -> list[str]:
+    """The workspace, registry and base model that a command was given, as words for another command."""
+    given = {"--workspace": options.workspace, "--adapters": options.adapters, "--base-model": options.base_model}
+    return [word for name, value in given.items() if value is not None for word in (name, str(value))]
+
+
+def print_next_step(console: Console, options: CommandOptions, step: str) -> None:
+    """Print the next step; nothing for ""."""
+    if step:
+        console.print(f"Next: {step[0].lower()}{step_with_options(options, step)[1:]}", markup=False)
 
 
 def draw_left_out(console: Console, left_out: list[dict[str, str]]) -> None:

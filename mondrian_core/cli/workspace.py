@@ -14,8 +14,15 @@ from rich.console import Console
 from rich.markup import escape
 
 from mondrian_core.cli.options import CommandOptions, WholeNumber, settings_from_options, whole_number
-from mondrian_core.cli.terminal_output import print_result, show_progress
+from mondrian_core.cli.terminal_output import (
+    print_next_step,
+    print_result,
+    show_progress,
+    step_with_options,
+)
+from mondrian_core.next_steps import add_advisor_step, retrain_step
 from mondrian_core.recipes import MAX_SEED
+from mondrian_core.settings import Settings
 
 
 @Parameter(name="*")
@@ -51,16 +58,14 @@ def init_command(*, options: InitOptions = InitOptions()) -> int:
 
     Like `git init`, the command may be repeated: without --sample an existing workspace isn't changed.
     """
-    from mondrian_core.data.sample_workspace import create_workspace
+    from mondrian_core.data.sample_workspace import ADVISOR, create_workspace
 
     settings = settings_from_options(options)
     if settings.database.is_file() and not options.sample:
         print_result(
             options.json,
             {"workspace": str(settings.root), "existed": True},
-            lambda console: console.print(
-                f"Workspace {settings.root} exists already; nothing was changed. Next: mondrian doctor"
-            ),
+            lambda console: _draw_existing(console, options, settings),
         )
         return 0
     with show_progress(options.json) as listen:
@@ -73,12 +78,19 @@ def init_command(*, options: InitOptions = InitOptions()) -> int:
         for name, count in made.items():
             console.print(f"  {name}: {count}")
         if options.sample:
-            console.print("Next: mondrian link --advisor ansel, or the whole chain: mondrian retrain --advisor ansel")
+            print_next_step(
+                console, options, f"{retrain_step(ADVISOR)} Or one stage: `mondrian link --advisor {ADVISOR}`."
+            )
         else:
-            console.print("Next: put photographs under source/, rows into mondrian.db, then: mondrian doctor")
+            print_next_step(console, options, add_advisor_step())
 
     print_result(options.json, {"workspace": str(settings.root), **made}, draw)
     return 0
+
+
+def _draw_existing(console: Console, options: InitOptions, settings: Settings) -> None:
+    console.print(f"Workspace {settings.root} exists already; nothing was changed.")
+    print_next_step(console, options, "`mondrian doctor` shows what is there and what is missing.")
 
 
 def doctor_command(*, options: DoctorOptions = DoctorOptions()) -> int:
@@ -92,7 +104,7 @@ def doctor_command(*, options: DoctorOptions = DoctorOptions()) -> int:
             mark = {True: "[green]ok  [/]", False: "[bold red]no  [/]", None: "[yellow]?   [/]"}[check.ok]
             console.print(f"{mark} {check.name}: {escape(check.finding)}")
             if check.next_step and check.ok is not True:
-                console.print(f"       {escape(check.next_step)}")
+                console.print(f"       {step_with_options(options, check.next_step)}", markup=False)
 
     print_result(options.json, [check.as_dict() for check in checks], draw)
     return 1 if any(check.ok is False for check in checks) else 0

@@ -43,6 +43,7 @@ from mondrian_core.near_duplicates import (
     near_duplicates_of,
     photograph_fingerprint,
 )
+from mondrian_core.next_steps import import_photographs_step, quoted_command
 from mondrian_core.prompts import AdvisorPrompt, PortfolioComparison, PortfolioNeighbour, prompt_digest
 from mondrian_core.recipes import Recipe
 from mondrian_core.rubric import DIMENSIONS, Critique, make_critique
@@ -123,7 +124,8 @@ def draft_critiques(
     if not offered:
         raise NothingToDo(
             f"No photograph is left to draft a critique of for '{advisor_prompt.advisor}'.",
-            "Put photographs under source/, or review waiting drafts with `mondrian review`.",
+            f"{import_photographs_step(advisor_prompt.advisor)} Review the drafts that wait: "
+            f"{quoted_command('review', '--advisor', advisor_prompt.advisor)}.",
         )
     writer = _DraftWriter(
         workspace, advisor_prompt, critic, advisor.training_critiques, recipe.synthesize.calibration_photographs, listen

@@ -28,6 +28,7 @@ from mondrian_core.errors import BadPhotograph, NothingToDo
 from mondrian_core.events import EventListener, StageNotice, StageProgressed, ignore_events
 from mondrian_core.image_alignment import comparison_thumbnail
 from mondrian_core.images import downscale_to_fit, open_photograph, perceptual_hash
+from mondrian_core.next_steps import import_photographs_step
 from mondrian_core.store import DimensionalProfile, Store, utc_timestamp
 from mondrian_core.store.embeddings import Embedding, EmbeddingStore
 
@@ -76,7 +77,7 @@ def build_index(
     if not files:
         raise NothingToDo(
             f"'{advisor}' has no photographs to index.",
-            f"Put them into source/advisor/<kind>/{advisor}/ of the workspace.",
+            import_photographs_step(advisor),
         )
     complete = _complete(store, advisor, critic, profiled)
     todo = [each for each in files if each.sha256 not in complete]

@@ -33,6 +33,7 @@ from mondrian_core.evaluation.measure.samples import EvaluationSamples, load_eva
 from mondrian_core.evaluation.report.builder import build_evaluation_report
 from mondrian_core.evaluation.report.evaluation_report import EvaluationReport
 from mondrian_core.events import EventListener, StageFinished, StageProgressed, ignore_events
+from mondrian_core.next_steps import import_photographs_step
 from mondrian_core.prompts import AdvisorPrompt, prompt_digest
 from mondrian_core.recipes import Recipe
 from mondrian_core.rubric import DIMENSIONS
@@ -165,7 +166,8 @@ def evaluate_with_model(
         digests = {subject.digest for subject in subjects}
         subjects += open_unlabelled_photographs(photographs, wanted, digests, listen, origin)
     if not subjects:
-        raise BadInput("There are no photographs to evaluate with.", "Add critiques for the advisor, or photographs.")
+        advisor = inputs.prompt.advisor
+        raise BadInput("There are no photographs to evaluate with.", import_photographs_step(advisor))
     refused, load_seconds = _first_use(model, inputs.adapter, info.problems)
     problems = (*info.problems, *refused)
     arms: dict[str, Path | None] = {BASE: None} | ({} if problems else {CANDIDATE: inputs.adapter})

@@ -14,6 +14,7 @@ from mondrian_core.prompts import PortfolioComparison, PortfolioNeighbour
 from mondrian_core.rubric import DIMENSIONS, MAX_SCORE, MIN_SCORE
 from mondrian_core.store import DimensionalProfile
 from mondrian_core.store.corrections import is_correction
+from mondrian_core.store.photographs import path_below_source as path_below_source
 
 NEIGHBORS = 3
 MIN_DEVIATION = 0.5  # a dimension on which the advisor hardly varies must not dominate
@@ -71,11 +72,6 @@ class Portfolio:
             for name in DIMENSIONS
             if self.references
         }
-
-
-def path_below_source(path: str) -> str:
-    """A path of the database, possibly from another machine, relative to source/ and with "/"."""
-    return path.replace("\\", "/").rpartition("source/")[2]
 
 
 def portfolio_from_profiles(

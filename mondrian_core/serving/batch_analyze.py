@@ -1,16 +1,18 @@
-"""`mondrian analyze`: critiques photographs in this process with the service's strategies."""
+"""`mondrian analyze` and `mondrian watch`: critique photographs in this process with the service's strategies."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from mondrian_core.critique_parsing import ParsedCritique, parse_critique_lenient
 from mondrian_core.errors import BadInput, BadPhotograph
 from mondrian_core.events import EventListener, StageFinished, StageProgressed, StageStarted, ignore_events
+from mondrian_core.exif import camera_facts, time_taken
 from mondrian_core.images import PHOTOGRAPH_SUFFIXES, OpenedPhotograph, open_photograph
 from mondrian_core.registry import Registry
 from mondrian_core.rubric import Critique
@@ -22,13 +24,22 @@ from mondrian_core.serving.engine.interface import Engine
 from mondrian_core.serving.jobs.job_runner import JobRunner, job_filename
 from mondrian_core.settings import Settings, validate_advisor_id
 from mondrian_core.store import COMPLETED, Job, Store
+from mondrian_core.xmp import SidecarCritique, SidecarOptions, write_sidecar
 
 ALL_MODES = "all"  # every mode, so the base and the adapter side by side
 
 
 @dataclass(frozen=True, kw_only=True)
 class AnalysisResult:
-    """The result for one photograph and mode. `critique` is None when it failed; `error` says why."""
+    """The result for one photograph and mode. `critique` is None when it failed; `error` says why.
+
+    Attributes:
+        path: of the photograph.
+        camera: see `exif.camera_facts`; never a place.
+        taken_at: by the camera's clock, as ISO 8601 without offset.
+        sidecar: the XMP sidecar that holds the critique; `sidecar_error` says why it doesn't.
+        details: of the job.
+    """
 
     path: Path
     advisor: str
@@ -39,16 +50,24 @@ class AnalysisResult:
     mode: str | None = None
     model_used: str | None = None
     adapter_version: str | None = None
+    camera: Mapping[str, str] = field(default_factory=dict)
+    taken_at: str | None = None
+    sidecar: Path | None = None
+    sidecar_error: str | None = None
     details: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def model(self) -> str:
+        """ "adapter v0003" or "base model"."""
+        return f"adapter {self.adapter_version}" if self.adapter_version else "base model"
 
     @property
     def answered_by(self) -> str:
         """What answered: "lora: adapter v0003", or "lora, answered by baseline: base model"."""
         if self.mode is None:
             return f"{self.requested_mode}: no answer"
-        who = f"adapter {self.adapter_version}" if self.adapter_version else "base model"
         way = "" if self.mode == self.requested_mode else f", answered by {self.mode}"
-        return f"{self.requested_mode}{way}: {who}"
+        return f"{self.requested_mode}{way}: {self.model}"
 
     @property
     def seconds(self) -> float | None:
@@ -58,13 +77,17 @@ class AnalysisResult:
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
         return {
-            "path": str(self.path),
+            "path": printable_path(self.path),
             "advisor": self.advisor,
             "job": self.job,
             "requested_mode": self.requested_mode,
             "mode": self.mode,
             "model_used": self.model_used,
             "adapter_version": self.adapter_version,
+            "camera": dict(self.camera),
+            "taken_at": self.taken_at,
+            "sidecar": str(self.sidecar) if self.sidecar else None,
+            "sidecar_error": self.sidecar_error,
             "critique": self.critique.as_dict() if self.critique else None,
             "error": self.error,
             "details": self.details,
@@ -82,12 +105,23 @@ class BatchRequest:
         paths: photographs and folders of photographs.
         mode: baseline, rag, lora, or "all": each photograph in all three, one after the other.
         lora_path: an adapter instead of the promoted one (see `find_adapter_source`).
+        sidecars: how to write each critique into an XMP sidecar; None for no sidecars.
     """
 
     paths: Sequence[Path]
     advisor: str
     mode: str
     lora_path: str | None = None
+    sidecars: SidecarOptions | None = None
+
+    @property
+    def modes(self) -> tuple[str, ...]:
+        """The modes to ask, one after the other.
+
+        Raises:
+            BadInput: an unknown mode.
+        """
+        return MODES if self.mode == ALL_MODES else (parse_mode(self.mode),)
 
 
 def analyze_photographs(
@@ -113,36 +147,49 @@ def analyze_photographs(
         NoWorkspace, NoDatabase, UnknownAdvisor, BaseModelUnavailable: exit status 2.
         BadInput: a folder without photographs, or an unknown mode.
     """
+    total = len(photographs := find_photographs(request.paths)) * len(request.modes)
+    results = []
+    with open_analyzer(settings, request, listen, engine) as analyze:
+        for path in photographs:
+            for result in analyze(path):
+                results.append(result)
+                on_result(result)
+                listen(StageProgressed("analyze", len(results), total, f"{path.name} ({result.requested_mode})"))
+    listen(StageFinished("analyze", {"photographs": len(photographs), "critiques": len(results)}))
+    return results
+
+
+@contextmanager
+def open_analyzer(
+    settings: Settings, request: BatchRequest, listen: EventListener = ignore_events, engine: Engine | None = None
+) -> Iterator[Callable[[Path], Iterator[AnalysisResult]]]:
+    """Load the model; the value critiques one photograph in every mode of the request, whose `paths` don't matter.
+
+    Raises:
+        NoWorkspace, NoDatabase, UnknownAdvisor, BaseModelUnavailable: exit status 2.
+        BadInput: an unknown mode.
+    """
     validate_advisor_id(request.advisor)
-    modes = MODES if request.mode == ALL_MODES else (parse_mode(request.mode),)
+    modes = request.modes
     root = settings.require_workspace()
-    photographs = find_photographs(request.paths)
     with Store(settings.database) as store:
         store.advisor(request.advisor)
         registry = Registry(settings.adapters_root, listen=listen)
         source = find_adapter_source(
             request.lora_path or (str(settings.lora_adapter_dir) if settings.lora_adapter_dir else None), registry
         )
-        total = len(photographs) * len(modes)
-        listen(StageStarted("analyze", total, f"loading {settings.base}"))
-        engine = engine or _local_engine(settings.base)
-        adapters = ActiveAdapters(registry, source, engine.check, listen)
+        listen(StageStarted("analyze", None, f"loading {settings.base}"))
+        engine = engine or _local_engine(settings)
         job_runner = JobRunner(
             store=store,
             root=root,
             engine=engine,
-            adapters=adapters,
+            adapters=ActiveAdapters(registry, source, engine.check, listen),
             strategies=all_strategies(),
             embed=settings.embeddings_enabled,
             exif=settings.exif_enabled,
         )
-        results = []
-        for result in _analyze_each(job_runner, photographs, request.advisor, modes):
-            results.append(result)
-            on_result(result)
-            listen(StageProgressed("analyze", len(results), total, f"{result.path.name} ({result.requested_mode})"))
-    listen(StageFinished("analyze", {"photographs": len(photographs), "critiques": len(results)}))
-    return results
+        yield lambda path: _analyze_in_modes(job_runner, path, request, modes)
 
 
 def find_photographs(paths: Sequence[Path]) -> list[Path]:
@@ -169,26 +216,53 @@ def _is_photograph(path: Path, folder: Path) -> bool:
     return path.suffix.lower() in PHOTOGRAPH_SUFFIXES and not hidden and path.is_file()
 
 
-def _local_engine(base: str) -> Engine:
+def _local_engine(settings: Settings) -> Engine:
     from mondrian_core.serving.engine.local_engine import LocalEngine
 
-    return LocalEngine(base)
+    return LocalEngine(settings.base, adapter_cache_bytes=settings.adapter_cache_bytes)
 
 
-def _analyze_each(
-    job_runner: JobRunner, paths: Sequence[Path], advisor: str, modes: Sequence[str]
+def _analyze_in_modes(
+    job_runner: JobRunner, path: Path, request: BatchRequest, modes: Sequence[str]
 ) -> Iterator[AnalysisResult]:
-    """Decode each photograph once and critique it in every mode."""
-    for path in paths:
-        try:
-            photograph = open_photograph(path)
-        except BadPhotograph as error:
-            yield from (
-                AnalysisResult(path=path, advisor=advisor, requested_mode=mode, error=str(error)) for mode in modes
-            )
-            continue
+    """Decode the photograph once and critique it in every mode."""
+    try:
+        str(path).encode()  # a name that isn't UTF-8 can't be stored in the database
+        photograph = open_photograph(path)
+    except (BadPhotograph, UnicodeEncodeError) as error:
         for mode in modes:
-            yield _analyze_one(job_runner, path, photograph, advisor, mode)
+            yield AnalysisResult(
+                path=path, advisor=request.advisor, requested_mode=mode, error=_photograph_error(path, error)
+            )
+        return
+    for mode in modes:
+        yield with_sidecar(_analyze_one(job_runner, path, photograph, request.advisor, mode), request.sidecars)
+
+
+def _photograph_error(path: Path, error: Exception) -> str:
+    if isinstance(error, BadPhotograph):
+        return str(error)
+    return f"The name {printable_path(path)} is not valid UTF-8. Rename the file, and run the command again."
+
+
+def printable_path(path: Path) -> str:
+    """The path with bytes that are not UTF-8 replaced, for a terminal."""
+    return str(path).encode(errors="replace").decode()
+
+
+def with_sidecar(result: AnalysisResult, options: SidecarOptions | None) -> AnalysisResult:
+    """Write the critique into the photograph's sidecar, if it is wanted; a sidecar that refuses doesn't stop a batch.
+
+    Raises:
+        DiskFull: no space is left.
+    """
+    if options is None or result.critique is None:
+        return result
+    made = SidecarCritique(advisor=result.advisor, model=result.model, critique=result.critique)
+    try:
+        return replace(result, sidecar=write_sidecar(result.path, made, options))
+    except BadInput as error:
+        return replace(result, sidecar_error=str(error))
 
 
 def _analyze_one(
@@ -223,6 +297,8 @@ def analysis_result_from_job(path: Path, job: Job) -> AnalysisResult:
         mode=job.mode,
         model_used=job.model_used,
         adapter_version=job.adapter_version,
+        camera=camera_facts(path),
+        taken_at=time_taken(path),
         details=job.details,
     )
 

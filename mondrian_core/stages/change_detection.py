@@ -13,8 +13,8 @@ from mondrian_core.errors import NothingNewToTrain, NothingToDo
 from mondrian_core.events import EventListener, StageNotice, ignore_events
 from mondrian_core.files import read_json
 from mondrian_core.prompts import prompt_digest
-from mondrian_core.recipes import SMALL_SET_RECIPE, SMALL_SET_THRESHOLD, resolve_recipe
-from mondrian_core.settings import validate_advisor_id
+from mondrian_core.recipe_choice import choose_recipe_for
+from mondrian_core.retraining_runs import retraining_lock_of
 from mondrian_core.software_identity import training_code_digest, training_packages
 from mondrian_core.stages.context import StageContext
 from mondrian_core.stages.summaries import LinkSummary, read_stage_summary
@@ -23,16 +23,12 @@ DIGESTED_FIELDS = ("sha256", "origin", "scores", "comments", "overall_grade", "c
 
 
 def choose_recipe_by_size(context: StageContext, listen: EventListener = ignore_events) -> StageContext:
-    """For a retraining without a chosen recipe: `small-set` while there are few critiques, with a notice."""
-    used = read_stage_summary(context, "link", LinkSummary).used
-    if used >= SMALL_SET_THRESHOLD:
+    """For a retraining without a chosen recipe: the one that fits the number of critiques, and a notice why."""
+    choice = choose_recipe_for(read_stage_summary(context, "link", LinkSummary).used)
+    listen(StageNotice("retrain", choice.reason))
+    if choice.name == context.recipe.name:
         return context
-    listen(
-        StageNotice(
-            "retrain", f"{used} critiques, fewer than {SMALL_SET_THRESHOLD}: the recipe '{SMALL_SET_RECIPE}' is used."
-        )
-    )
-    recipe = resolve_recipe(SMALL_SET_RECIPE)
+    recipe = choice.recipe
     train = recipe.train.model_copy(update={"seed": context.recipe.train.seed})
     chosen = replace(context, recipe=recipe.model_copy(update={"train": train}))
     chosen.save(context.run_folder / "context.json")
@@ -41,9 +37,7 @@ def choose_recipe_by_size(context: StageContext, listen: EventListener = ignore_
 
 def retraining_lock(context: StageContext) -> FileLock:
     """The lock that allows one retraining of an advisor at a time."""
-    path = context.root / "runs" / "retrained" / f"{validate_advisor_id(context.advisor)}.lock"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return FileLock(path)
+    return retraining_lock_of(context.root, context.advisor)
 
 
 def require_changed_inputs(context: StageContext) -> None:

@@ -10,6 +10,7 @@ from mondrian_core.events import EventListener, StageNotice, StageStarted, ignor
 from mondrian_core.files import read_json
 from mondrian_core.stages.context import StageContext
 from mondrian_core.stages.index import indexed_photographs
+from mondrian_core.stages.link import step_without_usable_critiques
 from mondrian_core.stages.summaries import (
     DatasetSummary,
     LinkSummary,
@@ -30,9 +31,10 @@ def dataset_stage(context: StageContext, listen: EventListener = ignore_events) 
     linked = read_stage_summary(context, "link", LinkSummary)
     manifest = LinkManifest.from_dict(read_json(Path(linked.manifest)))
     if not manifest.used:
+        excluded = sum(linked.left_out.values())
         raise NothingToDo(
-            f"No usable critique of '{context.advisor}' was found ({sum(linked.left_out.values())} records excluded).",
-            f"Run `mondrian link --advisor {context.advisor}` to see the reason for each record.",
+            f"No usable critique of '{context.advisor}' was found{f' ({excluded} records excluded)' * bool(excluded)}.",
+            step_without_usable_critiques(context),
         )
     advisor = context.store().advisor(context.advisor)
     listen(StageStarted("dataset", detail=f"{linked.used} critiques"))

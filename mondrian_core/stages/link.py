@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from mondrian_core.advisors import count_for_advisor
 from mondrian_core.events import EventListener, StageStarted, ignore_events
 from mondrian_core.files import write_json
+from mondrian_core.next_steps import next_step_for, quoted_command
 from mondrian_core.stages.context import StageContext
 from mondrian_core.stages.summaries import LinkSummary, write_stage_summary
 
@@ -24,3 +26,12 @@ def link_stage(context: StageContext, listen: EventListener = ignore_events) -> 
     return write_stage_summary(
         context, "link", LinkSummary(str(path), len(manifest.used), left_out, manifest.table()), listen
     )
+
+
+def step_without_usable_critiques(context: StageContext) -> str:
+    """What to do when link uses no record: import or write critiques, or look at why those that exist are excluded."""
+    with context.store() as store:
+        counts = count_for_advisor(store, context.registry, context.root, context.advisor)
+    if counts.critiques == 0:
+        return next_step_for(counts)
+    return f"See the reason for each record: {quoted_command('link', '--advisor', context.advisor)}."

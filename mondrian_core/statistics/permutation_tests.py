@@ -39,6 +39,19 @@ def sign_flip_p_value(differences: ArrayLike, *, seed: int = 0, draws: int = DRA
     return float((1 + np.count_nonzero(drawn >= observed - tolerance)) / (1 + draws))
 
 
+def fewest_pairs_for_p_value(level: float) -> int | None:
+    """The smallest N whose `sign_flip_p_value` can reach `level` (0-1), when every difference has the same sign.
+
+    0.5^N where all sign patterns are enumerated, 1 / (1 + DRAWS) where they are drawn. None below that.
+    """
+    if level <= 0:
+        return None
+    n = max(1, math.ceil(-math.log2(level) - 1e-9)) if level < 1 else 1
+    if n <= EXACT_SIGNS:
+        return n
+    return EXACT_SIGNS + 1 if level >= 1 / (1 + DRAWS) else None
+
+
 @lru_cache(maxsize=4)
 def _signs(n: int, seed: int, draws: int) -> NDArray[np.float32]:
     """(draws, n) of -1 and 1; all comparisons of one evaluation use the same ones, so they are drawn once."""

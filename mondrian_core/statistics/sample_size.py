@@ -50,3 +50,17 @@ def sample_size_for_reduction(
         return None
     quantiles = float(ndtri(1 - alpha) + ndtri(power))
     return math.ceil((quantiles * float(values.std(ddof=1)) / (reduction * scale)) ** 2) + 2
+
+
+def detection_power(n: float, reduction: float, spread: float, *, alpha: float = 0.05) -> float:
+    """The chance (0-1) that N photographs detect a relative `reduction`, by normal theory.
+
+    Args:
+        n: photographs, above 0; an expected number may have a fraction.
+        reduction: true reduction of error, as a share of the mean error of the arm to beat.
+        spread: standard deviation of the paired differences of error, as a share of the same.
+        alpha: one-sided level of the test.
+    """
+    from scipy.special import ndtr, ndtri
+
+    return float(ndtr(reduction * math.sqrt(n) / spread - ndtri(1 - alpha)))

@@ -170,6 +170,20 @@ def _photographs(connection: sqlite3.Connection) -> None:
     _add_index(connection, "photographs_by_sha256", "photographs", "sha256")
 
 
+def _unfinished_critiques(connection: sqlite3.Connection) -> None:
+    """8: critiques that a person is writing, and how photographs look, which decides in what order they are written.
+
+    `entry` and `draft` are JSON objects, `revision` counts the changes of a row, `vector` is little-endian float32
+    numbers.
+    """
+    connection.execute(
+        "CREATE TABLE IF NOT EXISTS unfinished_critiques (advisor_id TEXT NOT NULL, sha256 TEXT NOT NULL, "
+        "image_path TEXT NOT NULL, entry TEXT NOT NULL, revision INTEGER NOT NULL, state TEXT NOT NULL, "
+        "draft TEXT NOT NULL, updated_at TEXT NOT NULL, PRIMARY KEY (advisor_id, sha256))"
+    )
+    connection.execute("CREATE TABLE IF NOT EXISTS photograph_looks (sha256 TEXT PRIMARY KEY, vector BLOB NOT NULL)")
+
+
 MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (
     _service,
     _origin,
@@ -178,6 +192,7 @@ MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (
     _thumbnails,
     _critique_details,
     _photographs,
+    _unfinished_critiques,
 )
 SCHEMA_VERSION = len(MIGRATIONS)
 ADDED_TABLES = ("embeddings", "drafts", "added_profiles", "photographs")

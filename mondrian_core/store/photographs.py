@@ -31,6 +31,11 @@ _ADD = (
 )
 
 
+def path_below_source(path: str) -> str:
+    """A path of the database, possibly from another machine, relative to source/ and with "/"."""
+    return path.replace("\\", "/").rpartition("source/")[2]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Photograph:
     """A photograph of the workspace.

@@ -84,17 +84,32 @@ class Store(Database):
             (advisor_prompt.advisor, advisor_prompt.name, advisor_prompt.bio, advisor_prompt.prompt),
         )
 
-    def profiles(self, advisor: str | None = None) -> list[DimensionalProfile]:
-        """Critiques of one advisor (None: of all) in the order they were written.
+    def advisor_names(self) -> dict[str, str]:
+        """Name by ID of all advisors, also of those whose prompt can't be read."""
+        return {advisor_prompt.advisor: advisor_prompt.name for advisor_prompt, _ in self._readable_advisors()}
+
+    def remove_advisor(self, advisor: str) -> None:
+        """Delete the row of an advisor; everything else that names it stays."""
+        self._write("DELETE FROM advisors WHERE id = ?", (advisor,))
+
+    def profiles(self, advisor: str | None = None, *, image_path: str | None = None) -> list[DimensionalProfile]:
+        """Critiques of one advisor, or of one path as the rows spell it (None: of all), in the order of writing.
 
         Rows of `dimensional_profiles` come first, then those that `save_profile` wrote, the last version of each.
         """
-        return self._profiles({"advisor_id": advisor})
+        return self._profiles({"advisor_id": advisor, "image_path": image_path})
 
     def profile(self, profile_id: str) -> DimensionalProfile | None:
         """One critique, or None."""
         found = self._profiles({"id": profile_id})
         return found[-1] if found else None
+
+    def profile_versions(self, profile_id: str) -> list[DimensionalProfile]:
+        """All versions of a critique that `save_profile` saved, the earliest first."""
+        if not self.has_table("added_profiles"):
+            return []
+        rows = self._named_rows("added_profiles", PROFILE_COLUMNS, " WHERE id = ?", (profile_id,), "ORDER BY number")
+        return [profile_from_row(row, order) for order, row in enumerate(rows, 1)]
 
     def add_profiles(self, profiles: Iterable[DimensionalProfile]) -> None:
         """Insert new critiques into `dimensional_profiles` in one transaction, as an import does.
@@ -155,6 +170,28 @@ class Store(Database):
         answered = f" WHERE status = ? AND {self._or_null('jobs', 'answer')} IS NOT NULL"
         query = f"SELECT {self._selectable('jobs', JOB_COLUMNS)} FROM jobs{answered} ORDER BY {moment} DESC LIMIT ?"
         return [_job(row) for row in self._rows(query, (COMPLETED, count))]
+
+    def jobs_of_group(self, group: str) -> list[Job]:
+        """The jobs whose ID is the group's, "-" and a number; in the order in which they were added."""
+        query = (
+            f"SELECT {self._selectable('jobs', JOB_COLUMNS)} FROM jobs WHERE id >= ? AND id < ? "
+            f"ORDER BY {self._number('jobs')}"
+        )
+        return [_job(row) for row in self._rows(query, (f"{group}-", f"{group}."))]
+
+    def completed_job(self, advisor: str, photograph_sha256: str, requested_mode: str | None = None) -> Job | None:
+        """The last completed job of an advisor for a photograph (None: in any mode), or None."""
+        where, values = _where(
+            {
+                "advisor": advisor,
+                "photograph_sha256": photograph_sha256,
+                "status": COMPLETED,
+                "requested_mode": requested_mode,
+            }
+        )
+        query = f"SELECT {self._selectable('jobs', JOB_COLUMNS)} FROM jobs{where} ORDER BY {self._number('jobs')}"
+        rows = self._rows(query, values)
+        return _job(rows[-1]) if rows else None
 
     def job_by_idempotency_key(self, idempotency_key: str) -> Job | None:
         """The job that was created with this idempotency key, or None."""

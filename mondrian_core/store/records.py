@@ -228,6 +228,7 @@ _DETAILS: Mapping[str, Callable[[Any], bool]] = {
     "seconds": _is_number,
     "rating": _is_number,
     "crashed": _is_number,
+    "answer_options": lambda value: isinstance(value, dict),
     "rollout": lambda value: isinstance(value, dict) and _is_number(value.get("share", 0)),
     "written_scores": lambda value: isinstance(value, dict),
     "expected_scores": lambda value: isinstance(value, dict),

@@ -16,6 +16,7 @@ VAGUE = {"utils", "util", "helpers", "helper", "common", "manager", "misc", "bas
 # Packages, commands and recipe tables whose names are ordinary words of the trade and need no definition.
 ORDINARY = {
     "adapters",
+    "advisors",
     "analyze",
     "charts",
     "cli",
@@ -44,6 +45,7 @@ ORDINARY = {
     "serving",
     "splits",
     "stages",
+    "start",
     "statistics",
     "store",
     "templates",

@@ -37,7 +37,7 @@ def refused(words: list[str], root: Path, capsys: pytest.CaptureFixture[str]) ->
 def test_no_usable_critique_is_reported(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     status, message = refused(["retrain", "--advisor", "ansel", "--base-model", "mini"], workspace, capsys)
     assert status == 1
-    assert "No usable critique of 'ansel'" in message and "mondrian link --advisor ansel" in message
+    assert "No usable critique of 'ansel'" in message and "mondrian import FOLDER --advisor ansel" in message
 
 
 def test_empty_database_file_is_rejected(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

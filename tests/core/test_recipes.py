@@ -127,13 +127,13 @@ def test_every_shipped_recipe_loads_by_name_and_by_path(name: str) -> None:
 
 
 def test_shipped_recipes_are_the_ones_that_are_documented() -> None:
-    assert set(bundled_recipes()) == {"demo", "plan", "small-set"}
+    assert set(bundled_recipes()) == {"demo", "folds", "plan", "small-set"}
     plan = load_recipe(Path("plan")).train
     assert (plan.rank, plan.alpha, plan.dropout, plan.epochs, plan.accumulation) == (16, 32.0, 0.05, 3, 2)
 
 
 def test_unknown_recipe_name_lists_known_recipes(tmp_path: Path) -> None:
-    with pytest.raises(BadRecipe, match=r"demo, plan, small-set"):
+    with pytest.raises(BadRecipe, match=r"demo, folds, plan, small-set"):
         load_recipe(Path("no-such-recipe"))
 
 

@@ -204,7 +204,7 @@ def test_few_critiques_get_the_recipe_for_small_sets(context: StageContext) -> N
     assert StageContext.load(context.run_folder / "context.json").recipe.name == "small-set"
 
 
-@pytest.mark.parametrize(("used", "name"), [(19, "small-set"), (20, "default")])
+@pytest.mark.parametrize(("used", "name"), [(19, "small-set"), (20, "folds"), (40, "default")])
 def test_small_set_recipe_threshold(context: StageContext, used: int, name: str) -> None:
     path = context.run_folder / "link.json"
     write_json(path, {**json.loads(path.read_text()), "used": used})

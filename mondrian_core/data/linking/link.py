@@ -33,27 +33,24 @@ from mondrian_core.data.linking.link_manifest import (
     LinkManifest,
 )
 from mondrian_core.data.linking.photograph_files import exclusion_reason
-from mondrian_core.data.linking.photograph_paths import PathResolution, SourceTree
-from mondrian_core.data.linking.text_decoding import UnknownEncodingError, decode_text
 from mondrian_core.errors import BadPhotograph
 from mondrian_core.events import EventListener, StageNotice, StageProgressed, ignore_events
 from mondrian_core.files import file_sha256
 from mondrian_core.images import PhotographHeader, read_photograph_header
+from mondrian_core.photograph_paths import PathResolution, SourceTree
 from mondrian_core.portable_paths import redacted_path
 from mondrian_core.rubric import DIMENSIONS, MAX_SCORE, MIN_SCORE, Critique, training_target
 from mondrian_core.store import COMPLETED, DimensionalProfile, Job, Store
 from mondrian_core.store.corrections import corrected_job_id
 from mondrian_core.store.drafts import CORRECTED, DISCARDED, WAITING, Draft, DraftStore, UnreadableDraft
+from mondrian_core.text_decoding import UnknownEncodingError, decode_text
+from mondrian_core.text_quality import is_placeholder_comment
 
 __all__ = ["ExcludedRecord", "ExclusionReason", "LinkManifest", "LinkedRecord", "link_critiques"]
 
 ANALYSIS_FOLDER = "analysis_md"
 PROGRESS_INTERVAL = 500
 MAX_ANALYSIS_BYTES = 1_000_000
-_PLACEHOLDER = re.compile(
-    r"\W*(ok|okay|fine|good|bad|nice|great|yes|no|none|n/?a|null|todo|tbd|test|x+|comment|placeholder|\.*)\W*",
-    re.IGNORECASE,
-)
 _PATH_REASONS = {
     PathResolution.MISSING: ExclusionReason.MISSING_PHOTOGRAPH,
     PathResolution.BROKEN_LINK: ExclusionReason.BROKEN_LINK,
@@ -397,7 +394,7 @@ def _profile_comments(profile: DimensionalProfile) -> dict[str, str]:
 
 def _refuse_placeholders(comments: dict[str, str]) -> None:
     """Exclude placeholder comments such as "ok" in most dimensions: they would teach empty comments."""
-    empty = [name for name, comment in comments.items() if _PLACEHOLDER.fullmatch(comment)]
+    empty = [name for name, comment in comments.items() if is_placeholder_comment(comment)]
     if len(empty) > len(DIMENSIONS) // 2:
         raise _ExcludedError(
             ExclusionReason.PLACEHOLDER_COMMENTS, f"{len(empty)} of {len(DIMENSIONS)} are placeholders"

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from mondrian_core.data.linking.link_manifest import EXCLUSION_EXPLANATIONS, ExclusionReason
-from mondrian_core.data.linking.photograph_paths import SOURCE, SourceTree, is_temporary_path
 from mondrian_core.errors import BadPhotograph
 from mondrian_core.files import file_sha256
 from mondrian_core.images import PHOTOGRAPH_SUFFIXES, PhotographRejection
+from mondrian_core.photograph_paths import SOURCE, SourceTree, is_temporary_path
 
 ADVISORS_FOLDER = "advisor"
 _REASONS = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -15,6 +15,7 @@ from mondrian_core.models.inference.speculation import SpeculativeGenerationLoop
 from mondrian_core.models.kl import mean_kl
 from mondrian_core.models.prompt_encoding import EncodedPrompt, encode_prompt
 from mondrian_core.models.score_distribution import expected_score
+from mondrian_core.rubric import critique_json_schema
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -69,6 +70,7 @@ def generate(  # noqa: PLR0913  keyword-only options of one call, as in mlx_vlm.
     temperature: float = 0.0,
     seed: int = 0,
     constrained: bool = False,
+    schema: Mapping[str, Any] | None = None,
     exact_tokens: int | None = None,
     on_token: Callable[[str], None] | None = None,
     prepared: EncodedPrompt | None = None,
@@ -83,7 +85,8 @@ def generate(  # noqa: PLR0913  keyword-only options of one call, as in mlx_vlm.
         max_tokens: limit of the answer's length.
         temperature: 0 takes the likeliest token; above 0 tokens are sampled.
         seed: seed of the sampling.
-        constrained: allow only what the rubric's schema allows.
+        constrained: allow only what the schema allows.
+        schema: a JSON schema; None: the rubric's.
         exact_tokens: generate exactly this many tokens with the end token suppressed, as equal work for timing.
         on_token: receives each piece of text as it is generated.
         prepared: result of `prepare_prompt` for the same messages and image; its time isn't in `prefill_seconds`.
@@ -94,7 +97,8 @@ def generate(  # noqa: PLR0913  keyword-only options of one call, as in mlx_vlm.
     prompt = prepared or encode_prompt(base, messages, image)
     decoder = make_decoder(base)
     first = decoder.start(prompt)
-    choose = TokenSampler(base, first.shape[-1], temperature, seed, exact_tokens is not None, constrained)
+    followed = (schema or critique_json_schema()) if constrained else None
+    choose = TokenSampler(base, first.shape[-1], temperature, seed, exact_tokens is not None, followed)
     answer = _generation_loop(base, decoder, choose, exact_tokens or max_tokens, on_token, precedents)
     answer.run(first)
     ended = time.perf_counter()

@@ -6,8 +6,8 @@ Shapes: `V` vocabulary.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from typing import cast
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, cast
 
 import mlx.core as mx
 
@@ -15,19 +15,33 @@ from mondrian_core.models.base_model import BaseVLM
 from mondrian_core.models.inference.decoding import Decoder
 from mondrian_core.models.inference.json_grammar import JsonGrammar
 from mondrian_core.models.score_distribution import ScoreLogitsRecorder
-from mondrian_core.rubric import critique_json_schema
 
 
 class TokenSampler:
     """Chooses the next token from logits (V,)."""
 
     def __init__(
-        self, base: BaseVLM, vocabulary: int, temperature: float, seed: int, endless: bool, constrained: bool
+        self,
+        base: BaseVLM,
+        vocabulary: int,
+        temperature: float,
+        seed: int,
+        endless: bool,
+        schema: Mapping[str, Any] | None,
     ) -> None:
-        """`vocabulary` is the length of the logits; `endless` suppresses the end tokens."""
+        """A chooser for one answer.
+
+        Args:
+            base: the base.
+            vocabulary: length of the logits.
+            temperature: 0 takes the likeliest token.
+            seed: of the sampling.
+            endless: suppress the end tokens.
+            schema: the JSON schema that the answer follows; None: any text.
+        """
         self._temperature = temperature
         self._key = mx.random.key(seed)
-        self._grammar = JsonGrammar(base, critique_json_schema(), vocabulary) if constrained else None
+        self._grammar = None if schema is None else JsonGrammar(base, schema, vocabulary)
         self._forbidden: mx.array | None = None
         if endless:
             ends = mx.array(sorted(base.end_tokens))

@@ -10,18 +10,23 @@ Shapes: `V` vocabulary.
 from __future__ import annotations
 
 import json
+from collections import OrderedDict
+from collections.abc import Mapping
 from typing import Any
 
 import mlx.core as mx
 import numpy as np
 
+from mondrian_core.answer_schema import compile_json_grammar
 from mondrian_core.models.base_model import BaseVLM
+
+_KEPT_GRAMMARS = 16  # callers may send any number of schemas
 
 
 class JsonGrammar:
     """The grammar's state in one constrained answer."""
 
-    def __init__(self, base: BaseVLM, schema: dict[str, Any], vocabulary: int) -> None:
+    def __init__(self, base: BaseVLM, schema: Mapping[str, Any], vocabulary: int) -> None:
         """`vocabulary` is the length of the logits; it may exceed the tokenizer's."""
         import llguidance
 
@@ -72,11 +77,12 @@ def _tokenizer(base: BaseVLM) -> Any:
     return base.cache["grammar_tokenizer"]
 
 
-def _compiled(base: BaseVLM, schema: dict[str, Any]) -> str:
-    import llguidance
-
+def _compiled(base: BaseVLM, schema: Mapping[str, Any]) -> str:
     text = json.dumps(schema)
-    grammars: dict[str, str] = base.cache.setdefault("grammars", {})
+    grammars: OrderedDict[str, str] = base.cache.setdefault("grammars", OrderedDict())
     if text not in grammars:
-        grammars[text] = llguidance.JsonCompiler(separators=(", ", ": "), whitespace_pattern="").compile(text)
+        grammars[text] = compile_json_grammar(schema)
+        while len(grammars) > _KEPT_GRAMMARS:
+            grammars.popitem(last=False)
+    grammars.move_to_end(text)
     return grammars[text]

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from mondrian_core.errors import AdapterNotLoadable, BadAdapter, BadInput, MondrianError, UnknownVersion
 from mondrian_core.events import EventListener, StageNotice, ignore_events
+from mondrian_core.next_steps import add_advisor_step, retrain_step
 from mondrian_core.registry import Registry
 from mondrian_core.registry.champion_pointer import POINTER
 from mondrian_core.registry.version import LEGACY_FLAT_NAME
@@ -266,5 +267,6 @@ def _next_command(adapters: ActiveAdapters, advisors: Sequence[str], overlooked:
             )
     if overlooked is not None:
         return f"There are adapters in {overlooked}: name it with --adapters or MONDRIAN_ADAPTERS."
-    advisor = advisors[0] if advisors else "ADVISOR"
-    return f"Train one: `mondrian retrain --advisor {advisor}`, which promotes it when it passes every gate."
+    if not advisors:
+        return add_advisor_step()
+    return f"{retrain_step(advisors[0])} It is promoted when it passes every gate."

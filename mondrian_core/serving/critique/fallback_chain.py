@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic
 
 from mondrian_core.errors import BadAdapter, BadInput, Broken, ModelProcessDied
 from mondrian_core.serving.critique.strategies import (
     MAX_TRIES,
     AnalysisContext,
+    AnswerT,
     BaselineStrategy,
     OnStrategyProgress,
     Strategy,
-    StrategyAnswer,
     StrategyProgress,
     ignore_strategy_progress,
 )
@@ -42,10 +42,10 @@ class FallbackHop:
 
 
 @dataclass(frozen=True)
-class StrategyOutcome:
+class StrategyOutcome(Generic[AnswerT]):
     """The answer, and the hops that led to it."""
 
-    answer: StrategyAnswer
+    answer: AnswerT
     hops: tuple[FallbackHop, ...] = ()
 
     @property
@@ -71,9 +71,11 @@ class ChainExhausted(Broken):
         super().__init__(f"No critique could be made ({reasons}).", "See the log of the model process, then try again.")
 
 
-def fallback_chain(strategies: Mapping[AnalysisMode, Strategy], requested: AnalysisMode) -> tuple[Strategy, ...]:
+def fallback_chain(
+    strategies: Mapping[AnalysisMode, Strategy[AnswerT]], requested: AnalysisMode
+) -> tuple[Strategy[AnswerT], ...]:
     """The requested strategy and its fallbacks, in order."""
-    chain: list[Strategy] = []
+    chain: list[Strategy[AnswerT]] = []
     name: AnalysisMode | None = requested
     while name is not None and name in strategies:
         chain.append(strategies[name])
@@ -82,14 +84,14 @@ def fallback_chain(strategies: Mapping[AnalysisMode, Strategy], requested: Analy
 
 
 def run_fallback_chain(
-    strategies: Mapping[AnalysisMode, Strategy],
+    strategies: Mapping[AnalysisMode, Strategy[AnswerT]],
     requested: AnalysisMode,
     context: AnalysisContext,
     engine: Engine,
     *,
     on_progress: OnStrategyProgress = ignore_strategy_progress,
     skip: int = 0,
-) -> StrategyOutcome:
+) -> StrategyOutcome[AnswerT]:
     """Try the requested strategy and its fallbacks until one answers.
 
     Args:
@@ -103,7 +105,8 @@ def run_fallback_chain(
     Raises:
         ChainExhausted: no strategy could answer.
         Canceled: the job was canceled.
-        BadInput: the photograph can't be used or the base can't be loaded; no other strategy would help.
+        BadInput: the photograph can't be used, the base can't be loaded, or the answer may not be longer; no other
+            strategy would help.
     """
     links = fallback_chain(strategies, requested)
     hops = [FallbackHop(link.name, "it was in progress when the service stopped before") for link in links[:skip]]

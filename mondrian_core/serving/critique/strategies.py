@@ -8,10 +8,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from mondrian_core.critique_parsing import CritiqueParseError, parse_critique_lenient, parse_critique_strict
-from mondrian_core.errors import AnswerUnparsable
+from mondrian_core.errors import AnswerUnparsable, BadInput
 from mondrian_core.exif import messages_with_exif
 from mondrian_core.photograph_model import Question
 from mondrian_core.pixel_files import PixelFile
@@ -25,6 +25,7 @@ from mondrian_core.retrieval.nearest_neighbors import (
 from mondrian_core.rubric import Critique
 from mondrian_core.served_scores import with_served_scores
 from mondrian_core.serving.critique.adapter_source import ServedAdapter
+from mondrian_core.serving.critique.answer_options import AnswerOptions
 from mondrian_core.serving.engine.interface import Engine, Reply
 from mondrian_core.settings import AnalysisMode
 from mondrian_core.text_quality import critique_text_problem
@@ -47,6 +48,7 @@ class AnalysisContext:
         embeddings: by the reference's file, for hybrid retrieval; empty: retrieval by scores alone.
         camera: how the photograph was taken, as a sentence.
         timed: the time of the answer is compared with another version's, so no earlier answer may shorten it.
+        options: what a program asked of the answer.
     """
 
     advisor_prompt: AdvisorPrompt
@@ -58,6 +60,7 @@ class AnalysisContext:
     embeddings: Mapping[str, Sequence[float]] = field(default_factory=dict)
     camera: str | None = None
     timed: bool = False
+    options: AnswerOptions = field(default_factory=AnswerOptions)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,8 +104,11 @@ def ignore_strategy_progress(progress: StrategyProgress) -> None:
     """For callers that need no progress."""
 
 
-class Strategy(ABC):
-    """One way to make a critique."""
+AnswerT = TypeVar("AnswerT")
+
+
+class Strategy(ABC, Generic[AnswerT]):
+    """One way to make a critique, or another answer."""
 
     name: ClassVar[AnalysisMode]
     fallback: ClassVar[AnalysisMode | None]
@@ -118,17 +124,17 @@ class Strategy(ABC):
     @abstractmethod
     def analyze(
         self, context: AnalysisContext, engine: Engine, on_progress: OnStrategyProgress = ignore_strategy_progress
-    ) -> StrategyAnswer:
+    ) -> AnswerT:
         """Make the critique.
 
         Raises:
             ModelProcessDied: the chain tries this strategy again, then its `fallback`.
-            Canceled, BadInput about the photograph: the chain ends; no other strategy could do better.
+            Canceled, BadInput about the request: the chain ends; no other strategy could do better.
             BadAdapter, anything else: the chain continues with `fallback`.
         """
 
 
-class BaselineStrategy(Strategy):
+class BaselineStrategy(Strategy[StrategyAnswer]):
     """One pass with the base. As the end of the chain it also accepts a complete answer that is not quite canonical."""
 
     name: ClassVar[AnalysisMode] = "baseline"
@@ -141,7 +147,7 @@ class BaselineStrategy(Strategy):
         return answer_in_one_pass(GenerationPass(strategy=self.name, lenient=True), context, engine, on_progress)
 
 
-class LoraStrategy(Strategy):
+class LoraStrategy(Strategy[StrategyAnswer]):
     """One pass with the advisor's adapter."""
 
     name: ClassVar[AnalysisMode] = "lora"
@@ -159,7 +165,7 @@ class LoraStrategy(Strategy):
         return answer_in_one_pass(one_pass, context, engine, on_progress)
 
 
-class RagStrategy(Strategy):
+class RagStrategy(Strategy[StrategyAnswer]):
     """Two passes with the base: the scores, then a comparison with the advisor's most similar photographs."""
 
     name: ClassVar[AnalysisMode] = "rag"
@@ -187,7 +193,8 @@ class RagStrategy(Strategy):
         comparison = comparison_from_neighbors(first.critique.scores, context.portfolio, neighbors)
         messages = messages_with_exif(comparison_messages(context.advisor_prompt, comparison), context.camera)
         question = Question(messages=messages, image=context.image, precedents=not context.timed)
-        second = ask_for_critique(GenerationPass(strategy=self.name, phase="comparison"), engine, question, on_progress)
+        one_pass = GenerationPass(strategy=self.name, phase="comparison", options=context.options)
+        second = ask_for_critique(one_pass, engine, question, on_progress)
         critique = second.critique
         if names:
             critique = replace(critique, advisor_notes=f"Compared with {', '.join(names)}.")
@@ -217,6 +224,7 @@ class GenerationPass:
         adapter: the one that answers; None: the base.
         lenient: accept a complete answer that is not quite canonical, after strict parsing failed twice.
         embed: ask for the photograph's embedding too.
+        options: what a program asked of the answer.
     """
 
     strategy: AnalysisMode
@@ -224,6 +232,7 @@ class GenerationPass:
     adapter: ServedAdapter | None = None
     lenient: bool = False
     embed: bool = False
+    options: AnswerOptions = field(default_factory=AnswerOptions)
 
 
 def answer_in_one_pass(
@@ -237,7 +246,7 @@ def answer_in_one_pass(
         embed=one_pass.embed,
         precedents=not context.timed,
     )
-    return ask_for_critique(one_pass, engine, question, on_progress)
+    return ask_for_critique(replace(one_pass, options=context.options), engine, question, on_progress)
 
 
 def ask_for_critique(
@@ -249,6 +258,7 @@ def ask_for_critique(
 
     Raises:
         AnswerUnparsable: no answer could be parsed, or none that may be shown to a person.
+        AnswerCutOff: the answer reached the length that the caller allowed.
     """
 
     def on_token(tokens: int) -> None:
@@ -269,7 +279,8 @@ def ask_for_critique(
     problem = ""
     for attempt in range(MAX_TRIES):
         asked = question if attempt == 0 else replace(question, temperature=RETRY_TEMPERATURE, seed=attempt)
-        replies.append(engine.ask(asked, on_token))
+        replies.append(engine.ask(one_pass.options.apply(asked), on_token))
+        require_whole_answer(replies[-1], one_pass.options)
         try:
             critique = parse_critique_strict(replies[-1].text)
         except CritiqueParseError as error:
@@ -283,6 +294,28 @@ def ask_for_critique(
         if parsed is not None:
             return answer(parsed[0], reply, parsed[1])
     raise AnswerUnparsable(f"The answer {problem}, twice.", "Try another mode, or another base model.")
+
+
+class AnswerCutOff(BadInput):
+    """The answer reached the length that the caller allowed.
+
+    Attributes:
+        reply: the answer up to there.
+    """
+
+    def __init__(self, reply: Reply) -> None:
+        self.reply = reply
+        super().__init__(f"The answer was cut off after {reply.tokens} tokens.", "Allow more tokens.")
+
+
+def require_whole_answer(reply: Reply, options: AnswerOptions) -> None:
+    """Refuse an answer that was cut where the caller said.
+
+    Raises:
+        AnswerCutOff: it was.
+    """
+    if options.max_tokens is not None and reply.finish_reason == "length":
+        raise AnswerCutOff(reply)
 
 
 def _lenient_critique(text: str) -> tuple[Critique, tuple[str, ...]] | None:
@@ -299,6 +332,6 @@ def _lenient_critique(text: str) -> tuple[Critique, tuple[str, ...]] | None:
     return None if critique_text_problem(parsed.critique) else (parsed.critique, (*parsed.repairs, *deviations))
 
 
-def all_strategies() -> dict[AnalysisMode, Strategy]:
+def all_strategies() -> dict[AnalysisMode, Strategy[StrategyAnswer]]:
     """Every strategy by name."""
     return {"lora": LoraStrategy(), "rag": RagStrategy(), "baseline": BaselineStrategy()}

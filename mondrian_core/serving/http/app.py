@@ -6,7 +6,6 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from importlib import metadata
 from typing import Annotated, Any
 
 from anyio import CapacityLimiter, to_thread
@@ -16,9 +15,27 @@ from fastapi.responses import HTMLResponse, JSONResponse, Response
 from sse_starlette import EventSourceResponse, ServerSentEvent
 
 from mondrian_core.rubric import critique_json_schema
-from mondrian_core.serving.http import feedback_routes, problem_details, uploads
-from mondrian_core.serving.http.pages import compared_photograph_jpeg, front_page, job_page, photograph_jpeg
+from mondrian_core.serving.http import advisor_routes, feedback_routes, problem_details, start_routes, uploads
+from mondrian_core.serving.http.advisor_group_routes import (
+    accept_advisor_group,
+    add_advisor_group_routes,
+    advisor_group_response,
+)
+from mondrian_core.serving.http.api_docs import add_api_docs
+from mondrian_core.serving.http.error_pages import ErrorPages, UnexpectedErrors
+from mondrian_core.serving.http.history_routes import add_history_routes
+from mondrian_core.serving.http.login_routes import add_login_routes
+from mondrian_core.serving.http.openai_errors import OpenAIErrors
+from mondrian_core.serving.http.openai_routes import add_openai_routes
+from mondrian_core.serving.http.pages import (
+    compared_photograph_jpeg,
+    front_page,
+    job_page,
+    photograph_jpeg,
+    program_version,
+)
 from mondrian_core.serving.http.photograph_import_routes import add_photograph_import_routes
+from mondrian_core.serving.http.photograph_pages import add_photograph_pages
 from mondrian_core.serving.http.promotion_routes import add_promotion_routes
 from mondrian_core.serving.http.registry_routes import add_registry_routes
 from mondrian_core.serving.http.responses import (
@@ -32,7 +49,10 @@ from mondrian_core.serving.http.responses import (
 from mondrian_core.serving.http.run_routes import add_run_routes
 from mondrian_core.serving.http.security import SecurityMiddleware
 from mondrian_core.serving.http.service import Service
+from mondrian_core.serving.http.sessions import Sessions
+from mondrian_core.serving.http.write_routes import add_write_routes
 from mondrian_core.serving.jobs import ab_comparison
+from mondrian_core.serving.jobs.advisor_groups import group_of_job
 from mondrian_core.serving.jobs.job_events import FINAL_STATUSES, JobEvent
 from mondrian_core.store import Job
 
@@ -47,6 +67,7 @@ _ADVISOR = {
     "pattern": "^[a-z0-9_-]{1,64}$",
     "description": "optional when the workspace has exactly one advisor",
 }
+_ALL = "`all`, for a group of critiques by several advisors"
 _BODY = {
     "required": True,
     "content": {
@@ -56,7 +77,7 @@ _BODY = {
                 "required": ["image"],
                 "properties": {
                     "image": {"type": "string", "format": "binary"},
-                    "advisor": _ADVISOR,
+                    "advisor": {**_ADVISOR, "description": f"{_ADVISOR['description']}; repeat it, or send {_ALL}"},
                     "mode": {"type": "string", "enum": ["baseline", "rag", "lora"]},
                 },
             }
@@ -69,7 +90,7 @@ _BODY = {
                 "properties": {
                     "path": {"type": "string", "description": "a photograph under the workspace"},
                     "image": {"type": "string", "description": "older name of `path`"},
-                    "advisor": _ADVISOR,
+                    "advisor": {"oneOf": [_ADVISOR, {"type": "array", "items": _ADVISOR, "minItems": 1}]},
                     "mode": {"type": "string", "enum": ["baseline", "rag", "lora"]},
                 },
             }
@@ -93,34 +114,40 @@ def create_app(service: Service) -> FastAPI:
     app = FastAPI(
         title="Mondrian",
         description=about,
-        version=_version(),
+        version=program_version(),
         lifespan=lifespan,
         responses=_problem_responses(400, 401, 422, 503),
         docs_url=None,
         redoc_url=None,
     )
+    sessions = Sessions(service.token, service.workspace) if service.token else None
+    app.add_middleware(UnexpectedErrors)
     app.add_middleware(uploads.BodyLimit)
-    app.add_middleware(SecurityMiddleware, token=service.token)
+    app.add_middleware(SecurityMiddleware, sessions=sessions)
+    app.add_middleware(OpenAIErrors)
+    app.add_middleware(ErrorPages)  # the last one is the outermost
     problem_details.add_problem_handlers(app)
     for add_routes in (
         _job_routes,
         feedback_routes.add_feedback_routes,
+        advisor_routes.add_advisor_routes,
+        start_routes.add_start_routes,
+        add_advisor_group_routes,
+        add_openai_routes,
         add_photograph_import_routes,
+        add_write_routes,
         add_promotion_routes,
         add_registry_routes,
         add_run_routes,
         _other_routes,
         _page_routes,
+        add_history_routes,
+        add_photograph_pages,
+        add_api_docs,
     ):
         add_routes(app, service)
+    add_login_routes(app, sessions)
     return app
-
-
-def _version() -> str:
-    try:
-        return metadata.version("mondrian")
-    except metadata.PackageNotFoundError:
-        return "unknown"  # a checkout that is not installed
 
 
 def _job_routes(app: FastAPI, service: Service) -> None:
@@ -138,9 +165,7 @@ def _job_routes(app: FastAPI, service: Service) -> None:
         html = wants_html(request)
         async with service.decode_queue.slot():
             job = await _accept(service, await uploads.read_analyze_request(request), idempotency_key or None)
-        if job.status not in FINAL_STATUSES:
-            await service.job_events.wait_until_finished(job.id, preferred_wait_seconds(prefer))
-        return await run_in_threadpool(_answer, service, job.id, html)
+        return await _answer_in_time(service, job, html, preferred_wait_seconds(prefer))
 
     @app.get("/jobs/{job_id}", responses={200: _JOB, **_problem_responses(404, 406)})
     def job(request: Request, job_id: JobId) -> Response:
@@ -187,6 +212,10 @@ def _job_routes(app: FastAPI, service: Service) -> None:
 
 
 async def _accept(service: Service, wanted: uploads.AnalyzeRequest, key: str | None) -> Job:
+    """The queued job; of a group the first."""
+    if wanted.group is not None:
+        return await accept_advisor_group(service, wanted, key)
+
     def decode_and_queue() -> Job:
         advisor = wanted.advisor or uploads.only_advisor(service.store)
         service.store.advisor(advisor)
@@ -197,6 +226,14 @@ async def _accept(service: Service, wanted: uploads.AnalyzeRequest, key: str | N
         return job
 
     return await service.decode_queue.run(decode_and_queue)
+
+
+async def _answer_in_time(service: Service, job: Job, html: bool, wait_seconds: float) -> Response:
+    if group := group_of_job(job):
+        return await advisor_group_response(service, group, html, wait_seconds)
+    if job.status not in FINAL_STATUSES:
+        await service.job_events.wait_until_finished(job.id, wait_seconds)
+    return await run_in_threadpool(_answer, service, job.id, html)
 
 
 def _answer(service: Service, job_id: str, html: bool) -> Response:
@@ -237,20 +274,6 @@ async def _one(event: JobEvent) -> AsyncIterator[JobEvent]:
 
 
 def _other_routes(app: FastAPI, service: Service) -> None:
-    @app.get("/advisors")
-    def advisors() -> list[dict[str, Any]]:
-        """The advisors, and the adapter version that answers for each."""
-        serving = service.adapters.active_versions
-        return [
-            {
-                "id": advisor_prompt.advisor,
-                "name": advisor_prompt.name,
-                "bio": advisor_prompt.bio,
-                "adapter_version": serving.get(advisor_prompt.advisor) or serving.get("*"),
-            }
-            for advisor_prompt in service.store.advisors()
-        ]
-
     @app.get("/compare")
     def compare(days: Annotated[int, Query(ge=1, le=3650)] = 7) -> dict[str, Any]:
         """The A/B comparison by assigned arm; requests that named a mode are left out."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from mondrian_core.images import PhotographRejection, jpeg_bytes
 from mondrian_core.rubric import DIMENSION_TITLES, DIMENSIONS
 from mondrian_core.serving.critique.routing import MODES
 from mondrian_core.serving.http.responses import compared_photographs
+from mondrian_core.serving.http.security import in_session
 from mondrian_core.serving.jobs.feedback import MAX_COMMENT_LENGTH, stored_correction
 from mondrian_core.serving.jobs.image_decoding import open_downscaled
 from mondrian_core.serving.jobs.job_runner import photograph_path, source_file
@@ -38,8 +40,14 @@ SHOWN_SIDE = 1400
 COMPARED_SIDE = 480
 LATEST_JOBS = 12
 RADAR_LABEL = "Scores by dimension"
+MODE_TITLES = {"lora": "Adapter", "rag": "Comparison with portfolio", "baseline": "Base model"}
 NAVIGATION = (  # path and title of the pages that every page links to, in this order
     ("/", "Critique"),
+    ("/critiques", "Critiques"),
+    ("/photographs", "Photographs"),
+    ("/write", "Write"),
+    ("/advisors", "Advisors"),
+    ("/start", "First steps"),
     ("/registry", "Registry"),
     ("/runs", "Runs"),
 )
@@ -58,11 +66,23 @@ def _templates() -> Environment:
         titles=DIMENSION_TITLES,
         dimensions=DIMENSIONS,
         modes=MODES,
+        mode_titles=MODE_TITLES,
         most_text=MAX_COMMENT_LENGTH,
         navigation=NAVIGATION,
+        pages=frozenset(path for path, _ in NAVIGATION),
         current_page="",
+        has_session=in_session.get,
+        version=program_version(),
     )
     return environment
+
+
+def program_version() -> str:
+    """The installed version; "unknown" for a checkout that is not installed."""
+    try:
+        return metadata.version("mondrian")
+    except metadata.PackageNotFoundError:
+        return "unknown"
 
 
 def render_template(template: str, **values: Any) -> str:

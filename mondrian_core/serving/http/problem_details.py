@@ -27,6 +27,7 @@ from mondrian_core.errors import (
 from mondrian_core.runs import UnknownRun
 from mondrian_core.serving.jobs.worker import QueueFull
 
+PROBLEM_MEDIA_TYPE = "application/problem+json"
 _PHOTOGRAPH_STATUS = {"too_large": 413, "not_a_photograph": 415, "raw": 415, "missing": 404}
 
 
@@ -56,8 +57,36 @@ class KeyReused(BadInput):
     """An idempotency key was used again with a different request."""
 
 
+class InvalidParameter(BadInput):
+    """A field of a request in another service's form is wrong, or can't be honoured.
+
+    Attributes:
+        param: the field; None: the whole request.
+        code: for programs.
+        status: of HTTP.
+    """
+
+    def __init__(
+        self, problem: str, next_step: str = "", *, param: str | None = None, code: str | None = None, status: int = 400
+    ) -> None:
+        self.param, self.code, self.status = param, code or "invalid_value", status
+        super().__init__(problem, next_step)
+
+
 class Unauthorized(BadInput):
     """The token is missing or wrong."""
+
+
+class RequestFromElsewhere(Unauthorized):
+    """The request comes from another site's page, or asks for a host name that is not this machine's."""
+
+
+class TooManyFailures(BadInput):
+    """Too many wrong tokens came from one address; `retry_after` is in seconds."""
+
+    def __init__(self, retry_after: int) -> None:
+        super().__init__("Too many wrong tokens came from this address.", f"Try again in {retry_after} s.")
+        self.retry_after = retry_after
 
 
 class NotAcceptable(BadInput):
@@ -68,6 +97,8 @@ def http_status(error: MondrianError) -> int:
     """The HTTP status of an error."""
     if isinstance(error, BadPhotograph):
         return _PHOTOGRAPH_STATUS.get(str(error.reason), 422)
+    if isinstance(error, InvalidParameter):
+        return error.status
     special = {
         UploadTooLarge: 413,
         UnknownJob: 404,
@@ -78,6 +109,7 @@ def http_status(error: MondrianError) -> int:
         UnknownReport: 404,
         ChangeRefused: 403,
         Unauthorized: 401,
+        TooManyFailures: 429,
         NotAcceptable: 406,
         QueueFull: 503,
         DatabaseBusy: 503,
@@ -111,7 +143,7 @@ def problem_response(status: int, kind: str, title: str, detail: str = "", **mor
         "detail": _sendable(detail),
         **more,
     }
-    return JSONResponse(body, status, media_type="application/problem+json")
+    return JSONResponse(body, status, media_type=PROBLEM_MEDIA_TYPE)
 
 
 def _sendable(text: str) -> str:
@@ -126,9 +158,11 @@ def problem_type(error: BaseException) -> str:
 
 def response_for_error(error: MondrianError) -> Response:
     """A `MondrianError` as a response."""
-    more = {"reason": str(error.reason)} if isinstance(error, BadPhotograph) else {}
+    more: dict[str, Any] = {"reason": str(error.reason)} if isinstance(error, BadPhotograph) else {}
+    if isinstance(error, InvalidParameter):
+        more = {"param": error.param, "code": error.code}
     response = problem_response(http_status(error), problem_type(error), error.problem, error.next_step, **more)
-    if isinstance(error, QueueFull):
+    if isinstance(error, QueueFull | TooManyFailures):
         response.headers["Retry-After"] = str(error.retry_after)
     elif response.status_code == 503:
         response.headers["Retry-After"] = "5"

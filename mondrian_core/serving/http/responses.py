@@ -10,6 +10,7 @@ from fastapi.responses import Response
 
 from mondrian_core.rollout import job_fault
 from mondrian_core.serving.http.problem_details import NotAcceptable, problem_response
+from mondrian_core.serving.jobs.advisor_groups import group_of_job
 from mondrian_core.store import Job
 
 DEFAULT_WAIT_SECONDS = 60.0
@@ -40,6 +41,7 @@ def job_json(job: Job) -> dict[str, Any]:
     return {
         "job_id": job.id,
         "status": job.status,
+        "group": group_of_job(job),
         "advisor": job.advisor,
         "photograph": job.filename,
         "photograph_sha256": job.photograph_sha256,
@@ -108,17 +110,29 @@ def wants_html(request: Request) -> bool:
     Raises:
         NotAcceptable: the request accepts neither JSON nor HTML.
     """
-    form = request.query_params.get("format")
+    chosen = prefers_html(request.headers.get("accept", ""), request.query_params.get("format", ""))
+    if chosen is None:
+        raise NotAcceptable("The response is JSON or HTML.", "Send Accept: application/json or text/html.")
+    return chosen
+
+
+def prefers_html(accept: str, form: str = "") -> bool | None:
+    """Whether HTML is preferred to JSON; None when neither is accepted.
+
+    Args:
+        accept: an Accept header, "" when there is none.
+        form: "html" or "json", which decides; any other text is ignored.
+    """
     if form in ("html", "json"):
         return form == "html"
-    weights = parse_accept_header(request.headers.get("accept", ""))
+    weights = parse_accept_header(accept)
     if not weights:
         return False
     html = weights.get("text/html", weights.get("text/*", 0.0))
     anything = weights.get("*/*", 0.0)
     plain = max(weights.get("application/json", weights.get("application/*", 0.0)), anything)
     if not html and not plain and "text/event-stream" not in weights:
-        raise NotAcceptable("The response is JSON or HTML.", "Send Accept: application/json or text/html.")
+        return None
     return html > plain or (html > 0 and html == plain and "application/json" not in weights)
 
 

@@ -1,16 +1,25 @@
-"""Access control: the token if one is set, local host names otherwise; no cross-site requests; security headers."""
+"""Access control: the token or a session if a token is set, local host names otherwise; no cross-site requests.
+
+Every response gets the security headers.
+"""
 
 from __future__ import annotations
 
-import hmac
 import ipaddress
 from collections.abc import Mapping
+from contextvars import ContextVar
 from urllib.parse import urlsplit
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mondrian_core.errors import BadInput
-from mondrian_core.serving.http.problem_details import Unauthorized, response_for_error
+from mondrian_core.serving.http.problem_details import (
+    RequestFromElsewhere,
+    TooManyFailures,
+    Unauthorized,
+    response_for_error,
+)
+from mondrian_core.serving.http.sessions import FailureLimit, Sessions
 
 CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'; "
@@ -25,15 +34,24 @@ SECURITY_HEADERS = {
     b"cache-control": b"no-store",
 }
 UNAUTHENTICATED_PATHS = ("/health",)
+SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
+WRONG_HEADERS, WRONG_HEADER_SECONDS = 30, 10.0  # a program that polls with an old token stays below this
 SAME_SITE_VALUES = ("same-origin", "none")  # `none`: typed address or bookmark
 _PORTS = {"http": 80, "https": 443}
+in_session: ContextVar[bool] = ContextVar("in_session", default=False)  # whether this request's browser is logged in
 
 
 class SecurityMiddleware:
-    """ASGI middleware: checks the token and the origin, adds security headers to every response."""
+    """ASGI middleware: checks the token or session and the origin, adds security headers to every response.
 
-    def __init__(self, app: ASGIApp, token: str | None = None) -> None:
-        self._app, self._token = app, token
+    Args:
+        app: the app.
+        sessions: the service's token and open sessions; None: no token is set, and only this machine is answered.
+    """
+
+    def __init__(self, app: ASGIApp, sessions: Sessions | None = None) -> None:
+        self._app, self._sessions = app, sessions
+        self._wrong_headers = FailureLimit(WRONG_HEADERS, WRONG_HEADER_SECONDS)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on or refuse it."""
@@ -59,16 +77,52 @@ class SecurityMiddleware:
             key, text = name.decode("latin-1"), value.decode("latin-1")
             headers[key] = f"{headers[key]},{text}" if key in headers else text
         if is_cross_site_request(scope["method"], scope.get("scheme", "http"), headers):
-            return Unauthorized("Requests from another site's page are refused.", "Open the service's own page.")
-        if self._token is None:
+            return RequestFromElsewhere(
+                "Requests from another site's page are refused.", "Open the service's own page."
+            )
+        if self._sessions is None:
             # without a token only local host names are accepted: protects against DNS rebinding
             if is_local_host(_host_of(headers.get("host", "localhost"))):
                 return None
-            return Unauthorized("This host name is not local.", "Use http://127.0.0.1 or http://localhost.")
-        given = headers.get("authorization", "").removeprefix("Bearer ")
-        if scope["path"] in UNAUTHENTICATED_PATHS or hmac.compare_digest(given.encode(), self._token.encode()):
+            return RequestFromElsewhere("This host name is not local.", "Use http://127.0.0.1 or http://localhost.")
+        has_session = self._sessions.is_open(self._sessions.secret_in(headers.get("cookie", "")))
+        in_session.set(has_session)
+        if scope["path"] in UNAUTHENTICATED_PATHS or is_public_path(scope["path"]):
             return None
-        return Unauthorized("The token is missing or wrong.", "Send the header `Authorization: Bearer TOKEN`.")
+        if has_session and (scope["method"] in SAFE_METHODS or is_from_own_page(headers)):
+            return None
+        return self._header_refusal(self._sessions, address_of(scope), headers.get("authorization", ""))
+
+    def _header_refusal(self, sessions: Sessions, address: str, header: str) -> BadInput | None:
+        """Why a request with this Authorization header ("" for none) is refused; None when its token is right."""
+        if header and (seconds := self._wrong_headers.seconds_left(address)):
+            return TooManyFailures(seconds)
+        if header and sessions.is_token(header.removeprefix("Bearer ")):
+            return None
+        if header:
+            self._wrong_headers.record(address)
+        return Unauthorized(
+            "The token is missing or wrong.",
+            "In a browser, log in at /login. A program sends the header `Authorization: Bearer TOKEN`.",
+        )
+
+
+def is_public_path(path: str) -> bool:
+    """True for what a browser needs to log in: the form, and the style and scripts of pages."""
+    return path in ("/login", "/logout") or path.startswith("/static/")
+
+
+def is_from_own_page(headers: Mapping[str, str]) -> bool:
+    """True when a browser says that a page of this service sent the request, which other sites' pages can't fake.
+
+    Call it for a request that `is_cross_site_request` has let pass: then an origin is this service's own.
+    """
+    return "origin" in headers or headers.get("sec-fetch-site") == "same-origin"
+
+
+def address_of(scope: Scope) -> str:
+    """The address that a request came from; "" when the server doesn't know it."""
+    return str((scope.get("client") or ("",))[0])
 
 
 def is_cross_site_request(method: str, scheme: str, headers: Mapping[str, str]) -> bool:

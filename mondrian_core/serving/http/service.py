@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,18 @@ from typing import Any
 from mondrian_core.errors import DatabaseReplaced
 from mondrian_core.pixel_files import PixelFileCache
 from mondrian_core.serving.critique.active_adapters import ActiveAdapters
+from mondrian_core.serving.critique.answer_options import (
+    DETAILS_KEY,
+    AnswerOptions,
+    answer_options_from_details,
+)
 from mondrian_core.serving.critique.routing import RoutingPolicy, StrategyRoute, route_in_rollout, route_request
 from mondrian_core.serving.engine.supervisor import ModelProcess
 from mondrian_core.serving.http.decode_queue import DecodeQueue
 from mondrian_core.serving.http.metrics import ServiceMetrics
 from mondrian_core.serving.http.problem_details import KeyReused, UnknownJob
 from mondrian_core.serving.http.uploads import StoredPhotograph
+from mondrian_core.serving.jobs.advisor_groups import group_of_job, member_job_id, new_group_id
 from mondrian_core.serving.jobs.job_events import JobEventBroker
 from mondrian_core.serving.jobs.job_runner import JobRunner
 from mondrian_core.serving.jobs.worker import JobWorker
@@ -24,6 +31,17 @@ from mondrian_core.settings import Settings
 from mondrian_core.store import Job, Store
 
 STUCK_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class _WantedJob:
+    """A job to add."""
+
+    advisor: str
+    mode: str | None
+    key: str | None
+    options: AnswerOptions | None = None
+    job_id: str | None = None
 
 
 @dataclass(kw_only=True)
@@ -61,13 +79,37 @@ class Service:
             "model_process_up", "1 while the model process runs", lambda: float(self.model.pid is not None)
         )
 
+        for name, text in (
+            ("adapters", "Adapters in memory"),
+            ("nbytes", "Bytes of the adapters in memory"),
+            ("budget", "Bytes that adapters may take in memory"),
+        ):
+            self.metrics.gauge(f"adapter_cache_{name}", text, lambda name=name: self._cache_value(name))  # type: ignore[misc]
+
+    def _cache_value(self, name: str) -> float:
+        return float(getattr(self.model.adapter_cache, name, 0))
+
     def register_start(self) -> None:
         """Start the write counter in the database, which detects a restored copy. Call it before the first request."""
         self.store.start_write_counter(self.boot)
         self._written = 1
 
-    def accept(self, received: StoredPhotograph, advisor: str, mode: str | None, key: str | None) -> tuple[Job, bool]:
+    def accept(
+        self,
+        received: StoredPhotograph,
+        advisor: str,
+        mode: str | None,
+        key: str | None,
+        options: AnswerOptions | None = None,
+    ) -> tuple[Job, bool]:
         """Add the row, then queue the job: (job, True), or (the earlier job with the same key, False).
+
+        Args:
+            received: the photograph.
+            advisor: ID of an advisor.
+            mode: the strategy that the request names; None: the service's choice.
+            key: the idempotency key, if any.
+            options: what a program asks of the answer.
 
         Raises:
             QueueFull: too many jobs wait.
@@ -75,33 +117,72 @@ class Service:
             DatabaseReplaced: the row would be lost.
             DiskFull: the decoded photograph can't be stored.
         """
-        sha256 = received.sha256
-        promoted = not self.policy.base_until_promoted or self.adapters.has_promoted(advisor)
-        route = route_request(self.policy, mode, advisor, sha256, promoted=promoted)
+        jobs, new = self._accept_all(received, [_WantedJob(advisor, mode, key, options)])
+        return jobs[0], new
+
+    def accept_group(
+        self, received: StoredPhotograph, advisors: Sequence[str], mode: str | None, key: str | None
+    ) -> tuple[list[Job], bool]:
+        """Like `accept`, for one photograph and several advisors: all rows are added, or none.
+
+        Raises:
+            QueueFull, KeyReused, DatabaseReplaced, DiskFull: as `accept`.
+        """
+        group = new_group_id()
+        wanted = [
+            _WantedJob(advisor, mode, f"{key}\n{advisor}" if key else None, job_id=member_job_id(group, number))
+            for number, advisor in enumerate(advisors, start=1)
+        ]
+        return self._accept_all(received, wanted)
+
+    def _accept_all(self, received: StoredPhotograph, wanted: Sequence[_WantedJob]) -> tuple[list[Job], bool]:
+        routes = [self._route(each, received.sha256) for each in wanted]
         with self._adding:
-            earlier = self.store.job_by_idempotency_key(key) if key else None
-            if earlier is not None:
-                return _require_same_request(earlier, advisor, sha256, route, mode), False
-            self.worker.require_room()
+            earlier = self._earlier_jobs(received.sha256, wanted, routes)
+            if earlier:
+                return earlier, False
+            self.worker.require_room(len(wanted))
             self._require_rows()
-            self.pixel_files.put(sha256, received.image)
-            route, mark = route_in_rollout(route, self.adapters.rollout(advisor), sha256)
+            self.pixel_files.put(received.sha256, received.image)
             with self.store.transaction():
-                job, _ = self.store.add_job(
-                    advisor,
-                    received.filename,
-                    requested_mode=route.mode,
-                    arm=route.arm,
-                    explicit_mode=route.explicit,
-                    idempotency_key=key,
-                    photograph_sha256=sha256,
-                    details={"rollout": mark} if mark else None,
-                )
-                if self._written is not None:
-                    self.store.increment_write_counter(self.boot)
-            self._written = None if self._written is None else self._written + 1
-            self.worker.submit(job.id)
-        return job, True
+                jobs = [self._add_row(received, *each) for each in zip(wanted, routes, strict=True)]
+            self._written = None if self._written is None else self._written + len(jobs)
+            for job in jobs:
+                self.worker.submit(job.id)
+        return jobs, True
+
+    def _route(self, wanted: _WantedJob, sha256: str) -> StrategyRoute:
+        promoted = not self.policy.base_until_promoted or self.adapters.has_promoted(wanted.advisor)
+        return route_request(self.policy, wanted.mode, wanted.advisor, sha256, promoted=promoted)
+
+    def _earlier_jobs(self, sha256: str, wanted: Sequence[_WantedJob], routes: Sequence[StrategyRoute]) -> list[Job]:
+        """The jobs that the same request, with the same keys, added before; [] for a new request."""
+        found = [self.store.job_by_idempotency_key(each.key) if each.key else None for each in wanted]
+        earlier = [job for job in found if job is not None]
+        group = group_of_job(earlier[0]) if earlier else None
+        if len(earlier) not in (0, len(wanted)) or (group and len(self.store.jobs_of_group(group)) != len(wanted)):
+            raise KeyReused(*_KEY_REUSED)
+        for job, each, route in zip(earlier, wanted, routes, strict=False):
+            _require_same_request(job, sha256, each, route)
+        return earlier
+
+    def _add_row(self, received: StoredPhotograph, wanted: _WantedJob, route: StrategyRoute) -> Job:
+        route, mark = route_in_rollout(route, self.adapters.rollout(wanted.advisor), received.sha256)
+        options = wanted.options.as_details() if wanted.options else {}
+        job, _ = self.store.add_job(
+            wanted.advisor,
+            received.filename,
+            requested_mode=route.mode,
+            arm=route.arm,
+            explicit_mode=route.explicit,
+            idempotency_key=wanted.key,
+            photograph_sha256=received.sha256,
+            job_id=wanted.job_id,
+            details={**({"rollout": mark} if mark else {}), **({DETAILS_KEY: options} if options else {})},
+        )
+        if self._written is not None:
+            self.store.increment_write_counter(self.boot)
+        return job
 
     @property
     def model_mode(self) -> str:
@@ -183,6 +264,11 @@ class Service:
                 "crashes": self.model.crashes,
                 "seconds_since_last_token": None if silence is None else round(silence, 3),
             },
+            "adapter_cache": {
+                "adapters": int(self._cache_value("adapters")),
+                "bytes": int(self._cache_value("nbytes")),
+                "budget_bytes": int(self._cache_value("budget")),
+            },
             "queue": {
                 "waiting": self.worker.waiting,
                 "longest": self.worker.longest_queue,
@@ -191,8 +277,12 @@ class Service:
         }
 
 
-def _require_same_request(earlier: Job, advisor: str, sha256: str, route: StrategyRoute, mode: str | None) -> Job:
-    same_mode = earlier.requested_mode == route.mode and earlier.explicit_mode == bool(mode)
-    if (earlier.advisor, earlier.photograph_sha256) != (advisor, sha256) or not same_mode:
-        raise KeyReused("This idempotency key was used with another request.", "Use a new key for a new request.")
-    return earlier
+_KEY_REUSED = ("This idempotency key was used with another request.", "Use a new key for a new request.")
+
+
+def _require_same_request(earlier: Job, sha256: str, wanted: _WantedJob, route: StrategyRoute) -> None:
+    same_mode = earlier.requested_mode == route.mode and earlier.explicit_mode == bool(wanted.mode)
+    same_options = answer_options_from_details(earlier.details) == (wanted.options or AnswerOptions())
+    same_photograph = (earlier.advisor, earlier.photograph_sha256) == (wanted.advisor, sha256)
+    if not (same_photograph and same_mode and same_options):
+        raise KeyReused(*_KEY_REUSED)

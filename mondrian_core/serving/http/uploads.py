@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from mondrian_core.errors import BadInput, BadPhotograph
 from mondrian_core.files import write_atomic
 from mondrian_core.images import OpenedPhotograph
+from mondrian_core.next_steps import add_advisor_step
 from mondrian_core.serving.http.problem_details import UploadTooLarge, response_for_error
+from mondrian_core.serving.jobs.advisor_groups import ALL_ADVISORS
 from mondrian_core.serving.jobs.image_decoding import open_downscaled
 from mondrian_core.serving.jobs.job_runner import job_filename, path_inside_workspace
 from mondrian_core.settings import validate_advisor_id
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
 
 MAX_UPLOAD_BYTES = 64_000_000
 MAX_FIELD_BYTES = 4096
+MAX_FIELDS = 72  # advisors may be repeated
 _SUFFIXES = {b"\xff\xd8": ".jpg", b"\x89P": ".png", b"II": ".tif", b"MM": ".tif", b"RI": ".webp"}
 
 
@@ -35,11 +39,13 @@ _SUFFIXES = {b"\xff\xd8": ".jpg", b"\x89P": ".png", b"II": ".tif", b"MM": ".tif"
 class AnalyzeRequest:
     """A parsed POST /analyze. Exactly one of `data` (uploaded bytes) and `path` (under the workspace) is set.
 
-    `advisor` None stands for the workspace's only advisor (see `only_advisor`).
+    `advisor` None stands for the workspace's only advisor (see `only_advisor`). `group` names the advisors when several
+    are asked; it is () for all of them, and None when one is asked.
     """
 
     advisor: str | None
     mode: str | None
+    group: tuple[str, ...] | None = None
     data: bytes | None = None
     name: str = "photograph"
     path: str | None = None
@@ -115,12 +121,13 @@ def _from_json(body: bytes) -> AnalyzeRequest:
         raise BadInput(
             "`path` must be the path of a photograph in the workspace, `mode` a string.", "Correct the request."
         )
-    return AnalyzeRequest(advisor=_parse_advisor(advisor), mode=mode, path=path)
+    one, group = _parse_advisors(advisor if isinstance(advisor, list) else [advisor], listed=isinstance(advisor, list))
+    return AnalyzeRequest(advisor=one, mode=mode, group=group, path=path)
 
 
 async def _from_form(request: Request) -> AnalyzeRequest:
     try:
-        async with request.form(max_files=1, max_fields=8, max_part_size=MAX_FIELD_BYTES) as form:
+        async with request.form(max_files=1, max_fields=MAX_FIELDS, max_part_size=MAX_FIELD_BYTES) as form:
             image = form.get("image")
             if not isinstance(image, UploadFile):
                 raise BadInput(
@@ -128,8 +135,10 @@ async def _from_form(request: Request) -> AnalyzeRequest:
                 )
             mode = form.get("mode")
             name = image.filename or "photograph"
+            one, group = _parse_advisors(form.getlist("advisor"))
             return AnalyzeRequest(
-                advisor=_parse_advisor(form.get("advisor")),
+                advisor=one,
+                group=group,
                 mode=str(mode) if mode else None,
                 data=await image.read(),
                 name=name,
@@ -139,6 +148,22 @@ async def _from_form(request: Request) -> AnalyzeRequest:
         raise BadInput(
             f"The form can't be read: {detail}.", "Send multipart/form-data with `image` and `advisor`."
         ) from None
+
+
+def _parse_advisors(values: Sequence[Any], *, listed: bool = False) -> tuple[str | None, tuple[str, ...] | None]:
+    """(the one advisor, None), or (None, the advisors of a group): for "all", several, or a JSON list (`listed`).
+
+    Raises:
+        BadInput: a value is not an advisor's ID, or "all" stands beside others.
+    """
+    named = tuple(dict.fromkeys(one for value in values if (one := _parse_advisor(value)) is not None))
+    if ALL_ADVISORS in named:
+        if len(named) > 1:
+            raise BadInput(f"`{ALL_ADVISORS}` includes every advisor.", "Send it alone, or name the advisors.")
+        return None, ()
+    if listed and not named:
+        raise BadInput("The list of advisors is empty.", f'Name some, or send "{ALL_ADVISORS}".')
+    return (None, named) if listed or len(named) > 1 else (named[0] if named else None, None)
 
 
 def _parse_advisor(value: Any) -> str | None:
@@ -156,9 +181,10 @@ def only_advisor(store: Store) -> str:
         BadInput: there are several, or none.
     """
     known = [advisor_prompt.advisor for advisor_prompt in store.advisors()]
+    if not known:
+        raise BadInput("This workspace has no advisor yet.", f"{add_advisor_step()} The page /advisors does it too.")
     if len(known) != 1:
-        which = f"one of {', '.join(known)[:200]}" if known else "an ID; this workspace has no advisor yet"
-        raise BadInput("The advisor is missing.", f"Send `advisor`: {which}.")
+        raise BadInput("The advisor is missing.", f"Send `advisor`: one of {', '.join(known)[:200]}.")
     return known[0]
 
 

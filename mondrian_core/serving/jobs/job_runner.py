@@ -29,15 +29,19 @@ from mondrian_core.retrieval.nearest_neighbors import ReferencePhotograph, path_
 from mondrian_core.rollout import FAULT_KEY, Fault
 from mondrian_core.serving.critique.active_adapters import ActiveAdapters
 from mondrian_core.serving.critique.adapter_source import ServedAdapter
+from mondrian_core.serving.critique.answer_options import DETAILS_KEY, answer_options_from_details
 from mondrian_core.serving.critique.fallback_chain import (
     ChainExhausted,
     FallbackHop,
     StrategyOutcome,
     run_fallback_chain,
 )
+from mondrian_core.serving.critique.own_form import OwnFormAnswer, own_form_strategies
 from mondrian_core.serving.critique.routing import Arm, model_used_label, parse_mode
 from mondrian_core.serving.critique.strategies import (
     AnalysisContext,
+    AnswerCutOff,
+    AnswerT,
     LoraStrategy,
     OnStrategyProgress,
     Strategy,
@@ -54,6 +58,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
 MAX_ATTEMPTS = 2  # starts of a job with the same strategy, counted over restarts of the service
+CUT_OFF_KEY = "cut_off"  # of a failed job's details: the text up to the length that the caller allowed
 PINNED_REASON = "the model process crashed too often with an adapter; the base answers for a while"
 
 
@@ -73,7 +78,7 @@ class JobRunner:
     root: Path
     engine: Engine
     adapters: ActiveAdapters
-    strategies: Mapping[AnalysisMode, Strategy]
+    strategies: Mapping[AnalysisMode, Strategy[StrategyAnswer]]
     embed: bool = False
     exif: bool = False
     pixel_files: PixelFileCache | None = None
@@ -95,7 +100,10 @@ class JobRunner:
         """
         began = time.perf_counter()
         try:
-            outcome, facts = self._outcome(job, image, on_progress)
+            if answer_options_from_details(job.details).schema is not None:
+                own, facts = self._outcome(job, image, on_progress, own_form_strategies())
+                return self._store_own_form(job, own, facts, time.perf_counter() - began)
+            outcome, facts = self._outcome(job, image, on_progress, self.strategies)
             return self._store_answer(job, outcome, facts, time.perf_counter() - began)
         except Canceled:
             return self.store.cancel_job(job.id)
@@ -108,7 +116,9 @@ class JobRunner:
     def _store_failure(self, job: Job, error: Exception) -> Job:
         """Store why a job failed and whose fault it is; only an unexplained failure counts against its arm."""
         hops = error.hops if isinstance(error, ChainExhausted) else ()
-        details = {**_rollout_details(job, hops), "hops": [hop.as_dict() for hop in hops]}
+        details = {**_kept_details(job, hops), "hops": [hop.as_dict() for hop in hops]}
+        if isinstance(error, AnswerCutOff):
+            details |= {"passes": [error.reply.facts], CUT_OFF_KEY: error.reply.text}
         fault = fault_from_error(error)
         failed = None
         if fault is not None:
@@ -128,8 +138,12 @@ class JobRunner:
             forgive(deaths)
 
     def _outcome(
-        self, job: Job, image: Image.Image | None, on_progress: OnStrategyProgress
-    ) -> tuple[StrategyOutcome, dict[str, Any]]:
+        self,
+        job: Job,
+        image: Image.Image | None,
+        on_progress: OnStrategyProgress,
+        strategies: Mapping[AnalysisMode, Strategy[AnswerT]],
+    ) -> tuple[StrategyOutcome[AnswerT], dict[str, Any]]:
         advisor_prompt = self.store.advisor(job.advisor or "")
         requested = parse_mode(job.requested_mode or "baseline")
         photograph = self._stored_image(job) if image is None else downscale_to_fit(image)
@@ -137,11 +151,12 @@ class JobRunner:
             self.context(advisor_prompt, photograph, requested, job),
             camera=self._camera_of(job),
             timed="rollout" in job.details,
+            options=answer_options_from_details(job.details),
         )
+        if context.options.version is not None:  # no other model may answer for the one that was named
+            strategies = {requested: strategies[requested]}
         skip = max(0, job.attempts - MAX_ATTEMPTS)
-        outcome = run_fallback_chain(
-            self.strategies, requested, context, self.engine, on_progress=on_progress, skip=skip
-        )
+        outcome = run_fallback_chain(strategies, requested, context, self.engine, on_progress=on_progress, skip=skip)
         facts = {"prompt_sha256": prompt_digest(advisor_prompt), "pixels": list(photograph.size)}
         return outcome, {**facts, "camera": context.camera} if context.camera else facts
 
@@ -202,6 +217,9 @@ class JobRunner:
 
     def _find_adapter(self, job: Job) -> tuple[ServedAdapter | None, str]:
         advisor, mark = job.advisor or "", job.details.get("rollout")
+        named = answer_options_from_details(job.details).version
+        if named is not None:
+            return self.adapters.version(advisor, named)
         active = self.adapters.for_advisor(advisor)
         if not mark or mark["candidate"] or not mark["version"]:
             return active
@@ -215,14 +233,38 @@ class JobRunner:
         photograph = open_downscaled(photograph_path(self.root, job.filename or ""))
         return self.pixel_files.put(photograph.sha256, photograph.image) if self.pixel_files else photograph.image
 
-    def _store_answer(self, job: Job, outcome: StrategyOutcome, facts: dict[str, Any], seconds: float) -> Job:
+    def _store_own_form(
+        self, job: Job, outcome: StrategyOutcome[OwnFormAnswer], facts: dict[str, Any], seconds: float
+    ) -> Job:
+        answer = outcome.answer
+        details = {
+            **facts,
+            **_kept_details(job, outcome.hops),
+            "hops": [hop.as_dict() for hop in outcome.hops],
+            "fell_back": outcome.fell_back,
+            "passes": [answer.reply.facts],
+            "seconds": round(seconds, 4),
+        }
+        return self.store.finish_job(
+            job.id,
+            answer=json.loads(answer.reply.text),
+            mode=answer.strategy,
+            model_used=model_used_label(cast("Arm | None", job.arm), answer.adapter is not None),
+            adapter_version=answer.adapter.version if answer.adapter else None,
+            llm_outputs=json.dumps({"replies": [answer.reply.text]}),
+            details=details,
+        )
+
+    def _store_answer(
+        self, job: Job, outcome: StrategyOutcome[StrategyAnswer], facts: dict[str, Any], seconds: float
+    ) -> Job:
         answer = outcome.answer
         name = f"analysis-{job.advisor}-{job.id}.md"
         text = json.dumps(answer.critique.as_dict(), indent=2)
         write_atomic(self.root / "analysis_md" / name, f"```json\n{text}\n```\n")
         details = {
             **facts,
-            **_rollout_details(job, outcome.hops),
+            **_kept_details(job, outcome.hops),
             "hops": [hop.as_dict() for hop in outcome.hops],
             "fell_back": outcome.fell_back,
             "repairs": list(answer.repairs),
@@ -263,10 +305,10 @@ def fault_from_error(error: Exception) -> Fault | None:
     return "request" if isinstance(error, BadInput) and not of_service else "service"
 
 
-def _rollout_details(job: Job, hops: Sequence[FallbackHop]) -> dict[str, Any]:
-    """What a rollout needs from a job: its share when it was accepted, and deaths of the model process."""
+def _kept_details(job: Job, hops: Sequence[FallbackHop]) -> dict[str, Any]:
+    """What stays in a job's details: its rollout, what was asked of the answer, and deaths of the model process."""
     deaths = sum(hop.crashed and hop.strategy == job.requested_mode for hop in hops)
-    mark = {"rollout": job.details["rollout"]} if "rollout" in job.details else {}
+    mark = {name: job.details[name] for name in ("rollout", DETAILS_KEY) if name in job.details}
     return {**mark, **({"crashed": deaths} if deaths else {})}
 
 

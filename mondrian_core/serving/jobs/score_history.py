@@ -12,6 +12,7 @@ from markupsafe import Markup
 from mondrian_core.charts.score_history_chart import ScoreDot, score_history_chart, sparkline
 from mondrian_core.charts.svg import svg_markup
 from mondrian_core.rubric import DIMENSION_TITLES, DIMENSIONS, mean_score
+from mondrian_core.serving.critique.answer_options import answer_options_from_details
 from mondrian_core.serving.jobs.shadow_jobs import is_shadow_job
 from mondrian_core.store import Job
 
@@ -65,8 +66,11 @@ def score_points(jobs: Iterable[Job], advisor: str) -> list[ScorePoint]:
 
 
 def is_internal_job(job: Job) -> bool:
-    """True for a job that no person sent: a smoke test of serve/local, or a shadow job of a rollout."""
-    return (job.idempotency_key or "").startswith("smoke-") or is_shadow_job(job)
+    """True for a job that no page lists: a smoke test of serve/local, a shadow job of a rollout, or an answer in a
+    program's own form.
+    """
+    own_form = answer_options_from_details(job.details).schema is not None
+    return (job.idempotency_key or "").startswith("smoke-") or is_shadow_job(job) or own_form
 
 
 def job_scores(job: Job) -> dict[str, float]:

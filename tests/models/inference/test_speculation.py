@@ -260,12 +260,12 @@ def test_allows_agrees_with_mask(base: BaseVLM, asked: Asked) -> None:
 
 def test_masked_choice_matches_full_mask(base: BaseVLM) -> None:
     vocabulary = base.language_model.args.vocab_size
-    choose = TokenSampler(base, vocabulary, 0.0, 0, False, True)
+    choose = TokenSampler(base, vocabulary, 0.0, 0, False, critique_json_schema())
     for seed in range(20):
         scores = mx.random.normal((vocabulary,), key=mx.random.key(seed))
         likeliest = int(mx.argmax(scores).item())
         assert choose.greedy_token(scores, likeliest) == int(choose.sample(scores).item())
-    free = TokenSampler(base, vocabulary, 0.0, 0, False, False)
+    free = TokenSampler(base, vocabulary, 0.0, 0, False, None)
     assert free.greedy_token(scores, likeliest) == likeliest
-    assert free.greedy and not TokenSampler(base, vocabulary, 0.5, 0, False, False).greedy
-    assert not TokenSampler(base, vocabulary, 0.0, 0, True, False).greedy
+    assert free.greedy and not TokenSampler(base, vocabulary, 0.5, 0, False, None).greedy
+    assert not TokenSampler(base, vocabulary, 0.0, 0, True, None).greedy

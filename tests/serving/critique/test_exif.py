@@ -90,6 +90,16 @@ def test_exif_setting_enables_camera_facts(settings: Settings, fake_engine: Any,
         served = photograph_jpeg(settings.root, next(iter(store.jobs())))
     assert not Image.open(io.BytesIO(served)).getexif()
     kept = [path.read_bytes() for path in (settings.root / "analysis_md").iterdir()]
-    everything = str(asked) + str(result) + str(kept) + str(asked[0].image.getexif()) + str(asked[0].image.info)
+    assert result.camera["camera"] == "Camera of somebody" and result.camera["focal_length"] == "35 mm"
+    assert result.taken_at == "2026-05-17T04:12:00", "people see it beside the critique"
+    assert not any(secret in str(result) for secret in (PLACE, "GPS", "'Somebody'"))
+    everything = (
+        str(asked)
+        + str(result.details)
+        + str(result.critique)
+        + str(kept)
+        + str(asked[0].image.getexif())
+        + str(asked[0].image.info)
+    )
     for secret in (PLACE, SHOT, "GPS", "Somebody", "Camera of"):
         assert secret not in everything

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mondrian_core.data.linking.photograph_paths import (
+from mondrian_core.photograph_paths import (
     PathResolution,
     ResolvedPath,
     SourceTree,

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mondrian_core.data.linking.text_decoding import UnknownEncodingError, decode_text
+from mondrian_core.text_decoding import UnknownEncodingError, decode_text
 
 GERMAN, FRENCH, SPANISH = "Schönes Licht über dem Café.", "L’été – déjà vu, “créée” à l’œil…", "¡Qué luz! ¿Sí? mañana"
 

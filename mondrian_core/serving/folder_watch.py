@@ -1,0 +1,237 @@
+"""Watches a folder and critiques the photographs that appear in it (docs/decisions/0125-watched-folders.md).
+
+The folder's contents decide, not the events: an event only causes the next scan, and so does the passing of time. So
+nothing depends on the order of events, on events that a network drive doesn't send, or on a folder that vanishes and
+comes back.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+import watchfiles
+
+from mondrian_core.errors import BadInput, DatabaseBusy
+from mondrian_core.events import EventListener, StageNotice, ignore_events
+from mondrian_core.files import file_sha256
+from mondrian_core.images import PHOTOGRAPH_SUFFIXES
+from mondrian_core.serving.batch_analyze import (
+    AnalysisResult,
+    BatchRequest,
+    OnAnalysisResult,
+    analysis_result_from_job,
+    with_sidecar,
+)
+from mondrian_core.store import Store
+
+SETTLE_SECONDS = 2.0  # a file is complete when size and time haven't changed for so long, and it can be decoded
+TICK_SECONDS = 0.5
+RESCAN_SECONDS = 10.0  # without events, as on a network drive
+
+
+class FileState(NamedTuple):
+    """What changes when a file is written: its size in bytes and its modification time in ns."""
+
+    size: int
+    modified: int
+
+
+@dataclass(kw_only=True)
+class FolderScanner:
+    """Finds complete photographs that weren't handled, in and below a folder.
+
+    Attributes:
+        folder: it may be missing for a while.
+        settle_seconds: how long a file must stay unchanged.
+        clock: monotonic seconds.
+    """
+
+    folder: Path
+    settle_seconds: float = SETTLE_SECONDS
+    clock: Callable[[], float] = time.monotonic
+    _handled: dict[Path, FileState] = field(default_factory=dict)
+    _waiting: dict[Path, tuple[FileState, float]] = field(default_factory=dict)
+
+    @property
+    def has_waiting(self) -> bool:
+        """True while files have changed that aren't complete yet."""
+        return bool(self._waiting)
+
+    def skip_present(self) -> int:
+        """Treat every photograph that is there now as handled; returns their number."""
+        self._handled |= self._scan()
+        return len(self._handled)
+
+    def handle(self, path: Path, state: FileState) -> None:
+        """Don't return this photograph again unless it changes."""
+        self._handled[path] = state
+        self._waiting.pop(path, None)
+
+    def complete(self) -> list[tuple[Path, FileState]]:
+        """New and changed photographs that stayed as they are for `settle_seconds`, the oldest first.
+
+        What vanishes is not forgotten: a drive may be unmounted, and come back.
+        """
+        now, found = self.clock(), self._scan()
+        new = {path: state for path, state in found.items() if self._handled.get(path) != state}
+        earlier, self._waiting = self._waiting, {}
+        for path, state in new.items():
+            before, since = earlier.get(path, (state, now))
+            self._waiting[path] = (state, since if before == state else now)
+        settled = [path for path, (_, since) in self._waiting.items() if now - since >= self.settle_seconds]
+        return [(path, new[path]) for path in sorted(settled, key=lambda path: (new[path].modified, path))]
+
+    def _scan(self) -> dict[Path, FileState]:
+        """Photographs by name, without hidden files and folders; links to folders are not followed, so no loops."""
+        found = {}
+        for place, folders, files in os.walk(self.folder, onerror=lambda error: None):
+            folders[:] = [name for name in folders if not name.startswith(".")]
+            for name in files:
+                path = Path(place) / name
+                if name.startswith(".") or path.suffix.lower() not in PHOTOGRAPH_SUFFIXES:
+                    continue
+                try:
+                    status = path.stat()
+                except OSError:
+                    continue
+                found[path] = FileState(status.st_size, status.st_mtime_ns)
+        return found
+
+
+@dataclass(kw_only=True)
+class WatchSummary:
+    """What a watch did: photographs critiqued, critiqued before by this advisor, and failed."""
+
+    critiqued: int = 0
+    known: int = 0
+    failed: int = 0
+
+
+@dataclass(kw_only=True)
+class FolderWatch:
+    """Critiques what appears in a folder until it is stopped.
+
+    Attributes:
+        request: advisor, mode and sidecars; `paths` is the folder.
+        scanner: finds the photographs.
+        store: its jobs tell what was critiqued before, also by a service.
+        analyze: critiques one photograph.
+        on_result: called with each result.
+        listen: receives notices.
+        stop: set it to end the watch.
+    """
+
+    request: BatchRequest
+    scanner: FolderScanner
+    store: Store
+    analyze: Callable[[Path], Iterable[AnalysisResult]]
+    on_result: OnAnalysisResult
+    listen: EventListener = ignore_events
+    stop: threading.Event = field(default_factory=threading.Event)
+    summary: WatchSummary = field(default_factory=WatchSummary)
+
+    def run(self) -> None:
+        """Watch until `stop` is set; one photograph at a time, and no more than paths wait.
+
+        Raises:
+            DatabaseReplaced, DiskFull, BaseModelUnavailable: it can't go on.
+        """
+        scanned = float("-inf")
+        with closing(folder_ticks(self.scanner.folder, self.stop)) as ticks:
+            for changed in ticks:
+                now = self.scanner.clock()
+                if changed or self.scanner.has_waiting or now - scanned >= RESCAN_SECONDS:
+                    scanned = now
+                    self.step()
+
+    def step(self) -> None:
+        """Critique the photographs that are complete now."""
+        for path, state in self.scanner.complete():
+            if self.stop.is_set():
+                return
+            try:
+                self._critique(path)
+            except DatabaseBusy as error:  # another program holds it; the photograph stays in line
+                self.listen(StageNotice("watch", f"{path.name} waits: {error.problem}"))
+                return
+            except FileNotFoundError:  # it went away in the meantime
+                continue
+            self.scanner.handle(path, state)
+
+    def _critique(self, path: Path) -> None:
+        modes = self.request.modes
+        sha256 = file_sha256(path)
+        known = [self.store.completed_job(self.request.advisor, sha256, mode) for mode in modes]
+        if all(known):
+            self.summary.known += 1
+            for job in known:
+                result = with_sidecar(analysis_result_from_job(path, job), self.request.sidecars) if job else None
+                if result is not None and result.sidecar_error:
+                    self.on_result(result)
+            return
+        failed = False
+        for result in self.analyze(path):
+            failed = failed or result.critique is None
+            self.on_result(result)
+        self.summary.failed += failed
+        self.summary.critiqued += not failed
+
+
+def folder_ticks(folder: Path, stop: threading.Event) -> Generator[bool]:
+    """True after changes in the folder, False at least every `TICK_SECONDS`; also while it is missing or unreadable."""
+    while not stop.is_set():
+        identity = _identity(folder)
+        if identity is None:
+            yield False
+            stop.wait(TICK_SECONDS)
+            continue
+        yield True
+        try:
+            for changes in _changes(folder, stop):
+                if _identity(folder) != identity:
+                    break
+                yield bool(changes)
+        except (OSError, RuntimeError):  # it vanished, or the system has no more watches: then time alone decides
+            while not stop.wait(TICK_SECONDS) and _identity(folder) == identity:
+                yield False
+
+
+def sole_advisor(store: Store) -> str:
+    """The advisor of a workspace that has exactly one.
+
+    Raises:
+        BadInput: there are several, or none.
+    """
+    known = [advisor_prompt.advisor for advisor_prompt in store.advisors()]
+    if len(known) != 1:
+        which = f"one of {', '.join(known)[:200]}" if known else "after `mondrian advisors add NAME`"
+        raise BadInput(f"The workspace has {len(known)} advisors.", f"Say which one: --advisor ID ({which}).")
+    return known[0]
+
+
+def _changes(folder: Path, stop: threading.Event) -> Iterator[object]:
+    return watchfiles.watch(
+        folder,
+        watch_filter=None,
+        stop_event=stop,
+        debounce=400,
+        rust_timeout=round(1000 * TICK_SECONDS),
+        yield_on_timeout=True,
+        ignore_permission_denied=True,
+    )
+
+
+def _identity(folder: Path) -> tuple[int, int] | None:
+    """Device and inode: another folder of the same name is not the one that is watched."""
+    try:
+        status = folder.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
