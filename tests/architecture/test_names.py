@@ -41,6 +41,7 @@ ORDINARY = {
     "restore",
     "retrain",
     "review",
+    "runs",
     "serve",
     "serving",
     "splits",
