@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 
-from mondrian_core import retraining_runs
 from mondrian_core.advisors import add_advisor
 from mondrian_core.cli import parse_command
 from mondrian_core.events import StageFinished, StageNotice, StageProgressed, StageStarted
@@ -145,7 +144,7 @@ def test_a_started_retraining_continues_an_interrupted_run_in_a_session_of_its_o
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begun: list[tuple[list[str], dict[str, Any]]] = []
-    monkeypatch.setattr(retraining_runs.subprocess, "Popen", lambda words, **how: begun.append((words, how)))
+    monkeypatch.setattr(subprocess, "Popen", lambda words, **how: begun.append((words, how)))
     settings = Settings(workspace=root, adapters=root.parent / "adapters", base_model="mini")
     (root / "runs" / "retrained" / "ansel.json").write_text(json.dumps({"error": "An old one.", "next_step": ""}))
     start_retraining(settings, "ansel")
