@@ -21,9 +21,11 @@ COMMANDS: CommandTable = {
     "Workspace": {
         "start": ("start:start_command", "go from an empty folder to your own adapter, step by step"),
         "init": ("workspace:init_command", "create a workspace"),
+        "import": ("import_command:import_command", "import photographs from folders, or critiques from files"),
         "doctor": ("workspace:doctor_command", "check the installation and suggest fixes"),
         "backup": ("backup:backup_command", "back up database, photographs and registry to a folder, verified"),
         "restore": ("backup:restore_command", "restore a backup; overwrites nothing unless --force is given"),
+        "export": ("export:export_command", "export critiques as CSV, JSON, or for Label Studio and Argilla"),
         "prefect": (
             "workspace:prefect_command",
             "run Prefect's own commands against this workspace's server; put --workspace before Prefect's words",
@@ -52,6 +54,7 @@ COMMANDS: CommandTable = {
         "serve": ("service:serve_command", "start the critique service"),
         "analyze": ("service:analyze_command", "critique photographs"),
         "watch": ("watch:watch_command", "critique photographs as they appear in a folder"),
+        "mcp": ("mcp:mcp_command", "offer critiques to other programs (Model Context Protocol)"),
         "compare": ("service:compare_command", "print the A/B table of recent requests"),
     },
 }

@@ -13,7 +13,8 @@ from markupsafe import Markup
 from mondrian_core.charts.radar import radar_chart
 from mondrian_core.charts.svg import svg_markup
 from mondrian_core.errors import BadPhotograph
-from mondrian_core.images import PhotographRejection, jpeg_bytes
+from mondrian_core.exif import camera_facts, time_taken
+from mondrian_core.images import PhotographRejection, jpeg_bytes, read_camera_tags
 from mondrian_core.rubric import DIMENSION_TITLES, DIMENSIONS
 from mondrian_core.serving.critique.routing import MODES
 from mondrian_core.serving.http.responses import compared_photographs
@@ -131,8 +132,18 @@ def job_page(service: Service, job: Job) -> str:
             correction=stored_correction(service.store, job),
             compared=compared_photographs(job),
             day=format_day,
+            **camera_values(service.root, job),
         )
     )
+
+
+def camera_values(root: Path, job: Job) -> dict[str, Any]:
+    """What exif.html shows with a critique; nothing when the photograph is gone."""
+    try:
+        tags = read_camera_tags(photograph_path(root, job.filename or ""))
+    except BadPhotograph:
+        tags = {}
+    return {"camera": camera_facts(tags), "taken_at": time_taken(tags)}
 
 
 def rewritten_scores(job: Job) -> str:
