@@ -20,7 +20,6 @@ from tests.importing.conftest import write_photograph
 from tests.serving.http.test_browser import assert_fits, drop
 from tests.serving.http.test_browser import browser as browser
 from tests.serving.http.test_browser import page as page
-from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 SHOTS = os.environ.get("SCREENSHOTS")  # a folder for pictures of the page, to look at
@@ -78,7 +77,8 @@ def test_folder_and_dropped_files_are_imported(
     expect(page.locator("#rows")).to_contain_text("<b>dropped</b>.jpg")
     for image in page.locator("#rows img").all():
         image.scroll_into_view_if_needed()  # they are loaded when they are near
-        wait_until(lambda image=image: image.evaluate("image => image.naturalWidth > 0"))
+        expect(image).to_have_js_property("complete", True)
+        assert image.evaluate("image => image.naturalWidth") > 0
     assert_accessible(page)
     assert_fits(page)
     shoot(page, f"import-done-{width}")
