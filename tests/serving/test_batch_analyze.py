@@ -104,8 +104,8 @@ def test_batch_compares_all_modes(
     assert "not in a format that a camera writes" in lines[-1]["error"]
     write_batch_html(tmp_path / "out.html", results)
     page = (tmp_path / "out.html").read_text()
-    assert page.count("data:image/jpeg;base64,") == 2, "the third file is not a photograph"
-    assert page.count("<td>-3</td>") == 16, "adapter against base on eight dimensions of two photographs"
+    assert page.count("data:image/jpeg;base64,") == 4, "the third file is not a photograph"
+    assert page.count('change">-3</td>') == 16, "adapter against base on eight dimensions of two photographs"
     figures = {row["mode"]: row for row in mode_summaries(results)}
     assert figures["lora"] | {"seconds": 0} == {
         "mode": "lora",
@@ -238,7 +238,12 @@ def test_reports_escape_markup_and_formulas(tmp_path: Path) -> None:
     )
     write_batch_html(tmp_path / "out.html", [result])
     page = (tmp_path / "out.html").read_text()
-    assert "<script" not in page and "<b>.jpg" not in page and "&lt;script&gt;" in page
+    assert (
+        page.count("<script") == 1
+        and "<script>alert" not in page
+        and "<b>.jpg" not in page
+        and "&lt;script&gt;" in page
+    )
     write_csv(tmp_path / "out.csv", [result])
     assert ",'=1+1<script>" in (tmp_path / "out.csv").read_text()
 
@@ -325,3 +330,25 @@ def test_file_that_is_not_a_photograph_is_bad_input(
     words = ["analyze", str(wrong), "--advisor", "ansel", "--mode", "baseline", "--workspace", str(settings.root)]
     assert main(words) == 2
     assert "can't be used as a photograph" in capsys.readouterr().out
+
+
+def test_several_advisors_critique_each_photograph(
+    settings: Settings, fake_engine: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = settings.root / "source" / "one.jpg"
+    for named in ("all", "dorothea, ansel"):
+        request = BatchRequest(paths=[path], advisor=named, mode="baseline")
+        results = analyze_photographs(settings, request, engine=fake_engine)
+        assert sorted(result.advisor for result in results) == ["ansel", "dorothea"]
+        assert all(result.critique is not None for result in results)
+    assert results[0].title_among(results) == "dorothea, baseline: base model"
+    assert results[0].title_among(results[:1]) == "baseline: base model"
+    write_batch_html(tmp_path / "page.html", results)
+    assert "dorothea, baseline: base model" in (tmp_path / "page.html").read_text()
+
+
+@pytest.mark.parametrize(("advisor", "says"), [("ansel,nobody", "no advisor 'nobody'"), ("ansel,", "not a valid")])
+def test_unknown_advisors_are_told_before_the_model_is_loaded(settings: Settings, advisor: str, says: str) -> None:
+    path = settings.root / "source" / "one.jpg"
+    with pytest.raises(BadInput, match=says):
+        analyze_photographs(settings, BatchRequest(paths=[path], advisor=advisor, mode="baseline"))
