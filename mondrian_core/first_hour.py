@@ -37,7 +37,7 @@ STEP_TITLES: Mapping[str, str] = {
     "serve": "Critiques by the adapter",
 }
 MANUAL_WARNING = (
-    "Promoting it by hand makes it answer although the gates did not show that it is better than the base model. "
+    "Promoting it manually makes it answer although the gates did not show that it is better than the base model. "
     "It may be worse. The reason that you give stays in its history, and a rollback returns to the base model."
 )
 
@@ -146,7 +146,7 @@ def _photographs(counts: AdvisorCounts, trained: bool) -> _Step:
     enough = max(counts.photographs, counts.critiques) >= FIRST_CRITIQUES
     number = counts.photographs
     text = f"{number:,} photograph{'' if number == 1 else 's'}"
-    if number < counts.critiques:  # those with a critique may be anywhere below source/
+    if enough and number < FIRST_CRITIQUES:  # those with a critique may be anywhere below source/
         text = f"{counts.critiques:,} photographs with a critique"
     elif not enough:
         text = f"{text}. At least {FIRST_CRITIQUES} are needed, each a different picture; more give a better choice."
@@ -189,7 +189,7 @@ def _report(counts: AdvisorCounts, retraining: RetrainingProgress) -> _Step:
         return "report", True, run.sentence if run and decided else f"{counts.active_version} is promoted", ""
     if run is None or run.decision is None:
         return "report", False, "", next_step_for(counts)
-    step = f"Promote it by hand: `{retraining.command}`." if retraining.command else next_step_for(counts)
+    step = f"Promote it manually: `{retraining.command}`." if retraining.command else next_step_for(counts)
     return "report", False, f"{run.version}: {run.sentence}", step
 
 

@@ -125,7 +125,7 @@ def _add_changes(app: FastAPI, service: Service) -> None:
 
     @app.post("/write/{sha256}/undo", responses=_CHANGED)
     def undo(sha256: _Sha256, advisor: _Advisor = None) -> Response:
-        """Undo the last save: the version before it counts again, and the text can be changed and saved anew."""
+        """Undo the last save: the version before it counts again, and the text can be changed and saved again."""
         return JSONResponse(_entry_json(_desk(service, advisor).undo(sha256)))
 
     @app.put("/write/{sha256}/state", responses=_CHANGED)
