@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-MAX_SCHEMA_CHARACTERS = 64_000
+MAX_SCHEMA_CHARACTERS = 16_000
 
 
 def compile_json_grammar(schema: Mapping[str, Any]) -> str:

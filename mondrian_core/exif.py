@@ -21,7 +21,7 @@ MAX_FACT_LENGTH = 80
 _MAKE, _MODEL, _LENS = 0x010F, 0x0110, 0xA434
 _EXPOSURE, _APERTURE, _SENSITIVITY, _FOCAL = 0x829A, 0x829D, 0x8827, 0x920A
 _TAKEN, _TAKEN_FRACTION = 0x9003, 0x9291
-_SETTINGS = ("focal_length", "aperture", "exposure_time", "sensitivity")
+EXPOSURE_FACTS = ("focal_length", "aperture", "exposure_time", "sensitivity")
 
 
 def camera_facts(image: Path | Mapping[int, Any]) -> dict[str, str]:
@@ -72,7 +72,7 @@ def camera_line(facts: Mapping[str, str], taken_at: str | None = None) -> str:
 def exif_description(path: Path) -> str | None:
     """ "Taken at 35 mm, f/8, 1/125 s, ISO 100.", with the plausible settings that are present; None without any."""
     facts = camera_facts(path)
-    present = [facts[name] for name in _SETTINGS if name in facts]
+    present = [facts[name] for name in EXPOSURE_FACTS if name in facts]
     return f"Taken at {', '.join(present)}." if present else None
 
 

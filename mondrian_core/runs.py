@@ -56,7 +56,8 @@ class RunRecord:
         candidate_error, base_error: mean squared errors of the scores, in points squared.
         by_folds: the errors are the recipe's, by cross-validation.
         settings: every setting of its recipe by dotted name.
-        has_report, has_log: the report and the training log are there.
+        evaluates: it evaluates an adapter that existed before, and trains none.
+    has_report, has_log: the report and the training log are there.
         damaged: names of files that can't be read.
     """
 
@@ -82,13 +83,31 @@ class RunRecord:
     base_error: float | None = None
     by_folds: bool = False
     settings: Mapping[str, Any] = field(default_factory=dict)
+    evaluates: bool = False
     has_report: bool = False
     has_log: bool = False
     damaged: tuple[str, ...] = ()
 
+    @property
+    def resume_command(self) -> str:
+        """The command that continues a resumable run; "" for any other."""
+        if self.state != "resumable":
+            return ""
+        if self.evaluates:
+            return f"mondrian evaluate --advisor {self.advisor} --adapter {self.version or 'V'}"
+        return f"mondrian retrain --advisor {self.advisor} --resume {self.name}"
+
     def as_dict(self) -> dict[str, Any]:
         """Plain values."""
-        return {**self.__dict__, "settings": dict(self.settings), "damaged": list(self.damaged)}
+        values = {**self.__dict__, "settings": dict(self.settings), "damaged": list(self.damaged)}
+        return {**values, "resume_command": self.resume_command}
+
+
+class UnknownRun(BadInput):
+    """There is no run of that name."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"There is no run '{name[:80]}' in this workspace.", "`mondrian runs list` names them.")
 
 
 class RunCatalogue:
@@ -109,11 +128,11 @@ class RunCatalogue:
         """One run.
 
         Raises:
-            BadInput: there is no run of that name.
+            UnknownRun: there is no run of that name.
         """
         record = self._read(name) if _RUN_NAME.fullmatch(name) else None
         if record is None:
-            raise BadInput(f"There is no run '{name[:80]}' in this workspace.", "`mondrian runs list` names them.")
+            raise UnknownRun(name)
         return record
 
     def file(self, name: str, file: str) -> Path | None:
@@ -140,14 +159,14 @@ class RunCatalogue:
         newest = max(changed for _, changed, _ in signature) / 1e9
         known = self._known.get(name)
         if known is None or known[0] != signature:
-            self._known[name] = known = (signature, _read_run(folder, dict_of_times(signature)))
+            self._known[name] = known = (signature, _read_run(folder, _times(signature)))
         record = known[1]
         if record.state in ("resumable", "stopped") and self._clock() - newest < ACTIVE_SECONDS:
             return RunRecord(**{**record.__dict__, "state": "active"})
         return record
 
 
-def dict_of_times(signature: _Signature) -> dict[str, float]:
+def _times(signature: _Signature) -> dict[str, float]:
     """Seconds since the epoch at which each file of a signature changed."""
     return {file: changed / 1e9 for file, changed, _ in signature}
 
@@ -217,8 +236,9 @@ def _read_run(folder: Path, times: Mapping[str, float]) -> RunRecord:
         decision=_text(decided.get("decision")) or None,
         sentence=_text(decided.get("sentence")),
         version=_text(decided.get("version") or values.get(REGISTER, {}).get("version")) or _evaluated(context),
-        **_errors(_mapping(values.get(COMPARISON, {}).get("metrics"))),
+        **score_errors(_mapping(values.get(COMPARISON, {}).get("metrics"))),
         settings=dict(_leaves(recipe)),
+        evaluates=bool(context.get("adapter")),
         has_report=REPORT in times,
         has_log=LOG in times,
         damaged=tuple(damaged),
@@ -247,7 +267,7 @@ def _evaluated(context: Mapping[str, Any]) -> str | None:
     return name if re.fullmatch(r"v\d{4,9}", name) else None
 
 
-def _errors(metrics: Mapping[str, Any]) -> dict[str, Any]:
+def score_errors(metrics: Mapping[str, Any]) -> dict[str, Any]:
     """Score errors of both arms: of the adapter itself, or of the recipe by cross-validation where only that exists."""
     folds = _mapping(metrics.get("folds"))
     by_folds = bool(folds) and not _mapping(metrics.get("photographs")).get("labelled")
@@ -328,14 +348,14 @@ def compare_runs(runs: Sequence[RunRecord]) -> dict[str, Any]:
             f"{len(set(names))} runs were chosen.",
             f"Choose {FEWEST_COMPARED} to {MOST_COMPARED} different runs to compare.",
         )
-    settings = dict.fromkeys(name for run in runs for name in run.settings)
-    rows: list[dict[str, Any]] = [
-        {"what": name, "values": [run.settings.get(name) for run in runs]} for name in settings
+    named = dict.fromkeys(name for run in runs for name in run.settings)
+    rows: list[tuple[str, list[Any]]] = [
+        ("advisor", [run.advisor for run in runs]),
+        ("dataset", [run.dataset[:12] or None for run in runs]),
+        *((name, [run.settings.get(name) for run in runs]) for name in named),
     ]
-    shared: list[dict[str, Any]] = [{"what": "advisor", "values": [run.advisor for run in runs]}]
-    shared.append({"what": "dataset", "values": [run.dataset[:12] or None for run in runs]})
     return {
         "runs": names,
-        "settings": [row for row in (*shared, *rows) if any(value != row["values"][0] for value in row["values"])],
+        "settings": [{"what": what, "values": each} for what, each in rows if any(one != each[0] for one in each)],
         "figures": [{"what": title, "values": [getattr(run, key) for run in runs]} for key, title in RUN_FIGURES],
     }

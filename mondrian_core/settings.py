@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import quote, unquote
 
+import psutil
 from pydantic import AliasChoices, Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -47,6 +48,9 @@ class Settings(BaseSettings):
     tensorboard_enabled: bool = Field(default=False, validation_alias=_env("TENSORBOARD_ENABLED"))
     exif_enabled: bool = Field(default=False, validation_alias=_env("EXIF_ENABLED", "MONDRIAN_EXIF_ENABLED"))
     max_megapixels: int = Field(default=80, ge=1, le=900, validation_alias=_env("MONDRIAN_MAX_MEGAPIXELS"))
+    adapter_cache_mb: int | None = Field(
+        default=None, ge=0, le=1_000_000, validation_alias=_env("MONDRIAN_ADAPTER_CACHE_MB")
+    )
     lora_adapter_dir: Path | None = Field(default=None, validation_alias=_env("LORA_ADAPTER_DIR"))
     prefect_api: str | None = Field(default=None, validation_alias=_env("PREFECT_API_URL"))
     prefect_auth: str | None = Field(default=None, validation_alias=_env("PREFECT_API_AUTH_STRING"), repr=False)
@@ -123,6 +127,13 @@ class Settings(BaseSettings):
     def database(self) -> Path:
         """`mondrian.db` of the workspace."""
         return self.root / "mondrian.db"
+
+    @property
+    def adapter_cache_bytes(self) -> int:
+        """Memory for adapters: MONDRIAN_ADAPTER_CACHE_MB, else a twentieth of the machine's, but at least 256 MB."""
+        if self.adapter_cache_mb is not None:
+            return self.adapter_cache_mb << 20
+        return max(256 << 20, psutil.virtual_memory().total // 20)
 
     @property
     def max_pixels(self) -> int:

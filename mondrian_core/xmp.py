@@ -18,14 +18,8 @@ from mondrian_core.errors import BadInput, DiskFull
 from mondrian_core.files import write_atomic
 from mondrian_core.images import PHOTOGRAPH_SUFFIXES
 from mondrian_core.rubric import DIMENSION_TITLES, DIMENSIONS, Assessment, Critique, int_if_whole
-from mondrian_core.xmp_document import (
-    EMPTY_DOCUMENT,
-    MAX_XMP_BYTES,
-    XmpDocument,
-    XmpError,
-    XmpName,
-    without_forbidden_characters,
-)
+from mondrian_core.xml_places import XmpError, XmpName
+from mondrian_core.xmp_document import EMPTY_DOCUMENT, MAX_XMP_BYTES, XmpDocument, without_forbidden_characters
 
 SidecarStyle = Literal["darktable", "lightroom"]
 NAMESPACE, PREFIX = "urn:mondrian:critique/1.0/", "mondrian"

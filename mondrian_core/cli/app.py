@@ -19,10 +19,13 @@ CommandTable = Mapping[str, Mapping[str, tuple[str, str]]]
 NO_COMMANDS: CommandTable = {}
 COMMANDS: CommandTable = {
     "Workspace": {
+        "start": ("start:start_command", "go from an empty folder to your own adapter, step by step"),
         "init": ("workspace:init_command", "create a workspace"),
+        "import": ("import_command:import_command", "import photographs from folders, or critiques from files"),
         "doctor": ("workspace:doctor_command", "check the installation and suggest fixes"),
         "backup": ("backup:backup_command", "back up database, photographs and registry to a folder, verified"),
         "restore": ("backup:restore_command", "restore a backup; overwrites nothing unless --force is given"),
+        "export": ("export:export_command", "export critiques as CSV, JSON, or for Label Studio and Argilla"),
         "prefect": (
             "workspace:prefect_command",
             "run Prefect's own commands against this workspace's server; put --workspace before Prefect's words",
@@ -42,6 +45,7 @@ COMMANDS: CommandTable = {
         "retrain": ("retrain:retrain_command", "run all stages in this process, from link to promote"),
     },
     "Photographs without critiques": {
+        "write": ("write:write_command", "write critiques in the terminal; the page /write is the other way"),
         "index": ("index:index_command", "build the retrieval index of an advisor's portfolio"),
         "synthesize": ("synthesize:synthesize_command", "draft critiques with the base model, for review"),
         "review": ("review:review_command", "accept, correct or discard drafted critiques"),

@@ -20,6 +20,8 @@ from mondrian_core.cli.options import (
 )
 from mondrian_core.cli.terminal_output import print_result, rich_gate_table, show_progress
 from mondrian_core.errors import BadInput
+from mondrian_core.events import chain_listeners
+from mondrian_core.retraining_runs import progress_log_listener
 from mondrian_core.stages import StageContext
 
 
@@ -38,7 +40,7 @@ def retrain_command(*, options: RetrainOptions) -> int:
     with show_progress(options.json) as listen:
         outcome = stages.retrain_adapter(
             context,
-            listen,
+            chain_listeners(listen, progress_log_listener(context.run_folder)),
             suit=not has_recipe_options(options),
             force=options.force,
             resume=options.resume is not None,

@@ -60,7 +60,11 @@ class AnalyzeOptions(AdvisorOptions, XmpOptions):
     use_fine_tuned: Annotated[bool, Parameter(help="legacy name of --mode lora")] = False
     lora_path: _LoraPath = None
     csv: Annotated[Path | None, Parameter(help="also write a line for each critique to this file")] = None
-    html: Annotated[Path | None, Parameter(help="also write one standalone page")] = None
+    html: Annotated[
+        Path | None, Parameter(help="also write a contact sheet with all critiques: one page that prints well")
+    ] = None
+    pdf: Annotated[Path | None, Parameter(help="also write the contact sheet as PDF (needs Chrome or Chromium)")] = None
+    paper: Annotated[Literal["A4", "letter"], Parameter(show_default=True, help="paper of --pdf")] = "A4"
 
 
 @Parameter(name="*")
@@ -97,10 +101,12 @@ def analyze_command(
     options: AnalyzeOptions,
 ) -> int:
     """Critique photographs in this process; each becomes a row of the jobs table."""
-    from mondrian_core.exif import camera_line
     from mondrian_core.serving.batch_analyze import BatchRequest, analyze_photographs, printable_path
+    from mondrian_core.serving.pdf_print import find_browser
 
     settings = settings_from_options(options)
+    if options.pdf:
+        find_browser()  # before work begins that would be lost in the end
     mode = options.mode or ("lora" if options.use_fine_tuned else settings.analysis_mode)
     results: list[AnalysisResult] = []
     try:
@@ -119,19 +125,32 @@ def analyze_command(
     def draw(console: Console) -> None:
         for path, group in _group_by_photograph(results).items():
             console.print(f"[bold]{escape(printable_path(path))}[/]")
-            if facts := camera_line(group[0].camera, group[0].taken_at):
-                console.print(escape(facts), style="dim")
-            found = [(each.answered_by, each.critique) for each in group if each.critique is not None]
-            if found:
-                console.print(rich_critique_table(found))
-            for each in group:
-                if each.critique is None:
-                    console.print(f"  {each.requested_mode} failed: {escape(each.error or '')}")
-                if each.sidecar_error:
-                    console.print(f"  no sidecar: {escape(each.sidecar_error)}")
+            _draw_critiques(console, group)
+        written = [path for path in (options.csv, options.html, options.pdf) if path and results]
+        sidecars = len({result.sidecar for result in results if result.sidecar})
+        if sidecars:
+            console.print(f"{sidecars} XMP sidecar{'' if sidecars == 1 else 's'} next to the photographs")
+        for path in written:
+            console.print(f"written: {escape(printable_path(path))}")
 
     print_result(options.json, [result.as_dict() for result in results], draw)
     return analyze_exit_status(results)
+
+
+def _draw_critiques(console: Console, group: list[AnalysisResult]) -> None:
+    """The critiques of one photograph side by side, below the facts of its camera."""
+    from mondrian_core.exif import camera_line
+
+    if facts := camera_line(group[0].camera, group[0].taken_at):
+        console.print(escape(facts), style="dim")
+    found = [(each.answered_by, each.critique) for each in group if each.critique is not None]
+    if found:
+        console.print(rich_critique_table(found))
+    for each in group:
+        if each.critique is None:
+            console.print(f"  {each.requested_mode} failed: {escape(each.error or '')}")
+        if each.sidecar_error:
+            console.print(f"  no sidecar: {escape(each.sidecar_error)}")
 
 
 def analyze_exit_status(results: list[AnalysisResult]) -> int:
@@ -143,12 +162,14 @@ def analyze_exit_status(results: list[AnalysisResult]) -> int:
 
 
 def _write_batch(options: AnalyzeOptions, results: list[AnalysisResult]) -> None:
-    from mondrian_core.serving.batch_report import write_batch_html, write_csv
+    from mondrian_core.serving.batch_report import write_batch_html, write_batch_pdf, write_csv
 
     if results and options.csv:
         write_csv(options.csv, results)
     if results and options.html:
         write_batch_html(options.html, results)
+    if results and options.pdf:
+        write_batch_pdf(options.pdf, results, options.paper)
 
 
 def _group_by_photograph(results: list[AnalysisResult]) -> dict[Path, list[AnalysisResult]]:

@@ -101,9 +101,13 @@ def print_result(as_json: bool, value: Any, draw: Callable[[Console], None]) -> 
 
 def step_with_options(options: CommandOptions, step: str) -> str:
     """The step, with the workspace, registry and base model that this command was given added to its commands."""
+    return continue_with_options(step, shared_option_words(options))
+
+
+def shared_option_words(options: CommandOptions) -> list[str]:
+    """The workspace, registry and base model that a command was given, as words for another command."""
     given = {"--workspace": options.workspace, "--adapters": options.adapters, "--base-model": options.base_model}
-    words = [word for name, value in given.items() if value is not None for word in (name, str(value))]
-    return continue_with_options(step, words)
+    return [word for name, value in given.items() if value is not None for word in (name, str(value))]
 
 
 def print_next_step(console: Console, options: CommandOptions, step: str) -> None:

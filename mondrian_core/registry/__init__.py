@@ -8,6 +8,7 @@ looks.py          how often a year's candidates were judged, the best champion  
 advisor_store.py  pointer and history under a lock     remote_advisor_store.py  the same in an object store
 object_store.py   conditional writes through fsspec    retry_on_conflict.py  repeat a write that lost a race
 validation.py     hashes and LoRA arrays               retention.py       which versions may be deleted
+reigns.py         who was champion when                   file_checks.py     the files of a version, checked one by one
 version_comparison.py, version_answers.py: compare versions and their answers; import_export/: other layouts, archives
 """
 
@@ -18,14 +19,17 @@ from mondrian_core.registry.evaluations import (
     TRAINING_INPUTS,
     RecordedEvaluation,
 )
+from mondrian_core.registry.file_checks import FileCheck, check_version_files
 from mondrian_core.registry.history import HistoryEntry
 from mondrian_core.registry.looks import EvaluationLook, LookRequest, LookRules, earlier_differences
 from mondrian_core.registry.registry import OBJECTIONS, Registry
+from mondrian_core.registry.reigns import ChampionReign, champion_reigns
 from mondrian_core.registry.version import COMPARED_WITH, AdapterVersion, ChampionReference, VersionState
 from mondrian_core.registry.version_answers import VersionAnswers, read_version_answers
 from mondrian_core.registry.version_comparison import (
     compare_version_critiques,
     compare_version_scores,
+    compare_versions,
     diff_versions,
     version_family,
     version_summary,
@@ -40,7 +44,9 @@ __all__ = [
     "TRAINING_INPUTS",
     "AdapterVersion",
     "ChampionReference",
+    "ChampionReign",
     "EvaluationLook",
+    "FileCheck",
     "HistoryEntry",
     "LookRequest",
     "LookRules",
@@ -48,8 +54,11 @@ __all__ = [
     "Registry",
     "VersionAnswers",
     "VersionState",
+    "champion_reigns",
+    "check_version_files",
     "compare_version_critiques",
     "compare_version_scores",
+    "compare_versions",
     "diff_versions",
     "earlier_differences",
     "read_version_answers",

@@ -18,7 +18,7 @@ from typing import Any
 
 from mondrian_core.json_lines import append_line_durably, complete_lines
 from mondrian_core.registry.evaluations import RecordedEvaluation
-from mondrian_core.registry.version import VersionState
+from mondrian_core.registry.version import VersionState, is_gate_report
 
 HISTORY = "history.jsonl"
 GENESIS_HASH = "0" * 64
@@ -90,6 +90,14 @@ class HistoryEntry:
             raise ValueError(str(error)) from None
         if type(entry.serial) is not int or entry.event not in EVENTS:
             raise ValueError(f"no such event: {entry.event!r}")
+        texts = (entry.at, entry.actor, entry.reason, entry.previous)
+        names = (entry.version, entry.before, entry.after)
+        if not all(isinstance(text, str) for text in (*texts, *(name or "" for name in names))):
+            raise ValueError("a text is not a text")
+        if not isinstance(entry.verdicts, dict) or not isinstance(entry.detail, dict):
+            raise ValueError("verdicts or detail is not an object")
+        if entry.event == "evaluate" and not is_gate_report(entry.detail.get("report") or {}):
+            raise ValueError("its report is damaged")
         return entry
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -68,6 +68,19 @@ class RegistryReader:
         store = self._store_of(advisor)
         return self._fetched(store, self._get(store, store.snapshot(), version))
 
+    def fetch_file(self, version: AdapterVersion, name: str) -> Path | None:
+        """One listed file of a version, downloaded when the registry is an object store; None when it is not there.
+
+        Raises:
+            BadAdapter: the store's copy doesn't match the manifest.
+        """
+        facts = (version.manifest.get("files") or {}).get(name)
+        if facts is None:
+            return None
+        self._store_of(version.advisor).fetch(version.path, {"files": {name: facts}})
+        path = version.path / name
+        return path if path.is_file() and not path.is_symlink() else None
+
     def current(self, advisor: str) -> str | None:
         """Name of the champion as writers see it, also when promoted.json is damaged; None is the base alone."""
         return self._store_of(advisor).snapshot().champion
@@ -117,6 +130,13 @@ class RegistryReader:
                 f"`mondrian adapters verify --advisor {advisor}` says what is wrong; `... rollback` goes back.",
             )
         return self._fetched(store, version)
+
+    def rollback_target(self, advisor: str) -> str | None:
+        """Name of the version that a rollback returns to if its files are intact; None is the base alone."""
+        store = self._store_of(advisor)
+        snapshot = store.snapshot()
+        target = next(self._earlier_champions(store, snapshot, snapshot.champion or ""), None)
+        return target.version if target else None
 
     def history(self, advisor: str) -> tuple[HistoryEntry, ...]:
         """The history entries, oldest first."""
@@ -233,6 +253,15 @@ class RegistryReader:
         )
         # derived here, so that a FAIL that another machine recorded at the same time counts too
         return replace(version, state="rejected") if state == "candidate" and version.unanswered_failures else version
+
+    def _earlier_champions(
+        self, store: AdvisorStore, snapshot: RegistrySnapshot, leaving: str
+    ) -> Iterator[AdapterVersion | None]:
+        """The champions before `leaving` that are not in quarantine, newest first; None is the base alone."""
+        for name in reversed(snapshot.history_state.champions[:-1]):
+            version = self._read(store, snapshot, name) if name not in (None, leaving) else None
+            if name is None or (version is not None and version.state != "quarantined"):
+                yield version
 
     def _evaluations_of_copies(
         self, store: AdvisorStore, snapshot: RegistrySnapshot, name: str

@@ -252,22 +252,21 @@ class Registry(VersionRegistration, LookLedger):
         self, store: AdvisorStore, snapshot: RegistrySnapshot, leaving: str
     ) -> tuple[RegistrySnapshot, AdapterVersion | None]:
         """The most recent earlier champion that is intact; damaged ones are quarantined on the way."""
-        for name in reversed(snapshot.history_state.champions[:-1]):
-            if name is None:
+        for version in self._earlier_champions(store, snapshot, leaving):
+            if version is None:
                 return snapshot, None
-            version = self._read(store, snapshot, name) if name != leaving else None
-            if version is None or version.state == "quarantined":
-                continue
             # Its arrays were checked when it was promoted; equal hashes mean equal arrays.
             found = self._changed_files(store, snapshot, version)
             if not found:
                 return snapshot, version
             try:
                 snapshot = store.append_event(
-                    snapshot, "quarantine", version=name, actor="registry", reason="; ".join(found)
+                    snapshot, "quarantine", version=version.version, actor="registry", reason="; ".join(found)
                 )
             except DiskFull as error:  # the rollback matters more than the entry
-                self._listen(StageNotice("registry", f"{name} is damaged, which could not be recorded. {error}"))
+                self._listen(
+                    StageNotice("registry", f"{version.version} is damaged, which could not be recorded. {error}")
+                )
         return snapshot, None
 
     def _changed_files(

@@ -22,6 +22,7 @@ from mondrian_core import lora_files
 from mondrian_core.gate_strictness import JUDGED_TABLES
 from mondrian_core.registry.evaluations import (
     CONDITIONS,
+    PHOTOGRAPHS,
     SETTINGS,
     TRAINING_INPUTS,
     RecordedEvaluation,
@@ -41,6 +42,7 @@ LEGACY_FLAT_NAME = "legacy"
 MANIFEST_FORMAT = 1
 COMPARED_WITH = "compared_with"  # key of a gate report: the champion at the time of the evaluation
 
+_OBJECTS = ("base", "dataset", "metrics", "training", "imported_from")  # parts of a manifest that are objects
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 
 
@@ -229,16 +231,43 @@ def is_safe_file_name(name: object) -> bool:
 
 
 def parse_manifest(data: bytes, advisor: str, version: str) -> dict[str, Any] | None:
-    """The manifest when it is complete and belongs to this folder, else None."""
+    """The manifest when it is complete, well formed and belongs to this folder, else None."""
     try:
         value = json.loads(data)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     if not isinstance(value, dict) or value.get("advisor") != advisor or value.get("version") != version:
         return None
     files = value.get("files")
     named = isinstance(files, dict) and bool(files) and all(is_safe_file_name(name) for name in files)
-    return value if named else None
+    return value if named and _is_well_formed(value) else None
+
+
+def _is_well_formed(manifest: Mapping[str, Any]) -> bool:
+    """True when every part that is read as an object is one, so that no reader meets a value of another type."""
+    recipe, report = manifest.get("recipe") or {}, manifest.get("gate_report") or {}
+    parts = [*manifest["files"].values(), *(manifest.get(name) or {} for name in _OBJECTS), recipe, report]
+    if not all(isinstance(part, dict) for part in parts):
+        return False
+    return isinstance(recipe.get("values") or {}, dict) and is_gate_report(report)
+
+
+def is_gate_report(report: Any) -> bool:
+    """True for a gate report whose gates have names and verdicts; an empty one counts."""
+    if not isinstance(report, dict) or not isinstance(report.get("gates") or [], list):
+        return False
+    named = all(
+        isinstance(gate, dict) and isinstance(gate.get("name"), str) and isinstance(gate.get("verdict"), str)
+        for gate in report.get("gates") or []
+    )
+    objects = [report.get(name) or {} for name in (COMPARED_WITH, CONDITIONS, SETTINGS, "look")]
+    photographs = report.get(PHOTOGRAPHS) or []
+    return (
+        named
+        and all(isinstance(each, dict) for each in objects)
+        and isinstance(photographs, list)
+        and all(isinstance(each, str) for each in photographs)
+    )
 
 
 def version_folders(home: Path) -> Iterator[Path]:

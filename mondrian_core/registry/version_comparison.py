@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from mondrian_core.registry.version import AdapterVersion
-from mondrian_core.registry.version_answers import VersionAnswers
+from mondrian_core.registry.version_answers import VersionAnswers, read_version_answers
 from mondrian_core.rubric import DIMENSIONS
 
 # Parts of the manifest that always differ, or don't describe the adapter.
@@ -75,6 +76,35 @@ def _leaves(name: str, value: Any) -> Iterator[tuple[str, Any]]:
             yield from _leaves(f"{name}.{key}", inner)
     else:
         yield name, value
+
+
+def compare_versions(
+    first: AdapterVersion, second: AdapterVersion, workspace: Path | None, photographs: int
+) -> dict[str, Any]:
+    """Everything that distinguishes two versions, for the command and the page.
+
+    Args:
+        first: one version.
+        second: the other.
+        workspace: where the runs of versions without stored answers are; None: nowhere.
+        photographs: number of photographs whose critiques are compared.
+
+    Returns:
+        {"first", "second": names, "differences": of `diff_versions`, "scores": of `compare_version_scores`,
+        "critiques": of `compare_version_critiques`, "answers": by version, the file with its answers or None}.
+    """
+    ours, theirs = (read_version_answers(version, workspace) for version in (first, second))
+    return {
+        "first": first.version,
+        "second": second.version,
+        "differences": diff_versions(first, second),
+        "scores": compare_version_scores(ours, theirs),
+        "critiques": compare_version_critiques(ours, theirs, photographs),
+        "answers": {
+            version.version: str(each.source) if each.source else None
+            for version, each in zip((first, second), (ours, theirs), strict=True)
+        },
+    }
 
 
 def compare_version_scores(first: VersionAnswers, second: VersionAnswers) -> dict[str, Any]:

@@ -179,7 +179,7 @@ def open_analyzer(
             request.lora_path or (str(settings.lora_adapter_dir) if settings.lora_adapter_dir else None), registry
         )
         listen(StageStarted("analyze", None, f"loading {settings.base}"))
-        engine = engine or _local_engine(settings.base)
+        engine = engine or _local_engine(settings)
         job_runner = JobRunner(
             store=store,
             root=root,
@@ -216,10 +216,10 @@ def _is_photograph(path: Path, folder: Path) -> bool:
     return path.suffix.lower() in PHOTOGRAPH_SUFFIXES and not hidden and path.is_file()
 
 
-def _local_engine(base: str) -> Engine:
+def _local_engine(settings: Settings) -> Engine:
     from mondrian_core.serving.engine.local_engine import LocalEngine
 
-    return LocalEngine(base)
+    return LocalEngine(settings.base, adapter_cache_bytes=settings.adapter_cache_bytes)
 
 
 def _analyze_in_modes(

@@ -1,24 +1,36 @@
-"""Batch reports: many critiques as CSV, or as one self-contained HTML page."""
+"""Batch reports: many critiques as CSV, as a contact sheet in one self-contained HTML page, or as its PDF."""
 
 from __future__ import annotations
 
 import base64
 import csv
+import hashlib
 import io
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from markupsafe import Markup
+
+from mondrian_core.charts.radar import radar_chart
+from mondrian_core.charts.svg import svg_markup
 from mondrian_core.errors import BadPhotograph
+from mondrian_core.exif import EXPOSURE_FACTS, camera_line
 from mondrian_core.files import write_atomic
 from mondrian_core.images import downscale_to_fit, jpeg_bytes, open_photograph
-from mondrian_core.rubric import DIMENSIONS, int_if_whole
-from mondrian_core.serving.batch_analyze import AnalysisResult
+from mondrian_core.rubric import DIMENSIONS, Critique, int_if_whole
+from mondrian_core.serving.batch_analyze import AnalysisResult, printable_path
 from mondrian_core.serving.http.pages import STATIC, render_template
+from mondrian_core.serving.pdf_print import Paper, print_to_pdf
+from mondrian_core.xmp import grade_number
 
-THUMBNAIL_SIDE = 360
+if TYPE_CHECKING:
+    from PIL import Image
+
+THUMBNAIL_SIDE, PICTURE_SIDE = 360, 800  # long sides in pixels
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
+CAMERA_COLUMNS = ("camera", "lens", *EXPOSURE_FACTS)
 COLUMNS = (
     "photograph",
     "advisor",
@@ -26,6 +38,8 @@ COLUMNS = (
     "mode",
     "model_used",
     "adapter_version",
+    "taken_at",
+    *CAMERA_COLUMNS,
     "overall_grade",
     *(f"{name}_score" for name in DIMENSIONS),
     *(f"{name}_comment" for name in DIMENSIONS),
@@ -51,12 +65,14 @@ def write_csv(path: Path, results: Sequence[AnalysisResult]) -> None:
 
 def _csv_row(result: AnalysisResult) -> dict[str, Any]:
     row: dict[str, Any] = {
-        "photograph": str(result.path),
+        "photograph": printable_path(result.path),
         "advisor": result.advisor,
         "requested_mode": result.requested_mode,
         "mode": result.mode,
         "model_used": result.model_used,
         "adapter_version": result.adapter_version,
+        "taken_at": result.taken_at,
+        **result.camera,
         "seconds": result.seconds,
         "job": result.job,
         "error": result.error,
@@ -74,32 +90,67 @@ def _escape_formula(value: Any) -> Any:
 
 
 def write_batch_html(path: Path, results: Sequence[AnalysisResult]) -> None:
-    """Write a page with a summary per mode, and each photograph with its critiques side by side.
+    """Write a contact sheet with every critique: one page that needs no other file and prints well.
 
     Raises:
         DiskFull: no space is left.
     """
+    write_atomic(path, contact_sheet_page(results))
+
+
+def write_batch_pdf(path: Path, results: Sequence[AnalysisResult], paper: Paper = "A4") -> None:
+    """Write the contact sheet as a PDF; see `print_to_pdf` for the errors."""
+    print_to_pdf(contact_sheet_page(results), path, paper)
+
+
+def contact_sheet_page(results: Sequence[AnalysisResult]) -> str:
+    """HTML: a grid of photographs with grade and radar, the best first, and below it each critique."""
     groups: dict[Path, list[AnalysisResult]] = {}
     for result in results:
         groups.setdefault(result.path, []).append(result)
-    photographs = [
-        {
-            "name": path.name,
-            "picture": _thumbnail_data_url(path),
-            "results": group,
-            "change": change_by_adapter(group),
-        }
-        for path, group in groups.items()
-    ]
-    write_atomic(
-        path,
-        render_template(
-            "batch.html",
-            photographs=photographs,
-            modes=mode_summaries(results),
-            style=(STATIC / "mondrian.css").read_text(encoding="utf-8"),
-        ),
+    photographs = [_photograph_values(path, group) for path, group in groups.items()]
+    photographs.sort(key=lambda each: -each["grade"])  # the order of the command among equals
+    script = (STATIC / "contact_sheet.js").read_text(encoding="utf-8")
+    styles = [(STATIC / name).read_text(encoding="utf-8") for name in ("mondrian.css", "contact_sheet.css")]
+    means = [each["critique"].scores for each in photographs if each["critique"]]
+    return render_template(
+        "batch.html",
+        photographs=photographs,
+        advisors=sorted({result.advisor for result in results}),
+        models=sorted({result.model for result in results if result.critique}),
+        grade=statistics.fmean(each["grade"] for each in photographs if each["critique"]) if means else None,
+        mean_scores={name: statistics.fmean(scores[name] for scores in means) for name in DIMENSIONS if means},
+        modes=mode_summaries(results),
+        style="\n".join(styles),
+        script=script,
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     )
+
+
+def _photograph_values(path: Path, group: Sequence[AnalysisResult]) -> dict[str, Any]:
+    """What the template shows of a photograph. The sheet shows the last critique of the group, as a sidecar does."""
+    shown = next((result for result in reversed(group) if result.critique), group[-1])
+    critique = shown.critique
+    return {
+        "name": printable_path(Path(path.name)),
+        "pictures": _pictures(path),
+        "results": group,
+        "shown": shown,
+        "critique": critique,
+        "grade": grade_number(critique) if critique else -1.0,
+        "weakest": min(DIMENSIONS, key=critique.scores.__getitem__) if critique else None,
+        "stamp": _radar(critique, names=False),
+        "radar": _radar(critique, names=True),
+        "camera": camera_line(shown.camera),
+        "exposure": camera_line({name: shown.camera[name] for name in EXPOSURE_FACTS if name in shown.camera}),
+        "taken_at": shown.taken_at or "",
+        "change": change_by_adapter(group),
+    }
+
+
+def _radar(critique: Critique | None, *, names: bool) -> Markup:
+    """The radar of a critique; the scores stand next to it as text, so it has no label."""
+    return Markup(svg_markup(radar_chart({"candidate": critique.scores}, "", names=names)) if critique else "")
 
 
 def mode_summaries(results: Sequence[AnalysisResult]) -> list[dict[str, Any]]:
@@ -132,10 +183,15 @@ def change_by_adapter(group: Sequence[AnalysisResult]) -> dict[str, float] | Non
     return {name: adapted.scores[name] - base.scores[name] for name in DIMENSIONS}
 
 
-def _thumbnail_data_url(path: Path) -> str | None:
-    """A small copy as a data: URL, without metadata; None when the file can't be used."""
+def _pictures(path: Path) -> list[dict[str, Any]]:
+    """A thumbnail and a larger picture as data: URLs, without metadata; none when the file can't be used."""
     try:
-        image = downscale_to_fit(open_photograph(path).image, THUMBNAIL_SIDE)
+        image = open_photograph(path, decoded_side=PICTURE_SIDE).image
     except BadPhotograph:
-        return None
+        return []
+    small = [downscale_to_fit(image, side) for side in (THUMBNAIL_SIDE, PICTURE_SIDE)]
+    return [{"url": _data_url(each), "width": each.width, "height": each.height} for each in small]
+
+
+def _data_url(image: Image.Image) -> str:
     return "data:image/jpeg;base64," + base64.b64encode(jpeg_bytes(image, quality=80)).decode()

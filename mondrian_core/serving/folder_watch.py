@@ -1,8 +1,8 @@
-"""Watches a folder and critiques the photographs that appear in it (docs/decisions/0125-watched-folders.md).
+"""Watches a folder and critiques the photographs that appear in it.
 
 The folder's contents decide, not the events: an event only causes the next scan, and so does the passing of time. So
 nothing depends on the order of events, on events that a network drive doesn't send, or on a folder that vanishes and
-comes back.
+comes back (docs/decisions/0125-watched-folders-and-contact-sheets.md).
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,11 +22,13 @@ from mondrian_core.errors import BadInput, DatabaseBusy
 from mondrian_core.events import EventListener, StageNotice, ignore_events
 from mondrian_core.files import file_sha256
 from mondrian_core.images import PHOTOGRAPH_SUFFIXES
+from mondrian_core.next_steps import add_advisor_step
 from mondrian_core.serving.batch_analyze import (
     AnalysisResult,
     BatchRequest,
     OnAnalysisResult,
     analysis_result_from_job,
+    printable_path,
     with_sidecar,
 )
 from mondrian_core.store import Store
@@ -66,7 +68,7 @@ class FolderScanner:
 
     def skip_present(self) -> int:
         """Treat every photograph that is there now as handled; returns their number."""
-        self._handled |= self._scan()
+        self._handled |= self.scan()
         return len(self._handled)
 
     def handle(self, path: Path, state: FileState) -> None:
@@ -79,7 +81,7 @@ class FolderScanner:
 
         What vanishes is not forgotten: a drive may be unmounted, and come back.
         """
-        now, found = self.clock(), self._scan()
+        now, found = self.clock(), self.scan()
         new = {path: state for path, state in found.items() if self._handled.get(path) != state}
         earlier, self._waiting = self._waiting, {}
         for path, state in new.items():
@@ -88,7 +90,7 @@ class FolderScanner:
         settled = [path for path, (_, since) in self._waiting.items() if now - since >= self.settle_seconds]
         return [(path, new[path]) for path in sorted(settled, key=lambda path: (new[path].modified, path))]
 
-    def _scan(self) -> dict[Path, FileState]:
+    def scan(self) -> dict[Path, FileState]:
         """Photographs by name, without hidden files and folders; links to folders are not followed, so no loops."""
         found = {}
         for place, folders, files in os.walk(self.folder, onerror=lambda error: None):
@@ -136,6 +138,7 @@ class FolderWatch:
     listen: EventListener = ignore_events
     stop: threading.Event = field(default_factory=threading.Event)
     summary: WatchSummary = field(default_factory=WatchSummary)
+    _present: Collection[Path] = ()  # at the start: that these were critiqued before is only counted
 
     def run(self) -> None:
         """Watch until `stop` is set; one photograph at a time, and no more than paths wait.
@@ -143,7 +146,7 @@ class FolderWatch:
         Raises:
             DatabaseReplaced, DiskFull, BaseModelUnavailable: it can't go on.
         """
-        scanned = float("-inf")
+        scanned, self._present = float("-inf"), self.scanner.scan()
         with closing(folder_ticks(self.scanner.folder, self.stop)) as ticks:
             for changed in ticks:
                 now = self.scanner.clock()
@@ -171,10 +174,7 @@ class FolderWatch:
         known = [self.store.completed_job(self.request.advisor, sha256, mode) for mode in modes]
         if all(known):
             self.summary.known += 1
-            for job in known:
-                result = with_sidecar(analysis_result_from_job(path, job), self.request.sidecars) if job else None
-                if result is not None and result.sidecar_error:
-                    self.on_result(result)
+            self._repeat([analysis_result_from_job(path, job) for job in known if job])
             return
         failed = False
         for result in self.analyze(path):
@@ -182,6 +182,16 @@ class FolderWatch:
             self.on_result(result)
         self.summary.failed += failed
         self.summary.critiqued += not failed
+
+    def _repeat(self, results: Sequence[AnalysisResult]) -> None:
+        """Write the sidecars of a photograph that was critiqued before, perhaps under another name."""
+        for result in results:
+            written = with_sidecar(result, self.request.sidecars)
+            if written.sidecar_error:
+                self.on_result(written)
+            elif result.path not in self._present and result.critique is not None:
+                grade = result.critique.overall_grade
+                self.listen(StageNotice("watch", f"{printable_path(result.path)} was critiqued before: {grade}"))
 
 
 def folder_ticks(folder: Path, stop: threading.Event) -> Generator[bool]:
@@ -210,9 +220,12 @@ def sole_advisor(store: Store) -> str:
         BadInput: there are several, or none.
     """
     known = [advisor_prompt.advisor for advisor_prompt in store.advisors()]
-    if len(known) != 1:
-        which = f"one of {', '.join(known)[:200]}" if known else "after `mondrian advisors add NAME`"
-        raise BadInput(f"The workspace has {len(known)} advisors.", f"Say which one: --advisor ID ({which}).")
+    if not known:
+        raise BadInput("The workspace has no advisor.", add_advisor_step())
+    if len(known) > 1:
+        raise BadInput(
+            f"The workspace has {len(known)} advisors.", f"Choose one of them with --advisor: {', '.join(known)[:200]}."
+        )
     return known[0]
 
 

@@ -27,6 +27,7 @@ from mondrian_core.serving.http.app import create_app
 from mondrian_core.serving.http.metrics import ServiceMetrics
 from mondrian_core.serving.http.security import is_local_host
 from mondrian_core.serving.http.service import Service
+from mondrian_core.serving.jobs.adapter_warm_up import AdapterWarmUp
 from mondrian_core.serving.jobs.job_events import JobEventBroker
 from mondrian_core.serving.jobs.job_runner import JobRunner
 from mondrian_core.serving.jobs.rollback_guard import RollbackGuard
@@ -100,9 +101,8 @@ def run_server(settings: Settings, options: ServerOptions, *, ready: Callable[[i
         Store(settings.database) as store,
         _workspace_lock(settings),
     ):
-        model = ModelProcess(
-            options.command or model_command(settings.base), root / MODEL_LOG, limits=options.limits, listen=listen
-        )
+        command = options.command or model_command(settings.base, settings.adapter_cache_bytes)
+        model = ModelProcess(command, root / MODEL_LOG, limits=options.limits, listen=listen)
         try:
             model.start()
             service = build_service(settings, options, policy, store, model, listen)
@@ -184,9 +184,17 @@ def build_service(
         guard.check_finished_job(job)
 
     worker = JobWorker(
-        job_runner, model, job_events, longest_queue=options.longest_queue, on_finished=on_finished, listen=listen
+        job_runner,
+        model,
+        job_events,
+        longest_queue=options.longest_queue,
+        on_finished=on_finished,
+        listen=listen,
     )
+    if policy.model_mode != "base":  # there, requests that name no mode use no adapter
+        worker.warm_up = AdapterWarmUp(adapters, model, smoke_check.advisors, listen)
     return Service(
+        settings=settings,
         root=settings.root,
         workspace=settings.workspace_id,
         store=store,

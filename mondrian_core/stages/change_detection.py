@@ -14,7 +14,7 @@ from mondrian_core.events import EventListener, StageNotice, ignore_events
 from mondrian_core.files import read_json
 from mondrian_core.prompts import prompt_digest
 from mondrian_core.recipe_choice import choose_recipe_for
-from mondrian_core.settings import validate_advisor_id
+from mondrian_core.retraining_runs import retraining_lock_of
 from mondrian_core.software_identity import training_code_digest, training_packages
 from mondrian_core.stages.context import StageContext
 from mondrian_core.stages.summaries import LinkSummary, read_stage_summary
@@ -37,9 +37,7 @@ def choose_recipe_by_size(context: StageContext, listen: EventListener = ignore_
 
 def retraining_lock(context: StageContext) -> FileLock:
     """The lock that allows one retraining of an advisor at a time."""
-    path = context.root / "runs" / "retrained" / f"{validate_advisor_id(context.advisor)}.lock"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return FileLock(path)
+    return retraining_lock_of(context.root, context.advisor)
 
 
 def require_changed_inputs(context: StageContext) -> None:

@@ -13,7 +13,8 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from mondrian_core.recipes import SMALL_SET_RECIPE, SMALL_SET_THRESHOLD, GateRecipe, Recipe, resolve_recipe
+from mondrian_core.recipe_choice import choose_recipe_for, expected_held_out
+from mondrian_core.recipes import GateRecipe, Recipe
 from mondrian_core.registry import HistoryEntry, LookRequest, LookRules
 from mondrian_core.registry.looks import looks_in_history, next_look
 from mondrian_core.statistics.permutation_tests import fewest_pairs_for_p_value
@@ -51,14 +52,12 @@ class CritiqueSufficiency:
 
 def recipe_for(critiques: int, recipe: Recipe | None = None) -> Recipe:
     """The recipe that a retraining without one would choose by the number of critiques."""
-    return recipe or resolve_recipe(SMALL_SET_RECIPE if critiques < SMALL_SET_THRESHOLD else None)
+    return recipe or choose_recipe_for(critiques).recipe
 
 
 def deciding_photographs(critiques: int, recipe: Recipe) -> tuple[int, bool]:
     """(how many photographs decide about scores, whether by folds), as the splits give them on average."""
-    data, fewest = recipe.data, recipe.gates.score_photographs
-    has_test = critiques >= data.test_from and data.test_fraction > 0
-    held_out = int(critiques * (data.test_fraction if has_test else data.test_fraction + data.validation_fraction))
+    fewest, held_out = recipe.gates.score_photographs, int(expected_held_out(critiques, recipe))
     if recipe.evaluate.folds and held_out < fewest:
         return (critiques if critiques >= recipe.evaluate.folds else 0), True
     return held_out, False

@@ -139,6 +139,11 @@ class WritingDesk:
         scores = {sha256: profile.scores for sha256, profile in self.critiqued.items()}
         return adapter_errors(version, self.store, self.root, scores)
 
+    @cached_property
+    def vectors(self) -> PhotographVectors:
+        """What the photographs are compared by."""
+        return photograph_vectors(self.store, self.root, list(self.photographs.values()))
+
     def next_photograph(self, but: str | None = None) -> NextPhotograph | None:
         """The photograph that teaches most now, and why; None when none waits.
 
@@ -157,8 +162,7 @@ class WritingDesk:
         )
         if not waiting or queue.begun:
             return choose_next(queue, _NOTHING_KNOWN)
-        compared = [each for name, each in self.photographs.items() if name not in excluded]
-        return choose_next(queue, photograph_vectors(self.store, self.root, compared), self.adapter)
+        return choose_next(queue, self.vectors, self.adapter)
 
     def require_next(self) -> NextPhotograph:
         """The next photograph.

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from mondrian_core.errors import BadInput
 from mondrian_core.rubric import DIMENSIONS, make_critique
+from mondrian_core.xml_places import XmpError, XmpName
 from mondrian_core.xmp import (
     NAMESPACE,
     SidecarCritique,
@@ -27,7 +28,7 @@ from mondrian_core.xmp import (
     stars_from_grade,
     write_sidecar,
 )
-from mondrian_core.xmp_document import RDF, XmpDocument, XmpError, XmpName
+from mondrian_core.xmp_document import RDF, XmpDocument
 
 SUBJECT = XmpName("http://purl.org/dc/elements/1.1/", "subject")
 HIERARCHY = XmpName("http://ns.adobe.com/lightroom/1.0/", "hierarchicalSubject")

@@ -5,7 +5,9 @@ question: {"die": times to die, "hang": seconds, "waits": signs of life while it
 seconds a token, "texts": answers in order, "expected": scores by dimension, "embedding": of every photograph,
 "unsound": names of adapter folders with problems, "no_base": true, "deadly", "garbled": names of adapter folders that
 kill the process or answer nonsense ("*": all, and the base), "refuse": the model refuses the photograph, "odd": names
-of adapter folders that raise an unexpected error, "record_pixels": file for the size and hash of the image}.
+of adapter folders that raise an unexpected error, "record_pixels": file for the size and hash of the image,
+"cached": adapters that fit into memory, "record_question": file for the schema, words and sampling of the question}. An
+answer of more tokens than the question allows ends with the reason "length".
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from mondrian_core.errors import BadAdapter, BadPhotograph, BaseModelUnavailable
 from mondrian_core.photograph_model import OnToken, Question
 from mondrian_core.pixel_files import load_image
 from mondrian_core.rubric import DIMENSIONS, canonical_answer, make_critique
-from mondrian_core.serving.engine.interface import Engine, Reply
+from mondrian_core.serving.engine.interface import AdapterCacheUse, Engine, Reply
 from mondrian_core.serving.engine.model_process import serve_model_process
 
 
@@ -33,6 +35,7 @@ class FakeEngine:
 
     def __init__(self, control: Path) -> None:
         self.control, self.asked = control, 0
+        self.loaded: list[Path] = []
         if self._orders().get("no_base"):
             raise BaseModelUnavailable("The base model fake can't be loaded.", "Name another.")
 
@@ -48,6 +51,10 @@ class FakeEngine:
             image = load_image(question.image)
             seen = {"size": image.size, "sha256": hashlib.sha256(image.tobytes()).hexdigest()}
             Path(path).write_text(json.dumps(seen))
+        if path := orders.get("record_question"):
+            asked = {"schema": question.schema, "messages": question.messages}
+            sampling = {"temperature": question.temperature, "seed": question.seed, "max_tokens": question.max_tokens}
+            Path(path).write_text(json.dumps({**asked, **sampling}))
         self._refuse(question, orders)
         tokens = decode(orders, on_token or (lambda count: None))
         text = self._text(question, orders)
@@ -55,7 +62,7 @@ class FakeEngine:
         drafted, accepted = (4, 3) if question.precedents else (0, 0)
         return Reply(
             text=text,
-            finish_reason="stop",
+            finish_reason="length" if tokens > question.max_tokens else "stop",
             tokens=tokens,
             prompt_tokens=100,
             image_tokens=56,
@@ -87,6 +94,14 @@ class FakeEngine:
 
     def check(self, folder: Path) -> tuple[str, ...]:
         return ("it is unsound",) if folder.name in self._orders().get("unsound", []) else ()
+
+    def load_adapter(self, folder: Path) -> AdapterCacheUse:
+        """Remember the folder; each adapter takes a megabyte of a budget of "cached" adapters."""
+        if problems := self.check(folder):
+            raise BadAdapter(f"The adapter is unsound: {problems}.", "Name another.")
+        room = self._orders().get("cached", 8)
+        self.loaded = [*(each for each in self.loaded if each != folder), folder][-room:]
+        return AdapterCacheUse(len(self.loaded), len(self.loaded) << 20, room << 20)
 
     def _orders(self) -> dict[str, Any]:
         return json.loads(self.control.read_text()) if self.control.exists() else {}

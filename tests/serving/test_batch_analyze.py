@@ -104,8 +104,8 @@ def test_batch_compares_all_modes(
     assert "not in a format that a camera writes" in lines[-1]["error"]
     write_batch_html(tmp_path / "out.html", results)
     page = (tmp_path / "out.html").read_text()
-    assert page.count("data:image/jpeg;base64,") == 2, "the third file is not a photograph"
-    assert page.count("<td>-3</td>") == 16, "adapter against base on eight dimensions of two photographs"
+    assert page.count("data:image/jpeg;base64,") == 4, "the third file is not a photograph"
+    assert page.count('change">-3</td>') == 16, "adapter against base on eight dimensions of two photographs"
     figures = {row["mode"]: row for row in mode_summaries(results)}
     assert figures["lora"] | {"seconds": 0} == {
         "mode": "lora",
@@ -238,7 +238,12 @@ def test_reports_escape_markup_and_formulas(tmp_path: Path) -> None:
     )
     write_batch_html(tmp_path / "out.html", [result])
     page = (tmp_path / "out.html").read_text()
-    assert "<script" not in page and "<b>.jpg" not in page and "&lt;script&gt;" in page
+    assert (
+        page.count("<script") == 1
+        and "<script>alert" not in page
+        and "<b>.jpg" not in page
+        and "&lt;script&gt;" in page
+    )
     write_csv(tmp_path / "out.csv", [result])
     assert ",'=1+1<script>" in (tmp_path / "out.csv").read_text()
 

@@ -17,6 +17,7 @@ import pytest
 
 from mondrian_core.cli import main
 from mondrian_core.errors import BadInput, DatabaseBusy
+from mondrian_core.events import StageNotice
 from mondrian_core.files import file_sha256
 from mondrian_core.serving import batch_analyze, folder_watch
 from mondrian_core.serving.batch_analyze import AnalysisResult, BatchRequest, open_analyzer
@@ -108,9 +109,10 @@ def test_what_was_there_stays_handled_when_a_drive_comes_back(
 @contextmanager
 def watching(
     settings: Settings, inbox: Path, engine: Any, sidecars: SidecarOptions | None = None
-) -> Iterator[tuple[FolderWatch, list[AnalysisResult]]]:
-    """A watch of the folder in a thread, with the fake model."""
+) -> Iterator[tuple[FolderWatch, list[AnalysisResult], list[str]]]:
+    """A watch of the folder in a thread, with the fake model; what it returned, and its notices."""
     seen: list[AnalysisResult] = []
+    notices: list[str] = []
     request = BatchRequest(paths=(inbox,), advisor="ansel", mode="baseline", sidecars=sidecars)
     with Store(settings.database) as store, open_analyzer(settings, request, engine=engine) as analyze:
         watch = FolderWatch(
@@ -119,11 +121,12 @@ def watching(
             store=store,
             analyze=analyze,
             on_result=seen.append,
+            listen=lambda event: notices.append(event.message) if isinstance(event, StageNotice) else None,
         )
         thread = threading.Thread(target=watch.run)
         thread.start()
         try:
-            yield watch, seen
+            yield watch, seen, notices
         finally:
             watch.stop.set()
             thread.join()
@@ -137,7 +140,7 @@ def completed(settings: Settings) -> int:
 def test_photographs_are_critiqued_as_they_appear_each_once_and_over_restarts(
     settings: Settings, inbox: Path, fake_engine: Any, photograph: Photograph, tmp_path: Path
 ) -> None:
-    with watching(settings, inbox, fake_engine, SidecarOptions()) as (watch, seen):
+    with watching(settings, inbox, fake_engine, SidecarOptions()) as (watch, seen, notices):
         data = photograph(1)
         with (inbox / "slow.jpg").open("wb") as stream:  # a copy that takes its time
             stream.write(data[:500])
@@ -153,16 +156,18 @@ def test_photographs_are_critiqued_as_they_appear_each_once_and_over_restarts(
         os.rename(inbox / "slow.jpg", inbox / "renamed.jpg")
         wait_until(lambda: (inbox / "renamed.jpg.xmp").exists(), "the sidecar of the new name")
         assert watch.summary.known == 1, "a rename is no new photograph"
+        assert notices and "renamed.jpg was critiqued before: 5.0" in notices[0]
         os.rename(inbox, tmp_path / "away")
         wait_until(lambda: not inbox.exists(), "the folder to be gone")
         os.rename(tmp_path / "away", inbox)
         (inbox / "c.jpg").write_bytes(photograph(3))
         wait_until(lambda: watch.summary.critiqued == 3, "the folder that came back")
     shutil.rmtree(inbox / "day two")
-    with watching(settings, inbox, fake_engine) as (watch, seen):
+    with watching(settings, inbox, fake_engine) as (watch, seen, notices):
         (inbox / "d.jpg").write_bytes(photograph(4))
         wait_until(lambda: watch.summary.critiqued == 1, "the only new one")
         wait_until(lambda: watch.summary.known == 2, "those of the first watch")
+        assert notices == [], "what was there at the start is only counted"
     assert completed(settings) == 4 and [each.path.name for each in seen] == ["d.jpg"]
 
 

@@ -22,10 +22,7 @@ from mondrian_core.registry import (
     OBJECTIONS,
     AdapterVersion,
     Registry,
-    compare_version_critiques,
-    compare_version_scores,
-    diff_versions,
-    read_version_answers,
+    compare_versions,
     version_family,
     version_summary,
 )
@@ -137,19 +134,8 @@ def diff_adapters_command(
     settings = settings_from_options(options)
     registry = Registry(settings.adapters_root)
     validate_advisor_id(options.advisor)
-    pair = [registry.get(options.advisor, name) for name in versions]
-    first, second = (read_version_answers(version, settings.root) for version in pair)
-    value: dict[str, Any] = {
-        "first": pair[0].version,
-        "second": pair[1].version,
-        "differences": diff_versions(*pair),
-        "scores": compare_version_scores(first, second),
-        "critiques": compare_version_critiques(first, second, options.photographs),
-        "answers": {
-            version.version: str(each.source) if each.source else None
-            for version, each in zip(pair, (first, second), strict=True)
-        },
-    }
+    first, second = (registry.get(options.advisor, name) for name in versions)
+    value = compare_versions(first, second, settings.root, options.photographs)
     print_result(options.json, value, lambda console: _draw_diff(console, value))
     return 0
 

@@ -27,7 +27,7 @@ from mondrian_core.models.prompt_encoding import EncodedPrompt
 CACHE_BLOCK_TOKENS = 256  # tokens by which the buffer grows; each size is compiled once
 PASS_WIDTHS = (1, 2, 4, 8, 16)  # tokens of one compiled pass; fewer are padded, more take several passes
 _SHORTEST_PREFIX = 16  # tokens; a shorter prefix isn't worth copying
-_KEPT_PREFIXES = 8
+_KEPT_PREFIXES = 8  # and one more for each adapter in memory, so that changing advisors computes none again
 
 
 class Decoder(Protocol):
@@ -92,7 +92,7 @@ def _cached_prefix(base: BaseVLM, prompt: EncodedPrompt) -> list[LayerKeysValues
     key = (prompt.ids[:length], tuple(id(array) for array in arrays))
     if key not in kept:
         kept[key] = (arrays, _computed_prefix(base, prompt, length))
-        while len(kept) > _KEPT_PREFIXES:
+        while len(kept) > _KEPT_PREFIXES + (len(mounted.cache) if mounted else 0):
             kept.popitem(last=False)
     kept.move_to_end(key)
     return kept[key][1]

@@ -14,7 +14,6 @@ Shapes: A (in, r), B (r, out), W (out, in).
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,13 +25,11 @@ import mlx.nn as nn
 from mondrian_core.errors import BadAdapter
 from mondrian_core.models.base_model import BaseVLM
 from mondrian_core.models.lora import lora_adapter
+from mondrian_core.models.lora.adapter_cache import AdapterCache, AdapterDelta, AdapterDeltas
 from mondrian_core.models.lora.adapter_validation import adaptable_linear_layers, validate_adapter_folder
 from mondrian_core.models.lora.dora import adapted_row_norms, compute_dtype, matmul_without_bias, squared_row_norms
 
-# (W + A B,) or (A, B), with the scale in B; of a DoRA (W',) or (A, B, factor minus 1), with the factor in B
-AdapterDelta = tuple[mx.array, ...]
 _COPY_BYTES = 256 << 20  # float32 weights up to this size are held twice rather than adapted at every token
-_KEPT_ADAPTERS = 4  # base, champion, candidate and one more: switching between them reads no file
 
 
 class _SwitchableMixin:
@@ -70,7 +67,8 @@ class AdapterSwitch:
         self.base = base
         self.folder: Path | None = None
         self._layers = adaptable_linear_layers(base)
-        self._cache: OrderedDict[tuple[Any, ...], dict[str, AdapterDelta]] = OrderedDict()
+        self.cache = AdapterCache(self._drop_prefixes)
+        self._key_in_use: tuple[Any, ...] | None = None
         self._names: tuple[str, ...] = ()
         self._squares: dict[str, mx.array] = {}  # ||W_i||^2 of layers that a DoRA changed
         for layer in self._layers.values():
@@ -84,6 +82,17 @@ class AdapterSwitch:
         """
         self._set({} if folder is None else self._read(Path(folder)))
         self.folder = folder
+        self._key_in_use = None if folder is None else _files_key(Path(folder))
+
+    def load(self, folder: Path) -> None:
+        """Read this adapter into the cache, so that using it is a swap of pointers; the adapter in use stays.
+
+        Raises:
+            BadAdapter: it isn't valid for this base.
+        """
+        if self._key_in_use is not None:
+            self.cache.get(self._key_in_use)  # it is not the one to evict
+        self._read(Path(folder))
 
     @property
     def adapted_modules(self) -> tuple[str, ...]:
@@ -114,27 +123,33 @@ class AdapterSwitch:
         for name, delta in zip(self._names, deltas, strict=True):
             _set_delta(self._layers[name], delta)
 
-    def _set(self, deltas: dict[str, AdapterDelta]) -> None:
+    def _set(self, deltas: AdapterDeltas) -> None:
         for name in self._names:
             _set_delta(self._layers[name], None)
         for name, delta in deltas.items():
             _set_delta(self._layers[name], delta)
         self._names = tuple(deltas)
 
-    def _read(self, folder: Path) -> dict[str, AdapterDelta]:
+    def _read(self, folder: Path) -> AdapterDeltas:
         key = _files_key(folder)
-        if key not in self._cache:
+        found = self.cache.get(key)
+        if found is None:
             problems = validate_adapter_folder(self.base, folder)
             if problems:
                 raise BadAdapter(
                     f"The adapter in {folder} can't be used: {'; '.join(problems)}.",
                     "Train it on this base, or choose another version with `mondrian adapters list`.",
                 )
-            self._cache[key] = self._deltas_of(lora_adapter.load_lora_adapter(folder))
-            while len(self._cache) > _KEPT_ADAPTERS:
-                self._cache.popitem(last=False)
-        self._cache.move_to_end(key)
-        return self._cache[key]
+            found = self._deltas_of(lora_adapter.load_lora_adapter(folder))
+            self.cache.put(key, found)
+        return found
+
+    def _drop_prefixes(self, deltas: AdapterDeltas) -> None:
+        """Forget the prompt prefixes that an evicted adapter computed: they hold its arrays in memory."""
+        gone = {id(array) for delta in deltas.values() for array in delta}
+        prefixes = self.base.cache.get("prefixes", {})
+        for key in [key for key in prefixes if not gone.isdisjoint(key[1])]:
+            del prefixes[key]
 
     def _deltas_of(self, adapter: lora_adapter.LoraAdapter) -> dict[str, AdapterDelta]:
         """The adapter's arrays in the layers' data type, with the scale in B; summed with W in small float32 bases."""

@@ -14,6 +14,15 @@ from mondrian_core.errors import Broken, NegativeOutcome
 from mondrian_core.photograph_model import OnToken, PhotographModel, Question
 
 
+@dataclass(frozen=True)
+class AdapterCacheUse:
+    """How many adapters are in memory, their bytes, and the bytes that they may take."""
+
+    adapters: int
+    nbytes: int
+    budget: int
+
+
 @dataclass(frozen=True, kw_only=True)
 class Reply:
     """What came back.
@@ -21,7 +30,7 @@ class Reply:
     `tokens` were generated, `prompt_tokens` read (`image_tokens` of them the photograph's); times in seconds;
     `switch_seconds` is what changing the adapter took; `expected_scores` (0-10) by dimension; `boot` names the process;
     `embedding` of the photograph has length 1, or is empty when it was not asked for; `drafted` tokens were tried
-    because of earlier answers, and `accepted` of them were right.
+    because of earlier answers, and `accepted` of them were right; `adapter_cache` is None where no adapter was used.
     """
 
     text: str
@@ -37,6 +46,7 @@ class Reply:
     embedding: tuple[float, ...] = ()
     drafted: int = 0
     accepted: int = 0
+    adapter_cache: AdapterCacheUse | None = None
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -69,6 +79,13 @@ class Engine(PhotographModel, Protocol):
 
     def check(self, folder: Path) -> tuple[str, ...]:
         """Problems of an adapter on this base; () is sound."""
+
+    def load_adapter(self, folder: Path) -> AdapterCacheUse:
+        """Read an adapter into memory before it is needed.
+
+        Raises:
+            ModelProcessDied, BadAdapter: as `ask`.
+        """
 
 
 class Canceled(NegativeOutcome):

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mondrian_core.photograph_model import Question
-from mondrian_core.serving.engine.interface import Reply
+from mondrian_core.serving.engine.interface import AdapterCacheUse, Reply
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,14 @@ class AskRequest:
 @dataclass(frozen=True)
 class CheckAdapterRequest:
     """Validate an adapter on the base."""
+
+    number: int
+    folder: Path
+
+
+@dataclass(frozen=True)
+class LoadAdapterRequest:
+    """Read an adapter into memory."""
 
     number: int
     folder: Path
@@ -55,10 +63,10 @@ class TokensResponse:
 
 @dataclass(frozen=True)
 class AnswerResponse:
-    """The reply, or the problems of an adapter."""
+    """The reply, the problems of an adapter, or the adapters in memory."""
 
     number: int
-    value: Reply | tuple[str, ...]
+    value: Reply | tuple[str, ...] | AdapterCacheUse
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,5 +83,5 @@ class ErrorResponse:
     attributes: Mapping[str, Any] = field(default_factory=dict)
 
 
-IpcRequest = AskRequest | CheckAdapterRequest | CancelRequest
+IpcRequest = AskRequest | CheckAdapterRequest | LoadAdapterRequest | CancelRequest
 IpcResponse = ReadyResponse | TokensResponse | AnswerResponse | ErrorResponse

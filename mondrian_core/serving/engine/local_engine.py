@@ -14,12 +14,12 @@ from mondrian_core import accelerator_lock
 from mondrian_core.photograph_model import OnToken, Question
 from mondrian_core.pixel_files import load_image
 from mondrian_core.samples_file import SAMPLES_NAME, SamplesFile
-from mondrian_core.serving.engine.interface import Reply
+from mondrian_core.serving.engine.interface import AdapterCacheUse, Reply
 
 if TYPE_CHECKING:
     from mondrian_core.models.inference.ngram_draft import NgramDrafter
 
-_MAX_DRAFTERS = 4  # as many as adapters stay loaded
+_MIN_DRAFTERS = 4  # as many as adapters stay loaded, but at least these
 _MAX_RECORDED_ANSWERS = 32  # of a version's evaluation; learning an answer of 700 tokens takes 7 ms
 
 
@@ -30,11 +30,13 @@ class LocalEngine:
         BaseModelUnavailable: when the base can't be loaded.
     """
 
-    def __init__(self, base_name: str) -> None:
+    def __init__(self, base_name: str, *, adapter_cache_bytes: int | None = None) -> None:
+        """`adapter_cache_bytes` limits the adapters in memory; None: a default."""
         from mondrian_core.models.base_model import load_base
 
         with accelerator_lock.compute_turn():
             self.base = load_base(base_name)
+        self._adapter_cache_bytes = adapter_cache_bytes
         self._switch: Any = None
         self._current_adapter: Path | None = None
         self._last_prompt: tuple[str, Any] | None = None
@@ -100,6 +102,7 @@ class LocalEngine:
             embedding=photo_embedding(prompt) if question.embed else (),
             drafted=generation.drafted,
             accepted=generation.accepted,
+            adapter_cache=self._cache_use() if self._switch is not None else None,
         )
 
     def _drafter_for(self, adapter: Path | None) -> NgramDrafter:
@@ -115,7 +118,8 @@ class LocalEngine:
             for text in _recorded_answers(adapter) if adapter else ():
                 self._drafters[adapter].learn_answer(tokenize_plain_text(self.base, text))
         self._drafters.move_to_end(adapter)
-        while len(self._drafters) > _MAX_DRAFTERS:
+        loaded = len(self._switch.cache) if self._switch is not None else 0
+        while len(self._drafters) > max(_MIN_DRAFTERS, loaded + 1):
             self._drafters.popitem(last=False)
         return self._drafters[adapter]
 
@@ -143,14 +147,32 @@ class LocalEngine:
         with accelerator_lock.compute_turn():
             return lora_layers.validate_adapter_folder(self.base, folder)
 
-    def _use(self, adapter: Path | None) -> None:
-        """Switch the adapter if it changed; the content of a version's folder never changes."""
+    def load_adapter(self, folder: Path) -> AdapterCacheUse:
+        """Read an adapter, and its evaluation's answers for the drafter, before the first question needs them."""
+        with accelerator_lock.compute_turn():
+            self._require_switch().load(folder)
+            self._drafter_for(folder)
+        return self._cache_use()
+
+    def _cache_use(self) -> AdapterCacheUse:
+        cache = self._require_switch().cache
+        return AdapterCacheUse(len(cache), cache.nbytes, cache.budget)
+
+    def _require_switch(self) -> Any:
+        """The base's adapter switch, made when the first adapter is used: until then the base runs as it was loaded."""
         from mondrian_core.models.lora import lora_layers
 
         if self._switch is None:
-            if adapter is None:
-                return  # no adapter was used so far: the base as it was loaded
             self._switch = lora_layers.get_adapter_switch(self.base)
+            if self._adapter_cache_bytes is not None:
+                self._switch.cache.budget = self._adapter_cache_bytes
+        return self._switch
+
+    def _use(self, adapter: Path | None) -> None:
+        """Switch the adapter if it changed; the content of a version's folder never changes."""
+        if self._switch is None and adapter is None:
+            return  # no adapter was used so far
+        self._require_switch()
         if adapter != self._current_adapter:
             self._current_adapter = None
             self._switch.use(adapter)

@@ -1,4 +1,4 @@
-"""The process that owns the model: `python -m mondrian_core.serving.engine.model_process DESCRIPTOR BASE`.
+"""The process that owns the model: `python -m ...engine.model_process DESCRIPTOR BASE ADAPTER_CACHE_BYTES`.
 
 The main thread loads the model and generates, one question at a time. A second thread reads the socket, so that a
 cancellation arrives during a generation and the process ends at once when the API ends.
@@ -27,6 +27,7 @@ from mondrian_core.serving.engine.ipc import (
     CheckAdapterRequest,
     ErrorResponse,
     IpcResponse,
+    LoadAdapterRequest,
     ReadyResponse,
     TokensResponse,
 )
@@ -39,7 +40,7 @@ class ModelHost:
 
     def __init__(self, connection: Connection, make_engine: Callable[[], tuple[Engine, str]]) -> None:
         self.connection, self._make_engine = connection, make_engine
-        self._inbox: queue.SimpleQueue[AskRequest | CheckAdapterRequest] = queue.SimpleQueue()
+        self._inbox: queue.SimpleQueue[AskRequest | CheckAdapterRequest | LoadAdapterRequest] = queue.SimpleQueue()
         self._canceled: set[int] = set()
 
     def run(self) -> None:
@@ -55,8 +56,10 @@ class ModelHost:
         while True:
             self._send(self._answer(engine, self._inbox.get()))
 
-    def _answer(self, engine: Engine, message: AskRequest | CheckAdapterRequest) -> IpcResponse:
+    def _answer(self, engine: Engine, message: AskRequest | CheckAdapterRequest | LoadAdapterRequest) -> IpcResponse:
         try:
+            if isinstance(message, LoadAdapterRequest):
+                return AnswerResponse(message.number, engine.load_adapter(message.folder))
             if isinstance(message, CheckAdapterRequest):
                 return AnswerResponse(message.number, engine.check(message.folder))
             return AnswerResponse(message.number, engine.ask(message.question, self._on_token(message.number)))
@@ -127,7 +130,7 @@ def main() -> None:
     from mondrian_core.serving.engine.local_engine import LocalEngine
 
     def make_engine() -> tuple[Engine, str]:
-        engine = LocalEngine(sys.argv[2])
+        engine = LocalEngine(sys.argv[2], adapter_cache_bytes=int(sys.argv[3]))
         return engine, engine.fingerprint
 
     serve_model_process(int(sys.argv[1]), make_engine)

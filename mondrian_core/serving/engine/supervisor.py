@@ -21,7 +21,7 @@ from mondrian_core.events import EventListener, StageNotice, ignore_events
 from mondrian_core.photograph_model import OnToken, Question
 from mondrian_core.pixel_files import PixelFile
 from mondrian_core.serving.engine import interface as engine_module
-from mondrian_core.serving.engine.interface import Reply
+from mondrian_core.serving.engine.interface import AdapterCacheUse, Reply
 from mondrian_core.serving.engine.ipc import (
     AnswerResponse,
     AskRequest,
@@ -30,10 +30,12 @@ from mondrian_core.serving.engine.ipc import (
     ErrorResponse,
     IpcRequest,
     IpcResponse,
+    LoadAdapterRequest,
     ReadyResponse,
     TokensResponse,
 )
 
+DEFAULT_ADAPTER_CACHE_BYTES = 512 << 20
 CrashRecord = tuple[float, bool]  # time (monotonic seconds), whether an adapter was answering
 
 
@@ -58,9 +60,10 @@ class ModelProcessLimits:
     crash_window: float = 600.0
 
 
-def model_command(base: str) -> tuple[str, ...]:
+def model_command(base: str, adapter_cache_bytes: int = DEFAULT_ADAPTER_CACHE_BYTES) -> tuple[str, ...]:
     """The command line of the real model process; the descriptor comes before the base's name."""
-    return (sys.executable, "-m", "mondrian_core.serving.engine.model_process", "{descriptor}", base)
+    module = "mondrian_core.serving.engine.model_process"
+    return (sys.executable, "-m", module, "{descriptor}", base, str(adapter_cache_bytes))
 
 
 class ModelProcess:
@@ -79,6 +82,7 @@ class ModelProcess:
         self.limits = limits or ModelProcessLimits()
         self.fingerprint: str | None = None
         self.starts, self.jobs = 0, 0
+        self.adapter_cache: AdapterCacheUse | None = None  # of the process that runs, as it last said
         self._process: subprocess.Popen[bytes] | None = None
         self._connection: Connection | None = None
         self._sending, self._asking = threading.Lock(), threading.RLock()
@@ -145,6 +149,7 @@ class ModelProcess:
             )
         self._connection = Connection(ours.detach())
         self.starts += 1
+        self.adapter_cache = None
         self.jobs = 0
         message = self._receive(self.limits.load, adapted=False)
         if isinstance(message, ErrorResponse):
@@ -199,6 +204,7 @@ class ModelProcess:
             on_token=on_token,
         )
         assert isinstance(value, Reply)
+        self.adapter_cache = value.adapter_cache or self.adapter_cache
         self.jobs += 1
         self._consecutive_crashes = 0
         return value
@@ -209,6 +215,15 @@ class ModelProcess:
             lambda number: CheckAdapterRequest(number, folder), self.limits.check, self.limits.check, adapted=True
         )
         assert isinstance(value, tuple)
+        return value
+
+    def load_adapter(self, folder: Path) -> AdapterCacheUse:
+        """Read an adapter into the process's memory; see `Engine.load_adapter`."""
+        value = self._exchange(
+            lambda number: LoadAdapterRequest(number, folder), self.limits.check, self.limits.check, adapted=True
+        )
+        assert isinstance(value, AdapterCacheUse)
+        self.adapter_cache = value
         return value
 
     def cancel(self) -> None:
@@ -225,7 +240,7 @@ class ModelProcess:
         *,
         adapted: bool,
         on_token: OnToken | None = None,
-    ) -> Reply | tuple[str, ...]:
+    ) -> Reply | tuple[str, ...] | AdapterCacheUse:
         with self._asking:
             self._ensure()
             number = next(self._numbers)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from mondrian_core.serving.http.service import Service
 
 PAGE = "/advisors"
-_FIELDS = ("name", "id", "bio", "prompt")
+_FIELDS = ("name", "id", "bio", "prompt", "next")  # next: the form of the guided start
 _LIMITS = {"name": MAX_NAME_LENGTH, "bio": MAX_BIO_LENGTH, "prompt": MAX_PROMPT_LENGTH}
 _AdvisorPath = Annotated[str, Path(pattern=r"^[a-z0-9_-]{1,64}$")]
 _PAGE_RESPONSE = {"description": "As a page if HTML is preferred", "content": {"text/html": {}}}
@@ -91,7 +91,7 @@ def add_advisor_routes(app: FastAPI, service: Service) -> None:
         except BadInput as error:
             page = await run_in_threadpool(_list_page, service, texts, error)
             return HTMLResponse(page, http_status(error))
-        return RedirectResponse(f"{PAGE}/{identity}", 303)
+        return RedirectResponse(f"/start?advisor={identity}" if texts["next"] else f"{PAGE}/{identity}", 303)
 
     @app.get(f"{PAGE}/{{advisor}}", responses={200: _PAGE_RESPONSE, 422: PROBLEM_RESPONSE})
     def show(request: Request, advisor: _AdvisorPath) -> Response:

@@ -15,7 +15,7 @@ from fastapi.responses import HTMLResponse, JSONResponse, Response
 from sse_starlette import EventSourceResponse, ServerSentEvent
 
 from mondrian_core.rubric import critique_json_schema
-from mondrian_core.serving.http import advisor_routes, feedback_routes, problem_details, uploads
+from mondrian_core.serving.http import advisor_routes, feedback_routes, problem_details, start_routes, uploads
 from mondrian_core.serving.http.advisor_group_routes import (
     accept_advisor_group,
     add_advisor_group_routes,
@@ -26,6 +26,8 @@ from mondrian_core.serving.http.error_pages import ErrorPages, UnexpectedErrors
 from mondrian_core.serving.http.front_page import add_front_page
 from mondrian_core.serving.http.history_routes import add_history_routes
 from mondrian_core.serving.http.login_routes import add_login_routes
+from mondrian_core.serving.http.openai_errors import OpenAIErrors
+from mondrian_core.serving.http.openai_routes import add_openai_routes
 from mondrian_core.serving.http.pages import (
     compared_photograph_jpeg,
     job_page,
@@ -34,6 +36,8 @@ from mondrian_core.serving.http.pages import (
 )
 from mondrian_core.serving.http.photograph_import_routes import add_photograph_import_routes
 from mondrian_core.serving.http.photograph_pages import add_photograph_pages
+from mondrian_core.serving.http.promotion_routes import add_promotion_routes
+from mondrian_core.serving.http.registry_routes import add_registry_routes
 from mondrian_core.serving.http.responses import (
     failure_response,
     job_headers,
@@ -42,9 +46,11 @@ from mondrian_core.serving.http.responses import (
     preferred_wait_seconds,
     wants_html,
 )
+from mondrian_core.serving.http.run_routes import add_run_routes
 from mondrian_core.serving.http.security import SecurityMiddleware
 from mondrian_core.serving.http.service import Service
 from mondrian_core.serving.http.sessions import Sessions
+from mondrian_core.serving.http.write_routes import add_write_routes
 from mondrian_core.serving.jobs import ab_comparison
 from mondrian_core.serving.jobs.advisor_groups import group_of_job
 from mondrian_core.serving.jobs.job_events import FINAL_STATUSES, JobEvent
@@ -118,14 +124,21 @@ def create_app(service: Service) -> FastAPI:
     app.add_middleware(UnexpectedErrors)
     app.add_middleware(uploads.BodyLimit)
     app.add_middleware(SecurityMiddleware, sessions=sessions)
+    app.add_middleware(OpenAIErrors)
     app.add_middleware(ErrorPages)  # the last one is the outermost
     problem_details.add_problem_handlers(app)
     for add_routes in (
         _job_routes,
         feedback_routes.add_feedback_routes,
         advisor_routes.add_advisor_routes,
+        start_routes.add_start_routes,
         add_advisor_group_routes,
+        add_openai_routes,
         add_photograph_import_routes,
+        add_write_routes,
+        add_promotion_routes,
+        add_registry_routes,
+        add_run_routes,
         _other_routes,
         _page_routes,
         add_front_page,

@@ -13,7 +13,8 @@ from markupsafe import Markup
 from mondrian_core.charts.radar import radar_chart
 from mondrian_core.charts.svg import svg_markup
 from mondrian_core.errors import BadPhotograph
-from mondrian_core.images import PhotographRejection, jpeg_bytes
+from mondrian_core.exif import camera_facts, time_taken
+from mondrian_core.images import PhotographRejection, jpeg_bytes, read_camera_tags
 from mondrian_core.rubric import DIMENSION_TITLES, DIMENSIONS
 from mondrian_core.serving.critique.routing import MODES
 from mondrian_core.serving.http.critique_cards import CritiqueCard, critique_card, critique_cards, format_moment
@@ -43,7 +44,11 @@ NAVIGATION = (  # path and title of the pages that every page links to, in this 
     ("/", "Critique"),
     ("/critiques", "Critiques"),
     ("/photographs", "Photographs"),
+    ("/write", "Write"),
     ("/advisors", "Advisors"),
+    ("/start", "First steps"),
+    ("/registry", "Registry"),
+    ("/runs", "Runs"),
 )
 
 
@@ -107,6 +112,7 @@ def job_page(service: Service, job: Job) -> str:
             moment=format_moment,
             card=critique_card(job, {}),
             others=other_critiques(service, job),
+            **camera_values(service.root, job),
         )
     )
 
@@ -118,6 +124,15 @@ def other_critiques(service: Service, job: Job) -> list[CritiqueCard]:
     ids = find_job_ids(service.store, JobFilter(sha256=job.photograph_sha256))
     others = [service.store.job(each) for each in ids if each != job.id][:MAX_OTHERS]
     return critique_cards(service.store, [each for each in others if each is not None and job_scores(each)])
+
+
+def camera_values(root: Path, job: Job) -> dict[str, Any]:
+    """What exif.html shows with a critique; nothing when the photograph is gone."""
+    try:
+        tags = read_camera_tags(photograph_path(root, job.filename or ""))
+    except BadPhotograph:
+        tags = {}
+    return {"camera": camera_facts(tags), "taken_at": time_taken(tags)}
 
 
 def rewritten_scores(job: Job) -> str:

@@ -55,8 +55,7 @@ def _new_thumbnail(service: Service, sha256: str, side: int) -> bytes:
         try:
             return thumbnail_jpeg(service.root, file, sha256, side)
         except BadPhotograph as error:
-            detail = error.problem.split("can't be used as a photograph: ", 1)[-1].rstrip(".")
-            problem = BadPhotograph(path, error.reason, detail, error.next_step)
+            problem = BadPhotograph(path, error.reason, error.detail, error.next_step)
     raise problem
 
 

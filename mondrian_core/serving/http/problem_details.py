@@ -18,9 +18,13 @@ from mondrian_core.errors import (
     DiskFull,
     ModelProcessDied,
     MondrianError,
+    NegativeOutcome,
     NoDatabase,
+    RegistryBusy,
     UnknownAdvisor,
+    UnknownVersion,
 )
+from mondrian_core.runs import UnknownRun
 from mondrian_core.serving.jobs.worker import QueueFull
 
 PROBLEM_MEDIA_TYPE = "application/problem+json"
@@ -41,8 +45,32 @@ class UnknownJob(BadInput):
         super().__init__(f"There is no job {job_id[:80]}.", "Check the ID.")
 
 
+class UnknownReport(BadInput):
+    """There is no such report."""
+
+
+class ChangeRefused(BadInput):
+    """This request may not change the champion."""
+
+
 class KeyReused(BadInput):
     """An idempotency key was used again with a different request."""
+
+
+class InvalidParameter(BadInput):
+    """A field of a request in another service's form is wrong, or can't be honoured.
+
+    Attributes:
+        param: the field; None: the whole request.
+        code: for programs.
+        status: of HTTP.
+    """
+
+    def __init__(
+        self, problem: str, next_step: str = "", *, param: str | None = None, code: str | None = None, status: int = 400
+    ) -> None:
+        self.param, self.code, self.status = param, code or "invalid_value", status
+        super().__init__(problem, next_step)
 
 
 class Unauthorized(BadInput):
@@ -69,11 +97,17 @@ def http_status(error: MondrianError) -> int:
     """The HTTP status of an error."""
     if isinstance(error, BadPhotograph):
         return _PHOTOGRAPH_STATUS.get(str(error.reason), 422)
+    if isinstance(error, InvalidParameter):
+        return error.status
     special = {
         UploadTooLarge: 413,
         UnknownJob: 404,
         UnknownAdvisor: 422,
         KeyReused: 422,
+        UnknownVersion: 404,
+        UnknownRun: 404,
+        UnknownReport: 404,
+        ChangeRefused: 403,
         Unauthorized: 401,
         TooManyFailures: 429,
         NotAcceptable: 406,
@@ -82,7 +116,9 @@ def http_status(error: MondrianError) -> int:
         DatabaseReplaced: 503,
         NoDatabase: 503,
         ModelProcessDied: 503,
+        RegistryBusy: 503,
         DiskFull: 507,
+        NegativeOutcome: 409,
     }
     for kind, status in special.items():
         if isinstance(error, kind):
@@ -122,7 +158,9 @@ def problem_type(error: BaseException) -> str:
 
 def response_for_error(error: MondrianError) -> Response:
     """A `MondrianError` as a response."""
-    more = {"reason": str(error.reason)} if isinstance(error, BadPhotograph) else {}
+    more: dict[str, Any] = {"reason": str(error.reason)} if isinstance(error, BadPhotograph) else {}
+    if isinstance(error, InvalidParameter):
+        more = {"param": error.param, "code": error.code}
     response = problem_response(http_status(error), problem_type(error), error.problem, error.next_step, **more)
     if isinstance(error, QueueFull | TooManyFailures):
         response.headers["Retry-After"] = str(error.retry_after)

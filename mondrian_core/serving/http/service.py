@@ -27,6 +27,7 @@ from mondrian_core.serving.jobs.advisor_groups import group_of_job, member_job_i
 from mondrian_core.serving.jobs.job_events import JobEventBroker
 from mondrian_core.serving.jobs.job_runner import JobRunner
 from mondrian_core.serving.jobs.worker import JobWorker
+from mondrian_core.settings import Settings
 from mondrian_core.store import Job, Store
 
 STUCK_SECONDS = 60.0
@@ -50,6 +51,7 @@ class Service:
     `workspace` and `boot` identify the service's workspace and this start of it.
     """
 
+    settings: Settings
     root: Path
     workspace: str
     store: Store
@@ -76,6 +78,16 @@ class Service:
         self.metrics.gauge(
             "model_process_up", "1 while the model process runs", lambda: float(self.model.pid is not None)
         )
+
+        for name, text in (
+            ("adapters", "Adapters in memory"),
+            ("nbytes", "Bytes of the adapters in memory"),
+            ("budget", "Bytes that adapters may take in memory"),
+        ):
+            self.metrics.gauge(f"adapter_cache_{name}", text, lambda name=name: self._cache_value(name))  # type: ignore[misc]
+
+    def _cache_value(self, name: str) -> float:
+        return float(getattr(self.model.adapter_cache, name, 0))
 
     def register_start(self) -> None:
         """Start the write counter in the database, which detects a restored copy. Call it before the first request."""
@@ -251,6 +263,11 @@ class Service:
                 "starts": self.model.starts,
                 "crashes": self.model.crashes,
                 "seconds_since_last_token": None if silence is None else round(silence, 3),
+            },
+            "adapter_cache": {
+                "adapters": int(self._cache_value("adapters")),
+                "bytes": int(self._cache_value("nbytes")),
+                "budget_bytes": int(self._cache_value("budget")),
             },
             "queue": {
                 "waiting": self.worker.waiting,

@@ -5,6 +5,7 @@ An image of a hundred megapixels takes half a gigabyte while it is decoded. What
 
 from __future__ import annotations
 
+import sys
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -25,3 +26,13 @@ def open_downscaled(source: Path | bytes, long_side: int = LONG_SIDE) -> OpenedP
     with _decode_lock:
         photograph = open_photograph(source)
         return replace(photograph, image=downscale_to_fit(photograph.image, long_side))
+
+
+def open_at_full_size(source: Path | bytes) -> OpenedPhotograph:
+    """Decode a photograph with all of its pixels.
+
+    Raises:
+        BadPhotograph: with its reason.
+    """
+    with _decode_lock:
+        return open_photograph(source, decoded_side=sys.maxsize)

@@ -12,6 +12,7 @@ from mondrian_core.events import EventListener, StageNotice, ignore_events
 from mondrian_core.serving.critique.strategies import StrategyProgress
 from mondrian_core.serving.engine.interface import Canceled
 from mondrian_core.serving.engine.supervisor import ModelProcess
+from mondrian_core.serving.jobs.adapter_warm_up import AdapterWarmUp
 from mondrian_core.serving.jobs.job_events import FINAL_STATUSES, JobEventBroker
 from mondrian_core.serving.jobs.job_runner import JobRunner
 from mondrian_core.serving.jobs.shadow_jobs import add_next_shadow_job
@@ -58,6 +59,8 @@ class JobWorker:
             listen,
         )
         self.longest_queue = longest_queue
+        self.warm_up: AdapterWarmUp | None = None  # loads adapters between jobs; None: each at its first request
+        self._warming = True
         self.current: str | None = None
         self._queue: queue.Queue[str | None] = queue.Queue()
         self._canceled: set[str] = set()
@@ -111,7 +114,7 @@ class JobWorker:
     def _run(self) -> None:
         while not self._stopping.is_set():
             try:
-                job_id = self._queue.get(timeout=IDLE_SECONDS)
+                job_id = self._queue.get(timeout=0.0 if self._warming else IDLE_SECONDS)
             except queue.Empty:
                 self._attempt(self._idle)
                 continue
@@ -128,7 +131,12 @@ class JobWorker:
             self._listen(StageNotice("worker", f"{type(error).__name__}: {error}"))
 
     def _idle(self) -> None:
+        if self._warming:
+            self._warming = False  # also when loading fails
+            self._warming = self.warm_up is not None and self.warm_up.load_next()
+            return
         self._job_runner.adapters.refresh()
+        self._warming = self.warm_up is not None
         if self._model.recycle():
             self._listen(StageNotice("worker", "Replaced the model process after many jobs."))
         shadow = add_next_shadow_job(self._job_runner.store, self._job_runner.adapters)

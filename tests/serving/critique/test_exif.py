@@ -13,7 +13,7 @@ from PIL.TiffImagePlugin import IFDRational
 from mondrian_core.exif import exif_description, messages_with_exif
 from mondrian_core.prompts import AdvisorPrompt, critique_messages
 from mondrian_core.serving.batch_analyze import BatchRequest, analyze_photographs
-from mondrian_core.serving.http.pages import photograph_jpeg
+from mondrian_core.serving.http.pages import job_page, photograph_jpeg
 from mondrian_core.settings import Settings
 from mondrian_core.store import Store
 
@@ -103,3 +103,15 @@ def test_exif_setting_enables_camera_facts(settings: Settings, fake_engine: Any,
     )
     for secret in (PLACE, SHOT, "GPS", "Somebody", "Camera of"):
         assert secret not in everything
+
+
+def test_job_page_shows_the_camera_without_the_place(settings: Settings, make_service: Any) -> None:
+    tagged(settings.root / "source" / "tagged.jpg", focal=IFDRational(35, 1), iso=100)
+    service = make_service()
+    job, _ = service.store.add_job("ansel", "tagged.jpg")
+    page = job_page(service, job)
+    for shown in ("Camera of somebody", "35 mm", "ISO 100", "2026-05-17 04:12"):
+        assert shown in page
+    assert PLACE not in page and ">Somebody" not in page
+    (settings.root / "source" / "tagged.jpg").unlink()
+    assert "figcaption" not in job_page(service, job)
