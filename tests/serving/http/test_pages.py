@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import re
 from collections import deque
 from collections.abc import Callable
@@ -28,8 +29,15 @@ pytestmark = [pytest.mark.browser, pytest.mark.slow]
 Start = Callable[..., Any]
 HTML = {"Accept": "text/html"}
 MOST_VISITED = 150  # pages of the crawl
-OTHERWISE = {"/login"}  # a service without a token has no such page; another test opens it
+# A service without a token has no page to log in, and another test opens it. Reports are documents of an evaluation.
+OTHERWISE = {"/login", "/runs/{run}/report", "/registry/{advisor}/{version}/report"}
 ONCE = pytest.mark.parametrize("page", [DESK], indirect=True, ids=["desk"])  # where the width makes no difference
+RUNS = ("20260901-000000-a", "20260902-000000-b")
+RUN_FILES: dict[str, Any] = {
+    "context.json": {"advisor": "ansel", "recipe": {"name": "demo", "train": {"rank": 8}}, "adapter": None},
+    "train.json": {"steps": 93, "best_epoch": 2, "seconds": 70.5},
+    "evaluate.json": {"verdict": "PASS"},
+}
 LINK = re.compile(r'(?:href|action)="(/[^"#]*)"')
 
 
@@ -67,10 +75,17 @@ def filled(start: Start, promote: Callable[[str], None], photograph: Callable[..
                 overall_grade="7.0",
             )
         )
+    for name in RUNS:
+        folder = settings.root / "runs" / name
+        folder.mkdir(parents=True)
+        for file, values in RUN_FILES.items():
+            (folder / file).write_text(json.dumps(values))
     group = httpx.post(f"{address}/analyze", json={"path": "one.jpg", "advisor": ["ansel", "dorothea"]}, timeout=60)
     running.unlinked = [
         f"/critiques/compare?id={jobs[0]['job_id']}&id={jobs[1]['job_id']}",
         group.json()["links"]["self"],
+        "/registry/ansel/diff/v0001/v0002",
+        f"/runs/compare?run={RUNS[0]}&run={RUNS[1]}",
     ]
     return running
 
