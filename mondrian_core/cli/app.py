@@ -54,6 +54,7 @@ COMMANDS: CommandTable = {
         "serve": ("service:serve_command", "start the critique service"),
         "analyze": ("service:analyze_command", "critique photographs"),
         "watch": ("watch:watch_command", "critique photographs as they appear in a folder"),
+        "mcp": ("mcp:mcp_command", "offer critiques to other programs (Model Context Protocol)"),
         "compare": ("service:compare_command", "print the A/B table of recent requests"),
     },
 }

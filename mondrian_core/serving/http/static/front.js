@@ -1,6 +1,7 @@
 // The front page: upload photographs, follow their jobs, compare modes, rate critiques.
 // A card keeps its size and its place from the moment a photograph is chosen; what arrives fills what is reserved for it.
 
+import {followGroup} from "/static/advisor_group_card.js";
 import {showStars} from "/static/stars.js";
 
 const modeNames = {lora: "adapter", rag: "comparison with portfolio", baseline: "base model"};
@@ -116,6 +117,7 @@ async function ask(card, file, mode) {
   fill(card, ".state", "Uploading");
   try {
     const job = await send(card, file, mode);
+    if (job.group_id) return await followGroup(card, job);
     show(card, job);
     return job.status === "queued" || job.status === "running" ? await follow(card, job) : job;
   } catch (error) {
@@ -157,7 +159,7 @@ function newCard(file, mode) {
 }
 
 function showDifference(pair, adapted, base) {
-  if (adapted?.status !== "completed" || base?.status !== "completed") return;
+  if (!adapted?.critique || !base?.critique) return;
   const baseEntries = base.critique.dimensional_analysis;
   const changes = Object.entries(adapted.critique.dimensional_analysis)
     .map(([name, entry]) => [titles[name], entry.score - baseEntries[name].score]).filter(([, by]) => by);
