@@ -131,9 +131,5 @@ def _add_version_routes(app: FastAPI, service: Service, registry: Registry) -> N
 
 
 def registry_page(template: str, status: int = 200, **values: Any) -> Response:
-    """A page of the registry. Its forms send their origin, which `no-referrer` would hide as "null"."""
-    return HTMLResponse(
-        render_template(template, current_page="/registry", text=VALUE_TEXTS, **values),
-        status,
-        headers={"Referrer-Policy": "same-origin"},
-    )
+    """A page of the registry."""
+    return HTMLResponse(render_template(template, current_page="/registry", text=VALUE_TEXTS, **values), status)
