@@ -22,6 +22,7 @@ from mondrian_core.serving.http.service import Service
 from mondrian_core.settings import Settings
 from mondrian_core.store import DimensionalProfile, Store
 from mondrian_core.store.photographs import Photograph, Photographs
+from tests.core.test_runs import write_run
 from tests.serving.http.test_browser import DESK, PHONE, assert_fits, browser, drop, page, texts  # noqa: F401
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
@@ -66,6 +67,8 @@ def filled(start: Start, promote: Callable[[str], None], photograph: Callable[..
                 overall_grade="7.0",
             )
         )
+    for name in ("20260901-000000-first", "20260902-000000-second"):
+        write_run(settings.root, name)
     return running
 
 
