@@ -167,6 +167,10 @@ def test_bombs_and_strips_are_rejected(store: Store, settings: Settings, tmp_pat
 def test_unknown_advisor_and_missing_folder(store: Store, settings: Settings, tmp_path: Path) -> None:
     with pytest.raises(UnknownAdvisor):
         PhotographImport(store, settings(advisor="nobody"))
+    with store.transaction() as connection:
+        connection.execute("INSERT INTO advisors (id, name, bio) VALUES ('../../x', 'X', '')")
+    with pytest.raises(BadInput, match="advisor"):
+        PhotographImport(store, settings(advisor="../../x"))
     with pytest.raises(BadInput, match="no file or folder"):
         PhotographImport(store, settings()).run([tmp_path / "nowhere"])
 
