@@ -38,6 +38,7 @@ from mondrian_core.importing.preparation import (
     start_preparation_process,
 )
 from mondrian_core.near_duplicates import PhotographFingerprint, near_duplicate_pairs, photograph_fingerprint
+from mondrian_core.settings import validate_advisor_id
 from mondrian_core.store import Store
 from mondrian_core.store.photographs import Photograph, Photographs
 from mondrian_core.thumbnails import cached_thumbnail
@@ -88,11 +89,11 @@ class PhotographImport:
     """One import: of folders and files with `run`, or of uploads with `add_upload`.
 
     Raises:
-        UnknownAdvisor: there is no such advisor.
+        UnknownAdvisor, BadInput: there is no such advisor, or its ID is not a valid one.
     """
 
     def __init__(self, store: Store, settings: ImportSettings) -> None:
-        store.advisor(settings.advisor)
+        store.advisor(validate_advisor_id(settings.advisor))  # it becomes the name of a folder
         self._store, self._photographs, self._settings = store, Photographs(store), settings
         self.report = ImportReport(dry_run=settings.dry_run, referenced=settings.reference)
         self._folder = import_folder(settings.root, settings.advisor, settings.portfolio)
@@ -162,6 +163,11 @@ class PhotographImport:
                 self.report.other_files[found.suffix or "no suffix"] += 1
             elif isinstance(found, SkippedLink):
                 self.report.add(ImportedFile(file=found.shown, outcome=ImportOutcome.LINK, detail=found.detail))
+            else:
+                reason = str(PhotographRejection.UNREADABLE)
+                self.report.add(
+                    ImportedFile(file=found.shown, outcome=ImportOutcome.REJECTED, reason=reason, detail=found.detail)
+                )
         return files
 
     def _each_prepared(self, files: Sequence[FoundFile]) -> Iterator[tuple[FoundFile, Prepared]]:
