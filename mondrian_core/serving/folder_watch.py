@@ -8,6 +8,7 @@ comes back (docs/decisions/0125-watched-folders-and-contact-sheets.md).
 from __future__ import annotations
 
 import os
+import stat
 import threading
 import time
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
@@ -58,8 +59,8 @@ class FolderScanner:
     folder: Path
     settle_seconds: float = SETTLE_SECONDS
     clock: Callable[[], float] = time.monotonic
-    _handled: dict[Path, FileState] = field(default_factory=dict)
-    _waiting: dict[Path, tuple[FileState, float]] = field(default_factory=dict)
+    _handled: dict[str, FileState] = field(default_factory=dict)
+    _waiting: dict[str, tuple[FileState, float]] = field(default_factory=dict)
 
     @property
     def has_waiting(self) -> bool:
@@ -73,8 +74,8 @@ class FolderScanner:
 
     def handle(self, path: Path, state: FileState) -> None:
         """Don't return this photograph again unless it changes."""
-        self._handled[path] = state
-        self._waiting.pop(path, None)
+        self._handled[str(path)] = state
+        self._waiting.pop(str(path), None)
 
     def complete(self) -> list[tuple[Path, FileState]]:
         """New and changed photographs that stayed as they are for `settle_seconds`, the oldest first.
@@ -88,22 +89,24 @@ class FolderScanner:
             before, since = earlier.get(path, (state, now))
             self._waiting[path] = (state, since if before == state else now)
         settled = [path for path, (_, since) in self._waiting.items() if now - since >= self.settle_seconds]
-        return [(path, new[path]) for path in sorted(settled, key=lambda path: (new[path].modified, path))]
+        return [(Path(path), new[path]) for path in sorted(settled, key=lambda path: (new[path].modified, path))]
 
-    def scan(self) -> dict[Path, FileState]:
-        """Photographs by name, without hidden files and folders; links to folders are not followed, so no loops."""
-        found = {}
-        for place, folders, files in os.walk(self.folder, onerror=lambda error: None):
-            folders[:] = [name for name in folders if not name.startswith(".")]
-            for name in files:
-                path = Path(place) / name
-                if name.startswith(".") or path.suffix.lower() not in PHOTOGRAPH_SUFFIXES:
+    def scan(self) -> dict[str, FileState]:
+        """Photographs by path, without hidden files and folders; links to folders are not followed, so no loops."""
+        found: dict[str, FileState] = {}
+        folders = [str(self.folder)]
+        while folders:
+            try:
+                entries = list(os.scandir(folders.pop()))
+            except OSError:
+                continue
+            for entry in entries:
+                if entry.name.startswith("."):
                     continue
-                try:
-                    status = path.stat()
-                except OSError:
-                    continue
-                found[path] = FileState(status.st_size, status.st_mtime_ns)
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append(entry.path)
+                elif entry.name[entry.name.rfind(".") :].lower() in PHOTOGRAPH_SUFFIXES:
+                    found |= _state_of(entry)
         return found
 
 
@@ -138,7 +141,7 @@ class FolderWatch:
     listen: EventListener = ignore_events
     stop: threading.Event = field(default_factory=threading.Event)
     summary: WatchSummary = field(default_factory=WatchSummary)
-    _present: Collection[Path] = ()  # at the start: that these were critiqued before is only counted
+    _present: Collection[str] = ()  # at the start: that these were critiqued before is only counted
 
     def run(self) -> None:
         """Watch until `stop` is set; one photograph at a time, and no more than paths wait.
@@ -189,7 +192,7 @@ class FolderWatch:
             written = with_sidecar(result, self.request.sidecars)
             if written.sidecar_error:
                 self.on_result(written)
-            elif result.path not in self._present and result.critique is not None:
+            elif str(result.path) not in self._present and result.critique is not None:
                 grade = result.critique.overall_grade
                 self.listen(StageNotice("watch", f"{printable_path(result.path)} was critiqued before: {grade}"))
 
@@ -239,6 +242,15 @@ def _changes(folder: Path, stop: threading.Event) -> Iterator[object]:
         yield_on_timeout=True,
         ignore_permission_denied=True,
     )
+
+
+def _state_of(entry: os.DirEntry[str]) -> dict[str, FileState]:
+    """The file by its path; empty for what is no file, or has vanished."""
+    try:
+        status = entry.stat()
+    except OSError:
+        return {}
+    return {entry.path: FileState(status.st_size, status.st_mtime_ns)} if stat.S_ISREG(status.st_mode) else {}
 
 
 def _identity(folder: Path) -> tuple[int, int] | None:
