@@ -107,10 +107,22 @@ def parse_critique_lenient(text: str) -> ParsedCritique:
     Raises:
         CritiqueParseError: the text contains no complete critique.
     """
+    answer, repairs = parse_answer_object(text)
+    dimensions, grade, notes = _from_legacy_form(answer, repairs)
+    critique = _validate_critique(dimensions, grade, notes, strict=False, repairs=repairs)
+    return ParsedCritique(critique, tuple(repairs))
+
+
+def parse_answer_object(text: str) -> tuple[dict[str, Any], list[str]]:
+    """The JSON object of the critique in any text, unchecked, and the repairs that reading it needed.
+
+    Raises:
+        CritiqueParseError: the text contains no JSON object.
+    """
     repairs: list[str] = []
     body = _extract_object(text, repairs)
     try:
-        answer = _load_object(body)
+        return _load_object(body), repairs
     except CritiqueParseError as first:
         without = _TRAILING_COMMA.sub(lambda match: match.group("text") or "", body)
         if without == body:
@@ -119,10 +131,7 @@ def parse_critique_lenient(text: str) -> ParsedCritique:
             answer = _load_object(without)
         except CritiqueParseError:
             raise first from None
-        repairs.append("trailing_comma")
-    dimensions, grade, notes = _from_legacy_form(answer, repairs)
-    critique = _validate_critique(dimensions, grade, notes, strict=False, repairs=repairs)
-    return ParsedCritique(critique, tuple(repairs))
+        return answer, [*repairs, "trailing_comma"]
 
 
 _ANSWER_KEYS = {"dimensional_analysis", "overall_grade", "advisor_notes"}

@@ -25,6 +25,8 @@ from pathlib import Path
 
 from mondrian_core.next_steps import quoted_command, unknown_advisor_step
 
+USABLE_PHOTOGRAPH_STEP = "Give a complete JPEG, PNG, TIFF, WebP or HEIC file."
+
 
 class MondrianError(Exception):
     """Base of all errors that are shown to the user.
@@ -122,13 +124,18 @@ class UnknownAdvisor(BadInput):
 
 
 class BadPhotograph(BadInput):
-    """A file that isn't a usable photograph. `reason` is one of the reasons in `images`."""
+    """A file that isn't a usable photograph.
+
+    Attributes:
+        reason: one of the reasons in `images`.
+        detail: the problem without the file's name, without a full stop.
+    """
 
     def __init__(self, path: Path | str, reason: str, detail: str = "", next_step: str = "") -> None:
-        self.reason = reason
+        self.reason, self.detail = reason, detail or reason
         super().__init__(
-            f"{path} can't be used as a photograph: {detail or reason}.",
-            next_step or "Give a complete JPEG, PNG, TIFF, WebP or HEIC file.",
+            f"{path} can't be used as a photograph: {self.detail}.",
+            next_step or USABLE_PHOTOGRAPH_STEP,
         )
 
 

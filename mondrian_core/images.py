@@ -44,6 +44,7 @@ LONG_SIDE = 1024
 DECODED_SIDE = 2 * LONG_SIDE  # larger pictures are decoded reduced, to at least this long side and less than twice that
 NEAR_DUPLICATE_BITS = 10  # perceptual hashes at most this far apart: copies, mirror images, other exposures or sizes
 _ORIENTATION, _SIDEWAYS, _CAMERA_DIRECTORY = 0x0112, (5, 6, 7, 8), 0x8769
+_PLACE_DIRECTORY = 0x8825
 _TURNS = {
     1: None,
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -82,7 +83,7 @@ class PhotographHeader:
     bytes: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class OpenedPhotograph:
     """An opened photograph.
 
@@ -91,12 +92,14 @@ class OpenedPhotograph:
         sha256: of the file's bytes.
         width: of the file, upright, in pixels.
         height: of the file, upright, in pixels.
+        format: of the file: a name of `FORMATS`, "MPO" or "HEIF".
     """
 
     image: Image.Image
     sha256: str
     width: int
     height: int
+    format: str
 
 
 def open_photograph(
@@ -115,15 +118,18 @@ def open_photograph(
     Raises:
         BadPhotograph: with a `reason` from `PhotographRejection`.
     """
-    name, data = _bytes_of(source)
+    data = photograph_bytes(source)
+    name = source if isinstance(source, Path) else "the upload"
     with _decoder_errors_as_rejections(name), _open(name, io.BytesIO(data), data, max_pixels) as image:
         whole = image.size
         _draft(image, decoded_side)
         image.load()  # before the orientation is asked for: Pillow decodes a PNG for that and the error would be lost
-        size = _upright_size(image, whole)
+        size, kind = _upright_size(image, whole), image.format or ""
         flat = _in_srgb(_upright(image), decoded_side)
     clean = Image.frombytes("RGB", flat.size, flat.tobytes())  # a copy without metadata or file handle
-    return OpenedPhotograph(clean, hashlib.sha256(data).hexdigest(), *size)
+    return OpenedPhotograph(
+        image=clean, sha256=hashlib.sha256(data).hexdigest(), width=size[0], height=size[1], format=kind
+    )
 
 
 def read_photograph_header(path: Path, max_pixels: int | None = None) -> PhotographHeader:
@@ -142,7 +148,7 @@ def read_photograph_header(path: Path, max_pixels: int | None = None) -> Photogr
         return PhotographHeader(*_upright_size(image, image.size), image.format or "", size)
 
 
-def read_camera_tags(path: Path) -> Mapping[int, Any]:
+def read_camera_tags(source: Path | bytes) -> Mapping[int, Any]:
     """The tags of the camera in a photograph's EXIF data by number, for any format; empty when there are none.
 
     The main and the EXIF directory together, whose numbers differ. The directory with the place is never read.
@@ -150,10 +156,35 @@ def read_camera_tags(path: Path) -> Mapping[int, Any]:
     Raises:
         BadPhotograph: when it can't be opened.
     """
-    _size_of(path)
-    with _decoder_errors_as_rejections(path), Image.open(path, formats=[*FORMATS, *_heif()]) as image:
+    with _opened_for_metadata(source) as image:
         tags = image.getexif()
         return {**tags, **tags.get_ifd(_CAMERA_DIRECTORY)}
+
+
+def embedded_metadata(source: bytes) -> tuple[str, bytes, bytes, bool]:
+    """Format name, EXIF data and XMP packet as the decoder finds them (b"" without), and whether EXIF names a place.
+
+    Raises:
+        BadPhotograph: when it can't be opened.
+    """
+    with _opened_for_metadata(source) as image:
+        exif, xmp = (_as_bytes(image.info.get(name)) for name in ("exif", "xmp"))
+        return image.format or "", exif, xmp, bool(image.getexif().get_ifd(_PLACE_DIRECTORY))
+
+
+def _as_bytes(value: Any) -> bytes:
+    return value.encode("utf-8", "replace") if isinstance(value, str) else value if isinstance(value, bytes) else b""
+
+
+@contextmanager
+def _opened_for_metadata(source: Path | bytes) -> Iterator[Image.Image]:
+    if isinstance(source, Path):
+        _size_of(source)
+    name = source if isinstance(source, Path) else "the upload"
+    stream = source if isinstance(source, Path) else io.BytesIO(source)
+    with _decoder_errors_as_rejections(name), Image.open(stream, formats=[*FORMATS, *_heif()]) as image:
+        _refuse_shape(name, image.size, None)  # Pillow decodes a whole PNG to find its EXIF data
+        yield image
 
 
 def is_too_narrow(size: tuple[int, int]) -> bool:
@@ -210,13 +241,18 @@ def _hash_of(grey: NDArray[np.float64]) -> int:
     return int("".join("1" if bit else "0" for bit in bits), 2)
 
 
-def _bytes_of(source: Path | bytes) -> tuple[Path | str, bytes]:
+def photograph_bytes(source: Path | bytes) -> bytes:
+    """The bytes of a photograph's file, whose size is checked before it is read.
+
+    Raises:
+        BadPhotograph: it is missing, empty, larger than `MAX_BYTES`, or can't be read.
+    """
     if isinstance(source, bytes):
         _refuse_size("the upload", len(source))
-        return "the upload", source
+        return source
     _size_of(source)
     try:
-        return source, source.read_bytes()
+        return source.read_bytes()
     except OSError as error:
         raise BadPhotograph(source, PhotographRejection.UNREADABLE, error.strerror or "it can't be read") from error
 

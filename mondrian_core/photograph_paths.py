@@ -125,6 +125,10 @@ class SourceTree:
             return ResolvedPath(None, PathResolution.BROKEN_LINK)
         return self._resolve_by_suffix(parts)
 
+    def named(self, name: str) -> list[str]:
+        """Every file of that name, in any spelling of its case, relative to the workspace with "/", sorted."""
+        return sorted("/".join(parts) for parts in self._by_name.get(_folded(name), []))
+
     def _inside(self, text: str, parts: Parts) -> Parts | None:
         """The parts below the workspace; None for a path that is not in it."""
         for home in self._homes:

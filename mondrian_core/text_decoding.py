@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import codecs
 import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
 
 DECODED_UTF_16, DECODED_WINDOWS_1252 = "decoded_utf_16", "decoded_windows_1252"
 
@@ -15,6 +18,8 @@ _MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16", DECODED_UTF_16),
     (codecs.BOM_UTF16_BE, "utf-16", DECODED_UTF_16),
 )
+_BLOCK = 1 << 20
+_SAMPLE = 1 << 20
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0e-\x1f\x7f-\x9f\ufffe\uffff]")
 # Western letters and signs in Windows-1252. Left out: S, Z and Y with carons or dots, which are the bytes of umlauts
 # and accents in Mac Roman, and the signs that stand where other code pages have letters.
@@ -55,6 +60,40 @@ def decode_text(data: bytes) -> tuple[str, str | None]:
     if text or not data:
         return text, None  # it is valid UTF-8; the parser of the critique judges the content
     return _windows_1252(data), DECODED_WINDOWS_1252
+
+
+def file_encoding(path: Path) -> str:
+    """The encoding of a text file, read once in blocks: "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be" or "cp1252".
+
+    Raises:
+        UnknownEncodingError: the encoding can't be determined, or the file is not in the encoding that it starts with.
+    """
+    with path.open("rb") as stream:
+        start = stream.read(_BLOCK)
+        marked = next((encoding for mark, encoding, _ in _MARKS if start.startswith(mark)), None)
+        encoding = marked or _utf_16_without_mark(start[: len(start) // 2 * 2]) or "utf-8-sig"
+        stream.seek(0)
+        decoder = codecs.getincrementaldecoder(encoding)()
+        try:
+            while block := stream.read(_BLOCK):
+                decoder.decode(block)
+            decoder.decode(b"", final=True)
+            return encoding
+        except UnicodeDecodeError as error:
+            if encoding != "utf-8-sig" or marked:
+                raise UnknownEncodingError(f"it starts like {encoding} but is not valid {encoding}") from error
+        stream.seek(0)
+        _windows_1252(b"".join(_lines_beyond_ascii(stream)))
+        return "cp1252"
+
+
+def _lines_beyond_ascii(stream: IO[bytes]) -> Iterator[bytes]:
+    """The lines that decide which encoding it is, up to `_SAMPLE` bytes."""
+    size = 0
+    while size < _SAMPLE and (line := stream.readline(_BLOCK)):
+        if not line.isascii():
+            size += len(line)
+            yield line
 
 
 def _decode_without_controls(data: bytes, name: str) -> str:

@@ -21,9 +21,11 @@ COMMANDS: CommandTable = {
     "Workspace": {
         "start": ("start:start_command", "go from an empty folder to your own adapter, step by step"),
         "init": ("workspace:init_command", "create a workspace"),
+        "import": ("import_command:import_command", "import photographs from folders, or critiques from files"),
         "doctor": ("workspace:doctor_command", "check the installation and suggest fixes"),
         "backup": ("backup:backup_command", "back up database, photographs and registry to a folder, verified"),
         "restore": ("backup:restore_command", "restore a backup; overwrites nothing unless --force is given"),
+        "export": ("export:export_command", "export critiques as CSV, JSON, or for Label Studio and Argilla"),
         "prefect": (
             "workspace:prefect_command",
             "run Prefect's own commands against this workspace's server; put --workspace before Prefect's words",
@@ -43,6 +45,7 @@ COMMANDS: CommandTable = {
         "retrain": ("retrain:retrain_command", "run all stages in this process, from link to promote"),
     },
     "Photographs without critiques": {
+        "write": ("write:write_command", "write critiques in the terminal; the page /write is the other way"),
         "index": ("index:index_command", "build the retrieval index of an advisor's portfolio"),
         "synthesize": ("synthesize:synthesize_command", "draft critiques with the base model, for review"),
         "review": ("review:review_command", "accept, correct or discard drafted critiques"),
@@ -51,6 +54,7 @@ COMMANDS: CommandTable = {
         "serve": ("service:serve_command", "start the critique service"),
         "analyze": ("service:analyze_command", "critique photographs"),
         "watch": ("watch:watch_command", "critique photographs as they appear in a folder"),
+        "mcp": ("mcp:mcp_command", "offer critiques to other programs (Model Context Protocol)"),
         "compare": ("service:compare_command", "print the A/B table of recent requests"),
     },
 }
@@ -71,6 +75,11 @@ ADAPTER_COMMANDS = {
     "export": ("adapters.export:export_adapter_command", "export a version, also for other tools"),
     "import": ("adapters.manage:import_adapter_command", "import an adapter as a new candidate"),
     "diff": ("adapters.show:diff_adapters_command", "compare two versions"),
+}
+RUN_COMMANDS = {
+    "list": ("runs:list_runs_command", "list trainings and evaluations with their figures"),
+    "show": ("runs:show_run_command", "show one run; --open opens its report"),
+    "compare": ("runs:compare_runs_command", "compare settings and figures of two or more runs"),
 }
 ROLLOUT_COMMANDS = {
     "show": ("rollout:show_rollout_command", "show rollouts and what would be decided now"),
@@ -121,6 +130,7 @@ def build_app(*, expert_help: bool = False, extra_commands: CommandTable = NO_CO
     for name, text, commands, panel in (
         ("advisors", f"manage advisors: {', '.join(ADVISOR_COMMANDS)}", ADVISOR_COMMANDS, people),
         ("adapters", f"manage adapter versions: {', '.join(ADAPTER_COMMANDS)}", ADAPTER_COMMANDS, versions),
+        ("runs", f"look at runs: {', '.join(RUN_COMMANDS)}", RUN_COMMANDS, versions),
         ("rollout", f"manage staged rollouts: {', '.join(ROLLOUT_COMMANDS)}", ROLLOUT_COMMANDS, versions),
     ):
         group = App(name=name, help=text, group=panel, version_flags=())

@@ -54,6 +54,7 @@ class ServeCommandOptions(CommandOptions):
 class AnalyzeOptions(AdvisorOptions, XmpOptions):
     """Options of `mondrian analyze`."""
 
+    advisor: Annotated[str, Parameter(help="advisor ID; several separated by commas, or all, critique side by side")]
     mode: Annotated[
         Literal["baseline", "rag", "lora", "all"] | None, Parameter(help="strategy; all: compare the three")
     ] = None
@@ -143,12 +144,12 @@ def _draw_critiques(console: Console, group: list[AnalysisResult]) -> None:
 
     if facts := camera_line(group[0].camera, group[0].taken_at):
         console.print(escape(facts), style="dim")
-    found = [(each.answered_by, each.critique) for each in group if each.critique is not None]
+    found = [(each.title_among(group), each.critique) for each in group if each.critique is not None]
     if found:
         console.print(rich_critique_table(found))
     for each in group:
         if each.critique is None:
-            console.print(f"  {each.requested_mode} failed: {escape(each.error or '')}")
+            console.print(f"  {each.advisor}, {each.requested_mode} failed: {escape(each.error or '')}")
         if each.sidecar_error:
             console.print(f"  no sidecar: {escape(each.sidecar_error)}")
 

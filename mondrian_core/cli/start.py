@@ -44,7 +44,7 @@ class StartOptions(CommandOptions):
         bool, Parameter(help="ask nothing: train when there is enough, and stop where an answer is missing")
     ] = False
     promote_reason: Annotated[
-        str | None, Parameter(help="promote an inconclusive version by hand, with this reason")
+        str | None, Parameter(help="promote an inconclusive version manually, with this reason")
     ] = None
     no_serve: Annotated[bool, Parameter(help="end before the service starts")] = False
     page: Annotated[bool, Parameter(help="start the service at once, and continue on its page /start")] = False
@@ -179,9 +179,9 @@ class _Guide:
         if run is None or run.version is None or not self._once("report"):
             return False
         self.console.print(f"The report is {self.settings.root / 'runs' / run.name / 'report.html'}", markup=False)
-        self.console.print(MANUAL_WARNING)
+        self.console.print(f"{run.sentence}\n{MANUAL_WARNING}", markup=False)
         reason = self.options.promote_reason
-        if reason is None and self._confirm(f"Promote {run.version} by hand?", default=False):
+        if reason is None and self._confirm(f"Promote {run.version} manually?", default=False):
             reason = self._ask("Why? It is kept in the history")
         if not reason:
             return False

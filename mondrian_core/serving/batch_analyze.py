@@ -21,6 +21,7 @@ from mondrian_core.serving.critique.adapter_source import find_adapter_source
 from mondrian_core.serving.critique.routing import MODES, parse_mode
 from mondrian_core.serving.critique.strategies import all_strategies
 from mondrian_core.serving.engine.interface import Engine
+from mondrian_core.serving.jobs.advisor_groups import requested_advisors
 from mondrian_core.serving.jobs.job_runner import JobRunner, job_filename
 from mondrian_core.settings import Settings, validate_advisor_id
 from mondrian_core.store import COMPLETED, Job, Store
@@ -69,6 +70,11 @@ class AnalysisResult:
         way = "" if self.mode == self.requested_mode else f", answered by {self.mode}"
         return f"{self.requested_mode}{way}: {self.model}"
 
+    def title_among(self, group: Sequence[AnalysisResult]) -> str:
+        """`answered_by`, after the advisor where the photograph's results are by several."""
+        several = len({each.advisor for each in group}) > 1
+        return f"{self.advisor}, {self.answered_by}" if several else self.answered_by
+
     @property
     def seconds(self) -> float | None:
         """How long it took, reading the photograph aside."""
@@ -103,6 +109,7 @@ class BatchRequest:
 
     Attributes:
         paths: photographs and folders of photographs.
+        advisor: ID of an advisor; `analyze_photographs` also takes several, separated by commas, or "all".
         mode: baseline, rag, lora, or "all": each photograph in all three, one after the other.
         lora_path: an adapter instead of the promoted one (see `find_adapter_source`).
         sidecars: how to write each critique into an XMP sidecar; None for no sidecars.
@@ -147,11 +154,12 @@ def analyze_photographs(
         NoWorkspace, NoDatabase, UnknownAdvisor, BaseModelUnavailable: exit status 2.
         BadInput: a folder without photographs, or an unknown mode.
     """
-    total = len(photographs := find_photographs(request.paths)) * len(request.modes)
+    photographs, requests = find_photographs(request.paths), _requests_by_advisor(settings, request)
+    total = len(photographs) * len(requests) * len(request.modes)
     results = []
-    with open_analyzer(settings, request, listen, engine) as analyze:
+    with open_job_runner(settings, request.lora_path, listen, engine) as job_runner:
         for path in photographs:
-            for result in analyze(path):
+            for result in _analyze_in_modes(job_runner, path, requests):
                 results.append(result)
                 on_result(result)
                 listen(StageProgressed("analyze", len(results), total, f"{path.name} ({result.requested_mode})"))
@@ -170,17 +178,35 @@ def open_analyzer(
         BadInput: an unknown mode.
     """
     validate_advisor_id(request.advisor)
-    modes = request.modes
+    _ = request.modes  # before the model is loaded
+    settings.require_workspace()
+    with Store(settings.database, read_only=True) as store:
+        store.advisor(request.advisor)
+    with open_job_runner(settings, request.lora_path, listen, engine) as job_runner:
+        yield lambda path: _analyze_in_modes(job_runner, path, [request])
+
+
+@contextmanager
+def open_job_runner(
+    settings: Settings,
+    lora_path: str | None = None,
+    listen: EventListener = ignore_events,
+    engine: Engine | None = None,
+) -> Iterator[JobRunner]:
+    """Open the database and load the model (None: the base model of the settings) into this process.
+
+    Raises:
+        NoWorkspace, NoDatabase, BaseModelUnavailable: exit status 2.
+    """
     root = settings.require_workspace()
     with Store(settings.database) as store:
-        store.advisor(request.advisor)
         registry = Registry(settings.adapters_root, listen=listen)
         source = find_adapter_source(
-            request.lora_path or (str(settings.lora_adapter_dir) if settings.lora_adapter_dir else None), registry
+            lora_path or (str(settings.lora_adapter_dir) if settings.lora_adapter_dir else None), registry
         )
         listen(StageStarted("analyze", None, f"loading {settings.base}"))
         engine = engine or _local_engine(settings)
-        job_runner = JobRunner(
+        yield JobRunner(
             store=store,
             root=root,
             engine=engine,
@@ -189,7 +215,6 @@ def open_analyzer(
             embed=settings.embeddings_enabled,
             exif=settings.exif_enabled,
         )
-        yield lambda path: _analyze_in_modes(job_runner, path, request, modes)
 
 
 def find_photographs(paths: Sequence[Path]) -> list[Path]:
@@ -222,20 +247,36 @@ def _local_engine(settings: Settings) -> Engine:
     return LocalEngine(settings.base, adapter_cache_bytes=settings.adapter_cache_bytes)
 
 
-def _analyze_in_modes(
-    job_runner: JobRunner, path: Path, request: BatchRequest, modes: Sequence[str]
-) -> Iterator[AnalysisResult]:
-    """Decode the photograph once and critique it in every mode."""
+def _requests_by_advisor(settings: Settings, request: BatchRequest) -> list[BatchRequest]:
+    """The request for each of its advisors, checked before the model is loaded.
+
+    Raises:
+        UnknownAdvisor: there is no such advisor.
+        BadInput: several advisors can't share a photograph's sidecar or a named adapter.
+    """
+    _ = request.modes
+    settings.require_workspace()
+    with Store(settings.database, read_only=True) as store:
+        advisors = requested_advisors(store, request.advisor)
+    if len(advisors) > 1 and (request.sidecars is not None or request.lora_path):
+        what = "A photograph's sidecar holds one critique" if request.sidecars else "An adapter belongs to one advisor"
+        raise BadInput(f"{what}, and {len(advisors)} advisors were named.", "Name one with --advisor.")
+    return [replace(request, advisor=advisor) for advisor in advisors]
+
+
+def _analyze_in_modes(job_runner: JobRunner, path: Path, requests: Sequence[BatchRequest]) -> Iterator[AnalysisResult]:
+    """Decode the photograph once, and critique it for every request in every mode."""
+    asked = [(request, mode) for request in requests for mode in request.modes]
     try:
         str(path).encode()  # a name that isn't UTF-8 can't be stored in the database
         photograph = open_photograph(path)
     except (BadPhotograph, UnicodeEncodeError) as error:
-        for mode in modes:
+        for request, mode in asked:
             yield AnalysisResult(
                 path=path, advisor=request.advisor, requested_mode=mode, error=_photograph_error(path, error)
             )
         return
-    for mode in modes:
+    for request, mode in asked:
         yield with_sidecar(_analyze_one(job_runner, path, photograph, request.advisor, mode), request.sidecars)
 
 

@@ -175,7 +175,9 @@ def mode_summaries(results: Sequence[AnalysisResult]) -> list[dict[str, Any]]:
 
 
 def change_by_adapter(group: Sequence[AnalysisResult]) -> dict[str, float] | None:
-    """Adapter's score minus base's score, by dimension; None unless both critiqued the photograph."""
+    """Adapter's score minus base's score, by dimension; None unless one advisor has both."""
+    if len({each.advisor for each in group}) > 1:
+        return None
     adapted = next((each.critique for each in group if each.adapter_version and each.critique), None)
     base = next((each.critique for each in group if each.mode == "baseline" and each.critique), None)
     if adapted is None or base is None:

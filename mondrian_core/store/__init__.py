@@ -9,6 +9,7 @@ database.py     opening, migrating, transactions      queries.py      Store: adv
 migrations.py   the schema and its steps              records.py      rows as values
 cells.py        reading cells of any type             corrections.py  ids of corrected critiques
 drafts.py       drafted critiques                     embeddings.py   the retrieval index
+profile_stream.py  critiques one after another
 photographs.py  the photographs of the workspace
 """
 

@@ -35,10 +35,12 @@ _ORDERS = {
     "worst": f"{_GRADE} ASC, {_MOMENT} DESC",
 }
 ORDERS = tuple(_ORDERS)
-# smoke tests of a start and answers that only a rollout compares: no person asked for them
+# smoke tests of a start, answers that only a rollout compares, and answers in a program's own form: none is a critique
+# that a person asked for
 ASKED_FOR = (
     "coalesce(idempotency_key, '') NOT LIKE 'smoke-%' "
-    f"AND NOT coalesce(json_extract({_DETAILS}, '$.rollout.shadow'), 0)"
+    f"AND NOT coalesce(json_extract({_DETAILS}, '$.rollout.shadow'), 0) "
+    f"AND json_type({_DETAILS}, '$.answer_options.schema') IS NULL"
 )
 
 

@@ -30,6 +30,8 @@ _ADD = (
     + ", ".join(f"{name} = excluded.{name}" for name in _COLUMNS if name not in ("sha256", "advisor_id", "imported_at"))
 )
 
+_REPLACED = "DELETE FROM photographs WHERE advisor_id = ? AND image_path = ? AND sha256 <> ?"
+
 
 def path_below_source(path: str) -> str:
     """A path of the database, possibly from another machine, relative to source/ and with "/"."""
@@ -73,7 +75,11 @@ class Photographs:
         self._store = store
 
     def add(self, *photographs: Photograph) -> None:
-        """Add photographs in one transaction; a known one (same advisor and bytes) is updated, with its first time."""
+        """Add photographs in one transaction.
+
+        A known one (same advisor and bytes) is updated and keeps its first time. One whose file now has other bytes is
+        replaced: a path names one photograph of an advisor.
+        """
         rows = [
             (
                 each.sha256,
@@ -89,6 +95,7 @@ class Photographs:
             for each in photographs
         ]
         with self._store.transaction() as connection:
+            connection.executemany(_REPLACED, [(row[2], row[1], row[0]) for row in rows])
             connection.executemany(_ADD, rows)
 
     def find(self, advisor: str | None = None, portfolio: bool | None = None) -> list[Photograph]:

@@ -11,7 +11,7 @@ from typing import Any
 from mondrian_core.errors import BadInput, UnknownAdvisor
 from mondrian_core.prompts import AdvisorPrompt
 from mondrian_core.store.cells import Cells
-from mondrian_core.store.database import Database
+from mondrian_core.store.profile_stream import ProfileStream
 from mondrian_core.store.records import (
     CANCELED,
     COMPLETED,
@@ -31,7 +31,7 @@ from mondrian_core.store.records import (
 )
 
 
-class Store(Database):
+class Store(ProfileStream):
     """The workspace's database, with its queries.
 
     Raises (all methods):
@@ -127,10 +127,15 @@ class Store(Database):
         It goes to a separate table (`added_profiles`), where no rule of the person's schema can refuse it or make it
         replace their own rows. The last version of an id counts; earlier versions by a person stay in the table.
         """
+        self.save_profiles((profile,))
+
+    def save_profiles(self, profiles: Iterable[DimensionalProfile]) -> None:
+        """Save critiques as `save_profile` does, all of them or, when `profiles` raises, none."""
         with self.transaction() as connection:
-            connection.execute("DELETE FROM added_profiles WHERE id = ? AND origin = 'index'", (profile.id,))
             statement, more = self._insertion("added_profiles", PROFILE_COLUMNS)
-            connection.execute(statement, (*profile_column_values(profile), *more))
+            for profile in profiles:
+                connection.execute("DELETE FROM added_profiles WHERE id = ? AND origin = 'index'", (profile.id,))
+                connection.execute(statement, (*profile_column_values(profile), *more))
 
     def _profiles(self, filters: Mapping[str, str | None]) -> list[DimensionalProfile]:
         where, values = _where(filters)

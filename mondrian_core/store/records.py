@@ -146,7 +146,7 @@ def profile_column_values(profile: DimensionalProfile) -> tuple[Any, ...]:
     scores = (profile.scores.get(name) for name in DIMENSIONS)
     comments = (profile.comments.get(name) for name in DIMENSIONS)
     recommendations = (profile.recommendations.get(name) for name in DIMENSIONS)
-    created = profile.created_at or utc_timestamp()
+    created = utc_timestamp() if profile.created_at is None else profile.created_at  # "": nobody knows when
     return (
         profile.id,
         profile.advisor,

@@ -330,3 +330,25 @@ def test_file_that_is_not_a_photograph_is_bad_input(
     words = ["analyze", str(wrong), "--advisor", "ansel", "--mode", "baseline", "--workspace", str(settings.root)]
     assert main(words) == 2
     assert "can't be used as a photograph" in capsys.readouterr().out
+
+
+def test_several_advisors_critique_each_photograph(
+    settings: Settings, fake_engine: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = settings.root / "source" / "one.jpg"
+    for named in ("all", "dorothea, ansel"):
+        request = BatchRequest(paths=[path], advisor=named, mode="baseline")
+        results = analyze_photographs(settings, request, engine=fake_engine)
+        assert sorted(result.advisor for result in results) == ["ansel", "dorothea"]
+        assert all(result.critique is not None for result in results)
+    assert results[0].title_among(results) == "dorothea, baseline: base model"
+    assert results[0].title_among(results[:1]) == "baseline: base model"
+    write_batch_html(tmp_path / "page.html", results)
+    assert "dorothea, baseline: base model" in (tmp_path / "page.html").read_text()
+
+
+@pytest.mark.parametrize(("advisor", "says"), [("ansel,nobody", "no advisor 'nobody'"), ("ansel,", "not a valid")])
+def test_unknown_advisors_are_told_before_the_model_is_loaded(settings: Settings, advisor: str, says: str) -> None:
+    path = settings.root / "source" / "one.jpg"
+    with pytest.raises(BadInput, match=says):
+        analyze_photographs(settings, BatchRequest(paths=[path], advisor=advisor, mode="baseline"))

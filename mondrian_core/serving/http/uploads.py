@@ -224,8 +224,7 @@ def _decode(source: Path | bytes, name: str) -> OpenedPhotograph:
         return open_downscaled(source)
     except BadPhotograph as error:
         # without the full path of the workspace
-        detail = error.problem.split("can't be used as a photograph: ", 1)[-1].rstrip(".")
-        raise BadPhotograph(name, error.reason, detail, error.next_step) from None
+        raise BadPhotograph(name, error.reason, error.detail, error.next_step) from None
 
 
 def safe_stem(name: str) -> str:

@@ -12,13 +12,32 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from mondrian_core.errors import BadInput
+from mondrian_core.next_steps import add_advisor_step
 from mondrian_core.rubric import DIMENSIONS
 from mondrian_core.serving.jobs.job_events import FINAL_STATUSES
 from mondrian_core.serving.jobs.score_history import job_scores
-from mondrian_core.store import COMPLETED, FAILED, RUNNING, Job
+from mondrian_core.settings import validate_advisor_id
+from mondrian_core.store import COMPLETED, FAILED, RUNNING, Job, Store
 
 ALL_ADVISORS = "all"  # no advisor's ID: it stands for all of them
 _MEMBER = re.compile(r"(g[0-9a-f]{32})-[0-9]+")
+
+
+def requested_advisors(store: Store, text: str) -> list[str]:
+    """The IDs of the advisors that a text names: one, several separated by commas, or "all".
+
+    Raises:
+        BadInput: a name is no ID, or the workspace has no advisor.
+        UnknownAdvisor: there is no such advisor.
+    """
+    if text == ALL_ADVISORS:
+        advisors = [each.advisor for each in store.advisors()]
+        if not advisors:
+            raise BadInput("There is no advisor in this workspace.", add_advisor_step())
+        return advisors
+    named = list(dict.fromkeys(validate_advisor_id(each.strip()) for each in text.split(",")))
+    return [store.advisor(each).advisor for each in named]
 
 
 def new_group_id() -> str:

@@ -13,6 +13,8 @@ export function startViewer(pixelsAddress) {
     if (whole) return whole;
     const found = new Image();
     found.src = pixelsAddress;
+    found.alt = name;
+    found.addEventListener("dragstart", (event) => event.preventDefault());
     viewer.classList.add("waiting");
     await found.decode().finally(() => viewer.classList.remove("waiting"));
     whole = found;
@@ -22,17 +24,18 @@ export function startViewer(pixelsAddress) {
   async function toggleZoom(place = {x: 0.5, y: 0.5}) {
     if (isZoomed()) {
       viewer.classList.remove("actual");
-      image.style.width = "";
+      whole.remove();
+      image.hidden = false;
       describe();
       return;
     }
     try {
       const found = await load();
-      image.removeAttribute("srcset");
-      image.src = found.src;
+      image.hidden = true;
+      viewer.append(found);
       viewer.classList.add("actual");
-      image.style.width = `${found.naturalWidth / window.devicePixelRatio}px`;
-      viewer.scrollTo(place.x * image.offsetWidth - viewer.clientWidth / 2, place.y * image.offsetHeight - viewer.clientHeight / 2);
+      found.style.width = `${found.naturalWidth / window.devicePixelRatio}px`;
+      viewer.scrollTo(place.x * found.offsetWidth - viewer.clientWidth / 2, place.y * found.offsetHeight - viewer.clientHeight / 2);
     } catch {
       button.textContent = "Not readable";
     }

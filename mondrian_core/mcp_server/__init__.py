@@ -1,0 +1,1 @@
+"""The Model Context Protocol server: an advisor's critiques as tools and resources of other programs."""

@@ -1,0 +1,35 @@
+"""Critiques one after another, for exports and imports of many: a batch of rows in memory instead of all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from mondrian_core.store.database import Database
+from mondrian_core.store.records import PROFILE_COLUMNS, DimensionalProfile, profile_from_row
+
+
+class ProfileStream(Database):
+    """A database whose critiques are read as a stream."""
+
+    def each_profile(self, advisor: str | None = None) -> Iterator[DimensionalProfile]:
+        """The critiques of `Store.profiles`, read in batches on a separate connection."""
+        tables = {"dimensional_profiles": "TRUE"}
+        if self.has_table("added_profiles"):
+            tables["dimensional_profiles"] = "id IS NULL OR id NOT IN (SELECT id FROM added_profiles)"
+            tables["added_profiles"] = "number IN (SELECT max(number) FROM added_profiles GROUP BY id)"
+        order = 0
+        for table, newest in tables.items():
+            where = f"({newest})" if advisor is None else f"advisor_id = ? AND ({newest})"
+            columns = self._selectable(table, PROFILE_COLUMNS)
+            query = f"SELECT {columns} FROM {table} WHERE {where} ORDER BY {self._number(table)}"
+            for row in self._each(query, () if advisor is None else (advisor,)):
+                order += 1
+                yield profile_from_row(dict(zip(PROFILE_COLUMNS, row, strict=True)), order)
+
+    def profiles_mark(self) -> tuple[Any, ...]:
+        """Equal as long as nobody has added a critique."""
+        tables = ("dimensional_profiles", *(("added_profiles",) if self.has_table("added_profiles") else ()))
+        return tuple(
+            tuple(self._rows(f"SELECT count(*), max({self._number(table)}) FROM {table}")[0]) for table in tables
+        )

@@ -1,0 +1,97 @@
+"""`mondrian start`: it does what is missing, stops where a person is needed, and continues there."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.prompt import Confirm, Prompt
+
+from mondrian_core import cli
+from mondrian_core.rubric import DIMENSIONS
+from mondrian_core.store import DimensionalProfile, Store
+
+Answer = Callable[..., tuple[int, dict[str, Any], list[str]]]
+
+
+@pytest.fixture
+def begin(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Answer:
+    """Run `mondrian start --json`; gives status, result and the commands that it ran. Training is left out."""
+    commands: list[str] = []
+    real = cli.main
+
+    def run_command(words: list[str]) -> int:
+        commands.append(" ".join(words[: words.index("--workspace")]))
+        return 0 if words[0] in ("retrain", "import", "write", "serve", "adapters") else real(words)
+
+    def act(*words: str) -> tuple[int, dict[str, Any], list[str]]:
+        commands.clear()
+        capsys.readouterr()
+        where = ["--workspace", str(tmp_path / "workspace"), "--adapters", str(tmp_path / "adapters")]
+        monkeypatch.setattr(cli, "main", run_command)
+        status = real(["start", *words, *where, "--json"])
+        monkeypatch.setattr(cli, "main", real)
+        return status, json.loads(capsys.readouterr().out), list(commands)
+
+    return act
+
+
+def write_critiques(root: Path, count: int) -> None:
+    with Store(root / "mondrian.db") as store:
+        for number in range(count):
+            store.save_profile(
+                DimensionalProfile(
+                    id=str(number),
+                    advisor="weegee",
+                    image_path=f"source/{number}.jpg",
+                    scores=dict.fromkeys(DIMENSIONS, 7.0),
+                    comments=dict.fromkeys(DIMENSIONS, "Clear."),
+                    overall_grade="7.0",
+                )
+            )
+
+
+def test_script_goes_as_far_as_its_answers(begin: Answer, tmp_path: Path) -> None:
+    status, way, commands = begin("--yes")
+    assert (status, way["current"], commands) == (1, "advisor", ["init"])
+    status, way, commands = begin("--yes", "--name", "Weegee")
+    assert (status, way["current"], commands) == (1, "photographs", ["advisors add Weegee"])
+    status, way, commands = begin("--yes", "--photographs", "/nowhere")
+    assert status == 1 and commands == ["import /nowhere --advisor weegee"]
+    write_critiques(tmp_path / "workspace", 10)
+    status, way, commands = begin("--yes", "--no-serve")
+    assert way["current"] == "train" and commands == ["retrain --advisor weegee"]  # once, although nothing changed
+    assert way["recipe"]["name"] == "small-set"
+
+
+def test_several_advisors_need_a_choice(begin: Answer, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    begin("--yes", "--name", "Weegee")
+    where = ["--workspace", str(tmp_path / "workspace"), "--adapters", str(tmp_path / "adapters")]
+    assert cli.main(["advisors", "add", "Atget", *where]) == 0
+    status, answer, _ = begin("--yes")
+    assert status == 2 and "atget, weegee" in answer["error"]
+    status, way, _ = begin("--yes", "--advisor", "atget")
+    assert status == 1 and way["advisor"] == "atget"
+
+
+def test_without_a_terminal_it_names_the_two_ways(begin: Answer) -> None:
+    status, answer, commands = begin()
+    assert status == 2 and commands == [] and "--page" in answer["next_step"] and "--yes" in answer["next_step"]
+
+
+def test_a_person_is_asked_for_what_is_missing(begin: Answer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    answers: Iterator[str] = iter(["Weegee", "~/street photographs", ""])
+    monkeypatch.setattr(sys.stdin, "isatty", lambda: True, raising=False)
+    monkeypatch.setattr(Prompt, "ask", lambda *question, **options: next(answers))
+    status, way, commands = begin()
+    assert status == 1 and way["current"] == "photographs"
+    folder = Path("~/street photographs").expanduser()
+    assert commands == ["init", "advisors add Weegee", f"import {folder} --advisor weegee"]
+    write_critiques(tmp_path / "workspace", 10)
+    monkeypatch.setattr(Confirm, "ask", lambda *question, **options: False)
+    status, way, commands = begin()
+    assert status == 1 and way["current"] == "train" and commands == []
