@@ -22,7 +22,7 @@ import watchfiles
 from mondrian_core.errors import BadInput, DatabaseBusy
 from mondrian_core.events import EventListener, StageNotice, ignore_events
 from mondrian_core.files import file_sha256
-from mondrian_core.images import PHOTOGRAPH_SUFFIXES
+from mondrian_core.images import MAX_BYTES, PHOTOGRAPH_SUFFIXES
 from mondrian_core.next_steps import add_advisor_step
 from mondrian_core.serving.batch_analyze import (
     AnalysisResult,
@@ -52,11 +52,13 @@ class FolderScanner:
 
     Attributes:
         folder: it may be missing for a while.
+        excluded: a folder that is left out: the workspace, where the program itself writes pictures.
         settle_seconds: how long a file must stay unchanged.
         clock: monotonic seconds.
     """
 
     folder: Path
+    excluded: Path | None = None
     settle_seconds: float = SETTLE_SECONDS
     clock: Callable[[], float] = time.monotonic
     _handled: dict[str, FileState] = field(default_factory=dict)
@@ -94,14 +96,14 @@ class FolderScanner:
     def scan(self) -> dict[str, FileState]:
         """Photographs by path, without hidden files and folders; links to folders are not followed, so no loops."""
         found: dict[str, FileState] = {}
-        folders = [str(self.folder)]
+        folders, excluded = [str(self.folder)], str(self.excluded)
         while folders:
             try:
                 entries = list(os.scandir(folders.pop()))
             except OSError:
                 continue
             for entry in entries:
-                if entry.name.startswith("."):
+                if entry.name.startswith(".") or entry.path == excluded:
                     continue
                 if entry.is_dir(follow_symlinks=False):
                     folders.append(entry.path)
@@ -163,7 +165,7 @@ class FolderWatch:
             if self.stop.is_set():
                 return
             try:
-                self._critique(path)
+                self._critique(path, state)
             except DatabaseBusy as error:  # another program holds it; the photograph stays in line
                 self.listen(StageNotice("watch", f"{path.name} waits: {error.problem}"))
                 return
@@ -171,13 +173,11 @@ class FolderWatch:
                 continue
             self.scanner.handle(path, state)
 
-    def _critique(self, path: Path) -> None:
-        modes = self.request.modes
-        sha256 = file_sha256(path)
-        known = [self.store.completed_job(self.request.advisor, sha256, mode) for mode in modes]
-        if all(known):
+    def _critique(self, path: Path, state: FileState) -> None:
+        known = self._earlier_results(path) if state.size <= MAX_BYTES else []
+        if known:
             self.summary.known += 1
-            self._repeat([analysis_result_from_job(path, job) for job in known if job])
+            self._repeat(known)
             return
         failed = False
         for result in self.analyze(path):
@@ -185,6 +185,21 @@ class FolderWatch:
             self.on_result(result)
         self.summary.failed += failed
         self.summary.critiqued += not failed
+
+    def _earlier_results(self, path: Path) -> list[AnalysisResult]:
+        """The results of all modes for these bytes, from the jobs table; none when one is missing.
+
+        Raises:
+            FileNotFoundError: the photograph went away.
+        """
+        try:
+            sha256 = file_sha256(path)
+        except FileNotFoundError:
+            raise
+        except OSError:  # `analyze` tells why it can't be read
+            return []
+        known = [self.store.completed_job(self.request.advisor, sha256, mode) for mode in self.request.modes]
+        return [analysis_result_from_job(path, job) for job in known if job] if all(known) else []
 
     def _repeat(self, results: Sequence[AnalysisResult]) -> None:
         """Write the sidecars of a photograph that was critiqued before, perhaps under another name."""
