@@ -43,6 +43,7 @@ MODE_TITLES = {"lora": "Adapter", "rag": "Comparison with portfolio", "baseline"
 NAVIGATION = (  # path and title of the pages that every page links to, in this order
     ("/", "Critique"),
     ("/critiques", "Critiques"),
+    ("/critiques/import", "Import"),
     ("/photographs", "Photographs"),
     ("/write", "Write"),
     ("/advisors", "Advisors"),
@@ -117,15 +118,6 @@ def job_page(service: Service, job: Job) -> str:
     )
 
 
-def other_critiques(service: Service, job: Job) -> list[CritiqueCard]:
-    """The latest other critiques of a job's photograph, to compare with."""
-    if not job.photograph_sha256 or not job_scores(job):
-        return []
-    ids = find_job_ids(service.store, JobFilter(sha256=job.photograph_sha256))
-    others = [service.store.job(each) for each in ids if each != job.id][:MAX_OTHERS]
-    return critique_cards(service.store, [each for each in others if each is not None and job_scores(each)])
-
-
 def camera_values(root: Path, job: Job) -> dict[str, Any]:
     """What exif.html shows with a critique; nothing when the photograph is gone."""
     try:
@@ -133,6 +125,15 @@ def camera_values(root: Path, job: Job) -> dict[str, Any]:
     except BadPhotograph:
         tags = {}
     return {"camera": camera_facts(tags), "taken_at": time_taken(tags)}
+
+
+def other_critiques(service: Service, job: Job) -> list[CritiqueCard]:
+    """The latest other critiques of a job's photograph, to compare with."""
+    if not job.photograph_sha256 or not job_scores(job):
+        return []
+    ids = find_job_ids(service.store, JobFilter(sha256=job.photograph_sha256))
+    others = [service.store.job(each) for each in ids if each != job.id][:MAX_OTHERS]
+    return critique_cards(service.store, [each for each in others if each is not None and job_scores(each)])
 
 
 def rewritten_scores(job: Job) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 
 import httpx
 import pytest
-from axe_playwright_python.sync_playwright import Axe  # type: ignore[import-untyped]
+from axe_playwright_python.sync_playwright import Axe
 from fastapi.routing import APIRoute
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect
