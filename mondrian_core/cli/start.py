@@ -179,7 +179,7 @@ class _Guide:
         if run is None or run.version is None or not self._once("report"):
             return False
         self.console.print(f"The report is {self.settings.root / 'runs' / run.name / 'report.html'}", markup=False)
-        self.console.print(MANUAL_WARNING)
+        self.console.print(f"{run.sentence}\n{MANUAL_WARNING}", markup=False)
         reason = self.options.promote_reason
         if reason is None and self._confirm(f"Promote {run.version} manually?", default=False):
             reason = self._ask("Why? It is kept in the history")

@@ -122,7 +122,7 @@ class ImportPlanner:
         record = row.record
         if record is None:
             outcome = RowOutcome.SKIPPED if row.skipped else RowOutcome.REFUSED
-            return PlannedRow(file, row.place, outcome, reason=row.problem), None
+            return PlannedRow(file, row.place, outcome, row.photograph, reason=row.problem), None
         try:
             advisor = self._advisor(record)
             photograph = self._lookup.find(record.photograph, record.sha256)
@@ -185,8 +185,8 @@ class ImportPlanner:
             return RowOutcome.SAME, ""
         objection = "" if self._rules.replace else _objection(record, counterpart)
         if objection:
-            return RowOutcome.CONFLICT, f"{objection}; --replace takes the file's"
-        return RowOutcome.CHANGED, f"replaces the critique of {_day(counterpart.created_at) or 'unknown age'}"
+            return RowOutcome.CONFLICT, f"{objection}; to take the file's, allow it to replace newer ones (--replace)"
+        return RowOutcome.CHANGED, f"replaces the critique of {_day(counterpart.created_at) or 'an unknown date'}"
 
     def _profile(
         self, record: CritiqueRecord, advisor: str, photograph: str, counterpart: KnownCritique | None

@@ -24,11 +24,11 @@ class FoundFile:
     """A file that may be a photograph.
 
     Attributes:
-        path: on disk.
+        path: on disk; None for an upload.
         shown: as the user knows it: below the named folder and beginning with its name, with "/".
     """
 
-    path: Path
+    path: Path | None
     shown: str
 
     @property

@@ -86,7 +86,7 @@ class HistoryQuery(BaseModel):
         )
 
     def is_narrowed(self) -> bool:
-        """True when any condition is set, beside the order and the page."""
+        """True when any condition is set, besides the order and the page."""
         return bool(self.model_dump(exclude={"order", "page"}, exclude_defaults=True))
 
     def address(self, page: int) -> str:

@@ -43,6 +43,7 @@ MODE_TITLES = {"lora": "Adapter", "rag": "Comparison with portfolio", "baseline"
 NAVIGATION = (  # path and title of the pages that every page links to, in this order
     ("/", "Critique"),
     ("/critiques", "Critiques"),
+    ("/critiques/import", "Import"),
     ("/photographs", "Photographs"),
     ("/write", "Write"),
     ("/advisors", "Advisors"),
