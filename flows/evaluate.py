@@ -7,11 +7,13 @@ from prefect.states import Completed
 from flows.parameters import AdvisorId, RecipeParameter, VersionName
 from mondrian_core.recipes import DEFAULT_RECIPE
 from mondrian_core.registry import Registry
+from mondrian_core.stages import StageContext
 from tasks.dataset import dataset_task
 from tasks.evaluate import evaluate_task
 from tasks.link import link_task
 from tasks.reporting import fail_without_traceback
 from tasks.run_context import flow_run_name, settings_from_parameters, write_run_context
+from tasks.service import run_page
 
 STATE_NAMES = {"PASS": "Completed", "FAIL": "GatesFailed", "INCONCLUSIVE": "Inconclusive"}
 
@@ -43,4 +45,5 @@ def evaluate_flow(
     dataset_task(run)
     judged = evaluate_task(run)
     verdict = ", ".join(filter(None, (judged.verdict, judged.loosened)))
-    return Completed(name=STATE_NAMES[judged.verdict], message=f"{version}: {verdict}. Report: {judged.html}")
+    page = run_page(StageContext.load(run), report=True)
+    return Completed(name=STATE_NAMES[judged.verdict], message=f"{version}: {verdict}. Report: {page.text}")

@@ -130,7 +130,7 @@ class RunCatalogue:
         Raises:
             UnknownRun: there is no run of that name.
         """
-        record = self._read(name) if _RUN_NAME.fullmatch(name) else None
+        record = self._read(name)
         if record is None:
             raise UnknownRun(name)
         return record
@@ -153,8 +153,8 @@ class RunCatalogue:
 
     def _read(self, name: str) -> RunRecord | None:
         folder = self.folder / name
-        signature = tuple(_signature(folder))
-        if not any(file in _WATCHED[:-1] for file, _, _ in signature) or not _RUN_NAME.fullmatch(name):
+        signature = tuple(_signature(folder)) if _RUN_NAME.fullmatch(name) else ()
+        if not signature:
             return None
         newest = max(changed for _, changed, _ in signature) / 1e9
         known = self._known.get(name)
@@ -175,12 +175,12 @@ def regular_file(folder: Path, name: str) -> Path | None:
     """A regular file directly in `folder`; None when it is missing, a link, or larger than 64 MB."""
     path = folder / name
     try:
-        if not stat.S_ISDIR(folder.lstat().st_mode):
-            return None
         status = path.lstat()
     except OSError:
         return None
-    return path if stat.S_ISREG(status.st_mode) and status.st_size <= MAX_FILE_BYTES else None
+    return (
+        path if not folder.is_symlink() and stat.S_ISREG(status.st_mode) and status.st_size <= MAX_FILE_BYTES else None
+    )
 
 
 def logged_lines(path: Path) -> list[dict[str, Any]]:
@@ -195,6 +195,9 @@ def logged_lines(path: Path) -> list[dict[str, Any]]:
 
 
 def _signature(folder: Path) -> Iterator[tuple[str, int, int]]:
+    """Name, time and size of each file that is watched; none for a link."""
+    if folder.is_symlink():
+        return
     for name in _WATCHED:
         try:
             status = os.lstat(folder / name)

@@ -1,4 +1,4 @@
-"""Prefect artifacts of the stages as Markdown: the result first, then the figures, then the paths of the files.
+"""Prefect artifacts of the stages as Markdown: the result first, then the figures, then where to read more.
 
 Pure functions of a stage's summary. Text from people, models and files is escaped.
 """
@@ -6,6 +6,7 @@ Pure functions of a stage's summary. Text from people, models and files is escap
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from mondrian_core.markdown import Markdown, code_block, code_span, escape_markdown, markdown_cell, markdown_table
@@ -27,6 +28,32 @@ DECISION_TITLES = {
     "rejected": "Rejected",
     "unchanged": "Unchanged",
 }
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServedPage:
+    """A page of the workspace's service that an artifact refers to.
+
+    Attributes:
+        path: of the page, such as "/runs/RUN/report".
+        command: shows the same in a terminal, where no service is known.
+        address: base URL of the service; None: none is running that this machine knows of.
+    """
+
+    path: str
+    command: str
+    address: str | None = None
+
+    @property
+    def text(self) -> str:
+        """The page's URL, or the command."""
+        return f"{self.address}{self.path}" if self.address else self.command
+
+    def markdown(self, title: str) -> str:
+        """A link to the page, or the command that shows it."""
+        if self.address is None:
+            return f"{title}: {code_span(self.command)}"
+        return f"{title}: [{escape_markdown(self.text)}](<{self.text}>)"
 
 
 def join_markdown(*parts: str) -> str:
@@ -54,7 +81,7 @@ def dataset_markdown(summary: DatasetSummary) -> str:
     )
 
 
-def training_markdown(summary: TrainSummary, recipe: Mapping[str, Any]) -> str:
+def training_markdown(summary: TrainSummary, recipe: Mapping[str, Any], page: ServedPage) -> str:
     """The loss curve and the settings of the training."""
     verdict = f"## {summary.chosen[0].upper()}{summary.chosen[1:]}"
     settings = markdown_table(("setting", "value"), recipe.items())
@@ -72,7 +99,7 @@ def training_markdown(summary: TrainSummary, recipe: Mapping[str, Any]) -> str:
         embedded_image_markdown(summary.curve, "loss curve"),
         settings,
         f"Adapter (not yet a version): {code_span(summary.adapter)}",
-        f"Every step: {code_span(summary.log)}",
+        page.markdown("The run"),
     )
 
 
@@ -100,7 +127,7 @@ def _preference_markdown(result: Mapping[str, Any] | None) -> str:
     return f"Tuned on {result['pairs']} pairs ({result['corrections']} corrections), {after}.{validated}"
 
 
-def gates_markdown(summary: EvaluateSummary, pictures: Sequence[str] = ()) -> str:
+def gates_markdown(summary: EvaluateSummary, page: ServedPage, pictures: Sequence[str] = ()) -> str:
     """The gate report."""
     from mondrian_core.evaluation.report.evaluation_report import VERDICT_MEANINGS  # slow to import
 
@@ -114,7 +141,8 @@ def gates_markdown(summary: EvaluateSummary, pictures: Sequence[str] = ()) -> st
         "\n".join(f"- {escape_markdown(caveat)}" for caveat in summary.caveats),
         gate_table_markdown(summary.gates),
         *(embedded_image_markdown(path, "evaluation") for path in pictures),
-        f"Measured on: {escape_markdown(summary.split)}. Full report: {code_span(summary.html)}",
+        f"Measured on: {escape_markdown(summary.split)}.",
+        page.markdown("Full report"),
     )
 
 
@@ -141,22 +169,22 @@ def _verdict_markdown(verdict: str) -> Markdown:
     return escape_markdown(verdict) if verdict == "PASS" else Markdown(f"**{escape_markdown(verdict)}**")
 
 
-def registration_markdown(summary: RegisterSummary, advisor: str) -> str:
+def registration_markdown(summary: RegisterSummary, advisor: str, page: ServedPage) -> str:
     """The new version."""
     name = f"{escape_markdown(advisor)} {escape_markdown(summary.version)}"
     return join_markdown(
         f"## {name} registered as {escape_markdown(summary.state)}",
         "This version is immutable; the registry's history records what happens to it.",
-        f"Files: {code_span(summary.path)}",
+        page.markdown("The version"),
     )
 
 
-def promotion_markdown(summary: PromoteSummary, advisor: str) -> str:
+def promotion_markdown(summary: PromoteSummary, advisor: str, page: ServedPage) -> str:
     """The promotion decision and the next step."""
     decision = DECISION_TITLES.get(summary.decision, summary.decision)
     verdict = f"## {escape_markdown(decision)}: {escape_markdown(advisor)} {escape_markdown(summary.version)}"
     next_step = f"What to do next:\n\n{code_block(summary.command)}" if summary.command else ""
-    return join_markdown(verdict, escape_markdown(summary.sentence), next_step)
+    return join_markdown(verdict, escape_markdown(summary.sentence), next_step, page.markdown("The version"))
 
 
 def version_markdown(

@@ -24,6 +24,7 @@ from mondrian_core.stages import PromoteSummary, StageContext
 from tasks import artifact_pages
 from tasks.reporting import REGISTRY_TASK_OPTIONS, artifact_key, log_listener, publish_markdown_artifact
 from tasks.run_context import current_actor
+from tasks.service import version_page
 
 PROMOTED = "mondrian.adapter.promoted"
 
@@ -35,7 +36,7 @@ def promote_task(context_file: Path) -> PromoteSummary:
     summary = stages.promote_stage(context, log_listener())
     publish_markdown_artifact(
         artifact_key("promotion", context.advisor),
-        artifact_pages.promotion_markdown(summary, context.advisor),
+        artifact_pages.promotion_markdown(summary, context.advisor, version_page(context, summary.version)),
         summary.decision,
     )
     if summary.decision == "promoted":

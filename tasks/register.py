@@ -10,6 +10,7 @@ from mondrian_core import stages
 from mondrian_core.stages import RegisterSummary, StageContext
 from tasks import artifact_pages
 from tasks.reporting import REGISTRY_TASK_OPTIONS, artifact_key, log_listener, publish_markdown_artifact
+from tasks.service import version_page
 
 
 @task(name="register", **REGISTRY_TASK_OPTIONS)
@@ -19,7 +20,7 @@ def register_task(context_file: Path) -> RegisterSummary:
     summary = stages.register_stage(context, log_listener())
     publish_markdown_artifact(
         artifact_key("version", context.advisor),
-        artifact_pages.registration_markdown(summary, context.advisor),
+        artifact_pages.registration_markdown(summary, context.advisor, version_page(context, summary.version)),
         summary.version,
     )
     return summary

@@ -76,6 +76,11 @@ ADAPTER_COMMANDS = {
     "import": ("adapters.manage:import_adapter_command", "import an adapter as a new candidate"),
     "diff": ("adapters.show:diff_adapters_command", "compare two versions"),
 }
+RUN_COMMANDS = {
+    "list": ("runs:list_runs_command", "list trainings and evaluations with their figures"),
+    "show": ("runs:show_run_command", "show one run; --open opens its report"),
+    "compare": ("runs:compare_runs_command", "compare settings and figures of two or more runs"),
+}
 ROLLOUT_COMMANDS = {
     "show": ("rollout:show_rollout_command", "show rollouts and what would be decided now"),
     "advance": ("rollout:advance_rollout_command", "decide and apply: advance, hold or roll back"),
@@ -125,6 +130,7 @@ def build_app(*, expert_help: bool = False, extra_commands: CommandTable = NO_CO
     for name, text, commands, panel in (
         ("advisors", f"manage advisors: {', '.join(ADVISOR_COMMANDS)}", ADVISOR_COMMANDS, people),
         ("adapters", f"manage adapter versions: {', '.join(ADAPTER_COMMANDS)}", ADAPTER_COMMANDS, versions),
+        ("runs", f"look at runs: {', '.join(RUN_COMMANDS)}", RUN_COMMANDS, versions),
         ("rollout", f"manage staged rollouts: {', '.join(ROLLOUT_COMMANDS)}", ROLLOUT_COMMANDS, versions),
     ):
         group = App(name=name, help=text, group=panel, version_flags=())

@@ -44,6 +44,7 @@ ORDINARY = {
     "restore",
     "retrain",
     "review",
+    "runs",
     "serve",
     "serving",
     "splits",

@@ -278,12 +278,12 @@ def test_one_full_size_picture_is_decoded_at_a_time(monkeypatch: pytest.MonkeyPa
     data, at_once, most = encoded(ramp(640, 480), "PNG"), 0, 0
     convert = images._in_srgb
 
-    def slowly(image: Image.Image) -> Image.Image:
+    def slowly(image: Image.Image, decoded_side: int) -> Image.Image:
         nonlocal at_once, most
         at_once += 1
         most = max(most, at_once)
         time.sleep(0.05)
-        done = convert(image)
+        done = convert(image, decoded_side)
         at_once -= 1
         return done
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import logging
+import os
 import re
 import sys
 from pathlib import Path
@@ -17,10 +18,19 @@ from prefect.exceptions import FailedRun
 from prefect.states import Completed
 
 from mondrian_core.errors import BadInput, NothingToDo
-from mondrian_core.stages import DatasetSummary, EvaluateSummary, LinkSummary, PromoteSummary, TrainSummary
-from tasks import artifact_pages
+from mondrian_core.files import write_json
+from mondrian_core.recipes import Recipe
+from mondrian_core.stages import (
+    DatasetSummary,
+    EvaluateSummary,
+    LinkSummary,
+    PromoteSummary,
+    StageContext,
+    TrainSummary,
+)
+from tasks import artifact_pages, processes, service
 from tasks.artifact_images import MAX_IMAGE_BYTES, embedded_image_markdown
-from tasks.reporting import TracebackFilter, artifact_key, fail_without_traceback
+from tasks.reporting import TracebackFilter, artifact_key, fail_without_traceback, without_local_paths
 
 GATE = {
     "name": "score_error",
@@ -32,6 +42,9 @@ GATE = {
     "verdict": "PASS",
     "sentence": "Lower | by far.\nReally.",
 }
+
+
+NO_SERVICE = artifact_pages.ServedPage(path="/runs/a-run/report", command="mondrian runs show a-run --open")
 
 
 def columns(markdown: str) -> set[int]:
@@ -55,10 +68,10 @@ def test_checks_that_did_not_pass_stand_below_their_gate() -> None:
 @pytest.mark.parametrize("verdict", ["PASS", "FAIL", "INCONCLUSIVE"])
 def test_the_verdict_comes_first(verdict: str) -> None:
     text = artifact_pages.gates_markdown(
-        EvaluateSummary(report="r.json", html="r.html", verdict=verdict, gates=[GATE], split="test")
+        EvaluateSummary(report="r.json", html="r.html", verdict=verdict, gates=[GATE], split="test"), NO_SERVICE
     )
     assert verdict in text.splitlines()[0]
-    assert text.index(verdict) < text.index("score_error") < text.index("r.html")
+    assert text.index(verdict) < text.index("score_error") < text.index(NO_SERVICE.command)
 
 
 def test_every_stage_has_an_artifact_page(tmp_path: Path) -> None:
@@ -96,9 +109,10 @@ def test_every_stage_has_an_artifact_page(tmp_path: Path) -> None:
                 preference=preference,
             ),
             {"rank": 8},
+            NO_SERVICE,
         ),
         artifact_pages.promotion_markdown(
-            PromoteSummary("candidate", "v0001", "Not sure.", "mondrian adapters promote"), "ansel"
+            PromoteSummary("candidate", "v0001", "Not sure.", "mondrian adapters promote"), "ansel", NO_SERVICE
         ),
     ]
     assert all(text.startswith("## ") for text in made)
@@ -125,10 +139,37 @@ def test_a_training_says_when_nothing_was_held_out(tmp_path: Path) -> None:
                 trained_on=on,
             ),
             {},
+            NO_SERVICE,
         )
 
     assert "Trained on all 12 photographs (36 rows)" in page("all")
     assert "Trained on all" not in page("train")
+
+
+def test_report_is_a_link_to_the_running_service_and_a_command_without_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tmp_path / "workspace"
+    root.mkdir()
+    context = StageContext(
+        workspace=str(root), adapters="a", base_model="mini", advisor="ansel", run="a-run", recipe=Recipe()
+    )
+    assert service.run_page(context, report=True) == NO_SERVICE
+    began = processes.process_start_token(os.getpid())
+    options = {"host": "0.0.0.0", "port": 5123}
+    write_json(
+        root / "runs" / "service" / "process.json",
+        {"process": {"name": "service", "pid": os.getpid(), "began": began}, "wanted": options},
+    )
+    url = "http://127.0.0.1:5123/runs/a-run/report"
+    text = artifact_pages.gates_markdown(
+        EvaluateSummary(report="r.json", html="r.html", verdict="PASS", gates=[GATE], split="test"),
+        service.run_page(context, report=True),
+    )
+    assert f"](<{url}>)" in text and str(tmp_path) not in text
+    monkeypatch.setenv("MONDRIAN_WORKSPACE", str(root))
+    assert f"](<{url}>)" in without_local_paths(text), "the filter of paths leaves the link whole"
+    assert service.version_page(context, "v0003").text == "http://127.0.0.1:5123/registry/ansel/v0003"
 
 
 def test_large_image_is_downscaled_for_page(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from mondrian_core.events import StageEvent, StageNotice
 from mondrian_core.registry import ChampionReference, Registry
 from mondrian_core.registry.looks import looks_in_history
 from mondrian_core.registry.object_store import ObjectStore, Unreachable, WriteConflict, open_object_store
+from mondrian_core.serving.http import registry_values
 from mondrian_core.settings import Settings, cache_folder_from_url, url_from_cache_folder
 from tests.registry.conftest import gate_report, manifest, write_adapter
 from tests.registry.test_looks import look_request
@@ -530,3 +531,17 @@ def test_settings_and_commands_take_the_url(
     assert mondrian("import", str(tmp_path / "v3.tar"))["version"] == "v0004"
     assert mondrian("verify")[3]["problems"] == []
     assert filled.current("ansel") == "v0001" and len(filled.versions("ansel")) == 4
+
+
+def test_pages_read_an_object_store_and_download_no_weights(filled: Registry, machine: Machine) -> None:
+    registry = machine("b")
+    values = registry_values.advisor_values(registry, "ansel")
+    assert (values["champion"], len(values["versions"]), values["damaged"]) == ("v0001", 3, "")
+    version = registry_values.find_version(registry, "ansel", "v0002")
+    shown = registry_values.version_values(registry, version)
+    assert {file["state"] for file in shown["files"]} == {"not downloaded"}
+    config = registry.fetch_file(version, "adapter_config.json")
+    assert config is not None and not (version.path / "adapters.safetensors").exists()
+    assert registry.fetch_file(version, "../v0001/adapters.safetensors") is None
+    states = {file["name"]: file["state"] for file in registry_values.version_values(registry, version)["files"]}
+    assert states["adapter_config.json"] == "verified"

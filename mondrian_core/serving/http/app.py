@@ -22,14 +22,15 @@ from mondrian_core.serving.http.advisor_group_routes import (
     advisor_group_response,
 )
 from mondrian_core.serving.http.api_docs import add_api_docs
+from mondrian_core.serving.http.critique_file_routes import add_critique_file_routes
 from mondrian_core.serving.http.error_pages import ErrorPages, UnexpectedErrors
+from mondrian_core.serving.http.front_page import add_front_page
 from mondrian_core.serving.http.history_routes import add_history_routes
 from mondrian_core.serving.http.login_routes import add_login_routes
 from mondrian_core.serving.http.openai_errors import OpenAIErrors
 from mondrian_core.serving.http.openai_routes import add_openai_routes
 from mondrian_core.serving.http.pages import (
     compared_photograph_jpeg,
-    front_page,
     job_page,
     photograph_jpeg,
     program_version,
@@ -141,6 +142,8 @@ def create_app(service: Service) -> FastAPI:
         add_run_routes,
         _other_routes,
         _page_routes,
+        add_critique_file_routes,
+        add_front_page,
         add_history_routes,
         add_photograph_pages,
         add_api_docs,
@@ -304,11 +307,6 @@ def _page_routes(app: FastAPI, service: Service) -> None:
     from mondrian_core.serving.http.pages import STATIC
 
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
-
-    @app.get("/", response_class=HTMLResponse)
-    def page() -> str:
-        """A page to drop photographs on."""
-        return front_page(service)
 
 
 def _problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:

@@ -17,20 +17,18 @@ from mondrian_core.exif import camera_facts, time_taken
 from mondrian_core.images import PhotographRejection, jpeg_bytes, read_camera_tags
 from mondrian_core.rubric import DIMENSION_TITLES, DIMENSIONS
 from mondrian_core.serving.critique.routing import MODES
+from mondrian_core.serving.http.critique_cards import CritiqueCard, critique_card, critique_cards, format_moment
 from mondrian_core.serving.http.responses import compared_photographs
 from mondrian_core.serving.http.security import in_session
 from mondrian_core.serving.jobs.feedback import MAX_COMMENT_LENGTH, stored_correction
 from mondrian_core.serving.jobs.image_decoding import open_downscaled
 from mondrian_core.serving.jobs.job_runner import photograph_path, source_file
 from mondrian_core.serving.jobs.score_history import (
-    MAX_POINTS,
     format_day,
-    is_internal_job,
     job_scores,
-    score_history_charts,
-    score_points,
 )
 from mondrian_core.store import Job
+from mondrian_core.store.job_search import JobFilter, find_job_ids
 
 if TYPE_CHECKING:
     from mondrian_core.serving.http.service import Service
@@ -39,18 +37,18 @@ _FOLDER = Path(__file__).resolve().parent
 STATIC = _FOLDER / "static"
 SHOWN_SIDE = 1400
 COMPARED_SIDE = 480
-LATEST_JOBS = 12
+MAX_OTHERS = 3
 RADAR_LABEL = "Scores by dimension"
 MODE_TITLES = {"lora": "Adapter", "rag": "Comparison with portfolio", "baseline": "Base model"}
 NAVIGATION = (  # path and title of the pages that every page links to, in this order
-    ("/", "Critique"),
+    ("/", "New critique"),
     ("/critiques", "Critiques"),
     ("/photographs", "Photographs"),
     ("/write", "Write"),
     ("/advisors", "Advisors"),
-    ("/start", "First steps"),
     ("/registry", "Registry"),
     ("/runs", "Runs"),
+    ("/start", "First steps"),
 )
 
 
@@ -91,27 +89,6 @@ def render_template(template: str, **values: Any) -> str:
     return _templates().get_template(template).render(**values)
 
 
-def front_page(service: Service) -> str:
-    """The front page: upload, latest critiques, scores over time."""
-    advisors = service.store.advisors()
-    jobs = [job for job in service.store.latest_jobs(4 * MAX_POINTS) if not is_internal_job(job)]
-    charts = [
-        (advisor_prompt, score_history_charts(score_points(jobs, advisor_prompt.advisor)))
-        for advisor_prompt in advisors
-    ]
-    return (
-        _templates()
-        .get_template("front.html")
-        .render(
-            current_page="/",
-            advisors=advisors,
-            latest=jobs[:LATEST_JOBS],
-            charts=[(advisor_prompt, chart) for advisor_prompt, chart in charts if chart],
-            chosen=service.model_mode,
-        )
-    )
-
-
 def job_page(service: Service, job: Job) -> str:
     """The page of a job: the critique to read, rate and correct, or the job's progress."""
     advisor_prompt = next(
@@ -132,6 +109,9 @@ def job_page(service: Service, job: Job) -> str:
             correction=stored_correction(service.store, job),
             compared=compared_photographs(job),
             day=format_day,
+            moment=format_moment,
+            card=critique_card(job, {}),
+            others=other_critiques(service, job),
             **camera_values(service.root, job),
         )
     )
@@ -144,6 +124,15 @@ def camera_values(root: Path, job: Job) -> dict[str, Any]:
     except BadPhotograph:
         tags = {}
     return {"camera": camera_facts(tags), "taken_at": time_taken(tags)}
+
+
+def other_critiques(service: Service, job: Job) -> list[CritiqueCard]:
+    """The latest other critiques of a job's photograph, to compare with."""
+    if not job.photograph_sha256 or not job_scores(job):
+        return []
+    ids = find_job_ids(service.store, JobFilter(sha256=job.photograph_sha256))
+    others = [service.store.job(each) for each in ids if each != job.id][:MAX_OTHERS]
+    return critique_cards(service.store, [each for each in others if each is not None and job_scores(each)])
 
 
 def rewritten_scores(job: Job) -> str:

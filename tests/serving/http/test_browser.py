@@ -168,7 +168,7 @@ def test_card_shows_why_a_photograph_is_refused(page: Page, site: str) -> None:
         JSON.stringify({title: "It is not a photograph.", detail: "Send a JPEG."}), {status: 415})""")
     drop(page, {"notes.txt": b"no photograph"})
     expect(page.locator(".card .state")).to_have_text("It is not a photograph. Send a JPEG.")
-    expect(page.locator(".card progress")).to_have_count(0)
+    expect(page.locator(".card progress")).to_be_hidden()
 
 
 def test_critique_page_rates_and_corrects(

@@ -9,6 +9,13 @@ const status = form.querySelector(".status");
 
 showStars(stars, jobId, stars.dataset.rating);
 
+// 1 to 5 rate, unless a field has the keyboard or a modifier makes it another shortcut
+document.addEventListener("keydown", (event) => {
+  const typing = event.target.closest("input, textarea, select, [contenteditable]");
+  if (typing || event.ctrlKey || event.metaKey || event.altKey || !/^[1-5]$/.test(event.key)) return;
+  stars.querySelectorAll("button")[Number(event.key) - 1]?.click();
+});
+
 form.addEventListener("submit", async (event) => {
   event.preventDefault();
   const dimensions = {};

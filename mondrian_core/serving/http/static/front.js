@@ -1,4 +1,5 @@
 // The front page: upload photographs, follow their jobs, compare modes, rate critiques.
+// A card keeps its size and its place from the moment a photograph is chosen; what arrives fills what is reserved for it.
 
 import {followGroup} from "/static/advisor_group_card.js";
 import {showStars} from "/static/stars.js";
@@ -18,41 +19,38 @@ function fill(card, selector, text) {
   card.querySelector(selector).textContent = text;
 }
 
-function scoreLine(entry, title) {
-  const item = document.createElement("li");
-  const meter = document.createElement("meter");
-  meter.max = 10;
-  meter.value = entry.score;
-  const name = document.createElement("span");
-  name.textContent = title;
-  const score = document.createElement("b");
-  score.textContent = entry.score;
-  item.title = entry.comment;
-  item.append(name, meter, score);
-  return item;
+function showScore(card, name, entry) {
+  const line = card.querySelector(`.scores [data-dimension="${name}"]`);
+  if (!line) return;
+  line.querySelector("meter").value = entry.score;
+  line.querySelector("b").textContent = entry.score;
+  line.title = entry.comment;
+}
+
+function stopProgress(card) {
+  card.querySelector("progress").classList.add("done");
 }
 
 function show(card, job) {
-  const states = {queued: "Waiting", running: "In progress", completed: "", failed: job.error, canceled: "Canceled"};
+  const states = {queued: "Waiting", running: "In progress", completed: "Done", failed: job.error, canceled: "Canceled"};
   fill(card, ".state", states[job.status] ?? job.status);
   card.dataset.status = job.status;
   card.dataset.job = job.job_id;
-  if (!["queued", "running"].includes(job.status)) card.querySelector("progress")?.remove();
+  if (!["queued", "running"].includes(job.status)) stopProgress(card);
   if (job.status !== "completed") return;
   const link = job.links.self + "?format=html";
   card.querySelector(".picture").href = link;
   card.querySelector(".read a").href = link;
-  card.querySelector(".read").hidden = false;
   fill(card, ".grade", job.critique.overall_grade);
   const by = job.adapter_version ? "adapter " + job.adapter_version : modeNames.baseline;
   const way = job.mode === "rag" ? `, ${modeNames.rag}` : "";
   const left = job.fallbacks.find((each) => each.left);
   fill(card, ".more", `${by}${way}, ${job.seconds.toFixed(1)} s` + (left ? `; ${left.strategy} not used: ${left.reason}` : ""));
-  const entries = Object.entries(job.critique.dimensional_analysis);
-  card.querySelector(".scores").replaceChildren(...entries.map(([name, entry]) => scoreLine(entry, titles[name])));
-  const stars = card.querySelector(".stars");
-  stars.hidden = false;
-  showStars(stars, job.job_id, job.rating);
+  const image = card.querySelector("img");
+  if (!image.hasAttribute("src")) image.src = job.links.photograph; // no preview was possible when it was sent
+  for (const [name, entry] of Object.entries(job.critique.dimensional_analysis)) showScore(card, name, entry);
+  showStars(card.querySelector(".stars"), job.job_id, job.rating);
+  element("announced").textContent = `${card.querySelector(".file").textContent}: grade ${job.critique.overall_grade}`;
 }
 
 // Follows a job's events until it has ended. When the stream breaks (the service restarted, the machine slept), reads
@@ -126,10 +124,31 @@ async function ask(card, file, mode) {
     return job.status === "queued" || job.status === "running" ? await follow(card, job) : job;
   } catch (error) {
     card.dataset.status = "failed";
-    card.querySelector("progress")?.remove();
+    stopProgress(card);
     fill(card, ".state", error.message);
     return null;
   }
+}
+
+// Shows the file itself, or, where the browser can't (HEIC, TIFF), a preview that the service makes.
+function showPicture(image, file) {
+  const show = (blob, otherwise) => {
+    image.onload = () => URL.revokeObjectURL(image.src);
+    image.onerror = otherwise;
+    image.src = URL.createObjectURL(blob);
+  };
+  const hide = () => { image.removeAttribute("src"); };
+  show(file, async () => {
+    try {
+      const form = new FormData();
+      form.append("image", file);
+      const answer = await fetch("/preview", {method: "POST", body: form, headers: {Accept: "image/jpeg, application/json"}});
+      if (!answer.ok) throw new Error(answer.statusText);
+      show(await answer.blob(), hide);
+    } catch {
+      hide(); // the critique's own answer says what is wrong with the file
+    }
+  });
 }
 
 function newCard(file, mode) {
@@ -137,10 +156,7 @@ function newCard(file, mode) {
   card.dataset.advisor = element("advisor").value;
   fill(card, ".file", file.name + (mode ? ` (${modeNames[mode]})` : ""));
   fill(card, ".state", "Waiting to upload");
-  const image = card.querySelector("img");
-  image.src = URL.createObjectURL(file);
-  image.addEventListener("load", () => URL.revokeObjectURL(image.src), {once: true});
-  image.addEventListener("error", () => image.remove(), {once: true});
+  showPicture(card.querySelector("img"), file);
   return card;
 }
 
@@ -153,7 +169,6 @@ function showDifference(pair, adapted, base) {
   const who = adapted.adapter_version ? `Adapter ${adapted.adapter_version}` : "Fallback (no adapter answered)";
   const line = pair.querySelector(".difference");
   line.textContent = `${who} compared with the base model: ${list || "same scores"}.`;
-  line.hidden = false;
 }
 
 function startWaiting() {
@@ -181,6 +196,8 @@ function addPhotograph(file, mode) {
 }
 
 function addPhotographs(files) {
+  if (!files.length) return;
+  results.closest("section").hidden = false;
   for (const file of files) addPhotograph(file, element("mode").value);
   startWaiting();
 }
@@ -191,13 +208,28 @@ function showHistory() {
   }
 }
 
-const drop = element("drop");
-element("files").addEventListener("change", (event) => { addPhotographs(event.target.files); event.target.value = ""; });
-for (const kind of ["dragover", "dragenter"]) {
-  document.addEventListener(kind, (event) => { event.preventDefault(); drop.classList.add("over"); });
+function receiveFiles() {
+  const drop = element("drop");
+  for (const id of ["files", "camera"]) {
+    element(id).addEventListener("change", (event) => { addPhotographs([...event.target.files]); event.target.value = ""; });
+  }
+  for (const kind of ["dragover", "dragenter"]) {
+    document.addEventListener(kind, (event) => { event.preventDefault(); drop.classList.add("over"); });
+  }
+  for (const kind of ["dragleave", "drop"]) document.addEventListener(kind, () => drop.classList.remove("over"));
+  document.addEventListener("drop", (event) => { event.preventDefault(); addPhotographs([...event.dataTransfer.files]); });
+  document.addEventListener("paste", (event) => {
+    const files = [...(event.clipboardData?.files ?? [])].filter((file) => file.type.startsWith("image/"));
+    if (files.length) event.preventDefault();
+    addPhotographs(files);
+  });
+  element("sample").addEventListener("click", async () => {
+    const answer = await fetch("/sample");
+    if (answer.ok) addPhotographs([new File([await answer.blob()], "sample.jpg", {type: "image/jpeg"})]);
+  });
+  element("ask").addEventListener("submit", (event) => event.preventDefault());
+  element("advisor").addEventListener("change", showHistory);
+  showHistory();
 }
-for (const kind of ["dragleave", "drop"]) document.addEventListener(kind, () => drop.classList.remove("over"));
-document.addEventListener("drop", (event) => { event.preventDefault(); addPhotographs(event.dataTransfer.files); });
-element("ask").addEventListener("submit", (event) => event.preventDefault());
-element("advisor").addEventListener("change", showHistory);
-showHistory();
+
+if (element("ask")) receiveFiles();
