@@ -36,7 +36,8 @@ PAGE_SIZE = 48
 HISTORY, COMPARISON = "/critiques", "/critiques/compare"
 STATUSES = (COMPLETED, FAILED, CANCELED, RUNNING, QUEUED)
 PAGE_OR_JSON: dict[int | str, dict[str, Any]] = {
-    200: {"description": "As a page if HTML is preferred", "content": {"text/html": {}}}
+    200: {"description": "As a page if HTML is preferred", "content": {"text/html": {}}},
+    406: PROBLEM_RESPONSE,
 }
 
 

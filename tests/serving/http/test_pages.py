@@ -82,6 +82,9 @@ def filled(start: Start, promote: Callable[[str], None], photograph: Callable[..
     return running
 
 
+# `filled` comes before `page` in every test, so that a page is closed before its service
+
+
 def page_routes(service: Service) -> dict[str, APIRoute]:
     """The routes that answer with a page: those that say so."""
     routes = [route for route in create_app(service).routes if isinstance(route, APIRoute)]
@@ -120,8 +123,8 @@ def route_of(path: str, routes: dict[str, APIRoute]) -> str | None:
 
 @ONCE
 def test_axe_finds_nothing_on_any_page(
-    page: Page,  # noqa: F811
     filled: Any,
+    page: Page,  # noqa: F811
     make_service: Callable[..., Service],
 ) -> None:
     axe, problems = Axe(), []
@@ -175,7 +178,7 @@ def test_error_page_and_login_work_in_a_browser(
 
 
 @ONCE
-def test_theme_is_remembered_from_the_first_line_of_a_page(page: Page, filled: Any) -> None:  # noqa: F811
+def test_theme_is_remembered_from_the_first_line_of_a_page(filled: Any, page: Page) -> None:  # noqa: F811
     page.set_viewport_size({"width": DESK[0], "height": DESK[1]})
     address = f"http://127.0.0.1:{filled.port}"
     page.emulate_media(color_scheme="light")
@@ -199,8 +202,8 @@ def test_theme_is_remembered_from_the_first_line_of_a_page(page: Page, filled: A
 
 
 def test_cards_neither_jump_nor_change_places(
-    page: Page,  # noqa: F811
     filled: Any,
+    page: Page,  # noqa: F811
     control: Callable[..., None],
     photograph: Callable[..., bytes],
 ) -> None:
@@ -218,7 +221,7 @@ def test_cards_neither_jump_nor_change_places(
 
 
 @ONCE
-def test_photograph_that_browsers_cannot_show_has_a_preview(page: Page, filled: Any) -> None:  # noqa: F811
+def test_photograph_that_browsers_cannot_show_has_a_preview(filled: Any, page: Page) -> None:  # noqa: F811
     buffer = io.BytesIO()
     Image.new("RGB", (300, 200), (90, 120, 60)).save(buffer, "TIFF")
     page.goto(f"http://127.0.0.1:{filled.port}")
@@ -229,7 +232,7 @@ def test_photograph_that_browsers_cannot_show_has_a_preview(page: Page, filled: 
 
 
 @ONCE
-def test_sample_is_critiqued_rated_and_compared_with_the_keyboard_alone(page: Page, filled: Any) -> None:  # noqa: F811
+def test_sample_is_critiqued_rated_and_compared_with_the_keyboard_alone(filled: Any, page: Page) -> None:  # noqa: F811
     page.goto(f"http://127.0.0.1:{filled.port}")
     page.keyboard.press("Tab")
     expect(page.get_by_role("link", name="Skip to the content")).to_be_focused()

@@ -87,11 +87,11 @@ def test_version_is_promoted_by_the_form(
     assert_fits(page)
     page.get_by_label("Type v0002 to confirm").fill("v0002")
     button.press("Enter")
-    expect(page.get_by_role("status")).to_contain_text("v0002 answers now")
+    expect(page.get_by_role("status")).to_contain_text("the champion is now v0002")
     entry = registry.history("ansel")[-1]
     assert (registry.current("ansel"), entry.reason, entry.forced) == ("v0002", "A test.", True)
     page.goto(page.url.replace("?changed=promote", "/rollback"))
     page.get_by_label("Reason").fill("Back.")
     page.get_by_role("button", name="Roll back to the base alone").press("Enter")
-    expect(page.get_by_role("status")).to_contain_text("the base alone answers now")
+    expect(page.get_by_role("status")).to_contain_text("the champion is now the base alone")
     assert registry.current("ansel") is None
