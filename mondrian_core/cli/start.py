@@ -61,7 +61,10 @@ def start_command(*, options: StartOptions = StartOptions()) -> int:
         )
     guide = _Guide(options, settings, Console(stderr=True, highlight=False))
     with redirect_stdout(sys.stderr):  # the commands report to people; standard output has the result
-        status = guide.run()
+        try:
+            status = guide.run()
+        except EOFError:  # Ctrl-D at a question
+            status = STOPPED
     if status == DONE and options.page:
         return guide.serve()
     way = guide.look()

@@ -186,7 +186,7 @@ def has_critiques(address: str, count: int) -> bool:
 def promote_on_the_page(page: Page) -> None:
     """Read the warning and what was measured, give a reason, promote."""
     page.get_by_text("Promote v0001 all the same").click()
-    details = page.locator("li[aria-current=step] details")
+    details = page.locator("li[aria-current=step] details[open]")
     expect(details).to_contain_text("It may be worse")
     expect(details.locator("code")).to_contain_text(f"mondrian adapters promote --advisor {ADVISOR} --version v0001")
     page.get_by_role("link", name="Review and promote v0001").click()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import re
 from collections import deque
 from collections.abc import Callable
@@ -23,6 +22,7 @@ from mondrian_core.serving.http.service import Service
 from mondrian_core.settings import Settings
 from mondrian_core.store import DimensionalProfile, Store
 from mondrian_core.store.photographs import Photograph, Photographs
+from tests.core.test_runs import write_run
 from tests.serving.http.test_browser import DESK, PHONE, assert_fits, browser, drop, page, texts  # noqa: F401
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
@@ -33,11 +33,6 @@ MOST_VISITED = 150  # pages of the crawl
 OTHERWISE = {"/login", "/runs/{run}/report", "/registry/{advisor}/{version}/report"}
 ONCE = pytest.mark.parametrize("page", [DESK], indirect=True, ids=["desk"])  # where the width makes no difference
 RUNS = ("20260901-000000-a", "20260902-000000-b")
-RUN_FILES: dict[str, Any] = {
-    "context.json": {"advisor": "ansel", "recipe": {"name": "demo", "train": {"rank": 8}}, "adapter": None},
-    "train.json": {"steps": 93, "best_epoch": 2, "seconds": 70.5},
-    "evaluate.json": {"verdict": "PASS"},
-}
 LINK = re.compile(r'(?:href|action)="(/[^"#]*)"')
 
 
@@ -76,10 +71,7 @@ def filled(start: Start, promote: Callable[[str], None], photograph: Callable[..
             )
         )
     for name in RUNS:
-        folder = settings.root / "runs" / name
-        folder.mkdir(parents=True)
-        for file, values in RUN_FILES.items():
-            (folder / file).write_text(json.dumps(values))
+        write_run(settings.root, name)
     group = httpx.post(f"{address}/analyze", json={"path": "one.jpg", "advisor": ["ansel", "dorothea"]}, timeout=60)
     running.unlinked = [
         f"/critiques/compare?id={jobs[0]['job_id']}&id={jobs[1]['job_id']}",

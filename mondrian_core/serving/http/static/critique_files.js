@@ -38,7 +38,7 @@ function countLine(outcome, count) {
 }
 
 function rowLine(row, several) {
-  const cells = [several ? `${row.file}, ${row.row}` : row.row, badge(row.outcome), row.photograph, row.reason];
+  const cells = [several || !row.row ? [row.file, row.row].filter(Boolean).join(", ") : row.row, badge(row.outcome), row.photograph, row.reason];
   const tableRow = document.createElement("tr");
   for (const cell of cells) {
     const data = document.createElement("td");
