@@ -46,7 +46,7 @@ def add_openai_routes(app: FastAPI, service: Service) -> None:
         advisors = [each.advisor for each in service.store.advisors()]
         return {"object": "list", "data": [model for advisor in advisors for model in _models_of(service, advisor)]}
 
-    @app.get("/v1/models/{model}")
+    @app.get("/v1/models/{model}", responses={404: {"description": "There is no such model"}})
     def one_model(model: str) -> dict[str, Any]:
         """One model."""
         advisor, _ = _advisor_and_version(service, model)
