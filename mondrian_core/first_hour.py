@@ -25,6 +25,7 @@ from mondrian_core.prompts import AdvisorPrompt
 from mondrian_core.recipe_choice import FIRST_CRITIQUES, RecipeChoice, choose_recipe_for
 from mondrian_core.registry import Registry
 from mondrian_core.retraining_runs import RetrainingProgress, latest_retraining
+from mondrian_core.runs import RunRecord
 from mondrian_core.store import Store
 
 StepState = Literal["done", "current", "later"]
@@ -185,12 +186,25 @@ def _training(
 def _report(counts: AdvisorCounts, retraining: RetrainingProgress) -> _Step:
     run = retraining.run
     if counts.active_version is not None:
-        decided = run is not None and run.version == counts.active_version
-        return "report", True, run.sentence if run and decided else f"{counts.active_version} is promoted", ""
+        decided = run is not None and run.version == counts.active_version and run.decision == "promoted"
+        passed = ", which passed every gate" if decided else ""
+        return "report", True, f"{counts.active_version} is promoted{passed}.", ""
     if run is None or run.decision is None:
         return "report", False, "", next_step_for(counts)
     step = f"Promote it manually: `{retraining.command}`." if retraining.command else next_step_for(counts)
-    return "report", False, f"{run.version}: {run.sentence}", step
+    return "report", False, verdict_in_words(run), step
+
+
+def verdict_in_words(run: RunRecord) -> str:
+    """What the gates decided about the version of a run, with the errors that were measured; two sentences."""
+    says = {
+        "rejected": f"The gates refused {run.version}; its report says which and why.",
+        "unchanged": f"The training gave exactly the weights of {run.version}.",
+    }.get(run.decision or "", f"The gates can't decide about {run.version} yet.")
+    if run.candidate_error is None or run.base_error is None:
+        return says
+    who = "By folds, the squared error of its scores" if run.by_folds else "The squared error of its scores"
+    return f"{says} {who} is {run.candidate_error:.2f}, that of the base model {run.base_error:.2f}."
 
 
 def _serving_text(counts: AdvisorCounts) -> str:

@@ -43,7 +43,7 @@ def quoted_command(*words: str) -> str:
 
 def add_advisor_step(wanted: str = EXAMPLE_NAME) -> str:
     """What to do without an advisor, or to add `wanted`."""
-    return f"Add an advisor: {quoted_command('advisors', 'add', wanted)}."
+    return f"Add an advisor: {quoted_command('advisors', 'add', wanted)}. The guided way: {START_COMMAND}."
 
 
 def unknown_advisor_step(wanted: str, known: Sequence[str]) -> str:

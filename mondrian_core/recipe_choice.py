@@ -20,7 +20,7 @@ WANTED_POWER = 0.8
 SIMULATED_SPREAD = 0.55
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class RecipeChoice:
     """A recipe for a number of critiques.
 
@@ -56,32 +56,32 @@ def choose_recipe_for(critiques: int) -> RecipeChoice:
     begins = f"{critiques} critique{'' if critiques == 1 else 's'}: the recipe"
     if held_out < default.gates.score_photographs:
         return RecipeChoice(
-            critiques,
-            SMALL_SET_RECIPE,
-            critiques,
-            first_look_power(critiques, default),
-            f"{begins} '{SMALL_SET_RECIPE}'. The default recipe would hold out about {held_out:.0f} photographs, and a "
-            f"verdict on scores needs {default.gates.score_photographs}. So the adapter learns from all {critiques}, "
-            "and five folds judge the recipe on all of them.",
+            critiques=critiques,
+            name=SMALL_SET_RECIPE,
+            judged=critiques,
+            power=first_look_power(critiques, default),
+            reason=f"{begins} '{SMALL_SET_RECIPE}'. The default recipe would hold out about {held_out:.0f} "
+            f"photographs, and a verdict on scores needs {default.gates.score_photographs}. So the adapter learns from "
+            f"all {critiques}, and five folds judge the recipe on all of them.",
         )
     if shown < WANTED_POWER:
         by_folds = first_look_power(critiques, default)
         return RecipeChoice(
-            critiques,
-            FOLDS_RECIPE,
-            critiques,
-            by_folds,
-            f"{begins} '{FOLDS_RECIPE}'. The about {held_out:.0f} photographs that the default recipe holds out would "
-            f"show a halved error in about {shown:.0%} of the evaluations, five folds on all {critiques} in about "
-            f"{by_folds:.0%}.",
+            critiques=critiques,
+            name=FOLDS_RECIPE,
+            judged=critiques,
+            power=by_folds,
+            reason=f"{begins} '{FOLDS_RECIPE}'. The about {held_out:.0f} photographs that the default recipe holds out "
+            f"would show a halved error in about {shown:.0%} of the evaluations, five folds on all {critiques} in "
+            f"about {by_folds:.0%}.",
         )
     return RecipeChoice(
-        critiques,
-        DEFAULT_RECIPE,
-        held_out,
-        shown,
-        f"{begins} '{DEFAULT_RECIPE}'. The about {held_out:.0f} photographs that it holds out show a halved error in "
-        f"about {shown:.0%} of the evaluations.",
+        critiques=critiques,
+        name=DEFAULT_RECIPE,
+        judged=held_out,
+        power=shown,
+        reason=f"{begins} '{DEFAULT_RECIPE}'. The about {held_out:.0f} photographs that it holds out show a halved "
+        f"error in about {shown:.0%} of the evaluations.",
     )
 
 

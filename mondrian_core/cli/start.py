@@ -61,7 +61,10 @@ def start_command(*, options: StartOptions = StartOptions()) -> int:
         )
     guide = _Guide(options, settings, Console(stderr=True, highlight=False))
     with redirect_stdout(sys.stderr):  # the commands report to people; standard output has the result
-        status = guide.run()
+        try:
+            status = guide.run()
+        except EOFError:  # Ctrl-D at a question
+            status = STOPPED
     if status == DONE and options.page:
         return guide.serve()
     way = guide.look()
@@ -179,7 +182,7 @@ class _Guide:
         if run is None or run.version is None or not self._once("report"):
             return False
         self.console.print(f"The report is {self.settings.root / 'runs' / run.name / 'report.html'}", markup=False)
-        self.console.print(MANUAL_WARNING)
+        self.console.print(f"{run.sentence}\n{MANUAL_WARNING}", markup=False)
         reason = self.options.promote_reason
         if reason is None and self._confirm(f"Promote {run.version} manually?", default=False):
             reason = self._ask("Why? It is kept in the history")

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mondrian_core.errors import USABLE_PHOTOGRAPH_STEP, BadPhotograph, translate_foreign_errors
+from mondrian_core.errors import USABLE_PHOTOGRAPH_STEP, BadPhotograph, DiskFull, translate_foreign_errors
 from mondrian_core.exif import camera_facts, time_taken
 from mondrian_core.files import make_folder
 from mondrian_core.images import downscale_to_fit, open_photograph, photograph_bytes, read_camera_tags
@@ -27,6 +27,7 @@ from mondrian_core.thumbnails import store_thumbnail
 _known: frozenset[str] = frozenset()
 IMPORTED_SIDES = (320, 640)  # thumbnails made at once; others are made when a page asks for them
 PARTS = ".importing"
+DISK_FULL = "disk_full"
 _SUFFIXES = {
     "JPEG": (".jpg", ".jpeg", ".jpe", ".mpo"),
     "MPO": (".jpg", ".jpeg", ".jpe", ".mpo"),
@@ -119,8 +120,14 @@ def start_preparation_process(known: frozenset[str]) -> None:
 
 
 def prepare_in_process(task: PreparationTask) -> PreparedPhotograph | RefusedPhotograph:
-    """`prepare_photograph` in a process that `start_preparation_process` set up."""
-    return prepare_photograph(task, _known)
+    """`prepare_photograph` in a process that `start_preparation_process` set up.
+
+    A full disk is a result here, with the reason `DISK_FULL`: exceptions of this program don't survive the way back.
+    """
+    try:
+        return prepare_photograph(task, _known)
+    except DiskFull as error:
+        return RefusedPhotograph(DISK_FULL, error.problem)
 
 
 def _end_with(parent: int) -> None:
@@ -144,8 +151,7 @@ def _prepared(task: PreparationTask, known: frozenset[str]) -> PreparedPhotograp
     if not task.reference:
         cleaned = without_place(data)
         data, removed = cleaned.data, cleaned.removed
-    sha256 = hashlib.sha256(data).hexdigest()
-    if sha256 in known:
+    if known and (sha256 := hashlib.sha256(data).hexdigest()) in known:
         return PreparedPhotograph(sha256=sha256)
     opened = open_photograph(data, task.max_pixels, decoded_side=IMPORTED_SIDES[-1])
     tags = read_camera_tags(data)
@@ -155,7 +161,7 @@ def _prepared(task: PreparationTask, known: frozenset[str]) -> PreparedPhotograp
             store_thumbnail(task.root, opened, side)
     part = None if task.parts is None or task.reference else _written(task.parts, task.owner, data)
     return PreparedPhotograph(
-        sha256=sha256,
+        sha256=opened.sha256,
         part=part,
         suffixes=_SUFFIXES.get(opened.format, (".jpg",)),
         width=opened.width,
@@ -163,7 +169,7 @@ def _prepared(task: PreparationTask, known: frozenset[str]) -> PreparedPhotograp
         taken_at=time_taken(tags),
         camera=camera_facts(tags),
         place_removed=removed,
-        fingerprint=photograph_fingerprint(sha256, small),
+        fingerprint=photograph_fingerprint(opened.sha256, small),
     )
 
 

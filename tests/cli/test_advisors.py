@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
-from mondrian_core.cli import main
-from mondrian_core.next_steps import continue_with_options, runnable_commands
+from mondrian_core.cli import main, parse_command
+from mondrian_core.next_steps import (
+    START_COMMAND,
+    AdvisorCounts,
+    continue_with_options,
+    next_step_for,
+    runnable_commands,
+    unknown_advisor_step,
+)
+from mondrian_core.store import DimensionalProfile, Store
 
 
 @pytest.fixture
@@ -64,6 +74,52 @@ def test_named_commands_lead_from_an_empty_folder_to_an_advisor(
     status, third = follow(second, capsys)
     assert status == 0, third
     assert "mondrian import FOLDER --advisor ansel" in third
+
+
+def test_named_commands_lead_from_photographs_to_a_training(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each answer of `advisors show` names the next command, which runs as it is written, FOLDER aside."""
+    run(["init"], place, capsys)
+    run(["advisors", "add", "ansel"], place, capsys)
+    folder = tmp_path / "prints"
+    folder.mkdir()
+    Image.effect_noise((64, 48), 90).convert("RGB").save(folder / "one.jpg")
+    _, said = run(["advisors", "show", "ansel"], place, capsys)
+    status, said = follow(said.replace("FOLDER", shlex.quote(str(folder))), capsys)
+    assert status == 0, said
+    _, said = run(["advisors", "show", "ansel"], place, capsys)
+    assert runnable_commands(said)[0][:3] == ["write", "--advisor", "ansel"]
+    for command in runnable_commands(said):
+        parse_command(command, lambda change: None)
+    with Store(place / "mondrian.db") as store:
+        store.save_profile(
+            DimensionalProfile(
+                id="1", advisor="ansel", image_path="source/x.jpg", scores={}, comments={}, overall_grade=None
+            )
+        )
+    status, said = run(["dataset", "--advisor", "ansel"], place, capsys)
+    assert status == 1
+    assert follow(said, capsys)[0] == 1  # link, which says that the record is unusable
+    _, said = run(["advisors", "show", "ansel"], place, capsys)
+    assert runnable_commands(said)[0][:3] == ["retrain", "--advisor", "ansel"]
+
+
+def test_every_worded_step_names_commands_that_exist() -> None:
+    counts = [
+        AdvisorCounts(
+            advisor="a", photographs=photographs, critiques=critiques, versions=versions, active_version=active
+        )
+        for photographs in (0, 1)
+        for critiques in (0, 1)
+        for versions, active in ((0, None), (1, None), (1, "v0001"))
+    ]
+    texts = [*map(next_step_for, counts), unknown_advisor_step("a b", []), unknown_advisor_step("x", ["y"])]
+    for text in [*texts, START_COMMAND]:
+        commands = runnable_commands(text)
+        assert commands
+        for command in commands:
+            parse_command(command, lambda change: None)
 
 
 def test_options_are_carried_over_to_named_commands() -> None:

@@ -4,17 +4,26 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from mondrian_core.advisors import add_advisor
+from mondrian_core.cli import parse_command
 from mondrian_core.events import StageFinished, StageNotice, StageProgressed, StageStarted
 from mondrian_core.first_hour import FirstHour, look_at_first_hour
 from mondrian_core.registry import Registry
-from mondrian_core.retraining_runs import latest_retraining, progress_log_listener, retraining_lock_of
+from mondrian_core.retraining_runs import (
+    latest_retraining,
+    progress_log_listener,
+    retraining_lock_of,
+    start_retraining,
+)
 from mondrian_core.rubric import DIMENSIONS
+from mondrian_core.settings import Settings
 from mondrian_core.store import DimensionalProfile, Store
 
 RUN = "20261128-180000-000000-ansel"
@@ -129,3 +138,21 @@ def test_an_error_is_shown_until_a_later_run_decides(root: Path) -> None:
 def test_a_listener_creates_no_folder(tmp_path: Path) -> None:
     progress_log_listener(tmp_path / "runs" / "x")(StageStarted("link"))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_started_retraining_continues_an_interrupted_run_in_a_session_of_its_own(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[tuple[list[str], dict[str, Any]]] = []
+    monkeypatch.setattr(subprocess, "Popen", lambda words, **how: begun.append((words, how)))
+    settings = Settings(workspace=root, adapters=root.parent / "adapters", base_model="mini")
+    (root / "runs" / "retrained" / "ansel.json").write_text(json.dumps({"error": "An old one.", "next_step": ""}))
+    start_retraining(settings, "ansel")
+    folder = begin_run(root)
+    progress_log_listener(folder)(StageStarted("train"))
+    start_retraining(settings, "ansel")
+    (first, how), (second, _) = begun
+    assert "--resume" not in first and second[-2:] == ["--resume", RUN]
+    assert how["start_new_session"] and how["stdin"] == subprocess.DEVNULL
+    assert latest_retraining(root, "ansel").problem == ""
+    parse_command(second[second.index("retrain") :], lambda change: None)

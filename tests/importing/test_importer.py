@@ -7,7 +7,6 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from mondrian_core.errors import BadInput, UnknownAdvisor
+from mondrian_core.errors import BadInput, DiskFull, UnknownAdvisor
 from mondrian_core.events import StageProgressed
 from mondrian_core.importing import importer, preparation
 from mondrian_core.importing.import_report import ImportOutcome
@@ -168,6 +167,10 @@ def test_bombs_and_strips_are_rejected(store: Store, settings: Settings, tmp_pat
 def test_unknown_advisor_and_missing_folder(store: Store, settings: Settings, tmp_path: Path) -> None:
     with pytest.raises(UnknownAdvisor):
         PhotographImport(store, settings(advisor="nobody"))
+    with store.transaction() as connection:
+        connection.execute("INSERT INTO advisors (id, name, bio) VALUES ('../../x', 'X', '')")
+    with pytest.raises(BadInput, match="advisor"):
+        PhotographImport(store, settings(advisor="../../x"))
     with pytest.raises(BadInput, match="no file or folder"):
         PhotographImport(store, settings()).run([tmp_path / "nowhere"])
 
@@ -219,8 +222,7 @@ def test_import_killed_anywhere_continues_to_the_same_end(store: Store, settings
         assert process.stdout is not None
         for _ in range(lines):
             process.stdout.readline()
-        time.sleep(0.004 * lines % 0.01)  # in the middle of a file, not always between two
-        process.send_signal(signal.SIGKILL)
+        process.send_signal(signal.SIGKILL)  # while it reads, stores or commits one of the next files
         process.communicate()
         with closing(sqlite3.connect(root / "mondrian.db")) as connection:
             stored = [path for (path,) in connection.execute("SELECT image_path FROM photographs")]
@@ -252,3 +254,36 @@ def crash_on_005(task: Any) -> Any:
     if task.source.name == "005.jpg":
         os.kill(os.getpid(), signal.SIGKILL)
     return preparation.prepare_in_process(task)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_full_disk_is_one_error_and_keeps_what_was_imported(
+    store: Store, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int
+) -> None:
+    card = many(tmp_path / "card", 14)
+    monkeypatch.setattr(importer, "prepare_photograph", full_at_005)
+    monkeypatch.setattr(importer, "prepare_in_process", full_at_005_in_process)
+    with pytest.raises(DiskFull, match=r"^The disk is full while writing \S+\. Free some space and run"):
+        PhotographImport(store, settings(workers=workers)).run([card])
+    kept = list(rows(store))
+    assert kept and all((settings().root / path).is_file() for path in kept)
+    monkeypatch.undo()
+    report = PhotographImport(store, settings(workers=1)).run([card])
+    assert report.counts == {KNOWN: len(kept), IMPORTED: 14 - len(kept)}
+
+
+def full_at_005(task: Any, known: frozenset[str] = frozenset()) -> Any:
+    if task.source.name == "005.jpg":
+        raise DiskFull(task.root)
+    return preparation.prepare_photograph(task, known)
+
+
+def full_at_005_in_process(task: Any) -> Any:
+    preparation.prepare_photograph = full_at_005_once
+    return preparation.prepare_in_process(task)
+
+
+def full_at_005_once(task: Any, known: frozenset[str] = frozenset()) -> Any:
+    if task.source.name == "005.jpg":
+        raise DiskFull(task.root)
+    return preparation._prepared(task, known)

@@ -16,7 +16,7 @@ from mondrian_core import advisors
 from mondrian_core.advisors import MAX_BIO_LENGTH, MAX_NAME_LENGTH, MAX_PROMPT_LENGTH, AdvisorChanges
 from mondrian_core.errors import BadInput
 from mondrian_core.serving.http.feedback_routes import PROBLEM_RESPONSE
-from mondrian_core.serving.http.pages import NAVIGATION, render_template
+from mondrian_core.serving.http.pages import render_template
 from mondrian_core.serving.http.problem_details import http_status
 from mondrian_core.serving.http.responses import wants_html
 
@@ -174,10 +174,6 @@ def _advisor_json(service: Service, advisor: str) -> dict[str, Any]:
     }
 
 
-def _pages() -> set[str]:
-    return {path for path, _ in NAVIGATION}
-
-
 def _list_page(service: Service, given: Mapping[str, str], error: BadInput | None = None) -> str:
     found = service.store.advisors()
     counted = _counts(service, [each.advisor for each in found])
@@ -187,7 +183,6 @@ def _list_page(service: Service, given: Mapping[str, str], error: BadInput | Non
         rows=list(zip(found, counted, strict=True)),
         given={name: given.get(name, "") for name in _FIELDS},
         error=error,
-        pages=_pages(),
         limits=_LIMITS,
     )
 
@@ -212,6 +207,5 @@ def _advisor_page(
         error=error,
         saved=saved,
         note=note,
-        pages=_pages(),
         limits=_LIMITS,
     )

@@ -74,7 +74,7 @@ def add_critique_file_routes(app: FastAPI, service: Service) -> None:
         """A page to import files of critiques, with a preview, and to export them."""
         return render_template(
             "critique_files.html",
-            current_page=IMPORT_PAGE,
+            current_page="/critiques",
             advisors=service.store.advisors(),
             formats=CRITIQUE_FORMATS.values(),
             written=[CRITIQUE_FORMATS[name] for name in WRITTEN_FORMATS],

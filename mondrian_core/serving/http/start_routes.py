@@ -16,7 +16,7 @@ from mondrian_core.next_steps import retrain_step
 from mondrian_core.recipe_choice import FIRST_CRITIQUES
 from mondrian_core.retraining_runs import start_retraining
 from mondrian_core.serving.http.feedback_routes import PROBLEM_RESPONSE
-from mondrian_core.serving.http.pages import NAVIGATION, render_template
+from mondrian_core.serving.http.pages import render_template
 from mondrian_core.serving.http.responses import wants_html
 from mondrian_core.settings import validate_advisor_id
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from mondrian_core.prompts import AdvisorPrompt
     from mondrian_core.serving.http.service import Service
 
-PAGE = "/start"
+PAGE, IMPORT_PAGE = "/start", "/photographs/import"
 _AdvisorQuery = Annotated[
     str | None,
     Query(pattern=r"^[a-z0-9_-]{1,64}$", description="default: the only advisor, or the first without an adapter"),
@@ -91,7 +91,7 @@ def add_start_routes(app: FastAPI, service: Service) -> None:
             current_page=PAGE,
             way=found,
             known=known,
-            pages={path for path, _ in NAVIGATION},
+            import_page=IMPORT_PAGE if _has_page(request, IMPORT_PAGE) else "",
             warning=MANUAL_WARNING,
             workspace=service.workspace,
         )
@@ -104,6 +104,10 @@ def add_start_routes(app: FastAPI, service: Service) -> None:
         advisor = validate_advisor_id(str(form.get("advisor", "")))
         await run_in_threadpool(processes.start, service, advisor)
         return RedirectResponse(f"{PAGE}?advisor={advisor}", 303)
+
+
+def _has_page(request: Request, path: str) -> bool:
+    return any(getattr(route, "path", "") == path for route in request.app.routes)
 
 
 def _first_to_guide(service: Service, known: list[AdvisorPrompt]) -> AdvisorPrompt | None:

@@ -2,7 +2,7 @@
 
 import {EntryStorage} from "/static/write_storage.js";
 import {startViewer} from "/static/write_viewer.js";
-import {showSimilar} from "/static/write_similar.js";
+import {startSimilar} from "/static/write_similar.js";
 
 const desk = document.getElementById("desk");
 const form = document.getElementById("critique");
@@ -12,6 +12,7 @@ const keys = document.getElementById("keys");
 const {photograph, advisor} = desk.dataset;
 const address = (what) => `/write/${photograph}${what}?advisor=${encodeURIComponent(advisor)}`;
 const viewer = startViewer(`/write/${photograph}/pixels?advisor=${encodeURIComponent(advisor)}`);
+const similar = startSimilar(desk);
 let marked = 0;
 let leaving = false;
 
@@ -84,8 +85,11 @@ function markMissing() {
   const unscored = slider(first).dataset.scored !== "yes";
   mark(fieldsets.indexOf(first));
   if (!unscored) text(first, "comment").focus();
-  const named = missing.map((field) => field.querySelector("legend").textContent).join(", ");
-  say(`Not saved yet: a score and a comment are needed for ${named}. What you typed is stored.`, true);
+  const scores = fieldsets.filter((field) => slider(field).dataset.scored !== "yes").length;
+  const comments = fieldsets.filter((field) => !text(field, "comment").value.trim()).length;
+  const parts = [[scores, "score"], [comments, "comment"]].filter(([count]) => count)
+    .map(([count, word]) => `${count} ${word}${count === 1 ? "" : "s"}`);
+  say(`Not saved yet: ${parts.join(" and ")} to go. What you typed is stored.`, true);
   return true;
 }
 
@@ -149,6 +153,7 @@ function drawDraft(draft) {
 function mark(place, focus = true) {
   marked = Math.max(0, Math.min(fieldsets.length - 1, place));
   fieldsets.forEach((field, index) => field.classList.toggle("marked", index === marked));
+  similar.show(fieldsets[marked].dataset.dimension, fieldsets[marked].querySelector("legend").textContent);
   if (!focus) return;
   fieldsets[marked].focus({preventScroll: true});
   fieldsets[marked].scrollIntoView({block: "nearest"});
@@ -196,7 +201,7 @@ const actions = {
   c: () => text(fieldsets[marked], "comment").focus(), Enter: () => text(fieldsets[marked], "comment").focus(),
   r: () => text(fieldsets[marked], "recommendation").focus(),
   s: () => setState("skipped"), n: () => setState("excluded"), u: undo, d: showDraft,
-  z: () => viewer.toggleZoom(), f: () => viewer.toggleFullScreen(), "?": () => keys.showModal(),
+  m: () => similar.toggle(), z: () => viewer.toggleZoom(), f: () => viewer.toggleFullScreen(), "?": () => keys.showModal(),
   ArrowLeft: () => go("before"), ArrowRight: () => go("after"),
 };
 
@@ -248,15 +253,15 @@ form.addEventListener("input", (event) => {
 for (const [place, field] of fieldsets.entries()) {
   field.addEventListener("focusin", () => mark(place, false));
   field.addEventListener("pointerdown", () => mark(place, false));
-  // a tap on the thumb's own place changes no value, so it sends no input event
-  slider(field).addEventListener("click", (event) => {
+  // a tap on the thumb's own place changes no value: neither an input event nor a click follows
+  slider(field).addEventListener("pointerup", (event) => {
     if (event.target.dataset.scored === "yes") return;
     showScore(field, Number(event.target.value));
     storage.changed();
   });
 }
 for (const [id, act] of [["skip", () => setState("skipped")], ["exclude", () => setState("excluded")], ["undo", undo],
-  ["draft", showDraft], ["help", () => keys.showModal()], ["zoom", () => viewer.toggleZoom()],
+  ["draft", showDraft], ["help", () => keys.showModal()], ["zoom", () => viewer.toggleZoom()], ["similar-button", () => similar.toggle()],
   ["full", () => viewer.toggleFullScreen()]]) {
   document.getElementById(id)?.addEventListener("click", act);
 }
@@ -266,4 +271,4 @@ storage.start();
 const unscored = fieldsets.findIndex((field) => slider(field).dataset.scored !== "yes");
 mark(Math.max(0, unscored), false);
 if (document.getElementById("draft").dataset.seen) showDraft();
-showSimilar(address("/similar"), advisor);
+similar.load(address("/similar"), advisor);

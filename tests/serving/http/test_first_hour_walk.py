@@ -8,6 +8,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -15,15 +16,16 @@ import numpy as np
 import pytest
 from playwright.sync_api import Page, expect, sync_playwright
 
+from mondrian_core.files import file_sha256
 from mondrian_core.mini.renderer import Scene, render_scene, sample_scene
 from mondrian_core.mini.scene_critic import ANSEL, write_scene_critique
 from mondrian_core.ports import find_free_port
 from mondrian_core.rubric import DIMENSIONS
-from mondrian_core.store import DimensionalProfile, Store
 from tests.serving.http.test_browser import chromium_of
 from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.browser, pytest.mark.mini, pytest.mark.slow, pytest.mark.timeout(900)]
+ADVISOR = "imogen-cunningham"
 # The recipe that ten critiques choose, with the fewest steps that still train, judge and register.
 FEWEST_STEPS = """
 name = "small-set"
@@ -70,7 +72,7 @@ def address(tmp_path: Path, root: Path) -> Iterator[str]:
         )
     base = f"http://127.0.0.1:{port}"
     try:
-        wait_until(lambda: process.poll() is not None or _answers(base), 180)
+        wait_until(lambda: process.poll() is not None or _answers(base), "the service")
         assert process.poll() is None, (tmp_path / "service.log").read_text()
         yield base
     finally:
@@ -109,28 +111,31 @@ def test_empty_folder_to_a_critique_by_the_own_adapter(address: str, page: Page,
     page.get_by_role("button", name="Continue").click()
     assert current(page).startswith("Photographs")
 
-    workspace = tmp_path / "empty" / "workspace"
-    scenes = put_photographs(workspace / "source" / "advisor" / "photographer" / "imogen-cunningham")
+    scenes = render_photographs(tmp_path / "my prints")
+    named = page.locator("li[aria-current=step] code").inner_text()
+    run_command(named.replace("FOLDER", shlex.quote(str(tmp_path / "my prints"))), tmp_path / "empty")
     page.get_by_role("link", name="Look again").click()
     assert current(page).startswith("10 critiques")
-    assert httpx.post(f"{address}/start/training", data={"advisor": "imogen-cunningham"}).status_code == 422
+    assert httpx.post(f"{address}/start/training", data={"advisor": ADVISOR}).status_code == 422
 
-    write_critiques(workspace, scenes)
-    page.reload()
+    page.get_by_role("link", name="Write the first one").click()
+    for number in range(len(scenes)):
+        write_critique(page, scenes)
+        wait_until(partial(has_critiques, address, number + 1), "the critique")
+    page.goto(f"{address}/start")
     assert "the recipe 'small-set'" in page.locator("li[aria-current=step]").inner_text()
     page.get_by_role("button", name="Train").click()
     expect(page.get_by_role("progressbar", name="Training")).to_be_visible()
     page.screenshot(path=tmp_path / "training.png", full_page=True)
     expect(page.locator("li[aria-current=step] h2")).to_contain_text("Report", timeout=400_000)
+    page.screenshot(path=tmp_path / "report.png", full_page=True)
     report = page.locator("li[aria-current=step]").inner_text()
     assert "v0001" in report and "chance alone" in report
 
-    page.screenshot(path=tmp_path / "report.png", full_page=True)
-    promote_as_named(page, tmp_path / "empty")
+    promote_on_the_page(page)
     page.goto(f"{address}/start")
     assert current(page).startswith("Critiques by the adapter")
-    with (tmp_path / "visitor.jpg").open("wb") as file:
-        render_scene(sample_scene(np.random.default_rng(99))).save(file, "JPEG")
+    render_scene(sample_scene(np.random.default_rng(99))).save(tmp_path / "visitor.jpg")
     page.get_by_role("link", name="Critique a photograph").click()
     page.locator("#files").set_input_files(tmp_path / "visitor.jpg")
     card = page.locator("article.card").first
@@ -138,41 +143,54 @@ def test_empty_folder_to_a_critique_by_the_own_adapter(address: str, page: Page,
     expect(card.locator(".more")).to_contain_text("adapter v0001")
 
 
-def put_photographs(folder: Path) -> list[tuple[str, Scene]]:
-    """Ten rendered photographs: (path below the workspace, scene)."""
-    rng, found = np.random.default_rng(7), []
-    folder.mkdir(parents=True)
+def render_photographs(folder: Path) -> dict[str, Scene]:
+    """Ten rendered photographs in a folder; scenes by SHA-256."""
+    rng, found = np.random.default_rng(7), {}
+    folder.mkdir()
     for number in range(10):
-        scene = sample_scene(rng)
-        render_scene(scene).save(folder / f"{number}.jpg", quality=92)
-        found.append((f"source/advisor/photographer/{folder.name}/{number}.jpg", scene))
+        scene, file = sample_scene(rng), folder / f"{number}.jpg"
+        render_scene(scene).save(file, quality=92)
+        found[file_sha256(file)] = scene
     return found
 
 
-def write_critiques(workspace: Path, scenes: list[tuple[str, Scene]]) -> None:
-    rng = np.random.default_rng(8)
-    with Store(workspace / "mondrian.db") as store:
-        for path, scene in scenes:
-            critique = write_scene_critique(scene, ANSEL, rng)
-            store.save_profile(
-                DimensionalProfile(
-                    id=path,
-                    advisor="imogen-cunningham",
-                    image_path=path,
-                    scores=critique.scores,
-                    comments={name: critique.assessments[name].comment for name in DIMENSIONS},
-                    overall_grade=critique.overall_grade,
-                )
-            )
-
-
-def promote_as_named(page: Page, place: Path) -> None:
-    """Run the command that the page names, as it is written, in the folder where the way began."""
-    page.get_by_text("Promote v0001 all the same").click()
-    command = page.locator("li[aria-current=step] details code").inner_text()
+def run_command(command: str, place: Path) -> None:
+    """Run a command exactly as a page names it, in the folder where the way began."""
     program, *words = shlex.split(command)
-    assert program == "mondrian" and words[-2] == "--reason"
+    assert program == "mondrian"
     done = subprocess.run(
         [sys.executable, "-m", "mondrian_core.cli", *words], cwd=place, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
+
+
+def write_critique(page: Page, scenes: dict[str, Scene]) -> None:
+    """Type scores and comments for the photograph that the page shows, and save."""
+    page.wait_for_load_state("load")  # the keys work from then on
+    sha256 = page.locator("#desk").get_attribute("data-photograph") or ""
+    critique = write_scene_critique(scenes[sha256], ANSEL, np.random.default_rng(8))
+    for name in DIMENSIONS:
+        page.keyboard.press(str(min(round(critique.scores[name]), 9)))
+        expect(page.locator(f"#score-{name}")).to_have_attribute("data-scored", "yes")
+    for name in DIMENSIONS:
+        page.locator(f"#comment-{name}").fill(critique.assessments[name].comment)
+    page.get_by_role("button", name="Save and next").click()
+    page.locator(f"#desk[data-photograph='{sha256}']").wait_for(state="detached")
+
+
+def has_critiques(address: str, count: int) -> bool:
+    way = httpx.get(f"{address}/start", params={"advisor": ADVISOR}).json()
+    return bool(way["counts"]["critiques"] == count)
+
+
+def promote_on_the_page(page: Page) -> None:
+    """Read the warning and what was measured, give a reason, promote."""
+    page.get_by_text("Promote v0001 all the same").click()
+    details = page.locator("li[aria-current=step] details[open]")
+    expect(details).to_contain_text("It may be worse")
+    expect(details.locator("code")).to_contain_text(f"mondrian adapters promote --advisor {ADVISOR} --version v0001")
+    page.get_by_role("link", name="Review and promote v0001").click()
+    page.get_by_label("Reason").fill("To see how it answers.")
+    page.get_by_label("Type v0001 to confirm").fill("v0001")
+    page.get_by_role("button", name="Promote v0001").click()
+    page.wait_for_url(re.compile(r"/registry/[^/]+(/v0001)?(\?.*)?$"), timeout=120_000)
