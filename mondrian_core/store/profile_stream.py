@@ -8,7 +8,6 @@ from typing import Any
 from mondrian_core.store.database import Database
 from mondrian_core.store.records import PROFILE_COLUMNS, DimensionalProfile, profile_from_row
 
-
 BATCH_ROWS = 100  # with eight long comments each, some megabytes
 
 
