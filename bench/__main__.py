@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from bench import adapter_overhead, analyze_command, critique_speed, gate_error_rates, training_speed
+from bench import adapter_cache, adapter_overhead, analyze_command, critique_speed, gate_error_rates, training_speed
 
 BENCHES: dict[str, Callable[[int, str], dict[str, Any]]] = {
     "critique": critique_speed.measure_critique_speed,
@@ -18,6 +18,10 @@ BENCHES: dict[str, Callable[[int, str], dict[str, Any]]] = {
     "training": lambda pairs, base_model: {
         "bench": "training",
         **training_speed.measure_training_speed(base_model, pairs, rows=8, epochs=2),
+    },
+    "advisors": lambda pairs, _: {
+        "bench": "advisors",
+        **adapter_cache.measure_adapter_cache(6, max(1, pairs // 2), rank=8),
     },
     "adapters": lambda pairs, _: {"bench": "adapters", **adapter_overhead.measure_adapter_overhead(pairs, rank=8)},
 }

@@ -95,7 +95,7 @@ class _Ours:
 
         self.base = load_base("mini")
         self.folder, self.switch = folder, lora_layers.get_adapter_switch(self.base)
-        self.messages, self.image = _sample_question()
+        self.messages, self.image = sample_question()
 
     def plain(self) -> None:
         self.switch.use(None)
@@ -131,7 +131,7 @@ class _Rival:
 
         path = str(mini_weights_path())
         self._base, self._adapted = load(path), load(path, adapter_path=str(folder))
-        messages, self._image = _sample_question()
+        messages, self._image = sample_question()
         text = messages[1]["content"][0]["text"]
         self._prompt = apply_chat_template(self._base[1], self._base[0].config, text, num_images=1)
 
@@ -150,7 +150,8 @@ class _Rival:
             pass
 
 
-def _sample_question() -> tuple[list[dict[str, Any]], Any]:
+def sample_question() -> tuple[list[dict[str, Any]], Any]:
+    """(messages, photograph) of one question to mini, the same at every call."""
     import numpy as np
 
     from mondrian_core.mini import renderer

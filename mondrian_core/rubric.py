@@ -72,6 +72,12 @@ class Critique:
         return {name: self.assessments[name].score for name in DIMENSIONS}
 
     @property
+    def recommendations(self) -> dict[str, str]:
+        """What to do next time, by dimension, for those that have a recommendation."""
+        given = {name: self.assessments[name].recommendation for name in DIMENSIONS}
+        return {name: text for name, text in given.items() if text}
+
+    @property
     def mean(self) -> float:
         """Mean of all scores, 0-10."""
         return mean_score(self.scores)

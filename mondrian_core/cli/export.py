@@ -19,7 +19,7 @@ from mondrian_core.critique_files.exporting import (
     exported_bytes,
     exported_records,
 )
-from mondrian_core.critique_files.formats import CSV, WRITTEN_FORMATS, critique_format
+from mondrian_core.critique_files.formats import CSV, WRITTEN_FORMATS, written_format
 from mondrian_core.critique_files.label_studio import labeling_config
 from mondrian_core.errors import BadInput
 from mondrian_core.files import write_atomic
@@ -36,7 +36,11 @@ class CritiqueExportOptions(OptionalAdvisorOptions):
 
     format: Annotated[str, Parameter(help=f"one of {', '.join(WRITTEN_FORMATS)} (default: csv)")] = CSV
     out: Annotated[
-        Path | None, Parameter(help="the file, or - for standard output (default: critiques.SUFFIX here)")
+        Path | None,
+        Parameter(
+            allow_leading_hyphen=True,
+            help="the file, or - for standard output (default: a new file critiques.SUFFIX here)",
+        ),
     ] = None
     labeling_config: Annotated[
         Path | None, Parameter(help="also write the labeling configuration for Label Studio to this file (XML)")
@@ -48,13 +52,11 @@ def export_command(*, options: CritiqueExportOptions = CritiqueExportOptions()) 
     settings = settings_from_options(options)
     settings.require_workspace()
     advisor = None if options.advisor is None else validate_advisor_id(options.advisor)
-    kind = critique_format(options.format)
-    if kind.write is None:
-        raise BadInput(f"The format {kind.name} is only read.", f"Use one of {', '.join(WRITTEN_FORMATS)}.")
+    kind = written_format(options.format)
     if options.out == STANDARD_OUTPUT and options.json:
         raise BadInput("--json and the critiques can't both go to standard output.", "Give --out a file.")
     counts = ExportCounts()
-    out = options.out or Path(f"critiques{kind.suffixes[0]}")
+    out = options.out or _new_file(Path(f"critiques{kind.suffixes[0]}"))
     with Store(settings.database, read_only=True) as store:
         if advisor is not None:
             store.advisor(advisor)
@@ -73,6 +75,13 @@ def export_command(*, options: CritiqueExportOptions = CritiqueExportOptions()) 
         value = {"file": str(out), "format": kind.name, "advisor": advisor, **vars(counts)}
         print_result(options.json, value, lambda console: _draw(console, counts, out, options.labeling_config))
     return 0 if counts.critiques else 1
+
+
+def _new_file(path: Path) -> Path:
+    """The path; somebody may have edited an earlier export, so it is replaced only when it is named."""
+    if path.exists():
+        raise BadInput(f"There is already a file {path}.", f"Replace it with --out {path}, or name another.")
+    return path
 
 
 def _draw(console: Console, counts: ExportCounts, out: Path, config: Path | None) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -56,9 +55,9 @@ def import_command(*paths: Path, options: ImportCommandOptions = ImportCommandOp
         raise BadInput("Nothing to import was named.", import_photographs_step(options.advisor or "ADVISOR"))
     kinds = {_is_of_photographs(path) for path in paths}
     if kinds == {False} and not options.rescan:
-        critiques = importlib.import_module("mondrian_core.cli.import_critiques")
-        status: int = critiques.import_critiques_command(paths, options)
-        return status
+        from mondrian_core.cli.import_critiques import import_critiques_command
+
+        return import_critiques_command(paths, options)
     if False in kinds:
         files = ", ".join(str(path) for path in paths if not _is_of_photographs(path))[:200]
         raise BadInput(f"Photographs and other files can't be imported at once ({files}).", "Import them separately.")

@@ -100,7 +100,7 @@ def _draw_rows(console: Console, done: CritiqueImport, outcomes: Sequence[RowOut
     for heading in ("row", "outcome", "photograph", "reason"):
         table.add_column(heading, overflow="fold", no_wrap=heading == "outcome")
     for row in shown[:MAX_ROWS_SHOWN]:
-        place = f"{row.file}, {row.place}" if several else row.place
+        place = row.title if several or not row.place else row.place
         style = _STYLES.get(row.outcome)
         outcome = f"[{style}]{row.outcome.value}[/]" if style else row.outcome.value
         table.add_row(escape(place), outcome, escape(row.photograph), escape(row.reason))

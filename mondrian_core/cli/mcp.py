@@ -18,7 +18,7 @@ class McpOptions(CommandOptions):
 
     folder: Annotated[
         tuple[Path, ...],
-        Parameter(help="folder whose photographs programs may name, beside the workspace's own; may be repeated"),
+        Parameter(help="folder whose photographs programs may name too; may be repeated"),
     ] = ()
     service: Annotated[
         str | None,

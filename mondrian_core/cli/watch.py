@@ -12,12 +12,13 @@ from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
+from rich.console import Console
 from rich.markup import escape
 
 from mondrian_core.cli.options import CommandOptions, XmpOptions, settings_from_options, sidecar_options
-from mondrian_core.cli.terminal_output import make_console, show_progress
+from mondrian_core.cli.terminal_output import make_console
 from mondrian_core.errors import BadInput
-from mondrian_core.events import EventListener, StageNotice
+from mondrian_core.events import EventListener, StageEvent, StageNotice, StageStarted, ignore_events
 
 if TYPE_CHECKING:
     from mondrian_core.serving.batch_analyze import AnalysisResult, BatchRequest
@@ -54,12 +55,18 @@ def watch_command(
     if not folder.is_dir():
         raise BadInput(f"{folder} is not a folder.", "Name the folder where new photographs appear.")
     settings = settings_from_options(options)
-    settings.require_workspace()
+    root, watched = settings.require_workspace(), folder.resolve()
+    if watched.is_relative_to(root) and not watched.is_relative_to(root / "source"):
+        raise BadInput(
+            f"{folder} belongs to the workspace, where Mondrian itself writes pictures.",
+            f"Watch a folder outside, or {root / 'source'}.",
+        )
     summary = WatchSummary()
-    scanner = FolderScanner(folder=folder.resolve())
+    scanner = FolderScanner(folder=watched, excluded=root)
     present = 0 if options.existing else scanner.skip_present()
     try:
-        with stopped_by_signals(), show_progress(options.json) as listen, Store(settings.database) as store:
+        listen = ignore_events if options.json else print_notices
+        with stopped_by_signals(), Store(settings.database) as store:
             request = BatchRequest(
                 paths=(folder,),
                 advisor=store.advisor(options.advisor or sole_advisor(store)).advisor,
@@ -107,6 +114,13 @@ def _analyzer(
     )
     client.check()
     yield lambda path: client.analyze(path, request)
+
+
+def print_notices(event: StageEvent) -> None:
+    """A listener for a command without an end: lines on standard error, because a progress bar would never be full."""
+    if isinstance(event, StageStarted | StageNotice):
+        text = event.detail if isinstance(event, StageStarted) else event.message
+        Console(stderr=True, highlight=False, soft_wrap=True).print(escape(f"{event.stage}: {text}"))
 
 
 @contextmanager

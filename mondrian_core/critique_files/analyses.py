@@ -43,7 +43,7 @@ def analysis_origins(store: Store) -> dict[str, AnalysisOrigin]:
 
 def read_analysis(path: Path, origins: Mapping[str, AnalysisOrigin]) -> Iterator[FileRow]:
     """The one critique of an analysis file, with everything that it says besides its dimensions in its details."""
-    place = "the analysis"
+    place = ""  # the file is the critique
     if path.stat().st_size > MAX_ANALYSIS_FILE_BYTES:
         yield FileRow(place, None, f"it is larger than {MAX_ANALYSIS_FILE_BYTES:,} bytes")
         return

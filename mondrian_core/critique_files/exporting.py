@@ -72,13 +72,8 @@ def exported_records(
 
 
 def exported_bytes(kind: CritiqueFormat, records: Iterator[CritiqueRecord]) -> Iterator[bytes]:
-    """The file's content in pieces.
-
-    Raises:
-        BadInput: the format is only read.
-    """
-    if kind.write is None:
-        raise BadInput(f"Critiques can't be exported as {kind.name}.", "Use csv, json or jsonl.")
+    """The file's content in pieces; `kind` is a `written_format`."""
+    assert kind.write is not None, kind.name
     mark = kind.encoding.removesuffix("-sig") != kind.encoding
     for text in kind.write(records):
         yield text.encode("utf-8-sig" if mark else "utf-8")
@@ -89,7 +84,7 @@ def export_critiques(kind: CritiqueFormat, records: Iterator[CritiqueRecord], pa
     """Write a file, whole or not at all; an existing file is replaced.
 
     Raises:
-        BadInput: the format is only read, or the place can't be written.
+        BadInput: the place can't be written.
         DiskFull: when no space is left.
     """
     if path.is_dir():

@@ -128,6 +128,18 @@ def critique_format(name: str) -> CritiqueFormat:
     return CRITIQUE_FORMATS[name]
 
 
+def written_format(name: str) -> CritiqueFormat:
+    """The format of that name, to export.
+
+    Raises:
+        BadInput: there is none, or it is only read.
+    """
+    kind = critique_format(name)
+    if kind.write is None:
+        raise BadInput(f"The format {name} is only read.", f"Use one of {', '.join(WRITTEN_FORMATS)}.")
+    return kind
+
+
 def file_rows(
     file: CritiqueFile, given_format: str | None, origins: Mapping[str, AnalysisOrigin], notices: list[str]
 ) -> Iterator[FileRow]:

@@ -21,6 +21,7 @@ from mondrian_core.critique_files.records import (
     RowProblem,
     record_from_profile,
 )
+from mondrian_core.photograph_paths import path_parts
 from mondrian_core.store import DimensionalProfile, utc_timestamp
 
 
@@ -57,6 +58,11 @@ class PlannedRow:
     photograph: str = ""
     advisor: str = ""
     reason: str = ""
+
+    @property
+    def title(self) -> str:
+        """The file and the place in it."""
+        return f"{self.file}, {self.place}" if self.place else self.file
 
     def as_dict(self) -> dict[str, str]:
         """Plain values for JSON."""
@@ -122,10 +128,10 @@ class ImportPlanner:
         record = row.record
         if record is None:
             outcome = RowOutcome.SKIPPED if row.skipped else RowOutcome.REFUSED
-            return PlannedRow(file, row.place, outcome, reason=row.problem), None
+            return PlannedRow(file, row.place, outcome, row.photograph, reason=row.problem), None
         try:
             advisor = self._advisor(record)
-            photograph = self._lookup.find(record.photograph, record.sha256)
+            photograph = self._photograph(record, advisor)
             counterpart = self._counterpart(record, advisor, photograph)
         except RowProblem as problem:
             named = record.photograph or record.sha256[:16]
@@ -138,7 +144,7 @@ class ImportPlanner:
             return planned, None
         profile = self._profile(record, advisor, photograph, counterpart)
         known = _known(profile, photograph)
-        known.source = f"{file}, {row.place}"
+        known.source = planned.title
         self._remember(known)
         return planned, profile
 
@@ -154,6 +160,18 @@ class ImportPlanner:
         if advisor not in known:
             raise RowProblem(f"there is no advisor '{advisor[:64]}'; add it with `mondrian advisors add`")
         return advisor
+
+    def _photograph(self, record: CritiqueRecord, advisor: str) -> str:
+        """The photograph that the row names; for an exported critique whose photograph is gone, what is stored."""
+        try:
+            return self._lookup.find(record.photograph, record.sha256)
+        except RowProblem:
+            stored = self._by_id.get(record.id)
+            if stored is None or stored.advisor != advisor or not record.photograph:
+                raise
+            if path_parts(stored.photograph)[-1:] != path_parts(record.photograph)[-1:]:
+                raise
+            return stored.photograph
 
     def _counterpart(self, record: CritiqueRecord, advisor: str, photograph: str) -> KnownCritique | None:
         """The stored critique that the row belongs to."""
@@ -185,8 +203,8 @@ class ImportPlanner:
             return RowOutcome.SAME, ""
         objection = "" if self._rules.replace else _objection(record, counterpart)
         if objection:
-            return RowOutcome.CONFLICT, f"{objection}; --replace takes the file's"
-        return RowOutcome.CHANGED, f"replaces the critique of {_day(counterpart.created_at) or 'unknown age'}"
+            return RowOutcome.CONFLICT, f"{objection}; to take the file's, allow it to replace newer ones (--replace)"
+        return RowOutcome.CHANGED, f"replaces the critique of {_day(counterpart.created_at) or 'an unknown date'}"
 
     def _profile(
         self, record: CritiqueRecord, advisor: str, photograph: str, counterpart: KnownCritique | None

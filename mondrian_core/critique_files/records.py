@@ -73,17 +73,19 @@ class CritiqueRecord:
         return content_digest(self.scores, self.comments, self.recommendations, self.overall_grade, self.details)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class FileRow:
     """One row of a file: its place for people ("row 7"), and the critique, or why there is none.
 
-    `skipped` is true for a row that holds no critique yet, such as a task that nobody has annotated.
+    `skipped` is true for a row that holds no critique yet, such as a task that nobody has annotated; `photograph` is
+    what a row without a critique names.
     """
 
     place: str
     record: CritiqueRecord | None
     problem: str = ""
     skipped: bool = False
+    photograph: str = ""
 
 
 def content_digest(
@@ -111,7 +113,8 @@ def row_from_values(place: str, values: Mapping[str, Any], notice: str = "") -> 
     try:
         return FileRow(place, record_from_values(values, notice))
     except RowProblem as problem:
-        return FileRow(place, None, str(problem))
+        named = values.get("photograph")
+        return FileRow(place, None, str(problem), photograph=named[:200] if isinstance(named, str) else "")
 
 
 def record_from_values(values: Mapping[str, Any], notice: str = "") -> CritiqueRecord:

@@ -24,11 +24,11 @@ class FoundFile:
     """A file that may be a photograph.
 
     Attributes:
-        path: on disk.
+        path: on disk; None for an upload.
         shown: as the user knows it: below the named folder and beginning with its name, with "/".
     """
 
-    path: Path
+    path: Path | None
     shown: str
 
     @property
@@ -46,13 +46,21 @@ class SkippedLink:
 
 
 @dataclass(frozen=True)
+class UnreadablePlace:
+    """A folder or something else that can't be read as photographs, and why."""
+
+    shown: str
+    detail: str
+
+
+@dataclass(frozen=True)
 class OtherFile:
     """A file that is not a photograph by its name and its first bytes."""
 
     suffix: str
 
 
-Found = FoundFile | SkippedLink | OtherFile
+Found = FoundFile | SkippedLink | UnreadablePlace | OtherFile
 
 
 def walk_photographs(named: Sequence[Path], excluded: Sequence[Path] = ()) -> Iterator[Found]:
@@ -87,7 +95,7 @@ class _Walk:
                 self._seen.add((status.st_dev, status.st_ino))
                 entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
             except OSError as error:
-                yield SkippedLink(shown, f"the folder can't be read ({error.strerror})")
+                yield UnreadablePlace(shown, f"the folder can't be read ({error.strerror})")
                 continue
             subfolders = []
             for entry in entries:
@@ -119,9 +127,13 @@ class _Walk:
         return SkippedLink(shown, "a link to a folder of this import, which is imported under its own name")
 
     def _file(self, entry: os.DirEntry[str], shown: str) -> Iterator[Found]:
-        status = entry.stat()
+        try:
+            status = entry.stat()
+        except OSError as error:
+            yield UnreadablePlace(shown, f"it can't be read ({error.strerror})")
+            return
         if not stat.S_ISREG(status.st_mode):
-            yield SkippedLink(shown, "not a file but a device, a pipe or a socket")
+            yield UnreadablePlace(shown, "not a file but a device, a pipe or a socket")
             return
         if (status.st_dev, status.st_ino) in self._seen:
             return  # a link to a file that was seen, or a second name of it

@@ -38,6 +38,7 @@ from mondrian_core.importing.preparation import (
     start_preparation_process,
 )
 from mondrian_core.near_duplicates import PhotographFingerprint, near_duplicate_pairs, photograph_fingerprint
+from mondrian_core.settings import validate_advisor_id
 from mondrian_core.store import Store
 from mondrian_core.store.photographs import Photograph, Photographs
 from mondrian_core.thumbnails import cached_thumbnail
@@ -47,6 +48,7 @@ MAX_WORKERS = 4
 FEW_FILES = 12  # imported in this process: starting others takes longer
 ROWS_PER_COMMIT, SECONDS_PER_COMMIT = 50, 2.0
 QUEUED_PER_WORKER = 3
+MAX_UPLOADED_FOLDERS = 12  # the innermost folders of an upload's name, and the name
 Prepared = PreparedPhotograph | RefusedPhotograph
 _CRASHED = RefusedPhotograph(str(PhotographRejection.UNREADABLE), "the decoder crashed on it")
 
@@ -84,14 +86,14 @@ class _Pending:
 
 
 class PhotographImport:
-    """One import: of folders and files with `run`, or of uploads with `add`, then `finish`.
+    """One import: of folders and files with `run`, or of uploads with `add_upload`.
 
     Raises:
-        UnknownAdvisor: there is no such advisor.
+        UnknownAdvisor, BadInput: there is no such advisor, or its ID is not a valid one.
     """
 
     def __init__(self, store: Store, settings: ImportSettings) -> None:
-        store.advisor(settings.advisor)
+        store.advisor(validate_advisor_id(settings.advisor))  # it becomes the name of a folder
         self._store, self._photographs, self._settings = store, Photographs(store), settings
         self.report = ImportReport(dry_run=settings.dry_run, referenced=settings.reference)
         self._folder = import_folder(settings.root, settings.advisor, settings.portfolio)
@@ -134,24 +136,21 @@ class PhotographImport:
             with suppress(OSError):
                 parts.rmdir()  # unless another import uses it
         listen(StageNotice(STAGE, "looking for near-duplicates"))
-        self.finish()
+        self.report.near_duplicates += self._near_duplicates()
         listen(StageFinished(STAGE, {str(name): count for name, count in self.report.counts.items()}))
         return self.report
 
-    def add(self, shown: str, data: bytes) -> ImportedFile:
+    def add_upload(self, shown: str, data: bytes) -> ImportedFile:
         """Import the bytes of an upload; `shown` is its name, perhaps with folders.
 
         Raises:
             DiskFull: no space is left.
         """
-        file = FoundFile(Path(shown), shown)
-        return self._accept(file, prepare_photograph(self._task(data), self._complete))
-
-    def finish(self) -> ImportReport:
-        """Commit, and look for near-duplicates of the new photographs."""
+        parts = [part for part in shown.replace("\\", "/").split("/") if part.strip(". ")]
+        file = FoundFile(None, "/".join(parts[-MAX_UPLOADED_FOLDERS:]) or "photograph")
+        result = self._accept(file, prepare_photograph(self._task(data), self._complete))
         self._commit()
-        self.report.near_duplicates += self._near_duplicates()
-        return self.report
+        return result
 
     def _walk(self, named: Sequence[Path]) -> list[FoundFile]:
         """The files that may be photographs; others are counted or reported."""
@@ -164,13 +163,18 @@ class PhotographImport:
                 self.report.other_files[found.suffix or "no suffix"] += 1
             elif isinstance(found, SkippedLink):
                 self.report.add(ImportedFile(file=found.shown, outcome=ImportOutcome.LINK, detail=found.detail))
+            else:
+                reason = str(PhotographRejection.UNREADABLE)
+                self.report.add(
+                    ImportedFile(file=found.shown, outcome=ImportOutcome.REJECTED, reason=reason, detail=found.detail)
+                )
         return files
 
     def _each_prepared(self, files: Sequence[FoundFile]) -> Iterator[tuple[FoundFile, Prepared]]:
         workers = self._settings.workers or min(MAX_WORKERS, os.cpu_count() or 1)
         if len(files) <= FEW_FILES or workers == 1:
             for file in files:
-                yield file, prepare_photograph(self._task(file.path), self._complete)
+                yield file, prepare_photograph(self._task(_path_of(file)), self._complete)
         else:
             yield from self._prepared_in_processes(files, workers)
 
@@ -183,10 +187,10 @@ class PhotographImport:
                 if len(waiting) >= workers * QUEUED_PER_WORKER:
                     yield self._result(*waiting.popleft())
                 try:
-                    future = pool.submit(prepare_in_process, self._task(file.path))
+                    future = pool.submit(prepare_in_process, self._task(_path_of(file)))
                 except BrokenProcessPool:
                     pool = self._pool(workers)
-                    future = pool.submit(prepare_in_process, self._task(file.path))
+                    future = pool.submit(prepare_in_process, self._task(_path_of(file)))
                 waiting.append((file, future))
             while waiting:
                 yield self._result(*waiting.popleft())
@@ -199,7 +203,7 @@ class PhotographImport:
         except BrokenProcessPool:  # a process died: each file that it may have been gets one of its own
             with self._pool(1) as alone:
                 try:
-                    return file, alone.submit(prepare_in_process, self._task(file.path)).result()
+                    return file, alone.submit(prepare_in_process, self._task(_path_of(file))).result()
                 except BrokenProcessPool:
                     return file, _CRASHED
 
@@ -288,7 +292,7 @@ class PhotographImport:
 
     def _stored(self, file: FoundFile, prepared: PreparedPhotograph) -> str:
         """The path below the workspace under which the photograph is now stored."""
-        inside = self._path_inside(file.path)
+        inside = None if file.path is None else self._path_inside(file.path)
         if inside is not None:
             return inside
         name = safe_file_name(Path(file.shown).name, prepared.suffixes)
@@ -307,7 +311,7 @@ class PhotographImport:
         """Store the photograph under a name that no file has; False when another process was faster."""
         try:
             if prepared.part is None:
-                target.symlink_to(Path(os.path.abspath(file.path)))  # noqa: PTH100  links of the user are kept
+                target.symlink_to(os.path.abspath(_path_of(file)))  # noqa: PTH100  links of the user are kept
                 return True
             try:
                 os.link(prepared.part, target)
@@ -363,3 +367,9 @@ class PhotographImport:
         if thumbnail is not None:
             with suppress(BadInput):
                 yield photograph_fingerprint(row.sha256, open_photograph(thumbnail).image)
+
+
+def _path_of(file: FoundFile) -> Path:
+    """The path of a file that is not an upload."""
+    assert file.path is not None
+    return file.path

@@ -144,8 +144,7 @@ def _prepared(task: PreparationTask, known: frozenset[str]) -> PreparedPhotograp
     if not task.reference:
         cleaned = without_place(data)
         data, removed = cleaned.data, cleaned.removed
-    sha256 = hashlib.sha256(data).hexdigest()
-    if sha256 in known:
+    if known and (sha256 := hashlib.sha256(data).hexdigest()) in known:
         return PreparedPhotograph(sha256=sha256)
     opened = open_photograph(data, task.max_pixels, decoded_side=IMPORTED_SIDES[-1])
     tags = read_camera_tags(data)
@@ -155,7 +154,7 @@ def _prepared(task: PreparationTask, known: frozenset[str]) -> PreparedPhotograp
             store_thumbnail(task.root, opened, side)
     part = None if task.parts is None or task.reference else _written(task.parts, task.owner, data)
     return PreparedPhotograph(
-        sha256=sha256,
+        sha256=opened.sha256,
         part=part,
         suffixes=_SUFFIXES.get(opened.format, (".jpg",)),
         width=opened.width,
@@ -163,7 +162,7 @@ def _prepared(task: PreparationTask, known: frozenset[str]) -> PreparedPhotograp
         taken_at=time_taken(tags),
         camera=camera_facts(tags),
         place_removed=removed,
-        fingerprint=photograph_fingerprint(sha256, small),
+        fingerprint=photograph_fingerprint(opened.sha256, small),
     )
 
 

@@ -42,7 +42,7 @@ class PhotographAccess:
         if existing is not None:
             return existing
         if inside:
-            raise BadInput(f"There is no photograph {text[:200]!r}.", "Check the path.")
+            raise BadInput(f"No photograph is at {text[:200]!r}.", "Check the path.")
         shown = ", ".join(str(folder) for folder in self.folders[:MAX_LISTED])
         raise BadInput(
             f"{text[:200]!r} is not in a folder that this server may read ({shown}).",

@@ -8,6 +8,7 @@ comes back (docs/decisions/0125-watched-folders-and-contact-sheets.md).
 from __future__ import annotations
 
 import os
+import stat
 import threading
 import time
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
@@ -21,7 +22,7 @@ import watchfiles
 from mondrian_core.errors import BadInput, DatabaseBusy
 from mondrian_core.events import EventListener, StageNotice, ignore_events
 from mondrian_core.files import file_sha256
-from mondrian_core.images import PHOTOGRAPH_SUFFIXES
+from mondrian_core.images import MAX_BYTES, PHOTOGRAPH_SUFFIXES
 from mondrian_core.next_steps import add_advisor_step
 from mondrian_core.serving.batch_analyze import (
     AnalysisResult,
@@ -51,15 +52,17 @@ class FolderScanner:
 
     Attributes:
         folder: it may be missing for a while.
+        excluded: a folder that is left out: the workspace, where the program itself writes pictures.
         settle_seconds: how long a file must stay unchanged.
         clock: monotonic seconds.
     """
 
     folder: Path
+    excluded: Path | None = None
     settle_seconds: float = SETTLE_SECONDS
     clock: Callable[[], float] = time.monotonic
-    _handled: dict[Path, FileState] = field(default_factory=dict)
-    _waiting: dict[Path, tuple[FileState, float]] = field(default_factory=dict)
+    _handled: dict[str, FileState] = field(default_factory=dict)
+    _waiting: dict[str, tuple[FileState, float]] = field(default_factory=dict)
 
     @property
     def has_waiting(self) -> bool:
@@ -73,8 +76,8 @@ class FolderScanner:
 
     def handle(self, path: Path, state: FileState) -> None:
         """Don't return this photograph again unless it changes."""
-        self._handled[path] = state
-        self._waiting.pop(path, None)
+        self._handled[str(path)] = state
+        self._waiting.pop(str(path), None)
 
     def complete(self) -> list[tuple[Path, FileState]]:
         """New and changed photographs that stayed as they are for `settle_seconds`, the oldest first.
@@ -88,22 +91,24 @@ class FolderScanner:
             before, since = earlier.get(path, (state, now))
             self._waiting[path] = (state, since if before == state else now)
         settled = [path for path, (_, since) in self._waiting.items() if now - since >= self.settle_seconds]
-        return [(path, new[path]) for path in sorted(settled, key=lambda path: (new[path].modified, path))]
+        return [(Path(path), new[path]) for path in sorted(settled, key=lambda path: (new[path].modified, path))]
 
-    def scan(self) -> dict[Path, FileState]:
-        """Photographs by name, without hidden files and folders; links to folders are not followed, so no loops."""
-        found = {}
-        for place, folders, files in os.walk(self.folder, onerror=lambda error: None):
-            folders[:] = [name for name in folders if not name.startswith(".")]
-            for name in files:
-                path = Path(place) / name
-                if name.startswith(".") or path.suffix.lower() not in PHOTOGRAPH_SUFFIXES:
+    def scan(self) -> dict[str, FileState]:
+        """Photographs by path, without hidden files and folders; links to folders are not followed, so no loops."""
+        found: dict[str, FileState] = {}
+        folders, excluded = [str(self.folder)], str(self.excluded)
+        while folders:
+            try:
+                entries = list(os.scandir(folders.pop()))
+            except OSError:
+                continue
+            for entry in entries:
+                if entry.name.startswith(".") or entry.path == excluded:
                     continue
-                try:
-                    status = path.stat()
-                except OSError:
-                    continue
-                found[path] = FileState(status.st_size, status.st_mtime_ns)
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append(entry.path)
+                elif entry.name[entry.name.rfind(".") :].lower() in PHOTOGRAPH_SUFFIXES:
+                    found |= _state_of(entry)
         return found
 
 
@@ -138,7 +143,7 @@ class FolderWatch:
     listen: EventListener = ignore_events
     stop: threading.Event = field(default_factory=threading.Event)
     summary: WatchSummary = field(default_factory=WatchSummary)
-    _present: Collection[Path] = ()  # at the start: that these were critiqued before is only counted
+    _present: Collection[str] = ()  # at the start: that these were critiqued before is only counted
 
     def run(self) -> None:
         """Watch until `stop` is set; one photograph at a time, and no more than paths wait.
@@ -160,7 +165,7 @@ class FolderWatch:
             if self.stop.is_set():
                 return
             try:
-                self._critique(path)
+                self._critique(path, state)
             except DatabaseBusy as error:  # another program holds it; the photograph stays in line
                 self.listen(StageNotice("watch", f"{path.name} waits: {error.problem}"))
                 return
@@ -168,13 +173,11 @@ class FolderWatch:
                 continue
             self.scanner.handle(path, state)
 
-    def _critique(self, path: Path) -> None:
-        modes = self.request.modes
-        sha256 = file_sha256(path)
-        known = [self.store.completed_job(self.request.advisor, sha256, mode) for mode in modes]
-        if all(known):
+    def _critique(self, path: Path, state: FileState) -> None:
+        known = self._earlier_results(path) if state.size <= MAX_BYTES else []
+        if known:
             self.summary.known += 1
-            self._repeat([analysis_result_from_job(path, job) for job in known if job])
+            self._repeat(known)
             return
         failed = False
         for result in self.analyze(path):
@@ -183,13 +186,28 @@ class FolderWatch:
         self.summary.failed += failed
         self.summary.critiqued += not failed
 
+    def _earlier_results(self, path: Path) -> list[AnalysisResult]:
+        """The results of all modes for these bytes, from the jobs table; none when one is missing.
+
+        Raises:
+            FileNotFoundError: the photograph went away.
+        """
+        try:
+            sha256 = file_sha256(path)
+        except FileNotFoundError:
+            raise
+        except OSError:  # `analyze` tells why it can't be read
+            return []
+        known = [self.store.completed_job(self.request.advisor, sha256, mode) for mode in self.request.modes]
+        return [analysis_result_from_job(path, job) for job in known if job] if all(known) else []
+
     def _repeat(self, results: Sequence[AnalysisResult]) -> None:
         """Write the sidecars of a photograph that was critiqued before, perhaps under another name."""
         for result in results:
             written = with_sidecar(result, self.request.sidecars)
             if written.sidecar_error:
                 self.on_result(written)
-            elif result.path not in self._present and result.critique is not None:
+            elif str(result.path) not in self._present and result.critique is not None:
                 grade = result.critique.overall_grade
                 self.listen(StageNotice("watch", f"{printable_path(result.path)} was critiqued before: {grade}"))
 
@@ -239,6 +257,15 @@ def _changes(folder: Path, stop: threading.Event) -> Iterator[object]:
         yield_on_timeout=True,
         ignore_permission_denied=True,
     )
+
+
+def _state_of(entry: os.DirEntry[str]) -> dict[str, FileState]:
+    """The file by its path; empty for what is no file, or has vanished."""
+    try:
+        status = entry.stat()
+    except OSError:
+        return {}
+    return {entry.path: FileState(status.st_size, status.st_mtime_ns)} if stat.S_ISREG(status.st_mode) else {}
 
 
 def _identity(folder: Path) -> tuple[int, int] | None:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
-from types import ModuleType
-from typing import Any
 
 import pytest
 
 from mondrian_core.cli import main
 from mondrian_core.cli.import_command import MAX_FILES_SHOWN
 from mondrian_core.next_steps import runnable_commands
+from mondrian_core.rubric import DIMENSIONS
+from mondrian_core.store import DimensionalProfile, Store
+from mondrian_core.store.photographs import Photographs
 from tests.importing.conftest import folder as folder
 from tests.importing.conftest import workspace as workspace
 from tests.importing.conftest import write_photograph
@@ -99,14 +99,33 @@ def test_bad_input_is_one_paragraph(
     assert not list((workspace / "source").iterdir())
 
 
-def test_files_of_critiques_go_to_their_own_command(
-    capsys: pytest.CaptureFixture[str], workspace: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+def test_files_of_critiques_are_imported_as_critiques(
+    capsys: pytest.CaptureFixture[str], workspace: Path, tmp_path: Path
 ) -> None:
-    asked: list[Any] = []
-    other = ModuleType("mondrian_core.cli.import_critiques")
-    other.import_critiques_command = lambda paths, options: asked.append((paths, options)) or 1  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, other.__name__, other)
-    (tmp_path / "a.csv").write_text("x")
-    assert run(capsys, tmp_path / "a.csv", "--advisor", "ansel", "--dry-run", "--workspace", workspace)[0] == 1
-    ((paths, options),) = asked
-    assert paths == (tmp_path / "a.csv",) and options.advisor == "ansel" and options.dry_run and not options.replace
+    """From `mondrian export` of one workspace into another, by the same command that imports photographs."""
+    photograph = write_photograph(tmp_path / "card" / "a.jpg")
+    common = ("--advisor", "ansel", "--workspace", workspace)
+    assert run(capsys, photograph, *common)[0] == 0
+    (row,) = _photographs(workspace)
+    with Store(workspace / "mondrian.db") as store:
+        comments = dict.fromkeys(DIMENSIONS, "The light models the slope.")
+        scores = dict.fromkeys(DIMENSIONS, 7.0)
+        store.save_profile(
+            DimensionalProfile(
+                id="c1", advisor="ansel", image_path=row, scores=scores, comments=comments, overall_grade="7.0"
+            )
+        )
+    table = tmp_path / "critiques.csv"
+    assert main(["export", *map(str, common), "--format", "csv", "--out", str(table)]) == 0
+    with Store(workspace / "mondrian.db") as store, store.transaction() as connection:
+        connection.execute("DELETE FROM added_profiles")
+    status, out, _ = run(capsys, table, *common, "--dry-run", "--json")
+    assert status == 0 and not json.loads(out)["saved"]
+    assert run(capsys, table, *common)[0] == 0
+    with Store(workspace / "mondrian.db") as store:
+        assert [each.scores for each in store.profiles("ansel")] == [scores]
+
+
+def _photographs(workspace: Path) -> list[str]:
+    with Store(workspace / "mondrian.db") as store:
+        return [each.image_path for each in Photographs(store).find()]

@@ -223,6 +223,17 @@ def test_persons_own_rows_are_superseded_and_never_rewritten(workspace: Workspac
     assert workspace.store.profiles()[0].comments["lighting"] == "On lighting."
 
 
+def test_critiques_whose_photograph_is_gone_come_back_where_they_were(workspace: Workspace) -> None:
+    workspace.store.add_profiles([critique(0, image_path="/Users/studio/gone.jpg"), critique(1)])
+    exported = workspace.export("csv").decode("utf-8-sig")
+    assert workspace.take(workspace.file(exported)).counts["same"] == 2
+    edited = workspace.file(exported.replace("About lighting, 0.", "Better words."))
+    assert workspace.take(edited).counts["changed"] == 1
+    changed = workspace.store.profile("p0")
+    assert changed is not None and changed.image_path == "/Users/studio/gone.jpg"
+    assert workspace.take(workspace.file(exported.replace("gone.jpg", "other.jpg"))).counts["refused"] == 1
+
+
 # --- interruptions ----------------------------------------------------------------------------------------------------
 
 

@@ -392,6 +392,28 @@ def test_analysis_is_read_from_its_folder_only(tmp_path: Path) -> None:
         assert outcome_of(link_critiques(store, tmp_path / "w", "ansel")) == {"job:j0": "missing_analysis"}
 
 
+def test_recommendations_are_recorded_and_not_taught(tmp_path: Path) -> None:
+    (tmp_path / "source").mkdir()
+    (tmp_path / "analysis_md").mkdir()
+    dimensions = [
+        {"name": DIMENSION_TITLES[name], "score": 7, "comment": "The road leads in.", "recommendation": f"Try {name}."}
+        for name in DIMENSIONS
+    ]
+    text = json.dumps({"dimensions": dimensions, "overall_score": 7})
+    (tmp_path / "analysis_md" / "a0.md").write_text(f"```json\n{text}\n```")
+    for number in (0, 1):
+        (tmp_path / "source" / f"photo_{number}.jpg").write_bytes(jpeg(number))
+    with Store.create(tmp_path / "mondrian.db") as store:
+        store.import_jobs([job(0, "photo_0.jpg")])
+        by_model = link_critiques(store, tmp_path, "ansel").used[0]
+        store.save_profile(profile(1, recommendations={"lighting": "Wait."}))
+        manifest = link_critiques(store, tmp_path, "ansel")
+    assert by_model.recommendations == {name: f"Try {name}." for name in DIMENSIONS}
+    (by_person,) = manifest.used
+    assert by_person.recommendations == {"lighting": "Wait."} and "Wait." not in canonical_answer(by_person.critique)
+    assert LinkManifest.from_dict(json.loads(json.dumps(manifest.as_dict()))) == manifest
+
+
 def test_malformed_analysis_does_not_stop_linking(tmp_path: Path) -> None:
     """Each is read, or excluded with a reason; the other records are used in any case."""
     good = canonical_answer(

@@ -57,6 +57,10 @@ SHORTER = {
         "mondrian serve --model_mode fine_tuned --fallback base --port {port}",
         (0,),
     ),
+    "mondrian watch workspace/source/visitors --advisor ansel --xmp": (
+        "timeout --preserve-status --signal=INT 30 mondrian watch workspace/source/visitors --advisor ansel --xmp",
+        (0,),
+    ),
 }
 # What needs something that a test machine has not: another Mac, a bucket, a package registry.
 ELSEWHERE = {

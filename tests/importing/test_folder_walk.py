@@ -5,16 +5,24 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from mondrian_core.importing.folder_walk import FoundFile, OtherFile, SkippedLink, walk_photographs
+import pytest
+
+from mondrian_core.importing.folder_walk import (
+    FoundFile,
+    OtherFile,
+    SkippedLink,
+    UnreadablePlace,
+    walk_photographs,
+)
 from tests.importing.conftest import write_photograph
 
 
 def found(*named: Path, excluded: tuple[Path, ...] = ()) -> tuple[list[str], dict[str, str], list[str]]:
-    """Photographs, links that were not followed with the reason, and suffixes of other files."""
+    """Photographs, what was not followed or read with the reason, and suffixes of other files."""
     everything = list(walk_photographs(named, excluded))
     return (
         [each.shown for each in everything if isinstance(each, FoundFile)],
-        {each.shown: each.detail for each in everything if isinstance(each, SkippedLink)},
+        {each.shown: each.detail for each in everything if isinstance(each, SkippedLink | UnreadablePlace)},
         [each.suffix for each in everything if isinstance(each, OtherFile)],
     )
 
@@ -75,6 +83,22 @@ def test_pipes_are_not_opened_and_photographs_without_suffix_are_found(tmp_path:
     paths, links, _ = found(top)
     assert paths == ["top/IMG", "top/picture.dat"]
     assert set(links) == {"top/pipe", "top/pipe.jpg"}
+
+
+def test_folder_that_cannot_be_read_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("a/a.jpg", "locked/b.jpg", "z/c.jpg"):
+        write_photograph(tmp_path / "top" / name)
+    scandir = os.scandir
+
+    def refuse(path: Path) -> object:
+        if Path(path).name == "locked":
+            raise PermissionError(13, "Permission denied")
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)  # permissions don't stop root
+    paths, others, _ = found(tmp_path / "top")
+    assert paths == ["top/a/a.jpg", "top/z/c.jpg"]
+    assert others == {"top/locked": "the folder can't be read (Permission denied)"}
 
 
 def test_folders_of_the_program_are_left_out(tmp_path: Path) -> None:

@@ -7,7 +7,6 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -168,6 +167,10 @@ def test_bombs_and_strips_are_rejected(store: Store, settings: Settings, tmp_pat
 def test_unknown_advisor_and_missing_folder(store: Store, settings: Settings, tmp_path: Path) -> None:
     with pytest.raises(UnknownAdvisor):
         PhotographImport(store, settings(advisor="nobody"))
+    with store.transaction() as connection:
+        connection.execute("INSERT INTO advisors (id, name, bio) VALUES ('../../x', 'X', '')")
+    with pytest.raises(BadInput, match="advisor"):
+        PhotographImport(store, settings(advisor="../../x"))
     with pytest.raises(BadInput, match="no file or folder"):
         PhotographImport(store, settings()).run([tmp_path / "nowhere"])
 
@@ -219,8 +222,7 @@ def test_import_killed_anywhere_continues_to_the_same_end(store: Store, settings
         assert process.stdout is not None
         for _ in range(lines):
             process.stdout.readline()
-        time.sleep(0.004 * lines % 0.01)  # in the middle of a file, not always between two
-        process.send_signal(signal.SIGKILL)
+        process.send_signal(signal.SIGKILL)  # while it reads, stores or commits one of the next files
         process.communicate()
         with closing(sqlite3.connect(root / "mondrian.db")) as connection:
             stored = [path for (path,) in connection.execute("SELECT image_path FROM photographs")]

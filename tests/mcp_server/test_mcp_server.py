@@ -145,7 +145,7 @@ def server(settings: Settings) -> Any:
         ({"photograph": "one.jpg", "advisor": "nobody"}, "no advisor 'nobody'"),
         ({"photograph": "../mondrian.db", "advisor": "ansel"}, "not in a folder that this server may read"),
         ({"photograph": "/etc/passwd", "advisor": "ansel"}, "not in a folder that this server may read"),
-        ({"photograph": "none.jpg", "advisor": "ansel"}, "There is no photograph"),
+        ({"photograph": "none.jpg", "advisor": "ansel"}, "No photograph is at"),
         ({"image_base64": "***", "advisor": "ansel"}, "can't be decoded"),
         ({"photograph": "one.jpg", "advisor": "ansel", "mode": "best"}, "mode"),
         ({"photograph": "one.jpg", "advisor": "ansel"}, "does not answer"),

@@ -91,6 +91,15 @@ def test_temporary_hidden_and_foreign_files_are_ignored(scanner: FolderScanner, 
     assert names(scanner, clock) == ["c.HEIC", "a.jpg"] or names(scanner, clock) == ["a.jpg", "c.HEIC"]
 
 
+def test_the_workspace_inside_a_watched_folder_is_left_out(inbox: Path, clock: Clock) -> None:
+    (inbox / "workspace" / "thumbnails").mkdir(parents=True)
+    (inbox / "workspace" / "thumbnails" / "a.jpg").write_bytes(b"a")
+    (inbox / "b.jpg").write_bytes(b"b")
+    assert names(FolderScanner(folder=inbox, excluded=inbox / "workspace", settle_seconds=1.0, clock=clock), clock) == [
+        "b.jpg"
+    ]
+
+
 def test_what_was_there_stays_handled_when_a_drive_comes_back(
     scanner: FolderScanner, clock: Clock, inbox: Path, tmp_path: Path
 ) -> None:
@@ -265,6 +274,8 @@ def test_bad_input_of_the_command_is_one_paragraph(
 ) -> None:
     assert run_watch(settings, inbox / "none") == 2
     assert "is not a folder" in capsys.readouterr().err
+    assert run_watch(settings, settings.root) == 2
+    assert "belongs to the workspace" in capsys.readouterr().err
     assert run_watch(settings, inbox) == 2
     assert "2 advisors" in capsys.readouterr().err
     assert run_watch(settings, inbox, "--advisor", "ansel", "--service", "http://127.0.0.1:9") == 2

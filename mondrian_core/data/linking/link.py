@@ -205,6 +205,7 @@ class _Linker:
             comments=comments,
             overall_grade=profile.overall_grade if readable_grade else None,
             created_at=profile.created_at,
+            recommendations=dict(profile.recommendations),
             repairs=problems,
             corrects=self._corrected(profile),
         )
@@ -240,6 +241,7 @@ class _Linker:
             comments=comments,
             overall_grade=critique.overall_grade or None,
             created_at=job.completed_at or job.created_at,
+            recommendations=critique.recommendations,
             repairs=repairs,
         )
         return CritiqueCandidate(linked, order, repairs)
@@ -262,6 +264,7 @@ class _Linker:
             comments=comments,
             overall_grade=draft.decided.overall_grade,
             created_at=draft.decided_at,
+            recommendations=draft.decided.recommendations,
             corrects=training_target(draft.proposal) if draft.state == CORRECTED else None,
         )
         return CritiqueCandidate(linked, order)

@@ -99,6 +99,7 @@ class LinkedRecord:
         comments: by dimension.
         overall_grade: as it was written, where it can be read.
         created_at: ISO 8601 in UTC, where it is known.
+        recommendations: by dimension, for those that have one; recorded, and not taught.
         repairs: what it took to read the critique.
         corrects: the model's critique, in canonical form, that a person corrected to this one.
     """
@@ -114,6 +115,7 @@ class LinkedRecord:
     comments: Mapping[str, str]
     overall_grade: str | None = None
     created_at: str | None = None
+    recommendations: Mapping[str, str] = field(default_factory=dict)
     repairs: tuple[str, ...] = ()
     corrects: str | None = None
 

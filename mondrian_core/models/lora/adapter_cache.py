@@ -22,13 +22,23 @@ class AdapterCache:
     """
 
     def __init__(self, on_evicted: Callable[[AdapterDeltas], None]) -> None:
-        self.budget = DEFAULT_CACHE_BYTES
+        self._budget = DEFAULT_CACHE_BYTES
         self._on_evicted = on_evicted
         self._entries: OrderedDict[tuple[Any, ...], AdapterDeltas] = OrderedDict()
 
     def __len__(self) -> int:
         """Number of adapters."""
         return len(self._entries)
+
+    @property
+    def budget(self) -> int:
+        """Bytes that the arrays may take; setting it evicts what is beyond."""
+        return self._budget
+
+    @budget.setter
+    def budget(self, nbytes: int) -> None:
+        self._budget = nbytes
+        self._evict()
 
     @property
     def nbytes(self) -> int:
@@ -45,6 +55,9 @@ class AdapterCache:
         """Add the newest entry, and evict the oldest ones beyond the budget."""
         self._entries[key] = deltas
         self._entries.move_to_end(key)
+        self._evict()
+
+    def _evict(self) -> None:
         while len(self._entries) > 1 and self.nbytes > self.budget:
             _, evicted = self._entries.popitem(last=False)
             self._on_evicted(evicted)

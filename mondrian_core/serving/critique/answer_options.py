@@ -1,4 +1,4 @@
-"""What a program may ask of an answer beside its mode: the version, the sampling, the length, and a form of its own."""
+"""What a program may ask of an answer, with its mode: the version, the sampling, the length, and a form of its own."""
 
 from __future__ import annotations
 

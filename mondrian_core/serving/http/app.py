@@ -22,6 +22,7 @@ from mondrian_core.serving.http.advisor_group_routes import (
     advisor_group_response,
 )
 from mondrian_core.serving.http.api_docs import add_api_docs
+from mondrian_core.serving.http.critique_file_routes import add_critique_file_routes
 from mondrian_core.serving.http.error_pages import ErrorPages, UnexpectedErrors
 from mondrian_core.serving.http.front_page import add_front_page
 from mondrian_core.serving.http.history_routes import add_history_routes
@@ -141,6 +142,7 @@ def create_app(service: Service) -> FastAPI:
         add_run_routes,
         _other_routes,
         _page_routes,
+        add_critique_file_routes,
         add_front_page,
         add_history_routes,
         add_photograph_pages,

@@ -32,6 +32,8 @@ _HEADINGS = {
     507: "The disk is full",
 }
 
+_HEADINGS_BY_KIND = {"request-from-elsewhere": "This request comes from elsewhere"}
+
 
 @dataclass(frozen=True)
 class PageLink:
@@ -109,21 +111,22 @@ def error_page(scope: Scope, problem: dict[str, Any]) -> str:
     """The page of a problem: what went wrong, and what to do next."""
     status = int(problem.get("status", 500))
     detail = str(problem.get("detail") or "")
+    kind = str(problem.get("type") or "").rpartition(":")[2]
     return render_template(
         "error.html",
         status=status,
-        heading=_HEADINGS.get(status, "The request was refused"),
+        heading=_HEADINGS_BY_KIND.get(kind) or _HEADINGS.get(status, "The request was refused"),
         problem=str(problem.get("title") or ""),
         detail=detail,
-        links=_next_links(scope, status),
+        links=_next_links(scope, status, kind),
     )
 
 
-def _next_links(scope: Scope, status: int) -> list[PageLink]:
+def _next_links(scope: Scope, status: int, kind: str) -> list[PageLink]:
     """What a person can do next, the best one first."""
     path = quote(scope["path"], safe="/")
     front, again = PageLink("/", "Go to the front page"), PageLink(path, "Try again")
-    if status == 401:
+    if kind == "unauthorized":
         return [PageLink(f"/login?next={quote(path, safe='')}", "Log in")]
     if status in (429, 503) and scope["method"] == "GET":
         return [again, front]

@@ -36,7 +36,8 @@ PAGE_SIZE = 48
 HISTORY, COMPARISON = "/critiques", "/critiques/compare"
 STATUSES = (COMPLETED, FAILED, CANCELED, RUNNING, QUEUED)
 PAGE_OR_JSON: dict[int | str, dict[str, Any]] = {
-    200: {"description": "As a page if HTML is preferred", "content": {"text/html": {}}}
+    200: {"description": "As a page if HTML is preferred", "content": {"text/html": {}}},
+    406: PROBLEM_RESPONSE,
 }
 
 
@@ -86,7 +87,7 @@ class HistoryQuery(BaseModel):
         )
 
     def is_narrowed(self) -> bool:
-        """True when any condition is set, beside the order and the page."""
+        """True when any condition is set, besides the order and the page."""
         return bool(self.model_dump(exclude={"order", "page"}, exclude_defaults=True))
 
     def address(self, page: int) -> str:

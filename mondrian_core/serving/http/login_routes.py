@@ -9,6 +9,7 @@ from fastapi import FastAPI, Query, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from mondrian_core.errors import BadInput
+from mondrian_core.serving.http.feedback_routes import PROBLEM_RESPONSE
 from mondrian_core.serving.http.pages import render_template
 from mondrian_core.serving.http.problem_details import TooManyFailures, UploadTooLarge
 from mondrian_core.serving.http.security import address_of
@@ -32,6 +33,7 @@ _FORM = {
     },
 }
 _SEE_OTHER: dict[int | str, dict[str, Any]] = {303: {"description": "Go on to the page in `Location`"}}
+_WRONG = {"description": "The form again: the token is wrong", "content": {"text/html": {}}}
 
 
 def add_login_routes(app: FastAPI, sessions: Sessions | None) -> None:
@@ -45,7 +47,12 @@ def add_login_routes(app: FastAPI, sessions: Sessions | None) -> None:
             return RedirectResponse(own_path(goal), 303)
         return HTMLResponse(_login_page(own_path(goal), ""))
 
-    @app.post("/login", openapi_extra={"requestBody": _FORM}, response_class=HTMLResponse, responses=_SEE_OTHER)
+    @app.post(
+        "/login",
+        openapi_extra={"requestBody": _FORM},
+        response_class=HTMLResponse,
+        responses={**_SEE_OTHER, 401: _WRONG, 413: PROBLEM_RESPONSE, 429: PROBLEM_RESPONSE},
+    )
     async def login(request: Request) -> Response:
         """Open a session: sets a cookie that only the browser sees, and goes on to `next`."""
         form = await _short_form(request)

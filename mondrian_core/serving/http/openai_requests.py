@@ -218,7 +218,7 @@ def _read_messages(messages: list[_Message]) -> tuple[bytes, list[tuple[str, str
     """(the photograph, the caller's texts with their places, parts without effect).
 
     Raises:
-        InvalidParameter: there is no photograph, or more than one, or it is not in the request itself.
+        InvalidParameter: no photograph, or more than one, or one that is not in the request itself.
     """
     photographs: list[tuple[str, _ImageUrl]] = []
     words: list[tuple[str, str]] = []

@@ -41,14 +41,14 @@ MAX_OTHERS = 3
 RADAR_LABEL = "Scores by dimension"
 MODE_TITLES = {"lora": "Adapter", "rag": "Comparison with portfolio", "baseline": "Base model"}
 NAVIGATION = (  # path and title of the pages that every page links to, in this order
-    ("/", "Critique"),
+    ("/", "New critique"),
     ("/critiques", "Critiques"),
     ("/photographs", "Photographs"),
     ("/write", "Write"),
     ("/advisors", "Advisors"),
-    ("/start", "First steps"),
     ("/registry", "Registry"),
     ("/runs", "Runs"),
+    ("/start", "First steps"),
 )
 
 

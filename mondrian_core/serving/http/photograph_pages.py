@@ -1,4 +1,4 @@
-"""The photographs of the workspace as pages: all of them, and one with everything that was said about it."""
+"""The photographs of the workspace as pages: all of them, and one with every critique of it."""
 
 from __future__ import annotations
 

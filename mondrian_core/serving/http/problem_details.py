@@ -30,6 +30,12 @@ from mondrian_core.serving.jobs.worker import QueueFull
 PROBLEM_MEDIA_TYPE = "application/problem+json"
 _PHOTOGRAPH_STATUS = {"too_large": 413, "not_a_photograph": 415, "raw": 415, "missing": 404}
 
+# What the framework answers by itself, by status: kind, title, detail.
+_FRAMEWORK_PROBLEMS = {
+    404: ("not-found", "There is nothing at this address.", "Check the address; /docs lists all of them."),
+    405: ("method-not-allowed", "This address does not take such a request.", "It takes {allowed}; see /docs."),
+}
+
 
 class UploadTooLarge(BadInput):
     """The upload exceeds the size limit."""
@@ -180,8 +186,9 @@ def add_problem_handlers(app: FastAPI) -> None:
 
     async def http_error(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
-        kind = {404: "not-found", 405: "method-not-allowed"}.get(error.status_code, "refused")
-        response = problem_response(error.status_code, kind, str(error.detail))
+        kind, title, detail = _FRAMEWORK_PROBLEMS.get(error.status_code, ("refused", str(error.detail), ""))
+        allowed = (error.headers or {}).get("Allow", "")
+        response = problem_response(error.status_code, kind, title, detail.format(allowed=allowed))
         response.headers.update(error.headers or {})
         return response
 

@@ -130,14 +130,17 @@ def _blocked(registry: Registry, version: AdapterVersion, champion: ChampionRefe
         return NothingToDo(f"{name} is the champion of '{advisor}' already.", "There is nothing to promote.")
     try:
         rollout.require_no_active_rollout(registry, advisor)
-    except NothingToDo as running:
+    except (NothingToDo, BadInput) as running:  # an active rollout, or one that can't be read
         return running
     return None
 
 
 def review_rollback(registry: Registry, advisor: str) -> RollbackReview:
     """What a rollback would mean now. Damaged versions are passed over, as `Registry.rollback` does."""
-    running = rollout.active_rollout(registry, advisor)
+    try:
+        running = rollout.active_rollout(registry, advisor)
+    except BadInput:  # a rollback is possible without knowing it
+        running = None
     return RollbackReview(
         champion=registry.reference(advisor),
         target=registry.rollback_target(advisor),

@@ -17,7 +17,7 @@ from mondrian_core.serving.http import registry_charts, registry_values
 from mondrian_core.serving.http.pages import render_template
 from mondrian_core.serving.http.responses import wants_html
 from mondrian_core.serving.http.service import Service
-from mondrian_core.serving.http.stored_reports import report_response
+from mondrian_core.serving.http.stored_reports import REPORT_RESPONSES, report_response
 from mondrian_core.serving.http.value_texts import VALUE_TEXTS
 from mondrian_core.settings import validate_advisor_id
 
@@ -118,10 +118,11 @@ def _add_version_routes(app: FastAPI, service: Service, registry: Registry) -> N
             values=values,
             charts=registry_charts.version_loss_charts(registry, found),
             reliability=registry_charts.version_reliability_plot(registry, found, service.root),
+            champion=registry.current(advisor),
             run_exists=(service.root / "runs" / str(values.get("run"))).is_dir(),
         )
 
-    @app.get("/registry/{advisor}/{version}/report", response_class=HTMLResponse)
+    @app.get("/registry/{advisor}/{version}/report", response_class=Response, responses=REPORT_RESPONSES)
     def report(advisor: AdvisorName, version: VersionParameter) -> Response:
         """The evaluation report of a version as it was registered, as a stand-alone page."""
         found = registry_values.find_version(registry, validate_advisor_id(advisor), version)
@@ -131,9 +132,5 @@ def _add_version_routes(app: FastAPI, service: Service, registry: Registry) -> N
 
 
 def registry_page(template: str, status: int = 200, **values: Any) -> Response:
-    """A page of the registry. Its forms send their origin, which `no-referrer` would hide as "null"."""
-    return HTMLResponse(
-        render_template(template, current_page="/registry", text=VALUE_TEXTS, **values),
-        status,
-        headers={"Referrer-Policy": "same-origin"},
-    )
+    """A page of the registry."""
+    return HTMLResponse(render_template(template, current_page="/registry", text=VALUE_TEXTS, **values), status)

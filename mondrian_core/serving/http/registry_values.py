@@ -12,6 +12,7 @@ from typing import Any
 from mondrian_core import rollout
 from mondrian_core.errors import BadAdapter, MondrianError, UnknownVersion
 from mondrian_core.gate_strictness import loosened_text
+from mondrian_core.portable_paths import without_absolute_paths
 from mondrian_core.registry import (
     OBJECTIONS,
     AdapterVersion,
@@ -61,8 +62,12 @@ def _overview_of(registry: Registry, advisor: str) -> dict[str, Any]:
         "versions": len(versions),
         "waiting": [row["version"] for row in versions if row["state"] == "candidate"],
         "latest": versions[-1] if versions else None,
-        "rollout": rollout_values(registry, advisor),
+        "rollout": _or_damage(_rollout_of, registry, advisor).get("rollout"),
     }
+
+
+def _rollout_of(registry: Registry, advisor: str) -> dict[str, Any]:
+    return {"rollout": rollout_values(registry, advisor)}
 
 
 def rollout_values(registry: Registry, advisor: str) -> dict[str, Any] | None:
@@ -82,13 +87,16 @@ def advisor_values(registry: Registry, advisor: str) -> dict[str, Any]:
 def _advisor_values(registry: Registry, advisor: str) -> dict[str, Any]:
     versions = registry.versions(advisor)
     history = registry.history(advisor)
+    running = _or_damage(_rollout_of, registry, advisor)
     return {
         "champion": registry.current(advisor),
         "versions": [version_row(version) for version in reversed(versions)],
         "reigns": [reign.as_dict() for reign in champion_reigns(history)],
         "history": [_history_row(entry) for entry in reversed(history) if entry.event not in HIDDEN_EVENTS],
-        "problems": list(registry.check(advisor)),
-        "rollout": _or_damage(lambda: {"rollout": rollout_values(registry, advisor)}).get("rollout"),
+        "problems": [
+            without_absolute_paths(each, {}) for each in (*registry.check(advisor), running["damaged"]) if each
+        ],
+        "rollout": running.get("rollout"),
     }
 
 
@@ -227,11 +235,12 @@ def _or_damage(read: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str
     try:
         return {"damaged": "", **read(*arguments)}
     except BadAdapter as error:
-        return {"damaged": error.problem}
+        why = error.problem
     except MondrianError as error:
-        return {"damaged": str(error)}
+        why = str(error)
     except _DAMAGE as error:
-        return {"damaged": f"its files can't be read ({type(error).__name__}: {str(error)[:200]})"}
+        why = f"its files can't be read ({type(error).__name__}: {str(error)[:200]})"
+    return {"damaged": without_absolute_paths(why, {})}
 
 
 def seconds_of(at: str) -> float | None:

@@ -14,7 +14,7 @@ from mondrian_core.runs import MOST_COMPARED, RunCatalogue, RunRecord, compare_r
 from mondrian_core.serving.http.pages import render_template
 from mondrian_core.serving.http.responses import wants_html
 from mondrian_core.serving.http.service import Service
-from mondrian_core.serving.http.stored_reports import report_response
+from mondrian_core.serving.http.stored_reports import REPORT_RESPONSES, report_response
 from mondrian_core.serving.http.value_texts import VALUE_TEXTS
 
 _HTML: dict[int | str, dict[str, Any]] = {
@@ -54,12 +54,19 @@ def add_run_routes(app: FastAPI, service: Service) -> None:
         record = catalogue.run(run)
         if not wants_html(request):
             return JSONResponse(record.as_dict())
-        return _page("run.html", run=record, charts=_charts(catalogue, record))
+        return _page("run.html", run=record, before=_run_before(catalogue, record), charts=_charts(catalogue, record))
 
-    @app.get("/runs/{run}/report", response_class=HTMLResponse)
+    @app.get("/runs/{run}/report", response_class=Response, responses=REPORT_RESPONSES)
     def report(run: RunName) -> Response:
         """The evaluation report of a run, as a stand-alone page."""
         return report_response(catalogue.file(run, "report.html"), f"The run {run}")
+
+
+def _run_before(catalogue: RunCatalogue, run: RunRecord) -> RunRecord | None:
+    """The run of the same advisor before this one."""
+    runs = [each for each in catalogue.runs() if each.advisor == run.advisor]
+    later = [each.name for each in runs].index(run.name) if run in runs else len(runs)
+    return next(iter(runs[later + 1 :]), None)
 
 
 def _charts(catalogue: RunCatalogue, run: RunRecord) -> list[Markup]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from fastapi.responses import Response
 
@@ -14,6 +15,7 @@ REPORT_POLICY = (
     "sandbox; default-src 'none'; img-src data:; style-src 'unsafe-inline'; form-action 'none'; base-uri 'none'; "
     "frame-ancestors 'none'"
 )
+REPORT_RESPONSES: dict[int | str, dict[str, Any]] = {200: {"description": "The report, a stand-alone HTML page"}}
 
 
 def report_response(path: Path | None, what: str, sha256: str | None = None) -> Response:

@@ -154,7 +154,7 @@ def _parse_advisors(values: Sequence[Any], *, listed: bool = False) -> tuple[str
     """(the one advisor, None), or (None, the advisors of a group): for "all", several, or a JSON list (`listed`).
 
     Raises:
-        BadInput: a value is not an advisor's ID, or "all" stands beside others.
+        BadInput: a value is not an advisor's ID, or "all" is named with others.
     """
     named = tuple(dict.fromkeys(one for value in values if (one := _parse_advisor(value)) is not None))
     if ALL_ADVISORS in named:

@@ -7,6 +7,8 @@ from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
 
+from mondrian_core.portable_paths import without_absolute_paths
+
 VERDICT_BADGES: Mapping[str, str] = {"PASS": "good", "FAIL": "bad", "INCONCLUSIVE": "attention"}
 STATE_BADGES: Mapping[str, str] = {
     "champion": "strong",
@@ -72,7 +74,13 @@ def interval_words(interval: Any) -> str:
     return f"{low} to {high}"
 
 
+def portable_text(text: str) -> str:
+    """The text of an error without absolute paths of this machine."""
+    return without_absolute_paths(text, {})
+
+
 VALUE_TEXTS = SimpleNamespace(
+    portable=portable_text,
     moment=moment_text,
     duration=duration_text,
     size=size_text,

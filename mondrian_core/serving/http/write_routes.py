@@ -270,7 +270,7 @@ def _writing_page(desk: WritingDesk, sha256: str, earlier: str | None) -> str:
         total=len(desk.photographs),
         current=current,
         stored=_entry_json(current),
-        why=_why(current, chosen, sha256),
+        why=_why(desk, current, chosen),
         progress=desk.progress(),
         before=_page_url(desk, before) if before else None,
         after=_page_url(desk, after) if after else None,
@@ -282,13 +282,15 @@ def _writing_page(desk: WritingDesk, sha256: str, earlier: str | None) -> str:
     )
 
 
-def _why(current: UnfinishedCritique, chosen: NextPhotograph | None, sha256: str) -> str:
+def _why(desk: WritingDesk, current: UnfinishedCritique, chosen: NextPhotograph | None) -> str:
     """Why this photograph is on the screen, in one sentence."""
     if current.state == WritingState.SAVED:
         return "You have saved a critique of it. Saving again adds a version."
     if current.state == WritingState.EXCLUDED:
         return "You excluded it: it is never suggested. Saving a critique puts it back."
-    if chosen is not None and chosen.sha256 == sha256:
+    if current.sha256 in desk.critiqued:
+        return "It has a saved critique. What you changed here is stored, and counts when you save it."
+    if chosen is not None and chosen.sha256 == current.sha256:
         return chosen.why
     return "You chose it; the suggested order continues with the next one."
 

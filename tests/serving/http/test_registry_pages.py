@@ -136,9 +136,7 @@ def test_diff_has_the_figures_of_the_command(
     assert chosen.headers["location"] == "/registry/ansel/diff/v0002/..%2F..%2Fruns"
 
 
-@pytest.mark.parametrize("damage", ["weights", "manifest", "types", "history", "pointer", "report"])
-def test_damage_is_shown_and_breaks_no_page(client: TestClient, settings: Settings, damage: str) -> None:
-    home = settings.adapters_root / "ansel"
+def damage_registry(home: Path, damage: str) -> None:
     manifest = home / "v0002" / "manifest.json"
     for file in home.rglob("*"):
         file.chmod(0o755 if file.is_dir() else 0o644)
@@ -161,14 +159,21 @@ def test_damage_is_shown_and_breaks_no_page(client: TestClient, settings: Settin
         (home / "history.jsonl").write_text('{"serial": 1, "at": 5}\n[]\n')
     elif damage == "pointer":
         (home / "promoted.json").write_text("{")
+    elif damage == "rollout":
+        (home / "rollout.json").write_text("[]")
     else:
         (home / "v0002" / "report.html").write_text("another")
+
+
+@pytest.mark.parametrize("damage", ["weights", "manifest", "types", "history", "pointer", "rollout", "report"])
+def test_damage_is_shown_and_breaks_no_page(client: TestClient, settings: Settings, damage: str) -> None:
+    damage_registry(settings.adapters_root / "ansel", damage)
     for path in ("/registry", "/registry/ansel", "/registry/ansel/rollback", "/registry/ansel/v0002/promote"):
-        page(client, path)
+        assert str(settings.root.parent) not in page(client, path), "a path of the machine"
     text = page(client, "/registry/ansel/v0002")
     if damage in ("weights", "manifest", "types"):
         assert "quarantine" in text and "Promote …" not in text
-    elif damage in ("history", "pointer"):
+    elif damage in ("history", "pointer", "rollout"):
         assert "mondrian adapters verify" in page(client, "/registry/ansel")
     else:
         assert "changed" in text
@@ -216,7 +221,7 @@ def test_passed_version_is_promoted_from_the_page(client: TestClient, registry: 
     assert (answer.status_code, answer.headers["location"]) == (303, "/registry/ansel?changed=promote"), answer.text
     entry = registry.history("ansel")[-1]
     assert (registry.current("ansel"), entry.event, entry.actor) == ("v0002", "promote", "person:Mike <b>")
-    assert "Done: v0002 answers now." in page(client, "/registry/ansel?changed=promote")
+    assert "Done: the champion is now v0002." in page(client, "/registry/ansel?changed=promote")
     again = send(client, "v0002", fields)
     assert again.status_code == 409 and "Nothing was changed" in again.text, "a double click"
 
@@ -269,7 +274,7 @@ def test_outdated_page_changes_nothing(client: TestClient, registry: Registry, s
 def test_rollback_returns_to_the_champion_before(client: TestClient, registry: Registry) -> None:
     send(client, "v0002", form_of(page(client, "/registry/ansel/v0002/promote")))
     text = page(client, "/registry/ansel/rollback")
-    assert "v0001 answers from the next photograph on" in text
+    assert "v0001 would take its place" in text
     fields = form_of(text)
     empty = client.post("/registry/ansel/rollback", data=fields, headers={**HTML, **ORIGIN})
     assert empty.status_code == 422 and registry.current("ansel") == "v0002"

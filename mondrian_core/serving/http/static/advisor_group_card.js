@@ -27,6 +27,6 @@ export async function followGroup(card, group) {
   }
   card.dataset.status = group.status;
   fill(".state", group.status === "failed" ? "No advisor could critique it" : "");
-  card.querySelector("progress").remove();
+  card.querySelector("progress").classList.add("done");
   return group;
 }

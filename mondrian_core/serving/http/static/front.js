@@ -46,6 +46,8 @@ function show(card, job) {
   const way = job.mode === "rag" ? `, ${modeNames.rag}` : "";
   const left = job.fallbacks.find((each) => each.left);
   fill(card, ".more", `${by}${way}, ${job.seconds.toFixed(1)} s` + (left ? `; ${left.strategy} not used: ${left.reason}` : ""));
+  const image = card.querySelector("img");
+  if (!image.hasAttribute("src")) image.src = job.links.photograph; // no preview was possible when it was sent
   for (const [name, entry] of Object.entries(job.critique.dimensional_analysis)) showScore(card, name, entry);
   showStars(card.querySelector(".stars"), job.job_id, job.rating);
   element("announced").textContent = `${card.querySelector(".file").textContent}: grade ${job.critique.overall_grade}`;
@@ -135,7 +137,7 @@ function showPicture(image, file) {
     image.onerror = otherwise;
     image.src = URL.createObjectURL(blob);
   };
-  const hide = () => { image.style.visibility = "hidden"; };
+  const hide = () => { image.removeAttribute("src"); };
   show(file, async () => {
     try {
       const form = new FormData();

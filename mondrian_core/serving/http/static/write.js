@@ -84,8 +84,11 @@ function markMissing() {
   const unscored = slider(first).dataset.scored !== "yes";
   mark(fieldsets.indexOf(first));
   if (!unscored) text(first, "comment").focus();
-  const named = missing.map((field) => field.querySelector("legend").textContent).join(", ");
-  say(`Not saved yet: a score and a comment are needed for ${named}. What you typed is stored.`, true);
+  const scores = fieldsets.filter((field) => slider(field).dataset.scored !== "yes").length;
+  const comments = fieldsets.filter((field) => !text(field, "comment").value.trim()).length;
+  const parts = [[scores, "score"], [comments, "comment"]].filter(([count]) => count)
+    .map(([count, word]) => `${count} ${word}${count === 1 ? "" : "s"}`);
+  say(`Not saved yet: ${parts.join(" and ")} to go. What you typed is stored.`, true);
   return true;
 }
 
@@ -248,8 +251,8 @@ form.addEventListener("input", (event) => {
 for (const [place, field] of fieldsets.entries()) {
   field.addEventListener("focusin", () => mark(place, false));
   field.addEventListener("pointerdown", () => mark(place, false));
-  // a tap on the thumb's own place changes no value, so it sends no input event
-  slider(field).addEventListener("click", (event) => {
+  // a tap on the thumb's own place changes no value: neither an input event nor a click follows
+  slider(field).addEventListener("pointerup", (event) => {
     if (event.target.dataset.scored === "yes") return;
     showScore(field, Number(event.target.value));
     storage.changed();
