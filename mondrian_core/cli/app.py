@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, get_args
 
-from cyclopts import App, Group, Parameter
+from cyclopts import App, ArgumentCollection, CoercionError, Group, Parameter
 from cyclopts.help import DefaultFormatter, HelpPanel
 
 if TYPE_CHECKING:
@@ -118,6 +119,7 @@ def build_app(*, expert_help: bool = False, extra_commands: CommandTable = NO_CO
         group_parameters=Group("Options", sort_key=10),
         help_format="plaintext",
         help_formatter=_SettingsFormatter(expert=expert_help),
+        config=[_refuse_words_for_nothing],
         exit_on_error=False,
         print_error=False,
         result_action="return_value",
@@ -138,6 +140,17 @@ def build_app(*, expert_help: bool = False, extra_commands: CommandTable = NO_CO
         _register(group, _inside_this_package(commands), None)
     app.register_install_completion_command(help="install completion for this shell (bash, zsh, fish)")
     return app
+
+
+def _refuse_words_for_nothing(app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
+    """Refuse "none" and "null" where they are not valid: cyclopts would read them as an option that isn't given."""
+    for argument in arguments:
+        kinds = get_args(argument.hint)
+        if type(None) not in kinds or {str, Path} & set(kinds):
+            continue
+        for token in argument.tokens:
+            if token.value.lower() in ("none", "null"):
+                raise CoercionError(f'"{token.value}" is not a valid value.', argument=argument, token=token)
 
 
 def _inside_this_package(commands: Mapping[str, tuple[str, str]]) -> dict[str, tuple[str, str]]:

@@ -136,7 +136,21 @@ def test_misspelled_word_gets_a_suggestion(
 )
 def test_invalid_option_value_is_wrong_usage(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*words, "--json"]) == 2
-    assert json.loads(capsys.readouterr().out)["exit_status"] == 2
+    answer = json.loads(capsys.readouterr().out)
+    option = [word for word in words if word.startswith("--")][-1]
+    assert answer["exit_status"] == 2 and option in answer["error"]
+
+
+@pytest.mark.parametrize("word", ["none", "null", "None"])
+@pytest.mark.parametrize(
+    "option", [("serve", "--model-mode"), ("serve", "--port"), ("train", "--seed"), ("train", "--rank")]
+)
+def test_words_for_nothing_are_not_read_as_options_that_are_missing(
+    option: tuple[str, str], word: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command, name = option
+    assert main([command, *(["--advisor", "a"] if command == "train" else []), name, word]) == 2
+    assert name in capsys.readouterr().err
 
 
 def test_train_help_shows_expert_settings_only_when_asked(capsys: pytest.CaptureFixture[str]) -> None:
