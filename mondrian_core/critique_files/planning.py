@@ -211,7 +211,7 @@ class ImportPlanner:
     ) -> DimensionalProfile:
         changed = counterpart is not None and bool(counterpart.digest)
         created_at = self._rules.now if record.created_at is None else record.created_at
-        if changed and counterpart is not None and (self._rules.replace or created_at <= counterpart.created_at):
+        if changed and counterpart is not None and created_at <= counterpart.created_at:
             created_at = self._rules.now  # an edited copy has the date of its original, and would lose against it
         return DimensionalProfile(
             id=counterpart.id if counterpart is not None else record.id or str(uuid.uuid4()),
@@ -227,9 +227,9 @@ class ImportPlanner:
         )
 
     def _remember(self, known: KnownCritique) -> None:
-        group = self._by_photograph[known.advisor, known.photograph, known.origin]
-        group[:] = [each for each in group if each.id != known.id]
-        group.append(known)
+        if earlier := self._by_id.get(known.id):
+            self._by_photograph[earlier.advisor, earlier.photograph, earlier.origin].remove(earlier)
+        self._by_photograph[known.advisor, known.photograph, known.origin].append(known)
         self._by_id[known.id] = known
 
     def _photograph_of(self, image_path: str) -> str:

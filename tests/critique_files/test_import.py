@@ -207,6 +207,17 @@ def test_an_edited_copy_of_an_export_without_dates_replaces_what_it_was_made_of(
     assert workspace.take(older).counts["conflict"] == 1  # the first copy is now the older one
 
 
+def test_a_critique_by_a_model_becomes_a_persons_when_the_file_says_so(workspace: Workspace) -> None:
+    workspace.store.save_profile(critique(0, origin="model", created_at=STORED))
+    given = row(id="p0", origin="human", created_at="2026-05-07")
+    assert outcomes(workspace, given, row(origin="model", score=1, created_at="2026-05-08")) == [
+        ("changed", "replaces the critique of 2026-05-05 12:00"),
+        ("new", ""),
+    ]
+    kept = workspace.store.profile("p0")
+    assert kept is not None and (kept.origin, kept.created_at) == ("human", "2026-05-07T00:00:00.000000")
+
+
 def test_an_id_of_another_critique_is_refused(workspace: Workspace) -> None:
     workspace.store.save_profiles([critique(0), critique(1, advisor="dorothea")])
     told = outcomes(workspace, row("two.jpg", id="p0"), row("one.jpg", id="p1"))
