@@ -12,7 +12,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Annotated, Any
 
-from fastapi import FastAPI, Header, Request
+from fastapi import FastAPI, Header, Path, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse, Response
 from sse_starlette import EventSourceResponse, ServerSentEvent
@@ -47,7 +47,7 @@ def add_openai_routes(app: FastAPI, service: Service) -> None:
         return {"object": "list", "data": [model for advisor in advisors for model in _models_of(service, advisor)]}
 
     @app.get("/v1/models/{model}", responses={404: {"description": "There is no such model"}})
-    def one_model(model: str) -> dict[str, Any]:
+    def one_model(model: Annotated[str, Path(max_length=200)]) -> dict[str, Any]:
         """One model."""
         advisor, _ = _advisor_and_version(service, model)
         return next(each for each in _models_of(service, advisor) if each["id"] == model)
