@@ -23,7 +23,7 @@ from mondrian_core.serving.http.advisor_group_routes import (
 )
 from mondrian_core.serving.http.api_docs import add_api_docs
 from mondrian_core.serving.http.critique_file_routes import add_critique_file_routes
-from mondrian_core.serving.http.error_pages import ErrorPages, UnexpectedErrors
+from mondrian_core.serving.http.error_pages import ErrorPages, UnexpectedErrors, document_problems
 from mondrian_core.serving.http.front_page import add_front_page
 from mondrian_core.serving.http.history_routes import add_history_routes
 from mondrian_core.serving.http.login_routes import add_login_routes
@@ -150,6 +150,7 @@ def create_app(service: Service) -> FastAPI:
     ):
         add_routes(app, service)
     add_login_routes(app, sessions)
+    document_problems(app)
     return app
 
 

@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qs, quote
 
+from fastapi import FastAPI
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from mondrian_core.serving.http.openai_errors import OPENAI_PREFIX
 from mondrian_core.serving.http.pages import render_template
 from mondrian_core.serving.http.problem_details import PROBLEM_MEDIA_TYPE, problem_response
 from mondrian_core.serving.http.responses import prefers_html
@@ -32,6 +34,7 @@ _HEADINGS = {
     507: "The disk is full",
 }
 
+_ANY_PROBLEM = (400, 401, 404, 406, 413, 422, 429, 503)  # what a route may answer with, whatever it does
 _HEADINGS_BY_KIND = {"request-from-elsewhere": "This request comes from elsewhere"}
 
 
@@ -98,6 +101,32 @@ class UnexpectedErrors:
                 broken = problem_response(500, "broken", "Internal error.", "See the service's log.")
                 await broken(scope, receive, send)
             raise
+
+
+def document_problems(app: FastAPI) -> None:
+    """Let the OpenAPI document say of every operation which problems any route may answer with, and in which forms."""
+    plain = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            document = plain()
+            for path, ways in document["paths"].items():
+                kinds = ["application/json"] if path.startswith(OPENAI_PREFIX) else [PROBLEM_MEDIA_TYPE, "text/html"]
+                for operation in ways.values():
+                    _document_problems_of(operation["responses"], kinds)
+        return app.openapi_schema or {}
+
+    app.openapi = openapi  # type: ignore[method-assign]  # as FastAPI's documentation says
+
+
+def _document_problems_of(responses: dict[str, Any], kinds: list[str]) -> None:
+    for status in _ANY_PROBLEM:
+        responses.setdefault(str(status), {"description": "A problem (RFC 9457), as a page if HTML is preferred"})
+    for code, response in responses.items():
+        if code >= "400":
+            content = response.setdefault("content", {})
+            for kind in kinds:
+                content.setdefault(kind, {})
 
 
 def is_page_wanted(scope: Scope) -> bool:

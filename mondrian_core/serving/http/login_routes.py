@@ -77,7 +77,7 @@ def add_login_routes(app: FastAPI, sessions: Sessions | None) -> None:
         )
         return response
 
-    @app.post("/logout", status_code=303, response_class=HTMLResponse, responses=_SEE_OTHER)
+    @app.post("/logout", status_code=303, response_class=RedirectResponse)
     def logout(request: Request) -> Response:
         """End the session, also for copies of its cookie."""
         response = RedirectResponse("/login", 303)

@@ -73,7 +73,7 @@ def _add_advisor_routes(app: FastAPI, service: Service, registry: Registry) -> N
 
 
 def _add_diff_routes(app: FastAPI, service: Service, registry: Registry) -> None:
-    @app.get("/registry/{advisor}/diff", response_class=RedirectResponse)
+    @app.get("/registry/{advisor}/diff", status_code=303, response_class=RedirectResponse)
     def choose_diff(
         advisor: AdvisorName,
         first: Annotated[str, Query(max_length=128)],
