@@ -223,12 +223,7 @@ class LocalCritic:
             explicit_mode=True,
             photograph_sha256=sha256,
         )
-        claimed = runner.store.claim_job(job.id) or job
-        try:
-            return job_json(runner.run(claimed, image, tell))
-        except BaseException:
-            runner.store.fail_job(job.id, "The program ended.")
-            raise
+        return job_json(runner.run(runner.store.claim_job(job.id) or job, image, tell))
 
     def close(self) -> None:
         """Close the database; a critique in progress is not waited for."""

@@ -34,6 +34,7 @@ from mondrian_core.store import CANCELED, COMPLETED, Job
 BASE = "base"
 _POLL_SECONDS = 1.0  # how often a waiting request looks whether its client is still there
 _ERROR: dict[str, Any] = {"description": "An error in OpenAI's form", "content": {"application/json": {}}}
+_ERRORS: dict[int | str, dict[str, Any]] = dict.fromkeys((400, 401, 404, 409, 413, 500, 503, 507), _ERROR)
 _HIDDEN_STATES = ("quarantined", "legacy")
 _PIECE = 48  # characters of a streamed chunk
 
@@ -41,13 +42,13 @@ _PIECE = 48  # characters of a streamed chunk
 def add_openai_routes(app: FastAPI, service: Service) -> None:
     """Add the routes."""
 
-    @app.get("/v1/models")
+    @app.get("/v1/models", responses=_ERRORS)
     def models() -> dict[str, Any]:
         """The models: each advisor, each of its versions, and the base with the advisor's prompt."""
         advisors = [each.advisor for each in service.store.advisors()]
         return {"object": "list", "data": [model for advisor in advisors for model in _models_of(service, advisor)]}
 
-    @app.get("/v1/models/{model}", responses={404: _ERROR})
+    @app.get("/v1/models/{model}", responses=_ERRORS)
     def one_model(model: Annotated[str, Path(max_length=160)]) -> dict[str, Any]:
         """One model."""
         advisor, _ = _advisor_and_version(service, model)
@@ -56,7 +57,7 @@ def add_openai_routes(app: FastAPI, service: Service) -> None:
     @app.post(
         "/v1/chat/completions",
         openapi_extra={"requestBody": _CHAT_BODY},
-        responses=dict.fromkeys((400, 404, 409, 413, 500, 503, 507), _ERROR),
+        responses=_ERRORS,
     )
     async def chat_completions(
         request: Request, idempotency_key: Annotated[str | None, Header(max_length=200)] = None

@@ -6,6 +6,7 @@ import threading
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -79,12 +80,12 @@ class Service:
             "model_process_up", "1 while the model process runs", lambda: float(self.model.pid is not None)
         )
 
-        for name, text in (
-            ("adapters", "Adapters in memory"),
-            ("nbytes", "Bytes of the adapters in memory"),
-            ("budget", "Bytes that adapters may take in memory"),
+        for name, field_name, text in (
+            ("adapters", "adapters", "Adapters in memory"),
+            ("bytes", "nbytes", "Bytes of the adapters in memory"),
+            ("budget_bytes", "budget", "Bytes that adapters may take in memory"),
         ):
-            self.metrics.gauge(f"adapter_cache_{name}", text, lambda name=name: self._cache_value(name))  # type: ignore[misc]
+            self.metrics.gauge(f"adapter_cache_{name}", text, partial(self._cache_value, field_name))
 
     def _cache_value(self, name: str) -> float:
         return float(getattr(self.model.adapter_cache, name, 0))

@@ -56,7 +56,7 @@ def test_all_champions_are_loaded_before_a_request(running: tuple[TestClient, Se
         "budget_bytes": 8 * MB,
     }
     metrics = dict(line.rsplit(" ", 1) for line in client.get("/metrics").text.splitlines() if line[:1] != "#")
-    assert float(metrics["mondrian_adapter_cache_nbytes"]) == 2 * MB
+    assert float(metrics["mondrian_adapter_cache_bytes"]) == 2 * MB
     assert service.adapters.active_versions == {"ansel": "v0001", "dorothea": "v0001"}
 
 
