@@ -51,7 +51,7 @@ def show_progress(quiet: bool) -> Iterator[EventListener]:
         BarColumn(30),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
-        TextColumn("{task.fields[detail]}"),
+        TextColumn("{task.fields[detail]}", markup=False),  # it may be the name of a file
     )
     with Progress(*columns, console=errors) as bars:
         yield _bar_listener(bars)

@@ -16,10 +16,10 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 
-from mondrian_core.errors import BadInput, translate_foreign_errors
+from mondrian_core.errors import BadInput, DiskFull, translate_foreign_errors
 from mondrian_core.events import EventListener, StageFinished, StageNotice, StageProgressed, StageStarted, ignore_events
 from mondrian_core.files import file_sha256, make_folder, sync_folder
 from mondrian_core.images import PhotographRejection, open_photograph
@@ -27,6 +27,7 @@ from mondrian_core.importing.folder_walk import FoundFile, OtherFile, SkippedLin
 from mondrian_core.importing.import_report import ImportedFile, ImportOutcome, ImportReport, ResemblingPhotographs
 from mondrian_core.importing.placement import Placement, import_folder, safe_file_name
 from mondrian_core.importing.preparation import (
+    DISK_FULL,
     IMPORTED_SIDES,
     PARTS,
     PreparationTask,
@@ -39,7 +40,7 @@ from mondrian_core.importing.preparation import (
 )
 from mondrian_core.near_duplicates import PhotographFingerprint, near_duplicate_pairs, photograph_fingerprint
 from mondrian_core.settings import validate_advisor_id
-from mondrian_core.store import Store
+from mondrian_core.store import DimensionalProfile, Store
 from mondrian_core.store.photographs import Photograph, Photographs
 from mondrian_core.thumbnails import cached_thumbnail
 
@@ -130,7 +131,7 @@ class PhotographImport:
         try:
             for done, (file, prepared) in enumerate(self._each_prepared(files), 1):
                 self._accept(file, prepared)
-                listen(StageProgressed(STAGE, done, len(files), file.shown[-60:]))
+                listen(StageProgressed(STAGE, done, len(files), _printable(file.shown)[-60:]))
         finally:
             self._commit()
             with suppress(OSError):
@@ -237,8 +238,10 @@ class PhotographImport:
         return result
 
     def _accepted(self, file: FoundFile, prepared: Prepared) -> ImportedFile:
-        shown = file.shown.encode("utf-8", "backslashreplace").decode()
+        shown = _printable(file.shown)
         if isinstance(prepared, RefusedPhotograph):
+            if prepared.reason == DISK_FULL:
+                raise DiskFull(self._settings.root)
             return ImportedFile(
                 file=shown, outcome=ImportOutcome.REJECTED, reason=prepared.reason, detail=prepared.detail
             )
@@ -274,9 +277,16 @@ class PhotographImport:
             return
         assert path is not None
         self.report.moved[row.image_path] = path
+        for profile in self._profiles_by_path.get(row.image_path.removeprefix("source/"), ()):
+            self._store.save_profile(replace(profile, image_path=path))
+
+    @cached_property
+    def _profiles_by_path(self) -> dict[str, list[DimensionalProfile]]:
+        """All critiques by the path of their photograph, without "source/"."""
+        found: dict[str, list[DimensionalProfile]] = {}
         for profile in self._store.profiles():
-            if profile.image_path.removeprefix("source/") == row.image_path.removeprefix("source/"):
-                self._store.save_profile(replace(profile, image_path=path))
+            found.setdefault(profile.image_path.removeprefix("source/"), []).append(profile)
+        return found
 
     def _row(self, path: str, prepared: PreparedPhotograph) -> Photograph:
         return Photograph(
@@ -367,6 +377,11 @@ class PhotographImport:
         if thumbnail is not None:
             with suppress(BadInput):
                 yield photograph_fingerprint(row.sha256, open_photograph(thumbnail).image)
+
+
+def _printable(name: str) -> str:
+    """A file's name with bytes that are not UTF-8 as escapes."""
+    return name.encode("utf-8", "backslashreplace").decode()
 
 
 def _path_of(file: FoundFile) -> Path:

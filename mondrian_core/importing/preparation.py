@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mondrian_core.errors import USABLE_PHOTOGRAPH_STEP, BadPhotograph, translate_foreign_errors
+from mondrian_core.errors import USABLE_PHOTOGRAPH_STEP, BadPhotograph, DiskFull, translate_foreign_errors
 from mondrian_core.exif import camera_facts, time_taken
 from mondrian_core.files import make_folder
 from mondrian_core.images import downscale_to_fit, open_photograph, photograph_bytes, read_camera_tags
@@ -27,6 +27,7 @@ from mondrian_core.thumbnails import store_thumbnail
 _known: frozenset[str] = frozenset()
 IMPORTED_SIDES = (320, 640)  # thumbnails made at once; others are made when a page asks for them
 PARTS = ".importing"
+DISK_FULL = "disk_full"
 _SUFFIXES = {
     "JPEG": (".jpg", ".jpeg", ".jpe", ".mpo"),
     "MPO": (".jpg", ".jpeg", ".jpe", ".mpo"),
@@ -119,8 +120,14 @@ def start_preparation_process(known: frozenset[str]) -> None:
 
 
 def prepare_in_process(task: PreparationTask) -> PreparedPhotograph | RefusedPhotograph:
-    """`prepare_photograph` in a process that `start_preparation_process` set up."""
-    return prepare_photograph(task, _known)
+    """`prepare_photograph` in a process that `start_preparation_process` set up.
+
+    A full disk is a result here, with the reason `DISK_FULL`: exceptions of this program don't survive the way back.
+    """
+    try:
+        return prepare_photograph(task, _known)
+    except DiskFull as error:
+        return RefusedPhotograph(DISK_FULL, error.problem)
 
 
 def _end_with(parent: int) -> None:

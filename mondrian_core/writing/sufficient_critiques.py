@@ -169,7 +169,7 @@ def _sentence(found: CritiqueSufficiency, recipe: Recipe, measured: AdapterError
     if found.more_to_show is None:
         return enough
     known = measured is not None and bool(measured.base_errors)
-    gain = f"an improvement such as that of {measured.version}" if known and measured else "a halved error"
+    such = f"an improvement such as that of {measured.version}" if known and measured else "a halved error"
     if found.more_to_show:
-        return f"{enough} {found.more_to_show} more and they pass {gain} in four of five looks."
-    return f"{enough} They pass {gain} in four of five looks."
+        return f"{enough} {found.more_to_show} more and {such} passes in four of five looks."
+    return f"{enough} {such[0].upper()}{such[1:]} passes in four of five looks."

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from mondrian_core.errors import BadInput, BadPhotograph, NothingToDo
 from mondrian_core.images import PhotographRejection
@@ -33,6 +32,7 @@ from mondrian_core.writing.unfinished_critiques import UnfinishedCritique, Unfin
 
 WITHDRAWN = "withdrawn"  # key of `details`: a version without scores, which undid the first one
 RESTORES = "restores"  # key of `details`: the number of the earlier version, from 1, that an undo brought back
+Known = TypeVar("Known")
 _NOTHING_KNOWN = PhotographVectors(vectors={}, kind="", wanted=0)
 
 
@@ -66,22 +66,42 @@ class WritingDesk:
         self.prompt = store.advisor(advisor)
         self.store, self.root, self.advisor, self._registry = store, root, advisor, registry
         self.unfinished = UnfinishedCritiques(store)
+        self._known: dict[str, Any] = {}
+
+    def _once(self, name: str, read: Callable[[], Known]) -> Known:
+        """What `read` returned the first time.
+
+        Not `cached_property`: until Python 3.12 all instances share its lock, so a request that reads and one inside a
+        transaction would wait for each other.
+        """
+        if name not in self._known:
+            self._known[name] = read()
+        found: Known = self._known[name]
+        return found
 
     # --- what there is ------------------------------------------------------------------------------------------------
 
-    @cached_property
+    @property
     def photographs(self) -> dict[str, Photograph]:
         """The advisor's photographs by SHA-256, in the order of their paths."""
-        return {each.sha256: each for each in Photographs(self.store).find(advisor=self.advisor)}
+        return self._once(
+            "photographs", lambda: {each.sha256: each for each in Photographs(self.store).find(advisor=self.advisor)}
+        )
 
-    @cached_property
+    @property
     def profiles(self) -> list[DimensionalProfile]:
         """The advisor's complete critiques by a person."""
+        return self._once("profiles", self._read_profiles)
+
+    def _read_profiles(self) -> list[DimensionalProfile]:
         return [each for each in self.store.profiles(self.advisor) if each.origin == "human" and _is_complete(each)]
 
-    @cached_property
+    @property
     def critiqued(self) -> dict[str, DimensionalProfile]:
         """The latest critique of each photograph that has one, by SHA-256."""
+        return self._once("critiqued", self._match_profiles)
+
+    def _match_profiles(self) -> dict[str, DimensionalProfile]:
         paths = {path_below_source(each.image_path): sha256 for sha256, each in self.photographs.items()}
         written = {written_critique_id(self.advisor, sha256): sha256 for sha256 in self.photographs}
         found = (
@@ -89,7 +109,7 @@ class WritingDesk:
         )
         return {sha256: each for sha256, each in found if sha256 is not None}
 
-    @cached_property
+    @property
     def count(self) -> int:
         """Photographs with a critique by a person, those that were not imported included."""
         imported = {each.id for each in self.critiqued.values()}
@@ -130,19 +150,22 @@ class WritingDesk:
 
     # --- what is next -------------------------------------------------------------------------------------------------
 
-    @cached_property
+    @property
     def adapter(self) -> AdapterErrors | None:
         """The errors of the advisor's present adapter; None without one."""
+        return self._once("adapter", self._measure_adapter)
+
+    def _measure_adapter(self) -> AdapterErrors | None:
         version = present_version(self._registry, self.advisor) if self._registry is not None else None
         if version is None:
             return None
         scores = {sha256: profile.scores for sha256, profile in self.critiqued.items()}
         return adapter_errors(version, self.store, self.root, scores)
 
-    @cached_property
+    @property
     def vectors(self) -> PhotographVectors:
         """What the photographs are compared by."""
-        return photograph_vectors(self.store, self.root, list(self.photographs.values()))
+        return self._once("vectors", lambda: photograph_vectors(self.store, self.root, list(self.photographs.values())))
 
     def next_photograph(self, but: str | None = None) -> NextPhotograph | None:
         """The photograph that teaches most now, and why; None when none waits.
@@ -290,8 +313,8 @@ class WritingDesk:
 
     def _forget(self) -> None:
         """Read critiques again when they are next asked for."""
-        for name in ("profiles", "critiqued", "count", "adapter"):
-            self.__dict__.pop(name, None)
+        for name in ("profiles", "critiqued", "adapter"):
+            self._known.pop(name, None)
 
 
 def _version_before(versions: Sequence[DimensionalProfile]) -> DimensionalProfile:

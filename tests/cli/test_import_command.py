@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from mondrian_core.cli import main
 from mondrian_core.cli.import_command import MAX_FILES_SHOWN
@@ -58,6 +60,19 @@ def test_long_list_goes_to_a_file(capsys: pytest.CaptureFixture[str], workspace:
     assert status == 1 and "and 5 more" in out
     (report,) = (workspace / "imports").iterdir()
     assert report.name in out and len(json.loads(report.read_text())["files"]) == MAX_FILES_SHOWN + 5
+
+
+def test_names_of_files_are_not_read_as_styles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder `a[` with a file `b].jpg` is a closing tag of rich; the progress bar showed it as one, and failed."""
+    from mondrian_core.cli import terminal_output
+    from mondrian_core.events import StageProgressed
+
+    screen = io.StringIO()
+    console = Console(file=screen, force_terminal=True, width=120)
+    monkeypatch.setattr(terminal_output, "Console", lambda **_: console)
+    with terminal_output.show_progress(False) as listen:
+        listen(StageProgressed("import", 1, 2, "a[/b].jpg"))
+    assert "a[/b].jpg" in screen.getvalue()
 
 
 def test_rescan(capsys: pytest.CaptureFixture[str], workspace: Path) -> None:

@@ -169,6 +169,7 @@ def pages_with(text: str) -> list[str]:
         "interval": [0.1, None],
         "parts": [part],
     }
+    page = artifact_pages.ServedPage(path=f"/runs/{text}", command=f"mondrian runs show {text}")
     manifest = LinkManifest("ansel", (), (ExcludedRecord(text, ExclusionReason.NO_PATH, text),))
     return [
         artifact_pages.link_markdown(LinkSummary("m.json", 0, {"no_path": 1}, manifest.table())),
@@ -176,11 +177,11 @@ def pages_with(text: str) -> list[str]:
             DatasetSummary(path=f"datasets/{text}", digest=text, photographs={text: 1}, rows={text: 2})
         ),
         artifact_pages.gates_markdown(
-            EvaluateSummary(report="r.json", html=f"runs/{text}", verdict="FAIL", gates=[gate], split=text)
+            EvaluateSummary(report="r.json", html=f"runs/{text}", verdict="FAIL", gates=[gate], split=text), page
         ),
-        artifact_pages.registration_markdown(RegisterSummary(text, f"adapters/{text}", "candidate"), text),
+        artifact_pages.registration_markdown(RegisterSummary(text, f"adapters/{text}", "candidate"), text, page),
         artifact_pages.promotion_markdown(
-            PromoteSummary("candidate", text, text, f"mondrian adapters promote {text}"), text
+            PromoteSummary("candidate", text, text, f"mondrian adapters promote {text}"), text, page
         ),
         artifact_pages.version_markdown(text, text, "candidate", [gate], [text], {"base": text, "change": 0.1}),
         artifact_pages.champion_change_markdown(text, text, text, text, text),

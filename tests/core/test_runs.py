@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import time
 from pathlib import Path
 from typing import Any
 
@@ -156,9 +155,7 @@ def test_many_runs_are_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     catalogue = RunCatalogue(tmp_path)
     assert len(catalogue.runs()) == 60
     monkeypatch.setattr(Path, "read_bytes", lambda path: pytest.fail(f"{path} was read again"))
-    began = time.perf_counter()
     assert len(catalogue.runs()) == 60
-    assert time.perf_counter() - began < 5.0
 
 
 def test_comparison_shows_what_differs(tmp_path: Path) -> None:

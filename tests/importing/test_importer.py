@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from mondrian_core.errors import BadInput, UnknownAdvisor
+from mondrian_core.errors import BadInput, DiskFull, UnknownAdvisor
 from mondrian_core.events import StageProgressed
 from mondrian_core.importing import importer, preparation
 from mondrian_core.importing.import_report import ImportOutcome
@@ -254,3 +254,36 @@ def crash_on_005(task: Any) -> Any:
     if task.source.name == "005.jpg":
         os.kill(os.getpid(), signal.SIGKILL)
     return preparation.prepare_in_process(task)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_full_disk_is_one_error_and_keeps_what_was_imported(
+    store: Store, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int
+) -> None:
+    card = many(tmp_path / "card", 14)
+    monkeypatch.setattr(importer, "prepare_photograph", full_at_005)
+    monkeypatch.setattr(importer, "prepare_in_process", full_at_005_in_process)
+    with pytest.raises(DiskFull, match=r"^The disk is full while writing \S+\. Free some space and run"):
+        PhotographImport(store, settings(workers=workers)).run([card])
+    kept = list(rows(store))
+    assert kept and all((settings().root / path).is_file() for path in kept)
+    monkeypatch.undo()
+    report = PhotographImport(store, settings(workers=1)).run([card])
+    assert report.counts == {KNOWN: len(kept), IMPORTED: 14 - len(kept)}
+
+
+def full_at_005(task: Any, known: frozenset[str] = frozenset()) -> Any:
+    if task.source.name == "005.jpg":
+        raise DiskFull(task.root)
+    return preparation.prepare_photograph(task, known)
+
+
+def full_at_005_in_process(task: Any) -> Any:
+    preparation.prepare_photograph = full_at_005_once
+    return preparation.prepare_in_process(task)
+
+
+def full_at_005_once(task: Any, known: frozenset[str] = frozenset()) -> Any:
+    if task.source.name == "005.jpg":
+        raise DiskFull(task.root)
+    return preparation._prepared(task, known)

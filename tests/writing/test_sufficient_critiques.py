@@ -97,7 +97,7 @@ def test_halved_error_passes_the_gate_as_often_as_promised() -> None:
     """Simulated errors with the spread that the promise assumes, judged by the gate itself."""
     found = sufficiency(10)
     assert found.more_to_show is not None
-    assert found.sentence.endswith("more and they pass a halved error in four of five looks.")
+    assert found.sentence.endswith("more and a halved error passes in four of five looks.")
     n, passed = deciding_photographs(10 + found.more_to_show, choose_recipe_for(10 + found.more_to_show).recipe)[0], 0
     rng = np.random.default_rng(0)
     for _ in range(200):
@@ -126,6 +126,6 @@ def test_improvement_of_the_present_adapter_sets_the_goal() -> None:
     easy = sufficiency(12, measured=AdapterErrors(version="v0004", base_errors=base, own_errors=better))
     assert found.more_to_show and found.more_to_show > 100
     assert found.sentence.endswith(
-        f"{found.more_to_show} more and they pass an improvement such as that of v0003 in four of five looks."
+        f"{found.more_to_show} more and an improvement such as that of v0003 passes in four of five looks."
     )
     assert easy.more_to_show == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -197,3 +198,32 @@ def test_incomplete_critiques_and_placeholders_are_not_saved(add_photograph: Add
 
 def test_what_a_grammar_cannot_spell_is_replaced() -> None:
     assert parse_entry({"notes": "a\x00b\x7fc\nd\ud800"}).notes == "a b c\nd\ufffd"
+
+
+def test_desks_of_two_requests_do_not_block_each_other(
+    add_photograph: Add, workspace: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One request reads critiques while another one, inside a transaction, wants to read them too."""
+    sha256 = add_photograph("one.jpg")
+    reading, writing = threading.Event(), threading.Event()
+
+    def read_slowly(advisor: str | None = None) -> list[DimensionalProfile]:
+        if threading.current_thread() is reader:
+            reading.set()
+            assert writing.wait(60)
+        return Store.profiles(store, advisor)
+
+    def write() -> None:
+        with store.transaction():
+            writing.set()
+            WritingDesk(store, workspace, "vera").current(sha256)
+
+    monkeypatch.setattr(store, "profiles", read_slowly)
+    reader = threading.Thread(target=lambda: WritingDesk(store, workspace, "vera").critiqued, daemon=True)
+    writer = threading.Thread(target=write, daemon=True)
+    reader.start()
+    assert reading.wait(60)
+    writer.start()
+    for thread in (writer, reader):
+        thread.join(6)
+    assert not writer.is_alive() and not reader.is_alive()

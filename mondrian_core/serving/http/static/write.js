@@ -2,7 +2,7 @@
 
 import {EntryStorage} from "/static/write_storage.js";
 import {startViewer} from "/static/write_viewer.js";
-import {showSimilar} from "/static/write_similar.js";
+import {startSimilar} from "/static/write_similar.js";
 
 const desk = document.getElementById("desk");
 const form = document.getElementById("critique");
@@ -12,6 +12,7 @@ const keys = document.getElementById("keys");
 const {photograph, advisor} = desk.dataset;
 const address = (what) => `/write/${photograph}${what}?advisor=${encodeURIComponent(advisor)}`;
 const viewer = startViewer(`/write/${photograph}/pixels?advisor=${encodeURIComponent(advisor)}`);
+const similar = startSimilar(desk);
 let marked = 0;
 let leaving = false;
 
@@ -152,6 +153,7 @@ function drawDraft(draft) {
 function mark(place, focus = true) {
   marked = Math.max(0, Math.min(fieldsets.length - 1, place));
   fieldsets.forEach((field, index) => field.classList.toggle("marked", index === marked));
+  similar.show(fieldsets[marked].dataset.dimension, fieldsets[marked].querySelector("legend").textContent);
   if (!focus) return;
   fieldsets[marked].focus({preventScroll: true});
   fieldsets[marked].scrollIntoView({block: "nearest"});
@@ -199,7 +201,7 @@ const actions = {
   c: () => text(fieldsets[marked], "comment").focus(), Enter: () => text(fieldsets[marked], "comment").focus(),
   r: () => text(fieldsets[marked], "recommendation").focus(),
   s: () => setState("skipped"), n: () => setState("excluded"), u: undo, d: showDraft,
-  z: () => viewer.toggleZoom(), f: () => viewer.toggleFullScreen(), "?": () => keys.showModal(),
+  m: () => similar.toggle(), z: () => viewer.toggleZoom(), f: () => viewer.toggleFullScreen(), "?": () => keys.showModal(),
   ArrowLeft: () => go("before"), ArrowRight: () => go("after"),
 };
 
@@ -259,7 +261,7 @@ for (const [place, field] of fieldsets.entries()) {
   });
 }
 for (const [id, act] of [["skip", () => setState("skipped")], ["exclude", () => setState("excluded")], ["undo", undo],
-  ["draft", showDraft], ["help", () => keys.showModal()], ["zoom", () => viewer.toggleZoom()],
+  ["draft", showDraft], ["help", () => keys.showModal()], ["zoom", () => viewer.toggleZoom()], ["similar-button", () => similar.toggle()],
   ["full", () => viewer.toggleFullScreen()]]) {
   document.getElementById(id)?.addEventListener("click", act);
 }
@@ -269,4 +271,4 @@ storage.start();
 const unscored = fieldsets.findIndex((field) => slider(field).dataset.scored !== "yes");
 mark(Math.max(0, unscored), false);
 if (document.getElementById("draft").dataset.seen) showDraft();
-showSimilar(address("/similar"), advisor);
+similar.load(address("/similar"), advisor);
