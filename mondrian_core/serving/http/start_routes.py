@@ -10,6 +10,7 @@ from fastapi import FastAPI, Query, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 
+from mondrian_core.advisors import MAX_BIO_LENGTH, MAX_NAME_LENGTH
 from mondrian_core.errors import BadInput
 from mondrian_core.first_hour import MANUAL_WARNING, FirstHour, look_at_first_hour
 from mondrian_core.next_steps import retrain_step
@@ -93,7 +94,8 @@ def add_start_routes(app: FastAPI, service: Service) -> None:
             known=known,
             import_page=IMPORT_PAGE if _has_page(request, IMPORT_PAGE) else "",
             warning=MANUAL_WARNING,
-            workspace=service.workspace,
+            wanted=FIRST_CRITIQUES,
+            limits={"name": MAX_NAME_LENGTH, "bio": MAX_BIO_LENGTH},
         )
         return HTMLResponse(page)
 
