@@ -18,7 +18,7 @@ from mondrian_core.images import PHOTOGRAPH_SUFFIXES
 from mondrian_core.next_steps import AdvisorCounts, quoted_command, retrain_step
 from mondrian_core.prompts import AdvisorPrompt
 from mondrian_core.registry import Registry
-from mondrian_core.settings import ADVISOR_ID, validate_advisor_id
+from mondrian_core.settings import ADVISOR_ID, ALL_ADVISORS, validate_advisor_id
 from mondrian_core.store import Store
 from mondrian_core.store.photographs import Photographs
 
@@ -95,6 +95,8 @@ def add_advisor(store: Store, name: str, *, advisor_id: str | None = None, bio: 
     if not checked:
         raise BadInput("The advisor's name is empty.", "Give a name, such as 'Ansel Adams'.")
     identity = validate_advisor_id(advisor_id) if advisor_id else advisor_id_from_name(checked)
+    if identity == ALL_ADVISORS:
+        raise BadInput(f"The ID '{ALL_ADVISORS}' stands for all advisors.", "Give another with --id.")
     made = AdvisorPrompt(
         identity,
         checked,

@@ -20,6 +20,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from mondrian_core.errors import BadInput, NoWorkspace
 
 ADVISOR_ID = re.compile(r"[a-z0-9_-]{1,64}")
+ALL_ADVISORS = "all"  # no advisor's ID: it stands for all of them
 METAL_BASE_MODEL = "mlx-community/Qwen3-VL-4B-Instruct-4bit"
 MINI_BASE_MODEL = "mini"
 REGISTRY_CACHE_SUBFOLDER = "registries"  # folder of the cache

@@ -155,7 +155,7 @@ def _thumbnails(connection: sqlite3.Connection) -> None:
 
 
 def _critique_details(connection: sqlite3.Connection) -> None:
-    """6: what a critique says beside its dimensions, and how it was written, as a JSON object."""
+    """6: what a critique says besides its dimensions, and how it was written, as a JSON object."""
     for table in PROFILE_TABLES:
         _add_columns(connection, table, {"details": "TEXT"})
 

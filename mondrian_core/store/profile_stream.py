@@ -8,6 +8,8 @@ from typing import Any
 from mondrian_core.store.database import Database
 from mondrian_core.store.records import PROFILE_COLUMNS, DimensionalProfile, profile_from_row
 
+BATCH_ROWS = 100  # with eight long comments each, some megabytes
+
 
 class ProfileStream(Database):
     """A database whose critiques are read as a stream."""
@@ -23,7 +25,7 @@ class ProfileStream(Database):
             where = f"({newest})" if advisor is None else f"advisor_id = ? AND ({newest})"
             columns = self._selectable(table, PROFILE_COLUMNS)
             query = f"SELECT {columns} FROM {table} WHERE {where} ORDER BY {self._number(table)}"
-            for row in self._each(query, () if advisor is None else (advisor,)):
+            for row in self._each(query, () if advisor is None else (advisor,), BATCH_ROWS):
                 order += 1
                 yield profile_from_row(dict(zip(PROFILE_COLUMNS, row, strict=True)), order)
 

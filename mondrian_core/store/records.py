@@ -30,7 +30,7 @@ class DimensionalProfile:
         origin: "human", "model", or "index" when the base model made it for retrieval only.
         created_at: as `utc_timestamp` spells it; None when missing.
         order: grows with insertion; decides which critique is newer when `created_at` is missing.
-        details: what the critique says beside its dimensions (`advisor_notes`, `strengths`), and how it was written.
+        details: what the critique says besides its dimensions (`advisor_notes`, `strengths`), and how it was written.
         unreadable: column -> why its cell can't be read; such a cell is None or "".
     """
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 import xml.etree.ElementTree as ElementTree
 from typing import Any
 
 import pytest
 
+from mondrian_core.critique_files.exporting import ExportCounts, export_critiques, exported_records
+from mondrian_core.critique_files.formats import CritiqueFile, critique_format
 from mondrian_core.critique_files.label_studio import labeling_config, photograph_from_address
 from mondrian_core.rubric import DIMENSION_TITLES, DIMENSIONS, canonical_answer, make_critique
 from mondrian_core.store import COMPLETED, Job
@@ -240,3 +243,26 @@ def test_an_analysis_without_a_job_belongs_to_the_photograph_of_its_name(workspa
     result = workspace.take(workspace.file(text, "one.md"), workspace.file("```json\n{\n", "two.md"), skip_bad=True)
     assert [row.outcome.value for row in result.rows] == ["new", "refused"]
     assert result.rows[0].photograph == "source/one.jpg" and "trailing_comma" in result.rows[0].reason
+
+
+# --- large files ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.soak  # tracing every allocation takes a minute on a busy machine
+@pytest.mark.parametrize("name", ["csv", "json"])
+def test_memory_does_not_grow_with_the_file(workspace: Workspace, name: str) -> None:
+    text = "Light. " * 250
+    workspace.store.save_profiles(
+        critique(number, comments=dict.fromkeys(DIMENSIONS, f"{number} {text}")) for number in range(600)
+    )
+    tracemalloc.start()
+    exported = workspace.folder / f"large.{name}"
+    records = exported_records(workspace.store, workspace.folder, None, ExportCounts())
+    export_critiques(critique_format(name), records, exported)
+    workspace.forget()
+    result = workspace.take(CritiqueFile(exported, exported.name))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    size = exported.stat().st_size
+    assert result.counts["new"] == 600 and size > 8e6
+    assert peak < size / 2, f"{peak / 1e6:.1f} MB for a file of {size / 1e6:.0f} MB"

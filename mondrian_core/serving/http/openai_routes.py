@@ -33,6 +33,7 @@ from mondrian_core.store import CANCELED, COMPLETED, Job
 
 BASE = "base"
 _POLL_SECONDS = 1.0  # how often a waiting request looks whether its client is still there
+_ERROR: dict[str, Any] = {"description": "An error in OpenAI's form", "content": {"application/json": {}}}
 _HIDDEN_STATES = ("quarantined", "legacy")
 _PIECE = 48  # characters of a streamed chunk
 
@@ -46,13 +47,17 @@ def add_openai_routes(app: FastAPI, service: Service) -> None:
         advisors = [each.advisor for each in service.store.advisors()]
         return {"object": "list", "data": [model for advisor in advisors for model in _models_of(service, advisor)]}
 
-    @app.get("/v1/models/{model}", responses={404: {"description": "There is no such model"}})
-    def one_model(model: Annotated[str, Path(max_length=200)]) -> dict[str, Any]:
+    @app.get("/v1/models/{model}", responses={404: _ERROR})
+    def one_model(model: Annotated[str, Path(max_length=160)]) -> dict[str, Any]:
         """One model."""
         advisor, _ = _advisor_and_version(service, model)
         return next(each for each in _models_of(service, advisor) if each["id"] == model)
 
-    @app.post("/v1/chat/completions", openapi_extra={"requestBody": _CHAT_BODY})
+    @app.post(
+        "/v1/chat/completions",
+        openapi_extra={"requestBody": _CHAT_BODY},
+        responses=dict.fromkeys((400, 404, 409, 413, 500, 503, 507), _ERROR),
+    )
     async def chat_completions(
         request: Request, idempotency_key: Annotated[str | None, Header(max_length=200)] = None
     ) -> Response:

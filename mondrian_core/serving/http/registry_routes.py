@@ -18,7 +18,7 @@ from mondrian_core.serving.http.pages import render_template
 from mondrian_core.serving.http.responses import wants_html
 from mondrian_core.serving.http.service import Service
 from mondrian_core.serving.http.stored_reports import REPORT_RESPONSES, report_response
-from mondrian_core.serving.http.value_texts import VALUE_TEXTS
+from mondrian_core.serving.http.value_texts import VALUE_TEXTS, finite_values
 from mondrian_core.settings import validate_advisor_id
 
 AdvisorName = Annotated[str, Path(max_length=64)]
@@ -53,7 +53,7 @@ def _add_advisor_routes(app: FastAPI, service: Service, registry: Registry) -> N
         names = {each.advisor: each.name for each in service.store.advisors()}
         advisors = registry_values.registry_overview(registry, names)
         if not wants_html(request):
-            return JSONResponse(advisors)
+            return JSONResponse(finite_values(advisors))
         return registry_page("registry.html", advisors=advisors, place=registry.url or registry.root.name)
 
     @app.get("/registry/{advisor}", responses=_HTML)
@@ -61,7 +61,7 @@ def _add_advisor_routes(app: FastAPI, service: Service, registry: Registry) -> N
         """The versions of an advisor, their lineage, and the history with its reasons."""
         values = registry_values.advisor_values(registry, validate_advisor_id(advisor))
         if not wants_html(request):
-            return JSONResponse(values)
+            return JSONResponse(finite_values(values))
         return registry_page(
             "registry_advisor.html",
             values=values,
@@ -92,7 +92,7 @@ def _add_diff_routes(app: FastAPI, service: Service, registry: Registry) -> None
         compared = compare_versions(pair[0], pair[1], service.root, COMPARED_PHOTOGRAPHS)
         compared["answers"] = {name: source is not None for name, source in compared["answers"].items()}
         if not wants_html(request):
-            return JSONResponse(compared)
+            return JSONResponse(finite_values(compared))
         sections: dict[str, list[Any]] = {}
         for row in compared["differences"]:
             sections.setdefault(_SECTIONS.get(row["what"].split()[0].split(".")[0], "Other"), []).append(row)
@@ -112,7 +112,7 @@ def _add_version_routes(app: FastAPI, service: Service, registry: Registry) -> N
         found = registry_values.find_version(registry, validate_advisor_id(advisor), version)
         values = registry_values.version_values(registry, found)
         if not wants_html(request):
-            return JSONResponse(values)
+            return JSONResponse(finite_values(values))
         return registry_page(
             "registry_version.html",
             values=values,

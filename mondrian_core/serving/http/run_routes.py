@@ -15,7 +15,7 @@ from mondrian_core.serving.http.pages import render_template
 from mondrian_core.serving.http.responses import wants_html
 from mondrian_core.serving.http.service import Service
 from mondrian_core.serving.http.stored_reports import REPORT_RESPONSES, report_response
-from mondrian_core.serving.http.value_texts import VALUE_TEXTS
+from mondrian_core.serving.http.value_texts import VALUE_TEXTS, finite_values
 
 _HTML: dict[int | str, dict[str, Any]] = {
     200: {"description": "As a page if HTML is preferred", "content": {"text/html": {}}}
@@ -32,7 +32,7 @@ def add_run_routes(app: FastAPI, service: Service) -> None:
         """The runs of this workspace, the latest first."""
         found = catalogue.runs()
         if not wants_html(request):
-            return JSONResponse([run.as_dict() for run in found])
+            return JSONResponse(finite_values([run.as_dict() for run in found]))
         return _page("runs.html", runs=found, most=MOST_COMPARED, advisors=sorted({run.advisor for run in found}))
 
     @app.get("/runs/compare", responses=_HTML)
@@ -41,7 +41,7 @@ def add_run_routes(app: FastAPI, service: Service) -> None:
         chosen = [catalogue.run(name) for name in run]
         compared = compare_runs(chosen)
         if not wants_html(request):
-            return JSONResponse(compared)
+            return JSONResponse(finite_values(compared))
         logs = {each.name: catalogue.training_log(each.name) for each in chosen}
         chart = loss_comparison_chart(logs) if any(logs.values()) else None
         return _page(
@@ -53,7 +53,7 @@ def add_run_routes(app: FastAPI, service: Service) -> None:
         """One run: what it did, its settings and its loss curve."""
         record = catalogue.run(run)
         if not wants_html(request):
-            return JSONResponse(record.as_dict())
+            return JSONResponse(finite_values(record.as_dict()))
         return _page("run.html", run=record, before=_run_before(catalogue, record), charts=_charts(catalogue, record))
 
     @app.get("/runs/{run}/report", response_class=Response, responses=REPORT_RESPONSES)

@@ -20,10 +20,9 @@ from mondrian_core.files import write_atomic
 from mondrian_core.images import OpenedPhotograph
 from mondrian_core.next_steps import add_advisor_step
 from mondrian_core.serving.http.problem_details import UploadTooLarge, response_for_error
-from mondrian_core.serving.jobs.advisor_groups import ALL_ADVISORS
 from mondrian_core.serving.jobs.image_decoding import open_downscaled
 from mondrian_core.serving.jobs.job_runner import job_filename, path_inside_workspace
-from mondrian_core.settings import validate_advisor_id
+from mondrian_core.settings import ALL_ADVISORS, validate_advisor_id
 from mondrian_core.store import Store
 
 if TYPE_CHECKING:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from types import SimpleNamespace
@@ -72,6 +73,15 @@ def interval_words(interval: Any) -> str:
         return UNKNOWN
     low, high = ("..." if bound is None else value_text(bound) for bound in interval)
     return f"{low} to {high}"
+
+
+def finite_values(value: Any) -> Any:
+    """The value with None for floats that JSON has no word for: a file may hold NaN, which a response may not."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: finite_values(each) for key, each in value.items()}
+    return [finite_values(each) for each in value] if isinstance(value, list | tuple) else value
 
 
 def portable_text(text: str) -> str:

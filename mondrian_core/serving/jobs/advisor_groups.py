@@ -17,10 +17,9 @@ from mondrian_core.next_steps import add_advisor_step
 from mondrian_core.rubric import DIMENSIONS
 from mondrian_core.serving.jobs.job_events import FINAL_STATUSES
 from mondrian_core.serving.jobs.score_history import job_scores
-from mondrian_core.settings import validate_advisor_id
+from mondrian_core.settings import ALL_ADVISORS, validate_advisor_id
 from mondrian_core.store import COMPLETED, FAILED, RUNNING, Job, Store
 
-ALL_ADVISORS = "all"  # no advisor's ID: it stands for all of them
 _MEMBER = re.compile(r"(g[0-9a-f]{32})-[0-9]+")
 
 

@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
+from mondrian_core.advisors import add_advisor
+from mondrian_core.errors import BadInput
 from mondrian_core.rubric import DIMENSIONS, canonical_answer, make_critique
 from mondrian_core.serving.http.app import create_app
 from mondrian_core.serving.http.service import Service
@@ -133,3 +135,8 @@ def test_one_failed_advisor_leaves_the_others(
 @pytest.mark.parametrize("group", ["g" + "0" * 32, "nothing", "..%2f..%2fx"])
 def test_an_unknown_group_is_not_found(client: TestClient, group: str) -> None:
     assert client.get(f"/groups/{group}").status_code in (404, 422)
+
+
+def test_no_advisor_can_be_called_all(settings: Settings) -> None:
+    with Store(settings.database) as store, pytest.raises(BadInput, match="stands for all advisors"):
+        add_advisor(store, "All")

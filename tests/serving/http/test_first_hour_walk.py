@@ -137,6 +137,7 @@ def test_empty_folder_to_a_critique_by_the_own_adapter(address: str, page: Page,
     assert current(page).startswith("Critiques by the adapter")
     render_scene(sample_scene(np.random.default_rng(99))).save(tmp_path / "visitor.jpg")
     page.get_by_role("link", name="Critique a photograph").click()
+    page.wait_for_url(f"{address}/")  # loaded, with its scripts
     page.locator("#files").set_input_files(tmp_path / "visitor.jpg")
     card = page.locator("article.card").first
     expect(card.locator(".grade")).to_have_text(re.compile(r"\d\.\d"), timeout=120_000)

@@ -115,6 +115,19 @@ def test_version_page_shows_gates_and_verified_files(client: TestClient) -> None
     page(client, "/registry/Ansel!", 422)
 
 
+def test_numbers_that_json_lacks_break_no_answer(client: TestClient, settings: Settings, registry: Registry) -> None:
+    report = report_of(settings, "INCONCLUSIVE", registry)
+    report["gates"][0] |= {"observed": float("nan"), "interval": [float("-inf"), 0.5]}
+    registry.record_evaluation("ansel", "v0002", {**report, "run": "odd"}, actor="person:test")
+    folder = write_run(settings.root, context='{"advisor": "ansel", "recipe": {"train": {"rank": NaN}}}')
+    shown = client.get("/registry/ansel/v0002").json()["gate_rows"][0]
+    assert (shown["observed"], shown["interval"]) == (None, [None, 0.5])
+    assert client.get(f"/runs/{folder.name}").json()["settings"] == {"train.rank": None}
+    for path in ("/registry/ansel/v0002", "/registry/ansel/diff/v0002/v0003", "/runs", f"/runs/{folder.name}"):
+        assert client.get(path).status_code == 200
+        page(client, path)
+
+
 def test_diff_has_the_figures_of_the_command(
     client: TestClient, settings: Settings, capsys: pytest.CaptureFixture[str]
 ) -> None:
