@@ -47,6 +47,7 @@ SHORTER = {
         (0, 2),
     ),  # make says 2 where the gates keep a candidate
     "make test": ("ARGS='-q -p no:cacheprovider tests/core/test_rubric.py' WORKERS=0 make test", (0,)),
+    "mondrian start": ("mondrian start --yes --advisor ansel --no-serve", (0, 1)),  # 1: the quick demo promotes nothing
     "make up": ("ARGS='--service-port {port}' make up", (0,)),
     "mondrian retrain --advisor ansel": (
         "mondrian retrain --advisor ansel --resume $(basename workspace/runs/*-retrain-ansel-*)",
