@@ -1,8 +1,8 @@
 """Every command block of the README and of docs/, run in order in one shell, by a person who has just cloned it.
 
-The home folder holds a few photographs and nothing else, the folder is a copy of the tracked files, nothing of this machine's environment is left.
-What would take longer than a test may is made shorter or replaced by `SHORTER` and `ELSEWHERE`, and by nothing else:
-a command that is in neither runs as it is written.
+The home folder holds a few photographs and nothing else, the folder is a copy of the tracked files, nothing of this
+machine's environment is left. What would take longer than a test may is made shorter or replaced by `SHORTER` and
+`ELSEWHERE`, and by nothing else: a command that is in neither runs as it is written.
 """
 
 from __future__ import annotations
