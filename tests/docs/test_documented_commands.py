@@ -60,10 +60,11 @@ SHORTER = {
         "mondrian serve --model_mode fine_tuned --fallback base --port {port}",
         (0,),
     ),
+    "mondrian import --rescan": ("mondrian import --rescan", (0, 1)),  # 1: the sample has unusable files
     "mondrian start --page": ("mondrian start --page --port {port}", (0,)),
     "MONDRIAN_SERVICE_TOKEN=$(openssl rand -hex 24) mondrian serve --host 0.0.0.0 --model-mode fine_tuned": (
-        "MONDRIAN_SERVICE_TOKEN=secret mondrian serve --host 0.0.0.0 --model-mode fine_tuned --fallback base "
-        "--port {port}",
+        "MONDRIAN_SERVICE_TOKEN=$(openssl rand -hex 24) mondrian serve --host 0.0.0.0 --model-mode fine_tuned "
+        "--fallback base --port {port}",
         (0,),
     ),
     "mondrian watch workspace/source/visitors --advisor ansel --xmp": (
