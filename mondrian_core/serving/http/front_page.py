@@ -128,7 +128,7 @@ def answering_model(service: Service, advisor: str, name: str) -> AnsweringModel
     if active is not None and active != version:
         version, since = active, ""
     if version is not None and service.model_mode == "base":
-        note = f"{version} is promoted; to use it, start the service with --model-mode fine_tuned."
+        note = f"{version} is promoted; to use it, start the service with `--model-mode fine_tuned`."
         version, since = None, ""
     elif version is not None and service.model_mode == "ab_test":
         note = "An A/B test is running: the base model answers some of the photographs."

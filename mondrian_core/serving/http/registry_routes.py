@@ -65,6 +65,7 @@ def _add_advisor_routes(app: FastAPI, service: Service, registry: Registry) -> N
         return registry_page(
             "registry_advisor.html",
             values=values,
+            name=next((each.name for each in service.store.advisors() if each.advisor == advisor), ""),
             lineage=registry_charts.lineage_svg(values),
             drawn=registry_charts.MOST_DRAWN,
             remote=registry.url is not None,
